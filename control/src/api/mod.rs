@@ -1,0 +1,6 @@
+//! The Kubernetes API machinery, written once for all kinds.
+
+pub mod node_proxy;
+pub mod status;
+
+pub use status::{Status, Subject};

@@ -1,0 +1,108 @@
+//! Every refusal of the API as a Kubernetes `Status`, made in one place.
+
+use serde_json::{Value, json};
+
+use crate::kinds::{FieldError, FieldErrorReason};
+
+/// An API error: HTTP code, reason and message as Kubernetes spells them.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Status {
+    pub code: u16,
+    /// `NotFound`, `AlreadyExists`, `Conflict`, `Invalid`, `BadRequest`, `Forbidden`, `Unauthorized`, `Expired`, …
+    pub reason: &'static str,
+    pub message: String,
+    /// The `details` object: name, group, kind, causes, retryAfterSeconds.
+    pub details: Option<Value>,
+}
+
+/// What an error is about: `pods "web"`, `deployments.apps "web"`.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    pub group: &'a str,
+    /// The plural resource name, or for `Invalid` the kind.
+    pub resource: &'a str,
+    pub name: &'a str,
+}
+
+impl Subject<'_> {
+    fn qualified(&self) -> String {
+        if self.group.is_empty() { self.resource.to_owned() } else { format!("{}.{}", self.resource, self.group) }
+    }
+
+    fn details(&self) -> Value {
+        json!({"name": self.name, "group": self.group, "kind": self.resource})
+    }
+}
+
+impl Status {
+    pub fn not_found(subject: Subject) -> Self {
+        let message = format!("{} \"{}\" not found", subject.qualified(), subject.name);
+        Self { code: 404, reason: "NotFound", message, details: Some(subject.details()) }
+    }
+
+    pub fn already_exists(subject: Subject) -> Self {
+        let message = format!("{} \"{}\" already exists", subject.qualified(), subject.name);
+        Self { code: 409, reason: "AlreadyExists", message, details: Some(subject.details()) }
+    }
+
+    pub fn conflict(subject: Subject, why: &str) -> Self {
+        let message =
+            format!("Operation cannot be fulfilled on {} \"{}\": {why}", subject.qualified(), subject.name);
+        Self { code: 409, reason: "Conflict", message, details: Some(subject.details()) }
+    }
+
+    pub fn forbidden(subject: Subject, why: &str) -> Self {
+        let message = format!("{} \"{}\" is forbidden: {why}", subject.qualified(), subject.name);
+        Self { code: 403, reason: "Forbidden", message, details: Some(subject.details()) }
+    }
+
+    pub fn unauthorized() -> Self {
+        Self { code: 401, reason: "Unauthorized", message: "Unauthorized".into(), details: None }
+    }
+
+    pub fn bad_request(message: impl Into<String>) -> Self {
+        Self { code: 400, reason: "BadRequest", message: message.into(), details: None }
+    }
+
+    pub fn internal(message: impl Into<String>) -> Self {
+        Self { code: 500, reason: "InternalError", message: format!("Internal error occurred: {}", message.into()), details: None }
+    }
+
+    /// 422 with one cause a field; `subject.resource` is the *kind* here, as in Kubernetes.
+    pub fn invalid(subject: Subject, errors: &[FieldError]) -> Self {
+        let list: Vec<String> = errors.iter().map(|e| format!("{}: {}", e.path, e.message)).collect();
+        let list = if list.len() == 1 { list[0].clone() } else { format!("[{}]", list.join(", ")) };
+        let message = format!("{} \"{}\" is invalid: {list}", subject.qualified(), subject.name);
+        let causes: Vec<Value> = errors
+            .iter()
+            .map(|e| json!({"reason": e.reason.cause(), "message": e.message, "field": e.path}))
+            .collect();
+        let mut details = subject.details();
+        details["causes"] = Value::Array(causes);
+        Self { code: 422, reason: "Invalid", message, details: Some(details) }
+    }
+
+    pub fn to_json(&self) -> Value {
+        let mut v = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+            "message": self.message, "reason": self.reason, "code": self.code});
+        if let Some(details) = &self.details {
+            v["details"] = details.clone();
+        }
+        v
+    }
+}
+
+impl FieldErrorReason {
+    /// `FieldValueInvalid` and so on.
+    pub fn cause(self) -> &'static str {
+        match self {
+            Self::Required => "FieldValueRequired",
+            Self::Invalid => "FieldValueInvalid",
+            Self::NotSupported => "FieldValueNotSupported",
+            Self::Duplicate => "FieldValueDuplicate",
+            Self::Forbidden => "FieldValueForbidden",
+            Self::TooLong => "FieldValueTooLong",
+        }
+    }
+}

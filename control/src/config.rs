@@ -1,0 +1,49 @@
+//! What one control service is told at its start. Values are checked when the CLI parses them, not here.
+
+use std::{net::IpAddr, net::SocketAddr, ops::RangeInclusive, path::PathBuf};
+
+use ipnetwork::Ipv4Network;
+
+/// Configuration of one control service. The names are the same in flags, in `--config` files and here.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Holds all state: `pki/`, `store/`, `admin.kubeconfig`. Created with mode 0700.
+    pub data_dir: PathBuf,
+    /// Where the API is served over TLS.
+    pub bind: SocketAddr,
+    /// Addresses that clients use, beside loopback, the host's name and the first address of `service_cidr`: certificate SANs.
+    /// The first one is advertised to nodes and as the endpoint of the Service `default/kubernetes`.
+    pub advertise: Vec<IpAddr>,
+    /// ClusterIPs come from here.
+    pub service_cidr: Ipv4Network,
+    /// Pod subnets of nodes are cut from here.
+    pub cluster_cidr: Ipv4Network,
+    /// Prefix length of one node's pod subnet.
+    pub node_cidr_mask_size: u8,
+    /// NodePorts are allocated from and must lie within this range.
+    pub service_node_port_range: RangeInclusive<u16>,
+    /// ClusterIP of the Service `kube-system/kube-dns`.
+    pub cluster_dns: std::net::Ipv4Addr,
+    /// DNS suffix of the cluster, without dots at its ends.
+    pub cluster_domain: String,
+    /// How long a node may miss its Lease before it is NotReady.
+    pub node_monitor_grace_period: std::time::Duration,
+}
+
+impl Config {
+    /// The documented defaults over a data directory.
+    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            data_dir: data_dir.into(),
+            bind: SocketAddr::from(([0, 0, 0, 0], 6443)),
+            advertise: Vec::new(),
+            service_cidr: "10.96.0.0/12".parse().expect("a constant network"),
+            cluster_cidr: "10.244.0.0/16".parse().expect("a constant network"),
+            node_cidr_mask_size: 24,
+            service_node_port_range: 30000..=32767,
+            cluster_dns: std::net::Ipv4Addr::new(10, 96, 0, 10),
+            cluster_domain: "cluster.local".into(),
+            node_monitor_grace_period: std::time::Duration::from_secs(40),
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! fairlead's control service: the Kubernetes API over an embedded store, its controllers and its scheduler.
+//!
+//! [`start`] composes the parts; each part knows nothing of the others' insides:
+//! `store` keeps bytes by key and revision, `kinds` says what each served kind is, `api` is the machinery written once for all
+//! kinds, `admission` fills in and checks what a kind cannot know alone, `auth` says who asks and whether they may,
+//! `controllers` and `scheduler` are ordinary API clients that happen to run in process.
+
+pub mod admission;
+pub mod api;
+pub mod auth;
+pub mod config;
+pub mod controllers;
+pub mod kinds;
+pub mod scheduler;
+pub mod server;
+pub mod store;
+
+pub use config::Config;
+pub use server::{Running, StartError, start};

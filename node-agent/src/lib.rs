@@ -1,0 +1,21 @@
+//! fairlead's node agent: runs the pods of one node, gives them their network, load-balances Services and answers names.
+
+pub mod config;
+pub mod dns;
+pub mod inspect;
+pub mod network;
+pub mod pods;
+pub mod proxy;
+pub mod runtime;
+pub mod world;
+
+pub use config::Config;
+
+/// What a part leaves behind when it stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Teardown {
+    /// Pods keep running, pins keep serving: the next agent adopts them.
+    Keep,
+    /// The host is left as it was before the agent ran.
+    Remove,
+}

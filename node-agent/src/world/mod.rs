@@ -1,0 +1,48 @@
+//! What this node knows of the cluster, as one immutable snapshot.
+//!
+//! One writer (`world::watch`) turns API objects into these small types *at the edge* and publishes a new [`World`] through a
+//! `tokio::sync::watch`; everything behind it (proxy table, DNS zone, routes) reads snapshots and never the API. The maps are
+//! persistent: a snapshot is one `Arc`, a change copies a path, [`imbl::OrdMap::diff`] walks what differs.
+
+mod endpoint_slice;
+mod node;
+mod service;
+
+use std::sync::Arc;
+
+use imbl::OrdMap;
+pub use endpoint_slice::{Endpoint, EndpointSlice, SlicePort};
+pub use node::Node;
+pub use service::{ExternalTrafficPolicy, InternalTrafficPolicy, Protocol, Service, ServiceKind, ServicePort, TrafficDistribution};
+
+/// Namespace and name of an object; ordered, so that maps keyed by it give equal bytes for equal input.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectName {
+    pub namespace: Arc<str>,
+    pub name: Arc<str>,
+}
+
+impl ObjectName {
+    pub fn new(namespace: impl Into<Arc<str>>, name: impl Into<Arc<str>>) -> Self {
+        Self { namespace: namespace.into(), name: name.into() }
+    }
+}
+
+impl std::fmt::Display for ObjectName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// One snapshot. Cloning is cheap.
+#[derive(Clone, Debug, Default)]
+pub struct World {
+    pub services: OrdMap<ObjectName, Arc<Service>>,
+    /// By Service, then by slice name.
+    pub slices: OrdMap<ObjectName, OrdMap<Arc<str>, Arc<EndpointSlice>>>,
+    pub nodes: OrdMap<Arc<str>, Arc<Node>>,
+    /// Highest resourceVersion this snapshot contains, over all kinds: revisions of one store are comparable.
+    pub revision: u64,
+    /// Whether each kind's first list is complete. Until then nothing may be removed from the kernel.
+    pub synced: bool,
+}
