@@ -47,8 +47,7 @@ impl Status {
     }
 
     pub fn conflict(subject: Subject, why: &str) -> Self {
-        let message =
-            format!("Operation cannot be fulfilled on {} \"{}\": {why}", subject.qualified(), subject.name);
+        let message = format!("Operation cannot be fulfilled on {} \"{}\": {why}", subject.qualified(), subject.name);
         Self { code: 409, reason: "Conflict", message, details: Some(subject.details()) }
     }
 
@@ -66,7 +65,12 @@ impl Status {
     }
 
     pub fn internal(message: impl Into<String>) -> Self {
-        Self { code: 500, reason: "InternalError", message: format!("Internal error occurred: {}", message.into()), details: None }
+        Self {
+            code: 500,
+            reason: "InternalError",
+            message: format!("Internal error occurred: {}", message.into()),
+            details: None,
+        }
     }
 
     /// 422 with one cause a field; `subject.resource` is the *kind* here, as in Kubernetes.
@@ -74,10 +78,8 @@ impl Status {
         let list: Vec<String> = errors.iter().map(|e| format!("{}: {}", e.path, e.message)).collect();
         let list = if list.len() == 1 { list[0].clone() } else { format!("[{}]", list.join(", ")) };
         let message = format!("{} \"{}\" is invalid: {list}", subject.qualified(), subject.name);
-        let causes: Vec<Value> = errors
-            .iter()
-            .map(|e| json!({"reason": e.reason.cause(), "message": e.message, "field": e.path}))
-            .collect();
+        let causes: Vec<Value> =
+            errors.iter().map(|e| json!({"reason": e.reason.cause(), "message": e.message, "field": e.path})).collect();
         let mut details = subject.details();
         details["causes"] = Value::Array(causes);
         Self { code: 422, reason: "Invalid", message, details: Some(details) }

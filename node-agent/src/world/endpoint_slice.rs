@@ -2,7 +2,9 @@
 
 use std::{net::Ipv4Addr, sync::Arc};
 
-use super::{ObjectName, Protocol};
+use k8s_openapi::api::discovery::v1 as discovery;
+
+use super::{ObjectName, Protocol, service::InvalidService, watch::revision_of};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SlicePort {
@@ -34,4 +36,105 @@ pub struct EndpointSlice {
     pub ports: Vec<SlicePort>,
     pub endpoints: Vec<Endpoint>,
     pub revision: u64,
+}
+
+impl TryFrom<&discovery::EndpointSlice> for EndpointSlice {
+    type Error = InvalidSlice;
+
+    fn try_from(object: &discovery::EndpointSlice) -> Result<Self, InvalidSlice> {
+        if object.address_type != "IPv4" {
+            return Err(InvalidSlice::AddressType { value: object.address_type.clone() });
+        }
+        let namespace: Arc<str> = object.metadata.namespace.as_deref().unwrap_or_default().into();
+        let labels = object.metadata.labels.as_ref();
+        let service = labels.and_then(|labels| labels.get(SERVICE_NAME_LABEL)).ok_or(InvalidSlice::NoService)?;
+        let ports = object.ports.iter().flatten().filter(|port| port.port.is_some()).map(SlicePort::parse);
+        Ok(Self {
+            name: object.metadata.name.as_deref().unwrap_or_default().into(),
+            service: ObjectName::new(namespace.clone(), service.as_str()),
+            ports: ports.collect::<Result<_, _>>()?,
+            endpoints: object.endpoints.iter().map(|endpoint| Endpoint::parse(endpoint, &namespace)).collect(),
+            revision: revision_of(&object.metadata),
+        })
+    }
+}
+
+/// Names the Service that a slice belongs to.
+const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
+
+impl SlicePort {
+    fn parse(port: &discovery::EndpointPort) -> Result<Self, InvalidSlice> {
+        let value = port.port.unwrap_or_default();
+        Ok(Self {
+            name: port.name.as_deref().unwrap_or_default().into(),
+            protocol: Protocol::parse(port.protocol.as_deref())?,
+            port: u16::try_from(value).ok().filter(|p| *p != 0).ok_or(InvalidSlice::Port { value })?,
+        })
+    }
+}
+
+impl Endpoint {
+    /// Absent conditions mean what the API says they mean: `ready` unknown is ready, `serving` follows `ready`, `terminating`
+    /// unknown is not. Source: EndpointConditions in discovery.k8s.io/v1.
+    fn parse(endpoint: &discovery::Endpoint, namespace: &Arc<str>) -> Self {
+        let conditions = endpoint.conditions.clone().unwrap_or_default();
+        let ready = conditions.ready.unwrap_or(true);
+        let hints = endpoint.hints.iter().flat_map(|hints| hints.for_zones.iter().flatten());
+        let target = endpoint.target_ref.as_ref().filter(|target| target.kind.as_deref() == Some("Pod"));
+        Self {
+            addresses: endpoint.addresses.iter().filter_map(|address| address.parse().ok()).collect(),
+            ready,
+            serving: conditions.serving.unwrap_or(ready),
+            terminating: conditions.terminating.unwrap_or(false),
+            hostname: endpoint.hostname.as_deref().map(Into::into),
+            node_name: endpoint.node_name.as_deref().map(Into::into),
+            zone: endpoint.zone.as_deref().map(Into::into),
+            for_zones: hints.map(|zone| zone.name.as_str().into()).collect(),
+            pod: target.and_then(|target| {
+                let namespace = target.namespace.as_deref().map_or_else(|| namespace.clone(), Into::into);
+                Some(ObjectName::new(namespace, target.name.as_deref()?))
+            }),
+        }
+    }
+}
+
+/// Why an EndpointSlice of the API is not used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidSlice {
+    #[error("address type {value:?} is not IPv4")]
+    AddressType { value: String },
+    #[error("the label kubernetes.io/service-name is missing")]
+    NoService,
+    #[error("port {value} is not a port number from 1 to 65535")]
+    Port { value: i32 },
+    #[error(transparent)]
+    Protocol(#[from] InvalidService),
+}
+
+impl InvalidSlice {
+    /// Slices that are meant for someone else and need no warning.
+    pub fn is_foreign(&self) -> bool {
+        matches!(self, Self::AddressType { .. } | Self::NoService)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_conditions_mean_ready_serving_and_not_terminating() {
+        let object: discovery::EndpointSlice = serde_json::from_value(serde_json::json!({
+            "metadata": {"namespace": "default", "name": "web-1", "labels": {"kubernetes.io/service-name": "web"}},
+            "addressType": "IPv4",
+            "ports": [{"port": 8080}],
+            "endpoints": [{"addresses": ["10.244.0.2"], "targetRef": {"kind": "Pod", "name": "web-a"}}]
+        }))
+        .expect("a slice");
+        let slice = EndpointSlice::try_from(&object).expect("valid");
+        let endpoint = &slice.endpoints[0];
+        assert!(endpoint.ready && endpoint.serving && !endpoint.terminating);
+        assert_eq!(endpoint.pod, Some(ObjectName::new("default", "web-a")));
+        assert_eq!(slice.ports[0].protocol, Protocol::Tcp);
+    }
 }

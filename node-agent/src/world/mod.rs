@@ -7,13 +7,17 @@
 mod endpoint_slice;
 mod node;
 mod service;
+pub mod watch;
 
 use std::sync::Arc;
 
+pub use endpoint_slice::{Endpoint, EndpointSlice, InvalidSlice, SlicePort};
 use imbl::OrdMap;
-pub use endpoint_slice::{Endpoint, EndpointSlice, SlicePort};
 pub use node::Node;
-pub use service::{ExternalTrafficPolicy, InternalTrafficPolicy, Protocol, Service, ServiceKind, ServicePort, TrafficDistribution};
+pub use service::{
+    ExternalTrafficPolicy, InternalTrafficPolicy, InvalidService, Protocol, Service, ServiceKind, ServicePort,
+    TrafficDistribution,
+};
 
 /// Namespace and name of an object; ordered, so that maps keyed by it give equal bytes for equal input.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -3,6 +3,9 @@
 use std::{net::Ipv4Addr, sync::Arc};
 
 use ipnetwork::Ipv4Network;
+use k8s_openapi::api::core::v1 as core;
+
+use super::watch::revision_of;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
@@ -15,4 +18,30 @@ pub struct Node {
     /// `topology.kubernetes.io/zone`
     pub zone: Option<Arc<str>>,
     pub revision: u64,
+}
+
+impl Node {
+    /// Whether `other` means the same to routing and the datapath. Heartbeats change nothing else than the revision.
+    pub fn same_but_for_revision(&self, other: &Self) -> bool {
+        Self { revision: 0, ..self.clone() } == Self { revision: 0, ..other.clone() }
+    }
+}
+
+impl From<&core::Node> for Node {
+    fn from(object: &core::Node) -> Self {
+        let status = object.status.iter();
+        let addresses: Vec<_> = status.flat_map(|status| status.addresses.iter().flatten()).collect();
+        let of_type = |wanted: &'static str| {
+            addresses.iter().filter(move |a| a.type_ == wanted).filter_map(|a| a.address.parse::<Ipv4Addr>().ok())
+        };
+        let labels = object.metadata.labels.as_ref();
+        Self {
+            name: object.metadata.name.as_deref().unwrap_or_default().into(),
+            internal_ip: of_type("InternalIP").next(),
+            external_ips: of_type("ExternalIP").collect(),
+            pod_cidr: object.spec.as_ref().and_then(|spec| spec.pod_cidr.as_deref()).and_then(|cidr| cidr.parse().ok()),
+            zone: labels.and_then(|labels| labels.get("topology.kubernetes.io/zone")).map(|zone| zone.as_str().into()),
+            revision: revision_of(&object.metadata),
+        }
+    }
 }
