@@ -2,10 +2,12 @@
 
 pub mod config;
 pub mod dns;
+pub mod https;
 pub mod inspect;
 pub mod network;
 pub mod pods;
 pub mod proxy;
+pub mod register;
 pub mod runtime;
 pub mod world;
 

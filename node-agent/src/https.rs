@@ -1,0 +1,146 @@
+//! The agent's own HTTPS server, where the kubelet's would be: the control service fetches logs and inspections here.
+//!
+//! Only callers with a client certificate of the cluster's CA that names the API server, or an administrator, get in.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::Router;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto,
+    service::TowerToHyperService,
+};
+use rustls::{RootCertStore, ServerConfig, crypto::ring, server::WebPkiClientVerifier};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::register::certificate::Certificate;
+
+/// A listening server that is not yet accepting.
+pub struct Https {
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+}
+
+impl Https {
+    /// Binds `address` and prepares TLS. Port 0 takes a free one.
+    pub async fn bind(address: SocketAddr, certificate: &Certificate, client_ca_pem: &str) -> Result<Self, HttpsError> {
+        let config = tls(certificate, client_ca_pem)?;
+        let listener = TcpListener::bind(address).await.map_err(|source| HttpsError::Bind { address, source })?;
+        Ok(Self { listener, acceptor: TlsAcceptor::from(Arc::new(config)) })
+    }
+
+    /// Serves `router` until `stop`; connections in flight are then cut.
+    pub async fn serve(self, router: Router, stop: CancellationToken) {
+        let tasks = TaskTracker::new();
+        loop {
+            let accepted = tokio::select! {
+                () = stop.cancelled() => break,
+                accepted = self.listener.accept() => accepted,
+            };
+            let tcp = match accepted {
+                Ok((tcp, _)) => tcp,
+                Err(error) => {
+                    // Out of file descriptors, most likely: give the others time to close theirs.
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            };
+            tasks.spawn(connection(tcp, self.acceptor.clone(), router.clone(), stop.clone()));
+        }
+        tasks.close();
+        tasks.wait().await;
+    }
+}
+
+/// A client that does not finish its handshake in this time is dropped.
+const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(10);
+
+async fn connection(tcp: TcpStream, acceptor: TlsAcceptor, router: Router, stop: CancellationToken) {
+    let tls = match tokio::time::timeout(HANDSHAKE_PATIENCE, acceptor.accept(tcp)).await {
+        Ok(Ok(tls)) => tls,
+        Ok(Err(error)) => return tracing::debug!(%error, "refused a TLS client"),
+        Err(_) => return tracing::debug!("a TLS client did not finish its handshake"),
+    };
+    let caller = tls.get_ref().1.peer_certificates().and_then(|chain| chain.first()).and_then(Caller::of);
+    let router = match caller {
+        Some(caller) if caller.may_inspect() => router,
+        caller => {
+            tracing::debug!(?caller, "refused a caller");
+            Router::new().fallback(|| async { (http::StatusCode::FORBIDDEN, "only the API server may ask here\n") })
+        }
+    };
+    let builder = auto::Builder::new(TokioExecutor::new());
+    let serving = builder.serve_connection_with_upgrades(TokioIo::new(tls), TowerToHyperService::new(router));
+    tokio::select! {
+        () = stop.cancelled() => {}
+        result = serving => {
+            if let Err(error) = result {
+                tracing::debug!(error, "a connection ended early");
+            }
+        }
+    }
+}
+
+/// Who holds the client certificate.
+#[derive(Debug)]
+struct Caller {
+    name: String,
+    groups: Vec<String>,
+}
+
+impl Caller {
+    fn of(certificate: &CertificateDer) -> Option<Self> {
+        let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
+        let subject = certificate.subject();
+        let text = |attribute: &x509_parser::x509::AttributeTypeAndValue| attribute.as_str().ok().map(str::to_owned);
+        Some(Self {
+            name: subject.iter_common_name().next().and_then(text)?,
+            groups: subject.iter_organization().filter_map(text).collect(),
+        })
+    }
+
+    fn may_inspect(&self) -> bool {
+        self.name == "system:kube-apiserver" || self.groups.iter().any(|group| group == "system:masters")
+    }
+}
+
+fn tls(certificate: &Certificate, client_ca_pem: &str) -> Result<ServerConfig, HttpsError> {
+    let provider = Arc::new(ring::default_provider());
+    let mut roots = RootCertStore::empty();
+    for ca in CertificateDer::pem_slice_iter(client_ca_pem.as_bytes()) {
+        let ca = ca.map_err(|source| HttpsError::Pem { what: "cluster CA", source })?;
+        roots.add(ca).map_err(HttpsError::Tls)?;
+    }
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+        .build()
+        .map_err(HttpsError::ClientVerifier)?;
+    let chain = CertificateDer::pem_slice_iter(certificate.chain_pem.as_bytes())
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|source| HttpsError::Pem { what: "serving certificate", source })?;
+    let key = PrivateKeyDer::from_pem_slice(certificate.key_pem.as_bytes())
+        .map_err(|source| HttpsError::Pem { what: "serving key", source })?;
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(HttpsError::Tls)?
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(chain, key)
+        .map_err(HttpsError::Tls)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum HttpsError {
+    #[error("cannot listen on {address}")]
+    Bind { address: SocketAddr, source: std::io::Error },
+    #[error("the {what} is not PEM")]
+    Pem { what: &'static str, source: rustls_pki_types::pem::Error },
+    #[error("cannot set up TLS")]
+    Tls(#[source] rustls::Error),
+    #[error("cannot verify clients by the cluster CA")]
+    ClientVerifier(#[source] rustls::server::VerifierBuilderError),
+}

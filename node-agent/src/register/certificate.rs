@@ -1,0 +1,157 @@
+//! Certificates of this node: asked for through CertificateSigningRequests, kept as PEM files.
+
+use std::{
+    net::IpAddr,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use k8s_openapi::{
+    ByteString,
+    api::certificates::v1::{CertificateSigningRequest, CertificateSigningRequestSpec},
+};
+use kube::{Api, Client, api::PostParams, core::ObjectMeta, runtime::wait};
+use rcgen::{CertificateParams, DnType, KeyPair, SanType};
+
+use super::RegisterError;
+
+/// A certificate with its key, both PEM.
+pub struct Certificate {
+    pub chain_pem: String,
+    pub key_pem: String,
+}
+
+/// Client certificate: CN `system:node:NAME`, O `system:nodes`.
+pub async fn request_client(client: &Client, node_name: &str) -> Result<Certificate, CertificateError> {
+    let params = node_params(node_name);
+    request(client, node_name, "kubernetes.io/kube-apiserver-client-kubelet", "client auth", params).await
+}
+
+/// Serving certificate of the agent's HTTPS server, for its name and address.
+pub async fn request_serving(
+    client: &Client,
+    node_name: &str,
+    address: IpAddr,
+) -> Result<Certificate, CertificateError> {
+    let mut params = node_params(node_name);
+    let dns_name = node_name.try_into().map_err(CertificateError::Make)?;
+    params.subject_alt_names = vec![SanType::DnsName(dns_name), SanType::IpAddress(address)];
+    request(client, node_name, "kubernetes.io/kubelet-serving", "server auth", params).await
+}
+
+fn node_params(node_name: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::OrganizationName, "system:nodes");
+    params.distinguished_name.push(DnType::CommonName, format!("system:node:{node_name}"));
+    params
+}
+
+async fn request(
+    client: &Client,
+    node_name: &str,
+    signer: &str,
+    usage: &str,
+    params: CertificateParams,
+) -> Result<Certificate, CertificateError> {
+    let key = KeyPair::generate().map_err(CertificateError::Make)?;
+    let csr_pem = params.serialize_request(&key).and_then(|csr| csr.pem()).map_err(CertificateError::Make)?;
+    let wanted = CertificateSigningRequest {
+        metadata: ObjectMeta { generate_name: Some(format!("node-{node_name}-")), ..Default::default() },
+        spec: CertificateSigningRequestSpec {
+            request: ByteString(csr_pem.into_bytes()),
+            signer_name: signer.to_owned(),
+            usages: Some(vec!["digital signature".into(), usage.into()]),
+            ..Default::default()
+        },
+        status: None,
+    };
+    let api: Api<CertificateSigningRequest> = Api::all(client.clone());
+    let created = api.create(&PostParams::default(), &wanted).await.map_err(|e| CertificateError::Ask(Box::new(e)))?;
+    let name = created.metadata.name.unwrap_or_default();
+    let decided = |object: Option<&CertificateSigningRequest>| object.is_some_and(|csr| outcome(csr).is_some());
+    let waiting = wait::await_condition(api, &name, decided);
+    let csr = tokio::time::timeout(PATIENCE, waiting)
+        .await
+        .map_err(|_| CertificateError::NotSigned { name: name.clone() })?
+        .map_err(|e| CertificateError::Watch(Box::new(e)))?;
+    match csr.as_ref().and_then(outcome) {
+        Some(Ok(chain_pem)) => Ok(Certificate { chain_pem, key_pem: key.serialize_pem() }),
+        Some(Err(message)) => Err(CertificateError::Denied { name, message }),
+        None => Err(CertificateError::NotSigned { name }),
+    }
+}
+
+/// How long a signer may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The issued chain, or why there will be none; `None` while that is open.
+fn outcome(csr: &CertificateSigningRequest) -> Option<Result<String, String>> {
+    let status = csr.status.as_ref()?;
+    let refused = status.conditions.iter().flatten().find(|c| c.type_ == "Denied" || c.type_ == "Failed");
+    if let Some(condition) = refused {
+        return Some(Err(condition.message.clone().unwrap_or_else(|| condition.type_.clone())));
+    }
+    let chain = status.certificate.as_ref()?;
+    Some(String::from_utf8(chain.0.clone()).map_err(|_| "the issued certificate is not PEM".to_owned()))
+}
+
+impl Certificate {
+    /// Reads `NAME.crt` and `NAME.key` of `dir`; `None` where one of them is absent.
+    pub fn load(dir: &Path, name: &str) -> Result<Option<Self>, RegisterError> {
+        let read = |path: PathBuf| match std::fs::read_to_string(&path) {
+            Ok(text) => Ok(Some(text)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(RegisterError::Read { path, source }),
+        };
+        let chain = read(dir.join(format!("{name}.crt")))?;
+        let key = read(dir.join(format!("{name}.key")))?;
+        Ok(chain.zip(key).map(|(chain_pem, key_pem)| Self { chain_pem, key_pem }))
+    }
+
+    pub fn store(&self, dir: &Path, name: &str) -> Result<(), RegisterError> {
+        write_private(&dir.join(format!("{name}.key")), self.key_pem.as_bytes())?;
+        write_private(&dir.join(format!("{name}.crt")), self.chain_pem.as_bytes())
+    }
+
+    /// Whether it was issued by `ca_pem` and lasts for at least a fifth of its life beyond `now`.
+    pub fn is_usable(&self, ca_pem: &str, now: SystemTime) -> bool {
+        let (Ok((_, leaf)), Ok((_, ca))) = (
+            x509_parser::pem::parse_x509_pem(self.chain_pem.as_bytes()),
+            x509_parser::pem::parse_x509_pem(ca_pem.as_bytes()),
+        ) else {
+            return false;
+        };
+        let (Ok(leaf), Ok(ca)) = (leaf.parse_x509(), ca.parse_x509()) else { return false };
+        let now = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
+        let (from, until) = (leaf.validity().not_before.timestamp(), leaf.validity().not_after.timestamp());
+        leaf.verify_signature(Some(ca.public_key())).is_ok() && from <= now && now < until - (until - from) / 5
+    }
+}
+
+/// Writes `path` whole or not at all, readable by its owner alone.
+pub(super) fn write_private(path: &Path, bytes: &[u8]) -> Result<(), RegisterError> {
+    use std::{io::Write, os::unix::fs::OpenOptionsExt};
+    let wrap = |source| RegisterError::Write { path: path.to_owned(), source };
+    if let Some(dir) = path.parent() {
+        std::fs::create_dir_all(dir).map_err(wrap)?;
+    }
+    let draft = path.with_extension("new");
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft).map_err(wrap)?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(wrap)?;
+    std::fs::rename(&draft, path).map_err(wrap)
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum CertificateError {
+    #[error("cannot make a key and a signing request")]
+    Make(#[source] rcgen::Error),
+    #[error("cannot create a CertificateSigningRequest")]
+    Ask(#[source] Box<kube::Error>),
+    #[error("cannot watch the CertificateSigningRequest")]
+    Watch(#[source] Box<kube::runtime::wait::Error>),
+    #[error("the CertificateSigningRequest {name} was not signed within a minute")]
+    NotSigned { name: String },
+    #[error("the CertificateSigningRequest {name} was refused: {message}")]
+    Denied { name: String, message: String },
+}

@@ -1,0 +1,131 @@
+//! Keeps the Node object and the node's Lease current: the shell around [`NodeDescription`].
+
+use std::time::Duration;
+
+use futures::TryStreamExt;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Node;
+use kube::{
+    Api, Client,
+    api::{Patch, PatchParams, PostParams},
+    runtime::{WatchStreamExt, watcher},
+};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::node_object::NodeDescription;
+
+/// As the kubelet: a Lease of 40 s renewed every 10, the status said again every 5 minutes.
+const LEASE_SECONDS: i32 = 40;
+const RENEW_EVERY: Duration = Duration::from_secs(10);
+const STATUS_EVERY: Duration = Duration::from_secs(300);
+
+/// Makes the Node object where it is missing and writes its labels and status.
+pub async fn register(client: &Client, node: &NodeDescription) -> Result<(), kube::Error> {
+    let api: Api<Node> = Api::all(client.clone());
+    match api.create(&PostParams::default(), &from_json(node.new_object())?).await {
+        Ok(_) => tracing::info!(node = node.name, "registered"),
+        Err(kube::Error::Api(status)) if status.reason == "AlreadyExists" => {
+            let labels = json!({"metadata": {"labels": node.labels()}});
+            api.patch(&node.name, &PatchParams::default(), &Patch::Merge(labels)).await?;
+        }
+        Err(error) => return Err(error),
+    }
+    write_status(client, node).await
+}
+
+fn from_json(object: Value) -> Result<Node, kube::Error> {
+    serde_json::from_value(object).map_err(kube::Error::SerdeError)
+}
+
+async fn write_status(client: &Client, node: &NodeDescription) -> Result<(), kube::Error> {
+    let api: Api<Node> = Api::all(client.clone());
+    let current = api.get(&node.name).await?;
+    let conditions =
+        serde_json::to_value(current.status.and_then(|status| status.conditions)).map_err(kube::Error::SerdeError)?;
+    let conditions = conditions.as_array().cloned().unwrap_or_default();
+    let status = json!({"status": node.status(&conditions, Timestamp::now())});
+    api.patch_status(&node.name, &PatchParams::default(), &Patch::Strategic(status)).await?;
+    Ok(())
+}
+
+/// Waits until the control service has given the node its pod subnet.
+pub async fn pod_cidr(client: &Client, name: &str) -> Result<ipnetwork::Ipv4Network, watcher::Error> {
+    let api: Api<Node> = Api::all(client.clone());
+    let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
+    let mut nodes = std::pin::pin!(watcher(api, config).default_backoff().applied_objects());
+    loop {
+        match nodes.try_next().await {
+            Ok(Some(node)) => {
+                let cidr = node.spec.and_then(|spec| spec.pod_cidr).and_then(|cidr| cidr.parse().ok());
+                if let Some(cidr) = cidr {
+                    return Ok(cidr);
+                }
+            }
+            Ok(None) => return Err(watcher::Error::NoResourceVersion),
+            Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "waiting for the pod subnet"),
+        }
+    }
+}
+
+/// Renews the Lease and repeats the status until `stop`; a change of `node` is written at once.
+///
+/// A failed write is tried again at the next beat: nothing stops because the control service is away.
+pub async fn run(client: Client, mut node: watch::Receiver<NodeDescription>, stop: CancellationToken) {
+    let mut lease_beat = tokio::time::interval(RENEW_EVERY);
+    lease_beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut status_due = tokio::time::Instant::now() + STATUS_EVERY;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = lease_beat.tick() => {
+                let name = node.borrow().name.clone();
+                if let Err(error) = renew_lease(&client, &name).await {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "cannot renew the node's Lease");
+                }
+            }
+            changed = node.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                status_due = tokio::time::Instant::now();
+            }
+            () = tokio::time::sleep_until(status_due) => {}
+        }
+        if tokio::time::Instant::now() >= status_due {
+            let description = node.borrow_and_update().clone();
+            status_due = match write_status(&client, &description).await {
+                Ok(()) => tokio::time::Instant::now() + STATUS_EVERY,
+                Err(kube::Error::Api(status)) if status.code == 404 => {
+                    tracing::warn!("the Node object is gone, registering again");
+                    if let Err(error) = register(&client, &description).await {
+                        tracing::warn!(error = &error as &dyn std::error::Error, "cannot register");
+                    }
+                    tokio::time::Instant::now() + RENEW_EVERY
+                }
+                Err(error) => {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "cannot write the node's status");
+                    tokio::time::Instant::now() + RENEW_EVERY
+                }
+            };
+        }
+    }
+}
+
+async fn renew_lease(client: &Client, name: &str) -> Result<(), kube::Error> {
+    use k8s_openapi::api::coordination::v1::Lease;
+    let api: Api<Lease> = Api::namespaced(client.clone(), "kube-node-lease");
+    let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string();
+    let spec = json!({"spec": {"holderIdentity": name, "leaseDurationSeconds": LEASE_SECONDS, "renewTime": now}});
+    match api.patch(name, &PatchParams::default(), &Patch::Merge(spec.clone())).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 404 => {
+            let mut lease = spec;
+            lease["metadata"] = json!({"name": name, "namespace": "kube-node-lease"});
+            let lease: Lease = serde_json::from_value(lease).map_err(kube::Error::SerdeError)?;
+            api.create(&PostParams::default(), &lease).await.map(|_| ())
+        }
+        Err(error) => Err(error),
+    }
+}
