@@ -31,6 +31,11 @@ pub struct Config {
 }
 
 impl Config {
+    /// ClusterIP of the Service `default/kubernetes`: the first address of `service_cidr` after the network's own.
+    pub fn kubernetes_service_address(&self) -> std::net::Ipv4Addr {
+        std::net::Ipv4Addr::from(u32::from(self.service_cidr.network()).wrapping_add(1))
+    }
+
     /// The documented defaults over a data directory.
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
         Self {

@@ -8,6 +8,7 @@
 pub mod admission;
 pub mod api;
 pub mod auth;
+mod bootstrap;
 pub mod config;
 pub mod controllers;
 pub mod kinds;

@@ -1,0 +1,216 @@
+//! Whether an identity may do what it asks: a pure function of who and what.
+//!
+//! Where the answer hangs on an object that is stored (is this pod bound to that node?), the decision says which fact is
+//! needed and somebody else looks it up. Roles and bindings will be one more source of `Allow` beside these.
+
+use super::{
+    Identity,
+    attributes::{Attributes, Resource},
+    node,
+};
+use crate::api::Status;
+
+/// Group of those who may do everything.
+pub const MASTERS: &str = "system:masters";
+/// Group of every node's agent; its user is `system:node:NAME`.
+pub const NODES: &str = "system:nodes";
+/// Group of the holders of a join token.
+pub const BOOTSTRAPPERS: &str = "system:bootstrappers";
+/// Group of everyone who proved to be someone.
+pub const AUTHENTICATED: &str = "system:authenticated";
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    Allow,
+    /// Allowed if the stored objects say so.
+    AllowIf(Fact),
+    /// Not allowed; the reason may be empty.
+    Deny(String),
+}
+
+/// Something that only the stored objects can tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fact {
+    /// The pod is bound to the node.
+    PodBoundTo { namespace: String, pod: String, node: String },
+    /// A pod that is bound to the node names this Secret or ConfigMap.
+    ReferencedByPodOf { node: String, kind: Referenced, namespace: String, name: String },
+    /// The CertificateSigningRequest was made by this user.
+    RequestMadeBy { request: String, user: String },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Referenced {
+    Secret,
+    ConfigMap,
+}
+
+/// Decides. Total: what no rule names is denied.
+pub fn authorize(identity: &Identity, attributes: &Attributes) -> Decision {
+    if identity.is_in(MASTERS) {
+        return Decision::Allow;
+    }
+    let decision = match attributes {
+        Attributes::Path { verb, path } => everyones_path(verb, path),
+        Attributes::Resource(resource) => everyones_review(resource),
+    };
+    if decision {
+        return Decision::Allow;
+    }
+    let Attributes::Resource(resource) = attributes else { return Decision::Deny(String::new()) };
+    if let Some(node) = identity.node() {
+        return node::authorize(node, &identity.name, resource);
+    }
+    if identity.is_in(BOOTSTRAPPERS) {
+        return own_signing_request(&identity.name, resource);
+    }
+    Decision::Deny(String::new())
+}
+
+/// The 403 of a denied request, worded as Kubernetes words it.
+pub fn forbidden(identity: &Identity, attributes: &Attributes, reason: &str) -> Status {
+    let user = &identity.name;
+    let because = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+    let (message, details) = match attributes {
+        Attributes::Path { verb, path } => {
+            (format!("forbidden: User \"{user}\" cannot {verb} path \"{path}\"{because}"), serde_json::json!({}))
+        }
+        Attributes::Resource(r) => {
+            let qualified = if r.group.is_empty() { r.resource.clone() } else { format!("{}.{}", r.resource, r.group) };
+            let what = if r.name.is_empty() { qualified } else { format!("{qualified} \"{}\"", r.name) };
+            let resource =
+                if r.subresource.is_empty() { r.resource.clone() } else { format!("{}/{}", r.resource, r.subresource) };
+            let scope = if r.namespace.is_empty() {
+                "at the cluster scope".to_owned()
+            } else {
+                format!("in the namespace \"{}\"", r.namespace)
+            };
+            let mut details = serde_json::json!({"kind": r.resource});
+            if !r.group.is_empty() {
+                details["group"] = r.group.as_str().into();
+            }
+            if !r.name.is_empty() {
+                details["name"] = r.name.as_str().into();
+            }
+            let message = format!(
+                "{what} is forbidden: User \"{user}\" cannot {} resource \"{resource}\" in API group \"{}\" {scope}{because}",
+                r.verb, r.group
+            );
+            (message, details)
+        }
+    };
+    Status { code: 403, reason: "Forbidden", message, details: Some(details) }
+}
+
+/// Kubernetes' `system:discovery`, for everyone who is authenticated.
+fn everyones_path(verb: &str, path: &str) -> bool {
+    let discovery = matches!(path, "/" | "/api" | "/apis" | "/version" | "/healthz" | "/livez" | "/readyz")
+        || ["/api/", "/apis/", "/openapi/", "/openapi", "/version/", "/healthz/", "/livez/", "/readyz/"]
+            .iter()
+            .any(|prefix| path.starts_with(prefix));
+    matches!(verb, "get" | "head") && discovery
+}
+
+/// Kubernetes' `system:basic-user`: anyone may ask who they are and what they may.
+fn everyones_review(resource: &Resource) -> bool {
+    resource.verb == "create"
+        && matches!(
+            (resource.group.as_str(), resource.resource.as_str()),
+            ("authorization.k8s.io", "selfsubjectaccessreviews" | "selfsubjectrulesreviews")
+                | ("authentication.k8s.io", "selfsubjectreviews")
+        )
+}
+
+/// What a joining node may: make a signing request and see what became of it.
+pub(super) fn own_signing_request(user: &str, r: &Resource) -> Decision {
+    if (r.group.as_str(), r.resource.as_str(), r.subresource.as_str())
+        != ("certificates.k8s.io", "certificatesigningrequests", "")
+    {
+        return Decision::Deny(String::new());
+    }
+    match r.verb {
+        "create" => Decision::Allow,
+        "get" | "list" | "watch" if !r.name.is_empty() => {
+            Decision::AllowIf(Fact::RequestMadeBy { request: r.name.clone(), user: user.to_owned() })
+        }
+        _ => Decision::Deny("only one's own request may be read, by its name".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decide(user: &str, groups: &[&str], method: &str, uri: &str) -> Decision {
+        authorize(&identity(user, groups), &attributes(method, uri))
+    }
+
+    fn identity(user: &str, groups: &[&str]) -> Identity {
+        Identity { name: user.into(), groups: groups.iter().map(|g| (*g).into()).collect() }
+    }
+
+    fn attributes(method: &str, uri: &str) -> Attributes {
+        let uri: http::Uri = uri.parse().unwrap();
+        Attributes::of(&method.parse().unwrap(), uri.path(), uri.query())
+    }
+
+    #[test]
+    fn masters_may_do_everything() {
+        for (method, uri) in [("DELETE", "/api/v1/nodes/a"), ("GET", "/metrics"), ("PUT", "/apis/x/v1/ys/z")] {
+            assert_eq!(decide("admin", &[MASTERS], method, uri), Decision::Allow);
+        }
+    }
+
+    #[test]
+    fn someone_without_a_role_may_only_discover() {
+        for path in ["/api", "/apis", "/apis/apps/v1", "/openapi/v3", "/openapi/v3/api/v1", "/openapi/v2", "/version"] {
+            assert_eq!(decide("joe", &[AUTHENTICATED], "GET", path), Decision::Allow, "{path}");
+        }
+        let review = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+        assert_eq!(decide("joe", &[AUTHENTICATED], "POST", review), Decision::Allow);
+        for (method, uri) in
+            [("GET", "/api/v1/pods"), ("POST", "/api/v1/namespaces"), ("GET", "/metrics"), ("POST", "/api")]
+        {
+            assert_eq!(decide("joe", &[AUTHENTICATED], method, uri), Decision::Deny(String::new()), "{method} {uri}");
+        }
+    }
+
+    #[test]
+    fn a_bootstrapper_may_only_make_and_read_its_own_request() {
+        let requests = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
+        let decide = |method: &str, uri: &str| decide("system:bootstrap:abcdef", &[BOOTSTRAPPERS], method, uri);
+        assert_eq!(decide("POST", requests), Decision::Allow);
+        let own =
+            Decision::AllowIf(Fact::RequestMadeBy { request: "r".into(), user: "system:bootstrap:abcdef".into() });
+        assert_eq!(decide("GET", &format!("{requests}/r")), own);
+        assert_eq!(decide("GET", &format!("{requests}?watch=true&fieldSelector=metadata.name%3Dr")), own);
+        for (method, uri) in [
+            ("GET", requests.to_owned()),
+            ("PUT", format!("{requests}/r/approval")),
+            ("PATCH", format!("{requests}/r/status")),
+            ("DELETE", format!("{requests}/r")),
+            ("GET", "/api/v1/secrets".into()),
+            ("GET", "/api/v1/nodes".into()),
+        ] {
+            assert!(matches!(decide(method, &uri), Decision::Deny(_)), "{method} {uri}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_reads_as_it_does_in_kubernetes() {
+        let message = |method, uri| forbidden(&identity("system:node:y", &[]), &attributes(method, uri), "").message;
+        assert_eq!(
+            message("PUT", "/api/v1/nodes/x"),
+            r#"nodes "x" is forbidden: User "system:node:y" cannot update resource "nodes" in API group "" at the cluster scope"#
+        );
+        assert_eq!(
+            message("GET", "/api/v1/namespaces/kube-system/secrets"),
+            r#"secrets is forbidden: User "system:node:y" cannot list resource "secrets" in API group "" in the namespace "kube-system""#
+        );
+        assert_eq!(
+            message("PATCH", "/apis/apps/v1/namespaces/a/deployments/d/scale"),
+            r#"deployments.apps "d" is forbidden: User "system:node:y" cannot patch resource "deployments/scale" in API group "apps" in the namespace "a""#
+        );
+        assert_eq!(message("GET", "/metrics"), r#"forbidden: User "system:node:y" cannot get path "/metrics""#);
+    }
+}

@@ -1,0 +1,176 @@
+//! Who a TLS client is by its certificate.
+//!
+//! The handshake lets any certificate pass whose key the client holds, and the request is then answered 401 if it is not of
+//! this cluster: a client learns why, instead of a broken connection. Kubernetes does the same (`tls.RequestClientCert`).
+
+use std::{sync::Arc, time::SystemTime};
+
+use rustls::{
+    DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme,
+    client::danger::HandshakeSignatureValid,
+    crypto::CryptoProvider,
+    server::{
+        VerifierBuilderError, WebPkiClientVerifier,
+        danger::{ClientCertVerified, ClientCertVerifier},
+    },
+};
+use rustls_pki_types::{CertificateDer, UnixTime};
+
+use super::Identity;
+
+/// Checks certificates against the cluster's CA, after the handshake.
+#[derive(Debug)]
+pub struct ClientCertificates {
+    strict: Arc<dyn ClientCertVerifier>,
+}
+
+/// What the certificate of one connection says. Kept for the connection's life, so it knows its own end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateIdentity {
+    pub identity: Identity,
+    /// Seconds since the epoch.
+    not_after: i64,
+}
+
+/// The certificate is not one of this cluster, is not for clients, is out of date, or names nobody.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("the client's certificate is not accepted: {0}")]
+pub struct BadCertificate(String);
+
+impl ClientCertificates {
+    pub fn signed_by(
+        authority: &CertificateDer<'static>,
+        provider: Arc<CryptoProvider>,
+    ) -> Result<Self, VerifierBuilderError> {
+        let mut roots = RootCertStore::empty();
+        // An authority that is no certificate makes the builder below fail for want of a root.
+        roots.add_parsable_certificates([authority.clone()]);
+        let strict =
+            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).allow_unauthenticated().build()?;
+        Ok(Self { strict })
+    }
+
+    /// Reads the identity out of what a client presented, leaf first.
+    pub fn identify(&self, chain: &[CertificateDer<'_>]) -> Result<CertificateIdentity, BadCertificate> {
+        let (leaf, intermediates) = chain.split_first().ok_or_else(|| BadCertificate("there is none".into()))?;
+        self.strict
+            .verify_client_cert(leaf, intermediates, UnixTime::now())
+            .map_err(|e| BadCertificate(e.to_string()))?;
+        let (_, certificate) = x509_parser::parse_x509_certificate(leaf).map_err(|e| BadCertificate(e.to_string()))?;
+        let subject = certificate.subject();
+        let name = subject.iter_common_name().next().and_then(|n| n.as_str().ok()).unwrap_or_default();
+        if name.is_empty() {
+            return Err(BadCertificate("it has no common name".into()));
+        }
+        let groups = subject.iter_organization().filter_map(|o| o.as_str().ok()).map(String::from).collect();
+        let not_after = certificate.validity().not_after.timestamp();
+        Ok(CertificateIdentity { identity: Identity::authenticated(name.to_owned(), groups), not_after })
+    }
+}
+
+impl CertificateIdentity {
+    /// A connection may outlive the certificate it began with.
+    pub fn at(&self, now: SystemTime) -> Result<&Identity, BadCertificate> {
+        let seconds = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs());
+        if i64::try_from(seconds).is_ok_and(|now| now <= self.not_after) {
+            Ok(&self.identity)
+        } else {
+            Err(BadCertificate("it expired while the connection was open".into()))
+        }
+    }
+}
+
+impl ClientCertVerifier for ClientCertificates {
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.strict.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        // Judged by `identify`, for which the 401 needs a connection.
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.strict.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.strict.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.strict.supported_verify_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use time::OffsetDateTime;
+
+    use super::{
+        super::pki::{Authority, Subject, Usage},
+        *,
+    };
+
+    fn identify(authority: &Authority, usage: Usage, issued_at: OffsetDateTime) -> Result<Identity, BadCertificate> {
+        let (own, _) = (authority, ());
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let verifier = ClientCertificates::signed_by(own.certificate(), provider).unwrap();
+        let subject = Subject { common_name: "joe".into(), organization: Some("makers".into()), ..Subject::default() };
+        let issued = authority.issue(&subject, usage, Duration::from_secs(3600), issued_at).unwrap();
+        let der = CertificateDer::from(pem::parse(issued.certificate_pem).unwrap().into_contents());
+        verifier.identify(&[der]).map(|c| c.identity)
+    }
+
+    #[test]
+    fn only_a_client_certificate_of_this_authority_that_is_in_date_is_somebody() {
+        let now = OffsetDateTime::now_utc();
+        let (authority, _) = Authority::create(now).unwrap();
+        let identity = identify(&authority, Usage::Client, now).unwrap();
+        assert_eq!(identity.name, "joe");
+        assert_eq!(identity.groups, ["makers", "system:authenticated"]);
+        assert!(identify(&authority, Usage::Server, now).is_err());
+        assert!(identify(&authority, Usage::Client, now - Duration::from_secs(7200)).is_err());
+
+        let (other, _) = Authority::create(now).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let verifier = ClientCertificates::signed_by(authority.certificate(), provider).unwrap();
+        let foreign = other.issue(&Subject::default(), Usage::Client, Duration::from_secs(60), now).unwrap();
+        let der = CertificateDer::from(pem::parse(foreign.certificate_pem).unwrap().into_contents());
+        assert!(verifier.identify(&[der]).is_err());
+        assert!(verifier.identify(&[]).is_err());
+    }
+
+    #[test]
+    fn a_certificate_ends_while_its_connection_lasts() {
+        let now = SystemTime::now();
+        let seconds = now.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+        let held = CertificateIdentity {
+            identity: Identity::authenticated("joe".into(), vec![]),
+            not_after: i64::try_from(seconds).unwrap() + 10,
+        };
+        assert!(held.at(now).is_ok());
+        assert!(held.at(now + Duration::from_secs(11)).is_err());
+    }
+}

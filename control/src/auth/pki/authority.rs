@@ -1,0 +1,215 @@
+//! The cluster's certificate authority: its key, and what it signs.
+//!
+//! Decides serial numbers, validity and extensions of certificates. Never decides who gets one.
+
+use std::{net::IpAddr, time::Duration};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber,
+};
+use rustls_pki_types::CertificateDer;
+use sha2::{Digest, Sha256};
+use time::OffsetDateTime;
+
+/// A certificate that begins now is refused by a peer whose clock is behind; Kubernetes gives the same five minutes.
+const CLOCK_SKEW: Duration = Duration::from_secs(5 * 60);
+const CA_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+/// Signs every certificate of the cluster.
+pub struct Authority {
+    certificate: CertificateDer<'static>,
+    certificate_pem: String,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+/// What a certificate says about its holder.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Subject {
+    pub common_name: String,
+    /// The group, in Kubernetes' reading of a client certificate. One is all that any certificate of ours needs.
+    pub organization: Option<String>,
+    pub dns_names: Vec<String>,
+    pub addresses: Vec<IpAddr>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Usage {
+    Client,
+    Server,
+}
+
+/// A certificate and its private key, both as PEM.
+pub struct Issued {
+    pub certificate_pem: String,
+    pub key_pem: String,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum AuthorityError {
+    #[error("the certificate is not usable: {0}")]
+    Certificate(String),
+    #[error("the private key is not usable")]
+    Key(#[source] rcgen::Error),
+    #[error("the private key belongs to another certificate")]
+    Mismatch,
+    #[error("cannot sign")]
+    Sign(#[from] rcgen::Error),
+}
+
+impl Authority {
+    /// Makes a new authority. Returns it and its private key as PEM.
+    pub fn create(now: OffsetDateTime) -> Result<(Self, String), AuthorityError> {
+        let key = KeyPair::generate()?;
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, "fairlead-ca");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages =
+            vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
+        params.serial_number = Some(random_serial());
+        params.not_before = now - CLOCK_SKEW;
+        params.not_after = now + CA_LIFETIME;
+        let certificate = params.self_signed(&key)?;
+        let key_pem = key.serialize_pem();
+        let authority = Self {
+            certificate: certificate.der().clone(),
+            certificate_pem: certificate.pem(),
+            issuer: Issuer::new(params, key),
+        };
+        Ok((authority, key_pem))
+    }
+
+    /// Takes up an authority that was made before.
+    pub fn load(certificate_pem: &str, key_pem: &str) -> Result<Self, AuthorityError> {
+        let parsed = pem::parse(certificate_pem).map_err(|e| AuthorityError::Certificate(e.to_string()))?;
+        let certificate = CertificateDer::from(parsed.into_contents());
+        let (_, x509) = x509_parser::parse_x509_certificate(&certificate)
+            .map_err(|e| AuthorityError::Certificate(e.to_string()))?;
+        if !x509.is_ca() {
+            return Err(AuthorityError::Certificate("it is not one of a certificate authority".into()));
+        }
+        let key = KeyPair::from_pem(key_pem).map_err(AuthorityError::Key)?;
+        if x509.public_key().subject_public_key.data.as_ref() != key.der_bytes() {
+            return Err(AuthorityError::Mismatch);
+        }
+        let issuer = Issuer::from_ca_cert_der(&certificate, key)?;
+        Ok(Self { certificate, certificate_pem: certificate_pem.to_owned(), issuer })
+    }
+
+    pub fn certificate(&self) -> &CertificateDer<'static> {
+        &self.certificate
+    }
+
+    pub fn certificate_pem(&self) -> &str {
+        &self.certificate_pem
+    }
+
+    /// SHA-256 of the CA's certificate (DER), as 64 hex digits: what a join token pins.
+    pub fn hash(&self) -> String {
+        hex::encode(Sha256::digest(&self.certificate))
+    }
+
+    /// Makes a key and a certificate for it.
+    pub fn issue(
+        &self,
+        subject: &Subject,
+        usage: Usage,
+        lifetime: Duration,
+        now: OffsetDateTime,
+    ) -> Result<Issued, AuthorityError> {
+        let key = KeyPair::generate()?;
+        let certificate = params(subject, usage, lifetime, now)?.signed_by(&key, &self.issuer)?;
+        Ok(Issued { certificate_pem: certificate.pem(), key_pem: key.serialize_pem() })
+    }
+
+    /// Signs the public key of a signing request; nothing else of the request gets into the certificate.
+    pub fn sign(
+        &self,
+        request: &CertificateSigningRequestParams,
+        subject: &Subject,
+        usage: Usage,
+        lifetime: Duration,
+        now: OffsetDateTime,
+    ) -> Result<String, AuthorityError> {
+        let certificate = params(subject, usage, lifetime, now)?.signed_by(&request.public_key, &self.issuer)?;
+        Ok(certificate.pem())
+    }
+}
+
+fn params(
+    subject: &Subject,
+    usage: Usage,
+    lifetime: Duration,
+    now: OffsetDateTime,
+) -> Result<CertificateParams, AuthorityError> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, subject.common_name.as_str());
+    if let Some(organization) = &subject.organization {
+        params.distinguished_name.push(DnType::OrganizationName, organization.as_str());
+    }
+    for name in &subject.dns_names {
+        params.subject_alt_names.push(SanType::DnsName(name.as_str().try_into()?));
+    }
+    params.subject_alt_names.extend(subject.addresses.iter().copied().map(SanType::IpAddress));
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![match usage {
+        Usage::Client => ExtendedKeyUsagePurpose::ClientAuth,
+        Usage::Server => ExtendedKeyUsagePurpose::ServerAuth,
+    }];
+    params.use_authority_key_identifier_extension = true;
+    params.serial_number = Some(random_serial());
+    params.not_before = now - CLOCK_SKEW;
+    params.not_after = now + lifetime;
+    Ok(params)
+}
+
+/// 16 random bytes, positive as RFC 5280 section 4.1.2.2 wants it.
+fn random_serial() -> SerialNumber {
+    let mut bytes: [u8; 16] = rand::random();
+    bytes[0] = (bytes[0] & 0x7f) | 0x40;
+    SerialNumber::from_slice(&bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_authority_survives_its_files_and_keeps_its_hash() {
+        let now = OffsetDateTime::now_utc();
+        let (made, key) = Authority::create(now).unwrap();
+        let loaded = Authority::load(made.certificate_pem(), &key).unwrap();
+        assert_eq!(made.hash(), loaded.hash());
+        assert_eq!(made.hash().len(), 64);
+    }
+
+    #[test]
+    fn a_key_of_another_authority_is_refused() {
+        let now = OffsetDateTime::now_utc();
+        let (one, _) = Authority::create(now).unwrap();
+        let (_, other_key) = Authority::create(now).unwrap();
+        assert!(matches!(Authority::load(one.certificate_pem(), &other_key), Err(AuthorityError::Mismatch)));
+    }
+
+    #[test]
+    fn a_client_certificate_names_user_and_group_and_may_only_be_a_client() {
+        let now = OffsetDateTime::now_utc();
+        let (authority, _) = Authority::create(now).unwrap();
+        let subject = Subject {
+            common_name: "system:node:n1".into(),
+            organization: Some("system:nodes".into()),
+            ..Subject::default()
+        };
+        let issued = authority.issue(&subject, Usage::Client, Duration::from_secs(3600), now).unwrap();
+        let der = pem::parse(issued.certificate_pem).unwrap();
+        let (_, x509) = x509_parser::parse_x509_certificate(der.contents()).unwrap();
+        assert_eq!(x509.subject().iter_common_name().next().unwrap().as_str().unwrap(), "system:node:n1");
+        let groups: Vec<_> = x509.subject().iter_organization().map(|o| o.as_str().unwrap()).collect();
+        assert_eq!(groups, ["system:nodes"]);
+        let usage = x509.extended_key_usage().unwrap().unwrap().value;
+        assert!(usage.client_auth && !usage.server_auth);
+        assert!(!x509.is_ca());
+    }
+}

@@ -1,0 +1,99 @@
+//! How key material lies on disk: mode 0600, replaced atomically, read with errors that name the file.
+//!
+//! Never decides what a file should hold.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read, Write},
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+/// Why a file of the PKI could not be used. Every variant names the file.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    #[error("cannot read {}", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("cannot write {}", path.display())]
+    Write { path: PathBuf, source: io::Error },
+    #[error("{} holds a private key but has mode {mode:04o}, so others can read it: run `chmod 600` on it, or remove it if the key may be known", path.display())]
+    TooOpen { path: PathBuf, mode: u32 },
+    #[error("{} is not text", path.display())]
+    NotText { path: PathBuf },
+}
+
+/// Returns the text of a file that holds a private key, or `None` where there is no such file.
+///
+/// A file that group or others may read is refused: what it holds can no longer be called private.
+pub fn read_private(path: &Path) -> Result<Option<String>, FileError> {
+    let read = |source| FileError::Read { path: path.into(), source };
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(read(e)),
+    };
+    let mode = file.metadata().map_err(read)?.mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        return Err(FileError::TooOpen { path: path.into(), mode });
+    }
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).map_err(read)?;
+    String::from_utf8(bytes).map(Some).map_err(|_| FileError::NotText { path: path.into() })
+}
+
+/// Replaces `path` by `text`, mode 0600: readers see the old text or the new, also after a power cut.
+pub fn write_private(path: &Path, text: &str) -> Result<(), FileError> {
+    let new = path.with_extension(format!("new-{}", std::process::id()));
+    let write = || -> io::Result<()> {
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&new, path)?;
+        // The rename itself is durable only once the directory is.
+        File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+    };
+    write().map_err(|source| FileError::Write { path: path.into(), source })
+}
+
+/// Makes `dir` and its parents; `dir` itself is readable by its owner alone.
+pub fn private_dir(dir: &Path) -> Result<(), FileError> {
+    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+    let make = || -> io::Result<()> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o700))
+    };
+    make().map_err(|source| FileError::Write { path: dir.into(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_written_file_is_private_and_reads_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.key");
+        write_private(&path, "one").unwrap();
+        write_private(&path, "two").unwrap();
+        assert_eq!(read_private(&path).unwrap().as_deref(), Some("two"));
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file stays");
+    }
+
+    #[test]
+    fn a_key_that_others_can_read_is_refused_with_its_name_and_mode() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ca.key");
+        write_private(&path, "secret").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        let message = read_private(&path).unwrap_err().to_string();
+        assert!(message.contains("ca.key") && message.contains("0644"), "{message}");
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_no_error() {
+        assert!(read_private(Path::new("/nowhere/at/all")).unwrap().is_none());
+    }
+}

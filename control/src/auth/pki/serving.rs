@@ -1,0 +1,128 @@
+//! Which names the API's certificate carries, and whether a certificate of an earlier start still will do.
+
+use std::{collections::BTreeSet, net::IpAddr};
+
+use rustls_pki_types::CertificateDer;
+use time::OffsetDateTime;
+use x509_parser::{extensions::GeneralName, prelude::X509Certificate};
+
+use super::{Issued, Subject};
+use crate::Config;
+
+/// Names and addresses under which clients reach the API.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServingNames {
+    pub dns_names: Vec<String>,
+    pub addresses: Vec<IpAddr>,
+}
+
+impl ServingNames {
+    /// All of the Service `kubernetes`, loopback, the host's name, the address bound to, and what the configuration advertises.
+    pub fn of(config: &Config, host_name: Option<&str>) -> Self {
+        let mut dns_names: BTreeSet<String> =
+            ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost"]
+                .into_iter()
+                .map(String::from)
+                .collect();
+        dns_names.insert(format!("kubernetes.default.svc.{}", config.cluster_domain));
+        dns_names.extend(host_name.filter(|name| is_dns_name(name)).map(String::from));
+        let mut addresses: BTreeSet<IpAddr> = config.advertise.iter().copied().collect();
+        addresses.insert(IpAddr::from([127, 0, 0, 1]));
+        addresses.insert(IpAddr::V4(config.kubernetes_service_address()));
+        if !config.bind.ip().is_unspecified() {
+            addresses.insert(config.bind.ip());
+        }
+        Self { dns_names: dns_names.into_iter().collect(), addresses: addresses.into_iter().collect() }
+    }
+
+    /// Adds an address that was found out rather than configured.
+    pub fn add(&mut self, address: Option<IpAddr>) {
+        self.addresses.extend(address);
+        self.addresses.sort_unstable();
+        self.addresses.dedup();
+    }
+
+    pub(super) fn subject(&self) -> Subject {
+        Subject {
+            common_name: "kube-apiserver".into(),
+            organization: None,
+            dns_names: self.dns_names.clone(),
+            addresses: self.addresses.clone(),
+        }
+    }
+}
+
+/// Whether `issued` says exactly what `subject` wants, is signed by `authority` and is valid beyond `until`.
+pub(super) fn still_good(
+    issued: &Issued,
+    authority: &CertificateDer<'_>,
+    subject: &Subject,
+    until: OffsetDateTime,
+) -> bool {
+    let Ok(pem) = pem::parse(&issued.certificate_pem) else { return false };
+    let Ok((_, certificate)) = x509_parser::parse_x509_certificate(pem.contents()) else { return false };
+    let Ok((_, authority)) = x509_parser::parse_x509_certificate(authority) else { return false };
+    certificate.validity().not_after.to_datetime() > until
+        && certificate.verify_signature(Some(authority.public_key())).is_ok()
+        && names_of(&certificate)
+            == (subject.dns_names.iter().cloned().collect(), subject.addresses.iter().copied().collect())
+}
+
+fn names_of(certificate: &X509Certificate<'_>) -> (BTreeSet<String>, BTreeSet<IpAddr>) {
+    let (mut names, mut addresses) = (BTreeSet::new(), BTreeSet::new());
+    for general in certificate.subject_alternative_name().ok().flatten().iter().flat_map(|san| &san.value.general_names)
+    {
+        match general {
+            GeneralName::DNSName(name) => {
+                names.insert((*name).to_owned());
+            }
+            GeneralName::IPAddress(bytes) => {
+                if let Ok(v4) = <[u8; 4]>::try_from(*bytes) {
+                    addresses.insert(IpAddr::from(v4));
+                } else if let Ok(v6) = <[u8; 16]>::try_from(*bytes) {
+                    addresses.insert(IpAddr::from(v6));
+                }
+            }
+            _ => {}
+        }
+    }
+    (names, addresses)
+}
+
+/// A host may be called anything; only RFC 1123 names belong in a certificate.
+fn is_dns_name(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= 253
+        && name.split('.').all(|label| {
+            !label.is_empty()
+                && label.len() <= 63
+                && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_certificate_names_every_way_to_the_api() {
+        let mut config = Config::new("/nowhere");
+        config.advertise = vec!["192.0.2.7".parse().unwrap()];
+        let names = ServingNames::of(&config, Some("Host_with_underscore"));
+        assert_eq!(
+            names.dns_names,
+            [
+                "kubernetes",
+                "kubernetes.default",
+                "kubernetes.default.svc",
+                "kubernetes.default.svc.cluster.local",
+                "localhost"
+            ]
+        );
+        let addresses: Vec<IpAddr> = ["10.96.0.1", "127.0.0.1", "192.0.2.7"].map(|a| a.parse().unwrap()).into();
+        assert_eq!(names.addresses, addresses);
+        assert!(ServingNames::of(&config, Some("alpha")).dns_names.contains(&"alpha".to_owned()));
+    }
+}

@@ -1,0 +1,124 @@
+//! What every cluster has from its first moment: its namespaces, the Service `kubernetes` with the API behind it, and the
+//! Service of the cluster's DNS. Written at each start, and only where something differs.
+
+mod objects;
+
+use std::{fmt::Debug, net::Ipv4Addr, time::Duration};
+
+use futures::{StreamExt, stream::select_all};
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::{
+        core::v1::{Endpoints, Namespace, Service},
+        discovery::v1::EndpointSlice,
+    },
+};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    api::{DeleteParams, PostParams},
+    runtime::{WatchStreamExt, watcher},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use tokio_util::sync::CancellationToken;
+
+use crate::Config;
+use objects::Same;
+
+/// Where the API can be reached from pods, as the endpoint of `default/kubernetes`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Advertised {
+    pub address: Ipv4Addr,
+    pub port: u16,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("cannot make {kind} {name:?}")]
+pub struct BootstrapError {
+    kind: String,
+    name: String,
+    source: Box<kube::Error>,
+}
+
+/// Makes what is missing and mends what differs.
+pub async fn ensure(client: &Client, config: &Config, advertised: Option<Advertised>) -> Result<(), BootstrapError> {
+    for namespace in objects::namespaces() {
+        ensure_one(&Api::<Namespace>::all(client.clone()), namespace).await?;
+    }
+    ensure_kubernetes(client, config, advertised).await?;
+    ensure_one(&Api::namespaced(client.clone(), "kube-system"), objects::dns_service(config)).await
+}
+
+/// Keeps the Service `kubernetes` and its endpoints as they must be, whoever changes them, until `stop`.
+pub async fn keep(client: Client, config: Config, advertised: Option<Advertised>, stop: CancellationToken) {
+    let events = select_all([
+        changes::<Service>(&client).boxed(),
+        changes::<Endpoints>(&client).boxed(),
+        changes::<EndpointSlice>(&client).boxed(),
+    ]);
+    let mut events = std::pin::pin!(events);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            event = events.next() => if event.is_none() { return },
+        }
+        while let Err(e) = ensure_kubernetes(&client, &config, advertised).await {
+            tracing::warn!(error = &e as &dyn std::error::Error, "cannot keep the Service default/kubernetes");
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(Duration::from_secs(5)) => {}
+            }
+        }
+    }
+}
+
+fn changes<K>(client: &Client) -> impl futures::Stream<Item = ()> + Send + use<K>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    let only = watcher::Config::default().fields("metadata.name=kubernetes");
+    watcher(Api::<K>::namespaced(client.clone(), "default"), only).default_backoff().map(|_| ())
+}
+
+async fn ensure_kubernetes(
+    client: &Client,
+    config: &Config,
+    advertised: Option<Advertised>,
+) -> Result<(), BootstrapError> {
+    ensure_one(&Api::namespaced(client.clone(), "default"), objects::kubernetes_service(config, advertised)).await?;
+    if let Some(advertised) = advertised {
+        ensure_one(&Api::namespaced(client.clone(), "default"), objects::kubernetes_endpoints(advertised)).await?;
+        ensure_one(&Api::namespaced(client.clone(), "default"), objects::kubernetes_slice(advertised)).await?;
+    }
+    Ok(())
+}
+
+async fn ensure_one<K>(api: &Api<K>, wanted: K) -> Result<(), BootstrapError>
+where
+    K: Resource<DynamicType = ()> + Same + Clone + Debug + Serialize + DeserializeOwned,
+{
+    let name = wanted.name_any();
+    write(api, &name, wanted).await.map_err(|source| BootstrapError {
+        kind: K::kind(&()).into_owned(),
+        name,
+        source: Box::new(source),
+    })
+}
+
+async fn write<K>(api: &Api<K>, name: &str, wanted: K) -> Result<(), kube::Error>
+where
+    K: Resource<DynamicType = ()> + Same + Clone + Debug + Serialize + DeserializeOwned,
+{
+    match api.get_opt(name).await? {
+        Some(found) if found.is_as(&wanted) => Ok(()),
+        Some(found) if found.can_become(&wanted) => {
+            let mut wanted = wanted;
+            wanted.meta_mut().resource_version = found.resource_version();
+            api.replace(name, &PostParams::default(), &wanted).await.map(|_| ())
+        }
+        Some(_) => {
+            api.delete(name, &DeleteParams::default()).await?;
+            api.create(&PostParams::default(), &wanted).await.map(|_| ())
+        }
+        None => api.create(&PostParams::default(), &wanted).await.map(|_| ()),
+    }
+}

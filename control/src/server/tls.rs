@@ -1,0 +1,80 @@
+//! The TLS side of the listener: which certificate is shown, which protocols are spoken, whose certificates are looked at.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use rustls::{
+    ServerConfig,
+    crypto::CryptoProvider,
+    server::{ClientHello, ResolvesServerCert, VerifierBuilderError},
+    sign::CertifiedKey,
+};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+
+use crate::auth::{
+    client_certificate::ClientCertificates,
+    pki::{Authority, Issued},
+};
+
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    #[error("the serving certificate is not usable")]
+    Certificate(#[source] rustls_pki_types::pem::Error),
+    #[error("the serving key does not fit its certificate")]
+    Key(#[source] rustls::Error),
+    #[error("the CA certificate is not usable")]
+    Authority(#[source] VerifierBuilderError),
+    #[error("no TLS version is left to speak")]
+    Versions(#[source] rustls::Error),
+}
+
+/// The certificate that the listener shows; it can be replaced while connections come in.
+#[derive(Debug)]
+pub struct ShownCertificate(ArcSwap<CertifiedKey>);
+
+impl ShownCertificate {
+    pub fn new(issued: &Issued, authority: &Authority, provider: &CryptoProvider) -> Result<Self, TlsError> {
+        Ok(Self(ArcSwap::from_pointee(certified(issued, authority, provider)?)))
+    }
+
+    /// Shows another certificate from the next handshake on.
+    pub fn replace(&self, issued: &Issued, authority: &Authority, provider: &CryptoProvider) -> Result<(), TlsError> {
+        self.0.store(Arc::new(certified(issued, authority, provider)?));
+        Ok(())
+    }
+}
+
+impl ResolvesServerCert for ShownCertificate {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.load_full())
+    }
+}
+
+/// HTTP/2 first, HTTP/1.1 for those who cannot; client certificates are asked for and not insisted on.
+pub fn server_config(
+    shown: Arc<ShownCertificate>,
+    clients: Arc<ClientCertificates>,
+    provider: Arc<CryptoProvider>,
+) -> Result<ServerConfig, TlsError> {
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(TlsError::Versions)?
+        .with_client_cert_verifier(clients)
+        .with_cert_resolver(shown);
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+pub fn client_certificates(
+    authority: &Authority,
+    provider: Arc<CryptoProvider>,
+) -> Result<ClientCertificates, TlsError> {
+    ClientCertificates::signed_by(authority.certificate(), provider).map_err(TlsError::Authority)
+}
+
+/// The chain has the CA behind the leaf: a joiner that knows only the CA's hash finds it there.
+fn certified(issued: &Issued, authority: &Authority, provider: &CryptoProvider) -> Result<CertifiedKey, TlsError> {
+    let leaf = CertificateDer::from_pem_slice(issued.certificate_pem.as_bytes()).map_err(TlsError::Certificate)?;
+    let key = PrivateKeyDer::from_pem_slice(issued.key_pem.as_bytes()).map_err(TlsError::Certificate)?;
+    CertifiedKey::from_der(vec![leaf, authority.certificate().clone()], key, provider).map_err(TlsError::Key)
+}
