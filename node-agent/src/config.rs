@@ -12,8 +12,6 @@ pub struct Config {
     /// Holds all state of this node: `node/pki/`, `node/pods/`. Created with mode 0700.
     pub data_dir: PathBuf,
     pub access: Access,
-    /// Only the data plane: no Node registration and no pods (an existing Kubernetes cluster's kubelet has those).
-    pub proxy_only: bool,
     /// Docker Engine; `DOCKER_HOST` or `unix:///var/run/docker.sock` by default.
     pub docker_host: String,
     pub datapath: DatapathChoice,
@@ -61,7 +59,6 @@ impl Config {
             node_name: node_name.into(),
             data_dir: data_dir.into(),
             access,
-            proxy_only: false,
             docker_host: "unix:///var/run/docker.sock".into(),
             datapath: DatapathChoice::Auto,
             node_ip: None,

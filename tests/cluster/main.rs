@@ -3,25 +3,44 @@
 //! Hosts are network namespaces with a cgroup, a Docker engine and an agent each. A suite's tests share one cluster, which is
 //! started by the first of them that runs and taken down after the last; tests that break things start their own.
 
+mod bad_input;
+mod faults;
 mod kit;
+mod seeds;
 mod suite;
 mod three_nodes;
 
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::{Arguments, Failed, Trial};
 use suite::Suite;
 
 fn main() -> std::process::ExitCode {
     let mut arguments = Arguments::from_args();
-    // Clusters share the machine's two cores and its one kernel: one test at a time, unless told otherwise.
+    // Clusters share the machine's cores and its one kernel: one test at a time, unless told otherwise.
     arguments.test_threads.get_or_insert(1);
     if let Some(reason) = kit::reason_to_skip() {
         println!("skipped, because {reason}");
         return libtest_mimic::run(&arguments, Vec::new()).exit_code();
     }
     let suites = [
+        Suite::new("bad_input", bad_input::TESTS, bad_input::start),
         Suite::new("three_nodes_ebpf", three_nodes::TESTS, || three_nodes::start("ebpf")),
         Suite::new("three_nodes_userspace", three_nodes::TESTS, || three_nodes::start("userspace")),
+        Suite::new("seeds", seeds::TESTS, seeds::start),
     ];
-    let trials: Vec<Trial> = suites.into_iter().flat_map(Suite::trials).collect();
+    let mut trials: Vec<Trial> = suites.into_iter().flat_map(Suite::trials).collect();
+    for (name, test) in ALONE {
+        trials.push(Trial::test(*name, move || test().map_err(Failed::from)));
+    }
     libtest_mimic::run(&arguments, trials).exit_code()
 }
+
+/// Tests with a cluster of their own.
+const ALONE: &[(&str, fn() -> kit::Result)] = &[
+    ("seeds::a_node_port_works_with_a_wider_range", seeds::node_port_with_a_wider_range),
+    (
+        "faults::a_killed_control_service_loses_no_acknowledged_write",
+        faults::control_killed_loses_no_acknowledged_write,
+    ),
+    ("faults::a_killed_agent_is_not_noticed_by_requests", faults::agent_killed_is_not_noticed),
+    ("faults::pods_come_back_after_docker_restarted", faults::docker_restarted_recovers),
+];

@@ -128,6 +128,17 @@ impl Certificate {
     }
 }
 
+impl Certificate {
+    /// Whether it names `address` among its subject alternative names.
+    pub fn names(&self, address: std::net::Ipv4Addr) -> bool {
+        use x509_parser::extensions::GeneralName;
+        let Ok((_, pem)) = x509_parser::pem::parse_x509_pem(self.chain_pem.as_bytes()) else { return false };
+        let Ok(leaf) = pem.parse_x509() else { return false };
+        let Ok(Some(names)) = leaf.subject_alternative_name() else { return false };
+        names.value.general_names.iter().any(|n| matches!(n, GeneralName::IPAddress(ip) if *ip == address.octets()))
+    }
+}
+
 /// Writes `path` whole or not at all, readable by its owner alone.
 pub(super) fn write_private(path: &Path, bytes: &[u8]) -> Result<(), RegisterError> {
     use std::{io::Write, os::unix::fs::OpenOptionsExt};

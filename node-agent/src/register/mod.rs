@@ -43,6 +43,19 @@ pub enum RegisterError {
     Read { path: PathBuf, source: std::io::Error },
 }
 
+impl RegisterError {
+    /// Whether trying again may help: the server is away, or not itself ready.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::PinnedCa { source, .. } => matches!(source, pinned_ca::PinnedCaError::Connect(error)
+                if error.kind() != std::io::ErrorKind::InvalidData),
+            Self::Certificate(CertificateError::Ask(error)) => !matches!(&**error, kube::Error::Api(s) if s.code < 500),
+            Self::Certificate(CertificateError::NotSigned { .. } | CertificateError::Watch(_)) => true,
+            _ => false,
+        }
+    }
+}
+
 /// Gets at the API: by the kubeconfig, by the certificate of an earlier join, or by joining now.
 pub async fn access(access: &Access, node_name: &str, data_dir: &Path) -> Result<Membership, RegisterError> {
     match access {

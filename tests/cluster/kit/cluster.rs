@@ -170,6 +170,11 @@ impl Cluster {
         run(&mut command).map(|_| ()).map_err(|error| format!("{error}\n{}", self.state()).into())
     }
 
+    /// A route in the wire between the links, for addresses that a test gives to the outside.
+    pub fn lab_route(&self, route: &str) -> Result {
+        self.lab.route(route)
+    }
+
     /// What a person would look at when something is stuck.
     pub fn state(&self) -> String {
         let show = |arguments: &[&str]| match self.kubectl(arguments) {

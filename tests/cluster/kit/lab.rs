@@ -42,6 +42,11 @@ impl Lab {
         Ok(host)
     }
 
+    /// Adds or replaces a route where the links meet.
+    pub fn route(&self, route: &str) -> Result {
+        self.wire.ip(&format!("route replace {route}")).map(|_| ())
+    }
+
     pub fn address(link: u8, number: u8) -> Ipv4Addr {
         Ipv4Addr::new(172, 31, link, number)
     }
