@@ -1,6 +1,41 @@
-//! The pod network of this node.
+//! The pod network of this node: addresses, veth pairs, routes to the other nodes' pods, masquerade to the outside.
+//!
+//! Every pod reaches every pod by its own address. There is no bridge and no ARP: a pod's veth ends on the node, which routes.
+//! Service addresses are none of its business (see [`crate::proxy`]), and firewall rules of others are never touched.
 
-use std::{net::Ipv4Addr, path::Path};
+mod address_records;
+mod attach;
+mod host_links;
+mod netlink;
+mod pod_link;
+mod subnet;
+mod sysctl;
+mod uplink;
+
+#[cfg(test)]
+mod namespaces;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use ipnetwork::Ipv4Network;
+use tokio::sync::watch;
+
+use self::{
+    attach::Attacher,
+    netlink::{Netlink, NetlinkError},
+    subnet::SubnetError,
+};
+pub use self::{
+    host_links::HostLinks,
+    uplink::{Uplink, UplinkError, choose_uplinks, uplinks},
+};
+use crate::{Teardown, world::World};
 
 /// What the pod lifecycle needs of the pod network. Both calls are idempotent: repeated after a crash they end in the same state.
 #[async_trait::async_trait]
@@ -24,3 +59,103 @@ pub struct AttachError {
     #[source]
     pub source: Box<dyn std::error::Error + Send + Sync>,
 }
+
+/// What the pod network is told at its start.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub node_name: String,
+    /// `InternalIP` of this node: source address of the node towards its pods, and end of its VXLAN tunnels.
+    pub node_ip: Ipv4Addr,
+    /// Addresses of this node's pods; the first one is the gateway, held by the node itself.
+    pub pod_cidr: Ipv4Network,
+    /// Addresses of all nodes' pods: never masqueraded.
+    pub cluster_cidr: Ipv4Network,
+    /// ClusterIPs: never masqueraded.
+    pub service_cidr: Ipv4Network,
+    /// The agent's data directory; this part keeps its state in `network/` below it.
+    pub data_dir: PathBuf,
+}
+
+/// Why the pod network could not start, or could not be taken down.
+#[derive(Debug, thiserror::Error)]
+pub enum NetworkError {
+    #[error("no link found that leads to other hosts")]
+    Uplink(#[source] UplinkError),
+    #[error("pod subnet")]
+    Subnet(#[source] SubnetError),
+    #[error("state directory {path}")]
+    State { path: PathBuf, source: std::io::Error },
+    #[error("host network")]
+    Netlink(#[from] NetlinkError),
+    #[error("kernel setting")]
+    Sysctl(#[from] sysctl::SysctlError),
+}
+
+/// The running pod network of one node.
+pub struct Network {
+    config: Config,
+    netlink: Netlink,
+    attacher: Arc<Attacher>,
+    sysctls: Arc<sysctl::Sysctls>,
+}
+
+/// Brings up the node's own side (gateway address, forwarding) and starts to follow the other nodes in `world`.
+///
+/// Must run in the network namespace of the node, inside a tokio runtime whose threads are all in that namespace.
+pub async fn start(config: Config, world: watch::Receiver<Arc<World>>) -> Result<Network, NetworkError> {
+    let state = config.data_dir.join("network");
+    std::fs::create_dir_all(&state).map_err(|source| NetworkError::State { path: state.clone(), source })?;
+    let netlink = Netlink::open()?;
+    let links = HostLinks::read(&netlink).await?;
+    let uplinks = choose_uplinks(&links, Some(config.node_ip)).map_err(NetworkError::Uplink)?;
+    let sysctls = Arc::new(sysctl::Sysctls::open(state.join("sysctls.json"))?);
+    for uplink in &uplinks {
+        sysctls.set(&format!("net/ipv4/conf/{}/forwarding", uplink.name), "1")?;
+    }
+    let subnet = subnet::Subnet::new(config.pod_cidr).map_err(NetworkError::Subnet)?;
+    let gateway = subnet.gateway();
+    netlink.ensure_address(netlink.loopback().await?, gateway).await?;
+    let mtu = uplinks.iter().map(|uplink| uplink.mtu).min().unwrap_or(ETHERNET_MTU);
+    let attacher = Attacher::open(netlink.clone(), state.join("pods"), subnet, config.node_ip, mtu)
+        .map_err(|source| NetworkError::State { path: state, source })?;
+    let _ = world;
+    Ok(Network { config, netlink, attacher: Arc::new(attacher), sysctls })
+}
+
+impl Network {
+    /// The node's own address in its pod subnet: next hop of its pods, where the node's DNS listens.
+    pub fn gateway(&self) -> Ipv4Addr {
+        self.attacher.gateway()
+    }
+
+    /// Stops following the cluster. With [`Teardown::Remove`] takes down every pod's link and all else that this part added to
+    /// the host, and restores the kernel settings it changed.
+    pub async fn shutdown(&self, teardown: Teardown) -> Result<(), NetworkError> {
+        if teardown == Teardown::Keep {
+            return Ok(());
+        }
+        self.attacher.remove_all().await?;
+        self.netlink.remove_address(self.netlink.loopback().await?, self.gateway()).await?;
+        self.sysctls.restore()?;
+        let state = self.config.data_dir.join("network");
+        std::fs::remove_dir_all(&state).map_err(|source| NetworkError::State { path: state, source })
+    }
+}
+
+#[async_trait::async_trait]
+impl PodNetwork for Network {
+    async fn attach(&self, pod_uid: &str, netns: &Path) -> Result<Ipv4Addr, AttachError> {
+        self.attacher.attach(pod_uid, netns).await
+    }
+
+    async fn detach(&self, pod_uid: &str) -> Result<(), AttachError> {
+        self.attacher.detach(pod_uid).await
+    }
+
+    async fn retain(&self, keep: &[String]) -> Result<(), AttachError> {
+        self.attacher.retain(keep).await
+    }
+}
+
+/// Where no uplink says otherwise.
+const ETHERNET_MTU: u32 = 1500;

@@ -1,0 +1,193 @@
+//! A pod's link to its node: a veth pair, one address, permanent neighbours and a route on each side.
+//!
+//! Nothing is remembered but the address: what is there is looked up each time and completed, so every call may be repeated.
+
+use std::{
+    error::Error,
+    fs::File,
+    io,
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use parking_lot::Mutex;
+
+use super::{
+    AttachError,
+    address_records::AddressRecords,
+    netlink::{Link, Netlink, NetlinkError, Route, VethEnd},
+    pod_link::{self, POD_END},
+    subnet::Subnet,
+};
+
+/// Attaches pods. Calls for different pods may overlap, those for one pod must not.
+pub struct Attacher {
+    netlink: Netlink,
+    records: AddressRecords,
+    subnet: Mutex<Subnet>,
+    gateway: Ipv4Addr,
+    node_ip: Ipv4Addr,
+    mtu: AtomicU32,
+}
+
+impl Attacher {
+    /// Adopts the addresses recorded in `records` that lie in `subnet`.
+    pub fn open(
+        netlink: Netlink,
+        records: PathBuf,
+        mut subnet: Subnet,
+        node_ip: Ipv4Addr,
+        mtu: u32,
+    ) -> io::Result<Self> {
+        let records = AddressRecords::open(records)?;
+        for (pod_uid, address) in records.load()? {
+            if !subnet.adopt(&pod_uid, address) {
+                tracing::warn!(pod_uid, %address, "dropping an address record that does not fit the pod subnet");
+                records.remove(&pod_uid)?;
+            }
+        }
+        let gateway = subnet.gateway();
+        Ok(Self { netlink, records, subnet: Mutex::new(subnet), gateway, node_ip, mtu: AtomicU32::new(mtu) })
+    }
+
+    pub fn gateway(&self) -> Ipv4Addr {
+        self.gateway
+    }
+
+    /// MTU of pods attached from now on. Those that are learn of a smaller one by path MTU discovery.
+    pub fn set_mtu(&self, mtu: u32) {
+        self.mtu.store(mtu, Ordering::Relaxed);
+    }
+
+    pub async fn attach(&self, pod_uid: &str, netns: &Path) -> Result<Ipv4Addr, AttachError> {
+        let address = self.allocate(pod_uid).map_err(|source| failed("give the pod an address", source))?;
+        let open = || File::open(netns).map_err(|e| failed(format!("open network namespace {}", netns.display()), e));
+        let inside = Netlink::open_in(open()?).await.map_err(|e| failed("enter the pod's network namespace", e))?;
+        let (host, pod) =
+            self.veth(pod_uid, address, &inside, open()?).await.map_err(|e| failed("make the pod's link", e))?;
+        self.configure_pod(&inside, pod.index, address).await.map_err(|e| failed("set up the pod's side", e))?;
+        self.configure_host(&host, address).await.map_err(|e| failed("set up the node's side", e))?;
+        Ok(address)
+    }
+
+    pub async fn detach(&self, pod_uid: &str) -> Result<(), AttachError> {
+        let removed = self.remove_link(pod_uid).await;
+        removed.map_err(|e| failed("delete the pod's link", e))?;
+        self.records.remove(pod_uid).map_err(|e| failed("forget the pod's address", e))?;
+        self.subnet.lock().release(pod_uid);
+        Ok(())
+    }
+
+    pub async fn retain(&self, keep: &[String]) -> Result<(), AttachError> {
+        let known: Vec<String> = self.subnet.lock().pods().map(str::to_owned).collect();
+        for pod_uid in known.iter().filter(|uid| !keep.contains(uid)) {
+            self.detach(pod_uid).await?;
+        }
+        self.remove_strays().await.map_err(|e| failed("delete links of forgotten pods", e))
+    }
+
+    /// Takes every pod's link away; the records stay for the caller to delete with the rest of its state.
+    pub async fn remove_all(&self) -> Result<(), NetlinkError> {
+        let known: Vec<String> = self.subnet.lock().pods().map(str::to_owned).collect();
+        for pod_uid in known {
+            self.remove_link(&pod_uid).await?;
+            self.subnet.lock().release(&pod_uid);
+        }
+        self.remove_strays().await
+    }
+
+    /// The record is on disk before the kernel knows the address: a crash in between leaves no link without a record.
+    fn allocate(&self, pod_uid: &str) -> Result<Ipv4Addr, Box<dyn Error + Send + Sync>> {
+        let mut subnet = self.subnet.lock();
+        if let Some(address) = subnet.address_of(pod_uid) {
+            return Ok(address);
+        }
+        let address = subnet.allocate(pod_uid)?;
+        if let Err(error) = self.records.write(pod_uid, address) {
+            subnet.release(pod_uid);
+            return Err(error.into());
+        }
+        Ok(address)
+    }
+
+    /// Both ends of the pod's veth pair. Halves of an earlier sandbox of the same pod give way.
+    async fn veth(
+        &self,
+        pod_uid: &str,
+        address: Ipv4Addr,
+        inside: &Netlink,
+        netns: File,
+    ) -> Result<(Link, Link), NetlinkError> {
+        let name = pod_link::host_end(pod_uid);
+        let (host, pod) = (self.netlink.link(&name).await?, inside.link(POD_END).await?);
+        if let (Some(host), Some(pod)) = (&host, &pod)
+            && pod.peer == Some(host.index)
+            && host.peer == Some(pod.index)
+            && pod.mac == Some(pod_link::pod_mac(address))
+        {
+            return Ok((host.clone(), pod.clone()));
+        }
+        if let Some(host) = host {
+            self.netlink.delete_link(host.index).await?;
+        }
+        if let Some(pod) = pod {
+            inside.delete_link(pod.index).await?;
+        }
+        let mtu = self.mtu.load(Ordering::Relaxed);
+        let here = VethEnd { name: &name, mac: pod_link::host_mac(address), mtu };
+        let there = VethEnd { name: POD_END, mac: pod_link::pod_mac(address), mtu };
+        self.netlink.add_veth(here, there, &netns).await?;
+        let host = self.netlink.link(&name).await?.ok_or(NetlinkError::NoLink { name })?;
+        let pod = inside.link(POD_END).await?.ok_or_else(|| NetlinkError::NoLink { name: POD_END.into() })?;
+        Ok((host, pod))
+    }
+
+    async fn configure_pod(&self, inside: &Netlink, link: u32, address: Ipv4Addr) -> Result<(), NetlinkError> {
+        inside.set_up(inside.loopback().await?).await?;
+        inside.set_up(link).await?;
+        inside.ensure_address(link, address).await?;
+        inside.set_neighbour(link, self.gateway, pod_link::host_mac(address)).await?;
+        inside.replace_route(&Route::default_through(link, self.gateway)).await
+    }
+
+    async fn configure_host(&self, host: &Link, address: Ipv4Addr) -> Result<(), Box<dyn Error + Send + Sync>> {
+        // Of our own link, which takes the setting with it when it goes: nothing to record.
+        tokio::fs::write(format!("/proc/sys/net/ipv4/conf/{}/forwarding", host.name), "1").await?;
+        self.netlink.set_up(host.index).await?;
+        self.netlink.set_neighbour(host.index, address, pod_link::pod_mac(address)).await?;
+        // Without the source the node would speak to its pods from whatever address its first link has.
+        Ok(self.netlink.replace_route(&Route::to_pod(address, host.index, self.node_ip)).await?)
+    }
+
+    async fn remove_link(&self, pod_uid: &str) -> Result<(), NetlinkError> {
+        match self.netlink.link(&pod_link::host_end(pod_uid)).await? {
+            Some(link) => self.netlink.delete_link(link.index).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Links of pods whose records are lost: recognised by their name and by our route through them into this subnet.
+    async fn remove_strays(&self) -> Result<(), NetlinkError> {
+        let links = self.netlink.links().await?;
+        for route in self.netlink.routes().await? {
+            let address = route.destination.ip();
+            let (known, inside) = {
+                let subnet = self.subnet.lock();
+                (subnet.holds(address), subnet.contains(address))
+            };
+            if known || !inside || !route.ours || route.destination.prefix() != 32 {
+                continue;
+            }
+            if let Some(link) = links.iter().find(|link| route.link == Some(link.index) && link.is_ours()) {
+                tracing::info!(link = link.name, %address, "deleting the link of a pod that nobody knows");
+                self.netlink.delete_link(link.index).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn failed(operation: impl Into<String>, source: impl Into<Box<dyn Error + Send + Sync>>) -> AttachError {
+    AttachError { operation: operation.into(), source: source.into() }
+}

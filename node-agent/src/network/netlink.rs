@@ -1,0 +1,327 @@
+//! The kernel's links, addresses, routes and neighbours of one network namespace, in this part's own types.
+//!
+//! A thin shell over rtnetlink: it decides nothing. Every change is idempotent.
+
+use std::{
+    fs::File,
+    io,
+    net::{IpAddr, Ipv4Addr},
+    os::fd::AsRawFd,
+};
+
+use futures::TryStreamExt;
+use ipnetwork::Ipv4Network;
+use netlink_packet_route::{
+    AddressFamily,
+    address::{AddressAttribute, AddressMessage},
+    link::{InfoData, InfoVeth, LinkAttribute, LinkFlags, LinkMessage},
+    neighbour::{NeighbourFlags, NeighbourState},
+    route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope},
+};
+use nix::sched::{CloneFlags, setns};
+use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
+
+use super::host_links::LinkAddress;
+
+/// Marks our routes in the kernel; free in `/etc/iproute2/rt_protos`.
+pub const ROUTE_PROTOCOL: RouteProtocol = RouteProtocol::Other(0xfa);
+
+pub type Mac = [u8; 6];
+
+/// What could not be asked of, or done in, the kernel.
+#[derive(Debug, thiserror::Error)]
+pub enum NetlinkError {
+    #[error("open a netlink socket")]
+    Open(#[source] io::Error),
+    #[error("{operation}")]
+    Request { operation: String, source: rtnetlink::Error },
+    #[error("no link named {name}")]
+    NoLink { name: String },
+}
+
+impl NetlinkError {
+    /// The kernel's error number, positive.
+    pub fn errno(&self) -> Option<i32> {
+        let Self::Request { source: rtnetlink::Error::NetlinkError(message), .. } = self else { return None };
+        message.code.map(|code| -code.get())
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    pub index: u32,
+    pub name: String,
+    pub mtu: u32,
+    pub up: bool,
+    pub loopback: bool,
+    /// Index of a veth's other end, in the other end's namespace.
+    pub peer: Option<u32>,
+    pub mac: Option<Mac>,
+}
+
+impl Link {
+    /// Whether fairlead made it, by its name.
+    pub fn is_ours(&self) -> bool {
+        super::pod_link::is_pod_link(&self.name)
+    }
+}
+
+/// An IPv4 unicast route of the main table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    pub destination: Ipv4Network,
+    pub gateway: Option<Ipv4Addr>,
+    /// Interface index; none for multipath routes.
+    pub link: Option<u32>,
+    pub source: Option<Ipv4Addr>,
+    pub metric: u32,
+    pub ours: bool,
+}
+
+impl Route {
+    /// Everything through `gateway`, which need not be on any subnet of the link.
+    pub fn default_through(link: u32, gateway: Ipv4Addr) -> Self {
+        let everything = Ipv4Network::new_checked(Ipv4Addr::UNSPECIFIED, 0).expect("0 is a prefix length");
+        Self { destination: everything, gateway: Some(gateway), link: Some(link), source: None, metric: 0, ours: true }
+    }
+
+    /// One address behind `link`, spoken to from `source`.
+    pub fn to_pod(address: Ipv4Addr, link: u32, source: Ipv4Addr) -> Self {
+        let destination = Ipv4Network::from(address);
+        Self { destination, gateway: None, link: Some(link), source: Some(source), metric: 0, ours: true }
+    }
+}
+
+/// A socket into the routing of one network namespace. Cloning shares it; the last clone closes it.
+#[derive(Clone, Debug)]
+pub struct Netlink {
+    handle: Handle,
+}
+
+impl Netlink {
+    /// For the namespace of the calling thread.
+    pub fn open() -> Result<Self, NetlinkError> {
+        let (connection, handle, _messages) = rtnetlink::new_connection().map_err(NetlinkError::Open)?;
+        tokio::spawn(connection);
+        Ok(Self { handle })
+    }
+
+    /// For the namespace of `netns`. A socket belongs to the namespace it was opened in for life, so only its opening needs a
+    /// thread there; that thread ends with it, and no other ever changes its namespace.
+    pub async fn open_in(netns: File) -> Result<Self, NetlinkError> {
+        let runtime = tokio::runtime::Handle::current();
+        let open = move || {
+            let _inside = runtime.enter();
+            setns(&netns, CloneFlags::CLONE_NEWNET)?;
+            rtnetlink::new_connection()
+        };
+        let (done, opened) = tokio::sync::oneshot::channel();
+        std::thread::Builder::new()
+            .name("netns-open".into())
+            .spawn(move || done.send(open()).ok())
+            .map_err(NetlinkError::Open)?;
+        let opened =
+            opened.await.map_err(|_| NetlinkError::Open(io::Error::other("the opening thread ended early")))?;
+        let (connection, handle, _messages) = opened.map_err(NetlinkError::Open)?;
+        tokio::spawn(connection);
+        Ok(Self { handle })
+    }
+
+    pub async fn links(&self) -> Result<Vec<Link>, NetlinkError> {
+        let links: Vec<LinkMessage> =
+            self.handle.link().get().execute().try_collect().await.map_err(|e| failed("list links", e))?;
+        Ok(links.into_iter().map(link).collect())
+    }
+
+    pub async fn link(&self, name: &str) -> Result<Option<Link>, NetlinkError> {
+        let found = self.handle.link().get().match_name(name).execute().try_next().await;
+        match found.map_err(|e| failed(format!("look up link {name}"), e)) {
+            Ok(message) => Ok(message.map(link)),
+            Err(error) if error.errno() == Some(libc::ENODEV) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Index of `lo`.
+    pub async fn loopback(&self) -> Result<u32, NetlinkError> {
+        let lo = self.link("lo").await?.ok_or_else(|| NetlinkError::NoLink { name: "lo".into() })?;
+        Ok(lo.index)
+    }
+
+    /// Makes a veth pair, this end here and the other in `netns`, in one step: there is no moment with half of it.
+    pub async fn add_veth(&self, here: VethEnd<'_>, there: VethEnd<'_>, netns: &File) -> Result<(), NetlinkError> {
+        let peer = LinkUnspec::new_with_name(there.name).address(there.mac.to_vec()).mtu(there.mtu);
+        let peer = peer.setns_by_fd(netns.as_raw_fd()).build();
+        let message = LinkMessageBuilder::<LinkVeth>::new(here.name, there.name)
+            .address(here.mac.to_vec())
+            .mtu(here.mtu)
+            .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
+            .build();
+        let added = self.handle.link().add(message).execute().await;
+        added.map_err(|e| failed(format!("make veth pair {}", here.name), e))
+    }
+
+    pub async fn set_up(&self, index: u32) -> Result<(), NetlinkError> {
+        let message = LinkUnspec::new_with_index(index).up().build();
+        self.handle.link().change(message).execute().await.map_err(|e| failed(format!("set link {index} up"), e))
+    }
+
+    /// Not an error where it is gone.
+    pub async fn delete_link(&self, index: u32) -> Result<(), NetlinkError> {
+        let deleted = self.handle.link().del(index).execute().await;
+        unless(deleted.map_err(|e| failed(format!("delete link {index}"), e)), libc::ENODEV)
+    }
+
+    pub async fn addresses(&self) -> Result<Vec<LinkAddress>, NetlinkError> {
+        let all: Vec<AddressMessage> =
+            self.handle.address().get().execute().try_collect().await.map_err(|e| failed("list addresses", e))?;
+        Ok(all.into_iter().filter_map(address).collect())
+    }
+
+    /// Adds `address` alone, without a subnet around it.
+    pub async fn ensure_address(&self, link: u32, address: Ipv4Addr) -> Result<(), NetlinkError> {
+        self.add_address(link, address, 32).await
+    }
+
+    pub async fn add_address(&self, link: u32, address: Ipv4Addr, prefix: u8) -> Result<(), NetlinkError> {
+        let request = self.handle.address().add(link, IpAddr::V4(address), prefix).replace();
+        request.execute().await.map_err(|e| failed(format!("add address {address} to link {link}"), e))
+    }
+
+    /// Not an error where it is not there.
+    pub async fn remove_address(&self, link: u32, address: Ipv4Addr) -> Result<(), NetlinkError> {
+        let all = self.handle.address().get().set_link_index_filter(link).set_address_filter(IpAddr::V4(address));
+        let found: Vec<AddressMessage> = all.execute().try_collect().await.map_err(|e| failed("list addresses", e))?;
+        for message in found {
+            let deleted = self.handle.address().del(message).execute().await;
+            let deleted = deleted.map_err(|e| failed(format!("remove address {address} from link {link}"), e));
+            unless(deleted, libc::EADDRNOTAVAIL)?;
+        }
+        Ok(())
+    }
+
+    /// IPv4 unicast routes of the main table.
+    pub async fn routes(&self) -> Result<Vec<Route>, NetlinkError> {
+        let filter = RouteMessageBuilder::<Ipv4Addr>::new().build();
+        let all: Vec<RouteMessage> =
+            self.handle.route().get(filter).execute().try_collect().await.map_err(|e| failed("list routes", e))?;
+        Ok(all.iter().filter_map(route).collect())
+    }
+
+    /// Adds the route, marked as ours, in the place of one with the same destination and metric.
+    pub async fn replace_route(&self, route: &Route) -> Result<(), NetlinkError> {
+        let request = self.handle.route().add(route_message(route)).replace();
+        request.execute().await.map_err(|e| failed(format!("set route to {}", route.destination), e))
+    }
+
+    /// Not an error where it is not there.
+    pub async fn delete_route(&self, route: &Route) -> Result<(), NetlinkError> {
+        let deleted = self.handle.route().del(route_message(route)).execute().await;
+        unless(deleted.map_err(|e| failed(format!("delete route to {}", route.destination), e)), libc::ESRCH)
+    }
+
+    /// Says once and for all which MAC `address` has on `link`: nobody asks by ARP.
+    pub async fn set_neighbour(&self, link: u32, address: Ipv4Addr, mac: Mac) -> Result<(), NetlinkError> {
+        let request = self.handle.neighbours().add(link, IpAddr::V4(address)).link_layer_address(&mac);
+        let set = request.state(NeighbourState::Permanent).flags(NeighbourFlags::empty()).replace().execute().await;
+        set.map_err(|e| failed(format!("set neighbour {address} of link {link}"), e))
+    }
+}
+
+/// One end of a veth pair to be made.
+#[derive(Clone, Copy, Debug)]
+pub struct VethEnd<'a> {
+    pub name: &'a str,
+    pub mac: Mac,
+    pub mtu: u32,
+}
+
+fn failed(operation: impl Into<String>, source: rtnetlink::Error) -> NetlinkError {
+    NetlinkError::Request { operation: operation.into(), source }
+}
+
+/// Success where the kernel says `errno`: what should go was not there.
+fn unless(result: Result<(), NetlinkError>, errno: i32) -> Result<(), NetlinkError> {
+    match result {
+        Err(error) if error.errno() == Some(errno) => Ok(()),
+        other => other,
+    }
+}
+
+fn link(message: LinkMessage) -> Link {
+    let flags = message.header.flags;
+    let mut link = Link {
+        index: message.header.index,
+        name: String::new(),
+        mtu: 0,
+        up: flags.contains(LinkFlags::Up),
+        loopback: flags.contains(LinkFlags::Loopback),
+        peer: None,
+        mac: None,
+    };
+    for attribute in message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => link.name = name,
+            LinkAttribute::Mtu(mtu) => link.mtu = mtu,
+            LinkAttribute::Link(peer) => link.peer = Some(peer),
+            LinkAttribute::Address(mac) => link.mac = mac.try_into().ok(),
+            _ => (),
+        }
+    }
+    link
+}
+
+fn address(message: AddressMessage) -> Option<LinkAddress> {
+    let mut found = None;
+    for attribute in &message.attributes {
+        match attribute {
+            // On a point-to-point link `Address` is the other side's: `Local` is always this host's.
+            AddressAttribute::Local(IpAddr::V4(local)) => found = Some(*local),
+            AddressAttribute::Address(IpAddr::V4(address)) if found.is_none() => found = Some(*address),
+            _ => (),
+        }
+    }
+    Some(LinkAddress { link: message.header.index, address: found?, prefix: message.header.prefix_len })
+}
+
+fn route(message: &RouteMessage) -> Option<Route> {
+    let header = &message.header;
+    let unicast = header.kind == netlink_packet_route::route::RouteType::Unicast;
+    if header.address_family != AddressFamily::Inet || header.table != RouteHeader::RT_TABLE_MAIN || !unicast {
+        return None;
+    }
+    let (mut to, mut route) = (Ipv4Addr::UNSPECIFIED, None::<Ipv4Addr>);
+    let (mut link, mut source, mut metric) = (None, None, 0);
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Destination(RouteAddress::Inet(address)) => to = *address,
+            RouteAttribute::Gateway(RouteAddress::Inet(address)) => route = Some(*address),
+            RouteAttribute::PrefSource(RouteAddress::Inet(address)) => source = Some(*address),
+            RouteAttribute::Oif(index) => link = Some(*index),
+            RouteAttribute::Priority(priority) => metric = *priority,
+            _ => (),
+        }
+    }
+    let destination = Ipv4Network::new(to, header.destination_prefix_length).ok()?;
+    Some(Route { destination, gateway: route, link, source, metric, ours: header.protocol == ROUTE_PROTOCOL })
+}
+
+fn route_message(route: &Route) -> RouteMessage {
+    let mut builder = RouteMessageBuilder::<Ipv4Addr>::new()
+        .protocol(ROUTE_PROTOCOL)
+        .destination_prefix(route.destination.network(), route.destination.prefix());
+    if let Some(link) = route.link {
+        builder = builder.output_interface(link);
+    }
+    if let Some(source) = route.source {
+        builder = builder.pref_source(source);
+    }
+    if route.metric != 0 {
+        builder = builder.priority(route.metric);
+    }
+    match route.gateway {
+        // The next hop is a permanent neighbour or on the link: no other route need lead to it.
+        Some(gateway) => builder.gateway(gateway).onlink().build(),
+        None => builder.scope(RouteScope::Link).build(),
+    }
+}
