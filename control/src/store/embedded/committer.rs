@@ -1,0 +1,135 @@
+//! Group commit: one thread takes all writes that wait, decides each against the state so far, and makes them durable in one
+//! transaction. Only then are they published and answered.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::{mpsc, oneshot};
+use tracing::{error, info, warn};
+
+use super::{File, Published};
+use crate::store::{Change, Event, Object, Snapshot, Write, WriteError};
+
+/// Writes that wait for the committer.
+pub struct Request {
+    pub writes: Vec<Write>,
+    pub reply: oneshot::Sender<Vec<Result<Arc<Object>, WriteError>>>,
+}
+
+/// A transaction takes no further request once it has this many writes, or this many bytes.
+const MAX_WRITES: usize = 4096;
+const MAX_BYTES: usize = 32 << 20;
+
+pub struct Committer {
+    pub file: File,
+    pub published: Arc<Published>,
+    /// The state after a batch whose commit failed with an error. It may have become durable nevertheless.
+    pub doubtful: Option<(Snapshot, Vec<Event>)>,
+}
+
+impl Committer {
+    /// Works until all senders of requests are gone and all requests are answered.
+    pub fn run(mut self, mut requests: mpsc::Receiver<Request>) {
+        while let Some(first) = requests.blocking_recv() {
+            let mut size = measure(&first.writes);
+            let mut batch = vec![first];
+            while size.0 < MAX_WRITES && size.1 < MAX_BYTES {
+                let Ok(next) = requests.try_recv() else { break };
+                let more = measure(&next.writes);
+                size = (size.0 + more.0, size.1 + more.1);
+                batch.push(next);
+            }
+            self.commit(batch);
+        }
+    }
+
+    fn commit(&mut self, batch: Vec<Request>) {
+        if let Err(error) = self.recover() {
+            for request in batch {
+                let refused = request.writes.iter().map(|_| Err(error.clone())).collect();
+                answer(request.reply, refused);
+            }
+            return;
+        }
+        let mut state = self.published.snapshot();
+        let mut events = Vec::new();
+        let mut answers = Vec::with_capacity(batch.len());
+        for request in batch {
+            let results: Vec<_> = request
+                .writes
+                .into_iter()
+                .map(|write| {
+                    let event = state.apply(write)?;
+                    let object = event.object.clone();
+                    events.push(event);
+                    Ok(object)
+                })
+                .collect();
+            answers.push((request.reply, results));
+        }
+        if events.is_empty() {
+            answers.into_iter().for_each(|(reply, results)| answer(reply, results));
+            return;
+        }
+        match self.file.commit(&events) {
+            Ok(()) => {
+                self.published.publish(state, events);
+                answers.into_iter().for_each(|(reply, results)| answer(reply, results));
+            }
+            Err(error) => {
+                error!(error = &error as &dyn std::error::Error, "a write to the store failed");
+                let refusal = error.for_writers();
+                self.doubtful = Some((state, events));
+                for (reply, results) in answers {
+                    // A conflict was seen against writes of the same batch, which did not happen: refuse all alike.
+                    answer(reply, results.iter().map(|_| Err(refusal.clone())).collect());
+                }
+            }
+        }
+    }
+
+    /// Opens the file again after an error, and finds out what became of the batch that failed.
+    fn recover(&mut self) -> Result<(), WriteError> {
+        let durable = match self.file.reopen() {
+            Ok(None) => return Ok(()),
+            Ok(Some(revision)) => revision,
+            Err(error) => {
+                warn!(error = &error as &dyn std::error::Error, "the store cannot be opened again yet");
+                // A caller that retries at once must not make this a busy loop.
+                std::thread::sleep(Duration::from_millis(20));
+                return Err(error.for_writers());
+            }
+        };
+        match self.doubtful.take() {
+            Some((state, events)) if state.revision == durable => {
+                info!(revision = durable, "the store is back; the writes that were reported as failed had been made");
+                self.published.publish(state, events);
+                Ok(())
+            }
+            _ if durable == self.published.snapshot().revision => {
+                info!(revision = durable, "the store is back");
+                Ok(())
+            }
+            _ => {
+                let message = format!(
+                    "the file is at revision {durable}, the store at {}: it was changed by someone else",
+                    self.published.snapshot().revision
+                );
+                self.file.close();
+                Err(WriteError::Unavailable { message })
+            }
+        }
+    }
+}
+
+fn answer(reply: oneshot::Sender<Vec<Result<Arc<Object>, WriteError>>>, results: Vec<Result<Arc<Object>, WriteError>>) {
+    // The writer may have gone away; its writes stand.
+    drop(reply.send(results));
+}
+
+fn measure(writes: &[Write]) -> (usize, usize) {
+    let bytes = writes.iter().map(|write| match &write.change {
+        Change::Put(draft) => draft.head.len() + draft.tail.len(),
+        Change::Delete => 0,
+    });
+    (writes.len(), bytes.sum())
+}

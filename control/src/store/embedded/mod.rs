@@ -1,0 +1,167 @@
+//! The store inside the process: everything in memory for reads, a redb file for durability.
+
+mod committer;
+mod file;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use arc_swap::ArcSwap;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::{mpsc, oneshot};
+
+use self::{
+    committer::{Committer, Request},
+    file::File,
+};
+use super::{Draft, Event, EventType, Expired, Key, Object, Snapshot, Store, Subscription, Topic, Write, WriteError};
+
+pub use self::file::FileError as OpenError;
+
+/// Makes the header of an object read from disk: the resource, the key in it, and the stored JSON text.
+pub type Index<'a> = &'a dyn Fn(&str, &str, &[u8]) -> Result<Draft, String>;
+
+/// The embedded store. Its committer thread ends when the last handle is dropped.
+pub struct Embedded {
+    published: Arc<Published>,
+    requests: mpsc::Sender<Request>,
+}
+
+/// What readers see: changed by the committer alone.
+struct Published {
+    state: ArcSwap<Snapshot>,
+    topics: RwLock<HashMap<Arc<str>, Arc<Topic>>>,
+    /// The revision up to which all topics have their events.
+    revision: AtomicU64,
+    /// The revision at which the topics begin.
+    start: u64,
+    kept: Mutex<VecDeque<(Instant, Snapshot)>>,
+}
+
+/// Snapshots kept for the next pages of lists.
+const KEPT: usize = 128;
+const KEPT_FOR: Duration = Duration::from_secs(300);
+/// Requests that may wait for the committer; further writers wait for room.
+const QUEUE: usize = 8192;
+
+impl Embedded {
+    /// Opens or makes the store in the file `path`. Reads all of it into memory.
+    pub fn open(path: &Path, index: Index) -> Result<Self, OpenError> {
+        let file = File::open(path)?;
+        let mut state = Snapshot::default();
+        let mut resources: HashMap<String, Arc<str>> = HashMap::new();
+        state.revision = file.load(|resource, name, revision, json| {
+            let draft = index(resource, name, json)?;
+            let resource = resources.entry(resource.to_owned()).or_insert_with(|| Arc::from(resource)).clone();
+            let object = Object::new(draft, revision, EventType::Added);
+            state.load(Key { resource, name: Arc::from(name) }, Arc::new(object));
+            Ok(())
+        })?;
+        let revision = state.revision;
+        let published = Arc::new(Published {
+            state: ArcSwap::from_pointee(state),
+            topics: RwLock::default(),
+            revision: AtomicU64::new(revision),
+            start: revision,
+            kept: Mutex::default(),
+        });
+        let (requests, queue) = mpsc::channel(QUEUE);
+        let committer = Committer { file, published: published.clone(), doubtful: None };
+        std::thread::Builder::new()
+            .name("store-committer".into())
+            .spawn(move || committer.run(queue))
+            .expect("a process that could open a file can start a thread");
+        Ok(Self { published, requests })
+    }
+}
+
+impl Published {
+    fn snapshot(&self) -> Snapshot {
+        Snapshot::clone(&self.state.load())
+    }
+
+    fn topic(&self, resource: &str) -> Arc<Topic> {
+        if let Some(topic) = self.topics.read().get(resource) {
+            return topic.clone();
+        }
+        let mut topics = self.topics.write();
+        topics.entry(Arc::from(resource)).or_insert_with(|| Arc::new(Topic::new(self.start))).clone()
+    }
+
+    /// State first: who hears of a change by a watch must find it by a get.
+    fn publish(&self, state: Snapshot, events: Vec<Event>) {
+        let revision = state.revision;
+        self.state.store(Arc::new(state));
+        let mut by_resource: Vec<(Arc<str>, Vec<Arc<Event>>)> = Vec::new();
+        for event in events {
+            let resource = event.key.resource.clone();
+            match by_resource.iter_mut().find(|(known, _)| *known == resource) {
+                Some((_, list)) => list.push(Arc::new(event)),
+                None => by_resource.push((resource, vec![Arc::new(event)])),
+            }
+        }
+        for (resource, events) in by_resource {
+            self.topic(&resource).publish(events);
+        }
+        self.revision.store(revision, Ordering::Release);
+    }
+}
+
+#[async_trait::async_trait]
+impl Store for Embedded {
+    fn snapshot(&self) -> Snapshot {
+        self.published.snapshot()
+    }
+
+    fn snapshot_at(&self, revision: u64) -> Result<Snapshot, Expired> {
+        let current = self.published.snapshot();
+        if current.revision == revision {
+            return Ok(current);
+        }
+        let kept = self.published.kept.lock();
+        kept.iter().find(|(_, snapshot)| snapshot.revision == revision).map(|(_, snapshot)| snapshot.clone()).ok_or(
+            Expired { asked: revision, oldest: kept.front().map_or(current.revision, |(_, oldest)| oldest.revision) },
+        )
+    }
+
+    fn keep(&self, snapshot: &Snapshot) {
+        let now = Instant::now();
+        let mut kept = self.published.kept.lock();
+        kept.retain(|(at, other)| now.duration_since(*at) < KEPT_FOR && other.revision != snapshot.revision);
+        if kept.len() >= KEPT {
+            kept.pop_front();
+        }
+        kept.push_back((now, snapshot.clone()));
+    }
+
+    fn published(&self) -> u64 {
+        self.published.revision.load(Ordering::Acquire)
+    }
+
+    fn watch(&self, resource: &str, after: u64) -> Result<Subscription, Expired> {
+        self.published.topic(resource).subscribe(after)
+    }
+
+    async fn write(&self, writes: Vec<Write>) -> Vec<Result<Arc<Object>, WriteError>> {
+        let count = writes.len();
+        let closed = || vec![Err(WriteError::Unavailable { message: "it has been closed".into() }); count];
+        let (reply, answer) = oneshot::channel();
+        if self.requests.send(Request { writes, reply }).await.is_err() {
+            return closed();
+        }
+        answer.await.unwrap_or_else(|_| closed())
+    }
+
+    fn compact(&self, revision: u64) {
+        for topic in self.published.topics.read().values() {
+            topic.forget(revision);
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! An object as the store keeps it: JSON bytes with the revision set in, and a header for what is asked without parsing.
+//!
+//! The bytes are laid out once, at the write, as a whole watch frame `{"type":"ADDED","object":…}` so that lists, gets and
+//! all watchers share them. Every object ends its metadata with the resource version:
+//! `{"apiVersion":…,"kind":…,"metadata":{…,"resourceVersion":"7"},…}`, and so the metadata is a slice, too.
+
+use std::collections::BTreeMap;
+
+use bytes::{Bytes, BytesMut};
+
+use super::EventType;
+
+/// What is known of an object without parsing it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Header {
+    /// Empty for cluster-scoped objects.
+    pub namespace: Box<str>,
+    pub name: Box<str>,
+    pub uid: Box<str>,
+    /// Sorted by key.
+    pub labels: Box<[(Box<str>, Box<str>)]>,
+    pub owners: Box<[Owner]>,
+    /// Fields that a field selector may name, beside name and namespace.
+    pub fields: BTreeMap<&'static str, String>,
+    /// Cells of the Table form.
+    pub cells: Box<[Cell]>,
+    /// Whether `metadata.deletionTimestamp` is set.
+    pub deleting: bool,
+    pub finalizers: Box<[Box<str>]>,
+}
+
+/// One entry of `metadata.ownerReferences`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    pub uid: Box<str>,
+    pub kind: Box<str>,
+    pub name: Box<str>,
+    pub controller: bool,
+}
+
+/// A part of an object's Table row, prepared at the write.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Cell {
+    /// JSON text, as it is.
+    Text(Box<str>),
+    /// The time since this moment (Unix seconds), inside a JSON string: it is filled in when the row is read.
+    Age(i64),
+}
+
+/// An object to be written: its text around the place where the revision will stand, with its header.
+#[derive(Clone, Debug)]
+pub struct Draft {
+    /// The JSON text up to and with `"resourceVersion":"`.
+    pub head: Vec<u8>,
+    /// The JSON text from the quote after the resource version.
+    pub tail: Vec<u8>,
+    /// Offset of the opening brace of `metadata` in `head`.
+    pub metadata_at: u32,
+    pub header: Header,
+}
+
+/// A stored object. Cheap to share, never changed.
+#[derive(Debug)]
+pub struct Object {
+    pub revision: u64,
+    pub header: Header,
+    frame: Bytes,
+    json_at: u32,
+    metadata_at: u32,
+    revision_at: u32,
+    revision_len: u32,
+}
+
+const FRAME_END: &[u8] = b"}\n";
+
+impl Object {
+    /// Lays out `draft` as of `revision`.
+    pub fn new(draft: Draft, revision: u64, event: EventType) -> Self {
+        let digits = revision.to_string();
+        let start = event.frame_start();
+        let mut frame =
+            BytesMut::with_capacity(start.len() + draft.head.len() + digits.len() + draft.tail.len() + FRAME_END.len());
+        for part in [start, &draft.head, digits.as_bytes(), &draft.tail, FRAME_END] {
+            frame.extend_from_slice(part);
+        }
+        let json_at = start.len() as u32;
+        Self {
+            revision,
+            header: draft.header,
+            frame: frame.freeze(),
+            json_at,
+            metadata_at: json_at + draft.metadata_at,
+            revision_at: json_at + draft.head.len() as u32,
+            revision_len: digits.len() as u32,
+        }
+    }
+
+    /// The same object, removed at `revision`.
+    pub fn deleted_at(&self, revision: u64) -> Self {
+        Self::new(self.draft(), revision, EventType::Deleted)
+    }
+
+    /// The object's text and header without its revision.
+    pub fn draft(&self) -> Draft {
+        Draft {
+            head: self.frame[self.json_at as usize..self.revision_at as usize].to_vec(),
+            tail: self.frame[(self.revision_at + self.revision_len) as usize..self.json_end()].to_vec(),
+            metadata_at: self.metadata_at - self.json_at,
+            header: self.header.clone(),
+        }
+    }
+
+    /// Whether the object would be the same as `draft`, but for its revision.
+    pub fn equals(&self, draft: &Draft) -> bool {
+        self.frame[self.json_at as usize..self.revision_at as usize] == draft.head[..]
+            && self.frame[(self.revision_at + self.revision_len) as usize..self.json_end()] == draft.tail[..]
+    }
+
+    /// The object's JSON text.
+    pub fn json(&self) -> &[u8] {
+        &self.frame[self.json_at as usize..self.json_end()]
+    }
+
+    /// The object's JSON text, sharing memory with the object.
+    pub fn json_bytes(&self) -> Bytes {
+        self.frame.slice(self.json_at as usize..self.json_end())
+    }
+
+    /// The JSON text of `metadata`.
+    pub fn metadata(&self) -> &[u8] {
+        // The revision is followed by its closing quote and the brace that ends the metadata.
+        &self.frame[self.metadata_at as usize..(self.revision_at + self.revision_len) as usize + 2]
+    }
+
+    /// The watch frame of the write that made this object: `{"type":…,"object":…}` and a newline.
+    pub fn frame(&self) -> &Bytes {
+        &self.frame
+    }
+
+    /// Bytes of memory held for the text.
+    pub fn size(&self) -> usize {
+        self.frame.len()
+    }
+
+    fn json_end(&self) -> usize {
+        self.frame.len() - FRAME_END.len()
+    }
+}

@@ -1,0 +1,92 @@
+//! All objects at one revision, as persistent maps: a snapshot is a cheap clone, and a change copies only a path.
+
+use std::{ops::Bound, sync::Arc};
+
+use imbl::OrdMap;
+
+use super::{Change, Event, EventType, Expect, Key, Object, Write, WriteError};
+
+/// Objects of one resource by `namespace/name` (or `name`), in the order of their bytes.
+pub type Table = OrdMap<Arc<str>, Arc<Object>>;
+
+/// All objects at one revision.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    pub revision: u64,
+    tables: OrdMap<Arc<str>, Table>,
+}
+
+impl Snapshot {
+    pub fn get(&self, resource: &str, name: &str) -> Option<&Arc<Object>> {
+        self.tables.get(resource)?.get(name)
+    }
+
+    /// Objects of `resource` whose key starts with `prefix`, in order, those up to and with `after` left out.
+    pub fn list<'a>(
+        &'a self,
+        resource: &str,
+        prefix: &'a str,
+        after: Option<&str>,
+    ) -> impl Iterator<Item = (&'a Arc<str>, &'a Arc<Object>)> + use<'a> {
+        let from = match after {
+            Some(after) if after >= prefix => Bound::Excluded(after.to_owned()),
+            _ => Bound::Included(prefix.to_owned()),
+        };
+        let from = match &from {
+            Bound::Excluded(key) => Bound::Excluded(Arc::from(key.as_str())),
+            Bound::Included(key) => Bound::Included(Arc::from(key.as_str())),
+            Bound::Unbounded => Bound::Unbounded,
+        };
+        self.tables
+            .get(resource)
+            .map(move |table| table.range::<_, Arc<str>>((from, Bound::Unbounded)))
+            .into_iter()
+            .flatten()
+            .take_while(move |(key, _)| key.starts_with(prefix))
+    }
+
+    /// How many objects `resource` has.
+    pub fn count(&self, resource: &str) -> usize {
+        self.tables.get(resource).map_or(0, |table| table.len())
+    }
+
+    pub fn resources(&self) -> impl Iterator<Item = (&Arc<str>, &Table)> {
+        self.tables.iter()
+    }
+
+    /// Puts an object read from disk in its place.
+    pub fn load(&mut self, key: Key, object: Arc<Object>) {
+        self.tables.entry(key.resource).or_default().insert(key.name, object);
+    }
+
+    /// Makes one write at the next revision, or says why not.
+    pub fn apply(&mut self, write: Write) -> Result<Event, WriteError> {
+        let Write { key, expect, change } = write;
+        let current = self.get(&key.resource, &key.name).cloned();
+        let as_expected = match (&current, expect) {
+            (None, Expect::Absent) => true,
+            (Some(current), Expect::At(revision)) => current.revision == revision,
+            _ => false,
+        };
+        if !as_expected {
+            return Err(WriteError::Conflict { current });
+        }
+        let revision = self.revision + 1;
+        let (event_type, object) = match (change, &current) {
+            (Change::Put(draft), current) => {
+                let event = if current.is_some() { EventType::Modified } else { EventType::Added };
+                (event, Object::new(draft, revision, event))
+            }
+            (Change::Delete, Some(current)) => (EventType::Deleted, current.deleted_at(revision)),
+            (Change::Delete, None) => return Err(WriteError::Conflict { current: None }),
+        };
+        let object = Arc::new(object);
+        self.revision = revision;
+        let table = self.tables.entry(key.resource.clone()).or_default();
+        match event_type {
+            EventType::Deleted => drop(table.remove(&key.name)),
+            EventType::Added | EventType::Modified => drop(table.insert(key.name.clone(), object.clone())),
+        }
+        Ok(Event { event_type, key, object, previous: current })
+    }
+}
