@@ -1,5 +1,7 @@
 //! The Kubernetes API machinery, written once for all kinds.
 
+pub mod convert;
+pub mod discovery;
 pub mod node_proxy;
 pub mod status;
 

@@ -1,0 +1,307 @@
+//! What the server serves, as clients ask for it: `/api`, `/apis`, `/apis/G`, `/apis/G/V`, and the aggregated form of both roots.
+//!
+//! Everything is prepared once from [`Kinds`] and answered as bytes. Which form a client wants is read from `Accept` here
+//! ([`Form::of`]); paths are the router's.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use crate::kinds::{Kind, Kinds, Subresource};
+
+/// The prepared answers.
+pub struct Discovery {
+    /// `/api` and `/apis`, by form.
+    roots: [[Bytes; 3]; 2],
+    groups: HashMap<&'static str, Bytes>,
+    resources: HashMap<(&'static str, &'static str), Bytes>,
+}
+
+/// The form in which `/api` and `/apis` are answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// `APIVersions`, `APIGroupList`
+    Plain,
+    /// `APIGroupDiscoveryList` of `apidiscovery.k8s.io/v2`, for clients since 1.30.
+    AggregatedV2,
+    /// The same of `v2beta1`, for clients since 1.26.
+    AggregatedV2Beta1,
+}
+
+impl Form {
+    /// The first form in `accept` that is served.
+    pub fn of(accept: &str) -> Self {
+        let forms = accept.split(',').filter_map(|one| {
+            let mut version = None;
+            let mut aggregated = false;
+            let mut parameters = one.split(';').map(str::trim);
+            let media = parameters.next().unwrap_or_default();
+            for parameter in parameters {
+                match parameter.split_once('=') {
+                    Some(("v", v)) => version = Some(v),
+                    Some(("as", "APIGroupDiscoveryList")) => aggregated = true,
+                    _ => {}
+                }
+            }
+            match (media, aggregated, version) {
+                ("application/json", true, Some("v2")) => Some(Self::AggregatedV2),
+                ("application/json", true, Some("v2beta1")) => Some(Self::AggregatedV2Beta1),
+                ("application/json" | "*/*" | "application/*", false, _) => Some(Self::Plain),
+                _ => None,
+            }
+        });
+        forms.into_iter().next().unwrap_or(Self::Plain)
+    }
+
+    /// The answer's `Content-Type`.
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Self::Plain => "application/json",
+            Self::AggregatedV2 => "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
+            Self::AggregatedV2Beta1 => "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList",
+        }
+    }
+}
+
+impl Discovery {
+    /// `server_address` is where `/api` says the server is: `10.0.0.1:6443`.
+    pub fn of(kinds: &Kinds, server_address: &str) -> Self {
+        let groups = groups(kinds);
+        let named: Vec<&Group> = groups.iter().filter(|g| !g.name.is_empty()).collect();
+        let core: Vec<&Group> = groups.iter().filter(|g| g.name.is_empty()).collect();
+        let addresses = json!([{"clientCIDR": "0.0.0.0/0", "serverAddress": server_address}]);
+        let versions = json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": addresses});
+        let list = json!({"kind": "APIGroupList", "apiVersion": "v1",
+            "groups": named.iter().map(|g| g.plain()).collect::<Vec<_>>()});
+        Self {
+            roots: [
+                [bytes(&versions), aggregated(&core, "v2"), aggregated(&core, "v2beta1")],
+                [bytes(&list), aggregated(&named, "v2"), aggregated(&named, "v2beta1")],
+            ],
+            groups: named.iter().map(|g| (g.name, bytes(&g.document()))).collect(),
+            resources: groups
+                .iter()
+                .flat_map(|g| g.versions.iter().map(|(v, kinds)| ((g.name, *v), bytes(&resources(g.name, v, kinds)))))
+                .collect(),
+        }
+    }
+
+    /// `GET /api`
+    pub fn core(&self, form: Form) -> Bytes {
+        self.roots[0][form as usize].clone()
+    }
+
+    /// `GET /apis`
+    pub fn groups(&self, form: Form) -> Bytes {
+        self.roots[1][form as usize].clone()
+    }
+
+    /// `GET /apis/{group}`
+    pub fn group(&self, group: &str) -> Option<Bytes> {
+        self.groups.get(group).cloned()
+    }
+
+    /// `GET /api/{version}` (with an empty group), `GET /apis/{group}/{version}`
+    pub fn resources(&self, group: &str, version: &str) -> Option<Bytes> {
+        self.resources.get(&(group, version)).cloned()
+    }
+}
+
+struct Group {
+    name: &'static str,
+    /// The preferred version first.
+    versions: Vec<(&'static str, Vec<&'static Kind>)>,
+}
+
+/// The groups in the order of `kinds`.
+fn groups(kinds: &Kinds) -> Vec<Group> {
+    let mut groups: Vec<Group> = Vec::new();
+    for kind in kinds.iter() {
+        let at = groups.iter().position(|g| g.name == kind.group).unwrap_or_else(|| {
+            groups.push(Group { name: kind.group, versions: Vec::new() });
+            groups.len() - 1
+        });
+        let versions = &mut groups[at].versions;
+        match versions.iter_mut().find(|(version, _)| *version == kind.version) {
+            Some((_, kinds)) => kinds.push(kind),
+            None => versions.push((kind.version, vec![kind])),
+        }
+    }
+    groups
+}
+
+impl Group {
+    /// As an item of an `APIGroupList`.
+    fn plain(&self) -> Value {
+        let version = |v: &str| json!({"groupVersion": format!("{}/{v}", self.name), "version": v});
+        let versions: Vec<Value> = self.versions.iter().map(|(v, _)| version(v)).collect();
+        json!({"name": self.name, "versions": versions, "preferredVersion": versions[0]})
+    }
+
+    fn document(&self) -> Value {
+        let mut group = json!({"kind": "APIGroup", "apiVersion": "v1"});
+        for (key, value) in self.plain().as_object().into_iter().flatten() {
+            group[key] = value.clone();
+        }
+        group
+    }
+}
+
+fn resources(group: &str, version: &str, kinds: &[&'static Kind]) -> Value {
+    let mut list = Vec::new();
+    for kind in kinds {
+        let mut resource = json!({"name": kind.plural, "singularName": kind.singular, "namespaced": kind.namespaced,
+            "kind": kind.kind, "verbs": kind.verbs()});
+        if !kind.short_names.is_empty() {
+            resource["shortNames"] = json!(kind.short_names);
+        }
+        if !kind.categories.is_empty() {
+            resource["categories"] = json!(kind.categories);
+        }
+        list.push(resource);
+        for subresource in kind.subresources {
+            let (g, v, k) = response_kind(kind, *subresource);
+            let mut resource = json!({"name": format!("{}/{}", kind.plural, subresource.segment()), "singularName": "",
+                "namespaced": kind.namespaced, "kind": k, "verbs": verbs(*subresource)});
+            if (g, v) != (kind.group, kind.version) {
+                resource["group"] = g.into();
+                resource["version"] = v.into();
+            }
+            list.push(resource);
+        }
+    }
+    let group_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
+    json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": list})
+}
+
+fn aggregated(groups: &[&Group], version: &str) -> Bytes {
+    let items: Vec<Value> = groups
+        .iter()
+        .map(|group| {
+            let versions: Vec<Value> = group
+                .versions
+                .iter()
+                .map(|(v, kinds)| {
+                    let resources: Vec<Value> = kinds.iter().map(|k| aggregated_resource(k)).collect();
+                    json!({"version": v, "resources": resources, "freshness": "Current"})
+                })
+                .collect();
+            json!({"metadata": {"name": group.name, "creationTimestamp": null}, "versions": versions})
+        })
+        .collect();
+    bytes(&json!({"kind": "APIGroupDiscoveryList", "apiVersion": format!("apidiscovery.k8s.io/{version}"),
+        "metadata": {}, "items": items}))
+}
+
+fn aggregated_resource(kind: &Kind) -> Value {
+    let named = |(group, version, kind): (&str, &str, &str)| json!({"group": group, "version": version, "kind": kind});
+    let mut resource = json!({
+        "resource": kind.plural,
+        "responseKind": named((kind.group, kind.version, kind.kind)),
+        "scope": if kind.namespaced { "Namespaced" } else { "Cluster" },
+        "singularResource": kind.singular,
+        "verbs": kind.verbs(),
+    });
+    if !kind.short_names.is_empty() {
+        resource["shortNames"] = json!(kind.short_names);
+    }
+    if !kind.categories.is_empty() {
+        resource["categories"] = json!(kind.categories);
+    }
+    if !kind.subresources.is_empty() {
+        let one = |s: &Subresource| json!({"subresource": s.segment(), "responseKind": named(response_kind(kind, *s)), "verbs": verbs(*s)});
+        resource["subresources"] = kind.subresources.iter().map(one).collect();
+    }
+    resource
+}
+
+/// What a subresource is answered with, where it is not the object itself.
+fn response_kind(kind: &Kind, subresource: Subresource) -> (&'static str, &'static str, &'static str) {
+    match subresource {
+        Subresource::Scale => ("autoscaling", "v1", "Scale"),
+        Subresource::Binding => ("", "v1", "Binding"),
+        Subresource::Eviction => ("policy", "v1", "Eviction"),
+        Subresource::Proxy => ("", "v1", "NodeProxyOptions"),
+        Subresource::Status | Subresource::Log | Subresource::Approval | Subresource::Finalize => {
+            (kind.group, kind.version, kind.kind)
+        }
+    }
+}
+
+fn verbs(subresource: Subresource) -> &'static [&'static str] {
+    match subresource {
+        Subresource::Status | Subresource::Scale | Subresource::Approval => &["get", "patch", "update"],
+        Subresource::Binding | Subresource::Eviction => &["create"],
+        Subresource::Log => &["get"],
+        Subresource::Finalize => &["update"],
+        Subresource::Proxy => &["create", "delete", "get", "patch", "update"],
+    }
+}
+
+fn bytes(document: &Value) -> Bytes {
+    Bytes::from(document.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn discovery() -> Discovery {
+        Discovery::of(Kinds::all(), "10.0.0.1:6443")
+    }
+
+    fn read(bytes: Bytes) -> Value {
+        serde_json::from_slice(&bytes).unwrap()
+    }
+
+    #[test]
+    fn the_form_is_the_first_acceptable_one() {
+        let kubectl = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,\
+            application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,application/json";
+        assert_eq!(Form::of(kubectl), Form::AggregatedV2);
+        let protobuf_first = format!("application/vnd.kubernetes.protobuf,{kubectl}");
+        assert_eq!(Form::of(&protobuf_first), Form::AggregatedV2);
+        assert_eq!(Form::of("application/json"), Form::Plain);
+        assert_eq!(Form::of(""), Form::Plain);
+    }
+
+    #[test]
+    fn the_preferred_version_of_a_group_comes_first() {
+        let groups = read(discovery().groups(Form::Plain));
+        let apps = groups["groups"].as_array().unwrap().iter().find(|g| g["name"] == "apps").unwrap();
+        assert_eq!(apps["preferredVersion"]["groupVersion"], "apps/v1");
+        assert_eq!(apps["versions"].as_array().unwrap().len(), 3);
+        assert_eq!(read(discovery().group("apps").unwrap())["kind"], "APIGroup");
+    }
+
+    #[test]
+    fn a_version_lists_its_resources_and_subresources() {
+        let list = read(discovery().resources("apps", "v1").unwrap());
+        let names: Vec<&str> =
+            list["resources"].as_array().unwrap().iter().filter_map(|r| r["name"].as_str()).collect();
+        let expected = [
+            "deployments",
+            "deployments/scale",
+            "deployments/status",
+            "replicasets",
+            "replicasets/scale",
+            "replicasets/status",
+        ];
+        assert_eq!(names, expected);
+        assert_eq!(list["resources"][1]["group"], "autoscaling");
+        assert!(discovery().resources("", "v1").is_some());
+        assert!(discovery().resources("apps", "v2").is_none());
+    }
+
+    #[test]
+    fn the_aggregated_form_says_the_same() {
+        let list = read(discovery().core(Form::AggregatedV2));
+        assert_eq!(list["apiVersion"], "apidiscovery.k8s.io/v2");
+        let pods = list["items"][0]["versions"][0]["resources"].as_array().unwrap();
+        let pods = pods.iter().find(|r| r["resource"] == "pods").unwrap();
+        assert_eq!(pods["shortNames"], json!(["po"]));
+        assert_eq!(pods["scope"], "Namespaced");
+        assert_eq!(pods["subresources"][0]["responseKind"]["kind"], "Binding");
+    }
+}

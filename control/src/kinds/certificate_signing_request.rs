@@ -1,0 +1,80 @@
+//! CertificateSigningRequest: how a node or a person asks the cluster CA for a certificate.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
+use serde_json::{Value, json};
+
+use super::{Cell, Column, Kind, Storage, Subresource, age, decode::decode, prepare};
+
+pub static KIND: Kind = Kind {
+    group: "certificates.k8s.io",
+    version: "v1",
+    kind: "CertificateSigningRequest",
+    plural: "certificatesigningrequests",
+    singular: "certificatesigningrequest",
+    short_names: &["csr"],
+    categories: &[],
+    namespaced: false,
+    subresources: &[Subresource::Approval, Subresource::Status],
+    storage: Storage::Stored,
+    decode: decode::<CertificateSigningRequest>,
+    default,
+    validate: |_, _| Vec::new(),
+    prepare: |new, old| {
+        prepare::keep_status(new, old, json!({}));
+        if let Some(old) = old {
+            new["spec"] = old["spec"].clone();
+        }
+    },
+    columns: &[
+        Column::name(),
+        Column::age(),
+        Column::text("SignerName", "Who is asked to sign."),
+        Column::text("Requestor", "Who asked."),
+        Column::text("RequestedDuration", "For how long the certificate is to be valid."),
+        Column::text("Condition", "Approved, Denied, Failed, Issued or Pending."),
+    ],
+    cells,
+    selectable: |o| {
+        BTreeMap::from([("spec.signerName", o["spec"]["signerName"].as_str().unwrap_or_default().to_owned())])
+    },
+    schema: "io.k8s.api.certificates.v1.CertificateSigningRequest",
+};
+
+fn default(object: &mut Value) {
+    if let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut)
+        && spec.get("usages").is_none_or(Value::is_null)
+    {
+        spec.insert("usages".into(), json!(["digital signature", "key encipherment"]));
+    }
+}
+
+fn cells(object: &Value) -> Vec<Cell> {
+    let spec = &object["spec"];
+    let duration = spec["expirationSeconds"].as_i64().map_or("<none>".to_owned(), age::human);
+    vec![
+        Cell::name(object),
+        Cell::age(object),
+        Cell::text(spec["signerName"].as_str().unwrap_or("<none>")),
+        Cell::text(spec["username"].as_str().unwrap_or_default()),
+        Cell::text(duration),
+        Cell::text(condition(&object["status"])),
+    ]
+}
+
+fn condition(status: &Value) -> String {
+    let said = |kind: &str| status["conditions"].as_array().is_some_and(|c| c.iter().any(|c| c["type"] == kind));
+    let mut words = match (said("Denied"), said("Approved")) {
+        (true, _) => "Denied".to_owned(),
+        (false, true) => "Approved".to_owned(),
+        (false, false) => "Pending".to_owned(),
+    };
+    if said("Failed") {
+        words.push_str(",Failed");
+    }
+    if status["certificate"].as_str().is_some_and(|c| !c.is_empty()) {
+        words.push_str(",Issued");
+    }
+    words
+}

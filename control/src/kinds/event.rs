@@ -1,0 +1,186 @@
+//! Event, in the core group as it is stored and in `events.k8s.io` as newer clients write it: one set of objects, two spellings.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::{core::v1::Event as CoreEvent, events::v1::Event};
+use serde_json::{Map, Value, json};
+
+use super::{Cell, Column, Kind, Storage, StoredAs, decode::decode};
+
+pub static CORE: Kind = Kind {
+    group: "",
+    version: "v1",
+    kind: "Event",
+    plural: "events",
+    singular: "event",
+    short_names: &["ev"],
+    categories: &[],
+    namespaced: true,
+    subresources: &[],
+    storage: Storage::Stored,
+    decode: decode::<CoreEvent>,
+    default: |_| {},
+    validate: |_, _| Vec::new(),
+    prepare: |_, _| {},
+    columns: COLUMNS,
+    cells,
+    selectable,
+    schema: "io.k8s.api.core.v1.Event",
+};
+
+pub static EVENTS: Kind = Kind {
+    group: "events.k8s.io",
+    version: "v1",
+    kind: "Event",
+    plural: "events",
+    singular: "event",
+    short_names: &["ev"],
+    categories: &[],
+    namespaced: true,
+    subresources: &[],
+    storage: Storage::As(&StoredAs { kind: &CORE, to_stored, from_stored, warning: None }),
+    decode: decode::<Event>,
+    default: |_| {},
+    validate: |_, _| Vec::new(),
+    prepare: |_, _| {},
+    columns: COLUMNS,
+    // Never called with anything but the stored form, as all functions of a kind that is stored as another.
+    cells,
+    selectable: |o| {
+        let core = selectable(o);
+        let spelled = core.into_iter().map(|(field, value)| (regarding(field), value));
+        spelled.collect()
+    },
+    schema: "io.k8s.api.events.v1.Event",
+};
+
+const COLUMNS: &[Column] = &[
+    Column::text("Last Seen", "The time at which the most recent occurrence of this event was recorded."),
+    Column::text("Type", "Type of this event (Normal, Warning), new types could be added in the future."),
+    Column::text("Reason", "A short, machine readable reason for the transition into the object's current status."),
+    Column::text("Object", "The object that this event is about."),
+    Column::wide("Subobject", "The part of the object that this event is about."),
+    Column::wide("Source", "The component reporting this event."),
+    Column::text("Message", "A human-readable description of the status of this operation."),
+    Column::wide("First Seen", "The time at which the event was first recorded."),
+    Column::wide("Count", "The number of times this event has occurred."),
+    Column { format: "name", ..Column::wide("Name", "Name must be unique within a namespace.") },
+];
+
+fn cells(event: &Value) -> Vec<Cell> {
+    let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
+    let first = if event["firstTimestamp"].is_null() { &event["eventTime"] } else { &event["firstTimestamp"] };
+    let mut last = if event["lastTimestamp"].is_null() { first } else { &event["lastTimestamp"] };
+    let mut count = event["count"].as_i64().filter(|n| *n > 0).unwrap_or(1);
+    if event["series"].is_object() {
+        last = &event["series"]["lastObservedTime"];
+        count = event["series"]["count"].as_i64().unwrap_or_default();
+    }
+    let about = &event["involvedObject"];
+    let (kind, name) = (text(&about["kind"]).to_lowercase(), text(&about["name"]));
+    vec![
+        Cell::since(last),
+        Cell::text(text(&event["type"])),
+        Cell::text(text(&event["reason"])),
+        Cell::text(if name.is_empty() { kind } else { format!("{kind}/{name}") }),
+        Cell::text(text(&about["fieldPath"])),
+        Cell::text(source(event)),
+        Cell::text(text(&event["message"]).trim()),
+        Cell::since(first),
+        Cell::integer(count),
+        Cell::name(event),
+    ]
+}
+
+/// `kubelet, node-1`
+fn source(event: &Value) -> String {
+    let first =
+        |a: &Value, b: &Value| a.as_str().filter(|s| !s.is_empty()).or(b.as_str()).unwrap_or_default().to_owned();
+    let component = first(&event["source"]["component"], &event["reportingComponent"]);
+    let instance = first(&event["source"]["host"], &event["reportingInstance"]);
+    if instance.is_empty() { component } else { format!("{component}, {instance}") }
+}
+
+fn selectable(event: &Value) -> BTreeMap<&'static str, String> {
+    let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
+    let about = &event["involvedObject"];
+    BTreeMap::from([
+        ("involvedObject.kind", text(&about["kind"])),
+        ("involvedObject.namespace", text(&about["namespace"])),
+        ("involvedObject.name", text(&about["name"])),
+        ("involvedObject.uid", text(&about["uid"])),
+        ("involvedObject.apiVersion", text(&about["apiVersion"])),
+        ("involvedObject.resourceVersion", text(&about["resourceVersion"])),
+        ("involvedObject.fieldPath", text(&about["fieldPath"])),
+        ("reason", text(&event["reason"])),
+        ("reportingComponent", text(&event["reportingComponent"])),
+        ("source", source(event).split(", ").next().unwrap_or_default().to_owned()),
+        ("type", text(&event["type"])),
+    ])
+}
+
+/// The `events.k8s.io` spelling of a selectable field.
+fn regarding(field: &'static str) -> &'static str {
+    match field {
+        "involvedObject.kind" => "regarding.kind",
+        "involvedObject.namespace" => "regarding.namespace",
+        "involvedObject.name" => "regarding.name",
+        "involvedObject.uid" => "regarding.uid",
+        "involvedObject.apiVersion" => "regarding.apiVersion",
+        "involvedObject.resourceVersion" => "regarding.resourceVersion",
+        "involvedObject.fieldPath" => "regarding.fieldPath",
+        "reportingComponent" => "reportingController",
+        other => other,
+    }
+}
+
+/// (`events.k8s.io`, core)
+const SPELLINGS: &[(&str, &str)] = &[
+    ("regarding", "involvedObject"),
+    ("note", "message"),
+    ("reportingController", "reportingComponent"),
+    ("deprecatedSource", "source"),
+    ("deprecatedFirstTimestamp", "firstTimestamp"),
+    ("deprecatedLastTimestamp", "lastTimestamp"),
+    ("deprecatedCount", "count"),
+];
+
+fn to_stored(object: &mut Value) {
+    let Some(event) = object.as_object_mut() else { return };
+    respell(event, |key| SPELLINGS.iter().find(|s| s.0 == key).map(|s| s.1));
+    event.insert("apiVersion".into(), json!("v1"));
+    event.entry("involvedObject").or_insert_with(|| json!({}));
+}
+
+fn from_stored(object: &mut Value) {
+    let Some(event) = object.as_object_mut() else { return };
+    respell(event, |key| SPELLINGS.iter().find(|s| s.1 == key).map(|s| s.0));
+    event.insert("apiVersion".into(), json!("events.k8s.io/v1"));
+    event.entry("eventTime").or_insert(Value::Null);
+}
+
+fn respell(event: &mut Map<String, Value>, spelling: impl Fn(&str) -> Option<&'static str>) {
+    *event = std::mem::take(event)
+        .into_iter()
+        .map(|(key, value)| (spelling(&key).map_or(key, str::to_owned), value))
+        .collect();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_spellings_are_one_event() {
+        let new = json!({"apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": {"name": "e"},
+            "eventTime": "2026-01-01T00:00:00.000000Z", "regarding": {"kind": "Pod", "name": "web"}, "note": "hello",
+            "reportingController": "c", "reportingInstance": "i", "action": "Bind", "reason": "R", "type": "Normal"});
+        let mut stored = new.clone();
+        to_stored(&mut stored);
+        assert_eq!(stored["involvedObject"]["name"], "web");
+        assert_eq!(stored["message"], "hello");
+        assert_eq!(selectable(&stored)["involvedObject.name"], "web");
+        from_stored(&mut stored);
+        assert_eq!(stored, new);
+    }
+}

@@ -1,0 +1,56 @@
+//! One reason why an object is refused, spelled as Kubernetes' `field.Error` spells it. Decides nothing itself.
+
+use serde_json::Value;
+
+/// One cause of an `Invalid` Status.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldError {
+    /// `spec.template.spec.containers[0].name`
+    pub path: String,
+    pub reason: FieldErrorReason,
+    /// Without the path: `Invalid value: 70000: must be between 1 and 65535, inclusive`
+    pub message: String,
+}
+
+/// `StatusCause.reason` of a field error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FieldErrorReason {
+    Required,
+    Invalid,
+    NotSupported,
+    Duplicate,
+    Forbidden,
+    TooLong,
+}
+
+impl FieldError {
+    pub fn required(path: impl Into<String>, detail: &str) -> Self {
+        let message = if detail.is_empty() { "Required value".to_owned() } else { format!("Required value: {detail}") };
+        Self { path: path.into(), reason: FieldErrorReason::Required, message }
+    }
+
+    pub fn invalid(path: impl Into<String>, value: &Value, detail: impl AsRef<str>) -> Self {
+        let message = format!("Invalid value: {value}: {}", detail.as_ref());
+        Self { path: path.into(), reason: FieldErrorReason::Invalid, message }
+    }
+
+    /// `supported` is named in the given order.
+    pub fn not_supported(path: impl Into<String>, value: &Value, supported: &[&str]) -> Self {
+        let supported: Vec<String> = supported.iter().map(|s| format!("{s:?}")).collect();
+        let message = format!("Unsupported value: {value}: supported values: {}", supported.join(", "));
+        Self { path: path.into(), reason: FieldErrorReason::NotSupported, message }
+    }
+
+    pub fn duplicate(path: impl Into<String>, value: &Value) -> Self {
+        Self { path: path.into(), reason: FieldErrorReason::Duplicate, message: format!("Duplicate value: {value}") }
+    }
+
+    pub fn forbidden(path: impl Into<String>, detail: &str) -> Self {
+        Self { path: path.into(), reason: FieldErrorReason::Forbidden, message: format!("Forbidden: {detail}") }
+    }
+
+    pub fn too_long(path: impl Into<String>, max: usize) -> Self {
+        let message = format!("Too long: may not be more than {max} bytes");
+        Self { path: path.into(), reason: FieldErrorReason::TooLong, message }
+    }
+}

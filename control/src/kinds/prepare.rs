@@ -1,0 +1,68 @@
+//! What writing through the main resource does to every object with a spec and a status: the status belongs to the `/status`
+//! subresource, and `metadata.generation` counts changes of the spec.
+
+use serde_json::{Value, json};
+
+/// On create, `initial` becomes the status; on update the stored status stays.
+pub fn keep_status(new: &mut Value, old: Option<&Value>, initial: Value) {
+    let Some(object) = new.as_object_mut() else { return };
+    match old.map(|old| old.get("status")) {
+        None => object.insert("status".into(), initial),
+        Some(Some(status)) => object.insert("status".into(), status.clone()),
+        Some(None) => object.shift_remove("status"),
+    };
+}
+
+/// 1 on create; one more on each update that changes anything but metadata and status.
+pub fn count_generation(new: &mut Value, old: Option<&Value>) {
+    let generation = match old {
+        None => 1,
+        Some(old) => {
+            let counted = old["metadata"]["generation"].as_i64().unwrap_or(1);
+            if same_content(new, old) { counted } else { counted + 1 }
+        }
+    };
+    if let Some(metadata) = new.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.insert("generation".into(), json!(generation));
+    }
+}
+
+/// Equal but for metadata and status. The order of keys does not count.
+fn same_content(a: &Value, b: &Value) -> bool {
+    let content = |v: &Value| -> Vec<(String, Value)> {
+        let fields = v.as_object().into_iter().flatten();
+        let mut fields: Vec<_> = fields
+            .filter(|(key, value)| !matches!(key.as_str(), "metadata" | "status") && !value.is_null())
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect();
+        fields.sort_by(|x, y| x.0.cmp(&y.0));
+        fields
+    };
+    content(a) == content(b)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_change_of_the_spec_counts_as_a_generation() {
+        let old = json!({"metadata": {"generation": 4}, "spec": {"replicas": 1, "paused": true}, "status": {"a": 1}});
+        let mut same =
+            json!({"metadata": {"labels": {"a": "b"}}, "spec": {"paused": true, "replicas": 1}, "status": {}});
+        count_generation(&mut same, Some(&old));
+        assert_eq!(same["metadata"]["generation"], 4);
+        let mut other = json!({"metadata": {}, "spec": {"replicas": 2}});
+        count_generation(&mut other, Some(&old));
+        assert_eq!(other["metadata"]["generation"], 5);
+    }
+
+    #[test]
+    fn a_status_sent_with_the_main_resource_is_ignored() {
+        let mut new = json!({"status": {"phase": "Running"}});
+        keep_status(&mut new, None, json!({"phase": "Pending"}));
+        assert_eq!(new["status"]["phase"], "Pending");
+        keep_status(&mut new, Some(&json!({"status": {"phase": "Failed"}})), json!({}));
+        assert_eq!(new["status"]["phase"], "Failed");
+    }
+}

@@ -1,0 +1,68 @@
+//! ReplicaSet: a pod template and how many pods of it there are to be.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::apps::v1::ReplicaSet;
+use serde_json::{Value, json};
+
+use super::{Cell, Column, FieldError, Kind, Storage, Subresource, decode::decode, prepare, workload};
+
+pub static KIND: Kind = Kind {
+    group: "apps",
+    version: "v1",
+    kind: "ReplicaSet",
+    plural: "replicasets",
+    singular: "replicaset",
+    short_names: &["rs"],
+    categories: &["all"],
+    namespaced: true,
+    subresources: &[Subresource::Scale, Subresource::Status],
+    storage: Storage::Stored,
+    decode: decode::<ReplicaSet>,
+    default,
+    validate,
+    prepare: |new, old| {
+        prepare::keep_status(new, old, json!({"replicas": 0}));
+        prepare::count_generation(new, old);
+    },
+    columns: COLUMNS,
+    cells,
+    selectable,
+    schema: "io.k8s.api.apps.v1.ReplicaSet",
+};
+
+pub const COLUMNS: &[Column] = &[
+    Column::name(),
+    Column::integer("Desired", "Number of desired pods."),
+    Column::integer("Current", "Most recently observed number of pods."),
+    Column::integer("Ready", "Number of pods with a Ready condition."),
+    Column::age(),
+    Column::wide("Containers", "Names of each container in the template."),
+    Column::wide("Images", "Images referenced by each container in the template."),
+    Column::wide("Selector", "Label selector for pods."),
+];
+
+pub fn selectable(object: &Value) -> BTreeMap<&'static str, String> {
+    BTreeMap::from([("status.replicas", object["status"]["replicas"].as_i64().unwrap_or_default().to_string())])
+}
+
+pub fn cells(object: &Value) -> Vec<Cell> {
+    let (spec, status) = (&object["spec"], &object["status"]);
+    let (names, images) = workload::containers(&spec["template"]["spec"]);
+    vec![
+        Cell::name(object),
+        Cell::integer(spec["replicas"].as_i64().unwrap_or(1)),
+        Cell::integer(status["replicas"].as_i64().unwrap_or_default()),
+        Cell::integer(status["readyReplicas"].as_i64().unwrap_or_default()),
+        Cell::age(object),
+        Cell::text(names),
+        Cell::text(images),
+        Cell::text(workload::selector_text(&spec["selector"])),
+    ]
+}
+
+fn default(_object: &mut Value) {}
+
+fn validate(_new: &Value, _old: Option<&Value>) -> Vec<FieldError> {
+    Vec::new()
+}

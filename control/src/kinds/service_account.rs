@@ -1,0 +1,31 @@
+//! ServiceAccount: an identity for pods.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::ServiceAccount;
+
+use super::{Cell, Column, Kind, Storage, decode::decode};
+
+pub static KIND: Kind = Kind {
+    group: "",
+    version: "v1",
+    kind: "ServiceAccount",
+    plural: "serviceaccounts",
+    singular: "serviceaccount",
+    short_names: &["sa"],
+    categories: &[],
+    namespaced: true,
+    subresources: &[],
+    storage: Storage::Stored,
+    decode: decode::<ServiceAccount>,
+    default: |_| {},
+    validate: |_, _| Vec::new(),
+    prepare: |_, _| {},
+    columns: &[Column::name(), Column::integer("Secrets", "Number of secrets pods may use."), Column::age()],
+    cells: |o| {
+        let secrets = o["secrets"].as_array().map_or(0, |s| s.len() as i64);
+        vec![Cell::name(o), Cell::integer(secrets), Cell::age(o)]
+    },
+    selectable: |_| BTreeMap::new(),
+    schema: "io.k8s.api.core.v1.ServiceAccount",
+};
