@@ -1,1 +1,46 @@
-fn main() {}
+//! The binary `fairlead`: every role of a cluster and every verb of its command line.
+//!
+//! This file only sets the process up and turns an error into its message and exit code; what a verb does is in its own file.
+
+mod cli;
+mod cluster;
+mod failure;
+mod manifest;
+mod merge;
+mod output;
+mod role;
+mod verbs;
+mod yaml;
+
+use std::process::ExitCode;
+
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let invocation = match cli::parse(std::env::args_os()) {
+        Ok(invocation) => invocation,
+        Err(error) => return failure::report_usage(&error),
+    };
+    start_tracing(invocation.is_role());
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        tracing::debug!("a TLS provider was installed before main's");
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failure::report(&anyhow::Error::new(error).context("cannot start the async runtime")),
+    };
+    let outcome = runtime.block_on(invocation.run());
+    // A read of standard input cannot be cancelled and must not hold the process.
+    runtime.shutdown_background();
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failure::report(&error),
+    }
+}
+
+/// Roles log what they do; client verbs only speak when something is wrong. `RUST_LOG` overrides both.
+fn start_tracing(role: bool) {
+    let default = if role { "info" } else { "error" };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+}

@@ -107,7 +107,7 @@ impl Authority {
 
     /// SHA-256 of the CA's certificate (DER), as 64 hex digits: what a join token pins.
     pub fn hash(&self) -> String {
-        hex::encode(Sha256::digest(&self.certificate))
+        certificate_hash(&self.certificate)
     }
 
     /// Makes a key and a certificate for it.
@@ -170,6 +170,11 @@ fn random_serial() -> SerialNumber {
     let mut bytes: [u8; 16] = rand::random();
     bytes[0] = (bytes[0] & 0x7f) | 0x40;
     SerialNumber::from_slice(&bytes)
+}
+
+/// SHA-256 of a certificate (DER), as 64 hex digits.
+pub fn certificate_hash(der: &[u8]) -> String {
+    hex::encode(Sha256::digest(der))
 }
 
 #[cfg(test)]

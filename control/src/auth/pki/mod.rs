@@ -15,7 +15,7 @@ use std::{
 
 use time::OffsetDateTime;
 
-pub use authority::{Authority, AuthorityError, Issued, Subject, Usage};
+pub use authority::{Authority, AuthorityError, Issued, Subject, Usage, certificate_hash};
 pub use files::{FileError, private_dir, write_private};
 pub use kubeconfig::admin_kubeconfig;
 pub use serving::ServingNames;

@@ -1,0 +1,180 @@
+//! The command line: which verb is meant, and where its flags come from (the words given, the environment, `--config FILE`).
+
+use std::ffi::OsString;
+
+use anyhow::Context;
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use crate::{
+    role::{self, config_file},
+    verbs,
+};
+
+/// Kubernetes on plain hosts: one binary, eBPF Services, the API your tools know
+#[derive(Debug, Parser)]
+#[command(
+    name = "fairlead",
+    version,
+    max_term_width = 120,
+    propagate_version = false,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    after_help = "Examples:
+  fairlead up                             # a cluster on this machine, until Ctrl-C
+  fairlead apply -f web.yaml              # make it hold what a manifest says
+  fairlead get pods -w                    # look
+  fairlead inspect service web            # what the kernel does with a Service
+
+kubectl works too: export KUBECONFIG=/var/lib/fairlead/admin.kubeconfig"
+)]
+pub struct Invocation {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Server(role::server::Server),
+    #[command(subcommand)]
+    Node(role::node::Node),
+    #[command(subcommand)]
+    Token(role::token::Token),
+    Apply(verbs::apply::Apply),
+    Get(verbs::get::Get),
+    Delete(verbs::delete::Delete),
+    #[command(visible_alias = "log")]
+    Logs(verbs::logs::Logs),
+}
+
+impl Invocation {
+    /// Whether this process is to be a part of a cluster, not a client of one.
+    pub fn is_role(&self) -> bool {
+        match &self.verb {
+            Verb::Server(_) => true,
+            Verb::Node(node) => node.is_role(),
+            _ => false,
+        }
+    }
+
+    pub async fn run(self) -> anyhow::Result<()> {
+        match self.verb {
+            Verb::Node(verb) => verb.run().await,
+            Verb::Server(verb) => verb.run().await,
+            Verb::Token(verb) => verb.run().await,
+            Verb::Apply(verb) => verb.run().await,
+            Verb::Get(verb) => verb.run().await,
+            Verb::Delete(verb) => verb.run().await,
+            Verb::Logs(verb) => verb.run().await,
+        }
+    }
+}
+
+/// Reads the words of a command line. A `--config` file's keys are flags of the verb: what is given as a flag wins over the file.
+pub fn parse(words: impl IntoIterator<Item = OsString>) -> anyhow::Result<Invocation> {
+    let mut words: Vec<OsString> = words.into_iter().collect();
+    let mut command = Invocation::command();
+    let mut matches = command.try_get_matches_from_mut(&words)?;
+    if let Some(file) = config_file(&matches) {
+        let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read the configuration {file}"))?;
+        let (path, leaf) = leaf(&matches);
+        let verb = path.iter().fold(&command, |at, name| at.find_subcommand(name).unwrap_or(at));
+        let flags = config_file::flags(&file, &text, verb, leaf)?;
+        for flag in &flags {
+            // One at a time, so that a value that is refused is told with its line.
+            let alone: Vec<OsString> = words.iter().cloned().chain(flag.words.iter().map(OsString::from)).collect();
+            if let Err(error) = command.clone().try_get_matches_from(alone) {
+                let why = error.to_string();
+                let why = why.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+                anyhow::bail!("{file}, line {}: {why}", flag.line);
+            }
+        }
+        words.extend(flags.into_iter().flat_map(|flag| flag.words).map(OsString::from));
+        matches = command.try_get_matches_from_mut(&words)?;
+    }
+    Ok(Invocation::from_arg_matches(&matches)?)
+}
+
+/// The innermost verb's matches, with the names that lead to it.
+fn leaf(matches: &ArgMatches) -> (Vec<&str>, &ArgMatches) {
+    let (mut path, mut at) = (Vec::new(), matches);
+    while let Some((name, inner)) = at.subcommand() {
+        path.push(name);
+        at = inner;
+    }
+    (path, at)
+}
+
+fn config_file(matches: &ArgMatches) -> Option<String> {
+    let (_, leaf) = leaf(matches);
+    leaf.try_get_one::<String>("config").ok().flatten().cloned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Invocation::command().debug_assert();
+    }
+
+    #[test]
+    fn every_verb_shows_an_example() {
+        fn check(command: &clap::Command, path: &str) {
+            for verb in command.get_subcommands().filter(|verb| verb.get_name() != "help") {
+                let path = format!("{path} {}", verb.get_name());
+                if verb.has_subcommands() {
+                    check(verb, &path);
+                } else {
+                    let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
+                    assert!(help.contains(&path), "`{path} --help` has no example");
+                    assert!(verb.get_about().is_some(), "`{path}` does not say what it does");
+                }
+            }
+        }
+        check(&Invocation::command(), "fairlead");
+    }
+
+    fn words(line: &str) -> Vec<OsString> {
+        line.split_whitespace().map(OsString::from).collect()
+    }
+
+    fn parse_with_config(line: &str, config: &str) -> Result<String, String> {
+        let file = tempfile::NamedTempFile::new().expect("a temporary file");
+        std::fs::write(file.path(), config).expect("writable");
+        parse(words(&format!("{line} --config {}", file.path().display())))
+            .map(|invocation| format!("{invocation:?}").replace(&file.path().display().to_string(), "FILE"))
+            .map_err(|error| error.to_string().replace(&file.path().display().to_string(), "FILE"))
+    }
+
+    #[test]
+    fn flags_and_file_say_the_same_by_the_same_names() {
+        let flags = "fairlead server --bind 127.0.0.1:7443 --service-cidr 10.50.0.0/16 --service-node-port-range 30000-40000 \
+                     --advertise 10.0.0.1 --advertise 10.0.0.2 --node-monitor-grace-period 20s";
+        let file = "bind: 127.0.0.1:7443\nservice-cidr: 10.50.0.0/16\nservice-node-port-range: 30000-40000\n\
+                    advertise: [10.0.0.1, 10.0.0.2]\nnode-monitor-grace-period: 20s\n";
+        let by_file = parse_with_config("fairlead server", file).expect("a valid file");
+        let by_flags = parse_with_config(flags, "{}").expect("valid flags");
+        assert_eq!(by_file, by_flags);
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_file() {
+        let shown = parse_with_config("fairlead server --bind 127.0.0.1:1", "bind: 127.0.0.1:2\n").expect("valid");
+        assert!(shown.contains("127.0.0.1:1") && !shown.contains("127.0.0.1:2"), "{shown}");
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_its_line() {
+        let error =
+            parse_with_config("fairlead server", "bind: 127.0.0.1:1\nservice-cdir: 10.0.0.0/8\n").expect_err("unknown");
+        assert!(error.contains("FILE, line 2: unknown key \"service-cdir\""), "{error}");
+        assert!(error.contains("service-cidr"), "the nearest known key is named: {error}");
+    }
+
+    #[test]
+    fn a_wrong_value_is_refused_with_its_line() {
+        let error = parse_with_config("fairlead server", "cluster-domain: x\nbind: nowhere\n").expect_err("no address");
+        assert!(error.contains("FILE, line 2: invalid value 'nowhere' for '--bind"), "{error}");
+    }
+}

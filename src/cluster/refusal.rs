@@ -1,0 +1,101 @@
+//! A refusal by the server, and how kubectl words it.
+
+use serde_json::Value;
+
+/// The API answered with a `Status` that is a failure.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct ApiError {
+    /// HTTP status code.
+    pub code: u16,
+    /// `NotFound`, `Conflict`, …; empty where the answer was no Status.
+    pub reason: String,
+    pub message: String,
+    pub details: Value,
+}
+
+impl ApiError {
+    /// Reads the body of a failed answer: a Status, or whatever a proxy on the way said.
+    pub fn from_body(code: u16, body: &[u8]) -> Self {
+        if let Ok(status) = serde_json::from_slice::<Value>(body)
+            && status["kind"] == "Status"
+        {
+            return Self {
+                code,
+                reason: status["reason"].as_str().unwrap_or_default().to_owned(),
+                message: status["message"].as_str().unwrap_or("unknown").to_owned(),
+                details: status["details"].clone(),
+            };
+        }
+        let text = String::from_utf8_lossy(body).trim().to_owned();
+        let message = if text.is_empty() { format!("the server answered with HTTP {code}") } else { text };
+        Self { code, reason: String::new(), message, details: Value::Null }
+    }
+
+    pub fn is_not_found(&self) -> bool {
+        self.code == 404
+    }
+
+    pub fn is_conflict(&self) -> bool {
+        self.code == 409 && self.reason == "Conflict"
+    }
+
+    /// `Error from server (NotFound): …`, or `The Service "web" is invalid: …` for a validation.
+    pub fn as_kubectl(&self, context: &str) -> String {
+        let context = if context.is_empty() { String::new() } else { format!("{context}: ") };
+        if self.reason == "Invalid" && self.details["kind"].is_string() {
+            let subject = format!(
+                "The {} \"{}\" is invalid",
+                self.details["kind"].as_str().unwrap_or_default(),
+                self.details["name"].as_str().unwrap_or_default()
+            );
+            let causes = self.details["causes"].as_array().map(Vec::as_slice).unwrap_or_default();
+            let line = |cause: &Value| {
+                let message = cause["message"].as_str().unwrap_or_default();
+                match cause["field"].as_str().filter(|field| !field.is_empty()) {
+                    Some(field) => format!("{field}: {message}"),
+                    None => message.to_owned(),
+                }
+            };
+            return match causes {
+                [] => format!("{context}{}", self.message),
+                [one] => format!("{context}{subject}: {}", line(one)),
+                many => {
+                    let lines: Vec<String> = many.iter().map(|cause| format!("* {}", line(cause))).collect();
+                    format!("{context}{subject}: \n{}", lines.join("\n"))
+                }
+            };
+        }
+        match self.reason.as_str() {
+            "" => format!("Error from server: {context}{}", self.message),
+            "Unauthorized" => format!("error: {context}You must be logged in to the server ({})", self.message),
+            reason => format!("Error from server ({reason}): {context}{}", self.message),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn several_causes_are_listed_one_a_line() {
+        let body = json!({"kind": "Status", "reason": "Invalid", "message": "long", "code": 422, "details": {
+            "kind": "Service", "name": "web", "causes": [
+                {"field": "spec.ports[0].port", "message": "Invalid value: 0"},
+                {"field": "spec.type", "message": "Unsupported value"}]}});
+        let error = ApiError::from_body(422, body.to_string().as_bytes());
+        assert_eq!(
+            error.as_kubectl(""),
+            "The Service \"web\" is invalid: \n* spec.ports[0].port: Invalid value: 0\n* spec.type: Unsupported value"
+        );
+    }
+
+    #[test]
+    fn an_answer_that_is_no_status_is_passed_on() {
+        let error = ApiError::from_body(502, b"bad gateway\n");
+        assert_eq!(error.as_kubectl("get"), "Error from server: get: bad gateway");
+    }
+}

@@ -1,0 +1,78 @@
+//! The formats of `-o`, and one object or list in them.
+
+use std::str::FromStr;
+
+use serde_json::Value;
+
+use super::jsonpath::Template;
+use crate::yaml;
+
+/// A value of `-o`.
+#[derive(Clone, Debug)]
+pub enum Format {
+    Json,
+    Yaml,
+    /// `deployment.apps/web`
+    Name,
+    /// A table with all columns.
+    Wide,
+    JsonPath(Template),
+}
+
+impl FromStr for Format {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "json" => Ok(Self::Json),
+            "yaml" => Ok(Self::Yaml),
+            "name" => Ok(Self::Name),
+            "wide" => Ok(Self::Wide),
+            _ => match text.split_once('=') {
+                Some(("jsonpath", template)) => template.parse().map(Self::JsonPath),
+                Some(("jsonpath-file", file)) => std::fs::read_to_string(file)
+                    .map_err(|error| format!("cannot read {file}: {error}"))?
+                    .trim_end()
+                    .parse()
+                    .map(Self::JsonPath),
+                _ => Err("one of json, yaml, name, wide, jsonpath=TEMPLATE, jsonpath-file=FILE".into()),
+            },
+        }
+    }
+}
+
+/// Prints `object` as data. `name` is what `-o name` shows. The bookkeeping of server-side apply is left out, as by kubectl.
+pub fn print_object(format: &Format, object: &Value, name: &str) -> anyhow::Result<()> {
+    let mut object = object.clone();
+    strip_managed_fields(&mut object);
+    match format {
+        Format::Json => println!("{:#}", IndentedByFour(&yaml::sorted(&object))),
+        Format::Yaml => print!("{}", yaml::write(&object)?),
+        Format::Name | Format::Wide => println!("{name}"),
+        Format::JsonPath(template) => print!("{}", template.render(&object)?),
+    }
+    Ok(())
+}
+
+fn strip_managed_fields(object: &mut Value) {
+    if let Some(metadata) = object["metadata"].as_object_mut() {
+        metadata.shift_remove("managedFields");
+    }
+    for item in object.get_mut("items").and_then(Value::as_array_mut).into_iter().flatten() {
+        strip_managed_fields(item);
+    }
+}
+
+/// JSON in kubectl's indentation.
+struct IndentedByFour<'a>(&'a Value);
+
+impl std::fmt::Display for IndentedByFour<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        use serde::Serialize;
+        let mut bytes = Vec::new();
+        let formatter = serde_json::ser::PrettyFormatter::with_indent(b"    ");
+        let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, formatter);
+        self.0.serialize(&mut serializer).map_err(|_| std::fmt::Error)?;
+        f.write_str(&String::from_utf8_lossy(&bytes))
+    }
+}

@@ -1,0 +1,426 @@
+//! JSONPath templates as kubectl's `-o jsonpath=`: text, `{.path}`, filters, `{range}…{end}`. Pure.
+
+use std::{iter::Peekable, str::Chars, str::FromStr};
+
+use anyhow::bail;
+use serde_json::Value;
+
+/// A parsed template.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Template(Vec<Part>);
+
+#[derive(Clone, Debug, PartialEq)]
+enum Part {
+    Text(String),
+    Path(Vec<Step>),
+    Range(Vec<Step>, Vec<Part>),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Step {
+    Field(String),
+    /// `..field`, at any depth.
+    Anywhere(String),
+    Index(i64),
+    Slice(i64, Option<i64>),
+    All,
+    Union(Vec<String>),
+    Filter {
+        path: Vec<Step>,
+        test: Option<(Comparison, Value)>,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Comparison {
+    Equal,
+    NotEqual,
+    Less,
+    LessOrEqual,
+    Greater,
+    GreaterOrEqual,
+}
+
+impl FromStr for Template {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        // kubectl accepts a bare path too.
+        let text = if text.contains('{') { text.to_owned() } else { format!("{{{text}}}") };
+        let mut parser = Parser { chars: text.chars().peekable() };
+        let parts = parser.parts(false)?;
+        Ok(Self(parts))
+    }
+}
+
+impl Template {
+    /// The text for `root`. A path that leads nowhere is an error only at a field that a single object lacks, as for kubectl.
+    pub fn render(&self, root: &Value) -> anyhow::Result<String> {
+        let mut out = String::new();
+        render(&self.0, root, root, &mut out)?;
+        Ok(out)
+    }
+
+    /// The values that the template's paths lead to, for columns.
+    pub fn values<'v>(&self, root: &'v Value) -> Vec<&'v Value> {
+        self.0
+            .iter()
+            .filter_map(|part| match part {
+                Part::Path(steps) => Some(walk(steps, vec![root])),
+                _ => None,
+            })
+            .flatten()
+            .collect()
+    }
+}
+
+fn render(parts: &[Part], root: &Value, at: &Value, out: &mut String) -> anyhow::Result<()> {
+    for part in parts {
+        match part {
+            Part::Text(text) => out.push_str(text),
+            Part::Path(steps) => {
+                let found = walk(steps, vec![at]);
+                if found.is_empty() && matches!(steps.last(), Some(Step::Index(_))) {
+                    bail!("error executing jsonpath: array index out of bounds");
+                }
+                let texts: Vec<String> = found.into_iter().map(as_text).collect();
+                out.push_str(&texts.join(" "));
+            }
+            Part::Range(steps, body) => {
+                for item in walk(steps, vec![at]) {
+                    render(body, root, item, out)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn as_text(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null => String::new(),
+        other => other.to_string(),
+    }
+}
+
+fn walk<'v>(steps: &[Step], mut at: Vec<&'v Value>) -> Vec<&'v Value> {
+    for step in steps {
+        at = at.into_iter().flat_map(|value| take(step, value)).collect();
+    }
+    at
+}
+
+fn take<'v>(step: &Step, value: &'v Value) -> Vec<&'v Value> {
+    match (step, value) {
+        (Step::Field(name), Value::Object(map)) => map.get(name).into_iter().collect(),
+        (Step::Union(names), Value::Object(map)) => names.iter().filter_map(|name| map.get(name)).collect(),
+        (Step::Anywhere(name), value) => {
+            let mut found = Vec::new();
+            anywhere(name, value, &mut found);
+            found
+        }
+        (Step::Index(i), Value::Array(items)) => {
+            let i = if *i < 0 { items.len() as i64 + i } else { *i };
+            usize::try_from(i).ok().and_then(|i| items.get(i)).into_iter().collect()
+        }
+        (Step::Slice(from, to), Value::Array(items)) => {
+            let length = items.len() as i64;
+            let bound = |i: i64| if i < 0 { (length + i).max(0) } else { i.min(length) } as usize;
+            let (from, to) = (bound(*from), to.map_or(items.len(), bound));
+            items.get(from..to.max(from)).unwrap_or_default().iter().collect()
+        }
+        (Step::All, Value::Array(items)) => items.iter().collect(),
+        (Step::All, Value::Object(map)) => map.values().collect(),
+        (Step::Filter { path, test }, Value::Array(items)) => {
+            items.iter().filter(|item| holds(path, test.as_ref(), item)).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn anywhere<'v>(name: &str, value: &'v Value, found: &mut Vec<&'v Value>) {
+    match value {
+        Value::Object(map) => {
+            found.extend(map.get(name));
+            map.values().for_each(|inner| anywhere(name, inner, found));
+        }
+        Value::Array(items) => items.iter().for_each(|inner| anywhere(name, inner, found)),
+        _ => {}
+    }
+}
+
+fn holds(path: &[Step], test: Option<&(Comparison, Value)>, item: &Value) -> bool {
+    let found = walk(path, vec![item]);
+    let Some((comparison, wanted)) = test else { return !found.is_empty() };
+    found.iter().any(|value| {
+        let order = match (value, wanted) {
+            (Value::Number(a), Value::Number(b)) => a.as_f64().partial_cmp(&b.as_f64()),
+            (Value::String(a), Value::String(b)) => Some(a.cmp(b)),
+            (a, b) if *a == b => Some(std::cmp::Ordering::Equal),
+            _ => None,
+        };
+        match comparison {
+            Comparison::Equal => order.is_some_and(|o| o.is_eq()),
+            Comparison::NotEqual => !order.is_some_and(|o| o.is_eq()),
+            Comparison::Less => order.is_some_and(|o| o.is_lt()),
+            Comparison::LessOrEqual => order.is_some_and(|o| o.is_le()),
+            Comparison::Greater => order.is_some_and(|o| o.is_gt()),
+            Comparison::GreaterOrEqual => order.is_some_and(|o| o.is_ge()),
+        }
+    })
+}
+
+struct Parser<'t> {
+    chars: Peekable<Chars<'t>>,
+}
+
+impl Parser<'_> {
+    /// Parts up to the end, or up to `{end}` within a range.
+    fn parts(&mut self, in_range: bool) -> Result<Vec<Part>, String> {
+        let mut parts = Vec::new();
+        let mut text = String::new();
+        while let Some(c) = self.chars.next() {
+            if c != '{' {
+                text.push(c);
+                continue;
+            }
+            if !text.is_empty() {
+                parts.push(Part::Text(std::mem::take(&mut text)));
+            }
+            self.blanks();
+            if matches!(self.chars.peek(), Some('"' | '\'')) {
+                let literal = self.quoted()?;
+                self.close()?;
+                parts.push(Part::Text(literal));
+                continue;
+            }
+            match self.word().as_str() {
+                "range" => {
+                    self.blanks();
+                    let steps = self.steps()?;
+                    self.close()?;
+                    parts.push(Part::Range(steps, self.parts(true)?));
+                }
+                "end" if in_range => {
+                    self.close()?;
+                    return Ok(parts);
+                }
+                "end" => return Err("{end} without {range}".into()),
+                "" => {
+                    let steps = self.steps()?;
+                    self.close()?;
+                    parts.push(Part::Path(steps));
+                }
+                field => {
+                    let mut steps = vec![Step::Field(field.to_owned())];
+                    steps.extend(self.steps()?);
+                    self.close()?;
+                    parts.push(Part::Path(steps));
+                }
+            }
+        }
+        if in_range {
+            return Err("{range} without {end}".into());
+        }
+        if !text.is_empty() {
+            parts.push(Part::Text(text));
+        }
+        Ok(parts)
+    }
+
+    fn steps(&mut self) -> Result<Vec<Step>, String> {
+        let mut steps = Vec::new();
+        loop {
+            match self.chars.peek() {
+                Some('$' | '@') => {
+                    self.chars.next();
+                }
+                Some('.') => {
+                    self.chars.next();
+                    let deep = self.chars.next_if_eq(&'.').is_some();
+                    if self.chars.next_if_eq(&'*').is_some() {
+                        steps.push(Step::All);
+                        continue;
+                    }
+                    let name = self.word();
+                    match (deep, name.is_empty()) {
+                        (true, false) => steps.push(Step::Anywhere(name)),
+                        (false, false) => steps.push(Step::Field(name)),
+                        (true, true) => return Err("`..` needs a field name".into()),
+                        (false, true) => {}
+                    }
+                }
+                Some('[') => {
+                    self.chars.next();
+                    steps.push(self.bracket()?);
+                }
+                _ => return Ok(steps),
+            }
+        }
+    }
+
+    fn bracket(&mut self) -> Result<Step, String> {
+        self.blanks();
+        let step = match self.chars.peek() {
+            Some('*') => {
+                self.chars.next();
+                Step::All
+            }
+            Some('?') => {
+                self.chars.next();
+                return self.filter();
+            }
+            Some('"' | '\'') => {
+                let mut names = vec![self.quoted()?];
+                self.blanks();
+                while self.chars.next_if_eq(&',').is_some() {
+                    self.blanks();
+                    names.push(self.quoted()?);
+                    self.blanks();
+                }
+                if names.len() == 1 { Step::Field(names.remove(0)) } else { Step::Union(names) }
+            }
+            _ => {
+                let from = self.number();
+                if self.chars.next_if_eq(&':').is_some() {
+                    Step::Slice(from.unwrap_or(0), self.number())
+                } else {
+                    Step::Index(from.ok_or("expected a number, '*', a quoted name or a filter behind '['")?)
+                }
+            }
+        };
+        self.blanks();
+        self.chars.next_if_eq(&']').map(|_| step).ok_or_else(|| "missing ']'".into())
+    }
+
+    /// Behind `[?`: `(@.path == value)`, or only the path.
+    fn filter(&mut self) -> Result<Step, String> {
+        self.chars.next_if_eq(&'(').ok_or("a filter is written [?(…)]")?;
+        self.blanks();
+        let path = self.steps()?;
+        self.blanks();
+        let mut operator = String::new();
+        while let Some(c) = self.chars.next_if(|c| "=!<>".contains(*c)) {
+            operator.push(c);
+        }
+        let comparison = match operator.as_str() {
+            "" => None,
+            "==" => Some(Comparison::Equal),
+            "!=" => Some(Comparison::NotEqual),
+            "<" => Some(Comparison::Less),
+            "<=" => Some(Comparison::LessOrEqual),
+            ">" => Some(Comparison::Greater),
+            ">=" => Some(Comparison::GreaterOrEqual),
+            other => return Err(format!("unknown operator {other} in a filter")),
+        };
+        self.blanks();
+        let test = match comparison {
+            None => None,
+            Some(comparison) => Some((comparison, self.literal()?)),
+        };
+        self.blanks();
+        let closed = self.chars.next_if_eq(&')').and_then(|_| self.chars.next_if_eq(&']'));
+        closed.map(|_| Step::Filter { path, test }).ok_or_else(|| "a filter ends with )]".into())
+    }
+
+    fn literal(&mut self) -> Result<Value, String> {
+        if matches!(self.chars.peek(), Some('"' | '\'')) {
+            return self.quoted().map(Value::String);
+        }
+        let mut text = String::new();
+        while let Some(c) = self.chars.next_if(|c| !c.is_whitespace() && *c != ')') {
+            text.push(c);
+        }
+        serde_json::from_str(&text).map_err(|_| format!("{text} is neither a number nor a quoted text"))
+    }
+
+    fn quoted(&mut self) -> Result<String, String> {
+        let quote = self.chars.next().filter(|c| matches!(c, '"' | '\'')).ok_or("expected a quoted text")?;
+        let mut text = String::new();
+        while let Some(c) = self.chars.next() {
+            match c {
+                '\\' => match self.chars.next() {
+                    Some('n') => text.push('\n'),
+                    Some('t') => text.push('\t'),
+                    Some(other) => text.push(other),
+                    None => break,
+                },
+                c if c == quote => return Ok(text),
+                c => text.push(c),
+            }
+        }
+        Err("a quoted text is not closed".into())
+    }
+
+    /// A field's name; a backslash takes the next character as it is (`nodes\.k8s\.io`).
+    fn word(&mut self) -> String {
+        let mut word = String::new();
+        while let Some(c) = self.chars.next_if(|c| !".[]{}()$@*,:?\"'=!<>".contains(*c) && !c.is_whitespace()) {
+            match c {
+                '\\' => word.extend(self.chars.next()),
+                c => word.push(c),
+            }
+        }
+        word
+    }
+
+    fn number(&mut self) -> Option<i64> {
+        let mut text = String::new();
+        while let Some(c) = self.chars.next_if(|c| c.is_ascii_digit() || *c == '-') {
+            text.push(c);
+        }
+        text.parse().ok()
+    }
+
+    fn blanks(&mut self) {
+        while self.chars.next_if(|c| c.is_whitespace()).is_some() {}
+    }
+
+    fn close(&mut self) -> Result<(), String> {
+        self.blanks();
+        self.chars.next_if_eq(&'}').map(|_| ()).ok_or_else(|| "missing '}', or something unknown before it".into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn shown(template: &str) -> String {
+        let root = json!({"items": [
+            {"metadata": {"name": "a", "labels": {"app.io/x": "1"}}, "status": {"podIP": "10.0.0.1", "ok": [{"type": "Ready", "status": "True"}]}},
+            {"metadata": {"name": "b"}, "status": {"podIP": "10.0.0.2", "ok": [{"type": "Ready", "status": "False"}], "n": 3}}]});
+        let template: Template = template.parse().expect(template);
+        template.render(&root).expect("renders")
+    }
+
+    #[test]
+    fn the_templates_people_write_work() {
+        let cases = [
+            ("{.items[*].metadata.name}", "a b"),
+            (".items[0].metadata.name", "a"),
+            ("{.items[-1:].metadata.name}", "b"),
+            ("{range .items[*]}{.metadata.name}{\"\\t\"}{.status.podIP}{\"\\n\"}{end}", "a\t10.0.0.1\nb\t10.0.0.2\n"),
+            ("{.items[?(@.status.n>2)].metadata.name}", "b"),
+            ("{.items[?(@.metadata.name==\"a\")].status.podIP}", "10.0.0.1"),
+            ("{.items[0].status.ok[?(@.type=='Ready')].status}", "True"),
+            ("{..name}", "a b"),
+            ("{.items[0].metadata.labels.app\\.io/x}", "1"),
+            ("{.items[0].metadata['name','missing']} end", "a end"),
+            ("{$.items[0].metadata}", "{\"name\":\"a\",\"labels\":{\"app.io/x\":\"1\"}}"),
+        ];
+        for (template, expected) in cases {
+            assert_eq!(shown(template), expected, "{template}");
+        }
+    }
+
+    #[test]
+    fn a_broken_template_is_refused() {
+        for template in ["{.a", "{range .a}", "{end}", "{.a[?(@.b=1)]}", "{\"x}"] {
+            assert!(template.parse::<Template>().is_err(), "{template}");
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! Tables in aligned columns: the server's Table form, and grids of our own. Pure but for the final print.
+
+use serde_json::Value;
+
+/// Rows of text in aligned columns, three blanks apart, as kubectl's.
+#[derive(Clone, Debug, Default)]
+pub struct Grid {
+    rows: Vec<Vec<String>>,
+}
+
+impl Grid {
+    pub fn row<S: Into<String>>(&mut self, cells: impl IntoIterator<Item = S>) {
+        self.rows.push(cells.into_iter().map(Into::into).collect());
+    }
+
+    /// One line a row; the last cell of a row is not padded.
+    pub fn render(&self) -> String {
+        let mut widths: Vec<usize> = Vec::new();
+        for row in &self.rows {
+            for (i, cell) in row.iter().enumerate() {
+                let width = cell.chars().count();
+                match widths.get_mut(i) {
+                    Some(known) => *known = width.max(*known),
+                    None => widths.push(width),
+                }
+            }
+        }
+        let mut out = String::new();
+        for row in &self.rows {
+            let mut line = String::new();
+            for (i, cell) in row.iter().enumerate() {
+                line.push_str(cell);
+                if i + 1 < row.len() {
+                    line.extend(std::iter::repeat_n(' ', widths[i] + 3 - cell.chars().count()));
+                }
+            }
+            out.push_str(line.trim_end());
+            out.push('\n');
+        }
+        out
+    }
+}
+
+/// What is shown of a server's Table.
+#[derive(Clone, Debug, Default)]
+pub struct TableStyle {
+    /// All columns, not only those of priority 0.
+    pub wide: bool,
+    pub headers: bool,
+    /// A first column with each row's namespace.
+    pub namespace: bool,
+    /// A last column with each row's labels.
+    pub labels: bool,
+    /// Columns with the values of these labels.
+    pub label_columns: Vec<String>,
+    /// Put before each name: `pod/`.
+    pub prefix: String,
+}
+
+/// A server's Table, its columns as the first answer declared them: watch frames leave them out.
+#[derive(Clone, Debug, Default)]
+pub struct Table {
+    columns: Vec<(String, i64)>,
+    rows: Vec<Row>,
+}
+
+#[derive(Clone, Debug)]
+struct Row {
+    cells: Vec<String>,
+    namespace: String,
+    labels: Vec<(String, String)>,
+}
+
+impl Table {
+    /// Takes the rows of `value` in. A plain object or list (from a server without tables) gives name and creation time.
+    pub fn add(&mut self, value: &Value) {
+        if value["kind"] == "Table" {
+            let columns = list(&value["columnDefinitions"]);
+            if !columns.is_empty() {
+                self.columns = columns
+                    .iter()
+                    .map(|c| {
+                        (c["name"].as_str().unwrap_or_default().to_uppercase(), c["priority"].as_i64().unwrap_or(0))
+                    })
+                    .collect();
+            }
+            self.rows.extend(
+                list(&value["rows"]).iter().map(|row| Row::new(&row["object"]["metadata"], list(&row["cells"]))),
+            );
+        } else {
+            self.columns = vec![("NAME".into(), 0), ("CREATED AT".into(), 0)];
+            let objects = value["items"].as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
+            for object in objects {
+                let metadata = &object["metadata"];
+                let cells = [metadata["name"].clone(), metadata["creationTimestamp"].clone()];
+                self.rows.push(Row::new(metadata, &cells));
+            }
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// Forgets the rows and keeps the columns: for the next frame of a watch.
+    pub fn clear(&mut self) {
+        self.rows.clear();
+    }
+
+    pub fn grid(&self, style: &TableStyle) -> Grid {
+        let shown: Vec<usize> = (0..self.columns.len()).filter(|i| style.wide || self.columns[*i].1 == 0).collect();
+        let mut grid = Grid::default();
+        if style.headers {
+            let mut header = Vec::new();
+            if style.namespace {
+                header.push("NAMESPACE".to_owned());
+            }
+            header.extend(shown.iter().map(|i| self.columns[*i].0.clone()));
+            header.extend(style.label_columns.iter().map(|l| l.rsplit('/').next().unwrap_or(l).to_uppercase()));
+            if style.labels {
+                header.push("LABELS".to_owned());
+            }
+            grid.row(header);
+        }
+        for row in &self.rows {
+            grid.row(row.shown(&shown, style));
+        }
+        grid
+    }
+}
+
+impl Row {
+    fn new(metadata: &Value, cells: &[Value]) -> Self {
+        let labels = metadata["labels"].as_object().into_iter().flatten();
+        Self {
+            cells: cells.iter().map(cell_text).collect(),
+            namespace: metadata["namespace"].as_str().unwrap_or_default().to_owned(),
+            labels: labels.map(|(key, value)| (key.clone(), value.as_str().unwrap_or_default().to_owned())).collect(),
+        }
+    }
+
+    fn shown(&self, columns: &[usize], style: &TableStyle) -> Vec<String> {
+        let mut cells = Vec::new();
+        if style.namespace {
+            cells.push(self.namespace.clone());
+        }
+        for i in columns {
+            let cell = self.cells.get(*i).cloned().unwrap_or_default();
+            cells.push(if *i == 0 { format!("{}{cell}", style.prefix) } else { cell });
+        }
+        for wanted in &style.label_columns {
+            cells.push(self.labels.iter().find(|(key, _)| key == wanted).map_or(String::new(), |(_, v)| v.clone()));
+        }
+        if style.labels {
+            let mut labels: Vec<String> = self.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+            labels.sort();
+            cells.push(if labels.is_empty() { "<none>".into() } else { labels.join(",") });
+        }
+        cells
+    }
+}
+
+/// Line breaks would tear the table.
+fn cell_text(cell: &Value) -> String {
+    match cell {
+        Value::String(text) => text.replace('\n', "\\n"),
+        Value::Null => "<none>".into(),
+        other => other.to_string(),
+    }
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pods() -> Table {
+        let mut table = Table::default();
+        table.add(&json!({"kind": "Table",
+            "columnDefinitions": [{"name": "Name", "priority": 0}, {"name": "Ready", "priority": 0}, {"name": "Node", "priority": 1}],
+            "rows": [
+                {"cells": ["web-1", "1/1", "a"], "object": {"metadata": {"namespace": "default", "labels": {"app": "web"}}}},
+                {"cells": ["a-much-longer-name", "0/1", null], "object": {"metadata": {"namespace": "kube-system"}}}]}));
+        table
+    }
+
+    #[test]
+    fn columns_are_aligned_and_lines_have_no_trailing_blanks() {
+        let text = pods().grid(&TableStyle { headers: true, ..Default::default() }).render();
+        assert_eq!(text, "NAME                 READY\nweb-1                1/1\na-much-longer-name   0/1\n");
+    }
+
+    #[test]
+    fn wide_shows_all_columns_and_all_namespaces_a_first_one() {
+        let style =
+            TableStyle { headers: true, wide: true, namespace: true, prefix: "pod/".into(), ..Default::default() };
+        let text = pods().grid(&style).render();
+        assert_eq!(
+            text,
+            "NAMESPACE     NAME                     READY   NODE\n\
+             default       pod/web-1                1/1     a\n\
+             kube-system   pod/a-much-longer-name   0/1     <none>\n"
+        );
+    }
+
+    #[test]
+    fn a_watch_frame_without_columns_keeps_the_known_ones() {
+        let mut table = pods();
+        table.clear();
+        table.add(&json!({"kind": "Table", "columnDefinitions": [], "rows": [{"cells": ["web-1", "0/1", "a"], "object": {}}]}));
+        assert_eq!(table.grid(&TableStyle { labels: true, ..Default::default() }).render(), "web-1   0/1   <none>\n");
+    }
+}

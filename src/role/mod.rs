@@ -1,0 +1,14 @@
+//! The roles that this binary can take in a cluster, and the settings they share.
+
+pub mod config_file;
+pub mod node;
+mod privileges;
+pub mod server;
+mod settings;
+mod shutdown;
+pub mod token;
+
+pub use settings::parse_duration;
+
+/// Where all state is kept unless `--data-dir` says otherwise.
+pub const DEFAULT_DATA_DIR: &str = "/var/lib/fairlead";

@@ -1,0 +1,76 @@
+//! The systemd unit of a node. Pure.
+
+use std::path::Path;
+
+pub const UNIT_NAME: &str = "fairlead-node.service";
+pub const UNIT_PATH: &str = "/etc/systemd/system/fairlead-node.service";
+
+/// The unit's text. `Delegate` and `KillMode=process` leave the pods alone when the agent is restarted.
+pub fn unit(binary: &Path, config: &Path) -> String {
+    format!(
+        "[Unit]
+Description=fairlead node agent
+Documentation=https://kubernetes.io/docs/concepts/architecture/nodes/
+Wants=network-online.target
+After=network-online.target docker.service
+
+[Service]
+Type=simple
+ExecStart={} node run --config {}
+KillMode=process
+Delegate=yes
+Restart=always
+RestartSec=1
+LimitNOFILE=1048576
+TasksMax=infinity
+
+[Install]
+WantedBy=multi-user.target
+",
+        quote(binary),
+        quote(config)
+    )
+}
+
+/// systemd.syntax(7): `%` and `$` are expanded, blanks separate words.
+fn quote(path: &Path) -> String {
+    let text = path.display().to_string().replace('%', "%%").replace('$', "$$");
+    if text.contains(char::is_whitespace) {
+        format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+    } else {
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn systemd_accepts_the_unit() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = directory.path().join(UNIT_NAME);
+        std::fs::write(&path, unit(Path::new("/bin/true"), Path::new("/etc/fairlead/node.yaml"))).expect("writable");
+        let output = match Command::new("systemd-analyze").arg("verify").arg(&path).output() {
+            Ok(output) => output,
+            Err(error) => {
+                eprintln!("skipped, because systemd-analyze cannot be run: {error}");
+                return;
+            }
+        };
+        let said = String::from_utf8_lossy(&output.stderr);
+        let about_us: Vec<&str> = said.lines().filter(|line| line.contains("fairlead")).collect();
+        assert!(about_us.is_empty(), "{about_us:?}");
+        assert!(output.status.success() || !said.contains("fairlead"), "{said}");
+    }
+
+    #[test]
+    fn a_path_with_blanks_is_quoted() {
+        assert!(
+            unit(Path::new("/opt/my tools/fairlead"), Path::new("/c"))
+                .contains("ExecStart=\"/opt/my tools/fairlead\" node run --config /c")
+        );
+    }
+}

@@ -1,0 +1,34 @@
+//! `fairlead server`: the control service alone. Nodes join it.
+
+use super::{
+    settings::{self, ClusterArgs, CommonArgs, ControlArgs},
+    shutdown::Shutdown,
+};
+
+/// Run the control service: API, controllers, scheduler
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  fairlead server
+  fairlead server --bind 0.0.0.0:6443 --advertise 10.0.0.1 --data-dir /srv/fairlead
+  fairlead server --config /etc/fairlead/server.yaml")]
+pub struct Server {
+    #[command(flatten)]
+    common: CommonArgs,
+    #[command(flatten)]
+    control: ControlArgs,
+    #[command(flatten)]
+    cluster: ClusterArgs,
+}
+
+impl Server {
+    pub async fn run(self) -> anyhow::Result<()> {
+        let config = settings::control(&self.common, &self.cluster, &self.control)?;
+        let mut shutdown = Shutdown::listen()?;
+        let running = fairlead_control::start(config).await?;
+        tracing::info!(kubeconfig = %running.admin_kubeconfig().display(), "nodes join with a token of `fairlead token create`");
+        let signal = shutdown.requested().await;
+        tracing::info!(signal, "shutting down");
+        running.shutdown().await;
+        Ok(())
+    }
+}

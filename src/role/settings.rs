@@ -1,0 +1,265 @@
+//! The settings of the roles as flags, and how they become the parts' own configurations. No setting has a second name elsewhere.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    ops::RangeInclusive,
+    path::PathBuf,
+    time::Duration,
+};
+
+use anyhow::ensure;
+use fairlead_node_agent::config::{Access, DatapathChoice};
+use ipnetwork::Ipv4Network;
+
+/// What every role is told.
+#[derive(Clone, Debug, clap::Args)]
+pub struct CommonArgs {
+    /// Holds all state
+    #[arg(long, value_name = "DIR", env = "FAIRLEAD_DATA_DIR", default_value = super::DEFAULT_DATA_DIR)]
+    pub data_dir: PathBuf,
+    /// YAML file with the same settings: its keys are the names of these flags
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<String>,
+}
+
+/// What control service and nodes must agree on.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Cluster network")]
+pub struct ClusterArgs {
+    /// ClusterIPs of Services come from here [default: 10.96.0.0/12]
+    #[arg(long, value_name = "CIDR")]
+    pub service_cidr: Option<Ipv4Network>,
+    /// Pods of all nodes come from here [default: 10.244.0.0/16]
+    #[arg(long, value_name = "CIDR")]
+    pub cluster_cidr: Option<Ipv4Network>,
+    /// ClusterIP of the cluster's DNS [default: the tenth of --service-cidr]
+    #[arg(long, value_name = "IP")]
+    pub cluster_dns: Option<Ipv4Addr>,
+    /// DNS suffix of the cluster [default: cluster.local]
+    #[arg(long, value_name = "DOMAIN")]
+    pub cluster_domain: Option<String>,
+}
+
+/// What the control service alone is told.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Control service")]
+pub struct ControlArgs {
+    /// Where the API is served [default: 0.0.0.0:6443]
+    #[arg(long, value_name = "IP:PORT")]
+    pub bind: Option<SocketAddr>,
+    /// Address that nodes and clients use; may be given more than once [default: that of the default route]
+    #[arg(long, value_name = "IP", value_delimiter = ',', action = clap::ArgAction::Append)]
+    pub advertise: Vec<IpAddr>,
+    /// Prefix length of one node's pod subnet [default: 24]
+    #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u8).range(1..=30))]
+    pub node_cidr_mask_size: Option<u8>,
+    /// NodePorts lie in this range [default: 30000-32767]
+    #[arg(long, value_name = "FROM-TO", value_parser = parse_port_range)]
+    pub service_node_port_range: Option<RangeInclusive<u16>>,
+    /// How long a node may be silent before it is NotReady [default: 40s]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub node_monitor_grace_period: Option<Duration>,
+}
+
+/// What a node alone is told.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Node")]
+pub struct NodeArgs {
+    /// Name of the Node object [default: this host's name]
+    #[arg(long, value_name = "NAME")]
+    pub node_name: Option<String>,
+    /// Address of this node [default: that of the interface with the default route]
+    #[arg(long, value_name = "IP")]
+    pub node_ip: Option<Ipv4Addr>,
+    /// Docker Engine that runs the containers
+    #[arg(long, value_name = "URL", env = "DOCKER_HOST", default_value = "unix:///var/run/docker.sock")]
+    pub docker_host: String,
+    /// What carries Services: the kernel, a process, or the best that works here
+    #[arg(long, value_name = "WHICH", default_value = "auto")]
+    pub datapath: Datapath,
+    /// cgroup2 directory where the socket hooks attach [default: the root]
+    #[arg(long, value_name = "DIR")]
+    pub cgroup: Option<PathBuf>,
+    /// Directory on a bpffs where programs and maps stay while the agent is away [default: /sys/fs/bpf/fairlead]
+    #[arg(long, value_name = "DIR")]
+    pub bpf_pins: Option<PathBuf>,
+    /// Port of the agent's HTTPS server, for logs and inspect [default: 10250]
+    #[arg(long, value_name = "PORT")]
+    pub port: Option<u16>,
+    /// The host's resolvers, for names outside the cluster [default: /etc/resolv.conf]
+    #[arg(long, value_name = "FILE")]
+    pub resolv_conf: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Datapath {
+    Ebpf,
+    Userspace,
+    Auto,
+}
+
+impl ClusterArgs {
+    /// The address of the cluster's DNS: as given, else the tenth address of a service range that was given.
+    fn dns(&self) -> Option<Ipv4Addr> {
+        self.cluster_dns.or_else(|| self.service_cidr.and_then(|range| range.nth(10)))
+    }
+
+    /// Refuses ranges that would swallow each other.
+    pub fn check(&self) -> anyhow::Result<()> {
+        let defaults = fairlead_control::Config::new("");
+        let services = self.service_cidr.unwrap_or(defaults.service_cidr);
+        let pods = self.cluster_cidr.unwrap_or(defaults.cluster_cidr);
+        ensure!(
+            !services.contains(pods.network()) && !pods.contains(services.network()),
+            "--service-cidr {services} and --cluster-cidr {pods} overlap: Services and pods need ranges of their own"
+        );
+        let dns = self.dns().unwrap_or(defaults.cluster_dns);
+        ensure!(services.contains(dns), "--cluster-dns {dns} does not lie in --service-cidr {services}");
+        Ok(())
+    }
+}
+
+/// The control service's configuration.
+pub fn control(
+    common: &CommonArgs,
+    cluster: &ClusterArgs,
+    args: &ControlArgs,
+) -> anyhow::Result<fairlead_control::Config> {
+    cluster.check()?;
+    let mut config = fairlead_control::Config::new(&common.data_dir);
+    let set = args.clone();
+    config.bind = set.bind.unwrap_or(config.bind);
+    config.advertise = set.advertise;
+    config.node_cidr_mask_size = set.node_cidr_mask_size.unwrap_or(config.node_cidr_mask_size);
+    config.service_node_port_range = set.service_node_port_range.unwrap_or(config.service_node_port_range);
+    config.node_monitor_grace_period = set.node_monitor_grace_period.unwrap_or(config.node_monitor_grace_period);
+    config.service_cidr = cluster.service_cidr.unwrap_or(config.service_cidr);
+    config.cluster_cidr = cluster.cluster_cidr.unwrap_or(config.cluster_cidr);
+    config.cluster_dns = cluster.dns().unwrap_or(config.cluster_dns);
+    config.cluster_domain = cluster.cluster_domain.clone().unwrap_or(config.cluster_domain);
+    ensure!(
+        config.node_cidr_mask_size > config.cluster_cidr.prefix(),
+        "--node-cidr-mask-size {} leaves no room for nodes in --cluster-cidr {}",
+        config.node_cidr_mask_size,
+        config.cluster_cidr
+    );
+    Ok(config)
+}
+
+/// The node agent's configuration.
+pub fn agent(
+    common: &CommonArgs,
+    cluster: &ClusterArgs,
+    args: &NodeArgs,
+    access: Access,
+) -> anyhow::Result<fairlead_node_agent::Config> {
+    cluster.check()?;
+    let set = args.clone();
+    let name = match set.node_name {
+        Some(name) => name,
+        None => host_name()?,
+    };
+    let mut config = fairlead_node_agent::Config::new(name, &common.data_dir, access);
+    config.node_ip = set.node_ip;
+    config.docker_host = set.docker_host;
+    config.datapath = match set.datapath {
+        Datapath::Ebpf => DatapathChoice::Ebpf,
+        Datapath::Userspace => DatapathChoice::Userspace,
+        Datapath::Auto => DatapathChoice::Auto,
+    };
+    config.cgroup = set.cgroup;
+    config.bpf_pins = set.bpf_pins.unwrap_or(config.bpf_pins);
+    config.port = set.port.unwrap_or(config.port);
+    config.resolv_conf = set.resolv_conf.unwrap_or(config.resolv_conf);
+    config.service_cidr = cluster.service_cidr.unwrap_or(config.service_cidr);
+    config.cluster_cidr = cluster.cluster_cidr.unwrap_or(config.cluster_cidr);
+    config.cluster_dns = cluster.dns().unwrap_or(config.cluster_dns);
+    config.cluster_domain = cluster.cluster_domain.clone().unwrap_or(config.cluster_domain);
+    Ok(config)
+}
+
+/// The host's name as a Node's name may be: lower case.
+fn host_name() -> anyhow::Result<String> {
+    let name = nix::unistd::gethostname()?;
+    Ok(name.to_string_lossy().to_lowercase())
+}
+
+fn parse_port_range(text: &str) -> Result<RangeInclusive<u16>, String> {
+    let range = text.split_once('-').and_then(|(from, to)| Some(from.parse().ok()?..=to.parse().ok()?));
+    match range {
+        Some(range) if !range.is_empty() && *range.start() > 0 => Ok(range),
+        _ => Err("a range of ports is written FROM-TO, such as 30000-32767".into()),
+    }
+}
+
+/// `90s`, `5m`, `1h30m`, `500ms`, or plain seconds.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let wrong = || "a duration is written such as 30s, 5m or 1h30m".to_owned();
+    if let Ok(seconds) = text.parse::<u64>() {
+        return Ok(Duration::from_secs(seconds));
+    }
+    let (mut total, mut rest) = (Duration::ZERO, text);
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).filter(|end| *end > 0).ok_or_else(wrong)?;
+        let number: u64 = rest[..digits].parse().map_err(|_| wrong())?;
+        rest = &rest[digits..];
+        let end = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
+        let millis = match &rest[..end] {
+            "ms" => 1,
+            "s" => 1_000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            _ => return Err(wrong()),
+        };
+        let part = number.checked_mul(millis).map(Duration::from_millis).ok_or_else(wrong)?;
+        total = total.checked_add(part).ok_or_else(wrong)?;
+        rest = &rest[end..];
+    }
+    if text.is_empty() { Err(wrong()) } else { Ok(total) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_as_kubernetes_writes_them() {
+        assert_eq!(parse_duration("1h30m"), Ok(Duration::from_secs(5400)));
+        assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(parse_duration("7"), Ok(Duration::from_secs(7)));
+        for wrong in ["", "s", "5 m", "-1s", "1d", "99999999999999999999s"] {
+            assert!(parse_duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn port_ranges_are_checked() {
+        assert_eq!(parse_port_range("30000-32767"), Ok(30000..=32767));
+        for wrong in ["", "5", "9-3", "0-9", "1-70000"] {
+            assert!(parse_port_range(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_cluster_dns_follows_the_service_range() {
+        let args = ClusterArgs {
+            service_cidr: "10.50.0.0/16".parse().ok(),
+            cluster_cidr: None,
+            cluster_dns: None,
+            cluster_domain: None,
+        };
+        assert_eq!(args.dns(), Some(Ipv4Addr::new(10, 50, 0, 10)));
+        assert!(args.check().is_ok());
+    }
+
+    #[test]
+    fn overlapping_ranges_are_refused() {
+        let args = ClusterArgs {
+            service_cidr: None,
+            cluster_cidr: "10.96.0.0/16".parse().ok(),
+            cluster_dns: None,
+            cluster_domain: None,
+        };
+        assert!(args.check().is_err());
+    }
+}
