@@ -1,1 +1,67 @@
+//! What the kernel and userspace halves of the datapath share: map keys and values, and the decisions taken on them.
+//!
+//! Nothing here does I/O or knows a BPF helper, so that all of it is tested on the host. Layouts are part of the pinned state:
+//! changing one means a new [`LAYOUT_VERSION`].
 #![cfg_attr(not(test), no_std)]
+
+mod affinity;
+mod backend;
+mod counter;
+pub mod node_address;
+mod pick;
+mod reverse_nat;
+mod service;
+mod settings;
+
+pub use affinity::{Affinity, AffinityKey};
+pub use backend::{Backend, BackendId, MemberKey, SetId, SlotKey, backend_flags};
+pub use counter::{CounterKey, Counters};
+pub use pick::{hash, slot_for};
+pub use reverse_nat::{TRANSLATIONS, Translation, Translations};
+pub use service::{ServiceHead, ServiceKey, head_flags, scope};
+pub use settings::{SETTINGS_KEY, Settings};
+
+/// Version of every layout in this crate; part of the pin path, so that two versions never share a map.
+pub const LAYOUT_VERSION: u32 = 1;
+
+/// `IPPROTO_TCP`
+pub const TCP: u8 = 6;
+/// `IPPROTO_UDP`
+pub const UDP: u8 = 17;
+
+/// Most entries each map takes. The agent names the map and the limit when one is full.
+pub mod limits {
+    /// Frontends: address, port, protocol and scope.
+    pub const SERVICES: usize = 1 << 18;
+    /// Places in backend sets, over all sets; during a change both generations of one set count.
+    pub const SLOTS: usize = 1 << 20;
+    /// Distinct backends: address, port and protocol.
+    pub const BACKENDS: usize = 1 << 18;
+    /// Clients remembered for session affinity; the least recently seen is forgotten first.
+    pub const AFFINITIES: usize = 1 << 16;
+    /// Addresses of nodes.
+    pub const NODE_ADDRESSES: usize = 1 << 14;
+    /// Network namespaces whose pod address is known.
+    pub const CLIENTS: usize = 1 << 14;
+    /// Backends of sets that were picked at least once.
+    pub const COUNTERS: usize = 1 << 18;
+}
+
+#[cfg(feature = "user")]
+mod pod {
+    use super::*;
+
+    // SAFETY: all are `repr(C)`, `Copy`, made of integers, with every padding byte named.
+    unsafe impl aya::Pod for ServiceKey {}
+    unsafe impl aya::Pod for ServiceHead {}
+    unsafe impl aya::Pod for SlotKey {}
+    unsafe impl aya::Pod for MemberKey {}
+    unsafe impl aya::Pod for Backend {}
+    unsafe impl aya::Pod for AffinityKey {}
+    unsafe impl aya::Pod for Affinity {}
+    unsafe impl aya::Pod for CounterKey {}
+    unsafe impl aya::Pod for Counters {}
+    unsafe impl aya::Pod for Settings {}
+    unsafe impl aya::Pod for Translation {}
+    unsafe impl aya::Pod for Translations {}
+}

@@ -1,0 +1,43 @@
+//! The maps, shared by all programs and pinned by the agent. Their names are the agent's too.
+
+use aya_ebpf::{
+    bindings::BPF_F_NO_PREALLOC,
+    btf_maps::{Array, HashMap, LruHashMap, PerCpuHashMap, SkStorage},
+    macros::btf_map,
+};
+use proxy_ebpf::*;
+
+/// Memory is taken for entries that exist, not for the limits.
+const LAZY: usize = BPF_F_NO_PREALLOC as usize;
+
+#[btf_map]
+pub static SERVICES: HashMap<ServiceKey, ServiceHead, { limits::SERVICES }, LAZY> = HashMap::new();
+
+#[btf_map]
+pub static SLOTS: HashMap<SlotKey, BackendId, { limits::SLOTS }, LAZY> = HashMap::new();
+
+#[btf_map]
+pub static MEMBERS: HashMap<MemberKey, u32, { limits::SLOTS }, LAZY> = HashMap::new();
+
+#[btf_map]
+pub static BACKENDS: HashMap<BackendId, Backend, { limits::BACKENDS }, LAZY> = HashMap::new();
+
+#[btf_map]
+pub static AFFINITY: LruHashMap<AffinityKey, Affinity, { limits::AFFINITIES }> = LruHashMap::new();
+
+/// IPv4 in network order → `node_address` bits.
+#[btf_map]
+pub static NODE_ADDRESSES: HashMap<u32, u32, { limits::NODE_ADDRESSES }, LAZY> = HashMap::new();
+
+/// Network namespace cookie → the pod's IPv4 in network order.
+#[btf_map]
+pub static CLIENTS: HashMap<u64, u32, { limits::CLIENTS }, LAZY> = HashMap::new();
+
+#[btf_map]
+pub static COUNTERS: PerCpuHashMap<CounterKey, Counters, { limits::COUNTERS }, LAZY> = PerCpuHashMap::new();
+
+#[btf_map]
+pub static SETTINGS: Array<Settings, 1> = Array::new();
+
+#[btf_map]
+pub static SOCKETS: SkStorage<Translations> = SkStorage::new();

@@ -1,0 +1,170 @@
+//! From a frontend to a backend, for the socket hooks: the head, then a backend of its set that affinity or chance picks.
+
+use aya_ebpf::{
+    EbpfContext as _,
+    bindings::BPF_ANY,
+    helpers::generated::{bpf_get_netns_cookie, bpf_get_prandom_u32, bpf_get_socket_cookie, bpf_ktime_get_ns},
+    programs::SockAddrContext,
+};
+use proxy_ebpf::*;
+
+use crate::{
+    maps::{AFFINITY, BACKENDS, CLIENTS, COUNTERS, MEMBERS, NODE_ADDRESSES, SERVICES, SETTINGS, SLOTS, SOCKETS},
+    socket_address::SocketAddress,
+};
+
+/// What becomes of a call to an address.
+pub enum Resolved {
+    /// No frontend: the call goes where it says.
+    NoService,
+    /// A frontend without backends, or an address of the Service range that is no frontend.
+    Refused,
+    Backend(Translation),
+}
+
+/// Resolves a call to `to`. A UDP socket stays on the backend it has (`socket`) as long as the set has it.
+#[inline(always)]
+pub fn resolve(ctx: &SockAddrContext, to: SocketAddress, protocol: u8) -> Resolved {
+    let Some(head) = head(ctx, to, protocol) else {
+        return if in_service_range(to.address_be) { Resolved::Refused } else { Resolved::NoService };
+    };
+    if head.count == 0 {
+        count(head.set, 0, false);
+        return Resolved::Refused;
+    }
+    let Some(backend) = pick(ctx, &head, to, protocol) else {
+        count(head.set, 0, false);
+        return Resolved::Refused;
+    };
+    // SAFETY: entries are replaced as a whole by userspace; a removed one stays readable until this program ends (RCU).
+    let Some(target) = (unsafe { BACKENDS.get(backend) }) else { return Resolved::Refused };
+    Resolved::Backend(Translation {
+        service_address_be: to.address_be,
+        backend_address_be: target.address_be,
+        service_port_be: to.port_be,
+        backend_port_be: target.port_be,
+        set: head.set,
+        generation: head.generation,
+        backend,
+    })
+}
+
+#[inline(always)]
+fn head(ctx: &SockAddrContext, to: SocketAddress, protocol: u8) -> Option<ServiceHead> {
+    let exact = ServiceKey { address_be: to.address_be, port_be: to.port_be, protocol, scope: scope::INTERNAL };
+    // SAFETY: as above.
+    if let Some(head) = unsafe { SERVICES.get(exact) } {
+        return Some(*head);
+    }
+    if !is_node(ctx, to.address_be) {
+        return None;
+    }
+    let node_port = ServiceKey { address_be: 0, ..exact };
+    // SAFETY: as above.
+    unsafe { SERVICES.get(node_port) }.copied()
+}
+
+/// Whether NodePorts answer at `address_be`: an address of any node, or the host's own loopback.
+#[inline(always)]
+fn is_node(ctx: &SockAddrContext, address_be: u32) -> bool {
+    if address_be.to_ne_bytes()[0] == 127 {
+        // SAFETY: a plain helper call on a valid context.
+        let namespace = unsafe { bpf_get_netns_cookie(ctx.as_ptr()) };
+        return SETTINGS.get(SETTINGS_KEY).is_some_and(|settings| settings.host_netns_cookie == namespace);
+    }
+    // SAFETY: as above.
+    unsafe { NODE_ADDRESSES.get(address_be) }.is_some()
+}
+
+#[inline(always)]
+fn in_service_range(address_be: u32) -> bool {
+    SETTINGS.get(SETTINGS_KEY).is_some_and(|settings| settings.in_service_range(address_be))
+}
+
+#[inline(always)]
+fn pick(ctx: &SockAddrContext, head: &ServiceHead, to: SocketAddress, protocol: u8) -> Option<BackendId> {
+    if head.affinity_timeout_s != 0 {
+        return pick_affine(ctx, head);
+    }
+    if protocol == UDP {
+        return pick_for_datagrams(ctx, head, to);
+    }
+    // SAFETY: a plain helper call.
+    let backend = slot(head, unsafe { bpf_get_prandom_u32() })?;
+    count(head.set, backend, false);
+    Some(backend)
+}
+
+/// By the socket's cookie, so that an unconnected socket stays on one backend; the one it has, when the set changed but kept it.
+#[inline(always)]
+fn pick_for_datagrams(ctx: &SockAddrContext, head: &ServiceHead, to: SocketAddress) -> Option<BackendId> {
+    // SAFETY: the storage belongs to the socket of this call and outlives it.
+    let socket = unsafe { SOCKETS.get_ptr_mut(ctx).as_ref() };
+    if let Some(kept) = socket.and_then(|socket| socket.of_service(to.address_be, to.port_be))
+        && kept.set == head.set
+        && (kept.generation == head.generation || is_member(head.set, kept.backend))
+    {
+        return Some(kept.backend);
+    }
+    // SAFETY: a plain helper call on a valid context.
+    let backend = slot(head, hash(unsafe { bpf_get_socket_cookie(ctx.as_ptr()) }))?;
+    count(head.set, backend, false);
+    Some(backend)
+}
+
+/// The client's last backend until the timeout; else one by the client's namespace, so that two first connections at once agree.
+#[inline(always)]
+fn pick_affine(ctx: &SockAddrContext, head: &ServiceHead) -> Option<BackendId> {
+    // SAFETY: plain helper calls on a valid context.
+    let (now_ns, namespace) = unsafe { (bpf_ktime_get_ns(), bpf_get_netns_cookie(ctx.as_ptr())) };
+    // SAFETY: as in `resolve`.
+    let client = unsafe { CLIENTS.get(namespace) }.copied();
+    if let Some(client_be) = client
+        && let Some(affinity) = AFFINITY.get_ptr_mut(AffinityKey { set: head.set, client_be })
+    {
+        // SAFETY: the entry stays allocated until this program ends; a torn `last_used_ns` is a lost refresh at worst.
+        let affinity = unsafe { &mut *affinity };
+        if affinity.holds(now_ns, head.affinity_timeout_s) && is_member(head.set, affinity.backend) {
+            affinity.last_used_ns = now_ns;
+            let backend = affinity.backend;
+            count(head.set, backend, true);
+            return Some(backend);
+        }
+    }
+    let backend = slot(head, hash(namespace ^ (head.set as u64) << 32))?;
+    if let Some(client_be) = client {
+        let entry = Affinity { last_used_ns: now_ns, backend, _pad: 0 };
+        // An affinity that cannot be kept is a connection that still works.
+        AFFINITY.insert(AffinityKey { set: head.set, client_be }, entry, BPF_ANY as u64).ok();
+    }
+    count(head.set, backend, false);
+    Some(backend)
+}
+
+#[inline(always)]
+fn slot(head: &ServiceHead, hash: u32) -> Option<BackendId> {
+    let slot = slot_for(hash, head.count)?;
+    // SAFETY: as in `resolve`.
+    unsafe { SLOTS.get(SlotKey { set: head.set, generation: head.generation, slot }) }.copied()
+}
+
+#[inline(always)]
+fn is_member(set: SetId, backend: BackendId) -> bool {
+    MEMBERS.get_ptr(MemberKey { set, backend }).is_some()
+}
+
+#[inline(always)]
+fn count(set: SetId, backend: BackendId, affine: bool) {
+    let key = CounterKey { set, backend };
+    match COUNTERS.get_ptr_mut(key) {
+        // SAFETY: per CPU, and programs of one CPU do not preempt one another here.
+        Some(counters) => unsafe {
+            (*counters).picks += 1;
+            (*counters).affine += affine as u64;
+        },
+        None => {
+            // A full map loses counts, never connections.
+            COUNTERS.insert(key, Counters { picks: 1, affine: affine as u64 }, BPF_ANY as u64).ok();
+        }
+    }
+}
