@@ -1,0 +1,75 @@
+//! The datapath that serves, behind one face: given a table it makes it so.
+
+use std::{collections::BTreeSet, path::PathBuf};
+
+use proxy_ebpf::{Backend, Settings};
+
+use super::{
+    Config, Datapath, ProxyError, error_chain,
+    image::address_be,
+    load::{self, Programs},
+    maps::KernelMaps,
+    netns,
+    sync::Sync,
+    table::ServiceTable,
+};
+use crate::{Teardown, world::ObjectName};
+
+pub struct Engine {
+    programs: Programs,
+    sync: Sync<KernelMaps>,
+    settings: Settings,
+    pins: PathBuf,
+    attached: bool,
+}
+
+impl Engine {
+    /// Loads what the configuration asks for.
+    pub fn start(config: &Config) -> Result<Self, ProxyError> {
+        let mut programs = Programs::load(&config.bpf_pins, config.cgroup.as_deref())?;
+        let sync = Sync::adopt(programs.maps()?)?;
+        Ok(Self { programs, sync, settings: settings(config)?, pins: config.bpf_pins.clone(), attached: false })
+    }
+
+    pub fn datapath(&self) -> Datapath {
+        Datapath::Ebpf
+    }
+
+    /// Serves `table`, of which `changed` differs from the last. Returns why parts of it are not served yet.
+    pub fn apply(&mut self, table: &ServiceTable, changed: &BTreeSet<ObjectName>) -> Vec<String> {
+        let gone = self.sync.apply(table, changed, self.settings);
+        let mut problems = self.sync.problems();
+        // The hooks come after the maps are whole: a first start refuses nothing that exists.
+        if !self.attached {
+            match self.programs.attach() {
+                Ok(()) => self.attached = true,
+                Err(error) => problems.push(error_chain(&error)),
+            }
+        }
+        self.reset_clients(&gone);
+        problems
+    }
+
+    pub fn shutdown(self, teardown: Teardown) -> Result<(), ProxyError> {
+        match teardown {
+            Teardown::Keep => Ok(()),
+            Teardown::Remove => Ok(load::remove(&self.pins)?),
+        }
+    }
+
+    fn reset_clients(&self, _gone: &[Backend]) {}
+}
+
+fn settings(config: &Config) -> Result<Settings, ProxyError> {
+    let host_netns_cookie = netns::own_cookie()
+        .map_err(|source| ProxyError::Io { operation: "read the cookie of the host's network namespace", source })?;
+    let (service_range_be, service_mask_be) =
+        config.service_cidr.map_or((0, 0), |range| (address_be(range.network()), address_be(range.mask())));
+    Ok(Settings {
+        host_netns_cookie,
+        service_range_be,
+        service_mask_be,
+        node_address_be: config.node_ips.first().map_or(0, |address| address_be(*address)),
+        _pad: 0,
+    })
+}

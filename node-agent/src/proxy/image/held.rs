@@ -1,0 +1,72 @@
+//! What the maps hold, as far as this agent knows: read once when it starts, then kept by every write that succeeded.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use proxy_ebpf::{Backend, BackendId, MemberKey, ServiceHead, ServiceKey, SetId, Settings, SlotKey};
+
+use super::Op;
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    pub heads: HashMap<ServiceKey, ServiceHead>,
+    pub sets: HashMap<SetId, HeldSet>,
+    pub backends: HashMap<BackendId, Backend>,
+    pub node_addresses: BTreeMap<u32, u32>,
+    pub settings: Settings,
+}
+
+/// The slots and members of one set.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HeldSet {
+    /// By generation and slot.
+    pub slots: BTreeMap<(u32, u32), BackendId>,
+    pub members: BTreeSet<BackendId>,
+}
+
+impl HeldSet {
+    /// Whether `generation` is exactly `backends`.
+    pub fn holds(&self, generation: u32, backends: &[BackendId]) -> bool {
+        let mut slots = self.slots.range((generation, 0)..=(generation, u32::MAX));
+        backends.iter().enumerate().all(|(slot, backend)| slots.next() == Some((&(generation, slot as u32), backend)))
+            && slots.next().is_none()
+    }
+
+    /// The highest generation of which anything is held.
+    pub fn last_generation(&self) -> Option<u32> {
+        self.slots.last_key_value().map(|((generation, _), _)| *generation)
+    }
+}
+
+impl Held {
+    /// Takes over the effect of an operation that succeeded.
+    pub fn record(&mut self, op: &Op) {
+        match *op {
+            Op::PutBackend(id, backend) => drop(self.backends.insert(id, backend)),
+            Op::PutSlot(key, backend) => {
+                drop(self.sets.entry(key.set).or_default().slots.insert((key.generation, key.slot), backend))
+            }
+            Op::PutMember(key) => drop(self.sets.entry(key.set).or_default().members.insert(key.backend)),
+            Op::PutHead(key, head) => drop(self.heads.insert(key, head)),
+            Op::DeleteHead(key) => drop(self.heads.remove(&key)),
+            Op::DeleteSlot(SlotKey { set, generation, slot }) => self.shrink(set, |contents| {
+                contents.slots.remove(&(generation, slot));
+            }),
+            Op::DeleteMember(MemberKey { set, backend }) => self.shrink(set, |contents| {
+                contents.members.remove(&backend);
+            }),
+            Op::DeleteBackend(id) => drop(self.backends.remove(&id)),
+            Op::PutNodeAddress(address_be, flags) => drop(self.node_addresses.insert(address_be, flags)),
+            Op::DeleteNodeAddress(address_be) => drop(self.node_addresses.remove(&address_be)),
+            Op::PutSettings(settings) => self.settings = settings,
+        }
+    }
+
+    fn shrink(&mut self, set: SetId, remove: impl FnOnce(&mut HeldSet)) {
+        if let Some(contents) = self.sets.get_mut(&set) {
+            remove(contents);
+            if contents.slots.is_empty() && contents.members.is_empty() {
+                self.sets.remove(&set);
+            }
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Ids of backends: one for each address, port and protocol, counted by use, never given to another while anything may hold it.
+
+use std::collections::HashMap;
+
+use proxy_ebpf::{Backend, BackendId};
+
+use super::{Held, Op};
+
+#[derive(Debug, Default)]
+pub(super) struct BackendIds {
+    by_address: HashMap<Address, BackendId>,
+    used: HashMap<BackendId, Use>,
+    last: BackendId,
+}
+
+/// What makes two backends the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Address {
+    address_be: u32,
+    port_be: u16,
+    protocol: u8,
+}
+
+#[derive(Debug)]
+struct Use {
+    backend: Backend,
+    count: usize,
+}
+
+impl BackendIds {
+    pub(super) fn adopt(held: &HashMap<BackendId, Backend>) -> Self {
+        let last = held.keys().copied().max().unwrap_or(0);
+        Self {
+            by_address: held.iter().map(|(id, backend)| (address(backend), *id)).collect(),
+            used: HashMap::new(),
+            last,
+        }
+    }
+
+    /// The id of `backend`, used once more.
+    pub(super) fn take(&mut self, backend: Backend) -> BackendId {
+        let id = match self.by_address.get(&address(&backend)) {
+            Some(id) => *id,
+            None => self.fresh(),
+        };
+        self.by_address.insert(address(&backend), id);
+        let used = self.used.entry(id).or_insert(Use { backend, count: 0 });
+        used.backend = backend;
+        used.count += 1;
+        id
+    }
+
+    /// Used once less.
+    pub(super) fn release(&mut self, id: BackendId) {
+        if let Some(used) = self.used.get_mut(&id) {
+            used.count = used.count.saturating_sub(1);
+        }
+    }
+
+    /// What an id in use stands for.
+    pub(super) fn get(&self, id: BackendId) -> Option<Backend> {
+        self.used.get(&id).map(|used| used.backend)
+    }
+
+    pub(super) fn contains(&self, id: BackendId) -> bool {
+        self.used.contains_key(&id)
+    }
+
+    /// Forgets those of `ids` that nothing uses, and says how to remove them.
+    pub(super) fn unused(&mut self, ids: impl Iterator<Item = BackendId>, held: &Held) -> Vec<Op> {
+        let mut ops = Vec::new();
+        for id in ids {
+            if let Some(Use { backend, count: 0 }) = self.used.get(&id) {
+                self.by_address.remove(&address(backend));
+                self.used.remove(&id);
+                // Whatever of this plan wrote it comes before this removal.
+                if held.backends.contains_key(&id) {
+                    ops.push(Op::DeleteBackend(id));
+                }
+            }
+        }
+        ops
+    }
+
+    fn fresh(&mut self) -> BackendId {
+        loop {
+            self.last = self.last.wrapping_add(1);
+            if self.last != 0 && !self.used.contains_key(&self.last) {
+                return self.last;
+            }
+        }
+    }
+}
+
+fn address(backend: &Backend) -> Address {
+    Address { address_be: backend.address_be, port_be: backend.port_be, protocol: backend.protocol }
+}

@@ -1,0 +1,248 @@
+//! From a Service's entry in the table to the exact map entries that serve it.
+//!
+//! Pure: ids that must outlive the agent come from what the maps already [`Held`]. A backend set is immutable: another list of
+//! backends is another generation, and the head changes over in one write.
+
+mod held;
+mod ids;
+mod ops;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    net::Ipv4Addr,
+};
+
+pub use held::{Held, HeldSet};
+use ids::BackendIds;
+pub use ops::Op;
+use proxy_ebpf::{Backend, BackendId, ServiceHead, ServiceKey, SetId, backend_flags, head_flags, scope};
+
+use super::table::{Candidate, Frontend, FrontendAddress, Scope, Selection, SelectionName, TableService};
+use crate::world::{ObjectName, Protocol};
+
+/// What one Service asks of the maps.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServiceImage {
+    pub heads: BTreeMap<ServiceKey, ServiceHead>,
+    pub sets: BTreeMap<SetId, SetImage>,
+}
+
+/// One backend set: slot `n` of `generation` is `backends[n]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetImage {
+    pub name: SelectionName,
+    pub generation: u32,
+    pub backends: Vec<BackendId>,
+}
+
+/// The images of all Services, and the ids they use.
+#[derive(Debug, Default)]
+pub struct Images {
+    services: HashMap<ObjectName, ServiceImage>,
+    backends: BackendIds,
+    next_set: SetId,
+    /// Which set belongs to whom, so that two Services never share one.
+    sets: HashSet<SetId>,
+    /// Which Service a frontend leads to; of two that claim the same, the first.
+    claims: HashMap<ServiceKey, ObjectName>,
+    /// Frontends that a Service did not get, because another has them.
+    contested: BTreeMap<ServiceKey, BTreeSet<ObjectName>>,
+}
+
+impl Images {
+    /// Continues with the ids that are in the maps.
+    pub fn adopt(held: &Held) -> Self {
+        let next_set = held.sets.keys().copied().chain(held.heads.values().map(|head| head.set)).max().unwrap_or(0);
+        Self { backends: BackendIds::adopt(&held.backends), next_set, ..Self::default() }
+    }
+
+    pub fn get(&self, name: &ObjectName) -> Option<&ServiceImage> {
+        self.services.get(name)
+    }
+
+    /// The Service that has a frontend, where another one claims it too.
+    pub fn winner(&self, key: &ServiceKey) -> Option<&ObjectName> {
+        self.claims.get(key)
+    }
+
+    /// What has to be written for `service` to be served as its entry says (`None`: not at all), in the order in which it must
+    /// be written: backends, slots, members, heads; then what nothing names any more, heads first.
+    ///
+    /// Repeated after a failure it gives what is still missing.
+    pub fn plan(&mut self, name: &ObjectName, entry: Option<&TableService>, held: &Held) -> Vec<Op> {
+        let old = self.services.remove(name).unwrap_or_default();
+        let new = entry.map(|entry| self.compile(entry, &old, held)).unwrap_or_default();
+        let mut ops = ops::between(&old, &new, held, &self.backends);
+        self.release(name, &old, &new);
+        ops.extend(self.backends.unused(old_backends(&old), held));
+        if !new.heads.is_empty() || !new.sets.is_empty() {
+            self.services.insert(name.clone(), new);
+        }
+        ops
+    }
+
+    /// Services that may now get a frontend that another gave up.
+    pub fn heirs(&self) -> BTreeSet<ObjectName> {
+        let free = self.contested.iter().filter(|(key, _)| !self.claims.contains_key(key));
+        free.flat_map(|(_, services)| services.iter().cloned()).collect()
+    }
+
+    /// Removal of what is held and belongs to no Service: left by an earlier agent, or by drift. Only for a complete World.
+    pub fn sweep(&self, held: &Held) -> Vec<Op> {
+        let mut ops: Vec<Op> =
+            held.heads.keys().filter(|key| !self.claims.contains_key(key)).map(|key| Op::DeleteHead(*key)).collect();
+        for (set, contents) in held.sets.iter().filter(|(set, _)| !self.sets.contains(set)) {
+            ops.extend(ops::delete_set(*set, contents));
+        }
+        ops.extend(held.backends.keys().filter(|id| !self.backends.contains(**id)).map(|id| Op::DeleteBackend(*id)));
+        ops
+    }
+
+    fn compile(&mut self, entry: &TableService, old: &ServiceImage, held: &Held) -> ServiceImage {
+        let affinity_timeout_s =
+            entry.affinity.map_or(0, |timeout| u32::try_from(timeout.as_secs()).unwrap_or(u32::MAX).max(1));
+        let mut image = ServiceImage::default();
+        let mut known: BTreeMap<SelectionName, SetId> = BTreeMap::new();
+        for frontend in &entry.frontends {
+            let key = key_of(frontend);
+            if self.claims.get(&key).is_some_and(|owner| *owner != entry.name) {
+                self.contested.entry(key).or_default().insert(entry.name.clone());
+                continue;
+            }
+            self.claims.insert(key, entry.name.clone());
+            let set = match known.get(&frontend.selection.name) {
+                Some(set) => *set,
+                None => {
+                    let set = self.set_for(&frontend.selection.name, key, old, held);
+                    known.insert(frontend.selection.name.clone(), set);
+                    image.sets.insert(set, self.set_image(set, &frontend.selection, old, held));
+                    set
+                }
+            };
+            let contents = &image.sets[&set];
+            image.heads.insert(
+                key,
+                ServiceHead {
+                    set,
+                    generation: contents.generation,
+                    count: contents.backends.len() as u32,
+                    affinity_timeout_s,
+                    flags: flags_of(frontend),
+                    _pad: 0,
+                },
+            );
+        }
+        image
+    }
+
+    /// The id this selection has: since the last plan, or in the maps since an earlier agent; else a new one.
+    fn set_for(&mut self, name: &SelectionName, key: ServiceKey, old: &ServiceImage, held: &Held) -> SetId {
+        if let Some((set, _)) = old.sets.iter().find(|(_, contents)| contents.name == *name) {
+            return *set;
+        }
+        let adopted = held.heads.get(&key).map(|head| head.set).filter(|set| *set != 0 && !self.sets.contains(set));
+        let set = adopted.unwrap_or_else(|| self.fresh_set());
+        self.sets.insert(set);
+        set
+    }
+
+    fn fresh_set(&mut self) -> SetId {
+        loop {
+            self.next_set = self.next_set.wrapping_add(1);
+            if self.next_set != 0 && !self.sets.contains(&self.next_set) {
+                return self.next_set;
+            }
+        }
+    }
+
+    fn set_image(&mut self, set: SetId, selection: &Selection, old: &ServiceImage, held: &Held) -> SetImage {
+        let protocol = protocol_number(selection.name.protocol);
+        let backends: Vec<BackendId> =
+            selection.backends.iter().map(|candidate| self.backends.take(backend_of(candidate, protocol))).collect();
+        let contents = held.sets.get(&set);
+        let last =
+            old.sets.get(&set).map(|image| image.generation).or_else(|| contents.and_then(HeldSet::last_generation));
+        let generation = match last {
+            Some(last) if contents.map_or(backends.is_empty(), |contents| contents.holds(last, &backends)) => last,
+            Some(last) => last.wrapping_add(1),
+            None => 1,
+        };
+        SetImage { name: selection.name.clone(), generation, backends }
+    }
+
+    /// Gives up what only the old image used.
+    fn release(&mut self, name: &ObjectName, old: &ServiceImage, new: &ServiceImage) {
+        for key in old.heads.keys().filter(|key| !new.heads.contains_key(key)) {
+            self.claims.remove(key);
+        }
+        for set in old.sets.keys().filter(|set| !new.sets.contains_key(set)) {
+            self.sets.remove(set);
+        }
+        for backend in old_backends(old) {
+            self.backends.release(backend);
+        }
+        self.contested.retain(|key, services| {
+            if new.heads.contains_key(key) || (new.heads.is_empty() && new.sets.is_empty()) {
+                services.remove(name);
+            }
+            !services.is_empty()
+        });
+    }
+}
+
+fn old_backends(image: &ServiceImage) -> impl Iterator<Item = BackendId> {
+    image.sets.values().flat_map(|set| set.backends.iter().copied())
+}
+
+/// The map key of a frontend.
+pub fn key_of(frontend: &Frontend) -> ServiceKey {
+    let address = match frontend.address {
+        FrontendAddress::ClusterIp(address) | FrontendAddress::External(address) => address,
+        FrontendAddress::EveryNode => Ipv4Addr::UNSPECIFIED,
+    };
+    ServiceKey {
+        address_be: address_be(address),
+        port_be: frontend.port.to_be(),
+        protocol: protocol_number(frontend.protocol),
+        scope: match frontend.scope {
+            Scope::Internal => scope::INTERNAL,
+            Scope::External => scope::EXTERNAL,
+        },
+    }
+}
+
+fn flags_of(frontend: &Frontend) -> u32 {
+    let drops = frontend.scope == Scope::External && frontend.selection.elsewhere;
+    if drops { head_flags::DROP_WITHOUT_BACKENDS } else { 0 }
+}
+
+fn backend_of(candidate: &Candidate, protocol: u8) -> Backend {
+    Backend {
+        address_be: address_be(candidate.address),
+        port_be: candidate.port.to_be(),
+        protocol,
+        flags: if candidate.local { backend_flags::LOCAL } else { 0 },
+    }
+}
+
+/// An address as the maps hold it: the bytes in network order.
+pub fn address_be(address: Ipv4Addr) -> u32 {
+    u32::from_ne_bytes(address.octets())
+}
+
+/// The address that [`address_be`] made.
+pub fn address_from_be(address_be: u32) -> Ipv4Addr {
+    Ipv4Addr::from(address_be.to_ne_bytes())
+}
+
+fn protocol_number(protocol: Protocol) -> u8 {
+    const SCTP: u8 = 132;
+    match protocol {
+        Protocol::Tcp => proxy_ebpf::TCP,
+        Protocol::Udp => proxy_ebpf::UDP,
+        Protocol::Sctp => SCTP,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,43 @@
+//! The maps as the sync loop sees them: one write at a time, each with an error that names the map and its limit.
+
+mod kernel;
+#[cfg(test)]
+pub mod recording;
+
+pub use kernel::KernelMaps;
+use proxy_ebpf::limits;
+
+use super::image::{Held, Op};
+
+/// Where a plan is carried out.
+pub trait BpfMaps: Send {
+    /// All that is held now.
+    fn read(&self) -> Result<Held, MapError>;
+
+    /// Carries out one operation; removing what is not there is no error.
+    fn apply(&mut self, op: &Op) -> Result<(), MapError>;
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum MapError {
+    #[error("map {map} is full: it takes {limit} entries")]
+    Full { map: &'static str, limit: usize },
+    #[error("write {op:?} to map {map}")]
+    Write { map: &'static str, op: Op, source: Box<dyn std::error::Error + Send + Sync> },
+    #[error("read map {map}")]
+    Read { map: &'static str, source: Box<dyn std::error::Error + Send + Sync> },
+    #[error("map {map} is not in the programs, or of another type")]
+    Missing { map: &'static str },
+}
+
+/// The map an operation writes to, and its limit.
+pub fn map_of(op: &Op) -> (&'static str, usize) {
+    match op {
+        Op::PutHead(..) | Op::DeleteHead(..) => ("SERVICES", limits::SERVICES),
+        Op::PutSlot(..) | Op::DeleteSlot(..) => ("SLOTS", limits::SLOTS),
+        Op::PutMember(..) | Op::DeleteMember(..) => ("MEMBERS", limits::SLOTS),
+        Op::PutBackend(..) | Op::DeleteBackend(..) => ("BACKENDS", limits::BACKENDS),
+        Op::PutNodeAddress(..) | Op::DeleteNodeAddress(..) => ("NODE_ADDRESSES", limits::NODE_ADDRESSES),
+        Op::PutSettings(..) => ("SETTINGS", 1),
+    }
+}

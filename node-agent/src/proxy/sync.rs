@@ -1,0 +1,132 @@
+//! Keeps the maps equal to the table: plans each changed Service against what is held, and writes what differs.
+//!
+//! It decides nothing about Services. What cannot be written is kept, said, and tried again.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proxy_ebpf::{Backend, Settings, node_address};
+use tracing::{info, warn};
+
+use super::{
+    image::{Held, Images, Op, address_be},
+    maps::{BpfMaps, MapError},
+    table::ServiceTable,
+};
+use crate::world::ObjectName;
+
+pub struct Sync<M> {
+    maps: M,
+    held: Held,
+    images: Images,
+    /// Services that are not yet as the table says, and why.
+    failed: BTreeMap<ObjectName, String>,
+    /// Failures outside any Service: node addresses, settings, leftovers.
+    failed_node: Option<String>,
+    /// Every Service was worked on once.
+    started: bool,
+    /// Nothing is held that belongs to no Service.
+    swept: bool,
+}
+
+impl<M: BpfMaps> Sync<M> {
+    /// Adopts what the maps hold; nothing is written yet.
+    pub fn adopt(maps: M) -> Result<Self, MapError> {
+        let held = maps.read()?;
+        info!(frontends = held.heads.len(), backends = held.backends.len(), "adopted what the maps held");
+        let images = Images::adopt(&held);
+        Ok(Self { maps, held, images, failed: BTreeMap::new(), failed_node: None, started: false, swept: false })
+    }
+
+    /// Brings the maps to `table`, of which `changed` differs from last time. Returns the backends that no set has any more.
+    ///
+    /// The first call works on every Service and removes what is left of an earlier agent: the table must be complete.
+    pub fn apply(&mut self, table: &ServiceTable, changed: &BTreeSet<ObjectName>, settings: Settings) -> Vec<Backend> {
+        let mut gone = Vec::new();
+        self.apply_node(table, settings);
+        let mut todo: BTreeSet<ObjectName> =
+            if self.started { changed.clone() } else { table.services.keys().cloned().collect() };
+        self.started = true;
+        todo.extend(std::mem::take(&mut self.failed).into_keys());
+        while !todo.is_empty() {
+            for name in &todo {
+                self.apply_service(name, table, &mut gone);
+            }
+            todo = self.images.heirs().into_iter().filter(|name| !self.failed.contains_key(name)).collect();
+        }
+        if !self.swept {
+            self.sweep(&mut gone);
+        }
+        gone
+    }
+
+    /// Why the maps are not as the table says; empty when they are.
+    pub fn problems(&self) -> Vec<String> {
+        let services = self.failed.iter().map(|(name, problem)| format!("Service {name}: {problem}"));
+        self.failed_node.iter().cloned().chain(services).collect()
+    }
+
+    pub fn images(&self) -> &Images {
+        &self.images
+    }
+
+    pub fn maps(&self) -> &M {
+        &self.maps
+    }
+
+    fn apply_service(&mut self, name: &ObjectName, table: &ServiceTable, gone: &mut Vec<Backend>) {
+        let ops = self.images.plan(name, table.services.get(name).map(|entry| &**entry), &self.held);
+        if let Err(error) = self.write(&ops, gone) {
+            let problem = super::error_chain(&error);
+            warn!(service = %name, problem, "a Service could not be written");
+            self.failed.insert(name.clone(), problem);
+            // What the plan did not reach may belong to no Service any more.
+            self.swept = false;
+        }
+    }
+
+    fn apply_node(&mut self, table: &ServiceTable, settings: Settings) {
+        let wanted: BTreeMap<u32, u32> = table
+            .node_addresses
+            .iter()
+            .map(|(address, local)| (address_be(*address), if *local { node_address::LOCAL } else { 0 }))
+            .collect();
+        let changed = wanted.iter().filter(|(address, flags)| self.held.node_addresses.get(address) != Some(flags));
+        let mut ops: Vec<Op> = changed.map(|(address, flags)| Op::PutNodeAddress(*address, *flags)).collect();
+        ops.extend(
+            self.held
+                .node_addresses
+                .keys()
+                .filter(|address| !wanted.contains_key(address))
+                .map(|address| Op::DeleteNodeAddress(*address)),
+        );
+        if self.held.settings != settings {
+            ops.push(Op::PutSettings(settings));
+        }
+        self.failed_node = self.write(&ops, &mut Vec::new()).err().map(|error| super::error_chain(&error));
+    }
+
+    fn sweep(&mut self, gone: &mut Vec<Backend>) {
+        let ops = self.images.sweep(&self.held);
+        if !ops.is_empty() {
+            info!(entries = ops.len(), "removing what belongs to no Service");
+        }
+        match self.write(&ops, gone) {
+            Ok(()) => self.swept = self.failed.is_empty(),
+            Err(error) => self.failed_node = Some(super::error_chain(&error)),
+        }
+    }
+
+    fn write(&mut self, ops: &[Op], gone: &mut Vec<Backend>) -> Result<(), MapError> {
+        for op in ops {
+            self.maps.apply(op)?;
+            if let Op::DeleteBackend(id) = op {
+                gone.extend(self.held.backends.get(id));
+            }
+            self.held.record(op);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

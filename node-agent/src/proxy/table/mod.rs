@@ -1,0 +1,149 @@
+//! The ServiceTable: for every address that clients can use, which backends they get and which endpoints they do not, and why.
+//!
+//! A pure function of the [`World`] and of what this node is. It knows no map, no datapath and no time: every datapath, `inspect`
+//! and the tests read the same table.
+
+mod frontends;
+mod selection;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{Ipv4Addr, SocketAddrV4},
+    sync::Arc,
+    time::Duration,
+};
+
+use imbl::OrdMap;
+use imbl::ordmap::DiffItem;
+pub use selection::{Candidate, Excluded, Exclusion, Selection, SelectionName, SelectionPolicy};
+
+use crate::world::{ObjectName, Protocol, World};
+
+/// What this node is, as far as the table depends on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ThisNode {
+    pub name: Arc<str>,
+    /// Addresses where this node's NodePorts answer, beside those of its Node object.
+    pub addresses: BTreeSet<Ipv4Addr>,
+    /// The cluster DNS address and the server on this node that answers it.
+    pub dns: Option<(Ipv4Addr, SocketAddrV4)>,
+}
+
+/// One snapshot; cloning is cheap.
+#[derive(Clone, Debug, Default)]
+pub struct ServiceTable {
+    /// [`World::revision`] of what it was made from.
+    pub revision: u64,
+    pub services: OrdMap<ObjectName, Arc<TableService>>,
+    /// Addresses of all nodes; `true` for this node's.
+    pub node_addresses: BTreeMap<Ipv4Addr, bool>,
+}
+
+/// One Service as the datapaths serve it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableService {
+    pub name: ObjectName,
+    /// ClientIP affinity.
+    pub affinity: Option<Duration>,
+    /// In a fixed order: by port, then address kind.
+    pub frontends: Vec<Frontend>,
+    /// Ports that no datapath serves, and why.
+    pub unserved: Vec<(Arc<str>, &'static str)>,
+}
+
+/// Something a client can connect to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frontend {
+    pub address: FrontendAddress,
+    pub port: u16,
+    pub protocol: Protocol,
+    pub scope: Scope,
+    pub port_name: Arc<str>,
+    pub selection: Arc<Selection>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FrontendAddress {
+    ClusterIp(Ipv4Addr),
+    /// A NodePort: every node's addresses.
+    EveryNode,
+    /// An external IP or a load balancer's.
+    External(Ipv4Addr),
+}
+
+/// Where the clients are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scope {
+    /// On this node: its pods and the host.
+    Internal,
+    /// Behind an uplink.
+    External,
+}
+
+impl ServiceTable {
+    /// The table of `world`, from nothing.
+    pub fn new(world: &World, node: &ThisNode) -> Self {
+        Self::default().advance(&World::default(), world, node).0
+    }
+
+    /// The table of `new`, from the table of `old`; with the names of the Services whose entry changed.
+    ///
+    /// The cost is that of what differs: a change of one Service works on that Service only, a change of this node on all.
+    pub fn advance(&self, old: &World, new: &World, node: &ThisNode) -> (Self, BTreeSet<ObjectName>) {
+        let mut services = self.services.clone();
+        let mut changed = BTreeSet::new();
+        for name in candidates(old, new, node) {
+            let entry = frontends::table_service(&name, new, node).map(Arc::new);
+            if services.get(&name) == entry.as_ref() {
+                continue;
+            }
+            match entry {
+                Some(entry) => services.insert(name.clone(), entry),
+                None => services.remove(&name),
+            };
+            changed.insert(name);
+        }
+        let node_addresses = if old.nodes.ptr_eq(&new.nodes) && !self.node_addresses.is_empty() {
+            self.node_addresses.clone()
+        } else {
+            node_addresses(new, node)
+        };
+        (Self { revision: new.revision, services, node_addresses }, changed)
+    }
+}
+
+/// Services whose entry may differ.
+fn candidates(old: &World, new: &World, node: &ThisNode) -> BTreeSet<ObjectName> {
+    let mut names = BTreeSet::new();
+    if old.nodes.get(&node.name).map(|own| &own.zone) != new.nodes.get(&node.name).map(|own| &own.zone) {
+        names.extend(new.services.keys().cloned());
+    }
+    names.extend(old.services.diff(&new.services).map(changed_key));
+    names.extend(old.slices.diff(&new.slices).map(changed_key));
+    if node.dns.is_some() {
+        names.insert(frontends::dns_service());
+    }
+    names
+}
+
+fn changed_key<V>(item: DiffItem<'_, '_, ObjectName, V>) -> ObjectName {
+    match item {
+        DiffItem::Add(name, _) | DiffItem::Remove(name, _) => name.clone(),
+        DiffItem::Update { new: (name, _), .. } => name.clone(),
+    }
+}
+
+fn node_addresses(world: &World, this: &ThisNode) -> BTreeMap<Ipv4Addr, bool> {
+    let mut addresses = BTreeMap::new();
+    for node in world.nodes.values() {
+        for address in node.internal_ip.iter().chain(&node.external_ips) {
+            let local = addresses.entry(*address).or_insert(false);
+            *local |= node.name == this.name;
+        }
+    }
+    addresses.extend(this.addresses.iter().map(|address| (*address, true)));
+    addresses
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,258 @@
+//! One node: a namespace as its host, a cgroup for its processes, pods behind veths, echo servers in the pods.
+
+use std::{
+    collections::BTreeMap,
+    io::{Read, Write},
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, UdpSocket},
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use tokio::sync::watch;
+
+use super::{client::Client, namespace::Namespace};
+use crate::{
+    Teardown,
+    config::DatapathChoice,
+    proxy::{self, Config, Proxy, load},
+    world::*,
+};
+
+pub const NODE_IP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+
+/// Says why where the kernel cannot be used, and returns whether it can.
+pub fn privileged() -> bool {
+    let root = nix::unistd::geteuid().is_root();
+    if !root {
+        println!("skipped, because namespaces, cgroups and BPF need root");
+    }
+    root
+}
+
+pub struct Node {
+    pub host: Namespace,
+    pub name: String,
+    cgroup: PathBuf,
+    pins: PathBuf,
+    pub world: watch::Sender<Arc<World>>,
+    runtime: tokio::runtime::Runtime,
+    pods: u8,
+    pub datapath: DatapathChoice,
+    pub uplinks: Vec<String>,
+    pub dns: Option<(Ipv4Addr, SocketAddrV4)>,
+}
+
+impl Node {
+    pub fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("fairlead-dp-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let cgroup = load::cgroup2_root().unwrap().join(&name);
+        std::fs::create_dir(&cgroup).unwrap();
+        let host = Namespace::new();
+        host.ip(&format!("addr add {NODE_IP}/32 dev lo"));
+        host.run(|| std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap());
+        Self {
+            host,
+            pins: std::env::temp_dir().join(&name),
+            name,
+            cgroup,
+            world: watch::Sender::new(Arc::new(World::default())),
+            runtime: tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap(),
+            pods: 0,
+            datapath: DatapathChoice::Ebpf,
+            uplinks: Vec::new(),
+            dns: None,
+        }
+    }
+
+    pub fn config(&self) -> Config {
+        Config {
+            node_name: "here".into(),
+            datapath: self.datapath,
+            cgroup: Some(self.cgroup.clone()),
+            bpf_pins: self.pins.clone(),
+            cluster_dns: self.dns,
+            uplinks: self.uplinks.clone(),
+            node_ips: vec![NODE_IP],
+            service_cidr: Some("10.96.0.0/12".parse().unwrap()),
+        }
+    }
+
+    /// Starts the datapath in the node's namespace.
+    pub fn start(&self) -> Proxy {
+        let (config, world, handle) = (self.config(), self.world.subscribe(), self.runtime.handle().clone());
+        self.host.run(move || handle.block_on(proxy::start(config, world))).unwrap()
+    }
+
+    /// Publishes a World made by `change` and waits until it is served.
+    pub fn publish(&self, proxy: &Proxy, change: impl FnOnce(&mut World)) {
+        let mut revision = 0;
+        self.world.send_modify(|world| {
+            let mut next = World::clone(world);
+            next.synced = true;
+            next.revision += 1;
+            change(&mut next);
+            revision = next.revision;
+            *world = Arc::new(next);
+        });
+        self.runtime.block_on(async {
+            let mut applied = proxy.applied();
+            let served = applied.wait_for(|applied| *applied >= revision);
+            tokio::time::timeout(std::time::Duration::from_secs(10), served)
+                .await
+                .unwrap_or_else(|_| panic!("revision {revision} is not served: {:?}", proxy.problems()))
+                .unwrap();
+        });
+    }
+
+    pub fn stop(&self, proxy: &Proxy, teardown: Teardown) {
+        self.runtime.block_on(proxy.shutdown(teardown)).unwrap();
+    }
+
+    /// A pod with an address of its own: 10.244.0.2 and on.
+    pub fn pod(&mut self) -> Pod {
+        self.pods += 1;
+        let address = Ipv4Addr::new(10, 244, 0, self.pods + 1);
+        let namespace = Namespace::new();
+        let link = format!("fl{}", self.pods);
+        self.host.ip(&format!("link add {link} type veth peer name eth0 netns {}", namespace.path()));
+        self.host.ip(&format!("link set {link} up"));
+        self.host.ip(&format!("route add {address}/32 dev {link} src {NODE_IP}"));
+        namespace.ip(&format!("addr add {address}/32 dev eth0"));
+        namespace.ip("link set eth0 up");
+        namespace.ip(&format!("route add {NODE_IP}/32 dev eth0"));
+        namespace.ip(&format!("route add default via {NODE_IP} dev eth0"));
+        Pod { address, namespace }
+    }
+
+    /// A client process in `namespace` and in the node's cgroup.
+    pub fn client(&self, namespace: &Namespace) -> Client {
+        Client::start(namespace, Some(&self.cgroup))
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Err(error) = load::remove(&self.pins) {
+            eprintln!("{error:?}");
+        }
+        // Clients end when their handles are dropped; their cgroup can go once they are reaped.
+        for directory in [&self.cgroup, &self.pins] {
+            if directory.exists()
+                && let Err(error) = std::fs::remove_dir(directory)
+            {
+                eprintln!("remove {}: {error}", directory.display());
+            }
+        }
+    }
+}
+
+pub struct Pod {
+    pub address: Ipv4Addr,
+    pub namespace: Namespace,
+}
+
+impl Pod {
+    /// Answers on TCP and UDP `port` with the pod's name (its address) and the client's address.
+    pub fn serve(&self, port: u16) {
+        serve(&self.namespace, self.address, port);
+    }
+}
+
+/// An echo server in `namespace` that answers `ADDRESS sees PEER`.
+pub fn serve(namespace: &Namespace, address: Ipv4Addr, port: u16) {
+    let (tcp, udp) =
+        namespace.run(move || (TcpListener::bind((address, port)).unwrap(), UdpSocket::bind((address, port)).unwrap()));
+    std::thread::spawn(move || {
+        for stream in tcp.incoming() {
+            let mut stream = stream.unwrap();
+            std::thread::spawn(move || -> std::io::Result<()> {
+                let peer = stream.peer_addr()?;
+                let mut buffer = [0; 64];
+                while stream.read(&mut buffer)? > 0 {
+                    stream.write_all(format!("{address} sees {}\n", peer.ip()).as_bytes())?;
+                }
+                Ok(())
+            });
+        }
+    });
+    std::thread::spawn(move || {
+        let mut buffer = [0; 64];
+        while let Ok((_, peer)) = udp.recv_from(&mut buffer) {
+            udp.send_to(format!("{address} sees {}\n", peer.ip()).as_bytes(), peer).unwrap();
+        }
+    });
+}
+
+/// A Service `default/NAME` with one port, `http` for TCP and `dns` for UDP.
+pub fn service(name: &str, cluster_ip: Ipv4Addr, port: u16) -> Service {
+    let ports = [("tcp", Protocol::Tcp), ("udp", Protocol::Udp)].map(|(name, protocol)| ServicePort {
+        name: name.into(),
+        protocol,
+        port,
+        node_port: None,
+    });
+    Service {
+        name: ObjectName::new("default", name),
+        kind: ServiceKind::ClusterIp(vec![cluster_ip]),
+        ports: ports.to_vec(),
+        external_ips: Vec::new(),
+        session_affinity: None,
+        internal_traffic_policy: InternalTrafficPolicy::Cluster,
+        external_traffic_policy: ExternalTrafficPolicy::Cluster,
+        health_check_node_port: None,
+        publish_not_ready_addresses: false,
+        traffic_distribution: None,
+        revision: 1,
+    }
+}
+
+pub fn endpoint(address: Ipv4Addr) -> Endpoint {
+    Endpoint {
+        addresses: vec![address],
+        ready: true,
+        serving: true,
+        terminating: false,
+        hostname: None,
+        node_name: Some("here".into()),
+        zone: None,
+        for_zones: Vec::new(),
+        pod: None,
+    }
+}
+
+impl World {
+    /// Adds or replaces a Service and its only slice, whose ports are `target_port`.
+    pub fn put(&mut self, service: Service, target_port: u16, endpoints: Vec<Endpoint>) {
+        let ports = service
+            .ports
+            .iter()
+            .map(|port| SlicePort { name: port.name.clone(), protocol: port.protocol, port: target_port })
+            .collect();
+        let slice = EndpointSlice {
+            name: "slice".into(),
+            service: service.name.clone(),
+            ports,
+            endpoints,
+            revision: self.revision,
+        };
+        self.slices.insert(service.name.clone(), imbl::OrdMap::unit("slice".into(), Arc::new(slice)));
+        self.services.insert(service.name.clone(), Arc::new(service));
+    }
+}
+
+/// How often each backend answered.
+pub fn tally(answers: &[String]) -> BTreeMap<String, usize> {
+    let mut tally = BTreeMap::new();
+    for answer in answers {
+        *tally.entry(answer.split(' ').nth(1).unwrap_or(answer).to_owned()).or_default() += 1;
+    }
+    tally
+}
+
+pub fn at(address: Ipv4Addr, port: u16) -> SocketAddr {
+    (address, port).into()
+}
