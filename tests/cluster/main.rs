@@ -9,6 +9,7 @@ mod kit;
 mod seeds;
 mod suite;
 mod three_nodes;
+mod up;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use suite::Suite;
@@ -36,6 +37,7 @@ fn main() -> std::process::ExitCode {
 
 /// Tests with a cluster of their own.
 const ALONE: &[(&str, fn() -> kit::Result)] = &[
+    ("up::the_host_is_as_it_was_after_up_has_ended", up::up_leaves_the_host_as_it_was),
     ("seeds::a_node_port_works_with_a_wider_range", seeds::node_port_with_a_wider_range),
     (
         "faults::a_killed_control_service_loses_no_acknowledged_write",
