@@ -3,6 +3,8 @@
 pub mod convert;
 pub mod discovery;
 pub mod node_proxy;
+pub mod openapi;
+pub mod patch;
 pub mod status;
 
 pub use status::{Status, Subject};
