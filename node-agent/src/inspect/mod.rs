@@ -1,1 +1,64 @@
-//! inspect
+//! What this node can tell about its datapath: for each Service the frontends, the backends that the kernel holds, the endpoints
+//! left out and why, and the counters.
+//!
+//! It reads the table that the kernel was written from *and* the kernel's maps, and says where they differ. It changes nothing.
+
+mod report;
+
+use axum::{
+    Json, Router,
+    extract::{Path, State},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+
+use crate::{proxy::Proxy, world::ObjectName};
+
+/// `GET /inspect/services/{namespace}/{name}` and `GET /inspect/datapath`, as JSON.
+pub fn router(proxy: &Proxy, node_name: &str, cluster_domain: &str) -> Router {
+    let node = Node { proxy: proxy.clone(), name: node_name.into(), cluster_domain: cluster_domain.into() };
+    Router::new()
+        .route("/inspect/services/{namespace}/{name}", get(service))
+        .route("/inspect/datapath", get(datapath))
+        .with_state(node)
+}
+
+#[derive(Clone)]
+struct Node {
+    proxy: Proxy,
+    name: String,
+    cluster_domain: String,
+}
+
+async fn service(State(node): State<Node>, Path((namespace, name)): Path<(String, String)>) -> Response {
+    let name = ObjectName::new(namespace, name);
+    let table = node.proxy.table();
+    let Some(service) = table.services.get(&name).cloned() else {
+        let message = format!("node {} serves no Service {name} at revision {}", node.name, table.revision);
+        return (StatusCode::NOT_FOUND, message).into_response();
+    };
+    let keys = service.frontends.iter().map(crate::proxy::image::key_of).collect();
+    match node.proxy.held(keys).await {
+        Ok(held) => {
+            let names = report::dns_names(&name, &node.cluster_domain);
+            Json(report::service(&node.name, &service, &held, names, &report::status(&node.proxy, &table)))
+                .into_response()
+        }
+        Err(error) => failed(error),
+    }
+}
+
+async fn datapath(State(node): State<Node>) -> Response {
+    let table = node.proxy.table();
+    match node.proxy.usage().await {
+        Ok(usage) => {
+            Json(report::datapath(&node.name, &table, &usage, &report::status(&node.proxy, &table))).into_response()
+        }
+        Err(error) => failed(error),
+    }
+}
+
+fn failed(error: crate::proxy::ProxyError) -> Response {
+    (StatusCode::INTERNAL_SERVER_ERROR, crate::proxy::error_chain(&error)).into_response()
+}

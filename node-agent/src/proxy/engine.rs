@@ -2,13 +2,13 @@
 
 use std::{collections::BTreeSet, path::PathBuf};
 
-use proxy_ebpf::{Backend, Settings};
+use proxy_ebpf::{Backend, ServiceKey, Settings};
 
 use super::{
     Config, Datapath, ProxyError, error_chain,
     image::address_be,
     load::{self, Programs},
-    maps::KernelMaps,
+    maps::{HeldFrontend, KernelMaps, MapUsage},
     netns,
     sync::Sync,
     table::ServiceTable,
@@ -48,6 +48,15 @@ impl Engine {
         }
         self.reset_clients(&gone);
         problems
+    }
+
+    /// What serves each frontend at this moment.
+    pub fn held(&self, keys: &[ServiceKey]) -> Result<Vec<Option<HeldFrontend>>, ProxyError> {
+        Ok(keys.iter().map(|key| self.sync.maps().frontend(key)).collect::<Result<_, _>>()?)
+    }
+
+    pub fn usage(&self) -> Result<Vec<MapUsage>, ProxyError> {
+        Ok(self.sync.maps().usage()?)
     }
 
     pub fn shutdown(self, teardown: Teardown) -> Result<(), ProxyError> {

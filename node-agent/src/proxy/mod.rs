@@ -19,7 +19,8 @@ use std::{
 use engine::Engine;
 use ipnetwork::Ipv4Network;
 pub use load::LoadError;
-pub use maps::MapError;
+pub use maps::{HeldBackend, HeldFrontend, MapError, MapUsage};
+use proxy_ebpf::ServiceKey;
 use table::{ServiceTable, ThisNode};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -80,6 +81,8 @@ struct State {
 }
 
 enum Command {
+    Held(Vec<ServiceKey>, oneshot::Sender<Result<Vec<Option<HeldFrontend>>, ProxyError>>),
+    Usage(oneshot::Sender<Result<Vec<MapUsage>, ProxyError>>),
     Shutdown(Teardown, oneshot::Sender<Result<(), ProxyError>>),
 }
 
@@ -135,11 +138,28 @@ impl Proxy {
         self.state.borrow().problems.clone()
     }
 
+    /// What serves each of the frontends at this moment: read from the kernel's own maps, not from what was meant to be there.
+    pub async fn held(&self, keys: Vec<ServiceKey>) -> Result<Vec<Option<HeldFrontend>>, ProxyError> {
+        self.request(|reply| Command::Held(keys, reply)).await
+    }
+
+    /// How full the maps are; empty where the datapath has none.
+    pub async fn usage(&self) -> Result<Vec<MapUsage>, ProxyError> {
+        self.request(Command::Usage).await
+    }
+
     /// Stops. [`Teardown::Keep`] leaves the kernel serving what it has.
     pub async fn shutdown(&self, teardown: Teardown) -> Result<(), ProxyError> {
-        let (done, outcome) = oneshot::channel();
-        self.commands.send(Command::Shutdown(teardown, done)).await.map_err(|_| ProxyError::Ended)?;
-        outcome.await.map_err(|_| ProxyError::Ended)?
+        self.request(|done| Command::Shutdown(teardown, done)).await
+    }
+
+    async fn request<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<T, ProxyError>>) -> Command,
+    ) -> Result<T, ProxyError> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(command(reply)).await.map_err(|_| ProxyError::Ended)?;
+        answer.await.map_err(|_| ProxyError::Ended)?
     }
 }
 
@@ -157,6 +177,7 @@ impl Worker {
     async fn run(mut self) {
         let mut seen = Arc::new(World::default());
         let mut table = ServiceTable::default();
+        let mut more_to_come = true;
         self.world.mark_changed();
         loop {
             let failing = !self.state.borrow().problems.is_empty();
@@ -164,9 +185,11 @@ impl Worker {
                 biased;
                 command = self.inbox.recv() => match command {
                     Some(Command::Shutdown(teardown, done)) => return drop(done.send(self.engine.shutdown(teardown))),
+                    Some(command) => { self.answer(command); continue }
+                    // Nobody can ask or stop it any more: the kernel goes on with what it has.
                     None => return,
                 },
-                changed = self.world.changed() => if changed.is_err() { return self.drain().await },
+                changed = self.world.changed(), if more_to_come => if changed.is_err() { more_to_come = false; continue },
                 () = tokio::time::sleep(RETRY), if failing => {}
             }
             let world = self.world.borrow_and_update().clone();
@@ -174,6 +197,15 @@ impl Worker {
                 self.apply(&mut table, &seen, &world);
                 seen = world;
             }
+        }
+    }
+
+    /// Replies to who asked; one that no longer waits is no error.
+    fn answer(&self, command: Command) {
+        match command {
+            Command::Held(keys, reply) => drop(reply.send(self.engine.held(&keys))),
+            Command::Usage(reply) => drop(reply.send(self.engine.usage())),
+            Command::Shutdown(..) => unreachable!("handled by the loop, which it ends"),
         }
     }
 
@@ -190,20 +222,13 @@ impl Worker {
             self.applied.send_replace(table.revision);
         }
     }
-
-    /// No World will come any more: serve what there is until told to stop.
-    async fn drain(mut self) {
-        if let Some(Command::Shutdown(teardown, done)) = self.inbox.recv().await {
-            drop(done.send(self.engine.shutdown(teardown)));
-        }
-    }
 }
 
 /// Between attempts to write what could not be written.
 const RETRY: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// An error with its sources, on one line.
-fn error_chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn error_chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {

@@ -4,14 +4,14 @@ use std::io;
 
 use aya::{
     Ebpf, Pod,
-    maps::{Array, HashMap, MapData, PerCpuHashMap},
+    maps::{Array, HashMap, MapData, MapKeys, PerCpuHashMap},
 };
 use proxy_ebpf::{
     Backend, BackendId, CounterKey, Counters, MemberKey, SETTINGS_KEY, ServiceHead, ServiceKey, SetId, Settings,
-    SlotKey,
+    SlotKey, limits,
 };
 
-use super::{BpfMaps, MapError, map_of};
+use super::{BpfMaps, HeldBackend, HeldFrontend, MapError, MapUsage, map_of};
 use crate::proxy::image::{Held, Op};
 
 pub struct KernelMaps {
@@ -38,13 +38,37 @@ impl KernelMaps {
         })
     }
 
-    /// What happened to `backend` of `set`, over all CPUs; `backend` 0 is what none got.
-    pub fn counters(&self, set: SetId, backend: BackendId) -> Result<Counters, MapError> {
-        let values = match self.counters.get(&CounterKey { set, backend }, 0) {
-            Ok(values) => values,
-            Err(aya::maps::MapError::KeyNotFound) => return Ok(Counters::default()),
-            Err(source) => return Err(read_error("COUNTERS", source)),
+    /// What the kernel does with a frontend now; `None` where it has none such.
+    pub fn frontend(&self, key: &ServiceKey) -> Result<Option<HeldFrontend>, MapError> {
+        let Some(head) = present(self.services.get(key, 0), "SERVICES")? else { return Ok(None) };
+        let mut backends = Vec::new();
+        for slot in 0..head.count {
+            let slot_key = SlotKey { set: head.set, generation: head.generation, slot };
+            let Some(id) = present(self.slots.get(&slot_key, 0), "SLOTS")? else { continue };
+            let Some(backend) = present(self.backends.get(&id, 0), "BACKENDS")? else { continue };
+            backends.push(HeldBackend { id, backend, counters: self.counters(head.set, id)? });
+        }
+        Ok(Some(HeldFrontend { head, backends, unserved: self.counters(head.set, 0)? }))
+    }
+
+    /// How many entries each map holds, with its limit.
+    pub fn usage(&self) -> Result<Vec<MapUsage>, MapError> {
+        let usage = |map, count: Result<usize, aya::maps::MapError>, limit| {
+            count.map(|entries| MapUsage { map, entries, limit }).map_err(|source| read_error(map, source))
         };
+        Ok(vec![
+            usage("SERVICES", count(self.services.keys()), limits::SERVICES)?,
+            usage("SLOTS", count(self.slots.keys()), limits::SLOTS)?,
+            usage("MEMBERS", count(self.members.keys()), limits::SLOTS)?,
+            usage("BACKENDS", count(self.backends.keys()), limits::BACKENDS)?,
+            usage("NODE_ADDRESSES", count(self.node_addresses.keys()), limits::NODE_ADDRESSES)?,
+        ])
+    }
+
+    /// What happened to `backend` of `set`, over all CPUs; `backend` 0 is what none got.
+    fn counters(&self, set: SetId, backend: BackendId) -> Result<Counters, MapError> {
+        let values = present(self.counters.get(&CounterKey { set, backend }, 0), "COUNTERS")?;
+        let Some(values) = values else { return Ok(Counters::default()) };
         Ok(values.iter().fold(Counters::default(), |sum, cpu| Counters {
             picks: sum.picks + cpu.picks,
             affine: sum.affine + cpu.affine,
@@ -101,6 +125,18 @@ fn entries<K: Pod, V: Pod, C: FromIterator<(K, V)>>(
     name: &'static str,
 ) -> Result<C, MapError> {
     map.iter().collect::<Result<C, _>>().map_err(|source| read_error(name, source))
+}
+
+fn present<V>(result: Result<V, aya::maps::MapError>, name: &'static str) -> Result<Option<V>, MapError> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(aya::maps::MapError::KeyNotFound) => Ok(None),
+        Err(source) => Err(read_error(name, source)),
+    }
+}
+
+fn count<K: Pod>(keys: MapKeys<'_, K>) -> Result<usize, aya::maps::MapError> {
+    keys.into_iter().try_fold(0, |count, key| key.map(|_| count + 1))
 }
 
 fn absent_is_fine(result: Result<(), aya::maps::MapError>) -> Result<(), aya::maps::MapError> {

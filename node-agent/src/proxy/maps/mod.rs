@@ -5,7 +5,7 @@ mod kernel;
 pub mod recording;
 
 pub use kernel::KernelMaps;
-use proxy_ebpf::limits;
+use proxy_ebpf::{Backend, BackendId, Counters, ServiceHead, limits};
 
 use super::image::{Held, Op};
 
@@ -16,6 +16,31 @@ pub trait BpfMaps: Send {
 
     /// Carries out one operation; removing what is not there is no error.
     fn apply(&mut self, op: &Op) -> Result<(), MapError>;
+}
+
+/// A frontend as a datapath serves it at the moment of asking.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldFrontend {
+    pub head: ServiceHead,
+    /// In slot order.
+    pub backends: Vec<HeldBackend>,
+    /// What got no backend.
+    pub unserved: Counters,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldBackend {
+    pub id: BackendId,
+    pub backend: Backend,
+    pub counters: Counters,
+}
+
+/// How full a map is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MapUsage {
+    pub map: &'static str,
+    pub entries: usize,
+    pub limit: usize,
 }
 
 #[derive(Debug, thiserror::Error)]

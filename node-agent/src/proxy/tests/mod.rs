@@ -3,5 +3,6 @@
 
 mod client;
 mod cluster_ip;
+mod inspect;
 mod namespace;
 mod node;

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     io::{Read, Write},
-    net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, UdpSocket},
+    net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket},
     path::PathBuf,
     sync::{
         Arc,
@@ -34,7 +34,6 @@ pub fn privileged() -> bool {
 
 pub struct Node {
     pub host: Namespace,
-    pub name: String,
     cgroup: PathBuf,
     pins: PathBuf,
     pub world: watch::Sender<Arc<World>>,
@@ -57,7 +56,6 @@ impl Node {
         Self {
             host,
             pins: std::env::temp_dir().join(&name),
-            name,
             cgroup,
             world: watch::Sender::new(Arc::new(World::default())),
             runtime: tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap(),
@@ -106,6 +104,10 @@ impl Node {
                 .unwrap_or_else(|_| panic!("revision {revision} is not served: {:?}", proxy.problems()))
                 .unwrap();
         });
+    }
+
+    pub fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
+        self.runtime.block_on(work)
     }
 
     pub fn stop(&self, proxy: &Proxy, teardown: Teardown) {
@@ -251,8 +253,4 @@ pub fn tally(answers: &[String]) -> BTreeMap<String, usize> {
         *tally.entry(answer.split(' ').nth(1).unwrap_or(answer).to_owned()).or_default() += 1;
     }
     tally
-}
-
-pub fn at(address: Ipv4Addr, port: u16) -> SocketAddr {
-    (address, port).into()
 }
