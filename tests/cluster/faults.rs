@@ -81,7 +81,7 @@ pub fn agent_killed_is_not_noticed() -> Result {
     let service = cluster.get(&["service", "web"])?;
     let url = format!("http://{}/", service["spec"]["clusterIP"].as_str().unwrap_or_default());
     let load = format!(
-        "rm -f /tmp/*; while [ ! -e /tmp/stop ]; do if wget -q -T 5 -O /dev/null {url}; \
+        "rm -f /tmp/*; while [ ! -e /tmp/stop ]; do if timeout 5 wget -q -O /dev/null {url}; \
          then echo >> /tmp/ok; else echo >> /tmp/failed; fi; done"
     );
     let pod = PodShell::new(&cluster, "load")?;
@@ -134,7 +134,7 @@ pub fn docker_restarted_recovers() -> Result {
         if items.len() != 2 || !items.iter().all(is_back) {
             return Err(serde_json::to_string(&items)?.into());
         }
-        cluster.nodes[0].host.sh(&format!("busybox wget -q -T 5 -O - http://{address}/")).map(|_| ())
+        cluster.nodes[0].host.sh(&format!("timeout 5 busybox wget -q -O - http://{address}/")).map(|_| ())
     })
     .map_err(|error| format!("{error}\n{}", cluster.state()).into())
 }

@@ -95,7 +95,7 @@ fn node_port(cluster: &Cluster, service: &str) -> Result<u64> {
 
 /// Asks `url` from the pod `times` times; how often each answer came. A failed request is an error.
 fn ask(cluster: &Cluster, pod: &str, url: &str, times: usize) -> Result<BTreeMap<String, usize>> {
-    let line = format!("for i in $(seq {times}); do wget -q -T 5 -O - {url} || echo FAILED; done");
+    let line = format!("for i in $(seq {times}); do timeout 5 wget -q -O - {url} || echo FAILED; done");
     count(&cluster.in_pod(pod, &line)?)
 }
 
@@ -145,7 +145,7 @@ fn pods_reach_pods_with_their_true_address(cluster: &Cluster) -> Result {
         let own = cluster.get(&["pod", &client])?["status"]["podIP"].as_str().unwrap_or_default().to_owned();
         for pod in pods["items"].as_array().into_iter().flatten() {
             let address = pod["status"]["podIP"].as_str().unwrap_or_default();
-            let answer = cluster.in_pod(&client, &format!("wget -q -T 5 -O - http://{address}:8080/cgi-bin/who"))?;
+            let answer = cluster.in_pod(&client, &format!("timeout 5 wget -q -O - http://{address}:8080/cgi-bin/who"))?;
             let name = pod["metadata"]["name"].as_str().unwrap_or_default();
             if answer.trim() != format!("{name} {own}") {
                 return Err(format!("{client} ({own}) asked {name} at {address}: {answer:?}").into());
@@ -159,7 +159,7 @@ fn a_node_port_answers_everywhere(cluster: &Cluster) -> Result {
     let port = node_port(cluster, "web")?;
     for node in &cluster.nodes {
         let line = |address: &str| {
-            format!("for i in $(seq 40); do busybox wget -q -T 5 -O - http://{address}:{port}/ || echo FAILED; done")
+            format!("for i in $(seq 40); do timeout 5 busybox wget -q -O - http://{address}:{port}/ || echo FAILED; done")
         };
         let from_outside = count(&cluster.outside.sh(&line(&node.address.to_string()))?)
             .map_err(|error| format!("from outside to {}: {error}", node.name))?;
@@ -179,7 +179,7 @@ fn a_service_without_endpoints_refuses(cluster: &Cluster) -> Result {
     )?;
     let address = cluster_ip(cluster, "empty")?;
     wait::until("a refusal", PATIENCE, || {
-        let answer = cluster.in_pod("client-1", &format!("wget -T 5 -O - http://{address}/ 2>&1 || true"))?;
+        let answer = cluster.in_pod("client-1", &format!("timeout 5 wget -O - http://{address}/ 2>&1 || true"))?;
         if answer.contains("refused") { Ok(()) } else { Err(answer.into()) }
     })
 }
@@ -233,7 +233,7 @@ fn pods_reach_the_outside(cluster: &Cluster) -> Result {
         let client = format!("client-{}", index + 1);
         let address = crate::kit::lab::Lab::address(1, 200);
         let seen = wait::until("the outside server", PATIENCE, || {
-            cluster.in_pod(&client, &format!("wget -q -T 5 -O - http://{address}:8088/cgi-bin/who"))
+            cluster.in_pod(&client, &format!("timeout 5 wget -q -O - http://{address}:8088/cgi-bin/who"))
         })?;
         if seen.trim() != node.address.to_string() {
             return Err(format!("{client} on {} was seen as {seen}", node.address).into());
@@ -248,9 +248,9 @@ fn nodes_reach_pods_and_services(cluster: &Cluster) -> Result {
     for node in &cluster.nodes {
         for pod in pods["items"].as_array().into_iter().flatten() {
             let pod = pod["status"]["podIP"].as_str().unwrap_or_default();
-            node.host.sh(&format!("busybox wget -q -T 5 -O - http://{pod}:8080/"))?;
+            node.host.sh(&format!("timeout 5 busybox wget -q -O - http://{pod}:8080/"))?;
         }
-        node.host.sh(&format!("busybox wget -q -T 5 -O - http://{address}/"))?;
+        node.host.sh(&format!("timeout 5 busybox wget -q -O - http://{address}/"))?;
     }
     Ok(())
 }
@@ -337,7 +337,7 @@ fn a_rolling_update_loses_no_request(cluster: &Cluster) -> Result {
     cluster.wait_for_rollout("rolling")?;
     let address = cluster_ip(cluster, "rolling")?;
     let load = "rm -f /tmp/stop /tmp/failed /tmp/ok; while [ ! -e /tmp/stop ]; do \
-                if wget -q -T 5 -O /dev/null http://ADDRESS/; then echo >> /tmp/ok; else echo >> /tmp/failed; fi; done";
+                if timeout 5 wget -q -O /dev/null http://ADDRESS/; then echo >> /tmp/ok; else echo >> /tmp/failed; fi; done";
     std::thread::scope(|scope| -> Result {
         let loading = scope.spawn(|| cluster.in_pod("client-2", &load.replace("ADDRESS", &address)));
         let update = (|| -> Result {

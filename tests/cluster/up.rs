@@ -50,7 +50,7 @@ pub fn up_leaves_the_host_as_it_was() -> Result {
         let service: serde_json::Value = serde_json::from_str(&fairlead(&["get", "service", "web", "-o", "json"])?)?;
         let address = service["spec"]["clusterIP"].as_str().unwrap_or_default().to_owned();
         wait::until("the Service to answer", PATIENCE, || {
-            host.sh(&format!("busybox wget -q -T 5 -O - http://{address}/")).map(|_| ())
+            host.sh(&format!("timeout 5 busybox wget -q -O - http://{address}/")).map(|_| ())
         })?;
         let status = up.terminate(Duration::from_secs(60))?;
         if !status.success() {

@@ -1,1 +1,50 @@
-fn main() {}
+//! The project's own commands: `cargo xtask up`, `test`, `build`, `tidy`, `package`, `bench`, `setup`. One module a task.
+
+mod build;
+mod command;
+mod package;
+mod progress;
+mod setup;
+mod test;
+mod tidy;
+mod up;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// fairlead's own build, test and demo commands
+#[derive(Debug, Parser)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    max_term_width = 120,
+    after_help = "A newcomer starts with:  cargo xtask up"
+)]
+enum Task {
+    Up(up::Up),
+    Test(test::Test),
+    Setup(setup::Setup),
+    Build(build::Build),
+    Tidy(tidy::Tidy),
+    Package(package::Package),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Task::parse() {
+        Task::Up(task) => task.run(),
+        Task::Test(task) => task.run(),
+        Task::Setup(task) => task.run(),
+        Task::Build(task) => task.run(),
+        Task::Tidy(task) => task.run(),
+        Task::Package(task) => task.run(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

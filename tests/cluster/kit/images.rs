@@ -64,6 +64,7 @@ const APPLETS: &[&str] = &[
     "sleep",
     "httpd",
     "wget",
+    "timeout",
     "nc",
     "nslookup",
     "hostname",

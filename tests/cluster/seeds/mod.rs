@@ -128,7 +128,7 @@ fn ask_service(cluster: &Cluster, cli: Cli, service: &str) -> Result<String> {
     let address = object["spec"]["clusterIP"].as_str().unwrap_or_default().to_owned();
     let port = object["spec"]["ports"][0]["port"].as_u64().unwrap_or_default();
     wait::until(&format!("{service} to answer"), PATIENCE, || {
-        cluster.nodes[0].host.sh(&format!("busybox wget -q -T 5 -O - http://{address}:{port}/"))
+        cluster.nodes[0].host.sh(&format!("timeout 5 busybox wget -q -O - http://{address}:{port}/"))
     })
 }
 
@@ -175,7 +175,7 @@ fn node_port_service(cluster: &Cluster) -> Result {
         let object = cluster.get(&["service", "myapp-service", "-n", cli.namespace()])?;
         let port = object["spec"]["ports"][0]["nodePort"].as_u64().unwrap_or_default();
         let node = cluster.nodes[0].address;
-        let from_outside = cluster.outside.sh(&format!("busybox wget -q -T 5 -O - http://{node}:{port}/"))?;
+        let from_outside = cluster.outside.sh(&format!("timeout 5 busybox wget -q -O - http://{node}:{port}/"))?;
         contains(&from_outside, &["myapp"])?;
         cli.run(cluster, "delete service/myapp-service pod/myapp --grace-period=1")?;
     }
@@ -297,7 +297,7 @@ pub fn node_port_with_a_wider_range() -> Result {
     Cli::Fairlead.run(&cluster, "run railsapp --image=railsapp:v1 --labels=app=railsapp --env=PORT=80")?;
     let node = cluster.nodes[0].address;
     let answer = wait::until("the NodePort 36000 to answer", PATIENCE, || {
-        cluster.outside.sh(&format!("busybox wget -q -T 5 -O - http://{node}:36000/"))
+        cluster.outside.sh(&format!("timeout 5 busybox wget -q -O - http://{node}:36000/"))
     })?;
     contains(&answer, &["railsapp"])
 }

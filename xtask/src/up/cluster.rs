@@ -1,0 +1,108 @@
+//! The cluster of the demo: `fairlead up` as a process, and questions to it through the CLI.
+
+use std::{
+    fs::File,
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail, ensure};
+
+use super::{
+    engine::{Engine, end, tail},
+    interrupt,
+};
+use crate::{command, progress::Step, workspace};
+
+/// A running `fairlead up`.
+pub struct Cluster {
+    child: Child,
+    kubeconfig: PathBuf,
+    log: PathBuf,
+}
+
+impl Cluster {
+    pub fn start(data_dir: &Path, engine: &Engine, flags: &[String]) -> anyhow::Result<Self> {
+        let log = data_dir.join("up.log");
+        let output = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
+        let child = Command::new(workspace::release_binary())
+            .arg("up")
+            .arg("--data-dir")
+            .arg(data_dir)
+            .args(flags)
+            .env("DOCKER_HOST", engine.url())
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            // Ctrl-C is for this task, which takes things down in order.
+            .process_group(0)
+            .spawn()
+            .context("cannot start fairlead up")?;
+        Ok(Self { child, kubeconfig: data_dir.join("admin.kubeconfig"), log })
+    }
+
+    pub fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
+    }
+
+    /// `fairlead` as the administrator.
+    pub fn fairlead(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(workspace::release_binary());
+        command.env("KUBECONFIG", &self.kubeconfig).args(arguments);
+        command
+    }
+
+    /// A value of an object, by JSONPath.
+    pub fn value(&self, object: &str, path: &str) -> anyhow::Result<String> {
+        command::output(&mut self.fairlead(&["get", object, "-o", &format!("jsonpath={path}")]))
+    }
+
+    /// The NodePort of the demo's Service `web`.
+    pub fn node_port(&self) -> anyhow::Result<u16> {
+        Ok(self.value("service/web", "{.spec.ports[0].nodePort}")?.parse()?)
+    }
+
+    /// Waits for the node to be Ready. False when the user has ended it meanwhile.
+    pub fn wait_until_ready(&mut self) -> anyhow::Result<bool> {
+        let step = Step::start("starting the cluster");
+        let deadline = Instant::now() + Duration::from_secs(120);
+        loop {
+            if interrupt::requested() {
+                return Ok(false);
+            }
+            self.check()?;
+            let status = "{.items[*].status.conditions[?(@.type==\"Ready\")].status}";
+            let ready = self.kubeconfig.exists() && self.value("nodes", status).is_ok_and(|text| text == "True");
+            if ready {
+                step.done(&format!("ready; its log is {}", self.log.display()));
+                return Ok(true);
+            }
+            ensure!(Instant::now() < deadline, "the cluster is not ready after two minutes:\n{}", tail(&self.log));
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// Returns at Ctrl-C; fails when the cluster ends by itself.
+    pub fn wait_for_the_end(&mut self) -> anyhow::Result<()> {
+        while !interrupt::requested() {
+            self.check()?;
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        println!();
+        Ok(())
+    }
+
+    fn check(&mut self) -> anyhow::Result<()> {
+        if let Some(status) = self.child.try_wait()? {
+            bail!("fairlead up ended ({status}):\n{}", tail(&self.log));
+        }
+        Ok(())
+    }
+
+    /// SIGTERM, and a wait until it has taken everything down.
+    pub fn stop(mut self) -> anyhow::Result<()> {
+        end(&mut self.child)
+    }
+}
