@@ -1,0 +1,104 @@
+//! How far a rollout may go beyond and below the replicas asked for.
+
+use k8s_openapi::{
+    api::apps::v1::{Deployment, ReplicaSet},
+    apimachinery::pkg::util::intstr::IntOrString,
+};
+
+/// A Deployment's figures with defaults filled in and percentages resolved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    pub replicas: i32,
+    /// Pods beyond `replicas` that may exist during a rollout.
+    pub surge: i32,
+    /// Pods below `replicas` that may be missing during a rollout.
+    pub unavailable: i32,
+}
+
+impl Limits {
+    pub fn of(deployment: &Deployment) -> Self {
+        let spec = deployment.spec.as_ref();
+        let replicas = spec.and_then(|s| s.replicas).unwrap_or(1).max(0);
+        let strategy = spec.and_then(|s| s.strategy.as_ref());
+        if is_recreate(deployment) || replicas == 0 {
+            return Self { replicas, surge: 0, unavailable: 0 };
+        }
+        let rolling = strategy.and_then(|s| s.rolling_update.as_ref());
+        let quarter = IntOrString::String("25%".into());
+        let surge = resolve(rolling.and_then(|r| r.max_surge.as_ref()).unwrap_or(&quarter), replicas, Round::Up);
+        let unavailable =
+            resolve(rolling.and_then(|r| r.max_unavailable.as_ref()).unwrap_or(&quarter), replicas, Round::Down);
+        // Both may round to nothing, and a rollout could not take a step. Source: `ResolveFenceposts`.
+        let unavailable = if surge == 0 && unavailable == 0 { 1 } else { unavailable };
+        Self { replicas, surge, unavailable: unavailable.min(replicas) }
+    }
+
+    /// Most pods there may be.
+    pub fn most(&self) -> i32 {
+        self.replicas + self.surge
+    }
+
+    /// Fewest pods that must be available.
+    pub fn fewest_available(&self) -> i32 {
+        self.replicas - self.unavailable
+    }
+}
+
+pub fn is_recreate(deployment: &Deployment) -> bool {
+    let strategy = deployment.spec.as_ref().and_then(|s| s.strategy.as_ref());
+    strategy.and_then(|s| s.type_.as_deref()) == Some("Recreate")
+}
+
+#[derive(Clone, Copy)]
+enum Round {
+    Up,
+    Down,
+}
+
+fn resolve(value: &IntOrString, of: i32, round: Round) -> i32 {
+    match value {
+        IntOrString::Int(count) => (*count).max(0),
+        IntOrString::String(text) => {
+            let percent: i64 = text.trim_end_matches('%').parse().unwrap_or(0);
+            let parts = percent.max(0) * i64::from(of);
+            let whole = match round {
+                Round::Up => (parts + 99) / 100,
+                Round::Down => parts / 100,
+            };
+            i32::try_from(whole).unwrap_or(i32::MAX)
+        }
+    }
+}
+
+/// Replicas that a set asks for.
+pub fn asked(set: &ReplicaSet) -> i32 {
+    set.spec.as_ref().and_then(|s| s.replicas).unwrap_or(1)
+}
+
+/// Pods of a set that are available.
+pub fn available(set: &ReplicaSet) -> i32 {
+    set.status.as_ref().and_then(|s| s.available_replicas).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn limits(replicas: i32, surge: serde_json::Value, unavailable: serde_json::Value) -> (i32, i32) {
+        let deployment = serde_json::from_value(json!({"spec": {"replicas": replicas, "selector": {}, "template": {},
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": surge, "maxUnavailable": unavailable}}}}))
+        .expect("a valid deployment");
+        let limits = Limits::of(&deployment);
+        (limits.surge, limits.unavailable)
+    }
+
+    #[test]
+    fn surge_rounds_up_and_unavailable_down_and_never_both_to_zero() {
+        assert_eq!(limits(10, json!("25%"), json!("25%")), (3, 2));
+        assert_eq!(limits(3, json!("25%"), json!("25%")), (1, 0));
+        assert_eq!(limits(3, json!(0), json!("10%")), (0, 1));
+        assert_eq!(limits(2, json!(1), json!(5)), (1, 2));
+    }
+}

@@ -1,0 +1,199 @@
+//! The requests of one pass over a Deployment.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus, ReplicaSet};
+use kube::{
+    Api,
+    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
+};
+use serde_json::{Value, json};
+
+use super::{
+    COMPONENT,
+    limits::{Limits, asked},
+    plan::Plan,
+    revision::{REVISION, size_annotations, template},
+    status::NewSet,
+    template::runs,
+};
+use crate::controllers::{
+    engine::{EventType, Failure, Recorder, api_code, is_gone_or_taken, reference},
+    owners::{adoption, controller_reference, is_controlled_by, release},
+};
+
+pub struct Requests<'a> {
+    pub deployment: &'a Deployment,
+    pub deployments: Api<Deployment>,
+    pub sets: Api<ReplicaSet>,
+    pub recorder: &'a Recorder,
+}
+
+/// All changes of one set, sent as one patch.
+#[derive(Default)]
+struct Change {
+    replicas: Option<i32>,
+    annotations: BTreeMap<String, String>,
+    min_ready_seconds: Option<i32>,
+}
+
+impl Requests<'_> {
+    /// Makes the changes of `plan`, and says what became of the new set.
+    pub async fn carry_out(&self, plan: &Plan) -> Result<NewSet, Failure> {
+        for (set, change) in self.changes(plan) {
+            self.change(set, change).await?;
+        }
+        for set in &plan.delete {
+            self.delete(set).await?;
+        }
+        match &plan.create {
+            Some(set) => self.create(set).await,
+            None if plan.new.is_some() => Ok(NewSet::Found),
+            None => Ok(NewSet::Standing),
+        }
+    }
+
+    fn changes<'p>(&self, plan: &'p Plan) -> Vec<(&'p Arc<ReplicaSet>, Change)> {
+        let mut changes: BTreeMap<&str, (&Arc<ReplicaSet>, Change)> = BTreeMap::new();
+        let sizes = size_annotations(Limits::of(self.deployment));
+        let resized = plan.resize.iter().map(|resize| (&resize.set, Some(resize.replicas)));
+        for (set, replicas) in resized.chain(plan.annotate_size.iter().map(|set| (set, None))) {
+            let name = set.metadata.name.as_deref().unwrap_or_default();
+            let (_, change) = changes.entry(name).or_insert_with(|| (set, Change::default()));
+            change.replicas = change.replicas.or(replicas);
+            change.annotations.extend(sizes.clone());
+        }
+        if let Some(refresh) = &plan.refresh {
+            let name = refresh.set.metadata.name.as_deref().unwrap_or_default();
+            let (_, change) = changes.entry(name).or_insert_with(|| (&refresh.set, Change::default()));
+            change.annotations.extend(refresh.annotations.clone());
+            change.min_ready_seconds = refresh.min_ready_seconds;
+        }
+        changes.into_values().collect()
+    }
+
+    async fn change(&self, set: &ReplicaSet, change: Change) -> Result<(), Failure> {
+        let name = set.metadata.name.as_deref().unwrap_or_default();
+        let mut patch = json!({"metadata": {"resourceVersion": set.metadata.resource_version,
+            "annotations": change.annotations}});
+        if let Some(replicas) = change.replicas {
+            patch["spec"]["replicas"] = json!(replicas);
+        }
+        if let Some(seconds) = change.min_ready_seconds {
+            patch["spec"]["minReadySeconds"] = json!(seconds);
+        }
+        self.patch_set(name, patch, "change a ReplicaSet").await?;
+        if let Some(replicas) = change.replicas {
+            self.tell_scaled(name, asked(set), replicas);
+        }
+        Ok(())
+    }
+
+    fn tell_scaled(&self, set: &str, from: i32, to: i32) {
+        let direction = if to > from { "up" } else { "down" };
+        let message = format!("Scaled {direction} replica set {set} from {from} to {to}");
+        self.recorder.record(COMPONENT, reference(self.deployment), EventType::Normal, "ScalingReplicaSet", message);
+    }
+
+    async fn patch_set(&self, name: &str, patch: Value, operation: &'static str) -> Result<(), Failure> {
+        match self.sets.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await {
+            Ok(_) => Ok(()),
+            Err(error) if api_code(&error) == Some(404) => Ok(()),
+            Err(error) => Err(Failure::request(operation)(error)),
+        }
+    }
+
+    /// Adopts `set`, unless the Deployment itself is gone.
+    pub async fn adopt(&self, set: &ReplicaSet) -> Result<bool, Failure> {
+        let meta = &self.deployment.metadata;
+        let name = meta.name.as_deref().unwrap_or_default();
+        let live = self.deployments.get_opt(name).await.map_err(Failure::request("read a Deployment"))?;
+        if !live.is_some_and(|live| live.metadata.uid == meta.uid && live.metadata.deletion_timestamp.is_none()) {
+            return Ok(false);
+        }
+        let patch = adoption(&set.metadata, &controller_reference(self.deployment));
+        self.patch_set(set.metadata.name.as_deref().unwrap_or_default(), patch, "adopt a ReplicaSet").await?;
+        Ok(true)
+    }
+
+    pub async fn release(&self, set: &ReplicaSet) -> Result<(), Failure> {
+        let patch = release(&set.metadata, self.deployment.metadata.uid.as_deref().unwrap_or_default());
+        self.patch_set(set.metadata.name.as_deref().unwrap_or_default(), patch, "release a ReplicaSet").await
+    }
+
+    async fn delete(&self, set: &ReplicaSet) -> Result<(), Failure> {
+        let preconditions = Preconditions { uid: set.metadata.uid.clone(), resource_version: None };
+        let name = set.metadata.name.as_deref().unwrap_or_default();
+        match self.sets.delete(name, &DeleteParams::background().preconditions(preconditions)).await {
+            Ok(_) => Ok(()),
+            Err(error) if is_gone_or_taken(&error) => Ok(()),
+            Err(error) => Err(Failure::request("delete an old ReplicaSet")(error)),
+        }
+    }
+
+    async fn create(&self, set: &ReplicaSet) -> Result<NewSet, Failure> {
+        let name = set.metadata.name.clone().unwrap_or_default();
+        match self.sets.create(&PostParams::default(), set).await {
+            Ok(_) => {
+                if asked(set) > 0 {
+                    self.tell_scaled(&name, 0, asked(set));
+                }
+                Ok(NewSet::Created { name })
+            }
+            Err(error) if api_code(&error) == Some(409) => self.meet_namesake(&name, error).await,
+            Err(kube::Error::Api(status)) if (400..500).contains(&status.code) => {
+                let message = format!("Failed to create new replica set \"{name}\": {}", status.message);
+                self.recorder.record(
+                    COMPONENT,
+                    reference(self.deployment),
+                    EventType::Warning,
+                    "ReplicaSetCreateError",
+                    message.clone(),
+                );
+                Ok(NewSet::Refused { message })
+            }
+            Err(error) => Err(Failure::request("create a ReplicaSet")(error)),
+        }
+    }
+
+    /// The name is taken: by our own set which the view does not show yet, or by a stranger, which costs a new hash.
+    async fn meet_namesake(&self, name: &str, error: kube::Error) -> Result<NewSet, Failure> {
+        let uid = self.deployment.metadata.uid.as_deref().unwrap_or_default();
+        let namesake = self.sets.get_opt(name).await.map_err(Failure::request("read a ReplicaSet"))?;
+        if namesake.is_some_and(|s| is_controlled_by(&s.metadata, uid) && runs(&s, &template(self.deployment))) {
+            return Ok(NewSet::Standing);
+        }
+        let mut status = self.deployment.status.clone().unwrap_or_default();
+        status.collision_count = Some(status.collision_count.unwrap_or(0) + 1);
+        self.report(None, status).await?;
+        Err(Failure::request("name a ReplicaSet")(error))
+    }
+
+    /// Writes the revision annotation and the status, where they differ from what stands.
+    pub async fn report(&self, revision: Option<i64>, status: DeploymentStatus) -> Result<(), Failure> {
+        let name = self.deployment.metadata.name.as_deref().unwrap_or_default();
+        let mut current = self.deployment.clone();
+        if let Some(revision) = revision {
+            let patch = json!({"metadata": {"uid": current.metadata.uid,
+                "annotations": {REVISION: revision.to_string()}}});
+            current = match self.deployments.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await {
+                Ok(patched) => patched,
+                Err(error) if api_code(&error) == Some(404) => return Ok(()),
+                Err(error) => return Err(Failure::request("write a Deployment's revision")(error)),
+            };
+            // The status below was found for the spec that was seen.
+            if current.metadata.generation != self.deployment.metadata.generation {
+                return Ok(());
+            }
+        }
+        if current.status.as_ref() == Some(&status) {
+            return Ok(());
+        }
+        current.status = Some(status);
+        match self.deployments.replace_status(name, &PostParams::default(), &current).await {
+            Ok(_) => Ok(()),
+            Err(error) if api_code(&error) == Some(404) => Ok(()),
+            Err(error) => Err(Failure::request("update the status of a Deployment")(error)),
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! What a set has asked for and not yet seen, so that a stale view never makes it ask twice.
+//!
+//! Creations are counted (their names come from the server), deletions are known by uid.
+
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::Key;
+
+/// After this long something was missed, and the view is believed again. Source: client-go's `ExpectationsTimeout`.
+pub const TIMEOUT: Duration = Duration::from_secs(300);
+
+#[derive(Default)]
+pub struct Expectations {
+    sets: Mutex<HashMap<Key, Expected>>,
+}
+
+struct Expected {
+    creations: usize,
+    deletions: HashSet<String>,
+    since: Instant,
+}
+
+impl Expectations {
+    /// Expects `creations` more pods to appear and those of `deletions` to go. Call before the requests are sent.
+    pub fn expect(&self, set: &Key, creations: usize, deletions: impl IntoIterator<Item = String>) {
+        let mut sets = self.sets.lock();
+        let expected = sets.entry(set.clone()).or_insert_with(|| Expected {
+            creations: 0,
+            deletions: HashSet::new(),
+            since: Instant::now(),
+        });
+        expected.creations += creations;
+        expected.deletions.extend(deletions);
+        expected.since = Instant::now();
+    }
+
+    /// A pod of the set appeared, or its creation failed.
+    pub fn created(&self, set: &Key) {
+        if let Some(expected) = self.sets.lock().get_mut(set) {
+            expected.creations = expected.creations.saturating_sub(1);
+        }
+    }
+
+    /// A pod of the set is going or gone, or its deletion failed.
+    pub fn deleted(&self, set: &Key, uid: &str) {
+        if let Some(expected) = self.sets.lock().get_mut(set) {
+            expected.deletions.remove(uid);
+        }
+    }
+
+    /// Whether the view now shows all that was asked for.
+    pub fn met(&self, set: &Key, now: Instant) -> bool {
+        let mut sets = self.sets.lock();
+        let Some(expected) = sets.get(set) else { return true };
+        let met = expected.creations == 0 && expected.deletions.is_empty();
+        if met || now.duration_since(expected.since) >= TIMEOUT {
+            sets.remove(set);
+            return true;
+        }
+        false
+    }
+
+    pub fn forget(&self, set: &Key) {
+        self.sets.lock().remove(set);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_waits_until_it_has_seen_what_it_asked_for() {
+        let expectations = Expectations::default();
+        let (set, now) = (Key::new("default", "web"), Instant::now());
+        assert!(expectations.met(&set, now));
+        expectations.expect(&set, 2, ["uid-1".to_owned()]);
+        expectations.created(&set);
+        expectations.deleted(&set, "uid-1");
+        assert!(!expectations.met(&set, now));
+        expectations.created(&set);
+        assert!(expectations.met(&set, now));
+    }
+
+    #[test]
+    fn an_expectation_that_is_never_met_ends_after_its_timeout() {
+        let expectations = Expectations::default();
+        let set = Key::new("default", "web");
+        expectations.expect(&set, 1, []);
+        assert!(!expectations.met(&set, Instant::now()));
+        assert!(expectations.met(&set, Instant::now() + TIMEOUT));
+    }
+}

@@ -1,0 +1,196 @@
+//! ReplicaSet: as many pods of the template as asked for.
+//!
+//! [`plan`] decides which pods to claim, create and delete, [`status`] what to report; this file only asks and does. It never
+//! looks at a Deployment.
+
+mod delete_order;
+mod expectations;
+mod plan;
+mod requests;
+mod status;
+
+use std::sync::Arc;
+
+use k8s_openapi::{
+    api::{apps::v1::ReplicaSet, core::v1::Pod},
+    jiff::Timestamp,
+};
+use kube::{Api, Client, api::PostParams, core::Selector};
+use tokio::time::Instant;
+
+use self::{expectations::Expectations, plan::Plan};
+use super::{
+    Context,
+    engine::{Change, Failure, Informer, Key, Outcome, Recorder, Tasks, WorkQueue, api_code, work},
+    informers::{orphans_in, owned_by},
+    owners::controller_of,
+    pod_state::{counts_differently, is_terminating},
+};
+
+const COMPONENT: &str = "replicaset-controller";
+const CONCURRENCY: usize = 8;
+
+struct Controller {
+    client: Client,
+    sets: Arc<Informer<ReplicaSet>>,
+    pods: Arc<Informer<Pod>>,
+    expectations: Expectations,
+    recorder: Recorder,
+}
+
+/// Starts the controller.
+pub fn start(context: &Context, tasks: &Tasks) {
+    let controller = Arc::new(Controller {
+        client: context.client.clone(),
+        sets: context.informers.replica_sets.clone(),
+        pods: context.informers.pods.clone(),
+        expectations: Expectations::default(),
+        recorder: context.recorder.clone(),
+    });
+    let queue: Arc<WorkQueue<Key>> = Arc::default();
+    let (handler, to) = (controller.clone(), queue.clone());
+    controller.pods.on_change(move |change| handler.pod_changed(change, &to));
+    let (handler, to) = (controller.clone(), queue.clone());
+    controller.sets.on_change(move |change| {
+        if change.new.is_none() {
+            handler.expectations.forget(&change.key);
+        }
+        to.add(change.key.clone());
+    });
+    let stop = tasks.stop();
+    tasks.spawn(COMPONENT, async move {
+        controller.sets.wait_synced().await;
+        controller.pods.wait_synced().await;
+        let reconcile = move |key| {
+            let controller = controller.clone();
+            async move { controller.reconcile(key).await }
+        };
+        work(COMPONENT, queue, CONCURRENCY, stop, reconcile).await;
+    });
+}
+
+impl Controller {
+    /// Tells the expectations what was seen, and names the sets that count the pod.
+    fn pod_changed(&self, change: &Change<Pod>, queue: &WorkQueue<Key>) {
+        let pod = change.latest();
+        let going = change.new.as_deref().is_none_or(is_terminating);
+        for version in [&change.old, &change.new].into_iter().flatten() {
+            let Some(set) = self.owner_of(version) else { continue };
+            if change.old.is_none() {
+                self.expectations.created(&set);
+            }
+            if going {
+                self.expectations.deleted(&set, version.metadata.uid.as_deref().unwrap_or_default());
+            }
+        }
+        if let (Some(old), Some(new)) = (&change.old, &change.new)
+            && !counts_differently(old, new)
+        {
+            return;
+        }
+        for version in [&change.old, &change.new].into_iter().flatten() {
+            if let Some(set) = self.owner_of(version) {
+                queue.add(set);
+            }
+        }
+        if !going && controller_of(&pod.metadata).is_none() {
+            self.name_adopters(pod, queue);
+        }
+    }
+
+    fn owner_of(&self, pod: &Pod) -> Option<Key> {
+        let owner = controller_of(&pod.metadata).filter(|owner| owner.kind == "ReplicaSet")?;
+        Some(Key::new(pod.metadata.namespace.clone().unwrap_or_default(), owner.name.clone()))
+    }
+
+    fn name_adopters(&self, pod: &Pod, queue: &WorkQueue<Key>) {
+        for set in self.sets.in_namespace(pod.metadata.namespace.as_deref().unwrap_or_default()) {
+            if selector(&set).is_some_and(|s| plan::selects(&s, pod)) {
+                queue.add(Key::of(&*set));
+            }
+        }
+    }
+
+    async fn reconcile(&self, key: Key) -> Result<Outcome, Failure> {
+        let Some(set) = self.sets.get(&key) else { return Ok(Outcome::Done) };
+        let Some(selector) = selector(&set) else {
+            return Err(Failure::Malformed { what: "selector", message: format!("of ReplicaSet {key}") });
+        };
+        let now = Timestamp::now();
+        let uid = set.metadata.uid.as_deref().unwrap_or_default();
+        let mut candidates = self.pods.indexed(&owned_by(uid));
+        candidates.extend(self.pods.indexed(&orphans_in(&key.namespace)));
+        let settled = self.expectations.met(&key, Instant::now());
+        let plan = plan::plan(&set, &selector, &candidates, settled, now, |pod| self.siblings_on_node(&set, pod));
+        let failure = self.carry_out(&key, &set, &plan).await.err();
+        let (status, timer) = status::desired(&set, &plan, failure.as_ref(), now);
+        if set.status.as_ref() != Some(&status) {
+            self.write_status(&set, status).await?;
+        }
+        match (failure, timer) {
+            (Some(failure), _) => Err(failure),
+            (None, Some(delay)) => Ok(Outcome::After(delay)),
+            (None, None) if !settled => Ok(Outcome::After(expectations::TIMEOUT)),
+            (None, None) => Ok(Outcome::Done),
+        }
+    }
+
+    async fn carry_out(&self, key: &Key, set: &ReplicaSet, plan: &Plan) -> Result<(), Failure> {
+        let requests = self.requests(key, set);
+        requests.claim(plan).await?;
+        if plan.create > 0 {
+            requests.create(plan.create).await?;
+        }
+        if !plan.delete.is_empty() {
+            requests.delete(&plan.delete).await?;
+        }
+        Ok(())
+    }
+
+    fn requests<'a>(&'a self, key: &'a Key, set: &'a ReplicaSet) -> requests::Requests<'a> {
+        requests::Requests {
+            key,
+            set,
+            pods: Api::namespaced(self.client.clone(), &key.namespace),
+            sets: Api::namespaced(self.client.clone(), &key.namespace),
+            expectations: &self.expectations,
+            recorder: &self.recorder,
+        }
+    }
+
+    /// How many active pods of the set's whole family (all sets of its owner) share the pod's node: crowded nodes shrink first.
+    fn siblings_on_node(&self, set: &ReplicaSet, node: &str) -> usize {
+        let family: Vec<Arc<ReplicaSet>> = match controller_of(&set.metadata) {
+            Some(owner) => self.sets.indexed(&owned_by(&owner.uid)),
+            None => self.sets.get(&Key::of(set)).into_iter().collect(),
+        };
+        let uids: Vec<&str> = family.iter().filter_map(|s| s.metadata.uid.as_deref()).collect();
+        let on_node = self.pods.indexed(&super::informers::on_node(node));
+        on_node
+            .iter()
+            .filter(|pod| super::pod_state::is_active(pod))
+            .filter(|pod| controller_of(&pod.metadata).is_some_and(|o| uids.contains(&o.uid.as_str())))
+            .count()
+    }
+
+    async fn write_status(
+        &self,
+        set: &ReplicaSet,
+        status: k8s_openapi::api::apps::v1::ReplicaSetStatus,
+    ) -> Result<(), Failure> {
+        let key = Key::of(set);
+        let api: Api<ReplicaSet> = Api::namespaced(self.client.clone(), &key.namespace);
+        let updated = ReplicaSet { metadata: set.metadata.clone(), spec: set.spec.clone(), status: Some(status) };
+        match api.replace_status(&key.name, &PostParams::default(), &updated).await {
+            Ok(_) => Ok(()),
+            Err(error) if api_code(&error) == Some(404) => Ok(()),
+            Err(error) => Err(Failure::request("update the status of a ReplicaSet")(error)),
+        }
+    }
+}
+
+/// The set's selector; `None` if it is not one, or selects everything.
+fn selector(set: &ReplicaSet) -> Option<Selector> {
+    let selector: Selector = set.spec.as_ref()?.selector.clone().try_into().ok()?;
+    (!selector.selects_all()).then_some(selector)
+}

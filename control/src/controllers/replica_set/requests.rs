@@ -1,0 +1,165 @@
+//! The requests of one pass over a ReplicaSet: many at once, with a slow start so that a refusal is met by few.
+
+use std::sync::{Arc, OnceLock};
+
+use futures::{StreamExt, stream};
+use k8s_openapi::api::{apps::v1::ReplicaSet, core::v1::Pod};
+use kube::{
+    Api,
+    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
+};
+
+use super::{
+    COMPONENT, Key,
+    expectations::Expectations,
+    plan::{Plan, desired},
+};
+use crate::controllers::{
+    engine::{EventType, Failure, Recorder, api_code, is_gone_or_taken, reference},
+    owners::{adoption, controller_reference, release},
+};
+
+/// Most requests of one set at a time.
+const IN_FLIGHT: usize = 64;
+
+pub struct Requests<'a> {
+    pub key: &'a Key,
+    pub set: &'a ReplicaSet,
+    pub pods: Api<Pod>,
+    pub sets: Api<ReplicaSet>,
+    pub expectations: &'a Expectations,
+    pub recorder: &'a Recorder,
+}
+
+impl Requests<'_> {
+    /// Adopts and releases. The set is read again before it adopts: a set that is gone must not.
+    pub async fn claim(&self, plan: &Plan) -> Result<(), Failure> {
+        if !plan.adopt.is_empty() {
+            let live = self.sets.get_opt(&self.key.name).await.map_err(Failure::request("read a ReplicaSet"))?;
+            let same = live.is_some_and(|live| {
+                live.metadata.uid == self.set.metadata.uid && live.metadata.deletion_timestamp.is_none()
+            });
+            if !same {
+                return Ok(());
+            }
+        }
+        let owner = controller_reference(self.set);
+        for pod in &plan.adopt {
+            self.patch(pod, adoption(&pod.metadata, &owner), "adopt a pod").await?;
+        }
+        for pod in &plan.release {
+            self.patch(pod, release(&pod.metadata, &owner.uid), "release a pod").await?;
+        }
+        Ok(())
+    }
+
+    async fn patch(&self, pod: &Pod, patch: serde_json::Value, operation: &'static str) -> Result<(), Failure> {
+        let name = pod.metadata.name.as_deref().unwrap_or_default();
+        match self.pods.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await {
+            Ok(_) => Ok(()),
+            Err(error) if api_code(&error) == Some(404) => Ok(()),
+            Err(error) => Err(Failure::request(operation)(error)),
+        }
+    }
+
+    /// Creates `count` pods: 1, then 2, then 4… at a time, so that a set whose pods are refused asks few times.
+    pub async fn create(&self, count: usize) -> Result<(), Failure> {
+        let pod = desired(self.set);
+        self.expectations.expect(self.key, count, []);
+        let (mut left, mut batch) = (count, 1);
+        while left > 0 {
+            let now = batch.min(left);
+            let failures: Vec<Failure> = stream::iter(0..now)
+                .map(|_| self.create_one(&pod))
+                .buffer_unordered(IN_FLIGHT)
+                .filter_map(async |result| result.err())
+                .collect()
+                .await;
+            left -= now;
+            if let Some(failure) = several(failures) {
+                (0..left).for_each(|_| self.expectations.created(self.key));
+                return Err(failure);
+            }
+            batch *= 2;
+        }
+        Ok(())
+    }
+
+    async fn create_one(&self, pod: &Pod) -> Result<(), Failure> {
+        match self.pods.create(&PostParams::default(), pod).await {
+            Ok(created) => {
+                let name = created.metadata.name.unwrap_or_default();
+                self.tell(EventType::Normal, "SuccessfulCreate", format!("Created pod: {name}"));
+                Ok(())
+            }
+            Err(error) => {
+                self.expectations.created(self.key);
+                if is_namespace_going(&error) {
+                    return Ok(());
+                }
+                self.tell(EventType::Warning, "FailedCreate", format!("Error creating: {}", refusal(&error)));
+                Err(Failure::request("create a pod")(error))
+            }
+        }
+    }
+
+    /// Deletes all of `pods`, each only if it is still the one that was chosen.
+    pub async fn delete(&self, pods: &[Arc<Pod>]) -> Result<(), Failure> {
+        let uids = pods.iter().filter_map(|pod| pod.metadata.uid.clone());
+        self.expectations.expect(self.key, 0, uids);
+        let failures: Vec<Failure> = stream::iter(pods.to_vec())
+            .map(|pod| self.delete_one(pod))
+            .buffer_unordered(IN_FLIGHT)
+            .filter_map(async |result| result.err())
+            .collect()
+            .await;
+        several(failures).map_or(Ok(()), Err)
+    }
+
+    async fn delete_one(&self, pod: Arc<Pod>) -> Result<(), Failure> {
+        let (name, uid) = (pod.metadata.name.as_deref().unwrap_or_default(), pod.metadata.uid.clone());
+        let preconditions = Preconditions { uid: uid.clone(), resource_version: None };
+        match self.pods.delete(name, &DeleteParams::default().preconditions(preconditions)).await {
+            Ok(_) => {
+                self.tell(EventType::Normal, "SuccessfulDelete", format!("Deleted pod: {name}"));
+                Ok(())
+            }
+            Err(error) => {
+                self.expectations.deleted(self.key, uid.as_deref().unwrap_or_default());
+                if is_gone_or_taken(&error) {
+                    return Ok(());
+                }
+                self.tell(EventType::Warning, "FailedDelete", format!("Error deleting: {}", refusal(&error)));
+                Err(Failure::request("delete a pod")(error))
+            }
+        }
+    }
+
+    fn tell(&self, kind: EventType, reason: &'static str, message: String) {
+        self.recorder.record(COMPONENT, reference(self.set), kind, reason, message);
+    }
+}
+
+fn several(mut failures: Vec<Failure>) -> Option<Failure> {
+    match failures.len() {
+        0 => None,
+        1 => failures.pop(),
+        count => Some(Failure::Several(count, Box::new(failures.swap_remove(0)))),
+    }
+}
+
+/// What the API said, without the client's wrapping.
+pub fn refusal(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// A namespace that is being deleted refuses new objects: nothing to tell, nothing to try again.
+fn is_namespace_going(error: &kube::Error) -> bool {
+    static NONE: OnceLock<Vec<kube::core::response::StatusCause>> = OnceLock::new();
+    let kube::Error::Api(status) = error else { return false };
+    let causes = status.details.as_ref().map_or_else(|| NONE.get_or_init(Vec::new), |d| &d.causes);
+    causes.iter().any(|cause| cause.reason == "NamespaceTerminating")
+}

@@ -1,0 +1,130 @@
+//! The cluster's CA certificate as a ConfigMap in every namespace, for pods that talk to the API.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use k8s_openapi::{
+    api::core::v1::{ConfigMap, Namespace},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use kube::{
+    Api, Client,
+    api::{Patch, PatchParams, PostParams},
+};
+use serde_json::json;
+
+use super::{
+    Context,
+    engine::{Failure, Informer, Key, Outcome, Tasks, WorkQueue, api_code, work},
+};
+
+pub const NAME: &str = "kube-root-ca.crt";
+const COMPONENT: &str = "root-ca-publisher";
+const FILE: &str = "ca.crt";
+
+struct Controller {
+    client: Client,
+    namespaces: Arc<Informer<Namespace>>,
+    maps: Arc<Informer<ConfigMap>>,
+    ca_pem: String,
+}
+
+/// Starts the controller.
+pub fn start(context: &Context, tasks: &Tasks) {
+    let controller = Arc::new(Controller {
+        client: context.client.clone(),
+        namespaces: context.informers.namespaces.clone(),
+        maps: context.informers.root_cas.clone(),
+        ca_pem: context.config.ca_pem.clone(),
+    });
+    let queue: Arc<WorkQueue<Key>> = Arc::default();
+    let to = queue.clone();
+    controller.namespaces.on_change(move |change| to.add(change.key.clone()));
+    let to = queue.clone();
+    controller.maps.on_change(move |change| to.add(Key::cluster(&change.key.namespace)));
+    let stop = tasks.stop();
+    tasks.spawn(COMPONENT, async move {
+        controller.namespaces.wait_synced().await;
+        controller.maps.wait_synced().await;
+        let reconcile = move |namespace| {
+            let controller = controller.clone();
+            async move { controller.reconcile(namespace).await }
+        };
+        work(COMPONENT, queue, 2, stop, reconcile).await;
+    });
+}
+
+/// What is missing in a namespace.
+#[derive(Debug, PartialEq, Eq)]
+enum Step {
+    Create(BTreeMap<String, String>),
+    Update(BTreeMap<String, String>),
+    Nothing,
+}
+
+fn plan(namespace: &Namespace, map: Option<&ConfigMap>, ca_pem: &str) -> Step {
+    let wanted = BTreeMap::from([(FILE.to_owned(), ca_pem.to_owned())]);
+    match map {
+        _ if is_going(namespace) => Step::Nothing,
+        None => Step::Create(wanted),
+        Some(map) if map.data.as_ref() == Some(&wanted) => Step::Nothing,
+        Some(_) => Step::Update(wanted),
+    }
+}
+
+/// A namespace that is being deleted takes no new objects.
+pub fn is_going(namespace: &Namespace) -> bool {
+    namespace.metadata.deletion_timestamp.is_some()
+        || namespace.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Terminating")
+}
+
+impl Controller {
+    async fn reconcile(&self, key: Key) -> Result<Outcome, Failure> {
+        let Some(namespace) = self.namespaces.get(&key) else { return Ok(Outcome::Done) };
+        let map = self.maps.get(&Key::new(&key.name, NAME));
+        let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &key.name);
+        let result = match plan(&namespace, map.as_deref(), &self.ca_pem) {
+            Step::Nothing => return Ok(Outcome::Done),
+            Step::Create(data) => {
+                let note = "Contains a CA bundle that can be used to verify the kube-apiserver when using internal \
+                            endpoints such as the internal service IP or kubernetes.default.svc.";
+                let metadata = ObjectMeta {
+                    name: Some(NAME.into()),
+                    annotations: Some([("kubernetes.io/description".to_owned(), note.to_owned())].into()),
+                    ..Default::default()
+                };
+                let map = ConfigMap { metadata, data: Some(data), ..Default::default() };
+                api.create(&PostParams::default(), &map).await
+            }
+            Step::Update(data) => {
+                let patch = json!([{"op": "add", "path": "/data", "value": data}]);
+                let patch = serde_json::from_value(patch)
+                    .map_err(|e| Failure::Malformed { what: "patch", message: e.to_string() })?;
+                api.patch(NAME, &PatchParams::default(), &Patch::<()>::Json(patch)).await
+            }
+        };
+        match result {
+            Ok(_) => Ok(Outcome::Done),
+            // Gone with its namespace, or made by another meanwhile: either comes back as an event.
+            Err(error) if matches!(api_code(&error), Some(403 | 404 | 409)) => Ok(Outcome::Done),
+            Err(error) => Err(Failure::request("publish the CA certificate")(error)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_living_namespace_holds_the_certificate_and_nothing_else() {
+        let namespace = Namespace::default();
+        let wanted = BTreeMap::from([(FILE.to_owned(), "PEM".to_owned())]);
+        assert_eq!(plan(&namespace, None, "PEM"), Step::Create(wanted.clone()));
+        let mut map = ConfigMap { data: Some(wanted.clone()), ..Default::default() };
+        assert_eq!(plan(&namespace, Some(&map), "PEM"), Step::Nothing);
+        map.data.get_or_insert_default().insert("extra".into(), "x".into());
+        assert_eq!(plan(&namespace, Some(&map), "PEM"), Step::Update(wanted));
+        let going = serde_json::from_value(json!({"status": {"phase": "Terminating"}})).expect("a valid namespace");
+        assert_eq!(plan(&going, None, "PEM"), Step::Nothing);
+    }
+}

@@ -1,0 +1,88 @@
+//! The ServiceAccount `default` in every namespace.
+
+use std::sync::Arc;
+
+use k8s_openapi::{
+    api::core::v1::{Namespace, ServiceAccount},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use kube::{Api, Client, api::PostParams};
+
+use super::{
+    Context,
+    engine::{Failure, Informer, Key, Outcome, Tasks, WorkQueue, api_code, work},
+    root_ca::is_going,
+};
+
+const NAME: &str = "default";
+const COMPONENT: &str = "serviceaccount-controller";
+
+struct Controller {
+    client: Client,
+    namespaces: Arc<Informer<Namespace>>,
+    accounts: Arc<Informer<ServiceAccount>>,
+}
+
+/// Starts the controller.
+pub fn start(context: &Context, tasks: &Tasks) {
+    let controller = Arc::new(Controller {
+        client: context.client.clone(),
+        namespaces: context.informers.namespaces.clone(),
+        accounts: context.informers.service_accounts.clone(),
+    });
+    let queue: Arc<WorkQueue<Key>> = Arc::default();
+    let to = queue.clone();
+    controller.namespaces.on_change(move |change| to.add(change.key.clone()));
+    let to = queue.clone();
+    controller.accounts.on_change(move |change| {
+        if change.key.name == NAME && change.new.is_none() {
+            to.add(Key::cluster(&change.key.namespace));
+        }
+    });
+    let stop = tasks.stop();
+    tasks.spawn(COMPONENT, async move {
+        controller.namespaces.wait_synced().await;
+        controller.accounts.wait_synced().await;
+        let reconcile = move |namespace| {
+            let controller = controller.clone();
+            async move { controller.reconcile(namespace).await }
+        };
+        work(COMPONENT, queue, 2, stop, reconcile).await;
+    });
+}
+
+/// The account to create in `namespace`, if any.
+fn desired(namespace: &Namespace, standing: Option<&ServiceAccount>) -> Option<ServiceAccount> {
+    if standing.is_some() || is_going(namespace) {
+        return None;
+    }
+    let metadata =
+        ObjectMeta { name: Some(NAME.into()), namespace: namespace.metadata.name.clone(), ..Default::default() };
+    Some(ServiceAccount { metadata, ..Default::default() })
+}
+
+impl Controller {
+    async fn reconcile(&self, key: Key) -> Result<Outcome, Failure> {
+        let Some(namespace) = self.namespaces.get(&key) else { return Ok(Outcome::Done) };
+        let standing = self.accounts.get(&Key::new(&key.name, NAME));
+        let Some(account) = desired(&namespace, standing.as_deref()) else { return Ok(Outcome::Done) };
+        let api: Api<ServiceAccount> = Api::namespaced(self.client.clone(), &key.name);
+        match api.create(&PostParams::default(), &account).await {
+            Ok(_) => Ok(Outcome::Done),
+            Err(error) if matches!(api_code(&error), Some(403 | 404 | 409)) => Ok(Outcome::Done),
+            Err(error) => Err(Failure::request("create a ServiceAccount")(error)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_living_namespace_without_the_account_gets_one() {
+        let namespace = Namespace::default();
+        assert_eq!(desired(&namespace, None).and_then(|a| a.metadata.name).as_deref(), Some("default"));
+        assert_eq!(desired(&namespace, Some(&ServiceAccount::default())), None);
+    }
+}
