@@ -1,1 +1,128 @@
-//! dns
+//! The node's DNS server: names of the cluster from the World, all others from the host's resolvers.
+//!
+//! A query takes one of two ways. The short one is a pure function over prepared records ([`answer`]) or a cached response
+//! ([`cache`]), run by one thread a core on a socket of its own. What needs other servers, and all of TCP, runs on tokio.
+
+mod answer;
+mod cache;
+mod cached_response;
+mod counters;
+mod forward;
+mod name;
+mod query;
+mod record;
+mod resolv_conf;
+mod response;
+mod server;
+mod service_records;
+mod tcp;
+mod udp;
+mod udp_batch;
+mod upstream;
+mod zone;
+
+#[cfg(test)]
+mod tests;
+
+use std::{io, net::SocketAddrV4, path::PathBuf, sync::Arc};
+
+use tokio::sync::watch;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub use self::counters::Counts;
+use self::{server::Server, udp::UdpThreads, zone::Zone};
+use crate::world::{ObjectName, World};
+
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Address to serve on, UDP and TCP; on this host already. Port 0 takes any free one.
+    pub listen: SocketAddrV4,
+    /// The cluster's zone, such as `cluster.local`.
+    pub cluster_domain: String,
+    /// Names the resolvers for all other zones; read again when it changes.
+    pub resolv_conf: PathBuf,
+    pub node_name: String,
+}
+
+/// Why the DNS server could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum DnsError {
+    #[error("{0:?} is not a domain name")]
+    ClusterDomain(String),
+    #[error("listen on {address}")]
+    Listen { address: SocketAddrV4, source: io::Error },
+}
+
+/// The running server.
+pub struct Dns {
+    server: Arc<Server>,
+    udp: UdpThreads,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+    address: SocketAddrV4,
+}
+
+/// Serves `config.listen` from now on, following `world`. Until the World is synced, names of the cluster get SERVFAIL.
+pub async fn start(config: Config, world: watch::Receiver<Arc<World>>) -> Result<Dns, DnsError> {
+    let zone = Zone::new(&config.cluster_domain, *config.listen.ip())
+        .ok_or_else(|| DnsError::ClusterDomain(config.cluster_domain.clone()))?;
+    let failed = |source| DnsError::Listen { address: config.listen, source };
+    let tcp = tokio::net::TcpListener::bind(config.listen).await.map_err(failed)?;
+    // UDP on the same port, also where that was chosen by the kernel.
+    let port = tcp.local_addr().map_err(failed)?.port();
+    let address = SocketAddrV4::new(*config.listen.ip(), port);
+    let server = Arc::new(Server::new(zone, address, &config.resolv_conf));
+    let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+    let (hand_over, jobs) = tokio::sync::mpsc::channel(udp::MAX_WAITING);
+    let udp = UdpThreads::start(address, &server, &hand_over).map_err(failed)?;
+    tasks.spawn(udp::serve_jobs(server.clone(), jobs, stop.clone()));
+    tasks.spawn(tcp::serve(server.clone(), tcp, stop.clone()));
+    tasks.spawn(follow(server.clone(), world, stop.clone()));
+    tracing::info!(%address, node = config.node_name, "serving names");
+    Ok(Dns { server, udp, stop, tasks, address })
+}
+
+/// The one writer of the zone.
+async fn follow(server: Arc<Server>, mut world: watch::Receiver<Arc<World>>, stop: CancellationToken) {
+    loop {
+        let next = world.borrow_and_update().clone();
+        server.update_zone(next);
+        let changed = tokio::select! {
+            () = stop.cancelled() => return,
+            changed = world.changed() => changed,
+        };
+        if changed.is_err() {
+            return;
+        }
+    }
+}
+
+impl Dns {
+    /// Where it is served.
+    pub fn address(&self) -> SocketAddrV4 {
+        self.address
+    }
+
+    /// What it did since its start.
+    pub fn counts(&self) -> Counts {
+        self.server.counts()
+    }
+
+    /// Every name that `service` has, its own first; none where there is no such Service.
+    pub fn names_of(&self, service: &ObjectName) -> Vec<String> {
+        self.server.zone().names_of(service)
+    }
+
+    /// Highest revision of the World that answers reflect.
+    pub fn revision(&self) -> u64 {
+        self.server.zone().revision()
+    }
+
+    /// Stops serving; queries that wait for other servers are given up.
+    pub async fn shutdown(self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.udp.stop();
+    }
+}

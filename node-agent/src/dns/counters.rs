@@ -1,0 +1,55 @@
+//! How many queries came, and what became of them.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::Serialize;
+
+/// Counts since the server's start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Counts {
+    pub queries: u64,
+    /// Answered from the cluster's zone.
+    pub zone: u64,
+    /// Answered from the cache while fresh.
+    pub cache_hits: u64,
+    /// Answered from the cache beyond its time, because no resolver answered.
+    pub cache_stale: u64,
+    /// Asked of other resolvers.
+    pub forwards: u64,
+    /// Asked, and no resolver gave an answer.
+    pub forward_failures: u64,
+    /// Refused because too many queries waited already.
+    pub overloads: u64,
+}
+
+#[derive(Debug, Default)]
+pub struct Counters {
+    pub queries: AtomicU64,
+    pub zone: AtomicU64,
+    pub cache_hits: AtomicU64,
+    pub cache_stale: AtomicU64,
+    pub forwards: AtomicU64,
+    pub forward_failures: AtomicU64,
+    pub overloads: AtomicU64,
+}
+
+impl Counters {
+    pub fn read(&self) -> Counts {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Counts {
+            queries: read(&self.queries),
+            zone: read(&self.zone),
+            cache_hits: read(&self.cache_hits),
+            cache_stale: read(&self.cache_stale),
+            forwards: read(&self.forwards),
+            forward_failures: read(&self.forward_failures),
+            overloads: read(&self.overloads),
+        }
+    }
+}
+
+/// Adds one, where order with other memory does not matter.
+pub fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}

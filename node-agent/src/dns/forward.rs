@@ -1,0 +1,212 @@
+//! Names outside the cluster: whom to ask, in which order, for how long, and what to say when nobody answers.
+
+use std::{
+    collections::HashMap,
+    net::{SocketAddr, SocketAddrV4},
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use tokio::{sync::watch, time::timeout};
+
+use super::{
+    cache::{Cache, Key},
+    cached_response::CachedResponse,
+    counters::{Counters, count},
+    query::Query,
+    resolv_conf::ResolvConf,
+    response::{Response, Transport},
+    upstream,
+    zone::Zone,
+};
+
+pub struct Forwarder {
+    shared: Arc<Shared>,
+}
+
+/// What the tasks that ask hold on to.
+struct Shared {
+    cache: Cache,
+    resolv_conf: ResolvConf,
+    counters: Arc<Counters>,
+    /// Questions being asked: who comes meanwhile with the same one waits for the same response. This also ends a loop through
+    /// other resolvers: a question that comes back to us waits for itself, and all give up in time.
+    asking: Mutex<HashMap<Key, watch::Receiver<Option<Answer>>>>,
+    /// Resolvers that failed lately are asked last.
+    failed: Mutex<HashMap<SocketAddr, Instant>>,
+    /// Stale responses that are given without asking until then (RFC 8767, section 5).
+    resting: Mutex<HashMap<Key, Instant>>,
+}
+
+/// What asking gave: a response, or why there is none.
+type Answer = Result<Arc<CachedResponse>, Arc<str>>;
+
+impl Forwarder {
+    /// `own` is where this server itself is asked, and never asks.
+    pub fn new(resolv_conf: PathBuf, own: SocketAddrV4, counters: Arc<Counters>) -> Self {
+        let shared = Shared {
+            cache: Cache::new(CACHE_CAPACITY),
+            resolv_conf: ResolvConf::new(resolv_conf, own),
+            counters,
+            asking: Mutex::default(),
+            failed: Mutex::default(),
+            resting: Mutex::default(),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Writes a fresh response, or one that is resting, if the cache has it; false where it has not. One whose time is nearly over
+    /// counts as missing for the one client that comes first, so that it is asked again before others have to wait.
+    pub fn from_cache(&self, query: &Query<'_>, transport: Transport, out: &mut Vec<u8>) -> bool {
+        let (key, now) = (Key::of(query), Instant::now());
+        let Some(cached) = self.shared.cache.get(&key) else { return false };
+        let fresh = cached.is_fresh(now);
+        if fresh && cached.is_nearly_over(now) && !self.shared.asking.lock().contains_key(&key) {
+            return false;
+        }
+        let resting = !fresh && self.shared.resting.lock().get(&key).is_some_and(|until| now < *until);
+        if fresh || resting {
+            count(if fresh { &self.shared.counters.cache_hits } else { &self.shared.counters.cache_stale });
+            cached.write(query, now, transport, out);
+        }
+        fresh || resting
+    }
+
+    /// Asks, and writes what came of it: a response, a stale one, or SERVFAIL that says why.
+    pub async fn resolve(&self, query: &Query<'_>, zone: &Zone, transport: Transport, out: &mut Vec<u8>) {
+        let key = Key::of(query);
+        let cached = self.shared.cache.get(&key).filter(|cached| cached.is_usable_stale(Instant::now()));
+        let mut asked = self.ask(&key, query, zone);
+        let patience = if cached.is_some() { STALE_AFTER } else { GIVE_UP_AFTER };
+        let answer = match timeout(patience, asked.wait_for(Option::is_some)).await {
+            Ok(Ok(answer)) => answer.clone().unwrap_or_else(|| Err("nothing was asked".into())),
+            Ok(Err(_)) => Err("the question was given up".into()),
+            Err(_) => Err("no resolver answered in time".into()),
+        };
+        let now = Instant::now();
+        match (answer, cached) {
+            (Ok(response), _) => response.write(query, now, transport, out),
+            (Err(_), Some(stale)) => {
+                let counter = if stale.is_fresh(now) {
+                    &self.shared.counters.cache_hits
+                } else {
+                    &self.shared.counters.cache_stale
+                };
+                count(counter);
+                self.shared.rest(key, now);
+                stale.write(query, now, transport, out);
+            }
+            (Err(reason), None) => Response::start(query, transport, out).fail(&reason),
+        }
+    }
+
+    /// The question as it is being asked, begun now unless someone has.
+    fn ask(&self, key: &Key, query: &Query<'_>, zone: &Zone) -> watch::Receiver<Option<Answer>> {
+        let mut asking = self.shared.asking.lock();
+        if let Some(asked) = asking.get(key) {
+            return asked.clone();
+        }
+        let (done, asked) = watch::channel(None);
+        if asking.len() >= MAX_ASKING {
+            done.send_replace(Some(Err("too many questions are waiting for resolvers".into())));
+            return asked;
+        }
+        asking.insert(key.clone(), asked.clone());
+        drop(asking);
+        count(&self.shared.counters.forwards);
+        let resolvers = self.shared.resolv_conf.resolvers(Instant::now(), |address| zone.knows_address(address));
+        let (shared, key) = (self.shared.clone(), key.clone());
+        let (packet, question_len) = (query.onward(rand::random()), query.question.len());
+        tokio::spawn(async move {
+            let answer = match &resolvers.problem {
+                Some(problem) => Err(problem.as_str().into()),
+                None => shared.ask_all(&resolvers.servers, packet, question_len).await,
+            };
+            match &answer {
+                Ok(response) if matches!(response.code(), NO_ERROR | NX_DOMAIN) => {
+                    shared.resting.lock().remove(&key);
+                    shared.cache.insert(key.clone(), response.clone());
+                }
+                Ok(_) => (),
+                Err(reason) => {
+                    count(&shared.counters.forward_failures);
+                    tracing::debug!(%reason, "a name outside the cluster could not be resolved");
+                }
+            }
+            shared.asking.lock().remove(&key);
+            done.send_replace(Some(answer));
+        });
+        asked
+    }
+}
+
+impl Shared {
+    /// Each resolver in turn, twice, those that failed lately last. A refusal or failure that a resolver reports is only given on
+    /// when no other does better.
+    async fn ask_all(&self, servers: &[SocketAddr], packet: Vec<u8>, question_len: usize) -> Answer {
+        let (mut refusal, mut problem) = (None, Arc::from("no resolver answered"));
+        let started = Instant::now();
+        for patience in PATIENCE {
+            for server in self.healthy_first(servers) {
+                let left = GIVE_UP_AFTER.saturating_sub(started.elapsed());
+                let response = upstream::ask(server, &packet, question_len, patience.min(left)).await;
+                let read = match response {
+                    Ok(response) => CachedResponse::read(&response, question_len, Instant::now()),
+                    Err(error) => {
+                        self.failed.lock().insert(server, Instant::now());
+                        problem = format!("resolver {server}: {error}").into();
+                        continue;
+                    }
+                };
+                match read.map(Arc::new) {
+                    Some(response) if matches!(response.code(), NO_ERROR | NX_DOMAIN) => {
+                        self.failed.lock().remove(&server);
+                        return Ok(response);
+                    }
+                    Some(response) => refusal = Some(response),
+                    None => problem = format!("resolver {server} gave a malformed response").into(),
+                }
+            }
+            if refusal.is_some() {
+                break;
+            }
+        }
+        refusal.ok_or(problem)
+    }
+
+    fn healthy_first(&self, servers: &[SocketAddr]) -> Vec<SocketAddr> {
+        let failed = self.failed.lock();
+        let mut servers = servers.to_vec();
+        servers.sort_by_key(|server| failed.get(server).is_some_and(|at| at.elapsed() < FAILED_FOR));
+        servers
+    }
+
+    fn rest(&self, key: Key, now: Instant) {
+        let mut resting = self.resting.lock();
+        resting.retain(|_, until| now < *until);
+        resting.insert(key, now + REST_FOR);
+    }
+}
+
+const NO_ERROR: u16 = 0;
+const NX_DOMAIN: u16 = 3;
+
+const CACHE_CAPACITY: usize = 10_000;
+
+/// Distinct questions asked at one time.
+const MAX_ASKING: usize = 2_000;
+
+/// How long each resolver has, in the first and in the second round.
+const PATIENCE: [Duration; 2] = [Duration::from_millis(1200), Duration::from_millis(2000)];
+
+/// Before clients' own five seconds are over, so that they hear why.
+const GIVE_UP_AFTER: Duration = Duration::from_millis(4500);
+
+/// How long a client waits before it gets a stale response (RFC 8767, section 5).
+const STALE_AFTER: Duration = Duration::from_millis(1800);
+
+/// How long a stale response is given without asking, after asking was in vain.
+const REST_FOR: Duration = Duration::from_secs(30);
+const FAILED_FOR: Duration = Duration::from_secs(10);

@@ -1,0 +1,123 @@
+//! What every way of asking shares: the zone, the forwarder, the counters; and the order in which they are asked.
+
+use std::{net::SocketAddrV4, path::Path, sync::Arc};
+
+use arc_swap::{ArcSwap, Guard};
+use hickory_proto::op::Message;
+
+use super::{
+    answer::{Outcome, answer},
+    counters::{Counters, Counts, count},
+    forward::Forwarder,
+    name::Name,
+    query::{self, FLAG_RECURSION_DESIRED, Query, ResponseCode},
+    response::{Response, Transport, limit},
+    zone::Zone,
+};
+use crate::world::World;
+
+pub struct Server {
+    zone: ArcSwap<Zone>,
+    forwarder: Forwarder,
+    counters: Arc<Counters>,
+}
+
+/// What the short way made of a query.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Quick {
+    /// The response is written.
+    Done,
+    /// Other servers must be asked: see [`Server::resolve`].
+    Wait,
+    Drop,
+}
+
+impl Server {
+    pub fn new(zone: Zone, address: SocketAddrV4, resolv_conf: &Path) -> Self {
+        let counters = Arc::new(Counters::default());
+        let forwarder = Forwarder::new(resolv_conf.to_owned(), address, counters.clone());
+        Self { zone: ArcSwap::from_pointee(zone), forwarder, counters }
+    }
+
+    pub fn zone(&self) -> Guard<Arc<Zone>> {
+        self.zone.load()
+    }
+
+    pub fn counts(&self) -> Counts {
+        self.counters.read()
+    }
+
+    /// To be called by one writer only.
+    pub fn update_zone(&self, world: Arc<World>) {
+        let mut zone = Zone::clone(&self.zone.load());
+        zone.update(world);
+        self.zone.store(Arc::new(zone));
+    }
+
+    /// Answers without waiting where that is possible: from the zone or the cache. `turn` rotates addresses.
+    pub fn quick(&self, packet: &[u8], transport: Transport, turn: usize, out: &mut Vec<u8>) -> Quick {
+        count(&self.counters.queries);
+        match answer(packet, &self.zone.load(), transport, turn, out) {
+            Outcome::Answered => {
+                count(&self.counters.zone);
+                Quick::Done
+            }
+            Outcome::Drop => Quick::Drop,
+            Outcome::Chase(_) => Quick::Wait,
+            Outcome::Elsewhere => {
+                let Ok(query) = query::parse(packet) else { return Quick::Drop };
+                if query.flags & FLAG_RECURSION_DESIRED == 0 {
+                    // Only what this server is itself responsible for (RFC 1035, section 4.1.1).
+                    Response::start(&query, transport, out).finish(ResponseCode::Refused);
+                    return Quick::Done;
+                }
+                if self.forwarder.from_cache(&query, transport, out) { Quick::Done } else { Quick::Wait }
+            }
+        }
+    }
+
+    /// Answers what [`Server::quick`] could not. Bounded in time by the forwarder.
+    pub async fn resolve(&self, packet: &[u8], transport: Transport, out: &mut Vec<u8>) {
+        let Ok(query) = query::parse(packet) else { return };
+        let zone = self.zone.load_full();
+        match answer(packet, &zone, Transport::Tcp, 0, out) {
+            Outcome::Chase(target) => self.chase(&query, &target, transport, out).await,
+            Outcome::Elsewhere => self.forwarder.resolve(&query, &zone, transport, out).await,
+            Outcome::Answered | Outcome::Drop => (),
+        }
+    }
+
+    /// A response for a query that cannot be served now.
+    pub fn overloaded(&self, packet: &[u8], out: &mut Vec<u8>) {
+        count(&self.counters.overloads);
+        if let Ok(query) = query::parse(packet) {
+            Response::start(&query, Transport::Udp, out).finish(ResponseCode::ServFail);
+        }
+    }
+
+    /// Appends to the aliases in `out` what other resolvers say of `target`.
+    async fn chase(&self, query: &Query<'_>, target: &Name, transport: Transport, out: &mut Vec<u8>) {
+        let packet = query.about(target);
+        let mut found = Vec::new();
+        if let Ok(onward) = query::parse(&packet) {
+            let zone = self.zone.load_full();
+            if !self.forwarder.from_cache(&onward, Transport::Tcp, &mut found) {
+                self.forwarder.resolve(&onward, &zone, Transport::Tcp, &mut found).await;
+            }
+        }
+        if let (Ok(mut aliases), Ok(found)) = (Message::from_vec(out), Message::from_vec(&found)) {
+            aliases.add_answers(found.answers);
+            aliases.authorities = found.authorities;
+            aliases.metadata.response_code = found.metadata.response_code;
+            if let Ok(bytes) = aliases.to_vec()
+                && bytes.len() <= limit(query.edns, transport)
+            {
+                *out = bytes;
+                return;
+            }
+        }
+        let mut response = Response::start(query, transport, out);
+        response.set_truncated();
+        response.finish(ResponseCode::NoError);
+    }
+}

@@ -1,0 +1,229 @@
+//! The DNS records of one Service, prepared for answering: what the Kubernetes DNS specification 1.1.0, sections 2.3 to 2.5, says of it.
+//!
+//! Pure: the same Service and EndpointSlices give the same records.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+    sync::Arc,
+};
+
+use imbl::OrdMap;
+
+use super::{
+    name::{Name, label},
+    record,
+};
+use crate::world::{EndpointSlice, Protocol, Service, ServiceKind};
+
+/// A target of an SRV record.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SrvTarget {
+    pub port: u16,
+    pub host: Name,
+    pub addresses: Vec<Ipv4Addr>,
+}
+
+/// SRV records of one named port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SrvPort {
+    /// `_http` in wire form.
+    pub port: Box<[u8]>,
+    /// `_tcp` in wire form.
+    pub protocol: Box<[u8]>,
+    pub targets: Vec<SrvTarget>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceRecords {
+    pub name: Name,
+    /// A records of the Service's own name, each complete behind the question (see [`record::a_behind_question`]).
+    pub addresses: Box<[u8]>,
+    /// The CNAME of an ExternalName Service.
+    pub external_name: Option<Name>,
+    pub srv: Vec<SrvPort>,
+    /// A records of a headless Service's endpoints, by hostname or dashed address in wire form.
+    pub hosts: BTreeMap<Box<[u8]>, Box<[u8]>>,
+    /// PTR records: address and the name it has.
+    pub reverse: BTreeSet<(Ipv4Addr, Name)>,
+}
+
+impl ServiceRecords {
+    /// `None` where the Service's name does not fit into a domain name.
+    pub fn of(
+        service: &Service,
+        slices: Option<&OrdMap<Arc<str>, Arc<EndpointSlice>>>,
+        services: &Name,
+    ) -> Option<Self> {
+        let name = services.under(&service.name.namespace)?.under(&service.name.name)?;
+        let mut records = Self {
+            name,
+            addresses: Box::default(),
+            external_name: None,
+            srv: Vec::new(),
+            hosts: BTreeMap::new(),
+            reverse: BTreeSet::new(),
+        };
+        match &service.kind {
+            ServiceKind::ClusterIp(addresses) => records.cluster_ip(service, addresses),
+            ServiceKind::ExternalName(target) => records.external_name = Name::parse(target),
+            ServiceKind::Headless => records.headless(service, slices),
+        }
+        Some(records)
+    }
+
+    fn cluster_ip(&mut self, service: &Service, addresses: &[Ipv4Addr]) {
+        self.addresses = record::a_behind_question(addresses);
+        self.reverse = addresses.iter().map(|address| (*address, self.name.clone())).collect();
+        for port in service.ports.iter().filter(|port| !port.name.is_empty()) {
+            let target = SrvTarget { port: port.port, host: self.name.clone(), addresses: addresses.to_vec() };
+            self.add_srv(&port.name, port.protocol, target);
+        }
+    }
+
+    fn headless(&mut self, service: &Service, slices: Option<&OrdMap<Arc<str>, Arc<EndpointSlice>>>) {
+        let mut all = BTreeSet::new();
+        let mut by_host: BTreeMap<String, BTreeSet<Ipv4Addr>> = BTreeMap::new();
+        let mut ports: BTreeSet<(Arc<str>, Protocol, u16, String)> = BTreeSet::new();
+        for slice in slices.into_iter().flat_map(OrdMap::values) {
+            let ready = slice.endpoints.iter().filter(|e| e.ready || service.publish_not_ready_addresses);
+            for endpoint in ready {
+                for address in &endpoint.addresses {
+                    let host = endpoint.hostname.as_deref().map_or_else(|| dashed(*address), str::to_lowercase);
+                    let named = slice.ports.iter().filter(|port| !port.name.is_empty());
+                    ports.extend(named.map(|p| (p.name.clone(), p.protocol, p.port, host.clone())));
+                    by_host.entry(host).or_default().insert(*address);
+                    all.insert(*address);
+                }
+            }
+        }
+        self.addresses = record::a_behind_question(&all.into_iter().collect::<Vec<_>>());
+        for (host, addresses) in &by_host {
+            if let (Some(key), Some(host)) = (label(host), self.name.under(host)) {
+                let addresses: Vec<_> = addresses.iter().copied().collect();
+                self.reverse.extend(addresses.iter().map(|address| (*address, host.clone())));
+                self.hosts.insert(key, record::a_behind_question(&addresses));
+            }
+        }
+        for (name, protocol, port, host) in ports {
+            let addresses = by_host[&host].iter().copied().collect();
+            if let Some(host) = self.name.under(&host) {
+                self.add_srv(&name, protocol, SrvTarget { port, host, addresses });
+            }
+        }
+    }
+
+    fn add_srv(&mut self, port_name: &str, protocol: Protocol, target: SrvTarget) {
+        let protocol = match protocol {
+            Protocol::Tcp => "_tcp",
+            Protocol::Udp => "_udp",
+            Protocol::Sctp => "_sctp",
+        };
+        let (Some(port), Some(protocol)) = (label(&format!("_{port_name}")), label(protocol)) else { return };
+        match self.srv.iter_mut().find(|srv| srv.port == port && srv.protocol == protocol) {
+            Some(srv) => srv.targets.push(target),
+            None => self.srv.push(SrvPort { port, protocol, targets: vec![target] }),
+        }
+    }
+
+    /// Every name these records answer to, for people: the Service's own first.
+    pub fn names(&self) -> Vec<String> {
+        let text = |labels: &[&[u8]]| {
+            let mut wire: Vec<u8> = labels.concat();
+            wire.extend_from_slice(self.name.wire());
+            Name::from_wire(&wire).map(|name| name.to_string())
+        };
+        let srv = self.srv.iter().filter_map(|srv| text(&[&srv.port, &srv.protocol]));
+        let hosts = self.hosts.keys().filter_map(|host| text(&[host]));
+        std::iter::once(self.name.to_string()).chain(srv).chain(hosts).collect()
+    }
+}
+
+/// `10-244-1-2`: the host label of an endpoint without a hostname.
+pub fn dashed(address: Ipv4Addr) -> String {
+    address.to_string().replace('.', "-")
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+    use crate::world::{Endpoint, ExternalTrafficPolicy, InternalTrafficPolicy, ObjectName, ServicePort, SlicePort};
+
+    pub fn service(namespace: &str, name: &str, kind: ServiceKind) -> Service {
+        let port = |name: &str, protocol, port| ServicePort { name: name.into(), protocol, port, node_port: None };
+        Service {
+            name: ObjectName::new(namespace, name),
+            kind,
+            ports: vec![port("http", Protocol::Tcp, 80), port("dns", Protocol::Udp, 53)],
+            external_ips: vec![],
+            session_affinity: None,
+            internal_traffic_policy: InternalTrafficPolicy::Cluster,
+            external_traffic_policy: ExternalTrafficPolicy::Cluster,
+            health_check_node_port: None,
+            publish_not_ready_addresses: false,
+            traffic_distribution: None,
+            revision: 1,
+        }
+    }
+
+    pub fn endpoint(address: [u8; 4], hostname: Option<&str>, ready: bool) -> Endpoint {
+        Endpoint {
+            addresses: vec![address.into()],
+            ready,
+            serving: ready,
+            terminating: false,
+            hostname: hostname.map(Into::into),
+            node_name: None,
+            zone: None,
+            for_zones: vec![],
+            pod: None,
+        }
+    }
+
+    pub fn slices(service: &Service, endpoints: Vec<Endpoint>) -> OrdMap<Arc<str>, Arc<EndpointSlice>> {
+        let port = |name: &str, protocol, port| SlicePort { name: name.into(), protocol, port };
+        let slice = EndpointSlice {
+            name: "slice".into(),
+            service: service.name.clone(),
+            ports: vec![port("http", Protocol::Tcp, 8080)],
+            endpoints,
+            revision: 1,
+        };
+        OrdMap::unit("slice".into(), Arc::new(slice))
+    }
+
+    fn zone() -> Name {
+        Name::parse("svc.cluster.local").unwrap()
+    }
+
+    #[test]
+    fn a_headless_service_has_its_ready_endpoints_by_hostname_and_dashed_address() {
+        let service = service("db", "mysql", ServiceKind::Headless);
+        let endpoints = vec![
+            endpoint([10, 0, 0, 1], Some("mysql-0"), true),
+            endpoint([10, 0, 0, 2], None, true),
+            endpoint([10, 0, 0, 3], Some("mysql-2"), false),
+        ];
+        let records = ServiceRecords::of(&service, Some(&slices(&service, endpoints)), &zone()).unwrap();
+        assert_eq!(
+            records.names(),
+            [
+                "mysql.db.svc.cluster.local",
+                "_http._tcp.mysql.db.svc.cluster.local",
+                "mysql-0.mysql.db.svc.cluster.local",
+                "10-0-0-2.mysql.db.svc.cluster.local"
+            ]
+        );
+        assert_eq!(records.reverse.len(), 2);
+        assert_eq!(records.srv[0].targets.iter().map(|t| t.port).collect::<Vec<_>>(), [8080, 8080]);
+    }
+
+    #[test]
+    fn unready_endpoints_are_published_where_the_service_asks_for_it() {
+        let mut service = service("db", "mysql", ServiceKind::Headless);
+        let slices = slices(&service, vec![endpoint([10, 0, 0, 3], Some("mysql-2"), false)]);
+        assert!(ServiceRecords::of(&service, Some(&slices), &zone()).unwrap().hosts.is_empty());
+        service.publish_not_ready_addresses = true;
+        assert_eq!(ServiceRecords::of(&service, Some(&slices), &zone()).unwrap().hosts.len(), 1);
+    }
+}

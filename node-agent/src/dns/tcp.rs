@@ -1,0 +1,81 @@
+//! DNS over TCP (RFC 7766): any number of queries on a connection, each with its length in front.
+
+use std::{io, sync::Arc, time::Duration};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    response::Transport,
+    server::{Quick, Server},
+};
+
+/// Serves connections until `stop`. At the limit of connections, further ones wait to be accepted.
+pub async fn serve(server: Arc<Server>, listener: TcpListener, stop: CancellationToken) {
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let accept = async {
+            let place = places.clone().acquire_owned().await;
+            (place, listener.accept().await)
+        };
+        let (place, accepted) = tokio::select! {
+            () = stop.cancelled() => return,
+            accepted = accept => accepted,
+        };
+        match accepted {
+            Ok((connection, _)) => {
+                let (server, stop) = (server.clone(), stop.clone());
+                tokio::spawn(async move {
+                    let ended = tokio::select! {
+                        () = stop.cancelled() => Ok(()),
+                        ended = converse(&server, connection) => ended,
+                    };
+                    if let Err(error) = ended {
+                        tracing::trace!(%error, "a DNS connection ended");
+                    }
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a DNS connection");
+                tokio::time::sleep(ACCEPT_AGAIN_AFTER).await;
+            }
+        }
+    }
+}
+
+async fn converse(server: &Server, mut connection: TcpStream) -> io::Result<()> {
+    let (mut packet, mut response, mut framed) = (Vec::new(), Vec::new(), Vec::new());
+    for turn in 0.. {
+        let read = async {
+            let length = connection.read_u16().await?;
+            packet.resize(length.into(), 0);
+            connection.read_exact(&mut packet).await
+        };
+        match timeout(IDLE, read).await {
+            Ok(Ok(_)) => (),
+            // Closed, cut or idle: the conversation is over.
+            Ok(Err(_)) | Err(_) => return Ok(()),
+        }
+        response.clear();
+        match server.quick(&packet, Transport::Tcp, turn, &mut response) {
+            Quick::Done => (),
+            Quick::Wait => server.resolve(&packet, Transport::Tcp, &mut response).await,
+            Quick::Drop => return Ok(()),
+        }
+        framed.clear();
+        framed.extend_from_slice(&(response.len() as u16).to_be_bytes());
+        framed.extend_from_slice(&response);
+        timeout(IDLE, connection.write_all(&framed)).await??;
+    }
+    Ok(())
+}
+
+const MAX_CONNECTIONS: usize = 256;
+const IDLE: Duration = Duration::from_secs(10);
+const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(100);

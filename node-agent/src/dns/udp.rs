@@ -1,0 +1,146 @@
+//! DNS over UDP: a thread a core, each with a socket of its own on the same port, answering what needs no waiting.
+//!
+//! What does need it goes to tokio through a bounded queue; a full queue is answered by SERVFAIL at once.
+
+use std::{
+    io,
+    net::{SocketAddr, SocketAddrV4, UdpSocket},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+};
+
+use nix::sys::socket::{Shutdown, shutdown};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    response::Transport,
+    server::{Quick, Server},
+    udp_batch::UdpBatch,
+};
+
+/// A query that other servers must be asked for.
+pub struct Job {
+    packet: Box<[u8]>,
+    client: SocketAddr,
+    socket: Arc<UdpSocket>,
+}
+
+/// Queries that may wait to be taken up by tokio, and be worked on there at one time.
+pub const MAX_WAITING: usize = 4096;
+
+pub struct UdpThreads {
+    stop: Arc<AtomicBool>,
+    threads: Vec<(Arc<UdpSocket>, JoinHandle<()>)>,
+}
+
+impl UdpThreads {
+    pub fn start(address: SocketAddrV4, server: &Arc<Server>, jobs: &mpsc::Sender<Job>) -> io::Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let cores = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
+        let sockets: Vec<_> = (0..cores).map(|_| bind(address)).collect::<io::Result<_>>()?;
+        let mut threads = Self { stop, threads: Vec::new() };
+        for socket in sockets {
+            let (socket, server, jobs) = (Arc::new(socket), server.clone(), jobs.clone());
+            let (at_work, stop) = (socket.clone(), threads.stop.clone());
+            let thread =
+                std::thread::Builder::new().name("dns".into()).spawn(move || serve(&at_work, &server, &jobs, &stop))?;
+            threads.threads.push((socket, thread));
+        }
+        Ok(threads)
+    }
+
+    /// Wakes all threads and waits for their end.
+    pub fn stop(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for (socket, thread) in self.threads {
+            // "Not connected" is what Linux answers here after it has woken the receiver.
+            if let Err(error) = shutdown(std::os::fd::AsRawFd::as_raw_fd(&*socket), Shutdown::Both)
+                && error != nix::errno::Errno::ENOTCONN
+            {
+                tracing::warn!(%error, "cannot wake a DNS thread");
+            }
+            if thread.join().is_err() {
+                tracing::error!("a DNS thread panicked");
+            }
+        }
+    }
+}
+
+fn bind(address: SocketAddrV4) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_reuse_port(true)?;
+    // Bursts wait here while the thread works on a batch.
+    socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
+fn serve(socket: &Arc<UdpSocket>, server: &Server, jobs: &mpsc::Sender<Job>, stop: &AtomicBool) {
+    let mut batch = UdpBatch::new();
+    let mut turn = 0_usize;
+    while !stop.load(Ordering::Relaxed) {
+        let received = match batch.receive(socket) {
+            Ok(received) => received,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => {
+                // Such as ICMP errors of earlier answers: not the server's end.
+                tracing::trace!(%error, "cannot receive queries");
+                continue;
+            }
+        };
+        for index in 0..received {
+            turn = turn.wrapping_add(1);
+            batch.answer(index, |packet, client, out| match server.quick(packet, Transport::Udp, turn, out) {
+                Quick::Done => (),
+                Quick::Drop => out.clear(),
+                Quick::Wait => {
+                    out.clear();
+                    if jobs.try_send(Job { packet: packet.into(), client, socket: socket.clone() }).is_err() {
+                        server.overloaded(packet, out);
+                    }
+                }
+            });
+        }
+        if let Err(error) = batch.send(socket, received) {
+            tracing::trace!(%error, "cannot send answers");
+        }
+    }
+}
+
+/// Takes up what the threads hand over, each query in a task of its own.
+pub async fn serve_jobs(server: Arc<Server>, mut jobs: mpsc::Receiver<Job>, stop: CancellationToken) {
+    let places = Arc::new(Semaphore::new(MAX_WAITING));
+    loop {
+        let next = async {
+            let place = places.clone().acquire_owned().await;
+            (place, jobs.recv().await)
+        };
+        let (place, job) = tokio::select! {
+            () = stop.cancelled() => return,
+            next = next => next,
+        };
+        let Some(job) = job else { return };
+        let (server, stop) = (server.clone(), stop.clone());
+        tokio::spawn(async move {
+            let mut out = Vec::new();
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = server.resolve(&job.packet, Transport::Udp, &mut out) => (),
+            }
+            if !out.is_empty()
+                && let Err(error) = job.socket.send_to(&out, job.client)
+            {
+                tracing::trace!(%error, client = %job.client, "cannot send an answer");
+            }
+            drop(place);
+        });
+    }
+}
+
+const MAX_THREADS: usize = 16;
+const RECEIVE_BUFFER: usize = 1 << 20;
