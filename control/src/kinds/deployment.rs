@@ -5,7 +5,12 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::apps::v1::Deployment;
 use serde_json::{Value, json};
 
-use super::{Cell, Column, FieldError, Kind, Storage, Subresource, decode::decode, prepare, workload};
+use super::{
+    Cell, Column, FieldError, Kind, Storage, Subresource,
+    decode::decode,
+    pod::defaults::{fill, fill_text, pod_spec},
+    prepare, workload,
+};
 
 pub static KIND: Kind = Kind {
     group: "apps",
@@ -59,7 +64,23 @@ pub fn cells(object: &Value) -> Vec<Cell> {
     ]
 }
 
-fn default(_object: &mut Value) {}
+fn default(object: &mut Value) {
+    let Some(spec) = object.get_mut("spec").filter(|s| s.is_object()) else { return };
+    fill(spec, "replicas", || json!(1));
+    fill(spec, "revisionHistoryLimit", || json!(10));
+    fill(spec, "progressDeadlineSeconds", || json!(600));
+    fill(spec, "strategy", || json!({}));
+    let strategy = &mut spec["strategy"];
+    fill_text(strategy, "type", "RollingUpdate");
+    if strategy["type"] == "RollingUpdate" {
+        fill(strategy, "rollingUpdate", || json!({}));
+        fill(&mut strategy["rollingUpdate"], "maxSurge", || json!("25%"));
+        fill(&mut strategy["rollingUpdate"], "maxUnavailable", || json!("25%"));
+    }
+    if spec["template"].is_object() {
+        pod_spec(&mut spec["template"]["spec"]);
+    }
+}
 
 fn validate(_new: &Value, _old: Option<&Value>) -> Vec<FieldError> {
     Vec::new()

@@ -61,7 +61,7 @@ pub struct Kind {
     /// Reasons why `new` may not be stored (in place of `old`, on update). Names, labels and annotations are checked for all
     /// kinds alike, elsewhere.
     pub validate: fn(new: &Value, old: Option<&Value>) -> Vec<FieldError>,
-    /// What a create or update through the main resource does to `new` before it is validated: drop or keep `status`, bump
+    /// Runs after `default`. What a create or update through the main resource does to `new` before it is validated: drop or keep `status`, bump
     /// `metadata.generation`, and so on (`PrepareForCreate`/`PrepareForUpdate` in Kubernetes).
     pub prepare: fn(new: &mut Value, old: Option<&Value>),
     /// Columns of `kubectl get`; `cells` answers in the same order.

@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 
 use super::{Cell, Column, FieldError, Kind, Storage, Subresource, decode::decode, prepare};
 
+pub mod defaults;
+mod qos;
 mod summary;
 
 pub static KIND: Kind = Kind {
@@ -21,7 +23,7 @@ pub static KIND: Kind = Kind {
     subresources: &[Subresource::Binding, Subresource::Eviction, Subresource::Log, Subresource::Status],
     storage: Storage::Stored,
     decode: decode::<Pod>,
-    default,
+    default: defaults::pod,
     validate,
     prepare: prepare_pod,
     columns: &[
@@ -45,11 +47,10 @@ pub static KIND: Kind = Kind {
 };
 
 fn prepare_pod(new: &mut Value, old: Option<&Value>) {
-    prepare::keep_status(new, old, json!({"phase": "Pending"}));
+    let initial = json!({"phase": "Pending", "qosClass": qos::class(&new["spec"])});
+    prepare::keep_status(new, old, initial);
     prepare::count_generation(new, old);
 }
-
-fn default(_object: &mut Value) {}
 
 fn validate(_new: &Value, _old: Option<&Value>) -> Vec<FieldError> {
     Vec::new()

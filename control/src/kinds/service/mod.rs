@@ -7,6 +7,9 @@ use serde_json::{Value, json};
 
 use super::{Cell, Column, FieldError, Kind, Storage, Subresource, decode::decode, prepare};
 
+mod defaults;
+mod update;
+
 pub static KIND: Kind = Kind {
     group: "",
     version: "v1",
@@ -19,9 +22,12 @@ pub static KIND: Kind = Kind {
     subresources: &[Subresource::Status],
     storage: Storage::Stored,
     decode: decode::<Service>,
-    default,
+    default: defaults::service,
     validate,
-    prepare: |new, old| prepare::keep_status(new, old, json!({"loadBalancer": {}})),
+    prepare: |new, old| {
+        prepare::keep_status(new, old, json!({"loadBalancer": {}}));
+        update::complete(new, old);
+    },
     columns: &[
         Column::name(),
         Column::text("Type", "ClusterIP, NodePort, LoadBalancer or ExternalName."),
@@ -96,8 +102,6 @@ fn selector(selector: &Value) -> String {
     terms.sort();
     if terms.is_empty() { "<none>".to_owned() } else { terms.join(",") }
 }
-
-fn default(_object: &mut Value) {}
 
 fn validate(_new: &Value, _old: Option<&Value>) -> Vec<FieldError> {
     Vec::new()

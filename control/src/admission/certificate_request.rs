@@ -1,0 +1,26 @@
+//! A CertificateSigningRequest says who sent it; what the sender wrote there is not believed.
+
+use serde_json::{Value, json};
+
+use crate::auth::Identity;
+
+pub fn name_requester(object: &mut Value, identity: &Identity) {
+    let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) else { return };
+    for field in ["uid", "extra"] {
+        spec.shift_remove(field);
+    }
+    spec.insert("username".into(), json!(identity.name));
+    spec.insert("groups".into(), json!(identity.groups));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_requester_cannot_pass_for_another() {
+        let mut object = json!({"spec": {"username": "admin", "groups": ["system:masters"], "uid": "1"}});
+        name_requester(&mut object, &Identity { name: "mallory".into(), groups: vec!["g".into()] });
+        assert_eq!(object["spec"], json!({"username": "mallory", "groups": ["g"]}));
+    }
+}
