@@ -145,7 +145,8 @@ fn pods_reach_pods_with_their_true_address(cluster: &Cluster) -> Result {
         let own = cluster.get(&["pod", &client])?["status"]["podIP"].as_str().unwrap_or_default().to_owned();
         for pod in pods["items"].as_array().into_iter().flatten() {
             let address = pod["status"]["podIP"].as_str().unwrap_or_default();
-            let answer = cluster.in_pod(&client, &format!("timeout 5 wget -q -O - http://{address}:8080/cgi-bin/who"))?;
+            let answer =
+                cluster.in_pod(&client, &format!("timeout 5 wget -q -O - http://{address}:8080/cgi-bin/who"))?;
             let name = pod["metadata"]["name"].as_str().unwrap_or_default();
             if answer.trim() != format!("{name} {own}") {
                 return Err(format!("{client} ({own}) asked {name} at {address}: {answer:?}").into());
@@ -159,7 +160,9 @@ fn a_node_port_answers_everywhere(cluster: &Cluster) -> Result {
     let port = node_port(cluster, "web")?;
     for node in &cluster.nodes {
         let line = |address: &str| {
-            format!("for i in $(seq 40); do timeout 5 busybox wget -q -O - http://{address}:{port}/ || echo FAILED; done")
+            format!(
+                "for i in $(seq 40); do timeout 5 busybox wget -q -O - http://{address}:{port}/ || echo FAILED; done"
+            )
         };
         let from_outside = count(&cluster.outside.sh(&line(&node.address.to_string()))?)
             .map_err(|error| format!("from outside to {}: {error}", node.name))?;

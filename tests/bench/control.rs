@@ -1,0 +1,88 @@
+//! The control plane beside Kubernetes': the same nodes, pods, lists and deletions, one contestant after the other in each round.
+
+use std::path::Path;
+
+use crate::{
+    api_load,
+    kit::{Result, cluster::FAIRLEAD, process::Process, wait},
+    kubernetes::{self, Kubernetes},
+    report::Report,
+};
+
+const NODES: usize = 1000;
+const PODS: usize = 10_000;
+const REPLICAS: usize = 1000;
+const CLIENTS: usize = 16;
+const JSON: &str = "application/json";
+const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
+
+/// The steps, numbered as they stand in the table.
+const STEPS: [&str; 5] = [
+    "1: 10,000 pods created by 16 clients and bound to 1,000 nodes, s",
+    "2: list of 10,000 pods as JSON, ms",
+    "3: list of 10,000 pods as a Table, ms",
+    "4: deletecollection of 10,000 pods, s",
+    "5: Deployment of 1,000 created and bound, s",
+];
+
+pub fn run(peers: &Path, dir: &Path) -> Result {
+    let mut report = Report::new("control", "Control plane", "step", "s or ms, as the step says");
+    for step in STEPS {
+        report.note(step);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let work = tempfile::tempdir()?;
+        {
+            let (_server, config) = fairlead(work.path()).await?;
+            contest("fairlead", &config, &mut report).await?;
+        }
+        match kubernetes::missing(peers) {
+            Some(why) => report.note(why),
+            None => {
+                let kubernetes = Kubernetes::start(peers, &work.path().join("kubernetes")).await?;
+                contest("Kubernetes", &kubernetes.config, &mut report).await?;
+            }
+        }
+        Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())
+    })?;
+    report.publish(dir)
+}
+
+/// A control service on loopback.
+async fn fairlead(dir: &Path) -> Result<(Process, kube::Config)> {
+    let mut command = std::process::Command::new(FAIRLEAD);
+    command
+        .args(["server", "--bind", "127.0.0.1:16444", "--data-dir"])
+        .arg(dir.join("fairlead"))
+        .env("RUST_LOG", "warn");
+    // Its nodes are made by the bench and have no agent behind them.
+    command.args(["--node-monitor-grace-period", "24h"]);
+    let server = Process::start("fairlead", command, dir)?;
+    let kubeconfig = dir.join("fairlead/admin.kubeconfig");
+    wait::until("the control service", std::time::Duration::from_secs(30), || {
+        std::net::TcpStream::connect("127.0.0.1:16444")
+            .map_err(Into::into)
+            .and(std::fs::metadata(&kubeconfig).map_err(Into::into))
+            .map(|_| ())
+    })?;
+    let kubeconfig = kube::config::Kubeconfig::read_from(&kubeconfig)?;
+    Ok((server, kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await?))
+}
+
+async fn contest(name: &str, config: &kube::Config, report: &mut Report) -> Result {
+    let clients = api_load::clients(config, CLIENTS)?;
+    api_load::register_nodes(&clients, NODES).await?;
+    api_load::nodes_schedulable(&clients[0], NODES, std::time::Duration::from_secs(60)).await?;
+    let figures = [
+        api_load::create_and_schedule_pods(&clients, PODS).await?,
+        api_load::list_pods(&clients[0], JSON, 5).await?,
+        api_load::list_pods(&clients[0], TABLE, 5).await?,
+        api_load::delete_pods(&clients[0]).await?,
+        api_load::schedule_deployment(&clients[0], REPLICAS).await?,
+    ];
+    for (index, figure) in figures.into_iter().enumerate() {
+        report.add(name, (index + 1) as f64, figure);
+    }
+    Ok(())
+}

@@ -1,0 +1,37 @@
+//! Benches beside real peers, interleaved in one run: `cargo xtask bench`. Figures, not tests: nothing here passes or fails.
+
+#[path = "../cluster/kit/mod.rs"]
+mod kit;
+
+mod api_load;
+mod control;
+mod kubernetes;
+mod report;
+
+use std::path::PathBuf;
+
+fn main() -> std::process::ExitCode {
+    // `cargo bench` adds this flag of its own.
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    if let Some(reason) = kit::reason_to_skip() {
+        println!("skipped, because {reason}");
+        return std::process::ExitCode::SUCCESS;
+    }
+    let peers = PathBuf::from(std::env::var_os("FAIRLEAD_PEERS").unwrap_or_else(|| "target/peers".into()));
+    let results = PathBuf::from("target/bench");
+    let mut failed = false;
+    for (name, bench) in BENCHES {
+        if arguments.is_empty() || arguments.iter().any(|wanted| wanted == name) {
+            println!("bench {name}");
+            if let Err(error) = bench(&peers, &results) {
+                eprintln!("bench {name}: {error}");
+                failed = true;
+            }
+        }
+    }
+    if failed { std::process::ExitCode::FAILURE } else { std::process::ExitCode::SUCCESS }
+}
+
+type Bench = fn(&std::path::Path, &std::path::Path) -> kit::Result;
+
+const BENCHES: &[(&str, Bench)] = &[("control", control::run)];
