@@ -21,7 +21,7 @@ use k8s_openapi::{
         events::v1::Event,
         policy::v1::Eviction,
     },
-    apimachinery::pkg::apis::meta::v1::{DeleteOptions, Status},
+    apimachinery::pkg::apis::meta::v1::{DeleteOptions, ListMeta, Status},
 };
 use schemars::{SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Value, json};
@@ -63,6 +63,7 @@ pub fn definitions() -> BTreeMap<String, Value> {
         Event,
         Eviction,
         DeleteOptions,
+        ListMeta,
         Status,
     );
     let mut definitions: BTreeMap<String, Value> = generator.take_definitions(false).into_iter().collect();
