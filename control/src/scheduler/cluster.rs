@@ -1,0 +1,292 @@
+//! All nodes and what is placed on them, with what was placed but is not yet seen: the state that placements are made on.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use super::{
+    filter::{fits, refusals},
+    node::{NodeState, SeenNode},
+    pod::Needs,
+    score,
+    spread::Siblings,
+};
+
+/// The nodes, the pods on them, and where the next search begins.
+#[derive(Default)]
+pub struct Cluster {
+    nodes: Vec<Option<NodeState>>,
+    by_name: HashMap<String, usize>,
+    placed: HashMap<String, Placed>,
+    /// Pods bound to nodes that are not known (yet).
+    homeless: HashMap<String, Vec<(String, Arc<Needs>)>>,
+    groups: HashMap<String, Siblings>,
+    next: usize,
+}
+
+struct Placed {
+    node: usize,
+    needs: Arc<Needs>,
+}
+
+/// Why no node can take a pod: each reason with the number of nodes that gave it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unschedulable {
+    pub nodes: usize,
+    pub reasons: BTreeMap<String, usize>,
+}
+
+impl Unschedulable {
+    /// As `kubectl describe pod` shows it.
+    pub fn message(&self) -> String {
+        if self.nodes == 0 {
+            return "no nodes available to schedule pods".into();
+        }
+        let mut reasons: Vec<String> = self.reasons.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+        reasons.sort();
+        format!("0/{} nodes are available: {}.", self.nodes, reasons.join(", "))
+    }
+}
+
+impl Cluster {
+    /// Takes over a node's new state. Returns whether it may now take pods that it refused before.
+    pub fn set_node(&mut self, node: SeenNode) -> bool {
+        if let Some(state) = self.by_name.get(&node.name).and_then(|at| self.nodes[*at].as_mut()) {
+            if state.node == node {
+                return false;
+            }
+            if state.node.zone == node.zone {
+                state.node = node;
+                return true;
+            }
+            // Its pods are counted by zone.
+            self.remove_node(&node.name);
+        }
+        let at = self.nodes.iter().position(Option::is_none).unwrap_or(self.nodes.len());
+        let name = node.name.clone();
+        let state = NodeState { node, ..Default::default() };
+        if at == self.nodes.len() {
+            self.nodes.push(Some(state))
+        } else {
+            self.nodes[at] = Some(state)
+        }
+        self.by_name.insert(name.clone(), at);
+        for (uid, needs) in self.homeless.remove(&name).unwrap_or_default() {
+            self.place(&uid, &name, needs);
+        }
+        true
+    }
+
+    /// Forgets a node; its pods stay on record, in case it comes back.
+    pub fn remove_node(&mut self, name: &str) {
+        let Some(at) = self.by_name.remove(name) else { return };
+        let here: Vec<String> = self.placed.iter().filter(|(_, p)| p.node == at).map(|(uid, _)| uid.clone()).collect();
+        for uid in here {
+            if let Some(needs) = self.displace(&uid) {
+                self.homeless.entry(name.to_owned()).or_default().push((uid, needs));
+            }
+        }
+        self.nodes[at] = None;
+    }
+
+    /// Counts a pod on a node. Placing it where it already is changes nothing.
+    pub fn place(&mut self, uid: &str, node: &str, needs: Arc<Needs>) {
+        let Some(at) = self.by_name.get(node).copied() else {
+            self.displace(uid);
+            let homeless = self.homeless.entry(node.to_owned()).or_default();
+            homeless.retain(|(other, _)| other != uid);
+            homeless.push((uid.to_owned(), needs));
+            return;
+        };
+        if self.placed.get(uid).is_some_and(|placed| placed.node == at) {
+            return;
+        }
+        self.displace(uid);
+        let Some(state) = self.nodes[at].as_mut() else { return };
+        state.take(&needs);
+        if let Some(group) = &needs.group {
+            self.groups.entry(group.clone()).or_default().add(at, state.node.zone.as_deref());
+        }
+        self.placed.insert(uid.to_owned(), Placed { node: at, needs });
+    }
+
+    /// Frees what a pod took. Returns the name of its node.
+    pub fn remove_pod(&mut self, uid: &str) -> Option<String> {
+        let at = self.placed.get(uid).map(|placed| placed.node);
+        if self.displace(uid).is_none() {
+            self.homeless.values_mut().for_each(|pods| pods.retain(|(other, _)| other != uid));
+            self.homeless.retain(|_, pods| !pods.is_empty());
+            return None;
+        }
+        at.and_then(|at| self.nodes[at].as_ref()).map(|state| state.node.name.clone())
+    }
+
+    /// Pods on record that are not among `listed`.
+    pub fn pods_beyond(&self, listed: &BTreeSet<String>) -> Vec<String> {
+        let homeless = self.homeless.values().flatten().map(|(uid, _)| uid);
+        self.placed.keys().chain(homeless).filter(|uid| !listed.contains(*uid)).cloned().collect()
+    }
+
+    /// Nodes on record that are not among `listed`.
+    pub fn nodes_beyond(&self, listed: &BTreeSet<String>) -> Vec<String> {
+        self.by_name.keys().filter(|name| !listed.contains(*name)).cloned().collect()
+    }
+
+    fn displace(&mut self, uid: &str) -> Option<Arc<Needs>> {
+        let Placed { node, needs } = self.placed.remove(uid)?;
+        if let Some(state) = self.nodes[node].as_mut() {
+            state.give_back(&needs);
+            if let Some(group) = &needs.group
+                && let Some(siblings) = self.groups.get_mut(group)
+                && siblings.remove(node, state.node.zone.as_deref())
+            {
+                self.groups.remove(group);
+            }
+        }
+        Some(needs)
+    }
+
+    /// Whether the node called `name` can take a pod with these needs.
+    pub fn can_take(&self, name: &str, needs: &Needs) -> bool {
+        self.by_name.get(name).and_then(|at| self.nodes[*at].as_ref()).is_some_and(|node| fits(needs, node))
+    }
+
+    /// Names the best node for a pod, of as many as need be looked at.
+    pub fn choose(&mut self, needs: &Needs) -> Result<String, Unschedulable> {
+        let total = self.by_name.len();
+        let enough = enough(total);
+        let slots = self.nodes.len();
+        let mut candidates = Vec::with_capacity(enough.min(total));
+        let mut looked_at = 0;
+        for step in 0..slots {
+            let at = (self.next + step) % slots;
+            looked_at = step + 1;
+            if let Some(node) = &self.nodes[at]
+                && fits(needs, node)
+            {
+                candidates.push((at, node));
+                if candidates.len() >= enough {
+                    break;
+                }
+            }
+        }
+        let siblings = needs.group.as_ref().and_then(|group| self.groups.get(group));
+        let Some(best) = score::best(needs, &candidates, siblings) else { return Err(self.explain(needs)) };
+        // The next search begins where this one ended, so that all nodes have their turn.
+        self.next = (self.next + looked_at) % slots;
+        self.nodes[best].as_ref().map(|state| state.node.name.clone()).ok_or_else(|| self.explain(needs))
+    }
+
+    fn explain(&self, needs: &Needs) -> Unschedulable {
+        let mut reasons = BTreeMap::new();
+        for node in self.nodes.iter().flatten() {
+            for reason in refusals(needs, node) {
+                *reasons.entry(reason).or_insert(0) += 1;
+            }
+        }
+        Unschedulable { nodes: self.by_name.len(), reasons }
+    }
+}
+
+/// How many nodes that fit are enough to choose from. Source: kube-scheduler's adaptive `percentageOfNodesToScore`.
+fn enough(nodes: usize) -> usize {
+    if nodes < 100 {
+        return nodes;
+    }
+    let percent = 50usize.saturating_sub(nodes / 125).max(5);
+    (nodes * percent / 100).max(100)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::scheduler::pod::SeenPod;
+
+    fn cluster(nodes: &[(&str, &str)]) -> Cluster {
+        let mut cluster = Cluster::default();
+        for (name, zone) in nodes {
+            let node = serde_json::from_value(
+                json!({"metadata": {"name": name, "labels": {"topology.kubernetes.io/zone": zone}},
+                "status": {"allocatable": {"cpu": "4", "memory": "8Gi", "pods": "110"},
+                    "conditions": [{"type": "Ready", "status": "True"}]}}),
+            )
+            .expect("a valid node");
+            cluster.set_node(SeenNode::read(&node));
+        }
+        cluster
+    }
+
+    fn needs(cpu: &str, group: Option<&str>) -> Arc<Needs> {
+        let owners =
+            group.map(|uid| json!([{"apiVersion": "v1", "kind": "X", "name": "x", "uid": uid, "controller": true}]));
+        let pod =
+            serde_json::from_value(json!({"metadata": {"name": "p", "ownerReferences": owners.unwrap_or(json!([]))},
+            "spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": cpu}}}]}}))
+            .expect("a valid pod");
+        Arc::new(SeenPod::read(&pod).needs)
+    }
+
+    fn fill(cluster: &mut Cluster, count: usize, needs: &Arc<Needs>) -> BTreeMap<String, usize> {
+        let mut counts = BTreeMap::new();
+        for n in 0..count {
+            let node = cluster.choose(needs).expect("a node fits");
+            cluster.place(&format!("{:?}-{n}", needs.group), &node, needs.clone());
+            *counts.entry(node).or_insert(0) += 1;
+        }
+        counts
+    }
+
+    #[test]
+    fn pods_of_a_group_are_spread_over_nodes_and_zones() {
+        let mut cluster = cluster(&[("a", "east"), ("b", "east"), ("c", "west"), ("d", "west")]);
+        let counts = fill(&mut cluster, 8, &needs("10m", Some("set")));
+        assert!(counts.values().all(|count| *count == 2), "{counts:?}");
+    }
+
+    #[test]
+    fn pods_without_a_group_go_where_most_is_free() {
+        let mut cluster = cluster(&[("a", "z"), ("b", "z")]);
+        cluster.place("big", "a", needs("3", None));
+        assert_eq!(fill(&mut cluster, 2, &needs("500m", None)), [("b".to_owned(), 2)].into());
+    }
+
+    #[test]
+    fn a_full_cluster_says_why_and_takes_pods_again_when_one_goes() {
+        let mut cluster = cluster(&[("a", "z"), ("b", "z")]);
+        let big = needs("3", None);
+        fill(&mut cluster, 2, &big);
+        let refused = cluster.choose(&big).expect_err("nothing fits");
+        assert_eq!(refused.message(), "0/2 nodes are available: 2 Insufficient cpu.");
+        let node = cluster.remove_pod("None-0").expect("was placed");
+        assert!(cluster.can_take(&node, &big));
+        assert_eq!(cluster.choose(&big).expect("fits again"), node);
+    }
+
+    #[test]
+    fn pods_seen_before_their_node_count_once_it_appears() {
+        let mut cluster = cluster(&[]);
+        assert_eq!(
+            cluster.choose(&needs("1", None)).expect_err("no node").message(),
+            "no nodes available to schedule pods"
+        );
+        cluster.place("early", "late", needs("4", None));
+        let node = serde_json::from_value(json!({"metadata": {"name": "late"}, "status": {"allocatable": {"cpu": "4"},
+            "conditions": [{"type": "Ready", "status": "True"}]}}))
+        .expect("a valid node");
+        cluster.set_node(SeenNode::read(&node));
+        assert!(!cluster.can_take("late", &needs("1", None)));
+        cluster.remove_node("late");
+        cluster.set_node(SeenNode::read(&node));
+        assert!(!cluster.can_take("late", &needs("1", None)));
+        cluster.remove_pod("early");
+        assert!(cluster.can_take("late", &needs("1", None)));
+    }
+
+    #[test]
+    fn large_clusters_are_sampled() {
+        assert_eq!((enough(50), enough(1000), enough(10_000)), (50, 420, 500));
+    }
+}

@@ -1,0 +1,89 @@
+//! A node as the scheduler sees it: what it has, what is taken, what it refuses.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{Node, Taint};
+
+use super::{
+    pod::{HostPort, Needs},
+    resources::Resources,
+};
+
+/// What a Node object says, without what runs on it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SeenNode {
+    pub name: String,
+    pub labels: BTreeMap<String, String>,
+    pub zone: Option<String>,
+    pub taints: Vec<Taint>,
+    pub unschedulable: bool,
+    pub ready: bool,
+    pub allocatable: Resources,
+    /// Most pods it takes.
+    pub pods: i64,
+}
+
+/// A node and what its pods take of it.
+#[derive(Clone, Debug, Default)]
+pub struct NodeState {
+    pub node: SeenNode,
+    pub requested: Resources,
+    /// As `requested`, with a small share for pods that ask for nothing: it only spreads them.
+    pub load: (i64, i64),
+    pub pods: i64,
+    pub host_ports: Vec<HostPort>,
+}
+
+/// Share of a pod that asks for no CPU, in thousandths of a core. Source: `DefaultMilliCPURequest`.
+const LOAD_CPU_MILLI: i64 = 100;
+/// Share of a pod that asks for no memory, in bytes. Source: `DefaultMemoryRequest`.
+const LOAD_MEMORY: i64 = 200 << 20;
+
+impl SeenNode {
+    pub fn read(node: &Node) -> Self {
+        let spec = node.spec.as_ref();
+        let status = node.status.as_ref();
+        let labels = node.metadata.labels.clone().unwrap_or_default();
+        let conditions = status.and_then(|s| s.conditions.as_deref()).unwrap_or_default();
+        let allocatable = status.and_then(|s| s.allocatable.as_ref().or(s.capacity.as_ref()));
+        let pods = allocatable.and_then(|a| a.get("pods")).and_then(|q| super::quantity::units(&q.0));
+        Self {
+            name: node.metadata.name.clone().unwrap_or_default(),
+            zone: labels.get("topology.kubernetes.io/zone").cloned(),
+            taints: spec.and_then(|s| s.taints.clone()).unwrap_or_default(),
+            unschedulable: spec.and_then(|s| s.unschedulable).unwrap_or(false),
+            ready: conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True"),
+            allocatable: Resources::read(allocatable),
+            pods: pods.unwrap_or(110),
+            labels,
+        }
+    }
+}
+
+/// What a pod weighs in the scores: CPU and memory.
+pub fn load_of(needs: &Needs) -> (i64, i64) {
+    let or = |amount: i64, default: i64| if amount > 0 { amount } else { default };
+    (or(needs.requests.cpu_milli, LOAD_CPU_MILLI), or(needs.requests.memory, LOAD_MEMORY))
+}
+
+impl NodeState {
+    pub fn take(&mut self, needs: &Needs) {
+        let load = load_of(needs);
+        self.requested.add(&needs.requests);
+        self.load = (self.load.0 + load.0, self.load.1 + load.1);
+        self.pods += 1;
+        self.host_ports.extend(needs.host_ports.iter().cloned());
+    }
+
+    pub fn give_back(&mut self, needs: &Needs) {
+        let load = load_of(needs);
+        self.requested.subtract(&needs.requests);
+        self.load = (self.load.0 - load.0, self.load.1 - load.1);
+        self.pods -= 1;
+        for port in &needs.host_ports {
+            if let Some(at) = self.host_ports.iter().position(|taken| taken == port) {
+                self.host_ports.swap_remove(at);
+            }
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! A pod as the scheduler sees it: read once from the API's object, so that placing it reads no JSON.
+
+use k8s_openapi::api::core::v1::{Pod, Toleration};
+
+use super::{affinity::NodeAffinity, resources::Resources};
+use crate::controllers::{engine::Key, owners::controller_of, pod_state};
+
+/// Name under which pods ask for this scheduler.
+pub const SCHEDULER_NAME: &str = "default-scheduler";
+
+/// One version of a pod.
+#[derive(Clone, Debug)]
+pub struct SeenPod {
+    pub key: Key,
+    pub uid: String,
+    pub node: Option<String>,
+    /// Holds no resources any more.
+    pub finished: bool,
+    /// Waits for a node, and is ours to place.
+    pub pending: bool,
+    /// What the pod was last told of why it has no node.
+    pub told: Option<String>,
+    pub needs: Needs,
+}
+
+/// What decides where a pod can go.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Needs {
+    pub priority: i32,
+    pub requests: Resources,
+    pub host_ports: Vec<HostPort>,
+    pub tolerations: Vec<Toleration>,
+    pub affinity: NodeAffinity,
+    /// Pods of one group are spread over nodes and zones: the uid of their controller.
+    pub group: Option<String>,
+}
+
+/// A port that a pod takes on its node.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct HostPort {
+    /// Empty for all addresses.
+    pub address: String,
+    pub protocol: String,
+    pub port: i32,
+}
+
+impl HostPort {
+    pub fn conflicts_with(&self, other: &Self) -> bool {
+        self.port == other.port
+            && self.protocol == other.protocol
+            && (self.address == other.address || self.address.is_empty() || other.address.is_empty())
+    }
+}
+
+impl SeenPod {
+    pub fn read(pod: &Pod) -> Self {
+        let spec = pod.spec.as_ref();
+        let node = pod_state::node_name(pod).map(str::to_owned);
+        let finished = pod_state::is_finished(pod);
+        let ours = spec.and_then(|s| s.scheduler_name.as_deref()).is_none_or(|name| name == SCHEDULER_NAME);
+        let gated = spec.and_then(|s| s.scheduling_gates.as_ref()).is_some_and(|gates| !gates.is_empty());
+        let told = pod_state::condition(pod, "PodScheduled").filter(|c| c.status == "False");
+        Self {
+            key: Key::of(pod),
+            uid: pod.metadata.uid.clone().unwrap_or_default(),
+            pending: node.is_none() && !finished && !pod_state::is_terminating(pod) && ours && !gated,
+            node,
+            finished,
+            told: told.and_then(|c| c.message.clone()),
+            needs: Needs::read(pod),
+        }
+    }
+}
+
+impl Needs {
+    fn read(pod: &Pod) -> Self {
+        let Some(spec) = &pod.spec else { return Self::default() };
+        let containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+        let ports = containers.flat_map(|container| container.ports.iter().flatten());
+        let host_ports = ports.filter_map(|port| {
+            let address = port.host_ip.clone().filter(|ip| ip != "0.0.0.0" && ip != "::").unwrap_or_default();
+            let protocol = port.protocol.clone().unwrap_or_else(|| "TCP".into());
+            // On the host's network every container port is a port of the host.
+            let number = port.host_port.or((spec.host_network == Some(true)).then_some(port.container_port))?;
+            (number > 0).then_some(HostPort { address, protocol, port: number })
+        });
+        Self {
+            priority: spec.priority.unwrap_or(0),
+            requests: Resources::of_pod(spec),
+            host_ports: host_ports.collect(),
+            tolerations: spec.tolerations.clone().unwrap_or_default(),
+            affinity: NodeAffinity::of(spec),
+            group: controller_of(&pod.metadata).map(|owner| owner.uid.clone()),
+        }
+    }
+}

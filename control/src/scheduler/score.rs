@@ -1,0 +1,62 @@
+//! Which of the nodes that can take a pod is best: the emptiest, most evenly used, with the fewest of the pod's siblings.
+//!
+//! Every part is a number from 0 to 100; the weights are Kubernetes' defaults.
+
+use super::{
+    node::{NodeState, load_of},
+    pod::Needs,
+    spread::Siblings,
+    taints::{PREFER_NO_SCHEDULE, covers},
+};
+
+const WEIGHT_TAINTS: i64 = 3;
+const WEIGHT_AFFINITY: i64 = 2;
+const WEIGHT_SPREAD: i64 = 2;
+const MOST: i64 = 100;
+
+/// Picks the best of `candidates` (positions in the cluster); the first of equals.
+pub fn best<'n>(needs: &Needs, candidates: &[(usize, &'n NodeState)], siblings: Option<&Siblings>) -> Option<usize> {
+    let preferences: Option<Vec<i64>> = needs
+        .affinity
+        .prefers()
+        .then(|| candidates.iter().map(|(_, n)| needs.affinity.preference(&n.node.name, &n.node.labels)).collect());
+    let most_preferred = preferences.iter().flatten().copied().max().unwrap_or(0).max(1);
+    let most_disliked = candidates.iter().map(|(_, n)| disliked(needs, n)).max().unwrap_or(0);
+    let crowding = siblings.map(|s| s.crowding(candidates));
+    let mut best: Option<(i64, usize)> = None;
+    for (at, (index, node)) in candidates.iter().enumerate() {
+        let mut score = room(needs, node);
+        if let Some(preferences) = &preferences {
+            score += WEIGHT_AFFINITY * preferences[at] * MOST / most_preferred;
+        }
+        if most_disliked > 0 {
+            score += WEIGHT_TAINTS * (MOST - disliked(needs, node) * MOST / most_disliked);
+        }
+        if let (Some(siblings), Some(crowding)) = (siblings, &crowding) {
+            score += WEIGHT_SPREAD * siblings.score(*index, node, crowding);
+        }
+        if best.is_none_or(|(most, _)| score > most) {
+            best = Some((score, *index));
+        }
+    }
+    best.map(|(_, index)| index)
+}
+
+/// Least allocated plus balanced allocation, over CPU and memory, with the pod on the node.
+fn room(needs: &Needs, node: &NodeState) -> i64 {
+    let load = load_of(needs);
+    let has = &node.node.allocatable;
+    let free = |has: i64, taken: i64| if has <= 0 || taken > has { 0 } else { (has - taken) * MOST / has };
+    let least = (free(has.cpu_milli, node.load.0 + load.0) + free(has.memory, node.load.1 + load.1)) / 2;
+    let used = |has: i64, taken: i64| if has <= 0 { MOST } else { (taken * MOST / has).clamp(0, MOST) };
+    let cpu = used(has.cpu_milli, node.requested.cpu_milli + needs.requests.cpu_milli);
+    let memory = used(has.memory, node.requested.memory + needs.requests.memory);
+    // The standard deviation of two values is half their distance.
+    let balanced = MOST - (cpu - memory).abs() / 2;
+    least + balanced
+}
+
+fn disliked(needs: &Needs, node: &NodeState) -> i64 {
+    let soft = node.node.taints.iter().filter(|taint| taint.effect == PREFER_NO_SCHEDULE);
+    soft.filter(|taint| !needs.tolerations.iter().any(|t| covers(t, taint))).count() as i64
+}
