@@ -48,7 +48,7 @@ impl Informers {
             nodes: Informer::new(None),
             leases: Informer::new(None),
             pods: Informer::new(Some(pod_names)),
-            services: Informer::new(None),
+            services: Informer::new(Some(service_names)),
             endpoints: Informer::new(None),
             endpoint_slices: Informer::new(Some(slice_names)),
             service_accounts: Informer::new(None),
@@ -108,6 +108,13 @@ fn pod_names(pod: &Pod) -> Vec<String> {
     names
 }
 
+/// One label of the selector suffices: a pod that lacks it is not selected.
+fn service_names(service: &Service) -> Vec<String> {
+    let namespace = service.metadata.namespace.as_deref().unwrap_or_default();
+    let selector = service.spec.as_ref().and_then(|s| s.selector.as_ref());
+    selector.and_then(|s| s.first_key_value()).map(|(k, v)| vec![selecting(namespace, k, v)]).unwrap_or_default()
+}
+
 fn slice_names(slice: &EndpointSlice) -> Vec<String> {
     let namespace = slice.metadata.namespace.as_deref().unwrap_or_default();
     let service = slice.metadata.labels.as_ref().and_then(|l| l.get("kubernetes.io/service-name"));
@@ -132,6 +139,11 @@ pub fn on_node(node: &str) -> String {
 /// Index name of the pods of a namespace with one label.
 pub fn labelled(namespace: &str, key: &str, value: &str) -> String {
     format!("label:{namespace}/{key}={value}")
+}
+
+/// Index name of the Services of a namespace whose selector asks for one label.
+pub fn selecting(namespace: &str, key: &str, value: &str) -> String {
+    format!("selecting:{namespace}/{key}={value}")
 }
 
 /// Index name of the EndpointSlices of a Service.

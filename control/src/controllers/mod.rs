@@ -4,6 +4,7 @@
 //! machinery in [`engine`], and know nothing of each other: what one writes, another sees as an event.
 
 mod deployment;
+mod endpoint_slice;
 pub mod engine;
 pub mod informers;
 mod node_ipam;
@@ -57,6 +58,7 @@ pub fn start(client: Client, config: Config) -> Controllers {
     let context = Context { client, config, informers: Informers::new(), recorder };
     deployment::start(&context, &tasks);
     replica_set::start(&context, &tasks);
+    endpoint_slice::start(&context, &tasks);
     node_ipam::start(&context, &tasks);
     service_account::start(&context, &tasks);
     root_ca::start(&context, &tasks);

@@ -1,0 +1,117 @@
+//! Writes slices, and remembers what it wrote until the view shows it: deciding on an older view would write slices twice.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::{
+    Api, Client,
+    api::{DeleteParams, PostParams, Preconditions},
+};
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::slices::Plan;
+use crate::controllers::engine::{Failure, Informer, Key, api_code, is_gone_or_taken};
+
+/// After this long what was written is believed to have been overtaken.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What was written for each Service and is not seen yet.
+#[derive(Default)]
+pub struct Writes {
+    unseen: Mutex<HashMap<Key, HashMap<Key, Written>>>,
+}
+
+enum Written {
+    /// The slice at this revision, or a later one.
+    Present {
+        revision: u64,
+        at: Instant,
+    },
+    Gone {
+        uid: Option<String>,
+        at: Instant,
+    },
+}
+
+impl Writes {
+    /// Whether the view shows all that was written for `service`.
+    pub fn seen(&self, service: &Key, slices: &Informer<EndpointSlice>) -> bool {
+        let mut unseen = self.unseen.lock();
+        let Some(written) = unseen.get_mut(service) else { return true };
+        let now = Instant::now();
+        written.retain(|key, written| match written {
+            Written::Present { revision, at } => {
+                let shown = slices.get(key).and_then(|slice| revision_of(&slice));
+                now.duration_since(*at) < PATIENCE && shown.is_none_or(|shown| shown < *revision)
+            }
+            Written::Gone { uid, at } => {
+                let stands = slices.get(key).is_some_and(|slice| slice.metadata.uid == *uid);
+                now.duration_since(*at) < PATIENCE && stands
+            }
+        });
+        let seen = written.is_empty();
+        if seen {
+            unseen.remove(service);
+        }
+        seen
+    }
+
+    /// A slice went: nothing more is expected of it.
+    pub fn gone(&self, service: &Key, slice: &Key) {
+        if let Some(written) = self.unseen.lock().get_mut(service) {
+            written.remove(slice);
+        }
+    }
+
+    fn wrote(&self, service: &Key, slice: Key, written: Written) {
+        self.unseen.lock().entry(service.clone()).or_default().insert(slice, written);
+    }
+
+    /// Carries out `plan`. A Service or namespace that goes meanwhile ends it without failure.
+    pub async fn carry_out(&self, client: &Client, service: &Key, plan: Plan) -> Result<(), Failure> {
+        let api: Api<EndpointSlice> = Api::namespaced(client.clone(), &service.namespace);
+        for slice in plan.update {
+            let name = slice.metadata.name.clone().unwrap_or_default();
+            match api.replace(&name, &PostParams::default(), &slice).await {
+                Ok(written) => self.wrote_slice(service, &written),
+                Err(error) => return Err(Failure::request("update an EndpointSlice")(error)),
+            }
+        }
+        for slice in plan.create {
+            match api.create(&PostParams::default(), &slice).await {
+                Ok(written) => self.wrote_slice(service, &written),
+                // The namespace is going.
+                Err(error) if matches!(api_code(&error), Some(403 | 404)) => return Ok(()),
+                Err(error) => return Err(Failure::request("create an EndpointSlice")(error)),
+            }
+        }
+        for slice in plan.delete {
+            self.delete(&api, service, &slice).await?;
+        }
+        Ok(())
+    }
+
+    async fn delete(&self, api: &Api<EndpointSlice>, service: &Key, slice: &Arc<EndpointSlice>) -> Result<(), Failure> {
+        let key = Key::of(&**slice);
+        let uid = slice.metadata.uid.clone();
+        let preconditions = Preconditions { uid: uid.clone(), resource_version: None };
+        match api.delete(&key.name, &DeleteParams::default().preconditions(preconditions)).await {
+            Ok(_) => self.wrote(service, key, Written::Gone { uid, at: Instant::now() }),
+            Err(error) if is_gone_or_taken(&error) => {}
+            Err(error) => return Err(Failure::request("delete an EndpointSlice")(error)),
+        }
+        Ok(())
+    }
+
+    fn wrote_slice(&self, service: &Key, slice: &EndpointSlice) {
+        if let Some(revision) = revision_of(slice) {
+            self.wrote(service, Key::of(slice), Written::Present { revision, at: Instant::now() });
+        }
+    }
+}
+
+/// Revisions of one store are comparable. Source: KEP-5504.
+fn revision_of(slice: &EndpointSlice) -> Option<u64> {
+    slice.metadata.resource_version.as_ref()?.parse().ok()
+}
