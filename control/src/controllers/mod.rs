@@ -5,6 +5,8 @@
 
 mod deployment;
 mod endpoint_slice;
+mod endpoint_slice_mirroring;
+mod endpoints;
 pub mod engine;
 pub mod informers;
 mod node_ipam;
@@ -59,6 +61,8 @@ pub fn start(client: Client, config: Config) -> Controllers {
     deployment::start(&context, &tasks);
     replica_set::start(&context, &tasks);
     endpoint_slice::start(&context, &tasks);
+    endpoint_slice_mirroring::start(&context, &tasks);
+    endpoints::start(&context, &tasks);
     node_ipam::start(&context, &tasks);
     service_account::start(&context, &tasks);
     root_ca::start(&context, &tasks);

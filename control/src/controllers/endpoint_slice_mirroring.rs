@@ -1,0 +1,201 @@
+//! EndpointSlices from Endpoints that someone wrote by hand for a Service without selector.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use k8s_openapi::api::{
+    core::v1::{EndpointAddress, Endpoints, Service},
+    discovery::v1::{Endpoint, EndpointConditions, EndpointSlice},
+};
+use kube::Client;
+
+use super::{
+    Context,
+    endpoint_slice::{
+        endpoints::Group,
+        manager,
+        ports::Port,
+        service_of,
+        slices::{self, Frame, MANAGED_BY, SERVICE_NAME},
+        writes::{self, Writes},
+    },
+    engine::{Failure, Informer, Key, Outcome, Tasks, WorkQueue, work},
+    informers::of_service,
+    owners::controller_reference,
+};
+
+const COMPONENT: &str = "endpointslicemirroring-controller";
+const MANAGER: &str = "endpointslicemirroring-controller.k8s.io";
+/// Label of Endpoints that are not to be mirrored.
+const SKIP: &str = "endpointslice.kubernetes.io/skip-mirror";
+/// Annotation of Endpoints that are a lock, not endpoints.
+const LEADER: &str = "control-plane.alpha.kubernetes.io/leader";
+/// Annotations that are about the Endpoints object itself.
+const OWN: &[&str] =
+    &["kubectl.kubernetes.io/last-applied-configuration", "endpoints.kubernetes.io/last-change-trigger-time"];
+/// Most addresses of one subset that are mirrored.
+const MOST_PER_SUBSET: usize = 1000;
+
+struct Controller {
+    client: Client,
+    services: Arc<Informer<Service>>,
+    endpoints: Arc<Informer<Endpoints>>,
+    slices: Arc<Informer<EndpointSlice>>,
+    writes: Writes,
+}
+
+/// Starts the controller.
+pub fn start(context: &Context, tasks: &Tasks) {
+    let informers = &context.informers;
+    let controller = Arc::new(Controller {
+        client: context.client.clone(),
+        services: informers.services.clone(),
+        endpoints: informers.endpoints.clone(),
+        slices: informers.endpoint_slices.clone(),
+        writes: Writes::default(),
+    });
+    let queue: Arc<WorkQueue<Key>> = Arc::default();
+    let to = queue.clone();
+    controller.endpoints.on_change(move |change| to.add(change.key.clone()));
+    let to = queue.clone();
+    controller.services.on_change(move |change| to.add(change.key.clone()));
+    let (handler, to) = (controller.clone(), queue.clone());
+    controller.slices.on_change(move |change| {
+        let slice = change.latest();
+        if manager(slice) != Some(MANAGER) && change.old.as_deref().and_then(manager) != Some(MANAGER) {
+            return;
+        }
+        let Some(service) = service_of(slice) else { return };
+        if change.new.is_none() {
+            handler.writes.gone(&service, &change.key);
+        }
+        to.add(service);
+    });
+    let stop = tasks.stop();
+    tasks.spawn(COMPONENT, async move {
+        controller.services.wait_synced().await;
+        controller.endpoints.wait_synced().await;
+        controller.slices.wait_synced().await;
+        let reconcile = move |key| {
+            let controller = controller.clone();
+            async move { controller.reconcile(key).await }
+        };
+        work(COMPONENT, queue, 4, stop, reconcile).await;
+    });
+}
+
+/// Whether these Endpoints stand for a Service's backends and nobody else writes its slices.
+fn is_mirrored(service: &Service, endpoints: &Endpoints) -> bool {
+    let meta = &endpoints.metadata;
+    let skipped = meta.labels.as_ref().and_then(|l| l.get(SKIP)).is_some_and(|value| value == "true");
+    let lock = meta.annotations.as_ref().is_some_and(|a| a.contains_key(LEADER));
+    let selected = service.spec.as_ref().and_then(|s| s.selector.as_ref()).is_some_and(|s| !s.is_empty());
+    !skipped && !lock && !selected && meta.deletion_timestamp.is_none()
+}
+
+/// The endpoints that the subsets name.
+fn desired(endpoints: &Endpoints) -> BTreeMap<Group, Vec<Endpoint>> {
+    let mut groups: BTreeMap<Group, Vec<Endpoint>> = BTreeMap::new();
+    for subset in endpoints.subsets.iter().flatten() {
+        let mut ports: Vec<Port> = subset
+            .ports
+            .iter()
+            .flatten()
+            .map(|port| Port {
+                name: port.name.clone().unwrap_or_default(),
+                protocol: port.protocol.clone().unwrap_or_else(|| "TCP".into()),
+                port: Some(port.port),
+                app_protocol: port.app_protocol.clone(),
+            })
+            .collect();
+        ports.sort();
+        let ready = subset.addresses.iter().flatten().map(|address| (address, true));
+        let not_ready = subset.not_ready_addresses.iter().flatten().map(|address| (address, false));
+        for (address, ready) in ready.chain(not_ready).take(MOST_PER_SUBSET) {
+            let address_type = if address.ip.contains(':') { "IPv6" } else { "IPv4" };
+            let group = Group { address_type: address_type.into(), ports: ports.clone() };
+            groups.entry(group).or_default().push(endpoint(address, ready));
+        }
+    }
+    groups
+}
+
+fn endpoint(address: &EndpointAddress, ready: bool) -> Endpoint {
+    Endpoint {
+        addresses: vec![address.ip.clone()],
+        conditions: Some(EndpointConditions { ready: Some(ready), ..Default::default() }),
+        hostname: address.hostname.clone().filter(|hostname| !hostname.is_empty()),
+        node_name: address.node_name.clone(),
+        target_ref: address.target_ref.clone(),
+        ..Default::default()
+    }
+}
+
+fn frame(endpoints: &Endpoints, key: &Key) -> Frame {
+    let mut labels = endpoints.metadata.labels.clone().unwrap_or_default();
+    labels.insert(SERVICE_NAME.into(), key.name.clone());
+    labels.insert(MANAGED_BY.into(), MANAGER.into());
+    let mut annotations = endpoints.metadata.annotations.clone().unwrap_or_default();
+    annotations.retain(|name, _| !OWN.contains(&name.as_str()));
+    Frame {
+        namespace: key.namespace.clone(),
+        service: key.name.clone(),
+        labels,
+        annotations,
+        owner: controller_reference(endpoints),
+        placeholders: Vec::new(),
+    }
+}
+
+impl Controller {
+    async fn reconcile(&self, key: Key) -> Result<Outcome, Failure> {
+        if !self.writes.seen(&key, &self.slices) {
+            return Ok(Outcome::After(writes::PATIENCE));
+        }
+        let mut standing = self.slices.indexed(&of_service(&key.namespace, &key.name));
+        standing.retain(|slice| manager(slice) == Some(MANAGER) && slice.metadata.deletion_timestamp.is_none());
+        let pair = self.services.get(&key).zip(self.endpoints.get(&key));
+        let plan = match pair.filter(|(service, endpoints)| is_mirrored(service, endpoints)) {
+            Some((_, endpoints)) => slices::plan(&frame(&endpoints, &key), desired(&endpoints), &standing),
+            None => slices::Plan { delete: standing, ..Default::default() },
+        };
+        self.writes.carry_out(&self.client, &key, plan).await?;
+        Ok(Outcome::Done)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn every_address_of_every_subset_becomes_an_endpoint_of_its_family_and_ports() {
+        let endpoints: Endpoints = serde_json::from_value(json!({"subsets": [
+            {"addresses": [{"ip": "192.0.2.1"}, {"ip": "2001:db8::1"}], "notReadyAddresses": [{"ip": "192.0.2.2"}],
+                "ports": [{"port": 9376}]}]}))
+        .expect("valid endpoints");
+        let groups = desired(&endpoints);
+        let told: Vec<(&str, Vec<(&str, Option<bool>)>)> = groups
+            .iter()
+            .map(|(group, endpoints)| {
+                let flags =
+                    endpoints.iter().map(|e| (e.addresses[0].as_str(), e.conditions.as_ref().and_then(|c| c.ready)));
+                (group.address_type.as_str(), flags.collect())
+            })
+            .collect();
+        assert_eq!(told[0], ("IPv4", vec![("192.0.2.1", Some(true)), ("192.0.2.2", Some(false))]));
+        assert_eq!(told[1], ("IPv6", vec![("2001:db8::1", Some(true))]));
+    }
+
+    #[test]
+    fn selected_services_locks_and_opted_out_endpoints_are_not_mirrored() {
+        let service =
+            |selector| serde_json::from_value(json!({"spec": {"selector": selector}})).expect("a valid service");
+        let endpoints = |meta| serde_json::from_value(json!({"metadata": meta})).expect("valid endpoints");
+        assert!(is_mirrored(&service(json!({})), &endpoints(json!({}))));
+        assert!(!is_mirrored(&service(json!({"a": "b"})), &endpoints(json!({}))));
+        assert!(!is_mirrored(&service(json!({})), &endpoints(json!({"labels": {SKIP: "true"}}))));
+        assert!(!is_mirrored(&service(json!({})), &endpoints(json!({"annotations": {LEADER: "x"}}))));
+    }
+}
