@@ -44,6 +44,18 @@ enum Verb {
     Delete(verbs::delete::Delete),
     #[command(visible_alias = "log")]
     Logs(verbs::logs::Logs),
+    #[command(subcommand)]
+    Inspect(verbs::inspect::Inspect),
+    Create(Box<verbs::create::Create>),
+    Run(verbs::run::Run),
+    Expose(verbs::expose::Expose),
+    Scale(verbs::scale::Scale),
+    #[command(subcommand)]
+    Rollout(verbs::rollout::Rollout),
+    Label(verbs::relabel::Label),
+    Annotate(verbs::relabel::Annotate),
+    ClusterInfo(verbs::cluster_info::ClusterInfo),
+    Version(verbs::version::Version),
 }
 
 impl Invocation {
@@ -65,6 +77,16 @@ impl Invocation {
             Verb::Get(verb) => verb.run().await,
             Verb::Delete(verb) => verb.run().await,
             Verb::Logs(verb) => verb.run().await,
+            Verb::Inspect(verb) => verb.run().await,
+            Verb::Create(verb) => verb.run().await,
+            Verb::Run(verb) => verb.run().await,
+            Verb::Expose(verb) => verb.run().await,
+            Verb::Scale(verb) => verb.run().await,
+            Verb::Rollout(verb) => verb.run().await,
+            Verb::Label(verb) => verb.run().await,
+            Verb::Annotate(verb) => verb.run().await,
+            Verb::ClusterInfo(verb) => verb.run().await,
+            Verb::Version(verb) => verb.run().await,
         }
     }
 }

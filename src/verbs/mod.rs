@@ -1,9 +1,19 @@
-//! The client verbs, one file each: what they ask of the API and how they show the answer.
+//! The client verbs, one file (or directory) each: what they ask of the API and how they show the answer.
 
 pub mod apply;
+pub mod cluster_info;
+pub mod create;
 pub mod delete;
+pub mod expose;
 pub mod get;
+pub mod inspect;
 pub mod logs;
+pub mod relabel;
+pub mod rollout;
+pub mod run;
+pub mod scale;
+pub mod submit;
 mod target;
+pub mod version;
 
 pub use target::target;

@@ -1,0 +1,25 @@
+//! `fairlead create namespace`
+
+use serde_json::json;
+
+use crate::verbs::submit::SubmitArgs;
+
+/// Create a Namespace
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  fairlead create namespace team-a")]
+pub struct Namespace {
+    /// Name of the Namespace
+    #[arg(value_name = "NAME")]
+    name: String,
+    #[command(flatten)]
+    submit: SubmitArgs,
+}
+
+impl Namespace {
+    pub async fn run(self) -> anyhow::Result<()> {
+        let cluster = self.submit.connect().await?;
+        let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.name}});
+        self.submit.submit(&cluster, object, "created").await
+    }
+}

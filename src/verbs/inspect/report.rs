@@ -1,0 +1,165 @@
+//! An inspection as text: what is equal on all nodes once, what differs by node. Pure.
+
+use std::fmt::Write;
+
+use serde_json::Value;
+
+use crate::output::Grid;
+
+/// The text of `fairlead inspect service`.
+pub fn render(inspection: &Value) -> String {
+    let service = &inspection["service"];
+    let mut text = String::new();
+    let mut line = |title: &str, value: &str| {
+        // Writing to a String cannot fail.
+        writeln!(text, "{:<10} {value}", format!("{title}:")).ok();
+    };
+    line("Service", &format!("{}/{}", word(&service["namespace"]), word(&service["name"])));
+    line("Type", &word(&service["type"]));
+    let nodes = list(&inspection["nodes"]);
+    let mut names: Vec<String> = nodes.iter().flat_map(|node| list(&node["dnsNames"])).map(word).collect();
+    names.sort();
+    names.dedup();
+    line("DNS", &names.join(", "));
+    for node in nodes {
+        text.push('\n');
+        text.push_str(&node_text(node));
+    }
+    for node in list(&inspection["unreachable"]) {
+        writeln!(text, "\nNode {}: {}", word(&node["node"]), word(&node["error"])).ok();
+    }
+    text
+}
+
+fn node_text(node: &Value) -> String {
+    let mut text = format!("Node {} ({}", word(&node["node"]), word(&node["datapath"]));
+    if let Some(reason) = node["datapathReason"].as_str() {
+        write!(text, ", since {reason}").ok();
+    }
+    let (applied, table) = (node["appliedRevision"].as_u64(), node["tableRevision"].as_u64());
+    match (applied, table) {
+        (Some(applied), Some(table)) if applied < table => {
+            write!(text, "; the kernel is at revision {applied}, {table} is on its way").ok();
+        }
+        (Some(applied), _) => {
+            write!(text, "; revision {applied} is in the kernel").ok();
+        }
+        _ => {}
+    }
+    text.push_str(")\n");
+    if let Some(seconds) = node["sessionAffinitySeconds"].as_u64() {
+        writeln!(text, "  Session affinity: ClientIP, {seconds} s").ok();
+    }
+    for problem in list(&node["problems"]) {
+        writeln!(text, "  Problem: {}", word(problem)).ok();
+    }
+    for frontend in list(&node["frontends"]) {
+        text.push_str(&frontend_text(frontend));
+    }
+    for port in list(&node["unservedPorts"]) {
+        writeln!(text, "  Port {} is not served: {}", word(&port["portName"]), word(&port["reason"])).ok();
+    }
+    text
+}
+
+fn frontend_text(frontend: &Value) -> String {
+    let address = frontend["address"].as_str().unwrap_or("every node");
+    let mut text =
+        format!("  {} {address}:{}/{}", word(&frontend["kind"]), word(&frontend["port"]), word(&frontend["protocol"]));
+    if let Some(name) = frontend["portName"].as_str().filter(|name| !name.is_empty()) {
+        write!(text, " \"{name}\"").ok();
+    }
+    write!(text, ", {} clients, policy {}", word(&frontend["scope"]), word(&frontend["policy"])).ok();
+    if frontend["held"] == false {
+        text.push_str(", NOT IN THE KERNEL");
+    }
+    text.push('\n');
+    let backends = list(&frontend["backends"]);
+    if backends.is_empty() {
+        text.push_str("    no backends: connections are refused\n");
+    } else {
+        let mut grid = Grid::default();
+        grid.row(["BACKEND", "POD", "NODE", "STATE", "PICKS"]);
+        for backend in backends {
+            let place = format!("{}:{}", word(&backend["address"]), word(&backend["port"]));
+            let picks = backend["picks"].as_u64().unwrap_or_default();
+            let affine = backend["affinePicks"].as_u64().unwrap_or_default();
+            let picks = if affine > 0 { format!("{picks} ({affine} by affinity)") } else { picks.to_string() };
+            grid.row([place, word(&backend["pod"]), word(&backend["node"]), state(backend).to_owned(), picks]);
+        }
+        text.push_str(&indented(&grid));
+    }
+    let excluded = list(&frontend["excluded"]);
+    if !excluded.is_empty() {
+        let mut grid = Grid::default();
+        grid.row(["LEFT OUT", "POD", "NODE", "WHY"]);
+        for endpoint in excluded {
+            let port = endpoint["port"].as_u64().map_or(String::new(), |port| format!(":{port}"));
+            let place = format!("{}{port}", word(&endpoint["address"]));
+            grid.row([place, word(&endpoint["pod"]), word(&endpoint["node"]), word(&endpoint["reason"])]);
+        }
+        text.push_str(&indented(&grid));
+    }
+    if let Some(unserved) = frontend["unserved"].as_u64().filter(|count| *count > 0) {
+        writeln!(text, "    {unserved} connections found no backend").ok();
+    }
+    text
+}
+
+fn state(backend: &Value) -> &'static str {
+    match (backend["held"] == true, backend["wanted"] == true, backend["terminating"] == true) {
+        (true, true, false) => "in the kernel",
+        (true, true, true) => "in the kernel, terminating",
+        (true, false, _) => "in the kernel, NOT WANTED",
+        (false, _, _) => "NOT IN THE KERNEL",
+    }
+}
+
+fn indented(grid: &Grid) -> String {
+    grid.render().lines().map(|line| format!("    {line}\n")).collect()
+}
+
+fn word(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null => "-".into(),
+        other => other.to_string(),
+    }
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_inspection_names_every_backend_and_every_exclusion() {
+        let inspection = json!({"service": {"namespace": "default", "name": "web", "type": "ClusterIP"}, "unreachable": [],
+            "nodes": [{"node": "a", "datapath": "ebpf", "appliedRevision": 7, "tableRevision": 7,
+                "dnsNames": ["web.default.svc.cluster.local"],
+                "frontends": [{"kind": "ClusterIP", "address": "10.96.0.20", "port": 80, "portName": "http", "protocol": "TCP",
+                    "scope": "internal", "policy": "Cluster", "held": true, "unserved": 2,
+                    "backends": [{"address": "10.244.0.5", "port": 8080, "pod": "default/web-1", "node": "a", "held": true,
+                        "wanted": true, "picks": 12, "affinePicks": 0}],
+                    "excluded": [{"address": "10.244.0.6", "port": 8080, "pod": "default/web-2", "node": "a", "reason": "not ready"}]}]}]});
+        assert_eq!(
+            render(&inspection),
+            "Service:   default/web\n\
+             Type:      ClusterIP\n\
+             DNS:       web.default.svc.cluster.local\n\
+             \n\
+             Node a (ebpf; revision 7 is in the kernel)\n\
+             \x20 ClusterIP 10.96.0.20:80/TCP \"http\", internal clients, policy Cluster\n\
+             \x20   BACKEND           POD             NODE   STATE           PICKS\n\
+             \x20   10.244.0.5:8080   default/web-1   a      in the kernel   12\n\
+             \x20   LEFT OUT          POD             NODE   WHY\n\
+             \x20   10.244.0.6:8080   default/web-2   a      not ready\n\
+             \x20   2 connections found no backend\n"
+        );
+    }
+}

@@ -1,0 +1,82 @@
+//! `fairlead inspect service`: asks every node's agent about one Service and shows their answers side by side.
+
+use anyhow::{bail, ensure};
+use serde_json::{Value, json};
+
+use super::report;
+use crate::{
+    cluster::{ApiError, Cluster, ConnectArgs, connect, object_path, resource_path},
+    failure::{self, AlreadyReported},
+    output::{self, Format},
+};
+
+/// Show frontends, backends that each kernel holds, endpoints left out and why, DNS names, counters
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  fairlead inspect service web
+  fairlead inspect service web --node b
+  fairlead inspect service web -o json")]
+pub struct Service {
+    /// Name of the Service
+    #[arg(value_name = "NAME")]
+    name: String,
+    /// Ask only this node; may be given more than once
+    #[arg(long, value_name = "NAME")]
+    node: Vec<String>,
+    /// Print as data: json, yaml, jsonpath=TEMPLATE
+    #[arg(short, long, value_name = "FORMAT")]
+    output: Option<Format>,
+    #[command(flatten)]
+    connect: ConnectArgs,
+}
+
+impl Service {
+    pub async fn run(self) -> anyhow::Result<()> {
+        let cluster = connect(&self.connect).await?;
+        let services = cluster.resources().await?.resolve("services")?;
+        // First: a Service that does not exist is told as such, and not once for each node.
+        let service = cluster.get(&object_path(services, cluster.namespace(), &self.name)).await?;
+        let nodes = self.nodes(&cluster).await?;
+        let answers = futures::future::join_all(nodes.iter().map(|node| self.ask(&cluster, node))).await;
+        let (mut reports, mut failures) = (Vec::new(), Vec::new());
+        for (node, answer) in nodes.iter().zip(answers) {
+            match answer {
+                Ok(report) => reports.push(report),
+                Err(error) => failures.push(json!({"node": node, "error": failure::describe(&error)})),
+            }
+        }
+        let inspection = json!({"service": {"namespace": cluster.namespace(), "name": self.name,
+            "type": service["spec"]["type"], "clusterIP": service["spec"]["clusterIP"]}, "nodes": reports, "unreachable": failures});
+        match &self.output {
+            Some(format) => output::print_object(format, &inspection, &self.name)?,
+            None => print!("{}", report::render(&inspection)),
+        }
+        if failures.is_empty() { Ok(()) } else { Err(AlreadyReported.into()) }
+    }
+
+    async fn nodes(&self, cluster: &Cluster) -> anyhow::Result<Vec<String>> {
+        if !self.node.is_empty() {
+            return Ok(self.node.clone());
+        }
+        let list = cluster.get(&resource_path(cluster.resources().await?.resolve("nodes")?, None)).await?;
+        let items = list["items"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let nodes: Vec<String> =
+            items.iter().filter_map(|node| node["metadata"]["name"].as_str().map(str::to_owned)).collect();
+        ensure!(!nodes.is_empty(), "the cluster has no nodes, so nothing carries this Service");
+        Ok(nodes)
+    }
+
+    async fn ask(&self, cluster: &Cluster, node: &str) -> anyhow::Result<Value> {
+        let nodes = cluster.resources().await?.resolve("nodes")?;
+        let path =
+            format!("{}/proxy/inspect/services/{}/{}", object_path(nodes, "", node), cluster.namespace(), self.name);
+        match cluster.get(&path).await {
+            Ok(report) if report.is_object() => Ok(report),
+            Ok(other) => bail!("the agent of {node} answered {other}"),
+            Err(error) => match error.downcast_ref::<ApiError>() {
+                Some(api) if api.is_not_found() => bail!("{}", api.message),
+                _ => Err(error),
+            },
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! `fairlead rollout …`: how a Deployment gets from one template to the next.
+
+mod history;
+mod pause;
+mod restart;
+mod revisions;
+mod status;
+mod undo;
+
+use anyhow::{Context, ensure};
+use serde_json::Value;
+
+use crate::{
+    cluster::{Cluster, ResourceType, object_path, select},
+    failure::Hinted,
+};
+
+/// Follow, repeat and undo rollouts
+#[derive(Debug, clap::Subcommand)]
+pub enum Rollout {
+    Status(status::Status),
+    History(history::History),
+    Undo(undo::Undo),
+    Restart(restart::Restart),
+    Pause(pause::Pause),
+    Resume(pause::Resume),
+}
+
+impl Rollout {
+    pub async fn run(self) -> anyhow::Result<()> {
+        match self {
+            Self::Status(verb) => verb.run().await,
+            Self::History(verb) => verb.run().await,
+            Self::Undo(verb) => verb.run().await,
+            Self::Restart(verb) => verb.run().await,
+            Self::Pause(verb) => verb.run().await,
+            Self::Resume(verb) => verb.run().await,
+        }
+    }
+}
+
+/// One Deployment that a word or two name.
+struct Rolled {
+    kind: ResourceType,
+    name: String,
+    path: String,
+    object: Value,
+}
+
+impl Rolled {
+    /// Reads what `words` name: `deployment web`, `deployment/web`; several names are several Deployments.
+    async fn all(cluster: &Cluster, words: &[String]) -> anyhow::Result<Vec<Self>> {
+        let mut found = Vec::new();
+        for selection in select(cluster.resources().await?, words)? {
+            if selection.kind.kind != "Deployment" {
+                let message = format!("{} have no rollouts", selection.kind.plural);
+                return Err(Hinted::new(message, "deployments have: for instance deployment/web").into());
+            }
+            ensure!(!selection.names.is_empty(), "name the deployment: deployment/NAME");
+            for name in &selection.names {
+                let path = object_path(&selection.kind, cluster.namespace(), name);
+                let object = cluster.get(&path).await?;
+                found.push(Self { kind: selection.kind.clone(), name: name.clone(), path, object });
+            }
+        }
+        Ok(found)
+    }
+
+    async fn one(cluster: &Cluster, words: &[String]) -> anyhow::Result<Self> {
+        let mut all = Self::all(cluster, words).await?;
+        ensure!(all.len() == 1, "name exactly one deployment");
+        all.pop().context("one was named")
+    }
+
+    fn shown(&self) -> String {
+        self.kind.named(&self.name)
+    }
+}
