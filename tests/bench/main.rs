@@ -4,15 +4,28 @@
 mod kit;
 
 mod api_load;
+mod bench_cluster;
+mod connect;
 mod control;
 mod kubernetes;
+mod load;
 mod report;
+mod services;
 
 use std::path::PathBuf;
 
 fn main() -> std::process::ExitCode {
     // `cargo bench` adds this flag of its own.
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    if let Some(outcome) = load::as_child(&arguments) {
+        return match outcome {
+            Ok(()) => std::process::ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("{error}");
+                std::process::ExitCode::FAILURE
+            }
+        };
+    }
     if let Some(reason) = kit::reason_to_skip() {
         println!("skipped, because {reason}");
         return std::process::ExitCode::SUCCESS;
@@ -34,4 +47,4 @@ fn main() -> std::process::ExitCode {
 
 type Bench = fn(&std::path::Path, &std::path::Path) -> kit::Result;
 
-const BENCHES: &[(&str, Bench)] = &[("control", control::run)];
+const BENCHES: &[(&str, Bench)] = &[("connect", connect::run), ("control", control::run)];

@@ -30,20 +30,7 @@ impl Host {
 
     /// A command that will run in this host's namespace and cgroup.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
-        let mut command = Command::new(program);
-        let netns = self.netns.clone();
-        let procs = self.cgroup.join("cgroup.procs");
-        // SAFETY: between fork and exec only system calls are made; the paths were allocated before.
-        unsafe {
-            command.pre_exec(move || {
-                let netns = File::open(&netns)?;
-                if libc::setns(netns.as_raw_fd(), libc::CLONE_NEWNET) != 0 {
-                    return Err(std::io::Error::last_os_error());
-                }
-                std::fs::write(&procs, b"0")
-            });
-        }
-        command
+        command_in(program, &self.netns, &self.cgroup)
     }
 
     /// `ip ARGUMENTS` on this host.
@@ -64,6 +51,24 @@ impl Drop for Host {
         }
         remove_cgroups(&self.cgroup);
     }
+}
+
+/// A command that will run in the network namespace at `netns` and in `cgroup`.
+pub fn command_in(program: impl AsRef<std::ffi::OsStr>, netns: &Path, cgroup: &Path) -> Command {
+    let mut command = Command::new(program);
+    let netns = netns.to_owned();
+    let procs = cgroup.join("cgroup.procs");
+    // SAFETY: between fork and exec only system calls are made; the paths were allocated before.
+    unsafe {
+        command.pre_exec(move || {
+            let netns = File::open(&netns)?;
+            if libc::setns(netns.as_raw_fd(), libc::CLONE_NEWNET) != 0 {
+                return Err(std::io::Error::last_os_error());
+            }
+            std::fs::write(&procs, b"0")
+        });
+    }
+    command
 }
 
 /// Removes a cgroup and the cgroups below it, which must be empty of processes.
