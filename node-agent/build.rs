@@ -43,7 +43,7 @@ fn build() -> Result<(), String> {
     let out_dir = PathBuf::from(variable("OUT_DIR")?);
     let workspace = manifest_dir.parent().ok_or("the crate has no parent directory")?;
     for input in ["proxy-ebpf/src", "proxy-ebpf/programs", "proxy-ebpf/Cargo.toml", "Cargo.lock"] {
-        println!("cargo::rerun-if-changed={}", workspace.join(input).display());
+        println!("cargo::rerun-if-changed=../{input}");
     }
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed={DEBIAN_RUSTC}");

@@ -9,13 +9,23 @@ mod getpeername;
 #[cfg(target_arch = "bpf")]
 mod maps;
 #[cfg(target_arch = "bpf")]
+mod nat;
+#[cfg(target_arch = "bpf")]
+mod packet;
+#[cfg(target_arch = "bpf")]
 mod recvmsg;
 #[cfg(target_arch = "bpf")]
 mod resolve;
 #[cfg(target_arch = "bpf")]
+mod select;
+#[cfg(target_arch = "bpf")]
 mod sendmsg;
 #[cfg(target_arch = "bpf")]
 mod socket_address;
+#[cfg(target_arch = "bpf")]
+mod uplink_egress;
+#[cfg(target_arch = "bpf")]
+mod uplink_ingress;
 
 /// The programs exist only for the BPF target.
 #[cfg(not(target_arch = "bpf"))]

@@ -37,6 +37,12 @@ pub static CLIENTS: HashMap<u64, u32, { limits::CLIENTS }, LAZY> = HashMap::new(
 pub static COUNTERS: PerCpuHashMap<CounterKey, Counters, { limits::COUNTERS }, LAZY> = PerCpuHashMap::new();
 
 #[btf_map]
+pub static FLOWS: LruHashMap<FlowKey, Rewrite, { limits::FLOWS }> = LruHashMap::new();
+
+#[btf_map]
+pub static FRAGMENTS: LruHashMap<FragmentKey, FragmentPorts, { limits::FRAGMENTS }> = LruHashMap::new();
+
+#[btf_map]
 pub static SETTINGS: Array<Settings, 1> = Array::new();
 
 #[btf_map]

@@ -9,7 +9,8 @@ use aya_ebpf::{
 use proxy_ebpf::*;
 
 use crate::{
-    maps::{AFFINITY, BACKENDS, CLIENTS, COUNTERS, MEMBERS, NODE_ADDRESSES, SERVICES, SETTINGS, SLOTS, SOCKETS},
+    maps::{AFFINITY, BACKENDS, CLIENTS, NODE_ADDRESSES, SERVICES, SETTINGS, SOCKETS},
+    select::{count, is_member, slot},
     socket_address::SocketAddress,
 };
 
@@ -139,32 +140,4 @@ fn pick_affine(ctx: &SockAddrContext, head: &ServiceHead) -> Option<BackendId> {
     }
     count(head.set, backend, false);
     Some(backend)
-}
-
-#[inline(always)]
-fn slot(head: &ServiceHead, hash: u32) -> Option<BackendId> {
-    let slot = slot_for(hash, head.count)?;
-    // SAFETY: as in `resolve`.
-    unsafe { SLOTS.get(SlotKey { set: head.set, generation: head.generation, slot }) }.copied()
-}
-
-#[inline(always)]
-fn is_member(set: SetId, backend: BackendId) -> bool {
-    MEMBERS.get_ptr(MemberKey { set, backend }).is_some()
-}
-
-#[inline(always)]
-fn count(set: SetId, backend: BackendId, affine: bool) {
-    let key = CounterKey { set, backend };
-    match COUNTERS.get_ptr_mut(key) {
-        // SAFETY: per CPU, and programs of one CPU do not preempt one another here.
-        Some(counters) => unsafe {
-            (*counters).picks += 1;
-            (*counters).affine += affine as u64;
-        },
-        None => {
-            // A full map loses counts, never connections.
-            COUNTERS.insert(key, Counters { picks: 1, affine: affine as u64 }, BPF_ANY as u64).ok();
-        }
-    }
 }

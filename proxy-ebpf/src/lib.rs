@@ -7,6 +7,7 @@
 mod affinity;
 mod backend;
 mod counter;
+mod flow;
 pub mod node_address;
 mod pick;
 mod reverse_nat;
@@ -16,6 +17,7 @@ mod settings;
 pub use affinity::{Affinity, AffinityKey};
 pub use backend::{Backend, BackendId, MemberKey, SetId, SlotKey, backend_flags};
 pub use counter::{CounterKey, Counters};
+pub use flow::{FlowKey, FragmentKey, FragmentPorts, Rewrite, flow_flags, nat_port};
 pub use pick::{hash, slot_for};
 pub use reverse_nat::{TRANSLATIONS, Translation, Translations};
 pub use service::{ServiceHead, ServiceKey, head_flags, scope};
@@ -43,6 +45,10 @@ pub mod limits {
     pub const NODE_ADDRESSES: usize = 1 << 14;
     /// Network namespaces whose pod address is known.
     pub const CLIENTS: usize = 1 << 14;
+    /// Two for each connection of clients outside; the least recently used is forgotten first.
+    pub const FLOWS: usize = 1 << 17;
+    /// Fragmented packets on their way.
+    pub const FRAGMENTS: usize = 1 << 12;
     /// Backends of sets that were picked at least once.
     pub const COUNTERS: usize = 1 << 18;
 }
@@ -59,6 +65,8 @@ mod pod {
     unsafe impl aya::Pod for Backend {}
     unsafe impl aya::Pod for AffinityKey {}
     unsafe impl aya::Pod for Affinity {}
+    unsafe impl aya::Pod for FlowKey {}
+    unsafe impl aya::Pod for Rewrite {}
     unsafe impl aya::Pod for CounterKey {}
     unsafe impl aya::Pod for Counters {}
     unsafe impl aya::Pod for Settings {}

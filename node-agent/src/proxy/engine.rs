@@ -15,12 +15,22 @@ use super::{
 };
 use crate::{Teardown, world::ObjectName};
 
+/// What became of a table.
+pub struct Outcome {
+    /// Every frontend of the table is served.
+    pub served: bool,
+    /// What is wrong: parts that are not served, or interfaces where nothing is.
+    pub problems: Vec<String>,
+}
+
 pub struct Engine {
     programs: Programs,
     sync: Sync<KernelMaps>,
     settings: Settings,
     pins: PathBuf,
     attached: bool,
+    uplinks: Vec<String>,
+    unattached_uplinks: Vec<String>,
 }
 
 impl Engine {
@@ -28,26 +38,28 @@ impl Engine {
     pub fn start(config: &Config) -> Result<Self, ProxyError> {
         let mut programs = Programs::load(&config.bpf_pins, config.cgroup.as_deref())?;
         let sync = Sync::adopt(programs.maps()?)?;
-        Ok(Self { programs, sync, settings: settings(config)?, pins: config.bpf_pins.clone(), attached: false })
+        Ok(Self {
+            programs,
+            sync,
+            settings: settings(config)?,
+            pins: config.bpf_pins.clone(),
+            attached: false,
+            uplinks: config.uplinks.clone(),
+            unattached_uplinks: config.uplinks.clone(),
+        })
     }
 
     pub fn datapath(&self) -> Datapath {
         Datapath::Ebpf
     }
 
-    /// Serves `table`, of which `changed` differs from the last. Returns why parts of it are not served yet.
-    pub fn apply(&mut self, table: &ServiceTable, changed: &BTreeSet<ObjectName>) -> Vec<String> {
+    /// Serves `table`, of which `changed` differs from the last.
+    pub fn apply(&mut self, table: &ServiceTable, changed: &BTreeSet<ObjectName>) -> Outcome {
         let gone = self.sync.apply(table, changed, self.settings);
         let mut problems = self.sync.problems();
-        // The hooks come after the maps are whole: a first start refuses nothing that exists.
-        if !self.attached {
-            match self.programs.attach() {
-                Ok(()) => self.attached = true,
-                Err(error) => problems.push(error_chain(&error)),
-            }
-        }
+        problems.extend(self.attach());
         self.reset_clients(&gone);
-        problems
+        Outcome { served: self.attached && self.sync.is_complete(), problems }
     }
 
     /// What serves each frontend at this moment.
@@ -62,8 +74,27 @@ impl Engine {
     pub fn shutdown(self, teardown: Teardown) -> Result<(), ProxyError> {
         match teardown {
             Teardown::Keep => Ok(()),
-            Teardown::Remove => Ok(load::remove(&self.pins)?),
+            Teardown::Remove => Ok(load::remove(&self.pins, &self.uplinks)?),
         }
+    }
+
+    /// Attaches what is not yet. The hooks come after the maps are whole: a first start refuses nothing that exists.
+    fn attach(&mut self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if !self.attached {
+            match self.programs.attach_socket_hooks() {
+                Ok(()) => self.attached = true,
+                Err(error) => problems.push(error_chain(&error)),
+            }
+        }
+        self.unattached_uplinks.retain(|interface| match self.programs.attach_uplink(interface) {
+            Ok(()) => false,
+            Err(error) => {
+                problems.push(error_chain(&error));
+                true
+            }
+        });
+        problems
     }
 
     fn reset_clients(&self, _gone: &[Backend]) {}

@@ -212,13 +212,12 @@ impl Worker {
     fn apply(&mut self, table: &mut ServiceTable, seen: &World, world: &World) {
         let (next, changed) = table.advance(seen, world, &self.node);
         *table = next;
-        let problems = self.engine.apply(table, &changed);
-        let served = problems.is_empty();
+        let outcome = self.engine.apply(table, &changed);
         self.state.send_modify(|state| {
             state.table = table.clone();
-            state.problems = problems.into();
+            state.problems = outcome.problems.into();
         });
-        if served {
+        if outcome.served {
             self.applied.send_replace(table.revision);
         }
     }

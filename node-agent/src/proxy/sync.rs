@@ -59,14 +59,15 @@ impl<M: BpfMaps> Sync<M> {
         gone
     }
 
+    /// Whether the maps are as the table says.
+    pub fn is_complete(&self) -> bool {
+        self.failed.is_empty() && self.failed_node.is_none() && self.swept
+    }
+
     /// Why the maps are not as the table says; empty when they are.
     pub fn problems(&self) -> Vec<String> {
         let services = self.failed.iter().map(|(name, problem)| format!("Service {name}: {problem}"));
         self.failed_node.iter().cloned().chain(services).collect()
-    }
-
-    pub fn images(&self) -> &Images {
-        &self.images
     }
 
     pub fn maps(&self) -> &M {

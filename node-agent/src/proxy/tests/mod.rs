@@ -6,3 +6,4 @@ mod cluster_ip;
 mod inspect;
 mod namespace;
 mod node;
+mod node_port;

@@ -130,6 +130,26 @@ impl Node {
         Pod { address, namespace }
     }
 
+    /// A host outside, behind an uplink of its own; everything it sends goes to this node.
+    pub fn neighbour(&mut self, address: Ipv4Addr) -> Namespace {
+        let namespace = Namespace::new();
+        let link = format!("up{}", self.uplinks.len());
+        self.host.ip(&format!("link add {link} type veth peer name eth0 netns {}", namespace.path()));
+        self.host.ip(&format!("link set {link} up"));
+        self.host.ip(&format!("route add {address}/32 dev {link} src {NODE_IP}"));
+        namespace.ip(&format!("addr add {address}/32 dev eth0"));
+        namespace.ip("link set eth0 up");
+        namespace.ip(&format!("route add {NODE_IP}/32 dev eth0"));
+        namespace.ip(&format!("route add default via {NODE_IP} dev eth0"));
+        self.uplinks.push(link);
+        namespace
+    }
+
+    /// A client process outside the node's cgroup, as on another machine.
+    pub fn stranger(&self, namespace: &Namespace) -> Client {
+        Client::start(namespace, None)
+    }
+
     /// A client process in `namespace` and in the node's cgroup.
     pub fn client(&self, namespace: &Namespace) -> Client {
         Client::start(namespace, Some(&self.cgroup))
@@ -138,7 +158,7 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        if let Err(error) = load::remove(&self.pins) {
+        if let Err(error) = load::remove(&self.pins, &[]) {
             eprintln!("{error:?}");
         }
         // Clients end when their handles are dropped; their cgroup can go once they are reaped.
@@ -210,6 +230,15 @@ pub fn service(name: &str, cluster_ip: Ipv4Addr, port: u16) -> Service {
         traffic_distribution: None,
         revision: 1,
     }
+}
+
+/// A NodePort Service: TCP on `node_port`, UDP on the one above.
+pub fn node_port_service(name: &str, cluster_ip: Ipv4Addr, node_port: u16) -> Service {
+    let mut service = service(name, cluster_ip, 80);
+    for (place, port) in (0..).zip(&mut service.ports) {
+        port.node_port = Some(node_port + place);
+    }
+    service
 }
 
 pub fn endpoint(address: Ipv4Addr) -> Endpoint {
