@@ -160,6 +160,28 @@ impl Attacher {
         Ok(self.netlink.replace_route(&Route::to_pod(address, host.index, self.node_ip)).await?)
     }
 
+    /// Gives back their routes to pods that lost them while their links are still there.
+    pub async fn repair(&self) -> Result<(), NetlinkError> {
+        let pods: Vec<(String, Ipv4Addr)> = {
+            let subnet = self.subnet.lock();
+            subnet.pods().filter_map(|uid| Some((pod_link::host_end(uid), subnet.address_of(uid)?))).collect()
+        };
+        if pods.is_empty() {
+            return Ok(());
+        }
+        let (links, routes) = (self.netlink.links().await?, self.netlink.routes().await?);
+        for (name, address) in pods {
+            let Some(link) = links.iter().find(|link| link.name == name && link.up) else { continue };
+            let wanted = Route::to_pod(address, link.index, self.node_ip);
+            if !routes.contains(&wanted) {
+                tracing::info!(%address, link = name, "giving a pod its route back");
+                self.netlink.set_neighbour(link.index, address, pod_link::pod_mac(address)).await?;
+                self.netlink.replace_route(&wanted).await?;
+            }
+        }
+        Ok(())
+    }
+
     async fn remove_link(&self, pod_uid: &str) -> Result<(), NetlinkError> {
         match self.netlink.link(&pod_link::host_end(pod_uid)).await? {
             Some(link) => self.netlink.delete_link(link.index).await,

@@ -5,12 +5,17 @@
 
 mod address_records;
 mod attach;
+mod follower;
 mod host_links;
+mod kernel_events;
+mod masquerade;
 mod netlink;
 mod pod_link;
+mod routes;
 mod subnet;
 mod sysctl;
 mod uplink;
+mod vxlan;
 
 #[cfg(test)]
 mod namespaces;
@@ -25,9 +30,12 @@ use std::{
 
 use ipnetwork::Ipv4Network;
 use tokio::sync::watch;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
     attach::Attacher,
+    follower::{Follower, SyncError},
+    kernel_events::KernelEvents,
     netlink::{Netlink, NetlinkError},
     subnet::SubnetError,
 };
@@ -89,6 +97,10 @@ pub enum NetworkError {
     Netlink(#[from] NetlinkError),
     #[error("kernel setting")]
     Sysctl(#[from] sysctl::SysctlError),
+    #[error("host network")]
+    Sync(#[from] SyncError),
+    #[error("masquerade")]
+    Masquerade(#[from] masquerade::MasqueradeError),
 }
 
 /// The running pod network of one node.
@@ -97,6 +109,8 @@ pub struct Network {
     netlink: Netlink,
     attacher: Arc<Attacher>,
     sysctls: Arc<sysctl::Sysctls>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
 }
 
 /// Brings up the node's own side (gateway address, forwarding) and starts to follow the other nodes in `world`.
@@ -109,17 +123,36 @@ pub async fn start(config: Config, world: watch::Receiver<Arc<World>>) -> Result
     let links = HostLinks::read(&netlink).await?;
     let uplinks = choose_uplinks(&links, Some(config.node_ip)).map_err(NetworkError::Uplink)?;
     let sysctls = Arc::new(sysctl::Sysctls::open(state.join("sysctls.json"))?);
-    for uplink in &uplinks {
-        sysctls.set(&format!("net/ipv4/conf/{}/forwarding", uplink.name), "1")?;
-    }
     let subnet = subnet::Subnet::new(config.pod_cidr).map_err(NetworkError::Subnet)?;
-    let gateway = subnet.gateway();
-    netlink.ensure_address(netlink.loopback().await?, gateway).await?;
+    netlink.ensure_address(netlink.loopback().await?, subnet.gateway()).await?;
     let mtu = uplinks.iter().map(|uplink| uplink.mtu).min().unwrap_or(ETHERNET_MTU);
     let attacher = Attacher::open(netlink.clone(), state.join("pods"), subnet, config.node_ip, mtu)
         .map_err(|source| NetworkError::State { path: state, source })?;
-    let _ = world;
-    Ok(Network { config, netlink, attacher: Arc::new(attacher), sysctls })
+    let attacher = Arc::new(attacher);
+
+    // Heard from before the first look, so that no change falls between.
+    let events = KernelEvents::open()?;
+    let mut follower = Follower::new(config.clone(), netlink.clone(), attacher.clone(), sysctls.clone());
+    let snapshot = world.borrow().clone();
+    follower.sync(&snapshot).await?;
+    warn_of_dropping_firewalls(&config).await;
+    let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+    tasks.spawn(follower.run(world, events, stop.clone()));
+    Ok(Network { config, netlink, attacher, sysctls, stop, tasks })
+}
+
+/// A packet that any chain drops is gone, whatever ours accepts: all we can do is to say so.
+async fn warn_of_dropping_firewalls(config: &Config) {
+    match masquerade::dropping_chains().await {
+        Ok(chains) if chains.is_empty() => (),
+        Ok(chains) => tracing::warn!(
+            chains = chains.join(", "),
+            "a firewall on this host drops what is forwarded, and with it all traffic of pods; let it accept traffic from and to \
+             {cidr}, for example: iptables -I FORWARD -s {cidr} -j ACCEPT; iptables -I FORWARD -d {cidr} -j ACCEPT",
+            cidr = config.cluster_cidr,
+        ),
+        Err(error) => tracing::debug!(error = &error as &dyn std::error::Error, "cannot look for firewalls"),
+    }
 }
 
 impl Network {
@@ -131,10 +164,18 @@ impl Network {
     /// Stops following the cluster. With [`Teardown::Remove`] takes down every pod's link and all else that this part added to
     /// the host, and restores the kernel settings it changed.
     pub async fn shutdown(&self, teardown: Teardown) -> Result<(), NetworkError> {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
         if teardown == Teardown::Keep {
             return Ok(());
         }
         self.attacher.remove_all().await?;
+        for route in self.netlink.routes().await?.iter().filter(|route| route.ours) {
+            self.netlink.delete_route(route).await?;
+        }
+        vxlan::remove_device(&self.netlink).await?;
+        masquerade::remove().await?;
         self.netlink.remove_address(self.netlink.loopback().await?, self.gateway()).await?;
         self.sysctls.restore()?;
         let state = self.config.data_dir.join("network");

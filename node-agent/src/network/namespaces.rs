@@ -101,14 +101,61 @@ impl Machine {
         }
     }
 
-    /// Serves TCP on `port` of every address: answers with the client's address as seen here.
+    /// Makes this machine a switch and router, itself at `address` of the switched subnet.
+    pub fn become_switch(&self, address: Ipv4Addr, prefix: u8) {
+        self.wait(async move {
+            let (connection, handle, _) = rtnetlink::new_connection().unwrap();
+            tokio::spawn(connection);
+            handle.link().add(rtnetlink::LinkBridge::new(BRIDGE).up().build()).execute().await.unwrap();
+            let netlink = Netlink::open().unwrap();
+            let bridge = netlink.link(BRIDGE).await.unwrap().unwrap();
+            netlink.add_address(bridge.index, address, prefix).await.unwrap();
+            std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
+        });
+    }
+
+    /// Plugs `machine` into this switch by its link `uplink`.
+    pub fn plug(&self, port: &'static str, machine: &Machine, address: Ipv4Addr, prefix: u8) {
+        let netns = machine.netns.try_clone().unwrap();
+        self.wait(async move {
+            let netlink = Netlink::open().unwrap();
+            let end = |name, side| VethEnd { name, mac: [0x02, side, 1, 1, 1, address.octets()[3]], mtu: 1500 };
+            netlink.add_veth(end(port, 1), end(UPLINK, 2), &netns).await.unwrap();
+            let port = netlink.link(port).await.unwrap().unwrap().index;
+            let bridge = netlink.link(BRIDGE).await.unwrap().unwrap().index;
+            let (connection, handle, _) = rtnetlink::new_connection().unwrap();
+            tokio::spawn(connection);
+            let enslave = rtnetlink::LinkUnspec::new_with_index(port).controller(bridge).up().build();
+            handle.link().change(enslave).execute().await.unwrap();
+        });
+        machine.wait(async move {
+            let netlink = Netlink::open().unwrap();
+            let link = netlink.link(UPLINK).await.unwrap().unwrap();
+            netlink.add_address(link.index, address, prefix).await.unwrap();
+            netlink.set_up(link.index).await.unwrap();
+        });
+    }
+
+    /// Everything else through `gateway`, as an administrator would say it.
+    pub fn default_route(&self, gateway: Ipv4Addr) {
+        self.wait(async move {
+            let (connection, handle, _) = rtnetlink::new_connection().unwrap();
+            tokio::spawn(connection);
+            let route = rtnetlink::RouteMessageBuilder::<Ipv4Addr>::new().gateway(gateway).build();
+            handle.route().add(route).execute().await.unwrap();
+        });
+    }
+
+    /// Serves TCP on `port` of every address: answers with the client's address as seen here, and then with more than any path's
+    /// MTU holds.
     pub fn serve_who_am_i(&self, port: u16) {
         let listener = self.inside(move || TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).unwrap());
         std::thread::spawn(move || {
             for connection in listener.incoming() {
                 let Ok(mut connection) = connection else { return };
                 let answer = connection.peer_addr().map(|peer| peer.ip().to_string()).unwrap_or_default();
-                connection.write_all(answer.as_bytes()).ok();
+                let padded = answer + &" ".repeat(100_000);
+                std::thread::spawn(move || connection.write_all(padded.as_bytes()).ok());
             }
         });
     }
@@ -121,7 +168,7 @@ impl Machine {
             connection.set_read_timeout(Some(Duration::from_secs(3)))?;
             let mut answer = String::new();
             connection.read_to_string(&mut answer)?;
-            Ok(answer)
+            Ok(answer.trim_end().to_owned())
         })
     }
 
@@ -135,6 +182,9 @@ impl Machine {
         })
     }
 }
+
+pub const UPLINK: &str = "uplink";
+const BRIDGE: &str = "br0";
 
 impl Drop for Machine {
     fn drop(&mut self) {

@@ -6,10 +6,14 @@ use tokio::sync::watch;
 
 use super::{
     Config, Network, PodNetwork,
-    namespaces::{Machine, can_make_namespaces},
+    namespaces::{Machine, UPLINK, can_make_namespaces},
+    netlink::Netlink,
     start,
 };
-use crate::{Teardown, world::World};
+use crate::{
+    Teardown,
+    world::{Node, World},
+};
 
 const NODE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const OUTSIDE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 9);
@@ -28,7 +32,7 @@ fn config(data_dir: &std::path::Path) -> Config {
 /// A node with one uplink, at whose other end is a machine outside the cluster.
 fn node() -> (Machine, Machine) {
     let (node, outside) = (Machine::new(), Machine::new());
-    node.join("uplink", (NODE, 24), &outside, (OUTSIDE, 24));
+    node.join(UPLINK, (NODE, 24), &outside, (OUTSIDE, 24));
     (node, outside)
 }
 
@@ -132,4 +136,152 @@ fn removal_leaves_the_node_as_it_was() {
     assert_eq!(node.inventory(), before);
     assert_eq!(node.inside(move || std::fs::read_to_string(forwarding).unwrap()).trim(), "0");
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "no state is left");
+}
+
+const SWITCH: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 254);
+const FAR_SIDE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 254);
+const NODES: [Ipv4Addr; 3] = [NODE, Ipv4Addr::new(192, 0, 2, 2), Ipv4Addr::new(203, 0, 113, 1)];
+const NAMES: [&str; 3] = ["one", "two", "three"];
+
+/// Nodes `one` and `two` on a switch, and `three` behind a router, which is the switch and knows nothing of pods.
+struct Cluster {
+    router: Machine,
+    nodes: Vec<Machine>,
+    networks: Vec<Arc<Network>>,
+    worlds: Vec<watch::Sender<Arc<World>>>,
+    _data: Vec<tempfile::TempDir>,
+}
+
+impl Cluster {
+    fn start() -> Self {
+        let (router, nodes) = (Machine::new(), NODES.map(|_| Machine::new()));
+        router.become_switch(SWITCH, 24);
+        router.plug("port1", &nodes[0], NODES[0], 24);
+        router.plug("port2", &nodes[1], NODES[1], 24);
+        router.join(UPLINK, (FAR_SIDE, 24), &nodes[2], (NODES[2], 24));
+        nodes[0].default_route(SWITCH);
+        nodes[1].default_route(SWITCH);
+        nodes[2].default_route(FAR_SIDE);
+        let mut cluster = Self { router, nodes: nodes.into(), networks: vec![], worlds: vec![], _data: vec![] };
+        for (index, node) in cluster.nodes.iter().enumerate() {
+            let (data, (publish, seen)) = (tempfile::tempdir().unwrap(), watch::channel(Arc::new(world(&[0, 1, 2]))));
+            let config = Config {
+                node_name: NAMES[index].into(),
+                node_ip: NODES[index],
+                pod_cidr: pod_cidr(index),
+                ..config(data.path())
+            };
+            cluster.networks.push(Arc::new(node.wait(async move { start(config, seen).await.unwrap() })));
+            cluster.worlds.push(publish);
+            cluster._data.push(data);
+        }
+        cluster
+    }
+
+    fn pod(&self, node: usize, pod_uid: &'static str) -> (Machine, Ipv4Addr) {
+        let pod = Machine::new();
+        let address = attach(&self.nodes[node], &self.networks[node], pod_uid, &pod);
+        pod.serve_who_am_i(80);
+        (pod, address)
+    }
+}
+
+fn pod_cidr(node: usize) -> ipnetwork::Ipv4Network {
+    format!("10.244.{}.0/24", node + 1).parse().unwrap()
+}
+
+fn world(nodes: &[usize]) -> World {
+    let node = |index: &usize| Node {
+        name: NAMES[*index].into(),
+        internal_ip: Some(NODES[*index]),
+        external_ips: vec![],
+        pod_cidr: Some(pod_cidr(*index)),
+        zone: None,
+        revision: 1,
+    };
+    let nodes = nodes.iter().map(node).map(|node| (node.name.clone(), Arc::new(node))).collect();
+    World { nodes, synced: true, revision: 1, ..World::default() }
+}
+
+/// Looks until `holds`.
+fn wait_until(what: &str, holds: impl Fn() -> bool) {
+    let started = std::time::Instant::now();
+    while !holds() {
+        assert!(started.elapsed() < std::time::Duration::from_secs(20), "waited in vain for: {what}");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn pods_of_all_nodes_reach_each_other_directly_or_tunnelled_and_the_outside_masqueraded() {
+    if !can_make_namespaces() {
+        return;
+    }
+    let cluster = Cluster::start();
+    let pods = [cluster.pod(0, "a"), cluster.pod(1, "b"), cluster.pod(2, "c")];
+    for (from, (client, client_address)) in pods.iter().enumerate() {
+        for (to, (_, server_address)) in pods.iter().enumerate() {
+            let seen = client.ask_who_am_i(*server_address, 80).unwrap();
+            assert_eq!(seen, client_address.to_string(), "pod of node {from} to pod of node {to}");
+        }
+    }
+    let gateway = cluster.networks[0].gateway().to_string();
+    assert_eq!(cluster.nodes[0].ask_who_am_i(pods[1].1, 80).unwrap(), NODE.to_string(), "node to pod on its link");
+    assert_eq!(cluster.nodes[0].ask_who_am_i(pods[2].1, 80).unwrap(), gateway, "node to pod through the tunnel");
+
+    cluster.router.serve_who_am_i(80);
+    cluster.nodes[1].serve_who_am_i(80);
+    cluster.nodes[2].serve_who_am_i(80);
+    let (pod, address) = &pods[0];
+    assert_eq!(pod.ask_who_am_i(SWITCH, 80).unwrap(), NODE.to_string(), "pod to outside");
+    assert_eq!(pod.ask_who_am_i(NODES[1], 80).unwrap(), address.to_string(), "pod to a node on the link");
+    assert_eq!(pod.ask_who_am_i(NODES[2], 80).unwrap(), NODE.to_string(), "pod to a node beyond routers");
+}
+
+#[test]
+fn routes_follow_the_nodes_and_come_back_when_somebody_takes_them() {
+    if !can_make_namespaces() {
+        return;
+    }
+    let cluster = Cluster::start();
+    let one = &cluster.nodes[0];
+    let complete = one.inventory();
+    assert!(complete.contains("fairlead.vx") && complete.contains("10.244.2.0"));
+
+    cluster.worlds[0].send_replace(Arc::new(world(&[0, 1])));
+    wait_until("the tunnel to go", || !one.inventory().contains("fairlead.vx"));
+    cluster.worlds[0].send_replace(Arc::new(World { synced: false, ..world(&[0]) }));
+    cluster.worlds[0].send_replace(Arc::new(world(&[0, 1, 2])));
+    wait_until("the tunnel to be back", || one.inventory().contains("10.244.3.0"));
+
+    let (_pod, address) = cluster.pod(0, "a");
+    let complete = one.inventory();
+    one.wait(async {
+        let netlink = Netlink::open().unwrap();
+        for route in netlink.routes().await.unwrap().iter().filter(|route| route.ours) {
+            netlink.delete_route(route).await.unwrap();
+        }
+    });
+    wait_until("all routes to be back", || one.inventory().len() >= complete.len());
+    assert_eq!(one.ask_who_am_i(address, 80).unwrap(), NODE.to_string());
+    one.inside(|| {
+        let deleted = std::process::Command::new("nft").args(["delete", "table", "ip", "fairlead"]).status();
+        assert!(deleted.unwrap().success());
+    });
+    let there = || one.wait(async { super::masquerade::is_there().await.unwrap() });
+    wait_until("the table to be back", there);
+}
+
+#[test]
+fn removal_leaves_no_tunnel_route_or_table() {
+    if !can_make_namespaces() {
+        return;
+    }
+    let cluster = Cluster::start();
+    for (node, network) in cluster.nodes.iter().zip(&cluster.networks) {
+        shutdown(node, network, Teardown::Remove);
+        let left = node.inventory();
+        assert!(!left.contains("fairlead") && !left.contains("10.244."), "{left}");
+        assert!(!node.wait(async { super::masquerade::is_there().await.unwrap() }));
+    }
 }
