@@ -41,6 +41,7 @@ enum Verb {
     Token(role::token::Token),
     Apply(verbs::apply::Apply),
     Get(verbs::get::Get),
+    Describe(verbs::describe::Describe),
     Delete(verbs::delete::Delete),
     #[command(visible_alias = "log")]
     Logs(verbs::logs::Logs),
@@ -75,6 +76,7 @@ impl Invocation {
             Verb::Token(verb) => verb.run().await,
             Verb::Apply(verb) => verb.run().await,
             Verb::Get(verb) => verb.run().await,
+            Verb::Describe(verb) => verb.run().await,
             Verb::Delete(verb) => verb.run().await,
             Verb::Logs(verb) => verb.run().await,
             Verb::Inspect(verb) => verb.run().await,
@@ -93,7 +95,7 @@ impl Invocation {
 
 /// Reads the words of a command line. A `--config` file's keys are flags of the verb: what is given as a flag wins over the file.
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> anyhow::Result<Invocation> {
-    let mut words: Vec<OsString> = words.into_iter().collect();
+    let mut words = cluster_flags_last(words.into_iter().collect());
     let mut command = Invocation::command();
     let mut matches = command.try_get_matches_from_mut(&words)?;
     if let Some(file) = config_file(&matches) {
@@ -114,6 +116,27 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> anyhow::Result<Invoca
         matches = command.try_get_matches_from_mut(&words)?;
     }
     Ok(Invocation::from_arg_matches(&matches)?)
+}
+
+/// Flags that say which cluster and namespace may stand before the verb, as kubectl's; they are the verb's own behind it.
+fn cluster_flags_last(mut words: Vec<OsString>) -> Vec<OsString> {
+    const FLAGS: [&str; 4] = ["--namespace", "--kubeconfig", "--context", "--data-dir"];
+    let mut moved = Vec::new();
+    while let Some(word) = words.get(1).and_then(|word| word.to_str()) {
+        let alone = word == "-n" || FLAGS.contains(&word);
+        let joined = (word.starts_with("-n") && word.len() > 2)
+            || word.split_once('=').is_some_and(|(flag, _)| FLAGS.contains(&flag));
+        let count = match (alone, joined) {
+            (true, _) => 2.min(words.len() - 1),
+            (false, true) => 1,
+            (false, false) => break,
+        };
+        moved.extend(words.drain(1..=count));
+    }
+    // Without a verb there is nothing to move them behind, and clap tells how it goes.
+    let end = words.iter().position(|word| word == "--").unwrap_or(words.len());
+    words.splice(end..end, moved);
+    words
 }
 
 /// The innermost verb's matches, with the names that lead to it.
@@ -159,6 +182,16 @@ mod tests {
 
     fn words(line: &str) -> Vec<OsString> {
         line.split_whitespace().map(OsString::from).collect()
+    }
+
+    #[test]
+    fn the_namespace_may_stand_before_the_verb() {
+        let expected = words("fairlead run a --image=b -n x --context=c -- sleep 1");
+        assert_eq!(cluster_flags_last(words("fairlead -n x --context=c run a --image=b -- sleep 1")), expected);
+        let mut get = words("fairlead -nx get pods");
+        get = cluster_flags_last(get);
+        assert_eq!(get, words("fairlead get pods -nx"));
+        assert!(parse(get).is_ok());
     }
 
     fn parse_with_config(line: &str, config: &str) -> Result<String, String> {

@@ -38,8 +38,19 @@ mod tests {
 
     #[test]
     fn ages_are_worded_as_kubectl_words_them() {
-        let cases = [(0, "0s"), (119, "119s"), (120, "2m"), (200, "3m20s"), (700, "11m"), (10_860, "3h1m"), (172_800, "2d"),
-            (180_000, "2d2h"), (864_000, "10d"), (63_072_000, "2y"), (-5, "<invalid>")];
+        let cases = [
+            (0, "0s"),
+            (119, "119s"),
+            (120, "2m"),
+            (200, "3m20s"),
+            (700, "11m"),
+            (10_860, "3h1m"),
+            (172_800, "2d"),
+            (180_000, "2d2h"),
+            (864_000, "10d"),
+            (63_072_000, "2y"),
+            (-5, "<invalid>"),
+        ];
         for (seconds, text) in cases {
             assert_eq!(human(seconds), text, "{seconds}");
         }

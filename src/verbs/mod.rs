@@ -4,6 +4,7 @@ pub mod apply;
 pub mod cluster_info;
 pub mod create;
 pub mod delete;
+pub mod describe;
 pub mod expose;
 pub mod get;
 pub mod inspect;
