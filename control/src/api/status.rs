@@ -73,6 +73,57 @@ impl Status {
         }
     }
 
+    /// A path under which nothing is served.
+    pub fn unknown_path() -> Self {
+        let message = "the server could not find the requested resource".into();
+        Self { code: 404, reason: "NotFound", message, details: Some(json!({})) }
+    }
+
+    pub fn method_not_allowed(subject: Subject) -> Self {
+        let message = "the server does not allow this method on the requested resource".into();
+        let details = json!({"group": subject.group, "kind": subject.resource});
+        Self { code: 405, reason: "MethodNotAllowed", message, details: Some(details) }
+    }
+
+    pub fn not_acceptable(accept: &str) -> Self {
+        let message = format!(
+            "only the following media types are accepted: application/json, application/json;as=Table, \
+             application/json;as=PartialObjectMetadata (asked for: {accept})"
+        );
+        Self { code: 406, reason: "NotAcceptable", message, details: None }
+    }
+
+    /// The resource version asked for is not known any more: list again.
+    pub fn expired(message: impl Into<String>) -> Self {
+        Self { code: 410, reason: "Expired", message: message.into(), details: None }
+    }
+
+    pub fn too_large(message: impl Into<String>) -> Self {
+        Self { code: 413, reason: "RequestEntityTooLarge", message: message.into(), details: None }
+    }
+
+    pub fn unsupported_media_type(name: &str) -> Self {
+        let message = format!("the body of the request was in an unknown format: {name}");
+        Self { code: 415, reason: "UnsupportedMediaType", message, details: None }
+    }
+
+    /// A resource version that this server has not reached.
+    pub fn version_too_large(asked: u64, current: u64) -> Self {
+        let message = format!("Too large resource version: {asked}, current: {current}");
+        let causes = json!([{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}]);
+        let details = json!({"causes": causes, "retryAfterSeconds": 1});
+        Self { code: 504, reason: "Timeout", message, details: Some(details) }
+    }
+
+    /// The store has no room for the write.
+    pub fn insufficient_storage(message: impl Into<String>) -> Self {
+        Self { code: 507, reason: "InsufficientStorage", message: message.into(), details: None }
+    }
+
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        Self { code: 503, reason: "ServiceUnavailable", message: message.into(), details: None }
+    }
+
     /// 422 with one cause a field; `subject.resource` is the *kind* here, as in Kubernetes.
     pub fn invalid(subject: Subject, errors: &[FieldError]) -> Self {
         let list: Vec<String> = errors.iter().map(|e| format!("{}: {}", e.path, e.message)).collect();

@@ -21,6 +21,11 @@ impl Snapshot {
         self.tables.get(resource)?.get(name)
     }
 
+    /// The object with the key it is kept under.
+    pub fn entry(&self, resource: &str, name: &str) -> Option<(&Arc<str>, &Arc<Object>)> {
+        self.tables.get(resource)?.get_key_value(name)
+    }
+
     /// Objects of `resource` whose key starts with `prefix`, in order, those up to and with `after` left out.
     pub fn list<'a>(
         &'a self,

@@ -103,21 +103,15 @@ impl File {
     }
 
     /// Reads every object: `load(resource, name, revision, json)`. Answers the revision of the last write.
-    pub fn load(
-        &self,
-        mut load: impl FnMut(&str, &str, u64, &[u8]) -> Result<(), String>,
-    ) -> Result<u64, FileError> {
+    pub fn load(&self, mut load: impl FnMut(&str, &str, u64, &[u8]) -> Result<(), String>) -> Result<u64, FileError> {
         let Some(database) = &self.database else { return Ok(0) };
         let read = |source: redb::Error| self.error("read", source);
         let transaction = database.begin_read().map_err(|e| read(e.into()))?;
         let objects = transaction.open_table(OBJECTS).map_err(|e| read(e.into()))?;
         for entry in objects.iter().map_err(|e| read(e.into()))? {
             let (key, value) = entry.map_err(|e| read(e.into()))?;
-            let damaged = |message: String| FileError::Damaged {
-                path: self.path.clone(),
-                key: key.value().to_owned(),
-                message,
-            };
+            let damaged =
+                |message: String| FileError::Damaged { path: self.path.clone(), key: key.value().to_owned(), message };
             let (resource, name) =
                 key.value().split_once('/').ok_or_else(|| damaged("the key names no resource".into()))?;
             let (revision, json) = value.value().split_first_chunk::<8>().ok_or_else(|| damaged("it is cut".into()))?;

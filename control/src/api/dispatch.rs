@@ -1,0 +1,109 @@
+//! From a request to who answers it: fixed paths, then the verb on a kind.
+
+use axum::{
+    body::Body,
+    response::{IntoResponse, Response},
+};
+use http::{Method, Request, StatusCode, header};
+
+use super::{
+    Api, Status, Subject, discovery, health, read,
+    request::{self, Call, path::Target},
+    response, subresource, write,
+};
+use crate::kinds::{Storage, Subresource};
+
+/// Answers any request.
+pub async fn answer(api: &Api, request: Request<Body>) -> Response {
+    let (parts, body) = request.into_parts();
+    let head = parts.method == Method::HEAD;
+    let answer = match fixed(api, &parts) {
+        Some(answer) => answer,
+        None => objects(api, parts, body).await,
+    };
+    let response = answer.unwrap_or_else(IntoResponse::into_response);
+    if head { response.map(|_| Body::empty()) } else { response }
+}
+
+/// Health, version, discovery and OpenAPI.
+fn fixed(api: &Api, parts: &http::request::Parts) -> Option<Result<Response, Status>> {
+    let path = parts.uri.path();
+    let path = path.strip_suffix('/').filter(|path| !path.is_empty()).unwrap_or(path);
+    let accept = parts.headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let segments: Vec<&str> = path.split('/').skip(1).collect();
+    let form = discovery::Form::of(accept);
+    let discovered = |body: bytes::Bytes| {
+        let mut response = response::json(StatusCode::OK, body);
+        response.headers_mut().insert(header::CONTENT_TYPE, http::HeaderValue::from_static(form.content_type()));
+        response.headers_mut().insert(header::VARY, http::HeaderValue::from_static("Accept"));
+        response
+    };
+    let plain = |body: bytes::Bytes| response::json(StatusCode::OK, body);
+    let inner = &api.inner;
+    let found = match segments.as_slice() {
+        ["healthz" | "livez" | "readyz", ..] => Some(health::ok()),
+        ["version"] => Some(response::json(StatusCode::OK, health::version().to_string())),
+        ["api"] => Some(discovered(inner.discovery.core(form))),
+        ["apis"] => Some(discovered(inner.discovery.groups(form))),
+        ["api", version] => inner.discovery.resources("", version).map(plain),
+        ["apis", group] => inner.discovery.group(group).map(plain),
+        ["apis", group, version] => inner.discovery.resources(group, version).map(plain),
+        ["api" | "apis", ..] => return None,
+        _ => None,
+    };
+    Some(match found {
+        None => Err(Status::unknown_path()),
+        Some(_) if !matches!(parts.method, Method::GET | Method::HEAD) => {
+            Err(Status::method_not_allowed(Subject { group: "", resource: "", name: "" }))
+        }
+        Some(response) => Ok(response),
+    })
+}
+
+async fn objects(api: &Api, parts: http::request::Parts, body: Body) -> Result<Response, Status> {
+    let target = Target::of(parts.uri.path(), api.inner.kinds)?;
+    let call = Call::of(&parts, target)?;
+    let body = request::read(body).await?;
+    let answer = verb(api, &call, &body).await?;
+    // Every answer through a superseded version says so.
+    Ok(match &call.target.kind.storage {
+        Storage::As(stored) => response::warn(answer, stored.warning.map(str::to_owned).as_slice()),
+        Storage::Stored | Storage::Virtual => answer,
+    })
+}
+
+async fn verb(api: &Api, call: &Call, body: &[u8]) -> Result<Response, Status> {
+    let target = &call.target;
+    let refused = || {
+        let name = target.name.as_deref().unwrap_or_default();
+        Err(Status::method_not_allowed(Subject { group: target.kind.group, resource: target.kind.plural, name }))
+    };
+    let method = call.method.as_str();
+    if matches!(target.kind.storage, Storage::Virtual) {
+        return match (method, &target.name) {
+            ("POST", None) => subresource::review::create(call, body),
+            _ => refused(),
+        };
+    }
+    match (target.name.is_some(), target.subresource, method) {
+        (false, None, "GET" | "HEAD") if call.query.watch => read::watch(api, call),
+        (false, None, "GET" | "HEAD") => read::list(api, call),
+        (false, None, "POST") => write::create(api, call, body).await,
+        (false, None, "DELETE") if target.kind.verbs().contains(&"deletecollection") => {
+            write::delete_collection(api, call, body).await
+        }
+        (true, None, "GET" | "HEAD") if call.query.watch => read::watch(api, call),
+        (true, None | Some(Subresource::Status | Subresource::Approval), "GET" | "HEAD") => read::get(api, call),
+        (true, None, "DELETE") => write::delete(api, call, body).await,
+        (true, Some(Subresource::Finalize), "PUT") => write::update(api, call, body).await,
+        (true, None | Some(Subresource::Status | Subresource::Approval), "PUT") => write::update(api, call, body).await,
+        (true, None | Some(Subresource::Status | Subresource::Approval), "PATCH") => {
+            write::patch(api, call, body).await
+        }
+        (true, Some(Subresource::Scale), "GET" | "HEAD") => subresource::scale::get(api, call),
+        (true, Some(Subresource::Scale), "PUT" | "PATCH") => subresource::scale::set(api, call, body).await,
+        (true, Some(Subresource::Binding), "POST") => subresource::binding::create(api, call, body).await,
+        (true, Some(Subresource::Eviction), "POST") => subresource::eviction::create(api, call, body).await,
+        _ => refused(),
+    }
+}

@@ -1,0 +1,169 @@
+//! Lists: all or a page of a resource's objects, at one revision.
+
+use axum::response::Response;
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+use super::{prefix, show, show_metadata, table};
+use crate::{
+    api::{
+        Api, Status,
+        request::{
+            Call,
+            accept::Form,
+            query::{Query, Version, VersionMatch},
+        },
+        response,
+    },
+    store::{Object, Snapshot, Store},
+};
+
+/// Where the next page of a list begins. Opaque to clients.
+#[derive(Serialize, Deserialize)]
+struct Token {
+    #[serde(rename = "rv")]
+    revision: u64,
+    /// Key of the last object of the page before.
+    after: String,
+}
+
+pub fn list(api: &Api, call: &Call) -> Result<Response, Status> {
+    let place = api.resource(&call.target)?;
+    call.query.field_selector.check(place.kind)?;
+    let token = call.query.r#continue.as_deref().map(decode).transpose()?;
+    let snapshot = at(api.store(), &call.query, token.as_ref())?;
+    let after = token.as_ref().map(|token| token.after.as_str());
+    let page = page(&snapshot, &place.resource, call, after, call.query.limit);
+    let mut metadata = serde_json::json!({"resourceVersion": snapshot.revision.to_string()});
+    if let Some(last) = page.next {
+        api.store().keep(&snapshot);
+        let token = Token { revision: snapshot.revision, after: last.to_string() };
+        metadata["continue"] = encode(&token).into();
+        if call.query.label_selector.is_empty() && call.query.field_selector.is_empty() {
+            let prefix = prefix(&call.target);
+            metadata["remainingItemCount"] = snapshot.list(&place.resource, &prefix, Some(&*last)).count().into();
+        }
+    }
+    Ok(response::json(StatusCode::OK, text(call, &page.objects, &metadata.to_string())))
+}
+
+/// The objects of one page.
+pub struct Page {
+    pub objects: Vec<Arc<Object>>,
+    /// Key of the last object, if more follow.
+    pub next: Option<Arc<str>>,
+}
+
+/// The selected objects after a key, at most `limit`.
+pub fn page(snapshot: &Snapshot, resource: &str, call: &Call, after: Option<&str>, limit: Option<usize>) -> Page {
+    let prefix = prefix(&call.target);
+    let query = &call.query;
+    let mut page = Page { objects: Vec::new(), next: None };
+    let mut last: Option<&Arc<str>> = None;
+    // The one object that can match, where the request names it.
+    let named = call.target.name.as_deref().or(query.field_selector.name());
+    let one = match named {
+        Some(name) if call.target.namespace.is_some() || !call.target.kind.namespaced => {
+            Some(snapshot.entry(resource, &format!("{prefix}{name}")))
+        }
+        _ => None,
+    };
+    let all = one.is_none().then(|| snapshot.list(resource, &prefix, after));
+    for (key, object) in one.flatten().into_iter().chain(all.into_iter().flatten()) {
+        if !query.label_selector.matches(&object.header) || !query.field_selector.matches(&object.header) {
+            continue;
+        }
+        if limit.is_some_and(|limit| page.objects.len() >= limit) {
+            page.next = last.cloned();
+            break;
+        }
+        page.objects.push(object.clone());
+        last = Some(key);
+    }
+    page
+}
+
+/// The state that the options ask for.
+fn at(store: &dyn Store, query: &Query, token: Option<&Token>) -> Result<Snapshot, Status> {
+    if let Some(token) = token {
+        if matches!(query.resource_version, Some(Version::Of(_))) {
+            return Err(Status::bad_request("specifying resource version is not allowed when using continue"));
+        }
+        return store.snapshot_at(token.revision).map_err(|_| {
+            Status::expired(
+                "The provided continue parameter is too old to display a consistent list result. \
+                 You can start a new list without the continue parameter.",
+            )
+        });
+    }
+    match (query.resource_version, query.resource_version_match) {
+        (None, Some(_)) => {
+            Err(Status::bad_request("resourceVersionMatch is forbidden unless resourceVersion is provided"))
+        }
+        (Some(Version::Any), Some(VersionMatch::Exact)) => {
+            Err(Status::bad_request("resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\""))
+        }
+        (Some(Version::Of(revision)), Some(VersionMatch::Exact)) => {
+            let current = store.snapshot();
+            if revision > current.revision {
+                return Err(Status::version_too_large(revision, current.revision));
+            }
+            store.snapshot_at(revision).map_err(|expired| {
+                Status::expired(format!("The resourceVersion for the provided list is too old: {expired}"))
+            })
+        }
+        (asked, _) => {
+            let snapshot = store.snapshot();
+            match asked {
+                Some(Version::Of(revision)) if revision > snapshot.revision => {
+                    Err(Status::version_too_large(revision, snapshot.revision))
+                }
+                _ => Ok(snapshot),
+            }
+        }
+    }
+}
+
+fn text(call: &Call, objects: &[Arc<Object>], metadata: &str) -> Vec<u8> {
+    let kind = call.target.kind;
+    let size = objects.iter().map(|object| object.size()).sum::<usize>();
+    if call.form == Form::Table {
+        let mut out = Vec::with_capacity(size / 2 + 4096);
+        table::begin(&mut out, Some(kind), metadata);
+        let now = jiff::Timestamp::now();
+        for object in objects {
+            table::row(&mut out, object, call.query.include_object, now, |object, out| show(kind, object, out));
+        }
+        table::end(&mut out);
+        return out;
+    }
+    let mut out = Vec::with_capacity(size + 256);
+    let (list_kind, api_version) = match call.form {
+        Form::PartialMetadata => ("PartialObjectMetadata", "meta.k8s.io/v1".to_owned()),
+        Form::Object | Form::Table => (kind.kind, kind.api_version()),
+    };
+    let start = format!(r#"{{"kind":"{list_kind}List","apiVersion":"{api_version}","metadata":{metadata},"items":["#);
+    out.extend_from_slice(start.as_bytes());
+    for (index, object) in objects.iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        match call.form {
+            Form::PartialMetadata => show_metadata(object, &mut out),
+            Form::Object | Form::Table => show(kind, object, &mut out),
+        }
+    }
+    out.extend_from_slice(b"]}\n");
+    out
+}
+
+fn encode(token: &Token) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(serde_json::json!(token).to_string())
+}
+
+fn decode(text: &str) -> Result<Token, Status> {
+    let token = BASE64_URL_SAFE_NO_PAD.decode(text).ok().and_then(|json| serde_json::from_slice(&json).ok());
+    token.ok_or_else(|| Status::bad_request("continue key is not valid"))
+}

@@ -1,0 +1,58 @@
+//! Which form of an answer a client takes: the object, a Table, or its metadata alone. All as JSON.
+
+use crate::api::Status;
+
+/// The form of an answer about objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    Object,
+    Table,
+    PartialMetadata,
+}
+
+impl Form {
+    /// The first form in an `Accept` header that is served. A client that takes anything gets JSON.
+    pub fn of(accept: &str) -> Result<Self, Status> {
+        if accept.trim().is_empty() {
+            return Ok(Self::Object);
+        }
+        accept.split(',').find_map(Self::of_one).ok_or_else(|| Status::not_acceptable(accept))
+    }
+
+    fn of_one(media_type: &str) -> Option<Self> {
+        let mut parts = media_type.split(';').map(str::trim);
+        let name = parts.next()?.to_ascii_lowercase();
+        if !matches!(name.as_str(), "application/json" | "*/*" | "application/*") {
+            return None;
+        }
+        let parameter = |wanted: &str| {
+            let mut all = media_type.split(';').skip(1).filter_map(|p| p.trim().split_once('='));
+            all.find(|(key, _)| key.eq_ignore_ascii_case(wanted)).map(|(_, value)| value.trim_matches('"'))
+        };
+        let served = parameter("g").is_none_or(|g| g == "meta.k8s.io") && parameter("v").is_none_or(|v| v == "v1");
+        match parameter("as") {
+            None => Some(Self::Object),
+            Some("Table") if served => Some(Self::Table),
+            Some("PartialObjectMetadata" | "PartialObjectMetadataList") if served => Some(Self::PartialMetadata),
+            Some(_) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_served_form_is_taken() {
+        let kubectl = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
+        assert_eq!(Form::of(kubectl).unwrap(), Form::Table);
+        assert_eq!(Form::of("application/vnd.kubernetes.protobuf,application/json").unwrap(), Form::Object);
+        assert_eq!(Form::of("").unwrap(), Form::Object);
+        assert_eq!(Form::of("*/*").unwrap(), Form::Object);
+        assert_eq!(Form::of("application/json;stream=watch").unwrap(), Form::Object);
+        let list = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
+        assert_eq!(Form::of(list).unwrap(), Form::PartialMetadata);
+        assert_eq!(Form::of("application/vnd.kubernetes.protobuf").unwrap_err().code, 406);
+    }
+}

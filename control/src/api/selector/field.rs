@@ -1,0 +1,130 @@
+//! Field selectors: `metadata.name=a,status.phase!=Running`. Which fields a kind has is the kind's own.
+
+use std::str::FromStr;
+
+use crate::{api::Status, kinds::Kind, store::Header};
+
+/// All terms hold, or the object is not selected.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FieldSelector {
+    terms: Vec<Term>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Term {
+    field: String,
+    equal: bool,
+    value: String,
+}
+
+impl FieldSelector {
+    pub fn is_empty(&self) -> bool {
+        self.terms.is_empty()
+    }
+
+    pub fn matches(&self, header: &Header) -> bool {
+        self.terms.iter().all(|term| {
+            let value = match term.field.as_str() {
+                "metadata.name" => &*header.name,
+                "metadata.namespace" => &*header.namespace,
+                field => header.fields.get(field).map(String::as_str).unwrap_or_default(),
+            };
+            (value == term.value) == term.equal
+        })
+    }
+
+    /// Refuses fields that the kind does not select by.
+    pub fn check(&self, kind: &Kind) -> Result<(), Status> {
+        let known = (kind.selectable)(&serde_json::Value::Null);
+        for Term { field, .. } in &self.terms {
+            let general = matches!(field.as_str(), "metadata.name" | "metadata.namespace");
+            if !general && !known.contains_key(field.as_str()) {
+                return Err(Status::bad_request(format!("field label not supported: {field}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// The one name that can match, if the selector says so.
+    pub fn name(&self) -> Option<&str> {
+        self.terms.iter().find(|t| t.equal && t.field == "metadata.name").map(|t| t.value.as_str())
+    }
+}
+
+impl FromStr for FieldSelector {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let terms = split(text).into_iter().filter(|term| !term.is_empty());
+        let terms = terms.map(|term| {
+            let operator = term.find("!=").map(|at| (at, 2, false));
+            let equals = term.find('=').map(|at| (at, if term[at..].starts_with("==") { 2 } else { 1 }, true));
+            let (at, length, equal) = match (operator, equals) {
+                (Some(not), Some(is)) if not.0 < is.0 => not,
+                (_, Some(is)) => is,
+                (_, None) => return Err(format!("invalid selector: '{text}'; can't understand '{term}'")),
+            };
+            let value = unescape(&term[at + length..])
+                .ok_or_else(|| format!("invalid field selector: invalid escape sequence in {term:?}"))?;
+            Ok(Term { field: term[..at].trim().to_owned(), equal, value })
+        });
+        Ok(Self { terms: terms.collect::<Result<_, _>>()? })
+    }
+}
+
+/// Splits at commas that no backslash stands before.
+fn split(text: &str) -> Vec<&str> {
+    let mut parts = Vec::new();
+    let (mut start, mut escaped) = (0, false);
+    for (at, c) in text.char_indices() {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            ',' => {
+                parts.push(&text[start..at]);
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    parts.push(&text[start..]);
+    parts
+}
+
+fn unescape(value: &str) -> Option<String> {
+    let mut out = String::with_capacity(value.len());
+    let mut chars = value.chars();
+    while let Some(c) = chars.next() {
+        out.push(match c {
+            '\\' => chars.next().filter(|c| matches!(c, '\\' | ',' | '='))?,
+            other => other,
+        });
+    }
+    Some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn terms_are_compared_with_the_header() {
+        let fields = BTreeMap::from([("status.phase", "Running".to_owned()), ("spec.nodeName", String::new())]);
+        let header = Header { name: "a".into(), namespace: "n".into(), fields, ..Header::default() };
+        for (selector, selected) in [
+            ("", true),
+            ("metadata.name=a", true),
+            ("metadata.name==a,metadata.namespace!=m", true),
+            ("metadata.name=b", false),
+            ("status.phase!=Running", false),
+            ("spec.nodeName=", true),
+            ("spec.nodeName!=", false),
+        ] {
+            assert_eq!(selector.parse::<FieldSelector>().unwrap().matches(&header), selected, "{selector}");
+        }
+        assert!("metadata.name".parse::<FieldSelector>().is_err());
+        assert!("metadata.name=a\\x".parse::<FieldSelector>().is_err());
+        assert_eq!("metadata.name=a\\,b".parse::<FieldSelector>().unwrap().name(), Some("a,b"));
+    }
+}

@@ -1,0 +1,239 @@
+//! Label selectors as text: `a=b,c!=d,e in (f,g),h notin (i),j,!k,l>1`. Kubernetes' grammar (`labels.Parse`).
+
+use std::str::FromStr;
+
+use crate::store::Header;
+
+/// All requirements hold, or the object is not selected.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LabelSelector {
+    requirements: Vec<Requirement>,
+}
+
+/// One term of a selector.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Requirement {
+    In {
+        key: String,
+        values: Vec<String>,
+    },
+    /// Also holds where the label is not there.
+    NotIn {
+        key: String,
+        values: Vec<String>,
+    },
+    Exists {
+        key: String,
+    },
+    Absent {
+        key: String,
+    },
+    GreaterThan {
+        key: String,
+        value: i64,
+    },
+    LessThan {
+        key: String,
+        value: i64,
+    },
+}
+
+impl LabelSelector {
+    pub fn is_empty(&self) -> bool {
+        self.requirements.is_empty()
+    }
+
+    pub fn matches(&self, header: &Header) -> bool {
+        self.requirements.iter().all(|requirement| requirement.matches(header))
+    }
+}
+
+impl Requirement {
+    fn matches(&self, header: &Header) -> bool {
+        let label = |key: &str| {
+            let found = header.labels.binary_search_by(|(name, _)| (**name).cmp(key)).ok()?;
+            Some(&*header.labels[found].1)
+        };
+        match self {
+            Self::In { key, values } => label(key).is_some_and(|value| values.iter().any(|v| v == value)),
+            Self::NotIn { key, values } => label(key).is_none_or(|value| !values.iter().any(|v| v == value)),
+            Self::Exists { key } => label(key).is_some(),
+            Self::Absent { key } => label(key).is_none(),
+            Self::GreaterThan { key, value } => {
+                label(key).and_then(|text| text.parse::<i64>().ok()).is_some_and(|n| n > *value)
+            }
+            Self::LessThan { key, value } => {
+                label(key).and_then(|text| text.parse::<i64>().ok()).is_some_and(|n| n < *value)
+            }
+        }
+    }
+}
+
+impl FromStr for LabelSelector {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let refuse = |why: String| format!("unable to parse requirement: {why}");
+        let mut tokens = Tokens { rest: text };
+        let mut requirements = Vec::new();
+        if tokens.peek().is_none() {
+            return Ok(Self::default());
+        }
+        loop {
+            requirements.push(requirement(&mut tokens).map_err(refuse)?);
+            match tokens.next() {
+                None => return Ok(Self { requirements }),
+                Some(",") if tokens.peek().is_some() => {}
+                Some(other) => return Err(refuse(format!("found '{other}', expected: ',' or 'end of string'"))),
+            }
+        }
+    }
+}
+
+fn requirement(tokens: &mut Tokens) -> Result<Requirement, String> {
+    let expected = |found: Option<&str>, what: &str| format!("found '{}', expected: {what}", found.unwrap_or_default());
+    let first = tokens.next();
+    if first == Some("!") {
+        let key = tokens.next().filter(|t| is_word(t)).ok_or_else(|| expected(None, "identifier"))?;
+        return Ok(Requirement::Absent { key: valid_key(key)? });
+    }
+    let key =
+        valid_key(first.filter(|t| is_word(t)).ok_or_else(|| expected(first, "!, identifier, or 'end of string'"))?)?;
+    let number = |tokens: &mut Tokens, operator: &str| {
+        let text = tokens.next().unwrap_or_default();
+        text.parse::<i64>().map_err(|_| format!("for '{operator}' operator, the value must be an integer: {text:?}"))
+    };
+    match tokens.peek() {
+        None | Some(",") => return Ok(Requirement::Exists { key }),
+        _ => {}
+    }
+    match tokens.next() {
+        Some("=" | "==") => Ok(Requirement::In { key, values: vec![value(tokens)?] }),
+        Some("!=") => Ok(Requirement::NotIn { key, values: vec![value(tokens)?] }),
+        Some("in") => Ok(Requirement::In { key, values: set(tokens)? }),
+        Some("notin") => Ok(Requirement::NotIn { key, values: set(tokens)? }),
+        Some(">") => Ok(Requirement::GreaterThan { key, value: number(tokens, ">")? }),
+        Some("<") => Ok(Requirement::LessThan { key, value: number(tokens, "<")? }),
+        other => Err(expected(other, "in, notin, =, ==, !=, gt, lt")),
+    }
+}
+
+/// One value, which may be empty.
+fn value(tokens: &mut Tokens) -> Result<String, String> {
+    match tokens.peek() {
+        None | Some("," | ")") => Ok(String::new()),
+        Some(word) if is_word(word) => {
+            tokens.next();
+            valid_value(word)
+        }
+        Some(other) => Err(format!("found '{other}', expected: identifier")),
+    }
+}
+
+fn set(tokens: &mut Tokens) -> Result<Vec<String>, String> {
+    match tokens.next() {
+        Some("(") => {}
+        other => return Err(format!("found '{}', expected: '('", other.unwrap_or_default())),
+    }
+    let mut values = Vec::new();
+    loop {
+        values.push(value(tokens)?);
+        match tokens.next() {
+            Some(",") => {}
+            Some(")") => return Ok(values),
+            other => return Err(format!("found '{}', expected: ',' or ')'", other.unwrap_or_default())),
+        }
+    }
+}
+
+fn valid_key(key: &str) -> Result<String, String> {
+    match crate::api::write::names::qualified_name(key).into_iter().next() {
+        None => Ok(key.to_owned()),
+        Some(why) => Err(format!("key: Invalid value: {key:?}: {why}")),
+    }
+}
+
+fn valid_value(value: &str) -> Result<String, String> {
+    match crate::api::write::names::label_value(value).into_iter().next() {
+        None => Ok(value.to_owned()),
+        Some(why) => Err(format!("values[0][key]: Invalid value: {value:?}: {why}")),
+    }
+}
+
+fn is_word(token: &str) -> bool {
+    !token.starts_with(['(', ')', ',', '=', '!', '<', '>'])
+}
+
+struct Tokens<'a> {
+    rest: &'a str,
+}
+
+impl<'a> Tokens<'a> {
+    fn peek(&self) -> Option<&'a str> {
+        Self { rest: self.rest }.next()
+    }
+
+    fn next(&mut self) -> Option<&'a str> {
+        let text = self.rest.trim_start();
+        let length = if ["==", "!="].iter().any(|operator| text.starts_with(operator)) {
+            2
+        } else if text.starts_with(['(', ')', ',', '=', '!', '<', '>']) {
+            1
+        } else {
+            text.find(|c: char| c.is_whitespace() || "(),=!<>".contains(c)).unwrap_or(text.len())
+        };
+        let (token, rest) = text.split_at(length);
+        self.rest = rest;
+        (!token.is_empty()).then_some(token)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(labels: &[(&str, &str)]) -> Header {
+        let mut labels: Vec<(Box<str>, Box<str>)> = labels.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
+        labels.sort();
+        Header { labels: labels.into(), ..Header::default() }
+    }
+
+    #[test]
+    fn every_operator_selects_as_in_kubernetes() {
+        let web = header(&[("app", "web"), ("tier", "front"), ("rank", "7"), ("empty", "")]);
+        for (selector, selected) in [
+            ("", true),
+            ("app=web", true),
+            ("app==web,tier=front", true),
+            ("app=db", false),
+            ("app!=db", true),
+            ("app!=web", false),
+            ("absent!=x", true),
+            ("app in (web, db)", true),
+            ("app in (db)", false),
+            ("app notin (db,cache)", true),
+            ("app notin (web)", false),
+            ("absent notin (web)", true),
+            ("app", true),
+            ("absent", false),
+            ("!absent", true),
+            ("!app", false),
+            ("rank>6", true),
+            ("rank<7", false),
+            ("empty=", true),
+            ("app=", false),
+            ("app in (web),!absent,tier notin (back)", true),
+        ] {
+            let parsed: LabelSelector = selector.parse().unwrap();
+            assert_eq!(parsed.matches(&web), selected, "{selector}");
+        }
+    }
+
+    #[test]
+    fn malformed_selectors_are_refused() {
+        for selector in ["=a", "a b", "a in b", "a in (b", "a,,b", "a=b,", "a=b=c", "a in ()x", "-a=b", "a=b c", "a>b"]
+        {
+            assert!(selector.parse::<LabelSelector>().is_err(), "{selector}");
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! Label and field selectors: parsed once, then asked of an object's header.
+
+mod field;
+mod label;
+
+pub use field::FieldSelector;
+pub use label::LabelSelector;

@@ -1,0 +1,84 @@
+//! `/binding` of a pod: the scheduler's word on which node runs it. Given once.
+
+use axum::response::Response;
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use crate::{
+    api::{
+        Api, Status, Subject,
+        request::{Call, body},
+        response,
+        write::{self, now},
+    },
+    kinds::Subresource,
+};
+
+pub async fn create(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Status> {
+    let binding = body::value(&call.content_type, text)?;
+    let place = api.place(&call.target)?;
+    let name = call.target.name.as_deref().unwrap_or_default();
+    let make = |old: &Value| bound(old, &binding, &now(), place.subject(name));
+    let change = write::Change { subresource: Some(Subresource::Binding), make: &make };
+    write::change(api, call, &place, change).await?;
+    let answer = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
+    Ok(response::json(StatusCode::CREATED, answer.to_string()))
+}
+
+/// The pod on the node that the binding names.
+fn bound(pod: &Value, binding: &Value, now: &str, subject: Subject) -> Result<Value, Status> {
+    let target = &binding["target"];
+    let node = target["name"].as_str().unwrap_or_default();
+    if node.is_empty() || !matches!(target["kind"].as_str(), None | Some("" | "Node")) {
+        return Err(Status::bad_request("target: a binding names a Node"));
+    }
+    let uid = binding["metadata"]["uid"].as_str().unwrap_or_default();
+    let stored = pod["metadata"]["uid"].as_str().unwrap_or_default();
+    if !uid.is_empty() && uid != stored {
+        let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {stored}");
+        return Err(Status::conflict(subject, &why));
+    }
+    if pod["metadata"]["deletionTimestamp"].is_string() {
+        let why = format!("pod {} is being deleted, cannot be assigned to a host", subject.name);
+        return Err(Status::conflict(subject, &why));
+    }
+    if let Some(already) = pod["spec"]["nodeName"].as_str().filter(|node| !node.is_empty()) {
+        let why = format!("pod {} is already assigned to node \"{already}\"", subject.name);
+        return Err(Status::conflict(subject, &why));
+    }
+    let mut new = pod.clone();
+    new["spec"]["nodeName"] = node.into();
+    for (key, value) in binding["metadata"]["annotations"].as_object().into_iter().flatten() {
+        new["metadata"]["annotations"][key] = value.clone();
+    }
+    let condition = json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": now});
+    let conditions = &mut new["status"]["conditions"];
+    if !conditions.is_array() {
+        *conditions = json!([]);
+    }
+    if let Some(conditions) = conditions.as_array_mut() {
+        conditions.retain(|c| c["type"] != "PodScheduled");
+        conditions.push(condition);
+    }
+    Ok(new)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SUBJECT: Subject = Subject { group: "", resource: "pods", name: "p" };
+
+    #[test]
+    fn a_pod_is_bound_once() {
+        let pod = json!({"metadata": {"name": "p", "uid": "u"}, "spec": {}, "status": {"phase": "Pending"}});
+        let binding = json!({"target": {"kind": "Node", "name": "n"}});
+        let new = bound(&pod, &binding, "2024-01-01T00:00:00Z", SUBJECT).unwrap();
+        assert_eq!(new["spec"]["nodeName"], "n");
+        assert_eq!(new["status"]["conditions"][0]["type"], "PodScheduled");
+        assert_eq!(bound(&new, &binding, "", SUBJECT).unwrap_err().code, 409);
+        assert_eq!(bound(&pod, &json!({"target": {}}), "", SUBJECT).unwrap_err().code, 400);
+        let other = json!({"metadata": {"uid": "v"}, "target": {"name": "n"}});
+        assert_eq!(bound(&pod, &other, "", SUBJECT).unwrap_err().code, 409);
+    }
+}

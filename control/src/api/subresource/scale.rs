@@ -1,0 +1,128 @@
+//! `/scale`: the replicas of an object, in the shape that all scalable kinds share (`autoscaling/v1` Scale).
+
+use axum::response::Response;
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use crate::{
+    api::{
+        Api, Status, patch,
+        request::{Call, body, body::ContentType},
+        response, write,
+    },
+    kinds::{FieldError, Subresource},
+};
+
+pub fn get(api: &Api, call: &Call) -> Result<Response, Status> {
+    let place = api.place(&call.target)?;
+    let name = call.target.name.as_deref().unwrap_or_default();
+    let snapshot = api.store().snapshot();
+    let object = snapshot.get(&place.resource, &place.key).ok_or_else(|| Status::not_found(place.subject(name)))?;
+    let object = serde_json::from_slice(object.json()).map_err(|e| Status::internal(e.to_string()))?;
+    Ok(response::json(StatusCode::OK, scale_of(&object).to_string()))
+}
+
+/// Sets the replicas, by a whole Scale or by a patch of one.
+pub async fn set(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Status> {
+    let place = api.place(&call.target)?;
+    let given = match &call.content_type {
+        ContentType::JsonPatch | ContentType::MergePatch | ContentType::StrategicMergePatch => {
+            write::patch_instructions(&call.content_type, text)?
+        }
+        ContentType::ApplyPatch => return Err(Status::unsupported_media_type("application/apply-patch+yaml")),
+        other => body::value(other, text)?,
+    };
+    let make = |old: &Value| {
+        let current = scale_of(old);
+        let kind = call.target.kind;
+        let scale = match &call.content_type {
+            ContentType::JsonPatch => patch::json(kind, &current, &given)?,
+            // A Scale has no lists, so a strategic patch of it is a merge patch.
+            ContentType::MergePatch | ContentType::StrategicMergePatch => patch::merge(kind, &current, &given)?,
+            _ => given.clone(),
+        };
+        scaled(old, &scale)
+    };
+    let change = write::Change { subresource: Some(Subresource::Scale), make: &make };
+    let outcome = write::change(api, call, &place, change).await?;
+    Ok(response::json(StatusCode::OK, scale_of(&outcome.value()?).to_string()))
+}
+
+fn scale_of(object: &Value) -> Value {
+    let metadata = &object["metadata"];
+    let mut scale = json!({
+        "kind": "Scale",
+        "apiVersion": "autoscaling/v1",
+        "metadata": {
+            "name": metadata["name"], "namespace": metadata["namespace"], "uid": metadata["uid"],
+            "resourceVersion": metadata["resourceVersion"], "creationTimestamp": metadata["creationTimestamp"],
+        },
+        "spec": {"replicas": object["spec"]["replicas"].as_i64().unwrap_or(1)},
+        "status": {"replicas": object["status"]["replicas"].as_i64().unwrap_or(0)},
+    });
+    let selector = selector_text(&object["spec"]["selector"]);
+    if !selector.is_empty() {
+        scale["status"]["selector"] = selector.into();
+    }
+    scale
+}
+
+/// `old` with the replicas of `scale`, at its resource version if it names one.
+fn scaled(old: &Value, scale: &Value) -> Result<Value, Status> {
+    let replicas = &scale["spec"]["replicas"];
+    let count = match replicas {
+        Value::Null => 0,
+        other => other.as_i64().ok_or_else(|| {
+            Status::bad_request(format!("Scale in version \"v1\" cannot be handled as a Scale: spec.replicas: {other}"))
+        })?,
+    };
+    if !(0..=i64::from(i32::MAX)).contains(&count) {
+        let name = old["metadata"]["name"].as_str().unwrap_or_default();
+        let subject = crate::api::Subject { group: "autoscaling", resource: "Scale", name };
+        let why = "must be greater than or equal to 0";
+        return Err(Status::invalid(subject, &[FieldError::invalid("spec.replicas", replicas, why)]));
+    }
+    let mut new = old.clone();
+    new["spec"]["replicas"] = count.into();
+    new["metadata"]["resourceVersion"] = scale["metadata"]["resourceVersion"].clone();
+    Ok(new)
+}
+
+/// A LabelSelector object as the text of a label selector.
+fn selector_text(selector: &Value) -> String {
+    let equal = selector["matchLabels"].as_object().into_iter().flatten();
+    let equal = equal.map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()));
+    let set = selector["matchExpressions"].as_array().into_iter().flatten().map(|expression| {
+        let key = expression["key"].as_str().unwrap_or_default();
+        let values = expression["values"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        let values = values.collect::<Vec<_>>().join(",");
+        match expression["operator"].as_str().unwrap_or_default() {
+            "In" => format!("{key} in ({values})"),
+            "NotIn" => format!("{key} notin ({values})"),
+            "DoesNotExist" => format!("!{key}"),
+            _ => key.to_owned(),
+        }
+    });
+    equal.chain(set).collect::<Vec<_>>().join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scale_shows_replicas_and_the_selector_as_text() {
+        let object = json!({"metadata": {"name": "a", "resourceVersion": "4"}, "status": {"replicas": 2},
+            "spec": {"replicas": 3, "selector": {"matchLabels": {"app": "web"},
+                "matchExpressions": [{"key": "tier", "operator": "In", "values": ["a", "b"]}]}}});
+        let scale = scale_of(&object);
+        assert_eq!(scale["spec"]["replicas"], 3);
+        assert_eq!(scale["status"], json!({"replicas": 2, "selector": "app=web,tier in (a,b)"}));
+        let mut wanted = scale;
+        wanted["spec"]["replicas"] = json!(5);
+        let new = scaled(&object, &wanted).unwrap();
+        assert_eq!((&new["spec"]["replicas"], &new["metadata"]["resourceVersion"]), (&json!(5), &json!("4")));
+        wanted["spec"]["replicas"] = json!(-1);
+        assert_eq!(scaled(&object, &wanted).unwrap_err().code, 422);
+    }
+}

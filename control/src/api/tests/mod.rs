@@ -1,0 +1,111 @@
+//! The API as its clients meet it: requests through the router, answers as they come.
+
+mod objects;
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use http::{Method, Request, header};
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+use tower::ServiceExt;
+
+use super::{Api, open_store};
+use crate::{admission::Admission, auth::Identity, kinds::Kinds};
+
+/// An API over a store of its own.
+pub struct Server {
+    pub api: Api,
+    _dir: tempfile::TempDir,
+}
+
+/// An answer read whole.
+pub struct Answer {
+    pub code: u16,
+    pub headers: http::HeaderMap,
+    pub json: Value,
+}
+
+impl Server {
+    pub async fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open_store(&dir.path().join("store.redb"), Kinds::all()).unwrap();
+        let admission = Admission::new("10.96.0.0/12".parse().unwrap(), 30000..=32767);
+        let api = Api::new(Arc::new(store), Kinds::all(), admission, "127.0.0.1:6443");
+        let server = Self { api, _dir: dir };
+        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "default"}});
+        assert_eq!(server.post("/api/v1/namespaces", namespace).await.code, 201);
+        server
+    }
+
+    pub fn client(&self) -> kube::Client {
+        self.api.client(Identity::control("test"))
+    }
+
+    pub async fn send(&self, request: Request<Body>) -> http::Response<Body> {
+        let mut request = request;
+        request.extensions_mut().insert(Identity::control("test"));
+        let Ok(response) = self.api.router().oneshot(request).await;
+        response
+    }
+
+    pub async fn call(&self, method: Method, path: &str, headers: &[(&str, &str)], body: impl Into<Body>) -> Answer {
+        let mut request = Request::builder().method(method).uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let response = self.send(request.body(body.into()).unwrap()).await;
+        let (parts, body) = response.into_parts();
+        let text = body.collect().await.unwrap().to_bytes();
+        let json = serde_json::from_slice(&text).unwrap_or(Value::Null);
+        Answer { code: parts.status.as_u16(), headers: parts.headers, json }
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        self.call(Method::GET, path, &[], Body::empty()).await
+    }
+
+    pub async fn get_as(&self, path: &str, accept: &str) -> Answer {
+        self.call(Method::GET, path, &[(header::ACCEPT.as_str(), accept)], Body::empty()).await
+    }
+
+    pub async fn post(&self, path: &str, body: Value) -> Answer {
+        self.call(Method::POST, path, &[], body.to_string()).await
+    }
+
+    pub async fn put(&self, path: &str, body: Value) -> Answer {
+        self.call(Method::PUT, path, &[], body.to_string()).await
+    }
+
+    pub async fn merge(&self, path: &str, body: Value) -> Answer {
+        let content_type = (header::CONTENT_TYPE.as_str(), "application/merge-patch+json");
+        self.call(Method::PATCH, path, &[content_type], body.to_string()).await
+    }
+
+    pub async fn delete(&self, path: &str, options: Value) -> Answer {
+        self.call(Method::DELETE, path, &[], options.to_string()).await
+    }
+}
+
+impl Answer {
+    pub fn name(&self) -> &str {
+        self.json["metadata"]["name"].as_str().unwrap_or_default()
+    }
+
+    pub fn reason(&self) -> (u16, &str) {
+        (self.code, self.json["reason"].as_str().unwrap_or_default())
+    }
+
+    pub fn message(&self) -> &str {
+        self.json["message"].as_str().unwrap_or_default()
+    }
+}
+
+pub fn config_map(name: &str, labels: Value) -> Value {
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "labels": labels}, "data": {"k": "v"}})
+}
+
+pub fn pod(name: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name},
+        "spec": {"containers": [{"name": "c", "image": "i"}]}})
+}

@@ -1,0 +1,321 @@
+//! Deletion of one object: at once, or marked until its finalizers and its grace period let it go.
+
+use std::sync::Arc;
+
+use axum::response::Response;
+use http::StatusCode;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+use super::{Outcome, TRIES, answer, current, encode, metadata, parse, refusal};
+use crate::{
+    admission::{self, NamespaceState, Reservation, Verb},
+    api::{
+        Api, Place, Status, Subject,
+        request::{Call, body},
+        response,
+    },
+    kinds::Kind,
+    store::{Change, Expect, Object, Write, WriteError},
+};
+
+/// `DeleteOptions`, from the body or the query.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    pub grace_period_seconds: Option<i64>,
+    pub propagation: Option<Propagation>,
+    pub uid: Option<String>,
+    pub resource_version: Option<String>,
+    pub dry_run: bool,
+}
+
+/// What becomes of dependents. The garbage collector does it; deletion only says so, by finalizers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Propagation {
+    Background,
+    Foreground,
+    Orphan,
+}
+
+const ORPHAN: &str = "orphan";
+const FOREGROUND: &str = "foregroundDeletion";
+/// Seconds that a pod gets which does not say.
+const DEFAULT_GRACE: i64 = 30;
+
+impl Options {
+    pub fn of(call: &Call, text: &[u8]) -> Result<Self, Status> {
+        let query = &call.query;
+        let body = match text {
+            [] => Value::Null,
+            text => body::value(&call.content_type, text)?,
+        };
+        Self::read(&body, query.grace_period_seconds, query.propagation_policy.as_deref(), query.orphan_dependents)
+            .map(|options| Self { dry_run: options.dry_run || query.dry_run, ..options })
+    }
+
+    /// From a `DeleteOptions` object, or from the query where that says nothing.
+    pub fn read(body: &Value, grace: Option<i64>, policy: Option<&str>, orphan: Option<bool>) -> Result<Self, Status> {
+        let policy = body["propagationPolicy"].as_str().or(policy);
+        let orphan = body["orphanDependents"].as_bool().or(orphan);
+        let propagation = match (policy, orphan) {
+            (Some(_), Some(_)) => {
+                return Err(Status::bad_request("orphanDependents and deletionPropagation cannot be both set"));
+            }
+            (Some("Background"), None) | (None, Some(false)) => Some(Propagation::Background),
+            (Some("Foreground"), None) => Some(Propagation::Foreground),
+            (Some("Orphan"), None) | (None, Some(true)) => Some(Propagation::Orphan),
+            (None, None) => None,
+            (Some(other), None) => {
+                return Err(Status::bad_request(format!(
+                    "propagationPolicy: Unsupported value: {other:?}: supported values: \"Background\", \"Foreground\", \"Orphan\""
+                )));
+            }
+        };
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        Ok(Self {
+            grace_period_seconds: body["gracePeriodSeconds"].as_i64().or(grace),
+            propagation,
+            uid: text(&body["preconditions"]["uid"]),
+            resource_version: text(&body["preconditions"]["resourceVersion"]),
+            dry_run: body["dryRun"].as_array().is_some_and(|list| !list.is_empty()),
+        })
+    }
+
+    fn must_hold(&self, object: &Object, subject: Subject) -> Result<(), Status> {
+        if let Some(uid) = self.uid.as_deref().filter(|uid| **uid != *object.header.uid) {
+            let why =
+                format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", object.header.uid);
+            return Err(Status::conflict(subject, &why));
+        }
+        if let Some(version) = self.resource_version.as_deref().filter(|v| *v != object.revision.to_string()) {
+            let why = format!(
+                "Precondition failed: ResourceVersion in precondition: {version}, ResourceVersion in object meta: {}",
+                object.revision
+            );
+            return Err(Status::conflict(subject, &why));
+        }
+        Ok(())
+    }
+}
+
+/// What a deletion does to an object now.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    Remove,
+    /// The object is stored like this, and goes when nothing holds it any more.
+    Mark(Value),
+    /// It is being deleted already, and nothing changes.
+    Keep,
+}
+
+/// Decides a deletion.
+pub fn step(kind: &Kind, old: &Value, options: &Options, now: Timestamp) -> Step {
+    let mut new = old.clone();
+    let finalizers = finalizers(&old["metadata"]["finalizers"], options.propagation);
+    let held = !finalizers.is_empty() || old["spec"]["finalizers"].as_array().is_some_and(|list| !list.is_empty());
+    let marked: Option<Timestamp> = old["metadata"]["deletionTimestamp"].as_str().and_then(|at| at.parse().ok());
+    let already = marked.map(|_| old["metadata"]["deletionGracePeriodSeconds"].as_i64().unwrap_or(0));
+    let asked = grace(kind, old, options);
+    let grace = match already {
+        // A second deletion can only shorten the wait.
+        Some(already) if options.grace_period_seconds.is_some() || asked == 0 => already.min(asked),
+        Some(already) => already,
+        None => asked,
+    };
+    if grace == 0 && !held {
+        return Step::Remove;
+    }
+    let Some(fields) = new["metadata"].as_object_mut() else { return Step::Remove };
+    if finalizers.is_empty() {
+        fields.shift_remove("finalizers");
+    } else {
+        fields.insert("finalizers".into(), json!(finalizers));
+    }
+    if already != Some(grace) {
+        let begun = marked.map_or(now, |at| at - SignedDuration::from_secs(already.unwrap_or(0)));
+        fields.insert("deletionTimestamp".into(), metadata::at(begun + SignedDuration::from_secs(grace)).into());
+        fields.insert("deletionGracePeriodSeconds".into(), grace.into());
+        if let Some(generation) = fields.get("generation").and_then(Value::as_i64).filter(|_| already.is_none()) {
+            fields.insert("generation".into(), (generation + 1).into());
+        }
+    }
+    if kind.group.is_empty() && kind.kind == "Namespace" {
+        new["status"]["phase"] = "Terminating".into();
+    }
+    if new == *old { Step::Keep } else { Step::Mark(new) }
+}
+
+fn finalizers(stored: &Value, propagation: Option<Propagation>) -> Vec<String> {
+    let stored = stored.as_array().into_iter().flatten().filter_map(Value::as_str);
+    let keep = |name: &&str| propagation.is_none() || !matches!(*name, ORPHAN | FOREGROUND);
+    let added = match propagation {
+        Some(Propagation::Orphan) => Some(ORPHAN),
+        Some(Propagation::Foreground) => Some(FOREGROUND),
+        Some(Propagation::Background) | None => None,
+    };
+    stored.filter(keep).chain(added).map(str::to_owned).collect()
+}
+
+/// How long the object's node has to end it, in seconds. Only pods have a node, and only those that run.
+fn grace(kind: &Kind, object: &Value, options: &Options) -> i64 {
+    let bound = object["spec"]["nodeName"].as_str().is_some_and(|node| !node.is_empty());
+    let over = matches!(object["status"]["phase"].as_str(), Some("Succeeded" | "Failed"));
+    if !(kind.group.is_empty() && kind.kind == "Pod") || !bound || over {
+        return 0;
+    }
+    let own = || object["spec"]["terminationGracePeriodSeconds"].as_i64().unwrap_or(DEFAULT_GRACE);
+    options.grace_period_seconds.unwrap_or_else(own).max(0)
+}
+
+/// A deletion ready to be written.
+pub struct Prepared {
+    pub write: Option<Write>,
+    pub gone: bool,
+    pub reservation: Reservation,
+}
+
+/// Decides the deletion of `stored` and admits it.
+pub fn prepare(api: &Api, call: &Call, place: &Place, stored: &Object, options: &Options) -> Result<Prepared, Status> {
+    let name = &*stored.header.name;
+    options.must_hold(stored, place.subject(name))?;
+    let mut old = parse(stored)?;
+    let before = old.clone();
+    let request = admission::Request {
+        verb: Verb::Delete,
+        kind: place.kind,
+        namespace: Some(&*stored.header.namespace).filter(|namespace| !namespace.is_empty()),
+        name,
+        subresource: None,
+        old: Some(&before),
+        identity: &call.identity,
+        namespace_state: NamespaceState::Active,
+    };
+    let reservation = api.admission().admit(&request, &mut old)?;
+    let write = |change| Write { key: place.key(), expect: Expect::At(stored.revision), change };
+    let (write, gone) = match step(place.kind, &old, options, Timestamp::now()) {
+        Step::Remove => (Some(write(Change::Delete)), true),
+        Step::Mark(new) => (Some(write(Change::Put(encode::draft(place.kind, &new)))), false),
+        Step::Keep => (None, false),
+    };
+    Ok(Prepared { write, gone, reservation })
+}
+
+/// Deletes the object that `call` names. Answers with the object, and whether it is gone.
+pub async fn remove(api: &Api, call: &Call, options: &Options) -> Result<(Arc<Object>, bool), Status> {
+    let place = api.place(&call.target)?;
+    let name = call.target.name.as_deref().unwrap_or_default();
+    for _ in 0..TRIES {
+        let stored = current(api, &place, name)?;
+        let Prepared { write, gone, reservation } = prepare(api, call, &place, &stored, options)?;
+        let Some(write) = write.filter(|_| !options.dry_run) else { return Ok((stored, gone)) };
+        match api.store().write_one(write).await {
+            Ok(object) => {
+                if gone {
+                    reservation.commit();
+                }
+                return Ok((object, gone));
+            }
+            Err(WriteError::Conflict { .. }) => {}
+            Err(error) => return Err(refusal(error, place.subject(name))),
+        }
+    }
+    Err(Status::conflict(place.subject(name), super::MODIFIED))
+}
+
+/// `DELETE` of one object.
+pub async fn delete(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Status> {
+    let options = Options::of(call, text)?;
+    let (object, gone) = remove(api, call, &options).await?;
+    if !gone {
+        return Ok(answer(call, StatusCode::OK, &Outcome::Stored(object), &[]));
+    }
+    let kind = call.target.kind;
+    let details =
+        json!({"name": &*object.header.name, "group": kind.group, "kind": kind.plural, "uid": &*object.header.uid});
+    Ok(response::json(StatusCode::OK, success(details).to_string()))
+}
+
+/// A `Status` that says that all went well.
+pub fn success(details: Value) -> Value {
+    json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kinds::Kinds;
+
+    fn kind(group: &str, plural: &str) -> &'static Kind {
+        Kinds::all().by_path(group, "v1", plural).unwrap()
+    }
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    fn pod(node: &str) -> Value {
+        json!({"metadata": {"name": "p"}, "spec": {"nodeName": node, "terminationGracePeriodSeconds": 20}})
+    }
+
+    #[test]
+    fn a_pod_on_a_node_gets_its_grace_and_goes_with_a_deletion_without() {
+        let pods = kind("", "pods");
+        let Step::Mark(marked) = step(pods, &pod("n"), &Options::default(), at("2024-01-01T00:00:00Z")) else {
+            panic!("a running pod is marked");
+        };
+        assert_eq!(marked["metadata"]["deletionTimestamp"], "2024-01-01T00:00:20Z");
+        assert_eq!(marked["metadata"]["deletionGracePeriodSeconds"], 20);
+        let later = at("2024-01-01T00:00:05Z");
+        assert_eq!(step(pods, &marked, &Options::default(), later), Step::Keep);
+        let shorter = Options { grace_period_seconds: Some(5), ..Options::default() };
+        let Step::Mark(shortened) = step(pods, &marked, &shorter, later) else { panic!("the wait is shortened") };
+        assert_eq!(shortened["metadata"]["deletionTimestamp"], "2024-01-01T00:00:05Z");
+        let now = Options { grace_period_seconds: Some(0), ..Options::default() };
+        assert_eq!(step(pods, &marked, &now, later), Step::Remove);
+    }
+
+    #[test]
+    fn a_pod_that_no_node_runs_goes_at_once() {
+        let pods = kind("", "pods");
+        let now = at("2024-01-01T00:00:00Z");
+        assert_eq!(step(pods, &pod(""), &Options::default(), now), Step::Remove);
+        let mut over = pod("n");
+        over["status"] = json!({"phase": "Succeeded"});
+        assert_eq!(step(pods, &over, &Options::default(), now), Step::Remove);
+    }
+
+    #[test]
+    fn finalizers_hold_an_object_and_policies_are_finalizers() {
+        let maps = kind("", "configmaps");
+        let now = at("2024-01-01T00:00:00Z");
+        let held = json!({"metadata": {"name": "c", "finalizers": ["a/b"]}});
+        let Step::Mark(marked) = step(maps, &held, &Options::default(), now) else { panic!("it is held") };
+        assert_eq!(marked["metadata"]["deletionGracePeriodSeconds"], 0);
+        let free = json!({"metadata": {"name": "c"}});
+        for (propagation, finalizer) in [(Propagation::Orphan, ORPHAN), (Propagation::Foreground, FOREGROUND)] {
+            let options = Options { propagation: Some(propagation), ..Options::default() };
+            let Step::Mark(marked) = step(maps, &free, &options, now) else { panic!("it is held by its policy") };
+            assert_eq!(marked["metadata"]["finalizers"], json!([finalizer]));
+        }
+        let options = Options { propagation: Some(Propagation::Background), ..Options::default() };
+        let orphaned = json!({"metadata": {"name": "c", "finalizers": [ORPHAN]}});
+        assert_eq!(step(maps, &orphaned, &options, now), Step::Remove);
+    }
+
+    #[test]
+    fn a_namespace_is_terminating_until_it_is_finalized() {
+        let namespace =
+            json!({"metadata": {"name": "n"}, "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}});
+        let step = step(kind("", "namespaces"), &namespace, &Options::default(), at("2024-01-01T00:00:00Z"));
+        let Step::Mark(marked) = step else { panic!("its content goes first") };
+        assert_eq!(marked["status"]["phase"], "Terminating");
+    }
+
+    #[test]
+    fn contradicting_options_are_refused() {
+        assert!(Options::read(&json!({"propagationPolicy": "Sideways"}), None, None, None).is_err());
+        assert!(
+            Options::read(&json!({"propagationPolicy": "Orphan", "orphanDependents": true}), None, None, None).is_err()
+        );
+    }
+}

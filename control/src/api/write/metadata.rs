@@ -1,0 +1,146 @@
+//! The parts of metadata that the server alone decides: uid, creation, deletion, generated names.
+
+use jiff::{Timestamp, Unit};
+use rand::RngExt;
+use serde_json::{Map, Value, json};
+
+use crate::api::{Status, Subject};
+
+/// The moment as Kubernetes writes it: RFC 3339 in whole seconds.
+pub fn now() -> String {
+    at(Timestamp::now())
+}
+
+/// `moment` in whole seconds.
+pub fn at(moment: Timestamp) -> String {
+    moment.round(Unit::Second).unwrap_or(moment).to_string()
+}
+
+/// The `metadata` of an object, made if it is not there.
+pub fn of(object: &mut Value) -> Result<&mut Map<String, Value>, Status> {
+    let object = object.as_object_mut().ok_or_else(|| Status::bad_request("the object is not a JSON object"))?;
+    let metadata = object.entry("metadata").or_insert_with(|| json!({}));
+    if metadata.is_null() {
+        *metadata = json!({});
+    }
+    metadata.as_object_mut().ok_or_else(|| Status::bad_request("metadata is not a JSON object"))
+}
+
+/// Sets what a new object gets, and takes out what a client cannot say.
+pub fn begin(metadata: &mut Map<String, Value>, namespace: Option<&str>) {
+    for field in ["selfLink", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "resourceVersion"] {
+        metadata.shift_remove(field);
+    }
+    match namespace {
+        Some(namespace) => drop(metadata.insert("namespace".into(), namespace.into())),
+        None => drop(metadata.shift_remove("namespace")),
+    }
+    metadata.insert("uid".into(), uid().into());
+    metadata.insert("creationTimestamp".into(), now().into());
+}
+
+/// Keeps what an update cannot change.
+pub fn keep(new: &mut Map<String, Value>, old: &Value) {
+    for field in [
+        "name",
+        "namespace",
+        "uid",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "generation",
+    ] {
+        match &old[field] {
+            Value::Null => drop(new.shift_remove(field)),
+            value => drop(new.insert(field.into(), value.clone())),
+        }
+    }
+    new.shift_remove("selfLink");
+}
+
+/// Refuses metadata that names another object than the path does; fills in what it leaves out.
+pub fn must_name(metadata: &mut Map<String, Value>, namespace: Option<&str>, name: Option<&str>) -> Result<(), Status> {
+    let given = |metadata: &Map<String, Value>, field: &str| {
+        metadata.get(field).and_then(Value::as_str).unwrap_or_default().to_owned()
+    };
+    let in_namespace = given(metadata, "namespace");
+    if !in_namespace.is_empty() && namespace.is_some_and(|namespace| namespace != in_namespace) {
+        return Err(Status::bad_request(format!(
+            "the namespace of the provided object does not match the namespace sent on the request ({in_namespace:?})"
+        )));
+    }
+    if let Some(name) = name {
+        let named = given(metadata, "name");
+        if !named.is_empty() && named != name {
+            return Err(Status::bad_request(format!(
+                "the name of the object ({named}) does not match the name on the URL ({name})"
+            )));
+        }
+        metadata.insert("name".into(), name.into());
+    }
+    if let Some(namespace) = namespace {
+        metadata.insert("namespace".into(), namespace.into());
+    }
+    Ok(())
+}
+
+/// Refuses a write that was meant for another object of the same name.
+pub fn must_be_same(new: &Map<String, Value>, old: &Value, subject: Subject) -> Result<(), Status> {
+    let given = new.get("uid").and_then(Value::as_str).unwrap_or_default();
+    let stored = old["uid"].as_str().unwrap_or_default();
+    if given.is_empty() || given == stored {
+        return Ok(());
+    }
+    let why = format!("Precondition failed: UID in precondition: {given}, UID in object meta: {stored}");
+    Err(Status::conflict(subject, &why))
+}
+
+/// A random UUID, version 4.
+fn uid() -> String {
+    let bytes: [u8; 16] = rand::random();
+    let number = u128::from_be_bytes(bytes) & !(0xf << 76) & !(0b11 << 62) | 4 << 76 | 0b10 << 62;
+    let text = format!("{number:032x}");
+    format!("{}-{}-{}-{}-{}", &text[..8], &text[8..12], &text[12..16], &text[16..20], &text[20..])
+}
+
+/// Kubernetes' alphabet for generated names: no vowels and nothing that looks like another.
+const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+const SUFFIX: usize = 5;
+const MAX_NAME: usize = 63;
+
+/// `base` with a random suffix, at most 63 bytes.
+pub fn generated(base: &str) -> String {
+    let mut base = base;
+    while base.len() > MAX_NAME - SUFFIX {
+        let end = base.char_indices().next_back().map_or(0, |(at, _)| at);
+        base = &base[..end];
+    }
+    let mut random = rand::rng();
+    let suffix: String = (0..SUFFIX).map(|_| ALPHABET[random.random_range(0..ALPHABET.len())] as char).collect();
+    format!("{base}{suffix}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_uid_is_a_version_4_uuid() {
+        let uid = uid();
+        assert_eq!(uid.len(), 36);
+        assert_eq!(uid.as_bytes()[14], b'4');
+        assert!(b"89ab".contains(&uid.as_bytes()[19]), "{uid}");
+    }
+
+    #[test]
+    fn a_generated_name_keeps_its_base_within_63_bytes() {
+        assert!(generated("web-").starts_with("web-"));
+        assert_eq!(generated("web-").len(), 9);
+        assert_eq!(generated(&"a".repeat(80)).len(), 63);
+    }
+
+    #[test]
+    fn moments_are_whole_seconds() {
+        assert_eq!(at("2024-02-03T04:05:06.4Z".parse().unwrap()), "2024-02-03T04:05:06Z");
+    }
+}

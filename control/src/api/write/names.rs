@@ -1,0 +1,182 @@
+//! Which names, labels and annotations objects of any kind may have, in Kubernetes' words
+//! (`k8s.io/apimachinery/pkg/util/validation`).
+
+use serde_json::{Value, json};
+
+use crate::kinds::{FieldError, Kind};
+
+const SUBDOMAIN: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
+const LABEL: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
+const LABEL_1035: &str = "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')";
+const QUALIFIED: &str = "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
+const LABEL_VALUE: &str = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
+/// Bytes of all annotations of an object together.
+const MAX_ANNOTATIONS: usize = 256 << 10;
+
+/// Every reason why the metadata of `object` may not stand.
+pub fn metadata(kind: &Kind, object: &Value) -> Vec<FieldError> {
+    let metadata = &object["metadata"];
+    let mut errors = Vec::new();
+    let invalid = |path: &str, value: &str, why: String| FieldError::invalid(path, &json!(value), why);
+    match metadata["name"].as_str().unwrap_or_default() {
+        "" => errors.push(FieldError::required("metadata.name", "name or generateName is required")),
+        name => errors.extend(object_name(kind, name).into_iter().map(|why| invalid("metadata.name", name, why))),
+    }
+    for (key, value) in metadata["labels"].as_object().into_iter().flatten() {
+        errors.extend(qualified_name(key).into_iter().map(|why| invalid("metadata.labels", key, why)));
+        let value = value.as_str().unwrap_or_default();
+        errors.extend(label_value(value).into_iter().map(|why| invalid("metadata.labels", value, why)));
+    }
+    let mut size = 0;
+    for (key, value) in metadata["annotations"].as_object().into_iter().flatten() {
+        let lower = key.to_lowercase();
+        errors.extend(qualified_name(&lower).into_iter().map(|why| invalid("metadata.annotations", key, why)));
+        size += key.len() + value.as_str().map_or(0, str::len);
+    }
+    if size > MAX_ANNOTATIONS {
+        errors.push(FieldError::too_long("metadata.annotations", MAX_ANNOTATIONS));
+    }
+    for (index, finalizer) in metadata["finalizers"].as_array().into_iter().flatten().enumerate() {
+        let name = finalizer.as_str().unwrap_or_default();
+        let path = format!("metadata.finalizers[{index}]");
+        errors.extend(qualified_name(name).into_iter().map(|why| invalid(&path, name, why)));
+    }
+    errors.extend(owner_references(metadata));
+    errors
+}
+
+fn owner_references(metadata: &Value) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let mut controllers = 0;
+    for (index, owner) in metadata["ownerReferences"].as_array().into_iter().flatten().enumerate() {
+        for field in ["apiVersion", "kind", "name", "uid"] {
+            if owner[field].as_str().is_none_or(str::is_empty) {
+                let path = format!("metadata.ownerReferences[{index}].{field}");
+                errors.push(FieldError::invalid(path, &owner[field], format!("{field} must not be empty")));
+            }
+        }
+        controllers += u32::from(owner["controller"] == true);
+    }
+    if controllers > 1 {
+        let why =
+            "Only one reference can have Controller set to true. Found \"true\" in references for more than one owner";
+        errors.push(FieldError::invalid("metadata.ownerReferences", &metadata["ownerReferences"], why));
+    }
+    errors
+}
+
+/// Why `name` cannot be the name of an object of `kind`.
+pub fn object_name(kind: &Kind, name: &str) -> Vec<String> {
+    match (kind.group, kind.kind) {
+        ("", "Service") => label_1035(name),
+        ("", "Namespace") => label(name),
+        _ => subdomain(name),
+    }
+}
+
+/// RFC 1123 subdomain, at most 253 bytes.
+pub fn subdomain(text: &str) -> Vec<String> {
+    let shaped = text.split('.').all(is_label);
+    [(text.len() > 253).then(|| "must be no more than 253 bytes".to_owned()), (!shaped).then(|| SUBDOMAIN.to_owned())]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+/// RFC 1123 label, at most 63 bytes.
+pub fn label(text: &str) -> Vec<String> {
+    [too_long(text), (!is_label(text)).then(|| LABEL.to_owned())].into_iter().flatten().collect()
+}
+
+/// RFC 1035 label: a letter first.
+pub fn label_1035(text: &str) -> Vec<String> {
+    let shaped = is_label(text) && text.starts_with(|c: char| c.is_ascii_lowercase());
+    [too_long(text), (!shaped).then(|| LABEL_1035.to_owned())].into_iter().flatten().collect()
+}
+
+/// A label's key: `[prefix/]name`.
+pub fn qualified_name(text: &str) -> Vec<String> {
+    let mut errors = Vec::new();
+    let name = match text.split_once('/') {
+        None => text,
+        Some((_, rest)) if rest.contains('/') => {
+            return vec![format!(
+                "a qualified name {} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')",
+                &QUALIFIED["name part ".len()..]
+            )];
+        }
+        Some(("", name)) => {
+            errors.push("prefix part must be non-empty".to_owned());
+            name
+        }
+        Some((prefix, name)) => {
+            errors.extend(subdomain(prefix).into_iter().map(|why| format!("prefix part {why}")));
+            name
+        }
+    };
+    if name.is_empty() {
+        errors.push("name part must be non-empty".to_owned());
+    } else if name.len() > 63 {
+        errors.push("name part must be no more than 63 bytes".to_owned());
+    }
+    if !is_word(name) {
+        errors.push(QUALIFIED.to_owned());
+    }
+    errors
+}
+
+/// A label's value: empty, or a word of at most 63 bytes.
+pub fn label_value(text: &str) -> Vec<String> {
+    let shaped = text.is_empty() || is_word(text);
+    [too_long(text), (!shaped).then(|| LABEL_VALUE.to_owned())].into_iter().flatten().collect()
+}
+
+fn too_long(text: &str) -> Option<String> {
+    (text.len() > 63).then(|| "must be no more than 63 bytes".to_owned())
+}
+
+fn is_label(text: &str) -> bool {
+    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    bounded(text, inner) && text.bytes().all(|b| inner(b) || b == b'-')
+}
+
+fn is_word(text: &str) -> bool {
+    let inner = |b: u8| b.is_ascii_alphanumeric();
+    bounded(text, inner) && text.bytes().all(|b| inner(b) || matches!(b, b'-' | b'_' | b'.'))
+}
+
+fn bounded(text: &str, ends: impl Fn(u8) -> bool) -> bool {
+    let bytes = text.as_bytes();
+    bytes.first().is_some_and(|b| ends(*b)) && bytes.last().is_some_and(|b| ends(*b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_rfc_1123_and_rfc_1035() {
+        for name in ["a", "a-b.c", "0a", &"a".repeat(253)] {
+            assert!(subdomain(name).is_empty(), "{name}");
+        }
+        for name in ["", "A", "-a", "a-", "a..b", "a_b", ".a", &"a".repeat(254)] {
+            assert!(!subdomain(name).is_empty(), "{name}");
+        }
+        assert!(label("0abc").is_empty());
+        assert!(!label("a.b").is_empty());
+        assert!(!label(&"a".repeat(64)).is_empty());
+        assert!(!label_1035("0abc").is_empty());
+    }
+
+    #[test]
+    fn label_keys_and_values_are_words() {
+        for key in ["a", "A.b_c-d", "example.com/name", "app.kubernetes.io/name"] {
+            assert!(qualified_name(key).is_empty(), "{key}");
+        }
+        for key in ["", "/a", "a/", "a/b/c", "Example.com/a", "-a", &"a".repeat(64)] {
+            assert!(!qualified_name(key).is_empty(), "{key}");
+        }
+        assert!(label_value("").is_empty());
+        assert!(!label_value("a b").is_empty());
+    }
+}

@@ -1,0 +1,78 @@
+//! `PATCH`: the patched object goes the way of an update.
+
+use axum::response::Response;
+use http::StatusCode;
+use parking_lot::Mutex;
+use serde_json::Value;
+
+use super::{Change, answer, change, from_stored, to_stored};
+use crate::{
+    api::{
+        Api, Status, patch,
+        request::{
+            Call,
+            body::{self, ContentType},
+        },
+    },
+    kinds::Kind,
+};
+
+pub async fn patch(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Status> {
+    let target = &call.target;
+    let instructions = instructions(&call.content_type, text)?;
+    let place = api.place(target)?;
+    let warned = Mutex::new(Vec::new());
+    let make = |old: &Value| {
+        let mut base = old.clone();
+        from_stored(target.kind, &mut base);
+        let new = patched(target.kind, &call.content_type, &base, &instructions)?;
+        let body::Decoded { mut value, warnings } = body::recheck(target.kind, new, call.query.field_validation)?;
+        *warned.lock() = warnings;
+        to_stored(target.kind, &mut value);
+        Ok(value)
+    };
+    let outcome = change(api, call, &place, Change { subresource: target.subresource, make: &make }).await?;
+    Ok(answer(call, StatusCode::OK, &outcome, &warned.into_inner()))
+}
+
+/// `current` with a patch of this type applied.
+pub fn patched(
+    kind: &Kind,
+    content_type: &ContentType,
+    current: &Value,
+    instructions: &Value,
+) -> Result<Value, Status> {
+    match content_type {
+        ContentType::JsonPatch => patch::json(kind, current, instructions),
+        ContentType::MergePatch => patch::merge(kind, current, instructions),
+        ContentType::StrategicMergePatch => patch::strategic(kind, current, instructions),
+        other => Err(unsupported(other)),
+    }
+}
+
+/// Reads a patch.
+pub fn instructions(content_type: &ContentType, text: &[u8]) -> Result<Value, Status> {
+    match content_type {
+        ContentType::JsonPatch | ContentType::MergePatch | ContentType::StrategicMergePatch => {
+            serde_json::from_slice(text).map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))
+        }
+        other => Err(unsupported(other)),
+    }
+}
+
+fn unsupported(content_type: &ContentType) -> Status {
+    let given = match content_type {
+        ContentType::ApplyPatch => "application/apply-patch+yaml",
+        ContentType::Json => "application/json",
+        ContentType::Yaml => "application/yaml",
+        ContentType::Protobuf => "application/vnd.kubernetes.protobuf",
+        ContentType::Other(name) => name,
+        ContentType::JsonPatch | ContentType::MergePatch | ContentType::StrategicMergePatch => "this patch",
+    };
+    let mut status = Status::unsupported_media_type(given);
+    status.message = format!(
+        "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, \
+         application/merge-patch+json, application/strategic-merge-patch+json (got {given})"
+    );
+    status
+}
