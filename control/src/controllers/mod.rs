@@ -8,15 +8,19 @@ mod endpoint_slice;
 mod endpoint_slice_mirroring;
 mod endpoints;
 pub mod engine;
+mod event_ttl;
+mod garbage_collector;
 pub mod informers;
+mod namespace;
 mod node_ipam;
 pub(crate) mod owners;
 pub(crate) mod pod_state;
 mod replica_set;
 mod root_ca;
+mod served;
 mod service_account;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use ipnetwork::Ipv4Network;
 use kube::Client;
@@ -49,12 +53,12 @@ struct Context {
 
 /// The running controllers.
 pub struct Controllers {
-    tasks: Tasks,
+    tasks: Arc<Tasks>,
 }
 
 /// Starts all controllers. They wait for their first listings by themselves, and end with [`Controllers::shutdown`].
 pub fn start(client: Client, config: Config) -> Controllers {
-    let tasks = Tasks::default();
+    let tasks = Arc::new(Tasks::default());
     let (recorder, writer) = Recorder::new(client.clone(), tasks.stop());
     tasks.spawn("event-recorder", writer);
     let context = Context { client, config, informers: Informers::new(), recorder };
@@ -66,6 +70,9 @@ pub fn start(client: Client, config: Config) -> Controllers {
     node_ipam::start(&context, &tasks);
     service_account::start(&context, &tasks);
     root_ca::start(&context, &tasks);
+    let removed = namespace::start(&context, &tasks);
+    garbage_collector::start(&context, &tasks, removed);
+    event_ttl::start(&context, &tasks);
     // Last: handlers that register after a watch began would miss its first listing.
     context.informers.run(&context.client, &tasks);
     Controllers { tasks }

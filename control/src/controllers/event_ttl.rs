@@ -1,0 +1,95 @@
+//! Deletes Events an hour after they last happened, by a timer each; nothing is read until a timer is due.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::StreamExt;
+use k8s_openapi::{api::core::v1::Event, jiff::Timestamp};
+use kube::{
+    Api, Client,
+    api::{DeleteParams, Preconditions},
+    core::PartialObjectMeta,
+    runtime::{WatchStreamExt, watcher},
+};
+use tokio::time::Instant;
+
+use super::{
+    Context,
+    engine::{Failure, Key, Outcome, Tasks, WorkQueue, is_gone_or_taken, work},
+    informers::all,
+};
+
+const COMPONENT: &str = "event-ttl";
+/// Source: kube-apiserver's `--event-ttl`.
+const TTL: Duration = Duration::from_secs(3600);
+
+/// Starts the controller.
+pub fn start(context: &Context, tasks: &Tasks) {
+    let queue: Arc<WorkQueue<Key>> = Arc::default();
+    let events = watcher(Api::<PartialObjectMeta<Event>>::all(context.client.clone()), all()).default_backoff();
+    let (stop, to) = (tasks.stop(), queue.clone());
+    tasks.spawn("event-watch", async move {
+        let mut events = std::pin::pin!(events.take_until(stop.cancelled_owned()));
+        while let Some(event) = events.next().await {
+            if let Ok(watcher::Event::InitApply(event) | watcher::Event::Apply(event)) = event {
+                let key =
+                    Key::new(event.metadata.namespace.unwrap_or_default(), event.metadata.name.unwrap_or_default());
+                let created = event.metadata.creation_timestamp.map_or(Timestamp::now(), |t| t.0);
+                to.add_at(key, Instant::now() + left(created, Timestamp::now()).unwrap_or_default());
+            }
+        }
+    });
+    let (client, stop) = (context.client.clone(), tasks.stop());
+    let reconcile = move |key| reconcile(client.clone(), key);
+    tasks.spawn(COMPONENT, work(COMPONENT, queue, 4, stop, reconcile));
+}
+
+/// How long an Event that last happened at `at` still lives.
+fn left(at: Timestamp, now: Timestamp) -> Option<Duration> {
+    let age = Duration::try_from(now.duration_since(at)).unwrap_or_default();
+    TTL.checked_sub(age).filter(|left| !left.is_zero())
+}
+
+fn last_happened(event: &Event) -> Timestamp {
+    let series = event.series.as_ref().and_then(|s| s.last_observed_time.as_ref()).map(|t| t.0);
+    let times = [
+        event.metadata.creation_timestamp.as_ref().map(|t| t.0),
+        event.last_timestamp.as_ref().map(|t| t.0),
+        event.event_time.as_ref().map(|t| t.0),
+        series,
+    ];
+    times.into_iter().flatten().max().unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+async fn reconcile(client: Client, key: Key) -> Result<Outcome, Failure> {
+    let api: Api<Event> = Api::namespaced(client, &key.namespace);
+    let Some(event) = api.get_opt(&key.name).await.map_err(Failure::request("read an Event"))? else {
+        return Ok(Outcome::Done);
+    };
+    if let Some(left) = left(last_happened(&event), Timestamp::now()) {
+        return Ok(Outcome::After(left));
+    }
+    let preconditions = Preconditions { uid: event.metadata.uid, resource_version: event.metadata.resource_version };
+    match api.delete(&key.name, &DeleteParams::default().preconditions(preconditions)).await {
+        Ok(_) => Ok(Outcome::Done),
+        Err(error) if is_gone_or_taken(&error) => Ok(Outcome::Done),
+        Err(error) => Err(Failure::request("delete an old Event")(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_event_lives_an_hour_from_when_it_last_happened() {
+        let event: Event = serde_json::from_value(json!({"involvedObject": {}, "metadata":
+            {"creationTimestamp": "2026-01-01T00:00:00Z"}, "lastTimestamp": "2026-01-01T00:30:00Z"}))
+        .expect("a valid event");
+        let at = last_happened(&event);
+        let now = |text: &str| text.parse::<Timestamp>().expect("a valid time");
+        assert_eq!(left(at, now("2026-01-01T01:00:00Z")), Some(Duration::from_secs(1800)));
+        assert_eq!(left(at, now("2026-01-01T01:30:00Z")), None);
+    }
+}

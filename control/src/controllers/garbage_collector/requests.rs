@@ -1,0 +1,78 @@
+//! The collector's requests. Each is bound to the version it was decided on: what changed meanwhile is decided on anew.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::{
+    Api,
+    api::{DeleteParams, Patch, PatchParams, Preconditions, PropagationPolicy},
+    core::DynamicObject,
+};
+use serde_json::{Value, json};
+
+use super::{
+    Collector,
+    graph::{Object, Owner, Policy},
+};
+use crate::controllers::engine::{Failure, api_code};
+
+impl Collector {
+    /// How an owner stands that no watch has shown. One of an unknown kind is taken to be there.
+    pub(super) async fn ask(&self, object: &Object, owner: &OwnerReference) -> Result<Owner, Failure> {
+        let group = owner.api_version.split_once('/').map_or("", |(group, _)| group);
+        let found = self.kinds.iter().find(|kind| kind.resource.kind == owner.kind && kind.resource.group == group);
+        let Some(kind) = found else { return Ok(Owner::Solid) };
+        // A cluster-wide object can't be owned by a namespaced one: there is no namespace to look in.
+        if kind.namespaced && object.key.namespace.is_empty() {
+            return Ok(Owner::Solid);
+        }
+        let api = kind.api(&self.client, &object.key.namespace);
+        let live = api.get_metadata_opt(&owner.name).await.map_err(Failure::request("look for an owner"))?;
+        Ok(match live {
+            Some(live) if live.metadata.uid.as_deref() == Some(&owner.uid) => Owner::Solid,
+            _ => Owner::Absent,
+        })
+    }
+
+    fn api(&self, object: &Object) -> Api<DynamicObject> {
+        self.kinds[object.kind].api(&self.client, &object.key.namespace)
+    }
+
+    pub(super) async fn delete(&self, object: &Object, policy: Policy) -> Result<(), Failure> {
+        let policy = match policy {
+            Policy::Background => PropagationPolicy::Background,
+            Policy::Foreground => PropagationPolicy::Foreground,
+            Policy::Orphan => PropagationPolicy::Orphan,
+        };
+        let params = DeleteParams {
+            propagation_policy: Some(policy),
+            preconditions: Some(Preconditions {
+                uid: Some(object.uid.clone()),
+                resource_version: object.resource_version.clone(),
+            }),
+            ..Default::default()
+        };
+        match self.api(object).delete(&object.key.name, &params).await {
+            Ok(_) => Ok(()),
+            Err(error) if api_code(&error) == Some(404) => Ok(()),
+            Err(error) => Err(Failure::request("delete what nobody owns")(error)),
+        }
+    }
+
+    pub(super) async fn set_owners(&self, object: &Object, owners: &[OwnerReference]) -> Result<(), Failure> {
+        self.patch(object, "ownerReferences", json!(owners)).await
+    }
+
+    pub(super) async fn drop_finalizer(&self, object: &Object, finalizer: &str) -> Result<(), Failure> {
+        let left: Vec<&String> = object.finalizers.iter().filter(|other| *other != finalizer).collect();
+        self.patch(object, "finalizers", json!(left)).await
+    }
+
+    async fn patch(&self, object: &Object, field: &str, value: Value) -> Result<(), Failure> {
+        let mut patch = json!({"metadata": {"uid": object.uid, "resourceVersion": object.resource_version}});
+        patch["metadata"][field] = value;
+        match self.api(object).patch_metadata(&object.key.name, &PatchParams::default(), &Patch::Merge(patch)).await {
+            Ok(_) => Ok(()),
+            Err(error) if api_code(&error) == Some(404) => Ok(()),
+            Err(error) => Err(Failure::request("change an object's owners or finalizers")(error)),
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! Empties a namespace that is being deleted, then lets it go.
+//!
+//! Pods go first, so that nothing they use goes before them (KEP-5080). What has finalizers is waited for.
+
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use k8s_openapi::{
+    api::core::v1::{Namespace, NamespaceCondition},
+    apimachinery::pkg::apis::meta::v1::Time,
+    jiff::Timestamp,
+};
+use kube::{
+    Api, Client,
+    api::{DeleteParams, ListParams, PostParams},
+};
+use serde::de::IgnoredAny;
+
+use super::{
+    Context,
+    engine::{Failure, Informer, Key, Outcome, Tasks, WorkQueue, api_code, work},
+    served::{Served, discover},
+};
+
+const COMPONENT: &str = "namespace-controller";
+const FINALIZER: &str = "kubernetes";
+/// When to look again, should nothing that goes wake us before. Source: Kubernetes' estimate for pods with grace.
+const LOOK_AGAIN: Duration = Duration::from_secs(15);
+
+struct Controller {
+    client: Client,
+    namespaces: Arc<Informer<Namespace>>,
+    kinds: OnceLock<Vec<Served>>,
+}
+
+/// Starts the controller. The answer is to be called with the namespace of every object that goes.
+pub fn start(context: &Context, tasks: &Tasks) -> impl Fn(&str) + Send + Sync + 'static {
+    let controller = Arc::new(Controller {
+        client: context.client.clone(),
+        namespaces: context.informers.namespaces.clone(),
+        kinds: OnceLock::new(),
+    });
+    let queue: Arc<WorkQueue<Key>> = Arc::default();
+    let to = queue.clone();
+    controller.namespaces.on_change(move |change| {
+        if change.new.as_deref().is_some_and(is_ours) {
+            to.add(change.key.clone());
+        }
+    });
+    let (stop, wake, namespaces) = (tasks.stop(), queue.clone(), controller.namespaces.clone());
+    tasks.spawn(COMPONENT, async move {
+        controller.namespaces.wait_synced().await;
+        let Some(kinds) = discover(&controller.client, &stop).await else { return };
+        controller.kinds.get_or_init(|| kinds);
+        let reconcile = move |key| {
+            let controller = controller.clone();
+            async move { controller.reconcile(key).await }
+        };
+        work(COMPONENT, queue, 4, stop, reconcile).await;
+    });
+    move |namespace| {
+        let key = Key::cluster(namespace);
+        if namespaces.get(&key).as_deref().is_some_and(is_ours) {
+            wake.add(key);
+        }
+    }
+}
+
+/// Being deleted, and waiting for us.
+fn is_ours(namespace: &Namespace) -> bool {
+    let finalizers = namespace.spec.as_ref().and_then(|s| s.finalizers.as_deref()).unwrap_or_default();
+    namespace.metadata.deletion_timestamp.is_some() && finalizers.iter().any(|finalizer| finalizer == FINALIZER)
+}
+
+/// The namespace without our finalizer.
+fn finalized(namespace: &Namespace) -> Namespace {
+    let mut finalized = namespace.clone();
+    if let Some(finalizers) = finalized.spec.as_mut().and_then(|s| s.finalizers.as_mut()) {
+        finalizers.retain(|finalizer| finalizer != FINALIZER);
+    }
+    finalized
+}
+
+/// The condition that says what a namespace still holds: each kind with its number.
+fn remaining_condition(left: &[(String, usize)], now: Timestamp) -> NamespaceCondition {
+    let parts: Vec<String> =
+        left.iter().map(|(kind, count)| format!("{kind} has {count} resource instances")).collect();
+    NamespaceCondition {
+        type_: "NamespaceContentRemaining".into(),
+        status: "True".into(),
+        reason: Some("SomeResourcesRemain".into()),
+        message: Some(format!("Some resources are remaining: {}", parts.join(", "))),
+        last_transition_time: Some(Time(now)),
+    }
+}
+
+impl Controller {
+    async fn reconcile(&self, key: Key) -> Result<Outcome, Failure> {
+        let Some(namespace) = self.namespaces.get(&key).filter(|namespace| is_ours(namespace)) else {
+            return Ok(Outcome::Done);
+        };
+        let kinds: Vec<&Served> = self.kinds.get().into_iter().flatten().filter(|kind| kind.namespaced).collect();
+        let (pods, others): (Vec<&Served>, Vec<&Served>) =
+            kinds.into_iter().partition(|kind| kind.resource.plural == "pods" && kind.resource.group.is_empty());
+        let mut left = self.empty(&key.name, &pods).await?;
+        if left.is_empty() {
+            left = self.empty(&key.name, &others).await?;
+        }
+        if left.is_empty() {
+            return self.finalize(&namespace).await;
+        }
+        self.report(&namespace, &left).await?;
+        Ok(Outcome::After(LOOK_AGAIN))
+    }
+
+    /// Deletes all of some kinds, and says what is left of each.
+    async fn empty(&self, namespace: &str, kinds: &[&Served]) -> Result<Vec<(String, usize)>, Failure> {
+        let mut left = Vec::new();
+        for kind in kinds {
+            if self.count(namespace, kind).await? == 0 {
+                continue;
+            }
+            self.delete_all(namespace, kind).await?;
+            let count = self.count(namespace, kind).await?;
+            if count > 0 {
+                let group = Some(kind.resource.group.as_str()).filter(|group| !group.is_empty());
+                left.push((
+                    group.map_or(kind.resource.plural.clone(), |g| format!("{}.{g}", kind.resource.plural)),
+                    count,
+                ));
+            }
+        }
+        Ok(left)
+    }
+
+    async fn count(&self, namespace: &str, kind: &Served) -> Result<usize, Failure> {
+        let list = kind.api(&self.client, namespace).list_metadata(&ListParams::default()).await;
+        Ok(list.map_err(Failure::request("list a namespace's content"))?.items.len())
+    }
+
+    async fn delete_all(&self, namespace: &str, kind: &Served) -> Result<(), Failure> {
+        let api = kind.api(&self.client, namespace);
+        let params = DeleteParams::background();
+        if kind.collection {
+            let deleted = api.delete_collection(&params, &ListParams::default()).await;
+            return deleted.map(drop).map_err(Failure::request("delete a namespace's content"));
+        }
+        let list = api.list_metadata(&ListParams::default()).await;
+        for object in list.map_err(Failure::request("list a namespace's content"))?.items {
+            match api.delete(object.metadata.name.as_deref().unwrap_or_default(), &params).await {
+                Ok(_) => {}
+                Err(error) if api_code(&error) == Some(404) => {}
+                Err(error) => return Err(Failure::request("delete a namespace's content")(error)),
+            }
+        }
+        Ok(())
+    }
+
+    async fn finalize(&self, namespace: &Namespace) -> Result<Outcome, Failure> {
+        let name = namespace.metadata.name.as_deref().unwrap_or_default();
+        let body = serde_json::to_vec(&finalized(namespace))
+            .map_err(|error| Failure::Malformed { what: "Namespace", message: error.to_string() })?;
+        let request = http::Request::put(format!("/api/v1/namespaces/{name}/finalize"))
+            .header(http::header::CONTENT_TYPE, "application/json")
+            .body(body)
+            .map_err(|error| Failure::Malformed { what: "Namespace", message: error.to_string() })?;
+        match self.client.request::<IgnoredAny>(request).await {
+            Ok(_) => Ok(Outcome::Done),
+            Err(error) if api_code(&error) == Some(404) => Ok(Outcome::Done),
+            Err(error) => Err(Failure::request("finalize a Namespace")(error)),
+        }
+    }
+
+    async fn report(&self, namespace: &Namespace, left: &[(String, usize)]) -> Result<(), Failure> {
+        let mut condition = remaining_condition(left, Timestamp::now());
+        let mut reported = namespace.clone();
+        let conditions = reported.status.get_or_insert_default().conditions.get_or_insert_default();
+        if let Some(standing) = conditions.iter_mut().find(|c| c.type_ == condition.type_) {
+            condition.last_transition_time = standing.last_transition_time.clone();
+            if *standing == condition {
+                return Ok(());
+            }
+            *standing = condition;
+        } else {
+            conditions.push(condition);
+        }
+        let api: Api<Namespace> = Api::all(self.client.clone());
+        let name = namespace.metadata.name.as_deref().unwrap_or_default();
+        match api.replace_status(name, &PostParams::default(), &reported).await {
+            Ok(_) => Ok(()),
+            Err(error) if matches!(api_code(&error), Some(404 | 409)) => Ok(()),
+            Err(error) => Err(Failure::request("report on a Namespace")(error)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn only_a_namespace_that_goes_and_waits_for_us_is_emptied() {
+        let read = |value| -> Namespace { serde_json::from_value(value).expect("a valid namespace") };
+        let going = read(json!({"metadata": {"name": "a", "deletionTimestamp": "2026-01-01T00:00:00Z"},
+            "spec": {"finalizers": ["kubernetes", "other"]}}));
+        assert!(is_ours(&going));
+        assert!(!is_ours(&read(json!({"metadata": {"name": "a"}, "spec": {"finalizers": ["kubernetes"]}}))));
+        let finalized = finalized(&going);
+        assert!(!is_ours(&finalized));
+        assert_eq!(finalized.spec.and_then(|s| s.finalizers), Some(vec!["other".to_owned()]));
+    }
+
+    #[test]
+    fn the_condition_names_every_kind_that_is_left() {
+        let condition =
+            remaining_condition(&[("pods".into(), 2), ("leases.coordination.k8s.io".into(), 1)], Timestamp::now());
+        assert_eq!(
+            condition.message.as_deref(),
+            Some(
+                "Some resources are remaining: pods has 2 resource instances, leases.coordination.k8s.io has 1 resource instances"
+            )
+        );
+    }
+}
