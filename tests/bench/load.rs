@@ -3,7 +3,6 @@
 //! The bench program starts itself again with `--serve` or `--connect`; nothing here knows who answers.
 
 use std::{
-    io::Read,
     mem::MaybeUninit,
     net::{Ipv4Addr, SocketAddrV4, TcpListener},
     time::{Duration, Instant},
@@ -76,11 +75,16 @@ pub fn as_child(arguments: &[String]) -> Option<Result> {
             println!("{}", serde_json::to_string(&seen)?);
             Ok(())
         })()),
-        [flag, kubeconfig, from, to] if flag == "--fill" => Some((|| {
+        [flag, kubeconfig, first, second] if flag == "--fill" || flag == "--changes" => Some((|| {
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-            let mut text = String::new();
-            std::fs::File::open(kubeconfig)?.read_to_string(&mut text)?;
-            runtime.block_on(super::services::fill(&text, number(from)? as usize, number(to)? as usize))
+            let kubeconfig = std::fs::read_to_string(kubeconfig)?;
+            let (first, second) = (number(first)? as usize, number(second)? as usize);
+            if flag == "--fill" {
+                return runtime.block_on(super::services::fill(&kubeconfig, first, second));
+            }
+            let times = runtime.block_on(super::program::changes(&kubeconfig, first, second))?;
+            println!("{}", serde_json::to_string(&times)?);
+            Ok(())
         })()),
         _ => None,
     }

@@ -7,8 +7,11 @@ mod api_load;
 mod bench_cluster;
 mod connect;
 mod control;
+mod footprint;
 mod kubernetes;
 mod load;
+mod pods;
+mod program;
 mod report;
 mod services;
 
@@ -47,4 +50,10 @@ fn main() -> std::process::ExitCode {
 
 type Bench = fn(&std::path::Path, &std::path::Path) -> kit::Result;
 
-const BENCHES: &[(&str, Bench)] = &[("connect", connect::run), ("control", control::run)];
+const BENCHES: &[(&str, Bench)] = &[
+    ("connect", connect::run),
+    ("program", program::run),
+    ("control", control::run),
+    ("pods", pods::run_bench),
+    ("footprint", footprint::run_bench),
+];

@@ -15,12 +15,14 @@ use axum::{
 
 use crate::{proxy::Proxy, world::ObjectName};
 
-/// `GET /inspect/services/{namespace}/{name}` and `GET /inspect/datapath`, as JSON.
+/// `GET /inspect/services/{namespace}/{name}` and `GET /inspect/datapath`, as JSON; `GET /inspect/applied/{revision}` answers, with the
+/// revision that is applied by then, once the kernel serves `revision`.
 pub fn router(proxy: &Proxy, node_name: &str, cluster_domain: &str) -> Router {
     let node = Node { proxy: proxy.clone(), name: node_name.into(), cluster_domain: cluster_domain.into() };
     Router::new()
         .route("/inspect/services/{namespace}/{name}", get(service))
         .route("/inspect/datapath", get(datapath))
+        .route("/inspect/applied/{revision}", get(applied))
         .with_state(node)
 }
 
@@ -29,6 +31,22 @@ struct Node {
     proxy: Proxy,
     name: String,
     cluster_domain: String,
+}
+
+/// How long a caller may wait for a revision.
+const APPLIED_WITHIN: std::time::Duration = std::time::Duration::from_secs(60);
+
+async fn applied(State(node): State<Node>, Path(revision): Path<u64>) -> Response {
+    let mut applied = node.proxy.applied();
+    let reached = applied.wait_for(|now| *now >= revision);
+    match tokio::time::timeout(APPLIED_WITHIN, reached).await {
+        Ok(Ok(now)) => format!("{}\n", *now).into_response(),
+        Ok(Err(_)) => (StatusCode::SERVICE_UNAVAILABLE, "the datapath has ended\n").into_response(),
+        Err(_) => {
+            let now = *node.proxy.applied().borrow();
+            (StatusCode::GATEWAY_TIMEOUT, format!("revision {now} is applied, {revision} is not\n")).into_response()
+        }
+    }
 }
 
 async fn service(State(node): State<Node>, Path((namespace, name)): Path<(String, String)>) -> Response {
