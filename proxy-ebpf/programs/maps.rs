@@ -2,7 +2,7 @@
 
 use aya_ebpf::{
     bindings::BPF_F_NO_PREALLOC,
-    btf_maps::{Array, HashMap, LruHashMap, PerCpuHashMap, SkStorage},
+    btf_maps::{Array, HashMap, LruHashMap, PerCpuHashMap, RingBuf, SkStorage},
     macros::btf_map,
 };
 use proxy_ebpf::*;
@@ -31,7 +31,11 @@ pub static NODE_ADDRESSES: HashMap<u32, u32, { limits::NODE_ADDRESSES }, LAZY> =
 
 /// Network namespace cookie → the pod's IPv4 in network order.
 #[btf_map]
-pub static CLIENTS: HashMap<u64, u32, { limits::CLIENTS }, LAZY> = HashMap::new();
+pub static CLIENTS: LruHashMap<u64, u32, { limits::CLIENTS }> = LruHashMap::new();
+
+/// Not pinned: each agent listens to its own programs.
+#[btf_map]
+pub static UNKNOWN_CLIENTS: RingBuf<UnknownClient, { limits::UNKNOWN_CLIENTS_BYTES }> = RingBuf::new();
 
 #[btf_map]
 pub static COUNTERS: PerCpuHashMap<CounterKey, Counters, { limits::COUNTERS }, LAZY> = PerCpuHashMap::new();

@@ -9,7 +9,7 @@ use aya_ebpf::{
 use proxy_ebpf::*;
 
 use crate::{
-    maps::{AFFINITY, BACKENDS, CLIENTS, NODE_ADDRESSES, SERVICES, SETTINGS, SOCKETS},
+    maps::{AFFINITY, BACKENDS, CLIENTS, NODE_ADDRESSES, SERVICES, SETTINGS, SOCKETS, UNKNOWN_CLIENTS},
     select::{count, is_member, slot},
     socket_address::SocketAddress,
 };
@@ -120,6 +120,11 @@ fn pick_affine(ctx: &SockAddrContext, head: &ServiceHead) -> Option<BackendId> {
     let (now_ns, namespace) = unsafe { (bpf_ktime_get_ns(), bpf_get_netns_cookie(ctx.as_ptr())) };
     // SAFETY: as in `resolve`.
     let client = unsafe { CLIENTS.get(namespace) }.copied();
+    if client.is_none() {
+        let unknown = UnknownClient { netns_cookie: namespace, process: ctx.tgid(), _pad: 0 };
+        // A full queue asks again with the next connection.
+        UNKNOWN_CLIENTS.output(unknown, 0).ok();
+    }
     if let Some(client_be) = client
         && let Some(affinity) = AFFINITY.get_ptr_mut(AffinityKey { set: head.set, client_be })
     {

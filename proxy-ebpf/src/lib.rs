@@ -6,6 +6,7 @@
 
 mod affinity;
 mod backend;
+mod client;
 mod counter;
 mod flow;
 pub mod node_address;
@@ -16,6 +17,7 @@ mod settings;
 
 pub use affinity::{Affinity, AffinityKey};
 pub use backend::{Backend, BackendId, MemberKey, SetId, SlotKey, backend_flags};
+pub use client::UnknownClient;
 pub use counter::{CounterKey, Counters};
 pub use flow::{FlowKey, FragmentKey, FragmentPorts, Rewrite, flow_flags, nat_port};
 pub use pick::{hash, slot_for};
@@ -43,8 +45,10 @@ pub mod limits {
     pub const AFFINITIES: usize = 1 << 16;
     /// Addresses of nodes.
     pub const NODE_ADDRESSES: usize = 1 << 14;
-    /// Network namespaces whose pod address is known.
+    /// Network namespaces whose pod address is known; the least recently used is asked for again.
     pub const CLIENTS: usize = 1 << 14;
+    /// Bytes of the queue of namespaces whose address is asked for; a page at least.
+    pub const UNKNOWN_CLIENTS_BYTES: usize = 1 << 14;
     /// Two for each connection of clients outside; the least recently used is forgotten first.
     pub const FLOWS: usize = 1 << 17;
     /// Fragmented packets on their way.

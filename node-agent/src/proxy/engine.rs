@@ -1,11 +1,14 @@
 //! The datapath that serves, behind one face: given a table it makes it so.
 
-use std::{collections::BTreeSet, path::PathBuf};
+use std::{collections::BTreeSet, net::Ipv4Addr, path::PathBuf};
 
 use proxy_ebpf::{Backend, ServiceKey, Settings};
+use tracing::{debug, warn};
 
 use super::{
-    Config, Datapath, ProxyError, error_chain,
+    Config, Datapath, ProxyError,
+    clients::{self, Clients},
+    error_chain,
     image::address_be,
     load::{self, Programs},
     maps::{HeldFrontend, KernelMaps, MapUsage},
@@ -26,6 +29,9 @@ pub struct Outcome {
 pub struct Engine {
     programs: Programs,
     sync: Sync<KernelMaps>,
+    clients: Clients,
+    /// An address outside the pods, by whose route a pod's own address is found.
+    towards: Ipv4Addr,
     settings: Settings,
     pins: PathBuf,
     attached: bool,
@@ -38,10 +44,19 @@ impl Engine {
     pub fn start(config: &Config) -> Result<Self, ProxyError> {
         let mut programs = Programs::load(&config.bpf_pins, config.cgroup.as_deref())?;
         let sync = Sync::adopt(programs.maps()?)?;
+        let mut sync = sync;
+        let settings = settings(config)?;
+        if let Some(own) = config.node_ips.first() {
+            sync.maps_mut().put_client(settings.host_netns_cookie, address_be(*own))?;
+        }
+        let clients = Clients::new(programs.unknown_clients()?)
+            .map_err(|source| ProxyError::Io { operation: "listen to the programs", source })?;
         Ok(Self {
             programs,
             sync,
-            settings: settings(config)?,
+            clients,
+            towards: config.node_ips.first().copied().unwrap_or(Ipv4Addr::LOCALHOST),
+            settings,
             pins: config.bpf_pins.clone(),
             attached: false,
             uplinks: config.uplinks.clone(),
@@ -69,6 +84,25 @@ impl Engine {
 
     pub fn usage(&self) -> Result<Vec<MapUsage>, ProxyError> {
         Ok(self.sync.maps().usage()?)
+    }
+
+    /// Waits for something that the datapath asks, and answers it. Never returns where it asks nothing.
+    pub async fn serve_questions(&mut self) {
+        let questions = match self.clients.asked().await {
+            Ok(questions) => questions,
+            Err(error) => {
+                warn!(%error, "session affinity by address ends: cannot listen to the programs");
+                return std::future::pending().await;
+            }
+        };
+        for question in questions {
+            let answer = clients::address(&question, self.towards);
+            match answer.map(|address| self.sync.maps_mut().put_client(question.netns_cookie, address_be(address))) {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => warn!(error = error_chain(&error), "a client's address is not kept"),
+                Err(error) => debug!(%error, process = question.process, "a client's address is not found"),
+            }
+        }
     }
 
     pub fn shutdown(self, teardown: Teardown) -> Result<(), ProxyError> {

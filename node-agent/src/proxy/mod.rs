@@ -2,6 +2,7 @@
 //!
 //! One thread owns the maps. It publishes the table it works from and, once the kernel has all of it, the World's revision.
 
+mod clients;
 mod engine;
 pub mod image;
 mod load;
@@ -93,7 +94,7 @@ pub async fn start(config: Config, world: watch::Receiver<Arc<World>>) -> Result
     let runtime = tokio::runtime::Handle::current();
     std::thread::Builder::new()
         .name("fairlead-proxy".into())
-        .spawn(move || match Engine::start(&config) {
+        .spawn(move || match runtime.block_on(async { Engine::start(&config) }) {
             Ok(engine) => {
                 let node = ThisNode {
                     name: config.node_name.as_str().into(),
@@ -190,6 +191,7 @@ impl Worker {
                     None => return,
                 },
                 changed = self.world.changed(), if more_to_come => if changed.is_err() { more_to_come = false; continue },
+                () = self.engine.serve_questions() => continue,
                 () = tokio::time::sleep(RETRY), if failing => {}
             }
             let world = self.world.borrow_and_update().clone();

@@ -1,6 +1,10 @@
 //! Network namespaces, as far as the datapath tells them apart.
 
-use std::{io, net::UdpSocket, os::fd::AsRawFd};
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, UdpSocket},
+    os::fd::AsRawFd,
+};
 
 /// The cookie of the network namespace this thread is in: what `bpf_get_netns_cookie` gives for its sockets.
 pub fn own_cookie() -> io::Result<u64> {
@@ -12,6 +16,17 @@ pub fn own_cookie() -> io::Result<u64> {
         libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, SO_NETNS_COOKIE, (&raw mut cookie).cast(), &mut length)
     };
     if result == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The source address of packets to `destination`, by this namespace's routes. Nothing is sent.
+pub fn source_towards(destination: Ipv4Addr) -> io::Result<Ipv4Addr> {
+    const DISCARD: u16 = 9;
+    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    socket.connect((destination, DISCARD))?;
+    match socket.local_addr()?.ip() {
+        IpAddr::V4(address) => Ok(address),
+        IpAddr::V6(_) => Err(io::ErrorKind::AddrNotAvailable.into()),
+    }
 }
 
 /// `include/uapi/asm-generic/socket.h`

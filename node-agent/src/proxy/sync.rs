@@ -74,6 +74,10 @@ impl<M: BpfMaps> Sync<M> {
         &self.maps
     }
 
+    pub fn maps_mut(&mut self) -> &mut M {
+        &mut self.maps
+    }
+
     fn apply_service(&mut self, name: &ObjectName, table: &ServiceTable, gone: &mut Vec<Backend>) {
         let ops = self.images.plan(name, table.services.get(name).map(|entry| &**entry), &self.held);
         if let Err(error) = self.write(&ops, gone) {

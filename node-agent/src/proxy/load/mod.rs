@@ -13,6 +13,7 @@ use std::{
 
 use aya::{
     Ebpf, EbpfLoader,
+    maps::{MapData, RingBuf},
     programs::{CgroupAttachMode, CgroupSockAddr, links::FdLink},
 };
 use pins::{create_dir, ensure_bpffs, file, layout, pin_over, remove_other_layouts};
@@ -98,6 +99,13 @@ impl Programs {
 
     pub fn maps(&mut self) -> Result<KernelMaps, LoadError> {
         Ok(KernelMaps::take(&mut self.ebpf)?)
+    }
+
+    /// The queue of network namespaces whose clients are not known yet.
+    pub fn unknown_clients(&mut self) -> Result<RingBuf<MapData>, LoadError> {
+        const NAME: &str = "UNKNOWN_CLIENTS";
+        let map = self.ebpf.take_map(NAME).and_then(|map| RingBuf::try_from(map).ok());
+        map.ok_or(LoadError::Maps(MapError::Missing { map: NAME }))
     }
 
     /// Attaches every socket hook and pins it in the place of an earlier agent's, whose layout then goes.

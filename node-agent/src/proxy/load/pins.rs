@@ -35,7 +35,8 @@ pub(super) fn remove(pins: &Path) -> Result<(), LoadError> {
         remove_dir(pins)?;
     }
     if marked && directories(mountpoint)?.is_empty() {
-        umount2(mountpoint, MntFlags::empty()).map_err(|source| file("unmount", mountpoint, source.into()))?;
+        // Lazily: it is empty, and another process may just look at it.
+        umount2(mountpoint, MntFlags::MNT_DETACH).map_err(|source| file("unmount", mountpoint, source.into()))?;
         if mountpoint == pins {
             remove_dir(pins)?;
         }

@@ -22,6 +22,7 @@ pub struct KernelMaps {
     node_addresses: HashMap<MapData, u32, u32>,
     settings: Array<MapData, Settings>,
     counters: PerCpuHashMap<MapData, CounterKey, Counters>,
+    clients: HashMap<MapData, u64, u32>,
 }
 
 impl KernelMaps {
@@ -35,6 +36,7 @@ impl KernelMaps {
             node_addresses: map(programs, "NODE_ADDRESSES")?,
             settings: map(programs, "SETTINGS")?,
             counters: map(programs, "COUNTERS")?,
+            clients: map(programs, "CLIENTS")?,
         })
     }
 
@@ -49,6 +51,11 @@ impl KernelMaps {
             backends.push(HeldBackend { id, backend, counters: self.counters(head.set, id)? });
         }
         Ok(Some(HeldFrontend { head, backends, unserved: self.counters(head.set, 0)? }))
+    }
+
+    /// Sets the address of the clients in a network namespace; network order.
+    pub fn put_client(&mut self, netns_cookie: u64, address_be: u32) -> Result<(), MapError> {
+        self.clients.insert(netns_cookie, address_be, 0).map_err(|source| MapError::Client { source: source.into() })
     }
 
     /// How many entries each map holds, with its limit.

@@ -49,6 +49,8 @@ pub enum MapError {
     Full { map: &'static str, limit: usize },
     #[error("write {op:?} to map {map}")]
     Write { map: &'static str, op: Op, source: Box<dyn std::error::Error + Send + Sync> },
+    #[error("write map CLIENTS")]
+    Client { source: Box<dyn std::error::Error + Send + Sync> },
     #[error("read map {map}")]
     Read { map: &'static str, source: Box<dyn std::error::Error + Send + Sync> },
     #[error("map {map} is not in the programs, or of another type")]

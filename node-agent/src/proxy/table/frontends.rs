@@ -15,7 +15,7 @@ pub(super) fn dns_service() -> ObjectName {
     ObjectName::new("kube-system", "kube-dns")
 }
 
-/// The entry of Service `name`, or `None` where no address leads to it.
+/// The entry of Service `name`, or `None` where there is none. A headless Service has one without frontends.
 pub(super) fn table_service(name: &ObjectName, world: &World, node: &ThisNode) -> Option<TableService> {
     let service = world.services.get(name);
     let overridden = node.dns.filter(|_| *name == dns_service());
@@ -31,7 +31,7 @@ pub(super) fn table_service(name: &ObjectName, world: &World, node: &ThisNode) -
     if let Some((address, server)) = overridden {
         answer_locally(&mut frontends, address, server, node);
     }
-    if frontends.is_empty() && unserved.is_empty() {
+    if service.is_none() && overridden.is_none() {
         return None;
     }
     let affinity = service.and_then(|service| service.session_affinity);

@@ -1,6 +1,7 @@
 //! The datapath on the real kernel: namespaces as pods and nodes, a cgroup of its own, real servers and client processes.
 //! Needs root and BPF; says so where it is skipped.
 
+mod affinity;
 mod client;
 mod cluster_ip;
 mod inspect;
