@@ -10,6 +10,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
+    time::Duration,
 };
 
 use nix::sys::socket::{Shutdown, shutdown};
@@ -88,8 +89,8 @@ fn serve(socket: &Arc<UdpSocket>, server: &Server, jobs: &mpsc::Sender<Job>, sto
             Ok(received) => received,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => {
-                // Such as ICMP errors of earlier answers: not the server's end.
-                tracing::trace!(%error, "cannot receive queries");
+                tracing::debug!(%error, "cannot receive queries");
+                std::thread::sleep(RECEIVE_AGAIN_AFTER);
                 continue;
             }
         };
@@ -142,5 +143,7 @@ pub async fn serve_jobs(server: Arc<Server>, mut jobs: mpsc::Receiver<Job>, stop
     }
 }
 
+/// After an error, lest one that stays takes a core.
+const RECEIVE_AGAIN_AFTER: Duration = Duration::from_millis(20);
 const MAX_THREADS: usize = 16;
 const RECEIVE_BUFFER: usize = 1 << 20;

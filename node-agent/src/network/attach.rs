@@ -5,7 +5,6 @@
 use std::{
     error::Error,
     fs::File,
-    io,
     net::Ipv4Addr,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
@@ -14,7 +13,7 @@ use std::{
 use parking_lot::Mutex;
 
 use super::{
-    AttachError,
+    AttachError, NetworkError,
     address_records::AddressRecords,
     netlink::{Link, Netlink, NetlinkError, Route, VethEnd},
     pod_link::{self, POD_END},
@@ -32,23 +31,31 @@ pub struct Attacher {
 }
 
 impl Attacher {
-    /// Adopts the addresses recorded in `records` that lie in `subnet`.
-    pub fn open(
+    /// Adopts the addresses recorded in `records` that lie in `subnet`. The links of other pods go: their addresses lead nowhere.
+    pub async fn open(
         netlink: Netlink,
         records: PathBuf,
         mut subnet: Subnet,
         node_ip: Ipv4Addr,
         mtu: u32,
-    ) -> io::Result<Self> {
-        let records = AddressRecords::open(records)?;
-        for (pod_uid, address) in records.load()? {
+    ) -> Result<Self, NetworkError> {
+        let failed = |source| NetworkError::State { path: records.clone(), source };
+        let records = AddressRecords::open(records.clone()).map_err(failed)?;
+        let mut unfit = Vec::new();
+        for (pod_uid, address) in records.load().map_err(failed)? {
             if !subnet.adopt(&pod_uid, address) {
-                tracing::warn!(pod_uid, %address, "dropping an address record that does not fit the pod subnet");
-                records.remove(&pod_uid)?;
+                tracing::warn!(pod_uid, %address, "taking away a pod's address that does not fit the pod subnet");
+                records.remove(&pod_uid).map_err(failed)?;
+                unfit.push(pod_uid);
             }
         }
         let gateway = subnet.gateway();
-        Ok(Self { netlink, records, subnet: Mutex::new(subnet), gateway, node_ip, mtu: AtomicU32::new(mtu) })
+        let attacher =
+            Self { netlink, records, subnet: Mutex::new(subnet), gateway, node_ip, mtu: AtomicU32::new(mtu) };
+        for pod_uid in unfit {
+            attacher.remove_link(&pod_uid).await?;
+        }
+        Ok(attacher)
     }
 
     pub fn gateway(&self) -> Ipv4Addr {
@@ -145,6 +152,7 @@ impl Attacher {
 
     async fn configure_pod(&self, inside: &Netlink, link: u32, address: Ipv4Addr) -> Result<(), NetlinkError> {
         inside.set_up(inside.loopback().await?).await?;
+        inside.silence_ipv6(link).await?;
         inside.set_up(link).await?;
         inside.ensure_address(link, address).await?;
         inside.set_neighbour(link, self.gateway, pod_link::host_mac(address)).await?;
@@ -154,6 +162,7 @@ impl Attacher {
     async fn configure_host(&self, host: &Link, address: Ipv4Addr) -> Result<(), Box<dyn Error + Send + Sync>> {
         // Of our own link, which takes the setting with it when it goes: nothing to record.
         tokio::fs::write(format!("/proc/sys/net/ipv4/conf/{}/forwarding", host.name), "1").await?;
+        self.netlink.silence_ipv6(host.index).await?;
         self.netlink.set_up(host.index).await?;
         self.netlink.set_neighbour(host.index, address, pod_link::pod_mac(address)).await?;
         // Without the source the node would speak to its pods from whatever address its first link has.

@@ -124,10 +124,9 @@ pub async fn start(config: Config, world: watch::Receiver<Arc<World>>) -> Result
     let uplinks = choose_uplinks(&links, Some(config.node_ip)).map_err(NetworkError::Uplink)?;
     let sysctls = Arc::new(sysctl::Sysctls::open(state.join("sysctls.json"))?);
     let subnet = subnet::Subnet::new(config.pod_cidr).map_err(NetworkError::Subnet)?;
-    netlink.ensure_address(netlink.loopback().await?, subnet.gateway()).await?;
+    hold_gateway(&netlink, &state.join("gateway"), subnet.gateway()).await?;
     let mtu = uplinks.iter().map(|uplink| uplink.mtu).min().unwrap_or(ETHERNET_MTU);
-    let attacher = Attacher::open(netlink.clone(), state.join("pods"), subnet, config.node_ip, mtu)
-        .map_err(|source| NetworkError::State { path: state, source })?;
+    let attacher = Attacher::open(netlink.clone(), state.join("pods"), subnet, config.node_ip, mtu).await?;
     let attacher = Arc::new(attacher);
 
     // Heard from before the first look, so that no change falls between.
@@ -139,6 +138,18 @@ pub async fn start(config: Config, world: watch::Receiver<Arc<World>>) -> Result
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     tasks.spawn(follower.run(world, events, stop.clone()));
     Ok(Network { config, netlink, attacher, sysctls, stop, tasks })
+}
+
+/// Puts `gateway` on the node, in the place of one that it held for an earlier pod subnet, as `record` tells.
+async fn hold_gateway(netlink: &Netlink, record: &Path, gateway: Ipv4Addr) -> Result<(), NetworkError> {
+    let loopback = netlink.loopback().await?;
+    let earlier = std::fs::read_to_string(record).ok().and_then(|text| text.parse::<Ipv4Addr>().ok());
+    if let Some(earlier) = earlier.filter(|earlier| *earlier != gateway) {
+        netlink.remove_address(loopback, earlier).await?;
+    }
+    let failed = |source| NetworkError::State { path: record.to_owned(), source };
+    std::fs::write(record, gateway.to_string()).map_err(failed)?;
+    Ok(netlink.ensure_address(loopback, gateway).await?)
 }
 
 /// A packet that any chain drops is gone, whatever ours accepts: all we can do is to say so.

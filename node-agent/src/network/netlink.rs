@@ -2,6 +2,9 @@
 //!
 //! A thin shell over rtnetlink: it decides nothing. Every change is idempotent.
 
+mod message;
+mod neighbour;
+
 use std::{
     fs::File,
     io,
@@ -12,15 +15,15 @@ use std::{
 use futures::TryStreamExt;
 use ipnetwork::Ipv4Network;
 use netlink_packet_route::{
-    AddressFamily,
-    address::{AddressAttribute, AddressMessage},
-    link::{InfoData, InfoVeth, LinkAttribute, LinkFlags, LinkMessage},
-    neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState},
-    route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope},
+    address::AddressMessage,
+    link::{AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoVeth, LinkAttribute, LinkMessage},
+    route::{RouteMessage, RouteProtocol},
 };
 use nix::sched::{CloneFlags, setns};
-use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, LinkVxlan, RouteMessageBuilder};
+use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
+use self::message::{address, link, route, route_message};
+pub use self::neighbour::Vxlan;
 use super::host_links::LinkAddress;
 
 /// Marks our routes in the kernel; free in `/etc/iproute2/rt_protos`.
@@ -166,6 +169,17 @@ impl Netlink {
         self.handle.link().change(message).execute().await.map_err(|e| failed(format!("set link {index} up"), e))
     }
 
+    /// Keeps a link from giving itself an IPv6 address when it comes up: neither is it used, nor should it ask for routers. On a
+    /// kernel without IPv6 there is nothing to keep it from.
+    pub async fn silence_ipv6(&self, index: u32) -> Result<(), NetlinkError> {
+        let mode = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)]);
+        let message =
+            LinkUnspec::new_with_index(index).append_extra_attribute(LinkAttribute::AfSpecUnspec(vec![mode])).build();
+        let set = self.handle.link().change(message).execute().await;
+        let set = set.map_err(|e| failed(format!("silence IPv6 on link {index}"), e));
+        unless(unless(set, libc::EAFNOSUPPORT), libc::EOPNOTSUPP)
+    }
+
     /// Not an error where it is gone.
     pub async fn delete_link(&self, index: u32) -> Result<(), NetlinkError> {
         let deleted = self.handle.link().del(index).execute().await;
@@ -219,86 +233,6 @@ impl Netlink {
         let deleted = self.handle.route().del(route_message(route)).execute().await;
         unless(deleted.map_err(|e| failed(format!("delete route to {}", route.destination), e)), libc::ESRCH)
     }
-
-    /// Says once and for all which MAC `address` has on `link`: nobody asks by ARP.
-    pub async fn set_neighbour(&self, link: u32, address: Ipv4Addr, mac: Mac) -> Result<(), NetlinkError> {
-        let request = self.handle.neighbours().add(link, IpAddr::V4(address)).link_layer_address(&mac);
-        let set = request.state(NeighbourState::Permanent).flags(NeighbourFlags::empty()).replace().execute().await;
-        set.map_err(|e| failed(format!("set neighbour {address} of link {link}"), e))
-    }
-}
-
-impl Netlink {
-    pub async fn add_vxlan(&self, device: Vxlan<'_>) -> Result<(), NetlinkError> {
-        let message = LinkMessageBuilder::<LinkVxlan>::new(device.name)
-            .id(device.vni)
-            .port(device.port)
-            .local(device.local)
-            .learning(false)
-            .address(device.mac.to_vec())
-            .mtu(device.mtu)
-            .build();
-        let added = self.handle.link().add(message).execute().await;
-        added.map_err(|e| failed(format!("make tunnel {}", device.name), e))
-    }
-
-    /// Permanent IPv4 neighbours on `link`.
-    pub async fn neighbours(&self, link: u32) -> Result<Vec<(Ipv4Addr, Mac)>, NetlinkError> {
-        let request = self.handle.neighbours().get().set_address_family(AddressFamily::Inet);
-        let all: Vec<NeighbourMessage> =
-            request.execute().try_collect().await.map_err(|e| failed("list neighbours", e))?;
-        let permanent = all.iter().filter(|n| n.header.ifindex == link && n.header.state == NeighbourState::Permanent);
-        Ok(permanent.filter_map(|n| Some((neighbour_address(n)?, neighbour_mac(n)?))).collect())
-    }
-
-    /// Not an error where it is not there.
-    pub async fn delete_neighbour(&self, link: u32, address: Ipv4Addr) -> Result<(), NetlinkError> {
-        let mut message = NeighbourMessage::default();
-        message.header.family = AddressFamily::Inet;
-        message.header.ifindex = link;
-        message.attributes.push(NeighbourAttribute::Destination(NeighbourAddress::Inet(address)));
-        let deleted = self.handle.neighbours().del(message).execute().await;
-        unless(deleted.map_err(|e| failed(format!("delete neighbour {address} of link {link}"), e)), libc::ENOENT)
-    }
-
-    /// To which hosts the tunnel `link` sends which MACs.
-    pub async fn forwarding(&self, link: u32) -> Result<Vec<(Mac, Ipv4Addr)>, NetlinkError> {
-        let request = self.handle.neighbours().get().set_address_family(AddressFamily::Bridge);
-        let all: Vec<NeighbourMessage> =
-            request.execute().try_collect().await.map_err(|e| failed("list forwarding entries", e))?;
-        let of_link = all.iter().filter(|n| n.header.ifindex == link);
-        Ok(of_link.filter_map(|n| Some((neighbour_mac(n)?, neighbour_address(n)?))).collect())
-    }
-
-    pub async fn set_forwarding(&self, link: u32, mac: Mac, host: Ipv4Addr) -> Result<(), NetlinkError> {
-        let request = self.handle.neighbours().add_bridge(link, &mac).destination(IpAddr::V4(host));
-        let request = request.flags(NeighbourFlags::Own).state(NeighbourState::Permanent).replace();
-        request.execute().await.map_err(|e| failed(format!("send to {host} through link {link}"), e))
-    }
-
-    /// Not an error where it is not there.
-    pub async fn delete_forwarding(&self, link: u32, mac: Mac, host: Ipv4Addr) -> Result<(), NetlinkError> {
-        let mut message = NeighbourMessage::default();
-        message.header.family = AddressFamily::Bridge;
-        message.header.ifindex = link;
-        message.header.flags = NeighbourFlags::Own;
-        message.header.state = NeighbourState::Permanent;
-        message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.to_vec()));
-        message.attributes.push(NeighbourAttribute::Destination(NeighbourAddress::Inet(host)));
-        let deleted = self.handle.neighbours().del(message).execute().await;
-        unless(deleted.map_err(|e| failed(format!("no longer send to {host} through link {link}"), e)), libc::ENOENT)
-    }
-}
-
-/// A VXLAN device to be made: no learning, no default destination.
-#[derive(Clone, Copy, Debug)]
-pub struct Vxlan<'a> {
-    pub name: &'a str,
-    pub vni: u32,
-    pub port: u16,
-    pub local: Ipv4Addr,
-    pub mac: Mac,
-    pub mtu: u32,
 }
 
 /// One end of a veth pair to be made.
@@ -318,101 +252,5 @@ fn unless(result: Result<(), NetlinkError>, errno: i32) -> Result<(), NetlinkErr
     match result {
         Err(error) if error.errno() == Some(errno) => Ok(()),
         other => other,
-    }
-}
-
-fn link(message: LinkMessage) -> Link {
-    let flags = message.header.flags;
-    let mut link = Link {
-        index: message.header.index,
-        name: String::new(),
-        mtu: 0,
-        up: flags.contains(LinkFlags::Up),
-        loopback: flags.contains(LinkFlags::Loopback),
-        peer: None,
-        mac: None,
-    };
-    for attribute in message.attributes {
-        match attribute {
-            LinkAttribute::IfName(name) => link.name = name,
-            LinkAttribute::Mtu(mtu) => link.mtu = mtu,
-            LinkAttribute::Link(peer) => link.peer = Some(peer),
-            LinkAttribute::Address(mac) => link.mac = mac.try_into().ok(),
-            _ => (),
-        }
-    }
-    link
-}
-
-fn neighbour_address(message: &NeighbourMessage) -> Option<Ipv4Addr> {
-    message.attributes.iter().find_map(|attribute| match attribute {
-        NeighbourAttribute::Destination(NeighbourAddress::Inet(address)) => Some(*address),
-        // Of a bridge's family the crate leaves the address as bytes.
-        NeighbourAttribute::Destination(NeighbourAddress::Other(bytes)) => {
-            <[u8; 4]>::try_from(bytes.as_slice()).ok().map(Ipv4Addr::from)
-        }
-        _ => None,
-    })
-}
-
-fn neighbour_mac(message: &NeighbourMessage) -> Option<Mac> {
-    message.attributes.iter().find_map(|attribute| match attribute {
-        NeighbourAttribute::LinkLayerAddress(mac) => mac.as_slice().try_into().ok(),
-        _ => None,
-    })
-}
-
-fn address(message: AddressMessage) -> Option<LinkAddress> {
-    let mut found = None;
-    for attribute in &message.attributes {
-        match attribute {
-            // On a point-to-point link `Address` is the other side's: `Local` is always this host's.
-            AddressAttribute::Local(IpAddr::V4(local)) => found = Some(*local),
-            AddressAttribute::Address(IpAddr::V4(address)) if found.is_none() => found = Some(*address),
-            _ => (),
-        }
-    }
-    Some(LinkAddress { link: message.header.index, address: found?, prefix: message.header.prefix_len })
-}
-
-fn route(message: &RouteMessage) -> Option<Route> {
-    let header = &message.header;
-    let unicast = header.kind == netlink_packet_route::route::RouteType::Unicast;
-    if header.address_family != AddressFamily::Inet || header.table != RouteHeader::RT_TABLE_MAIN || !unicast {
-        return None;
-    }
-    let (mut to, mut route) = (Ipv4Addr::UNSPECIFIED, None::<Ipv4Addr>);
-    let (mut link, mut source, mut metric) = (None, None, 0);
-    for attribute in &message.attributes {
-        match attribute {
-            RouteAttribute::Destination(RouteAddress::Inet(address)) => to = *address,
-            RouteAttribute::Gateway(RouteAddress::Inet(address)) => route = Some(*address),
-            RouteAttribute::PrefSource(RouteAddress::Inet(address)) => source = Some(*address),
-            RouteAttribute::Oif(index) => link = Some(*index),
-            RouteAttribute::Priority(priority) => metric = *priority,
-            _ => (),
-        }
-    }
-    let destination = Ipv4Network::new(to, header.destination_prefix_length).ok()?;
-    Some(Route { destination, gateway: route, link, source, metric, ours: header.protocol == ROUTE_PROTOCOL })
-}
-
-fn route_message(route: &Route) -> RouteMessage {
-    let mut builder = RouteMessageBuilder::<Ipv4Addr>::new()
-        .protocol(ROUTE_PROTOCOL)
-        .destination_prefix(route.destination.network(), route.destination.prefix());
-    if let Some(link) = route.link {
-        builder = builder.output_interface(link);
-    }
-    if let Some(source) = route.source {
-        builder = builder.pref_source(source);
-    }
-    if route.metric != 0 {
-        builder = builder.priority(route.metric);
-    }
-    match route.gateway {
-        // The next hop is a permanent neighbour or on the link: no other route need lead to it.
-        Some(gateway) => builder.gateway(gateway).onlink().build(),
-        None => builder.scope(RouteScope::Link).build(),
     }
 }

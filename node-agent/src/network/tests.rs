@@ -71,6 +71,8 @@ fn pods_of_one_node_reach_each_other_and_the_node_with_true_addresses() {
     assert_eq!(node.ask_who_am_i(address_a, 80).unwrap(), NODE.to_string(), "node to pod");
     assert_eq!(a.ask_who_am_i(NODE, 80).unwrap(), address_a.to_string(), "pod to node");
     assert_eq!(a.ask_who_am_i(network.gateway(), 80).unwrap(), address_a.to_string(), "pod to gateway");
+    let ipv6 = a.inside(|| std::fs::read_to_string("/proc/thread-self/net/if_inet6").unwrap_or_default());
+    assert!(!ipv6.contains("eth0"), "{ipv6}");
 }
 
 #[test]
@@ -114,6 +116,52 @@ fn a_new_sandbox_of_the_same_pod_gets_its_address_and_the_old_link_goes() {
     new.serve_who_am_i(80);
     assert_eq!(node.ask_who_am_i(address, 80).unwrap(), NODE.to_string());
     assert!(!old.inventory().contains("eth0"));
+}
+
+#[test]
+fn a_node_that_gets_another_pod_subnet_keeps_nothing_of_the_first() {
+    if !can_make_namespaces() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (node, _outside) = node();
+    let pod = Machine::new();
+    let network = start_on(&node, config(dir.path()));
+    attach(&node, &network, "a", &pod);
+    shutdown(&node, &network, Teardown::Keep);
+
+    let moved = Config { pod_cidr: "10.244.9.0/24".parse().unwrap(), ..config(dir.path()) };
+    let network = start_on(&node, moved);
+    assert!(!node.inventory().contains("10.244.1."), "{}", node.inventory());
+    let address = attach(&node, &network, "a", &pod);
+    assert_eq!(address, Ipv4Addr::new(10, 244, 9, 2));
+    pod.serve_who_am_i(80);
+    assert_eq!(node.ask_who_am_i(address, 80).unwrap(), NODE.to_string());
+}
+
+#[test]
+fn a_full_subnet_and_a_missing_sandbox_are_clear_errors() {
+    if !can_make_namespaces() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (node, _outside) = node();
+    let tiny = Config { pod_cidr: "10.244.1.0/30".parse().unwrap(), ..config(dir.path()) };
+    let network = start_on(&node, tiny);
+    let pod = Machine::new();
+    let attaching = network.clone();
+    let missing = node.wait(async move { attaching.attach("a", "/proc/0/ns/net".as_ref()).await.unwrap_err() });
+    assert!(missing.to_string().contains("/proc/0/ns/net"), "{missing}");
+    attach(&node, &network, "a", &pod);
+    let (attaching, path) = (network.clone(), pod.path());
+    let full = node.wait(async move { attaching.attach("b", &path).await.unwrap_err() });
+    assert!(full.to_string().contains("all 1 addresses of 10.244.1.0/30 are taken"), "{full}");
+    let detaching = network.clone();
+    node.wait(async move {
+        detaching.detach("a").await.unwrap();
+        detaching.detach("a").await.unwrap();
+    });
+    attach(&node, &network, "b", &pod);
 }
 
 #[test]

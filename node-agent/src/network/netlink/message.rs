@@ -1,0 +1,111 @@
+//! Kernel messages and our own types: translation both ways, nothing else.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnetwork::Ipv4Network;
+use netlink_packet_route::{
+    AddressFamily,
+    address::{AddressAttribute, AddressMessage},
+    link::{LinkAttribute, LinkFlags, LinkMessage},
+    neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage},
+    route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteScope, RouteType},
+};
+use rtnetlink::RouteMessageBuilder;
+
+use super::{super::host_links::LinkAddress, Link, Mac, ROUTE_PROTOCOL, Route};
+
+pub fn link(message: LinkMessage) -> Link {
+    let flags = message.header.flags;
+    let mut link = Link {
+        index: message.header.index,
+        name: String::new(),
+        mtu: 0,
+        up: flags.contains(LinkFlags::Up),
+        loopback: flags.contains(LinkFlags::Loopback),
+        peer: None,
+        mac: None,
+    };
+    for attribute in message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => link.name = name,
+            LinkAttribute::Mtu(mtu) => link.mtu = mtu,
+            LinkAttribute::Link(peer) => link.peer = Some(peer),
+            LinkAttribute::Address(mac) => link.mac = mac.try_into().ok(),
+            _ => (),
+        }
+    }
+    link
+}
+
+pub fn neighbour_address(message: &NeighbourMessage) -> Option<Ipv4Addr> {
+    message.attributes.iter().find_map(|attribute| match attribute {
+        NeighbourAttribute::Destination(NeighbourAddress::Inet(address)) => Some(*address),
+        // Of a bridge's family the crate leaves the address as bytes.
+        NeighbourAttribute::Destination(NeighbourAddress::Other(bytes)) => {
+            <[u8; 4]>::try_from(bytes.as_slice()).ok().map(Ipv4Addr::from)
+        }
+        _ => None,
+    })
+}
+
+pub fn neighbour_mac(message: &NeighbourMessage) -> Option<Mac> {
+    message.attributes.iter().find_map(|attribute| match attribute {
+        NeighbourAttribute::LinkLayerAddress(mac) => mac.as_slice().try_into().ok(),
+        _ => None,
+    })
+}
+
+pub fn address(message: AddressMessage) -> Option<LinkAddress> {
+    let mut found = None;
+    for attribute in &message.attributes {
+        match attribute {
+            // On a point-to-point link `Address` is the other side's: `Local` is always this host's.
+            AddressAttribute::Local(IpAddr::V4(local)) => found = Some(*local),
+            AddressAttribute::Address(IpAddr::V4(address)) if found.is_none() => found = Some(*address),
+            _ => (),
+        }
+    }
+    Some(LinkAddress { link: message.header.index, address: found?, prefix: message.header.prefix_len })
+}
+
+pub fn route(message: &RouteMessage) -> Option<Route> {
+    let header = &message.header;
+    let unicast = header.kind == RouteType::Unicast;
+    if header.address_family != AddressFamily::Inet || header.table != RouteHeader::RT_TABLE_MAIN || !unicast {
+        return None;
+    }
+    let (mut to, mut route) = (Ipv4Addr::UNSPECIFIED, None::<Ipv4Addr>);
+    let (mut link, mut source, mut metric) = (None, None, 0);
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Destination(RouteAddress::Inet(address)) => to = *address,
+            RouteAttribute::Gateway(RouteAddress::Inet(address)) => route = Some(*address),
+            RouteAttribute::PrefSource(RouteAddress::Inet(address)) => source = Some(*address),
+            RouteAttribute::Oif(index) => link = Some(*index),
+            RouteAttribute::Priority(priority) => metric = *priority,
+            _ => (),
+        }
+    }
+    let destination = Ipv4Network::new(to, header.destination_prefix_length).ok()?;
+    Some(Route { destination, gateway: route, link, source, metric, ours: header.protocol == ROUTE_PROTOCOL })
+}
+
+pub fn route_message(route: &Route) -> RouteMessage {
+    let mut builder = RouteMessageBuilder::<Ipv4Addr>::new()
+        .protocol(ROUTE_PROTOCOL)
+        .destination_prefix(route.destination.network(), route.destination.prefix());
+    if let Some(link) = route.link {
+        builder = builder.output_interface(link);
+    }
+    if let Some(source) = route.source {
+        builder = builder.pref_source(source);
+    }
+    if route.metric != 0 {
+        builder = builder.priority(route.metric);
+    }
+    match route.gateway {
+        // The next hop is a permanent neighbour or on the link: no other route need lead to it.
+        Some(gateway) => builder.gateway(gateway).onlink().build(),
+        None => builder.scope(RouteScope::Link).build(),
+    }
+}

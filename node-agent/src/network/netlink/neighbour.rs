@@ -1,0 +1,95 @@
+//! Neighbours, and the VXLAN device with the far ends it sends to: everything that elsewhere would be asked by broadcast.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use futures::TryStreamExt;
+use netlink_packet_route::{
+    AddressFamily,
+    neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState},
+};
+use rtnetlink::{LinkMessageBuilder, LinkVxlan};
+
+use super::{
+    Mac, Netlink, NetlinkError, failed,
+    message::{neighbour_address, neighbour_mac},
+    unless,
+};
+
+/// A VXLAN device to be made: no learning, no default destination.
+#[derive(Clone, Copy, Debug)]
+pub struct Vxlan<'a> {
+    pub name: &'a str,
+    pub vni: u32,
+    pub port: u16,
+    pub local: Ipv4Addr,
+    pub mac: Mac,
+    pub mtu: u32,
+}
+impl Netlink {
+    /// Says once and for all which MAC `address` has on `link`: nobody asks by ARP.
+    pub async fn set_neighbour(&self, link: u32, address: Ipv4Addr, mac: Mac) -> Result<(), NetlinkError> {
+        let request = self.handle.neighbours().add(link, IpAddr::V4(address)).link_layer_address(&mac);
+        let set = request.state(NeighbourState::Permanent).flags(NeighbourFlags::empty()).replace().execute().await;
+        set.map_err(|e| failed(format!("set neighbour {address} of link {link}"), e))
+    }
+
+    pub async fn add_vxlan(&self, device: Vxlan<'_>) -> Result<(), NetlinkError> {
+        let message = LinkMessageBuilder::<LinkVxlan>::new(device.name)
+            .id(device.vni)
+            .port(device.port)
+            .local(device.local)
+            .learning(false)
+            .address(device.mac.to_vec())
+            .mtu(device.mtu)
+            .build();
+        let added = self.handle.link().add(message).execute().await;
+        added.map_err(|e| failed(format!("make tunnel {}", device.name), e))
+    }
+
+    /// Permanent IPv4 neighbours on `link`.
+    pub async fn neighbours(&self, link: u32) -> Result<Vec<(Ipv4Addr, Mac)>, NetlinkError> {
+        let request = self.handle.neighbours().get().set_address_family(AddressFamily::Inet);
+        let all: Vec<NeighbourMessage> =
+            request.execute().try_collect().await.map_err(|e| failed("list neighbours", e))?;
+        let permanent = all.iter().filter(|n| n.header.ifindex == link && n.header.state == NeighbourState::Permanent);
+        Ok(permanent.filter_map(|n| Some((neighbour_address(n)?, neighbour_mac(n)?))).collect())
+    }
+
+    /// Not an error where it is not there.
+    pub async fn delete_neighbour(&self, link: u32, address: Ipv4Addr) -> Result<(), NetlinkError> {
+        let mut message = NeighbourMessage::default();
+        message.header.family = AddressFamily::Inet;
+        message.header.ifindex = link;
+        message.attributes.push(NeighbourAttribute::Destination(NeighbourAddress::Inet(address)));
+        let deleted = self.handle.neighbours().del(message).execute().await;
+        unless(deleted.map_err(|e| failed(format!("delete neighbour {address} of link {link}"), e)), libc::ENOENT)
+    }
+
+    /// To which hosts the tunnel `link` sends which MACs.
+    pub async fn forwarding(&self, link: u32) -> Result<Vec<(Mac, Ipv4Addr)>, NetlinkError> {
+        let request = self.handle.neighbours().get().set_address_family(AddressFamily::Bridge);
+        let all: Vec<NeighbourMessage> =
+            request.execute().try_collect().await.map_err(|e| failed("list forwarding entries", e))?;
+        let of_link = all.iter().filter(|n| n.header.ifindex == link);
+        Ok(of_link.filter_map(|n| Some((neighbour_mac(n)?, neighbour_address(n)?))).collect())
+    }
+
+    pub async fn set_forwarding(&self, link: u32, mac: Mac, host: Ipv4Addr) -> Result<(), NetlinkError> {
+        let request = self.handle.neighbours().add_bridge(link, &mac).destination(IpAddr::V4(host));
+        let request = request.flags(NeighbourFlags::Own).state(NeighbourState::Permanent).replace();
+        request.execute().await.map_err(|e| failed(format!("send to {host} through link {link}"), e))
+    }
+
+    /// Not an error where it is not there.
+    pub async fn delete_forwarding(&self, link: u32, mac: Mac, host: Ipv4Addr) -> Result<(), NetlinkError> {
+        let mut message = NeighbourMessage::default();
+        message.header.family = AddressFamily::Bridge;
+        message.header.ifindex = link;
+        message.header.flags = NeighbourFlags::Own;
+        message.header.state = NeighbourState::Permanent;
+        message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.to_vec()));
+        message.attributes.push(NeighbourAttribute::Destination(NeighbourAddress::Inet(host)));
+        let deleted = self.handle.neighbours().del(message).execute().await;
+        unless(deleted.map_err(|e| failed(format!("no longer send to {host} through link {link}"), e)), libc::ENOENT)
+    }
+}
