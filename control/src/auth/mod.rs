@@ -12,6 +12,7 @@ mod ending_body;
 pub mod gate;
 pub mod node;
 pub mod pki;
+pub mod signing;
 mod stored_facts;
 
 /// Who sent a request: inserted into the request's extensions by the authentication layer (or by the in-process client) before

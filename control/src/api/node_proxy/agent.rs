@@ -1,0 +1,130 @@
+//! The way to an agent: TLS with the API server's own certificate, and an agent's certificate checked against the CA.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use axum::body::Body;
+use http::{HeaderValue, Request, Response, header};
+use http_body_util::{BodyExt, Limited};
+use hyper_util::rt::TokioIo;
+use rustls::{ClientConfig, RootCertStore, crypto::CryptoProvider};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use crate::{
+    api::Status,
+    auth::pki::{Authority, Issued},
+};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// From the request to the first byte of the answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Of an agent's refusal, so much is read.
+const ERROR_LIMIT: usize = 64 * 1024;
+
+/// Opens connections to agents: one a request, since logs and inspections are rare and long.
+#[derive(Clone)]
+pub struct Agents {
+    connector: TlsConnector,
+}
+
+/// Where an agent listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentAddress {
+    pub node: String,
+    pub ip: IpAddr,
+    pub port: u16,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum AgentsError {
+    #[error("the API server's client certificate is not usable")]
+    Certificate(#[source] rustls_pki_types::pem::Error),
+    #[error("TLS to agents cannot be set up")]
+    Tls(#[from] rustls::Error),
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    #[error("cannot reach the agent of node \"{node}\" at {address}")]
+    Unreachable { node: String, address: SocketAddr, source: io::Error },
+    #[error("the agent of node \"{node}\" at {address} does not answer")]
+    TimedOut { node: String, address: SocketAddr },
+    #[error("who answers at {address} is not the agent of node \"{node}\"")]
+    Untrusted { node: String, address: SocketAddr, source: io::Error },
+    #[error("the agent of node \"{node}\" at {address} broke off")]
+    Protocol { node: String, address: SocketAddr, source: hyper::Error },
+}
+
+impl Agents {
+    pub fn new(authority: &Authority, own: &Issued, provider: Arc<CryptoProvider>) -> Result<Self, AgentsError> {
+        let mut roots = RootCertStore::empty();
+        roots.add(authority.certificate().clone())?;
+        let certificate =
+            CertificateDer::from_pem_slice(own.certificate_pem.as_bytes()).map_err(AgentsError::Certificate)?;
+        let key = PrivateKeyDer::from_pem_slice(own.key_pem.as_bytes()).map_err(AgentsError::Certificate)?;
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots)
+            .with_client_auth_cert(vec![certificate], key)?;
+        Ok(Self { connector: TlsConnector::from(Arc::new(config)) })
+    }
+
+    /// Sends `request`, whose URI is a path, and returns the answer with its body still coming.
+    pub async fn send(&self, to: &AgentAddress, mut request: Request<Body>) -> Result<Response<Body>, AgentError> {
+        let (node, address) = (to.node.clone(), SocketAddr::new(to.ip, to.port));
+        let timed_out = || AgentError::TimedOut { node: node.clone(), address };
+        let connecting = async {
+            let unreachable = |source| AgentError::Unreachable { node: node.clone(), address, source };
+            let tcp = TcpStream::connect(address).await.map_err(unreachable)?;
+            tcp.set_nodelay(true).map_err(unreachable)?;
+            let shaken = self.connector.connect(ServerName::from(to.ip), tcp).await;
+            shaken.map_err(|source| AgentError::Untrusted { node: node.clone(), address, source })
+        };
+        let stream = tokio::time::timeout(CONNECT_TIMEOUT, connecting).await.map_err(|_| timed_out())??;
+        let protocol = |source| AgentError::Protocol { node: node.clone(), address, source };
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(protocol)?;
+        // Ends with the answer's body, or when whoever reads that is gone.
+        tokio::spawn(async move {
+            if let Err(e) = connection.await {
+                tracing::debug!("connection to an agent ended: {e}");
+            }
+        });
+        if let Ok(host) = HeaderValue::from_str(&address.to_string()) {
+            request.headers_mut().insert(header::HOST, host);
+        }
+        let hop_by_hop = [header::CONNECTION, header::UPGRADE, header::TE, header::TRAILER, header::TRANSFER_ENCODING];
+        for name in hop_by_hop {
+            request.headers_mut().remove(name);
+        }
+        *request.version_mut() = http::Version::HTTP_11;
+        let answer = tokio::time::timeout(ANSWER_TIMEOUT, sender.send_request(request)).await;
+        let mut response = answer.map_err(|_| timed_out())?.map_err(protocol)?.map(Body::new);
+        // The caller may speak HTTP/2, which knows neither.
+        response.headers_mut().remove(header::CONNECTION);
+        response.headers_mut().remove(header::TRANSFER_ENCODING);
+        *response.version_mut() = http::Version::default();
+        Ok(response)
+    }
+}
+
+/// An agent's refusal as a Status: its text, under its own code.
+pub async fn error_of(response: Response<Body>) -> Status {
+    let code = response.status().as_u16();
+    let text = match Limited::new(response.into_body(), ERROR_LIMIT).collect().await {
+        Ok(body) => String::from_utf8_lossy(&body.to_bytes()).trim().to_owned(),
+        Err(e) => format!("the agent's reason is lost: {e}"),
+    };
+    match code {
+        400 => Status::bad_request(text),
+        404 => Status { code, reason: "NotFound", message: text, details: None },
+        503 => Status { code, reason: "ServiceUnavailable", message: text, details: None },
+        _ => Status::internal(format!("the agent answered {code}: {text}")),
+    }
+}

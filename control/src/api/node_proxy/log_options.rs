@@ -1,0 +1,137 @@
+//! The options of a pod's log, read from the query and checked as Kubernetes checks `PodLogOptions`.
+
+use jiff::Timestamp;
+
+use crate::{
+    api::{Status, Subject},
+    kinds::{FieldError, FieldErrorReason},
+};
+
+/// What part of which log is asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogOptions {
+    pub container: Option<String>,
+    pub follow: bool,
+    /// The container's run before the present one.
+    pub previous: bool,
+    pub timestamps: bool,
+    pub since_seconds: Option<i64>,
+    pub since_time: Option<Timestamp>,
+    pub tail_lines: Option<i64>,
+    pub limit_bytes: Option<i64>,
+}
+
+impl LogOptions {
+    pub fn parse(query: &str) -> Result<Self, Status> {
+        let mut options = Self::default();
+        let pairs: Vec<(String, String)> = decoded_pairs(query)?;
+        for (name, value) in &pairs {
+            match name.as_str() {
+                "container" => options.container = Some(value.clone()).filter(|v| !v.is_empty()),
+                "follow" => options.follow = boolean(value),
+                "previous" => options.previous = boolean(value),
+                "timestamps" => options.timestamps = boolean(value),
+                "sinceSeconds" => options.since_seconds = Some(integer(name, value)?),
+                "tailLines" => options.tail_lines = Some(integer(name, value)?),
+                "limitBytes" => options.limit_bytes = Some(integer(name, value)?),
+                "sinceTime" => {
+                    let time = value.parse().map_err(|e| Status::bad_request(format!("sinceTime: {e}")))?;
+                    options.since_time = Some(time);
+                }
+                _ => {}
+            }
+        }
+        let errors = options.errors();
+        if errors.is_empty() {
+            Ok(options)
+        } else {
+            Err(Status::invalid(Subject { group: "", resource: "PodLogOptions", name: "" }, &errors))
+        }
+    }
+
+    fn errors(&self) -> Vec<FieldError> {
+        let mut errors = Vec::new();
+        let mut at_least = |path: &str, value: Option<i64>, least: i64| {
+            if let Some(value) = value.filter(|v| *v < least) {
+                let message = match least {
+                    0 => format!("Invalid value: {value}: must be greater than or equal to 0"),
+                    _ => format!("Invalid value: {value}: must be greater than 0"),
+                };
+                errors.push(FieldError { path: path.into(), reason: FieldErrorReason::Invalid, message });
+            }
+        };
+        at_least("tailLines", self.tail_lines, 0);
+        at_least("limitBytes", self.limit_bytes, 1);
+        at_least("sinceSeconds", self.since_seconds, 1);
+        if self.since_seconds.is_some() && self.since_time.is_some() {
+            errors.push(FieldError {
+                path: String::new(),
+                reason: FieldErrorReason::Forbidden,
+                message: "Forbidden: at most one of `sinceTime` or `sinceSeconds` may be specified".into(),
+            });
+        }
+        errors
+    }
+
+    /// The query for the agent; the container is in the path there.
+    pub fn to_query(&self) -> String {
+        let mut parts = Vec::new();
+        for (name, on) in [("follow", self.follow), ("previous", self.previous), ("timestamps", self.timestamps)] {
+            if on {
+                parts.push(format!("{name}=true"));
+            }
+        }
+        let numbers = [
+            ("sinceSeconds", self.since_seconds),
+            ("tailLines", self.tail_lines),
+            ("limitBytes", self.limit_bytes),
+        ];
+        parts.extend(numbers.into_iter().filter_map(|(name, value)| value.map(|v| format!("{name}={v}"))));
+        parts.extend(self.since_time.map(|time| format!("sinceTime={time}")));
+        parts.join("&")
+    }
+}
+
+fn decoded_pairs(query: &str) -> Result<Vec<(String, String)>, Status> {
+    let uri = http::Uri::builder()
+        .path_and_query(format!("/?{query}"))
+        .build()
+        .map_err(|e| Status::bad_request(e.to_string()))?;
+    let parsed = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(&uri);
+    parsed.map(|q| q.0).map_err(|e| Status::bad_request(e.to_string()))
+}
+
+/// A flag that is there without a value is set, as in Kubernetes.
+fn boolean(value: &str) -> bool {
+    !matches!(value, "0" | "false" | "False" | "FALSE" | "f" | "F")
+}
+
+fn integer(name: &str, value: &str) -> Result<i64, Status> {
+    value.parse().map_err(|_| Status::bad_request(format!("{name}: {value:?} is not a whole number")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_kubectl_asks_for_reaches_the_agent() {
+        let query = "container=c&follow=true&previous=&timestamps=false&tailLines=5&limitBytes=10&sinceSeconds=60";
+        let options = LogOptions::parse(query).unwrap();
+        assert_eq!(options.container.as_deref(), Some("c"));
+        assert_eq!(options.to_query(), "follow=true&previous=true&sinceSeconds=60&tailLines=5&limitBytes=10");
+        let options = LogOptions::parse("sinceTime=2030-01-01T00%3A00%3A00Z").unwrap();
+        assert_eq!(options.to_query(), "sinceTime=2030-01-01T00:00:00Z");
+        assert_eq!(LogOptions::parse("").unwrap(), LogOptions::default());
+    }
+
+    #[test]
+    fn impossible_numbers_are_refused_by_name() {
+        let status = LogOptions::parse("tailLines=-1").unwrap_err();
+        assert_eq!(status.code, 422);
+        assert!(status.message.contains("tailLines: Invalid value: -1"), "{}", status.message);
+        assert_eq!(LogOptions::parse("limitBytes=0").unwrap_err().code, 422);
+        assert_eq!(LogOptions::parse("sinceSeconds=1&sinceTime=2030-01-01T00:00:00Z").unwrap_err().code, 422);
+        assert_eq!(LogOptions::parse("tailLines=many").unwrap_err().code, 400);
+    }
+}

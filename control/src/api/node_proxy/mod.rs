@@ -1,0 +1,168 @@
+//! Requests that a node's agent answers: the logs of its pods, and whatever is asked of `nodes/{name}/proxy`.
+//!
+//! Decides which agent is meant and whether it can have an answer; the answer itself is streamed through untouched.
+
+mod agent;
+mod log_options;
+mod log_source;
+
+use std::{net::IpAddr, sync::Arc};
+
+use axum::{
+    Router,
+    body::Body,
+    extract::{Path, Request, State},
+    response::{IntoResponse, Response},
+    routing::{any, get},
+};
+use http::{StatusCode, Uri};
+use k8s_openapi::api::core::v1::{Node, Pod};
+use serde::de::DeserializeOwned;
+
+use crate::{
+    api::{Status, Subject},
+    store::Store,
+};
+pub use agent::{Agents, AgentsError};
+use agent::{AgentAddress, AgentError};
+use log_options::LogOptions;
+
+/// Port of an agent that has not said otherwise.
+const AGENT_PORT: u16 = 10250;
+
+/// Passes requests on to agents.
+pub struct NodeProxy {
+    store: Arc<dyn Store>,
+    agents: Agents,
+}
+
+impl NodeProxy {
+    pub fn new(store: Arc<dyn Store>, agents: Agents) -> Self {
+        Self { store, agents }
+    }
+
+    /// The routes that agents answer, to be put before those that the store answers.
+    pub fn router(self) -> Router {
+        Router::new()
+            .route("/api/v1/namespaces/{namespace}/pods/{pod}/log", get(log))
+            .route("/api/v1/nodes/{node}/proxy", any(proxy_root))
+            .route("/api/v1/nodes/{node}/proxy/", any(proxy_root))
+            .route("/api/v1/nodes/{node}/proxy/{*path}", any(proxy))
+            .with_state(Arc::new(self))
+    }
+
+    fn object<K: DeserializeOwned>(&self, resource: &str, key: &str, name: &str) -> Result<K, Status> {
+        let snapshot = self.store.snapshot();
+        let object = snapshot
+            .get(resource, key)
+            .ok_or_else(|| Status::not_found(Subject { group: "", resource, name }))?;
+        serde_json::from_slice(object.json()).map_err(|e| Status::internal(format!("{resource} {key:?}: {e}")))
+    }
+
+    /// Where the agent of a node listens, going by what its Node says.
+    fn agent_of(&self, node: &str, port: Option<u16>) -> Result<AgentAddress, Status> {
+        let object: Node = self.object("nodes", node, node)?;
+        let status = object.status.unwrap_or_default();
+        let internal = status.addresses.iter().flatten().find(|a| a.type_ == "InternalIP");
+        let ip: IpAddr = internal.and_then(|a| a.address.parse().ok()).ok_or_else(|| {
+            unavailable(format!("node {node:?} has no address of type InternalIP: its agent has not registered yet"))
+        })?;
+        let said = status.daemon_endpoints.and_then(|d| d.kubelet_endpoint).and_then(|e| u16::try_from(e.port).ok());
+        Ok(AgentAddress { node: node.to_owned(), ip, port: port.or(said).unwrap_or(AGENT_PORT) })
+    }
+
+    async fn pod_log(&self, namespace: &str, pod: &str, query: &str) -> Result<Response, Status> {
+        let options = LogOptions::parse(query)?;
+        let object: Pod = self.object("pods", &format!("{namespace}/{pod}"), pod)?;
+        let container = log_source::container(&object, options.container.as_deref())?;
+        let Some(node) = object.spec.as_ref().and_then(|s| s.node_name.as_deref()).filter(|n| !n.is_empty()) else {
+            // Kubernetes, too, has an empty log for a pod that is nowhere yet.
+            return Ok((StatusCode::OK, [(http::header::CONTENT_TYPE, "text/plain")], "").into_response());
+        };
+        log_source::check_started(&object, &container, options.previous)?;
+        let agent = self.agent_of(node, None)?;
+        let path = format!("/containerLogs/{namespace}/{pod}/{container}?{}", options.to_query());
+        let request = Request::get(path).body(Body::empty()).map_err(|e| Status::bad_request(e.to_string()))?;
+        let response = self.agents.send(&agent, request).await.map_err(refused)?;
+        if response.status().is_success() { Ok(response) } else { Err(agent::error_of(response).await) }
+    }
+
+    /// `node` may carry a scheme and a port, as in `https:NAME:PORT`.
+    async fn forward(&self, node: &str, mut request: Request) -> Result<Response, Status> {
+        let (name, port) = node_and_port(node)?;
+        let agent = self.agent_of(name, port)?;
+        // As it came, not decoded: what an encoded slash means is the agent's to say.
+        let path = request.uri().path().splitn(7, '/').nth(6).unwrap_or_default();
+        let query = request.uri().query().map(|q| format!("?{q}")).unwrap_or_default();
+        *request.uri_mut() = format!("/{path}{query}")
+            .parse::<Uri>()
+            .map_err(|e| Status::bad_request(format!("the path cannot be passed on: {e}")))?;
+        // The caller's right to the API is not the agent's business, and its credential must not leave this process.
+        request.headers_mut().remove(http::header::AUTHORIZATION);
+        self.agents.send(&agent, request).await.map_err(refused)
+    }
+}
+
+async fn log(
+    State(proxy): State<Arc<NodeProxy>>,
+    Path((namespace, pod)): Path<(String, String)>,
+    request: Request,
+) -> Response {
+    let answer = proxy.pod_log(&namespace, &pod, request.uri().query().unwrap_or_default()).await;
+    answer.unwrap_or_else(|status| as_json(&status))
+}
+
+async fn proxy(State(proxy): State<Arc<NodeProxy>>, Path(node): Path<(String, String)>, request: Request) -> Response {
+    proxy.forward(&node.0, request).await.unwrap_or_else(|status| as_json(&status))
+}
+
+async fn proxy_root(State(proxy): State<Arc<NodeProxy>>, Path(node): Path<String>, request: Request) -> Response {
+    proxy.forward(&node, request).await.unwrap_or_else(|status| as_json(&status))
+}
+
+fn as_json(status: &Status) -> Response {
+    let code = StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    (code, axum::Json(status.to_json())).into_response()
+}
+
+fn node_and_port(text: &str) -> Result<(&str, Option<u16>), Status> {
+    let bad = || Status::bad_request(format!("{text:?} does not name a node: use NAME, NAME:PORT or https:NAME:PORT"));
+    let (name, port) = match text.split(':').collect::<Vec<_>>()[..] {
+        [name] => (name, ""),
+        [name, port] | ["https", name, port] => (name, port),
+        _ => return Err(bad()),
+    };
+    let port = if port.is_empty() { None } else { Some(port.parse().map_err(|_| bad())?) };
+    if name.is_empty() { Err(bad()) } else { Ok((name, port)) }
+}
+
+fn refused(error: AgentError) -> Status {
+    let chain = std::iter::successors(Some(&error as &dyn std::error::Error), |e| e.source());
+    let message = chain.map(ToString::to_string).collect::<Vec<_>>().join(": ");
+    match error {
+        AgentError::Unreachable { .. } | AgentError::TimedOut { .. } => unavailable(message),
+        AgentError::Untrusted { .. } | AgentError::Protocol { .. } => {
+            Status { code: 502, reason: "BadGateway", message, details: None }
+        }
+    }
+}
+
+fn unavailable(message: String) -> Status {
+    Status { code: 503, reason: "ServiceUnavailable", message, details: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_may_be_named_with_its_port() {
+        assert_eq!(node_and_port("n1").unwrap(), ("n1", None));
+        assert_eq!(node_and_port("n1:10250").unwrap(), ("n1", Some(10250)));
+        assert_eq!(node_and_port("https:n1:10250").unwrap(), ("n1", Some(10250)));
+        assert_eq!(node_and_port("https:n1:").unwrap(), ("n1", None));
+        for text in ["", ":1", "n1:port", "ftp:n1:1", "a:b:c:d"] {
+            assert_eq!(node_and_port(text).unwrap_err().code, 400, "{text}");
+        }
+    }
+}
