@@ -17,9 +17,9 @@ use super::{
     bootstrap_token::BootstrapToken,
     client_certificate::{BadCertificate, CertificateIdentity},
     ending_body::EndingBody,
-    stored_facts::StoredFacts,
+    stored_facts::{StoredFacts, Unreadable},
 };
-use crate::api::Status;
+use crate::{api::Status, store::Store};
 
 /// The certificate a connection came with, if any, judged once.
 pub type ConnectionCertificate = Option<Result<CertificateIdentity, BadCertificate>>;
@@ -32,16 +32,16 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// `router` serves whoever the gate lets through; `client` reaches the API in process; watches end with `closing`.
-    pub fn new(router: Router, client: kube::Client, closing: CancellationToken) -> Self {
-        Self { router, facts: StoredFacts::new(client), closing }
+    /// `router` serves whoever the gate lets through; `store` holds what it asks about; watches end with `closing`.
+    pub fn new(router: Router, store: Arc<dyn Store>, closing: CancellationToken) -> Self {
+        Self { router, facts: StoredFacts::new(store), closing }
     }
 
     /// Answers one request that came over a connection with this certificate.
     pub async fn answer(self, mut request: Request<Body>, certificate: Arc<ConnectionCertificate>) -> Response<Body> {
         let attributes = Attributes::of(request.method(), request.uri().path(), request.uri().query());
         if !is_public(&request) {
-            match self.admit(request.headers(), &attributes, &certificate).await {
+            match self.admit(request.headers(), &attributes, &certificate) {
                 Ok(identity) => {
                     request.extensions_mut().insert(identity);
                 }
@@ -56,29 +56,29 @@ impl Gate {
         }
     }
 
-    async fn admit(
+    fn admit(
         &self,
         headers: &HeaderMap,
         attributes: &Attributes,
         certificate: &ConnectionCertificate,
     ) -> Result<Identity, Status> {
-        let identity = self.authenticate(headers, certificate).await?;
+        let identity = self.authenticate(headers, certificate)?;
         match authorize::authorize(&identity, attributes) {
             Decision::Allow => Ok(identity),
             Decision::Deny(reason) => Err(authorize::forbidden(&identity, attributes, &reason)),
-            Decision::AllowIf(fact) => match self.facts.holds(&fact).await {
+            Decision::AllowIf(fact) => match self.facts.holds(&fact) {
                 Ok(true) => Ok(identity),
                 Ok(false) => {
                     let reason = "no relationship found between it and this object";
                     Err(authorize::forbidden(&identity, attributes, reason))
                 }
-                Err(e) => Err(unavailable(&e)),
+                Err(e) => Err(unreadable(&e)),
             },
         }
     }
 
     /// A certificate first; a bearer token where there is none, or none that is good.
-    async fn authenticate(&self, headers: &HeaderMap, certificate: &ConnectionCertificate) -> Result<Identity, Status> {
+    fn authenticate(&self, headers: &HeaderMap, certificate: &ConnectionCertificate) -> Result<Identity, Status> {
         match certificate.as_ref().map(|c| c.as_ref().map(|c| c.at(SystemTime::now()))) {
             Some(Ok(Ok(identity))) => return Ok(identity.clone()),
             Some(Ok(Err(e))) => tracing::debug!("{e}"),
@@ -92,7 +92,7 @@ impl Gate {
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
             .and_then(|(_, token)| token.trim().parse::<BootstrapToken>().ok())
             .ok_or_else(Status::unauthorized)?;
-        let secret = self.facts.secret_of(&token).await.map_err(|e| unavailable(&e))?;
+        let secret = self.facts.secret_of(&token).map_err(|e| unreadable(&e))?;
         secret.and_then(|s| token.identity(&s, Timestamp::now())).ok_or_else(Status::unauthorized)
     }
 }
@@ -103,8 +103,8 @@ fn is_public(request: &Request<Body>) -> bool {
         && matches!(request.uri().path(), "/healthz" | "/livez" | "/readyz" | "/version")
 }
 
-fn unavailable(error: &kube::Error) -> Status {
-    tracing::error!("cannot look up what an authorisation needs: {error}");
+fn unreadable(error: &Unreadable) -> Status {
+    tracing::error!(error = error as &dyn std::error::Error, "cannot look up what authorisation needs");
     Status::internal("cannot look up what authorisation needs")
 }
 

@@ -2,51 +2,82 @@
 //!
 //! Asked anew each time, of the store in this process: a pod's Secret can be read in the very moment the pod is bound.
 
+use std::sync::Arc;
+
 use k8s_openapi::api::{
     certificates::v1::CertificateSigningRequest,
     core::v1::{Pod, Secret},
 };
-use kube::{Api, Client, api::ListParams};
+use serde::de::DeserializeOwned;
 
 use super::{
     authorize::Fact,
     bootstrap_token::{self, BootstrapToken},
     node,
 };
+use crate::store::{Object, Store};
+
+const REQUESTS: &str = "certificatesigningrequests.certificates.k8s.io";
 
 /// The stored objects as the gate sees them.
 #[derive(Clone)]
 pub struct StoredFacts {
-    client: Client,
+    store: Arc<dyn Store>,
+}
+
+/// An object that the API let in cannot be read back.
+#[derive(Debug, thiserror::Error)]
+#[error("the stored {resource} {key:?} is not readable")]
+pub struct Unreadable {
+    resource: &'static str,
+    key: String,
+    source: serde_json::Error,
 }
 
 impl StoredFacts {
-    /// `client` reaches the API in process, past the gate.
-    pub fn new(client: Client) -> Self {
-        Self { client }
+    pub fn new(store: Arc<dyn Store>) -> Self {
+        Self { store }
     }
 
     /// The Secret behind a join token.
-    pub async fn secret_of(&self, token: &BootstrapToken) -> Result<Option<Secret>, kube::Error> {
-        Api::namespaced(self.client.clone(), bootstrap_token::NAMESPACE).get_opt(&token.secret_name()).await
+    pub fn secret_of(&self, token: &BootstrapToken) -> Result<Option<Secret>, Unreadable> {
+        self.get("secrets", format!("{}/{}", bootstrap_token::NAMESPACE, token.secret_name()))
     }
 
-    pub async fn holds(&self, fact: &Fact) -> Result<bool, kube::Error> {
+    pub fn holds(&self, fact: &Fact) -> Result<bool, Unreadable> {
         match fact {
             Fact::PodBoundTo { namespace, pod, node } => {
-                let pod: Option<Pod> = Api::namespaced(self.client.clone(), namespace).get_opt(pod).await?;
-                Ok(pod.and_then(|p| p.spec).and_then(|s| s.node_name).as_deref() == Some(node))
+                let snapshot = self.store.snapshot();
+                Ok(snapshot.get("pods", &format!("{namespace}/{pod}")).is_some_and(|pod| is_on(pod, node)))
             }
             Fact::ReferencedByPodOf { node, kind, namespace, name } => {
-                let selector = format!("spec.nodeName={node}");
-                let pods: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
-                let pods = pods.list(&ListParams::default().fields(&selector)).await?;
-                Ok(pods.items.iter().filter_map(|p| p.spec.as_ref()).any(|spec| node::references(spec, *kind, name)))
+                let snapshot = self.store.snapshot();
+                let prefix = format!("{namespace}/");
+                for (key, pod) in snapshot.list("pods", &prefix, None).filter(|(_, pod)| is_on(pod, node)) {
+                    let pod: Pod = parse("pods", key, pod)?;
+                    if pod.spec.is_some_and(|spec| node::references(&spec, *kind, name)) {
+                        return Ok(true);
+                    }
+                }
+                Ok(false)
             }
             Fact::RequestMadeBy { request, user } => {
-                let request: Option<CertificateSigningRequest> = Api::all(self.client.clone()).get_opt(request).await?;
+                let request: Option<CertificateSigningRequest> = self.get(REQUESTS, request.clone())?;
                 Ok(request.and_then(|r| r.spec.username).as_deref() == Some(user))
             }
         }
     }
+
+    fn get<K: DeserializeOwned>(&self, resource: &'static str, key: String) -> Result<Option<K>, Unreadable> {
+        let snapshot = self.store.snapshot();
+        snapshot.get(resource, &key).map(|object| parse(resource, &key, object)).transpose()
+    }
+}
+
+fn is_on(pod: &Object, node: &str) -> bool {
+    pod.header.fields.get("spec.nodeName").is_some_and(|name| name == node)
+}
+
+fn parse<K: DeserializeOwned>(resource: &'static str, key: &str, object: &Object) -> Result<K, Unreadable> {
+    serde_json::from_slice(object.json()).map_err(|source| Unreadable { resource, key: key.to_owned(), source })
 }

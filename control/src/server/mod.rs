@@ -4,6 +4,7 @@
 //! other way round, so that nothing loses what it stands on.
 
 mod advertise;
+mod certificates;
 mod in_process;
 mod listener;
 mod lock;
@@ -11,7 +12,7 @@ mod tls;
 
 use std::{
     io,
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -20,24 +21,27 @@ use std::{
 use axum::Router;
 use jiff::Timestamp;
 use kube::{Api, Client, api::PostParams};
-use rustls::crypto::{CryptoProvider, ring};
-use time::OffsetDateTime;
+use rustls::crypto::ring;
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     Config,
+    api::node_proxy::{AgentsError, NodeProxy},
     auth::{
         Identity,
         bootstrap_token::{self, BootstrapToken},
         gate::Gate,
-        pki::{self, FileError, Pki, PkiError, ServingNames},
+        pki::{self, FileError, PkiError},
+        signing,
     },
     bootstrap::{self, Advertised, BootstrapError},
+    store::Store,
 };
+use certificates::Certificates;
 use listener::Listener;
 use lock::{DataDirLock, LockError};
-use tls::{ShownCertificate, TlsError};
+use tls::TlsError;
 
 /// Why a control service did not come up.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +54,8 @@ pub enum StartError {
     Pki(#[from] PkiError),
     #[error("cannot set up TLS")]
     Tls(#[from] TlsError),
+    #[error("cannot set up the way to agents")]
+    Agents(#[from] AgentsError),
     #[error("cannot listen on {address}")]
     Listen { address: SocketAddr, source: io::Error },
     #[error("cannot make the objects that every cluster has")]
@@ -87,23 +93,27 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         advertise::address(&config.advertise, config.bind).map(|ip| Advertised { address: ip, port: address.port() });
 
     let provider = Arc::new(ring::default_provider());
-    let certificates = Certificates::set_up(&config, advertised, &provider)?;
-    let admin_kubeconfig = write_admin_kubeconfig(&config.data_dir, address, &certificates.pki)?;
+    let certificates = Certificates::set_up(&config, address, advertised, provider.clone())?;
+    let (authority, admin_kubeconfig) = (certificates.authority.clone(), certificates.admin_kubeconfig.clone());
 
-    let router = Router::new();
+    let store: Arc<dyn Store> = todo!();
+    let api: Router = todo!();
+    let router = NodeProxy::new(store.clone(), certificates.agents.clone()).router().fallback_service(api);
     let client = in_process::client(router.clone(), Identity::control("apiserver"));
     bootstrap::ensure(&client, &config, advertised).await?;
 
     let closing = CancellationToken::new();
-    let gate = Gate::new(router, client.clone(), closing.clone());
-    let clients = Arc::new(tls::client_certificates(&certificates.pki.authority, provider.clone())?);
+    let gate = Gate::new(router, store, closing.clone());
+    let clients = certificates.clients.clone();
     let tls = tls::server_config(certificates.shown.clone(), clients.clone(), provider)?;
     let listener = Listener::start(socket, tls, clients, gate, closing);
 
+    let ca_hash = authority.hash();
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     tasks.spawn(bootstrap::keep(client.clone(), config.clone(), advertised, stop.clone()));
+    tasks.spawn(certificates.keep(stop.clone()));
+    tasks.spawn(signing::run(client.clone(), authority, stop.clone()));
     tracing::info!(%address, "the API is served");
-    let ca_hash = certificates.pki.authority.hash();
     Ok(Running { client, address, ca_hash, admin_kubeconfig, listener, stop, tasks, _lock: lock })
 }
 
@@ -146,35 +156,4 @@ impl Running {
         self.tasks.wait().await;
         self.listener.drain().await;
     }
-}
-
-/// The certificates of this run and where they come from.
-struct Certificates {
-    pki: Pki,
-    shown: Arc<ShownCertificate>,
-}
-
-impl Certificates {
-    fn set_up(config: &Config, advertised: Option<Advertised>, provider: &CryptoProvider) -> Result<Self, StartError> {
-        let host_name = host_name();
-        let mut names = ServingNames::of(config, host_name.as_deref());
-        names.add(advertised.map(|a| a.address.into()));
-        let pki = Pki::load_or_create(&config.data_dir.join("pki"), &names, OffsetDateTime::now_utc())?;
-        let shown = Arc::new(ShownCertificate::new(&pki.serving, &pki.authority, provider)?);
-        Ok(Self { pki, shown })
-    }
-}
-
-/// The kernel's name of this host; a host without one is only reached by its addresses.
-fn host_name() -> Option<String> {
-    std::fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|name| name.trim().to_owned())
-}
-
-fn write_admin_kubeconfig(data_dir: &Path, address: SocketAddr, pki: &Pki) -> Result<PathBuf, StartError> {
-    let host = if address.ip().is_unspecified() { IpAddr::from([127, 0, 0, 1]) } else { address.ip() };
-    let server = format!("https://{}", SocketAddr::new(host, address.port()));
-    let path = data_dir.join("admin.kubeconfig");
-    let text = pki::admin_kubeconfig(&server, &pki.authority, &pki.admin);
-    pki::write_private(&path, &text).map_err(StartError::Kubeconfig)?;
-    Ok(path)
 }

@@ -42,6 +42,11 @@ impl ShownCertificate {
         self.0.store(Arc::new(certified(issued, authority, provider)?));
         Ok(())
     }
+
+    #[cfg(test)]
+    pub fn leaf(&self) -> CertificateDer<'static> {
+        self.0.load().cert[0].clone()
+    }
 }
 
 impl ResolvesServerCert for ShownCertificate {

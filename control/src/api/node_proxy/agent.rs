@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use axum::body::Body;
 use http::{HeaderValue, Request, Response, header};
 use http_body_util::{BodyExt, Limited};
@@ -30,7 +31,7 @@ const ERROR_LIMIT: usize = 64 * 1024;
 /// Opens connections to agents: one a request, since logs and inspections are rare and long.
 #[derive(Clone)]
 pub struct Agents {
-    connector: TlsConnector,
+    tls: Arc<ArcSwap<ClientConfig>>,
 }
 
 /// Where an agent listens.
@@ -63,16 +64,18 @@ pub enum AgentError {
 
 impl Agents {
     pub fn new(authority: &Authority, own: &Issued, provider: Arc<CryptoProvider>) -> Result<Self, AgentsError> {
-        let mut roots = RootCertStore::empty();
-        roots.add(authority.certificate().clone())?;
-        let certificate =
-            CertificateDer::from_pem_slice(own.certificate_pem.as_bytes()).map_err(AgentsError::Certificate)?;
-        let key = PrivateKeyDer::from_pem_slice(own.key_pem.as_bytes()).map_err(AgentsError::Certificate)?;
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
-            .with_client_auth_cert(vec![certificate], key)?;
-        Ok(Self { connector: TlsConnector::from(Arc::new(config)) })
+        Ok(Self { tls: Arc::new(ArcSwap::from_pointee(client_config(authority, own, provider)?)) })
+    }
+
+    /// Shows another certificate from the next connection on.
+    pub fn replace(
+        &self,
+        authority: &Authority,
+        own: &Issued,
+        provider: Arc<CryptoProvider>,
+    ) -> Result<(), AgentsError> {
+        self.tls.store(Arc::new(client_config(authority, own, provider)?));
+        Ok(())
     }
 
     /// Sends `request`, whose URI is a path, and returns the answer with its body still coming.
@@ -83,7 +86,7 @@ impl Agents {
             let unreachable = |source| AgentError::Unreachable { node: node.clone(), address, source };
             let tcp = TcpStream::connect(address).await.map_err(unreachable)?;
             tcp.set_nodelay(true).map_err(unreachable)?;
-            let shaken = self.connector.connect(ServerName::from(to.ip), tcp).await;
+            let shaken = TlsConnector::from(self.tls.load_full()).connect(ServerName::from(to.ip), tcp).await;
             shaken.map_err(|source| AgentError::Untrusted { node: node.clone(), address, source })
         };
         let stream = tokio::time::timeout(CONNECT_TIMEOUT, connecting).await.map_err(|_| timed_out())??;
@@ -112,6 +115,22 @@ impl Agents {
         *response.version_mut() = http::Version::default();
         Ok(response)
     }
+}
+
+fn client_config(
+    authority: &Authority,
+    own: &Issued,
+    provider: Arc<CryptoProvider>,
+) -> Result<ClientConfig, AgentsError> {
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.certificate().clone())?;
+    let certificate =
+        CertificateDer::from_pem_slice(own.certificate_pem.as_bytes()).map_err(AgentsError::Certificate)?;
+    let key = PrivateKeyDer::from_pem_slice(own.key_pem.as_bytes()).map_err(AgentsError::Certificate)?;
+    Ok(ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_client_auth_cert(vec![certificate], key)?)
 }
 
 /// An agent's refusal as a Status: its text, under its own code.

@@ -1,0 +1,123 @@
+//! The certificates in use: set up at the start, and renewed in the running service before they end.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use rustls::crypto::CryptoProvider;
+use time::OffsetDateTime;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    StartError,
+    tls::{self, ShownCertificate},
+};
+use crate::{
+    Config,
+    api::node_proxy::Agents,
+    auth::{
+        client_certificate::ClientCertificates,
+        pki::{self, Authority, Pki, ServingNames},
+    },
+    bootstrap::Advertised,
+};
+
+/// How often the ends of the certificates are looked at; they are renewed weeks before.
+const LOOK_EVERY: Duration = Duration::from_secs(12 * 3600);
+
+/// What the parts of the service show and check.
+pub struct Certificates {
+    pub authority: Arc<Authority>,
+    pub shown: Arc<ShownCertificate>,
+    pub agents: Agents,
+    pub clients: Arc<ClientCertificates>,
+    pub admin_kubeconfig: PathBuf,
+    names: ServingNames,
+    pki_dir: PathBuf,
+    server: String,
+    provider: Arc<CryptoProvider>,
+}
+
+impl Certificates {
+    /// Loads or makes everything; `address` is the one bound to.
+    pub fn set_up(
+        config: &Config,
+        address: SocketAddr,
+        advertised: Option<Advertised>,
+        provider: Arc<CryptoProvider>,
+    ) -> Result<Self, StartError> {
+        let mut names = ServingNames::of(config, host_name().as_deref());
+        names.add(advertised.map(|a| a.address.into()));
+        let pki_dir = config.data_dir.join("pki");
+        let pki = Pki::load_or_create(&pki_dir, &names, OffsetDateTime::now_utc())?;
+        let certificates = Self {
+            shown: Arc::new(ShownCertificate::new(&pki.serving, &pki.authority, &provider)?),
+            agents: Agents::new(&pki.authority, &pki.agent_client, provider.clone())?,
+            clients: Arc::new(tls::client_certificates(&pki.authority, provider.clone())?),
+            admin_kubeconfig: config.data_dir.join("admin.kubeconfig"),
+            names,
+            pki_dir,
+            server: format!("https://{}", local(address)),
+            provider,
+            authority: Arc::new(pki.authority),
+        };
+        certificates.write_admin_kubeconfig(&pki.admin)?;
+        Ok(certificates)
+    }
+
+    /// Looks after the certificates until `stop`.
+    pub async fn keep(self, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+            if let Err(e) = self.renew(OffsetDateTime::now_utc()) {
+                tracing::error!(error = &e as &dyn std::error::Error, "cannot renew the certificates");
+            }
+        }
+    }
+
+    fn renew(&self, now: OffsetDateTime) -> Result<(), StartError> {
+        let pki = Pki::load_or_create(&self.pki_dir, &self.names, now)?;
+        self.shown.replace(&pki.serving, &pki.authority, &self.provider)?;
+        self.agents.replace(&pki.authority, &pki.agent_client, self.provider.clone())?;
+        self.write_admin_kubeconfig(&pki.admin)
+    }
+
+    fn write_admin_kubeconfig(&self, admin: &pki::Issued) -> Result<(), StartError> {
+        let text = pki::admin_kubeconfig(&self.server, &self.authority, admin);
+        pki::write_private(&self.admin_kubeconfig, &text).map_err(StartError::Kubeconfig)
+    }
+}
+
+/// How the listener is reached from this host.
+fn local(address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() { SocketAddr::from(([127, 0, 0, 1], address.port())) } else { address }
+}
+
+/// The kernel's name of this host; a host without one is only reached by its addresses.
+fn host_name() -> Option<String> {
+    std::fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|name| name.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::crypto::ring;
+
+    use super::*;
+
+    #[test]
+    fn a_long_running_service_shows_a_new_certificate_before_the_old_one_ends() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config::new(dir.path());
+        let address = "0.0.0.0:6443".parse().unwrap();
+        let made = Certificates::set_up(&config, address, None, Arc::new(ring::default_provider())).unwrap();
+        let kubeconfig = || std::fs::read_to_string(&made.admin_kubeconfig).unwrap();
+        let (shown, text) = (made.shown.leaf(), kubeconfig());
+        assert!(text.contains("https://127.0.0.1:6443"));
+        made.renew(OffsetDateTime::now_utc()).unwrap();
+        assert_eq!((made.shown.leaf(), kubeconfig()), (shown.clone(), text.clone()));
+        made.renew(OffsetDateTime::now_utc() + Duration::from_secs(310 * 24 * 3600)).unwrap();
+        assert_ne!(made.shown.leaf(), shown);
+        assert_ne!(kubeconfig(), text);
+    }
+}
