@@ -125,7 +125,9 @@ impl Issued {
         if x509.public_key().subject_public_key.data.as_ref() != rcgen::PublicKeyData::der_bytes(&pair) {
             return Err(AuthorityError::Mismatch);
         }
-        Ok(Self { certificate_pem: pem::encode(certificate), key_pem: pem::encode(key) })
+        let lines = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
+        let text = |block| pem::encode_config(block, lines);
+        Ok(Self { certificate_pem: text(certificate), key_pem: text(key) })
     }
 }
 
