@@ -1,0 +1,163 @@
+//! A control service by itself on loopback, and clients that come to it with every kind of credential.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, SystemTime},
+};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use fairlead_control::auth::pki::{Authority, Issued, Subject, Usage};
+use http::Request;
+use kube::{
+    Client, Config,
+    config::{AuthInfo, KubeConfigOptions, Kubeconfig},
+};
+use serde_json::Value;
+
+use crate::kit::{
+    Result,
+    cluster::{FAIRLEAD, PATIENCE},
+    process::Process,
+    run, wait,
+};
+
+/// `fairlead server` on a free port of loopback.
+pub struct ControlAlone {
+    pub process: Process,
+    pub data_dir: PathBuf,
+    config: Config,
+    // Last, so that the process is gone before its files.
+    logs: PathBuf,
+}
+
+impl ControlAlone {
+    /// Starts it over `dir/control`; its log is in `dir`.
+    pub async fn start(dir: &Path) -> Result<Self> {
+        Self::start_with(dir, &dir.join("control"), Command::new(FAIRLEAD)).await
+    }
+
+    /// The same, where `command` runs the program, and `data_dir` may be anywhere.
+    pub async fn start_with(logs: &Path, data_dir: &Path, mut command: Command) -> Result<Self> {
+        // Of an earlier run: it names a port that is no more.
+        let kubeconfig = data_dir.join("admin.kubeconfig");
+        if kubeconfig.exists() {
+            std::fs::remove_file(&kubeconfig)?;
+        }
+        command.args(["server", "--bind", "127.0.0.1:0", "--data-dir"]).arg(data_dir).env("RUST_LOG", "info");
+        let mut process = Process::start("control", command, logs)?;
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let config = loop {
+            match Self::ready(&kubeconfig).await {
+                Ok(config) => break config,
+                Err(e) if !process.is_running() || tokio::time::Instant::now() > deadline => {
+                    return Err(format!("the control service does not answer: {e}\n{}", process.tail()).into());
+                }
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        };
+        Ok(Self { process, data_dir: data_dir.to_owned(), config, logs: logs.to_owned() })
+    }
+
+    async fn ready(kubeconfig: &Path) -> Result<Config> {
+        let kubeconfig = Kubeconfig::read_from(kubeconfig)?;
+        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+        let client = Client::try_from(config.clone())?;
+        client.request_text(Request::get("/readyz").body(Vec::new())?).await?;
+        Ok(config)
+    }
+
+    /// Ends it by SIGTERM and starts it again over the same data.
+    pub async fn restart(mut self) -> Result<Self> {
+        let status = self.process.terminate(PATIENCE)?;
+        if !status.success() {
+            return Err(format!("it ended with {status}:\n{}", self.process.tail()).into());
+        }
+        Self::start_with(&self.logs, &self.data_dir, Command::new(FAIRLEAD)).await
+    }
+
+    pub fn admin(&self) -> Result<Client> {
+        Ok(Client::try_from(self.config.clone())?)
+    }
+
+    /// Checks the server's certificate, shows nothing itself.
+    pub fn anonymous(&self) -> Result<Client> {
+        self.with(AuthInfo::default())
+    }
+
+    pub fn with_token(&self, token: &str) -> Result<Client> {
+        self.with(AuthInfo { token: Some(token.to_owned().into()), ..AuthInfo::default() })
+    }
+
+    pub fn with_certificate(&self, issued: &Issued) -> Result<Client> {
+        self.with(AuthInfo {
+            client_certificate_data: Some(STANDARD.encode(&issued.certificate_pem)),
+            client_key_data: Some(STANDARD.encode(&issued.key_pem).into()),
+            ..AuthInfo::default()
+        })
+    }
+
+    fn with(&self, auth_info: AuthInfo) -> Result<Client> {
+        let mut config = self.config.clone();
+        config.auth_info = auth_info;
+        Ok(Client::try_from(config)?)
+    }
+
+    /// The cluster's own authority, as its administrator on this host could use it.
+    pub fn authority(&self) -> Result<Authority> {
+        let read = |name: &str| std::fs::read_to_string(self.data_dir.join("pki").join(name));
+        Ok(Authority::load(&read("ca.crt")?, &read("ca.key")?)?)
+    }
+
+    /// A client certificate by that authority.
+    pub fn issue(&self, user: &str, group: Option<&str>) -> Result<Client> {
+        self.with_certificate(&issue(&self.authority()?, user, group, SystemTime::now())?)
+    }
+
+    /// `fairlead ARGUMENTS` as the administrator.
+    pub fn fairlead(&self, arguments: &[&str]) -> Result<String> {
+        run(Command::new(FAIRLEAD).env("KUBECONFIG", self.data_dir.join("admin.kubeconfig")).args(arguments))
+    }
+}
+
+/// A client certificate that is good for an hour from `from`.
+pub fn issue(authority: &Authority, user: &str, group: Option<&str>, from: SystemTime) -> Result<Issued> {
+    let subject = Subject { common_name: user.into(), organization: group.map(Into::into), ..Subject::default() };
+    Ok(authority.issue(&subject, Usage::Client, Duration::from_secs(3600), from.into())?)
+}
+
+/// The code and the body of the answer to `method uri`.
+pub async fn ask(client: &Client, method: &str, uri: &str, body: Option<Value>) -> Result<(u16, Value)> {
+    let bytes = body.map(|b| serde_json::to_vec(&b)).transpose()?.unwrap_or_default();
+    let mut request = Request::builder().method(method).uri(uri);
+    if !bytes.is_empty() {
+        let patch = "application/merge-patch+json";
+        request = request.header("content-type", if method == "PATCH" { patch } else { "application/json" });
+    }
+    let response = client.send(request.body(bytes.into())?).await?;
+    let code = response.status().as_u16();
+    let body = http_body_util::BodyExt::collect(response.into_body()).await?.to_bytes();
+    let body = serde_json::from_slice(&body).unwrap_or_else(|_| String::from_utf8_lossy(&body).into_owned().into());
+    Ok((code, body))
+}
+
+/// Asks and insists on the code.
+pub async fn expect(client: &Client, code: u16, method: &str, uri: &str, body: Option<Value>) -> Result<Value> {
+    let (found, answer) = ask(client, method, uri, body).await.map_err(|e| format!("{method} {uri}: {e}"))?;
+    if found == code { Ok(answer) } else { Err(format!("{method} {uri}: {found} instead of {code}: {answer}").into()) }
+}
+
+/// Waits until `method uri` answers with a body that `holds`.
+pub async fn wait_for(client: &Client, uri: &str, what: &str, holds: impl Fn(&Value) -> bool) -> Result<Value> {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let (code, answer) = ask(client, "GET", uri, None).await?;
+        if code == 200 && holds(&answer) {
+            return Ok(answer);
+        }
+        if tokio::time::Instant::now() > deadline {
+            return Err(format!("{uri}: not {what}: {code} {answer}").into());
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
