@@ -19,7 +19,7 @@ use crate::kit::{
     Result,
     cluster::{FAIRLEAD, PATIENCE},
     process::Process,
-    run, wait,
+    run,
 };
 
 /// `fairlead server` on a free port of loopback.
@@ -27,7 +27,6 @@ pub struct ControlAlone {
     pub process: Process,
     pub data_dir: PathBuf,
     config: Config,
-    // Last, so that the process is gone before its files.
     logs: PathBuf,
 }
 

@@ -4,8 +4,11 @@
 //! started by the first of them that runs and taken down after the last; tests that break things start their own.
 
 mod bad_input;
+mod control_alone;
 mod faults;
+mod full_disk;
 mod kit;
+mod security;
 mod seeds;
 mod suite;
 mod three_nodes;
@@ -29,7 +32,7 @@ fn main() -> std::process::ExitCode {
         Suite::new("seeds", seeds::TESTS, seeds::start),
     ];
     let mut trials: Vec<Trial> = suites.into_iter().flat_map(Suite::trials).collect();
-    for (name, test) in ALONE {
+    for (name, test) in ALONE.iter().chain(security::TESTS) {
         trials.push(Trial::test(*name, move || test().map_err(Failed::from)));
     }
     libtest_mimic::run(&arguments, trials).exit_code()
@@ -44,5 +47,6 @@ const ALONE: &[(&str, fn() -> kit::Result)] = &[
         faults::control_killed_loses_no_acknowledged_write,
     ),
     ("faults::a_killed_agent_is_not_noticed_by_requests", faults::agent_killed_is_not_noticed),
+    ("faults::a_full_disk_fails_writes_and_only_those", full_disk::writes_fail_reads_go_on_and_space_mends_it),
     ("faults::pods_come_back_after_docker_restarted", faults::docker_restarted_recovers),
 ];

@@ -157,3 +157,119 @@ async fn serve(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>) {
 fn judged(stream: &TlsStream<TcpStream>, clients: &ClientCertificates) -> crate::auth::gate::ConnectionCertificate {
     stream.get_ref().1.peer_certificates().map(|chain| clients.identify(chain))
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::{Router, routing::get};
+    use futures::StreamExt;
+    use http_body_util::{BodyExt, Empty};
+    use hyper::body::Bytes;
+    use rustls::{ClientConfig, RootCertStore, crypto::ring};
+    use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
+    use tokio::io::AsyncReadExt;
+    use tokio_rustls::TlsConnector;
+
+    use super::{super::certificates::Certificates, *};
+    use crate::{Config, store::Embedded};
+
+    /// A listener before a router whose watch of pods never ends by itself.
+    struct Served {
+        listener: Listener,
+        address: SocketAddr,
+        roots: RootCertStore,
+        admin: (CertificateDer<'static>, PrivateKeyDer<'static>),
+        _dir: tempfile::TempDir,
+    }
+
+    async fn serve_endless_watch() -> Served {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = socket.local_addr().unwrap();
+        let provider = Arc::new(ring::default_provider());
+        let config = Config::new(dir.path());
+        let certificates = Certificates::set_up(&config, address, None, provider.clone()).unwrap();
+        let endless = || async {
+            let first = futures::stream::iter([Ok::<_, io::Error>(Bytes::from_static(b"first\n"))]);
+            Body::from_stream(first.chain(futures::stream::pending()))
+        };
+        let router = Router::new().route("/api/v1/pods", get(endless)).route("/version", get(|| async { "1" }));
+        let store = Embedded::open(&dir.path().join("store"), &|_, _, _| Err("it is empty".into())).unwrap();
+        let closing = CancellationToken::new();
+        let gate = Gate::new(router, Arc::new(store), closing.clone());
+        let clients = certificates.clients.clone();
+        let tls = super::super::tls::server_config(certificates.shown.clone(), clients.clone(), provider).unwrap();
+        let admin = std::fs::read(dir.path().join("pki/admin.pem")).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(certificates.authority.certificate().clone()).unwrap();
+        Served {
+            listener: Listener::start(socket, tls, clients, gate, closing),
+            address,
+            roots,
+            admin: (CertificateDer::from_pem_slice(&admin).unwrap(), PrivateKeyDer::from_pem_slice(&admin).unwrap()),
+            _dir: dir,
+        }
+    }
+
+    impl Served {
+        async fn connect(&self, protocol: &str) -> tokio_rustls::client::TlsStream<TcpStream> {
+            let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+            let mut config = builder
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .with_root_certificates(self.roots.clone())
+                .with_client_auth_cert(vec![self.admin.0.clone()], self.admin.1.clone_key())
+                .unwrap();
+            config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
+            let tcp = TcpStream::connect(self.address).await.unwrap();
+            let name = ServerName::from(self.address.ip());
+            TlsConnector::from(Arc::new(config)).connect(name, tcp).await.unwrap()
+        }
+
+        fn request(&self, path: &str) -> hyper::Request<Empty<Bytes>> {
+            hyper::Request::get(format!("https://{}{path}", self.address)).body(Empty::new()).unwrap()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_watch_ends_when_the_listener_drains() {
+        let served = serve_endless_watch().await;
+        let (mut one, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(served.connect("http/1.1").await)).await.unwrap();
+        tokio::spawn(connection);
+        let stream = served.connect("h2").await;
+        assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+        let (mut two, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        let watch = "/api/v1/pods?watch=true";
+        let mut bodies = [
+            one.send_request(served.request(watch)).await.unwrap().into_body(),
+            two.send_request(served.request(watch)).await.unwrap().into_body(),
+        ];
+        for body in &mut bodies {
+            assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "first\n");
+        }
+        let ends = async {
+            for body in &mut bodies {
+                let rest = body.collect().await.expect("a clean end, no error");
+                assert!(rest.to_bytes().is_empty());
+            }
+        };
+        tokio::time::timeout(DRAIN_TIMEOUT / 2, async { tokio::join!(served.listener.drain(), ends) }).await.unwrap();
+        assert!(TcpStream::connect(served.address).await.is_err(), "nobody listens any more");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_speaks_no_tls_is_dropped_and_hurts_nobody() {
+        let served = serve_endless_watch().await;
+        let mut plain = TcpStream::connect(served.address).await.unwrap();
+        tokio::io::AsyncWriteExt::write_all(&mut plain, b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+        let mut answer = Vec::new();
+        plain.read_to_end(&mut answer).await.unwrap();
+        assert!(!answer.starts_with(b"HTTP"));
+        let (mut client, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(served.connect("http/1.1").await)).await.unwrap();
+        tokio::spawn(connection);
+        assert_eq!(client.send_request(served.request("/version")).await.unwrap().status(), 200);
+    }
+}

@@ -5,6 +5,7 @@
 
 mod advertise;
 mod certificates;
+mod descriptors;
 mod in_process;
 mod listener;
 mod lock;
@@ -84,6 +85,7 @@ pub struct Running {
 
 /// Starts a control service. When this returns, the API answers.
 pub async fn start(config: Config) -> Result<Running, StartError> {
+    descriptors::raise_limit();
     pki::private_dir(&config.data_dir).map_err(StartError::DataDir)?;
     let lock = DataDirLock::take(&config.data_dir)?;
     let listen_error = |source| StartError::Listen { address: config.bind, source };
