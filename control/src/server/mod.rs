@@ -37,6 +37,7 @@ use crate::{
         signing,
     },
     bootstrap::{self, Advertised, BootstrapError},
+    controllers::{self, Controllers},
     store::Store,
 };
 use certificates::Certificates;
@@ -77,6 +78,7 @@ pub struct Running {
     ca_hash: String,
     admin_kubeconfig: PathBuf,
     listener: Listener,
+    controllers: Controllers,
     stop: CancellationToken,
     tasks: TaskTracker,
     // Last: let go of when everything else is down.
@@ -114,9 +116,10 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     tasks.spawn(bootstrap::keep(client.clone(), config.clone(), advertised, stop.clone()));
     tasks.spawn(certificates.keep(stop.clone()));
-    tasks.spawn(signing::run(client.clone(), authority, stop.clone()));
+    tasks.spawn(signing::run(client.clone(), authority.clone(), stop.clone()));
+    let controllers = controllers::start(client.clone(), controllers_config(&config, authority.certificate_pem()));
     tracing::info!(%address, "the API is served");
-    Ok(Running { client, address, ca_hash, admin_kubeconfig, listener, stop, tasks, _lock: lock })
+    Ok(Running { client, address, ca_hash, admin_kubeconfig, listener, controllers, stop, tasks, _lock: lock })
 }
 
 impl Running {
@@ -153,9 +156,19 @@ impl Running {
 
     /// Stops: controllers first, then watches end, requests under way get their answers, and the store is closed.
     pub async fn shutdown(self) {
+        self.controllers.shutdown().await;
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;
         self.listener.drain().await;
+    }
+}
+
+fn controllers_config(config: &Config, ca_pem: &str) -> controllers::Config {
+    controllers::Config {
+        cluster_cidr: config.cluster_cidr,
+        node_cidr_mask_size: config.node_cidr_mask_size,
+        ca_pem: ca_pem.to_owned(),
+        node_monitor_grace_period: config.node_monitor_grace_period,
     }
 }

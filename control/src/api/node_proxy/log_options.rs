@@ -81,11 +81,8 @@ impl LogOptions {
                 parts.push(format!("{name}=true"));
             }
         }
-        let numbers = [
-            ("sinceSeconds", self.since_seconds),
-            ("tailLines", self.tail_lines),
-            ("limitBytes", self.limit_bytes),
-        ];
+        let numbers =
+            [("sinceSeconds", self.since_seconds), ("tailLines", self.tail_lines), ("limitBytes", self.limit_bytes)];
         parts.extend(numbers.into_iter().filter_map(|(name, value)| value.map(|v| format!("{name}={v}"))));
         parts.extend(self.since_time.map(|time| format!("sinceTime={time}")));
         parts.join("&")

@@ -23,8 +23,8 @@ use crate::{
     api::{Status, Subject},
     store::Store,
 };
-pub use agent::{Agents, AgentsError};
 use agent::{AgentAddress, AgentError};
+pub use agent::{Agents, AgentsError};
 use log_options::LogOptions;
 
 /// Port of an agent that has not said otherwise.
@@ -53,9 +53,8 @@ impl NodeProxy {
 
     fn object<K: DeserializeOwned>(&self, resource: &str, key: &str, name: &str) -> Result<K, Status> {
         let snapshot = self.store.snapshot();
-        let object = snapshot
-            .get(resource, key)
-            .ok_or_else(|| Status::not_found(Subject { group: "", resource, name }))?;
+        let object =
+            snapshot.get(resource, key).ok_or_else(|| Status::not_found(Subject { group: "", resource, name }))?;
         serde_json::from_slice(object.json()).map_err(|e| Status::internal(format!("{resource} {key:?}: {e}")))
     }
 

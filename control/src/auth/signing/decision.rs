@@ -119,15 +119,12 @@ fn examine(
 /// The common name of a request whose subject is a node's: O is `system:nodes` alone, CN `system:node:NAME`.
 fn node_subject(pem_text: &[u8]) -> Result<String, String> {
     let pem = pem::parse(pem_text).map_err(|e| format!("spec.request: {e}"))?;
-    let (_, request) =
-        X509CertificationRequest::from_der(pem.contents()).map_err(|e| format!("spec.request: {e}"))?;
+    let (_, request) = X509CertificationRequest::from_der(pem.contents()).map_err(|e| format!("spec.request: {e}"))?;
     let subject = &request.certification_request_info.subject;
     let organizations: Vec<&str> = subject.iter_organization().filter_map(|o| o.as_str().ok()).collect();
     let names: Vec<&str> = subject.iter_common_name().filter_map(|n| n.as_str().ok()).collect();
     match (organizations.as_slice(), names.as_slice()) {
-        ([NODES], [name]) if name.strip_prefix("system:node:").is_some_and(|n| !n.is_empty()) => {
-            Ok((*name).to_owned())
-        }
+        ([NODES], [name]) if name.strip_prefix("system:node:").is_some_and(|n| !n.is_empty()) => Ok((*name).to_owned()),
         _ => Err(format!(
             "the subject must be O = {NODES} and CN = system:node:NAME, not O = {organizations:?} and CN = {names:?}"
         )),
@@ -161,14 +158,22 @@ fn alternative_names(names: &[SanType]) -> Result<(Vec<String>, Vec<IpAddr>), St
 }
 
 /// Names that are not the node's own; `None` while the node has not said enough to tell.
-fn own_names(common_name: &str, dns_names: &[String], addresses: &[IpAddr], node: Option<&Node>) -> Option<Vec<String>> {
+fn own_names(
+    common_name: &str,
+    dns_names: &[String],
+    addresses: &[IpAddr],
+    node: Option<&Node>,
+) -> Option<Vec<String>> {
     let name = common_name.strip_prefix("system:node:").unwrap_or_default();
     let known = node?.status.as_ref().and_then(|s| s.addresses.as_deref()).unwrap_or_default();
     if !addresses.is_empty() && known.is_empty() {
         return None;
     }
     let own_dns = |dns: &str| {
-        dns == name || known.iter().any(|a| matches!(a.type_.as_str(), "Hostname" | "InternalDNS" | "ExternalDNS") && a.address == dns)
+        dns == name
+            || known
+                .iter()
+                .any(|a| matches!(a.type_.as_str(), "Hostname" | "InternalDNS" | "ExternalDNS") && a.address == dns)
     };
     let own_address = |ip: &IpAddr| {
         known.iter().any(|a| matches!(a.type_.as_str(), "InternalIP" | "ExternalIP") && a.address.parse() == Ok(*ip))
@@ -216,7 +221,8 @@ mod tests {
     };
 
     fn csr(asked: &Asked) -> CertificateSigningRequest {
-        let mut params = CertificateParams::new(asked.names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>()).unwrap();
+        let mut params =
+            CertificateParams::new(asked.names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>()).unwrap();
         params.distinguished_name = DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, asked.common_name);
         params.distinguished_name.push(DnType::OrganizationName, asked.organization);
@@ -291,7 +297,8 @@ mod tests {
         let mut answered = csr(&JOIN);
         answered.status = serde_json::from_value(json!({"certificate": "YQ=="})).unwrap();
         assert_eq!(decide(&answered, None), Decision::Leave);
-        answered.status = serde_json::from_value(json!({"conditions": [{"type": "Denied", "status": "True"}]})).unwrap();
+        answered.status =
+            serde_json::from_value(json!({"conditions": [{"type": "Denied", "status": "True"}]})).unwrap();
         assert_eq!(decide(&answered, None), Decision::Leave);
     }
 
@@ -299,7 +306,8 @@ mod tests {
     fn what_a_person_approved_is_signed_as_far_as_the_signer_may() {
         let approve = |asked: &Asked| {
             let mut csr = csr(asked);
-            csr.status = serde_json::from_value(json!({"conditions": [{"type": "Approved", "status": "True"}]})).unwrap();
+            csr.status =
+                serde_json::from_value(json!({"conditions": [{"type": "Approved", "status": "True"}]})).unwrap();
             decide(&csr, None)
         };
         assert!(matches!(approve(&Asked { username: "joe", groups: &[], ..JOIN }), Decision::Sign(_)));

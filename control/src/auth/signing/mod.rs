@@ -122,7 +122,8 @@ impl Signer {
                 Ok(false)
             }
             Decision::Sign(grant) => {
-                self.condition(csr, "Approved", "AutoApproved", "approved by fairlead for a node of the cluster").await?;
+                self.condition(csr, "Approved", "AutoApproved", "approved by fairlead for a node of the cluster")
+                    .await?;
                 self.issue(csr, &grant).await?;
                 Ok(false)
             }
