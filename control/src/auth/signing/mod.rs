@@ -14,14 +14,11 @@ use kube::{
     api::{DeleteParams, ListParams, Patch, PatchParams},
     runtime::{WatchStreamExt, watcher},
 };
-use serde_json::{Value, json};
+use serde_json::json;
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    Identity,
-    pki::{Authority, AuthorityError},
-};
+use super::pki::{Authority, AuthorityError};
 use decision::{Decision, Grant};
 
 /// How often a request is looked at again whose node is not there yet.
@@ -39,16 +36,6 @@ enum SigningError {
     Api(#[from] kube::Error),
     #[error("signing failed")]
     Sign(#[from] AuthorityError),
-}
-
-/// Writes who asks into a new request, whatever its text says. Called where requests are admitted.
-pub fn stamp(identity: &Identity, request: &mut Value) {
-    if let Some(spec) = request.get_mut("spec").and_then(Value::as_object_mut) {
-        spec.insert("username".into(), identity.name.as_str().into());
-        spec.insert("groups".into(), identity.groups.clone().into());
-        spec.remove("uid");
-        spec.remove("extra");
-    }
 }
 
 /// Signs until `stop`.
@@ -181,14 +168,9 @@ fn is_old(csr: &CertificateSigningRequest, now: Timestamp) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use serde_json::Value;
 
-    #[test]
-    fn nobody_can_ask_in_the_name_of_another() {
-        let mut request = json!({"spec": {"username": "kubernetes-admin", "groups": ["system:masters"], "uid": "1"}});
-        stamp(&Identity { name: "joe".into(), groups: vec!["makers".into()] }, &mut request);
-        assert_eq!(request, json!({"spec": {"username": "joe", "groups": ["makers"]}}));
-    }
+    use super::*;
 
     #[test]
     fn an_answered_request_is_kept_an_hour_and_an_open_one_a_day() {
