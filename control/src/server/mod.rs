@@ -6,7 +6,6 @@
 mod advertise;
 mod certificates;
 mod descriptors;
-mod in_process;
 mod listener;
 mod lock;
 mod tls;
@@ -19,7 +18,6 @@ use std::{
     time::Duration,
 };
 
-use axum::Router;
 use jiff::Timestamp;
 use kube::{Api, Client, api::PostParams};
 use rustls::crypto::ring;
@@ -28,7 +26,11 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     Config,
-    api::node_proxy::{AgentsError, NodeProxy},
+    admission::Admission,
+    api::{
+        self, Api as KubernetesApi,
+        node_proxy::{AgentsError, NodeProxy},
+    },
     auth::{
         Identity,
         bootstrap_token::{self, BootstrapToken},
@@ -38,7 +40,9 @@ use crate::{
     },
     bootstrap::{self, Advertised, BootstrapError},
     controllers::{self, Controllers},
-    store::Store,
+    kinds::Kinds,
+    scheduler::{self, Scheduler},
+    store::{self, Store},
 };
 use certificates::Certificates;
 use listener::Listener;
@@ -58,6 +62,8 @@ pub enum StartError {
     Tls(#[from] TlsError),
     #[error("cannot set up the way to agents")]
     Agents(#[from] AgentsError),
+    #[error("cannot open the store {}", path.display())]
+    Store { path: PathBuf, source: store::OpenError },
     #[error("cannot listen on {address}")]
     Listen { address: SocketAddr, source: io::Error },
     #[error("cannot make the objects that every cluster has")]
@@ -79,6 +85,7 @@ pub struct Running {
     admin_kubeconfig: PathBuf,
     listener: Listener,
     controllers: Controllers,
+    scheduler: Scheduler,
     stop: CancellationToken,
     tasks: TaskTracker,
     // Last: let go of when everything else is down.
@@ -100,14 +107,20 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let certificates = Certificates::set_up(&config, address, advertised, provider.clone())?;
     let (authority, admin_kubeconfig) = (certificates.authority.clone(), certificates.admin_kubeconfig.clone());
 
-    let store: Arc<dyn Store> = todo!();
-    let api: Router = todo!();
-    let router = NodeProxy::new(store.clone(), certificates.agents.clone()).router().fallback_service(api);
-    let client = in_process::client(router.clone(), Identity::control("apiserver"));
+    let (kinds, store_dir) = (Kinds::all(), config.data_dir.join("store"));
+    pki::private_dir(&store_dir).map_err(StartError::DataDir)?;
+    let store_path = store_dir.join("objects.redb");
+    let opened = api::open_store(&store_path, kinds).map_err(|e| StartError::Store { path: store_path, source: e })?;
+    let store: Arc<dyn Store> = Arc::new(opened);
+    let admission = Admission::new(config.service_cidr, config.service_node_port_range.clone());
+    let server_address = advertised.map_or(address, |a| SocketAddr::new(a.address.into(), a.port));
+    let api = KubernetesApi::new(store.clone(), kinds, admission, &server_address.to_string());
+    let client = api.client(Identity::control("apiserver"));
     bootstrap::ensure(&client, &config, advertised).await?;
 
     let closing = CancellationToken::new();
-    let gate = Gate::new(router, store, closing.clone());
+    let proxy = NodeProxy::new(store.clone(), certificates.agents.clone());
+    let gate = Gate::new(proxy.router().fallback_service(api.router()), store, closing.clone());
     let clients = certificates.clients.clone();
     let tls = tls::server_config(certificates.shown.clone(), clients.clone(), provider)?;
     let listener = Listener::start(socket, tls, clients, gate, closing);
@@ -116,10 +129,13 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     tasks.spawn(bootstrap::keep(client.clone(), config.clone(), advertised, stop.clone()));
     tasks.spawn(certificates.keep(stop.clone()));
-    tasks.spawn(signing::run(client.clone(), authority.clone(), stop.clone()));
-    let controllers = controllers::start(client.clone(), controllers_config(&config, authority.certificate_pem()));
+    tasks.spawn(signing::run(api.client(Identity::control("certificate-controller")), authority.clone(), stop.clone()));
+    let in_cluster = |name: &str| api.client(Identity::control(name));
+    let controllers_config = controllers_config(&config, authority.certificate_pem());
+    let controllers = controllers::start(in_cluster("kube-controller-manager"), controllers_config);
+    let scheduler = scheduler::start(in_cluster("kube-scheduler"));
     tracing::info!(%address, "the API is served");
-    Ok(Running { client, address, ca_hash, admin_kubeconfig, listener, controllers, stop, tasks, _lock: lock })
+    Ok(Running { client, address, ca_hash, admin_kubeconfig, listener, controllers, scheduler, stop, tasks, _lock: lock })
 }
 
 impl Running {
@@ -156,7 +172,7 @@ impl Running {
 
     /// Stops: controllers first, then watches end, requests under way get their answers, and the store is closed.
     pub async fn shutdown(self) {
-        self.controllers.shutdown().await;
+        tokio::join!(self.controllers.shutdown(), self.scheduler.shutdown());
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;
