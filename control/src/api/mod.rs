@@ -10,6 +10,7 @@ mod health;
 pub mod node_proxy;
 pub mod openapi;
 pub mod patch;
+pub mod protobuf;
 mod read;
 mod request;
 mod response;

@@ -1,0 +1,110 @@
+//! Request bodies in Kubernetes' protobuf, turned into the JSON that the same client would have sent otherwise.
+//!
+//! kubectl since 1.32, client-go's typed clients and Helm send them and do not fall back. Answers are JSON: all of these accept
+//! it. Nothing is validated here beyond that the bytes can be read; fields that are unknown (from a newer client) are dropped, as
+//! Kubernetes does.
+
+use serde_json::{Map, Value};
+
+use crate::kinds::Kind;
+
+use super::Status;
+
+mod decode;
+mod messages;
+mod wire;
+
+use messages::{Message, Messages};
+
+/// What every body starts with, before a `runtime.Unknown` message.
+const MAGIC: &[u8] = b"k8s\0";
+
+/// Reads a body as an object of `kind`.
+pub fn to_json(kind: &Kind, body: &[u8]) -> Result<Value, Status> {
+    let mut unknown = Unknown::read(body)?;
+    let api_version = kind.api_version();
+    if unknown.api_version.is_empty() && unknown.kind.is_empty() {
+        (unknown.api_version, unknown.kind) = (api_version.clone(), kind.kind.to_owned());
+    }
+    if (unknown.api_version.as_str(), unknown.kind.as_str()) != (api_version.as_str(), kind.kind) {
+        return Err(Status::bad_request(format!(
+            "the object provided is unrecognized: expected {api_version}, Kind={}, got {}, Kind={}",
+            kind.kind, unknown.api_version, unknown.kind
+        )));
+    }
+    unknown.object()
+}
+
+/// Reads a body as whatever object it says it is: the bodies of subresources (`Scale`, `Binding`, `Eviction`, `TokenRequest`).
+pub fn object(body: &[u8]) -> Result<Value, Status> {
+    Unknown::read(body)?.object()
+}
+
+/// Reads the options of a delete, which come under any group's version.
+pub fn delete_options(body: &[u8]) -> Result<Value, Status> {
+    let unknown = Unknown::read(body)?;
+    match unknown.kind.as_str() {
+        "DeleteOptions" | "" => Ok(unknown.read_as(Messages::all().by_name("meta.v1.DeleteOptions"))?),
+        other => {
+            Err(Status::bad_request(format!("the object provided is unrecognized: a {other} is no DeleteOptions")))
+        }
+    }
+}
+
+/// `runtime.Unknown`: an object's bytes and what they are.
+struct Unknown<'a> {
+    api_version: String,
+    kind: String,
+    raw: &'a [u8],
+}
+
+impl<'a> Unknown<'a> {
+    fn read(body: &'a [u8]) -> Result<Self, Status> {
+        let Some(bytes) = body.strip_prefix(MAGIC) else {
+            return Err(Status::bad_request("the body is no Kubernetes protobuf: it does not start with \"k8s\\0\""));
+        };
+        let mut unknown = Unknown { api_version: String::new(), kind: String::new(), raw: &[] };
+        for field in wire::fields(bytes) {
+            match field.map_err(unreadable)? {
+                (1, wire::Wire::Bytes(type_meta)) => {
+                    for field in wire::fields(type_meta) {
+                        match field.map_err(unreadable)? {
+                            (1, wire::Wire::Bytes(text)) => unknown.api_version = String::from_utf8_lossy(text).into(),
+                            (2, wire::Wire::Bytes(text)) => unknown.kind = String::from_utf8_lossy(text).into(),
+                            _ => {}
+                        }
+                    }
+                }
+                (2, wire::Wire::Bytes(raw)) => unknown.raw = raw,
+                _ => {}
+            }
+        }
+        Ok(unknown)
+    }
+
+    fn object(self) -> Result<Value, Status> {
+        let message = Messages::all().of_kind(&self.api_version, &self.kind);
+        self.read_as(message)
+    }
+
+    fn read_as(self, message: Option<&Message>) -> Result<Value, Status> {
+        let Some(message) = message else {
+            return Err(Status::bad_request(format!(
+                "no kind \"{}\" of version \"{}\" can be read as protobuf",
+                self.kind, self.api_version
+            )));
+        };
+        let mut object = Map::new();
+        object.insert("apiVersion".into(), self.api_version.into());
+        object.insert("kind".into(), self.kind.into());
+        decode::message(message, self.raw, &mut object).map_err(unreadable)?;
+        Ok(Value::Object(object))
+    }
+}
+
+fn unreadable(error: wire::Malformed) -> Status {
+    Status::bad_request(format!("the body is not valid protobuf: {error}"))
+}
+
+#[cfg(test)]
+mod tests;
