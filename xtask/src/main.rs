@@ -1,5 +1,6 @@
 //! The project's own commands: `cargo xtask up`, `test`, `build`, `tidy`, `package`, `bench`, `setup`. One module a task.
 
+mod bench;
 mod build;
 mod command;
 mod package;
@@ -27,6 +28,7 @@ enum Task {
     Test(test::Test),
     Setup(setup::Setup),
     Build(build::Build),
+    Bench(bench::Bench),
     Tidy(tidy::Tidy),
     Package(package::Package),
 }
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
         Task::Test(task) => task.run(),
         Task::Setup(task) => task.run(),
         Task::Build(task) => task.run(),
+        Task::Bench(task) => task.run(),
         Task::Tidy(task) => task.run(),
         Task::Package(task) => task.run(),
     };

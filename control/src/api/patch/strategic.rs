@@ -159,7 +159,10 @@ fn merge_list(known: Known, key: &str, current: Vec<Value>, patch: Vec<Value>) -
         return Ok(in_order(key, merged, &patch, &current));
     }
     let before = current.clone();
-    let Some((mut merged, patch)) = list_directives(key, current, patch)? else { return Ok(Vec::new()) };
+    let (mut merged, patch) = match list_directives(key, current, patch)? {
+        ListChange::Replaced(items) => return Ok(items.into_iter().map(clean).collect()),
+        ListChange::Merged { kept, patch } => (kept, patch),
+    };
     let order = patch.clone();
     for item in patch {
         let Some(id) = item.get(key) else {
@@ -174,13 +177,17 @@ fn merge_list(known: Known, key: &str, current: Vec<Value>, patch: Vec<Value>) -
     Ok(in_order(key, merged, &order, &before))
 }
 
+/// What the directives of a list's patch come to.
+enum ListChange {
+    /// These items in the place of all others, as they are: two may have one key (a port number for TCP and UDP).
+    Replaced(Vec<Value>),
+    /// The current items that were not deleted, and the items to merge into them.
+    Merged { kept: Vec<Value>, patch: Vec<Value> },
+}
+
 /// Carries out `$patch` in list items: `replace` anywhere makes the rest of the patch the whole list, `delete` takes away the
 /// items with the same key. Gives the list and what of the patch is left.
-fn list_directives(
-    key: &str,
-    mut current: Vec<Value>,
-    patch: Vec<Value>,
-) -> Result<Option<(Vec<Value>, Vec<Value>)>, Status> {
+fn list_directives(key: &str, mut current: Vec<Value>, patch: Vec<Value>) -> Result<ListChange, Status> {
     let mut rest = Vec::new();
     let mut replace = false;
     for item in patch {
@@ -198,10 +205,7 @@ fn list_directives(
             Some(other) => return Err(Status::bad_request(format!("Unknown patch type: {other}"))),
         }
     }
-    if replace && rest.is_empty() {
-        return Ok(None);
-    }
-    Ok(Some((if replace { Vec::new() } else { current }, rest)))
+    Ok(if replace { ListChange::Replaced(rest) } else { ListChange::Merged { kept: current, patch: rest } })
 }
 
 /// Puts the items named in `order` in that order, and every other item where it was among them before.

@@ -1,0 +1,34 @@
+//! `cargo xtask bench`: sets the machine up and runs the benches of `tests/bench`, beside the peers where they were built.
+
+use std::path::PathBuf;
+
+use crate::{
+    command,
+    setup::{Purpose, setup},
+    workspace,
+};
+
+/// Run the benches: a table each, and JSON and an SVG plot in target/bench
+#[derive(Debug, clap::Args)]
+pub struct Bench {
+    /// Only these benches, such as connect or control
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
+    /// Directory where the peers (kube-proxy, etcd, kube-apiserver…) were built
+    #[arg(long, value_name = "DIR", env = "FAIRLEAD_PEERS")]
+    peers: Option<PathBuf>,
+}
+
+impl Bench {
+    pub fn run(self) -> anyhow::Result<()> {
+        setup(Purpose::Test)?;
+        let mut cargo = workspace::cargo();
+        cargo.args(["bench", "--package", "fairlead", "--locked", "--bench", "peers", "--"]).args(&self.names);
+        if let Some(peers) = &self.peers {
+            cargo.env("FAIRLEAD_PEERS", peers);
+        }
+        command::run(&mut cargo)?;
+        println!("results: {}", workspace::target_dir().join("bench").display());
+        Ok(())
+    }
+}
