@@ -19,6 +19,8 @@ mod replica_set;
 mod root_ca;
 mod served;
 mod service_account;
+#[cfg(test)]
+mod tests;
 
 use std::{sync::Arc, time::Duration};
 
