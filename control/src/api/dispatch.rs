@@ -49,6 +49,19 @@ fn fixed(api: &Api, parts: &http::request::Parts) -> Option<Result<Response, Sta
         ["apis", group] => inner.discovery.group(group).map(plain),
         ["apis", group, version] => inner.discovery.resources(group, version).map(plain),
         ["api" | "apis", ..] => return None,
+        ["openapi", "v3"] => Some(plain(inner.openapi.index())),
+        ["openapi", "v3", path @ ..] => inner.openapi.document(&path.join("/")).map(|document| {
+            let mut response = plain(document.json);
+            if let Ok(tag) = http::HeaderValue::try_from(format!("\"{}\"", document.hash)) {
+                response.headers_mut().insert(header::ETAG, tag);
+            }
+            // Its URL in the index names its hash: what is fetched by it never changes.
+            if parts.uri.query().is_some_and(|query| query.contains(&document.hash)) {
+                let forever = http::HeaderValue::from_static("public, immutable, max-age=31536000");
+                response.headers_mut().insert(header::CACHE_CONTROL, forever);
+            }
+            response
+        }),
         _ => None,
     };
     Some(match found {

@@ -47,6 +47,7 @@ struct Inner {
     kinds: &'static Kinds,
     admission: Admission,
     discovery: discovery::Discovery,
+    openapi: openapi::OpenApi,
 }
 
 /// Where a request's object is kept.
@@ -83,7 +84,8 @@ impl Api {
             snapshot.list("services", "", None).filter_map(|(_, o)| serde_json::from_slice(o.json()).ok()).collect();
         admission.restore(&services);
         let discovery = discovery::Discovery::of(kinds, server_address);
-        Self { inner: Arc::new(Inner { store, kinds, admission, discovery }) }
+        let openapi = openapi::OpenApi::new(kinds);
+        Self { inner: Arc::new(Inner { store, kinds, admission, discovery, openapi }) }
     }
 
     /// Serves everything under `/api`, `/apis`, `/openapi` and the health and version paths. Reads the caller's [`Identity`] from

@@ -6,8 +6,6 @@
 
 use serde_json::{Map, Value};
 
-use crate::kinds::Kind;
-
 use super::Status;
 
 mod decode;
@@ -19,36 +17,10 @@ use messages::{Message, Messages};
 /// What every body starts with, before a `runtime.Unknown` message.
 const MAGIC: &[u8] = b"k8s\0";
 
-/// Reads a body as an object of `kind`.
-pub fn to_json(kind: &Kind, body: &[u8]) -> Result<Value, Status> {
-    let mut unknown = Unknown::read(body)?;
-    let api_version = kind.api_version();
-    if unknown.api_version.is_empty() && unknown.kind.is_empty() {
-        (unknown.api_version, unknown.kind) = (api_version.clone(), kind.kind.to_owned());
-    }
-    if (unknown.api_version.as_str(), unknown.kind.as_str()) != (api_version.as_str(), kind.kind) {
-        return Err(Status::bad_request(format!(
-            "the object provided is unrecognized: expected {api_version}, Kind={}, got {}, Kind={}",
-            kind.kind, unknown.api_version, unknown.kind
-        )));
-    }
-    unknown.object()
-}
-
-/// Reads a body as whatever object it says it is: the bodies of subresources (`Scale`, `Binding`, `Eviction`, `TokenRequest`).
+/// Reads a body as the object it says it is: of a served kind, or what subresources and deletes are sent (`Scale`, `Binding`,
+/// `Eviction`, `TokenRequest`, `DeleteOptions`).
 pub fn object(body: &[u8]) -> Result<Value, Status> {
     Unknown::read(body)?.object()
-}
-
-/// Reads the options of a delete, which come under any group's version.
-pub fn delete_options(body: &[u8]) -> Result<Value, Status> {
-    let unknown = Unknown::read(body)?;
-    match unknown.kind.as_str() {
-        "DeleteOptions" | "" => Ok(unknown.read_as(Messages::all().by_name("meta.v1.DeleteOptions"))?),
-        other => {
-            Err(Status::bad_request(format!("the object provided is unrecognized: a {other} is no DeleteOptions")))
-        }
-    }
 }
 
 /// `runtime.Unknown`: an object's bytes and what they are.
@@ -83,11 +55,12 @@ impl<'a> Unknown<'a> {
     }
 
     fn object(self) -> Result<Value, Status> {
-        let message = Messages::all().of_kind(&self.api_version, &self.kind);
-        self.read_as(message)
-    }
-
-    fn read_as(self, message: Option<&Message>) -> Result<Value, Status> {
+        let messages = Messages::all();
+        let message = match self.kind.as_str() {
+            // They come under the version of whatever is deleted.
+            "DeleteOptions" => messages.by_name("meta.v1.DeleteOptions"),
+            kind => messages.of_kind(&self.api_version, kind),
+        };
         let Some(message) = message else {
             return Err(Status::bad_request(format!(
                 "no kind \"{}\" of version \"{}\" can be read as protobuf",

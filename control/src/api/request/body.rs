@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::query::FieldValidation;
 use crate::{
-    api::Status,
+    api::{Status, protobuf},
     kinds::{DecodeError, FieldWarning, Kind},
 };
 
@@ -79,7 +79,7 @@ pub fn value(content_type: &ContentType, body: &[u8]) -> Result<Value, Status> {
             serde_yaml::from_str(text)
                 .map_err(|e| Status::bad_request(format!("error converting YAML to JSON: {e}")))?
         }
-        ContentType::Protobuf => return Err(Status::unsupported_media_type("application/vnd.kubernetes.protobuf")),
+        ContentType::Protobuf => protobuf::object(body)?,
         ContentType::Other(name) => return Err(Status::unsupported_media_type(name)),
         _ => serde_json::from_slice(body)
             .map_err(|e| Status::bad_request(format!("the body of the request is not valid JSON: {e}")))?,
