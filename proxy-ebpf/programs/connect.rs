@@ -1,10 +1,16 @@
 //! connect(2): a socket that connects to a Service is pointed at a backend, once.
 
-use aya_ebpf::{helpers::generated::bpf_set_retval, macros::cgroup_sock_addr, programs::SockAddrContext};
-use proxy_ebpf::{TCP, UDP};
+use aya_ebpf::{
+    EbpfContext as _,
+    bindings::BPF_ANY,
+    helpers::generated::{bpf_get_socket_cookie, bpf_set_retval},
+    macros::cgroup_sock_addr,
+    programs::SockAddrContext,
+};
+use proxy_ebpf::{MemberKey, TCP, Translation, UDP};
 
 use crate::{
-    maps::SOCKETS,
+    maps::{CONNECTED_DATAGRAMS, SOCKETS},
     resolve::{Resolved, resolve},
     socket_address::{self, Family, SocketAddress},
 };
@@ -36,6 +42,7 @@ fn connect(ctx: &SockAddrContext, family: Family) -> i32 {
                 // SAFETY: the storage belongs to the socket of this call and outlives it.
                 if let Some(socket) = unsafe { SOCKETS.get_ptr_mut(ctx).as_mut() } {
                     socket.clear();
+                    CONNECTED_DATAGRAMS.remove(cookie(ctx)).ok();
                 }
             }
             ALLOW
@@ -46,11 +53,27 @@ fn connect(ctx: &SockAddrContext, family: Family) -> i32 {
             if let Some(socket) = unsafe { SOCKETS.get_or_insert_ptr_mut(ctx, None).as_mut() } {
                 socket.replace(translation);
             }
+            if protocol == UDP {
+                remember_datagrams(ctx, &translation);
+            }
             let to = SocketAddress { address_be: translation.backend_address_be, port_be: translation.backend_port_be };
             socket_address::write(ctx, family, to);
             ALLOW
         }
     }
+}
+
+#[inline(always)]
+fn remember_datagrams(ctx: &SockAddrContext, translation: &Translation) {
+    let led_to = MemberKey { set: translation.set, backend: translation.backend };
+    // A socket that is not remembered works, and is not closed when its backend leaves.
+    CONNECTED_DATAGRAMS.insert(cookie(ctx), led_to, BPF_ANY as u64).ok();
+}
+
+#[inline(always)]
+fn cookie(ctx: &SockAddrContext) -> u64 {
+    // SAFETY: a plain helper call on a valid context.
+    unsafe { bpf_get_socket_cookie(ctx.as_ptr()) }
 }
 
 /// The call fails with ECONNREFUSED, as when a host answers that nothing listens.

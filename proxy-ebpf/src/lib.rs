@@ -49,6 +49,8 @@ pub mod limits {
     pub const CLIENTS: usize = 1 << 14;
     /// Bytes of the queue of namespaces whose address is asked for; a page at least.
     pub const UNKNOWN_CLIENTS_BYTES: usize = 1 << 14;
+    /// Connected UDP sockets that can be closed when their backend leaves; the least recently connected is forgotten first.
+    pub const CONNECTED_DATAGRAMS: usize = 1 << 15;
     /// Two for each connection of clients outside; the least recently used is forgotten first.
     pub const FLOWS: usize = 1 << 17;
     /// Fragmented packets on their way.

@@ -20,7 +20,8 @@ pub struct Clients {
 impl Clients {
     /// Must be called within a tokio runtime.
     pub fn new(questions: RingBuf<MapData>) -> io::Result<Self> {
-        Ok(Self { questions: AsyncFd::new(questions)? })
+        // SAFETY: the descriptor is the ring buffer's own, open until the `AsyncFd` that holds it is dropped.
+        Ok(Self { questions: unsafe { AsyncFd::register(questions)? } })
     }
 
     /// Waits for questions. Cancel safe: an unread question stays in the queue.

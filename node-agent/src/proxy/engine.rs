@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, net::Ipv4Addr, path::PathBuf};
 
-use proxy_ebpf::{Backend, ServiceKey, Settings};
+use proxy_ebpf::{ServiceKey, Settings};
 use tracing::{debug, warn};
 
 use super::{
@@ -13,6 +13,7 @@ use super::{
     load::{self, Programs},
     maps::{HeldFrontend, KernelMaps, MapUsage},
     netns,
+    sockets::Resets,
     sync::Sync,
     table::ServiceTable,
 };
@@ -30,6 +31,7 @@ pub struct Engine {
     programs: Programs,
     sync: Sync<KernelMaps>,
     clients: Clients,
+    resets: Resets,
     /// An address outside the pods, by whose route a pod's own address is found.
     towards: Ipv4Addr,
     settings: Settings,
@@ -45,6 +47,7 @@ impl Engine {
         let mut programs = Programs::load(&config.bpf_pins, config.cgroup.as_deref())?;
         let sync = Sync::adopt(programs.maps()?)?;
         let mut sync = sync;
+        let (sockets, cgroup) = (programs.led_sockets()?, programs.cgroup().to_owned());
         let settings = settings(config)?;
         if let Some(own) = config.node_ips.first() {
             sync.maps_mut().put_client(settings.host_netns_cookie, address_be(*own))?;
@@ -55,6 +58,8 @@ impl Engine {
             programs,
             sync,
             clients,
+            resets: Resets::start(sockets, cgroup)
+                .map_err(|source| ProxyError::Io { operation: "start the thread that resets clients", source })?,
             towards: config.node_ips.first().copied().unwrap_or(Ipv4Addr::LOCALHOST),
             settings,
             pins: config.bpf_pins.clone(),
@@ -70,10 +75,10 @@ impl Engine {
 
     /// Serves `table`, of which `changed` differs from the last.
     pub fn apply(&mut self, table: &ServiceTable, changed: &BTreeSet<ObjectName>) -> Outcome {
-        let gone = self.sync.apply(table, changed, self.settings);
+        let departures = self.sync.apply(table, changed, self.settings);
         let mut problems = self.sync.problems();
         problems.extend(self.attach());
-        self.reset_clients(&gone);
+        self.resets.request(departures);
         Outcome { served: self.attached && self.sync.is_complete(), problems }
     }
 
@@ -130,8 +135,6 @@ impl Engine {
         });
         problems
     }
-
-    fn reset_clients(&self, _gone: &[Backend]) {}
 }
 
 fn settings(config: &Config) -> Result<Settings, ProxyError> {

@@ -8,6 +8,7 @@ pub mod image;
 mod load;
 mod maps;
 mod netns;
+mod sockets;
 mod sync;
 pub mod table;
 

@@ -4,12 +4,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proxy_ebpf::{Backend, Settings, node_address};
+use proxy_ebpf::{Settings, node_address};
 use tracing::{info, warn};
 
 use super::{
     image::{Held, Images, Op, address_be},
     maps::{BpfMaps, MapError},
+    sockets::Departure,
     table::ServiceTable,
 };
 use crate::world::ObjectName;
@@ -37,11 +38,16 @@ impl<M: BpfMaps> Sync<M> {
         Ok(Self { maps, held, images, failed: BTreeMap::new(), failed_node: None, started: false, swept: false })
     }
 
-    /// Brings the maps to `table`, of which `changed` differs from last time. Returns the backends that no set has any more.
+    /// Brings the maps to `table`, of which `changed` differs from last time. Returns which backends clients lost.
     ///
     /// The first call works on every Service and removes what is left of an earlier agent: the table must be complete.
-    pub fn apply(&mut self, table: &ServiceTable, changed: &BTreeSet<ObjectName>, settings: Settings) -> Vec<Backend> {
-        let mut gone = Vec::new();
+    pub fn apply(
+        &mut self,
+        table: &ServiceTable,
+        changed: &BTreeSet<ObjectName>,
+        settings: Settings,
+    ) -> Vec<Departure> {
+        let mut departures = Vec::new();
         self.apply_node(table, settings);
         let mut todo: BTreeSet<ObjectName> =
             if self.started { changed.clone() } else { table.services.keys().cloned().collect() };
@@ -49,14 +55,14 @@ impl<M: BpfMaps> Sync<M> {
         todo.extend(std::mem::take(&mut self.failed).into_keys());
         while !todo.is_empty() {
             for name in &todo {
-                self.apply_service(name, table, &mut gone);
+                self.apply_service(name, table, &mut departures);
             }
             todo = self.images.heirs().into_iter().filter(|name| !self.failed.contains_key(name)).collect();
         }
         if !self.swept {
-            self.sweep(&mut gone);
+            self.sweep(&mut departures);
         }
-        gone
+        departures
     }
 
     /// Whether the maps are as the table says.
@@ -78,9 +84,14 @@ impl<M: BpfMaps> Sync<M> {
         &mut self.maps
     }
 
-    fn apply_service(&mut self, name: &ObjectName, table: &ServiceTable, gone: &mut Vec<Backend>) {
+    fn apply_service(&mut self, name: &ObjectName, table: &ServiceTable, departures: &mut Vec<Departure>) {
         let ops = self.images.plan(name, table.services.get(name).map(|entry| &**entry), &self.held);
-        if let Err(error) = self.write(&ops, gone) {
+        let mut lost = Vec::new();
+        let written = self.write(&ops, &mut lost);
+        // Deleting a Service says nothing about its pods: streams go on, as through any proxy of the field.
+        let deleted = !table.services.contains_key(name);
+        departures.extend(lost.into_iter().filter(|departure| !(deleted && departure.set.is_none())));
+        if let Err(error) = written {
             let problem = super::error_chain(&error);
             warn!(service = %name, problem, "a Service could not be written");
             self.failed.insert(name.clone(), problem);
@@ -110,23 +121,32 @@ impl<M: BpfMaps> Sync<M> {
         self.failed_node = self.write(&ops, &mut Vec::new()).err().map(|error| super::error_chain(&error));
     }
 
-    fn sweep(&mut self, gone: &mut Vec<Backend>) {
+    fn sweep(&mut self, departures: &mut Vec<Departure>) {
         let ops = self.images.sweep(&self.held);
         if !ops.is_empty() {
             info!(entries = ops.len(), "removing what belongs to no Service");
         }
-        match self.write(&ops, gone) {
+        match self.write(&ops, departures) {
             Ok(()) => self.swept = self.failed.is_empty(),
             Err(error) => self.failed_node = Some(super::error_chain(&error)),
         }
     }
 
-    fn write(&mut self, ops: &[Op], gone: &mut Vec<Backend>) -> Result<(), MapError> {
+    fn departure(&self, op: &Op) -> Option<Departure> {
+        let id = match op {
+            Op::DeleteMember(key) => key.backend,
+            Op::DeleteBackend(id) => *id,
+            _ => return None,
+        };
+        let backend = *self.held.backends.get(&id)?;
+        let set = if let Op::DeleteMember(key) = op { Some(key.set) } else { None };
+        Some(Departure { set, id, backend })
+    }
+
+    fn write(&mut self, ops: &[Op], departures: &mut Vec<Departure>) -> Result<(), MapError> {
         for op in ops {
             self.maps.apply(op)?;
-            if let Op::DeleteBackend(id) = op {
-                gone.extend(self.held.backends.get(id));
-            }
+            departures.extend(self.departure(op));
             self.held.record(op);
         }
         Ok(())

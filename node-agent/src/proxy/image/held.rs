@@ -43,7 +43,7 @@ impl Held {
         match *op {
             Op::PutBackend(id, backend) => drop(self.backends.insert(id, backend)),
             Op::PutSlot(key, backend) => {
-                drop(self.sets.entry(key.set).or_default().slots.insert((key.generation, key.slot), backend))
+                self.sets.entry(key.set).or_default().slots.insert((key.generation, key.slot), backend);
             }
             Op::PutMember(key) => drop(self.sets.entry(key.set).or_default().members.insert(key.backend)),
             Op::PutHead(key, head) => drop(self.heads.insert(key, head)),

@@ -50,6 +50,16 @@ impl BackendIds {
         id
     }
 
+    /// The id of a backend that this agent or an earlier one used, used once more; a backend that never was needs none.
+    pub(super) fn keep(&mut self, address_be: u32, port_be: u16, protocol: u8, held: &Held) -> Option<BackendId> {
+        let id = *self.by_address.get(&Address { address_be, port_be, protocol })?;
+        match self.used.get_mut(&id) {
+            Some(used) => used.count += 1,
+            None => drop(self.used.insert(id, Use { backend: *held.backends.get(&id)?, count: 1 })),
+        }
+        Some(id)
+    }
+
     /// Used once less.
     pub(super) fn release(&mut self, id: BackendId) {
         if let Some(used) = self.used.get_mut(&id) {

@@ -33,6 +33,8 @@ pub struct SetImage {
     pub name: SelectionName,
     pub generation: u32,
     pub backends: Vec<BackendId>,
+    /// Not picked any more, but there: connections that they have go on.
+    pub draining: Vec<BackendId>,
 }
 
 /// The images of all Services, and the ids they use.
@@ -167,7 +169,13 @@ impl Images {
             Some(last) => last.wrapping_add(1),
             None => 1,
         };
-        SetImage { name: selection.name.clone(), generation, backends }
+        let draining = selection.excluded.iter().filter(|excluded| excluded.reason.keeps_connections());
+        let draining = draining
+            .filter_map(|excluded| {
+                self.backends.keep(address_be(excluded.address), excluded.port?.to_be(), protocol, held)
+            })
+            .collect();
+        SetImage { name: selection.name.clone(), generation, backends, draining }
     }
 
     /// Gives up what only the old image used.
@@ -191,7 +199,7 @@ impl Images {
 }
 
 fn old_backends(image: &ServiceImage) -> impl Iterator<Item = BackendId> {
-    image.sets.values().flat_map(|set| set.backends.iter().copied())
+    image.sets.values().flat_map(|set| set.backends.iter().chain(&set.draining).copied())
 }
 
 /// The map key of a frontend.

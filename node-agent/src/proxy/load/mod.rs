@@ -8,22 +8,26 @@ mod uplinks;
 
 use std::{
     fs, io,
+    os::fd::AsFd,
     path::{Path, PathBuf},
 };
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{MapData, RingBuf},
+    maps::{Map, MapData, RingBuf},
     programs::{CgroupAttachMode, CgroupSockAddr, links::FdLink},
 };
 use pins::{create_dir, ensure_bpffs, file, layout, pin_over, remove_other_layouts};
 
-use super::maps::{KernelMaps, MapError};
+use super::{
+    maps::{KernelMaps, MapError},
+    sockets::LedSockets,
+};
 
 static PROGRAMS: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/programs.bpf.o"));
 
 /// Maps that outlive the agent.
-const PINNED_MAPS: [&str; 12] = [
+const PINNED_MAPS: [&str; 13] = [
     "SERVICES",
     "SLOTS",
     "MEMBERS",
@@ -32,6 +36,7 @@ const PINNED_MAPS: [&str; 12] = [
     "NODE_ADDRESSES",
     "CLIENTS",
     "COUNTERS",
+    "CONNECTED_DATAGRAMS",
     "FLOWS",
     "FRAGMENTS",
     "SETTINGS",
@@ -99,6 +104,27 @@ impl Programs {
 
     pub fn maps(&mut self) -> Result<KernelMaps, LoadError> {
         Ok(KernelMaps::take(&mut self.ebpf)?)
+    }
+
+    /// The maps that tell where a socket was led.
+    pub fn led_sockets(&mut self) -> Result<LedSockets, LoadError> {
+        let missing = |map| LoadError::Maps(MapError::Missing { map });
+        let streams = match self.ebpf.map("SOCKETS") {
+            Some(Map::SkStorage(data)) => data
+                .fd()
+                .as_fd()
+                .try_clone_to_owned()
+                .map_err(|source| file("duplicate", Path::new("SOCKETS"), source))?,
+            _ => return Err(missing("SOCKETS")),
+        };
+        const DATAGRAMS: &str = "CONNECTED_DATAGRAMS";
+        let datagrams = self.ebpf.take_map(DATAGRAMS).and_then(|map| map.try_into().ok()).ok_or(missing(DATAGRAMS))?;
+        Ok(LedSockets { streams, datagrams })
+    }
+
+    /// The cgroup whose processes the socket hooks see.
+    pub fn cgroup(&self) -> &Path {
+        &self.cgroup
     }
 
     /// The queue of network namespaces whose clients are not known yet.

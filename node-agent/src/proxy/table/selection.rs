@@ -77,6 +77,13 @@ pub enum Exclusion {
     NoSuchPort,
 }
 
+impl Exclusion {
+    /// Whether connections that the endpoint has may go on: it is left out for what it is, and not for where it is.
+    pub fn keeps_connections(&self) -> bool {
+        matches!(self, Self::NotReady | Self::Terminating | Self::TerminatingWhileOthersAreReady)
+    }
+}
+
 impl fmt::Display for Exclusion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

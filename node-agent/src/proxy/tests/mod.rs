@@ -8,3 +8,4 @@ mod inspect;
 mod namespace;
 mod node;
 mod node_port;
+mod resets;

@@ -283,3 +283,11 @@ pub fn tally(answers: &[String]) -> BTreeMap<String, usize> {
     }
     tally
 }
+
+/// Tries until `condition` holds.
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let started = std::time::Instant::now();
+    while !condition() {
+        assert!(started.elapsed() < std::time::Duration::from_secs(10), "not within ten seconds: {what}");
+    }
+}

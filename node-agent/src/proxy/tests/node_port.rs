@@ -185,6 +185,7 @@ fn an_open_connection_stays_on_its_backend_until_that_is_gone_and_is_then_reset(
     });
     assert_eq!(backends(&client.ask_times(5, &format!("tcp {NODE_IP}:30080"))), [OTHER_POD.to_string()]);
     assert!(client.ask("again datagrams").starts_with(&format!("ok {OTHER_POD}")), "datagrams move at once");
+    assert!(client.ask("again open").starts_with(&format!("ok {pod}")), "a draining backend keeps its streams");
     place.node.publish(&proxy, |world| world.put(node_port_service("web", SERVICE, 30080), 8080, vec![there()]));
     assert_eq!(client.ask("again open"), "error ConnectionReset");
     place.node.stop(&proxy, Teardown::Remove);
