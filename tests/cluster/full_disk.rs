@@ -1,10 +1,6 @@
 //! The disk of the control service is full: writes fail and say so, reads go on, and nothing has to be restarted afterwards.
 
-use std::{
-    io::Write,
-    path::Path,
-    process::Command,
-};
+use std::{io::Write, path::Path, process::Command};
 
 use nix::{
     mount::{MsFlags, mount},

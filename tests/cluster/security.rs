@@ -42,7 +42,9 @@ async fn nothing_without_credential(dir: tempfile::TempDir) -> Result {
         expect(&anonymous, 200, "GET", path, None).await?;
     }
     let mut paths: Vec<String> =
-        ["/", "/api", "/api/v1", "/apis", "/openapi/v2", "/openapi/v3", "/metrics", "/nothing/here"].map(Into::into).into();
+        ["/", "/api", "/api/v1", "/apis", "/openapi/v2", "/openapi/v3", "/metrics", "/nothing/here"]
+            .map(Into::into)
+            .into();
     for group_version in group_versions(&admin).await? {
         let list = expect(&admin, 200, "GET", &group_version, None).await?;
         let names = list["resources"].as_array().into_iter().flatten().filter_map(|r| r["name"].as_str());
@@ -92,7 +94,8 @@ async fn bad_certificates(dir: tempfile::TempDir) -> Result {
     }
     let nobody = control.issue("joe", None)?;
     let answer = expect(&nobody, 403, "GET", "/api/v1/namespaces/default/pods/x", None).await?;
-    let wanted = r#"pods "x" is forbidden: User "joe" cannot get resource "pods" in API group "" in the namespace "default""#;
+    let wanted =
+        r#"pods "x" is forbidden: User "joe" cannot get resource "pods" in API group "" in the namespace "default""#;
     if answer["message"] != wanted {
         return Err(format!("{answer}").into());
     }
@@ -196,7 +199,8 @@ async fn node_joins(dir: tempfile::TempDir) -> Result {
     }
     let addresses = json!({"status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.1"}]}});
     expect(&node, 200, "PATCH", "/api/v1/nodes/n1/status", Some(addresses)).await?;
-    let lease = |name: &str| json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": name}});
+    let lease =
+        |name: &str| json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": name}});
     expect(&node, 201, "POST", LEASES, Some(lease("n1"))).await?;
     expect(&node, 403, "POST", LEASES, Some(lease("n2"))).await?;
 
@@ -273,7 +277,8 @@ async fn open_keys(dir: tempfile::TempDir) -> Result {
     let mut control = ControlAlone::start(dir.path()).await?;
     control.process.terminate(Duration::from_secs(30))?;
     let pki = control.data_dir.join("pki");
-    let start = || run(Command::new(FAIRLEAD).args(["server", "--bind", "127.0.0.1:0", "--data-dir"]).arg(&control.data_dir));
+    let start =
+        || run(Command::new(FAIRLEAD).args(["server", "--bind", "127.0.0.1:0", "--data-dir"]).arg(&control.data_dir));
     let refused = |what: &str| match start() {
         Ok(_) => Err(format!("it started although {what}").into()),
         Err(e) if e.to_string().contains(what) => Ok(()),
@@ -291,7 +296,8 @@ async fn open_keys(dir: tempfile::TempDir) -> Result {
 
 async fn second_service(dir: tempfile::TempDir) -> Result {
     let control = ControlAlone::start(dir.path()).await?;
-    let second = run(Command::new(FAIRLEAD).args(["server", "--bind", "127.0.0.1:0", "--data-dir"]).arg(&control.data_dir));
+    let second =
+        run(Command::new(FAIRLEAD).args(["server", "--bind", "127.0.0.1:0", "--data-dir"]).arg(&control.data_dir));
     let message = second.err().ok_or("two services on one directory")?.to_string();
     let pid = control.process.pid().to_string();
     if !message.contains(&pid) || !message.contains("--data-dir") {

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::{
     api::{Status, Subject},
-    auth::Identity,
+    auth::{Identity, node},
     kinds::{Kind, Subresource},
 };
 
@@ -102,6 +102,10 @@ impl Admission {
     pub fn admit(&self, request: &Request, object: &mut Value) -> Result<Reservation, Status> {
         let mut reservation =
             Reservation { pools: self.pools.clone(), taken: Allocations::default(), freed: Allocations::default() };
+        if let (Some(node), Verb::Create | Verb::Update) = (request.identity.node(), request.verb) {
+            node::check_body(node, request.kind.plural, request.old, object)
+                .map_err(|why| Status::forbidden(request.subject(), &why))?;
+        }
         match request.verb {
             Verb::Create if request.kind.namespaced => namespace::takes_new_objects(request)?,
             Verb::Delete => namespace::may_be_deleted(request)?,

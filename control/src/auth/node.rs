@@ -89,32 +89,29 @@ fn referenced(node: &str, kind: Referenced, r: &Resource) -> Decision {
 ///
 /// Covers what the request line cannot show: the name of an object to be created, and the fields of its own Node that decide
 /// where pods go, which are not the node's to choose once it is there.
-pub fn check_body(
-    node: &str,
-    resource: &str,
-    subresource: &str,
-    old: Option<&Value>,
-    new: &Value,
-) -> Result<(), String> {
-    match (resource, subresource) {
-        ("nodes" | "leases", _) => {
+pub fn check_body(node: &str, resource: &str, old: Option<&Value>, new: &Value) -> Result<(), String> {
+    match resource {
+        "nodes" | "leases" => {
             let name = new["metadata"]["name"].as_str().unwrap_or_default();
             if name != node {
                 return Err(format!("node \"{node}\" is not allowed to write {resource} \"{name}\""));
             }
-            match old {
-                Some(old) if resource == "nodes" => check_own_node(node, old, new),
-                _ => Ok(()),
-            }
+            if resource == "nodes" { check_own_node(node, old, new) } else { Ok(()) }
         }
         _ => Ok(()),
     }
 }
 
-fn check_own_node(node: &str, old: &Value, new: &Value) -> Result<(), String> {
+/// A node may register with taints, and afterwards neither lift nor add any; its pod subnet was never its to choose.
+fn check_own_node(node: &str, old: Option<&Value>, new: &Value) -> Result<(), String> {
     let field = |object: &Value, name: &str| object["spec"].get(name).cloned().unwrap_or(Value::Null);
-    for name in ["taints", "podCIDR", "podCIDRs"] {
-        if !field(old, name).is_null() && field(old, name) != field(new, name) {
+    for name in ["podCIDR", "podCIDRs", "taints"] {
+        let before = match old {
+            None if name == "taints" => continue,
+            None => Value::Null,
+            Some(old) => field(old, name),
+        };
+        if field(new, name) != before {
             return Err(format!("node \"{node}\" is not allowed to modify its spec.{name}"));
         }
     }
@@ -264,20 +261,25 @@ mod tests {
     #[test]
     fn a_body_with_another_name_is_refused() {
         let node = |name: &str| json!({"metadata": {"name": name}, "spec": {}});
-        assert!(check_body("n1", "nodes", "", None, &node("n1")).is_ok());
-        assert!(check_body("n1", "nodes", "", None, &node("n2")).is_err());
-        assert!(check_body("n1", "leases", "", None, &node("n2")).is_err());
+        assert!(check_body("n1", "nodes", None, &node("n1")).is_ok());
+        assert!(check_body("n1", "nodes", None, &node("n2")).is_err());
+        assert!(check_body("n1", "leases", None, &node("n2")).is_err());
     }
 
     #[test]
     fn a_node_may_not_lift_its_own_taints_nor_move_its_subnet() {
         let node = |spec: Value| json!({"metadata": {"name": "n1"}, "spec": spec});
         let old = node(json!({"taints": [{"key": "k", "effect": "NoSchedule"}], "podCIDR": "10.244.1.0/24"}));
-        assert!(check_body("n1", "nodes", "", Some(&old), &old).is_ok());
-        assert!(check_body("n1", "nodes", "", Some(&old), &node(json!({"podCIDR": "10.244.1.0/24"}))).is_err());
+        assert!(check_body("n1", "nodes", Some(&old), &old).is_ok());
+        assert!(check_body("n1", "nodes", Some(&old), &node(json!({"podCIDR": "10.244.1.0/24"}))).is_err());
         let mut moved = old.clone();
         moved["spec"]["podCIDR"] = "10.244.2.0/24".into();
-        assert!(check_body("n1", "nodes", "", Some(&old), &moved).is_err());
+        assert!(check_body("n1", "nodes", Some(&old), &moved).is_err());
+        assert!(check_body("n1", "nodes", Some(&node(json!({}))), &moved).is_err());
+        assert!(check_body("n1", "nodes", None, &moved).is_err());
+        assert!(
+            check_body("n1", "nodes", None, &node(json!({"taints": [{"key": "k", "effect": "NoSchedule"}]}))).is_ok()
+        );
     }
 
     #[test]

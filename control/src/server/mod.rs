@@ -135,7 +135,18 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let controllers = controllers::start(in_cluster("kube-controller-manager"), controllers_config);
     let scheduler = scheduler::start(in_cluster("kube-scheduler"));
     tracing::info!(%address, "the API is served");
-    Ok(Running { client, address, ca_hash, admin_kubeconfig, listener, controllers, scheduler, stop, tasks, _lock: lock })
+    Ok(Running {
+        client,
+        address,
+        ca_hash,
+        admin_kubeconfig,
+        listener,
+        controllers,
+        scheduler,
+        stop,
+        tasks,
+        _lock: lock,
+    })
 }
 
 impl Running {
