@@ -1,1 +1,173 @@
-//! runtime
+//! What the pod lifecycle asks of a container runtime, and nothing more: nothing above this trait knows Docker.
+//!
+//! A pod is a *sandbox* (a process that holds the pod's namespaces) and *containers* that join them. The runtime decides nothing:
+//! it keeps no desired state, restarts nothing, and remembers who a container belongs to only through the labels of [`Owner`].
+
+pub mod docker;
+mod owner;
+mod sandbox_image;
+mod spec;
+
+use std::{path::PathBuf, time::Duration};
+
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use jiff::Timestamp;
+pub use owner::{Owner, PodRef, Role};
+pub use spec::{ContainerSpec, ImageUser, Mount, NetworkNamespace, PidNamespace, Propagation, SandboxSpec, Seccomp};
+
+/// A container runtime of one host. Calls are safe to repeat and to make concurrently.
+#[async_trait::async_trait]
+pub trait Runtime: Send + Sync {
+    /// Scheme of container ids in a Pod's status: `docker` in `docker://ID`.
+    fn scheme(&self) -> &'static str;
+
+    /// For `Node.status.nodeInfo.containerRuntimeVersion`: `docker://20.10.24`.
+    async fn version(&self) -> Result<String, Error>;
+
+    /// Readies what sandboxes need (their image). Called at the start and whenever the runtime is back after an outage.
+    async fn prepare(&self) -> Result<(), Error>;
+
+    /// The local image that `reference` (normalised as the runtime does: `hello:v1` is `docker.io/library/hello:v1`) names.
+    async fn image(&self, reference: &str) -> Result<Option<Image>, Error>;
+
+    async fn pull(&self, reference: &str, credentials: Option<&Credentials>) -> Result<Image, Error>;
+
+    /// Creates, but does not start, a sandbox; returns its id. One of the same name from before is replaced.
+    async fn create_sandbox(&self, spec: &SandboxSpec) -> Result<String, Error>;
+
+    /// Creates, but does not start, a container; its sandbox must exist, but need not run yet. One of the same name is replaced.
+    async fn create_container(&self, spec: &ContainerSpec) -> Result<String, Error>;
+
+    async fn start(&self, id: &str) -> Result<(), Error>;
+
+    /// Sends the stop signal, and SIGKILL after `grace`; returns when the container has stopped. Not an error where it already has.
+    async fn stop(&self, id: &str, grace: Duration) -> Result<(), Error>;
+
+    /// Kills and removes the container with its anonymous volumes. Not an error where there is none.
+    async fn remove(&self, id: &str) -> Result<(), Error>;
+
+    async fn inspect(&self, id: &str) -> Result<Option<Container>, Error>;
+
+    /// All sandboxes and containers of this node, whatever their state.
+    async fn list(&self) -> Result<Vec<Container>, Error>;
+
+    fn logs(&self, id: &str, options: &LogOptions) -> BoxStream<'static, Result<LogChunk, Error>>;
+
+    /// Runs `command` in the container and collects its output up to `limit` bytes. `None` when `timeout` passed first.
+    async fn exec(&self, id: &str, command: &[String], timeout: Duration, limit: usize) -> Result<Option<ExecResult>, Error>;
+
+    /// Starts and ends of this node's containers from now on. The stream ends when the runtime goes away; the caller then lists anew.
+    async fn events(&self) -> Result<BoxStream<'static, Event>, Error>;
+
+    /// Removes what [`Runtime::prepare`] brought.
+    async fn uninstall(&self) -> Result<(), Error>;
+}
+
+/// A local image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// As a Pod's status names it: `docker-pullable://NAME@sha256:…`, or `docker://sha256:…` for one never pulled.
+    pub id: String,
+    pub user: ImageUser,
+}
+
+/// Access to a registry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Credentials {
+    pub username: String,
+    pub password: String,
+    pub identity_token: Option<String>,
+    /// Host the credentials are for.
+    pub server: String,
+}
+
+/// A sandbox or container as the runtime sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Container {
+    pub id: String,
+    pub owner: Owner,
+    pub image_id: String,
+    pub state: State,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    Created,
+    Running { started_at: Timestamp, pid: u32 },
+    Exited(Exit),
+}
+
+/// How a container ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exit {
+    /// 128 + signal number for one ended by a signal.
+    pub code: i32,
+    pub started_at: Option<Timestamp>,
+    pub finished_at: Timestamp,
+    pub oom_killed: bool,
+    /// Why the runtime could not start it; empty otherwise.
+    pub error: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogOptions {
+    /// Goes on until the container ends.
+    pub follow: bool,
+    /// Lines from the end; all by default.
+    pub tail: Option<u64>,
+    pub since: Option<Timestamp>,
+    /// Each line opens with its RFC 3339 time.
+    pub timestamps: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogChunk {
+    Stdout(Bytes),
+    Stderr(Bytes),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExecResult {
+    pub exit_code: i64,
+    pub output: Vec<u8>,
+}
+
+/// A container has started, ended or gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    pub id: String,
+    pub owner: Owner,
+}
+
+/// The network namespace of a running sandbox, for whoever plugs it.
+pub fn netns_of(pid: u32) -> PathBuf {
+    PathBuf::from(format!("/proc/{pid}/ns/net"))
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("container runtime at {host} cannot be reached")]
+    Unreachable { host: String, source: BoxError },
+    #[error("no such {what}")]
+    NotFound { what: String },
+    #[error("{operation}: {message}")]
+    Refused { operation: &'static str, message: String },
+    #[error("{operation}")]
+    Failed { operation: &'static str, source: BoxError },
+}
+
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+impl Error {
+    /// The message with its causes, in one line: what a Pod's status and events show.
+    pub fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut source = std::error::Error::source(self);
+        while let Some(cause) = source {
+            text = format!("{text}: {cause}");
+            source = cause.source();
+        }
+        text
+    }
+}

@@ -1,0 +1,24 @@
+//! Docker's events as the runtime's. A broken stream ends; it is never repaired here, since events were missed by then.
+
+use std::collections::HashMap;
+
+use bollard::{models::EventMessage, query_parameters::EventsOptions};
+use futures::{StreamExt, stream::BoxStream};
+
+use crate::runtime::{Event, Owner};
+
+pub(super) fn events(client: &bollard::Docker, mut filters: HashMap<String, Vec<String>>) -> BoxStream<'static, Event> {
+    filters.insert("type".to_owned(), vec!["container".to_owned()]);
+    filters.insert("event".to_owned(), ["start", "die", "destroy", "oom"].map(str::to_owned).to_vec());
+    let options = EventsOptions { filters: Some(filters), ..Default::default() };
+    client
+        .events(Some(options))
+        .take_while(|event| futures::future::ready(event.is_ok()))
+        .filter_map(|event| futures::future::ready(event.ok().and_then(parse)))
+        .boxed()
+}
+
+fn parse(message: EventMessage) -> Option<Event> {
+    let actor = message.actor?;
+    Some(Event { id: actor.id?, owner: Owner::from_labels(&actor.attributes?)? })
+}

@@ -1,0 +1,76 @@
+//! Docker's answers as the runtime's types: pure.
+
+use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum, ImageInspect};
+use jiff::Timestamp;
+
+use crate::runtime::{Container, Exit, Image, ImageUser, Owner, State};
+
+/// `None` for a container that is not an agent's.
+pub(super) fn container(answer: ContainerInspectResponse) -> Option<Container> {
+    let owner = Owner::from_labels(answer.config.as_ref()?.labels.as_ref()?)?;
+    let state = answer.state?;
+    let started_at = time(state.started_at.as_deref());
+    let state = match state.status? {
+        // Docker calls a container that could not be started "created" too, but with the error and an exit code.
+        ContainerStateStatusEnum::CREATED if state.error.as_deref().is_none_or(str::is_empty) => State::Created,
+        ContainerStateStatusEnum::RUNNING | ContainerStateStatusEnum::PAUSED => State::Running {
+            started_at: started_at.unwrap_or(Timestamp::UNIX_EPOCH),
+            pid: u32::try_from(state.pid.unwrap_or_default()).unwrap_or_default(),
+        },
+        _ => State::Exited(Exit {
+            code: i32::try_from(state.exit_code.unwrap_or_default()).unwrap_or(-1),
+            started_at,
+            finished_at: time(state.finished_at.as_deref()).or(started_at).unwrap_or_else(Timestamp::now),
+            oom_killed: state.oom_killed.unwrap_or_default(),
+            error: state.error.unwrap_or_default(),
+        }),
+    };
+    Some(Container { id: answer.id?, owner, image_id: answer.image.unwrap_or_default(), state })
+}
+
+pub(super) fn image(reference: &str, answer: ImageInspect) -> Image {
+    let digests = answer.repo_digests.unwrap_or_default();
+    let repository = repository(reference);
+    let digest = digests.iter().find(|digest| digest.split('@').next() == Some(repository)).or(digests.first());
+    let id = match digest {
+        Some(digest) => format!("docker-pullable://{digest}"),
+        None => format!("docker://{}", answer.id.unwrap_or_default()),
+    };
+    let user = answer.config.and_then(|config| config.user).unwrap_or_default();
+    Image { id, user: ImageUser::parse(&user) }
+}
+
+/// The name without its tag and digest, in the short form that Docker shows: `docker.io/library/` is left out.
+fn repository(reference: &str) -> &str {
+    let name = reference.split('@').next().unwrap_or(reference);
+    let name = match name.rsplit_once(':') {
+        Some((name, tag)) if !tag.contains('/') => name,
+        _ => name,
+    };
+    let name = name.strip_prefix("docker.io/").unwrap_or(name);
+    name.strip_prefix("library/").unwrap_or(name)
+}
+
+/// Docker writes year 1 for "never".
+fn time(text: Option<&str>) -> Option<Timestamp> {
+    text?.parse::<Timestamp>().ok().filter(|time| *time > Timestamp::UNIX_EPOCH)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_repository_is_the_reference_without_tag_digest_and_default_registry() {
+        assert_eq!(repository("hello:v1"), "hello");
+        assert_eq!(repository("docker.io/library/hello"), "hello");
+        assert_eq!(repository("localhost:5000/a/b:1"), "localhost:5000/a/b");
+        assert_eq!(repository("localhost:5000/a@sha256:12"), "localhost:5000/a");
+    }
+
+    #[test]
+    fn year_one_is_never() {
+        assert_eq!(time(Some("0001-01-01T00:00:00Z")), None);
+        assert!(time(Some("2026-11-21T08:00:00.123456789Z")).is_some());
+    }
+}

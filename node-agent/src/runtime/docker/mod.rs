@@ -1,0 +1,221 @@
+//! The Docker Engine as a [`Runtime`], over its socket. Turns calls into requests and answers into the runtime's types; decides nothing
+//! about pods. Docker's networks are not used.
+
+mod create;
+mod events;
+mod inspect;
+mod logs;
+mod pull;
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use bollard::{
+    errors::Error as Bollard,
+    models::ContainerCreateBody,
+    query_parameters::{
+        CreateContainerOptions, ListContainersOptions, RemoveContainerOptionsBuilder, RemoveImageOptions, StopContainerOptionsBuilder,
+    },
+};
+use futures::{StreamExt, TryStreamExt, stream::BoxStream};
+use tokio::sync::Semaphore;
+
+use super::{
+    Container, ContainerSpec, Credentials, Error, Event, ExecResult, Image, LogChunk, LogOptions, Runtime, SandboxSpec, owner,
+    sandbox_image::SandboxImage,
+};
+
+/// One Docker Engine and the containers of one node in it. Cloning is cheap.
+#[derive(Clone)]
+pub struct Docker {
+    client: bollard::Docker,
+    host: Arc<str>,
+    node: Arc<str>,
+    version: Arc<str>,
+    sandbox_image: Arc<SandboxImage>,
+    starts: Arc<Semaphore>,
+}
+
+/// Starts in flight at once. Docker's own work for a start keeps about two cores busy; more at once only slows each down.
+const CONCURRENT_STARTS: usize = 8;
+
+/// For requests that do not wait on a container's end: generous, since a loaded machine is slow rather than broken.
+const TIMEOUT: Duration = Duration::from_secs(120);
+
+impl Docker {
+    /// Connects to `host` (`unix:///path` or `tcp://host:port`) for the node of this name, agrees on an API version and loads the
+    /// sandbox image if it is not there.
+    pub async fn connect(host: &str, node: &str) -> Result<Self, Error> {
+        let unreachable = |source: Bollard| Error::Unreachable { host: host.to_owned(), source: source.into() };
+        let client = bollard::Docker::connect_with_host(host).map_err(unreachable)?.with_timeout(TIMEOUT);
+        let client = client.negotiate_version().await.map_err(unreachable)?;
+        let version = client.version().await.map_err(unreachable)?;
+        let architecture = version.arch.unwrap_or_else(|| std::env::consts::ARCH.to_owned());
+        let sandbox_image = SandboxImage::for_architecture(&architecture).ok_or_else(|| Error::Refused {
+            operation: "make the sandbox image",
+            message: format!("no sandbox program for architecture {architecture}"),
+        })?;
+        let docker = Self {
+            client,
+            host: host.into(),
+            node: node.into(),
+            version: version.version.unwrap_or_default().into(),
+            sandbox_image: Arc::new(sandbox_image),
+            starts: Arc::new(Semaphore::new(CONCURRENT_STARTS)),
+        };
+        docker.prepare().await?;
+        Ok(docker)
+    }
+
+    /// Names the operation in an error, and tells apart what callers must.
+    fn error(&self, operation: &'static str) -> impl Fn(Bollard) -> Error + use<> {
+        let host = self.host.clone();
+        move |source| match source {
+            Bollard::DockerResponseServerError { status_code: 404, message } => Error::NotFound { what: message },
+            Bollard::DockerResponseServerError { message, .. } => Error::Refused { operation, message: message.trim().to_owned() },
+            Bollard::DockerStreamError { error } => Error::Refused { operation, message: error },
+            Bollard::HyperLegacyError { .. } | Bollard::HyperResponseError { .. } => {
+                Error::Unreachable { host: host.to_string(), source: source.into() }
+            }
+            _ => Error::Failed { operation, source: source.into() },
+        }
+    }
+
+    /// Creates a container of this name, in the place of one of the same name that an earlier try left behind.
+    async fn create(&self, operation: &'static str, name: String, body: ContainerCreateBody) -> Result<String, Error> {
+        let options = || Some(CreateContainerOptions { name: Some(name.clone()), ..Default::default() });
+        match self.client.create_container(options(), body.clone()).await {
+            Ok(created) => Ok(created.id),
+            Err(Bollard::DockerResponseServerError { status_code: 409, .. }) => {
+                self.remove(&name).await?;
+                Ok(self.client.create_container(options(), body).await.map_err(self.error(operation))?.id)
+            }
+            Err(error) => Err(self.error(operation)(error)),
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl Runtime for Docker {
+    fn scheme(&self) -> &'static str {
+        "docker"
+    }
+
+    async fn version(&self) -> Result<String, Error> {
+        Ok(format!("docker://{}", self.version))
+    }
+
+    async fn prepare(&self) -> Result<(), Error> {
+        if self.image(&self.sandbox_image.reference).await?.is_some() {
+            return Ok(());
+        }
+        let archive = bollard::body_full(self.sandbox_image.archive.clone().into());
+        let progress = self.client.import_image(bollard::query_parameters::ImportImageOptions::default(), archive, None);
+        progress.try_for_each(|_| async { Ok(()) }).await.map_err(self.error("load the sandbox image"))
+    }
+
+    async fn image(&self, reference: &str) -> Result<Option<Image>, Error> {
+        match self.client.inspect_image(reference).await {
+            Ok(image) => Ok(Some(inspect::image(reference, image))),
+            Err(Bollard::DockerResponseServerError { status_code: 404, .. }) => Ok(None),
+            Err(error) => Err(self.error("inspect the image")(error)),
+        }
+    }
+
+    async fn pull(&self, reference: &str, credentials: Option<&Credentials>) -> Result<Image, Error> {
+        pull::pull(&self.client, reference, credentials).await.map_err(self.error("pull the image"))?;
+        self.image(reference).await?.ok_or_else(|| Error::NotFound { what: format!("image {reference} after its pull") })
+    }
+
+    async fn create_sandbox(&self, spec: &SandboxSpec) -> Result<String, Error> {
+        let body = create::sandbox(spec, &self.sandbox_image.reference, &self.node);
+        match self.create("create the sandbox", spec.owner.container_name(), body.clone()).await {
+            // Someone pruned the images: ours is made anew.
+            Err(Error::NotFound { .. }) => {
+                self.prepare().await?;
+                self.create("create the sandbox", spec.owner.container_name(), body).await
+            }
+            result => result,
+        }
+    }
+
+    async fn create_container(&self, spec: &ContainerSpec) -> Result<String, Error> {
+        let body = create::container(spec, &self.node);
+        self.create("create the container", spec.owner.container_name(), body).await
+    }
+
+    async fn start(&self, id: &str) -> Result<(), Error> {
+        let _permit = self.starts.acquire().await.expect("the semaphore is never closed");
+        self.client.start_container(id, None).await.map_err(self.error("start the container"))
+    }
+
+    async fn stop(&self, id: &str, grace: Duration) -> Result<(), Error> {
+        let seconds = i32::try_from(grace.as_secs()).unwrap_or(i32::MAX);
+        let options = StopContainerOptionsBuilder::default().t(seconds).build();
+        let patient = self.client.clone().with_timeout(TIMEOUT.saturating_add(grace));
+        match patient.stop_container(id, Some(options)).await {
+            Ok(()) | Err(Bollard::DockerResponseServerError { status_code: 304 | 404, .. }) => Ok(()),
+            Err(error) => Err(self.error("stop the container")(error)),
+        }
+    }
+
+    async fn remove(&self, id: &str) -> Result<(), Error> {
+        let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+        match self.client.remove_container(id, Some(options)).await {
+            // 409: another removal of it is under way.
+            Ok(()) | Err(Bollard::DockerResponseServerError { status_code: 404 | 409, .. }) => Ok(()),
+            Err(error) => Err(self.error("remove the container")(error)),
+        }
+    }
+
+    async fn inspect(&self, id: &str) -> Result<Option<Container>, Error> {
+        match self.client.inspect_container(id, None).await {
+            Ok(container) => Ok(inspect::container(container)),
+            Err(Bollard::DockerResponseServerError { status_code: 404, .. }) => Ok(None),
+            Err(error) => Err(self.error("inspect the container")(error)),
+        }
+    }
+
+    async fn list(&self) -> Result<Vec<Container>, Error> {
+        let options = ListContainersOptions { all: true, filters: Some(self.ours()), ..Default::default() };
+        let summaries = self.client.list_containers(Some(options)).await.map_err(self.error("list the containers"))?;
+        let ids = summaries.into_iter().filter_map(|summary| summary.id);
+        let inspected: Vec<_> = futures::stream::iter(ids)
+            .map(|id| async move { self.inspect(&id).await })
+            .buffer_unordered(CONCURRENT_STARTS)
+            .try_collect()
+            .await?;
+        Ok(inspected.into_iter().flatten().collect())
+    }
+
+    fn logs(&self, id: &str, options: &LogOptions) -> BoxStream<'static, Result<LogChunk, Error>> {
+        let error = self.error("read the log");
+        logs::logs(&self.client, id, options).map_err(error).boxed()
+    }
+
+    async fn exec(&self, id: &str, command: &[String], timeout: Duration, limit: usize) -> Result<Option<ExecResult>, Error> {
+        match tokio::time::timeout(timeout, logs::exec(&self.client, id, command, limit)).await {
+            Ok(result) => result.map(Some).map_err(self.error("run a command in the container")),
+            Err(_) => Ok(None),
+        }
+    }
+
+    async fn events(&self) -> Result<BoxStream<'static, Event>, Error> {
+        // Asked first, so that an unreachable engine is an error and not an empty stream.
+        self.client.ping().await.map_err(self.error("ping"))?;
+        Ok(events::events(&self.client, self.ours()))
+    }
+
+    async fn uninstall(&self) -> Result<(), Error> {
+        match self.client.remove_image(&self.sandbox_image.reference, None::<RemoveImageOptions>, None).await {
+            Ok(_) | Err(Bollard::DockerResponseServerError { status_code: 404 | 409, .. }) => Ok(()),
+            Err(error) => Err(self.error("remove the sandbox image")(error)),
+        }
+    }
+}
+
+impl Docker {
+    /// The filter that leaves only this node's containers.
+    fn ours(&self) -> HashMap<String, Vec<String>> {
+        HashMap::from([("label".to_owned(), vec![format!("{}={}", owner::NODE, self.node)])])
+    }
+}
