@@ -55,7 +55,13 @@ pub trait Runtime: Send + Sync {
     fn logs(&self, id: &str, options: &LogOptions) -> BoxStream<'static, Result<LogChunk, Error>>;
 
     /// Runs `command` in the container and collects its output up to `limit` bytes. `None` when `timeout` passed first.
-    async fn exec(&self, id: &str, command: &[String], timeout: Duration, limit: usize) -> Result<Option<ExecResult>, Error>;
+    async fn exec(
+        &self,
+        id: &str,
+        command: &[String],
+        timeout: Duration,
+        limit: usize,
+    ) -> Result<Option<ExecResult>, Error>;
 
     /// Starts and ends of this node's containers from now on. The stream ends when the runtime goes away; the caller then lists anew.
     async fn events(&self) -> Result<BoxStream<'static, Event>, Error>;

@@ -30,7 +30,8 @@ impl SandboxImage {
         })
         .to_string();
         let reference = format!("fairlead/sandbox:{}", &hex::encode(Sha256::digest(&config))[..12]);
-        let manifest = json!([{ "Config": "config.json", "RepoTags": [reference], "Layers": ["layer.tar"] }]).to_string();
+        let manifest =
+            json!([{ "Config": "config.json", "RepoTags": [reference], "Layers": ["layer.tar"] }]).to_string();
         let archive = tar_of(&[
             ("layer.tar", &layer, 0o644),
             ("config.json", config.as_bytes(), 0o644),

@@ -82,7 +82,9 @@ pub(super) fn container(spec: &ContainerSpec, node: &str) -> ContainerCreateBody
             oom_score_adj: (spec.oom_score_adj > 0).then_some(spec.oom_score_adj),
             log_config: Some(bollard::models::HostConfigLogConfig {
                 typ: Some("json-file".to_owned()),
-                config: Some([("max-size", "10m"), ("max-file", "5")].map(|(k, v)| (k.to_owned(), v.to_owned())).into()),
+                config: Some(
+                    [("max-size", "10m"), ("max-file", "5")].map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
+                ),
             }),
             ..Default::default()
         }),

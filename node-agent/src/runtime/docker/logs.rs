@@ -27,11 +27,18 @@ pub(super) fn logs(
     };
     client.logs(id, Some(query)).map_ok(|output| match output {
         LogOutput::StdErr { message } => LogChunk::Stderr(message),
-        LogOutput::StdOut { message } | LogOutput::StdIn { message } | LogOutput::Console { message } => LogChunk::Stdout(message),
+        LogOutput::StdOut { message } | LogOutput::StdIn { message } | LogOutput::Console { message } => {
+            LogChunk::Stdout(message)
+        }
     })
 }
 
-pub(super) async fn exec(client: &bollard::Docker, id: &str, command: &[String], limit: usize) -> Result<ExecResult, Error> {
+pub(super) async fn exec(
+    client: &bollard::Docker,
+    id: &str,
+    command: &[String],
+    limit: usize,
+) -> Result<ExecResult, Error> {
     let config = ExecConfig {
         cmd: Some(command.to_vec()),
         attach_stdout: Some(true),

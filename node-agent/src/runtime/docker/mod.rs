@@ -13,15 +13,16 @@ use bollard::{
     errors::Error as Bollard,
     models::ContainerCreateBody,
     query_parameters::{
-        CreateContainerOptions, ListContainersOptions, RemoveContainerOptionsBuilder, RemoveImageOptions, StopContainerOptionsBuilder,
+        CreateContainerOptions, ListContainersOptions, RemoveContainerOptionsBuilder, RemoveImageOptions,
+        StopContainerOptionsBuilder, WaitContainerOptionsBuilder,
     },
 };
 use futures::{StreamExt, TryStreamExt, stream::BoxStream};
 use tokio::sync::Semaphore;
 
 use super::{
-    Container, ContainerSpec, Credentials, Error, Event, ExecResult, Image, LogChunk, LogOptions, Runtime, SandboxSpec, owner,
-    sandbox_image::SandboxImage,
+    Container, ContainerSpec, Credentials, Error, Event, ExecResult, Image, LogChunk, LogOptions, Runtime, SandboxSpec,
+    owner, sandbox_image::SandboxImage,
 };
 
 /// One Docker Engine and the containers of one node in it. Cloning is cheap.
@@ -71,7 +72,9 @@ impl Docker {
         let host = self.host.clone();
         move |source| match source {
             Bollard::DockerResponseServerError { status_code: 404, message } => Error::NotFound { what: message },
-            Bollard::DockerResponseServerError { message, .. } => Error::Refused { operation, message: message.trim().to_owned() },
+            Bollard::DockerResponseServerError { message, .. } => {
+                Error::Refused { operation, message: message.trim().to_owned() }
+            }
             Bollard::DockerStreamError { error } => Error::Refused { operation, message: error },
             Bollard::HyperLegacyError { .. } | Bollard::HyperResponseError { .. } => {
                 Error::Unreachable { host: host.to_string(), source: source.into() }
@@ -109,7 +112,8 @@ impl Runtime for Docker {
             return Ok(());
         }
         let archive = bollard::body_full(self.sandbox_image.archive.clone().into());
-        let progress = self.client.import_image(bollard::query_parameters::ImportImageOptions::default(), archive, None);
+        let progress =
+            self.client.import_image(bollard::query_parameters::ImportImageOptions::default(), archive, None);
         progress.try_for_each(|_| async { Ok(()) }).await.map_err(self.error("load the sandbox image"))
     }
 
@@ -123,7 +127,9 @@ impl Runtime for Docker {
 
     async fn pull(&self, reference: &str, credentials: Option<&Credentials>) -> Result<Image, Error> {
         pull::pull(&self.client, reference, credentials).await.map_err(self.error("pull the image"))?;
-        self.image(reference).await?.ok_or_else(|| Error::NotFound { what: format!("image {reference} after its pull") })
+        self.image(reference)
+            .await?
+            .ok_or_else(|| Error::NotFound { what: format!("image {reference} after its pull") })
     }
 
     async fn create_sandbox(&self, spec: &SandboxSpec) -> Result<String, Error> {
@@ -161,8 +167,16 @@ impl Runtime for Docker {
     async fn remove(&self, id: &str) -> Result<(), Error> {
         let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
         match self.client.remove_container(id, Some(options)).await {
-            // 409: another removal of it is under way.
-            Ok(()) | Err(Bollard::DockerResponseServerError { status_code: 404 | 409, .. }) => Ok(()),
+            Ok(()) | Err(Bollard::DockerResponseServerError { status_code: 404, .. }) => Ok(()),
+            // Another removal of it is under way: done when that is.
+            Err(Bollard::DockerResponseServerError { status_code: 409, .. }) => {
+                let options = WaitContainerOptionsBuilder::default().condition("removed").build();
+                match self.client.wait_container(id, Some(options)).try_for_each(|_| async { Ok(()) }).await {
+                    Ok(()) | Err(Bollard::DockerContainerWaitError { .. }) => Ok(()),
+                    Err(Bollard::DockerResponseServerError { status_code: 404, .. }) => Ok(()),
+                    Err(error) => Err(self.error("wait for the container's removal")(error)),
+                }
+            }
             Err(error) => Err(self.error("remove the container")(error)),
         }
     }
@@ -192,7 +206,13 @@ impl Runtime for Docker {
         logs::logs(&self.client, id, options).map_err(error).boxed()
     }
 
-    async fn exec(&self, id: &str, command: &[String], timeout: Duration, limit: usize) -> Result<Option<ExecResult>, Error> {
+    async fn exec(
+        &self,
+        id: &str,
+        command: &[String],
+        timeout: Duration,
+        limit: usize,
+    ) -> Result<Option<ExecResult>, Error> {
         match tokio::time::timeout(timeout, logs::exec(&self.client, id, command, limit)).await {
             Ok(result) => result.map(Some).map_err(self.error("run a command in the container")),
             Err(_) => Ok(None),

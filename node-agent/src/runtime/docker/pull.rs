@@ -5,7 +5,11 @@ use futures::TryStreamExt;
 
 use crate::runtime::Credentials;
 
-pub(super) async fn pull(client: &bollard::Docker, reference: &str, credentials: Option<&Credentials>) -> Result<(), Error> {
+pub(super) async fn pull(
+    client: &bollard::Docker,
+    reference: &str,
+    credentials: Option<&Credentials>,
+) -> Result<(), Error> {
     let (image, tag) = split(reference);
     let options = CreateImageOptions { from_image: Some(image.to_owned()), tag, ..Default::default() };
     let credentials = credentials.map(|c| DockerCredentials {

@@ -1,0 +1,62 @@
+//! Gets a container's image as its pull policy says.
+
+use k8s_openapi::api::core::v1::Pod;
+
+use crate::{
+    pods::{
+        Context,
+        image::PullPolicy,
+        outcome::{Failure, Outcome},
+        recorder::EventType,
+        spec,
+    },
+    runtime::Image,
+};
+
+pub async fn get(context: &Context, pod: &Pod, container: String, policy: PullPolicy) -> Outcome {
+    let image = spec::container(pod, &container).and_then(|container| container.image.clone()).unwrap_or_default();
+    let result = resolve(context, pod, &container, &image, policy).await;
+    if let Err(failure) = &result {
+        let message = match failure.reason {
+            "ErrImagePull" => format!("Failed to pull image {image:?}: {}", failure.message),
+            _ => failure.message.clone(),
+        };
+        context.recorder.record(pod, Some(&container), EventType::Warning, "Failed", message);
+    }
+    Outcome::ImageGot { container, result }
+}
+
+async fn resolve(
+    context: &Context,
+    pod: &Pod,
+    container: &str,
+    image: &str,
+    policy: PullPolicy,
+) -> Result<Image, Failure> {
+    if image.is_empty() || image.chars().any(|c| c.is_whitespace() || c.is_uppercase() && !image.contains(['/', ':'])) {
+        return Err(Failure::new(
+            "InvalidImageName",
+            format!("Failed to apply default image tag {image:?}: couldn't parse image name"),
+        ));
+    }
+    if policy != PullPolicy::Always {
+        let present =
+            context.runtime.image(image).await.map_err(|error| Failure::new("ImageInspectError", error.chain()))?;
+        if let Some(present) = present {
+            let message = format!("Container image {image:?} already present on machine");
+            context.recorder.record(pod, Some(container), EventType::Normal, "Pulled", message);
+            return Ok(present);
+        }
+        if policy == PullPolicy::Never {
+            let message = format!("Container image {image:?} is not present with pull policy of Never");
+            return Err(Failure::new("ErrImageNeverPull", message));
+        }
+    }
+    context.recorder.record(pod, Some(container), EventType::Normal, "Pulling", format!("Pulling image {image:?}"));
+    let began = std::time::Instant::now();
+    let pulled =
+        context.runtime.pull(image, None).await.map_err(|error| Failure::new("ErrImagePull", error.chain()))?;
+    let message = format!("Successfully pulled image {image:?} in {:.3?}", began.elapsed());
+    context.recorder.record(pod, Some(container), EventType::Normal, "Pulled", message);
+    Ok(pulled)
+}

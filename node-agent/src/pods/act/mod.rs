@@ -1,0 +1,70 @@
+//! The shell of the pod lifecycle: performs the actions of a plan. Decides nothing but how to perform one; every result goes back to the worker.
+
+mod image;
+mod remove;
+mod sandbox;
+mod start;
+mod stop;
+mod write;
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Pod;
+pub use remove::{remove_orphan, remove_unknown_directories};
+use tokio::sync::mpsc;
+pub use write::write_status;
+
+use super::{
+    Context,
+    outcome::Outcome,
+    plan::Action,
+    spec,
+    state::PodState,
+    worker::{Input, send},
+};
+
+/// Performs `action`, planned when the pod's state was `state`.
+pub async fn perform(
+    context: &Context,
+    pod: &Arc<Pod>,
+    state: &PodState,
+    action: Action,
+    sender: &mpsc::Sender<Input>,
+) {
+    let outcome = match action {
+        Action::MountVolumes => Outcome::VolumesMounted(sandbox::mount(context, pod).await),
+        Action::MakeSandbox { attempt } => sandbox::make(context, pod, attempt, sender).await,
+        Action::AdoptSandbox { id } => sandbox::adopt(context, pod, id).await,
+        Action::GetImage { container, policy } => image::get(context, pod, container, policy).await,
+        Action::CreateContainer { container, attempt, sandbox } => {
+            start::create(context, pod, state, container, attempt, sandbox).await
+        }
+        Action::StartContainer { container, id } => start::start(context, pod, container, id).await,
+        Action::StopContainer { container, id, grace, why } => {
+            stop::stop(context, pod, container, id, grace, &why).await
+        }
+        Action::RemoveSandbox { id } => stop::remove_sandbox(context, pod, id).await,
+        Action::RemoveContainers { ids } => return remove::remove_containers(context, &ids).await,
+        Action::End(_) => return,
+        Action::Finish => remove::finish(context, pod, state).await,
+    };
+    send(sender, Input::Outcome(outcome)).await;
+}
+
+/// How the runtime sees container `id` of `pod`; `None` where it does not answer (it is asked again when it is back).
+pub async fn observe(context: &Context, pod: &Pod, id: &str) -> Option<Outcome> {
+    match context.runtime.inspect(id).await {
+        Ok(container) => {
+            let message = container.as_ref().and_then(|container| start::termination_message(context, pod, container));
+            Some(Outcome::Observed { id: id.to_owned(), container, message })
+        }
+        Err(error) => {
+            tracing::warn!(id, error = error.chain(), "a container could not be looked at");
+            None
+        }
+    }
+}
+
+fn uid(pod: &Pod) -> String {
+    spec::pod_ref(pod).uid
+}

@@ -1,0 +1,101 @@
+//! Leaves nothing of a pod: containers, files, mounts, and at last the Pod in the API.
+
+use std::{path::Path, time::Duration};
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    Api,
+    api::{DeleteParams, Preconditions},
+};
+
+use super::uid;
+use crate::{
+    pods::{Context, outcome::Outcome, state::PodState},
+    runtime::{Container, Role},
+};
+
+const RETRY: Duration = Duration::from_secs(1);
+
+/// The pod's end: told to the API first, since who waits for it waits for that.
+pub async fn finish(context: &Context, pod: &Pod, state: &PodState) -> Outcome {
+    let instances = state.containers.values().flat_map(|container| {
+        let ended = container.last.iter().chain(&container.previous).map(|ended| ended.id.clone());
+        ended.chain(container.instance.id().map(str::to_owned))
+    });
+    let ids: Vec<String> = instances.chain(state.garbage.iter().cloned()).collect();
+    let in_api = async {
+        if !state.gone {
+            delete(context, pod).await;
+        }
+    };
+    tokio::join!(in_api, remove_containers(context, &ids));
+    remove_directory(&context.pod_dir(&uid(pod)));
+    Outcome::Finished
+}
+
+/// Deletes the Pod with grace 0, as only a kubelet may.
+async fn delete(context: &Context, pod: &Pod) {
+    let name = pod.metadata.name.as_deref().unwrap_or_default();
+    let pods = Api::<Pod>::namespaced(context.client.clone(), pod.metadata.namespace.as_deref().unwrap_or_default());
+    let preconditions = Preconditions { uid: pod.metadata.uid.clone(), resource_version: None };
+    let parameters =
+        DeleteParams { grace_period_seconds: Some(0), preconditions: Some(preconditions), ..Default::default() };
+    loop {
+        match pods.delete(name, &parameters).await {
+            Ok(_) => return,
+            // Gone already, or another one of the same name.
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => return,
+            Err(error) => tracing::warn!(%error, "the pod was not deleted from the API; it is tried again"),
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+pub async fn remove_containers(context: &Context, ids: &[String]) {
+    for id in ids {
+        if let Err(error) = context.runtime.remove(id).await {
+            tracing::warn!(id, error = error.chain(), "a container stays until the next start");
+        }
+    }
+}
+
+/// Removes what an earlier agent left of a pod that is no more.
+pub async fn remove_orphan(context: &Context, uid: &str, containers: &[Container]) {
+    let (sandboxes, apps): (Vec<_>, Vec<_>) =
+        containers.iter().partition(|container| container.owner.role == Role::Sandbox);
+    for container in apps.into_iter().chain(sandboxes) {
+        remove_containers(context, std::slice::from_ref(&container.id)).await;
+    }
+    if let Err(error) = context.network.detach(uid).await {
+        tracing::warn!(
+            uid,
+            error = &error as &dyn std::error::Error,
+            "the network of a pod that is gone stays for now"
+        );
+    }
+    remove_directory(&context.pod_dir(uid));
+}
+
+/// Removes the files of pods that are not among `uids`.
+pub async fn remove_unknown_directories(context: &Context, uids: &[String]) {
+    let directories = match std::fs::read_dir(context.config.pods_dir()) {
+        Ok(directories) => directories,
+        Err(error) => {
+            tracing::warn!(%error, "the pods' files cannot be listed");
+            return;
+        }
+    };
+    for directory in directories.flatten() {
+        if !uids.iter().any(|uid| directory.file_name() == uid.as_str()) {
+            remove_directory(&directory.path());
+        }
+    }
+}
+
+fn remove_directory(path: &Path) {
+    match std::fs::remove_dir_all(path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => tracing::warn!(path = %path.display(), %error, "a pod's files stay for now"),
+    }
+}

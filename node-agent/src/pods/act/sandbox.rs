@@ -1,0 +1,87 @@
+//! Brings up a pod's sandbox: created, started, plugged into the network, its hosts file written.
+
+use std::net::Ipv4Addr;
+
+use k8s_openapi::api::core::v1::Pod;
+use tokio::sync::mpsc;
+
+use super::uid;
+use crate::{
+    pods::{
+        Context, container_spec,
+        outcome::{Failure, Outcome},
+        recorder::EventType,
+        spec,
+        worker::{Input, send},
+    },
+    runtime::{Error, State, netns_of},
+};
+
+const REASON: &str = "FailedCreatePodSandBox";
+
+pub async fn mount(context: &Context, pod: &Pod) -> Result<(), Failure> {
+    let directory = context.pod_dir(&uid(pod));
+    std::fs::create_dir_all(&directory)
+        .map_err(|error| Failure::new("FailedMount", format!("create {}: {error}", directory.display())))
+}
+
+pub async fn make(context: &Context, pod: &Pod, attempt: u32, sender: &mpsc::Sender<Input>) -> Outcome {
+    let spec = container_spec::sandbox(pod, attempt);
+    let id = match context.runtime.create_sandbox(&spec).await {
+        Ok(id) => id,
+        Err(error) => return failed(context, pod, String::new(), format!("create: {}", error.chain())).await,
+    };
+    send(sender, Input::Outcome(Outcome::SandboxCreated { id: id.clone() })).await;
+    if let Err(error) = context.runtime.start(&id).await {
+        return failed(context, pod, id, format!("start: {}", error.chain())).await;
+    }
+    match plug(context, pod, &id).await {
+        Ok(ip) => Outcome::SandboxMade { id, result: Ok(ip) },
+        Err(message) => failed(context, pod, id, message).await,
+    }
+}
+
+/// Asks for the address of a sandbox that runs since an earlier agent's time.
+pub async fn adopt(context: &Context, pod: &Pod, id: String) -> Outcome {
+    match plug(context, pod, &id).await {
+        Ok(ip) => Outcome::SandboxMade { id, result: Ok(ip) },
+        Err(message) => failed(context, pod, id, message).await,
+    }
+}
+
+async fn plug(context: &Context, pod: &Pod, id: &str) -> Result<Ipv4Addr, String> {
+    let ip = if spec::host_network(pod) {
+        context.config.node_ip
+    } else {
+        let pid = pid(context, id).await.map_err(|error| format!("inspect: {}", error.chain()))?;
+        context
+            .network
+            .attach(&uid(pod), &netns_of(pid))
+            .await
+            .map_err(|error| format!("set up the network: {error}"))?
+    };
+    Ok(ip)
+}
+
+async fn pid(context: &Context, id: &str) -> Result<u32, Error> {
+    match context.runtime.inspect(id).await?.map(|container| container.state) {
+        Some(State::Running { pid, .. }) => Ok(pid),
+        Some(State::Exited(exit)) => Err(Error::Refused { operation: "start the sandbox", message: exit.error }),
+        Some(State::Created) | None => Err(Error::NotFound { what: format!("running sandbox {id}") }),
+    }
+}
+
+/// Leaves nothing of the failed sandbox, and says what happened.
+async fn failed(context: &Context, pod: &Pod, id: String, message: String) -> Outcome {
+    let message = format!("Failed to create pod sandbox: {message}");
+    context.recorder.record(pod, None, EventType::Warning, REASON, &message);
+    if let Err(error) = context.network.detach(&uid(pod)).await {
+        tracing::warn!(%error, "the network of a failed sandbox stays for now");
+    }
+    if !id.is_empty()
+        && let Err(error) = context.runtime.remove(&id).await
+    {
+        tracing::warn!(error = error.chain(), "a failed sandbox stays for now");
+    }
+    Outcome::SandboxMade { id, result: Err(Failure::new(REASON, message)) }
+}

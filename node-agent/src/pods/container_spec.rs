@@ -1,0 +1,183 @@
+//! A container's spec in the runtime's terms: pure, from the Pod and what was resolved for it.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{Container, Pod, PodSecurityContext, SecurityContext};
+
+use super::{outcome::Failure, quantity, spec, status};
+use crate::runtime::{
+    ContainerSpec, ImageUser, Mount, NetworkNamespace, Owner, PidNamespace, Role, SandboxSpec, Seccomp,
+};
+
+/// What had to be looked up for a container before it can be created.
+pub struct Resolved {
+    /// In order; later ones win.
+    pub env: Vec<(String, String)>,
+    pub mounts: Vec<Mount>,
+    pub image_user: ImageUser,
+    /// Of the machine, bytes.
+    pub machine_memory: i64,
+}
+
+pub fn sandbox(pod: &Pod, attempt: u32) -> SandboxSpec {
+    let pod_spec = pod.spec.clone().unwrap_or_default();
+    let sysctls = pod_spec.security_context.unwrap_or_default().sysctls.unwrap_or_default();
+    SandboxSpec {
+        owner: Owner { pod: spec::pod_ref(pod), role: Role::Sandbox, attempt },
+        hostname: spec::hostname(pod),
+        network: if spec::host_network(pod) { NetworkNamespace::Host } else { NetworkNamespace::Own },
+        host_ipc: pod_spec.host_ipc.unwrap_or_default(),
+        host_pid: pod_spec.host_pid.unwrap_or_default(),
+        sysctls: sysctls.into_iter().map(|sysctl| (sysctl.name, sysctl.value)).collect::<BTreeMap<_, _>>(),
+    }
+}
+
+pub fn container(
+    pod: &Pod,
+    container: &Container,
+    sandbox: &str,
+    attempt: u32,
+    resolved: Resolved,
+) -> Result<ContainerSpec, Failure> {
+    let pod_spec = pod.spec.as_ref();
+    let pod_security = pod_spec.and_then(|spec| spec.security_context.clone()).unwrap_or_default();
+    let security = container.security_context.clone().unwrap_or_default();
+    let user = user(container, &security, &pod_security, &resolved.image_user)?;
+    let capabilities = security.capabilities.clone().unwrap_or_default();
+    let pid = match pod_spec {
+        Some(spec) if spec.host_pid == Some(true) => PidNamespace::Host,
+        Some(spec) if spec.share_process_namespace == Some(true) => PidNamespace::Sandbox,
+        _ => PidNamespace::Own,
+    };
+    let variables: BTreeMap<_, _> = resolved.env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let expanded = |list: &Option<Vec<String>>| {
+        list.iter().flatten().map(|text| super::expand::expand(text, &variables)).collect()
+    };
+    let hash = spec::hash(container);
+    let role = Role::Container { name: container.name.clone(), hash, sandbox: sandbox.to_owned() };
+    Ok(ContainerSpec {
+        owner: Owner { pod: spec::pod_ref(pod), role, attempt },
+        sandbox: sandbox.to_owned(),
+        image: container.image.clone().unwrap_or_default(),
+        command: expanded(&container.command),
+        args: expanded(&container.args),
+        env: resolved.env.iter().map(|(name, value)| format!("{name}={value}")).collect(),
+        working_dir: container.working_dir.clone().filter(|directory| !directory.is_empty()),
+        mounts: resolved.mounts,
+        pid,
+        host_ipc: pod_spec.and_then(|spec| spec.host_ipc).unwrap_or_default(),
+        host_network: spec::host_network(pod),
+        user,
+        supplemental_groups: pod_security
+            .supplemental_groups
+            .iter()
+            .flatten()
+            .copied()
+            .chain(pod_security.fs_group)
+            .collect(),
+        privileged: security.privileged.unwrap_or_default(),
+        cap_add: capabilities.add.unwrap_or_default(),
+        cap_drop: capabilities.drop.unwrap_or_default(),
+        read_only_root: security.read_only_root_filesystem.unwrap_or_default(),
+        no_new_privileges: security.allow_privilege_escalation == Some(false),
+        seccomp: seccomp(&security, &pod_security),
+        cpu_shares: cpu_shares(container),
+        cpu_quota_us: quantity::limit(container, "cpu").filter(|milli| *milli > 0).map(|milli| (milli * 100).max(1000)),
+        memory_bytes: quantity::limit(container, "memory").filter(|bytes| *bytes > 0),
+        oom_score_adj: status::oom_score_adj(pod, container, resolved.machine_memory),
+        tty: container.tty.unwrap_or_default(),
+        stdin: container.stdin.unwrap_or_default(),
+        stdin_once: container.stdin_once.unwrap_or_default(),
+        stop_signal: container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.stop_signal.clone()),
+    })
+}
+
+/// Weight of the request, or of the limit where nothing is requested; the least there is without either.
+fn cpu_shares(container: &Container) -> Option<i64> {
+    let milli = quantity::request(container, "cpu").or_else(|| quantity::limit(container, "cpu")).unwrap_or_default();
+    Some((milli * 1024 / 1000).clamp(2, 262_144))
+}
+
+fn user(
+    container: &Container,
+    security: &SecurityContext,
+    pod: &PodSecurityContext,
+    image: &ImageUser,
+) -> Result<Option<String>, Failure> {
+    let uid = security.run_as_user.or(pod.run_as_user);
+    let gid = security.run_as_group.or(pod.run_as_group);
+    if security.run_as_non_root.or(pod.run_as_non_root) == Some(true) {
+        let name = &container.name;
+        let refusal = match (uid, image) {
+            (Some(0), _) => Some(format!("container's runAsUser breaks non-root policy (container: {name})")),
+            (None, ImageUser::Uid(0)) => {
+                Some(format!("container has runAsNonRoot and image will run as root (container: {name})"))
+            }
+            (None, ImageUser::Name(user)) => Some(format!(
+                "container has runAsNonRoot and image has non-numeric user ({user}), cannot verify user is non-root (container: {name})"
+            )),
+            _ => None,
+        };
+        if let Some(message) = refusal {
+            return Err(Failure::new("CreateContainerConfigError", message));
+        }
+    }
+    Ok(match (uid, gid, image) {
+        (Some(uid), Some(gid), _) => Some(format!("{uid}:{gid}")),
+        (Some(uid), None, _) => Some(uid.to_string()),
+        (None, Some(gid), ImageUser::Uid(uid)) => Some(format!("{uid}:{gid}")),
+        (None, Some(gid), ImageUser::Name(user)) => Some(format!("{user}:{gid}")),
+        (None, None, _) => None,
+    })
+}
+
+fn seccomp(security: &SecurityContext, pod: &PodSecurityContext) -> Seccomp {
+    match security.seccomp_profile.as_ref().or(pod.seccomp_profile.as_ref()).map(|profile| profile.type_.as_str()) {
+        Some("RuntimeDefault") => Seccomp::RuntimeDefault,
+        _ => Seccomp::Unconfined,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolved(user: &str) -> Resolved {
+        Resolved {
+            env: vec![("A".into(), "1".into())],
+            mounts: Vec::new(),
+            image_user: ImageUser::parse(user),
+            machine_memory: 1 << 30,
+        }
+    }
+
+    fn made(container: Container, user: &str) -> Result<ContainerSpec, Failure> {
+        super::container(&Pod::default(), &container, "sandbox", 0, resolved(user))
+    }
+
+    #[test]
+    fn commands_and_arguments_are_expanded_from_the_environment() {
+        let text = |list: &[&str]| Some(list.iter().map(|s| (*s).to_owned()).collect());
+        let container =
+            Container { command: text(&["/bin/$(A)"]), args: text(&["$(B)", "$$(A)"]), ..Default::default() };
+        let spec = made(container, "").unwrap();
+        assert_eq!(spec.command, ["/bin/1"]);
+        assert_eq!(spec.args, ["$(B)", "$(A)"]);
+    }
+
+    #[test]
+    fn an_image_that_runs_as_root_is_refused_where_root_is() {
+        let security = SecurityContext { run_as_non_root: Some(true), ..Default::default() };
+        let container = Container { name: "c".into(), security_context: Some(security), ..Default::default() };
+        assert_eq!(made(container.clone(), "").unwrap_err().reason, "CreateContainerConfigError");
+        assert_eq!(made(container.clone(), "app").unwrap_err().reason, "CreateContainerConfigError");
+        assert_eq!(made(container, "1000").unwrap().user, None);
+    }
+
+    #[test]
+    fn limits_become_quota_and_memory_without_swap() {
+        let json = serde_json::json!({ "name": "c", "resources": { "limits": { "cpu": "250m", "memory": "16Mi" } } });
+        let spec = made(serde_json::from_value(json).unwrap(), "").unwrap();
+        assert_eq!((spec.cpu_quota_us, spec.cpu_shares, spec.memory_bytes), (Some(25_000), Some(256), Some(16 << 20)));
+    }
+}

@@ -1,0 +1,61 @@
+//! What comes back from the actions of a plan.
+
+use std::net::Ipv4Addr;
+
+use crate::runtime::{Container, Image};
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    VolumesMounted(Result<(), Failure>),
+    /// The sandbox exists; it does not run yet.
+    SandboxCreated {
+        id: String,
+    },
+    /// The sandbox runs and has its address, or could not be brought to that.
+    SandboxMade {
+        id: String,
+        result: Result<Ipv4Addr, Failure>,
+    },
+    SandboxRemoved,
+    ImageGot {
+        container: String,
+        result: Result<Image, Failure>,
+    },
+    ContainerCreated {
+        container: String,
+        sandbox: String,
+        result: Result<String, Failure>,
+    },
+    /// The runtime refused the start, and does not hold the container as ended.
+    StartFailed {
+        container: String,
+        id: String,
+        failure: Failure,
+    },
+    /// The runtime could not be reached for a stop.
+    StopFailed {
+        container: String,
+    },
+    /// How the runtime sees a container or sandbox, after a start, a stop or an event; with its termination message when it ended.
+    Observed {
+        id: String,
+        container: Option<Container>,
+        message: Option<String>,
+    },
+    /// Nothing of the pod is left on this node, nor in the API.
+    Finished,
+}
+
+/// Why something could not be done, as a status and an event say it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// CamelCase, from Kubernetes' own: `ErrImagePull`, `CreateContainerConfigError`, `FailedMount`…
+    pub reason: &'static str,
+    pub message: String,
+}
+
+impl Failure {
+    pub fn new(reason: &'static str, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into() }
+    }
+}

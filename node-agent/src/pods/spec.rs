@@ -1,0 +1,85 @@
+//! Readings of a Pod's spec that several decisions share.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{Container, Pod};
+use sha2::{Digest, Sha256};
+
+use crate::runtime::PodRef;
+
+pub fn pod_ref(pod: &Pod) -> PodRef {
+    PodRef {
+        namespace: pod.metadata.namespace.clone().unwrap_or_default(),
+        name: pod.metadata.name.clone().unwrap_or_default(),
+        uid: pod.metadata.uid.clone().unwrap_or_default(),
+    }
+}
+
+pub fn init_containers(pod: &Pod) -> impl Iterator<Item = &Container> {
+    pod.spec.iter().flat_map(|spec| spec.init_containers.iter().flatten())
+}
+
+pub fn app_containers(pod: &Pod) -> impl Iterator<Item = &Container> {
+    pod.spec.iter().flat_map(|spec| spec.containers.iter())
+}
+
+/// Init containers, then app containers.
+pub fn containers(pod: &Pod) -> impl Iterator<Item = &Container> {
+    init_containers(pod).chain(app_containers(pod))
+}
+
+pub fn container<'a>(pod: &'a Pod, name: &str) -> Option<&'a Container> {
+    containers(pod).find(|container| container.name == name)
+}
+
+/// An init container that keeps running beside the app containers.
+pub fn is_sidecar(container: &Container) -> bool {
+    container.restart_policy.as_deref() == Some("Always")
+}
+
+pub fn restart_policy(pod: &Pod) -> &str {
+    pod.spec.as_ref().and_then(|spec| spec.restart_policy.as_deref()).unwrap_or("Always")
+}
+
+pub fn host_network(pod: &Pod) -> bool {
+    pod.spec.as_ref().and_then(|spec| spec.host_network).unwrap_or_default()
+}
+
+pub fn termination_grace(pod: &Pod) -> Duration {
+    let seconds = pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds).unwrap_or(30);
+    Duration::from_secs(u64::try_from(seconds).unwrap_or_default())
+}
+
+/// When `activeDeadlineSeconds` ends the pod.
+pub fn deadline(pod: &Pod, started_at: Timestamp) -> Option<Timestamp> {
+    let seconds = pod.spec.as_ref()?.active_deadline_seconds?;
+    started_at.saturating_add(SignedDuration::from_secs(seconds)).ok()
+}
+
+/// The API already says that the pod has ended.
+pub fn phase_is_final(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed"))
+}
+
+/// Changes with what a running container cannot take on: today its image, the one field that may change in place.
+pub fn hash(container: &Container) -> String {
+    let image = container.image.as_deref().unwrap_or_default();
+    hex::encode(&Sha256::digest(format!("{}\0{image}", container.name))[..8])
+}
+
+/// The environment names the pod's own address, which is known only once the sandbox is plugged.
+pub fn needs_pod_ip(container: &Container) -> bool {
+    container.env.iter().flatten().any(|variable| {
+        let field = variable.value_from.as_ref().and_then(|from| from.field_ref.as_ref());
+        field.is_some_and(|field| field.field_path.starts_with("status.podIP"))
+    })
+}
+
+/// The pod's host name: at most 63 bytes, as the kernel allows; with the domain where the pod asks for that.
+pub fn hostname(pod: &Pod) -> String {
+    let spec = pod.spec.as_ref();
+    let name = spec.and_then(|spec| spec.hostname.clone()).or_else(|| pod.metadata.name.clone()).unwrap_or_default();
+    name.chars().take(63).collect::<String>().trim_end_matches(['-', '.']).to_owned()
+}

@@ -1,0 +1,193 @@
+//! Statuses of containers: state, last state, readiness, restarts.
+
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::core::v1::{
+        Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
+        ContainerStatus, Pod,
+    },
+    apimachinery::pkg::apis::meta::v1::Time,
+};
+
+use super::Place;
+use crate::pods::{
+    backoff::Backoff,
+    spec,
+    state::{self, EndedInstance, ImageState, Instance, PodState, Sandbox},
+};
+
+pub(super) fn init(pod: &Pod, state: &PodState, place: Place<'_>, now: Timestamp) -> Option<Vec<ContainerStatus>> {
+    let statuses: Vec<_> =
+        spec::init_containers(pod).map(|container| status(pod, state, container, true, place, now)).collect();
+    (!statuses.is_empty()).then_some(statuses)
+}
+
+pub(super) fn app(pod: &Pod, state: &PodState, place: Place<'_>, now: Timestamp) -> Option<Vec<ContainerStatus>> {
+    Some(spec::app_containers(pod).map(|container| status(pod, state, container, false, place, now)).collect())
+}
+
+fn status(
+    pod: &Pod,
+    state: &PodState,
+    container: &Container,
+    init: bool,
+    place: Place<'_>,
+    now: Timestamp,
+) -> ContainerStatus {
+    let slot = state.container(&container.name);
+    let running = slot.instance.running_since();
+    let terminated =
+        |ended: &EndedInstance| ContainerState { terminated: Some(terminated(ended, place)), ..Default::default() };
+    let waiting = |reason: &str, message: Option<String>| ContainerState {
+        waiting: Some(ContainerStateWaiting { reason: Some(reason.to_owned()), message }),
+        ..Default::default()
+    };
+    let trouble = trouble(pod, container, slot, now);
+    let restarts = restarts_after_end(pod, state, container, init);
+    let mut last_state = None;
+    let current = match (running, &slot.last, trouble) {
+        (Some(since), last, _) => {
+            last_state = last.as_ref().map(terminated);
+            ContainerState {
+                running: Some(ContainerStateRunning { started_at: Some(Time(since)) }),
+                ..Default::default()
+            }
+        }
+        (None, Some(last), Some((reason, message))) if restarts => {
+            last_state = Some(terminated(last));
+            waiting(reason, Some(message))
+        }
+        (None, Some(last), _) => {
+            last_state = slot.previous.as_ref().map(terminated);
+            terminated(last)
+        }
+        (None, None, Some((reason, message))) => waiting(reason, Some(message)),
+        (None, None, None) if !init && spec::init_containers(pod).next().is_some() && !initialised(pod, state) => {
+            waiting("PodInitializing", None)
+        }
+        (None, None, None)
+            if init && !is_first_init(pod, container) && matches!(state.sandbox, Sandbox::Ready { .. }) =>
+        {
+            waiting("PodInitializing", None)
+        }
+        (None, None, None) => waiting("ContainerCreating", None),
+    };
+    let started = running.is_some() && slot.health.is_started(container);
+    let completed = init && !spec::is_sidecar(container);
+    let ready = if completed {
+        running.is_none() && slot.last.as_ref().is_some_and(|last| last.exit.code == 0)
+    } else {
+        running.is_some() && slot.health.is_ready(container)
+    };
+    let id = match (running, &slot.last) {
+        (Some(_), _) => slot.instance.id(),
+        (None, last) => last.as_ref().map(|last| last.id.as_str()),
+    };
+    ContainerStatus {
+        name: container.name.clone(),
+        image: container.image.clone().unwrap_or_default(),
+        image_id: id.and(slot.image_id.clone()).unwrap_or_default(),
+        container_id: id.map(|id| format!("{}://{id}", place.scheme)),
+        ready,
+        started: Some(started),
+        restart_count: i32::try_from(slot.restarts()).unwrap_or(i32::MAX),
+        state: Some(current),
+        last_state,
+        ..Default::default()
+    }
+}
+
+/// What keeps a container from running, other than that its turn has not come.
+fn trouble(
+    pod: &Pod,
+    container: &Container,
+    slot: &state::ContainerState,
+    now: Timestamp,
+) -> Option<(&'static str, String)> {
+    if let ImageState::Failed(retry) = &slot.image {
+        let failure = &retry.failure;
+        // The failure itself first; once that was told, the waiting for the next try.
+        let told = current_reason(pod, &container.name)
+            .is_some_and(|reason| reason == failure.reason || reason == "ImagePullBackOff");
+        if failure.reason == "ErrImagePull" && told && now < retry.at {
+            let image = container.image.as_deref().unwrap_or_default();
+            return Some((
+                "ImagePullBackOff",
+                format!("Back-off pulling image {image:?}: ErrImagePull: {}", failure.message),
+            ));
+        }
+        return Some((failure.reason, failure.message.clone()));
+    }
+    if let Some(retry) = &slot.creation {
+        return Some((retry.failure.reason, retry.failure.message.clone()));
+    }
+    let last = slot.last.as_ref()?;
+    if slot.instance != Instance::None || slot.backoff.retry_at(last.exit.finished_at) <= now {
+        return None;
+    }
+    let delay = slot.backoff.delay(last.exit.finished_at).min(Backoff::LIMIT);
+    let delay = match (delay.as_mins(), delay.as_secs() % 60) {
+        (0, seconds) => format!("{seconds}s"),
+        (minutes, seconds) => format!("{minutes}m{seconds}s"),
+    };
+    let pod = spec::pod_ref(pod);
+    Some(("CrashLoopBackOff", format!("back-off {delay} restarting failed container={} pod={pod}", container.name)))
+}
+
+fn current_reason<'a>(pod: &'a Pod, name: &str) -> Option<&'a str> {
+    let status = pod.status.as_ref()?;
+    let statuses = status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten());
+    let status = statuses.into_iter().find(|status| status.name == name)?;
+    status.state.as_ref()?.waiting.as_ref()?.reason.as_deref()
+}
+
+/// Whether a container that ended is to run again.
+fn restarts_after_end(pod: &Pod, state: &PodState, container: &Container, init: bool) -> bool {
+    if state.ended.is_some() || pod.metadata.deletion_timestamp.is_some() {
+        return false;
+    }
+    let code = state.container(&container.name).last.as_ref().map(|last| last.exit.code);
+    if init && spec::is_sidecar(container) {
+        return true;
+    }
+    match spec::restart_policy(pod) {
+        "Never" => false,
+        "Always" if !init => true,
+        _ => code != Some(0),
+    }
+}
+
+fn initialised(pod: &Pod, state: &PodState) -> bool {
+    spec::init_containers(pod).all(|container| {
+        let slot = state.container(&container.name);
+        if spec::is_sidecar(container) {
+            slot.instance.running_since().is_some() && slot.health.is_started(container)
+        } else {
+            slot.last.as_ref().is_some_and(|last| last.exit.code == 0)
+        }
+    })
+}
+
+fn is_first_init(pod: &Pod, container: &Container) -> bool {
+    spec::init_containers(pod).next().is_some_and(|first| first.name == container.name)
+}
+
+fn terminated(ended: &EndedInstance, place: Place<'_>) -> ContainerStateTerminated {
+    let exit = &ended.exit;
+    let reason = match exit.code {
+        _ if exit.oom_killed => "OOMKilled",
+        _ if !exit.error.is_empty() && exit.started_at.is_none() => "ContainerCannotRun",
+        0 => "Completed",
+        _ => "Error",
+    };
+    let message = ended.message.clone().or_else(|| (!exit.error.is_empty()).then(|| exit.error.clone()));
+    ContainerStateTerminated {
+        container_id: Some(format!("{}://{}", place.scheme, ended.id)),
+        exit_code: exit.code,
+        reason: Some(reason.to_owned()),
+        message,
+        started_at: exit.started_at.map(Time),
+        finished_at: Some(Time(exit.finished_at)),
+        signal: None,
+    }
+}

@@ -1,0 +1,250 @@
+//! Just enough of the API for pods: list, watch, status patches, graceful deletion, events, ConfigMaps and Secrets; in memory, without sockets.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use axum::{
+    Json, Router,
+    body::{Body, Bytes},
+    extract::{Path, Query, State},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::{get, patch},
+};
+use futures::StreamExt;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tokio::sync::broadcast;
+
+#[derive(Clone)]
+pub struct FakeApi(Arc<Shared>);
+
+struct Shared {
+    objects: Mutex<Objects>,
+    changes: broadcast::Sender<(String, &'static str, Value)>,
+}
+
+#[derive(Default)]
+struct Objects {
+    revision: u64,
+    /// By resource, namespace and name.
+    all: BTreeMap<(String, String, String), Value>,
+    status_writes: usize,
+}
+
+impl Default for FakeApi {
+    fn default() -> Self {
+        Self(Arc::new(Shared { objects: Mutex::default(), changes: broadcast::channel(4096).0 }))
+    }
+}
+
+impl FakeApi {
+    pub fn client(&self) -> kube::Client {
+        let router = Router::new()
+            .route("/api/v1/{resource}", get(list_all))
+            .route("/api/v1/namespaces/{namespace}/{resource}", get(list).post(create))
+            .route("/api/v1/namespaces/{namespace}/{resource}/{name}", get(read).delete(delete).patch(patch_object))
+            .route("/api/v1/namespaces/{namespace}/{resource}/{name}/status", patch(patch_status))
+            .with_state(self.clone());
+        kube::Client::new(router, "default")
+    }
+
+    pub fn changes(&self) -> broadcast::Receiver<(String, &'static str, Value)> {
+        self.0.changes.subscribe()
+    }
+
+    pub fn status_writes(&self) -> usize {
+        self.0.objects.lock().status_writes
+    }
+
+    pub fn get(&self, resource: &str, namespace: &str, name: &str) -> Option<Value> {
+        self.0.objects.lock().all.get(&(resource.into(), namespace.into(), name.into())).cloned()
+    }
+
+    pub fn list(&self, resource: &str) -> Vec<Value> {
+        self.0
+            .objects
+            .lock()
+            .all
+            .iter()
+            .filter(|((r, ..), _)| r == resource)
+            .map(|(_, object)| object.clone())
+            .collect()
+    }
+
+    /// Creates or replaces an object in namespace `default`.
+    pub fn put(&self, resource: &str, name: &str, mut object: Value) {
+        let mut objects = self.0.objects.lock();
+        let key = (resource.to_owned(), "default".to_owned(), name.to_owned());
+        let kind = if objects.all.contains_key(&key) { "MODIFIED" } else { "ADDED" };
+        object["metadata"]["name"] = name.into();
+        object["metadata"]["namespace"] = "default".into();
+        if object["metadata"]["uid"].is_null() {
+            object["metadata"]["uid"] = format!("uid-of-{name}-{}", objects.revision).into();
+        }
+        self.store(&mut objects, key, kind, object);
+    }
+
+    /// A pod of one container `app` on this node, changed by `change`.
+    pub fn put_pod(&self, name: &str, command: &str, change: impl FnOnce(&mut Value)) {
+        let mut pod = json!({
+            "spec": {
+                "nodeName": "n1",
+                "terminationGracePeriodSeconds": 2,
+                "containers": [{ "name": "app", "image": "hello:v1", "command": ["/bin/sh", "-c", command] }],
+            },
+            "status": { "phase": "Pending" },
+        });
+        change(&mut pod);
+        self.put("pods", name, pod);
+    }
+
+    /// As a client's delete: marks, and leaves the removal to the node.
+    pub fn delete_gracefully(&self, name: &str, grace: i64) {
+        let mut pod = self.get("pods", "default", name).expect("the pod is there");
+        pod["metadata"]["deletionTimestamp"] = jiff::Timestamp::now().to_string().into();
+        pod["metadata"]["deletionGracePeriodSeconds"] = grace.into();
+        self.put("pods", name, pod);
+    }
+
+    /// As a forced delete: gone at once.
+    pub fn remove(&self, resource: &str, name: &str) {
+        let mut objects = self.0.objects.lock();
+        let key = (resource.to_owned(), "default".to_owned(), name.to_owned());
+        if let Some(object) = objects.all.remove(&key) {
+            self.announce(&mut objects, key.0, "DELETED", object);
+        }
+    }
+
+    fn store(&self, objects: &mut Objects, key: (String, String, String), kind: &'static str, object: Value) -> Value {
+        let object = self.announce(objects, key.0.clone(), kind, object);
+        objects.all.insert(key, object.clone());
+        object
+    }
+
+    fn announce(&self, objects: &mut Objects, resource: String, kind: &'static str, mut object: Value) -> Value {
+        objects.revision += 1;
+        object["metadata"]["resourceVersion"] = objects.revision.to_string().into();
+        let kinds =
+            BTreeMap::from([("pods", "Pod"), ("events", "Event"), ("configmaps", "ConfigMap"), ("secrets", "Secret")]);
+        object["apiVersion"] = "v1".into();
+        object["kind"] = kinds[resource.as_str()].into();
+        // No receiver is not an error: nobody watches then.
+        self.0.changes.send((resource, kind, object.clone())).ok();
+        object
+    }
+}
+
+type Parameters = Query<BTreeMap<String, String>>;
+
+async fn list_all(State(api): State<FakeApi>, Path(resource): Path<String>, query: Parameters) -> Response {
+    list(State(api), Path((String::new(), resource)), query).await
+}
+
+async fn list(
+    State(api): State<FakeApi>,
+    Path((namespace, resource)): Path<(String, String)>,
+    Query(query): Parameters,
+) -> Response {
+    let selector = query.get("fieldSelector").cloned().unwrap_or_default();
+    let selected = move |object: &Value| {
+        let (field, value) = selector.split_once('=').unwrap_or_default();
+        let found = object.pointer(&format!("/{}", field.replace('.', "/"))).and_then(Value::as_str);
+        (namespace.is_empty() || object["metadata"]["namespace"] == namespace.as_str())
+            && (field.is_empty() || found == Some(value))
+    };
+    let changes = api.changes();
+    let revision = api.0.objects.lock().revision;
+    if query.get("watch").map(String::as_str) != Some("true") {
+        let items: Vec<_> = api.list(&resource).into_iter().filter(selected).collect();
+        return Json(json!({ "kind": "List", "apiVersion": "v1", "metadata": { "resourceVersion": revision.to_string() }, "items": items })).into_response();
+    }
+    // What changed between the list and this watch, told as it is now.
+    let since: u64 = query.get("resourceVersion").and_then(|v| v.parse().ok()).unwrap_or_default();
+    let newer =
+        move |object: &Value| object["metadata"]["resourceVersion"].as_str().and_then(|v| v.parse().ok()) > Some(since);
+    let missed: Vec<_> = api
+        .list(&resource)
+        .into_iter()
+        .filter(|object| newer(object) && selected(object))
+        .map(|object| ("MODIFIED", object))
+        .collect();
+    let live = tokio_stream::wrappers::BroadcastStream::new(changes).filter_map(move |change| {
+        let change = change
+            .ok()
+            .filter(|(r, _, object)| *r == resource && selected(object))
+            .map(|(_, kind, object)| (kind, object));
+        futures::future::ready(change)
+    });
+    let frames = futures::stream::iter(missed).chain(live).map(|(kind, object)| {
+        Ok::<_, std::io::Error>(Bytes::from(format!("{}\n", json!({ "type": kind, "object": object }))))
+    });
+    Body::from_stream(frames).into_response()
+}
+
+async fn create(
+    State(api): State<FakeApi>,
+    Path((namespace, resource)): Path<(String, String)>,
+    Json(object): Json<Value>,
+) -> Response {
+    let mut objects = api.0.objects.lock();
+    let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    Json(api.store(&mut objects, (resource, namespace, name), "ADDED", object)).into_response()
+}
+
+type Named = Path<(String, String, String)>;
+
+async fn read(State(api): State<FakeApi>, Path((namespace, resource, name)): Named) -> Response {
+    api.get(&resource, &namespace, &name).map_or_else(not_found, |object| Json(object).into_response())
+}
+
+async fn delete(State(api): State<FakeApi>, Path((_, resource, name)): Named) -> Response {
+    api.remove(&resource, &name);
+    Json(json!({ "kind": "Status", "apiVersion": "v1", "status": "Success" })).into_response()
+}
+
+async fn patch_object(api: State<FakeApi>, named: Named, body: Bytes) -> Response {
+    merge_into(&api, named, &body)
+}
+
+async fn patch_status(api: State<FakeApi>, named: Named, body: Bytes) -> Response {
+    api.0.0.objects.lock().status_writes += 1;
+    merge_into(&api, named, &body)
+}
+
+fn merge_into(api: &FakeApi, Path((namespace, resource, name)): Named, body: &Bytes) -> Response {
+    let mut objects = api.0.objects.lock();
+    let key = (resource, namespace, name);
+    let Some(mut object) = objects.all.get(&key).cloned() else { return not_found() };
+    let patch: Value = serde_json::from_slice(body).expect("the agent writes JSON");
+    let uid = &patch["metadata"]["uid"];
+    if !uid.is_null() && *uid != object["metadata"]["uid"] {
+        return status(StatusCode::CONFLICT, "Conflict");
+    }
+    merge(&mut object, patch);
+    Json(api.store(&mut objects, key, "MODIFIED", object)).into_response()
+}
+
+fn merge(target: &mut Value, patch: Value) {
+    let Value::Object(patch) = patch else {
+        *target = patch;
+        return;
+    };
+    if !target.is_object() {
+        *target = json!({});
+    }
+    for (key, value) in patch {
+        if value.is_null() {
+            target.as_object_mut().expect("made one above").remove(&key);
+        } else {
+            merge(&mut target[key], value);
+        }
+    }
+}
+
+fn not_found() -> Response {
+    status(StatusCode::NOT_FOUND, "NotFound")
+}
+
+fn status(code: StatusCode, reason: &str) -> Response {
+    (code, Json(json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason, "code": code.as_u16(), "message": reason }))).into_response()
+}

@@ -1,0 +1,163 @@
+//! The pod lifecycle against a real Docker Engine, with an API and a pod network made for the tests.
+
+mod api;
+mod engine;
+mod lifecycle;
+
+use std::{
+    collections::BTreeSet,
+    net::Ipv4Addr,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use api::FakeApi;
+use engine::Engine;
+use parking_lot::Mutex;
+use serde_json::Value;
+use tokio::sync::watch;
+
+use super::{Config, Pods};
+use crate::{
+    Teardown,
+    network::{AttachError, PodNetwork},
+    runtime::{Runtime, docker::Docker},
+    world::World,
+};
+
+/// A node: an agent's pods over one engine and one API.
+struct Node {
+    api: FakeApi,
+    engine: Arc<Engine>,
+    network: Arc<FakeNetwork>,
+    runtime: Docker,
+    pods: Option<Pods>,
+    data: tempfile::TempDir,
+    _world: watch::Sender<Arc<World>>,
+    world: watch::Receiver<Arc<World>>,
+}
+
+impl Node {
+    /// `None`, after saying why, where this machine cannot run the test.
+    async fn start() -> Option<Self> {
+        let engine = Arc::new(Engine::start()?);
+        let runtime = Docker::connect(&engine.host(), "n1").await.unwrap();
+        let world = World { synced: true, ..Default::default() };
+        let (sender, world) = watch::channel(Arc::new(world));
+        let data = tempfile::tempdir().unwrap();
+        let (api, network) = (FakeApi::default(), Arc::default());
+        let mut node = Self { api, engine, network, runtime, pods: None, data, _world: sender, world };
+        node.start_agent().await;
+        Some(node)
+    }
+
+    async fn start_agent(&mut self) {
+        let config = Config {
+            node_name: "n1".into(),
+            node_ip: Ipv4Addr::LOCALHOST,
+            data_dir: self.data.path().to_owned(),
+            cluster_dns: Ipv4Addr::new(10, 96, 0, 10),
+            cluster_domain: "cluster.local".into(),
+            resolv_conf: "/etc/resolv.conf".into(),
+        };
+        let runtime = Arc::new(self.runtime.clone());
+        let pods = super::start(config, self.api.client(), runtime, self.network.clone(), self.world.clone()).await;
+        self.pods = Some(pods.unwrap());
+    }
+
+    async fn stop_agent(&mut self, teardown: Teardown) {
+        if let Some(pods) = self.pods.take() {
+            pods.shutdown(teardown).await.unwrap();
+        }
+    }
+
+    /// Waits until the pod of this name satisfies `condition`, which gets `Null` once it is gone.
+    async fn wait(&self, name: &str, what: &str, condition: impl Fn(&Value) -> bool) -> Value {
+        let mut changes = self.api.changes();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            let pod = self.api.get("pods", "default", name).unwrap_or_default();
+            if condition(&pod) {
+                return pod;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if tokio::time::timeout(left, changes.recv()).await.is_err() {
+                panic!("{name} was to be {what}, and is {}", serde_json::to_string_pretty(&pod["status"]).unwrap());
+            }
+        }
+    }
+
+    async fn wait_ready(&self, name: &str) -> Value {
+        self.wait(name, "Ready", is_ready).await
+    }
+
+    async fn wait_gone(&self, name: &str) {
+        self.wait(name, "gone", Value::is_null).await;
+    }
+
+    /// Waits until an event with this reason is recorded; returns its message.
+    async fn wait_event(&self, reason: &str) -> String {
+        let mut changes = self.api.changes();
+        loop {
+            if let Some(event) = self.api.list("events").iter().find(|event| event["reason"] == reason) {
+                return event["message"].as_str().unwrap_or_default().to_owned();
+            }
+            let change = tokio::time::timeout(Duration::from_secs(60), changes.recv()).await;
+            assert!(
+                change.is_ok(),
+                "no event {reason} among {:?}",
+                self.api.list("events").iter().map(|e| &e["reason"]).collect::<Vec<_>>()
+            );
+        }
+    }
+
+    async fn logs(&self, path: &str) -> String {
+        use tower::ServiceExt;
+        let request = http::Request::get(format!("/containerLogs/{path}")).body(axum::body::Body::empty()).unwrap();
+        let router = self.pods.as_ref().unwrap().router();
+        let answer = router.oneshot(request).await.unwrap();
+        let body = axum::body::to_bytes(answer.into_body(), usize::MAX).await.unwrap();
+        String::from_utf8(body.to_vec()).unwrap()
+    }
+
+    async fn containers(&self) -> usize {
+        self.runtime.list().await.unwrap().len()
+    }
+}
+
+fn is_ready(pod: &Value) -> bool {
+    condition(pod, "Ready") == Some("True")
+}
+
+fn condition<'a>(pod: &'a Value, kind: &str) -> Option<&'a str> {
+    let conditions = pod["status"]["conditions"].as_array()?;
+    conditions.iter().find(|condition| condition["type"] == kind)?["status"].as_str()
+}
+
+/// Remembers who is attached, and gives everyone the loopback address.
+#[derive(Default)]
+struct FakeNetwork {
+    attached: Mutex<BTreeSet<String>>,
+}
+
+#[async_trait::async_trait]
+impl PodNetwork for FakeNetwork {
+    async fn attach(&self, pod_uid: &str, netns: &Path) -> Result<Ipv4Addr, AttachError> {
+        let source =
+            |source: std::io::Error| AttachError { operation: "open the namespace".into(), source: source.into() };
+        std::fs::metadata(netns).map_err(source)?;
+        self.attached.lock().insert(pod_uid.to_owned());
+        Ok(Ipv4Addr::LOCALHOST)
+    }
+
+    async fn detach(&self, pod_uid: &str) -> Result<(), AttachError> {
+        self.attached.lock().remove(pod_uid);
+        Ok(())
+    }
+
+    async fn retain(&self, keep: &[String]) -> Result<(), AttachError> {
+        self.attached.lock().retain(|uid| keep.contains(uid));
+        Ok(())
+    }
+}
