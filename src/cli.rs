@@ -55,6 +55,9 @@ enum Verb {
     Rollout(verbs::rollout::Rollout),
     Label(verbs::relabel::Label),
     Annotate(verbs::relabel::Annotate),
+    Patch(verbs::patch::Patch),
+    Wait(verbs::wait::Wait),
+    ApiResources(verbs::api_resources::ApiResources),
     ClusterInfo(verbs::cluster_info::ClusterInfo),
     Version(verbs::version::Version),
 }
@@ -87,6 +90,9 @@ impl Invocation {
             Verb::Rollout(verb) => verb.run().await,
             Verb::Label(verb) => verb.run().await,
             Verb::Annotate(verb) => verb.run().await,
+            Verb::Patch(verb) => verb.run().await,
+            Verb::Wait(verb) => verb.run().await,
+            Verb::ApiResources(verb) => verb.run().await,
             Verb::ClusterInfo(verb) => verb.run().await,
             Verb::Version(verb) => verb.run().await,
         }

@@ -22,6 +22,9 @@ fn main() -> ExitCode {
         Err(error) => return failure::report_usage(&error),
     };
     start_tracing(invocation.is_role());
+    if !invocation.is_role() {
+        end_with_the_pipe();
+    }
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         tracing::debug!("a TLS provider was installed before main's");
     }
@@ -35,6 +38,15 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failure::report(&error),
+    }
+}
+
+/// `fairlead get pods | head` ends quietly, as other programs do; Rust has SIGPIPE ignored and would panic at the next line.
+fn end_with_the_pipe() {
+    use nix::sys::signal::{SigHandler, Signal, signal};
+    // SAFETY: no handler is installed; the default action runs no code of this process.
+    if let Err(error) = unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) } {
+        tracing::debug!(%error, "SIGPIPE stays ignored");
     }
 }
 

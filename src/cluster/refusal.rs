@@ -36,10 +36,6 @@ impl ApiError {
         self.code == 404
     }
 
-    pub fn is_conflict(&self) -> bool {
-        self.code == 409 && self.reason == "Conflict"
-    }
-
     /// `Error from server (NotFound): …`, or `The Service "web" is invalid: …` for a validation.
     pub fn as_kubectl(&self, context: &str) -> String {
         let context = if context.is_empty() { String::new() } else { format!("{context}: ") };

@@ -97,10 +97,6 @@ impl Cluster {
         self.exchange(Method::POST, path, JSON, Some((JSON, body))).await
     }
 
-    pub async fn put(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
-        self.exchange(Method::PUT, path, JSON, Some((JSON, body))).await
-    }
-
     pub async fn patch(&self, path: &str, patch: PatchType, body: &Value) -> anyhow::Result<Value> {
         self.exchange(Method::PATCH, path, JSON, Some((patch.content_type(), body))).await
     }

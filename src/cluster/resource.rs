@@ -114,6 +114,11 @@ impl Resources {
         found
     }
 
+    /// All of them, preferred versions first.
+    pub fn all(&self) -> &[ResourceType] {
+        &self.0
+    }
+
     #[cfg(test)]
     pub fn of(all: Vec<ResourceType>) -> Self {
         Self(all)

@@ -4,7 +4,10 @@ use std::str::FromStr;
 
 use serde_json::Value;
 
-use super::jsonpath::Template;
+use super::{
+    Grid,
+    jsonpath::{Template, text_of},
+};
 use crate::yaml;
 
 /// A value of `-o`.
@@ -17,6 +20,8 @@ pub enum Format {
     /// A table with all columns.
     Wide,
     JsonPath(Template),
+    /// Headings and the paths to their values.
+    CustomColumns(Vec<(String, Template)>),
 }
 
 impl FromStr for Format {
@@ -35,7 +40,13 @@ impl FromStr for Format {
                     .trim_end()
                     .parse()
                     .map(Self::JsonPath),
-                _ => Err("one of json, yaml, name, wide, jsonpath=TEMPLATE, jsonpath-file=FILE".into()),
+                Some(("custom-columns", columns)) => {
+                    columns.split(',').map(column).collect::<Result<_, _>>().map(Self::CustomColumns)
+                }
+                _ => Err(
+                    "one of json, yaml, name, wide, jsonpath=TEMPLATE, jsonpath-file=FILE, custom-columns=HEAD:PATH,…"
+                        .into(),
+                ),
             },
         }
     }
@@ -50,8 +61,29 @@ pub fn print_object(format: &Format, object: &Value, name: &str) -> anyhow::Resu
         Format::Yaml => print!("{}", yaml::write(&object)?),
         Format::Name | Format::Wide => println!("{name}"),
         Format::JsonPath(template) => print!("{}", template.render(&object)?),
+        Format::CustomColumns(columns) => print!("{}", custom_columns(columns, &object).render()),
     }
     Ok(())
+}
+
+/// `HEAD:.path`
+fn column(text: &str) -> Result<(String, Template), String> {
+    let (head, path) = text.split_once(':').ok_or_else(|| format!("the column {text} is not HEAD:PATH"))?;
+    Ok((head.to_owned(), path.parse()?))
+}
+
+/// One row an object, or one an item of a list.
+fn custom_columns(columns: &[(String, Template)], object: &Value) -> Grid {
+    let mut grid = Grid::default();
+    grid.row(columns.iter().map(|(head, _)| head.as_str()));
+    let rows = object["items"].as_array().map_or(std::slice::from_ref(object), Vec::as_slice);
+    for row in rows {
+        grid.row(columns.iter().map(|(_, path)| {
+            let values: Vec<String> = path.values(row).into_iter().map(text_of).collect();
+            if values.is_empty() { "<none>".to_owned() } else { values.join(",") }
+        }));
+    }
+    grid
 }
 
 fn strip_managed_fields(object: &mut Value) {

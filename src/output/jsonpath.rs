@@ -85,7 +85,7 @@ fn render(parts: &[Part], root: &Value, at: &Value, out: &mut String) -> anyhow:
                 if found.is_empty() && matches!(steps.last(), Some(Step::Index(_))) {
                     bail!("error executing jsonpath: array index out of bounds");
                 }
-                let texts: Vec<String> = found.into_iter().map(as_text).collect();
+                let texts: Vec<String> = found.into_iter().map(text_of).collect();
                 out.push_str(&texts.join(" "));
             }
             Part::Range(steps, body) => {
@@ -98,7 +98,8 @@ fn render(parts: &[Part], root: &Value, at: &Value, out: &mut String) -> anyhow:
     Ok(())
 }
 
-fn as_text(value: &Value) -> String {
+/// A value as a template shows it.
+pub fn text_of(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         Value::Null => String::new(),

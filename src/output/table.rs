@@ -15,7 +15,11 @@ impl Grid {
 
     /// One line a row; the last cell of a row is not padded.
     pub fn render(&self) -> String {
-        let mut widths: Vec<usize> = Vec::new();
+        self.render_from(&mut Vec::new())
+    }
+
+    /// The same with columns no narrower than `widths`, which are widened: for a table that comes in pieces.
+    pub fn render_from(&self, widths: &mut Vec<usize>) -> String {
         for row in &self.rows {
             for (i, cell) in row.iter().enumerate() {
                 let width = cell.chars().count();
@@ -206,6 +210,15 @@ mod tests {
              default       pod/web-1                1/1     a\n\
              kube-system   pod/a-much-longer-name   0/1     <none>\n"
         );
+    }
+
+    #[test]
+    fn pieces_of_a_table_keep_their_columns() {
+        let mut widths = Vec::new();
+        let text = pods().grid(&TableStyle::default()).render_from(&mut widths);
+        let mut piece = Grid::default();
+        piece.row(["b", "1/1"]);
+        assert_eq!(piece.render_from(&mut widths).find("1/1"), text.find("1/1").map(|i| i.max(widths[0] + 3)));
     }
 
     #[test]

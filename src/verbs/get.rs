@@ -1,7 +1,5 @@
 //! `fairlead get`: shows objects, as a table or as data, once or as they change.
 
-use std::io::IsTerminal;
-
 use anyhow::bail;
 use futures::{AsyncBufReadExt, StreamExt};
 use serde_json::{Value, json};
@@ -30,7 +28,7 @@ pub struct Get {
     pub resources: Vec<String>,
     #[command(flatten)]
     pub files: FileArgs,
-    /// wide, json, yaml, name, jsonpath=TEMPLATE
+    /// wide, json, yaml, name, jsonpath=TEMPLATE, custom-columns=HEAD:PATH,…
     #[arg(short, long, value_name = "FORMAT")]
     pub output: Option<Format>,
     /// Go on showing objects as they change
@@ -231,7 +229,7 @@ impl Get {
         let accept = if as_table { TABLE } else { "application/json" };
         let first = cluster.get_as(&with_query(&list, &query), accept).await?;
         let style = self.style(selection, false);
-        let mut watched = Watched { table: Table::default(), style, kind: selection.kind.clone() };
+        let mut watched = Watched { table: Table::default(), style, widths: Vec::new(), kind: selection.kind.clone() };
         let revision = first["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned();
         if !self.watch_only {
             watched.show(&first, self.output.as_ref())?;
@@ -260,6 +258,7 @@ impl Get {
 struct Watched {
     table: Table,
     style: TableStyle,
+    widths: Vec<usize>,
     kind: crate::cluster::ResourceType,
 }
 
@@ -278,11 +277,9 @@ impl Watched {
         self.table.clear();
         self.table.add(answer);
         if !self.table.is_empty() {
-            print!("{}", self.table.grid(&self.style).render());
+            print!("{}", self.table.grid(&self.style).render_from(&mut self.widths));
             self.style.headers = false;
-            if !std::io::stdout().is_terminal() {
-                std::io::Write::flush(&mut std::io::stdout())?;
-            }
+            std::io::Write::flush(&mut std::io::stdout())?;
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! The client verbs, one file (or directory) each: what they ask of the API and how they show the answer.
 
+pub mod api_resources;
 pub mod apply;
 pub mod cluster_info;
 pub mod create;
@@ -9,6 +10,7 @@ pub mod expose;
 pub mod get;
 pub mod inspect;
 pub mod logs;
+pub mod patch;
 pub mod relabel;
 pub mod rollout;
 pub mod run;
@@ -16,5 +18,6 @@ pub mod scale;
 pub mod submit;
 mod target;
 pub mod version;
+pub mod wait;
 
 pub use target::target;
