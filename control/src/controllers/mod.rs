@@ -13,12 +13,15 @@ mod garbage_collector;
 pub mod informers;
 mod namespace;
 mod node_ipam;
+mod node_lifecycle;
 pub(crate) mod owners;
+mod pod_gc;
 pub(crate) mod pod_state;
 mod replica_set;
 mod root_ca;
 mod served;
 mod service_account;
+mod taint_eviction;
 #[cfg(test)]
 mod tests;
 
@@ -70,6 +73,9 @@ pub fn start(client: Client, config: Config) -> Controllers {
     endpoint_slice_mirroring::start(&context, &tasks);
     endpoints::start(&context, &tasks);
     node_ipam::start(&context, &tasks);
+    node_lifecycle::start(&context, &tasks);
+    taint_eviction::start(&context, &tasks);
+    pod_gc::start(&context, &tasks);
     service_account::start(&context, &tasks);
     root_ca::start(&context, &tasks);
     let removed = namespace::start(&context, &tasks);

@@ -1,5 +1,6 @@
 //! The controllers and the scheduler over the real API and a real store, with nodes and kubelets played by the test.
 
+mod nodes;
 mod rollouts;
 mod services;
 
@@ -43,6 +44,11 @@ pub struct Cluster {
 impl Cluster {
     /// A cluster with ready nodes `n1`, `n2`, … whose pods become ready as soon as they are bound.
     pub async fn start(nodes: usize) -> Self {
+        Self::with_grace(nodes, Duration::from_secs(3600)).await
+    }
+
+    /// As [`Self::start`], with nodes that are lost when they have been silent for `grace`.
+    pub async fn with_grace(nodes: usize, grace: Duration) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let store = open_store(&dir.path().join("store.redb"), Kinds::all()).expect("a store");
         let admission = Admission::new("10.96.0.0/12".parse().expect("a network"), 30000..=32767);
@@ -59,7 +65,7 @@ impl Cluster {
             cluster_cidr: "10.244.0.0/16".parse().expect("a network"),
             node_cidr_mask_size: 24,
             ca_pem: "PEM".into(),
-            node_monitor_grace_period: Duration::from_secs(2),
+            node_monitor_grace_period: grace,
         };
         let controllers = super::start(client.clone(), config);
         let scheduler = scheduler::start(client.clone());

@@ -1,0 +1,79 @@
+//! What a node's silence means for its conditions. Pure.
+
+use k8s_openapi::{
+    api::core::v1::{Node, NodeCondition},
+    apimachinery::pkg::apis::meta::v1::Time,
+    jiff::Timestamp,
+};
+
+/// Conditions that only the node itself can vouch for.
+const VOUCHED: [&str; 4] = ["Ready", "MemoryPressure", "DiskPressure", "PIDPressure"];
+
+/// Whether a node says that it can run pods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    Ready,
+    NotReady,
+    /// It has not been heard of.
+    Unknown,
+}
+
+pub fn readiness(node: &Node) -> Readiness {
+    match condition(node, "Ready").map(|c| c.status.as_str()) {
+        Some("True") => Readiness::Ready,
+        Some("Unknown") => Readiness::Unknown,
+        // A node that never said so is not ready, but it may be about to say so.
+        Some(_) | None => Readiness::NotReady,
+    }
+}
+
+pub fn condition<'n>(node: &'n Node, kind: &str) -> Option<&'n NodeCondition> {
+    node.status.as_ref()?.conditions.as_ref()?.iter().find(|c| c.type_ == kind)
+}
+
+/// The conditions to write for a node that has been silent for too long; empty where they say so already.
+pub fn unknown_conditions(node: &Node, now: Timestamp) -> Vec<NodeCondition> {
+    let stale = |kind: &str| -> Option<NodeCondition> {
+        let standing = condition(node, kind);
+        if standing.is_some_and(|c| c.status == "Unknown") {
+            return None;
+        }
+        let (reason, message) = match standing {
+            Some(_) => ("NodeStatusUnknown", "Kubelet stopped posting node status."),
+            None => ("NodeStatusNeverUpdated", "Kubelet never posted node status."),
+        };
+        Some(NodeCondition {
+            type_: kind.into(),
+            status: "Unknown".into(),
+            reason: Some(reason.into()),
+            message: Some(message.into()),
+            last_heartbeat_time: standing
+                .and_then(|c| c.last_heartbeat_time.clone())
+                .or_else(|| node.metadata.creation_timestamp.clone()),
+            last_transition_time: Some(Time(now)),
+        })
+    };
+    VOUCHED.into_iter().filter_map(stale).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_silent_node_is_unknown_in_all_it_vouches_for_and_only_once() {
+        let mut node: Node = serde_json::from_value(json!({"metadata": {"name": "n"}, "status": {"conditions":
+            [{"type": "Ready", "status": "True", "lastHeartbeatTime": "2026-01-01T00:00:00Z"}]}}))
+        .expect("a valid node");
+        assert_eq!(readiness(&node), Readiness::Ready);
+        let conditions = unknown_conditions(&node, Timestamp::now());
+        let reasons: Vec<_> = conditions.iter().filter_map(|c| c.reason.as_deref()).collect();
+        assert_eq!(reasons[0], "NodeStatusUnknown");
+        assert_eq!(reasons[1..], ["NodeStatusNeverUpdated"; 3]);
+        node.status.get_or_insert_default().conditions = Some(conditions);
+        assert_eq!(readiness(&node), Readiness::Unknown);
+        assert!(unknown_conditions(&node, Timestamp::now()).is_empty());
+    }
+}

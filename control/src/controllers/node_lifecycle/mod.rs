@@ -1,0 +1,208 @@
+//! Watches over nodes: one that stops renewing its Lease becomes Unknown, its taints follow, and its pods are not ready.
+//!
+//! Whether a node lives is seen by this process's own clock, from when a sign of it last arrived; the node's clock is not trusted.
+
+mod health;
+mod taints;
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use k8s_openapi::{
+    api::{
+        coordination::v1::Lease,
+        core::v1::{Node, Pod},
+    },
+    jiff::Timestamp,
+};
+use kube::{
+    Api, Client,
+    api::{Patch, PatchParams},
+};
+use parking_lot::Mutex;
+use serde_json::json;
+use tokio::time::Instant;
+
+use self::health::{Readiness, condition, readiness, unknown_conditions};
+use super::{
+    Context,
+    engine::{
+        Change, EventType, Failure, Informer, Key, Outcome, Recorder, Tasks, WorkQueue, api_code, reference, work,
+    },
+    informers::on_node,
+    pod_state::is_ready,
+};
+
+const COMPONENT: &str = "node-controller";
+
+struct Controller {
+    client: Client,
+    nodes: Arc<Informer<Node>>,
+    pods: Arc<Informer<Pod>>,
+    recorder: Recorder,
+    grace: Duration,
+    /// When a sign of each node last arrived.
+    heard: Mutex<HashMap<Key, Instant>>,
+}
+
+/// Starts the controller.
+pub fn start(context: &Context, tasks: &Tasks) {
+    let informers = &context.informers;
+    let controller = Arc::new(Controller {
+        client: context.client.clone(),
+        nodes: informers.nodes.clone(),
+        pods: informers.pods.clone(),
+        recorder: context.recorder.clone(),
+        grace: context.config.node_monitor_grace_period,
+        heard: Mutex::default(),
+    });
+    let queue: Arc<WorkQueue<Key>> = Arc::default();
+    let (handler, to) = (controller.clone(), queue.clone());
+    controller.nodes.on_change(move |change| handler.node_changed(change, &to));
+    let (handler, to) = (controller.clone(), queue.clone());
+    informers.leases.on_change(move |change| handler.lease_changed(change, &to));
+    // A pod that is bound to, or reports as ready from, a node that is lost.
+    let (handler, to) = (controller.clone(), queue.clone());
+    controller.pods.on_change(move |change| {
+        let Some(pod) = change.new.as_deref().filter(|pod| is_ready(pod)) else { return };
+        let Some(node) = super::pod_state::node_name(pod).map(Key::cluster) else { return };
+        if handler.nodes.get(&node).is_some_and(|node| readiness(&node) != Readiness::Ready) {
+            to.add(node);
+        }
+    });
+    let (stop, leases) = (tasks.stop(), informers.leases.clone());
+    tasks.spawn(COMPONENT, async move {
+        controller.nodes.wait_synced().await;
+        controller.pods.wait_synced().await;
+        leases.wait_synced().await;
+        let reconcile = move |key| {
+            let controller = controller.clone();
+            async move { controller.reconcile(key).await }
+        };
+        work(COMPONENT, queue, 16, stop, reconcile).await;
+    });
+}
+
+impl Controller {
+    fn node_changed(&self, change: &Change<Node>, queue: &WorkQueue<Key>) {
+        let Some(new) = &change.new else {
+            self.heard.lock().remove(&change.key);
+            self.name_lost_nodes(queue);
+            return;
+        };
+        let heartbeat = |node: &Node| condition(node, "Ready").and_then(|c| c.last_heartbeat_time.clone());
+        let old = change.old.as_deref();
+        if old.is_none_or(|old| heartbeat(old) != heartbeat(new)) {
+            self.heard.lock().insert(change.key.clone(), Instant::now());
+        }
+        if old.is_none_or(|old| old.spec != new.spec || conditions_differ(old, new)) {
+            queue.add(change.key.clone());
+        }
+        // Whether pods are driven off lost nodes depends on there being others.
+        if old.map(readiness) != Some(readiness(new)) {
+            self.name_lost_nodes(queue);
+        }
+    }
+
+    fn lease_changed(&self, change: &Change<Lease>, queue: &WorkQueue<Key>) {
+        if change.new.is_some() {
+            let node = Key::cluster(&change.key.name);
+            self.heard.lock().insert(node.clone(), Instant::now());
+            queue.add_after(node, self.grace);
+        }
+    }
+
+    fn name_lost_nodes(&self, queue: &WorkQueue<Key>) {
+        let lost = self.nodes.all().into_iter().filter(|node| readiness(node) != Readiness::Ready);
+        lost.for_each(|node| queue.add(Key::of(&*node)));
+    }
+
+    async fn reconcile(&self, key: Key) -> Result<Outcome, Failure> {
+        let Some(mut node) = self.nodes.get(&key) else { return Ok(Outcome::Done) };
+        let silent = self.heard.lock().entry(key.clone()).or_insert_with(Instant::now).elapsed();
+        let left = self.grace.checked_sub(silent).filter(|left| !left.is_zero());
+        if left.is_none()
+            && let Some(updated) = self.mark_unknown(&node).await?
+        {
+            node = Arc::new(updated);
+        }
+        let some_ready = self.nodes.all().iter().any(|other| readiness(other) == Readiness::Ready);
+        if let Some(taints) = taints::desired(&node, some_ready, Timestamp::now()) {
+            self.set_taints(&node, &taints).await?;
+        }
+        if readiness(&node) != Readiness::Ready && condition(&node, "Ready").is_some() {
+            self.mark_pods_not_ready(&key).await?;
+        }
+        Ok(left.map_or(Outcome::Done, Outcome::After))
+    }
+
+    /// Writes the conditions of a silent node. Returns the node as it then is, if anything changed.
+    async fn mark_unknown(&self, node: &Node) -> Result<Option<Node>, Failure> {
+        let conditions = unknown_conditions(node, Timestamp::now());
+        if conditions.is_empty() {
+            return Ok(None);
+        }
+        let name = node.metadata.name.as_deref().unwrap_or_default();
+        let was_ready = readiness(node) == Readiness::Ready;
+        let patch = json!({"metadata": {"uid": node.metadata.uid, "resourceVersion": node.metadata.resource_version},
+            "status": {"conditions": conditions}});
+        let api: Api<Node> = Api::all(self.client.clone());
+        let updated = match api.patch_status(name, &PatchParams::default(), &Patch::Strategic(patch)).await {
+            Ok(updated) => updated,
+            Err(error) if api_code(&error) == Some(404) => return Ok(None),
+            Err(error) => return Err(Failure::request("mark a silent node")(error)),
+        };
+        if was_ready {
+            let message = format!("Node {name} status is now: NodeNotReady");
+            self.recorder.record(COMPONENT, reference(node), EventType::Normal, "NodeNotReady", message);
+        }
+        Ok(Some(updated))
+    }
+
+    async fn set_taints(&self, node: &Node, taints: &[k8s_openapi::api::core::v1::Taint]) -> Result<(), Failure> {
+        let patch = json!({"metadata": {"uid": node.metadata.uid, "resourceVersion": node.metadata.resource_version},
+            "spec": {"taints": taints}});
+        let name = node.metadata.name.as_deref().unwrap_or_default();
+        let api: Api<Node> = Api::all(self.client.clone());
+        match api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await {
+            Ok(_) => Ok(()),
+            Err(error) if api_code(&error) == Some(404) => Ok(()),
+            Err(error) => Err(Failure::request("taint a node")(error)),
+        }
+    }
+
+    /// Services stop sending to pods of a lost node.
+    async fn mark_pods_not_ready(&self, node: &Key) -> Result<(), Failure> {
+        for pod in self.pods.indexed(&on_node(&node.name)) {
+            if !is_ready(&pod) {
+                continue;
+            }
+            let key = Key::of(&*pod);
+            let condition = json!({"type": "Ready", "status": "False", "lastTransitionTime": Timestamp::now()});
+            let patch = json!({"metadata": {"uid": pod.metadata.uid}, "status": {"conditions": [condition]}});
+            let api: Api<Pod> = Api::namespaced(self.client.clone(), &key.namespace);
+            match api.patch_status(&key.name, &PatchParams::default(), &Patch::Strategic(patch)).await {
+                Ok(_) => {
+                    self.recorder.record(
+                        COMPONENT,
+                        reference(&*pod),
+                        EventType::Warning,
+                        "NodeNotReady",
+                        "Node is not ready",
+                    );
+                }
+                Err(error) if matches!(api_code(&error), Some(404 | 409)) => {}
+                Err(error) => return Err(Failure::request("mark a pod of a lost node")(error)),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether the node says something else, its heartbeats apart.
+fn conditions_differ(old: &Node, new: &Node) -> bool {
+    let told = |node: &Node| -> Vec<(String, String)> {
+        let conditions = node.status.as_ref().and_then(|s| s.conditions.as_deref()).unwrap_or_default();
+        conditions.iter().map(|c| (c.type_.clone(), c.status.clone())).collect()
+    };
+    told(old) != told(new)
+}
