@@ -10,6 +10,8 @@ pub mod embedded;
 mod history;
 mod object;
 mod snapshot;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

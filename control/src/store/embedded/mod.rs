@@ -10,6 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
@@ -28,10 +29,12 @@ pub use self::file::FileError as OpenError;
 /// Makes the header of an object read from disk: the resource, the key in it, and the stored JSON text.
 pub type Index<'a> = &'a dyn Fn(&str, &str, &[u8]) -> Result<Draft, String>;
 
-/// The embedded store. Its committer thread ends when the last handle is dropped.
+/// The embedded store. Dropped, it waits for the transaction under way and lets go of the file.
 pub struct Embedded {
     published: Arc<Published>,
-    requests: mpsc::Sender<Request>,
+    /// There until the store is dropped.
+    requests: Option<mpsc::Sender<Request>>,
+    committer: Option<JoinHandle<()>>,
 }
 
 /// What readers see: changed by the committer alone.
@@ -74,11 +77,21 @@ impl Embedded {
         });
         let (requests, queue) = mpsc::channel(QUEUE);
         let committer = Committer { file, published: published.clone(), doubtful: None };
-        std::thread::Builder::new()
+        let committer = std::thread::Builder::new()
             .name("store-committer".into())
             .spawn(move || committer.run(queue))
             .expect("a process that could open a file can start a thread");
-        Ok(Self { published, requests })
+        Ok(Self { published, requests: Some(requests), committer: Some(committer) })
+    }
+}
+
+impl Drop for Embedded {
+    fn drop(&mut self) {
+        // Without senders, the committer ends.
+        self.requests = None;
+        if self.committer.take().is_some_and(|committer| committer.join().is_err()) {
+            tracing::error!("the store's committer had panicked");
+        }
     }
 }
 
@@ -153,7 +166,8 @@ impl Store for Embedded {
         let count = writes.len();
         let closed = || vec![Err(WriteError::Unavailable { message: "it has been closed".into() }); count];
         let (reply, answer) = oneshot::channel();
-        if self.requests.send(Request { writes, reply }).await.is_err() {
+        let Some(requests) = &self.requests else { return closed() };
+        if requests.send(Request { writes, reply }).await.is_err() {
             return closed();
         }
         answer.await.unwrap_or_else(|_| closed())

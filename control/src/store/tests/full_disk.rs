@@ -1,0 +1,85 @@
+//! A full disk: writes say so, reads go on, and writes work again once there is space.
+
+use std::{fs, process::Command};
+
+use super::*;
+use crate::store::{Expect, Store, WriteError};
+
+/// A small file system that goes away with the value.
+struct SmallDisk {
+    dir: tempfile::TempDir,
+}
+
+impl SmallDisk {
+    fn mount() -> Result<Self, String> {
+        let dir = tempfile::tempdir().map_err(|e| e.to_string())?;
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=8m", "tmpfs"])
+            .arg(dir.path())
+            .output()
+            .map_err(|e| format!("mount cannot be run: {e}"))?;
+        if mounted.status.success() {
+            Ok(Self { dir })
+        } else {
+            Err(String::from_utf8_lossy(&mounted.stderr).trim().to_owned())
+        }
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        if let Err(error) = Command::new("umount").arg("-l").arg(self.dir.path()).status() {
+            eprintln!("the file system {} stays mounted: {error}", self.dir.path().display());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_writes_and_answers_reads_until_there_is_space() {
+    let disk = match SmallDisk::mount() {
+        Ok(disk) => disk,
+        Err(why) => return println!("skipped, because a small file system cannot be mounted: {why}"),
+    };
+    let store = open(&disk.dir.path().join("store"));
+    let first = store.write_one(put("first", Expect::Absent, "kept")).await.unwrap();
+    let ballast = disk.dir.path().join("ballast");
+    fill(&ballast);
+
+    let mut refused = None;
+    let mut written = Vec::new();
+    for count in 0..200 {
+        match store.write_one(put(&format!("k{count}"), Expect::Absent, &"x".repeat(50_000))).await {
+            Ok(object) => written.push((format!("k{count}"), object.revision)),
+            Err(error) => {
+                refused = Some(error);
+                break;
+            }
+        }
+    }
+    let refused = refused.expect("8 MiB do not hold 10 MB");
+    assert!(matches!(refused, WriteError::Full { .. }), "{refused}");
+    assert!(refused.to_string().contains("no space is left"), "{refused}");
+    let again = store.write_one(put("again", Expect::Absent, &"x".repeat(500_000))).await.unwrap_err();
+    assert!(matches!(again, WriteError::Full { .. }), "{again}");
+    assert_eq!(store.snapshot().get("things", "first").map(|o| o.revision), Some(first.revision), "reads go on");
+
+    fs::remove_file(&ballast).unwrap();
+    let back = store.write_one(put("back", Expect::Absent, "again")).await.unwrap();
+    let snapshot = store.snapshot();
+    for (name, revision) in &written {
+        assert_eq!(snapshot.get("things", name).map(|o| o.revision), Some(*revision));
+    }
+    assert_eq!(snapshot.revision, back.revision);
+}
+
+/// Leaves 2 MiB or so.
+fn fill(ballast: &Path) {
+    use std::io::Write;
+    let mut file = fs::File::create(ballast).unwrap();
+    let block = [1u8; 64 << 10];
+    for _ in 0..(4 << 20) / block.len() {
+        if file.write_all(&block).is_err() {
+            break;
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! Watches see every change once and in order, from the revision they name.
+
+use super::*;
+use crate::store::{EventType, Expect, Store};
+
+#[tokio::test]
+async fn a_watch_sees_the_changes_after_its_revision_in_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir.path().join("store"));
+    let first = store.write_one(put("a", Expect::Absent, "1")).await.unwrap();
+    let mut watch = store.watch("things", first.revision).unwrap();
+    let second = store.write_one(put("a", Expect::At(first.revision), "2")).await.unwrap();
+    let third = store.write_one(delete("a", second.revision)).await.unwrap();
+    let mut seen = Vec::new();
+    while seen.len() < 2 {
+        seen.extend(watch.next().await.unwrap());
+    }
+    let words: Vec<_> = seen.iter().map(|event| (event.event_type, event.object.revision)).collect();
+    assert_eq!(words, [(EventType::Modified, second.revision), (EventType::Deleted, third.revision)]);
+    assert_eq!(seen[0].previous.as_ref().unwrap().revision, first.revision);
+    assert_eq!(value(seen[1].object.json()), "2", "a deletion shows the last state");
+    assert!(watch.ready().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_revision_that_was_forgotten_is_expired() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    let store = open(&path);
+    let first = store.write_one(put("a", Expect::Absent, "1")).await.unwrap();
+    let second = store.write_one(put("b", Expect::Absent, "1")).await.unwrap();
+    assert!(store.watch("things", first.revision).is_ok());
+    store.compact(second.revision);
+    assert!(store.watch("things", first.revision).is_err());
+    assert!(store.watch("things", second.revision).is_ok());
+}
+
+#[tokio::test]
+async fn a_kept_snapshot_stays_as_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir.path().join("store"));
+    store.write_one(put("a", Expect::Absent, "1")).await.unwrap();
+    let snapshot = store.snapshot();
+    store.keep(&snapshot);
+    store.write_one(put("b", Expect::Absent, "1")).await.unwrap();
+    let then = store.snapshot_at(snapshot.revision).unwrap();
+    assert_eq!((then.count("things"), store.snapshot().count("things")), (1, 2));
+    assert!(store.snapshot_at(snapshot.revision + 7).is_err());
+}
+
+#[tokio::test]
+async fn the_writes_of_one_call_are_made_one_by_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir.path().join("store"));
+    let results = store
+        .write(vec![put("a", Expect::Absent, "1"), put("a", Expect::Absent, "2"), put("b", Expect::Absent, "3")])
+        .await;
+    let made: Vec<bool> = results.iter().map(Result::is_ok).collect();
+    assert_eq!(made, [true, false, true]);
+    assert_eq!(store.snapshot().revision, 2);
+}
