@@ -48,20 +48,12 @@ fn fixed(api: &Api, parts: &http::request::Parts) -> Option<Result<Response, Sta
         ["api", version] => inner.discovery.resources("", version).map(plain),
         ["apis", group] => inner.discovery.group(group).map(plain),
         ["apis", group, version] => inner.discovery.resources(group, version).map(plain),
-        ["api" | "apis", ..] => return None,
         ["openapi", "v3"] => Some(plain(inner.openapi.index())),
-        ["openapi", "v3", path @ ..] => inner.openapi.document(&path.join("/")).map(|document| {
-            let mut response = plain(document.json);
-            if let Ok(tag) = http::HeaderValue::try_from(format!("\"{}\"", document.hash)) {
-                response.headers_mut().insert(header::ETAG, tag);
-            }
-            // Its URL in the index names its hash: what is fetched by it never changes.
-            if parts.uri.query().is_some_and(|query| query.contains(&document.hash)) {
-                let forever = http::HeaderValue::from_static("public, immutable, max-age=31536000");
-                response.headers_mut().insert(header::CACHE_CONTROL, forever);
-            }
-            response
-        }),
+        ["openapi", "v3", ..] => inner
+            .openapi
+            .document(path.trim_start_matches("/openapi/v3/"))
+            .map(|document| openapi_document(document, parts)),
+        ["api" | "apis", ..] => return None,
         _ => None,
     };
     Some(match found {
@@ -71,6 +63,25 @@ fn fixed(api: &Api, parts: &http::request::Parts) -> Option<Result<Response, Sta
         }
         Some(response) => Ok(response),
     })
+}
+
+/// A document of OpenAPI: unchanged ones are not sent again, and one that is asked for by its hash never changes.
+fn openapi_document(document: super::openapi::Document, parts: &http::request::Parts) -> Response {
+    let tag = format!("\"{}\"", document.hash);
+    let known = parts.headers.get(header::IF_NONE_MATCH).is_some_and(|given| given.as_bytes() == tag.as_bytes());
+    let hash = document.hash;
+    let mut response = if known {
+        response::json(StatusCode::NOT_MODIFIED, bytes::Bytes::new())
+    } else {
+        response::json(StatusCode::OK, document.json)
+    };
+    let by_hash = parts.uri.query().is_some_and(|query| query.contains(&hash));
+    let caching = if by_hash { "public, immutable, max-age=31536000" } else { "no-cache, private" };
+    response.headers_mut().insert(header::CACHE_CONTROL, http::HeaderValue::from_static(caching));
+    if let Ok(tag) = http::HeaderValue::try_from(tag) {
+        response.headers_mut().insert(header::ETAG, tag);
+    }
+    response
 }
 
 async fn objects(api: &Api, parts: http::request::Parts, body: Body) -> Result<Response, Status> {
