@@ -3,6 +3,7 @@
 //! Nothing is remembered but the address: what is there is looked up each time and completed, so every call may be repeated.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     error::Error,
     fs::File,
     net::Ipv4Addr,
@@ -169,12 +170,22 @@ impl Attacher {
         Ok(self.netlink.replace_route(&Route::to_pod(address, host.index, self.node_ip)).await?)
     }
 
+    /// The pods that have their links, by address.
+    pub async fn links<E: From<NetlinkError>>(&self) -> Result<BTreeMap<Ipv4Addr, String>, E> {
+        let present: BTreeSet<String> = self.netlink.links().await?.into_iter().map(|link| link.name).collect();
+        let pods = self.pods();
+        Ok(pods.into_iter().map(|(name, address)| (address, name)).filter(|(_, name)| present.contains(name)).collect())
+    }
+
+    /// Names of the pods' links, with their addresses.
+    fn pods(&self) -> Vec<(String, Ipv4Addr)> {
+        let subnet = self.subnet.lock();
+        subnet.pods().filter_map(|uid| Some((pod_link::host_end(uid), subnet.address_of(uid)?))).collect()
+    }
+
     /// Gives back their routes to pods that lost them while their links are still there.
     pub async fn repair(&self) -> Result<(), NetlinkError> {
-        let pods: Vec<(String, Ipv4Addr)> = {
-            let subnet = self.subnet.lock();
-            subnet.pods().filter_map(|uid| Some((pod_link::host_end(uid), subnet.address_of(uid)?))).collect()
-        };
+        let pods = self.pods();
         if pods.is_empty() {
             return Ok(());
         }

@@ -1,9 +1,13 @@
 //! Keeps the kernel's routes, tunnel and masquerade what the World asks for: after every change of the World, and whenever somebody
 //! else changes links, addresses, our routes or our table.
 //!
-//! It decides nothing: see [`super::routes`], [`super::vxlan`], [`super::masquerade`].
+//! It decides nothing: see [`super::routes`], [`super::vxlan`], [`super::masquerade`], [`super::bypass`].
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use ipnetwork::Ipv4Network;
 use tokio::sync::watch;
@@ -12,13 +16,15 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Config,
     attach::Attacher,
+    bypass::{Bypass, Ways},
     host_links::HostLinks,
     kernel_events::KernelEvents,
-    masquerade::{self, Masquerade, MasqueradeError},
+    masquerade::{self, Masquerade},
     netlink::{Netlink, NetlinkError, Route},
+    nft::{self, NftError},
     routes::{self, Me, Path, Routes},
     sysctl::{SysctlError, Sysctls},
-    uplink::{UplinkError, choose_uplinks},
+    uplink::{Uplink, UplinkError, choose_uplinks},
     vxlan,
 };
 use crate::world::World;
@@ -30,8 +36,8 @@ pub enum SyncError {
     Netlink(#[from] NetlinkError),
     #[error("links to other hosts")]
     Uplink(#[from] UplinkError),
-    #[error("masquerade")]
-    Masquerade(#[from] MasqueradeError),
+    #[error("firewall tables of our own")]
+    Firewall(#[from] NftError),
     #[error("kernel setting")]
     Sysctl(#[from] SysctlError),
     #[error("forwarding on {DEVICE}", DEVICE = vxlan::DEVICE)]
@@ -42,13 +48,22 @@ pub struct Follower {
     pub config: Config,
     pub netlink: Netlink,
     pub attacher: Arc<Attacher>,
+    pub bypass: Arc<Bypass>,
     pub sysctls: Arc<Sysctls>,
     applied: Option<Masquerade>,
+    /// Chains of others that drop what is forwarded; not known before the first look, nor after the firewall changed.
+    dropping: Option<Vec<String>>,
 }
 
 impl Follower {
-    pub fn new(config: Config, netlink: Netlink, attacher: Arc<Attacher>, sysctls: Arc<Sysctls>) -> Self {
-        Self { config, netlink, attacher, sysctls, applied: None }
+    pub fn new(
+        config: Config,
+        netlink: Netlink,
+        attacher: Arc<Attacher>,
+        bypass: Arc<Bypass>,
+        sysctls: Arc<Sysctls>,
+    ) -> Self {
+        Self { config, netlink, attacher, bypass, sysctls, applied: None, dropping: None }
     }
 
     /// Until `stop`. A failure is reported and tried again with back-off; what works goes on.
@@ -60,8 +75,8 @@ impl Follower {
     ) {
         let mut back_off = FIRST_BACK_OFF;
         loop {
-            if events.table_may_be_gone() && !masquerade::is_there().await.unwrap_or(false) {
-                self.applied = None;
+            if events.firewall_changed() {
+                self.forget_firewall().await;
             }
             let snapshot = world.borrow_and_update().clone();
             let retry = match self.sync(&snapshot).await {
@@ -123,7 +138,32 @@ impl Follower {
             vxlan::remove_device(&self.netlink).await?;
         }
         self.attacher.repair().await?;
-        self.sync_masquerade(&desired, world.synced).await
+        self.sync_masquerade(&desired, world.synced).await?;
+        self.sync_bypass(&desired, &host, &uplinks).await
+    }
+
+    /// Somebody wrote chains, maybe we: what we believed of the kernel's tables may hold no more.
+    async fn forget_firewall(&mut self) {
+        if !nft::is_there(masquerade::FAMILY).await.unwrap_or(false) {
+            self.applied = None;
+            self.bypass.forget().await;
+        }
+        match nft::dropping_chains().await {
+            Ok(chains) => self.found_dropping(chains),
+            Err(error) => tracing::debug!(error = &error as &dyn std::error::Error, "cannot look for firewalls"),
+        }
+    }
+
+    fn found_dropping(&mut self, chains: Vec<String>) {
+        if !chains.is_empty() && self.dropping.as_ref() != Some(&chains) {
+            tracing::warn!(
+                chains = chains.join(", "),
+                "a firewall on this host drops what is forwarded: pods reach each other past it, but not the outside; let it accept \
+                 them, for example: iptables -I FORWARD -s {cidr} -j ACCEPT; iptables -I FORWARD -d {cidr} -j ACCEPT",
+                cidr = self.config.pod_cidr,
+            );
+        }
+        self.dropping = Some(chains);
     }
 
     async fn sync_routes(&self, desired: &Routes, tunnel: Option<u32>, prune: bool) -> Result<(), NetlinkError> {
@@ -163,10 +203,45 @@ impl Follower {
             wanted.nodes.extend(&applied.nodes);
         }
         if self.applied.as_ref() != Some(&wanted) {
-            masquerade::apply(&wanted).await?;
+            nft::apply(&masquerade::table(&wanted)).await?;
             self.applied = Some(wanted);
         }
         Ok(())
+    }
+}
+
+impl Follower {
+    /// Only where somebody drops.
+    async fn sync_bypass(&mut self, desired: &Routes, host: &HostLinks, uplinks: &[Uplink]) -> Result<(), SyncError> {
+        if self.dropping.is_none() {
+            let chains = nft::dropping_chains().await?;
+            self.found_dropping(chains);
+        }
+        let somebody_drops = self.dropping.as_ref().is_some_and(|chains| !chains.is_empty());
+        self.bypass.set(somebody_drops.then(|| self.ways(desired, host, uplinks))).await;
+        self.bypass.refresh(|| self.attacher.links()).await
+    }
+
+    fn ways(&self, desired: &Routes, host: &HostLinks, uplinks: &[Uplink]) -> Ways {
+        let name = |index| host.links.iter().find(|link| link.index == index).map(|link| link.name.clone());
+        let mut routes = BTreeMap::new();
+        for (cidr, route) in desired {
+            match route.path {
+                Path::Direct { link } => {
+                    let Some(link) = name(link) else { continue };
+                    // The node itself too: what it sends to pods comes from this address, and so must the answers go there.
+                    routes.insert(Ipv4Network::from(route.node_ip), (route.node_ip, link.clone()));
+                    routes.insert(*cidr, (route.node_ip, link));
+                }
+                Path::Vxlan => {
+                    routes.insert(*cidr, (vxlan::next_hop(*cidr), vxlan::DEVICE.to_owned()));
+                }
+            }
+        }
+        let mut links: BTreeSet<String> = uplinks.iter().map(|uplink| uplink.name.clone()).collect();
+        links.extend(routes.values().map(|(_, link)| link.clone()));
+        let nodes = desired.values().map(|route| Ipv4Network::from(route.node_ip));
+        Ways { links, sources: nodes.chain([self.config.cluster_cidr]).collect(), routes }
     }
 }
 

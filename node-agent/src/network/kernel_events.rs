@@ -1,4 +1,4 @@
-//! Tells when somebody else changed what the pod network rests on: links, addresses, our routes, our nftables table.
+//! Tells when somebody else changed what the pod network rests on: links, addresses, our routes, the firewall's chains.
 //!
 //! It says *that* something changed, never what to do: the follower looks again.
 
@@ -25,7 +25,7 @@ type Message = (NetlinkMessage<RouteNetlinkMessage>, SocketAddr);
 pub struct KernelEvents {
     routing: UnboundedReceiver<Message>,
     firewall: TokioSocket,
-    table_may_be_gone: bool,
+    firewall_changed: bool,
 }
 
 impl KernelEvents {
@@ -38,7 +38,7 @@ impl KernelEvents {
         let mut firewall = TokioSocket::new(NETLINK_NETFILTER).map_err(NetlinkError::Open)?;
         firewall.socket_mut().bind(&SocketAddr::new(0, 0)).map_err(NetlinkError::Open)?;
         firewall.socket_mut().add_membership(NFNLGRP_NFTABLES).map_err(NetlinkError::Open)?;
-        Ok(Self { routing, firewall, table_may_be_gone: false })
+        Ok(Self { routing, firewall, firewall_changed: false })
     }
 
     /// Returns after something changed, and what came with it has settled.
@@ -53,9 +53,9 @@ impl KernelEvents {
         tokio::time::timeout(SETTLE, settled).await.unwrap_or_default()
     }
 
-    /// Whether since the last call a table of ours was deleted, maybe by ourselves to write it anew.
-    pub fn table_may_be_gone(&mut self) -> bool {
-        std::mem::take(&mut self.table_may_be_gone)
+    /// Whether since the last call chains of the firewall came or went, maybe our own.
+    pub fn firewall_changed(&mut self) -> bool {
+        std::mem::take(&mut self.firewall_changed)
     }
 
     async fn one(&mut self) {
@@ -69,15 +69,15 @@ impl KernelEvents {
                     None => std::future::pending().await,
                 },
                 received = self.firewall.recv_from(&mut datagram) => match received {
-                    Ok(_) if deletes_our_table(&datagram) => {
-                        self.table_may_be_gone = true;
+                    Ok(_) if changes_chains(&datagram) => {
+                        self.firewall_changed = true;
                         return;
                     }
                     Ok(_) => (),
                     // Too many events at once for the socket's buffer: any may have been ours.
                     Err(error) => {
                         tracing::debug!(%error, "firewall events were lost");
-                        self.table_may_be_gone = true;
+                        self.firewall_changed = true;
                         return;
                     }
                 },
@@ -102,17 +102,16 @@ fn is_pod_link(link: &LinkMessage) -> bool {
         .any(|attribute| matches!(attribute, LinkAttribute::IfName(name) if pod_link::is_pod_link(name)))
 }
 
-/// Whether one of the datagram's messages is an `NFT_MSG_DELTABLE` of a table with our name. Each has a netlink header of 16 bytes,
-/// a `nfgenmsg` of 4, and then the attribute `NFTA_TABLE_NAME`; the kernel sends a transaction's messages together.
-fn deletes_our_table(mut datagram: &[u8]) -> bool {
+/// Whether one of the datagram's messages says that a chain or a table came or went, or that a chain's policy changed. Each message
+/// has a netlink header of 16 bytes, with its length and kind; the kernel sends a transaction's messages together.
+fn changes_chains(mut datagram: &[u8]) -> bool {
     while let Some(&[l0, l1, l2, l3, k0, k1]) = datagram.first_chunk() {
         let length = u32::from_ne_bytes([l0, l1, l2, l3]) as usize;
-        let Some(message) = datagram.get(..length).filter(|message| message.len() >= 16) else {
+        if length < 16 || length > datagram.len() {
             // Cut off: it may have been in what is missing.
             return true;
-        };
-        let ours = || message.windows(TABLE_NAME.len()).any(|window| window == TABLE_NAME);
-        if u16::from_ne_bytes([k0, k1]) == NFT_MSG_DELTABLE && ours() {
+        }
+        if matches!(u16::from_ne_bytes([k0, k1]), NFT_MSG_DELTABLE | NFT_MSG_NEWCHAIN | NFT_MSG_DELCHAIN) {
             return true;
         }
         datagram = datagram.get(length.next_multiple_of(4)..).unwrap_or_default();
@@ -120,10 +119,11 @@ fn deletes_our_table(mut datagram: &[u8]) -> bool {
     false
 }
 
-/// `NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_DELTABLE`
+/// `NFNL_SUBSYS_NFTABLES << 8` and the kind.
 const NFT_MSG_DELTABLE: u16 = (10 << 8) | 2;
+const NFT_MSG_NEWCHAIN: u16 = (10 << 8) | 3;
+const NFT_MSG_DELCHAIN: u16 = (10 << 8) | 5;
 const NFNLGRP_NFTABLES: u32 = 7;
-const TABLE_NAME: &[u8] = b"fairlead\0";
 const MAX_DATAGRAM: usize = 32 * 1024;
 
 /// Changes come in bursts: a link that comes up brings addresses and routes.

@@ -5,11 +5,13 @@
 
 mod address_records;
 mod attach;
+mod bypass;
 mod follower;
 mod host_links;
 mod kernel_events;
 mod masquerade;
 mod netlink;
+mod nft;
 mod pod_link;
 mod routes;
 mod subnet;
@@ -34,9 +36,11 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
     attach::Attacher,
+    bypass::Bypass,
     follower::{Follower, SyncError},
     kernel_events::KernelEvents,
     netlink::{Netlink, NetlinkError},
+    nft::NftError,
     subnet::SubnetError,
 };
 pub use self::{
@@ -99,8 +103,8 @@ pub enum NetworkError {
     Sysctl(#[from] sysctl::SysctlError),
     #[error("host network")]
     Sync(#[from] SyncError),
-    #[error("masquerade")]
-    Masquerade(#[from] masquerade::MasqueradeError),
+    #[error("firewall tables of our own")]
+    Firewall(#[from] NftError),
 }
 
 /// The running pod network of one node.
@@ -108,6 +112,7 @@ pub struct Network {
     config: Config,
     netlink: Netlink,
     attacher: Arc<Attacher>,
+    bypass: Arc<Bypass>,
     sysctls: Arc<sysctl::Sysctls>,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -131,13 +136,14 @@ pub async fn start(config: Config, world: watch::Receiver<Arc<World>>) -> Result
 
     // Heard from before the first look, so that no change falls between.
     let events = KernelEvents::open()?;
-    let mut follower = Follower::new(config.clone(), netlink.clone(), attacher.clone(), sysctls.clone());
+    let bypass = Arc::new(Bypass::default());
+    let mut follower =
+        Follower::new(config.clone(), netlink.clone(), attacher.clone(), bypass.clone(), sysctls.clone());
     let snapshot = world.borrow().clone();
     follower.sync(&snapshot).await?;
-    warn_of_dropping_firewalls(&config).await;
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     tasks.spawn(follower.run(world, events, stop.clone()));
-    Ok(Network { config, netlink, attacher, sysctls, stop, tasks })
+    Ok(Network { config, netlink, attacher, bypass, sysctls, stop, tasks })
 }
 
 /// Puts `gateway` on the node, in the place of one that it held for an earlier pod subnet, as `record` tells.
@@ -150,20 +156,6 @@ async fn hold_gateway(netlink: &Netlink, record: &Path, gateway: Ipv4Addr) -> Re
     let failed = |source| NetworkError::State { path: record.to_owned(), source };
     std::fs::write(record, gateway.to_string()).map_err(failed)?;
     Ok(netlink.ensure_address(loopback, gateway).await?)
-}
-
-/// A packet that any chain drops is gone, whatever ours accepts: all we can do is to say so.
-async fn warn_of_dropping_firewalls(config: &Config) {
-    match masquerade::dropping_chains().await {
-        Ok(chains) if chains.is_empty() => (),
-        Ok(chains) => tracing::warn!(
-            chains = chains.join(", "),
-            "a firewall on this host drops what is forwarded, and with it all traffic of pods; let it accept traffic from and to \
-             {cidr}, for example: iptables -I FORWARD -s {cidr} -j ACCEPT; iptables -I FORWARD -d {cidr} -j ACCEPT",
-            cidr = config.cluster_cidr,
-        ),
-        Err(error) => tracing::debug!(error = &error as &dyn std::error::Error, "cannot look for firewalls"),
-    }
 }
 
 impl Network {
@@ -186,7 +178,8 @@ impl Network {
             self.netlink.delete_route(route).await?;
         }
         vxlan::remove_device(&self.netlink).await?;
-        masquerade::remove().await?;
+        self.bypass.remove().await?;
+        nft::remove(masquerade::FAMILY).await?;
         self.netlink.remove_address(self.netlink.loopback().await?, self.gateway()).await?;
         self.sysctls.restore()?;
         let state = self.config.data_dir.join("network");
@@ -197,7 +190,13 @@ impl Network {
 #[async_trait::async_trait]
 impl PodNetwork for Network {
     async fn attach(&self, pod_uid: &str, netns: &Path) -> Result<Ipv4Addr, AttachError> {
-        self.attacher.attach(pod_uid, netns).await
+        let address = self.attacher.attach(pod_uid, netns).await?;
+        let refreshed = self.bypass.refresh(|| self.attacher.links()).await;
+        refreshed.map_err(|e: SyncError| AttachError {
+            operation: "let the pod by the firewall".into(),
+            source: e.into(),
+        })?;
+        Ok(address)
     }
 
     async fn detach(&self, pod_uid: &str) -> Result<(), AttachError> {

@@ -312,12 +312,44 @@ fn routes_follow_the_nodes_and_come_back_when_somebody_takes_them() {
     });
     wait_until("all routes to be back", || one.inventory().len() >= complete.len());
     assert_eq!(one.ask_who_am_i(address, 80).unwrap(), NODE.to_string());
-    one.inside(|| {
-        let deleted = std::process::Command::new("nft").args(["delete", "table", "ip", "fairlead"]).status();
-        assert!(deleted.unwrap().success());
-    });
-    let there = || one.wait(async { super::masquerade::is_there().await.unwrap() });
+    nft(one, "delete table ip fairlead");
+    let there = || one.wait(async { super::nft::is_there("ip").await.unwrap() });
     wait_until("the table to be back", there);
+}
+
+#[test]
+fn a_firewall_that_drops_what_is_forwarded_does_not_part_pods() {
+    if !can_make_namespaces() {
+        return;
+    }
+    let cluster = Cluster::start();
+    let pods = [cluster.pod(0, "a"), cluster.pod(0, "b"), cluster.pod(1, "c"), cluster.pod(2, "d")];
+    let bypassed = |node: &Machine| node.wait(async { super::nft::is_there("netdev").await.unwrap() });
+    assert!(!cluster.nodes.iter().any(bypassed), "nobody drops yet");
+    for node in &cluster.nodes {
+        nft(node, "table ip filter { chain FORWARD { type filter hook forward priority 0; policy drop; }; }");
+    }
+    wait_until("the firewalls to be seen", || cluster.nodes.iter().all(bypassed));
+    let late = cluster.pod(0, "e");
+    for (client, client_address) in pods.iter().chain([&late]) {
+        for (_, server_address) in pods.iter().chain([&late]) {
+            let seen = client.ask_who_am_i(*server_address, 80);
+            assert_eq!(seen.ok(), Some(client_address.to_string()), "{client_address} to {server_address}");
+        }
+    }
+    assert_eq!(cluster.nodes[1].ask_who_am_i(late.1, 80).unwrap(), NODES[1].to_string(), "node to pod of another");
+    for node in &cluster.nodes {
+        nft(node, "delete table ip filter");
+    }
+    wait_until("the bypass to go", || !cluster.nodes.iter().any(bypassed));
+    assert_eq!(pods[0].0.ask_who_am_i(late.1, 80).unwrap(), pods[0].1.to_string());
+}
+
+fn nft(machine: &Machine, script: &'static str) {
+    machine.inside(move || {
+        let ran = std::process::Command::new("nft").arg(script).status();
+        assert!(ran.unwrap().success(), "{script}");
+    });
 }
 
 #[test]
@@ -330,6 +362,6 @@ fn removal_leaves_no_tunnel_route_or_table() {
         shutdown(node, network, Teardown::Remove);
         let left = node.inventory();
         assert!(!left.contains("fairlead") && !left.contains("10.244."), "{left}");
-        assert!(!node.wait(async { super::masquerade::is_there().await.unwrap() }));
+        assert!(!node.wait(async { super::nft::is_there("ip").await.unwrap() }));
     }
 }

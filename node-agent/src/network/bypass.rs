@@ -1,0 +1,167 @@
+//! Pod to pod in spite of a firewall that drops whatever is forwarded, as Docker's does by default.
+//!
+//! A packet that any chain drops is gone, whatever other chains accept; and chains of others are not ours to write. But packets
+//! between pods need not come by such chains: where one is found, a table of our own takes them at the pod's link and hands them to
+//! the link of the destination. It is not there where nobody drops. Packets to the outside must pass the host's firewall.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    net::Ipv4Addr,
+};
+
+use ipnetwork::Ipv4Network;
+use tokio::sync::Mutex;
+
+use super::nft::{self, NftError, TABLE};
+
+/// The ways between this node and the others.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ways {
+    /// Links on which packets from other nodes' pods come in, tunnels too.
+    pub links: BTreeSet<String>,
+    /// Pods and nodes whose packets are taken on those links.
+    pub sources: BTreeSet<Ipv4Network>,
+    /// Other nodes and their pods: next hop and link.
+    pub routes: BTreeMap<Ipv4Network, (Ipv4Addr, String)>,
+}
+
+/// The table, kept what it should be. One writer at a time.
+#[derive(Default)]
+pub struct Bypass {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Set while somebody drops.
+    ways: Option<Ways>,
+    applied: Option<String>,
+}
+
+impl Bypass {
+    /// What to do from now on: nothing with `None`. Takes effect with [`Bypass::refresh`].
+    pub async fn set(&self, ways: Option<Ways>) {
+        self.state.lock().await.ways = ways;
+    }
+
+    /// Makes the kernel write it anew at the next refresh: somebody has meddled.
+    pub async fn forget(&self) {
+        self.state.lock().await.applied = None;
+    }
+
+    /// Brings the table to the pods that are there. `pods` lists them by address with their links, now.
+    pub async fn refresh<E, F>(&self, pods: impl Fn() -> F) -> Result<(), E>
+    where
+        F: Future<Output = Result<BTreeMap<Ipv4Addr, String>, E>>,
+        E: From<NftError>,
+    {
+        let mut state = self.state.lock().await;
+        let Some(ways) = state.ways.clone() else {
+            if state.applied.take().is_some() {
+                nft::remove(FAMILY).await?;
+            }
+            return Ok(());
+        };
+        for tries_left in (0..TRIES).rev() {
+            let wanted = table(&pods().await?, &ways);
+            if state.applied.as_ref() == Some(&wanted) {
+                return Ok(());
+            }
+            match nft::apply(&wanted).await {
+                Ok(()) => {
+                    state.applied = Some(wanted);
+                    return Ok(());
+                }
+                // A link that went between looking and writing.
+                Err(NftError::Refused(_)) if tries_left > 0 => (),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    pub async fn remove(&self) -> Result<(), NftError> {
+        let mut state = self.state.lock().await;
+        state.ways = None;
+        state.applied = None;
+        nft::remove(FAMILY).await
+    }
+}
+
+/// The table as nft reads it. Pure: equal input, equal text.
+fn table(pods: &BTreeMap<Ipv4Addr, String>, ways: &Ways) -> String {
+    let mut text = format!("table {FAMILY} {TABLE}\ndelete table {FAMILY} {TABLE}\ntable {FAMILY} {TABLE} {{\n");
+    let mut line = |words: &str| writeln!(text, "{words}").expect("writing to a string cannot fail");
+    let list = |items: Vec<String>| items.join(", ");
+    line("  chain forward {");
+    if !pods.is_empty() {
+        let pods = list(pods.iter().map(|(address, link)| format!("{address} : \"{link}\"")).collect());
+        line(&format!("    fwd ip to ip daddr device ip daddr map {{ {pods} }}"));
+    }
+    line("  }");
+    line("  chain leave {");
+    for (destination, (next_hop, link)) in &ways.routes {
+        line(&format!("    ip daddr {destination} fwd ip to {next_hop} device \"{link}\""));
+    }
+    line("  }");
+    if !pods.is_empty() {
+        let links = list(pods.values().map(|link| format!("\"{link}\"")).collect());
+        line("  chain pods {");
+        line(&format!("    type filter hook ingress devices = {{ {links} }} priority 0; policy accept;"));
+        line("    jump forward");
+        line("    jump leave");
+        line("  }");
+    }
+    if !ways.links.is_empty() && !ways.sources.is_empty() {
+        let links = list(ways.links.iter().map(|link| format!("\"{link}\"")).collect());
+        let sources = list(ways.sources.iter().map(Ipv4Network::to_string).collect());
+        line("  chain nodes {");
+        line(&format!("    type filter hook ingress devices = {{ {links} }} priority 0; policy accept;"));
+        line(&format!("    ip saddr {{ {sources} }} jump forward"));
+        line("  }");
+    }
+    line("}");
+    text
+}
+
+/// Of the tables that see a packet at its link, before routing.
+const FAMILY: &str = "netdev";
+
+const TRIES: usize = 5;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packets_go_from_link_to_link_and_only_from_the_cluster() {
+        let pods = [(Ipv4Addr::new(10, 244, 1, 2), "fl0".to_owned()), (Ipv4Addr::new(10, 244, 1, 3), "fl1".to_owned())];
+        let ways = Ways {
+            links: ["eth0".to_owned()].into(),
+            sources: ["10.244.0.0/16".parse().unwrap(), "192.0.2.2/32".parse().unwrap()].into(),
+            routes: [("10.244.2.0/24".parse().unwrap(), (Ipv4Addr::new(192, 0, 2, 2), "eth0".to_owned()))].into(),
+        };
+        let expected = r#"table netdev fairlead
+delete table netdev fairlead
+table netdev fairlead {
+  chain forward {
+    fwd ip to ip daddr device ip daddr map { 10.244.1.2 : "fl0", 10.244.1.3 : "fl1" }
+  }
+  chain leave {
+    ip daddr 10.244.2.0/24 fwd ip to 192.0.2.2 device "eth0"
+  }
+  chain pods {
+    type filter hook ingress devices = { "fl0", "fl1" } priority 0; policy accept;
+    jump forward
+    jump leave
+  }
+  chain nodes {
+    type filter hook ingress devices = { "eth0" } priority 0; policy accept;
+    ip saddr { 10.244.0.0/16, 192.0.2.2/32 } jump forward
+  }
+}
+"#;
+        assert_eq!(table(&pods.into(), &ways), expected);
+    }
+}

@@ -1,0 +1,112 @@
+//! Runs the program `nft`, and says what went wrong. What is written is decided in [`super::masquerade`] and [`super::bypass`].
+
+use std::{
+    io,
+    process::{Output, Stdio},
+};
+
+use tokio::{io::AsyncWriteExt, process::Command};
+
+/// Why a table could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum NftError {
+    #[error("the program nft is needed for pods to reach the outside: install the package nftables")]
+    Missing(#[source] io::Error),
+    #[error("run nft")]
+    Run(#[source] io::Error),
+    #[error("nft refused: {0}")]
+    Refused(String),
+}
+
+/// Name of our tables: of family `ip` (masquerade) and `netdev` (bypass).
+pub const TABLE: &str = "fairlead";
+
+/// Writes `script` in one transaction: all of it or nothing.
+pub async fn apply(script: &str) -> Result<(), NftError> {
+    run(&["-f", "-"], script).await.map(drop)
+}
+
+/// Whether the kernel has our table of `family`.
+pub async fn is_there(family: &str) -> Result<bool, NftError> {
+    match run(&["list", "table", family, TABLE], "").await {
+        Ok(_) => Ok(true),
+        Err(NftError::Refused(_)) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Takes our table of `family` away. Not an error where there is none.
+pub async fn remove(family: &str) -> Result<(), NftError> {
+    apply(&format!("table {family} {TABLE}\ndelete table {family} {TABLE}\n")).await
+}
+
+/// Chains, of anybody, that drop forwarded packets unless a rule says otherwise, as `ip filter FORWARD`.
+pub async fn dropping_chains() -> Result<Vec<String>, NftError> {
+    let listed = run(&["-j", "list", "chains"], "").await?;
+    let mut chains = dropping(&String::from_utf8_lossy(&listed.stdout));
+    if legacy_forward_drops().await {
+        chains.push("iptables-legacy filter FORWARD".to_owned());
+    }
+    Ok(chains)
+}
+
+/// The kernel's older firewall, which nft does not see: asked only where it has a filter table, and where its program is.
+async fn legacy_forward_drops() -> bool {
+    let tables = tokio::fs::read_to_string("/proc/thread-self/net/ip_tables_names").await.unwrap_or_default();
+    if !tables.lines().any(|table| table == "filter") {
+        return false;
+    }
+    let listed = Command::new("iptables-legacy").args(["-S", "FORWARD"]).kill_on_drop(true).output().await;
+    listed.is_ok_and(|output| output.stdout.starts_with(b"-P FORWARD DROP"))
+}
+
+/// The `forward` chains with policy drop in nft's JSON. Pure.
+fn dropping(json: &str) -> Vec<String> {
+    let parsed: serde_json::Value = serde_json::from_str(json).unwrap_or_default();
+    let chains = parsed["nftables"].as_array().into_iter().flatten().map(|item| &item["chain"]);
+    let text = |chain: &serde_json::Value, field: &str| chain[field].as_str().unwrap_or_default().to_owned();
+    chains
+        .filter(|chain| chain["hook"] == "forward" && chain["policy"] == "drop")
+        .filter(|chain| matches!(text(chain, "family").as_str(), "ip" | "inet"))
+        .map(|chain| [text(chain, "family"), text(chain, "table"), text(chain, "name")].join(" "))
+        .collect()
+}
+
+async fn run(arguments: &[&str], input: &str) -> Result<Output, NftError> {
+    let spawned = Command::new("nft")
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn();
+    let mut child = spawned.map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => NftError::Missing(error),
+        _ => NftError::Run(error),
+    })?;
+    if let Some(mut stdin) = child.stdin.take() {
+        stdin.write_all(input.as_bytes()).await.map_err(NftError::Run)?;
+    }
+    let output = child.wait_with_output().await.map_err(NftError::Run)?;
+    if output.status.success() {
+        return Ok(output);
+    }
+    Err(NftError::Refused(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chains_of_others_that_drop_what_is_forwarded_are_named() {
+        let json = r#"{"nftables": [{"metainfo": {}},
+            {"chain": {"family": "ip", "table": "filter", "name": "FORWARD", "hook": "forward", "policy": "drop"}},
+            {"chain": {"family": "ip", "table": "filter", "name": "INPUT", "hook": "input", "policy": "drop"}},
+            {"chain": {"family": "ip6", "table": "filter", "name": "FORWARD", "hook": "forward", "policy": "drop"}},
+            {"chain": {"family": "inet", "table": "fw", "name": "fwd", "hook": "forward", "policy": "accept"}},
+            {"chain": {"family": "ip", "table": "filter", "name": "DOCKER-USER"}}]}"#;
+        assert_eq!(dropping(json), ["ip filter FORWARD"]);
+        assert!(dropping("").is_empty());
+    }
+}
