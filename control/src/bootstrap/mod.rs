@@ -122,3 +122,87 @@ where
         None => api.create(&PostParams::default(), &wanted).await.map(|_| ()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{
+        admission::Admission,
+        api::{Api as KubernetesApi, open_store},
+        auth::Identity,
+        kinds::Kinds,
+    };
+
+    fn client(dir: &std::path::Path, config: &Config) -> Client {
+        let store = open_store(&dir.join("store"), Kinds::all()).unwrap();
+        let admission = Admission::new(config.service_cidr, config.service_node_port_range.clone());
+        KubernetesApi::new(Arc::new(store), Kinds::all(), admission, "192.0.2.1:6443").client(Identity::control("test"))
+    }
+
+    async fn revision<K>(api: &Api<K>, name: &str) -> String
+    where
+        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+    {
+        api.get(name).await.unwrap().resource_version().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_second_start_writes_nothing_and_another_address_only_the_endpoints() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = Config::new(dir.path());
+        let client = client(dir.path(), &config);
+        let at = Advertised { address: [192, 0, 2, 1].into(), port: 6443 };
+        ensure(&client, &config, Some(at)).await.unwrap();
+        let services: Api<Service> = Api::namespaced(client.clone(), "default");
+        let dns: Api<Service> = Api::namespaced(client.clone(), "kube-system");
+        let slices: Api<EndpointSlice> = Api::namespaced(client.clone(), "default");
+        let before = (revision(&services, "kubernetes").await, revision(&slices, "kubernetes").await);
+        ensure(&client, &config, Some(at)).await.unwrap();
+        assert_eq!((revision(&services, "kubernetes").await, revision(&slices, "kubernetes").await), before);
+
+        ensure(&client, &config, Some(Advertised { address: [192, 0, 2, 2].into(), ..at })).await.unwrap();
+        assert_eq!(revision(&services, "kubernetes").await, before.0);
+        assert_eq!(slices.get("kubernetes").await.unwrap().endpoints[0].addresses, ["192.0.2.2"]);
+
+        config.cluster_dns = [10, 96, 0, 53].into();
+        ensure(&client, &config, Some(at)).await.unwrap();
+        let address = dns.get("kube-dns").await.unwrap().spec.unwrap().cluster_ip;
+        assert_eq!(address.as_deref(), Some("10.96.0.53"), "a ClusterIP does not change, so the Service is made anew");
+    }
+
+    #[tokio::test]
+    async fn the_service_of_the_api_comes_back_when_somebody_deletes_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config::new(dir.path());
+        let client = client(dir.path(), &config);
+        let at = Some(Advertised { address: [192, 0, 2, 1].into(), port: 6443 });
+        ensure(&client, &config, at).await.unwrap();
+        let stop = CancellationToken::new();
+        let keeper = tokio::spawn(keep(client.clone(), config, at, stop.clone()));
+        let slices: Api<EndpointSlice> = Api::namespaced(client.clone(), "default");
+        let services: Api<Service> = Api::namespaced(client, "default");
+        let (slice, service) = (revision(&slices, "kubernetes").await, revision(&services, "kubernetes").await);
+        slices.delete("kubernetes", &DeleteParams::default()).await.unwrap();
+        services.delete("kubernetes", &DeleteParams::default()).await.unwrap();
+        let is_back = async {
+            let newer = |found: Option<String>, old: &String| found.is_some_and(|new| new != *old);
+            loop {
+                let back =
+                    newer(slices.get_opt("kubernetes").await.unwrap().and_then(|s| s.resource_version()), &slice)
+                        && newer(
+                            services.get_opt("kubernetes").await.unwrap().and_then(|s| s.resource_version()),
+                            &service,
+                        );
+                if back {
+                    return;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), is_back).await.unwrap();
+        stop.cancel();
+        keeper.await.unwrap();
+    }
+}

@@ -3,6 +3,8 @@
 //! Decides which agent is meant and whether it can have an answer; the answer itself is streamed through untouched.
 
 mod agent;
+#[cfg(test)]
+mod agent_tests;
 mod log_options;
 mod log_source;
 

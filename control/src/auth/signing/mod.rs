@@ -45,6 +45,8 @@ pub async fn run(client: Client, authority: Arc<Authority>, stop: CancellationTo
     let mut events = events.boxed();
     let mut waiting: BTreeMap<String, tokio::time::Instant> = BTreeMap::new();
     let mut retry = tokio::time::interval(RETRY);
+    // It stands still while nothing waits, and must not make up for that.
+    retry.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut sweep = tokio::time::interval(SWEEP);
     loop {
         tokio::select! {

@@ -1,0 +1,211 @@
+//! The proxy against an agent of its own making, over real TLS.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::{Router, body::Body, extract::Request, routing::any};
+use futures::StreamExt;
+use http_body_util::BodyExt;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto,
+    service::TowerToHyperService,
+};
+use rustls::{RootCertStore, ServerConfig, crypto::ring, server::WebPkiClientVerifier};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+use tower::ServiceExt;
+
+use super::{Agents, NodeProxy};
+use crate::{
+    admission::Admission,
+    api::{Api, open_store},
+    auth::{
+        Identity,
+        pki::{Authority, Subject, Usage},
+    },
+    kinds::Kinds,
+};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// A control service's proxy, and what is needed to put agents behind it.
+struct Lab {
+    authority: Authority,
+    client: kube::Client,
+    router: Router,
+    _dir: tempfile::TempDir,
+}
+
+impl Lab {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let now = OffsetDateTime::now_utc();
+        let (authority, _) = Authority::create(now).unwrap();
+        let subject = Subject { common_name: "system:kube-apiserver".into(), ..Subject::default() };
+        let own = authority.issue(&subject, Usage::Client, HOUR, now).unwrap();
+        let store = Arc::new(open_store(&dir.path().join("store"), Kinds::all()).unwrap());
+        let admission = Admission::new("10.96.0.0/12".parse().unwrap(), 30000..=32767);
+        let api = Api::new(store.clone(), Kinds::all(), admission, "127.0.0.1:6443");
+        let agents = Agents::new(&authority, &own, Arc::new(ring::default_provider())).unwrap();
+        let router = NodeProxy::new(store, agents).router().fallback_service(api.router());
+        Self { authority, client: api.client(Identity::control("test")), router, _dir: dir }
+    }
+
+    /// A TLS server that shows a certificate of `authority` for 127.0.0.1 and insists on one of the cluster's.
+    async fn agent(&self, authority: &Authority) -> SocketAddr {
+        let now = OffsetDateTime::now_utc();
+        let subject = Subject { addresses: vec![[127, 0, 0, 1].into()], ..Subject::default() };
+        let issued = authority.issue(&subject, Usage::Server, HOUR, now).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(self.authority.certificate().clone()).unwrap();
+        let provider = Arc::new(ring::default_provider());
+        let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build().unwrap();
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_client_cert_verifier(clients)
+            .with_single_cert(
+                vec![CertificateDer::from_pem_slice(issued.certificate_pem.as_bytes()).unwrap()],
+                PrivateKeyDer::from_pem_slice(issued.key_pem.as_bytes()).unwrap(),
+            )
+            .unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        tokio::spawn(async move {
+            while let Ok((tcp, _)) = listener.accept().await {
+                let acceptor = acceptor.clone();
+                tokio::spawn(async move {
+                    let Ok(tls) = acceptor.accept(tcp).await else { return };
+                    let service = TowerToHyperService::new(agent_router());
+                    // The caller going away is how most of these end.
+                    drop(auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(tls), service).await);
+                });
+            }
+        });
+        address
+    }
+
+    async fn create(&self, path: &str, object: Value) {
+        let request = http::Request::post(path).header("content-type", "application/json");
+        self.client.request::<Value>(request.body(object.to_string().into_bytes()).unwrap()).await.unwrap();
+    }
+
+    async fn node_at(&self, name: &str, address: SocketAddr) {
+        self.create("/api/v1/nodes", json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})).await;
+        let status = json!({"status": {"addresses": [{"type": "InternalIP", "address": address.ip().to_string()}],
+            "daemonEndpoints": {"kubeletEndpoint": {"Port": address.port()}}}});
+        self.patch(&format!("/api/v1/nodes/{name}/status"), status).await;
+    }
+
+    async fn patch(&self, path: &str, patch: Value) {
+        let request = http::Request::patch(path).header("content-type", "application/merge-patch+json");
+        self.client.request::<Value>(request.body(patch.to_string().into_bytes()).unwrap()).await.unwrap();
+    }
+
+    async fn get(&self, path: &str) -> (u16, String) {
+        let mut request = http::Request::get(path).body(Body::empty()).unwrap();
+        request.extensions_mut().insert(Identity::control("test"));
+        let Ok(response) = self.router.clone().oneshot(request).await;
+        let code = response.status().as_u16();
+        (code, String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap())
+    }
+}
+
+/// Says what it was asked; streams without end under `/endless`, and refuses under `/containerLogs/…/gone`.
+fn agent_router() -> Router {
+    let echo = |request: Request| async move {
+        let has_token = request.headers().contains_key("authorization");
+        format!("{} {} token={has_token}", request.method(), request.uri())
+    };
+    let endless = || async {
+        let line = futures::stream::iter([Ok::<_, std::io::Error>("line\n")]);
+        Body::from_stream(line.chain(futures::stream::pending()))
+    };
+    Router::new()
+        .route("/endless", any(endless))
+        .route("/containerLogs/default/web/gone", any(|| async { (http::StatusCode::NOT_FOUND, "no such log\n") }))
+        .fallback(echo)
+}
+
+fn pod(containers: &[&str], node: &str) -> Value {
+    let containers: Vec<Value> = containers.iter().map(|c| json!({"name": c, "image": "i"})).collect();
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web"}, "spec": {"nodeName": node, "containers": containers}})
+}
+
+fn running(containers: &[&str]) -> Value {
+    let status = |name: &&str| {
+        json!({"name": name, "image": "i", "imageID": "", "ready": true, "restartCount": 0,
+            "state": {"running": {"startedAt": "2030-01-01T00:00:00Z"}}})
+    };
+    json!({"status": {"containerStatuses": containers.iter().map(status).collect::<Vec<_>>()}})
+}
+
+#[tokio::test]
+async fn a_log_comes_from_the_agent_of_the_pods_node() {
+    let lab = Lab::new();
+    let address = lab.agent(&lab.authority).await;
+    lab.node_at("n1", address).await;
+    lab.create("/api/v1/namespaces", json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "default"}}))
+        .await;
+    lab.create("/api/v1/namespaces/default/pods", pod(&["a", "gone"], "n1")).await;
+    let log = "/api/v1/namespaces/default/pods/web/log";
+
+    let (code, text) = lab.get(log).await;
+    assert!(code == 400 && text.contains("choose one of: [a gone]"), "{code} {text}");
+    let (code, text) = lab.get(&format!("{log}?container=a")).await;
+    assert!(code == 400 && text.contains("is waiting to start: ContainerCreating"), "{code} {text}");
+
+    lab.patch("/api/v1/namespaces/default/pods/web/status", running(&["a", "gone"])).await;
+    let (code, text) = lab.get(&format!("{log}?container=a&follow=true&tailLines=3")).await;
+    assert_eq!((code, text.as_str()), (200, "GET /containerLogs/default/web/a?follow=true&tailLines=3 token=false"));
+    let (code, text) = lab.get(&format!("{log}?container=gone")).await;
+    assert!(code == 404 && text.contains(r#""message":"no such log""#), "{code} {text}");
+    let (code, _) = lab.get("/api/v1/namespaces/default/pods/other/log").await;
+    assert_eq!(code, 404);
+}
+
+#[tokio::test]
+async fn a_nodes_proxy_passes_on_path_and_query_and_never_the_callers_credential() {
+    let lab = Lab::new();
+    lab.node_at("n1", lab.agent(&lab.authority).await).await;
+    let mut request = http::Request::post("/api/v1/nodes/n1/proxy/inspect/a%2Fb?x=1").body(Body::from("text")).unwrap();
+    request.headers_mut().insert("authorization", "Bearer secret".parse().unwrap());
+    let Ok(response) = lab.router.clone().oneshot(request).await;
+    let text = response.into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(text, "POST /inspect/a%2Fb?x=1 token=false");
+    assert_eq!(lab.get("/api/v1/nodes/n1/proxy").await.1, "GET / token=false");
+}
+
+#[tokio::test]
+async fn what_an_agent_streams_arrives_while_it_still_streams() {
+    let lab = Lab::new();
+    lab.node_at("n1", lab.agent(&lab.authority).await).await;
+    let request = http::Request::get("/api/v1/nodes/n1/proxy/endless").body(Body::empty()).unwrap();
+    let Ok(response) = lab.router.clone().oneshot(request).await;
+    let mut body = response.into_body();
+    assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "line\n");
+}
+
+#[tokio::test]
+async fn an_agent_that_is_away_or_false_is_said_to_be() {
+    let lab = Lab::new();
+    let (other, _) = Authority::create(OffsetDateTime::now_utc()).unwrap();
+    lab.node_at("false", lab.agent(&other).await).await;
+    let (code, text) = lab.get("/api/v1/nodes/false/proxy/").await;
+    assert!(code == 502 && text.contains("is not the agent of node"), "{code} {text}");
+
+    // Bound and closed again: nobody listens there.
+    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    lab.node_at("away", nobody).await;
+    let (code, text) = lab.get("/api/v1/nodes/away/proxy/").await;
+    assert!(code == 503 && text.contains("ServiceUnavailable") && text.contains("away"), "{code} {text}");
+
+    lab.create("/api/v1/nodes", json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "new"}})).await;
+    let (code, text) = lab.get("/api/v1/nodes/new/proxy/").await;
+    assert!(code == 503 && text.contains("has not registered yet"), "{code} {text}");
+    assert_eq!(lab.get("/api/v1/nodes/none/proxy/").await.0, 404);
+}
