@@ -7,6 +7,8 @@ mod api_load;
 mod bench_cluster;
 mod connect;
 mod control;
+mod dns;
+mod dns_load;
 mod footprint;
 mod kubernetes;
 mod load;
@@ -20,7 +22,7 @@ use std::path::PathBuf;
 fn main() -> std::process::ExitCode {
     // `cargo bench` adds this flag of its own.
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
-    if let Some(outcome) = load::as_child(&arguments) {
+    if let Some(outcome) = load::as_child(&arguments).or_else(|| dns_load::as_child(&arguments)) {
         return match outcome {
             Ok(()) => std::process::ExitCode::SUCCESS,
             Err(error) => {
@@ -54,6 +56,7 @@ const BENCHES: &[(&str, Bench)] = &[
     ("connect", connect::run),
     ("program", program::run),
     ("control", control::run),
+    ("dns", dns::run),
     ("pods", pods::run_bench),
     ("footprint", footprint::run_bench),
 ];
