@@ -55,6 +55,8 @@ enum Verb {
     Rollout(verbs::rollout::Rollout),
     Label(verbs::relabel::Label),
     Annotate(verbs::relabel::Annotate),
+    #[command(subcommand)]
+    Set(verbs::set::Set),
     Patch(verbs::patch::Patch),
     Wait(verbs::wait::Wait),
     ApiResources(verbs::api_resources::ApiResources),
@@ -90,6 +92,7 @@ impl Invocation {
             Verb::Rollout(verb) => verb.run().await,
             Verb::Label(verb) => verb.run().await,
             Verb::Annotate(verb) => verb.run().await,
+            Verb::Set(verb) => verb.run().await,
             Verb::Patch(verb) => verb.run().await,
             Verb::Wait(verb) => verb.run().await,
             Verb::ApiResources(verb) => verb.run().await,

@@ -15,6 +15,7 @@ pub mod relabel;
 pub mod rollout;
 pub mod run;
 pub mod scale;
+pub mod set;
 pub mod submit;
 mod target;
 pub mod version;
