@@ -1,6 +1,7 @@
 //! The API as its clients meet it: requests through the router, answers as they come.
 
 mod objects;
+mod subresources;
 mod watches;
 
 use std::sync::Arc;

@@ -198,6 +198,9 @@ async fn finalizers_hold_an_object_until_they_are_gone() {
     assert_eq!(uid.reason(), (409, "Conflict"));
     let marked = server.delete(&path, json!({})).await;
     assert!(marked.json["metadata"]["deletionTimestamp"].is_string(), "{}", marked.json);
+    let more = server.merge(&path, json!({"metadata": {"finalizers": ["example.com/hold", "example.com/more"]}})).await;
+    assert_eq!(more.reason(), (422, "Invalid"));
+    assert!(more.message().contains("no new finalizers can be added"), "{}", more.message());
     let freed = server.merge(&path, json!({"metadata": {"finalizers": null}})).await;
     assert_eq!(freed.code, 200);
     assert_eq!(server.get(&path).await.code, 404);

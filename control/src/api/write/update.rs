@@ -10,10 +10,10 @@ use super::{TRIES, answer, current, encode, metadata, must_be_valid, parse, refu
 use crate::{
     admission::{self, NamespaceState, Verb},
     api::{
-        Api, Place, Status,
+        Api, Place, Status, Subject,
         request::{Call, body},
     },
-    kinds::Subresource,
+    kinds::{FieldError, Kind, Subresource},
     store::{self, Draft, EventType, Expect, Object, Write, WriteError},
 };
 
@@ -101,10 +101,31 @@ fn settle(place: &Place, change: &Change<'_>, new: Value, old: &Value) -> Result
         }
     };
     must_be_valid(kind, &new, Some(old))?;
+    must_not_hold_anew(kind, &new, old)?;
     new["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"].clone();
     new["apiVersion"] = old["apiVersion"].clone();
     new["kind"] = old["kind"].clone();
     Ok((new != *old).then_some(new))
+}
+
+/// Refuses finalizers that are put on an object whose deletion was asked for.
+fn must_not_hold_anew(kind: &Kind, new: &Value, old: &Value) -> Result<(), Status> {
+    let finalizers = |object: &Value| -> Vec<String> {
+        let list = object["metadata"]["finalizers"].as_array().into_iter().flatten();
+        list.filter_map(Value::as_str).map(str::to_owned).collect()
+    };
+    let before = finalizers(old);
+    let added: Vec<String> = finalizers(new).into_iter().filter(|name| !before.contains(name)).collect();
+    if added.is_empty() || !old["metadata"]["deletionTimestamp"].is_string() {
+        return Ok(());
+    }
+    let why = format!(
+        "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
+        added.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ")
+    );
+    let name = new["metadata"]["name"].as_str().unwrap_or_default();
+    let subject = Subject { group: kind.group, resource: kind.kind, name };
+    Err(Status::invalid(subject, &[FieldError::forbidden("metadata.finalizers", &why)]))
 }
 
 /// What a subresource lets through: all else stays as it is.
