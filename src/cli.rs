@@ -34,6 +34,7 @@ pub struct Invocation {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Up(Box<role::up::Up>),
     Server(role::server::Server),
     #[command(subcommand)]
     Node(role::node::Node),
@@ -68,7 +69,7 @@ impl Invocation {
     /// Whether this process is to be a part of a cluster, not a client of one.
     pub fn is_role(&self) -> bool {
         match &self.verb {
-            Verb::Server(_) => true,
+            Verb::Up(_) | Verb::Server(_) => true,
             Verb::Node(node) => node.is_role(),
             _ => false,
         }
@@ -76,6 +77,7 @@ impl Invocation {
 
     pub async fn run(self) -> anyhow::Result<()> {
         match self.verb {
+            Verb::Up(verb) => verb.run().await,
             Verb::Node(verb) => verb.run().await,
             Verb::Server(verb) => verb.run().await,
             Verb::Token(verb) => verb.run().await,

@@ -31,6 +31,8 @@ pub struct Config {
     pub cluster_cidr: Ipv4Network,
     /// Port of the agent's own HTTPS server (logs, inspect), as the kubelet's.
     pub port: u16,
+    /// Pods that this node takes at the most.
+    pub max_pods: u32,
     /// The host's resolvers, for names outside the cluster: `/etc/resolv.conf` by default.
     pub resolv_conf: PathBuf,
 }
@@ -69,6 +71,7 @@ impl Config {
             service_cidr: "10.96.0.0/12".parse().expect("a constant network"),
             cluster_cidr: "10.244.0.0/16".parse().expect("a constant network"),
             port: 10250,
+            max_pods: 110,
             resolv_conf: "/etc/resolv.conf".into(),
         }
     }

@@ -1,5 +1,6 @@
 //! fairlead's node agent: runs the pods of one node, gives them their network, load-balances Services and answers names.
 
+mod agent;
 pub mod config;
 pub mod dns;
 pub mod https;
@@ -11,6 +12,7 @@ pub mod register;
 pub mod runtime;
 pub mod world;
 
+pub use agent::{Running, StartError, StopError, start};
 pub use config::Config;
 
 /// What a part leaves behind when it stops.

@@ -7,6 +7,7 @@ pub mod server;
 mod settings;
 mod shutdown;
 pub mod token;
+pub mod up;
 
 pub use settings::parse_duration;
 

@@ -86,6 +86,9 @@ pub struct NodeArgs {
     /// Port of the agent's HTTPS server, for logs and inspect [default: 10250]
     #[arg(long, value_name = "PORT")]
     pub port: Option<u16>,
+    /// Pods that this node takes at the most [default: 110]
+    #[arg(long, value_name = "COUNT")]
+    pub max_pods: Option<u32>,
     /// The host's resolvers, for names outside the cluster [default: /etc/resolv.conf]
     #[arg(long, value_name = "FILE")]
     pub resolv_conf: Option<PathBuf>,
@@ -170,6 +173,7 @@ pub fn agent(
     config.cgroup = set.cgroup;
     config.bpf_pins = set.bpf_pins.unwrap_or(config.bpf_pins);
     config.port = set.port.unwrap_or(config.port);
+    config.max_pods = set.max_pods.unwrap_or(config.max_pods);
     config.resolv_conf = set.resolv_conf.unwrap_or(config.resolv_conf);
     config.service_cidr = cluster.service_cidr.unwrap_or(config.service_cidr);
     config.cluster_cidr = cluster.cluster_cidr.unwrap_or(config.cluster_cidr);

@@ -15,6 +15,8 @@ pub struct NodeDescription {
     pub facts: MachineFacts,
     /// Port of the agent's HTTPS server.
     pub agent_port: u16,
+    /// Pods that this node takes at the most.
+    pub max_pods: u32,
     /// `docker://20.10.24`
     pub runtime_version: String,
     pub readiness: Readiness,
@@ -26,9 +28,6 @@ pub enum Readiness {
     Ready,
     NotReady { message: String },
 }
-
-/// Pods a node takes at the most, as the kubelet's default.
-pub const MAX_PODS: u32 = 110;
 
 impl NodeDescription {
     /// Metadata and spec for the first registration.
@@ -57,7 +56,7 @@ impl NodeDescription {
             "cpu": self.facts.cpus.to_string(),
             "memory": format!("{}Ki", self.facts.memory_kib),
             "ephemeral-storage": format!("{}Ki", self.facts.storage_bytes / 1024),
-            "pods": MAX_PODS.to_string(),
+            "pods": self.max_pods.to_string(),
         });
         json!({
             "addresses": [
@@ -120,6 +119,7 @@ mod tests {
             internal_ip: Ipv4Addr::new(10, 0, 0, 1),
             facts: MachineFacts { cpus: 2, memory_kib: 1024, hostname: "a".into(), ..Default::default() },
             agent_port: 10250,
+            max_pods: 110,
             runtime_version: "docker://20.10.24".into(),
             readiness,
         }

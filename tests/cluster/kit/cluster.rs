@@ -229,15 +229,16 @@ impl Node {
 }
 
 impl Drop for Cluster {
+    /// Agents leave pods and the kernel as they are when they end: containers go with their engine, interfaces with the namespace,
+    /// and pins here.
     fn drop(&mut self) {
         for node in &mut self.nodes {
             node.agent = None;
-            let mut cleanup = node.host.command(FAIRLEAD);
-            cleanup.args(["node", "cleanup", "--data-dir"]).arg(node.dir.join("agent"));
-            cleanup.arg("--docker-host").arg(node.docker.url());
-            cleanup.arg("--bpf-pins").arg(Path::new("/sys/fs/bpf").join(&node.host.name));
-            if let Err(error) = run(&mut cleanup) {
-                eprintln!("cannot clean up after {}: {error}", node.name);
+            let pins = Path::new("/sys/fs/bpf").join(&node.host.name);
+            if pins.exists()
+                && let Err(error) = std::fs::remove_dir_all(&pins)
+            {
+                eprintln!("cannot remove {}: {error}", pins.display());
             }
         }
     }

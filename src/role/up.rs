@@ -1,0 +1,79 @@
+//! `fairlead up`: control service and node agent in one process, and a host that is as it was when it has ended.
+
+use std::{net::SocketAddr, time::Duration};
+
+use anyhow::Context;
+use fairlead_node_agent::{Teardown, config::Access};
+
+use super::{
+    privileges,
+    settings::{self, ClusterArgs, CommonArgs, ControlArgs, NodeArgs},
+    shutdown::Shutdown,
+};
+
+/// Run a whole cluster on this machine until Ctrl-C
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  fairlead up
+  fairlead up --data-dir /srv/fairlead --node-name solo
+  fairlead up --datapath userspace
+
+Ctrl-C (or SIGTERM) removes containers, interfaces, routes, BPF pins and settings; what the API held stays in the data
+directory and comes back with the next start.")]
+pub struct Up {
+    #[command(flatten)]
+    common: CommonArgs,
+    #[command(flatten)]
+    control: ControlArgs,
+    #[command(flatten)]
+    node: NodeArgs,
+    #[command(flatten)]
+    cluster: ClusterArgs,
+}
+
+/// The node of this process needs its token only once.
+const TOKEN_LIFETIME: Duration = Duration::from_secs(600);
+
+impl Up {
+    pub async fn run(self) -> anyhow::Result<()> {
+        privileges::require_root("a node")?;
+        privileges::require_docker(&self.node.docker_host)?;
+        privileges::require_datapath(self.node.datapath)?;
+        let control_config = settings::control(&self.common, &self.cluster, &self.control)?;
+        let mut shutdown = Shutdown::listen()?;
+        let control = fairlead_control::start(control_config).await?;
+        let token = control.new_join_token(TOKEN_LIFETIME).await.context("cannot make a join token for this node")?;
+        let access = Access::Join { server: server_url(control.address()), token };
+        let agent_config = settings::agent(&self.common, &self.cluster, &self.node, access)?;
+        let agent = tokio::select! {
+            started = fairlead_node_agent::start(agent_config) => started,
+            signal = shutdown.requested() => {
+                tracing::info!(signal, "ended before the node was ready");
+                control.shutdown().await;
+                return Ok(());
+            }
+        };
+        let agent = match agent {
+            Ok(agent) => agent,
+            Err(error) => {
+                control.shutdown().await;
+                return Err(error.into());
+            }
+        };
+        tracing::info!(kubeconfig = %control.admin_kubeconfig().display(), "the cluster is ready");
+        let signal = shutdown.requested().await;
+        tracing::info!(signal, "taking everything down");
+        let torn_down = agent.shutdown(Teardown::Remove).await;
+        control.shutdown().await;
+        Ok(torn_down?)
+    }
+}
+
+/// Where this host itself reaches a server bound to `address`.
+fn server_url(address: SocketAddr) -> String {
+    if address.ip().is_unspecified() {
+        format!("https://127.0.0.1:{}", address.port())
+    } else {
+        format!("https://{address}")
+    }
+}
