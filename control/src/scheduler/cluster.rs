@@ -7,6 +7,7 @@ use std::{
 
 use super::{
     filter::{fits, refusals},
+    neighbours::{self, Domains},
     node::{NodeState, SeenNode},
     pod::Needs,
     score,
@@ -22,6 +23,8 @@ pub struct Cluster {
     /// Pods bound to nodes that are not known (yet).
     homeless: HashMap<String, Vec<(String, Arc<Needs>)>>,
     groups: HashMap<String, Siblings>,
+    /// Placed pods that keep others away.
+    repelling: BTreeSet<String>,
     next: usize,
 }
 
@@ -108,6 +111,9 @@ impl Cluster {
         if let Some(group) = &needs.group {
             self.groups.entry(group.clone()).or_default().add(at, state.node.zone.as_deref());
         }
+        if needs.neighbours.repels() {
+            self.repelling.insert(uid.to_owned());
+        }
         self.placed.insert(uid.to_owned(), Placed { node: at, needs });
     }
 
@@ -120,6 +126,11 @@ impl Cluster {
             return None;
         }
         at.and_then(|at| self.nodes[at].as_ref()).map(|state| state.node.name.clone())
+    }
+
+    /// Whether a placed pod keeps others away.
+    pub fn repels(&self, uid: &str) -> bool {
+        self.repelling.contains(uid)
     }
 
     /// Pods on record that are not among `listed`.
@@ -135,6 +146,7 @@ impl Cluster {
 
     fn displace(&mut self, uid: &str) -> Option<Arc<Needs>> {
         let Placed { node, needs } = self.placed.remove(uid)?;
+        self.repelling.remove(uid);
         if let Some(state) = self.nodes[node].as_mut() {
             state.give_back(&needs);
             if let Some(group) = &needs.group
@@ -147,13 +159,14 @@ impl Cluster {
         Some(needs)
     }
 
-    /// Whether the node called `name` can take a pod with these needs.
+    /// Whether the node called `name` can take a pod with these needs, as far as the node alone can tell.
     pub fn can_take(&self, name: &str, needs: &Needs) -> bool {
         self.by_name.get(name).and_then(|at| self.nodes[*at].as_ref()).is_some_and(|node| fits(needs, node))
     }
 
     /// Names the best node for a pod, of as many as need be looked at.
     pub fn choose(&mut self, needs: &Needs) -> Result<String, Unschedulable> {
+        let domains = self.domains(needs);
         let total = self.by_name.len();
         let enough = enough(total);
         let slots = self.nodes.len();
@@ -164,6 +177,7 @@ impl Cluster {
             looked_at = step + 1;
             if let Some(node) = &self.nodes[at]
                 && fits(needs, node)
+                && domains.as_ref().is_none_or(|domains| domains.refusal(&node.node.labels).is_none())
             {
                 candidates.push((at, node));
                 if candidates.len() >= enough {
@@ -172,16 +186,40 @@ impl Cluster {
             }
         }
         let siblings = needs.group.as_ref().and_then(|group| self.groups.get(group));
-        let Some(best) = score::best(needs, &candidates, siblings) else { return Err(self.explain(needs)) };
+        let Some(best) = score::best(needs, &candidates, siblings) else {
+            return Err(self.explain(needs, domains.as_ref()));
+        };
         // The next search begins where this one ended, so that all nodes have their turn.
         self.next = (self.next + looked_at) % slots;
-        self.nodes[best].as_ref().map(|state| state.node.name.clone()).ok_or_else(|| self.explain(needs))
+        self.nodes[best].as_ref().map(|state| state.node.name.clone()).ok_or_else(|| self.explain(needs, None))
     }
 
-    fn explain(&self, needs: &Needs) -> Unschedulable {
+    /// Where the other pods allow this one; `None` where none of them says anything.
+    fn domains(&self, needs: &Needs) -> Option<Domains> {
+        let own = &needs.neighbours;
+        let relevant: Vec<&Placed> = if own.cares() {
+            self.placed.values().collect()
+        } else if self.repelling.is_empty() {
+            return None;
+        } else {
+            self.repelling.iter().filter_map(|uid| self.placed.get(uid)).collect()
+        };
+        let others = relevant.into_iter().filter_map(|placed| {
+            let node_labels = &self.nodes[placed.node].as_ref()?.node.labels;
+            Some(neighbours::Placed { neighbours: &placed.needs.neighbours, node_labels })
+        });
+        let admitted = self.nodes.iter().flatten().filter(|n| needs.affinity.admits(&n.node.name, &n.node.labels));
+        Some(own.domains(others, admitted.map(|n| &n.node.labels)))
+    }
+
+    fn explain(&self, needs: &Needs, domains: Option<&Domains>) -> Unschedulable {
         let mut reasons = BTreeMap::new();
         for node in self.nodes.iter().flatten() {
-            for reason in refusals(needs, node) {
+            let mut refused = refusals(needs, node);
+            if refused.is_empty() {
+                refused.extend(domains.and_then(|d| d.refusal(&node.node.labels)).map(str::to_owned));
+            }
+            for reason in refused {
                 *reasons.entry(reason).or_insert(0) += 1;
             }
         }

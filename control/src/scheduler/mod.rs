@@ -7,6 +7,7 @@ mod affinity;
 mod bind;
 mod cluster;
 mod filter;
+mod neighbours;
 mod node;
 mod pod;
 mod quantity;
@@ -208,6 +209,8 @@ impl Loop {
         } else if let Some(node) = &pod.node {
             self.waiting.gone(&pod.uid);
             self.cluster.place(&pod.uid, node, pod.needs.into());
+            // It may be the neighbour that another waits for.
+            self.waiting.retry_where(|needs| needs.neighbours.cares());
         } else if pod.pending {
             self.waiting.seen(pod.key, pod.uid, pod.needs, pod.told);
         } else {
@@ -216,9 +219,11 @@ impl Loop {
     }
 
     fn free(&mut self, uid: &str) {
+        // A pod that kept others away may have done so beyond its own node.
+        let repelled = self.cluster.repels(uid);
         if let Some(node) = self.cluster.remove_pod(uid) {
             let cluster = &self.cluster;
-            self.waiting.retry_where(|needs| cluster.can_take(&node, needs));
+            self.waiting.retry_where(|needs| repelled || needs.neighbours.cares() || cluster.can_take(&node, needs));
         }
     }
 

@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::{Pod, Toleration};
 
-use super::{affinity::NodeAffinity, resources::Resources};
+use super::{affinity::NodeAffinity, neighbours::Neighbours, resources::Resources};
 use crate::controllers::{engine::Key, owners::controller_of, pod_state};
 
 /// Name under which pods ask for this scheduler.
@@ -31,6 +31,7 @@ pub struct Needs {
     pub host_ports: Vec<HostPort>,
     pub tolerations: Vec<Toleration>,
     pub affinity: NodeAffinity,
+    pub neighbours: Neighbours,
     /// Pods of one group are spread over nodes and zones: the uid of their controller.
     pub group: Option<String>,
 }
@@ -90,6 +91,7 @@ impl Needs {
             host_ports: host_ports.collect(),
             tolerations: spec.tolerations.clone().unwrap_or_default(),
             affinity: NodeAffinity::of(spec),
+            neighbours: Neighbours::of(pod),
             group: controller_of(&pod.metadata).map(|owner| owner.uid.clone()),
         }
     }

@@ -76,13 +76,23 @@ pub async fn run(client: Client, mut node: watch::Receiver<NodeDescription>, sto
     let mut lease_beat = tokio::time::interval(RENEW_EVERY);
     lease_beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut status_due = tokio::time::Instant::now() + STATUS_EVERY;
+    let mut renewed = tokio::time::Instant::now();
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             _ = lease_beat.tick() => {
                 let name = node.borrow().name.clone();
-                if let Err(error) = renew_lease(&client, &name).await {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "cannot renew the node's Lease");
+                match renew_lease(&client, &name).await {
+                    Ok(()) => {
+                        // After a silence the control service may have taken the node for lost: only its status undoes that.
+                        if renewed.elapsed() > 2 * RENEW_EVERY {
+                            status_due = tokio::time::Instant::now();
+                        }
+                        renewed = tokio::time::Instant::now();
+                    }
+                    Err(error) => {
+                        tracing::warn!(error = &error as &dyn std::error::Error, "cannot renew the node's Lease");
+                    }
                 }
             }
             changed = node.changed() => {

@@ -22,6 +22,9 @@ use super::{
 
 /// Events that may wait to be written; more are dropped, as in client-go.
 const PENDING: usize = 8192;
+/// Events written in one go, and each second after that: telling of a thousand new pods must not slow the next thousand.
+const BURST: f64 = 500.0;
+const PER_SECOND: f64 = 300.0;
 /// How long a shutdown goes on writing what waits.
 const DRAIN: Duration = Duration::from_secs(1);
 
@@ -96,12 +99,20 @@ pub fn reference<K: Resource<DynamicType = ()>>(object: &K) -> ObjectReference {
 
 async fn write(client: Client, mut entries: mpsc::Receiver<Entry>, stop: CancellationToken) {
     let mut correlator = Correlator::default();
+    let mut pace = Pace { tokens: BURST, at: Instant::now() };
     loop {
+        let next = async {
+            tokio::time::sleep_until(pace.next(Instant::now())).await;
+            entries.recv().await
+        };
         tokio::select! {
             biased;
             _ = stop.cancelled() => break,
-            entry = entries.recv() => match entry {
-                Some(entry) => write_one(&client, &mut correlator, entry).await,
+            entry = next => match entry {
+                Some(entry) => {
+                    pace.spend(Instant::now());
+                    write_one(&client, &mut correlator, entry).await;
+                }
                 None => return,
             }
         }
@@ -114,6 +125,29 @@ async fn write(client: Client, mut entries: mpsc::Receiver<Entry>, stop: Cancell
     };
     if tokio::time::timeout(DRAIN, drain).await.is_err() {
         tracing::debug!("events left unwritten at shutdown");
+    }
+}
+
+/// A bucket of [`BURST`] tokens that fills by [`PER_SECOND`].
+struct Pace {
+    tokens: f64,
+    at: Instant,
+}
+
+impl Pace {
+    /// When the next event may be written.
+    fn next(&self, now: Instant) -> Instant {
+        let missing = 1.0 - self.earned(now);
+        if missing <= 0.0 { now } else { now + Duration::from_secs_f64(missing / PER_SECOND) }
+    }
+
+    fn spend(&mut self, now: Instant) {
+        self.tokens = self.earned(now) - 1.0;
+        self.at = now;
+    }
+
+    fn earned(&self, now: Instant) -> f64 {
+        (self.tokens + now.duration_since(self.at).as_secs_f64() * PER_SECOND).min(BURST)
     }
 }
 
@@ -163,5 +197,23 @@ fn event(entry: &Entry, namespace: &str, message: String) -> Event {
         reporting_component: Some(occurrence.component.to_owned()),
         reporting_instance: Some(String::new()),
         ..Default::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_goes_at_once_and_the_rest_at_its_pace() {
+        let now = Instant::now();
+        let mut pace = Pace { tokens: BURST, at: now };
+        for _ in 0..500 {
+            assert_eq!(pace.next(now), now);
+            pace.spend(now);
+        }
+        let next = pace.next(now);
+        assert!(next > now && next < now + Duration::from_millis(5));
+        assert_eq!(pace.next(next + Duration::from_millis(1)), next + Duration::from_millis(1));
     }
 }

@@ -160,7 +160,7 @@ impl Controller {
 
     async fn set_taints(&self, node: &Node, taints: &[k8s_openapi::api::core::v1::Taint]) -> Result<(), Failure> {
         let patch = json!({"metadata": {"uid": node.metadata.uid, "resourceVersion": node.metadata.resource_version},
-            "spec": {"taints": taints}});
+            "spec": {"taints": if taints.is_empty() { None } else { Some(taints) }}});
         let name = node.metadata.name.as_deref().unwrap_or_default();
         let api: Api<Node> = Api::all(self.client.clone());
         match api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await {
