@@ -118,31 +118,36 @@ fn pick_for_datagrams(ctx: &SockAddrContext, head: &ServiceHead, to: SocketAddre
 fn pick_affine(ctx: &SockAddrContext, head: &ServiceHead) -> Option<BackendId> {
     // SAFETY: plain helper calls on a valid context.
     let (now_ns, namespace) = unsafe { (bpf_ktime_get_ns(), bpf_get_netns_cookie(ctx.as_ptr())) };
+    let by_namespace = AffinityKey::of_namespace(head.set, namespace);
     // SAFETY: as in `resolve`.
-    let client = unsafe { CLIENTS.get(namespace) }.copied();
-    if client.is_none() {
-        let unknown = UnknownClient { netns_cookie: namespace, process: ctx.tgid(), _pad: 0 };
-        // A full queue asks again with the next connection.
-        UNKNOWN_CLIENTS.output(unknown, 0).ok();
-    }
-    if let Some(client_be) = client
-        && let Some(affinity) = AFFINITY.get_ptr_mut(AffinityKey { set: head.set, client_be })
-    {
-        // SAFETY: the entry stays allocated until this program ends; a torn `last_used_ns` is a lost refresh at worst.
-        let affinity = unsafe { &mut *affinity };
-        if affinity.holds(now_ns, head.affinity_timeout_s) && is_member(head.set, affinity.backend) {
-            affinity.last_used_ns = now_ns;
-            let backend = affinity.backend;
-            count(head.set, backend, true);
-            return Some(backend);
+    let key = match unsafe { CLIENTS.get(namespace) } {
+        Some(client_be) => AffinityKey::of_address(head.set, *client_be),
+        None => {
+            let unknown = UnknownClient { netns_cookie: namespace, process: ctx.tgid(), _pad: 0 };
+            // A full queue asks again with the next connection.
+            UNKNOWN_CLIENTS.output(unknown, 0).ok();
+            by_namespace
         }
-    }
-    let backend = slot(head, hash(namespace ^ (head.set as u64) << 32))?;
-    if let Some(client_be) = client {
-        let entry = Affinity { last_used_ns: now_ns, backend, _pad: 0 };
-        // An affinity that cannot be kept is a connection that still works.
-        AFFINITY.insert(AffinityKey { set: head.set, client_be }, entry, BPF_ANY as u64).ok();
-    }
-    count(head.set, backend, false);
+    };
+    // What was kept while the address was not known goes on under the address.
+    let kept = match kept(&key, head, now_ns) {
+        None if key != by_namespace => self::kept(&by_namespace, head, now_ns),
+        kept => kept,
+    };
+    let backend = match kept {
+        Some(backend) => backend,
+        None => slot(head, hash(namespace ^ (head.set as u64) << 32))?,
+    };
+    // An affinity that cannot be kept is a connection that still works.
+    AFFINITY.insert(key, Affinity { last_used_ns: now_ns, backend, _pad: 0 }, BPF_ANY as u64).ok();
+    count(head.set, backend, kept.is_some());
     Some(backend)
+}
+
+#[inline(always)]
+fn kept(key: &AffinityKey, head: &ServiceHead, now_ns: u64) -> Option<BackendId> {
+    // SAFETY: as in `resolve`.
+    let affinity = unsafe { AFFINITY.get(key) }?;
+    let holds = affinity.holds(now_ns, head.affinity_timeout_s) && is_member(head.set, affinity.backend);
+    if holds { Some(affinity.backend) } else { None }
 }

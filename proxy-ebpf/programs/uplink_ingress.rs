@@ -123,7 +123,7 @@ fn pick(head: &ServiceHead, flow: &FlowKey) -> Option<BackendId> {
         count(head.set, backend, false);
         return Some(backend);
     }
-    let key = AffinityKey { set: head.set, client_be: flow.source_be };
+    let key = AffinityKey::of_address(head.set, flow.source_be);
     // SAFETY: a plain helper call.
     let now_ns = unsafe { bpf_ktime_get_ns() };
     // SAFETY: as above.

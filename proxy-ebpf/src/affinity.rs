@@ -2,16 +2,31 @@
 
 use crate::{BackendId, SetId};
 
-/// Key of `AFFINITY`, 8 bytes.
+/// Key of `AFFINITY`, 16 bytes.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AffinityKey {
+    /// Who connects; made by [`AffinityKey::of_address`] and [`AffinityKey::of_namespace`], which never meet.
+    pub client: u64,
     pub set: SetId,
-    /// The client's true address (a pod's own, or that of a host outside), network order.
-    pub client_be: u32,
+    pub _pad: u32,
 }
 
-const _: () = assert!(size_of::<AffinityKey>() == 8);
+const _: () = assert!(size_of::<AffinityKey>() == 16);
+
+impl AffinityKey {
+    /// By the client's true address (a pod's own, or that of a host outside), network order.
+    #[inline(always)]
+    pub fn of_address(set: SetId, client_be: u32) -> Self {
+        Self { client: client_be as u64, set, _pad: 0 }
+    }
+
+    /// By the cookie of the client's network namespace, until its address is known.
+    #[inline(always)]
+    pub fn of_namespace(set: SetId, netns_cookie: u64) -> Self {
+        Self { client: netns_cookie | 1 << 63, set, _pad: 0 }
+    }
+}
 
 /// Value of `AFFINITY`, 16 bytes.
 #[repr(C)]

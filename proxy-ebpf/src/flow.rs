@@ -97,12 +97,19 @@ impl Rewrite {
     }
 }
 
-/// The `attempt`th port to try as the source of a connection to another node's backend: the client's own first, then ports above
-/// those that the kernel gives its own sockets (32768 to 60999). Host order.
+/// The `attempt`th port to try as the source of a connection to another node's backend; host order.
+///
+/// Never one that the kernel gives this node's own sockets (32768 to 60999, its default range): such a socket could later come to have
+/// the same addresses and ports. The client's own port comes first, moved below that range where it is in it; then those above.
 #[inline(always)]
 pub fn nat_port(client_port: u16, hash: u32, attempt: u32) -> u16 {
+    const OWN: core::ops::RangeInclusive<u16> = 32_768..=60_999;
+    const BELOW: u16 = 30_720;
     const FIRST: u32 = 61_000;
     const PORTS: u32 = 65_536 - FIRST;
+    if attempt == 0 && OWN.contains(&client_port) {
+        return client_port - BELOW;
+    }
     if attempt == 0 && client_port >= 1024 {
         return client_port;
     }
@@ -175,9 +182,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn ports_to_try_are_the_clients_own_or_above_the_kernels_range(client: u16, hash: u32, attempt in 0u32..16) {
+        fn ports_to_try_are_never_those_of_the_nodes_own_sockets(client: u16, hash: u32, attempt in 0u32..16) {
             let port = nat_port(client, hash, attempt);
-            prop_assert!(port == client && attempt == 0 || port >= 61_000);
+            prop_assert!(port >= 1024 && !(32_768..61_000).contains(&port));
         }
     }
 }

@@ -26,7 +26,7 @@ pub use service::{ServiceHead, ServiceKey, head_flags, scope};
 pub use settings::{SETTINGS_KEY, Settings};
 
 /// Version of every layout in this crate; part of the pin path, so that two versions never share a map.
-pub const LAYOUT_VERSION: u32 = 1;
+pub const LAYOUT_VERSION: u32 = 2;
 
 /// `IPPROTO_TCP`
 pub const TCP: u8 = 6;

@@ -10,7 +10,7 @@ mod follower;
 mod host_links;
 mod kernel_events;
 mod masquerade;
-mod netlink;
+pub(crate) mod netlink;
 mod nft;
 mod pod_link;
 mod routes;

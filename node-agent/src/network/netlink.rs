@@ -222,7 +222,7 @@ impl Netlink {
         Ok(all.iter().filter_map(route).collect())
     }
 
-    /// Adds the route, marked as ours, in the place of one with the same destination and metric.
+    /// Adds the route, marked as ours if it is, in the place of one with the same destination and metric.
     pub async fn replace_route(&self, route: &Route) -> Result<(), NetlinkError> {
         let request = self.handle.route().add(route_message(route)).replace();
         request.execute().await.map_err(|e| failed(format!("set route to {}", route.destination), e))

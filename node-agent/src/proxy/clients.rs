@@ -1,7 +1,7 @@
 //! Learns which address the clients in a network namespace have, for session affinity.
 //!
 //! The programs ask for a namespace when a client in it first uses a Service with affinity. Until the answer is there, such a client
-//! is led by its namespace alone, to the backend that its first affinity then keeps.
+//! is known by its namespace alone; its affinity then goes on under its address.
 
 use std::{fs::File, io, net::Ipv4Addr};
 

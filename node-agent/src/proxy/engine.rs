@@ -1,23 +1,20 @@
 //! The datapath that serves, behind one face: given a table it makes it so.
 
-use std::{collections::BTreeSet, net::Ipv4Addr, path::PathBuf};
+use std::collections::BTreeSet;
 
-use proxy_ebpf::{ServiceKey, Settings};
-use tracing::{debug, warn};
+use proxy_ebpf::ServiceKey;
+use tracing::warn;
 
 use super::{
-    Config, Datapath, ProxyError,
-    clients::{self, Clients},
-    error_chain,
-    image::address_be,
-    load::{self, Programs},
-    maps::{HeldFrontend, KernelMaps, MapUsage},
-    netns,
-    sockets::Resets,
-    sync::Sync,
-    table::ServiceTable,
+    Config, Datapath, HeldFrontend, MapUsage, ProxyError, error_chain, kernel::Kernel, load, table::ServiceTable,
+    userspace::Userspace,
 };
-use crate::{Teardown, world::ObjectName};
+use crate::{Teardown, config::DatapathChoice, world::ObjectName};
+
+pub enum Engine {
+    Ebpf(Box<Kernel>),
+    Userspace(Box<Userspace>),
+}
 
 /// What became of a table.
 pub struct Outcome {
@@ -27,126 +24,68 @@ pub struct Outcome {
     pub problems: Vec<String>,
 }
 
-pub struct Engine {
-    programs: Programs,
-    sync: Sync<KernelMaps>,
-    clients: Clients,
-    resets: Resets,
-    /// An address outside the pods, by whose route a pod's own address is found.
-    towards: Ipv4Addr,
-    settings: Settings,
-    pins: PathBuf,
-    attached: bool,
-    uplinks: Vec<String>,
-    unattached_uplinks: Vec<String>,
-}
-
 impl Engine {
-    /// Loads what the configuration asks for.
-    pub fn start(config: &Config) -> Result<Self, ProxyError> {
-        let mut programs = Programs::load(&config.bpf_pins, config.cgroup.as_deref())?;
-        let sync = Sync::adopt(programs.maps()?)?;
-        let mut sync = sync;
-        let (sockets, cgroup) = (programs.led_sockets()?, programs.cgroup().to_owned());
-        let settings = settings(config)?;
-        if let Some(own) = config.node_ips.first() {
-            sync.maps_mut().put_client(settings.host_netns_cookie, address_be(*own))?;
+    /// Starts what the configuration asks for. `auto` is eBPF where that can be loaded and attached.
+    pub async fn start(config: &Config) -> Result<Self, ProxyError> {
+        let reason = match config.datapath {
+            DatapathChoice::Ebpf => return Ok(Self::Ebpf(Box::new(Kernel::start(config)?))),
+            DatapathChoice::Userspace => "it was asked for".to_owned(),
+            DatapathChoice::Auto => match Kernel::start(config) {
+                Ok(kernel) => return Ok(Self::Ebpf(Box::new(kernel))),
+                Err(error) => error_chain(&error),
+            },
+        };
+        // Hooks of an earlier agent would go on with what that one knew.
+        if let Err(error) = load::remove(&config.bpf_pins, &config.uplinks) {
+            warn!(error = error_chain(&error), "an earlier agent's eBPF datapath may still be in the kernel");
         }
-        let clients = Clients::new(programs.unknown_clients()?)
-            .map_err(|source| ProxyError::Io { operation: "listen to the programs", source })?;
-        Ok(Self {
-            programs,
-            sync,
-            clients,
-            resets: Resets::start(sockets, cgroup)
-                .map_err(|source| ProxyError::Io { operation: "start the thread that resets clients", source })?,
-            towards: config.node_ips.first().copied().unwrap_or(Ipv4Addr::LOCALHOST),
-            settings,
-            pins: config.bpf_pins.clone(),
-            attached: false,
-            uplinks: config.uplinks.clone(),
-            unattached_uplinks: config.uplinks.clone(),
-        })
+        Ok(Self::Userspace(Box::new(Userspace::start(config, reason).await?)))
     }
 
     pub fn datapath(&self) -> Datapath {
-        Datapath::Ebpf
+        match self {
+            Self::Ebpf(_) => Datapath::Ebpf,
+            Self::Userspace(userspace) => Datapath::Userspace { reason: userspace.reason().to_owned() },
+        }
     }
 
     /// Serves `table`, of which `changed` differs from the last.
-    pub fn apply(&mut self, table: &ServiceTable, changed: &BTreeSet<ObjectName>) -> Outcome {
-        let departures = self.sync.apply(table, changed, self.settings);
-        let mut problems = self.sync.problems();
-        problems.extend(self.attach());
-        self.resets.request(departures);
-        Outcome { served: self.attached && self.sync.is_complete(), problems }
+    pub async fn apply(&mut self, table: &ServiceTable, changed: &BTreeSet<ObjectName>) -> Outcome {
+        match self {
+            Self::Ebpf(kernel) => kernel.apply(table, changed),
+            Self::Userspace(userspace) => userspace.apply(table, changed).await,
+        }
     }
 
     /// What serves each frontend at this moment.
     pub fn held(&self, keys: &[ServiceKey]) -> Result<Vec<Option<HeldFrontend>>, ProxyError> {
-        Ok(keys.iter().map(|key| self.sync.maps().frontend(key)).collect::<Result<_, _>>()?)
+        match self {
+            Self::Ebpf(kernel) => kernel.held(keys),
+            Self::Userspace(userspace) => Ok(userspace.held(keys)),
+        }
     }
 
+    /// How full the maps are; empty where there are none.
     pub fn usage(&self) -> Result<Vec<MapUsage>, ProxyError> {
-        Ok(self.sync.maps().usage()?)
+        match self {
+            Self::Ebpf(kernel) => kernel.usage(),
+            Self::Userspace(_) => Ok(Vec::new()),
+        }
     }
 
     /// Waits for something that the datapath asks, and answers it. Never returns where it asks nothing.
     pub async fn serve_questions(&mut self) {
-        let questions = match self.clients.asked().await {
-            Ok(questions) => questions,
-            Err(error) => {
-                warn!(%error, "session affinity by address ends: cannot listen to the programs");
-                return std::future::pending().await;
-            }
-        };
-        for question in questions {
-            let answer = clients::address(&question, self.towards);
-            match answer.map(|address| self.sync.maps_mut().put_client(question.netns_cookie, address_be(address))) {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => warn!(error = error_chain(&error), "a client's address is not kept"),
-                Err(error) => debug!(%error, process = question.process, "a client's address is not found"),
-            }
+        match self {
+            Self::Ebpf(kernel) => kernel.serve_questions().await,
+            Self::Userspace(_) => std::future::pending().await,
         }
     }
 
-    pub fn shutdown(self, teardown: Teardown) -> Result<(), ProxyError> {
-        match teardown {
-            Teardown::Keep => Ok(()),
-            Teardown::Remove => Ok(load::remove(&self.pins, &self.uplinks)?),
+    /// Userspace ends with the agent in any case.
+    pub async fn shutdown(self, teardown: Teardown) -> Result<(), ProxyError> {
+        match self {
+            Self::Ebpf(kernel) => kernel.shutdown(teardown),
+            Self::Userspace(userspace) => userspace.shutdown().await,
         }
     }
-
-    /// Attaches what is not yet. The hooks come after the maps are whole: a first start refuses nothing that exists.
-    fn attach(&mut self) -> Vec<String> {
-        let mut problems = Vec::new();
-        if !self.attached {
-            match self.programs.attach_socket_hooks() {
-                Ok(()) => self.attached = true,
-                Err(error) => problems.push(error_chain(&error)),
-            }
-        }
-        self.unattached_uplinks.retain(|interface| match self.programs.attach_uplink(interface) {
-            Ok(()) => false,
-            Err(error) => {
-                problems.push(error_chain(&error));
-                true
-            }
-        });
-        problems
-    }
-}
-
-fn settings(config: &Config) -> Result<Settings, ProxyError> {
-    let host_netns_cookie = netns::own_cookie()
-        .map_err(|source| ProxyError::Io { operation: "read the cookie of the host's network namespace", source })?;
-    let (service_range_be, service_mask_be) =
-        config.service_cidr.map_or((0, 0), |range| (address_be(range.network()), address_be(range.mask())));
-    Ok(Settings {
-        host_netns_cookie,
-        service_range_be,
-        service_mask_be,
-        node_address_be: config.node_ips.first().map_or(0, |address| address_be(*address)),
-        _pad: 0,
-    })
 }

@@ -5,12 +5,14 @@
 mod clients;
 mod engine;
 pub mod image;
+mod kernel;
 mod load;
 mod maps;
 mod netns;
 mod sockets;
 mod sync;
 pub mod table;
+mod userspace;
 
 use std::{
     net::{Ipv4Addr, SocketAddrV4},
@@ -62,6 +64,8 @@ pub enum ProxyError {
     Maps(#[from] MapError),
     #[error("{operation}")]
     Io { operation: &'static str, source: std::io::Error },
+    #[error("give the Service range a place")]
+    Netlink(#[from] crate::network::netlink::NetlinkError),
     #[error("the datapath thread has ended")]
     Ended,
 }
@@ -95,7 +99,7 @@ pub async fn start(config: Config, world: watch::Receiver<Arc<World>>) -> Result
     let runtime = tokio::runtime::Handle::current();
     std::thread::Builder::new()
         .name("fairlead-proxy".into())
-        .spawn(move || match runtime.block_on(async { Engine::start(&config) }) {
+        .spawn(move || match runtime.block_on(Engine::start(&config)) {
             Ok(engine) => {
                 let node = ThisNode {
                     name: config.node_name.as_str().into(),
@@ -186,7 +190,9 @@ impl Worker {
             tokio::select! {
                 biased;
                 command = self.inbox.recv() => match command {
-                    Some(Command::Shutdown(teardown, done)) => return drop(done.send(self.engine.shutdown(teardown))),
+                    Some(Command::Shutdown(teardown, done)) => {
+                        return drop(done.send(self.engine.shutdown(teardown).await));
+                    }
                     Some(command) => { self.answer(command); continue }
                     // Nobody can ask or stop it any more: the kernel goes on with what it has.
                     None => return,
@@ -197,7 +203,7 @@ impl Worker {
             }
             let world = self.world.borrow_and_update().clone();
             if world.synced {
-                self.apply(&mut table, &seen, &world);
+                self.apply(&mut table, &seen, &world).await;
                 seen = world;
             }
         }
@@ -212,10 +218,10 @@ impl Worker {
         }
     }
 
-    fn apply(&mut self, table: &mut ServiceTable, seen: &World, world: &World) {
+    async fn apply(&mut self, table: &mut ServiceTable, seen: &World, world: &World) {
         let (next, changed) = table.advance(seen, world, &self.node);
         *table = next;
-        let outcome = self.engine.apply(table, &changed);
+        let outcome = self.engine.apply(table, &changed).await;
         self.state.send_modify(|state| {
             state.table = table.clone();
             state.problems = outcome.problems.into();

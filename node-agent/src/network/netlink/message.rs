@@ -92,8 +92,10 @@ pub fn route(message: &RouteMessage) -> Option<Route> {
 
 pub fn route_message(route: &Route) -> RouteMessage {
     let mut builder = RouteMessageBuilder::<Ipv4Addr>::new()
-        .protocol(ROUTE_PROTOCOL)
         .destination_prefix(route.destination.network(), route.destination.prefix());
+    if route.ours {
+        builder = builder.protocol(ROUTE_PROTOCOL);
+    }
     if let Some(link) = route.link {
         builder = builder.output_interface(link);
     }

@@ -134,6 +134,20 @@ impl Programs {
         map.ok_or(LoadError::Maps(MapError::Missing { map: NAME }))
     }
 
+    /// Attaches and at once detaches a hook that changes nothing: so a kernel or a container that forbids it is known at the start.
+    pub fn try_attaching(&mut self) -> Result<(), LoadError> {
+        const HARMLESS: &str = "getpeername6";
+        let cgroup = fs::File::open(&self.cgroup).map_err(|source| file("open", &self.cgroup, source))?;
+        let failed = |source: aya::programs::ProgramError| LoadError::Attach {
+            name: HARMLESS,
+            target: self.cgroup.clone(),
+            source: source.into(),
+        };
+        let program = socket_hook(&mut self.ebpf, HARMLESS)?;
+        let link = program.attach(&cgroup, CgroupAttachMode::Single).map_err(&failed)?;
+        program.detach(link).map_err(&failed)
+    }
+
     /// Attaches every socket hook and pins it in the place of an earlier agent's, whose layout then goes.
     pub fn attach_socket_hooks(&mut self) -> Result<(), LoadError> {
         let cgroup = fs::File::open(&self.cgroup).map_err(|source| file("open", &self.cgroup, source))?;

@@ -15,6 +15,7 @@ use std::{
 
 use imbl::OrdMap;
 use imbl::ordmap::DiffItem;
+use ipnetwork::Ipv4Network;
 pub use selection::{Candidate, Excluded, Exclusion, Selection, SelectionName, SelectionPolicy};
 
 use crate::world::{ObjectName, Protocol, World};
@@ -37,6 +38,8 @@ pub struct ServiceTable {
     pub services: OrdMap<ObjectName, Arc<TableService>>,
     /// Addresses of all nodes; `true` for this node's.
     pub node_addresses: BTreeMap<Ipv4Addr, bool>,
+    /// Where the pods of all nodes are.
+    pub pod_subnets: BTreeSet<Ipv4Network>,
 }
 
 /// One Service as the datapaths serve it.
@@ -103,12 +106,13 @@ impl ServiceTable {
             };
             changed.insert(name);
         }
-        let node_addresses = if old.nodes.ptr_eq(&new.nodes) && !self.node_addresses.is_empty() {
-            self.node_addresses.clone()
+        let same_nodes = old.nodes.ptr_eq(&new.nodes) && !self.node_addresses.is_empty();
+        let (node_addresses, pod_subnets) = if same_nodes {
+            (self.node_addresses.clone(), self.pod_subnets.clone())
         } else {
-            node_addresses(new, node)
+            (node_addresses(new, node), new.nodes.values().filter_map(|node| node.pod_cidr).collect())
         };
-        (Self { revision: new.revision, services, node_addresses }, changed)
+        (Self { revision: new.revision, services, node_addresses, pod_subnets }, changed)
     }
 }
 

@@ -21,14 +21,14 @@ pub struct Selection {
     pub elsewhere: bool,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SelectionName {
     pub port_name: Arc<str>,
     pub protocol: Protocol,
     pub policy: SelectionPolicy,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SelectionPolicy {
     EveryNode,
     ThisNode,

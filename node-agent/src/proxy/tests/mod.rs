@@ -9,3 +9,4 @@ mod namespace;
 mod node;
 mod node_port;
 mod resets;
+mod truth_table;

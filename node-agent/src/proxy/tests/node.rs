@@ -53,12 +53,15 @@ impl Node {
         let host = Namespace::new();
         host.ip(&format!("addr add {NODE_IP}/32 dev lo"));
         host.run(|| std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap());
+        // Its threads are in the node's namespace, as all of an agent's are.
+        let runtime =
+            host.run(|| tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap());
         Self {
             host,
             pins: std::env::temp_dir().join(&name),
             cgroup,
             world: watch::Sender::new(Arc::new(World::default())),
-            runtime: tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap(),
+            runtime,
             pods: 0,
             datapath: DatapathChoice::Ebpf,
             uplinks: Vec::new(),

@@ -12,21 +12,21 @@ use crate::{
 };
 
 const SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 30);
-const EXTERNAL: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 9);
+pub(super) const EXTERNAL: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 9);
 const STRANGER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 100);
 const OTHER_NODE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
-const OTHER_POD: Ipv4Addr = Ipv4Addr::new(10, 244, 1, 2);
+pub(super) const OTHER_POD: Ipv4Addr = Ipv4Addr::new(10, 244, 1, 2);
 
 /// This node with a pod, another with one, and a host outside.
-struct Place {
-    node: Node,
-    pod: Pod,
-    outside: Namespace,
+pub(super) struct Place {
+    pub node: Node,
+    pub pod: Pod,
+    pub outside: Namespace,
     _other: Namespace,
 }
 
 impl Place {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let mut node = Node::new();
         let pod = node.pod();
         pod.serve(8080);
@@ -38,12 +38,12 @@ impl Place {
         Self { node, pod, outside, _other: other }
     }
 
-    fn here(&self) -> Endpoint {
+    pub fn here(&self) -> Endpoint {
         endpoint(self.pod.address)
     }
 }
 
-fn there() -> Endpoint {
+pub(super) fn there() -> Endpoint {
     Endpoint { node_name: Some("there".into()), ..endpoint(OTHER_POD) }
 }
 

@@ -1,0 +1,142 @@
+//! The eBPF datapath: the maps and programs of one node, kept as the table says.
+
+use std::{collections::BTreeSet, net::Ipv4Addr, path::PathBuf};
+
+use proxy_ebpf::{ServiceKey, Settings};
+use tracing::{debug, warn};
+
+use super::{
+    Config, ProxyError,
+    clients::{self, Clients},
+    engine::Outcome,
+    error_chain,
+    image::address_be,
+    load::{self, Programs},
+    maps::{HeldFrontend, KernelMaps, MapUsage},
+    netns,
+    sockets::Resets,
+    sync::Sync,
+    table::ServiceTable,
+};
+use crate::{Teardown, world::ObjectName};
+
+pub struct Kernel {
+    programs: Programs,
+    sync: Sync<KernelMaps>,
+    clients: Clients,
+    resets: Resets,
+    /// An address outside the pods, by whose route a pod's own address is found.
+    towards: Ipv4Addr,
+    settings: Settings,
+    pins: PathBuf,
+    attached: bool,
+    uplinks: Vec<String>,
+    unattached_uplinks: Vec<String>,
+}
+
+impl Kernel {
+    /// Loads the programs, and sees that they can be attached.
+    pub fn start(config: &Config) -> Result<Self, ProxyError> {
+        let mut programs = Programs::load(&config.bpf_pins, config.cgroup.as_deref())?;
+        programs.try_attaching()?;
+        let sync = Sync::adopt(programs.maps()?)?;
+        let mut sync = sync;
+        let (sockets, cgroup) = (programs.led_sockets()?, programs.cgroup().to_owned());
+        let settings = settings(config)?;
+        if let Some(own) = config.node_ips.first() {
+            sync.maps_mut().put_client(settings.host_netns_cookie, address_be(*own))?;
+        }
+        let clients = Clients::new(programs.unknown_clients()?)
+            .map_err(|source| ProxyError::Io { operation: "listen to the programs", source })?;
+        Ok(Self {
+            programs,
+            sync,
+            clients,
+            resets: Resets::start(sockets, cgroup)
+                .map_err(|source| ProxyError::Io { operation: "start the thread that resets clients", source })?,
+            towards: config.node_ips.first().copied().unwrap_or(Ipv4Addr::LOCALHOST),
+            settings,
+            pins: config.bpf_pins.clone(),
+            attached: false,
+            uplinks: config.uplinks.clone(),
+            unattached_uplinks: config.uplinks.clone(),
+        })
+    }
+
+    /// Serves `table`, of which `changed` differs from the last.
+    pub fn apply(&mut self, table: &ServiceTable, changed: &BTreeSet<ObjectName>) -> Outcome {
+        let departures = self.sync.apply(table, changed, self.settings);
+        let mut problems = self.sync.problems();
+        problems.extend(self.attach());
+        self.resets.request(departures);
+        Outcome { served: self.attached && self.sync.is_complete(), problems }
+    }
+
+    /// What serves each frontend at this moment.
+    pub fn held(&self, keys: &[ServiceKey]) -> Result<Vec<Option<HeldFrontend>>, ProxyError> {
+        Ok(keys.iter().map(|key| self.sync.maps().frontend(key)).collect::<Result<_, _>>()?)
+    }
+
+    pub fn usage(&self) -> Result<Vec<MapUsage>, ProxyError> {
+        Ok(self.sync.maps().usage()?)
+    }
+
+    /// Waits for something that the datapath asks, and answers it. Never returns where it asks nothing.
+    pub async fn serve_questions(&mut self) {
+        let questions = match self.clients.asked().await {
+            Ok(questions) => questions,
+            Err(error) => {
+                warn!(%error, "session affinity by address ends: cannot listen to the programs");
+                return std::future::pending().await;
+            }
+        };
+        for question in questions {
+            let answer = clients::address(&question, self.towards);
+            match answer.map(|address| self.sync.maps_mut().put_client(question.netns_cookie, address_be(address))) {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => warn!(error = error_chain(&error), "a client's address is not kept"),
+                Err(error) => debug!(%error, process = question.process, "a client's address is not found"),
+            }
+        }
+    }
+
+    pub fn shutdown(self, teardown: Teardown) -> Result<(), ProxyError> {
+        match teardown {
+            Teardown::Keep => Ok(()),
+            Teardown::Remove => Ok(load::remove(&self.pins, &self.uplinks)?),
+        }
+    }
+
+    /// Attaches what is not yet. The hooks come after the maps are whole: a first start refuses nothing that exists.
+    fn attach(&mut self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if !self.attached {
+            match self.programs.attach_socket_hooks() {
+                Ok(()) => self.attached = true,
+                Err(error) => problems.push(error_chain(&error)),
+            }
+        }
+        self.unattached_uplinks.retain(|interface| match self.programs.attach_uplink(interface) {
+            Ok(()) => false,
+            Err(error) => {
+                problems.push(error_chain(&error));
+                true
+            }
+        });
+        problems
+    }
+}
+
+fn settings(config: &Config) -> Result<Settings, ProxyError> {
+    let host_netns_cookie = netns::own_cookie()
+        .map_err(|source| ProxyError::Io { operation: "read the cookie of the host's network namespace", source })?;
+    let (service_range_be, service_mask_be) =
+        config.service_cidr.map_or((0, 0), |range| (address_be(range.network()), address_be(range.mask())));
+    Ok(Settings {
+        host_netns_cookie,
+        service_range_be,
+        service_mask_be,
+        node_address_be: config.node_ips.first().map_or(0, |address| address_be(*address)),
+        _pad: 0,
+    })
+}

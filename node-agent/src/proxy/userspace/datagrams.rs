@@ -1,0 +1,132 @@
+//! UDP: each client of a frontend has a session with one backend, a socket of its own towards it, until it is idle or the backend goes.
+
+use std::{
+    collections::HashMap,
+    io,
+    net::{SocketAddr, SocketAddrV4},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use tokio::{net::UdpSocket, sync::watch};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{debug, warn};
+
+use super::{listeners::Sides, streams::client_address};
+
+/// A session without datagrams for so long is forgotten (as conntrack does with answered ones).
+const IDLE: Duration = Duration::from_secs(120);
+/// Sessions of one frontend; a client that finds no room is not served until others are idle.
+const SESSIONS: usize = 1 << 14;
+const LARGEST: usize = 1 << 16;
+
+type Sessions = Arc<Mutex<HashMap<SocketAddr, Arc<Session>>>>;
+
+struct Session {
+    backend: UdpSocket,
+    gone: CancellationToken,
+}
+
+/// A bound socket; the caller is in the namespace it belongs to.
+pub fn bind(at: SocketAddrV4) -> io::Result<std::net::UdpSocket> {
+    let socket = std::net::UdpSocket::bind(at)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+/// Serves until `stop`, with which the sessions end too; they are among `tasks`, since they hold the socket.
+pub async fn serve(
+    socket: std::net::UdpSocket,
+    sides: watch::Receiver<Sides>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+) {
+    let socket = match UdpSocket::from_std(socket) {
+        Ok(socket) => Arc::new(socket),
+        Err(error) => return warn!(%error, "a listener is lost"),
+    };
+    let sessions = Sessions::default();
+    let mut buffer = vec![0; LARGEST];
+    loop {
+        let received = tokio::select! {
+            () = stop.cancelled() => return,
+            received = socket.recv_from(&mut buffer) => received,
+        };
+        // An error is an earlier reply's, that its client did not want.
+        let Ok((length, client)) = received else { continue };
+        let session = match alive(&sessions, client) {
+            Some(session) => session,
+            None => {
+                let sides = sides.borrow().clone();
+                match open(client, &sides, &sessions).await {
+                    Ok(Some(session)) => {
+                        tasks.spawn(replies(socket.clone(), client, session.clone(), sessions.clone(), stop.clone()));
+                        session
+                    }
+                    Ok(None) => continue,
+                    Err(error) => {
+                        debug!(%error, %client, "no session for a client");
+                        continue;
+                    }
+                }
+            }
+        };
+        if let Err(error) = session.backend.send(&buffer[..length]).await {
+            debug!(%error, %client, "a datagram is lost");
+        }
+    }
+}
+
+fn alive(sessions: &Sessions, client: SocketAddr) -> Option<Arc<Session>> {
+    sessions.lock().get(&client).filter(|session| !session.gone.is_cancelled()).cloned()
+}
+
+async fn open(client: SocketAddr, sides: &Sides, sessions: &Sessions) -> io::Result<Option<Arc<Session>>> {
+    let address = client_address(client);
+    let picked = sides.balancer(address).and_then(|balancer| balancer.pick(address, &[], Instant::now()));
+    let Some(picked) = picked else { return Ok(None) };
+    let backend = UdpSocket::bind("0.0.0.0:0").await?;
+    backend.connect(picked.at).await?;
+    let session = Arc::new(Session { backend, gone: picked.gone });
+    {
+        let mut sessions = sessions.lock();
+        if sessions.len() >= SESSIONS && !sessions.contains_key(&client) {
+            return Err(io::Error::other("too many sessions"));
+        }
+        sessions.insert(client, session.clone());
+    }
+    Ok(Some(session))
+}
+
+/// Carries replies back until the session ends, then forgets it.
+async fn replies(
+    socket: Arc<UdpSocket>,
+    client: SocketAddr,
+    session: Arc<Session>,
+    sessions: Sessions,
+    stop: CancellationToken,
+) {
+    let mut buffer = vec![0; LARGEST];
+    loop {
+        let received = tokio::select! {
+            () = stop.cancelled() => break,
+            () = session.gone.cancelled() => break,
+            received = tokio::time::timeout(IDLE, session.backend.recv(&mut buffer)) => received,
+        };
+        match received {
+            Ok(Ok(length)) => {
+                if let Err(error) = socket.send_to(&buffer[..length], client).await {
+                    debug!(%error, %client, "a reply is lost");
+                }
+            }
+            // The backend refused a datagram; the next may be taken.
+            Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+            Ok(Err(_)) | Err(_) => break,
+        }
+    }
+    let mut sessions = sessions.lock();
+    if sessions.get(&client).is_some_and(|held| Arc::ptr_eq(held, &session)) {
+        sessions.remove(&client);
+    }
+}

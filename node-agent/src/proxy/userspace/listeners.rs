@@ -1,0 +1,127 @@
+//! Which sockets listen: made and ended so that they are exactly those wanted.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    net::{Ipv4Addr, SocketAddrV4},
+    sync::Arc,
+};
+
+use ipnetwork::Ipv4Network;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{balancer::Balancer, datagrams, is_stream, place::Place, streams};
+use crate::world::Protocol;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Address {
+    /// In the host's namespace (a NodePort), not in that of the Service range.
+    pub on_host: bool,
+    pub at: SocketAddrV4,
+    pub protocol: Protocol,
+}
+
+/// Who serves the clients of one address, by where they come from.
+#[derive(Clone, Debug)]
+pub struct Sides {
+    pub internal: Option<Arc<Balancer>>,
+    pub external: Option<Arc<Balancer>>,
+    inside: Arc<Vec<Ipv4Network>>,
+}
+
+impl Sides {
+    pub fn new(inside: Arc<Vec<Ipv4Network>>) -> Self {
+        Self { internal: None, external: None, inside }
+    }
+
+    /// The balancer for a client. A ClusterIP has one policy for all.
+    pub fn balancer(&self, client: Ipv4Addr) -> Option<&Arc<Balancer>> {
+        let is_inside = self.inside.iter().any(|network| network.contains(client));
+        match &self.external {
+            Some(external) if !is_inside => Some(external),
+            _ => self.internal.as_ref(),
+        }
+    }
+
+    /// Whether any client would get a backend.
+    pub fn serves(&self) -> bool {
+        [&self.internal, &self.external].into_iter().flatten().any(|balancer| !balancer.is_empty())
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        let same = |a: &Option<Arc<Balancer>>, b: &Option<Arc<Balancer>>| match (a, b) {
+            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+            (None, None) => true,
+            _ => false,
+        };
+        same(&self.internal, &other.internal) && same(&self.external, &other.external) && self.inside == other.inside
+    }
+}
+
+/// The sockets that listen now.
+#[derive(Default)]
+pub struct Listeners {
+    listening: BTreeMap<Address, Listener>,
+}
+
+struct Listener {
+    sides: tokio::sync::watch::Sender<Sides>,
+    stop: CancellationToken,
+    /// What holds the socket.
+    tasks: TaskTracker,
+}
+
+impl Listener {
+    /// Returns once the socket is closed: from then on the kernel refuses.
+    async fn close(self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+impl Listeners {
+    /// Listens at what is `wanted` and nowhere else. Returns what could not be bound, which is tried again next time.
+    pub async fn become_(&mut self, wanted: BTreeMap<Address, Sides>, place: &Place) -> Vec<String> {
+        let unwanted = self.listening.extract_if(.., |address, _| !wanted.contains_key(address));
+        for (_, listener) in unwanted.collect::<Vec<_>>() {
+            listener.close().await;
+        }
+        let mut problems = Vec::new();
+        for (address, sides) in wanted {
+            if let Some(listener) = self.listening.get(&address) {
+                listener.sides.send_if_modified(|held| {
+                    let differs = !held.is_same(&sides);
+                    *held = sides;
+                    differs
+                });
+                continue;
+            }
+            match listen(address, sides, place) {
+                Ok(listener) => drop(self.listening.insert(address, listener)),
+                Err(error) => problems.push(format!("listen at {} {:?}: {error}", address.at, address.protocol)),
+            }
+        }
+        problems
+    }
+}
+
+impl Drop for Listeners {
+    fn drop(&mut self) {
+        self.listening.values().for_each(|listener| listener.stop.cancel());
+    }
+}
+
+fn listen(address: Address, sides: Sides, place: &Place) -> io::Result<Listener> {
+    let stop = CancellationToken::new();
+    let (sides_tx, sides_rx) = tokio::sync::watch::channel(sides);
+    let tasks = TaskTracker::new();
+    if is_stream(address.protocol) {
+        let listener = place.bind(address.on_host, move || streams::bind(address.at))?;
+        tasks.spawn(streams::serve(listener, sides_rx, stop.clone()));
+    } else {
+        let socket = place.bind(address.on_host, move || datagrams::bind(address.at))?;
+        tasks.spawn(datagrams::serve(socket, sides_rx, tasks.clone(), stop.clone()));
+    }
+    Ok(Listener { sides: sides_tx, stop, tasks })
+}

@@ -1,0 +1,187 @@
+//! The datapath for machines without eBPF: the same table, served by listeners.
+//!
+//! ClusterIPs and external IPs live in a network namespace of their own, which accepts the whole Service range and has a listener
+//! for each frontend with backends: what has no listener is refused by the kernel. NodePorts listen on the node's addresses. No
+//! firewall rule is needed and no port of the host but the NodePorts is taken. It ends with the agent, and leaves nothing.
+//!
+//! What it cannot do: keep a client's address, and drop instead of refuse.
+
+mod balancer;
+mod datagrams;
+mod listeners;
+mod place;
+mod streams;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::{Ipv4Addr, SocketAddrV4},
+    sync::Arc,
+    time::Instant,
+};
+
+use balancer::Balancer;
+use ipnetwork::Ipv4Network;
+use listeners::{Address, Listeners, Sides};
+use place::Place;
+use proxy_ebpf::{Backend, Counters, ServiceHead, ServiceKey};
+use tracing::info;
+
+use super::{
+    Config, HeldBackend, HeldFrontend, ProxyError,
+    engine::Outcome,
+    error_chain,
+    image::{address_be, key_of},
+    table::{FrontendAddress, Scope, SelectionName, ServiceTable},
+};
+use crate::world::{ObjectName, Protocol};
+
+pub struct Userspace {
+    reason: String,
+    place: Place,
+    balancers: HashMap<(ObjectName, SelectionName), Arc<Balancer>>,
+    /// Which balancer serves a frontend.
+    frontends: HashMap<ServiceKey, Arc<Balancer>>,
+    listeners: Listeners,
+}
+
+impl Userspace {
+    pub async fn start(config: &Config, reason: String) -> Result<Self, ProxyError> {
+        let place = Place::make(config.service_cidr, config.node_ips.first().copied()).await?;
+        info!(reason, "serving Services in userspace");
+        Ok(Self {
+            reason,
+            place,
+            balancers: HashMap::new(),
+            frontends: HashMap::new(),
+            listeners: Listeners::default(),
+        })
+    }
+
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+
+    pub async fn apply(&mut self, table: &ServiceTable, changed: &BTreeSet<ObjectName>) -> Outcome {
+        let names: BTreeSet<&ObjectName> = changed.iter().collect();
+        self.balancers.retain(|(name, selection), balancer| {
+            let kept = !names.contains(name) || has_selection(table, name, selection);
+            if !kept {
+                balancer.close();
+            }
+            kept
+        });
+        for service in changed.iter().filter_map(|name| table.services.get(name)) {
+            for frontend in &service.frontends {
+                let key = (service.name.clone(), frontend.selection.name.clone());
+                let balancer = self.balancers.entry(key).or_insert_with(|| Balancer::new(frontend.protocol)).clone();
+                balancer.update(&frontend.selection, service.affinity);
+            }
+        }
+        self.rebuild_frontends(table);
+        let problems = self.listen(table).await;
+        Outcome { served: problems.is_empty(), problems }
+    }
+
+    pub fn held(&self, keys: &[ServiceKey]) -> Vec<Option<HeldFrontend>> {
+        keys.iter().map(|key| self.frontends.get(key).map(|balancer| held(key, balancer))).collect()
+    }
+
+    /// Ends every listener and connection and takes the namespace away.
+    pub async fn shutdown(self) -> Result<(), ProxyError> {
+        drop(self.listeners);
+        self.balancers.values().for_each(|balancer| balancer.close());
+        self.place.remove().await
+    }
+
+    fn rebuild_frontends(&mut self, table: &ServiceTable) {
+        self.frontends.clear();
+        for service in table.services.values() {
+            for frontend in &service.frontends {
+                let key = (service.name.clone(), frontend.selection.name.clone());
+                if let Some(balancer) = self.balancers.get(&key) {
+                    // Of two Services that claim one frontend the first has it, as in the maps.
+                    self.frontends.entry(key_of(frontend)).or_insert_with(|| balancer.clone());
+                }
+            }
+        }
+    }
+
+    /// Listens where a frontend has backends, and nowhere else.
+    async fn listen(&mut self, table: &ServiceTable) -> Vec<String> {
+        let mut wanted: BTreeMap<Address, Sides> = BTreeMap::new();
+        let mut outside = BTreeSet::new();
+        let inside = Arc::new(inside(table));
+        for frontend in table.services.values().flat_map(|service| &service.frontends) {
+            let Some(balancer) = self.frontends.get(&key_of(frontend)) else { continue };
+            let addresses = match frontend.address {
+                FrontendAddress::ClusterIp(address) | FrontendAddress::External(address) => {
+                    if !self.place.has(address) {
+                        outside.insert(address);
+                    }
+                    vec![(false, address)]
+                }
+                FrontendAddress::EveryNode => node_addresses(table).map(|address| (true, address)).collect(),
+            };
+            for (on_host, ip) in addresses {
+                let address =
+                    Address { on_host, at: SocketAddrV4::new(ip, frontend.port), protocol: frontend.protocol };
+                let sides = wanted.entry(address).or_insert_with(|| Sides::new(inside.clone()));
+                match frontend.scope {
+                    Scope::Internal => sides.internal = Some(balancer.clone()),
+                    Scope::External => sides.external = Some(balancer.clone()),
+                }
+            }
+        }
+        wanted.retain(|_, sides| sides.serves());
+        let mut problems = Vec::new();
+        if let Err(error) = self.place.route(&outside).await {
+            problems.push(error_chain(&error));
+        }
+        problems.extend(self.listeners.become_(wanted, &self.place).await);
+        problems
+    }
+}
+
+fn has_selection(table: &ServiceTable, name: &ObjectName, selection: &SelectionName) -> bool {
+    let service = table.services.get(name);
+    service.is_some_and(|service| service.frontends.iter().any(|frontend| frontend.selection.name == *selection))
+}
+
+fn node_addresses(table: &ServiceTable) -> impl Iterator<Item = Ipv4Addr> {
+    let own = table.node_addresses.iter().filter(|(_, local)| **local).map(|(address, _)| *address);
+    own.chain([Ipv4Addr::LOCALHOST])
+}
+
+/// Where clients of the internal policy come from: nodes and pods.
+fn inside(table: &ServiceTable) -> Vec<Ipv4Network> {
+    let nodes = table.node_addresses.keys().map(|address| Ipv4Network::from(*address));
+    let loopback = Ipv4Network::new_checked(Ipv4Addr::new(127, 0, 0, 0), 8);
+    nodes.chain(table.pod_subnets.iter().copied()).chain(loopback).collect()
+}
+
+fn held(key: &ServiceKey, balancer: &Balancer) -> HeldFrontend {
+    let held = balancer.held(Instant::now());
+    let backends: Vec<HeldBackend> = (1..)
+        .zip(held.backends)
+        .map(|(id, (at, counters))| HeldBackend {
+            id,
+            backend: Backend {
+                address_be: address_be(*at.ip()),
+                port_be: at.port().to_be(),
+                protocol: key.protocol,
+                flags: 0,
+            },
+            counters,
+        })
+        .collect();
+    HeldFrontend {
+        head: ServiceHead { count: backends.len() as u32, ..ServiceHead::default() },
+        backends,
+        unserved: Counters { picks: held.unserved, affine: 0 },
+    }
+}
+
+/// Where a socket of a protocol belongs.
+fn is_stream(protocol: Protocol) -> bool {
+    protocol == Protocol::Tcp
+}
