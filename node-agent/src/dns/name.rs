@@ -1,10 +1,10 @@
 //! Domain names in wire form (RFC 1035, section 3.1): length-prefixed labels and the root's zero. Uncompressed, lower case.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
-/// A whole name, at most 255 bytes, lower case, with the root's zero at its end.
+/// A whole name, at most 255 bytes, lower case, with the root's zero at its end. Shared by its clones.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Name(Box<[u8]>);
+pub struct Name(Arc<[u8]>);
 
 impl Name {
     /// From text such as `web.default.svc.cluster.local`, with or without the dot at the end. `None` where a label is empty or

@@ -273,3 +273,17 @@ async fn shutting_down_frees_the_port() {
     fixture.dns.shutdown().await;
     UdpSocket::bind(address).unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_servers_that_name_each_other_as_resolver_give_up_without_a_storm() {
+    let (first, second) = (serve("").await, serve("").await);
+    for (fixture, other) in [(&first, &second), (&second, &first)] {
+        let address = other.dns.address();
+        let line = format!("nameserver [{}]:{}\n", address.ip(), address.port());
+        std::fs::write(fixture.dir.path().join("resolv.conf"), line).unwrap();
+    }
+    let message = first.udp("www.example.org.", RecordType::A).await;
+    assert_eq!(message.metadata.response_code, ResponseCode::ServFail);
+    let queries = first.dns.counts().queries + second.dns.counts().queries;
+    assert!(queries < 20, "{queries} queries from one");
+}

@@ -136,6 +136,18 @@ impl Machine {
         });
     }
 
+    /// Takes the link `name` up or down, as pulling its cable would.
+    pub fn set_link(&self, name: &'static str, up: bool) {
+        self.wait(async move {
+            let (connection, handle, _) = rtnetlink::new_connection().unwrap();
+            tokio::spawn(connection);
+            let link = Netlink::open().unwrap().link(name).await.unwrap().unwrap();
+            let message = rtnetlink::LinkUnspec::new_with_index(link.index);
+            let message = if up { message.up() } else { message.down() };
+            handle.link().change(message.build()).execute().await.unwrap();
+        });
+    }
+
     /// Everything else through `gateway`, as an administrator would say it.
     pub fn default_route(&self, gateway: Ipv4Addr) {
         self.wait(async move {

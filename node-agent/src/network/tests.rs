@@ -312,6 +312,16 @@ fn routes_follow_the_nodes_and_come_back_when_somebody_takes_them() {
     });
     wait_until("all routes to be back", || one.inventory().len() >= complete.len());
     assert_eq!(one.ask_who_am_i(address, 80).unwrap(), NODE.to_string());
+    one.wait(async {
+        let netlink = Netlink::open().unwrap();
+        let tunnel = netlink.link("fairlead.vx").await.unwrap().unwrap();
+        netlink.delete_link(tunnel.index).await.unwrap();
+    });
+    wait_until("the tunnel to be back", || one.inventory().len() >= complete.len());
+    one.set_link(UPLINK, false);
+    assert!(!one.inventory().contains("10.244.2.0"), "the kernel took the routes with the link");
+    one.set_link(UPLINK, true);
+    wait_until("the routes to be back", || one.inventory().contains("10.244.2.0"));
     nft(one, "delete table ip fairlead");
     let there = || one.wait(async { super::nft::is_there("ip").await.unwrap() });
     wait_until("the table to be back", there);
