@@ -5,7 +5,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read, Write},
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -55,12 +55,16 @@ pub fn write_private(path: &Path, text: &str) -> Result<(), FileError> {
     write().map_err(|source| FileError::Write { path: path.into(), source })
 }
 
-/// Makes `dir` and its parents; `dir` itself is readable by its owner alone.
+/// Makes `dir` where it is missing, readable by its owner alone. A directory that is there stays as it is: it may be anyone's.
 pub fn private_dir(dir: &Path) -> Result<(), FileError> {
-    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
     let make = || -> io::Result<()> {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-        fs::set_permissions(dir, fs::Permissions::from_mode(0o700))
+        if let Some(parent) = dir.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        match fs::DirBuilder::new().mode(0o700).create(dir) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => Ok(()),
+            made => made,
+        }
     };
     make().map_err(|source| FileError::Write { path: dir.into(), source })
 }
@@ -90,6 +94,20 @@ mod tests {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
         let message = read_private(&path).unwrap_err().to_string();
         assert!(message.contains("ca.key") && message.contains("0644"), "{message}");
+    }
+
+    #[test]
+    fn a_new_directory_is_private_and_an_old_one_keeps_its_mode() {
+        let dir = tempfile::tempdir().unwrap();
+        let (new, old) = (dir.path().join("a/new"), dir.path().join("old"));
+        fs::create_dir(&old).unwrap();
+        fs::set_permissions(&old, fs::Permissions::from_mode(0o755)).unwrap();
+        private_dir(&new).unwrap();
+        private_dir(&old).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
+        assert_eq!((mode(&new), mode(&old)), (0o700, 0o755));
+        fs::write(dir.path().join("file"), "").unwrap();
+        assert!(private_dir(&dir.path().join("file")).unwrap_err().to_string().contains("file"));
     }
 
     #[test]
