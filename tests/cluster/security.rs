@@ -238,6 +238,7 @@ async fn pods_and_secrets(admin: &kube::Client, node: &kube::Client) -> Result {
         (403, "GET", "/api/v1/pods?fieldSelector=spec.nodeName%3Dn2".into(), None),
         (200, "GET", format!("{pods}/p1"), None),
         (403, "GET", format!("{pods}/p2"), None),
+        (404, "GET", format!("{pods}/gone"), None),
         (200, "PATCH", format!("{pods}/p1/status"), Some(phase.clone())),
         (403, "PATCH", format!("{pods}/p2/status"), Some(phase)),
         (403, "DELETE", format!("{pods}/p2"), None),
