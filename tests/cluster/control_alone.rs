@@ -38,12 +38,13 @@ impl ControlAlone {
 
     /// The same, where `command` runs the program, and `data_dir` may be anywhere.
     pub async fn start_with(logs: &Path, data_dir: &Path, mut command: Command) -> Result<Self> {
-        // Of an earlier run: it names a port that is no more.
         let kubeconfig = data_dir.join("admin.kubeconfig");
-        if kubeconfig.exists() {
-            std::fs::remove_file(&kubeconfig)?;
-        }
-        command.args(["server", "--bind", "127.0.0.1:0", "--data-dir"]).arg(data_dir).env("RUST_LOG", "info");
+        let port = match Kubeconfig::read_from(&kubeconfig) {
+            Ok(earlier) => port_of(&earlier)?,
+            Err(_) => std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port(),
+        };
+        command.args(["server", "--bind", &format!("127.0.0.1:{port}"), "--data-dir"]).arg(data_dir);
+        command.env("RUST_LOG", "info");
         let mut process = Process::start("control", command, logs)?;
         let deadline = tokio::time::Instant::now() + PATIENCE;
         let config = loop {
@@ -117,6 +118,13 @@ impl ControlAlone {
     pub fn fairlead(&self, arguments: &[&str]) -> Result<String> {
         run(Command::new(FAIRLEAD).env("KUBECONFIG", self.data_dir.join("admin.kubeconfig")).args(arguments))
     }
+}
+
+/// A service that starts again is where it was.
+fn port_of(kubeconfig: &Kubeconfig) -> Result<u16> {
+    let server = kubeconfig.clusters.first().and_then(|c| c.cluster.as_ref()).and_then(|c| c.server.as_deref());
+    let uri: http::Uri = server.ok_or("a kubeconfig without a server")?.parse()?;
+    Ok(uri.port_u16().ok_or("a server without a port")?)
 }
 
 /// A client certificate that is good for an hour from `from`.

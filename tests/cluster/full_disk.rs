@@ -65,6 +65,8 @@ async fn fill_and_free(logs: &Path, disk: &Path) -> Result {
         expect(&admin, 201, "POST", CONFIG_MAPS, Some(config_map(acknowledged))).await?;
         acknowledged += 1;
     }
+    // Killed on a full disk it comes back on one, for reading.
+    fill(&filler)?;
     control.process.kill()?;
     let control = ControlAlone::start_with(logs, &data_dir, Command::new(FAIRLEAD)).await?;
     let list = expect(&control.admin()?, 200, "GET", CONFIG_MAPS, None).await?;

@@ -42,7 +42,12 @@ pub fn read_private(path: &Path) -> Result<Option<String>, FileError> {
 }
 
 /// Replaces `path` by `text`, mode 0600: readers see the old text or the new, also after a power cut.
+///
+/// Writes nothing where the file is so already: a service can start again on a disk that is full.
 pub fn write_private(path: &Path, text: &str) -> Result<(), FileError> {
+    if read_private(path).is_ok_and(|found| found.as_deref() == Some(text)) {
+        return Ok(());
+    }
     let new = path.with_extension(format!("new-{}", std::process::id()));
     let write = || -> io::Result<()> {
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
@@ -84,6 +89,20 @@ mod tests {
         assert_eq!(read_private(&path).unwrap().as_deref(), Some("two"));
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file stays");
+    }
+
+    #[test]
+    fn what_is_there_already_is_not_written_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.key");
+        let number = || fs::metadata(&path).unwrap().ino();
+        write_private(&path, "one").unwrap();
+        let first = number();
+        write_private(&path, "one").unwrap();
+        assert_eq!(number(), first);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        write_private(&path, "one").unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600, "an open mode is mended");
     }
 
     #[test]
