@@ -73,9 +73,14 @@ impl Images {
     /// Repeated after a failure it gives what is still missing.
     pub fn plan(&mut self, name: &ObjectName, entry: Option<&TableService>, held: &Held) -> Vec<Op> {
         let old = self.services.remove(name).unwrap_or_default();
+        // What it still claims in vain it will say again.
+        self.contested.retain(|_, services| {
+            services.remove(name);
+            !services.is_empty()
+        });
         let new = entry.map(|entry| self.compile(entry, &old, held)).unwrap_or_default();
         let mut ops = ops::between(&old, &new, held, &self.backends);
-        self.release(name, &old, &new);
+        self.release(&old, &new);
         ops.extend(self.backends.unused(old_backends(&old), held));
         if !new.heads.is_empty() || !new.sets.is_empty() {
             self.services.insert(name.clone(), new);
@@ -117,7 +122,7 @@ impl Images {
                 None => {
                     let set = self.set_for(&frontend.selection.name, key, old, held);
                     known.insert(frontend.selection.name.clone(), set);
-                    image.sets.insert(set, self.set_image(set, &frontend.selection, old, held));
+                    image.sets.insert(set, self.set_image(set, key, &frontend.selection, old, held));
                     set
                 }
             };
@@ -157,17 +162,26 @@ impl Images {
         }
     }
 
-    fn set_image(&mut self, set: SetId, selection: &Selection, old: &ServiceImage, held: &Held) -> SetImage {
+    fn set_image(
+        &mut self,
+        set: SetId,
+        key: ServiceKey,
+        selection: &Selection,
+        old: &ServiceImage,
+        held: &Held,
+    ) -> SetImage {
         let protocol = protocol_number(selection.name.protocol);
         let backends: Vec<BackendId> =
             selection.backends.iter().map(|candidate| self.backends.take(backend_of(candidate, protocol))).collect();
         let contents = held.sets.get(&set);
-        let last =
-            old.sets.get(&set).map(|image| image.generation).or_else(|| contents.and_then(HeldSet::last_generation));
-        let generation = match last {
-            Some(last) if contents.map_or(backends.is_empty(), |contents| contents.holds(last, &backends)) => last,
-            Some(last) => last.wrapping_add(1),
-            None => 1,
+        let head = held.heads.get(&key).filter(|head| head.set == set).map(|head| head.generation);
+        let current = old.sets.get(&set).map(|image| image.generation).or(head);
+        let is_held =
+            |generation| contents.map_or(backends.is_empty(), |contents| contents.holds(generation, &backends));
+        let generation = match current {
+            Some(current) if is_held(current) => current,
+            // Past all that is there: of a generation that was half written too.
+            _ => current.max(contents.and_then(HeldSet::last_generation)).unwrap_or(0).wrapping_add(1),
         };
         let draining = selection.excluded.iter().filter(|excluded| excluded.reason.keeps_connections());
         let draining = draining
@@ -179,7 +193,7 @@ impl Images {
     }
 
     /// Gives up what only the old image used.
-    fn release(&mut self, name: &ObjectName, old: &ServiceImage, new: &ServiceImage) {
+    fn release(&mut self, old: &ServiceImage, new: &ServiceImage) {
         for key in old.heads.keys().filter(|key| !new.heads.contains_key(key)) {
             self.claims.remove(key);
         }
@@ -189,12 +203,6 @@ impl Images {
         for backend in old_backends(old) {
             self.backends.release(backend);
         }
-        self.contested.retain(|key, services| {
-            if new.heads.contains_key(key) || (new.heads.is_empty() && new.sets.is_empty()) {
-                services.remove(name);
-            }
-            !services.is_empty()
-        });
     }
 }
 
@@ -251,6 +259,3 @@ fn protocol_number(protocol: Protocol) -> u8 {
         Protocol::Sctp => SCTP,
     }
 }
-
-#[cfg(test)]
-mod tests;

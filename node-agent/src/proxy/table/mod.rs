@@ -151,3 +151,5 @@ fn node_addresses(world: &World, this: &ThisNode) -> BTreeMap<Ipv4Addr, bool> {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub mod world_kit;

@@ -1,1 +1,193 @@
+//! The rules of kube-proxy and the KEPs, one by one.
 
+use std::{collections::BTreeSet, net::Ipv4Addr, sync::Arc};
+
+use super::{world_kit::*, *};
+use crate::world::{Endpoint, ExternalTrafficPolicy, InternalTrafficPolicy, Node, Service, TrafficDistribution};
+
+const CLUSTER_IP: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 1);
+
+fn this_node() -> ThisNode {
+    ThisNode { name: "here".into(), addresses: BTreeSet::new(), dns: None }
+}
+
+fn web() -> Service {
+    service("web", CLUSTER_IP)
+}
+
+fn not_ready(endpoint: Endpoint) -> Endpoint {
+    Endpoint { ready: false, serving: false, ..endpoint }
+}
+
+fn draining(endpoint: Endpoint) -> Endpoint {
+    Endpoint { ready: false, terminating: true, ..endpoint }
+}
+
+fn in_zone(endpoint: Endpoint, zone: &str) -> Endpoint {
+    Endpoint { zone: Some(zone.into()), ..endpoint }
+}
+
+/// Each frontend as `ADDRESS SCOPE -> hosts picked; hosts left out with the reason`.
+fn rendered(service: Service, endpoints: Vec<Endpoint>) -> Vec<String> {
+    let mut world = World::default();
+    let own = Node {
+        name: "here".into(),
+        internal_ip: None,
+        external_ips: vec![],
+        pod_cidr: None,
+        zone: Some("z1".into()),
+        revision: 1,
+    };
+    world.nodes.insert("here".into(), Arc::new(own));
+    put(&mut world, service, endpoints);
+    let table = ServiceTable::new(&world, &this_node());
+    let entry = table.services.get(&name("web")).unwrap().clone();
+    entry.frontends.iter().map(render).collect()
+}
+
+fn render(frontend: &Frontend) -> String {
+    let kind = match frontend.address {
+        FrontendAddress::ClusterIp(_) => "cluster",
+        FrontendAddress::EveryNode => "node",
+        FrontendAddress::External(_) => "external",
+    };
+    let host = |address: Ipv4Addr| address.octets()[3].to_string();
+    let picked: Vec<String> = frontend.selection.backends.iter().map(|backend| host(backend.address)).collect();
+    let excluded: Vec<String> = frontend
+        .selection
+        .excluded
+        .iter()
+        .map(|excluded| format!("{} {:?}", host(excluded.address), excluded.reason))
+        .collect();
+    format!("{kind} {:?} -> {}; {}", frontend.scope, picked.join(" "), excluded.join(", "))
+}
+
+#[test]
+fn ready_endpoints_are_picked_and_the_others_are_told_with_their_reason() {
+    let endpoints = vec![endpoint(1, "here"), not_ready(endpoint(2, "here")), draining(endpoint(3, "there"))];
+    assert_eq!(rendered(web(), endpoints), ["cluster Internal -> 1; 2 NotReady, 3 TerminatingWhileOthersAreReady"]);
+}
+
+#[test]
+fn terminating_endpoints_that_serve_are_picked_when_none_is_ready() {
+    let gone = Endpoint { serving: false, ..draining(endpoint(2, "here")) };
+    assert_eq!(rendered(web(), vec![draining(endpoint(1, "here")), gone]), ["cluster Internal -> 1; 2 Terminating"]);
+}
+
+#[test]
+fn internal_policy_local_picks_this_nodes_endpoints_terminating_ones_too() {
+    let local = Service { internal_traffic_policy: InternalTrafficPolicy::Local, ..web() };
+    let both = vec![endpoint(1, "here"), endpoint(2, "there")];
+    assert_eq!(rendered(local.clone(), both), ["cluster Internal -> 1; 2 OtherNode"]);
+    let draining_here = vec![draining(endpoint(1, "here")), endpoint(2, "there")];
+    assert_eq!(rendered(local.clone(), draining_here), ["cluster Internal -> 1; 2 OtherNode"]);
+    assert_eq!(rendered(local, vec![endpoint(2, "there")]), ["cluster Internal -> ; 2 OtherNode"]);
+}
+
+#[test]
+fn external_policy_local_is_for_clients_outside_only() {
+    let mut service = Service {
+        external_traffic_policy: ExternalTrafficPolicy::Local,
+        external_ips: vec![Ipv4Addr::new(203, 0, 113, 1)],
+        ..web()
+    };
+    service.ports[0].node_port = Some(30080);
+    assert_eq!(
+        rendered(service, vec![endpoint(1, "here"), endpoint(2, "there")]),
+        [
+            "cluster Internal -> 1 2; ",
+            "node Internal -> 1 2; ",
+            "node External -> 1; 2 OtherNode",
+            "external Internal -> 1 2; ",
+            "external External -> 1; 2 OtherNode",
+        ]
+    );
+}
+
+#[test]
+fn zone_hints_count_when_all_ready_endpoints_have_one_and_one_is_for_this_zone() {
+    let hinted = |host, zone: &str| Endpoint { for_zones: vec![zone.into()], ..endpoint(host, "there") };
+    assert_eq!(rendered(web(), vec![hinted(1, "z1"), hinted(2, "z2")]), ["cluster Internal -> 1; 2 OtherZone"]);
+    assert_eq!(rendered(web(), vec![hinted(1, "z1"), endpoint(2, "there")]), ["cluster Internal -> 1 2; "]);
+    assert_eq!(rendered(web(), vec![hinted(1, "z3"), hinted(2, "z2")]), ["cluster Internal -> 1 2; "]);
+}
+
+#[test]
+fn traffic_distribution_prefers_the_same_zone_or_node_and_leaves_it_when_nobody_is_there() {
+    let zone = Service { traffic_distribution: Some(TrafficDistribution::PreferSameZone), ..web() };
+    let near = in_zone(endpoint(1, "there"), "z1");
+    let far = in_zone(endpoint(2, "there"), "z2");
+    assert_eq!(rendered(zone.clone(), vec![near.clone(), far.clone()]), ["cluster Internal -> 1; 2 OtherZone"]);
+    assert_eq!(rendered(zone, vec![far.clone()]), ["cluster Internal -> 2; "]);
+    let node = Service { traffic_distribution: Some(TrafficDistribution::PreferSameNode), ..web() };
+    let own = in_zone(endpoint(3, "here"), "z1");
+    assert_eq!(
+        rendered(node.clone(), vec![near.clone(), far.clone(), own]),
+        ["cluster Internal -> 3; 1 NotTheSameNode, 2 NotTheSameNode"]
+    );
+    assert_eq!(rendered(node, vec![near, far]), ["cluster Internal -> 1; 2 OtherZone"]);
+}
+
+#[test]
+fn not_ready_addresses_are_picked_where_the_service_publishes_them() {
+    let service = Service { publish_not_ready_addresses: true, ..web() };
+    assert_eq!(rendered(service, vec![not_ready(endpoint(1, "here"))]), ["cluster Internal -> 1; "]);
+}
+
+#[test]
+fn an_address_in_two_slices_is_one_endpoint_and_ready_if_either_says_so() {
+    let mut world = World::default();
+    put(&mut world, web(), vec![not_ready(endpoint(1, "here"))]);
+    let first = world.slices.get(&name("web")).unwrap().values().next().unwrap().clone();
+    let second = EndpointSliceWith { endpoints: vec![endpoint(1, "here")] }.of(&first);
+    let slices = world.slices.get(&name("web")).unwrap().update("slice-2".into(), Arc::new(second));
+    world.slices.insert(name("web"), slices);
+    let table = ServiceTable::new(&world, &this_node());
+    let frontend = &table.services.get(&name("web")).unwrap().frontends[0];
+    assert_eq!(render(frontend), "cluster Internal -> 1; ");
+}
+
+struct EndpointSliceWith {
+    endpoints: Vec<Endpoint>,
+}
+
+impl EndpointSliceWith {
+    fn of(self, slice: &crate::world::EndpointSlice) -> crate::world::EndpointSlice {
+        crate::world::EndpointSlice { name: "slice-2".into(), endpoints: self.endpoints, ..slice.clone() }
+    }
+}
+
+#[test]
+fn the_dns_service_is_answered_by_this_node_even_before_it_exists() {
+    let address = Ipv4Addr::new(10, 96, 0, 10);
+    let server = "10.244.0.1:53".parse().unwrap();
+    let node = ThisNode { dns: Some((address, server)), ..this_node() };
+    let table = ServiceTable::new(&World { synced: true, ..World::default() }, &node);
+    let entry = table.services.get(&ObjectName::new("kube-system", "kube-dns")).unwrap();
+    assert_eq!(entry.frontends.len(), 2);
+    for frontend in &entry.frontends {
+        assert_eq!((frontend.address, frontend.port), (FrontendAddress::ClusterIp(address), 53));
+        assert_eq!(frontend.selection.backends[0].address, *server.ip());
+    }
+}
+
+#[test]
+fn a_table_advanced_step_by_step_equals_one_made_from_nothing() {
+    let mut world = World::default();
+    let mut table = ServiceTable::default();
+    for step in 0..20u8 {
+        let mut next = world.clone();
+        next.revision += 1;
+        let service_name = format!("s{}", step % 3);
+        if step % 7 == 6 {
+            remove(&mut next, &service_name);
+        } else {
+            let service = service(&service_name, Ipv4Addr::new(10, 96, 0, step % 3 + 1));
+            put(&mut next, service, (1..=step % 4).map(|host| endpoint(host, "here")).collect());
+        }
+        let (advanced, changed) = table.advance(&world, &next, &this_node());
+        assert!(changed.len() <= 1, "one Service changed: {changed:?}");
+        assert_eq!(advanced.services, ServiceTable::new(&next, &this_node()).services);
+        (world, table) = (next, advanced);
+    }
+}

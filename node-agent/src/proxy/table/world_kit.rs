@@ -1,0 +1,59 @@
+//! Small Worlds for tests: Services of one TCP port 80 with target 8080.
+
+use std::{net::Ipv4Addr, sync::Arc};
+
+use imbl::OrdMap;
+
+use crate::world::*;
+
+pub fn name(service: &str) -> ObjectName {
+    ObjectName::new("default", service)
+}
+
+pub fn service(service: &str, cluster_ip: Ipv4Addr) -> Service {
+    Service {
+        name: name(service),
+        kind: ServiceKind::ClusterIp(vec![cluster_ip]),
+        ports: vec![ServicePort { name: "http".into(), protocol: Protocol::Tcp, port: 80, node_port: None }],
+        external_ips: Vec::new(),
+        session_affinity: None,
+        internal_traffic_policy: InternalTrafficPolicy::Cluster,
+        external_traffic_policy: ExternalTrafficPolicy::Cluster,
+        health_check_node_port: None,
+        publish_not_ready_addresses: false,
+        traffic_distribution: None,
+        revision: 1,
+    }
+}
+
+/// 10.244.0.`host`, ready, on `node`.
+pub fn endpoint(host: u8, node: &str) -> Endpoint {
+    endpoint_at(Ipv4Addr::new(10, 244, 0, host), node)
+}
+
+pub fn endpoint_at(address: Ipv4Addr, node: &str) -> Endpoint {
+    Endpoint {
+        addresses: vec![address],
+        ready: true,
+        serving: true,
+        terminating: false,
+        hostname: None,
+        node_name: Some(node.into()),
+        zone: None,
+        for_zones: Vec::new(),
+        pod: None,
+    }
+}
+
+/// Adds or replaces a Service with its only slice.
+pub fn put(world: &mut World, service: Service, endpoints: Vec<Endpoint>) {
+    let ports = vec![SlicePort { name: "http".into(), protocol: Protocol::Tcp, port: 8080 }];
+    let slice = EndpointSlice { name: "slice".into(), service: service.name.clone(), ports, endpoints, revision: 1 };
+    world.slices.insert(service.name.clone(), OrdMap::unit("slice".into(), Arc::new(slice)));
+    world.services.insert(service.name.clone(), Arc::new(service));
+}
+
+pub fn remove(world: &mut World, service: &str) {
+    world.services.remove(&name(service));
+    world.slices.remove(&name(service));
+}
