@@ -7,12 +7,18 @@ mod act;
 mod backoff;
 mod container_spec;
 mod dispatch;
+mod downward;
+mod env;
 mod expand;
 mod image;
 mod logs;
+mod machine;
+mod names;
+mod objects;
 mod outcome;
 mod plan;
 mod probe;
+mod pull_secret;
 mod quantity;
 mod recorder;
 mod spec;
@@ -20,6 +26,7 @@ mod state;
 mod status;
 #[cfg(test)]
 mod tests;
+mod volumes;
 mod worker;
 
 use std::{
@@ -29,6 +36,8 @@ use std::{
 };
 
 use kube::Client;
+use machine::Machine;
+use objects::Objects;
 use recorder::Recorder;
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -73,6 +82,8 @@ pub(crate) struct Context {
     network: Arc<dyn PodNetwork>,
     world: watch::Receiver<Arc<World>>,
     recorder: Recorder,
+    objects: Objects,
+    machine: Machine,
 }
 
 impl Context {
@@ -112,7 +123,8 @@ pub async fn start(
 ) -> Result<Pods, Error> {
     create_directory(&config.pods_dir())?;
     let recorder = Recorder::start(client.clone(), &config.node_name);
-    let context = Arc::new(Context { config, client, runtime, network, world, recorder });
+    let (objects, machine) = (Objects::new(client.clone()), Machine::measure());
+    let context = Arc::new(Context { config, client, runtime, network, world, recorder, objects, machine });
     let found = context.runtime.list().await.map_err(|source| Error::Adopt { source })?;
     let stop = CancellationToken::new();
     let workers = dispatch::Workers::default();

@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 
+use super::objects::ObjectKey;
 use crate::runtime::{Container, Image};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,16 +47,30 @@ pub enum Outcome {
     Finished,
 }
 
+impl Outcome {
+    /// The object whose change may end the failure that this is.
+    pub fn awaits(&self) -> Option<&ObjectKey> {
+        match self {
+            Self::VolumesMounted(Err(failure)) | Self::ContainerCreated { result: Err(failure), .. } => {
+                failure.awaits.as_ref()
+            }
+            _ => None,
+        }
+    }
+}
+
 /// Why something could not be done, as a status and an event say it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     /// CamelCase, from Kubernetes' own: `ErrImagePull`, `CreateContainerConfigError`, `FailedMount`…
     pub reason: &'static str,
     pub message: String,
+    /// An object whose change may end the failure.
+    pub awaits: Option<ObjectKey>,
 }
 
 impl Failure {
     pub fn new(reason: &'static str, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into() }
+        Self { reason, message: message.into(), awaits: None }
     }
 }

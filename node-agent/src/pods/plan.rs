@@ -12,6 +12,7 @@ use super::{
     image::PullPolicy,
     spec,
     state::{ContainerState, Ended, Finish, ImageState, Instance, PodState, Sandbox, Volumes},
+    status,
 };
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,11 +62,31 @@ pub enum Action {
 pub struct Plan {
     pub actions: Vec<Action>,
     pub wake: Option<Timestamp>,
+    /// Containers that wait out a back-off, until when, and what is backed off from.
+    pub backing_off: Vec<BackingOff>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackingOff {
+    pub container: String,
+    pub until: Timestamp,
+    pub from: From,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum From {
+    Restart,
+    Pull,
 }
 
 impl Plan {
     fn wake_at(&mut self, at: Timestamp) {
         self.wake = Some(self.wake.map_or(at, |wake| wake.min(at)));
+    }
+
+    fn back_off(&mut self, container: &str, until: Timestamp, from: From) {
+        self.wake_at(until);
+        self.backing_off.push(BackingOff { container: container.to_owned(), until, from });
     }
 }
 
@@ -243,7 +264,7 @@ fn bring_up(state: &PodState, container: &Container, now: Timestamp, plan: &mut 
     if let Some(last) = &slot.last {
         let at = slot.backoff.retry_at(last.exit.finished_at);
         if at > now {
-            plan.wake_at(at);
+            plan.back_off(name, at, From::Restart);
             return;
         }
     }
@@ -253,6 +274,14 @@ fn bring_up(state: &PodState, container: &Container, now: Timestamp, plan: &mut 
         }
         ImageState::Failed(retry) if retry.at <= now => {
             plan.actions.push(Action::GetImage { container: name.clone(), policy: PullPolicy::of(container) });
+        }
+        ImageState::Failed(retry) if retry.failure.reason == "ErrImagePull" => {
+            // Once the failure is no more news, the status says what is waited for.
+            let told = retry.failed_at.saturating_add(status::NEWS).unwrap_or(Timestamp::MAX);
+            if now < told {
+                plan.wake_at(told);
+            }
+            plan.back_off(name, retry.at, From::Pull);
         }
         ImageState::Failed(retry) => plan.wake_at(retry.at),
         ImageState::Getting => {}

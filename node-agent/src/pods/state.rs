@@ -60,6 +60,7 @@ pub enum Volumes {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Retry {
     pub failure: Failure,
+    pub failed_at: Timestamp,
     pub at: Timestamp,
 }
 
@@ -245,6 +246,16 @@ impl PodState {
         }
     }
 
+    /// What waits for another party may be tried again: it has done something.
+    pub fn retry_now(&mut self, now: Timestamp) {
+        if let Volumes::Failed(retry) = &mut self.volumes {
+            retry.at = now;
+        }
+        for retry in self.containers.values_mut().filter_map(|container| container.creation.as_mut()) {
+            retry.at = now;
+        }
+    }
+
     /// Which container has this id, if a live one does.
     pub fn owner_of(&self, id: &str) -> Option<&str> {
         self.containers.iter().find(|(_, container)| container.instance.id() == Some(id)).map(|(name, _)| name.as_str())
@@ -319,7 +330,7 @@ impl PodState {
                     }
                     Err(failure) => {
                         state.image_backoff.advance(now, now);
-                        ImageState::Failed(Retry { failure, at: state.image_backoff.retry_at(now) })
+                        ImageState::Failed(Retry { failure, failed_at: now, at: state.image_backoff.retry_at(now) })
                     }
                 };
             }
@@ -468,5 +479,5 @@ impl ContainerState {
 }
 
 fn steady(failure: Failure, now: Timestamp) -> Retry {
-    Retry { failure, at: now.saturating_add(STEADY_RETRY).unwrap_or(Timestamp::MAX) }
+    Retry { failure, failed_at: now, at: now.saturating_add(STEADY_RETRY).unwrap_or(Timestamp::MAX) }
 }

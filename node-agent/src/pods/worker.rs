@@ -14,10 +14,13 @@ use tracing::Instrument;
 
 use super::{
     Context, act,
+    objects::ObjectKey,
     outcome::Outcome,
-    plan::{Action, plan},
+    plan::{Action, BackingOff, From, plan},
+    probe::{self, ProbeKey, Probers, Verdict},
+    recorder::EventType,
     spec,
-    state::{Finish, Instance, PodState},
+    state::{Finish, Instance, PodState, Volumes},
     status::{self, Place},
 };
 use crate::runtime::{Container, PodRef};
@@ -31,7 +34,10 @@ pub enum Input {
     Runtime(String),
     /// The runtime was away: everything is to be looked at.
     Resync,
+    /// An object that a failure waits for has changed.
+    ObjectChanged,
     Outcome(Outcome),
+    Probe(Verdict),
 }
 
 /// What others may see of a pod.
@@ -74,6 +80,11 @@ struct Worker {
     inputs: mpsc::Receiver<Input>,
     sender: mpsc::Sender<Input>,
     actions: JoinSet<()>,
+    probers: Probers,
+    /// Told of already.
+    backing_off: Vec<BackingOff>,
+    /// The volumes are kept as their objects are.
+    follows: bool,
     write: JoinSet<Result<Option<Pod>, kube::Error>>,
     write_failures: u32,
     write_not_before: Option<Timestamp>,
@@ -105,6 +116,9 @@ pub fn new(
         inputs,
         sender,
         actions: JoinSet::new(),
+        probers: Probers::default(),
+        backing_off: Vec::new(),
+        follows: false,
         write: JoinSet::new(),
         write_failures: 0,
         write_not_before: None,
@@ -153,7 +167,20 @@ impl Worker {
                 let ids: Vec<_> = sandbox.into_iter().chain(containers).collect();
                 ids.into_iter().for_each(|id| self.observe(id));
             }
-            Input::Outcome(outcome) => self.state.apply(outcome, now),
+            Input::Probe(Verdict { key, healthy }) => {
+                if self.state.owner_of(&key.id) == Some(&key.container)
+                    && let Some(container) = spec::container(&self.pod, &key.container)
+                {
+                    self.state.container_mut(&key.container).health.judge(container, key.kind, healthy);
+                }
+            }
+            Input::ObjectChanged => self.state.retry_now(now),
+            Input::Outcome(outcome) => {
+                if let Some(key) = outcome.awaits() {
+                    self.await_object(key.clone());
+                }
+                self.state.apply(outcome, now);
+            }
         }
     }
 
@@ -182,6 +209,58 @@ impl Worker {
         }
     }
 
+    fn await_object(&mut self, key: ObjectKey) {
+        let (context, sender) = (self.context.clone(), self.sender.clone());
+        self.actions.spawn(async move {
+            let watched = context.objects.watch(&key);
+            if watched.read().await.is_ok() {
+                watched.changes().await;
+                send(&sender, Input::ObjectChanged).await;
+            }
+        });
+    }
+
+    /// Starts to keep the volumes as their objects are, once they are mounted.
+    fn follow_objects(&mut self) {
+        if self.state.volumes == Volumes::Mounted && !self.follows {
+            self.follows = true;
+            let (context, pod) = (self.context.clone(), self.pod.clone());
+            self.actions.spawn(async move { act::follow_objects(&context, pod).await });
+        }
+    }
+
+    /// Records an event for each back-off, once.
+    fn tell_back_off(&mut self, backing_off: Vec<BackingOff>) {
+        for one in &backing_off {
+            if self.backing_off.contains(one) {
+                continue;
+            }
+            let message = match one.from {
+                From::Restart => {
+                    format!(
+                        "Back-off restarting failed container {} in pod {}",
+                        one.container,
+                        spec::pod_ref(&self.pod)
+                    )
+                }
+                From::Pull => {
+                    let image =
+                        spec::container(&self.pod, &one.container).and_then(|container| container.image.as_deref());
+                    format!("Back-off pulling image {:?}", image.unwrap_or_default())
+                }
+            };
+            self.context.recorder.record(&self.pod, Some(&one.container), EventType::Warning, "BackOff", message);
+        }
+        self.backing_off = backing_off;
+    }
+
+    fn adjust_probers(&mut self) {
+        let wanted = probe::wanted(&self.pod, &self.state);
+        let state = &self.state;
+        let started_at = |key: &ProbeKey| state.container(&key.container).instance.running_since();
+        self.probers.adjust(wanted, &self.context, &self.pod, started_at, state.ip(), &self.sender);
+    }
+
     /// Begins all that can begin and reports; returns when to be woken.
     fn proceed(&mut self) -> Option<Timestamp> {
         let now = Timestamp::now();
@@ -189,6 +268,7 @@ impl Worker {
         loop {
             let plan = plan(&self.pod, &self.state, now);
             wake = plan.wake;
+            self.tell_back_off(plan.backing_off);
             let mut begun = false;
             for action in plan.actions {
                 // The last status is written before the API forgets the pod.
@@ -202,6 +282,8 @@ impl Worker {
                 break;
             }
         }
+        self.follow_objects();
+        self.adjust_probers();
         let write_at = self.report(now);
         [wake, write_at].into_iter().flatten().min()
     }

@@ -6,11 +6,13 @@ use crate::{
     pods::{
         Context,
         image::PullPolicy,
+        objects::{ObjectKey, ObjectKind},
         outcome::{Failure, Outcome},
+        pull_secret,
         recorder::EventType,
         spec,
     },
-    runtime::Image,
+    runtime::{Credentials, Image},
 };
 
 pub async fn get(context: &Context, pod: &Pod, container: String, policy: PullPolicy) -> Outcome {
@@ -53,10 +55,34 @@ async fn resolve(
         }
     }
     context.recorder.record(pod, Some(container), EventType::Normal, "Pulling", format!("Pulling image {image:?}"));
+    let credentials = credentials(context, pod, image).await;
     let began = std::time::Instant::now();
-    let pulled =
-        context.runtime.pull(image, None).await.map_err(|error| Failure::new("ErrImagePull", error.chain()))?;
+    let pulled = context
+        .runtime
+        .pull(image, credentials.as_ref())
+        .await
+        .map_err(|error| Failure::new("ErrImagePull", error.chain()))?;
     let message = format!("Successfully pulled image {image:?} in {:.3?}", began.elapsed());
     context.recorder.record(pod, Some(container), EventType::Normal, "Pulled", message);
     Ok(pulled)
+}
+
+/// From the pod's pull secrets; ones that are missing or unreadable are passed over, as the kubelet does.
+async fn credentials(context: &Context, pod: &Pod, image: &str) -> Option<Credentials> {
+    let namespace = spec::pod_ref(pod).namespace;
+    let names = pod
+        .spec
+        .iter()
+        .flat_map(|spec| spec.image_pull_secrets.iter().flatten())
+        .map(|reference| reference.name.clone());
+    let mut secrets = Vec::new();
+    for name in names {
+        let key = ObjectKey { kind: ObjectKind::Secret, namespace: namespace.clone(), name };
+        match context.objects.watch(&key).read().await {
+            Ok(Some(secret)) => secrets.push(secret),
+            Ok(None) => tracing::warn!(%key, "an image pull secret is not there"),
+            Err(error) => tracing::warn!(%key, error, "an image pull secret cannot be read"),
+        }
+    }
+    pull_secret::credentials(image, secrets.iter().map(|secret| &**secret))
 }

@@ -1,10 +1,12 @@
 //! The shell of the pod lifecycle: performs the actions of a plan. Decides nothing but how to perform one; every result goes back to the worker.
 
+mod hook;
 mod image;
 mod remove;
 mod sandbox;
 mod start;
 mod stop;
+mod volumes;
 mod write;
 
 use std::sync::Arc;
@@ -12,6 +14,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::Pod;
 pub use remove::{remove_orphan, remove_unknown_directories};
 use tokio::sync::mpsc;
+pub use volumes::follow as follow_objects;
 pub use write::write_status;
 
 use super::{
@@ -32,16 +35,16 @@ pub async fn perform(
     sender: &mpsc::Sender<Input>,
 ) {
     let outcome = match action {
-        Action::MountVolumes => Outcome::VolumesMounted(sandbox::mount(context, pod).await),
+        Action::MountVolumes => Outcome::VolumesMounted(volumes::mount(context, pod).await),
         Action::MakeSandbox { attempt } => sandbox::make(context, pod, attempt, sender).await,
         Action::AdoptSandbox { id } => sandbox::adopt(context, pod, id).await,
         Action::GetImage { container, policy } => image::get(context, pod, container, policy).await,
         Action::CreateContainer { container, attempt, sandbox } => {
             start::create(context, pod, state, container, attempt, sandbox).await
         }
-        Action::StartContainer { container, id } => start::start(context, pod, container, id).await,
+        Action::StartContainer { container, id } => start::start(context, pod, state, container, id).await,
         Action::StopContainer { container, id, grace, why } => {
-            stop::stop(context, pod, container, id, grace, &why).await
+            stop::stop(context, pod, state, container, id, grace, &why).await
         }
         Action::RemoveSandbox { id } => stop::remove_sandbox(context, pod, id).await,
         Action::RemoveContainers { ids } => return remove::remove_containers(context, &ids).await,
@@ -55,7 +58,7 @@ pub async fn perform(
 pub async fn observe(context: &Context, pod: &Pod, id: &str) -> Option<Outcome> {
     match context.runtime.inspect(id).await {
         Ok(container) => {
-            let message = container.as_ref().and_then(|container| start::termination_message(context, pod, container));
+            let message = start::message_of(context, pod, container.as_ref()).await;
             Some(Outcome::Observed { id: id.to_owned(), container, message })
         }
         Err(error) => {

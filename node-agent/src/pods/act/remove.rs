@@ -10,7 +10,7 @@ use kube::{
 
 use super::uid;
 use crate::{
-    pods::{Context, outcome::Outcome, state::PodState},
+    pods::{Context, outcome::Outcome, state::PodState, volumes::unmount_all},
     runtime::{Container, Role},
 };
 
@@ -93,6 +93,10 @@ pub async fn remove_unknown_directories(context: &Context, uids: &[String]) {
 }
 
 fn remove_directory(path: &Path) {
+    if let Err(error) = unmount_all(path) {
+        tracing::warn!(path = %path.display(), %error, "a pod's mounts stay for now");
+        return;
+    }
     match std::fs::remove_dir_all(path) {
         Ok(()) => {}
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}

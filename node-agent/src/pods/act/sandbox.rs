@@ -19,12 +19,6 @@ use crate::{
 
 const REASON: &str = "FailedCreatePodSandBox";
 
-pub async fn mount(context: &Context, pod: &Pod) -> Result<(), Failure> {
-    let directory = context.pod_dir(&uid(pod));
-    std::fs::create_dir_all(&directory)
-        .map_err(|error| Failure::new("FailedMount", format!("create {}: {error}", directory.display())))
-}
-
 pub async fn make(context: &Context, pod: &Pod, attempt: u32, sender: &mpsc::Sender<Input>) -> Outcome {
     let spec = container_spec::sandbox(pod, attempt);
     let id = match context.runtime.create_sandbox(&spec).await {
@@ -60,6 +54,7 @@ async fn plug(context: &Context, pod: &Pod, id: &str) -> Result<Ipv4Addr, String
             .await
             .map_err(|error| format!("set up the network: {error}"))?
     };
+    super::volumes::write_hosts(context, pod, ip).map_err(|error| format!("write the hosts file: {error}"))?;
     Ok(ip)
 }
 

@@ -1,17 +1,44 @@
 //! Stops containers and takes sandboxes down.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Pod;
 
 use super::uid;
-use crate::pods::{Context, outcome::Outcome, recorder::EventType};
+use crate::pods::{
+    Context,
+    outcome::Outcome,
+    recorder::EventType,
+    spec,
+    state::{Instance as ContainerInstance, PodState},
+};
 
 /// Between tries while the runtime or the network does not do what it must.
 const RETRY: Duration = Duration::from_secs(1);
+const LEAST_GRACE: Duration = Duration::from_secs(2);
 
-pub async fn stop(context: &Context, pod: &Pod, container: String, id: String, grace: Duration, why: &str) -> Outcome {
+pub async fn stop(
+    context: &Context,
+    pod: &Pod,
+    state: &PodState,
+    container: String,
+    id: String,
+    grace: Duration,
+    why: &str,
+) -> Outcome {
     context.recorder.record(pod, Some(&container), EventType::Normal, "Killing", why);
+    let began = Instant::now();
+    let lifecycle = spec::container(pod, &container).and_then(|container| container.lifecycle.as_ref());
+    let again = matches!(state.container(&container).instance, ContainerInstance::Stopping { .. });
+    if let Some(hook) =
+        lifecycle.and_then(|lifecycle| lifecycle.pre_stop.as_ref()).filter(|_| !again && !grace.is_zero())
+        && let Err(message) = super::hook::run(context, pod, &container, &id, hook, state.ip(), grace).await
+    {
+        let message = format!("PreStopHook failed: {message}");
+        context.recorder.record(pod, Some(&container), EventType::Warning, "FailedPreStopHook", message);
+    }
+    // A hook that used up the grace still leaves its container the least there is.
+    let grace = grace.saturating_sub(began.elapsed()).max(LEAST_GRACE.min(grace));
     if let Err(error) = context.runtime.stop(&id, grace).await {
         tracing::warn!(container, error = error.chain(), "a container was not stopped; it is tried again");
         tokio::time::sleep(RETRY).await;

@@ -1,17 +1,60 @@
-//! Whether a container has started, is ready, and may live: thresholds, and what they mean for it.
+//! Whether a container has started, is ready, and may live: what its probes have found, and what that means for it.
 
+mod check;
 mod counter;
+mod prober;
 
 use std::time::Duration;
 
+pub use check::{Check, Target};
 pub use counter::Counter;
-use k8s_openapi::api::core::v1::Container;
+use k8s_openapi::api::core::v1::{Container, Pod, Probe};
+pub use prober::Probers;
+
+use super::{
+    spec,
+    state::{Instance, PodState},
+};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     Startup,
     Readiness,
     Liveness,
+}
+
+impl Kind {
+    /// As events spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Startup => "Startup",
+            Self::Readiness => "Readiness",
+            Self::Liveness => "Liveness",
+        }
+    }
+
+    pub fn probe(self, container: &Container) -> Option<&Probe> {
+        match self {
+            Self::Startup => container.startup_probe.as_ref(),
+            Self::Readiness => container.readiness_probe.as_ref(),
+            Self::Liveness => container.liveness_probe.as_ref(),
+        }
+    }
+}
+
+/// One probe of one running container.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ProbeKey {
+    pub container: String,
+    pub id: String,
+    pub kind: Kind,
+}
+
+/// A probe's thresholds were crossed.
+#[derive(Clone, Debug)]
+pub struct Verdict {
+    pub key: ProbeKey,
+    pub healthy: bool,
 }
 
 /// What the probes of one instance have found so far.
@@ -38,4 +81,45 @@ impl Health {
     pub fn is_ready(&self, container: &Container) -> bool {
         self.is_started(container) && (container.readiness_probe.is_none() || self.ready)
     }
+
+    /// Takes in the verdict of the probe `kind` of `container`.
+    pub fn judge(&mut self, container: &Container, kind: Kind, healthy: bool) {
+        match kind {
+            Kind::Readiness => self.ready = healthy,
+            Kind::Startup if healthy => self.started = true,
+            Kind::Liveness if healthy => {}
+            Kind::Startup | Kind::Liveness => {
+                let grace = kind.probe(container).and_then(|probe| probe.termination_grace_period_seconds);
+                let grace = grace.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs);
+                let message = format!(
+                    "Container {} failed {} probe, will be restarted",
+                    container.name,
+                    kind.name().to_lowercase()
+                );
+                self.condemned = Some(Condemned { message, grace });
+            }
+        }
+    }
+}
+
+/// The probes that should be at work: the startup probe alone until it succeeds, and readiness alone while a container is stopped.
+pub fn wanted(pod: &Pod, state: &PodState) -> Vec<ProbeKey> {
+    let mut wanted = Vec::new();
+    for container in spec::containers(pod) {
+        let slot = state.container(&container.name);
+        let kinds: &[Kind] = match &slot.instance {
+            Instance::Running { .. } if !slot.health.is_started(container) => &[Kind::Startup],
+            Instance::Running { .. } => &[Kind::Readiness, Kind::Liveness],
+            Instance::Stopping { .. } => &[Kind::Readiness],
+            _ => &[],
+        };
+        let id = slot.instance.id().unwrap_or_default();
+        let present = kinds.iter().filter(|kind| kind.probe(container).is_some());
+        wanted.extend(present.map(|kind| ProbeKey {
+            container: container.name.clone(),
+            id: id.to_owned(),
+            kind: *kind,
+        }));
+    }
+    wanted
 }

@@ -25,7 +25,7 @@ pub(super) fn conditions(pod: &Pod, state: &PodState, phase: Phase, now: Timesta
     let current = pod.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
     let containers_ready = containers_ready(pod, state, phase);
     let mut conditions: Vec<_> = [
-        simple("PodReadyToStartContainers", matches!(state.sandbox, Sandbox::Ready { .. })),
+        simple("PodReadyToStartContainers", has_sandbox(state)),
         initialized(pod, state, phase),
         ready(pod, &containers_ready, current),
         containers_ready,
@@ -36,6 +36,17 @@ pub(super) fn conditions(pod: &Pod, state: &PodState, phase: Phase, now: Timesta
     .collect();
     conditions.extend(current.iter().filter(|condition| !OWNED.contains(&condition.type_.as_str())).cloned());
     conditions
+}
+
+/// A sandbox that an earlier agent left is as good as before, though its address is still being asked for.
+fn has_sandbox(state: &PodState) -> bool {
+    match state.sandbox {
+        Sandbox::Ready { .. } | Sandbox::Found { .. } => true,
+        Sandbox::Making { .. } => {
+            state.containers.values().any(|container| container.instance.running_since().is_some())
+        }
+        _ => false,
+    }
 }
 
 fn simple(kind: &'static str, status: bool) -> Verdict {

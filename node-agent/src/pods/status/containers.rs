@@ -1,6 +1,6 @@
 //! Statuses of containers: state, last state, readiness, restarts.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{
     api::core::v1::{
         Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
@@ -97,6 +97,9 @@ fn status(
     }
 }
 
+/// How long a failed pull is told as such.
+pub const NEWS: SignedDuration = SignedDuration::from_secs(2);
+
 /// What keeps a container from running, other than that its turn has not come.
 fn trouble(
     pod: &Pod,
@@ -106,10 +109,9 @@ fn trouble(
 ) -> Option<(&'static str, String)> {
     if let ImageState::Failed(retry) = &slot.image {
         let failure = &retry.failure;
-        // The failure itself first; once that was told, the waiting for the next try.
-        let told = current_reason(pod, &container.name)
-            .is_some_and(|reason| reason == failure.reason || reason == "ImagePullBackOff");
-        if failure.reason == "ErrImagePull" && told && now < retry.at {
+        // The failure itself first, for as long as it is news; then the waiting for the next try.
+        let is_news = now.duration_since(retry.failed_at) < NEWS;
+        if failure.reason == "ErrImagePull" && !is_news && now < retry.at {
             let image = container.image.as_deref().unwrap_or_default();
             return Some((
                 "ImagePullBackOff",
@@ -132,13 +134,6 @@ fn trouble(
     };
     let pod = spec::pod_ref(pod);
     Some(("CrashLoopBackOff", format!("back-off {delay} restarting failed container={} pod={pod}", container.name)))
-}
-
-fn current_reason<'a>(pod: &'a Pod, name: &str) -> Option<&'a str> {
-    let status = pod.status.as_ref()?;
-    let statuses = status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten());
-    let status = statuses.into_iter().find(|status| status.name == name)?;
-    status.state.as_ref()?.waiting.as_ref()?.reason.as_deref()
 }
 
 /// Whether a container that ended is to run again.

@@ -8,6 +8,7 @@ mod qos;
 
 use std::net::Ipv4Addr;
 
+pub use containers::NEWS;
 use jiff::Timestamp;
 use k8s_openapi::{
     api::core::v1::{HostIP, Pod, PodIP, PodStatus},

@@ -2,7 +2,11 @@
 
 mod api;
 mod engine;
+mod faults;
+mod files;
+mod health;
 mod lifecycle;
+mod speed;
 
 use std::{
     collections::BTreeSet,

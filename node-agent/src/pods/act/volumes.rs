@@ -1,0 +1,141 @@
+//! Makes a pod's files and volumes, and keeps those made from objects as the objects are.
+
+use std::{fs, io, net::Ipv4Addr, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
+
+use futures::{StreamExt, stream::FuturesUnordered};
+use k8s_openapi::api::core::v1::Pod;
+
+use super::uid;
+use crate::pods::{
+    Context,
+    downward::Downward,
+    env::Sources,
+    names::{self, ResolvConf},
+    objects::{ObjectKey, Watched},
+    outcome::Failure,
+    recorder::EventType,
+    spec,
+    volumes::{self, Kind},
+};
+
+/// Readies all volumes of `pod`, and the files by which it knows names.
+pub async fn mount(context: &Context, pod: &Pod) -> Result<(), Failure> {
+    let result = try_mount(context, pod).await;
+    if let Err(failure) = &result {
+        context.recorder.record(pod, None, EventType::Warning, "FailedMount", &failure.message);
+    }
+    result
+}
+
+async fn try_mount(context: &Context, pod: &Pod) -> Result<(), Failure> {
+    let directory = context.pod_dir(&uid(pod));
+    prepare(context, pod, &directory)
+        .map_err(|error| Failure::new("FailedMount", format!("prepare the pod's files: {error}")))?;
+    let sources =
+        read(context, volumes::referenced(pod)).await.map_err(|message| Failure::new("FailedMount", message))?;
+    write(context, pod, &sources)
+}
+
+/// Keeps the files made from objects as the objects are, until dropped. Returns at once where there are none.
+pub async fn follow(context: &Context, pod: Arc<Pod>) {
+    let watched: Vec<(ObjectKey, Arc<Watched>)> =
+        volumes::referenced(&pod).into_iter().map(|key| (key.clone(), context.objects.watch(&key))).collect();
+    if watched.is_empty() {
+        return;
+    }
+    loop {
+        // Asked for before the objects are read: a change between is not missed.
+        let mut changes: FuturesUnordered<_> = watched.iter().map(|(_, one)| one.changes()).collect();
+        let mut sources = Sources::new();
+        for (key, one) in &watched {
+            if let Ok(payload) = one.read().await {
+                sources.insert(key.clone(), payload);
+            }
+        }
+        if let Err(failure) = write(context, &pod, &sources) {
+            tracing::debug!(message = failure.message, "a volume keeps what it has");
+        }
+        changes.next().await;
+    }
+}
+
+/// Reads `keys` as they are now.
+pub async fn read(context: &Context, keys: Vec<ObjectKey>) -> Result<Sources, String> {
+    let mut sources = Sources::new();
+    for key in keys {
+        let payload = context.objects.watch(&key).read().await?;
+        sources.insert(key, payload);
+    }
+    Ok(sources)
+}
+
+/// What the pod's files need not wait for: the hosts file gets its contents with the address.
+fn prepare(context: &Context, pod: &Pod, directory: &Path) -> io::Result<()> {
+    fs::create_dir_all(directory)?;
+    fs::OpenOptions::new().create(true).append(true).open(directory.join("hosts"))?;
+    let config = &context.config;
+    let host = fs::read_to_string(&config.resolv_conf).unwrap_or_default();
+    let resolver = names::resolver(pod, config.cluster_dns, &config.cluster_domain, &ResolvConf::parse(&host));
+    fs::write(directory.join("resolv.conf"), resolver.to_string())
+}
+
+/// Writes the hosts file in place: containers may have it mounted.
+pub fn write_hosts(context: &Context, pod: &Pod, ip: Ipv4Addr) -> io::Result<()> {
+    let directory = context.pod_dir(&uid(pod));
+    fs::create_dir_all(&directory)?;
+    let host = fs::read_to_string("/etc/hosts").unwrap_or_default();
+    fs::write(directory.join("hosts"), names::hosts(pod, ip, &context.config.cluster_domain, &host))
+}
+
+fn write(context: &Context, pod: &Pod, sources: &Sources) -> Result<(), Failure> {
+    let root = volumes::volumes_dir(&context.pod_dir(&uid(pod)));
+    let group =
+        pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref()).and_then(|security| security.fs_group);
+    let group = group.and_then(|group| u32::try_from(group).ok());
+    for volume in pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten()) {
+        let directory = root.join(&volume.name);
+        let failed = |message: String| {
+            Failure::new("FailedMount", format!("MountVolume.SetUp failed for volume {:?} : {message}", volume.name))
+        };
+        let io = |error: io::Error| failed(error.to_string());
+        match volumes::kind(volume)? {
+            Kind::HostPath { path, kind } => {
+                volumes::check_host_path(Path::new(path), kind).map_err(|failure| failed(failure.message))?
+            }
+            Kind::EmptyDir { memory } => {
+                fs::create_dir_all(&directory).map_err(io)?;
+                if let Some(limit) = memory {
+                    volumes::mount_memory(&directory, limit).map_err(io)?;
+                }
+                fs::set_permissions(&directory, fs::Permissions::from_mode(0o777)).map_err(io)?;
+            }
+            Kind::Files { projections, default_mode, secret } => {
+                let downward = downward(context, pod);
+                let contents = volumes::contents(&projections, default_mode, sources, &downward)
+                    .map_err(|failure| Failure { awaits: failure.awaits.clone(), ..failed(failure.message) })?;
+                fs::create_dir_all(&directory).map_err(io)?;
+                if secret {
+                    volumes::mount_memory(&directory, None).map_err(io)?;
+                }
+                fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).map_err(io)?;
+                volumes::write_atomically(&directory, &contents).map_err(io)?;
+            }
+        }
+        if let Some(group) = group.filter(|_| volume.host_path.is_none()) {
+            volumes::give_to(&directory, group).map_err(io)?;
+        }
+    }
+    Ok(())
+}
+
+fn downward<'a>(context: &Context, pod: &'a Pod) -> Downward<'a> {
+    let machine = context.machine;
+    Downward {
+        pod,
+        container: spec::app_containers(pod).next(),
+        pod_ip: None,
+        node_ip: context.config.node_ip,
+        cpus: machine.cpus,
+        memory: machine.memory,
+    }
+}

@@ -1,0 +1,174 @@
+//! ConfigMaps and Secrets of this node's pods, as they are now: each is watched by its own name, and only while something needs it, since a node may
+//! read no others.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    sync::{Arc, Weak},
+};
+
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::{
+    Api, Client, Resource,
+    runtime::{WatchStreamExt, watcher},
+};
+use parking_lot::Mutex;
+use serde::de::DeserializeOwned;
+use tokio::{sync::watch, task::AbortHandle};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ObjectKind {
+    ConfigMap,
+    Secret,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectKey {
+    pub kind: ObjectKind,
+    pub namespace: String,
+    pub name: String,
+}
+
+impl fmt::Display for ObjectKey {
+    /// In the words of the kubelet's errors: `configmap "name"`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.kind {
+            ObjectKind::ConfigMap => "configmap",
+            ObjectKind::Secret => "secret",
+        };
+        write!(f, "{kind} {:?}", self.name)
+    }
+}
+
+/// What a ConfigMap or Secret holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Payload {
+    pub data: BTreeMap<String, Vec<u8>>,
+    /// A Secret's type.
+    pub type_: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Known {
+    Unread,
+    Absent,
+    Present(Arc<Payload>),
+    Unreadable(String),
+}
+
+/// An object that is watched as long as this is held.
+pub struct Watched {
+    known: watch::Receiver<Known>,
+    task: AbortHandle,
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Watched {
+    /// The object as it is now; waits for the first answer of the API. `None` where there is none.
+    pub async fn read(&self) -> Result<Option<Arc<Payload>>, String> {
+        let mut known = self.known.clone();
+        let known = match known.wait_for(|known| *known != Known::Unread).await {
+            Ok(known) => known.clone(),
+            Err(_) => return Err("the watch has ended".to_owned()),
+        };
+        match known {
+            Known::Unread | Known::Absent => Ok(None),
+            Known::Present(payload) => Ok(Some(payload)),
+            Known::Unreadable(message) => Err(message),
+        }
+    }
+
+    /// Tells when [`Watched::read`] would answer anew.
+    pub fn changes(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut known = self.known.clone();
+        known.mark_unchanged();
+        async move {
+            if known.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+}
+
+/// All that are watched. One watch serves all who need the same object.
+pub struct Objects {
+    client: Client,
+    watched: Mutex<HashMap<ObjectKey, Weak<Watched>>>,
+}
+
+impl Objects {
+    pub fn new(client: Client) -> Self {
+        Self { client, watched: Mutex::default() }
+    }
+
+    pub fn watch(&self, key: &ObjectKey) -> Arc<Watched> {
+        let mut watched = self.watched.lock();
+        if let Some(one) = watched.get(key).and_then(Weak::upgrade) {
+            return one;
+        }
+        watched.retain(|_, one| one.strong_count() > 0);
+        let (sender, known) = watch::channel(Known::Unread);
+        let task = match key.kind {
+            ObjectKind::ConfigMap => {
+                tokio::spawn(follow::<ConfigMap>(self.client.clone(), key.clone(), sender, of_config_map))
+            }
+            ObjectKind::Secret => tokio::spawn(follow::<Secret>(self.client.clone(), key.clone(), sender, of_secret)),
+        };
+        let one = Arc::new(Watched { known, task: task.abort_handle() });
+        watched.insert(key.clone(), Arc::downgrade(&one));
+        one
+    }
+}
+
+async fn follow<K>(client: Client, key: ObjectKey, known: watch::Sender<Known>, payload: fn(K) -> Payload)
+where
+    K: Resource<Scope = k8s_openapi::NamespaceResourceScope> + Clone + DeserializeOwned + fmt::Debug + Send + 'static,
+    K::DynamicType: Default,
+{
+    let api = Api::<K>::namespaced(client, &key.namespace);
+    let config = watcher::Config::default().fields(&format!("metadata.name={}", key.name));
+    let mut changes = watcher(api, config).default_backoff().boxed();
+    let mut listed = None;
+    while let Some(change) = changes.next().await {
+        let now = match change {
+            Ok(watcher::Event::Init) => {
+                listed = None;
+                continue;
+            }
+            Ok(watcher::Event::InitApply(object)) => {
+                listed = Some(object);
+                continue;
+            }
+            Ok(watcher::Event::InitDone) => {
+                listed.take().map_or(Known::Absent, |object| Known::Present(Arc::new(payload(object))))
+            }
+            Ok(watcher::Event::Apply(object)) => Known::Present(Arc::new(payload(object))),
+            Ok(watcher::Event::Delete(_)) => Known::Absent,
+            // What is known stays known while the API is away.
+            Err(error) if *known.borrow() == Known::Unread => Known::Unreadable(format!("{key}: {error}")),
+            Err(_) => continue,
+        };
+        known.send_if_modified(|known| {
+            let changed = *known != now;
+            *known = now;
+            changed
+        });
+    }
+}
+
+fn of_config_map(object: ConfigMap) -> Payload {
+    let text = object.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.into_bytes()));
+    let binary = object.binary_data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0));
+    Payload { data: text.chain(binary).collect(), type_: String::new() }
+}
+
+fn of_secret(object: Secret) -> Payload {
+    let data = object.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0)).collect();
+    Payload { data, type_: object.type_.unwrap_or_default() }
+}

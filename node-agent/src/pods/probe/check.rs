@@ -1,0 +1,293 @@
+//! One try of a probe or hook: HTTP, TCP or a command in the container. Says whether it went well, and what was seen.
+
+use std::{net::Ipv4Addr, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{Request, Uri};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper_util::rt::TokioIo;
+use k8s_openapi::{
+    api::core::v1::{Container, ExecAction, HTTPGetAction, Probe, TCPSocketAction},
+    apimachinery::pkg::util::intstr::IntOrString,
+};
+use rustls::{
+    ClientConfig, DigitallySignedStruct, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::{CryptoProvider, ring},
+    pki_types::{CertificateDer, ServerName, UnixTime},
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
+
+use crate::runtime::Runtime;
+
+/// Where and as what a check is made.
+pub struct Target<'a> {
+    pub runtime: &'a dyn Runtime,
+    pub container_id: &'a str,
+    pub container: &'a Container,
+    pub pod_ip: Ipv4Addr,
+}
+
+/// What a check does.
+#[derive(Clone, Copy)]
+pub enum Check<'a> {
+    Exec(&'a ExecAction),
+    Http(&'a HTTPGetAction),
+    Tcp(&'a TCPSocketAction),
+}
+
+impl<'a> Check<'a> {
+    /// `None` for a probe of another kind.
+    pub fn of(probe: &'a Probe) -> Option<Self> {
+        let exec = probe.exec.as_ref().map(Self::Exec);
+        exec.or(probe.http_get.as_ref().map(Self::Http)).or(probe.tcp_socket.as_ref().map(Self::Tcp))
+    }
+
+    /// Success is `Ok`; otherwise what went wrong, in the kubelet's words.
+    pub async fn run(self, target: &Target<'_>, timeout: Duration) -> Result<(), String> {
+        let exceeded = || format!("context deadline exceeded after {timeout:?}");
+        match self {
+            Self::Exec(action) => exec(target, action, timeout).await,
+            Self::Http(action) => {
+                tokio::time::timeout(timeout, get(target, action)).await.unwrap_or_else(|_| Err(exceeded()))
+            }
+            Self::Tcp(action) => {
+                let host =
+                    action.host.clone().filter(|host| !host.is_empty()).unwrap_or_else(|| target.pod_ip.to_string());
+                let port = port(target.container, &action.port)?;
+                let connected = tokio::time::timeout(timeout, TcpStream::connect((host.as_str(), port))).await;
+                let connected = connected.map_err(|_| format!("dial tcp {host}:{port}: i/o timeout"))?;
+                connected.map(drop).map_err(|error| format!("dial tcp {host}:{port}: {error}"))
+            }
+        }
+    }
+}
+
+/// Bytes of a command's output, or of an answer, that a message quotes.
+const QUOTED: usize = 1024;
+
+async fn exec(target: &Target<'_>, action: &ExecAction, timeout: Duration) -> Result<(), String> {
+    let command = action.command.as_deref().unwrap_or_default();
+    match target.runtime.exec(target.container_id, command, timeout, QUOTED).await {
+        Ok(Some(result)) if result.exit_code == 0 => Ok(()),
+        Ok(Some(result)) => Err(String::from_utf8_lossy(&result.output).trim().to_owned()),
+        Ok(None) => Err(format!("command {command:?} timed out after {timeout:?}")),
+        Err(error) => Err(error.chain()),
+    }
+}
+
+async fn get(target: &Target<'_>, action: &HTTPGetAction) -> Result<(), String> {
+    let port = port(target.container, &action.port)?;
+    let host = action.host.clone().filter(|host| !host.is_empty()).unwrap_or_else(|| target.pod_ip.to_string());
+    let path = action.path.as_deref().filter(|path| !path.is_empty()).unwrap_or("/");
+    let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+    let https = action.scheme.as_deref().is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"));
+    let url = format!("{}://{host}:{port}{path}", if https { "https" } else { "http" });
+    let failed = |error: &dyn std::fmt::Display| format!("Get {url:?}: {error}");
+    let stream = TcpStream::connect((host.as_str(), port)).await.map_err(|error| failed(&error))?;
+    let uri: Uri = path.parse().map_err(|error: http::uri::InvalidUri| failed(&error))?;
+    let mut request =
+        Request::get(uri).header(http::header::USER_AGENT, "kube-probe/1.35").header(http::header::ACCEPT, "*/*");
+    let mut has_host = false;
+    for header in action.http_headers.iter().flatten() {
+        has_host |= header.name.eq_ignore_ascii_case("host");
+        request = request.header(&header.name, &header.value);
+    }
+    if !has_host {
+        request = request.header(http::header::HOST, format!("{host}:{port}"));
+    }
+    let request = request.body(Empty::<Bytes>::new()).map_err(|error| failed(&error))?;
+    if https {
+        let name = ServerName::try_from(host.clone()).map_err(|error| failed(&error))?;
+        let stream = connector().connect(name, stream).await.map_err(|error| failed(&error))?;
+        ask(stream, request).await.map_err(|message| message.unwrap_or_else(|error| failed(&error)))
+    } else {
+        ask(stream, request).await.map_err(|message| message.unwrap_or_else(|error| failed(&error)))
+    }
+}
+
+/// Codes from 200 to 399 are success: a redirect shows that the server works.
+async fn ask<S>(stream: S, request: Request<Empty<Bytes>>) -> Result<(), Result<String, hyper::Error>>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(Err)?;
+    let connection = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(connection));
+    let answer = sender.send_request(request).await.map_err(Err)?;
+    let status = answer.status();
+    if status.is_success() || status.is_redirection() {
+        return Ok(());
+    }
+    // Read so that the server is not reset in the middle of its answer.
+    let body =
+        Limited::new(answer.into_body(), 10 * QUOTED).collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    drop(connection);
+    tracing::debug!(%status, body = %String::from_utf8_lossy(&body[..body.len().min(QUOTED)]), "a probe's answer");
+    Err(Ok(format!("HTTP probe failed with statuscode: {}", status.as_u16())))
+}
+
+fn port(container: &Container, port: &IntOrString) -> Result<u16, String> {
+    let number = match port {
+        IntOrString::Int(number) => Some(*number),
+        IntOrString::String(name) => {
+            let named = container.ports.iter().flatten().find(|port| port.name.as_deref() == Some(name));
+            named.map(|port| port.container_port).or_else(|| name.parse().ok())
+        }
+    };
+    number.and_then(|number| u16::try_from(number).ok()).ok_or_else(|| format!("invalid port {port:?}"))
+}
+
+fn connector() -> tokio_rustls::TlsConnector {
+    static CONFIG: std::sync::LazyLock<Arc<ClientConfig>> = std::sync::LazyLock::new(|| {
+        let provider = Arc::new(ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
+        let builder = builder.expect("ring supports the default versions").dangerous();
+        Arc::new(builder.with_custom_certificate_verifier(Arc::new(AnyCertificate(provider))).with_no_client_auth())
+    });
+    CONFIG.clone().into()
+}
+
+/// Probes ask whether a server answers, not who it is: Kubernetes verifies no certificate here.
+#[derive(Debug)]
+struct AnyCertificate(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{Router, http::StatusCode, routing::get};
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::runtime;
+
+    /// Answers no check here: none of them runs a command.
+    struct NoRuntime;
+
+    #[async_trait::async_trait]
+    impl Runtime for NoRuntime {
+        fn scheme(&self) -> &'static str {
+            "none"
+        }
+        async fn version(&self) -> Result<String, runtime::Error> {
+            unreachable!()
+        }
+        async fn prepare(&self) -> Result<(), runtime::Error> {
+            unreachable!()
+        }
+        async fn image(&self, _: &str) -> Result<Option<runtime::Image>, runtime::Error> {
+            unreachable!()
+        }
+        async fn pull(&self, _: &str, _: Option<&runtime::Credentials>) -> Result<runtime::Image, runtime::Error> {
+            unreachable!()
+        }
+        async fn create_sandbox(&self, _: &runtime::SandboxSpec) -> Result<String, runtime::Error> {
+            unreachable!()
+        }
+        async fn create_container(&self, _: &runtime::ContainerSpec) -> Result<String, runtime::Error> {
+            unreachable!()
+        }
+        async fn start(&self, _: &str) -> Result<(), runtime::Error> {
+            unreachable!()
+        }
+        async fn stop(&self, _: &str, _: Duration) -> Result<(), runtime::Error> {
+            unreachable!()
+        }
+        async fn remove(&self, _: &str) -> Result<(), runtime::Error> {
+            unreachable!()
+        }
+        async fn inspect(&self, _: &str) -> Result<Option<runtime::Container>, runtime::Error> {
+            unreachable!()
+        }
+        async fn list(&self) -> Result<Vec<runtime::Container>, runtime::Error> {
+            unreachable!()
+        }
+        fn logs(
+            &self,
+            _: &str,
+            _: &runtime::LogOptions,
+        ) -> futures::stream::BoxStream<'static, Result<runtime::LogChunk, runtime::Error>> {
+            unreachable!()
+        }
+        async fn exec(
+            &self,
+            _: &str,
+            _: &[String],
+            _: Duration,
+            _: usize,
+        ) -> Result<Option<runtime::ExecResult>, runtime::Error> {
+            unreachable!()
+        }
+        async fn events(&self) -> Result<futures::stream::BoxStream<'static, runtime::Event>, runtime::Error> {
+            unreachable!()
+        }
+        async fn uninstall(&self) -> Result<(), runtime::Error> {
+            unreachable!()
+        }
+    }
+
+    async fn check(probe: Value, port: u16) -> Result<(), String> {
+        let probe: Probe = serde_json::from_value(probe).unwrap();
+        let container = json!({ "name": "app", "ports": [{ "name": "web", "containerPort": port }] });
+        let container: Container = serde_json::from_value(container).unwrap();
+        let target =
+            Target { runtime: &NoRuntime, container_id: "", container: &container, pod_ip: Ipv4Addr::LOCALHOST };
+        Check::of(&probe).unwrap().run(&target, Duration::from_secs(10)).await
+    }
+
+    #[tokio::test]
+    async fn http_checks_take_success_and_redirects_for_health_and_name_the_code_of_others() {
+        let router = Router::new()
+            .route("/ok", get(|| async { "fine" }))
+            .route("/moved", get(|| async { (StatusCode::FOUND, [("location", "/elsewhere")]) }))
+            .route("/bad", get(|| async { StatusCode::SERVICE_UNAVAILABLE }));
+        let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = tokio::spawn(async move { axum::serve(listener, router).await });
+        assert_eq!(check(json!({ "httpGet": { "path": "/ok", "port": "web" } }), port).await, Ok(()));
+        assert_eq!(check(json!({ "httpGet": { "path": "moved", "port": port } }), port).await, Ok(()));
+        let failure = check(json!({ "httpGet": { "path": "/bad", "port": port } }), port).await.unwrap_err();
+        assert_eq!(failure, "HTTP probe failed with statuscode: 503");
+        assert_eq!(check(json!({ "tcpSocket": { "port": port } }), port).await, Ok(()));
+        server.abort();
+        assert!(server.await.unwrap_err().is_cancelled());
+        assert!(check(json!({ "tcpSocket": { "port": port } }), port).await.unwrap_err().contains("refused"));
+        assert!(check(json!({ "httpGet": { "port": "none" } }), port).await.unwrap_err().contains("invalid port"));
+    }
+}

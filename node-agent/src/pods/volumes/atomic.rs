@@ -1,0 +1,116 @@
+//! Changes all files of a volume at once, as Kubernetes does: the files are in a directory of their own, `..data` is a link to it, and what the
+//! container opens are links through `..data`. Replacing that one link changes them all.
+
+use std::{
+    fs, io,
+    os::unix::fs::{PermissionsExt, symlink},
+    path::Path,
+};
+
+use super::files::Contents;
+
+const DATA: &str = "..data";
+const NEW_DATA: &str = "..data_tmp";
+
+/// Makes `directory` hold `contents` and nothing else. Does nothing where it does already. A crash at any point leaves the old or the new files.
+pub fn write(directory: &Path, contents: &Contents) -> io::Result<()> {
+    fs::create_dir_all(directory)?;
+    let data = directory.join(DATA);
+    let old = fs::read_link(&data).ok();
+    if old.is_some() && is_current(&data, contents) {
+        return Ok(());
+    }
+    let version = format!("..{}_{:08x}", jiff::Timestamp::now().strftime("%Y_%m_%d_%H_%M_%S"), rand::random::<u32>());
+    let fresh = directory.join(&version);
+    fs::create_dir(&fresh)?;
+    fs::set_permissions(&fresh, fs::Permissions::from_mode(0o755))?;
+    for (path, file) in contents {
+        let path = fresh.join(path);
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        fs::write(&path, &file.bytes)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(file.mode))?;
+    }
+    let link = directory.join(NEW_DATA);
+    if link.symlink_metadata().is_ok() {
+        fs::remove_file(&link)?;
+    }
+    symlink(&version, &link)?;
+    fs::rename(&link, &data)?;
+    link_names(directory, contents)?;
+    if let Some(old) = old {
+        fs::remove_dir_all(directory.join(old))?;
+    }
+    Ok(())
+}
+
+/// Links the first part of each path through `..data`, and removes links to what is no more.
+fn link_names(directory: &Path, contents: &Contents) -> io::Result<()> {
+    let first = |path: &str| path.split('/').next().unwrap_or_default().to_owned();
+    let names: std::collections::BTreeSet<_> = contents.keys().map(|path| first(path)).collect();
+    for entry in fs::read_dir(directory)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if !name.starts_with("..") && !names.contains(&name) {
+            fs::remove_file(directory.join(name))?;
+        }
+    }
+    for name in names {
+        let link = directory.join(&name);
+        if link.symlink_metadata().is_err() {
+            symlink(Path::new(DATA).join(&name), link)?;
+        }
+    }
+    Ok(())
+}
+
+fn is_current(data: &Path, contents: &Contents) -> bool {
+    let same = contents.iter().all(|(path, file)| {
+        let path = data.join(path);
+        let mode = fs::metadata(&path).map(|meta| meta.permissions().mode() & 0o777);
+        fs::read(&path).is_ok_and(|bytes| bytes == file.bytes) && mode.is_ok_and(|mode| mode == file.mode)
+    });
+    same && count(data).is_ok_and(|count| count == contents.len())
+}
+
+fn count(directory: &Path) -> io::Result<usize> {
+    let mut files = 0;
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        files += if entry.file_type()?.is_dir() { count(&entry.path())? } else { 1 };
+    }
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pods::volumes::files::File;
+
+    fn contents(pairs: &[(&str, &str)]) -> Contents {
+        pairs
+            .iter()
+            .map(|(path, text)| ((*path).to_owned(), File { bytes: text.as_bytes().to_vec(), mode: 0o640 }))
+            .collect()
+    }
+
+    #[test]
+    fn an_update_replaces_all_files_through_one_link() {
+        let directory = tempfile::tempdir().unwrap();
+        let volume = directory.path().join("v");
+        write(&volume, &contents(&[("a", "1"), ("deep/b", "2")])).unwrap();
+        assert_eq!(fs::read_to_string(volume.join("deep/b")).unwrap(), "2");
+        assert_eq!(fs::read_link(volume.join("a")).unwrap(), Path::new("..data/a"));
+        let first = fs::read_link(volume.join(DATA)).unwrap();
+
+        write(&volume, &contents(&[("a", "1"), ("deep/b", "2")])).unwrap();
+        assert_eq!(fs::read_link(volume.join(DATA)).unwrap(), first, "equal contents change nothing");
+
+        write(&volume, &contents(&[("a", "3"), ("c", "4")])).unwrap();
+        assert_eq!(fs::read_to_string(volume.join("a")).unwrap(), "3");
+        assert_eq!(fs::read_to_string(volume.join("c")).unwrap(), "4");
+        assert!(volume.join("deep").symlink_metadata().is_err(), "what is no more is not linked");
+        assert!(!volume.join(first).exists(), "the old version is removed");
+        assert_eq!(fs::metadata(volume.join("a")).unwrap().permissions().mode() & 0o777, 0o640);
+    }
+}

@@ -1,0 +1,246 @@
+//! Volumes whose files are made from objects: ConfigMap, Secret, downwardAPI, and projections of several. Pure: what files there are to be.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{DownwardAPIVolumeFile, KeyToPath, Pod, Volume};
+
+use crate::pods::{
+    downward::Downward,
+    env::Sources,
+    objects::{ObjectKey, ObjectKind},
+    outcome::Failure,
+    spec,
+};
+
+/// Files by their path in the volume.
+pub type Contents = BTreeMap<String, File>;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct File {
+    pub bytes: Vec<u8>,
+    pub mode: u32,
+}
+
+/// One source of a volume's files.
+pub enum Projection<'a> {
+    Object {
+        kind: ObjectKind,
+        name: &'a str,
+        items: Option<&'a [KeyToPath]>,
+        optional: bool,
+    },
+    Downward(&'a [DownwardAPIVolumeFile]),
+    /// Of a kind that is not served.
+    Unserved(&'static str),
+}
+
+impl Projection<'_> {
+    pub fn is_secret(&self) -> bool {
+        matches!(self, Self::Object { kind: ObjectKind::Secret, .. })
+    }
+}
+
+/// The projections of a volume and the mode of its files; `None` for a volume of another kind.
+pub fn projections(volume: &Volume) -> Option<(Vec<Projection<'_>>, u32)> {
+    const DEFAULT_MODE: i32 = 0o644;
+    let mode = |mode: Option<i32>| u32::try_from(mode.unwrap_or(DEFAULT_MODE)).unwrap_or_default() & 0o777;
+    if let Some(source) = &volume.config_map {
+        let (items, optional) = (source.items.as_deref(), source.optional == Some(true));
+        let one = Projection::Object { kind: ObjectKind::ConfigMap, name: &source.name, items, optional };
+        return Some((vec![one], mode(source.default_mode)));
+    }
+    if let Some(source) = &volume.secret {
+        let name = source.secret_name.as_deref().unwrap_or_default();
+        let (items, optional) = (source.items.as_deref(), source.optional == Some(true));
+        let one = Projection::Object { kind: ObjectKind::Secret, name, items, optional };
+        return Some((vec![one], mode(source.default_mode)));
+    }
+    if let Some(source) = &volume.downward_api {
+        return Some((
+            vec![Projection::Downward(source.items.as_deref().unwrap_or_default())],
+            mode(source.default_mode),
+        ));
+    }
+    let source = volume.projected.as_ref()?;
+    let projections = source.sources.iter().flatten().map(|source| {
+        if let Some(source) = &source.config_map {
+            let (items, optional) = (source.items.as_deref(), source.optional == Some(true));
+            Projection::Object { kind: ObjectKind::ConfigMap, name: &source.name, items, optional }
+        } else if let Some(source) = &source.secret {
+            let (items, optional) = (source.items.as_deref(), source.optional == Some(true));
+            Projection::Object { kind: ObjectKind::Secret, name: &source.name, items, optional }
+        } else if let Some(source) = &source.downward_api {
+            Projection::Downward(source.items.as_deref().unwrap_or_default())
+        } else if source.service_account_token.is_some() {
+            Projection::Unserved("serviceAccountToken")
+        } else {
+            Projection::Unserved("source")
+        }
+    });
+    Some((projections.collect(), mode(source.default_mode)))
+}
+
+/// What has to be read before [`contents`] can answer.
+pub fn references(pod: &Pod, projections: &[Projection<'_>]) -> Vec<ObjectKey> {
+    let namespace = spec::pod_ref(pod).namespace;
+    let keys = projections.iter().filter_map(|projection| match projection {
+        Projection::Object { kind, name, .. } => {
+            Some(ObjectKey { kind: *kind, namespace: namespace.clone(), name: (*name).to_owned() })
+        }
+        Projection::Downward(_) | Projection::Unserved(_) => None,
+    });
+    keys.collect()
+}
+
+/// The files of a volume; later projections win.
+pub fn contents(
+    projections: &[Projection<'_>],
+    default_mode: u32,
+    sources: &Sources,
+    downward: &Downward<'_>,
+) -> Result<Contents, Failure> {
+    let failed = |message: String| Failure::new("FailedMount", message);
+    let mut contents = Contents::new();
+    for projection in projections {
+        match projection {
+            Projection::Unserved(kind) => return Err(failed(format!("this cluster serves no projected {kind}"))),
+            Projection::Downward(items) => {
+                for item in *items {
+                    let field = item.field_ref.as_ref().and_then(|field| downward.field(&field.field_path));
+                    let resource = || item.resource_field_ref.as_ref().and_then(|resource| downward.resource(resource));
+                    let value = field
+                        .or_else(resource)
+                        .ok_or_else(|| failed(format!("the source of {:?} is not known", item.path)))?;
+                    contents.insert(
+                        safe(&item.path)?,
+                        File { bytes: value.into_bytes(), mode: mode(item.mode, default_mode) },
+                    );
+                }
+            }
+            Projection::Object { kind, name, items, optional } => {
+                let namespace = spec::pod_ref(downward.pod).namespace;
+                let key = ObjectKey { kind: *kind, namespace, name: (*name).to_owned() };
+                let Some(payload) = sources.get(&key).cloned().flatten() else {
+                    if *optional {
+                        continue;
+                    }
+                    return Err(Failure { awaits: Some(key.clone()), ..failed(format!("{key} not found")) });
+                };
+                let Some(items) = items.filter(|items| !items.is_empty()) else {
+                    let all = payload
+                        .data
+                        .iter()
+                        .map(|(key, bytes)| Ok((safe(key)?, File { bytes: bytes.clone(), mode: default_mode })));
+                    contents.extend(all.collect::<Result<Vec<_>, Failure>>()?);
+                    continue;
+                };
+                for item in items {
+                    match payload.data.get(&item.key) {
+                        Some(bytes) => {
+                            contents.insert(
+                                safe(&item.path)?,
+                                File { bytes: bytes.clone(), mode: mode(item.mode, default_mode) },
+                            );
+                        }
+                        None if *optional => {}
+                        None => {
+                            let message = format!("{key} references non-existent key: {}", item.key);
+                            return Err(Failure { awaits: Some(key.clone()), ..failed(message) });
+                        }
+                    }
+                }
+            }
+        }
+    }
+    Ok(contents)
+}
+
+fn mode(own: Option<i32>, default: u32) -> u32 {
+    own.and_then(|mode| u32::try_from(mode).ok()).map_or(default, |mode| mode & 0o777)
+}
+
+/// A path that stays in its volume, and off the names that updates use.
+fn safe(path: &str) -> Result<String, Failure> {
+    let bad = path.is_empty()
+        || path.starts_with('/')
+        || path.split('/').any(|part| part.is_empty() || part == "." || part.starts_with(".."));
+    if bad {
+        Err(Failure::new("FailedMount", format!("invalid path {path:?} in a volume")))
+    } else {
+        Ok(path.to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{net::Ipv4Addr, sync::Arc};
+
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::pods::objects::Payload;
+
+    fn made(volume: Value) -> Result<Vec<(String, String, u32)>, Failure> {
+        let mut volume = volume;
+        volume["name"] = "v".into();
+        let volume: Volume = serde_json::from_value(volume).unwrap();
+        let pod: Pod = serde_json::from_value(json!({ "metadata": { "name": "p", "namespace": "a" } })).unwrap();
+        let key = |kind, name: &str| ObjectKey { kind, namespace: "a".into(), name: name.into() };
+        let payload = |pairs: &[(&str, &str)]| {
+            let data = pairs.iter().map(|(k, v)| ((*k).to_owned(), v.as_bytes().to_vec())).collect();
+            Some(Arc::new(Payload { data, ..Default::default() }))
+        };
+        let sources = Sources::from([
+            (key(ObjectKind::ConfigMap, "c"), payload(&[("one", "1"), ("two", "2")])),
+            (key(ObjectKind::Secret, "s"), payload(&[("pass", "x")])),
+        ]);
+        let downward =
+            Downward { pod: &pod, container: None, pod_ip: None, node_ip: Ipv4Addr::LOCALHOST, cpus: 1, memory: 1 };
+        let (projections, mode) = projections(&volume).unwrap();
+        let contents = contents(&projections, mode, &sources, &downward)?;
+        Ok(contents.into_iter().map(|(path, file)| (path, String::from_utf8(file.bytes).unwrap(), file.mode)).collect())
+    }
+
+    fn file(path: &str, text: &str, mode: u32) -> (String, String, u32) {
+        (path.to_owned(), text.to_owned(), mode)
+    }
+
+    #[test]
+    fn all_keys_are_files_unless_items_choose_and_place_them() {
+        assert_eq!(
+            made(json!({ "configMap": { "name": "c" } })).unwrap(),
+            [file("one", "1", 0o644), file("two", "2", 0o644)]
+        );
+        let items = json!([{ "key": "two", "path": "deep/2", "mode": 0o400 }]);
+        assert_eq!(
+            made(json!({ "configMap": { "name": "c", "items": items } })).unwrap(),
+            [file("deep/2", "2", 0o400)]
+        );
+        assert_eq!(
+            made(json!({ "secret": { "secretName": "s", "defaultMode": 0o600 } })).unwrap(),
+            [file("pass", "x", 0o600)]
+        );
+    }
+
+    #[test]
+    fn several_sources_share_one_volume() {
+        let sources = json!([
+            { "configMap": { "name": "c", "items": [{ "key": "one", "path": "a" }] } },
+            { "secret": { "name": "s" } },
+            { "downwardAPI": { "items": [{ "path": "name", "fieldRef": { "fieldPath": "metadata.name" } }] } },
+        ]);
+        let expected = [file("a", "1", 0o644), file("name", "p", 0o644), file("pass", "x", 0o644)];
+        assert_eq!(made(json!({ "projected": { "sources": sources } })).unwrap(), expected);
+    }
+
+    #[test]
+    fn what_is_missing_fails_unless_it_is_optional_and_no_path_leads_out() {
+        assert_eq!(
+            made(json!({ "configMap": { "name": "none" } })).unwrap_err().message,
+            "configmap \"none\" not found"
+        );
+        assert_eq!(made(json!({ "configMap": { "name": "none", "optional": true } })).unwrap(), []);
+        let items = json!([{ "key": "one", "path": "../../etc/passwd" }]);
+        assert!(made(json!({ "configMap": { "name": "c", "items": items } })).is_err());
+    }
+}

@@ -1,0 +1,58 @@
+//! Which paths of the node a container sees, and where.
+
+use std::{collections::BTreeMap, path::Path};
+
+use k8s_openapi::api::core::v1::{Container, Pod, VolumeMount};
+
+use super::{Kind, kind, sub_path, volumes_dir};
+use crate::{
+    pods::{expand::expand, outcome::Failure},
+    runtime::{Mount, Propagation},
+};
+
+/// The mounts of `container`; `env` is what `subPathExpr` is expanded from.
+pub fn mounts(
+    pod: &Pod,
+    container: &Container,
+    pod_dir: &Path,
+    env: &[(String, String)],
+) -> Result<Vec<Mount>, Failure> {
+    container.volume_mounts.iter().flatten().map(|wanted| mount(pod, wanted, pod_dir, env)).collect()
+}
+
+fn mount(pod: &Pod, wanted: &VolumeMount, pod_dir: &Path, env: &[(String, String)]) -> Result<Mount, Failure> {
+    let failed = |message: String| Failure::new("CreateContainerConfigError", message);
+    let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+    let volume = volumes.into_iter().find(|volume| volume.name == wanted.name);
+    let volume =
+        volume.ok_or_else(|| failed(format!("no volume {:?} for the mount at {}", wanted.name, wanted.mount_path)))?;
+    let (root, made_here) = match kind(volume)? {
+        Kind::HostPath { path, .. } => (Path::new(path).to_owned(), false),
+        Kind::EmptyDir { .. } => (volumes_dir(pod_dir).join(&volume.name), false),
+        Kind::Files { .. } => (volumes_dir(pod_dir).join(&volume.name), true),
+    };
+    let variables: BTreeMap<_, _> = env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let expression =
+        wanted.sub_path_expr.as_deref().filter(|path| !path.is_empty()).map(|path| expand(path, &variables));
+    let sub = expression.or_else(|| wanted.sub_path.clone()).filter(|path| !path.is_empty());
+    let source = match sub {
+        Some(sub) => sub_path::resolve(&root, &sub)
+            .map_err(|error| failed(format!("failed to prepare subPath for volumeMount {:?}: {error}", wanted.name)))?,
+        None => root,
+    };
+    Ok(Mount {
+        source,
+        target: if wanted.mount_path.starts_with('/') {
+            wanted.mount_path.clone()
+        } else {
+            format!("/{}", wanted.mount_path)
+        },
+        // What is made from objects is theirs to change.
+        read_only: made_here || wanted.read_only.unwrap_or_default(),
+        propagation: match wanted.mount_propagation.as_deref() {
+            Some("Bidirectional") => Propagation::Bidirectional,
+            Some("HostToContainer") => Propagation::HostToContainer,
+            _ => Propagation::Private,
+        },
+    })
+}
