@@ -195,6 +195,7 @@ impl Follower {
     async fn sync_masquerade(&mut self, desired: &Routes, synced: bool) -> Result<(), SyncError> {
         let mut wanted = Masquerade {
             pod_cidr: self.config.pod_cidr,
+            gateway: self.attacher.gateway(),
             cluster_cidr: self.config.cluster_cidr,
             service_cidr: self.config.service_cidr,
             nodes: routes::direct_nodes(desired),

@@ -14,6 +14,7 @@ use rtnetlink::{
     packet_core::{NetlinkMessage, NetlinkPayload},
     sys::{AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket, protocols::NETLINK_NETFILTER},
 };
+use tokio::task::AbortHandle;
 
 use super::{
     netlink::{NetlinkError, ROUTE_PROTOCOL},
@@ -26,6 +27,14 @@ pub struct KernelEvents {
     routing: UnboundedReceiver<Message>,
     firewall: TokioSocket,
     firewall_changed: bool,
+    connection: AbortHandle,
+}
+
+impl Drop for KernelEvents {
+    /// The connection would go on to receive what nobody hears.
+    fn drop(&mut self) {
+        self.connection.abort();
+    }
 }
 
 impl KernelEvents {
@@ -34,11 +43,11 @@ impl KernelEvents {
         let groups = [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv4Route];
         let (connection, _handle, routing) =
             rtnetlink::new_multicast_connection(&groups).map_err(NetlinkError::Open)?;
-        tokio::spawn(connection);
+        let connection = tokio::spawn(connection).abort_handle();
         let mut firewall = TokioSocket::new(NETLINK_NETFILTER).map_err(NetlinkError::Open)?;
         firewall.socket_mut().bind(&SocketAddr::new(0, 0)).map_err(NetlinkError::Open)?;
         firewall.socket_mut().add_membership(NFNLGRP_NFTABLES).map_err(NetlinkError::Open)?;
-        Ok(Self { routing, firewall, firewall_changed: false })
+        Ok(Self { routing, firewall, firewall_changed: false, connection })
     }
 
     /// Returns after something changed, and what came with it has settled.

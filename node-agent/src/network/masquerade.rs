@@ -1,4 +1,7 @@
 //! Pods reach the outside under the node's address: one nftables table of our own, written whole and in one transaction. Pure.
+//!
+//! The table also keeps the kernel from refusing DNS queries while the agent is away, as between two versions of it: a client that
+//! hears nothing asks again a little later, one that is refused fails.
 
 use std::{collections::BTreeSet, fmt::Write as _, net::Ipv4Addr};
 
@@ -10,6 +13,8 @@ use super::nft::TABLE;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Masquerade {
     pub pod_cidr: Ipv4Network,
+    /// The node's own address in `pod_cidr`, where the agent answers names.
+    pub gateway: Ipv4Addr,
     /// Pods of all nodes.
     pub cluster_cidr: Ipv4Network,
     pub service_cidr: Ipv4Network,
@@ -19,7 +24,7 @@ pub struct Masquerade {
 
 /// The table as nft reads it. It replaces an earlier one: nothing of that is left, and no packet sees it half.
 pub fn table(masquerade: &Masquerade) -> String {
-    let Masquerade { pod_cidr, cluster_cidr, service_cidr, nodes } = masquerade;
+    let Masquerade { pod_cidr, gateway, cluster_cidr, service_cidr, nodes } = masquerade;
     let mut text = format!("table ip {TABLE}\ndelete table ip {TABLE}\ntable ip {TABLE} {{\n");
     text.push_str("  set nodes {\n    type ipv4_addr\n");
     if !nodes.is_empty() {
@@ -37,6 +42,10 @@ pub fn table(masquerade: &Masquerade) -> String {
         "    ip daddr 224.0.0.0/4 return".to_owned(),
         "    ip daddr @nodes return".to_owned(),
         "    masquerade fully-random".to_owned(),
+        "  }".to_owned(),
+        "  chain output {".to_owned(),
+        "    type filter hook output priority filter; policy accept;".to_owned(),
+        format!("    ip saddr {gateway} icmp type destination-unreachable drop"),
         "  }\n}\n".to_owned(),
     ];
     text + &chain.join("\n")
@@ -53,6 +62,7 @@ mod tests {
     fn only_our_pods_are_masqueraded_and_not_towards_the_cluster() {
         let masquerade = Masquerade {
             pod_cidr: "10.244.1.0/24".parse().unwrap(),
+            gateway: Ipv4Addr::new(10, 244, 1, 1),
             cluster_cidr: "10.244.0.0/16".parse().unwrap(),
             service_cidr: "10.96.0.0/12".parse().unwrap(),
             nodes: [Ipv4Addr::new(192, 168, 0, 2), Ipv4Addr::new(192, 168, 0, 1)].into(),
@@ -73,6 +83,10 @@ table ip fairlead {
     ip daddr 224.0.0.0/4 return
     ip daddr @nodes return
     masquerade fully-random
+  }
+  chain output {
+    type filter hook output priority filter; policy accept;
+    ip saddr 10.244.1.1 icmp type destination-unreachable drop
   }
 }
 ";

@@ -71,6 +71,15 @@ fn pods_of_one_node_reach_each_other_and_the_node_with_true_addresses() {
     assert_eq!(node.ask_who_am_i(address_a, 80).unwrap(), NODE.to_string(), "node to pod");
     assert_eq!(a.ask_who_am_i(NODE, 80).unwrap(), address_a.to_string(), "pod to node");
     assert_eq!(a.ask_who_am_i(network.gateway(), 80).unwrap(), address_a.to_string(), "pod to gateway");
+    let gateway = network.gateway();
+    let refused = a.inside(move || {
+        let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+        socket.connect((gateway, 53)).unwrap();
+        socket.set_read_timeout(Some(std::time::Duration::from_millis(200))).unwrap();
+        socket.send(b"query").unwrap();
+        socket.recv(&mut [0; 16]).unwrap_err().kind()
+    });
+    assert_eq!(refused, std::io::ErrorKind::WouldBlock, "a query while the agent is away waits");
     let ipv6 = a.inside(|| std::fs::read_to_string("/proc/thread-self/net/if_inet6").unwrap_or_default());
     assert!(!ipv6.contains("eth0"), "{ipv6}");
 }
