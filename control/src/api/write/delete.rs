@@ -110,7 +110,6 @@ pub enum Step {
 
 /// Decides a deletion.
 pub fn step(kind: &Kind, old: &Value, options: &Options, now: Timestamp) -> Step {
-    let mut new = old.clone();
     let finalizers = finalizers(&old["metadata"]["finalizers"], options.propagation);
     let held = !finalizers.is_empty() || old["spec"]["finalizers"].as_array().is_some_and(|list| !list.is_empty());
     let marked: Option<Timestamp> = old["metadata"]["deletionTimestamp"].as_str().and_then(|at| at.parse().ok());
@@ -125,6 +124,7 @@ pub fn step(kind: &Kind, old: &Value, options: &Options, now: Timestamp) -> Step
     if grace == 0 && !held {
         return Step::Remove;
     }
+    let mut new = old.clone();
     let Some(fields) = new["metadata"].as_object_mut() else { return Step::Remove };
     if finalizers.is_empty() {
         fields.shift_remove("finalizers");
@@ -179,14 +179,14 @@ pub fn prepare(api: &Api, call: &Call, place: &Place, stored: &Object, options: 
     let name = &*stored.header.name;
     options.must_hold(stored, place.subject(name))?;
     let mut old = parse(stored)?;
-    let before = old.clone();
     let request = admission::Request {
         verb: Verb::Delete,
         kind: place.kind,
         namespace: Some(&*stored.header.namespace).filter(|namespace| !namespace.is_empty()),
         name,
         subresource: None,
-        old: Some(&before),
+        // It is the object itself.
+        old: None,
         identity: &call.identity,
         namespace_state: NamespaceState::Active,
     };
