@@ -27,6 +27,7 @@ pub use maps::{HeldBackend, HeldFrontend, MapError, MapUsage};
 use proxy_ebpf::ServiceKey;
 use table::{ServiceTable, ThisNode};
 use tokio::sync::{mpsc, oneshot, watch};
+use tracing::warn;
 
 use crate::{Teardown, config::DatapathChoice, world::World};
 
@@ -222,6 +223,9 @@ impl Worker {
         let (next, changed) = table.advance(seen, world, &self.node);
         *table = next;
         let outcome = self.engine.apply(table, &changed).await;
+        if *self.state.borrow().problems != *outcome.problems {
+            outcome.problems.iter().for_each(|problem| warn!(problem, "a part of the Services is not served"));
+        }
         self.state.send_modify(|state| {
             state.table = table.clone();
             state.problems = outcome.problems.into();

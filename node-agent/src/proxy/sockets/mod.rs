@@ -11,7 +11,7 @@ use std::{
     collections::BTreeSet,
     io,
     os::fd::OwnedFd,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::mpsc::{Receiver, SyncSender, sync_channel},
 };
 
@@ -92,7 +92,7 @@ impl Resets {
 /// Changes that may wait for the thread.
 const WAITING: usize = 256;
 
-fn run(inbox: Receiver<Vec<Departure>>, sockets: &LedSockets, cgroup: &std::path::Path) {
+fn run(inbox: Receiver<Vec<Departure>>, sockets: &LedSockets, cgroup: &Path) {
     while let Ok(first) = inbox.recv() {
         let mut lost = Lost::default();
         first.iter().for_each(|departure| lost.add(departure));
@@ -103,16 +103,21 @@ fn run(inbox: Receiver<Vec<Departure>>, sockets: &LedSockets, cgroup: &std::path
         if lost.is_empty() {
             continue;
         }
-        for namespace in namespaces::of_processes(cgroup) {
-            let closed = setns(&namespace, CloneFlags::CLONE_NEWNET)
-                .map_err(io::Error::from)
-                .and_then(|()| diag::close_stranded(&lost, sockets));
-            match closed {
-                Ok(0) => {}
-                Ok(count) => debug!(count, "closed sockets whose backend is gone"),
-                Err(error) => {
-                    warn!(%error, "clients of a backend that is gone may hang: their sockets cannot be closed")
-                }
+        // On a thread that ends with the walk: one that stayed would keep its last namespace alive after the pod.
+        std::thread::scope(|scope| drop(scope.spawn(|| walk(&lost, sockets, cgroup)).join()));
+    }
+}
+
+fn walk(lost: &Lost, sockets: &LedSockets, cgroup: &Path) {
+    for namespace in namespaces::of_processes(cgroup) {
+        let closed = setns(&namespace, CloneFlags::CLONE_NEWNET)
+            .map_err(io::Error::from)
+            .and_then(|()| diag::close_stranded(lost, sockets));
+        match closed {
+            Ok(0) => {}
+            Ok(count) => debug!(count, "closed sockets whose backend is gone"),
+            Err(error) => {
+                warn!(%error, "clients of a backend that is gone may hang: their sockets cannot be closed")
             }
         }
     }

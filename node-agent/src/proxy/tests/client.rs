@@ -41,8 +41,8 @@ impl Client {
         Self { process, input, output }
     }
 
-    /// `tcp`, `tcp6`, `udp`, `udp6`, `udp-connected` with an address: a new socket that asks once. `hold NAME KIND ADDRESS` keeps
-    /// the socket, `again NAME` asks over it once more. The answer is `ok BACKEND sees CLIENT peer PEER` or `error KIND`.
+    /// `tcp`, `tcp6`, `udp`, `udp6`, `udp-large`, `udp-connected` with an address: a new socket that asks once. `hold NAME KIND ADDRESS` keeps
+    /// the socket, `again NAME` asks over it once more. `flood ADDRESS` connects a hundred times. The answer is `ok BACKEND sees CLIENT peer PEER` or `error KIND`.
     pub fn ask(&mut self, command: &str) -> String {
         writeln!(self.input, "{command}").unwrap();
         let mut line = String::new();
@@ -89,6 +89,7 @@ fn client_process() {
                 socket.1 = to.parse().unwrap();
                 socket.ask()
             }
+            ["flood", to] => flood(to.parse().unwrap()),
             [kind, to] => Socket::open(kind, to).and_then(|mut socket| socket.ask()),
             _ => panic!("unknown command {line}"),
         };
@@ -99,9 +100,24 @@ fn client_process() {
     }
 }
 
+/// A hundred connections, each asked once. `all`, or the first error.
+fn flood(to: SocketAddr) -> io::Result<String> {
+    for _ in 0..100 {
+        let mut stream = TcpStream::connect_timeout(&to, PATIENCE)?;
+        // Closed with a reset, so that no port waits.
+        socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
+        stream.write_all(b"?")?;
+        if stream.read(&mut [0; 64])? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    Ok("all".into())
+}
+
 enum Kind {
     Tcp(TcpStream),
     Udp(UdpSocket),
+    UdpLarge(UdpSocket),
     UdpConnected(UdpSocket),
 }
 
@@ -125,6 +141,7 @@ impl Socket {
             "tcp" => Self(Kind::Tcp(TcpStream::connect_timeout(&to, PATIENCE)?), to),
             "tcp6" => Self(Kind::Tcp(TcpStream::connect_timeout(&mapped, PATIENCE)?), mapped),
             "udp" => udp(to, "0.0.0.0:0").map(|(socket, to)| Self(Kind::Udp(socket), to))?,
+            "udp-large" => udp(to, "0.0.0.0:0").map(|(socket, to)| Self(Kind::UdpLarge(socket), to))?,
             "udp6" => udp(mapped, &format!("[{}]:0", Ipv6Addr::UNSPECIFIED))
                 .map(|(socket, to)| Self(Kind::Udp(socket), to))?,
             "udp-connected" => {
@@ -147,6 +164,11 @@ impl Socket {
             }
             Kind::Udp(socket) => {
                 socket.send_to(b"?", self.1)?;
+                socket.recv_from(&mut buffer)?
+            }
+            Kind::UdpLarge(socket) => {
+                // In three fragments, on links of 1500 bytes.
+                socket.send_to(&[b'?'; 4000], self.1)?;
                 socket.recv_from(&mut buffer)?
             }
             Kind::UdpConnected(socket) => {

@@ -2,8 +2,8 @@
 
 use std::net::Ipv4Addr;
 
-use super::node::{Node, endpoint, privileged, service, tally};
-use crate::Teardown;
+use super::node::{NODE_IP, Node, endpoint, privileged, serve, service, tally};
+use crate::{Teardown, config::DatapathChoice, proxy::Datapath};
 
 const SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 20);
 
@@ -109,4 +109,62 @@ fn a_restarted_agent_continues_with_what_is_in_the_kernel() {
     assert!(client.ask(&format!("tcp {SERVICE}:80")).starts_with("ok "));
     node.stop(&second, Teardown::Remove);
     assert!(client.ask(&format!("tcp {SERVICE}:80")).starts_with("error "), "nothing is left in the kernel");
+}
+
+#[test]
+fn a_pod_reaches_itself_through_its_own_service() {
+    if !privileged() {
+        return;
+    }
+    let mut node = Node::new();
+    let pod = node.pod();
+    pod.serve(8080);
+    let proxy = node.start();
+    node.publish(&proxy, |world| world.put(service("web", SERVICE, 80), 8080, vec![endpoint(pod.address)]));
+    let mut client = node.client(&pod.namespace);
+    for kind in ["tcp", "udp"] {
+        let answer = client.ask(&format!("{kind} {SERVICE}:80"));
+        assert_eq!(answer, format!("ok {0} sees {0} peer {SERVICE}:80", pod.address));
+    }
+    node.stop(&proxy, Teardown::Remove);
+}
+
+#[test]
+fn the_cluster_dns_address_leads_to_this_nodes_server_over_both_protocols() {
+    if !privileged() {
+        return;
+    }
+    let mut node = Node::new();
+    let client_pod = node.pod();
+    let dns = Ipv4Addr::new(10, 96, 0, 10);
+    node.dns = Some((dns, std::net::SocketAddrV4::new(NODE_IP, 5353)));
+    serve(&node.host, NODE_IP, 5353);
+    let proxy = node.start();
+    node.publish(&proxy, |_| {});
+    let mut client = node.client(&client_pod.namespace);
+    for kind in ["tcp", "udp", "udp-connected"] {
+        let answer = client.ask(&format!("{kind} {dns}:53"));
+        assert_eq!(answer, format!("ok {NODE_IP} sees {} peer {dns}:53", client_pod.address), "{kind}");
+    }
+    node.stop(&proxy, Teardown::Remove);
+}
+
+#[test]
+fn auto_takes_userspace_where_hooks_cannot_be_attached_and_says_why() {
+    if !privileged() {
+        return;
+    }
+    let mut node = Node::new();
+    let backend = node.pod();
+    backend.serve(8080);
+    let client_pod = node.pod();
+    node.datapath = DatapathChoice::Auto;
+    node.cgroup_for_hooks = Some("/nowhere".into());
+    let proxy = node.start();
+    let Datapath::Userspace { reason } = proxy.datapath() else { panic!("there is no such cgroup") };
+    assert!(reason.contains("/nowhere"), "{reason}");
+    node.publish(&proxy, |world| world.put(service("web", SERVICE, 80), 8080, vec![endpoint(backend.address)]));
+    let mut client = node.client(&client_pod.namespace);
+    assert!(client.ask(&format!("tcp {SERVICE}:80")).starts_with("ok "));
+    node.stop(&proxy, Teardown::Remove);
 }

@@ -9,4 +9,5 @@ mod namespace;
 mod node;
 mod node_port;
 mod resets;
+mod restart;
 mod truth_table;

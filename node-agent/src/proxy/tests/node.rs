@@ -42,6 +42,8 @@ pub struct Node {
     pub datapath: DatapathChoice,
     pub uplinks: Vec<String>,
     pub dns: Option<(Ipv4Addr, SocketAddrV4)>,
+    /// Another than that of the clients.
+    pub cgroup_for_hooks: Option<PathBuf>,
 }
 
 impl Node {
@@ -66,6 +68,7 @@ impl Node {
             datapath: DatapathChoice::Ebpf,
             uplinks: Vec::new(),
             dns: None,
+            cgroup_for_hooks: None,
         }
     }
 
@@ -73,7 +76,7 @@ impl Node {
         Config {
             node_name: "here".into(),
             datapath: self.datapath,
-            cgroup: Some(self.cgroup.clone()),
+            cgroup: Some(self.cgroup_for_hooks.clone().unwrap_or_else(|| self.cgroup.clone())),
             bpf_pins: self.pins.clone(),
             cluster_dns: self.dns,
             uplinks: self.uplinks.clone(),

@@ -190,3 +190,19 @@ fn an_open_connection_stays_on_its_backend_until_that_is_gone_and_is_then_reset(
     assert_eq!(client.ask("again open"), "error ConnectionReset");
     place.node.stop(&proxy, Teardown::Remove);
 }
+
+#[test]
+fn datagrams_in_fragments_reach_backends_here_and_elsewhere() {
+    if !privileged() {
+        return;
+    }
+    let place = Place::new();
+    let proxy = place.node.start();
+    let here = place.here();
+    place.node.publish(&proxy, |world| world.put(node_port_service("web", SERVICE, 30080), 8080, vec![here, there()]));
+    let mut client = place.node.stranger(&place.outside);
+    let answers = client.ask_times(30, &format!("udp-large {NODE_IP}:30081"));
+    assert!(answers.iter().all(|answer| answer.ends_with(&format!("peer {NODE_IP}:30081"))), "{answers:?}");
+    assert_eq!(tally(&answers).len(), 2, "{answers:?}");
+    place.node.stop(&proxy, Teardown::Remove);
+}

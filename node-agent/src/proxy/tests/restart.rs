@@ -1,0 +1,118 @@
+//! The agent as a process of its own: killed under load, and started again.
+
+use std::{
+    io::{BufRead, BufReader},
+    net::Ipv4Addr,
+    process::{Child, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use super::node::{Node, endpoint, privileged, service};
+use crate::{
+    proxy::{self, Config},
+    world::World,
+};
+
+const SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 70);
+const IS_AGENT: &str = "FAIRLEAD_TEST_AGENT";
+const SERVING: &str = "=> serving";
+
+#[test]
+fn killing_the_agent_under_load_fails_no_connection_and_the_next_one_adopts() {
+    if !privileged() {
+        return;
+    }
+    let mut node = Node::new();
+    let backends = [node.pod(), node.pod()];
+    backends.iter().for_each(|pod| pod.serve(8080));
+    let client_pod = node.pod();
+    let mut client = node.client(&client_pod.namespace);
+    let mut agent = Agent::start(&node, &backends.each_ref().map(|pod| pod.address));
+    assert!(client.ask(&format!("hold old tcp {SERVICE}:80")).starts_with("ok "));
+
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut flooding = node.client(&client_pod.namespace);
+    let flood = std::thread::spawn({
+        let stop = stop.clone();
+        move || {
+            let (mut rounds, mut failures) = (0, Vec::new());
+            while !stop.load(Ordering::Relaxed) {
+                rounds += 1;
+                failures.extend(Some(flooding.ask(&format!("flood {SERVICE}:80"))).filter(|answer| answer != "ok all"));
+            }
+            (rounds, failures)
+        }
+    });
+    for _ in 0..5 {
+        drop(agent);
+        assert!(client.ask(&format!("tcp {SERVICE}:80")).starts_with("ok "), "served without an agent");
+        agent = Agent::start(&node, &backends.each_ref().map(|pod| pod.address));
+        assert!(client.ask("again old").starts_with("ok "));
+    }
+    stop.store(true, Ordering::Relaxed);
+    let (rounds, failures) = flood.join().unwrap();
+    assert!(rounds > 5, "the load ran all the time");
+    assert_eq!(failures, Vec::<String>::new());
+}
+
+/// Ends by SIGKILL.
+struct Agent(Child);
+
+impl Agent {
+    fn start(node: &Node, backends: &[Ipv4Addr]) -> Self {
+        let Config { cgroup, bpf_pins, .. } = node.config();
+        let backends: Vec<String> = backends.iter().map(Ipv4Addr::to_string).collect();
+        let mut process = node
+            .host
+            .command(std::env::current_exe().unwrap())
+            .args(["proxy::tests::restart::agent_process", "--exact", "--nocapture", "--test-threads=1"])
+            .env(IS_AGENT, backends.join(","))
+            .env("CGROUP", cgroup.unwrap())
+            .env("PINS", bpf_pins)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let output = BufReader::new(process.stdout.take().unwrap());
+        let serving = output.lines().map_while(Result::ok).any(|line| line.contains(SERVING));
+        let agent = Self(process);
+        assert!(serving, "the agent ended");
+        agent
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+/// Not a test: what an [`Agent`] runs.
+#[test]
+fn agent_process() {
+    let Ok(backends) = std::env::var(IS_AGENT) else { return };
+    let mut world = World { synced: true, revision: 1, ..World::default() };
+    let endpoints = backends.split(',').map(|address| endpoint(address.parse().unwrap())).collect();
+    world.put(service("web", SERVICE, 80), 8080, endpoints);
+    let config = Config {
+        node_name: "here".into(),
+        datapath: crate::config::DatapathChoice::Ebpf,
+        cgroup: Some(std::env::var("CGROUP").unwrap().into()),
+        bpf_pins: std::env::var("PINS").unwrap().into(),
+        cluster_dns: None,
+        uplinks: Vec::new(),
+        node_ips: vec![super::node::NODE_IP],
+        service_cidr: Some("10.96.0.0/12".parse().unwrap()),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let (_world, receiver) = tokio::sync::watch::channel(Arc::new(world));
+        let proxy = proxy::start(config, receiver).await.unwrap();
+        proxy.applied().wait_for(|applied| *applied == 1).await.unwrap();
+        println!("{SERVING}");
+        std::future::pending::<()>().await;
+    });
+}
