@@ -60,15 +60,6 @@ pub fn start(context: &Context, tasks: &Tasks) {
     controller.nodes.on_change(move |change| handler.node_changed(change, &to));
     let (handler, to) = (controller.clone(), queue.clone());
     informers.leases.on_change(move |change| handler.lease_changed(change, &to));
-    // A pod that is bound to, or reports as ready from, a node that is lost.
-    let (handler, to) = (controller.clone(), queue.clone());
-    controller.pods.on_change(move |change| {
-        let Some(pod) = change.new.as_deref().filter(|pod| is_ready(pod)) else { return };
-        let Some(node) = super::pod_state::node_name(pod).map(Key::cluster) else { return };
-        if handler.nodes.get(&node).is_some_and(|node| readiness(&node) != Readiness::Ready) {
-            to.add(node);
-        }
-    });
     let (stop, leases) = (tasks.stop(), informers.leases.clone());
     tasks.spawn(COMPONENT, async move {
         controller.nodes.wait_synced().await;
@@ -129,7 +120,8 @@ impl Controller {
         if let Some(taints) = taints::desired(&node, some_ready, Timestamp::now()) {
             self.set_taints(&node, &taints).await?;
         }
-        if readiness(&node) != Readiness::Ready && condition(&node, "Ready").is_some() {
+        // An agent that lives and says that its node is not ready speaks for its pods itself.
+        if readiness(&node) == Readiness::Unknown {
             self.mark_pods_not_ready(&key).await?;
         }
         Ok(left.map_or(Outcome::Done, Outcome::After))
