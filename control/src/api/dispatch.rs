@@ -48,6 +48,12 @@ fn fixed(api: &Api, parts: &http::request::Parts) -> Option<Result<Response, Sta
         ["api", version] => inner.discovery.resources("", version).map(plain),
         ["apis", group] => inner.discovery.group(group).map(plain),
         ["apis", group, version] => inner.discovery.resources(group, version).map(plain),
+        ["openapi", "v2"] => {
+            let (body, content_type) = inner.openapi.v2(accept);
+            let mut response = plain(body);
+            response.headers_mut().insert(header::CONTENT_TYPE, http::HeaderValue::from_static(content_type));
+            Some(response)
+        }
         ["openapi", "v3"] => Some(plain(inner.openapi.index())),
         ["openapi", "v3", ..] => inner
             .openapi

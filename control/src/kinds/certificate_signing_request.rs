@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use serde_json::{Value, json};
 
-use super::{Cell, Column, Kind, Storage, Subresource, age, decode::decode, prepare};
+use super::{Cell, Column, FieldError, Kind, Storage, Subresource, age, decode::decode, prepare};
 
 pub static KIND: Kind = Kind {
     group: "certificates.k8s.io",
@@ -20,7 +20,7 @@ pub static KIND: Kind = Kind {
     storage: Storage::Stored,
     decode: decode::<CertificateSigningRequest>,
     default,
-    validate: |_, _| Vec::new(),
+    validate,
     prepare: |new, old| {
         prepare::keep_status(new, old, json!({}));
         if let Some(old) = old {
@@ -48,6 +48,30 @@ fn default(object: &mut Value) {
     {
         spec.insert("usages".into(), json!(["digital signature", "key encipherment"]));
     }
+}
+
+fn validate(new: &Value, _old: Option<&Value>) -> Vec<FieldError> {
+    let spec = &new["spec"];
+    let mut errors = Vec::new();
+    if spec["request"].as_str().is_none_or(str::is_empty) {
+        errors.push(FieldError::required("spec.request", ""));
+    }
+    if spec["usages"].as_array().is_none_or(Vec::is_empty) {
+        errors.push(FieldError::required("spec.usages", "usages are required"));
+    }
+    match spec["signerName"].as_str() {
+        None | Some("") => errors.push(FieldError::required("spec.signerName", "")),
+        Some(name) if name.split_once('/').is_none_or(|(domain, path)| domain.is_empty() || path.is_empty()) => {
+            let why = "must be a fully qualified domain and path of the form 'example.com/signer-name'";
+            errors.push(FieldError::invalid("spec.signerName", &spec["signerName"], why));
+        }
+        Some(_) => {}
+    }
+    if spec["expirationSeconds"].as_i64().is_some_and(|n| n < 600) {
+        let why = "may not specify a duration less than 600 seconds (10 minutes)";
+        errors.push(FieldError::invalid("spec.expirationSeconds", &spec["expirationSeconds"], why));
+    }
+    errors
 }
 
 fn cells(object: &Value) -> Vec<Cell> {

@@ -82,6 +82,79 @@ fn default(object: &mut Value) {
     }
 }
 
-fn validate(_new: &Value, _old: Option<&Value>) -> Vec<FieldError> {
-    Vec::new()
+fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
+    let mut errors = workload::validate(new, old);
+    let spec = &new["spec"];
+    let (deadline, ready) = (spec["progressDeadlineSeconds"].as_i64(), spec["minReadySeconds"].as_i64().unwrap_or(0));
+    if deadline.is_some_and(|deadline| deadline <= ready) {
+        let why = "must be greater than minReadySeconds";
+        errors.push(FieldError::invalid("spec.progressDeadlineSeconds", &spec["progressDeadlineSeconds"], why));
+    }
+    let strategy = &spec["strategy"];
+    match strategy["type"].as_str() {
+        Some("RollingUpdate") => errors.extend(rolling_update(&strategy["rollingUpdate"])),
+        Some("Recreate") if strategy["rollingUpdate"].is_null() => {}
+        Some("Recreate") => errors.push(FieldError::forbidden(
+            "spec.strategy.rollingUpdate",
+            "may not be specified when strategy `type` is 'Recreate'",
+        )),
+        _ => errors.push(FieldError::not_supported("spec.strategy", strategy, &["Recreate", "RollingUpdate"])),
+    }
+    errors
+}
+
+fn rolling_update(update: &Value) -> Vec<FieldError> {
+    const PATH: &str = "spec.strategy.rollingUpdate";
+    let mut errors = Vec::new();
+    for field in ["maxUnavailable", "maxSurge"] {
+        let (path, value) = (format!("{PATH}.{field}"), &update[field]);
+        errors.extend(FieldError::negative(&path, value));
+        match value.as_str().map(percent) {
+            Some(None) => {
+                let why = "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or \
+                           '93%', regex used for validation is '[0-9]+%')";
+                errors.push(FieldError::invalid(path, value, why));
+            }
+            Some(Some(percent)) if field == "maxUnavailable" && percent > 100 => {
+                errors.push(FieldError::invalid(path, value, "must not be greater than 100%"));
+            }
+            _ => {}
+        }
+    }
+    let zero = |field: &str| update[field].as_i64() == Some(0) || update[field].as_str().and_then(percent) == Some(0);
+    if zero("maxUnavailable") && zero("maxSurge") {
+        let why = "may not be 0 when `maxSurge` is 0";
+        errors.push(FieldError::invalid(format!("{PATH}.maxUnavailable"), &update["maxUnavailable"], why));
+    }
+    errors
+}
+
+fn percent(text: &str) -> Option<u32> {
+    let digits = text.strip_suffix('%')?;
+    digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(strategy: Value) -> Vec<String> {
+        let mut object = json!({"spec": {"selector": {"matchLabels": {"a": "b"}}, "strategy": strategy, "template": {
+            "metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "a", "image": "x"}]}}}});
+        default(&mut object);
+        validate(&object, None).into_iter().map(|e| format!("{}: {}", e.path, e.message)).collect()
+    }
+
+    #[test]
+    fn a_strategy_must_be_able_to_proceed() {
+        assert!(words(json!({})).is_empty());
+        assert!(words(json!({"type": "Recreate"})).is_empty());
+        let stuck = words(json!({"rollingUpdate": {"maxSurge": 0, "maxUnavailable": "0%"}}));
+        assert_eq!(
+            stuck,
+            ["spec.strategy.rollingUpdate.maxUnavailable: Invalid value: \"0%\": may not be 0 when `maxSurge` is 0"]
+        );
+        assert!(words(json!({"rollingUpdate": {"maxSurge": "many"}}))[0].contains("valid percent string"));
+        assert_eq!(words(json!({"type": "Recreate", "rollingUpdate": {}})).len(), 1);
+    }
 }

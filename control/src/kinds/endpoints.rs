@@ -1,11 +1,11 @@
 //! Endpoints: the old form of a Service's backends, kept beside EndpointSlices.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use k8s_openapi::api::core::v1::Endpoints;
 use serde_json::Value;
 
-use super::{Cell, Column, FieldError, Kind, Storage, decode::decode};
+use super::{Cell, Column, FieldError, Kind, Storage, decode::decode, names, port};
 
 pub static KIND: Kind = Kind {
     group: "",
@@ -65,6 +65,96 @@ fn ready(object: &Value) -> String {
     }
 }
 
-fn validate(_new: &Value, _old: Option<&Value>) -> Vec<FieldError> {
-    Vec::new()
+fn validate(new: &Value, _old: Option<&Value>) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    for (i, subset) in new["subsets"].as_array().into_iter().flatten().enumerate() {
+        let path = format!("subsets[{i}]");
+        let list = |field: &str| subset[field].as_array().map(Vec::as_slice).unwrap_or_default();
+        if list("addresses").is_empty() && list("notReadyAddresses").is_empty() {
+            errors.push(FieldError::required(path.clone(), "must specify `addresses` or `notReadyAddresses`"));
+        }
+        for field in ["addresses", "notReadyAddresses"] {
+            for (j, address) in list(field).iter().enumerate() {
+                errors.extend(address_error(&format!("{path}.{field}[{j}].ip"), &address["ip"]));
+                if let Some(hostname) = address["hostname"].as_str().filter(|h| !h.is_empty()) {
+                    let path = format!("{path}.{field}[{j}].hostname");
+                    let wrong = names::label(hostname).into_iter();
+                    errors.extend(wrong.map(|why| FieldError::invalid(&path, &address["hostname"], why)));
+                }
+            }
+        }
+        let ports = list("ports");
+        for (j, port) in ports.iter().enumerate() {
+            let path = format!("{path}.ports[{j}]");
+            match port["name"].as_str() {
+                None | Some("") if ports.len() > 1 => errors.push(FieldError::required(format!("{path}.name"), "")),
+                None | Some("") => {}
+                Some(name) => {
+                    let wrong = names::label(name).into_iter();
+                    errors.extend(wrong.map(|why| FieldError::invalid(format!("{path}.name"), &port["name"], why)));
+                }
+            }
+            errors.extend(port::number(format!("{path}.port"), &port["port"]));
+            errors.extend(port::protocol(format!("{path}.protocol"), &port["protocol"]));
+        }
+    }
+    errors
+}
+
+/// Reasons against the address of an endpoint.
+pub fn address_error(path: &str, value: &Value) -> Option<FieldError> {
+    match value.as_str().map(|text| text.parse::<IpAddr>()) {
+        Some(Ok(ip)) => special_address(ip).map(|why| FieldError::invalid(path, value, why)),
+        _ => {
+            let why = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
+            Some(FieldError::invalid(path, value, why))
+        }
+    }
+}
+
+/// Why an address leads to no other host.
+pub fn special_address(ip: IpAddr) -> Option<&'static str> {
+    let link_local = match ip {
+        IpAddr::V4(ip) => ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    };
+    let link_local_multicast = match ip {
+        IpAddr::V4(ip) => ip.octets()[..3] == [224, 0, 0],
+        IpAddr::V6(ip) => ip.segments()[0] == 0xff02,
+    };
+    if ip.is_unspecified() {
+        Some("may not be unspecified (0.0.0.0 or ::)")
+    } else if ip.is_loopback() {
+        Some("may not be in the loopback range (127.0.0.0/8, ::1/128)")
+    } else if link_local {
+        Some("may not be in the link-local range (169.254.0.0/16, fe80::/10)")
+    } else if link_local_multicast {
+        Some("may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)")
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn an_endpoint_is_another_host() {
+        let endpoints =
+            |ip: &str| json!({"subsets": [{"addresses": [{"ip": ip}], "ports": [{"port": 80, "protocol": "TCP"}]}]});
+        assert_eq!(validate(&endpoints("192.0.2.42"), None), []);
+        for ip in ["127.0.0.1", "169.254.1.1", "0.0.0.0", "224.0.0.1", "1.2.3", "::1"] {
+            let errors = validate(&endpoints(ip), None);
+            assert_eq!((errors.len(), errors[0].path.as_str()), (1, "subsets[0].addresses[0].ip"), "{ip}");
+        }
+    }
+
+    #[test]
+    fn the_cell_shows_three_addresses() {
+        let addresses: Vec<Value> = (1..=5).map(|i| json!({"ip": format!("10.0.0.{i}")})).collect();
+        let object = json!({"subsets": [{"addresses": addresses, "ports": [{"port": 80}]}]});
+        assert_eq!(ready(&object), "10.0.0.1:80,10.0.0.2:80,10.0.0.3:80 + 2 more...");
+    }
 }

@@ -21,6 +21,8 @@ pub enum FieldErrorReason {
     Duplicate,
     Forbidden,
     TooLong,
+    NotFound,
+    TooMany,
 }
 
 impl FieldError {
@@ -47,6 +49,25 @@ impl FieldError {
 
     pub fn forbidden(path: impl Into<String>, detail: &str) -> Self {
         Self { path: path.into(), reason: FieldErrorReason::Forbidden, message: format!("Forbidden: {detail}") }
+    }
+
+    pub fn not_found(path: impl Into<String>, value: &Value) -> Self {
+        Self { path: path.into(), reason: FieldErrorReason::NotFound, message: format!("Not found: {value}") }
+    }
+
+    /// A field that may not change once it is set.
+    pub fn immutable(path: impl Into<String>, value: &Value) -> Self {
+        Self::invalid(path, value, "field is immutable")
+    }
+
+    /// Something, if the number at `path` is there and below zero.
+    pub fn negative(path: impl Into<String>, value: &Value) -> Option<Self> {
+        value.as_i64().filter(|n| *n < 0).map(|_| Self::invalid(path, value, "must be greater than or equal to 0"))
+    }
+
+    pub fn too_many(path: impl Into<String>, found: usize, most: usize) -> Self {
+        let message = format!("Too many: {found}: must have at most {most} items");
+        Self { path: path.into(), reason: FieldErrorReason::TooMany, message }
     }
 
     pub fn too_long(path: impl Into<String>, max: usize) -> Self {

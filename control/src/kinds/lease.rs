@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::coordination::v1::Lease;
 
-use super::{Cell, Column, Kind, Storage, decode::decode};
+use super::{Cell, Column, FieldError, Kind, Storage, decode::decode};
 
 pub static KIND: Kind = Kind {
     group: "coordination.k8s.io",
@@ -19,7 +19,14 @@ pub static KIND: Kind = Kind {
     storage: Storage::Stored,
     decode: decode::<Lease>,
     default: |_| {},
-    validate: |_, _| Vec::new(),
+    validate: |new, _| {
+        let spec = &new["spec"];
+        let duration = &spec["leaseDurationSeconds"];
+        let positive = duration.as_i64().is_none_or(|n| n > 0);
+        let too_short = || FieldError::invalid("spec.leaseDurationSeconds", duration, "must be greater than 0");
+        let negative = FieldError::negative("spec.leaseTransitions", &spec["leaseTransitions"]);
+        (!positive).then(too_short).into_iter().chain(negative).collect()
+    },
     prepare: |_, _| {},
     columns: &[Column::name(), Column::text("Holder", "Identity of the holder."), Column::age()],
     cells: |o| vec![Cell::name(o), Cell::text(o["spec"]["holderIdentity"].as_str().unwrap_or_default()), Cell::age(o)],

@@ -6,7 +6,7 @@ use k8s_openapi::api::apps::v1::ReplicaSet;
 use serde_json::{Value, json};
 
 use super::{
-    Cell, Column, FieldError, Kind, Storage, Subresource,
+    Cell, Column, Kind, Storage, Subresource,
     decode::decode,
     pod::defaults::{fill, pod_spec},
     prepare, workload,
@@ -25,7 +25,7 @@ pub static KIND: Kind = Kind {
     storage: Storage::Stored,
     decode: decode::<ReplicaSet>,
     default,
-    validate,
+    validate: workload::validate,
     prepare: |new, old| {
         prepare::keep_status(new, old, json!({"replicas": 0}));
         prepare::count_generation(new, old);
@@ -72,8 +72,4 @@ fn default(object: &mut Value) {
     if spec["template"].is_object() {
         pod_spec(&mut spec["template"]["spec"]);
     }
-}
-
-fn validate(_new: &Value, _old: Option<&Value>) -> Vec<FieldError> {
-    Vec::new()
 }

@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use super::{FieldError, names, pod};
+
 /// Names and images of the containers, each joined by commas.
 pub fn containers(pod_spec: &Value) -> (String, String) {
     let joined = |field: &str| {
@@ -54,10 +56,94 @@ pub fn selects(selector: &Value, labels: &Value) -> bool {
         })
 }
 
+/// Reasons against what Deployments and ReplicaSets share.
+pub fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
+    let spec = &new["spec"];
+    let mut errors = Vec::new();
+    for field in ["replicas", "minReadySeconds", "revisionHistoryLimit", "progressDeadlineSeconds"] {
+        errors.extend(FieldError::negative(format!("spec.{field}"), &spec[field]));
+    }
+    let selector = &spec["selector"];
+    if selector.is_null() {
+        errors.push(FieldError::required("spec.selector", ""));
+    } else {
+        let invalid = label_selector("spec.selector", selector);
+        let terms = |field: &str| match &selector[field] {
+            Value::Object(map) => map.len(),
+            Value::Array(list) => list.len(),
+            _ => 0,
+        };
+        if terms("matchLabels") + terms("matchExpressions") == 0 {
+            errors.push(FieldError::invalid("spec.selector", selector, "empty selector is invalid for deployment"));
+        } else if invalid.is_empty() {
+            let labels = &spec["template"]["metadata"]["labels"];
+            if !selects(selector, labels) {
+                let why = "`selector` does not match template `labels`";
+                errors.push(FieldError::invalid("spec.template.metadata.labels", labels, why));
+            }
+        }
+        errors.extend(invalid);
+    }
+    errors.extend(pod::validation::template("spec.template", &spec["template"]));
+    if let Some(old) = old.map(|old| &old["spec"]["selector"])
+        && old != selector
+    {
+        errors.push(FieldError::immutable("spec.selector", selector));
+    }
+    errors
+}
+
+/// Reasons why a `LabelSelector` means nothing.
+pub fn label_selector(path: &str, selector: &Value) -> Vec<FieldError> {
+    let mut errors = names::labels(&format!("{path}.matchLabels"), &selector["matchLabels"]);
+    for (i, expression) in selector["matchExpressions"].as_array().into_iter().flatten().enumerate() {
+        let path = format!("{path}.matchExpressions[{i}]");
+        let values = expression["values"].as_array().map_or(0, Vec::len);
+        match expression["operator"].as_str().unwrap_or_default() {
+            "In" | "NotIn" if values == 0 => {
+                let why = "must be specified when `operator` is 'In' or 'NotIn'";
+                errors.push(FieldError::required(format!("{path}.values"), why));
+            }
+            "Exists" | "DoesNotExist" if values > 0 => {
+                let why = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'";
+                errors.push(FieldError::forbidden(format!("{path}.values"), why));
+            }
+            "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
+            _ => {
+                let why = "not a valid selector operator";
+                errors.push(FieldError::invalid(format!("{path}.operator"), &expression["operator"], why));
+            }
+        }
+        let key = expression["key"].as_str().unwrap_or_default();
+        let wrong = names::qualified_name(key).into_iter();
+        errors.extend(wrong.map(|why| FieldError::invalid(format!("{path}.key"), &expression["key"], why)));
+    }
+    errors
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_selector_must_match_its_template_and_stay() {
+        let pod = json!({"containers": [{"name": "a", "image": "x"}], "restartPolicy": "Always"});
+        let workload = |selected: &str| {
+            json!({"spec": {"selector": {"matchLabels": {"app": selected}},
+            "template": {"metadata": {"labels": {"app": "web"}}, "spec": pod}}})
+        };
+        assert_eq!(validate(&workload("web"), None), []);
+        let errors = validate(&workload("other"), Some(&workload("web")));
+        let words: Vec<String> = errors.iter().map(|e| format!("{}: {}", e.path, e.message)).collect();
+        assert_eq!(
+            words,
+            [
+                "spec.template.metadata.labels: Invalid value: {\"app\":\"web\"}: `selector` does not match template `labels`",
+                "spec.selector: Invalid value: {\"matchLabels\":{\"app\":\"other\"}}: field is immutable",
+            ]
+        );
+    }
 
     #[test]
     fn a_selector_reads_as_on_the_command_line() {

@@ -10,7 +10,7 @@ mod filter;
 mod neighbours;
 mod node;
 mod pod;
-mod quantity;
+pub mod quantity;
 mod resources;
 mod score;
 mod spread;

@@ -14,11 +14,14 @@ use crate::kinds::{Kind, Kinds};
 pub mod merging;
 mod paths;
 pub mod schemas;
+pub mod v2;
 
 /// The documents of all served kinds.
 pub struct OpenApi {
     kinds: &'static Kinds,
     prepared: OnceLock<Prepared>,
+    /// `/openapi/v2` as JSON and as protobuf; few clients ask.
+    older: OnceLock<[Bytes; 2]>,
 }
 
 struct Prepared {
@@ -37,7 +40,7 @@ pub struct Document {
 
 impl OpenApi {
     pub fn new(kinds: &'static Kinds) -> Self {
-        Self { kinds, prepared: OnceLock::new() }
+        Self { kinds, prepared: OnceLock::new(), older: OnceLock::new() }
     }
 
     /// `GET /openapi/v3`
@@ -48,6 +51,19 @@ impl OpenApi {
     /// `GET /openapi/v3/{path}`; `path` is `api/v1` or `apis/GROUP/VERSION`.
     pub fn document(&self, path: &str) -> Option<Document> {
         self.prepared().documents.get(path).cloned()
+    }
+
+    /// `GET /openapi/v2` with its `Content-Type`.
+    pub fn v2(&self, accept: &str) -> (Bytes, &'static str) {
+        let [json, protobuf] = self.older.get_or_init(|| {
+            let paths = self.kinds.iter().flat_map(paths::of).collect();
+            let document = v2::document(&paths, &published_definitions(self.kinds));
+            [Bytes::from(document.to_string()), Bytes::from(v2::protobuf(&document))]
+        });
+        match v2::wants_protobuf(accept) {
+            true => (protobuf.clone(), v2::PROTOBUF),
+            false => (json.clone(), "application/json"),
+        }
     }
 
     fn prepared(&self) -> &Prepared {

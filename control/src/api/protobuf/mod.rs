@@ -12,7 +12,7 @@ mod decode;
 mod messages;
 mod wire;
 
-use messages::{Message, Messages};
+use messages::Messages;
 
 /// What every body starts with, before a `runtime.Unknown` message.
 const MAGIC: &[u8] = b"k8s\0";

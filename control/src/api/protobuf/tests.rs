@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::json;
 
 use super::{
-    messages::{Form, Scalar},
+    messages::{Form, Message, Scalar},
     *,
 };
 use crate::{

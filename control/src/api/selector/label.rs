@@ -147,14 +147,14 @@ fn set(tokens: &mut Tokens) -> Result<Vec<String>, String> {
 }
 
 fn valid_key(key: &str) -> Result<String, String> {
-    match crate::api::write::names::qualified_name(key).into_iter().next() {
+    match crate::kinds::names::qualified_name(key).into_iter().next() {
         None => Ok(key.to_owned()),
         Some(why) => Err(format!("key: Invalid value: {key:?}: {why}")),
     }
 }
 
 fn valid_value(value: &str) -> Result<String, String> {
-    match crate::api::write::names::label_value(value).into_iter().next() {
+    match crate::kinds::names::label_value(value).into_iter().next() {
         None => Ok(value.to_owned()),
         Some(why) => Err(format!("values[0][key]: Invalid value: {value:?}: {why}")),
     }

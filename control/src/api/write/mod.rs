@@ -7,7 +7,6 @@ mod delete;
 mod delete_collection;
 pub mod encode;
 mod metadata;
-pub mod names;
 mod patch;
 mod update;
 
@@ -25,7 +24,7 @@ use serde_json::Value;
 use super::{Api, Place, Status, Subject, read, request::Call, response};
 use crate::{
     admission::NamespaceState,
-    kinds::{FieldError, Kind, Storage},
+    kinds::{FieldError, Kind, Storage, names},
     store::{EventType, Object, WriteError},
 };
 

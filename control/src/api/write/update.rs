@@ -100,7 +100,9 @@ fn settle(place: &Place, change: &Change<'_>, new: Value, old: &Value) -> Result
             new
         }
     };
-    must_be_valid(kind, &new, Some(old))?;
+    // A binding sets what nothing else may change.
+    let against = (change.subresource != Some(Subresource::Binding)).then_some(old);
+    must_be_valid(kind, &new, against)?;
     must_not_hold_anew(kind, &new, old)?;
     new["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"].clone();
     new["apiVersion"] = old["apiVersion"].clone();

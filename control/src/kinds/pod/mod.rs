@@ -5,11 +5,15 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
-use super::{Cell, Column, FieldError, Kind, Storage, Subresource, decode::decode, prepare};
+use super::{Cell, Column, Kind, Storage, Subresource, decode::decode, prepare};
 
+mod containers;
 pub mod defaults;
 mod qos;
 mod summary;
+mod update;
+pub mod validation;
+mod volumes;
 
 pub static KIND: Kind = Kind {
     group: "",
@@ -24,7 +28,7 @@ pub static KIND: Kind = Kind {
     storage: Storage::Stored,
     decode: decode::<Pod>,
     default: defaults::pod,
-    validate,
+    validate: validation::pod,
     prepare: prepare_pod,
     columns: &[
         Column::name(),
@@ -50,10 +54,6 @@ fn prepare_pod(new: &mut Value, old: Option<&Value>) {
     let initial = json!({"phase": "Pending", "qosClass": qos::class(&new["spec"])});
     prepare::keep_status(new, old, initial);
     prepare::count_generation(new, old);
-}
-
-fn validate(_new: &Value, _old: Option<&Value>) -> Vec<FieldError> {
-    Vec::new()
 }
 
 fn cells(pod: &Value) -> Vec<Cell> {

@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::api::core::v1::Service;
 use serde_json::{Value, json};
 
-use super::{Cell, Column, FieldError, Kind, Storage, Subresource, decode::decode, prepare};
+use super::{Cell, Column, Kind, Storage, Subresource, decode::decode, prepare};
 
 mod defaults;
 mod update;
+mod validation;
 
 pub static KIND: Kind = Kind {
     group: "",
@@ -23,7 +24,7 @@ pub static KIND: Kind = Kind {
     storage: Storage::Stored,
     decode: decode::<Service>,
     default: defaults::service,
-    validate,
+    validate: validation::service,
     prepare: |new, old| {
         prepare::keep_status(new, old, json!({"loadBalancer": {}}));
         update::complete(new, old);
@@ -101,8 +102,4 @@ fn selector(selector: &Value) -> String {
         .collect();
     terms.sort();
     if terms.is_empty() { "<none>".to_owned() } else { terms.join(",") }
-}
-
-fn validate(_new: &Value, _old: Option<&Value>) -> Vec<FieldError> {
-    Vec::new()
 }

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::kinds::{FieldError, Kind};
+use super::{FieldError, Kind};
 
 const SUBDOMAIN: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
 const LABEL: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
@@ -22,11 +22,7 @@ pub fn metadata(kind: &Kind, object: &Value) -> Vec<FieldError> {
         "" => errors.push(FieldError::required("metadata.name", "name or generateName is required")),
         name => errors.extend(object_name(kind, name).into_iter().map(|why| invalid("metadata.name", name, why))),
     }
-    for (key, value) in metadata["labels"].as_object().into_iter().flatten() {
-        errors.extend(qualified_name(key).into_iter().map(|why| invalid("metadata.labels", key, why)));
-        let value = value.as_str().unwrap_or_default();
-        errors.extend(label_value(value).into_iter().map(|why| invalid("metadata.labels", value, why)));
-    }
+    errors.extend(labels("metadata.labels", &metadata["labels"]));
     let mut size = 0;
     for (key, value) in metadata["annotations"].as_object().into_iter().flatten() {
         let lower = key.to_lowercase();
@@ -61,6 +57,17 @@ fn owner_references(metadata: &Value) -> Vec<FieldError> {
         let why =
             "Only one reference can have Controller set to true. Found \"true\" in references for more than one owner";
         errors.push(FieldError::invalid("metadata.ownerReferences", &metadata["ownerReferences"], why));
+    }
+    errors
+}
+
+/// Every reason why a map cannot be labels.
+pub fn labels(path: &str, map: &Value) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    for (key, value) in map.as_object().into_iter().flatten() {
+        errors.extend(qualified_name(key).into_iter().map(|why| FieldError::invalid(path, &json!(key), why)));
+        let text = value.as_str().unwrap_or_default();
+        errors.extend(label_value(text).into_iter().map(|why| FieldError::invalid(path, value, why)));
     }
     errors
 }

@@ -1,0 +1,251 @@
+//! Reasons why a Service may not be stored. Whether an address or port is free is admission's to say.
+
+use std::{collections::BTreeSet, net::IpAddr};
+
+use serde_json::{Value, json};
+
+use crate::kinds::{FieldError, names, port};
+
+pub fn service(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
+    let spec = &new["spec"];
+    let mut errors = ports(spec);
+    errors.extend(names::labels("spec.selector", &spec["selector"]));
+    errors.extend(of_type(spec));
+    errors.extend(affinity(spec));
+    errors.extend(cluster_ips(spec));
+    if let Some(old) = old {
+        errors.extend(stays(spec, &old["spec"]));
+    }
+    for (i, ip) in spec["externalIPs"].as_array().into_iter().flatten().enumerate() {
+        errors.extend(external_ip(&format!("spec.externalIPs[{i}]"), ip));
+    }
+    errors.extend(one_of(spec, "internalTrafficPolicy", &["Cluster", "Local"]));
+    errors.extend(one_of(spec, "externalTrafficPolicy", &["Cluster", "Local"]));
+    errors.extend(one_of(spec, "ipFamilyPolicy", &["PreferDualStack", "RequireDualStack", "SingleStack"]));
+    let near = ["PreferClose", "PreferSameZone", "PreferSameNode"];
+    errors.extend(one_of(spec, "trafficDistribution", &near));
+    errors
+}
+
+fn text<'a>(object: &'a Value, field: &str) -> &'a str {
+    object[field].as_str().unwrap_or_default()
+}
+
+fn one_of(spec: &Value, field: &str, supported: &[&str]) -> Option<FieldError> {
+    let known = spec[field].as_str().is_none_or(|value| value.is_empty() || supported.contains(&value));
+    (!known).then(|| FieldError::not_supported(format!("spec.{field}"), &spec[field], supported))
+}
+
+fn ports(spec: &Value) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let list = spec["ports"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if list.is_empty() && spec["clusterIP"] != "None" && spec["type"] != "ExternalName" {
+        errors.push(FieldError::required("spec.ports", ""));
+    }
+    let (mut by_name, mut by_port, mut by_node_port) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    for (i, entry) in list.iter().enumerate() {
+        let path = format!("spec.ports[{i}]");
+        let protocol = text(entry, "protocol");
+        match text(entry, "name") {
+            "" if list.len() > 1 => errors.push(FieldError::required(format!("{path}.name"), "")),
+            "" => {}
+            name => {
+                let wrong = names::label(name).into_iter();
+                errors.extend(wrong.map(|why| FieldError::invalid(format!("{path}.name"), &entry["name"], why)));
+                if !by_name.insert(name) {
+                    errors.push(FieldError::duplicate(format!("{path}.name"), &entry["name"]));
+                }
+            }
+        }
+        errors.extend(port::number(format!("{path}.port"), &entry["port"]));
+        errors.extend(port::protocol(format!("{path}.protocol"), &entry["protocol"]));
+        if !entry["targetPort"].is_null() && entry["targetPort"] != entry["port"] {
+            errors.extend(port::number_or_name(&format!("{path}.targetPort"), &entry["targetPort"]));
+        }
+        if let Some(protocol) = entry["appProtocol"].as_str() {
+            let wrong = names::qualified_name(protocol).into_iter();
+            errors.extend(
+                wrong.map(|why| FieldError::invalid(format!("{path}.appProtocol"), &entry["appProtocol"], why)),
+            );
+        }
+        if let Some(node_port) = entry["nodePort"].as_i64().filter(|n| *n != 0) {
+            if !matches!(text(spec, "type"), "NodePort" | "LoadBalancer") {
+                let why = format!("may not be used when `type` is '{}'", text(spec, "type"));
+                errors.push(FieldError::forbidden(format!("{path}.nodePort"), &why));
+            }
+            if !by_node_port.insert((protocol, node_port)) {
+                errors.push(FieldError::duplicate(format!("{path}.nodePort"), &entry["nodePort"]));
+            }
+        }
+        if !by_port.insert((protocol, entry["port"].as_i64())) {
+            errors.push(FieldError::duplicate(path, &json!({"port": entry["port"], "protocol": entry["protocol"]})));
+        }
+    }
+    errors
+}
+
+fn of_type(spec: &Value) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let kind = text(spec, "type");
+    match kind {
+        "ClusterIP" => {}
+        "NodePort" | "LoadBalancer" if spec["clusterIP"] == "None" => {
+            let why = format!("may not be set to 'None' for {kind} services");
+            errors.push(FieldError::invalid("spec.clusterIPs[0]", &spec["clusterIP"], why));
+        }
+        "NodePort" | "LoadBalancer" => {}
+        "ExternalName" => {
+            for field in ["clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
+                if !spec[field].is_null() && spec[field] != json!([""]) {
+                    let why = "may not be set for ExternalName services";
+                    errors.push(FieldError::forbidden(format!("spec.{field}"), why));
+                }
+            }
+            match text(spec, "externalName").trim_end_matches('.') {
+                "" => errors.push(FieldError::required("spec.externalName", "")),
+                name => {
+                    let wrong = names::subdomain(name).into_iter();
+                    errors
+                        .extend(wrong.map(|why| FieldError::invalid("spec.externalName", &spec["externalName"], why)));
+                }
+            }
+        }
+        _ => {
+            let kinds = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
+            errors.push(FieldError::not_supported("spec.type", &spec["type"], &kinds));
+        }
+    }
+    if kind != "LoadBalancer" {
+        for field in ["allocateLoadBalancerNodePorts", "loadBalancerClass"] {
+            if !spec[field].is_null() {
+                let why = "may only be used when `type` is 'LoadBalancer'";
+                errors.push(FieldError::forbidden(format!("spec.{field}"), why));
+            }
+        }
+    }
+    let external = matches!(kind, "NodePort" | "LoadBalancer")
+        || (kind == "ClusterIP" && spec["externalIPs"].as_array().is_some_and(|ips| !ips.is_empty()));
+    if !external && !text(spec, "externalTrafficPolicy").is_empty() {
+        let why = "may only be set for externally-accessible services";
+        errors.push(FieldError::invalid("spec.externalTrafficPolicy", &spec["externalTrafficPolicy"], why));
+    }
+    errors
+}
+
+fn affinity(spec: &Value) -> Vec<FieldError> {
+    const DAY: i64 = 86_400;
+    let timeout = &spec["sessionAffinityConfig"]["clientIP"]["timeoutSeconds"];
+    match text(spec, "sessionAffinity") {
+        "None" => Vec::new(),
+        "ClientIP" if timeout.as_i64().is_some_and(|n| (1..=DAY).contains(&n)) => Vec::new(),
+        "ClientIP" => {
+            let path = "spec.sessionAffinityConfig.clientIP.timeoutSeconds";
+            vec![FieldError::invalid(path, timeout, format!("must be greater than 0 and less than {DAY}"))]
+        }
+        _ => vec![FieldError::not_supported("spec.sessionAffinity", &spec["sessionAffinity"], &["ClientIP", "None"])],
+    }
+}
+
+fn cluster_ips(spec: &Value) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let list = spec["clusterIPs"].as_array().map(Vec::as_slice).unwrap_or_default();
+    for (i, ip) in list.iter().enumerate() {
+        let path = format!("spec.clusterIPs[{i}]");
+        match ip.as_str() {
+            Some("None") if list.len() == 1 => {}
+            Some(ip) if ip.parse::<IpAddr>().is_ok() => {}
+            _ => errors.push(FieldError::invalid(path, ip, NOT_AN_ADDRESS)),
+        }
+    }
+    if let (Some(first), false) = (list.first(), spec["clusterIP"].is_null())
+        && *first != spec["clusterIP"]
+    {
+        let why = "first value must match `clusterIP`";
+        errors.push(FieldError::invalid("spec.clusterIPs", &spec["clusterIPs"], why));
+    }
+    errors
+}
+
+const NOT_AN_ADDRESS: &str = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
+
+/// The address of a Service that has one does not change.
+fn stays(spec: &Value, old: &Value) -> Option<FieldError> {
+    let fixed = old["type"] != "ExternalName" && spec["type"] != "ExternalName" && !text(old, "clusterIP").is_empty();
+    let changed = fixed && spec["clusterIP"] != old["clusterIP"];
+    changed.then(|| FieldError::invalid("spec.clusterIPs[0]", &spec["clusterIPs"], "may not change once set"))
+}
+
+fn external_ip(path: &str, value: &Value) -> Option<FieldError> {
+    let Some(ip) = value.as_str().and_then(|ip| ip.parse::<IpAddr>().ok()) else {
+        return Some(FieldError::invalid(path, value, NOT_AN_ADDRESS));
+    };
+    crate::kinds::endpoints::special_address(ip).map(|why| FieldError::invalid(path, value, why))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kinds::service::KIND;
+
+    fn words(spec: Value, old: Option<Value>) -> Vec<String> {
+        let mut new = json!({"spec": spec});
+        let old = old.map(|spec| json!({"spec": spec}));
+        (KIND.default)(&mut new);
+        (KIND.prepare)(&mut new, old.as_ref());
+        service(&new, old.as_ref()).into_iter().map(|e| format!("{}: {}", e.path, e.message)).collect()
+    }
+
+    #[test]
+    fn usual_services_are_valid() {
+        for spec in [
+            json!({"ports": [{"port": 80}]}),
+            json!({"type": "NodePort", "ports": [{"port": 80, "nodePort": 30080, "targetPort": "http"}]}),
+            json!({"type": "LoadBalancer", "ports": [{"port": 80}]}),
+            json!({"clusterIP": "None"}),
+            json!({"type": "ExternalName", "externalName": "example.org."}),
+            json!({"sessionAffinity": "ClientIP", "ports": [{"name": "a", "port": 53, "protocol": "UDP"}, {"name": "b", "port": 53}]}),
+        ] {
+            assert_eq!(words(spec.clone(), None), Vec::<String>::new(), "{spec}");
+        }
+    }
+
+    #[test]
+    fn refusals_read_as_in_kubernetes() {
+        assert_eq!(words(json!({}), None), ["spec.ports: Required value"]);
+        assert_eq!(
+            words(json!({"ports": [{"port": 70000}]}), None),
+            ["spec.ports[0].port: Invalid value: 70000: must be between 1 and 65535, inclusive"]
+        );
+        assert_eq!(
+            words(json!({"ports": [{"port": 80}, {"port": 80}]}), None),
+            [
+                "spec.ports[0].name: Required value",
+                "spec.ports[1].name: Required value",
+                "spec.ports[1]: Duplicate value: {\"port\":80,\"protocol\":\"TCP\"}",
+            ]
+        );
+        assert_eq!(
+            words(json!({"ports": [{"port": 80, "nodePort": 30080}]}), None),
+            ["spec.ports[0].nodePort: Forbidden: may not be used when `type` is 'ClusterIP'"]
+        );
+        assert_eq!(
+            words(json!({"type": "Nodeport", "ports": [{"port": 80}]}), None),
+            [
+                "spec.type: Unsupported value: \"Nodeport\": supported values: \"ClusterIP\", \"ExternalName\", \"LoadBalancer\", \"NodePort\""
+            ]
+        );
+        assert_eq!(words(json!({"type": "NodePort", "clusterIP": "None", "ports": [{"port": 80}]}), None).len(), 1);
+        assert_eq!(words(json!({"clusterIP": "10.0.0", "ports": [{"port": 80}]}), None).len(), 1);
+    }
+
+    #[test]
+    fn the_address_of_a_service_does_not_change() {
+        let old = json!({"type": "ClusterIP", "clusterIP": "10.96.0.4", "clusterIPs": ["10.96.0.4"], "ports": [{"port": 80}]});
+        let new = json!({"clusterIP": "10.96.0.5", "ports": [{"port": 80}]});
+        assert_eq!(
+            words(new, Some(old.clone())),
+            ["spec.clusterIPs[0]: Invalid value: [\"10.96.0.5\"]: may not change once set"]
+        );
+        assert!(words(json!({"type": "ExternalName", "externalName": "a.b"}), Some(old)).is_empty());
+    }
+}
