@@ -1,10 +1,16 @@
 //! Deployments from creation to history.
 
+use std::collections::BTreeSet;
+
+use futures::TryStreamExt;
 use k8s_openapi::api::{
     apps::v1::{Deployment, ReplicaSet},
     core::v1::Pod,
 };
-use kube::api::{DeleteParams, PropagationPolicy};
+use kube::{
+    api::{DeleteParams, PropagationPolicy},
+    runtime::{WatchStreamExt, watcher},
+};
 use serde_json::json;
 
 use super::{Cluster, create_in_default, deployment, patch};
@@ -172,5 +178,29 @@ async fn foreground_deletion_takes_the_pods_first() {
     api.delete("web", &DeleteParams::foreground()).await.expect("deleted");
     cluster.wait_list::<Deployment>("", "gone", <[Deployment]>::is_empty).await;
     assert!(cluster.api::<Pod>().list(&Default::default()).await.expect("a list").items.is_empty());
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_set_creates_each_pod_once_and_deletes_no_more_than_asked() {
+    let cluster = Cluster::start(4).await;
+    let api = cluster.api::<Deployment>();
+    let mut events = std::pin::pin!(watcher(cluster.api::<Pod>(), watcher::Config::default()).touched_objects());
+    create_in_default(&api, deployment("web", 300, "one")).await;
+    let (mut made, mut bound) = (BTreeSet::new(), BTreeSet::new());
+    while bound.len() < 300 {
+        let pod = events.try_next().await.expect("a watch").expect("an event");
+        let uid = pod.metadata.uid.clone().unwrap_or_default();
+        if is_bound(&pod) {
+            bound.insert(uid.clone());
+        }
+        made.insert(uid);
+    }
+    cluster.wait::<Deployment>("web", "rolled out", rolled_out).await;
+    patch(&api, "web", json!({"spec": {"replicas": 120}})).await;
+    cluster.wait::<Deployment>("web", "scaled down", |d| rolled_out(d) && d.metadata.generation == Some(2)).await;
+    let left = cluster.wait_list::<Pod>("app=web", "120 pods", |pods| pods.len() == 120).await;
+    assert_eq!(made.len(), 300, "none was made twice");
+    assert!(left.iter().all(|pod| made.contains(pod.metadata.uid.as_deref().unwrap_or_default())), "none was replaced");
     cluster.stop().await;
 }
