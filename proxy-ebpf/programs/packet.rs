@@ -24,19 +24,27 @@ pub struct Packet {
     pub ttl: u8,
 }
 
+/// RFC 791, without options.
 #[repr(C)]
 #[derive(Clone, Copy)]
-struct Ipv4Header {
+pub struct Ipv4Header {
     version_and_length: u8,
     tos: u8,
     total_length_be: u16,
-    identification_be: u16,
+    pub identification_be: u16,
     fragment_be: u16,
-    ttl: u8,
-    protocol: u8,
+    pub ttl: u8,
+    pub protocol: u8,
     checksum_be: u16,
-    source_be: u32,
-    destination_be: u32,
+    pub source_be: u32,
+    pub destination_be: u32,
+}
+
+impl Ipv4Header {
+    #[inline(always)]
+    pub fn is_whole(&self) -> bool {
+        u16::from_be(self.fragment_be) & (MORE_FRAGMENTS | FRAGMENT_OFFSET) == 0
+    }
 }
 
 const _: () = assert!(size_of::<Ipv4Header>() == 20);
@@ -44,22 +52,28 @@ const _: () = assert!(size_of::<Ipv4Header>() == 20);
 const MORE_FRAGMENTS: u16 = 0x2000;
 const FRAGMENT_OFFSET: u16 = 0x1fff;
 
-/// Reads the headers; `None` for what no Service can be meant by.
+/// The IPv4 header at offset `at`, and the offset of what follows it.
 #[inline(always)]
-pub fn read(ctx: &TcContext) -> Option<Packet> {
+pub fn ipv4(ctx: &TcContext, at: usize) -> Option<(Ipv4Header, usize)> {
     // SAFETY: the kernel hands a valid context for the duration of the program.
     if unsafe { (*ctx.skb.skb).protocol } != ETH_P_IP_BE {
         return None;
     }
-    let ip: Ipv4Header = ctx.load(IP).ok()?;
+    let ip: Ipv4Header = ctx.load(at).ok()?;
+    let length = (ip.version_and_length & 0xf) as usize * 4;
+    if length < size_of::<Ipv4Header>() {
+        return None;
+    }
+    Some((ip, at + length))
+}
+
+/// Reads the headers; `None` for what no Service can be meant by.
+#[inline(always)]
+pub fn read(ctx: &TcContext) -> Option<Packet> {
+    let (ip, transport) = ipv4(ctx, IP)?;
     if ip.protocol != TCP && ip.protocol != UDP {
         return None;
     }
-    let header_length = (ip.version_and_length & 0xf) as usize * 4;
-    if header_length < size_of::<Ipv4Header>() {
-        return None;
-    }
-    let transport = IP + header_length;
     let fragment = u16::from_be(ip.fragment_be);
     let key = FragmentKey {
         source_be: ip.source_be,

@@ -4,6 +4,7 @@ use aya_ebpf::{macros::classifier, programs::TcContext};
 use proxy_ebpf::flow_flags;
 
 use crate::{
+    icmp,
     maps::FLOWS,
     nat::{self, DROP, PASS},
     packet,
@@ -11,7 +12,7 @@ use crate::{
 
 #[classifier]
 pub fn uplink_egress(ctx: TcContext) -> i32 {
-    let Some(packet) = packet::read(&ctx) else { return PASS };
+    let Some(packet) = packet::read(&ctx) else { return icmp::translate(&ctx).unwrap_or(PASS) };
     // SAFETY: an entry stays readable until this program ends; each is written once, before the first reply.
     let Some(rewrite) = (unsafe { FLOWS.get(packet.flow) }) else { return PASS };
     if rewrite.flags & (flow_flags::FROM_CLIENT | flow_flags::FORWARD) != 0 {

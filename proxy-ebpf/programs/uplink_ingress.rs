@@ -14,6 +14,7 @@ use aya_ebpf::{
 use proxy_ebpf::*;
 
 use crate::{
+    icmp,
     maps::{AFFINITY, BACKENDS, FLOWS, NODE_ADDRESSES, SERVICES, SETTINGS},
     nat::{self, DROP, PASS},
     packet::{self, Packet},
@@ -22,7 +23,7 @@ use crate::{
 
 #[classifier]
 pub fn uplink_ingress(ctx: TcContext) -> i32 {
-    let Some(packet) = packet::read(&ctx) else { return PASS };
+    let Some(packet) = packet::read(&ctx) else { return icmp::translate(&ctx).unwrap_or(PASS) };
     // SAFETY: an entry stays readable until this program ends; a value is replaced as a whole.
     match unsafe { FLOWS.get(packet.flow) }.copied() {
         Some(rewrite) if rewrite.flags & flow_flags::FROM_CLIENT != 0 => match state(&rewrite, &packet) {

@@ -54,7 +54,11 @@ impl Node {
         std::fs::create_dir(&cgroup).unwrap();
         let host = Namespace::new();
         host.ip(&format!("addr add {NODE_IP}/32 dev lo"));
-        host.run(|| std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap());
+        host.run(|| {
+            std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
+            // The tests see many refusals in a second, the kernel tells one of them.
+            std::fs::write("/proc/sys/net/ipv4/icmp_ratelimit", "0").unwrap();
+        });
         // Its threads are in the node's namespace, as all of an agent's are.
         let runtime =
             host.run(|| tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap());

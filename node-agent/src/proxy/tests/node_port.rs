@@ -206,3 +206,22 @@ fn datagrams_in_fragments_reach_backends_here_and_elsewhere() {
     assert_eq!(tally(&answers).len(), 2, "{answers:?}");
     place.node.stop(&proxy, Teardown::Remove);
 }
+
+#[test]
+fn a_backend_that_refuses_a_datagram_is_told_to_the_client_outside_as_the_node_port() {
+    if !privileged() {
+        return;
+    }
+    let place = Place::new();
+    let proxy = place.node.start();
+    let mut client = place.node.stranger(&place.outside);
+    for refusing in [place.here(), there()] {
+        // Nothing serves this target port.
+        place
+            .node
+            .publish(&proxy, |world| world.put(node_port_service("web", SERVICE, 30080), 8081, vec![refusing.clone()]));
+        let answer = client.ask(&format!("udp-connected {NODE_IP}:30081"));
+        assert_eq!(answer, "error ConnectionRefused", "{:?}", refusing.addresses);
+    }
+    place.node.stop(&proxy, Teardown::Remove);
+}

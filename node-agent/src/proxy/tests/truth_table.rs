@@ -169,10 +169,7 @@ fn check(client: &mut Client, from: From, to: To, expected: &Expected, is_ebpf: 
         }
         Expected::Refused => {
             assert_eq!(client.ask(&format!("tcp {tcp}")), "error ConnectionRefused", "{case}");
-            // What the node's stack says of a datagram to an address that is not its own, no client outside would know.
-            if from != From::Outside || to == To::NodePort {
-                assert_eq!(client.ask(&format!("udp-connected {udp}")), "error ConnectionRefused", "{case}");
-            }
+            assert_eq!(client.ask(&format!("udp-connected {udp}")), "error ConnectionRefused", "{case}");
         }
         Expected::Dropped => assert_eq!(client.ask(&format!("tcp {tcp}")), "error TimedOut", "{case}"),
     }
