@@ -6,7 +6,7 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -88,9 +88,13 @@ struct Worker {
     write: JoinSet<Result<Option<Pod>, kube::Error>>,
     write_failures: u32,
     write_not_before: Option<Timestamp>,
+    /// Since when news is held back for a start that is near.
+    held_since: Option<Timestamp>,
 }
 
 const INPUTS: usize = 256;
+/// A start that takes longer (a postStart hook, a slow engine) holds no news back.
+const LONGEST_HOLD: SignedDuration = SignedDuration::from_secs(1);
 
 /// A worker for `pod`, whose containers `found` already exist; runs until the pod is gone or `stop` is cancelled.
 pub fn new(
@@ -122,6 +126,7 @@ pub fn new(
         write: JoinSet::new(),
         write_failures: 0,
         write_not_before: None,
+        held_since: None,
     };
     (handle, worker.run(stop).instrument(span))
 }
@@ -140,7 +145,11 @@ impl Worker {
                     Some(input) => self.take(input),
                     None => return,
                 },
-                Some(_) = self.actions.join_next() => {}
+                Some(ended) = self.actions.join_next() => {
+                    if let Err(error) = ended {
+                        tracing::error!(%error, "an action ended abnormally");
+                    }
+                }
                 Some(written) = self.write.join_next() => match written {
                     Ok(written) => self.written(written),
                     Err(error) => tracing::error!(%error, "a status write ended abnormally"),
@@ -321,8 +330,12 @@ impl Worker {
         let uid = self.pod.metadata.uid.clone().unwrap_or_default();
         let patch = status::patch(&uid, &current, &desired)?;
         if self.start_is_near() && current.start_time.is_some() {
-            return None;
+            let until = self.held_since.get_or_insert(now).saturating_add(LONGEST_HOLD).unwrap_or(now);
+            if now < until {
+                return Some(until);
+            }
         }
+        self.held_since = None;
         let (context, pod) = (self.context.clone(), self.pod.clone());
         self.write.spawn(async move { act::write_status(&context, &pod, patch).await });
         None
@@ -334,6 +347,7 @@ impl Worker {
             matches!(instance, Instance::Starting { .. } | Instance::Created { .. } | Instance::Creating)
         };
         self.pod.metadata.deletion_timestamp.is_none()
+            && self.state.ended.is_none()
             && self.state.containers.values().any(|c| starting(&c.instance) && c.last.is_none())
     }
 

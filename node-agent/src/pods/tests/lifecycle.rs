@@ -16,7 +16,7 @@ async fn a_pod_becomes_ready_and_its_deletion_leaves_nothing() {
     assert!(container["containerID"].as_str().unwrap().starts_with("docker://"), "{container}");
     assert!(container["imageID"].as_str().unwrap().contains("sha256:"), "{container}");
     assert_eq!(container["restartCount"], 0);
-    assert_eq!(node.logs("default/web/app").await, "hello\n");
+    node.wait_logs("default/web/app", |log| log == "hello\n").await;
     assert_eq!(node.wait_event("Started").await, "Started container app");
 
     let began = Instant::now();
@@ -46,8 +46,8 @@ async fn a_container_that_ends_is_restarted_with_back_off_and_its_last_log_is_ke
     assert_eq!(condition(&pod, "Ready"), Some("False"));
     let message = container["state"]["waiting"]["message"].as_str().unwrap();
     assert!(message.starts_with("back-off 10s restarting failed container=app pod=crash_default("), "{message}");
-    assert_eq!(node.logs("default/crash/app").await, "again\n");
-    assert_eq!(node.logs("default/crash/app?previous=true").await, "again\n");
+    node.wait_logs("default/crash/app", |log| log == "again\n").await;
+    node.wait_logs("default/crash/app?previous=true", |log| log == "again\n").await;
     assert!(
         node.wait_event("BackOff").await.starts_with("Back-off restarting failed container app in pod crash_default(")
     );
@@ -70,7 +70,7 @@ async fn pods_that_do_not_restart_end_succeeded_or_failed_and_keep_their_logs() 
     node.wait("bad", "Failed", phase("Failed")).await;
     let pod = node.wait("late", "Failed", phase("Failed")).await;
     assert_eq!(pod["status"]["reason"], "DeadlineExceeded");
-    assert_eq!(node.logs("default/good/app").await, "done\n");
+    node.wait_logs("default/good/app", |log| log == "done\n").await;
     node.api.delete_gracefully("good", 30);
     node.wait_gone("good").await;
     node.stop_agent(Teardown::Remove).await;
@@ -99,8 +99,7 @@ async fn init_containers_run_one_after_the_other_and_sidecars_beside_what_follow
     let statuses = &pod["status"]["initContainerStatuses"];
     assert_eq!(statuses[0]["state"]["terminated"]["exitCode"], 0);
     assert!(statuses[1]["state"]["running"].is_object(), "{statuses}");
-    let log = node.logs("default/init/app").await;
-    assert!(log.starts_with("one\n") && log.ends_with("two\n"), "{log}");
+    node.wait_logs("default/init/app", |log| log.starts_with("one\n") && log.ends_with("two\n")).await;
 
     node.api.put_pod("stuck", "exec sleep 1000", |pod| {
         pod["spec"]["restartPolicy"] = "Never".into();

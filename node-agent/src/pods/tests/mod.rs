@@ -6,6 +6,7 @@ mod faults;
 mod files;
 mod health;
 mod lifecycle;
+mod planning;
 mod speed;
 
 use std::{
@@ -123,6 +124,19 @@ impl Node {
         let answer = router.oneshot(request).await.unwrap();
         let body = axum::body::to_bytes(answer.into_body(), usize::MAX).await.unwrap();
         String::from_utf8(body.to_vec()).unwrap()
+    }
+
+    /// Waits until the log satisfies `condition`: what a container writes is there a little later.
+    async fn wait_logs(&self, path: &str, condition: impl Fn(&str) -> bool) -> String {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            let log = self.logs(path).await;
+            if condition(&log) {
+                return log;
+            }
+            assert!(Instant::now() < deadline, "the log of {path} is {log:?}");
+            tokio::task::yield_now().await;
+        }
     }
 
     async fn containers(&self) -> usize {
