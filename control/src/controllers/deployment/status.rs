@@ -274,3 +274,62 @@ fn normalised(mut status: DeploymentStatus, old: Option<&DeploymentStatus>) -> D
     keep(&mut status.terminating_replicas, old.and_then(|s| s.terminating_replicas));
     status
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().expect("a valid time")
+    }
+
+    fn deployment(status: &DeploymentStatus) -> Deployment {
+        let mut deployment: Deployment = serde_json::from_value(json!({"metadata": {"name": "web", "generation": 1},
+            "spec": {"replicas": 2, "progressDeadlineSeconds": 60, "selector": {}, "template": {}}}))
+        .expect("a valid deployment");
+        deployment.status = Some(status.clone());
+        deployment
+    }
+
+    fn set(pods: i32, available: i32) -> Arc<ReplicaSet> {
+        let set = json!({"metadata": {"name": "web-1"}, "spec": {"replicas": pods, "selector": {}},
+            "status": {"replicas": pods, "readyReplicas": available, "availableReplicas": available}});
+        Arc::new(serde_json::from_value(set).expect("a valid set"))
+    }
+
+    fn report(before: &DeploymentStatus, set: &Arc<ReplicaSet>, now: &str) -> (DeploymentStatus, Option<Duration>) {
+        desired(&deployment(before), Some(set), std::slice::from_ref(set), &NewSet::Found, true, at(now))
+    }
+
+    fn reason<'a>(status: &'a DeploymentStatus, kind: &str) -> Option<&'a str> {
+        find(status, kind)?.reason.as_deref()
+    }
+
+    #[test]
+    fn a_rollout_progresses_and_completes_and_then_stands() {
+        let (began, timer) = report(&DeploymentStatus::default(), &set(2, 0), "2026-01-01T00:00:00Z");
+        assert_eq!(reason(&began, PROGRESSING), Some("ReplicaSetUpdated"));
+        assert_eq!(reason(&began, AVAILABLE), Some("MinimumReplicasUnavailable"));
+        assert!(timer.is_some_and(|timer| timer >= Duration::from_secs(60)));
+        let (done, timer) = report(&began, &set(2, 2), "2026-01-01T00:00:05Z");
+        assert_eq!(reason(&done, PROGRESSING), Some("NewReplicaSetAvailable"));
+        assert_eq!(reason(&done, AVAILABLE), Some("MinimumReplicasAvailable"));
+        assert_eq!(timer, None);
+        let (later, _) = report(&done, &set(2, 2), "2026-01-01T00:10:00Z");
+        assert_eq!(later, done, "nothing is written for time alone");
+    }
+
+    #[test]
+    fn a_rollout_without_progress_fails_at_its_deadline_and_not_before() {
+        let (began, _) = report(&DeploymentStatus::default(), &set(2, 0), "2026-01-01T00:00:00Z");
+        let (waiting, _) = report(&began, &set(2, 0), "2026-01-01T00:00:59Z");
+        assert_eq!(waiting, began);
+        let (failed, timer) = report(&began, &set(2, 0), "2026-01-01T00:01:00Z");
+        assert_eq!(reason(&failed, PROGRESSING), Some("ProgressDeadlineExceeded"));
+        assert_eq!(timer, None);
+        let (recovered, _) = report(&failed, &set(2, 2), "2026-01-01T00:05:00Z");
+        assert_eq!(reason(&recovered, PROGRESSING), Some("NewReplicaSetAvailable"));
+    }
+}
