@@ -1,5 +1,5 @@
 //! What a cluster could leave on a host, looked at before and after: interfaces, routes, mounts, cgroups, BPF pins, firewall rules,
-//! sysctls.
+//! sysctls. What others do on the host meanwhile is not its concern.
 
 use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
@@ -26,11 +26,25 @@ impl HostState {
         Self(seen)
     }
 
-    /// What is there now and was not before, and what is gone.
-    pub fn left_over(&self, after: &Self) -> Vec<String> {
-        let new = after.0.difference(&self.0).map(|line| format!("+ {line}"));
-        let gone = self.0.difference(&after.0).map(|line| format!("- {line}"));
-        new.chain(gone).collect()
+    /// What of a cluster in `data_dir` is there now and was not before, and settings of the kernel that have other values.
+    pub fn left_over(&self, after: &Self, data_dir: &Path) -> Vec<String> {
+        let data_dir = data_dir.display().to_string();
+        after.0.difference(&self.0).filter(|line| is_ours(line, &data_dir)).cloned().collect()
+    }
+}
+
+/// Whether only a cluster of ours makes such a thing.
+fn is_ours(line: &str, data_dir: &str) -> bool {
+    let Some((kind, name)) = line.split_once(' ') else { return false };
+    match kind {
+        "interface" => name.starts_with("fl") || name.starts_with("fairlead"),
+        "route" => name.contains(" dev fl") || name.contains(" dev fairlead"),
+        "mount" => name.starts_with(data_dir) || name.starts_with("/run/fairlead"),
+        // An Engine that was started here makes the directory for its containers.
+        "cgroup" => name.contains("/fairlead") || name.ends_with("/docker"),
+        // Those of one interface come and go with it.
+        "sysctl" => !name.contains("/conf/") || name.contains("/conf/all/") || name.contains("/conf/default/"),
+        _ => name.contains("fairlead"),
     }
 }
 
@@ -86,9 +100,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_new_and_what_is_gone_is_told() {
+    fn only_what_a_cluster_leaves_is_told() {
         let state = |lines: &[&str]| HostState(lines.iter().map(|line| (*line).to_owned()).collect());
-        let left = state(&["a", "b"]).left_over(&state(&["b", "c"]));
-        assert_eq!(left, ["+ c", "- a"]);
+        let before = state(&["interface eth0", "sysctl /proc/sys/net/ipv4/ip_forward=0"]);
+        let after = state(&[
+            "interface eth0",
+            "interface fl12",
+            "interface veth9",
+            "mount /data/x/docker",
+            "mount /elsewhere",
+            "sysctl /proc/sys/net/ipv4/ip_forward=1",
+        ]);
+        let left = before.left_over(&after, Path::new("/data"));
+        assert_eq!(left, ["interface fl12", "mount /data/x/docker", "sysctl /proc/sys/net/ipv4/ip_forward=1"]);
     }
 }

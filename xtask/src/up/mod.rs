@@ -46,7 +46,7 @@ impl Up {
         interrupt::listen()?;
         let before = HostState::read();
         let outcome = self.cluster();
-        let left = before.left_over(&HostState::read());
+        let left = before.left_over(&HostState::read(), &self.data_dir);
         if left.is_empty() {
             println!("The host is as it was; the cluster's state is kept in {}.", self.data_dir.display());
         }
@@ -69,7 +69,11 @@ impl Up {
     fn on(&self, engine: &Engine) -> anyhow::Result<()> {
         let image = demo::import(engine)?;
         let outcome = Cluster::start(&self.data_dir, engine, &self.flags).and_then(|mut cluster| {
-            let outcome = self.show(&mut cluster);
+            let outcome = match self.show(&mut cluster) {
+                // Ctrl-C also ends the commands that were waited for; that is no failure.
+                Err(_) if interrupt::requested() => Ok(()),
+                outcome => outcome,
+            };
             let step = Step::start("taking the cluster down");
             let stopped = cluster.stop();
             if stopped.is_ok() {

@@ -29,7 +29,7 @@ pub fn prove(cluster: &Cluster) -> anyhow::Result<String> {
     let mut text = String::new();
     let by_cluster_ip = spread(|| http::get(hello, "/"))?;
     report(&mut text, &format!("ClusterIP   http://{hello}"), &by_cluster_ip)?;
-    let answers = (0..REQUESTS).map(|_| http::get(web, "/cgi-bin/ask")).collect::<anyhow::Result<Vec<_>>>()?;
+    let answers = (0..REQUESTS).map(|_| ask_by_name(web)).collect::<anyhow::Result<Vec<_>>>()?;
     let by_node_port = count(answers.iter().map(|answer| answer.split(' ').next().unwrap_or_default().to_owned()));
     report(&mut text, &format!("NodePort    http://{web}/cgi-bin/ask"), &by_node_port)?;
     let by_name = count(answers.iter().map(|answer| answer.rsplit(' ').next().unwrap_or_default().to_owned()));
@@ -40,6 +40,13 @@ pub fn prove(cluster: &Cluster) -> anyhow::Result<String> {
     }
     step.done(&format!("{} requests, all answered", 3 * REQUESTS));
     Ok(text)
+}
+
+/// What a pod of `web` says: its own name first, and last the name of the pod of `hello` that it reached by DNS.
+fn ask_by_name(web: SocketAddr) -> anyhow::Result<String> {
+    let answer = http::get(web, "/cgi-bin/ask")?;
+    ensure!(!answer.ends_with("heard"), "a pod of web did not reach http://hello: {answer}");
+    Ok(answer)
 }
 
 fn spread(ask: impl Fn() -> anyhow::Result<String>) -> anyhow::Result<Spread> {
