@@ -138,6 +138,11 @@ fn a_service_answers_by_its_dns_name(cluster: &Cluster) -> Result {
     Ok(())
 }
 
+/// busybox httpd listens on IPv6 and writes an IPv4 client as `[::ffff:ADDRESS]`.
+fn plain_address(text: &str) -> String {
+    text.replace("[::ffff:", "").replace(']', "")
+}
+
 fn pods_reach_pods_with_their_true_address(cluster: &Cluster) -> Result {
     let pods = cluster.get(&["pods", "-l", "app=web"])?;
     for client in 1..=3 {
@@ -148,7 +153,7 @@ fn pods_reach_pods_with_their_true_address(cluster: &Cluster) -> Result {
             let answer =
                 cluster.in_pod(&client, &format!("timeout 5 wget -q -O - http://{address}:8080/cgi-bin/who"))?;
             let name = pod["metadata"]["name"].as_str().unwrap_or_default();
-            if answer.trim() != format!("{name} {own}") {
+            if plain_address(answer.trim()) != format!("{name} {own}") {
                 return Err(format!("{client} ({own}) asked {name} at {address}: {answer:?}").into());
             }
         }
@@ -238,7 +243,7 @@ fn pods_reach_the_outside(cluster: &Cluster) -> Result {
         let seen = wait::until("the outside server", PATIENCE, || {
             cluster.in_pod(&client, &format!("timeout 5 wget -q -O - http://{address}:8088/cgi-bin/who"))
         })?;
-        if seen.trim() != node.address.to_string() {
+        if plain_address(seen.trim()) != node.address.to_string() {
             return Err(format!("{client} on {} was seen as {seen}", node.address).into());
         }
     }

@@ -23,12 +23,13 @@ pub fn up_leaves_the_host_as_it_was() -> Result {
     let host = lab.host("host", 1, 1)?;
     let docker = Docker::start(&host, &dir.path().join("docker"))?;
     Images::build(dir.path())?.import(&docker, images::WEB)?;
+    let data = dir.path().join("data");
     let pins = Path::new("/sys/fs/bpf").join(&host.name);
     std::fs::write(dir.path().join("resolv.conf"), "search example.test\n")?;
-    let before = HostState::read(&host, &docker, &pins)?;
+    let before = HostState::read(&host, &docker, &data, &pins)?;
     for round in 0..2 {
         let mut command = host.command(FAIRLEAD);
-        command.args(["up", "--node-name", "solo", "--data-dir"]).arg(dir.path().join("data"));
+        command.args(["up", "--node-name", "solo", "--data-dir"]).arg(&data);
         command.arg("--docker-host").arg(docker.url());
         command.arg("--cgroup").arg(&host.cgroup).arg("--bpf-pins").arg(&pins);
         command.arg("--resolv-conf").arg(dir.path().join("resolv.conf"));
@@ -56,7 +57,7 @@ pub fn up_leaves_the_host_as_it_was() -> Result {
         if !status.success() {
             return Err(format!("up ended with {status}\n{}", up.tail()).into());
         }
-        let after = HostState::read(&host, &docker, &pins)?;
+        let after = HostState::read(&host, &docker, &data, &pins)?;
         if let Some(difference) = before.difference(&after) {
             return Err(format!("round {round}: {difference}\n{}", up.tail()).into());
         }
@@ -68,7 +69,7 @@ pub fn up_leaves_the_host_as_it_was() -> Result {
 struct HostState(BTreeMap<&'static str, String>);
 
 impl HostState {
-    fn read(host: &Host, docker: &Docker, pins: &Path) -> Result<Self> {
+    fn read(host: &Host, docker: &Docker, data: &Path, pins: &Path) -> Result<Self> {
         let sysctls = "for f in ip_forward conf/all/forwarding conf/all/rp_filter conf/default/rp_filter conf/eth0/rp_filter \
                        conf/all/accept_local conf/eth0/accept_local conf/all/route_localnet conf/eth0/route_localnet; do \
                        echo $f $(cat /proc/sys/net/ipv4/$f); done";
@@ -80,7 +81,7 @@ impl HostState {
             ("firewall", host.sh("nft list ruleset")?),
             ("queueing disciplines", host.sh("tc qdisc show | sort")?),
             ("sysctls", host.sh(sysctls)?),
-            ("mounts", std::fs::read_to_string("/proc/self/mounts")?),
+            ("mounts", mounts(data, pins)?),
             ("containers", docker.cli(&["ps", "--all", "--quiet"])?),
             ("pins", listing(pins)),
             ("cgroups", listing(&host.cgroup)),
@@ -92,6 +93,14 @@ impl HostState {
         let changed = self.0.iter().find(|(what, text)| after.0.get(*what) != Some(text));
         changed.map(|(what, text)| format!("{what} were\n{text}\nand are\n{}", after.0[what]))
     }
+}
+
+/// Mounts that this host's cluster could have made; other tests on the machine make theirs.
+fn mounts(data: &Path, pins: &Path) -> Result<String> {
+    let all = std::fs::read_to_string("/proc/self/mounts")?;
+    let (data, pins) = (data.display().to_string(), pins.display().to_string());
+    let ours = |line: &&str| line.contains(&data) || line.contains(&pins) || line.contains(" bpf ");
+    Ok(all.lines().filter(ours).collect::<Vec<_>>().join("\n"))
 }
 
 /// Names of the directories below `dir`, and of all files where `dir` is on a bpffs.

@@ -15,8 +15,9 @@ pub struct Lab {
 const MTU: u32 = 1500;
 
 impl Lab {
-    /// `name` starts the names of everything that the lab makes on this machine.
+    /// `name` and this process's id start the names of everything that the lab makes on this machine: runs do not meet.
     pub fn new(name: &str) -> Result<Self> {
+        let name = &format!("{name}-{}", std::process::id());
         let wire = Host::new(name, "wire")?;
         wire.sh("echo 1 > /proc/sys/net/ipv4/ip_forward")?;
         Ok(Self { name: name.to_owned(), wire, links: Vec::new() })
