@@ -65,7 +65,7 @@ pub fn up_leaves_the_host_as_it_was() -> Result {
     Ok(())
 }
 
-/// Everything that an agent may change on a host.
+/// Everything that an agent may change on a host. IPv6 is left out: the kernel itself is still settling its link-local addresses.
 struct HostState(BTreeMap<&'static str, String>);
 
 impl HostState {
@@ -75,8 +75,8 @@ impl HostState {
                        echo $f $(cat /proc/sys/net/ipv4/$f); done";
         Ok(Self(BTreeMap::from([
             ("interfaces", host.sh("ip -o link | cut -d' ' -f2")?),
-            ("addresses", host.sh("ip -o addr | awk '{print $2, $3, $4}'")?),
-            ("routes", host.ip("route show table all")?),
+            ("addresses", host.sh("ip -4 -o addr | awk '{print $2, $3, $4}'")?),
+            ("routes", host.ip("-4 route show table all")?),
             ("rules", host.ip("rule")?),
             ("firewall", host.sh("nft list ruleset")?),
             ("queueing disciplines", host.sh("tc qdisc show | sort")?),
