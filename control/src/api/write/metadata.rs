@@ -37,6 +37,22 @@ pub fn begin(metadata: &mut Map<String, Value>, namespace: Option<&str>) {
     }
     metadata.insert("uid".into(), uid().into());
     metadata.insert("creationTimestamp".into(), now().into());
+    drop_empty(metadata);
+}
+
+/// An empty map or list of metadata is none: two ways to say it would make `kubectl diff` see a change.
+fn drop_empty(metadata: &mut Map<String, Value>) {
+    for field in ["annotations", "labels", "finalizers", "ownerReferences"] {
+        let empty = match metadata.get(field) {
+            Some(Value::Object(map)) => map.is_empty(),
+            Some(Value::Array(list)) => list.is_empty(),
+            Some(Value::Null) => true,
+            _ => false,
+        };
+        if empty {
+            metadata.shift_remove(field);
+        }
+    }
 }
 
 /// Keeps what an update cannot change.
@@ -56,6 +72,7 @@ pub fn keep(new: &mut Map<String, Value>, old: &Value) {
         }
     }
     new.shift_remove("selfLink");
+    drop_empty(new);
 }
 
 /// Refuses metadata that names another object than the path does; fills in what it leaves out.
@@ -123,6 +140,14 @@ pub fn generated(base: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn empty_maps_and_lists_of_metadata_are_none() {
+        let mut new = json!({"name": "a", "annotations": {}, "labels": null, "finalizers": [], "ownerReferences": [1]});
+        let metadata = new.as_object_mut().unwrap();
+        keep(metadata, &json!({"name": "a"}));
+        assert_eq!(Value::Object(metadata.clone()), json!({"name": "a", "ownerReferences": [1]}));
+    }
 
     #[test]
     fn a_uid_is_a_version_4_uuid() {
