@@ -4,6 +4,7 @@
 //! status that follows. Nothing polls. What is here only starts and ends all that.
 
 mod act;
+mod adoption;
 mod backoff;
 mod container_spec;
 mod dispatch;

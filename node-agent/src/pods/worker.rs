@@ -94,7 +94,7 @@ struct Worker {
 
 const INPUTS: usize = 256;
 /// A start that takes longer (a postStart hook, a slow engine) holds no news back.
-const LONGEST_HOLD: SignedDuration = SignedDuration::from_secs(1);
+const LONGEST_HOLD: SignedDuration = SignedDuration::from_secs(10);
 
 /// A worker for `pod`, whose containers `found` already exist; runs until the pod is gone or `stop` is cancelled.
 pub fn new(

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::{
     pods::{
         outcome::{Failure, Outcome},
-        plan::{Action, plan},
+        plan::plan,
         state::PodState,
         status::{Place, status},
     },
