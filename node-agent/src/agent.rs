@@ -41,7 +41,8 @@ pub struct Running {
 /// serves already is not touched.
 pub async fn start(config: Config) -> Result<Running, StartError> {
     make_data_dir(&config.data_dir)?;
-    let runtime = runtime::docker::Docker::connect(&config.docker_host, &config.node_name).await.map_err(StartError::Runtime)?;
+    let runtime =
+        runtime::docker::Docker::connect(&config.docker_host, &config.node_name).await.map_err(StartError::Runtime)?;
     let runtime: Arc<dyn Runtime> = Arc::new(runtime);
     let member = join(&config).await?;
     let uplinks = network::uplinks(config.node_ip).await?;
@@ -63,22 +64,18 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let tasks = TaskTracker::new();
     let (publish, world) = watch::channel(Arc::new(World::default()));
     tasks.spawn(world::watch::run(member.client.clone(), publish, stop.clone()));
-    let network = network::start(network_config(&config, node_ip, pod_cidr), world.clone())
-        .await
-        .map_err(StartError::Network)?;
+    let network =
+        network::start(network_config(&config, node_ip, pod_cidr), world.clone()).await.map_err(StartError::Network)?;
     let network = Arc::new(network);
     let names = SocketAddrV4::new(network.gateway(), DNS_PORT);
     let dns = dns::start(dns_config(&config, names), world.clone()).await.map_err(StartError::Dns)?;
-    let proxy = proxy::start(proxy_config(&config, &uplinks, node_ip, names), world.clone()).await.map_err(StartError::Proxy)?;
-    let pods = pods::start(
-        pods_config(&config, node_ip),
-        member.client.clone(),
-        runtime,
-        network.clone(),
-        world.clone(),
-    )
-    .await
-    .map_err(StartError::Pods)?;
+    let proxy = proxy::start(proxy_config(&config, &uplinks, node_ip, names), world.clone())
+        .await
+        .map_err(StartError::Proxy)?;
+    let pods =
+        pods::start(pods_config(&config, node_ip), member.client.clone(), runtime, network.clone(), world.clone())
+            .await
+            .map_err(StartError::Pods)?;
 
     let https = https(&config, &member, node_ip).await?;
     let router = pods.router().merge(inspect::router(&proxy, &config.node_name, &config.cluster_domain));

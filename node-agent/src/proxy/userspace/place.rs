@@ -54,6 +54,9 @@ impl Place {
             netlink.ensure_address(link, address).await?;
             netlink.set_up(link).await?;
         }
+        // Answers come in by this link and go on to a pod's: without forwarding here the kernel drops them.
+        std::fs::write(format!("/proc/sys/net/ipv4/conf/{LINK}/forwarding"), "1")
+            .map_err(io_error("let the namespace's answers be forwarded"))?;
         inner.set_up(loopback).await?;
         inner.replace_route(&Route::default_through(inner_link, HOST_END)).await?;
         let mut place = Self { namespace, host, inner, range, node_ip, link, loopback, routed: BTreeSet::new() };
