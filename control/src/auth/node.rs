@@ -90,16 +90,14 @@ fn referenced(node: &str, kind: Referenced, r: &Resource) -> Decision {
 /// Covers what the request line cannot show: the name of an object to be created, and the fields of its own Node that decide
 /// where pods go, which are not the node's to choose once it is there.
 pub fn check_body(node: &str, resource: &str, old: Option<&Value>, new: &Value) -> Result<(), String> {
-    match resource {
-        "nodes" | "leases" => {
-            let name = new["metadata"]["name"].as_str().unwrap_or_default();
-            if name != node {
-                return Err(format!("node \"{node}\" is not allowed to write {resource} \"{name}\""));
-            }
-            if resource == "nodes" { check_own_node(node, old, new) } else { Ok(()) }
-        }
-        _ => Ok(()),
+    if !matches!(resource, "nodes" | "leases") {
+        return Ok(());
     }
+    let name = new["metadata"]["name"].as_str().unwrap_or_default();
+    if name != node {
+        return Err(format!("node \"{node}\" is not allowed to write {resource} \"{name}\""));
+    }
+    if resource == "nodes" { check_own_node(node, old, new) } else { Ok(()) }
 }
 
 /// A node may register with taints, and afterwards neither lift nor add any; its pod subnet was never its to choose.

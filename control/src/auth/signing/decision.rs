@@ -30,7 +30,7 @@ pub enum Decision {
     /// The node is not there yet, or has not said yet what its addresses are.
     Wait,
     Deny(String),
-    Sign(Grant),
+    Sign(Box<Grant>),
 }
 
 /// What the certificate will say.
@@ -113,7 +113,7 @@ fn examine(
     let asked = spec.expiration_seconds.and_then(|s| u64::try_from(s).ok()).map(Duration::from_secs);
     let subject = Subject { common_name, organization: Some(NODES.into()), dns_names, addresses };
     let lifetime = asked.unwrap_or(LIFETIME).clamp(SHORTEST, LIFETIME);
-    Ok(Decision::Sign(Grant { request, subject, usage, lifetime }))
+    Ok(Decision::Sign(Box::new(Grant { request, subject, usage, lifetime })))
 }
 
 /// The common name of a request whose subject is a node's: O is `system:nodes` alone, CN `system:node:NAME`.
