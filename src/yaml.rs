@@ -60,9 +60,11 @@ fn explain(text: &str, error: &saphyr::Error) -> YamlError {
     let error = error.without_snippet();
     let mut line = error.location().map_or(0, |location| location.line());
     let mut problem = error.to_string();
-    // The crate ends its messages with the place, which is told in our own way.
-    if let Some(cut) = problem.find(" at line ") {
-        problem.truncate(cut);
+    // The crate ends its messages with the place, which is told in our own way, or with advice to programmers.
+    for end in [" at line ", ", set DuplicateKeyPolicy"] {
+        if let Some(cut) = problem.find(end) {
+            problem.truncate(cut);
+        }
     }
     if let Some(tab) = text.lines().position(|l| l.trim_start_matches(' ').starts_with('\t') && !l.trim().is_empty()) {
         line = tab as u64 + 1;

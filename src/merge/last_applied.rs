@@ -16,9 +16,21 @@ pub fn with_last_applied(object: &Value) -> Value {
     if object["metadata"]["annotations"].is_null() {
         object["metadata"]["annotations"] = json!({});
     }
-    let text = format!("{}\n", yaml::sorted(&object));
+    let text = format!("{}\n", as_go_writes(&yaml::sorted(&object).to_string()));
     object["metadata"]["annotations"][LAST_APPLIED] = Value::String(text);
     object
+}
+
+/// Go's encoder escapes what could end a script element of HTML; without it, each tool would find the other's annotation changed.
+fn as_go_writes(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for c in json.chars() {
+        match c {
+            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => text.push_str(&format!("\\u{:04x}", u32::from(c))),
+            other => text.push(other),
+        }
+    }
+    text
 }
 
 /// What the annotation of a stored object says; `None` where it has none or one that is no JSON.
@@ -38,6 +50,11 @@ mod tests {
             applied["metadata"]["annotations"][LAST_APPLIED],
             "{\"apiVersion\":\"v1\",\"data\":{\"a\":\"2\",\"b\":\"1\"},\"kind\":\"ConfigMap\",\"metadata\":{\"annotations\":{},\"name\":\"a\",\"namespace\":\"default\"}}\n"
         );
+    }
+
+    #[test]
+    fn what_html_gives_a_meaning_is_escaped_as_in_go() {
+        assert_eq!(as_go_writes(r#"{"a":"x > y && <z>"}"#), r#"{"a":"x \u003e y \u0026\u0026 \u003cz\u003e"}"#);
     }
 
     #[test]

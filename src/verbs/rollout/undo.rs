@@ -52,9 +52,9 @@ impl Undo {
             );
             return Ok(());
         }
-        // The test makes a change that came between a refusal, not a loss.
+        // The test makes a change of the template that came between a refusal, not a loss.
         let patch = json!([
-            {"op": "test", "path": "/metadata/resourceVersion", "value": rolled.object["metadata"]["resourceVersion"]},
+            {"op": "test", "path": "/spec/template", "value": rolled.object["spec"]["template"]},
             {"op": "replace", "path": "/spec/template", "value": target.template}]);
         cluster.patch(&with_query(&rolled.path, &[("fieldManager", "fairlead")]), PatchType::Json, &patch).await?;
         println!("{} rolled back", rolled.shown());
