@@ -58,15 +58,6 @@ impl Images {
         Self { backends: BackendIds::adopt(&held.backends), next_set, ..Self::default() }
     }
 
-    pub fn get(&self, name: &ObjectName) -> Option<&ServiceImage> {
-        self.services.get(name)
-    }
-
-    /// The Service that has a frontend, where another one claims it too.
-    pub fn winner(&self, key: &ServiceKey) -> Option<&ObjectName> {
-        self.claims.get(key)
-    }
-
     /// What has to be written for `service` to be served as its entry says (`None`: not at all), in the order in which it must
     /// be written: backends, slots, members, heads; then what nothing names any more, heads first.
     ///
