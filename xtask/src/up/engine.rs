@@ -14,6 +14,7 @@ use nix::{
     unistd::Pid,
 };
 
+use super::engine_traces::EngineTraces;
 use crate::{command, progress::Step};
 
 const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
@@ -29,6 +30,7 @@ struct Own {
     child: Child,
     exec_root: PathBuf,
     data_root: PathBuf,
+    traces: EngineTraces,
 }
 
 impl Engine {
@@ -70,6 +72,7 @@ impl Engine {
         let log_path = data_dir.join("dockerd.log");
         let log = fs::File::create(&log_path).with_context(|| format!("cannot write {}", log_path.display()))?;
         let url = format!("unix://{}", socket.display());
+        let traces = EngineTraces::expected();
         let mut child = Command::new(program)
             .args(["--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-masq=false", "--ip-forward=false"])
             .arg("--data-root")
@@ -97,16 +100,17 @@ impl Engine {
             }
             std::thread::sleep(Duration::from_millis(50));
         }
-        Ok(Self { url, own: Some(Own { child, exec_root, data_root }) })
+        Ok(Self { url, own: Some(Own { child, exec_root, data_root, traces }) })
     }
 
-    /// Ends an Engine of our own and takes its mounts and run directory away; its data stays in the data directory.
+    /// Ends an Engine of our own and takes away what it leaves on the host; its data stays in the data directory.
     pub fn stop(self) -> anyhow::Result<()> {
         let Some(mut own) = self.own else { return Ok(()) };
         end(&mut own.child)?;
         unmount_below(&[&own.exec_root, &own.data_root])?;
         let run = own.exec_root.parent().context("the run directory has a parent")?;
-        fs::remove_dir_all(run).with_context(|| format!("cannot remove {}", run.display()))
+        fs::remove_dir_all(run).with_context(|| format!("cannot remove {}", run.display()))?;
+        own.traces.remove()
     }
 }
 

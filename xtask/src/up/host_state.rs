@@ -1,5 +1,5 @@
 //! What a cluster could leave on a host, looked at before and after: interfaces, routes, mounts, cgroups, BPF pins, firewall rules,
-//! sysctls. What others do on the host meanwhile is not its concern.
+//! sysctls. What others do on the host meanwhile is not its concern; an Engine's own traces are [`super::engine_traces`]'.
 
 use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
@@ -40,8 +40,7 @@ fn is_ours(line: &str, data_dir: &str) -> bool {
         "interface" => name.starts_with("fl") || name.starts_with("fairlead"),
         "route" => name.contains(" dev fl") || name.contains(" dev fairlead"),
         "mount" => name.starts_with(data_dir) || name.starts_with("/run/fairlead"),
-        // An Engine that was started here makes the directory for its containers.
-        "cgroup" => name.contains("/fairlead") || name.ends_with("/docker"),
+        "cgroup" => name.contains("/fairlead"),
         // Those of one interface come and go with it.
         "sysctl" => !name.contains("/conf/") || name.contains("/conf/all/") || name.contains("/conf/default/"),
         _ => name.contains("fairlead"),

@@ -3,6 +3,7 @@
 mod cluster;
 mod demo;
 mod engine;
+mod engine_traces;
 mod host_state;
 mod http;
 mod interrupt;
