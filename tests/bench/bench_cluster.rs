@@ -11,6 +11,7 @@ use crate::{
     kit::{
         Result,
         cluster::{Cluster, PATIENCE, Place},
+        host::Host,
         images,
         process::Process,
         run, wait,
@@ -133,6 +134,11 @@ impl PodNamespace {
         let id = object["status"]["containerStatuses"][0]["containerID"].as_str().unwrap_or_default();
         let pid = node.docker.cli(&["inspect", "--format", "{{.State.Pid}}", id.trim_start_matches("docker://")])?;
         Self::of_process(pid.trim())
+    }
+
+    /// What runs on `host` itself.
+    pub fn of_host(host: &Host) -> Self {
+        Self { netns: host.netns.clone(), cgroup: host.cgroup.clone() }
     }
 
     fn of_process(pid: &str) -> Result<Self> {

@@ -1,6 +1,6 @@
 //! The load generator and its server, run as processes of their own inside a pod's namespace and cgroup.
 //!
-//! The bench program starts itself again with `--serve` or `--connect`; nothing here knows who answers.
+//! The bench program starts itself again with one of the flags of [`as_child`]; nothing here knows who answers.
 
 use std::{
     mem::MaybeUninit,
@@ -11,7 +11,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, Socket, Type};
 
-use crate::kit::Result;
+use crate::{agent_datapath, kit::Result, nft_events, program, services};
 
 /// What one run of the generator saw.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -72,20 +72,37 @@ pub fn as_child(arguments: &[String]) -> Option<Result> {
         [flag, port] if flag == "--serve" => Some(number(port).map_err(Into::into).and_then(|port| serve(port as u16))),
         [flag, target, milliseconds] if flag == "--connect" => Some((|| {
             let seen = connect(target.parse()?, Duration::from_millis(number(milliseconds)?))?;
-            println!("{}", serde_json::to_string(&seen)?);
-            Ok(())
+            print(&seen)
         })()),
-        [flag, kubeconfig, first, second] if flag == "--fill" || flag == "--changes" => Some((|| {
-            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        [flag] if flag == "--nft-events" => Some(nft_events::listen()),
+        [flag, services, cgroup, pins] if flag == "--agent-datapath" => Some((|| {
+            let (cgroup, pins) = (cgroup.into(), pins.into());
+            print(&runtime()?.block_on(agent_datapath::child(number(services)? as usize, cgroup, pins))?)
+        })()),
+        [flag, kubeconfig, filler, address] if flag == "--change" => Some((|| {
+            let (filler, address) = (number(filler)? as usize, address.parse()?);
             let kubeconfig = std::fs::read_to_string(kubeconfig)?;
-            let (first, second) = (number(first)? as usize, number(second)? as usize);
-            if flag == "--fill" {
-                return runtime.block_on(super::services::fill(&kubeconfig, first, second));
-            }
-            let times = runtime.block_on(super::program::changes(&kubeconfig, first, second))?;
-            println!("{}", serde_json::to_string(&times)?);
-            Ok(())
+            let change = async { services::change(&services::client(&kubeconfig).await?, filler, address).await };
+            print(&runtime()?.block_on(change)?.0)
+        })()),
+        [flag, kubeconfig, from, to] if flag == "--fill" => Some((|| {
+            let kubeconfig = std::fs::read_to_string(kubeconfig)?;
+            runtime()?.block_on(services::fill(&kubeconfig, number(from)? as usize, number(to)? as usize))
+        })()),
+        [flag, kubeconfig, services, changes] if flag == "--changes" => Some((|| {
+            let kubeconfig = std::fs::read_to_string(kubeconfig)?;
+            let (services, changes) = (number(services)? as usize, number(changes)? as usize);
+            print(&runtime()?.block_on(program::changes(&kubeconfig, services, changes))?)
         })()),
         _ => None,
     }
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()
+}
+
+fn print(seen: &impl Serialize) -> Result {
+    println!("{}", serde_json::to_string(seen)?);
+    Ok(())
 }

@@ -1,8 +1,10 @@
 //! Benches beside real peers, interleaved in one run: `cargo xtask bench`. Figures, not tests: nothing here passes or fails.
 
 #[path = "../cluster/kit/mod.rs"]
+#[expect(dead_code, reason = "the end-to-end tests need more of the kit than the benches")]
 mod kit;
 
+mod agent_datapath;
 mod api_load;
 mod bench_cluster;
 mod connect;
@@ -10,8 +12,10 @@ mod control;
 mod dns;
 mod dns_load;
 mod footprint;
+mod kube_proxy;
 mod kubernetes;
 mod load;
+mod nft_events;
 mod pods;
 mod program;
 mod report;
