@@ -29,13 +29,14 @@ use crate::{
 pub struct Running {
     stop: CancellationToken,
     tasks: TaskTracker,
+    node: watch::Sender<NodeDescription>,
     pods: pods::Pods,
     dns: dns::Dns,
     proxy: proxy::Proxy,
     network: Arc<network::Network>,
 }
 
-/// Starts the agent; the node is Ready when this returns.
+/// Starts the agent. When this returns, the kernel serves the Services and the node is about to be Ready.
 ///
 /// While the control service cannot be reached this waits and tries again, as does everything that runs later: what the kernel
 /// serves already is not touched.
@@ -80,23 +81,21 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let https = https(&config, &member, node_ip).await?;
     let router = pods.router().merge(inspect::router(&proxy, &config.node_name, &config.cluster_domain));
     tasks.spawn(https.serve(router, stop.clone()));
-    let (readiness, changes) = watch::channel(node);
+    proxy.first_served().await.map_err(StartError::Proxy)?;
+    let (node, changes) = watch::channel(NodeDescription { readiness: Readiness::Ready, ..node });
+    node.send_modify(|_| ());
     tasks.spawn(heartbeat::run(member.client.clone(), changes, stop.clone()));
-    readiness.send_modify(|node| node.readiness = Readiness::Ready);
-    tasks.spawn({
-        let stop = stop.clone();
-        // The heartbeat ends with its sender, so the sender lives as long as the agent.
-        async move {
-            stop.cancelled().await;
-            drop(readiness);
-        }
-    });
-    Ok(Running { stop, tasks, pods, dns, proxy, network })
+    Ok(Running { stop, tasks, node, pods, dns, proxy, network })
 }
 
 impl Running {
-    /// Stops every part. [`Teardown::Keep`] leaves pods running and the kernel serving.
+    /// Stops every part. [`Teardown::Keep`] leaves pods running and the kernel serving; [`Teardown::Remove`] leaves neither, and
+    /// says so in the API.
     pub async fn shutdown(self, teardown: Teardown) -> Result<(), StopError> {
+        if teardown == Teardown::Remove {
+            let message = "the node agent has taken the node down".to_owned();
+            self.node.send_modify(|node| node.readiness = Readiness::NotReady { message });
+        }
         self.pods.shutdown(teardown).await.map_err(StopError::Pods)?;
         self.stop.cancel();
         self.tasks.close();

@@ -140,7 +140,8 @@ impl Pods {
         logs::router(self.context.clone(), self.workers.clone())
     }
 
-    /// Ends all workers. `Teardown::Keep` leaves the containers running for the next agent; `Teardown::Remove` leaves none, nor their files.
+    /// Ends all workers. `Teardown::Keep` leaves the containers running for the next agent; `Teardown::Remove` leaves none, nor their files,
+    /// and says in the API that nothing here is ready.
     pub async fn shutdown(self, teardown: Teardown) -> Result<(), Error> {
         self.stop.cancel();
         if let Err(error) = self.dispatcher.await {
@@ -150,6 +151,7 @@ impl Pods {
         if teardown == Teardown::Keep {
             return Ok(());
         }
+        act::tell_taken_down(&self.context, &self.workers.all()).await;
         dispatch::remove_everything(&self.context).await
     }
 }

@@ -131,6 +131,15 @@ impl Proxy {
         self.applied.clone()
     }
 
+    /// Waits until the first complete World is served, or as much of it as can be: what cannot is among the [`Proxy::problems`].
+    pub async fn first_served(&self) -> Result<(), ProxyError> {
+        let (mut applied, mut state) = (self.applied.clone(), self.state.clone());
+        tokio::select! {
+            served = applied.changed() => served.map_err(|_| ProxyError::Ended),
+            tried = state.wait_for(|state| !state.problems.is_empty()) => tried.map(drop).map_err(|_| ProxyError::Ended),
+        }
+    }
+
     /// The table that is served, or about to be.
     pub fn table(&self) -> ServiceTable {
         self.state.borrow().table.clone()

@@ -69,7 +69,7 @@ pub async fn pod_cidr(client: &Client, name: &str) -> Result<ipnetwork::Ipv4Netw
     }
 }
 
-/// Renews the Lease and repeats the status until `stop`; a change of `node` is written at once.
+/// Renews the Lease and repeats the status until `stop`; a change of `node` is written at once, also one that comes with `stop`.
 ///
 /// A failed write is tried again at the next beat: nothing stops because the control service is away.
 pub async fn run(client: Client, mut node: watch::Receiver<NodeDescription>, stop: CancellationToken) {
@@ -79,7 +79,13 @@ pub async fn run(client: Client, mut node: watch::Receiver<NodeDescription>, sto
     let mut renewed = tokio::time::Instant::now();
     loop {
         tokio::select! {
-            () = stop.cancelled() => return,
+            () = stop.cancelled() => {
+                if node.has_changed().unwrap_or(false) {
+                    let last = node.borrow_and_update().clone();
+                    say_last(&client, &last).await;
+                }
+                return;
+            }
             _ = lease_beat.tick() => {
                 let name = node.borrow().name.clone();
                 match renew_lease(&client, &name).await {
@@ -120,6 +126,18 @@ pub async fn run(client: Client, mut node: watch::Receiver<NodeDescription>, sto
                 }
             };
         }
+    }
+}
+
+/// What cannot be told in time is only logged: the agent ends in any case.
+async fn say_last(client: &Client, node: &NodeDescription) {
+    const PATIENCE: Duration = Duration::from_secs(5);
+    match tokio::time::timeout(PATIENCE, write_status(client, node)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            tracing::warn!(error = &error as &dyn std::error::Error, "cannot write the node's last status");
+        }
+        Err(_) => tracing::warn!("the node's last status was not written in time"),
     }
 }
 

@@ -15,7 +15,7 @@ use k8s_openapi::api::core::v1::Pod;
 pub use remove::{remove_orphan, remove_unknown_directories};
 use tokio::sync::mpsc;
 pub use volumes::follow as follow_objects;
-pub use write::write_status;
+pub use write::{tell_taken_down, write_status};
 
 use super::{
     Context,

@@ -1,5 +1,9 @@
-//! Writes a pod's status to the API.
+//! Writes the status of pods to the API.
 
+use std::time::Duration;
+
+use futures::StreamExt;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api,
@@ -7,7 +11,7 @@ use kube::{
 };
 use serde_json::Value;
 
-use crate::pods::Context;
+use crate::pods::{Context, status, worker::Handle};
 
 /// Applies `patch` to the status of `pod`; returns the Pod as it is then, or `None` where there is none any more.
 pub async fn write_status(context: &Context, pod: &Pod, patch: Value) -> Result<Option<Pod>, kube::Error> {
@@ -18,5 +22,24 @@ pub async fn write_status(context: &Context, pod: &Pod, patch: Value) -> Result<
         // Gone, or another of the same name by now: the watch tells.
         Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+/// Says of every pod that it is not ready any more. What cannot be told in time is only logged: the node goes in any case.
+pub async fn tell_taken_down(context: &Context, pods: &[Handle]) {
+    const AT_ONCE: usize = 16;
+    const PATIENCE: Duration = Duration::from_secs(5);
+    let now = Timestamp::now();
+    let tell = futures::stream::iter(pods).for_each_concurrent(AT_ONCE, |handle| async move {
+        let view = handle.view();
+        let current = view.pod.status.clone().unwrap_or_default();
+        let uid = view.pod.metadata.uid.as_deref().unwrap_or_default();
+        let Some(patch) = status::patch(uid, &current, &status::taken_down(&view.status, now)) else { return };
+        if let Err(error) = write_status(context, &view.pod, patch).await {
+            tracing::warn!(pod = %handle.pod().name, error = &error as &dyn std::error::Error, "cannot say that it is taken down");
+        }
+    });
+    if tokio::time::timeout(PATIENCE, tell).await.is_err() {
+        tracing::warn!("the API was not told in time that the pods of this node are taken down");
     }
 }

@@ -5,6 +5,7 @@ mod containers;
 mod patch;
 mod phase;
 mod qos;
+mod taken_down;
 
 use std::net::Ipv4Addr;
 
@@ -17,6 +18,7 @@ use k8s_openapi::{
 pub use patch::patch;
 pub use phase::Phase;
 pub use qos::{oom_score_adj, qos_class};
+pub use taken_down::taken_down;
 
 use super::state::PodState;
 
