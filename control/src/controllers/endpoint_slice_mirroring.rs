@@ -14,11 +14,10 @@ use super::{
         endpoints::Group,
         manager,
         ports::Port,
-        service_of,
         slices::{self, Frame, MANAGED_BY, SERVICE_NAME},
         writes::{self, Writes},
     },
-    engine::{Failure, Informer, Key, Outcome, Tasks, WorkQueue, work},
+    engine::{Failure, Informer, Key, Outcome, Startup, Tasks},
     informers::of_service,
     owners::controller_reference,
 };
@@ -46,41 +45,20 @@ struct Controller {
 /// Starts the controller.
 pub fn start(context: &Context, tasks: &Tasks) {
     let informers = &context.informers;
-    let controller = Arc::new(Controller {
+    let controller = Controller {
         client: context.client.clone(),
         services: informers.services.clone(),
         endpoints: informers.endpoints.clone(),
         slices: informers.endpoint_slices.clone(),
         writes: Writes::default(),
-    });
-    let queue: Arc<WorkQueue<Key>> = Arc::default();
-    let to = queue.clone();
-    controller.endpoints.on_change(move |change| to.add(change.key.clone()));
-    let to = queue.clone();
-    controller.services.on_change(move |change| to.add(change.key.clone()));
-    let (handler, to) = (controller.clone(), queue.clone());
-    controller.slices.on_change(move |change| {
-        let slice = change.latest();
-        if manager(slice) != Some(MANAGER) && change.old.as_deref().and_then(manager) != Some(MANAGER) {
-            return;
-        }
-        let Some(service) = service_of(slice) else { return };
-        if change.new.is_none() {
-            handler.writes.gone(&service, &change.key);
-        }
-        to.add(service);
-    });
-    let stop = tasks.stop();
-    tasks.spawn(COMPONENT, async move {
-        controller.services.wait_synced().await;
-        controller.endpoints.wait_synced().await;
-        controller.slices.wait_synced().await;
-        let reconcile = move |key| {
-            let controller = controller.clone();
-            async move { controller.reconcile(key).await }
-        };
-        work(COMPONENT, queue, 4, stop, reconcile).await;
-    });
+    };
+    Startup::new(COMPONENT, controller)
+        .on_each(&informers.endpoints)
+        .on_each(&informers.services)
+        .on(&informers.endpoint_slices, |this, change, queue| {
+            this.writes.changed(MANAGER, change).into_iter().for_each(|service| queue.add(service));
+        })
+        .start(tasks, 4, Controller::reconcile);
 }
 
 /// Whether these Endpoints stand for a Service's backends and nobody else writes its slices.
@@ -147,7 +125,7 @@ fn frame(endpoints: &Endpoints, key: &Key) -> Frame {
 }
 
 impl Controller {
-    async fn reconcile(&self, key: Key) -> Result<Outcome, Failure> {
+    async fn reconcile(self: Arc<Self>, key: Key) -> Result<Outcome, Failure> {
         if !self.writes.seen(&key, &self.slices) {
             return Ok(Outcome::After(writes::PATIENCE));
         }

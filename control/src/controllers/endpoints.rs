@@ -19,7 +19,7 @@ use super::{
         ports::{self, Port},
         services_of,
     },
-    engine::{Failure, Informer, Key, Outcome, Tasks, WorkQueue, api_code, is_gone_or_taken, work},
+    engine::{Failure, Informer, Key, Outcome, Startup, Tasks, api_code, is_gone_or_taken},
     pod_state::{is_finished, is_ready, is_terminating, node_name},
 };
 
@@ -40,36 +40,23 @@ struct Controller {
 /// Starts the controller.
 pub fn start(context: &Context, tasks: &Tasks) {
     let informers = &context.informers;
-    let controller = Arc::new(Controller {
+    let controller = Controller {
         client: context.client.clone(),
         services: informers.services.clone(),
         pods: informers.pods.clone(),
         endpoints: informers.endpoints.clone(),
-    });
-    let queue: Arc<WorkQueue<Key>> = Arc::default();
-    let to = queue.clone();
-    controller.services.on_change(move |change| to.add(change.key.clone()));
-    let (handler, to) = (controller.clone(), queue.clone());
-    controller.pods.on_change(move |change| {
-        services_of(&handler.services, change).into_iter().for_each(|service| to.add(service));
-    });
-    let (handler, to) = (controller.clone(), queue.clone());
-    controller.endpoints.on_change(move |change| {
-        if handler.services.get(&change.key).is_some_and(|service| selector(&service).is_some()) {
-            to.add(change.key.clone());
-        }
-    });
-    let stop = tasks.stop();
-    tasks.spawn(COMPONENT, async move {
-        controller.services.wait_synced().await;
-        controller.pods.wait_synced().await;
-        controller.endpoints.wait_synced().await;
-        let reconcile = move |key| {
-            let controller = controller.clone();
-            async move { controller.reconcile(key).await }
-        };
-        work(COMPONENT, queue, 8, stop, reconcile).await;
-    });
+    };
+    Startup::new(COMPONENT, controller)
+        .on_each(&informers.services)
+        .on(&informers.pods, |this, change, queue| {
+            services_of(&this.services, change).into_iter().for_each(|service| queue.add(service));
+        })
+        .on(&informers.endpoints, |this, change, queue| {
+            if this.services.get(&change.key).is_some_and(|service| selector(&service).is_some()) {
+                queue.add(change.key.clone());
+            }
+        })
+        .start(tasks, 8, Controller::reconcile);
 }
 
 /// The Endpoints of `service`, from the pods it selects.
@@ -157,7 +144,7 @@ fn says(standing: &Endpoints, wanted: &Endpoints) -> bool {
 }
 
 impl Controller {
-    async fn reconcile(&self, key: Key) -> Result<Outcome, Failure> {
+    async fn reconcile(self: Arc<Self>, key: Key) -> Result<Outcome, Failure> {
         let api: Api<Endpoints> = Api::namespaced(self.client.clone(), &key.namespace);
         let standing = self.endpoints.get(&key);
         let Some(service) = self.services.get(&key) else {

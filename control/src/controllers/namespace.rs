@@ -20,7 +20,7 @@ use serde::de::IgnoredAny;
 
 use super::{
     Context,
-    engine::{Failure, Informer, Key, Outcome, Tasks, WorkQueue, api_code, work},
+    engine::{Failure, Informer, Key, Outcome, Startup, Tasks, api_code},
     served::{Served, discover},
 };
 
@@ -37,28 +37,20 @@ struct Controller {
 
 /// Starts the controller. The answer is to be called with the namespace of every object that goes.
 pub fn start(context: &Context, tasks: &Tasks) -> impl Fn(&str) + Send + Sync + 'static {
-    let controller = Arc::new(Controller {
-        client: context.client.clone(),
-        namespaces: context.informers.namespaces.clone(),
-        kinds: OnceLock::new(),
-    });
-    let queue: Arc<WorkQueue<Key>> = Arc::default();
-    let to = queue.clone();
-    controller.namespaces.on_change(move |change| {
+    let namespaces = context.informers.namespaces.clone();
+    let controller =
+        Controller { client: context.client.clone(), namespaces: namespaces.clone(), kinds: OnceLock::new() };
+    let startup = Startup::new(COMPONENT, controller).on(&namespaces, |_, change, queue| {
         if change.new.as_deref().is_some_and(is_ours) {
-            to.add(change.key.clone());
+            queue.add(change.key.clone());
         }
     });
-    let (stop, wake, namespaces) = (tasks.stop(), queue.clone(), controller.namespaces.clone());
+    let (stop, wake) = (tasks.stop(), startup.queue().clone());
     tasks.spawn(COMPONENT, async move {
-        controller.namespaces.wait_synced().await;
+        let controller = startup.controller();
         let Some(kinds) = discover(&controller.client, &stop).await else { return };
         controller.kinds.get_or_init(|| kinds);
-        let reconcile = move |key| {
-            let controller = controller.clone();
-            async move { controller.reconcile(key).await }
-        };
-        work(COMPONENT, queue, 4, stop, reconcile).await;
+        startup.run(stop, 4, Controller::reconcile).await;
     });
     move |namespace| {
         let key = Key::cluster(namespace);
@@ -97,7 +89,7 @@ fn remaining_condition(left: &[(String, usize)], now: Timestamp) -> NamespaceCon
 }
 
 impl Controller {
-    async fn reconcile(&self, key: Key) -> Result<Outcome, Failure> {
+    async fn reconcile(self: Arc<Self>, key: Key) -> Result<Outcome, Failure> {
         let Some(namespace) = self.namespaces.get(&key).filter(|namespace| is_ours(namespace)) else {
             return Ok(Outcome::Done);
         };

@@ -15,7 +15,7 @@ use serde_json::json;
 
 use super::{
     Context,
-    engine::{EventType, Failure, Informer, Key, Outcome, Recorder, Tasks, WorkQueue, api_code, reference, work},
+    engine::{EventType, Failure, Informer, Key, Outcome, Recorder, Startup, Tasks, api_code, reference},
 };
 
 const COMPONENT: &str = "node-ipam-controller";
@@ -32,37 +32,28 @@ struct Controller {
 
 /// Starts the controller.
 pub fn start(context: &Context, tasks: &Tasks) {
-    let controller = Arc::new(Controller {
+    let controller = Controller {
         client: context.client.clone(),
         nodes: context.informers.nodes.clone(),
         recorder: context.recorder.clone(),
         cluster: context.config.cluster_cidr,
         node_prefix: context.config.node_cidr_mask_size,
         given: Mutex::default(),
-    });
-    let queue: Arc<WorkQueue<Key>> = Arc::default();
-    let (to, handler) = (queue.clone(), controller.clone());
-    controller.nodes.on_change(move |change| match &change.new {
-        Some(node) if subnet_of(node).is_none() => to.add(change.key.clone()),
-        Some(_) => {
-            handler.given.lock().remove(&change.key);
-        }
-        // A freed subnet may be what another Node waits for.
-        None => {
-            handler.given.lock().remove(&change.key);
-            let waiting = handler.nodes.all().into_iter().filter(|node| subnet_of(node).is_none());
-            waiting.for_each(|node| to.add(Key::of(&*node)));
-        }
-    });
-    let stop = tasks.stop();
-    tasks.spawn(COMPONENT, async move {
-        controller.nodes.wait_synced().await;
-        let reconcile = move |key| {
-            let controller = controller.clone();
-            async move { controller.reconcile(key).await }
-        };
-        work(COMPONENT, queue, 16, stop, reconcile).await;
-    });
+    };
+    Startup::new(COMPONENT, controller)
+        .on(&context.informers.nodes, |this, change, queue| match &change.new {
+            Some(node) if subnet_of(node).is_none() => queue.add(change.key.clone()),
+            Some(_) => {
+                this.given.lock().remove(&change.key);
+            }
+            // A freed subnet may be what another Node waits for.
+            None => {
+                this.given.lock().remove(&change.key);
+                let waiting = this.nodes.all().into_iter().filter(|node| subnet_of(node).is_none());
+                waiting.for_each(|node| queue.add(Key::of(&*node)));
+            }
+        })
+        .start(tasks, 16, Controller::reconcile);
 }
 
 fn subnet_of(node: &Node) -> Option<&str> {
@@ -92,7 +83,7 @@ fn first_free(cluster: Ipv4Network, node_prefix: u8, taken: &BTreeSet<Ipv4Networ
 }
 
 impl Controller {
-    async fn reconcile(&self, key: Key) -> Result<Outcome, Failure> {
+    async fn reconcile(self: Arc<Self>, key: Key) -> Result<Outcome, Failure> {
         let Some(node) = self.nodes.get(&key) else { return Ok(Outcome::Done) };
         if subnet_of(&node).is_some() || node.metadata.deletion_timestamp.is_some() {
             return Ok(Outcome::Done);

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::{
     Context,
-    engine::{Failure, Informer, Key, Outcome, Tasks, WorkQueue, api_code, is_gone_or_taken, work},
+    engine::{Failure, Informer, Key, Outcome, Startup, Tasks, api_code, is_gone_or_taken},
     informers::on_node,
     pod_state::{is_finished, is_terminating, node_name},
 };
@@ -28,44 +28,31 @@ struct Controller {
 
 /// Starts the controller.
 pub fn start(context: &Context, tasks: &Tasks) {
-    let controller = Arc::new(Controller {
-        client: context.client.clone(),
-        nodes: context.informers.nodes.clone(),
-        pods: context.informers.pods.clone(),
-    });
-    let queue: Arc<WorkQueue<Key>> = Arc::default();
-    let (handler, to) = (controller.clone(), queue.clone());
-    controller.nodes.on_change(move |change| {
-        if change.new.is_none() {
-            let pods = handler.pods.indexed(&on_node(&change.key.name));
-            pods.iter().for_each(|pod| to.add_after(Key::of(&**pod), QUARANTINE));
-        }
-    });
-    let (handler, to) = (controller.clone(), queue.clone());
-    controller.pods.on_change(move |change| {
-        let Some(pod) = &change.new else { return };
-        match node_name(pod) {
-            Some(node) if change.old.as_deref().and_then(node_name) == Some(node) => {}
-            Some(node) if handler.nodes.get(&Key::cluster(node)).is_some() => {}
-            Some(_) => to.add_after(change.key.clone(), QUARANTINE),
-            None if is_terminating(pod) => to.add(change.key.clone()),
-            None => {}
-        }
-    });
-    let stop = tasks.stop();
-    tasks.spawn(COMPONENT, async move {
-        controller.nodes.wait_synced().await;
-        controller.pods.wait_synced().await;
-        let reconcile = move |key| {
-            let controller = controller.clone();
-            async move { controller.reconcile(key).await }
-        };
-        work(COMPONENT, queue, 16, stop, reconcile).await;
-    });
+    let informers = &context.informers;
+    let controller =
+        Controller { client: context.client.clone(), nodes: informers.nodes.clone(), pods: informers.pods.clone() };
+    Startup::new(COMPONENT, controller)
+        .on(&informers.nodes, |this, change, queue| {
+            if change.new.is_none() {
+                let pods = this.pods.indexed(&on_node(&change.key.name));
+                pods.iter().for_each(|pod| queue.add_after(Key::of(&**pod), QUARANTINE));
+            }
+        })
+        .on(&informers.pods, |this, change, queue| {
+            let Some(pod) = &change.new else { return };
+            match node_name(pod) {
+                Some(node) if change.old.as_deref().and_then(node_name) == Some(node) => {}
+                Some(node) if this.nodes.get(&Key::cluster(node)).is_some() => {}
+                Some(_) => queue.add_after(change.key.clone(), QUARANTINE),
+                None if is_terminating(pod) => queue.add(change.key.clone()),
+                None => {}
+            }
+        })
+        .start(tasks, 16, Controller::reconcile);
 }
 
 impl Controller {
-    async fn reconcile(&self, key: Key) -> Result<Outcome, Failure> {
+    async fn reconcile(self: Arc<Self>, key: Key) -> Result<Outcome, Failure> {
         let Some(pod) = self.pods.get(&key) else { return Ok(Outcome::Done) };
         match node_name(&pod) {
             None if is_terminating(&pod) => self.remove(&key, &pod).await,

@@ -14,7 +14,7 @@ use serde_json::json;
 
 use super::{
     Context,
-    engine::{Failure, Informer, Key, Outcome, Tasks, WorkQueue, api_code, work},
+    engine::{Failure, Informer, Key, Outcome, Startup, Tasks, api_code},
 };
 
 pub const NAME: &str = "kube-root-ca.crt";
@@ -30,27 +30,17 @@ struct Controller {
 
 /// Starts the controller.
 pub fn start(context: &Context, tasks: &Tasks) {
-    let controller = Arc::new(Controller {
+    let informers = &context.informers;
+    let controller = Controller {
         client: context.client.clone(),
-        namespaces: context.informers.namespaces.clone(),
-        maps: context.informers.root_cas.clone(),
+        namespaces: informers.namespaces.clone(),
+        maps: informers.root_cas.clone(),
         ca_pem: context.config.ca_pem.clone(),
-    });
-    let queue: Arc<WorkQueue<Key>> = Arc::default();
-    let to = queue.clone();
-    controller.namespaces.on_change(move |change| to.add(change.key.clone()));
-    let to = queue.clone();
-    controller.maps.on_change(move |change| to.add(Key::cluster(&change.key.namespace)));
-    let stop = tasks.stop();
-    tasks.spawn(COMPONENT, async move {
-        controller.namespaces.wait_synced().await;
-        controller.maps.wait_synced().await;
-        let reconcile = move |namespace| {
-            let controller = controller.clone();
-            async move { controller.reconcile(namespace).await }
-        };
-        work(COMPONENT, queue, 2, stop, reconcile).await;
-    });
+    };
+    Startup::new(COMPONENT, controller)
+        .on_each(&informers.namespaces)
+        .on(&informers.root_cas, |_, change, queue| queue.add(Key::cluster(&change.key.namespace)))
+        .start(tasks, 2, Controller::reconcile);
 }
 
 /// What is missing in a namespace.
@@ -78,7 +68,7 @@ pub fn is_going(namespace: &Namespace) -> bool {
 }
 
 impl Controller {
-    async fn reconcile(&self, key: Key) -> Result<Outcome, Failure> {
+    async fn reconcile(self: Arc<Self>, key: Key) -> Result<Outcome, Failure> {
         let Some(namespace) = self.namespaces.get(&key) else { return Ok(Outcome::Done) };
         let map = self.maps.get(&Key::new(&key.name, NAME));
         let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &key.name);

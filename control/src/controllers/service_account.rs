@@ -10,7 +10,7 @@ use kube::{Api, Client, api::PostParams};
 
 use super::{
     Context,
-    engine::{Failure, Informer, Key, Outcome, Tasks, WorkQueue, api_code, work},
+    engine::{Failure, Informer, Key, Outcome, Startup, Tasks, api_code},
     root_ca::is_going,
 };
 
@@ -25,30 +25,20 @@ struct Controller {
 
 /// Starts the controller.
 pub fn start(context: &Context, tasks: &Tasks) {
-    let controller = Arc::new(Controller {
+    let informers = &context.informers;
+    let controller = Controller {
         client: context.client.clone(),
-        namespaces: context.informers.namespaces.clone(),
-        accounts: context.informers.service_accounts.clone(),
-    });
-    let queue: Arc<WorkQueue<Key>> = Arc::default();
-    let to = queue.clone();
-    controller.namespaces.on_change(move |change| to.add(change.key.clone()));
-    let to = queue.clone();
-    controller.accounts.on_change(move |change| {
-        if change.key.name == NAME && change.new.is_none() {
-            to.add(Key::cluster(&change.key.namespace));
-        }
-    });
-    let stop = tasks.stop();
-    tasks.spawn(COMPONENT, async move {
-        controller.namespaces.wait_synced().await;
-        controller.accounts.wait_synced().await;
-        let reconcile = move |namespace| {
-            let controller = controller.clone();
-            async move { controller.reconcile(namespace).await }
-        };
-        work(COMPONENT, queue, 2, stop, reconcile).await;
-    });
+        namespaces: informers.namespaces.clone(),
+        accounts: informers.service_accounts.clone(),
+    };
+    Startup::new(COMPONENT, controller)
+        .on_each(&informers.namespaces)
+        .on(&informers.service_accounts, |_, change, queue| {
+            if change.key.name == NAME && change.new.is_none() {
+                queue.add(Key::cluster(&change.key.namespace));
+            }
+        })
+        .start(tasks, 2, Controller::reconcile);
 }
 
 /// The account to create in `namespace`, if any.
@@ -62,7 +52,7 @@ fn desired(namespace: &Namespace, standing: Option<&ServiceAccount>) -> Option<S
 }
 
 impl Controller {
-    async fn reconcile(&self, key: Key) -> Result<Outcome, Failure> {
+    async fn reconcile(self: Arc<Self>, key: Key) -> Result<Outcome, Failure> {
         let Some(namespace) = self.namespaces.get(&key) else { return Ok(Outcome::Done) };
         let standing = self.accounts.get(&Key::new(&key.name, NAME));
         let Some(account) = desired(&namespace, standing.as_deref()) else { return Ok(Outcome::Done) };

@@ -13,9 +13,7 @@ use kube::{
 
 use super::{
     Context,
-    engine::{
-        EventType, Failure, Informer, Key, Outcome, Recorder, Tasks, WorkQueue, is_gone_or_taken, reference, work,
-    },
+    engine::{EventType, Failure, Informer, Key, Outcome, Recorder, Startup, Tasks, is_gone_or_taken, reference},
     informers::on_node,
     pod_state::{is_finished, is_terminating, node_name},
 };
@@ -32,39 +30,29 @@ struct Controller {
 
 /// Starts the controller.
 pub fn start(context: &Context, tasks: &Tasks) {
-    let controller = Arc::new(Controller {
+    let informers = &context.informers;
+    let controller = Controller {
         client: context.client.clone(),
-        nodes: context.informers.nodes.clone(),
-        pods: context.informers.pods.clone(),
+        nodes: informers.nodes.clone(),
+        pods: informers.pods.clone(),
         recorder: context.recorder.clone(),
-    });
-    let queue: Arc<WorkQueue<Key>> = Arc::default();
-    let (handler, to) = (controller.clone(), queue.clone());
-    controller.nodes.on_change(move |change| {
-        let before = change.old.as_deref().map(no_execute).unwrap_or_default();
-        if change.new.as_deref().is_some_and(|node| no_execute(node) != before) {
-            handler.pods.indexed(&on_node(&change.key.name)).iter().for_each(|pod| to.add(Key::of(&**pod)));
-        }
-    });
-    let (handler, to) = (controller.clone(), queue.clone());
-    controller.pods.on_change(move |change| {
-        let Some(node) = change.new.as_deref().and_then(node_name) else { return };
-        if change.old.as_deref().and_then(node_name) != Some(node)
-            && handler.nodes.get(&Key::cluster(node)).is_some_and(|node| !no_execute(&node).is_empty())
-        {
-            to.add(change.key.clone());
-        }
-    });
-    let stop = tasks.stop();
-    tasks.spawn(COMPONENT, async move {
-        controller.nodes.wait_synced().await;
-        controller.pods.wait_synced().await;
-        let reconcile = move |key| {
-            let controller = controller.clone();
-            async move { controller.reconcile(key).await }
-        };
-        work(COMPONENT, queue, 16, stop, reconcile).await;
-    });
+    };
+    Startup::new(COMPONENT, controller)
+        .on(&informers.nodes, |this, change, queue| {
+            let before = change.old.as_deref().map(no_execute).unwrap_or_default();
+            if change.new.as_deref().is_some_and(|node| no_execute(node) != before) {
+                this.pods.indexed(&on_node(&change.key.name)).iter().for_each(|pod| queue.add(Key::of(&**pod)));
+            }
+        })
+        .on(&informers.pods, |this, change, queue| {
+            let Some(node) = change.new.as_deref().and_then(node_name) else { return };
+            if change.old.as_deref().and_then(node_name) != Some(node)
+                && this.nodes.get(&Key::cluster(node)).is_some_and(|node| !no_execute(&node).is_empty())
+            {
+                queue.add(change.key.clone());
+            }
+        })
+        .start(tasks, 16, Controller::reconcile);
 }
 
 fn no_execute(node: &Node) -> Vec<Taint> {
@@ -107,7 +95,7 @@ fn stay(tolerations: &[Toleration], taints: &[Taint], now: Timestamp) -> Stay {
 }
 
 impl Controller {
-    async fn reconcile(&self, key: Key) -> Result<Outcome, Failure> {
+    async fn reconcile(self: Arc<Self>, key: Key) -> Result<Outcome, Failure> {
         let Some(pod) = self.pods.get(&key).filter(|pod| !is_terminating(pod) && !is_finished(pod)) else {
             return Ok(Outcome::Done);
         };

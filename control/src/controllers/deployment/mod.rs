@@ -27,7 +27,7 @@ use kube::{
 use self::{requests::Requests, status::NewSet};
 use super::{
     Context,
-    engine::{Change, Failure, Informer, Key, Outcome, Recorder, Tasks, WorkQueue, work},
+    engine::{Change, Failure, Informer, Key, Outcome, Recorder, Startup, Tasks, WorkQueue},
     informers::{orphans_in, owned_by},
     owners::{Claim, claim, controller_of},
     pod_state::is_finished,
@@ -46,31 +46,19 @@ struct Controller {
 
 /// Starts the controller.
 pub fn start(context: &Context, tasks: &Tasks) {
-    let controller = Arc::new(Controller {
+    let informers = &context.informers;
+    let controller = Controller {
         client: context.client.clone(),
-        deployments: context.informers.deployments.clone(),
-        sets: context.informers.replica_sets.clone(),
-        pods: context.informers.pods.clone(),
+        deployments: informers.deployments.clone(),
+        sets: informers.replica_sets.clone(),
+        pods: informers.pods.clone(),
         recorder: context.recorder.clone(),
-    });
-    let queue: Arc<WorkQueue<Key>> = Arc::default();
-    let to = queue.clone();
-    controller.deployments.on_change(move |change| to.add(change.key.clone()));
-    let (handler, to) = (controller.clone(), queue.clone());
-    controller.sets.on_change(move |change| handler.set_changed(change, &to));
-    let (handler, to) = (controller.clone(), queue.clone());
-    controller.pods.on_change(move |change| handler.pod_changed(change, &to));
-    let stop = tasks.stop();
-    tasks.spawn(COMPONENT, async move {
-        controller.deployments.wait_synced().await;
-        controller.sets.wait_synced().await;
-        controller.pods.wait_synced().await;
-        let reconcile = move |key| {
-            let controller = controller.clone();
-            async move { controller.reconcile(key).await }
-        };
-        work(COMPONENT, queue, CONCURRENCY, stop, reconcile).await;
-    });
+    };
+    Startup::new(COMPONENT, controller)
+        .on_each(&informers.deployments)
+        .on(&informers.replica_sets, Controller::set_changed)
+        .on(&informers.pods, Controller::pod_changed)
+        .start(tasks, CONCURRENCY, Controller::reconcile);
 }
 
 impl Controller {
@@ -104,7 +92,7 @@ impl Controller {
         }
     }
 
-    async fn reconcile(&self, key: Key) -> Result<Outcome, Failure> {
+    async fn reconcile(self: Arc<Self>, key: Key) -> Result<Outcome, Failure> {
         let Some(deployment) = self.deployments.get(&key) else { return Ok(Outcome::Done) };
         let Some(selector) = selector(&deployment) else {
             return Err(Failure::Malformed { what: "selector", message: format!("of Deployment {key}") });

@@ -21,7 +21,7 @@ use self::{
 };
 use super::{
     Context,
-    engine::{Change, Failure, Informer, Key, Outcome, Tasks, WorkQueue, work},
+    engine::{Change, Failure, Informer, Key, Outcome, Startup, Tasks, WorkQueue},
     informers::{labelled, of_service, on_node, selecting},
     owners::controller_reference,
     pod_state::{counts_differently, node_name},
@@ -44,47 +44,24 @@ struct Controller {
 /// Starts the controller.
 pub fn start(context: &Context, tasks: &Tasks) {
     let informers = &context.informers;
-    let controller = Arc::new(Controller {
+    let controller = Controller {
         client: context.client.clone(),
         services: informers.services.clone(),
         pods: informers.pods.clone(),
         nodes: informers.nodes.clone(),
         slices: informers.endpoint_slices.clone(),
         writes: Writes::default(),
-    });
-    let queue: Arc<WorkQueue<Key>> = Arc::default();
-    let to = queue.clone();
-    controller.services.on_change(move |change| to.add(change.key.clone()));
-    let (handler, to) = (controller.clone(), queue.clone());
-    controller.pods.on_change(move |change| {
-        services_of(&handler.services, change).into_iter().for_each(|service| to.add(service));
-    });
-    let (handler, to) = (controller.clone(), queue.clone());
-    controller.nodes.on_change(move |change| handler.node_changed(change, &to));
-    let (handler, to) = (controller.clone(), queue.clone());
-    controller.slices.on_change(move |change| {
-        let slice = change.latest();
-        if manager(slice) != Some(MANAGER) && change.old.as_deref().and_then(manager) != Some(MANAGER) {
-            return;
-        }
-        let Some(service) = service_of(slice) else { return };
-        if change.new.is_none() {
-            handler.writes.gone(&service, &change.key);
-        }
-        to.add(service);
-    });
-    let stop = tasks.stop();
-    tasks.spawn(COMPONENT, async move {
-        controller.nodes.wait_synced().await;
-        controller.services.wait_synced().await;
-        controller.pods.wait_synced().await;
-        controller.slices.wait_synced().await;
-        let reconcile = move |key| {
-            let controller = controller.clone();
-            async move { controller.reconcile(key).await }
-        };
-        work(COMPONENT, queue, CONCURRENCY, stop, reconcile).await;
-    });
+    };
+    Startup::new(COMPONENT, controller)
+        .on_each(&informers.services)
+        .on(&informers.pods, |this, change, queue| {
+            services_of(&this.services, change).into_iter().for_each(|service| queue.add(service));
+        })
+        .on(&informers.nodes, Controller::node_changed)
+        .on(&informers.endpoint_slices, |this, change, queue| {
+            this.writes.changed(MANAGER, change).into_iter().for_each(|service| queue.add(service));
+        })
+        .start(tasks, CONCURRENCY, Controller::reconcile);
 }
 
 /// Who writes a slice.
@@ -157,7 +134,7 @@ impl Controller {
         }
     }
 
-    async fn reconcile(&self, key: Key) -> Result<Outcome, Failure> {
+    async fn reconcile(self: Arc<Self>, key: Key) -> Result<Outcome, Failure> {
         // The slices of a Service that is gone belong to it, and go with it.
         let Some(service) = self.services.get(&key) else { return Ok(Outcome::Done) };
         if service.metadata.deletion_timestamp.is_some() {

@@ -10,8 +10,8 @@ use kube::{
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::slices::Plan;
-use crate::controllers::engine::{Failure, Informer, Key, api_code, is_gone_or_taken};
+use super::{manager, service_of, slices::Plan};
+use crate::controllers::engine::{Change, Failure, Informer, Key, api_code, is_gone_or_taken};
 
 /// After this long what was written is believed to have been overtaken.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -57,8 +57,21 @@ impl Writes {
         seen
     }
 
+    /// Notes what happened to a slice. Returns its Service if it is, or was, one of `writer`'s.
+    pub fn changed(&self, writer: &str, change: &Change<EndpointSlice>) -> Option<Key> {
+        let slice = change.latest();
+        if manager(slice) != Some(writer) && change.old.as_deref().and_then(manager) != Some(writer) {
+            return None;
+        }
+        let service = service_of(slice)?;
+        if change.new.is_none() {
+            self.gone(&service, &change.key);
+        }
+        Some(service)
+    }
+
     /// A slice went: nothing more is expected of it.
-    pub fn gone(&self, service: &Key, slice: &Key) {
+    fn gone(&self, service: &Key, slice: &Key) {
         if let Some(written) = self.unseen.lock().get_mut(service) {
             written.remove(slice);
         }

@@ -47,6 +47,19 @@ struct State<K> {
     index: HashMap<String, BTreeSet<Key>>,
 }
 
+/// Whether an informer's first listing is complete.
+pub struct Synced(watch::Receiver<bool>);
+
+impl Synced {
+    /// Returns once the first listing is complete.
+    pub async fn wait(mut self) {
+        // An error means that the informer itself is gone, and with it the process's interest in it.
+        if self.0.wait_for(|synced| *synced).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
 impl<K: Resource + Send + Sync + 'static> Informer<K> {
     pub fn new(index_by: Option<IndexBy<K>>) -> Arc<Self> {
         Arc::new(Self {
@@ -89,12 +102,9 @@ impl<K: Resource + Send + Sync + 'static> Informer<K> {
         self.state.read().index.get(value).map_or(0, BTreeSet::len)
     }
 
-    /// Returns once the first listing is complete.
-    pub async fn wait_synced(&self) {
-        // An error means that the informer itself is gone, and with it the process's interest in it.
-        if self.synced.subscribe().wait_for(|synced| *synced).await.is_err() {
-            std::future::pending::<()>().await;
-        }
+    /// To wait for the first listing by.
+    pub fn synced(&self) -> Synced {
+        Synced(self.synced.subscribe())
     }
 
     /// Follows `events` until `stop`. A broken watch is resumed by the stream itself, with back-off.
@@ -247,7 +257,7 @@ mod tests {
         assert_eq!(seen, expected.map(|(n, o, w)| (n.to_owned(), o, w)));
         assert!(informer.indexed("uid:1").is_empty());
         assert_eq!(informer.indexed("uid:3").len(), 1);
-        informer.wait_synced().await;
+        informer.synced().wait().await;
     }
 
     #[tokio::test]

@@ -8,6 +8,7 @@ mod informer;
 mod key;
 mod queue;
 mod recorder;
+mod startup;
 mod work;
 
 pub use correlate::{Correlator, Verdict};
@@ -15,4 +16,5 @@ pub use informer::{Change, Informer};
 pub use key::Key;
 pub use queue::WorkQueue;
 pub use recorder::{EventType, Recorder, reference};
+pub use startup::Startup;
 pub use work::{Failure, Outcome, Tasks, api_code, is_gone_or_taken, work};

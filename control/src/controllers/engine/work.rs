@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, future::Future, hash::Hash, sync::Arc, time::Duration};
 
-use futures::FutureExt;
+use futures::{FutureExt, future::BoxFuture};
 use parking_lot::Mutex;
 use tokio::{
     task::JoinSet,
@@ -63,17 +63,31 @@ pub fn is_gone_or_taken(error: &kube::Error) -> bool {
     matches!(api_code(error), Some(404 | 409))
 }
 
+/// One pass over a key. Boxed: the machinery below and the runtime's own are compiled once, not once a controller.
+type Pass = BoxFuture<'static, Result<Outcome, Failure>>;
+
 /// Works on keys of `queue` until `stop`, at most `concurrency` at a time; then waits for those under way.
-pub async fn work<K, F, Fut>(
+pub async fn work<K, Fut>(
     name: &'static str,
     queue: Arc<WorkQueue<K>>,
     concurrency: usize,
     stop: CancellationToken,
-    reconcile: F,
+    reconcile: impl Fn(K) -> Fut + Send + Sync + 'static,
 ) where
-    K: Clone + Eq + Hash + Ord + std::fmt::Display + Send + 'static,
-    F: Fn(K) -> Fut,
+    K: Clone + Eq + Hash + Ord + std::fmt::Display + Send + Sync + 'static,
     Fut: Future<Output = Result<Outcome, Failure>> + Send + 'static,
+{
+    drain(name, queue, concurrency, stop, Box::new(move |key| reconcile(key).boxed())).await;
+}
+
+async fn drain<K>(
+    name: &'static str,
+    queue: Arc<WorkQueue<K>>,
+    concurrency: usize,
+    stop: CancellationToken,
+    reconcile: Box<dyn Fn(K) -> Pass + Send + Sync>,
+) where
+    K: Clone + Eq + Hash + Ord + std::fmt::Display + Send + Sync + 'static,
 {
     let mut running = JoinSet::new();
     let mut keys: HashMap<tokio::task::Id, K> = HashMap::new();
@@ -151,7 +165,7 @@ impl Tasks {
     }
 
     pub fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
-        self.running.lock().spawn(task.instrument(tracing::debug_span!("task", name)));
+        self.running.lock().spawn(task.boxed().instrument(tracing::debug_span!("task", name)));
     }
 
     /// Stops all tasks and returns when the last has ended.

@@ -26,7 +26,7 @@ use self::health::{Readiness, condition, readiness, unknown_conditions};
 use super::{
     Context,
     engine::{
-        Change, EventType, Failure, Informer, Key, Outcome, Recorder, Tasks, WorkQueue, api_code, reference, work,
+        Change, EventType, Failure, Informer, Key, Outcome, Recorder, Startup, Tasks, WorkQueue, api_code, reference,
     },
     informers::on_node,
     pod_state::is_ready,
@@ -47,30 +47,19 @@ struct Controller {
 /// Starts the controller.
 pub fn start(context: &Context, tasks: &Tasks) {
     let informers = &context.informers;
-    let controller = Arc::new(Controller {
+    let controller = Controller {
         client: context.client.clone(),
         nodes: informers.nodes.clone(),
         pods: informers.pods.clone(),
         recorder: context.recorder.clone(),
         grace: context.config.node_monitor_grace_period,
         heard: Mutex::default(),
-    });
-    let queue: Arc<WorkQueue<Key>> = Arc::default();
-    let (handler, to) = (controller.clone(), queue.clone());
-    controller.nodes.on_change(move |change| handler.node_changed(change, &to));
-    let (handler, to) = (controller.clone(), queue.clone());
-    informers.leases.on_change(move |change| handler.lease_changed(change, &to));
-    let (stop, leases) = (tasks.stop(), informers.leases.clone());
-    tasks.spawn(COMPONENT, async move {
-        controller.nodes.wait_synced().await;
-        controller.pods.wait_synced().await;
-        leases.wait_synced().await;
-        let reconcile = move |key| {
-            let controller = controller.clone();
-            async move { controller.reconcile(key).await }
-        };
-        work(COMPONENT, queue, 16, stop, reconcile).await;
-    });
+    };
+    Startup::new(COMPONENT, controller)
+        .on(&informers.nodes, Controller::node_changed)
+        .on(&informers.leases, Controller::lease_changed)
+        .reads(&informers.pods)
+        .start(tasks, 16, Controller::reconcile);
 }
 
 impl Controller {
@@ -107,7 +96,7 @@ impl Controller {
         lost.for_each(|node| queue.add(Key::of(&*node)));
     }
 
-    async fn reconcile(&self, key: Key) -> Result<Outcome, Failure> {
+    async fn reconcile(self: Arc<Self>, key: Key) -> Result<Outcome, Failure> {
         let Some(mut node) = self.nodes.get(&key) else { return Ok(Outcome::Done) };
         let silent = self.heard.lock().entry(key.clone()).or_insert_with(Instant::now).elapsed();
         let left = self.grace.checked_sub(silent).filter(|left| !left.is_zero());

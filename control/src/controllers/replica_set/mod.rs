@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use self::{expectations::Expectations, plan::Plan};
 use super::{
     Context,
-    engine::{Change, Failure, Informer, Key, Outcome, Recorder, Tasks, WorkQueue, api_code, work},
+    engine::{Change, Failure, Informer, Key, Outcome, Recorder, Startup, Tasks, WorkQueue, api_code},
     informers::{orphans_in, owned_by},
     owners::controller_of,
     pod_state::{counts_differently, is_terminating},
@@ -40,33 +40,23 @@ struct Controller {
 
 /// Starts the controller.
 pub fn start(context: &Context, tasks: &Tasks) {
-    let controller = Arc::new(Controller {
+    let informers = &context.informers;
+    let controller = Controller {
         client: context.client.clone(),
-        sets: context.informers.replica_sets.clone(),
-        pods: context.informers.pods.clone(),
+        sets: informers.replica_sets.clone(),
+        pods: informers.pods.clone(),
         expectations: Expectations::default(),
         recorder: context.recorder.clone(),
-    });
-    let queue: Arc<WorkQueue<Key>> = Arc::default();
-    let (handler, to) = (controller.clone(), queue.clone());
-    controller.pods.on_change(move |change| handler.pod_changed(change, &to));
-    let (handler, to) = (controller.clone(), queue.clone());
-    controller.sets.on_change(move |change| {
-        if change.new.is_none() {
-            handler.expectations.forget(&change.key);
-        }
-        to.add(change.key.clone());
-    });
-    let stop = tasks.stop();
-    tasks.spawn(COMPONENT, async move {
-        controller.sets.wait_synced().await;
-        controller.pods.wait_synced().await;
-        let reconcile = move |key| {
-            let controller = controller.clone();
-            async move { controller.reconcile(key).await }
-        };
-        work(COMPONENT, queue, CONCURRENCY, stop, reconcile).await;
-    });
+    };
+    Startup::new(COMPONENT, controller)
+        .on(&informers.pods, Controller::pod_changed)
+        .on(&informers.replica_sets, |this, change, queue| {
+            if change.new.is_none() {
+                this.expectations.forget(&change.key);
+            }
+            queue.add(change.key.clone());
+        })
+        .start(tasks, CONCURRENCY, Controller::reconcile);
 }
 
 impl Controller {
@@ -111,7 +101,7 @@ impl Controller {
         }
     }
 
-    async fn reconcile(&self, key: Key) -> Result<Outcome, Failure> {
+    async fn reconcile(self: Arc<Self>, key: Key) -> Result<Outcome, Failure> {
         let Some(set) = self.sets.get(&key) else { return Ok(Outcome::Done) };
         let Some(selector) = selector(&set) else {
             return Err(Failure::Malformed { what: "selector", message: format!("of ReplicaSet {key}") });
