@@ -35,7 +35,8 @@ pub fn decode<T: DeserializeOwned>(json: &[u8]) -> Result<Vec<FieldWarning>, Dec
     let mut text = serde_json::Deserializer::from_slice(json);
     let mut track = serde_path_to_error::Track::new();
     let tracked = serde_path_to_error::Deserializer::new(&mut text, &mut track);
-    let mut unknown = |path: serde_ignored::Path| {
+    // Behind `dyn`: a closure's own type depends on `T`, and every type within `T` would be compiled again for each kind.
+    let mut unknown: &mut dyn FnMut(serde_ignored::Path) = &mut |path| {
         warnings.push(FieldWarning::Unknown { path: kubernetes_path(&path) });
     };
     let read = T::deserialize(serde_ignored::Deserializer::new(tracked, &mut unknown));
