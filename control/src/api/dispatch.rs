@@ -96,8 +96,9 @@ async fn objects(api: &Api, parts: http::request::Parts, body: Body) -> Result<R
     let body = request::read(body).await?;
     let answer = verb(api, &call, &body).await?;
     // Every answer through a superseded version says so.
-    Ok(match &call.target.kind.storage {
-        Storage::As(stored) => response::warn(answer, stored.warning.map(str::to_owned).as_slice()),
+    let kind = call.target.kind;
+    Ok(match &kind.storage {
+        Storage::As(stored) => response::warn(answer, stored.warning(kind).as_slice()),
         Storage::Stored | Storage::Virtual => answer,
     })
 }

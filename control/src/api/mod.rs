@@ -3,7 +3,6 @@
 //! A request is taken apart in `request`, answered by `read`, `write` or `subresource`, and refused with a [`Status`]. What a kind
 //! is comes from `kinds`, what the cluster allows from `admission`; who may ask was settled before the request came here.
 
-pub mod convert;
 pub mod discovery;
 mod dispatch;
 mod health;

@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 use super::{
     Cell, Column, FieldError, Kind, Storage, Subresource,
     decode::decode,
-    pod::defaults::{fill, fill_text, pod_spec},
-    prepare, workload,
+    pod::defaults::{fill, fill_text},
+    pod_template::{self, CONTAINERS, IMAGES, SELECTOR},
+    prepare,
 };
 
 pub static KIND: Kind = Kind {
@@ -42,15 +43,15 @@ pub const COLUMNS: &[Column] = &[
     Column::text("Up-to-date", "Pods that have the desired template spec."),
     Column::text("Available", "Pods ready for at least minReadySeconds."),
     Column::age(),
-    Column::wide("Containers", "Names of each container in the template."),
-    Column::wide("Images", "Images referenced by each container in the template."),
-    Column::wide("Selector", "Label selector for pods."),
+    CONTAINERS,
+    IMAGES,
+    SELECTOR,
 ];
 
 pub fn cells(object: &Value) -> Vec<Cell> {
     let (spec, status) = (&object["spec"], &object["status"]);
+    let [containers, images, selector] = pod_template::cells(spec);
     let number = |v: &Value| v.as_i64().unwrap_or_default();
-    let (names, images) = workload::containers(&spec["template"]["spec"]);
     let desired = spec["replicas"].as_i64().unwrap_or(1);
     vec![
         Cell::name(object),
@@ -58,15 +59,15 @@ pub fn cells(object: &Value) -> Vec<Cell> {
         Cell::integer(number(&status["updatedReplicas"])),
         Cell::integer(number(&status["availableReplicas"])),
         Cell::age(object),
-        Cell::text(names),
-        Cell::text(images),
-        Cell::text(workload::selector_text(&spec["selector"])),
+        containers,
+        images,
+        selector,
     ]
 }
 
 fn default(object: &mut Value) {
     let Some(spec) = object.get_mut("spec").filter(|s| s.is_object()) else { return };
-    fill(spec, "replicas", || json!(1));
+    pod_template::default(spec);
     fill(spec, "revisionHistoryLimit", || json!(10));
     fill(spec, "progressDeadlineSeconds", || json!(600));
     fill(spec, "strategy", || json!({}));
@@ -77,13 +78,10 @@ fn default(object: &mut Value) {
         fill(&mut strategy["rollingUpdate"], "maxSurge", || json!("25%"));
         fill(&mut strategy["rollingUpdate"], "maxUnavailable", || json!("25%"));
     }
-    if spec["template"].is_object() {
-        pod_spec(&mut spec["template"]["spec"]);
-    }
 }
 
 fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
-    let mut errors = workload::validate(new, old);
+    let mut errors = pod_template::validate(new, old);
     let spec = &new["spec"];
     let (deadline, ready) = (spec["progressDeadlineSeconds"].as_i64(), spec["minReadySeconds"].as_i64().unwrap_or(0));
     if deadline.is_some_and(|deadline| deadline <= ready) {

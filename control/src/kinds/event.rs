@@ -30,28 +30,16 @@ pub static CORE: Kind = Kind {
 
 pub static EVENTS: Kind = Kind {
     group: "events.k8s.io",
-    version: "v1",
-    kind: "Event",
-    plural: "events",
-    singular: "event",
-    short_names: &["ev"],
-    categories: &[],
-    namespaced: true,
-    subresources: &[],
-    storage: Storage::As(&StoredAs { kind: &CORE, to_stored, from_stored, warning: None }),
+    storage: Storage::As(&StoredAs { kind: &CORE, to_stored, from_stored, deprecation: None }),
     decode: decode::<Event>,
-    default: |_| {},
-    validate: |_, _| Vec::new(),
-    prepare: |_, _| {},
-    columns: COLUMNS,
-    // Never called with anything but the stored form, as all functions of a kind that is stored as another.
-    cells,
     selectable: |o| {
         let core = selectable(o);
         let spelled = core.into_iter().map(|(field, value)| (regarding(field), value));
         spelled.collect()
     },
     schema: "io.k8s.api.events.v1.Event",
+    // Never called with anything but the stored form, as all functions of a kind that is stored as another.
+    ..CORE
 };
 
 const COLUMNS: &[Column] = &[
@@ -152,7 +140,7 @@ fn to_stored(object: &mut Value) {
     event.entry("involvedObject").or_insert_with(|| json!({}));
 }
 
-fn from_stored(object: &mut Value) {
+fn from_stored(object: &mut Value, _: &Kind) {
     let Some(event) = object.as_object_mut() else { return };
     respell(event, |key| SPELLINGS.iter().find(|s| s.1 == key).map(|s| s.0));
     event.insert("apiVersion".into(), json!("events.k8s.io/v1"));
@@ -180,7 +168,7 @@ mod tests {
         assert_eq!(stored["involvedObject"]["name"], "web");
         assert_eq!(stored["message"], "hello");
         assert_eq!(selectable(&stored)["involvedObject.name"], "web");
-        from_stored(&mut stored);
+        from_stored(&mut stored, &EVENTS);
         assert_eq!(stored, new);
     }
 }

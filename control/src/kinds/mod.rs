@@ -20,19 +20,21 @@ pub mod endpoint_slice;
 pub mod endpoints;
 pub mod event;
 pub mod field;
+pub mod label_selector;
 pub mod lease;
 pub mod names;
 pub mod namespace;
 pub mod node;
 pub mod pod;
+pub mod pod_template;
 pub mod port;
 pub mod prepare;
+pub mod quantity;
 pub mod replica_set;
 pub mod secret;
 pub mod service;
 pub mod service_account;
 pub mod superseded;
-pub mod workload;
 
 pub use age::Cell;
 pub use decode::{DecodeError, FieldWarning};
@@ -92,9 +94,15 @@ pub struct StoredAs {
     /// Turns an object of the served kind into the stored one, `apiVersion` and `kind` included.
     pub to_stored: fn(object: &mut Value),
     /// The way back.
-    pub from_stored: fn(object: &mut Value),
-    /// Text of the `Warning` header of every answer through this kind, without code and agent.
-    pub warning: Option<&'static str>,
+    pub from_stored: fn(object: &mut Value, served: &Kind),
+    /// If every answer through the served kind is to warn of it.
+    pub deprecation: Option<Deprecation>,
+}
+
+/// When Kubernetes deprecated a version and when it removed it: `v1.9+`.
+pub struct Deprecation {
+    pub since: &'static str,
+    pub unavailable: &'static str,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,6 +169,15 @@ impl Kind {
 impl std::fmt::Debug for Kind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}, Kind={}", self.api_version(), self.kind)
+    }
+}
+
+impl StoredAs {
+    /// Text of the `Warning` header of every answer through `served`, without code and agent.
+    pub fn warning(&self, served: &Kind) -> Option<String> {
+        let Deprecation { since, unavailable } = self.deprecation.as_ref()?;
+        let (old, new, kind) = (served.api_version(), self.kind.api_version(), self.kind.kind);
+        Some(format!("{old} {kind} is deprecated in {since}, unavailable in {unavailable}; use {new} {kind}"))
     }
 }
 

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use super::{
     Cell, Column, Kind, Storage, Subresource,
     decode::decode,
-    pod::defaults::{fill, pod_spec},
-    prepare, workload,
+    pod_template::{self, CONTAINERS, IMAGES, SELECTOR},
+    prepare,
 };
 
 pub static KIND: Kind = Kind {
@@ -25,7 +25,7 @@ pub static KIND: Kind = Kind {
     storage: Storage::Stored,
     decode: decode::<ReplicaSet>,
     default,
-    validate: workload::validate,
+    validate: pod_template::validate,
     prepare: |new, old| {
         prepare::keep_status(new, old, json!({"replicas": 0}));
         prepare::count_generation(new, old);
@@ -42,9 +42,9 @@ pub const COLUMNS: &[Column] = &[
     Column::integer("Current", "Most recently observed number of pods."),
     Column::integer("Ready", "Number of pods with a Ready condition."),
     Column::age(),
-    Column::wide("Containers", "Names of each container in the template."),
-    Column::wide("Images", "Images referenced by each container in the template."),
-    Column::wide("Selector", "Label selector for pods."),
+    CONTAINERS,
+    IMAGES,
+    SELECTOR,
 ];
 
 pub fn selectable(object: &Value) -> BTreeMap<&'static str, String> {
@@ -53,23 +53,21 @@ pub fn selectable(object: &Value) -> BTreeMap<&'static str, String> {
 
 pub fn cells(object: &Value) -> Vec<Cell> {
     let (spec, status) = (&object["spec"], &object["status"]);
-    let (names, images) = workload::containers(&spec["template"]["spec"]);
+    let [containers, images, selector] = pod_template::cells(spec);
     vec![
         Cell::name(object),
         Cell::integer(spec["replicas"].as_i64().unwrap_or(1)),
         Cell::integer(status["replicas"].as_i64().unwrap_or_default()),
         Cell::integer(status["readyReplicas"].as_i64().unwrap_or_default()),
         Cell::age(object),
-        Cell::text(names),
-        Cell::text(images),
-        Cell::text(workload::selector_text(&spec["selector"])),
+        containers,
+        images,
+        selector,
     ]
 }
 
 fn default(object: &mut Value) {
-    let Some(spec) = object.get_mut("spec").filter(|s| s.is_object()) else { return };
-    fill(spec, "replicas", || json!(1));
-    if spec["template"].is_object() {
-        pod_spec(&mut spec["template"]["spec"]);
+    if let Some(spec) = object.get_mut("spec").filter(|s| s.is_object()) {
+        pod_template::default(spec);
     }
 }

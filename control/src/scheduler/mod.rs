@@ -10,7 +10,6 @@ mod filter;
 mod neighbours;
 mod node;
 mod pod;
-pub mod quantity;
 mod resources;
 mod score;
 mod spread;

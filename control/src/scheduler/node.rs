@@ -8,6 +8,7 @@ use super::{
     pod::{HostPort, Needs},
     resources::Resources,
 };
+use crate::kinds::quantity;
 
 /// What a Node object says, without what runs on it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -46,7 +47,7 @@ impl SeenNode {
         let labels = node.metadata.labels.clone().unwrap_or_default();
         let conditions = status.and_then(|s| s.conditions.as_deref()).unwrap_or_default();
         let allocatable = status.and_then(|s| s.allocatable.as_ref().or(s.capacity.as_ref()));
-        let pods = allocatable.and_then(|a| a.get("pods")).and_then(|q| super::quantity::units(&q.0));
+        let pods = allocatable.and_then(|a| a.get("pods")).and_then(|q| quantity::units(&q.0));
         Self {
             name: node.metadata.name.clone().unwrap_or_default(),
             zone: labels.get("topology.kubernetes.io/zone").cloned(),

@@ -7,7 +7,7 @@ use k8s_openapi::{
     apimachinery::pkg::api::resource::Quantity,
 };
 
-use super::quantity::{millis, units};
+use crate::kinds::quantity::{millis, units};
 
 /// Amounts of every resource. CPU in thousandths of a core, memory and storage in bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

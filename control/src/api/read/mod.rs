@@ -23,7 +23,7 @@ fn shown(kind: &'static Kind, object: &Object) -> Bytes {
     match &kind.storage {
         Storage::As(stored) => {
             let Ok(mut value) = serde_json::from_slice::<Value>(object.json()) else { return object.json_bytes() };
-            (stored.from_stored)(&mut value);
+            (stored.from_stored)(&mut value, kind);
             Bytes::from(value.to_string())
         }
         Storage::Stored | Storage::Virtual => object.json_bytes(),

@@ -64,7 +64,7 @@ fn to_stored(kind: &Kind, object: &mut Value) {
 /// The way back.
 fn from_stored(kind: &Kind, object: &mut Value) {
     if let Storage::As(stored) = &kind.storage {
-        (stored.from_stored)(object);
+        (stored.from_stored)(object, kind);
     }
 }
 

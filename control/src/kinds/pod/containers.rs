@@ -4,10 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::{
-    kinds::{FieldError, names, port},
-    scheduler::quantity,
-};
+use crate::kinds::{FieldError, names, port, quantity};
 
 /// All containers of a pod spec at `path`; `volumes` are the names of its volumes.
 pub fn all(path: &str, spec: &Value, volumes: &BTreeSet<&str>) -> Vec<FieldError> {

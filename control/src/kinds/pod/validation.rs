@@ -1,4 +1,4 @@
-//! Reasons why a Pod, or the pod template of a workload, may not be stored. Containers are `containers`' business, volumes that
+//! Reasons why a Pod, or the spec in a pod template, may not be stored. Containers are `containers`' business, volumes that
 //! of `volumes`, changes that of `update`.
 
 use std::collections::BTreeSet;
@@ -16,22 +16,8 @@ pub fn pod(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
     errors
 }
 
-/// The template of a Deployment or ReplicaSet.
-pub fn template(path: &str, template: &Value) -> Vec<FieldError> {
-    let mut errors = names::labels(&format!("{path}.labels"), &template["metadata"]["labels"]);
-    errors.extend(spec(&format!("{path}.spec"), &template["spec"]));
-    let policy = &template["spec"]["restartPolicy"];
-    if policy.as_str().is_some_and(|p| matches!(p, "OnFailure" | "Never")) {
-        errors.push(FieldError::not_supported(format!("{path}.spec.restartPolicy"), policy, &["Always"]));
-    }
-    if !template["spec"]["activeDeadlineSeconds"].is_null() {
-        let why = "activeDeadlineSeconds in ReplicaSet is not Supported";
-        errors.push(FieldError::forbidden(format!("{path}.spec.activeDeadlineSeconds"), why));
-    }
-    errors
-}
-
-fn spec(path: &str, spec: &Value) -> Vec<FieldError> {
+/// Reasons against a pod spec at `path`, of a Pod or in a template.
+pub fn spec(path: &str, spec: &Value) -> Vec<FieldError> {
     let (mut errors, volume_names) = volumes::all(&format!("{path}.volumes"), &spec["volumes"]);
     errors.extend(containers::all(path, spec, &volume_names));
     errors.extend(one_of(path, spec, "restartPolicy", &["Always", "OnFailure", "Never"]));
@@ -157,7 +143,5 @@ mod tests {
         let port = json!({"containerPort": 80, "protocol": "TCP", "hostPort": 80});
         let twice = json!({"containers": [{"name": "a", "image": "x", "ports": [port]}, {"name": "b", "image": "x", "ports": [port]}]});
         assert_eq!(words(twice), ["spec.containers[1].ports[0].hostPort: Duplicate value: \"TCP//80\""]);
-        let never = json!({"spec": {"containers": [{"name": "a", "image": "x"}], "restartPolicy": "Never"}});
-        assert_eq!(template("spec.template", &never).len(), 1);
     }
 }

@@ -1,20 +1,11 @@
-//! What Deployments and ReplicaSets share: a label selector, a pod template, and how tables show them.
+//! `LabelSelector`: what it selects, how it reads, and when it means nothing.
 
 use serde_json::Value;
 
-use super::{FieldError, names, pod};
-
-/// Names and images of the containers, each joined by commas.
-pub fn containers(pod_spec: &Value) -> (String, String) {
-    let joined = |field: &str| {
-        let containers = pod_spec["containers"].as_array().into_iter().flatten();
-        containers.map(|c| c[field].as_str().unwrap_or_default()).collect::<Vec<_>>().join(",")
-    };
-    (joined("name"), joined("image"))
-}
+use super::{FieldError, names};
 
 /// A `LabelSelector` in the words of `kubectl -l`: `app=web,tier in (a,b),!legacy`.
-pub fn selector_text(selector: &Value) -> String {
+pub fn text(selector: &Value) -> String {
     let mut terms: Vec<(String, String)> = Vec::new();
     for (key, value) in selector["matchLabels"].as_object().into_iter().flatten() {
         terms.push((key.clone(), format!("{key}={}", value.as_str().unwrap_or_default())));
@@ -56,45 +47,14 @@ pub fn selects(selector: &Value, labels: &Value) -> bool {
         })
 }
 
-/// Reasons against what Deployments and ReplicaSets share.
-pub fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
-    let spec = &new["spec"];
-    let mut errors = Vec::new();
-    for field in ["replicas", "minReadySeconds", "revisionHistoryLimit", "progressDeadlineSeconds"] {
-        errors.extend(FieldError::negative(format!("spec.{field}"), &spec[field]));
-    }
-    let selector = &spec["selector"];
-    if selector.is_null() {
-        errors.push(FieldError::required("spec.selector", ""));
-    } else {
-        let invalid = label_selector("spec.selector", selector);
-        let terms = |field: &str| match &selector[field] {
-            Value::Object(map) => map.len(),
-            Value::Array(list) => list.len(),
-            _ => 0,
-        };
-        if terms("matchLabels") + terms("matchExpressions") == 0 {
-            errors.push(FieldError::invalid("spec.selector", selector, "empty selector is invalid for deployment"));
-        } else if invalid.is_empty() {
-            let labels = &spec["template"]["metadata"]["labels"];
-            if !selects(selector, labels) {
-                let why = "`selector` does not match template `labels`";
-                errors.push(FieldError::invalid("spec.template.metadata.labels", labels, why));
-            }
-        }
-        errors.extend(invalid);
-    }
-    errors.extend(pod::validation::template("spec.template", &spec["template"]));
-    if let Some(old) = old.map(|old| &old["spec"]["selector"])
-        && old != selector
-    {
-        errors.push(FieldError::immutable("spec.selector", selector));
-    }
-    errors
+/// Whether it has no terms at all.
+pub fn is_empty(selector: &Value) -> bool {
+    let labels = selector["matchLabels"].as_object().is_none_or(|labels| labels.is_empty());
+    labels && selector["matchExpressions"].as_array().is_none_or(Vec::is_empty)
 }
 
 /// Reasons why a `LabelSelector` means nothing.
-pub fn label_selector(path: &str, selector: &Value) -> Vec<FieldError> {
+pub fn validate(path: &str, selector: &Value) -> Vec<FieldError> {
     let mut errors = names::labels(&format!("{path}.matchLabels"), &selector["matchLabels"]);
     for (i, expression) in selector["matchExpressions"].as_array().into_iter().flatten().enumerate() {
         let path = format!("{path}.matchExpressions[{i}]");
@@ -127,30 +87,11 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn a_selector_must_match_its_template_and_stay() {
-        let pod = json!({"containers": [{"name": "a", "image": "x"}], "restartPolicy": "Always"});
-        let workload = |selected: &str| {
-            json!({"spec": {"selector": {"matchLabels": {"app": selected}},
-            "template": {"metadata": {"labels": {"app": "web"}}, "spec": pod}}})
-        };
-        assert_eq!(validate(&workload("web"), None), []);
-        let errors = validate(&workload("other"), Some(&workload("web")));
-        let words: Vec<String> = errors.iter().map(|e| format!("{}: {}", e.path, e.message)).collect();
-        assert_eq!(
-            words,
-            [
-                "spec.template.metadata.labels: Invalid value: {\"app\":\"web\"}: `selector` does not match template `labels`",
-                "spec.selector: Invalid value: {\"matchLabels\":{\"app\":\"other\"}}: field is immutable",
-            ]
-        );
-    }
-
-    #[test]
     fn a_selector_reads_as_on_the_command_line() {
         let selector = json!({"matchLabels": {"tier": "x", "app": "web"}, "matchExpressions": [
             {"key": "b", "operator": "In", "values": ["z", "y"]}, {"key": "c", "operator": "DoesNotExist"}]});
-        assert_eq!(selector_text(&selector), "app=web,b in (y,z),!c,tier=x");
-        assert_eq!(selector_text(&json!({})), "<none>");
+        assert_eq!(text(&selector), "app=web,b in (y,z),!c,tier=x");
+        assert_eq!(text(&json!({})), "<none>");
         assert!(selects(&selector, &json!({"app": "web", "tier": "x", "b": "y"})));
         assert!(!selects(&selector, &json!({"app": "web", "tier": "x", "b": "y", "c": ""})));
         assert!(!selects(&selector, &json!({"app": "web", "tier": "x"})));

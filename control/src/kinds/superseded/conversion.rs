@@ -1,5 +1,5 @@
 //! Superseded versions of Deployment and ReplicaSet to `apps/v1` and back: what the versions had otherwise, as functions of one
-//! object. Which versions there are, and what a client is told, is in `kinds::superseded`.
+//! object. Which versions there are, and what a client is told, is in the parent.
 
 use k8s_openapi::{
     api::apps::v1::{DeploymentSpec, DeploymentStatus, ReplicaSetSpec, ReplicaSetStatus},
@@ -8,7 +8,10 @@ use k8s_openapi::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::kinds::decode::{DecodeError, FieldWarning, decode};
+use crate::kinds::{
+    Kind,
+    decode::{DecodeError, FieldWarning, decode},
+};
 
 /// The kinds of `apps/v1`, whatever version they say they are.
 #[derive(Deserialize)]
@@ -75,8 +78,8 @@ pub fn replica_set_to_v1(object: &mut Value) {
 }
 
 /// The fields are the same; only the version's name differs.
-pub fn from_v1(object: &mut Value, api_version: &str) {
-    object["apiVersion"] = api_version.into();
+pub fn from_v1(object: &mut Value, served: &Kind) {
+    object["apiVersion"] = served.api_version().into();
 }
 
 fn selector_from_template(spec: &mut Value) {
@@ -105,7 +108,7 @@ fn one_at_a_time(spec: &mut Value) {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::APPS_V1BETA2_DEPLOYMENT, *};
 
     fn old(version: &str) -> Value {
         json!({"apiVersion": version, "kind": "Deployment", "metadata": {"name": "web"},
@@ -137,7 +140,7 @@ mod tests {
     fn an_object_comes_back_in_the_version_it_was_asked_in() {
         let mut object = old("apps/v1beta2");
         deployment_to_v1(&mut object);
-        from_v1(&mut object, "apps/v1beta2");
+        from_v1(&mut object, &APPS_V1BETA2_DEPLOYMENT);
         assert_eq!(object, old("apps/v1beta2"));
     }
 
