@@ -22,7 +22,7 @@ use crate::{
         node_object::{NodeDescription, Readiness},
     },
     runtime::{self, Runtime},
-    world::{self, World},
+    world::{self, HostPorts, World},
 };
 
 /// A running node agent.
@@ -70,13 +70,14 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let network = Arc::new(network);
     let names = SocketAddrV4::new(network.gateway(), DNS_PORT);
     let dns = dns::start(dns_config(&config, names), world.clone()).await.map_err(StartError::Dns)?;
-    let proxy = proxy::start(proxy_config(&config, &uplinks, node_ip, names), world.clone())
+    let (publish_host_ports, host_ports) = watch::channel(HostPorts::default());
+    let proxy = proxy::start(proxy_config(&config, &uplinks, node_ip, names), world.clone(), host_ports)
         .await
         .map_err(StartError::Proxy)?;
-    let pods =
-        pods::start(pods_config(&config, node_ip), member.client.clone(), runtime, network.clone(), world.clone())
-            .await
-            .map_err(StartError::Pods)?;
+    let (client, pods_config) = (member.client.clone(), pods_config(&config, node_ip));
+    let pods = pods::start(pods_config, client, runtime, network.clone(), world.clone(), publish_host_ports)
+        .await
+        .map_err(StartError::Pods)?;
 
     let https = https(&config, &member, node_ip).await?;
     let router = pods.router().merge(inspect::router(&proxy, &config.node_name, &config.cluster_domain));

@@ -53,28 +53,35 @@ pub fn resolve(ctx: &SockAddrContext, to: SocketAddress, protocol: u8) -> Resolv
 #[inline(always)]
 fn head(ctx: &SockAddrContext, to: SocketAddress, protocol: u8) -> Option<ServiceHead> {
     let exact = ServiceKey { address_be: to.address_be, port_be: to.port_be, protocol, scope: scope::INTERNAL };
+    let loopback = to.address_be.to_ne_bytes()[0] == 127;
+    if loopback && !is_host(ctx) {
+        return None;
+    }
     // SAFETY: as above.
     if let Some(head) = unsafe { SERVICES.get(exact) } {
         return Some(*head);
     }
-    if !is_node(ctx, to.address_be) {
-        return None;
+    // SAFETY: as above.
+    let node = if loopback { Some(node_address::LOCAL) } else { unsafe { NODE_ADDRESSES.get(to.address_be) }.copied() };
+    let node = node?;
+    if node & node_address::LOCAL != 0 {
+        let host_port = ServiceKey { address_be: THIS_NODE, ..exact };
+        // SAFETY: as above.
+        if let Some(head) = unsafe { SERVICES.get(host_port) } {
+            return Some(*head);
+        }
     }
     let node_port = ServiceKey { address_be: 0, ..exact };
     // SAFETY: as above.
     unsafe { SERVICES.get(node_port) }.copied()
 }
 
-/// Whether NodePorts answer at `address_be`: an address of any node, or the host's own loopback.
+/// Whether the call comes from the host itself: a pod's loopback is its own.
 #[inline(always)]
-fn is_node(ctx: &SockAddrContext, address_be: u32) -> bool {
-    if address_be.to_ne_bytes()[0] == 127 {
-        // SAFETY: a plain helper call on a valid context.
-        let namespace = unsafe { bpf_get_netns_cookie(ctx.as_ptr()) };
-        return SETTINGS.get(SETTINGS_KEY).is_some_and(|settings| settings.host_netns_cookie == namespace);
-    }
-    // SAFETY: as above.
-    unsafe { NODE_ADDRESSES.get(address_be) }.is_some()
+fn is_host(ctx: &SockAddrContext) -> bool {
+    // SAFETY: a plain helper call on a valid context.
+    let namespace = unsafe { bpf_get_netns_cookie(ctx.as_ptr()) };
+    SETTINGS.get(SETTINGS_KEY).is_some_and(|settings| settings.host_netns_cookie == namespace)
 }
 
 #[inline(always)]

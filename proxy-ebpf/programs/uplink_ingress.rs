@@ -1,4 +1,4 @@
-//! Packets that come in through an uplink: those of clients outside to a NodePort, an external IP or a ClusterIP are led to a backend,
+//! Packets that come in through an uplink: those of clients outside to a NodePort, a host port, an external IP or a ClusterIP are led to a backend,
 //! and replies from other nodes' backends back to the client.
 //!
 //! A backend on this node sees the client's address; one on another node sees this node's, so that its replies come back here.
@@ -103,11 +103,14 @@ fn head(flow: &FlowKey) -> Option<(ServiceHead, bool)> {
     // SAFETY: as above.
     unsafe {
         let local = NODE_ADDRESSES.get(flow.destination_be).is_some_and(|flags| flags & node_address::LOCAL != 0);
-        if local {
-            return SERVICES.get(ServiceKey { address_be: 0, ..key }).map(|head| (*head, true));
-        }
         if let Some(head) = SERVICES.get(key) {
-            return Some((*head, false));
+            return Some((*head, local));
+        }
+        if local {
+            if let Some(head) = SERVICES.get(ServiceKey { address_be: THIS_NODE, ..key }) {
+                return Some((*head, true));
+            }
+            return SERVICES.get(ServiceKey { address_be: 0, ..key }).map(|head| (*head, true));
         }
         // A ClusterIP, from a host that routes the Service range here.
         SERVICES.get(ServiceKey { scope: scope::INTERNAL, ..key }).map(|head| (*head, false))

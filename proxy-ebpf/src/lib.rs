@@ -22,7 +22,7 @@ pub use counter::{CounterKey, Counters};
 pub use flow::{FlowKey, FragmentKey, FragmentPorts, Rewrite, flow_flags, nat_port};
 pub use pick::{hash, slot_for};
 pub use reverse_nat::{TRANSLATIONS, Translation, Translations};
-pub use service::{ServiceHead, ServiceKey, head_flags, scope};
+pub use service::{ServiceHead, ServiceKey, THIS_NODE, head_flags, scope};
 pub use settings::{SETTINGS_KEY, Settings};
 
 /// Version of every layout in this crate; part of the pin path, so that two versions never share a map.

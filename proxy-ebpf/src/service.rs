@@ -6,7 +6,7 @@ use crate::SetId;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServiceKey {
-    /// IPv4 in network order; 0 is every address in `NODE_ADDRESSES` (a NodePort).
+    /// IPv4 in network order; 0 is every address in `NODE_ADDRESSES` (a NodePort), [`THIS_NODE`] those of this node (a host port).
     pub address_be: u32,
     /// Network order.
     pub port_be: u16,
@@ -17,6 +17,9 @@ pub struct ServiceKey {
 }
 
 const _: () = assert!(size_of::<ServiceKey>() == 8);
+
+/// Stands in a [`ServiceKey`] for every address of this node: 127.0.0.0 in network order, which no socket can be bound to.
+pub const THIS_NODE: u32 = u32::from_ne_bytes([127, 0, 0, 0]);
 
 /// Which traffic policy a frontend follows.
 pub mod scope {

@@ -10,8 +10,8 @@ use fairlead_node_agent::{
     config::DatapathChoice,
     proxy,
     world::{
-        Endpoint, EndpointSlice, ExternalTrafficPolicy, InternalTrafficPolicy, ObjectName, Protocol, Service,
-        ServiceKind, ServicePort, SlicePort, World,
+        Endpoint, EndpointSlice, ExternalTrafficPolicy, HostPorts, InternalTrafficPolicy, ObjectName, Protocol,
+        Service, ServiceKind, ServicePort, SlicePort, World,
     },
 };
 use serde::{Deserialize, Serialize};
@@ -54,7 +54,8 @@ pub async fn child(services: usize, cgroup: PathBuf, pins: PathBuf) -> Result<Se
         put(&mut world, number, number * 2 + 1);
     }
     let (publish, receive) = watch::channel(Arc::new(World::default()));
-    let proxy = proxy::start(config, receive).await?;
+    let (_no_pods, host_ports) = watch::channel(HostPorts { synced: true, ..HostPorts::default() });
+    let proxy = proxy::start(config, receive, host_ports).await?;
     let mut applied = proxy.applied();
     let start = Instant::now();
     publish.send_replace(Arc::new(world.clone()));

@@ -30,6 +30,7 @@ pub const TESTS: &[(&str, fn(&Cluster) -> Result)] = &[
     ("a_service_answers_by_its_dns_name_from_every_node", a_service_answers_by_its_dns_name),
     ("pods_reach_pods_on_every_node_with_their_true_address", pods_reach_pods_with_their_true_address),
     ("a_node_port_answers_on_every_node_from_outside_and_from_the_node", a_node_port_answers_everywhere),
+    ("a_host_port_answers_on_its_node_from_outside_and_from_the_node", a_host_port_answers_on_its_node),
     ("a_service_without_endpoints_refuses_at_once", a_service_without_endpoints_refuses),
     ("endpoints_that_come_back_are_used_again", endpoints_that_come_back_are_used_again),
     ("client_ip_affinity_keeps_one_backend", client_ip_affinity_keeps_one_backend),
@@ -179,6 +180,42 @@ fn a_node_port_answers_everywhere(cluster: &Cluster) -> Result {
         }
     }
     Ok(())
+}
+
+fn a_host_port_answers_on_its_node(cluster: &Cluster) -> Result {
+    const PORT: u16 = 8765;
+    cluster.apply(&format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: on-host}}\nspec:\n  nodeName: node-3\n  terminationGracePeriodSeconds: 0\n\
+         \x20 containers: [{{name: web, image: \"{}\", ports: [{{containerPort: 8080, hostPort: {PORT}}}]}}]\n",
+        images::WEB
+    ))?;
+    cluster.wait_for_condition("pod/on-host", "Ready")?;
+    let (own, other) = (&cluster.nodes[2], &cluster.nodes[0]);
+    let ask = |address: &str| format!("timeout 5 busybox wget -q -O - http://{address}:{PORT}/");
+    let address = own.address.to_string();
+    wait::until("the host port to answer outside", PATIENCE, || cluster.outside.sh(&ask(&address)))?;
+    let mut answers = vec![("the other node", other.host.sh(&ask(&address))?)];
+    for at in [&address, "127.0.0.1"] {
+        answers.push((at, own.host.sh(&ask(at))?));
+    }
+    for client in ["client-1", "client-3"] {
+        answers.push((client, cluster.in_pod(client, &format!("timeout 5 wget -q -O - http://{address}:{PORT}/"))?));
+    }
+    if let Some((from, answer)) = answers.iter().find(|(_, answer)| answer.trim() != "on-host") {
+        return Err(format!("{from} was answered {answer:?}").into());
+    }
+    if other.host.sh(&ask(&other.address.to_string())).is_ok() {
+        return Err(format!("{} answers too, where the pod is not", other.name).into());
+    }
+    let inspection = crate::kit::run(&mut cluster.fairlead(&["inspect", "pod", "on-host"]))?;
+    if !inspection.contains(&format!("HostPort this node:{PORT}/TCP")) {
+        return Err(inspection.into());
+    }
+    crate::kit::run(&mut cluster.fairlead(&["delete", "pod", "on-host"]))?;
+    wait::until("a refusal", PATIENCE, || match cluster.outside.sh(&ask(&address)) {
+        Ok(answer) => Err(format!("still {answer:?}").into()),
+        Err(_) => Ok(()),
+    })
 }
 
 fn a_service_without_endpoints_refuses(cluster: &Cluster) -> Result {

@@ -1,4 +1,4 @@
-//! What this node can tell about its datapath: for each Service the frontends, the backends that the kernel holds, the endpoints
+//! What this node can tell about its datapath: for each Service and host port the frontends, the backends that the kernel holds, the endpoints
 //! left out and why, and the counters.
 //!
 //! It reads the table that the kernel was written from *and* the kernel's maps, and says where they differ. It changes nothing.
@@ -13,14 +13,22 @@ use axum::{
     routing::get,
 };
 
-use crate::{proxy::Proxy, world::ObjectName};
+use crate::{
+    proxy::{
+        Proxy,
+        table::{ServiceTable, TableService},
+    },
+    world::ObjectName,
+};
 
-/// `GET /inspect/services/{namespace}/{name}` and `GET /inspect/datapath`, as JSON; `GET /inspect/applied/{revision}` answers, with the
+/// `GET /inspect/services/{namespace}/{name}`, `GET /inspect/pods/{namespace}/{name}` (the pod's host ports) and `GET
+/// /inspect/datapath`, as JSON; `GET /inspect/applied/{revision}` answers, with the
 /// revision that is applied by then, once the kernel serves `revision`.
 pub fn router(proxy: &Proxy, node_name: &str, cluster_domain: &str) -> Router {
     let node = Node { proxy: proxy.clone(), name: node_name.into(), cluster_domain: cluster_domain.into() };
     Router::new()
         .route("/inspect/services/{namespace}/{name}", get(service))
+        .route("/inspect/pods/{namespace}/{name}", get(pod))
         .route("/inspect/datapath", get(datapath))
         .route("/inspect/applied/{revision}", get(applied))
         .with_state(node)
@@ -52,17 +60,31 @@ async fn applied(State(node): State<Node>, Path(revision): Path<u64>) -> Respons
 async fn service(State(node): State<Node>, Path((namespace, name)): Path<(String, String)>) -> Response {
     let name = ObjectName::new(namespace, name);
     let table = node.proxy.table();
-    let Some(service) = table.services.get(&name).cloned() else {
+    let Some(service) = table.service(&name).cloned() else {
         let message = format!("node {} serves no Service {name} at revision {}", node.name, table.revision);
         return (StatusCode::NOT_FOUND, message).into_response();
     };
-    let keys = service.frontends.iter().map(crate::proxy::image::key_of).collect();
-    match node.proxy.held(keys).await {
-        Ok(held) => {
-            let names = report::dns_names(&name, &node.cluster_domain);
-            Json(report::service(&node.name, &service, &held, names, &report::status(&node.proxy, &table)))
-                .into_response()
+    let names = report::dns_names(&name, &node.cluster_domain);
+    entry(&node, &table, &service, names).await
+}
+
+async fn pod(State(node): State<Node>, Path((namespace, name)): Path<(String, String)>) -> Response {
+    let name = ObjectName::new(namespace, name);
+    let table = node.proxy.table();
+    match table.pod(&name).cloned() {
+        Some(pod) => entry(&node, &table, &pod, Vec::new()).await,
+        None => {
+            let message = format!("node {} serves no host port of a pod {name}", node.name);
+            (StatusCode::NOT_FOUND, message).into_response()
         }
+    }
+}
+
+async fn entry(node: &Node, table: &ServiceTable, entry: &TableService, dns_names: Vec<String>) -> Response {
+    let keys = entry.frontends.iter().map(crate::proxy::image::key_of).collect();
+    match node.proxy.held(keys).await {
+        Ok(held) => Json(report::entry(&node.name, entry, &held, dns_names, &report::status(&node.proxy, table)))
+            .into_response(),
         Err(error) => failed(error),
     }
 }

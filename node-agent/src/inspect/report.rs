@@ -50,7 +50,7 @@ pub struct ServiceReport<'a> {
 #[serde(rename_all = "camelCase")]
 struct FrontendReport<'a> {
     kind: &'static str,
-    /// Absent for a NodePort, which every node's addresses have.
+    /// Absent for a NodePort, which every node's addresses have, and a host port that all of this node's have.
     #[serde(skip_serializing_if = "Option::is_none")]
     address: Option<Ipv4Addr>,
     port: u16,
@@ -116,6 +116,7 @@ pub struct DatapathReport<'a> {
     #[serde(flatten)]
     status: &'a Status,
     services: usize,
+    pods_with_host_ports: usize,
     node_addresses: Vec<Ipv4Addr>,
     maps: Vec<MapReport>,
 }
@@ -146,28 +147,28 @@ pub fn dns_names(name: &ObjectName, cluster_domain: &str) -> Vec<String> {
     vec![format!("{}.{}.svc.{cluster_domain}", name.name, name.namespace)]
 }
 
-/// `held` has one entry for each frontend of the Service.
-pub fn service<'a>(
+/// A Service or the host ports of a pod. `held` has one item for each frontend of it.
+pub fn entry<'a>(
     node: &'a str,
-    service: &'a TableService,
+    entry: &'a TableService,
     held: &[Option<HeldFrontend>],
     dns_names: Vec<String>,
     status: &'a Status,
 ) -> ServiceReport<'a> {
     ServiceReport {
         node,
-        namespace: &service.name.namespace,
-        name: &service.name.name,
+        namespace: &entry.owner.name().namespace,
+        name: &entry.owner.name().name,
         status,
         dns_names,
-        session_affinity_seconds: service.affinity.map(|timeout| timeout.as_secs()),
-        frontends: service
+        session_affinity_seconds: entry.affinity.map(|timeout| timeout.as_secs()),
+        frontends: entry
             .frontends
             .iter()
             .zip(held)
             .map(|(frontend, held)| report_frontend(frontend, held.as_ref()))
             .collect(),
-        unserved_ports: service.unserved.iter().map(|(port_name, reason)| UnservedPort { port_name, reason }).collect(),
+        unserved_ports: entry.unserved.iter().map(|(port_name, reason)| UnservedPort { port_name, reason }).collect(),
     }
 }
 
@@ -175,7 +176,8 @@ pub fn datapath<'a>(node: &'a str, table: &ServiceTable, usage: &[MapUsage], sta
     DatapathReport {
         node,
         status,
-        services: table.services.len(),
+        services: table.services.keys().filter(|owner| !owner.is_pod()).count(),
+        pods_with_host_ports: table.services.keys().filter(|owner| owner.is_pod()).count(),
         node_addresses: table.node_addresses.keys().copied().collect(),
         maps: usage.iter().map(|map| MapReport { name: map.map, entries: map.entries, limit: map.limit }).collect(),
     }
@@ -186,6 +188,8 @@ fn report_frontend<'a>(frontend: &'a Frontend, held: Option<&HeldFrontend>) -> F
         FrontendAddress::ClusterIp(address) => ("ClusterIP", Some(address)),
         FrontendAddress::EveryNode => ("NodePort", None),
         FrontendAddress::External(address) => ("ExternalIP", Some(address)),
+        FrontendAddress::ThisNode => ("HostPort", None),
+        FrontendAddress::HostIp(address) => ("HostPort", Some(address)),
     };
     FrontendReport {
         kind,
@@ -205,6 +209,7 @@ fn report_frontend<'a>(frontend: &'a Frontend, held: Option<&HeldFrontend>) -> F
             SelectionPolicy::EveryNode => "Cluster",
             SelectionPolicy::ThisNode => "Local",
             SelectionPolicy::LocalDns => "this node's DNS server",
+            SelectionPolicy::HostPort { .. } => "the pod itself",
         },
         held: held.is_some(),
         backends: report_backends(&frontend.selection.backends, held.map_or(&[], |held| &held.backends)),

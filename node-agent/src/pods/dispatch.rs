@@ -104,6 +104,7 @@ impl Dispatcher {
         for pod in listed {
             self.apply(pod).await;
         }
+        self.context.host_ports.complete();
         for handle in self.workers.all() {
             let uid = &handle.pod().uid;
             if !uids.contains(uid) {

@@ -11,6 +11,7 @@ mod dispatch;
 mod downward;
 mod env;
 mod expand;
+mod host_ports;
 mod image;
 mod logs;
 mod machine;
@@ -36,6 +37,7 @@ use std::{
     sync::Arc,
 };
 
+use host_ports::HostPortBook;
 use kube::Client;
 use machine::Machine;
 use objects::Objects;
@@ -48,7 +50,7 @@ use crate::{
     Teardown,
     network::PodNetwork,
     runtime::{self, Runtime},
-    world::World,
+    world::{HostPorts, World},
 };
 
 /// Configuration of the pod lifecycle on one node.
@@ -82,6 +84,7 @@ pub(crate) struct Context {
     runtime: Arc<dyn Runtime>,
     network: Arc<dyn PodNetwork>,
     world: watch::Receiver<Arc<World>>,
+    host_ports: HostPortBook,
     recorder: Recorder,
     objects: Objects,
     machine: Machine,
@@ -114,18 +117,20 @@ pub enum Error {
 }
 
 /// Starts to run the pods bound to `config.node_name`. Containers that an earlier agent left are adopted where they still have a pod, and
-/// removed where they do not.
+/// removed where they do not. The pods' host ports are published to `host_ports`.
 pub async fn start(
     config: Config,
     client: Client,
     runtime: Arc<dyn Runtime>,
     network: Arc<dyn PodNetwork>,
     world: watch::Receiver<Arc<World>>,
+    host_ports: watch::Sender<HostPorts>,
 ) -> Result<Pods, Error> {
     create_directory(&config.pods_dir())?;
     let recorder = Recorder::start(client.clone(), &config.node_name);
     let (objects, machine) = (Objects::new(client.clone()), Machine::measure());
-    let context = Arc::new(Context { config, client, runtime, network, world, recorder, objects, machine });
+    let host_ports = HostPortBook::new(host_ports);
+    let context = Arc::new(Context { config, client, runtime, network, world, host_ports, recorder, objects, machine });
     let found = context.runtime.list().await.map_err(|source| Error::Adopt { source })?;
     let stop = CancellationToken::new();
     let workers = dispatch::Workers::default();

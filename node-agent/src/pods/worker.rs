@@ -107,6 +107,7 @@ pub fn new(
     let started_at =
         pod.status.as_ref().and_then(|status| status.start_time.clone()).map_or_else(Timestamp::now, |time| time.0);
     let state = PodState::adopt(started_at, found);
+    context.host_ports.update(&pod, &state);
     let status = pod.status.clone().unwrap_or_default();
     let view = Arc::new(ArcSwap::from_pointee(View { pod: pod.clone(), status, state: state.clone() }));
     let reference = spec::pod_ref(&pod);
@@ -137,6 +138,7 @@ impl Worker {
         loop {
             let wake = self.proceed();
             if self.state.finish == Finish::Done && self.write.is_empty() && self.state.gone {
+                self.context.host_ports.forget(&self.pod);
                 return;
             }
             tokio::select! {
@@ -291,6 +293,7 @@ impl Worker {
                 break;
             }
         }
+        self.context.host_ports.update(&self.pod, &self.state);
         self.follow_objects();
         self.adjust_probers();
         let write_at = self.report(now);

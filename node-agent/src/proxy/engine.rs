@@ -6,10 +6,13 @@ use proxy_ebpf::ServiceKey;
 use tracing::warn;
 
 use super::{
-    Config, Datapath, HeldFrontend, MapUsage, ProxyError, error_chain, kernel::Kernel, load, table::ServiceTable,
+    Config, Datapath, HeldFrontend, MapUsage, ProxyError, error_chain,
+    kernel::Kernel,
+    load,
+    table::{Owner, ServiceTable},
     userspace::Userspace,
 };
-use crate::{Teardown, config::DatapathChoice, world::ObjectName};
+use crate::{Teardown, config::DatapathChoice};
 
 pub enum Engine {
     Ebpf(Box<Kernel>),
@@ -18,7 +21,7 @@ pub enum Engine {
 
 /// What became of a table.
 pub struct Outcome {
-    /// Every frontend of the table is served.
+    /// Every frontend of the table's Services is served.
     pub served: bool,
     /// What is wrong: parts that are not served, or interfaces where nothing is.
     pub problems: Vec<String>,
@@ -50,7 +53,7 @@ impl Engine {
     }
 
     /// Serves `table`, of which `changed` differs from the last.
-    pub async fn apply(&mut self, table: &ServiceTable, changed: &BTreeSet<ObjectName>) -> Outcome {
+    pub async fn apply(&mut self, table: &ServiceTable, changed: &BTreeSet<Owner>) -> Outcome {
         match self {
             Self::Ebpf(kernel) => kernel.apply(table, changed),
             Self::Userspace(userspace) => userspace.apply(table, changed).await,

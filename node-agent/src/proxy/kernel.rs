@@ -16,9 +16,9 @@ use super::{
     netns,
     sockets::Resets,
     sync::Sync,
-    table::ServiceTable,
+    table::{Owner, ServiceTable},
 };
-use crate::{Teardown, world::ObjectName};
+use crate::Teardown;
 
 pub struct Kernel {
     programs: Programs,
@@ -64,7 +64,7 @@ impl Kernel {
     }
 
     /// Serves `table`, of which `changed` differs from the last.
-    pub fn apply(&mut self, table: &ServiceTable, changed: &BTreeSet<ObjectName>) -> Outcome {
+    pub fn apply(&mut self, table: &ServiceTable, changed: &BTreeSet<Owner>) -> Outcome {
         let departures = self.sync.apply(table, changed, self.settings);
         let mut problems = self.sync.problems();
         problems.extend(self.attach());

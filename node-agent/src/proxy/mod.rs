@@ -1,4 +1,4 @@
-//! The Service datapath of this node: World → [`table`] → [`image`] → maps, and the programs that read them.
+//! The Service datapath of this node: World and host ports → [`table`] → [`image`] → maps, and the programs that read them.
 //!
 //! One thread owns the maps. It publishes the table it works from and, once the kernel has all of it, the World's revision.
 
@@ -29,7 +29,11 @@ use table::{ServiceTable, ThisNode};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::warn;
 
-use crate::{Teardown, config::DatapathChoice, world::World};
+use crate::{
+    Teardown,
+    config::DatapathChoice,
+    world::{HostPorts, World},
+};
 
 /// What the datapath is told at its start.
 #[derive(Clone, Debug)]
@@ -93,8 +97,12 @@ enum Command {
     Shutdown(Teardown, oneshot::Sender<Result<(), ProxyError>>),
 }
 
-/// Starts the datapath. Returns once the programs are loaded; serving starts with the first complete World.
-pub async fn start(config: Config, world: watch::Receiver<Arc<World>>) -> Result<Proxy, ProxyError> {
+/// Starts the datapath. Returns once the programs are loaded; serving starts with the first complete World and host ports.
+pub async fn start(
+    config: Config,
+    world: watch::Receiver<Arc<World>>,
+    host_ports: watch::Receiver<HostPorts>,
+) -> Result<Proxy, ProxyError> {
     let (started, outcome) = oneshot::channel();
     let (commands, inbox) = mpsc::channel(COMMANDS);
     let runtime = tokio::runtime::Handle::current();
@@ -112,7 +120,8 @@ pub async fn start(config: Config, world: watch::Receiver<Arc<World>>) -> Result
                 let (state_tx, state_rx) = watch::channel(state);
                 let (applied_tx, applied_rx) = watch::channel(0);
                 if started.send(Ok((applied_rx, state_rx))).is_ok() {
-                    let worker = Worker { engine, node, world, inbox, applied: applied_tx, state: state_tx };
+                    let worker =
+                        Worker { engine, node, world, host_ports, inbox, applied: applied_tx, state: state_tx };
                     runtime.block_on(worker.run());
                 }
             }
@@ -184,6 +193,7 @@ struct Worker {
     engine: Engine,
     node: ThisNode,
     world: watch::Receiver<Arc<World>>,
+    host_ports: watch::Receiver<HostPorts>,
     inbox: mpsc::Receiver<Command>,
     applied: watch::Sender<u64>,
     state: watch::Sender<State>,
@@ -193,7 +203,7 @@ impl Worker {
     async fn run(mut self) {
         let mut seen = Arc::new(World::default());
         let mut table = ServiceTable::default();
-        let mut more_to_come = true;
+        let (mut world_goes_on, mut pods_go_on) = (true, true);
         self.world.mark_changed();
         loop {
             let failing = !self.state.borrow().problems.is_empty();
@@ -207,13 +217,15 @@ impl Worker {
                     // Nobody can ask or stop it any more: the kernel goes on with what it has.
                     None => return,
                 },
-                changed = self.world.changed(), if more_to_come => if changed.is_err() { more_to_come = false; continue },
+                changed = self.world.changed(), if world_goes_on => if changed.is_err() { world_goes_on = false; continue },
+                changed = self.host_ports.changed(), if pods_go_on => if changed.is_err() { pods_go_on = false; continue },
                 () = self.engine.serve_questions() => continue,
                 () = tokio::time::sleep(RETRY), if failing => {}
             }
             let world = self.world.borrow_and_update().clone();
-            if world.synced {
-                self.apply(&mut table, &seen, &world).await;
+            let host_ports = self.host_ports.borrow_and_update().clone();
+            if world.synced && host_ports.synced {
+                self.apply(&mut table, &seen, &world, &host_ports).await;
                 seen = world;
             }
         }
@@ -228,8 +240,10 @@ impl Worker {
         }
     }
 
-    async fn apply(&mut self, table: &mut ServiceTable, seen: &World, world: &World) {
-        let (next, changed) = table.advance(seen, world, &self.node);
+    async fn apply(&mut self, table: &mut ServiceTable, seen: &World, world: &World, host_ports: &HostPorts) {
+        let (services, mut changed) = table.advance(seen, world, &self.node);
+        let (next, changed_pods) = services.with_host_ports(host_ports, &self.node);
+        changed.extend(changed_pods);
         *table = next;
         let outcome = self.engine.apply(table, &changed).await;
         if *self.state.borrow().problems != *outcome.problems {

@@ -11,16 +11,15 @@ use super::{
     image::{Held, Images, Op, address_be},
     maps::{BpfMaps, MapError},
     sockets::Departure,
-    table::ServiceTable,
+    table::{Owner, ServiceTable},
 };
-use crate::world::ObjectName;
 
 pub struct Sync<M> {
     maps: M,
     held: Held,
     images: Images,
     /// Services that are not yet as the table says, and why.
-    failed: BTreeMap<ObjectName, String>,
+    failed: BTreeMap<Owner, String>,
     /// Failures outside any Service: node addresses, settings, leftovers.
     failed_node: Option<String>,
     /// Every Service was worked on once.
@@ -41,15 +40,10 @@ impl<M: BpfMaps> Sync<M> {
     /// Brings the maps to `table`, of which `changed` differs from last time. Returns which backends clients lost.
     ///
     /// The first call works on every Service and removes what is left of an earlier agent: the table must be complete.
-    pub fn apply(
-        &mut self,
-        table: &ServiceTable,
-        changed: &BTreeSet<ObjectName>,
-        settings: Settings,
-    ) -> Vec<Departure> {
+    pub fn apply(&mut self, table: &ServiceTable, changed: &BTreeSet<Owner>, settings: Settings) -> Vec<Departure> {
         let mut departures = Vec::new();
         self.apply_node(table, settings);
-        let mut todo: BTreeSet<ObjectName> =
+        let mut todo: BTreeSet<Owner> =
             if self.started { changed.clone() } else { table.services.keys().cloned().collect() };
         self.started = true;
         todo.extend(std::mem::take(&mut self.failed).into_keys());
@@ -72,7 +66,7 @@ impl<M: BpfMaps> Sync<M> {
 
     /// Why the maps are not as the table says; empty when they are.
     pub fn problems(&self) -> Vec<String> {
-        let services = self.failed.iter().map(|(name, problem)| format!("Service {name}: {problem}"));
+        let services = self.failed.iter().map(|(name, problem)| format!("{name}: {problem}"));
         self.failed_node.iter().cloned().chain(services).collect()
     }
 
@@ -84,12 +78,13 @@ impl<M: BpfMaps> Sync<M> {
         &mut self.maps
     }
 
-    fn apply_service(&mut self, name: &ObjectName, table: &ServiceTable, departures: &mut Vec<Departure>) {
+    fn apply_service(&mut self, name: &Owner, table: &ServiceTable, departures: &mut Vec<Departure>) {
         let ops = self.images.plan(name, table.services.get(name).map(|entry| &**entry), &self.held);
         let mut lost = Vec::new();
         let written = self.write(&ops, &mut lost);
         // Deleting a Service says nothing about its pods: streams go on, as through any proxy of the field.
-        let deleted = !table.services.contains_key(name);
+        // A pod that is gone with its host ports takes them along.
+        let deleted = !name.is_pod() && !table.services.contains_key(name);
         departures.extend(lost.into_iter().filter(|departure| !(deleted && departure.set.is_none())));
         if let Err(error) = written {
             let problem = super::error_chain(&error);

@@ -5,6 +5,7 @@
 //! persistent: a snapshot is one `Arc`, a change copies a path, [`imbl::OrdMap::diff`] walks what differs.
 
 mod endpoint_slice;
+mod host_port;
 mod node;
 mod service;
 pub mod watch;
@@ -12,6 +13,7 @@ pub mod watch;
 use std::sync::Arc;
 
 pub use endpoint_slice::{Endpoint, EndpointSlice, InvalidSlice, SlicePort};
+pub use host_port::{HostPort, HostPorts, PodHostPorts};
 use imbl::OrdMap;
 pub use node::Node;
 pub use service::{

@@ -1,19 +1,24 @@
 //! `fairlead inspect …`: what the nodes' kernels do, asked through the API.
 
+mod agent;
+mod pod;
 mod report;
 mod service;
 
-/// Show what each node's kernel does with a Service
+/// Show what each node's kernel does with a Service, or with a pod's host ports
 #[derive(Debug, clap::Subcommand)]
 pub enum Inspect {
     #[command(visible_aliases = ["svc", "services"])]
     Service(service::Service),
+    #[command(visible_aliases = ["po", "pods"])]
+    Pod(pod::Pod),
 }
 
 impl Inspect {
     pub async fn run(self) -> anyhow::Result<()> {
         match self {
             Self::Service(verb) => verb.run().await,
+            Self::Pod(verb) => verb.run().await,
         }
     }
 }

@@ -9,18 +9,13 @@ use crate::output::Grid;
 /// The text of `fairlead inspect service`.
 pub fn render(inspection: &Value) -> String {
     let service = &inspection["service"];
-    let mut text = String::new();
-    let mut line = |title: &str, value: &str| {
-        // Writing to a String cannot fail.
-        writeln!(text, "{:<10} {value}", format!("{title}:")).ok();
-    };
-    line("Service", &format!("{}/{}", word(&service["namespace"]), word(&service["name"])));
-    line("Type", &word(&service["type"]));
+    let mut text = line("Service", &format!("{}/{}", word(&service["namespace"]), word(&service["name"])));
+    text.push_str(&line("Type", &word(&service["type"])));
     let nodes = list(&inspection["nodes"]);
     let mut names: Vec<String> = nodes.iter().flat_map(|node| list(&node["dnsNames"])).map(word).collect();
     names.sort();
     names.dedup();
-    line("DNS", &names.join(", "));
+    text.push_str(&line("DNS", &names.join(", ")));
     for node in nodes {
         text.push('\n');
         text.push_str(&node_text(node));
@@ -29,6 +24,22 @@ pub fn render(inspection: &Value) -> String {
         writeln!(text, "\nNode {}: {}", word(&node["node"]), word(&node["error"])).ok();
     }
     text
+}
+
+/// The text of `fairlead inspect pod`.
+pub fn render_pod(inspection: &Value) -> String {
+    let pod = &inspection["pod"];
+    let mut text = line("Pod", &format!("{}/{}", word(&pod["namespace"]), word(&pod["name"])));
+    text.push_str(&line("Address", &word(&pod["podIP"])));
+    for node in list(&inspection["nodes"]) {
+        text.push('\n');
+        text.push_str(&node_text(node));
+    }
+    text
+}
+
+fn line(title: &str, value: &str) -> String {
+    format!("{:<10} {value}\n", format!("{title}:"))
 }
 
 fn node_text(node: &Value) -> String {
@@ -63,7 +74,8 @@ fn node_text(node: &Value) -> String {
 }
 
 fn frontend_text(frontend: &Value) -> String {
-    let address = frontend["address"].as_str().unwrap_or("every node");
+    let everywhere = if frontend["kind"] == "HostPort" { "this node" } else { "every node" };
+    let address = frontend["address"].as_str().unwrap_or(everywhere);
     let mut text =
         format!("  {} {address}:{}/{}", word(&frontend["kind"]), word(&frontend["port"]), word(&frontend["protocol"]));
     if let Some(name) = frontend["portName"].as_str().filter(|name| !name.is_empty()) {
@@ -161,5 +173,18 @@ mod tests {
              \x20   10.244.0.6:8080   default/web-2   a      not ready\n\
              \x20   2 connections found no backend\n"
         );
+    }
+
+    #[test]
+    fn an_inspection_of_a_pod_names_its_host_ports() {
+        let backend = json!({"address": "10.244.0.5", "port": 80, "pod": "default/web", "node": "a", "held": true, "wanted": true,
+            "picks": 1, "affinePicks": 0});
+        let frontend = json!({"kind": "HostPort", "port": 8080, "portName": "", "protocol": "TCP", "scope": "external",
+            "policy": "the pod itself", "held": true, "unserved": 0, "backends": [backend], "excluded": []});
+        let inspection = json!({"pod": {"namespace": "default", "name": "web", "podIP": "10.244.0.5"},
+            "nodes": [{"node": "a", "datapath": "ebpf", "appliedRevision": 7, "tableRevision": 7, "frontends": [frontend]}]});
+        let text = render_pod(&inspection);
+        assert!(text.starts_with("Pod:       default/web\nAddress:   10.244.0.5\n\nNode a "), "{text}");
+        assert!(text.contains("HostPort this node:8080/TCP, external clients, policy the pod itself\n"), "{text}");
     }
 }

@@ -1,11 +1,11 @@
 //! `fairlead inspect service`: asks every node's agent about one Service and shows their answers side by side.
 
-use anyhow::{bail, ensure};
-use serde_json::{Value, json};
+use anyhow::ensure;
+use serde_json::json;
 
-use super::report;
+use super::{agent, report};
 use crate::{
-    cluster::{ApiError, Cluster, ConnectArgs, connect, object_path, resource_path},
+    cluster::{Cluster, ConnectArgs, connect, object_path, resource_path},
     failure::{self, AlreadyReported},
     output::{self, Format},
 };
@@ -37,7 +37,9 @@ impl Service {
         // First: a Service that does not exist is told as such, and not once for each node.
         let service = cluster.get(&object_path(services, cluster.namespace(), &self.name)).await?;
         let nodes = self.nodes(&cluster).await?;
-        let answers = futures::future::join_all(nodes.iter().map(|node| self.ask(&cluster, node))).await;
+        let answers =
+            futures::future::join_all(nodes.iter().map(|node| agent::ask(&cluster, node, "services", &self.name)))
+                .await;
         let (mut reports, mut failures) = (Vec::new(), Vec::new());
         for (node, answer) in nodes.iter().zip(answers) {
             match answer {
@@ -64,19 +66,5 @@ impl Service {
             items.iter().filter_map(|node| node["metadata"]["name"].as_str().map(str::to_owned)).collect();
         ensure!(!nodes.is_empty(), "the cluster has no nodes, so nothing carries this Service");
         Ok(nodes)
-    }
-
-    async fn ask(&self, cluster: &Cluster, node: &str) -> anyhow::Result<Value> {
-        let nodes = cluster.resources().await?.resolve("nodes")?;
-        let path =
-            format!("{}/proxy/inspect/services/{}/{}", object_path(nodes, "", node), cluster.namespace(), self.name);
-        match cluster.get(&path).await {
-            Ok(report) if report.is_object() => Ok(report),
-            Ok(other) => bail!("the agent of {node} answered {other}"),
-            Err(error) => match error.downcast_ref::<ApiError>() {
-                Some(api) if api.is_not_found() => bail!("{}", api.message),
-                _ => Err(error),
-            },
-        }
     }
 }

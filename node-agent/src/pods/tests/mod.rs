@@ -28,7 +28,7 @@ use crate::{
     Teardown,
     network::{AttachError, PodNetwork},
     runtime::{Runtime, docker::Docker},
-    world::World,
+    world::{HostPorts, World},
 };
 
 /// A node: an agent's pods over one engine and one API.
@@ -67,7 +67,9 @@ impl Node {
             resolv_conf: "/etc/resolv.conf".into(),
         };
         let runtime = Arc::new(self.runtime.clone());
-        let pods = super::start(config, self.api.client(), runtime, self.network.clone(), self.world.clone()).await;
+        let (host_ports, _) = watch::channel(HostPorts::default());
+        let (client, network, world) = (self.api.client(), self.network.clone(), self.world.clone());
+        let pods = super::start(config, client, runtime, network, world, host_ports).await;
         self.pods = Some(pods.unwrap());
     }
 

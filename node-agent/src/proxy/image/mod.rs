@@ -15,10 +15,10 @@ use std::{
 pub use held::{Held, HeldSet};
 use ids::BackendIds;
 pub use ops::Op;
-use proxy_ebpf::{Backend, BackendId, ServiceHead, ServiceKey, SetId, backend_flags, head_flags, scope};
+use proxy_ebpf::{Backend, BackendId, ServiceHead, ServiceKey, SetId, THIS_NODE, backend_flags, head_flags, scope};
 
-use super::table::{Candidate, Frontend, FrontendAddress, Scope, Selection, SelectionName, TableService};
-use crate::world::{ObjectName, Protocol};
+use super::table::{Candidate, Frontend, FrontendAddress, Owner, Scope, Selection, SelectionName, TableService};
+use crate::world::Protocol;
 
 /// What one Service asks of the maps.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,15 +40,15 @@ pub struct SetImage {
 /// The images of all Services, and the ids they use.
 #[derive(Debug, Default)]
 pub struct Images {
-    services: HashMap<ObjectName, ServiceImage>,
+    services: HashMap<Owner, ServiceImage>,
     backends: BackendIds,
     next_set: SetId,
     /// Which set belongs to whom, so that two Services never share one.
     sets: HashSet<SetId>,
     /// Which Service a frontend leads to; of two that claim the same, the first.
-    claims: HashMap<ServiceKey, ObjectName>,
+    claims: HashMap<ServiceKey, Owner>,
     /// Frontends that a Service did not get, because another has them.
-    contested: BTreeMap<ServiceKey, BTreeSet<ObjectName>>,
+    contested: BTreeMap<ServiceKey, BTreeSet<Owner>>,
 }
 
 impl Images {
@@ -62,7 +62,7 @@ impl Images {
     /// be written: backends, slots, members, heads; then what nothing names any more, heads first.
     ///
     /// Repeated after a failure it gives what is still missing.
-    pub fn plan(&mut self, name: &ObjectName, entry: Option<&TableService>, held: &Held) -> Vec<Op> {
+    pub fn plan(&mut self, name: &Owner, entry: Option<&TableService>, held: &Held) -> Vec<Op> {
         let old = self.services.remove(name).unwrap_or_default();
         // What it still claims in vain it will say again.
         self.contested.retain(|_, services| {
@@ -80,7 +80,7 @@ impl Images {
     }
 
     /// Services that may now get a frontend that another gave up.
-    pub fn heirs(&self) -> BTreeSet<ObjectName> {
+    pub fn heirs(&self) -> BTreeSet<Owner> {
         let free = self.contested.iter().filter(|(key, _)| !self.claims.contains_key(key));
         free.flat_map(|(_, services)| services.iter().cloned()).collect()
     }
@@ -103,11 +103,11 @@ impl Images {
         let mut known: BTreeMap<SelectionName, SetId> = BTreeMap::new();
         for frontend in &entry.frontends {
             let key = key_of(frontend);
-            if self.claims.get(&key).is_some_and(|owner| *owner != entry.name) {
-                self.contested.entry(key).or_default().insert(entry.name.clone());
+            if self.claims.get(&key).is_some_and(|owner| *owner != entry.owner) {
+                self.contested.entry(key).or_default().insert(entry.owner.clone());
                 continue;
             }
-            self.claims.insert(key, entry.name.clone());
+            self.claims.insert(key, entry.owner.clone());
             let set = match known.get(&frontend.selection.name) {
                 Some(set) => *set,
                 None => {
@@ -204,8 +204,11 @@ fn old_backends(image: &ServiceImage) -> impl Iterator<Item = BackendId> {
 /// The map key of a frontend.
 pub fn key_of(frontend: &Frontend) -> ServiceKey {
     let address = match frontend.address {
-        FrontendAddress::ClusterIp(address) | FrontendAddress::External(address) => address,
+        FrontendAddress::ClusterIp(address) | FrontendAddress::External(address) | FrontendAddress::HostIp(address) => {
+            address
+        }
         FrontendAddress::EveryNode => Ipv4Addr::UNSPECIFIED,
+        FrontendAddress::ThisNode => address_from_be(THIS_NODE),
     };
     ServiceKey {
         address_be: address_be(address),

@@ -1,9 +1,11 @@
 //! The ServiceTable: for every address that clients can use, which backends they get and which endpoints they do not, and why.
 //!
-//! A pure function of the [`World`] and of what this node is. It knows no map, no datapath and no time: every datapath, `inspect`
+//! A pure function of the [`World`], of the host ports of this node's pods, and of what this node is. It knows no map, no datapath and no time: every datapath, `inspect`
 //! and the tests read the same table.
 
 mod frontends;
+mod host_ports;
+mod owner;
 mod selection;
 
 use std::{
@@ -16,9 +18,10 @@ use std::{
 use imbl::OrdMap;
 use imbl::ordmap::DiffItem;
 use ipnetwork::Ipv4Network;
+pub use owner::Owner;
 pub use selection::{Candidate, Excluded, Exclusion, Selection, SelectionName, SelectionPolicy};
 
-use crate::world::{ObjectName, Protocol, World};
+use crate::world::{HostPorts, ObjectName, Protocol, World};
 
 /// What this node is, as far as the table depends on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,17 +38,18 @@ pub struct ThisNode {
 pub struct ServiceTable {
     /// [`World::revision`] of what it was made from.
     pub revision: u64,
-    pub services: OrdMap<ObjectName, Arc<TableService>>,
+    /// Services, and pods with host ports.
+    pub services: OrdMap<Owner, Arc<TableService>>,
     /// Addresses of all nodes; `true` for this node's.
     pub node_addresses: BTreeMap<Ipv4Addr, bool>,
     /// Where the pods of all nodes are.
     pub pod_subnets: BTreeSet<Ipv4Network>,
 }
 
-/// One Service as the datapaths serve it.
+/// One Service as the datapaths serve it, or the host ports of one pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableService {
-    pub name: ObjectName,
+    pub owner: Owner,
     /// ClientIP affinity.
     pub affinity: Option<Duration>,
     /// In a fixed order: by port, then address kind.
@@ -70,6 +74,10 @@ pub enum FrontendAddress {
     ClusterIp(Ipv4Addr),
     /// A NodePort: every node's addresses.
     EveryNode,
+    /// A host port: this node's addresses.
+    ThisNode,
+    /// A host port with a `hostIP`.
+    HostIp(Ipv4Addr),
     /// An external IP or a load balancer's.
     External(Ipv4Addr),
 }
@@ -84,27 +92,20 @@ pub enum Scope {
 }
 
 impl ServiceTable {
-    /// The table of `world`, from nothing.
+    /// The table of `world`, from nothing, without host ports.
     pub fn new(world: &World, node: &ThisNode) -> Self {
         Self::default().advance(&World::default(), world, node).0
     }
 
-    /// The table of `new`, from the table of `old`; with the names of the Services whose entry changed.
+    /// The table of `new`, from the table of `old`; with the Services whose entry changed.
     ///
     /// The cost is that of what differs: a change of one Service works on that Service only, a change of this node on all.
-    pub fn advance(&self, old: &World, new: &World, node: &ThisNode) -> (Self, BTreeSet<ObjectName>) {
+    pub fn advance(&self, old: &World, new: &World, node: &ThisNode) -> (Self, BTreeSet<Owner>) {
         let mut services = self.services.clone();
         let mut changed = BTreeSet::new();
         for name in candidates(old, new, node) {
             let entry = frontends::table_service(&name, new, node).map(Arc::new);
-            if services.get(&name) == entry.as_ref() {
-                continue;
-            }
-            match entry {
-                Some(entry) => services.insert(name.clone(), entry),
-                None => services.remove(&name),
-            };
-            changed.insert(name);
+            set_entry(&mut services, Owner::Service(name), entry, &mut changed);
         }
         let same_nodes = old.nodes.ptr_eq(&new.nodes) && !self.node_addresses.is_empty();
         let (node_addresses, pod_subnets) = if same_nodes {
@@ -114,6 +115,51 @@ impl ServiceTable {
         };
         (Self { revision: new.revision, services, node_addresses, pod_subnets }, changed)
     }
+
+    /// This table with `host_ports` for its host ports; with the pods whose entry changed. To be asked after [`Self::advance`], whose
+    /// node addresses it heeds. The cost is that of the pods with host ports.
+    pub fn with_host_ports(&self, host_ports: &HostPorts, node: &ThisNode) -> (Self, BTreeSet<Owner>) {
+        let mut services = self.services.clone();
+        let mut changed = BTreeSet::new();
+        let wanted: BTreeMap<Owner, _> =
+            host_ports.pods.iter().map(|(uid, pod)| (Owner::pod(pod.pod.clone(), uid.clone()), pod)).collect();
+        for (gone, _) in self.services.range(Owner::first_pod()..).filter(|(owner, _)| !wanted.contains_key(owner)) {
+            set_entry(&mut services, gone.clone(), None, &mut changed);
+        }
+        for (owner, pod) in wanted {
+            let entry = host_ports::table_entry(owner.clone(), pod, node, &self.node_addresses);
+            set_entry(&mut services, owner, Some(Arc::new(entry)), &mut changed);
+        }
+        (Self { services, ..self.clone() }, changed)
+    }
+
+    /// The entry of a Service.
+    pub fn service(&self, name: &ObjectName) -> Option<&Arc<TableService>> {
+        self.services.get(&Owner::Service(name.clone()))
+    }
+
+    /// The entry of a pod with host ports; of one of them, while two have the name.
+    pub fn pod(&self, name: &ObjectName) -> Option<&Arc<TableService>> {
+        let named = self.services.range(Owner::pod(name.clone(), "".into())..).next();
+        named.filter(|(owner, _)| owner.name() == name).map(|(_, entry)| entry)
+    }
+}
+
+/// Replaces an entry, or removes it with `None`, and notes whether that is a change.
+fn set_entry(
+    services: &mut OrdMap<Owner, Arc<TableService>>,
+    owner: Owner,
+    entry: Option<Arc<TableService>>,
+    changed: &mut BTreeSet<Owner>,
+) {
+    if services.get(&owner) == entry.as_ref() {
+        return;
+    }
+    match entry {
+        Some(entry) => services.insert(owner.clone(), entry),
+        None => services.remove(&owner),
+    };
+    changed.insert(owner);
 }
 
 /// Services whose entry may differ.

@@ -34,6 +34,11 @@ pub enum SelectionPolicy {
     ThisNode,
     /// The DNS server of this node.
     LocalDns,
+    /// The pod whose host port it is.
+    HostPort {
+        host_ip: Option<Ipv4Addr>,
+        port: u16,
+    },
 }
 
 /// An endpoint that may be picked.

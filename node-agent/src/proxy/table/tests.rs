@@ -3,7 +3,9 @@
 use std::{collections::BTreeSet, net::Ipv4Addr, sync::Arc};
 
 use super::{world_kit::*, *};
-use crate::world::{Endpoint, ExternalTrafficPolicy, InternalTrafficPolicy, Node, Service, TrafficDistribution};
+use crate::world::{
+    Endpoint, ExternalTrafficPolicy, HostPort, InternalTrafficPolicy, Node, PodHostPorts, Service, TrafficDistribution,
+};
 
 const CLUSTER_IP: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 1);
 
@@ -41,7 +43,7 @@ fn rendered(service: Service, endpoints: Vec<Endpoint>) -> Vec<String> {
     world.nodes.insert("here".into(), Arc::new(own));
     put(&mut world, service, endpoints);
     let table = ServiceTable::new(&world, &this_node());
-    let entry = table.services.get(&name("web")).unwrap().clone();
+    let entry = table.service(&name("web")).unwrap().clone();
     entry.frontends.iter().map(render).collect()
 }
 
@@ -50,6 +52,7 @@ fn render(frontend: &Frontend) -> String {
         FrontendAddress::ClusterIp(_) => "cluster",
         FrontendAddress::EveryNode => "node",
         FrontendAddress::External(_) => "external",
+        FrontendAddress::ThisNode | FrontendAddress::HostIp(_) => "host port",
     };
     let host = |address: Ipv4Addr| address.octets()[3].to_string();
     let picked: Vec<String> = frontend.selection.backends.iter().map(|backend| host(backend.address)).collect();
@@ -143,7 +146,7 @@ fn an_address_in_two_slices_is_one_endpoint_and_ready_if_either_says_so() {
     let slices = world.slices.get(&name("web")).unwrap().update("slice-2".into(), Arc::new(second));
     world.slices.insert(name("web"), slices);
     let table = ServiceTable::new(&world, &this_node());
-    let frontend = &table.services.get(&name("web")).unwrap().frontends[0];
+    let frontend = &table.service(&name("web")).unwrap().frontends[0];
     assert_eq!(render(frontend), "cluster Internal -> 1; ");
 }
 
@@ -163,7 +166,7 @@ fn the_dns_service_is_answered_by_this_node_even_before_it_exists() {
     let server = "10.244.0.1:53".parse().unwrap();
     let node = ThisNode { dns: Some((address, server)), ..this_node() };
     let table = ServiceTable::new(&World { synced: true, ..World::default() }, &node);
-    let entry = table.services.get(&ObjectName::new("kube-system", "kube-dns")).unwrap();
+    let entry = table.service(&ObjectName::new("kube-system", "kube-dns")).unwrap();
     assert_eq!(entry.frontends.len(), 2);
     for frontend in &entry.frontends {
         assert_eq!((frontend.address, frontend.port), (FrontendAddress::ClusterIp(address), 53));
@@ -190,4 +193,66 @@ fn a_table_advanced_step_by_step_equals_one_made_from_nothing() {
         assert_eq!(advanced.services, ServiceTable::new(&next, &this_node()).services);
         (world, table) = (next, advanced);
     }
+}
+
+fn host_port(host_ip: Option<[u8; 4]>, host_port: u16, protocol: Protocol) -> HostPort {
+    let host_ip = host_ip.map(Ipv4Addr::from);
+    HostPort { name: "".into(), host_ip, host_port, container_port: 80, protocol }
+}
+
+fn pods(ports: Vec<HostPort>) -> HostPorts {
+    let pod = PodHostPorts { pod: name("web"), address: Ipv4Addr::new(10, 244, 0, 7), ports };
+    HostPorts { pods: OrdMap::unit("uid".into(), Arc::new(pod)), synced: true }
+}
+
+#[test]
+fn a_host_port_answers_on_this_node_alone_and_leads_to_its_pod() {
+    let node = ThisNode { addresses: [Ipv4Addr::new(192, 0, 2, 1)].into(), ..this_node() };
+    let table = ServiceTable::new(&World::default(), &node);
+    let ports = vec![
+        host_port(None, 8080, Protocol::Tcp),
+        host_port(Some([127, 0, 0, 1]), 8081, Protocol::Udp),
+        host_port(Some([192, 0, 2, 1]), 8082, Protocol::Tcp),
+        host_port(Some([192, 0, 2, 9]), 8083, Protocol::Tcp),
+        host_port(None, 8084, Protocol::Sctp),
+    ];
+    let (table, changed) = table.with_host_ports(&pods(ports), &node);
+    assert_eq!(changed.len(), 1);
+    let entry = table.pod(&name("web")).unwrap();
+    let at = |frontend: &Frontend| (frontend.address, frontend.port, frontend.scope);
+    let (loopback, own) = (Ipv4Addr::LOCALHOST, Ipv4Addr::new(192, 0, 2, 1));
+    assert_eq!(
+        entry.frontends.iter().map(at).collect::<Vec<_>>(),
+        [
+            (FrontendAddress::ThisNode, 8080, Scope::Internal),
+            (FrontendAddress::ThisNode, 8080, Scope::External),
+            (FrontendAddress::HostIp(loopback), 8081, Scope::Internal),
+            (FrontendAddress::HostIp(own), 8082, Scope::Internal),
+            (FrontendAddress::HostIp(own), 8082, Scope::External),
+        ]
+    );
+    for frontend in &entry.frontends {
+        let backend = &frontend.selection.backends[0];
+        assert_eq!((backend.address.octets()[3], backend.port, backend.local), (7, 80, true));
+    }
+    let reasons: Vec<_> = entry.unserved.iter().map(|(_, reason)| *reason).collect();
+    assert_eq!(reasons, ["its hostIP is no address of this node", "SCTP is served by no datapath"]);
+    let selections: BTreeSet<_> = entry.frontends.iter().map(|frontend| frontend.selection.name.clone()).collect();
+    assert_eq!(selections.len(), 3, "ports without a name are told apart");
+}
+
+#[test]
+fn host_ports_go_with_their_pod_and_services_stay() {
+    let mut world = World::default();
+    put(&mut world, web(), vec![endpoint(1, "here")]);
+    let table = ServiceTable::new(&world, &this_node());
+    let (with, _) = table.with_host_ports(&pods(vec![host_port(None, 8080, Protocol::Tcp)]), &this_node());
+    let (again, changed) = with.with_host_ports(&pods(vec![host_port(None, 8080, Protocol::Tcp)]), &this_node());
+    assert!(changed.is_empty());
+    world.revision += 1;
+    let (advanced, changed) = again.advance(&world, &world.clone(), &this_node());
+    assert!(changed.is_empty() && advanced.pod(&name("web")).is_some(), "a change of the World keeps them");
+    let (without, changed) = advanced.with_host_ports(&HostPorts::default(), &this_node());
+    assert_eq!(changed.into_iter().collect::<Vec<_>>(), [Owner::pod(name("web"), "uid".into())]);
+    assert_eq!(without.services, table.services);
 }

@@ -4,6 +4,7 @@
 mod affinity;
 mod client;
 mod cluster_ip;
+mod host_port;
 mod inspect;
 mod namespace;
 mod node;

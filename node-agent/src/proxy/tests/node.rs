@@ -37,6 +37,7 @@ pub struct Node {
     cgroup: PathBuf,
     pins: PathBuf,
     pub world: watch::Sender<Arc<World>>,
+    pub host_ports: watch::Sender<HostPorts>,
     runtime: tokio::runtime::Runtime,
     pods: u8,
     pub datapath: DatapathChoice,
@@ -67,6 +68,7 @@ impl Node {
             pins: std::env::temp_dir().join(&name),
             cgroup,
             world: watch::Sender::new(Arc::new(World::default())),
+            host_ports: watch::Sender::new(HostPorts { synced: true, ..HostPorts::default() }),
             runtime,
             pods: 0,
             datapath: DatapathChoice::Ebpf,
@@ -91,8 +93,9 @@ impl Node {
 
     /// Starts the datapath in the node's namespace.
     pub fn start(&self) -> Proxy {
-        let (config, world, handle) = (self.config(), self.world.subscribe(), self.runtime.handle().clone());
-        self.host.run(move || handle.block_on(proxy::start(config, world))).unwrap()
+        let (config, world, host_ports) = (self.config(), self.world.subscribe(), self.host_ports.subscribe());
+        let handle = self.runtime.handle().clone();
+        self.host.run(move || handle.block_on(proxy::start(config, world, host_ports))).unwrap()
     }
 
     /// Publishes a World made by `change` and waits until it is served.

@@ -13,7 +13,7 @@ use std::{
 use super::node::{Node, endpoint, privileged, service};
 use crate::{
     proxy::{self, Config},
-    world::World,
+    world::{HostPorts, World},
 };
 
 const SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 70);
@@ -110,7 +110,8 @@ fn agent_process() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let (_world, receiver) = tokio::sync::watch::channel(Arc::new(world));
-        let proxy = proxy::start(config, receiver).await.unwrap();
+        let (_host_ports, host_ports) = tokio::sync::watch::channel(HostPorts { synced: true, ..HostPorts::default() });
+        let proxy = proxy::start(config, receiver, host_ports).await.unwrap();
         proxy.applied().wait_for(|applied| *applied == 1).await.unwrap();
         println!("{SERVING}");
         std::future::pending::<()>().await;

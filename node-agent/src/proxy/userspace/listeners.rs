@@ -15,7 +15,7 @@ use crate::world::Protocol;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Address {
-    /// In the host's namespace (a NodePort), not in that of the Service range.
+    /// In the host's namespace (a NodePort, a host port), not in that of the Service range.
     pub on_host: bool,
     pub at: SocketAddrV4,
     pub protocol: Protocol,
@@ -82,12 +82,12 @@ impl Listener {
 
 impl Listeners {
     /// Listens at what is `wanted` and nowhere else. Returns what could not be bound, which is tried again next time.
-    pub async fn become_(&mut self, wanted: BTreeMap<Address, Sides>, place: &Place) -> Vec<String> {
+    pub async fn become_(&mut self, wanted: BTreeMap<Address, Sides>, place: &Place) -> BTreeMap<Address, String> {
         let unwanted = self.listening.extract_if(.., |address, _| !wanted.contains_key(address));
         for (_, listener) in unwanted.collect::<Vec<_>>() {
             listener.close().await;
         }
-        let mut problems = Vec::new();
+        let mut problems = BTreeMap::new();
         for (address, sides) in wanted {
             if let Some(listener) = self.listening.get(&address) {
                 listener.sides.send_if_modified(|held| {
@@ -99,7 +99,9 @@ impl Listeners {
             }
             match listen(address, sides, place) {
                 Ok(listener) => drop(self.listening.insert(address, listener)),
-                Err(error) => problems.push(format!("listen at {} {:?}: {error}", address.at, address.protocol)),
+                Err(error) => {
+                    problems.insert(address, format!("listen at {} {:?}: {error}", address.at, address.protocol));
+                }
             }
         }
         problems

@@ -1,8 +1,8 @@
 //! The datapath for machines without eBPF: the same table, served by listeners.
 //!
 //! ClusterIPs and external IPs live in a network namespace of their own, which accepts the whole Service range and has a listener
-//! for each frontend with backends: what has no listener is refused by the kernel. NodePorts listen on the node's addresses. No
-//! firewall rule is needed and no port of the host but the NodePorts is taken. It ends with the agent, and leaves nothing.
+//! for each frontend with backends: what has no listener is refused by the kernel. NodePorts and host ports listen on the
+//! node's addresses. No firewall rule is needed and no other port of the host is taken. It ends with the agent, and leaves nothing.
 //!
 //! What it cannot do: keep a client's address, and drop instead of refuse.
 
@@ -31,14 +31,14 @@ use super::{
     engine::Outcome,
     error_chain,
     image::{address_be, key_of},
-    table::{FrontendAddress, Scope, SelectionName, ServiceTable},
+    table::{FrontendAddress, Owner, Scope, SelectionName, ServiceTable},
 };
-use crate::world::{ObjectName, Protocol};
+use crate::world::Protocol;
 
 pub struct Userspace {
     reason: String,
     place: Place,
-    balancers: HashMap<(ObjectName, SelectionName), Arc<Balancer>>,
+    balancers: HashMap<(Owner, SelectionName), Arc<Balancer>>,
     /// Which balancer serves a frontend.
     frontends: HashMap<ServiceKey, Arc<Balancer>>,
     listeners: Listeners,
@@ -61,8 +61,8 @@ impl Userspace {
         &self.reason
     }
 
-    pub async fn apply(&mut self, table: &ServiceTable, changed: &BTreeSet<ObjectName>) -> Outcome {
-        let names: BTreeSet<&ObjectName> = changed.iter().collect();
+    pub async fn apply(&mut self, table: &ServiceTable, changed: &BTreeSet<Owner>) -> Outcome {
+        let names: BTreeSet<&Owner> = changed.iter().collect();
         self.balancers.retain(|(name, selection), balancer| {
             let kept = !names.contains(name) || has_selection(table, name, selection);
             if !kept {
@@ -72,14 +72,13 @@ impl Userspace {
         });
         for service in changed.iter().filter_map(|name| table.services.get(name)) {
             for frontend in &service.frontends {
-                let key = (service.name.clone(), frontend.selection.name.clone());
+                let key = (service.owner.clone(), frontend.selection.name.clone());
                 let balancer = self.balancers.entry(key).or_insert_with(|| Balancer::new(frontend.protocol)).clone();
                 balancer.update(&frontend.selection, service.affinity);
             }
         }
         self.rebuild_frontends(table);
-        let problems = self.listen(table).await;
-        Outcome { served: problems.is_empty(), problems }
+        self.listen(table).await
     }
 
     pub fn held(&self, keys: &[ServiceKey]) -> Vec<Option<HeldFrontend>> {
@@ -97,7 +96,7 @@ impl Userspace {
         self.frontends.clear();
         for service in table.services.values() {
             for frontend in &service.frontends {
-                let key = (service.name.clone(), frontend.selection.name.clone());
+                let key = (service.owner.clone(), frontend.selection.name.clone());
                 if let Some(balancer) = self.balancers.get(&key) {
                     // Of two Services that claim one frontend the first has it, as in the maps.
                     self.frontends.entry(key_of(frontend)).or_insert_with(|| balancer.clone());
@@ -107,11 +106,13 @@ impl Userspace {
     }
 
     /// Listens where a frontend has backends, and nowhere else.
-    async fn listen(&mut self, table: &ServiceTable) -> Vec<String> {
+    async fn listen(&mut self, table: &ServiceTable) -> Outcome {
         let mut wanted: BTreeMap<Address, Sides> = BTreeMap::new();
         let mut outside = BTreeSet::new();
         let inside = Arc::new(inside(table));
-        for frontend in table.services.values().flat_map(|service| &service.frontends) {
+        let mut of_pods = BTreeSet::new();
+        let frontends = table.services.values().flat_map(|entry| entry.frontends.iter().map(|f| (&entry.owner, f)));
+        for (owner, frontend) in frontends {
             let Some(balancer) = self.frontends.get(&key_of(frontend)) else { continue };
             let addresses = match frontend.address {
                 FrontendAddress::ClusterIp(address) | FrontendAddress::External(address) => {
@@ -120,11 +121,17 @@ impl Userspace {
                     }
                     vec![(false, address)]
                 }
-                FrontendAddress::EveryNode => node_addresses(table).map(|address| (true, address)).collect(),
+                FrontendAddress::HostIp(address) => vec![(true, address)],
+                FrontendAddress::EveryNode | FrontendAddress::ThisNode => {
+                    node_addresses(table).map(|address| (true, address)).collect()
+                }
             };
             for (on_host, ip) in addresses {
                 let address =
                     Address { on_host, at: SocketAddrV4::new(ip, frontend.port), protocol: frontend.protocol };
+                if owner.is_pod() {
+                    of_pods.insert(address);
+                }
                 let sides = wanted.entry(address).or_insert_with(|| Sides::new(inside.clone()));
                 match frontend.scope {
                     Scope::Internal => sides.internal = Some(balancer.clone()),
@@ -137,12 +144,15 @@ impl Userspace {
         if let Err(error) = self.place.route(&outside).await {
             problems.push(error_chain(&error));
         }
-        problems.extend(self.listeners.become_(wanted, &self.place).await);
-        problems
+        let unbound = self.listeners.become_(wanted, &self.place).await;
+        // A pod that asks for a port which the host uses itself is a problem, but none of the Services'.
+        let served = problems.is_empty() && unbound.keys().all(|address| of_pods.contains(address));
+        problems.extend(unbound.into_values());
+        Outcome { served, problems }
     }
 }
 
-fn has_selection(table: &ServiceTable, name: &ObjectName, selection: &SelectionName) -> bool {
+fn has_selection(table: &ServiceTable, name: &Owner, selection: &SelectionName) -> bool {
     let service = table.services.get(name);
     service.is_some_and(|service| service.frontends.iter().any(|frontend| frontend.selection.name == *selection))
 }

@@ -1,0 +1,46 @@
+//! Who asks for frontends: a Service, or a pod for its host ports.
+
+use std::{fmt, sync::Arc};
+
+use crate::world::ObjectName;
+
+/// Services come first in its order.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Owner {
+    Service(ObjectName),
+    /// By uid too: two pods may have one name for a while, the older on its way out.
+    Pod {
+        name: ObjectName,
+        uid: Arc<str>,
+    },
+}
+
+impl Owner {
+    pub fn pod(name: ObjectName, uid: Arc<str>) -> Self {
+        Self::Pod { name, uid }
+    }
+
+    /// No pod comes before it.
+    pub fn first_pod() -> Self {
+        Self::pod(ObjectName::new("", ""), "".into())
+    }
+
+    pub fn name(&self) -> &ObjectName {
+        match self {
+            Self::Service(name) | Self::Pod { name, .. } => name,
+        }
+    }
+
+    pub fn is_pod(&self) -> bool {
+        matches!(self, Self::Pod { .. })
+    }
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Service(name) => write!(f, "Service {name}"),
+            Self::Pod { name, .. } => write!(f, "Pod {name}"),
+        }
+    }
+}
