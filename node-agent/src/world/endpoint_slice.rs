@@ -4,7 +4,7 @@ use std::{net::Ipv4Addr, sync::Arc};
 
 use k8s_openapi::api::discovery::v1 as discovery;
 
-use super::{ObjectName, Protocol, service::InvalidService, watch::revision_of};
+use super::{ObjectName, Protocol, revision_of, service::InvalidService};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SlicePort {

@@ -1,20 +1,23 @@
 //! What this node knows of the cluster, as one immutable snapshot.
 //!
-//! One writer (`world::watch`) turns API objects into these small types *at the edge* and publishes a new [`World`] through a
+//! One writer (`world::writer`, fed by `world::watch`) turns API objects into these small types *at the edge* and publishes a new [`World`] through a
 //! `tokio::sync::watch`; everything behind it (proxy table, DNS zone, routes) reads snapshots and never the API. The maps are
 //! persistent: a snapshot is one `Arc`, a change copies a path, [`imbl::OrdMap::diff`] walks what differs.
 
 mod endpoint_slice;
 mod host_port;
+mod listing;
 mod node;
 mod service;
 pub mod watch;
+mod writer;
 
 use std::sync::Arc;
 
 pub use endpoint_slice::{Endpoint, EndpointSlice, InvalidSlice, SlicePort};
 pub use host_port::{HostPort, HostPorts, PodHostPorts};
 use imbl::OrdMap;
+use kube::core::ObjectMeta;
 pub use node::Node;
 pub use service::{
     ExternalTrafficPolicy, InternalTrafficPolicy, InvalidService, Protocol, Service, ServiceKind, ServicePort,
@@ -31,6 +34,11 @@ pub struct ObjectName {
 impl ObjectName {
     pub fn new(namespace: impl Into<Arc<str>>, name: impl Into<Arc<str>>) -> Self {
         Self { namespace: namespace.into(), name: name.into() }
+    }
+
+    /// The namespace is empty where the kind has none.
+    pub fn of(metadata: &ObjectMeta) -> Self {
+        Self::new(metadata.namespace.as_deref().unwrap_or_default(), metadata.name.as_deref().unwrap_or_default())
     }
 }
 
@@ -51,4 +59,9 @@ pub struct World {
     pub revision: u64,
     /// Whether each kind's first list is complete. Until then nothing may be removed from the kernel.
     pub synced: bool,
+}
+
+/// The resourceVersion as a number; 0 where the server's is not one (then only readers of `applied` lose).
+fn revision_of(metadata: &ObjectMeta) -> u64 {
+    metadata.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(0)
 }

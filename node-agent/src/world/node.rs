@@ -5,7 +5,7 @@ use std::{net::Ipv4Addr, sync::Arc};
 use ipnetwork::Ipv4Network;
 use k8s_openapi::api::core::v1 as core;
 
-use super::watch::revision_of;
+use super::revision_of;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {

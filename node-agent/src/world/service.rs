@@ -4,7 +4,7 @@ use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1 as core;
 
-use super::{ObjectName, watch::revision_of};
+use super::{ObjectName, revision_of};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Protocol {
@@ -72,10 +72,7 @@ impl TryFrom<&core::Service> for Service {
     type Error = InvalidService;
 
     fn try_from(object: &core::Service) -> Result<Self, InvalidService> {
-        let name = ObjectName::new(
-            object.metadata.namespace.as_deref().unwrap_or_default(),
-            object.metadata.name.as_deref().unwrap_or_default(),
-        );
+        let name = ObjectName::of(&object.metadata);
         let spec = object.spec.as_ref().ok_or(InvalidService::Missing { field: "spec" })?;
         let is_external = spec.type_.as_deref() == Some("ExternalName");
         let kind = if is_external {
