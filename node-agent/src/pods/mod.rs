@@ -28,6 +28,7 @@ mod state;
 mod status;
 #[cfg(test)]
 mod tests;
+mod transition;
 mod volumes;
 mod worker;
 

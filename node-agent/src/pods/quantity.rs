@@ -1,4 +1,4 @@
-//! Resource quantities as numbers: thousandths of a core for `cpu`, whole units (bytes) for the rest, both rounded up.
+//! Resource quantities as numbers: thousandths of a core for `cpu`, whole units (bytes) for the rest, both rounded away from zero.
 
 use k8s_openapi::{api::core::v1::Container, apimachinery::pkg::api::resource::Quantity};
 
@@ -14,16 +14,14 @@ pub fn limit(container: &Container, resource: &str) -> Option<i64> {
     in_unit_of(resource, limits.get(resource)?)
 }
 
+/// `quantity` in the unit in which `resource` is counted; `None` where it is none, or too large to be one.
 pub fn in_unit_of(resource: &str, quantity: &Quantity) -> Option<i64> {
-    let milli = parse_milli(&quantity.0)?;
-    let value =
-        if resource == "cpu" { milli } else { milli.div_euclid(1000) + i128::from(milli.rem_euclid(1000) != 0) };
-    i64::try_from(value).ok()
+    let milli = thousandths(&quantity.0)?;
+    i64::try_from(if resource == "cpu" { milli } else { divide(milli, 1000) }).ok()
 }
 
-/// Thousandths, rounded up: `100m`, `1.5`, `64Mi`, `1e3`.
-pub fn parse_milli(text: &str) -> Option<i128> {
-    let text = text.trim();
+/// Thousandths, rounded away from zero: `100m`, `1.5`, `64Mi`, `1e3`. The notation is that of apimachinery's `resource.Quantity`.
+fn thousandths(text: &str) -> Option<i128> {
     let digits = text.find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | '+' | '-'))).unwrap_or(text.len());
     let (number, suffix) = text.split_at(digits);
     let (numerator, denominator): (i128, i128) = match suffix {
@@ -49,35 +47,77 @@ pub fn parse_milli(text: &str) -> Option<i128> {
             if exponent < 0 { (1, power) } else { (power, 1) }
         }
     };
+    let (sign, number) = match number.strip_prefix('-') {
+        Some(number) => (-1, number),
+        None => (1, number.strip_prefix('+').unwrap_or(number)),
+    };
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    if fraction.len() > 12 || (whole.is_empty() && fraction.is_empty()) {
+    let digits = format!("{whole}{fraction}");
+    if fraction.len() > MOST_DECIMALS || !digits.bytes().all(|digit| digit.is_ascii_digit()) {
         return None;
     }
-    let sign = if whole.starts_with('-') { -1 } else { 1 };
-    let digits: i128 = format!("{}{fraction}", whole.trim_start_matches(['+', '-'])).parse().ok()?;
     let scale = 10i128.pow(u32::try_from(fraction.len()).ok()?) * denominator;
-    let scaled = digits.checked_mul(numerator)?.checked_mul(1000)?;
-    Some(sign * (scaled / scale + i128::from(scaled % scale != 0)))
+    let scaled = sign * digits.parse::<i128>().ok()?.checked_mul(numerator)?.checked_mul(1000)?;
+    Some(divide(scaled, scale))
 }
+
+/// Rounded away from zero, as apimachinery's `Quantity.Value`.
+fn divide(value: i128, by: i128) -> i128 {
+    value / by + (value % by).signum()
+}
+
+/// Digits behind the point: more than the API keeps (it rounds to billionths).
+const MOST_DECIMALS: usize = 12;
 
 #[cfg(test)]
 mod tests {
-    use super::parse_milli;
+    use super::*;
 
     #[test]
     fn quantities_of_every_notation_are_read() {
         for (text, milli) in [
+            ("0", 0),
             ("100m", 100),
             ("1.5", 1500),
-            ("2", 2000),
+            (".5", 500),
+            ("2.", 2000),
+            ("+2", 2000),
             ("64Mi", 64 * 1024 * 1024 * 1000),
+            ("0.5Ki", 512_000),
+            ("1k", 1_000_000),
             ("1e3", 1_000_000),
-            ("1n", 1),
+            ("1E-2", 10),
+            ("1E", 1_000_000_000_000_000_000_000),
         ] {
-            assert_eq!(parse_milli(text), Some(milli), "{text}");
+            assert_eq!(thousandths(text), Some(milli), "{text}");
         }
-        for text in ["", "x", "1Zi", "1e99"] {
-            assert_eq!(parse_milli(text), None, "{text}");
+        for text in ["", ".", "m", "x", "1Zi", "1 Mi", "1e99", "1.2.3", "1-2", "+-1", "1e3m"] {
+            assert_eq!(thousandths(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn what_is_less_than_a_unit_is_rounded_away_from_zero() {
+        assert_eq!(thousandths("1n"), Some(1));
+        assert_eq!(thousandths("1.0001"), Some(1001));
+        assert_eq!(thousandths("-1.5m"), Some(-2));
+        let memory = |text: &str| in_unit_of("memory", &Quantity(text.into()));
+        assert_eq!((memory("1.5"), memory("100m"), memory("-1.5")), (Some(2), Some(1), Some(-2)));
+    }
+
+    #[test]
+    fn processors_are_counted_in_thousandths_and_the_rest_in_units() {
+        let container: Container = serde_json::from_value(serde_json::json!({"name": "a", "resources": {
+            "requests": {"cpu": "250m", "memory": "64Mi"}, "limits": {"cpu": "1"}}}))
+        .expect("a container");
+        assert_eq!((request(&container, "cpu"), request(&container, "memory")), (Some(250), Some(64 << 20)));
+        assert_eq!((limit(&container, "cpu"), limit(&container, "memory")), (Some(1000), None));
+    }
+
+    #[test]
+    fn a_quantity_beyond_all_numbers_is_none() {
+        assert_eq!(in_unit_of("memory", &Quantity("9E".into())), Some(9_000_000_000_000_000_000));
+        assert_eq!(in_unit_of("memory", &Quantity("10E".into())), None);
+        assert_eq!(thousandths(&format!("{}Ei", "9".repeat(30))), None);
     }
 }
