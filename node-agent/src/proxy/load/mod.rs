@@ -17,7 +17,8 @@ use aya::{
     maps::{Map, MapData, RingBuf},
     programs::{CgroupAttachMode, CgroupSockAddr, links::FdLink},
 };
-use pins::{create_dir, ensure_bpffs, file, layout, pin_over, remove_other_layouts};
+pub(super) use pins::layout;
+use pins::{create_dir, ensure_bpffs, file, pin_over, remove_other_layouts};
 
 use super::{
     maps::{KernelMaps, MapError},

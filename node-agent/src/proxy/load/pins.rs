@@ -73,7 +73,8 @@ fn detach(links: &Path) -> Result<(), LoadError> {
     Ok(())
 }
 
-pub(super) fn layout(pins: &Path) -> PathBuf {
+/// The directory of this layout of maps and links.
+pub(in crate::proxy) fn layout(pins: &Path) -> PathBuf {
     pins.join(format!("v{LAYOUT_VERSION}"))
 }
 

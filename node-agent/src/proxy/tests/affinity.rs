@@ -1,93 +1,94 @@
 //! `sessionAffinity: ClientIP`.
 
-use std::{
-    net::Ipv4Addr,
-    time::{Duration, Instant},
-};
+use std::{net::Ipv4Addr, time::Duration};
 
-use super::node::{NODE_IP, Node, endpoint, node_port_service, privileged, tally};
-use crate::{Teardown, world::Service};
+use aya::maps::{HashMap, Map, MapData};
+use proxy_ebpf::{Affinity, AffinityKey};
+
+use super::node::{NODE_IP, Node, Pod, backends, node_port_service, wait_until};
+use crate::world::Service;
 
 const SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 40);
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+fn affine_service() -> Service {
+    Service { session_affinity: Some(TIMEOUT), ..node_port_service("web", SERVICE, 30080) }
+}
 
 #[test]
 fn a_client_keeps_its_backend_over_sockets_protocols_and_other_backends_coming() {
-    if !privileged() {
-        return;
-    }
-    let mut node = Node::new();
-    let backends = [node.pod(), node.pod(), node.pod(), node.pod()];
-    backends.iter().for_each(|pod| pod.serve(8080));
-    let clients: Vec<_> = (0..4).map(|_| node.pod()).collect();
+    let Some(mut node) = Node::new() else { return };
+    let all = node.backends::<4>().each_ref().map(Pod::endpoint);
+    let mut clients: Vec<_> = (0..4).map(|_| node.client_pod().0).collect();
     let outside = node.neighbour(Ipv4Addr::new(192, 0, 2, 100));
-    let proxy = node.start();
-    let service =
-        Service { session_affinity: Some(Duration::from_secs(60)), ..node_port_service("web", SERVICE, 30080) };
-    let all: Vec<_> = backends.iter().map(|pod| endpoint(pod.address)).collect();
-    node.publish(&proxy, |world| world.put(service.clone(), 8080, all[..3].to_vec()));
+    node.start();
+    let service = Service { session_affinity: Some(Duration::from_secs(60)), ..affine_service() };
+    node.serve(service.clone(), all[..3].to_vec());
 
     let mut seen = Vec::new();
-    let mut processes: Vec<_> = clients.iter().map(|pod| node.client(&pod.namespace)).collect();
-    for client in &mut processes {
+    for client in &mut clients {
         let mut answers = client.ask_times(10, &format!("tcp {SERVICE}:80"));
         answers.extend(client.ask_times(5, &format!("tcp {NODE_IP}:30080")));
-        let tally = tally(&answers);
-        assert_eq!(tally.len(), 1, "{tally:?}");
-        seen.extend(tally.into_keys());
+        let backends = backends(&answers);
+        assert_eq!(backends.len(), 1, "{backends:?}");
+        seen.extend(backends);
     }
     let mut stranger = node.stranger(&outside);
-    let stranger_backend = tally(&stranger.ask_times(10, &format!("tcp {NODE_IP}:30080")));
-    assert_eq!(stranger_backend.len(), 1, "{stranger_backend:?}");
+    let strangers = backends(&stranger.ask_times(10, &format!("tcp {NODE_IP}:30080")));
+    assert_eq!(strangers.len(), 1, "{strangers:?}");
 
-    node.publish(&proxy, |world| world.put(service.clone(), 8080, all.clone()));
-    for (client, backend) in processes.iter_mut().zip(&seen) {
-        assert_eq!(
-            tally(&client.ask_times(10, &format!("tcp {SERVICE}:80"))).into_keys().collect::<Vec<_>>(),
-            [backend.clone()]
-        );
+    node.serve(service.clone(), all.clone());
+    for (client, backend) in clients.iter_mut().zip(&seen) {
+        assert_eq!(backends(&client.ask_times(10, &format!("tcp {SERVICE}:80"))), [backend.clone()]);
     }
-    assert_eq!(tally(&stranger.ask_times(10, &format!("tcp {NODE_IP}:30080"))).len(), 1);
+    assert_eq!(backends(&stranger.ask_times(10, &format!("tcp {NODE_IP}:30080"))), strangers);
 
-    let without_first: Vec<_> =
-        all.iter().filter(|endpoint| endpoint.addresses[0].to_string() != seen[0]).cloned().collect();
-    node.publish(&proxy, |world| world.put(service.clone(), 8080, without_first));
-    let moved = tally(&processes[0].ask_times(10, &format!("tcp {SERVICE}:80")));
-    assert!(moved.len() == 1 && !moved.contains_key(&seen[0]), "a backend that is gone keeps nobody: {moved:?}");
-    node.stop(&proxy, Teardown::Remove);
+    let without_first = all.into_iter().filter(|endpoint| endpoint.addresses[0].to_string() != seen[0]);
+    node.serve(service, without_first);
+    let moved = backends(&clients[0].ask_times(10, &format!("tcp {SERVICE}:80")));
+    assert!(moved.len() == 1 && moved[0] != seen[0], "a backend that is gone keeps nobody: {moved:?}");
 }
 
 #[test]
 fn affinity_by_the_clients_address_ends_after_its_timeout() {
-    if !privileged() {
-        return;
-    }
-    let mut node = Node::new();
-    let backends: Vec<_> = (0..8).map(|_| node.pod()).collect();
-    backends.iter().for_each(|pod| pod.serve(8080));
-    let client_pod = node.pod();
-    let proxy = node.start();
-    let service =
-        Service { session_affinity: Some(Duration::from_secs(1)), ..node_port_service("web", SERVICE, 30080) };
-    node.publish(&proxy, |world| {
-        world.put(service.clone(), 8080, backends.iter().map(|pod| endpoint(pod.address)).collect());
+    let Some(mut node) = Node::new() else { return };
+    let backends = node.backends::<8>();
+    let (mut client, _) = node.client_pod();
+    node.start();
+    node.serve(affine_service(), backends.iter().map(Pod::endpoint));
+    let mut ask = || client.ask(&format!("tcp {SERVICE}:80"));
+    wait_until("the client's address is learnt", || {
+        ask();
+        affine_picks(&node) > 0
     });
-    let mut client = node.client(&client_pod.namespace);
-    let affine = |node: &Node| -> u64 {
-        let key = crate::proxy::image::key_of(&proxy.table().services.values().next().unwrap().frontends[0]);
-        let held = node.block_on(proxy.held(vec![key])).unwrap();
-        held[0].as_ref().unwrap().backends.iter().map(|backend| backend.counters.affine).sum()
-    };
-    let started = Instant::now();
-    while affine(&node) == 0 {
-        assert!(started.elapsed() < Duration::from_secs(5), "the client's address is not learnt");
-        client.ask(&format!("tcp {SERVICE}:80"));
+    let before = affine_picks(&node);
+    let_pass(&node, TIMEOUT / 2);
+    ask();
+    assert_eq!(affine_picks(&node), before + 1, "each use lets it last anew");
+    let_pass(&node, TIMEOUT / 2 + TIMEOUT / 4);
+    ask();
+    assert_eq!(affine_picks(&node), before + 2);
+    let_pass(&node, TIMEOUT);
+    ask();
+    assert_eq!(affine_picks(&node), before + 2, "the affinity has ended");
+    ask();
+    assert_eq!(affine_picks(&node), before + 3, "and begins again");
+}
+
+fn affine_picks(node: &Node) -> u64 {
+    let key = crate::proxy::image::key_of(&node.proxy().table().services.values().next().unwrap().frontends[0]);
+    let held = node.block_on(node.proxy().held(vec![key])).unwrap();
+    held[0].as_ref().unwrap().backends.iter().map(|backend| backend.counters.affine).sum()
+}
+
+/// Makes every affinity as old as if `time` had passed. The kernel's clock cannot be turned, what it is compared with can.
+fn let_pass(node: &Node, time: Duration) {
+    let map = MapData::from_pin(node.pinned_map("AFFINITY")).unwrap();
+    let mut map: HashMap<_, AffinityKey, Affinity> = Map::LruHashMap(map).try_into().unwrap();
+    let entries: Vec<_> = map.iter().collect::<Result<_, _>>().unwrap();
+    assert!(!entries.is_empty());
+    for (key, affinity) in entries {
+        let last_used_ns = affinity.last_used_ns - u64::try_from(time.as_nanos()).unwrap();
+        map.insert(key, Affinity { last_used_ns, ..affinity }, 0).unwrap();
     }
-    // The kernel's clock decides; a pause longer than the timeout is the only way to see it pass.
-    std::thread::sleep(Duration::from_millis(1100));
-    let before = affine(&node);
-    client.ask(&format!("tcp {SERVICE}:80"));
-    assert_eq!(affine(&node), before, "the affinity has ended");
-    client.ask(&format!("tcp {SERVICE}:80"));
-    assert_eq!(affine(&node), before + 1, "and begins again");
-    node.stop(&proxy, Teardown::Remove);
 }

@@ -4,36 +4,30 @@ use std::net::Ipv4Addr;
 
 use tower::ServiceExt;
 
-use super::node::{Node, endpoint, privileged, service};
-use crate::{Teardown, inspect};
+use super::node::{Node, endpoint, service};
+use crate::inspect;
 
 const SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 20);
 
 #[test]
 fn inspect_shows_the_held_backends_with_their_picks_and_why_others_are_left_out() {
-    if !privileged() {
-        return;
-    }
-    let mut node = Node::new();
-    let backend = node.pod();
-    backend.serve(8080);
-    let client_pod = node.pod();
-    let proxy = node.start();
+    let Some(mut node) = Node::new() else { return };
+    let backend = node.backend();
+    let (mut client, _) = node.client_pod();
+    node.start();
     let dead = crate::world::Endpoint { ready: false, serving: false, ..endpoint(Ipv4Addr::new(10, 244, 0, 99)) };
-    node.publish(&proxy, |world| world.put(service("web", SERVICE, 80), 8080, vec![endpoint(backend.address), dead]));
-    let mut client = node.client(&client_pod.namespace);
+    node.serve(service("web", SERVICE, 80), [backend.endpoint(), dead]);
     client.ask_times(3, &format!("tcp {SERVICE}:80"));
 
-    let report = get(&node, inspect::router(&proxy, "here", "cluster.local"), "/inspect/services/default/web");
+    let report = get(&node, inspect::router(node.proxy(), "here", "cluster.local"), "/inspect/services/default/web");
     let frontend = &report["frontends"][0];
     assert_eq!(frontend["address"], SERVICE.to_string());
     assert_eq!(frontend["backends"][0]["address"], backend.address.to_string());
     assert_eq!((&frontend["backends"][0]["held"], &frontend["backends"][0]["picks"]), (&true.into(), &3.into()));
     assert_eq!(frontend["excluded"][0]["reason"], "not ready");
     assert_eq!(report["dnsNames"][0], "web.default.svc.cluster.local");
-    let maps = get(&node, inspect::router(&proxy, "here", "cluster.local"), "/inspect/datapath");
+    let maps = get(&node, inspect::router(node.proxy(), "here", "cluster.local"), "/inspect/datapath");
     assert_eq!(maps["maps"][0], serde_json::json!({"name": "SERVICES", "entries": 2, "limit": 1 << 18}));
-    node.stop(&proxy, Teardown::Remove);
 }
 
 fn get(node: &Node, router: axum::Router, path: &str) -> serde_json::Value {

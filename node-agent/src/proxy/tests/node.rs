@@ -23,22 +23,17 @@ use crate::{
 
 pub const NODE_IP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 
-/// Says why where the kernel cannot be used, and returns whether it can.
-pub fn privileged() -> bool {
-    let root = nix::unistd::geteuid().is_root();
-    if !root {
-        println!("skipped, because namespaces, cgroups and BPF need root");
-    }
-    root
-}
+/// The port on which the pods of these tests serve.
+pub const BACKEND_PORT: u16 = 8080;
 
 pub struct Node {
     pub host: Namespace,
     cgroup: PathBuf,
     pins: PathBuf,
-    pub world: watch::Sender<Arc<World>>,
+    world: watch::Sender<Arc<World>>,
     pub host_ports: watch::Sender<HostPorts>,
     runtime: tokio::runtime::Runtime,
+    proxy: Option<Proxy>,
     pods: u8,
     pub datapath: DatapathChoice,
     pub uplinks: Vec<String>,
@@ -48,7 +43,12 @@ pub struct Node {
 }
 
 impl Node {
-    pub fn new() -> Self {
+    /// `None`, saying why, where the kernel cannot be used.
+    pub fn new() -> Option<Self> {
+        if !nix::unistd::geteuid().is_root() {
+            println!("skipped, because namespaces, cgroups and BPF need root");
+            return None;
+        }
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("fairlead-dp-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let cgroup = load::cgroup2_root().unwrap().join(&name);
@@ -63,19 +63,20 @@ impl Node {
         // Its threads are in the node's namespace, as all of an agent's are.
         let runtime =
             host.run(|| tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap());
-        Self {
+        Some(Self {
             host,
             pins: std::env::temp_dir().join(&name),
             cgroup,
             world: watch::Sender::new(Arc::new(World::default())),
             host_ports: watch::Sender::new(HostPorts { synced: true, ..HostPorts::default() }),
             runtime,
+            proxy: None,
             pods: 0,
             datapath: DatapathChoice::Ebpf,
             uplinks: Vec::new(),
             dns: None,
             cgroup_for_hooks: None,
-        }
+        })
     }
 
     pub fn config(&self) -> Config {
@@ -91,15 +92,20 @@ impl Node {
         }
     }
 
-    /// Starts the datapath in the node's namespace.
-    pub fn start(&self) -> Proxy {
+    /// Starts the datapath in the node's namespace. It is stopped, and removed from the kernel, with the node at the latest.
+    pub fn start(&mut self) {
         let (config, world, host_ports) = (self.config(), self.world.subscribe(), self.host_ports.subscribe());
         let handle = self.runtime.handle().clone();
-        self.host.run(move || handle.block_on(proxy::start(config, world, host_ports))).unwrap()
+        self.proxy = Some(self.host.run(move || handle.block_on(proxy::start(config, world, host_ports))).unwrap());
+    }
+
+    /// The datapath that was started.
+    pub fn proxy(&self) -> &Proxy {
+        self.proxy.as_ref().expect("the datapath is started")
     }
 
     /// Publishes a World made by `change` and waits until it is served.
-    pub fn publish(&self, proxy: &Proxy, change: impl FnOnce(&mut World)) {
+    pub fn publish(&self, change: impl FnOnce(&mut World)) {
         let mut revision = 0;
         self.world.send_modify(|world| {
             let mut next = World::clone(world);
@@ -109,6 +115,7 @@ impl Node {
             revision = next.revision;
             *world = Arc::new(next);
         });
+        let proxy = self.proxy();
         self.runtime.block_on(async {
             let mut applied = proxy.applied();
             let served = applied.wait_for(|applied| *applied >= revision);
@@ -119,11 +126,22 @@ impl Node {
         });
     }
 
+    /// Publishes `service` with `endpoints` at [`BACKEND_PORT`], in the place of what it had.
+    pub fn serve(&self, service: Service, endpoints: impl IntoIterator<Item = Endpoint>) {
+        self.publish(|world| world.put(service, BACKEND_PORT, endpoints.into_iter().collect()));
+    }
+
     pub fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
         self.runtime.block_on(work)
     }
 
-    pub fn stop(&self, proxy: &Proxy, teardown: Teardown) {
+    /// Where a map of the started datapath is pinned.
+    pub fn pinned_map(&self, name: &str) -> PathBuf {
+        load::layout(&self.pins).join("maps").join(name)
+    }
+
+    pub fn stop(&mut self, teardown: Teardown) {
+        let proxy = self.proxy.take().expect("the datapath is started");
         self.runtime.block_on(proxy.shutdown(teardown)).unwrap();
     }
 
@@ -141,6 +159,23 @@ impl Node {
         namespace.ip(&format!("route add {NODE_IP}/32 dev eth0"));
         namespace.ip(&format!("route add default via {NODE_IP} dev eth0"));
         Pod { address, namespace }
+    }
+
+    /// A pod that serves on [`BACKEND_PORT`].
+    pub fn backend(&mut self) -> Pod {
+        let pod = self.pod();
+        serve(&pod.namespace, pod.address, BACKEND_PORT);
+        pod
+    }
+
+    pub fn backends<const N: usize>(&mut self) -> [Pod; N] {
+        std::array::from_fn(|_| self.backend())
+    }
+
+    /// A client process in a pod of its own, with the pod's address.
+    pub fn client_pod(&mut self) -> (Client, Ipv4Addr) {
+        let pod = self.pod();
+        (self.client(&pod.namespace), pod.address)
     }
 
     /// A host outside, behind an uplink of its own; everything it sends goes to this node.
@@ -171,6 +206,7 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
+        let stopped = self.proxy.take().map(|proxy| self.runtime.block_on(proxy.shutdown(Teardown::Remove)));
         if let Err(error) = load::remove(&self.pins, &[]) {
             eprintln!("{error:?}");
         }
@@ -182,6 +218,9 @@ impl Drop for Node {
                 eprintln!("remove {}: {error}", directory.display());
             }
         }
+        if let Some(Err(error)) = stopped {
+            assert!(std::thread::panicking(), "{error:?}");
+        }
     }
 }
 
@@ -191,9 +230,9 @@ pub struct Pod {
 }
 
 impl Pod {
-    /// Answers on TCP and UDP `port` with the pod's name (its address) and the client's address.
-    pub fn serve(&self, port: u16) {
-        serve(&self.namespace, self.address, port);
+    /// The pod as a ready endpoint.
+    pub fn endpoint(&self) -> Endpoint {
+        endpoint(self.address)
     }
 }
 
@@ -286,6 +325,11 @@ impl World {
         self.slices.insert(service.name.clone(), imbl::OrdMap::unit("slice".into(), Arc::new(slice)));
         self.services.insert(service.name.clone(), Arc::new(service));
     }
+}
+
+/// Which backends answered.
+pub fn backends(answers: &[String]) -> Vec<String> {
+    tally(answers).into_keys().collect()
 }
 
 /// How often each backend answered.

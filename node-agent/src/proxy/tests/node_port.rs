@@ -3,8 +3,8 @@
 use std::net::Ipv4Addr;
 
 use super::{
-    namespace::Namespace,
-    node::{NODE_IP, Node, Pod, endpoint, node_port_service, privileged, serve, tally},
+    node::{BACKEND_PORT, NODE_IP, backends, node_port_service, tally},
+    place::{EXTERNAL, OTHER_NODE, OTHER_POD, Place, STRANGER, there},
 };
 use crate::{
     Teardown,
@@ -12,60 +12,18 @@ use crate::{
 };
 
 const SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 30);
-pub(super) const EXTERNAL: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 9);
-const STRANGER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 100);
-const OTHER_NODE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
-pub(super) const OTHER_POD: Ipv4Addr = Ipv4Addr::new(10, 244, 1, 2);
-
-/// This node with a pod, another with one, and a host outside.
-pub(super) struct Place {
-    pub node: Node,
-    pub pod: Pod,
-    pub outside: Namespace,
-    _other: Namespace,
-}
-
-impl Place {
-    pub fn new() -> Self {
-        let mut node = Node::new();
-        let pod = node.pod();
-        pod.serve(8080);
-        let outside = node.neighbour(STRANGER);
-        let other = node.neighbour(OTHER_NODE);
-        other.ip(&format!("addr add {OTHER_POD}/32 dev lo"));
-        node.host.ip(&format!("route add {OTHER_POD}/32 via {OTHER_NODE} dev up1 onlink"));
-        serve(&other, OTHER_POD, 8080);
-        Self { node, pod, outside, _other: other }
-    }
-
-    pub fn here(&self) -> Endpoint {
-        endpoint(self.pod.address)
-    }
-}
-
-pub(super) fn there() -> Endpoint {
-    Endpoint { node_name: Some("there".into()), ..endpoint(OTHER_POD) }
-}
-
 fn local(service: Service) -> Service {
     Service { external_traffic_policy: ExternalTrafficPolicy::Local, ..service }
 }
 
-fn backends(answers: &[String]) -> Vec<String> {
-    tally(answers).into_keys().collect()
-}
-
 #[test]
 fn the_node_and_its_pods_reach_a_node_port_on_every_address_of_every_node() {
-    if !privileged() {
-        return;
-    }
-    let mut place = Place::new();
-    let client_pod = place.node.pod();
-    let proxy = place.node.start();
+    let Some(mut place) = Place::new() else { return };
+    let (mut in_pod, _) = place.node.client_pod();
+    place.node.start();
     let here = place.here();
-    place.node.publish(&proxy, |world| {
-        world.put(local(node_port_service("web", SERVICE, 30080)), 8080, vec![here, there()]);
+    place.node.publish(|world| {
+        world.put(local(node_port_service("web", SERVICE, 30080)), BACKEND_PORT, vec![here, there()]);
         let other = WorldNode {
             name: "there".into(),
             internal_ip: Some(OTHER_NODE),
@@ -78,7 +36,6 @@ fn the_node_and_its_pods_reach_a_node_port_on_every_address_of_every_node() {
     });
     let host = place.node.host.clone();
     let mut on_host = place.node.client(&host);
-    let mut in_pod = place.node.client(&client_pod.namespace);
     for address in [NODE_IP, OTHER_NODE] {
         for client in [&mut on_host, &mut in_pod] {
             let answers = client.ask_times(30, &format!("tcp {address}:30080"));
@@ -89,23 +46,16 @@ fn the_node_and_its_pods_reach_a_node_port_on_every_address_of_every_node() {
     }
     assert!(on_host.ask("tcp 127.0.0.1:30080").starts_with("ok "));
     assert_eq!(in_pod.ask("tcp 127.0.0.1:30080"), "error ConnectionRefused", "a pod's loopback is its own");
-    place.node.stop(&proxy, Teardown::Remove);
 }
 
 #[test]
 fn a_host_outside_reaches_backends_here_with_its_own_address_and_others_with_the_nodes() {
-    if !privileged() {
-        return;
-    }
-    let place = Place::new();
-    let proxy = place.node.start();
+    let Some(mut place) = Place::new() else { return };
+    place.node.start();
     let here = place.here();
     let pod = place.pod.address;
-    place.node.publish(&proxy, |world| {
-        let mut service = node_port_service("web", SERVICE, 30080);
-        service.external_ips = vec![EXTERNAL];
-        world.put(service, 8080, vec![here, there()]);
-    });
+    let service = Service { external_ips: vec![EXTERNAL], ..node_port_service("web", SERVICE, 30080) };
+    place.node.serve(service, [here, there()]);
     let mut client = place.node.stranger(&place.outside);
     for to in [format!("{NODE_IP}:30080"), format!("{EXTERNAL}:80"), format!("{SERVICE}:80")] {
         let mut answers = client.ask_times(30, &format!("tcp {to}"));
@@ -120,108 +70,79 @@ fn a_host_outside_reaches_backends_here_with_its_own_address_and_others_with_the
         assert!(answers.iter().all(|answer| answer.ends_with(&format!("peer {to}"))), "{answers:?}");
         assert_eq!(tally(&answers).len(), 2, "{answers:?}");
     }
-    place.node.stop(&proxy, Teardown::Remove);
+    place.node.stop(Teardown::Remove);
     assert!(client.ask(&format!("tcp {NODE_IP}:30080")).starts_with("error "));
 }
 
 #[test]
 fn policy_local_keeps_the_clients_address_and_drops_where_only_others_have_endpoints() {
-    if !privileged() {
-        return;
-    }
-    let place = Place::new();
-    let proxy = place.node.start();
+    let Some(mut place) = Place::new() else { return };
+    place.node.start();
     let here = place.here();
     let pod = place.pod.address;
-    place.node.publish(&proxy, |world| {
-        world.put(local(node_port_service("web", SERVICE, 30080)), 8080, vec![here, there()]);
-    });
+    place.node.serve(local(node_port_service("web", SERVICE, 30080)), [here, there()]);
     let mut client = place.node.stranger(&place.outside);
     let answers = client.ask_times(10, &format!("tcp {NODE_IP}:30080"));
     assert!(answers.iter().all(|answer| answer.starts_with(&format!("ok {pod} sees {STRANGER}"))), "{answers:?}");
 
-    place.node.publish(&proxy, |world| world.put(local(node_port_service("web", SERVICE, 30080)), 8080, vec![there()]));
+    place.node.serve(local(node_port_service("web", SERVICE, 30080)), [there()]);
     assert_eq!(client.ask(&format!("tcp {NODE_IP}:30080")), "error TimedOut");
-    place.node.publish(&proxy, |world| world.put(local(node_port_service("web", SERVICE, 30080)), 8080, Vec::new()));
+    place.node.serve(local(node_port_service("web", SERVICE, 30080)), []);
     assert_eq!(client.ask(&format!("tcp {NODE_IP}:30080")), "error ConnectionRefused");
-    place.node.stop(&proxy, Teardown::Remove);
 }
 
 #[test]
 fn without_endpoints_a_host_outside_is_refused_at_once() {
-    if !privileged() {
-        return;
-    }
-    let place = Place::new();
-    let proxy = place.node.start();
-    place.node.publish(&proxy, |world| {
-        let mut service = node_port_service("web", SERVICE, 30080);
-        service.external_ips = vec![EXTERNAL];
-        world.put(service, 8080, Vec::new());
-    });
+    let Some(mut place) = Place::new() else { return };
+    place.node.start();
+    let service = Service { external_ips: vec![EXTERNAL], ..node_port_service("web", SERVICE, 30080) };
+    place.node.serve(service, []);
     let mut client = place.node.stranger(&place.outside);
     for to in [format!("{NODE_IP}:30080"), format!("{EXTERNAL}:80"), format!("{SERVICE}:80")] {
         assert_eq!(client.ask(&format!("tcp {to}")), "error ConnectionRefused", "{to}");
     }
     assert_eq!(client.ask(&format!("udp-connected {NODE_IP}:30081")), "error ConnectionRefused");
-    place.node.stop(&proxy, Teardown::Remove);
 }
 
 #[test]
 fn an_open_connection_stays_on_its_backend_until_that_is_gone_and_is_then_reset() {
-    if !privileged() {
-        return;
-    }
-    let place = Place::new();
-    let proxy = place.node.start();
+    let Some(mut place) = Place::new() else { return };
+    place.node.start();
     let (here, pod) = (place.here(), place.pod.address);
-    place.node.publish(&proxy, |world| world.put(node_port_service("web", SERVICE, 30080), 8080, vec![here.clone()]));
+    place.node.serve(node_port_service("web", SERVICE, 30080), [here.clone()]);
     let mut client = place.node.stranger(&place.outside);
     assert!(client.ask(&format!("hold open tcp {NODE_IP}:30080")).starts_with("ok "));
     assert!(client.ask(&format!("hold datagrams udp {NODE_IP}:30081")).starts_with(&format!("ok {pod}")));
     let draining = Endpoint { ready: false, serving: true, terminating: true, ..here };
-    place.node.publish(&proxy, |world| {
-        world.put(node_port_service("web", SERVICE, 30080), 8080, vec![draining, there()]);
-    });
+    place.node.serve(node_port_service("web", SERVICE, 30080), [draining, there()]);
     assert_eq!(backends(&client.ask_times(5, &format!("tcp {NODE_IP}:30080"))), [OTHER_POD.to_string()]);
     assert!(client.ask("again datagrams").starts_with(&format!("ok {OTHER_POD}")), "datagrams move at once");
     assert!(client.ask("again open").starts_with(&format!("ok {pod}")), "a draining backend keeps its streams");
-    place.node.publish(&proxy, |world| world.put(node_port_service("web", SERVICE, 30080), 8080, vec![there()]));
+    place.node.serve(node_port_service("web", SERVICE, 30080), [there()]);
     assert_eq!(client.ask("again open"), "error ConnectionReset");
-    place.node.stop(&proxy, Teardown::Remove);
 }
 
 #[test]
 fn datagrams_in_fragments_reach_backends_here_and_elsewhere() {
-    if !privileged() {
-        return;
-    }
-    let place = Place::new();
-    let proxy = place.node.start();
+    let Some(mut place) = Place::new() else { return };
+    place.node.start();
     let here = place.here();
-    place.node.publish(&proxy, |world| world.put(node_port_service("web", SERVICE, 30080), 8080, vec![here, there()]));
+    place.node.serve(node_port_service("web", SERVICE, 30080), [here, there()]);
     let mut client = place.node.stranger(&place.outside);
     let answers = client.ask_times(30, &format!("udp-large {NODE_IP}:30081"));
     assert!(answers.iter().all(|answer| answer.ends_with(&format!("peer {NODE_IP}:30081"))), "{answers:?}");
     assert_eq!(tally(&answers).len(), 2, "{answers:?}");
-    place.node.stop(&proxy, Teardown::Remove);
 }
 
 #[test]
 fn a_backend_that_refuses_a_datagram_is_told_to_the_client_outside_as_the_node_port() {
-    if !privileged() {
-        return;
-    }
-    let place = Place::new();
-    let proxy = place.node.start();
+    let Some(mut place) = Place::new() else { return };
+    place.node.start();
     let mut client = place.node.stranger(&place.outside);
     for refusing in [place.here(), there()] {
         // Nothing serves this target port.
-        place
-            .node
-            .publish(&proxy, |world| world.put(node_port_service("web", SERVICE, 30080), 8081, vec![refusing.clone()]));
+        place.node.publish(|world| world.put(node_port_service("web", SERVICE, 30080), 8081, vec![refusing.clone()]));
         let answer = client.ask(&format!("udp-connected {NODE_IP}:30081"));
         assert_eq!(answer, "error ConnectionRefused", "{:?}", refusing.addresses);
     }
-    place.node.stop(&proxy, Teardown::Remove);
 }

@@ -2,25 +2,20 @@
 
 use std::net::Ipv4Addr;
 
-use super::node::{Node, endpoint, privileged, service, tally, wait_until};
-use crate::{Teardown, world::Endpoint};
+use super::node::{Node, backends, service, wait_until};
+use crate::world::Endpoint;
 
 const SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 50);
 
 #[test]
 fn sockets_of_a_backend_that_is_gone_are_closed_in_every_namespace_and_others_are_not() {
-    if !privileged() {
-        return;
-    }
-    let mut node = Node::new();
-    let (leaving, staying) = (node.pod(), node.pod());
-    leaving.serve(8080);
-    staying.serve(8080);
-    let client_pod = node.pod();
-    let proxy = node.start();
-    node.publish(&proxy, |world| world.put(service("web", SERVICE, 80), 8080, vec![endpoint(leaving.address)]));
+    let Some(mut node) = Node::new() else { return };
+    let [leaving, staying] = node.backends();
+    let (in_pod, _) = node.client_pod();
+    node.start();
+    node.serve(service("web", SERVICE, 80), [leaving.endpoint()]);
     let host = node.host.clone();
-    let mut clients = [node.client(&client_pod.namespace), node.client(&host)];
+    let mut clients = [in_pod, node.client(&host)];
     for client in &mut clients {
         for (name, kind) in [("stream", "tcp"), ("mapped", "tcp6"), ("datagrams", "udp-connected")] {
             assert!(client.ask(&format!("hold {name} {kind} {SERVICE}:80")).starts_with("ok "), "{kind}");
@@ -28,10 +23,8 @@ fn sockets_of_a_backend_that_is_gone_are_closed_in_every_namespace_and_others_ar
         assert!(client.ask(&format!("hold direct tcp {}:8080", leaving.address)).starts_with("ok "));
     }
 
-    let draining = Endpoint { ready: false, terminating: true, ..endpoint(leaving.address) };
-    node.publish(&proxy, |world| {
-        world.put(service("web", SERVICE, 80), 8080, vec![draining, endpoint(staying.address)])
-    });
+    let draining = Endpoint { ready: false, terminating: true, ..leaving.endpoint() };
+    node.serve(service("web", SERVICE, 80), [draining, staying.endpoint()]);
     for client in &mut clients {
         wait_until("connected datagram sockets leave a backend that drains", || {
             client.ask("again datagrams").starts_with("error ")
@@ -39,7 +32,7 @@ fn sockets_of_a_backend_that_is_gone_are_closed_in_every_namespace_and_others_ar
         assert!(client.ask("again stream").starts_with("ok "), "a draining backend keeps its streams");
     }
 
-    node.publish(&proxy, |world| world.put(service("web", SERVICE, 80), 8080, vec![endpoint(staying.address)]));
+    node.serve(service("web", SERVICE, 80), [staying.endpoint()]);
     for client in &mut clients {
         for name in ["stream", "mapped"] {
             wait_until("streams to a backend that is gone end", || {
@@ -48,32 +41,25 @@ fn sockets_of_a_backend_that_is_gone_are_closed_in_every_namespace_and_others_ar
         }
         assert!(client.ask("again direct").starts_with("ok "), "what did not go through the Service is left alone");
         let answers = client.ask_times(3, &format!("tcp {SERVICE}:80"));
-        assert_eq!(tally(&answers).into_keys().collect::<Vec<_>>(), [staying.address.to_string()]);
+        assert_eq!(backends(&answers), [staying.address.to_string()]);
     }
-    node.stop(&proxy, Teardown::Remove);
 }
 
 #[test]
 fn deleting_a_service_leaves_its_streams_alone() {
-    if !privileged() {
-        return;
-    }
-    let mut node = Node::new();
-    let backend = node.pod();
-    backend.serve(8080);
-    let client_pod = node.pod();
-    let proxy = node.start();
+    let Some(mut node) = Node::new() else { return };
+    let backend = node.backend();
+    let (mut client, _) = node.client_pod();
+    node.start();
     let web = service("web", SERVICE, 80);
-    node.publish(&proxy, |world| world.put(web.clone(), 8080, vec![endpoint(backend.address)]));
-    let mut client = node.client(&client_pod.namespace);
+    node.serve(web.clone(), [backend.endpoint()]);
     assert!(client.ask(&format!("hold stream tcp {SERVICE}:80")).starts_with("ok "));
     assert!(client.ask(&format!("hold datagrams udp-connected {SERVICE}:80")).starts_with("ok "));
-    node.publish(&proxy, |world| {
+    node.publish(|world| {
         world.services.remove(&web.name);
         world.slices.remove(&web.name);
     });
     wait_until("connected datagram sockets are closed", || client.ask("again datagrams").starts_with("error "));
     assert!(client.ask("again stream").starts_with("ok "));
     assert_eq!(client.ask(&format!("tcp {SERVICE}:80")), "error ConnectionRefused");
-    node.stop(&proxy, Teardown::Remove);
 }

@@ -10,7 +10,7 @@ use std::{
     },
 };
 
-use super::node::{Node, endpoint, privileged, service};
+use super::node::{BACKEND_PORT, Node, endpoint, service};
 use crate::{
     proxy::{self, Config},
     world::{HostPorts, World},
@@ -22,12 +22,8 @@ const SERVING: &str = "=> serving";
 
 #[test]
 fn killing_the_agent_under_load_fails_no_connection_and_the_next_one_adopts() {
-    if !privileged() {
-        return;
-    }
-    let mut node = Node::new();
-    let backends = [node.pod(), node.pod()];
-    backends.iter().for_each(|pod| pod.serve(8080));
+    let Some(mut node) = Node::new() else { return };
+    let backends = node.backends::<2>();
     let client_pod = node.pod();
     let mut client = node.client(&client_pod.namespace);
     let mut agent = Agent::start(&node, &backends.each_ref().map(|pod| pod.address));
@@ -96,7 +92,7 @@ fn agent_process() {
     let Ok(backends) = std::env::var(IS_AGENT) else { return };
     let mut world = World { synced: true, revision: 1, ..World::default() };
     let endpoints = backends.split(',').map(|address| endpoint(address.parse().unwrap())).collect();
-    world.put(service("web", SERVICE, 80), 8080, endpoints);
+    world.put(service("web", SERVICE, 80), BACKEND_PORT, endpoints);
     let config = Config {
         node_name: "here".into(),
         datapath: crate::config::DatapathChoice::Ebpf,

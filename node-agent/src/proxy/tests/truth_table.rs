@@ -6,11 +6,10 @@ use std::{collections::BTreeSet, net::Ipv4Addr};
 
 use super::{
     client::Client,
-    node::{NODE_IP, node_port_service, privileged},
-    node_port::{EXTERNAL, OTHER_POD, Place, there},
+    node::{NODE_IP, node_port_service},
+    place::{EXTERNAL, OTHER_POD, Place, there},
 };
 use crate::{
-    Teardown,
     config::DatapathChoice,
     proxy::Datapath,
     world::{Endpoint, ExternalTrafficPolicy, InternalTrafficPolicy, Node, Service},
@@ -52,32 +51,28 @@ enum Expected {
 
 #[test]
 fn ebpf_answers_as_the_rules_say() {
-    if privileged() {
-        run(DatapathChoice::Ebpf);
-    }
+    run(DatapathChoice::Ebpf);
 }
 
 #[test]
 fn userspace_answers_as_the_rules_say() {
-    if privileged() {
-        run(DatapathChoice::Userspace);
-    }
+    run(DatapathChoice::Userspace);
 }
 
 fn run(choice: DatapathChoice) {
-    let mut place = Place::new();
+    let Some(mut place) = Place::new() else { return };
     place.node.datapath = choice;
-    let client_pod = place.node.pod();
-    let proxy = place.node.start();
-    let is_ebpf = proxy.datapath() == Datapath::Ebpf;
+    let (in_pod, _) = place.node.client_pod();
+    place.node.start();
+    let is_ebpf = place.node.proxy().datapath() == Datapath::Ebpf;
     assert_eq!(is_ebpf, choice == DatapathChoice::Ebpf);
     let host = place.node.host.clone();
     let mut clients = [
-        (From::Pod, place.node.client(&client_pod.namespace)),
+        (From::Pod, in_pod),
         (From::Host, place.node.client(&host)),
         (From::Outside, place.node.stranger(&place.outside)),
     ];
-    place.node.publish(&proxy, |world| {
+    place.node.publish(|world| {
         let this = Node {
             name: "here".into(),
             internal_ip: Some(NODE_IP),
@@ -98,7 +93,7 @@ fn run(choice: DatapathChoice) {
                     ..node_port_service("web", SERVICE, NODE_PORT)
                 };
                 let endpoints = [in_state(place.here(), here), in_state(there(), elsewhere)];
-                place.node.publish(&proxy, |world| world.put(service, 8080, endpoints.into_iter().flatten().collect()));
+                place.node.serve(service, endpoints.into_iter().flatten());
                 for (from, client) in &mut clients {
                     for to in [To::ClusterIp, To::NodePort, To::ExternalIp] {
                         let local_only = match (*from, to) {
@@ -115,7 +110,6 @@ fn run(choice: DatapathChoice) {
             }
         }
     }
-    place.node.stop(&proxy, Teardown::Remove);
 }
 
 /// Here and on the other node.
