@@ -1,7 +1,7 @@
 //! Keeps the kernel's routes, tunnel and masquerade what the World asks for: after every change of the World, and whenever somebody
 //! else changes links, addresses, our routes or our table.
 //!
-//! It decides nothing: see [`super::routes`], [`super::vxlan`], [`super::masquerade`], [`super::bypass`].
+//! It decides nothing: see [`super::routes`], [`super::vxlan`], [`super::masquerade`], [`super::bypass`], [`super::docker_user`].
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,6 +17,7 @@ use super::{
     Config,
     attach::Attacher,
     bypass::{Bypass, Ways},
+    docker_user::{self, DockerUserError, Firewall},
     host_links::HostLinks,
     kernel_events::KernelEvents,
     masquerade::{self, Masquerade},
@@ -38,6 +39,8 @@ pub enum SyncError {
     Uplink(#[from] UplinkError),
     #[error("firewall tables of our own")]
     Firewall(#[from] NftError),
+    #[error("our rules in Docker's firewall")]
+    DockerUser(#[from] DockerUserError),
     #[error("kernel setting")]
     Sysctl(#[from] SysctlError),
     #[error("forwarding on {DEVICE}", DEVICE = vxlan::DEVICE)]
@@ -53,6 +56,8 @@ pub struct Follower {
     applied: Option<Masquerade>,
     /// Chains of others that drop what is forwarded; not known before the first look, nor after the firewall changed.
     dropping: Option<Vec<String>>,
+    /// Those of them that keep pods from the outside, once told.
+    told: Vec<String>,
 }
 
 impl Follower {
@@ -63,7 +68,7 @@ impl Follower {
         bypass: Arc<Bypass>,
         sysctls: Arc<Sysctls>,
     ) -> Self {
-        Self { config, netlink, attacher, bypass, sysctls, applied: None, dropping: None }
+        Self { config, netlink, attacher, bypass, sysctls, applied: None, dropping: None, told: Vec::new() }
     }
 
     /// Until `stop`. A failure is reported and tried again with back-off; what works goes on.
@@ -148,22 +153,31 @@ impl Follower {
             self.applied = None;
             self.bypass.forget().await;
         }
-        match nft::dropping_chains().await {
-            Ok(chains) => self.found_dropping(chains),
-            Err(error) => tracing::debug!(error = &error as &dyn std::error::Error, "cannot look for firewalls"),
-        }
+        self.dropping = None;
     }
 
-    fn found_dropping(&mut self, chains: Vec<String>) {
-        if !chains.is_empty() && self.dropping.as_ref() != Some(&chains) {
+    /// Pods get out where the firewall that drops is Docker's; of others the administrator is told.
+    async fn let_out(&mut self, chains: &[String]) -> Result<(), DockerUserError> {
+        let mut closed = Vec::new();
+        for chain in chains {
+            let open = match Firewall::of_chain(chain) {
+                Some(firewall) => docker_user::open(firewall, self.config.pod_cidr).await?,
+                None => false,
+            };
+            if !open {
+                closed.push(chain.clone());
+            }
+        }
+        if !closed.is_empty() && self.told != closed {
             tracing::warn!(
-                chains = chains.join(", "),
+                chains = closed.join(", "),
                 "a firewall on this host drops what is forwarded: pods reach each other past it, but not the outside; let it accept \
                  them, for example: iptables -I FORWARD -s {cidr} -j ACCEPT; iptables -I FORWARD -d {cidr} -j ACCEPT",
                 cidr = self.config.pod_cidr,
             );
         }
-        self.dropping = Some(chains);
+        self.told = closed;
+        Ok(())
     }
 
     async fn sync_routes(&self, desired: &Routes, tunnel: Option<u32>, prune: bool) -> Result<(), NetlinkError> {
@@ -214,13 +228,18 @@ impl Follower {
 impl Follower {
     /// Only where somebody drops.
     async fn sync_bypass(&mut self, desired: &Routes, host: &HostLinks, uplinks: &[Uplink]) -> Result<(), SyncError> {
-        if self.dropping.is_none() {
-            let chains = nft::dropping_chains().await?;
-            self.found_dropping(chains);
+        let (chains, is_news) = match self.dropping.clone() {
+            Some(chains) => (chains, false),
+            None => (nft::dropping_chains().await?, true),
+        };
+        self.bypass.set((!chains.is_empty()).then(|| self.ways(desired, host, uplinks))).await;
+        let refreshed: Result<(), SyncError> = self.bypass.refresh(|| self.attacher.links()).await;
+        refreshed?;
+        if is_news {
+            self.let_out(&chains).await?;
+            self.dropping = Some(chains);
         }
-        let somebody_drops = self.dropping.as_ref().is_some_and(|chains| !chains.is_empty());
-        self.bypass.set(somebody_drops.then(|| self.ways(desired, host, uplinks))).await;
-        self.bypass.refresh(|| self.attacher.links()).await
+        Ok(())
     }
 
     fn ways(&self, desired: &Routes, host: &HostLinks, uplinks: &[Uplink]) -> Ways {

@@ -62,7 +62,7 @@ impl KernelEvents {
         tokio::time::timeout(SETTLE, settled).await.unwrap_or_default()
     }
 
-    /// Whether since the last call chains of the firewall came or went, maybe our own.
+    /// Whether since the last call chains of the firewall came or went, or rules went, maybe our own.
     pub fn firewall_changed(&mut self) -> bool {
         std::mem::take(&mut self.firewall_changed)
     }
@@ -111,7 +111,8 @@ fn is_pod_link(link: &LinkMessage) -> bool {
         .any(|attribute| matches!(attribute, LinkAttribute::IfName(name) if pod_link::is_pod_link(name)))
 }
 
-/// Whether one of the datagram's messages says that a chain or a table came or went, or that a chain's policy changed. Each message
+/// Whether one of the datagram's messages says that a chain or a table came or went, that a chain's policy changed, or that a rule went
+/// (ours in Docker's chain are such). Each message
 /// has a netlink header of 16 bytes, with its length and kind; the kernel sends a transaction's messages together.
 fn changes_chains(mut datagram: &[u8]) -> bool {
     while let Some(&[l0, l1, l2, l3, k0, k1]) = datagram.first_chunk() {
@@ -120,7 +121,10 @@ fn changes_chains(mut datagram: &[u8]) -> bool {
             // Cut off: it may have been in what is missing.
             return true;
         }
-        if matches!(u16::from_ne_bytes([k0, k1]), NFT_MSG_DELTABLE | NFT_MSG_NEWCHAIN | NFT_MSG_DELCHAIN) {
+        if matches!(
+            u16::from_ne_bytes([k0, k1]),
+            NFT_MSG_DELTABLE | NFT_MSG_NEWCHAIN | NFT_MSG_DELCHAIN | NFT_MSG_DELRULE
+        ) {
             return true;
         }
         datagram = datagram.get(length.next_multiple_of(4)..).unwrap_or_default();
@@ -132,6 +136,7 @@ fn changes_chains(mut datagram: &[u8]) -> bool {
 const NFT_MSG_DELTABLE: u16 = (10 << 8) | 2;
 const NFT_MSG_NEWCHAIN: u16 = (10 << 8) | 3;
 const NFT_MSG_DELCHAIN: u16 = (10 << 8) | 5;
+const NFT_MSG_DELRULE: u16 = (10 << 8) | 8;
 const NFNLGRP_NFTABLES: u32 = 7;
 const MAX_DATAGRAM: usize = 32 * 1024;
 

@@ -6,6 +6,7 @@
 mod address_records;
 mod attach;
 mod bypass;
+mod docker_user;
 mod follower;
 mod host_links;
 mod kernel_events;
@@ -105,6 +106,8 @@ pub enum NetworkError {
     Sync(#[from] SyncError),
     #[error("firewall tables of our own")]
     Firewall(#[from] NftError),
+    #[error("our rules in Docker's firewall")]
+    DockerUser(#[from] docker_user::DockerUserError),
 }
 
 /// The running pod network of one node.
@@ -179,6 +182,7 @@ impl Network {
         }
         vxlan::remove_device(&self.netlink).await?;
         self.bypass.remove().await?;
+        docker_user::remove().await?;
         nft::remove(masquerade::FAMILY).await?;
         self.netlink.remove_address(self.netlink.loopback().await?, self.gateway()).await?;
         self.sysctls.restore()?;

@@ -40,20 +40,37 @@ pub async fn remove(family: &str) -> Result<(), NftError> {
     apply(&format!("table {family} {TABLE}\ndelete table {family} {TABLE}\n")).await
 }
 
+/// Whether somebody's table has this chain.
+pub async fn has_chain(family: &str, table: &str, chain: &str) -> Result<bool, NftError> {
+    match run(&["list", "chain", family, table, chain], "").await {
+        Ok(_) => Ok(true),
+        Err(NftError::Refused(_)) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// Chains, of anybody, that drop forwarded packets unless a rule says otherwise, as `ip filter FORWARD`.
 pub async fn dropping_chains() -> Result<Vec<String>, NftError> {
     let listed = run(&["-j", "list", "chains"], "").await?;
     let mut chains = dropping(&String::from_utf8_lossy(&listed.stdout));
     if legacy_forward_drops().await {
-        chains.push("iptables-legacy filter FORWARD".to_owned());
+        chains.push(LEGACY_FORWARD.to_owned());
     }
     Ok(chains)
 }
 
-/// The kernel's older firewall, which nft does not see: asked only where it has a filter table, and where its program is.
-async fn legacy_forward_drops() -> bool {
+/// What [`dropping_chains`] calls that of the kernel's older firewall.
+pub const LEGACY_FORWARD: &str = "iptables-legacy filter FORWARD";
+
+/// Whether the kernel's older firewall, which nft does not see, has a filter table here.
+pub async fn legacy_has_filter() -> bool {
     let tables = tokio::fs::read_to_string("/proc/thread-self/net/ip_tables_names").await.unwrap_or_default();
-    if !tables.lines().any(|table| table == "filter") {
+    tables.lines().any(|table| table == "filter")
+}
+
+/// Asked only where there is something to ask, and where the program is.
+async fn legacy_forward_drops() -> bool {
+    if !legacy_has_filter().await {
         return false;
     }
     let listed = Command::new("iptables-legacy").args(["-S", "FORWARD"]).kill_on_drop(true).output().await;
