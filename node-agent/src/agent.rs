@@ -1,10 +1,10 @@
 //! Starts and stops the parts of one node agent, in the order in which they need each other. Decides nothing else.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4},
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use tokio::sync::watch;
@@ -16,12 +16,13 @@ use crate::{
     inspect, network, pods, proxy,
     register::{
         self, Membership, RegisterError,
-        certificate::{self, Certificate, CertificateError},
         facts::MachineFacts,
         heartbeat,
         node_object::{NodeDescription, Readiness},
+        renewal::Renewal,
     },
     runtime::{self, Runtime},
+    serving_certificate::ServingCertificate,
     world::{self, HostPorts, World},
 };
 
@@ -45,7 +46,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let runtime =
         runtime::docker::Docker::connect(&config.docker_host, &config.node_name).await.map_err(StartError::Runtime)?;
     let runtime: Arc<dyn Runtime> = Arc::new(runtime);
-    let member = join(&config).await?;
+    let mut member = join(&config).await?;
     let uplinks = network::uplinks(config.node_ip).await?;
     let node_ip = uplinks.first().ok_or(StartError::Uplink(network::UplinkError::NoAddress))?.address;
     let node = NodeDescription {
@@ -63,6 +64,9 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
 
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
+    if let Some(renewal) = member.renewal.take() {
+        tasks.spawn(renewal.run(stop.clone()));
+    }
     let (publish, world) = watch::channel(Arc::new(World::default()));
     tasks.spawn(world::watch::run(member.client.clone(), publish, stop.clone()));
     let network =
@@ -79,7 +83,8 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         .await
         .map_err(StartError::Pods)?;
 
-    let https = https(&config, &member, node_ip).await?;
+    let (https, renewal) = https(&config, &member, node_ip).await?;
+    tasks.spawn(renewal.run(stop.clone()));
     let router = pods.router().merge(inspect::router(&proxy, &config.node_name, &config.cluster_domain));
     tasks.spawn(https.serve(router, stop.clone()));
     proxy.first_served().await.map_err(StartError::Proxy)?;
@@ -145,22 +150,20 @@ where
     }
 }
 
-/// The agent's HTTPS server, with the certificate of an earlier start where that is still good.
-async fn https(config: &Config, member: &Membership, address: Ipv4Addr) -> Result<Https, StartError> {
+/// The agent's HTTPS server, and the renewal of its certificate.
+async fn https(config: &Config, member: &Membership, address: Ipv4Addr) -> Result<(Https, Renewal), StartError> {
     let ca_pem = member.ca_pem.as_deref().ok_or(StartError::NoCa)?;
-    let pki = config.data_dir.join("node/pki");
-    let now = SystemTime::now();
-    let kept = Certificate::load(&pki, "serving")?.filter(|kept| kept.is_usable(ca_pem, now) && kept.names(address));
-    let certificate = match kept {
-        Some(kept) => kept,
-        None => {
-            let ip = IpAddr::V4(address);
-            let issued = certificate::request_serving(&member.client, &config.node_name, ip).await?;
-            issued.store(&pki, "serving")?;
-            issued
-        }
+    let held = ServingCertificate {
+        client: member.client.clone(),
+        node_name: config.node_name.clone(),
+        address,
+        pki: config.data_dir.join("node/pki"),
     };
-    Ok(Https::bind(SocketAddr::from((address, config.port)), &certificate, ca_pem).await?)
+    let certificate = held.obtain(ca_pem).await.map_err(StartError::Certificate)?;
+    let https = Https::bind(SocketAddr::from((address, config.port)), &certificate, ca_pem).await?;
+    let validity = certificate.validity().map_err(|error| StartError::Certificate(error.into()))?;
+    let renewal = Renewal::new(held.served_by(https.tls().clone()), validity);
+    Ok((https, renewal))
 }
 
 fn make_data_dir(path: &Path) -> Result<(), StartError> {
@@ -237,7 +240,7 @@ pub enum StartError {
     #[error("cannot run pods")]
     Pods(#[source] pods::Error),
     #[error("cannot get a serving certificate")]
-    Certificate(#[from] CertificateError),
+    Certificate(#[source] RegisterError),
     #[error("the kubeconfig names no certificate authority, so nobody who calls this agent could be verified")]
     NoCa,
     #[error("cannot serve logs and inspection")]

@@ -4,6 +4,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
 use axum::Router;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
@@ -21,15 +22,48 @@ use crate::register::certificate::Certificate;
 /// A listening server that is not yet accepting.
 pub struct Https {
     listener: TcpListener,
-    acceptor: TlsAcceptor,
+    tls: Tls,
+}
+
+/// The TLS of a server, whose certificate can be replaced while it serves.
+#[derive(Clone)]
+pub struct Tls {
+    config: Arc<ArcSwap<ServerConfig>>,
+    client_ca_pem: Arc<str>,
+}
+
+impl Tls {
+    fn new(certificate: &Certificate, client_ca_pem: &str) -> Result<Self, HttpsError> {
+        let config = tls(certificate, client_ca_pem)?;
+        Ok(Self { config: Arc::new(ArcSwap::from_pointee(config)), client_ca_pem: client_ca_pem.into() })
+    }
+
+    /// For every handshake from now on; connections that there are go on.
+    pub fn replace(&self, certificate: &Certificate) -> Result<(), HttpsError> {
+        self.config.store(Arc::new(tls(certificate, &self.client_ca_pem)?));
+        Ok(())
+    }
+
+    fn acceptor(&self) -> TlsAcceptor {
+        TlsAcceptor::from(self.config.load_full())
+    }
 }
 
 impl Https {
     /// Binds `address` and prepares TLS. Port 0 takes a free one.
     pub async fn bind(address: SocketAddr, certificate: &Certificate, client_ca_pem: &str) -> Result<Self, HttpsError> {
-        let config = tls(certificate, client_ca_pem)?;
+        let tls = Tls::new(certificate, client_ca_pem)?;
         let listener = TcpListener::bind(address).await.map_err(|source| HttpsError::Bind { address, source })?;
-        Ok(Self { listener, acceptor: TlsAcceptor::from(Arc::new(config)) })
+        Ok(Self { listener, tls })
+    }
+
+    pub fn tls(&self) -> &Tls {
+        &self.tls
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
     }
 
     /// Serves `router` until `stop`; connections in flight are then cut.
@@ -49,7 +83,7 @@ impl Https {
                     continue;
                 }
             };
-            tasks.spawn(connection(tcp, self.acceptor.clone(), router.clone(), stop.clone()));
+            tasks.spawn(connection(tcp, self.tls.acceptor(), router.clone(), stop.clone()));
         }
         tasks.close();
         tasks.wait().await;

@@ -10,6 +10,7 @@ pub mod pods;
 pub mod proxy;
 pub mod register;
 pub mod runtime;
+mod serving_certificate;
 pub mod world;
 
 pub use agent::{Running, StartError, StopError, start};

@@ -21,6 +21,13 @@ pub struct Certificate {
     pub key_pem: String,
 }
 
+/// When a certificate holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Validity {
+    pub from: SystemTime,
+    pub until: SystemTime,
+}
+
 /// Client certificate: CN `system:node:NAME`, O `system:nodes`.
 pub async fn request_client(client: &Client, node_name: &str) -> Result<Certificate, CertificateError> {
     let params = node_params(node_name);
@@ -96,24 +103,45 @@ fn outcome(csr: &CertificateSigningRequest) -> Option<Result<String, String>> {
 }
 
 impl Certificate {
-    /// Reads `NAME.crt` and `NAME.key` of `dir`; `None` where one of them is absent.
+    /// Reads `NAME.pem` of `dir`, or what an earlier version kept as `NAME.crt` and `NAME.key`; `None` where there is neither.
     pub fn load(dir: &Path, name: &str) -> Result<Option<Self>, RegisterError> {
         let read = |path: PathBuf| match std::fs::read_to_string(&path) {
             Ok(text) => Ok(Some(text)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(RegisterError::Read { path, source }),
         };
+        if let Some(both) = read(dir.join(format!("{name}.pem")))? {
+            return Ok(Self::split(&both));
+        }
         let chain = read(dir.join(format!("{name}.crt")))?;
         let key = read(dir.join(format!("{name}.key")))?;
         Ok(chain.zip(key).map(|(chain_pem, key_pem)| Self { chain_pem, key_pem }))
     }
 
+    /// Keeps key and chain in one file, `NAME.pem`: at every moment it holds a pair that fits.
     pub fn store(&self, dir: &Path, name: &str) -> Result<(), RegisterError> {
-        write_private(&dir.join(format!("{name}.key")), self.key_pem.as_bytes())?;
-        write_private(&dir.join(format!("{name}.crt")), self.chain_pem.as_bytes())
+        write_private(&dir.join(format!("{name}.pem")), format!("{}{}", self.key_pem, self.chain_pem).as_bytes())
     }
 
-    /// Whether it was issued by `ca_pem` and lasts for at least a fifth of its life beyond `now`.
+    fn split(both: &str) -> Option<Self> {
+        let (chain, keys): (Vec<_>, Vec<_>) =
+            pem::parse_many(both).ok()?.into_iter().partition(|block| block.tag() == "CERTIFICATE");
+        let key_pem = pem::encode(keys.first()?);
+        (!chain.is_empty()).then(|| Self { chain_pem: pem::encode_many(&chain), key_pem })
+    }
+
+    /// From when until when it holds.
+    pub fn validity(&self) -> Result<Validity, CertificateError> {
+        let (_, leaf) =
+            x509_parser::pem::parse_x509_pem(self.chain_pem.as_bytes()).map_err(|_| CertificateError::Unreadable)?;
+        let leaf = leaf.parse_x509().map_err(|_| CertificateError::Unreadable)?;
+        let at = |time: x509_parser::time::ASN1Time| {
+            SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(time.timestamp()).unwrap_or_default())
+        };
+        Ok(Validity { from: at(leaf.validity().not_before), until: at(leaf.validity().not_after) })
+    }
+
+    /// Whether it was issued by `ca_pem` and holds at `now`.
     pub fn is_usable(&self, ca_pem: &str, now: SystemTime) -> bool {
         let (Ok((_, leaf)), Ok((_, ca))) = (
             x509_parser::pem::parse_x509_pem(self.chain_pem.as_bytes()),
@@ -122,9 +150,8 @@ impl Certificate {
             return false;
         };
         let (Ok(leaf), Ok(ca)) = (leaf.parse_x509(), ca.parse_x509()) else { return false };
-        let now = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
-        let (from, until) = (leaf.validity().not_before.timestamp(), leaf.validity().not_after.timestamp());
-        leaf.verify_signature(Some(ca.public_key())).is_ok() && from <= now && now < until - (until - from) / 5
+        let holds = self.validity().is_ok_and(|validity| validity.from <= now && now < validity.until);
+        leaf.verify_signature(Some(ca.public_key())).is_ok() && holds
     }
 }
 
@@ -163,6 +190,8 @@ pub enum CertificateError {
     Watch(#[source] Box<kube::runtime::wait::Error>),
     #[error("the CertificateSigningRequest {name} was not signed within a minute")]
     NotSigned { name: String },
+    #[error("the certificate cannot be read")]
+    Unreadable,
     #[error("the CertificateSigningRequest {name} was refused: {message}")]
     Denied { name: String, message: String },
 }

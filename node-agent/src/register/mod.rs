@@ -4,22 +4,30 @@ pub mod certificate;
 pub mod facts;
 pub mod heartbeat;
 pub mod join_token;
+mod joining;
+mod live_client;
 pub mod node_object;
 pub mod pinned_ca;
+pub mod renewal;
+#[cfg(test)]
+mod tests;
 
 use std::path::{Path, PathBuf};
 
-use kube::{Client, config::AuthInfo};
+use kube::Client;
 
 use crate::config::Access;
-use certificate::{Certificate, CertificateError};
-use join_token::{JoinToken, JoinTokenError};
+use certificate::CertificateError;
+use join_token::JoinTokenError;
+use renewal::Renewal;
 
 /// The node's credentials and where they serve.
 pub struct Membership {
     pub client: Client,
     /// PEM of the cluster's CA: verifies who calls this agent. `None` where a kubeconfig without one was given.
     pub ca_pem: Option<String>,
+    /// Of the client's certificate; `None` where a kubeconfig says who this node is.
+    pub renewal: Option<Renewal>,
 }
 
 /// Why the node could not get at the API with credentials of its own.
@@ -60,7 +68,7 @@ impl RegisterError {
 pub async fn access(access: &Access, node_name: &str, data_dir: &Path) -> Result<Membership, RegisterError> {
     match access {
         Access::Kubeconfig(path) => by_kubeconfig(path).await,
-        Access::Join { server, token } => by_joining(server, token, node_name, &data_dir.join("node/pki")).await,
+        Access::Join { server, token } => joining::join(server, token, node_name, &data_dir.join("node/pki")).await,
     }
 }
 
@@ -75,49 +83,5 @@ async fn by_kubeconfig(path: &Path) -> Result<Membership, RegisterError> {
     let server = config.cluster_url.to_string();
     let client =
         Client::try_from(config).map_err(|source| RegisterError::Client { server, source: Box::new(source) })?;
-    Ok(Membership { client, ca_pem })
-}
-
-/// Lives on the certificate in `pki` when there is a good one for this server's CA; asks for one with the token otherwise.
-async fn by_joining(server: &str, token: &str, node_name: &str, pki: &Path) -> Result<Membership, RegisterError> {
-    let url: http::Uri = server
-        .parse()
-        .ok()
-        .filter(|url: &http::Uri| url.scheme_str() == Some("https") && url.host().is_some())
-        .ok_or_else(|| RegisterError::ServerUrl { server: server.to_owned() })?;
-    let token: JoinToken = token.parse()?;
-    let ca_file = pki.join("ca.crt");
-    let ca_der = match kept_ca(&ca_file, &token.ca_sha256) {
-        Some(kept) => kept,
-        None => pinned_ca::fetch(&url, &token.ca_sha256)
-            .await
-            .map_err(|source| RegisterError::PinnedCa { server: server.to_owned(), source })?,
-    };
-    let ca_pem = pem::encode(&pem::Pem::new("CERTIFICATE", ca_der.clone()));
-    let config = |auth_info: AuthInfo| {
-        let mut config = kube::Config::new(url.clone());
-        config.root_cert = Some(vec![ca_der.clone()]);
-        config.auth_info = auth_info;
-        Client::try_from(config)
-            .map_err(|source| RegisterError::Client { server: server.to_owned(), source: Box::new(source) })
-    };
-    let kept = Certificate::load(pki, "client")?.filter(|kept| kept.is_usable(&ca_pem, std::time::SystemTime::now()));
-    if kept.is_none() {
-        tracing::info!(server, node = node_name, "joining the cluster");
-        let joiner = config(AuthInfo { token: Some(token.bearer().into()), ..Default::default() })?;
-        certificate::request_client(&joiner, node_name).await?.store(pki, "client")?;
-    }
-    certificate::write_private(&ca_file, ca_pem.as_bytes())?;
-    let client = config(AuthInfo {
-        client_certificate: Some(pki.join("client.crt").display().to_string()),
-        client_key: Some(pki.join("client.key").display().to_string()),
-        ..Default::default()
-    })?;
-    Ok(Membership { client, ca_pem: Some(ca_pem) })
-}
-
-/// The CA of an earlier join, when it is the one that the token names: then the agent starts while the server is away.
-fn kept_ca(file: &Path, pin: &[u8; 32]) -> Option<Vec<u8>> {
-    let der = pem::parse(std::fs::read(file).ok()?).ok()?.into_contents();
-    pinned_ca::has_hash(&der, pin).then_some(der)
+    Ok(Membership { client, ca_pem, renewal: None })
 }

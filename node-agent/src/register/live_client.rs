@@ -1,0 +1,46 @@
+//! An API client whose credentials are replaced while it is in use: what was cloned from it goes on with the new ones.
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use arc_swap::ArcSwap;
+use futures::future::BoxFuture;
+use http::{Request, Response};
+use kube::{Client, client::Body};
+
+/// Replaces what stands behind a [`Client`].
+#[derive(Clone)]
+pub struct LiveClient {
+    current: Arc<ArcSwap<Client>>,
+}
+
+impl LiveClient {
+    /// A client that hands every request to `first`, and later to what replaces it.
+    pub fn new(first: Client) -> (Client, Self) {
+        let namespace = first.default_namespace().to_owned();
+        let live = Self { current: Arc::new(ArcSwap::from_pointee(first)) };
+        (Client::new(live.clone(), namespace), live)
+    }
+
+    /// For every request from now on. Those under way end on their connections, as watches do in time.
+    pub fn replace(&self, next: Client) {
+        self.current.store(Arc::new(next));
+    }
+}
+
+impl tower::Service<Request<Body>> for LiveClient {
+    type Response = Response<Body>;
+    type Error = kube::Error;
+    type Future = BoxFuture<'static, Result<Response<Body>, kube::Error>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), kube::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let client = self.current.load_full();
+        Box::pin(async move { client.send(request).await })
+    }
+}

@@ -1,0 +1,188 @@
+//! New certificates are taken up by the server and the API client that use them. Time comes in as an argument.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use axum::{Router, routing::get};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    certificate::{Certificate, CertificateError, Validity},
+    joining::Door,
+    live_client::LiveClient,
+    renewal::{Renewable, Renewal},
+};
+use crate::https::{Https, Tls};
+
+const LIFE: Duration = Duration::from_secs(1000);
+
+/// A cluster's CA.
+struct Ca {
+    issuer: Issuer<'static, KeyPair>,
+    der: Vec<u8>,
+}
+
+impl Ca {
+    fn new() -> Arc<Self> {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let der = params.self_signed(&key).unwrap().der().to_vec();
+        Arc::new(Self { issuer: Issuer::new(params, key), der })
+    }
+
+    fn pem(&self) -> String {
+        pem::encode(&pem::Pem::new("CERTIFICATE", self.der.clone()))
+    }
+
+    /// For 127.0.0.1, from `from` for [`LIFE`].
+    fn issue(&self, common_name: &str, from: SystemTime) -> Certificate {
+        let mut params = CertificateParams::new(vec!["127.0.0.1".into()]).unwrap();
+        params.distinguished_name.push(DnType::CommonName, common_name);
+        (params.not_before, params.not_after) = (from.into(), (from + LIFE).into());
+        let key = KeyPair::generate().unwrap();
+        let issued = params.signed_by(&key, &self.issuer).unwrap();
+        Certificate { chain_pem: issued.pem(), key_pem: key.serialize_pem() }
+    }
+
+    fn door(&self, https: &Https) -> Door {
+        let url = format!("https://{}", https.address().unwrap()).parse().unwrap();
+        Door { url, ca_der: self.der.clone(), bearer: String::new() }
+    }
+}
+
+/// Signs at once, unless the signer is away; takes up by `replace`.
+struct Subject<F> {
+    ca: Arc<Ca>,
+    common_name: &'static str,
+    away: Arc<AtomicBool>,
+    replace: F,
+}
+
+#[async_trait::async_trait]
+impl<F: Fn(&Certificate) + Send + Sync> Renewable for Subject<F> {
+    fn purpose(&self) -> &'static str {
+        "test"
+    }
+
+    async fn request(&self, _: bool) -> Result<Certificate, Box<dyn std::error::Error + Send + Sync>> {
+        if self.away.load(Ordering::Relaxed) {
+            return Err(CertificateError::NotSigned { name: "csr".into() }.into());
+        }
+        Ok(self.ca.issue(self.common_name, SystemTime::now()))
+    }
+
+    fn take_up(&self, certificate: &Certificate) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        (self.replace)(certificate);
+        Ok(())
+    }
+}
+
+/// The leaf that a server shows in a new handshake.
+async fn shown(https_at: std::net::SocketAddr, ca: &Ca) -> Vec<u8> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(ca.der.clone().into()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let tcp = tokio::net::TcpStream::connect(https_at).await.unwrap();
+    let name = "127.0.0.1".try_into().unwrap();
+    let tls = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, tcp).await.unwrap();
+    tls.get_ref().1.peer_certificates().unwrap()[0].to_vec()
+}
+
+fn der(certificate: &Certificate) -> Vec<u8> {
+    pem::parse(&certificate.chain_pem).unwrap().into_contents()
+}
+
+async fn serve(ca: &Ca, certificate: &Certificate) -> (Door, std::net::SocketAddr, Tls, CancellationToken) {
+    let https = Https::bind("127.0.0.1:0".parse().unwrap(), certificate, &ca.pem()).await.unwrap();
+    let (door, address, tls) = (ca.door(&https), https.address().unwrap(), https.tls().clone());
+    let stop = CancellationToken::new();
+    tokio::spawn(https.serve(Router::new().route("/who", get(|| async { "welcome" })), stop.clone()));
+    (door, address, tls, stop)
+}
+
+#[tokio::test]
+async fn the_server_shows_its_new_certificate_when_most_of_the_old_ones_life_is_over() {
+    let (ca, start) = (Ca::new(), SystemTime::now());
+    let first = ca.issue("node", start);
+    let (_, address, tls, stop) = serve(&ca, &first).await;
+    let away = Arc::new(AtomicBool::new(true));
+    let replace = move |new: &Certificate| tls.replace(new).unwrap();
+    let subject = Subject { ca: ca.clone(), common_name: "node", away: away.clone(), replace };
+    let mut renewal = Renewal::new(subject, first.validity().unwrap());
+
+    let due = renewal.tick(start + LIFE / 2).await;
+    assert!((start + LIFE / 10 * 7 - Duration::from_secs(1)..start + LIFE / 10 * 9).contains(&due), "{due:?}");
+    let again = renewal.tick(due).await;
+    assert_eq!(again, due + Duration::from_secs(2), "the signer is away");
+    assert_eq!(renewal.tick(due + Duration::from_secs(1)).await, again, "not before the back-off is over");
+    assert_eq!(shown(address, &ca).await, der(&first));
+
+    away.store(false, Ordering::Relaxed);
+    assert!(renewal.tick(again).await > start + LIFE / 2, "the new certificate's time");
+    assert_ne!(shown(address, &ca).await, der(&first));
+    stop.cancel();
+}
+
+#[tokio::test]
+async fn what_holds_an_api_client_goes_on_with_its_new_certificate() {
+    let (ca, start) = (Ca::new(), SystemTime::now());
+    let (door, _, _, stop) = serve(&ca, &ca.issue("node", start)).await;
+    // Whom the server lets in is seen by the certificate's name.
+    let first = ca.issue("a stranger", start);
+    let (client, live) = LiveClient::new(door.with_certificate(&first).unwrap());
+    let held_elsewhere = client.clone();
+    let ask = || async {
+        let request = http::Request::get("/who").body(Vec::new()).unwrap();
+        held_elsewhere.request_text(request).await
+    };
+    assert!(ask().await.is_err());
+
+    let replace = move |new: &Certificate| live.replace(door.with_certificate(new).unwrap());
+    let subject = Subject {
+        ca: ca.clone(),
+        common_name: "system:kube-apiserver",
+        away: Arc::new(AtomicBool::new(false)),
+        replace,
+    };
+    Renewal::new(subject, first.validity().unwrap()).tick(start + LIFE).await;
+    assert_eq!(ask().await.unwrap(), "welcome");
+    stop.cancel();
+}
+
+#[test]
+fn a_kept_certificate_is_read_back_and_holds_as_long_as_it_says() {
+    let (ca, dir) = (Ca::new(), tempfile::tempdir().unwrap());
+    let from = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+    let certificate = ca.issue("node", from);
+    certificate.store(dir.path(), "client").unwrap();
+    let kept = Certificate::load(dir.path(), "client").unwrap().unwrap();
+    assert_eq!(der(&kept), der(&certificate));
+    assert_eq!(kept.validity().unwrap(), Validity { from, until: from + LIFE });
+    let pem = ca.pem();
+    assert!(kept.is_usable(&pem, from + LIFE / 20 * 19), "what is left of its life is for its renewal");
+    assert!(!kept.is_usable(&pem, from + LIFE) && !kept.is_usable(&pem, from - Duration::from_secs(1)));
+    assert!(!kept.is_usable(&Ca::new().pem(), from), "another cluster's");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "key and chain are one file");
+}
+
+#[test]
+fn what_an_earlier_version_kept_is_read() {
+    let (ca, dir) = (Ca::new(), tempfile::tempdir().unwrap());
+    let certificate = ca.issue("node", SystemTime::now());
+    std::fs::write(dir.path().join("client.crt"), &certificate.chain_pem).unwrap();
+    assert!(Certificate::load(dir.path(), "client").unwrap().is_none());
+    std::fs::write(dir.path().join("client.key"), &certificate.key_pem).unwrap();
+    assert_eq!(Certificate::load(dir.path(), "client").unwrap().unwrap().key_pem, certificate.key_pem);
+}
