@@ -6,6 +6,7 @@
 mod advertise;
 mod certificates;
 mod descriptors;
+mod housekeeping;
 mod listener;
 mod lock;
 mod tls;
@@ -120,7 +121,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
 
     let closing = CancellationToken::new();
     let proxy = NodeProxy::new(store.clone(), certificates.agents.clone());
-    let gate = Gate::new(proxy.router().fallback_service(api.router()), store, closing.clone());
+    let gate = Gate::new(proxy.router().fallback_service(api.router()), store.clone(), closing.clone());
     let clients = certificates.clients.clone();
     let tls = tls::server_config(certificates.shown.clone(), clients.clone(), provider)?;
     let listener = Listener::start(socket, tls, clients, gate, closing);
@@ -129,6 +130,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     tasks.spawn(bootstrap::keep(client.clone(), config.clone(), advertised, stop.clone()));
     tasks.spawn(certificates.keep(stop.clone()));
+    tasks.spawn(housekeeping::run(store, stop.clone()));
     tasks.spawn(signing::run(api.client(Identity::control("certificate-controller")), authority.clone(), stop.clone()));
     let in_cluster = |name: &str| api.client(Identity::control(name));
     let controllers_config = controllers_config(&config, authority.certificate_pem());

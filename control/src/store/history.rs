@@ -82,6 +82,9 @@ impl History {
         }) {
             self.drop_first();
         }
+        if self.events.len() < self.events.capacity() / 4 {
+            self.events.shrink_to(2 * self.events.len());
+        }
     }
 
     fn forget(&mut self, revision: u64) {
@@ -135,6 +138,14 @@ impl Topic {
 
     pub fn forget(&self, revision: u64) {
         self.history.write().forget(revision);
+    }
+
+    /// Drops what is too old at `now`. Returns how many bytes of objects that was.
+    pub fn trim(&self, now: Instant) -> usize {
+        let mut history = self.history.write();
+        let before = history.bytes;
+        history.trim(now);
+        before - history.bytes
     }
 
     pub fn subscribe(self: &Arc<Self>, after: u64) -> Result<Subscription, Expired> {

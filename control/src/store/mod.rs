@@ -13,7 +13,7 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 pub use embedded::{Embedded, Index, OpenError};
 pub use history::{Event, EventType, History, Subscription, Topic};
@@ -98,6 +98,10 @@ pub trait Store: Send + Sync + 'static {
 
     /// Forgets watch history up to `revision`: watches from before it are refused from then on.
     fn compact(&self, revision: u64);
+
+    /// Lets go of the watch history and the kept snapshots that are too old at `now`. Writes do so for the resources that they
+    /// change; this is for those that nothing changes any more. Returns how many bytes of objects the history held.
+    fn trim(&self, now: Instant) -> usize;
 
     /// Makes one write.
     async fn write_one(&self, write: Write) -> Result<Arc<Object>, WriteError> {

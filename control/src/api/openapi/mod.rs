@@ -9,7 +9,10 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::kinds::{Kind, Kinds};
+use crate::{
+    heap,
+    kinds::{Kind, Kinds},
+};
 
 pub mod merging;
 mod paths;
@@ -55,11 +58,7 @@ impl OpenApi {
 
     /// `GET /openapi/v2` with its `Content-Type`.
     pub fn v2(&self, accept: &str) -> (Bytes, &'static str) {
-        let [json, protobuf] = self.older.get_or_init(|| {
-            let paths = self.kinds.iter().flat_map(paths::of).collect();
-            let document = v2::document(&paths, &published_definitions(self.kinds));
-            [Bytes::from(document.to_string()), Bytes::from(v2::protobuf(&document))]
-        });
+        let [json, protobuf] = self.older.get_or_init(|| sparing(|| older(self.kinds)));
         match v2::wants_protobuf(accept) {
             true => (protobuf.clone(), v2::PROTOBUF),
             false => (json.clone(), "application/json"),
@@ -67,8 +66,15 @@ impl OpenApi {
     }
 
     fn prepared(&self) -> &Prepared {
-        self.prepared.get_or_init(|| Prepared::of(self.kinds))
+        self.prepared.get_or_init(|| sparing(|| Prepared::of(self.kinds)))
     }
+}
+
+/// Makes documents, once; the trees that they are written from take several times their room.
+fn sparing<T>(make: impl FnOnce() -> T) -> T {
+    let made = make();
+    heap::return_free_pages();
+    made
 }
 
 impl Prepared {
@@ -104,6 +110,12 @@ fn document(kinds: &[&'static Kind], definitions: &BTreeMap<String, Value>) -> D
     let json = Bytes::from(json.to_string());
     let hash = hex::encode_upper(Sha256::digest(&json));
     Document { json, hash }
+}
+
+fn older(kinds: &'static Kinds) -> [Bytes; 2] {
+    let paths = kinds.iter().flat_map(paths::of).collect();
+    let document = v2::document(&paths, &published_definitions(kinds));
+    [Bytes::from(document.to_string()), Bytes::from(v2::protobuf(&document))]
 }
 
 /// The definitions with the names of kinds on those that are kinds, and with the lists of kinds.

@@ -178,4 +178,9 @@ impl Store for Embedded {
             topic.forget(revision);
         }
     }
+
+    fn trim(&self, now: Instant) -> usize {
+        self.published.kept.lock().retain(|(at, _)| now.duration_since(*at) < KEPT_FOR);
+        self.published.topics.read().values().map(|topic| topic.trim(now)).sum()
+    }
 }

@@ -1,5 +1,7 @@
 //! Watches see every change once and in order, from the revision they name.
 
+use std::time::{Duration, Instant};
+
 use super::*;
 use crate::store::{EventType, Expect, Store};
 
@@ -58,4 +60,21 @@ async fn the_writes_of_one_call_are_made_one_by_one() {
     let made: Vec<bool> = results.iter().map(Result::is_ok).collect();
     assert_eq!(made, [true, false, true]);
     assert_eq!(store.snapshot().revision, 2);
+}
+
+#[tokio::test]
+async fn a_resource_that_nothing_changes_any_more_forgets_its_history_in_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir.path().join("store"));
+    let first = store.write_one(put("a", Expect::Absent, "1")).await.unwrap();
+    let second = store.write_one(put("b", Expect::Absent, "1")).await.unwrap();
+    let mut reader = store.watch("things", second.revision).unwrap();
+    store.keep(&store.snapshot());
+    assert_eq!(store.trim(Instant::now()), 0);
+    assert!(store.watch("things", first.revision).is_ok());
+
+    assert_eq!(store.trim(Instant::now() + Duration::from_secs(301)), first.size() + second.size());
+    assert!(store.watch("things", first.revision).is_err());
+    store.write_one(put("c", Expect::Absent, "1")).await.unwrap();
+    assert_eq!(reader.next().await.unwrap().len(), 1, "who has seen all loses nothing");
 }
