@@ -23,7 +23,7 @@ impl Bench {
     pub fn run(self) -> anyhow::Result<()> {
         setup(Purpose::Test)?;
         let mut cargo = workspace::cargo();
-        cargo.args(["bench", "--package", "fairlead", "--locked", "--bench", "peers", "--"]).args(&self.names);
+        cargo.args(["bench", "--locked", "--bench", "peers", "--"]).args(&self.names);
         if let Some(peers) = &self.peers {
             cargo.env("FAIRLEAD_PEERS", peers);
         }

@@ -21,5 +21,5 @@ impl Build {
 
 /// Builds `target/release/fairlead`. Cargo shows its own progress.
 pub fn release() -> anyhow::Result<()> {
-    command::run(workspace::cargo().args(["build", "--release", "--package", "fairlead", "--locked"]))
+    command::run(workspace::cargo().args(["build", "--release", "--locked"]))
 }
