@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use anyhow::Context;
-use fairlead_node_agent::{Teardown, config::Access};
+use fairlead_node_agent::{Running, StartError, Teardown, config::Access};
 
 use super::{
     privileges,
@@ -45,28 +45,41 @@ impl Up {
         let token = control.new_join_token(TOKEN_LIFETIME).await.context("cannot make a join token for this node")?;
         let access = Access::Join { server: server_url(control.address()), token };
         let agent_config = settings::agent(&self.common, &self.cluster, &self.node, access)?;
-        let agent = tokio::select! {
-            started = fairlead_node_agent::start(agent_config) => started,
+        let mut starting = std::pin::pin!(fairlead_node_agent::start(agent_config));
+        let (agent, ended) = tokio::select! {
+            started = &mut starting => (started.map_err(anyhow::Error::from), None),
             signal = shutdown.requested() => {
-                tracing::info!(signal, "ended before the node was ready");
-                control.shutdown().await;
-                return Ok(());
+                // A start that is dropped half-way would leave what it had put on the host.
+                tracing::info!(signal, "ending as soon as the node has started");
+                (finish(starting).await, Some(signal))
             }
         };
         let agent = match agent {
             Ok(agent) => agent,
             Err(error) => {
                 control.shutdown().await;
-                return Err(error.into());
+                return Err(error);
             }
         };
-        tracing::info!(kubeconfig = %control.admin_kubeconfig().display(), "the cluster is ready");
-        let signal = shutdown.requested().await;
+        let signal = match ended {
+            Some(signal) => signal,
+            None => {
+                tracing::info!(kubeconfig = %control.admin_kubeconfig().display(), "the cluster is ready");
+                shutdown.requested().await
+            }
+        };
         tracing::info!(signal, "taking everything down");
         let torn_down = agent.shutdown(Teardown::Remove).await;
         control.shutdown().await;
         Ok(torn_down?)
     }
+}
+
+/// The rest of a start that is no longer wanted.
+async fn finish(starting: impl Future<Output = Result<Running, StartError>>) -> anyhow::Result<Running> {
+    const PATIENCE: Duration = Duration::from_secs(30);
+    let started = tokio::time::timeout(PATIENCE, starting).await;
+    Ok(started.context("the node did not start, so what it had put on this host may still be there")??)
 }
 
 /// Where this host itself reaches a server bound to `address`.

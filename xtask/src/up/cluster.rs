@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, bail, ensure};
+use jiff::Timestamp;
 
 use super::{
     engine::{Engine, end, tail},
@@ -21,12 +22,15 @@ pub struct Cluster {
     child: Child,
     kubeconfig: PathBuf,
     log: PathBuf,
+    /// In whole seconds, as the API tells times.
+    started: Timestamp,
 }
 
 impl Cluster {
     pub fn start(data_dir: &Path, engine: &Engine, flags: &[String]) -> anyhow::Result<Self> {
         let log = data_dir.join("up.log");
         let output = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
+        let started = Timestamp::from_second(Timestamp::now().as_second())?;
         let child = Command::new(workspace::release_binary())
             .arg("up")
             .arg("--data-dir")
@@ -40,7 +44,7 @@ impl Cluster {
             .process_group(0)
             .spawn()
             .context("cannot start fairlead up")?;
-        Ok(Self { child, kubeconfig: data_dir.join("admin.kubeconfig"), log })
+        Ok(Self { child, kubeconfig: data_dir.join("admin.kubeconfig"), log, started })
     }
 
     pub fn kubeconfig(&self) -> &Path {
@@ -73,15 +77,22 @@ impl Cluster {
                 return Ok(false);
             }
             self.check()?;
-            let status = "{.items[*].status.conditions[?(@.type==\"Ready\")].status}";
-            let ready = self.kubeconfig.exists() && self.value("nodes", status).is_ok_and(|text| text == "True");
-            if ready {
+            if self.kubeconfig.exists() && self.is_ready() {
                 step.done(&format!("ready; its log is {}", self.log.display()));
                 return Ok(true);
             }
             ensure!(Instant::now() < deadline, "the cluster is not ready after two minutes:\n{}", tail(&self.log));
             std::thread::sleep(Duration::from_millis(100));
         }
+    }
+
+    /// Whether the node says that it is Ready, and says so since this start: what an earlier one said may still stand there.
+    fn is_ready(&self) -> bool {
+        let ready = |field: &str| {
+            self.value("nodes", &format!("{{.items[*].status.conditions[?(@.type==\"Ready\")].{field}}}"))
+        };
+        let since_start = |time: String| time.trim().parse::<Timestamp>().is_ok_and(|time| time >= self.started);
+        ready("status").is_ok_and(|status| status == "True") && ready("lastHeartbeatTime").is_ok_and(since_start)
     }
 
     /// Returns at Ctrl-C; fails when the cluster ends by itself.
