@@ -90,6 +90,8 @@ impl Programs {
         create_dir(&maps)?;
         create_dir(&layout(pins).join("links"))?;
         let mut loader = EbpfLoader::new();
+        // The programs have no CO-RE relocations. What was parsed of the kernel's own BTF, 8 MiB, goes before the heap grows on behind it.
+        loader.btf(None);
         for name in PINNED_MAPS {
             loader.map_pin_path(name, maps.join(name));
         }
