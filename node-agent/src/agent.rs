@@ -85,7 +85,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
 
     let (https, renewal) = https(&config, &member, node_ip).await?;
     tasks.spawn(renewal.run(stop.clone()));
-    let router = pods.router().merge(inspect::router(&proxy, &config.node_name, &config.cluster_domain));
+    let router = pods.router().merge(inspect::router(&proxy, &dns.names(), &config.node_name));
     tasks.spawn(https.serve(router, stop.clone()));
     proxy.first_served().await.map_err(StartError::Proxy)?;
     let (node, changes) = watch::channel(NodeDescription { readiness: Readiness::Ready, ..node });

@@ -14,6 +14,7 @@ mod record;
 mod resolv_conf;
 mod response;
 mod server;
+mod service_names;
 mod service_records;
 mod tcp;
 mod udp;
@@ -29,7 +30,10 @@ use std::{io, net::SocketAddrV4, path::PathBuf, sync::Arc};
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use self::counters::Counts;
+pub use self::{
+    counters::Counts,
+    service_names::{NamedEndpoint, RecordSet, ServiceNames},
+};
 use self::{server::Server, udp::UdpThreads, zone::Zone};
 use crate::world::{ObjectName, World};
 
@@ -97,6 +101,17 @@ async fn follow(server: Arc<Server>, mut world: watch::Receiver<Arc<World>>, sto
     }
 }
 
+/// Tells what the server says of a Service. Cloning shares it.
+#[derive(Clone)]
+pub struct Names(Arc<Server>);
+
+impl Names {
+    /// `None` where there is no such Service.
+    pub fn of(&self, service: &ObjectName) -> Option<ServiceNames> {
+        ServiceNames::of(&self.0.zone(), service)
+    }
+}
+
 impl Dns {
     /// Where it is served.
     pub fn address(&self) -> SocketAddrV4 {
@@ -108,9 +123,9 @@ impl Dns {
         self.server.counts()
     }
 
-    /// Every name that `service` has, its own first; none where there is no such Service.
-    pub fn names_of(&self, service: &ObjectName) -> Vec<String> {
-        self.server.zone().names_of(service)
+    /// Tells what it says of a Service.
+    pub fn names(&self) -> Names {
+        Names(self.server.clone())
     }
 
     /// Highest revision of the World that answers reflect.

@@ -22,6 +22,11 @@ pub fn a_behind_question(addresses: &[Ipv4Addr]) -> Box<[u8]> {
     bytes.into()
 }
 
+/// What [`a_behind_question`] was made of.
+pub fn addresses(prepared: &[u8]) -> impl Iterator<Item = Ipv4Addr> {
+    prepared.chunks_exact(A_LEN).filter_map(|record| record.last_chunk::<4>()).map(|octets| Ipv4Addr::from(*octets))
+}
+
 /// Owner "the name in the question".
 pub const QUESTION: &[u8] = &[0xc0, 0x0c];
 

@@ -4,6 +4,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     net::Ipv4Addr,
     sync::Arc,
 };
@@ -14,7 +15,7 @@ use super::{
     name::{Name, label},
     record,
 };
-use crate::world::{EndpointSlice, Protocol, Service, ServiceKind};
+use crate::world::{Endpoint, EndpointSlice, Protocol, Service, ServiceKind};
 
 /// A target of an SRV record.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -86,8 +87,7 @@ impl ServiceRecords {
         let mut by_host: BTreeMap<String, BTreeSet<Ipv4Addr>> = BTreeMap::new();
         let mut ports: BTreeSet<(Arc<str>, Protocol, u16, String)> = BTreeSet::new();
         for slice in slices.into_iter().flat_map(OrdMap::values) {
-            let ready = slice.endpoints.iter().filter(|e| e.ready || service.publish_not_ready_addresses);
-            for endpoint in ready {
+            for endpoint in slice.endpoints.iter().filter(|endpoint| left_out(service, endpoint).is_none()) {
                 for address in &endpoint.addresses {
                     let host = endpoint.hostname.as_deref().map_or_else(|| dashed(*address), str::to_lowercase);
                     let named = slice.ports.iter().filter(|port| !port.name.is_empty());
@@ -125,18 +125,30 @@ impl ServiceRecords {
             None => self.srv.push(SrvPort { port, protocol, targets: vec![target] }),
         }
     }
+}
 
-    /// Every name these records answer to, for people: the Service's own first.
-    pub fn names(&self) -> Vec<String> {
-        let text = |labels: &[&[u8]]| {
-            let mut wire: Vec<u8> = labels.concat();
-            wire.extend_from_slice(self.name.wire());
-            Name::from_wire(&wire).map(|name| name.to_string())
-        };
-        let srv = self.srv.iter().filter_map(|srv| text(&[&srv.port, &srv.protocol]));
-        let hosts = self.hosts.keys().filter_map(|host| text(&[host]));
-        std::iter::once(self.name.to_string()).chain(srv).chain(hosts).collect()
+/// Why a headless Service's names do not lead to an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeftOut {
+    NotReady,
+    Terminating,
+}
+
+impl fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotReady => "not ready",
+            Self::Terminating => "terminating",
+        })
     }
+}
+
+/// Whether, and why, the names of the headless `service` do not lead to `endpoint`.
+pub fn left_out(service: &Service, endpoint: &Endpoint) -> Option<LeftOut> {
+    if endpoint.ready || service.publish_not_ready_addresses {
+        return None;
+    }
+    Some(if endpoint.terminating { LeftOut::Terminating } else { LeftOut::NotReady })
 }
 
 /// `10-244-1-2`: the host label of an endpoint without a hostname.
@@ -147,7 +159,7 @@ pub fn dashed(address: Ipv4Addr) -> String {
 #[cfg(test)]
 pub mod tests {
     use super::*;
-    use crate::world::{Endpoint, ExternalTrafficPolicy, InternalTrafficPolicy, ObjectName, ServicePort, SlicePort};
+    use crate::world::{ExternalTrafficPolicy, InternalTrafficPolicy, ObjectName, ServicePort, SlicePort};
 
     pub fn service(namespace: &str, name: &str, kind: ServiceKind) -> Service {
         let port = |name: &str, protocol, port| ServicePort { name: name.into(), protocol, port, node_port: None };
@@ -205,15 +217,9 @@ pub mod tests {
             endpoint([10, 0, 0, 3], Some("mysql-2"), false),
         ];
         let records = ServiceRecords::of(&service, Some(&slices(&service, endpoints)), &zone()).unwrap();
-        assert_eq!(
-            records.names(),
-            [
-                "mysql.db.svc.cluster.local",
-                "_http._tcp.mysql.db.svc.cluster.local",
-                "mysql-0.mysql.db.svc.cluster.local",
-                "10-0-0-2.mysql.db.svc.cluster.local"
-            ]
-        );
+        let hosts: Vec<_> = records.hosts.keys().map(|host| String::from_utf8_lossy(&host[1..])).collect();
+        assert_eq!(hosts, ["mysql-0", "10-0-0-2"]);
+        assert_eq!(record::addresses(&records.addresses).count(), 2);
         assert_eq!(records.reverse.len(), 2);
         assert_eq!(records.srv[0].targets.iter().map(|t| t.port).collect::<Vec<_>>(), [8080, 8080]);
     }

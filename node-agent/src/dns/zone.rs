@@ -116,9 +116,14 @@ impl Zone {
         self.world.revision as u32
     }
 
-    /// Names of one Service, the Service's own first; none for a Service that is not there.
-    pub fn names_of(&self, service: &ObjectName) -> Vec<String> {
-        self.key(service).and_then(|key| self.services.get(&key)).map_or_else(Vec::new, |entry| entry.records.names())
+    /// What the zone was made from.
+    pub fn world(&self) -> &World {
+        &self.world
+    }
+
+    /// The records of one Service; `None` where it is not there, or its name is none.
+    pub fn records_of(&self, service: &ObjectName) -> Option<&ServiceRecords> {
+        self.services.get(&self.key(service)?).map(|entry| &entry.records)
     }
 
     /// Whether `address` is a ClusterIP of some Service, or a headless Service's endpoint.

@@ -1,8 +1,10 @@
 //! What this node can tell about its datapath: for each Service and host port the frontends, the backends that the kernel holds, the endpoints
-//! left out and why, and the counters.
+//! left out and why, the counters, and the names with what they lead to.
 //!
-//! It reads the table that the kernel was written from *and* the kernel's maps, and says where they differ. It changes nothing.
+//! It reads the table that the kernel was written from *and* the kernel's maps, and says where they differ; names it reads from the zone
+//! that queries are answered from. It changes nothing.
 
+mod names;
 mod report;
 
 use axum::{
@@ -14,6 +16,7 @@ use axum::{
 };
 
 use crate::{
+    dns::{Names, ServiceNames},
     proxy::{
         Proxy,
         table::{ServiceTable, TableService},
@@ -24,8 +27,8 @@ use crate::{
 /// `GET /inspect/services/{namespace}/{name}`, `GET /inspect/pods/{namespace}/{name}` (the pod's host ports) and `GET
 /// /inspect/datapath`, as JSON; `GET /inspect/applied/{revision}` answers, with the
 /// revision that is applied by then, once the kernel serves `revision`.
-pub fn router(proxy: &Proxy, node_name: &str, cluster_domain: &str) -> Router {
-    let node = Node { proxy: proxy.clone(), name: node_name.into(), cluster_domain: cluster_domain.into() };
+pub fn router(proxy: &Proxy, names: &Names, node_name: &str) -> Router {
+    let node = Node { proxy: proxy.clone(), names: names.clone(), name: node_name.into() };
     Router::new()
         .route("/inspect/services/{namespace}/{name}", get(service))
         .route("/inspect/pods/{namespace}/{name}", get(pod))
@@ -37,8 +40,8 @@ pub fn router(proxy: &Proxy, node_name: &str, cluster_domain: &str) -> Router {
 #[derive(Clone)]
 struct Node {
     proxy: Proxy,
+    names: Names,
     name: String,
-    cluster_domain: String,
 }
 
 /// How long a caller may wait for a revision.
@@ -61,18 +64,17 @@ async fn service(State(node): State<Node>, Path((namespace, name)): Path<(String
     let name = ObjectName::new(namespace, name);
     let table = node.proxy.table();
     let Some(service) = table.service(&name).cloned() else {
-        let message = format!("node {} serves no Service {name} at revision {}", node.name, table.revision);
+        let message = format!("node {} knows no Service {name} at revision {}", node.name, table.revision);
         return (StatusCode::NOT_FOUND, message).into_response();
     };
-    let names = report::dns_names(&name, &node.cluster_domain);
-    entry(&node, &table, &service, names).await
+    entry(&node, &table, &service, node.names.of(&name)).await
 }
 
 async fn pod(State(node): State<Node>, Path((namespace, name)): Path<(String, String)>) -> Response {
     let name = ObjectName::new(namespace, name);
     let table = node.proxy.table();
     match table.pod(&name).cloned() {
-        Some(pod) => entry(&node, &table, &pod, Vec::new()).await,
+        Some(pod) => entry(&node, &table, &pod, None).await,
         None => {
             let message = format!("node {} serves no host port of a pod {name}", node.name);
             (StatusCode::NOT_FOUND, message).into_response()
@@ -80,10 +82,10 @@ async fn pod(State(node): State<Node>, Path((namespace, name)): Path<(String, St
     }
 }
 
-async fn entry(node: &Node, table: &ServiceTable, entry: &TableService, dns_names: Vec<String>) -> Response {
+async fn entry(node: &Node, table: &ServiceTable, entry: &TableService, names: Option<ServiceNames>) -> Response {
     let keys = entry.frontends.iter().map(crate::proxy::image::key_of).collect();
     match node.proxy.held(keys).await {
-        Ok(held) => Json(report::entry(&node.name, entry, &held, dns_names, &report::status(&node.proxy, table)))
+        Ok(held) => Json(report::entry(&node.name, entry, &held, names.as_ref(), &report::status(&node.proxy, table)))
             .into_response(),
         Err(error) => failed(error),
     }

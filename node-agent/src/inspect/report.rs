@@ -4,7 +4,9 @@ use std::{collections::BTreeSet, net::Ipv4Addr, sync::Arc};
 
 use serde::Serialize;
 
+use super::names::{NamesReport, no_frontends_because};
 use crate::{
+    dns::ServiceNames,
     proxy::{
         Datapath, HeldBackend, HeldFrontend, MapUsage, Proxy,
         image::address_from_be,
@@ -38,7 +40,12 @@ pub struct ServiceReport<'a> {
     name: &'a str,
     #[serde(flatten)]
     status: &'a Status,
-    dns_names: Vec<String>,
+    /// Absent for a pod, and where the node's DNS server does not know the Service.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dns: Option<NamesReport<'a>>,
+    /// Why no address of the Service is served; absent where one is, or should be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    no_frontends_because: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     session_affinity_seconds: Option<u64>,
     frontends: Vec<FrontendReport<'a>>,
@@ -142,17 +149,12 @@ pub fn status(proxy: &Proxy, table: &ServiceTable) -> Status {
     }
 }
 
-/// The names a Service's ClusterIP has.
-pub fn dns_names(name: &ObjectName, cluster_domain: &str) -> Vec<String> {
-    vec![format!("{}.{}.svc.{cluster_domain}", name.name, name.namespace)]
-}
-
 /// A Service or the host ports of a pod. `held` has one item for each frontend of it.
 pub fn entry<'a>(
     node: &'a str,
     entry: &'a TableService,
     held: &[Option<HeldFrontend>],
-    dns_names: Vec<String>,
+    names: Option<&'a ServiceNames>,
     status: &'a Status,
 ) -> ServiceReport<'a> {
     ServiceReport {
@@ -160,7 +162,8 @@ pub fn entry<'a>(
         namespace: &entry.owner.name().namespace,
         name: &entry.owner.name().name,
         status,
-        dns_names,
+        dns: names.map(NamesReport::of),
+        no_frontends_because: names.and_then(no_frontends_because),
         session_affinity_seconds: entry.affinity.map(|timeout| timeout.as_secs()),
         frontends: entry
             .frontends

@@ -10,9 +10,11 @@ use crate::output::Grid;
 pub fn render(inspection: &Value) -> String {
     let service = &inspection["service"];
     let mut text = line("Service", &format!("{}/{}", word(&service["namespace"]), word(&service["name"])));
-    text.push_str(&line("Type", &word(&service["type"])));
+    let headless = if service["clusterIP"] == "None" { ", headless" } else { "" };
+    text.push_str(&line("Type", &format!("{}{headless}", word(&service["type"]))));
     let nodes = list(&inspection["nodes"]);
-    let mut names: Vec<String> = nodes.iter().flat_map(|node| list(&node["dnsNames"])).map(word).collect();
+    let own_name = |node: &Value| node["dns"]["records"][0]["name"].as_str().map(str::to_owned);
+    let mut names: Vec<String> = nodes.iter().filter_map(own_name).collect();
     names.sort();
     names.dedup();
     text.push_str(&line("DNS", &names.join(", ")));
@@ -64,6 +66,10 @@ fn node_text(node: &Value) -> String {
     for problem in list(&node["problems"]) {
         writeln!(text, "  Problem: {}", word(problem)).ok();
     }
+    if let Some(reason) = node["noFrontendsBecause"].as_str() {
+        writeln!(text, "  Nothing for the datapath to do: {reason}").ok();
+        text.push_str(&names_text(&node["dns"]));
+    }
     for frontend in list(&node["frontends"]) {
         text.push_str(&frontend_text(frontend));
     }
@@ -101,21 +107,47 @@ fn frontend_text(frontend: &Value) -> String {
         }
         text.push_str(&indented(&grid));
     }
-    let excluded = list(&frontend["excluded"]);
-    if !excluded.is_empty() {
-        let mut grid = Grid::default();
-        grid.row(["LEFT OUT", "POD", "NODE", "WHY"]);
-        for endpoint in excluded {
-            let port = endpoint["port"].as_u64().map_or(String::new(), |port| format!(":{port}"));
-            let place = format!("{}{port}", word(&endpoint["address"]));
-            grid.row([place, word(&endpoint["pod"]), word(&endpoint["node"]), word(&endpoint["reason"])]);
-        }
-        text.push_str(&indented(&grid));
-    }
+    text.push_str(&excluded_text(list(&frontend["excluded"])));
     if let Some(unserved) = frontend["unserved"].as_u64().filter(|count| *count > 0) {
         writeln!(text, "    {unserved} connections found no backend").ok();
     }
     text
+}
+
+/// Where the names lead, with the endpoints behind them.
+fn names_text(names: &Value) -> String {
+    let mut grid = Grid::default();
+    grid.row(["NAME", "TYPE", "LEADS TO"]);
+    for record in list(&names["records"]) {
+        let data: Vec<String> = list(&record["data"]).iter().map(word).collect();
+        let leads_to = if data.is_empty() { "nothing: there is no such name now".into() } else { data.join(", ") };
+        grid.row([word(&record["name"]), word(&record["type"]), leads_to]);
+    }
+    let mut text = indented(&grid);
+    let endpoints = list(&names["endpoints"]);
+    if !endpoints.is_empty() {
+        let mut grid = Grid::default();
+        grid.row(["ENDPOINT", "POD", "NODE"]);
+        for endpoint in endpoints {
+            grid.row([word(&endpoint["address"]), word(&endpoint["pod"]), word(&endpoint["node"])]);
+        }
+        text.push_str(&indented(&grid));
+    }
+    text + &excluded_text(list(&names["excluded"]))
+}
+
+fn excluded_text(excluded: &[Value]) -> String {
+    if excluded.is_empty() {
+        return String::new();
+    }
+    let mut grid = Grid::default();
+    grid.row(["LEFT OUT", "POD", "NODE", "WHY"]);
+    for endpoint in excluded {
+        let port = endpoint["port"].as_u64().map_or(String::new(), |port| format!(":{port}"));
+        let place = format!("{}{port}", word(&endpoint["address"]));
+        grid.row([place, word(&endpoint["pod"]), word(&endpoint["node"]), word(&endpoint["reason"])]);
+    }
+    indented(&grid)
 }
 
 fn state(backend: &Value) -> &'static str {
@@ -153,7 +185,7 @@ mod tests {
     fn an_inspection_names_every_backend_and_every_exclusion() {
         let inspection = json!({"service": {"namespace": "default", "name": "web", "type": "ClusterIP"}, "unreachable": [],
             "nodes": [{"node": "a", "datapath": "ebpf", "appliedRevision": 7, "tableRevision": 7,
-                "dnsNames": ["web.default.svc.cluster.local"],
+                "dns": {"records": [{"name": "web.default.svc.cluster.local", "type": "A", "data": ["10.96.0.20"]}]},
                 "frontends": [{"kind": "ClusterIP", "address": "10.96.0.20", "port": 80, "portName": "http", "protocol": "TCP",
                     "scope": "internal", "policy": "Cluster", "held": true, "unserved": 2,
                     "backends": [{"address": "10.244.0.5", "port": 8080, "pod": "default/web-1", "node": "a", "held": true,
@@ -173,6 +205,40 @@ mod tests {
              \x20   10.244.0.6:8080   default/web-2   a      not ready\n\
              \x20   2 connections found no backend\n"
         );
+    }
+
+    #[test]
+    fn an_inspection_of_a_headless_service_shows_where_its_names_lead() {
+        let records = json!([{"name": "db.default.svc.cluster.local", "type": "A", "data": ["10.244.0.5"]},
+            {"name": "db-0.db.default.svc.cluster.local", "type": "A", "data": ["10.244.0.5"]}]);
+        let dns = json!({"revision": 7, "records": records,
+            "endpoints": [{"address": "10.244.0.5", "pod": "default/db-0", "node": "a"}],
+            "excluded": [{"address": "10.244.0.6", "pod": "default/db-1", "node": "b", "reason": "not ready"}]});
+        let inspection = json!({"service": {"namespace": "default", "name": "db", "type": "ClusterIP", "clusterIP": "None"},
+            "unreachable": [], "nodes": [{"node": "a", "datapath": "ebpf", "appliedRevision": 7, "tableRevision": 7, "frontends": [],
+                "noFrontendsBecause": "the Service is headless", "dns": dns}]});
+        assert_eq!(
+            render(&inspection),
+            "Service:   default/db\n\
+             Type:      ClusterIP, headless\n\
+             DNS:       db.default.svc.cluster.local\n\
+             \n\
+             Node a (ebpf; revision 7 is in the kernel)\n\
+             \x20 Nothing for the datapath to do: the Service is headless\n\
+             \x20   NAME                                TYPE   LEADS TO\n\
+             \x20   db.default.svc.cluster.local        A      10.244.0.5\n\
+             \x20   db-0.db.default.svc.cluster.local   A      10.244.0.5\n\
+             \x20   ENDPOINT     POD            NODE\n\
+             \x20   10.244.0.5   default/db-0   a\n\
+             \x20   LEFT OUT     POD            NODE   WHY\n\
+             \x20   10.244.0.6   default/db-1   b      not ready\n"
+        );
+    }
+
+    #[test]
+    fn a_name_without_ready_endpoints_leads_to_nothing() {
+        let names = json!({"records": [{"name": "db.default.svc.cluster.local", "type": "A", "data": []}]});
+        assert!(names_text(&names).contains("A      nothing: there is no such name now\n"));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::{
     output::{self, Format},
 };
 
-/// Show frontends, backends that each kernel holds, endpoints left out and why, DNS names, counters
+/// Show frontends, backends that each kernel holds, endpoints left out and why, DNS names and where they lead, counters
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   fairlead inspect service web

@@ -30,7 +30,7 @@ pub struct Node {
     pub host: Namespace,
     cgroup: PathBuf,
     pins: PathBuf,
-    world: watch::Sender<Arc<World>>,
+    pub world: watch::Sender<Arc<World>>,
     pub host_ports: watch::Sender<HostPorts>,
     runtime: tokio::runtime::Runtime,
     proxy: Option<Proxy>,
