@@ -31,6 +31,7 @@ pub fn run(peers: &Path, dir: &Path) -> Result {
         if services > kube_proxy::MOST_SERVICES {
             peer = None;
         }
+        eprintln!("connect: {services} Services");
         bench.fill(services)?;
         if let Some(peer) = peer.as_mut().filter(|_| services > 1) {
             // Until it has taken in what came before.

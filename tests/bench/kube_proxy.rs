@@ -51,16 +51,17 @@ impl KubeProxy {
         let mut command = host.command(&program);
         command.arg("--kubeconfig").arg(bench.cluster.kubeconfig()).args(["--proxy-mode=nftables"]);
         command.args(["--hostname-override", NODE, "--conntrack-max-per-core=0"]);
-        command.args(["--metrics-bind-address=127.0.0.1:0", "--healthz-bind-address=127.0.0.1:0"]);
         let watcher = Watcher::start(&host)?;
         let process = Process::start(NODE, command, bench.cluster.dir.path())?;
         let client = PodNamespace::of_host(&pod);
         let mut started = Self { process, watcher, client, _pod: pod, _host: host, turn: 0 };
         wait::until("kube-proxy to lead its pod to the servers", PATIENCE, || {
-            started.check()?;
+            if let Err(ended) = started.check() {
+                return Ok(Err(ended));
+            }
             let seen = started.client.connects(bench.service, Duration::from_millis(200))?;
-            if seen.failed == 0 && seen.per_second > 100.0 { Ok(()) } else { Err(format!("{seen:?}").into()) }
-        })?;
+            if seen.failed == 0 && seen.per_second > 100.0 { Ok(Ok(())) } else { Err(format!("{seen:?}").into()) }
+        })??;
         Ok(Ok(started))
     }
 

@@ -38,6 +38,7 @@ pub fn run(peers: &Path, dir: &Path) -> Result {
         if count > kube_proxy::MOST_SERVICES {
             peer = None;
         }
+        eprintln!("program: {count} Services");
         bench.fill(count)?;
         if let Some(peer) = &mut peer {
             // The first waits for all that came before it.
