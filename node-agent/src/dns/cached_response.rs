@@ -42,8 +42,8 @@ impl CachedResponse {
         let start = HEADER_LEN + question_len;
         let (mut at, mut end) = (start, None);
         let (mut ttls, mut shortest, mut negative) = (Vec::new(), u32::MAX, None);
-        for section in 0..3 {
-            for _ in 0..counts[section] {
+        for (section, count) in counts.into_iter().enumerate() {
+            for _ in 0..count {
                 if end.is_some() {
                     return None;
                 }

@@ -59,7 +59,7 @@ impl Forwarder {
 
     /// Writes a fresh response, or one that is resting, if the cache has it; false where it has not. One whose time is nearly over
     /// counts as missing for the one client that comes first, so that it is asked again before others have to wait.
-    pub fn from_cache(&self, query: &Query<'_>, transport: Transport, out: &mut Vec<u8>) -> bool {
+    pub fn write_cached(&self, query: &Query<'_>, transport: Transport, out: &mut Vec<u8>) -> bool {
         let (key, now) = (Key::of(query), Instant::now());
         let Some(cached) = self.shared.cache.get(&key) else { return false };
         let fresh = cached.is_fresh(now);

@@ -104,7 +104,7 @@ impl<'o> Response<'o> {
 
     /// Completes the message as SERVFAIL; a client with EDNS is told `reason` (RFC 8914, code 23: network error).
     pub fn fail(mut self, reason: &str) {
-        let reason = reason[..reason.floor_char_boundary(MAX_REASON)].as_bytes();
+        let reason = &reason.as_bytes()[..reason.floor_char_boundary(MAX_REASON)];
         if let Some(edns) = self.edns.take() {
             let mut option = [15, reason.len() as u16 + 2, 23].map(u16::to_be_bytes).concat();
             option.extend_from_slice(reason);

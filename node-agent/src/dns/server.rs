@@ -71,7 +71,7 @@ impl Server {
                     Response::start(&query, transport, out).finish(ResponseCode::Refused);
                     return Quick::Done;
                 }
-                if self.forwarder.from_cache(&query, transport, out) { Quick::Done } else { Quick::Wait }
+                if self.forwarder.write_cached(&query, transport, out) { Quick::Done } else { Quick::Wait }
             }
         }
     }
@@ -101,7 +101,7 @@ impl Server {
         let mut found = Vec::new();
         if let Ok(onward) = query::parse(&packet) {
             let zone = self.zone.load_full();
-            if !self.forwarder.from_cache(&onward, Transport::Tcp, &mut found) {
+            if !self.forwarder.write_cached(&onward, Transport::Tcp, &mut found) {
                 self.forwarder.resolve(&onward, &zone, Transport::Tcp, &mut found).await;
             }
         }

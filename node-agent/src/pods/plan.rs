@@ -216,7 +216,8 @@ fn wanted<'a>(pod: &'a Pod, state: &PodState) -> Vec<&'a Container> {
             if !slot.instance.is_live() {
                 wanted.push(container);
             }
-            if !apps_began && !(slot.instance.running_since().is_some() && slot.health.is_started(container)) {
+            let is_up = slot.instance.running_since().is_some() && slot.health.is_started(container);
+            if !apps_began && !is_up {
                 return wanted;
             }
             continue;

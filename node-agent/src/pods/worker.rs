@@ -36,7 +36,8 @@ pub enum Input {
     Resync,
     /// An object that a failure waits for has changed.
     ObjectChanged,
-    Outcome(Outcome),
+    /// Boxed: the queue of every pod has room for many inputs, and the others are small.
+    Outcome(Box<Outcome>),
     Probe(Verdict),
 }
 
@@ -190,7 +191,7 @@ impl Worker {
                 if let Some(key) = outcome.awaits() {
                     self.await_object(key.clone());
                 }
-                self.state.apply(outcome, now);
+                self.state.apply(*outcome, now);
             }
         }
     }
@@ -214,7 +215,7 @@ impl Worker {
             let (context, pod, sender) = (self.context.clone(), self.pod.clone(), self.sender.clone());
             self.actions.spawn(async move {
                 if let Some(outcome) = act::observe(&context, &pod, &id).await {
-                    send(&sender, Input::Outcome(outcome)).await;
+                    send(&sender, Input::Outcome(Box::new(outcome))).await;
                 }
             });
         }

@@ -52,7 +52,7 @@ const MAX_BURST: usize = 4096;
 fn events<K>(
     client: Client,
     config: watcher::Config,
-    wrap: fn(watcher::Event<K>) -> Change,
+    wrap: fn(Box<watcher::Event<K>>) -> Change,
 ) -> BoxStream<'static, Change>
 where
     K: kube::Resource<DynamicType = ()>
@@ -67,7 +67,7 @@ where
         .default_backoff()
         .filter_map(move |event| {
             futures::future::ready(match event {
-                Ok(event) => Some(wrap(event)),
+                Ok(event) => Some(wrap(Box::new(event))),
                 Err(error) => {
                     tracing::warn!(kind = %K::kind(&()), error = &error as &dyn std::error::Error, "watch failed, trying again");
                     None

@@ -13,9 +13,9 @@ use super::{
 
 /// One watch event with its kind.
 pub(super) enum Change {
-    Service(Event<core::Service>),
-    Slice(Event<discovery::EndpointSlice>),
-    Node(Event<core::Node>),
+    Service(Box<Event<core::Service>>),
+    Slice(Box<Event<discovery::EndpointSlice>>),
+    Node(Box<Event<core::Node>>),
 }
 
 /// Applies changes to the snapshot under construction.
@@ -32,15 +32,15 @@ impl Writer {
         match change {
             Change::Service(event) => {
                 self.draft.saw(&event);
-                self.services.follow(event, &mut self.draft);
+                self.services.follow(*event, &mut self.draft);
             }
             Change::Slice(event) => {
                 self.draft.saw(&event);
-                self.slices.follow(event, &mut self.draft);
+                self.slices.follow(*event, &mut self.draft);
             }
             Change::Node(event) => {
                 self.draft.saw(&event);
-                self.nodes.follow(event, &mut self.draft);
+                self.nodes.follow(*event, &mut self.draft);
             }
         }
     }
@@ -166,25 +166,25 @@ mod tests {
     }
 
     fn sync(writer: &mut Writer, services: Vec<core::Service>, slices: Vec<discovery::EndpointSlice>) {
-        writer.apply(Change::Service(Event::Init));
+        writer.apply(Change::Service(Box::new(Event::Init)));
         for object in services {
-            writer.apply(Change::Service(Event::InitApply(object)));
+            writer.apply(Change::Service(Box::new(Event::InitApply(object))));
         }
-        writer.apply(Change::Service(Event::InitDone));
-        writer.apply(Change::Slice(Event::Init));
+        writer.apply(Change::Service(Box::new(Event::InitDone)));
+        writer.apply(Change::Slice(Box::new(Event::Init)));
         for object in slices {
-            writer.apply(Change::Slice(Event::InitApply(object)));
+            writer.apply(Change::Slice(Box::new(Event::InitApply(object))));
         }
-        writer.apply(Change::Slice(Event::InitDone));
-        writer.apply(Change::Node(Event::Init));
-        writer.apply(Change::Node(Event::InitDone));
+        writer.apply(Change::Slice(Box::new(Event::InitDone)));
+        writer.apply(Change::Node(Box::new(Event::Init)));
+        writer.apply(Change::Node(Box::new(Event::InitDone)));
     }
 
     #[test]
     fn a_snapshot_is_synced_only_after_the_first_list_of_every_kind() {
         let mut writer = Writer::default();
-        writer.apply(Change::Service(Event::Init));
-        writer.apply(Change::Service(Event::InitDone));
+        writer.apply(Change::Service(Box::new(Event::Init)));
+        writer.apply(Change::Service(Box::new(Event::InitDone)));
         assert!(!writer.world().synced);
         sync(&mut writer, vec![], vec![]);
         assert!(writer.world().synced);
@@ -210,7 +210,7 @@ mod tests {
     fn a_slice_that_changes_its_service_leaves_the_old_one() {
         let mut writer = Writer::default();
         sync(&mut writer, vec![], vec![slice("s", "a", "10.244.0.2")]);
-        writer.apply(Change::Slice(Event::Apply(slice("s", "b", "10.244.0.2"))));
+        writer.apply(Change::Slice(Box::new(Event::Apply(slice("s", "b", "10.244.0.2")))));
         let names: Vec<_> = writer.world().slices.keys().map(|name| name.to_string()).collect();
         assert_eq!(names, ["default/b"]);
     }

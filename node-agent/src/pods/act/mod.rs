@@ -51,7 +51,7 @@ pub async fn perform(
         Action::End(_) => return,
         Action::Finish => remove::finish(context, pod, state).await,
     };
-    send(sender, Input::Outcome(outcome)).await;
+    send(sender, Input::Outcome(Box::new(outcome))).await;
 }
 
 /// How the runtime sees container `id` of `pod`; `None` where it does not answer (it is asked again when it is back).

@@ -25,7 +25,7 @@ pub async fn make(context: &Context, pod: &Pod, attempt: u32, sender: &mpsc::Sen
         Ok(id) => id,
         Err(error) => return failed(context, pod, String::new(), format!("create: {}", error.chain())).await,
     };
-    send(sender, Input::Outcome(Outcome::SandboxCreated { id: id.clone() })).await;
+    send(sender, Input::Outcome(Box::new(Outcome::SandboxCreated { id: id.clone() }))).await;
     if let Err(error) = context.runtime.start(&id).await {
         return failed(context, pod, id, format!("start: {}", error.chain())).await;
     }

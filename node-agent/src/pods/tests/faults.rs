@@ -20,7 +20,7 @@ async fn a_restarted_agent_adopts_what_runs_and_removes_what_lost_its_pod() {
     node.api.remove("pods", "goes");
     let writes = node.api.status_writes();
     node.start_agent().await;
-    let gone = format!("uid-of-goes-");
+    let gone = "uid-of-goes-".to_owned();
     let deadline = Instant::now() + Duration::from_secs(30);
     while node.runtime.list().await.unwrap().iter().any(|container| container.owner.pod.uid.starts_with(&gone)) {
         assert!(Instant::now() < deadline, "the container of a pod that is gone still runs");

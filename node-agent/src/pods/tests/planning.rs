@@ -111,7 +111,7 @@ impl Driven {
     }
 
     fn pass(&mut self, seconds: i64) {
-        self.now = self.now + jiff::SignedDuration::from_secs(seconds);
+        self.now += jiff::SignedDuration::from_secs(seconds);
     }
 }
 

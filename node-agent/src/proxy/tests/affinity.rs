@@ -39,7 +39,7 @@ fn a_client_keeps_its_backend_over_sockets_protocols_and_other_backends_coming()
 
     node.serve(service.clone(), all.clone());
     for (client, backend) in clients.iter_mut().zip(&seen) {
-        assert_eq!(backends(&client.ask_times(10, &format!("tcp {SERVICE}:80"))), [backend.clone()]);
+        assert_eq!(backends(&client.ask_times(10, &format!("tcp {SERVICE}:80"))), std::slice::from_ref(backend));
     }
     assert_eq!(backends(&stranger.ask_times(10, &format!("tcp {NODE_IP}:30080"))), strangers);
 
