@@ -31,6 +31,8 @@ const PATIENCE: Duration = Duration::from_secs(180);
 const NODE: &str = "kube-proxy";
 const LINK: u8 = 1;
 const NUMBER: u8 = 31;
+/// Of the control host, see the kit.
+const CONTROL_NUMBER: u8 = 1;
 
 impl KubeProxy {
     /// `None`, with the reason, where it was not built.
@@ -49,7 +51,12 @@ impl KubeProxy {
             host.ip(&format!("route replace {cidr} via {}", node.address))?;
         }
         let mut command = host.command(&program);
-        command.arg("--kubeconfig").arg(bench.cluster.kubeconfig()).args(["--proxy-mode=nftables"]);
+        // The administrator's names the server by an address of its own host.
+        let server = format!("https://{}:6443", Lab::address(LINK, CONTROL_NUMBER));
+        let kubeconfig = bench.cluster.dir.path().join("kube-proxy.kubeconfig");
+        let text = std::fs::read_to_string(bench.cluster.kubeconfig())?;
+        std::fs::write(&kubeconfig, text.replace("https://127.0.0.1:6443", &server))?;
+        command.arg("--kubeconfig").arg(&kubeconfig).args(["--proxy-mode=nftables"]);
         command.args(["--hostname-override", NODE, "--conntrack-max-per-core=0"]);
         let watcher = Watcher::start(&host)?;
         let process = Process::start(NODE, command, bench.cluster.dir.path())?;

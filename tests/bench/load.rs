@@ -40,6 +40,9 @@ pub fn serve(port: u16) -> Result {
     Ok(())
 }
 
+/// How long one connection may take.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// Connects, waits for one byte and resets, again and again for `duration`. A reset leaves no TIME_WAIT behind, so source ports
 /// are not what is measured.
 pub fn connect(target: SocketAddrV4, duration: Duration) -> Result<Connects> {
@@ -51,7 +54,9 @@ pub fn connect(target: SocketAddrV4, duration: Duration) -> Result<Connects> {
         let before = Instant::now();
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
         socket.set_linger(Some(Duration::ZERO))?;
-        socket.set_read_timeout(Some(Duration::from_secs(2)))?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        // Holds for connect(), too (socket(7)).
+        socket.set_write_timeout(Some(PATIENCE))?;
         let connected = socket.connect(&address);
         times.push(before.elapsed().as_secs_f64() * 1e6);
         let mut byte = [MaybeUninit::uninit()];
