@@ -94,6 +94,10 @@ impl Https {
 const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(10);
 
 async fn connection(tcp: TcpStream, acceptor: TlsAcceptor, router: Router, stop: CancellationToken) {
+    // A short answer must not wait for the acknowledgement of its header (RFC 896 and RFC 1122, 4.2.3.2: some 40 ms).
+    if let Err(error) = tcp.set_nodelay(true) {
+        tracing::debug!(%error, "answers on a connection may be late");
+    }
     let tls = match tokio::time::timeout(HANDSHAKE_PATIENCE, acceptor.accept(tcp)).await {
         Ok(Ok(tls)) => tls,
         Ok(Err(error)) => return tracing::debug!(%error, "refused a TLS client"),

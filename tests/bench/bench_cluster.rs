@@ -23,8 +23,8 @@ pub struct BenchCluster {
     pub client: PodNamespace,
     servers: Vec<Process>,
     pub cluster: Cluster,
-    /// Address of one server pod.
-    pub direct: SocketAddrV4,
+    /// The server pods themselves: who compares asks them in turn, as the Service does.
+    pub direct: Vec<SocketAddrV4>,
     /// ClusterIP of the servers.
     pub service: SocketAddrV4,
     filled: usize,
@@ -60,20 +60,17 @@ impl BenchCluster {
             servers.push(Process::start(name, command, cluster.dir.path())?);
         }
         cluster.wait_for_condition("pod/client", "Ready")?;
-        let address = cluster.get(&["pod", "server-1"])?["status"]["podIP"].as_str().unwrap_or_default().parse()?;
+        let address = |pod: &str| -> Result<SocketAddrV4> {
+            let address = cluster.get(&["pod", pod])?["status"]["podIP"].as_str().unwrap_or_default().parse()?;
+            Ok(SocketAddrV4::new(address, PORT))
+        };
+        let direct = vec![address("server-1")?, address("server-2")?];
         let cluster_ip =
             cluster.get(&["service", "bench"])?["spec"]["clusterIP"].as_str().unwrap_or_default().parse()?;
         let client = PodNamespace::of(&cluster, "client")?;
-        let bench = Self {
-            client,
-            servers,
-            cluster,
-            direct: SocketAddrV4::new(address, PORT),
-            service: SocketAddrV4::new(cluster_ip, 80),
-            filled: 1,
-        };
+        let bench = Self { client, servers, cluster, direct, service: SocketAddrV4::new(cluster_ip, 80), filled: 1 };
         wait::until("both servers behind the Service", PATIENCE, || {
-            let seen = bench.client.connects(bench.service, Duration::from_millis(200))?;
+            let seen = bench.client.connects(&[bench.service], Duration::from_millis(200))?;
             if seen.failed == 0 && seen.per_second > 100.0 { Ok(()) } else { Err(format!("{seen:?}").into()) }
         })?;
         Ok(bench)
@@ -156,10 +153,11 @@ impl PodNamespace {
         crate::kit::host::command_in(program, &self.netns, &self.cgroup)
     }
 
-    /// Runs the load generator against `target`.
-    pub fn connects(&self, target: SocketAddrV4, duration: Duration) -> Result<Connects> {
+    /// Runs the load generator against `targets` in turn.
+    pub fn connects(&self, targets: &[SocketAddrV4], duration: Duration) -> Result<Connects> {
         let mut command = self.command(std::env::current_exe()?);
-        command.args(["--connect", &target.to_string(), &duration.as_millis().to_string()]);
+        command.arg("--connect").arg(duration.as_millis().to_string());
+        command.args(targets.iter().map(SocketAddrV4::to_string));
         Ok(serde_json::from_str(&run(&mut command)?)?)
     }
 }

@@ -1,6 +1,6 @@
 //! Connections a second from a pod through a Service to a pod on another node, against the same without a Service.
 //!
-//! Direct and Service runs alternate; what counts is their ratio in one round, and that it does not fall with more Services.
+//! Direct runs go to the same pods in turn. Direct and Service runs alternate; what counts is their ratio in one round, and that it does not fall with more Services.
 //! kube-proxy's pod is behind a host of its own, and is compared with its own direct connections to the same servers.
 
 use std::{path::Path, time::Duration};
@@ -63,11 +63,11 @@ impl Pairs {
     /// One pair; which comes first takes turns.
     fn measure(&mut self, bench: &BenchCluster, client: &PodNamespace, direct_first: bool) -> Result {
         if direct_first {
-            self.direct.push(client.connects(bench.direct, SLICE)?);
+            self.direct.push(client.connects(&bench.direct, SLICE)?);
         }
-        self.through.push(client.connects(bench.service, SLICE)?);
+        self.through.push(client.connects(&[bench.service], SLICE)?);
         if !direct_first {
-            self.direct.push(client.connects(bench.direct, SLICE)?);
+            self.direct.push(client.connects(&bench.direct, SLICE)?);
         }
         Ok(())
     }

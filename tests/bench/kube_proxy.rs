@@ -66,7 +66,7 @@ impl KubeProxy {
             if let Err(ended) = started.check() {
                 return Ok(Err(ended));
             }
-            let seen = started.client.connects(bench.service, Duration::from_millis(200))?;
+            let seen = started.client.connects(&[bench.service], Duration::from_millis(200))?;
             if seen.failed == 0 && seen.per_second > 100.0 { Ok(Ok(())) } else { Err(format!("{seen:?}").into()) }
         })??;
         Ok(Ok(started))

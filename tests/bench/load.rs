@@ -9,7 +9,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::{agent_datapath, kit::Result, nft_events, program, services};
 
@@ -43,14 +43,15 @@ pub fn serve(port: u16) -> Result {
 /// How long one connection may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Connects, waits for one byte and resets, again and again for `duration`. A reset leaves no TIME_WAIT behind, so source ports
+/// Connects to the targets in turn, waits for one byte and resets, again and again for `duration`. A reset leaves no TIME_WAIT behind, so source ports
 /// are not what is measured.
-pub fn connect(target: SocketAddrV4, duration: Duration) -> Result<Connects> {
-    let address = target.into();
+pub fn connect(targets: &[SocketAddrV4], duration: Duration) -> Result<Connects> {
+    let mut addresses = targets.iter().map(|target| SockAddr::from(*target)).cycle();
     let mut times = Vec::with_capacity(100_000);
     let mut failed = 0;
     let start = Instant::now();
     while start.elapsed() < duration {
+        let address = addresses.next().ok_or("nothing to connect to")?;
         let before = Instant::now();
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
         socket.set_linger(Some(Duration::ZERO))?;
@@ -75,8 +76,9 @@ pub fn as_child(arguments: &[String]) -> Option<Result> {
     let number = |text: &String| text.parse::<u64>();
     match arguments {
         [flag, port] if flag == "--serve" => Some(number(port).map_err(Into::into).and_then(|port| serve(port as u16))),
-        [flag, target, milliseconds] if flag == "--connect" => Some((|| {
-            let seen = connect(target.parse()?, Duration::from_millis(number(milliseconds)?))?;
+        [flag, milliseconds, targets @ ..] if flag == "--connect" => Some((|| {
+            let targets = targets.iter().map(|target| target.parse()).collect::<std::result::Result<Vec<_>, _>>()?;
+            let seen = connect(&targets, Duration::from_millis(number(milliseconds)?))?;
             print(&seen)
         })()),
         [flag] if flag == "--nft-events" => Some(nft_events::listen()),

@@ -5,9 +5,10 @@ use std::{
     os::{fd::AsRawFd, unix::process::CommandExt},
     path::{Path, PathBuf},
     process::Command,
+    time::Duration,
 };
 
-use super::{Result, run};
+use super::{Result, run, wait};
 
 /// A network namespace with a cgroup of its own; both go with the value.
 pub struct Host {
@@ -71,14 +72,15 @@ pub fn command_in(program: impl AsRef<std::ffi::OsStr>, netns: &Path, cgroup: &P
     command
 }
 
-/// Removes a cgroup and the cgroups below it, which must be empty of processes.
+/// Removes a cgroup and the cgroups below it, whose last processes may still be ending.
 fn remove_cgroups(cgroup: &Path) {
     for entry in std::fs::read_dir(cgroup).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             remove_cgroups(&entry.path());
         }
     }
-    if let Err(error) = std::fs::remove_dir(cgroup) {
+    let removed = wait::until("its processes to end", Duration::from_secs(5), || Ok(std::fs::remove_dir(cgroup)?));
+    if let Err(error) = removed {
         eprintln!("cannot remove the cgroup {}: {error}", cgroup.display());
     }
 }
