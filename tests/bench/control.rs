@@ -40,8 +40,9 @@ pub fn run(peers: &Path, dir: &Path) -> Result {
         match kubernetes::missing(peers) {
             Some(why) => report.note(why),
             None => {
-                let kubernetes = Kubernetes::start(peers, &work.path().join("kubernetes")).await?;
-                contest("Kubernetes", &kubernetes.config, &mut report).await?;
+                let mut kubernetes = Kubernetes::start(peers, &work.path().join("kubernetes")).await?;
+                let outcome = contest("Kubernetes", &kubernetes.config.clone(), &mut report).await;
+                outcome.map_err(|error| format!("{error}\n{}", kubernetes.ended().unwrap_or_default()))?;
             }
         }
         Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())

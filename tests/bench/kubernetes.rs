@@ -6,11 +6,11 @@ use std::{
     time::Duration,
 };
 
-use crate::kit::{Result, process::Process, run, wait};
+use crate::kit::{Result, process::Process, run};
 
 /// A running control plane; ends with the value.
 pub struct Kubernetes {
-    pub processes: Vec<Process>,
+    processes: Vec<Process>,
     pub config: kube::Config,
 }
 
@@ -80,7 +80,9 @@ impl Kubernetes {
                 "kube-controller-manager",
                 vec![
                     "--secure-port=0",
-                    "--controllers=deployment,replicaset,node-lifecycle-controller,garbage-collector",
+                    "--controllers=deployment-controller,replicaset-controller,node-lifecycle-controller,garbage-collector-controller",
+                    // No kubelet is behind the nodes of the bench.
+                    "--node-monitor-grace-period=24h",
                 ],
             ),
         ] {
@@ -93,15 +95,20 @@ impl Kubernetes {
             command.args(more);
             processes.push(Process::start(part, command, dir)?);
         }
-        let mut kubernetes = Self { processes, config };
-        wait::until("Kubernetes' parts to run", Duration::from_secs(30), || {
-            let ended = kubernetes
-                .processes
-                .iter_mut()
-                .find_map(|p| (!p.is_running()).then(|| format!("{} ended:\n{}", p.name, p.tail())));
-            ended.map_or(Ok(()), |why| Err(why.into()))
-        })?;
-        Ok(kubernetes)
+        Ok(Self { processes, config })
+    }
+
+    /// What parts that have ended said last; `None` while all run.
+    pub fn ended(&mut self) -> Option<String> {
+        let mut processes = self.processes.iter_mut();
+        processes.find_map(|p| (!p.is_running()).then(|| format!("{} ended:\n{}", p.name, p.tail())))
+    }
+}
+
+impl Drop for Kubernetes {
+    /// Last started, first ended: kube-apiserver waits for an etcd that is gone.
+    fn drop(&mut self) {
+        while self.processes.pop().is_some() {}
     }
 }
 
