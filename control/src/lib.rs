@@ -11,7 +11,6 @@ pub mod auth;
 mod bootstrap;
 pub mod config;
 pub mod controllers;
-mod heap;
 pub mod kinds;
 pub mod scheduler;
 pub mod server;

@@ -59,7 +59,7 @@ impl Template {
     /// The text for `root`. A path that leads nowhere is an error only at a field that a single object lacks, as for kubectl.
     pub fn render(&self, root: &Value) -> anyhow::Result<String> {
         let mut out = String::new();
-        render(&self.0, root, root, &mut out)?;
+        render(&self.0, root, &mut out)?;
         Ok(out)
     }
 
@@ -76,7 +76,7 @@ impl Template {
     }
 }
 
-fn render(parts: &[Part], root: &Value, at: &Value, out: &mut String) -> anyhow::Result<()> {
+fn render(parts: &[Part], at: &Value, out: &mut String) -> anyhow::Result<()> {
     for part in parts {
         match part {
             Part::Text(text) => out.push_str(text),
@@ -90,7 +90,7 @@ fn render(parts: &[Part], root: &Value, at: &Value, out: &mut String) -> anyhow:
             }
             Part::Range(steps, body) => {
                 for item in walk(steps, vec![at]) {
-                    render(body, root, item, out)?;
+                    render(body, item, out)?;
                 }
             }
         }

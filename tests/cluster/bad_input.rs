@@ -1,9 +1,12 @@
 //! Bad input gets a clear Status that names the field, and nothing of it is stored.
 
-use crate::kit::{
-    Result,
-    cluster::{Cluster, with_input},
-    run,
+use crate::{
+    kit::{
+        Result,
+        cluster::{Cluster, with_input},
+        run,
+    },
+    suite::NamedTest,
 };
 
 /// A control service alone: nothing here needs a node.
@@ -20,7 +23,7 @@ const DEPLOYMENT: &str = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name
                           \x20 selector: {matchLabels: {app: fixed}}\n\
                           \x20 template: {metadata: {labels: {app: fixed}}, spec: {containers: [{name: c, image: i}]}}\n";
 
-pub const TESTS: &[(&str, fn(&Cluster) -> Result)] = &[
+pub const TESTS: &[NamedTest] = &[
     ("malformed_yaml_names_file_document_and_line", malformed_yaml),
     ("a_good_document_beside_a_bad_one_is_applied", good_beside_bad),
     ("unknown_fields_are_refused", |c| {

@@ -15,7 +15,7 @@ mod three_nodes;
 mod up;
 
 use libtest_mimic::{Arguments, Failed, Trial};
-use suite::Suite;
+use suite::{Suite, TestAlone};
 
 fn main() -> std::process::ExitCode {
     let mut arguments = Arguments::from_args();
@@ -39,7 +39,7 @@ fn main() -> std::process::ExitCode {
 }
 
 /// Tests with a cluster of their own.
-const ALONE: &[(&str, fn() -> kit::Result)] = &[
+const ALONE: &[TestAlone] = &[
     ("up::the_host_is_as_it_was_after_up_has_ended", up::up_leaves_the_host_as_it_was),
     ("seeds::a_node_port_works_with_a_wider_range", seeds::node_port_with_a_wider_range),
     (

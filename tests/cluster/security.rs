@@ -14,13 +14,14 @@ use serde_json::{Value, json};
 use crate::{
     control_alone::{ControlAlone, ask, expect, issue, wait_for},
     kit::{Result, cluster::FAIRLEAD, run},
+    suite::TestAlone,
 };
 
 const REQUESTS: &str = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
 const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
 
 /// Names and bodies, for `main`.
-pub const TESTS: &[(&str, fn() -> Result)] = &[
+pub const TESTS: &[TestAlone] = &[
     ("security::without_a_credential_nothing_is_readable", || run_async(nothing_without_credential)),
     ("security::a_certificate_of_another_authority_or_of_yesterday_is_nobody", || run_async(bad_certificates)),
     ("security::a_join_token_opens_only_the_door_to_joining_and_ends", || run_async(join_tokens)),

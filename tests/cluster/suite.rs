@@ -6,11 +6,15 @@ use libtest_mimic::{Failed, Trial};
 
 use crate::kit::{Result, cluster::Cluster};
 
-pub type Test = fn(&Cluster) -> Result;
+/// A test on a shared cluster, with its name.
+pub type NamedTest = (&'static str, fn(&Cluster) -> Result);
+
+/// A test with whatever cluster it makes itself, with its name.
+pub type TestAlone = (&'static str, fn() -> Result);
 
 pub struct Suite {
     name: &'static str,
-    tests: &'static [(&'static str, Test)],
+    tests: &'static [NamedTest],
     start: fn() -> Result<Cluster>,
 }
 
@@ -22,7 +26,7 @@ enum Shared {
 }
 
 impl Suite {
-    pub fn new(name: &'static str, tests: &'static [(&'static str, Test)], start: fn() -> Result<Cluster>) -> Self {
+    pub fn new(name: &'static str, tests: &'static [NamedTest], start: fn() -> Result<Cluster>) -> Self {
         Self { name, tests, start }
     }
 
@@ -30,7 +34,7 @@ impl Suite {
     pub fn trials(self) -> Vec<Trial> {
         let shared = Arc::new(Mutex::new(Shared::NotStarted));
         let start = self.start;
-        let trial = |(name, test): &(&'static str, Test)| {
+        let trial = |(name, test): &NamedTest| {
             let (shared, test) = (shared.clone(), *test);
             Trial::test(format!("{}::{name}", self.name), move || {
                 let mut shared = shared.lock().unwrap_or_else(|poisoned| poisoned.into_inner());

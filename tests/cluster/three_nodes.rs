@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use crate::kit::{
-    Result,
-    cluster::{Cluster, PATIENCE, Place},
-    images, wait,
+use crate::{
+    kit::{
+        Result,
+        cluster::{Cluster, PATIENCE, Place},
+        images, wait,
+    },
+    suite::NamedTest,
 };
 
 /// The cluster that the tests of this file share.
@@ -25,7 +28,7 @@ pub fn start(datapath: &str) -> Result<Cluster> {
 }
 
 /// Every test of this file by name.
-pub const TESTS: &[(&str, fn(&Cluster) -> Result)] = &[
+pub const TESTS: &[NamedTest] = &[
     ("every_pod_answers_through_the_cluster_ip_from_every_node", every_pod_answers_through_the_cluster_ip),
     ("a_service_answers_by_its_dns_name_from_every_node", a_service_answers_by_its_dns_name),
     ("pods_reach_pods_on_every_node_with_their_true_address", pods_reach_pods_with_their_true_address),

@@ -154,12 +154,12 @@ mod tests {
                 "ports": [{"port": 9376}]}]}))
         .expect("valid endpoints");
         let groups = desired(&endpoints);
-        let told: Vec<(&str, Vec<(&str, Option<bool>)>)> = groups
+        let told: Vec<_> = groups
             .iter()
             .map(|(group, endpoints)| {
-                let flags =
+                let ready =
                     endpoints.iter().map(|e| (e.addresses[0].as_str(), e.conditions.as_ref().and_then(|c| c.ready)));
-                (group.address_type.as_str(), flags.collect())
+                (group.address_type.as_str(), ready.collect::<Vec<_>>())
             })
             .collect();
         assert_eq!(told[0], ("IPv4", vec![("192.0.2.1", Some(true)), ("192.0.2.2", Some(false))]));

@@ -59,12 +59,13 @@ pub fn start(context: &Context, tasks: &Tasks) {
         .start(tasks, 8, Controller::reconcile);
 }
 
+type ByAddress = BTreeMap<String, EndpointAddress>;
+
 /// The Endpoints of `service`, from the pods it selects.
 fn desired<'p>(service: &Service, pods: impl Iterator<Item = &'p Pod>) -> Endpoints {
     let publish = publishes_not_ready(service);
     let family = families(service).into_iter().next().unwrap_or_else(|| "IPv4".into());
-    let mut groups: BTreeMap<Vec<Port>, (BTreeMap<String, EndpointAddress>, BTreeMap<String, EndpointAddress>)> =
-        BTreeMap::new();
+    let mut groups: BTreeMap<Vec<Port>, (ByAddress, ByAddress)> = BTreeMap::new();
     let mut room = CAPACITY;
     let mut truncated = false;
     for pod in pods.filter(|pod| !is_finished(pod) && (publish || !is_terminating(pod))) {

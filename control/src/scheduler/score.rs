@@ -15,7 +15,7 @@ const WEIGHT_SPREAD: i64 = 2;
 const MOST: i64 = 100;
 
 /// Picks the best of `candidates` (positions in the cluster); the first of equals.
-pub fn best<'n>(needs: &Needs, candidates: &[(usize, &'n NodeState)], siblings: Option<&Siblings>) -> Option<usize> {
+pub fn best(needs: &Needs, candidates: &[(usize, &NodeState)], siblings: Option<&Siblings>) -> Option<usize> {
     let preferences: Option<Vec<i64>> = needs
         .affinity
         .prefers()

@@ -7,11 +7,9 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-use crate::{heap, store::Store};
+use crate::store::Store;
 
 const EVERY: Duration = Duration::from_secs(60);
-/// With this many bytes of objects freed, a walk through the heap is worth its while.
-const MUCH: usize = 4 << 20;
 
 pub async fn run(store: Arc<dyn Store>, stop: CancellationToken) {
     loop {
@@ -19,8 +17,6 @@ pub async fn run(store: Arc<dyn Store>, stop: CancellationToken) {
             _ = stop.cancelled() => return,
             _ = tokio::time::sleep(EVERY) => {}
         }
-        if store.trim(Instant::now()) >= MUCH {
-            heap::return_free_pages();
-        }
+        store.trim(Instant::now());
     }
 }

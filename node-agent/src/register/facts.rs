@@ -31,8 +31,7 @@ impl MachineFacts {
         Self {
             cpus: std::thread::available_parallelism().map_or(1, |n| n.get() as u64),
             memory_kib: memory_total_kib(&text("/proc/meminfo")).unwrap_or_default(),
-            storage_bytes: nix::sys::statvfs::statvfs(data_dir)
-                .map_or(0, |s| s.blocks() as u64 * s.fragment_size() as u64),
+            storage_bytes: nix::sys::statvfs::statvfs(data_dir).map_or(0, |s| s.blocks() * s.fragment_size()),
             hostname: uname_field(|u| u.nodename()),
             machine_id: text("/etc/machine-id"),
             boot_id: text("/proc/sys/kernel/random/boot_id"),

@@ -61,11 +61,11 @@ impl Create {
             Some(Kind::Secret(verb)) => verb.run().await,
             Some(Kind::Service(verb)) => verb.run().await,
             Some(Kind::ServiceAccount(verb)) => verb.run().await,
-            None => self.from_files().await,
+            None => self.create_files().await,
         }
     }
 
-    async fn from_files(self) -> anyhow::Result<()> {
+    async fn create_files(self) -> anyhow::Result<()> {
         if self.files.filename.is_empty() {
             return Err(
                 Hinted::new("must specify -f, or what to create", "for instance: fairlead create -f web.yaml").into()

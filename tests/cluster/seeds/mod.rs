@@ -3,15 +3,18 @@
 
 use std::{process::Command, time::Duration};
 
-use crate::kit::{
-    Result,
-    cluster::{Cluster, PATIENCE, Place},
-    docker::Docker,
-    process::Process,
-    run, wait,
+use crate::{
+    kit::{
+        Result,
+        cluster::{Cluster, PATIENCE, Place},
+        docker::Docker,
+        process::Process,
+        run, wait,
+    },
+    suite::NamedTest,
 };
 
-pub const TESTS: &[(&str, fn(&Cluster) -> Result)] = &[
+pub const TESTS: &[NamedTest] = &[
     ("the_replica_set_frontend_runs_three_pods", replica_set),
     ("a_service_with_a_selector_reaches_its_target_port", service_with_selector),
     ("a_service_without_selector_reaches_hand_made_endpoints", service_without_selector),

@@ -9,10 +9,7 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::{
-    heap,
-    kinds::{Kind, Kinds},
-};
+use crate::kinds::{Kind, Kinds};
 
 pub mod merging;
 mod paths;
@@ -58,7 +55,7 @@ impl OpenApi {
 
     /// `GET /openapi/v2` with its `Content-Type`.
     pub fn v2(&self, accept: &str) -> (Bytes, &'static str) {
-        let [json, protobuf] = self.older.get_or_init(|| sparing(|| older(self.kinds)));
+        let [json, protobuf] = self.older.get_or_init(|| older(self.kinds));
         match v2::wants_protobuf(accept) {
             true => (protobuf.clone(), v2::PROTOBUF),
             false => (json.clone(), "application/json"),
@@ -66,15 +63,8 @@ impl OpenApi {
     }
 
     fn prepared(&self) -> &Prepared {
-        self.prepared.get_or_init(|| sparing(|| Prepared::of(self.kinds)))
+        self.prepared.get_or_init(|| Prepared::of(self.kinds))
     }
-}
-
-/// Makes documents, once; the trees that they are written from take several times their room.
-fn sparing<T>(make: impl FnOnce() -> T) -> T {
-    let made = make();
-    heap::return_free_pages();
-    made
 }
 
 impl Prepared {

@@ -84,7 +84,10 @@ fn decode_percent(segment: &str) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn target(path: &str) -> Option<(String, Option<String>, Option<String>, Option<Subresource>)> {
+    /// Resource, namespace, name and subresource.
+    type Parts = (String, Option<String>, Option<String>, Option<Subresource>);
+
+    fn target(path: &str) -> Option<Parts> {
         Target::of(path, Kinds::all()).ok().map(|t| (t.kind.resource(), t.namespace, t.name, t.subresource))
     }
 

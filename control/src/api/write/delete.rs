@@ -158,9 +158,10 @@ fn finalizers(stored: &Value, propagation: Option<Propagation>) -> Vec<String> {
 
 /// How long the object's node has to end it, in seconds. Only pods have a node, and only those that run.
 fn grace(kind: &Kind, object: &Value, options: &Options) -> i64 {
+    let is_pod = kind.group.is_empty() && kind.kind == "Pod";
     let bound = object["spec"]["nodeName"].as_str().is_some_and(|node| !node.is_empty());
     let over = matches!(object["status"]["phase"].as_str(), Some("Succeeded" | "Failed"));
-    if !(kind.group.is_empty() && kind.kind == "Pod") || !bound || over {
+    if !is_pod || !bound || over {
         return 0;
     }
     let own = || object["spec"]["terminationGracePeriodSeconds"].as_i64().unwrap_or(DEFAULT_GRACE);

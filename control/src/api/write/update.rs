@@ -75,11 +75,10 @@ pub async fn change(api: &Api, call: &Call, place: &Place, change: Change<'_>) -
         metadata::keep(metadata, &old["metadata"]);
         let new = settle(place, &change, new, &old)?;
         let Some(new) = new else { return Ok(Outcome::Stored(stored)) };
-        match store_change(api, call, place, &change, &stored, &old, new).await? {
-            Some(outcome) => return Ok(outcome),
-            // Somebody was faster. A change that names a version is refused in the next round.
-            None => {}
+        if let Some(outcome) = store_change(api, call, place, &change, &stored, &old, new).await? {
+            return Ok(outcome);
         }
+        // Somebody was faster. A change that names a version is refused in the next round.
     }
     Err(Status::conflict(subject, super::MODIFIED))
 }

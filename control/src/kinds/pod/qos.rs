@@ -22,9 +22,9 @@ pub fn class(spec: &Value) -> &'static str {
             (None, _) => false,
         })
     };
-    if containers.iter().all(|c| silent(c)) {
+    if containers.iter().all(silent) {
         "BestEffort"
-    } else if containers.iter().all(|c| guaranteed(c)) {
+    } else if containers.iter().all(guaranteed) {
         "Guaranteed"
     } else {
         "Burstable"
