@@ -2,6 +2,7 @@
 
 mod check;
 mod counter;
+mod pace;
 mod prober;
 
 use std::time::Duration;

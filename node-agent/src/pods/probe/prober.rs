@@ -1,13 +1,13 @@
-//! The probes of one pod at work: a task each, at their periods, that tells when a verdict changes.
+//! The probes of one pod at work: a task each, at its pace, that tells when a verdict changes.
 
 use std::{collections::HashMap, net::Ipv4Addr, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
-use tokio::{sync::mpsc, time::MissedTickBehavior};
+use tokio::{sync::mpsc, time::Instant};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Check, Counter, ProbeKey, Target, Verdict};
+use super::{Check, Counter, ProbeKey, Target, Verdict, pace::Pace};
 use crate::pods::{Context, recorder::EventType, spec, worker::Input};
 
 #[derive(Default)]
@@ -58,16 +58,19 @@ async fn run(
         Counter::new(key.kind, threshold(probe.success_threshold, 1), threshold(probe.failure_threshold, 3));
     let first = started_at.saturating_add(seconds(probe.initial_delay_seconds, 0)).unwrap_or(Timestamp::MAX);
     let delay = Duration::try_from(first.duration_since(Timestamp::now())).unwrap_or(Duration::ZERO);
-    let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + delay, period);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut at = Instant::now() + delay;
+    let mut pace = Pace::new(key.kind, period);
     let target = Target { runtime: &*context.runtime, container_id: &key.id, container, pod_ip };
     loop {
-        ticks.tick().await;
+        tokio::time::sleep_until(at).await;
+        let asked = Instant::now();
         let result = match Check::of(probe) {
             Some(check) => check.run(&target, timeout).await,
             None => Err("this node serves no probes of this kind".to_owned()),
         };
-        if let Err(message) = &result {
+        let next = pace.next(result.is_ok());
+        at = asked + next.after;
+        if let (Err(message), true) = (&result, next.is_news) {
             let message = format!("{} probe failed: {message}", key.kind.name());
             context.recorder.record(&pod, Some(&key.container), EventType::Warning, "Unhealthy", message);
         }

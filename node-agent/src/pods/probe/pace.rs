@@ -1,0 +1,72 @@
+//! When a probe asks again. Pure.
+//!
+//! A container that has just started is often ready a moment after its readiness probe first asked, and would then be taken for
+//! unready for a whole period, ten seconds by default. Until it was ready once, a failure changes nothing that is known of it: the
+//! probe asks again soon, at growing distances up to its period. Startup and liveness probes count failures, and keep their period.
+
+use std::time::Duration;
+
+use super::Kind;
+
+#[derive(Clone, Debug)]
+pub struct Pace {
+    period: Duration,
+    /// Distance of the next early question; `None` once these are over.
+    early: Option<Duration>,
+}
+
+/// What comes of one result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Next {
+    /// From the begin of this question to that of the next.
+    pub after: Duration,
+    /// An early question's failure is no news: the first one was told.
+    pub is_news: bool,
+}
+
+const FIRST: Duration = Duration::from_millis(100);
+
+impl Pace {
+    pub fn new(kind: Kind, period: Duration) -> Self {
+        Self { period, early: (kind == Kind::Readiness).then_some(FIRST) }
+    }
+
+    pub fn next(&mut self, success: bool) -> Next {
+        let is_news = self.early.is_none_or(|early| early == FIRST);
+        self.early = self.early.filter(|early| !success && *early < self.period);
+        let Some(early) = self.early else { return Next { after: self.period, is_news } };
+        self.early = Some(early * 2);
+        Next { after: early, is_news }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failures(kind: Kind, count: usize) -> Vec<(u128, bool)> {
+        let mut pace = Pace::new(kind, Duration::from_secs(1));
+        (0..count).map(|_| pace.next(false)).map(|next| (next.after.as_millis(), next.is_news)).collect()
+    }
+
+    #[test]
+    fn readiness_is_asked_soon_again_until_the_period_is_reached() {
+        let expected =
+            [(100, true), (200, false), (400, false), (800, false), (1000, false), (1000, true), (1000, true)];
+        assert_eq!(failures(Kind::Readiness, 7), expected);
+    }
+
+    #[test]
+    fn after_a_success_the_period_holds() {
+        let mut pace = Pace::new(Kind::Readiness, Duration::from_secs(10));
+        pace.next(false);
+        assert_eq!(pace.next(true).after, Duration::from_secs(10));
+        assert_eq!(pace.next(false), Next { after: Duration::from_secs(10), is_news: true });
+    }
+
+    #[test]
+    fn probes_that_count_failures_keep_their_period() {
+        assert_eq!(failures(Kind::Startup, 2), [(1000, true), (1000, true)]);
+        assert_eq!(failures(Kind::Liveness, 2), [(1000, true), (1000, true)]);
+    }
+}
