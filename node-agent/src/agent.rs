@@ -88,8 +88,8 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let router = pods.router().merge(inspect::router(&proxy, &dns.names(), &config.node_name));
     tasks.spawn(https.serve(router, stop.clone()));
     proxy.first_served().await.map_err(StartError::Proxy)?;
-    let (node, changes) = watch::channel(NodeDescription { readiness: Readiness::Ready, ..node });
-    node.send_modify(|_| ());
+    let (node, changes) = watch::channel(node);
+    node.send_modify(|node| node.readiness = Readiness::Ready);
     tasks.spawn(heartbeat::run(member.client.clone(), changes, stop.clone()));
     Ok(Running { stop, tasks, node, pods, dns, proxy, network })
 }

@@ -10,8 +10,7 @@ use fairlead_node_agent::{
     config::DatapathChoice,
     proxy,
     world::{
-        Endpoint, EndpointSlice, ExternalTrafficPolicy, HostPorts, InternalTrafficPolicy, ObjectName, Protocol,
-        Service, ServiceKind, ServicePort, SlicePort, World,
+        Endpoint, EndpointSlice, HostPorts, ObjectName, Protocol, Service, ServiceKind, ServicePort, SlicePort, World,
     },
 };
 use serde::{Deserialize, Serialize};
@@ -84,17 +83,12 @@ fn put(world: &mut World, number: usize, second: usize) {
     let name = ObjectName::new("default", format!("service-{number:05}"));
     let [_, a, b, c] = (number as u32).to_be_bytes();
     let service = Service {
-        name: name.clone(),
-        kind: ServiceKind::ClusterIp(vec![Ipv4Addr::new(10, 96 + a, b, c)]),
-        ports: vec![ServicePort { name: "".into(), protocol: Protocol::Tcp, port: 80, node_port: None }],
-        external_ips: Vec::new(),
-        session_affinity: None,
-        internal_traffic_policy: InternalTrafficPolicy::Cluster,
-        external_traffic_policy: ExternalTrafficPolicy::Cluster,
-        health_check_node_port: None,
-        publish_not_ready_addresses: false,
-        traffic_distribution: None,
         revision: world.revision,
+        ..Service::new(
+            name.clone(),
+            ServiceKind::ClusterIp(vec![Ipv4Addr::new(10, 96 + a, b, c)]),
+            vec![ServicePort { name: "".into(), protocol: Protocol::Tcp, port: 80, node_port: None }],
+        )
     };
     let endpoint = |number: usize| {
         let [_, a, b, c] = (number as u32).to_be_bytes();

@@ -11,9 +11,7 @@ use std::{
 
 use fairlead_node_agent::{
     dns,
-    world::{
-        ExternalTrafficPolicy, InternalTrafficPolicy, ObjectName, Protocol, Service, ServiceKind, ServicePort, World,
-    },
+    world::{ObjectName, Protocol, Service, ServiceKind, ServicePort, World},
 };
 
 use crate::{
@@ -110,17 +108,12 @@ pub fn serve(port: u16) -> Result {
 fn service(number: usize) -> Service {
     let address = Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 96, 0, 0)) + number as u32);
     Service {
-        name: ObjectName::new("default", dns_load::service_name(number)),
-        kind: ServiceKind::ClusterIp(vec![address]),
-        ports: vec![ServicePort { name: "http".into(), protocol: Protocol::Tcp, port: 80, node_port: None }],
-        external_ips: vec![],
-        session_affinity: None,
-        internal_traffic_policy: InternalTrafficPolicy::Cluster,
-        external_traffic_policy: ExternalTrafficPolicy::Cluster,
-        health_check_node_port: None,
-        publish_not_ready_addresses: false,
-        traffic_distribution: None,
         revision: 1,
+        ..Service::new(
+            ObjectName::new("default", dns_load::service_name(number)),
+            ServiceKind::ClusterIp(vec![address]),
+            vec![ServicePort { name: "http".into(), protocol: Protocol::Tcp, port: 80, node_port: None }],
+        )
     }
 }
 

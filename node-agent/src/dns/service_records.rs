@@ -159,22 +159,17 @@ pub fn dashed(address: Ipv4Addr) -> String {
 #[cfg(test)]
 pub mod tests {
     use super::*;
-    use crate::world::{ExternalTrafficPolicy, InternalTrafficPolicy, ObjectName, ServicePort, SlicePort};
+    use crate::world::{ObjectName, ServicePort, SlicePort};
 
     pub fn service(namespace: &str, name: &str, kind: ServiceKind) -> Service {
         let port = |name: &str, protocol, port| ServicePort { name: name.into(), protocol, port, node_port: None };
         Service {
-            name: ObjectName::new(namespace, name),
-            kind,
-            ports: vec![port("http", Protocol::Tcp, 80), port("dns", Protocol::Udp, 53)],
-            external_ips: vec![],
-            session_affinity: None,
-            internal_traffic_policy: InternalTrafficPolicy::Cluster,
-            external_traffic_policy: ExternalTrafficPolicy::Cluster,
-            health_check_node_port: None,
-            publish_not_ready_addresses: false,
-            traffic_distribution: None,
             revision: 1,
+            ..Service::new(
+                ObjectName::new(namespace, name),
+                kind,
+                vec![port("http", Protocol::Tcp, 80), port("dns", Protocol::Udp, 53)],
+            )
         }
     }
 

@@ -4,15 +4,14 @@
 //! of our own stand in `DOCKER-USER`, after those of the host's administrator: what those drop stays dropped. Nothing else is touched, and
 //! without Docker's chain nothing is written.
 
-use std::{
-    io,
-    process::{Output, Stdio},
-};
+use std::{io, process::Output};
 
 use ipnetwork::Ipv4Network;
-use tokio::{io::AsyncWriteExt, process::Command};
 
-use super::nft;
+use super::{
+    nft,
+    program::{self, ProgramError},
+};
 
 /// Which of the kernel's two firewalls; iptables has a set of programs for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,24 +166,10 @@ const CHAIN: &str = "DOCKER-USER";
 const COMMENT: &str = "fairlead: pods of this node";
 
 async fn run(program: &'static str, arguments: &[&str], input: &str) -> Result<Output, DockerUserError> {
-    let failed = |source| DockerUserError::Run { program, source };
-    let mut child = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(failed)?;
-    if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(input.as_bytes()).await.map_err(failed)?;
-    }
-    let output = child.wait_with_output().await.map_err(failed)?;
-    if output.status.success() {
-        return Ok(output);
-    }
-    let message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    Err(DockerUserError::Refused { program, message })
+    program::run(program, arguments, input).await.map_err(|error| match error {
+        ProgramError::Run(source) => DockerUserError::Run { program, source },
+        ProgramError::Refused(message) => DockerUserError::Refused { program, message },
+    })
 }
 
 #[cfg(test)]

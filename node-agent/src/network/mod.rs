@@ -14,6 +14,7 @@ mod masquerade;
 pub(crate) mod netlink;
 mod nft;
 mod pod_link;
+mod program;
 mod routes;
 mod subnet;
 mod sysctl;

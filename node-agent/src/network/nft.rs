@@ -1,11 +1,10 @@
 //! Runs the program `nft`, and says what went wrong. What is written is decided in [`super::masquerade`] and [`super::bypass`].
 
-use std::{
-    io,
-    process::{Output, Stdio},
-};
+use std::{io, process::Output};
 
-use tokio::{io::AsyncWriteExt, process::Command};
+use tokio::process::Command;
+
+use super::program::{self, ProgramError};
 
 /// Why a table could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -90,25 +89,11 @@ fn dropping(json: &str) -> Vec<String> {
 }
 
 async fn run(arguments: &[&str], input: &str) -> Result<Output, NftError> {
-    let spawned = Command::new("nft")
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn();
-    let mut child = spawned.map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => NftError::Missing(error),
-        _ => NftError::Run(error),
-    })?;
-    if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(input.as_bytes()).await.map_err(NftError::Run)?;
-    }
-    let output = child.wait_with_output().await.map_err(NftError::Run)?;
-    if output.status.success() {
-        return Ok(output);
-    }
-    Err(NftError::Refused(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
+    program::run("nft", arguments, input).await.map_err(|error| match error {
+        ProgramError::Run(source) if source.kind() == io::ErrorKind::NotFound => NftError::Missing(source),
+        ProgramError::Run(source) => NftError::Run(source),
+        ProgramError::Refused(message) => NftError::Refused(message),
+    })
 }
 
 #[cfg(test)]

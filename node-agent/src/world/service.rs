@@ -68,6 +68,25 @@ pub struct Service {
     pub revision: u64,
 }
 
+impl Service {
+    /// A Service with the API's defaults for all else, of revision 0.
+    pub fn new(name: ObjectName, kind: ServiceKind, ports: Vec<ServicePort>) -> Self {
+        Self {
+            name,
+            kind,
+            ports,
+            external_ips: Vec::new(),
+            session_affinity: None,
+            internal_traffic_policy: InternalTrafficPolicy::Cluster,
+            external_traffic_policy: ExternalTrafficPolicy::Cluster,
+            health_check_node_port: None,
+            publish_not_ready_addresses: false,
+            traffic_distribution: None,
+            revision: 0,
+        }
+    }
+}
+
 impl TryFrom<&core::Service> for Service {
     type Error = InvalidService;
 

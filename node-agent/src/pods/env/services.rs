@@ -69,7 +69,7 @@ mod tests {
     use std::{collections::BTreeMap, sync::Arc};
 
     use super::*;
-    use crate::world::{ExternalTrafficPolicy, InternalTrafficPolicy, ObjectName, ServicePort};
+    use crate::world::{ObjectName, ServicePort};
 
     fn world(names: &[(&str, &str)]) -> World {
         let mut world = World::default();
@@ -77,17 +77,8 @@ mod tests {
             let name = ObjectName::new(*namespace, *name);
             let port = ServicePort { name: "http".into(), protocol: Protocol::Tcp, port: 80, node_port: None };
             let service = Service {
-                name: name.clone(),
-                kind: ServiceKind::ClusterIp(vec![Ipv4Addr::new(10, 96, 0, 7)]),
-                ports: vec![port],
-                external_ips: Vec::new(),
-                session_affinity: None,
-                internal_traffic_policy: InternalTrafficPolicy::Cluster,
-                external_traffic_policy: ExternalTrafficPolicy::Cluster,
-                health_check_node_port: None,
-                publish_not_ready_addresses: false,
-                traffic_distribution: None,
                 revision: 1,
+                ..Service::new(name.clone(), ServiceKind::ClusterIp(vec![Ipv4Addr::new(10, 96, 0, 7)]), vec![port])
             };
             world.services.insert(name, Arc::new(service));
         }

@@ -12,17 +12,12 @@ pub fn name(service: &str) -> ObjectName {
 
 pub fn service(service: &str, cluster_ip: Ipv4Addr) -> Service {
     Service {
-        name: name(service),
-        kind: ServiceKind::ClusterIp(vec![cluster_ip]),
-        ports: vec![ServicePort { name: "http".into(), protocol: Protocol::Tcp, port: 80, node_port: None }],
-        external_ips: Vec::new(),
-        session_affinity: None,
-        internal_traffic_policy: InternalTrafficPolicy::Cluster,
-        external_traffic_policy: ExternalTrafficPolicy::Cluster,
-        health_check_node_port: None,
-        publish_not_ready_addresses: false,
-        traffic_distribution: None,
         revision: 1,
+        ..Service::new(
+            name(service),
+            ServiceKind::ClusterIp(vec![cluster_ip]),
+            vec![ServicePort { name: "http".into(), protocol: Protocol::Tcp, port: 80, node_port: None }],
+        )
     }
 }
 

@@ -270,17 +270,8 @@ pub fn service(name: &str, cluster_ip: Ipv4Addr, port: u16) -> Service {
         node_port: None,
     });
     Service {
-        name: ObjectName::new("default", name),
-        kind: ServiceKind::ClusterIp(vec![cluster_ip]),
-        ports: ports.to_vec(),
-        external_ips: Vec::new(),
-        session_affinity: None,
-        internal_traffic_policy: InternalTrafficPolicy::Cluster,
-        external_traffic_policy: ExternalTrafficPolicy::Cluster,
-        health_check_node_port: None,
-        publish_not_ready_addresses: false,
-        traffic_distribution: None,
         revision: 1,
+        ..Service::new(ObjectName::new("default", name), ServiceKind::ClusterIp(vec![cluster_ip]), ports.to_vec())
     }
 }
 
