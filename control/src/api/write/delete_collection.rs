@@ -17,7 +17,7 @@ use crate::{
         request::{Call, query::Version},
         response,
     },
-    store::{Object, WriteError},
+    store::{CommitError, Object},
 };
 
 /// Deletions in one transaction. Between two, others get their turn.
@@ -79,7 +79,7 @@ async fn delete_batch(
         match result {
             Ok(_) if gone => reservation.commit(),
             Ok(_) => {}
-            Err(WriteError::Conflict { current }) => again.extend(current),
+            Err(CommitError::Conflict { current, .. }) => again.extend(current),
             Err(error) => return Err(refusal(error, resource.subject(""))),
         }
     }
