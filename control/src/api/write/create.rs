@@ -11,7 +11,7 @@ use crate::{
         Api, Place, Status,
         request::{Call, body},
     },
-    store::{self, Expect, Write, WriteError},
+    store::{self, CommitError, Expect, Write},
 };
 
 pub async fn create(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Status> {
@@ -98,7 +98,7 @@ async fn attempt(
             reservation.commit();
             Ok(Some(Outcome::Stored(object)))
         }
-        Err(WriteError::Conflict { .. }) => Ok(None),
+        Err(CommitError::Conflict { .. }) => Ok(None),
         Err(error) => Err(refusal(error, place.subject(&name))),
     }
 }

@@ -16,7 +16,7 @@ use crate::{
         response,
     },
     kinds::Kind,
-    store::{Change, Expect, Object, Write, WriteError},
+    store::{Change, CommitError, Expect, Object, Write},
 };
 
 /// `DeleteOptions`, from the body or the query.
@@ -216,7 +216,7 @@ pub async fn remove(api: &Api, call: &Call, options: &Options) -> Result<(Arc<Ob
                 }
                 return Ok((object, gone));
             }
-            Err(WriteError::Conflict { .. }) => {}
+            Err(CommitError::Conflict { .. }) => {}
             Err(error) => return Err(refusal(error, place.subject(name))),
         }
     }

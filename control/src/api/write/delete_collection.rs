@@ -18,7 +18,7 @@ use crate::{
         response,
     },
     request::query::Version,
-    store::{Object, WriteError},
+    store::{CommitError, Object},
 };
 
 /// Deletions in one transaction. Between two, others get their turn.
@@ -80,7 +80,7 @@ async fn delete_batch(
         match result {
             Ok(_) if gone => reservation.commit(),
             Ok(_) => {}
-            Err(WriteError::Conflict { current }) => again.extend(current),
+            Err(CommitError::Conflict { current, .. }) => again.extend(current),
             Err(error) => return Err(refusal(error, resource.subject(""))),
         }
     }

@@ -25,18 +25,18 @@ use super::{Api, Place, Status, Subject, read, request::Call, response};
 use crate::{
     admission::NamespaceState,
     kinds::{FieldError, Kind, Storage, names},
-    store::{EventType, Object, WriteError},
+    store::{CommitError, EventType, Object},
 };
 
 /// How often a write is tried again when others were faster, before the caller is told.
 const TRIES: usize = 16;
 
 /// What a failed write is to the client. Conflicts are decided by the caller.
-fn refusal(error: WriteError, subject: Subject) -> Status {
+fn refusal(error: CommitError, subject: Subject) -> Status {
     match error {
-        WriteError::Conflict { .. } => Status::conflict(subject, MODIFIED),
-        WriteError::Full { .. } => Status::insufficient_storage(error.to_string()),
-        WriteError::Unavailable { .. } => Status::internal(error.to_string()),
+        CommitError::Conflict { .. } => Status::conflict(subject, MODIFIED),
+        CommitError::Full { .. } => Status::insufficient_storage(error.to_string()),
+        CommitError::Unavailable { .. } => Status::internal(error.to_string()),
     }
 }
 

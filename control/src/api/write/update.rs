@@ -14,7 +14,7 @@ use crate::{
         request::{Call, body},
     },
     kinds::{FieldError, Kind, Subresource},
-    store::{self, Draft, EventType, Expect, Object, Write, WriteError},
+    store::{self, CommitError, Draft, EventType, Expect, Object, Write},
 };
 
 /// What became of a write.
@@ -192,7 +192,7 @@ async fn store_change(
             reservation.commit();
             Ok(Some(Outcome::Stored(object)))
         }
-        Err(WriteError::Conflict { .. }) => Ok(None),
+        Err(CommitError::Conflict { .. }) => Ok(None),
         Err(error) => Err(refusal(error, place.subject(name))),
     }
 }
