@@ -15,6 +15,7 @@ pub mod kinds;
 pub mod scheduler;
 pub mod server;
 pub mod store;
+pub mod supervise;
 
 pub use config::Config;
 pub use server::{Running, StartError, start};
