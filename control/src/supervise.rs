@@ -17,14 +17,39 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument, error, info, warn};
 
-/// The wait before the first restart; it doubles with each further one.
-const FIRST_DELAY: Duration = Duration::from_millis(100);
-/// The longest wait before a restart.
-const MAX_DELAY: Duration = Duration::from_secs(30);
-/// A task that ran for this long has recovered: the next failure waits [`FIRST_DELAY`] again.
-const RECOVERED_AFTER: Duration = Duration::from_secs(60);
-/// How long [`Supervisor::shutdown`] waits for tasks before it drops them.
-const DRAIN_LIMIT: Duration = Duration::from_secs(10);
+/// When a failed task is started again, and how long tasks may take to finish.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// The wait before the first restart; it doubles with each further one.
+    pub first_delay: Duration,
+    /// The longest wait before a restart.
+    pub max_delay: Duration,
+    /// A task that ran for this long has recovered: the next failure waits `first_delay` again.
+    pub recovered_after: Duration,
+    /// How long [`Supervisor::shutdown`] waits for tasks before it drops them.
+    pub drain_limit: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            first_delay: Duration::from_millis(100),
+            max_delay: Duration::from_secs(30),
+            recovered_after: Duration::from_secs(60),
+            drain_limit: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Timing {
+    /// The wait before a restart, given the wait before the last one and how long the task ran since.
+    fn delay(&self, last: Option<Duration>, ran: Duration) -> Duration {
+        match last.filter(|_| ran < self.recovered_after) {
+            None => self.first_delay,
+            Some(last) => last.saturating_mul(2).min(self.max_delay),
+        }
+    }
+}
 
 /// Makes a task, from the token that asks it to finish.
 type Make = dyn Fn(CancellationToken) -> BoxFuture<'static, ()> + Send + Sync;
@@ -37,6 +62,7 @@ pub struct Supervisor {
 
 #[derive(Debug, Default)]
 struct Inner {
+    timing: Timing,
     /// In the order of their start. Tasks stay listed after the end, so that a late `/readyz` still says what ended.
     tasks: Mutex<Vec<Arc<Task>>>,
     tracker: TaskTracker,
@@ -95,8 +121,13 @@ pub struct TaskStatus {
 }
 
 impl Supervisor {
+    /// A supervisor with other times than the usual ones.
+    pub fn with_timing(timing: Timing) -> Self {
+        Self { inner: Arc::new(Inner { timing, ..Inner::default() }) }
+    }
+
     /// Starts the task that `make` makes, and makes it anew each time it panics or returns before it was asked to finish. The
-    /// token is cancelled by [`Supervisor::shutdown`]; the task should then finish within 10 s.
+    /// token is cancelled by [`Supervisor::shutdown`]; the task should then finish soon ([`Timing::drain_limit`], 10 s).
     ///
     /// After a shutdown nothing is started.
     pub fn spawn(
@@ -108,10 +139,10 @@ impl Supervisor {
         let progress = Progress { restarts: 0, state: TaskState::Running, last_failure: None };
         let task = Arc::new(Task { name: name.clone(), progress: Mutex::new(progress) });
         self.inner.tasks.lock().push(task.clone());
-        let (stop, abort) = (self.inner.stop.clone(), self.inner.abort.clone());
+        let (timing, stop, abort) = (self.inner.timing, self.inner.stop.clone(), self.inner.abort.clone());
         let span = tracing::info_span!("task", name = &*name);
         let run = async move {
-            if abort.run_until_cancelled(task.run(&make, &stop)).await.is_none() {
+            if abort.run_until_cancelled(task.run(&make, &timing, &stop)).await.is_none() {
                 warn!("the task did not finish in time and was dropped");
             }
             task.progress.lock().state = TaskState::Stopped;
@@ -129,11 +160,11 @@ impl Supervisor {
         &self.inner.stop
     }
 
-    /// Asks all tasks to finish and waits until they have; those that do not within 10 s are dropped.
+    /// Asks all tasks to finish and waits until they have; those that do not in time are dropped.
     pub async fn shutdown(&self) {
         self.inner.stop.cancel();
         self.inner.tracker.close();
-        if timeout(DRAIN_LIMIT, self.inner.tracker.wait()).await.is_err() {
+        if timeout(self.inner.timing.drain_limit, self.inner.tracker.wait()).await.is_err() {
             self.inner.abort.cancel();
             self.inner.tracker.wait().await;
         }
@@ -141,8 +172,8 @@ impl Supervisor {
 }
 
 impl Task {
-    async fn run(&self, make: &Make, stop: &CancellationToken) {
-        let mut delay = FIRST_DELAY;
+    async fn run(&self, make: &Make, timing: &Timing, stop: &CancellationToken) {
+        let mut delay = None;
         while !stop.is_cancelled() {
             self.progress.lock().state = TaskState::Running;
             let started = Instant::now();
@@ -153,19 +184,17 @@ impl Task {
                 Ok(()) => FailureCause::Returned,
                 Err(payload) => FailureCause::Panicked(panic_message(&*payload)),
             };
-            if started.elapsed() >= RECOVERED_AFTER {
-                delay = FIRST_DELAY;
-            }
-            error!(cause = %cause, restart_after = ?delay, "the task failed and is started again");
+            let wait = timing.delay(delay, started.elapsed());
+            error!(cause = %cause, restart_after = ?wait, "the task failed and is started again");
             {
                 let mut progress = self.progress.lock();
                 progress.state = TaskState::BackingOff;
                 progress.last_failure = Some(Failure { at: SystemTime::now(), cause });
             }
-            if stop.run_until_cancelled(sleep(delay)).await.is_none() {
+            if stop.run_until_cancelled(sleep(wait)).await.is_none() {
                 break;
             }
-            delay = delay.saturating_mul(2).min(MAX_DELAY);
+            delay = Some(wait);
             let mut progress = self.progress.lock();
             progress.restarts = progress.restarts.saturating_add(1);
         }
@@ -205,7 +234,12 @@ mod tests {
 
     use super::*;
 
-    /// A task that says at each start which one it is, panics at the first, returns at the second and then runs.
+    fn quick() -> Supervisor {
+        let (first_delay, drain_limit) = (Duration::from_millis(1), Duration::from_millis(20));
+        Supervisor::with_timing(Timing { first_delay, drain_limit, ..Timing::default() })
+    }
+
+    /// A task that says at each start which one it is, returns at the first, panics at the second and then runs.
     fn failing_twice(supervisor: &Supervisor) -> mpsc::UnboundedReceiver<u32> {
         let (starts, heard) = mpsc::unbounded_channel();
         let count = AtomicU32::new(0);
@@ -214,8 +248,8 @@ mod tests {
             starts.send(start).expect("the test listens");
             Box::pin(async move {
                 match start {
-                    0 => panic!("out of {}", "luck"),
-                    1 => {}
+                    0 => {}
+                    1 => panic!("out of {}", "luck"),
                     _ => stop.cancelled().await,
                 }
             })
@@ -223,42 +257,37 @@ mod tests {
         heard
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_task_that_panics_or_returns_is_started_again_and_counted() {
-        let supervisor = Supervisor::default();
+        let supervisor = quick();
         let mut starts = failing_twice(&supervisor);
         assert_eq!(starts.recv().await, Some(0));
         assert_eq!(starts.recv().await, Some(1));
-        let [status] = supervisor.status().try_into().expect("one task");
-        assert_eq!(status.last_failure.map(|f| f.cause), Some(FailureCause::Panicked("out of luck".into())));
         assert_eq!(starts.recv().await, Some(2));
         let [status] = supervisor.status().try_into().expect("one task");
         assert_eq!((&*status.name, status.restarts, status.state), ("failing", 2, TaskState::Running));
-        assert_eq!(status.last_failure.map(|f| f.cause), Some(FailureCause::Returned));
+        assert_eq!(status.last_failure.map(|f| f.cause), Some(FailureCause::Panicked("out of luck".into())));
+        supervisor.shutdown().await;
+        assert_eq!(supervisor.status()[0].state, TaskState::Stopped);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn the_wait_doubles_up_to_a_bound() {
-        let supervisor = Supervisor::default();
-        let (starts, mut heard) = mpsc::unbounded_channel();
-        supervisor.spawn("ends", move |_| {
-            starts.send(Instant::now()).expect("the test listens");
-            Box::pin(async {})
-        });
-        let mut last = heard.recv().await.expect("a start");
-        let mut waits = Vec::new();
-        for _ in 0..12 {
-            let next = heard.recv().await.expect("a start");
-            waits.push((next - last).as_millis());
-            last = next;
-        }
-        assert_eq!(waits[..4], [100, 200, 400, 800]);
-        assert_eq!(waits[11], MAX_DELAY.as_millis());
+    #[test]
+    fn the_wait_doubles_up_to_a_bound_and_begins_again_after_a_recovery() {
+        let timing = Timing::default();
+        let mut delay = None;
+        let waits: Vec<u128> = std::iter::repeat_with(|| {
+            delay = Some(timing.delay(delay, Duration::from_secs(1)));
+            delay.map_or(0, |delay| delay.as_millis())
+        })
+        .take(10)
+        .collect();
+        assert_eq!(waits, [100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 30000]);
+        assert_eq!(timing.delay(delay, timing.recovered_after), timing.first_delay);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_shutdown_waits_for_tasks_and_drops_those_that_do_not_finish() {
-        let supervisor = Supervisor::default();
+        let supervisor = quick();
         supervisor.spawn("good", |stop| Box::pin(async move { stop.cancelled().await }));
         supervisor.spawn("deaf", |_| Box::pin(std::future::pending()));
         supervisor.spawn("fails", |_| Box::pin(async { panic!("now") }));
