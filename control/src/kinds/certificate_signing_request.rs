@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use serde_json::{Value, json};
 
-use super::{Cell, Column, FieldError, Kind, Storage, Subresource, age, decode::decode, prepare};
+use super::{Cell, Column, FieldError, Kind, Storage, Subresource, age, prepare};
 
 pub static KIND: Kind = Kind {
     group: "certificates.k8s.io",
@@ -18,7 +17,6 @@ pub static KIND: Kind = Kind {
     namespaced: false,
     subresources: &[Subresource::Approval, Subresource::Status],
     storage: Storage::Stored,
-    decode: decode::<CertificateSigningRequest>,
     default,
     validate,
     prepare: |new, old| {

@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::ConfigMap;
 use serde_json::Value;
 
-use super::{Cell, Column, FieldError, Kind, Storage, decode::decode};
+use super::{Cell, Column, FieldError, Kind, Storage};
 
 pub static KIND: Kind = Kind {
     group: "",
@@ -18,7 +17,6 @@ pub static KIND: Kind = Kind {
     namespaced: true,
     subresources: &[],
     storage: Storage::Stored,
-    decode: decode::<ConfigMap>,
     default: |_| {},
     validate,
     prepare: |_, _| {},

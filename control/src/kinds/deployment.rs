@@ -2,12 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::apps::v1::Deployment;
 use serde_json::{Value, json};
 
 use super::{
     Cell, Column, FieldError, Kind, Storage, Subresource,
-    decode::decode,
     pod::defaults::{fill, fill_text},
     pod_template::{self, CONTAINERS, IMAGES, SELECTOR},
     prepare,
@@ -24,7 +22,6 @@ pub static KIND: Kind = Kind {
     namespaced: true,
     subresources: &[Subresource::Scale, Subresource::Status],
     storage: Storage::Stored,
-    decode: decode::<Deployment>,
     default,
     validate,
     prepare: |new, old| {

@@ -2,10 +2,9 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use k8s_openapi::api::core::v1::Endpoints;
 use serde_json::Value;
 
-use super::{Cell, Column, FieldError, Kind, Storage, decode::decode, names, port};
+use super::{Cell, Column, FieldError, Kind, Storage, names, port};
 
 pub static KIND: Kind = Kind {
     group: "",
@@ -18,7 +17,6 @@ pub static KIND: Kind = Kind {
     namespaced: true,
     subresources: &[],
     storage: Storage::Stored,
-    decode: decode::<Endpoints>,
     default,
     validate,
     prepare: |_, _| {},

@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::{core::v1::Event as CoreEvent, events::v1::Event};
 use serde_json::{Map, Value, json};
 
-use super::{Cell, Column, Kind, Storage, StoredAs, decode::decode};
+use super::{Cell, Column, Kind, Storage, StoredAs};
 
 pub static CORE: Kind = Kind {
     group: "",
@@ -18,7 +17,6 @@ pub static CORE: Kind = Kind {
     namespaced: true,
     subresources: &[],
     storage: Storage::Stored,
-    decode: decode::<CoreEvent>,
     default: |_| {},
     validate: |_, _| Vec::new(),
     prepare: |_, _| {},
@@ -31,7 +29,6 @@ pub static CORE: Kind = Kind {
 pub static EVENTS: Kind = Kind {
     group: "events.k8s.io",
     storage: Storage::As(&StoredAs { kind: &CORE, to_stored, from_stored, deprecation: None }),
-    decode: decode::<Event>,
     selectable: |o| {
         let core = selectable(o);
         let spelled = core.into_iter().map(|(field, value)| (regarding(field), value));

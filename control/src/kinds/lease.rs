@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::coordination::v1::Lease;
-
-use super::{Cell, Column, FieldError, Kind, Storage, decode::decode};
+use super::{Cell, Column, FieldError, Kind, Storage};
 
 pub static KIND: Kind = Kind {
     group: "coordination.k8s.io",
@@ -17,7 +15,6 @@ pub static KIND: Kind = Kind {
     namespaced: true,
     subresources: &[],
     storage: Storage::Stored,
-    decode: decode::<Lease>,
     default: |_| {},
     validate: |new, _| {
         let spec = &new["spec"];

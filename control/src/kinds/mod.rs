@@ -10,11 +10,12 @@ use std::{
 
 use serde_json::Value;
 
+use crate::schema::Schema;
+
 pub mod access_review;
 pub mod age;
 pub mod certificate_signing_request;
 pub mod config_map;
-pub mod decode;
 pub mod deployment;
 pub mod endpoint_slice;
 pub mod endpoints;
@@ -37,7 +38,6 @@ pub mod service_account;
 pub mod superseded;
 
 pub use age::Cell;
-pub use decode::{DecodeError, FieldWarning};
 pub use field::{FieldError, FieldErrorReason};
 
 /// One served kind at one version. `'static` data and plain functions, so that it can stand in a table.
@@ -58,8 +58,6 @@ pub struct Kind {
     pub subresources: &'static [Subresource],
     /// Where objects of this kind live.
     pub storage: Storage,
-    /// Checks JSON text against the kind's schema in one pass: types, unknown fields, duplicate fields.
-    pub decode: fn(json: &[u8]) -> Result<Vec<FieldWarning>, DecodeError>,
     /// Fills in what Kubernetes fills in for this kind. Idempotent.
     pub default: fn(object: &mut Value),
     /// Reasons why `new` may not be stored (in place of `old`, on update). Names, labels and annotations are checked for all
@@ -74,7 +72,7 @@ pub struct Kind {
     /// Fields that `fieldSelector` may name beside `metadata.name` and `metadata.namespace`. Every key is always there, with an
     /// empty string where the object has no such field, so that `field=` and `field!=x` work and an unknown field is known.
     pub selectable: fn(object: &Value) -> BTreeMap<&'static str, String>,
-    /// Path in the OpenAPI definitions: `io.k8s.api.core.v1.Pod`.
+    /// Name of its definition in the schema data: `io.k8s.api.core.v1.Pod`. See [`Kind::object_schema`].
     pub schema: &'static str,
 }
 
@@ -140,6 +138,11 @@ impl Kind {
     /// `pods`, `deployments.apps`
     pub fn resource(&self) -> String {
         if self.group.is_empty() { self.plural.to_owned() } else { format!("{}.{}", self.plural, self.group) }
+    }
+
+    /// What objects of this kind look like. An object of an unknown definition has metadata and free fields.
+    pub fn object_schema(&self) -> Schema {
+        Schema::builtin(self.schema).unwrap_or_else(Schema::unstructured)
     }
 
     pub fn has(&self, subresource: Subresource) -> bool {

@@ -3,10 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::Namespace;
 use serde_json::{Value, json};
 
-use super::{Cell, Column, Kind, Storage, Subresource, decode::decode, prepare};
+use super::{Cell, Column, Kind, Storage, Subresource, prepare};
 
 pub static KIND: Kind = Kind {
     group: "",
@@ -19,7 +18,6 @@ pub static KIND: Kind = Kind {
     namespaced: false,
     subresources: &[Subresource::Finalize, Subresource::Status],
     storage: Storage::Stored,
-    decode: decode::<Namespace>,
     default,
     validate: |_, _| Vec::new(),
     prepare: prepare_namespace,

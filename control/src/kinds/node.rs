@@ -2,10 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::api::core::v1::Node;
 use serde_json::{Value, json};
 
-use super::{Cell, Column, FieldError, Kind, Storage, Subresource, decode::decode, prepare};
+use super::{Cell, Column, FieldError, Kind, Storage, Subresource, prepare};
 
 pub static KIND: Kind = Kind {
     group: "",
@@ -18,7 +17,6 @@ pub static KIND: Kind = Kind {
     namespaced: false,
     subresources: &[Subresource::Proxy, Subresource::Status],
     storage: Storage::Stored,
-    decode: decode::<Node>,
     default: |_| {},
     validate,
     prepare: prepare_node,

@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::ServiceAccount;
-
-use super::{Cell, Column, Kind, Storage, decode::decode};
+use super::{Cell, Column, Kind, Storage};
 
 pub static KIND: Kind = Kind {
     group: "",
@@ -17,7 +15,6 @@ pub static KIND: Kind = Kind {
     namespaced: true,
     subresources: &[],
     storage: Storage::Stored,
-    decode: decode::<ServiceAccount>,
     default: |_| {},
     validate: |_, _| Vec::new(),
     prepare: |_, _| {},

@@ -1,7 +1,7 @@
 //! The OpenAPI documents: what kubectl reads to validate, explain and apply.
 //!
-//! [`OpenApi`] prepares them at the first request and keeps the bytes. `schemas` makes the definitions, `merging` says how their
-//! lists merge, `paths` lists the operations, `v2` puts it all in the older form.
+//! [`OpenApi`] prepares them at the first request and keeps the bytes. `schemas` makes the definitions from the kinds' schemas,
+//! `paths` lists the operations, `v2` puts it all in the older form.
 
 use std::{collections::BTreeMap, sync::OnceLock};
 
@@ -9,11 +9,13 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::kinds::{Kind, Kinds};
+use crate::{
+    kinds::{Kind, Kinds},
+    schema::Types,
+};
 
-pub mod merging;
 mod paths;
-pub mod schemas;
+mod schemas;
 pub mod v2;
 
 /// The documents of all served kinds.
@@ -110,7 +112,8 @@ fn older(kinds: &'static Kinds) -> [Bytes; 2] {
 
 /// The definitions with the names of kinds on those that are kinds, and with the lists of kinds.
 fn published_definitions(kinds: &Kinds) -> BTreeMap<String, Value> {
-    let mut definitions = schemas::definitions();
+    let names = kinds.iter().map(|kind| kind.schema).chain(paths::BESIDE_KINDS);
+    let mut definitions = schemas::definitions(Types::builtin(), names);
     for kind in kinds.iter() {
         let named = |name: String| json!([{"group": kind.group, "version": kind.version, "kind": name}]);
         if let Some(definition) = definitions.get_mut(kind.schema) {

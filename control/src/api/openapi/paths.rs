@@ -56,6 +56,17 @@ pub fn of(kind: &Kind) -> Vec<(String, Value)> {
 
 const STATUS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Status";
 
+/// Definitions that requests and answers have beside those of the kinds.
+pub const BESIDE_KINDS: [&str; 7] = [
+    STATUS,
+    "io.k8s.api.authentication.v1.TokenRequest",
+    "io.k8s.api.autoscaling.v1.Scale",
+    "io.k8s.api.core.v1.Binding",
+    "io.k8s.api.policy.v1.Eviction",
+    "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions",
+    "io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta",
+];
+
 /// One operation: the HTTP method, the kind that is sent or answered, and the definition of the answer.
 type Operation<'a> = (&'a str, &'a str, &'a str);
 

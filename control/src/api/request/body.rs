@@ -5,7 +5,8 @@ use serde_json::Value;
 use super::query::FieldValidation;
 use crate::{
     api::{Status, protobuf},
-    kinds::{DecodeError, FieldWarning, Kind},
+    kinds::Kind,
+    schema::{self, DecodeError},
 };
 
 /// What a request body is written in.
@@ -51,23 +52,28 @@ pub fn object(
     body: &[u8],
     validation: FieldValidation,
 ) -> Result<Decoded, Status> {
-    let value = value(content_type, body)?;
-    check_type(kind, &value)?;
-    let text;
-    let json = if *content_type == ContentType::Json {
-        body
-    } else {
-        text = value.to_string();
-        text.as_bytes()
-    };
-    let found = (kind.decode)(json).map_err(|error| cannot_be_handled(kind, &error))?;
-    checked(kind, value, found, validation)
+    if *content_type != ContentType::Json {
+        let value = value(content_type, body)?;
+        check_type(kind, &value)?;
+        return recheck(kind, value, validation);
+    }
+    match kind.object_schema().decode(body) {
+        Ok(decoded) => {
+            check_type(kind, &decoded.value)?;
+            checked(kind, decoded, validation)
+        }
+        Err(error) => {
+            // An object of another kind is told so, and not which of its fields this kind lacks.
+            check_type(kind, &value(content_type, body)?)?;
+            Err(cannot_be_handled(kind, &error))
+        }
+    }
 }
 
-/// Checks a value that was made from a stored object, by a patch.
+/// Checks a value by the kind's schema: one that was made from a stored object by a patch, or read from another form than JSON.
 pub fn recheck(kind: &'static Kind, value: Value, validation: FieldValidation) -> Result<Decoded, Status> {
-    let found = (kind.decode)(value.to_string().as_bytes()).map_err(|error| cannot_be_handled(kind, &error))?;
-    checked(kind, value, found, validation)
+    let decoded = kind.object_schema().decode_value(value).map_err(|error| cannot_be_handled(kind, &error))?;
+    checked(kind, decoded, validation)
 }
 
 /// Reads a body without a known kind.
@@ -119,65 +125,19 @@ fn cannot_be_handled(kind: &Kind, error: &DecodeError) -> Status {
     Status::bad_request(format!("{0} in version {1:?} cannot be handled as a {0}: {error}", kind.kind, kind.version))
 }
 
-fn checked(
-    kind: &Kind,
-    mut value: Value,
-    found: Vec<FieldWarning>,
-    validation: FieldValidation,
-) -> Result<Decoded, Status> {
-    if found.is_empty() {
-        return Ok(Decoded { value, warnings: Vec::new() });
-    }
-    let words: Vec<String> = found.iter().map(ToString::to_string).collect();
-    if validation == FieldValidation::Strict {
-        return Err(Status::bad_request(format!(
+/// What becomes of unknown and duplicate fields: they refuse the object, are told of, or are left out silently. Unknown fields are
+/// never stored, as in Kubernetes.
+fn checked(kind: &Kind, decoded: schema::Decoded, validation: FieldValidation) -> Result<Decoded, Status> {
+    let schema::Decoded { value, warnings } = decoded;
+    let words = warnings.iter().map(ToString::to_string);
+    match validation {
+        FieldValidation::Strict if !warnings.is_empty() => Err(Status::bad_request(format!(
             "{0} in version {1:?} cannot be handled as a {0}: strict decoding error: {2}",
             kind.kind,
             kind.version,
-            words.join(", ")
-        )));
-    }
-    for warning in &found {
-        if let FieldWarning::Unknown { path } = warning {
-            drop_field(&mut value, path);
-        }
-    }
-    let warnings = if validation == FieldValidation::Warn { words } else { Vec::new() };
-    Ok(Decoded { value, warnings })
-}
-
-/// Takes the field at `spec.containers[0].image` out. Unknown fields are not stored, as in Kubernetes.
-fn drop_field(value: &mut Value, path: &str) {
-    let (parent, field) = path.rsplit_once('.').unwrap_or(("", path));
-    let mut at = value;
-    for part in parent.split('.').filter(|part| !part.is_empty()) {
-        let mut steps = part.split('[');
-        let name = steps.next().unwrap_or_default();
-        let Some(next) = at.get_mut(name) else { return };
-        at = next;
-        for index in steps {
-            let Some(next) = index.trim_end_matches(']').parse::<usize>().ok().and_then(|i| at.get_mut(i)) else {
-                return;
-            };
-            at = next;
-        }
-    }
-    if let Some(map) = at.as_object_mut() {
-        map.shift_remove(field);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn an_unknown_field_is_dropped_by_its_path() {
-        let mut value = json!({"spec": {"containers": [{"name": "a", "nope": 1}], "x": 2}});
-        drop_field(&mut value, "spec.containers[0].nope");
-        drop_field(&mut value, "spec.x");
-        drop_field(&mut value, "spec.absent.y");
-        assert_eq!(value, json!({"spec": {"containers": [{"name": "a"}]}}));
+            words.collect::<Vec<_>>().join(", ")
+        ))),
+        FieldValidation::Warn => Ok(Decoded { value, warnings: words.collect() }),
+        FieldValidation::Strict | FieldValidation::Ignore => Ok(Decoded { value, warnings: Vec::new() }),
     }
 }

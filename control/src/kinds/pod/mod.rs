@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
-use super::{Cell, Column, Kind, Storage, Subresource, decode::decode, prepare};
+use super::{Cell, Column, Kind, Storage, Subresource, prepare};
 
 mod containers;
 pub mod defaults;
@@ -26,7 +25,6 @@ pub static KIND: Kind = Kind {
     namespaced: true,
     subresources: &[Subresource::Binding, Subresource::Eviction, Subresource::Log, Subresource::Status],
     storage: Storage::Stored,
-    decode: decode::<Pod>,
     default: defaults::pod,
     validate: validation::pod,
     prepare: prepare_pod,

@@ -2,10 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::api::core::v1::Service;
 use serde_json::{Value, json};
 
-use super::{Cell, Column, Kind, Storage, Subresource, decode::decode, prepare};
+use super::{Cell, Column, Kind, Storage, Subresource, prepare};
 
 mod defaults;
 mod update;
@@ -22,7 +21,6 @@ pub static KIND: Kind = Kind {
     namespaced: true,
     subresources: &[Subresource::Status],
     storage: Storage::Stored,
-    decode: decode::<Service>,
     default: defaults::service,
     validate: validation::service,
     prepare: |new, old| {
