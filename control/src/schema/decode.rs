@@ -88,7 +88,10 @@ struct Walk<'t> {
 }
 
 enum Step<'t> {
-    Field { object: TypeId, name: &'t str },
+    Field {
+        object: TypeId,
+        name: &'t str,
+    },
     /// Of a map with free keys.
     Key(String),
     Index(usize),
@@ -221,15 +224,14 @@ impl<'t> Reader<'_, 't> {
                 self.walk.warnings.push(FieldWarning::Duplicate { path });
             }
             let step = Step::Field { object: self.id, name };
-            let (value, _) =
-                self.walk.within(step, |walk| map.next_value_seed(Reader { walk, id: *r#type }))?;
+            let (value, _) = self.walk.within(step, |walk| map.next_value_seed(Reader { walk, id: *r#type }))?;
             match value {
                 Some(value) => drop(out.insert(key, value)),
                 None if nulls.contains(&&**name) => {}
                 None => nulls.push(name),
             }
         }
-        for field in object.zero_times() {
+        for field in object.required_times() {
             if !out.contains_key(&*field.name) {
                 out.insert(field.name.to_string(), self.walk.types.zero(field.r#type));
             }
@@ -266,8 +268,7 @@ impl<'t> Reader<'_, 't> {
         let mut out = Map::with_capacity(map.size_hint().unwrap_or_default());
         let id = value.unwrap_or(self.id);
         while let Some(key) = map.next_key::<String>()? {
-            let (item, step) =
-                self.walk.within(Step::Key(key), |walk| map.next_value_seed(Reader { walk, id }))?;
+            let (item, step) = self.walk.within(Step::Key(key), |walk| map.next_value_seed(Reader { walk, id }))?;
             let Some(Step::Key(key)) = step else { continue };
             if value.is_some() && out.contains_key(&key) {
                 let path = self.walk.path_to(&key);

@@ -88,8 +88,8 @@ pub struct Object {
     fields: Vec<Field>,
     /// By protobuf number.
     numbers: Numbers,
-    /// Indexes of the points in time that every object has: see [`Self::zero_times`].
-    zero_times: Vec<usize>,
+    /// Indexes of the required points in time: see [`Self::required_times`].
+    required_times: Vec<usize>,
     /// Server-side apply replaces the whole of it.
     pub atomic: bool,
     /// The type of fields that are not in `fields`; `None` where those are unknown fields, and left out.
@@ -116,7 +116,7 @@ pub struct Field {
     pub r#type: TypeId,
     /// Line breaks are written `\n`; see [`unescaped`].
     pub description: Text,
-    /// OpenAPI's `required`, which clients read. Decoding does not ask for it.
+    /// OpenAPI's `required`, which clients read. Decoding asks for no field.
     pub required: bool,
     pub zero: Zero,
     pub merge: Merge,
@@ -130,7 +130,7 @@ pub enum Zero {
     Absent,
     /// Another thing than an absent field: it is kept.
     Kept,
-    /// An absent field is the zero value, and is written as such.
+    /// Written even if it is zero.
     Written,
 }
 
@@ -239,9 +239,10 @@ impl Object {
         &self.numbers
     }
 
-    /// The points in time that are written though they are absent. Readers with types (k8s-openapi) refuse an object without them.
-    pub fn zero_times(&self) -> impl Iterator<Item = &Field> {
-        self.zero_times.iter().map(|at| &self.fields[*at])
+    /// The required points in time. They alone are written as zero where they are absent: typed readers (k8s-openapi) have no other
+    /// value for them and would refuse the object, and with it the list that it is in.
+    pub fn required_times(&self) -> impl Iterator<Item = &Field> {
+        self.required_times.iter().map(|at| &self.fields[*at])
     }
 
     fn position(&self, name: &str) -> Option<usize> {

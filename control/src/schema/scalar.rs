@@ -86,7 +86,9 @@ mod tests {
         assert_eq!(micro_time("2024-05-01T10:00:00Z"), Ok(Some("2024-05-01T10:00:00.000000Z".into())));
         assert_eq!(micro_time("2024-05-01T10:00:00.123456Z"), Ok(None));
         assert_eq!((time(ZERO_TIME), micro_time(ZERO_MICRO_TIME)), (Ok(None), Ok(None)));
-        for bad in ["", "yesterday", "2024-05-01", "2024-05-01 10:00:00Z", "2024-13-01T10:00:00Z", "é024-05-01T10:00:00Z"] {
+        for bad in
+            ["", "yesterday", "2024-05-01", "2024-05-01 10:00:00Z", "2024-13-01T10:00:00Z", "é024-05-01T10:00:00Z"]
+        {
             assert!(time(bad).is_err(), "{bad}");
         }
     }

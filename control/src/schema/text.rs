@@ -16,7 +16,9 @@
 
 use std::collections::HashMap;
 
-use super::{Definition, Field, ListType, Merge, Node, Numbered, Numbers, Object, Text, Type, TypeId, Types, Zero, full_name};
+use super::{
+    Definition, Field, ListType, Merge, Node, Numbered, Numbers, Object, Text, Type, TypeId, Types, Zero, full_name,
+};
 
 /// Written by `cargo xtask schema`.
 pub const BUILTIN: &[&str] = &[
@@ -148,8 +150,8 @@ impl Reader {
                 let field = object.position(name).expect("the field was read just now");
                 insert(&mut object.numbers, number, field);
             }
-            let written = |field: &Field| field.zero == Zero::Written && is_time[field.r#type.0 as usize];
-            object.zero_times = (0..object.fields.len()).filter(|at| written(&object.fields[*at])).collect();
+            let promised = |field: &Field| field.required && is_time[field.r#type.0 as usize];
+            object.required_times = (0..object.fields.len()).filter(|at| promised(&object.fields[*at])).collect();
         }
         self.types
     }

@@ -141,7 +141,8 @@ mod tests {
         let list = |from: usize| -> serde_json::Value {
             (from..from + 60_000).map(|n| json!({"name": format!("c{n}"), "image": "i"})).collect()
         };
-        let finalizers = |from: usize| -> serde_json::Value { (from..from + 60_000).map(|n| json!(n.to_string())).collect() };
+        let finalizers =
+            |from: usize| -> serde_json::Value { (from..from + 60_000).map(|n| json!(n.to_string())).collect() };
         let current = json!({"metadata": {"finalizers": finalizers(0)}, "spec": {"containers": list(0)}});
         let patch = json!({"metadata": {"finalizers": finalizers(30_000), "$deleteFromPrimitiveList/finalizers": finalizers(0)},
             "spec": {"containers": list(30_000), "$setElementOrder/containers": list(30_000)}});

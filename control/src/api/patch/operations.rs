@@ -16,6 +16,9 @@ const MOST_COPIED_BYTES: usize = 3 * 1024 * 1024;
 /// The largest size of all that `move` operations touch. Nothing grows by them, but each value is looked at for its depth.
 const MOST_MOVED_BYTES: usize = 64 * 1024 * 1024;
 
+/// How many items of lists all operations together may shift by one place: 10,000 operations on a list of 5,000 items.
+const MOST_SHIFTED_ITEMS: usize = 50_000_000;
+
 /// Applies all operations, or none.
 pub fn apply(current: &Value, patch: &Value) -> Result<Value, Status> {
     let Patch(operations) =
@@ -43,15 +46,24 @@ pub fn apply(current: &Value, patch: &Value) -> Result<Value, Status> {
 struct Limits {
     copied_bytes: usize,
     moved_bytes: usize,
+    shifted_items: usize,
 }
 
 impl Limits {
     /// Refuses an operation that would make the object too large or too deep. What else is wrong with it shows when it is applied.
     fn check(&mut self, object: &Value, operation: &PatchOperation) -> Result<(), Status> {
+        let list = operation.path().parent().and_then(|parent| value_at(object, parent)).and_then(Value::as_array);
+        self.shifted_items = self.shifted_items.saturating_add(list.map_or(0, Vec::len));
+        if self.shifted_items > MOST_SHIFTED_ITEMS {
+            return Err(too_large(format!(
+                "the patch shifts items of long lists more than {MOST_SHIFTED_ITEMS} times"
+            )));
+        }
         let depth = match operation {
             PatchOperation::Copy(copy) => {
                 let room = MOST_COPIED_BYTES.saturating_sub(self.copied_bytes);
-                let Some(measured) = value_at(object, &copy.from).map(|value| measure(value, room)) else { return Ok(()) };
+                let copied = value_at(object, &copy.from);
+                let Some(measured) = copied.map(|value| measure(value, room)) else { return Ok(()) };
                 self.copied_bytes = self.copied_bytes.saturating_add(measured.bytes);
                 if self.copied_bytes > MOST_COPIED_BYTES {
                     return Err(too_large(format!(
@@ -63,7 +75,8 @@ impl Limits {
             }
             PatchOperation::Move(r#move) => {
                 let room = MOST_MOVED_BYTES.saturating_sub(self.moved_bytes);
-                let Some(measured) = value_at(object, &r#move.from).map(|value| measure(value, room)) else { return Ok(()) };
+                let moved = value_at(object, &r#move.from);
+                let Some(measured) = moved.map(|value| measure(value, room)) else { return Ok(()) };
                 self.moved_bytes = self.moved_bytes.saturating_add(measured.bytes);
                 if self.moved_bytes > MOST_MOVED_BYTES {
                     return Err(too_large(format!(
@@ -165,6 +178,14 @@ mod tests {
             operations.push(json!({"op": "move", "from": format!("/k{}", n - 1), "path": format!("/k{n}/c")}));
         }
         assert_eq!(apply(&json!({}), &Value::Array(operations)).unwrap_err().code, 413);
+    }
+
+    #[test]
+    fn insertions_into_a_huge_list_end_at_the_limit() {
+        let current = json!({"a": vec![0; 100_000]});
+        let operations = vec![json!({"op": "add", "path": "/a/0", "value": 1}); 1000];
+        assert_eq!(apply(&current, &Value::Array(operations.clone())).unwrap_err().code, 413);
+        assert_eq!(apply(&json!({"a": []}), &Value::Array(operations)).unwrap()["a"].as_array().unwrap().len(), 1000);
     }
 
     #[test]

@@ -79,6 +79,7 @@ fn merge_object(known: Known, mut current: Object, mut patch: Object) -> Result<
         retain_keys(&mut current, &patch, &retained)?;
     }
     set_element_orders(known, &mut current, &mut patch)?;
+    let mut removed = HashSet::new();
     for (key, value) in patch {
         if let Some(field) = key.strip_prefix(DELETE_FROM_PRIMITIVE_LIST) {
             if let (Some(list), Value::Array(gone)) = (current.get_mut(field).and_then(Value::as_array_mut), &value) {
@@ -86,7 +87,7 @@ fn merge_object(known: Known, mut current: Object, mut patch: Object) -> Result<
                 list.retain(|item| !gone.contains(item));
             }
         } else if value.is_null() {
-            current.shift_remove(&key);
+            removed.insert(key);
         } else if let Some(old) = current.get_mut(&key) {
             let merged = merge_value(known.field(&key), old.take(), value)?;
             *old = merged;
@@ -94,14 +95,15 @@ fn merge_object(known: Known, mut current: Object, mut patch: Object) -> Result<
             current.insert(key, clean(value));
         }
     }
+    if !removed.is_empty() {
+        current.retain(|key, _| !removed.contains(key));
+    }
     Ok(current)
 }
 
 pub fn merge_value(known: Known, current: Value, patch: Value) -> Result<Value, Status> {
     match (current, patch) {
-        (Value::Object(current), Value::Object(patch)) => {
-            Ok(Value::Object(merge_object(known, current, patch)?))
-        }
+        (Value::Object(current), Value::Object(patch)) => Ok(Value::Object(merge_object(known, current, patch)?)),
         (Value::Array(current), Value::Array(patch)) => match known.merge_key() {
             Some(key) => Ok(Value::Array(merge_list(known, key, current, patch)?)),
             None => Ok(Value::Array(patch.into_iter().filter_map(item_without_directives).collect())),

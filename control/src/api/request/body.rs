@@ -79,12 +79,7 @@ pub fn recheck(kind: &'static Kind, value: Value, validation: FieldValidation) -
 /// Reads a body without a known kind.
 pub fn value(content_type: &ContentType, body: &[u8]) -> Result<Value, Status> {
     let value: Value = match content_type {
-        ContentType::Yaml => {
-            let text =
-                std::str::from_utf8(body).map_err(|e| Status::bad_request(format!("the body is not UTF-8: {e}")))?;
-            serde_yaml::from_str(text)
-                .map_err(|e| Status::bad_request(format!("error converting YAML to JSON: {e}")))?
-        }
+        ContentType::Yaml => yaml(body)?,
         ContentType::Protobuf => protobuf::object(body)?,
         ContentType::Other(name) => return Err(Status::unsupported_media_type(name)),
         _ => serde_json::from_slice(body)
@@ -94,6 +89,21 @@ pub fn value(content_type: &ContentType, body: &[u8]) -> Result<Value, Status> {
         return Err(Status::bad_request("the body of the request is not an object"));
     }
     Ok(value)
+}
+
+/// Reads YAML, whose aliases can make much of little: what they stand for counts as if it were written out.
+fn yaml(body: &[u8]) -> Result<Value, Status> {
+    let text = std::str::from_utf8(body).map_err(|e| Status::bad_request(format!("the body is not UTF-8: {e}")))?;
+    let options = serde_yaml::options! {
+        budget: serde_yaml::budget! {
+            max_depth: 64,
+            max_nodes: 500_000,
+            max_total_scalar_bytes: 16 * 1024 * 1024,
+            max_documents: 1,
+        },
+    };
+    serde_yaml::from_str_with_options(text, options)
+        .map_err(|e| Status::bad_request(format!("error converting YAML to JSON: {e}")))
 }
 
 /// Refuses another kind or version than the path says; fills in nothing.
@@ -139,5 +149,60 @@ fn checked(kind: &Kind, decoded: schema::Decoded, validation: FieldValidation) -
         ))),
         FieldValidation::Warn => Ok(Decoded { value, warnings: words.collect() }),
         FieldValidation::Strict | FieldValidation::Ignore => Ok(Decoded { value, warnings: Vec::new() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::kinds::{config_map, pod};
+
+    fn read(content_type: ContentType, body: &str) -> Result<Decoded, Status> {
+        object(&config_map::KIND, &content_type, body.as_bytes(), FieldValidation::Strict)
+    }
+
+    #[test]
+    fn aliases_cannot_make_much_of_little() {
+        let large = format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: a}}\nbinaryData:\n  a: &a {}\n  b: [{}]\n",
+            "x".repeat(1 << 20),
+            ["*a"; 90].join(",")
+        );
+        let doubling: String = (1..40).map(|n| format!("a{n}: &a{n} [*a{0}, *a{0}]\n", n - 1)).collect();
+        for bomb in [large, format!("a0: &a0 x\n{doubling}"), format!("a: {}", "[".repeat(10_000))] {
+            let refused = read(ContentType::Yaml, &bomb).err().unwrap();
+            assert!(refused.message.contains("error converting YAML to JSON"), "{}", refused.message);
+        }
+    }
+
+    #[test]
+    fn yaml_is_read_as_the_same_json_is() {
+        let yaml = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, creationTimestamp: null}\ndata: {b: c}\n";
+        let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"b": "c"}});
+        assert_eq!(read(ContentType::Yaml, yaml).unwrap().value, object);
+        assert_eq!(read(ContentType::Json, &object.to_string()).unwrap().value, object);
+    }
+
+    #[test]
+    fn an_object_of_another_kind_is_told_so_before_its_fields_are() {
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "data": 3, "spec": {}}).to_string();
+        let refused = read(ContentType::Json, &pod).err().unwrap();
+        assert!(refused.message.contains("the kind in the data (Pod) does not match"), "{}", refused.message);
+        let refused = object(&pod::KIND, &ContentType::Json, b"{\"kind\":", FieldValidation::Warn).err().unwrap();
+        assert!(refused.message.contains("is not valid JSON"), "{}", refused.message);
+    }
+
+    #[test]
+    fn unknown_fields_are_refused_told_of_or_left_out() {
+        let text = r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a"},"nope":1}"#;
+        let with = |validation| object(&config_map::KIND, &ContentType::Json, text.as_bytes(), validation);
+        let refused = with(FieldValidation::Strict).err().unwrap();
+        assert!(refused.message.ends_with("strict decoding error: unknown field \"nope\""), "{}", refused.message);
+        let warned = with(FieldValidation::Warn).unwrap();
+        assert_eq!(warned.warnings, ["unknown field \"nope\""]);
+        assert_eq!(warned.value["nope"], Value::Null);
+        assert!(with(FieldValidation::Ignore).unwrap().warnings.is_empty());
     }
 }
