@@ -161,6 +161,12 @@ fn nesting_has_a_bound() {
 }
 
 #[test]
+fn warnings_have_a_bound() {
+    let text = format!("{{{}}}", (0..5000).map(|n| format!("\"x{n}\":1")).collect::<Vec<_>>().join(","));
+    assert_eq!(pod().decode(text.as_bytes()).unwrap().warnings.len(), 100);
+}
+
+#[test]
 fn what_is_not_json_is_refused() {
     for text in ["", "{", "{\"a\":}", "{} x", "{\"metadata\":{\"name\":\"\u{1}\"}}"] {
         assert_eq!(pod().decode(text.as_bytes()).unwrap_err().path, "", "{text}");

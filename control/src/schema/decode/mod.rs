@@ -11,38 +11,17 @@ use serde_json::{Map, Number, Value};
 
 use super::{Field, Object, Schema, Type, TypeId, Types, scalar};
 
+mod walk;
+
+pub use walk::{DecodeError, FieldWarning};
+use walk::{Step, Walk};
+
 /// An object that was read.
 #[derive(Debug)]
 pub struct Decoded {
     pub value: Value,
     /// In the order of the text.
     pub warnings: Vec<FieldWarning>,
-}
-
-/// A field that is in the text but not in the schema, or there twice. An error under `fieldValidation=Strict`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum FieldWarning {
-    Unknown { path: String },
-    Duplicate { path: String },
-}
-
-impl std::fmt::Display for FieldWarning {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Unknown { path } => write!(f, "unknown field \"{path}\""),
-            Self::Duplicate { path } => write!(f, "duplicate field \"{path}\""),
-        }
-    }
-}
-
-/// The text is not an object of this kind.
-#[derive(Debug, thiserror::Error)]
-#[error("{message}")]
-pub struct DecodeError {
-    /// `spec.containers[0].ports[0].containerPort`; empty where the text is not JSON at all.
-    pub path: String,
-    /// In the words of Go's `encoding/json`, with the path.
-    pub message: String,
 }
 
 /// Deepest nesting that is read. The built-in kinds nest to about 20 levels.
@@ -68,110 +47,13 @@ impl Schema {
 
 /// What came of reading the root.
 fn decoded(walk: Walk, read: serde_json::Result<Option<Value>>) -> Result<Decoded, DecodeError> {
-    let Walk { error, warnings, .. } = walk;
+    let (warnings, error) = walk.finish();
     match (read, error) {
         (Ok(Some(value)), _) => Ok(Decoded { value, warnings }),
         (Ok(None), _) => Err(DecodeError { path: String::new(), message: "the object is null".to_owned() }),
         (Err(_), Some(error)) => Err(error),
         (Err(syntax), None) => Err(DecodeError { path: String::new(), message: syntax.to_string() }),
     }
-}
-
-/// The state of one decoding.
-struct Walk<'t> {
-    types: &'t Types,
-    /// The way from the root to the value that is being read.
-    path: Vec<Step<'t>>,
-    warnings: Vec<FieldWarning>,
-    /// Why decoding ended; serde's own error is only the signal.
-    error: Option<DecodeError>,
-}
-
-enum Step<'t> {
-    Field {
-        object: TypeId,
-        name: &'t str,
-    },
-    /// Of a map with free keys.
-    Key(String),
-    Index(usize),
-}
-
-impl<'t> Walk<'t> {
-    fn new(types: &'t Types) -> Self {
-        Self { types, path: Vec::new(), warnings: Vec::new(), error: None }
-    }
-
-    /// `spec.containers[0].image`
-    fn path(&self) -> String {
-        let mut out = String::new();
-        for step in &self.path {
-            match step {
-                Step::Field { name, .. } => append_name(&mut out, name),
-                Step::Key(key) => append_name(&mut out, key),
-                Step::Index(index) => out.push_str(&format!("[{index}]")),
-            }
-        }
-        out
-    }
-
-    fn path_to(&self, field: &str) -> String {
-        let mut path = self.path();
-        append_name(&mut path, field);
-        path
-    }
-
-    /// Ends decoding: `found` stands where a value of the type `id` belongs.
-    fn wrong_type<E: Error>(&mut self, found: &str, id: TypeId) -> E {
-        let path = self.path();
-        let owner = self.path.iter().rev().find_map(|step| match step {
-            Step::Field { object, .. } => self.types.definition(*object),
-            _ => None,
-        });
-        let expected = go_type(self.types, id);
-        let message = match owner {
-            None => format!("json: cannot unmarshal {found} into Go value of type {expected}"),
-            Some(definition) => {
-                let owner = definition.name.rsplit('.').next().unwrap_or_default();
-                format!("json: cannot unmarshal {found} into Go struct field {owner}.{path} of type {expected}")
-            }
-        };
-        self.fail(path, message)
-    }
-
-    /// Ends decoding: a text is not of the form that its type asks for.
-    fn wrong_text<E: Error>(&mut self, reason: &str) -> E {
-        let path = self.path();
-        let message = format!("{path}: {reason}");
-        self.fail(path, message)
-    }
-
-    fn fail<E: Error>(&mut self, path: String, message: String) -> E {
-        self.error = Some(DecodeError { path, message });
-        E::custom("")
-    }
-
-    /// Runs `read` one level deeper.
-    fn within<T, E: Error>(
-        &mut self,
-        step: Step<'t>,
-        read: impl FnOnce(&mut Self) -> Result<T, E>,
-    ) -> Result<(T, Option<Step<'t>>), E> {
-        if self.path.len() >= MOST_LEVELS {
-            let path = self.path();
-            return Err(self.fail(path, format!("exceeded the maximum nesting of {MOST_LEVELS} levels")));
-        }
-        self.path.push(step);
-        let value = read(self)?;
-        Ok((value, self.path.pop()))
-    }
-}
-
-fn append_name(path: &mut String, name: &str) {
-    if !path.is_empty() {
-        path.push('.');
-    }
-    path.push_str(name);
 }
 
 /// Reads one value of the type `id`. `None` is a value that means "absent".
@@ -220,8 +102,7 @@ impl<'t> Reader<'_, 't> {
                 continue;
             };
             if out.contains_key(&key) || nulls.contains(&&**name) {
-                let path = self.walk.path_to(&key);
-                self.walk.warnings.push(FieldWarning::Duplicate { path });
+                self.walk.warn(&key, |path| FieldWarning::Duplicate { path });
             }
             let step = Step::Field { object: self.id, name };
             let (value, _) = self.walk.within(step, |walk| map.next_value_seed(Reader { walk, id: *r#type }))?;
@@ -248,15 +129,13 @@ impl<'t> Reader<'_, 't> {
         out: &mut Map<String, Value>,
     ) -> Result<(), A::Error> {
         let Some(id) = object.others else {
-            let path = self.walk.path_to(&key);
-            self.walk.warnings.push(FieldWarning::Unknown { path });
+            self.walk.warn(&key, |path| FieldWarning::Unknown { path });
             return map.next_value::<IgnoredAny>().map(drop);
         };
         let (value, step) = self.walk.within(Step::Key(key), |walk| map.next_value_seed(Reader { walk, id }))?;
         if let (Some(Step::Key(key)), Some(value)) = (step, value) {
             if out.contains_key(&key) {
-                let path = self.walk.path_to(&key);
-                self.walk.warnings.push(FieldWarning::Duplicate { path });
+                self.walk.warn(&key, |path| FieldWarning::Duplicate { path });
             }
             out.insert(key, value);
         }
@@ -271,8 +150,7 @@ impl<'t> Reader<'_, 't> {
             let (item, step) = self.walk.within(Step::Key(key), |walk| map.next_value_seed(Reader { walk, id }))?;
             let Some(Step::Key(key)) = step else { continue };
             if value.is_some() && out.contains_key(&key) {
-                let path = self.walk.path_to(&key);
-                self.walk.warnings.push(FieldWarning::Duplicate { path });
+                self.walk.warn(&key, |path| FieldWarning::Duplicate { path });
             }
             let item = item.unwrap_or_else(|| self.walk.types.zero(id));
             out.insert(key, item);
@@ -367,29 +245,4 @@ impl<'de> Visitor<'de> for Reader<'_, '_> {
     fn visit_unit<E: Error>(self) -> Result<Option<Value>, E> {
         Ok(matches!(self.r#type(), Type::Any).then_some(Value::Null))
     }
-}
-
-/// What Go calls a type: `[]v1.Container`.
-fn go_type(types: &Types, id: TypeId) -> String {
-    match types.get(id) {
-        Type::Object(_) => types.definition(id).map_or("struct", |d| go_name(&d.name)).to_owned(),
-        Type::List(item) => format!("[]{}", go_type(types, *item)),
-        Type::Map(value) => format!("map[string]{}", go_type(types, *value)),
-        Type::String => "string".to_owned(),
-        Type::Bytes => "[]uint8".to_owned(),
-        Type::Time => "v1.Time".to_owned(),
-        Type::MicroTime => "v1.MicroTime".to_owned(),
-        Type::Quantity => "resource.Quantity".to_owned(),
-        Type::IntOrString => "intstr.IntOrString".to_owned(),
-        Type::Int32 => "int32".to_owned(),
-        Type::Int64 => "int64".to_owned(),
-        Type::Double => "float64".to_owned(),
-        Type::Bool => "bool".to_owned(),
-        Type::Any => "interface {}".to_owned(),
-    }
-}
-
-/// `v1.Container` of `io.k8s.api.core.v1.Container`.
-fn go_name(definition: &str) -> &str {
-    definition.rmatch_indices('.').nth(1).map_or(definition, |(at, _)| &definition[at + 1..])
 }
