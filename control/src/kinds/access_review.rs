@@ -3,9 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::{authentication::v1::SelfSubjectReview, authorization::v1::SelfSubjectAccessReview};
 
-use super::{BuiltIn, Storage, decode::decode};
+use super::{BuiltIn, Storage};
 
 pub static SELF_SUBJECT_REVIEW: BuiltIn = BuiltIn {
     group: "authentication.k8s.io",
@@ -18,14 +17,13 @@ pub static SELF_SUBJECT_REVIEW: BuiltIn = BuiltIn {
     namespaced: false,
     subresources: &[],
     storage: Storage::Virtual,
-    decode: decode::<SelfSubjectReview>,
     default: |_| {},
     validate: |_, _| Vec::new(),
     prepare: |_, _| {},
     columns: &[],
     cells: |_| Vec::new(),
     selectable: |_| BTreeMap::new(),
-    schema: "io.k8s.api.authentication.v1.SelfSubjectReview",
+    definition: "io.k8s.api.authentication.v1.SelfSubjectReview",
     ..BuiltIn::PLAIN
 };
 
@@ -40,13 +38,12 @@ pub static SELF_SUBJECT_ACCESS_REVIEW: BuiltIn = BuiltIn {
     namespaced: false,
     subresources: &[],
     storage: Storage::Virtual,
-    decode: decode::<SelfSubjectAccessReview>,
     default: |_| {},
     validate: |_, _| Vec::new(),
     prepare: |_, _| {},
     columns: &[],
     cells: |_| Vec::new(),
     selectable: |_| BTreeMap::new(),
-    schema: "io.k8s.api.authorization.v1.SelfSubjectAccessReview",
+    definition: "io.k8s.api.authorization.v1.SelfSubjectAccessReview",
     ..BuiltIn::PLAIN
 };

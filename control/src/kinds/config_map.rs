@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::ConfigMap;
 use serde_json::Value;
 
-use super::{BuiltIn, Cell, Column, FieldError, Storage, decode::decode};
+use super::{BuiltIn, Cell, Column, FieldError, Storage};
 
 pub static KIND: BuiltIn = BuiltIn {
     group: "",
@@ -18,14 +17,13 @@ pub static KIND: BuiltIn = BuiltIn {
     namespaced: true,
     subresources: &[],
     storage: Storage::Stored,
-    decode: decode::<ConfigMap>,
     default: |_| {},
     validate,
     prepare: |_, _| {},
     columns: &[Column::name(), Column::integer("Data", "Number of keys, text and binary."), Column::age()],
     cells: |o| vec![Cell::name(o), Cell::integer(count(&o["data"]) + count(&o["binaryData"])), Cell::age(o)],
     selectable: |_| BTreeMap::new(),
-    schema: "io.k8s.api.core.v1.ConfigMap",
+    definition: "io.k8s.api.core.v1.ConfigMap",
     ..BuiltIn::PLAIN
 };
 

@@ -2,10 +2,9 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use k8s_openapi::api::core::v1::Endpoints;
 use serde_json::Value;
 
-use super::{BuiltIn, Cell, Column, FieldError, Storage, decode::decode, names, port};
+use super::{BuiltIn, Cell, Column, FieldError, Storage, names, port};
 
 pub static KIND: BuiltIn = BuiltIn {
     group: "",
@@ -18,14 +17,13 @@ pub static KIND: BuiltIn = BuiltIn {
     namespaced: true,
     subresources: &[],
     storage: Storage::Stored,
-    decode: decode::<Endpoints>,
     default,
     validate,
     prepare: |_, _| {},
     columns: &[Column::name(), Column::text("Endpoints", "Addresses and ports that are ready."), Column::age()],
     cells: |o| vec![Cell::name(o), Cell::text(ready(o)), Cell::age(o)],
     selectable: |_| BTreeMap::new(),
-    schema: "io.k8s.api.core.v1.Endpoints",
+    definition: "io.k8s.api.core.v1.Endpoints",
     ..BuiltIn::PLAIN
 };
 

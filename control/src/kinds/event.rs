@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::{core::v1::Event as CoreEvent, events::v1::Event};
 use serde_json::{Map, Value, json};
 
-use super::{BuiltIn, BuiltInAs, Cell, Column, Kind, Storage, decode::decode};
+use super::{BuiltIn, BuiltInAs, Cell, Column, Kind, Storage};
 
 pub static CORE: BuiltIn = BuiltIn {
     group: "",
@@ -18,27 +17,25 @@ pub static CORE: BuiltIn = BuiltIn {
     namespaced: true,
     subresources: &[],
     storage: Storage::Stored,
-    decode: decode::<CoreEvent>,
     default: |_| {},
     validate: |_, _| Vec::new(),
     prepare: |_, _| {},
     columns: COLUMNS,
     cells,
     selectable,
-    schema: "io.k8s.api.core.v1.Event",
+    definition: "io.k8s.api.core.v1.Event",
     ..BuiltIn::PLAIN
 };
 
 pub static EVENTS: BuiltIn = BuiltIn {
     group: "events.k8s.io",
     storage: Storage::As(&BuiltInAs { kind: &CORE, to_stored, from_stored, deprecation: None }),
-    decode: decode::<Event>,
     selectable: |o| {
         let core = selectable(o);
         let spelled = core.into_iter().map(|(field, value)| (regarding(field), value));
         spelled.collect()
     },
-    schema: "io.k8s.api.events.v1.Event",
+    definition: "io.k8s.api.events.v1.Event",
     // Never called with anything but the stored form, as all functions of a kind that is stored as another.
     ..CORE
 };

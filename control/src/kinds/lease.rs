@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::coordination::v1::Lease;
 
-use super::{BuiltIn, Cell, Column, FieldError, Storage, decode::decode};
+use super::{BuiltIn, Cell, Column, FieldError, Storage};
 
 pub static KIND: BuiltIn = BuiltIn {
     group: "coordination.k8s.io",
@@ -17,7 +16,6 @@ pub static KIND: BuiltIn = BuiltIn {
     namespaced: true,
     subresources: &[],
     storage: Storage::Stored,
-    decode: decode::<Lease>,
     default: |_| {},
     validate: |new, _| {
         let spec = &new["spec"];
@@ -31,6 +29,6 @@ pub static KIND: BuiltIn = BuiltIn {
     columns: &[Column::name(), Column::text("Holder", "Identity of the holder."), Column::age()],
     cells: |o| vec![Cell::name(o), Cell::text(o["spec"]["holderIdentity"].as_str().unwrap_or_default()), Cell::age(o)],
     selectable: |_| BTreeMap::new(),
-    schema: "io.k8s.api.coordination.v1.Lease",
+    definition: "io.k8s.api.coordination.v1.Lease",
     ..BuiltIn::PLAIN
 };

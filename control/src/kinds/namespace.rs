@@ -3,10 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::Namespace;
 use serde_json::{Value, json};
 
-use super::{BuiltIn, Cell, Column, Deletion, Storage, decode::decode, names, prepare};
+use super::{BuiltIn, Cell, Column, Deletion, Storage, names, prepare};
 
 pub static KIND: BuiltIn = BuiltIn {
     group: "",
@@ -19,14 +18,13 @@ pub static KIND: BuiltIn = BuiltIn {
     namespaced: false,
     subresources: &["finalize", "status"],
     storage: Storage::Stored,
-    decode: decode::<Namespace>,
     default,
     validate: |_, _| Vec::new(),
     prepare: prepare_namespace,
     columns: &[Column::name(), Column::text("Status", "Active or Terminating."), Column::age()],
     cells: |o| vec![Cell::name(o), Cell::text(o["status"]["phase"].as_str().unwrap_or_default()), Cell::age(o)],
     selectable: |o| BTreeMap::from([("status.phase", o["status"]["phase"].as_str().unwrap_or_default().to_owned())]),
-    schema: "io.k8s.api.core.v1.Namespace",
+    definition: "io.k8s.api.core.v1.Namespace",
     object_name: names::label,
     // As in Kubernetes, namespaces are never deleted in bulk, and are shown as terminating while they are emptied.
     deletion: Deletion {

@@ -2,10 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::api::core::v1::Node;
 use serde_json::{Value, json};
 
-use super::{BuiltIn, Cell, Column, FieldError, Storage, decode::decode, prepare};
+use super::{BuiltIn, Cell, Column, FieldError, Storage, prepare};
 
 pub static KIND: BuiltIn = BuiltIn {
     group: "",
@@ -18,7 +17,6 @@ pub static KIND: BuiltIn = BuiltIn {
     namespaced: false,
     subresources: &["proxy", "status"],
     storage: Storage::Stored,
-    decode: decode::<Node>,
     default: |_| {},
     validate,
     prepare: prepare_node,
@@ -38,7 +36,7 @@ pub static KIND: BuiltIn = BuiltIn {
     selectable: |o| {
         BTreeMap::from([("spec.unschedulable", o["spec"]["unschedulable"].as_bool().unwrap_or(false).to_string())])
     },
-    schema: "io.k8s.api.core.v1.Node",
+    definition: "io.k8s.api.core.v1.Node",
     ..BuiltIn::PLAIN
 };
 

@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use k8s_openapi::api::core::v1::Secret;
 use serde_json::{Map, Value};
 
-use super::{BuiltIn, Cell, Column, FieldError, Storage, config_map, decode::decode};
+use super::{BuiltIn, Cell, Column, FieldError, Storage, config_map};
 
 pub static KIND: BuiltIn = BuiltIn {
     group: "",
@@ -19,7 +18,6 @@ pub static KIND: BuiltIn = BuiltIn {
     namespaced: true,
     subresources: &[],
     storage: Storage::Stored,
-    decode: decode::<Secret>,
     default,
     validate,
     prepare: |_, _| {},
@@ -34,7 +32,7 @@ pub static KIND: BuiltIn = BuiltIn {
         vec![Cell::name(o), Cell::text(o["type"].as_str().unwrap_or_default()), Cell::integer(keys), Cell::age(o)]
     },
     selectable: |o| BTreeMap::from([("type", o["type"].as_str().unwrap_or_default().to_owned())]),
-    schema: "io.k8s.api.core.v1.Secret",
+    definition: "io.k8s.api.core.v1.Secret",
     ..BuiltIn::PLAIN
 };
 

@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::ServiceAccount;
 
-use super::{BuiltIn, Cell, Column, Storage, decode::decode};
+use super::{BuiltIn, Cell, Column, Storage};
 
 pub static KIND: BuiltIn = BuiltIn {
     group: "",
@@ -17,7 +16,6 @@ pub static KIND: BuiltIn = BuiltIn {
     namespaced: true,
     subresources: &[],
     storage: Storage::Stored,
-    decode: decode::<ServiceAccount>,
     default: |_| {},
     validate: |_, _| Vec::new(),
     prepare: |_, _| {},
@@ -27,6 +25,6 @@ pub static KIND: BuiltIn = BuiltIn {
         vec![Cell::name(o), Cell::integer(secrets), Cell::age(o)]
     },
     selectable: |_| BTreeMap::new(),
-    schema: "io.k8s.api.core.v1.ServiceAccount",
+    definition: "io.k8s.api.core.v1.ServiceAccount",
     ..BuiltIn::PLAIN
 };

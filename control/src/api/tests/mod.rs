@@ -4,6 +4,7 @@ mod custom_kinds;
 mod objects;
 mod subresources;
 mod watches;
+mod writes;
 
 use std::sync::Arc;
 
