@@ -11,11 +11,15 @@ pub mod auth;
 mod bootstrap;
 pub mod config;
 pub mod controllers;
+pub mod identity;
 pub mod kinds;
+pub mod request;
 pub mod scheduler;
 pub mod schema;
 pub mod server;
+pub mod status;
 pub mod store;
+pub mod supervise;
 
 pub use config::Config;
 pub use server::{Running, StartError, start};

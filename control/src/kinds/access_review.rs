@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{Kind, Storage};
+use super::{BuiltIn, Storage};
 
-pub static SELF_SUBJECT_REVIEW: Kind = Kind {
+pub static SELF_SUBJECT_REVIEW: BuiltIn = BuiltIn {
     group: "authentication.k8s.io",
     version: "v1",
     kind: "SelfSubjectReview",
@@ -23,9 +23,10 @@ pub static SELF_SUBJECT_REVIEW: Kind = Kind {
     cells: |_| Vec::new(),
     selectable: |_| BTreeMap::new(),
     schema: "io.k8s.api.authentication.v1.SelfSubjectReview",
+    ..BuiltIn::PLAIN
 };
 
-pub static SELF_SUBJECT_ACCESS_REVIEW: Kind = Kind {
+pub static SELF_SUBJECT_ACCESS_REVIEW: BuiltIn = BuiltIn {
     group: "authorization.k8s.io",
     version: "v1",
     kind: "SelfSubjectAccessReview",
@@ -43,4 +44,5 @@ pub static SELF_SUBJECT_ACCESS_REVIEW: Kind = Kind {
     cells: |_| Vec::new(),
     selectable: |_| BTreeMap::new(),
     schema: "io.k8s.api.authorization.v1.SelfSubjectAccessReview",
+    ..BuiltIn::PLAIN
 };

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::{Cell, Column, FieldError, Kind, Storage, Subresource, age, prepare};
+use super::{BuiltIn, Cell, Column, FieldError, Storage, age, prepare};
 
-pub static KIND: Kind = Kind {
+pub static KIND: BuiltIn = BuiltIn {
     group: "certificates.k8s.io",
     version: "v1",
     kind: "CertificateSigningRequest",
@@ -15,7 +15,7 @@ pub static KIND: Kind = Kind {
     short_names: &["csr"],
     categories: &[],
     namespaced: false,
-    subresources: &[Subresource::Approval, Subresource::Status],
+    subresources: &["approval", "status"],
     storage: Storage::Stored,
     default,
     validate,
@@ -38,6 +38,7 @@ pub static KIND: Kind = Kind {
         BTreeMap::from([("spec.signerName", o["spec"]["signerName"].as_str().unwrap_or_default().to_owned())])
     },
     schema: "io.k8s.api.certificates.v1.CertificateSigningRequest",
+    ..BuiltIn::PLAIN
 };
 
 fn default(object: &mut Value) {

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::{
-    Cell, Column, FieldError, Kind, Storage, Subresource,
+    BuiltIn, Cell, Column, FieldError, Storage,
     pod::defaults::{fill, fill_text},
     pod_template::{self, CONTAINERS, IMAGES, SELECTOR},
     prepare,
 };
 
-pub static KIND: Kind = Kind {
+pub static KIND: BuiltIn = BuiltIn {
     group: "apps",
     version: "v1",
     kind: "Deployment",
@@ -20,7 +20,7 @@ pub static KIND: Kind = Kind {
     short_names: &["deploy"],
     categories: &["all"],
     namespaced: true,
-    subresources: &[Subresource::Scale, Subresource::Status],
+    subresources: &["scale", "status"],
     storage: Storage::Stored,
     default,
     validate,
@@ -32,6 +32,7 @@ pub static KIND: Kind = Kind {
     cells,
     selectable: |_| BTreeMap::new(),
     schema: "io.k8s.api.apps.v1.Deployment",
+    ..BuiltIn::PLAIN
 };
 
 pub const COLUMNS: &[Column] = &[

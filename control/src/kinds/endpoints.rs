@@ -4,9 +4,9 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use serde_json::Value;
 
-use super::{Cell, Column, FieldError, Kind, Storage, names, port};
+use super::{BuiltIn, Cell, Column, FieldError, Storage, names, port};
 
-pub static KIND: Kind = Kind {
+pub static KIND: BuiltIn = BuiltIn {
     group: "",
     version: "v1",
     kind: "Endpoints",
@@ -24,6 +24,7 @@ pub static KIND: Kind = Kind {
     cells: |o| vec![Cell::name(o), Cell::text(ready(o)), Cell::age(o)],
     selectable: |_| BTreeMap::new(),
     schema: "io.k8s.api.core.v1.Endpoints",
+    ..BuiltIn::PLAIN
 };
 
 fn default(object: &mut Value) {

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::{Cell, Column, Kind, Storage, StoredAs};
+use super::{BuiltIn, BuiltInAs, Cell, Column, Kind, Storage};
 
-pub static CORE: Kind = Kind {
+pub static CORE: BuiltIn = BuiltIn {
     group: "",
     version: "v1",
     kind: "Event",
@@ -24,11 +24,12 @@ pub static CORE: Kind = Kind {
     cells,
     selectable,
     schema: "io.k8s.api.core.v1.Event",
+    ..BuiltIn::PLAIN
 };
 
-pub static EVENTS: Kind = Kind {
+pub static EVENTS: BuiltIn = BuiltIn {
     group: "events.k8s.io",
-    storage: Storage::As(&StoredAs { kind: &CORE, to_stored, from_stored, deprecation: None }),
+    storage: Storage::As(&BuiltInAs { kind: &CORE, to_stored, from_stored, deprecation: None }),
     selectable: |o| {
         let core = selectable(o);
         let spelled = core.into_iter().map(|(field, value)| (regarding(field), value));
@@ -49,7 +50,7 @@ const COLUMNS: &[Column] = &[
     Column::text("Message", "A human-readable description of the status of this operation."),
     Column::wide("First Seen", "The time at which the event was first recorded."),
     Column::wide("Count", "The number of times this event has occurred."),
-    Column { format: "name", ..Column::wide("Name", "Name must be unique within a namespace.") },
+    Column::wide_name("Name", "Name must be unique within a namespace."),
 ];
 
 fn cells(event: &Value) -> Vec<Cell> {
@@ -165,7 +166,7 @@ mod tests {
         assert_eq!(stored["involvedObject"]["name"], "web");
         assert_eq!(stored["message"], "hello");
         assert_eq!(selectable(&stored)["involvedObject.name"], "web");
-        from_stored(&mut stored, &EVENTS);
+        from_stored(&mut stored, &Kind::from(&EVENTS));
         assert_eq!(stored, new);
     }
 }

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{Cell, Column, FieldError, Kind, Storage};
+use super::{BuiltIn, Cell, Column, FieldError, Storage};
 
-pub static KIND: Kind = Kind {
+pub static KIND: BuiltIn = BuiltIn {
     group: "coordination.k8s.io",
     version: "v1",
     kind: "Lease",
@@ -29,4 +29,5 @@ pub static KIND: Kind = Kind {
     cells: |o| vec![Cell::name(o), Cell::text(o["spec"]["holderIdentity"].as_str().unwrap_or_default()), Cell::age(o)],
     selectable: |_| BTreeMap::new(),
     schema: "io.k8s.api.coordination.v1.Lease",
+    ..BuiltIn::PLAIN
 };

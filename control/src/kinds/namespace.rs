@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::{Cell, Column, Kind, Storage, Subresource, prepare};
+use super::{BuiltIn, Cell, Column, Deletion, Storage, names, prepare};
 
-pub static KIND: Kind = Kind {
+pub static KIND: BuiltIn = BuiltIn {
     group: "",
     version: "v1",
     kind: "Namespace",
@@ -16,7 +16,7 @@ pub static KIND: Kind = Kind {
     short_names: &["ns"],
     categories: &[],
     namespaced: false,
-    subresources: &[Subresource::Finalize, Subresource::Status],
+    subresources: &["finalize", "status"],
     storage: Storage::Stored,
     default,
     validate: |_, _| Vec::new(),
@@ -25,6 +25,15 @@ pub static KIND: Kind = Kind {
     cells: |o| vec![Cell::name(o), Cell::text(o["status"]["phase"].as_str().unwrap_or_default()), Cell::age(o)],
     selectable: |o| BTreeMap::from([("status.phase", o["status"]["phase"].as_str().unwrap_or_default().to_owned())]),
     schema: "io.k8s.api.core.v1.Namespace",
+    object_name: names::label,
+    // As in Kubernetes, namespaces are never deleted in bulk, and are shown as terminating while they are emptied.
+    deletion: Deletion {
+        bulk: false,
+        spec_finalizers: true,
+        begin: |o| o["status"]["phase"] = "Terminating".into(),
+        ..Deletion::PLAIN
+    },
+    ..BuiltIn::PLAIN
 };
 
 /// The label by which a NetworkPolicy can name a namespace.

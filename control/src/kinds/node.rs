@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::{Cell, Column, FieldError, Kind, Storage, Subresource, prepare};
+use super::{BuiltIn, Cell, Column, FieldError, Storage, prepare};
 
-pub static KIND: Kind = Kind {
+pub static KIND: BuiltIn = BuiltIn {
     group: "",
     version: "v1",
     kind: "Node",
@@ -15,7 +15,7 @@ pub static KIND: Kind = Kind {
     short_names: &["no"],
     categories: &[],
     namespaced: false,
-    subresources: &[Subresource::Proxy, Subresource::Status],
+    subresources: &["proxy", "status"],
     storage: Storage::Stored,
     default: |_| {},
     validate,
@@ -37,6 +37,7 @@ pub static KIND: Kind = Kind {
         BTreeMap::from([("spec.unschedulable", o["spec"]["unschedulable"].as_bool().unwrap_or(false).to_string())])
     },
     schema: "io.k8s.api.core.v1.Node",
+    ..BuiltIn::PLAIN
 };
 
 /// Unlike other kinds, a Node is born with the status that was sent: its agent registers it in one write.

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::{
-    Cell, Column, Kind, Storage, Subresource,
+    BuiltIn, Cell, Column, Storage,
     pod_template::{self, CONTAINERS, IMAGES, SELECTOR},
     prepare,
 };
 
-pub static KIND: Kind = Kind {
+pub static KIND: BuiltIn = BuiltIn {
     group: "apps",
     version: "v1",
     kind: "ReplicaSet",
@@ -19,7 +19,7 @@ pub static KIND: Kind = Kind {
     short_names: &["rs"],
     categories: &["all"],
     namespaced: true,
-    subresources: &[Subresource::Scale, Subresource::Status],
+    subresources: &["scale", "status"],
     storage: Storage::Stored,
     default,
     validate: pod_template::validate,
@@ -31,6 +31,7 @@ pub static KIND: Kind = Kind {
     cells,
     selectable,
     schema: "io.k8s.api.apps.v1.ReplicaSet",
+    ..BuiltIn::PLAIN
 };
 
 pub const COLUMNS: &[Column] = &[

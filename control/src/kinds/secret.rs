@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::{Map, Value};
 
-use super::{Cell, Column, FieldError, Kind, Storage, config_map};
+use super::{BuiltIn, Cell, Column, FieldError, Storage, config_map};
 
-pub static KIND: Kind = Kind {
+pub static KIND: BuiltIn = BuiltIn {
     group: "",
     version: "v1",
     kind: "Secret",
@@ -33,6 +33,7 @@ pub static KIND: Kind = Kind {
     },
     selectable: |o| BTreeMap::from([("type", o["type"].as_str().unwrap_or_default().to_owned())]),
     schema: "io.k8s.api.core.v1.Secret",
+    ..BuiltIn::PLAIN
 };
 
 /// `stringData` is for writing only: it is folded into `data`, over what is there.

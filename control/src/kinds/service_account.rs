@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{Cell, Column, Kind, Storage};
+use super::{BuiltIn, Cell, Column, Storage};
 
-pub static KIND: Kind = Kind {
+pub static KIND: BuiltIn = BuiltIn {
     group: "",
     version: "v1",
     kind: "ServiceAccount",
@@ -25,4 +25,5 @@ pub static KIND: Kind = Kind {
     },
     selectable: |_| BTreeMap::new(),
     schema: "io.k8s.api.core.v1.ServiceAccount",
+    ..BuiltIn::PLAIN
 };

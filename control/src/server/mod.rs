@@ -41,7 +41,7 @@ use crate::{
     },
     bootstrap::{self, Advertised, BootstrapError},
     controllers::{self, Controllers},
-    kinds::Kinds,
+    kinds::Registry,
     scheduler::{self, Scheduler},
     store::{self, Store},
 };
@@ -84,6 +84,7 @@ pub struct Running {
     address: SocketAddr,
     ca_hash: String,
     admin_kubeconfig: PathBuf,
+    api: KubernetesApi,
     listener: Listener,
     controllers: Controllers,
     scheduler: Scheduler,
@@ -108,10 +109,10 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let certificates = Certificates::set_up(&config, address, advertised, provider.clone())?;
     let (authority, admin_kubeconfig) = (certificates.authority.clone(), certificates.admin_kubeconfig.clone());
 
-    let (kinds, store_dir) = (Kinds::all(), config.data_dir.join("store"));
+    let (kinds, store_dir) = (Registry::default(), config.data_dir.join("store"));
     pki::private_dir(&store_dir).map_err(StartError::DataDir)?;
     let store_path = store_dir.join("objects.redb");
-    let opened = api::open_store(&store_path, kinds).map_err(|e| StartError::Store { path: store_path, source: e })?;
+    let opened = api::open_store(&store_path, &kinds).map_err(|e| StartError::Store { path: store_path, source: e })?;
     let store: Arc<dyn Store> = Arc::new(opened);
     let admission = Admission::new(config.service_cidr, config.service_node_port_range.clone());
     let server_address = advertised.map_or(address, |a| SocketAddr::new(a.address.into(), a.port));
@@ -120,8 +121,8 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     bootstrap::ensure(&client, &config, advertised).await?;
 
     let closing = CancellationToken::new();
-    let proxy = NodeProxy::new(store.clone(), certificates.agents.clone());
-    let gate = Gate::new(proxy.router().fallback_service(api.router()), store.clone(), closing.clone());
+    api.reach_nodes_through(NodeProxy::new(store.clone(), certificates.agents.clone()));
+    let gate = Gate::new(Arc::new(api.clone()), store.clone(), closing.clone());
     let clients = certificates.clients.clone();
     let tls = tls::server_config(certificates.shown.clone(), clients.clone(), provider)?;
     let listener = Listener::start(socket, tls, clients, gate, closing);
@@ -142,6 +143,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         address,
         ca_hash,
         admin_kubeconfig,
+        api,
         listener,
         controllers,
         scheduler,
@@ -190,6 +192,8 @@ impl Running {
         self.tasks.close();
         self.tasks.wait().await;
         self.listener.drain().await;
+        // Writes whose clients have gone are still under way.
+        self.api.drain().await;
     }
 }
 

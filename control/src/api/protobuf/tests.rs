@@ -21,8 +21,8 @@ fn numbered(numbers: &Numbers) -> BTreeSet<usize> {
 /// A field without a number would silently be dropped from what clients send as protobuf.
 #[test]
 fn every_field_of_every_type_has_a_number() {
-    for kind in Kinds::all().iter() {
-        assert!(Types::builtin().of_kind(&kind.api_version(), kind.kind).is_some(), "{kind:?}");
+    for kind in Kinds::built_in().iter() {
+        assert!(Types::builtin().of_kind(&kind.api_version(), &kind.kind).is_some(), "{kind:?}");
     }
     for (id, definition) in Types::builtin().definitions() {
         let Some(object) = Types::builtin().object(id) else { continue };

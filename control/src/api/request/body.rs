@@ -2,42 +2,12 @@
 
 use serde_json::Value;
 
-use super::query::FieldValidation;
 use crate::{
     api::{Status, protobuf},
     kinds::Kind,
+    request::{content_type::ContentType, query::FieldValidation},
     schema::{self, DecodeError},
 };
-
-/// What a request body is written in.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ContentType {
-    /// Also when the client names none.
-    Json,
-    Yaml,
-    Protobuf,
-    JsonPatch,
-    MergePatch,
-    StrategicMergePatch,
-    ApplyPatch,
-    Other(String),
-}
-
-impl ContentType {
-    pub fn of(header: &str) -> Self {
-        let name = header.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-        match name.as_str() {
-            "" | "application/json" | "*/*" => Self::Json,
-            "application/yaml" => Self::Yaml,
-            "application/vnd.kubernetes.protobuf" => Self::Protobuf,
-            "application/json-patch+json" => Self::JsonPatch,
-            "application/merge-patch+json" => Self::MergePatch,
-            "application/strategic-merge-patch+json" => Self::StrategicMergePatch,
-            "application/apply-patch+yaml" | "application/apply-patch+cbor" => Self::ApplyPatch,
-            _ => Self::Other(name),
-        }
-    }
-}
 
 /// A body that was read, and what the client should be warned of.
 pub struct Decoded {
@@ -47,7 +17,7 @@ pub struct Decoded {
 
 /// Reads a body as an object of `kind`: types are checked, unknown fields refused or dropped, as the client asks.
 pub fn object(
-    kind: &'static Kind,
+    kind: &Kind,
     content_type: &ContentType,
     body: &[u8],
     validation: FieldValidation,
@@ -57,7 +27,7 @@ pub fn object(
         check_type(kind, &value)?;
         return recheck(kind, value, validation);
     }
-    match kind.object_schema().decode(body) {
+    match kind.schema.decode(body) {
         Ok(decoded) => {
             check_type(kind, &decoded.value)?;
             checked(kind, decoded, validation)
@@ -71,8 +41,8 @@ pub fn object(
 }
 
 /// Checks a value by the kind's schema: one that was made from a stored object by a patch, or read from another form than JSON.
-pub fn recheck(kind: &'static Kind, value: Value, validation: FieldValidation) -> Result<Decoded, Status> {
-    let decoded = kind.object_schema().decode_value(value).map_err(|error| cannot_be_handled(kind, &error))?;
+pub fn recheck(kind: &Kind, value: Value, validation: FieldValidation) -> Result<Decoded, Status> {
+    let decoded = kind.schema.decode_value(value).map_err(|error| cannot_be_handled(kind, &error))?;
     checked(kind, decoded, validation)
 }
 
@@ -159,8 +129,12 @@ mod tests {
     use super::*;
     use crate::kinds::{config_map, pod};
 
+    fn config_map() -> Kind {
+        Kind::from(&config_map::KIND)
+    }
+
     fn read(content_type: ContentType, body: &str) -> Result<Decoded, Status> {
-        object(&config_map::KIND, &content_type, body.as_bytes(), FieldValidation::Strict)
+        object(&config_map(), &content_type, body.as_bytes(), FieldValidation::Strict)
     }
 
     #[test]
@@ -190,14 +164,15 @@ mod tests {
         let pod = json!({"apiVersion": "v1", "kind": "Pod", "data": 3, "spec": {}}).to_string();
         let refused = read(ContentType::Json, &pod).err().unwrap();
         assert!(refused.message.contains("the kind in the data (Pod) does not match"), "{}", refused.message);
-        let refused = object(&pod::KIND, &ContentType::Json, b"{\"kind\":", FieldValidation::Warn).err().unwrap();
+        let refused =
+            object(&Kind::from(&pod::KIND), &ContentType::Json, b"{\"kind\":", FieldValidation::Warn).err().unwrap();
         assert!(refused.message.contains("is not valid JSON"), "{}", refused.message);
     }
 
     #[test]
     fn unknown_fields_are_refused_told_of_or_left_out() {
         let text = r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a"},"nope":1}"#;
-        let with = |validation| object(&config_map::KIND, &ContentType::Json, text.as_bytes(), validation);
+        let with = |validation| object(&config_map(), &ContentType::Json, text.as_bytes(), validation);
         let refused = with(FieldValidation::Strict).err().unwrap();
         assert!(refused.message.ends_with("strict decoding error: unknown field \"nope\""), "{}", refused.message);
         let warned = with(FieldValidation::Warn).unwrap();

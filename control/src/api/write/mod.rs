@@ -25,18 +25,18 @@ use super::{Api, Place, Status, Subject, read, request::Call, response};
 use crate::{
     admission::NamespaceState,
     kinds::{FieldError, Kind, Storage, names},
-    store::{EventType, Object, WriteError},
+    store::{CommitError, EventType, Object},
 };
 
 /// How often a write is tried again when others were faster, before the caller is told.
 const TRIES: usize = 16;
 
 /// What a failed write is to the client. Conflicts are decided by the caller.
-fn refusal(error: WriteError, subject: Subject) -> Status {
+fn refusal(error: CommitError, subject: Subject) -> Status {
     match error {
-        WriteError::Conflict { .. } => Status::conflict(subject, MODIFIED),
-        WriteError::Full { .. } => Status::insufficient_storage(error.to_string()),
-        WriteError::Unavailable { .. } => Status::internal(error.to_string()),
+        CommitError::Conflict { .. } => Status::conflict(subject, MODIFIED),
+        CommitError::Full { .. } => Status::insufficient_storage(error.to_string()),
+        CommitError::Unavailable { .. } => Status::internal(error.to_string()),
     }
 }
 
@@ -83,7 +83,7 @@ fn must_be_valid(kind: &Kind, new: &Value, old: Option<&Value>) -> Result<(), St
     let metadata = &new["metadata"];
     let name = metadata["name"].as_str().unwrap_or_default();
     let name = if name.is_empty() { metadata["generateName"].as_str().unwrap_or_default() } else { name };
-    Err(Status::invalid(Subject { group: kind.group, resource: kind.kind, name }, &errors))
+    Err(Status::invalid(Subject { group: &kind.group, resource: &kind.kind, name }, &errors))
 }
 
 /// Whether the namespace of a new object takes one.
@@ -94,6 +94,11 @@ fn namespace_state(api: &Api, namespace: Option<&str>) -> NamespaceState {
         Some(object) if object.header.deleting => NamespaceState::Terminating,
         Some(_) => NamespaceState::Active,
     }
+}
+
+/// Whether names in `spec.finalizers` hold the object.
+fn held_by_spec(kind: &Kind, object: &Value) -> bool {
+    kind.deletion.spec_finalizers && object["spec"]["finalizers"].as_array().is_some_and(|list| !list.is_empty())
 }
 
 /// The stored object that a request names.

@@ -4,17 +4,18 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::{Cell, Column, Kind, Storage, Subresource, prepare};
+use super::{BuiltIn, Cell, Column, Deletion, Storage, prepare};
 
 mod containers;
 pub mod defaults;
 mod qos;
 mod summary;
+mod termination;
 mod update;
 pub mod validation;
 mod volumes;
 
-pub static KIND: Kind = Kind {
+pub static KIND: BuiltIn = BuiltIn {
     group: "",
     version: "v1",
     kind: "Pod",
@@ -23,7 +24,7 @@ pub static KIND: Kind = Kind {
     short_names: &["po"],
     categories: &["all"],
     namespaced: true,
-    subresources: &[Subresource::Binding, Subresource::Eviction, Subresource::Log, Subresource::Status],
+    subresources: &["binding", "eviction", "log", "status"],
     storage: Storage::Stored,
     default: defaults::pod,
     validate: validation::pod,
@@ -46,6 +47,8 @@ pub static KIND: Kind = Kind {
     cells,
     selectable,
     schema: "io.k8s.api.core.v1.Pod",
+    deletion: Deletion { grace_seconds: termination::grace_seconds, ..Deletion::PLAIN },
+    ..BuiltIn::PLAIN
 };
 
 fn prepare_pod(new: &mut Value, old: Option<&Value>) {

@@ -112,7 +112,7 @@ mod tests {
     fn an_object_comes_back_in_the_version_it_was_asked_in() {
         let mut object = old("apps/v1beta2");
         deployment_to_v1(&mut object);
-        from_v1(&mut object, &APPS_V1BETA2_DEPLOYMENT);
+        from_v1(&mut object, &Kind::from(&APPS_V1BETA2_DEPLOYMENT));
         assert_eq!(object, old("apps/v1beta2"));
     }
 
@@ -120,7 +120,7 @@ mod tests {
     fn a_field_of_the_old_version_alone_is_no_error() {
         let text =
             r#"{"apiVersion":"extensions/v1beta1","kind":"Deployment","spec":{"rollbackTo":{"revision":1},"x":1}}"#;
-        let decoded = EXTENSIONS_V1BETA1_DEPLOYMENT.object_schema().decode(text.as_bytes()).unwrap();
+        let decoded = Kind::from(&EXTENSIONS_V1BETA1_DEPLOYMENT).schema.decode(text.as_bytes()).unwrap();
         assert_eq!(decoded.warnings, [FieldWarning::Unknown { path: "spec.x".into() }]);
     }
 }
