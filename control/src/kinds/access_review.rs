@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 
-
 use super::{BuiltIn, Storage};
 
 pub static SELF_SUBJECT_REVIEW: BuiltIn = BuiltIn {
@@ -23,7 +22,7 @@ pub static SELF_SUBJECT_REVIEW: BuiltIn = BuiltIn {
     columns: &[],
     cells: |_| Vec::new(),
     selectable: |_| BTreeMap::new(),
-    definition: "io.k8s.api.authentication.v1.SelfSubjectReview",
+    schema: "io.k8s.api.authentication.v1.SelfSubjectReview",
     ..BuiltIn::PLAIN
 };
 
@@ -44,6 +43,6 @@ pub static SELF_SUBJECT_ACCESS_REVIEW: BuiltIn = BuiltIn {
     columns: &[],
     cells: |_| Vec::new(),
     selectable: |_| BTreeMap::new(),
-    definition: "io.k8s.api.authorization.v1.SelfSubjectAccessReview",
+    schema: "io.k8s.api.authorization.v1.SelfSubjectAccessReview",
     ..BuiltIn::PLAIN
 };

@@ -8,7 +8,8 @@ use serde_json::Value;
 
 use super::{
     Cell, Column, Deletion, Deprecation, FieldError, Kind, Storage, StoredAs, access_review,
-    certificate_signing_request, config_map, deployment, endpoint_slice, endpoints, event, ip_address, lease, names, namespace,
+    certificate_signing_request, config_map, deployment, endpoint_slice, endpoints, event, ip_address, lease, names,
+    namespace,
     node, pod, replica_set, secret, service, service_account, superseded,
 };
 use crate::schema::Schema;
@@ -60,7 +61,8 @@ pub struct BuiltIn {
     pub columns: &'static [Column],
     pub cells: fn(object: &Value) -> Vec<Cell>,
     pub selectable: fn(object: &Value) -> BTreeMap<&'static str, String>,
-    pub definition: &'static str,
+    /// Name of its definition in the schema data: `io.k8s.api.core.v1.Pod`.
+    pub schema: &'static str,
 }
 
 /// A built-in kind's [`StoredAs`].
@@ -92,7 +94,7 @@ impl BuiltIn {
         columns: &[],
         cells: |_| Vec::new(),
         selectable: |_| BTreeMap::new(),
-        definition: "",
+        schema: "",
     };
 }
 
@@ -125,8 +127,7 @@ impl From<&'static BuiltIn> for Kind {
             selectable: Arc::new(move |object| {
                 selectable(object).into_iter().map(|(field, value)| (field.into(), value)).collect()
             }),
-            definition: declared.definition.into(),
-            schema: Schema::builtin(declared.definition).unwrap_or_else(Schema::unstructured),
+            schema: Schema::builtin(declared.schema).unwrap_or_else(Schema::unstructured),
         }
     }
 }

@@ -37,7 +37,7 @@ pub static KIND: BuiltIn = BuiltIn {
     selectable: |o| {
         BTreeMap::from([("spec.signerName", o["spec"]["signerName"].as_str().unwrap_or_default().to_owned())])
     },
-    definition: "io.k8s.api.certificates.v1.CertificateSigningRequest",
+    schema: "io.k8s.api.certificates.v1.CertificateSigningRequest",
     ..BuiltIn::PLAIN
 };
 

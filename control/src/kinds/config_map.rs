@@ -23,7 +23,7 @@ pub static KIND: BuiltIn = BuiltIn {
     columns: &[Column::name(), Column::integer("Data", "Number of keys, text and binary."), Column::age()],
     cells: |o| vec![Cell::name(o), Cell::integer(count(&o["data"]) + count(&o["binaryData"])), Cell::age(o)],
     selectable: |_| BTreeMap::new(),
-    definition: "io.k8s.api.core.v1.ConfigMap",
+    schema: "io.k8s.api.core.v1.ConfigMap",
     ..BuiltIn::PLAIN
 };
 

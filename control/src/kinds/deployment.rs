@@ -31,7 +31,7 @@ pub static KIND: BuiltIn = BuiltIn {
     columns: COLUMNS,
     cells,
     selectable: |_| BTreeMap::new(),
-    definition: "io.k8s.api.apps.v1.Deployment",
+    schema: "io.k8s.api.apps.v1.Deployment",
     ..BuiltIn::PLAIN
 };
 

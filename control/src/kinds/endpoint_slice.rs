@@ -35,7 +35,7 @@ pub static KIND: BuiltIn = BuiltIn {
         vec![Cell::name(o), Cell::text(address_type), Cell::text(ports(o)), Cell::text(addresses(o)), Cell::age(o)]
     },
     selectable: |_| BTreeMap::new(),
-    definition: "io.k8s.api.discovery.v1.EndpointSlice",
+    schema: "io.k8s.api.discovery.v1.EndpointSlice",
     ..BuiltIn::PLAIN
 };
 

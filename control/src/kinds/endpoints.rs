@@ -23,7 +23,7 @@ pub static KIND: BuiltIn = BuiltIn {
     columns: &[Column::name(), Column::text("Endpoints", "Addresses and ports that are ready."), Column::age()],
     cells: |o| vec![Cell::name(o), Cell::text(ready(o)), Cell::age(o)],
     selectable: |_| BTreeMap::new(),
-    definition: "io.k8s.api.core.v1.Endpoints",
+    schema: "io.k8s.api.core.v1.Endpoints",
     ..BuiltIn::PLAIN
 };
 

@@ -23,7 +23,7 @@ pub static CORE: BuiltIn = BuiltIn {
     columns: COLUMNS,
     cells,
     selectable,
-    definition: "io.k8s.api.core.v1.Event",
+    schema: "io.k8s.api.core.v1.Event",
     ..BuiltIn::PLAIN
 };
 
@@ -35,7 +35,7 @@ pub static EVENTS: BuiltIn = BuiltIn {
         let spelled = core.into_iter().map(|(field, value)| (regarding(field), value));
         spelled.collect()
     },
-    definition: "io.k8s.api.events.v1.Event",
+    schema: "io.k8s.api.events.v1.Event",
     // Never called with anything but the stored form, as all functions of a kind that is stored as another.
     ..CORE
 };

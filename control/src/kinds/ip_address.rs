@@ -38,7 +38,7 @@ pub static KIND: BuiltIn = BuiltIn {
             Cell::age(object),
         ]
     },
-    definition: "io.k8s.api.networking.v1.IPAddress",
+    schema: "io.k8s.api.networking.v1.IPAddress",
     ..BuiltIn::PLAIN
 };
 

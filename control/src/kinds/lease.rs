@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-
 use super::{BuiltIn, Cell, Column, FieldError, Storage};
 
 pub static KIND: BuiltIn = BuiltIn {
@@ -29,6 +28,6 @@ pub static KIND: BuiltIn = BuiltIn {
     columns: &[Column::name(), Column::text("Holder", "Identity of the holder."), Column::age()],
     cells: |o| vec![Cell::name(o), Cell::text(o["spec"]["holderIdentity"].as_str().unwrap_or_default()), Cell::age(o)],
     selectable: |_| BTreeMap::new(),
-    definition: "io.k8s.api.coordination.v1.Lease",
+    schema: "io.k8s.api.coordination.v1.Lease",
     ..BuiltIn::PLAIN
 };

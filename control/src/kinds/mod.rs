@@ -102,9 +102,7 @@ pub struct Kind {
     /// Fields that `fieldSelector` may name beside `metadata.name` and `metadata.namespace`. Every key is always there, with an
     /// empty string where the object has no such field, so that `field=` and `field!=x` work and an unknown field is known.
     pub selectable: SelectableFn,
-    /// Name of its definition in OpenAPI: `io.k8s.api.core.v1.Pod`.
-    pub definition: Cow<'static, str>,
-    /// What its objects look like.
+    /// What its objects look like: decoding, merging, protobuf and OpenAPI go by it.
     pub schema: Schema,
 }
 

@@ -24,7 +24,7 @@ pub static KIND: BuiltIn = BuiltIn {
     columns: &[Column::name(), Column::text("Status", "Active or Terminating."), Column::age()],
     cells: |o| vec![Cell::name(o), Cell::text(o["status"]["phase"].as_str().unwrap_or_default()), Cell::age(o)],
     selectable: |o| BTreeMap::from([("status.phase", o["status"]["phase"].as_str().unwrap_or_default().to_owned())]),
-    definition: "io.k8s.api.core.v1.Namespace",
+    schema: "io.k8s.api.core.v1.Namespace",
     object_name: names::label,
     // As in Kubernetes, namespaces are never deleted in bulk, and are shown as terminating while they are emptied.
     deletion: Deletion {

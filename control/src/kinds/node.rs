@@ -36,7 +36,7 @@ pub static KIND: BuiltIn = BuiltIn {
     selectable: |o| {
         BTreeMap::from([("spec.unschedulable", o["spec"]["unschedulable"].as_bool().unwrap_or(false).to_string())])
     },
-    definition: "io.k8s.api.core.v1.Node",
+    schema: "io.k8s.api.core.v1.Node",
     ..BuiltIn::PLAIN
 };
 

@@ -30,7 +30,7 @@ pub static KIND: BuiltIn = BuiltIn {
     columns: COLUMNS,
     cells,
     selectable,
-    definition: "io.k8s.api.apps.v1.ReplicaSet",
+    schema: "io.k8s.api.apps.v1.ReplicaSet",
     ..BuiltIn::PLAIN
 };
 

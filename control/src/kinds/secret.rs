@@ -32,7 +32,7 @@ pub static KIND: BuiltIn = BuiltIn {
         vec![Cell::name(o), Cell::text(o["type"].as_str().unwrap_or_default()), Cell::integer(keys), Cell::age(o)]
     },
     selectable: |o| BTreeMap::from([("type", o["type"].as_str().unwrap_or_default().to_owned())]),
-    definition: "io.k8s.api.core.v1.Secret",
+    schema: "io.k8s.api.core.v1.Secret",
     ..BuiltIn::PLAIN
 };
 

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-
 use super::{BuiltIn, Cell, Column, Storage};
 
 pub static KIND: BuiltIn = BuiltIn {
@@ -25,6 +24,6 @@ pub static KIND: BuiltIn = BuiltIn {
         vec![Cell::name(o), Cell::integer(secrets), Cell::age(o)]
     },
     selectable: |_| BTreeMap::new(),
-    definition: "io.k8s.api.core.v1.ServiceAccount",
+    schema: "io.k8s.api.core.v1.ServiceAccount",
     ..BuiltIn::PLAIN
 };

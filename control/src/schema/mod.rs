@@ -264,6 +264,11 @@ impl Schema {
         Schema { types: types.clone(), root }
     }
 
+    /// The name of its definition: `io.k8s.api.core.v1.Pod`. Empty if it has none.
+    pub fn name(&self) -> &str {
+        self.types.definition(self.root).map_or("", |definition| &*definition.name)
+    }
+
     pub fn types(&self) -> &Arc<Types> {
         &self.types
     }

@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     kinds::{Kind, Kinds},
-    schema::Types,
+    schema::Schema,
 };
 
 mod paths;
@@ -115,14 +115,14 @@ fn older(kinds: &Kinds) -> [Bytes; 2] {
 
 /// The definitions with the names of kinds on those that are kinds, and with the lists of kinds.
 fn published_definitions(kinds: &Kinds) -> BTreeMap<String, Value> {
-    let names = kinds.iter().map(|kind| &*kind.definition).chain(paths::BESIDE_KINDS);
-    let mut definitions = schemas::definitions(Types::builtin(), names);
+    let beside = paths::BESIDE_KINDS.into_iter().filter_map(Schema::builtin);
+    let mut definitions = schemas::definitions(kinds.iter().map(|kind| kind.schema.clone()).chain(beside));
     for kind in kinds.iter() {
         let named = |name: String| json!([{"group": kind.group, "version": kind.version, "kind": name}]);
-        if let Some(definition) = definitions.get_mut(&*kind.definition) {
+        if let Some(definition) = definitions.get_mut(kind.schema.name()) {
             definition["x-kubernetes-group-version-kind"] = named(kind.kind.to_string());
         }
-        let item = json!({"$ref": format!("#/components/schemas/{}", kind.definition)});
+        let item = json!({"$ref": format!("#/components/schemas/{}", kind.schema.name())});
         let list = json!({
             "description": format!("{}List is a list of {}.", kind.kind, kind.kind),
             "type": "object",
@@ -135,7 +135,7 @@ fn published_definitions(kinds: &Kinds) -> BTreeMap<String, Value> {
             },
             "x-kubernetes-group-version-kind": named(format!("{}List", kind.kind)),
         });
-        definitions.insert(format!("{}List", kind.definition), list);
+        definitions.insert(format!("{}List", kind.schema.name()), list);
     }
     definitions
 }
@@ -195,7 +195,7 @@ mod tests {
                 p["parameters"].as_array().is_some_and(|list| list.iter().any(|p| p["name"] == "fieldValidation"))
             });
             assert!(found, "{kind:?}");
-            let schema = &document["components"]["schemas"][&*kind.definition];
+            let schema = &document["components"]["schemas"][kind.schema.name()];
             assert_eq!(schema["x-kubernetes-group-version-kind"][0], gvk, "{kind:?}");
         }
     }

@@ -21,15 +21,15 @@ pub fn of(kind: &Kind) -> Vec<(String, Value)> {
     let collection = format!("/{}{namespace}/{}", root(kind), kind.plural);
     let item = format!("{collection}/{{name}}");
     if matches!(kind.storage, Storage::Virtual) {
-        return vec![(collection, path(kind, &[("post", &kind.kind, &kind.definition)], false))];
+        return vec![(collection, path(kind, &[("post", &kind.kind, kind.schema.name())], false))];
     }
-    let list = format!("{}List", kind.definition);
+    let list = format!("{}List", kind.schema.name());
     let mut paths = vec![
         (
             collection,
             path(
                 kind,
-                &[("get", &kind.kind, &list), ("post", &kind.kind, &kind.definition), ("delete", &kind.kind, STATUS)],
+                &[("get", &kind.kind, &list), ("post", &kind.kind, kind.schema.name()), ("delete", &kind.kind, STATUS)],
                 false,
             ),
         ),
@@ -45,7 +45,7 @@ pub fn of(kind: &Kind) -> Vec<(String, Value)> {
             continue;
         }
         let (_, _, answers) = subresource.form_of(kind);
-        let schema = subresource.form.map_or(&*kind.definition, |form| form.schema);
+        let schema = subresource.form.map_or(kind.schema.name(), |form| form.schema);
         let methods = [("get", "get"), ("update", "put"), ("patch", "patch"), ("create", "post")];
         let served = methods.into_iter().filter(|(verb, _)| subresource.verbs.contains(verb));
         let operations: Vec<Operation> = served.map(|(_, method)| (method, answers, schema)).collect();
@@ -72,9 +72,9 @@ type Operation<'a> = (&'a str, &'a str, &'a str);
 
 fn whole<'a>(kind: &'a Kind, last: &'a str, answer: &'a str) -> Vec<Operation<'a>> {
     let mut operations = vec![
-        ("get", &*kind.kind, &*kind.definition),
-        ("put", &kind.kind, &kind.definition),
-        ("patch", &kind.kind, &kind.definition),
+        ("get", &*kind.kind, kind.schema.name()),
+        ("put", &kind.kind, kind.schema.name()),
+        ("patch", &kind.kind, kind.schema.name()),
     ];
     if !last.is_empty() {
         operations.push((last, &kind.kind, answer));

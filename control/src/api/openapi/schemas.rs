@@ -4,20 +4,24 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use crate::schema::{Field, ListType, Merge, Type, TypeId, Types, unescaped};
+use crate::schema::{Field, ListType, Merge, Schema, Type, TypeId, Types, unescaped};
 
-/// The definitions under `names` and all that they refer to, references as `#/components/schemas/NAME`.
-pub fn definitions<'n>(types: &Types, names: impl IntoIterator<Item = &'n str>) -> BTreeMap<String, Value> {
+/// The definitions of `schemas` and all that they refer to, references as `#/components/schemas/NAME`.
+pub fn definitions(schemas: impl IntoIterator<Item = Schema>) -> BTreeMap<String, Value> {
     let mut found = BTreeMap::new();
-    let mut ids: Vec<TypeId> = names.into_iter().filter_map(|name| types.by_name(name)).collect();
+    for schema in schemas {
+        add(schema.types(), schema.root(), &mut found);
+    }
+    found
+}
+
+fn add(types: &Types, root: TypeId, found: &mut BTreeMap<String, Value>) {
+    let mut ids = vec![root];
     while let Some(id) = ids.pop() {
         match types.get(id) {
             Type::List(inner) | Type::Map(inner) => ids.push(*inner),
             r#type => {
-                let Some(definition) = types.definition(id) else { continue };
-                if found.contains_key(&*definition.name) {
-                    continue;
-                }
+                let Some(definition) = types.definition(id).filter(|d| !found.contains_key(&*d.name)) else { continue };
                 let mut schema = plain(types, r#type);
                 describe(&mut schema, &definition.description);
                 found.insert(definition.name.to_string(), Value::Object(schema));
@@ -27,7 +31,6 @@ pub fn definitions<'n>(types: &Types, names: impl IntoIterator<Item = &'n str>) 
             }
         }
     }
-    found
 }
 
 /// A reference to a type that has a name, else the type itself.
@@ -133,12 +136,12 @@ mod tests {
     use super::*;
 
     fn definition(name: &str) -> Value {
-        definitions(Types::builtin(), [name])[name].clone()
+        definitions(Schema::builtin(name))[name].clone()
     }
 
     #[test]
     fn a_definition_brings_all_it_refers_to() {
-        let definitions = definitions(Types::builtin(), ["io.k8s.api.core.v1.Pod"]);
+        let definitions = definitions(Schema::builtin("io.k8s.api.core.v1.Pod"));
         fn references(value: &Value, found: &mut Vec<String>) {
             match value {
                 Value::Object(map) => map.iter().for_each(|(key, value)| match value.as_str() {

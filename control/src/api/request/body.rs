@@ -173,8 +173,12 @@ mod tests {
     use super::*;
     use crate::kinds::{config_map, pod};
 
+    fn config_map() -> Kind {
+        Kind::from(&config_map::KIND)
+    }
+
     fn read(content_type: ContentType, body: &str) -> Result<Decoded, Status> {
-        object(&Kind::from(&config_map::KIND), &content_type, body.as_bytes(), FieldValidation::Strict)
+        object(&config_map(), &content_type, body.as_bytes(), FieldValidation::Strict)
     }
 
     #[test]
@@ -204,14 +208,15 @@ mod tests {
         let pod = json!({"apiVersion": "v1", "kind": "Pod", "data": 3, "spec": {}}).to_string();
         let refused = read(ContentType::Json, &pod).err().unwrap();
         assert!(refused.message.contains("the kind in the data (Pod) does not match"), "{}", refused.message);
-        let refused = object(&Kind::from(&pod::KIND), &ContentType::Json, b"{\"kind\":", FieldValidation::Warn).err().unwrap();
+        let refused =
+            object(&Kind::from(&pod::KIND), &ContentType::Json, b"{\"kind\":", FieldValidation::Warn).err().unwrap();
         assert!(refused.message.contains("is not valid JSON"), "{}", refused.message);
     }
 
     #[test]
     fn unknown_fields_are_refused_told_of_or_left_out() {
         let text = r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a"},"nope":1}"#;
-        let with = |validation| object(&Kind::from(&config_map::KIND), &ContentType::Json, text.as_bytes(), validation);
+        let with = |validation| object(&config_map(), &ContentType::Json, text.as_bytes(), validation);
         let refused = with(FieldValidation::Strict).err().unwrap();
         assert!(refused.message.ends_with("strict decoding error: unknown field \"nope\""), "{}", refused.message);
         let warned = with(FieldValidation::Warn).unwrap();

@@ -28,8 +28,8 @@ impl Target {
             Some(segment) => Some(Subresource::of(&kind, segment).ok_or_else(Status::unknown_path)?),
         };
         let proxied = path.subresource.as_deref() == Some("proxy");
-        let wrong_scope =
-            path.namespace.is_some() && !kind.namespaced || path.namespace.is_none() && kind.namespaced && path.name.is_some();
+        let wrong_scope = path.namespace.is_some() && !kind.namespaced
+            || path.namespace.is_none() && kind.namespaced && path.name.is_some();
         if wrong_scope || !proxied && !matches!(path.rest.as_str(), "" | "/") {
             return Err(Status::unknown_path());
         }

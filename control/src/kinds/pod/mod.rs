@@ -46,7 +46,7 @@ pub static KIND: BuiltIn = BuiltIn {
     ],
     cells,
     selectable,
-    definition: "io.k8s.api.core.v1.Pod",
+    schema: "io.k8s.api.core.v1.Pod",
     deletion: Deletion { grace_seconds: termination::grace_seconds, ..Deletion::PLAIN },
     ..BuiltIn::PLAIN
 };

@@ -41,7 +41,7 @@ pub static KIND: BuiltIn = BuiltIn {
         let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
         BTreeMap::from([("spec.clusterIP", text(&o["spec"]["clusterIP"])), ("spec.type", text(&o["spec"]["type"]))])
     },
-    definition: "io.k8s.api.core.v1.Service",
+    schema: "io.k8s.api.core.v1.Service",
     object_name: names::label_1035,
     ..BuiltIn::PLAIN
 };

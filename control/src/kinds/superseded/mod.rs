@@ -7,33 +7,33 @@ use super::{BuiltIn, BuiltInAs, Deprecation, Storage, deployment, replica_set};
 
 pub static APPS_V1BETA2_DEPLOYMENT: BuiltIn = BuiltIn {
     version: "v1beta2",
-    definition: "io.k8s.api.apps.v1beta2.Deployment",
+    schema: "io.k8s.api.apps.v1beta2.Deployment",
     ..earlier(&BuiltInAs { deprecation: since("v1.9+"), ..DEPLOYMENT })
 };
 
 pub static APPS_V1BETA1_DEPLOYMENT: BuiltIn = BuiltIn {
     version: "v1beta1",
-    definition: "io.k8s.api.apps.v1beta1.Deployment",
+    schema: "io.k8s.api.apps.v1beta1.Deployment",
     ..earlier(&BuiltInAs { deprecation: since("v1.8+"), ..DEPLOYMENT })
 };
 
 pub static EXTENSIONS_V1BETA1_DEPLOYMENT: BuiltIn = BuiltIn {
     group: "extensions",
     version: "v1beta1",
-    definition: "io.k8s.api.extensions.v1beta1.Deployment",
+    schema: "io.k8s.api.extensions.v1beta1.Deployment",
     ..earlier(&BuiltInAs { deprecation: since("v1.8+"), ..DEPLOYMENT })
 };
 
 pub static APPS_V1BETA2_REPLICA_SET: BuiltIn = BuiltIn {
     version: "v1beta2",
-    definition: "io.k8s.api.apps.v1beta2.ReplicaSet",
+    schema: "io.k8s.api.apps.v1beta2.ReplicaSet",
     ..earlier(&BuiltInAs { deprecation: since("v1.9+"), ..REPLICA_SET })
 };
 
 pub static EXTENSIONS_V1BETA1_REPLICA_SET: BuiltIn = BuiltIn {
     group: "extensions",
     version: "v1beta1",
-    definition: "io.k8s.api.extensions.v1beta1.ReplicaSet",
+    schema: "io.k8s.api.extensions.v1beta1.ReplicaSet",
     ..earlier(&BuiltInAs { deprecation: since("v1.8+"), ..REPLICA_SET })
 };
 
