@@ -71,6 +71,7 @@ fn header(kind: &Kind, object: &Value) -> Header {
         labels: labels.into(),
         owners: owners.collect(),
         fields: (kind.selectable)(object),
+        indexes: Box::default(),
         cells: cells((kind.cells)(object)),
         deleting: metadata["deletionTimestamp"].is_string(),
         finalizers: metadata["finalizers"].as_array().into_iter().flatten().map(text).collect(),
