@@ -11,9 +11,12 @@ pub mod auth;
 mod bootstrap;
 pub mod config;
 pub mod controllers;
+pub mod identity;
 pub mod kinds;
+pub mod request;
 pub mod scheduler;
 pub mod server;
+pub mod status;
 pub mod store;
 
 pub use config::Config;

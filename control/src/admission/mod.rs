@@ -11,7 +11,8 @@ use serde_json::Value;
 
 use crate::{
     api::{Status, Subject},
-    auth::{Identity, node},
+    auth::{Identity, node_restriction},
+    request,
     kinds::{Kind, Subresource},
 };
 
@@ -102,9 +103,22 @@ impl Admission {
     pub fn admit(&self, request: &Request, object: &mut Value) -> Result<Reservation, Status> {
         let mut reservation =
             Reservation { pools: self.pools.clone(), taken: Allocations::default(), freed: Allocations::default() };
-        if let (Some(node), Verb::Create | Verb::Update) = (request.identity.node(), request.verb) {
-            node::check_body(node, request.kind.plural, request.old, object)
-                .map_err(|why| Status::forbidden(request.subject(), &why))?;
+        if let Some(node) = request.identity.node() {
+            let operation = match request.verb {
+                Verb::Create => request::Verb::Create,
+                Verb::Update => request::Verb::Update,
+                Verb::Delete => request::Verb::Delete,
+            };
+            let write = node_restriction::NodeWrite {
+                node,
+                operation,
+                group: request.kind.group,
+                resource: request.kind.plural,
+                subresource: request.subresource.map(Subresource::segment).unwrap_or_default(),
+                old: request.old,
+                new: object,
+            };
+            node_restriction::check(&write).map_err(|why: String| Status::forbidden(request.subject(), &why))?;
         }
         match request.verb {
             Verb::Create if request.kind.namespaced => namespace::takes_new_objects(request)?,

@@ -1,5 +1,7 @@
 //! From a request to who answers it: fixed paths, then the verb on a kind.
 
+use std::sync::Arc;
+
 use axum::{
     body::Body,
     response::{IntoResponse, Response},
@@ -8,28 +10,29 @@ use http::{Method, Request, StatusCode, header};
 
 use super::{
     Api, Status, Subject, discovery, health, read,
-    request::{self, Call, path::Target},
+    request::{self, Call},
     response, subresource, write,
 };
-use crate::kinds::{Storage, Subresource};
+use crate::{
+    kinds::{Storage, Subresource},
+    request::{RequestInfo, Verb, path::RequestPath},
+};
 
 /// Answers any request.
-pub async fn answer(api: &Api, request: Request<Body>) -> Response {
+pub async fn answer(api: &Api, info: RequestInfo, request: Request<Body>) -> Response {
     let (parts, body) = request.into_parts();
     let head = parts.method == Method::HEAD;
-    let answer = match fixed(api, &parts) {
-        Some(answer) => answer,
-        None => objects(api, parts, body).await,
+    let answer = match &info.path {
+        RequestPath::Other(path) => fixed(api, &info, path, &parts),
+        RequestPath::Resource(_) => objects(api, info, parts, body).await,
     };
     let response = answer.unwrap_or_else(IntoResponse::into_response);
     if head { response.map(|_| Body::empty()) } else { response }
 }
 
 /// Health, version, discovery and OpenAPI.
-fn fixed(api: &Api, parts: &http::request::Parts) -> Option<Result<Response, Status>> {
-    let path = parts.uri.path();
-    let path = path.strip_suffix('/').filter(|path| !path.is_empty()).unwrap_or(path);
-    let accept = parts.headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+fn fixed(api: &Api, info: &RequestInfo, path: &str, parts: &http::request::Parts) -> Result<Response, Status> {
+    let accept = info.accept.as_str();
     let segments: Vec<&str> = path.split('/').skip(1).collect();
     let form = discovery::Form::of(accept);
     let discovered = |body: bytes::Bytes| {
@@ -59,16 +62,15 @@ fn fixed(api: &Api, parts: &http::request::Parts) -> Option<Result<Response, Sta
             .openapi
             .document(path.trim_start_matches("/openapi/v3/"))
             .map(|document| openapi_document(document, parts)),
-        ["api" | "apis", ..] => return None,
         _ => None,
     };
-    Some(match found {
+    match found {
         None => Err(Status::unknown_path()),
         Some(_) if !matches!(parts.method, Method::GET | Method::HEAD) => {
             Err(Status::method_not_allowed(Subject { group: "", resource: "", name: "" }))
         }
         Some(response) => Ok(response),
-    })
+    }
 }
 
 /// A document of OpenAPI: unchanged ones are not sent again, and one that is asked for by its hash never changes.
@@ -90,11 +92,24 @@ fn openapi_document(document: super::openapi::Document, parts: &http::request::P
     response
 }
 
-async fn objects(api: &Api, parts: http::request::Parts, body: Body) -> Result<Response, Status> {
-    let target = Target::of(parts.uri.path(), api.inner.kinds)?;
-    let call = Call::of(&parts, target)?;
+async fn objects(api: &Api, info: RequestInfo, parts: http::request::Parts, body: Body) -> Result<Response, Status> {
+    let call = Call::of(info, api.inner.kinds)?;
+    match (call.target.subresource, api.inner.nodes.get()) {
+        (Some(Subresource::Log | Subresource::Proxy), Some(nodes)) => {
+            return nodes.answer(&call.info, Request::from_parts(parts, body)).await;
+        }
+        _ => {}
+    }
     let body = request::read(body).await?;
-    let answer = verb(api, &call, &body).await?;
+    let call = Arc::new(call);
+    let answer = if call.verb.is_write() {
+        // In a task of its own: a client that goes away drops its answer, never half a change.
+        let (api, call) = (api.clone(), call.clone());
+        let write = api.inner.writes.clone().spawn(async move { verb(&api, &call, &body).await });
+        write.await.map_err(|error| Status::internal(format!("the handler of the request failed: {error}")))??
+    } else {
+        verb(api, &call, &body).await?
+    };
     // Every answer through a superseded version says so.
     let kind = call.target.kind;
     Ok(match &kind.storage {
@@ -117,13 +132,12 @@ async fn verb(api: &Api, call: &Call, body: &[u8]) -> Result<Response, Status> {
         };
     }
     match (target.name.is_some(), target.subresource, method) {
-        (false, None, "GET" | "HEAD") if call.query.watch => read::watch(api, call),
+        _ if call.verb == Verb::Watch => read::watch(api, call),
         (false, None, "GET" | "HEAD") => read::list(api, call),
         (false, None, "POST") => write::create(api, call, body).await,
         (false, None, "DELETE") if target.kind.verbs().contains(&"deletecollection") => {
             write::delete_collection(api, call, body).await
         }
-        (true, None, "GET" | "HEAD") if call.query.watch => read::watch(api, call),
         (true, None | Some(Subresource::Status | Subresource::Approval), "GET" | "HEAD") => read::get(api, call),
         (true, None, "DELETE") => write::delete(api, call, body).await,
         (true, Some(Subresource::Finalize), "PUT") => write::update(api, call, body).await,

@@ -13,29 +13,32 @@ pub mod protobuf;
 mod read;
 mod request;
 mod response;
-mod selector;
-pub mod status;
 mod subresource;
 #[cfg(test)]
 mod tests;
 mod write;
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::{Arc, OnceLock},
+};
 
-use axum::{Router, body::Body};
-use tower::ServiceExt;
+use axum::{body::Body, response::IntoResponse};
+use http::{Request, Response};
+use tokio_util::task::TaskTracker;
 
-pub use status::{Status, Subject};
-
-use self::request::path::Target;
+use self::{node_proxy::NodeProxy, request::target::Target};
+pub use crate::status::{Status, Subject};
 use crate::{
     admission::Admission,
-    auth::Identity,
+    auth::gate::Handler,
+    identity::Identity,
     kinds::{Kind, Kinds},
+    request::RequestInfo,
     store::{self, Embedded, Key, Store},
 };
 
-/// The API over a store. Cheap to clone.
+/// The API over a store. Cheap to clone. Serves everything under `/api`, `/apis`, `/openapi` and the health and version paths.
 #[derive(Clone)]
 pub struct Api {
     inner: Arc<Inner>,
@@ -47,6 +50,10 @@ struct Inner {
     admission: Admission,
     discovery: discovery::Discovery,
     openapi: openapi::OpenApi,
+    /// The way to the nodes' agents.
+    nodes: OnceLock<NodeProxy>,
+    /// Requests under way that change something: they come to their end even when their client is gone.
+    writes: TaskTracker,
 }
 
 /// Where a request's object is kept.
@@ -84,28 +91,43 @@ impl Api {
         admission.restore(&services);
         let discovery = discovery::Discovery::of(kinds, server_address);
         let openapi = openapi::OpenApi::new(kinds);
-        Self { inner: Arc::new(Inner { store, kinds, admission, discovery, openapi }) }
-    }
-
-    /// Serves everything under `/api`, `/apis`, `/openapi` and the health and version paths. Reads the caller's [`Identity`] from
-    /// the request's extensions.
-    pub fn router(&self) -> Router {
-        let api = self.clone();
-        Router::new().fallback(move |request: axum::extract::Request| {
-            let api = api.clone();
-            async move { dispatch::answer(&api, request).await }
-        })
+        let (nodes, writes) = (OnceLock::new(), TaskTracker::new());
+        Self { inner: Arc::new(Inner { store, kinds, admission, discovery, openapi, nodes, writes }) }
     }
 
     /// A client in process that acts as `identity`: same handlers, same admission, no socket.
     pub fn client(&self, identity: Identity) -> kube::Client {
-        let router = self.router();
-        let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
-            let mut request = request.map(Body::new);
-            request.extensions_mut().insert(identity.clone());
-            router.clone().oneshot(request)
+        let api = self.clone();
+        let service = tower::service_fn(move |request: Request<kube::client::Body>| {
+            let (api, identity) = (api.clone(), identity.clone());
+            async move { Ok::<_, std::convert::Infallible>(api.answer_as(identity, request.map(Body::new)).await) }
         });
         kube::Client::new(service, "default")
+    }
+
+    /// Answers a request of `identity`, which may do what it asks.
+    pub async fn answer_as(&self, identity: Identity, request: Request<Body>) -> Response<Body> {
+        let (parts, body) = request.into_parts();
+        match RequestInfo::of(&parts) {
+            Ok(mut info) => {
+                info.user = Some(identity);
+                self.answer(info, Request::from_parts(parts, body)).await
+            }
+            Err(status) => status.into_response(),
+        }
+    }
+
+    /// Has logs of pods and proxies of nodes answered through `nodes`. Said once, before anything is served.
+    pub fn reach_nodes_through(&self, nodes: NodeProxy) {
+        if self.inner.nodes.set(nodes).is_err() {
+            tracing::error!("the way to the nodes was set before; the first one stays");
+        }
+    }
+
+    /// Returns when every write under way has ended. New ones are still taken: their senders must have been stopped before.
+    pub async fn drain(&self) {
+        self.inner.writes.close();
+        self.inner.writes.wait().await;
     }
 
     fn store(&self) -> &dyn Store {
@@ -134,5 +156,12 @@ impl Api {
         let name = target.name.as_deref().unwrap_or_default();
         place.key = format!("{}{name}", place.key).into();
         Ok(place)
+    }
+}
+
+#[async_trait::async_trait]
+impl Handler for Api {
+    async fn answer(&self, info: RequestInfo, request: Request<Body>) -> Response<Body> {
+        dispatch::answer(self, info, request).await
     }
 }

@@ -84,6 +84,7 @@ pub struct Running {
     address: SocketAddr,
     ca_hash: String,
     admin_kubeconfig: PathBuf,
+    api: KubernetesApi,
     listener: Listener,
     controllers: Controllers,
     scheduler: Scheduler,
@@ -120,8 +121,8 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     bootstrap::ensure(&client, &config, advertised).await?;
 
     let closing = CancellationToken::new();
-    let proxy = NodeProxy::new(store.clone(), certificates.agents.clone());
-    let gate = Gate::new(proxy.router().fallback_service(api.router()), store.clone(), closing.clone());
+    api.reach_nodes_through(NodeProxy::new(store.clone(), certificates.agents.clone()));
+    let gate = Gate::new(Arc::new(api.clone()), store.clone(), closing.clone());
     let clients = certificates.clients.clone();
     let tls = tls::server_config(certificates.shown.clone(), clients.clone(), provider)?;
     let listener = Listener::start(socket, tls, clients, gate, closing);
@@ -142,6 +143,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         address,
         ca_hash,
         admin_kubeconfig,
+        api,
         listener,
         controllers,
         scheduler,
@@ -190,6 +192,8 @@ impl Running {
         self.tasks.close();
         self.tasks.wait().await;
         self.listener.drain().await;
+        // Writes whose clients have gone are still under way.
+        self.api.drain().await;
     }
 }
 

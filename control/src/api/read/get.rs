@@ -8,9 +8,10 @@ use super::{show, show_metadata, shown, table};
 use crate::{
     api::{
         Api, Status, Subject,
-        request::{Call, accept::Form, query::Version},
+        request::Call,
         response,
     },
+    request::{accept::Form, query::Version},
     store::Object,
 };
 

@@ -8,14 +8,10 @@ use std::sync::Arc;
 
 use super::{prefix, show, show_metadata, table};
 use crate::{
-    api::{
-        Api, Status,
-        request::{
-            Call,
-            accept::Form,
-            query::{Query, Version, VersionMatch},
-        },
-        response,
+    api::{Api, Status, request::Call, response},
+    request::{
+        accept::Form,
+        query::{Query, Version, VersionMatch},
     },
     store::{Object, Snapshot, Store},
 };

@@ -12,7 +12,7 @@ pub use watch::watch;
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::request::path::Target;
+use super::request::target::Target;
 use crate::{
     kinds::{Kind, Storage},
     store::Object,

@@ -5,8 +5,8 @@ use serde_json::json;
 
 use super::show_metadata;
 use crate::{
-    api::request::query::IncludeObject,
     kinds::{Kind, age},
+    request::query::IncludeObject,
     store::{Cell, Object},
 };
 

@@ -12,15 +12,12 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{page, prefix, show, show_metadata, table};
 use crate::{
-    api::{
-        Api, Status,
-        request::{
-            Call,
-            accept::Form,
-            query::{IncludeObject, Query, Version, VersionMatch},
-        },
-    },
+    api::{Api, Status, request::Call},
     kinds::{FieldError, Kind, Storage},
+    request::{
+        accept::Form,
+        query::{IncludeObject, Query, Version, VersionMatch},
+    },
     store::{Event, EventType, Expired, Object, Store, Subscription},
 };
 
@@ -207,8 +204,8 @@ struct Frames {
 }
 
 struct Select {
-    labels: crate::api::selector::LabelSelector,
-    fields: crate::api::selector::FieldSelector,
+    labels: crate::request::selector::LabelSelector,
+    fields: crate::request::selector::FieldSelector,
     /// Of a watch of one object by its path.
     name: Option<String>,
 }

@@ -14,6 +14,7 @@ use crate::{
         attributes::{Attributes, Resource},
         authorize::{self, Decision},
     },
+    request::selector::FieldSelector,
 };
 
 pub fn create(call: &Call, text: &[u8]) -> Result<Response, Status> {
@@ -26,7 +27,9 @@ pub fn create(call: &Call, text: &[u8]) -> Result<Response, Status> {
             value["status"] = json!({"userInfo": {"username": identity.name, "groups": identity.groups}});
         }
         _ => {
-            let attributes = attributes(&value["spec"]);
+            let raw = &value["spec"]["resourceAttributes"]["fieldSelector"]["rawSelector"];
+            let fields: FieldSelector = raw.as_str().unwrap_or_default().parse().map_err(Status::bad_request)?;
+            let attributes = attributes(&value["spec"], &fields);
             // What depends on stored objects is not allowed in general.
             let allowed = authorize::authorize(&call.identity, &attributes) == Decision::Allow;
             value["status"] = json!({"allowed": allowed});
@@ -35,24 +38,23 @@ pub fn create(call: &Call, text: &[u8]) -> Result<Response, Status> {
     Ok(response::warn(response::json(StatusCode::CREATED, value.to_string()), &warnings))
 }
 
-/// What a SelfSubjectAccessReview asks about.
-fn attributes(spec: &Value) -> Attributes {
+/// What a SelfSubjectAccessReview asks about; `fields` is its field selector.
+fn attributes<'a>(spec: &'a Value, fields: &'a FieldSelector) -> Attributes<'a> {
     let asked = &spec["resourceAttributes"];
-    let text = |field: &str| asked[field].as_str().unwrap_or_default().to_owned();
+    let text = |field: &str| asked[field].as_str().unwrap_or_default();
     if !asked.is_object() {
         let asked = &spec["nonResourceAttributes"];
-        let text = |field: &str| asked[field].as_str().unwrap_or_default().to_owned();
-        return Attributes::Path { verb: text("verb"), path: text("path") };
+        let text = |field: &str| asked[field].as_str().unwrap_or_default();
+        return Attributes::Path { verb: text("verb").to_ascii_lowercase(), path: text("path") };
     }
-    let verbs = ["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"];
     Attributes::Resource(Resource {
-        verb: verbs.into_iter().find(|verb| asked["verb"] == *verb).unwrap_or("*"),
+        verb: text("verb"),
         group: text("group"),
         version: text("version"),
         namespace: text("namespace"),
         resource: text("resource"),
         subresource: text("subresource"),
         name: text("name"),
-        node_selector: String::new(),
+        fields: Some(fields),
     })
 }

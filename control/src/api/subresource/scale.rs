@@ -7,10 +7,11 @@ use serde_json::{Value, json};
 use crate::{
     api::{
         Api, Status, patch,
-        request::{Call, body, body::ContentType},
+        request::{Call, body},
         response, write,
     },
     kinds::{FieldError, Subresource},
+    request::content_type::ContentType,
 };
 
 pub fn get(api: &Api, call: &Call) -> Result<Response, Status> {

@@ -14,9 +14,10 @@ use super::{
 use crate::{
     api::{
         Api, Place, Status, read,
-        request::{Call, query::Version},
+        request::Call,
         response,
     },
+    request::query::Version,
     store::{CommitError, Object},
 };
 

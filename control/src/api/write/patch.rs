@@ -9,12 +9,10 @@ use super::{Change, answer, change, from_stored, to_stored};
 use crate::{
     api::{
         Api, Status, patch,
-        request::{
-            Call,
-            body::{self, ContentType},
-        },
+        request::{Call, body},
     },
     kinds::Kind,
+    request::content_type::ContentType,
 };
 
 pub async fn patch(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Status> {
