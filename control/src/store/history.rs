@@ -78,13 +78,18 @@ impl History {
         Self { events: VecDeque::new(), bytes: 0, dropped: revision }
     }
 
-    /// The events that `take` selects. What this history dropped, the new one does not know either.
-    pub fn select(&self, take: impl Fn(&Event) -> bool) -> Self {
-        let mut selected = Self::new(self.dropped);
-        for (at, event) in self.events.iter().filter(|(_, event)| take(event)) {
-            selected.push(*at, event.clone());
+    /// Adds to the front what `all` knows after `revision`, and `take` selects, up to where this history begins.
+    pub fn begin_at(&mut self, revision: u64, all: &History, take: impl Fn(&Event) -> bool) {
+        let begin = revision.max(all.dropped);
+        if begin >= self.dropped {
+            return;
         }
-        selected
+        let missing = all.first_after(begin)..all.first_after(self.dropped);
+        for (at, event) in all.events.range(missing).rev().filter(|(_, event)| take(event)) {
+            self.bytes += event.object.size();
+            self.events.push_front((*at, event.clone()));
+        }
+        self.dropped = begin;
     }
 
     /// Bytes of the objects that it holds.
@@ -132,7 +137,10 @@ impl History {
         if revision < self.dropped {
             return Err(Expired { asked: revision, oldest: self.dropped });
         }
-        let first = self.events.partition_point(|(_, event)| event.object.revision <= revision);
-        Ok(self.events.range(first..).take(at_most).map(|(_, event)| event.clone()).collect())
+        Ok(self.events.range(self.first_after(revision)..).take(at_most).map(|(_, event)| event.clone()).collect())
+    }
+
+    fn first_after(&self, revision: u64) -> usize {
+        self.events.partition_point(|(_, event)| event.object.revision <= revision)
     }
 }

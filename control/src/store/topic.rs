@@ -100,16 +100,13 @@ impl Topic {
     /// The changes after a revision of objects that have `value` under `index`, or had it before the change.
     pub fn subscribe_by(&self, index: &str, value: &str, after: u64) -> Result<Subscription, Expired> {
         let mut feeds = self.by_value.lock();
-        if let Some(feed) = feeds.get(index).and_then(|by_value| by_value.get(value)) {
-            return Subscription::to(feed.clone(), after);
-        }
         let all = self.all.history.read();
-        let history = all.select(|event| event.terms().any(|term| *term.0 == *index && *term.1 == *value));
-        let feed = Arc::new(Feed::new(history, *self.all.latest.borrow()));
-        drop(all);
-        let subscription = Subscription::to(feed.clone(), after)?;
-        feeds.entry(Cow::Owned(index.to_owned())).or_default().insert(Arc::from(value), feed);
-        Ok(subscription)
+        all.after(after, 0)?;
+        let by_value = feeds.entry(Cow::Owned(index.to_owned())).or_default();
+        // A new feed knows nothing; its history begins where its first reader does, or an earlier one.
+        let feed = by_value.entry(Arc::from(value)).or_insert_with(|| Arc::new(Feed::new(History::new(u64::MAX), 0)));
+        feed.history.write().begin_at(after, &all, |event| event.terms().any(|term| term == (index, value)));
+        Subscription::to(feed.clone(), after)
     }
 
     /// How often a change was told to a watcher.
