@@ -18,6 +18,7 @@ pub mod scheduler;
 pub mod server;
 pub mod status;
 pub mod store;
+pub mod supervise;
 
 pub use config::Config;
 pub use server::{Running, StartError, start};

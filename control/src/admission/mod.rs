@@ -12,8 +12,8 @@ use serde_json::Value;
 use crate::{
     api::{Status, Subject},
     auth::{Identity, node_restriction},
+    kinds::Kind,
     request,
-    kinds::{Kind, Subresource},
 };
 
 mod certificate_request;
@@ -45,12 +45,13 @@ struct Pools {
 pub struct Request<'a> {
     pub verb: Verb,
     /// A stored kind.
-    pub kind: &'static Kind,
+    pub kind: &'a Kind,
     /// Of the object; `None` for cluster-scoped kinds.
     pub namespace: Option<&'a str>,
     /// Not yet known on a create with `generateName` is an empty name.
     pub name: &'a str,
-    pub subresource: Option<Subresource>,
+    /// Path segment.
+    pub subresource: Option<&'a str>,
     /// The stored object, on update and delete.
     pub old: Option<&'a Value>,
     pub identity: &'a Identity,
@@ -112,9 +113,9 @@ impl Admission {
             let write = node_restriction::NodeWrite {
                 node,
                 operation,
-                group: request.kind.group,
-                resource: request.kind.plural,
-                subresource: request.subresource.map(Subresource::segment).unwrap_or_default(),
+                group: &request.kind.group,
+                resource: &request.kind.plural,
+                subresource: request.subresource.unwrap_or_default(),
                 old: request.old,
                 new: object,
             };
@@ -129,7 +130,7 @@ impl Admission {
         if request.subresource.is_some() {
             return Ok(reservation);
         }
-        match (request.kind.group, request.kind.kind, request.verb) {
+        match (&*request.kind.group, &*request.kind.kind, request.verb) {
             ("", "Pod", Verb::Create) => pod::complete(object),
             ("", "Service", verb) => service::allocate(request, verb, object, &mut reservation)?,
             ("certificates.k8s.io", "CertificateSigningRequest", Verb::Create) => {
@@ -160,6 +161,6 @@ impl Drop for Reservation {
 
 impl<'a> Request<'a> {
     fn subject(&self) -> Subject<'a> {
-        Subject { group: self.kind.group, resource: self.kind.plural, name: self.name }
+        Subject { group: &self.kind.group, resource: &self.kind.plural, name: self.name }
     }
 }

@@ -11,10 +11,10 @@ use http::{Method, Request, StatusCode, header};
 use super::{
     Api, Status, Subject, discovery, health, read,
     request::{self, Call},
-    response, subresource, write,
+    response, review, write,
 };
 use crate::{
-    kinds::{Storage, Subresource},
+    kinds::Storage,
     request::{RequestInfo, Verb, path::RequestPath},
 };
 
@@ -46,20 +46,21 @@ fn fixed(api: &Api, info: &RequestInfo, path: &str, parts: &http::request::Parts
     let found = match segments.as_slice() {
         ["healthz" | "livez" | "readyz", ..] => Some(health::ok()),
         ["version"] => Some(response::json(StatusCode::OK, health::version().to_string())),
-        ["api"] => Some(discovered(inner.discovery.core(form))),
-        ["apis"] => Some(discovered(inner.discovery.groups(form))),
-        ["api", version] => inner.discovery.resources("", version).map(plain),
-        ["apis", group] => inner.discovery.group(group).map(plain),
-        ["apis", group, version] => inner.discovery.resources(group, version).map(plain),
+        ["api"] => Some(discovered(inner.discovery.get().core(form))),
+        ["apis"] => Some(discovered(inner.discovery.get().groups(form))),
+        ["api", version] => inner.discovery.get().resources("", version).map(plain),
+        ["apis", group] => inner.discovery.get().group(group).map(plain),
+        ["apis", group, version] => inner.discovery.get().resources(group, version).map(plain),
         ["openapi", "v2"] => {
-            let (body, content_type) = inner.openapi.v2(accept);
+            let (body, content_type) = inner.openapi.get().v2(accept);
             let mut response = plain(body);
             response.headers_mut().insert(header::CONTENT_TYPE, http::HeaderValue::from_static(content_type));
             Some(response)
         }
-        ["openapi", "v3"] => Some(plain(inner.openapi.index())),
+        ["openapi", "v3"] => Some(plain(inner.openapi.get().index())),
         ["openapi", "v3", ..] => inner
             .openapi
+            .get()
             .document(path.trim_start_matches("/openapi/v3/"))
             .map(|document| openapi_document(document, parts)),
         _ => None,
@@ -93,12 +94,11 @@ fn openapi_document(document: super::openapi::Document, parts: &http::request::P
 }
 
 async fn objects(api: &Api, info: RequestInfo, parts: http::request::Parts, body: Body) -> Result<Response, Status> {
-    let call = Call::of(info, api.inner.kinds)?;
-    match (call.target.subresource, api.inner.nodes.get()) {
-        (Some(Subresource::Log | Subresource::Proxy), Some(nodes)) => {
-            return nodes.answer(&call.info, Request::from_parts(parts, body)).await;
-        }
-        _ => {}
+    let call = Call::of(info, &api.inner.kinds.snapshot())?;
+    if let (Some(subresource), Some(nodes)) = (call.target.subresource, api.inner.nodes.get())
+        && subresource.streams
+    {
+        return nodes.answer(&call.info, Request::from_parts(parts, body)).await;
     }
     let body = request::read(body).await?;
     let call = Arc::new(call);
@@ -111,7 +111,7 @@ async fn objects(api: &Api, info: RequestInfo, parts: http::request::Parts, body
         verb(api, &call, &body).await?
     };
     // Every answer through a superseded version says so.
-    let kind = call.target.kind;
+    let kind = &call.target.kind;
     Ok(match &kind.storage {
         Storage::As(stored) => response::warn(answer, stored.warning(kind).as_slice()),
         Storage::Stored | Storage::Virtual => answer,
@@ -120,35 +120,31 @@ async fn objects(api: &Api, info: RequestInfo, parts: http::request::Parts, body
 
 async fn verb(api: &Api, call: &Call, body: &[u8]) -> Result<Response, Status> {
     let target = &call.target;
+    let kind = &target.kind;
     let refused = || {
         let name = target.name.as_deref().unwrap_or_default();
-        Err(Status::method_not_allowed(Subject { group: target.kind.group, resource: target.kind.plural, name }))
+        Err(Status::method_not_allowed(Subject { group: &kind.group, resource: &kind.plural, name }))
     };
+    if let Some(subresource) = target.subresource {
+        let taken = subresource.takes(&call.method);
+        return if taken { (subresource.handle)(api, call, body).await } else { refused() };
+    }
     let method = call.method.as_str();
-    if matches!(target.kind.storage, Storage::Virtual) {
+    if matches!(kind.storage, Storage::Virtual) {
         return match (method, &target.name) {
-            ("POST", None) => subresource::review::create(call, body),
+            ("POST", None) => review::create(call, body),
             _ => refused(),
         };
     }
-    match (target.name.is_some(), target.subresource, method) {
+    match (target.name.is_some(), method) {
         _ if call.verb == Verb::Watch => read::watch(api, call),
-        (false, None, "GET" | "HEAD") => read::list(api, call),
-        (false, None, "POST") => write::create(api, call, body).await,
-        (false, None, "DELETE") if target.kind.verbs().contains(&"deletecollection") => {
-            write::delete_collection(api, call, body).await
-        }
-        (true, None | Some(Subresource::Status | Subresource::Approval), "GET" | "HEAD") => read::get(api, call),
-        (true, None, "DELETE") => write::delete(api, call, body).await,
-        (true, Some(Subresource::Finalize), "PUT") => write::update(api, call, body).await,
-        (true, None | Some(Subresource::Status | Subresource::Approval), "PUT") => write::update(api, call, body).await,
-        (true, None | Some(Subresource::Status | Subresource::Approval), "PATCH") => {
-            write::patch(api, call, body).await
-        }
-        (true, Some(Subresource::Scale), "GET" | "HEAD") => subresource::scale::get(api, call),
-        (true, Some(Subresource::Scale), "PUT" | "PATCH") => subresource::scale::set(api, call, body).await,
-        (true, Some(Subresource::Binding), "POST") => subresource::binding::create(api, call, body).await,
-        (true, Some(Subresource::Eviction), "POST") => subresource::eviction::create(api, call, body).await,
+        (false, "GET" | "HEAD") => read::list(api, call),
+        (false, "POST") => write::create(api, call, body).await,
+        (false, "DELETE") if kind.deletion.bulk => write::delete_collection(api, call, body).await,
+        (true, "GET" | "HEAD") => read::get(api, call),
+        (true, "DELETE") => write::delete(api, call, body).await,
+        (true, "PUT") => write::update(api, call, body).await,
+        (true, "PATCH") => write::patch(api, call, body).await,
         _ => refused(),
     }
 }

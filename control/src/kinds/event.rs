@@ -1,13 +1,13 @@
 //! Event, in the core group as it is stored and in `events.k8s.io` as newer clients write it: one set of objects, two spellings.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use k8s_openapi::api::{core::v1::Event as CoreEvent, events::v1::Event};
 use serde_json::{Map, Value, json};
 
-use super::{Cell, Column, Kind, Storage, StoredAs, decode::decode};
+use super::{BuiltIn, BuiltInAs, Cell, Column, Kind, Storage, decode::decode};
 
-pub static CORE: Kind = Kind {
+pub static CORE: BuiltIn = BuiltIn {
     group: "",
     version: "v1",
     kind: "Event",
@@ -25,18 +25,20 @@ pub static CORE: Kind = Kind {
     columns: COLUMNS,
     cells,
     selectable,
+    indexed: &[Cow::Borrowed("involvedObject.uid")],
     schema: "io.k8s.api.core.v1.Event",
+    ..BuiltIn::PLAIN
 };
 
-pub static EVENTS: Kind = Kind {
+pub static EVENTS: BuiltIn = BuiltIn {
     group: "events.k8s.io",
-    storage: Storage::As(&StoredAs { kind: &CORE, to_stored, from_stored, deprecation: None }),
+    storage: Storage::As(&BuiltInAs { kind: &CORE, to_stored, from_stored, deprecation: None }),
     decode: decode::<Event>,
-    selectable: |o| {
-        let core = selectable(o);
-        let spelled = core.into_iter().map(|(field, value)| (regarding(field), value));
-        spelled.collect()
+    selectable: |event| {
+        let mut core = selectable(event);
+        SELECTABLE.iter().filter_map(|(field, stored)| Some((*field, core.remove(stored)?))).collect()
     },
+    stored_field: |field| SELECTABLE.iter().find(|spelling| spelling.0 == field).map_or(field, |spelling| spelling.1),
     schema: "io.k8s.api.events.v1.Event",
     // Never called with anything but the stored form, as all functions of a kind that is stored as another.
     ..CORE
@@ -52,7 +54,7 @@ const COLUMNS: &[Column] = &[
     Column::text("Message", "A human-readable description of the status of this operation."),
     Column::wide("First Seen", "The time at which the event was first recorded."),
     Column::wide("Count", "The number of times this event has occurred."),
-    Column { format: "name", ..Column::wide("Name", "Name must be unique within a namespace.") },
+    Column::wide_name("Name", "Name must be unique within a namespace."),
 ];
 
 fn cells(event: &Value) -> Vec<Cell> {
@@ -107,20 +109,19 @@ fn selectable(event: &Value) -> BTreeMap<&'static str, String> {
     ])
 }
 
-/// The `events.k8s.io` spelling of a selectable field.
-fn regarding(field: &'static str) -> &'static str {
-    match field {
-        "involvedObject.kind" => "regarding.kind",
-        "involvedObject.namespace" => "regarding.namespace",
-        "involvedObject.name" => "regarding.name",
-        "involvedObject.uid" => "regarding.uid",
-        "involvedObject.apiVersion" => "regarding.apiVersion",
-        "involvedObject.resourceVersion" => "regarding.resourceVersion",
-        "involvedObject.fieldPath" => "regarding.fieldPath",
-        "reportingComponent" => "reportingController",
-        other => other,
-    }
-}
+/// The selectable fields: (`events.k8s.io`, core). The core group has `source` beside them.
+const SELECTABLE: &[(&str, &str)] = &[
+    ("reason", "reason"),
+    ("regarding.apiVersion", "involvedObject.apiVersion"),
+    ("regarding.fieldPath", "involvedObject.fieldPath"),
+    ("regarding.kind", "involvedObject.kind"),
+    ("regarding.name", "involvedObject.name"),
+    ("regarding.namespace", "involvedObject.namespace"),
+    ("regarding.resourceVersion", "involvedObject.resourceVersion"),
+    ("regarding.uid", "involvedObject.uid"),
+    ("reportingController", "reportingComponent"),
+    ("type", "type"),
+];
 
 /// (`events.k8s.io`, core)
 const SPELLINGS: &[(&str, &str)] = &[
@@ -168,7 +169,7 @@ mod tests {
         assert_eq!(stored["involvedObject"]["name"], "web");
         assert_eq!(stored["message"], "hello");
         assert_eq!(selectable(&stored)["involvedObject.name"], "web");
-        from_stored(&mut stored, &EVENTS);
+        from_stored(&mut stored, &Kind::from(&EVENTS));
         assert_eq!(stored, new);
     }
 }

@@ -41,7 +41,7 @@ use crate::{
     },
     bootstrap::{self, Advertised, BootstrapError},
     controllers::{self, Controllers},
-    kinds::Kinds,
+    kinds::Registry,
     scheduler::{self, Scheduler},
     store::{self, Store},
 };
@@ -109,10 +109,10 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let certificates = Certificates::set_up(&config, address, advertised, provider.clone())?;
     let (authority, admin_kubeconfig) = (certificates.authority.clone(), certificates.admin_kubeconfig.clone());
 
-    let (kinds, store_dir) = (Kinds::all(), config.data_dir.join("store"));
+    let (kinds, store_dir) = (Registry::default(), config.data_dir.join("store"));
     pki::private_dir(&store_dir).map_err(StartError::DataDir)?;
     let store_path = store_dir.join("objects.redb");
-    let opened = api::open_store(&store_path, kinds).map_err(|e| StartError::Store { path: store_path, source: e })?;
+    let opened = api::open_store(&store_path, &kinds).map_err(|e| StartError::Store { path: store_path, source: e })?;
     let store: Arc<dyn Store> = Arc::new(opened);
     let admission = Admission::new(config.service_cidr, config.service_node_port_range.clone());
     let server_address = advertised.map_or(address, |a| SocketAddr::new(a.address.into(), a.port));

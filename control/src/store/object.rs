@@ -21,7 +21,7 @@ pub struct Header {
     pub labels: Box<[(Box<str>, Box<str>)]>,
     pub owners: Box<[Owner]>,
     /// Fields that a field selector may name, beside name and namespace.
-    pub fields: BTreeMap<&'static str, String>,
+    pub fields: BTreeMap<Cow<'static, str>, String>,
     /// The values by which [`super::Snapshot::list_by`] and [`super::Store::watch_by`] find the object.
     pub indexes: Box<[Term]>,
     /// Cells of the Table form.

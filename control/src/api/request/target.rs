@@ -1,7 +1,10 @@
 //! From a parsed path to the kind, the object and the subresource it names. Looks at nothing else.
 
+use std::sync::Arc;
+
 use crate::{
-    kinds::{Kind, Kinds, Subresource},
+    api::subresource::Subresource,
+    kinds::{Kind, Kinds},
     request::path::ResourcePath,
     status::Status,
 };
@@ -9,11 +12,11 @@ use crate::{
 /// What a request is about.
 #[derive(Clone, Debug)]
 pub struct Target {
-    pub kind: &'static Kind,
+    pub kind: Arc<Kind>,
     /// `None` for cluster-scoped kinds, and for all namespaces.
     pub namespace: Option<String>,
     pub name: Option<String>,
-    pub subresource: Option<Subresource>,
+    pub subresource: Option<&'static Subresource>,
 }
 
 impl Target {
@@ -22,12 +25,9 @@ impl Target {
         let kind = kinds.by_path(&path.group, &path.version, &path.resource).ok_or_else(Status::unknown_path)?;
         let subresource = match path.subresource.as_deref() {
             None => None,
-            Some(segment) => {
-                let known = kind.subresources.iter().copied().find(|s| s.segment() == segment);
-                Some(known.ok_or_else(Status::unknown_path)?)
-            }
+            Some(segment) => Some(Subresource::of(&kind, segment).ok_or_else(Status::unknown_path)?),
         };
-        let proxied = subresource == Some(Subresource::Proxy);
+        let proxied = path.subresource.as_deref() == Some("proxy");
         let wrong_scope =
             path.namespace.is_some() && !kind.namespaced || path.namespace.is_none() && kind.namespaced && path.name.is_some();
         if wrong_scope || !proxied && !matches!(path.rest.as_str(), "" | "/") {
@@ -43,12 +43,12 @@ mod tests {
     use crate::request::tests::parse;
 
     /// Resource, namespace, name and subresource.
-    type Parts = (String, Option<String>, Option<String>, Option<Subresource>);
+    type Parts = (String, Option<String>, Option<String>, Option<&'static str>);
 
     fn target(path: &str) -> Option<Parts> {
         let info = parse("GET", path).ok()?;
-        let target = Target::of(info.resource()?, Kinds::all()).ok()?;
-        Some((target.kind.resource(), target.namespace, target.name, target.subresource))
+        let target = Target::of(info.resource()?, &Kinds::built_in()).ok()?;
+        Some((target.kind.resource(), target.namespace, target.name, target.subresource.map(|s| s.segment)))
     }
 
     fn some(text: &str) -> Option<String> {
@@ -61,11 +61,11 @@ mod tests {
         assert_eq!(target("/api/v1/namespaces/a/pods"), Some(("pods".into(), some("a"), None, None)));
         assert_eq!(
             target("/apis/apps/v1/namespaces/a/deployments/b/scale"),
-            Some(("deployments.apps".into(), some("a"), some("b"), Some(Subresource::Scale)))
+            Some(("deployments.apps".into(), some("a"), some("b"), Some("scale")))
         );
         assert_eq!(
             target("/api/v1/namespaces/a/finalize"),
-            Some(("namespaces".into(), None, some("a"), Some(Subresource::Finalize)))
+            Some(("namespaces".into(), None, some("a"), Some("finalize")))
         );
         assert_eq!(target("/api/v1/namespaces/a"), Some(("namespaces".into(), None, some("a"), None)));
         assert_eq!(target("/api/v1/nodes/n%2D1"), Some(("nodes".into(), None, some("n-1"), None)));
