@@ -102,6 +102,10 @@ pub struct Kind {
     /// Fields that `fieldSelector` may name beside `metadata.name` and `metadata.namespace`. Every key is always there, with an
     /// empty string where the object has no such field, so that `field=` and `field!=x` work and an unknown field is known.
     pub selectable: SelectableFn,
+    /// Selectable fields by which objects are found without a look at the others. Named as the stored kind names them.
+    pub indexed: Cow<'static, [Cow<'static, str>]>,
+    /// The stored kind's name of a selectable field.
+    pub stored_field: fn(&str) -> &str,
     /// What its objects look like: decoding, merging, protobuf and OpenAPI go by it.
     pub schema: Schema,
 }

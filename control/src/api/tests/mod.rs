@@ -2,6 +2,7 @@
 
 mod custom_kinds;
 mod objects;
+mod reads;
 mod subresources;
 mod watches;
 mod writes;
