@@ -6,11 +6,7 @@ use http::StatusCode;
 
 use super::{show, show_metadata, shown, table};
 use crate::{
-    api::{
-        Api, Status, Subject,
-        request::Call,
-        response,
-    },
+    api::{Api, Status, Subject, request::Call, response},
     request::{accept::Form, query::Version},
     store::Object,
 };

@@ -17,7 +17,8 @@ pub static BINDING: Subresource = Subresource {
     verbs: &["create"],
     form: Some(Form { group: "", version: "v1", kind: "Binding", schema: "io.k8s.api.core.v1.Binding" }),
     effect: Effect::SetImmutable,
-    streams: false,
+    by_agent: false,
+    any_path: false,
     handle: |api, call, body| Box::pin(create(api, call, body)),
 };
 

@@ -17,7 +17,8 @@ pub static EVICTION: Subresource = Subresource {
     verbs: &["create"],
     form: Some(Form { group: "policy", version: "v1", kind: "Eviction", schema: "io.k8s.api.policy.v1.Eviction" }),
     effect: Effect::Nothing,
-    streams: false,
+    by_agent: false,
+    any_path: false,
     handle: |api, call, body| Box::pin(create(api, call, body)),
 };
 

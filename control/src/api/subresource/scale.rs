@@ -20,7 +20,8 @@ pub static SCALE: Subresource = Subresource {
     verbs: &["get", "patch", "update"],
     form: Some(Form { group: "autoscaling", version: "v1", kind: "Scale", schema: "io.k8s.api.autoscaling.v1.Scale" }),
     effect: Effect::Update,
-    streams: false,
+    by_agent: false,
+    any_path: false,
     handle: |api, call, body| {
         Box::pin(async move {
             match call.method {

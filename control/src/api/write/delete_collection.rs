@@ -12,11 +12,7 @@ use super::{
     refusal,
 };
 use crate::{
-    api::{
-        Api, Place, Status, read,
-        request::Call,
-        response,
-    },
+    api::{Api, Place, Status, read, request::Call, response},
     request::query::Version,
     store::{CommitError, Object},
 };
