@@ -22,7 +22,8 @@ pub static BINDING: Subresource = Subresource {
     verbs: &["create"],
     form: Some(FORM),
     effect: Effect::SetImmutable,
-    streams: false,
+    by_agent: false,
+    any_path: false,
     handle: |api, call, body| Box::pin(create(api, call, body)),
 };
 

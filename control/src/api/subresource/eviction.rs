@@ -20,7 +20,8 @@ pub static EVICTION: Subresource = Subresource {
     verbs: &["create"],
     form: Some(FORM),
     effect: Effect::Nothing,
-    streams: false,
+    by_agent: false,
+    any_path: false,
     handle: |api, call, body| Box::pin(create(api, call, body)),
 };
 

@@ -23,7 +23,8 @@ pub static SCALE: Subresource = Subresource {
     verbs: &["get", "patch", "update"],
     form: Some(FORM),
     effect: Effect::Update,
-    streams: false,
+    by_agent: false,
+    any_path: false,
     handle: |api, call, body| {
         Box::pin(async move {
             match call.method {
