@@ -38,7 +38,11 @@ pub fn audit(allocator: &Allocator, snapshot: &Snapshot) -> Found {
             continue;
         };
         let held = held(&service);
-        let ips = held.cluster_ips.iter().filter(|ip| inner.cluster_ips.contains(**ip)).map(|ip| (records::IPS, ip.to_string()));
+        let ips = held
+            .cluster_ips
+            .iter()
+            .filter(|ip| inner.cluster_ips.contains(**ip))
+            .map(|ip| (records::IPS, ip.to_string()));
         let ports = held.node_ports.iter().filter(|port| inner.node_ports.contains(**port));
         for record in ips.chain(ports.map(|port| (records::PORTS, port.to_string()))) {
             match claims.get(&record) {

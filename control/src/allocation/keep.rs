@@ -18,7 +18,8 @@ pub async fn mend(store: &Arc<dyn Store>, allocator: &Allocator) -> Result<usize
     for _ in 0..ROUNDS {
         let (snapshot, auditor) = (store.snapshot(), allocator.clone());
         let audited = tokio::task::spawn_blocking(move || audit(&auditor, &snapshot)).await;
-        let found = audited.map_err(|error| CommitError::Unavailable { message: format!("the audit failed: {error}") })?;
+        let found =
+            audited.map_err(|error| CommitError::Unavailable { message: format!("the audit failed: {error}") })?;
         for conflict in &found.conflicts {
             tracing::warn!("{conflict}");
         }

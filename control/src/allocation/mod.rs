@@ -36,8 +36,8 @@ use std::{net::Ipv4Addr, ops::RangeInclusive, sync::Arc};
 use ipnetwork::Ipv4Network;
 use serde_json::Value;
 
-pub use keep::{keep, mend};
 use cluster_ip::ClusterIps;
+pub use keep::{keep, mend};
 use node_port::NodePorts;
 use records::Records;
 use service::{Filling, Held, held};

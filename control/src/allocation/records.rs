@@ -5,8 +5,9 @@ use std::{net::Ipv4Addr, sync::Arc};
 use serde_json::{Value, json};
 
 use crate::{
-    encode, rfc3339,
+    encode,
     kinds::{Kind, ip_address},
+    rfc3339,
     store::{Change, Expect, Key, Object, Snapshot, Write},
 };
 
@@ -56,9 +57,8 @@ impl Records {
 
     /// All records that this program made: not the IPAddress objects that others manage.
     pub fn own<'a>(&self, snapshot: &'a Snapshot) -> impl Iterator<Item = Record<'a>> + use<'a> {
-        let all = |resource| {
-            snapshot.list(resource, "", None).map(move |(key, object)| Record { resource, key, object })
-        };
+        let all =
+            |resource| snapshot.list(resource, "", None).map(move |(key, object)| Record { resource, key, object });
         all(IPS).chain(all(PORTS)).filter(|record| is_own(record.resource, record.object))
     }
 
@@ -90,7 +90,8 @@ impl Records {
 
     /// The write that gives a record up, if it is this owner's.
     pub fn release(&self, record: Record<'_>, owner: Owner<'_>) -> Option<Write> {
-        let is_own = parent(record.object).is_some_and(|(namespace, name)| Owner { namespace: &namespace, name: &name } == owner);
+        let is_own = parent(record.object)
+            .is_some_and(|(namespace, name)| Owner { namespace: &namespace, name: &name } == owner);
         is_own.then(|| remove(record))
     }
 }

@@ -8,7 +8,10 @@ use super::{
     cluster_ip::{ClusterIpError, ClusterIps},
     node_port::{NodePortError, NodePorts},
 };
-use crate::{kinds::FieldError, status::{Status, Subject}};
+use crate::{
+    kinds::FieldError,
+    status::{Status, Subject},
+};
 
 /// The addresses and ports that a Service has, each list sorted and without repetition.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

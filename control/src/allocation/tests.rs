@@ -94,7 +94,10 @@ async fn what_another_has_is_refused_with_every_reason() {
     let status = lab.put("b", asked).await.unwrap_err();
     assert_eq!(status.code, 422);
     let words = &status.message;
-    assert!(words.contains("spec.ports[0].nodePort: Invalid value: 30005: provided port is already allocated"), "{words}");
+    assert!(
+        words.contains("spec.ports[0].nodePort: Invalid value: 30005: provided port is already allocated"),
+        "{words}"
+    );
     assert!(words.contains("failed to allocate IP 10.96.0.50: provided IP is already allocated"), "{words}");
     lab.put("b", node_port(30006)).await.unwrap();
 }

@@ -9,8 +9,7 @@ use serde_json::Value;
 use super::{
     Cell, Column, Deletion, Deprecation, FieldError, Kind, Storage, StoredAs, access_review,
     certificate_signing_request, config_map, deployment, endpoint_slice, endpoints, event, ip_address, lease, names,
-    namespace,
-    node, pod, replica_set, secret, service, service_account, superseded,
+    namespace, node, pod, replica_set, secret, service, service_account, superseded,
 };
 use crate::schema::Schema;
 

@@ -18,11 +18,7 @@ pub static KIND: BuiltIn = BuiltIn {
     object_name,
     validate,
     prepare: prepare::count_generation,
-    columns: &[
-        Column::name(),
-        Column::text("ParentRef", "The object that has the address."),
-        Column::age(),
-    ],
+    columns: &[Column::name(), Column::text("ParentRef", "The object that has the address."), Column::age()],
     cells: |object| {
         let parent = &object["spec"]["parentRef"];
         let text = |field: &str| parent[field].as_str().filter(|text| !text.is_empty());

@@ -14,8 +14,7 @@ use crate::{
     rfc3339,
 };
 
-const FORM: Form =
-    Form { group: "", version: "v1", kind: "Binding", schema: "io.k8s.api.core.v1.Binding" };
+const FORM: Form = Form { group: "", version: "v1", kind: "Binding", schema: "io.k8s.api.core.v1.Binding" };
 
 pub static BINDING: Subresource = Subresource {
     segment: "binding",

@@ -12,8 +12,7 @@ use crate::api::{
     write::{self, Options},
 };
 
-const FORM: Form =
-    Form { group: "policy", version: "v1", kind: "Eviction", schema: "io.k8s.api.policy.v1.Eviction" };
+const FORM: Form = Form { group: "policy", version: "v1", kind: "Eviction", schema: "io.k8s.api.policy.v1.Eviction" };
 
 pub static EVICTION: Subresource = Subresource {
     segment: "eviction",

@@ -116,9 +116,8 @@ async fn a_deletion_of_an_empty_name_deletes_nothing() {
 #[tokio::test]
 async fn two_writers_of_one_address_at_once_both_end_and_one_has_it() {
     let server = Server::start().await;
-    let service = |name: &str| {
-        json!({"metadata": {"name": name}, "spec": {"clusterIP": "10.96.0.77", "ports": [{"port": 80}]}})
-    };
+    let service =
+        |name: &str| json!({"metadata": {"name": name}, "spec": {"clusterIP": "10.96.0.77", "ports": [{"port": 80}]}});
     let both = async { tokio::join!(server.post(SERVICES, service("a")), server.post(SERVICES, service("b"))) };
     let (a, b) = tokio::time::timeout(Duration::from_secs(20), both).await.unwrap();
     let mut codes = [a.code, b.code];

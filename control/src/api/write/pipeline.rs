@@ -198,7 +198,6 @@ pub fn dry(transaction: Transaction, old: Option<&Arc<Object>>, snapshot: &Snaps
     }
 }
 
-
 /// Whether an object whose deletion was asked for has nothing left that holds it.
 pub fn is_released(kind: &Kind, object: &Value) -> bool {
     let metadata = &object["metadata"];
