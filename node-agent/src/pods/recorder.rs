@@ -121,9 +121,9 @@ async fn write(
 ) -> Result<(String, i32), kube::Error> {
     let now = Time(Timestamp::now());
     if let Some((name, count)) = known {
-        let patch = json!({ "count": count + 1, "lastTimestamp": now });
+        let patch = json!({ "count": count.saturating_add(1), "lastTimestamp": now });
         match events.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await {
-            Ok(_) => return Ok((name, count + 1)),
+            Ok(_) => return Ok((name, count.saturating_add(1))),
             Err(kube::Error::Api(status)) if status.code == 404 => {}
             Err(error) => return Err(error),
         }

@@ -2,7 +2,7 @@
 //!
 //! How it changes is in `transition`, what to do next is `plan`'s; here is only what there is to know.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
 
 use jiff::Timestamp;
 
@@ -21,11 +21,23 @@ pub struct PodState {
     pub garbage: Vec<String>,
     /// Why the agent itself ended the pod.
     pub ended: Option<Ended>,
+    /// The pod's end has begun: its one grace period.
+    pub termination: Option<Termination>,
     /// The pod is gone from the API, so there is nothing to report or delete.
     pub gone: bool,
     pub finish: Finish,
 }
 
+/// The grace period in which all containers of a pod end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Termination {
+    /// Its length as last asked for.
+    pub grace: Duration,
+    /// When what still runs is killed.
+    pub deadline: Timestamp,
+}
+
+/// An end that the agent itself gave a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ended {
     pub reason: &'static str,
@@ -69,7 +81,7 @@ pub enum Sandbox {
         id: String,
         ip: Ipv4Addr,
     },
-    /// Runs since an earlier agent's time; its address is to be asked for.
+    /// An earlier agent started it; its address is to be asked for.
     Found {
         id: String,
     },
@@ -132,6 +144,13 @@ pub enum Instance {
         id: String,
         sandbox: String,
     },
+    /// It runs, and its postStart hook too: it counts as running once the hook has succeeded.
+    PostStart {
+        id: String,
+        sandbox: String,
+        hash: String,
+        started_at: Timestamp,
+    },
     Running {
         id: String,
         sandbox: String,
@@ -150,7 +169,7 @@ pub enum Instance {
 impl Instance {
     /// Something of it runs, or may.
     pub fn is_live(&self) -> bool {
-        matches!(self, Self::Creating | Self::Starting { .. } | Self::Running { .. } | Self::Stopping { .. })
+        !matches!(self, Self::None | Self::Created { .. })
     }
 
     pub fn id(&self) -> Option<&str> {
@@ -158,6 +177,7 @@ impl Instance {
             Self::None | Self::Creating => None,
             Self::Created { id, .. }
             | Self::Starting { id, .. }
+            | Self::PostStart { id, .. }
             | Self::Running { id, .. }
             | Self::Stopping { id, .. } => Some(id),
         }
@@ -168,6 +188,7 @@ impl Instance {
             Self::None | Self::Creating => None,
             Self::Created { sandbox, .. }
             | Self::Starting { sandbox, .. }
+            | Self::PostStart { sandbox, .. }
             | Self::Running { sandbox, .. }
             | Self::Stopping { sandbox, .. } => Some(sandbox),
         }
@@ -220,6 +241,11 @@ impl PodState {
         }
     }
 
+    /// No container runs, or may.
+    pub fn is_stopped(&self) -> bool {
+        !self.containers.values().any(|container| container.instance.is_live())
+    }
+
     /// Which container has this id, if a live one does.
     pub fn owner_of(&self, id: &str) -> Option<&str> {
         self.containers.iter().find(|(_, container)| container.instance.id() == Some(id)).map(|(name, _)| name.as_str())
@@ -230,7 +256,7 @@ impl ContainerState {
     /// restartCount: how many instances came before the latest.
     pub fn restarts(&self) -> u32 {
         let begun = match self.instance {
-            Instance::Created { .. } | Instance::Starting { .. } => self.attempts.saturating_sub(1),
+            Instance::Created { .. } | Instance::Starting { .. } | Instance::PostStart { .. } => self.attempts.saturating_sub(1),
             _ => self.attempts,
         };
         begun.saturating_sub(1)

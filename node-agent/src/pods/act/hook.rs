@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::{LifecycleHandler, Pod};
 
 use crate::pods::{
     Context,
+    deadline::seconds,
     probe::{Check, Target},
     spec,
 };
@@ -21,8 +22,7 @@ pub async fn run(
     limit: Duration,
 ) -> Result<(), String> {
     if let Some(sleep) = &hook.sleep {
-        let wanted = Duration::from_secs(u64::try_from(sleep.seconds).unwrap_or_default());
-        tokio::time::sleep(wanted.min(limit)).await;
+        tokio::time::sleep(seconds(sleep.seconds).min(limit)).await;
         return Ok(());
     }
     let check = match hook {

@@ -42,7 +42,7 @@ pub async fn perform(
         Action::CreateContainer { container, attempt, sandbox } => {
             start::create(context, pod, state, container, attempt, sandbox).await
         }
-        Action::StartContainer { container, id } => start::start(context, pod, state, container, id).await,
+        Action::StartContainer { container, id } => start::start(context, pod, state, container, id, sender).await,
         Action::StopContainer { container, id, grace, why } => {
             stop::stop(context, pod, state, container, id, grace, &why).await
         }

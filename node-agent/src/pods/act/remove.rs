@@ -11,7 +11,7 @@ use kube::{
 use super::uid;
 use crate::{
     pods::{Context, outcome::Outcome, state::PodState, volumes::unmount_all},
-    runtime::{Container, Role},
+    runtime::Role,
 };
 
 const RETRY: Duration = Duration::from_secs(1);
@@ -51,21 +51,20 @@ async fn delete(context: &Context, pod: &Pod) {
     }
 }
 
+/// Removes containers that are of no use. What fails is found again by the next list of the runtime's.
 pub async fn remove_containers(context: &Context, ids: &[String]) {
     for id in ids {
         if let Err(error) = context.runtime.remove(id).await {
-            tracing::warn!(id, error = error.chain(), "a container stays until the next start");
+            tracing::warn!(id, error = error.chain(), "a container was not removed; the next list of the runtime's shows it again");
         }
     }
 }
 
 /// Removes what an earlier agent left of a pod that is no more.
-pub async fn remove_orphan(context: &Context, uid: &str, containers: &[Container]) {
-    let (sandboxes, apps): (Vec<_>, Vec<_>) =
-        containers.iter().partition(|container| container.owner.role == Role::Sandbox);
-    for container in apps.into_iter().chain(sandboxes) {
-        remove_containers(context, std::slice::from_ref(&container.id)).await;
-    }
+pub async fn remove_orphan(context: &Context, uid: &str, containers: Vec<(String, Role)>) {
+    let (sandboxes, apps): (Vec<_>, Vec<_>) = containers.into_iter().partition(|(_, role)| *role == Role::Sandbox);
+    let ids: Vec<String> = apps.into_iter().chain(sandboxes).map(|(id, _)| id).collect();
+    remove_containers(context, &ids).await;
     if let Err(error) = context.network.detach(uid).await {
         tracing::warn!(
             uid,

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Pod;
 
-use super::uid;
+use super::{sandbox::NETWORK_LIMIT, uid};
 use crate::pods::{
     Context,
     outcome::Outcome,
@@ -17,6 +17,7 @@ use crate::pods::{
 const RETRY: Duration = Duration::from_secs(1);
 const LEAST_GRACE: Duration = Duration::from_secs(2);
 
+/// Runs the container's preStop hook and stops it, both within `grace`.
 pub async fn stop(
     context: &Context,
     pod: &Pod,
@@ -42,23 +43,29 @@ pub async fn stop(
     if let Err(error) = context.runtime.stop(&id, grace).await {
         tracing::warn!(container, error = error.chain(), "a container was not stopped; it is tried again");
         tokio::time::sleep(RETRY).await;
-        return Outcome::StopFailed { container };
+        return Outcome::StopFailed { container, id };
     }
     match super::observe(context, pod, &id).await {
         Some(outcome) => outcome,
         None => {
             tokio::time::sleep(RETRY).await;
-            Outcome::StopFailed { container }
+            Outcome::StopFailed { container, id }
         }
     }
 }
 
+/// Removes the pod's network and sandbox, however often it takes.
 pub async fn remove_sandbox(context: &Context, pod: &Pod, id: Option<String>) -> Outcome {
-    while let Err(error) = context.network.detach(&uid(pod)).await {
-        tracing::warn!(
-            error = &error as &dyn std::error::Error,
-            "the pod's network was not taken away; it is tried again"
-        );
+    let uid = uid(pod);
+    loop {
+        match tokio::time::timeout(NETWORK_LIMIT, context.network.detach(&uid)).await {
+            Ok(Ok(())) => break,
+            Ok(Err(error)) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "the pod's network was not removed; it is tried again");
+            }
+            Err(_) => tracing::warn!("the pod's network was not removed in time; it is tried again"),
+        }
         tokio::time::sleep(RETRY).await;
     }
     if let Some(id) = id {

@@ -35,7 +35,7 @@ impl Pace {
         let is_news = self.early.is_none_or(|early| early == FIRST);
         self.early = self.early.filter(|early| !success && *early < self.period);
         let Some(early) = self.early else { return Next { after: self.period, is_news } };
-        self.early = Some(early * 2);
+        self.early = Some(early.saturating_mul(2));
         Next { after: early, is_news }
     }
 }

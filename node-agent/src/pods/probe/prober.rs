@@ -8,7 +8,7 @@ use tokio::{sync::mpsc, time::Instant};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Check, Counter, ProbeKey, Target, Verdict, pace::Pace};
-use crate::pods::{Context, recorder::EventType, spec, worker::Input};
+use crate::pods::{Context, deadline, deadline::instant_after, recorder::EventType, spec, worker::Input};
 
 #[derive(Default)]
 pub struct Probers(HashMap<ProbeKey, AbortOnDropHandle<()>>);
@@ -56,9 +56,9 @@ async fn run(
     let timeout = seconds(probe.timeout_seconds, 1).max(Duration::from_secs(1));
     let mut counter =
         Counter::new(key.kind, threshold(probe.success_threshold, 1), threshold(probe.failure_threshold, 3));
-    let first = started_at.saturating_add(seconds(probe.initial_delay_seconds, 0)).unwrap_or(Timestamp::MAX);
+    let first = deadline::timestamp_after(started_at, seconds(probe.initial_delay_seconds, 0));
     let delay = Duration::try_from(first.duration_since(Timestamp::now())).unwrap_or(Duration::ZERO);
-    let mut at = Instant::now() + delay;
+    let mut at = instant_after(Instant::now(), delay);
     let mut pace = Pace::new(key.kind, period);
     let target = Target { runtime: &*context.runtime, container_id: &key.id, container, pod_ip };
     loop {
@@ -66,10 +66,10 @@ async fn run(
         let asked = Instant::now();
         let result = match Check::of(probe) {
             Some(check) => check.run(&target, timeout).await,
-            None => Err("this node serves no probes of this kind".to_owned()),
+            None => Err("the probe has no action".to_owned()),
         };
         let next = pace.next(result.is_ok());
-        at = asked + next.after;
+        at = instant_after(asked, next.after);
         if let (Err(message), true) = (&result, next.is_news) {
             let message = format!("{} probe failed: {message}", key.kind.name());
             context.recorder.record(&pod, Some(&key.container), EventType::Warning, "Unhealthy", message);

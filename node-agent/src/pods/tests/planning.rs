@@ -11,7 +11,7 @@ use crate::{
         outcome::{Failure, Outcome},
         plan::plan,
         state::PodState,
-        status::{Place, status},
+        status::{ReportingNode, status},
     },
     runtime::{Container, Exit, Image, ImageUser, Owner, PodRef, Role, State},
 };
@@ -106,8 +106,8 @@ impl Driven {
     }
 
     fn status(&self) -> Value {
-        let place = Place { node_ip: Ipv4Addr::LOCALHOST, scheme: "docker" };
-        serde_json::to_value(status(&self.pod, &self.state, place, self.now)).unwrap()
+        let node = ReportingNode { node_ip: Ipv4Addr::LOCALHOST, scheme: "docker" };
+        serde_json::to_value(status(&self.pod, &self.state, node, self.now)).unwrap()
     }
 
     fn pass(&mut self, seconds: i64) {

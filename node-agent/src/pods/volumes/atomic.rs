@@ -7,17 +7,18 @@ use std::{
     path::Path,
 };
 
-use super::files::Contents;
+use super::{files::Contents, fs_group::give_to};
 
 const DATA: &str = "..data";
 const NEW_DATA: &str = "..data_tmp";
 
-/// Makes `directory` hold `contents` and nothing else. Does nothing where it does already. A crash at any point leaves the old or the new files.
-pub fn write(directory: &Path, contents: &Contents) -> io::Result<()> {
+/// Makes `directory` hold `contents` and nothing else, all of it the property of `group` where there is one. Does nothing where it does already. A
+/// crash at any point leaves the old or the new files.
+pub fn write(directory: &Path, contents: &Contents, group: Option<u32>) -> io::Result<()> {
     fs::create_dir_all(directory)?;
     let data = directory.join(DATA);
     let old = fs::read_link(&data).ok();
-    if old.is_some() && is_current(&data, contents) {
+    if old.is_some() && is_current(&data, contents, group) {
         return Ok(());
     }
     let version = format!("..{}_{:08x}", jiff::Timestamp::now().strftime("%Y_%m_%d_%H_%M_%S"), rand::random::<u32>());
@@ -31,6 +32,9 @@ pub fn write(directory: &Path, contents: &Contents) -> io::Result<()> {
         }
         fs::write(&path, &file.bytes)?;
         fs::set_permissions(&path, fs::Permissions::from_mode(file.mode))?;
+    }
+    if let Some(group) = group {
+        give_to(&fresh, group)?;
     }
     let link = directory.join(NEW_DATA);
     if link.symlink_metadata().is_ok() {
@@ -64,11 +68,13 @@ fn link_names(directory: &Path, contents: &Contents) -> io::Result<()> {
     Ok(())
 }
 
-fn is_current(data: &Path, contents: &Contents) -> bool {
+fn is_current(data: &Path, contents: &Contents, group: Option<u32>) -> bool {
+    // What is given to a group is open to it.
+    let of_group = if group.is_some() { 0o060 } else { 0 };
     let same = contents.iter().all(|(path, file)| {
         let path = data.join(path);
         let mode = fs::metadata(&path).map(|meta| meta.permissions().mode() & 0o777);
-        fs::read(&path).is_ok_and(|bytes| bytes == file.bytes) && mode.is_ok_and(|mode| mode == file.mode)
+        fs::read(&path).is_ok_and(|bytes| bytes == file.bytes) && mode.is_ok_and(|mode| mode == file.mode | of_group)
     });
     same && count(data).is_ok_and(|count| count == contents.len())
 }
@@ -98,15 +104,15 @@ mod tests {
     fn an_update_replaces_all_files_through_one_link() {
         let directory = tempfile::tempdir().unwrap();
         let volume = directory.path().join("v");
-        write(&volume, &contents(&[("a", "1"), ("deep/b", "2")])).unwrap();
+        write(&volume, &contents(&[("a", "1"), ("deep/b", "2")]), None).unwrap();
         assert_eq!(fs::read_to_string(volume.join("deep/b")).unwrap(), "2");
         assert_eq!(fs::read_link(volume.join("a")).unwrap(), Path::new("..data/a"));
         let first = fs::read_link(volume.join(DATA)).unwrap();
 
-        write(&volume, &contents(&[("a", "1"), ("deep/b", "2")])).unwrap();
+        write(&volume, &contents(&[("a", "1"), ("deep/b", "2")]), None).unwrap();
         assert_eq!(fs::read_link(volume.join(DATA)).unwrap(), first, "equal contents change nothing");
 
-        write(&volume, &contents(&[("a", "3"), ("c", "4")])).unwrap();
+        write(&volume, &contents(&[("a", "3"), ("c", "4")]), None).unwrap();
         assert_eq!(fs::read_to_string(volume.join("a")).unwrap(), "3");
         assert_eq!(fs::read_to_string(volume.join("c")).unwrap(), "4");
         assert!(volume.join("deep").symlink_metadata().is_err(), "what is no more is not linked");

@@ -3,8 +3,10 @@
 
 mod create;
 mod events;
+mod exec;
 mod inspect;
 mod logs;
+mod process_tree;
 mod pull;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -22,7 +24,7 @@ use tokio::sync::Semaphore;
 
 use super::{
     Container, ContainerSpec, Credentials, Error, Event, ExecResult, Image, LogChunk, LogOptions, Runtime, SandboxSpec,
-    owner, sandbox_image::SandboxImage,
+    Summary, owner, sandbox_image::SandboxImage,
 };
 
 /// One Docker Engine and the containers of one node in it. Cloning is cheap.
@@ -201,6 +203,12 @@ impl Runtime for Docker {
         Ok(inspected.into_iter().flatten().collect())
     }
 
+    async fn summaries(&self) -> Result<Vec<Summary>, Error> {
+        let options = ListContainersOptions { all: true, filters: Some(self.ours()), ..Default::default() };
+        let summaries = self.client.list_containers(Some(options)).await.map_err(self.error("list the containers"))?;
+        Ok(summaries.into_iter().filter_map(inspect::summary).collect())
+    }
+
     fn logs(&self, id: &str, options: &LogOptions) -> BoxStream<'static, Result<LogChunk, Error>> {
         let error = self.error("read the log");
         logs::logs(&self.client, id, options).map_err(error).boxed()
@@ -213,10 +221,8 @@ impl Runtime for Docker {
         timeout: Duration,
         limit: usize,
     ) -> Result<Option<ExecResult>, Error> {
-        match tokio::time::timeout(timeout, logs::exec(&self.client, id, command, limit)).await {
-            Ok(result) => result.map(Some).map_err(self.error("run a command in the container")),
-            Err(_) => Ok(None),
-        }
+        let result = exec::run(&self.client, id, command, timeout, limit).await;
+        result.map_err(self.error("run a command in the container"))
     }
 
     async fn events(&self) -> Result<BoxStream<'static, Event>, Error> {
