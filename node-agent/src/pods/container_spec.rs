@@ -98,7 +98,9 @@ pub fn container(
         seccomp,
         app_armor,
         cpu_shares: cpu_shares(container),
-        cpu_quota_us: quantity::limit(container, "cpu").filter(|milli| *milli > 0).map(|milli| milli.saturating_mul(100).max(1000)),
+        cpu_quota_us: quantity::limit(container, "cpu")
+            .filter(|milli| *milli > 0)
+            .map(|milli| milli.saturating_mul(100).max(1000)),
         memory_bytes: quantity::limit(container, "memory").filter(|bytes| *bytes > 0),
         oom_score_adj: status::oom_score_adj(pod, container, resolved.machine_memory),
         tty: container.tty.unwrap_or_default(),

@@ -25,8 +25,7 @@ impl PodState {
         if in_flight {
             return;
         }
-        let unknown: Vec<String> =
-            listed.iter().filter(|one| !self.knows(&one.id)).map(|one| one.id.clone()).collect();
+        let unknown: Vec<String> = listed.iter().filter(|one| !self.knows(&one.id)).map(|one| one.id.clone()).collect();
         self.garbage.extend(unknown);
     }
 

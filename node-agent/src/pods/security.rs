@@ -6,7 +6,8 @@
 use std::path::{Component, Path};
 
 use k8s_openapi::api::core::v1::{
-    AppArmorProfile, Container, Pod, PodSecurityContext, PodSpec, SELinuxOptions, SeccompProfile, SecurityContext, Sysctl,
+    AppArmorProfile, Container, Pod, PodSecurityContext, PodSpec, SELinuxOptions, SeccompProfile, SecurityContext,
+    Sysctl,
 };
 
 /// What the host's kernel offers.
@@ -47,7 +48,10 @@ fn check_pod(spec: &PodSpec) -> Result<(), String> {
     refuse_if(spec.host_users == Some(false), "hostUsers: false: this node has no user namespaces for pods")?;
     refuse_if(spec.os.as_ref().is_some_and(|os| os.name != "linux"), "os: this node runs Linux pods only")?;
     let runtime_class = spec.runtime_class_name.as_deref().unwrap_or_default();
-    refuse_if(!runtime_class.is_empty(), &format!("runtimeClassName {runtime_class:?}: this node has one runtime only"))?;
+    refuse_if(
+        !runtime_class.is_empty(),
+        &format!("runtimeClassName {runtime_class:?}: this node has one runtime only"),
+    )?;
     let Some(security) = &spec.security_context else { return Ok(()) };
     let PodSecurityContext {
         // Checked with each container that they hold for.
@@ -166,8 +170,14 @@ fn check_sysctl(spec: &PodSpec, sysctl: &Sysctl) -> Result<(), String> {
     let name = sysctl.name.replace('/', ".");
     refuse_if(!SAFE_SYSCTLS.contains(&name.as_str()), &format!("forbidden sysctl: {name:?} not allowlisted"))?;
     let with_host = |is_hosts: Option<bool>, prefix: &str| is_hosts == Some(true) && name.starts_with(prefix);
-    refuse_if(with_host(spec.host_network, "net."), &format!("forbidden sysctl: {name:?} not allowed with host net enabled"))?;
-    refuse_if(with_host(spec.host_ipc, "kernel."), &format!("forbidden sysctl: {name:?} not allowed with host ipc enabled"))
+    refuse_if(
+        with_host(spec.host_network, "net."),
+        &format!("forbidden sysctl: {name:?} not allowed with host net enabled"),
+    )?;
+    refuse_if(
+        with_host(spec.host_ipc, "kernel."),
+        &format!("forbidden sysctl: {name:?} not allowed with host ipc enabled"),
+    )
 }
 
 fn check_se_linux(options: Option<&SELinuxOptions>) -> Result<(), String> {
@@ -211,7 +221,8 @@ mod tests {
 
     #[test]
     fn every_security_field_is_honoured_or_refused() {
-        let both = |field: &str, value: Value| [(field.to_owned(), value.clone(), true), (field.to_owned(), value, false)];
+        let both =
+            |field: &str, value: Value| [(field.to_owned(), value.clone(), true), (field.to_owned(), value, false)];
         let pod_only = |field: &str, value: Value| [(field.to_owned(), value, true)];
         let container_only = |field: &str, value: Value| [(field.to_owned(), value, false)];
         let sysctl = |name: &str| json!([{ "name": name, "value": "1" }]);

@@ -256,7 +256,9 @@ impl ContainerState {
     /// restartCount: how many instances came before the latest.
     pub fn restarts(&self) -> u32 {
         let begun = match self.instance {
-            Instance::Created { .. } | Instance::Starting { .. } | Instance::PostStart { .. } => self.attempts.saturating_sub(1),
+            Instance::Created { .. } | Instance::Starting { .. } | Instance::PostStart { .. } => {
+                self.attempts.saturating_sub(1)
+            }
             _ => self.attempts,
         };
         begun.saturating_sub(1)

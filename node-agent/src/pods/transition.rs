@@ -161,14 +161,7 @@ impl PodState {
     }
 
     /// Takes in how a container is after its start.
-    fn started(
-        &mut self,
-        id: &str,
-        seen: Option<Container>,
-        message: Option<String>,
-        has_hook: bool,
-        now: Timestamp,
-    ) {
+    fn started(&mut self, id: &str, seen: Option<Container>, message: Option<String>, has_hook: bool, now: Timestamp) {
         let Some(name) = self.owner_of(id).map(str::to_owned) else { return };
         let slot = self.container_mut(&name);
         let (Instance::Starting { sandbox, .. }, Some(State::Running { started_at, .. })) =

@@ -8,8 +8,8 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, broadcast};
 
 use super::{
-    Container, ContainerSpec, Credentials, Error, Event, ExecResult, Exit, Image, ImageUser, LogChunk, LogOptions, Owner,
-    Role, Runtime, SandboxSpec, State, Summary,
+    Container, ContainerSpec, Credentials, Error, Event, ExecResult, Exit, Image, ImageUser, LogChunk, LogOptions,
+    Owner, Role, Runtime, SandboxSpec, State, Summary,
 };
 
 /// How the runtime misbehaves, once for each that is put.
@@ -101,7 +101,8 @@ impl FakeRuntime {
             _ => return,
         };
         let finished_at = Timestamp::now();
-        container.state = State::Exited(Exit { code, started_at, finished_at, oom_killed: false, error: String::new() });
+        container.state =
+            State::Exited(Exit { code, started_at, finished_at, oom_killed: false, error: String::new() });
         let event = Event { id: id.to_owned(), owner: container.owner.clone() };
         if !inner.is_mute {
             // No receiver is not an error: nobody listens then.
@@ -260,4 +261,3 @@ impl Runtime for FakeRuntime {
         Ok(())
     }
 }
-

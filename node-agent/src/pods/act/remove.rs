@@ -55,7 +55,11 @@ async fn delete(context: &Context, pod: &Pod) {
 pub async fn remove_containers(context: &Context, ids: &[String]) {
     for id in ids {
         if let Err(error) = context.runtime.remove(id).await {
-            tracing::warn!(id, error = error.chain(), "a container was not removed; the next list of the runtime's shows it again");
+            tracing::warn!(
+                id,
+                error = error.chain(),
+                "a container was not removed; the next list of the runtime's shows it again"
+            );
         }
     }
 }

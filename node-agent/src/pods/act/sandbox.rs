@@ -80,13 +80,18 @@ async fn failed(context: &Context, pod: &Pod, id: String, message: String) -> Ou
     let uid = uid(pod);
     match tokio::time::timeout(NETWORK_LIMIT, context.network.detach(&uid)).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::warn!(%error, "the network of a failed sandbox was not removed; the next one replaces it"),
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "the network of a failed sandbox was not removed; the next one replaces it")
+        }
         Err(_) => tracing::warn!("the network of a failed sandbox was not removed in time; the next one replaces it"),
     }
     if !id.is_empty()
         && let Err(error) = context.runtime.remove(&id).await
     {
-        tracing::warn!(error = error.chain(), "a failed sandbox was not removed; the next list of the runtime's shows it again");
+        tracing::warn!(
+            error = error.chain(),
+            "a failed sandbox was not removed; the next list of the runtime's shows it again"
+        );
     }
     Outcome::SandboxMade { id, result: Err(Failure::new(REASON, message)) }
 }

@@ -81,7 +81,9 @@ async fn try_create(
 fn seccomp_profile(context: &Context, pod: &Pod, container: &v1::Container) -> Result<Option<String>, Failure> {
     let refused = |why: String| Failure::new("CreateContainerError", why);
     let Some(pod_spec) = &pod.spec else { return Ok(None) };
-    let SeccompSource::Localhost(path) = security::seccomp(pod_spec, container).map_err(refused)? else { return Ok(None) };
+    let SeccompSource::Localhost(path) = security::seccomp(pod_spec, container).map_err(refused)? else {
+        return Ok(None);
+    };
     let path = context.config.seccomp_dir().join(path);
     let unusable = |why: String| refused(format!("seccomp profile {}: {why}", path.display()));
     let text = fs::read_to_string(&path).map_err(|error| unusable(error.to_string()))?;
@@ -116,8 +118,7 @@ pub async fn start(
             let message = message_of(context, pod, seen.as_ref()).await;
             let lifecycle = spec::container(pod, &container).and_then(|container| container.lifecycle.as_ref());
             let hook = lifecycle.and_then(|lifecycle| lifecycle.post_start.as_ref());
-            let started =
-                Outcome::Started { id: id.clone(), container: seen, message, has_hook: hook.is_some() };
+            let started = Outcome::Started { id: id.clone(), container: seen, message, has_hook: hook.is_some() };
             let Some(hook) = hook else { return started };
             send(sender, Input::Outcome(Box::new(started))).await;
             post_start(context, pod, state, &container, id, hook).await

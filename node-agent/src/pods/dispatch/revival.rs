@@ -81,7 +81,9 @@ async fn containers(context: &Context, uid: &str) -> Vec<Container> {
     loop {
         match context.runtime.list().await {
             Ok(found) => return found.into_iter().filter(|container| container.owner.pod.uid == uid).collect(),
-            Err(error) => tracing::warn!(uid, error = error.chain(), "a pod's containers cannot be listed; trying again"),
+            Err(error) => {
+                tracing::warn!(uid, error = error.chain(), "a pod's containers cannot be listed; trying again")
+            }
         }
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(LONGEST_WAIT);

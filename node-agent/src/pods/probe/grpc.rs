@@ -42,7 +42,8 @@ const UNIMPLEMENTED: &str = "12";
 pub(super) async fn check(ip: Ipv4Addr, action: &GRPCAction) -> Result<(), String> {
     let port = u16::try_from(action.port).map_err(|_| format!("invalid port {}", action.port))?;
     let address = format!("{ip}:{port}");
-    let unreachable = |error: &dyn std::fmt::Display| format!("error: failed to connect service at {address:?}: {error}");
+    let unreachable =
+        |error: &dyn std::fmt::Display| format!("error: failed to connect service at {address:?}: {error}");
     let failed = |error: &dyn std::fmt::Display| format!("error: health rpc probe failed: {error}");
     let stream = TcpStream::connect((ip, port)).await.map_err(|error| unreachable(&error))?;
     let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
@@ -81,7 +82,9 @@ fn check_status(trailers: &HeaderMap) -> Result<(), String> {
             "error: this server does not implement the grpc health protocol (grpc.health.v1.Health): {}",
             text("grpc-message")
         )),
-        code => Err(format!("error: health rpc probe failed: rpc error: code = {code:?} desc = {}", text("grpc-message"))),
+        code => {
+            Err(format!("error: health rpc probe failed: rpc error: code = {code:?} desc = {}", text("grpc-message")))
+        }
     }
 }
 

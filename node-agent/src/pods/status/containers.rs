@@ -16,13 +16,23 @@ use crate::pods::{
     state::{self, EndedInstance, ImageState, Instance, PodState, Sandbox},
 };
 
-pub(super) fn init(pod: &Pod, state: &PodState, node: ReportingNode<'_>, now: Timestamp) -> Option<Vec<ContainerStatus>> {
+pub(super) fn init(
+    pod: &Pod,
+    state: &PodState,
+    node: ReportingNode<'_>,
+    now: Timestamp,
+) -> Option<Vec<ContainerStatus>> {
     let statuses: Vec<_> =
         spec::init_containers(pod).map(|container| status(pod, state, container, true, node, now)).collect();
     (!statuses.is_empty()).then_some(statuses)
 }
 
-pub(super) fn app(pod: &Pod, state: &PodState, node: ReportingNode<'_>, now: Timestamp) -> Option<Vec<ContainerStatus>> {
+pub(super) fn app(
+    pod: &Pod,
+    state: &PodState,
+    node: ReportingNode<'_>,
+    now: Timestamp,
+) -> Option<Vec<ContainerStatus>> {
     Some(spec::app_containers(pod).map(|container| status(pod, state, container, false, node, now)).collect())
 }
 

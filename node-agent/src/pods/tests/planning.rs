@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 use crate::{
     pods::{
         outcome::{Failure, Outcome},
-        plan::plan,
+        plan::{Action, plan},
         state::PodState,
         status::{ReportingNode, status},
     },
-    runtime::{Container, Exit, Image, ImageUser, Owner, PodRef, Role, State},
+    runtime::{Container, Exit, Image, ImageUser, Owner, PodRef, Role, State, Summary},
 };
 
 /// A pod and its state, driven by hand.
@@ -38,6 +38,7 @@ impl Driven {
     fn proceed(&mut self) -> Vec<String> {
         let mut begun = Vec::new();
         loop {
+            self.state.note_termination(&self.pod, self.now);
             let actions = plan(&self.pod, &self.state, self.now).actions;
             if actions.is_empty() {
                 return begun;
@@ -77,15 +78,43 @@ impl Driven {
     }
 
     fn observed(&mut self, container: &str, id: &str, state: State) -> Vec<String> {
-        let role = Role::Container { name: container.into(), hash: String::new(), sandbox: "s".into() };
-        let pod = PodRef { namespace: "a".into(), name: "p".into(), uid: "u".into() };
-        let seen = Container { id: id.into(), owner: Owner { pod, role, attempt: 0 }, image_id: String::new(), state };
+        let seen = Self::seen(container, id, state);
         self.apply(Outcome::Observed { id: id.into(), container: Some(seen), message: None })
     }
 
+    fn seen(container: &str, id: &str, state: State) -> Container {
+        let role = Role::Container { name: container.into(), hash: String::new(), sandbox: "s".into() };
+        let pod = PodRef { namespace: "a".into(), name: "p".into(), uid: "u".into() };
+        Container { id: id.into(), owner: Owner { pod, role, attempt: 0 }, image_id: String::new(), state }
+    }
+
+    fn started(&mut self, container: &str, id: &str, has_hook: bool) -> Vec<String> {
+        let seen = Self::seen(container, id, State::Running { started_at: self.now, pid: 1 });
+        self.apply(Outcome::Started { id: id.into(), container: Some(seen), message: None, has_hook })
+    }
+
     fn running(&mut self, container: &str, id: &str) -> Vec<String> {
-        let state = State::Running { started_at: self.now, pid: 1 };
-        self.observed(container, id, state)
+        self.started(container, id, false)
+    }
+
+    /// The graces of the stops that are planned now, in seconds.
+    fn graces(&mut self) -> Vec<(String, u64)> {
+        self.state.note_termination(&self.pod, self.now);
+        let actions = plan(&self.pod, &self.state, self.now).actions;
+        let stops = actions.into_iter().filter_map(|action| match &action {
+            Action::StopContainer { container, grace, .. } => {
+                let stop = (container.clone(), grace.as_secs());
+                self.state.begin(&action, self.now);
+                Some(stop)
+            }
+            _ => None,
+        });
+        stops.collect()
+    }
+
+    fn delete(&mut self, grace: i64) {
+        self.pod.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(self.now));
+        self.pod.metadata.deletion_grace_period_seconds = Some(grace);
     }
 
     fn exited(&mut self, container: &str, id: &str, code: i32) -> Vec<String> {
@@ -182,8 +211,7 @@ fn the_restart_policy_says_who_runs_again_and_what_the_end_is_called() {
 fn a_deletion_stops_the_containers_then_the_sandbox_then_ends() {
     let mut driven = Driven::app("Always");
     driven.run_app("c");
-    driven.pod.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(driven.now));
-    driven.pod.metadata.deletion_grace_period_seconds = Some(30);
+    driven.delete(30);
     assert_eq!(driven.proceed(), ["StopContainer"]);
     driven.pod.metadata.deletion_grace_period_seconds = Some(0);
     assert_eq!(driven.proceed(), ["StopContainer"], "a shorter grace hastens the stop");
@@ -256,4 +284,149 @@ fn a_deadline_ends_the_pod() {
     driven.exited("app", "c", 143);
     let status = driven.status();
     assert_eq!((&status["phase"], &status["reason"]), (&json!("Failed"), &json!("DeadlineExceeded")));
+}
+
+/// Two sidecars and an app, all running.
+fn with_sidecars() -> Driven {
+    let mut driven = Driven::new(json!({
+        "initContainers": [
+            { "name": "one", "image": "i", "restartPolicy": "Always" },
+            { "name": "two", "image": "i", "restartPolicy": "Always" },
+        ],
+        "containers": [{ "name": "app", "image": "i" }],
+    }));
+    driven.proceed();
+    driven.sandbox_created();
+    driven.apply(Outcome::VolumesMounted(Ok(())));
+    driven.sandbox_made();
+    for name in ["one", "two", "app"] {
+        driven.image_got(name);
+        driven.created(name, name);
+        driven.running(name, name);
+    }
+    driven
+}
+
+#[test]
+fn sidecars_end_in_reverse_order_within_the_one_grace_period() {
+    let stop = |name: &str, grace| (name.to_owned(), grace);
+    let mut driven = with_sidecars();
+    driven.delete(30);
+    assert_eq!(driven.graces(), [stop("app", 30)]);
+    driven.pass(20);
+    driven.state.apply(exit("app", 0, driven.now), driven.now);
+    assert_eq!(driven.graces(), [stop("two", 10)]);
+    driven.pass(10);
+    driven.state.apply(exit("two", 137, driven.now), driven.now);
+    assert_eq!(driven.graces(), [stop("one", 2)], "the least there is, when the grace is used up");
+    driven.pass(2);
+    assert_eq!(driven.exited("one", "one", 137), ["RemoveSandbox"]);
+}
+
+#[test]
+fn a_shorter_grace_counts_from_when_it_was_given_and_none_is_none() {
+    let stop = |name: &str, grace| (name.to_owned(), grace);
+    let mut driven = with_sidecars();
+    driven.delete(100);
+    assert_eq!(driven.graces(), [stop("app", 100)]);
+    driven.pass(50);
+    driven.delete(10);
+    assert_eq!(driven.graces(), [stop("app", 10)]);
+    driven.pass(4);
+    assert_eq!(driven.graces(), [], "nothing is shorter than before");
+    driven.delete(0);
+    assert_eq!(driven.graces(), [stop("app", 0)]);
+    driven.state.apply(exit("app", 137, driven.now), driven.now);
+    assert_eq!(driven.graces(), [stop("two", 0)]);
+}
+
+#[test]
+fn no_number_of_a_pod_is_too_large_to_be_counted() {
+    for seconds in [i64::MAX, i64::MAX - 1, i64::MIN, -1] {
+        let probe = json!({ "tcpSocket": { "port": 1 }, "terminationGracePeriodSeconds": seconds });
+        let mut driven = Driven::new(json!({
+            "terminationGracePeriodSeconds": seconds, "activeDeadlineSeconds": seconds.max(1),
+            "containers": [{ "name": "app", "image": "i", "livenessProbe": probe }],
+        }));
+        driven.run_app("c");
+        let app = driven.pod.spec.as_ref().unwrap().containers[0].clone();
+        driven.state.container_mut("app").health.judge(&app, crate::pods::probe::Kind::Liveness, false);
+        assert_eq!(driven.proceed(), ["StopContainer"], "{seconds}");
+        driven.delete(seconds);
+        driven.proceed();
+        driven.pass(1_000_000_000);
+        driven.proceed();
+        driven.status();
+    }
+}
+
+fn exit(id: &str, code: i32, now: Timestamp) -> Outcome {
+    let exit = Exit { code, started_at: Some(now), finished_at: now, oom_killed: false, error: String::new() };
+    Outcome::Observed { id: id.into(), container: Some(Driven::seen(id, id, State::Exited(exit))), message: None }
+}
+
+#[test]
+fn an_end_that_is_seen_during_the_start_stays_an_end() {
+    let mut driven = Driven::app("Always");
+    driven.proceed();
+    driven.sandbox_created();
+    driven.apply(Outcome::VolumesMounted(Ok(())));
+    driven.sandbox_made();
+    driven.image_got("app");
+    assert_eq!(driven.created("app", "c"), ["StartContainer"]);
+    assert!(driven.state.may_run("c"), "its end is to be looked at");
+    assert_eq!(driven.exited("app", "c", 3), ["GetImage"], "it is restarted");
+    assert!(driven.running("app", "c").is_empty(), "what the start saw is out of date");
+    assert_eq!(driven.state.container("app").last.as_ref().unwrap().exit.code, 3);
+    assert!(driven.state.container("app").instance.running_since().is_none());
+}
+
+#[test]
+fn a_container_runs_once_its_hook_has_succeeded_and_is_stopped_when_it_failed() {
+    let mut driven = Driven::app("Always");
+    let begin = |driven: &mut Driven| {
+        driven.proceed();
+        driven.sandbox_created();
+        driven.apply(Outcome::VolumesMounted(Ok(())));
+        driven.sandbox_made();
+        driven.image_got("app");
+        driven.created("app", "c");
+        assert!(driven.started("app", "c", true).is_empty());
+        assert_eq!(driven.status()["phase"], "Pending");
+    };
+    begin(&mut driven);
+    driven.apply(Outcome::PostStartEnded { id: "c".into(), result: Ok(()) });
+    assert_eq!(driven.status()["phase"], "Running");
+
+    let mut driven = Driven::app("Always");
+    begin(&mut driven);
+    let failed = Outcome::PostStartEnded { id: "c".into(), result: Err("no".into()) };
+    assert_eq!(driven.apply(failed), ["StopContainer"]);
+    assert_eq!(driven.status()["containerStatuses"][0]["ready"], false);
+
+    let mut driven = Driven::app("Always");
+    begin(&mut driven);
+    driven.delete(5);
+    assert_eq!(driven.proceed(), ["StopContainer"], "a hook holds no deletion up");
+    assert!(!driven.state.is_starting("c"), "which cancels the hook");
+}
+
+#[test]
+fn a_list_shows_what_ended_and_what_nobody_knows() {
+    let mut driven = Driven::app("Always");
+    driven.run_app("c");
+    let summary = |id: &str, is_running| {
+        let owner = Driven::seen("app", id, State::Created).owner;
+        Summary { id: id.into(), owner, is_running }
+    };
+    assert_eq!(driven.state.unlisted(&[summary("s", true), summary("c", true)]), [] as [String; 0]);
+    assert_eq!(driven.state.unlisted(&[summary("s", true), summary("c", false)]), ["c"]);
+    assert_eq!(driven.state.unlisted(&[]), ["s", "c"]);
+    driven.state.discard_unknown(&[summary("s", true), summary("c", true), summary("lost", false)]);
+    assert_eq!(driven.state.garbage, ["lost"]);
+    driven.exited("app", "c", 1);
+    driven.image_got("app");
+    driven.state.garbage.clear();
+    driven.state.discard_unknown(&[summary("new", false)]);
+    assert!(driven.state.garbage.is_empty(), "it may be what is just being created");
 }

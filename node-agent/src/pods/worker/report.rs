@@ -86,10 +86,7 @@ impl Worker {
         let starting = |instance: &Instance| {
             matches!(
                 instance,
-                Instance::Creating
-                    | Instance::Created { .. }
-                    | Instance::Starting { .. }
-                    | Instance::PostStart { .. }
+                Instance::Creating | Instance::Created { .. } | Instance::Starting { .. } | Instance::PostStart { .. }
             )
         };
         self.pod.metadata.deletion_timestamp.is_none()
