@@ -36,13 +36,13 @@ impl HostPortPublisher {
         });
     }
 
-    /// The pod is no more.
+    /// Removes the entry of a pod that has ended.
     pub fn forget(&self, pod: &Pod) {
         let uid = pod.metadata.uid.as_deref().unwrap_or_default();
         self.0.send_if_modified(|published| published.pods.remove(uid).is_some());
     }
 
-    /// Every pod of an earlier agent has its entry.
+    /// Marks the entries complete: every pod that an earlier agent left has its own.
     pub fn complete(&self) {
         self.0.send_if_modified(|published| !std::mem::replace(&mut published.synced, true));
     }
@@ -81,17 +81,17 @@ mod tests {
     }
 
     #[test]
-    fn a_pods_host_ports_are_told_from_its_address_on_until_its_sandbox_goes() {
+    fn a_pods_host_ports_are_published_from_its_address_on_until_its_sandbox_is_removed() {
         let (sender, receiver) = watch::channel(HostPorts::default());
         let (publisher, pod) = (HostPortPublisher::new(sender), pod("1"));
-        let told = || receiver.borrow().pods.get("1").map(|entry| entry.address);
+        let address = || receiver.borrow().pods.get("1").map(|entry| entry.address);
         let id = || "s".to_owned();
         publisher.update(&pod, &in_state(Sandbox::Making { id: None }));
-        assert_eq!(told(), None, "it has no address yet");
+        assert_eq!(address(), None, "it has no address yet");
         publisher.update(&pod, &in_state(Sandbox::Ready { id: id(), ip: ADDRESS }));
-        assert_eq!(told(), Some(ADDRESS));
+        assert_eq!(address(), Some(ADDRESS));
         publisher.update(&pod, &in_state(Sandbox::Removing));
-        assert_eq!(told(), None);
+        assert_eq!(address(), None);
     }
 
     #[test]

@@ -195,7 +195,7 @@ async fn start_with(
 }
 
 impl Pods {
-    /// `/containerLogs/{namespace}/{pod}/{container}` and `/pods`, as the kubelet serves them. Whoever mounts it authenticates.
+    /// `/containerLogs/{namespace}/{pod}/{container}` and `/pods`, as the kubelet serves them. The router does not authenticate: the server that it is mounted in does.
     pub fn router(&self) -> axum::Router {
         logs::router(self.context.clone(), self.workers.clone())
     }
@@ -211,7 +211,7 @@ impl Pods {
         if teardown == Teardown::Keep {
             return Ok(());
         }
-        act::tell_taken_down(&self.context, &self.workers.all()).await;
+        act::write_taken_down(&self.context, &self.workers.all()).await;
         dispatch::remove_everything(&self.context).await
     }
 }

@@ -27,7 +27,7 @@ struct Waiting {
 }
 
 impl ObjectWaits {
-    /// The waits of the pod `uid`, which is told through `sender`.
+    /// The waits of the pod `uid`; its worker hears of changes through `sender`.
     pub fn of(&self, uid: &str, sender: mpsc::Sender<Input>) -> Waits {
         Waits { all: self.clone(), uid: uid.to_owned(), sender }
     }
@@ -47,7 +47,7 @@ pub struct Waits {
 }
 
 impl Waits {
-    /// Has the pod told at the next change of `key`.
+    /// Sends the pod's worker [`Input::ObjectChanged`] at the next change of `key`.
     pub fn add(&self, context: &Arc<Context>, key: &ObjectKey) {
         let mut all = self.all.0.lock();
         let waiting = all.entry(key.clone()).or_insert_with(|| {
@@ -67,7 +67,7 @@ impl Drop for Waits {
     }
 }
 
-/// Waits for the next change of `key`, and then tells all who wait for it.
+/// Waits for the next change of `key`, and then wakes all who wait for it.
 async fn watch(context: Weak<Context>, all: ObjectWaits, key: ObjectKey) {
     let Some(watched) = context.upgrade().map(|context| context.objects.watch(&key)) else { return };
     // The first answer is no change: it is what the pods failed with.

@@ -84,7 +84,7 @@ impl Watched {
         }
     }
 
-    /// Tells when [`Watched::read`] would answer anew.
+    /// Resolves when [`Watched::read`] would give another answer.
     pub fn changes(&self) -> impl Future<Output = ()> + Send + 'static {
         let mut known = self.known.clone();
         known.mark_unchanged();
@@ -150,7 +150,7 @@ where
             }
             Ok(watcher::Event::Apply(object)) => Known::Present(Arc::new(payload(object))),
             Ok(watcher::Event::Delete(_)) => Known::Absent,
-            // What is known stays known while the API is away.
+            // The last version known serves while the API is away.
             Err(error) if *known.borrow() == Known::Unread => Known::Unreadable(format!("{key}: {error}")),
             Err(_) => continue,
         };

@@ -1,5 +1,5 @@
-//! Events about pods, as the API keeps them: repeated ones are counted, not repeated. Writes in the background, one after the other, so that no pod
-//! waits for them; drops and says so when the API does not keep up.
+//! Writes events about pods to the API; an event that repeats raises the count of the first. Writes happen in the background, one after the other, so
+//! that no pod waits for them. Events are dropped, with a warning in the log, when the API does not keep up.
 
 use std::collections::HashMap;
 
@@ -16,12 +16,14 @@ use parking_lot::Mutex;
 use serde_json::json;
 use tokio::{sync::mpsc, task::JoinHandle};
 
+/// Kubernetes' two types of events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EventType {
     Normal,
     Warning,
 }
 
+/// The queue of events to write.
 pub struct Recorder {
     queue: Mutex<Option<mpsc::Sender<Entry>>>,
     writer: Mutex<Option<JoinHandle<()>>>,
@@ -49,6 +51,7 @@ const QUEUE: usize = 1024;
 const REMEMBERED: usize = 1024;
 
 impl Recorder {
+    /// Starts to write the events of `node`.
     pub fn start(client: Client, node: &str) -> Self {
         let (queue, entries) = mpsc::channel(QUEUE);
         let writer = tokio::spawn(write_all(client, node.to_owned(), entries));

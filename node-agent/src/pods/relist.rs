@@ -6,7 +6,7 @@ use super::state::{Finish, Instance, PodState, Sandbox};
 use crate::runtime::Summary;
 
 impl PodState {
-    /// Whether `id` is a container or sandbox whose end would be news.
+    /// Whether `id` is a container or sandbox whose end the state does not know yet.
     pub fn may_run(&self, id: &str) -> bool {
         self.running_ids().any(|running| running == id)
     }
@@ -15,6 +15,11 @@ impl PodState {
     pub fn unlisted(&self, listed: &[Summary]) -> Vec<String> {
         let running: HashSet<&str> = listed.iter().filter(|one| one.is_running).map(|one| one.id.as_str()).collect();
         self.running_ids().filter(|id| !running.contains(id)).map(str::to_owned).collect()
+    }
+
+    /// The worker need not hear of `listed`: every container is known, and runs where it should.
+    pub fn agrees_with(&self, listed: &[Summary]) -> bool {
+        listed.iter().all(|one| self.knows(&one.id)) && self.unlisted(listed).is_empty()
     }
 
     /// Has those of `listed` removed that are of no use: a creation whose answer was lost, a removal that failed.

@@ -192,8 +192,8 @@ impl PodState {
         }
     }
 
-    /// Takes in the runtime's view of container or sandbox `id`; `None` where it has none. A container that runs is no news: only its own
-    /// start's outcome says that it has started.
+    /// Takes in the runtime's view of container or sandbox `id`; `None` where it has none. A running container changes nothing
+    /// here: only the outcome of its start makes it count as started.
     fn observe(&mut self, id: &str, seen: Option<Container>, message: Option<String>, now: Timestamp) {
         let running = matches!(seen.as_ref().map(|container| &container.state), Some(State::Running { .. }));
         if self.sandbox.id() == Some(id) {

@@ -12,6 +12,8 @@ use super::{
 
 /// For calls that change or read one thing. Generous: a loaded machine is slow rather than broken.
 const CALL: Duration = Duration::from_secs(120);
+/// For a start, with the wait for its turn: the runtime bounds how many it makes at once.
+const START: Duration = Duration::from_secs(600);
 /// For a whole pull, of any image.
 const PULL: Duration = Duration::from_secs(3600);
 
@@ -19,13 +21,14 @@ const PULL: Duration = Duration::from_secs(3600);
 pub struct Deadlines {
     inner: Arc<dyn Runtime>,
     call: Duration,
+    start: Duration,
     pull: Duration,
 }
 
 impl Deadlines {
     /// The deadlines of a node.
     pub fn new(inner: Arc<dyn Runtime>) -> Self {
-        Self { inner, call: CALL, pull: PULL }
+        Self { inner, call: CALL, start: START, pull: PULL }
     }
 }
 
@@ -68,7 +71,7 @@ impl Runtime for Deadlines {
     }
 
     async fn start(&self, id: &str) -> Result<(), Error> {
-        within(self.call, "start the container", self.inner.start(id)).await
+        within(self.start, "start the container", self.inner.start(id)).await
     }
 
     async fn stop(&self, id: &str, grace: Duration) -> Result<(), Error> {
@@ -125,7 +128,7 @@ mod tests {
     async fn a_call_that_gets_no_answer_fails_after_its_deadline() {
         let fake = Arc::new(FakeRuntime::default());
         let call = Duration::from_millis(1);
-        let runtime = Deadlines { inner: fake.clone(), call, pull: call };
+        let runtime = Deadlines { inner: fake.clone(), call, start: call, pull: call };
         fake.put(Fault::Hang("inspect"));
         fake.put(Fault::Hang("stop"));
         let error = runtime.inspect("c").await.unwrap_err();

@@ -74,7 +74,7 @@ pub trait Runtime: Send + Sync {
         limit: usize,
     ) -> Result<Option<ExecResult>, Error>;
 
-    /// Ends of this node's containers from now on. The stream ends when the runtime goes away; the caller then lists anew.
+    /// Ends of this node's containers from now on. The stream ends when the runtime goes away; the caller then lists again.
     async fn events(&self) -> Result<BoxStream<'static, Event>, Error>;
 
     /// Removes what [`Runtime::prepare`] brought.
@@ -169,7 +169,7 @@ pub struct Event {
     pub owner: Owner,
 }
 
-/// The network namespace of a running sandbox, for whoever plugs it.
+/// The network namespace of a running sandbox, for the pod network.
 pub fn netns_of(pid: u32) -> PathBuf {
     PathBuf::from(format!("/proc/{pid}/ns/net"))
 }

@@ -31,7 +31,7 @@ pub async fn run(
         LifecycleHandler { tcp_socket: Some(action), .. } => Check::Tcp(action),
         _ => return Ok(()),
     };
-    let container = spec::container(pod, container).ok_or("the container is no more in the pod")?;
+    let container = spec::container(pod, container).ok_or("the container is not in the pod any more")?;
     let pod_ip = pod_ip.unwrap_or(context.config.node_ip);
     let target = Target { runtime: &*context.runtime, container_id: id, container, pod_ip };
     check.run(&target, limit).await

@@ -1,4 +1,4 @@
-//! The shell of the pod lifecycle: performs the actions of a plan. Decides nothing but how to perform one; every result goes back to the worker.
+//! Performs the actions of a plan: all I/O of the pod lifecycle. Decides only how an action is performed; every result goes back to the worker.
 
 mod hook;
 mod image;
@@ -15,7 +15,7 @@ use k8s_openapi::api::core::v1::Pod;
 pub use remove::{remove_orphan, remove_unknown_directories};
 use tokio::sync::mpsc;
 pub use volumes::follow as follow_objects;
-pub use write::{tell_taken_down, write_status};
+pub use write::{write_status, write_taken_down};
 
 use super::{
     Context,

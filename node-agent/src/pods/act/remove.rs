@@ -16,7 +16,7 @@ use crate::{
 
 const RETRY: Duration = Duration::from_secs(1);
 
-/// The pod's end: told to the API first, since who waits for it waits for that.
+/// Ends the pod, in the API first: clients that wait for the deletion wait for that.
 pub async fn finish(context: &Context, pod: &Pod, state: &PodState) -> Outcome {
     let instances = state.containers.values().flat_map(|container| {
         let ended = container.last.iter().chain(&container.previous).map(|ended| ended.id.clone());
@@ -64,7 +64,7 @@ pub async fn remove_containers(context: &Context, ids: &[String]) {
     }
 }
 
-/// Removes what an earlier agent left of a pod that is no more.
+/// Removes what is left of a pod that is not in the API any more.
 pub async fn remove_orphan(context: &Context, uid: &str, containers: Vec<(String, Role)>) {
     let (sandboxes, apps): (Vec<_>, Vec<_>) = containers.into_iter().partition(|(_, role)| *role == Role::Sandbox);
     let ids: Vec<String> = apps.into_iter().chain(sandboxes).map(|(id, _)| id).collect();
@@ -73,7 +73,7 @@ pub async fn remove_orphan(context: &Context, uid: &str, containers: Vec<(String
         tracing::warn!(
             uid,
             error = &error as &dyn std::error::Error,
-            "the network of a pod that is gone stays for now"
+            "the network of a pod that is gone was not removed"
         );
     }
     remove_directory(&context.pod_dir(uid));
@@ -97,12 +97,14 @@ pub async fn remove_unknown_directories(context: &Context, uids: &[String]) {
 
 fn remove_directory(path: &Path) {
     if let Err(error) = unmount_all(path) {
-        tracing::warn!(path = %path.display(), %error, "a pod's mounts stay for now");
+        tracing::warn!(path = %path.display(), %error, "a pod's volumes were not unmounted; the next start of the agent tries again");
         return;
     }
     match std::fs::remove_dir_all(path) {
         Ok(()) => {}
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => tracing::warn!(path = %path.display(), %error, "a pod's files stay for now"),
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "a pod's files were not removed; the next start of the agent tries again")
+        }
     }
 }

@@ -20,6 +20,7 @@ use crate::{
 /// How long plugging a sandbox into the network may take, and unplugging it.
 pub const NETWORK_LIMIT: Duration = Duration::from_secs(60);
 
+const RETRY: Duration = Duration::from_secs(1);
 const REASON: &str = "FailedCreatePodSandBox";
 
 /// Creates and starts a sandbox, and plugs it into the network.
@@ -44,6 +45,11 @@ pub async fn make(context: &Context, pod: &Pod, attempt: u32, sender: &mpsc::Sen
 
 /// Asks for the address of a sandbox that an earlier agent started.
 pub async fn adopt(context: &Context, pod: &Pod, id: String) -> Outcome {
+    // A runtime that does not answer is no reason to end what runs.
+    while let Err(error) = context.runtime.inspect(&id).await {
+        tracing::warn!(error = error.chain(), "a sandbox cannot be looked at; trying again");
+        tokio::time::sleep(RETRY).await;
+    }
     match plug(context, pod, &id).await {
         Ok(ip) => Outcome::SandboxMade { id, result: Ok(ip) },
         Err(message) => failed(context, pod, id, message).await,

@@ -60,8 +60,9 @@ async fn try_create(
     attempt: u32,
     sandbox: &str,
 ) -> Result<String, Failure> {
-    let container = spec::container(pod, name)
-        .ok_or_else(|| Failure::new("CreateContainerConfigError", format!("container {name} is no more in the pod")))?;
+    let container = spec::container(pod, name).ok_or_else(|| {
+        Failure::new("CreateContainerConfigError", format!("container {name} is not in the pod any more"))
+    })?;
     let image_user = match &state.container(name).image {
         ImageState::Present(image) => image.user.clone(),
         _ => ImageUser::Uid(0),

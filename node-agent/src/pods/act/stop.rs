@@ -15,7 +15,6 @@ use crate::pods::{
 
 /// Between tries while the runtime or the network does not do what it must.
 const RETRY: Duration = Duration::from_secs(1);
-const LEAST_GRACE: Duration = Duration::from_secs(2);
 
 /// Runs the container's preStop hook and stops it, both within `grace`.
 pub async fn stop(
@@ -39,7 +38,7 @@ pub async fn stop(
         context.recorder.record(pod, Some(&container), EventType::Warning, "FailedPreStopHook", message);
     }
     // A hook that used up the grace still leaves its container the least there is.
-    let grace = grace.saturating_sub(began.elapsed()).max(LEAST_GRACE.min(grace));
+    let grace = grace.saturating_sub(began.elapsed()).max(spec::LEAST_GRACE.min(grace));
     if let Err(error) = context.runtime.stop(&id, grace).await {
         tracing::warn!(container, error = error.chain(), "a container was not stopped; it is tried again");
         tokio::time::sleep(RETRY).await;

@@ -1,5 +1,5 @@
-//! Brings to each pod's worker what concerns it: changes of the Pod, events and lists of the runtime. Starts workers, makes those anew that
-//! panicked, forgets them when they end, and removes containers that belong to no pod. Decides nothing about a pod itself.
+//! Brings to each pod's worker what concerns it: changes of the Pod, events and lists of the runtime. Starts workers, restarts those
+//! that panicked, forgets them when they end, and removes containers that belong to no pod. Decides nothing about a pod itself.
 
 mod revival;
 mod runtime_changes;
@@ -103,7 +103,7 @@ impl Dispatcher {
         if let Err(error) = self.context.network.retain(&uids).await {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
-                "what earlier pods left in the network stays for now"
+                "what earlier pods left in the network was not removed"
             );
         }
         for pod in listed {
@@ -170,7 +170,9 @@ impl Dispatcher {
         }
         for handle in self.workers.all() {
             let listed = by_pod.remove(&handle.pod().uid).unwrap_or_default();
-            handle.send(Input::Listed(listed)).await;
+            if !handle.view().state.agrees_with(&listed) {
+                handle.send(Input::Listed(listed)).await;
+            }
         }
         if !self.synced {
             return;
@@ -200,14 +202,14 @@ impl Dispatcher {
             self.workers.remove(&uid);
             return;
         };
-        // The handle stays for those who read logs: what it shows is what the worker last knew.
+        // The handle stays for those who read logs: it shows what the worker last knew.
         let Some(handle) = self.workers.get(&uid) else { return };
         let pod = handle.view().pod.clone();
         let wait = self.revivals.begin(self.context.clone(), uid, pod);
-        tracing::error!(pod = %handle.pod(), %error, ?wait, "a pod's worker panicked; it is made anew");
+        tracing::error!(pod = %handle.pod(), %error, ?wait, "a pod's worker panicked; it is restarted");
     }
 
-    /// Makes the worker of a pod anew whose back-off is over.
+    /// Restarts the worker of a pod whose back-off is over.
     async fn revive(&mut self, uid: String, found: Vec<Container>) {
         if let Some(revival) = self.revivals.take(&uid) {
             self.start_worker(uid.clone(), revival.pod, found);

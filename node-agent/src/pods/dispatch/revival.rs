@@ -1,4 +1,4 @@
-//! Makes the workers anew that panicked: after a back-off, from what the runtime then has of their pods.
+//! Restarts workers that panicked: after a back-off, from what the runtime then has of their pods.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -31,7 +31,7 @@ pub(super) struct Revival {
 }
 
 impl Revivals {
-    /// The revival of this pod, if its worker is to be made anew.
+    /// The revival of this pod, if its worker is to be restarted.
     pub(super) fn get_mut(&mut self, uid: &str) -> Option<&mut Revival> {
         self.waiting.get_mut(uid)
     }

@@ -12,9 +12,6 @@ use crate::pods::{
     state::{ContainerState, Instance, PodState, Sandbox},
 };
 
-/// What a container gets whose turn to stop comes when the pod's grace period is over, as in Kubernetes.
-const LEAST_GRACE: Duration = Duration::from_secs(2);
-
 /// Plans the next steps of the pod's end. Sidecars stop in the reverse of their order, once the app containers have.
 pub(super) fn stop(pod: &Pod, state: &PodState, now: Timestamp, plan: &mut Plan) {
     let grace = grace_left(pod, state, now);
@@ -52,7 +49,7 @@ fn grace_left(pod: &Pod, state: &PodState, now: Timestamp) -> Duration {
         Some(termination) if termination.grace.is_zero() => Duration::ZERO,
         Some(termination) => {
             let left = Duration::try_from(termination.deadline.duration_since(now)).unwrap_or_default();
-            left.max(LEAST_GRACE.min(termination.grace))
+            left.max(spec::LEAST_GRACE.min(termination.grace))
         }
     }
 }

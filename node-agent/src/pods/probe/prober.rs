@@ -1,4 +1,4 @@
-//! The probes of one pod at work: a task each, at its pace, that tells when a verdict changes.
+//! The running probes of one pod: one task each, which asks at its pace and reports to the worker when its verdict changes.
 
 use std::{collections::HashMap, net::Ipv4Addr, sync::Arc, time::Duration};
 
@@ -10,11 +10,12 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{Check, Counter, ProbeKey, Target, Verdict, pace::Pace};
 use crate::pods::{Context, deadline, deadline::instant_after, recorder::EventType, spec, worker::Input};
 
+/// One task per probe. Dropping it ends them all.
 #[derive(Default)]
 pub struct Probers(HashMap<ProbeKey, AbortOnDropHandle<()>>);
 
 impl Probers {
-    /// Starts what is wanted and not at work, and ends what is not wanted any more.
+    /// Starts the probes that are wanted and do not run, and ends those that are not wanted any more.
     pub fn adjust(
         &mut self,
         wanted: Vec<ProbeKey>,
@@ -24,7 +25,8 @@ impl Probers {
         pod_ip: Option<Ipv4Addr>,
         sender: &mpsc::Sender<Input>,
     ) {
-        self.0.retain(|key, _| wanted.contains(key));
+        // A probe ends by itself only by a panic: it is started again.
+        self.0.retain(|key, task| wanted.contains(key) && !task.is_finished());
         let Some(pod_ip) = pod_ip else { return };
         for key in wanted {
             if self.0.contains_key(&key) {
@@ -70,7 +72,7 @@ async fn run(
         };
         let next = pace.next(result.is_ok());
         at = instant_after(asked, next.after);
-        if let (Err(message), true) = (&result, next.is_news) {
+        if let (Err(message), true) = (&result, next.is_recorded) {
             let message = format!("{} probe failed: {message}", key.kind.name());
             context.recorder.record(&pod, Some(&key.container), EventType::Warning, "Unhealthy", message);
         }

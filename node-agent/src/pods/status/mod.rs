@@ -1,4 +1,4 @@
-//! The status of a pod, from what is known of it: pure. Never writes it (`status::writer` does) and never changes what it describes.
+//! The status of a pod, from what is known of it: pure. `act` writes it.
 
 mod conditions;
 mod containers;
@@ -22,7 +22,7 @@ pub use taken_down::taken_down;
 
 use super::state::PodState;
 
-/// What a pod's status says of this node and runtime.
+/// The node that reports a status, as far as the status names it.
 #[derive(Clone, Copy, Debug)]
 pub struct ReportingNode<'a> {
     pub node_ip: Ipv4Addr,

@@ -28,7 +28,7 @@ pub fn oom_score_adj(pod: &Pod, container: &Container, machine_memory: i64) -> i
         "BestEffort" => 1000,
         _ => {
             let request = quantity::request(container, "memory").unwrap_or_default();
-            (1000 - request.saturating_mul(1000) / machine_memory.max(1)).clamp(3, 999)
+            1000i64.saturating_sub(request.saturating_mul(1000) / machine_memory.max(1)).clamp(3, 999)
         }
     }
 }

@@ -49,7 +49,7 @@ pub fn write(directory: &Path, contents: &Contents, group: Option<u32>) -> io::R
     Ok(())
 }
 
-/// Links the first part of each path through `..data`, and removes links to what is no more.
+/// Links the first part of each path through `..data`, and removes links to files that the volume has not any more.
 fn link_names(directory: &Path, contents: &Contents) -> io::Result<()> {
     let first = |path: &str| path.split('/').next().unwrap_or_default().to_owned();
     let names: std::collections::BTreeSet<_> = contents.keys().map(|path| first(path)).collect();
@@ -115,7 +115,7 @@ mod tests {
         write(&volume, &contents(&[("a", "3"), ("c", "4")]), None).unwrap();
         assert_eq!(fs::read_to_string(volume.join("a")).unwrap(), "3");
         assert_eq!(fs::read_to_string(volume.join("c")).unwrap(), "4");
-        assert!(volume.join("deep").symlink_metadata().is_err(), "what is no more is not linked");
+        assert!(volume.join("deep").symlink_metadata().is_err(), "a file that is removed is not linked");
         assert!(!volume.join(first).exists(), "the old version is removed");
         assert_eq!(fs::metadata(volume.join("a")).unwrap().permissions().mode() & 0o777, 0o640);
     }

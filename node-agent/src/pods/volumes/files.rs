@@ -159,7 +159,7 @@ fn mode(own: Option<i32>, default: u32) -> u32 {
     own.and_then(|mode| u32::try_from(mode).ok()).map_or(default, |mode| mode & 0o777)
 }
 
-/// A path that stays in its volume, and off the names that updates use.
+/// Refuses a path that leads out of its volume, or that is named as updates name their directories.
 fn safe(path: &str) -> Result<String, Failure> {
     let bad = path.is_empty()
         || path.starts_with('/')

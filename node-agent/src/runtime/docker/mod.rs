@@ -69,7 +69,7 @@ impl Docker {
         Ok(docker)
     }
 
-    /// Names the operation in an error, and tells apart what callers must.
+    /// Names the operation in an error, and keeps apart the kinds that callers distinguish.
     fn error(&self, operation: &'static str) -> impl Fn(Bollard) -> Error + use<> {
         let host = self.host.clone();
         move |source| match source {
@@ -137,7 +137,7 @@ impl Runtime for Docker {
     async fn create_sandbox(&self, spec: &SandboxSpec) -> Result<String, Error> {
         let body = create::sandbox(spec, &self.sandbox_image.reference, &self.node);
         match self.create("create the sandbox", spec.owner.container_name(), body.clone()).await {
-            // Someone pruned the images: ours is made anew.
+            // Someone pruned the images: ours is loaded again.
             Err(Error::NotFound { .. }) => {
                 self.prepare().await?;
                 self.create("create the sandbox", spec.owner.container_name(), body).await
