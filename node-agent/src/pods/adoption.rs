@@ -1,4 +1,5 @@
-//! What an earlier agent left running, as the state of a pod: from the containers' labels, and from the status it wrote last.
+//! What an earlier agent left running, as the state of a pod: from the containers' labels, and from the status it wrote
+//! last.
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;

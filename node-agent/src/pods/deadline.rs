@@ -1,4 +1,5 @@
-//! Points in time that lie a given wait ahead. The waits come from Pods, and may be any number: these saturate where `+` would panic.
+//! Points in time that lie a given wait ahead. The waits come from Pods, and may be any number: these saturate where
+//! `+` would panic.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! Publishes the host ports of this node's pods to the datapath: from when a pod has an address until its sandbox is removed, ready or not.
+//! Publishes the host ports of this node's pods to the datapath: from when a pod has an address until its sandbox is
+//! removed, ready or not.
 //!
 //! Each worker updates its own pod's entry; what the entry says is decided here.
 
@@ -48,8 +49,8 @@ impl HostPortPublisher {
     }
 }
 
-/// The entry of a pod. While the address of an adopted sandbox is being asked for, the one in the pod's status stays: the kernel goes on
-/// serving it.
+/// The entry of a pod. While the address of an adopted sandbox is being asked for, the one in the pod's status stays:
+/// the kernel goes on serving it.
 fn entry(pod: &Pod, state: &PodState, old: Option<&Arc<PodHostPorts>>) -> Option<Arc<PodHostPorts>> {
     let address = match &state.sandbox {
         Sandbox::Ready { ip, .. } => Some(*ip),

@@ -38,6 +38,7 @@ struct LogQuery {
     limit_bytes: Option<usize>,
 }
 
+/// The routes; they do not authenticate.
 pub fn router(context: Arc<Context>, workers: Workers) -> Router {
     Router::new()
         .route("/containerLogs/{namespace}/{pod}/{container}", get(container_logs))

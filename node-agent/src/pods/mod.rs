@@ -1,8 +1,8 @@
 //! The kubelet's part: runs the pods that are bound to this node, and reports them.
 //!
-//! One worker per pod. A worker takes in changes (of the Pod, of the runtime, of probes), asks `plan` what to do next, begins it, and reports the
-//! status that follows. What the runtime has is learned from its events, and again from a list every few seconds: a lost event is never final.
-//! This file only starts and ends all that.
+//! One worker per pod. A worker takes in changes (of the Pod, of the runtime, of probes), asks `plan` what to do next,
+//! begins it, and reports the status that follows. What the runtime has is learned from its events, and again from a
+//! list every few seconds: a lost event is never final. This file only starts and ends all that.
 //!
 //! ```text
 //! API watch ──┐                      ┌─> act: runtime, network, volumes ──> Outcome ─┐
@@ -143,8 +143,8 @@ pub enum Error {
     Detach { source: crate::network::AttachError },
 }
 
-/// Starts to run the pods bound to `config.node_name`. Containers that an earlier agent left are adopted where they still have a pod, and
-/// removed where they do not. The pods' host ports are published to `host_ports`.
+/// Starts to run the pods bound to `config.node_name`. Containers that an earlier agent left are adopted where they
+/// still have a pod, and removed where they do not. The pods' host ports are published to `host_ports`.
 pub async fn start(
     config: Config,
     client: Client,
@@ -195,13 +195,14 @@ async fn start_with(
 }
 
 impl Pods {
-    /// `/containerLogs/{namespace}/{pod}/{container}` and `/pods`, as the kubelet serves them. The router does not authenticate: the server that it is mounted in does.
+    /// `/containerLogs/{namespace}/{pod}/{container}` and `/pods`, as the kubelet serves them. The router does not
+    /// authenticate: the server that it is mounted in does.
     pub fn router(&self) -> axum::Router {
         logs::router(self.context.clone(), self.workers.clone())
     }
 
-    /// Ends all workers. `Teardown::Keep` leaves the containers running for the next agent; `Teardown::Remove` leaves none, nor their files,
-    /// and says in the API that nothing here is ready.
+    /// Ends all workers. `Teardown::Keep` leaves the containers running for the next agent; `Teardown::Remove` leaves
+    /// none, nor their files, and says in the API that nothing here is ready.
     pub async fn shutdown(self, teardown: Teardown) -> Result<(), Error> {
         self.stop.cancel();
         if let Err(error) = self.dispatcher.await {

@@ -39,7 +39,8 @@ pub enum Outcome {
         container: String,
         id: String,
     },
-    /// How the runtime sees a container after its start. One with a postStart hook does not count as running before that has ended.
+    /// How the runtime sees a container after its start. One with a postStart hook does not count as running before
+    /// that has ended.
     Started {
         id: String,
         container: Option<Container>,
@@ -51,7 +52,8 @@ pub enum Outcome {
         id: String,
         result: Result<(), String>,
     },
-    /// How the runtime sees a container or sandbox, after a stop, an event or a list; with its termination message when it ended.
+    /// How the runtime sees a container or sandbox, after a stop, an event or a list; with its termination message when
+    /// it ended.
     Observed {
         id: String,
         container: Option<Container>,
@@ -84,6 +86,7 @@ pub struct Failure {
 }
 
 impl Failure {
+    /// A failure that no object's change ends.
     pub fn new(reason: &'static str, message: impl Into<String>) -> Self {
         Self { reason, message: message.into(), awaits: None }
     }

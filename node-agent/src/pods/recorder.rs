@@ -1,5 +1,6 @@
-//! Writes events about pods to the API; an event that repeats raises the count of the first. Writes happen in the background, one after the other, so
-//! that no pod waits for them. Events are dropped, with a warning in the log, when the API does not keep up.
+//! Writes events about pods to the API; an event that repeats raises the count of the first. Writes happen in the
+//! background, one after the other, so that no pod waits for them. Events are dropped, with a warning in the log, when
+//! the API does not keep up.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,5 @@
-//! What a list of the runtime's containers means for a pod: pure. Whatever event was lost, the next list makes up for it.
+//! What a list of the runtime's containers means for a pod: pure. Whatever event was lost, the next list makes up for
+//! it.
 
 use std::collections::HashSet;
 
@@ -11,7 +12,8 @@ impl PodState {
         self.running_ids().any(|running| running == id)
     }
 
-    /// Containers and the sandbox that should run and do not in `listed`. The list may be older than the state: each is to be looked at.
+    /// Containers and the sandbox that should run and do not in `listed`. The list may be older than the state: each is
+    /// to be looked at.
     pub fn unlisted(&self, listed: &[Summary]) -> Vec<String> {
         let running: HashSet<&str> = listed.iter().filter(|one| one.is_running).map(|one| one.id.as_str()).collect();
         self.running_ids().filter(|id| !running.contains(id)).map(str::to_owned).collect()

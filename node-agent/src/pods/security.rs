@@ -1,7 +1,8 @@
-//! What a pod asks of its own security, and whether this node can give it: pure. A field that is not honoured refuses the pod or container;
-//! none is passed over in silence.
+//! What a pod asks of its own security, and whether this node can give it: pure. A field that is not honoured refuses
+//! the pod or container; none is passed over in silence.
 //!
-//! The structs are taken apart field by field: a field that a newer Kubernetes adds does not compile here before someone decided about it.
+//! The structs are taken apart field by field: a field that a newer Kubernetes adds does not compile here before
+//! someone decided about it.
 
 use std::path::{Component, Path};
 
@@ -34,8 +35,8 @@ pub enum SeccompSource<'a> {
     Localhost(&'a Path),
 }
 
-/// Why this node cannot give `pod`, or one container of it, the security that it asks for; `None` where it can. Without `container` the
-/// fields are read that hold for the pod as a whole.
+/// Why this node cannot give `pod`, or one container of it, the security that it asks for; `None` where it can. Without
+/// `container` the fields are read that hold for the pod as a whole.
 pub fn refusal(pod: &Pod, container: Option<&Container>, host: Host) -> Option<String> {
     let spec = pod.spec.as_ref()?;
     match container {
@@ -112,7 +113,8 @@ fn check_container(spec: &PodSpec, container: &Container, host: Host) -> Result<
     refuse_if(windows_options.is_some(), "windowsOptions: this node runs Linux pods only")
 }
 
-/// The AppArmor profile to ask the runtime for; `None` for its default one, or where the kernel has no AppArmor and none is asked for.
+/// The AppArmor profile to ask the runtime for; `None` for its default one, or where the kernel has no AppArmor and
+/// none is asked for.
 pub fn app_armor(spec: &PodSpec, container: &Container, host: Host) -> Result<Option<String>, String> {
     let own = container.security_context.as_ref().and_then(|security| security.app_armor_profile.as_ref());
     let pods = spec.security_context.as_ref().and_then(|security| security.app_armor_profile.as_ref());

@@ -53,7 +53,8 @@ pub fn host_network(pod: &Pod) -> bool {
     pod.spec.as_ref().and_then(|spec| spec.host_network).unwrap_or_default()
 }
 
-/// What a container gets whose turn to stop comes, or whose hook ends, when the pod's grace period is over: as in Kubernetes.
+/// What a container gets whose turn to stop comes, or whose hook ends, when the pod's grace period is over: as in
+/// Kubernetes.
 pub const LEAST_GRACE: Duration = Duration::from_secs(2);
 
 /// How long the pod's containers have to end by themselves, by its spec.

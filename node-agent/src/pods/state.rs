@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use super::{backoff::Backoff, outcome::Failure, probe::Health};
 use crate::runtime::{Exit, Image};
 
+/// Everything the worker of a pod knows of it.
 #[derive(Clone, Debug, Default)]
 pub struct PodState {
     pub started_at: Timestamp,
@@ -44,6 +45,7 @@ pub struct Ended {
     pub message: String,
 }
 
+/// Whether what the pod has on the node was given back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Finish {
     #[default]
@@ -52,6 +54,7 @@ pub enum Finish {
     Done,
 }
 
+/// The pod's volumes, which are mounted all together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Volumes {
     #[default]
@@ -69,6 +72,7 @@ pub struct Retry {
     pub at: Timestamp,
 }
 
+/// The pod's sandbox.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Sandbox {
     #[default]
@@ -94,6 +98,7 @@ pub enum Sandbox {
 }
 
 impl Sandbox {
+    /// The runtime's id, where there is one.
     pub fn id(&self) -> Option<&str> {
         match self {
             Self::Making { id } => id.as_deref(),
@@ -103,6 +108,7 @@ impl Sandbox {
     }
 }
 
+/// One container of the spec, with its present and past instances.
 #[derive(Clone, Debug, Default)]
 pub struct ContainerState {
     pub image: ImageState,
@@ -121,6 +127,7 @@ pub struct ContainerState {
     pub health: Health,
 }
 
+/// The image of a container.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum ImageState {
     #[default]
@@ -172,6 +179,7 @@ impl Instance {
         !matches!(self, Self::None | Self::Created { .. })
     }
 
+    /// The runtime's id, where there is one.
     pub fn id(&self) -> Option<&str> {
         match self {
             Self::None | Self::Creating => None,
@@ -183,6 +191,7 @@ impl Instance {
         }
     }
 
+    /// Id of the sandbox that it was made for.
     pub fn sandbox(&self) -> Option<&str> {
         match self {
             Self::None | Self::Creating => None,
@@ -203,6 +212,7 @@ impl Instance {
     }
 }
 
+/// An instance that has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndedInstance {
     pub id: String,
@@ -215,15 +225,18 @@ pub struct EndedInstance {
 }
 
 impl PodState {
+    /// The state of the container of this name; an untouched one where nothing was done for it yet.
     pub fn container(&self, name: &str) -> &ContainerState {
         static ABSENT: std::sync::LazyLock<ContainerState> = std::sync::LazyLock::new(ContainerState::default);
         self.containers.get(name).unwrap_or(&ABSENT)
     }
 
+    /// The same, to change it.
     pub fn container_mut(&mut self, name: &str) -> &mut ContainerState {
         self.containers.entry(name.to_owned()).or_default()
     }
 
+    /// The pod's address, once its sandbox is ready.
     pub fn ip(&self) -> Option<Ipv4Addr> {
         match self.sandbox {
             Sandbox::Ready { ip, .. } => Some(ip),

@@ -1,4 +1,5 @@
-//! How the state of a pod changes: by [`PodState::begin`] as an action starts, and by [`PodState::apply`] as its outcome arrives. Pure.
+//! How the state of a pod changes: by [`PodState::begin`] as an action starts, and by [`PodState::apply`] as its
+//! outcome arrives. Pure.
 //!
 //! Only the worker calls them. It decides nothing about what to do next: that is `plan`'s.
 
@@ -192,8 +193,8 @@ impl PodState {
         }
     }
 
-    /// Takes in the runtime's view of container or sandbox `id`; `None` where it has none. A running container changes nothing
-    /// here: only the outcome of its start makes it count as started.
+    /// Takes in the runtime's view of container or sandbox `id`; `None` where it has none. A running container changes
+    /// nothing here: only the outcome of its start makes it count as started.
     fn observe(&mut self, id: &str, seen: Option<Container>, message: Option<String>, now: Timestamp) {
         let running = matches!(seen.as_ref().map(|container| &container.state), Some(State::Running { .. }));
         if self.sandbox.id() == Some(id) {

@@ -1,5 +1,5 @@
-//! A [`Runtime`] in which every call ends: after its deadline it fails with [`Error::TimedOut`]. Decides how long each call may take, and
-//! nothing else. A call that was given up may still take effect; a later list shows it.
+//! A [`Runtime`] in which every call ends: after its deadline it fails with [`Error::TimedOut`]. Decides how long each
+//! call may take, and nothing else. A call that was given up may still take effect; a later list shows it.
 
 use std::{future::Future, sync::Arc, time::Duration};
 

@@ -1,7 +1,8 @@
 //! What the pod lifecycle asks of a container runtime, and nothing more: nothing above this trait knows Docker.
 //!
-//! A pod is a *sandbox* (a process that holds the pod's namespaces) and *containers* that join them. The runtime decides nothing:
-//! it keeps no desired state, restarts nothing, and remembers who a container belongs to only through the labels of [`Owner`].
+//! A pod is a *sandbox* (a process that holds the pod's namespaces) and *containers* that join them. The runtime
+//! decides nothing: it keeps no desired state, restarts nothing, and remembers who a container belongs to only through
+//! the labels of [`Owner`].
 
 pub mod deadlines;
 pub mod docker;
@@ -31,7 +32,8 @@ pub trait Runtime: Send + Sync {
     /// Readies what sandboxes need (their image). Called at the start and whenever the runtime is back after an outage.
     async fn prepare(&self) -> Result<(), Error>;
 
-    /// The local image that `reference` (normalised as the runtime does: `hello:v1` is `docker.io/library/hello:v1`) names.
+    /// The local image that `reference` (normalised as the runtime does: `hello:v1` is `docker.io/library/hello:v1`)
+    /// names.
     async fn image(&self, reference: &str) -> Result<Option<Image>, Error>;
 
     /// Brings the image from its registry, even where one of that name is here.
@@ -40,13 +42,15 @@ pub trait Runtime: Send + Sync {
     /// Creates, but does not start, a sandbox; returns its id. One of the same name from before is replaced.
     async fn create_sandbox(&self, spec: &SandboxSpec) -> Result<String, Error>;
 
-    /// Creates, but does not start, a container; its sandbox must exist, but need not run yet. One of the same name is replaced.
+    /// Creates, but does not start, a container; its sandbox must exist, but need not run yet. One of the same name is
+    /// replaced.
     async fn create_container(&self, spec: &ContainerSpec) -> Result<String, Error>;
 
     /// Starts what was created; returns once its process runs.
     async fn start(&self, id: &str) -> Result<(), Error>;
 
-    /// Sends the stop signal, and SIGKILL after `grace`; returns when the container has stopped. Not an error where it already has.
+    /// Sends the stop signal, and SIGKILL after `grace`; returns when the container has stopped. Not an error where it
+    /// already has.
     async fn stop(&self, id: &str, grace: Duration) -> Result<(), Error>;
 
     /// Kills and removes the container with its anonymous volumes. Not an error where there is none.
@@ -64,8 +68,8 @@ pub trait Runtime: Send + Sync {
     /// What the container wrote, oldest first.
     fn logs(&self, id: &str, options: &LogOptions) -> BoxStream<'static, Result<LogChunk, Error>>;
 
-    /// Runs `command` in the container and collects its output up to `limit` bytes. `None` when `timeout` passed first. The processes
-    /// that it started are killed when the timeout passes, and when the future is dropped.
+    /// Runs `command` in the container and collects its output up to `limit` bytes. `None` when `timeout` passed first.
+    /// The processes that it started are killed when the timeout passes, and when the future is dropped.
     async fn exec(
         &self,
         id: &str,
@@ -74,7 +78,8 @@ pub trait Runtime: Send + Sync {
         limit: usize,
     ) -> Result<Option<ExecResult>, Error>;
 
-    /// Ends of this node's containers from now on. The stream ends when the runtime goes away; the caller then lists again.
+    /// Ends of this node's containers from now on. The stream ends when the runtime goes away; the caller then lists
+    /// again.
     async fn events(&self) -> Result<BoxStream<'static, Event>, Error>;
 
     /// Removes what [`Runtime::prepare`] brought.

@@ -1,4 +1,5 @@
-//! Performs the actions of a plan: all I/O of the pod lifecycle. Decides only how an action is performed; every result goes back to the worker.
+//! Performs the actions of a plan: all I/O of the pod lifecycle. Decides only how an action is performed; every result
+//! goes back to the worker.
 
 mod hook;
 mod image;

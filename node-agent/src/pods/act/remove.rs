@@ -97,14 +97,14 @@ pub async fn remove_unknown_directories(context: &Context, uids: &[String]) {
 
 fn remove_directory(path: &Path) {
     if let Err(error) = unmount_all(path) {
-        tracing::warn!(path = %path.display(), %error, "a pod's volumes were not unmounted; the next start of the agent tries again");
+        tracing::warn!(path = %path.display(), %error, "a pod's volumes were not unmounted; the agent's next start will");
         return;
     }
     match std::fs::remove_dir_all(path) {
         Ok(()) => {}
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
         Err(error) => {
-            tracing::warn!(path = %path.display(), %error, "a pod's files were not removed; the next start of the agent tries again")
+            tracing::warn!(path = %path.display(), %error, "a pod's files were not removed; the agent's next start will")
         }
     }
 }

@@ -30,6 +30,7 @@ use crate::{
     runtime::{Container, Error, ImageUser, LogChunk, LogOptions, Mount, Propagation, Role, State},
 };
 
+/// Creates the container in `sandbox`, with its environment, files and volumes.
 pub async fn create(
     context: &Context,
     pod: &Pod,

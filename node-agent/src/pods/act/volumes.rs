@@ -37,8 +37,8 @@ async fn try_mount(context: &Context, pod: &Pod) -> Result<(), Failure> {
     volumes_of(pod).try_for_each(|volume| write(context, pod, volume, &sources))
 }
 
-/// Keeps the files made from objects, and those that show the pod's labels and annotations, as these are, until dropped. Returns at once
-/// where the pod has no such files.
+/// Keeps the files made from objects, and those that show the pod's labels and annotations, as these are, until
+/// dropped. Returns at once where the pod has no such files.
 pub async fn follow(context: &Context, mut pods: watch::Receiver<Arc<Pod>>) {
     let pod = pods.borrow_and_update().clone();
     let watched: Vec<(ObjectKey, Arc<Watched>)> =

@@ -25,7 +25,8 @@ pub async fn write_status(context: &Context, pod: &Pod, patch: Value) -> Result<
     }
 }
 
-/// Writes for every pod that it is not ready any more. A write that fails or takes too long is only logged: the node is taken down in any case.
+/// Writes for every pod that it is not ready any more. A write that fails or takes too long is only logged: the node is
+/// taken down in any case.
 pub async fn write_taken_down(context: &Context, pods: &[Handle]) {
     const AT_ONCE: usize = 16;
     const LIMIT: Duration = Duration::from_secs(5);
@@ -36,7 +37,8 @@ pub async fn write_taken_down(context: &Context, pods: &[Handle]) {
         let uid = view.pod.metadata.uid.as_deref().unwrap_or_default();
         let Some(patch) = status::patch(uid, &current, &status::taken_down(&view.status, now)) else { return };
         if let Err(error) = write_status(context, &view.pod, patch).await {
-            tracing::warn!(pod = %handle.pod().name, error = &error as &dyn std::error::Error, "cannot write that the pod is taken down");
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(pod = %handle.pod().name, error, "cannot write that the pod is taken down");
         }
     });
     if tokio::time::timeout(LIMIT, writes).await.is_err() {

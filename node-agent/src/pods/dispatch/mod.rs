@@ -1,5 +1,6 @@
-//! Brings to each pod's worker what concerns it: changes of the Pod, events and lists of the runtime. Starts workers, restarts those
-//! that panicked, forgets them when they end, and removes containers that belong to no pod. Decides nothing about a pod itself.
+//! Brings to each pod's worker what concerns it: changes of the Pod, events and lists of the runtime. Starts workers,
+//! restarts those that panicked, forgets them when they end, and removes containers that belong to no pod. Decides
+//! nothing about a pod itself.
 
 mod revival;
 mod runtime_changes;
@@ -38,7 +39,8 @@ struct Dispatcher {
     revivals: Revivals,
     /// Containers seen at the start whose pod has not been seen yet.
     orphans: HashMap<String, Vec<Container>>,
-    /// Uids of the latest list of the runtime that had no pod. Two lists in a row make an orphan: a pod may be on its way.
+    /// Uids of the latest list of the runtime that had no pod. Two lists in a row make an orphan: a pod may be on its
+    /// way.
     without_pod: HashSet<String>,
     /// All pods of the node are known.
     synced: bool,
@@ -47,7 +49,8 @@ struct Dispatcher {
     listed: Option<Vec<Arc<Pod>>>,
 }
 
-/// Dispatches until `stop` is cancelled, and then waits for the workers. `found` are the containers that an earlier agent left.
+/// Dispatches until `stop` is cancelled, and then waits for the workers. `found` are the containers that an earlier
+/// agent left.
 pub async fn run(context: Arc<Context>, workers: Workers, found: Vec<Container>, stop: CancellationToken) {
     let mut orphans: HashMap<String, Vec<Container>> = HashMap::new();
     for container in found {

@@ -1,4 +1,5 @@
-//! What the runtime says of containers: the end of each as it happens, and every few seconds a list of all, since events can be lost.
+//! What the runtime says of containers: the end of each as it happens, and every few seconds a list of all, since
+//! events can be lost.
 
 use std::{sync::Arc, time::Duration};
 

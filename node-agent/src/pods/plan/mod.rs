@@ -1,7 +1,7 @@
 //! What to do next for one pod: a pure function of its spec, of what is known of it and of the time.
 //!
-//! It is asked after every change and answers with all actions that can begin now, each of which then counts as under way, and with the time
-//! at which it wants to be asked again. It performs nothing and remembers nothing.
+//! It is asked after every change and answers with all actions that can begin now, each of which then counts as under
+//! way, and with the time at which it wants to be asked again. It performs nothing and remembers nothing.
 
 mod run;
 mod stop;

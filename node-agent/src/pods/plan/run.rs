@@ -1,4 +1,5 @@
-//! Plans how a pod comes to run and stays running: volumes, sandbox, then its containers in their order, each restarted as its policy says.
+//! Plans how a pod comes to run and stays running: volumes, sandbox, then its containers in their order, each restarted
+//! as its policy says.
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod};

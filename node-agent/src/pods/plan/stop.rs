@@ -1,4 +1,5 @@
-//! Plans how a pod ends: its containers at once, sidecars after them one by one, the sandbox last; all within one grace period.
+//! Plans how a pod ends: its containers at once, sidecars after them one by one, the sandbox last; all within one grace
+//! period.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! One try of a probe or hook: HTTP, TCP, gRPC or a command in the container. Says whether it went well, and what was seen.
+//! One try of a probe or hook: HTTP, TCP, gRPC or a command in the container. Says whether it went well, and what was
+//! seen.
 
 use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
@@ -231,6 +232,8 @@ mod tests {
         server.abort();
         assert!(server.await.unwrap_err().is_cancelled());
         assert!(check(json!({ "tcpSocket": { "port": port } }), port).await.unwrap_err().contains("refused"));
+        let refused = check(json!({ "grpc": { "port": port } }), port).await.unwrap_err();
+        assert!(refused.contains("failed to connect service"), "{refused}");
         assert!(check(json!({ "httpGet": { "port": "none" } }), port).await.unwrap_err().contains("invalid port"));
     }
 }

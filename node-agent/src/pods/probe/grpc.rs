@@ -1,4 +1,5 @@
-//! gRPC probes: asks a server of `grpc.health.v1.Health` whether it serves, over HTTP/2 without TLS, as Kubernetes does.
+//! gRPC probes: asks a server of `grpc.health.v1.Health` whether it serves, over HTTP/2 without TLS, as Kubernetes
+//! does.
 
 use std::net::Ipv4Addr;
 
@@ -38,7 +39,8 @@ const LONGEST_ANSWER: usize = 4096;
 /// gRPC's code of a method that the server does not have.
 const UNIMPLEMENTED: &str = "12";
 
-/// Asks the server at `ip` once. Success is `Ok`; otherwise what went wrong, in the kubelet's words. The caller sets the time limit.
+/// Asks the server at `ip` once. Success is `Ok`; otherwise what went wrong, in the kubelet's words. The caller sets
+/// the time limit.
 pub(super) async fn check(ip: Ipv4Addr, action: &GRPCAction) -> Result<(), String> {
     let port = u16::try_from(action.port).map_err(|_| format!("invalid port {}", action.port))?;
     let address = format!("{ip}:{port}");

@@ -110,7 +110,8 @@ impl Health {
     }
 }
 
-/// The probes that should be at work: the startup probe alone until it succeeds, and readiness alone while a container is stopped.
+/// The probes that should be at work: the startup probe alone until it succeeds, and readiness alone while a container
+/// is stopped.
 pub fn wanted(pod: &Pod, state: &PodState) -> Vec<ProbeKey> {
     let mut wanted = Vec::new();
     for container in spec::containers(pod) {

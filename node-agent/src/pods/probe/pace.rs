@@ -1,13 +1,15 @@
 //! When a probe asks again: pure.
 //!
-//! A container that has just started is often ready a moment after its readiness probe first asked. With the period alone it would count as
-//! unready for ten more seconds, by default. Until it was ready once, its readiness probe therefore asks again soon, at growing intervals up to
-//! its period. Startup and liveness probes count failures, and keep their period.
+//! A container that has just started is often ready a moment after its readiness probe first asked. With the period
+//! alone it would count as unready for ten more seconds, by default. Until it was ready once, its readiness probe
+//! therefore asks again soon, at growing intervals up to its period. Startup and liveness probes count failures, and
+//! keep their period.
 
 use std::time::Duration;
 
 use super::Kind;
 
+/// The pace of one probe.
 #[derive(Clone, Debug)]
 pub struct Pace {
     period: Duration,
@@ -27,10 +29,12 @@ pub struct Next {
 const FIRST: Duration = Duration::from_millis(100);
 
 impl Pace {
+    /// The pace of a container's probe of this kind, from its start.
     pub fn new(kind: Kind, period: Duration) -> Self {
         Self { period, early: (kind == Kind::Readiness).then_some(FIRST) }
     }
 
+    /// Takes in a result; returns when to ask again.
     pub fn next(&mut self, success: bool) -> Next {
         let is_recorded = self.early.is_none_or(|early| early == FIRST);
         self.early = self.early.filter(|early| !success && *early < self.period);

@@ -1,4 +1,5 @@
-//! The running probes of one pod: one task each, which asks at its pace and reports to the worker when its verdict changes.
+//! The running probes of one pod: one task each, which asks at its pace and reports to the worker when its verdict
+//! changes.
 
 use std::{collections::HashMap, net::Ipv4Addr, sync::Arc, time::Duration};
 

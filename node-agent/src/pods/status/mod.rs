@@ -30,7 +30,8 @@ pub struct ReportingNode<'a> {
     pub scheme: &'a str,
 }
 
-/// The status that `pod` should have. What others wrote (their conditions, times of transitions that did not happen) is carried over.
+/// The status that `pod` should have. What others wrote (their conditions, times of transitions that did not happen) is
+/// carried over.
 pub fn status(pod: &Pod, state: &PodState, node: ReportingNode<'_>, now: Timestamp) -> PodStatus {
     let current = pod.status.clone().unwrap_or_default();
     if current.phase.as_deref().is_some_and(|phase| matches!(phase, "Succeeded" | "Failed"))

@@ -4,6 +4,7 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 
 use crate::pods::{quantity, spec};
 
+/// `Guaranteed`, `Burstable` or `BestEffort`, by the containers' requests and limits.
 pub fn qos_class(pod: &Pod) -> &'static str {
     let (mut any, mut all_guaranteed) = (false, true);
     for container in spec::containers(pod) {

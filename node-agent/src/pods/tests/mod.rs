@@ -1,4 +1,5 @@
-//! The pod lifecycle against a real Docker Engine or a runtime in memory, with an API and a pod network made for the tests.
+//! The pod lifecycle against a real Docker Engine or a runtime in memory, with an API and a pod network made for the
+//! tests.
 
 mod api;
 mod engine;

@@ -1,5 +1,5 @@
-//! Changes all files of a volume at once, as Kubernetes does: the files are in a directory of their own, `..data` is a link to it, and what the
-//! container opens are links through `..data`. Replacing that one link changes them all.
+//! Changes all files of a volume at once, as Kubernetes does: the files are in a directory of their own, `..data` is a
+//! link to it, and what the container opens are links through `..data`. Replacing that one link changes them all.
 
 use std::{
     fs, io,
@@ -12,8 +12,8 @@ use super::{files::Contents, fs_group::give_to};
 const DATA: &str = "..data";
 const NEW_DATA: &str = "..data_tmp";
 
-/// Makes `directory` hold `contents` and nothing else, all of it the property of `group` where there is one. Does nothing where it does already. A
-/// crash at any point leaves the old or the new files.
+/// Makes `directory` hold `contents` and nothing else, all of it the property of `group` where there is one. Does
+/// nothing where it does already. A crash at any point leaves the old or the new files.
 pub fn write(directory: &Path, contents: &Contents, group: Option<u32>) -> io::Result<()> {
     fs::create_dir_all(directory)?;
     let data = directory.join(DATA);
@@ -118,5 +118,17 @@ mod tests {
         assert!(volume.join("deep").symlink_metadata().is_err(), "a file that is removed is not linked");
         assert!(!volume.join(first).exists(), "the old version is removed");
         assert_eq!(fs::metadata(volume.join("a")).unwrap().permissions().mode() & 0o777, 0o640);
+    }
+
+    #[test]
+    fn files_that_are_given_to_a_group_are_written_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let group = Some(nix::unistd::getegid().as_raw());
+        let files = contents(&[("a", "1")]);
+        write(directory.path(), &files, group).unwrap();
+        let first = fs::read_link(directory.path().join(DATA)).unwrap();
+        assert_eq!(fs::metadata(directory.path().join("a")).unwrap().permissions().mode() & 0o777, 0o660);
+        write(directory.path(), &files, group).unwrap();
+        assert_eq!(fs::read_link(directory.path().join(DATA)).unwrap(), first);
     }
 }

@@ -1,4 +1,5 @@
-//! Volumes whose files are made from objects: ConfigMap, Secret, downwardAPI, and projections of several. Pure: what files there are to be.
+//! Volumes whose files are made from objects: ConfigMap, Secret, downwardAPI, and projections of several. Pure: what
+//! files there are to be.
 
 use std::collections::BTreeMap;
 
@@ -15,6 +16,7 @@ use crate::pods::{
 /// Files by their path in the volume.
 pub type Contents = BTreeMap<String, File>;
 
+/// A file's content and permissions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct File {
     pub bytes: Vec<u8>,
@@ -35,6 +37,7 @@ pub enum Projection<'a> {
 }
 
 impl Projection<'_> {
+    /// Its files come from a Secret.
     pub fn is_secret(&self) -> bool {
         matches!(self, Self::Object { kind: ObjectKind::Secret, .. })
     }

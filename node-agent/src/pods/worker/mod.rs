@@ -1,7 +1,8 @@
 //! The worker of one pod: takes in what happens, asks `plan`, begins what it says, and reports the status that follows.
 //!
-//! It is the only writer of the pod's state, and does no I/O itself: actions, status writes and probes are tasks whose results come back as
-//! inputs. A task that panics makes the worker panic: the dispatcher then starts a new one from what the runtime has.
+//! It is the only writer of the pod's state, and does no I/O itself: actions, status writes and probes are tasks whose
+//! results come back as inputs. A task that panics makes the worker panic: the dispatcher then starts a new one from
+//! what the runtime has.
 
 mod handle;
 mod report;

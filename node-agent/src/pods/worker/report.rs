@@ -1,4 +1,5 @@
-//! Writes the pod's status where it differs from what the API has: one write at a time, the latest status wins, failures are tried again.
+//! Writes the pod's status where it differs from what the API has: one write at a time, the latest status wins,
+//! failures are tried again.
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,4 +1,5 @@
-//! Runs a command in a container. One that takes too long, or whose caller is gone, is killed: Docker itself has no call for that.
+//! Runs a command in a container. One that takes too long, or whose caller is gone, is killed: Docker itself has no
+//! call for that.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! The Docker Engine as a [`Runtime`], over its socket. Turns calls into requests and answers into the runtime's types; decides nothing
-//! about pods. Docker's networks are not used.
+//! The Docker Engine as a [`Runtime`], over its socket. Turns calls into requests and answers into the runtime's types;
+//! decides nothing about pods. Docker's networks are not used.
 
 mod create;
 mod events;
@@ -38,15 +38,16 @@ pub struct Docker {
     starts: Arc<Semaphore>,
 }
 
-/// Starts in flight at once. Docker's own work for a start keeps about two cores busy; more at once only slows each down.
+/// Starts in flight at once. Docker's own work for a start keeps about two cores busy; more at once only slows each
+/// down.
 const CONCURRENT_STARTS: usize = 8;
 
 /// For requests that do not wait on a container's end: generous, since a loaded machine is slow rather than broken.
 const TIMEOUT: Duration = Duration::from_secs(120);
 
 impl Docker {
-    /// Connects to `host` (`unix:///path` or `tcp://host:port`) for the node of this name, agrees on an API version and loads the
-    /// sandbox image if it is not there.
+    /// Connects to `host` (`unix:///path` or `tcp://host:port`) for the node of this name, agrees on an API version and
+    /// loads the sandbox image if it is not there.
     pub async fn connect(host: &str, node: &str) -> Result<Self, Error> {
         let unreachable = |source: Bollard| Error::Unreachable { host: host.to_owned(), source: source.into() };
         let client = bollard::Docker::connect_with_host(host).map_err(unreachable)?.with_timeout(TIMEOUT);

@@ -1,4 +1,5 @@
-//! Kills a process of a container with all its descendants. Never touches a process of another container, or of the host.
+//! Kills a process of a container with all its descendants. Never touches a process of another container, or of the
+//! host.
 
 use std::{collections::BTreeSet, fs, io};
 
@@ -46,7 +47,8 @@ fn children_of(tree: &BTreeSet<i32>) -> io::Result<Vec<i32>> {
     Ok(children)
 }
 
-/// The parent in a line of `/proc/PID/stat`: the second field after the name, which stands in brackets and may hold any character.
+/// The parent in a line of `/proc/PID/stat`: the second field after the name, which stands in brackets and may hold any
+/// character.
 fn parent(stat: &str) -> Option<i32> {
     stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }
