@@ -3,14 +3,18 @@
 mod agent;
 pub mod config;
 pub mod dns;
+pub mod health;
 pub mod https;
 pub mod inspect;
+pub mod last_known;
 pub mod network;
 pub mod pods;
+mod private_file;
 pub mod proxy;
 pub mod register;
 pub mod runtime;
 mod serving_certificate;
+pub mod supervise;
 pub mod world;
 
 pub use agent::{Running, StartError, StopError, start};

@@ -24,6 +24,14 @@ pub const FLAG_RECURSION_DESIRED: u16 = 0x0100;
 pub const FLAG_RECURSION_AVAILABLE: u16 = 0x0080;
 pub const FLAG_CHECKING_DISABLED: u16 = 0x0010;
 
+/// A query for the SOA of `zone`, as any client would send it. `None` where that is no domain name.
+pub fn soa_query(id: u16, zone: &str) -> Option<Vec<u8>> {
+    let name = Name::parse(zone)?;
+    // One question, nothing else.
+    let header = [id, FLAG_RECURSION_DESIRED, 1, 0, 0, 0].map(u16::to_be_bytes).concat();
+    Some([&header, name.wire(), &TYPE_SOA.to_be_bytes(), &CLASS_IN.to_be_bytes()].concat())
+}
+
 /// Response codes (RFC 1035, 6891); above 15 they need EDNS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResponseCode {

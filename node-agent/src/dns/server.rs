@@ -22,9 +22,9 @@ pub struct Server {
     counters: Arc<Counters>,
 }
 
-/// What the short way made of a query.
+/// What the fast path made of a query.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Quick {
+pub enum FastPathOutcome {
     /// The response is written.
     Done,
     /// Other servers must be asked: see [`Server::resolve`].
@@ -55,28 +55,32 @@ impl Server {
     }
 
     /// Answers without waiting where that is possible: from the zone or the cache. `turn` rotates addresses.
-    pub fn quick(&self, packet: &[u8], transport: Transport, turn: usize, out: &mut Vec<u8>) -> Quick {
+    pub fn answer_fast(&self, packet: &[u8], transport: Transport, turn: usize, out: &mut Vec<u8>) -> FastPathOutcome {
         count(&self.counters.queries);
         match answer(packet, &self.zone.load(), transport, turn, out) {
             Outcome::Answered => {
                 count(&self.counters.zone);
-                Quick::Done
+                FastPathOutcome::Done
             }
-            Outcome::Drop => Quick::Drop,
-            Outcome::Chase(_) => Quick::Wait,
+            Outcome::Drop => FastPathOutcome::Drop,
+            Outcome::Chase(_) => FastPathOutcome::Wait,
             Outcome::Elsewhere => {
-                let Ok(query) = query::parse(packet) else { return Quick::Drop };
+                let Ok(query) = query::parse(packet) else { return FastPathOutcome::Drop };
                 if query.flags & FLAG_RECURSION_DESIRED == 0 {
                     // Only what this server is itself responsible for (RFC 1035, section 4.1.1).
                     Response::start(&query, transport, out).finish(ResponseCode::Refused);
-                    return Quick::Done;
+                    return FastPathOutcome::Done;
                 }
-                if self.forwarder.write_cached(&query, transport, out) { Quick::Done } else { Quick::Wait }
+                if self.forwarder.write_cached(&query, transport, out) {
+                    FastPathOutcome::Done
+                } else {
+                    FastPathOutcome::Wait
+                }
             }
         }
     }
 
-    /// Answers what [`Server::quick`] could not. Bounded in time by the forwarder.
+    /// Answers what [`Server::answer_fast`] could not. Bounded in time by the forwarder.
     pub async fn resolve(&self, packet: &[u8], transport: Transport, out: &mut Vec<u8>) {
         let Ok(query) = query::parse(packet) else { return };
         let zone = self.zone.load_full();

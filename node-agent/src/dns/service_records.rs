@@ -194,6 +194,7 @@ pub mod tests {
             service: service.name.clone(),
             ports: vec![port("http", Protocol::Tcp, 8080)],
             endpoints,
+            triggered_at: None,
             revision: 1,
         };
         OrdMap::unit("slice".into(), Arc::new(slice))

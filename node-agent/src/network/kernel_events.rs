@@ -1,6 +1,6 @@
 //! Tells when somebody else changed what the pod network rests on: links, addresses, our routes, the firewall's chains.
 //!
-//! It says *that* something changed, never what to do: the follower looks again.
+//! It says *that* something changed, never what to do: the reconciler looks again.
 
 use std::time::Duration;
 

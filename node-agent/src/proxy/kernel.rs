@@ -7,24 +7,24 @@ use tracing::{debug, warn};
 
 use super::{
     Config, ProxyError,
+    active_datapath::Outcome,
     clients::{self, Clients},
-    engine::Outcome,
     error_chain,
     image::address_be,
     load::{self, Programs},
+    map_reconciler::MapReconciler,
     maps::{HeldFrontend, KernelMaps, MapUsage},
     netns,
-    sockets::Resets,
-    sync::Sync,
+    sockets::SocketTerminator,
     table::{Owner, ServiceTable},
 };
 use crate::Teardown;
 
 pub struct Kernel {
     programs: Programs,
-    sync: Sync<KernelMaps>,
+    maps: MapReconciler<KernelMaps>,
     clients: Clients,
-    resets: Resets,
+    terminator: SocketTerminator,
     /// An address outside the pods, by whose route a pod's own address is found.
     towards: Ipv4Addr,
     settings: Settings,
@@ -39,21 +39,20 @@ impl Kernel {
     pub fn start(config: &Config) -> Result<Self, ProxyError> {
         let mut programs = Programs::load(&config.bpf_pins, config.cgroup.as_deref())?;
         programs.try_attaching()?;
-        let sync = Sync::adopt(programs.maps()?)?;
-        let mut sync = sync;
-        let (sockets, cgroup) = (programs.led_sockets()?, programs.cgroup().to_owned());
+        let mut maps = MapReconciler::adopt(programs.maps()?)?;
+        let (sockets, cgroup) = (programs.redirected_sockets()?, programs.cgroup().to_owned());
         let settings = settings(config)?;
         if let Some(own) = config.node_ips.first() {
-            sync.maps_mut().put_client(settings.host_netns_cookie, address_be(*own))?;
+            maps.maps_mut().put_client(settings.host_netns_cookie, address_be(*own))?;
         }
         let clients = Clients::new(programs.unknown_clients()?)
             .map_err(|source| ProxyError::Io { operation: "listen to the programs", source })?;
         Ok(Self {
             programs,
-            sync,
+            maps,
             clients,
-            resets: Resets::start(sockets, cgroup)
-                .map_err(|source| ProxyError::Io { operation: "start the thread that resets clients", source })?,
+            terminator: SocketTerminator::start(sockets, cgroup)
+                .map_err(|source| ProxyError::Io { operation: "start the thread that closes sockets", source })?,
             towards: config.node_ips.first().copied().unwrap_or(Ipv4Addr::LOCALHOST),
             settings,
             pins: config.bpf_pins.clone(),
@@ -63,26 +62,31 @@ impl Kernel {
         })
     }
 
+    /// Whether the maps hold no Service.
+    pub fn holds_nothing(&self) -> bool {
+        self.maps.holds_nothing()
+    }
+
     /// Serves `table`, of which `changed` differs from the last.
     pub fn apply(&mut self, table: &ServiceTable, changed: &BTreeSet<Owner>) -> Outcome {
-        let departures = self.sync.apply(table, changed, self.settings);
-        let mut problems = self.sync.problems();
+        let removed = self.maps.apply(table, changed, self.settings);
+        let mut problems = self.maps.problems();
         problems.extend(self.attach());
-        self.resets.request(departures);
-        Outcome { served: self.attached && self.sync.is_complete(), problems }
+        self.terminator.request(removed);
+        Outcome { served: self.attached && self.maps.is_complete(), problems }
     }
 
     /// What serves each frontend at this moment.
     pub fn held(&self, keys: &[ServiceKey]) -> Result<Vec<Option<HeldFrontend>>, ProxyError> {
-        Ok(keys.iter().map(|key| self.sync.maps().frontend(key)).collect::<Result<_, _>>()?)
+        Ok(keys.iter().map(|key| self.maps.maps().frontend(key)).collect::<Result<_, _>>()?)
     }
 
     pub fn usage(&self) -> Result<Vec<MapUsage>, ProxyError> {
-        Ok(self.sync.maps().usage()?)
+        Ok(self.maps.maps().usage()?)
     }
 
-    /// Waits for something that the datapath asks, and answers it. Never returns where it asks nothing.
-    pub async fn serve_questions(&mut self) {
+    /// Waits until the programs report clients of an unknown address, and stores their addresses. Cancel safe.
+    pub async fn resolve_unknown_clients(&mut self) {
         let questions = match self.clients.asked().await {
             Ok(questions) => questions,
             Err(error) => {
@@ -92,7 +96,7 @@ impl Kernel {
         };
         for question in questions {
             let answer = clients::address(&question, self.towards);
-            match answer.map(|address| self.sync.maps_mut().put_client(question.netns_cookie, address_be(address))) {
+            match answer.map(|address| self.maps.maps_mut().put_client(question.netns_cookie, address_be(address))) {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => warn!(error = error_chain(&error), "a client's address is not kept"),
                 Err(error) => debug!(%error, process = question.process, "a client's address is not found"),

@@ -18,6 +18,17 @@ pub(super) enum Change {
     Node(Box<Event<core::Node>>),
 }
 
+impl Change {
+    /// The kind as the API spells it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Service(_) => "Service",
+            Self::Slice(_) => "EndpointSlice",
+            Self::Node(_) => "Node",
+        }
+    }
+}
+
 /// Applies changes to the snapshot under construction.
 #[derive(Default)]
 pub(super) struct Writer {

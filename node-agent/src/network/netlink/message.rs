@@ -1,4 +1,4 @@
-//! Kernel messages and our own types: translation both ways, nothing else.
+//! Kernel messages and our own types: translation both forwarding_paths, nothing else.
 
 use std::net::{IpAddr, Ipv4Addr};
 

@@ -9,7 +9,7 @@ mod inspect;
 mod namespace;
 mod node;
 mod node_port;
-mod place;
 mod resets;
 mod restart;
 mod truth_table;
+mod two_nodes;
