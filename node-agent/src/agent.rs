@@ -20,7 +20,7 @@ use crate::{
     },
     https::{Https, HttpsError, Routes},
     inspect,
-    last_known::{self, LastKnown},
+    last_known::{self, LastKnown, LastKnownError},
     network, pods, proxy,
     register::{
         self, Membership, RegisterError,
@@ -31,6 +31,7 @@ use crate::{
         node_object::{NodeDescription, NodeState},
         renewal::Renewal,
     },
+    retry::retry_while_transient,
     runtime::{self, Runtime},
     serving_certificate::ServingCertificate,
     supervise::Supervisor,
@@ -40,6 +41,7 @@ use crate::{
 /// A running node agent.
 pub struct Running {
     supervisor: Supervisor,
+    kept: KeptFiles,
     node: watch::Sender<NodeDescription>,
     pods: pods::Pods,
     dns: dns::Dns,
@@ -68,7 +70,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         runtime_version: runtime_version(runtime.as_deref(), last_known.as_ref()).await?,
         state: NodeState::not_running("the node agent is starting"),
     };
-    let (assignment, registered) = assignment(&member.client, &node, last_known).await?;
+    let (assignment, registered) = assignment(&member.client, &node, last_known, API_ANSWERS_WITHIN).await?;
     let pod_cidr = assignment.pod_cidr;
     tracing::info!(%pod_cidr, %node_ip, registered, "this node's pod subnet");
 
@@ -77,7 +79,8 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         supervise_renewal(&supervisor, "client-certificate", renewal);
     }
     let (world, api_watch) = watch_world(&member.client, &kept.world, &supervisor);
-    let subnet = supervise_assignment(&supervisor, &config.node_name, assignment, kept.assignment, world.clone());
+    let subnet =
+        supervise_assignment(&supervisor, &config.node_name, assignment, kept.assignment.clone(), world.clone());
     let network =
         network::start(network_config(&config, node_ip, pod_cidr), world.clone()).await.map_err(StartError::Network)?;
     let network = Arc::new(network);
@@ -96,7 +99,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     supervisor.spawn("heartbeat", move |stop| heartbeat::run(client.clone(), changes.clone(), registered, stop));
     let runtime = match runtime {
         Some(runtime) => runtime,
-        None => wait_for_runtime(&config, &node).await,
+        None => wait_for_runtime(&config, &node).await.map_err(StartError::Runtime)?,
     };
     let (client, config_of_pods) = (member.client.clone(), pods_config(&config, node_ip));
     let pods = pods::start(config_of_pods, client, runtime.clone(), network.clone(), world.clone(), publish_host_ports)
@@ -130,7 +133,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let parts = Parts { probes, proxy: proxy.clone(), network: network.clone(), subnet };
     let described = node.clone();
     supervisor.spawn("conditions", move |stop| monitor::run(parts.clone(), measured.clone(), described.clone(), stop));
-    Ok(Running { supervisor, node, pods, dns, proxy, network })
+    Ok(Running { supervisor, kept, node, pods, dns, proxy, network })
 }
 
 impl Running {
@@ -142,6 +145,10 @@ impl Running {
         }
         self.pods.shutdown(teardown).await.map_err(StopError::Pods)?;
         self.supervisor.shutdown().await;
+        if teardown == Teardown::Remove {
+            // A node that is gone knows nothing any more.
+            self.kept.remove().map_err(StopError::LastKnown)?;
+        }
         self.proxy.shutdown(teardown).await.map_err(StopError::Proxy)?;
         self.dns.shutdown().await;
         self.network.shutdown(teardown).await.map_err(StopError::Network)
@@ -161,6 +168,11 @@ impl KeptFiles {
             assignment: LastKnown::new(&directory, "assignment", Assignment::VERSION),
             world: LastKnown::new(&directory, "world", KeptWorld::VERSION),
         }
+    }
+
+    fn remove(&self) -> Result<(), LastKnownError> {
+        self.assignment.remove()?;
+        self.world.remove()
     }
 }
 
@@ -184,22 +196,17 @@ async fn connect(config: &Config) -> Result<Arc<dyn Runtime>, runtime::Error> {
     Ok(Arc::new(runtime::docker::Docker::connect(&config.docker_host, &config.node_name).await?))
 }
 
-/// Says in the Node object why it waits.
-async fn wait_for_runtime(config: &Config, node: &watch::Sender<NodeDescription>) -> Arc<dyn Runtime> {
-    loop {
-        match connect(config).await {
-            Ok(runtime) => return runtime,
-            Err(error) => {
-                let state = NodeState { runtime: Some(error.chain()), ..NodeState::default() };
-                node.send_if_modified(|node| {
-                    let differs = node.state != state;
-                    node.state = state;
-                    differs
-                });
-                tokio::time::sleep(TRY_AGAIN_AFTER).await;
-            }
-        }
-    }
+/// Waits for the runtime, and says in the Node object why.
+async fn wait_for_runtime(
+    config: &Config,
+    node: &watch::Sender<NodeDescription>,
+) -> Result<Arc<dyn Runtime>, runtime::Error> {
+    let is_away = |error: &runtime::Error| {
+        let state = NodeState { runtime: Some(error.chain()), ..NodeState::default() };
+        node.send_if_modified(|node| std::mem::replace(&mut node.state, state.clone()) != state);
+        matches!(error, runtime::Error::Unreachable { .. })
+    };
+    retry_while_transient("use the container runtime", is_away, || connect(config)).await
 }
 
 async fn runtime_version(runtime: Option<&dyn Runtime>, last_known: Option<&Assignment>) -> Result<String, StartError> {
@@ -222,6 +229,7 @@ async fn assignment(
     client: &kube::Client,
     node: &NodeDescription,
     last_known: Option<Assignment>,
+    patience: Duration,
 ) -> Result<(Assignment, bool), StartError> {
     let ask = async {
         retry_while_unavailable("register this node", || heartbeat::register(client, node)).await?;
@@ -229,7 +237,7 @@ async fn assignment(
         Ok((Assignment { pod_cidr, runtime_version: node.runtime_version.clone() }, true))
     };
     let Some(last_known) = last_known else { return ask.await };
-    match tokio::time::timeout(API_ANSWERS_WITHIN, ask).await {
+    match tokio::time::timeout(patience, ask).await {
         Ok(answer) => answer,
         Err(_) => {
             tracing::warn!("the API is away: this node starts with what it last knew");
@@ -341,20 +349,9 @@ const DNS_PORT: u16 = 53;
 /// How long a node that can start without the API waits for it first.
 const API_ANSWERS_WITHIN: Duration = Duration::from_secs(3);
 
-/// Between two tries to reach the control service.
-const TRY_AGAIN_AFTER: Duration = Duration::from_secs(2);
-
 async fn join(config: &Config) -> Result<Membership, StartError> {
-    loop {
-        match register::access(&config.access, &config.node_name, &config.data_dir).await {
-            Ok(member) => return Ok(member),
-            Err(error) if error.is_transient() => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "cannot join yet, trying again");
-                tokio::time::sleep(TRY_AGAIN_AFTER).await;
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
+    let access = || register::access(&config.access, &config.node_name, &config.data_dir);
+    Ok(retry_while_transient("join the cluster", RegisterError::is_transient, access).await?)
 }
 
 /// Repeats `act` while the API cannot be reached or is not itself ready; other refusals are errors.
@@ -362,18 +359,10 @@ async fn retry_while_unavailable<T, F>(what: &'static str, act: impl Fn() -> F) 
 where
     F: Future<Output = Result<T, kube::Error>>,
 {
-    loop {
-        match act().await {
-            Ok(value) => return Ok(value),
-            Err(kube::Error::Api(status)) if status.code < 500 && status.code != 429 => {
-                return Err(StartError::Refused { what, source: Box::new(kube::Error::Api(status)) });
-            }
-            Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "cannot {what} yet, trying again");
-                tokio::time::sleep(TRY_AGAIN_AFTER).await;
-            }
-        }
-    }
+    let is_refusal = |status: &kube::core::Status| status.code < 500 && status.code != 429;
+    let is_transient = |error: &kube::Error| !matches!(error, kube::Error::Api(status) if is_refusal(status));
+    let refused = |source| StartError::Refused { what, source: Box::new(source) };
+    retry_while_transient(what, is_transient, act).await.map_err(refused)
 }
 
 /// Serves `routes` on the agent's port, with a certificate that is renewed. Waits while the API, which signs it, is away.
@@ -391,16 +380,10 @@ async fn serve_https(
         address,
         pki: config.data_dir.join("node/pki"),
     };
-    let certificate = loop {
-        match held.obtain(ca_pem).await {
-            Ok(certificate) => break certificate,
-            Err(error) if error.is_transient() => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "no serving certificate yet, trying again");
-                tokio::time::sleep(TRY_AGAIN_AFTER).await;
-            }
-            Err(error) => return Err(StartError::Certificate(error)),
-        }
-    };
+    let obtain = || held.obtain(ca_pem);
+    let certificate = retry_while_transient("get a serving certificate", RegisterError::is_transient, obtain)
+        .await
+        .map_err(StartError::Certificate)?;
     let https = Https::bind(SocketAddr::from((address, config.port)), &certificate, ca_pem).await?;
     let validity = certificate.validity().map_err(|error| StartError::Certificate(error.into()))?;
     let renewal = Renewal::new(held.served_by(https.tls().clone()), validity);
@@ -496,8 +479,50 @@ pub enum StartError {
 pub enum StopError {
     #[error("cannot stop the pods")]
     Pods(#[source] pods::Error),
+    #[error("cannot forget what this node last knew")]
+    LastKnown(#[source] LastKnownError),
     #[error("cannot stop the datapath")]
     Proxy(#[source] proxy::ProxyError),
     #[error("cannot stop the pod network")]
     Network(#[source] network::NetworkError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A client of an API that nobody serves.
+    fn client_of_nobody() -> kube::Client {
+        // The port is free once the listener is dropped.
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        kube::Client::try_from(kube::Config::new(url.parse().unwrap())).unwrap()
+    }
+
+    fn node() -> NodeDescription {
+        NodeDescription {
+            name: "a".into(),
+            internal_ip: Ipv4Addr::LOCALHOST,
+            facts: MachineFacts::default(),
+            agent_port: 10250,
+            max_pods: 110,
+            runtime_version: "docker://2".into(),
+            state: NodeState::default(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_node_that_ran_before_starts_without_the_api_and_registers_later() {
+        let known = Assignment { pod_cidr: "10.244.3.0/24".parse().unwrap(), runtime_version: "docker://1".into() };
+        let started =
+            assignment(&client_of_nobody(), &node(), Some(known.clone()), Duration::from_millis(100)).await.unwrap();
+        assert_eq!(started, (known, false));
+    }
+
+    #[tokio::test]
+    async fn a_node_that_never_ran_waits_for_the_api() {
+        let (client, node) = (client_of_nobody(), node());
+        let waiting = assignment(&client, &node, None, Duration::ZERO);
+        assert!(tokio::time::timeout(Duration::from_millis(300), waiting).await.is_err());
+    }
 }

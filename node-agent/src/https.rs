@@ -67,6 +67,7 @@ impl Https {
         Ok(Self { listener, tls })
     }
 
+    /// Through which the certificate is replaced.
     pub fn tls(&self) -> &Tls {
         &self.tls
     }
@@ -183,6 +184,7 @@ fn tls(certificate: &Certificate, client_ca_pem: &str) -> Result<ServerConfig, H
     Ok(config)
 }
 
+/// Why the server cannot serve. Remedy: free the port, or see what is wrong with the named PEM file.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpsError {
     #[error("cannot listen on {address}")]

@@ -100,6 +100,16 @@ impl<T: Serialize + DeserializeOwned> LastKnown<T> {
         })
     }
 
+    /// Forgets what was stored; nothing where nothing was.
+    pub fn remove(&self) -> Result<(), LastKnownError> {
+        match std::fs::remove_file(&self.path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                Err(LastKnownError::Write { path: self.path.clone(), source })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Replaces the file. Durable when this returns. Blocks: call it on a blocking thread.
     pub fn store(&self, value: &T) -> Result<(), LastKnownError> {
         let path = || self.path.clone();
@@ -175,6 +185,9 @@ mod tests {
         let path = directory.path().join("names.json");
         assert_eq!(std::fs::metadata(path).unwrap().mode() & 0o777, 0o600);
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1, "no draft is left");
+        file.remove().unwrap();
+        file.remove().unwrap();
+        assert_eq!(file.load().unwrap(), None);
     }
 
     #[test]

@@ -1,4 +1,5 @@
 //! fairlead's node agent: runs the pods of one node, gives them their network, load-balances Services and answers names.
+#![warn(clippy::undocumented_unsafe_blocks)]
 
 mod agent;
 pub mod config;
@@ -12,6 +13,7 @@ pub mod pods;
 mod private_file;
 pub mod proxy;
 pub mod register;
+mod retry;
 pub mod runtime;
 mod serving_certificate;
 pub mod supervise;

@@ -41,6 +41,7 @@ use crate::{
     world::{ObjectName, World},
 };
 
+/// Configuration of the DNS server.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Address to serve on, UDP and TCP; on this host already. Port 0 takes any free one.

@@ -14,6 +14,7 @@ pub const TYPE_IXFR: u16 = 251;
 pub const TYPE_AXFR: u16 = 252;
 pub const TYPE_ANY: u16 = 255;
 pub const CLASS_IN: u16 = 1;
+/// Any class, in queries only.
 pub const CLASS_ANY: u16 = 255;
 
 pub const HEADER_LEN: usize = 12;

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::world::World;
 
+/// The state that all transports share.
 pub struct Server {
     zone: ArcSwap<Zone>,
     forwarder: Forwarder,
@@ -33,16 +34,19 @@ pub enum FastPathOutcome {
 }
 
 impl Server {
+    /// Serves `zone` at `address`, and all other names by the resolvers that `resolv_conf` names.
     pub fn new(zone: Zone, address: SocketAddrV4, resolv_conf: &Path) -> Self {
         let counters = Arc::new(Counters::default());
         let forwarder = Forwarder::new(resolv_conf.to_owned(), address, counters.clone());
         Self { zone: ArcSwap::from_pointee(zone), forwarder, counters }
     }
 
+    /// The zone of the last World.
     pub fn zone(&self) -> Guard<Arc<Zone>> {
         self.zone.load()
     }
 
+    /// Queries since the start, by what became of them.
     pub fn counts(&self) -> Counts {
         self.counters.read()
     }

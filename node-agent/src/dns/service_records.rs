@@ -35,6 +35,7 @@ pub struct SrvPort {
     pub targets: Vec<SrvTarget>,
 }
 
+/// All records of one Service, prepared for copying into responses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceRecords {
     pub name: Name,

@@ -35,12 +35,14 @@ pub struct Job {
 /// Queries that may wait to be taken up by tokio, and be worked on there at one time.
 pub const MAX_WAITING: usize = 4096;
 
+/// The threads that serve UDP.
 pub struct UdpThreads {
     stop: Arc<AtomicBool>,
     threads: Vec<(Arc<UdpSocket>, JoinHandle<()>)>,
 }
 
 impl UdpThreads {
+    /// Binds a socket per core and serves each on a thread of its own.
     pub fn start(
         address: SocketAddrV4,
         server: &Arc<Server>,

@@ -82,6 +82,7 @@ impl Bypass {
         Ok(())
     }
 
+    /// Removes the table from the kernel.
     pub async fn remove(&self) -> Result<(), NftError> {
         let mut state = self.state.lock().await;
         state.paths = None;

@@ -81,12 +81,12 @@ impl Firewall {
     }
 }
 
-/// Lets the pods of `pod_cidr` out by Docker's chain. `false` where that is not there to be used.
-pub async fn open(firewall: Firewall, pod_cidr: Ipv4Network) -> Result<bool, DockerUserError> {
+/// Lets packets of `pod_cidr` pass by rules in Docker's chain. `false` where that chain does not exist or is not asked.
+pub async fn allow(firewall: Firewall, pod_cidr: Ipv4Network) -> Result<bool, DockerUserError> {
     let Some(rules) = firewall.rules().await? else { return Ok(false) };
-    match plan_rules(&rules, pod_cidr) {
-        RulePlan::NotDockers => Ok(false),
-        RulePlan::Open => Ok(true),
+    match rule_plan(&rules, pod_cidr) {
+        RulePlan::NotDocker => Ok(false),
+        RulePlan::Allowed => Ok(true),
         RulePlan::Write(script) => {
             firewall.write(&script).await?;
             tracing::info!(pods = %pod_cidr, "pods reach the outside by rules in Docker's chain {CHAIN}");
@@ -105,21 +105,22 @@ pub async fn remove() -> Result<(), DockerUserError> {
     Ok(())
 }
 
-/// What there is to do for pods to get by.
+/// What must be written so that packets of pods pass.
 #[derive(Debug, PartialEq, Eq)]
 enum RulePlan {
-    /// Who drops is not Docker, or does not ask its chain.
-    NotDockers,
-    Open,
+    /// The chain that drops is not Docker's, or does not jump to `DOCKER-USER`.
+    NotDocker,
+    /// Both rules stand where they should.
+    Allowed,
     /// For iptables-restore: one transaction.
     Write(String),
 }
 
 /// Pure: `rules` is what `iptables -S` says. Ours stand before the unconditional RETURN that ends the chain, after all else.
-fn plan_rules(rules: &str, pod_cidr: Ipv4Network) -> RulePlan {
+fn rule_plan(rules: &str, pod_cidr: Ipv4Network) -> RulePlan {
     let asked = rules.lines().any(|rule| rule.starts_with("-A FORWARD ") && rule.ends_with(&format!("-j {CHAIN}")));
     if !asked || !rules.lines().any(|rule| rule == format!("-N {CHAIN}")) {
-        return RulePlan::NotDockers;
+        return RulePlan::NotDocker;
     }
     let chain: Vec<&str> = in_chain(rules).collect();
     let end = format!("-A {CHAIN} -j RETURN");
@@ -128,7 +129,7 @@ fn plan_rules(rules: &str, pod_cidr: Ipv4Network) -> RulePlan {
     let held: Vec<_> = reached.collect();
     let complete = directions.iter().all(|direction| held.iter().any(|rule| rule.contains(direction)));
     if complete && chain.iter().filter(|rule| is_ours(rule)).count() == directions.len() {
-        return RulePlan::Open;
+        return RulePlan::Allowed;
     }
     let others_before = chain.iter().filter(|rule| !is_ours(rule)).take_while(|rule| **rule != end).count();
     let mut script = deletions(rules);
@@ -185,7 +186,7 @@ mod tests {
     const END: &str = "-A DOCKER-USER -j RETURN";
 
     fn on(rules: &[&str]) -> RulePlan {
-        plan_rules(&format!("{DOCKER}{}\n", rules.join("\n")), "10.244.1.0/24".parse().unwrap())
+        rule_plan(&format!("{DOCKER}{}\n", rules.join("\n")), "10.244.1.0/24".parse().unwrap())
     }
 
     fn lines(opening: RulePlan) -> Vec<String> {
@@ -208,14 +209,10 @@ mod tests {
 
     #[test]
     fn nothing_is_written_where_they_stand_or_where_docker_does_not_drop() {
-        assert_eq!(on(&[THEIRS, OURS[0], OURS[1], END]), RulePlan::Open);
+        assert_eq!(on(&[THEIRS, OURS[0], OURS[1], END]), RulePlan::Allowed);
         let cidr = "10.244.1.0/24".parse().unwrap();
-        assert_eq!(plan_rules("-P FORWARD DROP\n", cidr), RulePlan::NotDockers);
-        assert_eq!(
-            plan_rules("-P FORWARD DROP\n-N DOCKER-USER\n", cidr),
-            RulePlan::NotDockers,
-            "nobody asks the chain"
-        );
+        assert_eq!(rule_plan("-P FORWARD DROP\n", cidr), RulePlan::NotDocker);
+        assert_eq!(rule_plan("-P FORWARD DROP\n-N DOCKER-USER\n", cidr), RulePlan::NotDocker, "nobody asks the chain");
     }
 
     #[test]

@@ -23,6 +23,7 @@ use super::{
 
 type Message = (NetlinkMessage<RouteNetlinkMessage>, SocketAddr);
 
+/// The sockets on which the kernel reports changes.
 pub struct KernelEvents {
     routing: UnboundedReceiver<Message>,
     firewall: TokioSocket,

@@ -47,6 +47,7 @@ pub enum SyncError {
     Forwarding(#[source] std::io::Error),
 }
 
+/// Keeps the kernel's side of the pod network equal to the World.
 pub struct NetworkReconciler {
     pub config: Config,
     pub netlink: Netlink,
@@ -64,8 +65,8 @@ pub struct Memory {
     applied: Option<Masquerade>,
     /// Chains of others that drop what is forwarded; not known before the first look, nor after the firewall changed.
     dropping: Option<Vec<String>>,
-    /// Those of them that keep pods from the outside, once told.
-    told: Vec<String>,
+    /// Those of them that still drop packets of pods, as reported to the log.
+    reported: Vec<String>,
 }
 
 impl NetworkReconciler {
@@ -156,7 +157,7 @@ impl NetworkReconciler {
         self.sync_bypass(&desired, &host, &uplinks).await
     }
 
-    /// Somebody wrote chains, maybe we: what we believed of the kernel's tables may hold no more.
+    /// Chains changed, by others or by this agent: what [`Memory`] says of the kernel's tables may be stale.
     async fn forget_firewall(&mut self) {
         if !nft::is_there(masquerade::FAMILY).await.unwrap_or(false) {
             self.memory.applied = None;
@@ -165,19 +166,19 @@ impl NetworkReconciler {
         self.memory.dropping = None;
     }
 
-    /// Pods get out where the firewall that drops is Docker's; of others the administrator is told.
-    async fn let_out(&mut self, chains: &[String]) -> Result<(), DockerUserError> {
+    /// Lets pods' packets pass where the firewall that drops is Docker's; chains of others are reported in the log.
+    async fn allow_forwarding(&mut self, chains: &[String]) -> Result<(), DockerUserError> {
         let mut closed = Vec::new();
         for chain in chains {
             let open = match Firewall::of_chain(chain) {
-                Some(firewall) => docker_user::open(firewall, self.config.pod_cidr).await?,
+                Some(firewall) => docker_user::allow(firewall, self.config.pod_cidr).await?,
                 None => false,
             };
             if !open {
                 closed.push(chain.clone());
             }
         }
-        if !closed.is_empty() && self.memory.told != closed {
+        if !closed.is_empty() && self.memory.reported != closed {
             tracing::warn!(
                 chains = closed.join(", "),
                 "a firewall on this host drops what is forwarded: pods reach each other past it, but not the outside; let it accept \
@@ -185,7 +186,7 @@ impl NetworkReconciler {
                 cidr = self.config.pod_cidr,
             );
         }
-        self.memory.told = closed;
+        self.memory.reported = closed;
         Ok(())
     }
 
@@ -245,7 +246,7 @@ impl NetworkReconciler {
         let refreshed: Result<(), SyncError> = self.bypass.refresh(|| self.attacher.links()).await;
         refreshed?;
         if is_news {
-            self.let_out(&chains).await?;
+            self.allow_forwarding(&chains).await?;
             self.memory.dropping = Some(chains);
         }
         Ok(())

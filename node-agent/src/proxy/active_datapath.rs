@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{Teardown, config::DatapathChoice};
 
+/// One of the two datapaths.
 pub enum ActiveDatapath {
     Ebpf(Box<Kernel>),
     Userspace(Box<Userspace>),
@@ -45,6 +46,7 @@ impl ActiveDatapath {
         Ok(Self::Userspace(Box::new(Userspace::start(config, reason).await?)))
     }
 
+    /// Which datapath serves, and why it is not eBPF.
     pub fn datapath(&self) -> Datapath {
         match self {
             Self::Ebpf(_) => Datapath::Ebpf,

@@ -8,7 +8,7 @@ use tracing::{debug, warn};
 use super::{
     Config, ProxyError,
     active_datapath::Outcome,
-    clients::{self, Clients},
+    clients::{self, UnknownClients},
     error_chain,
     image::address_be,
     load::{self, Programs},
@@ -20,10 +20,11 @@ use super::{
 };
 use crate::Teardown;
 
+/// The eBPF datapath.
 pub struct Kernel {
     programs: Programs,
     maps: MapReconciler<KernelMaps>,
-    clients: Clients,
+    clients: UnknownClients,
     terminator: SocketTerminator,
     /// An address outside the pods, by whose route a pod's own address is found.
     towards: Ipv4Addr,
@@ -45,8 +46,8 @@ impl Kernel {
         if let Some(own) = config.node_ips.first() {
             maps.maps_mut().put_client(settings.host_netns_cookie, address_be(*own))?;
         }
-        let clients = Clients::new(programs.unknown_clients()?)
-            .map_err(|source| ProxyError::Io { operation: "listen to the programs", source })?;
+        let clients = UnknownClients::new(programs.unknown_clients()?)
+            .map_err(|source| ProxyError::Io { operation: "open the queue of unknown clients", source })?;
         Ok(Self {
             programs,
             maps,
@@ -81,29 +82,31 @@ impl Kernel {
         Ok(keys.iter().map(|key| self.maps.maps().frontend(key)).collect::<Result<_, _>>()?)
     }
 
+    /// How full the maps are.
     pub fn usage(&self) -> Result<Vec<MapUsage>, ProxyError> {
         Ok(self.maps.maps().usage()?)
     }
 
     /// Waits until the programs report clients of an unknown address, and stores their addresses. Cancel safe.
     pub async fn resolve_unknown_clients(&mut self) {
-        let questions = match self.clients.asked().await {
-            Ok(questions) => questions,
+        let unknown = match self.clients.next().await {
+            Ok(unknown) => unknown,
             Err(error) => {
-                warn!(%error, "session affinity by address ends: cannot listen to the programs");
+                warn!(%error, "session affinity is by namespace from now on: cannot read the queue of unknown clients");
                 return std::future::pending().await;
             }
         };
-        for question in questions {
-            let answer = clients::address(&question, self.towards);
-            match answer.map(|address| self.maps.maps_mut().put_client(question.netns_cookie, address_be(address))) {
+        for client in unknown {
+            let found = clients::address(&client, self.towards);
+            match found.map(|address| self.maps.maps_mut().put_client(client.netns_cookie, address_be(address))) {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => warn!(error = error_chain(&error), "a client's address is not kept"),
-                Err(error) => debug!(%error, process = question.process, "a client's address is not found"),
+                Err(error) => debug!(%error, process = client.process, "a client's address is not found"),
             }
         }
     }
 
+    /// Leaves the kernel serving, or removes programs and maps from it.
     pub fn shutdown(self, teardown: Teardown) -> Result<(), ProxyError> {
         match teardown {
             Teardown::Keep => Ok(()),

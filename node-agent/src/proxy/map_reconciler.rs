@@ -14,6 +14,7 @@ use super::{
     table::{Owner, ServiceTable},
 };
 
+/// Keeps one set of maps equal to the table.
 pub struct MapReconciler<M> {
     maps: M,
     held: Held,
@@ -80,10 +81,12 @@ impl<M: BpfMaps> MapReconciler<M> {
         self.failed_node.iter().cloned().chain(services).collect()
     }
 
+    /// The maps, for reading back.
     pub fn maps(&self) -> &M {
         &self.maps
     }
 
+    /// The maps, for entries that no table names.
     pub fn maps_mut(&mut self) -> &mut M {
         &mut self.maps
     }

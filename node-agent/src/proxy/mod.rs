@@ -85,6 +85,7 @@ pub enum Datapath {
     Userspace { reason: String },
 }
 
+/// Why the datapath could not be started, asked or stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum ProxyError {
     #[error("start the eBPF datapath")]
@@ -215,6 +216,7 @@ impl Proxy {
         self.state.borrow().table.clone()
     }
 
+    /// Which datapath serves.
     pub fn datapath(&self) -> Datapath {
         self.state.borrow().datapath.clone()
     }

@@ -174,6 +174,7 @@ pub(super) fn write_private(path: &Path, bytes: &[u8]) -> Result<(), RegisterErr
     private_file::write(path, bytes).map_err(|source| RegisterError::Write { path: path.to_owned(), source })
 }
 
+/// Why there is no certificate. `Denied`: approve or fix the request it names; others are tried again.
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
     #[error("cannot make a key and a signing request")]

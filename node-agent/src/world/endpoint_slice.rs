@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{ObjectName, Protocol, revision_of, service::InvalidService};
 
+/// A port of the slice's endpoints.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SlicePort {
     /// Equal to the Service port's name.
@@ -16,6 +17,7 @@ pub struct SlicePort {
     pub port: u16,
 }
 
+/// One endpoint, most often a pod.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoint {
     pub addresses: Vec<Ipv4Addr>,
@@ -31,6 +33,7 @@ pub struct Endpoint {
     pub pod: Option<ObjectName>,
 }
 
+/// Endpoints of one Service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndpointSlice {
     pub name: Arc<str>,

@@ -35,6 +35,7 @@ pub struct ObjectName {
 }
 
 impl ObjectName {
+    /// A name in a namespace, which is empty for kinds that have none.
     pub fn new(namespace: impl Into<Arc<str>>, name: impl Into<Arc<str>>) -> Self {
         Self { namespace: namespace.into(), name: name.into() }
     }

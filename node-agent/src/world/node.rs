@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::revision_of;
 
+/// One node of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Node {
     pub name: Arc<str>,

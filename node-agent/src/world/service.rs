@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{ObjectName, revision_of};
 
+/// Transport protocol of a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Protocol {
     Tcp,
@@ -25,6 +26,7 @@ pub enum ServiceKind {
     ExternalName(Arc<str>),
 }
 
+/// One port of a Service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServicePort {
     /// Empty where the only port is unnamed.
@@ -34,24 +36,28 @@ pub struct ServicePort {
     pub node_port: Option<u16>,
 }
 
+/// Which endpoints clients on nodes and in pods may reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum InternalTrafficPolicy {
     Cluster,
     Local,
 }
 
+/// Which endpoints clients outside the cluster may reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ExternalTrafficPolicy {
     Cluster,
     Local,
 }
 
+/// Which endpoints are preferred; others are used where those are missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TrafficDistribution {
     PreferSameZone,
     PreferSameNode,
 }
 
+/// One Service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Service {
     pub name: ObjectName,

@@ -57,6 +57,7 @@ pub struct Programs {
     cgroup: PathBuf,
 }
 
+/// Why programs or maps are not in the kernel. Remedy: privileges or mounts as the message names them.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     #[error("no cgroup2 file system is mounted; mount one, or name its directory with --cgroup")]
@@ -106,6 +107,7 @@ impl Programs {
         Ok(Self { ebpf, pins: pins.to_owned(), cgroup })
     }
 
+    /// The maps that the agent writes; taken once.
     pub fn maps(&mut self) -> Result<KernelMaps, LoadError> {
         Ok(KernelMaps::take(&mut self.ebpf)?)
     }

@@ -6,6 +6,7 @@ mod client;
 mod cluster_ip;
 mod host_port;
 mod inspect;
+mod last_known;
 mod namespace;
 mod node;
 mod node_port;

@@ -13,6 +13,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{balancer::Balancer, datagrams, is_stream, service_netns::ServiceNetns, streams};
 use crate::world::Protocol;
 
+/// Where a socket listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Address {
     /// In the host's namespace (a NodePort, a host port), not in that of the Service range.
@@ -30,6 +31,7 @@ pub struct ScopedBalancers {
 }
 
 impl ScopedBalancers {
+    /// Serves nobody yet; clients of the `inside` networks are internal.
     pub fn new(inside: Arc<Vec<Ipv4Network>>) -> Self {
         Self { internal: None, external: None, inside }
     }

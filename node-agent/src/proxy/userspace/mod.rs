@@ -35,6 +35,7 @@ use super::{
 };
 use crate::world::Protocol;
 
+/// The userspace datapath.
 pub struct Userspace {
     reason: String,
     netns: ServiceNetns,
@@ -45,6 +46,7 @@ pub struct Userspace {
 }
 
 impl Userspace {
+    /// Makes the network namespace; nothing listens yet. `reason` says why this datapath serves.
     pub async fn start(config: &Config, reason: String) -> Result<Self, ProxyError> {
         let netns = ServiceNetns::make(config.service_cidr, config.node_ips.first().copied()).await?;
         info!(reason, "serving Services in userspace");
@@ -57,10 +59,12 @@ impl Userspace {
         })
     }
 
+    /// Why it is not eBPF.
     pub fn reason(&self) -> &str {
         &self.reason
     }
 
+    /// Serves `table`, of which `changed` differs from the last.
     pub async fn apply(&mut self, table: &ServiceTable, changed: &BTreeSet<Owner>) -> Outcome {
         let names: BTreeSet<&Owner> = changed.iter().collect();
         self.balancers.retain(|(name, selection), balancer| {
@@ -81,6 +85,7 @@ impl Userspace {
         self.listen(table).await
     }
 
+    /// What serves each frontend at this moment.
     pub fn held(&self, keys: &[ServiceKey]) -> Vec<Option<HeldFrontend>> {
         keys.iter().map(|key| self.frontends.get(key).map(|balancer| held(key, balancer))).collect()
     }

@@ -19,6 +19,7 @@ const HOST_END: Ipv4Addr = Ipv4Addr::new(169, 254, 96, 1);
 const INNER_END: Ipv4Addr = Ipv4Addr::new(169, 254, 96, 2);
 const MTU: u32 = 1500;
 
+/// The namespace and the link that leads into it.
 pub struct ServiceNetns {
     namespace: File,
     host: Netlink,
@@ -32,6 +33,7 @@ pub struct ServiceNetns {
 }
 
 impl ServiceNetns {
+    /// Makes the namespace, its link and the route to `range`; a link that an earlier agent left is removed.
     pub async fn make(range: Option<Ipv4Network>, node_ip: Option<Ipv4Addr>) -> Result<Self, ProxyError> {
         let namespace = new_namespace().map_err(io_error("make a network namespace for the Service range"))?;
         let for_netlink = namespace.try_clone().map_err(io_error("duplicate the network namespace"))?;
