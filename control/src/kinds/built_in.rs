@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use super::{
     Cell, Column, Deletion, Deprecation, FieldError, Kind, Storage, StoredAs, access_review,
-    certificate_signing_request, config_map, deployment, endpoint_slice, endpoints, event, lease, names, namespace,
-    node, pod, replica_set, secret, service, service_account, superseded,
+    certificate_signing_request, config_map, deployment, endpoint_slice, endpoints, event, ip_address, lease, names,
+    namespace, node, pod, replica_set, secret, service, service_account, superseded,
 };
 use crate::schema::Schema;
 
@@ -34,6 +34,7 @@ pub(super) const TABLE: &[&BuiltIn] = &[
     &certificate_signing_request::KIND,
     &lease::KIND,
     &endpoint_slice::KIND,
+    &ip_address::KIND,
     &event::EVENTS,
     &superseded::EXTENSIONS_V1BETA1_DEPLOYMENT,
     &superseded::EXTENSIONS_V1BETA1_REPLICA_SET,
