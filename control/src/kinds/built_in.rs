@@ -60,6 +60,8 @@ pub struct BuiltIn {
     pub columns: &'static [Column],
     pub cells: fn(object: &Value) -> Vec<Cell>,
     pub selectable: fn(object: &Value) -> BTreeMap<&'static str, String>,
+    pub indexed: &'static [Cow<'static, str>],
+    pub stored_field: fn(&str) -> &str,
     /// Name of its definition in the schema data: `io.k8s.api.core.v1.Pod`.
     pub schema: &'static str,
 }
@@ -93,6 +95,8 @@ impl BuiltIn {
         columns: &[],
         cells: |_| Vec::new(),
         selectable: |_| BTreeMap::new(),
+        indexed: &[],
+        stored_field: |field| field,
         schema: "",
     };
 }
@@ -126,6 +130,8 @@ impl From<&'static BuiltIn> for Kind {
             selectable: Arc::new(move |object| {
                 selectable(object).into_iter().map(|(field, value)| (field.into(), value)).collect()
             }),
+            indexed: declared.indexed.into(),
+            stored_field: declared.stored_field,
             schema: Schema::builtin(declared.schema).unwrap_or_else(Schema::unstructured),
         }
     }

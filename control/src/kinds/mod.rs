@@ -23,7 +23,6 @@ pub mod config_map;
 pub mod deletion;
 pub mod deployment;
 pub mod derived;
-
 pub mod endpoint_slice;
 pub mod endpoints;
 pub mod event;
@@ -93,8 +92,8 @@ pub struct Kind {
     /// Reasons why `new` may not be stored (in place of `old`, on update). Names, labels and annotations are checked for all
     /// kinds alike, elsewhere.
     pub validate: ValidateFn,
-    /// Runs after `default`. What a create or update through the main resource does to `new` before it is validated: drop or keep `status`, bump
-    /// `metadata.generation`, and so on (`PrepareForCreate`/`PrepareForUpdate` in Kubernetes).
+    /// Runs after `default`. What a create or update through the main resource does to `new` before it is validated: drop or
+    /// keep `status`, bump `metadata.generation`, and so on (`PrepareForCreate`/`PrepareForUpdate` in Kubernetes).
     pub prepare: PrepareFn,
     /// Columns of `kubectl get`; `cells` answers in the same order.
     pub columns: Cow<'static, [Column]>,
@@ -103,6 +102,10 @@ pub struct Kind {
     /// Fields that `fieldSelector` may name beside `metadata.name` and `metadata.namespace`. Every key is always there, with an
     /// empty string where the object has no such field, so that `field=` and `field!=x` work and an unknown field is known.
     pub selectable: SelectableFn,
+    /// Selectable fields by which objects are found without a look at the others. Named as the stored kind names them.
+    pub indexed: Cow<'static, [Cow<'static, str>]>,
+    /// The stored kind's name of a selectable field.
+    pub stored_field: fn(&str) -> &str,
     /// What its objects look like: decoding, merging, protobuf and OpenAPI go by it.
     pub schema: Schema,
 }

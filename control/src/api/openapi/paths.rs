@@ -41,7 +41,7 @@ pub fn of(kind: &Kind) -> Vec<(String, Value)> {
     }
     for subresource in kind.subresources.iter().filter_map(|segment| Subresource::of(kind, segment)) {
         // Streams are not found by these documents.
-        if subresource.streams {
+        if subresource.by_agent {
             continue;
         }
         let (_, _, answers) = subresource.form_of(kind);

@@ -3,16 +3,40 @@
 use serde_json::Value;
 
 use crate::{
-    api::{Status, protobuf},
+    api::{Status, protobuf, subresource::Form},
     kinds::Kind,
     request::{content_type::ContentType, query::FieldValidation},
-    schema::{self, DecodeError},
+    schema::{self, DecodeError, Schema},
 };
 
 /// A body that was read, and what the client should be warned of.
 pub struct Decoded {
     pub value: Value,
     pub warnings: Vec<String>,
+}
+
+/// What a body is read as: an object of a kind, or a form that stands for a part of one.
+struct Expected<'a> {
+    api_version: String,
+    version: &'a str,
+    kind: &'a str,
+    schema: Schema,
+}
+
+impl<'a> From<&'a Kind> for Expected<'a> {
+    fn from(kind: &'a Kind) -> Self {
+        let (api_version, schema) = (kind.api_version(), kind.schema.clone());
+        Self { api_version, version: &kind.version, kind: &kind.kind, schema }
+    }
+}
+
+impl From<&Form> for Expected<'static> {
+    fn from(form: &Form) -> Self {
+        let Form { group, version, kind, schema } = *form;
+        let api_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
+        let schema = Schema::builtin(schema).unwrap_or_else(Schema::unstructured);
+        Self { api_version, version, kind, schema }
+    }
 }
 
 /// Reads a body as an object of `kind`: types are checked, unknown fields refused or dropped, as the client asks.
@@ -22,28 +46,51 @@ pub fn object(
     body: &[u8],
     validation: FieldValidation,
 ) -> Result<Decoded, Status> {
+    read(&kind.into(), content_type, body, validation)
+}
+
+/// Reads a body as a form of a subresource, in the same way.
+pub fn form(
+    form: &Form,
+    content_type: &ContentType,
+    body: &[u8],
+    validation: FieldValidation,
+) -> Result<Decoded, Status> {
+    read(&form.into(), content_type, body, validation)
+}
+
+/// Checks a value by the kind's schema: one that was made from a stored object by a patch.
+pub fn recheck(kind: &Kind, value: Value, validation: FieldValidation) -> Result<Decoded, Status> {
+    check(&kind.into(), value, validation)
+}
+
+fn read(
+    expected: &Expected<'_>,
+    content_type: &ContentType,
+    body: &[u8],
+    validation: FieldValidation,
+) -> Result<Decoded, Status> {
     if *content_type != ContentType::Json {
-        let value = value(content_type, body)?;
-        check_type(kind, &value)?;
-        return recheck(kind, value, validation);
+        let mut value = value(content_type, body)?;
+        fill_type(expected, &mut value)?;
+        return check(expected, value, validation);
     }
-    match kind.schema.decode(body) {
-        Ok(decoded) => {
-            check_type(kind, &decoded.value)?;
-            checked(kind, decoded, validation)
+    match expected.schema.decode(body) {
+        Ok(mut decoded) => {
+            fill_type(expected, &mut decoded.value)?;
+            checked(expected, decoded, validation)
         }
         Err(error) => {
             // An object of another kind is told so, and not which of its fields this kind lacks.
-            check_type(kind, &value(content_type, body)?)?;
-            Err(cannot_be_handled(kind, &error))
+            fill_type(expected, &mut value(content_type, body)?)?;
+            Err(cannot_be_handled(expected, &error))
         }
     }
 }
 
-/// Checks a value by the kind's schema: one that was made from a stored object by a patch, or read from another form than JSON.
-pub fn recheck(kind: &Kind, value: Value, validation: FieldValidation) -> Result<Decoded, Status> {
-    let decoded = kind.schema.decode_value(value).map_err(|error| cannot_be_handled(kind, &error))?;
-    checked(kind, decoded, validation)
+fn check(expected: &Expected<'_>, value: Value, validation: FieldValidation) -> Result<Decoded, Status> {
+    let decoded = expected.schema.decode_value(value).map_err(|error| cannot_be_handled(expected, &error))?;
+    checked(expected, decoded, validation)
 }
 
 /// Reads a body without a known kind.
@@ -76,45 +123,42 @@ fn yaml(body: &[u8]) -> Result<Value, Status> {
         .map_err(|e| Status::bad_request(format!("error converting YAML to JSON: {e}")))
 }
 
-/// Refuses another kind or version than the path says; fills in nothing.
-fn check_type(kind: &Kind, value: &Value) -> Result<(), Status> {
-    let given_version = value["apiVersion"].as_str().unwrap_or_default();
-    let given_kind = value["kind"].as_str().unwrap_or_default();
-    if given_kind.is_empty() {
-        return Err(Status::bad_request("Object 'Kind' is missing in the body of the request"));
-    }
-    if given_version.is_empty() {
-        return Err(Status::bad_request("Object 'apiVersion' is missing in the body of the request"));
-    }
-    let api_version = kind.api_version();
-    if given_version != api_version {
+/// Refuses another kind or version than the path says. What is not said is filled in, as in Kubernetes.
+fn fill_type(expected: &Expected<'_>, value: &mut Value) -> Result<(), Status> {
+    let given = |field: &str| value[field].as_str().unwrap_or_default();
+    let (given_version, given_kind) = (given("apiVersion"), given("kind"));
+    if !given_version.is_empty() && given_version != expected.api_version {
         return Err(Status::bad_request(format!(
-            "the API version in the data ({given_version}) does not match the expected API version ({api_version})"
+            "the API version in the data ({given_version}) does not match the expected API version ({})",
+            expected.api_version
         )));
     }
-    if given_kind != kind.kind {
+    if !given_kind.is_empty() && given_kind != expected.kind {
         return Err(Status::bad_request(format!(
             "the kind in the data ({given_kind}) does not match the expected kind ({})",
-            kind.kind
+            expected.kind
         )));
     }
+    value["apiVersion"] = expected.api_version.as_str().into();
+    value["kind"] = expected.kind.into();
     Ok(())
 }
 
-fn cannot_be_handled(kind: &Kind, error: &DecodeError) -> Status {
-    Status::bad_request(format!("{0} in version {1:?} cannot be handled as a {0}: {error}", kind.kind, kind.version))
+fn cannot_be_handled(expected: &Expected<'_>, error: &DecodeError) -> Status {
+    let Expected { kind, version, .. } = expected;
+    Status::bad_request(format!("{kind} in version {version:?} cannot be handled as a {kind}: {error}"))
 }
 
 /// What becomes of unknown and duplicate fields: they refuse the object, are told of, or are left out silently. Unknown fields are
 /// never stored, as in Kubernetes.
-fn checked(kind: &Kind, decoded: schema::Decoded, validation: FieldValidation) -> Result<Decoded, Status> {
+fn checked(expected: &Expected<'_>, decoded: schema::Decoded, validation: FieldValidation) -> Result<Decoded, Status> {
     let schema::Decoded { value, warnings } = decoded;
     let words = warnings.iter().map(ToString::to_string);
     match validation {
         FieldValidation::Strict if !warnings.is_empty() => Err(Status::bad_request(format!(
             "{0} in version {1:?} cannot be handled as a {0}: strict decoding error: {2}",
-            kind.kind,
-            kind.version,
+            expected.kind,
+            expected.version,
             words.collect::<Vec<_>>().join(", ")
         ))),
         FieldValidation::Warn => Ok(Decoded { value, warnings: words.collect() }),

@@ -2,8 +2,10 @@
 
 mod custom_kinds;
 mod objects;
+mod reads;
 mod subresources;
 mod watches;
+mod writes;
 
 use std::sync::Arc;
 

@@ -1,6 +1,6 @@
 //! Pod: containers that share a network namespace and a fate.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use serde_json::{Value, json};
 
@@ -46,6 +46,7 @@ pub static KIND: BuiltIn = BuiltIn {
     ],
     cells,
     selectable,
+    indexed: &[Cow::Borrowed("spec.nodeName")],
     schema: "io.k8s.api.core.v1.Pod",
     deletion: Deletion { grace_seconds: termination::grace_seconds, ..Deletion::PLAIN },
     ..BuiltIn::PLAIN
