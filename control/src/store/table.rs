@@ -18,14 +18,17 @@ pub struct Table {
 pub type Row<'a> = (&'a Arc<str>, &'a Arc<Object>);
 
 impl Table {
+    /// How many objects there are.
     pub fn len(&self) -> usize {
         self.objects.len()
     }
 
+    /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.objects.is_empty()
     }
 
+    /// The object with this key.
     pub fn get(&self, key: &str) -> Option<Row<'_>> {
         self.objects.get_key_value(key)
     }
@@ -105,6 +108,7 @@ impl Table {
         }
     }
 
+    /// Takes the object with this key out.
     pub fn remove(&mut self, key: &str) {
         if let Some((key, object)) = self.objects.remove_with_key(key) {
             self.remove_terms(&key, &object.header.indexes);

@@ -27,6 +27,7 @@ const CACHE_BYTES: usize = 16 << 20;
 /// The file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
+    /// The database failed, or its disk did.
     #[error("cannot {operation} the store {}", path.display())]
     Redb {
         operation: &'static str,
@@ -34,6 +35,7 @@ pub enum FileError {
         #[source]
         source: Box<redb::Error>,
     },
+    /// A newer program wrote the file: use that one.
     #[error("the store {} has layout {found}; this program knows layouts up to {LAYOUT}", path.display())]
     Layout { path: PathBuf, found: u64 },
 }
