@@ -3,6 +3,7 @@
 //! A request is taken apart in `request`, answered by `read`, `write` or `subresource`, and refused with a [`Status`]. What a kind
 //! is comes from `kinds`, what the cluster allows from `admission`; who may ask was settled before the request came here.
 
+mod counted_body;
 pub mod discovery;
 mod dispatch;
 mod health;
@@ -28,14 +29,18 @@ use axum::{body::Body, response::IntoResponse};
 use http::{Request, Response};
 use tokio_util::task::TaskTracker;
 
-use self::{node_proxy::NodeProxy, request::target::Target};
+use self::{counted_body::CountedBody, node_proxy::NodeProxy, request::target::Target};
 pub use crate::status::{Status, Subject};
 use crate::{
     admission::Admission,
+    allocation::Allocator,
     auth::gate::Handler,
+    encode,
+    health::Health,
     identity::Identity,
     kinds::{Derived, Kind, Registry},
-    request::RequestInfo,
+    metrics::Metrics,
+    request::{RequestInfo, path::ResourcePath},
     store::{self, Embedded, Key, Store},
 };
 
@@ -49,8 +54,11 @@ struct Inner {
     store: Arc<dyn Store>,
     kinds: Registry,
     admission: Admission,
+    allocator: Allocator,
     discovery: Derived<discovery::Discovery>,
     openapi: Derived<openapi::OpenApi>,
+    metrics: Metrics,
+    health: Health,
     /// The way to the nodes' agents.
     nodes: OnceLock<NodeProxy>,
     /// Requests under way that change something: they come to their end even when their client is gone.
@@ -80,27 +88,36 @@ impl Place {
 /// Opens the embedded store of an API's objects in the file `path`.
 pub fn open_store(path: &Path, kinds: &Registry) -> Result<Embedded, store::OpenError> {
     let kinds = kinds.snapshot();
-    Embedded::open(path, &|resource, _, json| write::encode::stored(&kinds, resource, json))
+    Embedded::open(path, &|resource, _, json| encode::stored(&kinds, resource, json))
 }
 
 impl Api {
-    /// `server_address` is where `/api` says that the server is: `10.0.0.1:6443`. Tells `admission` which addresses and ports
-    /// the stored Services hold.
-    pub fn new(store: Arc<dyn Store>, kinds: Registry, admission: Admission, server_address: &str) -> Self {
-        let snapshot = store.snapshot();
-        let services: Vec<serde_json::Value> =
-            snapshot.list("services", "", None).filter_map(|(_, o)| serde_json::from_slice(o.json()).ok()).collect();
-        admission.restore(&services);
+    /// `server_address` is where `/api` says that the server is: `10.0.0.1:6443`. Services get their addresses and ports from
+    /// `allocator`.
+    pub fn new(store: Arc<dyn Store>, kinds: Registry, allocator: Allocator, server_address: &str) -> Self {
+        let admission = Admission::default();
         let address = server_address.to_owned();
         let discovery = Derived::new(kinds.clone(), move |kinds| discovery::Discovery::of(&kinds, &address));
         let openapi = Derived::new(kinds.clone(), openapi::OpenApi::new);
+        let (metrics, health) = (Metrics::default(), Health::default());
         let (nodes, writes) = (OnceLock::new(), TaskTracker::new());
-        Self { inner: Arc::new(Inner { store, kinds, admission, discovery, openapi, nodes, writes }) }
+        let parts = Inner { store, kinds, admission, allocator, discovery, openapi, metrics, health, nodes, writes };
+        Self { inner: Arc::new(parts) }
     }
 
     /// The served kinds, which may change while the API runs.
     pub fn kinds(&self) -> &Registry {
         &self.inner.kinds
+    }
+
+    /// What is counted.
+    pub fn metrics(&self) -> &Metrics {
+        &self.inner.metrics
+    }
+
+    /// What `/readyz` and its like ask.
+    pub(crate) fn health(&self) -> &Health {
+        &self.inner.health
     }
 
     /// A client in process that acts as `identity`: same handlers, same admission, no socket.
@@ -138,6 +155,12 @@ impl Api {
         self.inner.writes.wait().await;
     }
 
+    /// Whether a path names a resource, and a subresource of it, that are served.
+    fn serves(&self, path: &ResourcePath) -> bool {
+        let kind = self.inner.kinds.snapshot().by_path(&path.group, &path.version, &path.resource);
+        kind.is_some_and(|kind| path.subresource.as_deref().is_none_or(|segment| kind.has(segment)))
+    }
+
     fn store(&self) -> &dyn Store {
         &*self.inner.store
     }
@@ -148,6 +171,10 @@ impl Api {
 
     fn admission(&self) -> &Admission {
         &self.inner.admission
+    }
+
+    fn allocator(&self) -> &Allocator {
+        &self.inner.allocator
     }
 
     /// Where the objects of a request's resource are kept; the key is the namespace's, if any.
@@ -170,6 +197,12 @@ impl Api {
 #[async_trait::async_trait]
 impl Handler for Api {
     async fn answer(&self, info: RequestInfo, request: Request<Body>) -> Response<Body> {
-        dispatch::answer(self, info, request).await
+        let running = self.inner.metrics.requests().begin(&info, |path| self.serves(path));
+        let response = dispatch::answer(self, info, request).await;
+        running.answered(response.status().as_u16());
+        match running.is_long_running() {
+            true => response.map(|body| Body::new(CountedBody::new(body, running))),
+            false => response,
+        }
     }
 }

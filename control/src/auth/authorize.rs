@@ -67,10 +67,14 @@ pub fn forbidden(identity: &Identity, attributes: &Attributes<'_>, reason: &str)
             (format!("forbidden: User \"{user}\" cannot {verb} path \"{path}\"{because}"), serde_json::json!({}))
         }
         Attributes::Resource(r) => {
-            let qualified = if r.group.is_empty() { r.resource.to_owned() } else { format!("{}.{}", r.resource, r.group) };
+            let qualified =
+                if r.group.is_empty() { r.resource.to_owned() } else { format!("{}.{}", r.resource, r.group) };
             let what = if r.name.is_empty() { qualified } else { format!("{qualified} \"{}\"", r.name) };
-            let resource =
-                if r.subresource.is_empty() { r.resource.to_owned() } else { format!("{}/{}", r.resource, r.subresource) };
+            let resource = if r.subresource.is_empty() {
+                r.resource.to_owned()
+            } else {
+                format!("{}/{}", r.resource, r.subresource)
+            };
             let scope = if r.namespace.is_empty() {
                 "at the cluster scope".to_owned()
             } else {
@@ -114,9 +118,7 @@ fn everyones_review(resource: &Resource<'_>) -> bool {
 
 /// What a joining node may: make a signing request and see what became of it.
 pub(super) fn own_signing_request(user: &str, r: &Resource<'_>) -> Decision {
-    if (r.group, r.resource, r.subresource)
-        != ("certificates.k8s.io", "certificatesigningrequests", "")
-    {
+    if (r.group, r.resource, r.subresource) != ("certificates.k8s.io", "certificatesigningrequests", "") {
         return Decision::Deny(String::new());
     }
     match r.verb {
@@ -185,7 +187,8 @@ mod tests {
 
     #[test]
     fn a_refusal_reads_as_it_does_in_kubernetes() {
-        let message = |method, uri| forbidden(&identity("system:node:y", &[]), &Attributes::of(&info(method, uri)), "").message;
+        let message =
+            |method, uri| forbidden(&identity("system:node:y", &[]), &Attributes::of(&info(method, uri)), "").message;
         assert_eq!(
             message("PUT", "/api/v1/nodes/x"),
             r#"nodes "x" is forbidden: User "system:node:y" cannot update resource "nodes" in API group "" at the cluster scope"#

@@ -66,7 +66,11 @@ fn own_name(node: &str, r: &Resource<'_>) -> Decision {
 }
 
 fn bound(node: &str, r: &Resource<'_>) -> Decision {
-    Decision::AllowIf(Fact::PodBoundTo { namespace: r.namespace.to_owned(), pod: r.name.to_owned(), node: node.to_owned() })
+    Decision::AllowIf(Fact::PodBoundTo {
+        namespace: r.namespace.to_owned(),
+        pod: r.name.to_owned(),
+        node: node.to_owned(),
+    })
 }
 
 fn referenced(node: &str, kind: Referenced, r: &Resource<'_>) -> Decision {

@@ -50,7 +50,9 @@ fn own_name(write: &NodeWrite) -> Result<(), String> {
 /// A node may register with taints, and afterwards neither lift nor add any; its pod subnet and owners were never its to choose.
 fn own_node(write: &NodeWrite) -> Result<(), String> {
     let NodeWrite { node, old, new, .. } = write;
-    for (part, field) in [("spec", "podCIDR"), ("spec", "podCIDRs"), ("spec", "taints"), ("metadata", "ownerReferences")] {
+    for (part, field) in
+        [("spec", "podCIDR"), ("spec", "podCIDRs"), ("spec", "taints"), ("metadata", "ownerReferences")]
+    {
         let before = match old {
             None if field == "taints" => continue,
             None => &Value::Null,
@@ -127,12 +129,17 @@ fn mirror_pod(write: &NodeWrite) -> Result<(), String> {
     if !is_self || owner["controller"] != true || owner["blockOwnerDeletion"] == true {
         return Err(format!("node {node:?} can only create pods with an owner reference set to itself as controller"));
     }
-    // The name that admission gives to every pod without one is not a reference of the node's choosing.
-    if spec["serviceAccountName"].as_str().is_some_and(|name| !name.is_empty() && name != "default") {
+    if spec["serviceAccountName"].as_str().is_some_and(|name| !name.is_empty()) {
         return Err(format!("node {node:?} can not create pods that reference a service account"));
     }
     for (what, found) in [
-        ("secrets", names_any(spec, &["secret", "secretRef", "secretKeyRef", "nodePublishSecretRef", "imagePullSecrets"])),
+        (
+            "secrets",
+            names_any(
+                spec,
+                &["secret", "secretRef", "secretKeyRef", "nodePublishSecretRef", "secretName", "imagePullSecrets"],
+            ),
+        ),
         ("configmaps", names_any(spec, &["configMap", "configMapRef", "configMapKeyRef"])),
         ("persistentvolumeclaims", names_any(spec, &["persistentVolumeClaim", "ephemeral"])),
         ("service account tokens", names_any(spec, &["serviceAccountToken"])),
@@ -203,7 +210,8 @@ mod tests {
 
     #[test]
     fn a_node_may_not_lift_its_own_taints_nor_move_its_subnet() {
-        let old = node(json!({}), json!({"taints": [{"key": "k", "effect": "NoSchedule"}], "podCIDR": "10.244.1.0/24"}));
+        let old =
+            node(json!({}), json!({"taints": [{"key": "k", "effect": "NoSchedule"}], "podCIDR": "10.244.1.0/24"}));
         let update = |old: &Value, new: &Value| check(&write("nodes", "", Some(old), new));
         assert!(update(&old, &old).is_ok());
         assert!(update(&old, &node(json!({}), json!({"podCIDR": "10.244.1.0/24"}))).is_err());
@@ -225,14 +233,23 @@ mod tests {
         for status in ["", "status"] {
             let update = |labels: Value| check(&write("nodes", status, Some(&old), &node(labels, json!({}))));
             for label in [
-                "pool", "kubernetes.io/hostname", "topology.kubernetes.io/zone", "node.kubernetes.io/instance-type",
-                "kubelet.kubernetes.io/x", "example.org/y", "notkubernetes.io/z",
+                "pool",
+                "kubernetes.io/hostname",
+                "topology.kubernetes.io/zone",
+                "node.kubernetes.io/instance-type",
+                "kubelet.kubernetes.io/x",
+                "example.org/y",
+                "notkubernetes.io/z",
             ] {
                 assert!(update(json!({"pool": "a", label: "b"})).is_ok(), "{label}");
             }
             for label in [
-                "node-restriction.kubernetes.io/tenant", "x.node-restriction.kubernetes.io/y", "k8s.io/x",
-                "node-role.kubernetes.io/control-plane", "kubernetes.io/x", "a.k8s.io/b",
+                "node-restriction.kubernetes.io/tenant",
+                "x.node-restriction.kubernetes.io/y",
+                "k8s.io/x",
+                "node-role.kubernetes.io/control-plane",
+                "kubernetes.io/x",
+                "a.k8s.io/b",
             ] {
                 let why = update(json!({"pool": "a", label: "b"})).unwrap_err();
                 assert!(why.contains(label), "{why}");
@@ -244,9 +261,7 @@ mod tests {
 
     #[test]
     fn a_node_may_not_relabel_its_pods_through_their_status() {
-        let pod = |labels: Value, node: &str| {
-            json!({"metadata": {"name": "p", "labels": labels}, "spec": {"nodeName": node}, "status": {}})
-        };
+        let pod = |labels: Value, node: &str| json!({"metadata": {"name": "p", "labels": labels}, "spec": {"nodeName": node}, "status": {}});
         let old = pod(json!({"app": "web"}), "n1");
         assert!(check(&write("pods", "status", Some(&old), &old)).is_ok());
         let why = check(&write("pods", "status", Some(&old), &pod(json!({"app": "db"}), "n1"))).unwrap_err();

@@ -78,10 +78,14 @@ mod tests {
                 json!({"containers": [], "volumes": [{"name": "v", "projected": {"sources": [{"secret": {"name": "s"}}]}}]}),
             ),
             spec(json!({"containers": [], "imagePullSecrets": [{"name": "s"}]})),
-            spec(json!({"containers": [], "ephemeralContainers": [{"name": "e", "envFrom": [{"secretRef": {"name": "s"}}]}]})),
+            spec(
+                json!({"containers": [], "ephemeralContainers": [{"name": "e", "envFrom": [{"secretRef": {"name": "s"}}]}]}),
+            ),
             spec(json!({"containers": [], "volumes": [{"name": "v",
                 "csi": {"driver": "d", "nodePublishSecretRef": {"name": "s"}}}]})),
-            spec(json!({"containers": [], "volumes": [{"name": "v", "azureFile": {"secretName": "s", "shareName": "x"}}]})),
+            spec(
+                json!({"containers": [], "volumes": [{"name": "v", "azureFile": {"secretName": "s", "shareName": "x"}}]}),
+            ),
         ] {
             assert!(references(&pod, Referenced::Secret, "s"), "{pod:?}");
             assert!(!references(&pod, Referenced::Secret, "t"));

@@ -7,10 +7,11 @@ use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 use serde_json::Value;
 
 use super::{
-    Cell, Column, DecodeError, Deletion, Deprecation, FieldError, FieldWarning, Kind, Storage, StoredAs, access_review,
-    certificate_signing_request, config_map, deployment, endpoint_slice, endpoints, event, lease, names, namespace,
-    node, pod, replica_set, secret, service, service_account, superseded,
+    Cell, Column, Deletion, Deprecation, FieldError, Kind, Storage, StoredAs, access_review,
+    certificate_signing_request, config_map, deployment, endpoint_slice, endpoints, event, ip_address, lease, names,
+    namespace, node, pod, replica_set, secret, service, service_account, superseded,
 };
+use crate::schema::Schema;
 
 /// Every built-in kind, in the order discovery shows them: by group, the preferred version first.
 pub(super) const TABLE: &[&BuiltIn] = &[
@@ -33,6 +34,7 @@ pub(super) const TABLE: &[&BuiltIn] = &[
     &certificate_signing_request::KIND,
     &lease::KIND,
     &endpoint_slice::KIND,
+    &ip_address::KIND,
     &event::EVENTS,
     &superseded::EXTENSIONS_V1BETA1_DEPLOYMENT,
     &superseded::EXTENSIONS_V1BETA1_REPLICA_SET,
@@ -52,7 +54,6 @@ pub struct BuiltIn {
     pub storage: Storage<&'static BuiltInAs>,
     pub object_name: fn(&str) -> Vec<String>,
     pub deletion: Deletion,
-    pub decode: fn(json: &[u8]) -> Result<Vec<FieldWarning>, DecodeError>,
     pub default: fn(object: &mut Value),
     pub validate: fn(new: &Value, old: Option<&Value>) -> Vec<FieldError>,
     pub prepare: fn(new: &mut Value, old: Option<&Value>),
@@ -61,6 +62,7 @@ pub struct BuiltIn {
     pub selectable: fn(object: &Value) -> BTreeMap<&'static str, String>,
     pub indexed: &'static [Cow<'static, str>],
     pub stored_field: fn(&str) -> &str,
+    /// Name of its definition in the schema data: `io.k8s.api.core.v1.Pod`.
     pub schema: &'static str,
 }
 
@@ -87,7 +89,6 @@ impl BuiltIn {
         storage: Storage::Stored,
         object_name: names::subdomain,
         deletion: Deletion::PLAIN,
-        decode: |_| Ok(Vec::new()),
         default: |_| {},
         validate: |_, _| Vec::new(),
         prepare: |_, _| {},
@@ -121,7 +122,6 @@ impl From<&'static BuiltIn> for Kind {
             },
             object_name: declared.object_name,
             deletion: declared.deletion,
-            decode: Arc::new(declared.decode),
             default: Arc::new(declared.default),
             validate: Arc::new(declared.validate),
             prepare: Arc::new(declared.prepare),
@@ -132,7 +132,7 @@ impl From<&'static BuiltIn> for Kind {
             }),
             indexed: declared.indexed.into(),
             stored_field: declared.stored_field,
-            schema: declared.schema.into(),
+            schema: Schema::builtin(declared.schema).unwrap_or_else(Schema::unstructured),
         }
     }
 }

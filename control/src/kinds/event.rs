@@ -2,10 +2,9 @@
 
 use std::{borrow::Cow, collections::BTreeMap};
 
-use k8s_openapi::api::{core::v1::Event as CoreEvent, events::v1::Event};
 use serde_json::{Map, Value, json};
 
-use super::{BuiltIn, BuiltInAs, Cell, Column, Kind, Storage, decode::decode};
+use super::{BuiltIn, BuiltInAs, Cell, Column, Kind, Storage};
 
 pub static CORE: BuiltIn = BuiltIn {
     group: "",
@@ -18,7 +17,6 @@ pub static CORE: BuiltIn = BuiltIn {
     namespaced: true,
     subresources: &[],
     storage: Storage::Stored,
-    decode: decode::<CoreEvent>,
     default: |_| {},
     validate: |_, _| Vec::new(),
     prepare: |_, _| {},
@@ -33,7 +31,6 @@ pub static CORE: BuiltIn = BuiltIn {
 pub static EVENTS: BuiltIn = BuiltIn {
     group: "events.k8s.io",
     storage: Storage::As(&BuiltInAs { kind: &CORE, to_stored, from_stored, deprecation: None }),
-    decode: decode::<Event>,
     selectable: |event| {
         let mut core = selectable(event);
         SELECTABLE.iter().filter_map(|(field, stored)| Some((*field, core.remove(stored)?))).collect()

@@ -29,7 +29,8 @@ impl Form {
         }
         let parameter = |wanted: &str| {
             let mut all = ReadParams::params(media_type);
-            all.find(|(key, _)| key.as_str().eq_ignore_ascii_case(wanted)).map(|(_, value)| value.unquoted_str().into_owned())
+            all.find(|(key, _)| key.as_str().eq_ignore_ascii_case(wanted))
+                .map(|(_, value)| value.unquoted_str().into_owned())
         };
         let is = |wanted: &str, value: &str| parameter(wanted).is_none_or(|given| given == value);
         let served = is("g", "meta.k8s.io") && is("v", "v1");

@@ -27,7 +27,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     Config,
-    admission::Admission,
+    allocation::{self, Allocator},
     api::{
         self, Api as KubernetesApi,
         node_proxy::{AgentsError, NodeProxy},
@@ -65,6 +65,8 @@ pub enum StartError {
     Agents(#[from] AgentsError),
     #[error("cannot open the store {}", path.display())]
     Store { path: PathBuf, source: store::OpenError },
+    #[error("cannot compare the records of addresses and ports with the Services")]
+    Allocations(#[source] store::CommitError),
     #[error("cannot listen on {address}")]
     Listen { address: SocketAddr, source: io::Error },
     #[error("cannot make the objects that every cluster has")]
@@ -114,9 +116,10 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let store_path = store_dir.join("objects.redb");
     let opened = api::open_store(&store_path, &kinds).map_err(|e| StartError::Store { path: store_path, source: e })?;
     let store: Arc<dyn Store> = Arc::new(opened);
-    let admission = Admission::new(config.service_cidr, config.service_node_port_range.clone());
+    let allocator = Allocator::new(config.service_cidr, config.service_node_port_range.clone());
+    allocation::mend(&store, &allocator).await.map_err(StartError::Allocations)?;
     let server_address = advertised.map_or(address, |a| SocketAddr::new(a.address.into(), a.port));
-    let api = KubernetesApi::new(store.clone(), kinds, admission, &server_address.to_string());
+    let api = KubernetesApi::new(store.clone(), kinds, allocator.clone(), &server_address.to_string());
     let client = api.client(Identity::control("apiserver"));
     bootstrap::ensure(&client, &config, advertised).await?;
 
@@ -131,6 +134,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     tasks.spawn(bootstrap::keep(client.clone(), config.clone(), advertised, stop.clone()));
     tasks.spawn(certificates.keep(stop.clone()));
+    tasks.spawn(allocation::keep(store.clone(), allocator, stop.clone()));
     tasks.spawn(housekeeping::run(store, stop.clone()));
     tasks.spawn(signing::run(api.client(Identity::control("certificate-controller")), authority.clone(), stop.clone()));
     let in_cluster = |name: &str| api.client(Identity::control(name));

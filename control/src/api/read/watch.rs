@@ -14,6 +14,7 @@ use super::{indexed, page, prefix, show, show_metadata, table};
 use crate::{
     api::{Api, Status, request::Call},
     kinds::{FieldError, Kind, Storage},
+    metrics::WatchEvents,
     request::{
         accept::Form,
         query::{IncludeObject, Query, Version, VersionMatch},
@@ -70,6 +71,10 @@ pub fn watch(api: &Api, call: &Call) -> Result<Response, Status> {
         prefix: prefix(&call.target),
         select: Select { labels: query.label_selector.clone(), fields, name: call.target.name.clone() },
         columns_sent: false,
+        sent: {
+            let kind = &call.target.kind;
+            api.metrics().requests().watch_events(&kind.group, &kind.version, &kind.kind)
+        },
     };
     let stream = Stream {
         store: api.store_handle(),
@@ -199,6 +204,7 @@ impl Stream {
         while out.len() < CHUNK
             && let Some(object) = self.initial.pop_front()
         {
+            self.frames.sent.inc();
             self.frames.write(EventType::Added, &object, &mut out);
         }
         out.into()
@@ -213,6 +219,8 @@ struct Frames {
     prefix: String,
     select: Select,
     columns_sent: bool,
+    /// Counts what is sent.
+    sent: WatchEvents,
 }
 
 struct Select {
@@ -235,6 +243,7 @@ impl Frames {
     /// The frames of the changes that the client selects, if there are any.
     fn chunk(&mut self, events: &[Arc<Event>]) -> Option<Bytes> {
         let mut seen = events.iter().filter_map(|event| Some((event, self.seen_as(event)?))).collect::<Vec<_>>();
+        self.sent.inc_by(seen.len() as u64);
         if let [(event, (event_type, _))] = seen.as_slice()
             && self.shares(event, *event_type)
         {

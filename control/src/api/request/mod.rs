@@ -10,7 +10,11 @@ use bytes::Bytes;
 
 use self::target::Target;
 use super::Status;
-use crate::{identity::Identity, kinds::Kinds, request::{RequestInfo, accept::Form}};
+use crate::{
+    identity::Identity,
+    kinds::Kinds,
+    request::{RequestInfo, accept::Form},
+};
 
 /// A request about objects, with its body still unread. Options and selectors are those of its [`RequestInfo`].
 pub struct Call {

@@ -5,6 +5,7 @@ mod objects;
 mod reads;
 mod subresources;
 mod watches;
+mod writes;
 
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use http_body_util::BodyExt;
 use serde_json::{Value, json};
 
 use super::{Api, open_store};
-use crate::{admission::Admission, auth::Identity, kinds::Registry};
+use crate::{allocation::Allocator, auth::Identity, kinds::Registry};
 
 /// An API over a store of its own.
 pub struct Server {
@@ -35,8 +36,8 @@ impl Server {
         let dir = tempfile::tempdir().unwrap();
         let kinds = Registry::default();
         let store = open_store(&dir.path().join("store.redb"), &kinds).unwrap();
-        let admission = Admission::new("10.96.0.0/12".parse().unwrap(), 30000..=32767);
-        let api = Api::new(Arc::new(store), kinds, admission, "127.0.0.1:6443");
+        let allocator = Allocator::new("10.96.0.0/12".parse().unwrap(), 30000..=32767);
+        let api = Api::new(Arc::new(store), kinds, allocator, "127.0.0.1:6443");
         let server = Self { api, _dir: Some(dir) };
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "default"}});
         assert_eq!(server.post("/api/v1/namespaces", namespace).await.code, 201);

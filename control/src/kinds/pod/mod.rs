@@ -2,10 +2,9 @@
 
 use std::{borrow::Cow, collections::BTreeMap};
 
-use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
-use super::{BuiltIn, Cell, Column, Deletion, Storage, decode::decode, prepare};
+use super::{BuiltIn, Cell, Column, Deletion, Storage, prepare};
 
 mod containers;
 pub mod defaults;
@@ -27,7 +26,6 @@ pub static KIND: BuiltIn = BuiltIn {
     namespaced: true,
     subresources: &["binding", "eviction", "log", "status"],
     storage: Storage::Stored,
-    decode: decode::<Pod>,
     default: defaults::pod,
     validate: validation::pod,
     prepare: prepare_pod,
