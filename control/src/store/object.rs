@@ -78,8 +78,8 @@ pub struct Draft {
     pub tail: Vec<u8>,
     /// Offset of the opening brace of `metadata` in `head`.
     pub metadata_at: u32,
-    /// What is asked of the object without parsing it.
-    pub header: Header,
+    /// What is asked of the object without parsing it. Boxed, so that a draft moves cheaply.
+    pub header: Box<Header>,
 }
 
 /// A stored object. Cheap to share, never changed.
@@ -111,7 +111,7 @@ impl Object {
         let json_at = start.len() as u32;
         Self {
             revision,
-            header: draft.header,
+            header: *draft.header,
             frame: frame.freeze(),
             json_at,
             metadata_at: json_at + draft.metadata_at,
@@ -131,7 +131,7 @@ impl Object {
             head: self.frame[self.json_at as usize..self.revision_at as usize].to_vec(),
             tail: self.frame[(self.revision_at + self.revision_len) as usize..self.json_end()].to_vec(),
             metadata_at: self.metadata_at - self.json_at,
-            header: self.header.clone(),
+            header: Box::new(self.header.clone()),
         }
     }
 

@@ -10,9 +10,12 @@ use super::{NAME_INDEX, Object, Term};
 #[derive(Clone, Debug, Default)]
 pub struct Table {
     objects: OrdMap<Arc<str>, Arc<Object>>,
-    /// By index name: the value and the key of each object that has the index.
-    indexes: OrdMap<Cow<'static, str>, OrdSet<(Arc<str>, Arc<str>)>>,
+    /// By index name.
+    indexes: OrdMap<Cow<'static, str>, Keys>,
 }
+
+/// The value and the key of each object that has an index.
+type Keys = OrdSet<(Arc<str>, Arc<str>)>;
 
 /// A key and its object.
 pub type Row<'a> = (&'a Arc<str>, &'a Arc<Object>);
