@@ -6,16 +6,19 @@
 //! `controllers` and `scheduler` are ordinary API clients that happen to run in process.
 
 pub mod admission;
+pub mod allocation;
 pub mod api;
 pub mod auth;
 mod bootstrap;
 pub mod config;
 pub mod controllers;
+mod encode;
 mod health;
 pub mod identity;
 pub mod kinds;
 pub mod metrics;
 pub mod request;
+mod rfc3339;
 pub mod scheduler;
 pub mod server;
 pub mod status;

@@ -33,7 +33,9 @@ use self::{counted_body::CountedBody, node_proxy::NodeProxy, request::target::Ta
 pub use crate::status::{Status, Subject};
 use crate::{
     admission::Admission,
+    allocation::Allocator,
     auth::gate::Handler,
+    encode,
     health::Health,
     identity::Identity,
     kinds::{Derived, Kind, Registry},
@@ -52,6 +54,7 @@ struct Inner {
     store: Arc<dyn Store>,
     kinds: Registry,
     admission: Admission,
+    allocator: Allocator,
     discovery: Derived<discovery::Discovery>,
     openapi: Derived<openapi::OpenApi>,
     metrics: Metrics,
@@ -85,23 +88,21 @@ impl Place {
 /// Opens the embedded store of an API's objects in the file `path`.
 pub fn open_store(path: &Path, kinds: &Registry) -> Result<Embedded, store::OpenError> {
     let kinds = kinds.snapshot();
-    Embedded::open(path, &|resource, _, json| write::encode::stored(&kinds, resource, json))
+    Embedded::open(path, &|resource, _, json| encode::stored(&kinds, resource, json))
 }
 
 impl Api {
-    /// `server_address` is where `/api` says that the server is: `10.0.0.1:6443`. Tells `admission` which addresses and ports
-    /// the stored Services hold.
-    pub fn new(store: Arc<dyn Store>, kinds: Registry, admission: Admission, server_address: &str) -> Self {
-        let snapshot = store.snapshot();
-        let services: Vec<serde_json::Value> =
-            snapshot.list("services", "", None).filter_map(|(_, o)| serde_json::from_slice(o.json()).ok()).collect();
-        admission.restore(&services);
+    /// `server_address` is where `/api` says that the server is: `10.0.0.1:6443`. Services get their addresses and ports from
+    /// `allocator`.
+    pub fn new(store: Arc<dyn Store>, kinds: Registry, allocator: Allocator, server_address: &str) -> Self {
+        let admission = Admission::default();
         let address = server_address.to_owned();
         let discovery = Derived::new(kinds.clone(), move |kinds| discovery::Discovery::of(&kinds, &address));
         let openapi = Derived::new(kinds.clone(), openapi::OpenApi::new);
         let (metrics, health) = (Metrics::default(), Health::default());
         let (nodes, writes) = (OnceLock::new(), TaskTracker::new());
-        Self { inner: Arc::new(Inner { store, kinds, admission, discovery, openapi, metrics, health, nodes, writes }) }
+        let inner = Inner { store, kinds, admission, allocator, discovery, openapi, metrics, health, nodes, writes };
+        Self { inner: Arc::new(inner) }
     }
 
     /// The served kinds, which may change while the API runs.
@@ -170,6 +171,10 @@ impl Api {
 
     fn admission(&self) -> &Admission {
         &self.inner.admission
+    }
+
+    fn allocator(&self) -> &Allocator {
+        &self.inner.allocator
     }
 
     /// Where the objects of a request's resource are kept; the key is the namespace's, if any.

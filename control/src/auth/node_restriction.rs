@@ -129,8 +129,7 @@ fn mirror_pod(write: &NodeWrite) -> Result<(), String> {
     if !is_self || owner["controller"] != true || owner["blockOwnerDeletion"] == true {
         return Err(format!("node {node:?} can only create pods with an owner reference set to itself as controller"));
     }
-    // The name that admission gives to every pod without one is not a reference of the node's choosing.
-    if spec["serviceAccountName"].as_str().is_some_and(|name| !name.is_empty() && name != "default") {
+    if spec["serviceAccountName"].as_str().is_some_and(|name| !name.is_empty()) {
         return Err(format!("node {node:?} can not create pods that reference a service account"));
     }
     for (what, found) in [

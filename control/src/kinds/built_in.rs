@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use super::{
     Cell, Column, DecodeError, Deletion, Deprecation, FieldError, FieldWarning, Kind, Storage, StoredAs, access_review,
-    certificate_signing_request, config_map, deployment, endpoint_slice, endpoints, event, lease, names, namespace,
-    node, pod, replica_set, secret, service, service_account, superseded,
+    certificate_signing_request, config_map, deployment, endpoint_slice, endpoints, event, ip_address, lease, names,
+    namespace, node, pod, replica_set, secret, service, service_account, superseded,
 };
 
 /// Every built-in kind, in the order discovery shows them: by group, the preferred version first.
@@ -33,6 +33,7 @@ pub(super) const TABLE: &[&BuiltIn] = &[
     &certificate_signing_request::KIND,
     &lease::KIND,
     &endpoint_slice::KIND,
+    &ip_address::KIND,
     &event::EVENTS,
     &superseded::EXTENSIONS_V1BETA1_DEPLOYMENT,
     &superseded::EXTENSIONS_V1BETA1_REPLICA_SET,

@@ -27,6 +27,7 @@ pub mod endpoint_slice;
 pub mod endpoints;
 pub mod event;
 pub mod field;
+pub mod ip_address;
 pub mod label_selector;
 pub mod lease;
 pub mod names;

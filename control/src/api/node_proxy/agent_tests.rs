@@ -19,7 +19,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::{Agents, NodeProxy};
 use crate::{
-    admission::Admission,
+    allocation::Allocator,
     api::{Api, open_store},
     auth::{
         Identity,
@@ -47,8 +47,8 @@ impl Lab {
         let own = authority.issue(&subject, Usage::Client, HOUR, now).unwrap();
         let kinds = Registry::default();
         let store = Arc::new(open_store(&dir.path().join("store"), &kinds).unwrap());
-        let admission = Admission::new("10.96.0.0/12".parse().unwrap(), 30000..=32767);
-        let api = Api::new(store.clone(), kinds, admission, "127.0.0.1:6443");
+        let allocator = Allocator::new("10.96.0.0/12".parse().unwrap(), 30000..=32767);
+        let api = Api::new(store.clone(), kinds, allocator, "127.0.0.1:6443");
         let agents = Agents::new(&authority, &own, Arc::new(ring::default_provider())).unwrap();
         api.reach_nodes_through(NodeProxy::new(store, agents));
         Self { authority, client: api.client(Identity::control("test")), api, _dir: dir }

@@ -5,11 +5,13 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::{Effect, Form, Subresource};
-use crate::api::{
-    Api, Status, Subject,
-    request::{Call, body},
-    response,
-    write::{self, now},
+use crate::{
+    api::{
+        Api, Status, Subject,
+        request::{Call, body},
+        response, write,
+    },
+    rfc3339,
 };
 
 pub static BINDING: Subresource = Subresource {
@@ -26,7 +28,7 @@ async fn create(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Status>
     let binding = body::value(&call.content_type, text)?;
     let place = api.place(&call.target)?;
     let name = call.target.name.as_deref().unwrap_or_default();
-    let make = |old: &Value| bound(old, &binding, &now(), place.subject(name));
+    let make = |old: &Value| bound(old, &binding, &rfc3339::now(), place.subject(name));
     let change = write::Change { subresource: Some(&BINDING), make: &make };
     write::change(api, call, &place, change).await?;
     let answer = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});

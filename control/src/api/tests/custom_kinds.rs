@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{Server, watches::frames_of};
 use crate::{
-    admission::Admission,
+    allocation::Allocator,
     api::{Api, open_store},
     kinds::{BuiltIn, Cell, Column, FieldError, Kind, Registry},
 };
@@ -99,7 +99,7 @@ async fn objects_of_a_kind_that_is_not_served_are_kept() {
     let path = dir.path().join("store.redb");
     let open = |kinds: &Registry| {
         let store = Arc::new(open_store(&path, kinds).unwrap());
-        let admission = Admission::new("10.96.0.0/12".parse().unwrap(), 30000..=32767);
+        let admission = Allocator::new("10.96.0.0/12".parse().unwrap(), 30000..=32767);
         Api::new(store, kinds.clone(), admission, "127.0.0.1:6443")
     };
     let kinds = Registry::default();

@@ -1,6 +1,7 @@
 //! The API as its clients meet it: requests through the router, answers as they come.
 
 mod custom_kinds;
+mod metrics;
 mod objects;
 mod subresources;
 mod watches;
@@ -13,7 +14,7 @@ use http_body_util::BodyExt;
 use serde_json::{Value, json};
 
 use super::{Api, open_store};
-use crate::{admission::Admission, auth::Identity, kinds::Registry};
+use crate::{allocation::Allocator, auth::Identity, kinds::Registry};
 
 /// An API over a store of its own.
 pub struct Server {
@@ -27,6 +28,7 @@ pub struct Answer {
     pub code: u16,
     pub headers: http::HeaderMap,
     pub json: Value,
+    pub text: String,
 }
 
 impl Server {
@@ -34,8 +36,8 @@ impl Server {
         let dir = tempfile::tempdir().unwrap();
         let kinds = Registry::default();
         let store = open_store(&dir.path().join("store.redb"), &kinds).unwrap();
-        let admission = Admission::new("10.96.0.0/12".parse().unwrap(), 30000..=32767);
-        let api = Api::new(Arc::new(store), kinds, admission, "127.0.0.1:6443");
+        let allocator = Allocator::new("10.96.0.0/12".parse().unwrap(), 30000..=32767);
+        let api = Api::new(Arc::new(store), kinds, allocator, "127.0.0.1:6443");
         let server = Self { api, _dir: Some(dir) };
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "default"}});
         assert_eq!(server.post("/api/v1/namespaces", namespace).await.code, 201);
@@ -59,7 +61,8 @@ impl Server {
         let (parts, body) = response.into_parts();
         let text = body.collect().await.unwrap().to_bytes();
         let json = serde_json::from_slice(&text).unwrap_or(Value::Null);
-        Answer { code: parts.status.as_u16(), headers: parts.headers, json }
+        let text = String::from_utf8_lossy(&text).into_owned();
+        Answer { code: parts.status.as_u16(), headers: parts.headers, json, text }
     }
 
     pub async fn get(&self, path: &str) -> Answer {

@@ -7,16 +7,20 @@ use http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::{Outcome, TRIES, answer, current, encode, metadata, parse, refusal};
+use super::{
+    Outcome, TRIES, answer, current, parse,
+    pipeline::{self, Action, Committed, Pending, Prepared, Stored},
+};
 use crate::{
-    admission::{self, NamespaceState, Reservation, Verb},
     api::{
         Api, Place, Status, Subject,
         request::{Call, body},
         response,
     },
+    identity::Identity,
     kinds::Kind,
-    store::{Change, CommitError, Expect, Object, Write},
+    rfc3339,
+    store::{Object, Snapshot},
 };
 
 /// `DeleteOptions`, from the body or the query.
@@ -130,8 +134,8 @@ pub fn step(kind: &Kind, old: &Value, options: &Options, now: Timestamp) -> Step
         fields.insert("finalizers".into(), json!(finalizers));
     }
     if already != Some(grace) {
-        let begun = marked.map_or(now, |at| at - SignedDuration::from_secs(already.unwrap_or(0)));
-        fields.insert("deletionTimestamp".into(), metadata::at(begun + SignedDuration::from_secs(grace)).into());
+        let begun = marked.map_or(now, |at| shifted(at, already.unwrap_or(0).saturating_neg()));
+        fields.insert("deletionTimestamp".into(), rfc3339::at(shifted(begun, grace)).into());
         fields.insert("deletionGracePeriodSeconds".into(), grace.into());
         if let Some(generation) = fields.get("generation").and_then(Value::as_i64).filter(|_| already.is_none()) {
             fields.insert("generation".into(), (generation + 1).into());
@@ -152,37 +156,34 @@ fn finalizers(stored: &Value, propagation: Option<Propagation>) -> Vec<String> {
     stored.filter(keep).chain(added).map(str::to_owned).collect()
 }
 
-/// A deletion ready to be written.
-pub struct Prepared {
-    pub write: Option<Write>,
-    pub gone: bool,
-    pub reservation: Reservation,
+/// `at` so many seconds later, or as late as a timestamp can be.
+fn shifted(at: Timestamp, seconds: i64) -> Timestamp {
+    let end = if seconds < 0 { Timestamp::MIN } else { Timestamp::MAX };
+    at.checked_add(SignedDuration::from_secs(seconds)).unwrap_or(end)
 }
 
-/// Decides the deletion of `stored` and admits it.
-pub fn prepare(api: &Api, call: &Call, place: &Place, stored: &Object, options: &Options) -> Result<Prepared, Status> {
+/// Decides the deletion of `stored` and takes it through everything but the store. Answers with the stored object's part in it:
+/// whether it goes at once.
+pub async fn prepare(
+    api: &Api,
+    identity: &Identity,
+    snapshot: &Snapshot,
+    place: &Place,
+    stored: &Arc<Object>,
+    options: &Options,
+) -> Result<Prepared, Status> {
     let name = &*stored.header.name;
     options.must_hold(stored, place.subject(name))?;
-    let mut old = parse(stored)?;
-    let request = admission::Request {
-        verb: Verb::Delete,
-        kind: &place.kind,
-        namespace: Some(&*stored.header.namespace).filter(|namespace| !namespace.is_empty()),
-        name,
-        subresource: None,
-        // It is the object itself.
-        old: None,
-        identity: &call.identity,
-        namespace_state: NamespaceState::Active,
+    let value = parse(stored)?;
+    let action = match step(&place.kind, &value, options, Timestamp::now()) {
+        Step::Remove => Action::Remove,
+        Step::Mark(new) => Action::Mark(new),
+        Step::Keep => return Ok(Prepared::Unchanged),
     };
-    let reservation = api.admission().admit(&request, &mut old)?;
-    let write = |change| Write { key: place.key(), expect: Expect::At(stored.revision), change };
-    let (write, gone) = match step(&place.kind, &old, options, Timestamp::now()) {
-        Step::Remove => (Some(write(Change::Delete)), true),
-        Step::Mark(new) => (Some(write(Change::Put(encode::draft(&place.kind, &new)))), false),
-        Step::Keep => (None, false),
-    };
-    Ok(Prepared { write, gone, reservation })
+    let namespace = Some(&*stored.header.namespace).filter(|namespace| !namespace.is_empty());
+    let old = Some(Stored { object: stored, value: &value });
+    let pending = Pending { place, namespace, name, subresource: None, old, action };
+    pipeline::prepare(api, identity, snapshot, pending).await
 }
 
 /// Deletes the object that `call` names. Answers with the object, and whether it is gone.
@@ -190,18 +191,17 @@ pub async fn remove(api: &Api, call: &Call, options: &Options) -> Result<(Arc<Ob
     let place = api.place(&call.target)?;
     let name = call.target.name.as_deref().unwrap_or_default();
     for _ in 0..TRIES {
-        let stored = current(api, &place, name)?;
-        let Prepared { write, gone, reservation } = prepare(api, call, &place, &stored, options)?;
-        let Some(write) = write.filter(|_| !options.dry_run) else { return Ok((stored, gone)) };
-        match api.store().write_one(write).await {
-            Ok(object) => {
-                if gone {
-                    reservation.commit();
-                }
-                return Ok((object, gone));
-            }
-            Err(CommitError::Conflict { .. }) => {}
-            Err(error) => return Err(refusal(error, place.subject(name))),
+        let snapshot = api.store().snapshot();
+        let stored = current(&snapshot, &place, name)?;
+        let (transaction, removes) = match prepare(api, &call.identity, &snapshot, &place, &stored, options).await? {
+            Prepared::Unchanged => return Ok((stored, false)),
+            Prepared::Ready { transaction, removes } => (transaction, removes),
+        };
+        if options.dry_run {
+            return Ok((stored, removes));
+        }
+        if let Committed::Done(object) = pipeline::commit(api, &place, name, transaction).await? {
+            return Ok((object, removes));
         }
     }
     Err(Status::conflict(place.subject(name), super::MODIFIED))
@@ -240,6 +240,18 @@ mod tests {
 
     fn pod(node: &str) -> Value {
         json!({"metadata": {"name": "p"}, "spec": {"nodeName": node, "terminationGracePeriodSeconds": 20}})
+    }
+
+    #[test]
+    fn a_grace_without_end_is_no_accident() {
+        let options = Options { grace_period_seconds: Some(i64::MAX), ..Options::default() };
+        let now = at("2024-01-01T00:00:00Z");
+        let Step::Mark(marked) = step(&kind("", "pods"), &pod("n"), &options, now) else { panic!("its node ends it") };
+        assert_eq!(marked["metadata"]["deletionTimestamp"], "9999-12-30T22:00:00Z");
+        let hasty = Options { grace_period_seconds: Some(-5), ..Options::default() };
+        let Step::Mark(marked) = step(&kind("", "pods"), &pod("n"), &hasty, now) else { panic!("its node ends it") };
+        assert_eq!(marked["metadata"]["deletionGracePeriodSeconds"], 1);
+        let Step::Mark(_) = step(&kind("", "pods"), &marked, &options, Timestamp::MIN) else { return };
     }
 
     #[test]

@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 
 use super::{Config, Controllers};
 use crate::{
-    admission::Admission,
+    allocation::Allocator,
     api::{self, open_store},
     auth::Identity,
     kinds::Registry,
@@ -52,8 +52,8 @@ impl Cluster {
         let dir = tempfile::tempdir().expect("a directory");
         let kinds = Registry::default();
         let store = open_store(&dir.path().join("store.redb"), &kinds).expect("a store");
-        let admission = Admission::new("10.96.0.0/12".parse().expect("a network"), 30000..=32767);
-        let api = api::Api::new(Arc::new(store), kinds, admission, "127.0.0.1:6443");
+        let allocator = Allocator::new("10.96.0.0/12".parse().expect("a network"), 30000..=32767);
+        let api = api::Api::new(Arc::new(store), kinds, allocator, "127.0.0.1:6443");
         let client = api.client(Identity::control("test"));
         for namespace in ["default", "kube-node-lease"] {
             create::<k8s_openapi::api::core::v1::Namespace>(&client, "", json!({"metadata": {"name": namespace}}))

@@ -14,5 +14,9 @@ pub fn grace_seconds(pod: &Value, asked: Option<i64>) -> i64 {
         return 0;
     }
     let own = || pod["spec"]["terminationGracePeriodSeconds"].as_i64().unwrap_or(DEFAULT_GRACE);
-    asked.unwrap_or_else(own).max(0)
+    // Less than nothing means as soon as possible, but not by force.
+    match asked.unwrap_or_else(own) {
+        seconds if seconds < 0 => 1,
+        seconds => seconds,
+    }
 }

@@ -114,11 +114,14 @@ pub fn stored(kinds: &Kinds, resource: &str, json: &[u8]) -> Result<Draft, Strin
     let object: Value = serde_json::from_slice(json).map_err(|e| e.to_string())?;
     Ok(match kinds.by_resource(resource) {
         Some(kind) => draft(kind, &object),
-        None => {
-            let text = |field: &str| object[field].as_str().unwrap_or_default();
-            lay_out(text("apiVersion"), text("kind"), &object, header(&object))
-        }
+        None => unserved(&object),
     })
+}
+
+/// Lays out an object whose kind is not served: it has no cells and no selectable fields.
+pub fn unserved(object: &Value) -> Draft {
+    let text = |field: &str| object[field].as_str().unwrap_or_default();
+    lay_out(text("apiVersion"), text("kind"), object, header(object))
 }
 
 #[cfg(test)]
