@@ -1,10 +1,11 @@
-//! The project's own commands: `cargo xtask up`, `test`, `build`, `tidy`, `package`, `bench`, `setup`. One module a task.
+//! The project's own commands: `cargo xtask up`, `test`, `build`, `tidy`, `package`, `bench`, `setup`, `schema`. One module a task.
 
 mod bench;
 mod build;
 mod command;
 mod package;
 mod progress;
+mod schema;
 mod setup;
 mod test;
 mod tidy;
@@ -31,6 +32,7 @@ enum Task {
     Bench(bench::Bench),
     Tidy(tidy::Tidy),
     Package(package::Package),
+    Schema(schema::Schema),
 }
 
 fn main() -> ExitCode {
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
         Task::Bench(task) => task.run(),
         Task::Tidy(task) => task.run(),
         Task::Package(task) => task.run(),
+        Task::Schema(task) => task.run(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
