@@ -5,6 +5,7 @@
 
 mod advertise;
 mod certificates;
+mod checks;
 mod descriptors;
 mod housekeeping;
 mod listener;
@@ -19,11 +20,12 @@ use std::{
     time::Duration,
 };
 
+use futures::FutureExt;
 use jiff::Timestamp;
 use kube::{Api, Client, api::PostParams};
 use rustls::crypto::ring;
 use tokio::net::TcpListener;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     Config,
@@ -44,6 +46,7 @@ use crate::{
     kinds::Registry,
     scheduler::{self, Scheduler},
     store::{self, Store},
+    supervise::Supervisor,
 };
 use certificates::Certificates;
 use listener::Listener;
@@ -90,8 +93,7 @@ pub struct Running {
     listener: Listener,
     controllers: Controllers,
     scheduler: Scheduler,
-    stop: CancellationToken,
-    tasks: TaskTracker,
+    supervisor: Supervisor,
     // Last: let go of when everything else is down.
     _lock: DataDirLock,
 }
@@ -125,22 +127,25 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
 
     let closing = CancellationToken::new();
     api.reach_nodes_through(NodeProxy::new(store.clone(), certificates.agents.clone()));
-    let gate = Gate::new(Arc::new(api.clone()), store.clone(), closing.clone());
+    let gate = Gate::new(Arc::new(api.clone()), store.clone(), api.metrics().requests().clone(), closing.clone());
     let clients = certificates.clients.clone();
     let tls = tls::server_config(certificates.shown.clone(), clients.clone(), provider)?;
     let listener = Listener::start(socket, tls, clients, gate, closing);
 
     let ca_hash = authority.hash();
-    let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-    tasks.spawn(bootstrap::keep(client.clone(), config.clone(), advertised, stop.clone()));
-    tasks.spawn(certificates.keep(stop.clone()));
-    tasks.spawn(allocation::keep(store.clone(), allocator, stop.clone()));
-    tasks.spawn(housekeeping::run(store, stop.clone()));
-    tasks.spawn(signing::run(api.client(Identity::control("certificate-controller")), authority.clone(), stop.clone()));
+    let supervisor = Supervisor::default();
+    start_tasks(&supervisor, &api, &store, &config, advertised, certificates, allocator);
+    let signer = api.client(Identity::control("certificate-controller"));
+    let signing_authority = authority.clone();
+    supervisor.spawn("certificate-signing", move |stop| {
+        signing::run(signer.clone(), signing_authority.clone(), stop).boxed()
+    });
     let in_cluster = |name: &str| api.client(Identity::control(name));
     let controllers_config = controllers_config(&config, authority.certificate_pem());
     let controllers = controllers::start(in_cluster("kube-controller-manager"), controllers_config);
     let scheduler = scheduler::start(in_cluster("kube-scheduler"));
+    let watched = supervisor.clone();
+    checks::add(&api, move || watched.status());
     tracing::info!(%address, "the API is served");
     Ok(Running {
         client,
@@ -151,8 +156,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         listener,
         controllers,
         scheduler,
-        stop,
-        tasks,
+        supervisor,
         _lock: lock,
     })
 }
@@ -191,10 +195,9 @@ impl Running {
 
     /// Stops: controllers first, then watches end, requests under way get their answers, and the store is closed.
     pub async fn shutdown(self) {
+        self.api.health().shut_down();
         tokio::join!(self.controllers.shutdown(), self.scheduler.shutdown());
-        self.stop.cancel();
-        self.tasks.close();
-        self.tasks.wait().await;
+        self.supervisor.shutdown().await;
         self.listener.drain().await;
         // Writes whose clients have gone are still under way.
         self.api.drain().await;
@@ -208,4 +211,29 @@ fn controllers_config(config: &Config, ca_pem: &str) -> controllers::Config {
         ca_pem: ca_pem.to_owned(),
         node_monitor_grace_period: config.node_monitor_grace_period,
     }
+}
+
+/// Starts what the service does beside answering.
+fn start_tasks(
+    supervisor: &Supervisor,
+    api: &KubernetesApi,
+    store: &Arc<dyn Store>,
+    config: &Config,
+    advertised: Option<Advertised>,
+    certificates: Certificates,
+    allocator: Allocator,
+) {
+    let (client, config) = (api.client(Identity::control("apiserver")), config.clone());
+    supervisor.spawn("kubernetes-service", move |stop| {
+        bootstrap::keep(client.clone(), config.clone(), advertised, stop).boxed()
+    });
+    let certificates = Arc::new(certificates);
+    supervisor.spawn("certificate-renewal", move |stop| certificates.clone().keep(stop).boxed());
+    let audited = store.clone();
+    supervisor
+        .spawn("allocation-audit", move |stop| allocation::keep(audited.clone(), allocator.clone(), stop).boxed());
+    let store = store.clone();
+    supervisor.spawn("housekeeping", move |stop| housekeeping::run(store.clone(), stop).boxed());
+    let health = api.health().clone();
+    supervisor.spawn("heartbeat", move |stop| checks::beat(health.clone(), stop).boxed());
 }
