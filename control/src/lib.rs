@@ -3,7 +3,8 @@
 //! [`start`] composes the parts; each part knows nothing of the others' insides:
 //! `store` keeps bytes by key and revision, `kinds` says what each served kind is, `api` is the machinery written once for all
 //! kinds, `admission` fills in and checks what a kind cannot know alone, `auth` says who asks and whether they may,
-//! `controllers` and `scheduler` are ordinary API clients that happen to run in process.
+//! `controllers` and `scheduler` are ordinary API clients that happen to run in process, on the machinery of `engine` and what
+//! `objects` reads.
 
 pub mod admission;
 pub mod api;
@@ -11,10 +12,13 @@ pub mod auth;
 mod bootstrap;
 pub mod config;
 pub mod controllers;
+pub mod engine;
 pub mod kinds;
+mod objects;
 pub mod scheduler;
 pub mod server;
 pub mod store;
+pub mod supervise;
 
 pub use config::Config;
 pub use server::{Running, StartError, start};

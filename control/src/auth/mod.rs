@@ -1,8 +1,7 @@
 //! Who asks, and whether they may.
 //!
 //! `pki` issues the certificates, `client_certificate` and `bootstrap_token` tell who a request is from, `attributes` what it
-//! wants, `authorize` (with `node`) decides, and `gate` puts them before the API's router. `signing` answers the signing
-//! requests of nodes.
+//! wants, `authorize` (with `node`) decides, and `gate` puts them before the API's router.
 
 pub mod attributes;
 pub mod authorize;
@@ -12,7 +11,6 @@ mod ending_body;
 pub mod gate;
 pub mod node;
 pub mod pki;
-pub mod signing;
 mod stored_facts;
 
 /// Who sent a request: inserted into the request's extensions by the authentication layer (or by the in-process client) before

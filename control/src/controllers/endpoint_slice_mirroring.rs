@@ -17,9 +17,10 @@ use super::{
         slices::{self, Frame, MANAGED_BY, SERVICE_NAME},
         writes::{self, Writes},
     },
+};
+use crate::{
     engine::{Failure, Informer, Key, Outcome, Startup, Tasks},
-    informers::of_service,
-    owners::controller_reference,
+    objects::{informers::of_service, owners::controller_reference},
 };
 
 const COMPONENT: &str = "endpointslicemirroring-controller";

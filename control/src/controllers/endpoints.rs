@@ -19,8 +19,10 @@ use super::{
         ports::{self, Port},
         services_of,
     },
+};
+use crate::{
     engine::{Failure, Informer, Key, Outcome, Startup, Tasks, api_code, is_gone_or_taken},
-    pod_state::{is_finished, is_ready, is_terminating, node_name},
+    objects::pod_state::{is_finished, is_ready, is_terminating, node_name},
 };
 
 const COMPONENT: &str = "endpoint-controller";

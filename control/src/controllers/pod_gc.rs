@@ -1,4 +1,5 @@
-//! Removes pods that no node will ever finish: those of nodes that are gone, and those that go without ever having had one.
+//! Pod garbage collector: deletes pods of missing nodes, terminating pods that were never scheduled, and the oldest of the finished
+//! pods when there are too many of them.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,16 +10,23 @@ use kube::{
 };
 use serde_json::json;
 
-use super::{
-    Context,
+use super::Context;
+use crate::{
     engine::{Failure, Informer, Key, Outcome, Startup, Tasks, api_code, is_gone_or_taken},
-    informers::on_node,
-    pod_state::{is_finished, is_terminating, node_name},
+    objects::{
+        informers::{FINISHED, on_node},
+        pod_state::{is_finished, is_terminating, node_name},
+    },
 };
 
 const COMPONENT: &str = "pod-garbage-collector";
 /// How long a node must be gone before its pods are: it may only be registering anew. Source: Kubernetes' pod garbage collector.
 const QUARANTINE: Duration = Duration::from_secs(40);
+
+/// Finished pods that are kept for people to look at. Source: `--terminated-pod-gc-threshold`.
+const KEEP_FINISHED: usize = 12_500;
+/// Deletes finished pods beyond this number at a time.
+const AT_ONCE: usize = 500;
 
 struct Controller {
     client: Client,
@@ -40,6 +48,9 @@ pub fn start(context: &Context, tasks: &Tasks) {
         })
         .on(&informers.pods, |this, change, queue| {
             let Some(pod) = &change.new else { return };
+            if is_finished(pod) && this.pods.count(FINISHED) > KEEP_FINISHED {
+                queue.add(excess_key());
+            }
             match node_name(pod) {
                 Some(node) if change.old.as_deref().and_then(node_name) == Some(node) => {}
                 Some(node) if this.nodes.get(&Key::cluster(node)).is_some() => {}
@@ -51,8 +62,31 @@ pub fn start(context: &Context, tasks: &Tasks) {
         .start(tasks, 16, Controller::reconcile);
 }
 
+/// Stands in the queue for the finished pods that are too many. No pod is called that.
+fn excess_key() -> Key {
+    Key::default()
+}
+
+/// The finished pods to be deleted: the oldest, as far as there are more than `keep`.
+fn excess(mut finished: Vec<Arc<Pod>>, keep: usize) -> Vec<Arc<Pod>> {
+    let count = finished.len().saturating_sub(keep).min(AT_ONCE);
+    finished.sort_by_cached_key(|pod| {
+        let created = pod.metadata.creation_timestamp.as_ref().map(|t| t.0);
+        (created, pod.metadata.namespace.clone(), pod.metadata.name.clone())
+    });
+    finished.truncate(count);
+    finished
+}
+
 impl Controller {
     async fn reconcile(self: Arc<Self>, key: Key) -> Result<Outcome, Failure> {
+        if key == excess_key() {
+            for pod in excess(self.pods.indexed(FINISHED), KEEP_FINISHED) {
+                self.remove(&Key::of(&*pod), &pod).await?;
+            }
+            let more = self.pods.count(FINISHED) > KEEP_FINISHED;
+            return Ok(if more { Outcome::After(Duration::from_secs(1)) } else { Outcome::Done });
+        }
         let Some(pod) = self.pods.get(&key) else { return Ok(Outcome::Done) };
         match node_name(&pod) {
             None if is_terminating(&pod) => self.remove(&key, &pod).await,
@@ -95,7 +129,30 @@ impl Controller {
         match api.delete(&key.name, &params).await {
             Ok(_) => Ok(Outcome::Done),
             Err(error) if is_gone_or_taken(&error) => Ok(Outcome::Done),
-            Err(error) => Err(Failure::request("remove a pod whose node is gone")(error)),
+            Err(error) => Err(Failure::request("remove a pod")(error)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_finished_pods_beyond_the_limit_are_deleted() {
+        let pod = |name: &str, created: &str| -> Arc<Pod> {
+            let pod = json!({"metadata": {"name": name, "creationTimestamp": created}, "status": {"phase": "Failed"}});
+            Arc::new(serde_json::from_value(pod).expect("a valid pod"))
+        };
+        let finished = vec![
+            pod("new", "2026-01-03T00:00:00Z"),
+            pod("old", "2026-01-01T00:00:00Z"),
+            pod("middle", "2026-01-02T00:00:00Z"),
+        ];
+        let names = |keep| -> Vec<String> {
+            excess(finished.clone(), keep).iter().filter_map(|pod| pod.metadata.name.clone()).collect()
+        };
+        assert_eq!(names(1), ["old", "middle"]);
+        assert!(names(3).is_empty());
     }
 }

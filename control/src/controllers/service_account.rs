@@ -8,11 +8,8 @@ use k8s_openapi::{
 };
 use kube::{Api, Client, api::PostParams};
 
-use super::{
-    Context,
-    engine::{Failure, Informer, Key, Outcome, Startup, Tasks, api_code},
-    root_ca::is_going,
-};
+use super::{Context, root_ca::is_terminating};
+use crate::engine::{Failure, Informer, Key, Outcome, Startup, Tasks, api_code};
 
 const NAME: &str = "default";
 const COMPONENT: &str = "serviceaccount-controller";
@@ -43,7 +40,7 @@ pub fn start(context: &Context, tasks: &Tasks) {
 
 /// The account to create in `namespace`, if any.
 fn desired(namespace: &Namespace, standing: Option<&ServiceAccount>) -> Option<ServiceAccount> {
-    if standing.is_some() || is_going(namespace) {
+    if standing.is_some() || is_terminating(namespace) {
         return None;
     }
     let metadata =

@@ -2,7 +2,7 @@
 //!
 //! Only pods that say such things pay for it: what is placed is counted once for each attempt, then each node is a look-up.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use k8s_openapi::api::core::v1::{Pod, PodAffinityTerm, PodSpec};
 use kube::core::{Selector, SelectorExt};
@@ -88,6 +88,26 @@ impl Neighbours {
         !(self.wanted.is_empty() && self.unwanted.is_empty() && self.spread.is_empty())
     }
 
+    /// Whether a pod that was just placed may be what this one waited for.
+    pub fn is_helped_by(&self, placed: &Self) -> bool {
+        self.wanted.iter().chain(self.spread.iter().map(|spread| &spread.term)).any(|term| term.selects(placed))
+    }
+
+    /// Whether a pod that just ended may have been in the way of this one.
+    pub fn is_freed_by(&self, ended: &Self) -> bool {
+        self.unwanted.iter().chain(self.spread.iter().map(|spread| &spread.term)).any(|term| term.selects(ended))
+    }
+
+    /// The namespaces whose pods matter to this one; `None` is all of them.
+    pub fn namespaces(&self) -> Option<BTreeSet<&str>> {
+        let terms = self.wanted.iter().chain(&self.unwanted).chain(self.spread.iter().map(|spread| &spread.term));
+        let mut namespaces = BTreeSet::new();
+        for term in terms {
+            namespaces.extend(term.namespaces.as_ref()?.iter().map(String::as_str));
+        }
+        Some(namespaces)
+    }
+
     /// Whether the pod keeps others away.
     pub fn repels(&self) -> bool {
         !self.unwanted.is_empty()
@@ -159,7 +179,7 @@ impl Domains {
                 return Some("node(s) didn't match pod topology spread constraints (missing required label)");
             };
             let count = counted.counts.get(domain).copied().unwrap_or(0);
-            if count + counted.own - counted.fewest > counted.max_skew {
+            if (count + counted.own).saturating_sub(counted.fewest) > counted.max_skew {
                 return Some("node(s) didn't match pod topology spread constraints");
             }
         }

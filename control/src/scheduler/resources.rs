@@ -1,4 +1,7 @@
 //! Amounts of CPU, memory and the rest: what a pod asks for and what a node has.
+//!
+//! A single amount is anything that 64 bits hold, as written by whoever makes the object. Sums have 128, so that no number of pods
+//! overflows them, and what a pod took is given back exactly.
 
 use std::collections::BTreeMap;
 
@@ -9,28 +12,33 @@ use k8s_openapi::{
 
 use crate::kinds::quantity::{millis, units};
 
+/// An amount, or a sum of amounts.
+pub type Amount = i128;
+
 /// Amounts of every resource. CPU in thousandths of a core, memory and storage in bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Resources {
-    pub cpu_milli: i64,
-    pub memory: i64,
-    pub ephemeral_storage: i64,
+    pub cpu_milli: Amount,
+    pub memory: Amount,
+    pub ephemeral_storage: Amount,
     /// Extended resources, in units.
-    pub extended: BTreeMap<String, i64>,
+    pub extended: BTreeMap<String, Amount>,
 }
 
 impl Resources {
     /// Reads a list such as `requests` or `allocatable`. Unreadable amounts count as none: the API refuses them.
     pub fn read(list: Option<&BTreeMap<String, Quantity>>) -> Self {
+        let millis = |text| Amount::from(millis(text).unwrap_or(0));
+        let units = |text| Amount::from(units(text).unwrap_or(0));
         let mut read = Self::default();
         for (name, Quantity(text)) in list.into_iter().flatten() {
             match name.as_str() {
-                "cpu" => read.cpu_milli = millis(text).unwrap_or(0),
-                "memory" => read.memory = units(text).unwrap_or(0),
-                "ephemeral-storage" => read.ephemeral_storage = units(text).unwrap_or(0),
+                "cpu" => read.cpu_milli = millis(text),
+                "memory" => read.memory = units(text),
+                "ephemeral-storage" => read.ephemeral_storage = units(text),
                 "pods" => {}
                 _ => {
-                    read.extended.insert(name.clone(), units(text).unwrap_or(0));
+                    read.extended.insert(name.clone(), units(text));
                 }
             }
         }
@@ -135,5 +143,20 @@ mod tests {
         let asked = Resources::of_pod(&spec);
         assert_eq!((asked.cpu_milli, asked.memory), (1100, 64 << 20));
         assert_eq!(asked.extended["example.com/gpu"], 1);
+    }
+
+    #[test]
+    fn the_largest_requests_add_up_and_are_given_back_exactly() {
+        let spec: PodSpec = serde_json::from_value(json!({"containers": [
+            {"name": "a", "resources": {"requests": {"cpu": "9E", "memory": "9999Ei", "example.com/gpu": "9E"}}},
+            {"name": "b", "resources": {"requests": {"cpu": "9E", "memory": "9999Ei", "example.com/gpu": "9E"}}}]}))
+        .expect("a valid spec");
+        let huge = Resources::of_pod(&spec);
+        assert!(huge.memory > Amount::from(i64::MAX));
+        let small = Resources { cpu_milli: 100, memory: 1, ..Default::default() };
+        let mut sum = small.clone();
+        sum.add(&huge);
+        sum.subtract(&huge);
+        assert_eq!((sum.cpu_milli, sum.memory), (100, 1));
     }
 }

@@ -36,8 +36,7 @@ use crate::{
         Identity,
         bootstrap_token::{self, BootstrapToken},
         gate::Gate,
-        pki::{self, FileError, PkiError},
-        signing,
+        pki::{self, Authority, FileError, PkiError},
     },
     bootstrap::{self, Advertised, BootstrapError},
     controllers::{self, Controllers},
@@ -131,11 +130,12 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     tasks.spawn(bootstrap::keep(client.clone(), config.clone(), advertised, stop.clone()));
     tasks.spawn(certificates.keep(stop.clone()));
     tasks.spawn(housekeeping::run(store, stop.clone()));
-    tasks.spawn(signing::run(api.client(Identity::control("certificate-controller")), authority.clone(), stop.clone()));
     let in_cluster = |name: &str| api.client(Identity::control(name));
-    let controllers_config = controllers_config(&config, authority.certificate_pem());
-    let controllers = controllers::start(in_cluster("kube-controller-manager"), controllers_config);
-    let scheduler = scheduler::start(in_cluster("kube-scheduler"));
+    // Nothing changes the served kinds yet.
+    let (_, kinds_changed) = tokio::sync::watch::channel(0);
+    let controllers_config = controllers_config(&config, authority);
+    let controllers = controllers::start(in_cluster("kube-controller-manager"), controllers_config, kinds_changed);
+    let scheduler = scheduler::start(in_cluster("kube-scheduler"), controllers.informers());
     tracing::info!(%address, "the API is served");
     Ok(Running {
         client,
@@ -185,7 +185,7 @@ impl Running {
 
     /// Stops: controllers first, then watches end, requests under way get their answers, and the store is closed.
     pub async fn shutdown(self) {
-        tokio::join!(self.controllers.shutdown(), self.scheduler.shutdown());
+        tokio::join!(self.scheduler.shutdown(), self.controllers.shutdown());
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;
@@ -193,11 +193,11 @@ impl Running {
     }
 }
 
-fn controllers_config(config: &Config, ca_pem: &str) -> controllers::Config {
+fn controllers_config(config: &Config, authority: Arc<Authority>) -> controllers::Config {
     controllers::Config {
         cluster_cidr: config.cluster_cidr,
         node_cidr_mask_size: config.node_cidr_mask_size,
-        ca_pem: ca_pem.to_owned(),
+        authority,
         node_monitor_grace_period: config.node_monitor_grace_period,
     }
 }

@@ -8,7 +8,7 @@ use k8s_openapi::{
 };
 
 use super::{
-    limits::{Limits, asked, is_recreate},
+    limits::{Limits, asked, is_recreate, total},
     revision::{self, DESIRED_REPLICAS},
     rolling::{self, Resize},
     status,
@@ -110,7 +110,7 @@ fn roll(plan: &mut Plan, deployment: &Deployment, limits: Limits, old: &[Arc<Rep
     match plan.new.clone() {
         Some(new) => plan.resize = rolling::roll(limits, &new, old),
         None => {
-            let total = old.iter().map(|set| asked(set)).sum();
+            let total = total(old, asked);
             create_new(plan, deployment, limits, old, rolling::new_size(limits, 0, total));
         }
     }

@@ -17,9 +17,9 @@ use super::{
     status::NewSet,
     template::runs,
 };
-use crate::controllers::{
+use crate::{
     engine::{EventType, Failure, Recorder, api_code, is_gone_or_taken, reference},
-    owners::{adoption, controller_reference, is_controlled_by, release},
+    objects::owners::{adoption, controller_reference, is_controlled_by, release},
 };
 
 pub struct Requests<'a> {
@@ -31,7 +31,7 @@ pub struct Requests<'a> {
 
 /// All changes of one set, sent as one patch.
 #[derive(Default)]
-struct Change {
+struct SetPatch {
     replicas: Option<i32>,
     annotations: BTreeMap<String, String>,
     min_ready_seconds: Option<i32>,
@@ -53,26 +53,26 @@ impl Requests<'_> {
         }
     }
 
-    fn changes<'p>(&self, plan: &'p Plan) -> Vec<(&'p Arc<ReplicaSet>, Change)> {
-        let mut changes: BTreeMap<&str, (&Arc<ReplicaSet>, Change)> = BTreeMap::new();
+    fn changes<'p>(&self, plan: &'p Plan) -> Vec<(&'p Arc<ReplicaSet>, SetPatch)> {
+        let mut changes: BTreeMap<&str, (&Arc<ReplicaSet>, SetPatch)> = BTreeMap::new();
         let sizes = size_annotations(Limits::of(self.deployment));
         let resized = plan.resize.iter().map(|resize| (&resize.set, Some(resize.replicas)));
         for (set, replicas) in resized.chain(plan.annotate_size.iter().map(|set| (set, None))) {
             let name = set.metadata.name.as_deref().unwrap_or_default();
-            let (_, change) = changes.entry(name).or_insert_with(|| (set, Change::default()));
+            let (_, change) = changes.entry(name).or_insert_with(|| (set, SetPatch::default()));
             change.replicas = change.replicas.or(replicas);
             change.annotations.extend(sizes.clone());
         }
         if let Some(refresh) = &plan.refresh {
             let name = refresh.set.metadata.name.as_deref().unwrap_or_default();
-            let (_, change) = changes.entry(name).or_insert_with(|| (&refresh.set, Change::default()));
+            let (_, change) = changes.entry(name).or_insert_with(|| (&refresh.set, SetPatch::default()));
             change.annotations.extend(refresh.annotations.clone());
             change.min_ready_seconds = refresh.min_ready_seconds;
         }
         changes.into_values().collect()
     }
 
-    async fn change(&self, set: &ReplicaSet, change: Change) -> Result<(), Failure> {
+    async fn change(&self, set: &ReplicaSet, change: SetPatch) -> Result<(), Failure> {
         let name = set.metadata.name.as_deref().unwrap_or_default();
         let mut patch = json!({"metadata": {"resourceVersion": set.metadata.resource_version,
             "annotations": change.annotations}});
@@ -84,12 +84,12 @@ impl Requests<'_> {
         }
         self.patch_set(name, patch, "change a ReplicaSet").await?;
         if let Some(replicas) = change.replicas {
-            self.tell_scaled(name, asked(set), replicas);
+            self.record_scaled(name, asked(set), replicas);
         }
         Ok(())
     }
 
-    fn tell_scaled(&self, set: &str, from: i32, to: i32) {
+    fn record_scaled(&self, set: &str, from: i32, to: i32) {
         let direction = if to > from { "up" } else { "down" };
         let message = format!("Scaled {direction} replica set {set} from {from} to {to}");
         self.recorder.record(COMPONENT, reference(self.deployment), EventType::Normal, "ScalingReplicaSet", message);
@@ -136,11 +136,11 @@ impl Requests<'_> {
         match self.sets.create(&PostParams::default(), set).await {
             Ok(_) => {
                 if asked(set) > 0 {
-                    self.tell_scaled(&name, 0, asked(set));
+                    self.record_scaled(&name, 0, asked(set));
                 }
                 Ok(NewSet::Created { name })
             }
-            Err(error) if api_code(&error) == Some(409) => self.meet_namesake(&name, error).await,
+            Err(error) if api_code(&error) == Some(409) => self.resolve_name_collision(&name, error).await,
             Err(kube::Error::Api(status)) if (400..500).contains(&status.code) => {
                 let message = format!("Failed to create new replica set \"{name}\": {}", status.message);
                 self.recorder.record(
@@ -157,14 +157,14 @@ impl Requests<'_> {
     }
 
     /// The name is taken: by our own set which the view does not show yet, or by a stranger, which costs a new hash.
-    async fn meet_namesake(&self, name: &str, error: kube::Error) -> Result<NewSet, Failure> {
+    async fn resolve_name_collision(&self, name: &str, error: kube::Error) -> Result<NewSet, Failure> {
         let uid = self.deployment.metadata.uid.as_deref().unwrap_or_default();
         let namesake = self.sets.get_opt(name).await.map_err(Failure::request("read a ReplicaSet"))?;
         if namesake.is_some_and(|s| is_controlled_by(&s.metadata, uid) && runs(&s, &template(self.deployment))) {
             return Ok(NewSet::Standing);
         }
         let mut status = self.deployment.status.clone().unwrap_or_default();
-        status.collision_count = Some(status.collision_count.unwrap_or(0) + 1);
+        status.collision_count = Some(status.collision_count.unwrap_or(0).saturating_add(1));
         self.report(None, status).await?;
         Err(Failure::request("name a ReplicaSet")(error))
     }

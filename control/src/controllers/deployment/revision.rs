@@ -15,7 +15,7 @@ use super::{
     rolling::by_age,
     template::{HASH_LABEL, hash, runs},
 };
-use crate::controllers::owners::controller_reference;
+use crate::objects::owners::controller_reference;
 
 pub const REVISION: &str = "deployment.kubernetes.io/revision";
 const REVISION_HISTORY: &str = "deployment.kubernetes.io/revision-history";
@@ -53,7 +53,7 @@ pub fn revision_of(set: &ReplicaSet) -> i64 {
 
 /// Number of the newest revision, whose older ones are `old`.
 pub fn next_revision(old: &[Arc<ReplicaSet>]) -> i64 {
-    old.iter().map(|set| revision_of(set)).max().unwrap_or(0) + 1
+    old.iter().map(|set| revision_of(set)).max().unwrap_or(0).saturating_add(1)
 }
 
 /// The set for the Deployment's template, at `replicas`.

@@ -8,7 +8,7 @@ use k8s_openapi::{
     jiff::{SignedDuration, Timestamp},
 };
 
-use super::limits::{Limits, asked, available};
+use super::limits::{Limits, asked, available, total};
 
 pub const AVAILABLE: &str = "Available";
 pub const PROGRESSING: &str = "Progressing";
@@ -60,7 +60,7 @@ pub fn desired(
 }
 
 fn counters(deployment: &Deployment, new: Option<&ReplicaSet>, all: &[Arc<ReplicaSet>]) -> DeploymentStatus {
-    let sum = |count: fn(&ReplicaSet) -> i32| all.iter().map(|set| count(set)).sum::<i32>();
+    let sum = |count: fn(&ReplicaSet) -> i32| total(all, count);
     let up = sum(available);
     let old = deployment.status.as_ref();
     DeploymentStatus {
@@ -69,7 +69,7 @@ fn counters(deployment: &Deployment, new: Option<&ReplicaSet>, all: &[Arc<Replic
         updated_replicas: Some(new.map_or(0, pods)),
         ready_replicas: Some(sum(|set| set.status.as_ref().and_then(|s| s.ready_replicas).unwrap_or(0))),
         available_replicas: Some(up),
-        unavailable_replicas: Some((sum(asked) - up).max(0)),
+        unavailable_replicas: Some(sum(asked).saturating_sub(up).max(0)),
         terminating_replicas: Some(sum(|set| set.status.as_ref().and_then(|s| s.terminating_replicas).unwrap_or(0))),
         collision_count: old.and_then(|s| s.collision_count),
         conditions: old.and_then(|s| s.conditions.clone()),
@@ -156,7 +156,7 @@ pub fn is_complete(deployment: &Deployment, status: &DeploymentStatus) -> bool {
 fn has_progressed(deployment: &Deployment, status: &DeploymentStatus) -> bool {
     let old = deployment.status.clone().unwrap_or_default();
     let count = |count: Option<i32>| count.unwrap_or(0);
-    let outdated = |s: &DeploymentStatus| count(s.replicas) - count(s.updated_replicas);
+    let outdated = |s: &DeploymentStatus| count(s.replicas).saturating_sub(count(s.updated_replicas));
     count(status.updated_replicas) > count(old.updated_replicas)
         || outdated(status) < outdated(&old)
         || count(status.ready_replicas) > count(old.ready_replicas)
@@ -182,7 +182,7 @@ fn deadline(deployment: &Deployment, status: &DeploymentStatus, now: Timestamp) 
     if over || is_complete(deployment, status) || deployment.spec.as_ref().and_then(|s| s.paused) == Some(true) {
         return None;
     }
-    let rest = deadline - now.duration_since(condition.last_update_time.as_ref()?.0);
+    let rest = deadline.saturating_sub(now.duration_since(condition.last_update_time.as_ref()?.0));
     // Conditions tell whole seconds: a little later is surely after.
     Some(Duration::try_from(rest).unwrap_or_default() + Duration::from_millis(100))
 }

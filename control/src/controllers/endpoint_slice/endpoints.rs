@@ -8,7 +8,7 @@ use k8s_openapi::api::{
 };
 
 use super::ports::{self, Port};
-use crate::controllers::pod_state::{is_finished, is_ready, is_terminating, node_name};
+use crate::objects::pod_state::{is_finished, is_ready, is_terminating, node_name};
 
 /// Endpoints that can share slices: those of one family with the same ports.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -19,12 +19,14 @@ use self::{
     slices::{Frame, MANAGED_BY, SERVICE_NAME},
     writes::Writes,
 };
-use super::{
-    Context,
-    engine::{Change, Failure, Informer, Key, Outcome, Startup, Tasks, WorkQueue},
-    informers::{labelled, of_service, on_node, selecting},
-    owners::controller_reference,
-    pod_state::{counts_differently, node_name},
+use super::Context;
+use crate::{
+    engine::{Failure, Informer, Key, ObjectChange, Outcome, Startup, Tasks, WorkQueue},
+    objects::{
+        informers::{labelled, of_service, on_node, selecting},
+        owners::controller_reference,
+        pod_state::{counts_differently, node_name},
+    },
 };
 
 const COMPONENT: &str = "endpointslice-controller";
@@ -76,7 +78,7 @@ pub fn service_of(slice: &EndpointSlice) -> Option<Key> {
 }
 
 /// Services whose endpoints a change of a pod may change.
-pub fn services_of(services: &Informer<Service>, change: &Change<Pod>) -> Vec<Key> {
+pub fn services_of(services: &Informer<Service>, change: &ObjectChange<Pod>) -> Vec<Key> {
     if let (Some(old), Some(new)) = (&change.old, &change.new)
         && !differs(old, new)
     {
@@ -124,12 +126,12 @@ pub fn zone(node: &Node) -> Option<&String> {
 }
 
 impl Controller {
-    fn node_changed(&self, change: &Change<Node>, queue: &WorkQueue<Key>) {
+    fn node_changed(&self, change: &ObjectChange<Node>, queue: &WorkQueue<Key>) {
         if change.old.as_deref().and_then(zone) == change.new.as_deref().and_then(zone) {
             return;
         }
         for pod in self.pods.indexed(&on_node(&change.key.name)) {
-            let appeared = Change { key: Key::of(&*pod), old: None, new: Some(pod) };
+            let appeared = ObjectChange { key: Key::of(&*pod), old: None, new: Some(pod) };
             services_of(&self.services, &appeared).into_iter().for_each(|service| queue.add(service));
         }
     }

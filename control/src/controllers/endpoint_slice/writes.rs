@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{manager, service_of, slices::Plan};
-use crate::controllers::engine::{Change, Failure, Informer, Key, api_code, is_gone_or_taken};
+use crate::engine::{Failure, Informer, Key, ObjectChange, api_code, is_gone_or_taken};
 
 /// After this long what was written is believed to have been overtaken.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -58,7 +58,7 @@ impl Writes {
     }
 
     /// Notes what happened to a slice. Returns its Service if it is, or was, one of `writer`'s.
-    pub fn changed(&self, writer: &str, change: &Change<EndpointSlice>) -> Option<Key> {
+    pub fn changed(&self, writer: &str, change: &ObjectChange<EndpointSlice>) -> Option<Key> {
         let slice = change.latest();
         if manager(slice) != Some(writer) && change.old.as_deref().and_then(manager) != Some(writer) {
             return None;

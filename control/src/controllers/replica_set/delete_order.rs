@@ -4,7 +4,7 @@ use std::{cmp::Ordering, sync::Arc};
 
 use k8s_openapi::{api::core::v1::Pod, jiff::Timestamp};
 
-use crate::controllers::pod_state::{is_ready, node_name, phase, ready_since};
+use crate::objects::pod_state::{is_ready, node_name, phase, ready_since};
 
 const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 

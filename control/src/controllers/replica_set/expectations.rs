@@ -35,7 +35,7 @@ impl Expectations {
             deletions: HashSet::new(),
             since: Instant::now(),
         });
-        expected.creations += creations;
+        expected.creations = expected.creations.saturating_add(creations);
         expected.deletions.extend(deletions);
         expected.since = Instant::now();
     }
@@ -47,7 +47,14 @@ impl Expectations {
         }
     }
 
-    /// A pod of the set is going or gone, or its deletion failed.
+    /// Takes back the expectation of `count` creations that will not be asked for.
+    pub fn unexpect_creations(&self, set: &Key, count: usize) {
+        if let Some(expected) = self.sets.lock().get_mut(set) {
+            expected.creations = expected.creations.saturating_sub(count);
+        }
+    }
+
+    /// A pod of the set is terminating or gone, or its deletion failed.
     pub fn deleted(&self, set: &Key, uid: &str) {
         if let Some(expected) = self.sets.lock().get_mut(set) {
             expected.deletions.remove(uid);
@@ -59,7 +66,7 @@ impl Expectations {
         let mut sets = self.sets.lock();
         let Some(expected) = sets.get(set) else { return true };
         let met = expected.creations == 0 && expected.deletions.is_empty();
-        if met || now.duration_since(expected.since) >= TIMEOUT {
+        if met || now.saturating_duration_since(expected.since) >= TIMEOUT {
             sets.remove(set);
             return true;
         }

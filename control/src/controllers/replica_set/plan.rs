@@ -10,7 +10,7 @@ use k8s_openapi::{
 use kube::core::{Selector, SelectorExt};
 
 use super::delete_order;
-use crate::controllers::{
+use crate::objects::{
     owners::{Claim, claim, controller_reference},
     pod_state::{is_active, node_name},
 };

@@ -18,13 +18,13 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use tokio::task::JoinHandle;
+use tokio::{sync::watch, task::JoinHandle};
 
 use super::{Config, Controllers};
 use crate::{
     admission::Admission,
     api::{self, open_store},
-    auth::Identity,
+    auth::{Identity, pki::Authority},
     kinds::Kinds,
     scheduler::{self, Scheduler},
 };
@@ -38,6 +38,8 @@ pub struct Cluster {
     controllers: Controllers,
     scheduler: Scheduler,
     kubelet: JoinHandle<()>,
+    /// Says that the API serves other kinds than before.
+    _kinds_changed: watch::Sender<u64>,
     _dir: tempfile::TempDir,
 }
 
@@ -61,16 +63,18 @@ impl Cluster {
         for n in 1..=nodes {
             add_node(&client, &format!("n{n}")).await;
         }
+        let (authority, _) = Authority::create(time::OffsetDateTime::now_utc()).expect("an authority");
         let config = Config {
             cluster_cidr: "10.244.0.0/16".parse().expect("a network"),
             node_cidr_mask_size: 24,
-            ca_pem: "PEM".into(),
+            authority: Arc::new(authority),
             node_monitor_grace_period: grace,
         };
-        let controllers = super::start(client.clone(), config);
-        let scheduler = scheduler::start(client.clone());
+        let (kinds_changed, changes) = watch::channel(0);
+        let controllers = super::start(client.clone(), config, changes);
+        let scheduler = scheduler::start(client.clone(), controllers.informers());
         let kubelet = tokio::spawn(play_kubelets(client.clone()));
-        Self { client, controllers, scheduler, kubelet, _dir: dir }
+        Self { client, controllers, scheduler, kubelet, _kinds_changed: kinds_changed, _dir: dir }
     }
 
     pub async fn stop(self) {

@@ -9,11 +9,7 @@ pub const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
 pub const NOT_READY: &str = "node.kubernetes.io/not-ready";
 pub const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
 
-/// Whether one of `tolerations` covers `taint`. Source: `Toleration.ToleratesTaint`.
-pub fn tolerated(tolerations: &[Toleration], taint: &Taint) -> bool {
-    tolerations.iter().any(|toleration| covers(toleration, taint))
-}
-
+/// Whether `toleration` tolerates `taint`. Source: `Toleration.ToleratesTaint`.
 pub fn covers(toleration: &Toleration, taint: &Taint) -> bool {
     let text = |value: &Option<String>| value.clone().unwrap_or_default();
     let (effect, key) = (text(&toleration.effect), text(&toleration.key));
