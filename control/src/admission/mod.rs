@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::{
     api::{Status, Subject},
     auth::{Identity, node},
-    kinds::{Kind, Subresource},
+    kinds::Kind,
 };
 
 mod certificate_request;
@@ -44,12 +44,13 @@ struct Pools {
 pub struct Request<'a> {
     pub verb: Verb,
     /// A stored kind.
-    pub kind: &'static Kind,
+    pub kind: &'a Kind,
     /// Of the object; `None` for cluster-scoped kinds.
     pub namespace: Option<&'a str>,
     /// Not yet known on a create with `generateName` is an empty name.
     pub name: &'a str,
-    pub subresource: Option<Subresource>,
+    /// Path segment.
+    pub subresource: Option<&'a str>,
     /// The stored object, on update and delete.
     pub old: Option<&'a Value>,
     pub identity: &'a Identity,
@@ -103,7 +104,7 @@ impl Admission {
         let mut reservation =
             Reservation { pools: self.pools.clone(), taken: Allocations::default(), freed: Allocations::default() };
         if let (Some(node), Verb::Create | Verb::Update) = (request.identity.node(), request.verb) {
-            node::check_body(node, request.kind.plural, request.old, object)
+            node::check_body(node, &request.kind.plural, request.old, object)
                 .map_err(|why| Status::forbidden(request.subject(), &why))?;
         }
         match request.verb {
@@ -115,7 +116,7 @@ impl Admission {
         if request.subresource.is_some() {
             return Ok(reservation);
         }
-        match (request.kind.group, request.kind.kind, request.verb) {
+        match (&*request.kind.group, &*request.kind.kind, request.verb) {
             ("", "Pod", Verb::Create) => pod::complete(object),
             ("", "Service", verb) => service::allocate(request, verb, object, &mut reservation)?,
             ("certificates.k8s.io", "CertificateSigningRequest", Verb::Create) => {
@@ -146,6 +147,6 @@ impl Drop for Reservation {
 
 impl<'a> Request<'a> {
     fn subject(&self) -> Subject<'a> {
-        Subject { group: self.kind.group, resource: self.kind.plural, name: self.name }
+        Subject { group: &self.kind.group, resource: &self.kind.plural, name: self.name }
     }
 }

@@ -182,7 +182,7 @@ mod tests {
     use crate::{
         admission::{Admission, NamespaceState},
         auth::Identity,
-        kinds::service::KIND,
+        kinds::{Kind, service::KIND},
     };
 
     fn admission() -> Admission {
@@ -198,7 +198,7 @@ mod tests {
         let identity = Identity { name: "test".into(), groups: Vec::new() };
         let request = Request {
             verb,
-            kind: &KIND,
+            kind: &Kind::from(&KIND),
             namespace: Some("default"),
             name: "web",
             subresource: None,

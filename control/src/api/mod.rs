@@ -13,9 +13,10 @@ pub mod protobuf;
 mod read;
 mod request;
 mod response;
+mod review;
 mod selector;
 pub mod status;
-mod subresource;
+pub mod subresource;
 #[cfg(test)]
 mod tests;
 mod write;
@@ -31,7 +32,7 @@ use self::request::path::Target;
 use crate::{
     admission::Admission,
     auth::Identity,
-    kinds::{Kind, Kinds},
+    kinds::{Derived, Kind, Registry},
     store::{self, Embedded, Key, Store},
 };
 
@@ -43,16 +44,16 @@ pub struct Api {
 
 struct Inner {
     store: Arc<dyn Store>,
-    kinds: &'static Kinds,
+    kinds: Registry,
     admission: Admission,
-    discovery: discovery::Discovery,
-    openapi: openapi::OpenApi,
+    discovery: Derived<discovery::Discovery>,
+    openapi: Derived<openapi::OpenApi>,
 }
 
 /// Where a request's object is kept.
 struct Place {
     /// The stored kind, which is another than the served one for superseded versions.
-    kind: &'static Kind,
+    kind: Arc<Kind>,
     /// `pods`, `deployments.apps`
     resource: Arc<str>,
     /// `namespace/name`, or `name`.
@@ -64,26 +65,28 @@ impl Place {
         Key { resource: self.resource.clone(), name: self.key.clone() }
     }
 
-    fn subject<'a>(&self, name: &'a str) -> Subject<'a> {
-        Subject { group: self.kind.group, resource: self.kind.plural, name }
+    fn subject<'a>(&'a self, name: &'a str) -> Subject<'a> {
+        Subject { group: &self.kind.group, resource: &self.kind.plural, name }
     }
 }
 
 /// Opens the embedded store of an API's objects in the file `path`.
-pub fn open_store(path: &Path, kinds: &'static Kinds) -> Result<Embedded, store::OpenError> {
-    Embedded::open(path, &|resource, _, json| write::encode::stored(kinds, resource, json))
+pub fn open_store(path: &Path, kinds: &Registry) -> Result<Embedded, store::OpenError> {
+    let kinds = kinds.snapshot();
+    Embedded::open(path, &|resource, _, json| write::encode::stored(&kinds, resource, json))
 }
 
 impl Api {
     /// `server_address` is where `/api` says that the server is: `10.0.0.1:6443`. Tells `admission` which addresses and ports
     /// the stored Services hold.
-    pub fn new(store: Arc<dyn Store>, kinds: &'static Kinds, admission: Admission, server_address: &str) -> Self {
+    pub fn new(store: Arc<dyn Store>, kinds: Registry, admission: Admission, server_address: &str) -> Self {
         let snapshot = store.snapshot();
         let services: Vec<serde_json::Value> =
             snapshot.list("services", "", None).filter_map(|(_, o)| serde_json::from_slice(o.json()).ok()).collect();
         admission.restore(&services);
-        let discovery = discovery::Discovery::of(kinds, server_address);
-        let openapi = openapi::OpenApi::new(kinds);
+        let address = server_address.to_owned();
+        let discovery = Derived::new(kinds.clone(), move |kinds| discovery::Discovery::of(&kinds, &address));
+        let openapi = Derived::new(kinds.clone(), openapi::OpenApi::new);
         Self { inner: Arc::new(Inner { store, kinds, admission, discovery, openapi }) }
     }
 
@@ -95,6 +98,11 @@ impl Api {
             let api = api.clone();
             async move { dispatch::answer(&api, request).await }
         })
+    }
+
+    /// The served kinds, which may change while the API runs.
+    pub fn kinds(&self) -> &Registry {
+        &self.inner.kinds
     }
 
     /// A client in process that acts as `identity`: same handlers, same admission, no socket.
@@ -123,9 +131,9 @@ impl Api {
     /// Where the objects of a request's resource are kept; the key is the namespace's, if any.
     fn resource(&self, target: &Target) -> Result<Place, Status> {
         let kind = target.kind.stored().ok_or_else(|| {
-            Status::method_not_allowed(Subject { group: target.kind.group, resource: target.kind.plural, name: "" })
+            Status::method_not_allowed(Subject { group: &target.kind.group, resource: &target.kind.plural, name: "" })
         })?;
-        Ok(Place { kind, resource: kind.resource().into(), key: read::prefix(target).into() })
+        Ok(Place { kind: kind.clone(), resource: kind.resource().into(), key: read::prefix(target).into() })
     }
 
     /// Where a request's object is kept.

@@ -132,13 +132,14 @@ mod tests {
         admission::Admission,
         api::{Api as KubernetesApi, open_store},
         auth::Identity,
-        kinds::Kinds,
+        kinds::Registry,
     };
 
     fn client(dir: &std::path::Path, config: &Config) -> Client {
-        let store = open_store(&dir.join("store"), Kinds::all()).unwrap();
+        let kinds = Registry::default();
+        let store = open_store(&dir.join("store"), &kinds).unwrap();
         let admission = Admission::new(config.service_cidr, config.service_node_port_range.clone());
-        KubernetesApi::new(Arc::new(store), Kinds::all(), admission, "192.0.2.1:6443").client(Identity::control("test"))
+        KubernetesApi::new(Arc::new(store), kinds, admission, "192.0.2.1:6443").client(Identity::control("test"))
     }
 
     async fn revision<K>(api: &Api<K>, name: &str) -> String

@@ -40,7 +40,7 @@ use crate::{
     },
     bootstrap::{self, Advertised, BootstrapError},
     controllers::{self, Controllers},
-    kinds::Kinds,
+    kinds::Registry,
     scheduler::{self, Scheduler},
     store::{self, Store},
 };
@@ -107,13 +107,14 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let certificates = Certificates::set_up(&config, address, advertised, provider.clone())?;
     let (authority, admin_kubeconfig) = (certificates.authority.clone(), certificates.admin_kubeconfig.clone());
 
-    let (kinds, store_dir) = (Kinds::all(), config.data_dir.join("store"));
+    let (kinds, store_dir) = (Registry::default(), config.data_dir.join("store"));
     pki::private_dir(&store_dir).map_err(StartError::DataDir)?;
     let store_path = store_dir.join("objects.redb");
-    let opened = api::open_store(&store_path, kinds).map_err(|e| StartError::Store { path: store_path, source: e })?;
+    let opened = api::open_store(&store_path, &kinds).map_err(|e| StartError::Store { path: store_path, source: e })?;
     let store: Arc<dyn Store> = Arc::new(opened);
     let admission = Admission::new(config.service_cidr, config.service_node_port_range.clone());
     let server_address = advertised.map_or(address, |a| SocketAddr::new(a.address.into(), a.port));
+    let kinds_changed = kinds.subscribe();
     let api = KubernetesApi::new(store.clone(), kinds, admission, &server_address.to_string());
     let client = api.client(Identity::control("apiserver"));
     bootstrap::ensure(&client, &config, advertised).await?;
@@ -131,8 +132,6 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     tasks.spawn(certificates.keep(stop.clone()));
     tasks.spawn(housekeeping::run(store, stop.clone()));
     let in_cluster = |name: &str| api.client(Identity::control(name));
-    // Nothing changes the served kinds yet.
-    let (_, kinds_changed) = tokio::sync::watch::channel(0);
     let controllers_config = controllers_config(&config, authority);
     let controllers = controllers::start(in_cluster("kube-controller-manager"), controllers_config, kinds_changed);
     let scheduler = scheduler::start(in_cluster("kube-scheduler"), controllers.informers());

@@ -26,7 +26,7 @@ use crate::{
         Identity,
         pki::{Authority, Subject, Usage},
     },
-    kinds::Kinds,
+    kinds::Registry,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -46,9 +46,10 @@ impl Lab {
         let (authority, _) = Authority::create(now).unwrap();
         let subject = Subject { common_name: "system:kube-apiserver".into(), ..Subject::default() };
         let own = authority.issue(&subject, Usage::Client, HOUR, now).unwrap();
-        let store = Arc::new(open_store(&dir.path().join("store"), Kinds::all()).unwrap());
+        let kinds = Registry::default();
+        let store = Arc::new(open_store(&dir.path().join("store"), &kinds).unwrap());
         let admission = Admission::new("10.96.0.0/12".parse().unwrap(), 30000..=32767);
-        let api = Api::new(store.clone(), Kinds::all(), admission, "127.0.0.1:6443");
+        let api = Api::new(store.clone(), kinds, admission, "127.0.0.1:6443");
         let agents = Agents::new(&authority, &own, Arc::new(ring::default_provider())).unwrap();
         let router = NodeProxy::new(store, agents).router().fallback_service(api.router());
         Self { authority, client: api.client(Identity::control("test")), router, _dir: dir }

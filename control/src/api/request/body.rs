@@ -46,7 +46,7 @@ pub struct Decoded {
 
 /// Reads a body as an object of `kind`: types are checked, unknown fields refused or dropped, as the client asks.
 pub fn object(
-    kind: &'static Kind,
+    kind: &Kind,
     content_type: &ContentType,
     body: &[u8],
     validation: FieldValidation,
@@ -65,7 +65,7 @@ pub fn object(
 }
 
 /// Checks a value that was made from a stored object, by a patch.
-pub fn recheck(kind: &'static Kind, value: Value, validation: FieldValidation) -> Result<Decoded, Status> {
+pub fn recheck(kind: &Kind, value: Value, validation: FieldValidation) -> Result<Decoded, Status> {
     let found = (kind.decode)(value.to_string().as_bytes()).map_err(|error| cannot_be_handled(kind, &error))?;
     checked(kind, value, found, validation)
 }

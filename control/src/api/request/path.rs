@@ -1,18 +1,20 @@
 //! From a URL path to the kind, the object and the subresource it names. Looks at nothing else.
 
+use std::sync::Arc;
+
 use crate::{
-    api::Status,
-    kinds::{Kind, Kinds, Subresource},
+    api::{Status, subresource::Subresource},
+    kinds::{Kind, Kinds},
 };
 
 /// What a request is about.
 #[derive(Clone, Debug)]
 pub struct Target {
-    pub kind: &'static Kind,
+    pub kind: Arc<Kind>,
     /// `None` for cluster-scoped kinds, and for all namespaces.
     pub namespace: Option<String>,
     pub name: Option<String>,
-    pub subresource: Option<Subresource>,
+    pub subresource: Option<&'static Subresource>,
 }
 
 impl Target {
@@ -45,8 +47,8 @@ impl Target {
             [plural, name] => (find(plural)?, Some(*name), None),
             [plural, name, subresource] => {
                 let kind = find(plural)?;
-                let known = kind.subresources.iter().copied().find(|s| s.segment() == *subresource);
-                (kind, Some(*name), Some(known.ok_or_else(Status::unknown_path)?))
+                let known = Subresource::of(&kind, subresource).ok_or_else(Status::unknown_path)?;
+                (kind, Some(*name), Some(known))
             }
             _ => return Err(Status::unknown_path()),
         };
@@ -85,10 +87,12 @@ mod tests {
     use super::*;
 
     /// Resource, namespace, name and subresource.
-    type Parts = (String, Option<String>, Option<String>, Option<Subresource>);
+    type Parts = (String, Option<String>, Option<String>, Option<&'static str>);
 
     fn target(path: &str) -> Option<Parts> {
-        Target::of(path, Kinds::all()).ok().map(|t| (t.kind.resource(), t.namespace, t.name, t.subresource))
+        Target::of(path, &Kinds::built_in())
+            .ok()
+            .map(|t| (t.kind.resource(), t.namespace, t.name, t.subresource.map(|s| s.segment)))
     }
 
     fn some(text: &str) -> Option<String> {
@@ -101,11 +105,11 @@ mod tests {
         assert_eq!(target("/api/v1/namespaces/a/pods"), Some(("pods".into(), some("a"), None, None)));
         assert_eq!(
             target("/apis/apps/v1/namespaces/a/deployments/b/scale"),
-            Some(("deployments.apps".into(), some("a"), some("b"), Some(Subresource::Scale)))
+            Some(("deployments.apps".into(), some("a"), some("b"), Some("scale")))
         );
         assert_eq!(
             target("/api/v1/namespaces/a/finalize"),
-            Some(("namespaces".into(), None, some("a"), Some(Subresource::Finalize)))
+            Some(("namespaces".into(), None, some("a"), Some("finalize")))
         );
         assert_eq!(target("/api/v1/namespaces/a"), Some(("namespaces".into(), None, some("a"), None)));
         assert_eq!(target("/api/v1/nodes/n%2D1"), Some(("nodes".into(), None, some("n-1"), None)));

@@ -110,7 +110,8 @@ mod tests {
 
     #[test]
     fn terms_are_compared_with_the_header() {
-        let fields = BTreeMap::from([("status.phase", "Running".to_owned()), ("spec.nodeName", String::new())]);
+        let fields =
+            BTreeMap::from([("status.phase".into(), "Running".to_owned()), ("spec.nodeName".into(), String::new())]);
         let header = Header { name: "a".into(), namespace: "n".into(), fields, ..Header::default() };
         for (selector, selected) in [
             ("", true),

@@ -1,5 +1,6 @@
 //! The API as its clients meet it: requests through the router, answers as they come.
 
+mod custom_kinds;
 mod objects;
 mod subresources;
 mod watches;
@@ -13,12 +14,13 @@ use serde_json::{Value, json};
 use tower::ServiceExt;
 
 use super::{Api, open_store};
-use crate::{admission::Admission, auth::Identity, kinds::Kinds};
+use crate::{admission::Admission, auth::Identity, kinds::Registry};
 
 /// An API over a store of its own.
 pub struct Server {
     pub api: Api,
-    _dir: tempfile::TempDir,
+    /// Where its store is, if it is to be removed with the server.
+    _dir: Option<tempfile::TempDir>,
 }
 
 /// An answer read whole.
@@ -31,10 +33,11 @@ pub struct Answer {
 impl Server {
     pub async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let store = open_store(&dir.path().join("store.redb"), Kinds::all()).unwrap();
+        let kinds = Registry::default();
+        let store = open_store(&dir.path().join("store.redb"), &kinds).unwrap();
         let admission = Admission::new("10.96.0.0/12".parse().unwrap(), 30000..=32767);
-        let api = Api::new(Arc::new(store), Kinds::all(), admission, "127.0.0.1:6443");
-        let server = Self { api, _dir: dir };
+        let api = Api::new(Arc::new(store), kinds, admission, "127.0.0.1:6443");
+        let server = Self { api, _dir: Some(dir) };
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "default"}});
         assert_eq!(server.post("/api/v1/namespaces", namespace).await.code, 201);
         server

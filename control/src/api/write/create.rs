@@ -17,10 +17,10 @@ use crate::{
 pub async fn create(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Status> {
     let target = &call.target;
     let body::Decoded { value: mut object, warnings } =
-        body::object(target.kind, &call.content_type, text, call.query.field_validation)?;
-    to_stored(target.kind, &mut object);
+        body::object(&target.kind, &call.content_type, text, call.query.field_validation)?;
+    to_stored(&target.kind, &mut object);
     let mut place = api.resource(target)?;
-    let kind = place.kind;
+    let kind = place.kind.clone();
     let metadata = metadata::of(&mut object)?;
     if metadata.get("resourceVersion").and_then(Value::as_str).is_some_and(|version| !version.is_empty()) {
         return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
@@ -64,8 +64,8 @@ async fn attempt(
     namespace: Option<&str>,
     mut object: Value,
 ) -> Result<Option<Outcome>, Status> {
-    let kind = place.kind;
-    must_be_valid(kind, &object, None)?;
+    let kind = place.kind.clone();
+    must_be_valid(&kind, &object, None)?;
     let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
     place.key = match namespace {
         Some(namespace) => format!("{namespace}/{name}").into(),
@@ -75,7 +75,7 @@ async fn attempt(
     let taken = api.store().snapshot().get(&place.resource, &place.key).is_some();
     let request = admission::Request {
         verb: Verb::Create,
-        kind,
+        kind: &kind,
         namespace,
         name: &name,
         subresource: None,
@@ -88,7 +88,7 @@ async fn attempt(
         return Ok(None);
     }
     let reservation = api.admission().admit(&request, &mut object)?;
-    let draft = encode::draft(kind, &object);
+    let draft = encode::draft(&kind, &object);
     if call.query.dry_run {
         return Ok(Some(Outcome::Dry { draft, revision: api.store().snapshot().revision }));
     }

@@ -39,8 +39,6 @@ pub enum Propagation {
 
 const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
-/// Seconds that a pod gets which does not say.
-const DEFAULT_GRACE: i64 = 30;
 
 impl Options {
     pub fn of(call: &Call, text: &[u8]) -> Result<Self, Status> {
@@ -111,10 +109,10 @@ pub enum Step {
 /// Decides a deletion.
 pub fn step(kind: &Kind, old: &Value, options: &Options, now: Timestamp) -> Step {
     let finalizers = finalizers(&old["metadata"]["finalizers"], options.propagation);
-    let held = !finalizers.is_empty() || old["spec"]["finalizers"].as_array().is_some_and(|list| !list.is_empty());
+    let held = !finalizers.is_empty() || super::held_by_spec(kind, old);
     let marked: Option<Timestamp> = old["metadata"]["deletionTimestamp"].as_str().and_then(|at| at.parse().ok());
     let already = marked.map(|_| old["metadata"]["deletionGracePeriodSeconds"].as_i64().unwrap_or(0));
-    let asked = grace(kind, old, options);
+    let asked = (kind.deletion.grace_seconds)(old, options.grace_period_seconds);
     let grace = match already {
         // A second deletion can only shorten the wait.
         Some(already) if options.grace_period_seconds.is_some() || asked == 0 => already.min(asked),
@@ -139,9 +137,7 @@ pub fn step(kind: &Kind, old: &Value, options: &Options, now: Timestamp) -> Step
             fields.insert("generation".into(), (generation + 1).into());
         }
     }
-    if kind.group.is_empty() && kind.kind == "Namespace" {
-        new["status"]["phase"] = "Terminating".into();
-    }
+    (kind.deletion.begin)(&mut new);
     if new == *old { Step::Keep } else { Step::Mark(new) }
 }
 
@@ -154,18 +150,6 @@ fn finalizers(stored: &Value, propagation: Option<Propagation>) -> Vec<String> {
         Some(Propagation::Background) | None => None,
     };
     stored.filter(keep).chain(added).map(str::to_owned).collect()
-}
-
-/// How long the object's node has to end it, in seconds. Only pods have a node, and only those that run.
-fn grace(kind: &Kind, object: &Value, options: &Options) -> i64 {
-    let is_pod = kind.group.is_empty() && kind.kind == "Pod";
-    let bound = object["spec"]["nodeName"].as_str().is_some_and(|node| !node.is_empty());
-    let over = matches!(object["status"]["phase"].as_str(), Some("Succeeded" | "Failed"));
-    if !is_pod || !bound || over {
-        return 0;
-    }
-    let own = || object["spec"]["terminationGracePeriodSeconds"].as_i64().unwrap_or(DEFAULT_GRACE);
-    options.grace_period_seconds.unwrap_or_else(own).max(0)
 }
 
 /// A deletion ready to be written.
@@ -182,7 +166,7 @@ pub fn prepare(api: &Api, call: &Call, place: &Place, stored: &Object, options: 
     let mut old = parse(stored)?;
     let request = admission::Request {
         verb: Verb::Delete,
-        kind: place.kind,
+        kind: &place.kind,
         namespace: Some(&*stored.header.namespace).filter(|namespace| !namespace.is_empty()),
         name,
         subresource: None,
@@ -193,9 +177,9 @@ pub fn prepare(api: &Api, call: &Call, place: &Place, stored: &Object, options: 
     };
     let reservation = api.admission().admit(&request, &mut old)?;
     let write = |change| Write { key: place.key(), expect: Expect::At(stored.revision), change };
-    let (write, gone) = match step(place.kind, &old, options, Timestamp::now()) {
+    let (write, gone) = match step(&place.kind, &old, options, Timestamp::now()) {
         Step::Remove => (Some(write(Change::Delete)), true),
-        Step::Mark(new) => (Some(write(Change::Put(encode::draft(place.kind, &new)))), false),
+        Step::Mark(new) => (Some(write(Change::Put(encode::draft(&place.kind, &new)))), false),
         Step::Keep => (None, false),
     };
     Ok(Prepared { write, gone, reservation })
@@ -230,7 +214,7 @@ pub async fn delete(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Sta
     if !gone {
         return Ok(answer(call, StatusCode::OK, &Outcome::Stored(object), &[]));
     }
-    let kind = call.target.kind;
+    let kind = &call.target.kind;
     let details =
         json!({"name": &*object.header.name, "group": kind.group, "kind": kind.plural, "uid": &*object.header.uid});
     Ok(response::json(StatusCode::OK, success(details).to_string()))
@@ -246,8 +230,8 @@ mod tests {
     use super::*;
     use crate::kinds::Kinds;
 
-    fn kind(group: &str, plural: &str) -> &'static Kind {
-        Kinds::all().by_path(group, "v1", plural).unwrap()
+    fn kind(group: &str, plural: &str) -> Arc<Kind> {
+        Kinds::built_in().by_path(group, "v1", plural).unwrap()
     }
 
     fn at(text: &str) -> Timestamp {
@@ -261,28 +245,28 @@ mod tests {
     #[test]
     fn a_pod_on_a_node_gets_its_grace_and_goes_with_a_deletion_without() {
         let pods = kind("", "pods");
-        let Step::Mark(marked) = step(pods, &pod("n"), &Options::default(), at("2024-01-01T00:00:00Z")) else {
+        let Step::Mark(marked) = step(&pods, &pod("n"), &Options::default(), at("2024-01-01T00:00:00Z")) else {
             panic!("a running pod is marked");
         };
         assert_eq!(marked["metadata"]["deletionTimestamp"], "2024-01-01T00:00:20Z");
         assert_eq!(marked["metadata"]["deletionGracePeriodSeconds"], 20);
         let later = at("2024-01-01T00:00:05Z");
-        assert_eq!(step(pods, &marked, &Options::default(), later), Step::Keep);
+        assert_eq!(step(&pods, &marked, &Options::default(), later), Step::Keep);
         let shorter = Options { grace_period_seconds: Some(5), ..Options::default() };
-        let Step::Mark(shortened) = step(pods, &marked, &shorter, later) else { panic!("the wait is shortened") };
+        let Step::Mark(shortened) = step(&pods, &marked, &shorter, later) else { panic!("the wait is shortened") };
         assert_eq!(shortened["metadata"]["deletionTimestamp"], "2024-01-01T00:00:05Z");
         let now = Options { grace_period_seconds: Some(0), ..Options::default() };
-        assert_eq!(step(pods, &marked, &now, later), Step::Remove);
+        assert_eq!(step(&pods, &marked, &now, later), Step::Remove);
     }
 
     #[test]
     fn a_pod_that_no_node_runs_goes_at_once() {
         let pods = kind("", "pods");
         let now = at("2024-01-01T00:00:00Z");
-        assert_eq!(step(pods, &pod(""), &Options::default(), now), Step::Remove);
+        assert_eq!(step(&pods, &pod(""), &Options::default(), now), Step::Remove);
         let mut over = pod("n");
         over["status"] = json!({"phase": "Succeeded"});
-        assert_eq!(step(pods, &over, &Options::default(), now), Step::Remove);
+        assert_eq!(step(&pods, &over, &Options::default(), now), Step::Remove);
     }
 
     #[test]
@@ -290,24 +274,24 @@ mod tests {
         let maps = kind("", "configmaps");
         let now = at("2024-01-01T00:00:00Z");
         let held = json!({"metadata": {"name": "c", "finalizers": ["a/b"]}});
-        let Step::Mark(marked) = step(maps, &held, &Options::default(), now) else { panic!("it is held") };
+        let Step::Mark(marked) = step(&maps, &held, &Options::default(), now) else { panic!("it is held") };
         assert_eq!(marked["metadata"]["deletionGracePeriodSeconds"], 0);
         let free = json!({"metadata": {"name": "c"}});
         for (propagation, finalizer) in [(Propagation::Orphan, ORPHAN), (Propagation::Foreground, FOREGROUND)] {
             let options = Options { propagation: Some(propagation), ..Options::default() };
-            let Step::Mark(marked) = step(maps, &free, &options, now) else { panic!("it is held by its policy") };
+            let Step::Mark(marked) = step(&maps, &free, &options, now) else { panic!("it is held by its policy") };
             assert_eq!(marked["metadata"]["finalizers"], json!([finalizer]));
         }
         let options = Options { propagation: Some(Propagation::Background), ..Options::default() };
         let orphaned = json!({"metadata": {"name": "c", "finalizers": [ORPHAN]}});
-        assert_eq!(step(maps, &orphaned, &options, now), Step::Remove);
+        assert_eq!(step(&maps, &orphaned, &options, now), Step::Remove);
     }
 
     #[test]
     fn a_namespace_is_terminating_until_it_is_finalized() {
         let namespace =
             json!({"metadata": {"name": "n"}, "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}});
-        let step = step(kind("", "namespaces"), &namespace, &Options::default(), at("2024-01-01T00:00:00Z"));
+        let step = step(&kind("", "namespaces"), &namespace, &Options::default(), at("2024-01-01T00:00:00Z"));
         let Step::Mark(marked) = step else { panic!("its content goes first") };
         assert_eq!(marked["status"]["phase"], "Terminating");
     }

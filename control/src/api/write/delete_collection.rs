@@ -26,7 +26,7 @@ const BATCH: usize = 1000;
 pub async fn delete_collection(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Status> {
     let options = Options::of(call, text)?;
     let resource = api.resource(&call.target)?;
-    call.query.field_selector.check(resource.kind)?;
+    call.query.field_selector.check(&resource.kind)?;
     let snapshot = api.store().snapshot();
     if let Some(Version::Of(asked)) = call.query.resource_version
         && asked > snapshot.revision
@@ -42,7 +42,7 @@ pub async fn delete_collection(api: &Api, call: &Call, text: &[u8]) -> Result<Re
             again.extend(delete_batch(api, call, &resource, batch, &options).await?);
         }
         if again.is_empty() {
-            let kind = call.target.kind;
+            let kind = &call.target.kind;
             let details = json!({"group": kind.group, "kind": kind.plural});
             return Ok(response::json(StatusCode::OK, success(details).to_string()));
         }
@@ -67,7 +67,7 @@ async fn delete_batch(
             "" => (*header.name).into(),
             namespace => format!("{namespace}/{}", header.name).into(),
         };
-        let place = Place { kind: resource.kind, resource: resource.resource.clone(), key };
+        let place = Place { kind: resource.kind.clone(), resource: resource.resource.clone(), key };
         let Prepared { write, gone, reservation } = prepare(api, call, &place, object, options)?;
         if let Some(write) = write.filter(|_| !options.dry_run) {
             writes.push(write);

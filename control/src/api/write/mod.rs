@@ -83,7 +83,7 @@ fn must_be_valid(kind: &Kind, new: &Value, old: Option<&Value>) -> Result<(), St
     let metadata = &new["metadata"];
     let name = metadata["name"].as_str().unwrap_or_default();
     let name = if name.is_empty() { metadata["generateName"].as_str().unwrap_or_default() } else { name };
-    Err(Status::invalid(Subject { group: kind.group, resource: kind.kind, name }, &errors))
+    Err(Status::invalid(Subject { group: &kind.group, resource: &kind.kind, name }, &errors))
 }
 
 /// Whether the namespace of a new object takes one.
@@ -94,6 +94,11 @@ fn namespace_state(api: &Api, namespace: Option<&str>) -> NamespaceState {
         Some(object) if object.header.deleting => NamespaceState::Terminating,
         Some(_) => NamespaceState::Active,
     }
+}
+
+/// Whether names in `spec.finalizers` hold the object.
+fn held_by_spec(kind: &Kind, object: &Value) -> bool {
+    kind.deletion.spec_finalizers && object["spec"]["finalizers"].as_array().is_some_and(|list| !list.is_empty())
 }
 
 /// The stored object that a request names.

@@ -12,8 +12,9 @@ use crate::{
     api::{
         Api, Place, Status, Subject,
         request::{Call, body},
+        subresource::{Effect, Subresource},
     },
-    kinds::{FieldError, Kind, Subresource},
+    kinds::{FieldError, Kind},
     store::{self, Draft, EventType, Expect, Object, Write, WriteError},
 };
 
@@ -39,7 +40,7 @@ impl Outcome {
 
 /// A change to an object: made anew from each state that is found.
 pub struct Change<'a> {
-    pub subresource: Option<Subresource>,
+    pub subresource: Option<&'static Subresource>,
     /// From the stored object to the new one, both of the stored kind.
     pub make: &'a (dyn Fn(&Value) -> Result<Value, Status> + Send + Sync),
 }
@@ -48,8 +49,8 @@ pub struct Change<'a> {
 pub async fn update(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Status> {
     let target = &call.target;
     let body::Decoded { mut value, warnings } =
-        body::object(target.kind, &call.content_type, text, call.query.field_validation)?;
-    to_stored(target.kind, &mut value);
+        body::object(&target.kind, &call.content_type, text, call.query.field_validation)?;
+    to_stored(&target.kind, &mut value);
     let place = api.place(target)?;
     let make = |_: &Value| Ok(value.clone());
     let outcome = change(api, call, &place, Change { subresource: target.subresource, make: &make }).await?;
@@ -85,22 +86,22 @@ pub async fn change(api: &Api, call: &Call, place: &Place, change: Change<'_>) -
 
 /// The new object as it may be stored; nothing, if it is the old one.
 fn settle(place: &Place, change: &Change<'_>, new: Value, old: &Value) -> Result<Option<Value>, Status> {
-    let kind = place.kind;
-    let mut new = match change.subresource {
-        None | Some(Subresource::Scale | Subresource::Binding) => {
+    let kind = &place.kind;
+    let effect = change.subresource.map_or(Effect::Update, |subresource| subresource.effect);
+    let mut new = match effect {
+        Effect::Update | Effect::SetImmutable | Effect::Nothing => {
             let mut new = new;
             (kind.default)(&mut new);
             (kind.prepare)(&mut new, Some(old));
             new
         }
-        Some(subresource) => {
-            let mut new = through(subresource, new, old);
+        Effect::Fields(fields) => {
+            let mut new = through(fields, new, old);
             (kind.default)(&mut new);
             new
         }
     };
-    // A binding sets what nothing else may change.
-    let against = (change.subresource != Some(Subresource::Binding)).then_some(old);
+    let against = (effect != Effect::SetImmutable).then_some(old);
     must_be_valid(kind, &new, against)?;
     must_not_hold_anew(kind, &new, old)?;
     new["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"].clone();
@@ -125,12 +126,12 @@ fn must_not_hold_anew(kind: &Kind, new: &Value, old: &Value) -> Result<(), Statu
         added.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ")
     );
     let name = new["metadata"]["name"].as_str().unwrap_or_default();
-    let subject = Subject { group: kind.group, resource: kind.kind, name };
+    let subject = Subject { group: &kind.group, resource: &kind.kind, name };
     Err(Status::invalid(subject, &[FieldError::forbidden("metadata.finalizers", &why)]))
 }
 
 /// What a subresource lets through: all else stays as it is.
-fn through(subresource: Subresource, new: Value, old: &Value) -> Value {
+fn through(fields: &[&[&str]], new: Value, old: &Value) -> Value {
     let mut result = old.clone();
     let mut take = |path: &[&str]| {
         let Some((last, parents)) = path.split_last() else { return };
@@ -145,16 +146,7 @@ fn through(subresource: Subresource, new: Value, old: &Value) -> Value {
             (None, _) => {}
         }
     };
-    match subresource {
-        Subresource::Approval => take(&["status", "conditions"]),
-        Subresource::Finalize => take(&["spec", "finalizers"]),
-        _ => {
-            take(&["status"]);
-            for field in ["annotations", "labels", "finalizers", "managedFields"] {
-                take(&["metadata", field]);
-            }
-        }
-    }
+    fields.iter().for_each(|path| take(path));
     result
 }
 
@@ -169,19 +161,19 @@ async fn store_change(
     mut new: Value,
 ) -> Result<Option<Outcome>, Status> {
     let name = call.target.name.as_deref().unwrap_or_default();
-    let goes = is_released(&new);
+    let goes = is_released(&place.kind, &new);
     let request = admission::Request {
         verb: if goes { Verb::Delete } else { Verb::Update },
-        kind: place.kind,
+        kind: &place.kind,
         namespace: call.target.namespace.as_deref(),
         name,
-        subresource: change.subresource.filter(|_| !goes),
+        subresource: change.subresource.filter(|_| !goes).map(|subresource| subresource.segment),
         old: Some(old),
         identity: &call.identity,
         namespace_state: NamespaceState::Active,
     };
     let reservation = api.admission().admit(&request, &mut new)?;
-    let draft = encode::draft(place.kind, &new);
+    let draft = encode::draft(&place.kind, &new);
     if call.query.dry_run {
         return Ok(Some(Outcome::Dry { draft, revision: stored.revision }));
     }
@@ -198,25 +190,26 @@ async fn store_change(
 }
 
 /// Whether an object whose deletion was asked for has nothing left that holds it.
-fn is_released(object: &Value) -> bool {
+fn is_released(kind: &Kind, object: &Value) -> bool {
     let metadata = &object["metadata"];
     let none = |list: &Value| list.as_array().is_none_or(Vec::is_empty);
     metadata["deletionTimestamp"].is_string()
         && metadata["deletionGracePeriodSeconds"].as_i64().unwrap_or(0) == 0
         && none(&metadata["finalizers"])
-        && none(&object["spec"]["finalizers"])
+        && !super::held_by_spec(kind, object)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kinds::Kinds;
     use serde_json::json;
 
     #[test]
     fn a_status_update_changes_status_and_annotations_alone() {
         let old = json!({"metadata": {"name": "a", "ownerReferences": [1]}, "spec": {"x": 1}, "status": {"s": 1}});
         let new = json!({"metadata": {"name": "a", "annotations": {"k": "v"}}, "spec": {"x": 2}, "status": {"s": 2}});
-        let through = through(Subresource::Status, new, &old);
+        let through = through(&[&["status"], &["metadata", "annotations"]], new, &old);
         let expected = json!({"metadata": {"name": "a", "ownerReferences": [1], "annotations": {"k": "v"}},
             "spec": {"x": 1}, "status": {"s": 2}});
         assert_eq!(through, expected);
@@ -224,14 +217,15 @@ mod tests {
 
     #[test]
     fn the_last_finalizer_lets_a_deleted_object_go() {
+        let kind = Kinds::built_in().by_path("", "v1", "namespaces").unwrap();
         let mut object = json!({"metadata": {"deletionTimestamp": "2024-01-01T00:00:00Z", "finalizers": ["a/b"]}});
-        assert!(!is_released(&object));
+        assert!(!is_released(&kind, &object));
         object["metadata"]["finalizers"] = json!([]);
-        assert!(is_released(&object));
+        assert!(is_released(&kind, &object));
         object["spec"]["finalizers"] = json!(["kubernetes"]);
-        assert!(!is_released(&object));
+        assert!(!is_released(&kind, &object));
         object["spec"] = json!({});
         object["metadata"]["deletionGracePeriodSeconds"] = json!(30);
-        assert!(!is_released(&object), "a pod's grace is ended by its node");
+        assert!(!is_released(&kind, &object), "a pod's grace is ended by its node");
     }
 }

@@ -1,5 +1,7 @@
 //! The controllers and the scheduler over the real API and a real store, with nodes and kubelets played by the test.
 
+mod certificates;
+mod custom_kinds;
 mod nodes;
 mod rollouts;
 mod services;
@@ -18,14 +20,14 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::task::JoinHandle;
 
 use super::{Config, Controllers};
 use crate::{
     admission::Admission,
     api::{self, open_store},
     auth::{Identity, pki::Authority},
-    kinds::Kinds,
+    kinds::Registry,
     scheduler::{self, Scheduler},
 };
 
@@ -38,8 +40,8 @@ pub struct Cluster {
     controllers: Controllers,
     scheduler: Scheduler,
     kubelet: JoinHandle<()>,
-    /// Says that the API serves other kinds than before.
-    _kinds_changed: watch::Sender<u64>,
+    pub kinds: Registry,
+    api: api::Api,
     _dir: tempfile::TempDir,
 }
 
@@ -52,9 +54,10 @@ impl Cluster {
     /// As [`Self::start`], with nodes that are lost when they have been silent for `grace`.
     pub async fn with_grace(nodes: usize, grace: Duration) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
-        let store = open_store(&dir.path().join("store.redb"), Kinds::all()).expect("a store");
+        let kinds = Registry::default();
+        let store = open_store(&dir.path().join("store.redb"), &kinds).expect("a store");
         let admission = Admission::new("10.96.0.0/12".parse().expect("a network"), 30000..=32767);
-        let api = api::Api::new(Arc::new(store), Kinds::all(), admission, "127.0.0.1:6443");
+        let api = api::Api::new(Arc::new(store), kinds.clone(), admission, "127.0.0.1:6443");
         let client = api.client(Identity::control("test"));
         for namespace in ["default", "kube-node-lease"] {
             create::<k8s_openapi::api::core::v1::Namespace>(&client, "", json!({"metadata": {"name": namespace}}))
@@ -70,11 +73,15 @@ impl Cluster {
             authority: Arc::new(authority),
             node_monitor_grace_period: grace,
         };
-        let (kinds_changed, changes) = watch::channel(0);
-        let controllers = super::start(client.clone(), config, changes);
+        let controllers = super::start(client.clone(), config, kinds.subscribe());
         let scheduler = scheduler::start(client.clone(), controllers.informers());
         let kubelet = tokio::spawn(play_kubelets(client.clone()));
-        Self { client, controllers, scheduler, kubelet, _kinds_changed: kinds_changed, _dir: dir }
+        Self { client, controllers, scheduler, kubelet, kinds, api, _dir: dir }
+    }
+
+    /// A client for somebody else than an administrator.
+    pub fn client_of(&self, identity: Identity) -> Client {
+        self.api.client(identity)
     }
 
     pub async fn stop(self) {
