@@ -14,7 +14,7 @@ pub mod config;
 pub mod controllers;
 pub mod engine;
 pub mod kinds;
-mod objects;
+pub mod objects;
 pub mod scheduler;
 pub mod server;
 pub mod store;

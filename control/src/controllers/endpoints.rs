@@ -21,7 +21,7 @@ use super::{
     },
 };
 use crate::{
-    engine::{Failure, Informer, Key, Outcome, Startup, Tasks, api_code, is_gone_or_taken},
+    engine::{Failure, Informer, Key, Outcome, Startup, Tasks, api_code, is_gone_or_taken, is_namespace_terminating},
     objects::pod_state::{is_finished, is_ready, is_terminating, node_name},
 };
 
@@ -172,8 +172,7 @@ impl Controller {
         };
         match result {
             Ok(_) => Ok(Outcome::Done),
-            // The namespace is going.
-            Err(error) if matches!(api_code(&error), Some(403 | 404)) => Ok(Outcome::Done),
+            Err(error) if is_namespace_terminating(&error) || api_code(&error) == Some(404) => Ok(Outcome::Done),
             Err(error) => Err(Failure::request("write Endpoints")(error)),
         }
     }

@@ -1,5 +1,6 @@
-//! Pod garbage collector: deletes pods of missing nodes, terminating pods that were never scheduled, and the oldest of the finished
-//! pods when there are too many of them.
+//! Pod garbage collector: deletes pods of missing nodes, terminating pods that no node will end (never scheduled, or their node is
+//! out of service), and the oldest of the finished
+//! pods when there are too many.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,7 +11,10 @@ use kube::{
 };
 use serde_json::json;
 
-use super::Context;
+use super::{
+    Context,
+    node_lifecycle::{Readiness, readiness},
+};
 use crate::{
     engine::{Failure, Informer, Key, Outcome, Startup, Tasks, api_code, is_gone_or_taken},
     objects::{
@@ -20,9 +24,11 @@ use crate::{
 };
 
 const COMPONENT: &str = "pod-garbage-collector";
-/// How long a node must be gone before its pods are: it may only be registering anew. Source: Kubernetes' pod garbage collector.
+/// How long a node must be missing before its pods are deleted: it may only be registering again. Source: Kubernetes' pod garbage collector.
 const QUARANTINE: Duration = Duration::from_secs(40);
 
+/// Taint by which people say that a node is shut down.
+const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
 /// Finished pods that are kept for people to look at. Source: `--terminated-pod-gc-threshold`.
 const KEEP_FINISHED: usize = 12_500;
 /// Deletes finished pods beyond this number at a time.
@@ -41,6 +47,10 @@ pub fn start(context: &Context, tasks: &Tasks) {
         Controller { client: context.client.clone(), nodes: informers.nodes.clone(), pods: informers.pods.clone() };
     Startup::new(COMPONENT, controller)
         .on(&informers.nodes, |this, change, queue| {
+            let was_out = change.old.as_deref().is_some_and(is_out_of_service);
+            if change.new.as_deref().is_some_and(is_out_of_service) && !was_out {
+                this.pods.indexed(&on_node(&change.key.name)).iter().for_each(|pod| queue.add(Key::of(&**pod)));
+            }
             if change.new.is_none() {
                 let pods = this.pods.indexed(&on_node(&change.key.name));
                 pods.iter().for_each(|pod| queue.add_after(Key::of(&**pod), QUARANTINE));
@@ -52,6 +62,9 @@ pub fn start(context: &Context, tasks: &Tasks) {
                 queue.add(excess_key());
             }
             match node_name(pod) {
+                Some(_) if is_terminating(pod) && !change.old.as_deref().is_some_and(is_terminating) => {
+                    queue.add(change.key.clone());
+                }
                 Some(node) if change.old.as_deref().and_then(node_name) == Some(node) => {}
                 Some(node) if this.nodes.get(&Key::cluster(node)).is_some() => {}
                 Some(_) => queue.add_after(change.key.clone(), QUARANTINE),
@@ -60,6 +73,13 @@ pub fn start(context: &Context, tasks: &Tasks) {
             }
         })
         .start(tasks, 16, Controller::reconcile);
+}
+
+/// Whether someone declared that the node is shut down, and it is not ready: its terminating pods will not end by themselves.
+/// Source: KEP-2268.
+fn is_out_of_service(node: &Node) -> bool {
+    let taints = node.spec.as_ref().and_then(|s| s.taints.as_deref()).unwrap_or_default();
+    taints.iter().any(|taint| taint.key == OUT_OF_SERVICE) && readiness(node) != Readiness::Ready
 }
 
 /// Stands in the queue for the finished pods that are too many. No pod is called that.
@@ -91,8 +111,14 @@ impl Controller {
         match node_name(&pod) {
             None if is_terminating(&pod) => self.remove(&key, &pod).await,
             None => Ok(Outcome::Done),
-            Some(node) if self.nodes.get(&Key::cluster(node)).is_some() => Ok(Outcome::Done),
             Some(node) => {
+                if let Some(node) = self.nodes.get(&Key::cluster(node)) {
+                    if is_terminating(&pod) && is_out_of_service(&node) {
+                        self.fail(&key, &pod).await?;
+                        return self.remove(&key, &pod).await;
+                    }
+                    return Ok(Outcome::Done);
+                }
                 let nodes: Api<Node> = Api::all(self.client.clone());
                 let live = nodes.get_metadata_opt(node).await.map_err(Failure::request("look for a node"))?;
                 if live.is_some() {
@@ -110,7 +136,7 @@ impl Controller {
             return Ok(());
         }
         let condition = json!({"type": "DisruptionTarget", "status": "True", "reason": "DeletionByPodGC",
-            "message": "PodGC: node no longer exists", "lastTransitionTime": k8s_openapi::jiff::Timestamp::now()});
+            "message": "PodGC: node no longer exists or is out of service", "lastTransitionTime": k8s_openapi::jiff::Timestamp::now()});
         let patch =
             json!({"metadata": {"uid": pod.metadata.uid}, "status": {"phase": "Failed", "conditions": [condition]}});
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &key.namespace);

@@ -14,7 +14,7 @@ use serde_json::json;
 
 use super::Context;
 use crate::{
-    engine::{Failure, Informer, Key, Outcome, Startup, Tasks, api_code},
+    engine::{Failure, Informer, Key, Outcome, Startup, Tasks, api_code, is_namespace_terminating},
     objects::informers::ROOT_CA,
 };
 
@@ -94,8 +94,9 @@ impl Controller {
         };
         match result {
             Ok(_) => Ok(Outcome::Done),
-            // Gone with its namespace, or made by another meanwhile: either comes back as an event.
-            Err(error) if matches!(api_code(&error), Some(403 | 404 | 409)) => Ok(Outcome::Done),
+            // Deleted or created by another meanwhile: an event will enqueue the namespace again.
+            Err(error) if matches!(api_code(&error), Some(404 | 409)) => Ok(Outcome::Done),
+            Err(error) if is_namespace_terminating(&error) => Ok(Outcome::Done),
             Err(error) => Err(Failure::request("publish the CA certificate")(error)),
         }
     }

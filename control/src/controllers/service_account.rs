@@ -9,7 +9,7 @@ use k8s_openapi::{
 use kube::{Api, Client, api::PostParams};
 
 use super::{Context, root_ca::is_terminating};
-use crate::engine::{Failure, Informer, Key, Outcome, Startup, Tasks, api_code};
+use crate::engine::{Failure, Informer, Key, Outcome, Startup, Tasks, api_code, is_namespace_terminating};
 
 const NAME: &str = "default";
 const COMPONENT: &str = "serviceaccount-controller";
@@ -56,7 +56,8 @@ impl Controller {
         let api: Api<ServiceAccount> = Api::namespaced(self.client.clone(), &key.name);
         match api.create(&PostParams::default(), &account).await {
             Ok(_) => Ok(Outcome::Done),
-            Err(error) if matches!(api_code(&error), Some(403 | 404 | 409)) => Ok(Outcome::Done),
+            Err(error) if matches!(api_code(&error), Some(404 | 409)) => Ok(Outcome::Done),
+            Err(error) if is_namespace_terminating(&error) => Ok(Outcome::Done),
             Err(error) => Err(Failure::request("create a ServiceAccount")(error)),
         }
     }

@@ -135,6 +135,16 @@ impl<K: Resource + Send + Sync + 'static> Informer<K> {
         Synced(self.synced.subscribe())
     }
 
+    /// How many objects there are.
+    pub fn len(&self) -> usize {
+        self.state.read().objects.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// How often a handler panicked.
     pub fn handler_panics(&self) -> u64 {
         self.handler_panics.load(Relaxed)

@@ -28,4 +28,4 @@ pub use queue::{Measured, QueueStats, WorkQueue};
 pub use recorder::{EventType, Recorder, reference};
 pub use startup::Startup;
 pub use tasks::Tasks;
-pub use work::{Failure, Outcome, api_code, is_gone_or_taken, work};
+pub use work::{Failure, Outcome, api_code, is_gone_or_taken, is_namespace_terminating, work};

@@ -67,6 +67,13 @@ pub fn is_gone_or_taken(error: &kube::Error) -> bool {
     matches!(api_code(error), Some(404 | 409))
 }
 
+/// Whether the API refused a new object because its namespace is being deleted: nothing to retry.
+pub fn is_namespace_terminating(error: &kube::Error) -> bool {
+    let kube::Error::Api(status) = error else { return false };
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    causes.into_iter().any(|cause| cause.reason == "NamespaceTerminating")
+}
+
 /// One pass over a key. Boxed: the machinery below and the runtime's own are compiled once, not once a controller.
 type Pass = BoxFuture<'static, Result<Outcome, Failure>>;
 

@@ -82,25 +82,46 @@ impl Informers {
         follow(tasks, &self.signing_requests, Api::all(client.clone()), everything());
     }
 
-    /// For each kind, by its plural name, whether its first listing is complete.
-    pub fn synced(&self) -> Vec<(String, bool)> {
-        fn one<K: Resource<DynamicType = ()> + Send + Sync + 'static>(informer: &Informer<K>) -> (String, bool) {
-            (K::plural(&()).into_owned(), informer.synced().is_synced())
-        }
+    /// The state of every informer.
+    pub fn status(&self) -> Vec<InformerStatus> {
         vec![
-            one(&self.namespaces),
-            one(&self.nodes),
-            one(&self.leases),
-            one(&self.pods),
-            one(&self.services),
-            one(&self.endpoints),
-            one(&self.endpoint_slices),
-            one(&self.service_accounts),
-            one(&self.root_cas),
-            one(&self.replica_sets),
-            one(&self.deployments),
-            one(&self.signing_requests),
+            InformerStatus::of(&self.namespaces),
+            InformerStatus::of(&self.nodes),
+            InformerStatus::of(&self.leases),
+            InformerStatus::of(&self.pods),
+            InformerStatus::of(&self.services),
+            InformerStatus::of(&self.endpoints),
+            InformerStatus::of(&self.endpoint_slices),
+            InformerStatus::of(&self.service_accounts),
+            InformerStatus::of(&self.root_cas),
+            InformerStatus::of(&self.replica_sets),
+            InformerStatus::of(&self.deployments),
+            InformerStatus::of(&self.signing_requests),
         ]
+    }
+}
+
+/// One informer at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InformerStatus {
+    /// Plural name of its kind.
+    pub kind: String,
+    /// Whether its first listing is complete.
+    pub synced: bool,
+    /// How many objects it holds.
+    pub objects: usize,
+    /// How often one of its handlers panicked.
+    pub handler_panics: u64,
+}
+
+impl InformerStatus {
+    fn of<K: Resource<DynamicType = ()> + Send + Sync + 'static>(informer: &Informer<K>) -> Self {
+        Self {
+            kind: K::plural(&()).into_owned(),
+            synced: informer.synced().is_synced(),
+            objects: informer.len(),
+            handler_panics: informer.handler_panics(),
+        }
     }
 }
 

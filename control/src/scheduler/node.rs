@@ -10,7 +10,7 @@ use super::{
 };
 use crate::kinds::quantity;
 
-/// What a Node object says, without what runs on it.
+/// What the scheduler reads of a Node object.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct NodeProperties {
     pub name: String,
@@ -52,7 +52,7 @@ impl NodeProperties {
         let pods = allocatable.and_then(|a| a.get("pods")).and_then(|q| quantity::units(&q.0));
         Self {
             name: node.metadata.name.clone().unwrap_or_default(),
-            zone: labels.get("topology.kubernetes.io/zone").cloned(),
+            zone: zone(&labels),
             taints: spec.and_then(|s| s.taints.clone()).unwrap_or_default(),
             unschedulable: spec.and_then(|s| s.unschedulable).unwrap_or(false),
             ready: conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True"),
@@ -61,6 +61,13 @@ impl NodeProperties {
             labels,
         }
     }
+}
+
+/// Region and zone: zones of different regions may have the same name.
+fn zone(labels: &BTreeMap<String, String>) -> Option<String> {
+    let zone = labels.get("topology.kubernetes.io/zone")?;
+    let region = labels.get("topology.kubernetes.io/region").map(String::as_str).unwrap_or_default();
+    Some(format!("{region}/{zone}"))
 }
 
 /// What a pod weighs in the scores: CPU and memory.

@@ -137,8 +137,11 @@ impl Controller {
     }
 
     async fn reconcile(self: Arc<Self>, key: Key) -> Result<Outcome, Failure> {
-        // The slices of a Service that is gone belong to it, and go with it.
-        let Some(service) = self.services.get(&key) else { return Ok(Outcome::Done) };
+        let Some(service) = self.services.get(&key) else {
+            // The garbage collector deletes the slices: the Service owned them.
+            self.writes.forget(&key);
+            return Ok(Outcome::Done);
+        };
         if service.metadata.deletion_timestamp.is_some() {
             return Ok(Outcome::Done);
         }

@@ -1,11 +1,13 @@
 //! Node lifecycle: a node that stops renewing its Lease becomes Unknown, its taints follow, and its pods are not ready.
 //!
 //! Taints that keep new pods away come at once; those that evict pods come at the pace that [`disruption`] permits.
-//! Whether a node lives is seen by this process's own clock, from when a sign of it last arrived; the node's clock is not trusted.
+//! Silence is measured by this process's own clock, from when the last heartbeat arrived; the node's clock is not trusted.
 
 mod disruption;
 mod health;
 mod taints;
+
+pub use self::health::{Readiness, readiness};
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -26,7 +28,7 @@ use tokio::time::Instant;
 
 use self::{
     disruption::{Disruption, Eviction, Transition},
-    health::{Readiness, condition, readiness, unknown_conditions},
+    health::{condition, unknown_conditions},
     taints::NoExecute,
 };
 use super::Context;
@@ -46,7 +48,7 @@ struct Controller {
     pods: Arc<Informer<Pod>>,
     recorder: Recorder,
     grace: Duration,
-    /// When a sign of each node last arrived.
+    /// When the last heartbeat of each node arrived.
     heard: Mutex<HashMap<Key, Instant>>,
     disruption: Mutex<Disruption>,
 }
@@ -104,8 +106,9 @@ impl Controller {
     }
 
     fn lease_changed(&self, change: &ObjectChange<Lease>, queue: &WorkQueue<Key>) {
-        if change.new.is_some() {
-            let node = Key::cluster(&change.key.name);
+        let node = Key::cluster(&change.key.name);
+        // A Lease may outlive its node, or never have had one.
+        if change.new.is_some() && self.nodes.get(&node).is_some() {
             self.heard.lock().insert(node.clone(), Instant::now());
             queue.add_after(node, self.grace);
         }
@@ -123,7 +126,7 @@ impl Controller {
         if let Some(taints) = taints::desired(&node, no_execute, Timestamp::now()) {
             self.set_taints(&node, &taints).await?;
         }
-        // An agent that lives and says that its node is not ready speaks for its pods itself.
+        // The agent of a node that reports NotReady reports on its pods itself.
         if readiness(&node) == Readiness::Unknown {
             self.mark_pods_not_ready(&key).await?;
         }

@@ -1,6 +1,6 @@
 //! The requests of one pass over a ReplicaSet: many at once, with a slow start so that a refusal is met by few.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use futures::{StreamExt, stream};
 use k8s_openapi::api::{apps::v1::ReplicaSet, core::v1::Pod};
@@ -15,7 +15,7 @@ use super::{
     plan::{Plan, desired},
 };
 use crate::{
-    engine::{EventType, Failure, Informer, Recorder, api_code, is_gone_or_taken, reference},
+    engine::{EventType, Failure, Informer, Recorder, api_code, is_gone_or_taken, is_namespace_terminating, reference},
     objects::owners::{adoption, controller_reference, release},
 };
 
@@ -174,12 +174,4 @@ pub fn refusal(error: &kube::Error) -> String {
         kube::Error::Api(status) => status.message.clone(),
         other => other.to_string(),
     }
-}
-
-/// A terminating namespace refuses new objects: nothing to record, nothing to retry.
-fn is_namespace_terminating(error: &kube::Error) -> bool {
-    static NONE: OnceLock<Vec<kube::core::response::StatusCause>> = OnceLock::new();
-    let kube::Error::Api(status) = error else { return false };
-    let causes = status.details.as_ref().map_or_else(|| NONE.get_or_init(Vec::new), |d| &d.causes);
-    causes.iter().any(|cause| cause.reason == "NamespaceTerminating")
 }
