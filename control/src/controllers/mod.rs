@@ -1,8 +1,8 @@
 //! The controllers: one file each, all ordinary clients of the API.
 //!
 //! A controller is a watch, a pure decision and the requests that carry it out. They share their watches
-//! ([`Informers`]) and the machinery in [`crate::engine`], and know nothing of each other: what one writes, another sees as an
-//! event.
+//! ([`Informers`]) and the machinery in [`crate::engine`], and know nothing of each other: what one writes, another
+//! sees as an event.
 
 mod certificate_signing;
 mod deployment;
@@ -37,7 +37,7 @@ use crate::{
     supervise::TaskStatus,
 };
 
-/// What the controllers are told at their start.
+/// Settings of the controllers.
 #[derive(Clone)]
 pub struct Config {
     /// Pod subnets of nodes are cut from here.

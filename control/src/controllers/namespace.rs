@@ -1,6 +1,7 @@
 //! Deletes everything in a terminating namespace, then removes the finalizer that keeps the namespace.
 //!
-//! Pods are deleted first, so that nothing they use is deleted before them (KEP-5080). What has finalizers is waited for.
+//! Pods are deleted first, so that nothing they use is deleted before them (KEP-5080). What has finalizers is waited
+//! for.
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,7 +24,8 @@ use crate::engine::{Failure, Informer, Key, Outcome, Startup, Tasks, api_code};
 
 const COMPONENT: &str = "namespace-controller";
 const FINALIZER: &str = "kubernetes";
-/// When to look again, should no deletion enqueue the namespace before. Source: Kubernetes' estimate for pods with grace.
+/// When to look again, should no deletion enqueue the namespace before. Source: Kubernetes' estimate for pods with
+/// grace.
 const LOOK_AGAIN: Duration = Duration::from_secs(15);
 
 struct Controller {
@@ -67,7 +69,7 @@ fn finalized(namespace: &Namespace) -> Namespace {
     finalized
 }
 
-/// The condition that says what a namespace still holds: each kind with its number.
+/// The condition that lists what a namespace still holds: each kind with its number of objects.
 fn remaining_condition(left: &[(String, usize)], now: Timestamp) -> NamespaceCondition {
     let parts: Vec<String> =
         left.iter().map(|(kind, count)| format!("{kind} has {count} resource instances")).collect();
@@ -85,7 +87,8 @@ impl Controller {
         let Some(namespace) = self.namespaces.get(&key).filter(|namespace| is_ours(namespace)) else {
             return Ok(Outcome::Done);
         };
-        // A kind that is served only from now on refuses objects in a terminating namespace, so this snapshot is complete.
+        // A kind that is served only from now on refuses objects in a terminating namespace, so this snapshot is
+        // complete.
         let mut kinds = self.kinds.clone();
         let Ok(kinds) = kinds.wait_for(Option::is_some).await.map(|kinds| kinds.clone()) else {
             return Ok(Outcome::Done);
@@ -104,7 +107,7 @@ impl Controller {
         Ok(Outcome::After(LOOK_AGAIN))
     }
 
-    /// Deletes all of some kinds, and says what is left of each. A kind that fails does not keep the others.
+    /// Deletes all objects of some kinds; returns what is left of each. A failure of one kind does not stop the others.
     async fn empty(&self, namespace: &str, kinds: &[&Served]) -> Result<Vec<(String, usize)>, Failure> {
         let mut left = Vec::new();
         let mut failures = Vec::new();
@@ -216,7 +219,8 @@ mod tests {
         assert_eq!(
             condition.message.as_deref(),
             Some(
-                "Some resources are remaining: pods has 2 resource instances, leases.coordination.k8s.io has 1 resource instances"
+                "Some resources are remaining: pods has 2 resource instances, \
+                 leases.coordination.k8s.io has 1 resource instances"
             )
         );
     }

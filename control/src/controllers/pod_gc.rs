@@ -1,10 +1,12 @@
-//! Pod garbage collector: deletes pods of missing nodes, terminating pods that no node will end (never scheduled, or their node is
-//! out of service), and the oldest of the finished
-//! pods when there are too many.
+//! Pod garbage collector: deletes pods of missing nodes, terminating pods that no node will end (never scheduled, or
+//! their node is out of service), and the oldest of the finished pods when there are too many.
 
 use std::{sync::Arc, time::Duration};
 
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::{
+    api::core::v1::{Node, Pod},
+    jiff::Timestamp,
+};
 use kube::{
     Api, Client,
     api::{DeleteParams, Patch, PatchParams, Preconditions},
@@ -24,7 +26,8 @@ use crate::{
 };
 
 const COMPONENT: &str = "pod-garbage-collector";
-/// How long a node must be missing before its pods are deleted: it may only be registering again. Source: Kubernetes' pod garbage collector.
+/// How long a node must be missing before its pods are deleted: it may only be registering again. Source: Kubernetes'
+/// pod garbage collector.
 const QUARANTINE: Duration = Duration::from_secs(40);
 
 /// Taint by which people say that a node is shut down.
@@ -75,8 +78,8 @@ pub fn start(context: &Context, tasks: &Tasks) {
         .start(tasks, 16, Controller::reconcile);
 }
 
-/// Whether someone declared that the node is shut down, and it is not ready: its terminating pods will not end by themselves.
-/// Source: KEP-2268.
+/// Whether someone declared that the node is shut down, and it is not ready: its terminating pods will not end by
+/// themselves. Source: KEP-2268.
 fn is_out_of_service(node: &Node) -> bool {
     let taints = node.spec.as_ref().and_then(|s| s.taints.as_deref()).unwrap_or_default();
     taints.iter().any(|taint| taint.key == OUT_OF_SERVICE) && readiness(node) != Readiness::Ready
@@ -130,13 +133,13 @@ impl Controller {
         }
     }
 
-    /// Says first that the pod failed, for those who count how pods ended.
+    /// Marks the pod as failed first, for those who count how pods ended.
     async fn fail(&self, key: &Key, pod: &Pod) -> Result<(), Failure> {
         if is_finished(pod) {
             return Ok(());
         }
         let condition = json!({"type": "DisruptionTarget", "status": "True", "reason": "DeletionByPodGC",
-            "message": "PodGC: node no longer exists or is out of service", "lastTransitionTime": k8s_openapi::jiff::Timestamp::now()});
+            "message": "PodGC: node no longer exists or is out of service", "lastTransitionTime": Timestamp::now()});
         let patch =
             json!({"metadata": {"uid": pod.metadata.uid}, "status": {"phase": "Failed", "conditions": [condition]}});
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &key.namespace);

@@ -104,7 +104,7 @@ async fn discover(client: Client) -> kube::Result<Vec<Served>> {
     Ok(kinds.filter_map(|(resource, capabilities)| read(resource, &capabilities)).collect())
 }
 
-/// Events tell of objects and are none themselves; both their groups are views of one store, so one will do.
+/// Both groups of Events are views of the same objects, so one suffices.
 fn read(resource: ApiResource, capabilities: &ApiCapabilities) -> Option<Served> {
     let needed = [verbs::LIST, verbs::WATCH, verbs::DELETE];
     if resource.group == "events.k8s.io" || !needed.iter().all(|verb| capabilities.supports_operation(verb)) {

@@ -75,7 +75,8 @@ fn tolerations(pod: &Pod) -> &[Toleration] {
     pod.spec.as_ref().and_then(|s| s.tolerations.as_deref()).unwrap_or_default()
 }
 
-/// When each NoExecute taint without `timeAdded` was first seen: tolerations count from then. `kubectl taint` writes no time.
+/// When each NoExecute taint without `timeAdded` was first seen: tolerations count from then. `kubectl taint` writes no
+/// time.
 #[derive(Default)]
 struct FirstSeen {
     nodes: Mutex<HashMap<String, Vec<Taint>>>,
@@ -119,8 +120,8 @@ enum EvictionTime {
     Now,
 }
 
-/// When a pod with these tolerations is evicted because of these taints: when the shortest of its tolerations has passed, counted
-/// from when the taint was added.
+/// When a pod with these tolerations is evicted because of these taints: when the shortest of its tolerations has
+/// passed, counted from when the taint was added.
 fn eviction_time(tolerations: &[Toleration], taints: &[Taint], now: Timestamp) -> EvictionTime {
     let mut shortest: Option<Duration> = None;
     for taint in taints {
@@ -183,9 +184,8 @@ mod tests {
     }
 
     fn taints() -> Vec<Taint> {
-        read(
-            json!([{"key": "node.kubernetes.io/unreachable", "effect": "NoExecute", "timeAdded": "2026-01-01T00:00:00Z"}]),
-        )
+        read(json!([{"key": "node.kubernetes.io/unreachable", "effect": "NoExecute",
+                "timeAdded": "2026-01-01T00:00:00Z"}]))
     }
 
     fn tolerating(seconds: Value) -> Vec<Toleration> {

@@ -1,7 +1,8 @@
 //! Decides what becomes of one event: a new object, one more count on an old one, or nothing.
 //!
-//! The rules and figures are those of client-go's `EventCorrelator`: the same event again only counts; more than ten that differ
-//! in their message alone are combined; one source may record 25 about one object at once, and one each five minutes after that.
+//! The rules and figures are those of client-go's `EventCorrelator`: the same event again only counts; more than ten
+//! that differ in their message alone are combined; one source may record 25 about one object at once, and one each
+//! five minutes after that.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -32,7 +33,7 @@ pub struct Occurrence {
 /// What is to be done about an occurrence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Write a new Event with this message, then say how it is called with [`Correlator::written`].
+    /// Write a new Event with this message, then pass its name to [`Correlator::written`].
     Create { message: String },
     /// The Event called `name` happened for the `count`th time.
     Count { name: String, count: i32, message: String },

@@ -1,4 +1,4 @@
-//! The objects of one kind as the API last told them, kept by one watch and shared by all who read them.
+//! The objects of one kind as the API last sent them, kept by one watch and shared by all readers.
 //!
 //! The watch task is the only writer. Handlers run in that task, after the store changed, and must only enqueue.
 
@@ -22,8 +22,8 @@ use super::{
     watch::{View, follow},
 };
 
-/// One difference between two moments of an object. An object that was replaced by another of the same name (another uid) comes
-/// as a deletion and a creation.
+/// One difference between two moments of an object. An object that was replaced by another of the same name (another
+/// uid) comes as a deletion and a creation.
 pub struct ObjectChange<K> {
     /// Namespace and name.
     pub key: Key,
@@ -47,8 +47,8 @@ type IndexBy<K> = fn(&K) -> Vec<String>;
 /// Holds the objects of one kind.
 pub struct Informer<K> {
     state: RwLock<State<K>>,
-    /// Held for reading while a change is applied and its handlers are called, so that a handler that registers meanwhile is
-    /// shown each object exactly once.
+    /// Held for reading while a change is applied and its handlers are called, so that a handler that registers
+    /// meanwhile is shown each object exactly once.
     handlers: RwLock<Vec<Handler<K>>>,
     index_by: Option<IndexBy<K>>,
     synced: watch::Sender<bool>,
@@ -72,7 +72,7 @@ impl Synced {
 
     /// Returns once the first listing is complete.
     pub async fn wait(mut self) {
-        // An error means that the informer itself is gone, and with it the process's interest in it.
+        // An error means that the informer was dropped: it will never sync.
         if self.0.wait_for(|synced| *synced).await.is_err() {
             std::future::pending::<()>().await;
         }
@@ -218,7 +218,7 @@ impl<K: Resource + Send + Sync + 'static> View<K> for Informer<K> {
                 self.notify(&handlers, ObjectChange { key: key.clone(), old: Some(old), new: None });
                 self.notify(&handlers, ObjectChange { key, old: None, new: Some(new) });
             }
-            // A resumed watch or a second listing tells what is known already.
+            // A resumed watch or a second listing repeats what is known.
             Some(old) if old.meta().resource_version == new.meta().resource_version => {}
             old => self.notify(&handlers, ObjectChange { key, old, new: Some(new) }),
         }

@@ -1,7 +1,8 @@
-//! A queue of keys: each key waits at most once, is worked on by one task at a time, and is queued again if it was added meanwhile.
+//! A queue of keys: each key waits at most once, is worked on by one task at a time, and is queued again if it was
+//! added meanwhile.
 //!
-//! It also holds each key's timer (the earliest wins) and its back-off after failures, and counts what it does for `/metrics`.
-//! It never spawns or sleeps.
+//! It also holds each key's timer (the earliest wins) and its back-off after failures, and counts what it does for
+//! `/metrics`. It never spawns or sleeps.
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
@@ -175,7 +176,7 @@ impl<K: Clone + Eq + Hash + Ord> WorkQueue<K> {
         delay
     }
 
-    /// Queues again every key that was taken and never given back: whoever took them is gone.
+    /// Queues again every key that was taken and never given back, after the worker that took them ended.
     pub fn recover(&self) {
         let mut state = self.state.lock();
         let now = Instant::now();

@@ -1,4 +1,5 @@
-//! Writes Events beside the work: bounded, in order, one request at a time, so that event writes never block reconciliation.
+//! Writes Events beside the work: bounded, in order, one request at a time, so that event writes never block
+//! reconciliation.
 
 use std::{sync::Arc, time::Duration};
 
@@ -29,10 +30,10 @@ const PENDING: usize = 8192;
 /// Events written in one go, and each second after that: recording a thousand new pods must not slow the next thousand.
 const BURST: f64 = 500.0;
 const PER_SECOND: f64 = 300.0;
-/// How long a shutdown goes on writing what waits.
+/// How long a shutdown continues to write what waits.
 const DRAIN: Duration = Duration::from_secs(1);
 
-/// Whether an Event tells of something to worry about.
+/// Whether an Event is a warning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventType {
     Normal,
@@ -105,7 +106,7 @@ pub fn reference<K: Resource<DynamicType = ()>>(object: &K) -> ObjectReference {
 }
 
 async fn write(client: Client, entries: Arc<Mutex<mpsc::Receiver<Entry>>>, stop: CancellationToken) {
-    // One writer at a time; the lock is free again when a writer that panicked is started anew.
+    // One writer at a time; the lock is free again when a writer that panicked is started again.
     let mut entries = entries.lock().await;
     let mut correlator = Correlator::default();
     let mut pace = Pace { tokens: BURST, at: Instant::now() };

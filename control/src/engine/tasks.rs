@@ -17,7 +17,7 @@ pub struct Tasks {
 }
 
 impl Tasks {
-    /// Starts the task that `make` makes, and makes it anew each time it fails. The token is cancelled at shutdown.
+    /// Starts the task that `make` makes, and makes it again each time it fails. The token is cancelled at shutdown.
     pub fn spawn(
         &self,
         name: &'static str,

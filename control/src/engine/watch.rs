@@ -1,7 +1,7 @@
 //! The one list-then-watch loop: keeps a [`View`] of a kind's objects up to date.
 //!
-//! kube's watcher lists, watches from the listing's revision, resumes a broken watch where it ended and lists again when that is
-//! no longer possible; so nothing between two events is lost. This loop only hands its events to the view.
+//! kube's watcher lists, watches from the listing's revision, resumes a broken watch where it ended and lists again
+//! when that is no longer possible; so nothing between two events is lost. This loop only hands its events to the view.
 
 use std::collections::HashSet;
 
@@ -19,7 +19,7 @@ pub trait View<K>: Send + Sync {
     fn apply(&self, object: K);
     /// The object was deleted; `object` is its last state.
     fn delete(&self, object: &K);
-    /// A listing is complete: what has none of these uids is gone.
+    /// A listing is complete: an object with none of these uids was deleted.
     fn listed(&self, uids: &HashSet<String>);
 }
 

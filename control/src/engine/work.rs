@@ -27,7 +27,7 @@ pub enum Failure {
     /// The API refused or could not be asked.
     #[error("cannot {operation}")]
     Request { operation: &'static str, source: Box<kube::Error> },
-    /// Requests that were sent together; the first failure stands for all.
+    /// Several requests failed; the first failure is given for all.
     #[error("{0} requests failed, the first: {1}")]
     Several(usize, Box<Failure>),
     /// An object that the API should not have accepted.
@@ -62,7 +62,7 @@ pub fn api_code(error: &kube::Error) -> Option<u16> {
     }
 }
 
-/// Whether the object to be deleted is gone, or another now has its name: both mean that the work is done.
+/// Whether the object to be deleted does not exist any more, or another has its name: in both cases the work is done.
 pub fn is_gone_or_taken(error: &kube::Error) -> bool {
     matches!(api_code(error), Some(404 | 409))
 }

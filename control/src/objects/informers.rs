@@ -1,4 +1,5 @@
-//! The shared watches: one informer per kind that the controllers or the scheduler read, and the names its objects are found by.
+//! The shared watches: one informer per kind that the controllers or the scheduler read, and the names its objects are
+//! found by.
 
 use std::sync::Arc;
 
@@ -253,8 +254,8 @@ fn owner_index(meta: &ObjectMeta) -> Vec<String> {
     std::iter::once(orphans_in(namespace)).chain(by_label).collect()
 }
 
-/// The objects of a namespace that nothing controls and that `selector` may select: those with the rarest of its labels, or all
-/// where it names none.
+/// The objects of a namespace that nothing controls and that `selector` may select: those with the rarest of its
+/// labels, or all where it names none.
 pub fn orphans_for<K>(informer: &Informer<K>, namespace: &str, selector: Option<&LabelSelector>) -> Vec<Arc<K>>
 where
     K: Resource + Send + Sync + 'static,
@@ -297,7 +298,8 @@ mod tests {
     }
 
     fn pod(name: &str, labels: Value, owner: Value) -> Value {
-        json!({"metadata": {"namespace": "default", "name": name, "uid": name, "labels": labels, "ownerReferences": owner}})
+        json!({"metadata": {"namespace": "default", "name": name, "uid": name, "labels": labels,
+            "ownerReferences": owner}})
     }
 
     #[tokio::test]

@@ -1,4 +1,5 @@
-//! What the scheduler and the controllers both know of the API's objects: the shared watches, and pure readings of single objects.
+//! What the scheduler and the controllers both know of the API's objects: the shared watches, and pure readings of
+//! single objects.
 
 pub mod informers;
 pub mod owners;

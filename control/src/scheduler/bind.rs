@@ -26,7 +26,7 @@ pub enum RequestOutcome {
     /// The pod is gone, or has a node from someone else: the watch will show it.
     Superseded,
     Failed,
-    /// The pod says why it has no node.
+    /// The reason why the pod has no node was written.
     Reported,
 }
 

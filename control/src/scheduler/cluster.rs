@@ -1,4 +1,5 @@
-//! All nodes and what is placed on them, with what was placed but is not yet seen: the state that placements are made on.
+//! All nodes and the pods placed on them, those assumed but not yet in the view included: the state that placements are
+//! made on.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -198,10 +199,10 @@ impl Cluster {
         self.nodes[best].as_ref().map(|state| state.node.name.clone()).ok_or_else(|| self.explain(needs, None))
     }
 
-    /// Where the other pods allow this one; `None` where none of them says anything.
+    /// Where the other pods allow this one; `None` where there is no rule about it.
     fn domains(&self, needs: &Needs) -> Option<Domains> {
         let own = &needs.neighbours;
-        if !own.cares() && self.repelling.is_empty() {
+        if !own.has_rules() && self.repelling.is_empty() {
             return None;
         }
         let namespaces = own.namespaces();

@@ -1,7 +1,8 @@
 //! From changes of pods and nodes to what the scheduler's loop needs of them.
 //!
-//! Handlers of the shared informers read each change down to a [`PodInfo`] or [`NodeProperties`] and leave it here; the loop takes
-//! all that has come at once. Of several changes of one object only the last is kept, so what waits is bounded by what exists.
+//! Handlers of the shared informers read each change down to a [`PodInfo`] or [`NodeProperties`] and leave it here; the
+//! loop takes all that has come at once. Of several changes of one object only the last is kept, so what waits is
+//! bounded by what exists.
 
 use std::sync::Arc;
 

@@ -1,8 +1,8 @@
 //! The scheduler: gives every pending pod a node.
 //!
-//! One loop owns all state: what the informers show goes in ([`event_mapper`]), a placement comes out ([`cluster`], pure), is assumed
-//! at once, and its binding is sent while the next pod is placed. A pod that no node can take waits for a change that could help it;
-//! nothing polls. A loop that fails is started anew and reads everything again.
+//! One loop owns all state: what the informers show goes in ([`event_mapper`]), a placement comes out ([`cluster`],
+//! pure), is assumed at once, and its binding is sent while the next pod is placed. A pod that no node can take waits
+//! for a change that could help it; nothing polls. A loop that fails is started again and reads everything.
 
 mod affinity;
 mod bind;
@@ -46,7 +46,8 @@ pub use self::stats::SchedulerStats;
 
 /// Most requests under way at a time.
 const IN_FLIGHT: usize = 64;
-/// How long after nodes were added or deleted the pods that wait are told the new count.
+/// How long after nodes were added or deleted the waiting pods are tried again, so that their reasons name the new
+/// count.
 const REVIEW: Duration = Duration::from_secs(5);
 
 /// The running scheduler.
@@ -55,7 +56,8 @@ pub struct Scheduler {
     counters: Arc<Counters>,
 }
 
-/// Starts the scheduler over watches that others run. It waits for their first listings, and ends with [`Scheduler::shutdown`].
+/// Starts the scheduler over watches that others run. It waits for their first listings, and ends with
+/// [`Scheduler::shutdown`].
 pub fn start(client: Client, informers: &Informers) -> Scheduler {
     let tasks = Tasks::default();
     let recorder = Recorder::start(client.clone(), &tasks);
@@ -135,14 +137,16 @@ impl Loop {
             self.count_pending();
             if self.requests.len() < IN_FLIGHT && self.queue.has_ready() {
                 self.place_next();
-                // Lets the binding start, and the watches and other requests of this thread go on.
+                // Lets the binding start, and the other tasks of this thread run.
                 tokio::task::yield_now().await;
                 continue;
             }
             tokio::select! {
                 _ = stop.cancelled() => {}
                 _ = self.events.changed() => {}
-                Some(ended) = self.requests.join_next_with_id(), if !self.requests.is_empty() => self.request_ended(ended),
+                Some(ended) = self.requests.join_next_with_id(), if !self.requests.is_empty() => {
+                    self.request_ended(ended);
+                }
                 _ = sleep_until(timer.unwrap_or_else(Instant::now)), if timer.is_some() => {}
             }
         }
@@ -277,7 +281,7 @@ impl Loop {
         self.review_later();
     }
 
-    /// The reasons that waiting pods were told name the number of nodes.
+    /// The reasons of waiting pods name the number of nodes.
     fn review_later(&mut self) {
         if self.review_at.is_none() && self.queue.has_unschedulable() {
             self.review_at = Deadline::from(Instant::now(), REVIEW).instant();

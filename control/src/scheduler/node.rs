@@ -43,6 +43,7 @@ const LOAD_CPU_MILLI: Amount = 100;
 const LOAD_MEMORY: Amount = 200 << 20;
 
 impl NodeProperties {
+    /// Reads a Node object.
     pub fn read(node: &Node) -> Self {
         let spec = node.spec.as_ref();
         let status = node.status.as_ref();
@@ -77,6 +78,7 @@ pub fn load_of(needs: &Needs) -> (Amount, Amount) {
 }
 
 impl NodeInfo {
+    /// Counts a pod that is placed here.
     pub fn take(&mut self, needs: &Needs) {
         let load = load_of(needs);
         self.requested.add(&needs.requests);
@@ -85,6 +87,7 @@ impl NodeInfo {
         self.host_ports.extend(needs.host_ports.iter().cloned());
     }
 
+    /// Takes back what [`Self::take`] counted.
     pub fn give_back(&mut self, needs: &Needs) {
         let load = load_of(needs);
         self.requested.subtract(&needs.requests);

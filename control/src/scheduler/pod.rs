@@ -26,7 +26,7 @@ pub struct PodInfo {
     pub needs: Needs,
 }
 
-/// What decides where a pod can go.
+/// What decides where a pod can run.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Needs {
     pub priority: i32,
@@ -49,6 +49,7 @@ pub struct HostPort {
 }
 
 impl HostPort {
+    /// Whether both cannot be on one node.
     pub fn conflicts_with(&self, other: &Self) -> bool {
         self.port == other.port
             && self.protocol == other.protocol
@@ -57,6 +58,7 @@ impl HostPort {
 }
 
 impl PodInfo {
+    /// Reads one version of a pod.
     pub fn read(pod: &Pod) -> Self {
         let spec = pod.spec.as_ref();
         let node = pod_state::node_name(pod).map(str::to_owned);

@@ -14,8 +14,8 @@ use crate::engine::{Deadline, Key};
 
 /// First delay after a failed binding. Source: kube-scheduler's `podInitialBackoffSeconds`.
 const FAILED_BASE: Duration = Duration::from_secs(1);
-/// First delay between two attempts that found no node: a freed slot must not cost an attempt of every pod that waits, again and
-/// again.
+/// First delay between two attempts that found no node: a freed slot must not cost an attempt of every pod that waits,
+/// again and again.
 const UNSCHEDULABLE_BASE: Duration = Duration::from_millis(50);
 /// The longest delay of both. Source: kube-scheduler's `podMaxBackoffSeconds`.
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
@@ -28,7 +28,7 @@ pub struct QueuedPod {
     pub needs: Arc<Needs>,
     /// The reason that was last written to the pod.
     pub reported: Option<String>,
-    /// When it was first seen.
+    /// When it was queued first.
     added_at: Instant,
     /// Attempts whose request failed.
     failures: u32,
@@ -90,7 +90,8 @@ impl SchedulingQueue {
         self.pods.insert(uid, (pod, Position::Ready(rank)));
     }
 
-    /// The next pod to be tried. It counts as binding until [`Self::remove`], [`Self::unschedulable`] or [`Self::failed`].
+    /// The next pod to be tried. It counts as binding until [`Self::remove`], [`Self::unschedulable`] or
+    /// [`Self::failed`].
     pub fn next(&mut self) -> Option<QueuedPod> {
         let (_, uid) = self.ready.pop_first()?;
         let (pod, position) = self.pods.get_mut(&uid)?;
@@ -103,7 +104,7 @@ impl SchedulingQueue {
         self.pods.contains_key(uid)
     }
 
-    /// When the pod was first seen.
+    /// When the pod was queued first.
     pub fn added_at(&self, uid: &str) -> Option<Instant> {
         self.pods.get(uid).map(|(pod, _)| pod.added_at)
     }
@@ -118,7 +119,8 @@ impl SchedulingQueue {
         (self.ready.len(), self.timers.len(), self.unschedulable.len())
     }
 
-    /// No node can take the pod now: it waits for a change. Returns whether the message is new, and must be written to the pod.
+    /// No node can take the pod now: it waits for a change. Returns whether the message is new, and must be written to
+    /// the pod.
     pub fn unschedulable(&mut self, uid: &str, message: &str, now: Instant) -> bool {
         self.put(uid, Position::Unschedulable);
         let Some((pod, _)) = self.pods.get_mut(uid) else { return false };
@@ -255,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unschedulable_pod_is_told_once_and_tried_again_only_when_it_may_fit() {
+    fn the_reason_of_an_unschedulable_pod_is_written_once_and_tried_again_only_when_it_may_fit() {
         let mut queue = SchedulingQueue::default();
         let now = Instant::now();
         let later = now + UNSCHEDULABLE_BASE;

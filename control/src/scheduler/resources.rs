@@ -1,7 +1,7 @@
 //! Amounts of CPU, memory and the rest: what a pod asks for and what a node has.
 //!
-//! A single amount is anything that 64 bits hold, as written by whoever makes the object. Sums have 128, so that no number of pods
-//! overflows them, and what a pod took is given back exactly.
+//! A single amount is anything that 64 bits hold, as written by whoever makes the object. Sums have 128, so that no
+//! number of pods overflows them, and what a pod took is given back exactly.
 
 use std::collections::BTreeMap;
 
@@ -45,8 +45,8 @@ impl Resources {
         read
     }
 
-    /// What the scheduler reserves for a pod: the sum of what runs at once, or the largest init container where that is more.
-    /// Source: KEP-753 (sidecar containers).
+    /// What the scheduler reserves for a pod: the sum of what runs at once, or the largest init container where that is
+    /// more. Source: KEP-753 (sidecar containers).
     pub fn of_pod(spec: &PodSpec) -> Self {
         let mut running = Self::default();
         for container in &spec.containers {
@@ -92,6 +92,7 @@ impl Resources {
         requests
     }
 
+    /// Adds every amount of `other`.
     pub fn add(&mut self, other: &Self) {
         self.cpu_milli = self.cpu_milli.saturating_add(other.cpu_milli);
         self.memory = self.memory.saturating_add(other.memory);
@@ -102,6 +103,7 @@ impl Resources {
         }
     }
 
+    /// Takes away what [`Self::add`] added.
     pub fn subtract(&mut self, other: &Self) {
         self.cpu_milli = self.cpu_milli.saturating_sub(other.cpu_milli);
         self.memory = self.memory.saturating_sub(other.memory);

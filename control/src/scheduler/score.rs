@@ -1,4 +1,5 @@
-//! Which of the nodes that can take a pod is best: the emptiest, most evenly used, with the fewest of the pod's siblings.
+//! Which of the nodes that can take a pod is best: the emptiest, most evenly used, with the fewest of the pod's
+//! siblings.
 //!
 //! Every part is a number from 0 to 100; the weights are Kubernetes' defaults.
 

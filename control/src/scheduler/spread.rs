@@ -23,6 +23,7 @@ pub struct Crowding {
 }
 
 impl Siblings {
+    /// Counts one more on a node and in its zone.
     pub fn add(&mut self, node: usize, zone: Option<&str>) {
         *self.nodes.entry(node).or_insert(0) += 1;
         if let Some(zone) = zone {
@@ -49,6 +50,7 @@ impl Siblings {
         self.nodes.is_empty()
     }
 
+    /// The fullest node and zone among the candidates.
     pub fn crowding(&self, candidates: &[(usize, &NodeInfo)]) -> Crowding {
         let mut crowding = Crowding { node: 0, zone: 0, zoned: false };
         for (index, node) in candidates {

@@ -28,7 +28,7 @@ pub struct SchedulerStats {
     pub errors: u64,
     /// How long it took to choose a node (`scheduler_scheduling_algorithm_duration_seconds`).
     pub attempt_duration: HistogramSnapshot,
-    /// From when a pod was first seen until it was bound (`scheduler_pod_scheduling_sli_duration_seconds`).
+    /// From when a pod was queued first until it was bound (`scheduler_pod_scheduling_sli_duration_seconds`).
     pub pod_duration: HistogramSnapshot,
     /// Pods that are to be tried now (`scheduler_pending_pods{queue="active"}`).
     pub active: usize,

@@ -1,6 +1,7 @@
 //! What becomes of a CertificateSigningRequest: a pure function of the request and of the node it speaks for.
 //!
-//! The rules are those of Kubernetes' signers `kubernetes.io/kube-apiserver-client-kubelet` and `kubernetes.io/kubelet-serving`.
+//! The rules are those of Kubernetes' signers `kubernetes.io/kube-apiserver-client-kubelet` and
+//! `kubernetes.io/kubelet-serving`.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -19,7 +20,9 @@ use crate::{
     objects::informers::node_of_user,
 };
 
+/// Signer of the client certificates of nodes.
 pub const CLIENT_SIGNER: &str = "kubernetes.io/kube-apiserver-client-kubelet";
+/// Signer of the serving certificates of nodes.
 pub const SERVING_SIGNER: &str = "kubernetes.io/kubelet-serving";
 
 const LIFETIME: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -30,13 +33,13 @@ const SHORTEST: Duration = Duration::from_secs(600);
 pub enum SigningDecision {
     /// It is not for these signers, is answered already, or waits for a person.
     Leave,
-    /// The node is not there yet, or has not said yet what its addresses are.
+    /// The Node does not exist yet, or does not have its addresses yet.
     Wait,
     Deny(String),
     Sign(Box<Grant>),
 }
 
-/// What the certificate will say.
+/// What the certificate will hold.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Grant {
     pub request: CertificateSigningRequestParams,
@@ -160,7 +163,7 @@ fn alternative_names(names: &[SanType]) -> Result<(Vec<String>, Vec<IpAddr>), St
     Ok((dns_names, addresses))
 }
 
-/// Names that are not the node's own; `None` while the node has not said enough to tell.
+/// Names that are not the node's own; `None` while the Node does not have its addresses yet.
 fn own_names(
     common_name: &str,
     dns_names: &[String],
@@ -241,7 +244,8 @@ mod tests {
 
     fn node() -> Node {
         serde_json::from_value(json!({"metadata": {"name": "n1"},
-            "status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.1"}, {"type": "Hostname", "address": "host"}]}}))
+            "status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.1"},
+                {"type": "Hostname", "address": "host"}]}}))
         .unwrap()
     }
 

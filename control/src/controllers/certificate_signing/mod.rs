@@ -1,6 +1,8 @@
-//! Certificate signing: approves and signs the requests of nodes that are due, denies what never will be, and deletes old ones.
+//! Certificate signing: approves and signs the requests of nodes that are due, denies what never will be, and deletes
+//! old ones.
 //!
-//! [`decision`] decides; this file reads and writes. A request that waits for its Node is decided on again when that Node changes.
+//! [`decision`] decides; this file reads and writes. A request that waits for its Node is decided on again when that
+//! Node changes.
 
 mod decision;
 
@@ -68,7 +70,8 @@ pub fn start(context: &Context, tasks: &Tasks) {
 
 impl Controller {
     async fn reconcile(self: Arc<Self>, key: Key) -> Result<Outcome, Failure> {
-        // Read anew: the event of our own approval must not look like a request that still needs its certificate.
+        // Read from the API: the event of our own approval must not look like a request that still needs its
+        // certificate.
         let live = self.requests.get_opt(&key.name).await.map_err(Failure::request("read a signing request"))?;
         let Some(csr) = live else { return Ok(Outcome::Done) };
         let Some(left) = time_to_live(&csr, Timestamp::now()) else { return self.delete(&csr).await };
@@ -88,7 +91,8 @@ impl Controller {
         Ok(Outcome::After(left))
     }
 
-    /// Adds a condition, unless it is there or the request changed since it was read. Returns the request as it then is.
+    /// Adds a condition, unless it is there or the request changed since it was read. Returns the request as it then
+    /// is.
     async fn add_condition(
         &self,
         csr: &CertificateSigningRequest,
@@ -142,7 +146,8 @@ fn name(csr: &CertificateSigningRequest) -> &str {
     csr.metadata.name.as_deref().unwrap_or_default()
 }
 
-/// Makes a patch fail where the request is no longer the one that was decided on: a person may have denied it meanwhile.
+/// Makes a patch fail where the request is no longer the one that was decided on: a person may have denied it
+/// meanwhile.
 fn version(csr: &CertificateSigningRequest) -> serde_json::Value {
     json!({"uid": csr.metadata.uid, "resourceVersion": csr.metadata.resource_version})
 }

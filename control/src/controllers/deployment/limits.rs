@@ -18,6 +18,7 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// Reads a Deployment's limits.
     pub fn of(deployment: &Deployment) -> Self {
         let spec = deployment.spec.as_ref();
         let replicas = spec.and_then(|s| s.replicas).unwrap_or(1).max(0);
@@ -46,6 +47,7 @@ impl Limits {
     }
 }
 
+/// Whether the Deployment ends all old pods before it starts new ones.
 pub fn is_recreate(deployment: &Deployment) -> bool {
     let strategy = deployment.spec.as_ref().and_then(|s| s.strategy.as_ref());
     strategy.and_then(|s| s.type_.as_deref()) == Some("Recreate")
@@ -95,7 +97,8 @@ mod tests {
 
     fn limits(replicas: i32, surge: serde_json::Value, unavailable: serde_json::Value) -> (i32, i32) {
         let deployment = serde_json::from_value(json!({"spec": {"replicas": replicas, "selector": {}, "template": {},
-            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": surge, "maxUnavailable": unavailable}}}}))
+            "strategy": {"type": "RollingUpdate",
+                "rollingUpdate": {"maxSurge": surge, "maxUnavailable": unavailable}}}}))
         .expect("a valid deployment");
         let limits = Limits::of(&deployment);
         (limits.surge, limits.unavailable)

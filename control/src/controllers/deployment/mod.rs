@@ -1,6 +1,6 @@
 //! Deployment: one ReplicaSet a revision, and a rollout from one to the next.
 //!
-//! [`plan`] decides the step, [`status`] what to report; this file only asks and does. It never touches a pod.
+//! [`plan`] decides the step, [`status`] what to report; this file reads and writes. It never touches a pod.
 
 mod limits;
 mod plan;

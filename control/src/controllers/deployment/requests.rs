@@ -22,6 +22,7 @@ use crate::{
     objects::owners::{adoption, controller_reference, is_controlled_by, release},
 };
 
+/// The requests of one pass, and what they need.
 pub struct Requests<'a> {
     pub deployment: &'a Deployment,
     pub deployments: Api<Deployment>,
@@ -38,7 +39,7 @@ struct SetPatch {
 }
 
 impl Requests<'_> {
-    /// Makes the changes of `plan`, and says what became of the new set.
+    /// Makes the changes of `plan`, and returns what became of the new set.
     pub async fn carry_out(&self, plan: &Plan) -> Result<NewSet, Failure> {
         for (set, change) in self.changes(plan) {
             self.change(set, change).await?;
@@ -103,7 +104,7 @@ impl Requests<'_> {
         }
     }
 
-    /// Adopts `set`, unless the Deployment itself is gone.
+    /// Adopts `set`, unless the Deployment itself was deleted.
     pub async fn adopt(&self, set: &ReplicaSet) -> Result<bool, Failure> {
         let meta = &self.deployment.metadata;
         let name = meta.name.as_deref().unwrap_or_default();
@@ -116,6 +117,7 @@ impl Requests<'_> {
         Ok(true)
     }
 
+    /// Takes the Deployment from the owners of `set`.
     pub async fn release(&self, set: &ReplicaSet) -> Result<(), Failure> {
         let patch = release(&set.metadata, self.deployment.metadata.uid.as_deref().unwrap_or_default());
         self.patch_set(set.metadata.name.as_deref().unwrap_or_default(), patch, "release a ReplicaSet").await
@@ -156,7 +158,8 @@ impl Requests<'_> {
         }
     }
 
-    /// The name is taken: by our own set which the view does not show yet, or by a stranger, which costs a new hash.
+    /// The name is taken: by our own set, which the view does not show yet, or by another, and then the next hash
+    /// differs.
     async fn resolve_name_collision(&self, name: &str, error: kube::Error) -> Result<NewSet, Failure> {
         let uid = self.deployment.metadata.uid.as_deref().unwrap_or_default();
         let namesake = self.sets.get_opt(name).await.map_err(Failure::request("read a ReplicaSet"))?;
@@ -169,7 +172,7 @@ impl Requests<'_> {
         Err(Failure::request("name a ReplicaSet")(error))
     }
 
-    /// Writes the revision annotation and the status, where they differ from what stands.
+    /// Writes the revision annotation and the status, where they differ from the stored ones.
     pub async fn report(&self, revision: Option<i64>, status: DeploymentStatus) -> Result<(), Failure> {
         let name = self.deployment.metadata.name.as_deref().unwrap_or_default();
         let mut current = self.deployment.clone();
@@ -181,7 +184,7 @@ impl Requests<'_> {
                 Err(error) if api_code(&error) == Some(404) => return Ok(()),
                 Err(error) => return Err(Failure::request("write a Deployment's revision")(error)),
             };
-            // The status below was found for the spec that was seen.
+            // The status below was computed for the spec of the view.
             if current.metadata.generation != self.deployment.metadata.generation {
                 return Ok(());
             }

@@ -1,7 +1,7 @@
 //! The sizes of a Deployment's sets, one step on: rolling update, recreation, and scaling in proportion.
 //!
-//! Every function answers with the new sizes of the sets that change; no answer means that nothing is to be done. Source for the
-//! figures: Kubernetes' deployment controller (`rolling.go`, `recreate.go`, `sync.go`).
+//! Every function answers with the new sizes of the sets that change; no answer means that nothing is to be done.
+//! Source for the figures: Kubernetes' deployment controller (`rolling.go`, `recreate.go`, `sync.go`).
 
 use std::sync::Arc;
 
@@ -64,7 +64,7 @@ fn shrink_old(limits: Limits, new: &ReplicaSet, old: &[Arc<ReplicaSet>], total: 
     sizes
 }
 
-/// All sets that still ask for pods go to nothing.
+/// Scales all sets that still ask for pods to zero.
 pub fn empty(sets: &[Arc<ReplicaSet>]) -> Vec<Resize> {
     let live = sets.iter().filter(|set| asked(set) > 0);
     live.map(|set| Resize { set: set.clone(), replicas: 0 }).collect()
@@ -160,7 +160,8 @@ mod tests {
         let annotations = max.map(|max| json!({MAX_REPLICAS: max.to_string()})).unwrap_or(json!({}));
         let set = json!({"metadata": {"name": name, "annotations": annotations,
                 "creationTimestamp": format!("2026-01-01T00:00:{second:02}Z")},
-            "spec": {"replicas": asked, "selector": {}}, "status": {"replicas": asked, "availableReplicas": available}});
+            "spec": {"replicas": asked, "selector": {}},
+            "status": {"replicas": asked, "availableReplicas": available}});
         Arc::new(serde_json::from_value(set).expect("a valid set"))
     }
 

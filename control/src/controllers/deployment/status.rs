@@ -1,4 +1,4 @@
-//! What a Deployment reports: its counters, whether it is available, and whether its rollout gets on.
+//! What a Deployment reports: its counters, whether it is available, and whether its rollout progresses.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,11 +10,14 @@ use k8s_openapi::{
 
 use super::limits::{Limits, asked, available, total};
 
+/// Type of the condition that enough pods are available.
 pub const AVAILABLE: &str = "Available";
+/// Type of the condition that the rollout progresses.
 pub const PROGRESSING: &str = "Progressing";
+/// Type of the condition that pods cannot be created or deleted.
 pub const REPLICA_FAILURE: &str = "ReplicaFailure";
 
-/// What the pass did with the new set, which the Progressing condition tells.
+/// What the pass did with the new set, for the Progressing condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NewSet {
     Standing,
@@ -23,8 +26,8 @@ pub enum NewSet {
     Refused { message: String },
 }
 
-/// The status to report, and when its deadline is due. `rolling` is false while the Deployment is paused or being scaled:
-/// then no progress is judged.
+/// The status to report, and when its deadline is due. `rolling` is false while the Deployment is paused or being
+/// scaled: then no progress is judged.
 pub fn desired(
     deployment: &Deployment,
     new: Option<&ReplicaSet>,
@@ -96,7 +99,7 @@ fn pause_condition(deployment: &Deployment, status: &mut DeploymentStatus, now: 
     }
     let paused = deployment.spec.as_ref().and_then(|s| s.paused).unwrap_or(false);
     let reason = find(status, PROGRESSING).and_then(|c| c.reason.as_deref());
-    // A rollout that has failed keeps saying so.
+    // A rollout that has failed keeps its condition.
     if reason == Some("ProgressDeadlineExceeded") {
         return;
     }
@@ -174,7 +177,7 @@ fn has_timed_out(deployment: &Deployment, status: &DeploymentStatus, now: Timest
     }
 }
 
-/// When a rollout that stands still will have failed. Nothing is due once it is over or has failed.
+/// When a rollout without progress will have failed; `None` once it is complete or has failed.
 fn deadline(deployment: &Deployment, status: &DeploymentStatus, now: Timestamp) -> Option<Duration> {
     let deadline = progress_deadline(deployment)?;
     let condition = find(status, PROGRESSING)?;
@@ -183,7 +186,7 @@ fn deadline(deployment: &Deployment, status: &DeploymentStatus, now: Timestamp) 
         return None;
     }
     let rest = deadline.saturating_sub(now.duration_since(condition.last_update_time.as_ref()?.0));
-    // Conditions tell whole seconds: a little later is surely after.
+    // Conditions have whole seconds: a little later is surely after.
     Some(Duration::try_from(rest).unwrap_or_default() + Duration::from_millis(100))
 }
 
@@ -239,7 +242,7 @@ fn remove(status: &mut DeploymentStatus, kind: &str) {
     }
 }
 
-/// Sets a condition; one with the same status and reason stands as it is, times included.
+/// Sets a condition; one with the same status and reason is left unchanged, times included.
 fn put(status: &mut DeploymentStatus, kind: &str, value: &str, reason: &str, message: String, now: Timestamp) {
     let standing = find(status, kind);
     if standing.is_some_and(|c| c.status == value && c.reason.as_deref() == Some(reason)) {

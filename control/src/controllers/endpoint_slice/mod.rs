@@ -1,6 +1,7 @@
 //! EndpointSlices of Services with a selector, from the pods they select.
 //!
-//! [`endpoints`] says which endpoints there are, [`slices`] how they are spread over slices; this file only asks and does.
+//! [`endpoints`] decides which endpoints there are, [`slices`] how they are distributed over slices; this file reads
+//! and writes.
 
 pub mod endpoints;
 pub mod ports;
@@ -121,6 +122,7 @@ pub fn pods_of(service: &Service, pods: &Informer<Pod>) -> Vec<Arc<Pod>> {
     selected
 }
 
+/// The node's zone.
 pub fn zone(node: &Node) -> Option<&String> {
     node.metadata.labels.as_ref()?.get("topology.kubernetes.io/zone")
 }

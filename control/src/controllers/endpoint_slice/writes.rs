@@ -1,4 +1,5 @@
-//! Writes slices, and remembers what it wrote until the view shows it: deciding on an older view would write slices twice.
+//! Writes slices, and remembers what it wrote until the view shows it: deciding on an older view would write slices
+//! twice.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 

@@ -1,7 +1,7 @@
 //! Who owns whom, as the watches show it, and what becomes of an object whose owners change. Pure.
 //!
-//! An owner is cluster-wide or in the namespace of its dependent. A reference across namespaces owns nothing, holds nothing up,
-//! and counts as absent; so nobody can delay the deletion of an object in a namespace that is not theirs.
+//! An owner is cluster-wide or in the namespace of its dependent. A reference across namespaces owns nothing, holds
+//! nothing up, and counts as absent; so nobody can delay the deletion of an object in a namespace that is not theirs.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -12,7 +12,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 
 use crate::engine::Key;
 
+/// Finalizer of objects that are deleted after their dependents.
 pub const FOREGROUND: &str = "foregroundDeletion";
+/// Finalizer of objects whose dependents are to be released.
 pub const ORPHAN: &str = "orphan";
 
 /// A served kind, as plural name and group.
@@ -31,6 +33,7 @@ pub struct Object {
 }
 
 impl Object {
+    /// Reads what ownership needs.
     pub fn read(kind: KindName, meta: ObjectMeta) -> Self {
         Self {
             kind,
@@ -53,7 +56,7 @@ impl Object {
         self.deleting && self.finalizers.iter().any(|finalizer| finalizer == ORPHAN)
     }
 
-    /// Whether `self` may own `dependent`, if `dependent` says so.
+    /// Whether `self` may own `dependent`, if `dependent` names it.
     fn may_own(&self, dependent: &Object) -> bool {
         self.key.namespace.is_empty() || self.key.namespace == dependent.key.namespace
     }
@@ -103,6 +106,7 @@ pub enum Policy {
 }
 
 impl Graph {
+    /// The object with this uid.
     pub fn get(&self, uid: &str) -> Option<&Arc<Object>> {
         self.objects.get(uid)
     }

@@ -1,13 +1,13 @@
 //! Garbage collector: deletes objects whose owners are gone, and carries out foreground deletion and orphaning.
 //!
-//! It watches the metadata of every served kind ([`watches`]); [`graph`] decides, [`requests`] asks and does. It deletes nothing
-//! whose owner it has not asked the API for.
+//! It watches the metadata of every served kind ([`watches`]); [`graph`] decides, [`requests`] reads and writes. It
+//! deletes nothing whose owner it has not asked the API for.
 
 mod graph;
 mod requests;
 mod watches;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures::FutureExt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -24,6 +24,8 @@ use crate::engine::{Failure, Outcome, Tasks, WorkQueue, work};
 
 const COMPONENT: &str = "garbage-collector";
 const CONCURRENCY: usize = 64;
+/// One kind that cannot be listed must not stop the collection of all others. Source: Kubernetes waits for 30 s.
+const LISTING_LIMIT: Duration = Duration::from_secs(60);
 
 struct Collector {
     client: Client,
@@ -52,8 +54,14 @@ pub fn start(context: &Context, tasks: &Arc<Tasks>, removed: impl Fn(&str) + Sen
         let (collector, queue) = (collector.clone(), collector.queue.clone());
         async move {
             // Until all kinds are listed, an owner may only seem to be absent, and a dependent may be missing.
-            if stop.run_until_cancelled(collector.all_listed()).await.is_none() {
-                return;
+            let listed = tokio::time::timeout(LISTING_LIMIT, collector.all_listed());
+            match stop.run_until_cancelled(listed).await {
+                None => return,
+                Some(Ok(())) => {}
+                // Absent owners are asked for all the same.
+                Some(Err(_)) => {
+                    tracing::warn!(kinds = ?collector.unlisted(), "collecting without kinds that cannot be listed")
+                }
             }
             let reconcile = move |uid| {
                 let collector = collector.clone();
@@ -76,15 +84,20 @@ impl Collector {
         self.kinds.borrow().as_ref()?.iter().find(|served| *served.name() == **kind).cloned()
     }
 
+    /// The kinds whose first listing is not complete; `None` before the kinds are known.
+    fn unlisted(&self) -> Option<Vec<String>> {
+        let listed = self.listed.borrow();
+        let names = self.collected()?.into_iter().map(|kind| kind.name());
+        Some(names.filter(|name| !listed.contains(name.as_str())).collect())
+    }
+
     /// Returns once every kind that is served now has been listed.
     async fn all_listed(&self) {
         let (mut kinds, mut listed) = (self.kinds.clone(), self.listed.subscribe());
         loop {
             listed.mark_unchanged();
             kinds.mark_unchanged();
-            if let Some(kinds) = self.collected()
-                && kinds.iter().all(|kind| listed.borrow().contains(kind.name().as_str()))
-            {
+            if self.unlisted().is_some_and(|kinds| kinds.is_empty()) {
                 return;
             }
             tokio::select! {

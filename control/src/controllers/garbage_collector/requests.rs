@@ -1,4 +1,5 @@
-//! The collector's requests. Each is bound to the version it was decided on: what changed meanwhile is decided on anew.
+//! The collector's requests. Each carries the version it was decided on: an object that changed meanwhile is decided on
+//! again.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{

@@ -1,4 +1,5 @@
-//! The collector's watches: one over the metadata of each served kind, begun and ended as kinds come and go.
+//! The collector's watches: one over the metadata of each served kind, started and stopped as kinds are added and
+//! removed.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
@@ -22,7 +23,8 @@ struct KindView<'c> {
 }
 
 impl Collector {
-    /// Watches all kinds until `stop`. Returns early if one of the watches ends, to be started anew.
+    /// Watches all kinds until `stop`. Returns early if one of the watches ends, so that its supervisor starts all
+    /// again.
     pub(super) async fn watch_all(self: Arc<Self>, stop: CancellationToken) {
         let mut kinds = self.kinds.clone();
         let mut running: BTreeMap<KindName, CancellationToken> = BTreeMap::new();

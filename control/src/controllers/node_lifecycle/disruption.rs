@@ -1,7 +1,8 @@
 //! How fast pods may be driven off lost nodes, by zone. Pure: the clock is an argument.
 //!
-//! The rules are those of Kubernetes' node lifecycle controller. A zone evicts at a steady rate, more slowly or not at all while
-//! most of it is lost; and when every zone is lost altogether, the fault is more likely on this side, and nothing is evicted.
+//! The rules are those of Kubernetes' node lifecycle controller. A zone evicts at a steady rate, more slowly or not at
+//! all while most of it is lost; and when every zone is lost altogether, the fault is more likely on this side, and
+//! nothing is evicted.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -206,7 +207,7 @@ mod tests {
         }
     }
 
-    /// How many of the zone's `lost` nodes are evicted within `time`, asking whenever told to.
+    /// How many of the zone's `lost` nodes are evicted within `time`, asking at each time that was answered.
     fn evicted(disruption: &mut Disruption, zone: &str, lost: usize, time: Duration, start: Instant) -> usize {
         let (mut now, mut evicted) = (start, 0);
         while evicted < lost {
@@ -249,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_evicted_while_every_zone_is_lost_and_the_end_of_that_is_told() {
+    fn nothing_is_evicted_while_every_zone_is_lost_and_the_end_of_that_is_noticed() {
         let (mut disruption, now) = (Disruption::default(), Instant::now());
         assert!(!disruption.is_all_lost(), "no nodes at all are not lost ones");
         fill(&mut disruption, "a", 2, 2, now);

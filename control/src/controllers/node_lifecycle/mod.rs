@@ -1,7 +1,8 @@
 //! Node lifecycle: a node that stops renewing its Lease becomes Unknown, its taints follow, and its pods are not ready.
 //!
 //! Taints that keep new pods away come at once; those that evict pods come at the pace that [`disruption`] permits.
-//! Silence is measured by this process's own clock, from when the last heartbeat arrived; the node's clock is not trusted.
+//! Silence is measured by this process's own clock, from when the last heartbeat arrived; the node's clock is not
+//! trusted.
 
 mod disruption;
 mod health;

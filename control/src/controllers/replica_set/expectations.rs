@@ -1,4 +1,4 @@
-//! What a set has asked for and not yet seen, so that a stale view never makes it ask twice.
+//! What was requested for a set and is not in the view yet, so that a stale view never leads to a second request.
 //!
 //! Creations are counted (their names come from the server), deletions are known by uid.
 
@@ -12,7 +12,8 @@ use tokio::time::Instant;
 
 use super::Key;
 
-/// After this long something was missed, and the view is believed again. Source: client-go's `ExpectationsTimeout`.
+/// After this long an event must have been missed, and the view is trusted again. Source: client-go's
+/// `ExpectationsTimeout`.
 pub const TIMEOUT: Duration = Duration::from_secs(300);
 
 #[derive(Default)]
@@ -73,6 +74,7 @@ impl Expectations {
         false
     }
 
+    /// Forgets a set that was deleted.
     pub fn forget(&self, set: &Key) {
         self.sets.lock().remove(set);
     }

@@ -1,7 +1,7 @@
 //! ReplicaSet: as many pods of the template as asked for.
 //!
-//! [`plan`] decides which pods to claim, create and delete, [`status`] what to report; this file only asks and does. It never
-//! looks at a Deployment.
+//! [`plan`] decides which pods to claim, create and delete, [`status`] what to report; this file reads and writes. It
+//! never looks at a Deployment.
 
 mod delete_order;
 mod expectations;
@@ -113,8 +113,8 @@ impl Controller {
         let uid = set.metadata.uid.as_deref().unwrap_or_default();
         let mut candidates = self.pods.indexed(&owned_by(uid));
         candidates.extend(orphans_for(&self.pods, &key.namespace, set.spec.as_ref().map(|s| &s.selector)));
-        let settled = self.expectations.met(&key, Instant::now());
-        let plan = plan::plan(&set, &selector, &candidates, settled, now, |pod| self.siblings_on_node(&set, pod));
+        let caught_up = self.expectations.met(&key, Instant::now());
+        let plan = plan::plan(&set, &selector, &candidates, caught_up, now, |pod| self.siblings_on_node(&set, pod));
         let failure = self.carry_out(&key, &set, &plan).await.err();
         let (status, timer) = status::desired(&set, &plan, failure.as_ref(), now);
         if set.status.as_ref() != Some(&status) {
@@ -123,7 +123,7 @@ impl Controller {
         match (failure, timer) {
             (Some(failure), _) => Err(failure),
             (None, Some(delay)) => Ok(Outcome::After(delay)),
-            (None, None) if !settled => Ok(Outcome::After(expectations::TIMEOUT)),
+            (None, None) if !caught_up => Ok(Outcome::After(expectations::TIMEOUT)),
             (None, None) => Ok(Outcome::Done),
         }
     }
@@ -152,7 +152,8 @@ impl Controller {
         }
     }
 
-    /// How many active pods of the set's whole family (all sets of its owner) share the pod's node: crowded nodes shrink first.
+    /// How many active pods of the set's whole family (all sets of its owner) share the pod's node: crowded nodes
+    /// shrink first.
     fn siblings_on_node(&self, set: &ReplicaSet, node: &str) -> usize {
         let family: Vec<Arc<ReplicaSet>> = match controller_of(&set.metadata) {
             Some(owner) => self.sets.indexed(&owned_by(&owner.uid)),

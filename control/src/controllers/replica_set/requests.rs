@@ -24,6 +24,7 @@ const IN_FLIGHT: usize = 64;
 /// Most pods that are created or deleted before the set is looked at again. Source: Kubernetes' `BurstReplicas`.
 const BATCH: usize = 500;
 
+/// The requests of one pass, and what they need.
 pub struct Requests<'a> {
     pub key: &'a Key,
     pub set: &'a ReplicaSet,
@@ -35,7 +36,7 @@ pub struct Requests<'a> {
 }
 
 impl Requests<'_> {
-    /// Adopts and releases. The set is read again before it adopts: a set that is gone must not.
+    /// Adopts and releases. The set is read again before it adopts: a deleted set must not.
     pub async fn claim(&self, plan: &Plan) -> Result<(), Failure> {
         if !plan.adopt.is_empty() {
             let live = self.sets.get_opt(&self.key.name).await.map_err(Failure::request("read a ReplicaSet"))?;
@@ -65,7 +66,8 @@ impl Requests<'_> {
         }
     }
 
-    /// Whether the set is still as this pass was decided on. One that was scaled or deleted meanwhile is decided on anew.
+    /// Whether the set is still as this pass was decided on. One that was scaled or deleted meanwhile is decided on
+    /// anew.
     fn is_current(&self) -> bool {
         self.view.get(self.key).is_some_and(|now| {
             now.metadata.uid == self.set.metadata.uid

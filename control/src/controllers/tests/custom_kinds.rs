@@ -39,7 +39,10 @@ async fn wait_deleted(cluster: &Cluster, namespace: &str, name: &str, uid: &str)
 async fn objects_of_a_new_kind_are_collected_and_deleted_with_their_namespace() {
     let cluster = Cluster::start(0).await;
     // The collector works before the kind comes.
-    let owned_by = |map: &ConfigMap| json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": map.metadata.name, "uid": map.metadata.uid}]);
+    let owned_by = |map: &ConfigMap| {
+        let (name, uid) = (&map.metadata.name, &map.metadata.uid);
+        json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": name, "uid": uid}])
+    };
     let first: ConfigMap = create(&cluster.client, "default", json!({"metadata": {"name": "first"}})).await;
     cluster.kinds.add(widgets()).expect("added");
     let owned = widget(&cluster, "default", "owned", owned_by(&first)).await;

@@ -5,6 +5,7 @@ mod custom_kinds;
 mod nodes;
 mod rollouts;
 mod services;
+mod watches;
 
 use std::{sync::Arc, time::Duration};
 
@@ -171,7 +172,8 @@ where
 pub async fn add_node(client: &Client, name: &str) {
     create::<Node>(client, "", json!({"metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}}})).await;
     let status = json!({"status": {"allocatable": {"cpu": "8", "memory": "16Gi", "pods": "110"},
-        "conditions": [{"type": "Ready", "status": "True", "reason": "KubeletReady", "lastHeartbeatTime": Timestamp::now(),
+        "conditions": [{"type": "Ready", "status": "True", "reason": "KubeletReady",
+            "lastHeartbeatTime": Timestamp::now(),
             "lastTransitionTime": Timestamp::now()}]}});
     let nodes: Api<Node> = Api::all(client.clone());
     nodes.patch_status(name, &PatchParams::default(), &Patch::Merge(status)).await.expect("a node status");
