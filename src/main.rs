@@ -9,6 +9,9 @@ mod manifest;
 mod merge;
 mod output;
 mod role;
+#[cfg(test)]
+#[path = "../tests/skipped.rs"]
+mod skipped;
 mod verbs;
 mod yaml;
 

@@ -14,6 +14,9 @@ pub mod controllers;
 pub mod kinds;
 pub mod scheduler;
 pub mod server;
+#[cfg(test)]
+#[path = "../../tests/skipped.rs"]
+mod skipped;
 pub mod store;
 
 pub use config::Config;

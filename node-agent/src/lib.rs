@@ -11,6 +11,9 @@ pub mod proxy;
 pub mod register;
 pub mod runtime;
 mod serving_certificate;
+#[cfg(test)]
+#[path = "../../tests/skipped.rs"]
+mod skipped;
 pub mod world;
 
 pub use agent::{Running, StartError, StopError, start};

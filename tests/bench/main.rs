@@ -20,6 +20,8 @@ mod pods;
 mod program;
 mod report;
 mod services;
+#[path = "../skipped.rs"]
+mod skipped;
 
 use std::path::PathBuf;
 
@@ -36,7 +38,7 @@ fn main() -> std::process::ExitCode {
         };
     }
     if let Some(reason) = kit::reason_to_skip() {
-        println!("skipped, because {reason}");
+        skipped::skipped(reason);
         return std::process::ExitCode::SUCCESS;
     }
     let peers = PathBuf::from(std::env::var_os("FAIRLEAD_PEERS").unwrap_or_else(|| "target/peers".into()));

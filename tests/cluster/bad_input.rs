@@ -81,10 +81,8 @@ fn refused_document(cluster: &Cluster, document: &str, said: &[&str]) -> Result 
 }
 
 fn absent(cluster: &Cluster, kind: &str, name: &str) -> Result {
-    match cluster.kubectl(&["get", kind, name, "--ignore-not-found"]) {
-        Ok(text) if !text.is_empty() => Err(format!("it was stored: {text}").into()),
-        _ => Ok(()),
-    }
+    let found = cluster.kubectl(&["get", kind, name, "--ignore-not-found", "-o", "name"])?;
+    if found.is_empty() { Ok(()) } else { Err(format!("it was stored: {found}").into()) }
 }
 
 fn malformed_yaml(cluster: &Cluster) -> Result {

@@ -10,6 +10,8 @@ mod full_disk;
 mod kit;
 mod security;
 mod seeds;
+#[path = "../skipped.rs"]
+mod skipped;
 mod suite;
 mod three_nodes;
 mod up;
@@ -21,8 +23,10 @@ fn main() -> std::process::ExitCode {
     let mut arguments = Arguments::from_args();
     // Clusters share the machine's cores and its one kernel: one test at a time, unless told otherwise.
     arguments.test_threads.get_or_insert(1);
-    if let Some(reason) = kit::reason_to_skip() {
-        println!("skipped, because {reason}");
+    if !arguments.list
+        && let Some(reason) = kit::reason_to_skip()
+    {
+        skipped::skipped(reason);
         return libtest_mimic::run(&arguments, Vec::new()).exit_code();
     }
     let suites = [
