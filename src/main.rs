@@ -2,6 +2,8 @@
 //!
 //! This file only sets the process up and turns an error into its message and exit code; what a verb does is in its own file.
 
+#![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "what panics in a test fails it"))]
+
 mod cli;
 mod cluster;
 mod failure;

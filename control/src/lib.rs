@@ -5,12 +5,17 @@
 //! kinds, `admission` fills in and checks what a kind cannot know alone, `auth` says who asks and whether they may,
 //! `controllers` and `scheduler` are ordinary API clients that happen to run in process.
 
+#![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "what panics in a test fails it"))]
+
 pub mod admission;
 pub mod api;
 pub mod auth;
 mod bootstrap;
 pub mod config;
 pub mod controllers;
+#[cfg(test)]
+#[path = "../../tests/fuzzing.rs"]
+mod fuzzing;
 pub mod kinds;
 pub mod scheduler;
 pub mod server;

@@ -1,8 +1,13 @@
 //! fairlead's node agent: runs the pods of one node, gives them their network, load-balances Services and answers names.
 
+#![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "what panics in a test fails it"))]
+
 mod agent;
 pub mod config;
 pub mod dns;
+#[cfg(test)]
+#[path = "../../tests/fuzzing.rs"]
+mod fuzzing;
 pub mod https;
 pub mod inspect;
 pub mod network;

@@ -1,5 +1,7 @@
 //! Benches beside real peers, interleaved in one run: `cargo xtask bench`. Figures, not tests: nothing here passes or fails.
 
+#![allow(clippy::arithmetic_side_effects, reason = "a bench that panics has no figure")]
+
 #[path = "../cluster/kit/mod.rs"]
 #[expect(dead_code, reason = "the end-to-end tests need more of the kit than the benches")]
 mod kit;

@@ -21,7 +21,9 @@ pub fn reason_to_skip() -> Option<String> {
         }
     }
     if !on_path("kubectl") {
-        return Some("no kubectl is on the path: https://kubernetes.io/docs/tasks/tools/ says how to install it".into());
+        return Some(
+            "no kubectl is on the path: https://kubernetes.io/docs/tasks/tools/ says how to install it".into(),
+        );
     }
     if host::cgroup2_root().is_none() {
         return Some("no cgroup2 hierarchy is mounted".into());

@@ -1,5 +1,6 @@
 //! The API as its clients meet it: requests through the router, answers as they come.
 
+mod fuzz;
 mod objects;
 mod subresources;
 mod watches;

@@ -9,6 +9,7 @@ mod inspect;
 mod namespace;
 mod node;
 mod node_port;
+mod packets;
 mod place;
 mod resets;
 mod restart;
