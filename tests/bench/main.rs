@@ -1,4 +1,5 @@
-//! Benches beside real peers, interleaved in one run: `cargo xtask bench`. Figures, not tests: nothing here passes or fails.
+//! Benches beside real peers, interleaved in one run: `cargo xtask bench`. Figures, not tests: nothing here passes or
+//! fails.
 
 #![allow(clippy::arithmetic_side_effects, reason = "a bench that panics has no figure")]
 

@@ -85,7 +85,8 @@ impl Report {
 
     fn json(&self) -> Value {
         let columns: Vec<Value> = self.columns.iter().map(|c| json!({"name": c.name, "points": c.points})).collect();
-        json!({"name": self.name, "title": self.title, "x": self.x, "y": self.y, "columns": columns, "notes": self.notes})
+        json!({"name": self.name, "title": self.title, "x": self.x, "y": self.y, "columns": columns,
+            "notes": self.notes})
     }
 
     /// A plot with a logarithmic x axis where x spans more than two decades, and y from zero.
@@ -106,15 +107,26 @@ impl Report {
             |x: f64| LEFT + (WIDTH - LEFT - RIGHT) * if xs.len() > 1 { (scale(x) - scale(first)) / span } else { 0.5 };
         let py = |y: f64| HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * if top > 0.0 { y / top } else { 0.0 };
         let mut svg = format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" font-family=\"sans-serif\" font-size=\"12\">\
-             <rect width=\"100%\" height=\"100%\" fill=\"white\"/><text x=\"{LEFT}\" y=\"20\" font-size=\"14\">{} ({})</text>",
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" font-family=\"sans-serif\" \
+             font-size=\"12\">\
+             <rect width=\"100%\" height=\"100%\" fill=\"white\"/><text x=\"{LEFT}\" y=\"20\" font-size=\"14\">{} \
+             ({})</text>",
             escape(&self.title),
             escape(&self.y)
         );
         for step in 0..=4 {
             let y = top * f64::from(step) / 4.0;
-            write!(svg, "<line x1=\"{LEFT}\" x2=\"{}\" y1=\"{1}\" y2=\"{1}\" stroke=\"#ddd\"/><text x=\"{2}\" y=\"{3}\" text-anchor=\"end\">{4}</text>",
-                WIDTH - RIGHT, py(y), LEFT - 6.0, py(y) + 4.0, number(y)).expect("writing to a String");
+            write!(
+                svg,
+                "<line x1=\"{LEFT}\" x2=\"{}\" y1=\"{1}\" y2=\"{1}\" stroke=\"#ddd\"/><text x=\"{2}\" \
+                y=\"{3}\" text-anchor=\"end\">{4}</text>",
+                WIDTH - RIGHT,
+                py(y),
+                LEFT - 6.0,
+                py(y) + 4.0,
+                number(y)
+            )
+            .expect("writing to a String");
         }
         for x in &xs {
             write!(

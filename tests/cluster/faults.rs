@@ -67,10 +67,11 @@ pub fn control_killed_loses_no_acknowledged_write() -> Result {
     Ok(())
 }
 
-/// The agent is killed under request load: no request fails, pods are not restarted, and it serves changes when it is back.
+/// The agent is killed under request load: no request fails, pods are not restarted, and it serves changes when it is
+/// back.
 ///
-/// `web` is scaled, so its pods come and go; every pod of `steady`, and the pod that sends the load, must be there at the end
-/// with the container that it had at the start.
+/// `web` is scaled, so its pods come and go; every pod of `steady`, and the pod that sends the load, must be there at
+/// the end with the container that it had at the start.
 pub fn agent_killed_is_not_noticed() -> Result {
     let mut cluster = Cluster::start("flagent", &TWO)?;
     cluster.apply(&web("web", 4))?;
@@ -78,7 +79,8 @@ pub fn agent_killed_is_not_noticed() -> Result {
     cluster.wait_for_rollout("web")?;
     cluster.wait_for_rollout("steady")?;
     cluster.apply(
-        "apiVersion: v1\nkind: Pod\nmetadata: {name: load}\nspec:\n  nodeName: node-1\n  terminationGracePeriodSeconds: 0\n\
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: load}\n\
+         spec:\n  nodeName: node-1\n  terminationGracePeriodSeconds: 0\n\
          \x20 containers: [{name: load, image: \"fairlead.test/web:1\", command: [sleep, \"1000000\"]}]\n",
     )?;
     cluster.wait_for_condition("pod/load", "Ready")?;

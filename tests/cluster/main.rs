@@ -1,7 +1,8 @@
 //! The end-to-end tests: real clusters on this machine, driven as a user drives them.
 //!
-//! Hosts are network namespaces with a cgroup, a Docker engine and an agent each. A suite's tests share one cluster, which is
-//! started by the first of them that runs and taken down after the last; tests that break things start their own.
+//! Hosts are network namespaces with a cgroup, a Docker engine and an agent each. A suite's tests share one cluster,
+//! which is started by the first of them that runs and taken down after the last; tests that break things start their
+//! own.
 
 mod bad_input;
 mod control_alone;

@@ -1,4 +1,5 @@
-//! `cargo xtask bench`: sets the machine up and runs the benches of `tests/bench`, beside the peers where they were built.
+//! `cargo xtask bench`: sets the machine up and runs the benches of `tests/bench`, beside the peers where they were
+//! built.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,5 @@
-//! Installs Debian packages: without recommended ones, without questions, with the lists updated only where they must be.
+//! Installs Debian packages: without recommended ones, without questions, with the lists updated only where they must
+//! be.
 
 use std::process::Command;
 

@@ -1,5 +1,5 @@
-//! The two ways to compile Rust for BPF: Debian's `rustc-web` with its prebuilt `core`, or a rustup nightly with `rust-src`.
-//! Either needs bpf-linker.
+//! The two ways to compile Rust for BPF: Debian's `rustc-web` with its prebuilt `core`, or a rustup nightly with
+//! `rust-src`. Either needs bpf-linker.
 
 use std::{path::Path, process::Command};
 

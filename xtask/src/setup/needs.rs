@@ -11,7 +11,8 @@ pub struct Need {
     pub packages: &'static [&'static str],
 }
 
-/// What this machine lacks for `purpose`. Looks for the things themselves, not for packages: another source will do as well.
+/// What this machine lacks for `purpose`. Looks for the things themselves, not for packages: another source will do as
+/// well.
 pub fn missing(purpose: Purpose) -> Vec<Need> {
     let mut missing = Vec::new();
     let mut program = |name: &'static str, why: &'static str, packages: &'static [&'static str]| {

@@ -3,6 +3,7 @@
 mod deny;
 mod dependencies;
 mod layout;
+mod pages;
 mod rust_version;
 mod sources;
 mod unused;
@@ -31,6 +32,7 @@ impl Tidy {
         let sources = Source::all()?;
         let mut problems = layout::strangers()?;
         problems.extend(sources.iter().flat_map(layout::problems));
+        problems.extend(pages::problems()?);
         let members = metadata(&["--no-deps"])?;
         problems.extend(dependencies::problems(&members));
         problems.extend(unused::problems(&members, &sources)?);

@@ -87,7 +87,8 @@ impl Cluster {
         }
     }
 
-    /// Whether the node says that it is Ready, and says so since this start: what an earlier one said may still stand there.
+    /// Whether the node says that it is Ready, and says so since this start: what an earlier one said may still stand
+    /// there.
     fn is_ready(&self) -> bool {
         let ready = |field: &str| {
             self.value("nodes", &format!("{{.items[*].status.conditions[?(@.type==\"Ready\")].{field}}}"))

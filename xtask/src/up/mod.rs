@@ -1,4 +1,5 @@
-//! `cargo xtask up`: from a fresh machine to a running cluster with a demo that is proved by real requests; Ctrl-C undoes it all.
+//! `cargo xtask up`: from a fresh machine to a running cluster with a demo that is proved by real requests; Ctrl-C
+//! undoes it all.
 
 mod cluster;
 mod demo;

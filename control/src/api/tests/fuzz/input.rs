@@ -102,7 +102,7 @@ impl Change {
         let places = pointers(document);
         let pointer = self.at.get(&places).clone();
         let copied = match &self.how {
-            How::Copy(from) => document.pointer(from.get(&places[..])).cloned(),
+            How::Copy(from) => document.pointer(from.get::<String>(&places)).cloned(),
             _ => None,
         };
         let Some(place) = document.pointer_mut(&pointer) else { return };
