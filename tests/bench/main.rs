@@ -19,6 +19,7 @@ mod kube_proxy;
 mod kubernetes;
 mod load;
 mod nft_events;
+mod plot;
 mod pods;
 mod program;
 mod report;

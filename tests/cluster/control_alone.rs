@@ -1,4 +1,4 @@
-//! A control service by itself on loopback, and clients that come to it with every kind of credential.
+//! A control service without nodes, on loopback, and clients with every kind of credential.
 
 use std::{
     path::{Path, PathBuf},
@@ -148,7 +148,7 @@ pub async fn ask(client: &Client, method: &str, uri: &str, body: Option<Value>) 
     Ok((code, body))
 }
 
-/// Asks and insists on the code.
+/// Sends a request; another status code than `code` is an error.
 pub async fn expect(client: &Client, code: u16, method: &str, uri: &str, body: Option<Value>) -> Result<Value> {
     let (found, answer) = ask(client, method, uri, body).await.map_err(|e| format!("{method} {uri}: {e}"))?;
     if found == code { Ok(answer) } else { Err(format!("{method} {uri}: {found} instead of {code}: {answer}").into()) }

@@ -35,16 +35,25 @@ struct Summary {
 
 impl Test {
     pub fn run(self) -> anyhow::Result<()> {
+        let is_ci = std::env::var_os("CI").is_some_and(|value| value == "true");
+        // Debian's own is too old, so that nothing here can install it.
+        let kubectl = "kubectl, which the cluster tests need, is not on the path; \
+                       https://kubernetes.io/docs/tasks/tools/ says how to install it";
+        match command::find("kubectl") {
+            None if is_ci => bail!("{kubectl}"),
+            None => eprintln!("{kubectl}: they will be skipped"),
+            Some(_) => {}
+        }
         setup(Purpose::Test)?;
         let mounted = mount_bpffs()?;
-        let outcome = self.test();
+        let outcome = self.test(is_ci);
         if mounted {
             command::run(Command::new("umount").arg(BPFFS))?;
         }
         outcome
     }
 
-    fn test(&self) -> anyhow::Result<()> {
+    fn test(&self, is_ci: bool) -> anyhow::Result<()> {
         let started = Instant::now();
         let mut cargo = workspace::cargo();
         cargo.args(["test", "--workspace", "--locked", "--no-fail-fast"]).args(&self.filter);
@@ -63,7 +72,7 @@ impl Test {
         if !status.success() {
             bail!("tests failed");
         }
-        summary.allowed(std::env::var_os("CI").is_some_and(|value| value == "true"))
+        summary.allowed(is_ci)
     }
 }
 

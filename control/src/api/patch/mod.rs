@@ -19,7 +19,8 @@ pub fn json(_kind: &Kind, current: &Value, patch: &Value) -> Result<Value, Statu
         return Err(Status { code: 413, reason: "RequestEntityTooLarge", message, details: None });
     }
     let mut patched = current.clone();
-    json_patch::patch(&mut patched, &operations).map_err(|e| unprocessable(&e.to_string()))?;
+    // Not `patch`: it undoes what it did when an operation fails, and panics where it cannot. This is a copy.
+    json_patch::patch_unsafe(&mut patched, &operations).map_err(|e| unprocessable(&e.to_string()))?;
     Ok(patched)
 }
 

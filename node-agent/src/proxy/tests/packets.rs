@@ -149,8 +149,8 @@ impl TestPacket {
             frame[at] = *byte;
         }
         if let Some(cut) = self.cut {
-            // The kernel takes no frame without its Ethernet header.
-            frame.truncate(ETHERNET + cut.index(frame.len() - ETHERNET + 1));
+            // A test run takes no frame without an Ethernet header and something behind it.
+            frame.truncate(ETHERNET + 1 + cut.index(frame.len() - ETHERNET));
         }
         frame
     }

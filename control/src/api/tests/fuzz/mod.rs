@@ -49,7 +49,9 @@ impl Target {
         if started.elapsed() > SLOW {
             return fail(format!("answered after {:?}", started.elapsed()));
         }
-        if code >= 500 {
+        // As in Kubernetes, a revision that does not exist yet is waited for, for a while.
+        let in_the_future = code == 504 && body["reason"] == "Timeout";
+        if code >= 500 && !in_the_future {
             return fail(format!("{code}: {body}"));
         }
         if code >= 400 && (body["kind"] != "Status" || body["code"] != code) {
