@@ -1,5 +1,5 @@
-//! A report as an SVG plot: one line per contestant, x on a logarithmic scale where it spans more than two decades, y from
-//! zero.
+//! A report as an SVG plot: one line per contestant, x on a logarithmic scale where it spans more than two decades, y
+//! from zero.
 
 use plotters::prelude::*;
 

@@ -4,6 +4,8 @@
 //! which is started by the first of them that runs and taken down after the last; tests that break things start their
 //! own.
 
+#![allow(clippy::arithmetic_side_effects, reason = "what panics in a test fails it")]
+
 mod bad_input;
 mod control_alone;
 mod faults;

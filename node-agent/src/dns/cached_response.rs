@@ -97,7 +97,7 @@ impl CachedResponse {
 
     /// Whether it is old, but may be given where nothing newer can be had (RFC 8767).
     pub fn is_usable_stale(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.stored) < self.lifetime + MAX_STALE
+        now.saturating_duration_since(self.stored) < self.lifetime.saturating_add(MAX_STALE)
     }
 
     /// Whether little is left of its life, so that who wants it next should not have to wait.

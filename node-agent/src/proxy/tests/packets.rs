@@ -1,5 +1,5 @@
-//! Hostile packets through the packet hooks, by BPF_PROG_TEST_RUN: every one gets a verdict, and what is let through has
-//! checksums that are as right as they came.
+//! Hostile packets through the packet hooks, by BPF_PROG_TEST_RUN: every one gets a verdict, and what is let through
+//! has checksums that are as right as they came.
 
 use std::net::Ipv4Addr;
 
@@ -23,6 +23,8 @@ const ICMP: u8 = 1;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 const ETHERNET: usize = 14;
+/// A test run takes no frame without a whole IPv4 header: shorter ones never meet a program.
+const SHORTEST: usize = ETHERNET + 20;
 
 #[test]
 fn every_packet_gets_a_verdict_and_keeps_its_checksums() {
@@ -145,12 +147,12 @@ impl TestPacket {
         };
         let mut frame = [&[2; 12][..], &[8, 0], &self.header.packet(&body)].concat();
         for (at, byte) in &self.damage {
-            let at = at.index(frame.len());
+            // Behind the Ethernet header, since frames of other protocols pass unread.
+            let at = ETHERNET + at.index(frame.len() - ETHERNET);
             frame[at] = *byte;
         }
         if let Some(cut) = self.cut {
-            // A test run takes no frame without an Ethernet header and something behind it.
-            frame.truncate(ETHERNET + 1 + cut.index(frame.len() - ETHERNET));
+            frame.truncate(SHORTEST + cut.index(frame.len() - SHORTEST + 1));
         }
         frame
     }

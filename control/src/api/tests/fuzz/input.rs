@@ -8,7 +8,8 @@ pub fn objects() -> Vec<(String, Value)> {
     let in_namespace = |group: &str, resource: &str| format!("/{group}/namespaces/default/{resource}");
     let template = json!({"metadata": {"labels": {"app": "web"}}, "spec": {
         "containers": [{"name": "c", "image": "i", "ports": [{"name": "http", "containerPort": 80}],
-            "env": [{"name": "A", "value": "b"}, {"name": "N", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}],
+            "env": [{"name": "A", "value": "b"},
+                {"name": "N", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}],
             "resources": {"requests": {"cpu": "100m", "memory": "1Gi"}, "limits": {"cpu": 1}},
             "volumeMounts": [{"name": "v", "mountPath": "/v"}],
             "readinessProbe": {"httpGet": {"path": "/", "port": "http"}, "periodSeconds": 1},

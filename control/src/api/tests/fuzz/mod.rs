@@ -1,7 +1,8 @@
-//! Hostile requests through the whole API: whatever a client sends, the answer is an object or a `Status` that blames the client.
+//! Hostile requests through the whole API: whatever a client sends, the answer is an object or a `Status` that blames
+//! the client.
 //!
-//! One target per way in: JSON, YAML, protobuf, patches, queries with their selectors, and paths. `FUZZ_SECONDS` says how long
-//! each runs.
+//! One target per way in: JSON, YAML, protobuf, patches, queries with their selectors, and paths. `FUZZ_SECONDS` says
+//! how long each runs.
 
 mod bodies;
 mod input;

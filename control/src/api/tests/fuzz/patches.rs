@@ -19,7 +19,10 @@ fn a_json_patch_is_applied_or_refused() {
     fuzz((any::<Index>(), vec(operation, 0..12)), |(which, operations)| {
         let (path, object) = which.get(&input::objects()).clone();
         let places = input::pointers(&object);
-        let written = |(op, path, from, value): (&str, Place, Place, Value)| json!({"op": op, "path": path.pointer(&places), "from": from.pointer(&places), "value": value});
+        let written = |(op, path, from, value): (&str, Place, Place, Value)| {
+            let (path, from) = (path.pointer(&places), from.pointer(&places));
+            json!({"op": op, "path": path, "from": from, "value": value})
+        };
         let patch: Vec<Value> = operations.into_iter().map(written).collect();
         send(&target, &path, "application/json-patch+json", &Value::from(patch))
     });

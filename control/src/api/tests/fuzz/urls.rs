@@ -111,10 +111,12 @@ fn a_query_is_read_or_refused() {
     let path =
         select(&["/api/v1/pods", "/api/v1/namespaces/default/configmaps", "/api/v1/namespaces/default/pods/web"][..]);
     let method = select(&[Method::GET, Method::GET, Method::DELETE, Method::POST][..]);
-    fuzz((method, path, vec((select(OPTIONS), value), 0..5)), |(method, path, options)| {
+    fuzz((method, any::<bool>(), path, vec((select(OPTIONS), value), 0..5)), |(method, watch, path, options)| {
         let mut query: Vec<String> = options.iter().map(|(name, value)| format!("{name}={}", encoded(value))).collect();
-        if method != Method::GET {
-            query.push("dryRun=All".into());
+        match method {
+            Method::GET if watch => query.push("watch=true".into()),
+            Method::GET => {}
+            _ => query.push("dryRun=All".into()),
         }
         target.check(&request(method, &format!("{path}?{}", query.join("&")), "application/json", "")).map(drop)
     });
