@@ -26,6 +26,9 @@ pub fn objects() -> Vec<(String, Value)> {
     let mut replica_set = deployment.clone();
     replica_set["kind"] = json!("ReplicaSet");
     replica_set["spec"]["strategy"].take();
+    let mut old_deployment = deployment.clone();
+    old_deployment["apiVersion"] = json!("apps/v1beta1");
+    old_deployment["metadata"]["name"] = json!("old");
     let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"}, "spec": {
         "type": "NodePort", "selector": {"app": "web"}, "externalIPs": ["192.0.2.9"], "sessionAffinity": "ClientIP",
         "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 60}},
@@ -46,9 +49,13 @@ pub fn objects() -> Vec<(String, Value)> {
             {"apiVersion": "v1", "kind": "Pod", "name": "web", "uid": "u", "blockOwnerDeletion": true}]}});
     let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "web"}, "spec": {
         "podCIDR": "10.244.9.0/24", "taints": [{"key": "k", "effect": "NoSchedule"}]}});
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "web"}});
+    let service_account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "web"},
+        "secrets": [{"name": "web"}], "imagePullSecrets": [{"name": "web"}], "automountServiceAccountToken": false});
     let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web"}, "spec": template["spec"]});
     vec![
         (in_namespace("apis/apps/v1", "deployments"), deployment),
+        (in_namespace("apis/apps/v1beta1", "deployments"), old_deployment),
         (in_namespace("apis/apps/v1", "replicasets"), replica_set),
         (in_namespace("api/v1", "services"), service),
         (in_namespace("apis/discovery.k8s.io/v1", "endpointslices"), slice),
@@ -57,6 +64,8 @@ pub fn objects() -> Vec<(String, Value)> {
         (in_namespace("api/v1", "events"), event),
         (in_namespace("api/v1", "secrets"), secret),
         (in_namespace("api/v1", "configmaps"), config_map),
+        (in_namespace("api/v1", "serviceaccounts"), service_account),
+        ("/api/v1/namespaces".into(), namespace),
         ("/api/v1/nodes".into(), node),
         (in_namespace("api/v1", "pods"), pod),
     ]

@@ -16,7 +16,7 @@ fn a_json_patch_is_applied_or_refused() {
         place(),
         input::value(),
     );
-    fuzz((any::<Index>(), vec(operation, 0..12)), |(which, operations)| {
+    fuzz((any::<Index>(), subresource(), vec(operation, 0..12)), |(which, subresource, operations)| {
         let (path, object) = which.get(&input::objects()).clone();
         let places = input::pointers(&object);
         let written = |(op, path, from, value): (&str, Place, Place, Value)| {
@@ -24,26 +24,39 @@ fn a_json_patch_is_applied_or_refused() {
             json!({"op": op, "path": path, "from": from, "value": value})
         };
         let patch: Vec<Value> = operations.into_iter().map(written).collect();
-        send(&target, &path, "application/json-patch+json", &Value::from(patch))
+        send(&target, &path, subresource, "application/json-patch+json", &Value::from(patch))
     });
 }
 
 #[test]
 fn a_merge_patch_is_applied_or_refused() {
     let target = Target::new();
-    fuzz(input::changed_object(), |(path, patch)| send(&target, &path, "application/merge-patch+json", &patch));
+    fuzz((input::changed_object(), subresource()), |((path, patch), subresource)| {
+        send(&target, &path, subresource, "application/merge-patch+json", &patch)
+    });
 }
 
 #[test]
 fn a_strategic_merge_patch_is_applied_or_refused() {
     let target = Target::new();
-    fuzz(input::changed_object(), |(path, patch)| {
-        send(&target, &path, "application/strategic-merge-patch+json", &patch)
+    fuzz((input::changed_object(), subresource()), |((path, patch), subresource)| {
+        send(&target, &path, subresource, "application/strategic-merge-patch+json", &patch)
     });
 }
 
-fn send(target: &Target, path: &str, content_type: &str, patch: &Value) -> Result<(), TestCaseError> {
-    target.check(&request(Method::PATCH, &format!("{path}/web?dryRun=All"), content_type, patch.to_string())).map(drop)
+fn send(
+    target: &Target,
+    path: &str,
+    subresource: &str,
+    content_type: &str,
+    patch: &Value,
+) -> Result<(), TestCaseError> {
+    let uri = format!("{path}/web{subresource}?dryRun=All");
+    target.check(&request(Method::PATCH, &uri, content_type, patch.to_string())).map(drop)
+}
+
+fn subresource() -> impl Strategy<Value = &'static str> {
+    prop_oneof![4 => Just(""), 1 => Just("/status"), 1 => Just("/scale")]
 }
 
 /// A JSON pointer: to something in the object, beside something, or nonsense.
