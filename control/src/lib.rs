@@ -8,21 +8,29 @@
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "what panics in a test fails it"))]
 
 pub mod admission;
+pub mod allocation;
 pub mod api;
 pub mod auth;
 mod bootstrap;
 pub mod config;
 pub mod controllers;
+mod encode;
+pub mod identity;
+pub mod kinds;
+pub mod request;
+mod rfc3339;
+pub mod scheduler;
+pub mod server;
+pub mod status;
+pub mod store;
+pub mod supervise;
+
 #[cfg(test)]
 #[path = "../../tests/fuzzing.rs"]
 mod fuzzing;
-pub mod kinds;
-pub mod scheduler;
-pub mod server;
 #[cfg(test)]
 #[path = "../../tests/skipped.rs"]
 mod skipped;
-pub mod store;
 
 pub use config::Config;
 pub use server::{Running, StartError, start};

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::auth::Identity;
+use crate::identity::Identity;
 
 pub fn name_requester(object: &mut Value, identity: &Identity) {
     let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) else { return };

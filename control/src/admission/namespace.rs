@@ -2,9 +2,14 @@
 
 use serde_json::json;
 
-use crate::api::{Status, Subject};
-
 use super::Request;
+use crate::{
+    status::{Status, Subject},
+    store::{Key, Object},
+};
+
+/// Where namespaces are stored.
+pub const RESOURCE: &str = "namespaces";
 
 /// What the store says of the namespace of a new object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,17 +19,33 @@ pub enum NamespaceState {
     Absent,
 }
 
-/// Objects are created in namespaces that are there and are to stay.
-pub fn takes_new_objects(request: &Request) -> Result<(), Status> {
-    // Told about what goes on in a namespace until its end.
-    let is_event = request.kind.kind == "Event";
-    let namespace = request.namespace.unwrap_or_default();
-    match request.namespace_state {
+/// The store's key of a namespace.
+pub fn key(namespace: &str) -> Key {
+    Key { resource: RESOURCE.into(), name: namespace.into() }
+}
+
+/// Whether a key is a namespace's.
+pub fn is_namespace(key: &Key) -> bool {
+    &*key.resource == RESOURCE
+}
+
+/// What a namespace's stored object means for new objects in it.
+pub fn state(namespace: Option<&Object>) -> NamespaceState {
+    match namespace {
+        None => NamespaceState::Absent,
+        Some(object) if object.header.deleting => NamespaceState::Terminating,
+        Some(_) => NamespaceState::Active,
+    }
+}
+
+/// Objects are created in namespaces that are there and are to stay. Nothing is excepted: a namespace whose deletion was asked
+/// for is empty once it has been emptied.
+pub fn takes_new_objects(subject: Subject, namespace: &str, state: NamespaceState) -> Result<(), Status> {
+    match state {
         NamespaceState::Active => Ok(()),
-        NamespaceState::Terminating if is_event => Ok(()),
         NamespaceState::Terminating => {
             let why = format!("unable to create new content in namespace {namespace} because it is being terminated");
-            let mut status = Status::forbidden(request.subject(), &why);
+            let mut status = Status::forbidden(subject, &why);
             let cause = json!({"reason": "NamespaceTerminating", "field": "metadata.namespace",
                 "message": format!("namespace {namespace} is being terminated")});
             if let Some(details) = &mut status.details {
@@ -32,17 +53,16 @@ pub fn takes_new_objects(request: &Request) -> Result<(), Status> {
             }
             Err(status)
         }
-        NamespaceState::Absent => {
-            Err(Status::not_found(Subject { group: "", resource: "namespaces", name: namespace }))
-        }
+        NamespaceState::Absent => Err(Status::not_found(Subject { group: "", resource: RESOURCE, name: namespace })),
     }
 }
 
 /// The cluster itself lives in these.
 const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
 
+/// Refuses the deletion of a namespace that every cluster has.
 pub fn may_be_deleted(request: &Request) -> Result<(), Status> {
-    if request.kind.kind == "Namespace" && IMMORTAL.contains(&request.name) {
+    if request.kind.group.is_empty() && request.kind.plural == RESOURCE && IMMORTAL.contains(&request.name) {
         return Err(Status::forbidden(request.subject(), "this namespace may not be deleted"));
     }
     Ok(())

@@ -1,16 +1,19 @@
-//! What every new Pod gets from the cluster: a service account, and how long it bears an unreachable node.
+//! Pod defaults of the cluster: the service account, and 300 s tolerations for nodes that are not ready or unreachable.
 
 use serde_json::{Value, json};
 
 use crate::kinds::pod::defaults::same_under_both_names;
 
 /// Seconds that a pod stays bound to a node that is not ready or not reachable.
-const BEARS_A_LOST_NODE_SECONDS: i64 = 300;
+const LOST_NODE_TOLERATION_SECONDS: i64 = 300;
 
+/// Fills in what a new pod does not say.
 pub fn complete(object: &mut Value) {
+    // A node makes its mirror pods known, and they have no service account.
+    let mirror = object["metadata"]["annotations"]["kubernetes.io/config.mirror"].is_string();
     let Some(spec) = object.get_mut("spec").filter(|s| s.is_object()) else { return };
     same_under_both_names(spec);
-    if spec["serviceAccountName"].as_str().is_none_or(str::is_empty) {
+    if !mirror && spec["serviceAccountName"].as_str().is_none_or(str::is_empty) {
         spec["serviceAccountName"] = "default".into();
         spec["serviceAccount"] = "default".into();
     }
@@ -18,7 +21,7 @@ pub fn complete(object: &mut Value) {
         let mut tolerations = spec["tolerations"].as_array().cloned().unwrap_or_default();
         if !tolerations.iter().any(|t| tolerates(t, taint)) {
             tolerations.push(json!({"key": taint, "operator": "Exists", "effect": "NoExecute",
-                "tolerationSeconds": BEARS_A_LOST_NODE_SECONDS}));
+                "tolerationSeconds": LOST_NODE_TOLERATION_SECONDS}));
             spec["tolerations"] = json!(tolerations);
         }
     }
@@ -35,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pod_bears_a_lost_node_for_five_minutes_unless_it_says_otherwise() {
+    fn a_pod_tolerates_a_lost_node_for_five_minutes_unless_it_says_otherwise() {
         let own = json!({"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 5});
         let mut object = json!({"spec": {"tolerations": [own]}});
         complete(&mut object);

@@ -8,14 +8,16 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use crate::kinds::{Kind, Kinds, Subresource};
+use super::subresource::Subresource;
+use crate::kinds::{Kind, Kinds};
 
 /// The prepared answers.
 pub struct Discovery {
     /// `/api` and `/apis`, by form.
     roots: [[Bytes; 3]; 2],
-    groups: HashMap<&'static str, Bytes>,
-    resources: HashMap<(&'static str, &'static str), Bytes>,
+    groups: HashMap<String, Bytes>,
+    /// By group, then by version.
+    resources: HashMap<String, HashMap<String, Bytes>>,
 }
 
 /// The form in which `/api` and `/apis` are answered.
@@ -79,11 +81,8 @@ impl Discovery {
                 [bytes(&versions), aggregated(&core, "v2"), aggregated(&core, "v2beta1")],
                 [bytes(&list), aggregated(&named, "v2"), aggregated(&named, "v2beta1")],
             ],
-            groups: named.iter().map(|g| (g.name, bytes(&g.document()))).collect(),
-            resources: groups
-                .iter()
-                .flat_map(|g| g.versions.iter().map(|(v, kinds)| ((g.name, *v), bytes(&resources(g.name, v, kinds)))))
-                .collect(),
+            groups: named.iter().map(|g| (g.name.to_owned(), bytes(&g.document()))).collect(),
+            resources: groups.iter().map(|g| (g.name.to_owned(), g.resources())).collect(),
         }
     }
 
@@ -104,39 +103,47 @@ impl Discovery {
 
     /// `GET /api/{version}` (with an empty group), `GET /apis/{group}/{version}`
     pub fn resources(&self, group: &str, version: &str) -> Option<Bytes> {
-        self.resources.get(&(group, version)).cloned()
+        self.resources.get(group)?.get(version).cloned()
     }
 }
 
-struct Group {
-    name: &'static str,
+struct Group<'a> {
+    name: &'a str,
     /// The preferred version first.
-    versions: Vec<(&'static str, Vec<&'static Kind>)>,
+    versions: Vec<(&'a str, Vec<&'a Kind>)>,
 }
 
 /// The groups in the order of `kinds`.
-fn groups(kinds: &Kinds) -> Vec<Group> {
+fn groups(kinds: &Kinds) -> Vec<Group<'_>> {
     let mut groups: Vec<Group> = Vec::new();
     for kind in kinds.iter() {
         let at = groups.iter().position(|g| g.name == kind.group).unwrap_or_else(|| {
-            groups.push(Group { name: kind.group, versions: Vec::new() });
+            groups.push(Group { name: &kind.group, versions: Vec::new() });
             groups.len() - 1
         });
         let versions = &mut groups[at].versions;
         match versions.iter_mut().find(|(version, _)| *version == kind.version) {
             Some((_, kinds)) => kinds.push(kind),
-            None => versions.push((kind.version, vec![kind])),
+            None => versions.push((&kind.version, vec![kind])),
         }
     }
     groups
 }
 
-impl Group {
+impl Group<'_> {
     /// As an item of an `APIGroupList`.
     fn plain(&self) -> Value {
         let version = |v: &str| json!({"groupVersion": format!("{}/{v}", self.name), "version": v});
         let versions: Vec<Value> = self.versions.iter().map(|(v, _)| version(v)).collect();
         json!({"name": self.name, "versions": versions, "preferredVersion": versions[0]})
+    }
+
+    /// The `APIResourceList` of each version.
+    fn resources(&self) -> HashMap<String, Bytes> {
+        let list = |(version, kinds): &(&str, Vec<&Kind>)| {
+            ((*version).to_owned(), bytes(&resources(self.name, version, kinds)))
+        };
+        self.versions.iter().map(list).collect()
     }
 
     fn document(&self) -> Value {
@@ -148,7 +155,7 @@ impl Group {
     }
 }
 
-fn resources(group: &str, version: &str, kinds: &[&'static Kind]) -> Value {
+fn resources(group: &str, version: &str, kinds: &[&Kind]) -> Value {
     let mut list = Vec::new();
     for kind in kinds {
         let mut resource = json!({"name": kind.plural, "singularName": kind.singular, "namespaced": kind.namespaced,
@@ -160,11 +167,11 @@ fn resources(group: &str, version: &str, kinds: &[&'static Kind]) -> Value {
             resource["categories"] = json!(kind.categories);
         }
         list.push(resource);
-        for subresource in kind.subresources {
-            let (g, v, k) = response_kind(kind, *subresource);
-            let mut resource = json!({"name": format!("{}/{}", kind.plural, subresource.segment()), "singularName": "",
-                "namespaced": kind.namespaced, "kind": k, "verbs": verbs(*subresource)});
-            if (g, v) != (kind.group, kind.version) {
+        for subresource in subresources(kind) {
+            let (g, v, k) = subresource.form_of(kind);
+            let mut resource = json!({"name": format!("{}/{}", kind.plural, subresource.segment), "singularName": "",
+                "namespaced": kind.namespaced, "kind": k, "verbs": subresource.verbs});
+            if (g, v) != (&*kind.group, &*kind.version) {
                 resource["group"] = g.into();
                 resource["version"] = v.into();
             }
@@ -198,7 +205,7 @@ fn aggregated_resource(kind: &Kind) -> Value {
     let named = |(group, version, kind): (&str, &str, &str)| json!({"group": group, "version": version, "kind": kind});
     let mut resource = json!({
         "resource": kind.plural,
-        "responseKind": named((kind.group, kind.version, kind.kind)),
+        "responseKind": named((&kind.group, &kind.version, &kind.kind)),
         "scope": if kind.namespaced { "Namespaced" } else { "Cluster" },
         "singularResource": kind.singular,
         "verbs": kind.verbs(),
@@ -210,33 +217,15 @@ fn aggregated_resource(kind: &Kind) -> Value {
         resource["categories"] = json!(kind.categories);
     }
     if !kind.subresources.is_empty() {
-        let one = |s: &Subresource| json!({"subresource": s.segment(), "responseKind": named(response_kind(kind, *s)), "verbs": verbs(*s)});
-        resource["subresources"] = kind.subresources.iter().map(one).collect();
+        let one = |s: &Subresource| json!({"subresource": s.segment, "responseKind": named(s.form_of(kind)), "verbs": s.verbs});
+        resource["subresources"] = subresources(kind).map(one).collect();
     }
     resource
 }
 
-/// What a subresource is answered with, where it is not the object itself.
-fn response_kind(kind: &Kind, subresource: Subresource) -> (&'static str, &'static str, &'static str) {
-    match subresource {
-        Subresource::Scale => ("autoscaling", "v1", "Scale"),
-        Subresource::Binding => ("", "v1", "Binding"),
-        Subresource::Eviction => ("policy", "v1", "Eviction"),
-        Subresource::Proxy => ("", "v1", "NodeProxyOptions"),
-        Subresource::Status | Subresource::Log | Subresource::Approval | Subresource::Finalize => {
-            (kind.group, kind.version, kind.kind)
-        }
-    }
-}
-
-fn verbs(subresource: Subresource) -> &'static [&'static str] {
-    match subresource {
-        Subresource::Status | Subresource::Scale | Subresource::Approval => &["get", "patch", "update"],
-        Subresource::Binding | Subresource::Eviction => &["create"],
-        Subresource::Log => &["get"],
-        Subresource::Finalize => &["update"],
-        Subresource::Proxy => &["create", "delete", "get", "patch", "update"],
-    }
+/// The kind's subresources, in the order it names them.
+fn subresources(kind: &Kind) -> impl Iterator<Item = &'static Subresource> {
+    kind.subresources.iter().filter_map(|segment| Subresource::of(kind, segment))
 }
 
 fn bytes(document: &Value) -> Bytes {
@@ -248,7 +237,7 @@ mod tests {
     use super::*;
 
     fn discovery() -> Discovery {
-        Discovery::of(Kinds::all(), "10.0.0.1:6443")
+        Discovery::of(&Kinds::built_in(), "10.0.0.1:6443")
     }
 
     fn read(bytes: Bytes) -> Value {

@@ -1,5 +1,7 @@
 //! From a request to who answers it: fixed paths, then the verb on a kind.
 
+use std::sync::Arc;
+
 use axum::{
     body::Body,
     response::{IntoResponse, Response},
@@ -8,28 +10,29 @@ use http::{Method, Request, StatusCode, header};
 
 use super::{
     Api, Status, Subject, discovery, health, read,
-    request::{self, Call, path::Target},
-    response, subresource, write,
+    request::{self, Call},
+    response, review, write,
 };
-use crate::kinds::{Storage, Subresource};
+use crate::{
+    kinds::Storage,
+    request::{RequestInfo, Verb, path::RequestPath},
+};
 
 /// Answers any request.
-pub async fn answer(api: &Api, request: Request<Body>) -> Response {
+pub async fn answer(api: &Api, info: RequestInfo, request: Request<Body>) -> Response {
     let (parts, body) = request.into_parts();
     let head = parts.method == Method::HEAD;
-    let answer = match fixed(api, &parts) {
-        Some(answer) => answer,
-        None => objects(api, parts, body).await,
+    let answer = match &info.path {
+        RequestPath::Other(path) => fixed(api, &info, path, &parts),
+        RequestPath::Resource(_) => objects(api, info, parts, body).await,
     };
     let response = answer.unwrap_or_else(IntoResponse::into_response);
     if head { response.map(|_| Body::empty()) } else { response }
 }
 
 /// Health, version, discovery and OpenAPI.
-fn fixed(api: &Api, parts: &http::request::Parts) -> Option<Result<Response, Status>> {
-    let path = parts.uri.path();
-    let path = path.strip_suffix('/').filter(|path| !path.is_empty()).unwrap_or(path);
-    let accept = parts.headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+fn fixed(api: &Api, info: &RequestInfo, path: &str, parts: &http::request::Parts) -> Result<Response, Status> {
+    let accept = info.accept.as_str();
     let segments: Vec<&str> = path.split('/').skip(1).collect();
     let form = discovery::Form::of(accept);
     let discovered = |body: bytes::Bytes| {
@@ -43,32 +46,32 @@ fn fixed(api: &Api, parts: &http::request::Parts) -> Option<Result<Response, Sta
     let found = match segments.as_slice() {
         ["healthz" | "livez" | "readyz", ..] => Some(health::ok()),
         ["version"] => Some(response::json(StatusCode::OK, health::version().to_string())),
-        ["api"] => Some(discovered(inner.discovery.core(form))),
-        ["apis"] => Some(discovered(inner.discovery.groups(form))),
-        ["api", version] => inner.discovery.resources("", version).map(plain),
-        ["apis", group] => inner.discovery.group(group).map(plain),
-        ["apis", group, version] => inner.discovery.resources(group, version).map(plain),
+        ["api"] => Some(discovered(inner.discovery.get().core(form))),
+        ["apis"] => Some(discovered(inner.discovery.get().groups(form))),
+        ["api", version] => inner.discovery.get().resources("", version).map(plain),
+        ["apis", group] => inner.discovery.get().group(group).map(plain),
+        ["apis", group, version] => inner.discovery.get().resources(group, version).map(plain),
         ["openapi", "v2"] => {
-            let (body, content_type) = inner.openapi.v2(accept);
+            let (body, content_type) = inner.openapi.get().v2(accept);
             let mut response = plain(body);
             response.headers_mut().insert(header::CONTENT_TYPE, http::HeaderValue::from_static(content_type));
             Some(response)
         }
-        ["openapi", "v3"] => Some(plain(inner.openapi.index())),
+        ["openapi", "v3"] => Some(plain(inner.openapi.get().index())),
         ["openapi", "v3", ..] => inner
             .openapi
+            .get()
             .document(path.trim_start_matches("/openapi/v3/"))
             .map(|document| openapi_document(document, parts)),
-        ["api" | "apis", ..] => return None,
         _ => None,
     };
-    Some(match found {
+    match found {
         None => Err(Status::unknown_path()),
         Some(_) if !matches!(parts.method, Method::GET | Method::HEAD) => {
             Err(Status::method_not_allowed(Subject { group: "", resource: "", name: "" }))
         }
         Some(response) => Ok(response),
-    })
+    }
 }
 
 /// A document of OpenAPI: unchanged ones are not sent again, and one that is asked for by its hash never changes.
@@ -90,13 +93,25 @@ fn openapi_document(document: super::openapi::Document, parts: &http::request::P
     response
 }
 
-async fn objects(api: &Api, parts: http::request::Parts, body: Body) -> Result<Response, Status> {
-    let target = Target::of(parts.uri.path(), api.inner.kinds)?;
-    let call = Call::of(&parts, target)?;
+async fn objects(api: &Api, info: RequestInfo, parts: http::request::Parts, body: Body) -> Result<Response, Status> {
+    let call = Call::of(info, &api.inner.kinds.snapshot())?;
+    if let (Some(subresource), Some(nodes)) = (call.target.subresource, api.inner.nodes.get())
+        && subresource.streams
+    {
+        return nodes.answer(&call.info, Request::from_parts(parts, body)).await;
+    }
     let body = request::read(body).await?;
-    let answer = verb(api, &call, &body).await?;
+    let call = Arc::new(call);
+    let answer = if call.verb.is_write() {
+        // In a task of its own: a client that goes away drops its answer, never half a change.
+        let (api, call) = (api.clone(), call.clone());
+        let write = api.inner.writes.clone().spawn(async move { verb(&api, &call, &body).await });
+        write.await.map_err(|error| Status::internal(format!("the handler of the request failed: {error}")))??
+    } else {
+        verb(api, &call, &body).await?
+    };
     // Every answer through a superseded version says so.
-    let kind = call.target.kind;
+    let kind = &call.target.kind;
     Ok(match &kind.storage {
         Storage::As(stored) => response::warn(answer, stored.warning(kind).as_slice()),
         Storage::Stored | Storage::Virtual => answer,
@@ -105,36 +120,31 @@ async fn objects(api: &Api, parts: http::request::Parts, body: Body) -> Result<R
 
 async fn verb(api: &Api, call: &Call, body: &[u8]) -> Result<Response, Status> {
     let target = &call.target;
+    let kind = &target.kind;
     let refused = || {
         let name = target.name.as_deref().unwrap_or_default();
-        Err(Status::method_not_allowed(Subject { group: target.kind.group, resource: target.kind.plural, name }))
+        Err(Status::method_not_allowed(Subject { group: &kind.group, resource: &kind.plural, name }))
     };
+    if let Some(subresource) = target.subresource {
+        let taken = subresource.takes(&call.method);
+        return if taken { (subresource.handle)(api, call, body).await } else { refused() };
+    }
     let method = call.method.as_str();
-    if matches!(target.kind.storage, Storage::Virtual) {
+    if matches!(kind.storage, Storage::Virtual) {
         return match (method, &target.name) {
-            ("POST", None) => subresource::review::create(call, body),
+            ("POST", None) => review::create(call, body),
             _ => refused(),
         };
     }
-    match (target.name.is_some(), target.subresource, method) {
-        (false, None, "GET" | "HEAD") if call.query.watch => read::watch(api, call),
-        (false, None, "GET" | "HEAD") => read::list(api, call),
-        (false, None, "POST") => write::create(api, call, body).await,
-        (false, None, "DELETE") if target.kind.verbs().contains(&"deletecollection") => {
-            write::delete_collection(api, call, body).await
-        }
-        (true, None, "GET" | "HEAD") if call.query.watch => read::watch(api, call),
-        (true, None | Some(Subresource::Status | Subresource::Approval), "GET" | "HEAD") => read::get(api, call),
-        (true, None, "DELETE") => write::delete(api, call, body).await,
-        (true, Some(Subresource::Finalize), "PUT") => write::update(api, call, body).await,
-        (true, None | Some(Subresource::Status | Subresource::Approval), "PUT") => write::update(api, call, body).await,
-        (true, None | Some(Subresource::Status | Subresource::Approval), "PATCH") => {
-            write::patch(api, call, body).await
-        }
-        (true, Some(Subresource::Scale), "GET" | "HEAD") => subresource::scale::get(api, call),
-        (true, Some(Subresource::Scale), "PUT" | "PATCH") => subresource::scale::set(api, call, body).await,
-        (true, Some(Subresource::Binding), "POST") => subresource::binding::create(api, call, body).await,
-        (true, Some(Subresource::Eviction), "POST") => subresource::eviction::create(api, call, body).await,
+    match (target.name.is_some(), method) {
+        _ if call.verb == Verb::Watch => read::watch(api, call),
+        (false, "GET" | "HEAD") => read::list(api, call),
+        (false, "POST") => write::create(api, call, body).await,
+        (false, "DELETE") if kind.deletion.bulk => write::delete_collection(api, call, body).await,
+        (true, "GET" | "HEAD") => read::get(api, call),
+        (true, "DELETE") => write::delete(api, call, body).await,
+        (true, "PUT") => write::update(api, call, body).await,
+        (true, "PATCH") => write::patch(api, call, body).await,
         _ => refused(),
     }
 }

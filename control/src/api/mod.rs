@@ -13,29 +13,35 @@ pub mod protobuf;
 mod read;
 mod request;
 mod response;
-mod selector;
-pub mod status;
-mod subresource;
+mod review;
+pub mod subresource;
 #[cfg(test)]
 mod tests;
 mod write;
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::{Arc, OnceLock},
+};
 
-use axum::{Router, body::Body};
-use tower::ServiceExt;
+use axum::{body::Body, response::IntoResponse};
+use http::{Request, Response};
+use tokio_util::task::TaskTracker;
 
-pub use status::{Status, Subject};
-
-use self::request::path::Target;
+use self::{node_proxy::NodeProxy, request::target::Target};
+pub use crate::status::{Status, Subject};
 use crate::{
     admission::Admission,
-    auth::Identity,
-    kinds::{Kind, Kinds},
+    allocation::Allocator,
+    auth::gate::Handler,
+    encode,
+    identity::Identity,
+    kinds::{Derived, Kind, Registry},
+    request::RequestInfo,
     store::{self, Embedded, Key, Store},
 };
 
-/// The API over a store. Cheap to clone.
+/// The API over a store. Cheap to clone. Serves everything under `/api`, `/apis`, `/openapi` and the health and version paths.
 #[derive(Clone)]
 pub struct Api {
     inner: Arc<Inner>,
@@ -43,16 +49,21 @@ pub struct Api {
 
 struct Inner {
     store: Arc<dyn Store>,
-    kinds: &'static Kinds,
+    kinds: Registry,
     admission: Admission,
-    discovery: discovery::Discovery,
-    openapi: openapi::OpenApi,
+    allocator: Allocator,
+    discovery: Derived<discovery::Discovery>,
+    openapi: Derived<openapi::OpenApi>,
+    /// The way to the nodes' agents.
+    nodes: OnceLock<NodeProxy>,
+    /// Requests under way that change something: they come to their end even when their client is gone.
+    writes: TaskTracker,
 }
 
 /// Where a request's object is kept.
 struct Place {
     /// The stored kind, which is another than the served one for superseded versions.
-    kind: &'static Kind,
+    kind: Arc<Kind>,
     /// `pods`, `deployments.apps`
     resource: Arc<str>,
     /// `namespace/name`, or `name`.
@@ -64,48 +75,67 @@ impl Place {
         Key { resource: self.resource.clone(), name: self.key.clone() }
     }
 
-    fn subject<'a>(&self, name: &'a str) -> Subject<'a> {
-        Subject { group: self.kind.group, resource: self.kind.plural, name }
+    fn subject<'a>(&'a self, name: &'a str) -> Subject<'a> {
+        Subject { group: &self.kind.group, resource: &self.kind.plural, name }
     }
 }
 
 /// Opens the embedded store of an API's objects in the file `path`.
-pub fn open_store(path: &Path, kinds: &'static Kinds) -> Result<Embedded, store::OpenError> {
-    Embedded::open(path, &|resource, _, json| write::encode::stored(kinds, resource, json))
+pub fn open_store(path: &Path, kinds: &Registry) -> Result<Embedded, store::OpenError> {
+    let kinds = kinds.snapshot();
+    Embedded::open(path, &|resource, _, json| encode::stored(&kinds, resource, json))
 }
 
 impl Api {
-    /// `server_address` is where `/api` says that the server is: `10.0.0.1:6443`. Tells `admission` which addresses and ports
-    /// the stored Services hold.
-    pub fn new(store: Arc<dyn Store>, kinds: &'static Kinds, admission: Admission, server_address: &str) -> Self {
-        let snapshot = store.snapshot();
-        let services: Vec<serde_json::Value> =
-            snapshot.list("services", "", None).filter_map(|(_, o)| serde_json::from_slice(o.json()).ok()).collect();
-        admission.restore(&services);
-        let discovery = discovery::Discovery::of(kinds, server_address);
-        let openapi = openapi::OpenApi::new(kinds);
-        Self { inner: Arc::new(Inner { store, kinds, admission, discovery, openapi }) }
+    /// `server_address` is where `/api` says that the server is: `10.0.0.1:6443`. Services get their addresses and ports from
+    /// `allocator`.
+    pub fn new(store: Arc<dyn Store>, kinds: Registry, allocator: Allocator, server_address: &str) -> Self {
+        let admission = Admission::default();
+        let address = server_address.to_owned();
+        let discovery = Derived::new(kinds.clone(), move |kinds| discovery::Discovery::of(&kinds, &address));
+        let openapi = Derived::new(kinds.clone(), openapi::OpenApi::new);
+        let (nodes, writes) = (OnceLock::new(), TaskTracker::new());
+        Self { inner: Arc::new(Inner { store, kinds, admission, allocator, discovery, openapi, nodes, writes }) }
     }
 
-    /// Serves everything under `/api`, `/apis`, `/openapi` and the health and version paths. Reads the caller's [`Identity`] from
-    /// the request's extensions.
-    pub fn router(&self) -> Router {
-        let api = self.clone();
-        Router::new().fallback(move |request: axum::extract::Request| {
-            let api = api.clone();
-            async move { dispatch::answer(&api, request).await }
-        })
+    /// The served kinds, which may change while the API runs.
+    pub fn kinds(&self) -> &Registry {
+        &self.inner.kinds
     }
 
     /// A client in process that acts as `identity`: same handlers, same admission, no socket.
     pub fn client(&self, identity: Identity) -> kube::Client {
-        let router = self.router();
-        let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
-            let mut request = request.map(Body::new);
-            request.extensions_mut().insert(identity.clone());
-            router.clone().oneshot(request)
+        let api = self.clone();
+        let service = tower::service_fn(move |request: Request<kube::client::Body>| {
+            let (api, identity) = (api.clone(), identity.clone());
+            async move { Ok::<_, std::convert::Infallible>(api.answer_as(identity, request.map(Body::new)).await) }
         });
         kube::Client::new(service, "default")
+    }
+
+    /// Answers a request of `identity`, which may do what it asks.
+    pub async fn answer_as(&self, identity: Identity, request: Request<Body>) -> Response<Body> {
+        let (parts, body) = request.into_parts();
+        match RequestInfo::of(&parts) {
+            Ok(mut info) => {
+                info.user = Some(identity);
+                self.answer(info, Request::from_parts(parts, body)).await
+            }
+            Err(status) => status.into_response(),
+        }
+    }
+
+    /// Has logs of pods and proxies of nodes answered through `nodes`. Said once, before anything is served.
+    pub fn reach_nodes_through(&self, nodes: NodeProxy) {
+        if self.inner.nodes.set(nodes).is_err() {
+            tracing::error!("the way to the nodes was set before; the first one stays");
+        }
+    }
+
+    /// Returns when every write under way has ended. New ones are still taken: their senders must have been stopped before.
+    pub async fn drain(&self) {
+        self.inner.writes.close();
+        self.inner.writes.wait().await;
     }
 
     fn store(&self) -> &dyn Store {
@@ -120,12 +150,16 @@ impl Api {
         &self.inner.admission
     }
 
+    fn allocator(&self) -> &Allocator {
+        &self.inner.allocator
+    }
+
     /// Where the objects of a request's resource are kept; the key is the namespace's, if any.
     fn resource(&self, target: &Target) -> Result<Place, Status> {
         let kind = target.kind.stored().ok_or_else(|| {
-            Status::method_not_allowed(Subject { group: target.kind.group, resource: target.kind.plural, name: "" })
+            Status::method_not_allowed(Subject { group: &target.kind.group, resource: &target.kind.plural, name: "" })
         })?;
-        Ok(Place { kind, resource: kind.resource().into(), key: read::prefix(target).into() })
+        Ok(Place { kind: kind.clone(), resource: kind.resource().into(), key: read::prefix(target).into() })
     }
 
     /// Where a request's object is kept.
@@ -134,5 +168,12 @@ impl Api {
         let name = target.name.as_deref().unwrap_or_default();
         place.key = format!("{}{name}", place.key).into();
         Ok(place)
+    }
+}
+
+#[async_trait::async_trait]
+impl Handler for Api {
+    async fn answer(&self, info: RequestInfo, request: Request<Body>) -> Response<Body> {
+        dispatch::answer(self, info, request).await
     }
 }

@@ -4,20 +4,11 @@
 //! needed and somebody else looks it up. Roles and bindings will be one more source of `Allow` beside these.
 
 use super::{
-    Identity,
     attributes::{Attributes, Resource},
     node,
 };
-use crate::api::Status;
-
-/// Group of those who may do everything.
-pub const MASTERS: &str = "system:masters";
-/// Group of every node's agent; its user is `system:node:NAME`.
-pub const NODES: &str = "system:nodes";
-/// Group of the holders of a join token.
-pub const BOOTSTRAPPERS: &str = "system:bootstrappers";
-/// Group of everyone who proved to be someone.
-pub const AUTHENTICATED: &str = "system:authenticated";
+pub use crate::identity::{AUTHENTICATED, BOOTSTRAPPERS, MASTERS, NODES};
+use crate::{identity::Identity, status::Status};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
@@ -46,7 +37,7 @@ pub enum Referenced {
 }
 
 /// Decides. Total: what no rule names is denied.
-pub fn authorize(identity: &Identity, attributes: &Attributes) -> Decision {
+pub fn authorize(identity: &Identity, attributes: &Attributes<'_>) -> Decision {
     if identity.is_in(MASTERS) {
         return Decision::Allow;
     }
@@ -68,7 +59,7 @@ pub fn authorize(identity: &Identity, attributes: &Attributes) -> Decision {
 }
 
 /// The 403 of a denied request, worded as Kubernetes words it.
-pub fn forbidden(identity: &Identity, attributes: &Attributes, reason: &str) -> Status {
+pub fn forbidden(identity: &Identity, attributes: &Attributes<'_>, reason: &str) -> Status {
     let user = &identity.name;
     let because = if reason.is_empty() { String::new() } else { format!(": {reason}") };
     let (message, details) = match attributes {
@@ -76,10 +67,14 @@ pub fn forbidden(identity: &Identity, attributes: &Attributes, reason: &str) -> 
             (format!("forbidden: User \"{user}\" cannot {verb} path \"{path}\"{because}"), serde_json::json!({}))
         }
         Attributes::Resource(r) => {
-            let qualified = if r.group.is_empty() { r.resource.clone() } else { format!("{}.{}", r.resource, r.group) };
+            let qualified =
+                if r.group.is_empty() { r.resource.to_owned() } else { format!("{}.{}", r.resource, r.group) };
             let what = if r.name.is_empty() { qualified } else { format!("{qualified} \"{}\"", r.name) };
-            let resource =
-                if r.subresource.is_empty() { r.resource.clone() } else { format!("{}/{}", r.resource, r.subresource) };
+            let resource = if r.subresource.is_empty() {
+                r.resource.to_owned()
+            } else {
+                format!("{}/{}", r.resource, r.subresource)
+            };
             let scope = if r.namespace.is_empty() {
                 "at the cluster scope".to_owned()
             } else {
@@ -87,10 +82,10 @@ pub fn forbidden(identity: &Identity, attributes: &Attributes, reason: &str) -> 
             };
             let mut details = serde_json::json!({"kind": r.resource});
             if !r.group.is_empty() {
-                details["group"] = r.group.as_str().into();
+                details["group"] = r.group.into();
             }
             if !r.name.is_empty() {
-                details["name"] = r.name.as_str().into();
+                details["name"] = r.name.into();
             }
             let message = format!(
                 "{what} is forbidden: User \"{user}\" cannot {} resource \"{resource}\" in API group \"{}\" {scope}{because}",
@@ -112,26 +107,24 @@ fn everyones_path(verb: &str, path: &str) -> bool {
 }
 
 /// Kubernetes' `system:basic-user`: anyone may ask who they are and what they may.
-fn everyones_review(resource: &Resource) -> bool {
+fn everyones_review(resource: &Resource<'_>) -> bool {
     resource.verb == "create"
         && matches!(
-            (resource.group.as_str(), resource.resource.as_str()),
+            (resource.group, resource.resource),
             ("authorization.k8s.io", "selfsubjectaccessreviews" | "selfsubjectrulesreviews")
                 | ("authentication.k8s.io", "selfsubjectreviews")
         )
 }
 
 /// What a joining node may: make a signing request and see what became of it.
-pub(super) fn own_signing_request(user: &str, r: &Resource) -> Decision {
-    if (r.group.as_str(), r.resource.as_str(), r.subresource.as_str())
-        != ("certificates.k8s.io", "certificatesigningrequests", "")
-    {
+pub(super) fn own_signing_request(user: &str, r: &Resource<'_>) -> Decision {
+    if (r.group, r.resource, r.subresource) != ("certificates.k8s.io", "certificatesigningrequests", "") {
         return Decision::Deny(String::new());
     }
     match r.verb {
         "create" => Decision::Allow,
         "get" | "list" | "watch" if !r.name.is_empty() => {
-            Decision::AllowIf(Fact::RequestMadeBy { request: r.name.clone(), user: user.to_owned() })
+            Decision::AllowIf(Fact::RequestMadeBy { request: r.name.to_owned(), user: user.to_owned() })
         }
         _ => Decision::Deny("only one's own request may be read, by its name".into()),
     }
@@ -140,18 +133,14 @@ pub(super) fn own_signing_request(user: &str, r: &Resource) -> Decision {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::request::tests::info;
 
     fn decide(user: &str, groups: &[&str], method: &str, uri: &str) -> Decision {
-        authorize(&identity(user, groups), &attributes(method, uri))
+        authorize(&identity(user, groups), &Attributes::of(&info(method, uri)))
     }
 
     fn identity(user: &str, groups: &[&str]) -> Identity {
         Identity { name: user.into(), groups: groups.iter().map(|g| (*g).into()).collect() }
-    }
-
-    fn attributes(method: &str, uri: &str) -> Attributes {
-        let uri: http::Uri = uri.parse().unwrap();
-        Attributes::of(&method.parse().unwrap(), uri.path(), uri.query())
     }
 
     #[test]
@@ -198,7 +187,8 @@ mod tests {
 
     #[test]
     fn a_refusal_reads_as_it_does_in_kubernetes() {
-        let message = |method, uri| forbidden(&identity("system:node:y", &[]), &attributes(method, uri), "").message;
+        let message =
+            |method, uri| forbidden(&identity("system:node:y", &[]), &Attributes::of(&info(method, uri)), "").message;
         assert_eq!(
             message("PUT", "/api/v1/nodes/x"),
             r#"nodes "x" is forbidden: User "system:node:y" cannot update resource "nodes" in API group "" at the cluster scope"#

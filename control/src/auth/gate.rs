@@ -1,14 +1,13 @@
-//! Stands before the API's router: nobody passes whose name is not known and whose request is not allowed.
+//! Stands before the API: nobody passes whose name is not known and whose request is not allowed.
 //!
-//! Decides nothing itself: it reads the credential, asks, and answers 401 or 403.
+//! Decides nothing itself: it has the request read once, reads the credential, asks, and answers 400, 401 or 403.
 
 use std::{sync::Arc, time::SystemTime};
 
-use axum::{Router, body::Body, response::IntoResponse};
+use axum::{body::Body, response::IntoResponse};
 use http::{HeaderMap, Request, Response, StatusCode, header};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
-use tower::ServiceExt;
 
 use super::{
     Identity,
@@ -19,62 +18,69 @@ use super::{
     ending_body::EndingBody,
     stored_facts::{StoredFacts, Unreadable},
 };
-use crate::{api::Status, store::Store};
+use crate::{request::RequestInfo, status::Status, store::Store};
 
 /// The certificate a connection came with, if any, judged once.
 pub type ConnectionCertificate = Option<Result<CertificateIdentity, BadCertificate>>;
 
+/// Answers requests that were let through.
+#[async_trait::async_trait]
+pub trait Handler: Send + Sync + 'static {
+    /// Answers one request. `info` is all that there is to know of it but the body, the user included.
+    async fn answer(&self, info: RequestInfo, request: Request<Body>) -> Response<Body>;
+}
+
+/// Authentication and authorisation before a [`Handler`]. Cheap to clone.
 #[derive(Clone)]
 pub struct Gate {
-    router: Router,
+    handler: Arc<dyn Handler>,
     facts: StoredFacts,
     closing: CancellationToken,
 }
 
 impl Gate {
-    /// `router` serves whoever the gate lets through; `store` holds what it asks about; watches end with `closing`.
-    pub fn new(router: Router, store: Arc<dyn Store>, closing: CancellationToken) -> Self {
-        Self { router, facts: StoredFacts::new(store), closing }
+    /// `handler` serves whoever the gate lets through; `store` holds what it asks about; watches end with `closing`.
+    pub fn new(handler: Arc<dyn Handler>, store: Arc<dyn Store>, closing: CancellationToken) -> Self {
+        Self { handler, facts: StoredFacts::new(store), closing }
     }
 
     /// Answers one request that came over a connection with this certificate.
-    pub async fn answer(self, mut request: Request<Body>, certificate: Arc<ConnectionCertificate>) -> Response<Body> {
-        let attributes = Attributes::of(request.method(), request.uri().path(), request.uri().query());
-        if !is_public(&request) {
-            match self.admit(request.headers(), &attributes, &certificate) {
-                Ok(identity) => {
-                    request.extensions_mut().insert(identity);
-                }
-                Err(status) => return refusal(&status),
-            }
-        }
-        let Ok(response) = self.router.oneshot(request).await;
-        if attributes.is_long_running() {
+    pub async fn answer(self, request: Request<Body>, certificate: Arc<ConnectionCertificate>) -> Response<Body> {
+        let (parts, body) = request.into_parts();
+        let info = match self.admit(&parts, &certificate) {
+            Ok(info) => info,
+            Err(status) => return refusal(&status),
+        };
+        let long_running = info.is_long_running();
+        let response = self.handler.answer(info, Request::from_parts(parts, body)).await;
+        if long_running {
             response.map(|body| Body::new(EndingBody::new(body, self.closing.cancelled_owned())))
         } else {
             response
         }
     }
 
-    fn admit(
-        &self,
-        headers: &HeaderMap,
-        attributes: &Attributes,
-        certificate: &ConnectionCertificate,
-    ) -> Result<Identity, Status> {
-        let identity = self.authenticate(headers, certificate)?;
-        match authorize::authorize(&identity, attributes) {
-            Decision::Allow => Ok(identity),
-            Decision::Deny(reason) => Err(authorize::forbidden(&identity, attributes, &reason)),
+    fn admit(&self, parts: &http::request::Parts, certificate: &ConnectionCertificate) -> Result<RequestInfo, Status> {
+        let info = RequestInfo::of(parts);
+        if is_public(parts) {
+            return info;
+        }
+        // A stranger learns nothing of the request, not even that it is malformed.
+        let identity = self.authenticate(&parts.headers, certificate)?;
+        let mut info = info?;
+        let attributes = Attributes::of(&info);
+        let refused = |reason: &str| Err(authorize::forbidden(&identity, &attributes, reason));
+        match authorize::authorize(&identity, &attributes) {
+            Decision::Allow => {}
+            Decision::Deny(reason) => return refused(&reason),
             Decision::AllowIf(fact) => match self.facts.holds(&fact) {
-                Ok(true) => Ok(identity),
-                Ok(false) => {
-                    let reason = "no relationship found between it and this object";
-                    Err(authorize::forbidden(&identity, attributes, reason))
-                }
-                Err(e) => Err(unreadable(&e)),
+                Ok(true) => {}
+                Ok(false) => return refused("no relationship found between it and this object"),
+                Err(e) => return Err(unreadable(&e)),
             },
         }
+        info.user = Some(identity);
+        Ok(info)
     }
 
     /// A certificate first; a bearer token where there is none, or none that is good.
@@ -98,9 +104,9 @@ impl Gate {
 }
 
 /// Health and version say nothing of what is stored.
-fn is_public(request: &Request<Body>) -> bool {
-    matches!(*request.method(), http::Method::GET | http::Method::HEAD)
-        && matches!(request.uri().path(), "/healthz" | "/livez" | "/readyz" | "/version")
+fn is_public(request: &http::request::Parts) -> bool {
+    matches!(request.method, http::Method::GET | http::Method::HEAD)
+        && matches!(request.uri.path(), "/healthz" | "/livez" | "/readyz" | "/version")
 }
 
 fn unreadable(error: &Unreadable) -> Status {

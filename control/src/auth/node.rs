@@ -1,9 +1,7 @@
-//! The node authoriser: what the agent of one node may do, and what it may write into an object.
+//! The node authoriser: which requests the agent of one node may make.
 //!
-//! A node that falls into wrong hands gives away what runs on it and nothing else. Pure: see [`super::authorize`]. The rules are
-//! those of Kubernetes' Node authoriser and its NodeRestriction admission.
-
-use serde_json::Value;
+//! A node that falls into wrong hands gives away what runs on it and nothing else. Pure: see [`super::authorize`]. What such a
+//! request may write is decided by [`super::node_restriction`]. The rules are those of Kubernetes' Node authoriser.
 
 use super::{
     attributes::Resource,
@@ -11,14 +9,14 @@ use super::{
 };
 
 /// Decides for the agent of `node`, whose user is `user`.
-pub(super) fn authorize(node: &str, user: &str, r: &Resource) -> Decision {
+pub(super) fn authorize(node: &str, user: &str, r: &Resource<'_>) -> Decision {
     let reads = matches!(r.verb, "get" | "list" | "watch");
-    match (r.group.as_str(), r.resource.as_str(), r.subresource.as_str()) {
+    match (r.group, r.resource, r.subresource) {
         ("", "services" | "namespaces" | "nodes", "") | ("discovery.k8s.io", "endpointslices", "") if reads => {
             Decision::Allow
         }
         ("", "nodes", "") => match r.verb {
-            // The name is in the body: `check_body` sees to it.
+            // The name is in the body, which `node_restriction` checks.
             "create" => Decision::Allow,
             "update" | "patch" => own_name(node, r),
             _ => Decision::Deny("a node may not delete nodes".into()),
@@ -34,17 +32,20 @@ pub(super) fn authorize(node: &str, user: &str, r: &Resource) -> Decision {
             _ => Decision::Deny("a node may only access its own lease".into()),
         },
         ("", "pods", "") => match r.verb {
-            "list" | "watch" if r.node_selector == node => Decision::Allow,
+            "list" | "watch" if r.is_narrowed_to("spec.nodeName", node) => Decision::Allow,
             "list" | "watch" if r.name.is_empty() || r.namespace.is_empty() => Decision::Deny(format!(
                 "a node may only read its own pods: use the field selector spec.nodeName={node}"
             )),
             "get" | "list" | "watch" | "delete" => bound(node, r),
-            _ => Decision::Deny("a node may neither create pods nor change their spec".into()),
+            // Mirror pods of its own, which `node_restriction` checks.
+            "create" => Decision::Allow,
+            _ => Decision::Deny("a node may not change the spec of pods".into()),
         },
         ("", "pods", "status") => match r.verb {
             "get" | "update" | "patch" => bound(node, r),
             _ => Decision::Deny(String::new()),
         },
+        ("", "pods", "eviction") if r.verb == "create" => bound(node, r),
         ("", "secrets", "") => referenced(node, Referenced::Secret, r),
         ("", "configmaps", "") => referenced(node, Referenced::ConfigMap, r),
         ("" | "events.k8s.io", "events", "") => match r.verb {
@@ -56,7 +57,7 @@ pub(super) fn authorize(node: &str, user: &str, r: &Resource) -> Decision {
     }
 }
 
-fn own_name(node: &str, r: &Resource) -> Decision {
+fn own_name(node: &str, r: &Resource<'_>) -> Decision {
     if r.name == node {
         Decision::Allow
     } else {
@@ -64,18 +65,22 @@ fn own_name(node: &str, r: &Resource) -> Decision {
     }
 }
 
-fn bound(node: &str, r: &Resource) -> Decision {
-    Decision::AllowIf(Fact::PodBoundTo { namespace: r.namespace.clone(), pod: r.name.clone(), node: node.to_owned() })
+fn bound(node: &str, r: &Resource<'_>) -> Decision {
+    Decision::AllowIf(Fact::PodBoundTo {
+        namespace: r.namespace.to_owned(),
+        pod: r.name.to_owned(),
+        node: node.to_owned(),
+    })
 }
 
-fn referenced(node: &str, kind: Referenced, r: &Resource) -> Decision {
+fn referenced(node: &str, kind: Referenced, r: &Resource<'_>) -> Decision {
     match r.verb {
         "get" | "list" | "watch" if !r.name.is_empty() && !r.namespace.is_empty() => {
             Decision::AllowIf(Fact::ReferencedByPodOf {
                 node: node.to_owned(),
                 kind,
-                namespace: r.namespace.clone(),
-                name: r.name.clone(),
+                namespace: r.namespace.to_owned(),
+                name: r.name.to_owned(),
             })
         }
         "get" | "list" | "watch" => {
@@ -85,92 +90,13 @@ fn referenced(node: &str, kind: Referenced, r: &Resource) -> Decision {
     }
 }
 
-/// What is wrong with a body that the agent of `node` sends to be stored in the place of `old`, if anything.
-///
-/// Covers what the request line cannot show: the name of an object to be created, and the fields of its own Node that decide
-/// where pods go, which are not the node's to choose once it is there.
-pub fn check_body(node: &str, resource: &str, old: Option<&Value>, new: &Value) -> Result<(), String> {
-    if !matches!(resource, "nodes" | "leases") {
-        return Ok(());
-    }
-    let name = new["metadata"]["name"].as_str().unwrap_or_default();
-    if name != node {
-        return Err(format!("node \"{node}\" is not allowed to write {resource} \"{name}\""));
-    }
-    if resource == "nodes" { check_own_node(node, old, new) } else { Ok(()) }
-}
-
-/// A node may register with taints, and afterwards neither lift nor add any; its pod subnet was never its to choose.
-fn check_own_node(node: &str, old: Option<&Value>, new: &Value) -> Result<(), String> {
-    let field = |object: &Value, name: &str| object["spec"].get(name).cloned().unwrap_or(Value::Null);
-    for name in ["podCIDR", "podCIDRs", "taints"] {
-        let before = match old {
-            None if name == "taints" => continue,
-            None => Value::Null,
-            Some(old) => field(old, name),
-        };
-        if field(new, name) != before {
-            return Err(format!("node \"{node}\" is not allowed to modify its spec.{name}"));
-        }
-    }
-    Ok(())
-}
-
-/// The names of the Secrets and ConfigMaps that a pod's text names.
-pub(super) fn references(pod: &k8s_openapi::api::core::v1::PodSpec, kind: Referenced, name: &str) -> bool {
-    use k8s_openapi::api::core::v1::{EnvFromSource, EnvVar};
-    let is = |candidate: Option<&str>| candidate == Some(name);
-    let secret = kind == Referenced::Secret;
-    let in_env = |env: &EnvVar| {
-        let Some(from) = &env.value_from else { return false };
-        if secret {
-            is(from.secret_key_ref.as_ref().map(|r| r.name.as_str()))
-        } else {
-            is(from.config_map_key_ref.as_ref().map(|r| r.name.as_str()))
-        }
-    };
-    let in_env_from = |from: &EnvFromSource| {
-        if secret {
-            is(from.secret_ref.as_ref().map(|r| r.name.as_str()))
-        } else {
-            is(from.config_map_ref.as_ref().map(|r| r.name.as_str()))
-        }
-    };
-    let containers = pod.containers.iter().chain(pod.init_containers.iter().flatten());
-    let in_containers = containers
-        .flat_map(|c| {
-            let env = c.env.iter().flatten().map(in_env);
-            env.chain(c.env_from.iter().flatten().map(in_env_from)).collect::<Vec<_>>()
-        })
-        .any(|found| found);
-    let in_volumes = pod.volumes.iter().flatten().any(|volume| {
-        let direct = if secret {
-            is(volume.secret.as_ref().and_then(|s| s.secret_name.as_deref()))
-        } else {
-            is(volume.config_map.as_ref().map(|c| c.name.as_str()))
-        };
-        let projected = volume.projected.iter().flat_map(|p| p.sources.iter().flatten()).any(|source| {
-            if secret {
-                is(source.secret.as_ref().map(|s| s.name.as_str()))
-            } else {
-                is(source.config_map.as_ref().map(|c| c.name.as_str()))
-            }
-        });
-        direct || projected
-    });
-    let in_pull_secrets = secret && pod.image_pull_secrets.iter().flatten().any(|s| s.name == name);
-    in_containers || in_volumes || in_pull_secrets
-}
-
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::{super::attributes::Attributes, *};
+    use crate::request::tests::info;
 
     fn decide(method: &str, uri: &str) -> Decision {
-        let uri: http::Uri = uri.parse().unwrap();
-        match Attributes::of(&method.parse().unwrap(), uri.path(), uri.query()) {
+        match Attributes::of(&info(method, uri)) {
             Attributes::Resource(r) => authorize("n1", "system:node:n1", &r),
             path => panic!("{path:?}"),
         }
@@ -187,6 +113,7 @@ mod tests {
             ("GET", "/api/v1/namespaces".into()),
             ("GET", "/api/v1/pods?fieldSelector=spec.nodeName%3Dn1&watch=1".into()),
             ("POST", "/api/v1/nodes".into()),
+            ("POST", "/api/v1/namespaces/a/pods".into()),
             ("PATCH", "/api/v1/nodes/n1".into()),
             ("PUT", "/api/v1/nodes/n1/status".into()),
             ("POST", leases.into()),
@@ -203,8 +130,8 @@ mod tests {
             ("GET", "/api/v1/pods"),
             ("GET", "/api/v1/pods?fieldSelector=spec.nodeName%3Dn2"),
             ("GET", "/api/v1/namespaces/a/pods?fieldSelector=status.phase%3DRunning"),
-            ("POST", "/api/v1/namespaces/a/pods"),
             ("PUT", "/api/v1/namespaces/a/pods/p"),
+            ("GET", "/api/v1/pods?fieldSelector=spec.nodeName!%3Dx%5C%2Cspec.nodeName%3Dn1"),
             ("POST", "/api/v1/namespaces/a/pods/p/binding"),
             ("PUT", "/api/v1/nodes/n2"),
             ("PATCH", "/api/v1/nodes/n2/status"),
@@ -216,6 +143,8 @@ mod tests {
             ("GET", "/api/v1/secrets"),
             ("GET", "/api/v1/namespaces/a/secrets"),
             ("GET", "/api/v1/namespaces/a/configmaps?watch=true"),
+            ("GET", "/api/v1/namespaces/a/secrets?fieldSelector=metadata.name!%3Dx%5C%2Cmetadata.name%3Ds"),
+            ("GET", "/api/v1/namespaces/a/secrets?fieldSelector=metadata.name!%3Dx"),
             ("PUT", "/api/v1/namespaces/a/secrets/s"),
             ("DELETE", "/api/v1/namespaces/a/configmaps/c"),
             ("POST", "/api/v1/namespaces/a/services"),
@@ -254,59 +183,5 @@ mod tests {
             decide("GET", "/api/v1/namespaces/a/configmaps?watch=true&fieldSelector=metadata.name%3Dc"),
             named(Referenced::ConfigMap, "c")
         );
-    }
-
-    #[test]
-    fn a_body_with_another_name_is_refused() {
-        let node = |name: &str| json!({"metadata": {"name": name}, "spec": {}});
-        assert!(check_body("n1", "nodes", None, &node("n1")).is_ok());
-        assert!(check_body("n1", "nodes", None, &node("n2")).is_err());
-        assert!(check_body("n1", "leases", None, &node("n2")).is_err());
-    }
-
-    #[test]
-    fn a_node_may_not_lift_its_own_taints_nor_move_its_subnet() {
-        let node = |spec: Value| json!({"metadata": {"name": "n1"}, "spec": spec});
-        let old = node(json!({"taints": [{"key": "k", "effect": "NoSchedule"}], "podCIDR": "10.244.1.0/24"}));
-        assert!(check_body("n1", "nodes", Some(&old), &old).is_ok());
-        assert!(check_body("n1", "nodes", Some(&old), &node(json!({"podCIDR": "10.244.1.0/24"}))).is_err());
-        let mut moved = old.clone();
-        moved["spec"]["podCIDR"] = "10.244.2.0/24".into();
-        assert!(check_body("n1", "nodes", Some(&old), &moved).is_err());
-        assert!(check_body("n1", "nodes", Some(&node(json!({}))), &moved).is_err());
-        assert!(check_body("n1", "nodes", None, &moved).is_err());
-        assert!(
-            check_body("n1", "nodes", None, &node(json!({"taints": [{"key": "k", "effect": "NoSchedule"}]}))).is_ok()
-        );
-    }
-
-    #[test]
-    fn every_place_where_a_pod_can_name_a_secret_is_seen() {
-        let spec = |v: Value| serde_json::from_value(v).unwrap();
-        let container = |v: Value| spec(json!({"containers": [v]}));
-        for pod in [
-            container(
-                json!({"name": "c", "env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]}),
-            ),
-            container(json!({"name": "c", "envFrom": [{"secretRef": {"name": "s"}}]})),
-            spec(
-                json!({"containers": [], "initContainers": [{"name": "i", "envFrom": [{"secretRef": {"name": "s"}}]}]}),
-            ),
-            spec(json!({"containers": [], "volumes": [{"name": "v", "secret": {"secretName": "s"}}]})),
-            spec(
-                json!({"containers": [], "volumes": [{"name": "v", "projected": {"sources": [{"secret": {"name": "s"}}]}}]}),
-            ),
-            spec(json!({"containers": [], "imagePullSecrets": [{"name": "s"}]})),
-        ] {
-            assert!(references(&pod, Referenced::Secret, "s"), "{pod:?}");
-            assert!(!references(&pod, Referenced::Secret, "t"));
-            assert!(!references(&pod, Referenced::ConfigMap, "s"));
-        }
-        let config = container(json!({"name": "c", "envFrom": [{"configMapRef": {"name": "m"}}]}));
-        assert!(references(&config, Referenced::ConfigMap, "m"));
-        let projected = spec(
-            json!({"containers": [], "volumes": [{"name": "v", "projected": {"sources": [{"configMap": {"name": "m"}}]}}]}),
-        );
-        assert!(references(&projected, Referenced::ConfigMap, "m"));
     }
 }

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use super::{
     authorize::Fact,
     bootstrap_token::{self, BootstrapToken},
-    node,
+    pod_references::references,
 };
 use crate::store::{Object, Store};
 
@@ -56,7 +56,7 @@ impl StoredFacts {
                 let prefix = format!("{namespace}/");
                 for (key, pod) in snapshot.list("pods", &prefix, None).filter(|(_, pod)| is_on(pod, node)) {
                     let pod: Pod = parse("pods", key, pod)?;
-                    if pod.spec.is_some_and(|spec| node::references(&spec, *kind, name)) {
+                    if pod.spec.is_some_and(|spec| references(&spec, *kind, name)) {
                         return Ok(true);
                     }
                 }

@@ -129,16 +129,17 @@ mod tests {
 
     use super::*;
     use crate::{
-        admission::Admission,
+        allocation::Allocator,
         api::{Api as KubernetesApi, open_store},
         auth::Identity,
-        kinds::Kinds,
+        kinds::Registry,
     };
 
     fn client(dir: &std::path::Path, config: &Config) -> Client {
-        let store = open_store(&dir.join("store"), Kinds::all()).unwrap();
-        let admission = Admission::new(config.service_cidr, config.service_node_port_range.clone());
-        KubernetesApi::new(Arc::new(store), Kinds::all(), admission, "192.0.2.1:6443").client(Identity::control("test"))
+        let kinds = Registry::default();
+        let store = open_store(&dir.join("store"), &kinds).unwrap();
+        let allocator = Allocator::new(config.service_cidr, config.service_node_port_range.clone());
+        KubernetesApi::new(Arc::new(store), kinds, allocator, "192.0.2.1:6443").client(Identity::control("test"))
     }
 
     async fn revision<K>(api: &Api<K>, name: &str) -> String

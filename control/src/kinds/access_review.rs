@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::{authentication::v1::SelfSubjectReview, authorization::v1::SelfSubjectAccessReview};
 
-use super::{Kind, Storage, decode::decode};
+use super::{BuiltIn, Storage, decode::decode};
 
-pub static SELF_SUBJECT_REVIEW: Kind = Kind {
+pub static SELF_SUBJECT_REVIEW: BuiltIn = BuiltIn {
     group: "authentication.k8s.io",
     version: "v1",
     kind: "SelfSubjectReview",
@@ -26,9 +26,10 @@ pub static SELF_SUBJECT_REVIEW: Kind = Kind {
     cells: |_| Vec::new(),
     selectable: |_| BTreeMap::new(),
     schema: "io.k8s.api.authentication.v1.SelfSubjectReview",
+    ..BuiltIn::PLAIN
 };
 
-pub static SELF_SUBJECT_ACCESS_REVIEW: Kind = Kind {
+pub static SELF_SUBJECT_ACCESS_REVIEW: BuiltIn = BuiltIn {
     group: "authorization.k8s.io",
     version: "v1",
     kind: "SelfSubjectAccessReview",
@@ -47,4 +48,5 @@ pub static SELF_SUBJECT_ACCESS_REVIEW: Kind = Kind {
     cells: |_| Vec::new(),
     selectable: |_| BTreeMap::new(),
     schema: "io.k8s.api.authorization.v1.SelfSubjectAccessReview",
+    ..BuiltIn::PLAIN
 };

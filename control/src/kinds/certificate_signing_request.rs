@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use serde_json::{Value, json};
 
-use super::{Cell, Column, FieldError, Kind, Storage, Subresource, age, decode::decode, prepare};
+use super::{BuiltIn, Cell, Column, FieldError, Storage, age, decode::decode, prepare};
 
-pub static KIND: Kind = Kind {
+pub static KIND: BuiltIn = BuiltIn {
     group: "certificates.k8s.io",
     version: "v1",
     kind: "CertificateSigningRequest",
@@ -16,7 +16,7 @@ pub static KIND: Kind = Kind {
     short_names: &["csr"],
     categories: &[],
     namespaced: false,
-    subresources: &[Subresource::Approval, Subresource::Status],
+    subresources: &["approval", "status"],
     storage: Storage::Stored,
     decode: decode::<CertificateSigningRequest>,
     default,
@@ -40,6 +40,7 @@ pub static KIND: Kind = Kind {
         BTreeMap::from([("spec.signerName", o["spec"]["signerName"].as_str().unwrap_or_default().to_owned())])
     },
     schema: "io.k8s.api.certificates.v1.CertificateSigningRequest",
+    ..BuiltIn::PLAIN
 };
 
 fn default(object: &mut Value) {

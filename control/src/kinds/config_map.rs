@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::ConfigMap;
 use serde_json::Value;
 
-use super::{Cell, Column, FieldError, Kind, Storage, decode::decode};
+use super::{BuiltIn, Cell, Column, FieldError, Storage, decode::decode};
 
-pub static KIND: Kind = Kind {
+pub static KIND: BuiltIn = BuiltIn {
     group: "",
     version: "v1",
     kind: "ConfigMap",
@@ -26,6 +26,7 @@ pub static KIND: Kind = Kind {
     cells: |o| vec![Cell::name(o), Cell::integer(count(&o["data"]) + count(&o["binaryData"])), Cell::age(o)],
     selectable: |_| BTreeMap::new(),
     schema: "io.k8s.api.core.v1.ConfigMap",
+    ..BuiltIn::PLAIN
 };
 
 fn count(map: &Value) -> i64 {

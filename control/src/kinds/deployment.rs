@@ -6,14 +6,14 @@ use k8s_openapi::api::apps::v1::Deployment;
 use serde_json::{Value, json};
 
 use super::{
-    Cell, Column, FieldError, Kind, Storage, Subresource,
+    BuiltIn, Cell, Column, FieldError, Storage,
     decode::decode,
     pod::defaults::{fill, fill_text},
     pod_template::{self, CONTAINERS, IMAGES, SELECTOR},
     prepare,
 };
 
-pub static KIND: Kind = Kind {
+pub static KIND: BuiltIn = BuiltIn {
     group: "apps",
     version: "v1",
     kind: "Deployment",
@@ -22,7 +22,7 @@ pub static KIND: Kind = Kind {
     short_names: &["deploy"],
     categories: &["all"],
     namespaced: true,
-    subresources: &[Subresource::Scale, Subresource::Status],
+    subresources: &["scale", "status"],
     storage: Storage::Stored,
     decode: decode::<Deployment>,
     default,
@@ -35,6 +35,7 @@ pub static KIND: Kind = Kind {
     cells,
     selectable: |_| BTreeMap::new(),
     schema: "io.k8s.api.apps.v1.Deployment",
+    ..BuiltIn::PLAIN
 };
 
 pub const COLUMNS: &[Column] = &[

@@ -8,9 +8,9 @@ use std::{
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use serde_json::Value;
 
-use super::{Cell, Column, FieldError, Kind, Storage, decode::decode, endpoints, names, port, prepare};
+use super::{BuiltIn, Cell, Column, FieldError, Storage, decode::decode, endpoints, names, port, prepare};
 
-pub static KIND: Kind = Kind {
+pub static KIND: BuiltIn = BuiltIn {
     group: "discovery.k8s.io",
     version: "v1",
     kind: "EndpointSlice",
@@ -38,6 +38,7 @@ pub static KIND: Kind = Kind {
     },
     selectable: |_| BTreeMap::new(),
     schema: "io.k8s.api.discovery.v1.EndpointSlice",
+    ..BuiltIn::PLAIN
 };
 
 const SHOWN: usize = 3;

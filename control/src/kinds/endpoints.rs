@@ -5,9 +5,9 @@ use std::{collections::BTreeMap, net::IpAddr};
 use k8s_openapi::api::core::v1::Endpoints;
 use serde_json::Value;
 
-use super::{Cell, Column, FieldError, Kind, Storage, decode::decode, names, port};
+use super::{BuiltIn, Cell, Column, FieldError, Storage, decode::decode, names, port};
 
-pub static KIND: Kind = Kind {
+pub static KIND: BuiltIn = BuiltIn {
     group: "",
     version: "v1",
     kind: "Endpoints",
@@ -26,6 +26,7 @@ pub static KIND: Kind = Kind {
     cells: |o| vec![Cell::name(o), Cell::text(ready(o)), Cell::age(o)],
     selectable: |_| BTreeMap::new(),
     schema: "io.k8s.api.core.v1.Endpoints",
+    ..BuiltIn::PLAIN
 };
 
 fn default(object: &mut Value) {

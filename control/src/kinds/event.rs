@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::{core::v1::Event as CoreEvent, events::v1::Event};
 use serde_json::{Map, Value, json};
 
-use super::{Cell, Column, Kind, Storage, StoredAs, decode::decode};
+use super::{BuiltIn, BuiltInAs, Cell, Column, Kind, Storage, decode::decode};
 
-pub static CORE: Kind = Kind {
+pub static CORE: BuiltIn = BuiltIn {
     group: "",
     version: "v1",
     kind: "Event",
@@ -26,11 +26,12 @@ pub static CORE: Kind = Kind {
     cells,
     selectable,
     schema: "io.k8s.api.core.v1.Event",
+    ..BuiltIn::PLAIN
 };
 
-pub static EVENTS: Kind = Kind {
+pub static EVENTS: BuiltIn = BuiltIn {
     group: "events.k8s.io",
-    storage: Storage::As(&StoredAs { kind: &CORE, to_stored, from_stored, deprecation: None }),
+    storage: Storage::As(&BuiltInAs { kind: &CORE, to_stored, from_stored, deprecation: None }),
     decode: decode::<Event>,
     selectable: |o| {
         let core = selectable(o);
@@ -52,7 +53,7 @@ const COLUMNS: &[Column] = &[
     Column::text("Message", "A human-readable description of the status of this operation."),
     Column::wide("First Seen", "The time at which the event was first recorded."),
     Column::wide("Count", "The number of times this event has occurred."),
-    Column { format: "name", ..Column::wide("Name", "Name must be unique within a namespace.") },
+    Column::wide_name("Name", "Name must be unique within a namespace."),
 ];
 
 fn cells(event: &Value) -> Vec<Cell> {
@@ -168,7 +169,7 @@ mod tests {
         assert_eq!(stored["involvedObject"]["name"], "web");
         assert_eq!(stored["message"], "hello");
         assert_eq!(selectable(&stored)["involvedObject.name"], "web");
-        from_stored(&mut stored, &EVENTS);
+        from_stored(&mut stored, &Kind::from(&EVENTS));
         assert_eq!(stored, new);
     }
 }

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::coordination::v1::Lease;
 
-use super::{Cell, Column, FieldError, Kind, Storage, decode::decode};
+use super::{BuiltIn, Cell, Column, FieldError, Storage, decode::decode};
 
-pub static KIND: Kind = Kind {
+pub static KIND: BuiltIn = BuiltIn {
     group: "coordination.k8s.io",
     version: "v1",
     kind: "Lease",
@@ -32,4 +32,5 @@ pub static KIND: Kind = Kind {
     cells: |o| vec![Cell::name(o), Cell::text(o["spec"]["holderIdentity"].as_str().unwrap_or_default()), Cell::age(o)],
     selectable: |_| BTreeMap::new(),
     schema: "io.k8s.api.coordination.v1.Lease",
+    ..BuiltIn::PLAIN
 };

@@ -20,7 +20,7 @@ pub fn metadata(kind: &Kind, object: &Value) -> Vec<FieldError> {
     let invalid = |path: &str, value: &str, why: String| FieldError::invalid(path, &json!(value), why);
     match metadata["name"].as_str().unwrap_or_default() {
         "" => errors.push(FieldError::required("metadata.name", "name or generateName is required")),
-        name => errors.extend(object_name(kind, name).into_iter().map(|why| invalid("metadata.name", name, why))),
+        name => errors.extend((kind.object_name)(name).into_iter().map(|why| invalid("metadata.name", name, why))),
     }
     errors.extend(labels("metadata.labels", &metadata["labels"]));
     let mut size = 0;
@@ -70,15 +70,6 @@ pub fn labels(path: &str, map: &Value) -> Vec<FieldError> {
         errors.extend(label_value(text).into_iter().map(|why| FieldError::invalid(path, value, why)));
     }
     errors
-}
-
-/// Why `name` cannot be the name of an object of `kind`.
-pub fn object_name(kind: &Kind, name: &str) -> Vec<String> {
-    match (kind.group, kind.kind) {
-        ("", "Service") => label_1035(name),
-        ("", "Namespace") => label(name),
-        _ => subdomain(name),
-    }
 }
 
 /// RFC 1123 subdomain, at most 253 bytes.

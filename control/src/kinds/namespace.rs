@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::Namespace;
 use serde_json::{Value, json};
 
-use super::{Cell, Column, Kind, Storage, Subresource, decode::decode, prepare};
+use super::{BuiltIn, Cell, Column, Deletion, Storage, decode::decode, names, prepare};
 
-pub static KIND: Kind = Kind {
+pub static KIND: BuiltIn = BuiltIn {
     group: "",
     version: "v1",
     kind: "Namespace",
@@ -17,7 +17,7 @@ pub static KIND: Kind = Kind {
     short_names: &["ns"],
     categories: &[],
     namespaced: false,
-    subresources: &[Subresource::Finalize, Subresource::Status],
+    subresources: &["finalize", "status"],
     storage: Storage::Stored,
     decode: decode::<Namespace>,
     default,
@@ -27,6 +27,15 @@ pub static KIND: Kind = Kind {
     cells: |o| vec![Cell::name(o), Cell::text(o["status"]["phase"].as_str().unwrap_or_default()), Cell::age(o)],
     selectable: |o| BTreeMap::from([("status.phase", o["status"]["phase"].as_str().unwrap_or_default().to_owned())]),
     schema: "io.k8s.api.core.v1.Namespace",
+    object_name: names::label,
+    // As in Kubernetes, namespaces are never deleted in bulk, and are shown as terminating while they are emptied.
+    deletion: Deletion {
+        bulk: false,
+        spec_finalizers: true,
+        begin: |o| o["status"]["phase"] = "Terminating".into(),
+        ..Deletion::PLAIN
+    },
+    ..BuiltIn::PLAIN
 };
 
 /// The label by which a NetworkPolicy can name a namespace.

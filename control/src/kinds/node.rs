@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::api::core::v1::Node;
 use serde_json::{Value, json};
 
-use super::{Cell, Column, FieldError, Kind, Storage, Subresource, decode::decode, prepare};
+use super::{BuiltIn, Cell, Column, FieldError, Storage, decode::decode, prepare};
 
-pub static KIND: Kind = Kind {
+pub static KIND: BuiltIn = BuiltIn {
     group: "",
     version: "v1",
     kind: "Node",
@@ -16,7 +16,7 @@ pub static KIND: Kind = Kind {
     short_names: &["no"],
     categories: &[],
     namespaced: false,
-    subresources: &[Subresource::Proxy, Subresource::Status],
+    subresources: &["proxy", "status"],
     storage: Storage::Stored,
     decode: decode::<Node>,
     default: |_| {},
@@ -39,6 +39,7 @@ pub static KIND: Kind = Kind {
         BTreeMap::from([("spec.unschedulable", o["spec"]["unschedulable"].as_bool().unwrap_or(false).to_string())])
     },
     schema: "io.k8s.api.core.v1.Node",
+    ..BuiltIn::PLAIN
 };
 
 /// Unlike other kinds, a Node is born with the status that was sent: its agent registers it in one write.

@@ -6,13 +6,13 @@ use k8s_openapi::api::apps::v1::ReplicaSet;
 use serde_json::{Value, json};
 
 use super::{
-    Cell, Column, Kind, Storage, Subresource,
+    BuiltIn, Cell, Column, Storage,
     decode::decode,
     pod_template::{self, CONTAINERS, IMAGES, SELECTOR},
     prepare,
 };
 
-pub static KIND: Kind = Kind {
+pub static KIND: BuiltIn = BuiltIn {
     group: "apps",
     version: "v1",
     kind: "ReplicaSet",
@@ -21,7 +21,7 @@ pub static KIND: Kind = Kind {
     short_names: &["rs"],
     categories: &["all"],
     namespaced: true,
-    subresources: &[Subresource::Scale, Subresource::Status],
+    subresources: &["scale", "status"],
     storage: Storage::Stored,
     decode: decode::<ReplicaSet>,
     default,
@@ -34,6 +34,7 @@ pub static KIND: Kind = Kind {
     cells,
     selectable,
     schema: "io.k8s.api.apps.v1.ReplicaSet",
+    ..BuiltIn::PLAIN
 };
 
 pub const COLUMNS: &[Column] = &[

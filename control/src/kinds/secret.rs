@@ -6,9 +6,9 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::{Map, Value};
 
-use super::{Cell, Column, FieldError, Kind, Storage, config_map, decode::decode};
+use super::{BuiltIn, Cell, Column, FieldError, Storage, config_map, decode::decode};
 
-pub static KIND: Kind = Kind {
+pub static KIND: BuiltIn = BuiltIn {
     group: "",
     version: "v1",
     kind: "Secret",
@@ -35,6 +35,7 @@ pub static KIND: Kind = Kind {
     },
     selectable: |o| BTreeMap::from([("type", o["type"].as_str().unwrap_or_default().to_owned())]),
     schema: "io.k8s.api.core.v1.Secret",
+    ..BuiltIn::PLAIN
 };
 
 /// `stringData` is for writing only: it is folded into `data`, over what is there.

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::ServiceAccount;
 
-use super::{Cell, Column, Kind, Storage, decode::decode};
+use super::{BuiltIn, Cell, Column, Storage, decode::decode};
 
-pub static KIND: Kind = Kind {
+pub static KIND: BuiltIn = BuiltIn {
     group: "",
     version: "v1",
     kind: "ServiceAccount",
@@ -28,4 +28,5 @@ pub static KIND: Kind = Kind {
     },
     selectable: |_| BTreeMap::new(),
     schema: "io.k8s.api.core.v1.ServiceAccount",
+    ..BuiltIn::PLAIN
 };

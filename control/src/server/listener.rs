@@ -162,7 +162,6 @@ fn judged(stream: &TlsStream<TcpStream>, clients: &ClientCertificates) -> crate:
 
 #[cfg(test)]
 mod tests {
-    use axum::{Router, routing::get};
     use futures::StreamExt;
     use http_body_util::{BodyExt, Empty};
     use hyper::body::Bytes;
@@ -172,9 +171,28 @@ mod tests {
     use tokio_rustls::TlsConnector;
 
     use super::{super::certificates::Certificates, *};
-    use crate::{Config, store::Embedded};
+    use crate::{
+        Config,
+        auth::gate::Handler,
+        request::{RequestInfo, Verb},
+        store::Embedded,
+    };
 
-    /// A listener before a router whose watch of pods never ends by itself.
+    /// Answers every watch with one line and no end, and everything else with nothing.
+    struct EndlessWatch;
+
+    #[async_trait::async_trait]
+    impl Handler for EndlessWatch {
+        async fn answer(&self, info: RequestInfo, _: http::Request<Body>) -> http::Response<Body> {
+            if info.verb != Verb::Watch {
+                return http::Response::default();
+            }
+            let first = futures::stream::iter([Ok::<_, io::Error>(Bytes::from_static(b"first\n"))]);
+            http::Response::new(Body::from_stream(first.chain(futures::stream::pending())))
+        }
+    }
+
+    /// A listener before [`EndlessWatch`].
     struct Served {
         listener: Listener,
         address: SocketAddr,
@@ -190,14 +208,9 @@ mod tests {
         let provider = Arc::new(ring::default_provider());
         let config = Config::new(dir.path());
         let certificates = Certificates::set_up(&config, address, None, provider.clone()).unwrap();
-        let endless = || async {
-            let first = futures::stream::iter([Ok::<_, io::Error>(Bytes::from_static(b"first\n"))]);
-            Body::from_stream(first.chain(futures::stream::pending()))
-        };
-        let router = Router::new().route("/api/v1/pods", get(endless)).route("/version", get(|| async { "1" }));
         let store = Embedded::open(&dir.path().join("store"), &|_, _, _| Err("it is empty".into())).unwrap();
         let closing = CancellationToken::new();
-        let gate = Gate::new(router, Arc::new(store), closing.clone());
+        let gate = Gate::new(Arc::new(EndlessWatch), Arc::new(store), closing.clone());
         let clients = certificates.clients.clone();
         let tls = super::super::tls::server_config(certificates.shown.clone(), clients.clone(), provider).unwrap();
         let admin = std::fs::read(dir.path().join("pki/admin.pem")).unwrap();

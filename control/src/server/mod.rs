@@ -27,7 +27,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     Config,
-    admission::Admission,
+    allocation::{self, Allocator},
     api::{
         self, Api as KubernetesApi,
         node_proxy::{AgentsError, NodeProxy},
@@ -41,7 +41,7 @@ use crate::{
     },
     bootstrap::{self, Advertised, BootstrapError},
     controllers::{self, Controllers},
-    kinds::Kinds,
+    kinds::Registry,
     scheduler::{self, Scheduler},
     store::{self, Store},
 };
@@ -65,6 +65,8 @@ pub enum StartError {
     Agents(#[from] AgentsError),
     #[error("cannot open the store {}", path.display())]
     Store { path: PathBuf, source: store::OpenError },
+    #[error("cannot compare the records of addresses and ports with the Services")]
+    Allocations(#[source] store::CommitError),
     #[error("cannot listen on {address}")]
     Listen { address: SocketAddr, source: io::Error },
     #[error("cannot make the objects that every cluster has")]
@@ -84,6 +86,7 @@ pub struct Running {
     address: SocketAddr,
     ca_hash: String,
     admin_kubeconfig: PathBuf,
+    api: KubernetesApi,
     listener: Listener,
     controllers: Controllers,
     scheduler: Scheduler,
@@ -108,20 +111,21 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let certificates = Certificates::set_up(&config, address, advertised, provider.clone())?;
     let (authority, admin_kubeconfig) = (certificates.authority.clone(), certificates.admin_kubeconfig.clone());
 
-    let (kinds, store_dir) = (Kinds::all(), config.data_dir.join("store"));
+    let (kinds, store_dir) = (Registry::default(), config.data_dir.join("store"));
     pki::private_dir(&store_dir).map_err(StartError::DataDir)?;
     let store_path = store_dir.join("objects.redb");
-    let opened = api::open_store(&store_path, kinds).map_err(|e| StartError::Store { path: store_path, source: e })?;
+    let opened = api::open_store(&store_path, &kinds).map_err(|e| StartError::Store { path: store_path, source: e })?;
     let store: Arc<dyn Store> = Arc::new(opened);
-    let admission = Admission::new(config.service_cidr, config.service_node_port_range.clone());
+    let allocator = Allocator::new(config.service_cidr, config.service_node_port_range.clone());
+    allocation::mend(&store, &allocator).await.map_err(StartError::Allocations)?;
     let server_address = advertised.map_or(address, |a| SocketAddr::new(a.address.into(), a.port));
-    let api = KubernetesApi::new(store.clone(), kinds, admission, &server_address.to_string());
+    let api = KubernetesApi::new(store.clone(), kinds, allocator.clone(), &server_address.to_string());
     let client = api.client(Identity::control("apiserver"));
     bootstrap::ensure(&client, &config, advertised).await?;
 
     let closing = CancellationToken::new();
-    let proxy = NodeProxy::new(store.clone(), certificates.agents.clone());
-    let gate = Gate::new(proxy.router().fallback_service(api.router()), store.clone(), closing.clone());
+    api.reach_nodes_through(NodeProxy::new(store.clone(), certificates.agents.clone()));
+    let gate = Gate::new(Arc::new(api.clone()), store.clone(), closing.clone());
     let clients = certificates.clients.clone();
     let tls = tls::server_config(certificates.shown.clone(), clients.clone(), provider)?;
     let listener = Listener::start(socket, tls, clients, gate, closing);
@@ -130,6 +134,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     tasks.spawn(bootstrap::keep(client.clone(), config.clone(), advertised, stop.clone()));
     tasks.spawn(certificates.keep(stop.clone()));
+    tasks.spawn(allocation::keep(store.clone(), allocator, stop.clone()));
     tasks.spawn(housekeeping::run(store, stop.clone()));
     tasks.spawn(signing::run(api.client(Identity::control("certificate-controller")), authority.clone(), stop.clone()));
     let in_cluster = |name: &str| api.client(Identity::control(name));
@@ -142,6 +147,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         address,
         ca_hash,
         admin_kubeconfig,
+        api,
         listener,
         controllers,
         scheduler,
@@ -190,6 +196,8 @@ impl Running {
         self.tasks.close();
         self.tasks.wait().await;
         self.listener.drain().await;
+        // Writes whose clients have gone are still under way.
+        self.api.drain().await;
     }
 }
 

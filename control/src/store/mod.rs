@@ -1,4 +1,4 @@
-//! Objects by key and revision: compare-and-swap, consistent lists, and watches.
+//! Objects by key and revision: transactions over several keys, consistent lists, and watches.
 //!
 //! The store decides which write wins and in which order writes are seen. It never looks into an object: what stands in its
 //! bytes is decided by `api`, which also makes the [`Header`] kept beside them.
@@ -12,13 +12,15 @@ mod object;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+mod transaction;
 
-use std::{sync::Arc, time::Instant};
+use std::{fmt, sync::Arc, time::Instant};
 
 pub use embedded::{Embedded, Index, OpenError};
 pub use history::{Event, EventType, History, Subscription, Topic};
 pub use object::{Cell, Draft, Header, Object, Owner};
 pub use snapshot::{Snapshot, Table};
+pub use transaction::{Change, CommitError, Condition, Expect, Requirement, Transaction, Write};
 
 /// Where an object is kept: its resource (`pods`, `deployments.apps`) and its key in it (`namespace/name`, or `name`).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -27,43 +29,10 @@ pub struct Key {
     pub name: Arc<str>,
 }
 
-/// One change, made only if the key is as expected.
-#[derive(Debug)]
-pub struct Write {
-    pub key: Key,
-    pub expect: Expect,
-    pub change: Change,
-}
-
-/// What the writer believes the key holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Expect {
-    Absent,
-    /// The object last written at this revision.
-    At(u64),
-}
-
-#[derive(Debug)]
-pub enum Change {
-    Put(Draft),
-    Delete,
-}
-
-/// Why a write was not made.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum WriteError {
-    /// The key is not as expected; nothing was written.
-    #[error("the key is not at the expected revision")]
-    Conflict {
-        /// What it holds instead.
-        current: Option<Arc<Object>>,
-    },
-    /// No space is left for the store's file. Reads go on; writes work again once there is space.
-    #[error("no space is left on the device of the store ({path})")]
-    Full { path: String },
-    /// The store could not make the write durable. Whether it was made is told by a read, once the store is back.
-    #[error("the store cannot write: {message}")]
-    Unavailable { message: String },
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.resource, self.name)
+    }
 }
 
 /// The revision asked for is older than what the store still knows.
@@ -92,9 +61,12 @@ pub trait Store: Send + Sync + 'static {
     /// Changes of one resource after `revision`, in order.
     fn watch(&self, resource: &str, after: u64) -> Result<Subscription, Expired>;
 
-    /// Makes each write independently, all in one durable transaction; answers in the same order. A put answers with the new
-    /// object, a delete with the object in its last state, at the revision of the deletion.
-    async fn write(&self, writes: Vec<Write>) -> Vec<Result<Arc<Object>, WriteError>>;
+    /// Commits each transaction whole or not at all, independently of the others; answers in the same order, once all that was
+    /// written is durable (one sync for all). A later transaction sees what the earlier ones wrote.
+    ///
+    /// A committed transaction answers with one object for each of its writes: of a put the new object, of a delete the
+    /// object in its last state, at the revision of the deletion.
+    async fn commit_all(&self, transactions: Vec<Transaction>) -> Vec<Result<Vec<Arc<Object>>, CommitError>>;
 
     /// Forgets watch history up to `revision`: watches from before it are refused from then on.
     fn compact(&self, revision: u64);
@@ -103,9 +75,24 @@ pub trait Store: Send + Sync + 'static {
     /// change; this is for those that nothing changes any more. Returns how many bytes of objects the history held.
     fn trim(&self, now: Instant) -> usize;
 
-    /// Makes one write.
-    async fn write_one(&self, write: Write) -> Result<Arc<Object>, WriteError> {
-        let mut results = self.write(vec![write]).await;
-        results.pop().unwrap_or_else(|| Err(WriteError::Unavailable { message: "the store gave no answer".into() }))
+    /// Commits one transaction.
+    async fn commit(&self, transaction: Transaction) -> Result<Vec<Arc<Object>>, CommitError> {
+        self.commit_all(vec![transaction]).await.pop().unwrap_or_else(no_answer)
     }
+
+    /// Makes each write independently, as a transaction of its own.
+    async fn write(&self, writes: Vec<Write>) -> Vec<Result<Arc<Object>, CommitError>> {
+        let results = self.commit_all(writes.into_iter().map(Transaction::from).collect()).await;
+        results.into_iter().map(|result| result?.pop().map_or_else(no_answer, Ok)).collect()
+    }
+
+    /// Makes one write.
+    async fn write_one(&self, write: Write) -> Result<Arc<Object>, CommitError> {
+        self.write(vec![write]).await.pop().unwrap_or_else(no_answer)
+    }
+}
+
+/// A store that answers less than it was asked has failed.
+fn no_answer<T>() -> Result<T, CommitError> {
+    Err(CommitError::Unavailable { message: "the store gave no answer".into() })
 }

@@ -4,7 +4,7 @@
 //! all watchers share them. Every object ends its metadata with the resource version:
 //! `{"apiVersion":…,"kind":…,"metadata":{…,"resourceVersion":"7"},…}`, and so the metadata is a slice, too.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use bytes::{Bytes, BytesMut};
 
@@ -21,7 +21,7 @@ pub struct Header {
     pub labels: Box<[(Box<str>, Box<str>)]>,
     pub owners: Box<[Owner]>,
     /// Fields that a field selector may name, beside name and namespace.
-    pub fields: BTreeMap<&'static str, String>,
+    pub fields: BTreeMap<Cow<'static, str>, String>,
     /// Cells of the Table form.
     pub cells: Box<[Cell]>,
     /// Whether `metadata.deletionTimestamp` is set.

@@ -4,7 +4,7 @@ use std::{ops::Bound, sync::Arc};
 
 use imbl::OrdMap;
 
-use super::{Change, Event, EventType, Expect, Key, Object, Write, WriteError};
+use super::{Change, CommitError, Condition, Event, EventType, Key, Object, Requirement, Transaction, Write};
 
 /// Objects of one resource by `namespace/name` (or `name`), in the order of their bytes.
 pub type Table = OrdMap<Arc<str>, Arc<Object>>;
@@ -64,18 +64,42 @@ impl Snapshot {
         self.tables.entry(key.resource).or_default().insert(key.name, object);
     }
 
-    /// Makes one write at the next revision, or says why not.
-    pub fn apply(&mut self, write: Write) -> Result<Event, WriteError> {
-        let Write { key, expect, change } = write;
-        let current = self.get(&key.resource, &key.name).cloned();
-        let as_expected = match (&current, expect) {
-            (None, Expect::Absent) => true,
-            (Some(current), Expect::At(revision)) => current.revision == revision,
-            _ => false,
-        };
-        if !as_expected {
-            return Err(WriteError::Conflict { current });
+    /// Makes all writes of a transaction at the next revisions and adds their events, or changes nothing and says why.
+    pub fn apply(
+        &mut self,
+        transaction: Transaction,
+        events: &mut Vec<Event>,
+    ) -> Result<Vec<Arc<Object>>, CommitError> {
+        for Requirement { key, condition } in transaction.require {
+            self.check(key, condition)?;
         }
+        let (before, known) = (self.clone(), events.len());
+        for write in transaction.writes {
+            match self.write(write) {
+                Ok(event) => events.push(event),
+                Err(error) => {
+                    *self = before;
+                    events.truncate(known);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(events[known..].iter().map(|event| event.object.clone()).collect())
+    }
+
+    /// Answers with what the key holds, if the condition holds of it.
+    fn check(&self, key: Key, condition: Condition) -> Result<(Key, Option<Arc<Object>>), CommitError> {
+        let current = self.get(&key.resource, &key.name).cloned();
+        if condition.holds(current.as_deref()) {
+            Ok((key, current))
+        } else {
+            Err(CommitError::Conflict { key, current })
+        }
+    }
+
+    /// Makes one write at the next revision, or says why not.
+    fn write(&mut self, Write { key, expect, change }: Write) -> Result<Event, CommitError> {
+        let (key, current) = self.check(key, expect.into())?;
         let revision = self.revision + 1;
         let (event_type, object) = match (change, &current) {
             (Change::Put(draft), current) => {
@@ -83,7 +107,7 @@ impl Snapshot {
                 (event, Object::new(draft, revision, event))
             }
             (Change::Delete, Some(current)) => (EventType::Deleted, current.deleted_at(revision)),
-            (Change::Delete, None) => return Err(WriteError::Conflict { current: None }),
+            (Change::Delete, None) => return Err(CommitError::Conflict { key, current: None }),
         };
         let object = Arc::new(object);
         self.revision = revision;

@@ -16,17 +16,16 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
-use tower::ServiceExt;
 
 use super::{Agents, NodeProxy};
 use crate::{
-    admission::Admission,
+    allocation::Allocator,
     api::{Api, open_store},
     auth::{
         Identity,
         pki::{Authority, Subject, Usage},
     },
-    kinds::Kinds,
+    kinds::Registry,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -35,7 +34,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 struct Lab {
     authority: Authority,
     client: kube::Client,
-    router: Router,
+    api: Api,
     _dir: tempfile::TempDir,
 }
 
@@ -46,12 +45,13 @@ impl Lab {
         let (authority, _) = Authority::create(now).unwrap();
         let subject = Subject { common_name: "system:kube-apiserver".into(), ..Subject::default() };
         let own = authority.issue(&subject, Usage::Client, HOUR, now).unwrap();
-        let store = Arc::new(open_store(&dir.path().join("store"), Kinds::all()).unwrap());
-        let admission = Admission::new("10.96.0.0/12".parse().unwrap(), 30000..=32767);
-        let api = Api::new(store.clone(), Kinds::all(), admission, "127.0.0.1:6443");
+        let kinds = Registry::default();
+        let store = Arc::new(open_store(&dir.path().join("store"), &kinds).unwrap());
+        let allocator = Allocator::new("10.96.0.0/12".parse().unwrap(), 30000..=32767);
+        let api = Api::new(store.clone(), kinds, allocator, "127.0.0.1:6443");
         let agents = Agents::new(&authority, &own, Arc::new(ring::default_provider())).unwrap();
-        let router = NodeProxy::new(store, agents).router().fallback_service(api.router());
-        Self { authority, client: api.client(Identity::control("test")), router, _dir: dir }
+        api.reach_nodes_through(NodeProxy::new(store, agents));
+        Self { authority, client: api.client(Identity::control("test")), api, _dir: dir }
     }
 
     /// A TLS server that shows a certificate of `authority` for 127.0.0.1 and insists on one of the cluster's.
@@ -107,9 +107,8 @@ impl Lab {
     }
 
     async fn get(&self, path: &str) -> (u16, String) {
-        let mut request = http::Request::get(path).body(Body::empty()).unwrap();
-        request.extensions_mut().insert(Identity::control("test"));
-        let Ok(response) = self.router.clone().oneshot(request).await;
+        let request = http::Request::get(path).body(Body::empty()).unwrap();
+        let response = self.api.answer_as(Identity::control("test"), request).await;
         let code = response.status().as_u16();
         (code, String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap())
     }
@@ -174,7 +173,7 @@ async fn a_nodes_proxy_passes_on_path_and_query_and_never_the_callers_credential
     lab.node_at("n1", lab.agent(&lab.authority).await).await;
     let mut request = http::Request::post("/api/v1/nodes/n1/proxy/inspect/a%2Fb?x=1").body(Body::from("text")).unwrap();
     request.headers_mut().insert("authorization", "Bearer secret".parse().unwrap());
-    let Ok(response) = lab.router.clone().oneshot(request).await;
+    let response = lab.api.answer_as(Identity::control("test"), request).await;
     let text = response.into_body().collect().await.unwrap().to_bytes();
     assert_eq!(text, "POST /inspect/a%2Fb?x=1 token=false");
     assert_eq!(lab.get("/api/v1/nodes/n1/proxy").await.1, "GET / token=false");
@@ -185,7 +184,7 @@ async fn what_an_agent_streams_arrives_while_it_still_streams() {
     let lab = Lab::new();
     lab.node_at("n1", lab.agent(&lab.authority).await).await;
     let request = http::Request::get("/api/v1/nodes/n1/proxy/endless").body(Body::empty()).unwrap();
-    let Ok(response) = lab.router.clone().oneshot(request).await;
+    let response = lab.api.answer_as(Identity::control("test"), request).await;
     let mut body = response.into_body();
     assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "line\n");
 }

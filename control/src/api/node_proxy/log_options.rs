@@ -22,10 +22,10 @@ pub struct LogOptions {
 }
 
 impl LogOptions {
-    pub fn parse(query: &str) -> Result<Self, Status> {
+    /// From the request's options, decoded. Errors name the option.
+    pub fn of(parameters: &[(String, String)]) -> Result<Self, Status> {
         let mut options = Self::default();
-        let pairs: Vec<(String, String)> = decoded_pairs(query)?;
-        for (name, value) in &pairs {
+        for (name, value) in parameters {
             match name.as_str() {
                 "container" => options.container = Some(value.clone()).filter(|v| !v.is_empty()),
                 "follow" => options.follow = boolean(value),
@@ -89,15 +89,6 @@ impl LogOptions {
     }
 }
 
-fn decoded_pairs(query: &str) -> Result<Vec<(String, String)>, Status> {
-    let uri = http::Uri::builder()
-        .path_and_query(format!("/?{query}"))
-        .build()
-        .map_err(|e| Status::bad_request(e.to_string()))?;
-    let parsed = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(&uri);
-    parsed.map(|q| q.0).map_err(|e| Status::bad_request(e.to_string()))
-}
-
 /// A flag that is there without a value is set, as in Kubernetes.
 fn boolean(value: &str) -> bool {
     !matches!(value, "0" | "false" | "False" | "FALSE" | "f" | "F")
@@ -111,24 +102,29 @@ fn integer(name: &str, value: &str) -> Result<i64, Status> {
 mod tests {
     use super::*;
 
+    fn read(query: &str) -> Result<LogOptions, Status> {
+        let parameters: Vec<_> = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+        LogOptions::of(&parameters)
+    }
+
     #[test]
     fn what_kubectl_asks_for_reaches_the_agent() {
         let query = "container=c&follow=true&previous=&timestamps=false&tailLines=5&limitBytes=10&sinceSeconds=60";
-        let options = LogOptions::parse(query).unwrap();
+        let options = read(query).unwrap();
         assert_eq!(options.container.as_deref(), Some("c"));
         assert_eq!(options.to_query(), "follow=true&previous=true&sinceSeconds=60&tailLines=5&limitBytes=10");
-        let options = LogOptions::parse("sinceTime=2030-01-01T00%3A00%3A00Z").unwrap();
+        let options = read("sinceTime=2030-01-01T00%3A00%3A00Z").unwrap();
         assert_eq!(options.to_query(), "sinceTime=2030-01-01T00:00:00Z");
-        assert_eq!(LogOptions::parse("").unwrap(), LogOptions::default());
+        assert_eq!(read("").unwrap(), LogOptions::default());
     }
 
     #[test]
     fn impossible_numbers_are_refused_by_name() {
-        let status = LogOptions::parse("tailLines=-1").unwrap_err();
+        let status = read("tailLines=-1").unwrap_err();
         assert_eq!(status.code, 422);
         assert!(status.message.contains("tailLines: Invalid value: -1"), "{}", status.message);
-        assert_eq!(LogOptions::parse("limitBytes=0").unwrap_err().code, 422);
-        assert_eq!(LogOptions::parse("sinceSeconds=1&sinceTime=2030-01-01T00:00:00Z").unwrap_err().code, 422);
-        assert_eq!(LogOptions::parse("tailLines=many").unwrap_err().code, 400);
+        assert_eq!(read("limitBytes=0").unwrap_err().code, 422);
+        assert_eq!(read("sinceSeconds=1&sinceTime=2030-01-01T00:00:00Z").unwrap_err().code, 422);
+        assert_eq!(read("tailLines=many").unwrap_err().code, 400);
     }
 }

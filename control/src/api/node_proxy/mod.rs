@@ -11,18 +11,16 @@ mod log_source;
 use std::{net::IpAddr, sync::Arc};
 
 use axum::{
-    Router,
     body::Body,
-    extract::{Path, Request, State},
     response::{IntoResponse, Response},
-    routing::{any, get},
 };
-use http::{StatusCode, Uri};
+use http::{Request, StatusCode, Uri};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use serde::de::DeserializeOwned;
 
 use crate::{
-    api::{Status, Subject},
+    request::{RequestInfo, Verb},
+    status::{Status, Subject},
     store::Store,
 };
 use agent::{AgentAddress, AgentError};
@@ -43,14 +41,17 @@ impl NodeProxy {
         Self { store, agents }
     }
 
-    /// The routes that agents answer, to be put before those that the store answers.
-    pub fn router(self) -> Router {
-        Router::new()
-            .route("/api/v1/namespaces/{namespace}/pods/{pod}/log", get(log))
-            .route("/api/v1/nodes/{node}/proxy", any(proxy_root))
-            .route("/api/v1/nodes/{node}/proxy/", any(proxy_root))
-            .route("/api/v1/nodes/{node}/proxy/{*path}", any(proxy))
-            .with_state(Arc::new(self))
+    /// Answers a request for a pod's log, or for anything behind `nodes/{name}/proxy`.
+    pub async fn answer(&self, info: &RequestInfo, request: Request<Body>) -> Result<Response, Status> {
+        let path = info.resource().ok_or_else(Status::unknown_path)?;
+        let name = path.name.as_deref().ok_or_else(Status::unknown_path)?;
+        match (path.resource.as_str(), path.subresource.as_deref(), path.namespace.as_deref()) {
+            ("pods", Some("log"), Some(namespace)) if info.verb == Verb::Get => {
+                self.pod_log(namespace, name, &info.query.parameters).await
+            }
+            ("nodes", Some("proxy"), None) => self.forward(name, &path.rest, request).await,
+            _ => Err(Status::method_not_allowed(Subject { group: &path.group, resource: &path.resource, name })),
+        }
     }
 
     fn object<K: DeserializeOwned>(&self, resource: &str, key: &str, name: &str) -> Result<K, Status> {
@@ -72,8 +73,8 @@ impl NodeProxy {
         Ok(AgentAddress { node: node.to_owned(), ip, port: port.or(said).unwrap_or(AGENT_PORT) })
     }
 
-    async fn pod_log(&self, namespace: &str, pod: &str, query: &str) -> Result<Response, Status> {
-        let options = LogOptions::parse(query)?;
+    async fn pod_log(&self, namespace: &str, pod: &str, asked: &[(String, String)]) -> Result<Response, Status> {
+        let options = LogOptions::of(asked)?;
         let object: Pod = self.object("pods", &format!("{namespace}/{pod}"), pod)?;
         let container = log_source::container(&object, options.container.as_deref())?;
         let Some(node) = object.spec.as_ref().and_then(|s| s.node_name.as_deref()).filter(|n| !n.is_empty()) else {
@@ -88,42 +89,19 @@ impl NodeProxy {
         if response.status().is_success() { Ok(response) } else { Err(agent::error_of(response).await) }
     }
 
-    /// `node` may carry a scheme and a port, as in `https:NAME:PORT`.
-    async fn forward(&self, node: &str, mut request: Request) -> Result<Response, Status> {
+    /// `node` may carry a scheme and a port, as in `https:NAME:PORT`; `path` is passed on as it came, not decoded: what an
+    /// encoded slash means is the agent's to say.
+    async fn forward(&self, node: &str, path: &str, mut request: Request<Body>) -> Result<Response, Status> {
         let (name, port) = node_and_port(node)?;
         let agent = self.agent_of(name, port)?;
-        // As it came, not decoded: what an encoded slash means is the agent's to say.
-        let path = request.uri().path().splitn(7, '/').nth(6).unwrap_or_default();
         let query = request.uri().query().map(|q| format!("?{q}")).unwrap_or_default();
-        *request.uri_mut() = format!("/{path}{query}")
+        *request.uri_mut() = format!("{}{query}", if path.is_empty() { "/" } else { path })
             .parse::<Uri>()
             .map_err(|e| Status::bad_request(format!("the path cannot be passed on: {e}")))?;
         // The caller's right to the API is not the agent's business, and its credential must not leave this process.
         request.headers_mut().remove(http::header::AUTHORIZATION);
         self.agents.send(&agent, request).await.map_err(refused)
     }
-}
-
-async fn log(
-    State(proxy): State<Arc<NodeProxy>>,
-    Path((namespace, pod)): Path<(String, String)>,
-    request: Request,
-) -> Response {
-    let answer = proxy.pod_log(&namespace, &pod, request.uri().query().unwrap_or_default()).await;
-    answer.unwrap_or_else(|status| as_json(&status))
-}
-
-async fn proxy(State(proxy): State<Arc<NodeProxy>>, Path(node): Path<(String, String)>, request: Request) -> Response {
-    proxy.forward(&node.0, request).await.unwrap_or_else(|status| as_json(&status))
-}
-
-async fn proxy_root(State(proxy): State<Arc<NodeProxy>>, Path(node): Path<String>, request: Request) -> Response {
-    proxy.forward(&node, request).await.unwrap_or_else(|status| as_json(&status))
-}
-
-fn as_json(status: &Status) -> Response {
-    let code = StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    (code, axum::Json(status.to_json())).into_response()
 }
 
 fn node_and_port(text: &str) -> Result<(&str, Option<u16>), Status> {

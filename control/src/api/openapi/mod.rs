@@ -3,7 +3,10 @@
 //! [`OpenApi`] prepares them at the first request and keeps the bytes. `schemas` makes the definitions, `merging` says how their
 //! lists merge, `paths` lists the operations, `v2` puts it all in the older form.
 
-use std::{collections::BTreeMap, sync::OnceLock};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, OnceLock},
+};
 
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
@@ -18,7 +21,7 @@ pub mod v2;
 
 /// The documents of all served kinds.
 pub struct OpenApi {
-    kinds: &'static Kinds,
+    kinds: Arc<Kinds>,
     prepared: OnceLock<Prepared>,
     /// `/openapi/v2` as JSON and as protobuf; few clients ask.
     older: OnceLock<[Bytes; 2]>,
@@ -39,7 +42,7 @@ pub struct Document {
 }
 
 impl OpenApi {
-    pub fn new(kinds: &'static Kinds) -> Self {
+    pub fn new(kinds: Arc<Kinds>) -> Self {
         Self { kinds, prepared: OnceLock::new(), older: OnceLock::new() }
     }
 
@@ -55,7 +58,7 @@ impl OpenApi {
 
     /// `GET /openapi/v2` with its `Content-Type`.
     pub fn v2(&self, accept: &str) -> (Bytes, &'static str) {
-        let [json, protobuf] = self.older.get_or_init(|| older(self.kinds));
+        let [json, protobuf] = self.older.get_or_init(|| older(&self.kinds));
         match v2::wants_protobuf(accept) {
             true => (protobuf.clone(), v2::PROTOBUF),
             false => (json.clone(), "application/json"),
@@ -63,14 +66,14 @@ impl OpenApi {
     }
 
     fn prepared(&self) -> &Prepared {
-        self.prepared.get_or_init(|| Prepared::of(self.kinds))
+        self.prepared.get_or_init(|| Prepared::of(&self.kinds))
     }
 }
 
 impl Prepared {
-    fn of(kinds: &'static Kinds) -> Self {
+    fn of(kinds: &Kinds) -> Self {
         let definitions = published_definitions(kinds);
-        let mut by_version: BTreeMap<String, Vec<&'static Kind>> = BTreeMap::new();
+        let mut by_version: BTreeMap<String, Vec<&Kind>> = BTreeMap::new();
         for kind in kinds.iter() {
             by_version.entry(paths::root(kind)).or_default().push(kind);
         }
@@ -87,7 +90,7 @@ impl Prepared {
     }
 }
 
-fn document(kinds: &[&'static Kind], definitions: &BTreeMap<String, Value>) -> Document {
+fn document(kinds: &[&Kind], definitions: &BTreeMap<String, Value>) -> Document {
     let paths: Map<String, Value> = kinds.iter().flat_map(|kind| paths::of(kind)).collect();
     let mut needed = BTreeMap::new();
     collect(&Value::Object(paths.clone()), definitions, &mut needed);
@@ -102,8 +105,8 @@ fn document(kinds: &[&'static Kind], definitions: &BTreeMap<String, Value>) -> D
     Document { json, hash }
 }
 
-fn older(kinds: &'static Kinds) -> [Bytes; 2] {
-    let paths = kinds.iter().flat_map(paths::of).collect();
+fn older(kinds: &Kinds) -> [Bytes; 2] {
+    let paths = kinds.iter().flat_map(|kind| paths::of(kind)).collect();
     let document = v2::document(&paths, &published_definitions(kinds));
     [Bytes::from(document.to_string()), Bytes::from(v2::protobuf(&document))]
 }
@@ -113,8 +116,8 @@ fn published_definitions(kinds: &Kinds) -> BTreeMap<String, Value> {
     let mut definitions = schemas::definitions();
     for kind in kinds.iter() {
         let named = |name: String| json!([{"group": kind.group, "version": kind.version, "kind": name}]);
-        if let Some(definition) = definitions.get_mut(kind.schema) {
-            definition["x-kubernetes-group-version-kind"] = named(kind.kind.to_owned());
+        if let Some(definition) = definitions.get_mut(&*kind.schema) {
+            definition["x-kubernetes-group-version-kind"] = named(kind.kind.to_string());
         }
         let item = json!({"$ref": format!("#/components/schemas/{}", kind.schema)});
         let list = json!({
@@ -167,7 +170,7 @@ mod tests {
 
     #[test]
     fn the_index_names_every_version_with_the_hash_of_its_document() {
-        let openapi = OpenApi::new(Kinds::all());
+        let openapi = OpenApi::new(Kinds::built_in());
         let index = read(&openapi.index());
         for path in ["api/v1", "apis/apps/v1", "apis/apps/v1beta2", "apis/discovery.k8s.io/v1"] {
             let document = openapi.document(path).unwrap();
@@ -180,8 +183,8 @@ mod tests {
     /// What kubectl looks for before it leaves validation to the server.
     #[test]
     fn every_kind_has_a_patch_that_takes_field_validation() {
-        let openapi = OpenApi::new(Kinds::all());
-        for kind in Kinds::all().iter().filter(|k| k.stored().is_some()) {
+        let openapi = OpenApi::new(Kinds::built_in());
+        for kind in Kinds::built_in().iter().filter(|k| k.stored().is_some()) {
             let document = read(&openapi.document(&paths::root(kind)).unwrap().json);
             let patches = document["paths"].as_object().unwrap().values().map(|path| &path["patch"]);
             let gvk = json!({"group": kind.group, "version": kind.version, "kind": kind.kind});
@@ -189,14 +192,14 @@ mod tests {
                 p["parameters"].as_array().is_some_and(|list| list.iter().any(|p| p["name"] == "fieldValidation"))
             });
             assert!(found, "{kind:?}");
-            let schema = &document["components"]["schemas"][kind.schema];
+            let schema = &document["components"]["schemas"][&*kind.schema];
             assert_eq!(schema["x-kubernetes-group-version-kind"][0], gvk, "{kind:?}");
         }
     }
 
     #[test]
     fn a_document_holds_every_definition_it_refers_to() {
-        let openapi = OpenApi::new(Kinds::all());
+        let openapi = OpenApi::new(Kinds::built_in());
         for document in openapi.prepared().documents.values() {
             let document = read(&document.json);
             let schemas: BTreeMap<String, Value> =

@@ -2,11 +2,14 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::kinds::{Kind, Storage, Subresource};
+use crate::{
+    api::subresource::Subresource,
+    kinds::{Kind, Storage},
+};
 
 /// `api/v1`, `apis/apps/v1`
 pub fn root(kind: &Kind) -> String {
-    match kind.group {
+    match &*kind.group {
         "" => format!("api/{}", kind.version),
         group => format!("apis/{group}/{}", kind.version),
     }
@@ -18,7 +21,7 @@ pub fn of(kind: &Kind) -> Vec<(String, Value)> {
     let collection = format!("/{}{namespace}/{}", root(kind), kind.plural);
     let item = format!("{collection}/{{name}}");
     if matches!(kind.storage, Storage::Virtual) {
-        return vec![(collection, path(kind, &[("post", kind.kind, kind.schema)], false))];
+        return vec![(collection, path(kind, &[("post", &kind.kind, &kind.schema)], false))];
     }
     let list = format!("{}List", kind.schema);
     let mut paths = vec![
@@ -26,30 +29,27 @@ pub fn of(kind: &Kind) -> Vec<(String, Value)> {
             collection,
             path(
                 kind,
-                &[("get", kind.kind, &list), ("post", kind.kind, kind.schema), ("delete", kind.kind, STATUS)],
+                &[("get", &kind.kind, &list), ("post", &kind.kind, &kind.schema), ("delete", &kind.kind, STATUS)],
                 false,
             ),
         ),
         (item.clone(), path(kind, &whole(kind, "delete", STATUS), true)),
     ];
     if kind.namespaced {
-        let everywhere = path(kind, &[("get", kind.kind, &list)], false);
+        let everywhere = path(kind, &[("get", &kind.kind, &list)], false);
         paths.push((format!("/{}/{}", root(kind), kind.plural), without_namespace(everywhere)));
     }
-    for subresource in kind.subresources {
-        let path = match subresource {
-            Subresource::Status | Subresource::Approval => path(kind, &whole(kind, "", ""), true),
-            Subresource::Finalize => path(kind, &[("put", kind.kind, kind.schema)], true),
-            Subresource::Scale => {
-                let scale = "io.k8s.api.autoscaling.v1.Scale";
-                path(kind, &[("get", "Scale", scale), ("put", "Scale", scale), ("patch", "Scale", scale)], true)
-            }
-            Subresource::Binding => path(kind, &[("post", "Binding", "io.k8s.api.core.v1.Binding")], true),
-            Subresource::Eviction => path(kind, &[("post", "Eviction", "io.k8s.api.policy.v1.Eviction")], true),
-            // Streams, which no client finds by these documents.
-            Subresource::Log | Subresource::Proxy => continue,
-        };
-        paths.push((format!("{item}/{}", subresource.segment()), path));
+    for subresource in kind.subresources.iter().filter_map(|segment| Subresource::of(kind, segment)) {
+        // Streams are not found by these documents.
+        if subresource.streams {
+            continue;
+        }
+        let (_, _, answers) = subresource.form_of(kind);
+        let schema = subresource.form.map_or(&*kind.schema, |form| form.schema);
+        let methods = [("get", "get"), ("update", "put"), ("patch", "patch"), ("create", "post")];
+        let served = methods.into_iter().filter(|(verb, _)| subresource.verbs.contains(verb));
+        let operations: Vec<Operation> = served.map(|(_, method)| (method, answers, schema)).collect();
+        paths.push((format!("{item}/{}", subresource.segment), path(kind, &operations, true)));
     }
     paths
 }
@@ -60,10 +60,13 @@ const STATUS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Status";
 type Operation<'a> = (&'a str, &'a str, &'a str);
 
 fn whole<'a>(kind: &'a Kind, last: &'a str, answer: &'a str) -> Vec<Operation<'a>> {
-    let mut operations =
-        vec![("get", kind.kind, kind.schema), ("put", kind.kind, kind.schema), ("patch", kind.kind, kind.schema)];
+    let mut operations = vec![
+        ("get", &*kind.kind, &*kind.schema),
+        ("put", &kind.kind, &kind.schema),
+        ("patch", &kind.kind, &kind.schema),
+    ];
     if !last.is_empty() {
-        operations.push((last, kind.kind, answer));
+        operations.push((last, &kind.kind, answer));
     }
     operations
 }
@@ -96,7 +99,7 @@ fn operation(kind: &Kind, method: &str, answers: &str, definition: &str, named: 
         "Scale" => ("autoscaling", "v1"),
         "Binding" => ("", "v1"),
         "Eviction" => ("policy", "v1"),
-        _ => (kind.group, kind.version),
+        _ => (&*kind.group, &*kind.version),
     };
     let refers_to = |name: &str| json!({"$ref": format!("#/components/schemas/{name}")});
     let mut operation = json!({

@@ -35,7 +35,7 @@ pub fn merge(_kind: &Kind, current: &Value, patch: &Value) -> Result<Value, Stat
 /// `application/strategic-merge-patch+json`: a merge patch that knows which lists are keyed, and by what.
 pub fn strategic(kind: &Kind, current: &Value, patch: &Value) -> Result<Value, Status> {
     must_be_object(patch)?;
-    strategic::apply(kind.schema, current, patch)
+    strategic::apply(&kind.schema, current, patch)
 }
 
 /// As in Kubernetes: a longer one is an attack or a mistake.
@@ -63,23 +63,27 @@ mod tests {
     use super::*;
     use crate::kinds::pod;
 
+    fn pod() -> Kind {
+        Kind::from(&pod::KIND)
+    }
+
     #[test]
     fn a_json_patch_is_all_or_nothing() {
         let current = json!({"metadata": {"labels": {"a": "b"}}});
         let patch = json!([{"op": "add", "path": "/metadata/labels/c", "value": "d"},
             {"op": "test", "path": "/metadata/labels/a", "value": "b"}, {"op": "remove", "path": "/metadata/labels/a"}]);
-        let patched = json(&pod::KIND, &current, &patch).unwrap();
+        let patched = json(&pod(), &current, &patch).unwrap();
         assert_eq!(patched["metadata"]["labels"], json!({"c": "d"}));
         let failing = json!([{"op": "remove", "path": "/metadata/labels/a"}, {"op": "test", "path": "/x", "value": 1}]);
-        assert_eq!(json(&pod::KIND, &current, &failing).unwrap_err().code, 422);
-        assert_eq!(json(&pod::KIND, &current, &json!({"op": "add"})).unwrap_err().code, 400);
+        assert_eq!(json(&pod(), &current, &failing).unwrap_err().code, 422);
+        assert_eq!(json(&pod(), &current, &json!({"op": "add"})).unwrap_err().code, 400);
     }
 
     #[test]
     fn a_merge_patch_replaces_lists_and_removes_nulls() {
         let current = json!({"spec": {"a": [1, 2], "b": 1}});
-        let patched = merge(&pod::KIND, &current, &json!({"spec": {"a": [3], "b": null}})).unwrap();
+        let patched = merge(&pod(), &current, &json!({"spec": {"a": [3], "b": null}})).unwrap();
         assert_eq!(patched, json!({"spec": {"a": [3]}}));
-        assert_eq!(merge(&pod::KIND, &current, &json!([])).unwrap_err().code, 400);
+        assert_eq!(merge(&pod(), &current, &json!([])).unwrap_err().code, 400);
     }
 }

@@ -34,8 +34,8 @@ fn definition(message: &str) -> Option<String> {
 
 #[test]
 fn every_field_of_every_kind_has_a_number_and_every_number_a_field() {
-    for kind in Kinds::all().iter() {
-        assert!(Messages::all().of_kind(&kind.api_version(), kind.kind).is_some(), "{kind:?}");
+    for kind in Kinds::built_in().iter() {
+        assert!(Messages::all().of_kind(&kind.api_version(), &kind.kind).is_some(), "{kind:?}");
     }
     let mut compared = 0;
     for (name, message) in Messages::all().iter() {

@@ -6,11 +6,8 @@ use http::StatusCode;
 
 use super::{show, show_metadata, shown, table};
 use crate::{
-    api::{
-        Api, Status, Subject,
-        request::{Call, accept::Form, query::Version},
-        response,
-    },
+    api::{Api, Status, Subject, request::Call, response},
+    request::{accept::Form, query::Version},
     store::Object,
 };
 
@@ -24,14 +21,14 @@ pub fn get(api: &Api, call: &Call) -> Result<Response, Status> {
     }
     let object = snapshot.get(&place.resource, &place.key).ok_or_else(|| {
         let name = call.target.name.as_deref().unwrap_or_default();
-        Status::not_found(Subject { group: place.kind.group, resource: place.kind.plural, name })
+        Status::not_found(Subject { group: &place.kind.group, resource: &place.kind.plural, name })
     })?;
     Ok(response::json(StatusCode::OK, render(call, object)))
 }
 
 /// The text of an object that a request answers with.
 pub fn render(call: &Call, object: &Object) -> Bytes {
-    let kind = call.target.kind;
+    let kind = &call.target.kind;
     match call.form {
         Form::Object => shown(kind, object),
         Form::PartialMetadata => {

@@ -8,14 +8,10 @@ use std::sync::Arc;
 
 use super::{prefix, show, show_metadata, table};
 use crate::{
-    api::{
-        Api, Status,
-        request::{
-            Call,
-            accept::Form,
-            query::{Query, Version, VersionMatch},
-        },
-        response,
+    api::{Api, Status, request::Call, response},
+    request::{
+        accept::Form,
+        query::{Query, Version, VersionMatch},
     },
     store::{Object, Snapshot, Store},
 };
@@ -31,7 +27,7 @@ struct Token {
 
 pub fn list(api: &Api, call: &Call) -> Result<Response, Status> {
     let place = api.resource(&call.target)?;
-    call.query.field_selector.check(place.kind)?;
+    call.query.field_selector.check(&place.kind)?;
     let token = call.query.r#continue.as_deref().map(decode).transpose()?;
     let snapshot = at(api.store(), &call.query, token.as_ref())?;
     let after = token.as_ref().map(|token| token.after.as_str());
@@ -127,7 +123,7 @@ fn at(store: &dyn Store, query: &Query, token: Option<&Token>) -> Result<Snapsho
 }
 
 fn text(call: &Call, objects: &[Arc<Object>], metadata: &str) -> Vec<u8> {
-    let kind = call.target.kind;
+    let kind = &call.target.kind;
     let size = objects.iter().map(|object| object.size()).sum::<usize>();
     if call.form == Form::Table {
         let mut out = Vec::with_capacity(size / 2 + 4096);
@@ -142,7 +138,7 @@ fn text(call: &Call, objects: &[Arc<Object>], metadata: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(size + 256);
     let (list_kind, api_version) = match call.form {
         Form::PartialMetadata => ("PartialObjectMetadata", "meta.k8s.io/v1".to_owned()),
-        Form::Object | Form::Table => (kind.kind, kind.api_version()),
+        Form::Object | Form::Table => (&*kind.kind, kind.api_version()),
     };
     let start = format!(r#"{{"kind":"{list_kind}List","apiVersion":"{api_version}","metadata":{metadata},"items":["#);
     out.extend_from_slice(start.as_bytes());

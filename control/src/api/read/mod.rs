@@ -12,14 +12,14 @@ pub use watch::watch;
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::request::path::Target;
+use super::request::target::Target;
 use crate::{
     kinds::{Kind, Storage},
     store::Object,
 };
 
 /// The JSON text of an object as the served kind shows it: the stored bytes, unless it is stored as another kind.
-fn shown(kind: &'static Kind, object: &Object) -> Bytes {
+fn shown(kind: &Kind, object: &Object) -> Bytes {
     match &kind.storage {
         Storage::As(stored) => {
             let Ok(mut value) = serde_json::from_slice::<Value>(object.json()) else { return object.json_bytes() };
@@ -31,7 +31,7 @@ fn shown(kind: &'static Kind, object: &Object) -> Bytes {
 }
 
 /// The same for a text that goes into a longer one.
-fn show(kind: &'static Kind, object: &Object, out: &mut Vec<u8>) {
+fn show(kind: &Kind, object: &Object, out: &mut Vec<u8>) {
     match &kind.storage {
         Storage::As(_) => out.extend_from_slice(&shown(kind, object)),
         Storage::Stored | Storage::Virtual => out.extend_from_slice(object.json()),

@@ -5,8 +5,8 @@ use serde_json::json;
 
 use super::show_metadata;
 use crate::{
-    api::request::query::IncludeObject,
     kinds::{Kind, age},
+    request::query::IncludeObject,
     store::{Cell, Object},
 };
 
@@ -17,7 +17,7 @@ pub fn begin(out: &mut Vec<u8>, kind: Option<&Kind>, metadata: &str) {
     out.extend_from_slice(br#","columnDefinitions":"#);
     let columns: Vec<_> = kind
         .into_iter()
-        .flat_map(|kind| kind.columns)
+        .flat_map(|kind| &*kind.columns)
         .map(|column| {
             json!({"name": column.name, "type": column.r#type, "format": column.format,
                 "description": column.description, "priority": column.priority})

@@ -12,15 +12,12 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{page, prefix, show, show_metadata, table};
 use crate::{
-    api::{
-        Api, Status,
-        request::{
-            Call,
-            accept::Form,
-            query::{IncludeObject, Query, Version, VersionMatch},
-        },
-    },
+    api::{Api, Status, request::Call},
     kinds::{FieldError, Kind, Storage},
+    request::{
+        accept::Form,
+        query::{IncludeObject, Query, Version, VersionMatch},
+    },
     store::{Event, EventType, Expired, Object, Store, Subscription},
 };
 
@@ -34,8 +31,8 @@ const MIN_LIFE: Duration = Duration::from_secs(1800);
 pub fn watch(api: &Api, call: &Call) -> Result<Response, Status> {
     let place = api.resource(&call.target)?;
     let query = &call.query;
-    query.field_selector.check(place.kind)?;
-    check_initial_events(place.kind, query)?;
+    query.field_selector.check(&place.kind)?;
+    check_initial_events(&place.kind, query)?;
     let snapshot = api.store().snapshot();
     if let Some(Version::Of(asked)) = query.resource_version
         && asked > snapshot.revision
@@ -60,7 +57,7 @@ pub fn watch(api: &Api, call: &Call) -> Result<Response, Status> {
     let life =
         query.timeout_seconds.map(Duration::from_secs).unwrap_or_else(|| MIN_LIFE.mul_f64(1.0 + rand::random::<f64>()));
     let frames = Frames {
-        kind: call.target.kind,
+        kind: call.target.kind.clone(),
         form: call.form,
         include: query.include_object,
         prefix: prefix(&call.target),
@@ -198,7 +195,7 @@ impl Stream {
 
 /// How changes become frames for one client.
 struct Frames {
-    kind: &'static Kind,
+    kind: Arc<Kind>,
     form: Form,
     include: IncludeObject,
     prefix: String,
@@ -207,8 +204,8 @@ struct Frames {
 }
 
 struct Select {
-    labels: crate::api::selector::LabelSelector,
-    fields: crate::api::selector::FieldSelector,
+    labels: crate::request::selector::LabelSelector,
+    fields: crate::request::selector::FieldSelector,
     /// Of a watch of one object by its path.
     name: Option<String>,
 }
@@ -269,14 +266,14 @@ impl Frames {
     fn write(&mut self, event_type: EventType, object: &Object, out: &mut Vec<u8>) {
         out.extend_from_slice(event_type.frame_start());
         match self.form {
-            Form::Object => show(self.kind, object, out),
+            Form::Object => show(&self.kind, object, out),
             Form::PartialMetadata => show_metadata(object, out),
             Form::Table => {
-                let columns = (!std::mem::replace(&mut self.columns_sent, true)).then_some(self.kind);
+                let columns = (!std::mem::replace(&mut self.columns_sent, true)).then_some(&*self.kind);
                 let metadata = format!(r#"{{"resourceVersion":"{}"}}"#, object.revision);
                 let mut text = Vec::new();
                 table::begin(&mut text, columns, &metadata);
-                let kind = self.kind;
+                let kind = &self.kind;
                 table::row(&mut text, object, self.include, jiff::Timestamp::now(), |object, out| {
                     show(kind, object, out)
                 });

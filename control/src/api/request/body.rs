@@ -2,41 +2,11 @@
 
 use serde_json::Value;
 
-use super::query::FieldValidation;
 use crate::{
     api::{Status, protobuf},
     kinds::{DecodeError, FieldWarning, Kind},
+    request::{content_type::ContentType, query::FieldValidation},
 };
-
-/// What a request body is written in.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ContentType {
-    /// Also when the client names none.
-    Json,
-    Yaml,
-    Protobuf,
-    JsonPatch,
-    MergePatch,
-    StrategicMergePatch,
-    ApplyPatch,
-    Other(String),
-}
-
-impl ContentType {
-    pub fn of(header: &str) -> Self {
-        let name = header.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-        match name.as_str() {
-            "" | "application/json" | "*/*" => Self::Json,
-            "application/yaml" => Self::Yaml,
-            "application/vnd.kubernetes.protobuf" => Self::Protobuf,
-            "application/json-patch+json" => Self::JsonPatch,
-            "application/merge-patch+json" => Self::MergePatch,
-            "application/strategic-merge-patch+json" => Self::StrategicMergePatch,
-            "application/apply-patch+yaml" | "application/apply-patch+cbor" => Self::ApplyPatch,
-            _ => Self::Other(name),
-        }
-    }
-}
 
 /// A body that was read, and what the client should be warned of.
 pub struct Decoded {
@@ -46,7 +16,7 @@ pub struct Decoded {
 
 /// Reads a body as an object of `kind`: types are checked, unknown fields refused or dropped, as the client asks.
 pub fn object(
-    kind: &'static Kind,
+    kind: &Kind,
     content_type: &ContentType,
     body: &[u8],
     validation: FieldValidation,
@@ -65,7 +35,7 @@ pub fn object(
 }
 
 /// Checks a value that was made from a stored object, by a patch.
-pub fn recheck(kind: &'static Kind, value: Value, validation: FieldValidation) -> Result<Decoded, Status> {
+pub fn recheck(kind: &Kind, value: Value, validation: FieldValidation) -> Result<Decoded, Status> {
     let found = (kind.decode)(value.to_string().as_bytes()).map_err(|error| cannot_be_handled(kind, &error))?;
     checked(kind, value, found, validation)
 }

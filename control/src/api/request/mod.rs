@@ -1,41 +1,47 @@
-//! One request as the machinery sees it: what it is about, who asks, with which options and in which form.
+//! One request about objects as the handlers see it: what was read of it, and the kind that it names.
 
-pub mod accept;
 pub mod body;
-pub mod path;
-pub mod query;
+pub mod target;
+
+use std::ops::Deref;
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::{Method, header};
 
-use self::{accept::Form, body::ContentType, path::Target, query::Query};
+use self::target::Target;
 use super::Status;
-use crate::auth::Identity;
+use crate::{
+    identity::Identity,
+    kinds::Kinds,
+    request::{RequestInfo, accept::Form},
+};
 
-/// A request about objects, with its body still unread.
+/// A request about objects, with its body still unread. Options and selectors are those of its [`RequestInfo`].
 pub struct Call {
-    pub method: Method,
+    /// All that was read of the request.
+    pub info: RequestInfo,
+    /// What it names.
     pub target: Target,
+    /// Who asks.
     pub identity: Identity,
-    pub query: Query,
+    /// The form of the answer.
     pub form: Form,
-    pub content_type: ContentType,
 }
 
 impl Call {
-    /// Reads all but the body.
-    pub fn of(parts: &http::request::Parts, target: Target) -> Result<Self, Status> {
-        let identity = parts.extensions.get::<Identity>().cloned().ok_or_else(Status::unauthorized)?;
-        let header = |name| parts.headers.get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
-        Ok(Self {
-            method: parts.method.clone(),
-            identity,
-            query: Query::of(parts.uri.query().unwrap_or_default())?,
-            form: Form::of(header(header::ACCEPT).unwrap_or_default())?,
-            content_type: ContentType::of(header(header::CONTENT_TYPE).unwrap_or_default()),
-            target,
-        })
+    /// Looks up what the request names. A 404 where nothing of the kind is served, a 406 where the client takes no form of it.
+    pub fn of(info: RequestInfo, kinds: &Kinds) -> Result<Self, Status> {
+        let target = Target::of(info.resource().ok_or_else(Status::unknown_path)?, kinds)?;
+        let (identity, form) = (info.user()?.clone(), info.form.clone()?);
+        Ok(Self { info, target, identity, form })
+    }
+}
+
+impl Deref for Call {
+    type Target = RequestInfo;
+
+    fn deref(&self) -> &RequestInfo {
+        &self.info
     }
 }
 

@@ -4,22 +4,31 @@ use axum::response::Response;
 use http::StatusCode;
 use serde_json::{Value, json};
 
+use super::{Effect, Form, Subresource};
 use crate::{
     api::{
         Api, Status, Subject,
         request::{Call, body},
-        response,
-        write::{self, now},
+        response, write,
     },
-    kinds::Subresource,
+    rfc3339,
 };
 
-pub async fn create(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Status> {
+pub static BINDING: Subresource = Subresource {
+    segment: "binding",
+    verbs: &["create"],
+    form: Some(Form { group: "", version: "v1", kind: "Binding", schema: "io.k8s.api.core.v1.Binding" }),
+    effect: Effect::SetImmutable,
+    streams: false,
+    handle: |api, call, body| Box::pin(create(api, call, body)),
+};
+
+async fn create(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Status> {
     let binding = body::value(&call.content_type, text)?;
     let place = api.place(&call.target)?;
     let name = call.target.name.as_deref().unwrap_or_default();
-    let make = |old: &Value| bound(old, &binding, &now(), place.subject(name));
-    let change = write::Change { subresource: Some(Subresource::Binding), make: &make };
+    let make = |old: &Value| bound(old, &binding, &rfc3339::now(), place.subject(name));
+    let change = write::Change { subresource: Some(&BINDING), make: &make };
     write::change(api, call, &place, change).await?;
     let answer = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
     Ok(response::json(StatusCode::CREATED, answer.to_string()))

@@ -4,6 +4,7 @@ use axum::response::Response;
 use http::StatusCode;
 use serde_json::json;
 
+use super::{Effect, Form, Subresource};
 use crate::api::{
     Api, Status,
     request::{Call, body},
@@ -11,7 +12,16 @@ use crate::api::{
     write::{self, Options},
 };
 
-pub async fn create(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Status> {
+pub static EVICTION: Subresource = Subresource {
+    segment: "eviction",
+    verbs: &["create"],
+    form: Some(Form { group: "policy", version: "v1", kind: "Eviction", schema: "io.k8s.api.policy.v1.Eviction" }),
+    effect: Effect::Nothing,
+    streams: false,
+    handle: |api, call, body| Box::pin(create(api, call, body)),
+};
+
+async fn create(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Status> {
     let eviction = body::value(&call.content_type, text)?;
     let mut options = Options::read(&eviction["deleteOptions"], None, None, None)?;
     options.dry_run |= call.query.dry_run;

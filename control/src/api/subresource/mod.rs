@@ -1,6 +1,149 @@
-//! Subresources that are not the object itself, and kinds that are answered and forgotten.
+//! Subresources: paths below an object that read or change a part of it, or do something with it.
+//!
+//! Each is one file with one value: its path segment, its verbs, what it changes and who answers. A kind names the segments of
+//! those it has; a subresource is added by its file and a line in [`ALL`].
 
-pub mod binding;
-pub mod eviction;
-pub mod review;
-pub mod scale;
+mod approval;
+mod binding;
+mod eviction;
+mod finalize;
+mod log;
+mod proxy;
+mod scale;
+mod status;
+
+use axum::response::Response;
+use futures::future::BoxFuture;
+use http::Method;
+
+use super::{Api, Status, Subject, read, request::Call, write};
+use crate::kinds::Kind;
+
+/// Every subresource.
+pub const ALL: &[&Subresource] = &[
+    &approval::APPROVAL,
+    &binding::BINDING,
+    &eviction::EVICTION,
+    &finalize::FINALIZE,
+    &log::LOG,
+    &proxy::PROXY,
+    &scale::SCALE,
+    &status::STATUS,
+];
+
+/// One subresource.
+pub struct Subresource {
+    /// The path segment after the object's name.
+    pub segment: &'static str,
+    /// The verbs that it takes, in Kubernetes' (alphabetical) order.
+    pub verbs: &'static [&'static str],
+    /// The kind that is sent and answered, where it is not the object's own.
+    pub form: Option<Form>,
+    /// What a write through it changes.
+    pub effect: Effect,
+    /// Whether it answers with a stream, which OpenAPI does not describe.
+    pub streams: bool,
+    /// Answers a request with one of the verbs.
+    pub handle: for<'a> fn(&'a Api, &'a Call, &'a [u8]) -> BoxFuture<'a, Result<Response, Status>>,
+}
+
+/// A kind that stands for a part of an object, or for something to be done with it.
+#[derive(Clone, Copy, Debug)]
+pub struct Form {
+    pub group: &'static str,
+    pub version: &'static str,
+    pub kind: &'static str,
+    /// Path in the OpenAPI definitions: `io.k8s.api.autoscaling.v1.Scale`.
+    pub schema: &'static str,
+}
+
+/// What a write through a subresource changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// The object, by the rules of an update of the whole object.
+    Update,
+    /// The object, and also what an update may not change.
+    SetImmutable,
+    /// These fields of the object; all others stay as they are.
+    Fields(&'static [&'static [&'static str]]),
+    /// Nothing stored, or the object's life.
+    Nothing,
+}
+
+impl Subresource {
+    /// The subresource of `kind` at a path segment.
+    pub fn of(kind: &Kind, segment: &str) -> Option<&'static Subresource> {
+        ALL.iter().copied().find(|s| s.segment == segment && kind.has(segment))
+    }
+
+    /// Whether it takes requests with this method.
+    pub fn takes(&self, method: &Method) -> bool {
+        let verb = match method.as_str() {
+            "GET" | "HEAD" => "get",
+            "PUT" => "update",
+            "PATCH" => "patch",
+            "POST" => "create",
+            "DELETE" => "delete",
+            _ => return false,
+        };
+        self.verbs.contains(&verb)
+    }
+
+    /// Group, version and kind of what is sent and answered for an object of `kind`.
+    pub fn form_of<'a>(&self, kind: &'a Kind) -> (&'a str, &'a str, &'a str) {
+        match self.form {
+            Some(form) => (form.group, form.version, form.kind),
+            None => (&kind.group, &kind.version, &kind.kind),
+        }
+    }
+}
+
+impl PartialEq for Subresource {
+    fn eq(&self, other: &Self) -> bool {
+        self.segment == other.segment
+    }
+}
+
+impl Eq for Subresource {}
+
+impl std::fmt::Debug for Subresource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.segment)
+    }
+}
+
+/// Answers a subresource that has the object's shape.
+fn whole<'a>(api: &'a Api, call: &'a Call, body: &'a [u8]) -> BoxFuture<'a, Result<Response, Status>> {
+    Box::pin(async move {
+        match call.method {
+            Method::PUT => write::update(api, call, body).await,
+            Method::PATCH => write::patch(api, call, body).await,
+            _ => read::get(api, call),
+        }
+    })
+}
+
+/// Refuses what an agent answers: those requests do not come here where agents are asked.
+fn without_agent<'a>(_: &'a Api, call: &'a Call, _: &'a [u8]) -> BoxFuture<'a, Result<Response, Status>> {
+    let kind = &call.target.kind;
+    let name = call.target.name.as_deref().unwrap_or_default();
+    let subject = Subject { group: &kind.group, resource: &kind.plural, name };
+    Box::pin(std::future::ready(Err(Status::method_not_allowed(subject))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kinds::Kinds;
+
+    #[test]
+    fn every_subresource_that_a_kind_names_is_answered() {
+        for kind in Kinds::built_in().iter() {
+            for segment in &kind.subresources {
+                assert!(Subresource::of(kind, segment).is_some(), "{kind:?} {segment}");
+            }
+        }
+        let pods = Kinds::built_in().by_path("", "v1", "pods").expect("pods are served");
+        assert_eq!(Subresource::of(&pods, "scale"), None);
+    }
+}

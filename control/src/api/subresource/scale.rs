@@ -1,19 +1,37 @@
 //! `/scale`: the replicas of an object, in the shape that all scalable kinds share (`autoscaling/v1` Scale).
 
 use axum::response::Response;
-use http::StatusCode;
+use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
+use super::{Effect, Form, Subresource};
 use crate::{
     api::{
         Api, Status, patch,
-        request::{Call, body, body::ContentType},
+        request::{Call, body},
         response, write,
     },
-    kinds::{FieldError, Subresource},
+    kinds::FieldError,
+    request::content_type::ContentType,
 };
 
-pub fn get(api: &Api, call: &Call) -> Result<Response, Status> {
+pub static SCALE: Subresource = Subresource {
+    segment: "scale",
+    verbs: &["get", "patch", "update"],
+    form: Some(Form { group: "autoscaling", version: "v1", kind: "Scale", schema: "io.k8s.api.autoscaling.v1.Scale" }),
+    effect: Effect::Update,
+    streams: false,
+    handle: |api, call, body| {
+        Box::pin(async move {
+            match call.method {
+                Method::PUT | Method::PATCH => set(api, call, body).await,
+                _ => get(api, call),
+            }
+        })
+    },
+};
+
+fn get(api: &Api, call: &Call) -> Result<Response, Status> {
     let place = api.place(&call.target)?;
     let name = call.target.name.as_deref().unwrap_or_default();
     let snapshot = api.store().snapshot();
@@ -23,7 +41,7 @@ pub fn get(api: &Api, call: &Call) -> Result<Response, Status> {
 }
 
 /// Sets the replicas, by a whole Scale or by a patch of one.
-pub async fn set(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Status> {
+async fn set(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Status> {
     let place = api.place(&call.target)?;
     let given = match &call.content_type {
         ContentType::JsonPatch | ContentType::MergePatch | ContentType::StrategicMergePatch => {
@@ -34,7 +52,7 @@ pub async fn set(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Status
     };
     let make = |old: &Value| {
         let current = scale_of(old);
-        let kind = call.target.kind;
+        let kind = &call.target.kind;
         let scale = match &call.content_type {
             ContentType::JsonPatch => patch::json(kind, &current, &given)?,
             // A Scale has no lists, so a strategic patch of it is a merge patch.
@@ -43,7 +61,7 @@ pub async fn set(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Status
         };
         scaled(old, &scale)
     };
-    let change = write::Change { subresource: Some(Subresource::Scale), make: &make };
+    let change = write::Change { subresource: Some(&SCALE), make: &make };
     let outcome = write::change(api, call, &place, change).await?;
     Ok(response::json(StatusCode::OK, scale_of(&outcome.value()?).to_string()))
 }

@@ -12,9 +12,14 @@ use super::{Server, config_map};
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 
-/// The frames of a watch, one by one.
+/// The frames of a watch of ConfigMaps, one by one.
 async fn frames(server: &Server, query: &str) -> impl Stream<Item = Value> + Unpin + use<> {
-    let request = Request::builder().method(Method::GET).uri(format!("{MAPS}?watch=true{query}"));
+    frames_of(server, &format!("{MAPS}?watch=true{query}")).await
+}
+
+/// The frames of a watch at `path`, one by one.
+pub async fn frames_of(server: &Server, path: &str) -> impl Stream<Item = Value> + Unpin + use<> {
+    let request = Request::builder().method(Method::GET).uri(path);
     let response = server.send(request.body(axum::body::Body::empty()).unwrap()).await;
     assert_eq!(response.status(), 200);
     let chunks = response.into_body().into_data_stream().map_err(|e| panic!("{e}"));

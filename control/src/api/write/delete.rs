@@ -7,16 +7,20 @@ use http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::{Outcome, TRIES, answer, current, encode, metadata, parse, refusal};
+use super::{
+    Outcome, TRIES, answer, current, parse,
+    pipeline::{self, Action, Committed, Pending, Prepared, Stored},
+};
 use crate::{
-    admission::{self, NamespaceState, Reservation, Verb},
     api::{
         Api, Place, Status, Subject,
         request::{Call, body},
         response,
     },
+    identity::Identity,
     kinds::Kind,
-    store::{Change, Expect, Object, Write, WriteError},
+    rfc3339,
+    store::{Object, Snapshot},
 };
 
 /// `DeleteOptions`, from the body or the query.
@@ -39,8 +43,6 @@ pub enum Propagation {
 
 const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
-/// Seconds that a pod gets which does not say.
-const DEFAULT_GRACE: i64 = 30;
 
 impl Options {
     pub fn of(call: &Call, text: &[u8]) -> Result<Self, Status> {
@@ -111,10 +113,10 @@ pub enum Step {
 /// Decides a deletion.
 pub fn step(kind: &Kind, old: &Value, options: &Options, now: Timestamp) -> Step {
     let finalizers = finalizers(&old["metadata"]["finalizers"], options.propagation);
-    let held = !finalizers.is_empty() || old["spec"]["finalizers"].as_array().is_some_and(|list| !list.is_empty());
+    let held = !finalizers.is_empty() || super::held_by_spec(kind, old);
     let marked: Option<Timestamp> = old["metadata"]["deletionTimestamp"].as_str().and_then(|at| at.parse().ok());
     let already = marked.map(|_| old["metadata"]["deletionGracePeriodSeconds"].as_i64().unwrap_or(0));
-    let asked = grace(kind, old, options);
+    let asked = (kind.deletion.grace_seconds)(old, options.grace_period_seconds);
     let grace = match already {
         // A second deletion can only shorten the wait.
         Some(already) if options.grace_period_seconds.is_some() || asked == 0 => already.min(asked),
@@ -132,16 +134,14 @@ pub fn step(kind: &Kind, old: &Value, options: &Options, now: Timestamp) -> Step
         fields.insert("finalizers".into(), json!(finalizers));
     }
     if already != Some(grace) {
-        let begun = marked.map_or(now, |at| at - SignedDuration::from_secs(already.unwrap_or(0)));
-        fields.insert("deletionTimestamp".into(), metadata::at(begun + SignedDuration::from_secs(grace)).into());
+        let begun = marked.map_or(now, |at| shifted(at, already.unwrap_or(0).saturating_neg()));
+        fields.insert("deletionTimestamp".into(), rfc3339::at(shifted(begun, grace)).into());
         fields.insert("deletionGracePeriodSeconds".into(), grace.into());
         if let Some(generation) = fields.get("generation").and_then(Value::as_i64).filter(|_| already.is_none()) {
             fields.insert("generation".into(), (generation + 1).into());
         }
     }
-    if kind.group.is_empty() && kind.kind == "Namespace" {
-        new["status"]["phase"] = "Terminating".into();
-    }
+    (kind.deletion.begin)(&mut new);
     if new == *old { Step::Keep } else { Step::Mark(new) }
 }
 
@@ -156,49 +156,34 @@ fn finalizers(stored: &Value, propagation: Option<Propagation>) -> Vec<String> {
     stored.filter(keep).chain(added).map(str::to_owned).collect()
 }
 
-/// How long the object's node has to end it, in seconds. Only pods have a node, and only those that run.
-fn grace(kind: &Kind, object: &Value, options: &Options) -> i64 {
-    let is_pod = kind.group.is_empty() && kind.kind == "Pod";
-    let bound = object["spec"]["nodeName"].as_str().is_some_and(|node| !node.is_empty());
-    let over = matches!(object["status"]["phase"].as_str(), Some("Succeeded" | "Failed"));
-    if !is_pod || !bound || over {
-        return 0;
-    }
-    let own = || object["spec"]["terminationGracePeriodSeconds"].as_i64().unwrap_or(DEFAULT_GRACE);
-    options.grace_period_seconds.unwrap_or_else(own).max(0)
+/// `at` so many seconds later, or as late as a timestamp can be.
+fn shifted(at: Timestamp, seconds: i64) -> Timestamp {
+    let end = if seconds < 0 { Timestamp::MIN } else { Timestamp::MAX };
+    at.checked_add(SignedDuration::from_secs(seconds)).unwrap_or(end)
 }
 
-/// A deletion ready to be written.
-pub struct Prepared {
-    pub write: Option<Write>,
-    pub gone: bool,
-    pub reservation: Reservation,
-}
-
-/// Decides the deletion of `stored` and admits it.
-pub fn prepare(api: &Api, call: &Call, place: &Place, stored: &Object, options: &Options) -> Result<Prepared, Status> {
+/// Decides the deletion of `stored` and takes it through everything but the store. Answers with the stored object's part in it:
+/// whether it goes at once.
+pub async fn prepare(
+    api: &Api,
+    identity: &Identity,
+    snapshot: &Snapshot,
+    place: &Place,
+    stored: &Arc<Object>,
+    options: &Options,
+) -> Result<Prepared, Status> {
     let name = &*stored.header.name;
     options.must_hold(stored, place.subject(name))?;
-    let mut old = parse(stored)?;
-    let request = admission::Request {
-        verb: Verb::Delete,
-        kind: place.kind,
-        namespace: Some(&*stored.header.namespace).filter(|namespace| !namespace.is_empty()),
-        name,
-        subresource: None,
-        // It is the object itself.
-        old: None,
-        identity: &call.identity,
-        namespace_state: NamespaceState::Active,
+    let value = parse(stored)?;
+    let action = match step(&place.kind, &value, options, Timestamp::now()) {
+        Step::Remove => Action::Remove,
+        Step::Mark(new) => Action::Mark(new),
+        Step::Keep => return Ok(Prepared::Unchanged),
     };
-    let reservation = api.admission().admit(&request, &mut old)?;
-    let write = |change| Write { key: place.key(), expect: Expect::At(stored.revision), change };
-    let (write, gone) = match step(place.kind, &old, options, Timestamp::now()) {
-        Step::Remove => (Some(write(Change::Delete)), true),
-        Step::Mark(new) => (Some(write(Change::Put(encode::draft(place.kind, &new)))), false),
-        Step::Keep => (None, false),
-    };
-    Ok(Prepared { write, gone, reservation })
+    let namespace = Some(&*stored.header.namespace).filter(|namespace| !namespace.is_empty());
+    let old = Some(Stored { object: stored, value: &value });
+    let pending = Pending { place, namespace, name, subresource: None, old, action };
+    pipeline::prepare(api, identity, snapshot, pending).await
 }
 
 /// Deletes the object that `call` names. Answers with the object, and whether it is gone.
@@ -206,18 +191,17 @@ pub async fn remove(api: &Api, call: &Call, options: &Options) -> Result<(Arc<Ob
     let place = api.place(&call.target)?;
     let name = call.target.name.as_deref().unwrap_or_default();
     for _ in 0..TRIES {
-        let stored = current(api, &place, name)?;
-        let Prepared { write, gone, reservation } = prepare(api, call, &place, &stored, options)?;
-        let Some(write) = write.filter(|_| !options.dry_run) else { return Ok((stored, gone)) };
-        match api.store().write_one(write).await {
-            Ok(object) => {
-                if gone {
-                    reservation.commit();
-                }
-                return Ok((object, gone));
-            }
-            Err(WriteError::Conflict { .. }) => {}
-            Err(error) => return Err(refusal(error, place.subject(name))),
+        let snapshot = api.store().snapshot();
+        let stored = current(&snapshot, &place, name)?;
+        let (transaction, removes) = match prepare(api, &call.identity, &snapshot, &place, &stored, options).await? {
+            Prepared::Unchanged => return Ok((stored, false)),
+            Prepared::Ready { transaction, removes } => (transaction, removes),
+        };
+        if options.dry_run {
+            return Ok((stored, removes));
+        }
+        if let Committed::Done(object) = pipeline::commit(api, &place, name, transaction).await? {
+            return Ok((object, removes));
         }
     }
     Err(Status::conflict(place.subject(name), super::MODIFIED))
@@ -230,7 +214,7 @@ pub async fn delete(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Sta
     if !gone {
         return Ok(answer(call, StatusCode::OK, &Outcome::Stored(object), &[]));
     }
-    let kind = call.target.kind;
+    let kind = &call.target.kind;
     let details =
         json!({"name": &*object.header.name, "group": kind.group, "kind": kind.plural, "uid": &*object.header.uid});
     Ok(response::json(StatusCode::OK, success(details).to_string()))
@@ -246,8 +230,8 @@ mod tests {
     use super::*;
     use crate::kinds::Kinds;
 
-    fn kind(group: &str, plural: &str) -> &'static Kind {
-        Kinds::all().by_path(group, "v1", plural).unwrap()
+    fn kind(group: &str, plural: &str) -> Arc<Kind> {
+        Kinds::built_in().by_path(group, "v1", plural).unwrap()
     }
 
     fn at(text: &str) -> Timestamp {
@@ -259,30 +243,42 @@ mod tests {
     }
 
     #[test]
+    fn a_grace_without_end_is_no_accident() {
+        let options = Options { grace_period_seconds: Some(i64::MAX), ..Options::default() };
+        let now = at("2024-01-01T00:00:00Z");
+        let Step::Mark(marked) = step(&kind("", "pods"), &pod("n"), &options, now) else { panic!("its node ends it") };
+        assert_eq!(marked["metadata"]["deletionTimestamp"], "9999-12-30T22:00:00Z");
+        let hasty = Options { grace_period_seconds: Some(-5), ..Options::default() };
+        let Step::Mark(marked) = step(&kind("", "pods"), &pod("n"), &hasty, now) else { panic!("its node ends it") };
+        assert_eq!(marked["metadata"]["deletionGracePeriodSeconds"], 1);
+        let Step::Mark(_) = step(&kind("", "pods"), &marked, &options, Timestamp::MIN) else { return };
+    }
+
+    #[test]
     fn a_pod_on_a_node_gets_its_grace_and_goes_with_a_deletion_without() {
         let pods = kind("", "pods");
-        let Step::Mark(marked) = step(pods, &pod("n"), &Options::default(), at("2024-01-01T00:00:00Z")) else {
+        let Step::Mark(marked) = step(&pods, &pod("n"), &Options::default(), at("2024-01-01T00:00:00Z")) else {
             panic!("a running pod is marked");
         };
         assert_eq!(marked["metadata"]["deletionTimestamp"], "2024-01-01T00:00:20Z");
         assert_eq!(marked["metadata"]["deletionGracePeriodSeconds"], 20);
         let later = at("2024-01-01T00:00:05Z");
-        assert_eq!(step(pods, &marked, &Options::default(), later), Step::Keep);
+        assert_eq!(step(&pods, &marked, &Options::default(), later), Step::Keep);
         let shorter = Options { grace_period_seconds: Some(5), ..Options::default() };
-        let Step::Mark(shortened) = step(pods, &marked, &shorter, later) else { panic!("the wait is shortened") };
+        let Step::Mark(shortened) = step(&pods, &marked, &shorter, later) else { panic!("the wait is shortened") };
         assert_eq!(shortened["metadata"]["deletionTimestamp"], "2024-01-01T00:00:05Z");
         let now = Options { grace_period_seconds: Some(0), ..Options::default() };
-        assert_eq!(step(pods, &marked, &now, later), Step::Remove);
+        assert_eq!(step(&pods, &marked, &now, later), Step::Remove);
     }
 
     #[test]
     fn a_pod_that_no_node_runs_goes_at_once() {
         let pods = kind("", "pods");
         let now = at("2024-01-01T00:00:00Z");
-        assert_eq!(step(pods, &pod(""), &Options::default(), now), Step::Remove);
+        assert_eq!(step(&pods, &pod(""), &Options::default(), now), Step::Remove);
         let mut over = pod("n");
         over["status"] = json!({"phase": "Succeeded"});
-        assert_eq!(step(pods, &over, &Options::default(), now), Step::Remove);
+        assert_eq!(step(&pods, &over, &Options::default(), now), Step::Remove);
     }
 
     #[test]
@@ -290,24 +286,24 @@ mod tests {
         let maps = kind("", "configmaps");
         let now = at("2024-01-01T00:00:00Z");
         let held = json!({"metadata": {"name": "c", "finalizers": ["a/b"]}});
-        let Step::Mark(marked) = step(maps, &held, &Options::default(), now) else { panic!("it is held") };
+        let Step::Mark(marked) = step(&maps, &held, &Options::default(), now) else { panic!("it is held") };
         assert_eq!(marked["metadata"]["deletionGracePeriodSeconds"], 0);
         let free = json!({"metadata": {"name": "c"}});
         for (propagation, finalizer) in [(Propagation::Orphan, ORPHAN), (Propagation::Foreground, FOREGROUND)] {
             let options = Options { propagation: Some(propagation), ..Options::default() };
-            let Step::Mark(marked) = step(maps, &free, &options, now) else { panic!("it is held by its policy") };
+            let Step::Mark(marked) = step(&maps, &free, &options, now) else { panic!("it is held by its policy") };
             assert_eq!(marked["metadata"]["finalizers"], json!([finalizer]));
         }
         let options = Options { propagation: Some(Propagation::Background), ..Options::default() };
         let orphaned = json!({"metadata": {"name": "c", "finalizers": [ORPHAN]}});
-        assert_eq!(step(maps, &orphaned, &options, now), Step::Remove);
+        assert_eq!(step(&maps, &orphaned, &options, now), Step::Remove);
     }
 
     #[test]
     fn a_namespace_is_terminating_until_it_is_finalized() {
         let namespace =
             json!({"metadata": {"name": "n"}, "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}});
-        let step = step(kind("", "namespaces"), &namespace, &Options::default(), at("2024-01-01T00:00:00Z"));
+        let step = step(&kind("", "namespaces"), &namespace, &Options::default(), at("2024-01-01T00:00:00Z"));
         let Step::Mark(marked) = step else { panic!("its content goes first") };
         assert_eq!(marked["status"]["phase"], "Terminating");
     }

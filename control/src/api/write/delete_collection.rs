@@ -8,25 +8,22 @@ use serde_json::json;
 
 use super::{
     Options, TRIES,
-    delete::{Prepared, prepare, success},
-    refusal,
+    delete::{prepare, success},
+    pipeline::{Committed, Prepared, judge},
 };
 use crate::{
-    api::{
-        Api, Place, Status, read,
-        request::{Call, query::Version},
-        response,
-    },
-    store::{Object, WriteError},
+    api::{Api, Place, Status, read, request::Call, response},
+    request::query::Version,
+    store::Object,
 };
 
-/// Deletions in one transaction. Between two, others get their turn.
+/// Deletions that are committed with one sync. Between two batches, others get their turn.
 const BATCH: usize = 1000;
 
 pub async fn delete_collection(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Status> {
     let options = Options::of(call, text)?;
     let resource = api.resource(&call.target)?;
-    call.query.field_selector.check(resource.kind)?;
+    call.query.field_selector.check(&resource.kind)?;
     let snapshot = api.store().snapshot();
     if let Some(Version::Of(asked)) = call.query.resource_version
         && asked > snapshot.revision
@@ -42,7 +39,7 @@ pub async fn delete_collection(api: &Api, call: &Call, text: &[u8]) -> Result<Re
             again.extend(delete_batch(api, call, &resource, batch, &options).await?);
         }
         if again.is_empty() {
-            let kind = call.target.kind;
+            let kind = &call.target.kind;
             let details = json!({"group": kind.group, "kind": kind.plural});
             return Ok(response::json(StatusCode::OK, success(details).to_string()));
         }
@@ -59,28 +56,29 @@ async fn delete_batch(
     batch: &[Arc<Object>],
     options: &Options,
 ) -> Result<Vec<Arc<Object>>, Status> {
-    let mut writes = Vec::with_capacity(batch.len());
-    let mut reservations = Vec::with_capacity(batch.len());
+    let snapshot = api.store().snapshot();
+    let mut places = Vec::with_capacity(batch.len());
+    let mut transactions = Vec::with_capacity(batch.len());
     for object in batch {
         let header = &object.header;
         let key = match &*header.namespace {
             "" => (*header.name).into(),
             namespace => format!("{namespace}/{}", header.name).into(),
         };
-        let place = Place { kind: resource.kind, resource: resource.resource.clone(), key };
-        let Prepared { write, gone, reservation } = prepare(api, call, &place, object, options)?;
-        if let Some(write) = write.filter(|_| !options.dry_run) {
-            writes.push(write);
-            reservations.push((gone, reservation));
+        let place = Place { kind: resource.kind.clone(), resource: resource.resource.clone(), key };
+        let prepared = prepare(api, &call.identity, &snapshot, &place, object, options).await?;
+        if let (Prepared::Ready { transaction, .. }, false) = (prepared, options.dry_run) {
+            places.push(place);
+            transactions.push(transaction);
         }
     }
     let mut again = Vec::new();
-    for (result, (gone, reservation)) in api.store().write(writes).await.into_iter().zip(reservations) {
-        match result {
-            Ok(_) if gone => reservation.commit(),
-            Ok(_) => {}
-            Err(WriteError::Conflict { current }) => again.extend(current),
-            Err(error) => return Err(refusal(error, resource.subject(""))),
+    for (result, place) in api.store().commit_all(transactions).await.into_iter().zip(places) {
+        match judge(&place, "", &place.key(), result)? {
+            Committed::Done(_) => {}
+            Committed::Stale | Committed::Contended => {
+                again.extend(api.store().snapshot().get(&place.resource, &place.key).cloned());
+            }
         }
     }
     Ok(again)

@@ -1,42 +1,61 @@
 //! Writes: create, update, patch and delete, for all kinds alike.
 //!
-//! Each is a loop of: read the object, make the new one in a pure function, write it if nobody was faster.
+//! Each verb is a loop: read the object, make the new one in a pure function, and send it down the one way into the store, the
+//! [`pipeline`]. Where somebody was faster, the loop begins again from the present state.
 
 mod create;
 mod delete;
 mod delete_collection;
-pub mod encode;
 mod metadata;
 mod patch;
+mod pipeline;
 mod update;
 
 pub use create::create;
 pub use delete::{Options, delete, remove};
 pub use delete_collection::delete_collection;
-pub use metadata::now;
 pub use patch::{instructions as patch_instructions, patch};
-pub use update::{Change, Outcome, change, update};
+pub use update::{Change, change, update};
+
+use std::sync::Arc;
 
 use axum::response::Response;
 use http::StatusCode;
 use serde_json::Value;
 
-use super::{Api, Place, Status, Subject, read, request::Call, response};
+use super::{Place, Status, Subject, read, request::Call, response};
 use crate::{
-    admission::NamespaceState,
     kinds::{FieldError, Kind, Storage, names},
-    store::{EventType, Object, WriteError},
+    store::{CommitError, Draft, EventType, Object, Snapshot},
 };
+
+/// What became of a write.
+pub enum Outcome {
+    /// It was committed, or there was nothing to change.
+    Stored(Arc<Object>),
+    /// What would have been stored.
+    Dry { draft: Draft, revision: u64 },
+}
+
+impl Outcome {
+    /// The object whole.
+    pub fn value(&self) -> Result<Value, Status> {
+        match self {
+            Self::Stored(object) => parse(object),
+            Self::Dry { draft, revision } => parse(&Object::new(draft.clone(), *revision, EventType::Modified)),
+        }
+    }
+}
 
 /// How often a write is tried again when others were faster, before the caller is told.
 const TRIES: usize = 16;
 
 /// What a failed write is to the client. Conflicts are decided by the caller.
-fn refusal(error: WriteError, subject: Subject) -> Status {
+fn refusal(error: CommitError, subject: Subject) -> Status {
     match error {
-        WriteError::Conflict { .. } => Status::conflict(subject, MODIFIED),
-        WriteError::Full { .. } => Status::insufficient_storage(error.to_string()),
-        WriteError::Unavailable { .. } => Status::internal(error.to_string()),
+        CommitError::Conflict { .. } => Status::conflict(subject, MODIFIED),
+        CommitError::Full { .. } => Status::insufficient_storage(error.to_string()),
+        CommitError::Unavailable { .. } => Status::internal(error.to_string()),
     }
 }
 
@@ -83,21 +102,35 @@ fn must_be_valid(kind: &Kind, new: &Value, old: Option<&Value>) -> Result<(), St
     let metadata = &new["metadata"];
     let name = metadata["name"].as_str().unwrap_or_default();
     let name = if name.is_empty() { metadata["generateName"].as_str().unwrap_or_default() } else { name };
-    Err(Status::invalid(Subject { group: kind.group, resource: kind.kind, name }, &errors))
+    Err(Status::invalid(Subject { group: &kind.group, resource: &kind.kind, name }, &errors))
 }
 
-/// Whether the namespace of a new object takes one.
-fn namespace_state(api: &Api, namespace: Option<&str>) -> NamespaceState {
-    let Some(namespace) = namespace else { return NamespaceState::Active };
-    match api.store().snapshot().get("namespaces", namespace) {
-        None => NamespaceState::Absent,
-        Some(object) if object.header.deleting => NamespaceState::Terminating,
-        Some(_) => NamespaceState::Active,
+/// Refuses finalizers that are put on an object whose deletion was asked for.
+fn reject_new_finalizers(kind: &Kind, new: &Value, old: &Value) -> Result<(), Status> {
+    let finalizers = |object: &Value| -> Vec<String> {
+        let list = object["metadata"]["finalizers"].as_array().into_iter().flatten();
+        list.filter_map(Value::as_str).map(str::to_owned).collect()
+    };
+    let before = finalizers(old);
+    let added: Vec<String> = finalizers(new).into_iter().filter(|name| !before.contains(name)).collect();
+    if added.is_empty() || !old["metadata"]["deletionTimestamp"].is_string() {
+        return Ok(());
     }
+    let why = format!(
+        "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
+        added.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ")
+    );
+    let name = new["metadata"]["name"].as_str().unwrap_or_default();
+    let subject = Subject { group: &kind.group, resource: &kind.kind, name };
+    Err(Status::invalid(subject, &[FieldError::forbidden("metadata.finalizers", &why)]))
+}
+
+/// Whether names in `spec.finalizers` hold the object.
+fn held_by_spec(kind: &Kind, object: &Value) -> bool {
+    kind.deletion.spec_finalizers && object["spec"]["finalizers"].as_array().is_some_and(|list| !list.is_empty())
 }
 
 /// The stored object that a request names.
-fn current(api: &Api, place: &Place, name: &str) -> Result<std::sync::Arc<Object>, Status> {
-    let snapshot = api.store().snapshot();
+fn current(snapshot: &Snapshot, place: &Place, name: &str) -> Result<Arc<Object>, Status> {
     snapshot.get(&place.resource, &place.key).cloned().ok_or_else(|| Status::not_found(place.subject(name)))
 }

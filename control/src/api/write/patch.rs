@@ -9,12 +9,10 @@ use super::{Change, answer, change, from_stored, to_stored};
 use crate::{
     api::{
         Api, Status, patch,
-        request::{
-            Call,
-            body::{self, ContentType},
-        },
+        request::{Call, body},
     },
     kinds::Kind,
+    request::content_type::ContentType,
 };
 
 pub async fn patch(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Status> {
@@ -24,11 +22,11 @@ pub async fn patch(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Stat
     let warned = Mutex::new(Vec::new());
     let make = |old: &Value| {
         let mut base = old.clone();
-        from_stored(target.kind, &mut base);
-        let new = patched(target.kind, &call.content_type, &base, &instructions)?;
-        let body::Decoded { mut value, warnings } = body::recheck(target.kind, new, call.query.field_validation)?;
+        from_stored(&target.kind, &mut base);
+        let new = patched(&target.kind, &call.content_type, &base, &instructions)?;
+        let body::Decoded { mut value, warnings } = body::recheck(&target.kind, new, call.query.field_validation)?;
         *warned.lock() = warnings;
-        to_stored(target.kind, &mut value);
+        to_stored(&target.kind, &mut value);
         Ok(value)
     };
     let outcome = change(api, call, &place, Change { subresource: target.subresource, make: &make }).await?;

@@ -22,10 +22,10 @@ use tokio::task::JoinHandle;
 
 use super::{Config, Controllers};
 use crate::{
-    admission::Admission,
+    allocation::Allocator,
     api::{self, open_store},
     auth::Identity,
-    kinds::Kinds,
+    kinds::Registry,
     scheduler::{self, Scheduler},
 };
 
@@ -50,9 +50,10 @@ impl Cluster {
     /// As [`Self::start`], with nodes that are lost when they have been silent for `grace`.
     pub async fn with_grace(nodes: usize, grace: Duration) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
-        let store = open_store(&dir.path().join("store.redb"), Kinds::all()).expect("a store");
-        let admission = Admission::new("10.96.0.0/12".parse().expect("a network"), 30000..=32767);
-        let api = api::Api::new(Arc::new(store), Kinds::all(), admission, "127.0.0.1:6443");
+        let kinds = Registry::default();
+        let store = open_store(&dir.path().join("store.redb"), &kinds).expect("a store");
+        let allocator = Allocator::new("10.96.0.0/12".parse().expect("a network"), 30000..=32767);
+        let api = api::Api::new(Arc::new(store), kinds, allocator, "127.0.0.1:6443");
         let client = api.client(Identity::control("test"));
         for namespace in ["default", "kube-node-lease"] {
             create::<k8s_openapi::api::core::v1::Namespace>(&client, "", json!({"metadata": {"name": namespace}}))

@@ -5,17 +5,18 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
-use super::{Cell, Column, Kind, Storage, Subresource, decode::decode, prepare};
+use super::{BuiltIn, Cell, Column, Deletion, Storage, decode::decode, prepare};
 
 mod containers;
 pub mod defaults;
 mod qos;
 mod summary;
+mod termination;
 mod update;
 pub mod validation;
 mod volumes;
 
-pub static KIND: Kind = Kind {
+pub static KIND: BuiltIn = BuiltIn {
     group: "",
     version: "v1",
     kind: "Pod",
@@ -24,7 +25,7 @@ pub static KIND: Kind = Kind {
     short_names: &["po"],
     categories: &["all"],
     namespaced: true,
-    subresources: &[Subresource::Binding, Subresource::Eviction, Subresource::Log, Subresource::Status],
+    subresources: &["binding", "eviction", "log", "status"],
     storage: Storage::Stored,
     decode: decode::<Pod>,
     default: defaults::pod,
@@ -48,6 +49,8 @@ pub static KIND: Kind = Kind {
     cells,
     selectable,
     schema: "io.k8s.api.core.v1.Pod",
+    deletion: Deletion { grace_seconds: termination::grace_seconds, ..Deletion::PLAIN },
+    ..BuiltIn::PLAIN
 };
 
 fn prepare_pod(new: &mut Value, old: Option<&Value>) {

@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::api::core::v1::Service;
 use serde_json::{Value, json};
 
-use super::{Cell, Column, Kind, Storage, Subresource, decode::decode, prepare};
+use super::{BuiltIn, Cell, Column, Storage, decode::decode, names, prepare};
 
 mod defaults;
 mod update;
 mod validation;
 
-pub static KIND: Kind = Kind {
+pub static KIND: BuiltIn = BuiltIn {
     group: "",
     version: "v1",
     kind: "Service",
@@ -20,7 +20,7 @@ pub static KIND: Kind = Kind {
     short_names: &["svc"],
     categories: &["all"],
     namespaced: true,
-    subresources: &[Subresource::Status],
+    subresources: &["status"],
     storage: Storage::Stored,
     decode: decode::<Service>,
     default: defaults::service,
@@ -44,6 +44,8 @@ pub static KIND: Kind = Kind {
         BTreeMap::from([("spec.clusterIP", text(&o["spec"]["clusterIP"])), ("spec.type", text(&o["spec"]["type"]))])
     },
     schema: "io.k8s.api.core.v1.Service",
+    object_name: names::label_1035,
+    ..BuiltIn::PLAIN
 };
 
 fn cells(service: &Value) -> Vec<Cell> {

@@ -140,7 +140,7 @@ mod tests {
     fn an_object_comes_back_in_the_version_it_was_asked_in() {
         let mut object = old("apps/v1beta2");
         deployment_to_v1(&mut object);
-        from_v1(&mut object, &APPS_V1BETA2_DEPLOYMENT);
+        from_v1(&mut object, &Kind::from(&APPS_V1BETA2_DEPLOYMENT));
         assert_eq!(object, old("apps/v1beta2"));
     }
 

@@ -4,52 +4,52 @@
 mod conversion;
 
 use super::{
-    Deprecation, Kind, Storage, StoredAs,
+    BuiltIn, BuiltInAs, Deprecation, Storage,
     decode::{DecodeError, FieldWarning},
     deployment, replica_set,
 };
 
-pub static APPS_V1BETA2_DEPLOYMENT: Kind = Kind {
+pub static APPS_V1BETA2_DEPLOYMENT: BuiltIn = BuiltIn {
     version: "v1beta2",
     schema: "io.k8s.api.apps.v1beta2.Deployment",
-    ..earlier(&StoredAs { deprecation: since("v1.9+"), ..DEPLOYMENT }, conversion::decode_deployment)
+    ..earlier(&BuiltInAs { deprecation: since("v1.9+"), ..DEPLOYMENT }, conversion::decode_deployment)
 };
 
-pub static APPS_V1BETA1_DEPLOYMENT: Kind = Kind {
+pub static APPS_V1BETA1_DEPLOYMENT: BuiltIn = BuiltIn {
     version: "v1beta1",
     schema: "io.k8s.api.apps.v1beta1.Deployment",
-    ..earlier(&StoredAs { deprecation: since("v1.8+"), ..DEPLOYMENT }, conversion::decode_deployment)
+    ..earlier(&BuiltInAs { deprecation: since("v1.8+"), ..DEPLOYMENT }, conversion::decode_deployment)
 };
 
-pub static EXTENSIONS_V1BETA1_DEPLOYMENT: Kind = Kind {
+pub static EXTENSIONS_V1BETA1_DEPLOYMENT: BuiltIn = BuiltIn {
     group: "extensions",
     version: "v1beta1",
     schema: "io.k8s.api.extensions.v1beta1.Deployment",
-    ..earlier(&StoredAs { deprecation: since("v1.8+"), ..DEPLOYMENT }, conversion::decode_deployment)
+    ..earlier(&BuiltInAs { deprecation: since("v1.8+"), ..DEPLOYMENT }, conversion::decode_deployment)
 };
 
-pub static APPS_V1BETA2_REPLICA_SET: Kind = Kind {
+pub static APPS_V1BETA2_REPLICA_SET: BuiltIn = BuiltIn {
     version: "v1beta2",
     schema: "io.k8s.api.apps.v1beta2.ReplicaSet",
-    ..earlier(&StoredAs { deprecation: since("v1.9+"), ..REPLICA_SET }, conversion::decode_replica_set)
+    ..earlier(&BuiltInAs { deprecation: since("v1.9+"), ..REPLICA_SET }, conversion::decode_replica_set)
 };
 
-pub static EXTENSIONS_V1BETA1_REPLICA_SET: Kind = Kind {
+pub static EXTENSIONS_V1BETA1_REPLICA_SET: BuiltIn = BuiltIn {
     group: "extensions",
     version: "v1beta1",
     schema: "io.k8s.api.extensions.v1beta1.ReplicaSet",
-    ..earlier(&StoredAs { deprecation: since("v1.8+"), ..REPLICA_SET }, conversion::decode_replica_set)
+    ..earlier(&BuiltInAs { deprecation: since("v1.8+"), ..REPLICA_SET }, conversion::decode_replica_set)
 };
 
-const DEPLOYMENT: StoredAs = StoredAs {
+const DEPLOYMENT: BuiltInAs = BuiltInAs {
     kind: &deployment::KIND,
     to_stored: conversion::deployment_to_v1,
     from_stored: conversion::from_v1,
     deprecation: None,
 };
 
-const REPLICA_SET: StoredAs =
-    StoredAs { kind: &replica_set::KIND, to_stored: conversion::replica_set_to_v1, ..DEPLOYMENT };
+const REPLICA_SET: BuiltInAs =
+    BuiltInAs { kind: &replica_set::KIND, to_stored: conversion::replica_set_to_v1, ..DEPLOYMENT };
 
 const fn since(deprecated: &'static str) -> Option<Deprecation> {
     Some(Deprecation { since: deprecated, unavailable: "v1.16+" })
@@ -59,8 +59,11 @@ const fn since(deprecated: &'static str) -> Option<Deprecation> {
 ///
 /// Without short names and categories, so that `kubectl get deploy` and `get all` mean `apps/v1` alone. Conversion comes first,
 /// and the stored kind's defaults and validation then hold: there are none here.
-const fn earlier(stored: &'static StoredAs, decode: fn(json: &[u8]) -> Result<Vec<FieldWarning>, DecodeError>) -> Kind {
-    Kind {
+const fn earlier(
+    stored: &'static BuiltInAs,
+    decode: fn(json: &[u8]) -> Result<Vec<FieldWarning>, DecodeError>,
+) -> BuiltIn {
+    BuiltIn {
         short_names: &[],
         categories: &[],
         storage: Storage::As(stored),

@@ -1,5 +1,5 @@
-//! Group commit: one thread takes all writes that wait, decides each against the state so far, and makes them durable in one
-//! transaction. Only then are they published and answered.
+//! Group commit: one thread takes all transactions that wait, decides each against the state so far, and makes them durable
+//! together, in one transaction of the file. Only then are they published and answered.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,15 +7,18 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
 
 use super::{File, Published};
-use crate::store::{Change, Event, Object, Snapshot, Write, WriteError};
+use crate::store::{CommitError, Event, Object, Snapshot, Transaction};
 
-/// Writes that wait for the committer.
+/// Transactions that wait for the committer.
 pub struct Request {
-    pub writes: Vec<Write>,
-    pub reply: oneshot::Sender<Vec<Result<Arc<Object>, WriteError>>>,
+    pub transactions: Vec<Transaction>,
+    pub reply: oneshot::Sender<Vec<Outcome>>,
 }
 
-/// A transaction takes no further request once it has this many writes, or this many bytes.
+/// What became of one transaction.
+pub type Outcome = Result<Vec<Arc<Object>>, CommitError>;
+
+/// A batch takes no further request once it has this many writes, or this many bytes.
 const MAX_WRITES: usize = 4096;
 const MAX_BYTES: usize = 32 << 20;
 
@@ -30,11 +33,11 @@ impl Committer {
     /// Works until all senders of requests are gone and all requests are answered.
     pub fn run(mut self, mut requests: mpsc::Receiver<Request>) {
         while let Some(first) = requests.blocking_recv() {
-            let mut size = measure(&first.writes);
+            let mut size = measure(&first.transactions);
             let mut batch = vec![first];
             while size.0 < MAX_WRITES && size.1 < MAX_BYTES {
                 let Ok(next) = requests.try_recv() else { break };
-                let more = measure(&next.writes);
+                let more = measure(&next.transactions);
                 size = (size.0 + more.0, size.1 + more.1);
                 batch.push(next);
             }
@@ -45,7 +48,7 @@ impl Committer {
     fn commit(&mut self, batch: Vec<Request>) {
         if let Err(error) = self.recover() {
             for request in batch {
-                let refused = request.writes.iter().map(|_| Err(error.clone())).collect();
+                let refused = request.transactions.iter().map(|_| Err(error.clone())).collect();
                 answer(request.reply, refused);
             }
             return;
@@ -54,16 +57,8 @@ impl Committer {
         let mut events = Vec::new();
         let mut answers = Vec::with_capacity(batch.len());
         for request in batch {
-            let results: Vec<_> = request
-                .writes
-                .into_iter()
-                .map(|write| {
-                    let event = state.apply(write)?;
-                    let object = event.object.clone();
-                    events.push(event);
-                    Ok(object)
-                })
-                .collect();
+            let transactions = request.transactions.into_iter();
+            let results: Vec<Outcome> = transactions.map(|transaction| state.apply(transaction, &mut events)).collect();
             answers.push((request.reply, results));
         }
         if events.is_empty() {
@@ -88,7 +83,7 @@ impl Committer {
     }
 
     /// Opens the file again after an error, and finds out what became of the batch that failed.
-    fn recover(&mut self) -> Result<(), WriteError> {
+    fn recover(&mut self) -> Result<(), CommitError> {
         let durable = match self.file.reopen() {
             Ok(None) => return Ok(()),
             Ok(Some(revision)) => revision,
@@ -115,21 +110,19 @@ impl Committer {
                     self.published.snapshot().revision
                 );
                 self.file.close();
-                Err(WriteError::Unavailable { message })
+                Err(CommitError::Unavailable { message })
             }
         }
     }
 }
 
-fn answer(reply: oneshot::Sender<Vec<Result<Arc<Object>, WriteError>>>, results: Vec<Result<Arc<Object>, WriteError>>) {
+fn answer(reply: oneshot::Sender<Vec<Outcome>>, results: Vec<Outcome>) {
     // The writer may have gone away; its writes stand.
     drop(reply.send(results));
 }
 
-fn measure(writes: &[Write]) -> (usize, usize) {
-    let bytes = writes.iter().map(|write| match &write.change {
-        Change::Put(draft) => draft.head.len() + draft.tail.len(),
-        Change::Delete => 0,
-    });
-    (writes.len(), bytes.sum())
+/// How many writes, and how many bytes of text.
+fn measure(transactions: &[Transaction]) -> (usize, usize) {
+    let writes = transactions.iter().map(|transaction| transaction.writes.len());
+    (writes.sum(), transactions.iter().map(Transaction::size).sum())
 }

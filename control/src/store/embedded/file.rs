@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, StorageError, TableDefinition};
 
-use crate::store::{Event, EventType, WriteError};
+use crate::store::{CommitError, Event, EventType};
 
 /// `resource/name` → revision (8 bytes, big endian), then JSON text.
 const OBJECTS: TableDefinition<&str, &[u8]> = TableDefinition::new("objects");
@@ -41,15 +41,15 @@ impl FileError {
     }
 
     /// What the writers of a batch that failed are told.
-    pub fn for_writers(&self) -> WriteError {
+    pub fn for_writers(&self) -> CommitError {
         match self {
             error if error.no_space() => match error {
                 Self::Redb { path, .. } | Self::Layout { path, .. } | Self::Damaged { path, .. } => {
-                    WriteError::Full { path: path.display().to_string() }
+                    CommitError::Full { path: path.display().to_string() }
                 }
             },
-            Self::Redb { source, .. } => WriteError::Unavailable { message: format!("{self}: {source}") },
-            _ => WriteError::Unavailable { message: self.to_string() },
+            Self::Redb { source, .. } => CommitError::Unavailable { message: format!("{self}: {source}") },
+            _ => CommitError::Unavailable { message: self.to_string() },
         }
     }
 }

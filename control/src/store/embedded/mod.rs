@@ -19,10 +19,12 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, oneshot};
 
 use self::{
-    committer::{Committer, Request},
+    committer::{Committer, Outcome, Request},
     file::File,
 };
-use super::{Draft, Event, EventType, Expired, Key, Object, Snapshot, Store, Subscription, Topic, Write, WriteError};
+use super::{
+    CommitError, Draft, Event, EventType, Expired, Key, Object, Snapshot, Store, Subscription, Topic, Transaction,
+};
 
 pub use self::file::FileError as OpenError;
 
@@ -162,12 +164,12 @@ impl Store for Embedded {
         self.published.topic(resource).subscribe(after)
     }
 
-    async fn write(&self, writes: Vec<Write>) -> Vec<Result<Arc<Object>, WriteError>> {
-        let count = writes.len();
-        let closed = || vec![Err(WriteError::Unavailable { message: "it has been closed".into() }); count];
+    async fn commit_all(&self, transactions: Vec<Transaction>) -> Vec<Outcome> {
+        let count = transactions.len();
+        let closed = || vec![Err(CommitError::Unavailable { message: "it has been closed".into() }); count];
         let (reply, answer) = oneshot::channel();
         let Some(requests) = &self.requests else { return closed() };
-        if requests.send(Request { writes, reply }).await.is_err() {
+        if requests.send(Request { transactions, reply }).await.is_err() {
             return closed();
         }
         answer.await.unwrap_or_else(|_| closed())

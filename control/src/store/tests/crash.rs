@@ -1,4 +1,4 @@
-//! kill -9 in the middle of concurrent writes: what was answered is there, and nothing is half there.
+//! kill -9 in the middle of concurrent transactions: what was answered is there, and nothing is half there.
 
 use std::{
     collections::BTreeMap,
@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::*;
-use crate::store::{Expect, Store};
+use crate::store::{Expect, Store, Transaction};
 
 const PATH: &str = "FAIRLEAD_STORE_CRASH_TEST";
 const WRITERS: usize = 8;
@@ -48,6 +48,8 @@ fn no_answered_write_is_lost_by_kill_9() {
             let object = snapshot.get("things", name).unwrap_or_else(|| panic!("{name} is lost"));
             assert!(object.revision >= *revision, "{name} was answered at {revision}, and is at {}", object.revision);
             assert_eq!(value(object.json()).len(), 100, "{name} is cut");
+            let twin = snapshot.get("things", &twin(name)).unwrap_or_else(|| panic!("the twin of {name} is lost"));
+            assert_eq!(value(twin.json()), value(object.json()), "half of a transaction of {name} is there");
         }
         let newest = snapshot.list("things", "", None).map(|(_, object)| object.revision).max();
         assert_eq!(newest, Some(snapshot.revision));
@@ -64,6 +66,11 @@ fn note(line: &str, acknowledged: &mut BTreeMap<String, u64>) -> bool {
     true
 }
 
+/// What is written in one transaction with `name`.
+fn twin(name: &str) -> String {
+    format!("twin-of-{name}")
+}
+
 /// The child: writes from several tasks, and says what was answered.
 fn write_until_killed(path: &Path) {
     let store = Arc::new(open(path));
@@ -73,12 +80,15 @@ fn write_until_killed(path: &Path) {
             let store = store.clone();
             tokio::spawn(async move {
                 let name = format!("w{writer}");
-                let mut revision = store.snapshot().get("things", &name).map(|object| object.revision);
                 for count in 0.. {
-                    let expect = revision.map_or(Expect::Absent, Expect::At);
-                    let written = store.write_one(put(&name, expect, &format!("{count:0100}"))).await.unwrap();
-                    revision = Some(written.revision);
-                    println!("wrote {name} {}.", written.revision);
+                    let snapshot = store.snapshot();
+                    let write = |name: &str| {
+                        let there = snapshot.get("things", name).map(|object| object.revision);
+                        put(name, there.map_or(Expect::Absent, Expect::At), &format!("{count:0100}"))
+                    };
+                    let writes = vec![write(&name), write(&twin(&name))];
+                    let written = store.commit(Transaction { require: Vec::new(), writes }).await.unwrap();
+                    println!("wrote {name} {}.", written[0].revision);
                 }
             })
         });

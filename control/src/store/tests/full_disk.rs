@@ -3,7 +3,7 @@
 use std::{fs, process::Command};
 
 use super::*;
-use crate::store::{Expect, Store, WriteError};
+use crate::store::{CommitError, Expect, Store};
 
 /// A small file system that goes away with the value.
 struct SmallDisk {
@@ -59,10 +59,10 @@ async fn a_full_disk_refuses_writes_and_answers_reads_until_there_is_space() {
         }
     }
     let refused = refused.expect("8 MiB do not hold 10 MB");
-    assert!(matches!(refused, WriteError::Full { .. }), "{refused}");
+    assert!(matches!(refused, CommitError::Full { .. }), "{refused}");
     assert!(refused.to_string().contains("no space is left"), "{refused}");
     let again = store.write_one(put("again", Expect::Absent, &"x".repeat(500_000))).await.unwrap_err();
-    assert!(matches!(again, WriteError::Full { .. }), "{again}");
+    assert!(matches!(again, CommitError::Full { .. }), "{again}");
     assert_eq!(store.snapshot().get("things", "first").map(|o| o.revision), Some(first.revision), "reads go on");
 
     fs::remove_file(&ballast).unwrap();

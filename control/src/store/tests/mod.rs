@@ -1,13 +1,17 @@
-//! The store against a model, against kill -9, against a full disk, and its watches.
+//! The store against a model, against kill -9, against a full disk; its transactions and its watches.
 
 mod crash;
 mod full_disk;
 mod model;
+mod transactions;
 mod watches;
 
 use std::path::Path;
 
 use super::{Change, Draft, Embedded, Expect, Header, Key, Write};
+
+/// What the value of an object starts with whose deletion was asked for.
+const TERMINATING: &str = "terminating ";
 
 /// A draft whose text is `{"metadata":{"resourceVersion":"…"},"value":VALUE}`.
 fn draft(value: &str) -> Draft {
@@ -15,7 +19,7 @@ fn draft(value: &str) -> Draft {
         head: br#"{"metadata":{"resourceVersion":""#.to_vec(),
         tail: format!("\"}},\"value\":{value:?}}}").into_bytes(),
         metadata_at: 12,
-        header: Header { name: value.into(), ..Header::default() },
+        header: Header { name: value.into(), deleting: value.starts_with(TERMINATING), ..Header::default() },
     }
 }
 

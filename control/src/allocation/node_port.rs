@@ -1,15 +1,14 @@
-//! Which ports of the NodePort range are free. One port number belongs to one Service, whatever the protocol.
+//! Which ports of the NodePort range are free, and which one a Service gets. One port number belongs to one Service, whatever
+//! the protocol.
 
-use std::{collections::HashSet, ops::RangeInclusive};
+use std::ops::RangeInclusive;
 
-use parking_lot::Mutex;
 use rand::RngExt;
 
-/// The ports of one range. All methods are atomic.
-#[derive(Debug)]
+/// The range that NodePorts are taken from. What is taken is told by the caller, who looks it up in the store.
+#[derive(Clone, Debug)]
 pub struct NodePorts {
     range: RangeInclusive<u16>,
-    used: Mutex<HashSet<u16>>,
 }
 
 /// Why a port was not given. The words are Kubernetes' own, completed by what names the setting.
@@ -27,50 +26,44 @@ pub enum NodePortError {
 }
 
 impl NodePorts {
+    /// The ports of `range`.
     pub fn new(range: RangeInclusive<u16>) -> Self {
-        Self { range, used: Mutex::default() }
+        Self { range }
     }
 
-    pub fn allocate(&self, port: i64) -> Result<u16, NodePortError> {
+    /// The port of this number, if a Service may have it.
+    pub fn check(&self, port: i64, is_taken: impl Fn(u16) -> bool) -> Result<u16, NodePortError> {
         let in_range = u16::try_from(port).ok().filter(|port| self.range.contains(port));
         let Some(port) = in_range else { return Err(NodePortError::OutsideRange { range: self.range.clone() }) };
-        if self.used.lock().insert(port) { Ok(port) } else { Err(NodePortError::Allocated) }
+        if is_taken(port) { Err(NodePortError::Allocated) } else { Ok(port) }
     }
 
     /// Any free port; those at the lower end only when no other is left (KEP 3668).
-    pub fn allocate_next(&self) -> Result<u16, NodePortError> {
+    pub fn any_free(&self, is_taken: impl Fn(u16) -> bool) -> Result<u16, NodePortError> {
         let (first, last) = (*self.range.start(), *self.range.end());
         if self.range.is_empty() {
             return Err(NodePortError::Full);
         }
-        let dynamic = first + self.chosen_by_people();
-        let mut used = self.used.lock();
+        let dynamic = first + self.left_to_people();
         for (from, to) in [(dynamic, last), (first, dynamic.max(1) - 1)] {
             if from > to {
                 continue;
             }
             let start = rand::rng().random_range(from..=to);
-            if let Some(free) = (start..=to).chain(from..start).find(|port| !used.contains(port)) {
-                used.insert(free);
+            if let Some(free) = (start..=to).chain(from..start).find(|port| !is_taken(*port)) {
                 return Ok(free);
             }
         }
         Err(NodePortError::Full)
     }
 
-    pub fn release(&self, ports: &[u16]) {
-        let mut used = self.used.lock();
-        for port in ports {
-            used.remove(port);
-        }
-    }
-
-    pub fn restore(&self, ports: &[u16]) {
-        self.used.lock().extend(ports.iter().filter(|port| self.range.contains(port)));
+    /// Whether the range has this port.
+    pub fn contains(&self, port: u16) -> bool {
+        self.range.contains(&port)
     }
 
     /// Between 16 and 128 ports, a thirty-second of the range; none of a range that small.
-    fn chosen_by_people(&self) -> u16 {
+    fn left_to_people(&self) -> u16 {
         let size = self.range.len();
         if size <= 16 { 0 } else { (size / 32).clamp(16, 128) as u16 }
     }
@@ -78,28 +71,33 @@ impl NodePorts {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     #[test]
     fn a_refusal_names_the_range_and_the_flag_that_widens_it() {
         let ports = NodePorts::new(30000..=32767);
         assert_eq!(
-            ports.allocate(36000).unwrap_err().to_string(),
+            ports.check(36000, |_| false).unwrap_err().to_string(),
             "provided port is not in the valid range. The range of valid ports is 30000-32767 (widen it with \
              --service-node-port-range)"
         );
-        assert!(ports.allocate(-1).is_err() && ports.allocate(95536).is_err());
-        assert!(NodePorts::new(30000..=40000).allocate(36000).is_ok());
+        assert!(ports.check(-1, |_| false).is_err() && ports.check(95536, |_| false).is_err());
+        assert!(NodePorts::new(30000..=40000).check(36000, |_| false).is_ok());
+        assert_eq!(ports.check(30000, |_| true), Err(NodePortError::Allocated));
     }
 
     #[test]
     fn every_port_is_given_once_until_none_is_left() {
         let ports = NodePorts::new(30000..=30031);
-        let mut given: Vec<u16> = (0..32).map(|_| ports.allocate_next().unwrap()).collect();
-        assert!(given[..16].iter().all(|p| *p >= 30016), "the lower half is left to people: {given:?}");
-        assert_eq!(ports.allocate_next(), Err(NodePortError::Full));
-        given.sort();
-        given.dedup();
+        let mut given: Vec<u16> = Vec::new();
+        let mut taken = HashSet::new();
+        while let Ok(free) = ports.any_free(|port| taken.contains(&port)) {
+            assert!(taken.insert(free));
+            given.push(free);
+        }
         assert_eq!(given.len(), 32);
+        assert!(given[..16].iter().all(|p| *p >= 30016), "the lower half is left to people: {given:?}");
     }
 }

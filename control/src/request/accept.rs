@@ -1,6 +1,8 @@
 //! Which form of an answer a client takes: the object, a Table, or its metadata alone. All as JSON.
 
-use crate::api::Status;
+use mediatype::{MediaType, MediaTypeList, ReadParams};
+
+use crate::status::Status;
 
 /// The form of an answer about objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,21 +18,23 @@ impl Form {
         if accept.trim().is_empty() {
             return Ok(Self::Object);
         }
-        accept.split(',').find_map(Self::of_one).ok_or_else(|| Status::not_acceptable(accept))
+        let served = MediaTypeList::new(accept).filter_map(Result::ok).find_map(|media_type| Self::of_one(&media_type));
+        served.ok_or_else(|| Status::not_acceptable(accept))
     }
 
-    fn of_one(media_type: &str) -> Option<Self> {
-        let mut parts = media_type.split(';').map(str::trim);
-        let name = parts.next()?.to_ascii_lowercase();
-        if !matches!(name.as_str(), "application/json" | "*/*" | "application/*") {
+    fn of_one(media_type: &MediaType) -> Option<Self> {
+        let name = media_type.essence().to_string();
+        if !matches!(name.to_ascii_lowercase().as_str(), "application/json" | "*/*" | "application/*") {
             return None;
         }
         let parameter = |wanted: &str| {
-            let mut all = media_type.split(';').skip(1).filter_map(|p| p.trim().split_once('='));
-            all.find(|(key, _)| key.eq_ignore_ascii_case(wanted)).map(|(_, value)| value.trim_matches('"'))
+            let mut all = ReadParams::params(media_type);
+            all.find(|(key, _)| key.as_str().eq_ignore_ascii_case(wanted))
+                .map(|(_, value)| value.unquoted_str().into_owned())
         };
-        let served = parameter("g").is_none_or(|g| g == "meta.k8s.io") && parameter("v").is_none_or(|v| v == "v1");
-        match parameter("as") {
+        let is = |wanted: &str, value: &str| parameter(wanted).is_none_or(|given| given == value);
+        let served = is("g", "meta.k8s.io") && is("v", "v1");
+        match parameter("as").as_deref() {
             None => Some(Self::Object),
             Some("Table") if served => Some(Self::Table),
             Some("PartialObjectMetadata" | "PartialObjectMetadataList") if served => Some(Self::PartialMetadata),

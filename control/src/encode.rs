@@ -7,8 +7,14 @@ use crate::{
     store::{self, Draft, Header, Owner},
 };
 
-/// Lays out an object of a stored kind: `apiVersion`, `kind` and `metadata` first, the resource version last in the metadata.
+/// Lays out an object of a stored kind.
 pub fn draft(kind: &Kind, object: &Value) -> Draft {
+    let header = Header { fields: (kind.selectable)(object), cells: cells((kind.cells)(object)), ..header(object) };
+    lay_out(&kind.api_version(), &kind.kind, object, header)
+}
+
+/// The text: `apiVersion`, `kind` and `metadata` first, the resource version last in the metadata.
+fn lay_out(api_version: &str, kind: &str, object: &Value, header: Header) -> Draft {
     let mut head = Vec::with_capacity(1024);
     let text = |out: &mut Vec<u8>, value: &Value| {
         serde_json::to_writer(out, value).expect("a JSON value can be written to memory");
@@ -22,9 +28,9 @@ pub fn draft(kind: &Kind, object: &Value) -> Draft {
     };
     head.push(b'{');
     key(&mut head, "apiVersion");
-    text(&mut head, &Value::String(kind.api_version()));
+    text(&mut head, &Value::String(api_version.to_owned()));
     key(&mut head, "kind");
-    text(&mut head, &Value::String(kind.kind.to_owned()));
+    text(&mut head, &Value::String(kind.to_owned()));
     key(&mut head, "metadata");
     let metadata_at = head.len() as u32;
     head.push(b'{');
@@ -44,11 +50,11 @@ pub fn draft(kind: &Kind, object: &Value) -> Draft {
         }
     }
     tail.push(b'}');
-    Draft { head, tail, metadata_at, header: header(kind, object) }
+    Draft { head, tail, metadata_at, header }
 }
 
-/// What is asked of the object without parsing it.
-fn header(kind: &Kind, object: &Value) -> Header {
+/// What is asked of an object of any kind without parsing it.
+fn header(object: &Value) -> Header {
     let metadata = &object["metadata"];
     let text = |value: &Value| -> Box<str> { value.as_str().unwrap_or_default().into() };
     let mut labels: Vec<(Box<str>, Box<str>)> = metadata["labels"]
@@ -70,10 +76,9 @@ fn header(kind: &Kind, object: &Value) -> Header {
         uid: text(&metadata["uid"]),
         labels: labels.into(),
         owners: owners.collect(),
-        fields: (kind.selectable)(object),
-        cells: cells((kind.cells)(object)),
         deleting: metadata["deletionTimestamp"].is_string(),
         finalizers: metadata["finalizers"].as_array().into_iter().flatten().map(text).collect(),
+        ..Header::default()
     }
 }
 
@@ -103,14 +108,20 @@ fn cells(row: Vec<Cell>) -> Box<[store::Cell]> {
     parts.into()
 }
 
-/// Reads an object back from disk.
+/// Reads an object back from disk. One whose kind is not served (yet, or any more) is kept as it is, so that nothing is lost:
+/// it has no cells and no selectable fields until it is written again.
 pub fn stored(kinds: &Kinds, resource: &str, json: &[u8]) -> Result<Draft, String> {
     let object: Value = serde_json::from_slice(json).map_err(|e| e.to_string())?;
-    let kind = kinds
-        .stored()
-        .find(|kind| kind.resource() == resource)
-        .ok_or_else(|| format!("this program does not serve {resource}"))?;
-    Ok(draft(kind, &object))
+    Ok(match kinds.by_resource(resource) {
+        Some(kind) => draft(kind, &object),
+        None => unserved(&object),
+    })
+}
+
+/// Lays out an object whose kind is not served: it has no cells and no selectable fields.
+pub fn unserved(object: &Value) -> Draft {
+    let text = |field: &str| object[field].as_str().unwrap_or_default();
+    lay_out(text("apiVersion"), text("kind"), object, header(object))
 }
 
 #[cfg(test)]
@@ -123,8 +134,8 @@ mod tests {
     fn the_stored_text_is_the_object_with_its_revision() {
         let pod = json!({"metadata": {"name": "a", "resourceVersion": "3", "labels": {"z": "1", "b": "2"}},
             "kind": "Pod", "apiVersion": "v1", "spec": {"containers": []}});
-        let kind = Kinds::all().by_path("", "v1", "pods").unwrap();
-        let object = Object::new(draft(kind, &pod), 17, EventType::Added);
+        let kind = Kinds::built_in().by_path("", "v1", "pods").unwrap();
+        let object = Object::new(draft(&kind, &pod), 17, EventType::Added);
         let read: Value = serde_json::from_slice(object.json()).unwrap();
         let mut expected = pod.clone();
         expected["metadata"]["resourceVersion"] = json!("17");
@@ -134,13 +145,13 @@ mod tests {
         assert_eq!(&*object.header.labels[0].0, "b");
         let frame: Value = serde_json::from_slice(object.frame()).unwrap();
         assert_eq!(frame, json!({"type": "ADDED", "object": expected}));
-        assert!(object.equals(&draft(kind, &pod)));
+        assert!(object.equals(&draft(&kind, &pod)));
     }
 
     #[test]
     fn an_object_without_metadata_still_has_a_revision() {
-        let kind = Kinds::all().by_path("", "v1", "pods").unwrap();
-        let object = Object::new(draft(kind, &json!({})), 1, EventType::Added);
+        let kind = Kinds::built_in().by_path("", "v1", "pods").unwrap();
+        let object = Object::new(draft(&kind, &json!({})), 1, EventType::Added);
         let read: Value = serde_json::from_slice(object.json()).unwrap();
         assert_eq!(read["metadata"], json!({"resourceVersion": "1"}));
     }

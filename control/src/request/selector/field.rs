@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use crate::{api::Status, kinds::Kind, store::Header};
+use crate::{kinds::Kind, status::Status, store::Header};
 
 /// All terms hold, or the object is not selected.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,9 +45,14 @@ impl FieldSelector {
         Ok(())
     }
 
+    /// The value that `field` of every selected object has, if the selector says so.
+    pub fn exact(&self, field: &str) -> Option<&str> {
+        self.terms.iter().find(|t| t.equal && t.field == field).map(|t| t.value.as_str())
+    }
+
     /// The one name that can match, if the selector says so.
     pub fn name(&self) -> Option<&str> {
-        self.terms.iter().find(|t| t.equal && t.field == "metadata.name").map(|t| t.value.as_str())
+        self.exact("metadata.name")
     }
 }
 
@@ -110,7 +115,8 @@ mod tests {
 
     #[test]
     fn terms_are_compared_with_the_header() {
-        let fields = BTreeMap::from([("status.phase", "Running".to_owned()), ("spec.nodeName", String::new())]);
+        let fields =
+            BTreeMap::from([("status.phase".into(), "Running".to_owned()), ("spec.nodeName".into(), String::new())]);
         let header = Header { name: "a".into(), namespace: "n".into(), fields, ..Header::default() };
         for (selector, selected) in [
             ("", true),

@@ -1,0 +1,90 @@
+//! What differs between the stored records and what the stored Services hold, and how it is mended.
+//!
+//! Transactions keep the two together; they differ only after an upgrade from a store without records, or when somebody deleted
+//! or made an IPAddress by hand. A mending write requires that the Service is still as it was when it was looked at.
+
+use std::collections::BTreeMap;
+
+use super::{
+    Allocator, held,
+    records::{self, Owner},
+};
+use crate::store::{Condition, Key, Requirement, Snapshot, Transaction};
+
+/// What an audit found.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// One transaction for each difference that can be mended.
+    pub mends: Vec<Transaction>,
+    /// What only people can mend, in words.
+    pub conflicts: Vec<String>,
+}
+
+/// A claim of a stored Service.
+struct Claim<'a> {
+    key: &'a str,
+    revision: u64,
+}
+
+/// Compares all Services with all records. Cost: O(Services + records).
+pub fn audit(allocator: &Allocator, snapshot: &Snapshot) -> Found {
+    let inner = &*allocator.inner;
+    let mut found = Found::default();
+    // (resource, key of the record) → the Service that holds it.
+    let mut claims: BTreeMap<(&'static str, String), Claim<'_>> = BTreeMap::new();
+    for (key, object) in snapshot.list("services", "", None) {
+        let Ok(service) = serde_json::from_slice(object.json()) else {
+            found.conflicts.push(format!("Service {key} is not readable"));
+            continue;
+        };
+        let held = held(&service);
+        let ips = held
+            .cluster_ips
+            .iter()
+            .filter(|ip| inner.cluster_ips.contains(**ip))
+            .map(|ip| (records::IPS, ip.to_string()));
+        let ports = held.node_ports.iter().filter(|port| inner.node_ports.contains(**port));
+        for record in ips.chain(ports.map(|port| (records::PORTS, port.to_string()))) {
+            match claims.get(&record) {
+                Some(first) => found.conflicts.push(format!("Services {} and {key} both hold {}", first.key, record.1)),
+                None => drop(claims.insert(record, Claim { key, revision: object.revision })),
+            }
+        }
+    }
+    for record in inner.records.own(snapshot) {
+        let owner = records::parent(record.object).map(|(namespace, name)| format!("{namespace}/{name}"));
+        let claim = claims.get(&(record.resource, record.key.to_string()));
+        if claim.is_some_and(|claim| owner.as_deref() == Some(claim.key)) {
+            continue;
+        }
+        // The record's own Service, as it was seen, holds nothing of the kind.
+        let require = owner.map(|owner| {
+            let revision = snapshot.get("services", &owner).map(|service| service.revision);
+            let condition = revision.map_or(Condition::Absent, Condition::At);
+            Requirement { key: Key { resource: "services".into(), name: owner.into() }, condition }
+        });
+        found.mends.push(Transaction { require: require.into_iter().collect(), writes: vec![records::remove(record)] });
+    }
+    for ((resource, name), claim) in &claims {
+        let stored = snapshot.get(resource, name);
+        if let Some(stored) = stored {
+            // A wrong record of our own is removed above, and made anew by the next audit.
+            if !records::is_own(resource, stored) {
+                let key = claim.key;
+                found.conflicts.push(format!("Service {key} holds {name}, but an IPAddress says that another does"));
+            }
+            continue;
+        }
+        let Some((namespace, service)) = claim.key.split_once('/') else { continue };
+        let owner = Owner { namespace, name: service };
+        let write = match (*resource, name.parse(), name.parse()) {
+            (records::IPS, Ok(ip), _) => inner.records.take_ip(ip, owner),
+            (_, _, Ok(port)) => inner.records.take_port(port, owner),
+            _ => continue,
+        };
+        let key = Key { resource: "services".into(), name: claim.key.into() };
+        let require = vec![Requirement { key, condition: Condition::At(claim.revision) }];
+        found.mends.push(Transaction { require, writes: vec![write] });
+    }
+    found
+}

@@ -1,0 +1,52 @@
+//! Runs the audit at the start and every few minutes, and commits what mends the difference.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio_util::sync::CancellationToken;
+
+use super::{Allocator, audit::audit};
+use crate::store::{CommitError, Store};
+
+/// As often as Kubernetes' repair loops run.
+const INTERVAL: Duration = Duration::from_secs(180);
+/// A mended record may free what another Service waits for; more rounds than this mend nothing further.
+const ROUNDS: usize = 4;
+
+/// Mends until nothing is left to mend. Answers how many differences were mended.
+pub async fn mend(store: &Arc<dyn Store>, allocator: &Allocator) -> Result<usize, CommitError> {
+    let mut mended = 0;
+    for _ in 0..ROUNDS {
+        let (snapshot, auditor) = (store.snapshot(), allocator.clone());
+        let audited = tokio::task::spawn_blocking(move || audit(&auditor, &snapshot)).await;
+        let found =
+            audited.map_err(|error| CommitError::Unavailable { message: format!("the audit failed: {error}") })?;
+        for conflict in &found.conflicts {
+            tracing::warn!("{conflict}");
+        }
+        if found.mends.is_empty() {
+            break;
+        }
+        for result in store.commit_all(found.mends).await {
+            match result {
+                Ok(_) => mended += 1,
+                // The Service was changed meanwhile: the next round looks again.
+                Err(CommitError::Conflict { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    if mended > 0 {
+        tracing::info!(mended, "records of addresses and ports now agree with the Services");
+    }
+    Ok(mended)
+}
+
+/// Mends every few minutes until `stop`.
+pub async fn keep(store: Arc<dyn Store>, allocator: Allocator, stop: CancellationToken) {
+    let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + INTERVAL, INTERVAL);
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        if let Err(error) = mend(&store, &allocator).await {
+            tracing::warn!("records of addresses and ports could not be mended: {error}");
+        }
+    }
+}

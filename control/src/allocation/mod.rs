@@ -1,0 +1,127 @@
+//! ClusterIPs and NodePorts: who has which, as objects in the store beside the Services themselves.
+//!
+//! ```text
+//! Service ──held()──▶ Held { cluster_ips, node_ports }
+//!                       │ what is new, what is given up
+//!                       ▼
+//!            writes of records, in the transaction that writes the Service
+//! ```
+//!
+//! - **Held**: the addresses and ports in a Service's spec.
+//! - **Record**: the stored object that says that one address or port is taken: an `IPAddress` of Kubernetes' API (KEP 1880), or
+//!   a record of fairlead's own for a port. A key that is there is taken, so two Services can never commit the same one.
+//! - **Audit**: at the start and every few minutes records and Services are compared, and what differs is mended.
+//!
+//! | file | what it decides |
+//! |---|---|
+//! | `cluster_ip`, `node_port` | what is free in a range |
+//! | `service` | what one Service needs |
+//! | `records` | what a record looks like |
+//! | `audit` | what differs between records and Services |
+//! | `keep` | runs the audit, commits what it says |
+//!
+//! To inspect: `kubectl get ipaddresses`.
+
+mod audit;
+mod cluster_ip;
+mod keep;
+mod node_port;
+mod records;
+mod service;
+#[cfg(test)]
+mod tests;
+
+use std::{net::Ipv4Addr, ops::RangeInclusive, sync::Arc};
+
+use ipnetwork::Ipv4Network;
+use serde_json::Value;
+
+use cluster_ip::ClusterIps;
+pub use keep::{keep, mend};
+use node_port::NodePorts;
+use records::Records;
+use service::{Filling, Held, held};
+
+use crate::{
+    kinds::Kind,
+    status::Status,
+    store::{Snapshot, Write},
+};
+
+/// Gives Services their addresses and ports. Holds no state but the ranges; cheap to clone.
+#[derive(Clone)]
+pub struct Allocator {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    cluster_ips: ClusterIps,
+    node_ports: NodePorts,
+    records: Records,
+}
+
+/// The object that a write is about.
+#[derive(Clone, Copy)]
+pub struct Claimant<'a> {
+    /// Its kind.
+    pub kind: &'a Kind,
+    /// Its namespace; `None` for cluster-scoped kinds.
+    pub namespace: Option<&'a str>,
+    /// Its name.
+    pub name: &'a str,
+}
+
+impl Allocator {
+    /// Takes addresses from `service_cidr` and ports from `node_ports`.
+    pub fn new(service_cidr: Ipv4Network, node_ports: RangeInclusive<u16>) -> Self {
+        let (cluster_ips, node_ports) = (ClusterIps::new(service_cidr), NodePorts::new(node_ports));
+        Self { inner: Arc::new(Inner { cluster_ips, node_ports, records: Records::new() }) }
+    }
+
+    /// Fills in what `new` needs and has not, and answers the writes of records that belong into the transaction of `new`. Without
+    /// `new` the object goes, and all it held with it. Answers nothing for kinds that hold nothing.
+    ///
+    /// The writes expect what `snapshot` shows: where another takes the same address first, the transaction conflicts.
+    pub fn allocate(
+        &self,
+        snapshot: &Snapshot,
+        claimant: &Claimant<'_>,
+        old: Option<&Value>,
+        new: Option<&mut Value>,
+    ) -> Result<Vec<Write>, Status> {
+        if !(claimant.kind.group.is_empty() && claimant.kind.kind == "Service") {
+            return Ok(Vec::new());
+        }
+        let Inner { cluster_ips, node_ports, records } = &*self.inner;
+        let before = old.map(held).unwrap_or_default();
+        let mut now = Held::default();
+        if let Some(new) = new {
+            let is_ip_taken = |ip: Ipv4Addr| records.of_ip(snapshot, ip).is_some();
+            let is_port_taken = |port: u16| records.of_port(snapshot, port).is_some();
+            let filling = Filling {
+                cluster_ips,
+                node_ports,
+                before: &before,
+                is_ip_taken: &is_ip_taken,
+                is_port_taken: &is_port_taken,
+            };
+            filling.fill(claimant.name, new)?;
+            now = held(new);
+        }
+        let owner = records::Owner { namespace: claimant.namespace.unwrap_or_default(), name: claimant.name };
+        let mut writes = Vec::new();
+        for ip in now.cluster_ips.iter().filter(|ip| !before.cluster_ips.contains(ip)) {
+            writes.push(records.take_ip(*ip, owner));
+        }
+        for port in now.node_ports.iter().filter(|port| !before.node_ports.contains(port)) {
+            writes.push(records.take_port(*port, owner));
+        }
+        for ip in before.cluster_ips.iter().filter(|ip| !now.cluster_ips.contains(ip)) {
+            writes.extend(records.of_ip(snapshot, *ip).and_then(|record| records.release(record, owner)));
+        }
+        for port in before.node_ports.iter().filter(|port| !now.node_ports.contains(port)) {
+            writes.extend(records.of_port(snapshot, *port).and_then(|record| records.release(record, owner)));
+        }
+        Ok(writes)
+    }
+}

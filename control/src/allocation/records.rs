@@ -1,0 +1,117 @@
+//! The stored objects that say which address or port is taken, and by whom.
+
+use std::{net::Ipv4Addr, sync::Arc};
+
+use serde_json::{Value, json};
+
+use crate::{
+    encode,
+    kinds::{Kind, ip_address},
+    rfc3339,
+    store::{Change, Expect, Key, Object, Snapshot, Write},
+};
+
+/// Where IPAddress objects are stored.
+pub const IPS: &str = "ipaddresses.networking.k8s.io";
+/// Where records of NodePorts are stored. They are not served: Kubernetes' API has no kind for them.
+pub const PORTS: &str = "nodeports.allocation.fairlead.dev";
+const MANAGED_BY: &str = "ipaddress.kubernetes.io/managed-by";
+const ALLOCATOR: &str = "ipallocator.k8s.io";
+
+/// The Service that a record names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Owner<'a> {
+    pub namespace: &'a str,
+    pub name: &'a str,
+}
+
+/// Reads and makes records.
+pub struct Records {
+    ip_address: Kind,
+}
+
+/// A record under its key.
+#[derive(Clone, Copy)]
+pub struct Record<'a> {
+    pub resource: &'static str,
+    pub key: &'a Arc<str>,
+    pub object: &'a Arc<Object>,
+}
+
+impl Records {
+    pub fn new() -> Self {
+        Self { ip_address: Kind::from(&ip_address::KIND) }
+    }
+
+    /// The record of an address.
+    pub fn of_ip<'a>(&self, snapshot: &'a Snapshot, ip: Ipv4Addr) -> Option<Record<'a>> {
+        let (key, object) = snapshot.entry(IPS, &ip.to_string())?;
+        Some(Record { resource: IPS, key, object })
+    }
+
+    /// The record of a port.
+    pub fn of_port<'a>(&self, snapshot: &'a Snapshot, port: u16) -> Option<Record<'a>> {
+        let (key, object) = snapshot.entry(PORTS, &port.to_string())?;
+        Some(Record { resource: PORTS, key, object })
+    }
+
+    /// All records that this program made: not the IPAddress objects that others manage.
+    pub fn own<'a>(&self, snapshot: &'a Snapshot) -> impl Iterator<Item = Record<'a>> + use<'a> {
+        let all =
+            |resource| snapshot.list(resource, "", None).map(move |(key, object)| Record { resource, key, object });
+        all(IPS).chain(all(PORTS)).filter(|record| is_own(record.resource, record.object))
+    }
+
+    /// The write that takes an address nobody has.
+    pub fn take_ip(&self, ip: Ipv4Addr, owner: Owner<'_>) -> Write {
+        let Owner { namespace, name } = owner;
+        let object = json!({
+            "metadata": {
+                "name": ip, "uid": uuid::Uuid::new_v4(), "creationTimestamp": rfc3339::now(), "generation": 1,
+                "labels": {"ipaddress.kubernetes.io/ip-family": "IPv4", MANAGED_BY: ALLOCATOR},
+            },
+            "spec": {"parentRef": {"group": "", "resource": "services", "namespace": namespace, "name": name}},
+        });
+        let draft = encode::draft(&self.ip_address, &object);
+        let key = Key { resource: IPS.into(), name: ip.to_string().into() };
+        Write { key, expect: Expect::Absent, change: Change::Put(draft) }
+    }
+
+    /// The write that takes a port nobody has.
+    pub fn take_port(&self, port: u16, owner: Owner<'_>) -> Write {
+        let object = json!({
+            "apiVersion": "allocation.fairlead.dev/v1", "kind": "NodePort",
+            "metadata": {"name": port.to_string(), "creationTimestamp": rfc3339::now()},
+            "spec": {"parentRef": {"group": "", "resource": "services", "namespace": owner.namespace, "name": owner.name}},
+        });
+        let key = Key { resource: PORTS.into(), name: port.to_string().into() };
+        Write { key, expect: Expect::Absent, change: Change::Put(encode::unserved(&object)) }
+    }
+
+    /// The write that gives a record up, if it is this owner's.
+    pub fn release(&self, record: Record<'_>, owner: Owner<'_>) -> Option<Write> {
+        let is_own = parent(record.object)
+            .is_some_and(|(namespace, name)| Owner { namespace: &namespace, name: &name } == owner);
+        is_own.then(|| remove(record))
+    }
+}
+
+/// The write that removes a record as it is now.
+pub fn remove(record: Record<'_>) -> Write {
+    let key = Key { resource: record.resource.into(), name: record.key.clone() };
+    Write { key, expect: Expect::At(record.object.revision), change: Change::Delete }
+}
+
+/// Namespace and name of the Service that a record names; nothing if it names something else.
+pub fn parent(record: &Object) -> Option<(String, String)> {
+    let object: Value = serde_json::from_slice(record.json()).ok()?;
+    let parent = &object["spec"]["parentRef"];
+    let is_service = parent["group"].as_str().is_none_or(str::is_empty) && parent["resource"] == "services";
+    let text = |field: &str| parent[field].as_str().unwrap_or_default().to_owned();
+    is_service.then(|| (text("namespace"), text("name")))
+}
+
+/// Whether this program made the record: others may keep addresses for themselves by IPAddress objects of their own.
+pub fn is_own(resource: &str, record: &Object) -> bool {
+    resource == PORTS || record.header.labels.iter().any(|(key, value)| &**key == MANAGED_BY && &**value == ALLOCATOR)
+}

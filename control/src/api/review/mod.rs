@@ -1,0 +1,52 @@
+//! Kinds by which a caller asks the server something. They are answered from the request; nothing is stored.
+//!
+//! Each is one file with one value; a review is added by its file and a line in [`ALL`].
+
+mod self_subject_access_review;
+mod self_subject_review;
+
+use axum::response::Response;
+use http::StatusCode;
+use serde_json::Value;
+
+use super::{
+    Status, Subject,
+    request::{Call, body},
+    response,
+};
+
+/// Every review.
+const ALL: &[&Review] = &[&self_subject_access_review::REVIEW, &self_subject_review::REVIEW];
+
+/// One kind that is answered and forgotten.
+struct Review {
+    group: &'static str,
+    kind: &'static str,
+    /// The `status` of the answer.
+    status: fn(call: &Call, review: &Value) -> Result<Value, Status>,
+}
+
+/// Answers a review with its status.
+pub fn create(call: &Call, text: &[u8]) -> Result<Response, Status> {
+    let kind = &call.target.kind;
+    let review = ALL.iter().find(|review| review.group == kind.group && review.kind == kind.kind);
+    let subject = Subject { group: &kind.group, resource: &kind.plural, name: "" };
+    let review = review.ok_or_else(|| Status::method_not_allowed(subject))?;
+    let body::Decoded { mut value, warnings } =
+        body::object(kind, &call.content_type, text, call.query.field_validation)?;
+    value["status"] = (review.status)(call, &value)?;
+    Ok(response::warn(response::json(StatusCode::CREATED, value.to_string()), &warnings))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kinds::{Kinds, Storage};
+
+    #[test]
+    fn every_kind_that_is_not_stored_is_answered() {
+        for kind in Kinds::built_in().iter().filter(|kind| matches!(kind.storage, Storage::Virtual)) {
+            assert!(ALL.iter().any(|review| review.group == kind.group && review.kind == kind.kind), "{kind:?}");
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! SelfSubjectReview, `kubectl auth whoami`: who the caller is to the server.
+
+use serde_json::json;
+
+use super::Review;
+
+pub(super) static REVIEW: Review = Review {
+    group: "authentication.k8s.io",
+    kind: "SelfSubjectReview",
+    status: |call, _| Ok(json!({"userInfo": {"username": call.identity.name, "groups": call.identity.groups}})),
+};

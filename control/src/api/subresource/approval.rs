@@ -1,0 +1,12 @@
+//! `/approval` of a CertificateSigningRequest: whether it is to be signed.
+
+use super::{Effect, Subresource, whole};
+
+pub static APPROVAL: Subresource = Subresource {
+    segment: "approval",
+    verbs: &["get", "patch", "update"],
+    form: None,
+    effect: Effect::Fields(&[&["status", "conditions"]]),
+    streams: false,
+    handle: whole,
+};

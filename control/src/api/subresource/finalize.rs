@@ -1,0 +1,12 @@
+//! `/finalize` of a Namespace: the only way to take names off `spec.finalizers`.
+
+use super::{Effect, Subresource, whole};
+
+pub static FINALIZE: Subresource = Subresource {
+    segment: "finalize",
+    verbs: &["update"],
+    form: None,
+    effect: Effect::Fields(&[&["spec", "finalizers"]]),
+    streams: false,
+    handle: whole,
+};

@@ -1,0 +1,12 @@
+//! `/proxy` of a node: requests that its agent answers, through `node_proxy`.
+
+use super::{Effect, Form, Subresource, without_agent};
+
+pub static PROXY: Subresource = Subresource {
+    segment: "proxy",
+    verbs: &["create", "delete", "get", "patch", "update"],
+    form: Some(Form { group: "", version: "v1", kind: "NodeProxyOptions", schema: "" }),
+    effect: Effect::Nothing,
+    streams: true,
+    handle: without_agent,
+};

@@ -1,0 +1,18 @@
+//! `/status`: what the one who runs an object reports about it. The only way to change `status`.
+
+use super::{Effect, Subresource, whole};
+
+pub static STATUS: Subresource = Subresource {
+    segment: "status",
+    verbs: &["get", "patch", "update"],
+    form: None,
+    effect: Effect::Fields(&[
+        &["status"],
+        &["metadata", "annotations"],
+        &["metadata", "labels"],
+        &["metadata", "finalizers"],
+        &["metadata", "managedFields"],
+    ]),
+    streams: false,
+    handle: whole,
+};

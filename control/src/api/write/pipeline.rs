@@ -1,0 +1,230 @@
+//! The one way of every write into the store.
+//!
+//! The verb's own file decodes the body and converts it to the stored kind; what it makes of it comes here as a [`Pending`].
+//! Then, in this order: default → mutate → validate → admit → allocate → commit. A transaction holds the object, all that was
+//! allocated to it, and that its namespace takes new objects: they are stored together or not at all.
+//!
+//! A write that finds the object changed is [`Committed::Stale`]: its verb makes it anew from the present state.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::{Outcome, held_by_spec, must_be_valid, refusal, reject_new_finalizers};
+use crate::{
+    admission::{self, namespace},
+    allocation::Claimant,
+    api::{
+        Api, Place, Status,
+        subresource::{Effect, Subresource},
+    },
+    encode,
+    identity::Identity,
+    kinds::Kind,
+    request::Verb,
+    store::{Change, CommitError, Condition, Expect, Key, Object, Requirement, Snapshot, Transaction, Write},
+};
+
+/// A write as its verb made it, before anything else had a say.
+pub struct Pending<'a> {
+    /// Where the object is kept, with its own key.
+    pub place: &'a Place,
+    /// The object's namespace; `None` for cluster-scoped kinds.
+    pub namespace: Option<&'a str>,
+    /// The object's name.
+    pub name: &'a str,
+    /// The subresource that is written through, if any.
+    pub subresource: Option<&'static Subresource>,
+    /// The stored object, on all but creation.
+    pub old: Option<Stored<'a>>,
+    /// What is to become of it.
+    pub action: Action,
+}
+
+/// A stored object beside its JSON value.
+#[derive(Clone, Copy)]
+pub struct Stored<'a> {
+    /// The object as the store has it.
+    pub object: &'a Arc<Object>,
+    /// The same, parsed.
+    pub value: &'a Value,
+}
+
+/// What a write does to the object.
+pub enum Action {
+    /// It is created, or becomes this.
+    Put(Value),
+    /// Its deletion begins or is hastened: it stays for now and becomes this.
+    Mark(Value),
+    /// It goes.
+    Remove,
+}
+
+/// A write that passed everything but the store.
+pub enum Prepared {
+    /// The object is already as it should be.
+    Unchanged,
+    /// Nothing but a commit is left.
+    Ready {
+        /// Its first write is the object's own.
+        transaction: Transaction,
+        /// Whether the object is gone afterwards.
+        removes: bool,
+    },
+}
+
+/// What the store said to a write.
+pub enum Committed {
+    /// The object as it was stored, or as it was when it went.
+    Done(Arc<Object>),
+    /// The object's own key holds something else than the write was made for.
+    Stale,
+    /// Something beside the object changed: an address was taken by another.
+    Contended,
+}
+
+/// Takes a write through everything but the store. `snapshot` is what the write was made from.
+pub async fn prepare(
+    api: &Api,
+    identity: &Identity,
+    snapshot: &Snapshot,
+    pending: Pending<'_>,
+) -> Result<Prepared, Status> {
+    let Pending { place, namespace, name, subresource, old, action } = pending;
+    let kind = &*place.kind;
+    let operation = match (&action, &old) {
+        (Action::Put(_), None) => Verb::Create,
+        (Action::Put(_), Some(_)) => Verb::Update,
+        (Action::Mark(_) | Action::Remove, _) => Verb::Delete,
+    };
+    let stored = old.map(|old| old.value);
+    let segment = subresource.map(|subresource| subresource.segment);
+    let request =
+        admission::Request { operation, kind, namespace, name, subresource: segment, old: stored, identity, snapshot };
+    let admission = api.admission();
+    let mut new = match action {
+        Action::Put(mut new) => {
+            let effect = subresource.map_or(Effect::Update, |subresource| subresource.effect);
+            (kind.default)(&mut new);
+            if effect == Effect::Update {
+                (kind.prepare)(&mut new, stored);
+            }
+            admission.mutate(&request, &mut new).await?;
+            // What sets an immutable field is not held against the object as it was.
+            must_be_valid(kind, &new, stored.filter(|_| effect != Effect::SetImmutable))?;
+            if let Some(old) = stored {
+                reject_new_finalizers(kind, &new, old)?;
+                for field in ["apiVersion", "kind"] {
+                    new[field] = old[field].clone();
+                }
+                new["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"].clone();
+            }
+            admission.validate(&request, &new).await?;
+            if stored == Some(&new) {
+                return Ok(Prepared::Unchanged);
+            }
+            Some(new).filter(|new| stored.is_none() || !is_released(kind, new))
+        }
+        Action::Mark(new) => {
+            admission.validate(&request, stored.unwrap_or(&Value::Null)).await?;
+            Some(new)
+        }
+        Action::Remove => {
+            admission.validate(&request, stored.unwrap_or(&Value::Null)).await?;
+            None
+        }
+    };
+    let mut require = Vec::new();
+    if let (Verb::Create, Some(namespace)) = (operation, namespace) {
+        require.push(Requirement { key: namespace::key(namespace), condition: Condition::Alive });
+    }
+    // A taken name is told before a taken address.
+    let taken = old.is_none() && snapshot.get(&place.resource, &place.key).is_some();
+    let allocated = match taken {
+        true => Vec::new(),
+        // A subresource changes nothing that is allocated.
+        false if subresource.is_some() && new.is_some() => Vec::new(),
+        false => {
+            let claimant = Claimant { kind, namespace, name };
+            api.allocator().allocate(snapshot, &claimant, stored, new.as_mut())?
+        }
+    };
+    let expect = old.map_or(Expect::Absent, |old| Expect::At(old.object.revision));
+    let removes = new.is_none();
+    let change = new.map_or(Change::Delete, |new| Change::Put(encode::draft(kind, &new)));
+    let mut writes = vec![Write { key: place.key(), expect, change }];
+    writes.extend(allocated);
+    Ok(Prepared::Ready { transaction: Transaction { require, writes }, removes })
+}
+
+/// Commits a prepared write.
+pub async fn commit(api: &Api, place: &Place, name: &str, transaction: Transaction) -> Result<Committed, Status> {
+    let own = place.key();
+    judge(place, name, &own, api.store().commit(transaction).await)
+}
+
+/// What a commit's result means for the write of the object at `own`.
+pub fn judge(
+    place: &Place,
+    name: &str,
+    own: &Key,
+    result: Result<Vec<Arc<Object>>, CommitError>,
+) -> Result<Committed, Status> {
+    match result {
+        Ok(objects) => {
+            let first = objects.into_iter().next();
+            first.map(Committed::Done).ok_or_else(|| Status::internal("the store answered with no object"))
+        }
+        Err(CommitError::Conflict { key, .. }) if key == *own => Ok(Committed::Stale),
+        Err(CommitError::Conflict { key, current }) if namespace::is_namespace(&key) => {
+            let state = namespace::state(current.as_deref());
+            namespace::takes_new_objects(place.subject(name), &key.name, state)?;
+            Ok(Committed::Contended)
+        }
+        Err(CommitError::Conflict { .. }) => Ok(Committed::Contended),
+        Err(error) => Err(refusal(error, place.subject(name))),
+    }
+}
+
+/// What a dry run answers instead of a commit: the object as it would have been stored.
+pub fn dry(transaction: Transaction, old: Option<&Arc<Object>>, snapshot: &Snapshot) -> Result<Outcome, Status> {
+    let first = transaction.writes.into_iter().next().map(|write| write.change);
+    match (first, old) {
+        (Some(Change::Put(draft)), old) => {
+            Ok(Outcome::Dry { draft, revision: old.map_or(snapshot.revision, |old| old.revision) })
+        }
+        (Some(Change::Delete), Some(old)) => Ok(Outcome::Stored(old.clone())),
+        (Some(Change::Delete) | None, _) => Err(Status::internal("a dry run of nothing")),
+    }
+}
+
+/// Whether an object whose deletion was asked for has nothing left that holds it.
+pub fn is_released(kind: &Kind, object: &Value) -> bool {
+    let metadata = &object["metadata"];
+    metadata["deletionTimestamp"].is_string()
+        && metadata["deletionGracePeriodSeconds"].as_i64().unwrap_or(0) == 0
+        && metadata["finalizers"].as_array().is_none_or(Vec::is_empty)
+        && !held_by_spec(kind, object)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::kinds::Kinds;
+
+    #[test]
+    fn the_last_finalizer_lets_a_deleted_object_go() {
+        let kind = Kinds::built_in().by_path("", "v1", "namespaces").unwrap();
+        let mut object = json!({"metadata": {"deletionTimestamp": "2024-01-01T00:00:00Z", "finalizers": ["a/b"]}});
+        assert!(!is_released(&kind, &object));
+        object["metadata"]["finalizers"] = json!([]);
+        assert!(is_released(&kind, &object));
+        object["spec"]["finalizers"] = json!(["kubernetes"]);
+        assert!(!is_released(&kind, &object));
+        object["spec"] = json!({});
+        object["metadata"]["deletionGracePeriodSeconds"] = json!(30);
+        assert!(!is_released(&kind, &object), "a pod's grace is ended by its node");
+    }
+}

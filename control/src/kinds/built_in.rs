@@ -1,0 +1,144 @@
+//! The kinds of this program: the form in which a kind's file declares it, and the table of them all.
+//!
+//! A kind is added by one file and one line in [`TABLE`].
+
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
+
+use serde_json::Value;
+
+use super::{
+    Cell, Column, DecodeError, Deletion, Deprecation, FieldError, FieldWarning, Kind, Storage, StoredAs, access_review,
+    certificate_signing_request, config_map, deployment, endpoint_slice, endpoints, event, ip_address, lease, names,
+    namespace, node, pod, replica_set, secret, service, service_account, superseded,
+};
+
+/// Every built-in kind, in the order discovery shows them: by group, the preferred version first.
+pub(super) const TABLE: &[&BuiltIn] = &[
+    &config_map::KIND,
+    &endpoints::KIND,
+    &event::CORE,
+    &namespace::KIND,
+    &node::KIND,
+    &pod::KIND,
+    &secret::KIND,
+    &service_account::KIND,
+    &service::KIND,
+    &deployment::KIND,
+    &replica_set::KIND,
+    &superseded::APPS_V1BETA2_DEPLOYMENT,
+    &superseded::APPS_V1BETA2_REPLICA_SET,
+    &superseded::APPS_V1BETA1_DEPLOYMENT,
+    &access_review::SELF_SUBJECT_REVIEW,
+    &access_review::SELF_SUBJECT_ACCESS_REVIEW,
+    &certificate_signing_request::KIND,
+    &lease::KIND,
+    &endpoint_slice::KIND,
+    &ip_address::KIND,
+    &event::EVENTS,
+    &superseded::EXTENSIONS_V1BETA1_DEPLOYMENT,
+    &superseded::EXTENSIONS_V1BETA1_REPLICA_SET,
+];
+
+/// A built-in kind as its file declares it: constants and plain functions. The fields are those of [`Kind`].
+pub struct BuiltIn {
+    pub group: &'static str,
+    pub version: &'static str,
+    pub kind: &'static str,
+    pub plural: &'static str,
+    pub singular: &'static str,
+    pub short_names: &'static [&'static str],
+    pub categories: &'static [&'static str],
+    pub namespaced: bool,
+    pub subresources: &'static [&'static str],
+    pub storage: Storage<&'static BuiltInAs>,
+    pub object_name: fn(&str) -> Vec<String>,
+    pub deletion: Deletion,
+    pub decode: fn(json: &[u8]) -> Result<Vec<FieldWarning>, DecodeError>,
+    pub default: fn(object: &mut Value),
+    pub validate: fn(new: &Value, old: Option<&Value>) -> Vec<FieldError>,
+    pub prepare: fn(new: &mut Value, old: Option<&Value>),
+    pub columns: &'static [Column],
+    pub cells: fn(object: &Value) -> Vec<Cell>,
+    pub selectable: fn(object: &Value) -> BTreeMap<&'static str, String>,
+    pub schema: &'static str,
+}
+
+/// A built-in kind's [`StoredAs`].
+pub struct BuiltInAs {
+    pub kind: &'static BuiltIn,
+    pub to_stored: fn(object: &mut Value),
+    pub from_stored: fn(object: &mut Value, served: &Kind),
+    pub deprecation: Option<Deprecation>,
+}
+
+impl BuiltIn {
+    /// What most kinds have in common. A kind names all fields but those it shares.
+    pub const PLAIN: Self = Self {
+        group: "",
+        version: "v1",
+        kind: "",
+        plural: "",
+        singular: "",
+        short_names: &[],
+        categories: &[],
+        namespaced: true,
+        subresources: &[],
+        storage: Storage::Stored,
+        object_name: names::subdomain,
+        deletion: Deletion::PLAIN,
+        decode: |_| Ok(Vec::new()),
+        default: |_| {},
+        validate: |_, _| Vec::new(),
+        prepare: |_, _| {},
+        columns: &[],
+        cells: |_| Vec::new(),
+        selectable: |_| BTreeMap::new(),
+        schema: "",
+    };
+}
+
+impl From<&'static BuiltIn> for Kind {
+    fn from(declared: &'static BuiltIn) -> Self {
+        let texts = |list: &'static [&'static str]| list.iter().map(|text| Cow::Borrowed(*text)).collect();
+        let selectable = declared.selectable;
+        Self {
+            group: declared.group.into(),
+            version: declared.version.into(),
+            kind: declared.kind.into(),
+            plural: declared.plural.into(),
+            singular: declared.singular.into(),
+            short_names: texts(declared.short_names),
+            categories: texts(declared.categories),
+            namespaced: declared.namespaced,
+            subresources: texts(declared.subresources),
+            storage: match &declared.storage {
+                Storage::Stored => Storage::Stored,
+                Storage::As(other) => Storage::As(Arc::new(StoredAs::from(*other))),
+                Storage::Virtual => Storage::Virtual,
+            },
+            object_name: declared.object_name,
+            deletion: declared.deletion,
+            decode: Arc::new(declared.decode),
+            default: Arc::new(declared.default),
+            validate: Arc::new(declared.validate),
+            prepare: Arc::new(declared.prepare),
+            columns: declared.columns.into(),
+            cells: Arc::new(declared.cells),
+            selectable: Arc::new(move |object| {
+                selectable(object).into_iter().map(|(field, value)| (field.into(), value)).collect()
+            }),
+            schema: declared.schema.into(),
+        }
+    }
+}
+
+impl From<&'static BuiltInAs> for StoredAs {
+    fn from(declared: &'static BuiltInAs) -> Self {
+        Self {
+            kind: Arc::new(Kind::from(declared.kind)),
+            to_stored: Arc::new(declared.to_stored),
+            from_stored: Arc::new(declared.from_stored),
+            deprecation: declared.deprecation,
+        }
+    }
+}

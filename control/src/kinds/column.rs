@@ -1,0 +1,67 @@
+//! Columns of the Table form, which `kubectl get` prints.
+
+use std::borrow::Cow;
+
+/// One column of the Table form.
+#[derive(Clone, Debug)]
+pub struct Column {
+    /// Its heading.
+    pub name: Cow<'static, str>,
+    /// OpenAPI type: `string`, `integer`, `date`.
+    pub r#type: Cow<'static, str>,
+    /// OpenAPI format: `name` for the column of the name, else empty.
+    pub format: Cow<'static, str>,
+    /// What the cells say.
+    pub description: Cow<'static, str>,
+    /// 0 is shown always, 1 with `-o wide`.
+    pub priority: i32,
+}
+
+impl Column {
+    /// The column of the object's name.
+    pub const fn name() -> Self {
+        let description = "Name must be unique within a namespace. Is required when creating resources.";
+        Self::new("Name", "string", "name", description, 0)
+    }
+
+    /// The column of the object's age.
+    pub const fn age() -> Self {
+        Self::text("Age", "Time since the object was created.")
+    }
+
+    /// A column of texts.
+    pub const fn text(name: &'static str, description: &'static str) -> Self {
+        Self::new(name, "string", "", description, 0)
+    }
+
+    /// A column of numbers.
+    pub const fn integer(name: &'static str, description: &'static str) -> Self {
+        Self::new(name, "integer", "", description, 0)
+    }
+
+    /// A column of texts that is shown with `-o wide` only.
+    pub const fn wide(name: &'static str, description: &'static str) -> Self {
+        Self::new(name, "string", "", description, 1)
+    }
+
+    /// A column of names that is shown with `-o wide` only.
+    pub const fn wide_name(name: &'static str, description: &'static str) -> Self {
+        Self::new(name, "string", "name", description, 1)
+    }
+
+    const fn new(
+        name: &'static str,
+        r#type: &'static str,
+        format: &'static str,
+        description: &'static str,
+        priority: i32,
+    ) -> Self {
+        Self {
+            name: Cow::Borrowed(name),
+            r#type: Cow::Borrowed(r#type),
+            format: Cow::Borrowed(format),
+            description: Cow::Borrowed(description),
+            priority,
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! What deletion means for one kind, beyond what finalizers in the metadata do for all.
+
+use serde_json::Value;
+
+/// How objects of a kind are deleted. Data and plain functions, so that built-in and custom kinds have it alike.
+#[derive(Clone, Copy, Debug)]
+pub struct Deletion {
+    /// Whether all objects that a selector takes can be deleted in one request.
+    pub bulk: bool,
+    /// Whether the names in `spec.finalizers` hold a deleted object as those in the metadata do.
+    pub spec_finalizers: bool,
+    /// How many seconds whoever runs the object has to end it, given the object and what the request asked for. Zero where
+    /// nothing has to be waited for.
+    pub grace_seconds: fn(object: &Value, asked: Option<i64>) -> i64,
+    /// Changes an object that stays for now, when its deletion begins.
+    pub begin: fn(object: &mut Value),
+}
+
+impl Deletion {
+    /// Of most kinds: an object goes as soon as no finalizer holds it.
+    pub const PLAIN: Self = Self { bulk: true, spec_finalizers: false, grace_seconds: |_, _| 0, begin: |_| {} };
+}

@@ -1,0 +1,49 @@
+//! What is made from all kinds together (discovery, OpenAPI), kept until the kinds change.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
+
+use super::{Kinds, Registry};
+
+/// A value made from all kinds. It is made when it is asked for and the kinds have changed since.
+pub struct Derived<T> {
+    registry: Registry,
+    make: Box<dyn Fn(Arc<Kinds>) -> T + Send + Sync>,
+    kept: ArcSwapOption<Kept<T>>,
+    /// Held while the value is made, so that many who ask at once do not all make it.
+    making: Mutex<()>,
+}
+
+struct Kept<T> {
+    generation: u64,
+    value: Arc<T>,
+}
+
+impl<T> Derived<T> {
+    /// `make` gets the kinds at one moment.
+    pub fn new(registry: Registry, make: impl Fn(Arc<Kinds>) -> T + Send + Sync + 'static) -> Self {
+        Self { registry, make: Box::new(make), kept: ArcSwapOption::empty(), making: Mutex::new(()) }
+    }
+
+    /// The value for the kinds as they are now.
+    pub fn get(&self) -> Arc<T> {
+        self.current().unwrap_or_else(|| {
+            let _making = self.making.lock();
+            self.current().unwrap_or_else(|| {
+                let kinds = self.registry.snapshot();
+                let generation = kinds.generation();
+                let value = Arc::new((self.make)(kinds));
+                self.kept.store(Some(Arc::new(Kept { generation, value: value.clone() })));
+                value
+            })
+        })
+    }
+
+    fn current(&self) -> Option<Arc<T>> {
+        let kept = self.kept.load();
+        let kept = kept.as_ref()?;
+        (kept.generation == self.registry.snapshot().generation()).then(|| kept.value.clone())
+    }
+}

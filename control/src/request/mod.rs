@@ -1,0 +1,156 @@
+//! What one HTTP request asks for, read once: before authentication ends, and for everyone who needs to know it.
+//!
+//! The gate, the authoriser, limits, metrics and the handlers all read [`RequestInfo`]. Nothing behind this module looks at a
+//! path, a query or a selector's text again, so that two parts of the server cannot understand one request differently.
+//!
+//! | file | what it reads |
+//! |---|---|
+//! | `path` | the URL's path: group, version, resource, namespace, name, subresource |
+//! | `query` | the options in the URL's query, selectors parsed |
+//! | `accept`, `content_type` | the form of the answer, the form of the body |
+//! | `selector` | label and field selectors |
+
+pub mod accept;
+pub mod content_type;
+pub mod path;
+pub mod query;
+pub mod selector;
+
+use http::{Method, header};
+
+use self::{
+    accept::Form,
+    content_type::ContentType,
+    path::{RequestPath, ResourcePath},
+    query::Query,
+};
+use crate::{identity::Identity, status::Status};
+
+/// One request, with its body still unread.
+#[derive(Clone, Debug)]
+pub struct RequestInfo {
+    /// The HTTP method.
+    pub method: Method,
+    /// What it does to the resource; on other paths [`Verb::Other`].
+    pub verb: Verb,
+    /// What it is about.
+    pub path: RequestPath,
+    /// Options and selectors.
+    pub query: Query,
+    /// `Accept` as it was sent: discovery and OpenAPI choose among forms of their own.
+    pub accept: String,
+    /// The form of an answer about objects; an error where the client takes none that is served.
+    pub form: Result<Form, Status>,
+    /// What the body is written in.
+    pub content_type: ContentType,
+    /// Who asks; `None` until authentication has ended, and for the paths that are open to everyone.
+    pub user: Option<Identity>,
+}
+
+/// Kubernetes' verbs on resources.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Verb {
+    Get,
+    List,
+    Watch,
+    Create,
+    Update,
+    Patch,
+    Delete,
+    DeleteCollection,
+    /// A method without a verb, such as OPTIONS.
+    Other,
+}
+
+impl Verb {
+    /// The verb as rules and metrics spell it; empty for [`Verb::Other`].
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Get => "get",
+            Self::List => "list",
+            Self::Watch => "watch",
+            Self::Create => "create",
+            Self::Update => "update",
+            Self::Patch => "patch",
+            Self::Delete => "delete",
+            Self::DeleteCollection => "deletecollection",
+            Self::Other => "",
+        }
+    }
+
+    /// Whether the verb may change what is stored.
+    pub fn is_write(self) -> bool {
+        matches!(self, Self::Create | Self::Update | Self::Patch | Self::Delete | Self::DeleteCollection)
+    }
+
+    /// As `RequestInfoFactory` of `k8s.io/apiserver` decides it.
+    fn of(method: &Method, path: &ResourcePath, query: &Query) -> Self {
+        match *method {
+            Method::POST => Self::Create,
+            Method::PUT => Self::Update,
+            Method::PATCH => Self::Patch,
+            Method::DELETE if path.name.is_none() => Self::DeleteCollection,
+            Method::DELETE => Self::Delete,
+            Method::GET | Method::HEAD if path.subresource.is_some() => Self::Get,
+            Method::GET | Method::HEAD if path.watch_prefix || path.name.is_none() && query.watch => Self::Watch,
+            Method::GET | Method::HEAD if path.name.is_none() => Self::List,
+            Method::GET | Method::HEAD => Self::Get,
+            _ => Self::Other,
+        }
+    }
+}
+
+impl RequestInfo {
+    /// Reads everything but the body. Errors are the client's: a path that cannot be served, a malformed option or selector.
+    pub fn of(parts: &http::request::Parts) -> Result<Self, Status> {
+        let header = |name| parts.headers.get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
+        let path = RequestPath::of(parts.uri.path())?;
+        let query = Query::of(parts.uri.query().unwrap_or_default())?;
+        let verb = match &path {
+            RequestPath::Resource(resource) => Verb::of(&parts.method, resource, &query),
+            RequestPath::Other(_) => Verb::Other,
+        };
+        if let RequestPath::Resource(resource) = &path {
+            // A client that joined an empty name to the path means one object, not all of them.
+            if resource.trailing_slash && verb.is_write() {
+                return Err(Status::bad_request(format!(
+                    "the path {:?} ends in a slash: name the object, or leave the slash out to mean all of them",
+                    parts.uri.path()
+                )));
+            }
+        }
+        let accept = header(header::ACCEPT).unwrap_or_default();
+        Ok(Self {
+            method: parts.method.clone(),
+            verb,
+            path,
+            query,
+            accept: accept.to_owned(),
+            form: Form::of(accept),
+            content_type: ContentType::of(header(header::CONTENT_TYPE).unwrap_or_default()),
+            user: None,
+        })
+    }
+
+    /// What the request is about, where it is about a resource.
+    pub fn resource(&self) -> Option<&ResourcePath> {
+        match &self.path {
+            RequestPath::Resource(resource) => Some(resource),
+            RequestPath::Other(_) => None,
+        }
+    }
+
+    /// Who asks; a 401 where nobody was authenticated.
+    pub fn user(&self) -> Result<&Identity, Status> {
+        self.user.as_ref().ok_or_else(Status::unauthorized)
+    }
+
+    /// Whether the answer may have no end: a watch, or what an agent streams.
+    pub fn is_long_running(&self) -> bool {
+        self.verb == Verb::Watch
+            || self.resource().is_some_and(|r| matches!(r.subresource.as_deref(), Some("log" | "proxy")))
+    }
+}
+
+#[cfg(test)]
+pub mod tests;

@@ -1,0 +1,131 @@
+use super::{path::RequestPath, *};
+
+/// What a request with this method and URI is read as.
+pub fn parse(method: &str, uri: &str) -> Result<RequestInfo, Status> {
+    let (parts, ()) = http::Request::builder().method(method).uri(uri).body(()).unwrap().into_parts();
+    RequestInfo::of(&parts)
+}
+
+/// The same, of a request that is well-formed.
+pub fn info(method: &str, uri: &str) -> RequestInfo {
+    parse(method, uri).unwrap_or_else(|status| panic!("{method} {uri}: {status}"))
+}
+
+fn resource(method: &str, uri: &str) -> (Verb, ResourcePath) {
+    let info = info(method, uri);
+    match info.path {
+        RequestPath::Resource(path) => (info.verb, path),
+        RequestPath::Other(path) => panic!("{path}"),
+    }
+}
+
+#[test]
+fn paths_and_methods_become_verbs_and_names() {
+    use Verb::*;
+    let deployments = "/apis/apps/v1/namespaces/a/deployments";
+    let cases = [
+        ("GET", "/api/v1/pods", List, "", "", "pods", "", ""),
+        ("GET", "/api/v1/namespaces/a/pods", List, "", "a", "pods", "", ""),
+        ("GET", "/api/v1/namespaces/a/pods/b", Get, "", "a", "pods", "", "b"),
+        ("PATCH", "/api/v1/namespaces/a/pods/b/status", Patch, "", "a", "pods", "status", "b"),
+        ("GET", "/api/v1/namespaces/a/pods/b/log?follow=true", Get, "", "a", "pods", "log", "b"),
+        ("GET", "/api/v1/namespaces/a", Get, "", "", "namespaces", "", "a"),
+        ("PUT", "/api/v1/namespaces/a/finalize", Update, "", "", "namespaces", "finalize", "a"),
+        ("GET", "/api/v1/namespaces", List, "", "", "namespaces", "", ""),
+        ("GET", "/api/v1/nodes/n/proxy/pods/x", Get, "", "", "nodes", "proxy", "n"),
+        ("DELETE", deployments, DeleteCollection, "apps", "a", "deployments", "", ""),
+        ("DELETE", "/apis/apps/v1/namespaces/a/deployments/d", Delete, "apps", "a", "deployments", "", "d"),
+        ("GET", "/api/v1/pods?watch=true", Watch, "", "", "pods", "", ""),
+        ("GET", "/api/v1/pods?watch=1", Watch, "", "", "pods", "", ""),
+        ("GET", "/api/v1/pods?watch=0", List, "", "", "pods", "", ""),
+        ("GET", "/api/v1/pods?watch=0&watch=1", List, "", "", "pods", "", ""),
+        ("GET", "/api/v1/watch/namespaces/a/pods", Watch, "", "a", "pods", "", ""),
+        ("GET", "/api/v1/watch/namespaces/a/pods/b", Watch, "", "a", "pods", "", "b"),
+        ("GET", "/api/v1/nodes/n%2D1", Get, "", "", "nodes", "", "n-1"),
+        ("OPTIONS", "/api/v1/nodes/n1", Other, "", "", "nodes", "", "n1"),
+    ];
+    for (method, uri, verb, group, namespace, plural, subresource, name) in cases {
+        let (found, path) = resource(method, uri);
+        let text = |part: &Option<String>| part.clone().unwrap_or_default();
+        assert_eq!(found, verb, "{method} {uri}");
+        assert_eq!(
+            (path.group.as_str(), text(&path.namespace), path.resource.as_str(), text(&path.subresource)),
+            (group, namespace.to_owned(), plural, subresource.to_owned()),
+            "{method} {uri}"
+        );
+        assert_eq!(text(&path.name), name, "{method} {uri}");
+    }
+}
+
+#[test]
+fn the_path_for_a_proxy_is_left_as_it_was_sent() {
+    let rest = |uri: &str| resource("GET", uri).1.rest;
+    assert_eq!(rest("/api/v1/nodes/n/proxy"), "");
+    assert_eq!(rest("/api/v1/nodes/n/proxy/"), "/");
+    assert_eq!(rest("/api/v1/nodes/n/proxy/a%2Fb//c/?x=1"), "/a%2Fb//c/");
+    assert_eq!(rest("/api/v1/namespaces/a/services/s/proxy/x/.."), "/x/..");
+}
+
+#[test]
+fn what_names_nothing_is_not_found() {
+    for path in [
+        "/api/v1/namespaces/a/pods/b%2Fc",
+        "/api/v1/namespaces/a/pods/%zz",
+        "/api/v1/namespaces/a/pods/%2e%2e",
+        "/api/v1/namespaces//pods",
+        "/api/v1/namespaces/a/pods//",
+        "/apis//v1/pods",
+        "/api//pods",
+        "/api/v1/namespaces/a/pods/%00",
+    ] {
+        assert_eq!(parse("GET", path).map(|info| info.path).unwrap_err().code, 404, "{path}");
+    }
+}
+
+#[test]
+fn a_write_whose_path_ends_in_a_slash_is_refused() {
+    for method in ["DELETE", "POST", "PUT", "PATCH"] {
+        let status = parse(method, "/api/v1/namespaces/a/pods/").unwrap_err();
+        assert_eq!(status.code, 400, "{method}");
+        assert!(status.message.contains("ends in a slash"), "{}", status.message);
+    }
+    assert_eq!(resource("GET", "/api/v1/namespaces/a/pods/").0, Verb::List);
+    assert_eq!(resource("DELETE", "/api/v1/namespaces/a/pods/b/").0, Verb::Delete);
+}
+
+#[test]
+fn discovery_is_no_resource() {
+    for path in ["/api", "/apis", "/api/v1", "/api/v1/", "/apis/apps/v1", "/openapi/v3", "/version", "/", "//"] {
+        assert!(info("GET", path).resource().is_none(), "{path}");
+    }
+}
+
+#[test]
+fn numbers_that_make_no_sense_are_refused_or_mean_the_default() {
+    let query = |text: &str| parse("GET", &format!("/api/v1/pods?{text}")).map(|info| info.query);
+    assert_eq!(query("timeoutSeconds=18446744073709551615").unwrap_err().code, 400);
+    assert_eq!(query("timeoutSeconds=9223372036854775807").unwrap().timeout_seconds, Some(i64::MAX as u64));
+    assert_eq!(query("timeoutSeconds=0").unwrap().timeout_seconds, None);
+    assert_eq!(query("timeoutSeconds=-5").unwrap().timeout_seconds, None);
+    assert_eq!(query("limit=-1").unwrap().limit, None);
+    assert_eq!(query("limit=x").unwrap_err().code, 400);
+    assert_eq!(query("resourceVersion=-1").unwrap_err().code, 400);
+}
+
+#[test]
+fn dry_run_is_all_or_refused() {
+    let query = |text: &str| parse("POST", &format!("/api/v1/pods?{text}")).map(|info| info.query.dry_run);
+    assert!(query("dryRun=All").unwrap());
+    assert!(query("dryRun=All&dryRun=All").unwrap());
+    assert!(!query("").unwrap());
+    assert_eq!(query("dryRun=Some").unwrap_err().code, 400);
+    assert_eq!(query("dryRun=All&dryRun=Some").unwrap_err().code, 400);
+}
+
+#[test]
+fn proxies_logs_and_watches_may_last() {
+    for uri in ["/api/v1/pods?watch=1", "/api/v1/namespaces/a/pods/p/log", "/api/v1/nodes/n/proxy/x"] {
+        assert!(info("GET", uri).is_long_running(), "{uri}");
+    }
+    assert!(!info("GET", "/api/v1/pods").is_long_running());
+}

@@ -1,0 +1,122 @@
+//! What a writer asks of the store: writes that are made together or not at all, and what must hold for them.
+//!
+//! Everything here is decided by the committer, one transaction after the other, against the state that the earlier ones
+//! left. So a requirement can't become false between the check and the write.
+
+use std::sync::Arc;
+
+use super::{Draft, Key, Object};
+
+/// Writes that are made together, or not at all.
+///
+/// First all requirements are checked, against the state before the transaction; then the writes are made in order, each
+/// at a revision of its own. A transaction without writes only checks.
+#[derive(Debug, Default)]
+pub struct Transaction {
+    pub require: Vec<Requirement>,
+    pub writes: Vec<Write>,
+}
+
+/// What must hold of a key that the transaction itself need not write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Requirement {
+    pub key: Key,
+    pub condition: Condition,
+}
+
+/// What a [`Requirement`] demands of its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// No object.
+    Absent,
+    /// The object last written at this revision.
+    At(u64),
+    /// An object whose deletion was not asked for: it has no `deletionTimestamp`.
+    Alive,
+}
+
+/// One change, made only if the key is as expected.
+#[derive(Debug)]
+pub struct Write {
+    pub key: Key,
+    pub expect: Expect,
+    pub change: Change,
+}
+
+/// What the writer believes the key holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expect {
+    Absent,
+    /// The object last written at this revision.
+    At(u64),
+}
+
+/// What a [`Write`] does to its key.
+#[derive(Debug)]
+pub enum Change {
+    Put(Draft),
+    Delete,
+}
+
+/// Why a transaction was not committed.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum CommitError {
+    /// A key is not as required or expected; nothing was written.
+    #[error("{key} is not as expected")]
+    Conflict {
+        /// The first such key.
+        key: Key,
+        /// What it holds instead.
+        current: Option<Arc<Object>>,
+    },
+    /// No space is left for the store's file. Reads go on; writes work again once there is space.
+    #[error("no space is left on the device of the store ({path})")]
+    Full { path: String },
+    /// The store could not make the transaction durable. Whether it was made is told by a read, once the store is back.
+    #[error("the store cannot write: {message}")]
+    Unavailable { message: String },
+}
+
+impl Transaction {
+    /// Bytes of text to be written.
+    pub fn size(&self) -> usize {
+        self.writes.iter().map(|write| write.change.size()).sum()
+    }
+}
+
+impl From<Write> for Transaction {
+    /// A transaction of one write that requires nothing else.
+    fn from(write: Write) -> Self {
+        Self { require: Vec::new(), writes: vec![write] }
+    }
+}
+
+impl Condition {
+    /// Whether it holds of a key with this object.
+    pub fn holds(self, current: Option<&Object>) -> bool {
+        match (self, current) {
+            (Self::Absent, None) => true,
+            (Self::At(revision), Some(object)) => object.revision == revision,
+            (Self::Alive, Some(object)) => !object.header.deleting,
+            (Self::Absent, Some(_)) | (Self::At(_) | Self::Alive, None) => false,
+        }
+    }
+}
+
+impl From<Expect> for Condition {
+    fn from(expect: Expect) -> Self {
+        match expect {
+            Expect::Absent => Self::Absent,
+            Expect::At(revision) => Self::At(revision),
+        }
+    }
+}
+
+impl Change {
+    fn size(&self) -> usize {
+        match self {
+            Self::Put(draft) => draft.head.len() + draft.tail.len(),
+            Self::Delete => 0,
+        }
+    }
+}
