@@ -1,15 +1,21 @@
 //! From a JSON value to what the store keeps: the text in its fixed layout, and the header. Never decides what may be stored.
 
+use std::borrow::Cow;
+
 use serde_json::Value;
 
 use crate::{
     kinds::{Cell, Kind, Kinds},
-    store::{self, Draft, Header, Owner},
+    store::{self, Draft, Header, Owner, Term},
 };
 
 /// Lays out an object of a stored kind.
 pub fn draft(kind: &Kind, object: &Value) -> Draft {
-    let header = Header { fields: (kind.selectable)(object), cells: cells((kind.cells)(object)), ..header(object) };
+    let fields = (kind.selectable)(object);
+    let term =
+        |index: &Cow<'static, str>| Some(Term { index: index.clone(), value: fields.get(index)?.as_str().into() });
+    let indexes = kind.indexed.iter().filter_map(term).collect();
+    let header = Header { fields, indexes, cells: cells((kind.cells)(object)), ..header(object) };
     lay_out(&kind.api_version(), &kind.kind, object, header)
 }
 

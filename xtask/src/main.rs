@@ -1,5 +1,5 @@
-//! The project's own commands: `cargo xtask up`, `test`, `build`, `tidy`, `package`, `bench`, `setup`. One module a
-//! task.
+//! The project's own commands: `cargo xtask up`, `test`, `build`, `tidy`, `package`, `bench`, `setup`, `schema`. One module
+//! per task.
 
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "what panics in a test fails it"))]
 
@@ -8,6 +8,7 @@ mod build;
 mod command;
 mod package;
 mod progress;
+mod schema;
 mod setup;
 mod test;
 mod tidy;
@@ -34,6 +35,7 @@ enum Task {
     Bench(bench::Bench),
     Tidy(tidy::Tidy),
     Package(package::Package),
+    Schema(schema::Schema),
 }
 
 fn main() -> ExitCode {
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         Task::Bench(task) => task.run(),
         Task::Tidy(task) => task.run(),
         Task::Package(task) => task.run(),
+        Task::Schema(task) => task.run(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -44,7 +44,10 @@ fn fixed(api: &Api, info: &RequestInfo, path: &str, parts: &http::request::Parts
     let plain = |body: bytes::Bytes| response::json(StatusCode::OK, body);
     let inner = &api.inner;
     let found = match segments.as_slice() {
-        ["healthz" | "livez" | "readyz", ..] => Some(health::ok()),
+        [endpoint @ ("healthz" | "livez" | "readyz"), rest @ ..] => {
+            Some(health::answer(&inner.health, endpoint, rest, parts.uri.query().unwrap_or_default())?)
+        }
+        ["metrics"] => Some(metrics(api)?),
         ["version"] => Some(response::json(StatusCode::OK, health::version().to_string())),
         ["api"] => Some(discovered(inner.discovery.get().core(form))),
         ["apis"] => Some(discovered(inner.discovery.get().groups(form))),
@@ -74,6 +77,15 @@ fn fixed(api: &Api, info: &RequestInfo, path: &str, parts: &http::request::Parts
     }
 }
 
+/// `GET /metrics`
+fn metrics(api: &Api) -> Result<Response, Status> {
+    let text = api.inner.metrics.render().map_err(|_| Status::internal("cannot write the metrics"))?;
+    let mut response = response::json(StatusCode::OK, text);
+    let content_type = http::HeaderValue::from_static(crate::metrics::CONTENT_TYPE);
+    response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+    Ok(response)
+}
+
 /// A document of OpenAPI: unchanged ones are not sent again, and one that is asked for by its hash never changes.
 fn openapi_document(document: super::openapi::Document, parts: &http::request::Parts) -> Response {
     let tag = format!("\"{}\"", document.hash);
@@ -96,7 +108,7 @@ fn openapi_document(document: super::openapi::Document, parts: &http::request::P
 async fn objects(api: &Api, info: RequestInfo, parts: http::request::Parts, body: Body) -> Result<Response, Status> {
     let call = Call::of(info, &api.inner.kinds.snapshot())?;
     if let (Some(subresource), Some(nodes)) = (call.target.subresource, api.inner.nodes.get())
-        && subresource.streams
+        && subresource.by_agent
     {
         return nodes.answer(&call.info, Request::from_parts(parts, body)).await;
     }

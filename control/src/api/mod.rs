@@ -3,6 +3,7 @@
 //! A request is taken apart in `request`, answered by `read`, `write` or `subresource`, and refused with a [`Status`]. What a kind
 //! is comes from `kinds`, what the cluster allows from `admission`; who may ask was settled before the request came here.
 
+mod counted_body;
 pub mod discovery;
 mod dispatch;
 mod health;
@@ -28,16 +29,18 @@ use axum::{body::Body, response::IntoResponse};
 use http::{Request, Response};
 use tokio_util::task::TaskTracker;
 
-use self::{node_proxy::NodeProxy, request::target::Target};
+use self::{counted_body::CountedBody, node_proxy::NodeProxy, request::target::Target};
 pub use crate::status::{Status, Subject};
 use crate::{
     admission::Admission,
     allocation::Allocator,
     auth::gate::Handler,
     encode,
+    health::Health,
     identity::Identity,
     kinds::{Derived, Kind, Registry},
-    request::RequestInfo,
+    metrics::Metrics,
+    request::{RequestInfo, path::ResourcePath},
     store::{self, Embedded, Key, Store},
 };
 
@@ -54,6 +57,8 @@ struct Inner {
     allocator: Allocator,
     discovery: Derived<discovery::Discovery>,
     openapi: Derived<openapi::OpenApi>,
+    metrics: Metrics,
+    health: Health,
     /// The way to the nodes' agents.
     nodes: OnceLock<NodeProxy>,
     /// Requests under way that change something: they come to their end even when their client is gone.
@@ -94,13 +99,25 @@ impl Api {
         let address = server_address.to_owned();
         let discovery = Derived::new(kinds.clone(), move |kinds| discovery::Discovery::of(&kinds, &address));
         let openapi = Derived::new(kinds.clone(), openapi::OpenApi::new);
+        let (metrics, health) = (Metrics::default(), Health::default());
         let (nodes, writes) = (OnceLock::new(), TaskTracker::new());
-        Self { inner: Arc::new(Inner { store, kinds, admission, allocator, discovery, openapi, nodes, writes }) }
+        let parts = Inner { store, kinds, admission, allocator, discovery, openapi, metrics, health, nodes, writes };
+        Self { inner: Arc::new(parts) }
     }
 
     /// The served kinds, which may change while the API runs.
     pub fn kinds(&self) -> &Registry {
         &self.inner.kinds
+    }
+
+    /// What is counted.
+    pub fn metrics(&self) -> &Metrics {
+        &self.inner.metrics
+    }
+
+    /// What `/readyz` and its like ask.
+    pub(crate) fn health(&self) -> &Health {
+        &self.inner.health
     }
 
     /// A client in process that acts as `identity`: same handlers, same admission, no socket.
@@ -136,6 +153,12 @@ impl Api {
     pub async fn drain(&self) {
         self.inner.writes.close();
         self.inner.writes.wait().await;
+    }
+
+    /// Whether a path names a resource, and a subresource of it, that are served.
+    fn serves(&self, path: &ResourcePath) -> bool {
+        let kind = self.inner.kinds.snapshot().by_path(&path.group, &path.version, &path.resource);
+        kind.is_some_and(|kind| path.subresource.as_deref().is_none_or(|segment| kind.has(segment)))
     }
 
     fn store(&self) -> &dyn Store {
@@ -174,6 +197,12 @@ impl Api {
 #[async_trait::async_trait]
 impl Handler for Api {
     async fn answer(&self, info: RequestInfo, request: Request<Body>) -> Response<Body> {
-        dispatch::answer(self, info, request).await
+        let running = self.inner.metrics.requests().begin(&info, |path| self.serves(path));
+        let response = dispatch::answer(self, info, request).await;
+        running.answered(response.status().as_u16());
+        match running.is_long_running() {
+            true => response.map(|body| Body::new(CountedBody::new(body, running))),
+            false => response,
+        }
     }
 }

@@ -135,7 +135,10 @@ fn mirror_pod(write: &NodeWrite) -> Result<(), String> {
     for (what, found) in [
         (
             "secrets",
-            names_any(spec, &["secret", "secretRef", "secretKeyRef", "nodePublishSecretRef", "imagePullSecrets"]),
+            names_any(
+                spec,
+                &["secret", "secretRef", "secretKeyRef", "nodePublishSecretRef", "secretName", "imagePullSecrets"],
+            ),
         ),
         ("configmaps", names_any(spec, &["configMap", "configMapRef", "configMapKeyRef"])),
         ("persistentvolumeclaims", names_any(spec, &["persistentVolumeClaim", "ephemeral"])),

@@ -3,9 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::{authentication::v1::SelfSubjectReview, authorization::v1::SelfSubjectAccessReview};
-
-use super::{BuiltIn, Storage, decode::decode};
+use super::{BuiltIn, Storage};
 
 pub static SELF_SUBJECT_REVIEW: BuiltIn = BuiltIn {
     group: "authentication.k8s.io",
@@ -18,7 +16,6 @@ pub static SELF_SUBJECT_REVIEW: BuiltIn = BuiltIn {
     namespaced: false,
     subresources: &[],
     storage: Storage::Virtual,
-    decode: decode::<SelfSubjectReview>,
     default: |_| {},
     validate: |_, _| Vec::new(),
     prepare: |_, _| {},
@@ -40,7 +37,6 @@ pub static SELF_SUBJECT_ACCESS_REVIEW: BuiltIn = BuiltIn {
     namespaced: false,
     subresources: &[],
     storage: Storage::Virtual,
-    decode: decode::<SelfSubjectAccessReview>,
     default: |_| {},
     validate: |_, _| Vec::new(),
     prepare: |_, _| {},

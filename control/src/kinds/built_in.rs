@@ -7,10 +7,11 @@ use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 use serde_json::Value;
 
 use super::{
-    Cell, Column, DecodeError, Deletion, Deprecation, FieldError, FieldWarning, Kind, Storage, StoredAs, access_review,
+    Cell, Column, Deletion, Deprecation, FieldError, Kind, Storage, StoredAs, access_review,
     certificate_signing_request, config_map, deployment, endpoint_slice, endpoints, event, ip_address, lease, names,
     namespace, node, pod, replica_set, secret, service, service_account, superseded,
 };
+use crate::schema::Schema;
 
 /// Every built-in kind, in the order discovery shows them: by group, the preferred version first.
 pub(super) const TABLE: &[&BuiltIn] = &[
@@ -53,13 +54,15 @@ pub struct BuiltIn {
     pub storage: Storage<&'static BuiltInAs>,
     pub object_name: fn(&str) -> Vec<String>,
     pub deletion: Deletion,
-    pub decode: fn(json: &[u8]) -> Result<Vec<FieldWarning>, DecodeError>,
     pub default: fn(object: &mut Value),
     pub validate: fn(new: &Value, old: Option<&Value>) -> Vec<FieldError>,
     pub prepare: fn(new: &mut Value, old: Option<&Value>),
     pub columns: &'static [Column],
     pub cells: fn(object: &Value) -> Vec<Cell>,
     pub selectable: fn(object: &Value) -> BTreeMap<&'static str, String>,
+    pub indexed: &'static [Cow<'static, str>],
+    pub stored_field: fn(&str) -> &str,
+    /// Name of its definition in the schema data: `io.k8s.api.core.v1.Pod`.
     pub schema: &'static str,
 }
 
@@ -86,13 +89,14 @@ impl BuiltIn {
         storage: Storage::Stored,
         object_name: names::subdomain,
         deletion: Deletion::PLAIN,
-        decode: |_| Ok(Vec::new()),
         default: |_| {},
         validate: |_, _| Vec::new(),
         prepare: |_, _| {},
         columns: &[],
         cells: |_| Vec::new(),
         selectable: |_| BTreeMap::new(),
+        indexed: &[],
+        stored_field: |field| field,
         schema: "",
     };
 }
@@ -118,7 +122,6 @@ impl From<&'static BuiltIn> for Kind {
             },
             object_name: declared.object_name,
             deletion: declared.deletion,
-            decode: Arc::new(declared.decode),
             default: Arc::new(declared.default),
             validate: Arc::new(declared.validate),
             prepare: Arc::new(declared.prepare),
@@ -127,7 +130,9 @@ impl From<&'static BuiltIn> for Kind {
             selectable: Arc::new(move |object| {
                 selectable(object).into_iter().map(|(field, value)| (field.into(), value)).collect()
             }),
-            schema: declared.schema.into(),
+            indexed: declared.indexed.into(),
+            stored_field: declared.stored_field,
+            schema: Schema::builtin(declared.schema).unwrap_or_else(Schema::unstructured),
         }
     }
 }

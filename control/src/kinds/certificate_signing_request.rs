@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use serde_json::{Value, json};
 
-use super::{BuiltIn, Cell, Column, FieldError, Storage, age, decode::decode, prepare};
+use super::{BuiltIn, Cell, Column, FieldError, Storage, age, prepare};
 
 pub static KIND: BuiltIn = BuiltIn {
     group: "certificates.k8s.io",
@@ -18,7 +17,6 @@ pub static KIND: BuiltIn = BuiltIn {
     namespaced: false,
     subresources: &["approval", "status"],
     storage: Storage::Stored,
-    decode: decode::<CertificateSigningRequest>,
     default,
     validate,
     prepare: |new, old| {

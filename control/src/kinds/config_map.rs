@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::ConfigMap;
 use serde_json::Value;
 
-use super::{BuiltIn, Cell, Column, FieldError, Storage, decode::decode};
+use super::{BuiltIn, Cell, Column, FieldError, Storage};
 
 pub static KIND: BuiltIn = BuiltIn {
     group: "",
@@ -18,7 +17,6 @@ pub static KIND: BuiltIn = BuiltIn {
     namespaced: true,
     subresources: &[],
     storage: Storage::Stored,
-    decode: decode::<ConfigMap>,
     default: |_| {},
     validate,
     prepare: |_, _| {},

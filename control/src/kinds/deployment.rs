@@ -2,12 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::apps::v1::Deployment;
 use serde_json::{Value, json};
 
 use super::{
     BuiltIn, Cell, Column, FieldError, Storage,
-    decode::decode,
     pod::defaults::{fill, fill_text},
     pod_template::{self, CONTAINERS, IMAGES, SELECTOR},
     prepare,
@@ -24,7 +22,6 @@ pub static KIND: BuiltIn = BuiltIn {
     namespaced: true,
     subresources: &["scale", "status"],
     storage: Storage::Stored,
-    decode: decode::<Deployment>,
     default,
     validate,
     prepare: |new, old| {

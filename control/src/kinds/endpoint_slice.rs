@@ -5,10 +5,9 @@ use std::{
     net::IpAddr,
 };
 
-use k8s_openapi::api::discovery::v1::EndpointSlice;
 use serde_json::Value;
 
-use super::{BuiltIn, Cell, Column, FieldError, Storage, decode::decode, endpoints, names, port, prepare};
+use super::{BuiltIn, Cell, Column, FieldError, Storage, endpoints, names, port, prepare};
 
 pub static KIND: BuiltIn = BuiltIn {
     group: "discovery.k8s.io",
@@ -21,7 +20,6 @@ pub static KIND: BuiltIn = BuiltIn {
     namespaced: true,
     subresources: &[],
     storage: Storage::Stored,
-    decode: decode::<EndpointSlice>,
     default,
     validate,
     prepare: prepare::count_generation,

@@ -2,10 +2,9 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use k8s_openapi::api::core::v1::Endpoints;
 use serde_json::Value;
 
-use super::{BuiltIn, Cell, Column, FieldError, Storage, decode::decode, names, port};
+use super::{BuiltIn, Cell, Column, FieldError, Storage, names, port};
 
 pub static KIND: BuiltIn = BuiltIn {
     group: "",
@@ -18,7 +17,6 @@ pub static KIND: BuiltIn = BuiltIn {
     namespaced: true,
     subresources: &[],
     storage: Storage::Stored,
-    decode: decode::<Endpoints>,
     default,
     validate,
     prepare: |_, _| {},

@@ -1,11 +1,10 @@
 //! Event, in the core group as it is stored and in `events.k8s.io` as newer clients write it: one set of objects, two spellings.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
-use k8s_openapi::api::{core::v1::Event as CoreEvent, events::v1::Event};
 use serde_json::{Map, Value, json};
 
-use super::{BuiltIn, BuiltInAs, Cell, Column, Kind, Storage, decode::decode};
+use super::{BuiltIn, BuiltInAs, Cell, Column, Kind, Storage};
 
 pub static CORE: BuiltIn = BuiltIn {
     group: "",
@@ -18,13 +17,13 @@ pub static CORE: BuiltIn = BuiltIn {
     namespaced: true,
     subresources: &[],
     storage: Storage::Stored,
-    decode: decode::<CoreEvent>,
     default: |_| {},
     validate: |_, _| Vec::new(),
     prepare: |_, _| {},
     columns: COLUMNS,
     cells,
     selectable,
+    indexed: &[Cow::Borrowed("involvedObject.uid")],
     schema: "io.k8s.api.core.v1.Event",
     ..BuiltIn::PLAIN
 };
@@ -32,12 +31,11 @@ pub static CORE: BuiltIn = BuiltIn {
 pub static EVENTS: BuiltIn = BuiltIn {
     group: "events.k8s.io",
     storage: Storage::As(&BuiltInAs { kind: &CORE, to_stored, from_stored, deprecation: None }),
-    decode: decode::<Event>,
-    selectable: |o| {
-        let core = selectable(o);
-        let spelled = core.into_iter().map(|(field, value)| (regarding(field), value));
-        spelled.collect()
+    selectable: |event| {
+        let mut core = selectable(event);
+        SELECTABLE.iter().filter_map(|(field, stored)| Some((*field, core.remove(stored)?))).collect()
     },
+    stored_field: |field| SELECTABLE.iter().find(|spelling| spelling.0 == field).map_or(field, |spelling| spelling.1),
     schema: "io.k8s.api.events.v1.Event",
     // Never called with anything but the stored form, as all functions of a kind that is stored as another.
     ..CORE
@@ -108,20 +106,19 @@ fn selectable(event: &Value) -> BTreeMap<&'static str, String> {
     ])
 }
 
-/// The `events.k8s.io` spelling of a selectable field.
-fn regarding(field: &'static str) -> &'static str {
-    match field {
-        "involvedObject.kind" => "regarding.kind",
-        "involvedObject.namespace" => "regarding.namespace",
-        "involvedObject.name" => "regarding.name",
-        "involvedObject.uid" => "regarding.uid",
-        "involvedObject.apiVersion" => "regarding.apiVersion",
-        "involvedObject.resourceVersion" => "regarding.resourceVersion",
-        "involvedObject.fieldPath" => "regarding.fieldPath",
-        "reportingComponent" => "reportingController",
-        other => other,
-    }
-}
+/// The selectable fields: (`events.k8s.io`, core). The core group has `source` beside them.
+const SELECTABLE: &[(&str, &str)] = &[
+    ("reason", "reason"),
+    ("regarding.apiVersion", "involvedObject.apiVersion"),
+    ("regarding.fieldPath", "involvedObject.fieldPath"),
+    ("regarding.kind", "involvedObject.kind"),
+    ("regarding.name", "involvedObject.name"),
+    ("regarding.namespace", "involvedObject.namespace"),
+    ("regarding.resourceVersion", "involvedObject.resourceVersion"),
+    ("regarding.uid", "involvedObject.uid"),
+    ("reportingController", "reportingComponent"),
+    ("type", "type"),
+];
 
 /// (`events.k8s.io`, core)
 const SPELLINGS: &[(&str, &str)] = &[

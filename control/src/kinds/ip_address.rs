@@ -4,10 +4,9 @@
 
 use std::net::IpAddr;
 
-use k8s_openapi::api::networking::v1::IPAddress;
 use serde_json::Value;
 
-use super::{BuiltIn, Cell, Column, FieldError, decode::decode, prepare};
+use super::{BuiltIn, Cell, Column, FieldError, prepare};
 
 pub static KIND: BuiltIn = BuiltIn {
     group: "networking.k8s.io",
@@ -18,7 +17,6 @@ pub static KIND: BuiltIn = BuiltIn {
     namespaced: false,
     object_name,
     validate,
-    decode: decode::<IPAddress>,
     prepare: prepare::count_generation,
     columns: &[Column::name(), Column::text("ParentRef", "The object that has the address."), Column::age()],
     cells: |object| {

@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::coordination::v1::Lease;
-
-use super::{BuiltIn, Cell, Column, FieldError, Storage, decode::decode};
+use super::{BuiltIn, Cell, Column, FieldError, Storage};
 
 pub static KIND: BuiltIn = BuiltIn {
     group: "coordination.k8s.io",
@@ -17,7 +15,6 @@ pub static KIND: BuiltIn = BuiltIn {
     namespaced: true,
     subresources: &[],
     storage: Storage::Stored,
-    decode: decode::<Lease>,
     default: |_| {},
     validate: |new, _| {
         let spec = &new["spec"];

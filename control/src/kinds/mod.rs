@@ -12,17 +12,17 @@ use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use serde_json::Value;
 
+use crate::schema::Schema;
+
 pub mod access_review;
 pub mod age;
 pub mod built_in;
 pub mod certificate_signing_request;
 pub mod column;
 pub mod config_map;
-pub mod decode;
 pub mod deletion;
 pub mod deployment;
 pub mod derived;
-
 pub mod endpoint_slice;
 pub mod endpoints;
 pub mod event;
@@ -49,7 +49,6 @@ pub mod superseded;
 pub use age::Cell;
 pub use built_in::{BuiltIn, BuiltInAs};
 pub use column::Column;
-pub use decode::{DecodeError, FieldWarning};
 pub use deletion::Deletion;
 pub use derived::Derived;
 pub use field::{FieldError, FieldErrorReason};
@@ -88,15 +87,13 @@ pub struct Kind {
     pub object_name: fn(&str) -> Vec<String>,
     /// What deletion means for the kind.
     pub deletion: Deletion,
-    /// Checks JSON text against the kind's schema in one pass: types, unknown fields, duplicate fields.
-    pub decode: DecodeFn,
     /// Fills in what Kubernetes fills in for this kind. Idempotent.
     pub default: DefaultFn,
     /// Reasons why `new` may not be stored (in place of `old`, on update). Names, labels and annotations are checked for all
     /// kinds alike, elsewhere.
     pub validate: ValidateFn,
-    /// Runs after `default`. What a create or update through the main resource does to `new` before it is validated: drop or keep `status`, bump
-    /// `metadata.generation`, and so on (`PrepareForCreate`/`PrepareForUpdate` in Kubernetes).
+    /// Runs after `default`. What a create or update through the main resource does to `new` before it is validated: drop or
+    /// keep `status`, bump `metadata.generation`, and so on (`PrepareForCreate`/`PrepareForUpdate` in Kubernetes).
     pub prepare: PrepareFn,
     /// Columns of `kubectl get`; `cells` answers in the same order.
     pub columns: Cow<'static, [Column]>,
@@ -105,12 +102,14 @@ pub struct Kind {
     /// Fields that `fieldSelector` may name beside `metadata.name` and `metadata.namespace`. Every key is always there, with an
     /// empty string where the object has no such field, so that `field=` and `field!=x` work and an unknown field is known.
     pub selectable: SelectableFn,
-    /// Path in the OpenAPI definitions: `io.k8s.api.core.v1.Pod`.
-    pub schema: Cow<'static, str>,
+    /// Selectable fields by which objects are found without a look at the others. Named as the stored kind names them.
+    pub indexed: Cow<'static, [Cow<'static, str>]>,
+    /// The stored kind's name of a selectable field.
+    pub stored_field: fn(&str) -> &str,
+    /// What its objects look like: decoding, merging, protobuf and OpenAPI go by it.
+    pub schema: Schema,
 }
 
-/// See [`Kind::decode`].
-pub type DecodeFn = Arc<dyn Fn(&[u8]) -> Result<Vec<FieldWarning>, DecodeError> + Send + Sync>;
 /// See [`Kind::default`].
 pub type DefaultFn = Arc<dyn Fn(&mut Value) + Send + Sync>;
 /// See [`Kind::validate`].

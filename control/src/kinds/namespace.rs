@@ -3,10 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::Namespace;
 use serde_json::{Value, json};
 
-use super::{BuiltIn, Cell, Column, Deletion, Storage, decode::decode, names, prepare};
+use super::{BuiltIn, Cell, Column, Deletion, Storage, names, prepare};
 
 pub static KIND: BuiltIn = BuiltIn {
     group: "",
@@ -19,7 +18,6 @@ pub static KIND: BuiltIn = BuiltIn {
     namespaced: false,
     subresources: &["finalize", "status"],
     storage: Storage::Stored,
-    decode: decode::<Namespace>,
     default,
     validate: |_, _| Vec::new(),
     prepare: prepare_namespace,

@@ -2,10 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::api::core::v1::Node;
 use serde_json::{Value, json};
 
-use super::{BuiltIn, Cell, Column, FieldError, Storage, decode::decode, prepare};
+use super::{BuiltIn, Cell, Column, FieldError, Storage, prepare};
 
 pub static KIND: BuiltIn = BuiltIn {
     group: "",
@@ -18,7 +17,6 @@ pub static KIND: BuiltIn = BuiltIn {
     namespaced: false,
     subresources: &["proxy", "status"],
     storage: Storage::Stored,
-    decode: decode::<Node>,
     default: |_| {},
     validate,
     prepare: prepare_node,

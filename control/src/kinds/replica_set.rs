@@ -2,12 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::apps::v1::ReplicaSet;
 use serde_json::{Value, json};
 
 use super::{
     BuiltIn, Cell, Column, Storage,
-    decode::decode,
     pod_template::{self, CONTAINERS, IMAGES, SELECTOR},
     prepare,
 };
@@ -23,7 +21,6 @@ pub static KIND: BuiltIn = BuiltIn {
     namespaced: true,
     subresources: &["scale", "status"],
     storage: Storage::Stored,
-    decode: decode::<ReplicaSet>,
     default,
     validate: pod_template::validate,
     prepare: |new, old| {

@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use k8s_openapi::api::core::v1::Secret;
 use serde_json::{Map, Value};
 
-use super::{BuiltIn, Cell, Column, FieldError, Storage, config_map, decode::decode};
+use super::{BuiltIn, Cell, Column, FieldError, Storage, config_map};
 
 pub static KIND: BuiltIn = BuiltIn {
     group: "",
@@ -19,7 +18,6 @@ pub static KIND: BuiltIn = BuiltIn {
     namespaced: true,
     subresources: &[],
     storage: Storage::Stored,
-    decode: decode::<Secret>,
     default,
     validate,
     prepare: |_, _| {},

@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::ServiceAccount;
-
-use super::{BuiltIn, Cell, Column, Storage, decode::decode};
+use super::{BuiltIn, Cell, Column, Storage};
 
 pub static KIND: BuiltIn = BuiltIn {
     group: "",
@@ -17,7 +15,6 @@ pub static KIND: BuiltIn = BuiltIn {
     namespaced: true,
     subresources: &[],
     storage: Storage::Stored,
-    decode: decode::<ServiceAccount>,
     default: |_| {},
     validate: |_, _| Vec::new(),
     prepare: |_, _| {},

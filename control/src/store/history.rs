@@ -1,4 +1,4 @@
-//! The recent changes of one resource, for its watchers.
+//! Recent changes in order: of one resource, or of its objects with one indexed value.
 //!
 //! Bounded by count, bytes and age. A watcher that asks for changes that were dropped is told so, and lists again.
 
@@ -8,10 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use parking_lot::RwLock;
-use tokio::sync::watch;
-
-use super::{Expired, Key, Object};
+use super::{Expired, Key, NAME_INDEX, Object, Term};
 
 /// What a write did to an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +49,16 @@ pub struct Event {
     pub previous: Option<Arc<Object>>,
 }
 
+impl Event {
+    /// The indexed values that concern it, as name and value: those that the object has, and those that the change took from it.
+    pub fn terms(&self) -> impl Iterator<Item = (&str, &str)> {
+        let now = &self.object.header.indexes;
+        let before = self.previous.iter().flat_map(|previous| &previous.header.indexes);
+        let own = now.iter().chain(before.filter(|term| !now.contains(term)));
+        own.map(|Term { index, value }| (&**index, &**value)).chain([(NAME_INDEX, &*self.object.header.name)])
+    }
+}
+
 /// Recent changes in order, and the revision up to which they were dropped.
 #[derive(Debug)]
 pub struct History {
@@ -71,123 +78,69 @@ impl History {
         Self { events: VecDeque::new(), bytes: 0, dropped: revision }
     }
 
-    fn push(&mut self, now: Instant, event: Arc<Event>) {
+    /// Adds to the front what `all` knows after `revision`, and `take` selects, up to where this history begins.
+    pub fn begin_at(&mut self, revision: u64, all: &History, take: impl Fn(&Event) -> bool) {
+        let begin = revision.max(all.dropped);
+        if begin >= self.dropped {
+            return;
+        }
+        let missing = all.first_after(begin)..all.first_after(self.dropped);
+        for (at, event) in all.events.range(missing).rev().filter(|(_, event)| take(event)) {
+            self.bytes += event.object.size();
+            self.events.push_front((*at, event.clone()));
+        }
+        self.dropped = begin;
+    }
+
+    /// Bytes of the objects that it holds.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Adds the next event.
+    pub fn push(&mut self, now: Instant, event: Arc<Event>) {
         self.bytes += event.object.size();
         self.events.push_back((now, event));
     }
 
-    fn trim(&mut self, now: Instant) {
+    /// Drops what is too much or too old at `now`, and tells `dropped` of each.
+    pub fn trim(&mut self, now: Instant, mut dropped: impl FnMut(&Event)) {
         while self.events.front().is_some_and(|(at, _)| {
             self.events.len() > MAX_EVENTS || self.bytes > MAX_BYTES || now.duration_since(*at) > MAX_AGE
         }) {
-            self.drop_first();
+            if let Some(event) = self.drop_first() {
+                dropped(&event);
+            }
         }
         if self.events.len() < self.events.capacity() / 4 {
             self.events.shrink_to(2 * self.events.len());
         }
     }
 
-    fn forget(&mut self, revision: u64) {
+    /// Drops the events up to `revision`.
+    pub fn forget(&mut self, revision: u64) {
         while self.events.front().is_some_and(|(_, event)| event.object.revision <= revision) {
             self.drop_first();
         }
         self.dropped = self.dropped.max(revision);
     }
 
-    fn drop_first(&mut self) {
-        if let Some((_, event)) = self.events.pop_front() {
-            self.bytes -= event.object.size();
-            self.dropped = event.object.revision;
-        }
+    fn drop_first(&mut self) -> Option<Arc<Event>> {
+        let (_, event) = self.events.pop_front()?;
+        self.bytes -= event.object.size();
+        self.dropped = event.object.revision;
+        Some(event)
     }
 
-    fn after(&self, revision: u64, at_most: usize) -> Result<Vec<Arc<Event>>, Expired> {
+    /// The events after `revision`, at most so many.
+    pub fn after(&self, revision: u64, at_most: usize) -> Result<Vec<Arc<Event>>, Expired> {
         if revision < self.dropped {
             return Err(Expired { asked: revision, oldest: self.dropped });
         }
-        let first = self.events.partition_point(|(_, event)| event.object.revision <= revision);
-        Ok(self.events.range(first..).take(at_most).map(|(_, event)| event.clone()).collect())
-    }
-}
-
-/// The history of one resource with those who wait for more of it.
-#[derive(Debug)]
-pub struct Topic {
-    history: RwLock<History>,
-    latest: watch::Sender<u64>,
-}
-
-impl Topic {
-    pub fn new(revision: u64) -> Self {
-        Self { history: RwLock::new(History::new(revision)), latest: watch::Sender::new(revision) }
+        Ok(self.events.range(self.first_after(revision)..).take(at_most).map(|(_, event)| event.clone()).collect())
     }
 
-    /// Adds a batch of changes and wakes the watchers once.
-    pub fn publish(&self, events: Vec<Arc<Event>>) {
-        let Some(last) = events.last().map(|event| event.object.revision) else { return };
-        let now = Instant::now();
-        {
-            let mut history = self.history.write();
-            for event in events {
-                history.push(now, event);
-            }
-            history.trim(now);
-        }
-        self.latest.send_replace(last);
-    }
-
-    pub fn forget(&self, revision: u64) {
-        self.history.write().forget(revision);
-    }
-
-    /// Drops what is too old at `now`. Returns how many bytes of objects that was.
-    pub fn trim(&self, now: Instant) -> usize {
-        let mut history = self.history.write();
-        let before = history.bytes;
-        history.trim(now);
-        before - history.bytes
-    }
-
-    pub fn subscribe(self: &Arc<Self>, after: u64) -> Result<Subscription, Expired> {
-        let latest = self.latest.subscribe();
-        self.history.read().after(after, 0)?;
-        Ok(Subscription { topic: self.clone(), latest, seen: after })
-    }
-}
-
-/// A reader of one resource's changes.
-#[derive(Debug)]
-pub struct Subscription {
-    topic: Arc<Topic>,
-    latest: watch::Receiver<u64>,
-    seen: u64,
-}
-
-/// How many changes a reader takes at once.
-const BATCH: usize = 512;
-
-impl Subscription {
-    /// The next changes: at least one, in order. Cancel safe: changes not returned are returned by the next call.
-    pub async fn next(&mut self) -> Result<Vec<Arc<Event>>, Expired> {
-        loop {
-            self.latest.mark_unchanged();
-            let events = self.ready()?;
-            if !events.is_empty() {
-                return Ok(events);
-            }
-            if self.latest.changed().await.is_err() {
-                // The topic lives as long as this subscription, so its sender does.
-                std::future::pending::<()>().await;
-            }
-        }
-    }
-
-    /// The changes that are there already, maybe none.
-    pub fn ready(&mut self) -> Result<Vec<Arc<Event>>, Expired> {
-        let events = self.topic.history.read().after(self.seen, BATCH)?;
-        if let Some(last) = events.last() {
-            self.seen = last.object.revision;
-        }
-        Ok(events)
+    fn first_after(&self, revision: u64) -> usize {
+        self.events.partition_point(|(_, event)| event.object.revision <= revision)
     }
 }

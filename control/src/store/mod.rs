@@ -10,16 +10,22 @@ pub mod embedded;
 mod history;
 mod object;
 mod snapshot;
+mod stats;
+mod table;
 #[cfg(test)]
 mod tests;
+mod topic;
 mod transaction;
 
 use std::{fmt, sync::Arc, time::Instant};
 
 pub use embedded::{Embedded, Index, OpenError};
-pub use history::{Event, EventType, History, Subscription, Topic};
-pub use object::{Cell, Draft, Header, Object, Owner};
-pub use snapshot::{Snapshot, Table};
+pub use history::{Event, EventType, History};
+pub use object::{Cell, Draft, Header, NAME_INDEX, Object, Owner, Term};
+pub use snapshot::Snapshot;
+pub use stats::{BOUNDS as SYNC_SECONDS_BOUNDS, Histogram, Stats};
+pub use table::Table;
+pub use topic::{Subscription, Topic};
 pub use transaction::{Change, CommitError, Condition, Expect, Requirement, Transaction, Write};
 
 /// Where an object is kept: its resource (`pods`, `deployments.apps`) and its key in it (`namespace/name`, or `name`).
@@ -39,7 +45,9 @@ impl fmt::Display for Key {
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("revision {asked} is too old: the oldest one known is {oldest}")]
 pub struct Expired {
+    /// The revision asked for.
     pub asked: u64,
+    /// The oldest that is known.
     pub oldest: u64,
 }
 
@@ -60,6 +68,13 @@ pub trait Store: Send + Sync + 'static {
 
     /// Changes of one resource after `revision`, in order.
     fn watch(&self, resource: &str, after: u64) -> Result<Subscription, Expired>;
+
+    /// The changes after a revision of the objects alone that have a value under an index, or had it before the change: `term`
+    /// names the index and the value.
+    fn watch_by(&self, resource: &str, term: (&str, &str), after: u64) -> Result<Subscription, Expired>;
+
+    /// What the store counts of itself.
+    fn stats(&self) -> Stats;
 
     /// Commits each transaction whole or not at all, independently of the others; answers in the same order, once all that was
     /// written is durable (one sync for all). A later transaction sees what the earlier ones wrote.

@@ -4,7 +4,7 @@
 //! all watchers share them. Every object ends its metadata with the resource version:
 //! `{"apiVersion":…,"kind":…,"metadata":{…,"resourceVersion":"7"},…}`, and so the metadata is a slice, too.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
 
@@ -22,12 +22,25 @@ pub struct Header {
     pub owners: Box<[Owner]>,
     /// Fields that a field selector may name, beside name and namespace.
     pub fields: BTreeMap<Cow<'static, str>, String>,
+    /// The values by which [`super::Snapshot::list_by`] and [`super::Store::watch_by`] find the object.
+    pub indexes: Box<[Term]>,
     /// Cells of the Table form.
     pub cells: Box<[Cell]>,
     /// Whether `metadata.deletionTimestamp` is set.
     pub deleting: bool,
     pub finalizers: Box<[Box<str>]>,
 }
+
+/// A value of an object under an index: the name of a selectable field and its value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Term {
+    /// `spec.nodeName`
+    pub index: Cow<'static, str>,
+    pub value: Arc<str>,
+}
+
+/// The index that every object has without a [`Term`]: its name.
+pub const NAME_INDEX: &str = "metadata.name";
 
 /// One entry of `metadata.ownerReferences`.
 #[derive(Clone, Debug, PartialEq, Eq)]

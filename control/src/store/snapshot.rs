@@ -1,13 +1,12 @@
 //! All objects at one revision, as persistent maps: a snapshot is a cheap clone, and a change copies only a path.
 
-use std::{ops::Bound, sync::Arc};
+use std::sync::Arc;
 
 use imbl::OrdMap;
 
-use super::{Change, CommitError, Condition, Event, EventType, Key, Object, Requirement, Transaction, Write};
-
-/// Objects of one resource by `namespace/name` (or `name`), in the order of their bytes.
-pub type Table = OrdMap<Arc<str>, Arc<Object>>;
+use super::{
+    Change, CommitError, Condition, Event, EventType, Key, Object, Requirement, Table, Transaction, Write, table::Row,
+};
 
 /// All objects at one revision.
 #[derive(Clone, Debug, Default)]
@@ -17,13 +16,14 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// The object with this key.
     pub fn get(&self, resource: &str, name: &str) -> Option<&Arc<Object>> {
-        self.tables.get(resource)?.get(name)
+        Some(self.entry(resource, name)?.1)
     }
 
     /// The object with the key it is kept under.
-    pub fn entry(&self, resource: &str, name: &str) -> Option<(&Arc<str>, &Arc<Object>)> {
-        self.tables.get(resource)?.get_key_value(name)
+    pub fn entry(&self, resource: &str, name: &str) -> Option<Row<'_>> {
+        self.tables.get(resource)?.get(name)
     }
 
     /// Objects of `resource` whose key starts with `prefix`, in order, those up to and with `after` left out.
@@ -32,36 +32,35 @@ impl Snapshot {
         resource: &str,
         prefix: &'a str,
         after: Option<&str>,
-    ) -> impl Iterator<Item = (&'a Arc<str>, &'a Arc<Object>)> + use<'a> {
-        let from = match after {
-            Some(after) if after >= prefix => Bound::Excluded(after.to_owned()),
-            _ => Bound::Included(prefix.to_owned()),
-        };
-        let from = match &from {
-            Bound::Excluded(key) => Bound::Excluded(Arc::from(key.as_str())),
-            Bound::Included(key) => Bound::Included(Arc::from(key.as_str())),
-            Bound::Unbounded => Bound::Unbounded,
-        };
-        self.tables
-            .get(resource)
-            .map(move |table| table.range::<_, Arc<str>>((from, Bound::Unbounded)))
-            .into_iter()
-            .flatten()
-            .take_while(move |(key, _)| key.starts_with(prefix))
+    ) -> impl Iterator<Item = Row<'a>> + use<'a> {
+        self.tables.get(resource).map(|table| table.list(prefix, after)).into_iter().flatten()
+    }
+
+    /// The same, of the objects alone that have `value` under `index` ([`Header::indexes`](super::Header), or
+    /// [`NAME_INDEX`](super::NAME_INDEX)). The others are not touched.
+    pub fn list_by<'a>(
+        &'a self,
+        resource: &str,
+        (index, value): (&str, &'a str),
+        prefix: &'a str,
+        after: Option<&str>,
+    ) -> impl Iterator<Item = Row<'a>> + use<'a> {
+        self.tables.get(resource).map(|table| table.list_by(index, value, prefix, after)).into_iter().flatten()
     }
 
     /// How many objects `resource` has.
     pub fn count(&self, resource: &str) -> usize {
-        self.tables.get(resource).map_or(0, |table| table.len())
+        self.tables.get(resource).map_or(0, Table::len)
     }
 
+    /// The resources that have, or had, objects.
     pub fn resources(&self) -> impl Iterator<Item = (&Arc<str>, &Table)> {
         self.tables.iter()
     }
 
     /// Puts an object read from disk in its place.
     pub fn load(&mut self, key: Key, object: Arc<Object>) {
-        self.tables.entry(key.resource).or_default().insert(key.name, object);
+        self.tables.entry(key.resource).or_default().put(key.name, object);
     }
 
     /// Makes all writes of a transaction at the next revisions and adds their events, or changes nothing and says why.
@@ -73,12 +72,16 @@ impl Snapshot {
         for Requirement { key, condition } in transaction.require {
             self.check(key, condition)?;
         }
-        let (before, known) = (self.clone(), events.len());
+        let known = events.len();
+        // A clone makes the writes copy what they could change in place; one write never has to be taken back.
+        let before = (transaction.writes.len() > 1).then(|| self.clone());
         for write in transaction.writes {
             match self.write(write) {
                 Ok(event) => events.push(event),
                 Err(error) => {
-                    *self = before;
+                    if let Some(before) = before {
+                        *self = before;
+                    }
                     events.truncate(known);
                     return Err(error);
                 }
@@ -113,8 +116,8 @@ impl Snapshot {
         self.revision = revision;
         let table = self.tables.entry(key.resource.clone()).or_default();
         match event_type {
-            EventType::Deleted => drop(table.remove(&key.name)),
-            EventType::Added | EventType::Modified => drop(table.insert(key.name.clone(), object.clone())),
+            EventType::Deleted => table.remove(&key.name),
+            EventType::Added | EventType::Modified => table.put(key.name.clone(), object.clone()),
         }
         Ok(Event { event_type, key, object, previous: current })
     }

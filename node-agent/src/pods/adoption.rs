@@ -1,4 +1,5 @@
-//! What an earlier agent left running, as the state of a pod: from the containers' labels, and from the status it wrote last.
+//! What an earlier agent left running, as the state of a pod: from the containers' labels, and from the status it wrote
+//! last.
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
@@ -39,7 +40,7 @@ impl PodState {
             if let Sandbox::Found { id: older } | Sandbox::Dead { id: older } = std::mem::take(&mut self.sandbox) {
                 self.garbage.push(older);
             }
-            self.sandboxes = owner.attempt + 1;
+            self.sandboxes = owner.attempt.saturating_add(1);
             self.sandbox = match state {
                 State::Running { .. } => Sandbox::Found { id },
                 State::Created | State::Exited(_) => Sandbox::Dead { id },
@@ -48,7 +49,7 @@ impl PodState {
         };
         let mut garbage = None;
         let slot = self.container_mut(&name);
-        slot.attempts = owner.attempt + 1;
+        slot.attempts = owner.attempt.saturating_add(1);
         match state {
             State::Created => {
                 slot.attempts = owner.attempt;

@@ -10,7 +10,9 @@ pub struct Backoff {
 }
 
 impl Backoff {
+    /// The wait before the second retry; the first is immediate.
     pub const FIRST: SignedDuration = SignedDuration::from_secs(10);
+    /// The longest wait.
     pub const LIMIT: SignedDuration = SignedDuration::from_secs(300);
 
     /// The wait that applies to a failure at `failed_at`.

@@ -4,7 +4,12 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodSecurityContext, SecurityContext};
 
-use super::{outcome::Failure, quantity, spec, status};
+use super::{
+    outcome::Failure,
+    quantity,
+    security::{self, Host, SeccompSource},
+    spec, status,
+};
 use crate::runtime::{
     ContainerSpec, ImageUser, Mount, NetworkNamespace, Owner, PidNamespace, Role, SandboxSpec, Seccomp,
 };
@@ -15,10 +20,15 @@ pub struct Resolved {
     pub env: Vec<(String, String)>,
     pub mounts: Vec<Mount>,
     pub image_user: ImageUser,
+    /// The profile of a container with `seccompProfile: Localhost`, as JSON.
+    pub seccomp_profile: Option<String>,
     /// Of the machine, bytes.
     pub machine_memory: i64,
+    /// What the kernel offers.
+    pub host: Host,
 }
 
+/// The sandbox of `pod`, in its try number `attempt`.
 pub fn sandbox(pod: &Pod, attempt: u32) -> SandboxSpec {
     let pod_spec = pod.spec.clone().unwrap_or_default();
     let sysctls = pod_spec.security_context.unwrap_or_default().sysctls.unwrap_or_default();
@@ -32,6 +42,7 @@ pub fn sandbox(pod: &Pod, attempt: u32) -> SandboxSpec {
     }
 }
 
+/// One container of `pod`, or why it cannot be as its spec says.
 pub fn container(
     pod: &Pod,
     container: &Container,
@@ -39,6 +50,9 @@ pub fn container(
     attempt: u32,
     resolved: Resolved,
 ) -> Result<ContainerSpec, Failure> {
+    if let Some(why) = security::refusal(pod, Some(container), resolved.host) {
+        return Err(Failure::new("CreateContainerError", why));
+    }
     let pod_spec = pod.spec.as_ref();
     let pod_security = pod_spec.and_then(|spec| spec.security_context.clone()).unwrap_or_default();
     let security = container.security_context.clone().unwrap_or_default();
@@ -53,6 +67,7 @@ pub fn container(
     let expanded = |list: &Option<Vec<String>>| {
         list.iter().flatten().map(|text| super::expand::expand(text, &variables)).collect()
     };
+    let (seccomp, app_armor) = filters(pod, container, &resolved)?;
     let hash = spec::hash(container);
     let role = Role::Container { name: container.name.clone(), hash, sandbox: sandbox.to_owned() };
     Ok(ContainerSpec {
@@ -80,9 +95,12 @@ pub fn container(
         cap_drop: capabilities.drop.unwrap_or_default(),
         read_only_root: security.read_only_root_filesystem.unwrap_or_default(),
         no_new_privileges: security.allow_privilege_escalation == Some(false),
-        seccomp: seccomp(&security, &pod_security),
+        seccomp,
+        app_armor,
         cpu_shares: cpu_shares(container),
-        cpu_quota_us: quantity::limit(container, "cpu").filter(|milli| *milli > 0).map(|milli| (milli * 100).max(1000)),
+        cpu_quota_us: quantity::limit(container, "cpu")
+            .filter(|milli| *milli > 0)
+            .map(|milli| milli.saturating_mul(100).max(1000)),
         memory_bytes: quantity::limit(container, "memory").filter(|bytes| *bytes > 0),
         oom_score_adj: status::oom_score_adj(pod, container, resolved.machine_memory),
         tty: container.tty.unwrap_or_default(),
@@ -95,7 +113,7 @@ pub fn container(
 /// Weight of the request, or of the limit where nothing is requested; the least there is without either.
 fn cpu_shares(container: &Container) -> Option<i64> {
     let milli = quantity::request(container, "cpu").or_else(|| quantity::limit(container, "cpu")).unwrap_or_default();
-    Some((milli * 1024 / 1000).clamp(2, 262_144))
+    Some((milli.saturating_mul(1024) / 1000).clamp(2, 262_144))
 }
 
 fn user(
@@ -131,11 +149,19 @@ fn user(
     })
 }
 
-fn seccomp(security: &SecurityContext, pod: &PodSecurityContext) -> Seccomp {
-    match security.seccomp_profile.as_ref().or(pod.seccomp_profile.as_ref()).map(|profile| profile.type_.as_str()) {
-        Some("RuntimeDefault") => Seccomp::RuntimeDefault,
-        _ => Seccomp::Unconfined,
-    }
+/// The seccomp filter and the AppArmor profile of a container.
+fn filters(pod: &Pod, container: &Container, resolved: &Resolved) -> Result<(Seccomp, Option<String>), Failure> {
+    let refused = |why: String| Failure::new("CreateContainerError", why);
+    let Some(spec) = &pod.spec else { return Ok((Seccomp::Unconfined, None)) };
+    let seccomp = match security::seccomp(spec, container).map_err(refused)? {
+        SeccompSource::Unconfined => Seccomp::Unconfined,
+        SeccompSource::RuntimeDefault => Seccomp::RuntimeDefault,
+        SeccompSource::Localhost(path) => {
+            let profile = resolved.seccomp_profile.clone();
+            Seccomp::Profile(profile.ok_or_else(|| refused(format!("seccomp profile {path:?} was not loaded")))?)
+        }
+    };
+    Ok((seccomp, security::app_armor(spec, container, resolved.host).map_err(refused)?))
 }
 
 #[cfg(test)]
@@ -147,7 +173,9 @@ mod tests {
             env: vec![("A".into(), "1".into())],
             mounts: Vec::new(),
             image_user: ImageUser::parse(user),
+            seccomp_profile: None,
             machine_memory: 1 << 30,
+            host: Host { apparmor: false },
         }
     }
 
@@ -179,5 +207,26 @@ mod tests {
         let json = serde_json::json!({ "name": "c", "resources": { "limits": { "cpu": "250m", "memory": "16Mi" } } });
         let spec = made(serde_json::from_value(json).unwrap(), "").unwrap();
         assert_eq!((spec.cpu_quota_us, spec.cpu_shares, spec.memory_bytes), (Some(25_000), Some(256), Some(16 << 20)));
+    }
+
+    #[test]
+    fn no_limit_is_too_large_to_be_counted() {
+        let huge = i64::MAX.to_string();
+        let json = serde_json::json!({ "name": "c", "resources": { "limits": { "cpu": "9223372036854775", "memory": huge } } });
+        let spec = made(serde_json::from_value(json).unwrap(), "").unwrap();
+        assert_eq!((spec.cpu_quota_us, spec.cpu_shares), (Some(i64::MAX), Some(262_144)));
+    }
+
+    #[test]
+    fn a_seccomp_profile_that_was_not_loaded_fails_the_container() {
+        let pod = serde_json::json!({ "spec": { "containers": [{ "name": "c",
+            "securityContext": { "seccompProfile": { "type": "Localhost", "localhostProfile": "a.json" } } }] } });
+        let pod: Pod = serde_json::from_value(pod).unwrap();
+        let app = spec::container(&pod, "c").unwrap();
+        let failure = super::container(&pod, app, "sandbox", 0, resolved("")).unwrap_err();
+        assert_eq!(failure.reason, "CreateContainerError");
+        let loaded = Resolved { seccomp_profile: Some("{}".into()), ..resolved("") };
+        let spec = super::container(&pod, app, "sandbox", 0, loaded).unwrap();
+        assert_eq!(spec.seccomp, Seccomp::Profile("{}".into()));
     }
 }

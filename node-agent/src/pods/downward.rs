@@ -1,4 +1,4 @@
-//! The downward API: what a pod may be told of itself. Pure.
+//! The downward API: the fields of a pod that its containers may read. Pure.
 
 use std::{collections::BTreeMap, net::Ipv4Addr};
 

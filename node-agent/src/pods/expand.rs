@@ -1,7 +1,9 @@
-//! `$(NAME)` in commands, arguments and values: replaced where NAME is defined, left alone where it is not; `$$` is a dollar.
+//! `$(NAME)` in commands, arguments and values: replaced where NAME is defined, left alone where it is not; `$$` is a
+//! dollar.
 
 use std::collections::BTreeMap;
 
+/// `text` with each `$(NAME)` replaced by its variable; `$$` is a dollar sign, and an unknown name stays as it is.
 pub fn expand(text: &str, variables: &BTreeMap<&str, &str>) -> String {
     let mut expanded = String::with_capacity(text.len());
     let mut rest = text;

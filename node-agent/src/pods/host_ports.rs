@@ -1,6 +1,7 @@
-//! Tells the datapath the host ports of this node's pods: from when a pod has an address until its sandbox goes, ready or not.
+//! Publishes the host ports of this node's pods to the datapath: from when a pod has an address until its sandbox is
+//! removed, ready or not.
 //!
-//! Each worker writes its own pod's entry, as its state says; which entry that is, is decided here.
+//! Each worker updates its own pod's entry; what the entry says is decided here.
 
 use std::sync::Arc;
 
@@ -11,9 +12,10 @@ use super::state::{PodState, Sandbox};
 use crate::world::{HostPorts, PodHostPorts};
 
 /// The writing end of the node's [`HostPorts`].
-pub struct HostPortBook(watch::Sender<HostPorts>);
+pub struct HostPortPublisher(watch::Sender<HostPorts>);
 
-impl HostPortBook {
+impl HostPortPublisher {
+    /// Publishes through `sender`.
     pub fn new(sender: watch::Sender<HostPorts>) -> Self {
         Self(sender)
     }
@@ -21,34 +23,34 @@ impl HostPortBook {
     /// Brings the pod's entry to its state. Readers hear of it where that is a change.
     pub fn update(&self, pod: &Pod, state: &PodState) {
         let Some(uid) = pod.metadata.uid.as_deref() else { return };
-        self.0.send_if_modified(|book| {
-            let old = book.pods.get(uid);
+        self.0.send_if_modified(|published| {
+            let old = published.pods.get(uid);
             let new = entry(pod, state, old);
             if old == new.as_ref() {
                 return false;
             }
             match new {
-                Some(new) => book.pods.insert(uid.into(), new),
-                None => book.pods.remove(uid),
+                Some(new) => published.pods.insert(uid.into(), new),
+                None => published.pods.remove(uid),
             };
             true
         });
     }
 
-    /// The pod is no more.
+    /// Removes the entry of a pod that has ended.
     pub fn forget(&self, pod: &Pod) {
         let uid = pod.metadata.uid.as_deref().unwrap_or_default();
-        self.0.send_if_modified(|book| book.pods.remove(uid).is_some());
+        self.0.send_if_modified(|published| published.pods.remove(uid).is_some());
     }
 
-    /// Every pod of an earlier agent has its entry.
+    /// Marks the entries complete: every pod that an earlier agent left has its own.
     pub fn complete(&self) {
-        self.0.send_if_modified(|book| !std::mem::replace(&mut book.synced, true));
+        self.0.send_if_modified(|published| !std::mem::replace(&mut published.synced, true));
     }
 }
 
-/// What the book should say of a pod. While the address of a sandbox that an earlier agent left is being asked for, the API still knows
-/// it: what the kernel serves goes on.
+/// The entry of a pod. While the address of an adopted sandbox is being asked for, the one in the pod's status stays:
+/// the kernel goes on serving it.
 fn entry(pod: &Pod, state: &PodState, old: Option<&Arc<PodHostPorts>>) -> Option<Arc<PodHostPorts>> {
     let address = match &state.sandbox {
         Sandbox::Ready { ip, .. } => Some(*ip),
@@ -80,30 +82,30 @@ mod tests {
     }
 
     #[test]
-    fn a_pods_host_ports_are_told_from_its_address_on_until_its_sandbox_goes() {
+    fn a_pods_host_ports_are_published_from_its_address_on_until_its_sandbox_is_removed() {
         let (sender, receiver) = watch::channel(HostPorts::default());
-        let (book, pod) = (HostPortBook::new(sender), pod("1"));
-        let told = || receiver.borrow().pods.get("1").map(|entry| entry.address);
+        let (publisher, pod) = (HostPortPublisher::new(sender), pod("1"));
+        let address = || receiver.borrow().pods.get("1").map(|entry| entry.address);
         let id = || "s".to_owned();
-        book.update(&pod, &in_state(Sandbox::Making { id: None }));
-        assert_eq!(told(), None, "it has no address yet");
-        book.update(&pod, &in_state(Sandbox::Ready { id: id(), ip: ADDRESS }));
-        assert_eq!(told(), Some(ADDRESS));
-        book.update(&pod, &in_state(Sandbox::Removing));
-        assert_eq!(told(), None);
+        publisher.update(&pod, &in_state(Sandbox::Making { id: None }));
+        assert_eq!(address(), None, "it has no address yet");
+        publisher.update(&pod, &in_state(Sandbox::Ready { id: id(), ip: ADDRESS }));
+        assert_eq!(address(), Some(ADDRESS));
+        publisher.update(&pod, &in_state(Sandbox::Removing));
+        assert_eq!(address(), None);
     }
 
     #[test]
     fn what_an_earlier_agent_left_goes_on_while_its_address_is_asked_for() {
         let (sender, mut receiver) = watch::channel(HostPorts::default());
-        let (book, pod) = (HostPortBook::new(sender), pod("1"));
+        let (publisher, pod) = (HostPortPublisher::new(sender), pod("1"));
         for sandbox in [Sandbox::Found { id: "s".into() }, Sandbox::Making { id: Some("s".into()) }] {
-            book.update(&pod, &in_state(sandbox));
+            publisher.update(&pod, &in_state(sandbox));
             assert_eq!(receiver.borrow_and_update().pods.get("1").map(|entry| entry.address), Some(ADDRESS));
         }
-        book.update(&pod, &in_state(Sandbox::Ready { id: "s".into(), ip: ADDRESS }));
-        assert!(!receiver.has_changed().expect("the book is there"), "nothing is new");
-        book.complete();
+        publisher.update(&pod, &in_state(Sandbox::Ready { id: "s".into(), ip: ADDRESS }));
+        assert!(!receiver.has_changed().expect("the publisher is there"), "nothing is new");
+        publisher.complete();
         assert!(receiver.borrow_and_update().synced);
     }
 }

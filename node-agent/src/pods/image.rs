@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::core::v1::Container;
 
+/// When a container's image is pulled: Kubernetes' `imagePullPolicy`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PullPolicy {
     Always,

@@ -38,6 +38,7 @@ struct LogQuery {
     limit_bytes: Option<usize>,
 }
 
+/// The routes; they do not authenticate.
 pub fn router(context: Arc<Context>, workers: Workers) -> Router {
     Router::new()
         .route("/containerLogs/{namespace}/{pod}/{container}", get(container_logs))
@@ -57,12 +58,10 @@ async fn container_logs(
         Ok(id) => id,
         Err((code, message)) => return refuse(code, message),
     };
-    let since = query
-        .since_time
-        .or_else(|| Timestamp::now().saturating_sub(SignedDuration::from_secs(query.since_seconds?)).ok());
+    let since = query.since_time.or_else(|| seconds_ago(query.since_seconds?));
     let options = LogOptions { follow: query.follow, tail: query.tail_lines, since, timestamps: query.timestamps };
     let chunks = served.context.runtime.logs(&id, &options);
-    // The first chunk tells whether there is a log at all.
+    // Whether there is a log at all shows with its first chunk.
     let mut chunks = chunks.peekable();
     if !query.follow
         && let Some(Err(error)) = std::pin::Pin::new(&mut chunks).peek().await
@@ -71,6 +70,10 @@ async fn container_logs(
     }
     let body = Body::from_stream(limited(chunks, query.limit_bytes));
     ([(axum::http::header::CONTENT_TYPE, "text/plain")], body).into_response()
+}
+
+fn seconds_ago(seconds: i64) -> Option<Timestamp> {
+    Timestamp::now().saturating_sub(SignedDuration::from_secs(seconds)).ok()
 }
 
 /// The container whose log is asked for, or why there is none, in the kubelet's words.
@@ -144,4 +147,16 @@ async fn pods(State(served): State<Served>) -> Response {
 
 fn refuse(code: StatusCode, message: String) -> Response {
     (code, message).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_number_of_seconds_is_too_many() {
+        for seconds in [i64::MIN, i64::MAX, -1, 0] {
+            assert!(seconds_ago(seconds).is_some(), "{seconds}");
+        }
+    }
 }

@@ -9,6 +9,7 @@ pub struct Machine {
 }
 
 impl Machine {
+    /// This machine, now.
     pub fn measure() -> Self {
         let cpus = std::thread::available_parallelism().map_or(1, |cpus| i64::try_from(cpus.get()).unwrap_or(i64::MAX));
         let memory =

@@ -1,12 +1,25 @@
 //! The kubelet's part: runs the pods that are bound to this node, and reports them.
 //!
-//! One worker a pod. A worker takes in changes (of the Pod, of the runtime, of probes), asks `plan` what to do next, begins it, and reports the
-//! status that follows. Nothing polls. What is here only starts and ends all that.
+//! One worker per pod. A worker takes in changes (of the Pod, of the runtime, of probes), asks `plan` what to do next,
+//! begins it, and reports the status that follows. What the runtime has is learned from its events, and again from a
+//! list every few seconds: a lost event is never final. This file only starts and ends all that.
+//!
+//! ```text
+//! API watch ──┐                      ┌─> act: runtime, network, volumes ──> Outcome ─┐
+//! runtime ────┼─> dispatch ─> worker ┼─> probers ────────────────────────> Verdict ──┼─> worker
+//! objects ────┘                      └─> status writes ──────────────────> Pod ──────┘
+//! ```
+//!
+//! - *action*: one thing to do for a pod (`plan`), performed by `act`, whose result is an *outcome*.
+//! - *instance*: one container in the runtime; a container of the spec has a new one at each restart.
+//! - *garbage*: instances that are of no use, and are to be removed.
+//! - *adoption*: taking over what an earlier agent, or a worker that panicked, left running.
 
 mod act;
 mod adoption;
 mod backoff;
 mod container_spec;
+mod deadline;
 mod dispatch;
 mod downward;
 mod env;
@@ -16,6 +29,7 @@ mod image;
 mod logs;
 mod machine;
 mod names;
+mod object_waits;
 mod objects;
 mod outcome;
 mod plan;
@@ -23,6 +37,8 @@ mod probe;
 mod pull_secret;
 mod quantity;
 mod recorder;
+mod relist;
+mod security;
 mod spec;
 mod state;
 mod status;
@@ -36,11 +52,13 @@ use std::{
     net::Ipv4Addr,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
-use host_ports::HostPortBook;
+use host_ports::HostPortPublisher;
 use kube::Client;
 use machine::Machine;
+use object_waits::ObjectWaits;
 use objects::Objects;
 use recorder::Recorder;
 use tokio::{sync::watch, task::JoinHandle};
@@ -50,7 +68,7 @@ use tracing::Instrument;
 use crate::{
     Teardown,
     network::PodNetwork,
-    runtime::{self, Runtime},
+    runtime::{self, Runtime, deadlines::Deadlines},
     world::{HostPorts, World},
 };
 
@@ -58,13 +76,14 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Config {
     pub node_name: String,
+    /// Address of the node, which pods with the host's network have too.
     pub node_ip: Ipv4Addr,
-    /// Pods' files live in `node/pods/UID/` of it.
+    /// Pods' files live in `node/pods/UID/` of it; the seccomp profiles of `type: Localhost` in `seccomp/`.
     pub data_dir: PathBuf,
     /// Nameserver of pods with `dnsPolicy: ClusterFirst`.
     pub cluster_dns: Ipv4Addr,
     pub cluster_domain: String,
-    /// The host's resolver configuration, which `dnsPolicy: Default` hands on.
+    /// The host's resolver configuration, for pods with `dnsPolicy: Default`.
     pub resolv_conf: PathBuf,
 }
 
@@ -76,6 +95,10 @@ impl Config {
     fn pod_dir(&self, uid: &str) -> PathBuf {
         self.pods_dir().join(uid)
     }
+
+    fn seccomp_dir(&self) -> PathBuf {
+        self.data_dir.join("seccomp")
+    }
 }
 
 /// What every worker needs of its surroundings.
@@ -85,10 +108,13 @@ pub(crate) struct Context {
     runtime: Arc<dyn Runtime>,
     network: Arc<dyn PodNetwork>,
     world: watch::Receiver<Arc<World>>,
-    host_ports: HostPortBook,
+    host_ports: HostPortPublisher,
     recorder: Recorder,
     objects: Objects,
+    object_waits: ObjectWaits,
     machine: Machine,
+    host: security::Host,
+    relist_every: Duration,
 }
 
 impl Context {
@@ -117,8 +143,8 @@ pub enum Error {
     Detach { source: crate::network::AttachError },
 }
 
-/// Starts to run the pods bound to `config.node_name`. Containers that an earlier agent left are adopted where they still have a pod, and
-/// removed where they do not. The pods' host ports are published to `host_ports`.
+/// Starts to run the pods bound to `config.node_name`. Containers that an earlier agent left are adopted where they
+/// still have a pod, and removed where they do not. The pods' host ports are published to `host_ports`.
 pub async fn start(
     config: Config,
     client: Client,
@@ -127,11 +153,39 @@ pub async fn start(
     world: watch::Receiver<Arc<World>>,
     host_ports: watch::Sender<HostPorts>,
 ) -> Result<Pods, Error> {
+    let runtime = Arc::new(Deadlines::new(runtime));
+    start_with(config, client, runtime, network, world, host_ports, dispatch::RELIST).await
+}
+
+/// [`start`] with the time between two lists of the runtime's containers.
+async fn start_with(
+    config: Config,
+    client: Client,
+    runtime: Arc<dyn Runtime>,
+    network: Arc<dyn PodNetwork>,
+    world: watch::Receiver<Arc<World>>,
+    host_ports: watch::Sender<HostPorts>,
+    relist_every: Duration,
+) -> Result<Pods, Error> {
     create_directory(&config.pods_dir())?;
     let recorder = Recorder::start(client.clone(), &config.node_name);
-    let (objects, machine) = (Objects::new(client.clone()), Machine::measure());
-    let host_ports = HostPortBook::new(host_ports);
-    let context = Arc::new(Context { config, client, runtime, network, world, host_ports, recorder, objects, machine });
+    let (objects, object_waits, machine) = (Objects::new(client.clone()), ObjectWaits::default(), Machine::measure());
+    let host = security::Host::measure();
+    let host_ports = HostPortPublisher::new(host_ports);
+    let context = Arc::new(Context {
+        config,
+        client,
+        runtime,
+        network,
+        world,
+        host_ports,
+        recorder,
+        objects,
+        object_waits,
+        machine,
+        host,
+        relist_every,
+    });
     let found = context.runtime.list().await.map_err(|source| Error::Adopt { source })?;
     let stop = CancellationToken::new();
     let workers = dispatch::Workers::default();
@@ -141,13 +195,14 @@ pub async fn start(
 }
 
 impl Pods {
-    /// `/containerLogs/{namespace}/{pod}/{container}` and `/pods`, as the kubelet serves them. Whoever mounts it authenticates.
+    /// `/containerLogs/{namespace}/{pod}/{container}` and `/pods`, as the kubelet serves them. The router does not
+    /// authenticate: the server that it is mounted in does.
     pub fn router(&self) -> axum::Router {
         logs::router(self.context.clone(), self.workers.clone())
     }
 
-    /// Ends all workers. `Teardown::Keep` leaves the containers running for the next agent; `Teardown::Remove` leaves none, nor their files,
-    /// and says in the API that nothing here is ready.
+    /// Ends all workers. `Teardown::Keep` leaves the containers running for the next agent; `Teardown::Remove` leaves
+    /// none, nor their files, and says in the API that nothing here is ready.
     pub async fn shutdown(self, teardown: Teardown) -> Result<(), Error> {
         self.stop.cancel();
         if let Err(error) = self.dispatcher.await {
@@ -157,7 +212,7 @@ impl Pods {
         if teardown == Teardown::Keep {
             return Ok(());
         }
-        act::tell_taken_down(&self.context, &self.workers.all()).await;
+        act::write_taken_down(&self.context, &self.workers.all()).await;
         dispatch::remove_everything(&self.context).await
     }
 }

@@ -1,5 +1,5 @@
-//! ConfigMaps and Secrets of this node's pods, as they are now: each is watched by its own name, and only while something needs it, since a node may
-//! read no others.
+//! ConfigMaps and Secrets of this node's pods, as they are now: each is watched by its own name, and only while
+//! something needs it, since a node may read no others.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -17,12 +17,14 @@ use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 use tokio::{sync::watch, task::AbortHandle};
 
+/// Kinds of objects that pods refer to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ObjectKind {
     ConfigMap,
     Secret,
 }
 
+/// The name of one object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectKey {
     pub kind: ObjectKind,
@@ -84,7 +86,7 @@ impl Watched {
         }
     }
 
-    /// Tells when [`Watched::read`] would answer anew.
+    /// Resolves when [`Watched::read`] would give another answer.
     pub fn changes(&self) -> impl Future<Output = ()> + Send + 'static {
         let mut known = self.known.clone();
         known.mark_unchanged();
@@ -103,10 +105,12 @@ pub struct Objects {
 }
 
 impl Objects {
+    /// Watches nothing yet.
     pub fn new(client: Client) -> Self {
         Self { client, watched: Mutex::default() }
     }
 
+    /// Watches the object for as long as the answer is held.
     pub fn watch(&self, key: &ObjectKey) -> Arc<Watched> {
         let mut watched = self.watched.lock();
         if let Some(one) = watched.get(key).and_then(Weak::upgrade) {
@@ -150,7 +154,7 @@ where
             }
             Ok(watcher::Event::Apply(object)) => Known::Present(Arc::new(payload(object))),
             Ok(watcher::Event::Delete(_)) => Known::Absent,
-            // What is known stays known while the API is away.
+            // The last version known serves while the API is away.
             Err(error) if *known.borrow() == Known::Unread => Known::Unreadable(format!("{key}: {error}")),
             Err(_) => continue,
         };

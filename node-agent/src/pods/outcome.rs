@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use super::objects::ObjectKey;
 use crate::runtime::{Container, Image};
 
+/// The result of an action, or of a look at the runtime.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     VolumesMounted(Result<(), Failure>),
@@ -36,8 +37,23 @@ pub enum Outcome {
     /// The runtime could not be reached for a stop.
     StopFailed {
         container: String,
+        id: String,
     },
-    /// How the runtime sees a container or sandbox, after a start, a stop or an event; with its termination message when it ended.
+    /// How the runtime sees a container after its start. One with a postStart hook does not count as running before
+    /// that has ended.
+    Started {
+        id: String,
+        container: Option<Container>,
+        message: Option<String>,
+        has_hook: bool,
+    },
+    /// The postStart hook of a container has ended, or why it failed.
+    PostStartEnded {
+        id: String,
+        result: Result<(), String>,
+    },
+    /// How the runtime sees a container or sandbox, after a stop, an event or a list; with its termination message when
+    /// it ended.
     Observed {
         id: String,
         container: Option<Container>,
@@ -70,6 +86,7 @@ pub struct Failure {
 }
 
 impl Failure {
+    /// A failure that no object's change ends.
     pub fn new(reason: &'static str, message: impl Into<String>) -> Self {
         Self { reason, message: message.into(), awaits: None }
     }

@@ -1,4 +1,5 @@
-//! Resource quantities as numbers: thousandths of a core for `cpu`, whole units (bytes) for the rest, both rounded away from zero.
+//! Resource quantities as numbers: thousandths of a core for `cpu`, whole units (bytes) for the rest, both rounded away
+//! from zero.
 
 use k8s_openapi::{api::core::v1::Container, apimachinery::pkg::api::resource::Quantity};
 
@@ -20,7 +21,8 @@ pub fn in_unit_of(resource: &str, quantity: &Quantity) -> Option<i64> {
     i64::try_from(if resource == "cpu" { milli } else { divide(milli, 1000) }).ok()
 }
 
-/// Thousandths, rounded away from zero: `100m`, `1.5`, `64Mi`, `1e3`. The notation is that of apimachinery's `resource.Quantity`.
+/// Thousandths, rounded away from zero: `100m`, `1.5`, `64Mi`, `1e3`. The notation is that of apimachinery's
+/// `resource.Quantity`.
 fn thousandths(text: &str) -> Option<i128> {
     let digits = text.find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | '+' | '-'))).unwrap_or(text.len());
     let (number, suffix) = text.split_at(digits);

@@ -1,5 +1,6 @@
-//! Events about pods, as the API keeps them: repeated ones are counted, not repeated. Writes in the background, one after the other, so that no pod
-//! waits for them; drops and says so when the API does not keep up.
+//! Writes events about pods to the API; an event that repeats raises the count of the first. Writes happen in the
+//! background, one after the other, so that no pod waits for them. Events are dropped, with a warning in the log, when
+//! the API does not keep up.
 
 use std::collections::HashMap;
 
@@ -16,12 +17,14 @@ use parking_lot::Mutex;
 use serde_json::json;
 use tokio::{sync::mpsc, task::JoinHandle};
 
+/// Kubernetes' two types of events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EventType {
     Normal,
     Warning,
 }
 
+/// The queue of events to write.
 pub struct Recorder {
     queue: Mutex<Option<mpsc::Sender<Entry>>>,
     writer: Mutex<Option<JoinHandle<()>>>,
@@ -49,6 +52,7 @@ const QUEUE: usize = 1024;
 const REMEMBERED: usize = 1024;
 
 impl Recorder {
+    /// Starts to write the events of `node`.
     pub fn start(client: Client, node: &str) -> Self {
         let (queue, entries) = mpsc::channel(QUEUE);
         let writer = tokio::spawn(write_all(client, node.to_owned(), entries));
@@ -121,9 +125,9 @@ async fn write(
 ) -> Result<(String, i32), kube::Error> {
     let now = Time(Timestamp::now());
     if let Some((name, count)) = known {
-        let patch = json!({ "count": count + 1, "lastTimestamp": now });
+        let patch = json!({ "count": count.saturating_add(1), "lastTimestamp": now });
         match events.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await {
-            Ok(_) => return Ok((name, count + 1)),
+            Ok(_) => return Ok((name, count.saturating_add(1))),
             Err(kube::Error::Api(status)) if status.code == 404 => {}
             Err(error) => return Err(error),
         }

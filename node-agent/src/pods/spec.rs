@@ -6,8 +6,10 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container, Pod};
 use sha2::{Digest, Sha256};
 
+use super::deadline::seconds;
 use crate::runtime::PodRef;
 
+/// Who the pod is, for the runtime and for messages.
 pub fn pod_ref(pod: &Pod) -> PodRef {
     PodRef {
         namespace: pod.metadata.namespace.clone().unwrap_or_default(),
@@ -16,10 +18,12 @@ pub fn pod_ref(pod: &Pod) -> PodRef {
     }
 }
 
+/// Containers that run before the app containers, sidecars among them.
 pub fn init_containers(pod: &Pod) -> impl Iterator<Item = &Container> {
     pod.spec.iter().flat_map(|spec| spec.init_containers.iter().flatten())
 }
 
+/// The containers that are the pod's purpose.
 pub fn app_containers(pod: &Pod) -> impl Iterator<Item = &Container> {
     pod.spec.iter().flat_map(|spec| spec.containers.iter())
 }
@@ -29,6 +33,7 @@ pub fn containers(pod: &Pod) -> impl Iterator<Item = &Container> {
     init_containers(pod).chain(app_containers(pod))
 }
 
+/// The container of this name, of either kind.
 pub fn container<'a>(pod: &'a Pod, name: &str) -> Option<&'a Container> {
     containers(pod).find(|container| container.name == name)
 }
@@ -38,17 +43,29 @@ pub fn is_sidecar(container: &Container) -> bool {
     container.restart_policy.as_deref() == Some("Always")
 }
 
+/// `Always`, `OnFailure` or `Never`.
 pub fn restart_policy(pod: &Pod) -> &str {
     pod.spec.as_ref().and_then(|spec| spec.restart_policy.as_deref()).unwrap_or("Always")
 }
 
+/// The pod uses the network namespace of the host.
 pub fn host_network(pod: &Pod) -> bool {
     pod.spec.as_ref().and_then(|spec| spec.host_network).unwrap_or_default()
 }
 
+/// What a container gets whose turn to stop comes, or whose hook ends, when the pod's grace period is over: as in
+/// Kubernetes.
+pub const LEAST_GRACE: Duration = Duration::from_secs(2);
+
+/// How long the pod's containers have to end by themselves, by its spec.
 pub fn termination_grace(pod: &Pod) -> Duration {
-    let seconds = pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds).unwrap_or(30);
-    Duration::from_secs(u64::try_from(seconds).unwrap_or_default())
+    const DEFAULT: i64 = 30;
+    seconds(pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds).unwrap_or(DEFAULT))
+}
+
+/// The same for a pod that is deleted: as the deletion says, or else its spec.
+pub fn deletion_grace(pod: &Pod) -> Duration {
+    pod.metadata.deletion_grace_period_seconds.map_or_else(|| termination_grace(pod), seconds)
 }
 
 /// When `activeDeadlineSeconds` ends the pod.

@@ -2,13 +2,14 @@
 //!
 //! How it changes is in `transition`, what to do next is `plan`'s; here is only what there is to know.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
 
 use jiff::Timestamp;
 
 use super::{backoff::Backoff, outcome::Failure, probe::Health};
 use crate::runtime::{Exit, Image};
 
+/// Everything the worker of a pod knows of it.
 #[derive(Clone, Debug, Default)]
 pub struct PodState {
     pub started_at: Timestamp,
@@ -21,17 +22,30 @@ pub struct PodState {
     pub garbage: Vec<String>,
     /// Why the agent itself ended the pod.
     pub ended: Option<Ended>,
+    /// The pod's end has begun: its one grace period.
+    pub termination: Option<Termination>,
     /// The pod is gone from the API, so there is nothing to report or delete.
     pub gone: bool,
     pub finish: Finish,
 }
 
+/// The grace period in which all containers of a pod end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Termination {
+    /// Its length as last asked for.
+    pub grace: Duration,
+    /// When what still runs is killed.
+    pub deadline: Timestamp,
+}
+
+/// An end that the agent itself gave a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ended {
     pub reason: &'static str,
     pub message: String,
 }
 
+/// Whether what the pod has on the node was given back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Finish {
     #[default]
@@ -40,6 +54,7 @@ pub enum Finish {
     Done,
 }
 
+/// The pod's volumes, which are mounted all together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Volumes {
     #[default]
@@ -57,6 +72,7 @@ pub struct Retry {
     pub at: Timestamp,
 }
 
+/// The pod's sandbox.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Sandbox {
     #[default]
@@ -69,7 +85,7 @@ pub enum Sandbox {
         id: String,
         ip: Ipv4Addr,
     },
-    /// Runs since an earlier agent's time; its address is to be asked for.
+    /// An earlier agent started it; its address is to be asked for.
     Found {
         id: String,
     },
@@ -82,6 +98,7 @@ pub enum Sandbox {
 }
 
 impl Sandbox {
+    /// The runtime's id, where there is one.
     pub fn id(&self) -> Option<&str> {
         match self {
             Self::Making { id } => id.as_deref(),
@@ -91,6 +108,7 @@ impl Sandbox {
     }
 }
 
+/// One container of the spec, with its present and past instances.
 #[derive(Clone, Debug, Default)]
 pub struct ContainerState {
     pub image: ImageState,
@@ -109,6 +127,7 @@ pub struct ContainerState {
     pub health: Health,
 }
 
+/// The image of a container.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum ImageState {
     #[default]
@@ -132,6 +151,13 @@ pub enum Instance {
         id: String,
         sandbox: String,
     },
+    /// It runs, and its postStart hook too: it counts as running once the hook has succeeded.
+    PostStart {
+        id: String,
+        sandbox: String,
+        hash: String,
+        started_at: Timestamp,
+    },
     Running {
         id: String,
         sandbox: String,
@@ -150,24 +176,28 @@ pub enum Instance {
 impl Instance {
     /// Something of it runs, or may.
     pub fn is_live(&self) -> bool {
-        matches!(self, Self::Creating | Self::Starting { .. } | Self::Running { .. } | Self::Stopping { .. })
+        !matches!(self, Self::None | Self::Created { .. })
     }
 
+    /// The runtime's id, where there is one.
     pub fn id(&self) -> Option<&str> {
         match self {
             Self::None | Self::Creating => None,
             Self::Created { id, .. }
             | Self::Starting { id, .. }
+            | Self::PostStart { id, .. }
             | Self::Running { id, .. }
             | Self::Stopping { id, .. } => Some(id),
         }
     }
 
+    /// Id of the sandbox that it was made for.
     pub fn sandbox(&self) -> Option<&str> {
         match self {
             Self::None | Self::Creating => None,
             Self::Created { sandbox, .. }
             | Self::Starting { sandbox, .. }
+            | Self::PostStart { sandbox, .. }
             | Self::Running { sandbox, .. }
             | Self::Stopping { sandbox, .. } => Some(sandbox),
         }
@@ -182,6 +212,7 @@ impl Instance {
     }
 }
 
+/// An instance that has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndedInstance {
     pub id: String,
@@ -194,15 +225,18 @@ pub struct EndedInstance {
 }
 
 impl PodState {
+    /// The state of the container of this name; an untouched one where nothing was done for it yet.
     pub fn container(&self, name: &str) -> &ContainerState {
         static ABSENT: std::sync::LazyLock<ContainerState> = std::sync::LazyLock::new(ContainerState::default);
         self.containers.get(name).unwrap_or(&ABSENT)
     }
 
+    /// The same, to change it.
     pub fn container_mut(&mut self, name: &str) -> &mut ContainerState {
         self.containers.entry(name.to_owned()).or_default()
     }
 
+    /// The pod's address, once its sandbox is ready.
     pub fn ip(&self) -> Option<Ipv4Addr> {
         match self.sandbox {
             Sandbox::Ready { ip, .. } => Some(ip),
@@ -220,6 +254,11 @@ impl PodState {
         }
     }
 
+    /// No container runs, or may.
+    pub fn is_stopped(&self) -> bool {
+        !self.containers.values().any(|container| container.instance.is_live())
+    }
+
     /// Which container has this id, if a live one does.
     pub fn owner_of(&self, id: &str) -> Option<&str> {
         self.containers.iter().find(|(_, container)| container.instance.id() == Some(id)).map(|(name, _)| name.as_str())
@@ -230,7 +269,9 @@ impl ContainerState {
     /// restartCount: how many instances came before the latest.
     pub fn restarts(&self) -> u32 {
         let begun = match self.instance {
-            Instance::Created { .. } | Instance::Starting { .. } => self.attempts.saturating_sub(1),
+            Instance::Created { .. } | Instance::Starting { .. } | Instance::PostStart { .. } => {
+                self.attempts.saturating_sub(1)
+            }
             _ => self.attempts,
         };
         begun.saturating_sub(1)

@@ -1,25 +1,52 @@
-//! How the state of a pod changes: by [`PodState::begin`] as an action starts, and by [`PodState::apply`] as its outcome arrives. Pure.
+//! How the state of a pod changes: by [`PodState::begin`] as an action starts, and by [`PodState::apply`] as its
+//! outcome arrives. Pure.
 //!
 //! Only the worker calls them. It decides nothing about what to do next: that is `plan`'s.
 
-use jiff::{SignedDuration, Timestamp};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
 
 use super::{
+    deadline::timestamp_after,
     outcome::{Failure, Outcome},
     plan::Action,
-    probe::Health,
-    state::{ContainerState, EndedInstance, Finish, ImageState, Instance, PodState, Retry, Sandbox, Volumes},
+    probe::{Health, ProbeKill},
+    spec,
+    state::{
+        ContainerState, EndedInstance, Finish, ImageState, Instance, PodState, Retry, Sandbox, Termination, Volumes,
+    },
 };
 use crate::runtime::{Container, Exit, Role, State};
 
 impl PodState {
+    /// Notes when the pod's end began, and where its grace period was made shorter since.
+    pub fn note_termination(&mut self, pod: &Pod, now: Timestamp) {
+        let grace = if self.gone || pod.metadata.deletion_timestamp.is_some() {
+            spec::deletion_grace(pod)
+        } else if self.ended.is_some() || spec::phase_is_final(pod) {
+            spec::termination_grace(pod)
+        } else {
+            return;
+        };
+        let deadline = timestamp_after(now, grace);
+        match &mut self.termination {
+            None => self.termination = Some(Termination { grace, deadline }),
+            Some(known) if grace < known.grace => {
+                *known = Termination { grace, deadline: known.deadline.min(deadline) };
+            }
+            Some(_) => {}
+        }
+    }
+
     /// Notes that `action` is under way, so that it is not planned again.
     pub fn begin(&mut self, action: &Action, now: Timestamp) {
         match action {
             Action::MountVolumes => self.volumes = Volumes::Mounting,
             Action::MakeSandbox { .. } => {
                 self.sandbox = Sandbox::Making { id: None };
-                self.sandboxes += 1;
+                self.sandboxes = self.sandboxes.saturating_add(1);
             }
             Action::AdoptSandbox { id } => self.sandbox = Sandbox::Making { id: Some(id.clone()) },
             Action::GetImage { container, .. } => self.container_mut(container).image = ImageState::Getting,
@@ -39,9 +66,10 @@ impl PodState {
             Action::StopContainer { container, grace, .. } => {
                 let state = self.container_mut(container);
                 if let Instance::Running { id, sandbox, started_at, .. }
+                | Instance::PostStart { id, sandbox, started_at, .. }
                 | Instance::Stopping { id, sandbox, started_at, .. } = &state.instance
                 {
-                    let kill_at = now.saturating_add(*grace).unwrap_or(Timestamp::MAX);
+                    let kill_at = timestamp_after(now, *grace);
                     state.instance = Instance::Stopping {
                         id: id.clone(),
                         sandbox: sandbox.clone(),
@@ -94,7 +122,7 @@ impl PodState {
                 }
                 let state = self.container_mut(&container);
                 state.creation = None;
-                state.attempts += 1;
+                state.attempts = state.attempts.saturating_add(1);
                 state.instance = Instance::Created { id, sandbox };
             }
             Outcome::ContainerCreated { container, result: Err(failure), .. } => {
@@ -108,23 +136,65 @@ impl PodState {
             }
             Outcome::StartFailed { container, id, failure } => {
                 let state = self.container_mut(&container);
-                state.instance = Instance::None;
-                state.creation = Some(steady(failure, now));
-                self.garbage.push(id);
+                // It may have been seen to end already.
+                if state.instance.id() == Some(&id) {
+                    state.instance = Instance::None;
+                    state.creation = Some(steady(failure, now));
+                    self.garbage.push(id);
+                }
             }
-            Outcome::StopFailed { container } => {
+            Outcome::StopFailed { container, id: stopped } => {
                 let state = self.container_mut(&container);
-                if let Instance::Stopping { id, sandbox, started_at, .. } = &state.instance {
+                if let Instance::Stopping { id, sandbox, started_at, .. } = &state.instance
+                    && *id == stopped
+                {
                     let (id, sandbox, started_at) = (id.clone(), sandbox.clone(), *started_at);
                     state.instance = Instance::Running { id, sandbox, hash: String::new(), started_at };
                 }
             }
+            Outcome::Started { id, container, message, has_hook } => {
+                self.started(&id, container, message, has_hook, now)
+            }
+            Outcome::PostStartEnded { id, result } => self.post_start_ended(&id, result),
             Outcome::Observed { id, container, message } => self.observe(&id, container, message, now),
             Outcome::Finished => self.finish = Finish::Done,
         }
     }
 
-    /// Takes in the runtime's view of container or sandbox `id`; `None` where it has none.
+    /// Takes in how a container is after its start.
+    fn started(&mut self, id: &str, seen: Option<Container>, message: Option<String>, has_hook: bool, now: Timestamp) {
+        let Some(name) = self.owner_of(id).map(str::to_owned) else { return };
+        let slot = self.container_mut(&name);
+        let (Instance::Starting { sandbox, .. }, Some(State::Running { started_at, .. })) =
+            (&slot.instance, seen.as_ref().map(|container| &container.state))
+        else {
+            self.observe(id, seen, message, now);
+            return;
+        };
+        let (id, sandbox, started_at) = (id.to_owned(), sandbox.clone(), *started_at);
+        let hash = seen.as_ref().map(hash).unwrap_or_default();
+        slot.health = Health::default();
+        slot.instance = if has_hook {
+            Instance::PostStart { id, sandbox, hash, started_at }
+        } else {
+            Instance::Running { id, sandbox, hash, started_at }
+        };
+    }
+
+    /// The hook of a container that still runs has ended; its failure is the container's end.
+    fn post_start_ended(&mut self, id: &str, result: Result<(), String>) {
+        let Some(name) = self.owner_of(id).map(str::to_owned) else { return };
+        let slot = self.container_mut(&name);
+        let Instance::PostStart { id, sandbox, hash, started_at } = &slot.instance else { return };
+        let (id, sandbox, hash, started_at) = (id.clone(), sandbox.clone(), hash.clone(), *started_at);
+        slot.instance = Instance::Running { id, sandbox, hash, started_at };
+        if result.is_err() {
+            slot.health.kill = Some(ProbeKill { message: "FailedPostStartHook".to_owned(), grace: None });
+        }
+    }
+
+    /// Takes in the runtime's view of container or sandbox `id`; `None` where it has none. A running container changes
+    /// nothing here: only the outcome of its start makes it count as started.
     fn observe(&mut self, id: &str, seen: Option<Container>, message: Option<String>, now: Timestamp) {
         let running = matches!(seen.as_ref().map(|container| &container.state), Some(State::Running { .. }));
         if self.sandbox.id() == Some(id) {
@@ -139,20 +209,9 @@ impl PodState {
         let sandbox = slot.instance.sandbox().unwrap_or_default().to_owned();
         let attempt = slot.attempts.saturating_sub(1);
         let image_id = seen.as_ref().map(|container| container.image_id.clone()).unwrap_or_default();
-        let hash = match seen.as_ref().map(|container| &container.owner.role) {
-            Some(Role::Container { hash, .. }) => hash.clone(),
-            _ => String::new(),
-        };
         let exit = match seen.map(|container| container.state) {
-            Some(State::Running { started_at, .. }) => {
-                if matches!(slot.instance, Instance::Starting { .. }) {
-                    slot.health = Health::default();
-                    slot.instance = Instance::Running { id: id.to_owned(), sandbox, hash, started_at };
-                }
-                return;
-            }
-            // Created by someone else's leave: the start is still to come.
-            Some(State::Created) => return,
+            // Created: its start is still under way.
+            Some(State::Running { .. } | State::Created) => return,
             Some(State::Exited(exit)) => exit,
             None => Exit {
                 code: 137,
@@ -191,9 +250,16 @@ impl ContainerState {
     }
 }
 
+fn hash(container: &Container) -> String {
+    match &container.owner.role {
+        Role::Container { hash, .. } => hash.clone(),
+        Role::Sandbox => String::new(),
+    }
+}
+
 fn steady(failure: Failure, now: Timestamp) -> Retry {
-    Retry { failure, failed_at: now, at: now.saturating_add(STEADY_RETRY).unwrap_or(Timestamp::MAX) }
+    Retry { failure, failed_at: now, at: timestamp_after(now, STEADY_RETRY) }
 }
 
 /// Waits that do not grow: for what another party must bring (a ConfigMap, a mount), as often as the kubelet looks.
-const STEADY_RETRY: SignedDuration = SignedDuration::from_secs(10);
+const STEADY_RETRY: Duration = Duration::from_secs(10);

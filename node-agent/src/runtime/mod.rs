@@ -1,9 +1,13 @@
 //! What the pod lifecycle asks of a container runtime, and nothing more: nothing above this trait knows Docker.
 //!
-//! A pod is a *sandbox* (a process that holds the pod's namespaces) and *containers* that join them. The runtime decides nothing:
-//! it keeps no desired state, restarts nothing, and remembers who a container belongs to only through the labels of [`Owner`].
+//! A pod is a *sandbox* (a process that holds the pod's namespaces) and *containers* that join them. The runtime
+//! decides nothing: it keeps no desired state, restarts nothing, and remembers who a container belongs to only through
+//! the labels of [`Owner`].
 
+pub mod deadlines;
 pub mod docker;
+#[cfg(test)]
+pub mod fake;
 mod owner;
 mod sandbox_image;
 mod spec;
@@ -28,33 +32,44 @@ pub trait Runtime: Send + Sync {
     /// Readies what sandboxes need (their image). Called at the start and whenever the runtime is back after an outage.
     async fn prepare(&self) -> Result<(), Error>;
 
-    /// The local image that `reference` (normalised as the runtime does: `hello:v1` is `docker.io/library/hello:v1`) names.
+    /// The local image that `reference` (normalised as the runtime does: `hello:v1` is `docker.io/library/hello:v1`)
+    /// names.
     async fn image(&self, reference: &str) -> Result<Option<Image>, Error>;
 
+    /// Brings the image from its registry, even where one of that name is here.
     async fn pull(&self, reference: &str, credentials: Option<&Credentials>) -> Result<Image, Error>;
 
     /// Creates, but does not start, a sandbox; returns its id. One of the same name from before is replaced.
     async fn create_sandbox(&self, spec: &SandboxSpec) -> Result<String, Error>;
 
-    /// Creates, but does not start, a container; its sandbox must exist, but need not run yet. One of the same name is replaced.
+    /// Creates, but does not start, a container; its sandbox must exist, but need not run yet. One of the same name is
+    /// replaced.
     async fn create_container(&self, spec: &ContainerSpec) -> Result<String, Error>;
 
+    /// Starts what was created; returns once its process runs.
     async fn start(&self, id: &str) -> Result<(), Error>;
 
-    /// Sends the stop signal, and SIGKILL after `grace`; returns when the container has stopped. Not an error where it already has.
+    /// Sends the stop signal, and SIGKILL after `grace`; returns when the container has stopped. Not an error where it
+    /// already has.
     async fn stop(&self, id: &str, grace: Duration) -> Result<(), Error>;
 
     /// Kills and removes the container with its anonymous volumes. Not an error where there is none.
     async fn remove(&self, id: &str) -> Result<(), Error>;
 
+    /// The container as it is now; `None` where there is none.
     async fn inspect(&self, id: &str) -> Result<Option<Container>, Error>;
 
     /// All sandboxes and containers of this node, whatever their state.
     async fn list(&self) -> Result<Vec<Container>, Error>;
 
+    /// The same as [`Runtime::list`], in one request and with less detail: asked every few seconds.
+    async fn summaries(&self) -> Result<Vec<Summary>, Error>;
+
+    /// What the container wrote, oldest first.
     fn logs(&self, id: &str, options: &LogOptions) -> BoxStream<'static, Result<LogChunk, Error>>;
 
     /// Runs `command` in the container and collects its output up to `limit` bytes. `None` when `timeout` passed first.
+    /// The processes that it started are killed when the timeout passes, and when the future is dropped.
     async fn exec(
         &self,
         id: &str,
@@ -63,7 +78,8 @@ pub trait Runtime: Send + Sync {
         limit: usize,
     ) -> Result<Option<ExecResult>, Error>;
 
-    /// Starts and ends of this node's containers from now on. The stream ends when the runtime goes away; the caller then lists anew.
+    /// Ends of this node's containers from now on. The stream ends when the runtime goes away; the caller then lists
+    /// again.
     async fn events(&self) -> Result<BoxStream<'static, Event>, Error>;
 
     /// Removes what [`Runtime::prepare`] brought.
@@ -97,6 +113,18 @@ pub struct Container {
     pub state: State,
 }
 
+/// What a list says of a sandbox or container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// The runtime's id of the container.
+    pub id: String,
+    /// Whose it is.
+    pub owner: Owner,
+    /// Whether it runs now.
+    pub is_running: bool,
+}
+
+/// What a container does, or how it ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
     Created,
@@ -139,30 +167,39 @@ pub struct ExecResult {
     pub output: Vec<u8>,
 }
 
-/// A container has started, ended or gone.
+/// A container has ended, or is removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
     pub id: String,
     pub owner: Owner,
 }
 
-/// The network namespace of a running sandbox, for whoever plugs it.
+/// The network namespace of a running sandbox, for the pod network.
 pub fn netns_of(pid: u32) -> PathBuf {
     PathBuf::from(format!("/proc/{pid}/ns/net"))
 }
 
+/// Why the runtime did not do what it was asked for.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// Nothing answers at the runtime's address: it is not started, or its socket is elsewhere.
     #[error("container runtime at {host} cannot be reached")]
     Unreachable { host: String, source: BoxError },
+    /// The runtime has no image or container of this name.
     #[error("no such {what}")]
     NotFound { what: String },
+    /// The runtime answered that it will not do it, and why.
     #[error("{operation}: {message}")]
     Refused { operation: &'static str, message: String },
+    /// The request or its answer was broken.
     #[error("{operation}")]
     Failed { operation: &'static str, source: BoxError },
+    /// The runtime did not answer in time. What was asked for may still happen; a later list shows it.
+    #[error("{operation}: no answer within {} s", after.as_secs())]
+    TimedOut { operation: &'static str, after: Duration },
 }
 
+/// Any error, as the source of another.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 impl Error {

@@ -1,4 +1,5 @@
-//! Who a container belongs to, as labels and a name that outlive the agent. Decides only how that is written and read back.
+//! Who a container belongs to, as labels and a name that outlive the agent. Decides only how that is written and read
+//! back.
 
 use std::{collections::HashMap, fmt};
 
@@ -16,6 +17,7 @@ impl fmt::Display for PodRef {
     }
 }
 
+/// What a container is to its pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Role {
     Sandbox,
@@ -28,6 +30,7 @@ pub enum Role {
     },
 }
 
+/// Whose container it is, and which.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owner {
     pub pod: PodRef,
@@ -47,6 +50,7 @@ impl Owner {
         format!("k8s_{name}_{pod}_{namespace}_{uid}_{}", self.attempt)
     }
 
+    /// The labels of a container of this owner on `node`.
     pub fn labels(&self, node: &str) -> HashMap<String, String> {
         let mut labels = HashMap::from([
             (NODE.to_owned(), node.to_owned()),

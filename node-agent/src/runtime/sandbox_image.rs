@@ -1,5 +1,5 @@
-//! The image of sandboxes, made here so that nothing is pulled: one static program of a few instructions that ignores SIGCHLD (the
-//! kernel then reaps what is orphaned to it) and sleeps for ever. Decides its bytes; never loads it.
+//! The image of sandboxes, made here so that nothing is pulled: one static program of a few instructions that ignores
+//! SIGCHLD (the kernel then reaps what is orphaned to it) and sleeps for ever. Decides its bytes; never loads it.
 
 use serde_json::json;
 use sha2::{Digest, Sha256};

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use super::Owner;
 
+/// A pod's sandbox: what holds its namespaces.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SandboxSpec {
     pub owner: Owner,
@@ -15,6 +16,7 @@ pub struct SandboxSpec {
     pub sysctls: BTreeMap<String, String>,
 }
 
+/// The network of a sandbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NetworkNamespace {
     /// Its own, empty but for `lo`: the pod network plugs it.
@@ -22,6 +24,7 @@ pub enum NetworkNamespace {
     Host,
 }
 
+/// The processes that a container sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PidNamespace {
     Own,
@@ -30,6 +33,7 @@ pub enum PidNamespace {
     Host,
 }
 
+/// One container of a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContainerSpec {
     pub owner: Owner,
@@ -56,6 +60,8 @@ pub struct ContainerSpec {
     pub read_only_root: bool,
     pub no_new_privileges: bool,
     pub seccomp: Seccomp,
+    /// Name of a profile that is loaded on the host, or `unconfined`; the runtime's default otherwise.
+    pub app_armor: Option<String>,
     /// Relative weight, 1024 a core.
     pub cpu_shares: Option<i64>,
     /// Microseconds of CPU in each 100 ms.
@@ -69,10 +75,13 @@ pub struct ContainerSpec {
     pub stop_signal: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Which system calls a container may make.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Seccomp {
     Unconfined,
     RuntimeDefault,
+    /// As this profile says, in the JSON form of Docker and Kubernetes.
+    Profile(String),
 }
 
 /// A path of the host, seen in the container at `target`.
@@ -84,6 +93,7 @@ pub struct Mount {
     pub propagation: Propagation,
 }
 
+/// Whether mounts that are made later show on the other side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Propagation {
     Private,

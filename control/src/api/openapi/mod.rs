@@ -1,7 +1,7 @@
 //! The OpenAPI documents: what kubectl reads to validate, explain and apply.
 //!
-//! [`OpenApi`] prepares them at the first request and keeps the bytes. `schemas` makes the definitions, `merging` says how their
-//! lists merge, `paths` lists the operations, `v2` puts it all in the older form.
+//! [`OpenApi`] prepares them at the first request and keeps the bytes. `schemas` makes the definitions from the kinds' schemas,
+//! `paths` lists the operations, `v2` puts it all in the older form.
 
 use std::{
     collections::BTreeMap,
@@ -12,11 +12,13 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::kinds::{Kind, Kinds};
+use crate::{
+    kinds::{Kind, Kinds},
+    schema::Schema,
+};
 
-pub mod merging;
 mod paths;
-pub mod schemas;
+mod schemas;
 pub mod v2;
 
 /// The documents of all served kinds.
@@ -113,13 +115,14 @@ fn older(kinds: &Kinds) -> [Bytes; 2] {
 
 /// The definitions with the names of kinds on those that are kinds, and with the lists of kinds.
 fn published_definitions(kinds: &Kinds) -> BTreeMap<String, Value> {
-    let mut definitions = schemas::definitions();
+    let beside = paths::BESIDE_KINDS.into_iter().filter_map(Schema::builtin);
+    let mut definitions = schemas::definitions(kinds.iter().map(|kind| kind.schema.clone()).chain(beside));
     for kind in kinds.iter() {
         let named = |name: String| json!([{"group": kind.group, "version": kind.version, "kind": name}]);
-        if let Some(definition) = definitions.get_mut(&*kind.schema) {
+        if let Some(definition) = definitions.get_mut(kind.schema.name()) {
             definition["x-kubernetes-group-version-kind"] = named(kind.kind.to_string());
         }
-        let item = json!({"$ref": format!("#/components/schemas/{}", kind.schema)});
+        let item = json!({"$ref": format!("#/components/schemas/{}", kind.schema.name())});
         let list = json!({
             "description": format!("{}List is a list of {}.", kind.kind, kind.kind),
             "type": "object",
@@ -132,7 +135,7 @@ fn published_definitions(kinds: &Kinds) -> BTreeMap<String, Value> {
             },
             "x-kubernetes-group-version-kind": named(format!("{}List", kind.kind)),
         });
-        definitions.insert(format!("{}List", kind.schema), list);
+        definitions.insert(format!("{}List", kind.schema.name()), list);
     }
     definitions
 }
@@ -192,7 +195,7 @@ mod tests {
                 p["parameters"].as_array().is_some_and(|list| list.iter().any(|p| p["name"] == "fieldValidation"))
             });
             assert!(found, "{kind:?}");
-            let schema = &document["components"]["schemas"][&*kind.schema];
+            let schema = &document["components"]["schemas"][kind.schema.name()];
             assert_eq!(schema["x-kubernetes-group-version-kind"][0], gvk, "{kind:?}");
         }
     }

@@ -21,15 +21,15 @@ pub fn of(kind: &Kind) -> Vec<(String, Value)> {
     let collection = format!("/{}{namespace}/{}", root(kind), kind.plural);
     let item = format!("{collection}/{{name}}");
     if matches!(kind.storage, Storage::Virtual) {
-        return vec![(collection, path(kind, &[("post", &kind.kind, &kind.schema)], false))];
+        return vec![(collection, path(kind, &[("post", &kind.kind, kind.schema.name())], false))];
     }
-    let list = format!("{}List", kind.schema);
+    let list = format!("{}List", kind.schema.name());
     let mut paths = vec![
         (
             collection,
             path(
                 kind,
-                &[("get", &kind.kind, &list), ("post", &kind.kind, &kind.schema), ("delete", &kind.kind, STATUS)],
+                &[("get", &kind.kind, &list), ("post", &kind.kind, kind.schema.name()), ("delete", &kind.kind, STATUS)],
                 false,
             ),
         ),
@@ -41,11 +41,11 @@ pub fn of(kind: &Kind) -> Vec<(String, Value)> {
     }
     for subresource in kind.subresources.iter().filter_map(|segment| Subresource::of(kind, segment)) {
         // Streams are not found by these documents.
-        if subresource.streams {
+        if subresource.by_agent {
             continue;
         }
         let (_, _, answers) = subresource.form_of(kind);
-        let schema = subresource.form.map_or(&*kind.schema, |form| form.schema);
+        let schema = subresource.form.map_or(kind.schema.name(), |form| form.schema);
         let methods = [("get", "get"), ("update", "put"), ("patch", "patch"), ("create", "post")];
         let served = methods.into_iter().filter(|(verb, _)| subresource.verbs.contains(verb));
         let operations: Vec<Operation> = served.map(|(_, method)| (method, answers, schema)).collect();
@@ -56,14 +56,25 @@ pub fn of(kind: &Kind) -> Vec<(String, Value)> {
 
 const STATUS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Status";
 
+/// Definitions that requests and answers have beside those of the kinds.
+pub const BESIDE_KINDS: [&str; 7] = [
+    STATUS,
+    "io.k8s.api.authentication.v1.TokenRequest",
+    "io.k8s.api.autoscaling.v1.Scale",
+    "io.k8s.api.core.v1.Binding",
+    "io.k8s.api.policy.v1.Eviction",
+    "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions",
+    "io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta",
+];
+
 /// One operation: the HTTP method, the kind that is sent or answered, and the definition of the answer.
 type Operation<'a> = (&'a str, &'a str, &'a str);
 
 fn whole<'a>(kind: &'a Kind, last: &'a str, answer: &'a str) -> Vec<Operation<'a>> {
     let mut operations = vec![
-        ("get", &*kind.kind, &*kind.schema),
-        ("put", &kind.kind, &kind.schema),
-        ("patch", &kind.kind, &kind.schema),
+        ("get", &*kind.kind, kind.schema.name()),
+        ("put", &kind.kind, kind.schema.name()),
+        ("patch", &kind.kind, kind.schema.name()),
     ];
     if !last.is_empty() {
         operations.push((last, &kind.kind, answer));

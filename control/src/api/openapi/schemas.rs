@@ -1,217 +1,147 @@
-//! The definitions of all served kinds, from k8s-openapi's schemas with what those lack, and their shape as a graph.
-//!
-//! [`definitions`] is the material of the OpenAPI documents and is made anew each time (some milliseconds, some megabytes);
-//! [`Shapes`] is what patches and protobuf need of it, kept for good.
+//! Types as OpenAPI definitions, in the form Kubernetes publishes: references alone, or in an `allOf` beside a description.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::LazyLock,
-};
+use std::collections::BTreeMap;
 
-use k8s_openapi::{
-    api::{
-        apps::v1::{Deployment, ReplicaSet},
-        authentication::v1::{SelfSubjectReview, TokenRequest},
-        authorization::v1::SelfSubjectAccessReview,
-        autoscaling::v1::Scale,
-        certificates::v1::CertificateSigningRequest,
-        coordination::v1::Lease,
-        core::v1 as core,
-        discovery::v1::EndpointSlice,
-        events::v1::Event,
-        policy::v1::Eviction,
-    },
-    apimachinery::pkg::apis::meta::v1::{DeleteOptions, ListMeta, Status},
-};
-use schemars::{SchemaGenerator, generate::SchemaSettings};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use crate::kinds::{Kinds, Storage};
+use crate::schema::{Field, ListType, Merge, Schema, Type, TypeId, Types, unescaped};
 
-use super::merging;
-
-/// Every definition by its full name, references as `#/components/schemas/NAME`.
-pub fn definitions() -> BTreeMap<String, Value> {
-    let settings = SchemaSettings::openapi3().with(|s| {
-        s.definitions_path = "/components/schemas".into();
-        s.transforms.clear();
-    });
-    let mut generator = SchemaGenerator::new(settings);
-    macro_rules! add {
-        ($($kind:ty),* $(,)?) => { $( generator.subschema_for::<$kind>(); )* };
+/// The definitions of `schemas` and all that they refer to, references as `#/components/schemas/NAME`.
+pub fn definitions(schemas: impl IntoIterator<Item = Schema>) -> BTreeMap<String, Value> {
+    let mut found = BTreeMap::new();
+    for schema in schemas {
+        add(schema.types(), schema.root(), &mut found);
     }
-    add!(
-        core::ConfigMap,
-        core::Endpoints,
-        core::Event,
-        core::Namespace,
-        core::Node,
-        core::Pod,
-        core::Secret,
-        core::Service,
-        core::ServiceAccount,
-        core::Binding,
-        Deployment,
-        ReplicaSet,
-        SelfSubjectReview,
-        TokenRequest,
-        SelfSubjectAccessReview,
-        Scale,
-        CertificateSigningRequest,
-        Lease,
-        EndpointSlice,
-        Event,
-        Eviction,
-        DeleteOptions,
-        ListMeta,
-        Status,
-    );
-    let mut definitions: BTreeMap<String, Value> = generator.take_definitions(false).into_iter().collect();
-    for (name, definition) in &mut definitions {
-        complete(name, definition);
-    }
-    add_superseded(&mut definitions);
-    definitions
+    found
 }
 
-/// Adds the merge extensions and puts references in the form Kubernetes publishes: alone, or in an `allOf` beside a description.
-fn complete(name: &str, definition: &mut Value) {
-    if merging::is_atomic(name) {
-        definition["x-kubernetes-map-type"] = "atomic".into();
-    }
-    if name.ends_with(".IntOrString") {
-        definition["format"] = "int-or-string".into();
-        definition["oneOf"] = json!([{"type": "integer"}, {"type": "string"}]);
-    } else if name.ends_with(".Quantity") {
-        definition["oneOf"] = json!([{"type": "string"}, {"type": "number"}]);
-    }
-    if let Some(definition) = definition.as_object_mut() {
-        definition.shift_remove("x-kubernetes-int-or-string");
-    }
-    for (field, schema) in definition.get_mut("properties").and_then(Value::as_object_mut).into_iter().flatten() {
-        if let Some(schema) = schema.as_object_mut() {
-            if schema.len() > 1
-                && let Some(reference) = schema.shift_remove("$ref")
-            {
-                schema.insert("allOf".into(), json!([{ "$ref": reference }]));
-            }
-            if let Some(merging) = merging::of(name, field) {
-                schema.extend(merging.extensions());
+fn add(types: &Types, root: TypeId, found: &mut BTreeMap<String, Value>) {
+    let mut ids = vec![root];
+    while let Some(id) = ids.pop() {
+        match types.get(id) {
+            Type::List(inner) | Type::Map(inner) => ids.push(*inner),
+            r#type => {
+                let Some(definition) = types.definition(id).filter(|d| !found.contains_key(&*d.name)) else { continue };
+                let mut schema = plain(types, r#type);
+                describe(&mut schema, &definition.description);
+                found.insert(definition.name.to_string(), Value::Object(schema));
+                if let Type::Object(object) = r#type {
+                    ids.extend(object.fields().iter().map(|field| field.r#type));
+                }
             }
         }
     }
 }
 
-/// The superseded versions have the schemas of the kinds they are stored as, under names of their own.
-fn add_superseded(definitions: &mut BTreeMap<String, Value>) {
-    for kind in Kinds::built_in().iter() {
-        if let Storage::As(stored) = &kind.storage
-            && !definitions.contains_key(&*kind.schema)
-            && let Some(definition) = definitions.get(&*stored.kind.schema).cloned()
-        {
-            definitions.insert(kind.schema.to_string(), definition);
+/// A reference to a type that has a name, else the type itself.
+fn schema(types: &Types, id: TypeId) -> Map<String, Value> {
+    match types.definition(id) {
+        Some(definition) => map(json!({"$ref": format!("#/components/schemas/{}", definition.name)})),
+        None => plain(types, types.get(id)),
+    }
+}
+
+fn plain(types: &Types, r#type: &Type) -> Map<String, Value> {
+    map(match r#type {
+        Type::Object(object) => {
+            let mut out = map(json!({"type": "object"}));
+            let properties: Map<String, Value> =
+                object.fields().iter().map(|f| (f.name.to_string(), property(types, f))).collect();
+            if !properties.is_empty() {
+                out.insert("properties".into(), properties.into());
+            }
+            let required: Vec<&str> = object.fields().iter().filter(|f| f.required).map(|f| &*f.name).collect();
+            if !required.is_empty() {
+                out.insert("required".into(), required.into());
+            }
+            if object.atomic {
+                out.insert("x-kubernetes-map-type".into(), "atomic".into());
+            }
+            if object.others.is_some() {
+                out.insert("x-kubernetes-preserve-unknown-fields".into(), true.into());
+            }
+            return out;
         }
+        Type::List(item) => json!({"type": "array", "items": schema(types, *item)}),
+        Type::Map(value) => json!({"type": "object", "additionalProperties": schema(types, *value)}),
+        Type::String => json!({"type": "string"}),
+        Type::Bytes => json!({"type": "string", "format": "byte"}),
+        Type::Time | Type::MicroTime => json!({"type": "string", "format": "date-time"}),
+        Type::Quantity => json!({"oneOf": [{"type": "string"}, {"type": "number"}]}),
+        Type::IntOrString => json!({"format": "int-or-string", "oneOf": [{"type": "integer"}, {"type": "string"}]}),
+        Type::Int32 => json!({"type": "integer", "format": "int32"}),
+        Type::Int64 => json!({"type": "integer", "format": "int64"}),
+        Type::Double => json!({"type": "number", "format": "double"}),
+        Type::Bool => json!({"type": "boolean"}),
+        Type::Any => json!({"type": "object"}),
+    })
+}
+
+fn property(types: &Types, field: &Field) -> Value {
+    let mut out = schema(types, field.r#type);
+    let extensions = extensions(&field.merge);
+    if (!field.description.is_empty() || !extensions.is_empty())
+        && let Some(reference) = out.shift_remove("$ref")
+    {
+        out.insert("allOf".into(), json!([{ "$ref": reference }]));
+    }
+    describe(&mut out, &field.description);
+    out.extend(extensions);
+    Value::Object(out)
+}
+
+fn describe(schema: &mut Map<String, Value>, description: &str) {
+    if !description.is_empty() {
+        schema.insert("description".into(), unescaped(description).into());
     }
 }
 
-/// The definition that a schema refers to, if it refers to one.
-pub fn reference(schema: &Value) -> Option<&str> {
-    let reference = schema["$ref"].as_str().or_else(|| schema["allOf"][0]["$ref"].as_str())?;
-    reference.rsplit('/').next()
-}
-
-/// What the definitions say of the form of objects.
-pub struct Shapes(HashMap<String, HashMap<String, Field>>);
-
-/// The form of one field.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Field {
-    pub container: Container,
-    pub holds: Holds,
-}
-
-/// Where the values of a field are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Container {
-    /// In the field itself.
-    One,
-    /// In a list.
-    List,
-    /// In a map by free keys.
-    Map,
-}
-
-/// What each value of a field is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Holds {
-    /// An object of this definition.
-    Object(String),
-    /// Base64 text.
-    Bytes,
-    /// RFC 3339 text.
-    Time,
-    Quantity,
-    IntOrString,
-    /// Anything else: text, numbers, truth values, free JSON.
-    Plain,
-}
-
-impl Shapes {
-    pub fn all() -> &'static Shapes {
-        static ALL: LazyLock<Shapes> = LazyLock::new(|| Shapes::of(&definitions()));
-        &ALL
-    }
-
-    fn of(definitions: &BTreeMap<String, Value>) -> Self {
-        let fields = |definition: &Value| -> HashMap<String, Field> {
-            let properties = definition["properties"].as_object().into_iter().flatten();
-            properties.map(|(name, schema)| (name.clone(), field(schema, definitions))).collect()
-        };
-        Self(definitions.iter().map(|(name, definition)| (name.clone(), fields(definition))).collect())
-    }
-
-    pub fn field(&self, definition: &str, field: &str) -> Option<&Field> {
-        self.0.get(definition)?.get(field)
-    }
-
-    /// All fields of a definition; `None` where there is no such definition.
-    pub fn fields(&self, definition: &str) -> Option<&HashMap<String, Field>> {
-        self.0.get(definition)
-    }
-}
-
-fn field(schema: &Value, definitions: &BTreeMap<String, Value>) -> Field {
-    let (container, inner) = if schema["items"].is_object() {
-        (Container::List, &schema["items"])
-    } else if schema["additionalProperties"].is_object() {
-        (Container::Map, &schema["additionalProperties"])
-    } else {
-        (Container::One, schema)
-    };
-    let holds = match (reference(inner), inner["format"].as_str()) {
-        (Some(name), _) if name.ends_with(".Quantity") => Holds::Quantity,
-        (Some(name), _) if name.ends_with(".IntOrString") => Holds::IntOrString,
-        (Some(name), _) if definitions.get(name).is_some_and(|d| d["properties"].is_object()) => {
-            Holds::Object(name.to_owned())
+/// How a field merges, as the extensions that clients read.
+fn extensions(merge: &Merge) -> Map<String, Value> {
+    let mut out = Map::new();
+    match &merge.list {
+        Some(ListType::Atomic) => drop(out.insert("x-kubernetes-list-type".into(), "atomic".into())),
+        Some(ListType::Set) => drop(out.insert("x-kubernetes-list-type".into(), "set".into())),
+        Some(ListType::Map(keys)) => {
+            out.insert("x-kubernetes-list-map-keys".into(), json!(keys));
+            out.insert("x-kubernetes-list-type".into(), "map".into());
         }
-        (Some(name), _) if definitions.get(name).is_some_and(|d| d["format"] == "date-time") => Holds::Time,
-        (None, Some("byte")) => Holds::Bytes,
-        (None, Some("date-time")) => Holds::Time,
-        _ => Holds::Plain,
+        None => {}
+    }
+    if merge.atomic_map {
+        out.insert("x-kubernetes-map-type".into(), "atomic".into());
+    }
+    if let Some(key) = merge.key.as_deref().filter(|key| !key.is_empty()) {
+        out.insert("x-kubernetes-patch-merge-key".into(), key.into());
+    }
+    let strategy = match (merge.key.is_some(), merge.retain_keys) {
+        (true, true) => "merge,retainKeys",
+        (true, false) => "merge",
+        (false, true) => "retainKeys",
+        (false, false) => return out,
     };
-    Field { container, holds }
+    out.insert("x-kubernetes-patch-strategy".into(), strategy.into());
+    out
+}
+
+fn map(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn definition(name: &str) -> Value {
+        definitions(Schema::builtin(name))[name].clone()
+    }
+
     #[test]
-    fn every_kind_has_a_definition_and_no_reference_leads_nowhere() {
-        let definitions = definitions();
-        for kind in Kinds::built_in().iter() {
-            assert!(definitions.contains_key(&*kind.schema), "{kind:?}");
-        }
+    fn a_definition_brings_all_it_refers_to() {
+        let definitions = definitions(Schema::builtin("io.k8s.api.core.v1.Pod"));
         fn references(value: &Value, found: &mut Vec<String>) {
             match value {
                 Value::Object(map) => map.iter().for_each(|(key, value)| match value.as_str() {
@@ -224,6 +154,7 @@ mod tests {
         }
         let mut found = Vec::new();
         definitions.values().for_each(|d| references(d, &mut found));
+        assert!(found.len() > 100);
         for reference in found {
             let name = reference.strip_prefix("#/components/schemas/").unwrap();
             assert!(definitions.contains_key(name), "{reference}");
@@ -231,17 +162,26 @@ mod tests {
     }
 
     #[test]
-    fn shapes_tell_lists_maps_and_special_values_apart() {
-        let field = |definition: &str, field: &str| Shapes::all().field(definition, field).unwrap().clone();
-        let is = |container, holds| Field { container, holds };
-        let container = Holds::Object("io.k8s.api.core.v1.Container".into());
-        assert_eq!(field("io.k8s.api.core.v1.PodSpec", "containers"), is(Container::List, container));
-        assert_eq!(field("io.k8s.api.core.v1.Secret", "data"), is(Container::Map, Holds::Bytes));
-        assert_eq!(field("io.k8s.api.core.v1.ServicePort", "targetPort"), is(Container::One, Holds::IntOrString));
-        let limits = field("io.k8s.api.core.v1.ResourceRequirements", "limits");
-        assert_eq!(limits, is(Container::Map, Holds::Quantity));
-        let created = field("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta", "creationTimestamp");
-        assert_eq!(created, is(Container::One, Holds::Time));
-        assert_eq!(field("io.k8s.api.coordination.v1.LeaseSpec", "renewTime"), is(Container::One, Holds::Time));
+    fn extensions_are_spelled_as_kubernetes_publishes_them() {
+        let ports = &definition("io.k8s.api.core.v1.ServiceSpec")["properties"]["ports"];
+        assert_eq!(ports["x-kubernetes-list-map-keys"], json!(["port", "protocol"]));
+        assert_eq!(ports["x-kubernetes-list-type"], "map");
+        assert_eq!(ports["x-kubernetes-patch-merge-key"], "port");
+        assert_eq!(ports["x-kubernetes-patch-strategy"], "merge");
+        assert_eq!(ports["items"], json!({"$ref": "#/components/schemas/io.k8s.api.core.v1.ServicePort"}));
+        let volumes = &definition("io.k8s.api.core.v1.PodSpec")["properties"]["volumes"];
+        assert_eq!(volumes["x-kubernetes-patch-strategy"], "merge,retainKeys");
+        let selector = &definition("io.k8s.api.core.v1.NodeSelector")["x-kubernetes-map-type"];
+        assert_eq!(selector, "atomic");
+    }
+
+    #[test]
+    fn special_values_have_the_forms_that_kubectl_explains() {
+        let port = &definition("io.k8s.api.core.v1.ServicePort")["properties"]["targetPort"];
+        let reference = "#/components/schemas/io.k8s.apimachinery.pkg.util.intstr.IntOrString";
+        assert_eq!(port["allOf"], json!([{ "$ref": reference }]));
+        let data = &definition("io.k8s.api.core.v1.Secret")["properties"]["data"];
+        assert_eq!(data["additionalProperties"], json!({"type": "string", "format": "byte"}));
+        assert_eq!(definition("io.k8s.apimachinery.pkg.apis.meta.v1.Time")["format"], "date-time");
     }
 }

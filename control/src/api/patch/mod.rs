@@ -1,27 +1,19 @@
 //! The three kinds of patch as functions of a stored object and a document. What a patch may not do to the result (change its
 //! name, fail validation) is the caller's to check.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::kinds::Kind;
 
 use super::Status;
 
+mod merge_list;
+mod operations;
 mod strategic;
 
 /// `application/json-patch+json` (RFC 6902). `patch` is the list of operations.
 pub fn json(_kind: &Kind, current: &Value, patch: &Value) -> Result<Value, Status> {
-    let operations: json_patch::Patch =
-        serde_json::from_value(patch.clone()).map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))?;
-    if operations.0.len() > MOST_OPERATIONS {
-        let found = operations.0.len();
-        let message = format!("The allowed maximum operations in a JSON patch is {MOST_OPERATIONS}, got {found}");
-        return Err(Status { code: 413, reason: "RequestEntityTooLarge", message, details: None });
-    }
-    let mut patched = current.clone();
-    // Not `patch`: it undoes what it did when an operation fails, and panics where it cannot. This is a copy.
-    json_patch::patch_unsafe(&mut patched, &operations).map_err(|e| unprocessable(&e.to_string()))?;
-    Ok(patched)
+    operations::apply(current, patch)
 }
 
 /// `application/merge-patch+json` (RFC 7386).
@@ -38,9 +30,6 @@ pub fn strategic(kind: &Kind, current: &Value, patch: &Value) -> Result<Value, S
     strategic::apply(&kind.schema, current, patch)
 }
 
-/// As in Kubernetes: a longer one is an attack or a mistake.
-const MOST_OPERATIONS: usize = 10_000;
-
 fn must_be_object(patch: &Value) -> Result<(), Status> {
     if patch.is_object() {
         return Ok(());
@@ -48,18 +37,10 @@ fn must_be_object(patch: &Value) -> Result<(), Status> {
     Err(Status::bad_request("error decoding patch: a merge patch must be a JSON object"))
 }
 
-/// The document is well formed but does not fit the object: a `test` failed, a path leads nowhere.
-fn unprocessable(why: &str) -> Status {
-    Status {
-        code: 422,
-        reason: "Invalid",
-        message: format!("the server rejected our request due to an error in our request: {why}"),
-        details: Some(json!({"causes": [{"reason": "UnexpectedServerResponse", "message": why}]})),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::kinds::pod;
 

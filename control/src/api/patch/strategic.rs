@@ -4,59 +4,71 @@
 //! `$deleteFromPrimitiveList/FIELD`. Source: Kubernetes' "strategic merge patch" design (sig-api-machinery), whose order of
 //! steps is kept since clients such as kubectl compute patches for exactly it.
 
+use std::collections::HashSet;
+
 use serde_json::{Map, Value};
 
-use crate::api::{
-    Status,
-    openapi::{
-        merging::{self, Merging},
-        schemas::{Container, Holds, Shapes},
-    },
+use super::merge_list::{in_order, merge_list};
+use crate::{
+    api::Status,
+    schema::{Merge, Schema, Type, TypeId, Types},
 };
 
 type Object = Map<String, Value>;
 
-/// Applies `patch` to an object of `definition`. Both are JSON objects.
-pub fn apply(definition: &str, current: &Value, patch: &Value) -> Result<Value, Status> {
+/// Applies `patch` to an object of `schema`. Both are JSON objects.
+pub fn apply(schema: &Schema, current: &Value, patch: &Value) -> Result<Value, Status> {
     match (current, patch) {
         (Value::Object(current), Value::Object(patch)) => {
-            Ok(Value::Object(merge_object(Some(definition), current.clone(), patch.clone())?))
+            let known = Known { types: schema.types(), id: Some(schema.root()), merge: None };
+            Ok(Value::Object(merge_object(known, current.clone(), patch.clone())?))
         }
         _ => Err(Status::bad_request("error decoding patch: a merge patch must be a JSON object")),
     }
 }
 
-/// What the schema says of one field: the definition of its objects, and how it merges. Both are unknown in free JSON, where a
-/// patch merges as plain JSON does.
+/// What the schema says of a value: its type, and how it merges if it is the value of a field. Both are unknown in free JSON,
+/// where a patch merges as plain JSON does.
 #[derive(Clone, Copy)]
-struct Known<'a> {
-    definition: Option<&'a str>,
-    merging: Option<&'static Merging>,
+pub struct Known<'t> {
+    types: &'t Types,
+    id: Option<TypeId>,
+    merge: Option<&'t Merge>,
 }
 
-impl<'a> Known<'a> {
-    fn of(definition: Option<&'a str>, field: &str) -> Known<'static> {
-        let Some(definition) = definition else { return Known { definition: None, merging: None } };
-        let inner = Shapes::all().field(definition, field).and_then(|f| match (&f.holds, f.container) {
-            // The values of a map are reached by one more step, through a key that is no field.
-            (Holds::Object(name), Container::One | Container::List) => Some(name.as_str()),
-            _ => None,
-        });
-        Known { definition: inner, merging: merging::of(definition, field) }
+impl<'t> Known<'t> {
+    /// Of a field of an object, or a value of a map.
+    fn field(self, name: &str) -> Known<'t> {
+        match self.id.map(|id| self.types.get(id)) {
+            Some(Type::Object(object)) => {
+                let field = object.field(name);
+                Known { id: field.map(|f| f.r#type), merge: field.map(|f| &f.merge), ..self }
+            }
+            Some(Type::Map(value)) => Known { id: Some(*value), merge: None, ..self },
+            _ => Known { id: None, merge: None, ..self },
+        }
+    }
+
+    /// Of an item of a list.
+    pub fn item(self) -> Known<'t> {
+        match self.id.map(|id| self.types.get(id)) {
+            Some(Type::List(item)) => Known { id: Some(*item), merge: None, ..self },
+            _ => Known { id: None, merge: None, ..self },
+        }
     }
 
     /// The key by which the items of a list merge; `Some("")` for primitives.
-    fn merge_key(&self) -> Option<&'static str> {
-        self.merging.and_then(|m| m.merge_key)
+    fn merge_key(self) -> Option<&'t str> {
+        self.merge.and_then(|merge| merge.key.as_deref())
     }
 }
 
-const PATCH: &str = "$patch";
+pub const PATCH: &str = "$patch";
 const RETAIN_KEYS: &str = "$retainKeys";
 const SET_ELEMENT_ORDER: &str = "$setElementOrder/";
 const DELETE_FROM_PRIMITIVE_LIST: &str = "$deleteFromPrimitiveList/";
 
-fn merge_object(definition: Option<&str>, mut current: Object, mut patch: Object) -> Result<Object, Status> {
+fn merge_object(known: Known, mut current: Object, mut patch: Object) -> Result<Object, Status> {
     match patch.shift_remove(PATCH) {
         None => {}
         Some(directive) if directive == "replace" => return Ok(without_directives(patch)),
@@ -66,29 +78,32 @@ fn merge_object(definition: Option<&str>, mut current: Object, mut patch: Object
     if let Some(retained) = patch.shift_remove(RETAIN_KEYS) {
         retain_keys(&mut current, &patch, &retained)?;
     }
-    set_element_orders(definition, &mut current, &mut patch)?;
+    set_element_orders(known, &mut current, &mut patch)?;
+    let mut removed = HashSet::new();
     for (key, value) in patch {
         if let Some(field) = key.strip_prefix(DELETE_FROM_PRIMITIVE_LIST) {
             if let (Some(list), Value::Array(gone)) = (current.get_mut(field).and_then(Value::as_array_mut), &value) {
+                let gone: HashSet<&Value> = gone.iter().collect();
                 list.retain(|item| !gone.contains(item));
             }
         } else if value.is_null() {
-            current.shift_remove(&key);
+            removed.insert(key);
         } else if let Some(old) = current.get_mut(&key) {
-            let merged = merge_value(Known::of(definition, &key), old.take(), value)?;
+            let merged = merge_value(known.field(&key), old.take(), value)?;
             *old = merged;
         } else {
             current.insert(key, clean(value));
         }
     }
+    if !removed.is_empty() {
+        current.retain(|key, _| !removed.contains(key));
+    }
     Ok(current)
 }
 
-fn merge_value(known: Known, current: Value, patch: Value) -> Result<Value, Status> {
+pub fn merge_value(known: Known, current: Value, patch: Value) -> Result<Value, Status> {
     match (current, patch) {
-        (Value::Object(current), Value::Object(patch)) => {
-            Ok(Value::Object(merge_object(known.definition, current, patch)?))
-        }
+        (Value::Object(current), Value::Object(patch)) => Ok(Value::Object(merge_object(known, current, patch)?)),
         (Value::Array(current), Value::Array(patch)) => match known.merge_key() {
             Some(key) => Ok(Value::Array(merge_list(known, key, current, patch)?)),
             None => Ok(Value::Array(patch.into_iter().filter_map(item_without_directives).collect())),
@@ -102,7 +117,8 @@ fn retain_keys(current: &mut Object, patch: &Object, retained: &Value) -> Result
     let Some(retained) = retained.as_array() else {
         return Err(Status::bad_request("error decoding patch: $retainKeys must be a list"));
     };
-    let listed = |key: &str| retained.iter().any(|r| r == key);
+    let retained: HashSet<&str> = retained.iter().filter_map(Value::as_str).collect();
+    let listed = |key: &str| retained.contains(key);
     if let Some(key) = patch.keys().find(|key| !key.starts_with('$') && !listed(key) && !patch[key.as_str()].is_null())
     {
         return Err(Status::bad_request(format!(
@@ -114,14 +130,14 @@ fn retain_keys(current: &mut Object, patch: &Object, retained: &Value) -> Result
 }
 
 /// Merges the lists for which the patch gives an order, and takes them out of the patch.
-fn set_element_orders(definition: Option<&str>, current: &mut Object, patch: &mut Object) -> Result<(), Status> {
+fn set_element_orders(known: Known, current: &mut Object, patch: &mut Object) -> Result<(), Status> {
     let directives: Vec<String> = patch.keys().filter(|k| k.starts_with(SET_ELEMENT_ORDER)).cloned().collect();
     for directive in directives {
         let field = directive[SET_ELEMENT_ORDER.len()..].to_owned();
         let Some(Value::Array(order)) = patch.shift_remove(&directive) else {
             return Err(Status::bad_request(format!("error decoding patch: {directive} must be a list")));
         };
-        let known = Known::of(definition, &field);
+        let known = known.field(&field);
         // Primitive lists without a key in the schema are ordered as primitives.
         let key = known.merge_key().unwrap_or("");
         let old = current.get(&field).and_then(Value::as_array).cloned();
@@ -141,101 +157,16 @@ fn set_element_orders(definition: Option<&str>, current: &mut Object, patch: &mu
             (Some(old), Some(new)) => merge_list(known, key, old, new)?,
         };
         let deleted = patch.get(&format!("{DELETE_FROM_PRIMITIVE_LIST}{field}")).and_then(Value::as_array);
-        let merged = merged.into_iter().filter(|item| !deleted.is_some_and(|gone| gone.contains(item))).collect();
+        let deleted: HashSet<&Value> = deleted.into_iter().flatten().collect();
+        let merged = merged.into_iter().filter(|item| !deleted.contains(item)).collect();
         let ordered = in_order(key, merged, &order, old.as_deref().unwrap_or_default());
         current.insert(field, Value::Array(ordered));
     }
     Ok(())
 }
 
-fn merge_list(known: Known, key: &str, current: Vec<Value>, patch: Vec<Value>) -> Result<Vec<Value>, Status> {
-    if key.is_empty() {
-        let mut merged = current.clone();
-        for item in &patch {
-            if !merged.contains(item) {
-                merged.push(item.clone());
-            }
-        }
-        return Ok(in_order(key, merged, &patch, &current));
-    }
-    let before = current.clone();
-    let (mut merged, patch) = match list_directives(key, current, patch)? {
-        ListChange::Replaced(items) => return Ok(items.into_iter().map(clean).collect()),
-        ListChange::Merged { kept, patch } => (kept, patch),
-    };
-    let order = patch.clone();
-    for item in patch {
-        let Some(id) = item.get(key) else {
-            let message = format!("map: {item} does not contain declared merge key: {key}");
-            return Err(Status::bad_request(message));
-        };
-        match merged.iter_mut().find(|old| old.get(key) == Some(id)) {
-            Some(old) => *old = merge_value(known, old.take(), item)?,
-            None => merged.push(clean(item)),
-        }
-    }
-    Ok(in_order(key, merged, &order, &before))
-}
-
-/// What the directives of a list's patch come to.
-enum ListChange {
-    /// These items in the place of all others, as they are: two may have one key (a port number for TCP and UDP).
-    Replaced(Vec<Value>),
-    /// The current items that were not deleted, and the items to merge into them.
-    Merged { kept: Vec<Value>, patch: Vec<Value> },
-}
-
-/// Carries out `$patch` in list items: `replace` anywhere makes the rest of the patch the whole list, `delete` takes away the
-/// items with the same key. Gives the list and what of the patch is left.
-fn list_directives(key: &str, mut current: Vec<Value>, patch: Vec<Value>) -> Result<ListChange, Status> {
-    let mut rest = Vec::new();
-    let mut replace = false;
-    for item in patch {
-        match item.get(PATCH).map(|d| d.as_str().unwrap_or_default().to_owned()).as_deref() {
-            None => rest.push(item),
-            Some("replace") => replace = true,
-            Some("delete") => match item.get(key) {
-                Some(id) => current.retain(|old| old.get(key) != Some(id)),
-                None => {
-                    let message = format!("delete patch type with no merge key defined: {item}");
-                    return Err(Status::bad_request(message));
-                }
-            },
-            Some("merge") => return Err(Status::bad_request("merging lists cannot yet be specified in the patch")),
-            Some(other) => return Err(Status::bad_request(format!("Unknown patch type: {other}"))),
-        }
-    }
-    Ok(if replace { ListChange::Replaced(rest) } else { ListChange::Merged { kept: current, patch: rest } })
-}
-
-/// Puts the items named in `order` in that order, and every other item where it was among them before.
-fn in_order(key: &str, items: Vec<Value>, order: &[Value], before: &[Value]) -> Vec<Value> {
-    let place = |list: &[Value], item: &Value| {
-        list.iter().position(|other| match key.is_empty() {
-            true => other == item,
-            false => other.get(key).is_some() && other.get(key) == item.get(key),
-        })
-    };
-    let (mut ordered, mut others): (Vec<Value>, Vec<Value>) =
-        items.into_iter().partition(|item| place(order, item).is_some());
-    ordered.sort_by_key(|item| place(order, item));
-    others.sort_by_key(|item| place(before, item).unwrap_or(usize::MAX));
-    let mut out = Vec::with_capacity(ordered.len() + others.len());
-    let mut others = others.into_iter().peekable();
-    for item in ordered {
-        if let Some(at) = place(before, &item) {
-            while let Some(other) = others.next_if(|other| place(before, other).is_some_and(|p| p < at)) {
-                out.push(other);
-            }
-        }
-        out.push(item);
-    }
-    out.extend(others);
-    out
-}
-
 /// A value of the patch that stands alone: nulls and directives in it have nothing to act on.
-fn clean(value: Value) -> Value {
+pub fn clean(value: Value) -> Value {
     match value {
         Value::Object(map) => Value::Object(without_directives(map)),
         Value::Array(items) => Value::Array(items.into_iter().filter_map(item_without_directives).collect()),
@@ -272,6 +203,10 @@ mod tests {
     use super::*;
 
     const POD: &str = "io.k8s.api.core.v1.Pod";
+
+    fn apply(definition: &str, current: &Value, patch: &Value) -> Result<Value, Status> {
+        super::apply(&Schema::builtin(definition).unwrap(), current, patch)
+    }
 
     fn patched(current: Value, patch: Value) -> Value {
         apply(POD, &current, &patch).unwrap()

@@ -1,55 +1,145 @@
-//! One message to JSON, by the table of messages.
+//! One message to JSON, by the schema's field numbers.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use super::{
-    messages::{Field, Form, Message, Messages, Scalar, Zero},
-    wire::{self, Malformed, Wire},
-};
+use super::wire::{self, Malformed, Wire};
+use crate::schema::{Field, Numbered, Numbers, Object, Type, TypeId, Types, Zero, decode::MOST_LEVELS};
 
-/// Reads `bytes` as a `message` into `object`.
-///
-/// Messages of the table nest to a fixed depth, so the input cannot make this recurse without bound.
-pub fn message(message: &Message, bytes: &[u8], object: &mut Map<String, Value>) -> Result<(), Malformed> {
-    for raw in wire::fields(bytes) {
-        let (number, raw) = raw?;
-        let Some(field) = message.fields.get(&number) else { continue };
-        let wrong = || Malformed::WrongType(number);
-        match (field.name, field.form) {
-            (None, _) => {
-                let (Scalar::Message(name), Wire::Bytes(inner)) = (field.scalar, raw) else { return Err(wrong()) };
-                if let Some(inner_message) = Messages::all().by_name(name) {
-                    self::message(inner_message, inner, object)?;
+/// Reads messages by the types of one arena.
+#[derive(Clone, Copy)]
+pub struct Reader<'t> {
+    types: &'t Types,
+    /// How many messages may still stand within this one: types that hold themselves must not recurse without bound.
+    levels: usize,
+}
+
+impl<'t> Reader<'t> {
+    pub fn new(types: &'t Types) -> Self {
+        Self { types, levels: MOST_LEVELS }
+    }
+
+    fn deeper(self) -> Result<Self, Malformed> {
+        let levels = self.levels.checked_sub(1).ok_or(Malformed::Nesting)?;
+        Ok(Self { levels, ..self })
+    }
+
+    /// Reads `bytes` as an `object` into `out`.
+    pub fn message(self, object: &Object, bytes: &[u8], out: &mut Map<String, Value>) -> Result<(), Malformed> {
+        self.fields(object, object.numbers(), bytes, out)
+    }
+
+    /// Reads the fields that have `numbers`: the object's own, or those of a message embedded in it.
+    fn fields(
+        self,
+        object: &Object,
+        numbers: &Numbers,
+        bytes: &[u8],
+        out: &mut Map<String, Value>,
+    ) -> Result<(), Malformed> {
+        for raw in wire::fields(bytes) {
+            let (number, raw) = raw?;
+            match (numbers.get(&number), raw) {
+                (None, _) => {}
+                (Some(Numbered::Field(at)), raw) => self.field(&object.fields()[*at], number, raw, out)?,
+                (Some(Numbered::Embedded(inner)), Wire::Bytes(bytes)) => {
+                    self.deeper()?.fields(object, inner, bytes, out)?;
                 }
+                (Some(Numbered::Embedded(_)), _) => return Err(Malformed::WrongType(number)),
             }
-            (Some(name), Form::One) => {
-                if let Some(value) = one(field, number, raw)? {
-                    merge(object, name, value);
-                }
-            }
-            (Some(name), Form::List) => {
-                let Some(list) = object.entry(name).or_insert_with(|| json!([])).as_array_mut() else { continue };
-                match (field.scalar, raw) {
-                    (Scalar::Int, Wire::Bytes(packed)) => {
-                        for item in wire::varints(packed) {
-                            list.push(json!(item? as i64));
+        }
+        Ok(())
+    }
+
+    fn field(self, field: &Field, number: u32, raw: Wire, out: &mut Map<String, Value>) -> Result<(), Malformed> {
+        let name = &*field.name;
+        match *self.types.get(field.r#type) {
+            Type::List(item) => {
+                let Some(list) = out.entry(name).or_insert_with(|| json!([])).as_array_mut() else { return Ok(()) };
+                match (self.types.get(item), raw) {
+                    (Type::Int32 | Type::Int64, Wire::Bytes(packed)) => {
+                        for number in wire::varints(packed) {
+                            list.push(json!(number?.cast_signed()));
                         }
                     }
-                    _ => list.push(scalar(field.scalar, number, raw)?),
+                    _ => list.push(self.value(item, number, raw)?),
                 }
             }
-            (Some(name), Form::Map) => {
-                let Wire::Bytes(entry) = raw else { return Err(wrong()) };
-                let (key, value) = map_entry(field, number, entry)?;
-                if let Some(map) = object.entry(name).or_insert_with(|| json!({})).as_object_mut() {
+            Type::Map(value) => {
+                let Wire::Bytes(entry) = raw else { return Err(Malformed::WrongType(number)) };
+                let (key, value) = self.map_entry(value, number, entry)?;
+                if let Some(map) = out.entry(name).or_insert_with(|| json!({})).as_object_mut() {
                     map.insert(key, value);
                 }
             }
+            _ => {
+                if let Some(value) = self.one(field, number, raw)? {
+                    merge(out, name, value);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The value of a single field, or `None` if its zero means that it is absent.
+    fn one(self, field: &Field, number: u32, raw: Wire) -> Result<Option<Value>, Malformed> {
+        let value = self.value(field.r#type, number, raw)?;
+        let absent = match &value {
+            Value::Null => true,
+            _ if field.zero != Zero::Absent => false,
+            Value::Bool(value) => !value,
+            Value::Number(number) => number.as_f64() == Some(0.0),
+            Value::String(text) => {
+                text.is_empty() || (text == "0" && matches!(self.types.get(field.r#type), Type::Quantity))
+            }
+            Value::Array(list) => list.is_empty(),
+            Value::Object(map) => map.is_empty(),
+        };
+        Ok((!absent).then_some(value))
+    }
+
+    fn map_entry(self, id: TypeId, number: u32, entry: &[u8]) -> Result<(String, Value), Malformed> {
+        let mut key = String::new();
+        let mut value = None;
+        for part in wire::fields(entry) {
+            match part? {
+                (1, Wire::Bytes(bytes)) => key = text(bytes)?,
+                (2, raw) => value = Some(self.value(id, number, raw)?),
+                _ => {}
+            }
+        }
+        Ok((key, value.unwrap_or_else(|| self.types.zero(id))))
+    }
+
+    fn value(self, id: TypeId, number: u32, raw: Wire) -> Result<Value, Malformed> {
+        match (self.types.get(id), raw) {
+            (Type::String, Wire::Bytes(bytes)) => Ok(Value::String(text(bytes)?)),
+            (Type::Int32 | Type::Int64, Wire::Varint(n)) => Ok(json!(n.cast_signed())),
+            (Type::Double, Wire::Fixed64(bits)) => Ok(json!(f64::from_bits(bits))),
+            (Type::Bool, Wire::Varint(n)) => Ok(json!(n != 0)),
+            (Type::Bytes, Wire::Bytes(bytes)) => Ok(json!(BASE64_STANDARD.encode(bytes))),
+            (Type::Time, Wire::Bytes(bytes)) => time(bytes, |at| at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()),
+            (Type::MicroTime, Wire::Bytes(bytes)) => {
+                time(bytes, |at| at.strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string())
+            }
+            (Type::Quantity, Wire::Bytes(bytes)) => Ok(Value::String(first_text(bytes)?)),
+            (Type::IntOrString, Wire::Bytes(bytes)) => int_or_string(bytes),
+            // JSON text in a message of its own.
+            (Type::Any, Wire::Bytes(bytes)) => {
+                let json = first_text(bytes)?;
+                if json.is_empty() { Ok(Value::Null) } else { serde_json::from_str(&json).map_err(|_| Malformed::Json) }
+            }
+            // A list within a map is a message of its own.
+            (Type::List(_), Wire::Bytes(bytes)) => texts(bytes),
+            (Type::Object(object), Wire::Bytes(bytes)) => {
+                let mut out = Map::new();
+                self.deeper()?.message(object, bytes, &mut out)?;
+                Ok(Value::Object(out))
+            }
+            _ => Err(Malformed::WrongType(number)),
         }
     }
-    Ok(())
 }
 
 /// A message that comes in parts is one message.
@@ -59,66 +149,6 @@ fn merge(object: &mut Map<String, Value>, name: &str, value: Value) {
         (_, value) => {
             object.insert(name.to_owned(), value);
         }
-    }
-}
-
-/// The value of a single field, or `None` if its zero means that it is absent.
-fn one(field: &Field, number: u32, raw: Wire) -> Result<Option<Value>, Malformed> {
-    let value = scalar(field.scalar, number, raw)?;
-    let absent = match &value {
-        Value::Null => true,
-        _ if field.zero == Zero::Kept => false,
-        Value::Bool(value) => !value,
-        Value::Number(number) => number.as_i64() == Some(0),
-        Value::String(text) => text.is_empty() || (field.scalar == Scalar::Quantity && text == "0"),
-        Value::Array(list) => list.is_empty(),
-        Value::Object(map) => map.is_empty(),
-    };
-    Ok((!absent).then_some(value))
-}
-
-fn map_entry(field: &Field, number: u32, entry: &[u8]) -> Result<(String, Value), Malformed> {
-    let mut key = String::new();
-    let mut value = None;
-    for part in wire::fields(entry) {
-        match part? {
-            (1, Wire::Bytes(bytes)) => key = text(bytes)?,
-            (2, raw) => value = Some(scalar(field.scalar, number, raw)?),
-            _ => {}
-        }
-    }
-    let value = value.unwrap_or_else(|| match field.scalar {
-        Scalar::Message(_) => json!({}),
-        Scalar::Texts => json!([]),
-        Scalar::Quantity => json!("0"),
-        _ => json!(""),
-    });
-    Ok((key, value))
-}
-
-fn scalar(scalar: Scalar, number: u32, raw: Wire) -> Result<Value, Malformed> {
-    match (scalar, raw) {
-        (Scalar::Text, Wire::Bytes(bytes)) => Ok(Value::String(text(bytes)?)),
-        (Scalar::Int, Wire::Varint(n)) => Ok(json!(n as i64)),
-        (Scalar::Bool, Wire::Varint(n)) => Ok(json!(n != 0)),
-        (Scalar::Bytes, Wire::Bytes(bytes)) => Ok(json!(BASE64_STANDARD.encode(bytes))),
-        (Scalar::Time, Wire::Bytes(bytes)) => time(bytes, |at| at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()),
-        (Scalar::MicroTime, Wire::Bytes(bytes)) => time(bytes, |at| at.strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string()),
-        (Scalar::Quantity, Wire::Bytes(bytes)) => Ok(Value::String(first_text(bytes)?)),
-        (Scalar::IntOrString, Wire::Bytes(bytes)) => int_or_string(bytes),
-        (Scalar::Raw, Wire::Bytes(bytes)) => {
-            let json = first_text(bytes)?;
-            if json.is_empty() { Ok(Value::Null) } else { serde_json::from_str(&json).map_err(|_| Malformed::Json) }
-        }
-        (Scalar::Texts, Wire::Bytes(bytes)) => texts(bytes),
-        (Scalar::Message(name), Wire::Bytes(bytes)) => {
-            let mut object = Map::new();
-            if let Some(inner) = Messages::all().by_name(name) {
-                message(inner, bytes, &mut object)?;
-            }
-            Ok(Value::Object(object))
-        }
-        _ => Err(Malformed::WrongType(number)),
     }
 }
 
@@ -152,7 +182,7 @@ fn int_or_string(bytes: &[u8]) -> Result<Value, Malformed> {
     for field in wire::fields(bytes) {
         match field? {
             (1, Wire::Varint(kind)) => is_text = kind == 1,
-            (2, Wire::Varint(n)) => number = n as i64,
+            (2, Wire::Varint(n)) => number = n.cast_signed(),
             (3, Wire::Bytes(bytes)) => string = text(bytes)?,
             _ => {}
         }
@@ -168,8 +198,8 @@ fn time(bytes: &[u8], write: impl Fn(Timestamp) -> String) -> Result<Value, Malf
     let (mut seconds, mut nanos) = (0, 0);
     for field in wire::fields(bytes) {
         match field? {
-            (1, Wire::Varint(n)) => seconds = n as i64,
-            (2, Wire::Varint(n)) => nanos = n as i32,
+            (1, Wire::Varint(n)) => seconds = n.cast_signed(),
+            (2, Wire::Varint(n)) => nanos = i32::try_from(n).map_err(|_| Malformed::Time)?,
             _ => {}
         }
     }

@@ -7,12 +7,10 @@
 use serde_json::{Map, Value};
 
 use super::Status;
+use crate::schema::Types;
 
 mod decode;
-mod messages;
 mod wire;
-
-use messages::Messages;
 
 /// What every body starts with, before a `runtime.Unknown` message.
 const MAGIC: &[u8] = b"k8s\0";
@@ -55,13 +53,13 @@ impl<'a> Unknown<'a> {
     }
 
     fn object(self) -> Result<Value, Status> {
-        let messages = Messages::all();
-        let message = match self.kind.as_str() {
+        let types = Types::builtin();
+        let id = match self.kind.as_str() {
             // They come under the version of whatever is deleted.
-            "DeleteOptions" => messages.by_name("meta.v1.DeleteOptions"),
-            kind => messages.of_kind(&self.api_version, kind),
+            "DeleteOptions" => types.of_kind("meta.k8s.io/v1", "DeleteOptions"),
+            kind => types.of_kind(&self.api_version, kind),
         };
-        let Some(message) = message else {
+        let Some(message) = id.and_then(|id| types.object(id)) else {
             return Err(Status::bad_request(format!(
                 "no kind \"{}\" of version \"{}\" can be read as protobuf",
                 self.kind, self.api_version
@@ -70,7 +68,7 @@ impl<'a> Unknown<'a> {
         let mut object = Map::new();
         object.insert("apiVersion".into(), self.api_version.into());
         object.insert("kind".into(), self.kind.into());
-        decode::message(message, self.raw, &mut object).map_err(unreadable)?;
+        decode::Reader::new(types).message(message, self.raw, &mut object).map_err(unreadable)?;
         Ok(Value::Object(object))
     }
 }

@@ -1,84 +1,35 @@
-//! The table against the OpenAPI definitions, and whole bodies as Kubernetes' own encoder wrote them.
+//! That no field lacks a number, and whole bodies as Kubernetes' own encoder wrote them.
 
 use std::collections::BTreeSet;
 
 use serde_json::json;
 
-use super::{
-    messages::{Form, Message, Scalar},
-    *,
-};
+use super::*;
 use crate::{
-    api::openapi::schemas::{Container, Holds, Shapes},
     kinds::Kinds,
+    schema::{Numbered, Numbers},
 };
 
-/// Every name a message's fields have in JSON, those of inlined messages included.
-fn names(message: &'static Message) -> BTreeSet<&'static str> {
-    let mut names = BTreeSet::new();
-    for field in message.fields.values() {
-        match (field.name, field.scalar) {
-            (Some(name), _) => drop(names.insert(name)),
-            (None, Scalar::Message(inner)) => names.extend(self::names(Messages::all().by_name(inner).unwrap())),
-            (None, other) => panic!("{other:?} cannot stand inline"),
-        }
-    }
-    names
+fn numbered(numbers: &Numbers) -> BTreeSet<usize> {
+    let inner = |number: &Numbered| match number {
+        Numbered::Field(at) => BTreeSet::from([*at]),
+        Numbered::Embedded(numbers) => numbered(numbers),
+    };
+    numbers.values().flat_map(inner).collect()
 }
 
-/// The OpenAPI definition of a message, where it has one.
-fn definition(message: &str) -> Option<String> {
-    let names = [format!("io.k8s.api.{message}"), format!("io.k8s.apimachinery.pkg.apis.{message}")];
-    names.into_iter().find(|name| Shapes::all().fields(name).is_some_and(|fields| !fields.is_empty()))
-}
-
+/// A field without a number would silently be dropped from what clients send as protobuf.
 #[test]
-fn every_field_of_every_kind_has_a_number_and_every_number_a_field() {
+fn every_field_of_every_type_has_a_number() {
     for kind in Kinds::built_in().iter() {
-        assert!(Messages::all().of_kind(&kind.api_version(), &kind.kind).is_some(), "{kind:?}");
+        assert!(Types::builtin().of_kind(&kind.api_version(), &kind.kind).is_some(), "{kind:?}");
     }
-    let mut compared = 0;
-    for (name, message) in Messages::all().iter() {
-        let superseded = name.contains("v1beta");
-        let Some(definition) = definition(name).filter(|_| !superseded) else { continue };
-        compared += 1;
-        let defined: BTreeSet<&str> = Shapes::all().fields(&definition).unwrap().keys().map(String::as_str).collect();
-        let defined: BTreeSet<&str> = defined
-            .into_iter()
-            .filter(|field| !matches!(*field, "apiVersion" | "kind") || names(message).contains(field))
-            .collect();
-        assert_eq!(names(message), defined, "{name}");
-    }
-    assert!(compared > 200, "only {compared} messages have a definition");
-}
-
-#[test]
-fn types_agree_with_the_definitions() {
-    for (name, message) in Messages::all().iter() {
-        let Some(definition) = definition(name).filter(|_| !name.contains("v1beta")) else { continue };
-        for field in message.fields.values() {
-            let Some(shape) = field.name.and_then(|n| Shapes::all().field(&definition, n)) else { continue };
-            let container = match shape.container {
-                Container::One => Form::One,
-                Container::List => Form::List,
-                Container::Map => Form::Map,
-            };
-            // `extra` of a user is a map of lists, which the definitions show as a map.
-            if field.scalar == Scalar::Texts || field.scalar == Scalar::Raw {
-                continue;
-            }
-            assert_eq!(field.form, container, "{name}.{:?}", field.name);
-            let agrees = match &shape.holds {
-                Holds::Object(definition) => {
-                    matches!(field.scalar, Scalar::Message(message) if definition.ends_with(&format!(".{message}")))
-                }
-                Holds::Bytes => field.scalar == Scalar::Bytes,
-                Holds::Time => matches!(field.scalar, Scalar::Time | Scalar::MicroTime),
-                Holds::Quantity => field.scalar == Scalar::Quantity,
-                Holds::IntOrString => field.scalar == Scalar::IntOrString,
-                Holds::Plain => matches!(field.scalar, Scalar::Text | Scalar::Int | Scalar::Bool),
-            };
-            assert!(agrees, "{name}.{:?}: {:?} is {:?}", field.name, field.scalar, shape.holds);
+    for (id, definition) in Types::builtin().definitions() {
+        let Some(object) = Types::builtin().object(id) else { continue };
+        let numbered = numbered(object.numbers());
+        for (at, field) in object.fields().iter().enumerate() {
+            let of_the_envelope = matches!(&*field.name, "apiVersion" | "kind");
+            assert!(numbered.contains(&at) || of_the_envelope, "{}.{}", definition.name, field.name);
         }
     }
 }

@@ -28,6 +28,8 @@ pub enum Malformed {
     Time,
     #[error("embedded JSON is malformed")]
     Json,
+    #[error("messages are nested too deeply")]
+    Nesting,
 }
 
 /// The fields of a message in the order of its bytes.

@@ -6,9 +6,9 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-use super::{prefix, show, show_metadata, table};
+use super::{indexed, prefix, show, show_metadata, table};
 use crate::{
-    api::{Api, Status, request::Call, response},
+    api::{Api, Place, Status, request::Call, response},
     request::{
         accept::Form,
         query::{Query, Version, VersionMatch},
@@ -25,13 +25,16 @@ struct Token {
     after: String,
 }
 
+/// The longest token taken. Those of this program are shorter: a namespace and a name have 317 characters at most.
+const MAX_TOKEN: usize = 1024;
+
 pub fn list(api: &Api, call: &Call) -> Result<Response, Status> {
     let place = api.resource(&call.target)?;
-    call.query.field_selector.check(&place.kind)?;
-    let token = call.query.r#continue.as_deref().map(decode).transpose()?;
+    call.query.field_selector.check(&call.target.kind)?;
+    let token = call.query.r#continue.as_deref().map(|text| decode(text, &prefix(&call.target))).transpose()?;
     let snapshot = at(api.store(), &call.query, token.as_ref())?;
     let after = token.as_ref().map(|token| token.after.as_str());
-    let page = page(&snapshot, &place.resource, call, after, call.query.limit);
+    let page = page(&snapshot, &place, call, after, call.query.limit);
     let mut metadata = serde_json::json!({"resourceVersion": snapshot.revision.to_string()});
     if let Some(last) = page.next {
         api.store().keep(&snapshot);
@@ -46,29 +49,32 @@ pub fn list(api: &Api, call: &Call) -> Result<Response, Status> {
 }
 
 /// The objects of one page.
-pub struct Page {
+pub(in crate::api) struct Page {
     pub objects: Vec<Arc<Object>>,
     /// Key of the last object, if more follow.
     pub next: Option<Arc<str>>,
 }
 
-/// The selected objects after a key, at most `limit`.
-pub fn page(snapshot: &Snapshot, resource: &str, call: &Call, after: Option<&str>, limit: Option<usize>) -> Page {
+/// The selected objects after a key, at most `limit`. Looks at those alone that an indexed value leaves, if the request names
+/// one.
+pub(in crate::api) fn page(
+    snapshot: &Snapshot,
+    place: &Place,
+    call: &Call,
+    after: Option<&str>,
+    limit: Option<usize>,
+) -> Page {
     let prefix = prefix(&call.target);
-    let query = &call.query;
+    let labels = &call.query.label_selector;
+    let fields = call.query.field_selector.stored(&call.target.kind);
+    let rows: Box<dyn Iterator<Item = _> + '_> = match indexed(call, &fields, &place.kind) {
+        Some(term) => Box::new(snapshot.list_by(&place.resource, term, &prefix, after)),
+        None => Box::new(snapshot.list(&place.resource, &prefix, after)),
+    };
     let mut page = Page { objects: Vec::new(), next: None };
     let mut last: Option<&Arc<str>> = None;
-    // The one object that can match, where the request names it.
-    let named = call.target.name.as_deref().or(query.field_selector.name());
-    let one = match named {
-        Some(name) if call.target.namespace.is_some() || !call.target.kind.namespaced => {
-            Some(snapshot.entry(resource, &format!("{prefix}{name}")))
-        }
-        _ => None,
-    };
-    let all = one.is_none().then(|| snapshot.list(resource, &prefix, after));
-    for (key, object) in one.flatten().into_iter().chain(all.into_iter().flatten()) {
-        if !query.label_selector.matches(&object.header) || !query.field_selector.matches(&object.header) {
+    for (key, object) in rows {
+        if !labels.matches(&object.header) || !fields.matches(&object.header) {
             continue;
         }
         if limit.is_some_and(|limit| page.objects.len() >= limit) {
@@ -159,7 +165,11 @@ fn encode(token: &Token) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(serde_json::json!(token).to_string())
 }
 
-fn decode(text: &str) -> Result<Token, Status> {
-    let token = BASE64_URL_SAFE_NO_PAD.decode(text).ok().and_then(|json| serde_json::from_slice(&json).ok());
+/// Reads a token of a list of keys that start with `prefix`.
+fn decode(text: &str, prefix: &str) -> Result<Token, Status> {
+    let bytes = (text.len() <= MAX_TOKEN).then(|| BASE64_URL_SAFE_NO_PAD.decode(text).ok()).flatten();
+    let token: Option<Token> = bytes.and_then(|json| serde_json::from_slice(&json).ok());
+    // A token of another namespace would skip objects, or all.
+    let token = token.filter(|token| token.after.starts_with(prefix));
     token.ok_or_else(|| Status::bad_request("continue key is not valid"))
 }

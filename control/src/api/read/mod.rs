@@ -6,16 +6,18 @@ pub mod table;
 mod watch;
 
 pub use get::{get, render};
-pub use list::{list, page};
+pub use list::list;
+pub(super) use list::page;
 pub use watch::watch;
 
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::request::target::Target;
+use super::request::{Call, target::Target};
 use crate::{
     kinds::{Kind, Storage},
-    store::Object,
+    request::selector::FieldSelector,
+    store::{NAME_INDEX, Object},
 };
 
 /// The JSON text of an object as the served kind shows it: the stored bytes, unless it is stored as another kind.
@@ -43,6 +45,12 @@ fn show_metadata(object: &Object, out: &mut Vec<u8>) {
     out.extend_from_slice(br#"{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":"#);
     out.extend_from_slice(object.metadata());
     out.push(b'}');
+}
+
+/// The indexed value that all objects have which a request can select, if it names one: the index, and the value.
+fn indexed<'a>(call: &'a Call, fields: &'a FieldSelector, stored: &'a Kind) -> Option<(&'a str, &'a str)> {
+    let name = call.target.name.as_deref().or(fields.name()).map(|name| (NAME_INDEX, name));
+    name.or_else(|| stored.indexed.iter().find_map(|index| Some((&**index, fields.exact(index)?))))
 }
 
 /// What the keys of a request's objects start with: the namespace and a slash, or nothing.

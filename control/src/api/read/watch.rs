@@ -10,10 +10,11 @@ use http::{HeaderValue, StatusCode, header};
 use serde_json::json;
 use tokio::time::{Instant, sleep_until};
 
-use super::{page, prefix, show, show_metadata, table};
+use super::{indexed, page, prefix, show, show_metadata, table};
 use crate::{
     api::{Api, Status, request::Call},
     kinds::{FieldError, Kind, Storage},
+    metrics::WatchEvents,
     request::{
         accept::Form,
         query::{IncludeObject, Query, Version, VersionMatch},
@@ -27,11 +28,14 @@ const CHUNK: usize = 64 << 10;
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
 /// How long a watch without `timeoutSeconds` lives at least; at most twice as long, so that not all end together.
 const MIN_LIFE: Duration = Duration::from_secs(1800);
+/// How long any watch lives at most: a year.
+const MAX_LIFE: Duration = Duration::from_secs(365 * 86_400);
 
 pub fn watch(api: &Api, call: &Call) -> Result<Response, Status> {
     let place = api.resource(&call.target)?;
     let query = &call.query;
-    query.field_selector.check(&place.kind)?;
+    query.field_selector.check(&call.target.kind)?;
+    let fields = query.field_selector.stored(&call.target.kind);
     check_initial_events(&place.kind, query)?;
     let snapshot = api.store().snapshot();
     if let Some(Version::Of(asked)) = query.resource_version
@@ -48,25 +52,28 @@ pub fn watch(api: &Api, call: &Call) -> Result<Response, Status> {
         Some(Version::Of(revision)) if !initial => revision,
         _ => snapshot.revision,
     };
-    let objects = if initial { page(&snapshot, &place.resource, call, None, None).objects } else { Vec::new() };
-    let (subscription, refused) = match api.store().watch(&place.resource, after) {
+    let objects = if initial { page(&snapshot, &place, call, None, None).objects } else { Vec::new() };
+    let subscription = match indexed(call, &fields, &place.kind) {
+        Some(term) => api.store().watch_by(&place.resource, term, after),
+        None => api.store().watch(&place.resource, after),
+    };
+    let (subscription, refused) = match subscription {
         Ok(subscription) => (Some(subscription), None),
         Err(expired) => (None, Some(expired)),
     };
     let now = Instant::now();
-    let life =
-        query.timeout_seconds.map(Duration::from_secs).unwrap_or_else(|| MIN_LIFE.mul_f64(1.0 + rand::random::<f64>()));
+    let life = life(query.timeout_seconds);
     let frames = Frames {
         kind: call.target.kind.clone(),
         form: call.form,
         include: query.include_object,
         prefix: prefix(&call.target),
-        select: Select {
-            labels: query.label_selector.clone(),
-            fields: query.field_selector.clone(),
-            name: call.target.name.clone(),
-        },
+        select: Select { labels: query.label_selector.clone(), fields, name: call.target.name.clone() },
         columns_sent: false,
+        sent: {
+            let kind = &call.target.kind;
+            api.metrics().requests().watch_events(&kind.group, &kind.version, &kind.kind)
+        },
     };
     let stream = Stream {
         store: api.store_handle(),
@@ -87,6 +94,14 @@ pub fn watch(api: &Api, call: &Call) -> Result<Response, Status> {
     *response.status_mut() = StatusCode::OK;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     Ok(response)
+}
+
+/// How long a watch lives that asks for so many seconds. As in Kubernetes, none is no wish.
+fn life(timeout_seconds: Option<u64>) -> Duration {
+    match timeout_seconds {
+        None | Some(0) => MIN_LIFE.mul_f64(1.0 + rand::random::<f64>()),
+        Some(seconds) => Duration::from_secs(seconds).min(MAX_LIFE),
+    }
 }
 
 /// `sendInitialEvents` goes with `resourceVersionMatch=NotOlderThan`, and the other way round (KEP-3157).
@@ -145,7 +160,12 @@ impl Stream {
             let subscription = self.subscription.as_mut()?;
             let bookmark_at = self.bookmarks.unwrap_or(self.ends);
             tokio::select! {
+                // The end first: a watch whose events never pause ends in time, too.
                 biased;
+                () = sleep_until(self.ends) => {
+                    self.ended = true;
+                    return None;
+                }
                 events = subscription.next() => match events {
                     Ok(events) => {
                         if let Some(chunk) = self.frames.chunk(&events) {
@@ -157,10 +177,6 @@ impl Stream {
                         return Some(error_frame(expired));
                     }
                 },
-                () = sleep_until(self.ends) => {
-                    self.ended = true;
-                    return None;
-                }
                 () = sleep_until(bookmark_at) => {
                     self.bookmarks = self.bookmarks.map(|_| Instant::now() + BOOKMARK_EVERY);
                     // Read before the last look for events: all up to it have been seen then.
@@ -187,6 +203,7 @@ impl Stream {
         while out.len() < CHUNK
             && let Some(object) = self.initial.pop_front()
         {
+            self.frames.sent.inc();
             self.frames.write(EventType::Added, &object, &mut out);
         }
         out.into()
@@ -201,6 +218,8 @@ struct Frames {
     prefix: String,
     select: Select,
     columns_sent: bool,
+    /// Counts what is sent.
+    sent: WatchEvents,
 }
 
 struct Select {
@@ -223,6 +242,7 @@ impl Frames {
     /// The frames of the changes that the client selects, if there are any.
     fn chunk(&mut self, events: &[Arc<Event>]) -> Option<Bytes> {
         let mut seen = events.iter().filter_map(|event| Some((event, self.seen_as(event)?))).collect::<Vec<_>>();
+        self.sent.inc_by(seen.len() as u64);
         if let [(event, (event_type, _))] = seen.as_slice()
             && self.shares(event, *event_type)
         {

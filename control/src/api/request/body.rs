@@ -3,15 +3,40 @@
 use serde_json::Value;
 
 use crate::{
-    api::{Status, protobuf},
-    kinds::{DecodeError, FieldWarning, Kind},
+    api::{Status, protobuf, subresource::Form},
+    kinds::Kind,
     request::{content_type::ContentType, query::FieldValidation},
+    schema::{self, DecodeError, Schema},
 };
 
 /// A body that was read, and what the client should be warned of.
 pub struct Decoded {
     pub value: Value,
     pub warnings: Vec<String>,
+}
+
+/// What a body is read as: an object of a kind, or a form that stands for a part of one.
+struct Expected<'a> {
+    api_version: String,
+    version: &'a str,
+    kind: &'a str,
+    schema: Schema,
+}
+
+impl<'a> From<&'a Kind> for Expected<'a> {
+    fn from(kind: &'a Kind) -> Self {
+        let (api_version, schema) = (kind.api_version(), kind.schema.clone());
+        Self { api_version, version: &kind.version, kind: &kind.kind, schema }
+    }
+}
+
+impl From<&Form> for Expected<'static> {
+    fn from(form: &Form) -> Self {
+        let Form { group, version, kind, schema } = *form;
+        let api_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
+        let schema = Schema::builtin(schema).unwrap_or_else(Schema::unstructured);
+        Self { api_version, version, kind, schema }
+    }
 }
 
 /// Reads a body as an object of `kind`: types are checked, unknown fields refused or dropped, as the client asks.
@@ -21,34 +46,57 @@ pub fn object(
     body: &[u8],
     validation: FieldValidation,
 ) -> Result<Decoded, Status> {
-    let value = value(content_type, body)?;
-    check_type(kind, &value)?;
-    let text;
-    let json = if *content_type == ContentType::Json {
-        body
-    } else {
-        text = value.to_string();
-        text.as_bytes()
-    };
-    let found = (kind.decode)(json).map_err(|error| cannot_be_handled(kind, &error))?;
-    checked(kind, value, found, validation)
+    read(&kind.into(), content_type, body, validation)
 }
 
-/// Checks a value that was made from a stored object, by a patch.
+/// Reads a body as a form of a subresource, in the same way.
+pub fn form(
+    form: &Form,
+    content_type: &ContentType,
+    body: &[u8],
+    validation: FieldValidation,
+) -> Result<Decoded, Status> {
+    read(&form.into(), content_type, body, validation)
+}
+
+/// Checks a value by the kind's schema: one that was made from a stored object by a patch.
 pub fn recheck(kind: &Kind, value: Value, validation: FieldValidation) -> Result<Decoded, Status> {
-    let found = (kind.decode)(value.to_string().as_bytes()).map_err(|error| cannot_be_handled(kind, &error))?;
-    checked(kind, value, found, validation)
+    check(&kind.into(), value, validation)
+}
+
+fn read(
+    expected: &Expected<'_>,
+    content_type: &ContentType,
+    body: &[u8],
+    validation: FieldValidation,
+) -> Result<Decoded, Status> {
+    if *content_type != ContentType::Json {
+        let mut value = value(content_type, body)?;
+        fill_type(expected, &mut value)?;
+        return check(expected, value, validation);
+    }
+    match expected.schema.decode(body) {
+        Ok(mut decoded) => {
+            fill_type(expected, &mut decoded.value)?;
+            checked(expected, decoded, validation)
+        }
+        Err(error) => {
+            // An object of another kind is told so, and not which of its fields this kind lacks.
+            fill_type(expected, &mut value(content_type, body)?)?;
+            Err(cannot_be_handled(expected, &error))
+        }
+    }
+}
+
+fn check(expected: &Expected<'_>, value: Value, validation: FieldValidation) -> Result<Decoded, Status> {
+    let decoded = expected.schema.decode_value(value).map_err(|error| cannot_be_handled(expected, &error))?;
+    checked(expected, decoded, validation)
 }
 
 /// Reads a body without a known kind.
 pub fn value(content_type: &ContentType, body: &[u8]) -> Result<Value, Status> {
     let value: Value = match content_type {
-        ContentType::Yaml => {
-            let text =
-                std::str::from_utf8(body).map_err(|e| Status::bad_request(format!("the body is not UTF-8: {e}")))?;
-            serde_yaml::from_str(text)
-                .map_err(|e| Status::bad_request(format!("error converting YAML to JSON: {e}")))?
-        }
+        ContentType::Yaml => yaml(body)?,
         ContentType::Protobuf => protobuf::object(body)?,
         ContentType::Other(name) => return Err(Status::unsupported_media_type(name)),
         _ => serde_json::from_slice(body)
@@ -60,94 +108,120 @@ pub fn value(content_type: &ContentType, body: &[u8]) -> Result<Value, Status> {
     Ok(value)
 }
 
-/// Refuses another kind or version than the path says; fills in nothing.
-fn check_type(kind: &Kind, value: &Value) -> Result<(), Status> {
-    let given_version = value["apiVersion"].as_str().unwrap_or_default();
-    let given_kind = value["kind"].as_str().unwrap_or_default();
-    if given_kind.is_empty() {
-        return Err(Status::bad_request("Object 'Kind' is missing in the body of the request"));
-    }
-    if given_version.is_empty() {
-        return Err(Status::bad_request("Object 'apiVersion' is missing in the body of the request"));
-    }
-    let api_version = kind.api_version();
-    if given_version != api_version {
+/// Reads YAML, whose aliases can make much of little: what they stand for counts as if it were written out.
+fn yaml(body: &[u8]) -> Result<Value, Status> {
+    let text = std::str::from_utf8(body).map_err(|e| Status::bad_request(format!("the body is not UTF-8: {e}")))?;
+    let options = serde_yaml::options! {
+        budget: serde_yaml::budget! {
+            max_depth: 64,
+            max_nodes: 500_000,
+            max_total_scalar_bytes: 16 * 1024 * 1024,
+            max_documents: 1,
+        },
+    };
+    serde_yaml::from_str_with_options(text, options)
+        .map_err(|e| Status::bad_request(format!("error converting YAML to JSON: {e}")))
+}
+
+/// Refuses another kind or version than the path says. What is not said is filled in, as in Kubernetes.
+fn fill_type(expected: &Expected<'_>, value: &mut Value) -> Result<(), Status> {
+    let given = |field: &str| value[field].as_str().unwrap_or_default();
+    let (given_version, given_kind) = (given("apiVersion"), given("kind"));
+    if !given_version.is_empty() && given_version != expected.api_version {
         return Err(Status::bad_request(format!(
-            "the API version in the data ({given_version}) does not match the expected API version ({api_version})"
+            "the API version in the data ({given_version}) does not match the expected API version ({})",
+            expected.api_version
         )));
     }
-    if given_kind != kind.kind {
+    if !given_kind.is_empty() && given_kind != expected.kind {
         return Err(Status::bad_request(format!(
             "the kind in the data ({given_kind}) does not match the expected kind ({})",
-            kind.kind
+            expected.kind
         )));
     }
+    value["apiVersion"] = expected.api_version.as_str().into();
+    value["kind"] = expected.kind.into();
     Ok(())
 }
 
-fn cannot_be_handled(kind: &Kind, error: &DecodeError) -> Status {
-    Status::bad_request(format!("{0} in version {1:?} cannot be handled as a {0}: {error}", kind.kind, kind.version))
+fn cannot_be_handled(expected: &Expected<'_>, error: &DecodeError) -> Status {
+    let Expected { kind, version, .. } = expected;
+    Status::bad_request(format!("{kind} in version {version:?} cannot be handled as a {kind}: {error}"))
 }
 
-fn checked(
-    kind: &Kind,
-    mut value: Value,
-    found: Vec<FieldWarning>,
-    validation: FieldValidation,
-) -> Result<Decoded, Status> {
-    if found.is_empty() {
-        return Ok(Decoded { value, warnings: Vec::new() });
-    }
-    let words: Vec<String> = found.iter().map(ToString::to_string).collect();
-    if validation == FieldValidation::Strict {
-        return Err(Status::bad_request(format!(
+/// What becomes of unknown and duplicate fields: they refuse the object, are told of, or are left out silently. Unknown fields are
+/// never stored, as in Kubernetes.
+fn checked(expected: &Expected<'_>, decoded: schema::Decoded, validation: FieldValidation) -> Result<Decoded, Status> {
+    let schema::Decoded { value, warnings } = decoded;
+    let words = warnings.iter().map(ToString::to_string);
+    match validation {
+        FieldValidation::Strict if !warnings.is_empty() => Err(Status::bad_request(format!(
             "{0} in version {1:?} cannot be handled as a {0}: strict decoding error: {2}",
-            kind.kind,
-            kind.version,
-            words.join(", ")
-        )));
-    }
-    for warning in &found {
-        if let FieldWarning::Unknown { path } = warning {
-            drop_field(&mut value, path);
-        }
-    }
-    let warnings = if validation == FieldValidation::Warn { words } else { Vec::new() };
-    Ok(Decoded { value, warnings })
-}
-
-/// Takes the field at `spec.containers[0].image` out. Unknown fields are not stored, as in Kubernetes.
-fn drop_field(value: &mut Value, path: &str) {
-    let (parent, field) = path.rsplit_once('.').unwrap_or(("", path));
-    let mut at = value;
-    for part in parent.split('.').filter(|part| !part.is_empty()) {
-        let mut steps = part.split('[');
-        let name = steps.next().unwrap_or_default();
-        let Some(next) = at.get_mut(name) else { return };
-        at = next;
-        for index in steps {
-            let Some(next) = index.trim_end_matches(']').parse::<usize>().ok().and_then(|i| at.get_mut(i)) else {
-                return;
-            };
-            at = next;
-        }
-    }
-    if let Some(map) = at.as_object_mut() {
-        map.shift_remove(field);
+            expected.kind,
+            expected.version,
+            words.collect::<Vec<_>>().join(", ")
+        ))),
+        FieldValidation::Warn => Ok(Decoded { value, warnings: words.collect() }),
+        FieldValidation::Strict | FieldValidation::Ignore => Ok(Decoded { value, warnings: Vec::new() }),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use serde_json::json;
 
+    use super::*;
+    use crate::kinds::{config_map, pod};
+
+    fn config_map() -> Kind {
+        Kind::from(&config_map::KIND)
+    }
+
+    fn read(content_type: ContentType, body: &str) -> Result<Decoded, Status> {
+        object(&config_map(), &content_type, body.as_bytes(), FieldValidation::Strict)
+    }
+
     #[test]
-    fn an_unknown_field_is_dropped_by_its_path() {
-        let mut value = json!({"spec": {"containers": [{"name": "a", "nope": 1}], "x": 2}});
-        drop_field(&mut value, "spec.containers[0].nope");
-        drop_field(&mut value, "spec.x");
-        drop_field(&mut value, "spec.absent.y");
-        assert_eq!(value, json!({"spec": {"containers": [{"name": "a"}]}}));
+    fn aliases_cannot_make_much_of_little() {
+        let large = format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: a}}\nbinaryData:\n  a: &a {}\n  b: [{}]\n",
+            "x".repeat(1 << 20),
+            ["*a"; 90].join(",")
+        );
+        let doubling: String = (1..40).map(|n| format!("a{n}: &a{n} [*a{0}, *a{0}]\n", n - 1)).collect();
+        for bomb in [large, format!("a0: &a0 x\n{doubling}"), format!("a: {}", "[".repeat(10_000))] {
+            let refused = read(ContentType::Yaml, &bomb).err().unwrap();
+            assert!(refused.message.contains("error converting YAML to JSON"), "{}", refused.message);
+        }
+    }
+
+    #[test]
+    fn yaml_is_read_as_the_same_json_is() {
+        let yaml = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, creationTimestamp: null}\ndata: {b: c}\n";
+        let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"b": "c"}});
+        assert_eq!(read(ContentType::Yaml, yaml).unwrap().value, object);
+        assert_eq!(read(ContentType::Json, &object.to_string()).unwrap().value, object);
+    }
+
+    #[test]
+    fn an_object_of_another_kind_is_told_so_before_its_fields_are() {
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "data": 3, "spec": {}}).to_string();
+        let refused = read(ContentType::Json, &pod).err().unwrap();
+        assert!(refused.message.contains("the kind in the data (Pod) does not match"), "{}", refused.message);
+        let refused =
+            object(&Kind::from(&pod::KIND), &ContentType::Json, b"{\"kind\":", FieldValidation::Warn).err().unwrap();
+        assert!(refused.message.contains("is not valid JSON"), "{}", refused.message);
+    }
+
+    #[test]
+    fn unknown_fields_are_refused_told_of_or_left_out() {
+        let text = r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a"},"nope":1}"#;
+        let with = |validation| object(&config_map(), &ContentType::Json, text.as_bytes(), validation);
+        let refused = with(FieldValidation::Strict).err().unwrap();
+        assert!(refused.message.ends_with("strict decoding error: unknown field \"nope\""), "{}", refused.message);
+        let warned = with(FieldValidation::Warn).unwrap();
+        assert_eq!(warned.warnings, ["unknown field \"nope\""]);
+        assert_eq!(warned.value["nope"], Value::Null);
+        assert!(with(FieldValidation::Ignore).unwrap().warnings.is_empty());
     }
 }

@@ -27,10 +27,10 @@ impl Target {
             None => None,
             Some(segment) => Some(Subresource::of(&kind, segment).ok_or_else(Status::unknown_path)?),
         };
-        let proxied = path.subresource.as_deref() == Some("proxy");
+        let rest_is_the_agents = subresource.is_some_and(|subresource| subresource.any_path);
         let wrong_scope = path.namespace.is_some() && !kind.namespaced
             || path.namespace.is_none() && kind.namespaced && path.name.is_some();
-        if wrong_scope || !proxied && !matches!(path.rest.as_str(), "" | "/") {
+        if wrong_scope || !rest_is_the_agents && !matches!(path.rest.as_str(), "" | "/") {
             return Err(Status::unknown_path());
         }
         Ok(Self { kind, namespace: path.namespace.clone(), name: path.name.clone(), subresource })

@@ -7,6 +7,7 @@ pub static APPROVAL: Subresource = Subresource {
     verbs: &["get", "patch", "update"],
     form: None,
     effect: Effect::Fields(&[&["status", "conditions"]]),
-    streams: false,
+    by_agent: false,
+    any_path: false,
     handle: whole,
 };

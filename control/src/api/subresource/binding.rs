@@ -14,17 +14,21 @@ use crate::{
     rfc3339,
 };
 
+const FORM: Form = Form { group: "", version: "v1", kind: "Binding", schema: "io.k8s.api.core.v1.Binding" };
+
 pub static BINDING: Subresource = Subresource {
     segment: "binding",
     verbs: &["create"],
-    form: Some(Form { group: "", version: "v1", kind: "Binding", schema: "io.k8s.api.core.v1.Binding" }),
+    form: Some(FORM),
     effect: Effect::SetImmutable,
-    streams: false,
+    by_agent: false,
+    any_path: false,
     handle: |api, call, body| Box::pin(create(api, call, body)),
 };
 
 async fn create(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Status> {
-    let binding = body::value(&call.content_type, text)?;
+    let body::Decoded { value: binding, .. } =
+        body::form(&FORM, &call.content_type, text, call.query.field_validation)?;
     let place = api.place(&call.target)?;
     let name = call.target.name.as_deref().unwrap_or_default();
     let make = |old: &Value| bound(old, &binding, &rfc3339::now(), place.subject(name));

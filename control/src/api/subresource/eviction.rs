@@ -12,17 +12,21 @@ use crate::api::{
     write::{self, Options},
 };
 
+const FORM: Form = Form { group: "policy", version: "v1", kind: "Eviction", schema: "io.k8s.api.policy.v1.Eviction" };
+
 pub static EVICTION: Subresource = Subresource {
     segment: "eviction",
     verbs: &["create"],
-    form: Some(Form { group: "policy", version: "v1", kind: "Eviction", schema: "io.k8s.api.policy.v1.Eviction" }),
+    form: Some(FORM),
     effect: Effect::Nothing,
-    streams: false,
+    by_agent: false,
+    any_path: false,
     handle: |api, call, body| Box::pin(create(api, call, body)),
 };
 
 async fn create(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Status> {
-    let eviction = body::value(&call.content_type, text)?;
+    let body::Decoded { value: eviction, .. } =
+        body::form(&FORM, &call.content_type, text, call.query.field_validation)?;
     let mut options = Options::read(&eviction["deleteOptions"], None, None, None)?;
     options.dry_run |= call.query.dry_run;
     write::remove(api, call, &options).await?;

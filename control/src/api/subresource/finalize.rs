@@ -7,6 +7,7 @@ pub static FINALIZE: Subresource = Subresource {
     verbs: &["update"],
     form: None,
     effect: Effect::Fields(&[&["spec", "finalizers"]]),
-    streams: false,
+    by_agent: false,
+    any_path: false,
     handle: whole,
 };

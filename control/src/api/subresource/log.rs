@@ -7,6 +7,7 @@ pub static LOG: Subresource = Subresource {
     verbs: &["get"],
     form: None,
     effect: Effect::Nothing,
-    streams: true,
+    by_agent: true,
+    any_path: false,
     handle: without_agent,
 };

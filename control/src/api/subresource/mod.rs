@@ -41,8 +41,10 @@ pub struct Subresource {
     pub form: Option<Form>,
     /// What a write through it changes.
     pub effect: Effect,
-    /// Whether it answers with a stream, which OpenAPI does not describe.
-    pub streams: bool,
+    /// Whether the agent of a node answers, with a stream that OpenAPI does not describe.
+    pub by_agent: bool,
+    /// Whether the path may go on after the segment.
+    pub any_path: bool,
     /// Answers a request with one of the verbs.
     pub handle: for<'a> fn(&'a Api, &'a Call, &'a [u8]) -> BoxFuture<'a, Result<Response, Status>>,
 }

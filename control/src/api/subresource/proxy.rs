@@ -7,6 +7,7 @@ pub static PROXY: Subresource = Subresource {
     verbs: &["create", "delete", "get", "patch", "update"],
     form: Some(Form { group: "", version: "v1", kind: "NodeProxyOptions", schema: "" }),
     effect: Effect::Nothing,
-    streams: true,
+    by_agent: true,
+    any_path: true,
     handle: without_agent,
 };

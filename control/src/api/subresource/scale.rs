@@ -15,12 +15,16 @@ use crate::{
     request::content_type::ContentType,
 };
 
+const FORM: Form =
+    Form { group: "autoscaling", version: "v1", kind: "Scale", schema: "io.k8s.api.autoscaling.v1.Scale" };
+
 pub static SCALE: Subresource = Subresource {
     segment: "scale",
     verbs: &["get", "patch", "update"],
-    form: Some(Form { group: "autoscaling", version: "v1", kind: "Scale", schema: "io.k8s.api.autoscaling.v1.Scale" }),
+    form: Some(FORM),
     effect: Effect::Update,
-    streams: false,
+    by_agent: false,
+    any_path: false,
     handle: |api, call, body| {
         Box::pin(async move {
             match call.method {
@@ -48,7 +52,7 @@ async fn set(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Status> {
             write::patch_instructions(&call.content_type, text)?
         }
         ContentType::ApplyPatch => return Err(Status::unsupported_media_type("application/apply-patch+yaml")),
-        other => body::value(other, text)?,
+        other => body::form(&FORM, other, text, call.query.field_validation)?.value,
     };
     let make = |old: &Value| {
         let current = scale_of(old);

@@ -13,6 +13,7 @@ pub static STATUS: Subresource = Subresource {
         &["metadata", "finalizers"],
         &["metadata", "managedFields"],
     ]),
-    streams: false,
+    by_agent: false,
+    any_path: false,
     handle: whole,
 };

@@ -3,8 +3,10 @@
 mod custom_kinds;
 mod fuzz;
 mod objects;
+mod reads;
 mod subresources;
 mod watches;
+mod writes;
 
 use std::sync::Arc;
 

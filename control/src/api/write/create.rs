@@ -37,6 +37,7 @@ pub async fn create(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Sta
     let (given, base) = (text("name"), text("generateName"));
     let generate = given.is_empty() && !base.is_empty();
     let mut name = given;
+    let mut name_taken = false;
     for _ in 0..TRIES {
         let mut object = object.clone();
         if generate {
@@ -49,11 +50,19 @@ pub async fn create(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Sta
         };
         match attempt(api, call, &place, namespace.as_deref(), &name, object).await? {
             Attempt::Done(outcome) => return Ok(answer(call, StatusCode::CREATED, &outcome, &warnings)),
-            Attempt::NameTaken if !generate => break,
-            Attempt::NameTaken | Attempt::Contended => {}
+            Attempt::NameTaken => {
+                name_taken = true;
+                if !generate {
+                    break;
+                }
+            }
+            Attempt::Contended => name_taken = false,
         }
     }
-    Err(Status::already_exists(place.subject(&name)))
+    if name_taken {
+        return Err(Status::already_exists(place.subject(&name)));
+    }
+    Err(Status::conflict(place.subject(&name), "others were faster to take what it needs; please try again"))
 }
 
 enum Attempt {

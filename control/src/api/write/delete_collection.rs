@@ -23,14 +23,14 @@ const BATCH: usize = 1000;
 pub async fn delete_collection(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Status> {
     let options = Options::of(call, text)?;
     let resource = api.resource(&call.target)?;
-    call.query.field_selector.check(&resource.kind)?;
+    call.query.field_selector.check(&call.target.kind)?;
     let snapshot = api.store().snapshot();
     if let Some(Version::Of(asked)) = call.query.resource_version
         && asked > snapshot.revision
     {
         return Err(Status::version_too_large(asked, snapshot.revision));
     }
-    let selected = read::page(&snapshot, &resource.resource, call, None, call.query.limit).objects;
+    let selected = read::page(&snapshot, &resource, call, None, call.query.limit).objects;
     drop(snapshot);
     let mut left: Vec<Arc<Object>> = selected;
     for _ in 0..TRIES {

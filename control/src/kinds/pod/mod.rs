@@ -1,11 +1,10 @@
 //! Pod: containers that share a network namespace and a fate.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
-use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
-use super::{BuiltIn, Cell, Column, Deletion, Storage, decode::decode, prepare};
+use super::{BuiltIn, Cell, Column, Deletion, Storage, prepare};
 
 mod containers;
 pub mod defaults;
@@ -27,7 +26,6 @@ pub static KIND: BuiltIn = BuiltIn {
     namespaced: true,
     subresources: &["binding", "eviction", "log", "status"],
     storage: Storage::Stored,
-    decode: decode::<Pod>,
     default: defaults::pod,
     validate: validation::pod,
     prepare: prepare_pod,
@@ -48,6 +46,7 @@ pub static KIND: BuiltIn = BuiltIn {
     ],
     cells,
     selectable,
+    indexed: &[Cow::Borrowed("spec.nodeName")],
     schema: "io.k8s.api.core.v1.Pod",
     deletion: Deletion { grace_seconds: termination::grace_seconds, ..Deletion::PLAIN },
     ..BuiltIn::PLAIN

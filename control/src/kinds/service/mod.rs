@@ -2,10 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::api::core::v1::Service;
 use serde_json::{Value, json};
 
-use super::{BuiltIn, Cell, Column, Storage, decode::decode, names, prepare};
+use super::{BuiltIn, Cell, Column, Storage, names, prepare};
 
 mod defaults;
 mod update;
@@ -22,7 +21,6 @@ pub static KIND: BuiltIn = BuiltIn {
     namespaced: true,
     subresources: &["status"],
     storage: Storage::Stored,
-    decode: decode::<Service>,
     default: defaults::service,
     validate: validation::service,
     prepare: |new, old| {

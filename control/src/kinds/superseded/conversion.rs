@@ -1,41 +1,9 @@
 //! Superseded versions of Deployment and ReplicaSet to `apps/v1` and back: what the versions had otherwise, as functions of one
 //! object. Which versions there are, and what a client is told, is in the parent.
 
-use k8s_openapi::{
-    api::apps::v1::{DeploymentSpec, DeploymentStatus, ReplicaSetSpec, ReplicaSetStatus},
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
-};
-use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::kinds::{
-    Kind,
-    decode::{DecodeError, FieldWarning, decode},
-};
-
-/// The kinds of `apps/v1`, whatever version they say they are.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-#[expect(dead_code, reason = "read for its shape only")]
-struct AnyVersion<Spec, Status> {
-    api_version: String,
-    kind: String,
-    #[serde(default)]
-    metadata: ObjectMeta,
-    spec: Option<Spec>,
-    status: Option<Status>,
-}
-
-pub fn decode_deployment(json: &[u8]) -> Result<Vec<FieldWarning>, DecodeError> {
-    let mut warnings = decode::<AnyVersion<DeploymentSpec, DeploymentStatus>>(json)?;
-    // `apps/v1beta1` and `extensions/v1beta1` knew it; nothing has acted on it since 1.16.
-    warnings.retain(|w| *w != FieldWarning::Unknown { path: "spec.rollbackTo".into() });
-    Ok(warnings)
-}
-
-pub fn decode_replica_set(json: &[u8]) -> Result<Vec<FieldWarning>, DecodeError> {
-    decode::<AnyVersion<ReplicaSetSpec, ReplicaSetStatus>>(json)
-}
+use crate::kinds::Kind;
 
 /// `apps/v1beta1` and `extensions/v1beta1` took the selector from the template's labels, kept 2 old ReplicaSets and all of them
 /// respectively, and `extensions/v1beta1` had no progress deadline and replaced one pod at a time.
@@ -108,7 +76,11 @@ fn one_at_a_time(spec: &mut Value) {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::APPS_V1BETA2_DEPLOYMENT, *};
+    use super::{
+        super::{APPS_V1BETA2_DEPLOYMENT, EXTENSIONS_V1BETA1_DEPLOYMENT},
+        *,
+    };
+    use crate::schema::FieldWarning;
 
     fn old(version: &str) -> Value {
         json!({"apiVersion": version, "kind": "Deployment", "metadata": {"name": "web"},
@@ -148,7 +120,7 @@ mod tests {
     fn a_field_of_the_old_version_alone_is_no_error() {
         let text =
             r#"{"apiVersion":"extensions/v1beta1","kind":"Deployment","spec":{"rollbackTo":{"revision":1},"x":1}}"#;
-        let warnings = decode_deployment(text.as_bytes()).unwrap();
-        assert_eq!(warnings, [FieldWarning::Unknown { path: "spec.x".into() }]);
+        let decoded = Kind::from(&EXTENSIONS_V1BETA1_DEPLOYMENT).schema.decode(text.as_bytes()).unwrap();
+        assert_eq!(decoded.warnings, [FieldWarning::Unknown { path: "spec.x".into() }]);
     }
 }

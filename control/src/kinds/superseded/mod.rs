@@ -3,42 +3,38 @@
 
 mod conversion;
 
-use super::{
-    BuiltIn, BuiltInAs, Deprecation, Storage,
-    decode::{DecodeError, FieldWarning},
-    deployment, replica_set,
-};
+use super::{BuiltIn, BuiltInAs, Deprecation, Storage, deployment, replica_set};
 
 pub static APPS_V1BETA2_DEPLOYMENT: BuiltIn = BuiltIn {
     version: "v1beta2",
     schema: "io.k8s.api.apps.v1beta2.Deployment",
-    ..earlier(&BuiltInAs { deprecation: since("v1.9+"), ..DEPLOYMENT }, conversion::decode_deployment)
+    ..earlier(&BuiltInAs { deprecation: since("v1.9+"), ..DEPLOYMENT })
 };
 
 pub static APPS_V1BETA1_DEPLOYMENT: BuiltIn = BuiltIn {
     version: "v1beta1",
     schema: "io.k8s.api.apps.v1beta1.Deployment",
-    ..earlier(&BuiltInAs { deprecation: since("v1.8+"), ..DEPLOYMENT }, conversion::decode_deployment)
+    ..earlier(&BuiltInAs { deprecation: since("v1.8+"), ..DEPLOYMENT })
 };
 
 pub static EXTENSIONS_V1BETA1_DEPLOYMENT: BuiltIn = BuiltIn {
     group: "extensions",
     version: "v1beta1",
     schema: "io.k8s.api.extensions.v1beta1.Deployment",
-    ..earlier(&BuiltInAs { deprecation: since("v1.8+"), ..DEPLOYMENT }, conversion::decode_deployment)
+    ..earlier(&BuiltInAs { deprecation: since("v1.8+"), ..DEPLOYMENT })
 };
 
 pub static APPS_V1BETA2_REPLICA_SET: BuiltIn = BuiltIn {
     version: "v1beta2",
     schema: "io.k8s.api.apps.v1beta2.ReplicaSet",
-    ..earlier(&BuiltInAs { deprecation: since("v1.9+"), ..REPLICA_SET }, conversion::decode_replica_set)
+    ..earlier(&BuiltInAs { deprecation: since("v1.9+"), ..REPLICA_SET })
 };
 
 pub static EXTENSIONS_V1BETA1_REPLICA_SET: BuiltIn = BuiltIn {
     group: "extensions",
     version: "v1beta1",
     schema: "io.k8s.api.extensions.v1beta1.ReplicaSet",
-    ..earlier(&BuiltInAs { deprecation: since("v1.8+"), ..REPLICA_SET }, conversion::decode_replica_set)
+    ..earlier(&BuiltInAs { deprecation: since("v1.8+"), ..REPLICA_SET })
 };
 
 const DEPLOYMENT: BuiltInAs = BuiltInAs {
@@ -59,15 +55,11 @@ const fn since(deprecated: &'static str) -> Option<Deprecation> {
 ///
 /// Without short names and categories, so that `kubectl get deploy` and `get all` mean `apps/v1` alone. Conversion comes first,
 /// and the stored kind's defaults and validation then hold: there are none here.
-const fn earlier(
-    stored: &'static BuiltInAs,
-    decode: fn(json: &[u8]) -> Result<Vec<FieldWarning>, DecodeError>,
-) -> BuiltIn {
+const fn earlier(stored: &'static BuiltInAs) -> BuiltIn {
     BuiltIn {
         short_names: &[],
         categories: &[],
         storage: Storage::As(stored),
-        decode,
         default: |_| {},
         validate: |_, _| Vec::new(),
         prepare: |_, _| {},

@@ -33,7 +33,15 @@ impl FieldSelector {
         })
     }
 
-    /// Refuses fields that the kind does not select by.
+    /// The same selector with the fields named as the stored kind names them: [`FieldSelector::matches`] and indexes know
+    /// no other names.
+    pub fn stored(&self, kind: &Kind) -> Self {
+        let terms =
+            self.terms.iter().map(|term| Term { field: (kind.stored_field)(&term.field).to_owned(), ..term.clone() });
+        Self { terms: terms.collect() }
+    }
+
+    /// Refuses fields that the (served) kind does not select by.
     pub fn check(&self, kind: &Kind) -> Result<(), Status> {
         let known = (kind.selectable)(&serde_json::Value::Null);
         for Term { field, .. } in &self.terms {
@@ -102,6 +110,8 @@ fn unescape(value: &str) -> Option<String> {
     while let Some(c) = chars.next() {
         out.push(match c {
             '\\' => chars.next().filter(|c| matches!(c, '\\' | ',' | '='))?,
+            // As in Kubernetes: a value that holds one of these escapes it.
+            ',' | '=' => return None,
             other => other,
         });
     }
@@ -130,6 +140,7 @@ mod tests {
             assert_eq!(selector.parse::<FieldSelector>().unwrap().matches(&header), selected, "{selector}");
         }
         assert!("metadata.name".parse::<FieldSelector>().is_err());
+        assert!("metadata.name=a=b".parse::<FieldSelector>().is_err());
         assert!("metadata.name=a\\x".parse::<FieldSelector>().is_err());
         assert_eq!("metadata.name=a\\,b".parse::<FieldSelector>().unwrap().name(), Some("a,b"));
     }

@@ -1,13 +1,16 @@
 //! Group commit: one thread takes all transactions that wait, decides each against the state so far, and makes them durable
 //! together, in one transaction of the file. Only then are they published and answered.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
 
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
 
 use super::{File, Published};
-use crate::store::{CommitError, Event, Object, Snapshot, Transaction};
+use crate::store::{CommitError, Event, Object, Snapshot, Transaction, stats::Counters};
 
 /// Transactions that wait for the committer.
 pub struct Request {
@@ -25,6 +28,7 @@ const MAX_BYTES: usize = 32 << 20;
 pub struct Committer {
     pub file: File,
     pub published: Arc<Published>,
+    pub counters: Arc<Counters>,
     /// The state after a batch whose commit failed with an error. It may have become durable nevertheless.
     pub doubtful: Option<(Snapshot, Vec<Event>)>,
 }
@@ -41,15 +45,19 @@ impl Committer {
                 size = (size.0 + more.0, size.1 + more.1);
                 batch.push(next);
             }
+            self.counters.queued.fetch_sub(batch.len() as u64, Ordering::Relaxed);
+            self.counters.begin();
             self.commit(batch);
+            self.counters.end();
         }
     }
 
     fn commit(&mut self, batch: Vec<Request>) {
         if let Err(error) = self.recover() {
+            self.counters.refused(error.to_string());
             for request in batch {
                 let refused = request.transactions.iter().map(|_| Err(error.clone())).collect();
-                answer(request.reply, refused);
+                self.answer(request.reply, refused);
             }
             return;
         }
@@ -62,13 +70,17 @@ impl Committer {
             answers.push((request.reply, results));
         }
         if events.is_empty() {
-            answers.into_iter().for_each(|(reply, results)| answer(reply, results));
+            answers.into_iter().for_each(|(reply, results)| self.answer(reply, results));
             return;
         }
-        match self.file.commit(&events) {
+        let (begun, writes) = (Instant::now(), events.len());
+        let made = self.file.commit(&events);
+        self.counters.synced(begun.elapsed(), made.as_ref().err().map(ToString::to_string));
+        match made {
             Ok(()) => {
+                Counters::add(&self.counters.writes, writes);
                 self.published.publish(state, events);
-                answers.into_iter().for_each(|(reply, results)| answer(reply, results));
+                answers.into_iter().for_each(|(reply, results)| self.answer(reply, results));
             }
             Err(error) => {
                 error!(error = &error as &dyn std::error::Error, "a write to the store failed");
@@ -76,10 +88,23 @@ impl Committer {
                 self.doubtful = Some((state, events));
                 for (reply, results) in answers {
                     // A conflict was seen against writes of the same batch, which did not happen: refuse all alike.
-                    answer(reply, results.iter().map(|_| Err(refusal.clone())).collect());
+                    self.answer(reply, results.iter().map(|_| Err(refusal.clone())).collect());
                 }
             }
         }
+    }
+
+    fn answer(&self, reply: oneshot::Sender<Vec<Outcome>>, results: Vec<Outcome>) {
+        for result in &results {
+            let counter = match result {
+                Ok(_) => &self.counters.committed,
+                Err(CommitError::Conflict { .. }) => &self.counters.conflicts,
+                Err(CommitError::Full { .. } | CommitError::Unavailable { .. }) => &self.counters.failed,
+            };
+            Counters::add(counter, 1);
+        }
+        // The writer may have gone away; its writes stand.
+        drop(reply.send(results));
     }
 
     /// Opens the file again after an error, and finds out what became of the batch that failed.
@@ -114,11 +139,6 @@ impl Committer {
             }
         }
     }
-}
-
-fn answer(reply: oneshot::Sender<Vec<Outcome>>, results: Vec<Outcome>) {
-    // The writer may have gone away; its writes stand.
-    drop(reply.send(results));
 }
 
 /// How many writes, and how many bytes of text.

@@ -1,17 +1,24 @@
 //! The store's file: a redb database of objects by key, and the revision of the last write.
 //!
 //! It decides how a batch becomes durable and how the file comes back after an I/O error; never what is written.
+//!
+//! How durable a batch is, `tests/power_loss.rs` shows: it forgets what was not synced, at each step.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs, io,
+    panic::AssertUnwindSafe,
+    path::{Path, PathBuf},
+};
 
-use redb::{Database, Durability, ReadableDatabase, ReadableTable, StorageError, TableDefinition};
+use redb::{Builder, Database, DatabaseError, Durability, ReadableTable, StorageError, TableDefinition};
 
+use super::quarantine::{self, Loaded, ReadRow};
 use crate::store::{CommitError, Event, EventType};
 
 /// `resource/name` → revision (8 bytes, big endian), then JSON text.
-const OBJECTS: TableDefinition<&str, &[u8]> = TableDefinition::new("objects");
+pub const OBJECTS: TableDefinition<&str, &[u8]> = TableDefinition::new("objects");
 /// `revision` → the revision of the last write; `layout` → [`LAYOUT`].
-const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
+pub const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 /// Version of what stands in the tables. A store of a newer layout is not opened.
 const LAYOUT: u64 = 1;
 /// All reads are answered from memory; the cache only serves the write path.
@@ -29,11 +36,13 @@ pub enum FileError {
     },
     #[error("the store {} has layout {found}; this program knows layouts up to {LAYOUT}", path.display())]
     Layout { path: PathBuf, found: u64 },
-    #[error("the store {} is damaged at {key}: {message}", path.display())]
-    Damaged { path: PathBuf, key: String, message: String },
 }
 
 impl FileError {
+    fn new(operation: &'static str, path: &Path, source: redb::Error) -> Self {
+        Self::Redb { operation, path: path.to_owned(), source: Box::new(source) }
+    }
+
     fn no_space(&self) -> bool {
         let Self::Redb { source, .. } = self else { return false };
         matches!(&**source, redb::Error::Io(e)
@@ -44,7 +53,7 @@ impl FileError {
     pub fn for_writers(&self) -> CommitError {
         match self {
             error if error.no_space() => match error {
-                Self::Redb { path, .. } | Self::Layout { path, .. } | Self::Damaged { path, .. } => {
+                Self::Redb { path, .. } | Self::Layout { path, .. } => {
                     CommitError::Full { path: path.display().to_string() }
                 }
             },
@@ -57,13 +66,26 @@ impl FileError {
 /// The open database, or none after an I/O error until the next write opens it again.
 pub struct File {
     path: PathBuf,
+    open_database: OpenDatabase,
     database: Option<Database>,
 }
 
+/// Opens or makes the database where its bytes are kept.
+pub type OpenDatabase = Box<dyn Fn(&Builder) -> Result<Database, DatabaseError> + Send>;
+
 impl File {
-    /// Opens or makes the file.
+    /// Opens or makes the file `path`.
     pub fn open(path: &Path) -> Result<Self, FileError> {
-        let mut file = Self { path: path.to_owned(), database: None };
+        if !path.exists() {
+            create(path).map_err(|source| FileError::new("create", path, source))?;
+        }
+        let at = path.to_owned();
+        Self::open_with(path, Box::new(move |builder| builder.open(&at)))
+    }
+
+    /// Opens or makes the database with `open_database`; `name` is what errors call it.
+    pub fn open_with(name: &Path, open_database: OpenDatabase) -> Result<Self, FileError> {
+        let mut file = Self { path: name.to_owned(), open_database, database: None };
         file.reopen()?;
         Ok(file)
     }
@@ -74,7 +96,7 @@ impl File {
             return Ok(None);
         }
         let open = || -> Result<(Database, u64, u64), redb::Error> {
-            let database = Database::builder().set_cache_size(CACHE_BYTES).create(&self.path)?;
+            let database = (self.open_database)(Builder::new().set_cache_size(CACHE_BYTES))?;
             let transaction = database.begin_write()?;
             let (revision, layout, fresh) = {
                 transaction.open_table(OBJECTS)?;
@@ -102,24 +124,12 @@ impl File {
         Ok(Some(revision))
     }
 
-    /// Reads every object: `load(resource, name, revision, json)`. Answers the revision of the last write.
-    pub fn load(&self, mut load: impl FnMut(&str, &str, u64, &[u8]) -> Result<(), String>) -> Result<u64, FileError> {
-        let Some(database) = &self.database else { return Ok(0) };
-        let read = |source: redb::Error| self.error("read", source);
-        let transaction = database.begin_read().map_err(|e| read(e.into()))?;
-        let objects = transaction.open_table(OBJECTS).map_err(|e| read(e.into()))?;
-        for entry in objects.iter().map_err(|e| read(e.into()))? {
-            let (key, value) = entry.map_err(|e| read(e.into()))?;
-            let damaged =
-                |message: String| FileError::Damaged { path: self.path.clone(), key: key.value().to_owned(), message };
-            let (resource, name) =
-                key.value().split_once('/').ok_or_else(|| damaged("the key names no resource".into()))?;
-            let (revision, json) = value.value().split_first_chunk::<8>().ok_or_else(|| damaged("it is cut".into()))?;
-            load(resource, name, u64::from_be_bytes(*revision), json).map_err(damaged)?;
+    /// Reads every object.
+    pub fn load(&self, read: &mut ReadRow<'_>) -> Result<Loaded, FileError> {
+        match &self.database {
+            Some(database) => quarantine::load(database, read).map_err(|source| self.error("read", source)),
+            None => Err(self.error("read", redb::Error::DatabaseClosed)),
         }
-        let meta = transaction.open_table(META).map_err(|e| read(e.into()))?;
-        let revision = meta.get("revision").map_err(|e| read(e.into()))?.map_or(0, |v| v.value());
-        Ok(revision)
     }
 
     /// Makes a batch durable. After an error the database is closed, and whether the batch was made is told by
@@ -128,7 +138,9 @@ impl File {
         let Some(database) = &self.database else {
             return Err(self.error("write to", redb::Error::DatabaseClosed));
         };
-        match write(database, events) {
+        // A panic in the database must not end the committer, and with it all writes.
+        let made = std::panic::catch_unwind(AssertUnwindSafe(|| write(database, events)));
+        match made.unwrap_or_else(|_| Err(redb::Error::Corrupted("the database panicked".into()))) {
             Ok(()) => Ok(()),
             Err(source) => {
                 self.database = None;
@@ -143,8 +155,24 @@ impl File {
     }
 
     fn error(&self, operation: &'static str, source: redb::Error) -> FileError {
-        FileError::Redb { operation, path: self.path.clone(), source: Box::new(source) }
+        FileError::new(operation, &self.path, source)
     }
+}
+
+/// Makes an empty database. It gets its name when it is complete: a crash leaves no file that cannot be opened.
+fn create(path: &Path) -> Result<(), redb::Error> {
+    let mut unfinished = path.as_os_str().to_owned();
+    unfinished.push(".new");
+    match fs::remove_file(&unfinished) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
+    drop(Builder::new().create(&unfinished)?);
+    fs::rename(&unfinished, path)?;
+    // A sync of the file does not make its name durable.
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::File::open(parent)?.sync_all()?;
+    Ok(())
 }
 
 fn write(database: &Database, events: &[Event]) -> Result<(), redb::Error> {

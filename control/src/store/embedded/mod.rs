@@ -1,7 +1,8 @@
 //! The store inside the process: everything in memory for reads, a redb file for durability.
 
 mod committer;
-mod file;
+pub(super) mod file;
+mod quarantine;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -21,9 +22,11 @@ use tokio::sync::{mpsc, oneshot};
 use self::{
     committer::{Committer, Outcome, Request},
     file::File,
+    quarantine::Loaded,
 };
 use super::{
-    CommitError, Draft, Event, EventType, Expired, Key, Object, Snapshot, Store, Subscription, Topic, Transaction,
+    CommitError, Draft, Event, EventType, Expired, Key, Object, Snapshot, Stats, Store, Subscription, Topic,
+    Transaction, stats::Counters,
 };
 
 pub use self::file::FileError as OpenError;
@@ -37,6 +40,8 @@ pub struct Embedded {
     /// There until the store is dropped.
     requests: Option<mpsc::Sender<Request>>,
     committer: Option<JoinHandle<()>>,
+    counters: Arc<Counters>,
+    quarantined: u64,
 }
 
 /// What readers see: changed by the committer alone.
@@ -57,19 +62,25 @@ const KEPT_FOR: Duration = Duration::from_secs(300);
 const QUEUE: usize = 8192;
 
 impl Embedded {
-    /// Opens or makes the store in the file `path`. Reads all of it into memory.
+    /// Opens or makes the store in the file `path`. Reads all of it into memory. An object for which `index` has no header is
+    /// logged, counted and kept aside in the file: see `quarantine.rs`.
     pub fn open(path: &Path, index: Index) -> Result<Self, OpenError> {
-        let file = File::open(path)?;
+        Self::load(File::open(path)?, index)
+    }
+
+    /// Starts a store from its open file.
+    pub(super) fn load(file: File, index: Index) -> Result<Self, OpenError> {
         let mut state = Snapshot::default();
         let mut resources: HashMap<String, Arc<str>> = HashMap::new();
-        state.revision = file.load(|resource, name, revision, json| {
+        let loaded = file.load(&mut |resource, name, revision, json| {
             let draft = index(resource, name, json)?;
             let resource = resources.entry(resource.to_owned()).or_insert_with(|| Arc::from(resource)).clone();
             let object = Object::new(draft, revision, EventType::Added);
             state.load(Key { resource, name: Arc::from(name) }, Arc::new(object));
             Ok(())
         })?;
-        let revision = state.revision;
+        let Loaded { revision, quarantined } = loaded;
+        state.revision = revision;
         let published = Arc::new(Published {
             state: ArcSwap::from_pointee(state),
             topics: RwLock::default(),
@@ -77,13 +88,14 @@ impl Embedded {
             start: revision,
             kept: Mutex::default(),
         });
+        let counters = Arc::new(Counters::default());
         let (requests, queue) = mpsc::channel(QUEUE);
-        let committer = Committer { file, published: published.clone(), doubtful: None };
+        let committer = Committer { file, published: published.clone(), counters: counters.clone(), doubtful: None };
         let committer = std::thread::Builder::new()
             .name("store-committer".into())
             .spawn(move || committer.run(queue))
             .expect("a process that could open a file can start a thread");
-        Ok(Self { published, requests: Some(requests), committer: Some(committer) })
+        Ok(Self { published, requests: Some(requests), committer: Some(committer), counters, quarantined })
     }
 }
 
@@ -164,14 +176,30 @@ impl Store for Embedded {
         self.published.topic(resource).subscribe(after)
     }
 
+    fn watch_by(&self, resource: &str, (index, value): (&str, &str), after: u64) -> Result<Subscription, Expired> {
+        self.published.topic(resource).subscribe_by(index, value, after)
+    }
+
+    fn stats(&self) -> Stats {
+        let closed = self.committer.as_ref().is_none_or(JoinHandle::is_finished);
+        let mut stats = Stats { quarantined: self.quarantined, closed, ..Stats::default() };
+        self.counters.fill(&mut stats);
+        for topic in self.published.topics.read().values() {
+            stats.watches += topic.readers() as u64;
+            stats.watch_wakes += topic.wakes();
+        }
+        stats
+    }
+
     async fn commit_all(&self, transactions: Vec<Transaction>) -> Vec<Outcome> {
         let count = transactions.len();
         let closed = || vec![Err(CommitError::Unavailable { message: "it has been closed".into() }); count];
         let (reply, answer) = oneshot::channel();
         let Some(requests) = &self.requests else { return closed() };
-        if requests.send(Request { transactions, reply }).await.is_err() {
-            return closed();
-        }
+        // Counted before it is there: the committer takes it off at once.
+        let Ok(room) = requests.reserve().await else { return closed() };
+        self.counters.queued.fetch_add(1, Ordering::Relaxed);
+        room.send(Request { transactions, reply });
         answer.await.unwrap_or_else(|_| closed())
     }
 

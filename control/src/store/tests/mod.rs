@@ -1,14 +1,17 @@
-//! The store against a model, against kill -9, against a full disk; its transactions and its watches.
+//! The store against a model, against kill -9, loss of power, a full disk and damage; its transactions, indexes and watches.
 
 mod crash;
 mod full_disk;
+mod indexes;
 mod model;
+mod power_loss;
+mod quarantine;
 mod transactions;
 mod watches;
 
 use std::path::Path;
 
-use super::{Change, Draft, Embedded, Expect, Header, Key, Write};
+use super::{Change, Draft, Embedded, Expect, Header, Key, Term, Write};
 
 /// What the value of an object starts with whose deletion was asked for.
 const TERMINATING: &str = "terminating ";
@@ -19,8 +22,18 @@ fn draft(value: &str) -> Draft {
         head: br#"{"metadata":{"resourceVersion":""#.to_vec(),
         tail: format!("\"}},\"value\":{value:?}}}").into_bytes(),
         metadata_at: 12,
-        header: Header { name: value.into(), deleting: value.starts_with(TERMINATING), ..Header::default() },
+        header: Header {
+            name: value.into(),
+            deleting: value.starts_with(TERMINATING),
+            indexes: value.split_whitespace().filter_map(term).collect(),
+            ..Header::default()
+        },
     }
+}
+
+/// The index `node` of an object whose value has the word `@NODE`.
+fn term(word: &str) -> Option<Term> {
+    Some(Term { index: "node".into(), value: word.strip_prefix('@')?.into() })
 }
 
 /// The value in a text that [`draft`] made.
@@ -41,6 +54,12 @@ fn delete(name: &str, revision: u64) -> Write {
     Write { key: key(name), expect: Expect::At(revision), change: Change::Delete }
 }
 
+/// Reads an object back.
+fn header(_: &str, _: &str, json: &[u8]) -> Result<Draft, String> {
+    serde_json::from_slice::<serde_json::Value>(json).map_err(|error| error.to_string())?;
+    Ok(draft(&value(json)))
+}
+
 fn open(path: &Path) -> Embedded {
-    Embedded::open(path, &|_, _, json| Ok(draft(&value(json)))).unwrap()
+    Embedded::open(path, &header).unwrap()
 }

@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::{LifecycleHandler, Pod};
 
 use crate::pods::{
     Context,
+    deadline::seconds,
     probe::{Check, Target},
     spec,
 };
@@ -21,8 +22,7 @@ pub async fn run(
     limit: Duration,
 ) -> Result<(), String> {
     if let Some(sleep) = &hook.sleep {
-        let wanted = Duration::from_secs(u64::try_from(sleep.seconds).unwrap_or_default());
-        tokio::time::sleep(wanted.min(limit)).await;
+        tokio::time::sleep(seconds(sleep.seconds).min(limit)).await;
         return Ok(());
     }
     let check = match hook {
@@ -31,7 +31,7 @@ pub async fn run(
         LifecycleHandler { tcp_socket: Some(action), .. } => Check::Tcp(action),
         _ => return Ok(()),
     };
-    let container = spec::container(pod, container).ok_or("the container is no more in the pod")?;
+    let container = spec::container(pod, container).ok_or("the container is not in the pod any more")?;
     let pod_ip = pod_ip.unwrap_or(context.config.node_ip);
     let target = Target { runtime: &*context.runtime, container_id: id, container, pod_ip };
     check.run(&target, limit).await

@@ -1,4 +1,5 @@
-//! The shell of the pod lifecycle: performs the actions of a plan. Decides nothing but how to perform one; every result goes back to the worker.
+//! Performs the actions of a plan: all I/O of the pod lifecycle. Decides only how an action is performed; every result
+//! goes back to the worker.
 
 mod hook;
 mod image;
@@ -15,7 +16,7 @@ use k8s_openapi::api::core::v1::Pod;
 pub use remove::{remove_orphan, remove_unknown_directories};
 use tokio::sync::mpsc;
 pub use volumes::follow as follow_objects;
-pub use write::{tell_taken_down, write_status};
+pub use write::{write_status, write_taken_down};
 
 use super::{
     Context,
@@ -42,7 +43,7 @@ pub async fn perform(
         Action::CreateContainer { container, attempt, sandbox } => {
             start::create(context, pod, state, container, attempt, sandbox).await
         }
-        Action::StartContainer { container, id } => start::start(context, pod, state, container, id).await,
+        Action::StartContainer { container, id } => start::start(context, pod, state, container, id, sender).await,
         Action::StopContainer { container, id, grace, why } => {
             stop::stop(context, pod, state, container, id, grace, &why).await
         }

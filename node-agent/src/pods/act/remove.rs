@@ -11,12 +11,12 @@ use kube::{
 use super::uid;
 use crate::{
     pods::{Context, outcome::Outcome, state::PodState, volumes::unmount_all},
-    runtime::{Container, Role},
+    runtime::Role,
 };
 
 const RETRY: Duration = Duration::from_secs(1);
 
-/// The pod's end: told to the API first, since who waits for it waits for that.
+/// Ends the pod, in the API first: clients that wait for the deletion wait for that.
 pub async fn finish(context: &Context, pod: &Pod, state: &PodState) -> Outcome {
     let instances = state.containers.values().flat_map(|container| {
         let ended = container.last.iter().chain(&container.previous).map(|ended| ended.id.clone());
@@ -51,26 +51,29 @@ async fn delete(context: &Context, pod: &Pod) {
     }
 }
 
+/// Removes containers that are of no use. What fails is found again by the next list of the runtime's.
 pub async fn remove_containers(context: &Context, ids: &[String]) {
     for id in ids {
         if let Err(error) = context.runtime.remove(id).await {
-            tracing::warn!(id, error = error.chain(), "a container stays until the next start");
+            tracing::warn!(
+                id,
+                error = error.chain(),
+                "a container was not removed; the next list of the runtime's shows it again"
+            );
         }
     }
 }
 
-/// Removes what an earlier agent left of a pod that is no more.
-pub async fn remove_orphan(context: &Context, uid: &str, containers: &[Container]) {
-    let (sandboxes, apps): (Vec<_>, Vec<_>) =
-        containers.iter().partition(|container| container.owner.role == Role::Sandbox);
-    for container in apps.into_iter().chain(sandboxes) {
-        remove_containers(context, std::slice::from_ref(&container.id)).await;
-    }
+/// Removes what is left of a pod that is not in the API any more.
+pub async fn remove_orphan(context: &Context, uid: &str, containers: Vec<(String, Role)>) {
+    let (sandboxes, apps): (Vec<_>, Vec<_>) = containers.into_iter().partition(|(_, role)| *role == Role::Sandbox);
+    let ids: Vec<String> = apps.into_iter().chain(sandboxes).map(|(id, _)| id).collect();
+    remove_containers(context, &ids).await;
     if let Err(error) = context.network.detach(uid).await {
         tracing::warn!(
             uid,
             error = &error as &dyn std::error::Error,
-            "the network of a pod that is gone stays for now"
+            "the network of a pod that is gone was not removed"
         );
     }
     remove_directory(&context.pod_dir(uid));
@@ -94,12 +97,14 @@ pub async fn remove_unknown_directories(context: &Context, uids: &[String]) {
 
 fn remove_directory(path: &Path) {
     if let Err(error) = unmount_all(path) {
-        tracing::warn!(path = %path.display(), %error, "a pod's mounts stay for now");
+        tracing::warn!(path = %path.display(), %error, "a pod's volumes were not unmounted; the agent's next start will");
         return;
     }
     match std::fs::remove_dir_all(path) {
         Ok(()) => {}
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => tracing::warn!(path = %path.display(), %error, "a pod's files stay for now"),
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "a pod's files were not removed; the agent's next start will")
+        }
     }
 }

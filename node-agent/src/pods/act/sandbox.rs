@@ -1,6 +1,6 @@
 //! Brings up a pod's sandbox: created, started, plugged into the network, its hosts file written.
 
-use std::net::Ipv4Addr;
+use std::{net::Ipv4Addr, time::Duration};
 
 use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::mpsc;
@@ -11,15 +11,23 @@ use crate::{
         Context, container_spec,
         outcome::{Failure, Outcome},
         recorder::EventType,
-        spec,
+        security, spec,
         worker::{Input, send},
     },
     runtime::{Error, State, netns_of},
 };
 
+/// How long plugging a sandbox into the network may take, and unplugging it.
+pub const NETWORK_LIMIT: Duration = Duration::from_secs(60);
+
+const RETRY: Duration = Duration::from_secs(1);
 const REASON: &str = "FailedCreatePodSandBox";
 
+/// Creates and starts a sandbox, and plugs it into the network.
 pub async fn make(context: &Context, pod: &Pod, attempt: u32, sender: &mpsc::Sender<Input>) -> Outcome {
+    if let Some(why) = security::refusal(pod, None, context.host) {
+        return failed(context, pod, String::new(), why).await;
+    }
     let spec = container_spec::sandbox(pod, attempt);
     let id = match context.runtime.create_sandbox(&spec).await {
         Ok(id) => id,
@@ -35,8 +43,13 @@ pub async fn make(context: &Context, pod: &Pod, attempt: u32, sender: &mpsc::Sen
     }
 }
 
-/// Asks for the address of a sandbox that runs since an earlier agent's time.
+/// Asks for the address of a sandbox that an earlier agent started.
 pub async fn adopt(context: &Context, pod: &Pod, id: String) -> Outcome {
+    // A runtime that does not answer is no reason to end what runs.
+    while let Err(error) = context.runtime.inspect(&id).await {
+        tracing::warn!(error = error.chain(), "a sandbox cannot be looked at; trying again");
+        tokio::time::sleep(RETRY).await;
+    }
     match plug(context, pod, &id).await {
         Ok(ip) => Outcome::SandboxMade { id, result: Ok(ip) },
         Err(message) => failed(context, pod, id, message).await,
@@ -48,11 +61,11 @@ async fn plug(context: &Context, pod: &Pod, id: &str) -> Result<Ipv4Addr, String
         context.config.node_ip
     } else {
         let pid = pid(context, id).await.map_err(|error| format!("inspect: {}", error.chain()))?;
-        context
-            .network
-            .attach(&uid(pod), &netns_of(pid))
-            .await
-            .map_err(|error| format!("set up the network: {error}"))?
+        let uid = uid(pod);
+        let netns = netns_of(pid);
+        let attached = tokio::time::timeout(NETWORK_LIMIT, context.network.attach(&uid, &netns)).await;
+        let attached = attached.map_err(|_| format!("set up the network: not done within {NETWORK_LIMIT:?}"))?;
+        attached.map_err(|error| format!("set up the network: {error}"))?
     };
     super::volumes::write_hosts(context, pod, ip).map_err(|error| format!("write the hosts file: {error}"))?;
     Ok(ip)
@@ -70,13 +83,21 @@ async fn pid(context: &Context, id: &str) -> Result<u32, Error> {
 async fn failed(context: &Context, pod: &Pod, id: String, message: String) -> Outcome {
     let message = format!("Failed to create pod sandbox: {message}");
     context.recorder.record(pod, None, EventType::Warning, REASON, &message);
-    if let Err(error) = context.network.detach(&uid(pod)).await {
-        tracing::warn!(%error, "the network of a failed sandbox stays for now");
+    let uid = uid(pod);
+    match tokio::time::timeout(NETWORK_LIMIT, context.network.detach(&uid)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "the network of a failed sandbox was not removed; the next one replaces it")
+        }
+        Err(_) => tracing::warn!("the network of a failed sandbox was not removed in time; the next one replaces it"),
     }
     if !id.is_empty()
         && let Err(error) = context.runtime.remove(&id).await
     {
-        tracing::warn!(error = error.chain(), "a failed sandbox stays for now");
+        tracing::warn!(
+            error = error.chain(),
+            "a failed sandbox was not removed; the next list of the runtime's shows it again"
+        );
     }
     Outcome::SandboxMade { id, result: Err(Failure::new(REASON, message)) }
 }

@@ -9,7 +9,8 @@ use std::{
 };
 
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::{self, Pod};
+use k8s_openapi::api::core::v1::{self, LifecycleHandler, Pod};
+use tokio::sync::mpsc;
 
 use crate::{
     pods::{
@@ -20,13 +21,16 @@ use crate::{
         machine::Machine,
         outcome::{Failure, Outcome},
         recorder::EventType,
+        security::{self, SeccompSource},
         spec,
         state::{ImageState, PodState},
         volumes,
+        worker::{Input, send},
     },
     runtime::{Container, Error, ImageUser, LogChunk, LogOptions, Mount, Propagation, Role, State},
 };
 
+/// Creates the container in `sandbox`, with its environment, files and volumes.
 pub async fn create(
     context: &Context,
     pod: &Pod,
@@ -57,8 +61,9 @@ async fn try_create(
     attempt: u32,
     sandbox: &str,
 ) -> Result<String, Failure> {
-    let container = spec::container(pod, name)
-        .ok_or_else(|| Failure::new("CreateContainerConfigError", format!("container {name} is no more in the pod")))?;
+    let container = spec::container(pod, name).ok_or_else(|| {
+        Failure::new("CreateContainerConfigError", format!("container {name} is not in the pod any more"))
+    })?;
     let image_user = match &state.container(name).image {
         ImageState::Present(image) => image.user.clone(),
         _ => ImageUser::Uid(0),
@@ -67,9 +72,29 @@ async fn try_create(
     let directory = context.pod_dir(&super::uid(pod));
     let mut mounts = volumes::mounts(pod, container, &directory, &env)?;
     mounts.extend(own_files(container, &directory, attempt, &mounts)?);
-    let resolved = Resolved { env, mounts, image_user, machine_memory: context.machine.memory };
+    let seccomp_profile = seccomp_profile(context, pod, container)?;
+    let (machine_memory, host) = (context.machine.memory, context.host);
+    let resolved = Resolved { env, mounts, image_user, seccomp_profile, machine_memory, host };
     let spec = container_spec::container(pod, container, sandbox, attempt, resolved)?;
     context.runtime.create_container(&spec).await.map_err(|error| Failure::new("CreateContainerError", error.chain()))
+}
+
+/// The seccomp profile of a container with `type: Localhost`, from the node's directory of profiles.
+fn seccomp_profile(context: &Context, pod: &Pod, container: &v1::Container) -> Result<Option<String>, Failure> {
+    let refused = |why: String| Failure::new("CreateContainerError", why);
+    let Some(pod_spec) = &pod.spec else { return Ok(None) };
+    let SeccompSource::Localhost(path) = security::seccomp(pod_spec, container).map_err(refused)? else {
+        return Ok(None);
+    };
+    let path = context.config.seccomp_dir().join(path);
+    let unusable = |why: String| refused(format!("seccomp profile {}: {why}", path.display()));
+    let text = fs::read_to_string(&path).map_err(|error| unusable(error.to_string()))?;
+    let profile: serde_json::Value = serde_json::from_str(&text).map_err(|error| unusable(error.to_string()))?;
+    // Without it the runtime would take the file for a filter that allows everything.
+    if !profile.get("defaultAction").is_some_and(serde_json::Value::is_string) {
+        return Err(unusable("it has no defaultAction".to_owned()));
+    }
+    Ok(Some(profile.to_string()))
 }
 
 /// [`termination_message`] of what may not be there.
@@ -77,63 +102,67 @@ pub async fn message_of(context: &Context, pod: &Pod, container: Option<&Contain
     termination_message(context, pod, container?).await
 }
 
-pub async fn start(context: &Context, pod: &Pod, state: &PodState, container: String, id: String) -> Outcome {
+/// Starts the container, and then runs its postStart hook. A start that is not known to have succeeded fails.
+pub async fn start(
+    context: &Context,
+    pod: &Pod,
+    state: &PodState,
+    container: String,
+    id: String,
+    sender: &mpsc::Sender<Input>,
+) -> Outcome {
     let started = context.runtime.start(&id).await;
-    let seen = match &started {
-        Ok(()) => after_start(context, pod, state, &container, &id).await,
-        Err(_) => context.runtime.inspect(&id).await,
-    };
+    let seen = context.runtime.inspect(&id).await;
     match (started, seen) {
         (Ok(()), Ok(seen)) => {
+            let message = format!("Started container {container}");
+            context.recorder.record(pod, Some(&container), EventType::Normal, "Started", message);
             let message = message_of(context, pod, seen.as_ref()).await;
-            Outcome::Observed { id, container: seen, message }
+            let lifecycle = spec::container(pod, &container).and_then(|container| container.lifecycle.as_ref());
+            let hook = lifecycle.and_then(|lifecycle| lifecycle.post_start.as_ref());
+            let started = Outcome::Started { id: id.clone(), container: seen, message, has_hook: hook.is_some() };
+            let Some(hook) = hook else { return started };
+            send(sender, Input::Outcome(Box::new(started))).await;
+            post_start(context, pod, state, &container, id, hook).await
         }
         (Err(error), Ok(Some(seen))) if matches!(seen.state, State::Exited(_)) => {
-            context.recorder.record(
-                pod,
-                Some(&container),
-                EventType::Warning,
-                "Failed",
-                format!("Error: {}", error.chain()),
-            );
+            record_failure(context, pod, &container, &error);
             Outcome::Observed { id, container: Some(seen), message: Some(error.chain()) }
         }
         (Err(error), _) | (Ok(()), Err(error)) => {
-            context.recorder.record(
-                pod,
-                Some(&container),
-                EventType::Warning,
-                "Failed",
-                format!("Error: {}", error.chain()),
-            );
+            record_failure(context, pod, &container, &error);
             Outcome::StartFailed { container, id, failure: Failure::new("RunContainerError", error.chain()) }
         }
     }
 }
 
+fn record_failure(context: &Context, pod: &Pod, container: &str, error: &Error) {
+    let message = format!("Error: {}", error.chain());
+    context.recorder.record(pod, Some(container), EventType::Warning, "Failed", message);
+}
+
 /// A postStart hook has no limit in Kubernetes; one that takes a day will not come back.
 const POST_START_LIMIT: Duration = Duration::from_secs(24 * 3600);
 
-/// Looks at a started container, after its postStart hook; a hook that fails is the container's end.
-async fn after_start(
+/// Runs the postStart hook. It is cancelled when its container ends or is stopped.
+async fn post_start(
     context: &Context,
     pod: &Pod,
     state: &PodState,
     name: &str,
-    id: &str,
-) -> Result<Option<Container>, Error> {
-    context.recorder.record(pod, Some(name), EventType::Normal, "Started", format!("Started container {name}"));
-    let lifecycle = spec::container(pod, name).and_then(|container| container.lifecycle.as_ref());
-    if let Some(hook) = lifecycle.and_then(|lifecycle| lifecycle.post_start.as_ref())
-        && let Err(message) = super::hook::run(context, pod, name, id, hook, state.ip(), POST_START_LIMIT).await
-    {
+    id: String,
+    hook: &LifecycleHandler,
+) -> Outcome {
+    let result = super::hook::run(context, pod, name, &id, hook, state.ip(), POST_START_LIMIT).await;
+    if let Err(message) = &result {
         let message = format!("PostStartHook failed: {message}");
         context.recorder.record(pod, Some(name), EventType::Warning, "FailedPostStartHook", message);
-        context.recorder.record(pod, Some(name), EventType::Normal, "Killing", "FailedPostStartHook");
-        context.runtime.stop(id, spec::termination_grace(pod)).await?;
     }
-    context.runtime.inspect(id).await
+    Outcome::PostStartEnded { id, result }
 }
+
+/// How long a container waits for the Services of the cluster before it fails and is tried again.
+const WORLD_LIMIT: Duration = Duration::from_secs(60);
 
 async fn environment(
     context: &Context,
@@ -141,13 +170,14 @@ async fn environment(
     container: &v1::Container,
     ip: Option<Ipv4Addr>,
 ) -> Result<Vec<(String, String)>, Failure> {
-    let sources = super::volumes::read(context, env::references(pod, container)).await;
-    let sources = sources.map_err(|message| Failure::new("CreateContainerConfigError", message))?;
+    let config_error = |message: String| Failure::new("CreateContainerConfigError", message);
+    let sources = super::volumes::read(context, env::references(pod, container)).await.map_err(config_error)?;
     let services = {
         let mut world = context.world.clone();
         // Without the Services the variables would be wrong for the container's whole life.
-        let world = world.wait_for(|world| world.synced).await;
-        world.map(|world| env::service_variables(pod, &world)).unwrap_or_default()
+        let synced = tokio::time::timeout(WORLD_LIMIT, world.wait_for(|world| world.synced)).await;
+        let synced = synced.map_err(|_| config_error("the Services of the cluster are not known yet".to_owned()))?;
+        synced.map(|world| env::service_variables(pod, &world)).unwrap_or_default()
     };
     let Machine { cpus, memory } = context.machine;
     let downward =
@@ -193,6 +223,7 @@ fn message_file(directory: &Path, container: &str, attempt: u32) -> PathBuf {
 async fn termination_message(context: &Context, pod: &Pod, container: &Container) -> Option<String> {
     const LIMIT: usize = 4096;
     const LOG_LIMIT: usize = 2048;
+    const LOG_WAIT: Duration = Duration::from_secs(10);
     let (Role::Container { name, .. }, State::Exited(exit)) = (&container.owner.role, &container.state) else {
         return None;
     };
@@ -204,7 +235,8 @@ async fn termination_message(context: &Context, pod: &Pod, container: &Container
         return Some(left).filter(|left| !left.is_empty());
     }
     let options = LogOptions { tail: Some(80), ..Default::default() };
-    let chunks = context.runtime.logs(&container.id, &options).collect::<Vec<_>>().await;
+    let chunks = context.runtime.logs(&container.id, &options).collect::<Vec<_>>();
+    let chunks = tokio::time::timeout(LOG_WAIT, chunks).await.unwrap_or_default();
     let bytes: Vec<u8> = chunks
         .into_iter()
         .flatten()

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Pod;
 
-use super::uid;
+use super::{sandbox::NETWORK_LIMIT, uid};
 use crate::pods::{
     Context,
     outcome::Outcome,
@@ -15,8 +15,8 @@ use crate::pods::{
 
 /// Between tries while the runtime or the network does not do what it must.
 const RETRY: Duration = Duration::from_secs(1);
-const LEAST_GRACE: Duration = Duration::from_secs(2);
 
+/// Runs the container's preStop hook and stops it, both within `grace`.
 pub async fn stop(
     context: &Context,
     pod: &Pod,
@@ -38,27 +38,33 @@ pub async fn stop(
         context.recorder.record(pod, Some(&container), EventType::Warning, "FailedPreStopHook", message);
     }
     // A hook that used up the grace still leaves its container the least there is.
-    let grace = grace.saturating_sub(began.elapsed()).max(LEAST_GRACE.min(grace));
+    let grace = grace.saturating_sub(began.elapsed()).max(spec::LEAST_GRACE.min(grace));
     if let Err(error) = context.runtime.stop(&id, grace).await {
         tracing::warn!(container, error = error.chain(), "a container was not stopped; it is tried again");
         tokio::time::sleep(RETRY).await;
-        return Outcome::StopFailed { container };
+        return Outcome::StopFailed { container, id };
     }
     match super::observe(context, pod, &id).await {
         Some(outcome) => outcome,
         None => {
             tokio::time::sleep(RETRY).await;
-            Outcome::StopFailed { container }
+            Outcome::StopFailed { container, id }
         }
     }
 }
 
+/// Removes the pod's network and sandbox, however often it takes.
 pub async fn remove_sandbox(context: &Context, pod: &Pod, id: Option<String>) -> Outcome {
-    while let Err(error) = context.network.detach(&uid(pod)).await {
-        tracing::warn!(
-            error = &error as &dyn std::error::Error,
-            "the pod's network was not taken away; it is tried again"
-        );
+    let uid = uid(pod);
+    loop {
+        match tokio::time::timeout(NETWORK_LIMIT, context.network.detach(&uid)).await {
+            Ok(Ok(())) => break,
+            Ok(Err(error)) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "the pod's network was not removed; it is tried again");
+            }
+            Err(_) => tracing::warn!("the pod's network was not removed in time; it is tried again"),
+        }
         tokio::time::sleep(RETRY).await;
     }
     if let Some(id) = id {

@@ -1,9 +1,10 @@
 //! Makes a pod's files and volumes, and keeps those made from objects as the objects are.
 
-use std::{fs, io, net::Ipv4Addr, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
+use std::{fs, io, net::Ipv4Addr, os::unix::fs::PermissionsExt, path::Path, sync::Arc, time::Duration};
 
 use futures::{StreamExt, stream::FuturesUnordered};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, Volume};
+use tokio::sync::watch;
 
 use super::uid;
 use crate::pods::{
@@ -33,14 +34,17 @@ async fn try_mount(context: &Context, pod: &Pod) -> Result<(), Failure> {
         .map_err(|error| Failure::new("FailedMount", format!("prepare the pod's files: {error}")))?;
     let sources =
         read(context, volumes::referenced(pod)).await.map_err(|message| Failure::new("FailedMount", message))?;
-    write(context, pod, &sources)
+    volumes_of(pod).try_for_each(|volume| write(context, pod, volume, &sources))
 }
 
-/// Keeps the files made from objects as the objects are, until dropped. Returns at once where there are none.
-pub async fn follow(context: &Context, pod: Arc<Pod>) {
+/// Keeps the files made from objects, and those that show the pod's labels and annotations, as these are, until
+/// dropped. Returns at once where the pod has no such files.
+pub async fn follow(context: &Context, mut pods: watch::Receiver<Arc<Pod>>) {
+    let pod = pods.borrow_and_update().clone();
     let watched: Vec<(ObjectKey, Arc<Watched>)> =
         volumes::referenced(&pod).into_iter().map(|key| (key.clone(), context.objects.watch(&key))).collect();
-    if watched.is_empty() {
+    let has_files = |volume: &Volume| matches!(volumes::kind(volume), Ok(Kind::Files { .. }));
+    if !volumes_of(&pod).any(has_files) {
         return;
     }
     loop {
@@ -52,18 +56,33 @@ pub async fn follow(context: &Context, pod: Arc<Pod>) {
                 sources.insert(key.clone(), payload);
             }
         }
-        if let Err(failure) = write(context, &pod, &sources) {
-            tracing::debug!(message = failure.message, "a volume keeps what it has");
+        let pod = pods.borrow_and_update().clone();
+        for volume in volumes_of(&pod).filter(|volume| has_files(volume)) {
+            if let Err(failure) = write(context, &pod, volume, &sources) {
+                tracing::debug!(volume = volume.name, message = failure.message, "a volume keeps its files");
+            }
         }
-        changes.next().await;
+        tokio::select! {
+            Some(()) = changes.next() => {}
+            changed = pods.changed() => if changed.is_err() { return },
+        }
     }
 }
+
+fn volumes_of(pod: &Pod) -> impl Iterator<Item = &Volume> {
+    pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten())
+}
+
+/// How long an object is waited for while the API does not answer.
+const READ_LIMIT: Duration = Duration::from_secs(60);
 
 /// Reads `keys` as they are now.
 pub async fn read(context: &Context, keys: Vec<ObjectKey>) -> Result<Sources, String> {
     let mut sources = Sources::new();
     for key in keys {
-        let payload = context.objects.watch(&key).read().await?;
+        let watched = context.objects.watch(&key);
+        let payload = tokio::time::timeout(READ_LIMIT, watched.read()).await;
+        let payload = payload.map_err(|_| format!("{key}: the API did not answer within {READ_LIMIT:?}"))??;
         sources.insert(key, payload);
     }
     Ok(sources)
@@ -87,42 +106,37 @@ pub fn write_hosts(context: &Context, pod: &Pod, ip: Ipv4Addr) -> io::Result<()>
     fs::write(directory.join("hosts"), names::hosts(pod, ip, &context.config.cluster_domain, &host))
 }
 
-fn write(context: &Context, pod: &Pod, sources: &Sources) -> Result<(), Failure> {
-    let root = volumes::volumes_dir(&context.pod_dir(&uid(pod)));
-    let group =
-        pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref()).and_then(|security| security.fs_group);
-    let group = group.and_then(|group| u32::try_from(group).ok());
-    for volume in pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten()) {
-        let directory = root.join(&volume.name);
-        let failed = |message: String| {
-            Failure::new("FailedMount", format!("MountVolume.SetUp failed for volume {:?} : {message}", volume.name))
-        };
-        let io = |error: io::Error| failed(error.to_string());
-        match volumes::kind(volume)? {
-            Kind::HostPath { path, kind } => {
-                volumes::check_host_path(Path::new(path), kind).map_err(|failure| failed(failure.message))?
-            }
-            Kind::EmptyDir { memory } => {
-                fs::create_dir_all(&directory).map_err(io)?;
-                if let Some(limit) = memory {
-                    volumes::mount_memory(&directory, limit).map_err(io)?;
-                }
-                fs::set_permissions(&directory, fs::Permissions::from_mode(0o777)).map_err(io)?;
-            }
-            Kind::Files { projections, default_mode, secret } => {
-                let downward = downward(context, pod);
-                let contents = volumes::contents(&projections, default_mode, sources, &downward)
-                    .map_err(|failure| Failure { awaits: failure.awaits.clone(), ..failed(failure.message) })?;
-                fs::create_dir_all(&directory).map_err(io)?;
-                if secret {
-                    volumes::mount_memory(&directory, None).map_err(io)?;
-                }
-                fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).map_err(io)?;
-                volumes::write_atomically(&directory, &contents).map_err(io)?;
-            }
+/// Makes a volume as it should be, or brings its files up to date.
+fn write(context: &Context, pod: &Pod, volume: &Volume, sources: &Sources) -> Result<(), Failure> {
+    let directory = volumes::volumes_dir(&context.pod_dir(&uid(pod))).join(&volume.name);
+    let security = pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref());
+    let group = security.and_then(|security| security.fs_group).and_then(|group| u32::try_from(group).ok());
+    let failed = |message: String| {
+        Failure::new("FailedMount", format!("MountVolume.SetUp failed for volume {:?} : {message}", volume.name))
+    };
+    let io = |error: io::Error| failed(error.to_string());
+    match volumes::kind(volume)? {
+        Kind::HostPath { path, kind } => {
+            volumes::check_host_path(Path::new(path), kind).map_err(|failure| failed(failure.message))?
         }
-        if let Some(group) = group.filter(|_| volume.host_path.is_none()) {
-            volumes::give_to(&directory, group).map_err(io)?;
+        Kind::EmptyDir { memory } => {
+            fs::create_dir_all(&directory).map_err(io)?;
+            if let Some(limit) = memory {
+                volumes::mount_memory(&directory, limit).map_err(io)?;
+            }
+            fs::set_permissions(&directory, fs::Permissions::from_mode(0o777)).map_err(io)?;
+            group.map_or(Ok(()), |group| volumes::give_to(&directory, group)).map_err(io)?;
+        }
+        Kind::Files { projections, default_mode, secret } => {
+            let downward = downward(context, pod);
+            let contents = volumes::contents(&projections, default_mode, sources, &downward)
+                .map_err(|failure| Failure { awaits: failure.awaits.clone(), ..failed(failure.message) })?;
+            fs::create_dir_all(&directory).map_err(io)?;
+            if secret {
+                volumes::mount_memory(&directory, None).map_err(io)?;
+            }
+            fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).map_err(io)?;
+            volumes::write_atomically(&directory, &contents, group).map_err(io)?;
         }
     }
     Ok(())

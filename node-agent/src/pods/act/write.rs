@@ -19,27 +19,29 @@ pub async fn write_status(context: &Context, pod: &Pod, patch: Value) -> Result<
     let pods = Api::<Pod>::namespaced(context.client.clone(), pod.metadata.namespace.as_deref().unwrap_or_default());
     match pods.patch_status(name, &PatchParams::default(), &Patch::Merge(patch)).await {
         Ok(pod) => Ok(Some(pod)),
-        // Gone, or another of the same name by now: the watch tells.
+        // Gone, or replaced by another of the same name: the watch reports which.
         Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-/// Says of every pod that it is not ready any more. What cannot be told in time is only logged: the node goes in any case.
-pub async fn tell_taken_down(context: &Context, pods: &[Handle]) {
+/// Writes for every pod that it is not ready any more. A write that fails or takes too long is only logged: the node is
+/// taken down in any case.
+pub async fn write_taken_down(context: &Context, pods: &[Handle]) {
     const AT_ONCE: usize = 16;
-    const PATIENCE: Duration = Duration::from_secs(5);
+    const LIMIT: Duration = Duration::from_secs(5);
     let now = Timestamp::now();
-    let tell = futures::stream::iter(pods).for_each_concurrent(AT_ONCE, |handle| async move {
+    let writes = futures::stream::iter(pods).for_each_concurrent(AT_ONCE, |handle| async move {
         let view = handle.view();
         let current = view.pod.status.clone().unwrap_or_default();
         let uid = view.pod.metadata.uid.as_deref().unwrap_or_default();
         let Some(patch) = status::patch(uid, &current, &status::taken_down(&view.status, now)) else { return };
         if let Err(error) = write_status(context, &view.pod, patch).await {
-            tracing::warn!(pod = %handle.pod().name, error = &error as &dyn std::error::Error, "cannot say that it is taken down");
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(pod = %handle.pod().name, error, "cannot write that the pod is taken down");
         }
     });
-    if tokio::time::timeout(PATIENCE, tell).await.is_err() {
-        tracing::warn!("the API was not told in time that the pods of this node are taken down");
+    if tokio::time::timeout(LIMIT, writes).await.is_err() {
+        tracing::warn!("it was not written in time that the pods of this node are taken down");
     }
 }

@@ -1,6 +1,7 @@
 //! The environment of a container: pure, from its spec and what that refers to.
 //!
-//! Order and precedence are the kubelet's: `envFrom`, then `env`, each over what came before; Service variables only where nothing else set them.
+//! Order and precedence are the kubelet's: `envFrom`, then `env`, each over what came before; Service variables only
+//! where nothing else set them.
 
 mod services;
 
@@ -127,6 +128,7 @@ fn value(
     }
 }
 
+/// The failure of a container that refers to an object that does not exist.
 pub fn not_found(key: &ObjectKey) -> Failure {
     Failure { awaits: Some(key.clone()), ..Failure::new("CreateContainerConfigError", format!("{key} not found")) }
 }

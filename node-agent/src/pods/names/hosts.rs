@@ -6,7 +6,8 @@ use k8s_openapi::api::core::v1::Pod;
 
 use crate::pods::spec;
 
-/// The pod's own names and its `hostAliases`; a pod with the host's network gets the host's file (`host`) in the place of the former.
+/// The pod's own names and its `hostAliases`; a pod with the host's network gets the host's file (`host`) in the place
+/// of the former.
 pub fn hosts(pod: &Pod, pod_ip: Ipv4Addr, cluster_domain: &str, host: &str) -> String {
     let mut file = if spec::host_network(pod) {
         format!("# Kubernetes-managed hosts file (host network).\n{}\n", host.trim_end())

@@ -1,4 +1,5 @@
-//! One try of a probe or hook: HTTP, TCP or a command in the container. Says whether it went well, and what was seen.
+//! One try of a probe or hook: HTTP, TCP, gRPC or a command in the container. Says whether it went well, and what was
+//! seen.
 
 use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
@@ -7,7 +8,7 @@ use http::{Request, Uri};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::rt::TokioIo;
 use k8s_openapi::{
-    api::core::v1::{Container, ExecAction, HTTPGetAction, Probe, TCPSocketAction},
+    api::core::v1::{Container, ExecAction, GRPCAction, HTTPGetAction, Probe, TCPSocketAction},
     apimachinery::pkg::util::intstr::IntOrString,
 };
 use rustls::{
@@ -21,6 +22,7 @@ use tokio::{
     net::TcpStream,
 };
 
+use super::grpc;
 use crate::runtime::Runtime;
 
 /// Where and as what a check is made.
@@ -37,13 +39,15 @@ pub enum Check<'a> {
     Exec(&'a ExecAction),
     Http(&'a HTTPGetAction),
     Tcp(&'a TCPSocketAction),
+    Grpc(&'a GRPCAction),
 }
 
 impl<'a> Check<'a> {
-    /// `None` for a probe of another kind.
+    /// `None` for a probe that says nothing of what to do.
     pub fn of(probe: &'a Probe) -> Option<Self> {
         let exec = probe.exec.as_ref().map(Self::Exec);
-        exec.or(probe.http_get.as_ref().map(Self::Http)).or(probe.tcp_socket.as_ref().map(Self::Tcp))
+        let of_server = probe.http_get.as_ref().map(Self::Http).or(probe.tcp_socket.as_ref().map(Self::Tcp));
+        exec.or(of_server).or(probe.grpc.as_ref().map(Self::Grpc))
     }
 
     /// Success is `Ok`; otherwise what went wrong, in the kubelet's words.
@@ -53,6 +57,11 @@ impl<'a> Check<'a> {
             Self::Exec(action) => exec(target, action, timeout).await,
             Self::Http(action) => {
                 tokio::time::timeout(timeout, get(target, action)).await.unwrap_or_else(|_| Err(exceeded()))
+            }
+            Self::Grpc(action) => {
+                let exceeded = || format!("timeout: health rpc did not complete within {timeout:?}");
+                let asked = tokio::time::timeout(timeout, grpc::check(target.pod_ip, action)).await;
+                asked.unwrap_or_else(|_| Err(exceeded()))
             }
             Self::Tcp(action) => {
                 let host =
@@ -195,79 +204,14 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::runtime;
-
-    /// Answers no check here: none of them runs a command.
-    struct NoRuntime;
-
-    #[async_trait::async_trait]
-    impl Runtime for NoRuntime {
-        fn scheme(&self) -> &'static str {
-            "none"
-        }
-        async fn version(&self) -> Result<String, runtime::Error> {
-            unreachable!()
-        }
-        async fn prepare(&self) -> Result<(), runtime::Error> {
-            unreachable!()
-        }
-        async fn image(&self, _: &str) -> Result<Option<runtime::Image>, runtime::Error> {
-            unreachable!()
-        }
-        async fn pull(&self, _: &str, _: Option<&runtime::Credentials>) -> Result<runtime::Image, runtime::Error> {
-            unreachable!()
-        }
-        async fn create_sandbox(&self, _: &runtime::SandboxSpec) -> Result<String, runtime::Error> {
-            unreachable!()
-        }
-        async fn create_container(&self, _: &runtime::ContainerSpec) -> Result<String, runtime::Error> {
-            unreachable!()
-        }
-        async fn start(&self, _: &str) -> Result<(), runtime::Error> {
-            unreachable!()
-        }
-        async fn stop(&self, _: &str, _: Duration) -> Result<(), runtime::Error> {
-            unreachable!()
-        }
-        async fn remove(&self, _: &str) -> Result<(), runtime::Error> {
-            unreachable!()
-        }
-        async fn inspect(&self, _: &str) -> Result<Option<runtime::Container>, runtime::Error> {
-            unreachable!()
-        }
-        async fn list(&self) -> Result<Vec<runtime::Container>, runtime::Error> {
-            unreachable!()
-        }
-        fn logs(
-            &self,
-            _: &str,
-            _: &runtime::LogOptions,
-        ) -> futures::stream::BoxStream<'static, Result<runtime::LogChunk, runtime::Error>> {
-            unreachable!()
-        }
-        async fn exec(
-            &self,
-            _: &str,
-            _: &[String],
-            _: Duration,
-            _: usize,
-        ) -> Result<Option<runtime::ExecResult>, runtime::Error> {
-            unreachable!()
-        }
-        async fn events(&self) -> Result<futures::stream::BoxStream<'static, runtime::Event>, runtime::Error> {
-            unreachable!()
-        }
-        async fn uninstall(&self) -> Result<(), runtime::Error> {
-            unreachable!()
-        }
-    }
+    use crate::runtime::fake::FakeRuntime;
 
     async fn check(probe: Value, port: u16) -> Result<(), String> {
         let probe: Probe = serde_json::from_value(probe).unwrap();
         let container = json!({ "name": "app", "ports": [{ "name": "web", "containerPort": port }] });
         let container: Container = serde_json::from_value(container).unwrap();
-        let target =
-            Target { runtime: &NoRuntime, container_id: "", container: &container, pod_ip: Ipv4Addr::LOCALHOST };
+        let runtime = FakeRuntime::default();
+        let target = Target { runtime: &runtime, container_id: "", container: &container, pod_ip: Ipv4Addr::LOCALHOST };
         Check::of(&probe).unwrap().run(&target, Duration::from_secs(10)).await
     }
 
@@ -288,6 +232,8 @@ mod tests {
         server.abort();
         assert!(server.await.unwrap_err().is_cancelled());
         assert!(check(json!({ "tcpSocket": { "port": port } }), port).await.unwrap_err().contains("refused"));
+        let refused = check(json!({ "grpc": { "port": port } }), port).await.unwrap_err();
+        assert!(refused.contains("failed to connect service"), "{refused}");
         assert!(check(json!({ "httpGet": { "port": "none" } }), port).await.unwrap_err().contains("invalid port"));
     }
 }

@@ -2,6 +2,7 @@
 
 use super::Kind;
 
+/// Results of one probe, counted against its thresholds.
 #[derive(Clone, Debug)]
 pub struct Counter {
     success_threshold: u32,

@@ -2,6 +2,7 @@
 
 mod check;
 mod counter;
+mod grpc;
 mod pace;
 mod prober;
 
@@ -13,10 +14,11 @@ use k8s_openapi::api::core::v1::{Container, Pod, Probe};
 pub use prober::Probers;
 
 use super::{
-    spec,
+    deadline, spec,
     state::{Instance, PodState},
 };
 
+/// What a probe decides about its container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     Startup,
@@ -34,6 +36,7 @@ impl Kind {
         }
     }
 
+    /// The container's probe of this kind, if it has one.
     pub fn probe(self, container: &Container) -> Option<&Probe> {
         match self {
             Self::Startup => container.startup_probe.as_ref(),
@@ -64,23 +67,27 @@ pub struct Health {
     pub started: bool,
     pub ready: bool,
     /// It is to be killed, and may be restarted.
-    pub condemned: Option<Condemned>,
+    pub kill: Option<ProbeKill>,
 }
 
+/// Why a container is to be killed: a probe, or its postStart hook, failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Condemned {
+pub struct ProbeKill {
+    /// As the event of the kill says it.
     pub message: String,
     /// The probe's own `terminationGracePeriodSeconds`.
     pub grace: Option<Duration>,
 }
 
 impl Health {
+    /// Its startup probe has succeeded, if it has one.
     pub fn is_started(&self, container: &Container) -> bool {
         container.startup_probe.is_none() || self.started
     }
 
+    /// It has started, its readiness probe succeeds if it has one, and nothing is about to kill it.
     pub fn is_ready(&self, container: &Container) -> bool {
-        self.is_started(container) && (container.readiness_probe.is_none() || self.ready)
+        self.kill.is_none() && self.is_started(container) && (container.readiness_probe.is_none() || self.ready)
     }
 
     /// Takes in the verdict of the probe `kind` of `container`.
@@ -91,19 +98,20 @@ impl Health {
             Kind::Liveness if healthy => {}
             Kind::Startup | Kind::Liveness => {
                 let grace = kind.probe(container).and_then(|probe| probe.termination_grace_period_seconds);
-                let grace = grace.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs);
+                let grace = grace.filter(|seconds| *seconds >= 0).map(deadline::seconds);
                 let message = format!(
                     "Container {} failed {} probe, will be restarted",
                     container.name,
                     kind.name().to_lowercase()
                 );
-                self.condemned = Some(Condemned { message, grace });
+                self.kill = Some(ProbeKill { message, grace });
             }
         }
     }
 }
 
-/// The probes that should be at work: the startup probe alone until it succeeds, and readiness alone while a container is stopped.
+/// The probes that should be at work: the startup probe alone until it succeeds, and readiness alone while a container
+/// is stopped.
 pub fn wanted(pod: &Pod, state: &PodState) -> Vec<ProbeKey> {
     let mut wanted = Vec::new();
     for container in spec::containers(pod) {

@@ -1,17 +1,19 @@
-//! When a probe asks again. Pure.
+//! When a probe asks again: pure.
 //!
-//! A container that has just started is often ready a moment after its readiness probe first asked, and would then be taken for
-//! unready for a whole period, ten seconds by default. Until it was ready once, a failure changes nothing that is known of it: the
-//! probe asks again soon, at growing distances up to its period. Startup and liveness probes count failures, and keep their period.
+//! A container that has just started is often ready a moment after its readiness probe first asked. With the period
+//! alone it would count as unready for ten more seconds, by default. Until it was ready once, its readiness probe
+//! therefore asks again soon, at growing intervals up to its period. Startup and liveness probes count failures, and
+//! keep their period.
 
 use std::time::Duration;
 
 use super::Kind;
 
+/// The pace of one probe.
 #[derive(Clone, Debug)]
 pub struct Pace {
     period: Duration,
-    /// Distance of the next early question; `None` once these are over.
+    /// Interval before the next early question; `None` once these are over.
     early: Option<Duration>,
 }
 
@@ -20,23 +22,25 @@ pub struct Pace {
 pub struct Next {
     /// From the begin of this question to that of the next.
     pub after: Duration,
-    /// An early question's failure is no news: the first one was told.
-    pub is_news: bool,
+    /// Whether a failure is recorded as an event: of the early questions, only the first one's is.
+    pub is_recorded: bool,
 }
 
 const FIRST: Duration = Duration::from_millis(100);
 
 impl Pace {
+    /// The pace of a container's probe of this kind, from its start.
     pub fn new(kind: Kind, period: Duration) -> Self {
         Self { period, early: (kind == Kind::Readiness).then_some(FIRST) }
     }
 
+    /// Takes in a result; returns when to ask again.
     pub fn next(&mut self, success: bool) -> Next {
-        let is_news = self.early.is_none_or(|early| early == FIRST);
+        let is_recorded = self.early.is_none_or(|early| early == FIRST);
         self.early = self.early.filter(|early| !success && *early < self.period);
-        let Some(early) = self.early else { return Next { after: self.period, is_news } };
-        self.early = Some(early * 2);
-        Next { after: early, is_news }
+        let Some(early) = self.early else { return Next { after: self.period, is_recorded } };
+        self.early = Some(early.saturating_mul(2));
+        Next { after: early, is_recorded }
     }
 }
 
@@ -46,7 +50,7 @@ mod tests {
 
     fn failures(kind: Kind, count: usize) -> Vec<(u128, bool)> {
         let mut pace = Pace::new(kind, Duration::from_secs(1));
-        (0..count).map(|_| pace.next(false)).map(|next| (next.after.as_millis(), next.is_news)).collect()
+        (0..count).map(|_| pace.next(false)).map(|next| (next.after.as_millis(), next.is_recorded)).collect()
     }
 
     #[test]
@@ -61,7 +65,7 @@ mod tests {
         let mut pace = Pace::new(Kind::Readiness, Duration::from_secs(10));
         pace.next(false);
         assert_eq!(pace.next(true).after, Duration::from_secs(10));
-        assert_eq!(pace.next(false), Next { after: Duration::from_secs(10), is_news: true });
+        assert_eq!(pace.next(false), Next { after: Duration::from_secs(10), is_recorded: true });
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The probes of one pod at work: a task each, at its pace, that tells when a verdict changes.
+//! The running probes of one pod: one task each, which asks at its pace and reports to the worker when its verdict
+//! changes.
 
 use std::{collections::HashMap, net::Ipv4Addr, sync::Arc, time::Duration};
 
@@ -8,13 +9,14 @@ use tokio::{sync::mpsc, time::Instant};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Check, Counter, ProbeKey, Target, Verdict, pace::Pace};
-use crate::pods::{Context, recorder::EventType, spec, worker::Input};
+use crate::pods::{Context, deadline, deadline::instant_after, recorder::EventType, spec, worker::Input};
 
+/// One task per probe. Dropping it ends them all.
 #[derive(Default)]
 pub struct Probers(HashMap<ProbeKey, AbortOnDropHandle<()>>);
 
 impl Probers {
-    /// Starts what is wanted and not at work, and ends what is not wanted any more.
+    /// Starts the probes that are wanted and do not run, and ends those that are not wanted any more.
     pub fn adjust(
         &mut self,
         wanted: Vec<ProbeKey>,
@@ -24,7 +26,8 @@ impl Probers {
         pod_ip: Option<Ipv4Addr>,
         sender: &mpsc::Sender<Input>,
     ) {
-        self.0.retain(|key, _| wanted.contains(key));
+        // A probe ends by itself only by a panic: it is started again.
+        self.0.retain(|key, task| wanted.contains(key) && !task.is_finished());
         let Some(pod_ip) = pod_ip else { return };
         for key in wanted {
             if self.0.contains_key(&key) {
@@ -56,9 +59,9 @@ async fn run(
     let timeout = seconds(probe.timeout_seconds, 1).max(Duration::from_secs(1));
     let mut counter =
         Counter::new(key.kind, threshold(probe.success_threshold, 1), threshold(probe.failure_threshold, 3));
-    let first = started_at.saturating_add(seconds(probe.initial_delay_seconds, 0)).unwrap_or(Timestamp::MAX);
+    let first = deadline::timestamp_after(started_at, seconds(probe.initial_delay_seconds, 0));
     let delay = Duration::try_from(first.duration_since(Timestamp::now())).unwrap_or(Duration::ZERO);
-    let mut at = Instant::now() + delay;
+    let mut at = instant_after(Instant::now(), delay);
     let mut pace = Pace::new(key.kind, period);
     let target = Target { runtime: &*context.runtime, container_id: &key.id, container, pod_ip };
     loop {
@@ -66,11 +69,11 @@ async fn run(
         let asked = Instant::now();
         let result = match Check::of(probe) {
             Some(check) => check.run(&target, timeout).await,
-            None => Err("this node serves no probes of this kind".to_owned()),
+            None => Err("the probe has no action".to_owned()),
         };
         let next = pace.next(result.is_ok());
-        at = asked + next.after;
-        if let (Err(message), true) = (&result, next.is_news) {
+        at = instant_after(asked, next.after);
+        if let (Err(message), true) = (&result, next.is_recorded) {
             let message = format!("{} probe failed: {message}", key.kind.name());
             context.recorder.record(&pod, Some(&key.container), EventType::Warning, "Unhealthy", message);
         }

@@ -1,4 +1,4 @@
-//! Conditions of a pod: those that a kubelet owns are made anew, others are carried over.
+//! Conditions of a pod: computes those that a kubelet owns, and carries the others over.
 
 use jiff::Timestamp;
 use k8s_openapi::{

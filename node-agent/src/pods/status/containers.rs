@@ -9,21 +9,31 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::Time,
 };
 
-use super::Place;
+use super::ReportingNode;
 use crate::pods::{
     backoff::Backoff,
     spec,
     state::{self, EndedInstance, ImageState, Instance, PodState, Sandbox},
 };
 
-pub(super) fn init(pod: &Pod, state: &PodState, place: Place<'_>, now: Timestamp) -> Option<Vec<ContainerStatus>> {
+pub(super) fn init(
+    pod: &Pod,
+    state: &PodState,
+    node: ReportingNode<'_>,
+    now: Timestamp,
+) -> Option<Vec<ContainerStatus>> {
     let statuses: Vec<_> =
-        spec::init_containers(pod).map(|container| status(pod, state, container, true, place, now)).collect();
+        spec::init_containers(pod).map(|container| status(pod, state, container, true, node, now)).collect();
     (!statuses.is_empty()).then_some(statuses)
 }
 
-pub(super) fn app(pod: &Pod, state: &PodState, place: Place<'_>, now: Timestamp) -> Option<Vec<ContainerStatus>> {
-    Some(spec::app_containers(pod).map(|container| status(pod, state, container, false, place, now)).collect())
+pub(super) fn app(
+    pod: &Pod,
+    state: &PodState,
+    node: ReportingNode<'_>,
+    now: Timestamp,
+) -> Option<Vec<ContainerStatus>> {
+    Some(spec::app_containers(pod).map(|container| status(pod, state, container, false, node, now)).collect())
 }
 
 fn status(
@@ -31,13 +41,13 @@ fn status(
     state: &PodState,
     container: &Container,
     init: bool,
-    place: Place<'_>,
+    node: ReportingNode<'_>,
     now: Timestamp,
 ) -> ContainerStatus {
     let slot = state.container(&container.name);
     let running = slot.instance.running_since();
     let terminated =
-        |ended: &EndedInstance| ContainerState { terminated: Some(terminated(ended, place)), ..Default::default() };
+        |ended: &EndedInstance| ContainerState { terminated: Some(terminated(ended, node)), ..Default::default() };
     let waiting = |reason: &str, message: Option<String>| ContainerState {
         waiting: Some(ContainerStateWaiting { reason: Some(reason.to_owned()), message }),
         ..Default::default()
@@ -87,7 +97,7 @@ fn status(
         name: container.name.clone(),
         image: container.image.clone().unwrap_or_default(),
         image_id: id.and(slot.image_id.clone()).unwrap_or_default(),
-        container_id: id.map(|id| format!("{}://{id}", place.scheme)),
+        container_id: id.map(|id| format!("{}://{id}", node.scheme)),
         ready,
         started: Some(started),
         restart_count: i32::try_from(slot.restarts()).unwrap_or(i32::MAX),
@@ -97,8 +107,8 @@ fn status(
     }
 }
 
-/// How long a failed pull is told as such.
-pub const NEWS: SignedDuration = SignedDuration::from_secs(2);
+/// How long the status names a failed pull before it names the back-off.
+pub const FAILURE_SHOWN: SignedDuration = SignedDuration::from_secs(2);
 
 /// What keeps a container from running, other than that its turn has not come.
 fn trouble(
@@ -109,9 +119,8 @@ fn trouble(
 ) -> Option<(&'static str, String)> {
     if let ImageState::Failed(retry) = &slot.image {
         let failure = &retry.failure;
-        // The failure itself first, for as long as it is news; then the waiting for the next try.
-        let is_news = now.duration_since(retry.failed_at) < NEWS;
-        if failure.reason == "ErrImagePull" && !is_news && now < retry.at {
+        let is_shown = now.duration_since(retry.failed_at) < FAILURE_SHOWN;
+        if failure.reason == "ErrImagePull" && !is_shown && now < retry.at {
             let image = container.image.as_deref().unwrap_or_default();
             return Some((
                 "ImagePullBackOff",
@@ -167,7 +176,7 @@ fn is_first_init(pod: &Pod, container: &Container) -> bool {
     spec::init_containers(pod).next().is_some_and(|first| first.name == container.name)
 }
 
-fn terminated(ended: &EndedInstance, place: Place<'_>) -> ContainerStateTerminated {
+fn terminated(ended: &EndedInstance, node: ReportingNode<'_>) -> ContainerStateTerminated {
     let exit = &ended.exit;
     let reason = match exit.code {
         _ if exit.oom_killed => "OOMKilled",
@@ -177,7 +186,7 @@ fn terminated(ended: &EndedInstance, place: Place<'_>) -> ContainerStateTerminat
     };
     let message = ended.message.clone().or_else(|| (!exit.error.is_empty()).then(|| exit.error.clone()));
     ContainerStateTerminated {
-        container_id: Some(format!("{}://{}", place.scheme, ended.id)),
+        container_id: Some(format!("{}://{}", node.scheme, ended.id)),
         exit_code: exit.code,
         reason: Some(reason.to_owned()),
         message,

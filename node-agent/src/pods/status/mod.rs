@@ -1,4 +1,4 @@
-//! The status of a pod, from what is known of it: pure. Never writes it (`status::writer` does) and never changes what it describes.
+//! The status of a pod, from what is known of it: pure. `act` writes it.
 
 mod conditions;
 mod containers;
@@ -9,7 +9,7 @@ mod taken_down;
 
 use std::net::Ipv4Addr;
 
-pub use containers::NEWS;
+pub use containers::FAILURE_SHOWN;
 use jiff::Timestamp;
 use k8s_openapi::{
     api::core::v1::{HostIP, Pod, PodIP, PodStatus},
@@ -22,16 +22,17 @@ pub use taken_down::taken_down;
 
 use super::state::PodState;
 
-/// What a pod's status says of this node and runtime.
+/// The node that reports a status, as far as the status names it.
 #[derive(Clone, Copy, Debug)]
-pub struct Place<'a> {
+pub struct ReportingNode<'a> {
     pub node_ip: Ipv4Addr,
     /// Of container ids: `docker`.
     pub scheme: &'a str,
 }
 
-/// The status that `pod` should have. What others wrote (their conditions, times of transitions that did not happen) is carried over.
-pub fn status(pod: &Pod, state: &PodState, place: Place<'_>, now: Timestamp) -> PodStatus {
+/// The status that `pod` should have. What others wrote (their conditions, times of transitions that did not happen) is
+/// carried over.
+pub fn status(pod: &Pod, state: &PodState, node: ReportingNode<'_>, now: Timestamp) -> PodStatus {
     let current = pod.status.clone().unwrap_or_default();
     if current.phase.as_deref().is_some_and(|phase| matches!(phase, "Succeeded" | "Failed"))
         && state.containers.is_empty()
@@ -53,14 +54,14 @@ pub fn status(pod: &Pod, state: &PodState, place: Place<'_>, now: Timestamp) -> 
         phase: Some(phase.to_string()),
         reason,
         message,
-        host_ip: Some(place.node_ip.to_string()),
-        host_ips: Some(vec![HostIP { ip: place.node_ip.to_string() }]),
+        host_ip: Some(node.node_ip.to_string()),
+        host_ips: Some(vec![HostIP { ip: node.node_ip.to_string() }]),
         pod_ips: ip.clone().map(|ip| vec![PodIP { ip }]),
         pod_ip: ip,
         start_time: Some(current.start_time.clone().unwrap_or(Time(state.started_at))),
         qos_class: Some(current.qos_class.clone().unwrap_or_else(|| qos_class(pod).to_owned())),
-        init_container_statuses: containers::init(pod, state, place, now),
-        container_statuses: containers::app(pod, state, place, now),
+        init_container_statuses: containers::init(pod, state, node, now),
+        container_statuses: containers::app(pod, state, node, now),
         conditions: Some(conditions::conditions(pod, state, phase, now)),
         ..current
     }

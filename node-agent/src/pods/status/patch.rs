@@ -3,7 +3,8 @@
 use k8s_openapi::api::core::v1::PodStatus;
 use serde_json::{Map, Value, json};
 
-/// `None` where `current` already says what `desired` does. The pod's uid is a precondition: a successor of the same name is left alone.
+/// `None` where `current` already says what `desired` does. The pod's uid is a precondition: a successor of the same
+/// name is left alone.
 pub fn patch(uid: &str, current: &PodStatus, desired: &PodStatus) -> Option<Value> {
     let (current, desired) = (object(current), object(desired));
     let mut status = Map::new();

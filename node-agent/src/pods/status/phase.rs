@@ -9,6 +9,7 @@ use crate::pods::{
     state::{Instance, PodState},
 };
 
+/// Where a pod is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     Pending,
@@ -18,6 +19,7 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// The pod has ended for good.
     pub fn is_final(self) -> bool {
         matches!(self, Self::Succeeded | Self::Failed)
     }

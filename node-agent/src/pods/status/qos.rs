@@ -4,6 +4,7 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 
 use crate::pods::{quantity, spec};
 
+/// `Guaranteed`, `Burstable` or `BestEffort`, by the containers' requests and limits.
 pub fn qos_class(pod: &Pod) -> &'static str {
     let (mut any, mut all_guaranteed) = (false, true);
     for container in spec::containers(pod) {
@@ -28,7 +29,7 @@ pub fn oom_score_adj(pod: &Pod, container: &Container, machine_memory: i64) -> i
         "BestEffort" => 1000,
         _ => {
             let request = quantity::request(container, "memory").unwrap_or_default();
-            (1000 - request.saturating_mul(1000) / machine_memory.max(1)).clamp(3, 999)
+            1000i64.saturating_sub(request.saturating_mul(1000) / machine_memory.max(1)).clamp(3, 999)
         }
     }
 }

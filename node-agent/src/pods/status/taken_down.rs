@@ -1,4 +1,4 @@
-//! What the API is told of a pod whose node is taken down: its containers are gone, and nobody may count on it until the node is back.
+//! The status of a pod whose node is taken down: nothing in it is ready until the node is back.
 
 use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::PodStatus, apimachinery::pkg::apis::meta::v1::Time};

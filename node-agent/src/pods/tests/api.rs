@@ -1,4 +1,5 @@
-//! Just enough of the API for pods: list, watch, status patches, graceful deletion, events, ConfigMaps and Secrets; in memory, without sockets.
+//! Just enough of the API for pods: list, watch, status patches, graceful deletion, events, ConfigMaps and Secrets; in
+//! memory, without sockets.
 
 use std::{collections::BTreeMap, sync::Arc};
 

@@ -45,7 +45,7 @@ async fn pods_come_back_after_the_engine_was_restarted() {
     let Some(mut node) = Node::start().await else { return };
     node.api.put_pod("web", "exec sleep 1000", |_| {});
     let before = node.wait_ready("web").await;
-    let engine = node.engine.clone();
+    let engine = node.engine.clone().expect("the node runs on an engine");
     tokio::task::spawn_blocking(move || engine.restart()).await.unwrap();
     let restarted = |pod: &Value| is_ready(pod) && container_id(pod) != container_id(&before);
     let pod = node.wait("web", "Ready in a new container", restarted).await;

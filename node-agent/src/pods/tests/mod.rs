@@ -1,12 +1,15 @@
-//! The pod lifecycle against a real Docker Engine, with an API and a pod network made for the tests.
+//! The pod lifecycle against a real Docker Engine or a runtime in memory, with an API and a pod network made for the
+//! tests.
 
 mod api;
 mod engine;
 mod faults;
 mod files;
 mod health;
+mod level_triggered;
 mod lifecycle;
 mod planning;
+mod security;
 mod speed;
 
 use std::{
@@ -27,16 +30,20 @@ use super::{Config, Pods};
 use crate::{
     Teardown,
     network::{AttachError, PodNetwork},
-    runtime::{Runtime, docker::Docker},
+    runtime::{Runtime, docker::Docker, fake::FakeRuntime},
     world::{HostPorts, World},
 };
 
-/// A node: an agent's pods over one engine and one API.
+/// Between two lists of the runtime's containers.
+const RELIST: Duration = Duration::from_millis(100);
+
+/// A node: an agent's pods over one runtime and one API.
 struct Node {
     api: FakeApi,
-    engine: Arc<Engine>,
+    /// Where the runtime is Docker's.
+    engine: Option<Arc<Engine>>,
     network: Arc<FakeNetwork>,
-    runtime: Docker,
+    runtime: Arc<dyn Runtime>,
     pods: Option<Pods>,
     data: tempfile::TempDir,
     _world: watch::Sender<Arc<World>>,
@@ -48,13 +55,23 @@ impl Node {
     async fn start() -> Option<Self> {
         let engine = Arc::new(Engine::start()?);
         let runtime = Docker::connect(&engine.host(), "n1").await.unwrap();
+        Some(Self::with(Arc::new(runtime), Some(engine)).await)
+    }
+
+    /// A node whose containers are only in memory, and misbehave as the test says.
+    async fn in_memory() -> (Self, Arc<FakeRuntime>) {
+        let runtime = Arc::new(FakeRuntime::default());
+        (Self::with(runtime.clone(), None).await, runtime)
+    }
+
+    async fn with(runtime: Arc<dyn Runtime>, engine: Option<Arc<Engine>>) -> Self {
         let world = World { synced: true, ..Default::default() };
         let (sender, world) = watch::channel(Arc::new(world));
         let data = tempfile::tempdir().unwrap();
         let (api, network) = (FakeApi::default(), Arc::default());
         let mut node = Self { api, engine, network, runtime, pods: None, data, _world: sender, world };
         node.start_agent().await;
-        Some(node)
+        node
     }
 
     async fn start_agent(&mut self) {
@@ -66,10 +83,10 @@ impl Node {
             cluster_domain: "cluster.local".into(),
             resolv_conf: "/etc/resolv.conf".into(),
         };
-        let runtime = Arc::new(self.runtime.clone());
+        let runtime = self.runtime.clone();
         let (host_ports, _) = watch::channel(HostPorts::default());
         let (client, network, world) = (self.api.client(), self.network.clone(), self.world.clone());
-        let pods = super::start(config, client, runtime, network, world, host_ports).await;
+        let pods = super::start_with(config, client, runtime, network, world, host_ports, RELIST).await;
         self.pods = Some(pods.unwrap());
     }
 

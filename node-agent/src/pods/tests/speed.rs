@@ -54,7 +54,9 @@ async fn the_engines_own_time_for_fifty_pods() {
                 env: Vec::new(),
                 mounts: Vec::new(),
                 image_user: crate::runtime::ImageUser::Uid(0),
+                seccomp_profile: None,
                 machine_memory: 1 << 30,
+                host: super::super::security::Host { apparmor: false },
             };
             let container = &pod.spec.as_ref().unwrap().containers[0];
             let spec = super::super::container_spec::container(&pod, container, &sandbox, 0, resolved).unwrap();

@@ -1,5 +1,5 @@
-//! Changes all files of a volume at once, as Kubernetes does: the files are in a directory of their own, `..data` is a link to it, and what the
-//! container opens are links through `..data`. Replacing that one link changes them all.
+//! Changes all files of a volume at once, as Kubernetes does: the files are in a directory of their own, `..data` is a
+//! link to it, and what the container opens are links through `..data`. Replacing that one link changes them all.
 
 use std::{
     fs, io,
@@ -7,17 +7,18 @@ use std::{
     path::Path,
 };
 
-use super::files::Contents;
+use super::{files::Contents, fs_group::give_to};
 
 const DATA: &str = "..data";
 const NEW_DATA: &str = "..data_tmp";
 
-/// Makes `directory` hold `contents` and nothing else. Does nothing where it does already. A crash at any point leaves the old or the new files.
-pub fn write(directory: &Path, contents: &Contents) -> io::Result<()> {
+/// Makes `directory` hold `contents` and nothing else, all of it the property of `group` where there is one. Does
+/// nothing where it does already. A crash at any point leaves the old or the new files.
+pub fn write(directory: &Path, contents: &Contents, group: Option<u32>) -> io::Result<()> {
     fs::create_dir_all(directory)?;
     let data = directory.join(DATA);
     let old = fs::read_link(&data).ok();
-    if old.is_some() && is_current(&data, contents) {
+    if old.is_some() && is_current(&data, contents, group) {
         return Ok(());
     }
     let version = format!("..{}_{:08x}", jiff::Timestamp::now().strftime("%Y_%m_%d_%H_%M_%S"), rand::random::<u32>());
@@ -32,6 +33,9 @@ pub fn write(directory: &Path, contents: &Contents) -> io::Result<()> {
         fs::write(&path, &file.bytes)?;
         fs::set_permissions(&path, fs::Permissions::from_mode(file.mode))?;
     }
+    if let Some(group) = group {
+        give_to(&fresh, group)?;
+    }
     let link = directory.join(NEW_DATA);
     if link.symlink_metadata().is_ok() {
         fs::remove_file(&link)?;
@@ -45,7 +49,7 @@ pub fn write(directory: &Path, contents: &Contents) -> io::Result<()> {
     Ok(())
 }
 
-/// Links the first part of each path through `..data`, and removes links to what is no more.
+/// Links the first part of each path through `..data`, and removes links to files that the volume has not any more.
 fn link_names(directory: &Path, contents: &Contents) -> io::Result<()> {
     let first = |path: &str| path.split('/').next().unwrap_or_default().to_owned();
     let names: std::collections::BTreeSet<_> = contents.keys().map(|path| first(path)).collect();
@@ -64,11 +68,13 @@ fn link_names(directory: &Path, contents: &Contents) -> io::Result<()> {
     Ok(())
 }
 
-fn is_current(data: &Path, contents: &Contents) -> bool {
+fn is_current(data: &Path, contents: &Contents, group: Option<u32>) -> bool {
+    // What is given to a group is open to it.
+    let of_group = if group.is_some() { 0o060 } else { 0 };
     let same = contents.iter().all(|(path, file)| {
         let path = data.join(path);
         let mode = fs::metadata(&path).map(|meta| meta.permissions().mode() & 0o777);
-        fs::read(&path).is_ok_and(|bytes| bytes == file.bytes) && mode.is_ok_and(|mode| mode == file.mode)
+        fs::read(&path).is_ok_and(|bytes| bytes == file.bytes) && mode.is_ok_and(|mode| mode == file.mode | of_group)
     });
     same && count(data).is_ok_and(|count| count == contents.len())
 }
@@ -98,19 +104,31 @@ mod tests {
     fn an_update_replaces_all_files_through_one_link() {
         let directory = tempfile::tempdir().unwrap();
         let volume = directory.path().join("v");
-        write(&volume, &contents(&[("a", "1"), ("deep/b", "2")])).unwrap();
+        write(&volume, &contents(&[("a", "1"), ("deep/b", "2")]), None).unwrap();
         assert_eq!(fs::read_to_string(volume.join("deep/b")).unwrap(), "2");
         assert_eq!(fs::read_link(volume.join("a")).unwrap(), Path::new("..data/a"));
         let first = fs::read_link(volume.join(DATA)).unwrap();
 
-        write(&volume, &contents(&[("a", "1"), ("deep/b", "2")])).unwrap();
+        write(&volume, &contents(&[("a", "1"), ("deep/b", "2")]), None).unwrap();
         assert_eq!(fs::read_link(volume.join(DATA)).unwrap(), first, "equal contents change nothing");
 
-        write(&volume, &contents(&[("a", "3"), ("c", "4")])).unwrap();
+        write(&volume, &contents(&[("a", "3"), ("c", "4")]), None).unwrap();
         assert_eq!(fs::read_to_string(volume.join("a")).unwrap(), "3");
         assert_eq!(fs::read_to_string(volume.join("c")).unwrap(), "4");
-        assert!(volume.join("deep").symlink_metadata().is_err(), "what is no more is not linked");
+        assert!(volume.join("deep").symlink_metadata().is_err(), "a file that is removed is not linked");
         assert!(!volume.join(first).exists(), "the old version is removed");
         assert_eq!(fs::metadata(volume.join("a")).unwrap().permissions().mode() & 0o777, 0o640);
+    }
+
+    #[test]
+    fn files_that_are_given_to_a_group_are_written_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let group = Some(nix::unistd::getegid().as_raw());
+        let files = contents(&[("a", "1")]);
+        write(directory.path(), &files, group).unwrap();
+        let first = fs::read_link(directory.path().join(DATA)).unwrap();
+        assert_eq!(fs::metadata(directory.path().join("a")).unwrap().permissions().mode() & 0o777, 0o660);
+        write(directory.path(), &files, group).unwrap();
+        assert_eq!(fs::read_link(directory.path().join(DATA)).unwrap(), first);
     }
 }

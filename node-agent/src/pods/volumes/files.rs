@@ -1,4 +1,5 @@
-//! Volumes whose files are made from objects: ConfigMap, Secret, downwardAPI, and projections of several. Pure: what files there are to be.
+//! Volumes whose files are made from objects: ConfigMap, Secret, downwardAPI, and projections of several. Pure: what
+//! files there are to be.
 
 use std::collections::BTreeMap;
 
@@ -15,6 +16,7 @@ use crate::pods::{
 /// Files by their path in the volume.
 pub type Contents = BTreeMap<String, File>;
 
+/// A file's content and permissions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct File {
     pub bytes: Vec<u8>,
@@ -35,6 +37,7 @@ pub enum Projection<'a> {
 }
 
 impl Projection<'_> {
+    /// Its files come from a Secret.
     pub fn is_secret(&self) -> bool {
         matches!(self, Self::Object { kind: ObjectKind::Secret, .. })
     }
@@ -159,7 +162,7 @@ fn mode(own: Option<i32>, default: u32) -> u32 {
     own.and_then(|mode| u32::try_from(mode).ok()).map_or(default, |mode| mode & 0o777)
 }
 
-/// A path that stays in its volume, and off the names that updates use.
+/// Refuses a path that leads out of its volume, or that is named as updates name their directories.
 fn safe(path: &str) -> Result<String, Failure> {
     let bad = path.is_empty()
         || path.starts_with('/')

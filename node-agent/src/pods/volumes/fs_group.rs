@@ -6,6 +6,7 @@ use std::{
     path::Path,
 };
 
+/// Gives `path`, and all below it, to `group`.
 pub fn give_to(path: &Path, group: u32) -> io::Result<()> {
     let meta = fs::symlink_metadata(path)?;
     if meta.is_symlink() {

@@ -8,6 +8,7 @@ use std::{
 
 use crate::pods::outcome::Failure;
 
+/// Checks that `path` is of `kind`, as `hostPath.type` spells it; makes it where the kind says so.
 pub fn check(path: &Path, kind: &str) -> Result<(), Failure> {
     let failed =
         |what: &str| Failure::new("FailedMount", format!("hostPath type check failed: {} {what}", path.display()));

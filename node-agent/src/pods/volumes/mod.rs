@@ -1,4 +1,5 @@
-//! The volumes of a pod: directories of the node that its containers see. Says which kind each is; the kinds are in files of their own.
+//! The volumes of a pod: directories of the node that its containers see. Says which kind each is; the kinds are in
+//! files of their own.
 
 mod atomic;
 mod empty_dir;
@@ -25,6 +26,7 @@ pub fn volumes_dir(pod_dir: &Path) -> PathBuf {
     pod_dir.join("volumes")
 }
 
+/// What a volume is made of.
 pub enum Kind<'a> {
     EmptyDir {
         /// In memory, of at most this many bytes if some.

@@ -36,9 +36,13 @@ pub(super) fn sandbox(spec: &SandboxSpec, image: &str, node: &str) -> ContainerC
 pub(super) fn container(spec: &ContainerSpec, node: &str) -> ContainerCreateBody {
     let sandbox = format!("container:{}", spec.sandbox);
     let mut security_opt = Vec::new();
-    if spec.seccomp == Seccomp::Unconfined && !spec.privileged {
-        security_opt.push("seccomp=unconfined".to_owned());
+    match &spec.seccomp {
+        // Docker leaves a privileged container unconfined by itself.
+        Seccomp::Unconfined if !spec.privileged => security_opt.push("seccomp=unconfined".to_owned()),
+        Seccomp::Unconfined | Seccomp::RuntimeDefault => {}
+        Seccomp::Profile(profile) => security_opt.push(format!("seccomp={profile}")),
     }
+    security_opt.extend(spec.app_armor.iter().map(|profile| format!("apparmor={profile}")));
     if spec.no_new_privileges {
         security_opt.push("no-new-privileges".to_owned());
     }

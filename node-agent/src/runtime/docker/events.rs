@@ -1,4 +1,5 @@
-//! Docker's events as the runtime's. A broken stream ends; it is never repaired here, since events were missed by then.
+//! Docker's events as the runtime's. Only ends are asked for: what starts, the agent started itself.
+//! A broken stream ends; it is never repaired here, since events were missed by then.
 
 use std::collections::HashMap;
 
@@ -9,7 +10,7 @@ use crate::runtime::{Event, Owner};
 
 pub(super) fn events(client: &bollard::Docker, mut filters: HashMap<String, Vec<String>>) -> BoxStream<'static, Event> {
     filters.insert("type".to_owned(), vec!["container".to_owned()]);
-    filters.insert("event".to_owned(), ["start", "die", "destroy", "oom"].map(str::to_owned).to_vec());
+    filters.insert("event".to_owned(), ["die", "destroy"].map(str::to_owned).to_vec());
     let options = EventsOptions { filters: Some(filters), ..Default::default() };
     client
         .events(Some(options))

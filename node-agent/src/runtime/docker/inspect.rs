@@ -1,9 +1,11 @@
 //! Docker's answers as the runtime's types: pure.
 
-use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum, ImageInspect};
+use bollard::models::{
+    ContainerInspectResponse, ContainerStateStatusEnum, ContainerSummary, ContainerSummaryStateEnum, ImageInspect,
+};
 use jiff::Timestamp;
 
-use crate::runtime::{Container, Exit, Image, ImageUser, Owner, State};
+use crate::runtime::{Container, Exit, Image, ImageUser, Owner, State, Summary};
 
 /// `None` for a container that is not an agent's.
 pub(super) fn container(answer: ContainerInspectResponse) -> Option<Container> {
@@ -26,6 +28,14 @@ pub(super) fn container(answer: ContainerInspectResponse) -> Option<Container> {
         }),
     };
     Some(Container { id: answer.id?, owner, image_id: answer.image.unwrap_or_default(), state })
+}
+
+/// `None` for a container that is not an agent's.
+pub(super) fn summary(answer: ContainerSummary) -> Option<Summary> {
+    use ContainerSummaryStateEnum as State;
+    let owner = Owner::from_labels(answer.labels.as_ref()?)?;
+    let is_running = matches!(answer.state, Some(State::RUNNING | State::PAUSED | State::RESTARTING | State::STOPPING));
+    Some(Summary { id: answer.id?, owner, is_running })
 }
 
 pub(super) fn image(reference: &str, answer: ImageInspect) -> Image {

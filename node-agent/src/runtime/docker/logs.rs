@@ -1,15 +1,9 @@
-//! Output of containers and of commands run in them.
+//! Output of containers.
 
-use bollard::{
-    container::LogOutput,
-    errors::Error,
-    exec::{StartExecOptions, StartExecResults},
-    models::ExecConfig,
-    query_parameters::LogsOptions,
-};
-use futures::{Stream, StreamExt, TryStreamExt};
+use bollard::{container::LogOutput, errors::Error, query_parameters::LogsOptions};
+use futures::{Stream, TryStreamExt};
 
-use crate::runtime::{ExecResult, LogChunk, LogOptions};
+use crate::runtime::{LogChunk, LogOptions};
 
 pub(super) fn logs(
     client: &bollard::Docker,
@@ -31,29 +25,4 @@ pub(super) fn logs(
             LogChunk::Stdout(message)
         }
     })
-}
-
-pub(super) async fn exec(
-    client: &bollard::Docker,
-    id: &str,
-    command: &[String],
-    limit: usize,
-) -> Result<ExecResult, Error> {
-    let config = ExecConfig {
-        cmd: Some(command.to_vec()),
-        attach_stdout: Some(true),
-        attach_stderr: Some(true),
-        ..Default::default()
-    };
-    let exec = client.create_exec(id, config).await?.id;
-    let mut collected = Vec::new();
-    if let StartExecResults::Attached { mut output, .. } = client.start_exec(&exec, None::<StartExecOptions>).await? {
-        while let Some(chunk) = output.next().await {
-            let chunk = chunk?.into_bytes();
-            let room = limit.saturating_sub(collected.len());
-            collected.extend_from_slice(&chunk[..chunk.len().min(room)]);
-        }
-    }
-    let exit_code = client.inspect_exec(&exec).await?.exit_code.unwrap_or(-1);
-    Ok(ExecResult { exit_code, output: collected })
 }

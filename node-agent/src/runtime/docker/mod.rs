@@ -1,10 +1,12 @@
-//! The Docker Engine as a [`Runtime`], over its socket. Turns calls into requests and answers into the runtime's types; decides nothing
-//! about pods. Docker's networks are not used.
+//! The Docker Engine as a [`Runtime`], over its socket. Turns calls into requests and answers into the runtime's types;
+//! decides nothing about pods. Docker's networks are not used.
 
 mod create;
 mod events;
+mod exec;
 mod inspect;
 mod logs;
+mod process_tree;
 mod pull;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -22,7 +24,7 @@ use tokio::sync::Semaphore;
 
 use super::{
     Container, ContainerSpec, Credentials, Error, Event, ExecResult, Image, LogChunk, LogOptions, Runtime, SandboxSpec,
-    owner, sandbox_image::SandboxImage,
+    Summary, owner, sandbox_image::SandboxImage,
 };
 
 /// One Docker Engine and the containers of one node in it. Cloning is cheap.
@@ -36,15 +38,16 @@ pub struct Docker {
     starts: Arc<Semaphore>,
 }
 
-/// Starts in flight at once. Docker's own work for a start keeps about two cores busy; more at once only slows each down.
+/// Starts in flight at once. Docker's own work for a start keeps about two cores busy; more at once only slows each
+/// down.
 const CONCURRENT_STARTS: usize = 8;
 
 /// For requests that do not wait on a container's end: generous, since a loaded machine is slow rather than broken.
 const TIMEOUT: Duration = Duration::from_secs(120);
 
 impl Docker {
-    /// Connects to `host` (`unix:///path` or `tcp://host:port`) for the node of this name, agrees on an API version and loads the
-    /// sandbox image if it is not there.
+    /// Connects to `host` (`unix:///path` or `tcp://host:port`) for the node of this name, agrees on an API version and
+    /// loads the sandbox image if it is not there.
     pub async fn connect(host: &str, node: &str) -> Result<Self, Error> {
         let unreachable = |source: Bollard| Error::Unreachable { host: host.to_owned(), source: source.into() };
         let client = bollard::Docker::connect_with_host(host).map_err(unreachable)?.with_timeout(TIMEOUT);
@@ -67,7 +70,7 @@ impl Docker {
         Ok(docker)
     }
 
-    /// Names the operation in an error, and tells apart what callers must.
+    /// Names the operation in an error, and keeps apart the kinds that callers distinguish.
     fn error(&self, operation: &'static str) -> impl Fn(Bollard) -> Error + use<> {
         let host = self.host.clone();
         move |source| match source {
@@ -135,7 +138,7 @@ impl Runtime for Docker {
     async fn create_sandbox(&self, spec: &SandboxSpec) -> Result<String, Error> {
         let body = create::sandbox(spec, &self.sandbox_image.reference, &self.node);
         match self.create("create the sandbox", spec.owner.container_name(), body.clone()).await {
-            // Someone pruned the images: ours is made anew.
+            // Someone pruned the images: ours is loaded again.
             Err(Error::NotFound { .. }) => {
                 self.prepare().await?;
                 self.create("create the sandbox", spec.owner.container_name(), body).await
@@ -201,6 +204,12 @@ impl Runtime for Docker {
         Ok(inspected.into_iter().flatten().collect())
     }
 
+    async fn summaries(&self) -> Result<Vec<Summary>, Error> {
+        let options = ListContainersOptions { all: true, filters: Some(self.ours()), ..Default::default() };
+        let summaries = self.client.list_containers(Some(options)).await.map_err(self.error("list the containers"))?;
+        Ok(summaries.into_iter().filter_map(inspect::summary).collect())
+    }
+
     fn logs(&self, id: &str, options: &LogOptions) -> BoxStream<'static, Result<LogChunk, Error>> {
         let error = self.error("read the log");
         logs::logs(&self.client, id, options).map_err(error).boxed()
@@ -213,10 +222,8 @@ impl Runtime for Docker {
         timeout: Duration,
         limit: usize,
     ) -> Result<Option<ExecResult>, Error> {
-        match tokio::time::timeout(timeout, logs::exec(&self.client, id, command, limit)).await {
-            Ok(result) => result.map(Some).map_err(self.error("run a command in the container")),
-            Err(_) => Ok(None),
-        }
+        let result = exec::run(&self.client, id, command, timeout, limit).await;
+        result.map_err(self.error("run a command in the container"))
     }
 
     async fn events(&self) -> Result<BoxStream<'static, Event>, Error> {

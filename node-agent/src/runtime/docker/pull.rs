@@ -1,9 +1,14 @@
 //! Pulls: how a reference is split for Docker, and its answer drained.
 
+use std::time::Duration;
+
 use bollard::{auth::DockerCredentials, errors::Error, query_parameters::CreateImageOptions};
 use futures::TryStreamExt;
 
 use crate::runtime::Credentials;
+
+/// A pull that reports no progress for this long is given up.
+const STALLED: Duration = Duration::from_secs(300);
 
 pub(super) async fn pull(
     client: &bollard::Docker,
@@ -19,7 +24,10 @@ pub(super) async fn pull(
         serveraddress: Some(c.server.clone()),
         ..Default::default()
     });
-    client.create_image(Some(options), None, credentials).try_for_each(|_| async { Ok(()) }).await
+    let mut progress = client.create_image(Some(options), None, credentials);
+    while tokio::time::timeout(STALLED, progress.try_next()).await.map_err(|_| Error::RequestTimeoutError)??.is_some() {
+    }
+    Ok(())
 }
 
 /// Image and tag; without a tag Docker would pull all there are. A digest stays with the image.

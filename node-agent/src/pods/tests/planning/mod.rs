@@ -1,5 +1,8 @@
 //! What is planned from what is known: no engine, no clock.
 
+mod starts;
+mod termination;
+
 use std::net::Ipv4Addr;
 
 use jiff::Timestamp;
@@ -9,11 +12,11 @@ use serde_json::{Value, json};
 use crate::{
     pods::{
         outcome::{Failure, Outcome},
-        plan::plan,
+        plan::{Action, plan},
         state::PodState,
-        status::{Place, status},
+        status::{ReportingNode, status},
     },
-    runtime::{Container, Exit, Image, ImageUser, Owner, PodRef, Role, State},
+    runtime::{Container, Exit, Image, ImageUser, Owner, PodRef, Role, State, Summary},
 };
 
 /// A pod and its state, driven by hand.
@@ -38,6 +41,7 @@ impl Driven {
     fn proceed(&mut self) -> Vec<String> {
         let mut begun = Vec::new();
         loop {
+            self.state.note_termination(&self.pod, self.now);
             let actions = plan(&self.pod, &self.state, self.now).actions;
             if actions.is_empty() {
                 return begun;
@@ -77,15 +81,43 @@ impl Driven {
     }
 
     fn observed(&mut self, container: &str, id: &str, state: State) -> Vec<String> {
-        let role = Role::Container { name: container.into(), hash: String::new(), sandbox: "s".into() };
-        let pod = PodRef { namespace: "a".into(), name: "p".into(), uid: "u".into() };
-        let seen = Container { id: id.into(), owner: Owner { pod, role, attempt: 0 }, image_id: String::new(), state };
+        let seen = Self::seen(container, id, state);
         self.apply(Outcome::Observed { id: id.into(), container: Some(seen), message: None })
     }
 
+    fn seen(container: &str, id: &str, state: State) -> Container {
+        let role = Role::Container { name: container.into(), hash: String::new(), sandbox: "s".into() };
+        let pod = PodRef { namespace: "a".into(), name: "p".into(), uid: "u".into() };
+        Container { id: id.into(), owner: Owner { pod, role, attempt: 0 }, image_id: String::new(), state }
+    }
+
+    fn started(&mut self, container: &str, id: &str, has_hook: bool) -> Vec<String> {
+        let seen = Self::seen(container, id, State::Running { started_at: self.now, pid: 1 });
+        self.apply(Outcome::Started { id: id.into(), container: Some(seen), message: None, has_hook })
+    }
+
     fn running(&mut self, container: &str, id: &str) -> Vec<String> {
-        let state = State::Running { started_at: self.now, pid: 1 };
-        self.observed(container, id, state)
+        self.started(container, id, false)
+    }
+
+    /// The graces of the stops that are planned now, in seconds.
+    fn graces(&mut self) -> Vec<(String, u64)> {
+        self.state.note_termination(&self.pod, self.now);
+        let actions = plan(&self.pod, &self.state, self.now).actions;
+        let stops = actions.into_iter().filter_map(|action| match &action {
+            Action::StopContainer { container, grace, .. } => {
+                let stop = (container.clone(), grace.as_secs());
+                self.state.begin(&action, self.now);
+                Some(stop)
+            }
+            _ => None,
+        });
+        stops.collect()
+    }
+
+    fn delete(&mut self, grace: i64) {
+        self.pod.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(self.now));
+        self.pod.metadata.deletion_grace_period_seconds = Some(grace);
     }
 
     fn exited(&mut self, container: &str, id: &str, code: i32) -> Vec<String> {
@@ -106,8 +138,8 @@ impl Driven {
     }
 
     fn status(&self) -> Value {
-        let place = Place { node_ip: Ipv4Addr::LOCALHOST, scheme: "docker" };
-        serde_json::to_value(status(&self.pod, &self.state, place, self.now)).unwrap()
+        let node = ReportingNode { node_ip: Ipv4Addr::LOCALHOST, scheme: "docker" };
+        serde_json::to_value(status(&self.pod, &self.state, node, self.now)).unwrap()
     }
 
     fn pass(&mut self, seconds: i64) {
@@ -182,8 +214,7 @@ fn the_restart_policy_says_who_runs_again_and_what_the_end_is_called() {
 fn a_deletion_stops_the_containers_then_the_sandbox_then_ends() {
     let mut driven = Driven::app("Always");
     driven.run_app("c");
-    driven.pod.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(driven.now));
-    driven.pod.metadata.deletion_grace_period_seconds = Some(30);
+    driven.delete(30);
     assert_eq!(driven.proceed(), ["StopContainer"]);
     driven.pod.metadata.deletion_grace_period_seconds = Some(0);
     assert_eq!(driven.proceed(), ["StopContainer"], "a shorter grace hastens the stop");

@@ -1,0 +1,154 @@
+//! Lists in a strategic merge patch: items with one key are one item, and the order that a client gave is kept.
+//!
+//! Every step is linear in the two lists: a body may hold lists of a hundred thousand items.
+
+use std::collections::{HashMap, HashSet};
+
+use serde_json::Value;
+
+use super::strategic::{Known, PATCH, clean, merge_value};
+use crate::api::Status;
+
+/// `current` with the items of `patch`, which are one with those that have the same value under `key`. An empty key means
+/// primitives, which are their own keys.
+pub fn merge_list(known: Known, key: &str, current: Vec<Value>, patch: Vec<Value>) -> Result<Vec<Value>, Status> {
+    if key.is_empty() {
+        let mut merged = current.clone();
+        let mut seen: HashSet<&Value> = current.iter().collect();
+        merged.extend(patch.iter().filter(|item| seen.insert(item)).cloned());
+        return Ok(in_order(key, merged, &patch, &current));
+    }
+    let before = current.clone();
+    let (mut merged, patch) = match list_directives(key, current, patch)? {
+        ListChange::Replaced(items) => return Ok(items.into_iter().map(clean).collect()),
+        ListChange::Merged { kept, patch } => (kept, patch),
+    };
+    let mut places: HashMap<Value, usize> = HashMap::with_capacity(merged.len());
+    for (at, item) in merged.iter().enumerate() {
+        if let Some(id) = item.get(key) {
+            places.entry(id.clone()).or_insert(at);
+        }
+    }
+    for item in &patch {
+        let Some(id) = item.get(key) else {
+            let message = format!("map: {item} does not contain declared merge key: {key}");
+            return Err(Status::bad_request(message));
+        };
+        match places.get(id) {
+            Some(at) => merged[*at] = merge_value(known.item(), merged[*at].take(), item.clone())?,
+            None => {
+                places.insert(id.clone(), merged.len());
+                merged.push(clean(item.clone()));
+            }
+        }
+    }
+    Ok(in_order(key, merged, &patch, &before))
+}
+
+/// What the directives of a list's patch come to.
+enum ListChange {
+    /// These items in the place of all others, as they are: two may have one key (a port number for TCP and UDP).
+    Replaced(Vec<Value>),
+    /// The current items that were not deleted, and the items to merge into them.
+    Merged { kept: Vec<Value>, patch: Vec<Value> },
+}
+
+/// Carries out `$patch` in list items: `replace` anywhere makes the rest of the patch the whole list, `delete` takes away the
+/// items with the same key. Gives the list and what of the patch is left.
+fn list_directives(key: &str, mut current: Vec<Value>, patch: Vec<Value>) -> Result<ListChange, Status> {
+    let mut rest = Vec::new();
+    let mut deleted = HashSet::new();
+    let mut replace = false;
+    for item in patch {
+        match item.get(PATCH).map(|d| d.as_str().unwrap_or_default().to_owned()).as_deref() {
+            None => rest.push(item),
+            Some("replace") => replace = true,
+            Some("delete") => match item.get(key) {
+                Some(id) => drop(deleted.insert(id.clone())),
+                None => {
+                    let message = format!("delete patch type with no merge key defined: {item}");
+                    return Err(Status::bad_request(message));
+                }
+            },
+            Some("merge") => return Err(Status::bad_request("merging lists cannot yet be specified in the patch")),
+            Some(other) => return Err(Status::bad_request(format!("Unknown patch type: {other}"))),
+        }
+    }
+    current.retain(|old| !old.get(key).is_some_and(|id| deleted.contains(id)));
+    Ok(if replace { ListChange::Replaced(rest) } else { ListChange::Merged { kept: current, patch: rest } })
+}
+
+/// Puts the items named in `order` in that order, and every other item where it was among them before.
+pub fn in_order(key: &str, items: Vec<Value>, order: &[Value], before: &[Value]) -> Vec<Value> {
+    let (order, before) = (Places::of(key, order), Places::of(key, before));
+    let (mut ordered, mut others): (Vec<Value>, Vec<Value>) =
+        items.into_iter().partition(|item| order.of_item(item).is_some());
+    ordered.sort_by_key(|item| order.of_item(item));
+    others.sort_by_key(|item| before.of_item(item).unwrap_or(usize::MAX));
+    let mut out = Vec::with_capacity(ordered.len() + others.len());
+    let mut others = others.into_iter().peekable();
+    for item in ordered {
+        if let Some(at) = before.of_item(&item) {
+            while let Some(other) = others.next_if(|other| before.of_item(other).is_some_and(|place| place < at)) {
+                out.push(other);
+            }
+        }
+        out.push(item);
+    }
+    out.extend(others);
+    out
+}
+
+/// Where each item of a list stands first.
+struct Places<'l> {
+    key: &'l str,
+    first: HashMap<&'l Value, usize>,
+}
+
+impl<'l> Places<'l> {
+    fn of(key: &'l str, list: &'l [Value]) -> Self {
+        let mut first = HashMap::with_capacity(list.len());
+        for (at, item) in list.iter().enumerate() {
+            if let Some(id) = id(key, item) {
+                first.entry(id).or_insert(at);
+            }
+        }
+        Self { key, first }
+    }
+
+    fn of_item(&self, item: &Value) -> Option<usize> {
+        self.first.get(id(self.key, item)?).copied()
+    }
+}
+
+/// What tells an item from others: its value under `key`, or itself.
+fn id<'v>(key: &str, item: &'v Value) -> Option<&'v Value> {
+    if key.is_empty() { Some(item) } else { item.get(key) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use serde_json::json;
+
+    use crate::{api::patch::strategic, schema::Schema};
+
+    /// A patch of 60,000 items took minutes when each was looked for in the whole list.
+    #[test]
+    fn long_lists_merge_in_linear_time() {
+        let pod = Schema::builtin("io.k8s.api.core.v1.Pod").unwrap();
+        let list = |from: usize| -> serde_json::Value {
+            (from..from + 60_000).map(|n| json!({"name": format!("c{n}"), "image": "i"})).collect()
+        };
+        let finalizers =
+            |from: usize| -> serde_json::Value { (from..from + 60_000).map(|n| json!(n.to_string())).collect() };
+        let current = json!({"metadata": {"finalizers": finalizers(0)}, "spec": {"containers": list(0)}});
+        let patch = json!({"metadata": {"finalizers": finalizers(30_000), "$deleteFromPrimitiveList/finalizers": finalizers(0)},
+            "spec": {"containers": list(30_000), "$setElementOrder/containers": list(30_000)}});
+        let started = Instant::now();
+        let patched = strategic::apply(&pod, &current, &patch).unwrap();
+        assert_eq!(patched["spec"]["containers"].as_array().unwrap().len(), 90_000);
+        assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+    }
+}

@@ -1,0 +1,193 @@
+//! Lists and watches by indexed fields, in pages, with odd options; the field selectors of both event APIs.
+
+use std::time::Duration;
+
+use futures::StreamExt;
+use http::Request;
+use serde_json::{Value, json};
+
+use super::{Server, config_map, pod};
+
+const PODS: &str = "/api/v1/namespaces/default/pods";
+const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+
+fn pod_on(name: &str, node: &str) -> Value {
+    let mut pod = pod(name);
+    pod["spec"]["nodeName"] = node.into();
+    pod
+}
+
+fn names(list: &Value) -> Vec<&str> {
+    list["items"].as_array().unwrap().iter().map(|item| item["metadata"]["name"].as_str().unwrap()).collect()
+}
+
+async fn begin(server: &Server, path: &str) -> axum::body::BodyDataStream {
+    let response = server.send(Request::builder().uri(path).body(axum::body::Body::empty()).unwrap()).await;
+    assert_eq!(response.status(), 200, "{path}");
+    response.into_body().into_data_stream()
+}
+
+async fn next(watch: &mut axum::body::BodyDataStream) -> Option<Value> {
+    let chunk = tokio::time::timeout(Duration::from_secs(10), watch.next()).await.expect("a frame comes");
+    chunk.map(|chunk| serde_json::from_slice(&chunk.unwrap()).unwrap())
+}
+
+#[tokio::test]
+async fn of_a_thousand_watches_by_node_one_wakes_for_a_pod() {
+    let server = Server::start().await;
+    let mut watches = Vec::new();
+    for node in 0..1000 {
+        let path = format!("/api/v1/pods?watch=true&resourceVersion=1&fieldSelector=spec.nodeName%3Dn{node}");
+        watches.push(begin(&server, &path).await);
+    }
+    let before = server.api.store().stats();
+    assert_eq!(before.watches, 1000);
+    assert_eq!(server.post(PODS, pod_on("a", "n7")).await.code, 201);
+    assert_eq!(server.api.store().stats().watch_wakes - before.watch_wakes, 1);
+    let frame = next(&mut watches[7]).await.unwrap();
+    assert_eq!((&frame["type"], &frame["object"]["metadata"]["name"]), (&json!("ADDED"), &json!("a")));
+}
+
+#[tokio::test]
+async fn a_watch_by_name_wakes_for_that_name_alone() {
+    let server = Server::start().await;
+    let mut watch = begin(&server, &format!("{MAPS}?watch=true&fieldSelector=metadata.name%3Db")).await;
+    let before = server.api.store().stats().watch_wakes;
+    server.post(MAPS, config_map("a", json!({}))).await;
+    server.post(MAPS, config_map("b", json!({}))).await;
+    assert_eq!(server.api.store().stats().watch_wakes - before, 1);
+    assert_eq!(next(&mut watch).await.unwrap()["object"]["metadata"]["name"], "b");
+}
+
+#[tokio::test]
+async fn pods_of_a_node_are_listed_in_pages() {
+    let server = Server::start().await;
+    for (index, node) in ["n1", "n2", "n1", "n2", "n1"].iter().enumerate() {
+        server.post(PODS, pod_on(&format!("p{index}"), node)).await;
+    }
+    let path = "/api/v1/pods?fieldSelector=spec.nodeName%3D%3Dn1&limit=2";
+    let first = server.get(path).await;
+    assert_eq!(names(&first.json), ["p0", "p2"]);
+    let token = first.json["metadata"]["continue"].as_str().unwrap();
+    let second = server.get(&format!("{path}&continue={token}")).await;
+    assert_eq!(names(&second.json), ["p4"]);
+    assert_eq!(second.json["metadata"].get("continue"), None);
+    let both = server.get("/api/v1/pods?fieldSelector=spec.nodeName%3Dn1,metadata.name%3Dp2").await;
+    assert_eq!(names(&both.json), ["p2"]);
+    let none = server.get("/api/v1/pods?fieldSelector=spec.nodeName%3Dn1,spec.nodeName%3Dn2").await;
+    assert!(names(&none.json).is_empty());
+    let unassigned = server.get("/api/v1/pods?fieldSelector=spec.nodeName%3D").await;
+    assert!(names(&unassigned.json).is_empty());
+}
+
+#[tokio::test]
+async fn a_name_is_found_in_all_namespaces() {
+    let server = Server::start().await;
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "other"}});
+    server.post("/api/v1/namespaces", namespace).await;
+    for namespace in ["default", "other"] {
+        for name in ["a", "b"] {
+            server.post(&format!("/api/v1/namespaces/{namespace}/configmaps"), config_map(name, json!({}))).await;
+        }
+    }
+    let found = server.get("/api/v1/configmaps?fieldSelector=metadata.name%3Db").await;
+    let places: Vec<_> =
+        found.json["items"].as_array().unwrap().iter().map(|item| item["metadata"]["namespace"].clone()).collect();
+    assert_eq!(places, ["default", "other"]);
+}
+
+#[tokio::test]
+async fn tokens_that_the_list_did_not_give_are_refused() {
+    let server = Server::start().await;
+    for name in ["a", "b", "c"] {
+        server.post(MAPS, config_map(name, json!({}))).await;
+    }
+    let first = server.get(&format!("{MAPS}?limit=1")).await;
+    let token = first.json["metadata"]["continue"].as_str().unwrap();
+    assert_eq!(names(&server.get(&format!("{MAPS}?limit=1&continue={token}")).await.json), ["b"]);
+    let elsewhere = server.get(&format!("/api/v1/namespaces/other/configmaps?continue={token}")).await;
+    assert_eq!(elsewhere.reason(), (400, "BadRequest"));
+    for bad in ["x", &"a".repeat(5000), "eyJydiI6MX0"] {
+        let refused = server.get(&format!("{MAPS}?limit=1&continue={bad}")).await;
+        assert_eq!(refused.reason(), (400, "BadRequest"), "{bad:.20}");
+    }
+    // {"rv":1,"after":"default/a"}, a revision that no page of a list was kept at.
+    let old = server.get(&format!("{MAPS}?continue=eyJydiI6MSwiYWZ0ZXIiOiJkZWZhdWx0L2EifQ")).await;
+    assert_eq!(old.reason(), (410, "Expired"));
+    let pinned = server.get(&format!("{MAPS}?limit=1&continue={token}&resourceVersion=1")).await;
+    assert_eq!(pinned.reason(), (400, "BadRequest"));
+}
+
+#[tokio::test]
+async fn a_watch_takes_any_timeout() {
+    let server = Server::start().await;
+    for (timeout, code) in [("0", 200), ("9223372036854775807", 200), ("-1", 200), ("18446744073709551615", 400)] {
+        let path = format!("{MAPS}?watch=true&timeoutSeconds={timeout}");
+        let response = server.send(Request::builder().uri(&path).body(axum::body::Body::empty()).unwrap()).await;
+        assert_eq!(response.status(), code, "{timeout}");
+        if code != 200 {
+            continue;
+        }
+        let mut watch = response.into_body().into_data_stream();
+        server.post(MAPS, config_map(&format!("x{timeout}").replace('-', "m"), json!({}))).await;
+        assert_eq!(next(&mut watch).await.unwrap()["type"], "ADDED", "{timeout}");
+        server.delete(&format!("{MAPS}/x{}", timeout.replace('-', "m")), json!({})).await;
+    }
+}
+
+#[tokio::test]
+async fn a_watch_that_reads_too_slowly_is_told_that_it_missed_changes() {
+    let server = Server::start().await;
+    let mut plain = begin(&server, &format!("{MAPS}?watch=true")).await;
+    let mut by_name = begin(&server, &format!("{MAPS}?watch=true&fieldSelector=metadata.name%3Da")).await;
+    server.post(MAPS, config_map("a", json!({}))).await;
+    server.api.store().compact(server.api.store().published());
+    for watch in [&mut plain, &mut by_name] {
+        let frame = next(watch).await.unwrap();
+        assert_eq!((&frame["type"], &frame["object"]["code"]), (&json!("ERROR"), &json!(410)));
+        assert_eq!(next(watch).await, None);
+    }
+}
+
+#[tokio::test]
+async fn events_are_selected_by_the_fields_of_their_api() {
+    let server = Server::start().await;
+    let event = |name: &str, about: &str| {
+        json!({"apiVersion": "v1", "kind": "Event", "metadata": {"name": name}, "reason": "Started", "type": "Normal",
+            "reportingComponent": "c", "source": {"component": "kubelet"},
+            "involvedObject": {"kind": "Pod", "namespace": "default", "name": about, "uid": format!("uid-of-{about}")}})
+    };
+    let core = "/api/v1/namespaces/default/events";
+    let newer = "/apis/events.k8s.io/v1/namespaces/default/events";
+    let mut watch = begin(&server, &format!("{newer}?watch=true&fieldSelector=regarding.uid%3Duid-of-b")).await;
+    for (name, about) in [("one", "a"), ("two", "b")] {
+        assert_eq!(server.post(core, event(name, about)).await.code, 201);
+    }
+    let seen = next(&mut watch).await.unwrap();
+    assert_eq!(
+        (&seen["object"]["apiVersion"], &seen["object"]["regarding"]["name"]),
+        (&json!("events.k8s.io/v1"), &json!("b"))
+    );
+    for (path, selector, found) in [
+        (newer, "regarding.name%3Db", vec!["two"]),
+        (newer, "regarding.uid%3Duid-of-a,regarding.kind%3DPod", vec!["one"]),
+        (newer, "regarding.namespace!%3Ddefault", vec![]),
+        (newer, "reportingController%3Dc,reason%3DStarted,type%3DNormal", vec!["one", "two"]),
+        (newer, "metadata.name%3Done", vec!["one"]),
+        (core, "involvedObject.name%3Db", vec!["two"]),
+        (core, "involvedObject.uid%3Duid-of-a", vec!["one"]),
+        (core, "source%3Dkubelet,reportingComponent%3Dc", vec!["one", "two"]),
+    ] {
+        let answer = server.get(&format!("{path}?fieldSelector={selector}")).await;
+        assert_eq!(answer.code, 200, "{selector}: {}", answer.json);
+        assert_eq!(names(&answer.json), found, "{selector}");
+    }
+    for (path, field) in [(newer, "involvedObject.name"), (newer, "source"), (core, "regarding.name")] {
+        let refused = server.get(&format!("{path}?fieldSelector={field}%3Db")).await;
+        assert_eq!(refused.reason(), (400, "BadRequest"), "{field}");
+        assert_eq!(refused.message(), format!("field label not supported: {field}"));
+    }
+    let deleted = server.delete(&format!("{newer}?fieldSelector=regarding.name%3Da"), json!({})).await;
+    assert_eq!(deleted.code, 200);
+    assert_eq!(names(&server.get(core).await.json), ["two"]);
+}

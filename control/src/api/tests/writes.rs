@@ -1,0 +1,126 @@
+//! The one write path: what commits together, what outlives its client, how lenient decoding is.
+
+use std::time::Duration;
+
+use http::{Method, Request};
+use serde_json::json;
+
+use super::{Server, config_map, pod};
+use crate::identity::Identity;
+
+const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+const PODS: &str = "/api/v1/namespaces/default/pods";
+const SERVICES: &str = "/api/v1/namespaces/default/services";
+
+#[tokio::test]
+async fn a_binding_keeps_its_condition_and_stores_nothing_untyped() {
+    let server = Server::start().await;
+    assert_eq!(server.post(PODS, pod("p")).await.code, 201);
+    let binding = |annotations| {
+        json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "p", "annotations": annotations},
+            "target": {"kind": "Node", "name": "n"}})
+    };
+    let path = format!("{PODS}/p/binding");
+    let refused = server.post(&path, binding(json!({"a": 5}))).await;
+    assert_eq!(refused.code, 400, "{}", refused.json);
+    assert_eq!(server.post(&path, binding(json!({"a": "b"}))).await.code, 201);
+    let bound = server.get(&format!("{PODS}/p")).await.json;
+    assert_eq!((&bound["spec"]["nodeName"], &bound["metadata"]["annotations"]["a"]), (&json!("n"), &json!("b")));
+    let conditions = bound["status"]["conditions"].as_array().unwrap();
+    assert!(conditions.iter().any(|c| c["type"] == "PodScheduled" && c["status"] == "True"), "{bound}");
+}
+
+#[tokio::test]
+async fn a_service_and_the_records_of_what_it_has_are_stored_and_removed_together() {
+    let server = Server::start().await;
+    let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"},
+        "spec": {"type": "NodePort", "ports": [{"port": 80}]}});
+    let created = server.post(SERVICES, service).await;
+    assert_eq!(created.code, 201, "{}", created.json);
+    let ip = created.json["spec"]["clusterIP"].as_str().unwrap();
+    let path = format!("/apis/networking.k8s.io/v1/ipaddresses/{ip}");
+    let address = server.get(&path).await.json;
+    let parent = json!({"group": "", "resource": "services", "namespace": "default", "name": "web"});
+    assert_eq!(address["spec"]["parentRef"], parent, "{address}");
+    assert_eq!(server.delete(&format!("{SERVICES}/web"), json!({})).await.code, 200);
+    assert_eq!(server.get(&path).await.reason(), (404, "NotFound"));
+}
+
+#[tokio::test]
+async fn deletecollection_gives_back_what_services_had() {
+    let server = Server::start().await;
+    for name in ["a", "b"] {
+        let service = json!({"metadata": {"name": name}, "spec": {"ports": [{"port": 80}]}});
+        assert_eq!(server.post(SERVICES, service).await.code, 201);
+    }
+    let addresses = "/apis/networking.k8s.io/v1/ipaddresses";
+    assert_eq!(server.get(addresses).await.json["items"].as_array().unwrap().len(), 2);
+    assert_eq!(server.delete(SERVICES, json!({})).await.code, 200);
+    assert_eq!(server.get(addresses).await.json["items"].as_array().unwrap().len(), 0);
+}
+
+#[tokio::test]
+async fn nothing_is_created_in_a_namespace_that_is_going_or_gone() {
+    let server = Server::start().await;
+    let namespace = json!({"metadata": {"name": "going"}});
+    assert_eq!(server.post("/api/v1/namespaces", namespace).await.code, 201);
+    assert_eq!(server.delete("/api/v1/namespaces/going", json!({})).await.code, 200);
+    for (path, object) in [
+        ("configmaps", config_map("a", json!({}))),
+        ("events", json!({"metadata": {"name": "e"}, "involvedObject": {"namespace": "going"}})),
+    ] {
+        let refused = server.post(&format!("/api/v1/namespaces/going/{path}"), object).await;
+        assert_eq!(refused.reason(), (403, "Forbidden"), "{}", refused.json);
+        assert_eq!(refused.json["details"]["causes"][0]["reason"], "NamespaceTerminating");
+    }
+    let absent = server.post("/api/v1/namespaces/none/configmaps", config_map("a", json!({}))).await;
+    assert_eq!((absent.code, absent.message()), (404, "namespaces \"none\" not found"));
+}
+
+#[tokio::test]
+async fn a_write_is_finished_when_its_client_has_gone() {
+    let server = Server::start().await;
+    let text = config_map("a", json!({})).to_string();
+    let request = Request::post(MAPS).body(axum::body::Body::from(text)).unwrap();
+    // Polled once, so that the handler has begun, and dropped.
+    let mut answer = Box::pin(server.api.answer_as(Identity::control("test"), request));
+    let polled = futures::poll!(answer.as_mut());
+    assert!(polled.is_pending());
+    drop(answer);
+    server.api.drain().await;
+    assert_eq!(server.get(&format!("{MAPS}/a")).await.code, 200);
+}
+
+#[tokio::test]
+async fn what_a_body_leaves_out_is_taken_from_the_path_or_zero() {
+    let server = Server::start().await;
+    let created = server.post(MAPS, json!({"metadata": {"name": "a"}})).await;
+    assert_eq!((created.code, &created.json["kind"]), (201, &json!("ConfigMap")), "{}", created.json);
+    let service = json!({"metadata": {"name": "web"}, "spec": {"ports": [{"port": 80}]}});
+    assert_eq!(server.post(SERVICES, service).await.code, 201);
+    // In Go `lastTransitionTime` is held by value: absent, it is the zero time, and no error.
+    let status = json!({"status": {"conditions": [{"type": "Ready", "status": "True", "reason": "A", "message": ""}]}});
+    let patched = server.merge(&format!("{SERVICES}/web/status"), status).await;
+    assert_eq!(patched.code, 200, "{}", patched.json);
+}
+
+#[tokio::test]
+async fn a_deletion_of_an_empty_name_deletes_nothing() {
+    let server = Server::start().await;
+    assert_eq!(server.post(MAPS, config_map("a", json!({}))).await.code, 201);
+    let refused = server.call(Method::DELETE, &format!("{MAPS}/"), &[], "").await;
+    assert_eq!(refused.code, 400, "{}", refused.json);
+    assert_eq!(server.get(&format!("{MAPS}/a")).await.code, 200);
+}
+
+#[tokio::test]
+async fn two_writers_of_one_address_at_once_both_end_and_one_has_it() {
+    let server = Server::start().await;
+    let service =
+        |name: &str| json!({"metadata": {"name": name}, "spec": {"clusterIP": "10.96.0.77", "ports": [{"port": 80}]}});
+    let both = async { tokio::join!(server.post(SERVICES, service("a")), server.post(SERVICES, service("b"))) };
+    let (a, b) = tokio::time::timeout(Duration::from_secs(20), both).await.unwrap();
+    let mut codes = [a.code, b.code];
+    codes.sort_unstable();
+    assert_eq!(codes, [201, 422], "{} {}", a.json, b.json);
+}

@@ -1,0 +1,118 @@
+//! Named checks behind `/livez`, `/readyz` and `/healthz`, each of which can fail.
+//!
+//! | check | fails when | live | ready | healthy |
+//! |---|---|---|---|---|
+//! | `ping` | never: an answer is the proof | yes | yes | yes |
+//! | `log` | the heartbeat, which logs, is stuck | yes | yes | yes |
+//! | others | whoever [added](Health::add) them says so | | | |
+//!
+//! A service that is not live should be restarted; one that is not ready should not be asked. The reasons are shown to everyone
+//! who reaches the port: a check says no path, no address and nothing that is stored.
+
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+
+/// How long the heartbeat may be late before it counts as stuck.
+const STUCK: Duration = Duration::from_secs(60);
+/// Time between two beats.
+pub const BEAT: Duration = Duration::from_secs(10);
+
+/// A check's answer: what is worth knowing although all is well (usually nothing), or why it fails.
+pub type Outcome = Result<String, String>;
+
+/// The paths under which checks are asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// `/livez`: would a restart help?
+    Live,
+    /// `/readyz`: can it be asked?
+    Ready,
+    /// `/healthz`: is all well?
+    Healthy,
+}
+
+/// All checks. Cheap to clone; clones share the checks.
+#[derive(Clone, Debug)]
+pub struct Health {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    checks: Mutex<Vec<Check>>,
+    last_beat: Mutex<Instant>,
+}
+
+#[derive(Clone)]
+struct Check {
+    name: &'static str,
+    endpoints: &'static [Endpoint],
+    run: Arc<dyn Fn() -> Outcome + Send + Sync>,
+}
+
+/// A check that was asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checked {
+    /// The check's name.
+    pub name: &'static str,
+    /// What it said.
+    pub outcome: Outcome,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        let inner = Arc::new(Inner { checks: Mutex::default(), last_beat: Mutex::new(Instant::now()) });
+        let health = Self { inner: inner.clone() };
+        let all = &[Endpoint::Live, Endpoint::Ready, Endpoint::Healthy];
+        health.add("ping", all, || Ok(String::new()));
+        // Weak, or the checks would keep themselves alive.
+        let inner = Arc::downgrade(&inner);
+        health.add("log", all, move || match inner.upgrade().map(|inner| inner.last_beat.lock().elapsed()) {
+            Some(late) if late > BEAT + STUCK => Err(format!("the heartbeat has been stuck for {} s", late.as_secs())),
+            _ => Ok(String::new()),
+        });
+        health
+    }
+}
+
+impl Health {
+    /// Adds a check, asked under `endpoints`. It answers at once, without I/O.
+    pub fn add(
+        &self,
+        name: &'static str,
+        endpoints: &'static [Endpoint],
+        run: impl Fn() -> Outcome + Send + Sync + 'static,
+    ) {
+        self.inner.checks.lock().push(Check { name, endpoints, run: Arc::new(run) });
+    }
+
+    /// Says that tasks run and that what they log is taken. To be called every [`BEAT`].
+    pub fn beat(&self) {
+        tracing::debug!("heartbeat");
+        *self.inner.last_beat.lock() = Instant::now();
+    }
+
+    /// Asks the checks of `endpoint`, in the order they were added, but those whose name is `excluded`.
+    pub fn ask(&self, endpoint: Endpoint, excluded: impl Fn(&str) -> bool) -> Vec<Checked> {
+        // Asked without the lock: a check may take another.
+        let mut checks = self.inner.checks.lock().clone();
+        checks.retain(|check| check.endpoints.contains(&endpoint) && !excluded(check.name));
+        checks.into_iter().map(|check| Checked { name: check.name, outcome: (check.run)() }).collect()
+    }
+
+    /// The names of the checks of `endpoint`.
+    pub fn names(&self, endpoint: Endpoint) -> Vec<&'static str> {
+        let checks = self.inner.checks.lock();
+        checks.iter().filter(|check| check.endpoints.contains(&endpoint)).map(|check| check.name).collect()
+    }
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.checks.lock().iter().map(|check| check.name)).finish()
+    }
+}

@@ -1,0 +1,103 @@
+//! How a part of the service tells its counts at a scrape.
+
+use std::fmt;
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric},
+    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
+};
+
+/// The labels of one sample: names and values.
+pub type Labels<'a> = &'a [(&'a str, &'a str)];
+
+/// One scrape under way. Each metric is told once, with all its samples.
+pub struct Scrape<'a> {
+    encoder: DescriptorEncoder<'a>,
+}
+
+/// Observations counted by size.
+#[derive(Clone, Copy, Debug)]
+pub struct HistogramSample<'a> {
+    /// Upper bounds of the buckets, in the metric's unit.
+    pub bounds: &'a [f64],
+    /// Observations in each bucket alone (not cumulative), and of what lies above the last bound.
+    pub counts: &'a [u64],
+    /// Sum of all observations.
+    pub sum: f64,
+}
+
+impl Scrape<'_> {
+    /// Tells a counter; `_total` is added to its name.
+    pub fn counters<'s>(
+        &mut self,
+        name: &str,
+        help: &str,
+        samples: impl IntoIterator<Item = (Labels<'s>, u64)>,
+    ) -> fmt::Result {
+        let mut metric = self.encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (labels, value) in samples {
+            ConstCounter::new(value).encode(metric.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
+    /// Tells a gauge.
+    pub fn gauges<'s>(
+        &mut self,
+        name: &str,
+        help: &str,
+        samples: impl IntoIterator<Item = (Labels<'s>, f64)>,
+    ) -> fmt::Result {
+        let mut metric = self.encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (labels, value) in samples {
+            ConstGauge::new(value).encode(metric.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
+    /// Tells a histogram.
+    pub fn histograms<'s>(
+        &mut self,
+        name: &str,
+        help: &str,
+        samples: impl IntoIterator<Item = (Labels<'s>, HistogramSample<'s>)>,
+    ) -> fmt::Result {
+        let mut metric = self.encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
+        for (labels, sample) in samples {
+            // The text format ends the buckets with the largest number of all, which it writes as infinity.
+            let bounds = sample.bounds.iter().copied().chain([f64::MAX]);
+            let buckets: Vec<(f64, u64)> = bounds.zip(sample.counts.iter().copied()).collect();
+            let count = buckets.iter().map(|(_, count)| count).sum();
+            let none = None::<
+                &std::collections::HashMap<
+                    usize,
+                    prometheus_client::metrics::exemplar::Exemplar<[(&str, &str); 0], f64>,
+                >,
+            >;
+            metric.encode_family(&labels)?.encode_histogram(sample.sum, count, &buckets, none)?;
+        }
+        Ok(())
+    }
+}
+
+/// A collector that asks `tell`.
+pub(super) fn collector(tell: impl Fn(&mut Scrape<'_>) -> fmt::Result + Send + Sync + 'static) -> Box<dyn Collector> {
+    Box::new(Told { tell })
+}
+
+struct Told<F> {
+    tell: F,
+}
+
+impl<F> fmt::Debug for Told<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Told")
+    }
+}
+
+impl<F: Fn(&mut Scrape<'_>) -> fmt::Result + Send + Sync + 'static> Collector for Told<F> {
+    fn encode(&self, encoder: DescriptorEncoder) -> fmt::Result {
+        (self.tell)(&mut Scrape { encoder })
+    }
+}

@@ -1,0 +1,248 @@
+//! Reads an object by its schema: one pass over JSON text, or over a value, gives the object and what is wrong with it.
+//!
+//! As lenient and as strict as Kubernetes' Go decoding: no field has to be there, `null` is the same as absent, names are case
+//! sensitive, types are not converted. Unknown fields are left out of the object; where a name stands twice, the last one counts.
+//! Nothing is defaulted or validated here.
+//!
+//! The code is compiled once for text and once for values, for all kinds together.
+
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+
+use super::{Field, Object, Schema, Type, TypeId, Types, scalar};
+
+mod walk;
+
+pub use walk::{DecodeError, FieldWarning};
+use walk::{Step, Walk};
+
+/// An object that was read.
+#[derive(Debug)]
+pub struct Decoded {
+    pub value: Value,
+    /// In the order of the text.
+    pub warnings: Vec<FieldWarning>,
+}
+
+/// Deepest nesting that is read. The built-in kinds nest to about 20 levels.
+pub const MOST_LEVELS: usize = 128;
+
+impl Schema {
+    /// Reads JSON text.
+    pub fn decode(&self, json: &[u8]) -> Result<Decoded, DecodeError> {
+        let mut text = serde_json::Deserializer::from_slice(json);
+        let mut walk = Walk::new(&self.types);
+        let read = Reader { walk: &mut walk, id: self.root }.deserialize(&mut text);
+        let read = read.and_then(|value| text.end().map(|()| value));
+        decoded(walk, read)
+    }
+
+    /// Reads a value, whose fields cannot stand twice.
+    pub fn decode_value(&self, value: Value) -> Result<Decoded, DecodeError> {
+        let mut walk = Walk::new(&self.types);
+        let read = Reader { walk: &mut walk, id: self.root }.deserialize(value);
+        decoded(walk, read)
+    }
+}
+
+/// What came of reading the root.
+fn decoded(walk: Walk, read: serde_json::Result<Option<Value>>) -> Result<Decoded, DecodeError> {
+    let (warnings, error) = walk.finish();
+    match (read, error) {
+        (Ok(Some(value)), _) => Ok(Decoded { value, warnings }),
+        (Ok(None), _) => Err(DecodeError { path: String::new(), message: "the object is null".to_owned() }),
+        (Err(_), Some(error)) => Err(error),
+        (Err(syntax), None) => Err(DecodeError { path: String::new(), message: syntax.to_string() }),
+    }
+}
+
+/// Reads one value of the type `id`. `None` is a value that means "absent".
+struct Reader<'w, 't> {
+    walk: &'w mut Walk<'t>,
+    id: TypeId,
+}
+
+impl<'de> DeserializeSeed<'de> for Reader<'_, '_> {
+    type Value = Option<Value>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'t> Reader<'_, 't> {
+    fn r#type(&self) -> &'t Type {
+        let types: &'t Types = self.walk.types;
+        types.get(self.id)
+    }
+
+    fn wrong<E: Error>(self, found: &str) -> Result<Option<Value>, E> {
+        Err(self.walk.wrong_type(found, self.id))
+    }
+
+    /// `number` is what is left of a whole number in the range of 64 bits.
+    fn integer<E: Error>(self, number: Option<i64>, text: Number) -> Result<Option<Value>, E> {
+        let fits = match self.r#type() {
+            Type::Int32 | Type::IntOrString => number.is_some_and(|n| i32::try_from(n).is_ok()),
+            Type::Int64 => number.is_some(),
+            Type::Double | Type::Any => true,
+            Type::Quantity => return Ok(Some(Value::String(text.to_string()))),
+            _ => return self.wrong("number"),
+        };
+        if fits { Ok(Some(Value::Number(text))) } else { self.wrong(&format!("number {text}")) }
+    }
+
+    fn object<'de, A: MapAccess<'de>>(mut self, object: &'t Object, mut map: A) -> Result<Option<Value>, A::Error> {
+        let mut out = Map::with_capacity(map.size_hint().unwrap_or_default().min(object.fields().len()));
+        // Fields that were there as null: not in `out`, and yet given once.
+        let mut nulls: Vec<&str> = Vec::new();
+        while let Some(key) = map.next_key::<String>()? {
+            let Some(Field { name, r#type, .. }) = object.field(&key) else {
+                self.other(object, key, &mut map, &mut out)?;
+                continue;
+            };
+            if out.contains_key(&key) || nulls.contains(&&**name) {
+                self.walk.warn(&key, |path| FieldWarning::Duplicate { path });
+            }
+            let step = Step::Field { object: self.id, name };
+            let (value, _) = self.walk.within(step, |walk| map.next_value_seed(Reader { walk, id: *r#type }))?;
+            match value {
+                Some(value) => drop(out.insert(key, value)),
+                None if nulls.contains(&&**name) => {}
+                None => nulls.push(name),
+            }
+        }
+        for field in object.required_times() {
+            if !out.contains_key(&*field.name) {
+                out.insert(field.name.to_string(), self.walk.types.zero(field.r#type));
+            }
+        }
+        Ok(Some(Value::Object(out)))
+    }
+
+    /// A field that the type does not name: unknown, or of the type that all others have.
+    fn other<'de, A: MapAccess<'de>>(
+        &mut self,
+        object: &Object,
+        key: String,
+        map: &mut A,
+        out: &mut Map<String, Value>,
+    ) -> Result<(), A::Error> {
+        let Some(id) = object.others else {
+            self.walk.warn(&key, |path| FieldWarning::Unknown { path });
+            return map.next_value::<IgnoredAny>().map(drop);
+        };
+        let (value, step) = self.walk.within(Step::Key(key), |walk| map.next_value_seed(Reader { walk, id }))?;
+        if let (Some(Step::Key(key)), Some(value)) = (step, value) {
+            if out.contains_key(&key) {
+                self.walk.warn(&key, |path| FieldWarning::Duplicate { path });
+            }
+            out.insert(key, value);
+        }
+        Ok(())
+    }
+
+    /// A map from free keys to values of `value`, or free JSON, where names that stand twice are nobody's business.
+    fn map<'de, A: MapAccess<'de>>(self, value: Option<TypeId>, mut map: A) -> Result<Option<Value>, A::Error> {
+        let mut out = Map::with_capacity(map.size_hint().unwrap_or_default());
+        let id = value.unwrap_or(self.id);
+        while let Some(key) = map.next_key::<String>()? {
+            let (item, step) = self.walk.within(Step::Key(key), |walk| map.next_value_seed(Reader { walk, id }))?;
+            let Some(Step::Key(key)) = step else { continue };
+            if value.is_some() && out.contains_key(&key) {
+                self.walk.warn(&key, |path| FieldWarning::Duplicate { path });
+            }
+            let item = item.unwrap_or_else(|| self.walk.types.zero(id));
+            out.insert(key, item);
+        }
+        Ok(Some(Value::Object(out)))
+    }
+
+    fn list<'de, A: SeqAccess<'de>>(self, id: TypeId, mut list: A) -> Result<Option<Value>, A::Error> {
+        let mut out = Vec::new();
+        loop {
+            let step = Step::Index(out.len());
+            let (item, _) = self.walk.within(step, |walk| list.next_element_seed(Reader { walk, id }))?;
+            let Some(item) = item else { return Ok(Some(Value::Array(out))) };
+            out.push(item.unwrap_or_else(|| self.walk.types.zero(id)));
+        }
+    }
+
+    fn text<E: Error>(self, text: String) -> Result<Option<Value>, E> {
+        let checked = match self.r#type() {
+            Type::String | Type::IntOrString | Type::Any => Ok(None),
+            Type::Bytes => scalar::base64(&text),
+            Type::Time => scalar::time(&text),
+            Type::MicroTime => scalar::micro_time(&text),
+            Type::Quantity => scalar::check_quantity(&text).map(|()| None),
+            _ => return self.wrong("string"),
+        };
+        match checked {
+            Ok(canonical) => Ok(Some(Value::String(canonical.unwrap_or(text)))),
+            Err(reason) => Err(self.walk.wrong_text(&reason)),
+        }
+    }
+}
+
+impl<'de> Visitor<'de> for Reader<'_, '_> {
+    type Value = Option<Value>;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Option<Value>, A::Error> {
+        match self.r#type() {
+            Type::Object(object) => self.object(object, map),
+            Type::Map(value) => self.map(Some(*value), map),
+            Type::Any => self.map(None, map),
+            _ => self.wrong("object"),
+        }
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Option<Value>, A::Error> {
+        match self.r#type() {
+            Type::List(item) => self.list(*item, list),
+            Type::Any => {
+                let id = self.id;
+                self.list(id, list)
+            }
+            _ => self.wrong("array"),
+        }
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Option<Value>, E> {
+        self.text(text.to_owned())
+    }
+
+    fn visit_string<E: Error>(self, text: String) -> Result<Option<Value>, E> {
+        self.text(text)
+    }
+
+    fn visit_bool<E: Error>(self, value: bool) -> Result<Option<Value>, E> {
+        match self.r#type() {
+            Type::Bool | Type::Any => Ok(Some(Value::Bool(value))),
+            _ => self.wrong("bool"),
+        }
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<Option<Value>, E> {
+        self.integer(Some(number), number.into())
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<Option<Value>, E> {
+        self.integer(i64::try_from(number).ok(), number.into())
+    }
+
+    fn visit_f64<E: Error>(self, number: f64) -> Result<Option<Value>, E> {
+        match Number::from_f64(number) {
+            Some(text) => self.integer(None, text),
+            None => self.wrong("number"),
+        }
+    }
+
+    /// `null`
+    fn visit_unit<E: Error>(self) -> Result<Option<Value>, E> {
+        Ok(matches!(self.r#type(), Type::Any).then_some(Value::Null))
+    }
+}

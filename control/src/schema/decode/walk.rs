@@ -1,0 +1,169 @@
+//! Where decoding is, and what it found wrong there: paths, warnings, and errors in the words of Kubernetes.
+
+use serde::de::Error;
+
+use super::MOST_LEVELS;
+use crate::schema::{Type, TypeId, Types};
+
+/// A field that is in the text but not in the schema, or there twice. An error under `fieldValidation=Strict`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FieldWarning {
+    Unknown { path: String },
+    Duplicate { path: String },
+}
+
+impl std::fmt::Display for FieldWarning {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Unknown { path } => write!(f, "unknown field \"{path}\""),
+            Self::Duplicate { path } => write!(f, "duplicate field \"{path}\""),
+        }
+    }
+}
+
+/// The text is not an object of this kind.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct DecodeError {
+    /// `spec.containers[0].ports[0].containerPort`; empty where the text is not JSON at all.
+    pub path: String,
+    /// In the words of Go's `encoding/json`, with the path.
+    pub message: String,
+}
+
+/// As many warnings as Kubernetes gathers of one object.
+const MOST_WARNINGS: usize = 100;
+
+/// The state of one decoding.
+pub struct Walk<'t> {
+    pub types: &'t Types,
+    /// The way from the root to the value that is being read.
+    path: Vec<Step<'t>>,
+    warnings: Vec<FieldWarning>,
+    /// Why decoding ended; serde's own error is only the signal.
+    error: Option<DecodeError>,
+}
+
+pub enum Step<'t> {
+    Field {
+        object: TypeId,
+        name: &'t str,
+    },
+    /// Of a map with free keys.
+    Key(String),
+    Index(usize),
+}
+
+impl<'t> Walk<'t> {
+    pub fn new(types: &'t Types) -> Self {
+        Self { types, path: Vec::new(), warnings: Vec::new(), error: None }
+    }
+
+    /// `spec.containers[0].image`
+    fn path(&self) -> String {
+        let mut out = String::new();
+        for step in &self.path {
+            match step {
+                Step::Field { name, .. } => append_name(&mut out, name),
+                Step::Key(key) => append_name(&mut out, key),
+                Step::Index(index) => out.push_str(&format!("[{index}]")),
+            }
+        }
+        out
+    }
+
+    /// Notes what is wrong with the field `name` of the object that is being read.
+    pub fn warn(&mut self, name: &str, warning: impl FnOnce(String) -> FieldWarning) {
+        if self.warnings.len() >= MOST_WARNINGS {
+            return;
+        }
+        let mut path = self.path();
+        append_name(&mut path, name);
+        let warning = warning(path);
+        if !self.warnings.contains(&warning) {
+            self.warnings.push(warning);
+        }
+    }
+
+    /// What was found: warnings, and the reason why decoding ended, if the text was JSON.
+    pub fn finish(self) -> (Vec<FieldWarning>, Option<DecodeError>) {
+        (self.warnings, self.error)
+    }
+
+    /// Ends decoding: `found` stands where a value of the type `id` belongs.
+    pub fn wrong_type<E: Error>(&mut self, found: &str, id: TypeId) -> E {
+        let path = self.path();
+        let owner = self.path.iter().rev().find_map(|step| match step {
+            Step::Field { object, .. } => self.types.definition(*object),
+            _ => None,
+        });
+        let expected = go_type(self.types, id);
+        let message = match owner {
+            None => format!("json: cannot unmarshal {found} into Go value of type {expected}"),
+            Some(definition) => {
+                let owner = definition.name.rsplit('.').next().unwrap_or_default();
+                format!("json: cannot unmarshal {found} into Go struct field {owner}.{path} of type {expected}")
+            }
+        };
+        self.fail(path, message)
+    }
+
+    /// Ends decoding: a text is not of the form that its type asks for.
+    pub fn wrong_text<E: Error>(&mut self, reason: &str) -> E {
+        let path = self.path();
+        let message = format!("{path}: {reason}");
+        self.fail(path, message)
+    }
+
+    fn fail<E: Error>(&mut self, path: String, message: String) -> E {
+        self.error = Some(DecodeError { path, message });
+        E::custom("")
+    }
+
+    /// Runs `read` one level deeper.
+    pub fn within<T, E: Error>(
+        &mut self,
+        step: Step<'t>,
+        read: impl FnOnce(&mut Self) -> Result<T, E>,
+    ) -> Result<(T, Option<Step<'t>>), E> {
+        if self.path.len() >= MOST_LEVELS {
+            let path = self.path();
+            return Err(self.fail(path, format!("exceeded the maximum nesting of {MOST_LEVELS} levels")));
+        }
+        self.path.push(step);
+        let value = read(self)?;
+        Ok((value, self.path.pop()))
+    }
+}
+
+fn append_name(path: &mut String, name: &str) {
+    if !path.is_empty() {
+        path.push('.');
+    }
+    path.push_str(name);
+}
+
+/// What Go calls a type: `[]v1.Container`.
+fn go_type(types: &Types, id: TypeId) -> String {
+    match types.get(id) {
+        Type::Object(_) => types.definition(id).map_or("struct", |d| go_name(&d.name)).to_owned(),
+        Type::List(item) => format!("[]{}", go_type(types, *item)),
+        Type::Map(value) => format!("map[string]{}", go_type(types, *value)),
+        Type::String => "string".to_owned(),
+        Type::Bytes => "[]uint8".to_owned(),
+        Type::Time => "v1.Time".to_owned(),
+        Type::MicroTime => "v1.MicroTime".to_owned(),
+        Type::Quantity => "resource.Quantity".to_owned(),
+        Type::IntOrString => "intstr.IntOrString".to_owned(),
+        Type::Int32 => "int32".to_owned(),
+        Type::Int64 => "int64".to_owned(),
+        Type::Double => "float64".to_owned(),
+        Type::Bool => "bool".to_owned(),
+        Type::Any => "interface {}".to_owned(),
+    }
+}
+
+/// `v1.Container` of `io.k8s.api.core.v1.Container`.
+fn go_name(definition: &str) -> &str {
+    definition.rmatch_indices('.').nth(1).map_or(definition, |(at, _)| &definition[at + 1..])
+}

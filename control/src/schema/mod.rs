@@ -1,0 +1,309 @@
+//! What objects look like, as data: one schema per kind drives decoding, merging, protobuf and OpenAPI.
+//!
+//! ```text
+//!   kubernetes/*.schema ──text::read──▶ Types ◀── Schema { types, root } ──▶ decode   JSON -> checked Value
+//!   (cargo xtask schema)                (arena)                         ├──▶ strategic merge: merge keys
+//!                                                                       ├──▶ protobuf: field numbers
+//!                                                                       └──▶ OpenAPI: definitions
+//! ```
+//!
+//! - **Types**: an arena of type nodes that refer to each other by [`TypeId`]. All built-in kinds share one ([`Types::builtin`]).
+//! - **Schema**: one type of an arena, the whole object of a kind.
+//! - **Definition**: a type with a name (`io.k8s.api.core.v1.PodSpec`), which OpenAPI publishes under that name.
+//!
+//! The data says nothing about required values or ranges to the decoder: that is validation, which each kind has as code.
+
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, LazyLock},
+};
+
+use serde_json::{Map, Value};
+
+pub mod decode;
+mod scalar;
+mod text;
+
+pub use decode::{DecodeError, Decoded, FieldWarning};
+
+/// Text of the data files, or of a custom definition.
+pub type Text = Cow<'static, str>;
+
+/// A type's place in its [`Types`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TypeId(u32);
+
+/// An arena of types that refer to each other.
+#[derive(Debug, Default)]
+pub struct Types {
+    nodes: Vec<Node>,
+    by_name: HashMap<Text, TypeId>,
+}
+
+#[derive(Debug)]
+struct Node {
+    r#type: Type,
+    definition: Option<Definition>,
+}
+
+/// What OpenAPI says of a type that has a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Definition {
+    /// `io.k8s.api.core.v1.PodSpec`
+    pub name: Text,
+    /// Line breaks are written `\n`; see [`unescaped`].
+    pub description: Text,
+}
+
+/// One type of value.
+#[derive(Debug)]
+pub enum Type {
+    Object(Object),
+    List(TypeId),
+    /// From free keys to values of one type.
+    Map(TypeId),
+    String,
+    /// Base64 text.
+    Bytes,
+    /// RFC 3339 text, in seconds.
+    Time,
+    /// RFC 3339 text, in microseconds.
+    MicroTime,
+    /// `500m`, `1Gi`; also a number.
+    Quantity,
+    IntOrString,
+    Int32,
+    Int64,
+    Double,
+    Bool,
+    /// Any JSON, kept as it is.
+    Any,
+}
+
+/// An object with known fields.
+#[derive(Debug, Default)]
+pub struct Object {
+    /// Sorted by name.
+    fields: Vec<Field>,
+    /// By protobuf number.
+    numbers: Numbers,
+    /// Indexes of the required points in time: see [`Self::required_times`].
+    required_times: Vec<usize>,
+    /// Server-side apply replaces the whole of it.
+    pub atomic: bool,
+    /// The type of fields that are not in `fields`; `None` where those are unknown fields, and left out.
+    pub others: Option<TypeId>,
+}
+
+/// Fields by protobuf number. A message of Go's that is embedded in another has a number there, but its fields stand in the
+/// outer object in JSON.
+pub type Numbers = BTreeMap<u32, Numbered>;
+
+/// What a protobuf number stands for.
+#[derive(Debug)]
+pub enum Numbered {
+    /// Index of a field of the object.
+    Field(usize),
+    /// An embedded message, whose fields are the object's own.
+    Embedded(Numbers),
+}
+
+/// One field of an object.
+#[derive(Debug)]
+pub struct Field {
+    pub name: Text,
+    pub r#type: TypeId,
+    /// Line breaks are written `\n`; see [`unescaped`].
+    pub description: Text,
+    /// OpenAPI's `required`, which clients read. Decoding asks for no field.
+    pub required: bool,
+    pub zero: Zero,
+    pub merge: Merge,
+}
+
+/// What the zero value of a field means to Kubernetes (`omitempty` and pointers of its Go type).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Zero {
+    /// The same as an absent field.
+    #[default]
+    Absent,
+    /// Another thing than an absent field: it is kept.
+    Kept,
+    /// Written even if it is zero.
+    Written,
+}
+
+/// How the values of a field merge.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Merge {
+    pub list: Option<ListType>,
+    /// Strategic merge: items with an equal value here are one item. Lists of plain values that merge have an empty key.
+    pub key: Option<Text>,
+    /// Strategic merge: a patch may say which keys of the old value stay (`$retainKeys`).
+    pub retain_keys: bool,
+    /// Server-side apply replaces the whole map.
+    pub atomic_map: bool,
+}
+
+/// `x-kubernetes-list-type`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListType {
+    Atomic,
+    Set,
+    /// Items are told apart by these fields.
+    Map(Vec<Text>),
+}
+
+/// One type of an arena: what a kind's objects are. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Schema {
+    types: Arc<Types>,
+    root: TypeId,
+}
+
+impl Types {
+    /// The types of all built-in kinds.
+    pub fn builtin() -> &'static Arc<Types> {
+        static BUILTIN: LazyLock<Arc<Types>> = LazyLock::new(|| Arc::new(text::read(text::BUILTIN)));
+        &BUILTIN
+    }
+
+    /// The type under a full name: `io.k8s.api.core.v1.PodSpec`.
+    pub fn by_name(&self, name: &str) -> Option<TypeId> {
+        self.by_name.get(name).copied()
+    }
+
+    /// The definition of a built-in version: `("apps/v1", "Deployment")`.
+    pub fn of_kind(&self, api_version: &str, kind: &str) -> Option<TypeId> {
+        let (group, version) = api_version.split_once('/').unwrap_or(("core", api_version));
+        // `discovery.k8s.io` is the package `discovery`.
+        let package = group.split('.').next().unwrap_or(group);
+        self.by_name(&full_name(&format!("{package}.{version}.{kind}")))
+    }
+
+    pub fn get(&self, id: TypeId) -> &Type {
+        &self.node(id).r#type
+    }
+
+    /// The name and description of a type, if it has a name.
+    pub fn definition(&self, id: TypeId) -> Option<&Definition> {
+        self.node(id).definition.as_ref()
+    }
+
+    /// Every type that has a name.
+    pub fn definitions(&self) -> impl Iterator<Item = (TypeId, &Definition)> {
+        (0..).zip(&self.nodes).filter_map(|(at, node)| Some((TypeId(at), node.definition.as_ref()?)))
+    }
+
+    /// The object type of `id`; `None` if it is another type.
+    pub fn object(&self, id: TypeId) -> Option<&Object> {
+        match self.get(id) {
+            Type::Object(object) => Some(object),
+            _ => None,
+        }
+    }
+
+    /// The zero value of a type: what `null` and nothing mean within a list or a map.
+    pub fn zero(&self, id: TypeId) -> Value {
+        match self.get(id) {
+            Type::Object(_) | Type::Map(_) => Value::Object(Map::new()),
+            Type::List(_) => Value::Array(Vec::new()),
+            Type::String | Type::Bytes => "".into(),
+            Type::Quantity => "0".into(),
+            Type::Time => scalar::ZERO_TIME.into(),
+            Type::MicroTime => scalar::ZERO_MICRO_TIME.into(),
+            Type::IntOrString | Type::Int32 | Type::Int64 | Type::Double => 0.into(),
+            Type::Bool => false.into(),
+            Type::Any => Value::Null,
+        }
+    }
+
+    fn node(&self, id: TypeId) -> &Node {
+        // An id is only ever made by the arena that it belongs to, which never shrinks.
+        &self.nodes[id.0 as usize]
+    }
+}
+
+impl Object {
+    pub fn fields(&self) -> &[Field] {
+        &self.fields
+    }
+
+    pub fn field(&self, name: &str) -> Option<&Field> {
+        self.position(name).map(|at| &self.fields[at])
+    }
+
+    /// Fields by protobuf number.
+    pub fn numbers(&self) -> &Numbers {
+        &self.numbers
+    }
+
+    /// The required points in time. They alone are written as zero where they are absent: typed readers (k8s-openapi) have no other
+    /// value for them and would refuse the object, and with it the list that it is in.
+    pub fn required_times(&self) -> impl Iterator<Item = &Field> {
+        self.required_times.iter().map(|at| &self.fields[*at])
+    }
+
+    fn position(&self, name: &str) -> Option<usize> {
+        self.fields.binary_search_by(|field| (*field.name).cmp(name)).ok()
+    }
+}
+
+impl Schema {
+    /// The built-in schema under a full name: `io.k8s.api.core.v1.Pod`.
+    pub fn builtin(name: &str) -> Option<Schema> {
+        let types = Types::builtin();
+        types.by_name(name).map(|root| Schema { types: types.clone(), root })
+    }
+
+    /// What every object has, whatever its kind: metadata, and any fields beside it.
+    pub fn unstructured() -> Schema {
+        let types = Types::builtin();
+        let root = types.of_kind("meta.k8s.io/v1", "Unstructured").expect("the data files define it");
+        Schema { types: types.clone(), root }
+    }
+
+    /// The name of its definition: `io.k8s.api.core.v1.Pod`. Empty if it has none.
+    pub fn name(&self) -> &str {
+        self.types.definition(self.root).map_or("", |definition| &*definition.name)
+    }
+
+    pub fn types(&self) -> &Arc<Types> {
+        &self.types
+    }
+
+    pub fn root(&self) -> TypeId {
+        self.root
+    }
+}
+
+/// A description with its line breaks: in the data files they are written `\n`, and a backslash is doubled.
+pub fn unescaped(text: &str) -> Cow<'_, str> {
+    if !text.contains('\\') {
+        return text.into();
+    }
+    let mut out = String::with_capacity(text.len());
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' => out.push(if chars.next() == Some('n') { '\n' } else { '\\' }),
+            other => out.push(other),
+        }
+    }
+    out.into()
+}
+
+/// The name OpenAPI publishes for a name of the data files: `core.v1.PodSpec` is `io.k8s.api.core.v1.PodSpec`.
+fn full_name(short: &str) -> String {
+    match short.split('.').collect::<Vec<_>>()[..] {
+        ["meta", ..] => format!("io.k8s.apimachinery.pkg.apis.{short}"),
+        ["resource", _] => format!("io.k8s.apimachinery.pkg.api.{short}"),
+        ["intstr", _] => format!("io.k8s.apimachinery.pkg.util.{short}"),
+        ["runtime", _] => format!("io.k8s.apimachinery.pkg.{short}"),
+        _ => format!("io.k8s.api.{short}"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

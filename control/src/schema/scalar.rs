@@ -1,0 +1,103 @@
+//! The texts that are more than text: points in time, quantities, base64. Each is checked as Kubernetes' Go types read it, and
+//! put in the form in which they write it, where it differs.
+
+use base64::{DecodeError, Engine, prelude::BASE64_STANDARD};
+use jiff::Timestamp;
+
+/// Go's zero time, which a typed client reads as "no time at all".
+pub const ZERO_TIME: &str = "0001-01-01T00:00:00Z";
+pub const ZERO_MICRO_TIME: &str = "0001-01-01T00:00:00.000000Z";
+
+/// The RFC 3339 form, UTC in whole seconds, or the reason why `text` is no point in time.
+pub fn time(text: &str) -> Result<Option<String>, String> {
+    let at = timestamp(text)?;
+    let canonical = text.len() == "2006-01-02T15:04:05Z".len() && text.ends_with('Z');
+    Ok((!canonical).then(|| at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()))
+}
+
+/// The same with six digits of a second's fraction.
+pub fn micro_time(text: &str) -> Result<Option<String>, String> {
+    let at = timestamp(text)?;
+    let canonical = text.len() == "2006-01-02T15:04:05.000000Z".len() && text.ends_with('Z');
+    Ok((!canonical).then(|| at.strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string()))
+}
+
+fn timestamp(text: &str) -> Result<Timestamp, String> {
+    let wrong = || format!("parsing time {text:?} as \"2006-01-02T15:04:05Z07:00\": it is not in this form");
+    if text.as_bytes().get(10) != Some(&b'T') {
+        return Err(wrong());
+    }
+    text.parse().map_err(|_| wrong())
+}
+
+/// Whether `text` is a quantity: digits with at most one point, then a suffix or an exponent.
+///
+/// Source: `ParseQuantity` of apimachinery's `resource`.
+pub fn check_quantity(text: &str) -> Result<(), String> {
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let end = unsigned.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(unsigned.len());
+    let (number, suffix) = unsigned.split_at(end);
+    if !number.bytes().any(|b| b.is_ascii_digit()) || number.bytes().filter(|b| *b == b'.').count() > 1 {
+        return Err(
+            "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'".to_owned()
+        );
+    }
+    let exponent = suffix.strip_prefix(['e', 'E']).is_some_and(|exponent| exponent.parse::<i32>().is_ok());
+    match suffix {
+        "" | "n" | "u" | "m" | "k" | "M" | "G" | "T" | "P" | "E" => Ok(()),
+        "Ki" | "Mi" | "Gi" | "Ti" | "Pi" | "Ei" => Ok(()),
+        _ if exponent => Ok(()),
+        _ => Err("unable to parse quantity's suffix".to_owned()),
+    }
+}
+
+/// `text` without the line breaks that base64 often has, if it has some; an error if it is not base64.
+pub fn base64(text: &str) -> Result<Option<String>, String> {
+    match BASE64_STANDARD.decode(text) {
+        Ok(_) => Ok(None),
+        Err(DecodeError::InvalidByte(..)) if text.contains(['\n', '\r']) => {
+            let joined = text.replace(['\n', '\r'], "");
+            base64(&joined).map(|_| Some(joined))
+        }
+        Err(DecodeError::InvalidByte(at, _)) => Err(format!("illegal base64 data at input byte {at}")),
+        Err(_) => Err(format!("illegal base64 data at input byte {}", text.len())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantities_are_read_as_kubernetes_reads_them() {
+        for good in ["1", "0.5", "+1.5Gi", "-3", "100m", "1e3", "1E-3", ".5", "5.", "12E", "1Ei", "3u"] {
+            assert_eq!(check_quantity(good), Ok(()), "{good}");
+        }
+        for bad in ["", "m", "1.2.3", "1 Gi", "1Kii", "1ki", "--1", "1e", ".", "0x10", "1é"] {
+            assert!(check_quantity(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn times_come_in_any_zone_and_leave_in_utc() {
+        assert_eq!(time("2024-05-01T10:00:00Z"), Ok(None));
+        assert_eq!(time("2024-05-01T10:00:00+02:00"), Ok(Some("2024-05-01T08:00:00Z".into())));
+        assert_eq!(time("2024-05-01T10:00:00.987Z"), Ok(Some("2024-05-01T10:00:00Z".into())));
+        assert_eq!(micro_time("2024-05-01T10:00:00Z"), Ok(Some("2024-05-01T10:00:00.000000Z".into())));
+        assert_eq!(micro_time("2024-05-01T10:00:00.123456Z"), Ok(None));
+        assert_eq!((time(ZERO_TIME), micro_time(ZERO_MICRO_TIME)), (Ok(None), Ok(None)));
+        for bad in
+            ["", "yesterday", "2024-05-01", "2024-05-01 10:00:00Z", "2024-13-01T10:00:00Z", "é024-05-01T10:00:00Z"]
+        {
+            assert!(time(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn base64_may_have_line_breaks_and_must_be_padded() {
+        assert_eq!(base64("aGVsbG8="), Ok(None));
+        assert_eq!(base64("aGVs\nbG8=\n"), Ok(Some("aGVsbG8=".into())));
+        assert_eq!(base64("aGV%bG8="), Err("illegal base64 data at input byte 3".into()));
+        assert!(base64("aGVsbG8").is_err());
+    }
+}

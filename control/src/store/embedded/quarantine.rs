@@ -1,0 +1,104 @@
+//! Rows of the file that this program cannot read: moved aside at the opening, with their bytes, so that one of them stops
+//! neither the others nor the program, and no later write takes their place unseen.
+//!
+//! Each opening tries them again: a program that can read one puts it back, if its key is still free.
+
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableError};
+use tracing::{info, warn};
+
+use super::file::{META, OBJECTS};
+
+/// As the objects: key → revision and JSON text, whatever is left of them.
+const QUARANTINE: TableDefinition<&str, &[u8]> = TableDefinition::new("quarantine");
+
+/// Reads one row: the resource, the key in it, the revision, the JSON text.
+pub type ReadRow<'a> = dyn FnMut(&str, &str, u64, &[u8]) -> Result<(), String> + 'a;
+
+/// What an opening read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Loaded {
+    /// The revision of the last write.
+    pub revision: u64,
+    /// Rows that are kept aside.
+    pub quarantined: u64,
+}
+
+/// Reads every row; those that cannot be read are reported and moved aside.
+pub fn load(database: &Database, read: &mut ReadRow<'_>) -> Result<Loaded, redb::Error> {
+    let mut loaded = Loaded::default();
+    // Keys to be moved to the quarantine, and back.
+    let (mut bad, mut readable) = (Vec::new(), Vec::new());
+    {
+        let transaction = database.begin_read()?;
+        let objects = transaction.open_table(OBJECTS)?;
+        for entry in objects.iter()? {
+            let (key, value) = entry?;
+            if let Err(message) = read_row(read, key.value(), value.value()) {
+                warn!(key = key.value(), message, "a stored object cannot be read; it is kept aside, and not served");
+                bad.push(key.value().to_owned());
+            }
+        }
+        match transaction.open_table(QUARANTINE) {
+            Err(TableError::TableDoesNotExist(_)) => {}
+            Err(error) => return Err(error.into()),
+            Ok(quarantine) => {
+                for entry in quarantine.iter()? {
+                    let (key, value) = entry?;
+                    loaded.quarantined += 1;
+                    if objects.get(key.value())?.is_some() {
+                        warn!(key = key.value(), "an object that cannot be served is kept aside: its key is taken");
+                        continue;
+                    }
+                    match read_row(read, key.value(), value.value()) {
+                        Ok(()) => readable.push(key.value().to_owned()),
+                        Err(message) => {
+                            warn!(key = key.value(), message, "an object that cannot be read is still kept aside");
+                        }
+                    }
+                }
+            }
+        }
+        loaded.revision = transaction.open_table(META)?.get("revision")?.map_or(0, |revision| revision.value());
+    }
+    if bad.is_empty() && readable.is_empty() {
+        return Ok(loaded);
+    }
+    // No watch saw the objects go or come: at a new revision, all clients list again.
+    loaded.revision += 1;
+    loaded.quarantined = loaded.quarantined + bad.len() as u64 - readable.len() as u64;
+    let transaction = database.begin_write()?;
+    {
+        let mut objects = transaction.open_table(OBJECTS)?;
+        let mut quarantine = transaction.open_table(QUARANTINE)?;
+        for key in &bad {
+            if let Some(value) = objects.remove(key.as_str())? {
+                keep(&mut quarantine, key, value.value())?;
+            }
+        }
+        for key in &readable {
+            if let Some(value) = quarantine.remove(key.as_str())? {
+                objects.insert(key.as_str(), value.value())?;
+                info!(key, "an object that was kept aside can be read again");
+            }
+        }
+        transaction.open_table(META)?.insert("revision", loaded.revision)?;
+    }
+    transaction.commit()?;
+    Ok(loaded)
+}
+
+/// Puts a row into the quarantine, beside what may be there under its key.
+fn keep(quarantine: &mut redb::Table<'_, &str, &[u8]>, key: &str, value: &[u8]) -> Result<(), redb::Error> {
+    let mut free = key.to_owned();
+    while quarantine.get(free.as_str())?.is_some() {
+        free.push('\'');
+    }
+    quarantine.insert(free.as_str(), value)?;
+    Ok(())
+}
+
+fn read_row(read: &mut ReadRow<'_>, key: &str, value: &[u8]) -> Result<(), String> {
+    let (resource, name) = key.split_once('/').ok_or("the key names no resource")?;
+    let (revision, json) = value.split_first_chunk::<8>().ok_or("it is cut")?;
+    read(resource, name, u64::from_be_bytes(*revision), json)
+}

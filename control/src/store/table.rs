@@ -1,0 +1,121 @@
+//! The objects of one resource: by key, and the keys by indexed value. A persistent map, as all of a snapshot.
+
+use std::{borrow::Cow, ops::Bound, sync::Arc};
+
+use imbl::{OrdMap, OrdSet};
+
+use super::{NAME_INDEX, Object, Term};
+
+/// Objects of one resource by `namespace/name` (or `name`), in the order of their bytes, with their indexes.
+#[derive(Clone, Debug, Default)]
+pub struct Table {
+    objects: OrdMap<Arc<str>, Arc<Object>>,
+    /// By index name: the value and the key of each object that has the index.
+    indexes: OrdMap<Cow<'static, str>, OrdSet<(Arc<str>, Arc<str>)>>,
+}
+
+/// A key and its object.
+pub type Row<'a> = (&'a Arc<str>, &'a Arc<Object>);
+
+impl Table {
+    pub fn len(&self) -> usize {
+        self.objects.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.objects.is_empty()
+    }
+
+    pub fn get(&self, key: &str) -> Option<Row<'_>> {
+        self.objects.get_key_value(key)
+    }
+
+    /// Objects whose key starts with `prefix`, in order, those up to and with `after` left out.
+    pub fn list<'a>(&'a self, prefix: &'a str, after: Option<&str>) -> impl Iterator<Item = Row<'a>> + use<'a> {
+        let from = match after {
+            Some(after) if after >= prefix => Bound::Excluded(Arc::from(after)),
+            _ => Bound::Included(Arc::from(prefix)),
+        };
+        let range = self.objects.range::<_, Arc<str>>((from, Bound::Unbounded));
+        range.take_while(move |(key, _)| key.starts_with(prefix))
+    }
+
+    /// The same, of those with `value` under `index` alone. Costs nothing for the others.
+    pub fn list_by<'a>(
+        &'a self,
+        index: &str,
+        value: &'a str,
+        prefix: &'a str,
+        after: Option<&str>,
+    ) -> Box<dyn Iterator<Item = Row<'a>> + Send + 'a> {
+        if index == NAME_INDEX {
+            return Box::new(self.list_named(value, prefix, after));
+        }
+        let Some(keys) = self.indexes.get(index) else { return Box::new(std::iter::empty()) };
+        let from = match after {
+            Some(after) if after >= prefix => Bound::Excluded((Arc::from(value), Arc::from(after))),
+            _ => Bound::Included((Arc::from(value), Arc::from(prefix))),
+        };
+        let range = keys.range::<_, (Arc<str>, Arc<str>)>((from, Bound::Unbounded));
+        let own = range.take_while(move |(own, key)| **own == *value && key.starts_with(prefix));
+        Box::new(own.filter_map(|(_, key)| self.get(key)))
+    }
+
+    /// The objects of that name: one look-up for each namespace that has objects.
+    fn list_named<'a>(
+        &'a self,
+        name: &'a str,
+        prefix: &'a str,
+        after: Option<&str>,
+    ) -> impl Iterator<Item = Row<'a>> + use<'a> {
+        let after: Option<Box<str>> = after.map(Box::from);
+        // The namespaces before it are done.
+        let mut from: Option<Arc<str>> = Some(Arc::from(prefix));
+        std::iter::from_fn(move || {
+            loop {
+                let range = self.objects.range::<_, Arc<str>>((Bound::Included(from.take()?), Bound::Unbounded));
+                let (first, _) = range.into_iter().next().filter(|(key, _)| key.starts_with(prefix))?;
+                let key = match first.split_once('/') {
+                    Some((namespace, _)) => {
+                        // The character after the slash: no key of the namespace comes behind it.
+                        from = Some(Arc::from(format!("{namespace}0")));
+                        format!("{namespace}/{name}")
+                    }
+                    // Without namespaces, there is one such object at most, and this look-up is the last.
+                    None => name.to_owned(),
+                };
+                let found = self.get(&key).filter(|_| after.as_deref().is_none_or(|after| *key > *after));
+                if found.is_some() || from.is_none() {
+                    return found;
+                }
+            }
+        })
+    }
+
+    /// Puts an object in its place.
+    pub fn put(&mut self, key: Arc<str>, object: Arc<Object>) {
+        let previous = self.objects.insert(key.clone(), object.clone());
+        let before = previous.as_ref().map_or(&[][..], |previous| &previous.header.indexes);
+        if *before == *object.header.indexes {
+            return;
+        }
+        self.remove_terms(&key, before);
+        for Term { index, value } in &object.header.indexes {
+            self.indexes.entry(index.clone()).or_default().insert((value.clone(), key.clone()));
+        }
+    }
+
+    pub fn remove(&mut self, key: &str) {
+        if let Some((key, object)) = self.objects.remove_with_key(key) {
+            self.remove_terms(&key, &object.header.indexes);
+        }
+    }
+
+    fn remove_terms(&mut self, key: &Arc<str>, terms: &[Term]) {
+        for Term { index, value } in terms {
+            if let Some(keys) = self.indexes.get_mut(index) {
+                keys.remove(&(value.clone(), key.clone()));
+            }
+        }
+    }
+}

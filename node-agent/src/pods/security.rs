@@ -1,0 +1,330 @@
+//! What a pod asks of its own security, and whether this node can give it: pure. A field that is not honoured refuses
+//! the pod or container; none is passed over in silence.
+//!
+//! The structs are taken apart field by field: a field that a newer Kubernetes adds does not compile here before
+//! someone decided about it.
+
+use std::path::{Component, Path};
+
+use k8s_openapi::api::core::v1::{
+    AppArmorProfile, Container, Pod, PodSecurityContext, PodSpec, SELinuxOptions, SeccompProfile, SecurityContext,
+    Sysctl,
+};
+
+/// What the host's kernel offers.
+#[derive(Clone, Copy, Debug)]
+pub struct Host {
+    /// AppArmor is enabled.
+    pub apparmor: bool,
+}
+
+impl Host {
+    /// Of this machine.
+    pub fn measure() -> Self {
+        let enabled = std::fs::read_to_string("/sys/module/apparmor/parameters/enabled").unwrap_or_default();
+        Self { apparmor: enabled.starts_with('Y') }
+    }
+}
+
+/// The seccomp filter that a container asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SeccompSource<'a> {
+    Unconfined,
+    RuntimeDefault,
+    /// A file below the agent's directory of profiles.
+    Localhost(&'a Path),
+}
+
+/// Why this node cannot give `pod`, or one container of it, the security that it asks for; `None` where it can. Without
+/// `container` the fields are read that hold for the pod as a whole.
+pub fn refusal(pod: &Pod, container: Option<&Container>, host: Host) -> Option<String> {
+    let spec = pod.spec.as_ref()?;
+    match container {
+        None => check_pod(spec).err(),
+        Some(container) => check_container(spec, container, host).err(),
+    }
+}
+
+fn check_pod(spec: &PodSpec) -> Result<(), String> {
+    refuse_if(spec.host_users == Some(false), "hostUsers: false: this node has no user namespaces for pods")?;
+    refuse_if(spec.os.as_ref().is_some_and(|os| os.name != "linux"), "os: this node runs Linux pods only")?;
+    let runtime_class = spec.runtime_class_name.as_deref().unwrap_or_default();
+    refuse_if(
+        !runtime_class.is_empty(),
+        &format!("runtimeClassName {runtime_class:?}: this node has one runtime only"),
+    )?;
+    let Some(security) = &spec.security_context else { return Ok(()) };
+    let PodSecurityContext {
+        // Checked with each container that they hold for.
+        app_armor_profile: _,
+        seccomp_profile: _,
+        run_as_non_root: _,
+        fs_group,
+        fs_group_change_policy,
+        run_as_group,
+        run_as_user,
+        // Says how to relabel volumes, which only seLinuxOptions ask for.
+        se_linux_change_policy: _,
+        se_linux_options,
+        supplemental_groups,
+        supplemental_groups_policy,
+        sysctls,
+        windows_options,
+    } = security;
+    check_se_linux(se_linux_options.as_ref())?;
+    refuse_if(windows_options.is_some(), "windowsOptions: this node runs Linux pods only")?;
+    for (field, id) in [("fsGroup", fs_group), ("runAsGroup", run_as_group), ("runAsUser", run_as_user)] {
+        check_id(field, *id)?;
+    }
+    supplemental_groups.iter().flatten().try_for_each(|group| check_id("supplementalGroups", Some(*group)))?;
+    one_of("fsGroupChangePolicy", fs_group_change_policy, &["Always", "OnRootMismatch"])?;
+    one_of("supplementalGroupsPolicy", supplemental_groups_policy, &["Merge"])?;
+    sysctls.iter().flatten().try_for_each(|sysctl| check_sysctl(spec, sysctl))
+}
+
+fn check_container(spec: &PodSpec, container: &Container, host: Host) -> Result<(), String> {
+    app_armor(spec, container, host)?;
+    seccomp(spec, container)?;
+    for mount in container.volume_mounts.iter().flatten() {
+        // `IfPossible` may fall back to a mount that is read-only at its top.
+        one_of("recursiveReadOnly", &mount.recursive_read_only, &["Disabled", "IfPossible"])?;
+    }
+    let Some(security) = &container.security_context else { return Ok(()) };
+    let SecurityContext {
+        // Honoured: they go into the container's spec.
+        allow_privilege_escalation: _,
+        capabilities: _,
+        privileged: _,
+        read_only_root_filesystem: _,
+        run_as_non_root: _,
+        // Checked above.
+        app_armor_profile: _,
+        seccomp_profile: _,
+        proc_mount,
+        run_as_group,
+        run_as_user,
+        se_linux_options,
+        windows_options,
+    } = security;
+    one_of("procMount", proc_mount, &["Default"])?;
+    check_id("runAsGroup", *run_as_group)?;
+    check_id("runAsUser", *run_as_user)?;
+    check_se_linux(se_linux_options.as_ref())?;
+    refuse_if(windows_options.is_some(), "windowsOptions: this node runs Linux pods only")
+}
+
+/// The AppArmor profile to ask the runtime for; `None` for its default one, or where the kernel has no AppArmor and
+/// none is asked for.
+pub fn app_armor(spec: &PodSpec, container: &Container, host: Host) -> Result<Option<String>, String> {
+    let own = container.security_context.as_ref().and_then(|security| security.app_armor_profile.as_ref());
+    let pods = spec.security_context.as_ref().and_then(|security| security.app_armor_profile.as_ref());
+    let Some(AppArmorProfile { type_, localhost_profile }) = own.or(pods) else { return Ok(None) };
+    if type_ == "Unconfined" {
+        return Ok(host.apparmor.then(|| "unconfined".to_owned()));
+    }
+    refuse_if(!host.apparmor, &format!("appArmorProfile {type_}: AppArmor is not enabled on this node"))?;
+    match (type_.as_str(), localhost_profile.as_deref().unwrap_or_default()) {
+        ("RuntimeDefault", _) => Ok(None),
+        ("Localhost", "") => Err("appArmorProfile: localhostProfile is missing".to_owned()),
+        ("Localhost", profile) => Ok(Some(profile.to_owned())),
+        _ => Err(format!("appArmorProfile: no such type: {type_:?}")),
+    }
+}
+
+/// The seccomp filter of a container: its own, or else the pod's.
+pub fn seccomp<'a>(spec: &'a PodSpec, container: &'a Container) -> Result<SeccompSource<'a>, String> {
+    let own = container.security_context.as_ref().and_then(|security| security.seccomp_profile.as_ref());
+    let pods = spec.security_context.as_ref().and_then(|security| security.seccomp_profile.as_ref());
+    let Some(SeccompProfile { type_, localhost_profile }) = own.or(pods) else { return Ok(SeccompSource::Unconfined) };
+    match type_.as_str() {
+        "Unconfined" => Ok(SeccompSource::Unconfined),
+        "RuntimeDefault" => Ok(SeccompSource::RuntimeDefault),
+        "Localhost" => {
+            let path = Path::new(localhost_profile.as_deref().unwrap_or_default());
+            let descends = path.components().all(|part| matches!(part, Component::Normal(_)));
+            refuse_if(
+                path.as_os_str().is_empty() || !descends,
+                &format!("seccompProfile: localhostProfile {path:?} must be a path below the node's seccomp directory"),
+            )?;
+            Ok(SeccompSource::Localhost(path))
+        }
+        _ => Err(format!("seccompProfile: no such type: {type_:?}")),
+    }
+}
+
+/// Sysctls that Kubernetes calls safe: of the pod's own namespaces, and without effect on other pods.
+const SAFE_SYSCTLS: [&str; 12] = [
+    "kernel.shm_rmid_forced",
+    "net.ipv4.ip_local_port_range",
+    "net.ipv4.tcp_syncookies",
+    "net.ipv4.ping_group_range",
+    "net.ipv4.ip_unprivileged_port_start",
+    "net.ipv4.ip_local_reserved_ports",
+    "net.ipv4.tcp_keepalive_time",
+    "net.ipv4.tcp_fin_timeout",
+    "net.ipv4.tcp_keepalive_intvl",
+    "net.ipv4.tcp_keepalive_probes",
+    "net.ipv4.tcp_rmem",
+    "net.ipv4.tcp_wmem",
+];
+
+fn check_sysctl(spec: &PodSpec, sysctl: &Sysctl) -> Result<(), String> {
+    let name = sysctl.name.replace('/', ".");
+    refuse_if(!SAFE_SYSCTLS.contains(&name.as_str()), &format!("forbidden sysctl: {name:?} not allowlisted"))?;
+    let with_host = |is_hosts: Option<bool>, prefix: &str| is_hosts == Some(true) && name.starts_with(prefix);
+    refuse_if(
+        with_host(spec.host_network, "net."),
+        &format!("forbidden sysctl: {name:?} not allowed with host net enabled"),
+    )?;
+    refuse_if(
+        with_host(spec.host_ipc, "kernel."),
+        &format!("forbidden sysctl: {name:?} not allowed with host ipc enabled"),
+    )
+}
+
+fn check_se_linux(options: Option<&SELinuxOptions>) -> Result<(), String> {
+    let is_asked_for = options.is_some_and(|options| *options != SELinuxOptions::default());
+    refuse_if(is_asked_for, "seLinuxOptions: this node does not label containers")
+}
+
+/// User and group ids end where Docker's do.
+fn check_id(field: &str, id: Option<i64>) -> Result<(), String> {
+    let is_valid = id.is_none_or(|id| (0..=i64::from(i32::MAX)).contains(&id));
+    refuse_if(!is_valid, &format!("{field}: {} is not an id", id.unwrap_or_default()))
+}
+
+fn one_of(field: &str, value: &Option<String>, served: &[&str]) -> Result<(), String> {
+    let value = value.as_deref().unwrap_or_default();
+    refuse_if(!value.is_empty() && !served.contains(&value), &format!("{field}: {value} is not served by this node"))
+}
+
+fn refuse_if(refused: bool, why: &str) -> Result<(), String> {
+    if refused { Err(why.to_owned()) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// Whether a pod with these fields, and one container with those, is refused, and for what.
+    fn refused(pod: Value, container: Value, host: Host) -> Option<String> {
+        let mut spec = pod;
+        let mut container = container;
+        container["name"] = "c".into();
+        spec["containers"] = json!([container]);
+        let pod: Pod = serde_json::from_value(json!({ "spec": spec })).unwrap();
+        let container = pod.spec.as_ref().map(|spec| &spec.containers[0]);
+        refusal(&pod, None, host).or_else(|| refusal(&pod, container, host))
+    }
+
+    const HOST: Host = Host { apparmor: true };
+
+    #[test]
+    fn every_security_field_is_honoured_or_refused() {
+        let both =
+            |field: &str, value: Value| [(field.to_owned(), value.clone(), true), (field.to_owned(), value, false)];
+        let pod_only = |field: &str, value: Value| [(field.to_owned(), value, true)];
+        let container_only = |field: &str, value: Value| [(field.to_owned(), value, false)];
+        let sysctl = |name: &str| json!([{ "name": name, "value": "1" }]);
+        let honoured = [
+            &both("runAsUser", json!(1000))[..],
+            &both("runAsGroup", json!(0)),
+            &both("runAsNonRoot", json!(true)),
+            &both("seLinuxOptions", json!({})),
+            &both("seccompProfile", json!({ "type": "Unconfined" })),
+            &both("seccompProfile", json!({ "type": "RuntimeDefault" })),
+            &both("seccompProfile", json!({ "type": "Localhost", "localhostProfile": "profiles/audit.json" })),
+            &both("appArmorProfile", json!({ "type": "Unconfined" })),
+            &both("appArmorProfile", json!({ "type": "RuntimeDefault" })),
+            &both("appArmorProfile", json!({ "type": "Localhost", "localhostProfile": "mine" })),
+            &pod_only("fsGroup", json!(2000)),
+            &pod_only("fsGroupChangePolicy", json!("OnRootMismatch")),
+            &pod_only("seLinuxChangePolicy", json!("Recursive")),
+            &pod_only("supplementalGroups", json!([1, 2])),
+            &pod_only("supplementalGroupsPolicy", json!("Merge")),
+            &pod_only("sysctls", sysctl("net.ipv4.tcp_syncookies")),
+            &pod_only("sysctls", sysctl("net/ipv4/tcp_syncookies")),
+            &container_only("allowPrivilegeEscalation", json!(false)),
+            &container_only("capabilities", json!({ "drop": ["ALL"] })),
+            &container_only("privileged", json!(true)),
+            &container_only("procMount", json!("Default")),
+            &container_only("readOnlyRootFilesystem", json!(true)),
+        ];
+        let refused_ones = [
+            &both("runAsUser", json!(-1))[..],
+            &both("runAsGroup", json!(1i64 << 31)),
+            &both("seLinuxOptions", json!({ "level": "s0:c1" })),
+            &both("seccompProfile", json!({ "type": "Localhost" })),
+            &both("seccompProfile", json!({ "type": "Localhost", "localhostProfile": "../etc/passwd" })),
+            &both("seccompProfile", json!({ "type": "Localhost", "localhostProfile": "/etc/passwd" })),
+            &both("seccompProfile", json!({ "type": "Audit" })),
+            &both("appArmorProfile", json!({ "type": "Localhost" })),
+            &both("appArmorProfile", json!({ "type": "Strict" })),
+            &both("windowsOptions", json!({ "hostProcess": true })),
+            &pod_only("fsGroup", json!(-1)),
+            &pod_only("fsGroupChangePolicy", json!("Never")),
+            &pod_only("supplementalGroups", json!([1, -2])),
+            &pod_only("supplementalGroupsPolicy", json!("Strict")),
+            &pod_only("sysctls", sysctl("kernel.msgmax")),
+            &pod_only("sysctls", sysctl("kernel.hostname")),
+            &container_only("procMount", json!("Unmasked")),
+        ];
+        let outcome = |(field, value, of_pod): &(String, Value, bool)| {
+            let context = json!({ "securityContext": { field.as_str(): value } });
+            if *of_pod { refused(context, json!({}), HOST) } else { refused(json!({}), context, HOST) }
+        };
+        for case in honoured.into_iter().flatten() {
+            assert_eq!(outcome(case), None, "{case:?}");
+        }
+        for case in refused_ones.into_iter().flatten() {
+            let why = outcome(case).unwrap_or_else(|| panic!("{case:?} is passed over"));
+            assert!(why.contains(&case.0) || why.contains("sysctl"), "{case:?}: {why}");
+        }
+    }
+
+    #[test]
+    fn fields_of_the_spec_itself_are_refused_too() {
+        for (spec, why) in [
+            (json!({ "hostUsers": false }), "hostUsers"),
+            (json!({ "os": { "name": "windows" } }), "os"),
+            (json!({ "runtimeClassName": "gvisor" }), "runtimeClassName"),
+            (
+                json!({ "hostNetwork": true, "securityContext": { "sysctls": [{ "name": "net.ipv4.tcp_rmem", "value": "1" }] } }),
+                "host net",
+            ),
+            (
+                json!({ "hostIPC": true, "securityContext": { "sysctls": [{ "name": "kernel.shm_rmid_forced", "value": "1" }] } }),
+                "host ipc",
+            ),
+        ] {
+            let refusal = refused(spec.clone(), json!({}), HOST).unwrap_or_else(|| panic!("{spec} is passed over"));
+            assert!(refusal.contains(why), "{spec}: {refusal}");
+        }
+        assert_eq!(refused(json!({ "hostUsers": true, "os": { "name": "linux" } }), json!({}), HOST), None);
+        let mount = |recursive: &str| json!({ "volumeMounts": [{ "name": "v", "mountPath": "/v", "readOnly": true, "recursiveReadOnly": recursive }] });
+        assert!(refused(json!({}), mount("Enabled"), HOST).unwrap().contains("recursiveReadOnly"));
+        assert_eq!(refused(json!({}), mount("IfPossible"), HOST), None);
+    }
+
+    #[test]
+    fn a_profile_of_apparmor_is_refused_where_the_kernel_has_none() {
+        let profile = |kind: &str| json!({ "securityContext": { "appArmorProfile": { "type": kind } } });
+        let bare = Host { apparmor: false };
+        assert!(refused(json!({}), profile("RuntimeDefault"), bare).unwrap().contains("not enabled"));
+        assert_eq!(refused(json!({}), profile("Unconfined"), bare), None);
+        assert_eq!(refused(json!({}), json!({}), bare), None);
+    }
+
+    #[test]
+    fn a_containers_own_profile_comes_before_its_pods() {
+        let spec = json!({ "securityContext": { "seccompProfile": { "type": "RuntimeDefault" } }, "containers": [
+            { "name": "own", "securityContext": { "seccompProfile": { "type": "Localhost", "localhostProfile": "a/b.json" } } },
+            { "name": "pods" },
+        ] });
+        let spec: PodSpec = serde_json::from_value(spec).unwrap();
+        assert_eq!(seccomp(&spec, &spec.containers[0]), Ok(SeccompSource::Localhost(Path::new("a/b.json"))));
+        assert_eq!(seccomp(&spec, &spec.containers[1]), Ok(SeccompSource::RuntimeDefault));
+    }
+}
