@@ -1,25 +1,32 @@
 //! fairlead's node agent: runs the pods of one node, gives them their network, load-balances Services and answers names.
 
+#![warn(clippy::undocumented_unsafe_blocks)]
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "what panics in a test fails it"))]
 
 mod agent;
 pub mod config;
 pub mod dns;
+pub mod health;
+pub mod https;
+pub mod inspect;
+pub mod last_known;
+pub mod network;
+pub mod pods;
+mod private_file;
+pub mod proxy;
+pub mod register;
+mod retry;
+pub mod runtime;
+mod serving_certificate;
+pub mod supervise;
+pub mod world;
+
 #[cfg(test)]
 #[path = "../../tests/fuzzing.rs"]
 mod fuzzing;
-pub mod https;
-pub mod inspect;
-pub mod network;
-pub mod pods;
-pub mod proxy;
-pub mod register;
-pub mod runtime;
-mod serving_certificate;
 #[cfg(test)]
 #[path = "../../tests/skipped.rs"]
 mod skipped;
-pub mod world;
 
 pub use agent::{Running, StartError, StopError, start};
 pub use config::Config;

@@ -11,7 +11,7 @@ use proptest::{collection::vec, prelude::*, sample::select};
 
 use super::{
     node::{BACKEND_PORT, NODE_IP, Node, node_port_service},
-    place::{EXTERNAL, OTHER_NODE, OTHER_POD, Place, STRANGER, there},
+    two_nodes::{EXTERNAL, OTHER_NODE, OTHER_POD, STRANGER, TwoNodes, there},
 };
 use crate::{fuzzing::fuzz, world::Service};
 
@@ -28,13 +28,13 @@ const SHORTEST: usize = ETHERNET + 20;
 
 #[test]
 fn every_packet_gets_a_verdict_and_keeps_its_checksums() {
-    let Some(mut place) = Place::new() else { return };
-    place.node.start();
-    let here = place.here();
+    let Some(mut nodes) = TwoNodes::new() else { return };
+    nodes.node.start();
+    let here = nodes.here();
     let service = Service { external_ips: vec![EXTERNAL], ..node_port_service("web", SERVICE, 30080) };
-    place.node.serve(service, [here, there()]);
-    let host = place.node.host.clone();
-    let hooks = ["uplink_ingress", "uplink_egress"].map(|name| hook(&place.node, name));
+    nodes.node.serve(service, [here, there()]);
+    let host = nodes.node.host.clone();
+    let hooks = ["uplink_ingress", "uplink_egress"].map(|name| hook(&nodes.node, name));
     // On a thread inside, since a test run takes the namespace of its caller.
     host.run(move || {
         fuzz(vec((any::<bool>(), packet()), 1..5), |packets| {
