@@ -1,7 +1,10 @@
 //! The end-to-end tests: real clusters on this machine, driven as a user drives them.
 //!
-//! Hosts are network namespaces with a cgroup, a Docker engine and an agent each. A suite's tests share one cluster, which is
-//! started by the first of them that runs and taken down after the last; tests that break things start their own.
+//! Hosts are network namespaces with a cgroup, a Docker engine and an agent each. A suite's tests share one cluster,
+//! which is started by the first of them that runs and taken down after the last; tests that break things start their
+//! own.
+
+#![allow(clippy::arithmetic_side_effects, reason = "what panics in a test fails it")]
 
 mod bad_input;
 mod cli;
@@ -11,6 +14,8 @@ mod full_disk;
 mod kit;
 mod security;
 mod seeds;
+#[path = "../skipped.rs"]
+mod skipped;
 mod suite;
 mod three_nodes;
 mod up;
@@ -22,8 +27,10 @@ fn main() -> std::process::ExitCode {
     let mut arguments = Arguments::from_args();
     // Clusters share the machine's cores and its one kernel: one test at a time, unless told otherwise.
     arguments.test_threads.get_or_insert(1);
-    if let Some(reason) = kit::reason_to_skip() {
-        println!("skipped, because {reason}");
+    if !arguments.list
+        && let Some(reason) = kit::reason_to_skip()
+    {
+        skipped::skipped(reason);
         return libtest_mimic::run(&arguments, Vec::new()).exit_code();
     }
     let suites = [

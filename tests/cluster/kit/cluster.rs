@@ -229,8 +229,8 @@ impl Node {
 }
 
 impl Drop for Cluster {
-    /// Agents leave pods and the kernel as they are when they end: containers go with their engine, interfaces with the namespace,
-    /// and pins here.
+    /// Agents leave pods and the kernel as they are when they end: containers go with their engine, interfaces with the
+    /// namespace, and pins here.
     fn drop(&mut self) {
         for node in &mut self.nodes {
             node.agent = None;
