@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::ensure;
-use fairlead_node_agent::config::{Access, DatapathChoice};
+use fairlead_node_agent::config::{Access, DatapathChoice, EvictionThresholds};
 use ipnetwork::Ipv4Network;
 
 /// What every role is told.
@@ -92,6 +92,9 @@ pub struct NodeArgs {
     /// The host's resolvers, for names outside the cluster [default: /etc/resolv.conf]
     #[arg(long, value_name = "FILE")]
     pub resolv_conf: Option<PathBuf>,
+    /// Shortages that the node's conditions tell, such as nodefs.available<10%,memory.available<100Mi [default: the kubelet's]
+    #[arg(long, value_name = "SIGNAL<LIMIT,...")]
+    pub eviction_hard: Option<EvictionThresholds>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -175,6 +178,7 @@ pub fn agent(
     config.port = set.port.unwrap_or(config.port);
     config.max_pods = set.max_pods.unwrap_or(config.max_pods);
     config.resolv_conf = set.resolv_conf.unwrap_or(config.resolv_conf);
+    config.eviction_hard = set.eviction_hard.unwrap_or(config.eviction_hard);
     config.service_cidr = cluster.service_cidr.unwrap_or(config.service_cidr);
     config.cluster_cidr = cluster.cluster_cidr.unwrap_or(config.cluster_cidr);
     config.cluster_dns = cluster.dns().unwrap_or(config.cluster_dns);
