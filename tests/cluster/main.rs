@@ -12,6 +12,7 @@ mod control_alone;
 mod faults;
 mod full_disk;
 mod kit;
+mod node_alone;
 mod security;
 mod seeds;
 #[path = "../skipped.rs"]
@@ -57,4 +58,9 @@ const ALONE: &[TestAlone] = &[
     ("faults::a_killed_agent_is_not_noticed_by_requests", faults::agent_killed_is_not_noticed),
     ("faults::a_full_disk_fails_writes_and_only_those", full_disk::writes_fail_reads_go_on_and_space_mends_it),
     ("faults::pods_come_back_after_docker_restarted", faults::docker_restarted_recovers),
+    ("node_alone::a_dead_docker_makes_the_node_not_ready_with_the_reason", node_alone::dead_docker_is_not_ready),
+    (
+        "node_alone::last_known_services_are_served_without_the_control_service",
+        node_alone::last_known_services_are_served_without_the_control_service,
+    ),
 ];

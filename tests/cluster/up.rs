@@ -31,6 +31,7 @@ pub fn up_leaves_the_host_as_it_was() -> Result {
     for round in 0..2 {
         let mut command = host.command(FAIRLEAD);
         command.args(["up", "--node-name", "solo", "--data-dir"]).arg(&data);
+        command.args(["--eviction-hard", "nodefs.available<0%,imagefs.available<0%"]);
         command.arg("--docker-host").arg(docker.url());
         command.arg("--cgroup").arg(&host.cgroup).arg("--bpf-pins").arg(&pins);
         command.arg("--resolv-conf").arg(dir.path().join("resolv.conf"));

@@ -222,6 +222,8 @@ impl Node {
         command.arg("--cgroup").arg(&self.host.cgroup);
         command.arg("--bpf-pins").arg(Path::new("/sys/fs/bpf").join(&self.host.name));
         command.arg("--resolv-conf").arg(&resolv_conf);
+        // What is tested does not depend on how full the machine's disk is.
+        command.args(["--eviction-hard", "nodefs.available<0%,imagefs.available<0%"]);
         command.args(more).env("RUST_LOG", "info");
         self.agent = Some(Process::start("agent", command, &self.dir)?);
         Ok(())
