@@ -143,6 +143,7 @@ mod tests {
         }
         assert!("metadata.name".parse::<FieldSelector>().is_err());
         assert!("metadata.name=a=b".parse::<FieldSelector>().is_err());
+        assert!("metadata.name!=x\\,metadata.name=s".parse::<FieldSelector>().is_err(), "as in Kubernetes");
         assert!("metadata.name=a\\x".parse::<FieldSelector>().is_err());
         assert_eq!("metadata.name=a\\,b".parse::<FieldSelector>().unwrap().name(), Some("a,b"));
     }
