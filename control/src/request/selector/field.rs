@@ -35,8 +35,8 @@ impl FieldSelector {
         })
     }
 
-    /// The same selector with the fields named as the stored kind names them: [`FieldSelector::matches`] and indexes know
-    /// no other names.
+    /// The same selector with the fields named as the stored kind names them: [`FieldSelector::matches`] and indexes
+    /// know no other names.
     pub fn stored(&self, kind: &Kind) -> Self {
         let terms =
             self.terms.iter().map(|term| Term { field: (kind.stored_field)(&term.field).to_owned(), ..term.clone() });
