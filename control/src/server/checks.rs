@@ -1,22 +1,63 @@
 //! What the composed service adds to health checks and metrics: its supervised tasks, and the heartbeat.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::Api,
+    controllers::Controllers,
     health::{BEAT, Endpoint, Health, Outcome},
     metrics,
-    supervise::{TaskState, TaskStatus},
+    scheduler::Scheduler,
+    supervise::{Supervisor, TaskState, TaskStatus},
 };
 
-/// Adds the tasks that `status` tells of to the checks and the metrics of `api`.
-pub fn add(api: &Api, status: impl Fn() -> Vec<TaskStatus> + Send + Sync + 'static) {
-    let status = Arc::new(status);
-    let told = status.clone();
-    api.metrics().add(move |scrape| metrics::tell_tasks(scrape, &told()));
-    api.health().add("tasks", &[Endpoint::Ready, Endpoint::Healthy], move || check_tasks(&status()));
+/// The parts of the service that tell of themselves. Weak: they hold clients of the API, which holds its checks.
+#[derive(Clone)]
+struct Parts {
+    supervisor: Supervisor,
+    controllers: Weak<Controllers>,
+    scheduler: Weak<Scheduler>,
+}
+
+impl Parts {
+    fn tasks(&self) -> Vec<TaskStatus> {
+        let controllers = self.controllers.upgrade().map(|controllers| controllers.tasks());
+        let scheduler = self.scheduler.upgrade().map(|scheduler| scheduler.tasks());
+        self.supervisor.status().into_iter().chain(controllers.into_iter().chain(scheduler).flatten()).collect()
+    }
+
+    /// The kinds whose first listing is not complete.
+    fn unsynced(&self) -> Vec<String> {
+        let informers = self.controllers.upgrade().map(|controllers| controllers.informers().status());
+        informers.into_iter().flatten().filter(|informer| !informer.synced).map(|informer| informer.kind).collect()
+    }
+}
+
+/// Adds tasks, informers, queues and the scheduler to the checks and the metrics of `api`.
+pub fn add(api: &Api, supervisor: &Supervisor, controllers: &Arc<Controllers>, scheduler: &Arc<Scheduler>) {
+    let parts = Parts {
+        supervisor: supervisor.clone(),
+        controllers: Arc::downgrade(controllers),
+        scheduler: Arc::downgrade(scheduler),
+    };
+    let told = parts.clone();
+    api.metrics().add(move |scrape| {
+        metrics::tell_tasks(scrape, &told.tasks())?;
+        let queues = told.controllers.upgrade().map(|controllers| controllers.queues()).unwrap_or_default();
+        metrics::tell_work_queues(scrape, &queues)?;
+        match told.scheduler.upgrade() {
+            Some(scheduler) => metrics::tell_scheduler(scrape, &scheduler.stats()),
+            None => Ok(()),
+        }
+    });
+    let asked = parts.clone();
+    api.health().add("informer-sync", &[Endpoint::Ready], move || match asked.unsynced() {
+        unsynced if unsynced.is_empty() => Ok(String::new()),
+        unsynced => Err(format!("not listed yet: {}", unsynced.join(", "))),
+    });
+    api.health().add("tasks", &[Endpoint::Ready, Endpoint::Healthy], move || check_tasks(&parts.tasks()));
 }
 
 /// Beats until `stop`.

@@ -38,8 +38,7 @@ use crate::{
         Identity,
         bootstrap_token::{self, BootstrapToken},
         gate::Gate,
-        pki::{self, FileError, PkiError},
-        signing,
+        pki::{self, Authority, FileError, PkiError},
     },
     bootstrap::{self, Advertised, BootstrapError},
     controllers::{self, Controllers},
@@ -91,8 +90,8 @@ pub struct Running {
     admin_kubeconfig: PathBuf,
     api: KubernetesApi,
     listener: Listener,
-    controllers: Controllers,
-    scheduler: Scheduler,
+    controllers: Arc<Controllers>,
+    scheduler: Arc<Scheduler>,
     supervisor: Supervisor,
     // Last: let go of when everything else is down.
     _lock: DataDirLock,
@@ -121,6 +120,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let allocator = Allocator::new(config.service_cidr, config.service_node_port_range.clone());
     allocation::mend(&store, &allocator).await.map_err(StartError::Allocations)?;
     let server_address = advertised.map_or(address, |a| SocketAddr::new(a.address.into(), a.port));
+    let kinds_changed = kinds.subscribe();
     let api = KubernetesApi::new(store.clone(), kinds, allocator.clone(), &server_address.to_string());
     let client = api.client(Identity::control("apiserver"));
     bootstrap::ensure(&client, &config, advertised).await?;
@@ -135,17 +135,12 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let ca_hash = authority.hash();
     let supervisor = Supervisor::default();
     start_tasks(&supervisor, &api, &store, &config, advertised, certificates, allocator);
-    let signer = api.client(Identity::control("certificate-controller"));
-    let signing_authority = authority.clone();
-    supervisor.spawn("certificate-signing", move |stop| {
-        signing::run(signer.clone(), signing_authority.clone(), stop).boxed()
-    });
     let in_cluster = |name: &str| api.client(Identity::control(name));
-    let controllers_config = controllers_config(&config, authority.certificate_pem());
-    let controllers = controllers::start(in_cluster("kube-controller-manager"), controllers_config);
-    let scheduler = scheduler::start(in_cluster("kube-scheduler"));
-    let watched = supervisor.clone();
-    checks::add(&api, move || watched.status());
+    let controllers_config = controllers_config(&config, authority);
+    let controllers = controllers::start(in_cluster("kube-controller-manager"), controllers_config, kinds_changed);
+    let controllers = Arc::new(controllers);
+    let scheduler = Arc::new(scheduler::start(in_cluster("kube-scheduler"), controllers.informers()));
+    checks::add(&api, &supervisor, &controllers, &scheduler);
     tracing::info!(%address, "the API is served");
     Ok(Running {
         client,
@@ -196,7 +191,7 @@ impl Running {
     /// Stops: controllers first, then watches end, requests under way get their answers, and the store is closed.
     pub async fn shutdown(self) {
         self.api.health().shut_down();
-        tokio::join!(self.controllers.shutdown(), self.scheduler.shutdown());
+        tokio::join!(self.scheduler.shutdown(), self.controllers.shutdown());
         self.supervisor.shutdown().await;
         self.listener.drain().await;
         // Writes whose clients have gone are still under way.
@@ -204,11 +199,11 @@ impl Running {
     }
 }
 
-fn controllers_config(config: &Config, ca_pem: &str) -> controllers::Config {
+fn controllers_config(config: &Config, authority: Arc<Authority>) -> controllers::Config {
     controllers::Config {
         cluster_cidr: config.cluster_cidr,
         node_cidr_mask_size: config.node_cidr_mask_size,
-        ca_pem: ca_pem.to_owned(),
+        authority,
         node_monitor_grace_period: config.node_monitor_grace_period,
     }
 }

@@ -1,6 +1,7 @@
 //! What becomes of a CertificateSigningRequest: a pure function of the request and of the node it speaks for.
 //!
-//! The rules are those of Kubernetes' signers `kubernetes.io/kube-apiserver-client-kubelet` and `kubernetes.io/kubelet-serving`.
+//! The rules are those of Kubernetes' signers `kubernetes.io/kube-apiserver-client-kubelet` and
+//! `kubernetes.io/kubelet-serving`.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -11,12 +12,17 @@ use k8s_openapi::api::{
 use rcgen::{CertificateSigningRequestParams, SanType};
 use x509_parser::{certification_request::X509CertificationRequest, prelude::FromDer};
 
-use crate::auth::{
-    authorize::{BOOTSTRAPPERS, MASTERS, NODES},
-    pki::{Subject, Usage},
+use crate::{
+    auth::{
+        authorize::{BOOTSTRAPPERS, MASTERS, NODES},
+        pki::{Subject, Usage},
+    },
+    objects::informers::node_of_user,
 };
 
+/// Signer of the client certificates of nodes.
 pub const CLIENT_SIGNER: &str = "kubernetes.io/kube-apiserver-client-kubelet";
+/// Signer of the serving certificates of nodes.
 pub const SERVING_SIGNER: &str = "kubernetes.io/kubelet-serving";
 
 const LIFETIME: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -24,16 +30,16 @@ const LIFETIME: Duration = Duration::from_secs(365 * 24 * 3600);
 const SHORTEST: Duration = Duration::from_secs(600);
 
 #[derive(Debug, PartialEq, Eq)]
-pub enum Decision {
+pub enum SigningDecision {
     /// It is not for these signers, is answered already, or waits for a person.
     Leave,
-    /// The node is not there yet, or has not said yet what its addresses are.
+    /// The Node does not exist yet, or does not have its addresses yet.
     Wait,
     Deny(String),
     Sign(Box<Grant>),
 }
 
-/// What the certificate will say.
+/// What the certificate will hold.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Grant {
     pub request: CertificateSigningRequestParams,
@@ -44,24 +50,24 @@ pub struct Grant {
 
 /// The name of the node that the requester is, for looking its Node up.
 pub fn requesting_node(csr: &CertificateSigningRequest) -> Option<&str> {
-    csr.spec.username.as_deref()?.strip_prefix("system:node:")
+    csr.spec.username.as_deref().and_then(node_of_user)
 }
 
 /// Decides; `node` is the Node of [`requesting_node`], where it exists.
-pub fn decide(csr: &CertificateSigningRequest, node: Option<&Node>) -> Decision {
+pub fn decide(csr: &CertificateSigningRequest, node: Option<&Node>) -> SigningDecision {
     let status = csr.status.clone().unwrap_or_default();
     let has = |kind: &str| status.conditions.iter().flatten().any(|c| c.type_ == kind);
     if status.certificate.is_some() || has("Denied") || has("Failed") {
-        return Decision::Leave;
+        return SigningDecision::Leave;
     }
     let usage = match csr.spec.signer_name.as_str() {
         CLIENT_SIGNER => Usage::Client,
         SERVING_SIGNER => Usage::Server,
-        _ => return Decision::Leave,
+        _ => return SigningDecision::Leave,
     };
     match examine(&csr.spec, usage, has("Approved"), node) {
         Ok(decision) => decision,
-        Err(why) => Decision::Deny(why),
+        Err(why) => SigningDecision::Deny(why),
     }
 }
 
@@ -70,7 +76,7 @@ fn examine(
     usage: Usage,
     approved: bool,
     node: Option<&Node>,
-) -> Result<Decision, String> {
+) -> Result<SigningDecision, String> {
     let request = std::str::from_utf8(&spec.request.0)
         .map_err(|_| "spec.request is not PEM".to_owned())
         .and_then(|pem| CertificateSigningRequestParams::from_pem(pem).map_err(|e| format!("spec.request: {e}")))?;
@@ -88,7 +94,7 @@ fn examine(
                 return Err("a node's client certificate has no subject alternative names".into());
             }
             if !approved && !same_node && !is_in(BOOTSTRAPPERS) && !is_in(MASTERS) {
-                return Ok(Decision::Leave);
+                return Ok(SigningDecision::Leave);
             }
         }
         Usage::Server => {
@@ -101,7 +107,7 @@ fn examine(
                     return Err(format!("{username:?} may not ask for a serving certificate of {common_name:?}"));
                 }
                 match own_names(&common_name, &dns_names, &addresses, node) {
-                    None => return Ok(Decision::Wait),
+                    None => return Ok(SigningDecision::Wait),
                     Some(foreign) if !foreign.is_empty() => {
                         return Err(format!("the node does not have the names {}", foreign.join(", ")));
                     }
@@ -113,7 +119,7 @@ fn examine(
     let asked = spec.expiration_seconds.and_then(|s| u64::try_from(s).ok()).map(Duration::from_secs);
     let subject = Subject { common_name, organization: Some(NODES.into()), dns_names, addresses };
     let lifetime = asked.unwrap_or(LIFETIME).clamp(SHORTEST, LIFETIME);
-    Ok(Decision::Sign(Box::new(Grant { request, subject, usage, lifetime })))
+    Ok(SigningDecision::Sign(Box::new(Grant { request, subject, usage, lifetime })))
 }
 
 /// The common name of a request whose subject is a node's: O is `system:nodes` alone, CN `system:node:NAME`.
@@ -157,7 +163,7 @@ fn alternative_names(names: &[SanType]) -> Result<(Vec<String>, Vec<IpAddr>), St
     Ok((dns_names, addresses))
 }
 
-/// Names that are not the node's own; `None` while the node has not said enough to tell.
+/// Names that are not the node's own; `None` while the Node does not have its addresses yet.
 fn own_names(
     common_name: &str,
     dns_names: &[String],
@@ -238,22 +244,23 @@ mod tests {
 
     fn node() -> Node {
         serde_json::from_value(json!({"metadata": {"name": "n1"},
-            "status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.1"}, {"type": "Hostname", "address": "host"}]}}))
+            "status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.1"},
+                {"type": "Hostname", "address": "host"}]}}))
         .unwrap()
     }
 
     fn outcome(asked: &Asked) -> &'static str {
         match decide(&csr(asked), Some(&node())) {
-            Decision::Leave => "leave",
-            Decision::Wait => "wait",
-            Decision::Deny(_) => "deny",
-            Decision::Sign(_) => "sign",
+            SigningDecision::Leave => "leave",
+            SigningDecision::Wait => "wait",
+            SigningDecision::Deny(_) => "deny",
+            SigningDecision::Sign(_) => "sign",
         }
     }
 
     #[test]
     fn a_joiner_gets_a_client_certificate_and_nothing_beyond_it() {
-        let Decision::Sign(grant) = decide(&csr(&JOIN), None) else { panic!("refused") };
+        let SigningDecision::Sign(grant) = decide(&csr(&JOIN), None) else { panic!("refused") };
         assert_eq!(grant.subject.common_name, "system:node:n1");
         assert_eq!(grant.subject.organization.as_deref(), Some(NODES));
         assert_eq!(grant.usage, Usage::Client);
@@ -288,7 +295,7 @@ mod tests {
         assert_eq!(outcome(&Asked { names: &[], ..SERVE }), "deny");
         assert_eq!(outcome(&Asked { common_name: "system:node:n2", ..SERVE }), "deny");
         assert_eq!(outcome(&Asked { username: "system:bootstrap:abcdef", groups: &[BOOTSTRAPPERS], ..SERVE }), "deny");
-        assert_eq!(decide(&csr(&SERVE), None), Decision::Wait);
+        assert_eq!(decide(&csr(&SERVE), None), SigningDecision::Wait);
     }
 
     #[test]
@@ -296,10 +303,10 @@ mod tests {
         assert_eq!(outcome(&Asked { signer: "example.com/other", ..JOIN }), "leave");
         let mut answered = csr(&JOIN);
         answered.status = serde_json::from_value(json!({"certificate": "YQ=="})).unwrap();
-        assert_eq!(decide(&answered, None), Decision::Leave);
+        assert_eq!(decide(&answered, None), SigningDecision::Leave);
         answered.status =
             serde_json::from_value(json!({"conditions": [{"type": "Denied", "status": "True"}]})).unwrap();
-        assert_eq!(decide(&answered, None), Decision::Leave);
+        assert_eq!(decide(&answered, None), SigningDecision::Leave);
     }
 
     #[test]
@@ -310,8 +317,8 @@ mod tests {
                 serde_json::from_value(json!({"conditions": [{"type": "Approved", "status": "True"}]})).unwrap();
             decide(&csr, None)
         };
-        assert!(matches!(approve(&Asked { username: "joe", groups: &[], ..JOIN }), Decision::Sign(_)));
-        assert!(matches!(approve(&Asked { organization: "system:masters", ..JOIN }), Decision::Deny(_)));
+        assert!(matches!(approve(&Asked { username: "joe", groups: &[], ..JOIN }), SigningDecision::Sign(_)));
+        assert!(matches!(approve(&Asked { organization: "system:masters", ..JOIN }), SigningDecision::Deny(_)));
     }
 
     #[test]
@@ -320,7 +327,7 @@ mod tests {
             let mut csr = csr(&JOIN);
             csr.spec.expiration_seconds = Some(seconds);
             match decide(&csr, None) {
-                Decision::Sign(grant) => grant.lifetime.as_secs(),
+                SigningDecision::Sign(grant) => grant.lifetime.as_secs(),
                 other => panic!("{other:?}"),
             }
         };

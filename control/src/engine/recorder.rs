@@ -1,7 +1,9 @@
-//! Writes Events beside the work: bounded, in order, one request at a time, so that telling never slows doing.
+//! Writes Events beside the work: bounded, in order, one request at a time, so that event writes never block
+//! reconciliation.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use futures::FutureExt;
 use k8s_openapi::{
     api::core::v1::{Event, EventSource, ObjectReference},
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
@@ -12,22 +14,26 @@ use kube::{
     api::{Patch, PatchParams, PostParams},
 };
 use serde_json::json;
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::{Mutex, mpsc},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    api_code,
+    Tasks, api_code,
     correlate::{Correlator, Occurrence, Verdict},
 };
 
 /// Events that may wait to be written; more are dropped, as in client-go.
 const PENDING: usize = 8192;
-/// Events written in one go, and each second after that: telling of a thousand new pods must not slow the next thousand.
+/// Events written in one go, and each second after that: recording a thousand new pods must not slow the next thousand.
 const BURST: f64 = 500.0;
 const PER_SECOND: f64 = 300.0;
-/// How long a shutdown goes on writing what waits.
+/// How long a shutdown continues to write what waits.
 const DRAIN: Duration = Duration::from_secs(1);
 
+/// Whether an Event is a warning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventType {
     Normal,
@@ -56,13 +62,15 @@ struct Entry {
 }
 
 impl Recorder {
-    /// A recorder and the task that writes for it until `stop`.
-    pub fn new(client: Client, stop: CancellationToken) -> (Self, impl Future<Output = ()> + Send) {
+    /// A recorder whose writer is one of `tasks`.
+    pub fn start(client: Client, tasks: &Tasks) -> Self {
         let (pending, entries) = mpsc::channel(PENDING);
-        (Self { pending }, write(client, entries, stop))
+        let entries = Arc::new(Mutex::new(entries));
+        tasks.spawn("event-recorder", move |stop| write(client.clone(), entries.clone(), stop).boxed());
+        Self { pending }
     }
 
-    /// Tells that `reason` happened to `regarding`. Never waits.
+    /// Records that `reason` happened to `regarding`. Never waits.
     pub fn record(
         &self,
         component: &'static str,
@@ -97,7 +105,9 @@ pub fn reference<K: Resource<DynamicType = ()>>(object: &K) -> ObjectReference {
     }
 }
 
-async fn write(client: Client, mut entries: mpsc::Receiver<Entry>, stop: CancellationToken) {
+async fn write(client: Client, entries: Arc<Mutex<mpsc::Receiver<Entry>>>, stop: CancellationToken) {
+    // One writer at a time; the lock is free again when a writer that panicked is started again.
+    let mut entries = entries.lock().await;
     let mut correlator = Correlator::default();
     let mut pace = Pace { tokens: BURST, at: Instant::now() };
     loop {
@@ -159,7 +169,7 @@ async fn write_one(client: &Client, correlator: &mut Correlator, entry: Entry) {
         let patch = json!({"count": count, "message": message, "lastTimestamp": Time(entry.at)});
         match api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await {
             Ok(_) => return,
-            // Its hour was over: begin anew.
+            // It outlived its time to live and was deleted: create a new one.
             Err(error) if api_code(&error) == Some(404) => {
                 correlator.forget(name);
                 verdict = Verdict::Create { message: message.clone() };
@@ -172,7 +182,7 @@ async fn write_one(client: &Client, correlator: &mut Correlator, entry: Entry) {
         let name = event.metadata.name.clone().unwrap_or_default();
         match api.create(&PostParams::default(), &event).await {
             Ok(_) => correlator.written(&entry.occurrence, name, Instant::now()),
-            // A namespace that is going takes no new events.
+            // A terminating namespace takes no new events.
             Err(error) => tracing::debug!(%error, "cannot write an event"),
         }
     }

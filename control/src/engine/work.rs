@@ -1,9 +1,8 @@
-//! Drains a queue with bounded concurrency, and owns the tasks of the controllers until they are stopped.
+//! Drains a queue with bounded concurrency.
 
 use std::{collections::HashMap, future::Future, hash::Hash, sync::Arc, time::Duration};
 
 use futures::{FutureExt, future::BoxFuture};
-use parking_lot::Mutex;
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep_until},
@@ -16,6 +15,7 @@ use super::queue::{Taken, WorkQueue};
 /// What one pass over a key left to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
+    /// Nothing, until something changes.
     Done,
     /// A timer of the object itself is due then.
     After(Duration),
@@ -24,12 +24,16 @@ pub enum Outcome {
 /// A request of a controller failed; the key is tried again after its back-off.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
+    /// The API refused or could not be asked.
     #[error("cannot {operation}")]
     Request { operation: &'static str, source: Box<kube::Error> },
+    /// Several requests failed; the first failure is given for all.
     #[error("{0} requests failed, the first: {1}")]
     Several(usize, Box<Failure>),
+    /// An object that the API should not have accepted.
     #[error("{what} is not valid: {message}")]
     Malformed { what: &'static str, message: String },
+    /// The pass panicked.
     #[error("the task stopped unexpectedly")]
     Panicked,
 }
@@ -58,9 +62,16 @@ pub fn api_code(error: &kube::Error) -> Option<u16> {
     }
 }
 
-/// Whether the object to be deleted is gone, or another now has its name: both mean that the work is done.
+/// Whether the object to be deleted does not exist any more, or another has its name: in both cases the work is done.
 pub fn is_gone_or_taken(error: &kube::Error) -> bool {
     matches!(api_code(error), Some(404 | 409))
+}
+
+/// Whether the API refused a new object because its namespace is being deleted: nothing to retry.
+pub fn is_namespace_terminating(error: &kube::Error) -> bool {
+    let kube::Error::Api(status) = error else { return false };
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    causes.into_iter().any(|cause| cause.reason == "NamespaceTerminating")
 }
 
 /// One pass over a key. Boxed: the machinery below and the runtime's own are compiled once, not once a controller.
@@ -89,6 +100,8 @@ async fn drain<K>(
 ) where
     K: Clone + Eq + Hash + Ord + std::fmt::Display + Send + Sync + 'static,
 {
+    // A worker that panicked left its keys behind.
+    queue.recover();
     let mut running = JoinSet::new();
     let mut keys: HashMap<tokio::task::Id, K> = HashMap::new();
     while !stop.is_cancelled() {
@@ -111,17 +124,17 @@ async fn drain<K>(
             _ = queue.changed(), if running.len() < concurrency => {}
             _ = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
             Some(joined) = running.join_next_with_id(), if !running.is_empty() => {
-                settle(name, &queue, &mut keys, joined);
+                record_outcome(name, &queue, &mut keys, joined);
             }
         }
         while let Some(Some(joined)) = running.join_next_with_id().now_or_never() {
-            settle(name, &queue, &mut keys, joined);
+            record_outcome(name, &queue, &mut keys, joined);
         }
     }
     while running.join_next().await.is_some() {}
 }
 
-fn settle<K>(
+fn record_outcome<K>(
     name: &'static str,
     queue: &WorkQueue<K>,
     keys: &mut HashMap<tokio::task::Id, K>,
@@ -152,45 +165,34 @@ fn settle<K>(
     }
 }
 
-/// The tasks of one group, stopped together.
-#[derive(Default)]
-pub struct Tasks {
-    stop: CancellationToken,
-    running: Mutex<JoinSet<()>>,
-}
-
-impl Tasks {
-    pub fn stop(&self) -> CancellationToken {
-        self.stop.clone()
-    }
-
-    pub fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
-        self.running.lock().spawn(task.boxed().instrument(tracing::debug_span!("task", name)));
-    }
-
-    /// Stops all tasks and returns when the last has ended.
-    pub async fn shutdown(&self) {
-        self.stop.cancel();
-        let mut running = std::mem::take(&mut *self.running.lock());
-        while let Some(ended) = running.join_next().await {
-            if let Err(error) = ended {
-                tracing::error!(%error, "a controller task stopped unexpectedly");
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    use parking_lot::Mutex;
     use tokio::sync::Semaphore;
 
-    use super::*;
+    use super::{super::Tasks, *};
+
+    fn spawn_work<K, Fut>(
+        tasks: &Tasks,
+        queue: Arc<WorkQueue<K>>,
+        concurrency: usize,
+        reconcile: impl Fn(K) -> Fut + Send + Sync + 'static,
+    ) where
+        K: Clone + Eq + Hash + Ord + std::fmt::Display + Send + Sync + 'static,
+        Fut: Future<Output = Result<Outcome, Failure>> + Send + 'static,
+    {
+        let reconcile = Arc::new(reconcile);
+        tasks.spawn("test", move |stop| {
+            let reconcile = reconcile.clone();
+            work("test", queue.clone(), concurrency, stop, move |key| reconcile(key)).boxed()
+        });
+    }
 
     #[tokio::test]
     async fn no_more_than_the_bound_run_at_once_and_shutdown_waits_for_them() {
-        let queue = Arc::new(WorkQueue::default());
+        let queue = Arc::new(WorkQueue::new("test"));
         for n in 0..10 {
             queue.add(n);
         }
@@ -211,7 +213,7 @@ mod tests {
                 }
             }
         };
-        tasks.spawn("test", work("test", queue, 3, tasks.stop(), reconcile));
+        spawn_work(&tasks, queue, 3, reconcile);
         while active.load(Ordering::SeqCst) < 3 {
             tokio::task::yield_now().await;
         }
@@ -228,7 +230,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_failed_key_and_a_panicked_key_are_tried_again() {
-        let queue = Arc::new(WorkQueue::default());
+        let queue = Arc::new(WorkQueue::new("test"));
         queue.add("fails");
         queue.add("panics");
         let tasks = Tasks::default();
@@ -248,7 +250,7 @@ mod tests {
                 }
             }
         };
-        tasks.spawn("test", work("test", queue, 2, tasks.stop(), reconcile));
+        spawn_work(&tasks, queue, 2, reconcile);
         while tries.lock().len() < 4 {
             tokio::task::yield_now().await;
         }

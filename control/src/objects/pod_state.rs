@@ -1,4 +1,4 @@
-//! What a pod's status says about it: active, ready, available. Pure readings, no decisions.
+//! What a pod's status shows: active, ready, available. Pure readings, no decisions.
 
 use std::time::Duration;
 
@@ -7,14 +7,17 @@ use k8s_openapi::{
     jiff::Timestamp,
 };
 
+/// The condition of this type.
 pub fn condition<'a>(pod: &'a Pod, kind: &str) -> Option<&'a PodCondition> {
     pod.status.as_ref()?.conditions.as_ref()?.iter().find(|c| c.type_ == kind)
 }
 
+/// The pod's phase.
 pub fn phase(pod: &Pod) -> &str {
     pod.status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or("Pending")
 }
 
+/// Whether the pod is being deleted.
 pub fn is_terminating(pod: &Pod) -> bool {
     pod.metadata.deletion_timestamp.is_some()
 }
@@ -29,14 +32,17 @@ pub fn is_active(pod: &Pod) -> bool {
     !is_finished(pod) && !is_terminating(pod)
 }
 
+/// Whether the pod reports that it is ready.
 pub fn is_ready(pod: &Pod) -> bool {
     condition(pod, "Ready").is_some_and(|c| c.status == "True")
 }
 
+/// Since when the pod has been ready.
 pub fn ready_since(pod: &Pod) -> Option<Timestamp> {
     condition(pod, "Ready").filter(|c| c.status == "True")?.last_transition_time.as_ref().map(|t| t.0)
 }
 
+/// The node the pod is bound to.
 pub fn node_name(pod: &Pod) -> Option<&str> {
     pod.spec.as_ref()?.node_name.as_deref().filter(|n| !n.is_empty())
 }
@@ -50,6 +56,7 @@ pub enum Availability {
     NotReady,
 }
 
+/// Whether the pod has been ready for `min_ready_seconds` at `now`.
 pub fn availability(pod: &Pod, min_ready_seconds: i32, now: Timestamp) -> Availability {
     if !is_ready(pod) {
         return Availability::NotReady;

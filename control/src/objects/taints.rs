@@ -2,18 +2,20 @@
 
 use k8s_openapi::api::core::v1::{Taint, Toleration};
 
+/// Effect that keeps new pods away.
 pub const NO_SCHEDULE: &str = "NoSchedule";
+/// Effect that also evicts pods.
 pub const NO_EXECUTE: &str = "NoExecute";
+/// Effect that keeps new pods away where others can take them.
 pub const PREFER_NO_SCHEDULE: &str = "PreferNoSchedule";
+/// Taint of cordoned nodes.
 pub const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
+/// Taint of nodes that report that they are not ready.
 pub const NOT_READY: &str = "node.kubernetes.io/not-ready";
+/// Taint of nodes that stopped reporting.
 pub const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
 
-/// Whether one of `tolerations` covers `taint`. Source: `Toleration.ToleratesTaint`.
-pub fn tolerated(tolerations: &[Toleration], taint: &Taint) -> bool {
-    tolerations.iter().any(|toleration| covers(toleration, taint))
-}
-
+/// Whether `toleration` tolerates `taint`. Source: `Toleration.ToleratesTaint`.
 pub fn covers(toleration: &Toleration, taint: &Taint) -> bool {
     let text = |value: &Option<String>| value.clone().unwrap_or_default();
     let (effect, key) = (text(&toleration.effect), text(&toleration.key));

@@ -1,18 +1,19 @@
-//! How a controller starts: what changes names keys for its queue, and no key is worked on before all it reads has been listed.
+//! How a controller starts: its handlers enqueue keys, and its workers start after all informers it reads have synced.
 
 use std::{future::Future, sync::Arc};
 
+use futures::FutureExt;
 use kube::Resource;
-use tokio_util::sync::CancellationToken;
 
 use super::{
-    informer::{Change, Informer, Synced},
+    informer::{Informer, ObjectChange, Synced},
     key::Key,
     queue::WorkQueue,
-    work::{Failure, Outcome, Tasks, work},
+    tasks::Tasks,
+    work::{Failure, Outcome, work},
 };
 
-/// A controller before its first key. Handlers must be registered before the informers run.
+/// A controller before its first key.
 pub struct Startup<C> {
     name: &'static str,
     controller: Arc<C>,
@@ -23,35 +24,37 @@ pub struct Startup<C> {
 impl<C: Send + Sync + 'static> Startup<C> {
     /// `name` is what its tasks are called in the log.
     pub fn new(name: &'static str, controller: C) -> Self {
-        Self { name, controller: Arc::new(controller), queue: Arc::default(), reads: Vec::new() }
+        Self { name, controller: Arc::new(controller), queue: Arc::new(WorkQueue::new(name)), reads: Vec::new() }
     }
 
-    /// Calls `handler` for every change, to name the keys that it concerns.
+    /// Calls `handler` for every change, to enqueue the keys that it concerns.
     pub fn on<K: Resource + Send + Sync + 'static>(
         self,
         informer: &Informer<K>,
-        handler: impl Fn(&C, &Change<K>, &WorkQueue<Key>) + Send + Sync + 'static,
+        handler: impl Fn(&C, &ObjectChange<K>, &WorkQueue<Key>) + Send + Sync + 'static,
     ) -> Self {
         let (controller, queue) = (self.controller.clone(), self.queue.clone());
         informer.on_change(move |change| handler(&controller, change, &queue));
         self.reads(informer)
     }
 
-    /// Names every object that changes.
+    /// Enqueues every object that changes.
     pub fn on_each<K: Resource + Send + Sync + 'static>(self, informer: &Informer<K>) -> Self {
         self.on(informer, |_, change, queue| queue.add(change.key.clone()))
     }
 
-    /// Waits for the first listing of what is read, but names no keys.
+    /// Waits for the first listing of what is read, but enqueues nothing.
     pub fn reads<K: Resource + Send + Sync + 'static>(mut self, informer: &Informer<K>) -> Self {
         self.reads.push(informer.synced());
         self
     }
 
+    /// The controller itself.
     pub fn controller(&self) -> &Arc<C> {
         &self.controller
     }
 
+    /// The queue of its keys.
     pub fn queue(&self) -> &Arc<WorkQueue<Key>> {
         &self.queue
     }
@@ -59,23 +62,26 @@ impl<C: Send + Sync + 'static> Startup<C> {
     /// Starts the controller as one of `tasks`; at most `concurrency` keys are worked on at a time.
     pub fn start<F, Fut>(self, tasks: &Tasks, concurrency: usize, reconcile: F)
     where
-        F: Fn(Arc<C>, Key) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<Outcome, Failure>> + Send + 'static,
-    {
-        tasks.spawn(self.name, self.run(tasks.stop(), concurrency, reconcile));
-    }
-
-    /// Works on keys until `stop`, once all that the controller reads has been listed.
-    pub async fn run<F, Fut>(self, stop: CancellationToken, concurrency: usize, reconcile: F)
-    where
-        F: Fn(Arc<C>, Key) -> Fut + Send + Sync + 'static,
+        F: Fn(Arc<C>, Key) -> Fut + Clone + Send + Sync + 'static,
         Fut: Future<Output = Result<Outcome, Failure>> + Send + 'static,
     {
         let Self { name, controller, queue, reads } = self;
-        for informer in reads {
-            informer.wait().await;
-        }
-        work(name, queue, concurrency, stop, move |key| reconcile(controller.clone(), key)).await;
+        tasks.measure(queue.clone());
+        tasks.spawn(name, move |stop| {
+            let (controller, queue, reads, reconcile) =
+                (controller.clone(), queue.clone(), reads.clone(), reconcile.clone());
+            async move {
+                let synced = async {
+                    for informer in reads {
+                        informer.wait().await;
+                    }
+                };
+                if stop.run_until_cancelled(synced).await.is_some() {
+                    work(name, queue, concurrency, stop, move |key| reconcile(controller.clone(), key)).await;
+                }
+            }
+            .boxed()
+        });
     }
 }
 
@@ -86,6 +92,7 @@ mod tests {
     use kube::runtime::watcher::Event::{Init, InitApply, InitDone};
     use parking_lot::Mutex;
     use tokio::sync::Notify;
+    use tokio_util::sync::CancellationToken;
 
     use super::*;
 

@@ -1,7 +1,8 @@
 //! Decides what becomes of one event: a new object, one more count on an old one, or nothing.
 //!
-//! The rules and figures are those of client-go's `EventCorrelator`: the same event again only counts; more than ten that differ
-//! in their message alone are combined; one source may tell 25 about one object at once, and one each five minutes after that.
+//! The rules and figures are those of client-go's `EventCorrelator`: the same event again only counts; more than ten
+//! that differ in their message alone are combined; one source may record 25 about one object at once, and one each
+//! five minutes after that.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -29,21 +30,18 @@ pub struct Occurrence {
     pub message: String,
 }
 
+/// What is to be done about an occurrence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Write a new Event with this message, then say how it is called with [`Correlator::written`].
-    Create {
-        message: String,
-    },
+    /// Write a new Event with this message, then pass its name to [`Correlator::written`].
+    Create { message: String },
     /// The Event called `name` happened for the `count`th time.
-    Count {
-        name: String,
-        count: i32,
-        message: String,
-    },
+    Count { name: String, count: i32, message: String },
+    /// Write nothing: the source has recorded too much about this object.
     Drop,
 }
 
+/// What was recorded lately.
 #[derive(Default)]
 pub struct Correlator {
     buckets: Recent<(&'static str, String), Bucket>,
@@ -75,6 +73,7 @@ struct Written {
 }
 
 impl Correlator {
+    /// Decides on one occurrence, and counts it.
     pub fn decide(&mut self, occurrence: &Occurrence, now: Instant) -> Verdict {
         let (same, message) = self.combine(occurrence, now);
         if !self.admit(occurrence, now) {
@@ -82,7 +81,7 @@ impl Correlator {
         }
         match self.written.get_mut(&same) {
             Some(written) => {
-                written.count += 1;
+                written.count = written.count.saturating_add(1);
                 Verdict::Count { name: written.name.clone(), count: written.count, message }
             }
             None => Verdict::Create { message },
@@ -109,7 +108,7 @@ impl Correlator {
             warning: occurrence.warning,
         };
         let group = self.similar.get_or_insert(key, || Group { messages: Vec::new(), at: now });
-        if now.duration_since(group.at) > SIMILAR_WINDOW {
+        if now.saturating_duration_since(group.at) > SIMILAR_WINDOW {
             group.messages.clear();
         }
         group.at = now;
@@ -126,7 +125,7 @@ impl Correlator {
     fn admit(&mut self, occurrence: &Occurrence, now: Instant) -> bool {
         let key = (occurrence.component, occurrence.object.clone());
         let bucket = self.buckets.get_or_insert(key, || Bucket { tokens: BURST, at: now });
-        let earned = now.duration_since(bucket.at).as_secs_f64() * REFILL_PER_SECOND;
+        let earned = now.saturating_duration_since(bucket.at).as_secs_f64() * REFILL_PER_SECOND;
         bucket.tokens = (bucket.tokens + earned).min(BURST);
         bucket.at = now;
         if bucket.tokens < 1.0 {

@@ -55,13 +55,13 @@ pub enum Claim {
 }
 
 /// Decides the claim of the owner `uid` on an object, as Kubernetes' `ControllerRefManager` does.
-pub fn claim(meta: &ObjectMeta, uid: &str, selected: bool, owner_is_going: bool) -> Claim {
+pub fn claim(meta: &ObjectMeta, uid: &str, selected: bool, owner_is_terminating: bool) -> Claim {
     match controller_of(meta) {
         Some(owner) if owner.uid != uid => Claim::Ignore,
         Some(_) if selected => Claim::Keep,
-        Some(_) if owner_is_going => Claim::Ignore,
+        Some(_) if owner_is_terminating => Claim::Ignore,
         Some(_) => Claim::Release,
-        None if !selected || owner_is_going || meta.deletion_timestamp.is_some() => Claim::Ignore,
+        None if !selected || owner_is_terminating || meta.deletion_timestamp.is_some() => Claim::Ignore,
         None => Claim::Adopt,
     }
 }

@@ -12,14 +12,17 @@ pub struct Key {
 }
 
 impl Key {
+    /// The key of an object in a namespace.
     pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
         Self { namespace: namespace.into(), name: name.into() }
     }
 
+    /// The key of a cluster-wide object.
     pub fn cluster(name: impl Into<String>) -> Self {
         Self::new("", name)
     }
 
+    /// The key of this object.
     pub fn of<K: Resource>(object: &K) -> Self {
         let meta = object.meta();
         Self::new(meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default())

@@ -1,45 +1,58 @@
-//! The objects of one kind as the API last told them, kept by one watch and shared by all who read them.
+//! The objects of one kind as the API last sent them, kept by one watch and shared by all readers.
 //!
 //! The watch task is the only writer. Handlers run in that task, after the store changed, and must only enqueue.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    sync::Arc,
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
-use futures::{Stream, StreamExt};
+use futures::Stream;
 use kube::{Resource, runtime::watcher};
 use parking_lot::RwLock;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::Key;
+use super::{
+    Key,
+    watch::{View, follow},
+};
 
-/// One difference between two moments of an object. An object that was replaced by another of the same name (another uid) comes
-/// as a deletion and a creation.
-pub struct Change<K> {
+/// One difference between two moments of an object. An object that was replaced by another of the same name (another
+/// uid) comes as a deletion and a creation.
+pub struct ObjectChange<K> {
+    /// Namespace and name.
     pub key: Key,
+    /// The object before; `None` for a creation.
     pub old: Option<Arc<K>>,
+    /// The object after; `None` for a deletion.
     pub new: Option<Arc<K>>,
 }
 
-impl<K> Change<K> {
-    /// The object as it is now, or as it was before it went.
+impl<K> ObjectChange<K> {
+    /// The object as it is now, or as it was before its deletion.
     pub fn latest(&self) -> &Arc<K> {
         self.new.as_ref().or(self.old.as_ref()).expect("a change has a before or an after")
     }
 }
 
-type Handler<K> = Box<dyn Fn(&Change<K>) + Send + Sync>;
+type Handler<K> = Box<dyn Fn(&ObjectChange<K>) + Send + Sync>;
 /// Names under which an object is found beside its key, such as `owner:UID`.
 type IndexBy<K> = fn(&K) -> Vec<String>;
 
 /// Holds the objects of one kind.
 pub struct Informer<K> {
     state: RwLock<State<K>>,
+    /// Held for reading while a change is applied and its handlers are called, so that a handler that registers
+    /// meanwhile is shown each object exactly once.
     handlers: RwLock<Vec<Handler<K>>>,
     index_by: Option<IndexBy<K>>,
     synced: watch::Sender<bool>,
+    handler_panics: AtomicU64,
 }
 
 struct State<K> {
@@ -48,12 +61,18 @@ struct State<K> {
 }
 
 /// Whether an informer's first listing is complete.
+#[derive(Clone)]
 pub struct Synced(watch::Receiver<bool>);
 
 impl Synced {
+    /// Whether it is complete now.
+    pub fn is_synced(&self) -> bool {
+        *self.0.borrow()
+    }
+
     /// Returns once the first listing is complete.
     pub async fn wait(mut self) {
-        // An error means that the informer itself is gone, and with it the process's interest in it.
+        // An error means that the informer was dropped: it will never sync.
         if self.0.wait_for(|synced| *synced).await.is_err() {
             std::future::pending::<()>().await;
         }
@@ -61,20 +80,28 @@ impl Synced {
 }
 
 impl<K: Resource + Send + Sync + 'static> Informer<K> {
+    /// An empty informer, whose objects are also found under the names that `index_by` gives them.
     pub fn new(index_by: Option<IndexBy<K>>) -> Arc<Self> {
         Arc::new(Self {
             state: RwLock::new(State { objects: BTreeMap::new(), index: HashMap::new() }),
             handlers: RwLock::new(Vec::new()),
             index_by,
             synced: watch::Sender::new(false),
+            handler_panics: AtomicU64::new(0),
         })
     }
 
-    /// Calls `handler` for every later change. Register before [`Self::run`], or the first listing is missed.
-    pub fn on_change(&self, handler: impl Fn(&Change<K>) + Send + Sync + 'static) {
-        self.handlers.write().push(Box::new(handler));
+    /// Calls `handler` for every object that is there, as if it had just been created, and for every later change.
+    pub fn on_change(&self, handler: impl Fn(&ObjectChange<K>) + Send + Sync + 'static) {
+        let mut handlers = self.handlers.write();
+        let known: Vec<_> = self.state.read().objects.iter().map(|(key, new)| (key.clone(), new.clone())).collect();
+        for (key, new) in known {
+            handler(&ObjectChange { key, old: None, new: Some(new) });
+        }
+        handlers.push(Box::new(handler));
     }
 
+    /// The object called `key`.
     pub fn get(&self, key: &Key) -> Option<Arc<K>> {
         self.state.read().objects.get(key).cloned()
     }
@@ -84,6 +111,7 @@ impl<K: Resource + Send + Sync + 'static> Informer<K> {
         self.state.read().objects.values().cloned().collect()
     }
 
+    /// The objects of a namespace, ordered by name.
     pub fn in_namespace(&self, namespace: &str) -> Vec<Arc<K>> {
         let state = self.state.read();
         let from = Key::new(namespace, "");
@@ -107,62 +135,31 @@ impl<K: Resource + Send + Sync + 'static> Informer<K> {
         Synced(self.synced.subscribe())
     }
 
-    /// Follows `events` until `stop`. A broken watch is resumed by the stream itself, with back-off.
+    /// How many objects there are.
+    pub fn len(&self) -> usize {
+        self.state.read().objects.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How often a handler panicked.
+    pub fn handler_panics(&self) -> u64 {
+        self.handler_panics.load(Relaxed)
+    }
+
+    /// Follows `events` until `stop`, or until the stream ends.
     pub async fn run<S>(self: Arc<Self>, events: S, stop: CancellationToken)
     where
         S: Stream<Item = watcher::Result<watcher::Event<K>>> + Send,
     {
-        let mut events = std::pin::pin!(events);
-        let mut listed: Option<BTreeSet<Key>> = None;
-        loop {
-            let event = tokio::select! {
-                biased;
-                _ = stop.cancelled() => return,
-                event = events.next() => event,
-            };
-            match event {
-                Some(Ok(watcher::Event::Init)) => listed = Some(BTreeSet::new()),
-                Some(Ok(watcher::Event::InitApply(object))) => {
-                    if let Some(listed) = &mut listed {
-                        listed.insert(Key::of(&object));
-                    }
-                    self.apply(object);
-                }
-                Some(Ok(watcher::Event::InitDone)) => {
-                    if let Some(listed) = listed.take() {
-                        self.retain(&listed);
-                    }
-                    self.synced.send_replace(true);
-                }
-                Some(Ok(watcher::Event::Apply(object))) => self.apply(object),
-                Some(Ok(watcher::Event::Delete(object))) => self.delete(&Key::of(&object)),
-                Some(Err(error)) => tracing::debug!(%error, "watch interrupted"),
-                None => return,
-            }
-        }
+        follow(&*self, events, &stop).await;
     }
 
-    fn apply(&self, object: K) {
-        let key = Key::of(&object);
-        let new = Arc::new(object);
-        let old = {
-            let mut state = self.state.write();
-            let old = state.objects.insert(key.clone(), new.clone());
-            self.reindex(&mut state, &key, old.as_deref(), Some(&new));
-            old
-        };
-        match old {
-            Some(old) if old.meta().uid != new.meta().uid => {
-                self.tell(Change { key: key.clone(), old: Some(old), new: None });
-                self.tell(Change { key, old: None, new: Some(new) });
-            }
-            // A resumed watch or a second listing tells what is known already.
-            Some(old) if old.meta().resource_version == new.meta().resource_version => {}
-            old => self.tell(Change { key, old, new: Some(new) }),
-        }
-    }
-
-    fn delete(&self, key: &Key) {
+    fn remove(&self, key: &Key) {
+        let handlers = self.handlers.read();
         let old = {
             let mut state = self.state.write();
             let old = state.objects.remove(key);
@@ -170,14 +167,7 @@ impl<K: Resource + Send + Sync + 'static> Informer<K> {
             old
         };
         if old.is_some() {
-            self.tell(Change { key: key.clone(), old, new: None });
-        }
-    }
-
-    fn retain(&self, listed: &BTreeSet<Key>) {
-        let gone: Vec<Key> = self.state.read().objects.keys().filter(|key| !listed.contains(*key)).cloned().collect();
-        for key in gone {
-            self.delete(&key);
+            self.notify(&handlers, ObjectChange { key: key.clone(), old, new: None });
         }
     }
 
@@ -201,10 +191,49 @@ impl<K: Resource + Send + Sync + 'static> Informer<K> {
         }
     }
 
-    fn tell(&self, change: Change<K>) {
-        for handler in self.handlers.read().iter() {
-            handler(&change);
+    /// A handler that panics must not end the watch, nor keep the change from the others.
+    fn notify(&self, handlers: &[Handler<K>], change: ObjectChange<K>) {
+        for handler in handlers {
+            if catch_unwind(AssertUnwindSafe(|| handler(&change))).is_err() {
+                self.handler_panics.fetch_add(1, Relaxed);
+                tracing::error!(object = %change.key, "the handler of a change panicked");
+            }
         }
+    }
+}
+
+impl<K: Resource + Send + Sync + 'static> View<K> for Informer<K> {
+    fn apply(&self, object: K) {
+        let handlers = self.handlers.read();
+        let key = Key::of(&object);
+        let new = Arc::new(object);
+        let old = {
+            let mut state = self.state.write();
+            let old = state.objects.insert(key.clone(), new.clone());
+            self.reindex(&mut state, &key, old.as_deref(), Some(&new));
+            old
+        };
+        match old {
+            Some(old) if old.meta().uid != new.meta().uid => {
+                self.notify(&handlers, ObjectChange { key: key.clone(), old: Some(old), new: None });
+                self.notify(&handlers, ObjectChange { key, old: None, new: Some(new) });
+            }
+            // A resumed watch or a second listing repeats what is known.
+            Some(old) if old.meta().resource_version == new.meta().resource_version => {}
+            old => self.notify(&handlers, ObjectChange { key, old, new: Some(new) }),
+        }
+    }
+
+    fn delete(&self, object: &K) {
+        self.remove(&Key::of(object));
+    }
+
+    fn listed(&self, uids: &HashSet<String>) {
+        let is_gone = |object: &K| object.meta().uid.as_ref().is_none_or(|uid| !uids.contains(uid));
+        let gone: Vec<Key> =
+            self.state.read().objects.iter().filter(|(_, o)| is_gone(o)).map(|(key, _)| key.clone()).collect();
+        gone.iter().for_each(|key| self.remove(key));
+        self.synced.send_replace(true);
     }
 }
 
@@ -258,6 +287,28 @@ mod tests {
         assert!(informer.indexed("uid:1").is_empty());
         assert_eq!(informer.indexed("uid:3").len(), 1);
         informer.synced().wait().await;
+    }
+
+    #[tokio::test]
+    async fn a_handler_that_registers_late_is_shown_what_is_there() {
+        let (informer, _) = follow(vec![Init, InitApply(map("a", "1", "1")), InitDone]).await;
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let record = seen.clone();
+        informer.on_change(move |c| record.lock().push((c.key.name.clone(), c.old.is_some(), c.new.is_some())));
+        assert_eq!(*seen.lock(), [("a".to_owned(), false, true)]);
+    }
+
+    #[tokio::test]
+    async fn a_handler_that_panics_ends_neither_the_watch_nor_the_other_handlers() {
+        let informer = Informer::new(None);
+        informer.on_change(|change: &ObjectChange<ConfigMap>| assert_ne!(change.key.name, "a"));
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let record = seen.clone();
+        informer.on_change(move |change| record.lock().push(change.key.name.clone()));
+        let events = [Init, InitApply(map("a", "1", "1")), InitApply(map("b", "2", "2")), InitDone];
+        informer.clone().run(stream::iter(events.map(Ok)), CancellationToken::new()).await;
+        assert_eq!(*seen.lock(), ["a", "b"]);
+        assert_eq!(informer.handler_panics(), 1);
     }
 
     #[tokio::test]
