@@ -91,6 +91,48 @@ mod tests {
         TaskStatus { name: name.into(), restarts, state, last_failure: None }
     }
 
+    async fn get(client: &kube::Client, path: &str) -> Result<String, kube::Error> {
+        client.request_text(http::Request::get(path).body(Vec::new()).expect("a request")).await
+    }
+
+    #[tokio::test]
+    async fn a_running_service_tells_of_its_tasks_queues_and_scheduler() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut config = crate::Config::new(dir.path());
+        config.bind = ([127, 0, 0, 1], 0).into();
+        let running = crate::start(config.clone()).await.expect("a service");
+        let client = running.client();
+        let ready = async {
+            loop {
+                match get(&client, "/readyz?verbose").await {
+                    Ok(text) => break text,
+                    Err(_) => tokio::task::yield_now().await,
+                }
+            }
+        };
+        let ready = tokio::time::timeout(std::time::Duration::from_secs(60), ready).await.expect("it becomes ready");
+        for check in ["ping", "log", "shutdown", "store", "informer-sync", "tasks"] {
+            assert!(ready.contains(&format!("[+]{check} ok")), "{check}: {ready}");
+        }
+        let metrics = get(&client, "/metrics").await.expect("metrics");
+        for start in [
+            "fairlead_task_running{task=\"heartbeat\"} 1",
+            "fairlead_task_running{task=\"scheduler\"} 1",
+            "workqueue_adds_total{name=\"",
+            "workqueue_queue_duration_seconds_count{name=\"",
+            "scheduler_schedule_attempts_total{result=\"scheduled\"}",
+            "etcd_disk_backend_commit_duration_seconds_count ",
+            "process_resident_memory_bytes ",
+        ] {
+            assert!(metrics.lines().any(|line| line.starts_with(start)), "{start} in\n{metrics}");
+        }
+        drop(client);
+        running.shutdown().await;
+        // Nothing that tells of the service keeps it alive: its directory is free again.
+        let again = crate::start(config).await.expect("the service again");
+        again.shutdown().await;
+    }
+
     #[test]
     fn a_task_that_waits_for_its_restart_fails_the_check_and_one_that_recovered_is_named() {
         let healthy = task("a", 0, TaskState::Running);
