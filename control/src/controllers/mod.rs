@@ -110,7 +110,7 @@ impl Controllers {
     }
 
     /// Stops the watches, and returns when the requests under way have ended.
-    pub async fn shutdown(self) {
+    pub async fn shutdown(&self) {
         self.tasks.shutdown().await;
     }
 }

@@ -23,7 +23,7 @@ pub mod watch;
 mod work;
 
 pub use deadline::Deadline;
-pub use histogram::{BOUNDS, Histogram, HistogramSnapshot};
+pub use histogram::{BOUNDS as HISTOGRAM_BOUNDS, Histogram, HistogramSnapshot};
 pub use informer::{Informer, ObjectChange, Synced};
 pub use key::Key;
 pub use queue::{Measured, QueueStats, WorkQueue};

@@ -6,15 +6,18 @@
 //! | `scrape` | how other parts tell their counts when they are asked |
 //! | `process` | the process: `process_*` |
 //! | `store` | commits, transactions and watches of the store |
+//! | `scheduler`, `work_queues` | attempts to schedule, and the controllers' queues: `scheduler_*`, `workqueue_*` |
 //! | `tasks` | supervised tasks: `fairlead_task_*` |
 //!
 //! A part that counts for itself registers with [`Metrics::add`]; nothing is pushed here on its hot path.
 
 mod process;
 mod requests;
+mod scheduler;
 mod scrape;
 mod store;
 mod tasks;
+mod work_queues;
 
 use std::{fmt, sync::Arc};
 
@@ -22,9 +25,11 @@ use parking_lot::Mutex;
 use prometheus_client::{encoding::text, registry::Registry};
 
 pub use requests::{RequestMetrics, Running, WatchEvents};
+pub use scheduler::tell as tell_scheduler;
 pub use scrape::{HistogramSample, Labels, Scrape};
 pub use store::tell as tell_store;
 pub use tasks::tell as tell_tasks;
+pub use work_queues::tell as tell_work_queues;
 
 /// The content type of [`Metrics::render`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

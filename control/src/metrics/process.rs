@@ -15,7 +15,7 @@ pub(super) fn tell(scrape: &mut Scrape<'_>) -> fmt::Result {
             .ok()
             .map(|boot| boot as f64 + stat.starttime as f64 / procfs::ticks_per_second() as f64);
         let resident = stat.rss.saturating_mul(procfs::page_size());
-        gauge(scrape, "process_cpu_seconds", "CPU time used, in seconds.", seconds)?;
+        scrape.counters("process_cpu_seconds", "CPU time used, in seconds.", [(&[][..], seconds)])?;
         gauge(scrape, "process_resident_memory_bytes", "Memory in use.", resident as f64)?;
         gauge(scrape, "process_virtual_memory_bytes", "Address space in use.", stat.vsize as f64)?;
         gauge(scrape, "process_threads", "Threads of the process.", stat.num_threads as f64)?;

@@ -40,6 +40,7 @@ pub struct RequestMetrics {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Series {
     verb: Verb,
+    long_running: bool,
     scope: Scope,
     group: String,
     version: String,
@@ -51,6 +52,7 @@ struct Series {
 #[derive(Clone, Copy, Hash)]
 struct SeriesOf<'a> {
     verb: Verb,
+    long_running: bool,
     scope: Scope,
     group: &'a str,
     version: &'a str,
@@ -71,10 +73,18 @@ enum Scope {
 #[derive(Debug)]
 struct Handles {
     labels: LabelSet,
-    duration: Histogram,
-    long_running: Gauge,
+    measure: Measure,
     /// By status code; few.
     codes: RwLock<Vec<(u16, Counter)>>,
+}
+
+/// What is measured of a request, beside its number.
+#[derive(Clone, Debug)]
+enum Measure {
+    /// How many are under way: their answers may have no end.
+    LongRunning(Gauge),
+    /// How long each takes.
+    Duration(Histogram),
 }
 
 /// A request under way. Dropped without [`Running::answered`], it was given up by its client.
@@ -85,7 +95,6 @@ pub struct Running {
     /// How many such requests are under way.
     gauge: Gauge,
     begun: Instant,
-    long_running: bool,
 }
 
 /// Counts the events that are sent to watchers of one kind.
@@ -116,15 +125,13 @@ impl RequestMetrics {
     /// Begins to count a request. `served` says whether its resource is served; it is asked only at the first of a series.
     pub fn begin(self: &Arc<Self>, info: &RequestInfo, served: impl FnOnce(&ResourcePath) -> bool) -> Running {
         let handles = self.handles(info, served);
-        let long_running = info.is_long_running();
-        let gauge = match (long_running, info.verb.is_write()) {
-            (true, _) => &handles.long_running,
-            (false, true) => &self.mutating,
-            (false, false) => &self.read_only,
+        let gauge = match &handles.measure {
+            Measure::LongRunning(gauge) => gauge.clone(),
+            Measure::Duration(_) if info.verb.is_write() => self.mutating.clone(),
+            Measure::Duration(_) => self.read_only.clone(),
         };
         gauge.inc();
-        let gauge = gauge.clone();
-        Running { metrics: self.clone(), handles, gauge, begun: Instant::now(), long_running }
+        Running { metrics: self.clone(), handles, gauge, begun: Instant::now() }
     }
 
     /// Counts a request that was refused before a handler saw it.
@@ -155,8 +162,10 @@ impl RequestMetrics {
     fn resolve(&self, series: SeriesOf<'_>) -> Handles {
         let labels = series.labels();
         Handles {
-            duration: self.durations.get_or_create_owned(&labels),
-            long_running: self.long_running.get_or_create_owned(&labels),
+            measure: match series.long_running {
+                true => Measure::LongRunning(self.long_running.get_or_create_owned(&labels)),
+                false => Measure::Duration(self.durations.get_or_create_owned(&labels)),
+            },
             codes: RwLock::default(),
             labels,
         }
@@ -167,8 +176,8 @@ impl Running {
     /// The request is answered with this status code. Dropped when the body of a long-running request has ended, and at once
     /// otherwise.
     pub fn answered(&self, code: u16) {
-        if !self.long_running {
-            self.handles.duration.observe(self.elapsed().as_secs_f64());
+        if let Measure::Duration(durations) = &self.handles.measure {
+            durations.observe(self.elapsed().as_secs_f64());
         }
         let counted = self.handles.codes.read().iter().find(|(known, _)| *known == code).map(|(_, c)| c.inc());
         if counted.is_none() {
@@ -185,7 +194,7 @@ impl Running {
 
     /// Whether the answer may have no end: this value is then to be kept until its body ends.
     pub fn is_long_running(&self) -> bool {
-        self.long_running
+        matches!(self.handles.measure, Measure::LongRunning(_))
     }
 
     /// How long the request is under way.
@@ -202,8 +211,9 @@ impl Drop for Running {
 
 impl<'a> SeriesOf<'a> {
     fn of(info: &'a RequestInfo) -> Self {
+        let (verb, long_running) = (info.verb, info.is_long_running());
         let series =
-            Self { verb: info.verb, scope: Scope::None, group: "", version: "", resource: "", subresource: "" };
+            Self { verb, long_running, scope: Scope::None, group: "", version: "", resource: "", subresource: "" };
         let Some(resource) = info.resource() else { return series };
         Self {
             scope: match (&resource.name, &resource.namespace) {
@@ -221,12 +231,13 @@ impl<'a> SeriesOf<'a> {
 
     /// The series of everything that nothing serves.
     fn unknown(self) -> Self {
-        Self { verb: self.verb, scope: self.scope, group: "", version: "", resource: "", subresource: "" }
+        Self { group: "", version: "", resource: "", subresource: "", ..self }
     }
 
     fn owned(self) -> Series {
         Series {
             verb: self.verb,
+            long_running: self.long_running,
             scope: self.scope,
             group: self.group.to_owned(),
             version: self.version.to_owned(),
@@ -259,6 +270,7 @@ impl<'a> SeriesOf<'a> {
 impl Equivalent<Series> for SeriesOf<'_> {
     fn equivalent(&self, key: &Series) -> bool {
         self.verb == key.verb
+            && self.long_running == key.long_running
             && self.scope == key.scope
             && self.resource == key.resource
             && self.subresource == key.subresource

@@ -4,7 +4,7 @@ use std::fmt;
 
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, EncodeMetric},
+    encoding::{DescriptorEncoder, EncodeCounterValue, EncodeMetric},
     metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
 };
 
@@ -29,14 +29,18 @@ pub struct HistogramSample<'a> {
 
 impl Scrape<'_> {
     /// Tells a counter; `_total` is added to its name.
-    pub fn counters<'s>(
+    pub fn counters<'s, V: EncodeCounterValue>(
         &mut self,
         name: &str,
         help: &str,
-        samples: impl IntoIterator<Item = (Labels<'s>, u64)>,
+        samples: impl IntoIterator<Item = (Labels<'s>, V)>,
     ) -> fmt::Result {
         let mut metric = self.encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
         for (labels, value) in samples {
+            // A sample without labels is the only one, and has no braces.
+            if labels.is_empty() {
+                return ConstCounter::new(value).encode(metric);
+            }
             ConstCounter::new(value).encode(metric.encode_family(&labels)?)?;
         }
         Ok(())
@@ -51,6 +55,10 @@ impl Scrape<'_> {
     ) -> fmt::Result {
         let mut metric = self.encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
         for (labels, value) in samples {
+            // A sample without labels is the only one, and has no braces.
+            if labels.is_empty() {
+                return ConstGauge::new(value).encode(metric);
+            }
             ConstGauge::new(value).encode(metric.encode_family(&labels)?)?;
         }
         Ok(())
@@ -65,8 +73,7 @@ impl Scrape<'_> {
     ) -> fmt::Result {
         let mut metric = self.encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
         for (labels, sample) in samples {
-            // The text format ends the buckets with the largest number of all, which it writes as infinity.
-            let bounds = sample.bounds.iter().copied().chain([f64::MAX]);
+            let bounds = sample.bounds.iter().copied().chain([f64::INFINITY]);
             let buckets: Vec<(f64, u64)> = bounds.zip(sample.counts.iter().copied()).collect();
             let count = buckets.iter().map(|(_, count)| count).sum();
             let none = None::<
@@ -75,6 +82,9 @@ impl Scrape<'_> {
                     prometheus_client::metrics::exemplar::Exemplar<[(&str, &str); 0], f64>,
                 >,
             >;
+            if labels.is_empty() {
+                return metric.encode_histogram(sample.sum, count, &buckets, none);
+            }
             metric.encode_family(&labels)?.encode_histogram(sample.sum, count, &buckets, none)?;
         }
         Ok(())

@@ -94,7 +94,7 @@ impl Scheduler {
     }
 
     /// Stops, and returns when the bindings under way have ended.
-    pub async fn shutdown(self) {
+    pub async fn shutdown(&self) {
         self.tasks.shutdown().await;
     }
 }

@@ -1,22 +1,63 @@
 //! What the composed service adds to health checks and metrics: its supervised tasks, and the heartbeat.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::Api,
+    controllers::Controllers,
     health::{BEAT, Endpoint, Health, Outcome},
     metrics,
-    supervise::{TaskState, TaskStatus},
+    scheduler::Scheduler,
+    supervise::{Supervisor, TaskState, TaskStatus},
 };
 
-/// Adds the tasks that `status` tells of to the checks and the metrics of `api`.
-pub fn add(api: &Api, status: impl Fn() -> Vec<TaskStatus> + Send + Sync + 'static) {
-    let status = Arc::new(status);
-    let told = status.clone();
-    api.metrics().add(move |scrape| metrics::tell_tasks(scrape, &told()));
-    api.health().add("tasks", &[Endpoint::Ready, Endpoint::Healthy], move || check_tasks(&status()));
+/// The parts of the service that tell of themselves. Weak: they hold clients of the API, which holds its checks.
+#[derive(Clone)]
+struct Parts {
+    supervisor: Supervisor,
+    controllers: Weak<Controllers>,
+    scheduler: Weak<Scheduler>,
+}
+
+impl Parts {
+    fn tasks(&self) -> Vec<TaskStatus> {
+        let controllers = self.controllers.upgrade().map(|controllers| controllers.tasks());
+        let scheduler = self.scheduler.upgrade().map(|scheduler| scheduler.tasks());
+        self.supervisor.status().into_iter().chain(controllers.into_iter().chain(scheduler).flatten()).collect()
+    }
+
+    /// The kinds whose first listing is not complete.
+    fn unsynced(&self) -> Vec<String> {
+        let informers = self.controllers.upgrade().map(|controllers| controllers.informers().status());
+        informers.into_iter().flatten().filter(|informer| !informer.synced).map(|informer| informer.kind).collect()
+    }
+}
+
+/// Adds tasks, informers, queues and the scheduler to the checks and the metrics of `api`.
+pub fn add(api: &Api, supervisor: &Supervisor, controllers: &Arc<Controllers>, scheduler: &Arc<Scheduler>) {
+    let parts = Parts {
+        supervisor: supervisor.clone(),
+        controllers: Arc::downgrade(controllers),
+        scheduler: Arc::downgrade(scheduler),
+    };
+    let told = parts.clone();
+    api.metrics().add(move |scrape| {
+        metrics::tell_tasks(scrape, &told.tasks())?;
+        let queues = told.controllers.upgrade().map(|controllers| controllers.queues()).unwrap_or_default();
+        metrics::tell_work_queues(scrape, &queues)?;
+        match told.scheduler.upgrade() {
+            Some(scheduler) => metrics::tell_scheduler(scrape, &scheduler.stats()),
+            None => Ok(()),
+        }
+    });
+    let asked = parts.clone();
+    api.health().add("informer-sync", &[Endpoint::Ready], move || match asked.unsynced() {
+        unsynced if unsynced.is_empty() => Ok(String::new()),
+        unsynced => Err(format!("not listed yet: {}", unsynced.join(", "))),
+    });
+    api.health().add("tasks", &[Endpoint::Ready, Endpoint::Healthy], move || check_tasks(&parts.tasks()));
 }
 
 /// Beats until `stop`.
@@ -48,6 +89,48 @@ mod tests {
 
     fn task(name: &str, restarts: u64, state: TaskState) -> TaskStatus {
         TaskStatus { name: name.into(), restarts, state, last_failure: None }
+    }
+
+    async fn get(client: &kube::Client, path: &str) -> Result<String, kube::Error> {
+        client.request_text(http::Request::get(path).body(Vec::new()).expect("a request")).await
+    }
+
+    #[tokio::test]
+    async fn a_running_service_tells_of_its_tasks_queues_and_scheduler() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut config = crate::Config::new(dir.path());
+        config.bind = ([127, 0, 0, 1], 0).into();
+        let running = crate::start(config.clone()).await.expect("a service");
+        let client = running.client();
+        let ready = async {
+            loop {
+                match get(&client, "/readyz?verbose").await {
+                    Ok(text) => break text,
+                    Err(_) => tokio::task::yield_now().await,
+                }
+            }
+        };
+        let ready = tokio::time::timeout(std::time::Duration::from_secs(60), ready).await.expect("it becomes ready");
+        for check in ["ping", "log", "shutdown", "store", "informer-sync", "tasks"] {
+            assert!(ready.contains(&format!("[+]{check} ok")), "{check}: {ready}");
+        }
+        let metrics = get(&client, "/metrics").await.expect("metrics");
+        for start in [
+            "fairlead_task_running{task=\"heartbeat\"} 1",
+            "fairlead_task_running{task=\"scheduler\"} 1",
+            "workqueue_adds_total{name=\"",
+            "workqueue_queue_duration_seconds_count{name=\"",
+            "scheduler_schedule_attempts_total{result=\"scheduled\"}",
+            "etcd_disk_backend_commit_duration_seconds_count ",
+            "process_resident_memory_bytes ",
+        ] {
+            assert!(metrics.lines().any(|line| line.starts_with(start)), "{start} in\n{metrics}");
+        }
+        drop(client);
+        running.shutdown().await;
+        // Nothing that tells of the service keeps it alive: its directory is free again.
+        let again = crate::start(config).await.expect("the service again");
+        again.shutdown().await;
     }
 
     #[test]

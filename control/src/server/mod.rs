@@ -90,8 +90,8 @@ pub struct Running {
     admin_kubeconfig: PathBuf,
     api: KubernetesApi,
     listener: Listener,
-    controllers: Controllers,
-    scheduler: Scheduler,
+    controllers: Arc<Controllers>,
+    scheduler: Arc<Scheduler>,
     supervisor: Supervisor,
     // Last: let go of when everything else is down.
     _lock: DataDirLock,
@@ -138,9 +138,9 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let in_cluster = |name: &str| api.client(Identity::control(name));
     let controllers_config = controllers_config(&config, authority);
     let controllers = controllers::start(in_cluster("kube-controller-manager"), controllers_config, kinds_changed);
-    let scheduler = scheduler::start(in_cluster("kube-scheduler"), controllers.informers());
-    let watched = supervisor.clone();
-    checks::add(&api, move || watched.status());
+    let controllers = Arc::new(controllers);
+    let scheduler = Arc::new(scheduler::start(in_cluster("kube-scheduler"), controllers.informers()));
+    checks::add(&api, &supervisor, &controllers, &scheduler);
     tracing::info!(%address, "the API is served");
     Ok(Running {
         client,
