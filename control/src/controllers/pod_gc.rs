@@ -65,7 +65,11 @@ pub fn start(context: &Context, tasks: &Tasks) {
                 queue.add(excess_key());
             }
             match node_name(pod) {
-                Some(_) if is_terminating(pod) && !change.old.as_deref().is_some_and(is_terminating) => {
+                Some(node)
+                    if is_terminating(pod)
+                        && !change.old.as_deref().is_some_and(is_terminating)
+                        && this.nodes.get(&Key::cluster(node)).is_some_and(|node| is_out_of_service(&node)) =>
+                {
                     queue.add(change.key.clone());
                 }
                 Some(node) if change.old.as_deref().and_then(node_name) == Some(node) => {}

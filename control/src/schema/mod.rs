@@ -7,11 +7,13 @@
 //!                                                                       └──▶ OpenAPI: definitions
 //! ```
 //!
-//! - **Types**: an arena of type nodes that refer to each other by [`TypeId`]. All built-in kinds share one ([`Types::builtin`]).
+//! - **Types**: an arena of type nodes that refer to each other by [`TypeId`]. All built-in kinds share one
+//!   ([`Types::builtin`]).
 //! - **Schema**: one type of an arena, the whole object of a kind.
 //! - **Definition**: a type with a name (`io.k8s.api.core.v1.PodSpec`), which OpenAPI publishes under that name.
 //!
-//! The data says nothing about required values or ranges to the decoder: that is validation, which each kind has as code.
+//! The data says nothing about required values or ranges to the decoder: that is validation, which each kind has as
+//! code.
 
 use std::{
     borrow::Cow,
@@ -96,8 +98,8 @@ pub struct Object {
     pub others: Option<TypeId>,
 }
 
-/// Fields by protobuf number. A message of Go's that is embedded in another has a number there, but its fields stand in the
-/// outer object in JSON.
+/// Fields by protobuf number. A message of Go's that is embedded in another has a number there, but its fields stand in
+/// the outer object in JSON.
 pub type Numbers = BTreeMap<u32, Numbered>;
 
 /// What a protobuf number stands for.
@@ -138,7 +140,8 @@ pub enum Zero {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Merge {
     pub list: Option<ListType>,
-    /// Strategic merge: items with an equal value here are one item. Lists of plain values that merge have an empty key.
+    /// Strategic merge: items with an equal value here are one item. Lists of plain values that merge have an empty
+    /// key.
     pub key: Option<Text>,
     /// Strategic merge: a patch may say which keys of the old value stay (`$retainKeys`).
     pub retain_keys: bool,
@@ -239,8 +242,8 @@ impl Object {
         &self.numbers
     }
 
-    /// The required points in time. They alone are written as zero where they are absent: typed readers (k8s-openapi) have no other
-    /// value for them and would refuse the object, and with it the list that it is in.
+    /// The required points in time. They alone are written as zero where they are absent: typed readers (k8s-openapi)
+    /// have no other value for them and would refuse the object, and with it the list that it is in.
     pub fn required_times(&self) -> impl Iterator<Item = &Field> {
         self.required_times.iter().map(|at| &self.fields[*at])
     }

@@ -1,5 +1,5 @@
-//! The texts that are more than text: points in time, quantities, base64. Each is checked as Kubernetes' Go types read it, and
-//! put in the form in which they write it, where it differs.
+//! The texts that are more than text: points in time, quantities, base64. Each is checked as Kubernetes' Go types read
+//! it, and put in the form in which they write it, where it differs.
 
 use base64::{DecodeError, Engine, prelude::BASE64_STANDARD};
 use jiff::Timestamp;

@@ -8,11 +8,15 @@
 //! meta.v1.Time = time | Time is a wrapper around time.Time …
 //! ```
 //!
-//! A line without indentation names a type, below it stand its fields: name, protobuf number, type, attributes, `|`, description.
-//! - The number is `-` where there is none, and `2.5` for number 5 of a message that is embedded in the object as number 2.
-//! - `[]T` is a list, `{}T` a map from text. A name with dots is a type of its own; others are `string`, `int32`, `time` …
+//! A line without indentation names a type, below it stand its fields: name, protobuf number, type, attributes, `|`,
+//! description.
+//! - The number is `-` where there is none, and `2.5` for number 5 of a message that is embedded in the object as
+//!   number 2.
+//! - `[]T` is a list, `{}T` a map from text. A name with dots is a type of its own; others are `string`, `int32`,
+//!   `time` …
 //! - After the type: `?` zero is another thing than absent, `!` always written; without either, zero means absent.
-//! - `list=atomic|set|map:KEY,KEY`, `map=atomic`, `patch=merge:KEY` (no KEY for plain values), `retain-keys`, `required`.
+//! - `list=atomic|set|map:KEY,KEY`, `map=atomic`, `patch=merge:KEY` (no KEY for plain values), `retain-keys`,
+//!   `required`.
 
 use std::collections::HashMap;
 

@@ -1,8 +1,9 @@
 //! `cargo xtask schema`: brings the schema data of the built-in kinds (`control/src/schema/kubernetes`) up to date.
 //!
-//! Types, descriptions and what is required come from k8s-openapi, which only this task compiles with its JSON schemas: behind the
-//! feature `schema`, so that no other build pays for them. What k8s-openapi does not know (protobuf numbers, what zero means, how
-//! lists merge) is kept from the files, where it is written by hand from the struct tags of Kubernetes' Go types.
+//! Types, descriptions and what is required come from k8s-openapi, which only this task compiles with its JSON schemas:
+//! behind the feature `schema`, so that no other build pays for them. What k8s-openapi does not know (protobuf numbers,
+//! what zero means, how lists merge) is kept from the files, where it is written by hand from the struct tags of
+//! Kubernetes' Go types.
 
 #[cfg(feature = "schema")]
 mod definitions;

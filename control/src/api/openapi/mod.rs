@@ -1,7 +1,7 @@
 //! The OpenAPI documents: what kubectl reads to validate, explain and apply.
 //!
-//! [`OpenApi`] prepares them at the first request and keeps the bytes. `schemas` makes the definitions from the kinds' schemas,
-//! `paths` lists the operations, `v2` puts it all in the older form.
+//! [`OpenApi`] prepares them at the first request and keeps the bytes. `schemas` makes the definitions from the kinds'
+//! schemas, `paths` lists the operations, `v2` puts it all in the older form.
 
 use std::{
     collections::BTreeMap,

@@ -1,4 +1,5 @@
-//! Types as OpenAPI definitions, in the form Kubernetes publishes: references alone, or in an `allOf` beside a description.
+//! Types as OpenAPI definitions, in the form Kubernetes publishes: references alone, or in an `allOf` beside a
+//! description.
 
 use std::collections::BTreeMap;
 

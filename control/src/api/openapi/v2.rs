@@ -1,5 +1,5 @@
-//! The documents in the older form, `GET /openapi/v2`: all versions in one, as JSON (Swagger 2.0) and as the protobuf that
-//! kubectl before 1.27 asks for.
+//! The documents in the older form, `GET /openapi/v2`: all versions in one, as JSON (Swagger 2.0) and as the protobuf
+//! that kubectl before 1.27 asks for.
 //!
 //! The protobuf is `openapi.v2.Document` of gnostic-models; only the fields that occur are written.
 

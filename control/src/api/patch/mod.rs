@@ -1,5 +1,5 @@
-//! The three kinds of patch as functions of a stored object and a document. What a patch may not do to the result (change its
-//! name, fail validation) is the caller's to check.
+//! The three kinds of patch as functions of a stored object and a document. What a patch may not do to the result
+//! (change its name, fail validation) is the caller's to check.
 
 use serde_json::Value;
 
@@ -52,7 +52,8 @@ mod tests {
     fn a_json_patch_is_all_or_nothing() {
         let current = json!({"metadata": {"labels": {"a": "b"}}});
         let patch = json!([{"op": "add", "path": "/metadata/labels/c", "value": "d"},
-            {"op": "test", "path": "/metadata/labels/a", "value": "b"}, {"op": "remove", "path": "/metadata/labels/a"}]);
+            {"op": "test", "path": "/metadata/labels/a", "value": "b"},
+            {"op": "remove", "path": "/metadata/labels/a"}]);
         let patched = json(&pod(), &current, &patch).unwrap();
         assert_eq!(patched["metadata"]["labels"], json!({"c": "d"}));
         let failing = json!([{"op": "remove", "path": "/metadata/labels/a"}, {"op": "test", "path": "/x", "value": 1}]);

@@ -1,5 +1,6 @@
-//! JSON Patch (RFC 6902) with bounds on what it may make: the operations are applied one by one, and what `copy` and `move` touch
-//! is counted. A few short operations could otherwise double an object again and again, or nest it without end.
+//! JSON Patch (RFC 6902) with bounds on what it may make: the operations are applied one by one, and what `copy` and
+//! `move` touch is counted. A few short operations could otherwise double an object again and again, or nest it without
+//! end.
 
 use json_patch::{Patch, PatchOperation, jsonptr::Pointer};
 use serde::Deserialize;
@@ -13,7 +14,8 @@ const MOST_OPERATIONS: usize = 10_000;
 /// Kubernetes' `JSONPatchMaxCopyBytes`: the largest size of all that `copy` operations add up to, as JSON text.
 const MOST_COPIED_BYTES: usize = 3 * 1024 * 1024;
 
-/// The largest size of all that `move` operations touch. Nothing grows by them, but each value is looked at for its depth.
+/// The largest size of all that `move` operations touch. Nothing grows by them, but each value is looked at for its
+/// depth.
 const MOST_MOVED_BYTES: usize = 64 * 1024 * 1024;
 
 /// How many items of lists all operations together may shift by one place: 10,000 operations on a list of 5,000 items.
@@ -50,7 +52,8 @@ struct Limits {
 }
 
 impl Limits {
-    /// Refuses an operation that would make the object too large or too deep. What else is wrong with it shows when it is applied.
+    /// Refuses an operation that would make the object too large or too deep. What else is wrong with it shows when it
+    /// is applied.
     fn check(&mut self, object: &Value, operation: &PatchOperation) -> Result<(), Status> {
         let list = operation.path().parent().and_then(|parent| value_at(object, parent)).and_then(Value::as_array);
         self.shifted_items = self.shifted_items.saturating_add(list.map_or(0, Vec::len));
@@ -67,7 +70,8 @@ impl Limits {
                 self.copied_bytes = self.copied_bytes.saturating_add(measured.bytes);
                 if self.copied_bytes > MOST_COPIED_BYTES {
                     return Err(too_large(format!(
-                        "Unable to complete the copy, the accumulated size increase of copy is {}, exceeding the limit {}",
+                        "Unable to complete the copy, the accumulated size increase of copy is {}, \
+                         exceeding the limit {}",
                         self.copied_bytes, MOST_COPIED_BYTES
                     )));
                 }

@@ -1,8 +1,8 @@
 //! Strategic merge patch: a merge patch in which keyed lists merge item by item.
 //!
 //! Directives: `$patch: replace | delete` on objects and list items, `$retainKeys`, `$setElementOrder/FIELD`,
-//! `$deleteFromPrimitiveList/FIELD`. Source: Kubernetes' "strategic merge patch" design (sig-api-machinery), whose order of
-//! steps is kept since clients such as kubectl compute patches for exactly it.
+//! `$deleteFromPrimitiveList/FIELD`. Source: Kubernetes' "strategic merge patch" design (sig-api-machinery), whose
+//! order of steps is kept since clients such as kubectl compute patches for exactly it.
 
 use std::collections::HashSet;
 
@@ -27,8 +27,8 @@ pub fn apply(schema: &Schema, current: &Value, patch: &Value) -> Result<Value, S
     }
 }
 
-/// What the schema says of a value: its type, and how it merges if it is the value of a field. Both are unknown in free JSON,
-/// where a patch merges as plain JSON does.
+/// What the schema says of a value: its type, and how it merges if it is the value of a field. Both are unknown in free
+/// JSON, where a patch merges as plain JSON does.
 #[derive(Clone, Copy)]
 pub struct Known<'t> {
     types: &'t Types,
@@ -214,7 +214,8 @@ mod tests {
 
     #[test]
     fn keyed_lists_merge_and_other_lists_are_replaced() {
-        let pod = json!({"spec": {"containers": [{"name": "a", "image": "x", "args": ["1", "2"]}, {"name": "b", "image": "y"}]}});
+        let pod = json!({"spec": {"containers": [
+            {"name": "a", "image": "x", "args": ["1", "2"]}, {"name": "b", "image": "y"}]}});
         let patch = json!({"spec": {"containers": [{"name": "a", "image": "z", "args": ["3"]}]}});
         let expected =
             json!({"spec": {"containers": [{"name": "a", "image": "z", "args": ["3"]}, {"name": "b", "image": "y"}]}});

@@ -1,8 +1,8 @@
 //! Request bodies in Kubernetes' protobuf, turned into the JSON that the same client would have sent otherwise.
 //!
-//! kubectl since 1.32, client-go's typed clients and Helm send them and do not fall back. Answers are JSON: all of these accept
-//! it. Nothing is validated here beyond that the bytes can be read; fields that are unknown (from a newer client) are dropped, as
-//! Kubernetes does.
+//! kubectl since 1.32, client-go's typed clients and Helm send them and do not fall back. Answers are JSON: all of
+//! these accept it. Nothing is validated here beyond that the bytes can be read; fields that are unknown (from a newer
+//! client) are dropped, as Kubernetes does.
 
 use serde_json::{Map, Value};
 
@@ -15,8 +15,8 @@ mod wire;
 /// What every body starts with, before a `runtime.Unknown` message.
 const MAGIC: &[u8] = b"k8s\0";
 
-/// Reads a body as the object it says it is: of a served kind, or what subresources and deletes are sent (`Scale`, `Binding`,
-/// `Eviction`, `TokenRequest`, `DeleteOptions`).
+/// Reads a body as the object it says it is: of a served kind, or what subresources and deletes are sent (`Scale`,
+/// `Binding`, `Eviction`, `TokenRequest`, `DeleteOptions`).
 pub fn object(body: &[u8]) -> Result<Value, Status> {
     Unknown::read(body)?.object()
 }

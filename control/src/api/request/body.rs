@@ -1,4 +1,5 @@
-//! From a body to a JSON value that has the shape of its kind: media types, strict decoding, unknown and duplicate fields.
+//! From a body to a JSON value that has the shape of its kind: media types, strict decoding, unknown and duplicate
+//! fields.
 
 use serde_json::Value;
 
@@ -149,8 +150,8 @@ fn cannot_be_handled(expected: &Expected<'_>, error: &DecodeError) -> Status {
     Status::bad_request(format!("{kind} in version {version:?} cannot be handled as a {kind}: {error}"))
 }
 
-/// What becomes of unknown and duplicate fields: they refuse the object, are told of, or are left out silently. Unknown fields are
-/// never stored, as in Kubernetes.
+/// What becomes of unknown and duplicate fields: they refuse the object, are told of, or are left out silently. Unknown
+/// fields are never stored, as in Kubernetes.
 fn checked(expected: &Expected<'_>, decoded: schema::Decoded, validation: FieldValidation) -> Result<Decoded, Status> {
     let schema::Decoded { value, warnings } = decoded;
     let words = warnings.iter().map(ToString::to_string);

@@ -108,12 +108,14 @@ impl Collector {
         }
     }
 
+    /// Takes over an object's state.
     fn observe(&self, object: Object) {
         let affected = self.graph.lock().set(object);
         affected.into_iter().for_each(|uid| self.queue.add(uid));
     }
 
-    fn removed(&self, uid: &str) {
+    /// Drops an object that was deleted.
+    fn forget(&self, uid: &str) {
         let namespace = self.graph.lock().get(uid).map(|object| object.key.namespace.clone());
         let affected = self.graph.lock().remove(uid);
         affected.into_iter().for_each(|uid| self.queue.add(uid));

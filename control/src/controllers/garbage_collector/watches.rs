@@ -70,7 +70,7 @@ impl Collector {
     /// Drops what is known of a kind that is no longer served.
     fn forget_kind(&self, kind: &KindName) {
         let objects = self.graph.lock().not_among(kind, &HashSet::new());
-        objects.iter().for_each(|uid| self.removed(uid));
+        objects.iter().for_each(|uid| self.forget(uid));
         self.listed.send_modify(|listed: &mut BTreeSet<KindName>| {
             listed.remove(kind);
         });
@@ -83,12 +83,12 @@ impl View<PartialObjectMeta<DynamicObject>> for KindView<'_> {
     }
 
     fn delete(&self, object: &PartialObjectMeta<DynamicObject>) {
-        self.collector.removed(object.metadata.uid.as_deref().unwrap_or_default());
+        self.collector.forget(object.metadata.uid.as_deref().unwrap_or_default());
     }
 
     fn listed(&self, uids: &HashSet<String>) {
         let gone = self.collector.graph.lock().not_among(&self.kind, uids);
-        gone.iter().for_each(|uid| self.collector.removed(uid));
+        gone.iter().for_each(|uid| self.collector.forget(uid));
         self.collector.listed.send_if_modified(|listed| listed.insert(self.kind.clone()));
     }
 }

@@ -190,7 +190,8 @@ async fn play_kubelets(client: Client) {
         let (name, namespace) =
             (pod.metadata.name.as_deref().unwrap_or(""), pod.metadata.namespace.as_deref().unwrap_or(""));
         let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
-        if spec.node_name.is_none() {
+        // Nobody runs on the node `gone`.
+        if spec.node_name.as_deref().is_none_or(|node| node == "gone") {
             continue;
         }
         let running = pod.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Running");

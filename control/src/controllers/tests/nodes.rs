@@ -117,3 +117,22 @@ async fn a_cluster_that_loses_most_of_its_nodes_at_once_is_not_emptied() {
     assert!(evicting <= 1, "{evicting} nodes evict their pods");
     cluster.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn terminating_pods_of_a_node_that_is_out_of_service_are_removed() {
+    let cluster = Cluster::with_grace(1, Duration::from_secs(2)).await;
+    let pod = json!({"metadata": {"name": "stuck"}, "spec": {"nodeName": "gone",
+        "containers": [{"name": "c", "image": "one"}]}});
+    super::add_node(&cluster.client, "gone").await;
+    create_in_default(&cluster.api::<Pod>(), pod).await;
+    wait_node(&cluster, "gone", |node| ready(node) == Some("Unknown")).await;
+    let nodes: Api<Node> = Api::all(cluster.client.clone());
+    let taint = json!([{"op": "add", "path": "/spec/taints/-",
+        "value": {"key": "node.kubernetes.io/out-of-service", "value": "nodeshutdown", "effect": "NoExecute"}}]);
+    let taint = Patch::<()>::Json(serde_json::from_value(taint).expect("a patch"));
+    wait_node(&cluster, "gone", |node| !tainted(node).is_empty()).await;
+    nodes.patch("gone", &PatchParams::default(), &taint).await.expect("tainted");
+    let removed = await_condition(cluster.api::<Pod>(), "stuck", |pod: Option<&Pod>| pod.is_none());
+    tokio::time::timeout(PATIENCE, removed).await.expect("in time").expect("a watch");
+    cluster.stop().await;
+}

@@ -1,8 +1,8 @@
 //! Reads an object by its schema: one pass over JSON text, or over a value, gives the object and what is wrong with it.
 //!
-//! As lenient and as strict as Kubernetes' Go decoding: no field has to be there, `null` is the same as absent, names are case
-//! sensitive, types are not converted. Unknown fields are left out of the object; where a name stands twice, the last one counts.
-//! Nothing is defaulted or validated here.
+//! As lenient and as strict as Kubernetes' Go decoding: no field has to be there, `null` is the same as absent, names
+//! are case sensitive, types are not converted. Unknown fields are left out of the object; where a name stands twice,
+//! the last one counts. Nothing is defaulted or validated here.
 //!
 //! The code is compiled once for text and once for values, for all kinds together.
 

@@ -1,4 +1,4 @@
-//! The datapath that serves, behind one face: given a table it makes it so.
+//! The datapath that serves, eBPF or userspace, behind one interface. Makes the active datapath match the table.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,8 @@ use super::{
 };
 use crate::{Teardown, config::DatapathChoice};
 
-pub enum Engine {
+/// One of the two datapaths.
+pub enum ActiveDatapath {
     Ebpf(Box<Kernel>),
     Userspace(Box<Userspace>),
 }
@@ -27,7 +28,7 @@ pub struct Outcome {
     pub problems: Vec<String>,
 }
 
-impl Engine {
+impl ActiveDatapath {
     /// Starts what the configuration asks for. `auto` is eBPF where that can be loaded and attached.
     pub async fn start(config: &Config) -> Result<Self, ProxyError> {
         let reason = match config.datapath {
@@ -38,17 +39,26 @@ impl Engine {
                 Err(error) => error_chain(&error),
             },
         };
-        // Hooks of an earlier agent would go on with what that one knew.
+        // Otherwise old hooks keep serving stale maps.
         if let Err(error) = load::remove(&config.bpf_pins, &config.uplinks) {
             warn!(error = error_chain(&error), "an earlier agent's eBPF datapath may still be in the kernel");
         }
         Ok(Self::Userspace(Box::new(Userspace::start(config, reason).await?)))
     }
 
+    /// Which datapath serves, and why it is not eBPF.
     pub fn datapath(&self) -> Datapath {
         match self {
             Self::Ebpf(_) => Datapath::Ebpf,
             Self::Userspace(userspace) => Datapath::Userspace { reason: userspace.reason().to_owned() },
+        }
+    }
+
+    /// Whether it serves nothing: no earlier agent left anything that a table made too early could remove.
+    pub fn holds_nothing(&self) -> bool {
+        match self {
+            Self::Ebpf(kernel) => kernel.holds_nothing(),
+            Self::Userspace(_) => true,
         }
     }
 
@@ -76,10 +86,10 @@ impl Engine {
         }
     }
 
-    /// Waits for something that the datapath asks, and answers it. Never returns where it asks nothing.
-    pub async fn serve_questions(&mut self) {
+    /// Waits until the programs report clients of an unknown address, and stores their addresses. Pending for ever in userspace.
+    pub async fn resolve_unknown_clients(&mut self) {
         match self {
-            Self::Ebpf(kernel) => kernel.serve_questions().await,
+            Self::Ebpf(kernel) => kernel.resolve_unknown_clients().await,
             Self::Userspace(_) => std::future::pending().await,
         }
     }

@@ -14,14 +14,14 @@ pub const OTHER_NODE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
 pub const OTHER_POD: Ipv4Addr = Ipv4Addr::new(10, 244, 1, 2);
 
 /// This node with a pod, another with one, and a host outside.
-pub struct Place {
+pub struct TwoNodes {
     pub node: Node,
     pub pod: Pod,
     pub outside: Namespace,
     _other: Namespace,
 }
 
-impl Place {
+impl TwoNodes {
     /// `None`, saying why, where the kernel cannot be used.
     pub fn new() -> Option<Self> {
         let mut node = Node::new()?;

@@ -1,5 +1,5 @@
-//! The network namespace that has the Service range: everything in it is its own address. It has no name and ends with the agent,
-//! and its link and routes on the host with it.
+//! A network namespace in which every Service address is local. It has no name: the namespace, its link and its routes on the host
+//! disappear when the agent ends.
 
 use std::{collections::BTreeSet, fs::File, io, net::Ipv4Addr};
 
@@ -19,7 +19,8 @@ const HOST_END: Ipv4Addr = Ipv4Addr::new(169, 254, 96, 1);
 const INNER_END: Ipv4Addr = Ipv4Addr::new(169, 254, 96, 2);
 const MTU: u32 = 1500;
 
-pub struct Place {
+/// The namespace and the link that leads into it.
+pub struct ServiceNetns {
     namespace: File,
     host: Netlink,
     inner: Netlink,
@@ -31,7 +32,8 @@ pub struct Place {
     routed: BTreeSet<Ipv4Addr>,
 }
 
-impl Place {
+impl ServiceNetns {
+    /// Makes the namespace, its link and the route to `range`; a link that an earlier agent left is removed.
     pub async fn make(range: Option<Ipv4Network>, node_ip: Option<Ipv4Addr>) -> Result<Self, ProxyError> {
         let namespace = new_namespace().map_err(io_error("make a network namespace for the Service range"))?;
         let for_netlink = namespace.try_clone().map_err(io_error("duplicate the network namespace"))?;
@@ -59,11 +61,11 @@ impl Place {
             .map_err(io_error("let the namespace's answers be forwarded"))?;
         inner.set_up(loopback).await?;
         inner.replace_route(&Route::default_through(inner_link, HOST_END)).await?;
-        let mut place = Self { namespace, host, inner, range, node_ip, link, loopback, routed: BTreeSet::new() };
+        let mut netns = Self { namespace, host, inner, range, node_ip, link, loopback, routed: BTreeSet::new() };
         if let Some(range) = range {
-            place.take(range).await?;
+            netns.take(range).await?;
         }
-        Ok(place)
+        Ok(netns)
     }
 
     /// Whether the Service range holds `address`.

@@ -1,6 +1,6 @@
 //! Keeps the maps equal to the table: plans each changed Service against what is held, and writes what differs.
 //!
-//! It decides nothing about Services. What cannot be written is kept, said, and tried again.
+//! It decides nothing about Services. A failed write is recorded, reported as a problem and retried on the next call.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,11 +10,12 @@ use tracing::{info, warn};
 use super::{
     image::{Held, Images, Op, address_be},
     maps::{BpfMaps, MapError},
-    sockets::Departure,
+    sockets::RemovedBackend,
     table::{Owner, ServiceTable},
 };
 
-pub struct Sync<M> {
+/// Keeps one set of maps equal to the table.
+pub struct MapReconciler<M> {
     maps: M,
     held: Held,
     images: Images,
@@ -28,7 +29,7 @@ pub struct Sync<M> {
     swept: bool,
 }
 
-impl<M: BpfMaps> Sync<M> {
+impl<M: BpfMaps> MapReconciler<M> {
     /// Adopts what the maps hold; nothing is written yet.
     pub fn adopt(maps: M) -> Result<Self, MapError> {
         let held = maps.read()?;
@@ -37,11 +38,21 @@ impl<M: BpfMaps> Sync<M> {
         Ok(Self { maps, held, images, failed: BTreeMap::new(), failed_node: None, started: false, swept: false })
     }
 
+    /// Whether nothing is held: no earlier agent left a Service that removals could hit.
+    pub fn holds_nothing(&self) -> bool {
+        self.held.heads.is_empty()
+    }
+
     /// Brings the maps to `table`, of which `changed` differs from last time. Returns which backends clients lost.
     ///
     /// The first call works on every Service and removes what is left of an earlier agent: the table must be complete.
-    pub fn apply(&mut self, table: &ServiceTable, changed: &BTreeSet<Owner>, settings: Settings) -> Vec<Departure> {
-        let mut departures = Vec::new();
+    pub fn apply(
+        &mut self,
+        table: &ServiceTable,
+        changed: &BTreeSet<Owner>,
+        settings: Settings,
+    ) -> Vec<RemovedBackend> {
+        let mut removed = Vec::new();
         self.apply_node(table, settings);
         let mut todo: BTreeSet<Owner> =
             if self.started { changed.clone() } else { table.services.keys().cloned().collect() };
@@ -49,14 +60,14 @@ impl<M: BpfMaps> Sync<M> {
         todo.extend(std::mem::take(&mut self.failed).into_keys());
         while !todo.is_empty() {
             for name in &todo {
-                self.apply_service(name, table, &mut departures);
+                self.apply_service(name, table, &mut removed);
             }
-            todo = self.images.heirs().into_iter().filter(|name| !self.failed.contains_key(name)).collect();
+            todo = self.images.owners_to_retry().into_iter().filter(|name| !self.failed.contains_key(name)).collect();
         }
         if !self.swept {
-            self.sweep(&mut departures);
+            self.sweep(&mut removed);
         }
-        departures
+        removed
     }
 
     /// Whether the maps are as the table says.
@@ -70,22 +81,24 @@ impl<M: BpfMaps> Sync<M> {
         self.failed_node.iter().cloned().chain(services).collect()
     }
 
+    /// The maps, for reading back.
     pub fn maps(&self) -> &M {
         &self.maps
     }
 
+    /// The maps, for entries that no table names.
     pub fn maps_mut(&mut self) -> &mut M {
         &mut self.maps
     }
 
-    fn apply_service(&mut self, name: &Owner, table: &ServiceTable, departures: &mut Vec<Departure>) {
+    fn apply_service(&mut self, name: &Owner, table: &ServiceTable, removed: &mut Vec<RemovedBackend>) {
         let ops = self.images.plan(name, table.services.get(name).map(|entry| &**entry), &self.held);
         let mut lost = Vec::new();
         let written = self.write(&ops, &mut lost);
         // Deleting a Service says nothing about its pods: streams go on, as through any proxy of the field.
         // A pod that is gone with its host ports takes them along.
         let deleted = !name.is_pod() && !table.services.contains_key(name);
-        departures.extend(lost.into_iter().filter(|departure| !(deleted && departure.set.is_none())));
+        removed.extend(lost.into_iter().filter(|backend| !(deleted && backend.set.is_none())));
         if let Err(error) = written {
             let problem = super::error_chain(&error);
             warn!(service = %name, problem, "a Service could not be written");
@@ -116,18 +129,18 @@ impl<M: BpfMaps> Sync<M> {
         self.failed_node = self.write(&ops, &mut Vec::new()).err().map(|error| super::error_chain(&error));
     }
 
-    fn sweep(&mut self, departures: &mut Vec<Departure>) {
+    fn sweep(&mut self, removed: &mut Vec<RemovedBackend>) {
         let ops = self.images.sweep(&self.held);
         if !ops.is_empty() {
             info!(entries = ops.len(), "removing what belongs to no Service");
         }
-        match self.write(&ops, departures) {
+        match self.write(&ops, removed) {
             Ok(()) => self.swept = self.failed.is_empty(),
             Err(error) => self.failed_node = Some(super::error_chain(&error)),
         }
     }
 
-    fn departure(&self, op: &Op) -> Option<Departure> {
+    fn removed_backend(&self, op: &Op) -> Option<RemovedBackend> {
         let id = match op {
             Op::DeleteMember(key) => key.backend,
             Op::DeleteBackend(id) => *id,
@@ -135,13 +148,13 @@ impl<M: BpfMaps> Sync<M> {
         };
         let backend = *self.held.backends.get(&id)?;
         let set = if let Op::DeleteMember(key) = op { Some(key.set) } else { None };
-        Some(Departure { set, id, backend })
+        Some(RemovedBackend { set, id, backend })
     }
 
-    fn write(&mut self, ops: &[Op], departures: &mut Vec<Departure>) -> Result<(), MapError> {
+    fn write(&mut self, ops: &[Op], removed: &mut Vec<RemovedBackend>) -> Result<(), MapError> {
         for op in ops {
             self.maps.apply(op)?;
-            departures.extend(self.departure(op));
+            removed.extend(self.removed_backend(op));
             self.held.record(op);
         }
         Ok(())

@@ -123,30 +123,30 @@ proptest! {
     #[test]
     fn clients_see_whole_sets_after_every_write_and_the_end_is_what_the_table_says(steps in steps()) {
         let (mut world, mut table) = (World::default(), ServiceTable::default());
-        let mut sync = Sync::adopt(RecordingMaps::default()).unwrap();
+        let mut reconciler = MapReconciler::adopt(RecordingMaps::default()).unwrap();
         for step in &steps {
             let next = apply_step(&world, step);
             let (next_table, changed) = table.advance(&world, &next, &this_node());
-            let before = sync.maps().held.clone();
-            sync.maps_mut().written.clear();
-            sync.maps_mut().budget = step.budget;
-            sync.apply(&next_table, &changed, Settings::default());
-            assert_whole_after_every_write(&before, &sync.maps().written);
-            if !sync.is_complete() {
-                prop_assert!(!sync.problems().is_empty());
-                sync.maps_mut().budget = None;
-                sync.apply(&next_table, &BTreeSet::new(), Settings::default());
+            let before = reconciler.maps().held.clone();
+            reconciler.maps_mut().written.clear();
+            reconciler.maps_mut().budget = step.budget;
+            reconciler.apply(&next_table, &changed, Settings::default());
+            assert_whole_after_every_write(&before, &reconciler.maps().written);
+            if !reconciler.is_complete() {
+                prop_assert!(!reconciler.problems().is_empty());
+                reconciler.maps_mut().budget = None;
+                reconciler.apply(&next_table, &BTreeSet::new(), Settings::default());
             }
-            prop_assert!(sync.is_complete(), "{:?}", sync.problems());
-            prop_assert_eq!(&sync.held, &sync.maps().held);
-            assert_serves(&sync.held, &next_table);
+            prop_assert!(reconciler.is_complete(), "{:?}", reconciler.problems());
+            prop_assert_eq!(&reconciler.held, &reconciler.maps().held);
+            assert_serves(&reconciler.held, &next_table);
             (world, table) = (next, next_table);
         }
-        let leftovers: usize = sync.held.sets.values().map(|set| set.slots.len()).sum();
-        let slots: usize = sync.held.heads.values().map(|head| (head.set, head.count)).collect::<BTreeMap<_, _>>().values().map(|count| *count as usize).sum();
+        let leftovers: usize = reconciler.held.sets.values().map(|set| set.slots.len()).sum();
+        let slots: usize = reconciler.held.heads.values().map(|head| (head.set, head.count)).collect::<BTreeMap<_, _>>().values().map(|count| *count as usize).sum();
         prop_assert_eq!(leftovers, slots, "nothing of an earlier generation is left");
 
-        let mut adopting = Sync::adopt(RecordingMaps { held: sync.held.clone(), ..RecordingMaps::default() }).unwrap();
+        let mut adopting = MapReconciler::adopt(RecordingMaps { held: reconciler.held.clone(), ..RecordingMaps::default() }).unwrap();
         adopting.apply(&table, &BTreeSet::new(), Settings::default());
         assert_serves(&adopting.held, &table);
         // Which of two claimants has a frontend may change with a restart; nothing else does.
@@ -163,16 +163,16 @@ fn drift_found_at_adoption_is_repaired_and_strangers_are_removed() {
         &Step { who: 0, endpoints: Some(3), node_port: true, external_ip: false, budget: None },
     );
     let table = ServiceTable::new(&world, &this_node());
-    let mut sync = Sync::adopt(RecordingMaps::default()).unwrap();
-    sync.apply(&table, &BTreeSet::new(), Settings::default());
-    let good = sync.held.clone();
+    let mut reconciler = MapReconciler::adopt(RecordingMaps::default()).unwrap();
+    reconciler.apply(&table, &BTreeSet::new(), Settings::default());
+    let good = reconciler.held.clone();
 
     let mut drifted = good.clone();
     let (key, head) = drifted.heads.iter().next().map(|(key, head)| (*key, *head)).unwrap();
     drifted.sets.get_mut(&head.set).unwrap().slots.remove(&(head.generation, 0));
     drifted.heads.insert(ServiceKey { port_be: 9, ..key }, head);
     drifted.backends.insert(99, *good.backends.values().next().unwrap());
-    let mut adopting = Sync::adopt(RecordingMaps { held: drifted, ..RecordingMaps::default() }).unwrap();
+    let mut adopting = MapReconciler::adopt(RecordingMaps { held: drifted, ..RecordingMaps::default() }).unwrap();
     adopting.apply(&table, &BTreeSet::new(), Settings::default());
     assert!(adopting.is_complete());
     assert_serves(&adopting.held, &table);
@@ -187,16 +187,16 @@ fn an_endpoint_change_writes_no_other_service_and_its_head_after_its_slots() {
             apply_step(&world, &Step { who, endpoints: Some(1), node_port: false, external_ip: false, budget: None });
     }
     let table = ServiceTable::new(&world, &this_node());
-    let mut sync = Sync::adopt(RecordingMaps::default()).unwrap();
-    sync.apply(&table, &BTreeSet::new(), Settings::default());
-    sync.maps_mut().written.clear();
+    let mut reconciler = MapReconciler::adopt(RecordingMaps::default()).unwrap();
+    reconciler.apply(&table, &BTreeSet::new(), Settings::default());
+    reconciler.maps_mut().written.clear();
 
     let next =
         apply_step(&world, &Step { who: 1, endpoints: Some(2), node_port: false, external_ip: false, budget: None });
     let (next_table, changed) = table.advance(&world, &next, &this_node());
     assert_eq!(changed.len(), 1);
-    sync.apply(&next_table, &changed, Settings::default());
-    let kinds: Vec<&str> = sync.maps().written.iter().map(kind).collect();
+    reconciler.apply(&next_table, &changed, Settings::default());
+    let kinds: Vec<&str> = reconciler.maps().written.iter().map(kind).collect();
     let expected =
         ["put backend", "put slot", "put member", "put head", "delete slot", "delete member", "delete backend"];
     // The first backend is another Service's too, so it is kept; ids of the others stay.
@@ -226,11 +226,11 @@ fn a_full_map_is_said_with_its_limit_and_other_services_are_served() {
             apply_step(&world, &Step { who, endpoints: Some(1), node_port: false, external_ip: false, budget: None });
     }
     let table = ServiceTable::new(&world, &this_node());
-    let mut sync = Sync::adopt(RecordingMaps { budget: Some(5), ..RecordingMaps::default() }).unwrap();
-    sync.apply(&table, &BTreeSet::new(), Settings::default());
-    assert!(!sync.is_complete());
-    assert_eq!(sync.maps().held.heads.len(), 1);
-    assert!(sync.problems().iter().any(|problem| problem.contains("takes")), "{:?}", sync.problems());
+    let mut reconciler = MapReconciler::adopt(RecordingMaps { budget: Some(5), ..RecordingMaps::default() }).unwrap();
+    reconciler.apply(&table, &BTreeSet::new(), Settings::default());
+    assert!(!reconciler.is_complete());
+    assert_eq!(reconciler.maps().held.heads.len(), 1);
+    assert!(reconciler.problems().iter().any(|problem| problem.contains("takes")), "{:?}", reconciler.problems());
 }
 
 #[test]
@@ -240,14 +240,14 @@ fn a_frontend_that_two_services_claim_goes_to_the_other_when_one_gives_it_up() {
     };
     let world = both(&both(&World::default(), 0), 1);
     let table = ServiceTable::new(&world, &this_node());
-    let mut sync = Sync::adopt(RecordingMaps::default()).unwrap();
-    sync.apply(&table, &BTreeSet::new(), Settings::default());
+    let mut reconciler = MapReconciler::adopt(RecordingMaps::default()).unwrap();
+    reconciler.apply(&table, &BTreeSet::new(), Settings::default());
     let without_first =
         apply_step(&world, &Step { who: 0, endpoints: None, node_port: false, external_ip: false, budget: None });
     let (next, changed) = table.advance(&world, &without_first, &this_node());
-    sync.apply(&next, &changed, Settings::default());
-    assert!(sync.is_complete());
-    assert_serves(&sync.held, &next);
+    reconciler.apply(&next, &changed, Settings::default());
+    assert!(reconciler.is_complete());
+    assert_serves(&reconciler.held, &next);
 }
 
 /// Run alone: `cargo test -p fairlead-node-agent --lib --release many_services -- --nocapture --ignored`.
@@ -266,8 +266,8 @@ fn many_services() {
     let started = std::time::Instant::now();
     let table = ServiceTable::new(&world, &this_node());
     let made = started.elapsed();
-    let mut sync = Sync::adopt(RecordingMaps::default()).unwrap();
-    sync.apply(&table, &BTreeSet::new(), Settings::default());
+    let mut reconciler = MapReconciler::adopt(RecordingMaps::default()).unwrap();
+    reconciler.apply(&table, &BTreeSet::new(), Settings::default());
     println!("50,000 Services: table {made:?}, with images and plans {:?}", started.elapsed());
     let mut worst = std::time::Duration::ZERO;
     let (mut world, mut table) = (world, table);
@@ -278,7 +278,7 @@ fn many_services() {
         put(&mut next, service, vec![endpoint_at(Ipv4Addr::new(10, 250, (number >> 8) as u8, number as u8), "here")]);
         let started = std::time::Instant::now();
         let (next_table, changed) = table.advance(&world, &next, &this_node());
-        sync.apply(&next_table, &changed, Settings::default());
+        reconciler.apply(&next_table, &changed, Settings::default());
         worst = worst.max(started.elapsed());
         (world, table) = (next, next_table);
     }

@@ -1,5 +1,5 @@
-//! Keeps the kernel's routes, tunnel and masquerade what the World asks for: after every change of the World, and whenever somebody
-//! else changes links, addresses, our routes or our table.
+//! Keeps the kernel's routes, tunnel and masquerade equal to what the World asks for: after every change of the World, and whenever
+//! somebody else changes links, addresses, our routes or our table.
 //!
 //! It decides nothing: see [`super::routes`], [`super::vxlan`], [`super::masquerade`], [`super::bypass`], [`super::docker_user`].
 
@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Config,
     attach::Attacher,
-    bypass::{Bypass, Ways},
+    bypass::{Bypass, ForwardingPaths},
     docker_user::{self, DockerUserError, Firewall},
     host_links::HostLinks,
     kernel_events::KernelEvents,
@@ -47,30 +47,29 @@ pub enum SyncError {
     Forwarding(#[source] std::io::Error),
 }
 
-pub struct Follower {
+/// Keeps the kernel's side of the pod network equal to the World.
+pub struct NetworkReconciler {
     pub config: Config,
     pub netlink: Netlink,
     pub attacher: Arc<Attacher>,
     pub bypass: Arc<Bypass>,
     pub sysctls: Arc<Sysctls>,
+    /// Why the last attempt failed; `None` after one that succeeded.
+    pub problem: watch::Sender<Option<String>>,
+    pub memory: Memory,
+}
+
+/// What the reconciler believes of the kernel, to leave out what is done already. Empty at first.
+#[derive(Default)]
+pub struct Memory {
     applied: Option<Masquerade>,
     /// Chains of others that drop what is forwarded; not known before the first look, nor after the firewall changed.
     dropping: Option<Vec<String>>,
-    /// Those of them that keep pods from the outside, once told.
-    told: Vec<String>,
+    /// Those of them that still drop packets of pods, as reported to the log.
+    reported: Vec<String>,
 }
 
-impl Follower {
-    pub fn new(
-        config: Config,
-        netlink: Netlink,
-        attacher: Arc<Attacher>,
-        bypass: Arc<Bypass>,
-        sysctls: Arc<Sysctls>,
-    ) -> Self {
-        Self { config, netlink, attacher, bypass, sysctls, applied: None, dropping: None, told: Vec::new() }
-    }
-
+impl NetworkReconciler {
     /// Until `stop`. A failure is reported and tried again with back-off; what works goes on.
     pub async fn run(
         mut self,
@@ -86,6 +85,7 @@ impl Follower {
             let snapshot = world.borrow_and_update().clone();
             let retry = match self.sync(&snapshot).await {
                 Ok(()) => {
+                    self.report(None);
                     back_off = FIRST_BACK_OFF;
                     None
                 }
@@ -94,7 +94,8 @@ impl Follower {
                         error = &error as &dyn std::error::Error,
                         "the pod network is incomplete, trying again"
                     );
-                    back_off = (back_off * 2).min(LAST_BACK_OFF);
+                    self.report(Some(crate::proxy::error_chain(&error)));
+                    back_off = back_off.saturating_mul(2).min(LAST_BACK_OFF);
                     Some(back_off)
                 }
             };
@@ -113,7 +114,15 @@ impl Follower {
         }
     }
 
-    /// Before the World is complete, nothing is taken away.
+    fn report(&self, problem: Option<String>) {
+        self.problem.send_if_modified(|held| {
+            let differs = *held != problem;
+            *held = problem;
+            differs
+        });
+    }
+
+    /// Removes nothing before the World is complete.
     pub async fn sync(&mut self, world: &World) -> Result<(), SyncError> {
         let host = HostLinks::read(&self.netlink).await?;
         let uplinks = choose_uplinks(&host, Some(self.config.node_ip))?;
@@ -121,6 +130,7 @@ impl Follower {
             self.sysctls.set(&format!("net/ipv4/conf/{}/forwarding", uplink.name), "1")?;
         }
         let uplink_mtu = uplinks.iter().map(|uplink| uplink.mtu).min().unwrap_or(super::ETHERNET_MTU);
+        let prune = world.allows_removal();
         let me = Me {
             node_name: self.config.node_name.clone(),
             node_ip: self.config.node_ip,
@@ -134,41 +144,41 @@ impl Follower {
             // Of our own link, which takes the setting with it when it goes: nothing to record.
             let forwarding = format!("/proc/sys/net/ipv4/conf/{}/forwarding", vxlan::DEVICE);
             tokio::fs::write(forwarding, "1").await.map_err(SyncError::Forwarding)?;
-            vxlan::sync_peers(&self.netlink, device.index, &peers, world.synced).await?;
+            vxlan::sync_peers(&self.netlink, device.index, &peers, prune).await?;
             tunnel = Some(device.index);
         }
         self.attacher.set_mtu(if tunnel.is_some() { uplink_mtu.saturating_sub(vxlan::OVERHEAD) } else { uplink_mtu });
-        self.sync_routes(&desired, tunnel, world.synced).await?;
-        if tunnel.is_none() && world.synced {
+        self.sync_routes(&desired, tunnel, prune).await?;
+        if tunnel.is_none() && prune {
             vxlan::remove_device(&self.netlink).await?;
         }
         self.attacher.repair().await?;
-        self.sync_masquerade(&desired, world.synced).await?;
+        self.sync_masquerade(&desired, prune).await?;
         self.sync_bypass(&desired, &host, &uplinks).await
     }
 
-    /// Somebody wrote chains, maybe we: what we believed of the kernel's tables may hold no more.
+    /// Chains changed, by others or by this agent: what [`Memory`] says of the kernel's tables may be stale.
     async fn forget_firewall(&mut self) {
         if !nft::is_there(masquerade::FAMILY).await.unwrap_or(false) {
-            self.applied = None;
+            self.memory.applied = None;
             self.bypass.forget().await;
         }
-        self.dropping = None;
+        self.memory.dropping = None;
     }
 
-    /// Pods get out where the firewall that drops is Docker's; of others the administrator is told.
-    async fn let_out(&mut self, chains: &[String]) -> Result<(), DockerUserError> {
+    /// Lets pods' packets pass where the firewall that drops is Docker's; chains of others are reported in the log.
+    async fn allow_forwarding(&mut self, chains: &[String]) -> Result<(), DockerUserError> {
         let mut closed = Vec::new();
         for chain in chains {
             let open = match Firewall::of_chain(chain) {
-                Some(firewall) => docker_user::open(firewall, self.config.pod_cidr).await?,
+                Some(firewall) => docker_user::allow(firewall, self.config.pod_cidr).await?,
                 None => false,
             };
             if !open {
                 closed.push(chain.clone());
             }
         }
-        if !closed.is_empty() && self.told != closed {
+        if !closed.is_empty() && self.memory.reported != closed {
             tracing::warn!(
                 chains = closed.join(", "),
                 "a firewall on this host drops what is forwarded: pods reach each other past it, but not the outside; let it accept \
@@ -176,7 +186,7 @@ impl Follower {
                 cidr = self.config.pod_cidr,
             );
         }
-        self.told = closed;
+        self.memory.reported = closed;
         Ok(())
     }
 
@@ -206,7 +216,7 @@ impl Follower {
         Some(Route { destination, gateway, link, source, metric: 0, ours: true })
     }
 
-    async fn sync_masquerade(&mut self, desired: &Routes, synced: bool) -> Result<(), SyncError> {
+    async fn sync_masquerade(&mut self, desired: &Routes, prune: bool) -> Result<(), SyncError> {
         let mut wanted = Masquerade {
             pod_cidr: self.config.pod_cidr,
             gateway: self.attacher.gateway(),
@@ -214,35 +224,35 @@ impl Follower {
             service_cidr: self.config.service_cidr,
             nodes: routes::direct_nodes(desired),
         };
-        if !synced && let Some(applied) = &self.applied {
+        if !prune && let Some(applied) = &self.memory.applied {
             wanted.nodes.extend(&applied.nodes);
         }
-        if self.applied.as_ref() != Some(&wanted) {
+        if self.memory.applied.as_ref() != Some(&wanted) {
             nft::apply(&masquerade::table(&wanted)).await?;
-            self.applied = Some(wanted);
+            self.memory.applied = Some(wanted);
         }
         Ok(())
     }
 }
 
-impl Follower {
+impl NetworkReconciler {
     /// Only where somebody drops.
     async fn sync_bypass(&mut self, desired: &Routes, host: &HostLinks, uplinks: &[Uplink]) -> Result<(), SyncError> {
-        let (chains, is_news) = match self.dropping.clone() {
+        let (chains, is_news) = match self.memory.dropping.clone() {
             Some(chains) => (chains, false),
             None => (nft::dropping_chains().await?, true),
         };
-        self.bypass.set((!chains.is_empty()).then(|| self.ways(desired, host, uplinks))).await;
+        self.bypass.set((!chains.is_empty()).then(|| self.forwarding_paths(desired, host, uplinks))).await;
         let refreshed: Result<(), SyncError> = self.bypass.refresh(|| self.attacher.links()).await;
         refreshed?;
         if is_news {
-            self.let_out(&chains).await?;
-            self.dropping = Some(chains);
+            self.allow_forwarding(&chains).await?;
+            self.memory.dropping = Some(chains);
         }
         Ok(())
     }
 
-    fn ways(&self, desired: &Routes, host: &HostLinks, uplinks: &[Uplink]) -> Ways {
+    fn forwarding_paths(&self, desired: &Routes, host: &HostLinks, uplinks: &[Uplink]) -> ForwardingPaths {
         let name = |index| host.links.iter().find(|link| link.index == index).map(|link| link.name.clone());
         let mut routes = BTreeMap::new();
         for (cidr, route) in desired {
@@ -261,7 +271,7 @@ impl Follower {
         let mut links: BTreeSet<String> = uplinks.iter().map(|uplink| uplink.name.clone()).collect();
         links.extend(routes.values().map(|(_, link)| link.clone()));
         let nodes = desired.values().map(|route| Ipv4Network::from(route.node_ip));
-        Ways { links, sources: nodes.chain([self.config.cluster_cidr]).collect(), routes }
+        ForwardingPaths { links, sources: nodes.chain([self.config.cluster_cidr]).collect(), routes }
     }
 }
 
