@@ -33,8 +33,13 @@ impl<C: Send + Sync + 'static> Startup<C> {
         informer: &Informer<K>,
         handler: impl Fn(&C, &ObjectChange<K>, &WorkQueue<Key>) + Send + Sync + 'static,
     ) -> Self {
-        let (controller, queue) = (self.controller.clone(), self.queue.clone());
-        informer.on_change(move |change| handler(&controller, change, &queue));
+        // Weak, since the controller holds informers: they would keep each other, and the API's store, for ever.
+        let (controller, queue) = (Arc::downgrade(&self.controller), self.queue.clone());
+        informer.on_change(move |change| {
+            if let Some(controller) = controller.upgrade() {
+                handler(&controller, change, &queue);
+            }
+        });
         self.reads(informer)
     }
 

@@ -79,7 +79,7 @@ mod tests {
     fn what_is_added_is_told_at_each_scrape() {
         let metrics = Metrics::default();
         metrics.add(|scrape| {
-            scrape.counters("apples", "Apples picked.", [(&[("sort", "red")][..], 3)])?;
+            scrape.counters("apples", "Apples picked.", [(&[("sort", "red")][..], 3_u64)])?;
             let sizes = HistogramSample { bounds: &[1.0, 2.0], counts: &[1, 2, 4], sum: 12.5 };
             scrape.histograms("apple_size", "Sizes of apples.", [(&[][..], sizes)])
         });

@@ -128,8 +128,16 @@ mod tests {
         }
         drop(client);
         running.shutdown().await;
-        // Nothing that tells of the service keeps it alive: its directory is free again.
-        let again = crate::start(config).await.expect("the service again");
+        // Nothing that tells of the service keeps it alive: once the workers of its clients have ended, its store is free.
+        let again = async {
+            loop {
+                match crate::start(config.clone()).await {
+                    Ok(again) => break again,
+                    Err(_) => tokio::task::yield_now().await,
+                }
+            }
+        };
+        let again = tokio::time::timeout(std::time::Duration::from_secs(30), again).await.expect("it starts again");
         again.shutdown().await;
     }
 
