@@ -56,7 +56,7 @@ fn lay_out(api_version: &str, kind: &str, object: &Value, header: Header) -> Dra
         }
     }
     tail.push(b'}');
-    Draft { head, tail, metadata_at, header }
+    Draft { head, tail, metadata_at, header: Box::new(header) }
 }
 
 /// What is asked of an object of any kind without parsing it.

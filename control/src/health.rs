@@ -4,6 +4,7 @@
 //! |---|---|---|---|---|
 //! | `ping` | never: an answer is the proof | yes | yes | yes |
 //! | `log` | the heartbeat, which logs, is stuck | yes | yes | yes |
+//! | `shutdown` | the service is being stopped | | yes | |
 //! | others | whoever [added](Health::add) them says so | | | |
 //!
 //! A service that is not live should be restarted; one that is not ready should not be asked. The reasons are shown to everyone
@@ -11,7 +12,10 @@
 
 use std::{
     fmt,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -45,6 +49,7 @@ pub struct Health {
 struct Inner {
     checks: Mutex<Vec<Check>>,
     last_beat: Mutex<Instant>,
+    shutting_down: AtomicBool,
 }
 
 #[derive(Clone)]
@@ -65,7 +70,11 @@ pub struct Checked {
 
 impl Default for Health {
     fn default() -> Self {
-        let inner = Arc::new(Inner { checks: Mutex::default(), last_beat: Mutex::new(Instant::now()) });
+        let inner = Arc::new(Inner {
+            checks: Mutex::default(),
+            last_beat: Mutex::new(Instant::now()),
+            shutting_down: AtomicBool::new(false),
+        });
         let health = Self { inner: inner.clone() };
         let all = &[Endpoint::Live, Endpoint::Ready, Endpoint::Healthy];
         health.add("ping", all, || Ok(String::new()));
@@ -74,6 +83,12 @@ impl Default for Health {
         health.add("log", all, move || match inner.upgrade().map(|inner| inner.last_beat.lock().elapsed()) {
             Some(late) if late > BEAT + STUCK => Err(format!("the heartbeat has been stuck for {} s", late.as_secs())),
             _ => Ok(String::new()),
+        });
+        let inner = Arc::downgrade(&health.inner);
+        let stopping = move || inner.upgrade().is_none_or(|inner| inner.shutting_down.load(Ordering::Relaxed));
+        health.add("shutdown", &[Endpoint::Ready], move || match stopping() {
+            true => Err("the service is shutting down".to_owned()),
+            false => Ok(String::new()),
         });
         health
     }
@@ -94,6 +109,11 @@ impl Health {
     pub fn beat(&self) {
         tracing::debug!("heartbeat");
         *self.inner.last_beat.lock() = Instant::now();
+    }
+
+    /// Says that the service stops: it is not ready from now on.
+    pub fn shut_down(&self) {
+        self.inner.shutting_down.store(true, Ordering::Relaxed);
     }
 
     /// Asks the checks of `endpoint`, in the order they were added, but those whose name is `excluded`.

@@ -2,8 +2,9 @@
 //!
 //! [`start`] composes the parts; each part knows nothing of the others' insides:
 //! `store` keeps bytes by key and revision, `kinds` says what each served kind is, `schema` what its objects look like, `api` is
-//! the machinery written once for all kinds, `admission` fills in and checks what a kind cannot know alone, `auth` says who asks and whether they may,
-//! `controllers` and `scheduler` are ordinary API clients that happen to run in process.
+//! the machinery written once for all kinds, `admission` fills in and checks what a kind cannot know alone, `auth` says who asks
+//! and whether they may, `controllers` and `scheduler` are ordinary API clients that happen to run in process, on the machinery
+//! of `engine` and what `objects` reads.
 
 pub mod admission;
 pub mod allocation;
@@ -13,10 +14,12 @@ mod bootstrap;
 pub mod config;
 pub mod controllers;
 mod encode;
+pub mod engine;
 mod health;
 pub mod identity;
 pub mod kinds;
 pub mod metrics;
+pub mod objects;
 pub mod request;
 mod rfc3339;
 pub mod scheduler;

@@ -4,32 +4,44 @@ use std::{
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::watch;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     Config, Teardown, dns,
-    https::{Https, HttpsError},
-    inspect, network, pods, proxy,
+    health::{
+        Health, Severity,
+        endpoints::{self, Detail},
+        metrics::{self, Metrics},
+        monitor::{self, Parts},
+        probes::{self, ProbeResults},
+    },
+    https::{Https, HttpsError, Routes},
+    inspect,
+    last_known::{self, LastKnown, LastKnownError},
+    network, pods, proxy,
     register::{
         self, Membership, RegisterError,
+        assignment::Assignment,
         facts::MachineFacts,
         heartbeat,
-        node_object::{NodeDescription, Readiness},
+        measurements::Measured,
+        node_object::{NodeDescription, NodeState},
         renewal::Renewal,
     },
+    retry::retry_while_transient,
     runtime::{self, Runtime},
     serving_certificate::ServingCertificate,
-    world::{self, HostPorts, World},
+    supervise::Supervisor,
+    world::{self, HostPorts, KeptWorld, World, watch::WatchHealth},
 };
 
 /// A running node agent.
 pub struct Running {
-    stop: CancellationToken,
-    tasks: TaskTracker,
+    supervisor: Supervisor,
+    kept: KeptFiles,
     node: watch::Sender<NodeDescription>,
     pods: pods::Pods,
     dns: dns::Dns,
@@ -39,13 +51,13 @@ pub struct Running {
 
 /// Starts the agent. When this returns, the kernel serves the Services and the node is about to be Ready.
 ///
-/// While the control service cannot be reached this waits and tries again, as does everything that runs later: what the kernel
-/// serves already is not touched.
+/// A node that ran before comes up from what it last knew where the control service is away: names, hooks, then pods. One that never
+/// ran waits for it. Everything that runs later retries for as long as it takes: what the kernel serves already is not touched.
 pub async fn start(config: Config) -> Result<Running, StartError> {
     make_data_dir(&config.data_dir)?;
-    let runtime =
-        runtime::docker::Docker::connect(&config.docker_host, &config.node_name).await.map_err(StartError::Runtime)?;
-    let runtime: Arc<dyn Runtime> = Arc::new(runtime);
+    let kept = KeptFiles::of(&config);
+    let last_known = kept.assignment.load_or_warn();
+    let runtime = connect_unless_known(&config, last_known.as_ref()).await?;
     let mut member = join(&config).await?;
     let uplinks = network::uplinks(config.node_ip).await?;
     let node_ip = uplinks.first().ok_or(StartError::Uplink(network::UplinkError::NoAddress))?.address;
@@ -55,20 +67,20 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         facts: MachineFacts::read(&config.data_dir),
         agent_port: config.port,
         max_pods: config.max_pods,
-        runtime_version: runtime.version().await.map_err(StartError::Runtime)?,
-        readiness: Readiness::NotReady { message: "the node agent is starting".into() },
+        runtime_version: runtime_version(runtime.as_deref(), last_known.as_ref()).await?,
+        state: NodeState::not_running("the node agent is starting"),
     };
-    insist("register this node", || heartbeat::register(&member.client, &node)).await?;
-    let pod_cidr = heartbeat::pod_cidr(&member.client, &config.node_name).await.map_err(StartError::PodCidr)?;
-    tracing::info!(%pod_cidr, %node_ip, "this node's pod subnet");
+    let (assignment, registered) = assignment(&member.client, &node, last_known, API_ANSWERS_WITHIN).await?;
+    let pod_cidr = assignment.pod_cidr;
+    tracing::info!(%pod_cidr, %node_ip, registered, "this node's pod subnet");
 
-    let stop = CancellationToken::new();
-    let tasks = TaskTracker::new();
+    let supervisor = Supervisor::new();
     if let Some(renewal) = member.renewal.take() {
-        tasks.spawn(renewal.run(stop.clone()));
+        supervise_renewal(&supervisor, "client-certificate", renewal);
     }
-    let (publish, world) = watch::channel(Arc::new(World::default()));
-    tasks.spawn(world::watch::run(member.client.clone(), publish, stop.clone()));
+    let (world, api_watch) = watch_world(&member.client, &kept.world, &supervisor);
+    let subnet =
+        supervise_assignment(&supervisor, &config.node_name, assignment, kept.assignment.clone(), world.clone());
     let network =
         network::start(network_config(&config, node_ip, pod_cidr), world.clone()).await.map_err(StartError::Network)?;
     let network = Arc::new(network);
@@ -78,20 +90,50 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let proxy = proxy::start(proxy_config(&config, &uplinks, node_ip, names), world.clone(), host_ports)
         .await
         .map_err(StartError::Proxy)?;
-    let (client, pods_config) = (member.client.clone(), pods_config(&config, node_ip));
-    let pods = pods::start(pods_config, client, runtime, network.clone(), world.clone(), publish_host_ports)
+    if proxy.is_empty() {
+        // Hooks before pods: a container that starts finds its Services.
+        served_or_api_away(&proxy, &world, &api_watch).await?;
+    }
+    let (node, changes) = watch::channel(node);
+    let client = member.client.clone();
+    supervisor.spawn("heartbeat", move |stop| heartbeat::run(client.clone(), changes.clone(), registered, stop));
+    let runtime = match runtime {
+        Some(runtime) => runtime,
+        None => wait_for_runtime(&config, &node).await.map_err(StartError::Runtime)?,
+    };
+    let (client, config_of_pods) = (member.client.clone(), pods_config(&config, node_ip));
+    let pods = pods::start(config_of_pods, client, runtime.clone(), network.clone(), world.clone(), publish_host_ports)
         .await
         .map_err(StartError::Pods)?;
 
-    let (https, renewal) = https(&config, &member, node_ip).await?;
-    tasks.spawn(renewal.run(stop.clone()));
-    let router = pods.router().merge(inspect::router(&proxy, &dns.names(), &config.node_name));
-    tasks.spawn(https.serve(router, stop.clone()));
-    proxy.first_served().await.map_err(StartError::Proxy)?;
-    let (node, changes) = watch::channel(node);
-    node.send_modify(|node| node.readiness = Readiness::Ready);
-    tasks.spawn(heartbeat::run(member.client.clone(), changes, stop.clone()));
-    Ok(Running { stop, tasks, node, pods, dns, proxy, network })
+    let (publish_probes, probes) = watch::channel(ProbeResults::default());
+    let (runtime_to_probe, domain) = (runtime.clone(), config.cluster_domain.clone());
+    supervisor.spawn("probes", move |stop| {
+        probes::run(runtime_to_probe.clone(), names, domain.clone(), publish_probes.clone(), stop)
+    });
+    let health = Arc::new(health(&supervisor, &proxy, &network, &dns, &probes, &api_watch));
+    let supervisors = [&supervisor, proxy.supervisor(), network.supervisor(), dns.supervisor()];
+    let metrics = Metrics {
+        node_name: config.node_name.clone(),
+        proxy: proxy.clone(),
+        names: dns.names(),
+        pods: Box::new(pods.statuses()),
+        supervisors: supervisors.map(Supervisor::clone).to_vec(),
+    };
+    let trusted = pods
+        .router()
+        .merge(inspect::router(&proxy, &dns.names(), &config.node_name))
+        .merge(metrics::router(metrics))
+        .merge(endpoints::router(health.clone(), Detail::Reasons));
+    let routes = Routes { trusted, open: endpoints::router(health, Detail::Names) };
+    serve_https(&config, &member, node_ip, routes, &supervisor).await?;
+    served_or_api_away(&proxy, &world, &api_watch).await?;
+    node.send_modify(|node| node.state = NodeState::default());
+    let measured = Measured { data_dir: config.data_dir.clone(), image_dir: image_dir(&*runtime).await };
+    let parts = Parts { probes, proxy: proxy.clone(), network: network.clone(), subnet };
+    let described = node.clone();
+    supervisor.spawn("conditions", move |stop| monitor::run(parts.clone(), measured.clone(), described.clone(), stop));
+    Ok(Running { supervisor, kept, node, pods, dns, proxy, network })
 }
 
 impl Running {
@@ -99,59 +141,238 @@ impl Running {
     /// says so in the API.
     pub async fn shutdown(self, teardown: Teardown) -> Result<(), StopError> {
         if teardown == Teardown::Remove {
-            let message = "the node agent has taken the node down".to_owned();
-            self.node.send_modify(|node| node.readiness = Readiness::NotReady { message });
+            self.node.send_modify(|node| node.state = NodeState::not_running("the node agent has taken the node down"));
         }
         self.pods.shutdown(teardown).await.map_err(StopError::Pods)?;
-        self.stop.cancel();
-        self.tasks.close();
-        self.tasks.wait().await;
+        self.supervisor.shutdown().await;
+        if teardown == Teardown::Remove {
+            // A node that is gone knows nothing any more.
+            self.kept.remove().map_err(StopError::LastKnown)?;
+        }
         self.proxy.shutdown(teardown).await.map_err(StopError::Proxy)?;
         self.dns.shutdown().await;
         self.network.shutdown(teardown).await.map_err(StopError::Network)
     }
 }
 
+/// Where what this node last knew is kept, in `node/last-known/` of the data directory.
+struct KeptFiles {
+    assignment: LastKnown<Assignment>,
+    world: LastKnown<KeptWorld>,
+}
+
+impl KeptFiles {
+    fn of(config: &Config) -> Self {
+        let directory = config.data_dir.join("node/last-known");
+        Self {
+            assignment: LastKnown::new(&directory, "assignment", Assignment::VERSION),
+            world: LastKnown::new(&directory, "world", KeptWorld::VERSION),
+        }
+    }
+
+    fn remove(&self) -> Result<(), LastKnownError> {
+        self.assignment.remove()?;
+        self.world.remove()
+    }
+}
+
+/// The container runtime. Where this node ran before, a runtime that is away is waited for later, when names and hooks are there; at the
+/// first start it is an error, since then it was most likely never installed.
+async fn connect_unless_known(
+    config: &Config,
+    last_known: Option<&Assignment>,
+) -> Result<Option<Arc<dyn Runtime>>, StartError> {
+    match connect(config).await {
+        Ok(runtime) => Ok(Some(runtime)),
+        Err(error @ runtime::Error::Unreachable { .. }) if last_known.is_some() => {
+            tracing::warn!(error = error.chain(), "the container runtime is away: pods wait for it");
+            Ok(None)
+        }
+        Err(error) => Err(StartError::Runtime(error)),
+    }
+}
+
+async fn connect(config: &Config) -> Result<Arc<dyn Runtime>, runtime::Error> {
+    Ok(Arc::new(runtime::docker::Docker::connect(&config.docker_host, &config.node_name).await?))
+}
+
+/// Waits for the runtime, and says in the Node object why.
+async fn wait_for_runtime(
+    config: &Config,
+    node: &watch::Sender<NodeDescription>,
+) -> Result<Arc<dyn Runtime>, runtime::Error> {
+    let is_away = |error: &runtime::Error| {
+        let state = NodeState { runtime: Some(error.chain()), ..NodeState::default() };
+        node.send_if_modified(|node| std::mem::replace(&mut node.state, state.clone()) != state);
+        matches!(error, runtime::Error::Unreachable { .. })
+    };
+    retry_while_transient("use the container runtime", is_away, || connect(config)).await
+}
+
+async fn runtime_version(runtime: Option<&dyn Runtime>, last_known: Option<&Assignment>) -> Result<String, StartError> {
+    match (runtime, last_known) {
+        (Some(runtime), _) => runtime.version().await.map_err(StartError::Runtime),
+        (None, last_known) => Ok(last_known.map(|known| known.runtime_version.clone()).unwrap_or_default()),
+    }
+}
+
+async fn image_dir(runtime: &dyn Runtime) -> Option<PathBuf> {
+    runtime.image_dir().await.unwrap_or_else(|error| {
+        tracing::warn!(error = error.chain(), "the file system of images is not measured");
+        None
+    })
+}
+
+/// Registers this node and learns its pod subnet. Where the API is away and the node has a last known subnet, that is taken, and the
+/// heartbeat registers later: the second value is then `false`.
+async fn assignment(
+    client: &kube::Client,
+    node: &NodeDescription,
+    last_known: Option<Assignment>,
+    patience: Duration,
+) -> Result<(Assignment, bool), StartError> {
+    let ask = async {
+        retry_while_unavailable("register this node", || heartbeat::register(client, node)).await?;
+        let pod_cidr = heartbeat::pod_cidr(client, &node.name).await.map_err(StartError::PodCidr)?;
+        Ok((Assignment { pod_cidr, runtime_version: node.runtime_version.clone() }, true))
+    };
+    let Some(last_known) = last_known else { return ask.await };
+    match tokio::time::timeout(patience, ask).await {
+        Ok(answer) => answer,
+        Err(_) => {
+            tracing::warn!("the API is away: this node starts with what it last knew");
+            Ok((last_known, false))
+        }
+    }
+}
+
+/// Watches the API from what this node last knew, which is replaced by the first complete listing.
+fn watch_world(
+    client: &kube::Client,
+    kept: &LastKnown<KeptWorld>,
+    supervisor: &Supervisor,
+) -> (watch::Receiver<Arc<World>>, watch::Receiver<WatchHealth>) {
+    let last_known = kept.load_or_warn().map(World::from).unwrap_or_default();
+    let (publish, world) = watch::channel(Arc::new(last_known));
+    let (publish_health, api_watch) = watch::channel(WatchHealth::default());
+    let client = client.clone();
+    supervisor.spawn("api-watch", move |stop| {
+        world::watch::run(client.clone(), publish.clone(), publish_health.clone(), stop)
+    });
+    let (kept, snapshots) = (kept.clone(), world.clone());
+    supervisor.spawn("last-known-world", move |stop| {
+        last_known::keep(kept.clone(), snapshots.clone(), |world| KeptWorld::of(world), stop)
+    });
+    (world, api_watch)
+}
+
+/// Keeps the assignment on disk, and tells where the API gives this node another pod subnet than the one in use.
+fn supervise_assignment(
+    supervisor: &Supervisor,
+    node_name: &str,
+    in_use: Assignment,
+    kept: LastKnown<Assignment>,
+    world: watch::Receiver<Arc<World>>,
+) -> watch::Receiver<Option<String>> {
+    let (publish, problem) = watch::channel(None);
+    let node_name = node_name.to_owned();
+    supervisor.spawn("assignment", move |stop| {
+        register::assignment::follow(
+            node_name.clone(),
+            in_use.clone(),
+            kept.clone(),
+            world.clone(),
+            publish.clone(),
+            stop,
+        )
+    });
+    problem
+}
+
+/// Waits until Services are served, or it is clear that they are not soon: the API is away and nothing is last known of it.
+async fn served_or_api_away(
+    proxy: &proxy::Proxy,
+    world: &watch::Receiver<Arc<World>>,
+    api_watch: &watch::Receiver<WatchHealth>,
+) -> Result<(), StartError> {
+    let mut api_watch = api_watch.clone();
+    let api_away = async {
+        // Where a World is known, it is served now, unless the kernel holds what an earlier agent left: that goes on.
+        if world.borrow().synced && proxy.is_empty() {
+            return std::future::pending().await;
+        }
+        if api_watch.wait_for(|health| health.failure(Instant::now()).is_some()).await.is_err() {
+            std::future::pending().await
+        }
+    };
+    tokio::select! {
+        served = proxy.first_served() => served.map_err(StartError::Proxy),
+        () = api_away => Ok(()),
+    }
+}
+
+fn supervise_renewal(supervisor: &Supervisor, name: &'static str, renewal: Renewal) {
+    let renewal = Arc::new(tokio::sync::Mutex::new(renewal));
+    supervisor.spawn(name, move |stop| {
+        let renewal = renewal.clone();
+        async move { renewal.lock().await.run(stop).await }
+    });
+}
+
+/// What `/livez`, `/readyz` and `/healthz` look at.
+fn health(
+    supervisor: &Supervisor,
+    proxy: &proxy::Proxy,
+    network: &Arc<network::Network>,
+    dns: &dns::Dns,
+    probes: &watch::Receiver<ProbeResults>,
+    api_watch: &watch::Receiver<WatchHealth>,
+) -> Health {
+    let (for_datapath, for_network, for_api) = (proxy.clone(), network.clone(), api_watch.clone());
+    let (for_runtime, for_dns) = (probes.clone(), probes.clone());
+    Health::default()
+        .check("ping", Severity::Dead, || None)
+        .check("datapath", Severity::NotReady, move || for_datapath.failure())
+        .check("network", Severity::NotReady, move || for_network.problem())
+        .check("dns", Severity::NotReady, move || for_dns.borrow().dns.clone())
+        .check("runtime", Severity::NotReady, move || for_runtime.borrow().runtime.clone())
+        .check("api-watch", Severity::NotReady, move || for_api.borrow().failure(Instant::now()))
+        .tasks_of(supervisor)
+        .tasks_of(proxy.supervisor())
+        .tasks_of(network.supervisor())
+        .tasks_of(dns.supervisor())
+}
+
 /// Where the node's DNS server listens, on the gateway of its pod subnet.
 const DNS_PORT: u16 = 53;
 
-/// Between two tries to reach the control service.
-const TRY_AGAIN_AFTER: Duration = Duration::from_secs(2);
+/// How long a node that can start without the API waits for it first.
+const API_ANSWERS_WITHIN: Duration = Duration::from_secs(3);
 
 async fn join(config: &Config) -> Result<Membership, StartError> {
-    loop {
-        match register::access(&config.access, &config.node_name, &config.data_dir).await {
-            Ok(member) => return Ok(member),
-            Err(error) if error.is_transient() => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "cannot join yet, trying again");
-                tokio::time::sleep(TRY_AGAIN_AFTER).await;
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
+    let access = || register::access(&config.access, &config.node_name, &config.data_dir);
+    Ok(retry_while_transient("join the cluster", RegisterError::is_transient, access).await?)
 }
 
 /// Repeats `act` while the API cannot be reached or is not itself ready; other refusals are errors.
-async fn insist<T, F>(what: &'static str, act: impl Fn() -> F) -> Result<T, StartError>
+async fn retry_while_unavailable<T, F>(what: &'static str, act: impl Fn() -> F) -> Result<T, StartError>
 where
     F: Future<Output = Result<T, kube::Error>>,
 {
-    loop {
-        match act().await {
-            Ok(value) => return Ok(value),
-            Err(kube::Error::Api(status)) if status.code < 500 && status.code != 429 => {
-                return Err(StartError::Refused { what, source: Box::new(kube::Error::Api(status)) });
-            }
-            Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "cannot {what} yet, trying again");
-                tokio::time::sleep(TRY_AGAIN_AFTER).await;
-            }
-        }
-    }
+    let is_refusal = |status: &kube::core::Status| status.code < 500 && status.code != 429;
+    let is_transient = |error: &kube::Error| !matches!(error, kube::Error::Api(status) if is_refusal(status));
+    let refused = |source| StartError::Refused { what, source: Box::new(source) };
+    retry_while_transient(what, is_transient, act).await.map_err(refused)
 }
 
-/// The agent's HTTPS server, and the renewal of its certificate.
-async fn https(config: &Config, member: &Membership, address: Ipv4Addr) -> Result<(Https, Renewal), StartError> {
+/// Serves `routes` on the agent's port, with a certificate that is renewed. Waits while the API, which signs it, is away.
+async fn serve_https(
+    config: &Config,
+    member: &Membership,
+    address: Ipv4Addr,
+    routes: Routes,
+    supervisor: &Supervisor,
+) -> Result<(), StartError> {
     let ca_pem = member.ca_pem.as_deref().ok_or(StartError::NoCa)?;
     let held = ServingCertificate {
         client: member.client.clone(),
@@ -159,11 +380,17 @@ async fn https(config: &Config, member: &Membership, address: Ipv4Addr) -> Resul
         address,
         pki: config.data_dir.join("node/pki"),
     };
-    let certificate = held.obtain(ca_pem).await.map_err(StartError::Certificate)?;
+    let obtain = || held.obtain(ca_pem);
+    let certificate = retry_while_transient("get a serving certificate", RegisterError::is_transient, obtain)
+        .await
+        .map_err(StartError::Certificate)?;
     let https = Https::bind(SocketAddr::from((address, config.port)), &certificate, ca_pem).await?;
     let validity = certificate.validity().map_err(|error| StartError::Certificate(error.into()))?;
     let renewal = Renewal::new(held.served_by(https.tls().clone()), validity);
-    Ok((https, renewal))
+    supervise_renewal(supervisor, "serving-certificate", renewal);
+    let https = Arc::new(https);
+    supervisor.spawn("https", move |stop| https.clone().serve(routes.clone(), stop));
+    Ok(())
 }
 
 fn make_data_dir(path: &Path) -> Result<(), StartError> {
@@ -252,8 +479,50 @@ pub enum StartError {
 pub enum StopError {
     #[error("cannot stop the pods")]
     Pods(#[source] pods::Error),
+    #[error("cannot forget what this node last knew")]
+    LastKnown(#[source] LastKnownError),
     #[error("cannot stop the datapath")]
     Proxy(#[source] proxy::ProxyError),
     #[error("cannot stop the pod network")]
     Network(#[source] network::NetworkError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A client of an API that nobody serves.
+    fn client_of_nobody() -> kube::Client {
+        // The port is free once the listener is dropped.
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        kube::Client::try_from(kube::Config::new(url.parse().unwrap())).unwrap()
+    }
+
+    fn node() -> NodeDescription {
+        NodeDescription {
+            name: "a".into(),
+            internal_ip: Ipv4Addr::LOCALHOST,
+            facts: MachineFacts::default(),
+            agent_port: 10250,
+            max_pods: 110,
+            runtime_version: "docker://2".into(),
+            state: NodeState::default(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_node_that_ran_before_starts_without_the_api_and_registers_later() {
+        let known = Assignment { pod_cidr: "10.244.3.0/24".parse().unwrap(), runtime_version: "docker://1".into() };
+        let started =
+            assignment(&client_of_nobody(), &node(), Some(known.clone()), Duration::from_millis(100)).await.unwrap();
+        assert_eq!(started, (known, false));
+    }
+
+    #[tokio::test]
+    async fn a_node_that_never_ran_waits_for_the_api() {
+        let (client, node) = (client_of_nobody(), node());
+        let waiting = assignment(&client, &node, None, Duration::ZERO);
+        assert!(tokio::time::timeout(Duration::from_millis(300), waiting).await.is_err());
+    }
 }

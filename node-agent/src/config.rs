@@ -46,6 +46,7 @@ pub enum Access {
     Join { server: String, token: String },
 }
 
+/// Which datapath to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DatapathChoice {
     Ebpf,

@@ -1,6 +1,7 @@
 //! The agent's own HTTPS server, where the kubelet's would be: the control service fetches logs and inspections here.
 //!
-//! Only callers with a client certificate of the cluster's CA that names the API server, or an administrator, get in.
+//! Only callers with a client certificate of the cluster's CA that names the API server, or an administrator, reach all of it; others
+//! reach what tells nothing but whether the agent works.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -23,6 +24,15 @@ use crate::register::certificate::Certificate;
 pub struct Https {
     listener: TcpListener,
     tls: Tls,
+}
+
+/// What is served, by who asks.
+#[derive(Clone)]
+pub struct Routes {
+    /// For the API server and administrators.
+    pub trusted: Router,
+    /// For everybody who reaches the port.
+    pub open: Router,
 }
 
 /// The TLS of a server, whose certificate can be replaced while it serves.
@@ -57,6 +67,7 @@ impl Https {
         Ok(Self { listener, tls })
     }
 
+    /// Through which the certificate is replaced.
     pub fn tls(&self) -> &Tls {
         &self.tls
     }
@@ -66,8 +77,8 @@ impl Https {
         self.listener.local_addr()
     }
 
-    /// Serves `router` until `stop`; connections in flight are then cut.
-    pub async fn serve(self, router: Router, stop: CancellationToken) {
+    /// Serves `routes` until `stop`; connections in flight are then cut.
+    pub async fn serve(self: Arc<Self>, routes: Routes, stop: CancellationToken) {
         let tasks = TaskTracker::new();
         loop {
             let accepted = tokio::select! {
@@ -83,7 +94,7 @@ impl Https {
                     continue;
                 }
             };
-            tasks.spawn(connection(tcp, self.tls.acceptor(), router.clone(), stop.clone()));
+            tasks.spawn(connection(tcp, self.tls.acceptor(), routes.clone(), stop.clone()));
         }
         tasks.close();
         tasks.wait().await;
@@ -93,7 +104,7 @@ impl Https {
 /// A client that does not finish its handshake in this time is dropped.
 const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(10);
 
-async fn connection(tcp: TcpStream, acceptor: TlsAcceptor, router: Router, stop: CancellationToken) {
+async fn connection(tcp: TcpStream, acceptor: TlsAcceptor, routes: Routes, stop: CancellationToken) {
     // A short answer must not wait for the acknowledgement of its header (RFC 896 and RFC 1122, 4.2.3.2: some 40 ms).
     if let Err(error) = tcp.set_nodelay(true) {
         tracing::debug!(%error, "answers on a connection may be late");
@@ -105,11 +116,10 @@ async fn connection(tcp: TcpStream, acceptor: TlsAcceptor, router: Router, stop:
     };
     let caller = tls.get_ref().1.peer_certificates().and_then(|chain| chain.first()).and_then(Caller::of);
     let router = match caller {
-        Some(caller) if caller.may_inspect() => router,
-        caller => {
-            tracing::debug!(?caller, "refused a caller");
-            Router::new().fallback(|| async { (http::StatusCode::FORBIDDEN, "only the API server may ask here\n") })
-        }
+        Some(caller) if caller.may_inspect() => routes.trusted,
+        // Known, but nobody who may ask for more.
+        Some(_) => routes.open.fallback(|| async { (http::StatusCode::FORBIDDEN, ONLY_FOR) }),
+        None => routes.open.fallback(|| async { (http::StatusCode::UNAUTHORIZED, ONLY_FOR) }),
     };
     let builder = auto::Builder::new(TokioExecutor::new());
     let serving = builder.serve_connection_with_upgrades(TokioIo::new(tls), TowerToHyperService::new(router));
@@ -122,6 +132,8 @@ async fn connection(tcp: TcpStream, acceptor: TlsAcceptor, router: Router, stop:
         }
     }
 }
+
+const ONLY_FOR: &str = "only the API server and administrators may ask here\n";
 
 /// Who holds the client certificate.
 #[derive(Debug)]
@@ -154,6 +166,7 @@ fn tls(certificate: &Certificate, client_ca_pem: &str) -> Result<ServerConfig, H
         roots.add(ca).map_err(HttpsError::Tls)?;
     }
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+        .allow_unauthenticated()
         .build()
         .map_err(HttpsError::ClientVerifier)?;
     let chain = CertificateDer::pem_slice_iter(certificate.chain_pem.as_bytes())
@@ -171,6 +184,7 @@ fn tls(certificate: &Certificate, client_ca_pem: &str) -> Result<ServerConfig, H
     Ok(config)
 }
 
+/// Why the server cannot serve. Remedy: free the port, or see what is wrong with the named PEM file.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpsError {
     #[error("cannot listen on {address}")]

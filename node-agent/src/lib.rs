@@ -1,16 +1,22 @@
 //! fairlead's node agent: runs the pods of one node, gives them their network, load-balances Services and answers names.
+#![warn(clippy::undocumented_unsafe_blocks)]
 
 mod agent;
 pub mod config;
 pub mod dns;
+pub mod health;
 pub mod https;
 pub mod inspect;
+pub mod last_known;
 pub mod network;
 pub mod pods;
+mod private_file;
 pub mod proxy;
 pub mod register;
+mod retry;
 pub mod runtime;
 mod serving_certificate;
+pub mod supervise;
 pub mod world;
 
 pub use agent::{Running, StartError, StopError, start};

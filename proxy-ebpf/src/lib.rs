@@ -3,12 +3,15 @@
 //! Nothing here does I/O or knows a BPF helper, so that all of it is tested on the host. Layouts are part of the pinned state:
 //! changing one means a new [`LAYOUT_VERSION`].
 #![cfg_attr(not(test), no_std)]
+#![warn(clippy::undocumented_unsafe_blocks)]
 
 mod affinity;
 mod backend;
 mod client;
 mod counter;
 mod flow;
+#[cfg(test)]
+mod layout;
 pub mod node_address;
 mod pick;
 mod reverse_nat;
@@ -26,6 +29,8 @@ pub use service::{ServiceHead, ServiceKey, THIS_NODE, head_flags, scope};
 pub use settings::{SETTINGS_KEY, Settings};
 
 /// Version of every layout in this crate; part of the pin path, so that two versions never share a map.
+///
+/// `layout.rs` fails when an offset changes without it.
 pub const LAYOUT_VERSION: u32 = 2;
 
 /// `IPPROTO_TCP`
@@ -63,19 +68,15 @@ pub mod limits {
 mod pod {
     use super::*;
 
-    // SAFETY: all are `repr(C)`, `Copy`, made of integers, with every padding byte named.
-    unsafe impl aya::Pod for ServiceKey {}
-    unsafe impl aya::Pod for ServiceHead {}
-    unsafe impl aya::Pod for SlotKey {}
-    unsafe impl aya::Pod for MemberKey {}
-    unsafe impl aya::Pod for Backend {}
-    unsafe impl aya::Pod for AffinityKey {}
-    unsafe impl aya::Pod for Affinity {}
-    unsafe impl aya::Pod for FlowKey {}
-    unsafe impl aya::Pod for Rewrite {}
-    unsafe impl aya::Pod for CounterKey {}
-    unsafe impl aya::Pod for Counters {}
-    unsafe impl aya::Pod for Settings {}
-    unsafe impl aya::Pod for Translation {}
-    unsafe impl aya::Pod for Translations {}
+    macro_rules! pod {
+        ($($kind:ty)*) => {$(
+            // SAFETY: all are `repr(C)`, `Copy`, made of integers, with every padding byte named.
+            unsafe impl aya::Pod for $kind {}
+        )*};
+    }
+
+    pod! {
+        ServiceKey ServiceHead SlotKey MemberKey Backend AffinityKey Affinity FlowKey
+        Rewrite CounterKey Counters Settings Translation Translations
+    }
 }

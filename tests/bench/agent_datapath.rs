@@ -109,6 +109,7 @@ fn put(world: &mut World, number: usize, second: usize) {
         service: name.clone(),
         ports: vec![SlicePort { name: "".into(), protocol: Protocol::Tcp, port: 8080 }],
         endpoints: vec![endpoint(number * 2), endpoint(second)],
+        triggered_at: None,
         revision: world.revision,
     };
     world.services.insert(name.clone(), Arc::new(service));

@@ -4,6 +4,7 @@
 //! started by the first of them that runs and taken down after the last; tests that break things start their own.
 
 mod bad_input;
+mod cli;
 mod control_alone;
 mod faults;
 mod full_disk;
@@ -32,7 +33,7 @@ fn main() -> std::process::ExitCode {
         Suite::new("seeds", seeds::TESTS, seeds::start),
     ];
     let mut trials: Vec<Trial> = suites.into_iter().flat_map(Suite::trials).collect();
-    for (name, test) in ALONE.iter().chain(security::TESTS) {
+    for (name, test) in ALONE.iter().chain(cli::TESTS).chain(security::TESTS) {
         trials.push(Trial::test(*name, move || test().map_err(Failed::from)));
     }
     libtest_mimic::run(&arguments, trials).exit_code()

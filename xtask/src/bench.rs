@@ -1,4 +1,5 @@
-//! `cargo xtask bench`: sets the machine up and runs the benches of `tests/bench`, beside the peers where they were built.
+//! `cargo xtask bench`: sets the machine up and runs the benches of `tests/bench`, beside the peers where they were
+//! built.
 
 use std::path::PathBuf;
 
@@ -20,6 +21,7 @@ pub struct Bench {
 }
 
 impl Bench {
+    /// Runs the task to its end.
     pub fn run(self) -> anyhow::Result<()> {
         setup(Purpose::Test)?;
         let mut cargo = workspace::cargo();

@@ -1,4 +1,5 @@
-//! The project's own commands: `cargo xtask up`, `test`, `build`, `tidy`, `package`, `bench`, `setup`, `schema`. One module a task.
+//! The project's own commands: `cargo xtask up`, `test`, `build`, `tidy`, `package`, `bench`, `setup`, `schema`. One module per
+//! task.
 
 mod bench;
 mod build;

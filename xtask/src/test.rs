@@ -34,6 +34,7 @@ struct Summary {
 }
 
 impl Test {
+    /// Runs the task to its end.
     pub fn run(self) -> anyhow::Result<()> {
         setup(Purpose::Test)?;
         let mounted = mount_bpffs()?;
@@ -113,7 +114,8 @@ impl Summary {
 
 const BPFFS: &str = "/sys/fs/bpf";
 
-/// Mounts the BPF file system where no one has. Gives whether it did; a machine that may not runs the tests without it.
+/// Mounts the BPF file system where no one has. Returns whether it did; a machine that may not runs the tests without
+/// it.
 fn mount_bpffs() -> anyhow::Result<bool> {
     let mounts = std::fs::read_to_string("/proc/mounts").context("cannot read /proc/mounts")?;
     let mounted =

@@ -7,6 +7,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{Method, Request, StatusCode, header};
+use tracing::Instrument;
 
 use super::{
     Api, Status, Subject, discovery, health, read,
@@ -117,7 +118,7 @@ async fn objects(api: &Api, info: RequestInfo, parts: http::request::Parts, body
     let answer = if call.verb.is_write() {
         // In a task of its own: a client that goes away drops its answer, never half a change.
         let (api, call) = (api.clone(), call.clone());
-        let write = api.inner.writes.clone().spawn(async move { verb(&api, &call, &body).await });
+        let write = api.inner.writes.clone().spawn(async move { verb(&api, &call, &body).await }.in_current_span());
         write.await.map_err(|error| Status::internal(format!("the handler of the request failed: {error}")))??
     } else {
         verb(api, &call, &body).await?

@@ -125,19 +125,23 @@ mod tests {
             false => Ok("2 of them".to_owned()),
         });
         assert_eq!(ask(&health, "readyz", &[], "").await, (200, "ok".to_owned()));
-        let verbose = "[+]ping ok\n[+]log ok\n[+]store ok: 2 of them\nreadyz check passed\n";
+        let verbose = "[+]ping ok\n[+]log ok\n[+]shutdown ok\n[+]store ok: 2 of them\nreadyz check passed\n";
         assert_eq!(ask(&health, "readyz", &[], "verbose").await, (200, verbose.to_owned()));
         broken.store(true, Ordering::Relaxed);
-        let failed = "[+]ping ok\n[+]log ok\n[-]store failed: the last commit failed\nreadyz check failed\n";
+        let failed =
+            "[+]ping ok\n[+]log ok\n[+]shutdown ok\n[-]store failed: the last commit failed\nreadyz check failed\n";
         assert_eq!(ask(&health, "readyz", &[], "").await, (500, failed.to_owned()));
         let one = (500, "internal server error: the last commit failed\n".to_owned());
         assert_eq!(ask(&health, "readyz", &["store"], "").await, one);
         assert_eq!(ask(&health, "readyz", &["ping"], "").await, (200, "ok".to_owned()));
         assert_eq!(ask(&health, "readyz", &["none"], "").await.0, 404);
         assert_eq!(ask(&health, "livez", &[], "").await, (200, "ok".to_owned()));
-        let without = "[+]ping ok\n[+]log ok\n[+]store excluded: ok\n\
+        let without = "[+]ping ok\n[+]log ok\n[+]shutdown ok\n[+]store excluded: ok\n\
             warn: some health checks cannot be excluded: no matches for \"other\"\nreadyz check passed\n";
         let query = "verbose&exclude=store&exclude=other";
         assert_eq!(ask(&health, "readyz", &[], query).await, (200, without.to_owned()));
+        health.shut_down();
+        assert_eq!(ask(&health, "readyz", &["shutdown"], "").await.0, 500);
+        assert_eq!(ask(&health, "livez", &[], "").await.0, 200, "it ends by itself");
     }
 }

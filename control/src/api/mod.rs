@@ -36,7 +36,7 @@ use crate::{
     allocation::Allocator,
     auth::gate::Handler,
     encode,
-    health::Health,
+    health::{Endpoint, Health, Outcome},
     identity::Identity,
     kinds::{Derived, Kind, Registry},
     metrics::Metrics,
@@ -100,6 +100,7 @@ impl Api {
         let discovery = Derived::new(kinds.clone(), move |kinds| discovery::Discovery::of(&kinds, &address));
         let openapi = Derived::new(kinds.clone(), openapi::OpenApi::new);
         let (metrics, health) = (Metrics::default(), Health::default());
+        watch_store(&store, &metrics, &health);
         let (nodes, writes) = (OnceLock::new(), TaskTracker::new());
         let parts = Inner { store, kinds, admission, allocator, discovery, openapi, metrics, health, nodes, writes };
         Self { inner: Arc::new(parts) }
@@ -191,6 +192,23 @@ impl Api {
         let name = target.name.as_deref().unwrap_or_default();
         place.key = format!("{}{name}", place.key).into();
         Ok(place)
+    }
+}
+
+/// Has metrics and health tell of the store.
+fn watch_store(store: &Arc<dyn Store>, metrics: &Metrics, health: &Health) {
+    let told = store.clone();
+    metrics.add(move |scrape| crate::metrics::tell_store(scrape, &told.stats()));
+    let checked = store.clone();
+    health.add("store", &[Endpoint::Ready, Endpoint::Healthy], move || check_store(&checked.stats()));
+}
+
+/// Whether writes work, as far as the last one told. Its error stays in the log: it may name a path.
+fn check_store(stats: &store::Stats) -> Outcome {
+    match (stats.check(), &stats.last_error) {
+        (Ok(()), _) => Ok(String::new()),
+        (Err(_), Some(_)) => Err("the last commit failed".to_owned()),
+        (Err(reason), None) => Err(reason),
     }
 }
 

@@ -82,7 +82,7 @@ mod tests {
         assert_eq!(name("/api/v1/namespaces/a/pods/b"), case("get", "a", "b"));
         assert_eq!(name("/api/v1/nodes?fieldSelector=metadata.name%3Dn1&watch=true"), case("watch", "", "n1"));
         // One term with an escaped comma, not two terms: it names nothing.
-        let escaped = "/api/v1/namespaces/a/secrets?fieldSelector=metadata.name!%3Dx%5C%2Cmetadata.name%3Ds";
+        let escaped = "/api/v1/namespaces/a/secrets?fieldSelector=metadata.name!%3Dx%5C%2Cmetadata.name%5C%3Ds";
         assert_eq!(name(escaped), case("list", "a", ""));
         assert_eq!(name("/api/v1/namespaces/a/secrets?fieldSelector=metadata.name!%3Ds"), case("list", "a", ""));
         // Of two selectors the first counts, here and for the handler.

@@ -8,6 +8,7 @@ use axum::{body::Body, response::IntoResponse};
 use http::{HeaderMap, Request, Response, StatusCode, header};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use super::{
     Identity,
@@ -18,7 +19,15 @@ use super::{
     ending_body::EndingBody,
     stored_facts::{StoredFacts, Unreadable},
 };
-use crate::{request::RequestInfo, status::Status, store::Store};
+use crate::{
+    metrics::RequestMetrics,
+    request::{
+        RequestInfo,
+        audit_id::{AUDIT_ID, AuditId},
+    },
+    status::Status,
+    store::Store,
+};
 
 /// The certificate a connection came with, if any, judged once.
 pub type ConnectionCertificate = Option<Result<CertificateIdentity, BadCertificate>>;
@@ -35,21 +44,39 @@ pub trait Handler: Send + Sync + 'static {
 pub struct Gate {
     handler: Arc<dyn Handler>,
     facts: StoredFacts,
+    metrics: Arc<RequestMetrics>,
     closing: CancellationToken,
 }
 
 impl Gate {
     /// `handler` serves whoever the gate lets through; `store` holds what it asks about; watches end with `closing`.
-    pub fn new(handler: Arc<dyn Handler>, store: Arc<dyn Store>, closing: CancellationToken) -> Self {
-        Self { handler, facts: StoredFacts::new(store), closing }
+    pub fn new(
+        handler: Arc<dyn Handler>,
+        store: Arc<dyn Store>,
+        metrics: Arc<RequestMetrics>,
+        closing: CancellationToken,
+    ) -> Self {
+        Self { handler, facts: StoredFacts::new(store), metrics, closing }
     }
 
     /// Answers one request that came over a connection with this certificate.
     pub async fn answer(self, request: Request<Body>, certificate: Arc<ConnectionCertificate>) -> Response<Body> {
+        let id = AuditId::of(request.headers());
+        let span =
+            tracing::info_span!("request", audit_id = %id, method = %request.method(), path = request.uri().path());
+        let mut response = self.pass(request, &certificate).instrument(span).await;
+        response.headers_mut().insert(AUDIT_ID, id.into_header());
+        response
+    }
+
+    async fn pass(self, request: Request<Body>, certificate: &ConnectionCertificate) -> Response<Body> {
         let (parts, body) = request.into_parts();
-        let info = match self.admit(&parts, &certificate) {
+        let info = match self.admit(&parts, certificate) {
             Ok(info) => info,
-            Err(status) => return refusal(&status),
+            Err(status) => {
+                self.metrics.refused(status.code);
+                return refusal(&status);
+            }
         };
         let long_running = info.is_long_running();
         let response = self.handler.answer(info, Request::from_parts(parts, body)).await;

@@ -2,7 +2,6 @@
 //!
 //! `pki` issues the certificates, `client_certificate` and `bootstrap_token` tell who a request is from, `attributes` what is
 //! asked, `authorize` (with `node`) decides, and `gate` stands before the API. `node_restriction` decides what a node may write.
-//! `signing` answers the signing requests of nodes.
 
 pub mod attributes;
 pub mod authorize;
@@ -14,7 +13,6 @@ pub mod node;
 pub mod node_restriction;
 pub mod pki;
 mod pod_references;
-pub mod signing;
 mod stored_facts;
 
 pub use crate::identity::Identity;

@@ -54,7 +54,7 @@ impl StoredFacts {
             Fact::ReferencedByPodOf { node, kind, namespace, name } => {
                 let snapshot = self.store.snapshot();
                 let prefix = format!("{namespace}/");
-                for (key, pod) in snapshot.list("pods", &prefix, None).filter(|(_, pod)| is_on(pod, node)) {
+                for (key, pod) in snapshot.list_by("pods", ("spec.nodeName", node.as_str()), &prefix, None) {
                     let pod: Pod = parse("pods", key, pod)?;
                     if pod.spec.is_some_and(|spec| references(&spec, *kind, name)) {
                         return Ok(true);

@@ -17,9 +17,10 @@ use super::{
         slices::{self, Frame, MANAGED_BY, SERVICE_NAME},
         writes::{self, Writes},
     },
+};
+use crate::{
     engine::{Failure, Informer, Key, Outcome, Startup, Tasks},
-    informers::of_service,
-    owners::controller_reference,
+    objects::{informers::of_service, owners::controller_reference},
 };
 
 const COMPONENT: &str = "endpointslicemirroring-controller";
@@ -61,7 +62,7 @@ pub fn start(context: &Context, tasks: &Tasks) {
         .start(tasks, 4, Controller::reconcile);
 }
 
-/// Whether these Endpoints stand for a Service's backends and nobody else writes its slices.
+/// Whether these Endpoints list a Service's backends and nobody else writes its slices.
 fn is_mirrored(service: &Service, endpoints: &Endpoints) -> bool {
     let meta = &endpoints.metadata;
     let skipped = meta.labels.as_ref().and_then(|l| l.get(SKIP)).is_some_and(|value| value == "true");

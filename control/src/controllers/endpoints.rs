@@ -19,8 +19,10 @@ use super::{
         ports::{self, Port},
         services_of,
     },
-    engine::{Failure, Informer, Key, Outcome, Startup, Tasks, api_code, is_gone_or_taken},
-    pod_state::{is_finished, is_ready, is_terminating, node_name},
+};
+use crate::{
+    engine::{Failure, Informer, Key, Outcome, Startup, Tasks, api_code, is_gone_or_taken, is_namespace_terminating},
+    objects::pod_state::{is_finished, is_ready, is_terminating, node_name},
 };
 
 const COMPONENT: &str = "endpoint-controller";
@@ -136,8 +138,8 @@ fn subset(
     }
 }
 
-/// Whether `standing` already says what `wanted` says.
-fn says(standing: &Endpoints, wanted: &Endpoints) -> bool {
+/// Whether `standing` equals `wanted` in all that this controller writes.
+fn matches(standing: &Endpoints, wanted: &Endpoints) -> bool {
     let truncated = |e: &Endpoints| e.metadata.annotations.as_ref().and_then(|a| a.get(OVER_CAPACITY)).cloned();
     standing.subsets.as_deref().unwrap_or_default() == wanted.subsets.as_deref().unwrap_or_default()
         && standing.metadata.labels == wanted.metadata.labels
@@ -149,7 +151,7 @@ impl Controller {
         let api: Api<Endpoints> = Api::namespaced(self.client.clone(), &key.namespace);
         let standing = self.endpoints.get(&key);
         let Some(service) = self.services.get(&key) else {
-            // Endpoints go with their Service, whoever wrote them.
+            // Endpoints are deleted with their Service, whoever wrote them.
             return match standing {
                 Some(standing) => delete(&api, &standing).await,
                 None => Ok(Outcome::Done),
@@ -161,7 +163,7 @@ impl Controller {
         let pods = pods_of(&service, &self.pods);
         let mut wanted = desired(&service, pods.iter().map(|pod| &**pod));
         let result = match standing {
-            Some(standing) if says(&standing, &wanted) => return Ok(Outcome::Done),
+            Some(standing) if matches(&standing, &wanted) => return Ok(Outcome::Done),
             Some(standing) => {
                 wanted.metadata.resource_version = standing.metadata.resource_version.clone();
                 api.replace(&key.name, &PostParams::default(), &wanted).await
@@ -170,8 +172,7 @@ impl Controller {
         };
         match result {
             Ok(_) => Ok(Outcome::Done),
-            // The namespace is going.
-            Err(error) if matches!(api_code(&error), Some(403 | 404)) => Ok(Outcome::Done),
+            Err(error) if is_namespace_terminating(&error) || api_code(&error) == Some(404) => Ok(Outcome::Done),
             Err(error) => Err(Failure::request("write Endpoints")(error)),
         }
     }
@@ -198,10 +199,10 @@ mod tests {
             .expect("a valid service")
     }
 
-    fn pod(name: &str, ip: &str, ready: &str, going: bool) -> Pod {
+    fn pod(name: &str, ip: &str, ready: &str, terminating: bool) -> Pod {
         let mut pod = json!({"metadata": {"name": name, "namespace": "default"}, "spec": {"containers": []},
             "status": {"phase": "Running", "podIP": ip, "conditions": [{"type": "Ready", "status": ready}]}});
-        if going {
+        if terminating {
             pod["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
         }
         serde_json::from_value(pod).expect("a valid pod")
@@ -212,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn ready_and_not_ready_pods_are_told_apart_and_going_ones_left_out() {
+    fn ready_and_not_ready_pods_are_separated_and_terminating_ones_left_out() {
         let pods = [
             pod("b", "10.0.0.2", "True", false),
             pod("a", "10.0.0.1", "True", false),
@@ -224,7 +225,7 @@ mod tests {
         assert_eq!(subsets.len(), 1);
         assert_eq!(ips(&subsets[0].addresses), ["10.0.0.1", "10.0.0.2"]);
         assert_eq!(ips(&subsets[0].not_ready_addresses), ["10.0.0.3"]);
-        assert!(says(&endpoints, &desired(&service(json!({"ports": [{"port": 80}]})), pods.iter())));
+        assert!(matches(&endpoints, &desired(&service(json!({"ports": [{"port": 80}]})), pods.iter())));
     }
 
     #[test]

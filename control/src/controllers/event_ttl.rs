@@ -1,21 +1,20 @@
 //! Deletes Events an hour after they last happened, by a timer each; nothing is read until a timer is due.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use futures::StreamExt;
+use futures::FutureExt;
 use k8s_openapi::{api::core::v1::Event, jiff::Timestamp};
 use kube::{
     Api, Client,
     api::{DeleteParams, Preconditions},
     core::PartialObjectMeta,
-    runtime::{WatchStreamExt, watcher},
 };
-use tokio::time::Instant;
 
-use super::{
-    Context,
-    engine::{Failure, Key, Outcome, Tasks, WorkQueue, is_gone_or_taken, work},
-    informers::all,
+use super::Context;
+use crate::engine::{
+    Failure, Key, Outcome, Tasks, WorkQueue, is_gone_or_taken,
+    watch::{View, events, everything, follow},
+    work,
 };
 
 const COMPONENT: &str = "event-ttl";
@@ -24,23 +23,41 @@ const TTL: Duration = Duration::from_secs(3600);
 
 /// Starts the controller.
 pub fn start(context: &Context, tasks: &Tasks) {
-    let queue: Arc<WorkQueue<Key>> = Arc::default();
-    let events = watcher(Api::<PartialObjectMeta<Event>>::all(context.client.clone()), all()).default_backoff();
-    let (stop, to) = (tasks.stop(), queue.clone());
-    tasks.spawn("event-watch", async move {
-        let mut events = std::pin::pin!(events.take_until(stop.cancelled_owned()));
-        while let Some(event) = events.next().await {
-            if let Ok(watcher::Event::InitApply(event) | watcher::Event::Apply(event)) = event {
-                let key =
-                    Key::new(event.metadata.namespace.unwrap_or_default(), event.metadata.name.unwrap_or_default());
-                let created = event.metadata.creation_timestamp.map_or(Timestamp::now(), |t| t.0);
-                to.add_at(key, Instant::now() + left(created, Timestamp::now()).unwrap_or_default());
-            }
+    let queue: Arc<WorkQueue<Key>> = Arc::new(WorkQueue::new(COMPONENT));
+    tasks.measure(queue.clone());
+    let (client, timers) = (context.client.clone(), Timers { queue: queue.clone() });
+    tasks.spawn("event-watch", move |stop| {
+        let (client, timers) = (client.clone(), timers.clone());
+        async move {
+            let api = Api::<PartialObjectMeta<Event>>::all(client);
+            follow(&timers, events(api, everything()), &stop).await;
         }
+        .boxed()
     });
-    let (client, stop) = (context.client.clone(), tasks.stop());
-    let reconcile = move |key| reconcile(client.clone(), key);
-    tasks.spawn(COMPONENT, work(COMPONENT, queue, 4, stop, reconcile));
+    let client = context.client.clone();
+    tasks.spawn(COMPONENT, move |stop| {
+        let client = client.clone();
+        work(COMPONENT, queue.clone(), 4, stop, move |key| reconcile(client.clone(), key)).boxed()
+    });
+}
+
+/// Keeps no objects, only a timer for each.
+#[derive(Clone)]
+struct Timers {
+    queue: Arc<WorkQueue<Key>>,
+}
+
+impl View<PartialObjectMeta<Event>> for Timers {
+    fn apply(&self, event: PartialObjectMeta<Event>) {
+        let now = Timestamp::now();
+        let created = event.metadata.creation_timestamp.as_ref().map_or(now, |t| t.0);
+        self.queue.add_after(Key::of(&event), left(created, now).unwrap_or_default());
+    }
+
+    /// A timer that finds no Event ends by itself.
+    fn delete(&self, _: &PartialObjectMeta<Event>) {}
+
+    fn listed(&self, _: &HashSet<String>) {}
 }
 
 /// How long an Event that last happened at `at` still lives.

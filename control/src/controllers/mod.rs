@@ -1,22 +1,20 @@
 //! The controllers: one file each, all ordinary clients of the API.
 //!
-//! A controller is a watch, a pure decision and the requests that carry it out. They share their watches ([`Informers`]) and the
-//! machinery in [`engine`], and know nothing of each other: what one writes, another sees as an event.
+//! A controller is a watch, a pure decision and the requests that carry it out. They share their watches
+//! ([`Informers`]) and the machinery in [`crate::engine`], and know nothing of each other: what one writes, another
+//! sees as an event.
 
+mod certificate_signing;
 mod deployment;
 mod endpoint_slice;
 mod endpoint_slice_mirroring;
 mod endpoints;
-pub mod engine;
 mod event_ttl;
 mod garbage_collector;
-pub mod informers;
 mod namespace;
 mod node_ipam;
 mod node_lifecycle;
-pub(crate) mod owners;
 mod pod_gc;
-pub(crate) mod pod_state;
 mod replica_set;
 mod root_ca;
 mod served;
@@ -29,21 +27,25 @@ use std::{sync::Arc, time::Duration};
 
 use ipnetwork::Ipv4Network;
 use kube::Client;
+use tokio::sync::watch;
 
-use self::{
-    engine::{Recorder, Tasks},
-    informers::Informers,
+use self::served::ServedKinds;
+use crate::{
+    auth::pki::Authority,
+    engine::{QueueStats, Recorder, Tasks},
+    objects::informers::Informers,
+    supervise::TaskStatus,
 };
 
-/// What the controllers are told at their start.
-#[derive(Clone, Debug)]
+/// Settings of the controllers.
+#[derive(Clone)]
 pub struct Config {
     /// Pod subnets of nodes are cut from here.
     pub cluster_cidr: Ipv4Network,
     /// Prefix length of one node's pod subnet.
     pub node_cidr_mask_size: u8,
-    /// The cluster's CA certificate, published in every namespace.
-    pub ca_pem: String,
+    /// Signs the certificates of nodes; its own certificate is published in every namespace.
+    pub authority: Arc<Authority>,
     /// How long a node may miss its Lease before it is NotReady.
     pub node_monitor_grace_period: Duration,
 }
@@ -52,21 +54,27 @@ pub struct Config {
 struct Context {
     client: Client,
     config: Config,
-    informers: Informers,
+    informers: Arc<Informers>,
     recorder: Recorder,
+    kinds: ServedKinds,
 }
 
 /// The running controllers.
 pub struct Controllers {
     tasks: Arc<Tasks>,
+    informers: Arc<Informers>,
 }
 
 /// Starts all controllers. They wait for their first listings by themselves, and end with [`Controllers::shutdown`].
-pub fn start(client: Client, config: Config) -> Controllers {
+///
+/// `kinds_changed` changes its value whenever the API begins or ceases to serve a kind.
+pub fn start(client: Client, config: Config, kinds_changed: watch::Receiver<u64>) -> Controllers {
     let tasks = Arc::new(Tasks::default());
-    let (recorder, writer) = Recorder::new(client.clone(), tasks.stop());
-    tasks.spawn("event-recorder", writer);
-    let context = Context { client, config, informers: Informers::new(), recorder };
+    let informers = Arc::new(Informers::default());
+    let recorder = Recorder::start(client.clone(), &tasks);
+    let kinds = served::start(&client, kinds_changed, &tasks);
+    let context = Context { client, config, informers: informers.clone(), recorder, kinds };
+    certificate_signing::start(&context, &tasks);
     deployment::start(&context, &tasks);
     replica_set::start(&context, &tasks);
     endpoint_slice::start(&context, &tasks);
@@ -81,12 +89,26 @@ pub fn start(client: Client, config: Config) -> Controllers {
     let removed = namespace::start(&context, &tasks);
     garbage_collector::start(&context, &tasks, removed);
     event_ttl::start(&context, &tasks);
-    // Last: handlers that register after a watch began would miss its first listing.
-    context.informers.run(&context.client, &tasks);
-    Controllers { tasks }
+    informers.run(&context.client, &tasks);
+    Controllers { tasks, informers }
 }
 
 impl Controllers {
+    /// The watches that the controllers share, for the scheduler to share as well.
+    pub fn informers(&self) -> &Arc<Informers> {
+        &self.informers
+    }
+
+    /// Every task and how often it was started again.
+    pub fn tasks(&self) -> Vec<TaskStatus> {
+        self.tasks.status()
+    }
+
+    /// The counters of every controller's queue.
+    pub fn queues(&self) -> Vec<QueueStats> {
+        self.tasks.queues()
+    }
+
     /// Stops the watches, and returns when the requests under way have ended.
     pub async fn shutdown(self) {
         self.tasks.shutdown().await;

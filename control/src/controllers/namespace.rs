@@ -1,11 +1,9 @@
-//! Empties a namespace that is being deleted, then lets it go.
+//! Deletes everything in a terminating namespace, then removes the finalizer that keeps the namespace.
 //!
-//! Pods go first, so that nothing they use goes before them (KEP-5080). What has finalizers is waited for.
+//! Pods are deleted first, so that nothing they use is deleted before them (KEP-5080). What has finalizers is waited
+//! for.
 
-use std::{
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::{
     api::core::v1::{Namespace, NamespaceCondition},
@@ -20,42 +18,38 @@ use serde::de::IgnoredAny;
 
 use super::{
     Context,
-    engine::{Failure, Informer, Key, Outcome, Startup, Tasks, api_code},
-    served::{Served, discover},
+    served::{Served, ServedKinds},
 };
+use crate::engine::{Failure, Informer, Key, Outcome, Startup, Tasks, api_code};
 
 const COMPONENT: &str = "namespace-controller";
 const FINALIZER: &str = "kubernetes";
-/// When to look again, should nothing that goes wake us before. Source: Kubernetes' estimate for pods with grace.
+/// When to look again, should no deletion enqueue the namespace before. Source: Kubernetes' estimate for pods with
+/// grace.
 const LOOK_AGAIN: Duration = Duration::from_secs(15);
 
 struct Controller {
     client: Client,
     namespaces: Arc<Informer<Namespace>>,
-    kinds: OnceLock<Vec<Served>>,
+    kinds: ServedKinds,
 }
 
-/// Starts the controller. The answer is to be called with the namespace of every object that goes.
+/// Starts the controller. The answer is to be called with the namespace of every object that is deleted.
 pub fn start(context: &Context, tasks: &Tasks) -> impl Fn(&str) + Send + Sync + 'static {
     let namespaces = context.informers.namespaces.clone();
     let controller =
-        Controller { client: context.client.clone(), namespaces: namespaces.clone(), kinds: OnceLock::new() };
+        Controller { client: context.client.clone(), namespaces: namespaces.clone(), kinds: context.kinds.clone() };
     let startup = Startup::new(COMPONENT, controller).on(&namespaces, |_, change, queue| {
         if change.new.as_deref().is_some_and(is_ours) {
             queue.add(change.key.clone());
         }
     });
-    let (stop, wake) = (tasks.stop(), startup.queue().clone());
-    tasks.spawn(COMPONENT, async move {
-        let controller = startup.controller();
-        let Some(kinds) = discover(&controller.client, &stop).await else { return };
-        controller.kinds.get_or_init(|| kinds);
-        startup.run(stop, 4, Controller::reconcile).await;
-    });
+    let queue = startup.queue().clone();
+    startup.start(tasks, 4, Controller::reconcile);
     move |namespace| {
         let key = Key::cluster(namespace);
         if namespaces.get(&key).as_deref().is_some_and(is_ours) {
-            wake.add(key);
+            queue.add(key);
         }
     }
 }
@@ -75,7 +69,7 @@ fn finalized(namespace: &Namespace) -> Namespace {
     finalized
 }
 
-/// The condition that says what a namespace still holds: each kind with its number.
+/// The condition that lists what a namespace still holds: each kind with its number of objects.
 fn remaining_condition(left: &[(String, usize)], now: Timestamp) -> NamespaceCondition {
     let parts: Vec<String> =
         left.iter().map(|(kind, count)| format!("{kind} has {count} resource instances")).collect();
@@ -93,9 +87,15 @@ impl Controller {
         let Some(namespace) = self.namespaces.get(&key).filter(|namespace| is_ours(namespace)) else {
             return Ok(Outcome::Done);
         };
-        let kinds: Vec<&Served> = self.kinds.get().into_iter().flatten().filter(|kind| kind.namespaced).collect();
+        // A kind that is served only from now on refuses objects in a terminating namespace, so this snapshot is
+        // complete.
+        let mut kinds = self.kinds.clone();
+        let Ok(kinds) = kinds.wait_for(Option::is_some).await.map(|kinds| kinds.clone()) else {
+            return Ok(Outcome::Done);
+        };
+        let kinds = kinds.iter().flat_map(|kinds| kinds.iter()).filter(|kind| kind.namespaced);
         let (pods, others): (Vec<&Served>, Vec<&Served>) =
-            kinds.into_iter().partition(|kind| kind.resource.plural == "pods" && kind.resource.group.is_empty());
+            kinds.partition(|kind| kind.resource.plural == "pods" && kind.resource.group.is_empty());
         let mut left = self.empty(&key.name, &pods).await?;
         if left.is_empty() {
             left = self.empty(&key.name, &others).await?;
@@ -107,24 +107,30 @@ impl Controller {
         Ok(Outcome::After(LOOK_AGAIN))
     }
 
-    /// Deletes all of some kinds, and says what is left of each.
+    /// Deletes all objects of some kinds; returns what is left of each. A failure of one kind does not stop the others.
     async fn empty(&self, namespace: &str, kinds: &[&Served]) -> Result<Vec<(String, usize)>, Failure> {
         let mut left = Vec::new();
+        let mut failures = Vec::new();
         for kind in kinds {
-            if self.count(namespace, kind).await? == 0 {
-                continue;
-            }
-            self.delete_all(namespace, kind).await?;
-            let count = self.count(namespace, kind).await?;
-            if count > 0 {
-                let group = Some(kind.resource.group.as_str()).filter(|group| !group.is_empty());
-                left.push((
-                    group.map_or(kind.resource.plural.clone(), |g| format!("{}.{g}", kind.resource.plural)),
-                    count,
-                ));
+            match self.empty_of(namespace, kind).await {
+                Ok(0) => {}
+                Ok(count) => left.push((kind.name(), count)),
+                Err(failure) => failures.push(failure),
             }
         }
-        Ok(left)
+        match failures.len() {
+            0 => Ok(left),
+            count => Err(Failure::Several(count, Box::new(failures.swap_remove(0)))),
+        }
+    }
+
+    /// Deletes all of one kind; returns how many are left.
+    async fn empty_of(&self, namespace: &str, kind: &Served) -> Result<usize, Failure> {
+        if self.count(namespace, kind).await? == 0 {
+            return Ok(0);
+        }
+        self.delete_all(namespace, kind).await?;
+        self.count(namespace, kind).await
     }
 
     async fn count(&self, namespace: &str, kind: &Served) -> Result<usize, Failure> {
@@ -195,13 +201,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_namespace_that_goes_and_waits_for_us_is_emptied() {
+    fn only_a_terminating_namespace_that_waits_for_us_is_emptied() {
         let read = |value| -> Namespace { serde_json::from_value(value).expect("a valid namespace") };
-        let going = read(json!({"metadata": {"name": "a", "deletionTimestamp": "2026-01-01T00:00:00Z"},
+        let terminating = read(json!({"metadata": {"name": "a", "deletionTimestamp": "2026-01-01T00:00:00Z"},
             "spec": {"finalizers": ["kubernetes", "other"]}}));
-        assert!(is_ours(&going));
+        assert!(is_ours(&terminating));
         assert!(!is_ours(&read(json!({"metadata": {"name": "a"}, "spec": {"finalizers": ["kubernetes"]}}))));
-        let finalized = finalized(&going);
+        let finalized = finalized(&terminating);
         assert!(!is_ours(&finalized));
         assert_eq!(finalized.spec.and_then(|s| s.finalizers), Some(vec!["other".to_owned()]));
     }
@@ -213,7 +219,8 @@ mod tests {
         assert_eq!(
             condition.message.as_deref(),
             Some(
-                "Some resources are remaining: pods has 2 resource instances, leases.coordination.k8s.io has 1 resource instances"
+                "Some resources are remaining: pods has 2 resource instances, \
+                 leases.coordination.k8s.io has 1 resource instances"
             )
         );
     }

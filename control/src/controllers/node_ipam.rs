@@ -13,10 +13,8 @@ use kube::{
 use parking_lot::Mutex;
 use serde_json::json;
 
-use super::{
-    Context,
-    engine::{EventType, Failure, Informer, Key, Outcome, Recorder, Startup, Tasks, api_code, reference},
-};
+use super::Context;
+use crate::engine::{EventType, Failure, Informer, Key, Outcome, Recorder, Startup, Tasks, api_code, reference};
 
 const COMPONENT: &str = "node-ipam-controller";
 

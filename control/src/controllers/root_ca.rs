@@ -12,12 +12,12 @@ use kube::{
 };
 use serde_json::json;
 
-use super::{
-    Context,
-    engine::{Failure, Informer, Key, Outcome, Startup, Tasks, api_code},
+use super::Context;
+use crate::{
+    engine::{Failure, Informer, Key, Outcome, Startup, Tasks, api_code, is_namespace_terminating},
+    objects::informers::ROOT_CA,
 };
 
-pub const NAME: &str = "kube-root-ca.crt";
 const COMPONENT: &str = "root-ca-publisher";
 const FILE: &str = "ca.crt";
 
@@ -35,7 +35,7 @@ pub fn start(context: &Context, tasks: &Tasks) {
         client: context.client.clone(),
         namespaces: informers.namespaces.clone(),
         maps: informers.root_cas.clone(),
-        ca_pem: context.config.ca_pem.clone(),
+        ca_pem: context.config.authority.certificate_pem().to_owned(),
     };
     Startup::new(COMPONENT, controller)
         .on_each(&informers.namespaces)
@@ -54,7 +54,7 @@ enum Step {
 fn plan(namespace: &Namespace, map: Option<&ConfigMap>, ca_pem: &str) -> Step {
     let wanted = BTreeMap::from([(FILE.to_owned(), ca_pem.to_owned())]);
     match map {
-        _ if is_going(namespace) => Step::Nothing,
+        _ if is_terminating(namespace) => Step::Nothing,
         None => Step::Create(wanted),
         Some(map) if map.data.as_ref() == Some(&wanted) => Step::Nothing,
         Some(_) => Step::Update(wanted),
@@ -62,7 +62,7 @@ fn plan(namespace: &Namespace, map: Option<&ConfigMap>, ca_pem: &str) -> Step {
 }
 
 /// A namespace that is being deleted takes no new objects.
-pub fn is_going(namespace: &Namespace) -> bool {
+pub fn is_terminating(namespace: &Namespace) -> bool {
     namespace.metadata.deletion_timestamp.is_some()
         || namespace.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Terminating")
 }
@@ -70,7 +70,7 @@ pub fn is_going(namespace: &Namespace) -> bool {
 impl Controller {
     async fn reconcile(self: Arc<Self>, key: Key) -> Result<Outcome, Failure> {
         let Some(namespace) = self.namespaces.get(&key) else { return Ok(Outcome::Done) };
-        let map = self.maps.get(&Key::new(&key.name, NAME));
+        let map = self.maps.get(&Key::new(&key.name, ROOT_CA));
         let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &key.name);
         let result = match plan(&namespace, map.as_deref(), &self.ca_pem) {
             Step::Nothing => return Ok(Outcome::Done),
@@ -78,7 +78,7 @@ impl Controller {
                 let note = "Contains a CA bundle that can be used to verify the kube-apiserver when using internal \
                             endpoints such as the internal service IP or kubernetes.default.svc.";
                 let metadata = ObjectMeta {
-                    name: Some(NAME.into()),
+                    name: Some(ROOT_CA.into()),
                     annotations: Some([("kubernetes.io/description".to_owned(), note.to_owned())].into()),
                     ..Default::default()
                 };
@@ -89,13 +89,14 @@ impl Controller {
                 let patch = json!([{"op": "add", "path": "/data", "value": data}]);
                 let patch = serde_json::from_value(patch)
                     .map_err(|e| Failure::Malformed { what: "patch", message: e.to_string() })?;
-                api.patch(NAME, &PatchParams::default(), &Patch::<()>::Json(patch)).await
+                api.patch(ROOT_CA, &PatchParams::default(), &Patch::<()>::Json(patch)).await
             }
         };
         match result {
             Ok(_) => Ok(Outcome::Done),
-            // Gone with its namespace, or made by another meanwhile: either comes back as an event.
-            Err(error) if matches!(api_code(&error), Some(403 | 404 | 409)) => Ok(Outcome::Done),
+            // Deleted or created by another meanwhile: an event will enqueue the namespace again.
+            Err(error) if matches!(api_code(&error), Some(404 | 409)) => Ok(Outcome::Done),
+            Err(error) if is_namespace_terminating(&error) => Ok(Outcome::Done),
             Err(error) => Err(Failure::request("publish the CA certificate")(error)),
         }
     }
@@ -114,7 +115,8 @@ mod tests {
         assert_eq!(plan(&namespace, Some(&map), "PEM"), Step::Nothing);
         map.data.get_or_insert_default().insert("extra".into(), "x".into());
         assert_eq!(plan(&namespace, Some(&map), "PEM"), Step::Update(wanted));
-        let going = serde_json::from_value(json!({"status": {"phase": "Terminating"}})).expect("a valid namespace");
-        assert_eq!(plan(&going, None, "PEM"), Step::Nothing);
+        let terminating =
+            serde_json::from_value(json!({"status": {"phase": "Terminating"}})).expect("a valid namespace");
+        assert_eq!(plan(&terminating, None, "PEM"), Step::Nothing);
     }
 }

@@ -8,11 +8,8 @@ use k8s_openapi::{
 };
 use kube::{Api, Client, api::PostParams};
 
-use super::{
-    Context,
-    engine::{Failure, Informer, Key, Outcome, Startup, Tasks, api_code},
-    root_ca::is_going,
-};
+use super::{Context, root_ca::is_terminating};
+use crate::engine::{Failure, Informer, Key, Outcome, Startup, Tasks, api_code, is_namespace_terminating};
 
 const NAME: &str = "default";
 const COMPONENT: &str = "serviceaccount-controller";
@@ -43,7 +40,7 @@ pub fn start(context: &Context, tasks: &Tasks) {
 
 /// The account to create in `namespace`, if any.
 fn desired(namespace: &Namespace, standing: Option<&ServiceAccount>) -> Option<ServiceAccount> {
-    if standing.is_some() || is_going(namespace) {
+    if standing.is_some() || is_terminating(namespace) {
         return None;
     }
     let metadata =
@@ -59,7 +56,8 @@ impl Controller {
         let api: Api<ServiceAccount> = Api::namespaced(self.client.clone(), &key.name);
         match api.create(&PostParams::default(), &account).await {
             Ok(_) => Ok(Outcome::Done),
-            Err(error) if matches!(api_code(&error), Some(403 | 404 | 409)) => Ok(Outcome::Done),
+            Err(error) if matches!(api_code(&error), Some(404 | 409)) => Ok(Outcome::Done),
+            Err(error) if is_namespace_terminating(&error) => Ok(Outcome::Done),
             Err(error) => Err(Failure::request("create a ServiceAccount")(error)),
         }
     }

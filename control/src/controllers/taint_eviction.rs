@@ -1,9 +1,10 @@
 //! Deletes pods from nodes with NoExecute taints that they do not tolerate, or no longer.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use k8s_openapi::{
     api::core::v1::{Node, Pod, Taint, Toleration},
+    apimachinery::pkg::apis::meta::v1::Time,
     jiff::Timestamp,
 };
 use kube::{
@@ -11,13 +12,17 @@ use kube::{
     api::{DeleteParams, Preconditions},
 };
 
-use super::{
-    Context,
+use parking_lot::Mutex;
+
+use super::Context;
+use crate::{
     engine::{EventType, Failure, Informer, Key, Outcome, Recorder, Startup, Tasks, is_gone_or_taken, reference},
-    informers::on_node,
-    pod_state::{is_finished, is_terminating, node_name},
+    objects::{
+        informers::on_node,
+        pod_state::{is_finished, is_terminating, node_name},
+        taints::{NO_EXECUTE, covers},
+    },
 };
-use crate::scheduler::taints::{NO_EXECUTE, covers};
 
 const COMPONENT: &str = "taint-eviction-controller";
 
@@ -26,6 +31,7 @@ struct Controller {
     nodes: Arc<Informer<Node>>,
     pods: Arc<Informer<Pod>>,
     recorder: Recorder,
+    first_seen: FirstSeen,
 }
 
 /// Starts the controller.
@@ -36,17 +42,22 @@ pub fn start(context: &Context, tasks: &Tasks) {
         nodes: informers.nodes.clone(),
         pods: informers.pods.clone(),
         recorder: context.recorder.clone(),
+        first_seen: FirstSeen::default(),
     };
     Startup::new(COMPONENT, controller)
         .on(&informers.nodes, |this, change, queue| {
             let before = change.old.as_deref().map(no_execute).unwrap_or_default();
-            if change.new.as_deref().is_some_and(|node| no_execute(node) != before) {
+            let after = change.new.as_deref().map(no_execute).unwrap_or_default();
+            this.first_seen.update(&change.key.name, &after, Timestamp::now());
+            if after != before {
                 this.pods.indexed(&on_node(&change.key.name)).iter().for_each(|pod| queue.add(Key::of(&**pod)));
             }
         })
         .on(&informers.pods, |this, change, queue| {
-            let Some(node) = change.new.as_deref().and_then(node_name) else { return };
-            if change.old.as_deref().and_then(node_name) != Some(node)
+            let Some(new) = change.new.as_deref() else { return };
+            let Some(node) = node_name(new) else { return };
+            let same = |old: &Pod| node_name(old) == Some(node) && tolerations(old) == tolerations(new);
+            if !change.old.as_deref().is_some_and(same)
                 && this.nodes.get(&Key::cluster(node)).is_some_and(|node| !no_execute(&node).is_empty())
             {
                 queue.add(change.key.clone());
@@ -60,38 +71,76 @@ fn no_execute(node: &Node) -> Vec<Taint> {
     taints.iter().filter(|taint| taint.effect == NO_EXECUTE).cloned().collect()
 }
 
-/// How long a pod may stay.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stay {
-    Forever,
-    For(Duration),
-    Over,
+fn tolerations(pod: &Pod) -> &[Toleration] {
+    pod.spec.as_ref().and_then(|s| s.tolerations.as_deref()).unwrap_or_default()
 }
 
-/// How long a pod with these tolerations bears these taints. The shortest of its tolerations counts, from when the taint came.
-fn stay(tolerations: &[Toleration], taints: &[Taint], now: Timestamp) -> Stay {
-    let mut stay = Stay::Forever;
+/// When each NoExecute taint without `timeAdded` was first seen: tolerations count from then. `kubectl taint` writes no
+/// time.
+#[derive(Default)]
+struct FirstSeen {
+    nodes: Mutex<HashMap<String, Vec<Taint>>>,
+}
+
+impl FirstSeen {
+    /// Takes over the taints of a node; those that are gone are forgotten.
+    fn update(&self, node: &str, taints: &[Taint], now: Timestamp) {
+        let mut nodes = self.nodes.lock();
+        let known = nodes.remove(node).unwrap_or_default();
+        let mut seen = Vec::new();
+        for taint in taints.iter().filter(|taint| taint.time_added.is_none()) {
+            let at = known.iter().find(|known| is_same(known, taint)).and_then(|known| known.time_added.clone());
+            seen.push(Taint { time_added: at.or(Some(Time(now))), ..taint.clone() });
+        }
+        if !seen.is_empty() {
+            nodes.insert(node.to_owned(), seen);
+        }
+    }
+
+    /// The taints, each with its own time or when it was first seen.
+    fn complete(&self, node: &str, mut taints: Vec<Taint>) -> Vec<Taint> {
+        let nodes = self.nodes.lock();
+        for taint in taints.iter_mut().filter(|taint| taint.time_added.is_none()) {
+            let known = nodes.get(node).into_iter().flatten().find(|known| is_same(known, taint));
+            taint.time_added = known.and_then(|known| known.time_added.clone());
+        }
+        taints
+    }
+}
+
+fn is_same(a: &Taint, b: &Taint) -> bool {
+    (&a.key, &a.value, &a.effect) == (&b.key, &b.value, &b.effect)
+}
+
+/// When a pod is evicted from its node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum EvictionTime {
+    Never,
+    After(Duration),
+    Now,
+}
+
+/// When a pod with these tolerations is evicted because of these taints: when the shortest of its tolerations has
+/// passed, counted from when the taint was added.
+fn eviction_time(tolerations: &[Toleration], taints: &[Taint], now: Timestamp) -> EvictionTime {
+    let mut shortest: Option<Duration> = None;
     for taint in taints {
         let covering: Vec<&Toleration> = tolerations.iter().filter(|toleration| covers(toleration, taint)).collect();
         if covering.is_empty() {
-            return Stay::Over;
+            return EvictionTime::Now;
         }
         let Some(seconds) = covering.iter().filter_map(|toleration| toleration.toleration_seconds).min() else {
             continue;
         };
-        let borne = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
+        let tolerated = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
         let since = taint.time_added.as_ref().map_or(now, |t| t.0);
         let elapsed = Duration::try_from(now.duration_since(since)).unwrap_or_default();
-        let left = match borne.checked_sub(elapsed) {
-            Some(left) if !left.is_zero() => left,
-            _ => return Stay::Over,
-        };
-        stay = match stay {
-            Stay::For(sooner) => Stay::For(sooner.min(left)),
-            _ => Stay::For(left),
-        };
+        match tolerated.checked_sub(elapsed) {
+            Some(left) if !left.is_zero() => shortest = Some(shortest.map_or(left, |shortest| shortest.min(left))),
+            _ => return EvictionTime::Now,
+        }
     }
-    stay
+    shortest.map_or(EvictionTime::Never, EvictionTime::After)
 }
 
 impl Controller {
@@ -101,11 +150,12 @@ impl Controller {
         };
         let node = node_name(&pod).and_then(|node| self.nodes.get(&Key::cluster(node)));
         let Some(node) = node else { return Ok(Outcome::Done) };
-        let tolerations = pod.spec.as_ref().and_then(|s| s.tolerations.as_deref()).unwrap_or_default();
-        match stay(tolerations, &no_execute(&node), Timestamp::now()) {
-            Stay::Forever => Ok(Outcome::Done),
-            Stay::For(left) => Ok(Outcome::After(left)),
-            Stay::Over => self.evict(&key, &pod).await,
+        let name = node.metadata.name.as_deref().unwrap_or_default();
+        let taints = self.first_seen.complete(name, no_execute(&node));
+        match eviction_time(tolerations(&pod), &taints, Timestamp::now()) {
+            EvictionTime::Never => Ok(Outcome::Done),
+            EvictionTime::After(left) => Ok(Outcome::After(left)),
+            EvictionTime::Now => self.evict(&key, &pod).await,
         }
     }
 
@@ -127,24 +177,57 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::engine::WorkQueue;
 
     fn read<T: serde::de::DeserializeOwned>(value: Value) -> T {
         serde_json::from_value(value).expect("valid")
     }
 
+    fn taints() -> Vec<Taint> {
+        read(json!([{"key": "node.kubernetes.io/unreachable", "effect": "NoExecute",
+                "timeAdded": "2026-01-01T00:00:00Z"}]))
+    }
+
+    fn tolerating(seconds: Value) -> Vec<Toleration> {
+        read(json!([{"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute",
+            "tolerationSeconds": seconds}]))
+    }
+
     #[test]
-    fn a_pod_stays_as_long_as_its_shortest_toleration_lasts() {
-        let taints: Vec<Taint> = read(json!([{"key": "node.kubernetes.io/unreachable", "effect": "NoExecute",
-            "timeAdded": "2026-01-01T00:00:00Z"}]));
+    fn a_pod_is_evicted_when_its_shortest_toleration_has_passed() {
         let now: Timestamp = "2026-01-01T00:01:40Z".parse().expect("a valid time");
-        let for_seconds = |seconds: Value| -> Vec<Toleration> {
-            read(json!([{"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute",
-                "tolerationSeconds": seconds}]))
-        };
-        assert_eq!(stay(&[], &taints, now), Stay::Over);
-        assert_eq!(stay(&for_seconds(json!(300)), &taints, now), Stay::For(Duration::from_secs(200)));
-        assert_eq!(stay(&for_seconds(json!(100)), &taints, now), Stay::Over);
-        assert_eq!(stay(&for_seconds(json!(null)), &taints, now), Stay::Forever);
-        assert_eq!(stay(&[], &[], now), Stay::Forever);
+        let time = |seconds: Value| eviction_time(&tolerating(seconds), &taints(), now);
+        assert_eq!(eviction_time(&[], &taints(), now), EvictionTime::Now);
+        assert_eq!(time(json!(300)), EvictionTime::After(Duration::from_secs(200)));
+        assert_eq!(time(json!(100)), EvictionTime::Now);
+        assert_eq!(time(json!(-1)), EvictionTime::Now);
+        assert_eq!(time(json!(null)), EvictionTime::Never);
+        assert_eq!(eviction_time(&[], &[], now), EvictionTime::Never);
+    }
+
+    #[test]
+    fn a_toleration_of_any_length_makes_a_timer_and_no_panic() {
+        let queue = WorkQueue::new("test");
+        for seconds in [i64::MAX, i64::MAX / 2, 1 << 40] {
+            match eviction_time(&tolerating(json!(seconds)), &taints(), Timestamp::now()) {
+                EvictionTime::After(left) => queue.add_after(seconds, left),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_taint_without_a_time_counts_from_when_it_was_first_seen() {
+        let seen = FirstSeen::default();
+        let bare: Vec<Taint> = read(json!([{"key": "node.kubernetes.io/unreachable", "effect": "NoExecute"}]));
+        let at = |text: &str| -> Timestamp { text.parse().expect("a valid time") };
+        seen.update("n", &bare, at("2026-01-01T00:00:00Z"));
+        seen.update("n", &bare, at("2026-01-01T00:01:00Z"));
+        let now = at("2026-01-01T00:01:40Z");
+        let time = |seconds: i64| eviction_time(&tolerating(json!(seconds)), &seen.complete("n", bare.clone()), now);
+        assert_eq!(time(101), EvictionTime::After(Duration::from_secs(1)));
+        assert_eq!(time(100), EvictionTime::Now);
+        seen.update("n", &[], now);
+        assert!(seen.nodes.lock().is_empty());
     }
 }

@@ -56,3 +56,18 @@ fn a_name_of_a_kind_means_one_kind_only() {
         }
     }
 }
+
+#[test]
+fn indexes_and_field_selectors_name_fields_of_the_stored_kind() {
+    let kinds = Kinds::built_in();
+    for kind in kinds.iter() {
+        let Some(stored) = kind.stored() else { continue };
+        let known = (stored.selectable)(&Value::Null);
+        for index in &*stored.indexed {
+            assert!(known.contains_key(index), "{stored:?} is indexed by {index}, which it does not select by");
+        }
+        for field in (kind.selectable)(&Value::Null).keys() {
+            assert!(known.contains_key((kind.stored_field)(field)), "{kind:?}: {field}");
+        }
+    }
+}

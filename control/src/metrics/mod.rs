@@ -5,6 +5,7 @@
 //! | `requests` | requests and watches, counted while they are answered: `apiserver_*` |
 //! | `scrape` | how other parts tell their counts when they are asked |
 //! | `process` | the process: `process_*` |
+//! | `store` | commits, transactions and watches of the store |
 //! | `tasks` | supervised tasks: `fairlead_task_*` |
 //!
 //! A part that counts for itself registers with [`Metrics::add`]; nothing is pushed here on its hot path.
@@ -12,6 +13,7 @@
 mod process;
 mod requests;
 mod scrape;
+mod store;
 mod tasks;
 
 use std::{fmt, sync::Arc};
@@ -21,6 +23,7 @@ use prometheus_client::{encoding::text, registry::Registry};
 
 pub use requests::{RequestMetrics, Running, WatchEvents};
 pub use scrape::{HistogramSample, Labels, Scrape};
+pub use store::tell as tell_store;
 pub use tasks::tell as tell_tasks;
 
 /// The content type of [`Metrics::render`].

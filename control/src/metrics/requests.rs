@@ -145,6 +145,9 @@ impl RequestMetrics {
         }
         let known = info.resource().is_none_or(served);
         let series = if known { series } else { series.unknown() };
+        if let Some(handles) = self.series.read().get(&series) {
+            return handles.clone();
+        }
         let mut all = self.series.write();
         all.entry(series.owned()).or_insert_with(|| Arc::new(self.resolve(series))).clone()
     }
@@ -266,7 +269,6 @@ impl Equivalent<Series> for SeriesOf<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::{metrics::Metrics, request::tests::parse};
 
     fn lines(metrics: &Metrics, start: &str) -> Vec<String> {

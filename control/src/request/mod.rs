@@ -8,9 +8,11 @@
 //! | `path` | the URL's path: group, version, resource, namespace, name, subresource |
 //! | `query` | the options in the URL's query, selectors parsed |
 //! | `accept`, `content_type` | the form of the answer, the form of the body |
+//! | `audit_id` | the id that its log lines and its answer carry |
 //! | `selector` | label and field selectors |
 
 pub mod accept;
+pub mod audit_id;
 pub mod content_type;
 pub mod path;
 pub mod query;

@@ -1,4 +1,4 @@
-//! Node selectors and node affinity: which nodes a pod may go to, and which it prefers.
+//! Node selectors and node affinity: which nodes a pod may run on, and which it prefers.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm, PodS
 
 type Labels = BTreeMap<String, String>;
 
-/// What a pod says about nodes.
+/// A pod's rules about nodes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct NodeAffinity {
     selector: Labels,
@@ -16,6 +16,7 @@ pub struct NodeAffinity {
 }
 
 impl NodeAffinity {
+    /// Reads a pod's node selector and node affinity.
     pub fn of(spec: &PodSpec) -> Self {
         let affinity = spec.affinity.as_ref().and_then(|a| a.node_affinity.as_ref());
         let required = affinity.and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref());
@@ -27,6 +28,7 @@ impl NodeAffinity {
         }
     }
 
+    /// Whether the pod may run on a node with this name and these labels.
     pub fn admits(&self, node: &str, labels: &Labels) -> bool {
         self.selector.iter().all(|(key, value)| labels.get(key) == Some(value))
             && self.required.as_ref().is_none_or(|terms| terms.iter().any(|term| holds(term, node, labels)))
@@ -37,6 +39,7 @@ impl NodeAffinity {
         self.preferred.iter().filter(|(_, term)| holds(term, node, labels)).map(|(weight, _)| weight).sum()
     }
 
+    /// Whether there are preferences.
     pub fn prefers(&self) -> bool {
         !self.preferred.is_empty()
     }
@@ -45,7 +48,7 @@ impl NodeAffinity {
 fn holds(term: &NodeSelectorTerm, node: &str, labels: &Labels) -> bool {
     let expressions = term.match_expressions.as_deref().unwrap_or_default();
     let fields = term.match_fields.as_deref().unwrap_or_default();
-    // A term that says nothing selects nothing.
+    // An empty term selects nothing.
     if expressions.is_empty() && fields.is_empty() {
         return false;
     }
@@ -106,18 +109,19 @@ mod tests {
             assert_eq!(required(expression.clone()).admits("n", &labels), expected, "{expression}");
         }
         let by_name = affinity(json!({"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution":
-            {"nodeSelectorTerms": [{}, {"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n"]}]}]}}}}));
+            {"nodeSelectorTerms": [{},
+                {"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n"]}]}]}}}}));
         assert!(by_name.admits("n", &labels));
         assert!(!by_name.admits("m", &labels));
     }
 
     #[test]
     fn preferences_add_up() {
-        let preferring = affinity(
-            json!({"affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [
+        let preferring =
+            affinity(json!({"affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [
             {"weight": 10, "preference": {"matchExpressions": [{"key": "ssd", "operator": "Exists"}]}},
-            {"weight": 5, "preference": {"matchExpressions": [{"key": "zone", "operator": "In", "values": ["a"]}]}}]}}}),
-        );
+            {"weight": 5, "preference":
+                {"matchExpressions": [{"key": "zone", "operator": "In", "values": ["a"]}]}}]}}}));
         assert_eq!(preferring.preference("n", &[("zone".to_owned(), "a".to_owned())].into()), 5);
     }
 }

@@ -1,4 +1,6 @@
-//! The scheduler's requests: a pod's binding, and word to a pod that nothing can take it.
+//! The scheduler's requests: the binding of a pod, and the condition of a pod that no node can take.
+
+use std::time::Duration;
 
 use k8s_openapi::{
     api::core::v1::{Binding, ObjectReference, Pod},
@@ -12,23 +14,35 @@ use kube::{
 use serde::de::IgnoredAny;
 use serde_json::json;
 
-use super::waiting::WaitingPod;
-use crate::controllers::engine::{EventType, Recorder, api_code};
+use super::queue::QueuedPod;
+use crate::engine::{EventType, Recorder, api_code};
 
 const COMPONENT: &str = "default-scheduler";
 
 /// How a request for a pod ended.
 #[derive(Debug)]
-pub enum Ended {
+pub enum RequestOutcome {
     Bound,
-    /// The pod is gone, or has a node from someone else: the watch tells.
+    /// The pod is gone, or has a node from someone else: the watch will show it.
     Superseded,
     Failed,
-    Told,
+    /// The reason why the pod has no node was written.
+    Reported,
 }
 
+/// A request without an answer must not keep its place for ever; should it succeed after all, the watch shows that.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
 /// Binds `pod` to `node`.
-pub async fn bind(client: Client, recorder: Recorder, pod: WaitingPod, node: String) -> Ended {
+pub async fn bind(client: Client, recorder: Recorder, pod: QueuedPod, node: String) -> RequestOutcome {
+    let key = pod.key.clone();
+    tokio::time::timeout(TIMEOUT, try_bind(client, recorder, pod, node)).await.unwrap_or_else(|_| {
+        tracing::warn!(pod = %key, "the binding was not answered in time");
+        RequestOutcome::Failed
+    })
+}
+
+async fn try_bind(client: Client, recorder: Recorder, pod: QueuedPod, node: String) -> RequestOutcome {
     let (namespace, name) = (&pod.key.namespace, &pod.key.name);
     let target = ObjectReference {
         api_version: Some("v1".into()),
@@ -49,32 +63,40 @@ pub async fn bind(client: Client, recorder: Recorder, pod: WaitingPod, node: Str
         Ok(_) => {
             let message = format!("Successfully assigned {}/{} to {node}", namespace, name);
             recorder.record(COMPONENT, regarding(&pod), EventType::Normal, "Scheduled", message);
-            Ended::Bound
+            RequestOutcome::Bound
         }
-        Err(error) if matches!(api_code(&error), Some(404 | 409)) => Ended::Superseded,
+        Err(error) if matches!(api_code(&error), Some(404 | 409)) => RequestOutcome::Superseded,
         Err(error) => {
             tracing::warn!(pod = %pod.key, node, error = &error as &dyn std::error::Error, "cannot bind");
             let message = format!("binding rejected: {error}");
             recorder.record(COMPONENT, regarding(&pod), EventType::Warning, "FailedScheduling", message);
-            Ended::Failed
+            RequestOutcome::Failed
         }
     }
 }
 
-/// Tells `pod` why it has no node: condition and event.
-pub async fn tell(client: Client, recorder: Recorder, pod: WaitingPod, message: String) -> Ended {
+/// Writes why `pod` has no node: condition and event.
+pub async fn report_unschedulable(
+    client: Client,
+    recorder: Recorder,
+    pod: QueuedPod,
+    message: String,
+) -> RequestOutcome {
     recorder.record(COMPONENT, regarding(&pod), EventType::Warning, "FailedScheduling", message.clone());
     let condition = json!({"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message,
         "lastTransitionTime": Time(Timestamp::now())});
     let patch = json!({"metadata": {"uid": pod.uid}, "status": {"conditions": [condition]}});
     let api: Api<Pod> = Api::namespaced(client, &pod.key.namespace);
-    if let Err(error) = api.patch_status(&pod.key.name, &PatchParams::default(), &Patch::Strategic(patch)).await {
-        tracing::debug!(pod = %pod.key, %error, "cannot tell a pod why it waits");
+    let (params, patch) = (PatchParams::default(), Patch::Strategic(patch));
+    match tokio::time::timeout(TIMEOUT, api.patch_status(&pod.key.name, &params, &patch)).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => tracing::debug!(pod = %pod.key, %error, "cannot write why a pod waits"),
+        Err(_) => tracing::warn!(pod = %pod.key, "the status of a pod that waits was not written in time"),
     }
-    Ended::Told
+    RequestOutcome::Reported
 }
 
-fn regarding(pod: &WaitingPod) -> ObjectReference {
+fn regarding(pod: &QueuedPod) -> ObjectReference {
     ObjectReference {
         api_version: Some("v1".into()),
         kind: Some("Pod".into()),

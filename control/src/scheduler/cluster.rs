@@ -1,14 +1,15 @@
-//! All nodes and what is placed on them, with what was placed but is not yet seen: the state that placements are made on.
+//! All nodes and the pods placed on them, those assumed but not yet in the view included: the state that placements are
+//! made on.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
 use super::{
     filter::{fits, refusals},
     neighbours::{self, Domains},
-    node::{NodeState, SeenNode},
+    node::{NodeInfo, NodeProperties},
     pod::Needs,
     score,
     spread::Siblings,
@@ -17,18 +18,20 @@ use super::{
 /// The nodes, the pods on them, and where the next search begins.
 #[derive(Default)]
 pub struct Cluster {
-    nodes: Vec<Option<NodeState>>,
+    nodes: Vec<Option<NodeInfo>>,
     by_name: HashMap<String, usize>,
-    placed: HashMap<String, Placed>,
-    /// Pods bound to nodes that are not known (yet).
-    homeless: HashMap<String, Vec<(String, Arc<Needs>)>>,
+    placed: HashMap<String, PlacedPod>,
+    /// Pods bound to nodes that are not known (yet), by node and uid.
+    unassigned: HashMap<String, HashMap<String, Arc<Needs>>>,
+    /// uids of the placed pods of each namespace.
+    by_namespace: HashMap<String, HashSet<String>>,
     groups: HashMap<String, Siblings>,
     /// Placed pods that keep others away.
     repelling: BTreeSet<String>,
     next: usize,
 }
 
-struct Placed {
+struct PlacedPod {
     node: usize,
     needs: Arc<Needs>,
 }
@@ -54,7 +57,7 @@ impl Unschedulable {
 
 impl Cluster {
     /// Takes over a node's new state. Returns whether it may now take pods that it refused before.
-    pub fn set_node(&mut self, node: SeenNode) -> bool {
+    pub fn set_node(&mut self, node: NodeProperties) -> bool {
         if let Some(state) = self.by_name.get(&node.name).and_then(|at| self.nodes[*at].as_mut()) {
             if state.node == node {
                 return false;
@@ -68,14 +71,14 @@ impl Cluster {
         }
         let at = self.nodes.iter().position(Option::is_none).unwrap_or(self.nodes.len());
         let name = node.name.clone();
-        let state = NodeState { node, ..Default::default() };
+        let state = NodeInfo { node, ..Default::default() };
         if at == self.nodes.len() {
             self.nodes.push(Some(state))
         } else {
             self.nodes[at] = Some(state)
         }
         self.by_name.insert(name.clone(), at);
-        for (uid, needs) in self.homeless.remove(&name).unwrap_or_default() {
+        for (uid, needs) in self.unassigned.remove(&name).unwrap_or_default() {
             self.place(&uid, &name, needs);
         }
         true
@@ -84,48 +87,53 @@ impl Cluster {
     /// Forgets a node; its pods stay on record, in case it comes back.
     pub fn remove_node(&mut self, name: &str) {
         let Some(at) = self.by_name.remove(name) else { return };
-        let here: Vec<String> = self.placed.iter().filter(|(_, p)| p.node == at).map(|(uid, _)| uid.clone()).collect();
+        let here = self.nodes[at].as_mut().map(|state| std::mem::take(&mut state.placed)).unwrap_or_default();
         for uid in here {
             if let Some(needs) = self.displace(&uid) {
-                self.homeless.entry(name.to_owned()).or_default().push((uid, needs));
+                self.unassigned.entry(name.to_owned()).or_default().insert(uid, needs);
             }
         }
         self.nodes[at] = None;
     }
 
-    /// Counts a pod on a node. Placing it where it already is changes nothing.
+    /// Counts a pod on a node, with its needs as they are now.
     pub fn place(&mut self, uid: &str, node: &str, needs: Arc<Needs>) {
         let Some(at) = self.by_name.get(node).copied() else {
             self.displace(uid);
-            let homeless = self.homeless.entry(node.to_owned()).or_default();
-            homeless.retain(|(other, _)| other != uid);
-            homeless.push((uid.to_owned(), needs));
+            self.unassigned.entry(node.to_owned()).or_default().insert(uid.to_owned(), needs);
             return;
         };
-        if self.placed.get(uid).is_some_and(|placed| placed.node == at) {
+        let is_same =
+            |placed: &PlacedPod| placed.node == at && (Arc::ptr_eq(&placed.needs, &needs) || placed.needs == needs);
+        if self.placed.get(uid).is_some_and(is_same) {
             return;
         }
         self.displace(uid);
         let Some(state) = self.nodes[at].as_mut() else { return };
         state.take(&needs);
+        state.placed.insert(uid.to_owned());
+        self.by_namespace.entry(needs.neighbours.namespace.clone()).or_default().insert(uid.to_owned());
         if let Some(group) = &needs.group {
             self.groups.entry(group.clone()).or_default().add(at, state.node.zone.as_deref());
         }
         if needs.neighbours.repels() {
             self.repelling.insert(uid.to_owned());
         }
-        self.placed.insert(uid.to_owned(), Placed { node: at, needs });
+        self.placed.insert(uid.to_owned(), PlacedPod { node: at, needs });
     }
 
-    /// Frees what a pod took. Returns the name of its node.
-    pub fn remove_pod(&mut self, uid: &str) -> Option<String> {
+    /// Frees what a pod took. Returns the name of its node and what it took.
+    pub fn remove_pod(&mut self, uid: &str) -> Option<(String, Arc<Needs>)> {
         let at = self.placed.get(uid).map(|placed| placed.node);
-        if self.displace(uid).is_none() {
-            self.homeless.values_mut().for_each(|pods| pods.retain(|(other, _)| other != uid));
-            self.homeless.retain(|_, pods| !pods.is_empty());
+        let Some(needs) = self.displace(uid) else {
+            self.unassigned.retain(|_, pods| {
+                pods.remove(uid);
+                !pods.is_empty()
+            });
             return None;
-        }
-        at.and_then(|at| self.nodes[at].as_ref()).map(|state| state.node.name.clone())
+        };
+        let node = self.nodes.get(at?)?.as_ref()?;
+        Some((node.node.name.clone(), needs))
     }
 
     /// Whether a placed pod keeps others away.
@@ -133,22 +141,19 @@ impl Cluster {
         self.repelling.contains(uid)
     }
 
-    /// Pods on record that are not among `listed`.
-    pub fn pods_beyond(&self, listed: &BTreeSet<String>) -> Vec<String> {
-        let homeless = self.homeless.values().flatten().map(|(uid, _)| uid);
-        self.placed.keys().chain(homeless).filter(|uid| !listed.contains(*uid)).cloned().collect()
-    }
-
-    /// Nodes on record that are not among `listed`.
-    pub fn nodes_beyond(&self, listed: &BTreeSet<String>) -> Vec<String> {
-        self.by_name.keys().filter(|name| !listed.contains(*name)).cloned().collect()
-    }
-
     fn displace(&mut self, uid: &str) -> Option<Arc<Needs>> {
-        let Placed { node, needs } = self.placed.remove(uid)?;
+        let PlacedPod { node, needs } = self.placed.remove(uid)?;
         self.repelling.remove(uid);
+        let namespace = &needs.neighbours.namespace;
+        if let Some(pods) = self.by_namespace.get_mut(namespace) {
+            pods.remove(uid);
+            if pods.is_empty() {
+                self.by_namespace.remove(namespace);
+            }
+        }
         if let Some(state) = self.nodes[node].as_mut() {
             state.give_back(&needs);
+            state.placed.remove(uid);
             if let Some(group) = &needs.group
                 && let Some(siblings) = self.groups.get_mut(group)
                 && siblings.remove(node, state.node.zone.as_deref())
@@ -194,16 +199,24 @@ impl Cluster {
         self.nodes[best].as_ref().map(|state| state.node.name.clone()).ok_or_else(|| self.explain(needs, None))
     }
 
-    /// Where the other pods allow this one; `None` where none of them says anything.
+    /// Where the other pods allow this one; `None` where there is no rule about it.
     fn domains(&self, needs: &Needs) -> Option<Domains> {
         let own = &needs.neighbours;
-        let relevant: Vec<&Placed> = if own.cares() {
-            self.placed.values().collect()
-        } else if self.repelling.is_empty() {
+        if !own.has_rules() && self.repelling.is_empty() {
             return None;
-        } else {
-            self.repelling.iter().filter_map(|uid| self.placed.get(uid)).collect()
+        }
+        let namespaces = own.namespaces();
+        let is_counted = |uid: &String| {
+            let namespace = self.placed.get(uid).map(|placed| placed.needs.neighbours.namespace.as_str());
+            namespaces.as_ref().is_none_or(|all| namespace.is_some_and(|namespace| all.contains(namespace)))
         };
+        let of_namespaces: Vec<&String> = match &namespaces {
+            None => self.placed.keys().collect(),
+            Some(all) => all.iter().filter_map(|namespace| self.by_namespace.get(*namespace)).flatten().collect(),
+        };
+        let others = self.repelling.iter().filter(|uid| !is_counted(uid));
+        let relevant: Vec<&PlacedPod> =
+            of_namespaces.into_iter().chain(others).filter_map(|uid| self.placed.get(uid)).collect();
         let others = relevant.into_iter().filter_map(|placed| {
             let node_labels = &self.nodes[placed.node].as_ref()?.node.labels;
             Some(neighbours::Placed { neighbours: &placed.needs.neighbours, node_labels })
@@ -241,7 +254,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::scheduler::pod::SeenPod;
+    use crate::scheduler::pod::PodInfo;
 
     fn cluster(nodes: &[(&str, &str)]) -> Cluster {
         let mut cluster = Cluster::default();
@@ -252,7 +265,7 @@ mod tests {
                     "conditions": [{"type": "Ready", "status": "True"}]}}),
             )
             .expect("a valid node");
-            cluster.set_node(SeenNode::read(&node));
+            cluster.set_node(NodeProperties::read(&node));
         }
         cluster
     }
@@ -264,7 +277,7 @@ mod tests {
             serde_json::from_value(json!({"metadata": {"name": "p", "ownerReferences": owners.unwrap_or(json!([]))},
             "spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": cpu}}}]}}))
             .expect("a valid pod");
-        Arc::new(SeenPod::read(&pod).needs)
+        Arc::new(PodInfo::read(&pod).needs)
     }
 
     fn fill(cluster: &mut Cluster, count: usize, needs: &Arc<Needs>) -> BTreeMap<String, usize> {
@@ -298,7 +311,7 @@ mod tests {
         fill(&mut cluster, 2, &big);
         let refused = cluster.choose(&big).expect_err("nothing fits");
         assert_eq!(refused.message(), "0/2 nodes are available: 2 Insufficient cpu.");
-        let node = cluster.remove_pod("None-0").expect("was placed");
+        let (node, _) = cluster.remove_pod("None-0").expect("was placed");
         assert!(cluster.can_take(&node, &big));
         assert_eq!(cluster.choose(&big).expect("fits again"), node);
     }
@@ -314,13 +327,37 @@ mod tests {
         let node = serde_json::from_value(json!({"metadata": {"name": "late"}, "status": {"allocatable": {"cpu": "4"},
             "conditions": [{"type": "Ready", "status": "True"}]}}))
         .expect("a valid node");
-        cluster.set_node(SeenNode::read(&node));
+        cluster.set_node(NodeProperties::read(&node));
         assert!(!cluster.can_take("late", &needs("1", None)));
         cluster.remove_node("late");
-        cluster.set_node(SeenNode::read(&node));
+        cluster.set_node(NodeProperties::read(&node));
         assert!(!cluster.can_take("late", &needs("1", None)));
         cluster.remove_pod("early");
         assert!(cluster.can_take("late", &needs("1", None)));
+    }
+
+    #[test]
+    fn a_pod_that_changes_its_labels_is_counted_as_it_is_now() {
+        let mut cluster = cluster(&[("a", "east"), ("b", "west")]);
+        let pod = |labels: serde_json::Value, spec: serde_json::Value| {
+            let pod =
+                serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "default", "labels": labels},
+                "spec": spec}))
+                .expect("a valid pod");
+            Arc::new(PodInfo::read(&pod).needs)
+        };
+        let follower = pod(
+            json!({}),
+            json!({"containers": [], "affinity": {"podAffinity":
+            {"requiredDuringSchedulingIgnoredDuringExecution": [{"topologyKey": "topology.kubernetes.io/zone",
+                "labelSelector": {"matchLabels": {"app": "db"}}}]}}}),
+        );
+        cluster.place("db", "b", pod(json!({"app": "other"}), json!({"containers": []})));
+        assert!(cluster.choose(&follower).is_err());
+        cluster.place("db", "b", pod(json!({"app": "db"}), json!({"containers": []})));
+        assert_eq!(cluster.choose(&follower).as_deref(), Ok("b"));
+        cluster.remove_pod("db");
+        assert!(cluster.choose(&follower).is_err() && cluster.by_namespace.is_empty());
     }
 
     #[test]

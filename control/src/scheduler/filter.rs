@@ -1,13 +1,10 @@
 //! Whether a node can take a pod, and if not, why: in Kubernetes' words, since people search for them.
 
-use super::{
-    node::NodeState,
-    pod::Needs,
-    taints::{NO_EXECUTE, NO_SCHEDULE, UNSCHEDULABLE, covers},
-};
+use super::{node::NodeInfo, pod::Needs, resources::Amount};
+use crate::objects::taints::{NO_EXECUTE, NO_SCHEDULE, UNSCHEDULABLE, covers};
 
 /// Checks `node` in Kubernetes' order; the first filter that refuses names its reasons.
-pub fn refusals(needs: &Needs, node: &NodeState) -> Vec<String> {
+pub fn refusals(needs: &Needs, node: &NodeInfo) -> Vec<String> {
     if node.node.unschedulable && !tolerates_unschedulable(needs) {
         return vec!["node(s) were unschedulable".into()];
     }
@@ -28,7 +25,7 @@ pub fn refusals(needs: &Needs, node: &NodeState) -> Vec<String> {
 }
 
 /// As [`refusals`], without the words.
-pub fn fits(needs: &Needs, node: &NodeState) -> bool {
+pub fn fits(needs: &Needs, node: &NodeInfo) -> bool {
     (!node.node.unschedulable || tolerates_unschedulable(needs))
         && node.node.ready
         && untolerated(needs, node).is_none()
@@ -46,35 +43,35 @@ fn tolerates_unschedulable(needs: &Needs) -> bool {
     needs.tolerations.iter().any(|toleration| covers(toleration, &taint))
 }
 
-fn untolerated<'n>(needs: &Needs, node: &'n NodeState) -> Option<&'n k8s_openapi::api::core::v1::Taint> {
+fn untolerated<'n>(needs: &Needs, node: &'n NodeInfo) -> Option<&'n k8s_openapi::api::core::v1::Taint> {
     let hard = node.node.taints.iter().filter(|taint| taint.effect == NO_SCHEDULE || taint.effect == NO_EXECUTE);
     hard.into_iter().find(|taint| !needs.tolerations.iter().any(|toleration| covers(toleration, taint)))
 }
 
-fn ports_taken(needs: &Needs, node: &NodeState) -> bool {
+fn ports_taken(needs: &Needs, node: &NodeInfo) -> bool {
     needs.host_ports.iter().any(|port| node.host_ports.iter().any(|taken| port.conflicts_with(taken)))
 }
 
-fn has_room(needs: &Needs, node: &NodeState) -> bool {
+fn has_room(needs: &Needs, node: &NodeInfo) -> bool {
     let (asked, has, taken) = (&needs.requests, &node.node.allocatable, &node.requested);
-    let room = |asked: i64, has: i64, taken: i64| asked == 0 || asked <= has - taken;
+    let room = |asked: Amount, has: Amount, taken: Amount| asked == 0 || asked <= has - taken;
     node.pods < node.node.pods
         && room(asked.cpu_milli, has.cpu_milli, taken.cpu_milli)
         && room(asked.memory, has.memory, taken.memory)
         && room(asked.ephemeral_storage, has.ephemeral_storage, taken.ephemeral_storage)
         && asked.extended.iter().all(|(name, amount)| {
-            let of = |map: &std::collections::BTreeMap<String, i64>| map.get(name).copied().unwrap_or(0);
+            let of = |map: &std::collections::BTreeMap<String, Amount>| map.get(name).copied().unwrap_or(0);
             room(*amount, of(&has.extended), of(&taken.extended))
         })
 }
 
-fn insufficient(needs: &Needs, node: &NodeState) -> Vec<String> {
+fn insufficient(needs: &Needs, node: &NodeInfo) -> Vec<String> {
     let (asked, has, taken) = (&needs.requests, &node.node.allocatable, &node.requested);
     let mut reasons = Vec::new();
     if node.pods >= node.node.pods {
         reasons.push("Too many pods".to_owned());
     }
-    let mut check = |name: &str, asked: i64, has: i64, taken: i64| {
+    let mut check = |name: &str, asked: Amount, has: Amount, taken: Amount| {
         if asked > 0 && asked > has - taken {
             reasons.push(format!("Insufficient {name}"));
         }
@@ -83,7 +80,7 @@ fn insufficient(needs: &Needs, node: &NodeState) -> Vec<String> {
     check("memory", asked.memory, has.memory, taken.memory);
     check("ephemeral-storage", asked.ephemeral_storage, has.ephemeral_storage, taken.ephemeral_storage);
     for (name, amount) in &asked.extended {
-        let of = |map: &std::collections::BTreeMap<String, i64>| map.get(name).copied().unwrap_or(0);
+        let of = |map: &std::collections::BTreeMap<String, Amount>| map.get(name).copied().unwrap_or(0);
         check(name, *amount, of(&has.extended), of(&taken.extended));
     }
     reasons
@@ -94,14 +91,14 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::scheduler::{node::SeenNode, pod::SeenPod};
+    use crate::scheduler::{node::NodeProperties, pod::PodInfo};
 
-    fn node(spec: Value, ready: &str) -> NodeState {
+    fn node(spec: Value, ready: &str) -> NodeInfo {
         let node = serde_json::from_value(json!({"metadata": {"name": "n", "labels": {"zone": "a"}}, "spec": spec,
             "status": {"allocatable": {"cpu": "1", "memory": "1Gi", "pods": "2"},
                 "conditions": [{"type": "Ready", "status": ready}]}}))
         .expect("a valid node");
-        NodeState { node: SeenNode::read(&node), ..Default::default() }
+        NodeInfo { node: NodeProperties::read(&node), ..Default::default() }
     }
 
     fn needs(spec: Value) -> Needs {
@@ -109,7 +106,7 @@ mod tests {
         for (key, value) in spec.as_object().expect("an object") {
             pod["spec"][key] = value.clone();
         }
-        SeenPod::read(&serde_json::from_value(pod).expect("a valid pod")).needs
+        PodInfo::read(&serde_json::from_value(pod).expect("a valid pod")).needs
     }
 
     fn asking(cpu: &str, memory: &str) -> Needs {

@@ -1,241 +1,290 @@
 //! The scheduler: gives every pending pod a node.
 //!
-//! One loop owns all state: what the watches tell goes in, a placement comes out ([`cluster`], pure), is assumed at once, and its
-//! binding is sent while the next pod is placed. A pod that nothing can take waits for a change that could help it; nothing polls.
+//! One loop owns all state: what the informers show goes in ([`event_mapper`]), a placement comes out ([`cluster`],
+//! pure), is assumed at once, and its binding is sent while the next pod is placed. A pod that no node can take waits
+//! for a change that could help it; nothing polls. A loop that fails is started again and reads everything.
 
 mod affinity;
 mod bind;
 mod cluster;
+mod event_mapper;
 mod filter;
 mod neighbours;
 mod node;
 mod pod;
+mod queue;
 mod resources;
 mod score;
 mod spread;
-pub mod taints;
-mod waiting;
-mod watch;
+mod stats;
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
+use futures::FutureExt;
 use kube::Client;
 use tokio::{
-    sync::mpsc,
     task::{Id, JoinSet},
     time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
-use self::{bind::Ended, cluster::Cluster, pod::SeenPod, waiting::Waiting, watch::Seen};
-use crate::controllers::engine::{Recorder, Tasks};
+use self::{
+    bind::RequestOutcome, cluster::Cluster, event_mapper::EventMapper, pod::PodInfo, queue::SchedulingQueue,
+    stats::Counters,
+};
+use crate::{
+    engine::{Deadline, Recorder, Tasks},
+    objects::informers::Informers,
+    supervise::TaskStatus,
+};
+
+pub use self::stats::SchedulerStats;
 
 /// Most requests under way at a time.
 const IN_FLIGHT: usize = 64;
-/// How long after nodes came or went the pods that wait are told the new count.
+/// How long after nodes were added or deleted the waiting pods are tried again, so that their reasons name the new
+/// count.
 const REVIEW: Duration = Duration::from_secs(5);
 
 /// The running scheduler.
 pub struct Scheduler {
     tasks: Tasks,
+    counters: Arc<Counters>,
 }
 
-/// Starts the scheduler. It waits for its first listings by itself, and ends with [`Scheduler::shutdown`].
-pub fn start(client: Client) -> Scheduler {
+/// Starts the scheduler over watches that others run. It waits for their first listings, and ends with
+/// [`Scheduler::shutdown`].
+pub fn start(client: Client, informers: &Informers) -> Scheduler {
     let tasks = Tasks::default();
-    let (recorder, writer) = Recorder::new(client.clone(), tasks.stop());
-    tasks.spawn("event-recorder", writer);
-    let (seen, watches) = watch::start(&client, tasks.stop());
-    for watch in watches {
-        tasks.spawn("scheduler-watch", watch);
-    }
-    let loop_ = Loop {
-        client,
-        recorder,
-        cluster: Cluster::default(),
-        waiting: Waiting::default(),
-        requests: JoinSet::new(),
-        pods: HashMap::new(),
-        listed: Listed::default(),
-        review_at: None,
-    };
-    tasks.spawn("scheduler", loop_.run(seen, tasks.stop()));
-    Scheduler { tasks }
+    let recorder = Recorder::start(client.clone(), &tasks);
+    let events = EventMapper::start(informers);
+    let counters = Arc::new(Counters::default());
+    let shared = counters.clone();
+    tasks.spawn("scheduler", move |stop| {
+        let scheduling = Loop::new(client.clone(), recorder.clone(), events.clone(), shared.clone());
+        async move {
+            let synced = async {
+                for informer in scheduling.events.synced() {
+                    informer.wait().await;
+                }
+            };
+            if stop.run_until_cancelled(synced).await.is_some() {
+                scheduling.events.restart();
+                scheduling.run(stop).await;
+            }
+        }
+        .boxed()
+    });
+    Scheduler { tasks, counters }
 }
 
 impl Scheduler {
+    /// What it did so far.
+    pub fn stats(&self) -> SchedulerStats {
+        self.counters.snapshot()
+    }
+
+    /// Its tasks and how often each was started again.
+    pub fn tasks(&self) -> Vec<TaskStatus> {
+        self.tasks.status()
+    }
+
     /// Stops, and returns when the bindings under way have ended.
     pub async fn shutdown(self) {
         self.tasks.shutdown().await;
     }
 }
 
-#[derive(Default)]
-struct Listed {
-    pods: bool,
-    nodes: bool,
-}
-
 struct Loop {
     client: Client,
     recorder: Recorder,
+    events: Arc<EventMapper>,
+    counters: Arc<Counters>,
     cluster: Cluster,
-    waiting: Waiting,
-    requests: JoinSet<Ended>,
+    queue: SchedulingQueue,
+    requests: JoinSet<RequestOutcome>,
     /// uid of the pod that each request is for.
     pods: HashMap<Id, String>,
-    listed: Listed,
     review_at: Option<Instant>,
 }
 
 impl Loop {
-    async fn run(mut self, mut seen: mpsc::Receiver<Seen>, stop: CancellationToken) {
+    fn new(client: Client, recorder: Recorder, events: Arc<EventMapper>, counters: Arc<Counters>) -> Self {
+        Self {
+            client,
+            recorder,
+            events,
+            counters,
+            cluster: Cluster::default(),
+            queue: SchedulingQueue::default(),
+            requests: JoinSet::new(),
+            pods: HashMap::new(),
+            review_at: None,
+        }
+    }
+
+    async fn run(mut self, stop: CancellationToken) {
         while !stop.is_cancelled() {
-            let timer = self.fire(Instant::now());
-            while let Ok(event) = seen.try_recv() {
-                self.saw(event);
-            }
+            self.take_events();
             while let Some(ended) = self.requests.try_join_next_with_id() {
-                self.ended(ended);
+                self.request_ended(ended);
             }
-            if self.may_place() {
+            let timer = self.release_due(Instant::now());
+            self.count_pending();
+            if self.requests.len() < IN_FLIGHT && self.queue.has_ready() {
                 self.place_next();
-                // Lets the binding start, and the watches and other requests of this thread go on.
+                // Lets the binding start, and the other tasks of this thread run.
                 tokio::task::yield_now().await;
                 continue;
             }
             tokio::select! {
                 _ = stop.cancelled() => {}
-                event = seen.recv() => match event {
-                    Some(event) => self.saw(event),
-                    None => break,
-                },
-                Some(ended) = self.requests.join_next_with_id(), if !self.requests.is_empty() => self.ended(ended),
+                _ = self.events.changed() => {}
+                Some(ended) = self.requests.join_next_with_id(), if !self.requests.is_empty() => {
+                    self.request_ended(ended);
+                }
                 _ = sleep_until(timer.unwrap_or_else(Instant::now)), if timer.is_some() => {}
             }
         }
         while self.requests.join_next().await.is_some() {}
     }
 
-    fn may_place(&self) -> bool {
-        self.listed.pods && self.listed.nodes && self.requests.len() < IN_FLIGHT && self.waiting.has_ready()
-    }
-
-    fn fire(&mut self, now: Instant) -> Option<Instant> {
+    /// Queues the pods whose time has come; returns when the next one's comes.
+    fn release_due(&mut self, now: Instant) -> Option<Instant> {
         if self.review_at.is_some_and(|at| at <= now) {
             self.review_at = None;
-            self.waiting.retry_where(|_| true);
+            self.queue.retry_where(now, |_| true);
         }
-        let back_off = self.waiting.fire(now);
+        let back_off = self.queue.release_due(now);
         [back_off, self.review_at].into_iter().flatten().min()
     }
 
+    fn count_pending(&self) {
+        let (active, backing_off, waiting) = self.queue.lengths();
+        self.counters.active.store(active, Relaxed);
+        self.counters.backing_off.store(backing_off, Relaxed);
+        self.counters.waiting.store(waiting, Relaxed);
+    }
+
     fn place_next(&mut self) {
-        let Some(pod) = self.waiting.next() else { return };
+        let Some(pod) = self.queue.next() else { return };
         let uid = pod.uid.clone();
         let (client, recorder) = (self.client.clone(), self.recorder.clone());
-        let request = match self.cluster.choose(&pod.needs) {
+        let begin = Instant::now();
+        let choice = self.cluster.choose(&pod.needs);
+        self.counters.attempt_duration.observe(begin.elapsed());
+        let request = match choice {
             Ok(node) => {
                 self.cluster.place(&uid, &node, pod.needs.clone());
                 self.requests.spawn(bind::bind(client, recorder, pod, node))
             }
             Err(refused) => {
+                self.counters.unschedulable.fetch_add(1, Relaxed);
                 let message = refused.message();
-                if !self.waiting.unschedulable(&uid, &message) {
+                if !self.queue.unschedulable(&uid, &message, Instant::now()) {
                     return;
                 }
-                self.requests.spawn(bind::tell(client, recorder, pod, message))
+                self.requests.spawn(bind::report_unschedulable(client, recorder, pod, message))
             }
         };
         self.pods.insert(request.id(), uid);
     }
 
-    fn ended(&mut self, joined: Result<(Id, Ended), tokio::task::JoinError>) {
-        let (id, ended) = match joined {
-            Ok((id, ended)) => (id, ended),
-            Err(error) => (error.id(), Ended::Failed),
+    fn request_ended(&mut self, joined: Result<(Id, RequestOutcome), tokio::task::JoinError>) {
+        let (id, outcome) = match joined {
+            Ok((id, outcome)) => (id, outcome),
+            Err(error) => (error.id(), RequestOutcome::Failed),
         };
         let Some(uid) = self.pods.remove(&id) else { return };
-        match ended {
+        match outcome {
+            RequestOutcome::Reported => {}
             // A bound pod stays on record until the watch shows its node: an older event may still be on its way.
-            Ended::Bound | Ended::Told => {}
-            Ended::Superseded | Ended::Failed if !self.waiting.has(&uid) => {}
-            Ended::Superseded | Ended::Failed => {
-                self.free(&uid);
-                self.waiting.failed(&uid, Instant::now());
+            RequestOutcome::Bound => {
+                self.counters.scheduled.fetch_add(1, Relaxed);
+                if let Some(since) = self.queue.added_at(&uid) {
+                    self.counters.pod_duration.observe(since.elapsed());
+                }
+            }
+            RequestOutcome::Superseded | RequestOutcome::Failed => {
+                self.counters.errors.fetch_add(1, Relaxed);
+                if self.queue.has(&uid) {
+                    self.free(&uid);
+                    self.queue.failed(&uid, Instant::now());
+                }
             }
         }
     }
 
-    fn saw(&mut self, event: Seen) {
-        match event {
-            Seen::Pod(pod) => self.saw_pod(*pod),
-            Seen::PodGone { uid } => {
-                self.waiting.gone(&uid);
-                self.free(&uid);
-            }
-            Seen::PodsListed { uids } => {
-                self.listed.pods = true;
-                self.waiting.retain(&uids);
-                for uid in self.cluster.pods_beyond(&uids) {
-                    self.free(&uid);
+    fn take_events(&mut self) {
+        let pending = self.events.take();
+        for (name, node) in pending.nodes {
+            match node {
+                Some(node) => {
+                    if self.cluster.set_node(node) {
+                        self.node_changed(&name);
+                    }
                 }
-            }
-            Seen::Node(node) => {
-                let name = node.name.clone();
-                if self.cluster.set_node(*node) {
-                    self.node_changed(&name);
-                }
-            }
-            Seen::NodeGone { name } => {
-                self.cluster.remove_node(&name);
-                self.review_later();
-            }
-            Seen::NodesListed { names } => {
-                self.listed.nodes = true;
-                for name in self.cluster.nodes_beyond(&names) {
+                None => {
                     self.cluster.remove_node(&name);
                     self.review_later();
                 }
             }
         }
+        for (uid, pod) in pending.pods {
+            match pod {
+                Some(pod) => self.pod_changed(pod),
+                None => {
+                    self.queue.remove(&uid);
+                    self.free(&uid);
+                }
+            }
+        }
     }
 
-    fn saw_pod(&mut self, pod: SeenPod) {
+    fn pod_changed(&mut self, pod: PodInfo) {
         if pod.finished {
-            self.waiting.gone(&pod.uid);
+            self.queue.remove(&pod.uid);
             self.free(&pod.uid);
         } else if let Some(node) = &pod.node {
-            self.waiting.gone(&pod.uid);
-            self.cluster.place(&pod.uid, node, pod.needs.into());
+            self.queue.remove(&pod.uid);
+            let needs = Arc::new(pod.needs);
+            self.cluster.place(&pod.uid, node, needs.clone());
             // It may be the neighbour that another waits for.
-            self.waiting.retry_where(|needs| needs.neighbours.cares());
+            let helps = |waiting: &pod::Needs| waiting.neighbours.is_helped_by(&needs.neighbours);
+            self.queue.retry_where(Instant::now(), helps);
         } else if pod.pending {
-            self.waiting.seen(pod.key, pod.uid, pod.needs, pod.told);
+            self.queue.upsert(pod, Instant::now());
         } else {
-            self.waiting.gone(&pod.uid);
+            self.queue.remove(&pod.uid);
         }
     }
 
     fn free(&mut self, uid: &str) {
         // A pod that kept others away may have done so beyond its own node.
         let repelled = self.cluster.repels(uid);
-        if let Some(node) = self.cluster.remove_pod(uid) {
+        if let Some((node, freed)) = self.cluster.remove_pod(uid) {
             let cluster = &self.cluster;
-            self.waiting.retry_where(|needs| repelled || needs.neighbours.cares() || cluster.can_take(&node, needs));
+            let helps = |needs: &pod::Needs| {
+                repelled || needs.neighbours.is_freed_by(&freed.neighbours) || cluster.can_take(&node, needs)
+            };
+            self.queue.retry_where(Instant::now(), helps);
         }
     }
 
     fn node_changed(&mut self, name: &str) {
         let cluster = &self.cluster;
-        self.waiting.retry_where(|needs| cluster.can_take(name, needs));
+        self.queue.retry_where(Instant::now(), |needs| cluster.can_take(name, needs));
         self.review_later();
     }
 
-    /// The reasons that waiting pods were told name the number of nodes.
+    /// The reasons of waiting pods name the number of nodes.
     fn review_later(&mut self) {
-        if self.review_at.is_none() && self.waiting.has_unschedulable() {
-            self.review_at = Some(Instant::now() + REVIEW);
+        if self.review_at.is_none() && self.queue.has_unschedulable() {
+            self.review_at = Deadline::from(Instant::now(), REVIEW).instant();
         }
     }
 }

@@ -1,8 +1,9 @@
-//! What a pod says about other pods: affinity, anti-affinity and topology spread, over the domains that node labels make.
+//! What a pod requires of other pods: affinity, anti-affinity and topology spread, over the domains that node labels
+//! form.
 //!
-//! Only pods that say such things pay for it: what is placed is counted once for each attempt, then each node is a look-up.
+//! Only pods with such rules pay for it: the placed pods are counted once per attempt, then each node is a look-up.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use k8s_openapi::api::core::v1::{Pod, PodAffinityTerm, PodSpec};
 use kube::core::{Selector, SelectorExt};
@@ -26,7 +27,7 @@ struct Spread {
     max_skew: i64,
 }
 
-/// Everything required of a pod's neighbours, and what others may require of it.
+/// A pod's rules about other pods, and what the rules of others select it by.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Neighbours {
     pub namespace: String,
@@ -36,13 +37,13 @@ pub struct Neighbours {
     spread: Vec<Spread>,
 }
 
-/// One placed pod, by what it says and where it is.
+/// One placed pod: its rules and labels, and where it runs.
 pub struct Placed<'a> {
     pub neighbours: &'a Neighbours,
     pub node_labels: &'a Labels,
 }
 
-/// The domains that a pod must, may not, or may only just go to.
+/// The domains that a pod must be placed in, and those it must not.
 #[derive(Default)]
 pub struct Domains {
     wanted: Vec<(String, HashSet<String>)>,
@@ -62,6 +63,7 @@ struct Counted {
 }
 
 impl Neighbours {
+    /// Reads a pod's rules and labels.
     pub fn of(pod: &Pod) -> Self {
         let namespace = pod.metadata.namespace.clone().unwrap_or_default();
         let labels = pod.metadata.labels.clone().unwrap_or_default();
@@ -83,9 +85,29 @@ impl Neighbours {
         }
     }
 
-    /// Whether the pod says anything about others.
-    pub fn cares(&self) -> bool {
+    /// Whether the pod has rules about others.
+    pub fn has_rules(&self) -> bool {
         !(self.wanted.is_empty() && self.unwanted.is_empty() && self.spread.is_empty())
+    }
+
+    /// Whether a pod that was just placed may be what this one waited for.
+    pub fn is_helped_by(&self, placed: &Self) -> bool {
+        self.wanted.iter().chain(self.spread.iter().map(|spread| &spread.term)).any(|term| term.selects(placed))
+    }
+
+    /// Whether a pod that just ended may have been in the way of this one.
+    pub fn is_freed_by(&self, ended: &Self) -> bool {
+        self.unwanted.iter().chain(self.spread.iter().map(|spread| &spread.term)).any(|term| term.selects(ended))
+    }
+
+    /// The namespaces whose pods matter to this one; `None` is all of them.
+    pub fn namespaces(&self) -> Option<BTreeSet<&str>> {
+        let terms = self.wanted.iter().chain(&self.unwanted).chain(self.spread.iter().map(|spread| &spread.term));
+        let mut namespaces = BTreeSet::new();
+        for term in terms {
+            namespaces.extend(term.namespaces.as_ref()?.iter().map(String::as_str));
+        }
+        Some(namespaces)
     }
 
     /// Whether the pod keeps others away.
@@ -93,8 +115,8 @@ impl Neighbours {
         !self.unwanted.is_empty()
     }
 
-    /// Counts what is placed. `all` need only hold pods that repel where this pod does not care; `nodes` are the labels of the
-    /// nodes that the pod's own node affinity admits.
+    /// Counts what is placed. `all` need only hold pods that repel where this pod has no rules; `nodes` are the labels
+    /// of the nodes that the pod's own node affinity admits.
     pub fn domains<'a>(
         &self,
         all: impl Iterator<Item = Placed<'a>>,
@@ -116,7 +138,7 @@ impl Neighbours {
             self.count(&placed, &mut domains);
         }
         for (term, (_, found)) in self.wanted.iter().zip(&mut domains.wanted) {
-            // The first of a group that wants its own kind around may go anywhere.
+            // The first pod of a group whose affinity selects itself may be placed anywhere.
             if found.is_empty() && term.selects(self) {
                 found.insert(String::new());
             }
@@ -159,7 +181,7 @@ impl Domains {
                 return Some("node(s) didn't match pod topology spread constraints (missing required label)");
             };
             let count = counted.counts.get(domain).copied().unwrap_or(0);
-            if count + counted.own - counted.fewest > counted.max_skew {
+            if (count + counted.own).saturating_sub(counted.fewest) > counted.max_skew {
                 return Some("node(s) didn't match pod topology spread constraints");
             }
         }
@@ -182,7 +204,8 @@ impl Domains {
 impl Term {
     fn read(term: &PodAffinityTerm, own_namespace: &str, own_labels: &Labels) -> Self {
         let named = term.namespaces.clone().unwrap_or_default();
-        // An empty namespace selector is all namespaces. One that names labels is not known here, and counts its own namespace.
+        // An empty namespace selector is all namespaces. One that names labels is not known here, and counts its own
+        // namespace.
         let everywhere = term.namespace_selector.as_ref().is_some_and(|s| {
             s.match_labels.as_ref().is_none_or(BTreeMap::is_empty)
                 && s.match_expressions.as_ref().is_none_or(Vec::is_empty)
@@ -271,7 +294,7 @@ mod tests {
         [("zone".to_owned(), zone.to_owned())].into()
     }
 
-    /// What is refused to `pod` in zones a and b, where pods are placed as told.
+    /// Why `pod` is refused in zones a and b, given where other pods are placed.
     fn refusals(pod: &Neighbours, placed: &[(&Neighbours, &str)]) -> (Option<&'static str>, Option<&'static str>) {
         let (a, b) = (node("a"), node("b"));
         let placed = placed

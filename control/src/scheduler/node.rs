@@ -1,18 +1,18 @@
 //! A node as the scheduler sees it: what it has, what is taken, what it refuses.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use k8s_openapi::api::core::v1::{Node, Taint};
 
 use super::{
     pod::{HostPort, Needs},
-    resources::Resources,
+    resources::{Amount, Resources},
 };
 use crate::kinds::quantity;
 
-/// What a Node object says, without what runs on it.
+/// What the scheduler reads of a Node object.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct SeenNode {
+pub struct NodeProperties {
     pub name: String,
     pub labels: BTreeMap<String, String>,
     pub zone: Option<String>,
@@ -26,21 +26,24 @@ pub struct SeenNode {
 
 /// A node and what its pods take of it.
 #[derive(Clone, Debug, Default)]
-pub struct NodeState {
-    pub node: SeenNode,
+pub struct NodeInfo {
+    pub node: NodeProperties,
     pub requested: Resources,
     /// As `requested`, with a small share for pods that ask for nothing: it only spreads them.
-    pub load: (i64, i64),
+    pub load: (Amount, Amount),
     pub pods: i64,
+    /// uids of the pods placed here.
+    pub placed: HashSet<String>,
     pub host_ports: Vec<HostPort>,
 }
 
 /// Share of a pod that asks for no CPU, in thousandths of a core. Source: `DefaultMilliCPURequest`.
-const LOAD_CPU_MILLI: i64 = 100;
+const LOAD_CPU_MILLI: Amount = 100;
 /// Share of a pod that asks for no memory, in bytes. Source: `DefaultMemoryRequest`.
-const LOAD_MEMORY: i64 = 200 << 20;
+const LOAD_MEMORY: Amount = 200 << 20;
 
-impl SeenNode {
+impl NodeProperties {
+    /// Reads a Node object.
     pub fn read(node: &Node) -> Self {
         let spec = node.spec.as_ref();
         let status = node.status.as_ref();
@@ -50,7 +53,7 @@ impl SeenNode {
         let pods = allocatable.and_then(|a| a.get("pods")).and_then(|q| quantity::units(&q.0));
         Self {
             name: node.metadata.name.clone().unwrap_or_default(),
-            zone: labels.get("topology.kubernetes.io/zone").cloned(),
+            zone: zone(&labels),
             taints: spec.and_then(|s| s.taints.clone()).unwrap_or_default(),
             unschedulable: spec.and_then(|s| s.unschedulable).unwrap_or(false),
             ready: conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True"),
@@ -61,13 +64,21 @@ impl SeenNode {
     }
 }
 
+/// Region and zone: zones of different regions may have the same name.
+fn zone(labels: &BTreeMap<String, String>) -> Option<String> {
+    let zone = labels.get("topology.kubernetes.io/zone")?;
+    let region = labels.get("topology.kubernetes.io/region").map(String::as_str).unwrap_or_default();
+    Some(format!("{region}/{zone}"))
+}
+
 /// What a pod weighs in the scores: CPU and memory.
-pub fn load_of(needs: &Needs) -> (i64, i64) {
-    let or = |amount: i64, default: i64| if amount > 0 { amount } else { default };
+pub fn load_of(needs: &Needs) -> (Amount, Amount) {
+    let or = |amount: Amount, default: Amount| if amount > 0 { amount } else { default };
     (or(needs.requests.cpu_milli, LOAD_CPU_MILLI), or(needs.requests.memory, LOAD_MEMORY))
 }
 
-impl NodeState {
+impl NodeInfo {
+    /// Counts a pod that is placed here.
     pub fn take(&mut self, needs: &Needs) {
         let load = load_of(needs);
         self.requested.add(&needs.requests);
@@ -76,6 +87,7 @@ impl NodeState {
         self.host_ports.extend(needs.host_ports.iter().cloned());
     }
 
+    /// Takes back what [`Self::take`] counted.
     pub fn give_back(&mut self, needs: &Needs) {
         let load = load_of(needs);
         self.requested.subtract(&needs.requests);

@@ -1,29 +1,32 @@
-//! A pod as the scheduler sees it: read once from the API's object, so that placing it reads no JSON.
+//! What the scheduler knows of a pod: read once from the API's object, so that placing it reads no JSON.
 
 use k8s_openapi::api::core::v1::{Pod, Toleration};
 
 use super::{affinity::NodeAffinity, neighbours::Neighbours, resources::Resources};
-use crate::controllers::{engine::Key, owners::controller_of, pod_state};
+use crate::{
+    engine::Key,
+    objects::{owners::controller_of, pod_state},
+};
 
 /// Name under which pods ask for this scheduler.
 pub const SCHEDULER_NAME: &str = "default-scheduler";
 
 /// One version of a pod.
 #[derive(Clone, Debug)]
-pub struct SeenPod {
+pub struct PodInfo {
     pub key: Key,
     pub uid: String,
     pub node: Option<String>,
     /// Holds no resources any more.
     pub finished: bool,
-    /// Waits for a node, and is ours to place.
+    /// Waits for a node, from this scheduler.
     pub pending: bool,
-    /// What the pod was last told of why it has no node.
-    pub told: Option<String>,
+    /// The reason that was last written to the pod why it has no node.
+    pub reported: Option<String>,
     pub needs: Needs,
 }
 
-/// What decides where a pod can go.
+/// What decides where a pod can run.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Needs {
     pub priority: i32,
@@ -46,6 +49,7 @@ pub struct HostPort {
 }
 
 impl HostPort {
+    /// Whether both cannot be on one node.
     pub fn conflicts_with(&self, other: &Self) -> bool {
         self.port == other.port
             && self.protocol == other.protocol
@@ -53,21 +57,22 @@ impl HostPort {
     }
 }
 
-impl SeenPod {
+impl PodInfo {
+    /// Reads one version of a pod.
     pub fn read(pod: &Pod) -> Self {
         let spec = pod.spec.as_ref();
         let node = pod_state::node_name(pod).map(str::to_owned);
         let finished = pod_state::is_finished(pod);
         let ours = spec.and_then(|s| s.scheduler_name.as_deref()).is_none_or(|name| name == SCHEDULER_NAME);
         let gated = spec.and_then(|s| s.scheduling_gates.as_ref()).is_some_and(|gates| !gates.is_empty());
-        let told = pod_state::condition(pod, "PodScheduled").filter(|c| c.status == "False");
+        let reported = pod_state::condition(pod, "PodScheduled").filter(|c| c.status == "False");
         Self {
             key: Key::of(pod),
             uid: pod.metadata.uid.clone().unwrap_or_default(),
             pending: node.is_none() && !finished && !pod_state::is_terminating(pod) && ours && !gated,
             node,
             finished,
-            told: told.and_then(|c| c.message.clone()),
+            reported: reported.and_then(|c| c.message.clone()),
             needs: Needs::read(pod),
         }
     }

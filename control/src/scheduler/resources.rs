@@ -1,4 +1,7 @@
 //! Amounts of CPU, memory and the rest: what a pod asks for and what a node has.
+//!
+//! A single amount is anything that 64 bits hold, as written by whoever makes the object. Sums have 128, so that no
+//! number of pods overflows them, and what a pod took is given back exactly.
 
 use std::collections::BTreeMap;
 
@@ -9,36 +12,41 @@ use k8s_openapi::{
 
 use crate::kinds::quantity::{millis, units};
 
+/// An amount, or a sum of amounts.
+pub type Amount = i128;
+
 /// Amounts of every resource. CPU in thousandths of a core, memory and storage in bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Resources {
-    pub cpu_milli: i64,
-    pub memory: i64,
-    pub ephemeral_storage: i64,
+    pub cpu_milli: Amount,
+    pub memory: Amount,
+    pub ephemeral_storage: Amount,
     /// Extended resources, in units.
-    pub extended: BTreeMap<String, i64>,
+    pub extended: BTreeMap<String, Amount>,
 }
 
 impl Resources {
     /// Reads a list such as `requests` or `allocatable`. Unreadable amounts count as none: the API refuses them.
     pub fn read(list: Option<&BTreeMap<String, Quantity>>) -> Self {
+        let millis = |text| Amount::from(millis(text).unwrap_or(0));
+        let units = |text| Amount::from(units(text).unwrap_or(0));
         let mut read = Self::default();
         for (name, Quantity(text)) in list.into_iter().flatten() {
             match name.as_str() {
-                "cpu" => read.cpu_milli = millis(text).unwrap_or(0),
-                "memory" => read.memory = units(text).unwrap_or(0),
-                "ephemeral-storage" => read.ephemeral_storage = units(text).unwrap_or(0),
+                "cpu" => read.cpu_milli = millis(text),
+                "memory" => read.memory = units(text),
+                "ephemeral-storage" => read.ephemeral_storage = units(text),
                 "pods" => {}
                 _ => {
-                    read.extended.insert(name.clone(), units(text).unwrap_or(0));
+                    read.extended.insert(name.clone(), units(text));
                 }
             }
         }
         read
     }
 
-    /// What the scheduler reserves for a pod: the sum of what runs at once, or the largest init container where that is more.
-    /// Source: KEP-753 (sidecar containers).
+    /// What the scheduler reserves for a pod: the sum of what runs at once, or the largest init container where that is
+    /// more. Source: KEP-753 (sidecar containers).
     pub fn of_pod(spec: &PodSpec) -> Self {
         let mut running = Self::default();
         for container in &spec.containers {
@@ -84,6 +92,7 @@ impl Resources {
         requests
     }
 
+    /// Adds every amount of `other`.
     pub fn add(&mut self, other: &Self) {
         self.cpu_milli = self.cpu_milli.saturating_add(other.cpu_milli);
         self.memory = self.memory.saturating_add(other.memory);
@@ -94,6 +103,7 @@ impl Resources {
         }
     }
 
+    /// Takes away what [`Self::add`] added.
     pub fn subtract(&mut self, other: &Self) {
         self.cpu_milli = self.cpu_milli.saturating_sub(other.cpu_milli);
         self.memory = self.memory.saturating_sub(other.memory);
@@ -135,5 +145,20 @@ mod tests {
         let asked = Resources::of_pod(&spec);
         assert_eq!((asked.cpu_milli, asked.memory), (1100, 64 << 20));
         assert_eq!(asked.extended["example.com/gpu"], 1);
+    }
+
+    #[test]
+    fn the_largest_requests_add_up_and_are_given_back_exactly() {
+        let spec: PodSpec = serde_json::from_value(json!({"containers": [
+            {"name": "a", "resources": {"requests": {"cpu": "9E", "memory": "9999Ei", "example.com/gpu": "9E"}}},
+            {"name": "b", "resources": {"requests": {"cpu": "9E", "memory": "9999Ei", "example.com/gpu": "9E"}}}]}))
+        .expect("a valid spec");
+        let huge = Resources::of_pod(&spec);
+        assert!(huge.memory > Amount::from(i64::MAX));
+        let small = Resources { cpu_milli: 100, memory: 1, ..Default::default() };
+        let mut sum = small.clone();
+        sum.add(&huge);
+        sum.subtract(&huge);
+        assert_eq!((sum.cpu_milli, sum.memory), (100, 1));
     }
 }

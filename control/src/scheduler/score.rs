@@ -1,13 +1,15 @@
-//! Which of the nodes that can take a pod is best: the emptiest, most evenly used, with the fewest of the pod's siblings.
+//! Which of the nodes that can take a pod is best: the emptiest, most evenly used, with the fewest of the pod's
+//! siblings.
 //!
 //! Every part is a number from 0 to 100; the weights are Kubernetes' defaults.
 
 use super::{
-    node::{NodeState, load_of},
+    node::{NodeInfo, load_of},
     pod::Needs,
+    resources::Amount,
     spread::Siblings,
-    taints::{PREFER_NO_SCHEDULE, covers},
 };
+use crate::objects::taints::{PREFER_NO_SCHEDULE, covers};
 
 const WEIGHT_TAINTS: i64 = 3;
 const WEIGHT_AFFINITY: i64 = 2;
@@ -15,7 +17,7 @@ const WEIGHT_SPREAD: i64 = 2;
 const MOST: i64 = 100;
 
 /// Picks the best of `candidates` (positions in the cluster); the first of equals.
-pub fn best(needs: &Needs, candidates: &[(usize, &NodeState)], siblings: Option<&Siblings>) -> Option<usize> {
+pub fn best(needs: &Needs, candidates: &[(usize, &NodeInfo)], siblings: Option<&Siblings>) -> Option<usize> {
     let preferences: Option<Vec<i64>> = needs
         .affinity
         .prefers()
@@ -43,20 +45,24 @@ pub fn best(needs: &Needs, candidates: &[(usize, &NodeState)], siblings: Option<
 }
 
 /// Least allocated plus balanced allocation, over CPU and memory, with the pod on the node.
-fn room(needs: &Needs, node: &NodeState) -> i64 {
+fn room(needs: &Needs, node: &NodeInfo) -> i64 {
     let load = load_of(needs);
     let has = &node.node.allocatable;
-    let free = |has: i64, taken: i64| if has <= 0 || taken > has { 0 } else { (has - taken) * MOST / has };
+    let most = Amount::from(MOST);
+    let free = |has: Amount, taken: Amount| if has <= 0 || taken > has { 0 } else { (has - taken) * most / has };
     let least = (free(has.cpu_milli, node.load.0 + load.0) + free(has.memory, node.load.1 + load.1)) / 2;
-    let used = |has: i64, taken: i64| if has <= 0 { MOST } else { (taken * MOST / has).clamp(0, MOST) };
+    let used = |has: Amount, taken: Amount| match has {
+        1.. => (taken.max(0).min(has) * most / has).clamp(0, most),
+        _ => most,
+    };
     let cpu = used(has.cpu_milli, node.requested.cpu_milli + needs.requests.cpu_milli);
     let memory = used(has.memory, node.requested.memory + needs.requests.memory);
     // The standard deviation of two values is half their distance.
-    let balanced = MOST - (cpu - memory).abs() / 2;
-    least + balanced
+    let balanced = most - (cpu - memory).abs() / 2;
+    i64::try_from(least + balanced).unwrap_or(0)
 }
 
-fn disliked(needs: &Needs, node: &NodeState) -> i64 {
+fn disliked(needs: &Needs, node: &NodeInfo) -> i64 {
     let soft = node.node.taints.iter().filter(|taint| taint.effect == PREFER_NO_SCHEDULE);
-    soft.filter(|taint| !needs.tolerations.iter().any(|t| covers(t, taint))).count() as i64
+    soft.filter(|taint| !needs.tolerations.iter().any(|t| covers(t, taint))).fold(0, |count, _| count + 1)
 }

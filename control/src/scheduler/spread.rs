@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::node::NodeState;
+use super::node::NodeInfo;
 
 const MOST: i64 = 100;
 
@@ -23,6 +23,7 @@ pub struct Crowding {
 }
 
 impl Siblings {
+    /// Counts one more on a node and in its zone.
     pub fn add(&mut self, node: usize, zone: Option<&str>) {
         *self.nodes.entry(node).or_insert(0) += 1;
         if let Some(zone) = zone {
@@ -49,7 +50,8 @@ impl Siblings {
         self.nodes.is_empty()
     }
 
-    pub fn crowding(&self, candidates: &[(usize, &NodeState)]) -> Crowding {
+    /// The fullest node and zone among the candidates.
+    pub fn crowding(&self, candidates: &[(usize, &NodeInfo)]) -> Crowding {
         let mut crowding = Crowding { node: 0, zone: 0, zoned: false };
         for (index, node) in candidates {
             crowding.node = crowding.node.max(self.on(*index));
@@ -60,7 +62,7 @@ impl Siblings {
     }
 
     /// 100 where none of the siblings are, 0 where most are. Zones weigh two thirds. Source: `SelectorSpread`.
-    pub fn score(&self, index: usize, node: &NodeState, crowding: &Crowding) -> i64 {
+    pub fn score(&self, index: usize, node: &NodeInfo, crowding: &Crowding) -> i64 {
         let share = |count: i64, most: i64| if most == 0 { MOST } else { (most - count) * MOST / most };
         let by_node = share(self.on(index), crowding.node);
         if !crowding.zoned {
@@ -74,7 +76,7 @@ impl Siblings {
         self.nodes.get(&index).copied().unwrap_or(0)
     }
 
-    fn within(&self, node: &NodeState) -> i64 {
+    fn within(&self, node: &NodeInfo) -> i64 {
         node.node.zone.as_ref().and_then(|zone| self.zones.get(zone)).copied().unwrap_or(0)
     }
 }

@@ -64,7 +64,7 @@ impl Certificates {
     }
 
     /// Looks after the certificates until `stop`.
-    pub async fn keep(self, stop: CancellationToken) {
+    pub async fn keep(self: Arc<Self>, stop: CancellationToken) {
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,

@@ -174,6 +174,7 @@ mod tests {
     use crate::{
         Config,
         auth::gate::Handler,
+        metrics::Metrics,
         request::{RequestInfo, Verb},
         store::Embedded,
     };
@@ -210,7 +211,8 @@ mod tests {
         let certificates = Certificates::set_up(&config, address, None, provider.clone()).unwrap();
         let store = Embedded::open(&dir.path().join("store"), &|_, _, _| Err("it is empty".into())).unwrap();
         let closing = CancellationToken::new();
-        let gate = Gate::new(Arc::new(EndlessWatch), Arc::new(store), closing.clone());
+        let gate =
+            Gate::new(Arc::new(EndlessWatch), Arc::new(store), Metrics::default().requests().clone(), closing.clone());
         let clients = certificates.clients.clone();
         let tls = super::super::tls::server_config(certificates.shown.clone(), clients.clone(), provider).unwrap();
         let admin = std::fs::read(dir.path().join("pki/admin.pem")).unwrap();
@@ -285,6 +287,8 @@ mod tests {
         let (mut client, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(served.connect("http/1.1").await)).await.unwrap();
         tokio::spawn(connection);
-        assert_eq!(client.send_request(served.request("/version")).await.unwrap().status(), 200);
+        let answer = client.send_request(served.request("/version")).await.unwrap();
+        assert_eq!(answer.status(), 200);
+        assert_eq!(answer.headers()["audit-id"].len(), 36);
     }
 }

@@ -5,6 +5,7 @@
 
 mod advertise;
 mod certificates;
+mod checks;
 mod descriptors;
 mod housekeeping;
 mod listener;
@@ -19,11 +20,12 @@ use std::{
     time::Duration,
 };
 
+use futures::FutureExt;
 use jiff::Timestamp;
 use kube::{Api, Client, api::PostParams};
 use rustls::crypto::ring;
 use tokio::net::TcpListener;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     Config,
@@ -36,14 +38,14 @@ use crate::{
         Identity,
         bootstrap_token::{self, BootstrapToken},
         gate::Gate,
-        pki::{self, FileError, PkiError},
-        signing,
+        pki::{self, Authority, FileError, PkiError},
     },
     bootstrap::{self, Advertised, BootstrapError},
     controllers::{self, Controllers},
     kinds::Registry,
     scheduler::{self, Scheduler},
     store::{self, Store},
+    supervise::Supervisor,
 };
 use certificates::Certificates;
 use listener::Listener;
@@ -90,8 +92,7 @@ pub struct Running {
     listener: Listener,
     controllers: Controllers,
     scheduler: Scheduler,
-    stop: CancellationToken,
-    tasks: TaskTracker,
+    supervisor: Supervisor,
     // Last: let go of when everything else is down.
     _lock: DataDirLock,
 }
@@ -119,28 +120,27 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let allocator = Allocator::new(config.service_cidr, config.service_node_port_range.clone());
     allocation::mend(&store, &allocator).await.map_err(StartError::Allocations)?;
     let server_address = advertised.map_or(address, |a| SocketAddr::new(a.address.into(), a.port));
+    let kinds_changed = kinds.subscribe();
     let api = KubernetesApi::new(store.clone(), kinds, allocator.clone(), &server_address.to_string());
     let client = api.client(Identity::control("apiserver"));
     bootstrap::ensure(&client, &config, advertised).await?;
 
     let closing = CancellationToken::new();
     api.reach_nodes_through(NodeProxy::new(store.clone(), certificates.agents.clone()));
-    let gate = Gate::new(Arc::new(api.clone()), store.clone(), closing.clone());
+    let gate = Gate::new(Arc::new(api.clone()), store.clone(), api.metrics().requests().clone(), closing.clone());
     let clients = certificates.clients.clone();
     let tls = tls::server_config(certificates.shown.clone(), clients.clone(), provider)?;
     let listener = Listener::start(socket, tls, clients, gate, closing);
 
     let ca_hash = authority.hash();
-    let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-    tasks.spawn(bootstrap::keep(client.clone(), config.clone(), advertised, stop.clone()));
-    tasks.spawn(certificates.keep(stop.clone()));
-    tasks.spawn(allocation::keep(store.clone(), allocator, stop.clone()));
-    tasks.spawn(housekeeping::run(store, stop.clone()));
-    tasks.spawn(signing::run(api.client(Identity::control("certificate-controller")), authority.clone(), stop.clone()));
+    let supervisor = Supervisor::default();
+    start_tasks(&supervisor, &api, &store, &config, advertised, certificates, allocator);
     let in_cluster = |name: &str| api.client(Identity::control(name));
-    let controllers_config = controllers_config(&config, authority.certificate_pem());
-    let controllers = controllers::start(in_cluster("kube-controller-manager"), controllers_config);
-    let scheduler = scheduler::start(in_cluster("kube-scheduler"));
+    let controllers_config = controllers_config(&config, authority);
+    let controllers = controllers::start(in_cluster("kube-controller-manager"), controllers_config, kinds_changed);
+    let scheduler = scheduler::start(in_cluster("kube-scheduler"), controllers.informers());
+    let watched = supervisor.clone();
+    checks::add(&api, move || watched.status());
     tracing::info!(%address, "the API is served");
     Ok(Running {
         client,
@@ -151,8 +151,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         listener,
         controllers,
         scheduler,
-        stop,
-        tasks,
+        supervisor,
         _lock: lock,
     })
 }
@@ -191,21 +190,45 @@ impl Running {
 
     /// Stops: controllers first, then watches end, requests under way get their answers, and the store is closed.
     pub async fn shutdown(self) {
-        tokio::join!(self.controllers.shutdown(), self.scheduler.shutdown());
-        self.stop.cancel();
-        self.tasks.close();
-        self.tasks.wait().await;
+        self.api.health().shut_down();
+        tokio::join!(self.scheduler.shutdown(), self.controllers.shutdown());
+        self.supervisor.shutdown().await;
         self.listener.drain().await;
         // Writes whose clients have gone are still under way.
         self.api.drain().await;
     }
 }
 
-fn controllers_config(config: &Config, ca_pem: &str) -> controllers::Config {
+fn controllers_config(config: &Config, authority: Arc<Authority>) -> controllers::Config {
     controllers::Config {
         cluster_cidr: config.cluster_cidr,
         node_cidr_mask_size: config.node_cidr_mask_size,
-        ca_pem: ca_pem.to_owned(),
+        authority,
         node_monitor_grace_period: config.node_monitor_grace_period,
     }
+}
+
+/// Starts what the service does beside answering.
+fn start_tasks(
+    supervisor: &Supervisor,
+    api: &KubernetesApi,
+    store: &Arc<dyn Store>,
+    config: &Config,
+    advertised: Option<Advertised>,
+    certificates: Certificates,
+    allocator: Allocator,
+) {
+    let (client, config) = (api.client(Identity::control("apiserver")), config.clone());
+    supervisor.spawn("kubernetes-service", move |stop| {
+        bootstrap::keep(client.clone(), config.clone(), advertised, stop).boxed()
+    });
+    let certificates = Arc::new(certificates);
+    supervisor.spawn("certificate-renewal", move |stop| certificates.clone().keep(stop).boxed());
+    let audited = store.clone();
+    supervisor
+        .spawn("allocation-audit", move |stop| allocation::keep(audited.clone(), allocator.clone(), stop).boxed());
+    let store = store.clone();
+    supervisor.spawn("housekeeping", move |stop| housekeeping::run(store.clone(), stop).boxed());
+    let health = api.health().clone();
+    supervisor.spawn("heartbeat", move |stop| checks::beat(health.clone(), stop).boxed());
 }

@@ -13,8 +13,11 @@ use super::{Expired, Key, NAME_INDEX, Object, Term};
 /// What a write did to an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventType {
+    /// The key held nothing.
     Added,
+    /// The key held an object.
     Modified,
+    /// The key holds nothing any more.
     Deleted,
 }
 
@@ -41,7 +44,9 @@ impl EventType {
 /// One change.
 #[derive(Clone, Debug)]
 pub struct Event {
+    /// What the write did.
     pub event_type: EventType,
+    /// Where.
     pub key: Key,
     /// The object after the change; of a deletion, its last state at the revision of the deletion.
     pub object: Arc<Object>,
@@ -84,7 +89,9 @@ impl History {
         if begin >= self.dropped {
             return;
         }
-        let missing = all.first_after(begin)..all.first_after(self.dropped);
+        // A reader may begin at a revision whose events were not added yet: then they came later, and are here.
+        let known = self.events.front().map_or(u64::MAX, |(_, first)| first.object.revision.saturating_sub(1));
+        let missing = all.first_after(begin)..all.first_after(self.dropped.min(known)).max(all.first_after(begin));
         for (at, event) in all.events.range(missing).rev().filter(|(_, event)| take(event)) {
             self.bytes += event.object.size();
             self.events.push_front((*at, event.clone()));

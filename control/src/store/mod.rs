@@ -1,10 +1,32 @@
 //! Objects by key and revision: transactions over several keys, consistent lists, and watches.
 //!
-//! The store decides which write wins and in which order writes are seen. It never looks into an object: what stands in its
-//! bytes is decided by `api`, which also makes the [`Header`] kept beside them.
+//! ```text
+//! writers ── Transaction ──▶ queue ──▶ committer ──▶ file (one sync for a whole batch)
+//!                                         │ durable
+//!                                         ├──▶ Snapshot: what gets and lists read
+//!                                         ├──▶ Topic of each resource: what watches read
+//!                                         └──▶ answers to the writers
+//! ```
 //!
-//! Revisions count writes over the whole store, from 1, one a write. A write is answered when it is durable, and is visible to
-//! reads and watches from then on, never before.
+//! The store decides which write wins and in which order writes are seen. It never looks into an object: what its bytes say is
+//! decided by `api`, which also makes the [`Header`] kept beside them.
+//!
+//! Nouns:
+//! - **revision**: counts the writes of the whole store, from 1. Each write has its own.
+//! - **transaction**: writes that are made together or not at all, with what they require of other keys.
+//! - **batch**: the transactions that become durable with one sync. Each is decided on its own.
+//! - **snapshot**: all objects at one revision, as persistent maps: a clone costs nothing, and nothing changes it.
+//! - **index**: a selectable field by which lists and watches find objects without a look at the others.
+//! - **term**: the value of one object under one index.
+//! - **history**: recent events in order, bounded by count, bytes and age. A reader that falls behind it is [`Expired`].
+//! - **topic**: the history of a resource and its **feeds**, one for each indexed value that somebody watches.
+//! - **quarantine**: rows of the file that this program cannot read, kept aside.
+//!
+//! A write is answered when it is durable, and is visible to reads and watches from then on, never before.
+//!
+//! Files: `transaction` (what writers ask), `object` (an object in memory), `table` and `snapshot` (the state), `history` and
+//! `topic` (the changes), `stats` (counts), `embedded/committer` (the one writer), `embedded/file` (durability),
+//! `embedded/quarantine`. How to inspect it: [`Store::stats`], served under `/metrics` and as the readiness check `store`.
 
 pub mod embedded;
 mod history;
@@ -31,7 +53,9 @@ pub use transaction::{Change, CommitError, Condition, Expect, Requirement, Trans
 /// Where an object is kept: its resource (`pods`, `deployments.apps`) and its key in it (`namespace/name`, or `name`).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
+    /// `pods`, `deployments.apps`
     pub resource: Arc<str>,
+    /// `namespace/name`, or `name`
     pub name: Arc<str>,
 }
 
@@ -86,7 +110,7 @@ pub trait Store: Send + Sync + 'static {
     /// Forgets watch history up to `revision`: watches from before it are refused from then on.
     fn compact(&self, revision: u64);
 
-    /// Lets go of the watch history and the kept snapshots that are too old at `now`. Writes do so for the resources that they
+    /// Drops the watch history and the kept snapshots that are too old at `now`. Writes do so for the resources that they
     /// change; this is for those that nothing changes any more. Returns how many bytes of objects the history held.
     fn trim(&self, now: Instant) -> usize;
 

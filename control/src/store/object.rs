@@ -15,10 +15,13 @@ use super::EventType;
 pub struct Header {
     /// Empty for cluster-scoped objects.
     pub namespace: Box<str>,
+    /// `metadata.name`
     pub name: Box<str>,
+    /// `metadata.uid`
     pub uid: Box<str>,
     /// Sorted by key.
     pub labels: Box<[(Box<str>, Box<str>)]>,
+    /// `metadata.ownerReferences`
     pub owners: Box<[Owner]>,
     /// Fields that a field selector may name, beside name and namespace.
     pub fields: BTreeMap<Cow<'static, str>, String>,
@@ -28,6 +31,7 @@ pub struct Header {
     pub cells: Box<[Cell]>,
     /// Whether `metadata.deletionTimestamp` is set.
     pub deleting: bool,
+    /// `metadata.finalizers`
     pub finalizers: Box<[Box<str>]>,
 }
 
@@ -36,6 +40,7 @@ pub struct Header {
 pub struct Term {
     /// `spec.nodeName`
     pub index: Cow<'static, str>,
+    /// Empty where the object has no such field.
     pub value: Arc<str>,
 }
 
@@ -45,9 +50,13 @@ pub const NAME_INDEX: &str = "metadata.name";
 /// One entry of `metadata.ownerReferences`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owner {
+    /// UID of the owner.
     pub uid: Box<str>,
+    /// `ReplicaSet`
     pub kind: Box<str>,
+    /// Name of the owner.
     pub name: Box<str>,
+    /// Whether the owner is the object's controller: there is one at most.
     pub controller: bool,
 }
 
@@ -69,13 +78,16 @@ pub struct Draft {
     pub tail: Vec<u8>,
     /// Offset of the opening brace of `metadata` in `head`.
     pub metadata_at: u32,
-    pub header: Header,
+    /// What is asked of the object without parsing it. Boxed, so that a draft moves cheaply.
+    pub header: Box<Header>,
 }
 
 /// A stored object. Cheap to share, never changed.
 #[derive(Debug)]
 pub struct Object {
+    /// The revision of the write that made it.
     pub revision: u64,
+    /// What is asked of it without parsing it.
     pub header: Header,
     frame: Bytes,
     json_at: u32,
@@ -99,7 +111,7 @@ impl Object {
         let json_at = start.len() as u32;
         Self {
             revision,
-            header: draft.header,
+            header: *draft.header,
             frame: frame.freeze(),
             json_at,
             metadata_at: json_at + draft.metadata_at,
@@ -119,7 +131,7 @@ impl Object {
             head: self.frame[self.json_at as usize..self.revision_at as usize].to_vec(),
             tail: self.frame[(self.revision_at + self.revision_len) as usize..self.json_end()].to_vec(),
             metadata_at: self.metadata_at - self.json_at,
-            header: self.header.clone(),
+            header: Box::new(self.header.clone()),
         }
     }
 

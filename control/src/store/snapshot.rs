@@ -11,6 +11,7 @@ use super::{
 /// All objects at one revision.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
+    /// The revision of the last write that it holds.
     pub revision: u64,
     tables: OrdMap<Arc<str>, Table>,
 }

@@ -71,10 +71,15 @@ pub const BOUNDS: [f64; 14] =
 /// The committer's counters: it alone writes them, but for `queued`.
 #[derive(Debug, Default)]
 pub struct Counters {
+    /// See [`Stats::committed`].
     pub committed: AtomicU64,
+    /// See [`Stats::conflicts`].
     pub conflicts: AtomicU64,
+    /// See [`Stats::failed`].
     pub failed: AtomicU64,
+    /// See [`Stats::writes`].
     pub writes: AtomicU64,
+    /// See [`Stats::queued`].
     pub queued: AtomicU64,
     buckets: [AtomicU64; BOUNDS.len() + 1],
     sum_us: AtomicU64,

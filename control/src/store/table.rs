@@ -10,22 +10,28 @@ use super::{NAME_INDEX, Object, Term};
 #[derive(Clone, Debug, Default)]
 pub struct Table {
     objects: OrdMap<Arc<str>, Arc<Object>>,
-    /// By index name: the value and the key of each object that has the index.
-    indexes: OrdMap<Cow<'static, str>, OrdSet<(Arc<str>, Arc<str>)>>,
+    /// By index name.
+    indexes: OrdMap<Cow<'static, str>, Keys>,
 }
+
+/// The value and the key of each object that has an index.
+type Keys = OrdSet<(Arc<str>, Arc<str>)>;
 
 /// A key and its object.
 pub type Row<'a> = (&'a Arc<str>, &'a Arc<Object>);
 
 impl Table {
+    /// How many objects there are.
     pub fn len(&self) -> usize {
         self.objects.len()
     }
 
+    /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.objects.is_empty()
     }
 
+    /// The object with this key.
     pub fn get(&self, key: &str) -> Option<Row<'_>> {
         self.objects.get_key_value(key)
     }
@@ -105,6 +111,7 @@ impl Table {
         }
     }
 
+    /// Takes the object with this key out.
     pub fn remove(&mut self, key: &str) {
         if let Some((key, object)) = self.objects.remove_with_key(key) {
             self.remove_terms(&key, &object.header.indexes);

@@ -53,9 +53,7 @@ impl Topic {
             for event in &events {
                 for_each_feed(&mut feeds, event, |feed| {
                     feed.history.write().push(now, event.clone());
-                    if !changed.iter().any(|known| Arc::ptr_eq(known, feed)) {
-                        changed.push(feed.clone());
-                    }
+                    changed.push(feed.clone());
                 });
             }
             let mut history = self.all.history.write();
@@ -64,6 +62,8 @@ impl Topic {
             }
             history.trim(now, |dropped| forget(&mut feeds, dropped));
         }
+        changed.sort_unstable_by_key(Arc::as_ptr);
+        changed.dedup_by(|a, b| Arc::ptr_eq(a, b));
         for feed in changed {
             self.wakes.fetch_add(feed.latest.receiver_count() as u64, Ordering::Relaxed);
             feed.latest.send_replace(last);

@@ -13,14 +13,18 @@ use super::{Draft, Key, Object};
 /// at a revision of its own. A transaction without writes only checks.
 #[derive(Debug, Default)]
 pub struct Transaction {
+    /// What must hold before the first write.
     pub require: Vec<Requirement>,
+    /// In the order in which they are made.
     pub writes: Vec<Write>,
 }
 
 /// What must hold of a key that the transaction itself need not write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Requirement {
+    /// The key.
     pub key: Key,
+    /// What must hold of it.
     pub condition: Condition,
 }
 
@@ -38,14 +42,18 @@ pub enum Condition {
 /// One change, made only if the key is as expected.
 #[derive(Debug)]
 pub struct Write {
+    /// The key.
     pub key: Key,
+    /// What it must hold before.
     pub expect: Expect,
+    /// What becomes of it.
     pub change: Change,
 }
 
 /// What the writer believes the key holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expect {
+    /// No object.
     Absent,
     /// The object last written at this revision.
     At(u64),
@@ -54,7 +62,9 @@ pub enum Expect {
 /// What a [`Write`] does to its key.
 #[derive(Debug)]
 pub enum Change {
+    /// It holds this object.
     Put(Draft),
+    /// It holds nothing.
     Delete,
 }
 

@@ -23,6 +23,7 @@ pub struct Key {
 }
 
 impl Key {
+    /// The key under which the response to `query` is kept.
     pub fn of(query: &Query<'_>) -> Self {
         Self {
             name: query.name().into(),
@@ -34,6 +35,7 @@ impl Key {
     }
 }
 
+/// Responses of other resolvers, by question; bounded.
 #[derive(Debug)]
 pub struct Cache {
     capacity: usize,
@@ -53,10 +55,12 @@ impl Cache {
         Self { capacity, entries: Mutex::default() }
     }
 
+    /// The response, fresh or stale.
     pub fn get(&self, key: &Key) -> Option<Arc<CachedResponse>> {
         self.entries.lock().by_key.get(key).cloned()
     }
 
+    /// Keeps `response` in the place of an earlier one.
     pub fn insert(&self, key: Key, response: Arc<CachedResponse>) {
         let mut entries = self.entries.lock();
         if entries.by_key.insert(key.clone(), response).is_none() {

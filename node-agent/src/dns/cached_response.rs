@@ -14,6 +14,7 @@ use super::{
     response::{OPT_LEN, Transport, limit, opt},
 };
 
+/// One response as it came, with the places of its TTLs.
 #[derive(Debug, PartialEq, Eq)]
 pub struct CachedResponse {
     /// The response code and the bit "authenticated data".
@@ -88,6 +89,7 @@ impl CachedResponse {
         self.flags & 0x000f
     }
 
+    /// Whether its TTL has not run out at `now`.
     pub fn is_fresh(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.stored) < self.lifetime
     }

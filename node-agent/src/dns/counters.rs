@@ -23,6 +23,7 @@ pub struct Counts {
     pub overloads: u64,
 }
 
+/// The live counters behind [`Counts`].
 #[derive(Debug, Default)]
 pub struct Counters {
     pub queries: AtomicU64,
@@ -35,6 +36,7 @@ pub struct Counters {
 }
 
 impl Counters {
+    /// The counts now; each is read on its own.
     pub fn read(&self) -> Counts {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Counts {

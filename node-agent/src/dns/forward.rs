@@ -22,6 +22,7 @@ use super::{
     zone::Zone,
 };
 
+/// Asks other resolvers, and caches what they say.
 pub struct Forwarder {
     shared: Arc<Shared>,
 }

@@ -1,6 +1,6 @@
 //! The node's DNS server: names of the cluster from the World, all others from the host's resolvers.
 //!
-//! A query takes one of two ways. The short one is a pure function over prepared records ([`answer`]) or a cached response
+//! A query takes one of two paths. The fast path is a pure function over prepared records ([`answer`]) or a cached response
 //! ([`cache`]), run by one thread a core on a socket of its own. What needs other servers, and all of TCP, runs on tokio.
 
 mod answer;
@@ -27,16 +27,21 @@ mod tests;
 
 use std::{io, net::SocketAddrV4, path::PathBuf, sync::Arc};
 
-use tokio::sync::watch;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio::sync::{Mutex, watch};
+use tokio_util::sync::CancellationToken;
 
 pub use self::{
     counters::Counts,
+    query::soa_query,
     service_names::{NamedEndpoint, RecordSet, ServiceNames},
 };
 use self::{server::Server, udp::UdpThreads, zone::Zone};
-use crate::world::{ObjectName, World};
+use crate::{
+    supervise::Supervisor,
+    world::{ObjectName, World},
+};
 
+/// Configuration of the DNS server.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Address to serve on, UDP and TCP; on this host already. Port 0 takes any free one.
@@ -61,8 +66,7 @@ pub enum DnsError {
 pub struct Dns {
     server: Arc<Server>,
     udp: UdpThreads,
-    stop: CancellationToken,
-    tasks: TaskTracker,
+    supervisor: Supervisor,
     address: SocketAddrV4,
 }
 
@@ -76,14 +80,18 @@ pub async fn start(config: Config, world: watch::Receiver<Arc<World>>) -> Result
     let port = tcp.local_addr().map_err(failed)?.port();
     let address = SocketAddrV4::new(*config.listen.ip(), port);
     let server = Arc::new(Server::new(zone, address, &config.resolv_conf));
-    let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+    let supervisor = Supervisor::new();
     let (hand_over, jobs) = tokio::sync::mpsc::channel(udp::MAX_WAITING);
-    let udp = UdpThreads::start(address, &server, &hand_over).map_err(failed)?;
-    tasks.spawn(udp::serve_jobs(server.clone(), jobs, stop.clone()));
-    tasks.spawn(tcp::serve(server.clone(), tcp, stop.clone()));
-    tasks.spawn(follow(server.clone(), world, stop.clone()));
+    let udp = UdpThreads::start(address, &server, &hand_over, &supervisor.track("dns-udp")).map_err(failed)?;
+    let (jobs, tcp) = (Arc::new(Mutex::new(jobs)), Arc::new(tcp));
+    let at_work = server.clone();
+    supervisor.spawn("dns-resolve", move |stop| udp::serve_jobs(at_work.clone(), jobs.clone(), stop));
+    let at_work = server.clone();
+    supervisor.spawn("dns-tcp", move |stop| tcp::serve(at_work.clone(), tcp.clone(), stop));
+    let at_work = server.clone();
+    supervisor.spawn("dns-zone", move |stop| follow(at_work.clone(), world.clone(), stop));
     tracing::info!(%address, node = config.node_name, "serving names");
-    Ok(Dns { server, udp, stop, tasks, address })
+    Ok(Dns { server, udp, supervisor, address })
 }
 
 /// The one writer of the zone.
@@ -96,16 +104,22 @@ async fn follow(server: Arc<Server>, mut world: watch::Receiver<Arc<World>>, sto
             changed = world.changed() => changed,
         };
         if changed.is_err() {
-            return;
+            // No further snapshot comes: the zone stays as it is.
+            return stop.cancelled().await;
         }
     }
 }
 
-/// Tells what the server says of a Service. Cloning shares it.
+/// Tells what the server says of a Service, and what it did. Cloning shares it.
 #[derive(Clone)]
 pub struct Names(Arc<Server>);
 
 impl Names {
+    /// Queries since the server's start, by what became of them.
+    pub fn counts(&self) -> Counts {
+        self.0.counts()
+    }
+
     /// `None` where there is no such Service.
     pub fn of(&self, service: &ObjectName) -> Option<ServiceNames> {
         ServiceNames::of(&self.0.zone(), service)
@@ -133,11 +147,14 @@ impl Dns {
         self.server.zone().revision()
     }
 
+    /// The tasks of this part.
+    pub fn supervisor(&self) -> &Supervisor {
+        &self.supervisor
+    }
+
     /// Stops serving; queries that wait for other servers are given up.
     pub async fn shutdown(self) {
-        self.stop.cancel();
-        self.tasks.close();
-        self.tasks.wait().await;
+        self.supervisor.shutdown().await;
         self.udp.stop();
     }
 }

@@ -45,6 +45,7 @@ impl Name {
         (wire.len() <= MAX_LEN).then(|| Self(wire.into()))
     }
 
+    /// The name in wire form, with its closing root label.
     pub fn wire(&self) -> &[u8] {
         &self.0
     }

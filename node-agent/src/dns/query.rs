@@ -14,6 +14,7 @@ pub const TYPE_IXFR: u16 = 251;
 pub const TYPE_AXFR: u16 = 252;
 pub const TYPE_ANY: u16 = 255;
 pub const CLASS_IN: u16 = 1;
+/// Any class, in queries only.
 pub const CLASS_ANY: u16 = 255;
 
 pub const HEADER_LEN: usize = 12;
@@ -23,6 +24,14 @@ pub const FLAG_TRUNCATED: u16 = 0x0200;
 pub const FLAG_RECURSION_DESIRED: u16 = 0x0100;
 pub const FLAG_RECURSION_AVAILABLE: u16 = 0x0080;
 pub const FLAG_CHECKING_DISABLED: u16 = 0x0010;
+
+/// A query for the SOA of `zone`, as any client would send it. `None` where that is no domain name.
+pub fn soa_query(id: u16, zone: &str) -> Option<Vec<u8>> {
+    let name = Name::parse(zone)?;
+    // One question, nothing else.
+    let header = [id, FLAG_RECURSION_DESIRED, 1, 0, 0, 0].map(u16::to_be_bytes).concat();
+    Some([&header, name.wire(), &TYPE_SOA.to_be_bytes(), &CLASS_IN.to_be_bytes()].concat())
+}
 
 /// Response codes (RFC 1035, 6891); above 15 they need EDNS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,6 +8,7 @@ use super::{
     record::A_LEN,
 };
 
+/// How a response travels, which limits its size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
     /// What does not fit is cut, and the client told to come back over TCP.
@@ -35,6 +36,7 @@ pub struct Response<'o> {
 }
 
 impl<'o> Response<'o> {
+    /// Begins the response to `query` in `out`, which is cleared.
     pub fn start(query: &Query<'_>, transport: Transport, out: &'o mut Vec<u8>) -> Self {
         out.clear();
         out.extend_from_slice(&[0; HEADER_LEN]);
@@ -53,6 +55,7 @@ impl<'o> Response<'o> {
         out.extend_from_slice(&[0x80 | opcode, code as u8, 0, 0, 0, 0, 0, 0, 0, 0]);
     }
 
+    /// Marks the response as the zone's own.
     pub fn set_authoritative(&mut self) {
         self.flags |= FLAG_AUTHORITATIVE;
     }
@@ -62,12 +65,14 @@ impl<'o> Response<'o> {
         self.out.len()
     }
 
+    /// Adds one record to the answer section.
     pub fn answer(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         if !self.push(0, write) {
             self.flags |= FLAG_TRUNCATED;
         }
     }
 
+    /// Adds one record to the authority section.
     pub fn authority(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         self.push(1, write);
     }

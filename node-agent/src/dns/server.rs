@@ -16,15 +16,16 @@ use super::{
 };
 use crate::world::World;
 
+/// The state that all transports share.
 pub struct Server {
     zone: ArcSwap<Zone>,
     forwarder: Forwarder,
     counters: Arc<Counters>,
 }
 
-/// What the short way made of a query.
+/// What the fast path made of a query.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Quick {
+pub enum FastPathOutcome {
     /// The response is written.
     Done,
     /// Other servers must be asked: see [`Server::resolve`].
@@ -33,16 +34,19 @@ pub enum Quick {
 }
 
 impl Server {
+    /// Serves `zone` at `address`, and all other names by the resolvers that `resolv_conf` names.
     pub fn new(zone: Zone, address: SocketAddrV4, resolv_conf: &Path) -> Self {
         let counters = Arc::new(Counters::default());
         let forwarder = Forwarder::new(resolv_conf.to_owned(), address, counters.clone());
         Self { zone: ArcSwap::from_pointee(zone), forwarder, counters }
     }
 
+    /// The zone of the last World.
     pub fn zone(&self) -> Guard<Arc<Zone>> {
         self.zone.load()
     }
 
+    /// Queries since the start, by what became of them.
     pub fn counts(&self) -> Counts {
         self.counters.read()
     }
@@ -55,28 +59,32 @@ impl Server {
     }
 
     /// Answers without waiting where that is possible: from the zone or the cache. `turn` rotates addresses.
-    pub fn quick(&self, packet: &[u8], transport: Transport, turn: usize, out: &mut Vec<u8>) -> Quick {
+    pub fn answer_fast(&self, packet: &[u8], transport: Transport, turn: usize, out: &mut Vec<u8>) -> FastPathOutcome {
         count(&self.counters.queries);
         match answer(packet, &self.zone.load(), transport, turn, out) {
             Outcome::Answered => {
                 count(&self.counters.zone);
-                Quick::Done
+                FastPathOutcome::Done
             }
-            Outcome::Drop => Quick::Drop,
-            Outcome::Chase(_) => Quick::Wait,
+            Outcome::Drop => FastPathOutcome::Drop,
+            Outcome::Chase(_) => FastPathOutcome::Wait,
             Outcome::Elsewhere => {
-                let Ok(query) = query::parse(packet) else { return Quick::Drop };
+                let Ok(query) = query::parse(packet) else { return FastPathOutcome::Drop };
                 if query.flags & FLAG_RECURSION_DESIRED == 0 {
                     // Only what this server is itself responsible for (RFC 1035, section 4.1.1).
                     Response::start(&query, transport, out).finish(ResponseCode::Refused);
-                    return Quick::Done;
+                    return FastPathOutcome::Done;
                 }
-                if self.forwarder.write_cached(&query, transport, out) { Quick::Done } else { Quick::Wait }
+                if self.forwarder.write_cached(&query, transport, out) {
+                    FastPathOutcome::Done
+                } else {
+                    FastPathOutcome::Wait
+                }
             }
         }
     }
 
-    /// Answers what [`Server::quick`] could not. Bounded in time by the forwarder.
+    /// Answers what [`Server::answer_fast`] could not. Bounded in time by the forwarder.
     pub async fn resolve(&self, packet: &[u8], transport: Transport, out: &mut Vec<u8>) {
         let Ok(query) = query::parse(packet) else { return };
         let zone = self.zone.load_full();

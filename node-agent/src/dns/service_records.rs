@@ -35,6 +35,7 @@ pub struct SrvPort {
     pub targets: Vec<SrvTarget>,
 }
 
+/// All records of one Service, prepared for copying into responses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceRecords {
     pub name: Name,
@@ -194,6 +195,7 @@ pub mod tests {
             service: service.name.clone(),
             ports: vec![port("http", Protocol::Tcp, 8080)],
             endpoints,
+            triggered_at: None,
             revision: 1,
         };
         OrdMap::unit("slice".into(), Arc::new(slice))

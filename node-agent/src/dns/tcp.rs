@@ -12,18 +12,18 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     response::Transport,
-    server::{Quick, Server},
+    server::{FastPathOutcome, Server},
 };
 
 /// Serves connections until `stop`. At the limit of connections, further ones wait to be accepted.
-pub async fn serve(server: Arc<Server>, listener: TcpListener, stop: CancellationToken) {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+pub async fn serve(server: Arc<Server>, listener: Arc<TcpListener>, stop: CancellationToken) {
+    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let accept = async {
-            let place = places.clone().acquire_owned().await;
-            (place, listener.accept().await)
+            let permit = permits.clone().acquire_owned().await;
+            (permit, listener.accept().await)
         };
-        let (place, accepted) = tokio::select! {
+        let (permit, accepted) = tokio::select! {
             () = stop.cancelled() => return,
             accepted = accept => accepted,
         };
@@ -38,7 +38,7 @@ pub async fn serve(server: Arc<Server>, listener: TcpListener, stop: Cancellatio
                     if let Err(error) = ended {
                         tracing::trace!(%error, "a DNS connection ended");
                     }
-                    drop(place);
+                    drop(permit);
                 });
             }
             Err(error) => {
@@ -63,10 +63,10 @@ async fn converse(server: &Server, mut connection: TcpStream) -> io::Result<()> 
             Ok(Err(_)) | Err(_) => return Ok(()),
         }
         response.clear();
-        match server.quick(&packet, Transport::Tcp, turn, &mut response) {
-            Quick::Done => (),
-            Quick::Wait => server.resolve(&packet, Transport::Tcp, &mut response).await,
-            Quick::Drop => return Ok(()),
+        match server.answer_fast(&packet, Transport::Tcp, turn, &mut response) {
+            FastPathOutcome::Done => (),
+            FastPathOutcome::Wait => server.resolve(&packet, Transport::Tcp, &mut response).await,
+            FastPathOutcome::Drop => return Ok(()),
         }
         framed.clear();
         framed.extend_from_slice(&(response.len() as u16).to_be_bytes());

@@ -15,14 +15,15 @@ use std::{
 
 use nix::sys::socket::{Shutdown, shutdown};
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Mutex, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     response::Transport,
-    server::{Quick, Server},
+    server::{FastPathOutcome, Server},
     udp_batch::UdpBatch,
 };
+use crate::supervise::{TaskHealth, keep_serving};
 
 /// A query that other servers must be asked for.
 pub struct Job {
@@ -34,13 +35,20 @@ pub struct Job {
 /// Queries that may wait to be taken up by tokio, and be worked on there at one time.
 pub const MAX_WAITING: usize = 4096;
 
+/// The threads that serve UDP.
 pub struct UdpThreads {
     stop: Arc<AtomicBool>,
     threads: Vec<(Arc<UdpSocket>, JoinHandle<()>)>,
 }
 
 impl UdpThreads {
-    pub fn start(address: SocketAddrV4, server: &Arc<Server>, jobs: &mpsc::Sender<Job>) -> io::Result<Self> {
+    /// Binds a socket per core and serves each on a thread of its own.
+    pub fn start(
+        address: SocketAddrV4,
+        server: &Arc<Server>,
+        jobs: &mpsc::Sender<Job>,
+        health: &TaskHealth,
+    ) -> io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let cores = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
         let sockets: Vec<_> = (0..cores).map(|_| bind(address)).collect::<io::Result<_>>()?;
@@ -48,8 +56,11 @@ impl UdpThreads {
         for socket in sockets {
             let (socket, server, jobs) = (Arc::new(socket), server.clone(), jobs.clone());
             let (at_work, stop) = (socket.clone(), threads.stop.clone());
-            let thread =
-                std::thread::Builder::new().name("dns".into()).spawn(move || serve(&at_work, &server, &jobs, &stop))?;
+            let health = health.clone();
+            let thread = std::thread::Builder::new().name("dns".into()).spawn(move || {
+                let fresh = || Ok::<_, std::convert::Infallible>(());
+                keep_serving(&health, (), fresh, |()| serve(&at_work, &server, &jobs, &stop));
+            })?;
             threads.threads.push((socket, thread));
         }
         Ok(threads)
@@ -96,10 +107,10 @@ fn serve(socket: &Arc<UdpSocket>, server: &Server, jobs: &mpsc::Sender<Job>, sto
         };
         for index in 0..received {
             turn = turn.wrapping_add(1);
-            batch.answer(index, |packet, client, out| match server.quick(packet, Transport::Udp, turn, out) {
-                Quick::Done => (),
-                Quick::Drop => out.clear(),
-                Quick::Wait => {
+            batch.answer(index, |packet, client, out| match server.answer_fast(packet, Transport::Udp, turn, out) {
+                FastPathOutcome::Done => (),
+                FastPathOutcome::Drop => out.clear(),
+                FastPathOutcome::Wait => {
                     out.clear();
                     if jobs.try_send(Job { packet: packet.into(), client, socket: socket.clone() }).is_err() {
                         server.overloaded(packet, out);
@@ -114,14 +125,16 @@ fn serve(socket: &Arc<UdpSocket>, server: &Server, jobs: &mpsc::Sender<Job>, sto
 }
 
 /// Takes up what the threads hand over, each query in a task of its own.
-pub async fn serve_jobs(server: Arc<Server>, mut jobs: mpsc::Receiver<Job>, stop: CancellationToken) {
-    let places = Arc::new(Semaphore::new(MAX_WAITING));
+pub async fn serve_jobs(server: Arc<Server>, jobs: Arc<Mutex<mpsc::Receiver<Job>>>, stop: CancellationToken) {
+    let permits = Arc::new(Semaphore::new(MAX_WAITING));
+    // Held by this task alone, until it ends.
+    let mut jobs = jobs.lock().await;
     loop {
         let next = async {
-            let place = places.clone().acquire_owned().await;
-            (place, jobs.recv().await)
+            let permit = permits.clone().acquire_owned().await;
+            (permit, jobs.recv().await)
         };
-        let (place, job) = tokio::select! {
+        let (permit, job) = tokio::select! {
             () = stop.cancelled() => return,
             next = next => next,
         };
@@ -138,7 +151,7 @@ pub async fn serve_jobs(server: Arc<Server>, mut jobs: mpsc::Receiver<Job>, stop
             {
                 tracing::trace!(%error, client = %job.client, "cannot send an answer");
             }
-            drop(place);
+            drop(permit);
         });
     }
 }

@@ -23,6 +23,7 @@ pub struct UdpBatch {
 }
 
 impl UdpBatch {
+    /// Room for a whole batch of packets.
     pub fn new() -> Self {
         let nobody =
             libc::sockaddr_in { sin_family: 0, sin_port: 0, sin_addr: libc::in_addr { s_addr: 0 }, sin_zero: [0; 8] };

@@ -89,14 +89,17 @@ impl Zone {
         self.world.synced
     }
 
+    /// The zone's own name: `cluster.local`.
     pub fn origin(&self) -> &Name {
         &self.names.origin
     }
 
+    /// `ns.dns.ORIGIN`, the SOA's primary server.
     pub fn primary(&self) -> &Name {
         &self.names.primary
     }
 
+    /// `hostmaster.ORIGIN`, the SOA's contact.
     pub fn contact(&self) -> &Name {
         &self.names.contact
     }

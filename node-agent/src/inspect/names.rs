@@ -9,6 +9,7 @@ use crate::{
     world::{ObjectName, ServiceKind},
 };
 
+/// What DNS answers for one Service.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NamesReport<'a> {
@@ -45,6 +46,7 @@ struct EndpointReport<'a> {
 }
 
 impl<'a> NamesReport<'a> {
+    /// Reports `names` as JSON.
     pub fn of(names: &'a ServiceNames) -> Self {
         let (excluded, endpoints) =
             names.endpoints.iter().map(EndpointReport::of).partition(|end| end.reason.is_some());

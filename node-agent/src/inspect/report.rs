@@ -32,6 +32,7 @@ pub struct Status {
     problems: Arc<[String]>,
 }
 
+/// One Service, or one pod's host ports.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceReport<'a> {
@@ -116,6 +117,7 @@ struct UnservedPort<'a> {
     reason: &'static str,
 }
 
+/// The datapath as a whole.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DatapathReport<'a> {
@@ -135,6 +137,7 @@ struct MapReport {
     limit: usize,
 }
 
+/// What is said with every report, as of `table`.
 pub fn status(proxy: &Proxy, table: &ServiceTable) -> Status {
     let (datapath, datapath_reason) = match proxy.datapath() {
         Datapath::Ebpf => ("ebpf", None),
@@ -175,6 +178,7 @@ pub fn entry<'a>(
     }
 }
 
+/// Reports the datapath as a whole.
 pub fn datapath<'a>(node: &'a str, table: &ServiceTable, usage: &[MapUsage], status: &'a Status) -> DatapathReport<'a> {
     DatapathReport {
         node,

@@ -25,6 +25,7 @@ pub struct AddressRecords {
 }
 
 impl AddressRecords {
+    /// Opens the directory of records, making it where it is missing.
     pub fn open(dir: PathBuf) -> io::Result<Self> {
         fs::create_dir_all(&dir)?;
         Ok(Self { dir })
@@ -47,6 +48,7 @@ impl AddressRecords {
         Ok(records)
     }
 
+    /// Records that the pod has `address`.
     pub fn write(&self, pod_uid: &str, address: Ipv4Addr) -> io::Result<()> {
         let path = self.path(pod_uid);
         let side = path.with_extension("new");

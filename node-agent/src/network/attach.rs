@@ -59,6 +59,7 @@ impl Attacher {
         Ok(attacher)
     }
 
+    /// The node's own address in its pod subnet.
     pub fn gateway(&self) -> Ipv4Addr {
         self.gateway
     }
@@ -68,6 +69,7 @@ impl Attacher {
         self.mtu.store(mtu, Ordering::Relaxed);
     }
 
+    /// See [`super::PodNetwork::attach`].
     pub async fn attach(&self, pod_uid: &str, netns: &Path) -> Result<Ipv4Addr, AttachError> {
         let address = self.allocate(pod_uid).map_err(|source| failed("give the pod an address", source))?;
         let open = || File::open(netns).map_err(|e| failed(format!("open network namespace {}", netns.display()), e));
@@ -79,6 +81,7 @@ impl Attacher {
         Ok(address)
     }
 
+    /// See [`super::PodNetwork::detach`].
     pub async fn detach(&self, pod_uid: &str) -> Result<(), AttachError> {
         let removed = self.remove_link(pod_uid).await;
         removed.map_err(|e| failed("delete the pod's link", e))?;
@@ -87,6 +90,7 @@ impl Attacher {
         Ok(())
     }
 
+    /// See [`super::PodNetwork::retain`].
     pub async fn retain(&self, keep: &[String]) -> Result<(), AttachError> {
         let known: Vec<String> = self.subnet.lock().pods().map(str::to_owned).collect();
         for pod_uid in known.iter().filter(|uid| !keep.contains(uid)) {

@@ -16,9 +16,9 @@ use tokio::sync::Mutex;
 
 use super::nft::{self, NftError, TABLE};
 
-/// The ways between this node and the others.
+/// The paths on which packets are forwarded between this node and the others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Ways {
+pub struct ForwardingPaths {
     /// Links on which packets from other nodes' pods come in, tunnels too.
     pub links: BTreeSet<String>,
     /// Pods and nodes whose packets are taken on those links.
@@ -36,14 +36,14 @@ pub struct Bypass {
 #[derive(Default)]
 struct State {
     /// Set while somebody drops.
-    ways: Option<Ways>,
+    paths: Option<ForwardingPaths>,
     applied: Option<String>,
 }
 
 impl Bypass {
     /// What to do from now on: nothing with `None`. Takes effect with [`Bypass::refresh`].
-    pub async fn set(&self, ways: Option<Ways>) {
-        self.state.lock().await.ways = ways;
+    pub async fn set(&self, paths: Option<ForwardingPaths>) {
+        self.state.lock().await.paths = paths;
     }
 
     /// Makes the kernel write it anew at the next refresh: somebody has meddled.
@@ -58,14 +58,14 @@ impl Bypass {
         E: From<NftError>,
     {
         let mut state = self.state.lock().await;
-        let Some(ways) = state.ways.clone() else {
+        let Some(paths) = state.paths.clone() else {
             if state.applied.take().is_some() {
                 nft::remove(FAMILY).await?;
             }
             return Ok(());
         };
         for tries_left in (0..TRIES).rev() {
-            let wanted = table(&pods().await?, &ways);
+            let wanted = table(&pods().await?, &paths);
             if state.applied.as_ref() == Some(&wanted) {
                 return Ok(());
             }
@@ -82,16 +82,17 @@ impl Bypass {
         Ok(())
     }
 
+    /// Removes the table from the kernel.
     pub async fn remove(&self) -> Result<(), NftError> {
         let mut state = self.state.lock().await;
-        state.ways = None;
+        state.paths = None;
         state.applied = None;
         nft::remove(FAMILY).await
     }
 }
 
 /// The table as nft reads it. Pure: equal input, equal text.
-fn table(pods: &BTreeMap<Ipv4Addr, String>, ways: &Ways) -> String {
+fn table(pods: &BTreeMap<Ipv4Addr, String>, paths: &ForwardingPaths) -> String {
     let mut text = format!("table {FAMILY} {TABLE}\ndelete table {FAMILY} {TABLE}\ntable {FAMILY} {TABLE} {{\n");
     let mut line = |words: &str| writeln!(text, "{words}").expect("writing to a string cannot fail");
     let list = |items: Vec<String>| items.join(", ");
@@ -102,7 +103,7 @@ fn table(pods: &BTreeMap<Ipv4Addr, String>, ways: &Ways) -> String {
     }
     line("  }");
     line("  chain leave {");
-    for (destination, (next_hop, link)) in &ways.routes {
+    for (destination, (next_hop, link)) in &paths.routes {
         line(&format!("    ip daddr {destination} fwd ip to {next_hop} device \"{link}\""));
     }
     line("  }");
@@ -114,9 +115,9 @@ fn table(pods: &BTreeMap<Ipv4Addr, String>, ways: &Ways) -> String {
         line("    jump leave");
         line("  }");
     }
-    if !ways.links.is_empty() && !ways.sources.is_empty() {
-        let links = list(ways.links.iter().map(|link| format!("\"{link}\"")).collect());
-        let sources = list(ways.sources.iter().map(Ipv4Network::to_string).collect());
+    if !paths.links.is_empty() && !paths.sources.is_empty() {
+        let links = list(paths.links.iter().map(|link| format!("\"{link}\"")).collect());
+        let sources = list(paths.sources.iter().map(Ipv4Network::to_string).collect());
         line("  chain nodes {");
         line(&format!("    type filter hook ingress devices = {{ {links} }} priority 0; policy accept;"));
         line(&format!("    ip saddr {{ {sources} }} jump forward"));
@@ -138,7 +139,7 @@ mod tests {
     #[test]
     fn packets_go_from_link_to_link_and_only_from_the_cluster() {
         let pods = [(Ipv4Addr::new(10, 244, 1, 2), "fl0".to_owned()), (Ipv4Addr::new(10, 244, 1, 3), "fl1".to_owned())];
-        let ways = Ways {
+        let paths = ForwardingPaths {
             links: ["eth0".to_owned()].into(),
             sources: ["10.244.0.0/16".parse().unwrap(), "192.0.2.2/32".parse().unwrap()].into(),
             routes: [("10.244.2.0/24".parse().unwrap(), (Ipv4Addr::new(192, 0, 2, 2), "eth0".to_owned()))].into(),
@@ -163,6 +164,6 @@ table netdev fairlead {
   }
 }
 "#;
-        assert_eq!(table(&pods.into(), &ways), expected);
+        assert_eq!(table(&pods.into(), &paths), expected);
     }
 }

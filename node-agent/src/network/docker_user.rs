@@ -81,13 +81,13 @@ impl Firewall {
     }
 }
 
-/// Lets the pods of `pod_cidr` out by Docker's chain. `false` where that is not there to be used.
-pub async fn open(firewall: Firewall, pod_cidr: Ipv4Network) -> Result<bool, DockerUserError> {
+/// Lets packets of `pod_cidr` pass by rules in Docker's chain. `false` where that chain does not exist or is not asked.
+pub async fn allow(firewall: Firewall, pod_cidr: Ipv4Network) -> Result<bool, DockerUserError> {
     let Some(rules) = firewall.rules().await? else { return Ok(false) };
-    match opening(&rules, pod_cidr) {
-        Opening::NotDockers => Ok(false),
-        Opening::Open => Ok(true),
-        Opening::Write(script) => {
+    match rule_plan(&rules, pod_cidr) {
+        RulePlan::NotDocker => Ok(false),
+        RulePlan::Allowed => Ok(true),
+        RulePlan::Write(script) => {
             firewall.write(&script).await?;
             tracing::info!(pods = %pod_cidr, "pods reach the outside by rules in Docker's chain {CHAIN}");
             Ok(true)
@@ -105,21 +105,22 @@ pub async fn remove() -> Result<(), DockerUserError> {
     Ok(())
 }
 
-/// What there is to do for pods to get by.
+/// What must be written so that packets of pods pass.
 #[derive(Debug, PartialEq, Eq)]
-enum Opening {
-    /// Who drops is not Docker, or does not ask its chain.
-    NotDockers,
-    Open,
+enum RulePlan {
+    /// The chain that drops is not Docker's, or does not jump to `DOCKER-USER`.
+    NotDocker,
+    /// Both rules stand where they should.
+    Allowed,
     /// For iptables-restore: one transaction.
     Write(String),
 }
 
 /// Pure: `rules` is what `iptables -S` says. Ours stand before the unconditional RETURN that ends the chain, after all else.
-fn opening(rules: &str, pod_cidr: Ipv4Network) -> Opening {
+fn rule_plan(rules: &str, pod_cidr: Ipv4Network) -> RulePlan {
     let asked = rules.lines().any(|rule| rule.starts_with("-A FORWARD ") && rule.ends_with(&format!("-j {CHAIN}")));
     if !asked || !rules.lines().any(|rule| rule == format!("-N {CHAIN}")) {
-        return Opening::NotDockers;
+        return RulePlan::NotDocker;
     }
     let chain: Vec<&str> = in_chain(rules).collect();
     let end = format!("-A {CHAIN} -j RETURN");
@@ -128,14 +129,14 @@ fn opening(rules: &str, pod_cidr: Ipv4Network) -> Opening {
     let held: Vec<_> = reached.collect();
     let complete = directions.iter().all(|direction| held.iter().any(|rule| rule.contains(direction)));
     if complete && chain.iter().filter(|rule| is_ours(rule)).count() == directions.len() {
-        return Opening::Open;
+        return RulePlan::Allowed;
     }
     let others_before = chain.iter().filter(|rule| !is_ours(rule)).take_while(|rule| **rule != end).count();
     let mut script = deletions(rules);
     for (place, direction) in (others_before + 1..).zip(directions) {
         script.push(format!("-I {CHAIN} {place}{direction}-m comment --comment \"{COMMENT}\" -j ACCEPT"));
     }
-    Opening::Write(transaction(script))
+    RulePlan::Write(transaction(script))
 }
 
 /// Pure: the transaction that takes our rules away; `None` where there are none.
@@ -184,12 +185,12 @@ mod tests {
     const THEIRS: &str = "-A DOCKER-USER -s 203.0.113.0/24 -j DROP";
     const END: &str = "-A DOCKER-USER -j RETURN";
 
-    fn on(rules: &[&str]) -> Opening {
-        opening(&format!("{DOCKER}{}\n", rules.join("\n")), "10.244.1.0/24".parse().unwrap())
+    fn on(rules: &[&str]) -> RulePlan {
+        rule_plan(&format!("{DOCKER}{}\n", rules.join("\n")), "10.244.1.0/24".parse().unwrap())
     }
 
-    fn lines(opening: Opening) -> Vec<String> {
-        let Opening::Write(script) = opening else { panic!("nothing is written: {opening:?}") };
+    fn lines(opening: RulePlan) -> Vec<String> {
+        let RulePlan::Write(script) = opening else { panic!("nothing is written: {opening:?}") };
         let lines: Vec<String> = script.lines().map(str::to_owned).collect();
         let (first, last) = (lines.first().unwrap(), lines.last().unwrap());
         assert_eq!((&**first, &**last), ("*filter", "COMMIT"));
@@ -208,10 +209,10 @@ mod tests {
 
     #[test]
     fn nothing_is_written_where_they_stand_or_where_docker_does_not_drop() {
-        assert_eq!(on(&[THEIRS, OURS[0], OURS[1], END]), Opening::Open);
+        assert_eq!(on(&[THEIRS, OURS[0], OURS[1], END]), RulePlan::Allowed);
         let cidr = "10.244.1.0/24".parse().unwrap();
-        assert_eq!(opening("-P FORWARD DROP\n", cidr), Opening::NotDockers);
-        assert_eq!(opening("-P FORWARD DROP\n-N DOCKER-USER\n", cidr), Opening::NotDockers, "nobody asks the chain");
+        assert_eq!(rule_plan("-P FORWARD DROP\n", cidr), RulePlan::NotDocker);
+        assert_eq!(rule_plan("-P FORWARD DROP\n-N DOCKER-USER\n", cidr), RulePlan::NotDocker, "nobody asks the chain");
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub struct HostLinks {
     pub default_routes: Vec<DefaultRoute>,
 }
 
+/// An IPv4 address of a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LinkAddress {
     /// Interface index.
@@ -20,6 +21,7 @@ pub struct LinkAddress {
     pub prefix: u8,
 }
 
+/// A route to everywhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DefaultRoute {
     /// Interface index.
@@ -29,6 +31,7 @@ pub struct DefaultRoute {
 }
 
 impl HostLinks {
+    /// Asks the kernel.
     pub async fn read(netlink: &Netlink) -> Result<Self, NetlinkError> {
         let default_routes = netlink.routes().await?.into_iter().filter(|route| route.destination.prefix() == 0);
         Ok(Self {

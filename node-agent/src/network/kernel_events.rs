@@ -1,6 +1,6 @@
 //! Tells when somebody else changed what the pod network rests on: links, addresses, our routes, the firewall's chains.
 //!
-//! It says *that* something changed, never what to do: the follower looks again.
+//! It says *that* something changed, never what to do: the reconciler looks again.
 
 use std::time::Duration;
 
@@ -23,6 +23,7 @@ use super::{
 
 type Message = (NetlinkMessage<RouteNetlinkMessage>, SocketAddr);
 
+/// The sockets on which the kernel reports changes.
 pub struct KernelEvents {
     routing: UnboundedReceiver<Message>,
     firewall: TokioSocket,

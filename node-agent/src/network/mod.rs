@@ -7,7 +7,6 @@ mod address_records;
 mod attach;
 mod bypass;
 mod docker_user;
-mod follower;
 mod host_links;
 mod kernel_events;
 mod masquerade;
@@ -15,6 +14,7 @@ pub(crate) mod netlink;
 mod nft;
 mod pod_link;
 mod program;
+mod reconciler;
 mod routes;
 mod subnet;
 mod sysctl;
@@ -33,23 +33,23 @@ use std::{
 };
 
 use ipnetwork::Ipv4Network;
+use parking_lot::Mutex;
 use tokio::sync::watch;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
     attach::Attacher,
     bypass::Bypass,
-    follower::{Follower, SyncError},
     kernel_events::KernelEvents,
     netlink::{Netlink, NetlinkError},
     nft::NftError,
+    reconciler::{Memory, NetworkReconciler, SyncError},
     subnet::SubnetError,
 };
 pub use self::{
     host_links::HostLinks,
     uplink::{Uplink, UplinkError, choose_uplinks, uplinks},
 };
-use crate::{Teardown, world::World};
+use crate::{Teardown, supervise::Supervisor, world::World};
 
 /// What the pod lifecycle needs of the pod network. Both calls are idempotent: repeated after a crash they end in the same state.
 #[async_trait::async_trait]
@@ -118,8 +118,8 @@ pub struct Network {
     attacher: Arc<Attacher>,
     bypass: Arc<Bypass>,
     sysctls: Arc<sysctl::Sysctls>,
-    stop: CancellationToken,
-    tasks: TaskTracker,
+    problem: watch::Receiver<Option<String>>,
+    supervisor: Supervisor,
 }
 
 /// Brings up the node's own side (gateway address, forwarding) and starts to follow the other nodes in `world`.
@@ -141,13 +141,41 @@ pub async fn start(config: Config, world: watch::Receiver<Arc<World>>) -> Result
     // Heard from before the first look, so that no change falls between.
     let events = KernelEvents::open()?;
     let bypass = Arc::new(Bypass::default());
-    let mut follower =
-        Follower::new(config.clone(), netlink.clone(), attacher.clone(), bypass.clone(), sysctls.clone());
+    let (publish_problem, problem) = watch::channel(None);
+    let (for_each, netlink_for_each, attacher_for_each) = (config.clone(), netlink.clone(), attacher.clone());
+    let (bypass_for_each, sysctls_for_each) = (bypass.clone(), sysctls.clone());
+    let new_reconciler = move || NetworkReconciler {
+        config: for_each.clone(),
+        netlink: netlink_for_each.clone(),
+        attacher: attacher_for_each.clone(),
+        bypass: bypass_for_each.clone(),
+        sysctls: sysctls_for_each.clone(),
+        problem: publish_problem.clone(),
+        memory: Memory::default(),
+    };
+    let mut first = new_reconciler();
     let snapshot = world.borrow().clone();
-    follower.sync(&snapshot).await?;
-    let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-    tasks.spawn(follower.run(world, events, stop.clone()));
-    Ok(Network { config, netlink, attacher, bypass, sysctls, stop, tasks })
+    first.sync(&snapshot).await?;
+    let supervisor = Supervisor::new();
+    let first = Mutex::new(Some((first, events)));
+    supervisor.spawn("network", move |stop| {
+        let (world, first, fresh) = (world.clone(), first.lock().take(), new_reconciler());
+        async move {
+            let (reconciler, events) = match first {
+                Some(both) => both,
+                // Started again: what the last one believed of the kernel is forgotten with it.
+                None => match KernelEvents::open() {
+                    Ok(events) => (fresh, events),
+                    Err(error) => {
+                        let error = &error as &dyn std::error::Error;
+                        return tracing::warn!(error, "cannot listen to the kernel's network events");
+                    }
+                },
+            };
+            reconciler.run(world, events, stop).await;
+        }
+    });
+    Ok(Network { config, netlink, attacher, bypass, sysctls, problem, supervisor })
 }
 
 /// Puts `gateway` on the node, in the place of one that it held for an earlier pod subnet, as `record` tells.
@@ -168,12 +196,20 @@ impl Network {
         self.attacher.gateway()
     }
 
+    /// Why the kernel's routes, tunnel or tables are not as the cluster needs them; `None` when they are.
+    pub fn problem(&self) -> Option<String> {
+        self.problem.borrow().clone()
+    }
+
+    /// The tasks of this part.
+    pub fn supervisor(&self) -> &Supervisor {
+        &self.supervisor
+    }
+
     /// Stops following the cluster. With [`Teardown::Remove`] takes down every pod's link and all else that this part added to
     /// the host, and restores the kernel settings it changed.
     pub async fn shutdown(&self, teardown: Teardown) -> Result<(), NetworkError> {
-        self.stop.cancel();
-        self.tasks.close();
-        self.tasks.wait().await;
+        self.supervisor.shutdown().await;
         if teardown == Teardown::Keep {
             return Ok(());
         }

@@ -29,6 +29,7 @@ use super::host_links::LinkAddress;
 /// Marks our routes in the kernel; free in `/etc/iproute2/rt_protos`.
 pub const ROUTE_PROTOCOL: RouteProtocol = RouteProtocol::Other(0xfa);
 
+/// An Ethernet address.
 pub type Mac = [u8; 6];
 
 /// What could not be asked of, or done in, the kernel.
@@ -50,6 +51,7 @@ impl NetlinkError {
     }
 }
 
+/// A network interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
     pub index: u32,
@@ -130,12 +132,14 @@ impl Netlink {
         Ok(Self { handle })
     }
 
+    /// All links of the namespace.
     pub async fn links(&self) -> Result<Vec<Link>, NetlinkError> {
         let links: Vec<LinkMessage> =
             self.handle.link().get().execute().try_collect().await.map_err(|e| failed("list links", e))?;
         Ok(links.into_iter().map(link).collect())
     }
 
+    /// The link of this name; `None` where there is none.
     pub async fn link(&self, name: &str) -> Result<Option<Link>, NetlinkError> {
         let found = self.handle.link().get().match_name(name).execute().try_next().await;
         match found.map_err(|e| failed(format!("look up link {name}"), e)) {
@@ -164,6 +168,7 @@ impl Netlink {
         added.map_err(|e| failed(format!("make veth pair {}", here.name), e))
     }
 
+    /// Brings the link up.
     pub async fn set_up(&self, index: u32) -> Result<(), NetlinkError> {
         let message = LinkUnspec::new_with_index(index).up().build();
         self.handle.link().change(message).execute().await.map_err(|e| failed(format!("set link {index} up"), e))
@@ -186,6 +191,7 @@ impl Netlink {
         unless(deleted.map_err(|e| failed(format!("delete link {index}"), e)), libc::ENODEV)
     }
 
+    /// The IPv4 addresses of all links.
     pub async fn addresses(&self) -> Result<Vec<LinkAddress>, NetlinkError> {
         let all: Vec<AddressMessage> =
             self.handle.address().get().execute().try_collect().await.map_err(|e| failed("list addresses", e))?;
@@ -197,6 +203,7 @@ impl Netlink {
         self.add_address(link, address, 32).await
     }
 
+    /// Adds `address/prefix` to the link.
     pub async fn add_address(&self, link: u32, address: Ipv4Addr, prefix: u8) -> Result<(), NetlinkError> {
         let request = self.handle.address().add(link, IpAddr::V4(address), prefix).replace();
         request.execute().await.map_err(|e| failed(format!("add address {address} to link {link}"), e))

@@ -30,6 +30,7 @@ pub struct NodeRoute {
     pub path: Path,
 }
 
+/// How packets reach another node's pods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Path {
     /// The node is on this link (interface index).

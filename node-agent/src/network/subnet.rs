@@ -28,6 +28,7 @@ pub struct Subnet {
 }
 
 impl Subnet {
+    /// All addresses of `cidr` but its first two and its last are for pods.
     pub fn new(cidr: Ipv4Network) -> Result<Self, SubnetError> {
         if cidr.prefix() > 30 {
             return Err(SubnetError::TooSmall { cidr });
@@ -41,14 +42,17 @@ impl Subnet {
         Ipv4Addr::from(u32::from(self.cidr.network()) + 1)
     }
 
+    /// The pod's address; `None` where it has none.
     pub fn address_of(&self, pod_uid: &str) -> Option<Ipv4Addr> {
         self.by_pod.get(pod_uid).copied()
     }
 
+    /// The pods that have an address.
     pub fn pods(&self) -> impl Iterator<Item = &str> {
         self.by_pod.keys().map(String::as_str)
     }
 
+    /// Whether a pod has `address`.
     pub fn holds(&self, address: Ipv4Addr) -> bool {
         self.taken.contains(&address)
     }
@@ -83,6 +87,7 @@ impl Subnet {
         true
     }
 
+    /// Takes the pod's address back and returns it.
     pub fn release(&mut self, pod_uid: &str) -> Option<Ipv4Addr> {
         let address = self.by_pod.remove(pod_uid)?;
         self.taken.remove(&address);

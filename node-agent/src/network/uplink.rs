@@ -18,6 +18,7 @@ pub struct Uplink {
     pub mtu: u32,
 }
 
+/// Why no uplink was found. Remedy: name the node's address with `--node-ip`.
 #[derive(Debug, thiserror::Error)]
 pub enum UplinkError {
     #[error("no link of this host has the address {0}")]

@@ -201,6 +201,12 @@ impl Pods {
         logs::router(self.context.clone(), self.workers.clone())
     }
 
+    /// Reads the statuses of all pods of this node, as they are reported to the API.
+    pub fn statuses(&self) -> impl Fn() -> Vec<k8s_openapi::api::core::v1::PodStatus> + Send + Sync + use<> {
+        let workers = self.workers.clone();
+        move || workers.all().iter().map(|worker| worker.view().status.clone()).collect()
+    }
+
     /// Ends all workers. `Teardown::Keep` leaves the containers running for the next agent; `Teardown::Remove` leaves
     /// none, nor their files, and says in the API that nothing here is ready.
     pub async fn shutdown(self, teardown: Teardown) -> Result<(), Error> {

@@ -1,7 +1,7 @@
 //! Learns which address the clients in a network namespace have, for session affinity.
 //!
-//! The programs ask for a namespace when a client in it first uses a Service with affinity. Until the answer is there, such a client
-//! is known by its namespace alone; its affinity then goes on under its address.
+//! The programs report a namespace when a client in it first uses a Service with affinity. Until its address is stored, affinity
+//! is kept by namespace; later entries are kept by address.
 
 use std::{fs::File, io, net::Ipv4Addr};
 
@@ -12,41 +12,41 @@ use tokio::io::unix::AsyncFd;
 
 use super::netns;
 
-/// The programs' questions.
-pub struct Clients {
-    questions: AsyncFd<RingBuf<MapData>>,
+/// The queue of clients whose address the programs do not know.
+pub struct UnknownClients {
+    queue: AsyncFd<RingBuf<MapData>>,
 }
 
-impl Clients {
+impl UnknownClients {
     /// Must be called within a tokio runtime.
-    pub fn new(questions: RingBuf<MapData>) -> io::Result<Self> {
+    pub fn new(queue: RingBuf<MapData>) -> io::Result<Self> {
         // SAFETY: the descriptor is the ring buffer's own, open until the `AsyncFd` that holds it is dropped.
-        Ok(Self { questions: unsafe { AsyncFd::register(questions)? } })
+        Ok(Self { queue: unsafe { AsyncFd::register(queue)? } })
     }
 
-    /// Waits for questions. Cancel safe: an unread question stays in the queue.
-    pub async fn asked(&mut self) -> io::Result<Vec<UnknownClient>> {
+    /// Waits for unknown clients, one per network namespace. Cancel safe: what is unread stays in the queue.
+    pub async fn next(&mut self) -> io::Result<Vec<UnknownClient>> {
         loop {
-            let mut ready = self.questions.readable_mut().await?;
-            let mut asked: Vec<UnknownClient> = Vec::new();
+            let mut ready = self.queue.readable_mut().await?;
+            let mut unknown: Vec<UnknownClient> = Vec::new();
             while let Some(message) = ready.get_inner_mut().next() {
-                let question = UnknownClient::parse(&message);
-                asked.extend(
-                    question.filter(|question| !asked.iter().any(|known| known.netns_cookie == question.netns_cookie)),
+                let client = UnknownClient::parse(&message);
+                unknown.extend(
+                    client.filter(|client| !unknown.iter().any(|known| known.netns_cookie == client.netns_cookie)),
                 );
             }
             ready.clear_ready();
-            if !asked.is_empty() {
-                return Ok(asked);
+            if !unknown.is_empty() {
+                return Ok(unknown);
             }
         }
     }
 }
 
-/// The address that packets to `towards` have as their source in the namespace of the question.
-pub fn address(question: &UnknownClient, towards: Ipv4Addr) -> io::Result<Ipv4Addr> {
-    let namespace = File::open(format!("/proc/{}/ns/net", question.process))?;
-    let cookie = question.netns_cookie;
+/// The source address of packets to `towards` in the client's network namespace.
+pub fn address(client: &UnknownClient, towards: Ipv4Addr) -> io::Result<Ipv4Addr> {
+    let namespace = File::open(format!("/proc/{}/ns/net", client.process))?;
+    let cookie = client.netns_cookie;
     let inside = std::thread::Builder::new().name("fairlead-client".into()).spawn(move || {
         setns(&namespace, CloneFlags::CLONE_NEWNET)?;
         if netns::own_cookie()? != cookie {
@@ -55,5 +55,5 @@ pub fn address(question: &UnknownClient, towards: Ipv4Addr) -> io::Result<Ipv4Ad
         }
         netns::source_towards(towards)
     })?;
-    inside.join().unwrap_or_else(|_| Err(io::Error::other("the thread that asked panicked")))
+    inside.join().unwrap_or_else(|_| Err(io::Error::other("the thread that looked in the namespace panicked")))
 }

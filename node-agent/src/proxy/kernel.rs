@@ -7,24 +7,25 @@ use tracing::{debug, warn};
 
 use super::{
     Config, ProxyError,
-    clients::{self, Clients},
-    engine::Outcome,
+    active_datapath::Outcome,
+    clients::{self, UnknownClients},
     error_chain,
     image::address_be,
     load::{self, Programs},
+    map_reconciler::MapReconciler,
     maps::{HeldFrontend, KernelMaps, MapUsage},
     netns,
-    sockets::Resets,
-    sync::Sync,
+    sockets::SocketTerminator,
     table::{Owner, ServiceTable},
 };
 use crate::Teardown;
 
+/// The eBPF datapath.
 pub struct Kernel {
     programs: Programs,
-    sync: Sync<KernelMaps>,
-    clients: Clients,
-    resets: Resets,
+    maps: MapReconciler<KernelMaps>,
+    clients: UnknownClients,
+    terminator: SocketTerminator,
     /// An address outside the pods, by whose route a pod's own address is found.
     towards: Ipv4Addr,
     settings: Settings,
@@ -39,21 +40,20 @@ impl Kernel {
     pub fn start(config: &Config) -> Result<Self, ProxyError> {
         let mut programs = Programs::load(&config.bpf_pins, config.cgroup.as_deref())?;
         programs.try_attaching()?;
-        let sync = Sync::adopt(programs.maps()?)?;
-        let mut sync = sync;
-        let (sockets, cgroup) = (programs.led_sockets()?, programs.cgroup().to_owned());
+        let mut maps = MapReconciler::adopt(programs.maps()?)?;
+        let (sockets, cgroup) = (programs.redirected_sockets()?, programs.cgroup().to_owned());
         let settings = settings(config)?;
         if let Some(own) = config.node_ips.first() {
-            sync.maps_mut().put_client(settings.host_netns_cookie, address_be(*own))?;
+            maps.maps_mut().put_client(settings.host_netns_cookie, address_be(*own))?;
         }
-        let clients = Clients::new(programs.unknown_clients()?)
-            .map_err(|source| ProxyError::Io { operation: "listen to the programs", source })?;
+        let clients = UnknownClients::new(programs.unknown_clients()?)
+            .map_err(|source| ProxyError::Io { operation: "open the queue of unknown clients", source })?;
         Ok(Self {
             programs,
-            sync,
+            maps,
             clients,
-            resets: Resets::start(sockets, cgroup)
-                .map_err(|source| ProxyError::Io { operation: "start the thread that resets clients", source })?,
+            terminator: SocketTerminator::start(sockets, cgroup)
+                .map_err(|source| ProxyError::Io { operation: "start the thread that closes sockets", source })?,
             towards: config.node_ips.first().copied().unwrap_or(Ipv4Addr::LOCALHOST),
             settings,
             pins: config.bpf_pins.clone(),
@@ -63,43 +63,50 @@ impl Kernel {
         })
     }
 
+    /// Whether the maps hold no Service.
+    pub fn holds_nothing(&self) -> bool {
+        self.maps.holds_nothing()
+    }
+
     /// Serves `table`, of which `changed` differs from the last.
     pub fn apply(&mut self, table: &ServiceTable, changed: &BTreeSet<Owner>) -> Outcome {
-        let departures = self.sync.apply(table, changed, self.settings);
-        let mut problems = self.sync.problems();
+        let removed = self.maps.apply(table, changed, self.settings);
+        let mut problems = self.maps.problems();
         problems.extend(self.attach());
-        self.resets.request(departures);
-        Outcome { served: self.attached && self.sync.is_complete(), problems }
+        self.terminator.request(removed);
+        Outcome { served: self.attached && self.maps.is_complete(), problems }
     }
 
     /// What serves each frontend at this moment.
     pub fn held(&self, keys: &[ServiceKey]) -> Result<Vec<Option<HeldFrontend>>, ProxyError> {
-        Ok(keys.iter().map(|key| self.sync.maps().frontend(key)).collect::<Result<_, _>>()?)
+        Ok(keys.iter().map(|key| self.maps.maps().frontend(key)).collect::<Result<_, _>>()?)
     }
 
+    /// How full the maps are.
     pub fn usage(&self) -> Result<Vec<MapUsage>, ProxyError> {
-        Ok(self.sync.maps().usage()?)
+        Ok(self.maps.maps().usage()?)
     }
 
-    /// Waits for something that the datapath asks, and answers it. Never returns where it asks nothing.
-    pub async fn serve_questions(&mut self) {
-        let questions = match self.clients.asked().await {
-            Ok(questions) => questions,
+    /// Waits until the programs report clients of an unknown address, and stores their addresses. Cancel safe.
+    pub async fn resolve_unknown_clients(&mut self) {
+        let unknown = match self.clients.next().await {
+            Ok(unknown) => unknown,
             Err(error) => {
-                warn!(%error, "session affinity by address ends: cannot listen to the programs");
+                warn!(%error, "session affinity is by namespace from now on: cannot read the queue of unknown clients");
                 return std::future::pending().await;
             }
         };
-        for question in questions {
-            let answer = clients::address(&question, self.towards);
-            match answer.map(|address| self.sync.maps_mut().put_client(question.netns_cookie, address_be(address))) {
+        for client in unknown {
+            let found = clients::address(&client, self.towards);
+            match found.map(|address| self.maps.maps_mut().put_client(client.netns_cookie, address_be(address))) {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => warn!(error = error_chain(&error), "a client's address is not kept"),
-                Err(error) => debug!(%error, process = question.process, "a client's address is not found"),
+                Err(error) => debug!(%error, process = client.process, "a client's address is not found"),
             }
         }
     }
 
+    /// Leaves the kernel serving, or removes programs and maps from it.
     pub fn shutdown(self, teardown: Teardown) -> Result<(), ProxyError> {
         match teardown {
             Teardown::Keep => Ok(()),

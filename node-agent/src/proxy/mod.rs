@@ -1,16 +1,38 @@
 //! The Service datapath of this node: World and host ports → [`table`] → [`image`] → maps, and the programs that read them.
 //!
 //! One thread owns the maps. It publishes the table it works from and, once the kernel has all of it, the World's revision.
+//!
+//! ```text
+//! World ──► table ──► image ──► diff ──► maps ◄── programs (connect, sendmsg, uplink …)
+//!  HostPorts ─┘                            ▲
+//!                                          └── held: read back at the start and by `inspect`
+//! ```
+//!
+//! Glossary:
+//! - **table**: every Service and host port with its frontends, their candidates, and the excluded endpoints with the reason
+//!   ([`table::ServiceTable`]). The same for every datapath.
+//! - **frontend**: an address, port, protocol and scope that clients connect to; **backend**: an endpoint's address and port.
+//! - **image**: the exact map entries that one Service of the table asks for ([`image::ServiceImage`]).
+//! - **head**: a frontend's one entry in `SERVICES`. It names a set and its generation, so that one write replaces all backends.
+//! - **set**: the backends that one or more frontends share; immutable within a **generation**.
+//! - **slot**: position `1..=count` of a set's generation in `SLOTS`, naming one backend by its id.
+//! - **member**: a (set, backend) pair in `MEMBERS`, kept while connections to that backend may go on.
+//! - **held**: what the maps contain now, as opposed to what the table asks for ([`image::Held`]).
+//!
+//! Files: `table/` what should be, `image/` as map entries, `map_reconciler.rs` diff and order of writes, `maps/` the maps themselves,
+//! `load/` programs and pins, `kernel.rs` and `userspace/` the two datapaths, `active_datapath.rs` the choice, `sockets/` stranded
+//! clients, `clients.rs` affinity by pod address. To inspect: `fairlead inspect service NAME`, `GET /inspect/datapath`, `/metrics`.
 
+mod active_datapath;
 mod clients;
-mod engine;
 pub mod image;
 mod kernel;
 mod load;
+mod map_reconciler;
 mod maps;
+mod metrics;
 mod netns;
 mod sockets;
-mod sync;
 pub mod table;
 mod userspace;
 
@@ -20,10 +42,11 @@ use std::{
     sync::Arc,
 };
 
-use engine::Engine;
+use active_datapath::ActiveDatapath;
 use ipnetwork::Ipv4Network;
 pub use load::LoadError;
 pub use maps::{HeldBackend, HeldFrontend, MapError, MapUsage};
+pub use metrics::ProxyMetrics;
 use proxy_ebpf::ServiceKey;
 use table::{ServiceTable, ThisNode};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -32,6 +55,7 @@ use tracing::warn;
 use crate::{
     Teardown,
     config::DatapathChoice,
+    supervise::{Supervisor, TaskHealth, keep_serving},
     world::{HostPorts, World},
 };
 
@@ -61,6 +85,7 @@ pub enum Datapath {
     Userspace { reason: String },
 }
 
+/// Why the datapath could not be started, asked or stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum ProxyError {
     #[error("start the eBPF datapath")]
@@ -69,7 +94,7 @@ pub enum ProxyError {
     Maps(#[from] MapError),
     #[error("{operation}")]
     Io { operation: &'static str, source: std::io::Error },
-    #[error("give the Service range a place")]
+    #[error("set up the network namespace of the Service range")]
     Netlink(#[from] crate::network::netlink::NetlinkError),
     #[error("the datapath thread has ended")]
     Ended,
@@ -81,6 +106,8 @@ pub struct Proxy {
     applied: watch::Receiver<u64>,
     state: watch::Receiver<State>,
     commands: mpsc::Sender<Command>,
+    metrics: ProxyMetrics,
+    supervisor: Supervisor,
 }
 
 /// What the datapath thread publishes.
@@ -88,7 +115,19 @@ pub struct Proxy {
 struct State {
     table: ServiceTable,
     datapath: Datapath,
+    progress: Progress,
     problems: Arc<[String]>,
+}
+
+/// How far the datapath has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    /// Nothing is served: no table came yet, and no earlier agent left one.
+    Empty,
+    /// The kernel serves what an earlier agent left; no table came yet.
+    Adopted,
+    /// A table came: it is served but for the problems.
+    Applied,
 }
 
 enum Command {
@@ -105,31 +144,54 @@ pub async fn start(
 ) -> Result<Proxy, ProxyError> {
     let (started, outcome) = oneshot::channel();
     let (commands, inbox) = mpsc::channel(COMMANDS);
+    let (supervisor, metrics) = (Supervisor::new(), ProxyMetrics::default());
+    let (health, for_thread) = (supervisor.track("datapath"), metrics.clone());
     let runtime = tokio::runtime::Handle::current();
+    let thread = move || match runtime.block_on(ActiveDatapath::start(&config)) {
+        Ok(datapath) => {
+            let (state_tx, state) = watch::channel(State::of(&datapath));
+            let (applied_tx, applied) = watch::channel(0);
+            let node = ThisNode {
+                name: config.node_name.as_str().into(),
+                addresses: config.node_ips.iter().copied().collect(),
+                dns: config.cluster_dns,
+            };
+            if started.send(Ok((applied, state))).is_ok() {
+                let (applied, state) = (applied_tx, state_tx);
+                let worker = Worker { node, world, host_ports, inbox, applied, state, metrics: for_thread };
+                serve(worker, datapath, &config, &runtime, &health);
+            }
+        }
+        Err(error) => drop(started.send(Err(error))),
+    };
     std::thread::Builder::new()
         .name("fairlead-proxy".into())
-        .spawn(move || match runtime.block_on(Engine::start(&config)) {
-            Ok(engine) => {
-                let node = ThisNode {
-                    name: config.node_name.as_str().into(),
-                    addresses: config.node_ips.iter().copied().collect(),
-                    dns: config.cluster_dns,
-                };
-                let state =
-                    State { table: ServiceTable::default(), datapath: engine.datapath(), problems: Arc::new([]) };
-                let (state_tx, state_rx) = watch::channel(state);
-                let (applied_tx, applied_rx) = watch::channel(0);
-                if started.send(Ok((applied_rx, state_rx))).is_ok() {
-                    let worker =
-                        Worker { engine, node, world, host_ports, inbox, applied: applied_tx, state: state_tx };
-                    runtime.block_on(worker.run());
-                }
-            }
-            Err(error) => drop(started.send(Err(error))),
-        })
+        .spawn(thread)
         .map_err(|source| ProxyError::Io { operation: "start the datapath thread", source })?;
     let (applied, state) = outcome.await.map_err(|_| ProxyError::Ended)??;
-    Ok(Proxy { applied, state, commands })
+    Ok(Proxy { applied, state, commands, metrics, supervisor })
+}
+
+/// Runs `worker` on this thread; where it panics, the datapath is started again and adopts what the maps hold.
+fn serve(
+    mut worker: Worker,
+    first: ActiveDatapath,
+    config: &Config,
+    runtime: &tokio::runtime::Handle,
+    health: &TaskHealth,
+) {
+    let start = || runtime.block_on(ActiveDatapath::start(config));
+    keep_serving(health, first, start, |datapath| {
+        worker.state.send_replace(State::of(&datapath));
+        runtime.block_on(worker.run(datapath));
+    });
+}
+
+impl State {
+    fn of(datapath: &ActiveDatapath) -> Self {
+        let progress = if datapath.holds_nothing() { Progress::Empty } else { Progress::Adopted };
+        Self { table: ServiceTable::default(), datapath: datapath.datapath(), progress, problems: Arc::new([]) }
+    }
 }
 
 const COMMANDS: usize = 16;
@@ -154,6 +216,7 @@ impl Proxy {
         self.state.borrow().table.clone()
     }
 
+    /// Which datapath serves.
     pub fn datapath(&self) -> Datapath {
         self.state.borrow().datapath.clone()
     }
@@ -161,6 +224,34 @@ impl Proxy {
     /// Why the kernel is not as the table says; empty when it is.
     pub fn problems(&self) -> Arc<[String]> {
         self.state.borrow().problems.clone()
+    }
+
+    /// Whether the kernel serves nothing yet: neither a table of this agent nor what an earlier one left.
+    pub fn is_empty(&self) -> bool {
+        self.state.borrow().progress == Progress::Empty
+    }
+
+    /// Why the datapath does not serve all that it should; `None` when it does.
+    pub fn failure(&self) -> Option<String> {
+        if self.state.has_changed().is_err() {
+            return Some("the datapath thread has ended".to_owned());
+        }
+        let state = self.state.borrow();
+        match state.progress {
+            Progress::Empty => Some("no Service is served yet".to_owned()),
+            _ if !state.problems.is_empty() => Some(state.problems.join("; ")),
+            _ => None,
+        }
+    }
+
+    /// Durations of this datapath's work.
+    pub fn metrics(&self) -> &ProxyMetrics {
+        &self.metrics
+    }
+
+    /// The thread of this part.
+    pub fn supervisor(&self) -> &Supervisor {
+        &self.supervisor
     }
 
     /// What serves each of the frontends at this moment: read from the kernel's own maps, not from what was meant to be there.
@@ -188,19 +279,22 @@ impl Proxy {
     }
 }
 
-/// The thread that owns the datapath.
+/// What the thread that owns the datapath works with; the datapath itself is made anew after a panic.
 struct Worker {
-    engine: Engine,
     node: ThisNode,
     world: watch::Receiver<Arc<World>>,
     host_ports: watch::Receiver<HostPorts>,
     inbox: mpsc::Receiver<Command>,
     applied: watch::Sender<u64>,
     state: watch::Sender<State>,
+    metrics: ProxyMetrics,
 }
 
 impl Worker {
-    async fn run(mut self) {
+    /// Until it is told to shut down, or nobody can tell it any more.
+    async fn run(&mut self, mut active: ActiveDatapath) {
+        // Nothing can be removed too early where nothing is: Services then need not wait for the API, nor for the pods.
+        let started_empty = active.holds_nothing();
         let mut seen = Arc::new(World::default());
         let mut table = ServiceTable::default();
         let (mut world_goes_on, mut pods_go_on) = (true, true);
@@ -211,51 +305,63 @@ impl Worker {
                 biased;
                 command = self.inbox.recv() => match command {
                     Some(Command::Shutdown(teardown, done)) => {
-                        return drop(done.send(self.engine.shutdown(teardown).await));
+                        return drop(done.send(active.shutdown(teardown).await));
                     }
-                    Some(command) => { self.answer(command); continue }
+                    Some(command) => { answer(&active, command); continue }
                     // Nobody can ask or stop it any more: the kernel goes on with what it has.
                     None => return,
                 },
                 changed = self.world.changed(), if world_goes_on => if changed.is_err() { world_goes_on = false; continue },
                 changed = self.host_ports.changed(), if pods_go_on => if changed.is_err() { pods_go_on = false; continue },
-                () = self.engine.serve_questions() => continue,
+                () = active.resolve_unknown_clients() => continue,
                 () = tokio::time::sleep(RETRY), if failing => {}
             }
             let world = self.world.borrow_and_update().clone();
             let host_ports = self.host_ports.borrow_and_update().clone();
-            if world.synced && host_ports.synced {
-                self.apply(&mut table, &seen, &world, &host_ports).await;
+            let removes_only_what_is_gone = world.allows_removal() && host_ports.synced;
+            if world.synced && (started_empty || removes_only_what_is_gone) {
+                self.apply(&mut active, &mut table, &seen, &world, &host_ports).await;
                 seen = world;
             }
         }
     }
 
-    /// Replies to who asked; one that no longer waits is no error.
-    fn answer(&self, command: Command) {
-        match command {
-            Command::Held(keys, reply) => drop(reply.send(self.engine.held(&keys))),
-            Command::Usage(reply) => drop(reply.send(self.engine.usage())),
-            Command::Shutdown(..) => unreachable!("handled by the loop, which it ends"),
-        }
-    }
-
-    async fn apply(&mut self, table: &mut ServiceTable, seen: &World, world: &World, host_ports: &HostPorts) {
+    async fn apply(
+        &mut self,
+        active: &mut ActiveDatapath,
+        table: &mut ServiceTable,
+        seen: &World,
+        world: &World,
+        host_ports: &HostPorts,
+    ) {
+        let started = std::time::Instant::now();
         let (services, mut changed) = table.advance(seen, world, &self.node);
         let (next, changed_pods) = services.with_host_ports(host_ports, &self.node);
         changed.extend(changed_pods);
         *table = next;
-        let outcome = self.engine.apply(table, &changed).await;
+        let outcome = active.apply(table, &changed).await;
         if *self.state.borrow().problems != *outcome.problems {
             outcome.problems.iter().for_each(|problem| warn!(problem, "a part of the Services is not served"));
         }
         self.state.send_modify(|state| {
             state.table = table.clone();
+            state.progress = Progress::Applied;
             state.problems = outcome.problems.into();
         });
+        self.metrics.synced(started.elapsed());
         if outcome.served {
             self.applied.send_replace(table.revision);
+            self.metrics.programmed(seen, world, jiff::Timestamp::now());
         }
+    }
+}
+
+/// Replies to who asked; one that no longer waits is no error.
+fn answer(active: &ActiveDatapath, command: Command) {
+    match command {
+        Command::Held(keys, reply) => drop(reply.send(active.held(&keys))),
+        Command::Usage(reply) => drop(reply.send(active.usage())),
+        Command::Shutdown(..) => unreachable!("handled by the loop, which it ends"),
     }
 }
 

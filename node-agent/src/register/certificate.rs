@@ -14,6 +14,7 @@ use kube::{Api, Client, api::PostParams, core::ObjectMeta, runtime::wait};
 use rcgen::{CertificateParams, DnType, KeyPair, SanType};
 
 use super::RegisterError;
+use crate::private_file;
 
 /// A certificate with its key, both PEM.
 pub struct Certificate {
@@ -135,10 +136,12 @@ impl Certificate {
         let (_, leaf) =
             x509_parser::pem::parse_x509_pem(self.chain_pem.as_bytes()).map_err(|_| CertificateError::Unreadable)?;
         let leaf = leaf.parse_x509().map_err(|_| CertificateError::Unreadable)?;
+        // `SystemTime` ends where its seconds no longer fit 63 bits, which no certificate can name.
         let at = |time: x509_parser::time::ASN1Time| {
-            SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(time.timestamp()).unwrap_or_default())
+            let since_epoch = Duration::from_secs(u64::try_from(time.timestamp()).unwrap_or_default());
+            SystemTime::UNIX_EPOCH.checked_add(since_epoch).ok_or(CertificateError::Unreadable)
         };
-        Ok(Validity { from: at(leaf.validity().not_before), until: at(leaf.validity().not_after) })
+        Ok(Validity { from: at(leaf.validity().not_before)?, until: at(leaf.validity().not_after)? })
     }
 
     /// Whether it was issued by `ca_pem` and holds at `now`.
@@ -166,20 +169,12 @@ impl Certificate {
     }
 }
 
-/// Writes `path` whole or not at all, readable by its owner alone.
+/// As [`private_file::write`], with this module's error.
 pub(super) fn write_private(path: &Path, bytes: &[u8]) -> Result<(), RegisterError> {
-    use std::{io::Write, os::unix::fs::OpenOptionsExt};
-    let wrap = |source| RegisterError::Write { path: path.to_owned(), source };
-    if let Some(dir) = path.parent() {
-        std::fs::create_dir_all(dir).map_err(wrap)?;
-    }
-    let draft = path.with_extension("new");
-    let mut file =
-        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft).map_err(wrap)?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(wrap)?;
-    std::fs::rename(&draft, path).map_err(wrap)
+    private_file::write(path, bytes).map_err(|source| RegisterError::Write { path: path.to_owned(), source })
 }
 
+/// Why there is no certificate. `Denied`: approve or fix the request it names; others are tried again.
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
     #[error("cannot make a key and a signing request")]

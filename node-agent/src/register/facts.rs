@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, path::Path};
 
+use procfs::Current;
+
 /// Facts about this machine for the Node object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MachineFacts {
@@ -30,8 +32,9 @@ impl MachineFacts {
         };
         Self {
             cpus: std::thread::available_parallelism().map_or(1, |n| n.get() as u64),
-            memory_kib: memory_total_kib(&text("/proc/meminfo")).unwrap_or_default(),
-            storage_bytes: nix::sys::statvfs::statvfs(data_dir).map_or(0, |s| s.blocks() * s.fragment_size()),
+            memory_kib: procfs::Meminfo::current().map_or(0, |memory| memory.mem_total / 1024),
+            storage_bytes: nix::sys::statvfs::statvfs(data_dir)
+                .map_or(0, |s| s.blocks().saturating_mul(s.fragment_size())),
             hostname: uname_field(|u| u.nodename()),
             machine_id: text("/etc/machine-id"),
             boot_id: text("/proc/sys/kernel/random/boot_id"),
@@ -50,11 +53,6 @@ fn go_architecture(rust: &str) -> &str {
     }
 }
 
-fn memory_total_kib(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    line.trim().trim_end_matches("kB").trim().parse().ok()
-}
-
 fn os_release(text: &str) -> BTreeMap<String, String> {
     let pairs = text.lines().filter_map(|line| line.split_once('='));
     pairs.map(|(key, value)| (key.to_owned(), value.trim_matches('"').to_owned())).collect()
@@ -66,7 +64,7 @@ mod tests {
 
     #[test]
     fn memory_and_the_name_of_the_system_are_found() {
-        assert_eq!(memory_total_kib("MemTotal:       24676544 kB\nMemFree: 1 kB\n"), Some(24676544));
+        assert_ne!(MachineFacts::read(Path::new("/")).memory_kib, 0);
         let release = os_release("PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\nID=debian\n");
         assert_eq!(release["PRETTY_NAME"], "Debian GNU/Linux 12 (bookworm)");
     }

@@ -72,10 +72,21 @@ pub async fn pod_cidr(client: &Client, name: &str) -> Result<ipnetwork::Ipv4Netw
 /// Renews the Lease and repeats the status until `stop`; a change of `node` is written at once, also one that comes with `stop`.
 ///
 /// A failed write is tried again at the next beat: nothing stops because the control service is away.
-pub async fn run(client: Client, mut node: watch::Receiver<NodeDescription>, stop: CancellationToken) {
+///
+/// `registered` says whether [`register`] has succeeded; where the API was away it is done here.
+pub async fn run(
+    client: Client,
+    mut node: watch::Receiver<NodeDescription>,
+    registered: bool,
+    stop: CancellationToken,
+) {
+    let mut is_registered = registered;
     let mut lease_beat = tokio::time::interval(RENEW_EVERY);
     lease_beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut status_due = tokio::time::Instant::now() + STATUS_EVERY;
+    let mut status_due = tokio::time::Instant::now();
+    if registered {
+        status_due += STATUS_EVERY;
+    }
     let mut renewed = tokio::time::Instant::now();
     loop {
         tokio::select! {
@@ -111,14 +122,19 @@ pub async fn run(client: Client, mut node: watch::Receiver<NodeDescription>, sto
         }
         if tokio::time::Instant::now() >= status_due {
             let description = node.borrow_and_update().clone();
-            status_due = match write_status(&client, &description).await {
-                Ok(()) => tokio::time::Instant::now() + STATUS_EVERY,
-                Err(kube::Error::Api(status)) if status.code == 404 => {
+            let written = match is_registered {
+                true => write_status(&client, &description).await,
+                false => register(&client, &description).await,
+            };
+            status_due = match written {
+                Ok(()) => {
+                    is_registered = true;
+                    tokio::time::Instant::now() + STATUS_EVERY
+                }
+                Err(kube::Error::Api(status)) if status.code == 404 && is_registered => {
                     tracing::warn!("the Node object is gone, registering again");
-                    if let Err(error) = register(&client, &description).await {
-                        tracing::warn!(error = &error as &dyn std::error::Error, "cannot register");
-                    }
-                    tokio::time::Instant::now() + RENEW_EVERY
+                    is_registered = false;
+                    tokio::time::Instant::now()
                 }
                 Err(error) => {
                     tracing::warn!(error = &error as &dyn std::error::Error, "cannot write the node's status");

@@ -46,6 +46,7 @@ impl fmt::Debug for JoinToken {
     }
 }
 
+/// Why the text is no join token. Remedy: copy it whole from `fairlead token create`.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JoinTokenError {
     #[error("a join token has three parts, id.secret.ca-hash, and this one has {found}")]

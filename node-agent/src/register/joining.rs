@@ -30,20 +30,20 @@ pub async fn join(server: &str, token: &str, node_name: &str, pki: &Path) -> Res
             .map_err(|source| RegisterError::PinnedCa { server: server.to_owned(), source })?,
     };
     let ca_pem = pem::encode(&pem::Pem::new("CERTIFICATE", ca_der.clone()));
-    let door = Door { url, ca_der, bearer: token.bearer() };
+    let endpoint = JoinEndpoint { url, ca_der, bearer: token.bearer() };
     let kept = Certificate::load(pki, NAME)?.filter(|kept| kept.is_usable(&ca_pem, std::time::SystemTime::now()));
     let certificate = match kept {
         Some(kept) => kept,
         None => {
             tracing::info!(server, node = node_name, "joining the cluster");
-            let issued = certificate::request_client(&door.with_token()?, node_name).await?;
+            let issued = certificate::request_client(&endpoint.with_token()?, node_name).await?;
             issued.store(pki, NAME)?;
             issued
         }
     };
     certificate::write_private(&ca_file, ca_pem.as_bytes())?;
-    let (client, live) = LiveClient::new(door.with_certificate(&certificate)?);
-    let held = ClientCertificate { door, node_name: node_name.to_owned(), pki: pki.to_owned(), client, live };
+    let (client, live) = LiveClient::new(endpoint.with_certificate(&certificate)?);
+    let held = ClientCertificate { endpoint, node_name: node_name.to_owned(), pki: pki.to_owned(), client, live };
     let client = held.client.clone();
     let renewal = Renewal::new(held, certificate.validity()?);
     Ok(Membership { client, ca_pem: Some(ca_pem), renewal: Some(renewal) })
@@ -58,15 +58,15 @@ fn kept_ca(file: &Path, pin: &[u8; 32]) -> Option<Vec<u8>> {
     pinned_ca::has_hash(&der, pin).then_some(der)
 }
 
-/// The server, and what opens it to who has no certificate.
-pub(super) struct Door {
+/// The server and the credentials with which a node that has no certificate yet reaches it.
+pub(super) struct JoinEndpoint {
     pub url: http::Uri,
     pub ca_der: Vec<u8>,
     pub bearer: String,
 }
 
-impl Door {
-    fn with_token(&self) -> Result<Client, RegisterError> {
+impl JoinEndpoint {
+    pub(super) fn with_token(&self) -> Result<Client, RegisterError> {
         self.client(AuthInfo { token: Some(self.bearer.clone().into()), ..Default::default() })
     }
 
@@ -89,7 +89,7 @@ impl Door {
 
 /// The certificate that this node's API client shows.
 struct ClientCertificate {
-    door: Door,
+    endpoint: JoinEndpoint,
     node_name: String,
     pki: PathBuf,
     client: Client,
@@ -104,12 +104,12 @@ impl Renewable for ClientCertificate {
 
     /// By the certificate's own authority, or, where the server was away for too long, as at the first join.
     async fn request(&self, expired: bool) -> Result<Certificate, Box<dyn std::error::Error + Send + Sync>> {
-        let client = if expired { self.door.with_token()? } else { self.client.clone() };
+        let client = if expired { self.endpoint.with_token()? } else { self.client.clone() };
         Ok(certificate::request_client(&client, &self.node_name).await?)
     }
 
     fn take_up(&self, certificate: &Certificate) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        let next = self.door.with_certificate(certificate)?;
+        let next = self.endpoint.with_certificate(certificate)?;
         certificate.store(&self.pki, NAME)?;
         self.live.replace(next);
         Ok(())

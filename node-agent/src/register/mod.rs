@@ -1,11 +1,14 @@
 //! How this node becomes and stays a member of the cluster: credentials, its Node object, its Lease.
 
+pub mod assignment;
 pub mod certificate;
+pub mod conditions;
 pub mod facts;
 pub mod heartbeat;
 pub mod join_token;
 mod joining;
 mod live_client;
+pub mod measurements;
 pub mod node_object;
 pub mod pinned_ca;
 pub mod renewal;

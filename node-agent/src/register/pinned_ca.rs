@@ -91,6 +91,7 @@ impl ServerCertVerifier for PinnedVerifier {
     }
 }
 
+/// Why the server could not be verified by the token's pin.
 #[derive(Debug, thiserror::Error)]
 pub enum PinnedCaError {
     #[error("{host:?} is neither a host name nor an address")]

@@ -35,7 +35,7 @@ impl Renewal {
     }
 
     /// Until `stop`.
-    pub async fn run(mut self, stop: CancellationToken) {
+    pub async fn run(&mut self, stop: CancellationToken) {
         loop {
             let next = tokio::select! {
                 () = stop.cancelled() => return,
@@ -96,10 +96,12 @@ impl Schedule {
 
     fn due(&self) -> SystemTime {
         let life = self.present.until.duration_since(self.present.from).unwrap_or_default();
-        let renew_at = self.present.from + life.mul_f64(0.7 + 0.2 * self.jitter);
+        // Dates that no clock reaches are renewed at once.
+        let renew_at =
+            self.present.from.checked_add(life.mul_f64(0.7 + 0.2 * self.jitter)).unwrap_or(SystemTime::UNIX_EPOCH);
         match self.failures {
             0 => renew_at,
-            failures => renew_at.max(self.failed_at + back_off(failures)),
+            failures => renew_at.max(self.failed_at.checked_add(back_off(failures)).unwrap_or(self.failed_at)),
         }
     }
 

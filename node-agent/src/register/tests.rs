@@ -14,11 +14,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     certificate::{Certificate, CertificateError, Validity},
-    joining::Door,
+    joining::JoinEndpoint,
     live_client::LiveClient,
     renewal::{Renewable, Renewal},
 };
-use crate::https::{Https, Tls};
+use crate::https::{Https, Routes, Tls};
 
 const LIFE: Duration = Duration::from_secs(1000);
 
@@ -51,9 +51,9 @@ impl Ca {
         Certificate { chain_pem: issued.pem(), key_pem: key.serialize_pem() }
     }
 
-    fn door(&self, https: &Https) -> Door {
+    fn endpoint(&self, https: &Https) -> JoinEndpoint {
         let url = format!("https://{}", https.address().unwrap()).parse().unwrap();
-        Door { url, ca_der: self.der.clone(), bearer: String::new() }
+        JoinEndpoint { url, ca_der: self.der.clone(), bearer: "abcdef.0123456789abcdef".into() }
     }
 }
 
@@ -104,12 +104,14 @@ fn der(certificate: &Certificate) -> Vec<u8> {
     pem::parse(&certificate.chain_pem).unwrap().into_contents()
 }
 
-async fn serve(ca: &Ca, certificate: &Certificate) -> (Door, std::net::SocketAddr, Tls, CancellationToken) {
+async fn serve(ca: &Ca, certificate: &Certificate) -> (JoinEndpoint, std::net::SocketAddr, Tls, CancellationToken) {
     let https = Https::bind("127.0.0.1:0".parse().unwrap(), certificate, &ca.pem()).await.unwrap();
-    let (door, address, tls) = (ca.door(&https), https.address().unwrap(), https.tls().clone());
+    let (endpoint, address, tls) = (ca.endpoint(&https), https.address().unwrap(), https.tls().clone());
     let stop = CancellationToken::new();
-    tokio::spawn(https.serve(Router::new().route("/who", get(|| async { "welcome" })), stop.clone()));
-    (door, address, tls, stop)
+    let trusted = Router::new().route("/who", get(|| async { "welcome" }));
+    let open = Router::new().route("/livez", get(|| async { "ok" }));
+    tokio::spawn(std::sync::Arc::new(https).serve(Routes { trusted, open }, stop.clone()));
+    (endpoint, address, tls, stop)
 }
 
 #[tokio::test]
@@ -138,10 +140,10 @@ async fn the_server_shows_its_new_certificate_when_most_of_the_old_ones_life_is_
 #[tokio::test]
 async fn what_holds_an_api_client_goes_on_with_its_new_certificate() {
     let (ca, start) = (Ca::new(), SystemTime::now());
-    let (door, _, _, stop) = serve(&ca, &ca.issue("node", start)).await;
+    let (endpoint, _, _, stop) = serve(&ca, &ca.issue("node", start)).await;
     // Whom the server lets in is seen by the certificate's name.
     let first = ca.issue("a stranger", start);
-    let (client, live) = LiveClient::new(door.with_certificate(&first).unwrap());
+    let (client, live) = LiveClient::new(endpoint.with_certificate(&first).unwrap());
     let held_elsewhere = client.clone();
     let ask = || async {
         let request = http::Request::get("/who").body(Vec::new()).unwrap();
@@ -149,7 +151,7 @@ async fn what_holds_an_api_client_goes_on_with_its_new_certificate() {
     };
     assert!(ask().await.is_err());
 
-    let replace = move |new: &Certificate| live.replace(door.with_certificate(new).unwrap());
+    let replace = move |new: &Certificate| live.replace(endpoint.with_certificate(new).unwrap());
     let subject = Subject {
         ca: ca.clone(),
         common_name: "system:kube-apiserver",
@@ -158,6 +160,27 @@ async fn what_holds_an_api_client_goes_on_with_its_new_certificate() {
     };
     Renewal::new(subject, first.validity().unwrap()).tick(start + LIFE).await;
     assert_eq!(ask().await.unwrap(), "welcome");
+    stop.cancel();
+}
+
+#[tokio::test]
+async fn without_a_certificate_of_the_api_server_only_the_open_routes_answer() {
+    let (ca, start) = (Ca::new(), SystemTime::now());
+    let (endpoint, _, _, stop) = serve(&ca, &ca.issue("node", start)).await;
+    let ask = async |client: &kube::Client, path: &str| {
+        client.request_text(http::Request::get(path).body(Vec::new()).unwrap()).await
+    };
+    let code = |answer: Result<String, kube::Error>| match answer {
+        Ok(_) => 200,
+        Err(kube::Error::Api(status)) => status.code,
+        Err(error) => panic!("{error}"),
+    };
+    let nobody = endpoint.with_token().unwrap();
+    assert_eq!(ask(&nobody, "/livez").await.unwrap(), "ok");
+    assert_eq!(code(ask(&nobody, "/who").await), 401);
+    let stranger = endpoint.with_certificate(&ca.issue("a stranger", start)).unwrap();
+    assert_eq!(code(ask(&stranger, "/livez").await), 200);
+    assert_eq!(code(ask(&stranger, "/who").await), 403);
     stop.cancel();
 }
 

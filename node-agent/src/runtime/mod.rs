@@ -29,6 +29,16 @@ pub trait Runtime: Send + Sync {
     /// For `Node.status.nodeInfo.containerRuntimeVersion`: `docker://20.10.24`.
     async fn version(&self) -> Result<String, Error>;
 
+    /// Whether the runtime answers, cheaply: the agent asks every few seconds.
+    async fn ping(&self) -> Result<(), Error> {
+        self.list().await.map(drop)
+    }
+
+    /// The host's directory of images and containers, where the runtime has one on this host.
+    async fn image_dir(&self) -> Result<Option<PathBuf>, Error> {
+        Ok(None)
+    }
+
     /// Readies what sandboxes need (their image). Called at the start and whenever the runtime is back after an outage.
     async fn prepare(&self) -> Result<(), Error>;
 

@@ -2,11 +2,14 @@
 
 use std::{net::Ipv4Addr, sync::Arc};
 
+use jiff::Timestamp;
 use k8s_openapi::api::discovery::v1 as discovery;
+use serde::{Deserialize, Serialize};
 
 use super::{ObjectName, Protocol, revision_of, service::InvalidService};
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A port of the slice's endpoints.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SlicePort {
     /// Equal to the Service port's name.
     pub name: Arc<str>,
@@ -14,7 +17,8 @@ pub struct SlicePort {
     pub port: u16,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One endpoint, most often a pod.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoint {
     pub addresses: Vec<Ipv4Addr>,
     pub ready: bool,
@@ -29,12 +33,15 @@ pub struct Endpoint {
     pub pod: Option<ObjectName>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Endpoints of one Service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndpointSlice {
     pub name: Arc<str>,
     pub service: ObjectName,
     pub ports: Vec<SlicePort>,
     pub endpoints: Vec<Endpoint>,
+    /// When the change of a pod or Service happened that led to this version, where the controller says so.
+    pub triggered_at: Option<Timestamp>,
     pub revision: u64,
 }
 
@@ -54,10 +61,14 @@ impl TryFrom<&discovery::EndpointSlice> for EndpointSlice {
             service: ObjectName::new(namespace.clone(), service.as_str()),
             ports: ports.collect::<Result<_, _>>()?,
             endpoints: object.endpoints.iter().map(|endpoint| Endpoint::parse(endpoint, &namespace)).collect(),
+            triggered_at: object.metadata.annotations.as_ref().and_then(|all| all.get(TRIGGER_TIME)?.parse().ok()),
             revision: revision_of(&object.metadata),
         })
     }
 }
+
+/// RFC 3339 time, for the latency that `kubeproxy_network_programming_duration_seconds` measures.
+const TRIGGER_TIME: &str = "endpoints.kubernetes.io/last-change-trigger-time";
 
 /// Names the Service that a slice belongs to.
 const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";

@@ -6,6 +6,7 @@
 
 mod endpoint_slice;
 mod host_port;
+mod kept;
 mod listing;
 mod node;
 mod service;
@@ -17,21 +18,24 @@ use std::sync::Arc;
 pub use endpoint_slice::{Endpoint, EndpointSlice, InvalidSlice, SlicePort};
 pub use host_port::{HostPort, HostPorts, PodHostPorts};
 use imbl::OrdMap;
+pub use kept::KeptWorld;
 use kube::core::ObjectMeta;
 pub use node::Node;
+use serde::{Deserialize, Serialize};
 pub use service::{
     ExternalTrafficPolicy, InternalTrafficPolicy, InvalidService, Protocol, Service, ServiceKind, ServicePort,
     TrafficDistribution,
 };
 
 /// Namespace and name of an object; ordered, so that maps keyed by it give equal bytes for equal input.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ObjectName {
     pub namespace: Arc<str>,
     pub name: Arc<str>,
 }
 
 impl ObjectName {
+    /// A name in a namespace, which is empty for kinds that have none.
     pub fn new(namespace: impl Into<Arc<str>>, name: impl Into<Arc<str>>) -> Self {
         Self { namespace: namespace.into(), name: name.into() }
     }
@@ -57,8 +61,26 @@ pub struct World {
     pub nodes: OrdMap<Arc<str>, Arc<Node>>,
     /// Highest resourceVersion this snapshot contains, over all kinds: revisions of one store are comparable.
     pub revision: u64,
-    /// Whether each kind's first list is complete. Until then nothing may be removed from the kernel.
+    /// Whether each kind's list is complete.
     pub synced: bool,
+    pub origin: Origin,
+}
+
+/// From where a [`World`] comes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Origin {
+    /// Lists and watches of the API.
+    #[default]
+    Api,
+    /// What an earlier agent kept on disk: the API was not reached yet. It may be older than what the kernel holds.
+    Disk,
+}
+
+impl World {
+    /// Whether what is not in this snapshot may be removed from the kernel: it is complete and from the API.
+    pub fn allows_removal(&self) -> bool {
+        self.synced && self.origin == Origin::Api
+    }
 }
 
 /// The resourceVersion as a number; 0 where the server's is not one (then only readers of `applied` lose).

@@ -4,10 +4,12 @@ use std::{net::Ipv4Addr, sync::Arc};
 
 use ipnetwork::Ipv4Network;
 use k8s_openapi::api::core::v1 as core;
+use serde::{Deserialize, Serialize};
 
 use super::revision_of;
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One node of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Node {
     pub name: Arc<str>,
     /// `InternalIP`; without one no pod of that node can be reached.

@@ -3,10 +3,12 @@
 use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1 as core;
+use serde::{Deserialize, Serialize};
 
 use super::{ObjectName, revision_of};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// Transport protocol of a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Protocol {
     Tcp,
     Udp,
@@ -14,7 +16,7 @@ pub enum Protocol {
 }
 
 /// How clients reach the Service by its name and address.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ServiceKind {
     /// Has ClusterIPs (also for NodePort and LoadBalancer Services).
     ClusterIp(Vec<Ipv4Addr>),
@@ -24,7 +26,8 @@ pub enum ServiceKind {
     ExternalName(Arc<str>),
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One port of a Service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServicePort {
     /// Empty where the only port is unnamed.
     pub name: Arc<str>,
@@ -33,25 +36,29 @@ pub struct ServicePort {
     pub node_port: Option<u16>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Which endpoints clients on nodes and in pods may reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum InternalTrafficPolicy {
     Cluster,
     Local,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Which endpoints clients outside the cluster may reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ExternalTrafficPolicy {
     Cluster,
     Local,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Which endpoints are preferred; others are used where those are missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TrafficDistribution {
     PreferSameZone,
     PreferSameNode,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One Service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Service {
     pub name: ObjectName,
     pub kind: ServiceKind,

@@ -18,6 +18,17 @@ pub(super) enum Change {
     Node(Box<Event<core::Node>>),
 }
 
+impl Change {
+    /// The kind as the API spells it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Service(_) => "Service",
+            Self::Slice(_) => "EndpointSlice",
+            Self::Node(_) => "Node",
+        }
+    }
+}
+
 /// Applies changes to the snapshot under construction.
 #[derive(Default)]
 pub(super) struct Writer {
@@ -28,18 +39,19 @@ pub(super) struct Writer {
 }
 
 impl Writer {
+    /// Applies one watch event.
     pub fn apply(&mut self, change: Change) {
         match change {
             Change::Service(event) => {
-                self.draft.saw(&event);
+                self.draft.note_revision(&event);
                 self.services.follow(*event, &mut self.draft);
             }
             Change::Slice(event) => {
-                self.draft.saw(&event);
+                self.draft.note_revision(&event);
                 self.slices.follow(*event, &mut self.draft);
             }
             Change::Node(event) => {
-                self.draft.saw(&event);
+                self.draft.note_revision(&event);
                 self.nodes.follow(*event, &mut self.draft);
             }
         }
@@ -60,8 +72,8 @@ struct Draft {
 }
 
 impl Draft {
-    /// Deletions carry a revision too.
-    fn saw<K: kube::Resource<DynamicType = ()>>(&mut self, event: &Event<K>) {
+    /// Raises the snapshot's revision to that of the event; deletions carry one too.
+    fn note_revision<K: kube::Resource<DynamicType = ()>>(&mut self, event: &Event<K>) {
         if let Event::Apply(object) | Event::InitApply(object) | Event::Delete(object) = event {
             self.world.revision = self.world.revision.max(revision_of(object.meta()));
         }

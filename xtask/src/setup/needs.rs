@@ -11,7 +11,8 @@ pub struct Need {
     pub packages: &'static [&'static str],
 }
 
-/// What this machine lacks for `purpose`. Looks for the things themselves, not for packages: another source will do as well.
+/// What this machine lacks for `purpose`. Looks for the things themselves, not for packages: another source will do as
+/// well.
 pub fn missing(purpose: Purpose) -> Vec<Need> {
     let mut missing = Vec::new();
     let mut program = |name: &'static str, why: &'static str, packages: &'static [&'static str]| {
@@ -20,6 +21,7 @@ pub fn missing(purpose: Purpose) -> Vec<Need> {
         }
     };
     program("cc", "links what cargo builds", &["gcc", "libc6-dev"]);
+    program("objcopy", "takes debug information out of the packaged binary", &["binutils"]);
     program("dockerd", "runs the containers", &["docker.io"]);
     program("docker", "imports the demo's image", &["docker.io"]);
     program("nft", "shows and checks the firewall rules", &["nftables"]);

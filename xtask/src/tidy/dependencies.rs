@@ -1,4 +1,5 @@
-//! The directions of dependencies: `fairlead → control, node-agent`; `node-agent → proxy-ebpf`; nothing else among ourselves.
+//! The directions of dependencies: `fairlead → control, node-agent`; `node-agent → proxy-ebpf`; nothing else among
+//! ourselves.
 
 use serde_json::Value;
 

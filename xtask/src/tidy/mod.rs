@@ -14,6 +14,7 @@ pub struct Tidy {
 }
 
 impl Tidy {
+    /// Runs the task to its end.
     pub fn run(self) -> anyhow::Result<()> {
         let mut problems = layout::problems()?;
         problems.extend(dependencies::problems()?);

@@ -1,4 +1,5 @@
-//! What a Docker Engine leaves outside the directories it is given: its key, run directories, and a cgroup in every hierarchy.
+//! What a Docker Engine leaves outside the directories it is given: its key, run directories, and a cgroup in every
+//! hierarchy.
 //!
 //! Only what was not there before is taken away, and of directories only empty ones: what is in use by then is told.
 

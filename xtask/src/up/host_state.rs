@@ -1,5 +1,6 @@
-//! What a cluster could leave on a host, looked at before and after: interfaces, routes, mounts, cgroups, BPF pins, firewall rules,
-//! sysctls. What others do on the host meanwhile is not its concern; an Engine's own traces are [`super::engine_traces`]'.
+//! What a cluster could leave on a host, looked at before and after: interfaces, routes, mounts, cgroups, BPF pins,
+//! firewall rules, sysctls. What others do on the host meanwhile is not its concern; an Engine's own traces are
+//! [`super::engine_traces`]'.
 
 use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
@@ -9,6 +10,7 @@ use crate::command;
 pub struct HostState(BTreeSet<String>);
 
 impl HostState {
+    /// Looks at the host as it is now.
     pub fn read() -> Self {
         let mut seen = BTreeSet::new();
         let mut add =
@@ -26,7 +28,8 @@ impl HostState {
         Self(seen)
     }
 
-    /// What of a cluster in `data_dir` is there now and was not before, and settings of the kernel that have other values.
+    /// What of a cluster in `data_dir` is there now and was not before, and settings of the kernel that have other
+    /// values.
     pub fn left_over(&self, after: &Self, data_dir: &Path) -> Vec<String> {
         let data_dir = data_dir.display().to_string();
         after.0.difference(&self.0).filter(|line| is_ours(line, &data_dir)).cloned().collect()

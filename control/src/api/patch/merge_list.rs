@@ -148,6 +148,7 @@ mod tests {
         let started = processor_seconds();
         let patched = strategic::apply(&pod, &current, &patch).unwrap();
         assert_eq!(patched["spec"]["containers"].as_array().unwrap().len(), count + half);
+        assert_eq!(patched["metadata"]["finalizers"].as_array().unwrap().len(), half);
         processor_seconds() - started
     }
 

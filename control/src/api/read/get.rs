@@ -11,6 +11,7 @@ use crate::{
     store::Object,
 };
 
+/// `GET` of one object.
 pub fn get(api: &Api, call: &Call) -> Result<Response, Status> {
     let place = api.place(&call.target)?;
     let snapshot = api.store().snapshot();

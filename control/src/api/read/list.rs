@@ -28,6 +28,7 @@ struct Token {
 /// The longest token taken. Those of this program are shorter: a namespace and a name have 317 characters at most.
 const MAX_TOKEN: usize = 1024;
 
+/// `GET` of many objects.
 pub fn list(api: &Api, call: &Call) -> Result<Response, Status> {
     let place = api.resource(&call.target)?;
     call.query.field_selector.check(&call.target.kind)?;
@@ -50,6 +51,7 @@ pub fn list(api: &Api, call: &Call) -> Result<Response, Status> {
 
 /// The objects of one page.
 pub(in crate::api) struct Page {
+    /// In the order of their keys.
     pub objects: Vec<Arc<Object>>,
     /// Key of the last object, if more follow.
     pub next: Option<Arc<str>>,

@@ -54,6 +54,7 @@ pub fn row(
     out.push(b'}');
 }
 
+/// Everything after the last row.
 pub fn end(out: &mut Vec<u8>) {
     out.extend_from_slice(b"]}");
 }

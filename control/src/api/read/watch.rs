@@ -31,6 +31,7 @@ const MIN_LIFE: Duration = Duration::from_secs(1800);
 /// How long any watch lives at most: a year.
 const MAX_LIFE: Duration = Duration::from_secs(365 * 86_400);
 
+/// `GET` with `watch=true`.
 pub fn watch(api: &Api, call: &Call) -> Result<Response, Status> {
     let place = api.resource(&call.target)?;
     let query = &call.query;

@@ -1,6 +1,7 @@
 //! The API as its clients meet it: requests through the router, answers as they come.
 
 mod custom_kinds;
+mod metrics;
 mod objects;
 mod reads;
 mod subresources;
@@ -29,6 +30,7 @@ pub struct Answer {
     pub code: u16,
     pub headers: http::HeaderMap,
     pub json: Value,
+    pub text: String,
 }
 
 impl Server {
@@ -61,7 +63,8 @@ impl Server {
         let (parts, body) = response.into_parts();
         let text = body.collect().await.unwrap().to_bytes();
         let json = serde_json::from_slice(&text).unwrap_or(Value::Null);
-        Answer { code: parts.status.as_u16(), headers: parts.headers, json }
+        let text = String::from_utf8_lossy(&text).into_owned();
+        Answer { code: parts.status.as_u16(), headers: parts.headers, json, text }
     }
 
     pub async fn get(&self, path: &str) -> Answer {

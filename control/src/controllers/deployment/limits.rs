@@ -1,5 +1,7 @@
 //! How far a rollout may go beyond and below the replicas asked for.
 
+use std::sync::Arc;
+
 use k8s_openapi::{
     api::apps::v1::{Deployment, ReplicaSet},
     apimachinery::pkg::util::intstr::IntOrString,
@@ -16,6 +18,7 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// Reads a Deployment's limits.
     pub fn of(deployment: &Deployment) -> Self {
         let spec = deployment.spec.as_ref();
         let replicas = spec.and_then(|s| s.replicas).unwrap_or(1).max(0);
@@ -35,15 +38,16 @@ impl Limits {
 
     /// Most pods there may be.
     pub fn most(&self) -> i32 {
-        self.replicas + self.surge
+        self.replicas.saturating_add(self.surge)
     }
 
     /// Fewest pods that must be available.
     pub fn fewest_available(&self) -> i32 {
-        self.replicas - self.unavailable
+        self.replicas.saturating_sub(self.unavailable)
     }
 }
 
+/// Whether the Deployment ends all old pods before it starts new ones.
 pub fn is_recreate(deployment: &Deployment) -> bool {
     let strategy = deployment.spec.as_ref().and_then(|s| s.strategy.as_ref());
     strategy.and_then(|s| s.type_.as_deref()) == Some("Recreate")
@@ -60,9 +64,9 @@ fn resolve(value: &IntOrString, of: i32, round: Round) -> i32 {
         IntOrString::Int(count) => (*count).max(0),
         IntOrString::String(text) => {
             let percent: i64 = text.trim_end_matches('%').parse().unwrap_or(0);
-            let parts = percent.max(0) * i64::from(of);
+            let parts = percent.max(0).saturating_mul(of.into());
             let whole = match round {
-                Round::Up => (parts + 99) / 100,
+                Round::Up => parts.saturating_add(99) / 100,
                 Round::Down => parts / 100,
             };
             i32::try_from(whole).unwrap_or(i32::MAX)
@@ -70,14 +74,19 @@ fn resolve(value: &IntOrString, of: i32, round: Round) -> i32 {
     }
 }
 
+/// Sum of replicas over sets, each of which may ask for the largest number there is.
+pub fn total(sets: &[Arc<ReplicaSet>], count: impl Fn(&ReplicaSet) -> i32) -> i32 {
+    sets.iter().fold(0, |total, set| total.saturating_add(count(set)))
+}
+
 /// Replicas that a set asks for.
 pub fn asked(set: &ReplicaSet) -> i32 {
-    set.spec.as_ref().and_then(|s| s.replicas).unwrap_or(1)
+    set.spec.as_ref().and_then(|s| s.replicas).unwrap_or(1).max(0)
 }
 
 /// Pods of a set that are available.
 pub fn available(set: &ReplicaSet) -> i32 {
-    set.status.as_ref().and_then(|s| s.available_replicas).unwrap_or(0)
+    set.status.as_ref().and_then(|s| s.available_replicas).unwrap_or(0).max(0)
 }
 
 #[cfg(test)]
@@ -88,7 +97,8 @@ mod tests {
 
     fn limits(replicas: i32, surge: serde_json::Value, unavailable: serde_json::Value) -> (i32, i32) {
         let deployment = serde_json::from_value(json!({"spec": {"replicas": replicas, "selector": {}, "template": {},
-            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": surge, "maxUnavailable": unavailable}}}}))
+            "strategy": {"type": "RollingUpdate",
+                "rollingUpdate": {"maxSurge": surge, "maxUnavailable": unavailable}}}}))
         .expect("a valid deployment");
         let limits = Limits::of(&deployment);
         (limits.surge, limits.unavailable)
@@ -100,5 +110,12 @@ mod tests {
         assert_eq!(limits(3, json!("25%"), json!("25%")), (1, 0));
         assert_eq!(limits(3, json!(0), json!("10%")), (0, 1));
         assert_eq!(limits(2, json!(1), json!(5)), (1, 2));
+    }
+
+    #[test]
+    fn the_largest_figures_saturate() {
+        assert_eq!(limits(i32::MAX, json!("9223372036854775807%"), json!("25%")), (i32::MAX, 536_870_911));
+        let limits = Limits { replicas: i32::MAX, surge: i32::MAX, unavailable: 0 };
+        assert_eq!(limits.most(), i32::MAX);
     }
 }

@@ -1,6 +1,6 @@
 //! Deployment: one ReplicaSet a revision, and a rollout from one to the next.
 //!
-//! [`plan`] decides the step, [`status`] what to report; this file only asks and does. It never touches a pod.
+//! [`plan`] decides the step, [`status`] what to report; this file reads and writes. It never touches a pod.
 
 mod limits;
 mod plan;
@@ -25,12 +25,14 @@ use kube::{
 };
 
 use self::{requests::Requests, status::NewSet};
-use super::{
-    Context,
-    engine::{Change, Failure, Informer, Key, Outcome, Recorder, Startup, Tasks, WorkQueue},
-    informers::{orphans_in, owned_by},
-    owners::{Claim, claim, controller_of},
-    pod_state::is_finished,
+use super::Context;
+use crate::{
+    engine::{Failure, Informer, Key, ObjectChange, Outcome, Recorder, Startup, Tasks, WorkQueue},
+    objects::{
+        informers::{orphans_for, owned_by, selectors_for},
+        owners::{Claim, claim, controller_of},
+        pod_state::is_finished,
+    },
 };
 
 const COMPONENT: &str = "deployment-controller";
@@ -62,7 +64,7 @@ pub fn start(context: &Context, tasks: &Tasks) {
 }
 
 impl Controller {
-    fn set_changed(&self, change: &Change<ReplicaSet>, queue: &WorkQueue<Key>) {
+    fn set_changed(&self, change: &ObjectChange<ReplicaSet>, queue: &WorkQueue<Key>) {
         for version in [&change.old, &change.new].into_iter().flatten() {
             if let Some(deployment) = owner_of(version) {
                 queue.add(deployment);
@@ -70,7 +72,8 @@ impl Controller {
         }
         let Some(set) = &change.new else { return };
         if controller_of(&set.metadata).is_none() {
-            for deployment in self.deployments.in_namespace(&change.key.namespace) {
+            let labels = set.metadata.labels.iter().flatten();
+            for deployment in selectors_for(&self.deployments, &change.key.namespace, labels) {
                 if selector(&deployment).is_some_and(|s| selects(&s, set)) {
                     queue.add(Key::of(&*deployment));
                 }
@@ -79,7 +82,7 @@ impl Controller {
     }
 
     /// A Deployment that recreates waits for the last old pod to end.
-    fn pod_changed(&self, change: &Change<Pod>, queue: &WorkQueue<Key>) {
+    fn pod_changed(&self, change: &ObjectChange<Pod>, queue: &WorkQueue<Key>) {
         if change.new.as_deref().is_some_and(|pod| !is_finished(pod)) {
             return;
         }
@@ -126,7 +129,7 @@ impl Controller {
         let uid = deployment.metadata.uid.as_deref().unwrap_or_default();
         let namespace = deployment.metadata.namespace.as_deref().unwrap_or_default();
         let mut candidates = self.sets.indexed(&owned_by(uid));
-        candidates.extend(self.sets.indexed(&orphans_in(namespace)));
+        candidates.extend(orphans_for(&self.sets, namespace, deployment.spec.as_ref().map(|s| &s.selector)));
         let going = deployment.metadata.deletion_timestamp.is_some();
         let mut own = Vec::new();
         for set in candidates {

@@ -8,7 +8,7 @@ use k8s_openapi::{
 };
 
 use super::{
-    limits::{Limits, asked, is_recreate},
+    limits::{Limits, asked, is_recreate, total},
     revision::{self, DESIRED_REPLICAS},
     rolling::{self, Resize},
     status,
@@ -25,7 +25,7 @@ pub struct Plan {
     pub annotate_size: Vec<Arc<ReplicaSet>>,
     /// Annotations of the new set to write, and its minReadySeconds where it differs.
     pub refresh: Option<Refresh>,
-    /// Old sets to be forgotten.
+    /// Old sets to be deleted.
     pub delete: Vec<Arc<ReplicaSet>>,
     /// Revision that the Deployment's annotation should name.
     pub revision: Option<i64>,
@@ -41,8 +41,8 @@ pub struct Refresh {
     pub min_ready_seconds: Option<i32>,
 }
 
-/// Decides for a Deployment and the sets it owns. `old_pods_run` tells whether any pod of a set other than the given one still
-/// runs; it is asked only for Recreate.
+/// Decides for a Deployment and the sets it owns. `old_pods_run` is whether any pod of a set other than the given one
+/// still runs; it is asked only for Recreate.
 pub fn plan(
     deployment: &Deployment,
     sets: &[Arc<ReplicaSet>],
@@ -64,7 +64,7 @@ pub fn plan(
         plan.resize = rolling::scale(limits, new.as_ref(), &old, pods, !is_recreate(deployment));
         plan.annotate_size = outdated_sizes(limits, sets);
         if paused {
-            plan.delete = revision::forgotten(deployment, &old);
+            plan.delete = revision::beyond_history(deployment, &old);
         }
         return plan;
     }
@@ -76,7 +76,7 @@ pub fn plan(
     if plan.resize.is_empty() && plan.create.is_none() {
         let (report, _) = status::desired(deployment, new.as_deref(), sets, &status::NewSet::Standing, false, now);
         if status::is_complete(deployment, &report) {
-            plan.delete = revision::forgotten(deployment, &old);
+            plan.delete = revision::beyond_history(deployment, &old);
         }
     }
     plan
@@ -110,7 +110,7 @@ fn roll(plan: &mut Plan, deployment: &Deployment, limits: Limits, old: &[Arc<Rep
     match plan.new.clone() {
         Some(new) => plan.resize = rolling::roll(limits, &new, old),
         None => {
-            let total = old.iter().map(|set| asked(set)).sum();
+            let total = total(old, asked);
             create_new(plan, deployment, limits, old, rolling::new_size(limits, 0, total));
         }
     }

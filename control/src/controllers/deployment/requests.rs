@@ -17,11 +17,12 @@ use super::{
     status::NewSet,
     template::runs,
 };
-use crate::controllers::{
+use crate::{
     engine::{EventType, Failure, Recorder, api_code, is_gone_or_taken, reference},
-    owners::{adoption, controller_reference, is_controlled_by, release},
+    objects::owners::{adoption, controller_reference, is_controlled_by, release},
 };
 
+/// The requests of one pass, and what they need.
 pub struct Requests<'a> {
     pub deployment: &'a Deployment,
     pub deployments: Api<Deployment>,
@@ -31,14 +32,14 @@ pub struct Requests<'a> {
 
 /// All changes of one set, sent as one patch.
 #[derive(Default)]
-struct Change {
+struct SetPatch {
     replicas: Option<i32>,
     annotations: BTreeMap<String, String>,
     min_ready_seconds: Option<i32>,
 }
 
 impl Requests<'_> {
-    /// Makes the changes of `plan`, and says what became of the new set.
+    /// Makes the changes of `plan`, and returns what became of the new set.
     pub async fn carry_out(&self, plan: &Plan) -> Result<NewSet, Failure> {
         for (set, change) in self.changes(plan) {
             self.change(set, change).await?;
@@ -53,26 +54,26 @@ impl Requests<'_> {
         }
     }
 
-    fn changes<'p>(&self, plan: &'p Plan) -> Vec<(&'p Arc<ReplicaSet>, Change)> {
-        let mut changes: BTreeMap<&str, (&Arc<ReplicaSet>, Change)> = BTreeMap::new();
+    fn changes<'p>(&self, plan: &'p Plan) -> Vec<(&'p Arc<ReplicaSet>, SetPatch)> {
+        let mut changes: BTreeMap<&str, (&Arc<ReplicaSet>, SetPatch)> = BTreeMap::new();
         let sizes = size_annotations(Limits::of(self.deployment));
         let resized = plan.resize.iter().map(|resize| (&resize.set, Some(resize.replicas)));
         for (set, replicas) in resized.chain(plan.annotate_size.iter().map(|set| (set, None))) {
             let name = set.metadata.name.as_deref().unwrap_or_default();
-            let (_, change) = changes.entry(name).or_insert_with(|| (set, Change::default()));
+            let (_, change) = changes.entry(name).or_insert_with(|| (set, SetPatch::default()));
             change.replicas = change.replicas.or(replicas);
             change.annotations.extend(sizes.clone());
         }
         if let Some(refresh) = &plan.refresh {
             let name = refresh.set.metadata.name.as_deref().unwrap_or_default();
-            let (_, change) = changes.entry(name).or_insert_with(|| (&refresh.set, Change::default()));
+            let (_, change) = changes.entry(name).or_insert_with(|| (&refresh.set, SetPatch::default()));
             change.annotations.extend(refresh.annotations.clone());
             change.min_ready_seconds = refresh.min_ready_seconds;
         }
         changes.into_values().collect()
     }
 
-    async fn change(&self, set: &ReplicaSet, change: Change) -> Result<(), Failure> {
+    async fn change(&self, set: &ReplicaSet, change: SetPatch) -> Result<(), Failure> {
         let name = set.metadata.name.as_deref().unwrap_or_default();
         let mut patch = json!({"metadata": {"resourceVersion": set.metadata.resource_version,
             "annotations": change.annotations}});
@@ -84,12 +85,12 @@ impl Requests<'_> {
         }
         self.patch_set(name, patch, "change a ReplicaSet").await?;
         if let Some(replicas) = change.replicas {
-            self.tell_scaled(name, asked(set), replicas);
+            self.record_scaled(name, asked(set), replicas);
         }
         Ok(())
     }
 
-    fn tell_scaled(&self, set: &str, from: i32, to: i32) {
+    fn record_scaled(&self, set: &str, from: i32, to: i32) {
         let direction = if to > from { "up" } else { "down" };
         let message = format!("Scaled {direction} replica set {set} from {from} to {to}");
         self.recorder.record(COMPONENT, reference(self.deployment), EventType::Normal, "ScalingReplicaSet", message);
@@ -103,7 +104,7 @@ impl Requests<'_> {
         }
     }
 
-    /// Adopts `set`, unless the Deployment itself is gone.
+    /// Adopts `set`, unless the Deployment itself was deleted.
     pub async fn adopt(&self, set: &ReplicaSet) -> Result<bool, Failure> {
         let meta = &self.deployment.metadata;
         let name = meta.name.as_deref().unwrap_or_default();
@@ -116,6 +117,7 @@ impl Requests<'_> {
         Ok(true)
     }
 
+    /// Takes the Deployment from the owners of `set`.
     pub async fn release(&self, set: &ReplicaSet) -> Result<(), Failure> {
         let patch = release(&set.metadata, self.deployment.metadata.uid.as_deref().unwrap_or_default());
         self.patch_set(set.metadata.name.as_deref().unwrap_or_default(), patch, "release a ReplicaSet").await
@@ -136,11 +138,11 @@ impl Requests<'_> {
         match self.sets.create(&PostParams::default(), set).await {
             Ok(_) => {
                 if asked(set) > 0 {
-                    self.tell_scaled(&name, 0, asked(set));
+                    self.record_scaled(&name, 0, asked(set));
                 }
                 Ok(NewSet::Created { name })
             }
-            Err(error) if api_code(&error) == Some(409) => self.meet_namesake(&name, error).await,
+            Err(error) if api_code(&error) == Some(409) => self.resolve_name_collision(&name, error).await,
             Err(kube::Error::Api(status)) if (400..500).contains(&status.code) => {
                 let message = format!("Failed to create new replica set \"{name}\": {}", status.message);
                 self.recorder.record(
@@ -156,20 +158,21 @@ impl Requests<'_> {
         }
     }
 
-    /// The name is taken: by our own set which the view does not show yet, or by a stranger, which costs a new hash.
-    async fn meet_namesake(&self, name: &str, error: kube::Error) -> Result<NewSet, Failure> {
+    /// The name is taken: by our own set, which the view does not show yet, or by another, and then the next hash
+    /// differs.
+    async fn resolve_name_collision(&self, name: &str, error: kube::Error) -> Result<NewSet, Failure> {
         let uid = self.deployment.metadata.uid.as_deref().unwrap_or_default();
         let namesake = self.sets.get_opt(name).await.map_err(Failure::request("read a ReplicaSet"))?;
         if namesake.is_some_and(|s| is_controlled_by(&s.metadata, uid) && runs(&s, &template(self.deployment))) {
             return Ok(NewSet::Standing);
         }
         let mut status = self.deployment.status.clone().unwrap_or_default();
-        status.collision_count = Some(status.collision_count.unwrap_or(0) + 1);
+        status.collision_count = Some(status.collision_count.unwrap_or(0).saturating_add(1));
         self.report(None, status).await?;
         Err(Failure::request("name a ReplicaSet")(error))
     }
 
-    /// Writes the revision annotation and the status, where they differ from what stands.
+    /// Writes the revision annotation and the status, where they differ from the stored ones.
     pub async fn report(&self, revision: Option<i64>, status: DeploymentStatus) -> Result<(), Failure> {
         let name = self.deployment.metadata.name.as_deref().unwrap_or_default();
         let mut current = self.deployment.clone();
@@ -181,7 +184,7 @@ impl Requests<'_> {
                 Err(error) if api_code(&error) == Some(404) => return Ok(()),
                 Err(error) => return Err(Failure::request("write a Deployment's revision")(error)),
             };
-            // The status below was found for the spec that was seen.
+            // The status below was computed for the spec of the view.
             if current.metadata.generation != self.deployment.metadata.generation {
                 return Ok(());
             }

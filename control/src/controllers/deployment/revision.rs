@@ -1,4 +1,4 @@
-//! Revisions of a Deployment: which set is the new one, what its annotations say, and which old ones are forgotten.
+//! Revisions of a Deployment: which set is the new one, what its annotations hold, and which old ones are deleted.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -15,11 +15,14 @@ use super::{
     rolling::by_age,
     template::{HASH_LABEL, hash, runs},
 };
-use crate::controllers::owners::controller_reference;
+use crate::objects::owners::controller_reference;
 
+/// Annotation with the number of a revision.
 pub const REVISION: &str = "deployment.kubernetes.io/revision";
 const REVISION_HISTORY: &str = "deployment.kubernetes.io/revision-history";
+/// Annotation with the Deployment's replicas when the set was sized.
 pub const DESIRED_REPLICAS: &str = "deployment.kubernetes.io/desired-replicas";
+/// Annotation with the most pods there might be when the set was sized.
 pub const MAX_REPLICAS: &str = "deployment.kubernetes.io/max-replicas";
 /// Annotations of a Deployment that its sets do not take over.
 const OWN: &[&str] = &[
@@ -33,6 +36,7 @@ const OWN: &[&str] = &[
 
 type Annotations = BTreeMap<String, String>;
 
+/// The Deployment's pod template.
 pub fn template(deployment: &Deployment) -> PodTemplateSpec {
     deployment.spec.as_ref().map(|s| s.template.clone()).unwrap_or_default()
 }
@@ -46,6 +50,7 @@ pub fn split(deployment: &Deployment, sets: &[Arc<ReplicaSet>]) -> (Option<Arc<R
     (new, ordered)
 }
 
+/// The set's revision; 0 where it has none.
 pub fn revision_of(set: &ReplicaSet) -> i64 {
     let annotations = set.metadata.annotations.as_ref();
     annotations.and_then(|a| a.get(REVISION)).and_then(|r| r.parse().ok()).unwrap_or(0)
@@ -53,7 +58,7 @@ pub fn revision_of(set: &ReplicaSet) -> i64 {
 
 /// Number of the newest revision, whose older ones are `old`.
 pub fn next_revision(old: &[Arc<ReplicaSet>]) -> i64 {
-    old.iter().map(|set| revision_of(set)).max().unwrap_or(0) + 1
+    old.iter().map(|set| revision_of(set)).max().unwrap_or(0).saturating_add(1)
 }
 
 /// The set for the Deployment's template, at `replicas`.
@@ -87,7 +92,7 @@ pub fn new_set(deployment: &Deployment, limits: Limits, revision: i64, replicas:
     ReplicaSet { metadata, spec: Some(spec), status: None }
 }
 
-/// Annotations that tell a later scaling what the size was.
+/// Annotations that keep the size, for a later scaling in proportion.
 pub fn size_annotations(limits: Limits) -> Annotations {
     [(DESIRED_REPLICAS, limits.replicas), (MAX_REPLICAS, limits.most())]
         .map(|(key, value)| (key.to_owned(), value.to_string()))
@@ -118,7 +123,7 @@ fn taken_over(deployment: &Deployment) -> Annotations {
 }
 
 /// Old sets beyond the history limit, oldest revision first, that hold no pods.
-pub fn forgotten(deployment: &Deployment, old: &[Arc<ReplicaSet>]) -> Vec<Arc<ReplicaSet>> {
+pub fn beyond_history(deployment: &Deployment, old: &[Arc<ReplicaSet>]) -> Vec<Arc<ReplicaSet>> {
     let limit = deployment.spec.as_ref().and_then(|s| s.revision_history_limit).unwrap_or(10);
     let mut alive: Vec<_> = old.iter().filter(|set| set.metadata.deletion_timestamp.is_none()).cloned().collect();
     let excess = alive.len().saturating_sub(usize::try_from(limit).unwrap_or(0));
@@ -145,7 +150,8 @@ mod tests {
     }
 
     fn set(revision: i64, asked: i32) -> Arc<ReplicaSet> {
-        let set = json!({"metadata": {"name": format!("web-{revision}"), "annotations": {REVISION: revision.to_string()}},
+        let annotations = json!({REVISION: revision.to_string()});
+        let set = json!({"metadata": {"name": format!("web-{revision}"), "annotations": annotations},
             "spec": {"replicas": asked, "selector": {}}, "status": {"replicas": asked}});
         Arc::new(serde_json::from_value(set).expect("a valid set"))
     }
@@ -176,10 +182,10 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_empty_sets_beyond_the_limit_are_forgotten() {
+    fn the_oldest_empty_sets_beyond_the_limit_are_beyond_history() {
         let old = [set(3, 0), set(1, 0), set(2, 1), set(4, 0)];
         let names = |limit| -> Vec<i64> {
-            forgotten(&deployment(json!({}), limit), &old).iter().map(|set| revision_of(set)).collect()
+            beyond_history(&deployment(json!({}), limit), &old).iter().map(|set| revision_of(set)).collect()
         };
         assert_eq!(names(2), [1]);
         assert_eq!(names(0), [1, 3, 4]);

@@ -1,14 +1,14 @@
 //! The sizes of a Deployment's sets, one step on: rolling update, recreation, and scaling in proportion.
 //!
-//! Every function answers with the new sizes of the sets that change; no answer means that nothing is to be done. Source for the
-//! figures: Kubernetes' deployment controller (`rolling.go`, `recreate.go`, `sync.go`).
+//! Every function answers with the new sizes of the sets that change; no answer means that nothing is to be done.
+//! Source for the figures: Kubernetes' deployment controller (`rolling.go`, `recreate.go`, `sync.go`).
 
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::ReplicaSet;
 
 use super::{
-    limits::{Limits, asked, available},
+    limits::{self, Limits, asked, available, total},
     revision::MAX_REPLICAS,
 };
 
@@ -24,13 +24,13 @@ pub fn new_size(limits: Limits, current: i32, total: i32) -> i32 {
     if current >= limits.replicas {
         return limits.replicas;
     }
-    let room = limits.most() - total;
+    let room = limits.most().saturating_sub(total);
     if room <= 0 { current } else { current + room.min(limits.replicas - current) }
 }
 
 /// One step of a rolling update: first the new set grows, then the old ones shrink.
 pub fn roll(limits: Limits, new: &Arc<ReplicaSet>, old: &[Arc<ReplicaSet>]) -> Vec<Resize> {
-    let total = asked(new) + old.iter().map(|s| asked(s)).sum::<i32>();
+    let total = total(old, asked).saturating_add(asked(new));
     let size = new_size(limits, asked(new), total);
     if size != asked(new) {
         return vec![Resize { set: new.clone(), replicas: size }];
@@ -39,8 +39,8 @@ pub fn roll(limits: Limits, new: &Arc<ReplicaSet>, old: &[Arc<ReplicaSet>]) -> V
 }
 
 fn shrink_old(limits: Limits, new: &ReplicaSet, old: &[Arc<ReplicaSet>], total: i32) -> Vec<Resize> {
-    let new_unavailable = asked(new) - available(new);
-    let spare = total - limits.fewest_available() - new_unavailable;
+    let new_unavailable = asked(new).saturating_sub(available(new));
+    let spare = total.saturating_sub(limits.fewest_available()).saturating_sub(new_unavailable);
     if spare <= 0 {
         return Vec::new();
     }
@@ -53,8 +53,8 @@ fn shrink_old(limits: Limits, new: &ReplicaSet, old: &[Arc<ReplicaSet>], total: 
         size.replicas -= broken;
         left -= broken;
     }
-    let up = available(new) + old.iter().map(|s| available(s)).sum::<i32>();
-    let mut left = (up - limits.fewest_available()).max(0);
+    let up = limits::total(old, available).saturating_add(available(new));
+    let mut left = up.saturating_sub(limits.fewest_available()).max(0);
     for size in &mut sizes {
         let healthy = size.replicas.min(left);
         size.replicas -= healthy;
@@ -64,7 +64,7 @@ fn shrink_old(limits: Limits, new: &ReplicaSet, old: &[Arc<ReplicaSet>], total: 
     sizes
 }
 
-/// All sets that still ask for pods go to nothing.
+/// Scales all sets that still ask for pods to zero.
 pub fn empty(sets: &[Arc<ReplicaSet>]) -> Vec<Resize> {
     let live = sets.iter().filter(|set| asked(set) > 0);
     live.map(|set| Resize { set: set.clone(), replicas: 0 }).collect()
@@ -96,9 +96,9 @@ pub fn scale(
     if !rolling {
         return Vec::new();
     }
-    let total: i32 = live.iter().map(|set| asked(set)).sum();
+    let total = total(&live, asked);
     let allowed = if limits.replicas > 0 { limits.most() } else { 0 };
-    let to_add = allowed - total;
+    let to_add = allowed.saturating_sub(total);
     if to_add == 0 {
         return Vec::new();
     }
@@ -110,12 +110,12 @@ pub fn scale(
     let mut added = 0;
     let mut sizes = Vec::with_capacity(live.len());
     for set in live {
-        let share = share(limits, &set, pods, to_add - added);
-        added += share;
-        sizes.push(Resize { replicas: asked(&set) + share, set });
+        let share = share(limits, &set, pods, to_add.saturating_sub(added));
+        added = added.saturating_add(share);
+        sizes.push(Resize { replicas: asked(&set).saturating_add(share).max(0), set });
     }
     if let Some(first) = sizes.first_mut() {
-        first.replicas = (first.replicas + to_add - added).max(0);
+        first.replicas = first.replicas.saturating_add(to_add.saturating_sub(added)).max(0);
     }
     sizes.retain(|size| size.replicas != asked(&size.set));
     sizes
@@ -135,7 +135,7 @@ fn share(limits: Limits, set: &ReplicaSet, pods: i32, left: i32) -> i32 {
             return 0;
         }
         let size = f64::from(asked(set)) * f64::from(limits.most()) / f64::from(before);
-        size.round() as i32 - asked(set)
+        (size.round() as i32).saturating_sub(asked(set))
     };
     if left > 0 { fraction.min(left) } else { fraction.max(left) }
 }
@@ -160,7 +160,8 @@ mod tests {
         let annotations = max.map(|max| json!({MAX_REPLICAS: max.to_string()})).unwrap_or(json!({}));
         let set = json!({"metadata": {"name": name, "annotations": annotations,
                 "creationTimestamp": format!("2026-01-01T00:00:{second:02}Z")},
-            "spec": {"replicas": asked, "selector": {}}, "status": {"replicas": asked, "availableReplicas": available}});
+            "spec": {"replicas": asked, "selector": {}},
+            "status": {"replicas": asked, "availableReplicas": available}});
         Arc::new(serde_json::from_value(set).expect("a valid set"))
     }
 
@@ -210,5 +211,20 @@ mod tests {
     #[test]
     fn a_single_live_set_takes_the_whole_size() {
         assert_eq!(sizes(scale(limits(7, 1, 1), Some(&set("new", 2, 5, 5, None)), &[], 5, true)), [("new".into(), 7)]);
+    }
+
+    #[test]
+    fn sets_of_the_largest_size_are_sized_without_overflow() {
+        let most = i32::MAX;
+        let old = [set("a", 1, most, most, None), set("b", 2, most, most, None)];
+        let new = set("new", 3, most, 0, Some(1));
+        roll(limits(most, most, most), &new, &old);
+        roll(limits(0, 0, 0), &new, &old);
+        for pods in [i32::MIN, 0, most] {
+            for resize in scale(limits(most, most, 0), Some(&new), &old, pods, true) {
+                assert!(resize.replicas >= 0);
+            }
+            scale(limits(1, most, 0), Some(&new), &old, pods, true);
+        }
     }
 }

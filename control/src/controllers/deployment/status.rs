@@ -1,4 +1,4 @@
-//! What a Deployment reports: its counters, whether it is available, and whether its rollout gets on.
+//! What a Deployment reports: its counters, whether it is available, and whether its rollout progresses.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,13 +8,16 @@ use k8s_openapi::{
     jiff::{SignedDuration, Timestamp},
 };
 
-use super::limits::{Limits, asked, available};
+use super::limits::{Limits, asked, available, total};
 
+/// Type of the condition that enough pods are available.
 pub const AVAILABLE: &str = "Available";
+/// Type of the condition that the rollout progresses.
 pub const PROGRESSING: &str = "Progressing";
+/// Type of the condition that pods cannot be created or deleted.
 pub const REPLICA_FAILURE: &str = "ReplicaFailure";
 
-/// What the pass did with the new set, which the Progressing condition tells.
+/// What the pass did with the new set, for the Progressing condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NewSet {
     Standing,
@@ -23,8 +26,8 @@ pub enum NewSet {
     Refused { message: String },
 }
 
-/// The status to report, and when its deadline is due. `rolling` is false while the Deployment is paused or being scaled:
-/// then no progress is judged.
+/// The status to report, and when its deadline is due. `rolling` is false while the Deployment is paused or being
+/// scaled: then no progress is judged.
 pub fn desired(
     deployment: &Deployment,
     new: Option<&ReplicaSet>,
@@ -60,7 +63,7 @@ pub fn desired(
 }
 
 fn counters(deployment: &Deployment, new: Option<&ReplicaSet>, all: &[Arc<ReplicaSet>]) -> DeploymentStatus {
-    let sum = |count: fn(&ReplicaSet) -> i32| all.iter().map(|set| count(set)).sum::<i32>();
+    let sum = |count: fn(&ReplicaSet) -> i32| total(all, count);
     let up = sum(available);
     let old = deployment.status.as_ref();
     DeploymentStatus {
@@ -69,7 +72,7 @@ fn counters(deployment: &Deployment, new: Option<&ReplicaSet>, all: &[Arc<Replic
         updated_replicas: Some(new.map_or(0, pods)),
         ready_replicas: Some(sum(|set| set.status.as_ref().and_then(|s| s.ready_replicas).unwrap_or(0))),
         available_replicas: Some(up),
-        unavailable_replicas: Some((sum(asked) - up).max(0)),
+        unavailable_replicas: Some(sum(asked).saturating_sub(up).max(0)),
         terminating_replicas: Some(sum(|set| set.status.as_ref().and_then(|s| s.terminating_replicas).unwrap_or(0))),
         collision_count: old.and_then(|s| s.collision_count),
         conditions: old.and_then(|s| s.conditions.clone()),
@@ -96,7 +99,7 @@ fn pause_condition(deployment: &Deployment, status: &mut DeploymentStatus, now: 
     }
     let paused = deployment.spec.as_ref().and_then(|s| s.paused).unwrap_or(false);
     let reason = find(status, PROGRESSING).and_then(|c| c.reason.as_deref());
-    // A rollout that has failed keeps saying so.
+    // A rollout that has failed keeps its condition.
     if reason == Some("ProgressDeadlineExceeded") {
         return;
     }
@@ -156,7 +159,7 @@ pub fn is_complete(deployment: &Deployment, status: &DeploymentStatus) -> bool {
 fn has_progressed(deployment: &Deployment, status: &DeploymentStatus) -> bool {
     let old = deployment.status.clone().unwrap_or_default();
     let count = |count: Option<i32>| count.unwrap_or(0);
-    let outdated = |s: &DeploymentStatus| count(s.replicas) - count(s.updated_replicas);
+    let outdated = |s: &DeploymentStatus| count(s.replicas).saturating_sub(count(s.updated_replicas));
     count(status.updated_replicas) > count(old.updated_replicas)
         || outdated(status) < outdated(&old)
         || count(status.ready_replicas) > count(old.ready_replicas)
@@ -174,7 +177,7 @@ fn has_timed_out(deployment: &Deployment, status: &DeploymentStatus, now: Timest
     }
 }
 
-/// When a rollout that stands still will have failed. Nothing is due once it is over or has failed.
+/// When a rollout without progress will have failed; `None` once it is complete or has failed.
 fn deadline(deployment: &Deployment, status: &DeploymentStatus, now: Timestamp) -> Option<Duration> {
     let deadline = progress_deadline(deployment)?;
     let condition = find(status, PROGRESSING)?;
@@ -182,8 +185,8 @@ fn deadline(deployment: &Deployment, status: &DeploymentStatus, now: Timestamp) 
     if over || is_complete(deployment, status) || deployment.spec.as_ref().and_then(|s| s.paused) == Some(true) {
         return None;
     }
-    let rest = deadline - now.duration_since(condition.last_update_time.as_ref()?.0);
-    // Conditions tell whole seconds: a little later is surely after.
+    let rest = deadline.saturating_sub(now.duration_since(condition.last_update_time.as_ref()?.0));
+    // Conditions have whole seconds: a little later is surely after.
     Some(Duration::try_from(rest).unwrap_or_default() + Duration::from_millis(100))
 }
 
@@ -239,7 +242,7 @@ fn remove(status: &mut DeploymentStatus, kind: &str) {
     }
 }
 
-/// Sets a condition; one with the same status and reason stands as it is, times included.
+/// Sets a condition; one with the same status and reason is left unchanged, times included.
 fn put(status: &mut DeploymentStatus, kind: &str, value: &str, reason: &str, message: String, now: Timestamp) {
     let standing = find(status, kind);
     if standing.is_some_and(|c| c.status == value && c.reason.as_deref() == Some(reason)) {

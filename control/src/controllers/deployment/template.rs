@@ -2,10 +2,10 @@
 
 use k8s_openapi::api::{apps::v1::ReplicaSet, core::v1::PodTemplateSpec};
 
-/// Label that tells the pods of one revision from those of another.
+/// Label by which the pods of one revision differ from those of another.
 pub const HASH_LABEL: &str = "pod-template-hash";
 
-/// Letters that can't spell a word, by Kubernetes' `SafeEncodeString`.
+/// Letters that spell no words. Source: Kubernetes' `SafeEncodeString`.
 const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 
 /// Names the template: equal templates (and collision counts) have equal names.

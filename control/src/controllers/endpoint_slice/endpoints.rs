@@ -1,4 +1,4 @@
-//! The endpoints that a Service's pods make, grouped by address family and ports.
+//! The endpoints of a Service's pods, grouped by address family and ports.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use k8s_openapi::api::{
 };
 
 use super::ports::{self, Port};
-use crate::controllers::pod_state::{is_finished, is_ready, is_terminating, node_name};
+use crate::objects::pod_state::{is_finished, is_ready, is_terminating, node_name};
 
 /// Endpoints that can share slices: those of one family with the same ports.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,15 +27,17 @@ pub fn selector(service: &Service) -> Option<&BTreeMap<String, String>> {
     spec.selector.as_ref().filter(|selector| !selector.is_empty())
 }
 
+/// Whether the Service has no ClusterIP by its own wish.
 pub fn is_headless(service: &Service) -> bool {
     service.spec.as_ref().and_then(|s| s.cluster_ip.as_deref()) == Some("None")
 }
 
+/// Whether pods count as ready whatever they report.
 pub fn publishes_not_ready(service: &Service) -> bool {
     service.spec.as_ref().and_then(|s| s.publish_not_ready_addresses).unwrap_or(false)
 }
 
-/// Families that the Service has, IPv4 where it does not say.
+/// Address families of the Service; IPv4 where it names none.
 pub fn families(service: &Service) -> Vec<String> {
     let families = service.spec.as_ref().and_then(|s| s.ip_families.clone()).unwrap_or_default();
     if families.is_empty() { vec!["IPv4".into()] } else { families }
@@ -108,6 +110,7 @@ pub fn hostname(service: &Service, pod: &Pod) -> Option<String> {
     spec.hostname.clone().filter(|hostname| same && !hostname.is_empty())
 }
 
+/// A reference to the pod behind an endpoint.
 pub fn target(pod: &Pod) -> ObjectReference {
     ObjectReference {
         kind: Some("Pod".into()),
@@ -131,7 +134,8 @@ mod tests {
 
     fn pod(name: &str, ip: &str, extra: Value) -> Pod {
         let mut pod = json!({"metadata": {"name": name, "namespace": "default", "uid": name},
-            "spec": {"nodeName": "n1", "containers": [{"name": "c", "ports": [{"name": "http", "containerPort": 8080}]}]},
+            "spec": {"nodeName": "n1",
+                "containers": [{"name": "c", "ports": [{"name": "http", "containerPort": 8080}]}]},
             "status": {"phase": "Running", "podIP": ip, "podIPs": [{"ip": ip}],
                 "conditions": [{"type": "Ready", "status": "True"}]}});
         for (path, value) in extra.as_object().into_iter().flatten() {

@@ -1,6 +1,7 @@
 //! EndpointSlices of Services with a selector, from the pods they select.
 //!
-//! [`endpoints`] says which endpoints there are, [`slices`] how they are spread over slices; this file only asks and does.
+//! [`endpoints`] decides which endpoints there are, [`slices`] how they are distributed over slices; this file reads
+//! and writes.
 
 pub mod endpoints;
 pub mod ports;
@@ -19,12 +20,14 @@ use self::{
     slices::{Frame, MANAGED_BY, SERVICE_NAME},
     writes::Writes,
 };
-use super::{
-    Context,
-    engine::{Change, Failure, Informer, Key, Outcome, Startup, Tasks, WorkQueue},
-    informers::{labelled, of_service, on_node, selecting},
-    owners::controller_reference,
-    pod_state::{counts_differently, node_name},
+use super::Context;
+use crate::{
+    engine::{Failure, Informer, Key, ObjectChange, Outcome, Startup, Tasks, WorkQueue},
+    objects::{
+        informers::{labelled, of_service, on_node, selecting},
+        owners::controller_reference,
+        pod_state::{counts_differently, node_name},
+    },
 };
 
 const COMPONENT: &str = "endpointslice-controller";
@@ -76,7 +79,7 @@ pub fn service_of(slice: &EndpointSlice) -> Option<Key> {
 }
 
 /// Services whose endpoints a change of a pod may change.
-pub fn services_of(services: &Informer<Service>, change: &Change<Pod>) -> Vec<Key> {
+pub fn services_of(services: &Informer<Service>, change: &ObjectChange<Pod>) -> Vec<Key> {
     if let (Some(old), Some(new)) = (&change.old, &change.new)
         && !differs(old, new)
     {
@@ -119,24 +122,28 @@ pub fn pods_of(service: &Service, pods: &Informer<Pod>) -> Vec<Arc<Pod>> {
     selected
 }
 
+/// The node's zone.
 pub fn zone(node: &Node) -> Option<&String> {
     node.metadata.labels.as_ref()?.get("topology.kubernetes.io/zone")
 }
 
 impl Controller {
-    fn node_changed(&self, change: &Change<Node>, queue: &WorkQueue<Key>) {
+    fn node_changed(&self, change: &ObjectChange<Node>, queue: &WorkQueue<Key>) {
         if change.old.as_deref().and_then(zone) == change.new.as_deref().and_then(zone) {
             return;
         }
         for pod in self.pods.indexed(&on_node(&change.key.name)) {
-            let appeared = Change { key: Key::of(&*pod), old: None, new: Some(pod) };
+            let appeared = ObjectChange { key: Key::of(&*pod), old: None, new: Some(pod) };
             services_of(&self.services, &appeared).into_iter().for_each(|service| queue.add(service));
         }
     }
 
     async fn reconcile(self: Arc<Self>, key: Key) -> Result<Outcome, Failure> {
-        // The slices of a Service that is gone belong to it, and go with it.
-        let Some(service) = self.services.get(&key) else { return Ok(Outcome::Done) };
+        let Some(service) = self.services.get(&key) else {
+            // The garbage collector deletes the slices: the Service owned them.
+            self.writes.forget(&key);
+            return Ok(Outcome::Done);
+        };
         if service.metadata.deletion_timestamp.is_some() {
             return Ok(Outcome::Done);
         }

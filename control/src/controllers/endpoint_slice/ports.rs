@@ -19,6 +19,7 @@ pub struct Port {
 }
 
 impl Port {
+    /// Reads a port of a slice.
     pub fn read(port: &EndpointPort) -> Self {
         Self {
             name: port.name.clone().unwrap_or_default(),
@@ -28,6 +29,7 @@ impl Port {
         }
     }
 
+    /// The port as a slice holds it.
     pub fn to_slice_port(&self) -> EndpointPort {
         EndpointPort {
             name: Some(self.name.clone()),

@@ -1,4 +1,5 @@
-//! Endpoints into slices with as few changes as possible: a slice that stands is kept, then filled, and only then is one added.
+//! Distributes endpoints over slices with as few changes as possible: existing slices are kept, then filled, and only
+//! then is a slice added.
 //!
 //! Source: Kubernetes' `endpointslice` reconciler.
 
@@ -15,8 +16,10 @@ use k8s_openapi::{
 use super::{endpoints::Group, ports::Port};
 
 /// Most endpoints in one slice.
-pub const MOST_ENDPOINTS: usize = 100;
+pub const MAX_ENDPOINTS: usize = 100;
+/// Label with the Service that a slice belongs to.
 pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
+/// Label with the writer of a slice.
 pub const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 
 /// What all slices of one Service have in common.
@@ -39,7 +42,7 @@ pub struct Plan {
     pub delete: Vec<Arc<EndpointSlice>>,
 }
 
-/// One standing slice with what is to become of it.
+/// An existing slice and what it is to hold.
 struct Draft {
     standing: Arc<EndpointSlice>,
     endpoints: Vec<Endpoint>,
@@ -47,7 +50,7 @@ struct Draft {
     changed: bool,
 }
 
-/// Compares the endpoints with the slices that stand (all of one manager and Service).
+/// Compares the endpoints with the existing slices (all of one manager and Service).
 pub fn plan(frame: &Frame, desired: BTreeMap<Group, Vec<Endpoint>>, standing: &[Arc<EndpointSlice>]) -> Plan {
     let mut plan = Plan::default();
     let mut by_group: BTreeMap<Group, Vec<Arc<EndpointSlice>>> = BTreeMap::new();
@@ -55,7 +58,7 @@ pub fn plan(frame: &Frame, desired: BTreeMap<Group, Vec<Endpoint>>, standing: &[
         by_group.entry(group_of(slice)).or_default().push(slice.clone());
     }
     let mut spare = Vec::new();
-    let mut fresh: Vec<(Group, Vec<Endpoint>)> = Vec::new();
+    let mut added: Vec<(Group, Vec<Endpoint>)> = Vec::new();
     let empty: BTreeSet<&String> =
         frame.placeholders.iter().filter(|family| !desired.keys().any(|g| g.address_type == **family)).collect();
     for family in empty {
@@ -63,10 +66,10 @@ pub fn plan(frame: &Frame, desired: BTreeMap<Group, Vec<Endpoint>>, standing: &[
         match by_group.remove(&group) {
             Some(mut slices) => {
                 let kept = slices.remove(0);
-                settle(frame, &mut plan, keep(kept, &mut HashMap::new()));
+                update_if_changed(frame, &mut plan, keep(kept, &mut HashMap::new()));
                 spare.extend(slices);
             }
-            None => fresh.push((group, Vec::new())),
+            None => added.push((group, Vec::new())),
         }
     }
     for (group, endpoints) in desired {
@@ -75,31 +78,32 @@ pub fn plan(frame: &Frame, desired: BTreeMap<Group, Vec<Endpoint>>, standing: &[
             if draft.endpoints.is_empty() {
                 spare.push(draft.standing);
             } else {
-                settle(frame, &mut plan, draft);
+                update_if_changed(frame, &mut plan, draft);
             }
         }
-        fresh.extend(rest.chunks(MOST_ENDPOINTS).map(|chunk| (group.clone(), chunk.to_vec())));
+        added.extend(rest.chunks(MAX_ENDPOINTS).map(|chunk| (group.clone(), chunk.to_vec())));
     }
     spare.extend(by_group.into_values().flatten());
-    for (group, endpoints) in fresh {
+    for (group, endpoints) in added {
         place(frame, &mut plan, &mut spare, group, endpoints);
     }
     plan.delete = spare;
     plan
 }
 
-/// Fresh endpoints take over a slice that would be deleted, if there is one of their family.
+/// New endpoints reuse a slice that would be deleted, if there is one of their family.
 fn place(frame: &Frame, plan: &mut Plan, spare: &mut Vec<Arc<EndpointSlice>>, group: Group, endpoints: Vec<Endpoint>) {
     match spare.iter().position(|slice| slice.address_type == group.address_type) {
         Some(at) => {
             let draft = Draft { standing: spare.remove(at), endpoints, ports: group.ports, changed: true };
-            settle(frame, plan, draft);
+            update_if_changed(frame, plan, draft);
         }
         None => plan.create.push(new_slice(frame, &group, endpoints)),
     }
 }
 
-/// Keeps what stands, then fills slices that change anyway, then the fullest with room. Returns what found no place.
+/// Keeps what exists, then fills slices that change anyway, then the fullest with room. Returns the endpoints without a
+/// slice.
 fn fit(desired: Vec<Endpoint>, slices: Vec<Arc<EndpointSlice>>) -> (Vec<Draft>, Vec<Endpoint>) {
     let order: Vec<String> = desired.iter().map(identity).collect();
     let mut wanted: HashMap<String, Endpoint> = desired.into_iter().map(|e| (identity(&e), e)).collect();
@@ -110,7 +114,7 @@ fn fit(desired: Vec<Endpoint>, slices: Vec<Arc<EndpointSlice>>) -> (Vec<Draft>, 
         fill(draft, &mut rest);
     }
     drafts.sort_by_key(|draft| std::cmp::Reverse(draft.endpoints.len()));
-    for draft in drafts.iter_mut().filter(|draft| draft.endpoints.len() < MOST_ENDPOINTS) {
+    for draft in drafts.iter_mut().filter(|draft| draft.endpoints.len() < MAX_ENDPOINTS) {
         fill(draft, &mut rest);
     }
     rest.reverse();
@@ -118,7 +122,7 @@ fn fit(desired: Vec<Endpoint>, slices: Vec<Arc<EndpointSlice>>) -> (Vec<Draft>, 
 }
 
 fn fill(draft: &mut Draft, rest: &mut Vec<Endpoint>) {
-    while draft.endpoints.len() < MOST_ENDPOINTS
+    while draft.endpoints.len() < MAX_ENDPOINTS
         && let Some(endpoint) = rest.pop()
     {
         draft.endpoints.push(endpoint);
@@ -148,7 +152,7 @@ fn identity(endpoint: &Endpoint) -> String {
     format!("{}|{uid}", endpoint.addresses.join(","))
 }
 
-fn settle(frame: &Frame, plan: &mut Plan, draft: Draft) {
+fn update_if_changed(frame: &Frame, plan: &mut Plan, draft: Draft) {
     let mut slice = (*draft.standing).clone();
     let labels_differ = slice.metadata.labels.as_ref() != Some(&frame.labels);
     let annotations_differ = slice.metadata.annotations.clone().unwrap_or_default() != frame.annotations;

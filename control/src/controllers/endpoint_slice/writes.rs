@@ -1,4 +1,5 @@
-//! Writes slices, and remembers what it wrote until the view shows it: deciding on an older view would write slices twice.
+//! Writes slices, and remembers what it wrote until the view shows it: deciding on an older view would write slices
+//! twice.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -11,12 +12,12 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{manager, service_of, slices::Plan};
-use crate::controllers::engine::{Change, Failure, Informer, Key, api_code, is_gone_or_taken};
+use crate::engine::{Failure, Informer, Key, ObjectChange, api_code, is_gone_or_taken, is_namespace_terminating};
 
 /// After this long what was written is believed to have been overtaken.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What was written for each Service and is not seen yet.
+/// What was written for each Service and is not in the view yet.
 #[derive(Default)]
 pub struct Writes {
     unseen: Mutex<HashMap<Key, HashMap<Key, Written>>>,
@@ -35,6 +36,11 @@ enum Written {
 }
 
 impl Writes {
+    /// Forgets a Service that was deleted.
+    pub fn forget(&self, service: &Key) {
+        self.unseen.lock().remove(service);
+    }
+
     /// Whether the view shows all that was written for `service`.
     pub fn seen(&self, service: &Key, slices: &Informer<EndpointSlice>) -> bool {
         let mut unseen = self.unseen.lock();
@@ -58,7 +64,7 @@ impl Writes {
     }
 
     /// Notes what happened to a slice. Returns its Service if it is, or was, one of `writer`'s.
-    pub fn changed(&self, writer: &str, change: &Change<EndpointSlice>) -> Option<Key> {
+    pub fn changed(&self, writer: &str, change: &ObjectChange<EndpointSlice>) -> Option<Key> {
         let slice = change.latest();
         if manager(slice) != Some(writer) && change.old.as_deref().and_then(manager) != Some(writer) {
             return None;
@@ -70,7 +76,7 @@ impl Writes {
         Some(service)
     }
 
-    /// A slice went: nothing more is expected of it.
+    /// A slice was deleted: nothing more is expected of it.
     fn gone(&self, service: &Key, slice: &Key) {
         if let Some(written) = self.unseen.lock().get_mut(service) {
             written.remove(slice);
@@ -81,7 +87,7 @@ impl Writes {
         self.unseen.lock().entry(service.clone()).or_default().insert(slice, written);
     }
 
-    /// Carries out `plan`. A Service or namespace that goes meanwhile ends it without failure.
+    /// Carries out `plan`. Deleting the Service or its namespace meanwhile ends it without failure.
     pub async fn carry_out(&self, client: &Client, service: &Key, plan: Plan) -> Result<(), Failure> {
         let api: Api<EndpointSlice> = Api::namespaced(client.clone(), &service.namespace);
         for slice in plan.update {
@@ -94,8 +100,7 @@ impl Writes {
         for slice in plan.create {
             match api.create(&PostParams::default(), &slice).await {
                 Ok(written) => self.wrote_slice(service, &written),
-                // The namespace is going.
-                Err(error) if matches!(api_code(&error), Some(403 | 404)) => return Ok(()),
+                Err(error) if is_namespace_terminating(&error) || api_code(&error) == Some(404) => return Ok(()),
                 Err(error) => return Err(Failure::request("create an EndpointSlice")(error)),
             }
         }

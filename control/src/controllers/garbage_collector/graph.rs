@@ -1,22 +1,29 @@
-//! Who owns whom, as the watches tell it, and what becomes of an object whose owners change. Pure.
+//! Who owns whom, as the watches show it, and what becomes of an object whose owners change. Pure.
+//!
+//! An owner is cluster-wide or in the namespace of its dependent. A reference across namespaces owns nothing, holds
+//! nothing up, and counts as absent; so nobody can delay the deletion of an object in a namespace that is not theirs.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
-use crate::controllers::engine::Key;
+use crate::engine::Key;
 
+/// Finalizer of objects that are deleted after their dependents.
 pub const FOREGROUND: &str = "foregroundDeletion";
+/// Finalizer of objects whose dependents are to be released.
 pub const ORPHAN: &str = "orphan";
+
+/// A served kind, as plural name and group.
+pub type KindName = Arc<str>;
 
 /// One object: only what ownership needs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Object {
-    /// Position among the served kinds.
-    pub kind: usize,
+    pub kind: KindName,
     pub key: Key,
     pub uid: String,
     pub resource_version: Option<String>,
@@ -26,7 +33,8 @@ pub struct Object {
 }
 
 impl Object {
-    pub fn read(kind: usize, meta: ObjectMeta) -> Self {
+    /// Reads what ownership needs.
+    pub fn read(kind: KindName, meta: ObjectMeta) -> Self {
         Self {
             kind,
             key: Key::new(meta.namespace.unwrap_or_default(), meta.name.unwrap_or_default()),
@@ -38,7 +46,7 @@ impl Object {
         }
     }
 
-    /// Deleted in the foreground: it goes after its dependents.
+    /// Deleted in the foreground: after its dependents.
     pub fn waits_for_dependents(&self) -> bool {
         self.deleting && self.finalizers.iter().any(|finalizer| finalizer == FOREGROUND)
     }
@@ -46,6 +54,11 @@ impl Object {
     /// Deleted with its dependents to be left alone.
     pub fn orphans_dependents(&self) -> bool {
         self.deleting && self.finalizers.iter().any(|finalizer| finalizer == ORPHAN)
+    }
+
+    /// Whether `self` may own `dependent`, if `dependent` names it.
+    fn may_own(&self, dependent: &Object) -> bool {
+        self.key.namespace.is_empty() || self.key.namespace == dependent.key.namespace
     }
 
     fn is_blocked_for(&self, owner: &str) -> bool {
@@ -60,18 +73,18 @@ pub struct Graph {
     dependents: HashMap<String, BTreeSet<String>>,
 }
 
-/// How an owner stands.
+/// The state of an owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Owner {
+pub enum OwnerState {
     Solid,
-    /// It goes once its dependents are gone.
+    /// It is deleted once its dependents are gone.
     Waiting,
     Absent,
 }
 
 /// What is to be done with one object.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Decision {
+pub enum Action {
     Nothing,
     /// All its owners are gone or wait for it.
     Delete {
@@ -79,9 +92,9 @@ pub enum Decision {
     },
     /// Some owners are left: the others are taken off.
     KeepOwners(Vec<OwnerReference>),
-    /// Its dependents are gone, or were let go: this finalizer is done.
+    /// Its dependents are gone, or were released: this finalizer is done.
     DropFinalizer(&'static str),
-    /// Its dependents are to be let go first.
+    /// These dependents are to be released from it first.
     Release(Vec<String>),
 }
 
@@ -93,6 +106,7 @@ pub enum Policy {
 }
 
 impl Graph {
+    /// The object with this uid.
     pub fn get(&self, uid: &str) -> Option<&Arc<Object>> {
         self.objects.get(uid)
     }
@@ -102,14 +116,16 @@ impl Graph {
         let uid = object.uid.clone();
         let old = self.objects.get(&uid).cloned();
         for owner in old.iter().flat_map(|old| &old.owners) {
-            self.leave(&owner.uid, &uid);
+            self.remove_dependent(&owner.uid, &uid);
         }
         for owner in &object.owners {
             self.dependents.entry(owner.uid.clone()).or_default().insert(uid.clone());
         }
         let mut affected = Vec::new();
         let owners_changed = old.as_ref().is_none_or(|old| old.owners != object.owners);
-        let unknown = |owner: &OwnerReference| self.objects.get(&owner.uid).is_none_or(|o| o.waits_for_dependents());
+        let unknown = |owner: &OwnerReference| {
+            self.objects.get(&owner.uid).is_none_or(|o| o.waits_for_dependents() || !o.may_own(&object))
+        };
         if owners_changed && object.owners.iter().any(unknown) {
             affected.push(uid.clone());
         }
@@ -134,15 +150,15 @@ impl Graph {
         let Some(object) = self.objects.remove(uid) else { return Vec::new() };
         let mut affected: Vec<String> = self.dependents.get(uid).into_iter().flatten().cloned().collect();
         for owner in &object.owners {
-            self.leave(&owner.uid, uid);
+            self.remove_dependent(&owner.uid, uid);
             affected.push(owner.uid.clone());
         }
         affected
     }
 
     /// The uids of one kind that are not among `listed`.
-    pub fn beyond(&self, kind: usize, listed: &BTreeSet<String>) -> Vec<String> {
-        let of_kind = self.objects.values().filter(|object| object.kind == kind);
+    pub fn not_among(&self, kind: &KindName, listed: &HashSet<String>) -> Vec<String> {
+        let of_kind = self.objects.values().filter(|object| object.kind == *kind);
         of_kind.filter(|object| !listed.contains(&object.uid)).map(|object| object.uid.clone()).collect()
     }
 
@@ -151,54 +167,54 @@ impl Graph {
         object.owners.iter().filter(|owner| !self.objects.contains_key(&owner.uid)).cloned().collect()
     }
 
-    /// Every object, for the first pass after the first listing.
-    pub fn with_owners_or_waiting(&self) -> Vec<String> {
-        let has_work = |o: &&Arc<Object>| {
-            o.waits_for_dependents()
-                || o.orphans_dependents()
-                || o.owners.iter().any(|w| !self.objects.contains_key(&w.uid))
-        };
-        self.objects.values().filter(has_work).map(|object| object.uid.clone()).collect()
-    }
-
-    /// Decides on one object. `unseen` tells how owners stand that the graph does not hold.
-    pub fn decide(&self, object: &Object, unseen: impl Fn(&OwnerReference) -> Owner) -> Decision {
+    /// Decides on one object. `unseen` is the state of owners that the graph does not hold.
+    pub fn decide(&self, object: &Object, unseen: impl Fn(&OwnerReference) -> OwnerState) -> Action {
         if object.orphans_dependents() {
-            let dependents: Vec<String> = self.dependents.get(&object.uid).into_iter().flatten().cloned().collect();
-            return if dependents.is_empty() { Decision::DropFinalizer(ORPHAN) } else { Decision::Release(dependents) };
+            let dependents: Vec<String> = self.dependents(object).map(|dependent| dependent.uid.clone()).collect();
+            return if dependents.is_empty() { Action::DropFinalizer(ORPHAN) } else { Action::Release(dependents) };
         }
         if object.waits_for_dependents() {
-            return if self.is_blocked(&object.uid) { Decision::Nothing } else { Decision::DropFinalizer(FOREGROUND) };
+            return if self.is_blocked(object) { Action::Nothing } else { Action::DropFinalizer(FOREGROUND) };
         }
         if object.deleting || object.owners.is_empty() {
-            return Decision::Nothing;
+            return Action::Nothing;
         }
-        let standing = |owner: &OwnerReference| match self.objects.get(&owner.uid) {
-            Some(owner) if owner.waits_for_dependents() => Owner::Waiting,
-            Some(_) => Owner::Solid,
+        let state = |owner: &OwnerReference| match self.objects.get(&owner.uid) {
+            // There is no namespace to look for the owner of a cluster-wide object in.
+            Some(owner) if !owner.may_own(object) && object.key.namespace.is_empty() => OwnerState::Solid,
+            Some(owner) if !owner.may_own(object) => OwnerState::Absent,
+            Some(owner) if owner.waits_for_dependents() => OwnerState::Waiting,
+            Some(_) => OwnerState::Solid,
             None => unseen(owner),
         };
-        let standings: Vec<Owner> = object.owners.iter().map(standing).collect();
-        if standings.iter().all(|standing| *standing == Owner::Solid) {
-            return Decision::Nothing;
+        let states: Vec<OwnerState> = object.owners.iter().map(state).collect();
+        if states.iter().all(|state| *state == OwnerState::Solid) {
+            return Action::Nothing;
         }
-        if standings.contains(&Owner::Solid) {
-            let kept = object.owners.iter().zip(&standings).filter(|(_, standing)| **standing == Owner::Solid);
-            return Decision::KeepOwners(kept.map(|(owner, _)| owner.clone()).collect());
+        if states.contains(&OwnerState::Solid) {
+            let kept = object.owners.iter().zip(&states).filter(|(_, state)| **state == OwnerState::Solid);
+            return Action::KeepOwners(kept.map(|(owner, _)| owner.clone()).collect());
         }
-        let has_dependents = self.dependents.get(&object.uid).is_some_and(|d| !d.is_empty());
-        let policy =
-            if standings.contains(&Owner::Waiting) && has_dependents { Policy::Foreground } else { own_policy(object) };
-        Decision::Delete { policy }
+        let has_dependents = self.dependents(object).next().is_some();
+        let policy = if states.contains(&OwnerState::Waiting) && has_dependents {
+            Policy::Foreground
+        } else {
+            own_policy(object)
+        };
+        Action::Delete { policy }
+    }
+
+    fn dependents<'g>(&'g self, owner: &'g Object) -> impl Iterator<Item = &'g Arc<Object>> {
+        let uids = self.dependents.get(&owner.uid).into_iter().flatten();
+        uids.filter_map(|uid| self.objects.get(uid)).filter(|dependent| owner.may_own(dependent))
     }
 
     /// Whether a dependent that asks to be waited for is still there.
-    fn is_blocked(&self, uid: &str) -> bool {
-        let dependents = self.dependents.get(uid).into_iter().flatten();
-        dependents.filter_map(|dependent| self.objects.get(dependent)).any(|dependent| dependent.is_blocked_for(uid))
+    fn is_blocked(&self, owner: &Object) -> bool {
+        self.dependents(owner).any(|dependent| dependent.is_blocked_for(&owner.uid))
     }
 
-    fn leave(&mut self, owner: &str, uid: &str) {
+    fn remove_dependent(&mut self, owner: &str, uid: &str) {
         if let Some(dependents) = self.dependents.get_mut(owner) {
             dependents.remove(uid);
             if dependents.is_empty() {
@@ -230,7 +246,7 @@ mod tests {
 
     fn object(uid: &str, owners: &[OwnerReference]) -> Object {
         Object {
-            kind: 0,
+            kind: "pods".into(),
             key: Key::new("default", uid),
             uid: uid.into(),
             resource_version: None,
@@ -240,18 +256,18 @@ mod tests {
         }
     }
 
-    fn going(mut object: Object, finalizer: &str) -> Object {
+    fn terminating(mut object: Object, finalizer: &str) -> Object {
         object.deleting = true;
         object.finalizers = vec![finalizer.into()];
         object
     }
 
-    fn decide(graph: &Graph, uid: &str) -> Decision {
-        graph.decide(graph.get(uid).expect("is there"), |_| Owner::Absent)
+    fn decide(graph: &Graph, uid: &str) -> Action {
+        graph.decide(graph.get(uid).expect("is there"), |_| OwnerState::Absent)
     }
 
     #[test]
-    fn dependents_of_an_owner_that_goes_are_deleted_unless_another_owner_stays() {
+    fn dependents_of_a_deleted_owner_are_deleted_unless_another_owner_is_left() {
         let mut graph = Graph::default();
         graph.set(object("set", &[]));
         graph.set(object("other", &[]));
@@ -260,8 +276,8 @@ mod tests {
         let mut affected = graph.remove("set");
         affected.sort();
         assert_eq!(affected, ["pod", "shared"]);
-        assert_eq!(decide(&graph, "pod"), Decision::Delete { policy: Policy::Background });
-        assert_eq!(decide(&graph, "shared"), Decision::KeepOwners(vec![owner("other", false)]));
+        assert_eq!(decide(&graph, "pod"), Action::Delete { policy: Policy::Background });
+        assert_eq!(decide(&graph, "shared"), Action::KeepOwners(vec![owner("other", false)]));
     }
 
     #[test]
@@ -270,8 +286,8 @@ mod tests {
         assert_eq!(graph.set(object("pod", &[owner("set", true)])), ["pod"]);
         let pod = graph.get("pod").expect("is there").clone();
         assert_eq!(graph.unseen_owners(&pod).len(), 1);
-        assert_eq!(graph.decide(&pod, |_| Owner::Solid), Decision::Nothing);
-        assert_eq!(graph.decide(&pod, |_| Owner::Absent), Decision::Delete { policy: Policy::Background });
+        assert_eq!(graph.decide(&pod, |_| OwnerState::Solid), Action::Nothing);
+        assert_eq!(graph.decide(&pod, |_| OwnerState::Absent), Action::Delete { policy: Policy::Background });
     }
 
     #[test]
@@ -280,16 +296,16 @@ mod tests {
         graph.set(object("deployment", &[]));
         graph.set(object("set", &[owner("deployment", true)]));
         graph.set(object("pod", &[owner("set", true)]));
-        let affected = graph.set(going(object("deployment", &[]), FOREGROUND));
+        let affected = graph.set(terminating(object("deployment", &[]), FOREGROUND));
         assert_eq!(affected, ["set", "deployment"]);
-        assert_eq!(decide(&graph, "deployment"), Decision::Nothing);
-        assert_eq!(decide(&graph, "set"), Decision::Delete { policy: Policy::Foreground });
-        graph.set(going(object("set", &[owner("deployment", true)]), FOREGROUND));
-        assert_eq!(decide(&graph, "pod"), Decision::Delete { policy: Policy::Background });
+        assert_eq!(decide(&graph, "deployment"), Action::Nothing);
+        assert_eq!(decide(&graph, "set"), Action::Delete { policy: Policy::Foreground });
+        graph.set(terminating(object("set", &[owner("deployment", true)]), FOREGROUND));
+        assert_eq!(decide(&graph, "pod"), Action::Delete { policy: Policy::Background });
         assert_eq!(graph.remove("pod"), ["set"]);
-        assert_eq!(decide(&graph, "set"), Decision::DropFinalizer(FOREGROUND));
+        assert_eq!(decide(&graph, "set"), Action::DropFinalizer(FOREGROUND));
         assert_eq!(graph.remove("set"), ["deployment"]);
-        assert_eq!(decide(&graph, "deployment"), Decision::DropFinalizer(FOREGROUND));
+        assert_eq!(decide(&graph, "deployment"), Action::DropFinalizer(FOREGROUND));
     }
 
     #[test]
@@ -297,19 +313,37 @@ mod tests {
         let mut graph = Graph::default();
         graph.set(object("set", &[]));
         graph.set(object("pod", &[owner("set", false)]));
-        graph.set(going(object("set", &[]), FOREGROUND));
-        assert_eq!(decide(&graph, "set"), Decision::DropFinalizer(FOREGROUND));
-        assert_eq!(decide(&graph, "pod"), Decision::Delete { policy: Policy::Background });
+        graph.set(terminating(object("set", &[]), FOREGROUND));
+        assert_eq!(decide(&graph, "set"), Action::DropFinalizer(FOREGROUND));
+        assert_eq!(decide(&graph, "pod"), Action::Delete { policy: Policy::Background });
     }
 
     #[test]
-    fn orphaning_lets_dependents_go_and_then_the_owner() {
+    fn orphaning_releases_the_dependents_and_then_the_owner() {
         let mut graph = Graph::default();
         graph.set(object("set", &[]));
         graph.set(object("pod", &[owner("set", true)]));
-        assert_eq!(graph.set(going(object("set", &[]), ORPHAN)), ["set"]);
-        assert_eq!(decide(&graph, "set"), Decision::Release(vec!["pod".into()]));
+        assert_eq!(graph.set(terminating(object("set", &[]), ORPHAN)), ["set"]);
+        assert_eq!(decide(&graph, "set"), Action::Release(vec!["pod".into()]));
         assert_eq!(graph.set(object("pod", &[])), ["set"]);
-        assert_eq!(decide(&graph, "set"), Decision::DropFinalizer(ORPHAN));
+        assert_eq!(decide(&graph, "set"), Action::DropFinalizer(ORPHAN));
+    }
+
+    #[test]
+    fn a_reference_to_an_owner_in_another_namespace_neither_delays_nor_keeps_anything() {
+        let mut graph = Graph::default();
+        graph.set(object("set", &[]));
+        let mut foreign = object("foreign", &[owner("set", true)]);
+        foreign.key.namespace = "attacker".into();
+        graph.set(foreign);
+        assert_eq!(decide(&graph, "foreign"), Action::Delete { policy: Policy::Background });
+        graph.set(terminating(object("set", &[]), FOREGROUND));
+        assert_eq!(decide(&graph, "set"), Action::DropFinalizer(FOREGROUND));
+        graph.set(terminating(object("set", &[]), ORPHAN));
+        assert_eq!(decide(&graph, "set"), Action::DropFinalizer(ORPHAN));
+        let mut cluster_wide = object("cluster-wide", &[owner("set", true)]);
+        cluster_wide.key.namespace = String::new();
+        graph.set(cluster_wide);
+        assert_eq!(decide(&graph, "cluster-wide"), Action::Nothing);
     }
 }

@@ -1,165 +1,158 @@
-//! Deletes what nobody owns any more, and carries out foreground deletion and orphaning.
+//! Garbage collector: deletes objects whose owners are gone, and carries out foreground deletion and orphaning.
 //!
-//! It watches the metadata of every served kind; [`graph`] decides, this file asks and does. It deletes nothing whose owner it
-//! has not asked the API for.
+//! It watches the metadata of every served kind ([`watches`]); [`graph`] decides, [`requests`] reads and writes. It
+//! deletes nothing whose owner it has not asked the API for.
 
 mod graph;
 mod requests;
+mod watches;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use futures::StreamExt;
+use futures::FutureExt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::{
-    Api, Client,
-    core::{DynamicObject, PartialObjectMeta},
-    runtime::{WatchStreamExt, watcher},
-};
+use kube::Client;
 use parking_lot::Mutex;
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
-use self::graph::{Decision, Graph, Object, Owner};
+use self::graph::{Action, Graph, KindName, Object, OwnerState};
 use super::{
     Context,
-    engine::{Failure, Outcome, Tasks, WorkQueue, work},
-    informers::all,
-    served::{Served, discover},
+    served::{Served, ServedKinds},
 };
+use crate::engine::{Failure, Outcome, Tasks, WorkQueue, work};
 
 const COMPONENT: &str = "garbage-collector";
 const CONCURRENCY: usize = 64;
+/// One kind that cannot be listed must not stop the collection of all others. Source: Kubernetes waits for 30 s.
+const LISTING_LIMIT: Duration = Duration::from_secs(60);
 
 struct Collector {
     client: Client,
-    kinds: Vec<Served>,
+    kinds: ServedKinds,
     graph: Mutex<Graph>,
     queue: Arc<WorkQueue<String>>,
-    /// How many kinds have been listed.
-    listed: watch::Sender<usize>,
+    /// Kinds whose first listing is complete.
+    listed: watch::Sender<BTreeSet<KindName>>,
     removed: Box<dyn Fn(&str) + Send + Sync>,
 }
 
-/// Starts the collector. `removed` hears the namespace of every object that goes.
+/// Starts the collector. `removed` is called with the namespace of every object that is deleted.
 pub fn start(context: &Context, tasks: &Arc<Tasks>, removed: impl Fn(&str) + Send + Sync + 'static) {
-    let (client, stop, watches) = (context.client.clone(), tasks.stop(), tasks.clone());
-    tasks.spawn(COMPONENT, async move {
-        let Some(mut kinds) = discover(&client, &stop).await else { return };
-        kinds.retain(|kind| kind.resource.kind != "Event");
-        let collector = Arc::new(Collector {
-            client,
-            kinds,
-            graph: Mutex::default(),
-            queue: Arc::default(),
-            listed: watch::Sender::new(0),
-            removed: Box::new(removed),
-        });
-        for kind in 0..collector.kinds.len() {
-            watches.spawn("metadata-watch", collector.clone().follow(kind, stop.clone()));
+    let collector = Arc::new(Collector {
+        client: context.client.clone(),
+        kinds: context.kinds.clone(),
+        graph: Mutex::default(),
+        queue: Arc::new(WorkQueue::new(COMPONENT)),
+        listed: watch::Sender::new(BTreeSet::new()),
+        removed: Box::new(removed),
+    });
+    tasks.measure(collector.queue.clone());
+    let watches = collector.clone();
+    tasks.spawn("metadata-watches", move |stop| watches.clone().watch_all(stop).boxed());
+    tasks.spawn(COMPONENT, move |stop| {
+        let (collector, queue) = (collector.clone(), collector.queue.clone());
+        async move {
+            // Until all kinds are listed, an owner may only seem to be absent, and a dependent may be missing.
+            let listed = tokio::time::timeout(LISTING_LIMIT, collector.all_listed());
+            match stop.run_until_cancelled(listed).await {
+                None => return,
+                Some(Ok(())) => {}
+                // Absent owners are asked for all the same.
+                Some(Err(_)) => {
+                    tracing::warn!(kinds = ?collector.unlisted(), "collecting without kinds that cannot be listed")
+                }
+            }
+            let reconcile = move |uid| {
+                let collector = collector.clone();
+                async move { collector.reconcile(uid).await }
+            };
+            work(COMPONENT, queue, CONCURRENCY, stop, reconcile).await;
         }
-        let mut listed = collector.listed.subscribe();
-        let all_listed = listed.wait_for(|count| *count == collector.kinds.len());
-        tokio::select! {
-            _ = stop.cancelled() => return,
-            result = all_listed => if result.is_err() { return },
-        }
-        // Until here owners may have been unseen because their kind was not listed.
-        let first = collector.graph.lock().with_owners_or_waiting();
-        first.into_iter().for_each(|uid| collector.queue.add(uid));
-        let queue = collector.queue.clone();
-        let reconcile = move |uid| {
-            let collector = collector.clone();
-            async move { collector.reconcile(uid).await }
-        };
-        work(COMPONENT, queue, CONCURRENCY, stop, reconcile).await;
+        .boxed()
     });
 }
 
 impl Collector {
-    /// Follows the metadata of one kind until `stop`.
-    async fn follow(self: Arc<Self>, kind: usize, stop: CancellationToken) {
-        let resource = &self.kinds[kind].resource;
-        let api: Api<PartialObjectMeta<DynamicObject>> = Api::all_with(self.client.clone(), resource);
-        let mut events = std::pin::pin!(watcher(api, all()).default_backoff());
-        let mut listing = BTreeSet::new();
-        let mut first = true;
+    /// The kinds whose objects are collected. Events own nothing and are owned by nothing.
+    fn collected(&self) -> Option<Vec<Served>> {
+        let kinds = self.kinds.borrow().clone()?;
+        Some(kinds.iter().filter(|kind| kind.resource.kind != "Event").cloned().collect())
+    }
+
+    fn served(&self, kind: &KindName) -> Option<Served> {
+        self.kinds.borrow().as_ref()?.iter().find(|served| *served.name() == **kind).cloned()
+    }
+
+    /// The kinds whose first listing is not complete; `None` before the kinds are known.
+    fn unlisted(&self) -> Option<Vec<String>> {
+        let listed = self.listed.borrow();
+        let names = self.collected()?.into_iter().map(|kind| kind.name());
+        Some(names.filter(|name| !listed.contains(name.as_str())).collect())
+    }
+
+    /// Returns once every kind that is served now has been listed.
+    async fn all_listed(&self) {
+        let (mut kinds, mut listed) = (self.kinds.clone(), self.listed.subscribe());
         loop {
-            let event = tokio::select! {
-                biased;
-                _ = stop.cancelled() => return,
-                event = events.next() => event,
-            };
-            match event {
-                Some(Ok(watcher::Event::Init)) => listing.clear(),
-                Some(Ok(watcher::Event::InitApply(object))) => {
-                    listing.insert(object.metadata.uid.clone().unwrap_or_default());
-                    self.saw(Object::read(kind, object.metadata));
-                }
-                Some(Ok(watcher::Event::InitDone)) => {
-                    let gone = self.graph.lock().beyond(kind, &listing);
-                    gone.iter().for_each(|uid| self.went(uid));
-                    if std::mem::take(&mut first) {
-                        self.listed.send_modify(|count| *count += 1);
-                    }
-                }
-                Some(Ok(watcher::Event::Apply(object))) => self.saw(Object::read(kind, object.metadata)),
-                Some(Ok(watcher::Event::Delete(object))) => {
-                    self.went(object.metadata.uid.as_deref().unwrap_or_default())
-                }
-                Some(Err(error)) => tracing::debug!(%error, "watch interrupted"),
-                None => return,
+            listed.mark_unchanged();
+            kinds.mark_unchanged();
+            if self.unlisted().is_some_and(|kinds| kinds.is_empty()) {
+                return;
+            }
+            tokio::select! {
+                Ok(()) = listed.changed() => {}
+                Ok(()) = kinds.changed() => {}
+                else => std::future::pending().await,
             }
         }
     }
 
-    fn saw(&self, object: Object) {
-        self.name(self.graph.lock().set(object));
+    /// Takes over an object's state.
+    fn observe(&self, object: Object) {
+        let affected = self.graph.lock().set(object);
+        affected.into_iter().for_each(|uid| self.queue.add(uid));
     }
 
-    fn went(&self, uid: &str) {
+    /// Drops an object that was deleted.
+    fn forget(&self, uid: &str) {
         let namespace = self.graph.lock().get(uid).map(|object| object.key.namespace.clone());
-        self.name(self.graph.lock().remove(uid));
+        let affected = self.graph.lock().remove(uid);
+        affected.into_iter().for_each(|uid| self.queue.add(uid));
         if let Some(namespace) = namespace.filter(|namespace| !namespace.is_empty()) {
             (self.removed)(&namespace);
-        }
-    }
-
-    /// Names objects for work, once every kind has been listed; before that, the first pass will.
-    fn name(&self, uids: Vec<String>) {
-        if *self.listed.borrow() == self.kinds.len() {
-            uids.into_iter().for_each(|uid| self.queue.add(uid));
         }
     }
 
     async fn reconcile(&self, uid: String) -> Result<Outcome, Failure> {
         let Some(object) = self.graph.lock().get(&uid).cloned() else { return Ok(Outcome::Done) };
         let unseen = self.graph.lock().unseen_owners(&object);
-        let mut standings: Vec<(OwnerReference, Owner)> = Vec::with_capacity(unseen.len());
+        let mut states: Vec<(OwnerReference, OwnerState)> = Vec::with_capacity(unseen.len());
         for owner in unseen {
-            let standing = self.ask(&object, &owner).await?;
-            standings.push((owner, standing));
+            let state = self.ask(&object, &owner).await?;
+            states.push((owner, state));
         }
         let unseen = |owner: &OwnerReference| {
-            standings.iter().find(|(asked, _)| asked == owner).map_or(Owner::Solid, |(_, standing)| *standing)
+            states.iter().find(|(asked, _)| asked == owner).map_or(OwnerState::Solid, |(_, state)| *state)
         };
-        let decision = self.graph.lock().decide(&object, unseen);
-        self.carry_out(&object, decision).await?;
+        let action = self.graph.lock().decide(&object, unseen);
+        self.carry_out(&object, action).await?;
         Ok(Outcome::Done)
     }
 
-    async fn carry_out(&self, object: &Object, decision: Decision) -> Result<(), Failure> {
-        match decision {
-            Decision::Nothing => Ok(()),
-            Decision::Delete { policy } => self.delete(object, policy).await,
-            Decision::KeepOwners(owners) => self.set_owners(object, &owners).await,
-            Decision::DropFinalizer(finalizer) => self.drop_finalizer(object, finalizer).await,
-            Decision::Release(dependents) => {
+    async fn carry_out(&self, object: &Object, action: Action) -> Result<(), Failure> {
+        match action {
+            Action::Nothing => Ok(()),
+            Action::Delete { policy } => self.delete(object, policy).await,
+            Action::KeepOwners(owners) => self.set_owners(object, &owners).await,
+            Action::DropFinalizer(finalizer) => self.drop_finalizer(object, finalizer).await,
+            Action::Release(dependents) => {
                 for uid in dependents {
                     let Some(dependent) = self.graph.lock().get(&uid).cloned() else { continue };
                     let kept: Vec<_> = dependent.owners.iter().filter(|o| o.uid != object.uid).cloned().collect();
                     self.set_owners(&dependent, &kept).await?;
                 }
-                // The view must show that they are let go before their owner may go; each of them names it again.
+                // The owner is deleted once the graph shows its dependents released; each release enqueues it again.
                 Ok(())
             }
         }

@@ -1,4 +1,5 @@
-//! The collector's requests. Each is bound to the version it was decided on: what changed meanwhile is decided on anew.
+//! The collector's requests. Each carries the version it was decided on: an object that changed meanwhile is decided on
+//! again.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{
@@ -10,30 +11,33 @@ use serde_json::{Value, json};
 
 use super::{
     Collector,
-    graph::{Object, Owner, Policy},
+    graph::{Object, OwnerState, Policy},
 };
-use crate::controllers::engine::{Failure, api_code};
+use crate::engine::{Failure, api_code};
 
 impl Collector {
-    /// How an owner stands that no watch has shown. One of an unknown kind is taken to be there.
-    pub(super) async fn ask(&self, object: &Object, owner: &OwnerReference) -> Result<Owner, Failure> {
+    /// The state of an owner that no watch has shown. One of an unknown kind is taken to be there.
+    pub(super) async fn ask(&self, object: &Object, owner: &OwnerReference) -> Result<OwnerState, Failure> {
         let group = owner.api_version.split_once('/').map_or("", |(group, _)| group);
-        let found = self.kinds.iter().find(|kind| kind.resource.kind == owner.kind && kind.resource.group == group);
-        let Some(kind) = found else { return Ok(Owner::Solid) };
+        let found = self.kinds.borrow().as_ref().and_then(|kinds| {
+            kinds.iter().find(|kind| kind.resource.kind == owner.kind && kind.resource.group == group).cloned()
+        });
+        let Some(kind) = found else { return Ok(OwnerState::Solid) };
         // A cluster-wide object can't be owned by a namespaced one: there is no namespace to look in.
         if kind.namespaced && object.key.namespace.is_empty() {
-            return Ok(Owner::Solid);
+            return Ok(OwnerState::Solid);
         }
         let api = kind.api(&self.client, &object.key.namespace);
         let live = api.get_metadata_opt(&owner.name).await.map_err(Failure::request("look for an owner"))?;
         Ok(match live {
-            Some(live) if live.metadata.uid.as_deref() == Some(&owner.uid) => Owner::Solid,
-            _ => Owner::Absent,
+            Some(live) if live.metadata.uid.as_deref() == Some(&owner.uid) => OwnerState::Solid,
+            _ => OwnerState::Absent,
         })
     }
 
-    fn api(&self, object: &Object) -> Api<DynamicObject> {
-        self.kinds[object.kind].api(&self.client, &object.key.namespace)
+    /// The API of an object's kind; `None` once it is no longer served, and with it the object.
+    fn api(&self, object: &Object) -> Option<Api<DynamicObject>> {
+        Some(self.served(&object.kind)?.api(&self.client, &object.key.namespace))
     }
 
     pub(super) async fn delete(&self, object: &Object, policy: Policy) -> Result<(), Failure> {
@@ -50,7 +54,8 @@ impl Collector {
             }),
             ..Default::default()
         };
-        match self.api(object).delete(&object.key.name, &params).await {
+        let Some(api) = self.api(object) else { return Ok(()) };
+        match api.delete(&object.key.name, &params).await {
             Ok(_) => Ok(()),
             Err(error) if api_code(&error) == Some(404) => Ok(()),
             Err(error) => Err(Failure::request("delete what nobody owns")(error)),
@@ -69,7 +74,8 @@ impl Collector {
     async fn patch(&self, object: &Object, field: &str, value: Value) -> Result<(), Failure> {
         let mut patch = json!({"metadata": {"uid": object.uid, "resourceVersion": object.resource_version}});
         patch["metadata"][field] = value;
-        match self.api(object).patch_metadata(&object.key.name, &PatchParams::default(), &Patch::Merge(patch)).await {
+        let Some(api) = self.api(object) else { return Ok(()) };
+        match api.patch_metadata(&object.key.name, &PatchParams::default(), &Patch::Merge(patch)).await {
             Ok(_) => Ok(()),
             Err(error) if api_code(&error) == Some(404) => Ok(()),
             Err(error) => Err(Failure::request("change an object's owners or finalizers")(error)),

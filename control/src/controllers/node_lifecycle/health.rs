@@ -6,32 +6,34 @@ use k8s_openapi::{
     jiff::Timestamp,
 };
 
-/// Conditions that only the node itself can vouch for.
-const VOUCHED: [&str; 4] = ["Ready", "MemoryPressure", "DiskPressure", "PIDPressure"];
+/// Conditions that only the node itself reports.
+const REPORTED_BY_NODE: [&str; 4] = ["Ready", "MemoryPressure", "DiskPressure", "PIDPressure"];
 
-/// Whether a node says that it can run pods.
+/// Whether a node reports that it can run pods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Readiness {
     Ready,
     NotReady,
-    /// It has not been heard of.
+    /// It stopped reporting.
     Unknown,
 }
 
+/// The node's readiness, by its Ready condition.
 pub fn readiness(node: &Node) -> Readiness {
     match condition(node, "Ready").map(|c| c.status.as_str()) {
         Some("True") => Readiness::Ready,
         Some("Unknown") => Readiness::Unknown,
-        // A node that never said so is not ready, but it may be about to say so.
+        // A node that never reported is not ready, but may be about to become so.
         Some(_) | None => Readiness::NotReady,
     }
 }
 
+/// The condition of this type.
 pub fn condition<'n>(node: &'n Node, kind: &str) -> Option<&'n NodeCondition> {
     node.status.as_ref()?.conditions.as_ref()?.iter().find(|c| c.type_ == kind)
 }
 
-/// The conditions to write for a node that has been silent for too long; empty where they say so already.
+/// The conditions to write for a node that has been silent for too long; those that are Unknown already are left out.
 pub fn unknown_conditions(node: &Node, now: Timestamp) -> Vec<NodeCondition> {
     let stale = |kind: &str| -> Option<NodeCondition> {
         let standing = condition(node, kind);
@@ -53,7 +55,7 @@ pub fn unknown_conditions(node: &Node, now: Timestamp) -> Vec<NodeCondition> {
             last_transition_time: Some(Time(now)),
         })
     };
-    VOUCHED.into_iter().filter_map(stale).collect()
+    REPORTED_BY_NODE.into_iter().filter_map(stale).collect()
 }
 
 #[cfg(test)]

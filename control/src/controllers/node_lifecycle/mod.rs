@@ -1,9 +1,14 @@
-//! Watches over nodes: one that stops renewing its Lease becomes Unknown, its taints follow, and its pods are not ready.
+//! Node lifecycle: a node that stops renewing its Lease becomes Unknown, its taints follow, and its pods are not ready.
 //!
-//! Whether a node lives is seen by this process's own clock, from when a sign of it last arrived; the node's clock is not trusted.
+//! Taints that keep new pods away come at once; those that evict pods come at the pace that [`disruption`] permits.
+//! Silence is measured by this process's own clock, from when the last heartbeat arrived; the node's clock is not
+//! trusted.
 
+mod disruption;
 mod health;
 mod taints;
+
+pub use self::health::{Readiness, readiness};
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -22,14 +27,18 @@ use parking_lot::Mutex;
 use serde_json::json;
 use tokio::time::Instant;
 
-use self::health::{Readiness, condition, readiness, unknown_conditions};
-use super::{
-    Context,
+use self::{
+    disruption::{Disruption, Eviction, Transition},
+    health::{condition, unknown_conditions},
+    taints::NoExecute,
+};
+use super::Context;
+use crate::{
     engine::{
-        Change, EventType, Failure, Informer, Key, Outcome, Recorder, Startup, Tasks, WorkQueue, api_code, reference,
+        EventType, Failure, Informer, Key, ObjectChange, Outcome, Recorder, Startup, Tasks, WorkQueue, api_code,
+        reference,
     },
-    informers::on_node,
-    pod_state::is_ready,
+    objects::{informers::on_node, pod_state::is_ready},
 };
 
 const COMPONENT: &str = "node-controller";
@@ -40,8 +49,9 @@ struct Controller {
     pods: Arc<Informer<Pod>>,
     recorder: Recorder,
     grace: Duration,
-    /// When a sign of each node last arrived.
+    /// When the last heartbeat of each node arrived.
     heard: Mutex<HashMap<Key, Instant>>,
+    disruption: Mutex<Disruption>,
 }
 
 /// Starts the controller.
@@ -54,6 +64,7 @@ pub fn start(context: &Context, tasks: &Tasks) {
         recorder: context.recorder.clone(),
         grace: context.config.node_monitor_grace_period,
         heard: Mutex::default(),
+        disruption: Mutex::default(),
     };
     Startup::new(COMPONENT, controller)
         .on(&informers.nodes, Controller::node_changed)
@@ -63,80 +74,105 @@ pub fn start(context: &Context, tasks: &Tasks) {
 }
 
 impl Controller {
-    fn node_changed(&self, change: &Change<Node>, queue: &WorkQueue<Key>) {
+    fn node_changed(&self, change: &ObjectChange<Node>, queue: &WorkQueue<Key>) {
+        let now = Instant::now();
         let Some(new) = &change.new else {
             self.heard.lock().remove(&change.key);
-            self.name_lost_nodes(queue);
+            let transition = self.disruption.lock().forget(&change.key, now);
+            self.pace_changed(transition, queue);
             return;
         };
         let heartbeat = |node: &Node| condition(node, "Ready").and_then(|c| c.last_heartbeat_time.clone());
         let old = change.old.as_deref();
         if old.is_none_or(|old| heartbeat(old) != heartbeat(new)) {
-            self.heard.lock().insert(change.key.clone(), Instant::now());
+            self.heard.lock().insert(change.key.clone(), now);
         }
         if old.is_none_or(|old| old.spec != new.spec || conditions_differ(old, new)) {
             queue.add(change.key.clone());
         }
-        // Whether pods are driven off lost nodes depends on there being others.
-        if old.map(readiness) != Some(readiness(new)) {
-            self.name_lost_nodes(queue);
+        let transition = self.disruption.lock().observe(new, now);
+        self.pace_changed(transition, queue);
+    }
+
+    /// Whether the pods of a lost node may be evicted depends on the other nodes.
+    fn pace_changed(&self, transition: Transition, queue: &WorkQueue<Key>) {
+        if transition == Transition::Recovered {
+            let now = Instant::now();
+            self.heard.lock().values_mut().for_each(|heard| *heard = now);
+        }
+        if transition != Transition::None {
+            let lost = self.nodes.all().into_iter().filter(|node| readiness(node) != Readiness::Ready);
+            lost.for_each(|node| queue.add(Key::of(&*node)));
         }
     }
 
-    fn lease_changed(&self, change: &Change<Lease>, queue: &WorkQueue<Key>) {
-        if change.new.is_some() {
-            let node = Key::cluster(&change.key.name);
+    fn lease_changed(&self, change: &ObjectChange<Lease>, queue: &WorkQueue<Key>) {
+        let node = Key::cluster(&change.key.name);
+        // A Lease may outlive its node, or never have had one.
+        if change.new.is_some() && self.nodes.get(&node).is_some() {
             self.heard.lock().insert(node.clone(), Instant::now());
             queue.add_after(node, self.grace);
         }
     }
 
-    fn name_lost_nodes(&self, queue: &WorkQueue<Key>) {
-        let lost = self.nodes.all().into_iter().filter(|node| readiness(node) != Readiness::Ready);
-        lost.for_each(|node| queue.add(Key::of(&*node)));
-    }
-
     async fn reconcile(self: Arc<Self>, key: Key) -> Result<Outcome, Failure> {
-        let Some(mut node) = self.nodes.get(&key) else { return Ok(Outcome::Done) };
+        let Some(node) = self.nodes.get(&key) else { return Ok(Outcome::Done) };
         let silent = self.heard.lock().entry(key.clone()).or_insert_with(Instant::now).elapsed();
         let left = self.grace.checked_sub(silent).filter(|left| !left.is_zero());
-        if left.is_none()
-            && let Some(updated) = self.mark_unknown(&node).await?
-        {
-            node = Arc::new(updated);
+        if left.is_none() && self.mark_unknown(&node).await? {
+            // The event of what was written enqueues the node again, counted as lost.
+            return Ok(Outcome::Done);
         }
-        let some_ready = self.nodes.all().iter().any(|other| readiness(other) == Readiness::Ready);
-        if let Some(taints) = taints::desired(&node, some_ready, Timestamp::now()) {
+        let (no_execute, ask_again) = self.request_eviction(&node);
+        if let Some(taints) = taints::desired(&node, no_execute, Timestamp::now()) {
             self.set_taints(&node, &taints).await?;
         }
-        // An agent that lives and says that its node is not ready speaks for its pods itself.
+        // The agent of a node that reports NotReady reports on its pods itself.
         if readiness(&node) == Readiness::Unknown {
             self.mark_pods_not_ready(&key).await?;
         }
-        Ok(left.map_or(Outcome::Done, Outcome::After))
+        Ok(left.into_iter().chain(ask_again).min().map_or(Outcome::Done, Outcome::After))
     }
 
-    /// Writes the conditions of a silent node. Returns the node as it then is, if anything changed.
-    async fn mark_unknown(&self, node: &Node) -> Result<Option<Node>, Failure> {
+    /// Whether the pods of the node may be evicted now, and when to ask again if not.
+    fn request_eviction(&self, node: &Node) -> (NoExecute, Option<Duration>) {
+        if readiness(node) == Readiness::Ready {
+            return (NoExecute::Remove, None);
+        }
+        let now = Instant::now();
+        let mut disruption = self.disruption.lock();
+        if taints::is_evicting(node) {
+            let keep = if disruption.is_all_lost() { NoExecute::Remove } else { NoExecute::Keep };
+            return (keep, None);
+        }
+        match disruption.request(node, now) {
+            Eviction::Permitted => (NoExecute::Add, None),
+            Eviction::Cancelled => (NoExecute::Remove, None),
+            Eviction::Wait(until) => (NoExecute::Keep, until.instant().map(|at| at.saturating_duration_since(now))),
+        }
+    }
+
+    /// Writes the conditions of a silent node. Returns whether there was anything to write.
+    async fn mark_unknown(&self, node: &Node) -> Result<bool, Failure> {
         let conditions = unknown_conditions(node, Timestamp::now());
         if conditions.is_empty() {
-            return Ok(None);
+            return Ok(false);
         }
         let name = node.metadata.name.as_deref().unwrap_or_default();
         let was_ready = readiness(node) == Readiness::Ready;
         let patch = json!({"metadata": {"uid": node.metadata.uid, "resourceVersion": node.metadata.resource_version},
             "status": {"conditions": conditions}});
         let api: Api<Node> = Api::all(self.client.clone());
-        let updated = match api.patch_status(name, &PatchParams::default(), &Patch::Strategic(patch)).await {
-            Ok(updated) => updated,
-            Err(error) if api_code(&error) == Some(404) => return Ok(None),
+        match api.patch_status(name, &PatchParams::default(), &Patch::Strategic(patch)).await {
+            Ok(_) => {}
+            Err(error) if api_code(&error) == Some(404) => return Ok(false),
             Err(error) => return Err(Failure::request("mark a silent node")(error)),
-        };
+        }
         if was_ready {
             let message = format!("Node {name} status is now: NodeNotReady");
             self.recorder.record(COMPONENT, reference(node), EventType::Normal, "NodeNotReady", message);
         }
-        Ok(Some(updated))
+        Ok(true)
     }
 
     async fn set_taints(&self, node: &Node, taints: &[k8s_openapi::api::core::v1::Taint]) -> Result<(), Failure> {
@@ -179,11 +215,11 @@ impl Controller {
     }
 }
 
-/// Whether the node says something else, its heartbeats apart.
+/// Whether the node's conditions differ in more than their times.
 fn conditions_differ(old: &Node, new: &Node) -> bool {
-    let told = |node: &Node| -> Vec<(String, String)> {
+    let statuses = |node: &Node| -> Vec<(String, String)> {
         let conditions = node.status.as_ref().and_then(|s| s.conditions.as_deref()).unwrap_or_default();
         conditions.iter().map(|c| (c.type_.clone(), c.status.clone())).collect()
     };
-    told(old) != told(new)
+    statuses(old) != statuses(new)
 }

@@ -7,7 +7,7 @@ use k8s_openapi::{
 };
 
 use super::health::{Readiness, condition, readiness};
-use crate::scheduler::taints::{NO_EXECUTE, NO_SCHEDULE, NOT_READY, UNREACHABLE, UNSCHEDULABLE};
+use crate::objects::taints::{NO_EXECUTE, NO_SCHEDULE, NOT_READY, UNREACHABLE, UNSCHEDULABLE};
 
 /// Conditions that keep pods away while they hold.
 const PRESSURES: [(&str, &str); 4] = [
@@ -17,12 +17,25 @@ const PRESSURES: [(&str, &str); 4] = [
     ("NetworkUnavailable", "node.kubernetes.io/network-unavailable"),
 ];
 
+/// What becomes of the taint that evicts the pods of a node that is not ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoExecute {
+    Add,
+    /// Not added, but not removed where it is.
+    Keep,
+    Remove,
+}
+
+/// Whether the node has a taint that evicts pods because the node is not ready.
+pub fn is_evicting(node: &Node) -> bool {
+    let taints = node.spec.as_ref().and_then(|s| s.taints.as_deref()).unwrap_or_default();
+    taints.iter().any(|t| t.effect == NO_EXECUTE && [NOT_READY, UNREACHABLE].contains(&t.key.as_str()))
+}
+
 /// All the node's taints as they should be, or `None` if they are so.
-///
-/// `evict` is whether pods may be driven off nodes that are not ready: not while no node at all is ready, for then the fault is
-/// more likely on this side.
-pub fn desired(node: &Node, evict: bool, now: Timestamp) -> Option<Vec<Taint>> {
+pub fn desired(node: &Node, no_execute: NoExecute, now: Timestamp) -> Option<Vec<Taint>> {
     let standing = node.spec.as_ref().and_then(|s| s.taints.clone()).unwrap_or_default();
+    let evict = no_execute == NoExecute::Add || (no_execute == NoExecute::Keep && is_evicting(node));
     let wanted = wanted(node, evict);
     let ours = |taint: &Taint| {
         [NOT_READY, UNREACHABLE, UNSCHEDULABLE].contains(&taint.key.as_str())
@@ -83,32 +96,43 @@ mod tests {
     fn readiness_decides_the_taints_and_foreign_ones_stay() {
         let now = Timestamp::now();
         let own = json!({"taints": [{"key": "gpu", "effect": "NoSchedule"}]});
-        assert_eq!(desired(&node("True", own.clone()), true, now), None);
-        let unknown = told(desired(&node("Unknown", own.clone()), true, now)).expect("a change");
+        assert_eq!(desired(&node("True", own.clone()), NoExecute::Add, now), None);
+        let unknown = told(desired(&node("Unknown", own.clone()), NoExecute::Add, now)).expect("a change");
         assert_eq!(
             unknown,
             ["gpu:NoSchedule", "node.kubernetes.io/unreachable:NoSchedule", "node.kubernetes.io/unreachable:NoExecute"]
         );
         let mut lost = node("Unknown", own);
-        lost.spec.get_or_insert_default().taints = desired(&lost, true, now);
-        assert_eq!(desired(&lost, true, now), None, "the time of a taint stays");
+        lost.spec.get_or_insert_default().taints = desired(&lost, NoExecute::Add, now);
+        assert_eq!(desired(&lost, NoExecute::Add, now), None, "the time of a taint stays");
         lost.status = node("True", json!({})).status;
-        assert_eq!(told(desired(&lost, true, now)), Some(vec!["gpu:NoSchedule".into()]));
+        assert_eq!(told(desired(&lost, NoExecute::Add, now)), Some(vec!["gpu:NoSchedule".into()]));
     }
 
     #[test]
-    fn nobody_is_driven_off_while_no_node_is_ready() {
-        let taints = told(desired(&node("False", json!({})), false, Timestamp::now()));
-        assert_eq!(taints, Some(vec!["node.kubernetes.io/not-ready:NoSchedule".into()]));
+    fn pods_are_evicted_only_when_permitted_and_what_was_begun_is_kept_or_taken_back() {
+        let now = Timestamp::now();
+        let fresh = node("False", json!({}));
+        let only_kept_away = Some(vec!["node.kubernetes.io/not-ready:NoSchedule".to_owned()]);
+        assert_eq!(told(desired(&fresh, NoExecute::Keep, now)), only_kept_away);
+        assert_eq!(told(desired(&fresh, NoExecute::Remove, now)), only_kept_away);
+        let mut evicting = fresh;
+        evicting.spec.get_or_insert_default().taints = desired(&evicting, NoExecute::Add, now);
+        assert!(is_evicting(&evicting));
+        assert_eq!(desired(&evicting, NoExecute::Keep, now), None);
+        assert_eq!(told(desired(&evicting, NoExecute::Remove, now)), only_kept_away);
+        evicting.status = node("Unknown", json!({})).status;
+        let swapped = told(desired(&evicting, NoExecute::Keep, now)).unwrap_or_default();
+        assert!(swapped.contains(&"node.kubernetes.io/unreachable:NoExecute".to_owned()), "{swapped:?}");
     }
 
     #[test]
     fn a_cordoned_node_is_tainted_until_it_is_uncordoned() {
         let mut cordoned = node("True", json!({"unschedulable": true}));
-        let taints = desired(&cordoned, true, Timestamp::now());
+        let taints = desired(&cordoned, NoExecute::Add, Timestamp::now());
         assert_eq!(told(taints.clone()), Some(vec!["node.kubernetes.io/unschedulable:NoSchedule".into()]));
         let spec = cordoned.spec.get_or_insert_default();
         (spec.taints, spec.unschedulable) = (taints, None);
-        assert_eq!(told(desired(&cordoned, true, Timestamp::now())), Some(Vec::new()));
+        assert_eq!(told(desired(&cordoned, NoExecute::Add, Timestamp::now())), Some(Vec::new()));
     }
 }

@@ -1,14 +1,14 @@
-//! Which pod goes first when there are too many. Source: Kubernetes' `ActivePodsWithRanks`.
+//! Which pod is deleted first when there are too many. Source: Kubernetes' `ActivePodsWithRanks`.
 
 use std::{cmp::Ordering, sync::Arc};
 
 use k8s_openapi::{api::core::v1::Pod, jiff::Timestamp};
 
-use crate::controllers::pod_state::{is_ready, node_name, phase, ready_since};
+use crate::objects::pod_state::{is_ready, node_name, phase, ready_since};
 
 const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 
-/// A pod with all that its place in the order depends on. The least goes first.
+/// A pod with all that its position depends on. The least is deleted first.
 pub struct Ranked<'a> {
     pub pod: &'a Arc<Pod>,
     assigned: bool,
@@ -16,8 +16,8 @@ pub struct Ranked<'a> {
     ready: bool,
     cost: i32,
     crowd: usize,
-    /// Power of two of the nanoseconds since it became ready and since it was created: pods of about the same age are equal, so
-    /// that a scale-down does not always hit the same zone.
+    /// Power of two of the nanoseconds since it became ready and since it was created: pods of about the same age are
+    /// equal, so that a scale-down does not always hit the same zone.
     ready_age: i32,
     age: i32,
     restarts: i32,
@@ -83,7 +83,7 @@ fn deletion_cost(pod: &Pod) -> i32 {
 fn age(since: Option<Timestamp>, now: Timestamp) -> i32 {
     let Some(since) = since else { return -1 };
     let nanos = now.duration_since(since).as_nanos();
-    if nanos <= 0 { -1 } else { nanos.ilog2() as i32 }
+    if nanos <= 0 { -1 } else { i32::try_from(nanos.ilog2()).unwrap_or(i32::MAX) }
 }
 
 #[cfg(test)]
@@ -105,7 +105,8 @@ mod tests {
             json!({"metadata": {"annotations": annotations, "creationTimestamp": "2026-01-01T00:00:00Z"},
             "spec": {"nodeName": "n", "containers": []},
             "status": {"phase": "Running",
-                "containerStatuses": [{"name": "c", "image": "", "imageID": "", "ready": true, "restartCount": restarts}],
+                "containerStatuses": [{"name": "c", "image": "", "imageID": "", "ready": true,
+                    "restartCount": restarts}],
                 "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": ready_at}]}}),
         )
     }

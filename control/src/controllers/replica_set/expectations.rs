@@ -1,4 +1,4 @@
-//! What a set has asked for and not yet seen, so that a stale view never makes it ask twice.
+//! What was requested for a set and is not in the view yet, so that a stale view never leads to a second request.
 //!
 //! Creations are counted (their names come from the server), deletions are known by uid.
 
@@ -12,7 +12,8 @@ use tokio::time::Instant;
 
 use super::Key;
 
-/// After this long something was missed, and the view is believed again. Source: client-go's `ExpectationsTimeout`.
+/// After this long an event must have been missed, and the view is trusted again. Source: client-go's
+/// `ExpectationsTimeout`.
 pub const TIMEOUT: Duration = Duration::from_secs(300);
 
 #[derive(Default)]
@@ -35,7 +36,7 @@ impl Expectations {
             deletions: HashSet::new(),
             since: Instant::now(),
         });
-        expected.creations += creations;
+        expected.creations = expected.creations.saturating_add(creations);
         expected.deletions.extend(deletions);
         expected.since = Instant::now();
     }
@@ -47,7 +48,14 @@ impl Expectations {
         }
     }
 
-    /// A pod of the set is going or gone, or its deletion failed.
+    /// Takes back the expectation of `count` creations that will not be asked for.
+    pub fn unexpect_creations(&self, set: &Key, count: usize) {
+        if let Some(expected) = self.sets.lock().get_mut(set) {
+            expected.creations = expected.creations.saturating_sub(count);
+        }
+    }
+
+    /// A pod of the set is terminating or gone, or its deletion failed.
     pub fn deleted(&self, set: &Key, uid: &str) {
         if let Some(expected) = self.sets.lock().get_mut(set) {
             expected.deletions.remove(uid);
@@ -59,13 +67,14 @@ impl Expectations {
         let mut sets = self.sets.lock();
         let Some(expected) = sets.get(set) else { return true };
         let met = expected.creations == 0 && expected.deletions.is_empty();
-        if met || now.duration_since(expected.since) >= TIMEOUT {
+        if met || now.saturating_duration_since(expected.since) >= TIMEOUT {
             sets.remove(set);
             return true;
         }
         false
     }
 
+    /// Forgets a set that was deleted.
     pub fn forget(&self, set: &Key) {
         self.sets.lock().remove(set);
     }

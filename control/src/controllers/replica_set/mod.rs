@@ -1,7 +1,7 @@
 //! ReplicaSet: as many pods of the template as asked for.
 //!
-//! [`plan`] decides which pods to claim, create and delete, [`status`] what to report; this file only asks and does. It never
-//! looks at a Deployment.
+//! [`plan`] decides which pods to claim, create and delete, [`status`] what to report; this file reads and writes. It
+//! never looks at a Deployment.
 
 mod delete_order;
 mod expectations;
@@ -19,12 +19,14 @@ use kube::{Api, Client, api::PostParams, core::Selector};
 use tokio::time::Instant;
 
 use self::{expectations::Expectations, plan::Plan};
-use super::{
-    Context,
-    engine::{Change, Failure, Informer, Key, Outcome, Recorder, Startup, Tasks, WorkQueue, api_code},
-    informers::{orphans_in, owned_by},
-    owners::controller_of,
-    pod_state::{counts_differently, is_terminating},
+use super::Context;
+use crate::{
+    engine::{Failure, Informer, Key, ObjectChange, Outcome, Recorder, Startup, Tasks, WorkQueue, api_code},
+    objects::{
+        informers::{on_node, orphans_for, owned_by, selectors_for},
+        owners::controller_of,
+        pod_state::{counts_differently, is_active, is_terminating},
+    },
 };
 
 const COMPONENT: &str = "replicaset-controller";
@@ -60,16 +62,16 @@ pub fn start(context: &Context, tasks: &Tasks) {
 }
 
 impl Controller {
-    /// Tells the expectations what was seen, and names the sets that count the pod.
-    fn pod_changed(&self, change: &Change<Pod>, queue: &WorkQueue<Key>) {
+    /// Updates the expectations with what was seen, and enqueues the sets that count the pod.
+    fn pod_changed(&self, change: &ObjectChange<Pod>, queue: &WorkQueue<Key>) {
         let pod = change.latest();
-        let going = change.new.as_deref().is_none_or(is_terminating);
+        let terminating = change.new.as_deref().is_none_or(is_terminating);
         for version in [&change.old, &change.new].into_iter().flatten() {
             let Some(set) = self.owner_of(version) else { continue };
             if change.old.is_none() {
                 self.expectations.created(&set);
             }
-            if going {
+            if terminating {
                 self.expectations.deleted(&set, version.metadata.uid.as_deref().unwrap_or_default());
             }
         }
@@ -83,8 +85,8 @@ impl Controller {
                 queue.add(set);
             }
         }
-        if !going && controller_of(&pod.metadata).is_none() {
-            self.name_adopters(pod, queue);
+        if !terminating && controller_of(&pod.metadata).is_none() {
+            self.enqueue_adopters(pod, queue);
         }
     }
 
@@ -93,8 +95,9 @@ impl Controller {
         Some(Key::new(pod.metadata.namespace.clone().unwrap_or_default(), owner.name.clone()))
     }
 
-    fn name_adopters(&self, pod: &Pod, queue: &WorkQueue<Key>) {
-        for set in self.sets.in_namespace(pod.metadata.namespace.as_deref().unwrap_or_default()) {
+    fn enqueue_adopters(&self, pod: &Pod, queue: &WorkQueue<Key>) {
+        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+        for set in selectors_for(&self.sets, namespace, pod.metadata.labels.iter().flatten()) {
             if selector(&set).is_some_and(|s| plan::selects(&s, pod)) {
                 queue.add(Key::of(&*set));
             }
@@ -109,9 +112,9 @@ impl Controller {
         let now = Timestamp::now();
         let uid = set.metadata.uid.as_deref().unwrap_or_default();
         let mut candidates = self.pods.indexed(&owned_by(uid));
-        candidates.extend(self.pods.indexed(&orphans_in(&key.namespace)));
-        let settled = self.expectations.met(&key, Instant::now());
-        let plan = plan::plan(&set, &selector, &candidates, settled, now, |pod| self.siblings_on_node(&set, pod));
+        candidates.extend(orphans_for(&self.pods, &key.namespace, set.spec.as_ref().map(|s| &s.selector)));
+        let caught_up = self.expectations.met(&key, Instant::now());
+        let plan = plan::plan(&set, &selector, &candidates, caught_up, now, |pod| self.siblings_on_node(&set, pod));
         let failure = self.carry_out(&key, &set, &plan).await.err();
         let (status, timer) = status::desired(&set, &plan, failure.as_ref(), now);
         if set.status.as_ref() != Some(&status) {
@@ -120,7 +123,7 @@ impl Controller {
         match (failure, timer) {
             (Some(failure), _) => Err(failure),
             (None, Some(delay)) => Ok(Outcome::After(delay)),
-            (None, None) if !settled => Ok(Outcome::After(expectations::TIMEOUT)),
+            (None, None) if !caught_up => Ok(Outcome::After(expectations::TIMEOUT)),
             (None, None) => Ok(Outcome::Done),
         }
     }
@@ -143,22 +146,23 @@ impl Controller {
             set,
             pods: Api::namespaced(self.client.clone(), &key.namespace),
             sets: Api::namespaced(self.client.clone(), &key.namespace),
+            view: &self.sets,
             expectations: &self.expectations,
             recorder: &self.recorder,
         }
     }
 
-    /// How many active pods of the set's whole family (all sets of its owner) share the pod's node: crowded nodes shrink first.
+    /// How many active pods of the set's whole family (all sets of its owner) share the pod's node: crowded nodes
+    /// shrink first.
     fn siblings_on_node(&self, set: &ReplicaSet, node: &str) -> usize {
         let family: Vec<Arc<ReplicaSet>> = match controller_of(&set.metadata) {
             Some(owner) => self.sets.indexed(&owned_by(&owner.uid)),
             None => self.sets.get(&Key::of(set)).into_iter().collect(),
         };
         let uids: Vec<&str> = family.iter().filter_map(|s| s.metadata.uid.as_deref()).collect();
-        let on_node = self.pods.indexed(&super::informers::on_node(node));
-        on_node
-            .iter()
-            .filter(|pod| super::pod_state::is_active(pod))
+        let pods = self.pods.indexed(&on_node(node));
+        pods.iter()
+            .filter(|pod| is_active(pod))
             .filter(|pod| controller_of(&pod.metadata).is_some_and(|o| uids.contains(&o.uid.as_str())))
             .count()
     }

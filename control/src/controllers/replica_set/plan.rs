@@ -10,7 +10,7 @@ use k8s_openapi::{
 use kube::core::{Selector, SelectorExt};
 
 use super::delete_order;
-use crate::controllers::{
+use crate::objects::{
     owners::{Claim, claim, controller_reference},
     pod_state::{is_active, node_name},
 };
@@ -24,28 +24,28 @@ pub struct Plan {
     pub delete: Vec<Arc<Pod>>,
     /// The set's active pods as the view shows them, adopted ones included.
     pub active: Vec<Arc<Pod>>,
-    /// Pods of the set that are going but still there.
+    /// Pods of the set that are terminating.
     pub terminating: usize,
 }
 
 /// Decides for `set` over the pods that might be its own.
 ///
-/// `settled` says whether the view shows all that was asked for before: only then are pods created or deleted.
+/// `caught_up` is whether the view shows all that was asked for before: only then are pods created or deleted.
 /// `crowd` counts the pods of the set's family on a node.
 pub fn plan(
     set: &ReplicaSet,
     selector: &Selector,
     candidates: &[Arc<Pod>],
-    settled: bool,
+    caught_up: bool,
     now: Timestamp,
     crowd: impl Fn(&str) -> usize,
 ) -> Plan {
     let uid = set.metadata.uid.as_deref().unwrap_or_default();
-    let going = set.metadata.deletion_timestamp.is_some();
+    let terminating = set.metadata.deletion_timestamp.is_some();
     let mut plan = Plan::default();
     for pod in candidates {
         let active = is_active(pod);
-        match claim(&pod.metadata, uid, selects(selector, pod), going) {
+        match claim(&pod.metadata, uid, selects(selector, pod), terminating) {
             Claim::Keep if active => plan.active.push(pod.clone()),
             Claim::Keep if pod.metadata.deletion_timestamp.is_some() => plan.terminating += 1,
             Claim::Adopt if active => {
@@ -56,7 +56,7 @@ pub fn plan(
             Claim::Keep | Claim::Adopt | Claim::Ignore => {}
         }
     }
-    if settled && !going {
+    if caught_up && !terminating {
         scale(&mut plan, replicas(set), now, crowd);
     }
     plan
@@ -87,6 +87,7 @@ fn scale(plan: &mut Plan, wanted: usize, now: Timestamp, crowd: impl Fn(&str) ->
     plan.delete = ranked.into_iter().take(have - wanted).map(|ranked| ranked.pod.clone()).collect();
 }
 
+/// Whether `selector` selects `pod`.
 pub fn selects(selector: &Selector, pod: &Pod) -> bool {
     match &pod.metadata.labels {
         Some(labels) => selector.matches(labels),
@@ -94,6 +95,7 @@ pub fn selects(selector: &Selector, pod: &Pod) -> bool {
     }
 }
 
+/// How many pods the set asks for.
 pub fn replicas(set: &ReplicaSet) -> usize {
     let replicas = set.spec.as_ref().and_then(|s| s.replicas).unwrap_or(1);
     usize::try_from(replicas).unwrap_or(0)
@@ -145,11 +147,11 @@ mod tests {
         Arc::new(serde_json::from_value(pod).expect("a valid pod"))
     }
 
-    fn decide(replicas: i32, pods: &[Arc<Pod>], settled: bool) -> Plan {
+    fn decide(replicas: i32, pods: &[Arc<Pod>], caught_up: bool) -> Plan {
         let set = set(replicas);
         let selector: Selector =
             set.spec.as_ref().expect("has a spec").selector.clone().try_into().expect("a valid selector");
-        plan(&set, &selector, pods, settled, Timestamp::now(), |_| 1)
+        plan(&set, &selector, pods, caught_up, Timestamp::now(), |_| 1)
     }
 
     fn names(pods: &[Arc<Pod>]) -> Vec<&str> {
@@ -157,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn missing_pods_are_created_and_finished_or_going_ones_do_not_count() {
+    fn missing_pods_are_created_and_finished_or_terminating_ones_do_not_count() {
         let pods = [
             pod("a", Some("set"), "web", json!({"status": {"phase": "Running"}})),
             pod("b", Some("set"), "web", json!({"status": {"phase": "Failed"}})),
@@ -168,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_created_or_deleted_until_the_view_is_settled() {
+    fn nothing_is_created_or_deleted_until_the_view_is_caught_up() {
         assert_eq!(decide(3, &[], false).create, 0);
         assert!(decide(0, &[pod("a", Some("set"), "web", json!({}))], false).delete.is_empty());
     }

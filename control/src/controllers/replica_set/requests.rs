@@ -1,6 +1,6 @@
 //! The requests of one pass over a ReplicaSet: many at once, with a slow start so that a refusal is met by few.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use futures::{StreamExt, stream};
 use k8s_openapi::api::{apps::v1::ReplicaSet, core::v1::Pod};
@@ -14,25 +14,29 @@ use super::{
     expectations::Expectations,
     plan::{Plan, desired},
 };
-use crate::controllers::{
-    engine::{EventType, Failure, Recorder, api_code, is_gone_or_taken, reference},
-    owners::{adoption, controller_reference, release},
+use crate::{
+    engine::{EventType, Failure, Informer, Recorder, api_code, is_gone_or_taken, is_namespace_terminating, reference},
+    objects::owners::{adoption, controller_reference, release},
 };
 
 /// Most requests of one set at a time.
 const IN_FLIGHT: usize = 64;
+/// Most pods that are created or deleted before the set is looked at again. Source: Kubernetes' `BurstReplicas`.
+const BATCH: usize = 500;
 
+/// The requests of one pass, and what they need.
 pub struct Requests<'a> {
     pub key: &'a Key,
     pub set: &'a ReplicaSet,
     pub pods: Api<Pod>,
     pub sets: Api<ReplicaSet>,
+    pub view: &'a Informer<ReplicaSet>,
     pub expectations: &'a Expectations,
     pub recorder: &'a Recorder,
 }
 
 impl Requests<'_> {
-    /// Adopts and releases. The set is read again before it adopts: a set that is gone must not.
+    /// Adopts and releases. The set is read again before it adopts: a deleted set must not.
     pub async fn claim(&self, plan: &Plan) -> Result<(), Failure> {
         if !plan.adopt.is_empty() {
             let live = self.sets.get_opt(&self.key.name).await.map_err(Failure::request("read a ReplicaSet"))?;
@@ -62,12 +66,22 @@ impl Requests<'_> {
         }
     }
 
+    /// Whether the set is still as this pass was decided on. One that was scaled or deleted meanwhile is decided on
+    /// anew.
+    fn is_current(&self) -> bool {
+        self.view.get(self.key).is_some_and(|now| {
+            now.metadata.uid == self.set.metadata.uid
+                && now.metadata.deletion_timestamp == self.set.metadata.deletion_timestamp
+                && now.spec.as_ref().map(|s| s.replicas) == self.set.spec.as_ref().map(|s| s.replicas)
+        })
+    }
+
     /// Creates `count` pods: 1, then 2, then 4… at a time, so that a set whose pods are refused asks few times.
     pub async fn create(&self, count: usize) -> Result<(), Failure> {
         let pod = desired(self.set);
         self.expectations.expect(self.key, count, []);
         let (mut left, mut batch) = (count, 1);
-        while left > 0 {
+        while left > 0 && self.is_current() {
             let now = batch.min(left);
             let failures: Vec<Failure> = stream::iter(0..now)
                 .map(|_| self.create_one(&pod))
@@ -77,11 +91,12 @@ impl Requests<'_> {
                 .await;
             left -= now;
             if let Some(failure) = several(failures) {
-                (0..left).for_each(|_| self.expectations.created(self.key));
+                self.expectations.unexpect_creations(self.key, left);
                 return Err(failure);
             }
-            batch *= 2;
+            batch = (batch * 2).min(BATCH);
         }
+        self.expectations.unexpect_creations(self.key, left);
         Ok(())
     }
 
@@ -89,15 +104,15 @@ impl Requests<'_> {
         match self.pods.create(&PostParams::default(), pod).await {
             Ok(created) => {
                 let name = created.metadata.name.unwrap_or_default();
-                self.tell(EventType::Normal, "SuccessfulCreate", format!("Created pod: {name}"));
+                self.record(EventType::Normal, "SuccessfulCreate", format!("Created pod: {name}"));
                 Ok(())
             }
             Err(error) => {
                 self.expectations.created(self.key);
-                if is_namespace_going(&error) {
+                if is_namespace_terminating(&error) {
                     return Ok(());
                 }
-                self.tell(EventType::Warning, "FailedCreate", format!("Error creating: {}", refusal(&error)));
+                self.record(EventType::Warning, "FailedCreate", format!("Error creating: {}", refusal(&error)));
                 Err(Failure::request("create a pod")(error))
             }
         }
@@ -105,15 +120,22 @@ impl Requests<'_> {
 
     /// Deletes all of `pods`, each only if it is still the one that was chosen.
     pub async fn delete(&self, pods: &[Arc<Pod>]) -> Result<(), Failure> {
-        let uids = pods.iter().filter_map(|pod| pod.metadata.uid.clone());
-        self.expectations.expect(self.key, 0, uids);
-        let failures: Vec<Failure> = stream::iter(pods.to_vec())
-            .map(|pod| self.delete_one(pod))
-            .buffer_unordered(IN_FLIGHT)
-            .filter_map(async |result| result.err())
-            .collect()
-            .await;
-        several(failures).map_or(Ok(()), Err)
+        for batch in pods.chunks(BATCH) {
+            if !self.is_current() {
+                break;
+            }
+            self.expectations.expect(self.key, 0, batch.iter().filter_map(|pod| pod.metadata.uid.clone()));
+            let failures: Vec<Failure> = stream::iter(batch.to_vec())
+                .map(|pod| self.delete_one(pod))
+                .buffer_unordered(IN_FLIGHT)
+                .filter_map(async |result| result.err())
+                .collect()
+                .await;
+            if let Some(failure) = several(failures) {
+                return Err(failure);
+            }
+        }
+        Ok(())
     }
 
     async fn delete_one(&self, pod: Arc<Pod>) -> Result<(), Failure> {
@@ -121,7 +143,7 @@ impl Requests<'_> {
         let preconditions = Preconditions { uid: uid.clone(), resource_version: None };
         match self.pods.delete(name, &DeleteParams::default().preconditions(preconditions)).await {
             Ok(_) => {
-                self.tell(EventType::Normal, "SuccessfulDelete", format!("Deleted pod: {name}"));
+                self.record(EventType::Normal, "SuccessfulDelete", format!("Deleted pod: {name}"));
                 Ok(())
             }
             Err(error) => {
@@ -129,13 +151,13 @@ impl Requests<'_> {
                 if is_gone_or_taken(&error) {
                     return Ok(());
                 }
-                self.tell(EventType::Warning, "FailedDelete", format!("Error deleting: {}", refusal(&error)));
+                self.record(EventType::Warning, "FailedDelete", format!("Error deleting: {}", refusal(&error)));
                 Err(Failure::request("delete a pod")(error))
             }
         }
     }
 
-    fn tell(&self, kind: EventType, reason: &'static str, message: String) {
+    fn record(&self, kind: EventType, reason: &'static str, message: String) {
         self.recorder.record(COMPONENT, reference(self.set), kind, reason, message);
     }
 }
@@ -154,12 +176,4 @@ pub fn refusal(error: &kube::Error) -> String {
         kube::Error::Api(status) => status.message.clone(),
         other => other.to_string(),
     }
-}
-
-/// A namespace that is being deleted refuses new objects: nothing to tell, nothing to try again.
-fn is_namespace_going(error: &kube::Error) -> bool {
-    static NONE: OnceLock<Vec<kube::core::response::StatusCause>> = OnceLock::new();
-    let kube::Error::Api(status) = error else { return false };
-    let causes = status.details.as_ref().map_or_else(|| NONE.get_or_init(Vec::new), |d| &d.causes);
-    causes.iter().any(|cause| cause.reason == "NamespaceTerminating")
 }

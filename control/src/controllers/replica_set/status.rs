@@ -9,9 +9,9 @@ use k8s_openapi::{
 };
 
 use super::plan::Plan;
-use crate::controllers::{
+use crate::{
     engine::Failure,
-    pod_state::{Availability, availability, is_ready},
+    objects::pod_state::{Availability, availability, is_ready},
 };
 
 /// The status to report, and when it changes by time alone.
@@ -42,15 +42,19 @@ pub fn desired(
         }
     }
     let status = ReplicaSetStatus {
-        replicas: plan.active.len() as i32,
+        replicas: count(plan.active.len()),
         fully_labeled_replicas: Some(labelled),
         ready_replicas: Some(ready),
         available_replicas: Some(available),
         observed_generation: set.metadata.generation,
         conditions: conditions(set, plan, failure, now),
-        terminating_replicas: Some(plan.terminating as i32),
+        terminating_replicas: Some(count(plan.terminating)),
     };
     (normalised(status, set.status.as_ref()), timer)
+}
+
+fn count(pods: usize) -> i32 {
+    i32::try_from(pods).unwrap_or(i32::MAX)
 }
 
 /// The API leaves zero counters out of the stored JSON: absent and zero are the same report.

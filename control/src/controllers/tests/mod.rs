@@ -1,8 +1,11 @@
 //! The controllers and the scheduler over the real API and a real store, with nodes and kubelets played by the test.
 
+mod certificates;
+mod custom_kinds;
 mod nodes;
 mod rollouts;
 mod services;
+mod watches;
 
 use std::{sync::Arc, time::Duration};
 
@@ -24,7 +27,7 @@ use super::{Config, Controllers};
 use crate::{
     allocation::Allocator,
     api::{self, open_store},
-    auth::Identity,
+    auth::{Identity, pki::Authority},
     kinds::Registry,
     scheduler::{self, Scheduler},
 };
@@ -38,6 +41,8 @@ pub struct Cluster {
     controllers: Controllers,
     scheduler: Scheduler,
     kubelet: JoinHandle<()>,
+    pub kinds: Registry,
+    api: api::Api,
     _dir: tempfile::TempDir,
 }
 
@@ -53,7 +58,7 @@ impl Cluster {
         let kinds = Registry::default();
         let store = open_store(&dir.path().join("store.redb"), &kinds).expect("a store");
         let allocator = Allocator::new("10.96.0.0/12".parse().expect("a network"), 30000..=32767);
-        let api = api::Api::new(Arc::new(store), kinds, allocator, "127.0.0.1:6443");
+        let api = api::Api::new(Arc::new(store), kinds.clone(), allocator, "127.0.0.1:6443");
         let client = api.client(Identity::control("test"));
         for namespace in ["default", "kube-node-lease"] {
             create::<k8s_openapi::api::core::v1::Namespace>(&client, "", json!({"metadata": {"name": namespace}}))
@@ -62,16 +67,22 @@ impl Cluster {
         for n in 1..=nodes {
             add_node(&client, &format!("n{n}")).await;
         }
+        let (authority, _) = Authority::create(time::OffsetDateTime::now_utc()).expect("an authority");
         let config = Config {
             cluster_cidr: "10.244.0.0/16".parse().expect("a network"),
             node_cidr_mask_size: 24,
-            ca_pem: "PEM".into(),
+            authority: Arc::new(authority),
             node_monitor_grace_period: grace,
         };
-        let controllers = super::start(client.clone(), config);
-        let scheduler = scheduler::start(client.clone());
+        let controllers = super::start(client.clone(), config, kinds.subscribe());
+        let scheduler = scheduler::start(client.clone(), controllers.informers());
         let kubelet = tokio::spawn(play_kubelets(client.clone()));
-        Self { client, controllers, scheduler, kubelet, _dir: dir }
+        Self { client, controllers, scheduler, kubelet, kinds, api, _dir: dir }
+    }
+
+    /// A client for somebody else than an administrator.
+    pub fn client_of(&self, identity: Identity) -> Client {
+        self.api.client(identity)
     }
 
     pub async fn stop(self) {
@@ -161,7 +172,8 @@ where
 pub async fn add_node(client: &Client, name: &str) {
     create::<Node>(client, "", json!({"metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}}})).await;
     let status = json!({"status": {"allocatable": {"cpu": "8", "memory": "16Gi", "pods": "110"},
-        "conditions": [{"type": "Ready", "status": "True", "reason": "KubeletReady", "lastHeartbeatTime": Timestamp::now(),
+        "conditions": [{"type": "Ready", "status": "True", "reason": "KubeletReady",
+            "lastHeartbeatTime": Timestamp::now(),
             "lastTransitionTime": Timestamp::now()}]}});
     let nodes: Api<Node> = Api::all(client.clone());
     nodes.patch_status(name, &PatchParams::default(), &Patch::Merge(status)).await.expect("a node status");
@@ -178,7 +190,8 @@ async fn play_kubelets(client: Client) {
         let (name, namespace) =
             (pod.metadata.name.as_deref().unwrap_or(""), pod.metadata.namespace.as_deref().unwrap_or(""));
         let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
-        if spec.node_name.is_none() {
+        // Nobody runs on the node `gone`.
+        if spec.node_name.as_deref().is_none_or(|node| node == "gone") {
             continue;
         }
         let running = pod.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Running");

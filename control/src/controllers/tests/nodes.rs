@@ -70,7 +70,8 @@ async fn a_silent_node_loses_its_pods_to_the_others_and_is_welcome_when_it_comes
     let (lost, _alive) = (Heartbeat::start(&cluster, "n1"), Heartbeat::start(&cluster, "n2"));
     let mut web = deployment("web", 4, "one");
     web["spec"]["template"]["spec"]["tolerations"] = json!([
-        {"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 1}]);
+        {"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute",
+            "tolerationSeconds": 1}]);
     create_in_default(&cluster.api::<Deployment>(), web).await;
     cluster
         .wait::<Deployment>("web", "available", |d| d.status.as_ref().is_some_and(|s| s.available_replicas == Some(4)))
@@ -94,8 +95,44 @@ async fn a_silent_node_loses_its_pods_to_the_others_and_is_welcome_when_it_comes
     let _back = Heartbeat::start(&cluster, "n1");
     let nodes: Api<Node> = Api::all(cluster.client.clone());
     let now = Timestamp::now();
-    let status = json!({"status": {"conditions": [{"type": "Ready", "status": "True", "lastHeartbeatTime": now, "lastTransitionTime": now}]}});
+    let status = json!({"status": {"conditions": [{"type": "Ready", "status": "True", "lastHeartbeatTime": now,
+        "lastTransitionTime": now}]}});
     nodes.patch_status("n1", &PatchParams::default(), &Patch::Strategic(status)).await.expect("patched");
     wait_node(&cluster, "n1", |node| ready(node) == Some("True") && tainted(node).is_empty()).await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_that_loses_most_of_its_nodes_at_once_is_not_emptied() {
+    let cluster = Cluster::with_grace(6, Duration::from_secs(2)).await;
+    let _alive = (Heartbeat::start(&cluster, "n1"), Heartbeat::start(&cluster, "n2"));
+    for lost in ["n3", "n4", "n5", "n6"] {
+        wait_node(&cluster, lost, |node| tainted(node).contains(&("node.kubernetes.io/unreachable", "NoSchedule")))
+            .await;
+    }
+    let nodes: Api<Node> = Api::all(cluster.client.clone());
+    let nodes = nodes.list(&Default::default()).await.expect("a list");
+    let evicting = nodes.iter().filter(|node| tainted(node).iter().any(|(_, effect)| *effect == "NoExecute")).count();
+    // The first one that is lost looks like a single dead node.
+    assert!(evicting <= 1, "{evicting} nodes evict their pods");
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn terminating_pods_of_a_node_that_is_out_of_service_are_removed() {
+    let cluster = Cluster::with_grace(1, Duration::from_secs(2)).await;
+    let pod = json!({"metadata": {"name": "stuck"}, "spec": {"nodeName": "gone",
+        "containers": [{"name": "c", "image": "one"}]}});
+    super::add_node(&cluster.client, "gone").await;
+    create_in_default(&cluster.api::<Pod>(), pod).await;
+    wait_node(&cluster, "gone", |node| ready(node) == Some("Unknown")).await;
+    let nodes: Api<Node> = Api::all(cluster.client.clone());
+    let taint = json!([{"op": "add", "path": "/spec/taints/-",
+        "value": {"key": "node.kubernetes.io/out-of-service", "value": "nodeshutdown", "effect": "NoExecute"}}]);
+    let taint = Patch::<()>::Json(serde_json::from_value(taint).expect("a patch"));
+    wait_node(&cluster, "gone", |node| !tainted(node).is_empty()).await;
+    nodes.patch("gone", &PatchParams::default(), &taint).await.expect("tainted");
+    let removed = await_condition(cluster.api::<Pod>(), "stuck", |pod: Option<&Pod>| pod.is_none());
+    tokio::time::timeout(PATIENCE, removed).await.expect("in time").expect("a watch");
     cluster.stop().await;
 }

@@ -121,7 +121,8 @@ async fn a_paused_deployment_scales_but_does_not_roll() {
     let api = cluster.api::<Deployment>();
     create_in_default(&api, deployment("web", 2, "one")).await;
     cluster.wait::<Deployment>("web", "rolled out", rolled_out).await;
-    let change = json!({"spec": {"paused": true, "replicas": 5, "template": {"spec": {"containers": [{"name": "c", "image": "two"}]}}}});
+    let change = json!({"spec": {"paused": true, "replicas": 5,
+        "template": {"spec": {"containers": [{"name": "c", "image": "two"}]}}}});
     patch(&api, "web", change).await;
     let paused = cluster
         .wait::<Deployment>("web", "scaled", |d| {

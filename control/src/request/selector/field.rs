@@ -18,10 +18,12 @@ struct Term {
 }
 
 impl FieldSelector {
+    /// Whether it selects all.
     pub fn is_empty(&self) -> bool {
         self.terms.is_empty()
     }
 
+    /// Whether it selects an object of this header.
     pub fn matches(&self, header: &Header) -> bool {
         self.terms.iter().all(|term| {
             let value = match term.field.as_str() {

@@ -6,6 +6,7 @@
 
 use std::{
     fs, io,
+    os::fd::AsRawFd,
     panic::AssertUnwindSafe,
     path::{Path, PathBuf},
 };
@@ -27,6 +28,7 @@ const CACHE_BYTES: usize = 16 << 20;
 /// The file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
+    /// The database failed, or its disk did.
     #[error("cannot {operation} the store {}", path.display())]
     Redb {
         operation: &'static str,
@@ -34,6 +36,7 @@ pub enum FileError {
         #[source]
         source: Box<redb::Error>,
     },
+    /// A newer program wrote the file: use that one.
     #[error("the store {} has layout {found}; this program knows layouts up to {LAYOUT}", path.display())]
     Layout { path: PathBuf, found: u64 },
 }
@@ -80,7 +83,11 @@ impl File {
             create(path).map_err(|source| FileError::new("create", path, source))?;
         }
         let at = path.to_owned();
-        Self::open_with(path, Box::new(move |builder| builder.open(&at)))
+        let open = move |builder: &Builder| {
+            forget_cached_pages(&at)?;
+            builder.open(&at)
+        };
+        Self::open_with(path, Box::new(open))
     }
 
     /// Opens or makes the database with `open_database`; `name` is what errors call it.
@@ -173,6 +180,19 @@ fn create(path: &Path) -> Result<(), redb::Error> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::File::open(parent)?.sync_all()?;
     Ok(())
+}
+
+/// Makes the next reads come from the disk.
+///
+/// After a failed sync, Linux keeps the pages that it could not write and calls them clean: they would be read as if they were
+/// durable, and no later sync would write them. Pages that wait to be written stay.
+fn forget_cached_pages(path: &Path) -> io::Result<()> {
+    let file = fs::File::open(path)?;
+    // SAFETY: the descriptor is open for as long as `file` lives, and the call touches no memory of this process.
+    match unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) } {
+        0 => Ok(()),
+        code => Err(io::Error::from_raw_os_error(code)),
+    }
 }
 
 fn write(database: &Database, events: &[Event]) -> Result<(), redb::Error> {

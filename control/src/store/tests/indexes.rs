@@ -1,11 +1,11 @@
 //! Lists and watches by an indexed value touch the objects of that value alone.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use proptest::prelude::*;
 
 use super::*;
-use crate::store::{EventType, NAME_INDEX, Snapshot, Store};
+use crate::store::{Event, EventType, NAME_INDEX, Object, Snapshot, Store, Topic};
 
 fn names(snapshot: &Snapshot, term: (&str, &str), prefix: &str, after: Option<&str>) -> Vec<String> {
     snapshot.list_by("things", term, prefix, after).map(|(name, _)| name.to_string()).collect()
@@ -36,9 +36,7 @@ async fn an_object_that_leaves_a_value_is_seen_by_the_watches_of_both() {
     let mut other = store.watch_by("things", ("node", "n3"), first.revision).unwrap();
     let second = store.write_one(put("a", Expect::At(first.revision), "@n2")).await.unwrap();
     store.write_one(delete("a", second.revision)).await.unwrap();
-    let types = |events: Vec<std::sync::Arc<crate::store::Event>>| {
-        events.iter().map(|event| event.event_type).collect::<Vec<_>>()
-    };
+    let types = |events: Vec<Arc<Event>>| events.iter().map(|event| event.event_type).collect::<Vec<_>>();
     assert_eq!(types(old.ready().unwrap()), [EventType::Modified]);
     assert_eq!(types(new.ready().unwrap()), [EventType::Modified, EventType::Deleted]);
     assert_eq!(types(other.ready().unwrap()), []);
@@ -65,6 +63,23 @@ async fn a_watch_by_value_begins_at_its_revision_and_expires_as_others_do() {
     store.compact(revisions[2]);
     assert!(seen(revisions[0]).is_err());
     assert_eq!(seen(revisions[2]).unwrap(), 0);
+}
+
+#[test]
+fn a_reader_that_begins_ahead_of_the_topic_does_not_make_others_see_twice() {
+    let topic = Topic::new(0);
+    let event = |revision| {
+        let object = Object::new(draft("@n1"), revision, EventType::Added);
+        Arc::new(Event { event_type: EventType::Added, key: key("a"), object: Arc::new(object), previous: None })
+    };
+    topic.publish(vec![event(1)]);
+    // The state is published before the events: a reader may know revision 3 already.
+    let mut ahead = topic.subscribe_by("node", "n1", 3).unwrap();
+    topic.publish(vec![event(2), event(3), event(4)]);
+    let mut behind = topic.subscribe_by("node", "n1", 0).unwrap();
+    let revisions = |events: Vec<Arc<Event>>| events.iter().map(|event| event.object.revision).collect::<Vec<_>>();
+    assert_eq!(revisions(behind.ready().unwrap()), [1, 2, 3, 4]);
+    assert_eq!(revisions(ahead.ready().unwrap()), [4]);
 }
 
 #[tokio::test]

@@ -22,12 +22,12 @@ fn draft(value: &str) -> Draft {
         head: br#"{"metadata":{"resourceVersion":""#.to_vec(),
         tail: format!("\"}},\"value\":{value:?}}}").into_bytes(),
         metadata_at: 12,
-        header: Header {
+        header: Box::new(Header {
             name: value.into(),
             deleting: value.starts_with(TERMINATING),
             indexes: value.split_whitespace().filter_map(term).collect(),
             ..Header::default()
-        },
+        }),
     }
 }
 

@@ -14,7 +14,7 @@ use std::{
 use redb::{BackendError, Builder, StorageBackend};
 
 use super::*;
-use crate::store::{Snapshot, Store, Transaction, embedded::file::File};
+use crate::store::{CommitError, Snapshot, Store, Transaction, embedded::file::File};
 
 /// What was done to a disk.
 #[derive(Clone, Debug)]
@@ -30,13 +30,17 @@ struct LoggedDisk(Arc<Mutex<Log>>);
 
 #[derive(Debug, Default)]
 struct Log {
+    /// Before the first operation.
+    formatted: Vec<u8>,
     content: Vec<u8>,
     operations: Vec<Operation>,
+    /// How many syncs from now on fail: each loses what it should have made durable.
+    failing_syncs: usize,
 }
 
 impl LoggedDisk {
     fn with(content: Vec<u8>) -> Self {
-        Self(Arc::new(Mutex::new(Log { content, operations: Vec::new() })))
+        Self(Arc::new(Mutex::new(Log { formatted: content.clone(), content, ..Log::default() })))
     }
 
     /// A disk with an empty store.
@@ -104,6 +108,17 @@ impl StorageBackend for LoggedDisk {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        {
+            let mut log = self.0.lock().unwrap();
+            if log.failing_syncs > 0 {
+                log.failing_syncs -= 1;
+                let durable = crashed(&log.formatted, &log.operations, log.operations.len(), Unsynced::Lost);
+                let synced = log.operations.iter().rposition(|operation| matches!(operation, Operation::Sync));
+                log.operations.truncate(synced.map_or(0, |last| last + 1));
+                log.content = durable;
+                return Err(io::Error::other("the disk failed"));
+            }
+        }
         self.operate(Operation::Sync);
         Ok(())
     }
@@ -234,6 +249,35 @@ async fn no_answered_commit_is_lost_with_what_was_not_synced() {
                 check(crashed(&content, &recovery, again, unsynced), &commits, at, &what);
             }
         }
+    }
+}
+
+#[tokio::test]
+async fn what_is_answered_after_a_failed_sync_is_durable() {
+    let disk = LoggedDisk::formatted();
+    let empty = disk.content();
+    let store = disk.open();
+    let mut acknowledged = Vec::new();
+    for count in 0..8 {
+        // Of two syncs in a row, too: the one of the commit, and the one of the opening after it.
+        disk.0.lock().unwrap().failing_syncs = count % 3;
+        for (name, fails) in [("first", count % 3 > 0), ("second", count % 3 > 1), ("third", false)] {
+            let name = format!("{name}{count}");
+            match store.write_one(put(&name, Expect::Absent, "1")).await {
+                Ok(_) => acknowledged.push(name),
+                Err(CommitError::Unavailable { .. }) => assert!(fails, "{name}"),
+                Err(other) => panic!("{name}: {other}"),
+            }
+        }
+        assert_eq!(store.stats().check(), Ok(()));
+    }
+    assert!(acknowledged.len() >= 8 && store.stats().failed > 0);
+    let operations = disk.operations();
+    let content = crashed(&empty, &operations, operations.len(), Unsynced::Lost);
+    let found = held(&LoggedDisk::with(content).open().snapshot());
+    assert_eq!(found, held(&store.snapshot()), "what is read is what is durable");
+    for name in &acknowledged {
+        assert!(found.iter().any(|(known, _)| known == name), "{name} is lost");
     }
 }
 

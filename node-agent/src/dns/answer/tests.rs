@@ -13,7 +13,7 @@ use super::{
     super::service_records::tests::{endpoint, service, slices},
     *,
 };
-use crate::world::{Node, Service, ServiceKind, World};
+use crate::world::{Node, Origin, Service, ServiceKind, World};
 
 /// A cluster with a ClusterIP, a headless and two ExternalName Services.
 fn world() -> World {
@@ -43,6 +43,7 @@ fn world() -> World {
         nodes: OrdMap::unit("one".into(), Arc::new(node)),
         revision: 42,
         synced: true,
+        origin: Origin::Api,
     }
 }
 

@@ -1,4 +1,4 @@
-//! Kernel messages and our own types: translation both ways, nothing else.
+//! Kernel messages and our own types: translation both forwarding_paths, nothing else.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -14,6 +14,7 @@ use rtnetlink::RouteMessageBuilder;
 
 use super::{super::host_links::LinkAddress, Link, Mac, ROUTE_PROTOCOL, Route};
 
+/// Reads a link.
 pub fn link(message: LinkMessage) -> Link {
     let flags = message.header.flags;
     let mut link = Link {
@@ -37,6 +38,7 @@ pub fn link(message: LinkMessage) -> Link {
     link
 }
 
+/// The IPv4 address of a neighbour entry; `None` for IPv6.
 pub fn neighbour_address(message: &NeighbourMessage) -> Option<Ipv4Addr> {
     message.attributes.iter().find_map(|attribute| match attribute {
         NeighbourAttribute::Destination(NeighbourAddress::Inet(address)) => Some(*address),
@@ -48,6 +50,7 @@ pub fn neighbour_address(message: &NeighbourMessage) -> Option<Ipv4Addr> {
     })
 }
 
+/// The Ethernet address of a neighbour entry.
 pub fn neighbour_mac(message: &NeighbourMessage) -> Option<Mac> {
     message.attributes.iter().find_map(|attribute| match attribute {
         NeighbourAttribute::LinkLayerAddress(mac) => mac.as_slice().try_into().ok(),
@@ -55,6 +58,7 @@ pub fn neighbour_mac(message: &NeighbourMessage) -> Option<Mac> {
     })
 }
 
+/// Reads an IPv4 address; `None` for IPv6.
 pub fn address(message: AddressMessage) -> Option<LinkAddress> {
     let mut found = None;
     for attribute in &message.attributes {
@@ -68,6 +72,7 @@ pub fn address(message: AddressMessage) -> Option<LinkAddress> {
     Some(LinkAddress { link: message.header.index, address: found?, prefix: message.header.prefix_len })
 }
 
+/// Reads an IPv4 route of the main table; `None` for others.
 pub fn route(message: &RouteMessage) -> Option<Route> {
     let header = &message.header;
     let unicast = header.kind == RouteType::Unicast;
@@ -90,6 +95,7 @@ pub fn route(message: &RouteMessage) -> Option<Route> {
     Some(Route { destination, gateway: route, link, source, metric, ours: header.protocol == ROUTE_PROTOCOL })
 }
 
+/// The message that names `route`.
 pub fn route_message(route: &Route) -> RouteMessage {
     let mut builder = RouteMessageBuilder::<Ipv4Addr>::new()
         .destination_prefix(route.destination.network(), route.destination.prefix());

@@ -33,6 +33,7 @@ impl Netlink {
         set.map_err(|e| failed(format!("set neighbour {address} of link {link}"), e))
     }
 
+    /// Adds a VXLAN device.
     pub async fn add_vxlan(&self, device: Vxlan<'_>) -> Result<(), NetlinkError> {
         let message = LinkMessageBuilder::<LinkVxlan>::new(device.name)
             .id(device.vni)
@@ -74,6 +75,7 @@ impl Netlink {
         Ok(of_link.filter_map(|n| Some((neighbour_mac(n)?, neighbour_address(n)?))).collect())
     }
 
+    /// Sends frames for `mac` through the tunnel to `host`.
     pub async fn set_forwarding(&self, link: u32, mac: Mac, host: Ipv4Addr) -> Result<(), NetlinkError> {
         let request = self.handle.neighbours().add_bridge(link, &mac).destination(IpAddr::V4(host));
         let request = request.flags(NeighbourFlags::Own).state(NeighbourState::Permanent).replace();

@@ -7,6 +7,7 @@ mod remove;
 mod sandbox;
 mod start;
 mod stop;
+mod termination_message;
 mod volumes;
 mod write;
 
@@ -59,7 +60,7 @@ pub async fn perform(
 pub async fn observe(context: &Context, pod: &Pod, id: &str) -> Option<Outcome> {
     match context.runtime.inspect(id).await {
         Ok(container) => {
-            let message = start::message_of(context, pod, container.as_ref()).await;
+            let message = termination_message::of(context, pod, container.as_ref()).await;
             Some(Outcome::Observed { id: id.to_owned(), container, message })
         }
         Err(error) => {

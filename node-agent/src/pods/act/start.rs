@@ -1,17 +1,11 @@
 //! Creates and starts containers.
 
-use std::{
-    fs,
-    net::Ipv4Addr,
-    os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{fs, net::Ipv4Addr, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
-use futures::StreamExt;
 use k8s_openapi::api::core::v1::{self, LifecycleHandler, Pod};
 use tokio::sync::mpsc;
 
+use super::termination_message;
 use crate::{
     pods::{
         Context, container_spec,
@@ -27,7 +21,7 @@ use crate::{
         volumes,
         worker::{Input, send},
     },
-    runtime::{Container, Error, ImageUser, LogChunk, LogOptions, Mount, Propagation, Role, State},
+    runtime::{Error, ImageUser, Mount, Propagation, State},
 };
 
 /// Creates the container in `sandbox`, with its environment, files and volumes.
@@ -97,11 +91,6 @@ fn seccomp_profile(context: &Context, pod: &Pod, container: &v1::Container) -> R
     Ok(Some(profile.to_string()))
 }
 
-/// [`termination_message`] of what may not be there.
-pub async fn message_of(context: &Context, pod: &Pod, container: Option<&Container>) -> Option<String> {
-    termination_message(context, pod, container?).await
-}
-
 /// Starts the container, and then runs its postStart hook. A start that is not known to have succeeded fails.
 pub async fn start(
     context: &Context,
@@ -117,7 +106,7 @@ pub async fn start(
         (Ok(()), Ok(seen)) => {
             let message = format!("Started container {container}");
             context.recorder.record(pod, Some(&container), EventType::Normal, "Started", message);
-            let message = message_of(context, pod, seen.as_ref()).await;
+            let message = termination_message::of(context, pod, seen.as_ref()).await;
             let lifecycle = spec::container(pod, &container).and_then(|container| container.lifecycle.as_ref());
             let hook = lifecycle.and_then(|lifecycle| lifecycle.post_start.as_ref());
             let started = Outcome::Started { id: id.clone(), container: seen, message, has_hook: hook.is_some() };
@@ -192,7 +181,7 @@ fn own_files(
     attempt: u32,
     taken: &[Mount],
 ) -> Result<Vec<Mount>, Failure> {
-    let message = message_file(directory, &container.name, attempt);
+    let message = termination_message::file(directory, &container.name, attempt);
     let made = message.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(&message, ""));
     let made = made.and_then(|()| fs::set_permissions(&message, fs::Permissions::from_mode(0o666)));
     made.map_err(|error| {
@@ -213,37 +202,4 @@ fn own_files(
         propagation: Propagation::Private,
     });
     Ok(mounts.collect())
-}
-
-fn message_file(directory: &Path, container: &str, attempt: u32) -> PathBuf {
-    directory.join("containers").join(container).join(format!("{attempt}.message"))
-}
-
-/// What an ended container left in its termination message file, or at the end of its log where it asked for that.
-async fn termination_message(context: &Context, pod: &Pod, container: &Container) -> Option<String> {
-    const LIMIT: usize = 4096;
-    const LOG_LIMIT: usize = 2048;
-    const LOG_WAIT: Duration = Duration::from_secs(10);
-    let (Role::Container { name, .. }, State::Exited(exit)) = (&container.owner.role, &container.state) else {
-        return None;
-    };
-    let directory = context.pod_dir(&super::uid(pod));
-    let left = fs::read(message_file(&directory, name, container.owner.attempt)).unwrap_or_default();
-    let left = String::from_utf8_lossy(&left[..left.len().min(LIMIT)]).into_owned();
-    let policy = spec::container(pod, name).and_then(|container| container.termination_message_policy.as_deref());
-    if !left.is_empty() || policy != Some("FallbackToLogsOnError") || exit.code == 0 {
-        return Some(left).filter(|left| !left.is_empty());
-    }
-    let options = LogOptions { tail: Some(80), ..Default::default() };
-    let chunks = context.runtime.logs(&container.id, &options).collect::<Vec<_>>();
-    let chunks = tokio::time::timeout(LOG_WAIT, chunks).await.unwrap_or_default();
-    let bytes: Vec<u8> = chunks
-        .into_iter()
-        .flatten()
-        .flat_map(|chunk| match chunk {
-            LogChunk::Stdout(bytes) | LogChunk::Stderr(bytes) => bytes,
-        })
-        .collect();
-    Some(String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(LOG_LIMIT)..]).into_owned())
-        .filter(|log| !log.is_empty())
 }

@@ -148,20 +148,24 @@ mod tests {
         let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let port = i32::from(listener.local_addr().unwrap().port());
         let server = tokio::spawn(async move { axum::serve(listener, router).await });
-        let ask = |service: Option<&str>| {
+        let ask_at = |port: i32, service: Option<&str>| {
             let action = GRPCAction { port, service: service.map(str::to_owned) };
             async move { check(Ipv4Addr::LOCALHOST, &action).await }
         };
+        let ask = |service| ask_at(port, service);
         assert_eq!(ask(None).await, Ok(()));
         assert_eq!(ask(Some("web")).await, Ok(()));
         assert_eq!(ask(Some("db")).await.unwrap_err(), "service unhealthy (responded with \"NOT_SERVING\")");
         assert!(ask(Some("unknown")).await.unwrap_err().contains("code = \"5\""));
         assert!(ask(Some("other")).await.unwrap_err().contains("does not implement the grpc health protocol"));
         server.abort();
-        assert!(server.await.unwrap_err().is_cancelled());
-        assert!(ask(None).await.unwrap_err().starts_with("error: failed to connect service at"));
-        let action = GRPCAction { port: 70_000, service: None };
-        assert!(check(Ipv4Addr::LOCALHOST, &action).await.unwrap_err().contains("invalid port"));
+
+        // Bound, so that nobody else gets the port, and not listening.
+        let closed = tokio::net::TcpSocket::new_v4().unwrap();
+        closed.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let port = i32::from(closed.local_addr().unwrap().port());
+        assert!(ask_at(port, None).await.unwrap_err().starts_with("error: failed to connect service at"));
+        assert!(ask_at(70_000, None).await.unwrap_err().contains("invalid port"));
     }
 
     #[test]

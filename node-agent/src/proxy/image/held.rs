@@ -6,6 +6,7 @@ use proxy_ebpf::{Backend, BackendId, MemberKey, ServiceHead, ServiceKey, SetId, 
 
 use super::Op;
 
+/// What the maps contain now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Held {
     pub heads: HashMap<ServiceKey, ServiceHead>,

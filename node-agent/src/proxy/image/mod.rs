@@ -64,7 +64,7 @@ impl Images {
     /// Repeated after a failure it gives what is still missing.
     pub fn plan(&mut self, name: &Owner, entry: Option<&TableService>, held: &Held) -> Vec<Op> {
         let old = self.services.remove(name).unwrap_or_default();
-        // What it still claims in vain it will say again.
+        // `compile` re-adds keys that it still cannot get.
         self.contested.retain(|_, services| {
             services.remove(name);
             !services.is_empty()
@@ -79,8 +79,8 @@ impl Images {
         ops
     }
 
-    /// Services that may now get a frontend that another gave up.
-    pub fn heirs(&self) -> BTreeSet<Owner> {
+    /// Services to plan again, because another Service released a frontend that they also claim.
+    pub fn owners_to_retry(&self) -> BTreeSet<Owner> {
         let free = self.contested.iter().filter(|(key, _)| !self.claims.contains_key(key));
         free.flat_map(|(_, services)| services.iter().cloned()).collect()
     }

@@ -6,6 +6,7 @@ use proxy_ebpf::{Backend, BackendId, MemberKey, ServiceHead, ServiceKey, SetId, 
 
 use super::{Held, HeldSet, ServiceImage, ids::BackendIds};
 
+/// One write to one map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
     PutBackend(BackendId, Backend),

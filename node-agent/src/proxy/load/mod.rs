@@ -1,7 +1,8 @@
 //! Puts the programs into the kernel and keeps them there: loads, attaches and pins them, and finds them again after a restart.
 //!
 //! Pins live in `PINS/vN/{maps,links}`, N being the layout version: programs of one layout share the maps, so a new agent continues
-//! with what the old one wrote. A hook is changed over by pinning the new link before the old one goes: there is no moment without.
+//! with what the old one wrote. The new link is pinned before the old one is removed, so a hook stays
+//! attached throughout.
 
 mod pins;
 mod uplinks;
@@ -22,7 +23,7 @@ use pins::{create_dir, ensure_bpffs, file, pin_over, remove_other_layouts};
 
 use super::{
     maps::{KernelMaps, MapError},
-    sockets::LedSockets,
+    sockets::RedirectedSockets,
 };
 
 static PROGRAMS: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/programs.bpf.o"));
@@ -44,8 +45,8 @@ const PINNED_MAPS: [&str; 13] = [
     "SOCKETS",
 ];
 
-/// The hooks on the cgroup; the programs have their names. Those that show an address come before those that replace one: a
-/// socket is never led to a backend whose reverse hook is missing.
+/// The hooks on the cgroup, by program name. Hooks that report an address are attached before hooks that replace one: a socket is
+/// never redirected to a backend while its reverse hook is missing.
 const SOCKET_HOOKS: [&str; 8] =
     ["recvmsg4", "recvmsg6", "getpeername4", "getpeername6", "sendmsg4", "sendmsg6", "connect4", "connect6"];
 
@@ -56,6 +57,7 @@ pub struct Programs {
     cgroup: PathBuf,
 }
 
+/// Why programs or maps are not in the kernel. Remedy: privileges or mounts as the message names them.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     #[error("no cgroup2 file system is mounted; mount one, or name its directory with --cgroup")]
@@ -105,12 +107,13 @@ impl Programs {
         Ok(Self { ebpf, pins: pins.to_owned(), cgroup })
     }
 
+    /// The maps that the agent writes; taken once.
     pub fn maps(&mut self) -> Result<KernelMaps, LoadError> {
         Ok(KernelMaps::take(&mut self.ebpf)?)
     }
 
-    /// The maps that tell where a socket was led.
-    pub fn led_sockets(&mut self) -> Result<LedSockets, LoadError> {
+    /// The maps that record to which backend each socket was redirected.
+    pub fn redirected_sockets(&mut self) -> Result<RedirectedSockets, LoadError> {
         let missing = |map| LoadError::Maps(MapError::Missing { map });
         let streams = match self.ebpf.map("SOCKETS") {
             Some(Map::SkStorage(data)) => data
@@ -122,7 +125,7 @@ impl Programs {
         };
         const DATAGRAMS: &str = "CONNECTED_DATAGRAMS";
         let datagrams = self.ebpf.take_map(DATAGRAMS).and_then(|map| map.try_into().ok()).ok_or(missing(DATAGRAMS))?;
-        Ok(LedSockets { streams, datagrams })
+        Ok(RedirectedSockets { streams, datagrams })
     }
 
     /// The cgroup whose processes the socket hooks see.

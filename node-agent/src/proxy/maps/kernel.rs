@@ -14,6 +14,7 @@ use proxy_ebpf::{
 use super::{BpfMaps, HeldBackend, HeldFrontend, MapError, MapUsage, map_of};
 use crate::proxy::image::{Held, Op};
 
+/// The maps in the kernel.
 pub struct KernelMaps {
     services: HashMap<MapData, ServiceKey, ServiceHead>,
     slots: HashMap<MapData, SlotKey, BackendId>,

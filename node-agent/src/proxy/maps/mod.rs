@@ -28,6 +28,7 @@ pub struct HeldFrontend {
     pub unserved: Counters,
 }
 
+/// A backend that the datapath serves, with its counters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeldBackend {
     pub id: BackendId,
@@ -43,6 +44,7 @@ pub struct MapUsage {
     pub limit: usize,
 }
 
+/// Why a map could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum MapError {
     #[error("map {map} is full: it takes {limit} entries")]

@@ -3,6 +3,7 @@
 use super::{BpfMaps, MapError, map_of};
 use crate::proxy::image::{Held, Op};
 
+/// Maps in memory that record each write, and fail when their budget is used up.
 #[derive(Debug, Default)]
 pub struct RecordingMaps {
     pub held: Held,

@@ -9,10 +9,10 @@ use std::{
 
 use proxy_ebpf::{TCP, Translation, Translations, UDP};
 
-use super::{LedSockets, Lost};
+use super::{Lost, RedirectedSockets};
 
 /// Closes the connected sockets that `lost` strands, and returns how many.
-pub fn close_stranded(lost: &Lost, led: &LedSockets) -> io::Result<usize> {
+pub fn close_stranded(lost: &Lost, led: &RedirectedSockets) -> io::Result<usize> {
     let mut closed = 0;
     for family in [libc::AF_INET as u8, libc::AF_INET6 as u8] {
         let diag = Diag::open()?;
@@ -22,8 +22,10 @@ pub fn close_stranded(lost: &Lost, led: &LedSockets) -> io::Result<usize> {
             closed += diag.close(family, TCP, Some(&led.streams), is_stranded)?;
         }
         if !lost.datagrams.is_empty() {
-            let led_to = |socket: &Socket| led.datagrams.get(&socket.cookie(), 0).ok();
-            let is_stranded = |socket: &Socket| led_to(socket).is_some_and(|led_to| lost.strands_datagrams(&led_to));
+            let redirected_to = |socket: &Socket| led.datagrams.get(&socket.cookie(), 0).ok();
+            let is_stranded = |socket: &Socket| {
+                redirected_to(socket).is_some_and(|redirected_to| lost.strands_datagrams(&redirected_to))
+            };
             closed += diag.close(family, UDP, None, is_stranded)?;
         }
     }

@@ -18,18 +18,20 @@ use std::{
 use aya::maps::{HashMap, MapData};
 use nix::sched::{CloneFlags, setns};
 use proxy_ebpf::{Backend, BackendId, MemberKey, SetId, TCP, Translation, UDP};
-use tracing::{debug, warn};
+use tracing::{debug, error, warn};
+
+use crate::supervise::describe_panic;
 
 /// A backend that clients lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Departure {
+pub struct RemovedBackend {
     /// The set that no longer has it; `None`: no Service knows it any more.
     pub set: Option<SetId>,
     pub id: BackendId,
     pub backend: Backend,
 }
 
-/// Departures that mean something for the sockets of one protocol.
+/// Removed backends, by the sockets that each kind of removal strands.
 #[derive(Debug, Default)]
 struct Lost {
     streams: BTreeSet<(BackendId, u32, u16)>,
@@ -37,11 +39,11 @@ struct Lost {
 }
 
 impl Lost {
-    fn add(&mut self, departure: &Departure) {
-        let Backend { address_be, port_be, protocol, .. } = departure.backend;
-        match (departure.set, protocol) {
-            (None, TCP) => drop(self.streams.insert((departure.id, address_be, port_be))),
-            (Some(set), UDP) => drop(self.datagrams.insert((set, departure.id))),
+    fn add(&mut self, backend: &RemovedBackend) {
+        let Backend { address_be, port_be, protocol, .. } = backend.backend;
+        match (backend.set, protocol) {
+            (None, TCP) => drop(self.streams.insert((backend.id, address_be, port_be))),
+            (Some(set), UDP) => drop(self.datagrams.insert((set, backend.id))),
             _ => {}
         }
     }
@@ -55,36 +57,36 @@ impl Lost {
         self.streams.contains(&(backend, backend_address_be, backend_port_be))
     }
 
-    fn strands_datagrams(&self, led_to: &MemberKey) -> bool {
-        self.datagrams.contains(&(led_to.set, led_to.backend))
+    fn strands_datagrams(&self, redirected_to: &MemberKey) -> bool {
+        self.datagrams.contains(&(redirected_to.set, redirected_to.backend))
     }
 }
 
-/// The maps that tell where a socket was led.
-pub struct LedSockets {
-    /// Socket storage; sock_diag tells that of streams.
+/// The maps that record to which backend each socket was redirected.
+pub struct RedirectedSockets {
+    /// Socket storage. sock_diag reports socket storage only for TCP.
     pub streams: OwnedFd,
     /// By socket cookie.
     pub datagrams: HashMap<MapData, u64, MemberKey>,
 }
 
 /// The thread that closes sockets: a change of the maps never waits for it.
-pub struct Resets {
-    requests: SyncSender<Vec<Departure>>,
+pub struct SocketTerminator {
+    requests: SyncSender<Vec<RemovedBackend>>,
 }
 
-impl Resets {
+impl SocketTerminator {
     /// `cgroup` holds the processes whose sockets are looked at.
-    pub fn start(sockets: LedSockets, cgroup: PathBuf) -> io::Result<Self> {
+    pub fn start(sockets: RedirectedSockets, cgroup: PathBuf) -> io::Result<Self> {
         let (requests, inbox) = sync_channel(WAITING);
-        std::thread::Builder::new().name("fairlead-resets".into()).spawn(move || run(inbox, &sockets, &cgroup))?;
+        std::thread::Builder::new().name("fl-sock-destroy".into()).spawn(move || run(inbox, &sockets, &cgroup))?;
         Ok(Self { requests })
     }
 
-    /// Has the sockets closed that these departures strand. Waits only when far behind.
-    pub fn request(&self, departures: Vec<Departure>) {
-        if !departures.is_empty() && self.requests.send(departures).is_err() {
-            warn!("the thread that resets clients has ended");
+    /// Closes the sockets that are connected to `removed` backends, on the thread. Blocks only while [`WAITING`] requests are queued.
+    pub fn request(&self, removed: Vec<RemovedBackend>) {
+        if !removed.is_empty() && self.requests.send(removed).is_err() {
+            warn!("the thread that closes sockets has ended");
         }
     }
 }
@@ -92,23 +94,26 @@ impl Resets {
 /// Changes that may wait for the thread.
 const WAITING: usize = 256;
 
-fn run(inbox: Receiver<Vec<Departure>>, sockets: &LedSockets, cgroup: &Path) {
+fn run(inbox: Receiver<Vec<RemovedBackend>>, sockets: &RedirectedSockets, cgroup: &Path) {
     while let Ok(first) = inbox.recv() {
         let mut lost = Lost::default();
-        first.iter().for_each(|departure| lost.add(departure));
+        first.iter().for_each(|backend| lost.add(backend));
         // What came meanwhile goes in the same walk.
         while let Ok(more) = inbox.try_recv() {
-            more.iter().for_each(|departure| lost.add(departure));
+            more.iter().for_each(|backend| lost.add(backend));
         }
         if lost.is_empty() {
             continue;
         }
         // On a thread that ends with the walk: one that stayed would keep its last namespace alive after the pod.
-        std::thread::scope(|scope| drop(scope.spawn(|| walk(&lost, sockets, cgroup)).join()));
+        let walked = std::thread::scope(|scope| scope.spawn(|| walk(&lost, sockets, cgroup)).join());
+        if let Err(panic) = walked {
+            error!(reason = describe_panic(&*panic), "clients of a backend that is gone may hang");
+        }
     }
 }
 
-fn walk(lost: &Lost, sockets: &LedSockets, cgroup: &Path) {
+fn walk(lost: &Lost, sockets: &RedirectedSockets, cgroup: &Path) {
     for namespace in namespaces::of_processes(cgroup) {
         let closed = setns(&namespace, CloneFlags::CLONE_NEWNET)
             .map_err(io::Error::from)
@@ -138,9 +143,9 @@ mod tests {
     #[test]
     fn a_stream_outlives_its_backends_place_in_a_set_but_not_the_backend() {
         let mut lost = Lost::default();
-        lost.add(&Departure { set: Some(7), id: 3, backend: backend(TCP) });
+        lost.add(&RemovedBackend { set: Some(7), id: 3, backend: backend(TCP) });
         assert!(lost.is_empty());
-        lost.add(&Departure { set: None, id: 3, backend: backend(TCP) });
+        lost.add(&RemovedBackend { set: None, id: 3, backend: backend(TCP) });
         assert!(lost.strands_stream(&translation(7, 3)));
         assert!(!lost.strands_stream(&translation(7, 4)), "another backend that had the address later");
     }
@@ -148,7 +153,7 @@ mod tests {
     #[test]
     fn datagrams_leave_with_the_set_that_led_them() {
         let mut lost = Lost::default();
-        lost.add(&Departure { set: Some(7), id: 3, backend: backend(UDP) });
+        lost.add(&RemovedBackend { set: Some(7), id: 3, backend: backend(UDP) });
         assert!(lost.strands_datagrams(&MemberKey { set: 7, backend: 3 }));
         assert!(!lost.strands_datagrams(&MemberKey { set: 8, backend: 3 }), "another Service still picks it");
     }

@@ -69,6 +69,7 @@ pub struct Frontend {
     pub selection: Arc<Selection>,
 }
 
+/// Where a frontend answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FrontendAddress {
     ClusterIp(Ipv4Addr),

@@ -16,6 +16,7 @@ pub enum Owner {
 }
 
 impl Owner {
+    /// The host ports of one pod.
     pub fn pod(name: ObjectName, uid: Arc<str>) -> Self {
         Self::Pod { name, uid }
     }
@@ -25,12 +26,14 @@ impl Owner {
         Self::pod(ObjectName::new("", ""), "".into())
     }
 
+    /// Name of the Service or pod.
     pub fn name(&self) -> &ObjectName {
         match self {
             Self::Service(name) | Self::Pod { name, .. } => name,
         }
     }
 
+    /// Whether it is a pod with host ports.
     pub fn is_pod(&self) -> bool {
         matches!(self, Self::Pod { .. })
     }

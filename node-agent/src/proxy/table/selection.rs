@@ -21,6 +21,7 @@ pub struct Selection {
     pub elsewhere: bool,
 }
 
+/// What tells two selections of one Service apart.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SelectionName {
     pub port_name: Arc<str>,
@@ -28,6 +29,7 @@ pub struct SelectionName {
     pub policy: SelectionPolicy,
 }
 
+/// Which endpoints may be picked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SelectionPolicy {
     EveryNode,

@@ -43,7 +43,14 @@ pub fn endpoint_at(address: Ipv4Addr, node: &str) -> Endpoint {
 /// Adds or replaces a Service with its only slice.
 pub fn put(world: &mut World, service: Service, endpoints: Vec<Endpoint>) {
     let ports = vec![SlicePort { name: "http".into(), protocol: Protocol::Tcp, port: 8080 }];
-    let slice = EndpointSlice { name: "slice".into(), service: service.name.clone(), ports, endpoints, revision: 1 };
+    let slice = EndpointSlice {
+        name: "slice".into(),
+        service: service.name.clone(),
+        ports,
+        endpoints,
+        triggered_at: None,
+        revision: 1,
+    };
     world.slices.insert(service.name.clone(), OrdMap::unit("slice".into(), Arc::new(slice)));
     world.services.insert(service.name.clone(), Arc::new(service));
 }

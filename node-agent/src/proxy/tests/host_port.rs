@@ -6,7 +6,7 @@ use proxy_ebpf::ServiceKey;
 
 use super::{
     node::{BACKEND_PORT, NODE_IP, Node, Pod, wait_until},
-    place::Place,
+    two_nodes::TwoNodes,
 };
 use crate::{
     config::DatapathChoice,
@@ -28,20 +28,20 @@ fn userspace_leads_a_host_port_to_its_pod_until_the_pod_is_gone() {
 }
 
 fn run(choice: DatapathChoice) {
-    let Some(mut place) = Place::new() else { return };
-    place.node.datapath = choice;
-    let (mut in_pod, _) = place.node.client_pod();
-    place.node.start();
-    place.node.publish(|_| ());
-    place.node.host_ports.send_modify(|book| {
-        book.pods.insert("uid".into(), Arc::new(ports_of(&place.pod)));
+    let Some(mut nodes) = TwoNodes::new() else { return };
+    nodes.node.datapath = choice;
+    let (mut in_pod, _) = nodes.node.client_pod();
+    nodes.node.start();
+    nodes.node.publish(|_| ());
+    nodes.node.host_ports.send_modify(|book| {
+        book.pods.insert("uid".into(), Arc::new(ports_of(&nodes.pod)));
     });
-    let keys = wait_until_held(&place.node);
+    let keys = wait_until_held(&nodes.node);
 
-    let host = place.node.host.clone();
-    let mut on_host = place.node.client(&host);
-    let mut outside = place.node.stranger(&place.outside);
-    let pod = place.pod.address;
+    let host = nodes.node.host.clone();
+    let mut on_host = nodes.node.client(&host);
+    let mut outside = nodes.node.stranger(&nodes.outside);
+    let pod = nodes.pod.address;
     for client in [&mut on_host, &mut in_pod, &mut outside] {
         for protocol in ["tcp", "udp", "udp-connected"] {
             let answer = client.ask(&format!("{protocol} {NODE_IP}:{PORT}"));
@@ -62,8 +62,8 @@ fn run(choice: DatapathChoice) {
         assert_eq!(answer, "error ConnectionRefused", "with a hostIP only that address answers");
     }
 
-    place.node.host_ports.send_modify(|book| book.pods.clear());
-    wait_until("the host ports to be gone", || held(&place.node, &keys) == 0);
+    nodes.node.host_ports.send_modify(|book| book.pods.clear());
+    wait_until("the host ports to be gone", || held(&nodes.node, &keys) == 0);
     for client in [&mut on_host, &mut in_pod, &mut outside] {
         let refused = || client.ask(&format!("tcp {NODE_IP}:{PORT}")) == "error ConnectionRefused";
         wait_until("a refusal", refused);

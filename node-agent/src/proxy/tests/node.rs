@@ -311,6 +311,7 @@ impl World {
             service: service.name.clone(),
             ports,
             endpoints,
+            triggered_at: None,
             revision: self.revision,
         };
         self.slices.insert(service.name.clone(), imbl::OrdMap::unit("slice".into(), Arc::new(slice)));

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use super::{
     node::{BACKEND_PORT, NODE_IP, backends, node_port_service, tally},
-    place::{EXTERNAL, OTHER_NODE, OTHER_POD, Place, STRANGER, there},
+    two_nodes::{EXTERNAL, OTHER_NODE, OTHER_POD, STRANGER, TwoNodes, there},
 };
 use crate::{
     Teardown,
@@ -18,11 +18,11 @@ fn local(service: Service) -> Service {
 
 #[test]
 fn the_node_and_its_pods_reach_a_node_port_on_every_address_of_every_node() {
-    let Some(mut place) = Place::new() else { return };
-    let (mut in_pod, _) = place.node.client_pod();
-    place.node.start();
-    let here = place.here();
-    place.node.publish(|world| {
+    let Some(mut nodes) = TwoNodes::new() else { return };
+    let (mut in_pod, _) = nodes.node.client_pod();
+    nodes.node.start();
+    let here = nodes.here();
+    nodes.node.publish(|world| {
         world.put(local(node_port_service("web", SERVICE, 30080)), BACKEND_PORT, vec![here, there()]);
         let other = WorldNode {
             name: "there".into(),
@@ -34,8 +34,8 @@ fn the_node_and_its_pods_reach_a_node_port_on_every_address_of_every_node() {
         };
         world.nodes.insert("there".into(), other.into());
     });
-    let host = place.node.host.clone();
-    let mut on_host = place.node.client(&host);
+    let host = nodes.node.host.clone();
+    let mut on_host = nodes.node.client(&host);
     for address in [NODE_IP, OTHER_NODE] {
         for client in [&mut on_host, &mut in_pod] {
             let answers = client.ask_times(30, &format!("tcp {address}:30080"));
@@ -50,13 +50,13 @@ fn the_node_and_its_pods_reach_a_node_port_on_every_address_of_every_node() {
 
 #[test]
 fn a_host_outside_reaches_backends_here_with_its_own_address_and_others_with_the_nodes() {
-    let Some(mut place) = Place::new() else { return };
-    place.node.start();
-    let here = place.here();
-    let pod = place.pod.address;
+    let Some(mut nodes) = TwoNodes::new() else { return };
+    nodes.node.start();
+    let here = nodes.here();
+    let pod = nodes.pod.address;
     let service = Service { external_ips: vec![EXTERNAL], ..node_port_service("web", SERVICE, 30080) };
-    place.node.serve(service, [here, there()]);
-    let mut client = place.node.stranger(&place.outside);
+    nodes.node.serve(service, [here, there()]);
+    let mut client = nodes.node.stranger(&nodes.outside);
     for to in [format!("{NODE_IP}:30080"), format!("{EXTERNAL}:80"), format!("{SERVICE}:80")] {
         let mut answers = client.ask_times(30, &format!("tcp {to}"));
         answers.sort();
@@ -70,34 +70,34 @@ fn a_host_outside_reaches_backends_here_with_its_own_address_and_others_with_the
         assert!(answers.iter().all(|answer| answer.ends_with(&format!("peer {to}"))), "{answers:?}");
         assert_eq!(tally(&answers).len(), 2, "{answers:?}");
     }
-    place.node.stop(Teardown::Remove);
+    nodes.node.stop(Teardown::Remove);
     assert!(client.ask(&format!("tcp {NODE_IP}:30080")).starts_with("error "));
 }
 
 #[test]
 fn policy_local_keeps_the_clients_address_and_drops_where_only_others_have_endpoints() {
-    let Some(mut place) = Place::new() else { return };
-    place.node.start();
-    let here = place.here();
-    let pod = place.pod.address;
-    place.node.serve(local(node_port_service("web", SERVICE, 30080)), [here, there()]);
-    let mut client = place.node.stranger(&place.outside);
+    let Some(mut nodes) = TwoNodes::new() else { return };
+    nodes.node.start();
+    let here = nodes.here();
+    let pod = nodes.pod.address;
+    nodes.node.serve(local(node_port_service("web", SERVICE, 30080)), [here, there()]);
+    let mut client = nodes.node.stranger(&nodes.outside);
     let answers = client.ask_times(10, &format!("tcp {NODE_IP}:30080"));
     assert!(answers.iter().all(|answer| answer.starts_with(&format!("ok {pod} sees {STRANGER}"))), "{answers:?}");
 
-    place.node.serve(local(node_port_service("web", SERVICE, 30080)), [there()]);
+    nodes.node.serve(local(node_port_service("web", SERVICE, 30080)), [there()]);
     assert_eq!(client.ask(&format!("tcp {NODE_IP}:30080")), "error TimedOut");
-    place.node.serve(local(node_port_service("web", SERVICE, 30080)), []);
+    nodes.node.serve(local(node_port_service("web", SERVICE, 30080)), []);
     assert_eq!(client.ask(&format!("tcp {NODE_IP}:30080")), "error ConnectionRefused");
 }
 
 #[test]
 fn without_endpoints_a_host_outside_is_refused_at_once() {
-    let Some(mut place) = Place::new() else { return };
-    place.node.start();
+    let Some(mut nodes) = TwoNodes::new() else { return };
+    nodes.node.start();
     let service = Service { external_ips: vec![EXTERNAL], ..node_port_service("web", SERVICE, 30080) };
-    place.node.serve(service, []);
-    let mut client = place.node.stranger(&place.outside);
+    nodes.node.serve(service, []);
+    let mut client = nodes.node.stranger(&nodes.outside);
     for to in [format!("{NODE_IP}:30080"), format!("{EXTERNAL}:80"), format!("{SERVICE}:80")] {
         assert_eq!(client.ask(&format!("tcp {to}")), "error ConnectionRefused", "{to}");
     }
@@ -106,29 +106,29 @@ fn without_endpoints_a_host_outside_is_refused_at_once() {
 
 #[test]
 fn an_open_connection_stays_on_its_backend_until_that_is_gone_and_is_then_reset() {
-    let Some(mut place) = Place::new() else { return };
-    place.node.start();
-    let (here, pod) = (place.here(), place.pod.address);
-    place.node.serve(node_port_service("web", SERVICE, 30080), [here.clone()]);
-    let mut client = place.node.stranger(&place.outside);
+    let Some(mut nodes) = TwoNodes::new() else { return };
+    nodes.node.start();
+    let (here, pod) = (nodes.here(), nodes.pod.address);
+    nodes.node.serve(node_port_service("web", SERVICE, 30080), [here.clone()]);
+    let mut client = nodes.node.stranger(&nodes.outside);
     assert!(client.ask(&format!("hold open tcp {NODE_IP}:30080")).starts_with("ok "));
     assert!(client.ask(&format!("hold datagrams udp {NODE_IP}:30081")).starts_with(&format!("ok {pod}")));
     let draining = Endpoint { ready: false, serving: true, terminating: true, ..here };
-    place.node.serve(node_port_service("web", SERVICE, 30080), [draining, there()]);
+    nodes.node.serve(node_port_service("web", SERVICE, 30080), [draining, there()]);
     assert_eq!(backends(&client.ask_times(5, &format!("tcp {NODE_IP}:30080"))), [OTHER_POD.to_string()]);
     assert!(client.ask("again datagrams").starts_with(&format!("ok {OTHER_POD}")), "datagrams move at once");
     assert!(client.ask("again open").starts_with(&format!("ok {pod}")), "a draining backend keeps its streams");
-    place.node.serve(node_port_service("web", SERVICE, 30080), [there()]);
+    nodes.node.serve(node_port_service("web", SERVICE, 30080), [there()]);
     assert_eq!(client.ask("again open"), "error ConnectionReset");
 }
 
 #[test]
 fn datagrams_in_fragments_reach_backends_here_and_elsewhere() {
-    let Some(mut place) = Place::new() else { return };
-    place.node.start();
-    let here = place.here();
-    place.node.serve(node_port_service("web", SERVICE, 30080), [here, there()]);
-    let mut client = place.node.stranger(&place.outside);
+    let Some(mut nodes) = TwoNodes::new() else { return };
+    nodes.node.start();
+    let here = nodes.here();
+    nodes.node.serve(node_port_service("web", SERVICE, 30080), [here, there()]);
+    let mut client = nodes.node.stranger(&nodes.outside);
     let answers = client.ask_times(30, &format!("udp-large {NODE_IP}:30081"));
     assert!(answers.iter().all(|answer| answer.ends_with(&format!("peer {NODE_IP}:30081"))), "{answers:?}");
     assert_eq!(tally(&answers).len(), 2, "{answers:?}");
@@ -136,12 +136,12 @@ fn datagrams_in_fragments_reach_backends_here_and_elsewhere() {
 
 #[test]
 fn a_backend_that_refuses_a_datagram_is_told_to_the_client_outside_as_the_node_port() {
-    let Some(mut place) = Place::new() else { return };
-    place.node.start();
-    let mut client = place.node.stranger(&place.outside);
-    for refusing in [place.here(), there()] {
+    let Some(mut nodes) = TwoNodes::new() else { return };
+    nodes.node.start();
+    let mut client = nodes.node.stranger(&nodes.outside);
+    for refusing in [nodes.here(), there()] {
         // Nothing serves this target port.
-        place.node.publish(|world| world.put(node_port_service("web", SERVICE, 30080), 8081, vec![refusing.clone()]));
+        nodes.node.publish(|world| world.put(node_port_service("web", SERVICE, 30080), 8081, vec![refusing.clone()]));
         let answer = client.ask(&format!("udp-connected {NODE_IP}:30081"));
         assert_eq!(answer, "error ConnectionRefused", "{:?}", refusing.addresses);
     }

@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, net::Ipv4Addr};
 use super::{
     client::Client,
     node::{NODE_IP, node_port_service},
-    place::{EXTERNAL, OTHER_POD, Place, there},
+    two_nodes::{EXTERNAL, OTHER_POD, TwoNodes, there},
 };
 use crate::{
     config::DatapathChoice,
@@ -60,19 +60,19 @@ fn userspace_answers_as_the_rules_say() {
 }
 
 fn run(choice: DatapathChoice) {
-    let Some(mut place) = Place::new() else { return };
-    place.node.datapath = choice;
-    let (in_pod, _) = place.node.client_pod();
-    place.node.start();
-    let is_ebpf = place.node.proxy().datapath() == Datapath::Ebpf;
+    let Some(mut nodes) = TwoNodes::new() else { return };
+    nodes.node.datapath = choice;
+    let (in_pod, _) = nodes.node.client_pod();
+    nodes.node.start();
+    let is_ebpf = nodes.node.proxy().datapath() == Datapath::Ebpf;
     assert_eq!(is_ebpf, choice == DatapathChoice::Ebpf);
-    let host = place.node.host.clone();
+    let host = nodes.node.host.clone();
     let mut clients = [
         (From::Pod, in_pod),
-        (From::Host, place.node.client(&host)),
-        (From::Outside, place.node.stranger(&place.outside)),
+        (From::Host, nodes.node.client(&host)),
+        (From::Outside, nodes.node.stranger(&nodes.outside)),
     ];
-    place.node.publish(|world| {
+    nodes.node.publish(|world| {
         let this = Node {
             name: "here".into(),
             internal_ip: Some(NODE_IP),
@@ -92,8 +92,8 @@ fn run(choice: DatapathChoice) {
                     external_traffic_policy: external,
                     ..node_port_service("web", SERVICE, NODE_PORT)
                 };
-                let endpoints = [in_state(place.here(), here), in_state(there(), elsewhere)];
-                place.node.serve(service, endpoints.into_iter().flatten());
+                let endpoints = [in_state(nodes.here(), here), in_state(there(), elsewhere)];
+                nodes.node.serve(service, endpoints.into_iter().flatten());
                 for (from, client) in &mut clients {
                     for to in [To::ClusterIp, To::NodePort, To::ExternalIp] {
                         let local_only = match (*from, to) {
@@ -101,7 +101,7 @@ fn run(choice: DatapathChoice) {
                             (From::Outside, _) => external == ExternalTrafficPolicy::Local,
                             _ => false,
                         };
-                        let expected = expected(*from, to, local_only, (here, place.pod.address), elsewhere);
+                        let expected = expected(*from, to, local_only, (here, nodes.pod.address), elsewhere);
                         let case =
                             format!("{from:?} to {to:?}, local only {local_only}, here {here:?}, there {elsewhere:?}");
                         check(client, *from, to, &expected, is_ebpf, &case);

@@ -55,6 +55,7 @@ pub struct Held {
 }
 
 impl Balancer {
+    /// A balancer without backends.
     pub fn new(protocol: Protocol) -> Arc<Self> {
         Arc::new(Self { protocol, state: Mutex::default() })
     }
@@ -104,10 +105,12 @@ impl Balancer {
         Some(picked)
     }
 
+    /// Whether no backend would be picked.
     pub fn is_empty(&self) -> bool {
         self.state.lock().picked.is_empty()
     }
 
+    /// The backends now, with their counters.
     pub fn held(&self, _now: Instant) -> Held {
         let state = self.state.lock();
         Held {

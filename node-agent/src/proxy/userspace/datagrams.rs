@@ -13,7 +13,7 @@ use tokio::{net::UdpSocket, sync::watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
 
-use super::{listeners::Sides, streams::client_address};
+use super::{listeners::ScopedBalancers, streams::client_address};
 
 /// A session without datagrams for so long is forgotten (as conntrack does with answered ones).
 const IDLE: Duration = Duration::from_secs(120);
@@ -38,7 +38,7 @@ pub fn bind(at: SocketAddrV4) -> io::Result<std::net::UdpSocket> {
 /// Serves until `stop`, with which the sessions end too; they are among `tasks`, since they hold the socket.
 pub async fn serve(
     socket: std::net::UdpSocket,
-    sides: watch::Receiver<Sides>,
+    balancers: watch::Receiver<ScopedBalancers>,
     tasks: TaskTracker,
     stop: CancellationToken,
 ) {
@@ -58,8 +58,8 @@ pub async fn serve(
         let session = match alive(&sessions, client) {
             Some(session) => session,
             None => {
-                let sides = sides.borrow().clone();
-                match open(client, &sides, &sessions).await {
+                let balancers = balancers.borrow().clone();
+                match open(client, &balancers, &sessions).await {
                     Ok(Some(session)) => {
                         tasks.spawn(replies(socket.clone(), client, session.clone(), sessions.clone(), stop.clone()));
                         session
@@ -82,9 +82,13 @@ fn alive(sessions: &Sessions, client: SocketAddr) -> Option<Arc<Session>> {
     sessions.lock().get(&client).filter(|session| !session.gone.is_cancelled()).cloned()
 }
 
-async fn open(client: SocketAddr, sides: &Sides, sessions: &Sessions) -> io::Result<Option<Arc<Session>>> {
+async fn open(
+    client: SocketAddr,
+    balancers: &ScopedBalancers,
+    sessions: &Sessions,
+) -> io::Result<Option<Arc<Session>>> {
     let address = client_address(client);
-    let picked = sides.balancer(address).and_then(|balancer| balancer.pick(address, &[], Instant::now()));
+    let picked = balancers.balancer(address).and_then(|balancer| balancer.pick(address, &[], Instant::now()));
     let Some(picked) = picked else { return Ok(None) };
     let backend = UdpSocket::bind("0.0.0.0:0").await?;
     backend.connect(picked.at).await?;

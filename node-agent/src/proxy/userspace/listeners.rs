@@ -10,9 +10,10 @@ use std::{
 use ipnetwork::Ipv4Network;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{balancer::Balancer, datagrams, is_stream, place::Place, streams};
+use super::{balancer::Balancer, datagrams, is_stream, service_netns::ServiceNetns, streams};
 use crate::world::Protocol;
 
+/// Where a socket listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Address {
     /// In the host's namespace (a NodePort, a host port), not in that of the Service range.
@@ -23,13 +24,14 @@ pub struct Address {
 
 /// Who serves the clients of one address, by where they come from.
 #[derive(Clone, Debug)]
-pub struct Sides {
+pub struct ScopedBalancers {
     pub internal: Option<Arc<Balancer>>,
     pub external: Option<Arc<Balancer>>,
     inside: Arc<Vec<Ipv4Network>>,
 }
 
-impl Sides {
+impl ScopedBalancers {
+    /// Serves nobody yet; clients of the `inside` networks are internal.
     pub fn new(inside: Arc<Vec<Ipv4Network>>) -> Self {
         Self { internal: None, external: None, inside }
     }
@@ -65,7 +67,7 @@ pub struct Listeners {
 }
 
 struct Listener {
-    sides: tokio::sync::watch::Sender<Sides>,
+    balancers: tokio::sync::watch::Sender<ScopedBalancers>,
     stop: CancellationToken,
     /// What holds the socket.
     tasks: TaskTracker,
@@ -82,22 +84,26 @@ impl Listener {
 
 impl Listeners {
     /// Listens at what is `wanted` and nowhere else. Returns what could not be bound, which is tried again next time.
-    pub async fn become_(&mut self, wanted: BTreeMap<Address, Sides>, place: &Place) -> BTreeMap<Address, String> {
+    pub async fn reconcile(
+        &mut self,
+        wanted: BTreeMap<Address, ScopedBalancers>,
+        netns: &ServiceNetns,
+    ) -> BTreeMap<Address, String> {
         let unwanted = self.listening.extract_if(.., |address, _| !wanted.contains_key(address));
         for (_, listener) in unwanted.collect::<Vec<_>>() {
             listener.close().await;
         }
         let mut problems = BTreeMap::new();
-        for (address, sides) in wanted {
+        for (address, balancers) in wanted {
             if let Some(listener) = self.listening.get(&address) {
-                listener.sides.send_if_modified(|held| {
-                    let differs = !held.is_same(&sides);
-                    *held = sides;
+                listener.balancers.send_if_modified(|held| {
+                    let differs = !held.is_same(&balancers);
+                    *held = balancers;
                     differs
                 });
                 continue;
             }
-            match listen(address, sides, place) {
+            match listen(address, balancers, netns) {
                 Ok(listener) => drop(self.listening.insert(address, listener)),
                 Err(error) => {
                     problems.insert(address, format!("listen at {} {:?}: {error}", address.at, address.protocol));
@@ -114,16 +120,16 @@ impl Drop for Listeners {
     }
 }
 
-fn listen(address: Address, sides: Sides, place: &Place) -> io::Result<Listener> {
+fn listen(address: Address, balancers: ScopedBalancers, netns: &ServiceNetns) -> io::Result<Listener> {
     let stop = CancellationToken::new();
-    let (sides_tx, sides_rx) = tokio::sync::watch::channel(sides);
+    let (balancers_tx, balancers_rx) = tokio::sync::watch::channel(balancers);
     let tasks = TaskTracker::new();
     if is_stream(address.protocol) {
-        let listener = place.bind(address.on_host, move || streams::bind(address.at))?;
-        tasks.spawn(streams::serve(listener, sides_rx, stop.clone()));
+        let listener = netns.bind(address.on_host, move || streams::bind(address.at))?;
+        tasks.spawn(streams::serve(listener, balancers_rx, stop.clone()));
     } else {
-        let socket = place.bind(address.on_host, move || datagrams::bind(address.at))?;
-        tasks.spawn(datagrams::serve(socket, sides_rx, tasks.clone(), stop.clone()));
+        let socket = netns.bind(address.on_host, move || datagrams::bind(address.at))?;
+        tasks.spawn(datagrams::serve(socket, balancers_rx, tasks.clone(), stop.clone()));
     }
-    Ok(Listener { sides: sides_tx, stop, tasks })
+    Ok(Listener { balancers: balancers_tx, stop, tasks })
 }

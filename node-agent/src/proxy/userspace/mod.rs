@@ -9,7 +9,7 @@
 mod balancer;
 mod datagrams;
 mod listeners;
-mod place;
+mod service_netns;
 mod streams;
 
 use std::{
@@ -21,23 +21,24 @@ use std::{
 
 use balancer::Balancer;
 use ipnetwork::Ipv4Network;
-use listeners::{Address, Listeners, Sides};
-use place::Place;
+use listeners::{Address, Listeners, ScopedBalancers};
 use proxy_ebpf::{Backend, Counters, ServiceHead, ServiceKey};
+use service_netns::ServiceNetns;
 use tracing::info;
 
 use super::{
     Config, HeldBackend, HeldFrontend, ProxyError,
-    engine::Outcome,
+    active_datapath::Outcome,
     error_chain,
     image::{address_be, key_of},
     table::{FrontendAddress, Owner, Scope, SelectionName, ServiceTable},
 };
 use crate::world::Protocol;
 
+/// The userspace datapath.
 pub struct Userspace {
     reason: String,
-    place: Place,
+    netns: ServiceNetns,
     balancers: HashMap<(Owner, SelectionName), Arc<Balancer>>,
     /// Which balancer serves a frontend.
     frontends: HashMap<ServiceKey, Arc<Balancer>>,
@@ -45,22 +46,25 @@ pub struct Userspace {
 }
 
 impl Userspace {
+    /// Makes the network namespace; nothing listens yet. `reason` says why this datapath serves.
     pub async fn start(config: &Config, reason: String) -> Result<Self, ProxyError> {
-        let place = Place::make(config.service_cidr, config.node_ips.first().copied()).await?;
+        let netns = ServiceNetns::make(config.service_cidr, config.node_ips.first().copied()).await?;
         info!(reason, "serving Services in userspace");
         Ok(Self {
             reason,
-            place,
+            netns,
             balancers: HashMap::new(),
             frontends: HashMap::new(),
             listeners: Listeners::default(),
         })
     }
 
+    /// Why it is not eBPF.
     pub fn reason(&self) -> &str {
         &self.reason
     }
 
+    /// Serves `table`, of which `changed` differs from the last.
     pub async fn apply(&mut self, table: &ServiceTable, changed: &BTreeSet<Owner>) -> Outcome {
         let names: BTreeSet<&Owner> = changed.iter().collect();
         self.balancers.retain(|(name, selection), balancer| {
@@ -81,6 +85,7 @@ impl Userspace {
         self.listen(table).await
     }
 
+    /// What serves each frontend at this moment.
     pub fn held(&self, keys: &[ServiceKey]) -> Vec<Option<HeldFrontend>> {
         keys.iter().map(|key| self.frontends.get(key).map(|balancer| held(key, balancer))).collect()
     }
@@ -89,7 +94,7 @@ impl Userspace {
     pub async fn shutdown(self) -> Result<(), ProxyError> {
         drop(self.listeners);
         self.balancers.values().for_each(|balancer| balancer.close());
-        self.place.remove().await
+        self.netns.remove().await
     }
 
     fn rebuild_frontends(&mut self, table: &ServiceTable) {
@@ -107,7 +112,7 @@ impl Userspace {
 
     /// Listens where a frontend has backends, and nowhere else.
     async fn listen(&mut self, table: &ServiceTable) -> Outcome {
-        let mut wanted: BTreeMap<Address, Sides> = BTreeMap::new();
+        let mut wanted: BTreeMap<Address, ScopedBalancers> = BTreeMap::new();
         let mut outside = BTreeSet::new();
         let inside = Arc::new(inside(table));
         let mut of_pods = BTreeSet::new();
@@ -116,7 +121,7 @@ impl Userspace {
             let Some(balancer) = self.frontends.get(&key_of(frontend)) else { continue };
             let addresses = match frontend.address {
                 FrontendAddress::ClusterIp(address) | FrontendAddress::External(address) => {
-                    if !self.place.has(address) {
+                    if !self.netns.has(address) {
                         outside.insert(address);
                     }
                     vec![(false, address)]
@@ -132,19 +137,19 @@ impl Userspace {
                 if owner.is_pod() {
                     of_pods.insert(address);
                 }
-                let sides = wanted.entry(address).or_insert_with(|| Sides::new(inside.clone()));
+                let balancers = wanted.entry(address).or_insert_with(|| ScopedBalancers::new(inside.clone()));
                 match frontend.scope {
-                    Scope::Internal => sides.internal = Some(balancer.clone()),
-                    Scope::External => sides.external = Some(balancer.clone()),
+                    Scope::Internal => balancers.internal = Some(balancer.clone()),
+                    Scope::External => balancers.external = Some(balancer.clone()),
                 }
             }
         }
-        wanted.retain(|_, sides| sides.serves());
+        wanted.retain(|_, balancers| balancers.serves());
         let mut problems = Vec::new();
-        if let Err(error) = self.place.route(&outside).await {
+        if let Err(error) = self.netns.route(&outside).await {
             problems.push(error_chain(&error));
         }
-        let unbound = self.listeners.become_(wanted, &self.place).await;
+        let unbound = self.listeners.reconcile(wanted, &self.netns).await;
         // A pod that asks for a port which the host uses itself is a problem, but none of the Services'.
         let served = problems.is_empty() && unbound.keys().all(|address| of_pods.contains(address));
         problems.extend(unbound.into_values());

@@ -14,7 +14,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::{balancer::Picked, listeners::Sides};
+use super::{balancer::Picked, listeners::ScopedBalancers};
 
 /// A bound listener; the caller is in the namespace it belongs to.
 pub fn bind(at: SocketAddrV4) -> io::Result<std::net::TcpListener> {
@@ -33,7 +33,11 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 const ATTEMPTS: usize = 3;
 
 /// Accepts until `stop`; connections that are open go on.
-pub async fn serve(listener: std::net::TcpListener, sides: watch::Receiver<Sides>, stop: CancellationToken) {
+pub async fn serve(
+    listener: std::net::TcpListener,
+    balancers: watch::Receiver<ScopedBalancers>,
+    stop: CancellationToken,
+) {
     let listener = match TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => return warn!(%error, "a listener is lost"),
@@ -45,8 +49,8 @@ pub async fn serve(listener: std::net::TcpListener, sides: watch::Receiver<Sides
         };
         match accepted {
             Ok((stream, peer)) => {
-                let sides = sides.borrow().clone();
-                tokio::spawn(connection(stream, peer, sides));
+                let balancers = balancers.borrow().clone();
+                tokio::spawn(connection(stream, peer, balancers));
             }
             Err(error) => {
                 // Out of file descriptors, most likely: give connections time to end.
@@ -57,8 +61,8 @@ pub async fn serve(listener: std::net::TcpListener, sides: watch::Receiver<Sides
     }
 }
 
-async fn connection(mut client: TcpStream, peer: SocketAddr, sides: Sides) {
-    let Some((mut backend, picked)) = connect(peer, &sides).await else { return reset(&client) };
+async fn connection(mut client: TcpStream, peer: SocketAddr, balancers: ScopedBalancers) {
+    let Some((mut backend, picked)) = connect(peer, &balancers).await else { return reset(&client) };
     tokio::select! {
         copied = tokio::io::copy_bidirectional(&mut client, &mut backend) => if let Err(error) = copied {
             debug!(%error, backend = %picked.at, "a connection ended early");
@@ -72,9 +76,9 @@ async fn connection(mut client: TcpStream, peer: SocketAddr, sides: Sides) {
     }
 }
 
-async fn connect(peer: SocketAddr, sides: &Sides) -> Option<(TcpStream, Picked)> {
+async fn connect(peer: SocketAddr, balancers: &ScopedBalancers) -> Option<(TcpStream, Picked)> {
     let client = client_address(peer);
-    let balancer = sides.balancer(client)?;
+    let balancer = balancers.balancer(client)?;
     let mut tried = Vec::new();
     while tried.len() < ATTEMPTS {
         let picked = balancer.pick(client, &tried, Instant::now())?;

@@ -110,6 +110,15 @@ impl Runtime for Docker {
         Ok(format!("docker://{}", self.version))
     }
 
+    async fn ping(&self) -> Result<(), Error> {
+        self.client.ping().await.map(drop).map_err(self.error("ping"))
+    }
+
+    async fn image_dir(&self) -> Result<Option<std::path::PathBuf>, Error> {
+        let info = self.client.info().await.map_err(self.error("ask for its directory"))?;
+        Ok(info.docker_root_dir.map(Into::into).filter(|directory: &std::path::PathBuf| directory.exists()))
+    }
+
     async fn prepare(&self) -> Result<(), Error> {
         if self.image(&self.sandbox_image.reference).await?.is_some() {
             return Ok(());

@@ -1,0 +1,55 @@
+//! What the scheduler did, counted for `/metrics`. The names in brackets are Kubernetes' metrics of the same meaning.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+
+use crate::engine::{Histogram, HistogramSnapshot};
+
+/// Counters that the loop writes.
+#[derive(Debug, Default)]
+pub struct Counters {
+    pub scheduled: AtomicU64,
+    pub unschedulable: AtomicU64,
+    pub errors: AtomicU64,
+    pub attempt_duration: Histogram,
+    pub pod_duration: Histogram,
+    pub active: AtomicUsize,
+    pub backing_off: AtomicUsize,
+    pub waiting: AtomicUsize,
+}
+
+/// The counters at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SchedulerStats {
+    /// Attempts that bound a pod (`scheduler_schedule_attempts_total{result="scheduled"}`).
+    pub scheduled: u64,
+    /// Attempts that found no node (`…{result="unschedulable"}`).
+    pub unschedulable: u64,
+    /// Attempts whose request failed (`…{result="error"}`).
+    pub errors: u64,
+    /// How long it took to choose a node (`scheduler_scheduling_algorithm_duration_seconds`).
+    pub attempt_duration: HistogramSnapshot,
+    /// From when a pod was queued first until it was bound (`scheduler_pod_scheduling_sli_duration_seconds`).
+    pub pod_duration: HistogramSnapshot,
+    /// Pods that are to be tried now (`scheduler_pending_pods{queue="active"}`).
+    pub active: usize,
+    /// Pods that wait out their back-off (`…{queue="backoff"}`).
+    pub backing_off: usize,
+    /// Pods that no node can take for now (`…{queue="unschedulable"}`).
+    pub waiting: usize,
+}
+
+impl Counters {
+    /// The counters now.
+    pub fn snapshot(&self) -> SchedulerStats {
+        SchedulerStats {
+            scheduled: self.scheduled.load(Relaxed),
+            unschedulable: self.unschedulable.load(Relaxed),
+            errors: self.errors.load(Relaxed),
+            attempt_duration: self.attempt_duration.snapshot(),
+            pod_duration: self.pod_duration.snapshot(),
+            active: self.active.load(Relaxed),
+            backing_off: self.backing_off.load(Relaxed),
+            waiting: self.waiting.load(Relaxed),
+        }
+    }
+}

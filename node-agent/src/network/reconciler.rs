@@ -1,0 +1,279 @@
+//! Keeps the kernel's routes, tunnel and masquerade equal to what the World asks for: after every change of the World, and whenever
+//! somebody else changes links, addresses, our routes or our table.
+//!
+//! It decides nothing: see [`super::routes`], [`super::vxlan`], [`super::masquerade`], [`super::bypass`], [`super::docker_user`].
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use ipnetwork::Ipv4Network;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Config,
+    attach::Attacher,
+    bypass::{Bypass, ForwardingPaths},
+    docker_user::{self, DockerUserError, Firewall},
+    host_links::HostLinks,
+    kernel_events::KernelEvents,
+    masquerade::{self, Masquerade},
+    netlink::{Netlink, NetlinkError, Route},
+    nft::{self, NftError},
+    routes::{self, Me, Path, Routes},
+    sysctl::{SysctlError, Sysctls},
+    uplink::{Uplink, UplinkError, choose_uplinks},
+    vxlan,
+};
+use crate::world::World;
+
+/// What could not be brought to what the World asks for.
+#[derive(Debug, thiserror::Error)]
+pub enum SyncError {
+    #[error("routes to other nodes")]
+    Netlink(#[from] NetlinkError),
+    #[error("links to other hosts")]
+    Uplink(#[from] UplinkError),
+    #[error("firewall tables of our own")]
+    Firewall(#[from] NftError),
+    #[error("our rules in Docker's firewall")]
+    DockerUser(#[from] DockerUserError),
+    #[error("kernel setting")]
+    Sysctl(#[from] SysctlError),
+    #[error("forwarding on {DEVICE}", DEVICE = vxlan::DEVICE)]
+    Forwarding(#[source] std::io::Error),
+}
+
+/// Keeps the kernel's side of the pod network equal to the World.
+pub struct NetworkReconciler {
+    pub config: Config,
+    pub netlink: Netlink,
+    pub attacher: Arc<Attacher>,
+    pub bypass: Arc<Bypass>,
+    pub sysctls: Arc<Sysctls>,
+    /// Why the last attempt failed; `None` after one that succeeded.
+    pub problem: watch::Sender<Option<String>>,
+    pub memory: Memory,
+}
+
+/// What the reconciler believes of the kernel, to leave out what is done already. Empty at first.
+#[derive(Default)]
+pub struct Memory {
+    applied: Option<Masquerade>,
+    /// Chains of others that drop what is forwarded; not known before the first look, nor after the firewall changed.
+    dropping: Option<Vec<String>>,
+    /// Those of them that still drop packets of pods, as reported to the log.
+    reported: Vec<String>,
+}
+
+impl NetworkReconciler {
+    /// Until `stop`. A failure is reported and tried again with back-off; what works goes on.
+    pub async fn run(
+        mut self,
+        mut world: watch::Receiver<Arc<World>>,
+        mut events: KernelEvents,
+        stop: CancellationToken,
+    ) {
+        let mut back_off = FIRST_BACK_OFF;
+        loop {
+            if events.firewall_changed() {
+                self.forget_firewall().await;
+            }
+            let snapshot = world.borrow_and_update().clone();
+            let retry = match self.sync(&snapshot).await {
+                Ok(()) => {
+                    self.report(None);
+                    back_off = FIRST_BACK_OFF;
+                    None
+                }
+                Err(error) => {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "the pod network is incomplete, trying again"
+                    );
+                    self.report(Some(crate::proxy::error_chain(&error)));
+                    back_off = back_off.saturating_mul(2).min(LAST_BACK_OFF);
+                    Some(back_off)
+                }
+            };
+            let again = async {
+                match retry {
+                    Some(delay) => tokio::time::sleep(delay).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => return,
+                changed = world.changed() => if changed.is_err() { return },
+                () = events.next() => (),
+                () = again => (),
+            }
+        }
+    }
+
+    fn report(&self, problem: Option<String>) {
+        self.problem.send_if_modified(|held| {
+            let differs = *held != problem;
+            *held = problem;
+            differs
+        });
+    }
+
+    /// Removes nothing before the World is complete.
+    pub async fn sync(&mut self, world: &World) -> Result<(), SyncError> {
+        let host = HostLinks::read(&self.netlink).await?;
+        let uplinks = choose_uplinks(&host, Some(self.config.node_ip))?;
+        for uplink in &uplinks {
+            self.sysctls.set(&format!("net/ipv4/conf/{}/forwarding", uplink.name), "1")?;
+        }
+        let uplink_mtu = uplinks.iter().map(|uplink| uplink.mtu).min().unwrap_or(super::ETHERNET_MTU);
+        let prune = world.allows_removal();
+        let me = Me {
+            node_name: self.config.node_name.clone(),
+            node_ip: self.config.node_ip,
+            pod_cidr: self.config.pod_cidr,
+        };
+        let desired = routes::desired(world, &me, &host);
+        let peers = vxlan::peers(&desired);
+        let mut tunnel = None;
+        if !peers.is_empty() {
+            let device = vxlan::ensure_device(&self.netlink, me.node_ip, uplink_mtu).await?;
+            // Of our own link, which takes the setting with it when it goes: nothing to record.
+            let forwarding = format!("/proc/sys/net/ipv4/conf/{}/forwarding", vxlan::DEVICE);
+            tokio::fs::write(forwarding, "1").await.map_err(SyncError::Forwarding)?;
+            vxlan::sync_peers(&self.netlink, device.index, &peers, prune).await?;
+            tunnel = Some(device.index);
+        }
+        self.attacher.set_mtu(if tunnel.is_some() { uplink_mtu.saturating_sub(vxlan::OVERHEAD) } else { uplink_mtu });
+        self.sync_routes(&desired, tunnel, prune).await?;
+        if tunnel.is_none() && prune {
+            vxlan::remove_device(&self.netlink).await?;
+        }
+        self.attacher.repair().await?;
+        self.sync_masquerade(&desired, prune).await?;
+        self.sync_bypass(&desired, &host, &uplinks).await
+    }
+
+    /// Chains changed, by others or by this agent: what [`Memory`] says of the kernel's tables may be stale.
+    async fn forget_firewall(&mut self) {
+        if !nft::is_there(masquerade::FAMILY).await.unwrap_or(false) {
+            self.memory.applied = None;
+            self.bypass.forget().await;
+        }
+        self.memory.dropping = None;
+    }
+
+    /// Lets pods' packets pass where the firewall that drops is Docker's; chains of others are reported in the log.
+    async fn allow_forwarding(&mut self, chains: &[String]) -> Result<(), DockerUserError> {
+        let mut closed = Vec::new();
+        for chain in chains {
+            let open = match Firewall::of_chain(chain) {
+                Some(firewall) => docker_user::allow(firewall, self.config.pod_cidr).await?,
+                None => false,
+            };
+            if !open {
+                closed.push(chain.clone());
+            }
+        }
+        if !closed.is_empty() && self.memory.reported != closed {
+            tracing::warn!(
+                chains = closed.join(", "),
+                "a firewall on this host drops what is forwarded: pods reach each other past it, but not the outside; let it accept \
+                 them, for example: iptables -I FORWARD -s {cidr} -j ACCEPT; iptables -I FORWARD -d {cidr} -j ACCEPT",
+                cidr = self.config.pod_cidr,
+            );
+        }
+        self.memory.reported = closed;
+        Ok(())
+    }
+
+    async fn sync_routes(&self, desired: &Routes, tunnel: Option<u32>, prune: bool) -> Result<(), NetlinkError> {
+        let wanted: Vec<Route> = desired.iter().filter_map(|(cidr, route)| self.route(*cidr, route, tunnel)).collect();
+        let held = self.netlink.routes().await?;
+        let ours =
+            || held.iter().filter(|route| route.ours && !self.config.pod_cidr.contains(route.destination.network()));
+        for route in wanted.iter().filter(|route| !held.contains(route)) {
+            tracing::info!(pods = %route.destination, through = ?route.gateway, "route to another node's pods");
+            self.netlink.replace_route(route).await?;
+        }
+        for route in ours().filter(|held| prune && !wanted.iter().any(|w| w.destination == held.destination)) {
+            tracing::info!(pods = %route.destination, "no route any more to another node's pods");
+            self.netlink.delete_route(route).await?;
+        }
+        Ok(())
+    }
+
+    fn route(&self, destination: Ipv4Network, route: &routes::NodeRoute, tunnel: Option<u32>) -> Option<Route> {
+        let (gateway, link, source) = match route.path {
+            Path::Direct { link } => (route.node_ip, link, self.config.node_ip),
+            // An address of our own pod subnet: only such answers come back through the tunnel, as strict reverse-path filters want.
+            Path::Vxlan => (vxlan::next_hop(destination), tunnel?, self.attacher.gateway()),
+        };
+        let (gateway, link, source) = (Some(gateway), Some(link), Some(source));
+        Some(Route { destination, gateway, link, source, metric: 0, ours: true })
+    }
+
+    async fn sync_masquerade(&mut self, desired: &Routes, prune: bool) -> Result<(), SyncError> {
+        let mut wanted = Masquerade {
+            pod_cidr: self.config.pod_cidr,
+            gateway: self.attacher.gateway(),
+            cluster_cidr: self.config.cluster_cidr,
+            service_cidr: self.config.service_cidr,
+            nodes: routes::direct_nodes(desired),
+        };
+        if !prune && let Some(applied) = &self.memory.applied {
+            wanted.nodes.extend(&applied.nodes);
+        }
+        if self.memory.applied.as_ref() != Some(&wanted) {
+            nft::apply(&masquerade::table(&wanted)).await?;
+            self.memory.applied = Some(wanted);
+        }
+        Ok(())
+    }
+}
+
+impl NetworkReconciler {
+    /// Only where somebody drops.
+    async fn sync_bypass(&mut self, desired: &Routes, host: &HostLinks, uplinks: &[Uplink]) -> Result<(), SyncError> {
+        let (chains, is_news) = match self.memory.dropping.clone() {
+            Some(chains) => (chains, false),
+            None => (nft::dropping_chains().await?, true),
+        };
+        self.bypass.set((!chains.is_empty()).then(|| self.forwarding_paths(desired, host, uplinks))).await;
+        let refreshed: Result<(), SyncError> = self.bypass.refresh(|| self.attacher.links()).await;
+        refreshed?;
+        if is_news {
+            self.allow_forwarding(&chains).await?;
+            self.memory.dropping = Some(chains);
+        }
+        Ok(())
+    }
+
+    fn forwarding_paths(&self, desired: &Routes, host: &HostLinks, uplinks: &[Uplink]) -> ForwardingPaths {
+        let name = |index| host.links.iter().find(|link| link.index == index).map(|link| link.name.clone());
+        let mut routes = BTreeMap::new();
+        for (cidr, route) in desired {
+            match route.path {
+                Path::Direct { link } => {
+                    let Some(link) = name(link) else { continue };
+                    // The node itself too: what it sends to pods comes from this address, and so must the answers go there.
+                    routes.insert(Ipv4Network::from(route.node_ip), (route.node_ip, link.clone()));
+                    routes.insert(*cidr, (route.node_ip, link));
+                }
+                Path::Vxlan => {
+                    routes.insert(*cidr, (vxlan::next_hop(*cidr), vxlan::DEVICE.to_owned()));
+                }
+            }
+        }
+        let mut links: BTreeSet<String> = uplinks.iter().map(|uplink| uplink.name.clone()).collect();
+        links.extend(routes.values().map(|(_, link)| link.clone()));
+        let nodes = desired.values().map(|route| Ipv4Network::from(route.node_ip));
+        ForwardingPaths { links, sources: nodes.chain([self.config.cluster_cidr]).collect(), routes }
+    }
+}
+
+const FIRST_BACK_OFF: Duration = Duration::from_millis(250);
+const LAST_BACK_OFF: Duration = Duration::from_secs(30);

@@ -1,0 +1,165 @@
+//! Keeps the maps equal to the table: plans each changed Service against what is held, and writes what differs.
+//!
+//! It decides nothing about Services. A failed write is recorded, reported as a problem and retried on the next call.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proxy_ebpf::{Settings, node_address};
+use tracing::{info, warn};
+
+use super::{
+    image::{Held, Images, Op, address_be},
+    maps::{BpfMaps, MapError},
+    sockets::RemovedBackend,
+    table::{Owner, ServiceTable},
+};
+
+/// Keeps one set of maps equal to the table.
+pub struct MapReconciler<M> {
+    maps: M,
+    held: Held,
+    images: Images,
+    /// Services that are not yet as the table says, and why.
+    failed: BTreeMap<Owner, String>,
+    /// Failures outside any Service: node addresses, settings, leftovers.
+    failed_node: Option<String>,
+    /// Every Service was worked on once.
+    started: bool,
+    /// Nothing is held that belongs to no Service.
+    swept: bool,
+}
+
+impl<M: BpfMaps> MapReconciler<M> {
+    /// Adopts what the maps hold; nothing is written yet.
+    pub fn adopt(maps: M) -> Result<Self, MapError> {
+        let held = maps.read()?;
+        info!(frontends = held.heads.len(), backends = held.backends.len(), "adopted what the maps held");
+        let images = Images::adopt(&held);
+        Ok(Self { maps, held, images, failed: BTreeMap::new(), failed_node: None, started: false, swept: false })
+    }
+
+    /// Whether nothing is held: no earlier agent left a Service that removals could hit.
+    pub fn holds_nothing(&self) -> bool {
+        self.held.heads.is_empty()
+    }
+
+    /// Brings the maps to `table`, of which `changed` differs from last time. Returns which backends clients lost.
+    ///
+    /// The first call works on every Service and removes what is left of an earlier agent: the table must be complete.
+    pub fn apply(
+        &mut self,
+        table: &ServiceTable,
+        changed: &BTreeSet<Owner>,
+        settings: Settings,
+    ) -> Vec<RemovedBackend> {
+        let mut removed = Vec::new();
+        self.apply_node(table, settings);
+        let mut todo: BTreeSet<Owner> =
+            if self.started { changed.clone() } else { table.services.keys().cloned().collect() };
+        self.started = true;
+        todo.extend(std::mem::take(&mut self.failed).into_keys());
+        while !todo.is_empty() {
+            for name in &todo {
+                self.apply_service(name, table, &mut removed);
+            }
+            todo = self.images.owners_to_retry().into_iter().filter(|name| !self.failed.contains_key(name)).collect();
+        }
+        if !self.swept {
+            self.sweep(&mut removed);
+        }
+        removed
+    }
+
+    /// Whether the maps are as the table says.
+    pub fn is_complete(&self) -> bool {
+        self.failed.is_empty() && self.failed_node.is_none() && self.swept
+    }
+
+    /// Why the maps are not as the table says; empty when they are.
+    pub fn problems(&self) -> Vec<String> {
+        let services = self.failed.iter().map(|(name, problem)| format!("{name}: {problem}"));
+        self.failed_node.iter().cloned().chain(services).collect()
+    }
+
+    /// The maps, for reading back.
+    pub fn maps(&self) -> &M {
+        &self.maps
+    }
+
+    /// The maps, for entries that no table names.
+    pub fn maps_mut(&mut self) -> &mut M {
+        &mut self.maps
+    }
+
+    fn apply_service(&mut self, name: &Owner, table: &ServiceTable, removed: &mut Vec<RemovedBackend>) {
+        let ops = self.images.plan(name, table.services.get(name).map(|entry| &**entry), &self.held);
+        let mut lost = Vec::new();
+        let written = self.write(&ops, &mut lost);
+        // Deleting a Service says nothing about its pods: streams go on, as through any proxy of the field.
+        // A pod that is gone with its host ports takes them along.
+        let deleted = !name.is_pod() && !table.services.contains_key(name);
+        removed.extend(lost.into_iter().filter(|backend| !(deleted && backend.set.is_none())));
+        if let Err(error) = written {
+            let problem = super::error_chain(&error);
+            warn!(service = %name, problem, "a Service could not be written");
+            self.failed.insert(name.clone(), problem);
+            // What the plan did not reach may belong to no Service any more.
+            self.swept = false;
+        }
+    }
+
+    fn apply_node(&mut self, table: &ServiceTable, settings: Settings) {
+        let wanted: BTreeMap<u32, u32> = table
+            .node_addresses
+            .iter()
+            .map(|(address, local)| (address_be(*address), if *local { node_address::LOCAL } else { 0 }))
+            .collect();
+        let changed = wanted.iter().filter(|(address, flags)| self.held.node_addresses.get(address) != Some(flags));
+        let mut ops: Vec<Op> = changed.map(|(address, flags)| Op::PutNodeAddress(*address, *flags)).collect();
+        ops.extend(
+            self.held
+                .node_addresses
+                .keys()
+                .filter(|address| !wanted.contains_key(address))
+                .map(|address| Op::DeleteNodeAddress(*address)),
+        );
+        if self.held.settings != settings {
+            ops.push(Op::PutSettings(settings));
+        }
+        self.failed_node = self.write(&ops, &mut Vec::new()).err().map(|error| super::error_chain(&error));
+    }
+
+    fn sweep(&mut self, removed: &mut Vec<RemovedBackend>) {
+        let ops = self.images.sweep(&self.held);
+        if !ops.is_empty() {
+            info!(entries = ops.len(), "removing what belongs to no Service");
+        }
+        match self.write(&ops, removed) {
+            Ok(()) => self.swept = self.failed.is_empty(),
+            Err(error) => self.failed_node = Some(super::error_chain(&error)),
+        }
+    }
+
+    fn removed_backend(&self, op: &Op) -> Option<RemovedBackend> {
+        let id = match op {
+            Op::DeleteMember(key) => key.backend,
+            Op::DeleteBackend(id) => *id,
+            _ => return None,
+        };
+        let backend = *self.held.backends.get(&id)?;
+        let set = if let Op::DeleteMember(key) = op { Some(key.set) } else { None };
+        Some(RemovedBackend { set, id, backend })
+    }
+
+    fn write(&mut self, ops: &[Op], removed: &mut Vec<RemovedBackend>) -> Result<(), MapError> {
+        for op in ops {
+            self.maps.apply(op)?;
+            removed.extend(self.removed_backend(op));
+            self.held.record(op);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

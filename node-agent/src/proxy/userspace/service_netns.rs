@@ -1,0 +1,143 @@
+//! A network namespace in which every Service address is local. It has no name: the namespace, its link and its routes on the host
+//! disappear when the agent ends.
+
+use std::{collections::BTreeSet, fs::File, io, net::Ipv4Addr};
+
+use ipnetwork::Ipv4Network;
+use nix::sched::{CloneFlags, setns, unshare};
+
+use crate::{
+    network::netlink::{Netlink, Route, VethEnd},
+    proxy::ProxyError,
+};
+
+/// The host's end of the link.
+const LINK: &str = "flproxy";
+const INNER_LINK: &str = "eth0";
+/// Link-local, seen by nobody but the two ends.
+const HOST_END: Ipv4Addr = Ipv4Addr::new(169, 254, 96, 1);
+const INNER_END: Ipv4Addr = Ipv4Addr::new(169, 254, 96, 2);
+const MTU: u32 = 1500;
+
+/// The namespace and the link that leads into it.
+pub struct ServiceNetns {
+    namespace: File,
+    host: Netlink,
+    inner: Netlink,
+    range: Option<Ipv4Network>,
+    /// Source of what the host itself sends to Services.
+    node_ip: Option<Ipv4Addr>,
+    link: u32,
+    loopback: u32,
+    routed: BTreeSet<Ipv4Addr>,
+}
+
+impl ServiceNetns {
+    /// Makes the namespace, its link and the route to `range`; a link that an earlier agent left is removed.
+    pub async fn make(range: Option<Ipv4Network>, node_ip: Option<Ipv4Addr>) -> Result<Self, ProxyError> {
+        let namespace = new_namespace().map_err(io_error("make a network namespace for the Service range"))?;
+        let for_netlink = namespace.try_clone().map_err(io_error("duplicate the network namespace"))?;
+        let (host, inner) = (Netlink::open()?, Netlink::open_in(for_netlink).await?);
+        if let Some(stale) = host.link(LINK).await? {
+            host.delete_link(stale.index).await?;
+        }
+        let mac = |last| [0xf2, 0x70, 0, 0, 0, last];
+        host.add_veth(
+            VethEnd { name: LINK, mac: mac(1), mtu: MTU },
+            VethEnd { name: INNER_LINK, mac: mac(2), mtu: MTU },
+            &namespace,
+        )
+        .await?;
+        let index = |link: Option<crate::network::netlink::Link>| link.map_or(0, |link| link.index);
+        let (link, inner_link) = (index(host.link(LINK).await?), index(inner.link(INNER_LINK).await?));
+        let loopback = inner.loopback().await?;
+        for (netlink, link, address) in [(&host, link, HOST_END), (&inner, inner_link, INNER_END)] {
+            netlink.silence_ipv6(link).await?;
+            netlink.ensure_address(link, address).await?;
+            netlink.set_up(link).await?;
+        }
+        // Answers come in by this link and go on to a pod's: without forwarding here the kernel drops them.
+        std::fs::write(format!("/proc/sys/net/ipv4/conf/{LINK}/forwarding"), "1")
+            .map_err(io_error("let the namespace's answers be forwarded"))?;
+        inner.set_up(loopback).await?;
+        inner.replace_route(&Route::default_through(inner_link, HOST_END)).await?;
+        let mut netns = Self { namespace, host, inner, range, node_ip, link, loopback, routed: BTreeSet::new() };
+        if let Some(range) = range {
+            netns.take(range).await?;
+        }
+        Ok(netns)
+    }
+
+    /// Whether the Service range holds `address`.
+    pub fn has(&self, address: Ipv4Addr) -> bool {
+        self.range.is_some_and(|range| range.contains(address))
+    }
+
+    /// Takes exactly these addresses beside the range.
+    pub async fn route(&mut self, addresses: &BTreeSet<Ipv4Addr>) -> Result<(), ProxyError> {
+        for new in addresses.difference(&self.routed.clone()) {
+            self.take(Ipv4Network::from(*new)).await?;
+            self.routed.insert(*new);
+        }
+        for old in self.routed.clone().difference(addresses) {
+            self.inner.remove_address(self.loopback, *old).await?;
+            self.host.delete_route(&self.shown(Ipv4Network::from(*old))).await?;
+            self.routed.remove(old);
+        }
+        Ok(())
+    }
+
+    /// Makes a socket in the namespace, or on the host.
+    pub fn bind<T: Send + 'static>(
+        &self,
+        on_host: bool,
+        bind: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        if on_host {
+            return bind();
+        }
+        let namespace = self.namespace.try_clone()?;
+        let inside = std::thread::Builder::new().name("fairlead-bind".into()).spawn(move || {
+            setns(&namespace, CloneFlags::CLONE_NEWNET)?;
+            bind()
+        })?;
+        inside.join().unwrap_or_else(|_| Err(io::Error::other("the thread that binds panicked")))
+    }
+
+    /// Takes the link away, and with it the routes.
+    pub async fn remove(self) -> Result<(), ProxyError> {
+        Ok(self.host.delete_link(self.link).await?)
+    }
+
+    /// An address of the loopback makes all of its prefix local.
+    async fn take(&mut self, range: Ipv4Network) -> Result<(), ProxyError> {
+        self.inner.add_address(self.loopback, range.network(), range.prefix()).await?;
+        Ok(self.host.replace_route(&self.shown(range)).await?)
+    }
+
+    /// The host's route to what the namespace has. Not marked as the pod network's, which takes away what it does not know.
+    fn shown(&self, range: Ipv4Network) -> Route {
+        Route {
+            destination: range,
+            gateway: Some(INNER_END),
+            link: Some(self.link),
+            source: self.node_ip,
+            metric: 0,
+            ours: false,
+        }
+    }
+}
+
+fn new_namespace() -> io::Result<File> {
+    let made = std::thread::Builder::new().name("fairlead-netns".into()).spawn(|| {
+        unshare(CloneFlags::CLONE_NEWNET)?;
+        // Every refused datagram is to be told, not one a second.
+        std::fs::write("/proc/sys/net/ipv4/icmp_ratelimit", "0")?;
+        File::open("/proc/thread-self/ns/net")
+    })?;
+    made.join().unwrap_or_else(|_| Err(io::Error::other("the thread that makes it panicked")))
+}
+
+fn io_error(operation: &'static str) -> impl Fn(io::Error) -> ProxyError {
+    move |source| ProxyError::Io { operation, source }
+}

@@ -1,0 +1,283 @@
+//! Keeps tasks running: one that panics or ends early is started again with back-off, counted, and shown in health checks and metrics.
+//!
+//! It decides nothing about what a task does. A task that is started again must find all its state in what its closure hands it.
+
+use std::{any::Any, collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use parking_lot::Mutex;
+use tokio::time::Instant;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::Instrument;
+
+/// Tasks that are kept running until [`Supervisor::shutdown`]. Cloning shares them.
+#[derive(Clone)]
+pub struct Supervisor {
+    stop: CancellationToken,
+    tracker: TaskTracker,
+    tasks: Arc<Mutex<BTreeMap<&'static str, TaskRecord>>>,
+    first_delay: Duration,
+}
+
+#[derive(Clone, Debug, Default)]
+struct TaskRecord {
+    restarts: u64,
+    failure: Option<String>,
+}
+
+/// How one task fares.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskStatus {
+    pub name: &'static str,
+    /// Times it was started again since the supervisor was made.
+    pub restarts: u64,
+    /// Why it is not running now; `None` while it runs.
+    pub failure: Option<String>,
+}
+
+impl Default for Supervisor {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Supervisor {
+    /// Restarts after 500 ms at first, at most 30 s.
+    pub fn new() -> Self {
+        Self::with_first_delay(Duration::from_millis(500))
+    }
+
+    /// As [`Supervisor::new`], with another delay before the first restart.
+    pub fn with_first_delay(first_delay: Duration) -> Self {
+        Self { stop: CancellationToken::new(), tracker: TaskTracker::new(), tasks: Arc::default(), first_delay }
+    }
+
+    /// Cancelled by [`Supervisor::shutdown`].
+    pub fn stop_token(&self) -> &CancellationToken {
+        &self.stop
+    }
+
+    /// Runs `task`, and again whenever it panics or returns before the stop token is cancelled.
+    pub fn spawn<T>(&self, name: &'static str, task: impl Fn(CancellationToken) -> T + Send + 'static)
+    where
+        T: Future<Output = ()> + Send + 'static,
+    {
+        let health = self.track(name);
+        self.tracker.spawn(async move {
+            let mut delays = health.delays();
+            loop {
+                let started = Instant::now();
+                let span = tracing::info_span!("task", name);
+                let ended = tokio::spawn(task(health.stop().clone()).instrument(span)).await;
+                let reason = match ended {
+                    Ok(()) => "it ended early".to_owned(),
+                    Err(error) => {
+                        error.try_into_panic().map_or_else(|e| e.to_string(), |panic| describe_panic(&*panic))
+                    }
+                };
+                if health.stop().is_cancelled() {
+                    return;
+                }
+                if started.elapsed() >= STABLE_AFTER {
+                    delays = health.delays();
+                }
+                let delay = delays.next().unwrap_or(LAST_DELAY);
+                health.failed(reason, delay);
+                tokio::select! {
+                    () = health.stop().cancelled() => return,
+                    () = tokio::time::sleep(delay) => health.restarted(),
+                }
+            }
+        });
+    }
+
+    /// Adds a task that runs elsewhere, such as a thread, and reports through the handle.
+    pub fn track(&self, name: &'static str) -> TaskHealth {
+        self.tasks.lock().entry(name).or_default();
+        TaskHealth { supervisor: self.clone(), name }
+    }
+
+    /// All tasks, by name.
+    pub fn tasks(&self) -> Vec<TaskStatus> {
+        let tasks = self.tasks.lock();
+        let status = |(name, record): (&&'static str, &TaskRecord)| TaskStatus {
+            name,
+            restarts: record.restarts,
+            failure: record.failure.clone(),
+        };
+        tasks.iter().map(status).collect()
+    }
+
+    /// Cancels the stop token and waits until every spawned task has returned.
+    pub async fn shutdown(&self) {
+        self.stop.cancel();
+        self.tracker.close();
+        self.tracker.wait().await;
+    }
+}
+
+/// Reports how one task fares.
+#[derive(Clone)]
+pub struct TaskHealth {
+    supervisor: Supervisor,
+    name: &'static str,
+}
+
+impl TaskHealth {
+    /// The task is not running because of `reason`, and is started again in `delay`.
+    pub fn failed(&self, reason: String, delay: Duration) {
+        tracing::error!(task = self.name, reason, ?delay, "a task is not running, starting it again");
+        self.update(|record| record.failure = Some(reason));
+    }
+
+    /// The task runs again.
+    pub fn restarted(&self) {
+        self.update(|record| {
+            record.restarts = record.restarts.saturating_add(1);
+            record.failure = None;
+        });
+    }
+
+    /// The delays before successive restarts: exponential, without end.
+    pub fn delays(&self) -> impl Iterator<Item = Duration> + Send + use<> {
+        let first = self.supervisor.first_delay;
+        ExponentialBuilder::default().with_min_delay(first).with_max_delay(LAST_DELAY).without_max_times().build()
+    }
+
+    fn stop(&self) -> &CancellationToken {
+        &self.supervisor.stop
+    }
+
+    fn update(&self, change: impl FnOnce(&mut TaskRecord)) {
+        change(self.supervisor.tasks.lock().entry(self.name).or_default());
+    }
+}
+
+/// Serves on the calling thread: `serve(first)`, and again with a fresh value of `start` whenever it panics. Returns when it returns.
+pub fn keep_serving<V, E: std::error::Error>(
+    health: &TaskHealth,
+    first: V,
+    start: impl Fn() -> Result<V, E>,
+    mut serve: impl FnMut(V),
+) {
+    let mut delays = health.delays();
+    let mut value = first;
+    loop {
+        let started = std::time::Instant::now();
+        // What `serve` leaves half-done is in `value`, which a panic drops, or behind channels, which have no broken states.
+        let Err(panic) = std::panic::catch_unwind(AssertUnwindSafe(|| serve(value))) else { return };
+        if started.elapsed() >= STABLE_AFTER {
+            delays = health.delays();
+        }
+        let mut reason = describe_panic(&*panic);
+        value = loop {
+            let delay = delays.next().unwrap_or(LAST_DELAY);
+            health.failed(reason, delay);
+            std::thread::sleep(delay);
+            match start() {
+                Ok(value) => break value,
+                Err(error) => reason = crate::proxy::error_chain(&error),
+            }
+        };
+        health.restarted();
+    }
+}
+
+/// What a panic said.
+pub fn describe_panic(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.map_or_else(|| "it panicked".to_owned(), |text| format!("it panicked: {text}"))
+}
+
+const LAST_DELAY: Duration = Duration::from_secs(30);
+/// A task that ran this long starts from the first delay again.
+pub const STABLE_AFTER: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use tokio::sync::watch;
+
+    use super::*;
+
+    fn supervisor() -> Supervisor {
+        Supervisor::with_first_delay(Duration::from_millis(1))
+    }
+
+    /// Runs `misbehave` twice, then a task that stays; returns once that runs.
+    async fn restarts_after(misbehave: fn()) -> Supervisor {
+        let supervisor = supervisor();
+        let (running, mut is_running) = watch::channel(false);
+        let runs = Arc::new(AtomicU32::new(0));
+        supervisor.spawn("worker", move |stop| {
+            let (runs, running) = (runs.clone(), running.clone());
+            async move {
+                if runs.fetch_add(1, Ordering::Relaxed) < 2 {
+                    return misbehave();
+                }
+                running.send_replace(true);
+                stop.cancelled().await;
+            }
+        });
+        is_running.wait_for(|running| *running).await.unwrap();
+        supervisor
+    }
+
+    #[tokio::test]
+    async fn a_task_that_panics_or_ends_is_started_again_and_counted() {
+        for misbehave in [(|| panic!("a bug")) as fn(), || ()] {
+            let supervisor = restarts_after(misbehave).await;
+            assert_eq!(supervisor.tasks(), [TaskStatus { name: "worker", restarts: 2, failure: None }]);
+            supervisor.shutdown().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_task_that_is_not_running_says_why_until_it_runs_again() {
+        let supervisor = Supervisor::with_first_delay(Duration::from_secs(3600));
+        let (panicked, mut has_panicked) = watch::channel(false);
+        supervisor.spawn("worker", move |_| {
+            panicked.send_replace(true);
+            async { panic!("no {}", "luck") }
+        });
+        has_panicked.wait_for(|panicked| *panicked).await.unwrap();
+        while supervisor.tasks()[0].failure.is_none() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(supervisor.tasks()[0].failure.as_deref(), Some("it panicked: no luck"));
+        supervisor.shutdown().await;
+    }
+
+    #[test]
+    fn a_thread_that_panics_is_served_anew_with_a_fresh_value() {
+        let supervisor = supervisor();
+        let (mut served, starts) = (Vec::new(), std::cell::Cell::new(0));
+        let start = || {
+            starts.set(starts.get() + 1);
+            if starts.get() == 1 { Err(std::fmt::Error) } else { Ok(starts.get()) }
+        };
+        keep_serving(&supervisor.track("thread"), 0, start, |value| {
+            served.push(value);
+            assert_ne!(value, 0, "a bug");
+        });
+        assert_eq!(served, [0, 2]);
+        assert_eq!(supervisor.tasks(), [TaskStatus { name: "thread", restarts: 1, failure: None }]);
+    }
+
+    #[tokio::test]
+    async fn shutdown_waits_for_the_tasks_and_starts_none_again() {
+        let supervisor = supervisor();
+        let (ended, has_ended) = watch::channel(0);
+        supervisor.spawn("worker", move |stop| {
+            let ended = ended.clone();
+            async move {
+                stop.cancelled().await;
+                ended.send_modify(|count| *count += 1);
+            }
+        });
+        supervisor.shutdown().await;
+        assert_eq!(*has_ended.borrow(), 1);
+        assert_eq!(supervisor.tasks()[0].restarts, 0);
+    }
+}
