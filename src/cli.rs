@@ -1,12 +1,13 @@
-//! The command line: which verb is meant, and where its flags come from (the words given, the environment, `--config FILE`).
+//! The command line: which verb is meant, and where its flags come from (the words given, the environment,
+//! `--config FILE`).
 
 use std::ffi::OsString;
 
 use anyhow::Context;
-use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind};
 
 use crate::{
-    role::{self, config_file},
+    role::{self, LogFormat, config_file},
     verbs,
 };
 
@@ -66,15 +67,17 @@ enum Verb {
 }
 
 impl Invocation {
-    /// Whether this process is to be a part of a cluster, not a client of one.
-    pub fn is_role(&self) -> bool {
+    /// How the log is written, where this process is to be a part of a cluster; `None` for a client of one.
+    pub fn log_format(&self) -> Option<LogFormat> {
         match &self.verb {
-            Verb::Up(_) | Verb::Server(_) => true,
-            Verb::Node(node) => node.is_role(),
-            _ => false,
+            Verb::Up(up) => Some(up.log_format()),
+            Verb::Server(server) => Some(server.log_format()),
+            Verb::Node(node) => node.log_format(),
+            _ => None,
         }
     }
 
+    /// Runs the verb to its end.
     pub async fn run(self) -> anyhow::Result<()> {
         match self.verb {
             Verb::Up(verb) => verb.run().await,
@@ -104,32 +107,36 @@ impl Invocation {
     }
 }
 
-/// Reads the words of a command line. A `--config` file's keys are flags of the verb: what is given as a flag wins over the file.
+/// Reads the words of a command line. A `--config` file's keys are flags of the verb: what is given as a flag wins over
+/// the file.
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> anyhow::Result<Invocation> {
     let mut words = cluster_flags_last(words.into_iter().collect());
     let mut command = Invocation::command();
-    let mut matches = command.try_get_matches_from_mut(&words)?;
-    if let Some(file) = config_file(&matches) {
+    // Flags that must be given may be in the file, so what is missing here is no error yet.
+    let given = command.clone().ignore_errors(true).try_get_matches_from(&words).ok();
+    if let Some((given, file)) = given.as_ref().and_then(|given| Some((given, config_file(given)?))) {
         let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read the configuration {file}"))?;
-        let (path, leaf) = leaf(&matches);
+        let (path, leaf) = leaf(given);
         let verb = path.iter().fold(&command, |at, name| at.find_subcommand(name).unwrap_or(at));
         let flags = config_file::flags(&file, &text, verb, leaf)?;
         for flag in &flags {
             // One at a time, so that a value that is refused is told with its line.
             let alone: Vec<OsString> = words.iter().cloned().chain(flag.words.iter().map(OsString::from)).collect();
-            if let Err(error) = command.clone().try_get_matches_from(alone) {
+            let refused = command.clone().try_get_matches_from(alone).err();
+            if let Some(error) = refused.filter(|error| error.kind() != ErrorKind::MissingRequiredArgument) {
                 let why = error.to_string();
                 let why = why.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
                 anyhow::bail!("{file}, line {}: {why}", flag.line);
             }
         }
         words.extend(flags.into_iter().flat_map(|flag| flag.words).map(OsString::from));
-        matches = command.try_get_matches_from_mut(&words)?;
     }
+    let matches = command.try_get_matches_from_mut(&words)?;
     Ok(Invocation::from_arg_matches(&matches)?)
 }
 
-/// Flags that say which cluster and namespace may stand before the verb, as kubectl's; they are the verb's own behind it.
+/// Flags that say which cluster and namespace may stand before the verb, as kubectl's; they are the verb's own behind
+/// it.
 fn cluster_flags_last(mut words: Vec<OsString>) -> Vec<OsString> {
     const FLAGS: [&str; 4] = ["--namespace", "--kubeconfig", "--context", "--data-dir"];
     let mut moved = Vec::new();
@@ -215,7 +222,8 @@ mod tests {
 
     #[test]
     fn flags_and_file_say_the_same_by_the_same_names() {
-        let flags = "fairlead server --bind 127.0.0.1:7443 --service-cidr 10.50.0.0/16 --service-node-port-range 30000-40000 \
+        let flags = "fairlead server --bind 127.0.0.1:7443 --service-cidr 10.50.0.0/16 \
+                     --service-node-port-range 30000-40000 \
                      --advertise 10.0.0.1 --advertise 10.0.0.2 --node-monitor-grace-period 20s";
         let file = "bind: 127.0.0.1:7443\nservice-cidr: 10.50.0.0/16\nservice-node-port-range: 30000-40000\n\
                     advertise: [10.0.0.1, 10.0.0.2]\nnode-monitor-grace-period: 20s\n";
@@ -225,9 +233,34 @@ mod tests {
     }
 
     #[test]
+    fn flags_that_must_be_given_may_stand_in_the_file() {
+        let file = "join: https://10.0.0.1:6443\ntoken-file: /etc/fairlead/token\nnode-name: b\nmax-pods: 7\n";
+        let by_file = parse_with_config("fairlead node run", file).expect("a complete file");
+        let flags = "fairlead node run --join https://10.0.0.1:6443 --token-file /etc/fairlead/token --node-name b \
+            --max-pods 7";
+        assert_eq!(by_file, parse_with_config(flags, "{}").expect("complete flags"));
+        let error = parse_with_config("fairlead node run", "node-name: b\n").expect_err("no cluster is named");
+        assert!(error.contains("--join"), "{error}");
+        let error = parse_with_config("fairlead node run", "node-name: b\nmax-pods: many\n").expect_err("no number");
+        assert!(error.contains("FILE, line 2: invalid value 'many'"), "{error}");
+    }
+
+    #[test]
     fn a_flag_wins_over_the_file() {
         let shown = parse_with_config("fairlead server --bind 127.0.0.1:1", "bind: 127.0.0.1:2\n").expect("valid");
         assert!(shown.contains("127.0.0.1:1") && !shown.contains("127.0.0.1:2"), "{shown}");
+    }
+
+    #[test]
+    fn only_roles_have_a_log_format_and_the_file_may_set_it() {
+        let format = |line: &str| parse(words(line)).expect(line).log_format();
+        assert_eq!(format("fairlead get pods"), None);
+        assert_eq!(format("fairlead server"), Some(LogFormat::Text));
+        assert_eq!(format("fairlead up --log-format=json"), Some(LogFormat::Json));
+        let node = "fairlead node run --join https://a:1 --token t --log-format json";
+        assert_eq!(format(node), Some(LogFormat::Json));
+        let shown = parse_with_config("fairlead server", "log-format: json\n").expect("valid");
+        assert!(shown.contains("log_format: Json"), "{shown}");
     }
 
     #[test]

@@ -1,10 +1,11 @@
-//! How an error is told: once, as one line with its chain, with a hint where there is one, and the exit code of kubectl.
+//! How an error is shown: once, as one line with its chain, with a hint where there is one, and the exit code of
+//! kubectl.
 
 use std::process::ExitCode;
 
 use crate::cluster::ApiError;
 
-/// The verb has printed its errors itself, one an object; only the exit code is left.
+/// The verb has printed its errors itself, one per object; only the exit code is left.
 #[derive(Debug, thiserror::Error)]
 #[error("errors were reported above")]
 pub struct AlreadyReported;
@@ -19,12 +20,13 @@ pub struct Hinted {
 }
 
 impl Hinted {
+    /// An error with this message and hint.
     pub fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { message: message.into(), hint: hint.into() }
     }
 }
 
-/// Prints `error` on standard error and gives the exit code.
+/// Prints `error` on standard error and returns the exit code.
 pub fn report(error: &anyhow::Error) -> ExitCode {
     if error.downcast_ref::<AlreadyReported>().is_none() {
         eprintln!("{}", describe(error));
@@ -35,7 +37,7 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
 /// Prints what clap has to say; help and version are no failures. A wrong use exits with 1, as kubectl's does.
 pub fn report_usage(error: &anyhow::Error) -> ExitCode {
     let Some(usage) = error.downcast_ref::<clap::Error>() else { return report(error) };
-    // Printing to a closed pipe fails, and there is nobody left to tell.
+    // Printing to a closed pipe fails, and then no reader is left for an error either.
     usage.print().ok();
     if usage.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }

@@ -1,5 +1,5 @@
-//! YAML as Kubernetes reads and writes it: YAML 1.1 scalars (`yes`, `on`, `0644`) as sigs.k8s.io/yaml has them, duplicate keys
-//! refused, locations in errors. Knows nothing of objects.
+//! YAML as Kubernetes reads and writes it: YAML 1.1 scalars (`yes`, `on`, `0644`) as sigs.k8s.io/yaml has them,
+//! duplicate keys refused, locations in errors. Knows nothing of objects.
 
 use serde_json::Value;
 use serde_yaml as saphyr;
@@ -46,6 +46,8 @@ fn whole_numbers(value: Value) -> Value {
     match value {
         Value::Number(number) => match number.as_f64() {
             Some(float) if number.is_f64() && float.fract() == 0.0 && float.abs() < 9_007_199_254_740_992.0 => {
+                // Exact: the limit keeps it in the range of whole numbers that a float can hold.
+                #[allow(clippy::cast_possible_truncation)]
                 Value::from(float as i64)
             }
             _ => Value::Number(number),
@@ -67,7 +69,7 @@ fn explain(text: &str, error: &saphyr::Error) -> YamlError {
         }
     }
     if let Some(tab) = text.lines().position(|l| l.trim_start_matches(' ').starts_with('\t') && !l.trim().is_empty()) {
-        line = tab as u64 + 1;
+        line = u64::try_from(tab).unwrap_or(u64::MAX).saturating_add(1);
         problem = "a tab is used for indentation".into();
     }
     let remedy = remedy(&problem);
@@ -84,7 +86,7 @@ fn remedy(problem: &str) -> &'static str {
     } else if any(&["unclosed", "quoted", "unterminated", "eof", "end of stream"]) {
         "close the quote or bracket that is open here"
     } else if any(&["mapping values", "value"]) {
-        "write `key: value` one a line, and quote a text that contains `: `"
+        "write one `key: value` per line, and quote a text that contains `: `"
     } else if any(&["anchor", "alias"]) {
         "define the anchor with `&name` before using `*name`"
     } else {
@@ -100,18 +102,22 @@ mod tests {
 
     #[test]
     fn scalars_mean_what_they_mean_to_kubectl() {
-        let text = "a: yes\nb: on\nc: 0644\nd: 0o17\ne: 1e3\nf: 2001-01-01\ng: ~\nh: \"yes\"\ni: 0x1f\nj: 12:30:45\nk: 1.0\nl: 0b11\nm: Null\nn: +5\no: .5\np: OFF\nq: |\n  x\n";
+        let text = "a: yes\nb: on\nc: 0644\nd: 0o17\ne: 1e3\nf: 2001-01-01\ng: ~\nh: \"yes\"\ni: 0x1f\nj: \
+            12:30:45\nk: 1.0\nl: 0b11\nm: Null\nn: +5\no: .5\np: OFF\nq: |\n  x\n";
         assert_eq!(
             read(text).expect("valid YAML"),
-            json!({"a": true, "b": true, "c": 420, "d": 15, "e": 1000, "f": "2001-01-01", "g": null, "h": "yes", "i": 31,
+            json!({"a": true, "b": true, "c": 420, "d": 15, "e": 1000, "f": "2001-01-01", "g": null, "h": "yes",
+                "i": 31,
                 "j": "12:30:45", "k": 1, "l": 3, "m": null, "n": 5, "o": 0.5, "p": false, "q": "x\n"})
         );
     }
 
     #[test]
     fn what_is_written_is_read_back_the_same() {
-        let value = json!({"a": "yes", "b": "0644", "c": "1e3", "d": "on", "e": "null", "f": "", "g": "a: b", "h": "x\ny\n",
-            "i": [], "j": {}, "k": [{"name": "x"}, {"name": "y"}], "l": "- x", "m": true, "n": 12, "o": "12", "p": "#x", "q": "*x"});
+        let value = json!({"a": "yes", "b": "0644", "c": "1e3", "d": "on", "e": "null", "f": "", "g": "a: b",
+            "h": "x\ny\n",
+            "i": [], "j": {}, "k": [{"name": "x"}, {"name": "y"}], "l": "- x", "m": true, "n": 12, "o": "12",
+                "p": "#x", "q": "*x"});
         let text = write(&value).expect("serialisable");
         assert_eq!(read(&text).expect("own output"), value, "{text}");
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 
-use super::Cluster;
+use super::{Cluster, path::check_name};
 use crate::failure::Hinted;
 
 /// Flags that every client verb has.
@@ -33,7 +33,11 @@ pub async fn connect(args: &ConnectArgs) -> anyhow::Result<Cluster> {
     let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options)
         .await
         .with_context(|| format!("kubeconfig {source}"))?;
-    Cluster::new(config, args.namespace.clone()).with_context(|| format!("kubeconfig {source}"))
+    let namespace = args.namespace.clone().filter(|namespace| !namespace.is_empty());
+    if let Some(namespace) = &namespace {
+        check_name(namespace).with_context(|| format!("invalid namespace {namespace:?}"))?;
+    }
+    Cluster::new(config, namespace).with_context(|| format!("kubeconfig {source}"))
 }
 
 fn load(args: &ConnectArgs) -> anyhow::Result<(Kubeconfig, String)> {
@@ -51,7 +55,7 @@ fn load(args: &ConnectArgs) -> anyhow::Result<(Kubeconfig, String)> {
     for path in [Some(admin.clone()), home].into_iter().flatten() {
         match std::fs::metadata(&path) {
             Ok(_) => return Ok((read(&path)?, path.display().to_string())),
-            // The directory is root's own: whoever may not look into it has another kubeconfig, or none.
+            // Only root may look into the data directory; other users have a kubeconfig of their own, or none.
             Err(_) => continue,
         }
     }

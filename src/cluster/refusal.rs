@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use super::ResourceType;
+
 /// The API answered with a `Status` that is a failure.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{message}")]
@@ -32,6 +34,17 @@ impl ApiError {
         Self { code, reason: String::new(), message, details: Value::Null }
     }
 
+    /// What the server answers where there is no such object; for one that a list or a watch does not show.
+    pub fn not_found(kind: &ResourceType, name: &str) -> Self {
+        let resource = match kind.group.as_str() {
+            "" => kind.plural.clone(),
+            group => format!("{}.{group}", kind.plural),
+        };
+        let message = format!("{resource} \"{name}\" not found");
+        Self { code: 404, reason: "NotFound".into(), message, details: Value::Null }
+    }
+
+    /// Whether the object, or the resource itself, does not exist.
     pub fn is_not_found(&self) -> bool {
         self.code == 404
     }
@@ -70,6 +83,18 @@ impl ApiError {
     }
 }
 
+impl From<&kube::core::Status> for ApiError {
+    fn from(status: &kube::core::Status) -> Self {
+        let details = status.details.as_ref().and_then(|details| serde_json::to_value(details).ok());
+        Self {
+            code: status.code,
+            reason: status.reason.clone(),
+            message: status.message.clone(),
+            details: details.unwrap_or_default(),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -87,6 +112,13 @@ mod tests {
             error.as_kubectl(""),
             "The Service \"web\" is invalid: \n* spec.ports[0].port: Invalid value: 0\n* spec.type: Unsupported value"
         );
+    }
+
+    #[test]
+    fn an_object_that_a_watch_does_not_show_is_reported_as_by_the_server() {
+        let kind = ResourceType { group: "apps".into(), plural: "deployments".into(), ..ResourceType::default() };
+        let shown = ApiError::not_found(&kind, "web").as_kubectl("");
+        assert_eq!(shown, "Error from server (NotFound): deployments.apps \"web\" not found");
     }
 
     #[test]

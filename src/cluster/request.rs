@@ -1,6 +1,9 @@
 //! One request to the API and its answer: JSON in, JSON out, refusals as [`ApiError`], warnings on standard error.
 
-use std::{collections::BTreeSet, sync::Mutex};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
+};
 
 use anyhow::Context;
 use futures::{AsyncBufRead, TryStreamExt};
@@ -9,7 +12,7 @@ use http_body_util::BodyExt;
 use kube::client::Body;
 use serde_json::Value;
 
-use super::{ApiError, Resources};
+use super::{ApiError, Representation, Resources, frame::send_for_tables};
 use crate::failure::Hinted;
 
 /// `Accept` for the server's Table form, with plain JSON as the fallback.
@@ -43,8 +46,11 @@ pub struct Cluster {
     ca_certificate: Option<Vec<u8>>,
     resources: tokio::sync::OnceCell<Resources>,
     /// Warnings already shown: a server repeats them with every request.
-    warned: Mutex<BTreeSet<String>>,
+    warned: Arc<Warned>,
 }
+
+/// Texts of warnings that the user has seen.
+type Warned = Mutex<BTreeSet<String>>;
 
 impl Cluster {
     /// The cluster that `config` leads to; `namespace` is the one that the command line names.
@@ -56,8 +62,39 @@ impl Cluster {
             ca_certificate: config.root_cert.as_ref().and_then(|certificates| certificates.first().cloned()),
             client: kube::Client::try_from(config)?,
             resources: tokio::sync::OnceCell::new(),
-            warned: Mutex::default(),
+            warned: Arc::default(),
         })
+    }
+
+    /// A cluster behind `client`, which serves `resources`.
+    #[cfg(test)]
+    pub fn for_tests(client: kube::Client, namespace: &str, resources: Resources) -> Self {
+        Self {
+            namespace_given: false,
+            namespace: namespace.to_owned(),
+            server: "https://fake".to_owned(),
+            ca_certificate: None,
+            client,
+            resources: tokio::sync::OnceCell::new_with(Some(resources)),
+            warned: Arc::default(),
+        }
+    }
+
+    /// A client whose every request asks for this representation.
+    pub fn client_for(&self, representation: Representation) -> kube::Client {
+        let (client, warned) = (self.client.clone(), self.warned.clone());
+        let service = tower::service_fn(move |request| {
+            let (client, warned) = (client.clone(), warned.clone());
+            async move {
+                let response = match representation {
+                    Representation::Object => client.send(request).await?,
+                    Representation::Table => send_for_tables(client, request).await?,
+                };
+                show_warnings(&warned, &response);
+                Ok::<_, kube::Error>(response)
+            }
+        });
+        kube::Client::new(service, self.namespace.clone())
     }
 
     /// The namespace of the flags, else of the context, else `default`.
@@ -85,22 +122,27 @@ impl Cluster {
         self.resources.get_or_try_init(|| Resources::discover(self)).await
     }
 
+    /// The answer to GET, as JSON.
     pub async fn get(&self, path: &str) -> anyhow::Result<Value> {
         self.get_as(path, JSON).await
     }
 
+    /// The answer to GET in the representation that `accept` asks for.
     pub async fn get_as(&self, path: &str, accept: &str) -> anyhow::Result<Value> {
         self.exchange(Method::GET, path, accept, None).await
     }
 
+    /// Creates `body` in the collection `path`.
     pub async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
         self.exchange(Method::POST, path, JSON, Some((JSON, body))).await
     }
 
+    /// Changes the object at `path`.
     pub async fn patch(&self, path: &str, patch: PatchType, body: &Value) -> anyhow::Result<Value> {
         self.exchange(Method::PATCH, path, JSON, Some((patch.content_type(), body))).await
     }
 
+    /// Deletes the object at `path` with these DeleteOptions.
     pub async fn delete(&self, path: &str, options: &Value) -> anyhow::Result<Value> {
         self.exchange(Method::DELETE, path, JSON, Some((JSON, options))).await
     }
@@ -137,8 +179,8 @@ impl Cluster {
             content = serde_json::to_vec(value).context("cannot encode the request")?;
         }
         let request = request.body(Body::from(content)).context("cannot form the request")?;
-        let response = self.client.send(request).await.map_err(|error| self.unreachable(error))?;
-        self.show_warnings(&response);
+        let response = self.client.send(request).await.map_err(|error| self.failed(error))?;
+        show_warnings(&self.warned, &response);
         let code = response.status().as_u16();
         if response.status().is_success() {
             return Ok(response);
@@ -147,18 +189,11 @@ impl Cluster {
         Err(ApiError::from_body(code, &bytes).into())
     }
 
-    /// `Warning: 299 - "text"` (RFC 7234, section 5.5), once each.
-    fn show_warnings(&self, response: &Response<Body>) {
-        for value in response.headers().get_all(header::WARNING) {
-            let Some(text) = value.to_str().ok().and_then(warning_text) else { continue };
-            let new = self.warned.lock().is_ok_and(|mut warned| warned.insert(text.clone()));
-            if new {
-                eprintln!("Warning: {text}");
-            }
+    /// What a request that got no proper answer means to the user.
+    pub fn failed(&self, error: kube::Error) -> anyhow::Error {
+        if let kube::Error::Api(status) = &error {
+            return ApiError::from(&**status).into();
         }
-    }
-
-    fn unreachable(&self, error: kube::Error) -> anyhow::Error {
         let hint =
             format!("is the cluster up? `fairlead up` starts one on this machine; this client asked {}", self.server);
         let mut cause: &dyn std::error::Error = &error;
@@ -166,6 +201,17 @@ impl Cluster {
             cause = source;
         }
         Hinted::new(format!("the server {} does not answer: {cause}", self.server), hint).into()
+    }
+}
+
+/// `Warning: 299 - "text"` (RFC 7234, section 5.5), once each.
+fn show_warnings(warned: &Warned, response: &Response<Body>) {
+    for value in response.headers().get_all(header::WARNING) {
+        let Some(text) = value.to_str().ok().and_then(warning_text) else { continue };
+        let new = warned.lock().is_ok_and(|mut warned| warned.insert(text.clone()));
+        if new {
+            eprintln!("Warning: {text}");
+        }
     }
 }
 

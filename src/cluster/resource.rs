@@ -38,11 +38,6 @@ impl ResourceType {
         if self.group.is_empty() { self.singular.clone() } else { format!("{}.{}", self.singular, self.group) }
     }
 
-    /// `services`, `deployments.apps`
-    pub fn qualified_plural(&self) -> String {
-        if self.group.is_empty() { self.plural.clone() } else { format!("{}.{}", self.plural, self.group) }
-    }
-
     fn answers_to(&self, word: &str) -> bool {
         self.plural == word
             || self.singular == word
@@ -119,6 +114,7 @@ impl Resources {
         &self.0
     }
 
+    /// A cluster that serves these.
     #[cfg(test)]
     pub fn of(all: Vec<ResourceType>) -> Self {
         Self(all)
@@ -191,7 +187,8 @@ mod tests {
         let mut all = Vec::new();
         read_plain(
             &json!({"resources": [
-                {"name": "pods", "singularName": "pod", "kind": "Pod", "namespaced": true, "shortNames": ["po"], "categories": ["all"]},
+                {"name": "pods", "singularName": "pod", "kind": "Pod", "namespaced": true, "shortNames": ["po"],
+                    "categories": ["all"]},
                 {"name": "pods/log", "kind": "Pod", "namespaced": true}]}),
             "",
             "v1",

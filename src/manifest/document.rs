@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Manifest, Place};
+use super::{Location, Manifest};
 use crate::yaml;
 
 /// Why a document holds no object.
@@ -16,17 +16,17 @@ pub struct Problem {
     pub message: String,
 }
 
-/// The objects of `text`, in order. A `List` gives its items.
+/// The objects of `text`, in order. A `List` stands for its items.
 pub fn parse(file: &str, text: &str) -> Vec<Result<Manifest, Problem>> {
     let mut results = Vec::new();
-    for (place, text) in split(file, text) {
+    for (location, text) in split(file, text) {
         match yaml::read(text) {
             Ok(Value::Null) => {}
-            Ok(object) => expand(&place, object, &mut results),
+            Ok(object) => expand(&location, object, &mut results),
             Err(error) => results.push(Err(Problem {
-                file: place.file,
-                document: place.document,
-                line: place.line + error.line - 1,
+                file: location.file,
+                document: location.document,
+                line: location.line.saturating_add(error.line).saturating_sub(1),
                 message: format!("{}; {}", error.problem, error.remedy),
             })),
         }
@@ -35,7 +35,7 @@ pub fn parse(file: &str, text: &str) -> Vec<Result<Manifest, Problem>> {
 }
 
 /// Documents are separated by lines that begin with `---`, behind which only a comment may stand, as for kubectl.
-fn split<'t>(file: &str, text: &'t str) -> Vec<(Place, &'t str)> {
+fn split<'t>(file: &str, text: &'t str) -> Vec<(Location, &'t str)> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut documents = Vec::new();
     let (mut start, mut start_line, mut offset) = (0, 1, 0);
@@ -43,19 +43,24 @@ fn split<'t>(file: &str, text: &'t str) -> Vec<(Place, &'t str)> {
         let content = &text[from..to];
         let blank = content.lines().all(|l| l.trim().is_empty() || l.trim_start().starts_with('#'));
         if !blank {
-            documents.push((Place { file: file.to_owned(), document: documents.len() + 1, line }, content));
+            documents.push((Location { file: file.to_owned(), document: documents.len() + 1, line }, content));
         }
     };
     for (number, line) in text.split_inclusive('\n').enumerate() {
         if is_separator(line) {
             push(start, offset, start_line);
             start = offset + line.len();
-            start_line = number as u64 + 2;
+            start_line = line_number(number) + 1;
         }
         offset += line.len();
     }
     push(start, text.len(), start_line);
     documents
+}
+
+/// Lines are counted from 1.
+fn line_number(index: usize) -> u64 {
+    u64::try_from(index).unwrap_or(u64::MAX).saturating_add(1)
 }
 
 fn is_separator(line: &str) -> bool {
@@ -65,18 +70,18 @@ fn is_separator(line: &str) -> bool {
     })
 }
 
-fn expand(place: &Place, mut object: Value, results: &mut Vec<Result<Manifest, Problem>>) {
+fn expand(location: &Location, mut object: Value, results: &mut Vec<Result<Manifest, Problem>>) {
     let is_list = object["kind"].as_str().is_some_and(|kind| kind.ends_with("List")) && object["items"].is_array();
     if is_list {
         if let Value::Array(items) = object["items"].take() {
-            items.into_iter().for_each(|item| expand(place, item, results));
+            items.into_iter().for_each(|item| expand(location, item, results));
         }
         return;
     }
-    results.push(check(&object).map(|()| Manifest { place: place.clone(), object }).map_err(|message| Problem {
-        file: place.file.clone(),
-        document: place.document,
-        line: place.line,
+    results.push(check(&object).map(|()| Manifest { location: location.clone(), object }).map_err(|message| Problem {
+        file: location.file.clone(),
+        document: location.document,
+        line: location.line,
         message,
     }));
 }
@@ -125,7 +130,8 @@ mod tests {
     fn documents_are_counted_and_blank_ones_are_not() {
         let text = format!("# a comment\n---\n{POD}---\n\n--- # second\n{}", POD.replace("name: a", "name: b"));
         let found: Vec<_> = parse("f", &text).into_iter().map(|r| r.expect("valid")).collect();
-        let places: Vec<_> = found.iter().map(|m| (m.name().to_owned(), m.place.document, m.place.line)).collect();
+        let places: Vec<_> =
+            found.iter().map(|m| (m.name().to_owned(), m.location.document, m.location.line)).collect();
         assert_eq!(places, [("a".to_owned(), 1, 3), ("b".to_owned(), 2, 10)]);
     }
 
@@ -140,7 +146,8 @@ mod tests {
 
     #[test]
     fn a_list_gives_its_items() {
-        let text = "apiVersion: v1\nkind: List\nitems:\n- apiVersion: v1\n  kind: Pod\n  metadata: {name: a}\n- apiVersion: v1\n  kind: Pod\n";
+        let text = "apiVersion: v1\nkind: List\nitems:\n- apiVersion: v1\n  kind: Pod\n  metadata: {name: a}\n- \
+            apiVersion: v1\n  kind: Pod\n";
         let results = parse("f", text);
         assert_eq!(results.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false]);
     }

@@ -1,6 +1,7 @@
 //! Manifests: the objects that files, directories and standard input hold, each with the place it came from.
 //!
-//! A broken document stops none of the others: every one is either an object or an error that names file, document and line.
+//! A broken document stops none of the others: every one is either an object or an error that names file, document and
+//! line.
 
 mod document;
 mod source;
@@ -12,7 +13,7 @@ pub use source::{FileArgs, read};
 
 /// Where a document stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct Location {
     /// As the user named it; `standard input` for `-`.
     pub file: String,
     /// Counted from 1, within the file.
@@ -21,7 +22,7 @@ pub struct Place {
     pub line: u64,
 }
 
-impl Place {
+impl Location {
     /// `error when creating "web.yaml"`, with the document where there may be several.
     pub fn doing(&self, what: &str) -> String {
         match self.document {
@@ -31,7 +32,7 @@ impl Place {
     }
 }
 
-impl std::fmt::Display for Place {
+impl std::fmt::Display for Location {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}: document {}, line {}", self.file, self.document, self.line)
     }
@@ -40,23 +41,27 @@ impl std::fmt::Display for Place {
 /// One object to create, apply or delete. Has `apiVersion`, `kind` and a name or `generateName`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Manifest {
-    pub place: Place,
+    pub location: Location,
     pub object: Value,
 }
 
 impl Manifest {
+    /// `v1`, `apps/v1`
     pub fn api_version(&self) -> &str {
         self.object["apiVersion"].as_str().unwrap_or_default()
     }
 
+    /// `Service`
     pub fn kind(&self) -> &str {
         self.object["kind"].as_str().unwrap_or_default()
     }
 
+    /// Empty where only `generateName` is set.
     pub fn name(&self) -> &str {
         self.object["metadata"]["name"].as_str().unwrap_or_default()
     }
 
+    /// The namespace that the manifest names; `None` where it names none, or an empty one.
     pub fn namespace(&self) -> Option<&str> {
         self.object["metadata"]["namespace"].as_str().filter(|namespace| !namespace.is_empty())
     }

@@ -1,4 +1,5 @@
-//! Tests that client and server agree: the server makes of each three-way patch what was applied, and keeps what others have set.
+//! Tests that client and server agree: the server makes of each three-way patch what was applied, and keeps what others
+//! have set.
 
 use fairlead_control::{api::patch, kinds::Kinds};
 use serde_json::{Value, json};

@@ -4,9 +4,11 @@ use serde_json::{Value, json};
 
 use crate::yaml;
 
+/// The annotation in which `apply` keeps what was applied last.
 pub const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
-/// `object` carrying itself in the annotation: JSON with its keys in order and a newline at its end, as kubectl writes it.
+/// `object` carrying itself in the annotation: JSON with its keys in order and a newline at its end, as kubectl writes
+/// it.
 pub fn with_last_applied(object: &Value) -> Value {
     let mut object = object.clone();
     if let Some(annotations) = object["metadata"]["annotations"].as_object_mut() {
@@ -21,7 +23,8 @@ pub fn with_last_applied(object: &Value) -> Value {
     object
 }
 
-/// Go's encoder escapes what could end a script element of HTML; without it, each tool would find the other's annotation changed.
+/// Go's encoder escapes what could end a script element of HTML; without it, each tool would find the other's
+/// annotation changed.
 fn as_go_writes(json: &str) -> String {
     let mut text = String::with_capacity(json.len());
     for c in json.chars() {
@@ -44,7 +47,8 @@ mod tests {
 
     #[test]
     fn the_annotation_is_byte_for_byte_kubectls() {
-        let object = json!({"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "a", "namespace": "default"}, "data": {"b": "1", "a": "2"}});
+        let object = json!({"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "a", "namespace": "default"},
+            "data": {"b": "1", "a": "2"}});
         let applied = with_last_applied(&object);
         assert_eq!(
             applied["metadata"]["annotations"][LAST_APPLIED],

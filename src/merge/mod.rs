@@ -1,5 +1,6 @@
-//! Three-way merge: from what was applied last, what is applied now and what the server holds, the patch that brings the second
-//! about without touching what others have set. Pure; the same outcome as kubectl's, so that both can be used on one object.
+//! Three-way merge: from what was applied last, what is applied now and what the server holds, the patch that brings
+//! the second about without touching what others have set. Pure; the same outcome as kubectl's, so that both can be
+//! used on one object.
 
 #[cfg(test)]
 mod agreement;

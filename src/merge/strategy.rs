@@ -1,4 +1,5 @@
-//! How a list or map of a built-in kind is merged: the `patchStrategy` and `patchMergeKey` of Kubernetes' types. Pure data.
+//! How a list or map of a built-in kind is merged: the `patchStrategy` and `patchMergeKey` of Kubernetes' types. Pure
+//! data.
 
 /// What a patch does with a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +46,8 @@ pub fn strategy(kind: &str, path: &[&str]) -> Strategy {
     }
 }
 
-/// Whether servers know the kinds of this API group well enough for a strategic merge patch; others get a JSON merge patch.
+/// Whether servers know the kinds of this API group well enough for a strategic merge patch; others get a JSON merge
+/// patch.
 pub fn is_built_in(group: &str) -> bool {
     !group.contains('.') || group.ends_with(".k8s.io")
 }

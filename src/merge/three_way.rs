@@ -16,6 +16,7 @@ pub enum Schema<'a> {
 }
 
 impl<'a> Schema<'a> {
+    /// The schema of a kind: strategic for built-in ones, plain JSON for the others.
     pub fn of(group: &str, kind: &'a str) -> Self {
         if is_built_in(group) { Self::Strategic { kind } } else { Self::Json }
     }
@@ -28,8 +29,8 @@ impl<'a> Schema<'a> {
     }
 }
 
-/// The patch that makes `current` hold what `modified` says and drops what `original` said and `modified` no longer does.
-/// An empty map means that nothing is to change.
+/// The patch that makes `current` hold what `modified` says and drops what `original` said and `modified` no longer
+/// does. An empty map means that nothing is to change.
 pub fn three_way(schema: Schema, original: &Value, modified: &Value, current: &Value) -> Value {
     let map = |value: &Value| value.as_object().cloned().unwrap_or_default();
     Value::Object(merge_maps(schema, &mut Vec::new(), &map(original), &map(modified), &map(current)))
@@ -250,7 +251,8 @@ mod tests {
         let patch = three_way(DEPLOYMENT, &before, &after, &before);
         assert_eq!(
             patch["spec"]["template"]["spec"]["containers"],
-            json!([{"$setElementOrder/env": [{"name": "A"}, {"name": "B"}], "env": [{"name": "B", "value": "2"}], "name": "web"}])
+            json!([{"$setElementOrder/env": [{"name": "A"}, {"name": "B"}], "env": [{"name": "B", "value": "2"}],
+                "name": "web"}])
         );
     }
 
@@ -306,7 +308,8 @@ mod tests {
         );
         assert_eq!(
             patch,
-            json!({"metadata": {"$setElementOrder/finalizers": ["b", "c"], "$deleteFromPrimitiveList/finalizers": ["a"], "finalizers": ["c"]}})
+            json!({"metadata": {"$setElementOrder/finalizers": ["b", "c"],
+                "$deleteFromPrimitiveList/finalizers": ["a"], "finalizers": ["c"]}})
         );
     }
 

@@ -52,7 +52,8 @@ impl FromStr for Format {
     }
 }
 
-/// Prints `object` as data. `name` is what `-o name` shows. The bookkeeping of server-side apply is left out, as by kubectl.
+/// Prints `object` as data. `name` is what `-o name` shows. The bookkeeping of server-side apply is left out, as by
+/// kubectl.
 pub fn print_object(format: &Format, object: &Value, name: &str) -> anyhow::Result<()> {
     let mut object = object.clone();
     strip_managed_fields(&mut object);
@@ -72,7 +73,7 @@ fn column(text: &str) -> Result<(String, Template), String> {
     Ok((head.to_owned(), path.parse()?))
 }
 
-/// One row an object, or one an item of a list.
+/// One row per object, or one per item of a list.
 fn custom_columns(columns: &[(String, Template)], object: &Value) -> Grid {
     let mut grid = Grid::default();
     grid.row(columns.iter().map(|(head, _)| head.as_str()));

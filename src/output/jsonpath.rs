@@ -56,7 +56,8 @@ impl FromStr for Template {
 }
 
 impl Template {
-    /// The text for `root`. A path that leads nowhere is an error only at a field that a single object lacks, as for kubectl.
+    /// The text for `root`. A path that leads nowhere is an error only at a field that a single object lacks, as for
+    /// kubectl.
     pub fn render(&self, root: &Value) -> anyhow::Result<String> {
         let mut out = String::new();
         render(&self.0, root, &mut out)?;
@@ -124,12 +125,17 @@ fn take<'v>(step: &Step, value: &'v Value) -> Vec<&'v Value> {
             found
         }
         (Step::Index(i), Value::Array(items)) => {
-            let i = if *i < 0 { items.len() as i64 + i } else { *i };
-            usize::try_from(i).ok().and_then(|i| items.get(i)).into_iter().collect()
+            let position = match usize::try_from(*i) {
+                Ok(position) => Some(position),
+                Err(_) => usize::try_from(i.unsigned_abs()).ok().and_then(|back| items.len().checked_sub(back)),
+            };
+            position.and_then(|position| items.get(position)).into_iter().collect()
         }
         (Step::Slice(from, to), Value::Array(items)) => {
-            let length = items.len() as i64;
-            let bound = |i: i64| if i < 0 { (length + i).max(0) } else { i.min(length) } as usize;
+            let bound = |i: i64| {
+                let distance = usize::try_from(i.unsigned_abs()).unwrap_or(usize::MAX);
+                if i < 0 { items.len().saturating_sub(distance) } else { distance.min(items.len()) }
+            };
             let (from, to) = (bound(*from), to.map_or(items.len(), bound));
             items.get(from..to.max(from)).unwrap_or_default().iter().collect()
         }
@@ -182,8 +188,10 @@ mod tests {
 
     fn shown(template: &str) -> String {
         let root = json!({"items": [
-            {"metadata": {"name": "a", "labels": {"app.io/x": "1"}}, "status": {"podIP": "10.0.0.1", "ok": [{"type": "Ready", "status": "True"}]}},
-            {"metadata": {"name": "b"}, "status": {"podIP": "10.0.0.2", "ok": [{"type": "Ready", "status": "False"}], "n": 3}}]});
+            {"metadata": {"name": "a", "labels": {"app.io/x": "1"}}, "status": {"podIP": "10.0.0.1",
+                "ok": [{"type": "Ready", "status": "True"}]}},
+            {"metadata": {"name": "b"}, "status": {"podIP": "10.0.0.2", "ok": [{"type": "Ready", "status": "False"}],
+                "n": 3}}]});
         let template: Template = template.parse().expect(template);
         template.render(&root).expect("renders")
     }

@@ -9,11 +9,12 @@ pub struct Grid {
 }
 
 impl Grid {
+    /// Adds a row.
     pub fn row<S: Into<String>>(&mut self, cells: impl IntoIterator<Item = S>) {
         self.rows.push(cells.into_iter().map(Into::into).collect());
     }
 
-    /// One line a row; the last cell of a row is not padded.
+    /// One line per row; the last cell of a row is not padded.
     pub fn render(&self) -> String {
         self.render_from(&mut Vec::new())
     }
@@ -76,7 +77,8 @@ struct Row {
 }
 
 impl Table {
-    /// Takes the rows of `value` in. A plain object or list (from a server without tables) gives name and creation time.
+    /// Adds the rows of `value`. A plain object or list (from a server without tables) becomes rows of name and
+    /// creation time.
     pub fn add(&mut self, value: &Value) {
         if value["kind"] == "Table" {
             let columns = list(&value["columnDefinitions"]);
@@ -102,6 +104,7 @@ impl Table {
         }
     }
 
+    /// Whether there are no rows.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
@@ -111,6 +114,7 @@ impl Table {
         self.rows.clear();
     }
 
+    /// The rows and, where `style` wants it, the header.
     pub fn grid(&self, style: &TableStyle) -> Grid {
         let shown: Vec<usize> = (0..self.columns.len()).filter(|i| style.wide || self.columns[*i].1 == 0).collect();
         let mut grid = Grid::default();
@@ -186,10 +190,13 @@ mod tests {
     fn pods() -> Table {
         let mut table = Table::default();
         table.add(&json!({"kind": "Table",
-            "columnDefinitions": [{"name": "Name", "priority": 0}, {"name": "Ready", "priority": 0}, {"name": "Node", "priority": 1}],
+            "columnDefinitions": [{"name": "Name", "priority": 0}, {"name": "Ready", "priority": 0}, {"name": "Node",
+                "priority": 1}],
             "rows": [
-                {"cells": ["web-1", "1/1", "a"], "object": {"metadata": {"namespace": "default", "labels": {"app": "web"}}}},
-                {"cells": ["a-much-longer-name", "0/1", null], "object": {"metadata": {"namespace": "kube-system"}}}]}));
+                {"cells": ["web-1", "1/1", "a"], "object": {"metadata": {"namespace": "default",
+                    "labels": {"app": "web"}}}},
+                {"cells": ["a-much-longer-name", "0/1", null],
+                    "object": {"metadata": {"namespace": "kube-system"}}}]}));
         table
     }
 
@@ -225,7 +232,8 @@ mod tests {
     fn a_watch_frame_without_columns_keeps_the_known_ones() {
         let mut table = pods();
         table.clear();
-        table.add(&json!({"kind": "Table", "columnDefinitions": [], "rows": [{"cells": ["web-1", "0/1", "a"], "object": {}}]}));
+        table.add(&json!({"kind": "Table", "columnDefinitions": [], "rows": [{"cells": ["web-1", "0/1", "a"],
+            "object": {}}]}));
         assert_eq!(table.grid(&TableStyle { labels: true, ..Default::default() }).render(), "web-1   0/1   <none>\n");
     }
 }

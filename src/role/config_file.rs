@@ -1,4 +1,5 @@
-//! `--config FILE`: a YAML map whose keys are the long flags of the verb. Turned into flags, so both mean the same by construction.
+//! `--config FILE`: a YAML map whose keys are the long flags of the verb. Turned into flags, so both mean the same by
+//! construction.
 
 use anyhow::{Context, bail};
 use clap::{ArgAction, ArgMatches, Command, parser::ValueSource};
@@ -14,13 +15,13 @@ pub struct Flag {
     pub words: Vec<String>,
 }
 
-/// The flags that `text` stands for, but for those that `given` has from the command line.
+/// The flags that the file sets, without those that `given` has from the command line.
 pub fn flags(file: &str, text: &str, verb: &Command, given: &ArgMatches) -> anyhow::Result<Vec<Flag>> {
     let value = yaml::read(text).with_context(|| file.to_owned())?;
     let map = match value {
         Value::Null => Map::new(),
         Value::Object(map) => map,
-        _ => bail!("{file}: not a map; write one `flag-name: value` a line"),
+        _ => bail!("{file}: not a map; write one `flag-name: value` per line"),
     };
     let known: Vec<&clap::Arg> = verb
         .get_arguments()
@@ -31,9 +32,10 @@ pub fn flags(file: &str, text: &str, verb: &Command, given: &ArgMatches) -> anyh
         let line = line_of(text, key);
         let Some(arg) = known.iter().find(|arg| arg.get_long() == Some(key)) else {
             let names = known.iter().filter_map(|arg| arg.get_long());
-            let nearest = names.min_by_key(|name| distance(name, key)).unwrap_or_default();
+            let nearest = names.min_by_key(|name| strsim::damerau_levenshtein(name, key)).unwrap_or_default();
             bail!(
-                "{file}, line {line}: unknown key \"{key}\"; did you mean \"{nearest}\"? the keys are the flags of `{} --help`",
+                "{file}, line {line}: unknown key \"{key}\"; did you mean \"{nearest}\"? the keys are the flags of \
+                  `{} --help`",
                 verb.get_display_name().unwrap_or(verb.get_name()).replace('-', " ")
             );
         };
@@ -73,31 +75,4 @@ fn line_of(text: &str, key: &str) -> usize {
         bare.strip_prefix(key).is_some_and(|rest| rest.trim_start_matches(['"', '\'']).trim_start().starts_with(':'))
     };
     text.lines().position(starts).map_or(1, |i| i + 1)
-}
-
-/// Edit distance: small for a slip of the fingers.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let above = row[j + 1];
-            row[j + 1] = (diagonal + usize::from(x != *y)).min(above + 1).min(row[j] + 1);
-            diagonal = above;
-        }
-    }
-    row.last().copied().unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_slip_of_the_fingers_is_near() {
-        assert_eq!(distance("bind", "bind"), 0);
-        assert_eq!(distance("service-cidr", "service-cdir"), 2);
-    }
 }

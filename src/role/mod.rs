@@ -9,7 +9,7 @@ mod shutdown;
 pub mod token;
 pub mod up;
 
-pub use settings::parse_duration;
+pub use settings::{LogFormat, parse_duration};
 
 /// Where all state is kept unless `--data-dir` says otherwise.
 pub const DEFAULT_DATA_DIR: &str = "/var/lib/fairlead";

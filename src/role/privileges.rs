@@ -1,4 +1,5 @@
-//! What this host must offer before a node can run on it: root, a Docker Engine, BPF. Says what is missing and what to do.
+//! What this host must offer before a node can run on it: root, a Docker Engine, BPF. Says what is missing and what to
+//! do.
 
 use std::{net::ToSocketAddrs, os::unix::net::UnixStream, path::Path, time::Duration};
 
@@ -7,7 +8,8 @@ use anyhow::bail;
 use super::settings::Datapath;
 use crate::failure::Hinted;
 
-/// A control service that binds and keeps its state below /var/lib needs root only for that; a node needs it for everything.
+/// A control service that binds and keeps its state below /var/lib needs root only for that; a node needs it for
+/// everything.
 pub fn require_root(what: &str) -> anyhow::Result<()> {
     if nix::unistd::geteuid().is_root() {
         return Ok(());
@@ -48,7 +50,7 @@ pub fn missing_for_bpf() -> Vec<String> {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mounts = std::fs::read_to_string("/proc/mounts").unwrap_or_default();
     let release = nix::sys::utsname::uname().map(|u| u.release().to_string_lossy().into_owned()).unwrap_or_default();
-    judge(&status, &mounts, &release)
+    missing_requirements(&status, &mounts, &release)
 }
 
 /// Refuses `--datapath ebpf` where it cannot run; under `auto` the agent takes the other one and says so.
@@ -73,7 +75,7 @@ const CAP_NET_ADMIN: u64 = 1 << 12;
 const CAP_SYS_ADMIN: u64 = 1 << 21;
 const CAP_BPF: u64 = 1 << 39;
 
-fn judge(status: &str, mounts: &str, release: &str) -> Vec<String> {
+fn missing_requirements(status: &str, mounts: &str, release: &str) -> Vec<String> {
     let mut missing = Vec::new();
     let capabilities = status
         .lines()
@@ -106,12 +108,13 @@ mod tests {
 
     #[test]
     fn a_modern_host_with_root_lacks_nothing() {
-        assert_eq!(judge("CapEff:\t000001ffffffffff\n", MOUNTS, "6.1.0-18-amd64"), Vec::<String>::new());
+        assert_eq!(missing_requirements("CapEff:\t000001ffffffffff\n", MOUNTS, "6.1.0-18-amd64"), Vec::<String>::new());
     }
 
     #[test]
     fn everything_that_is_missing_is_named() {
-        let missing = judge("CapEff:\t0000000000000000\n", "proc /proc proc rw 0 0\n", "4.19.0").join("\n");
+        let missing =
+            missing_requirements("CapEff:\t0000000000000000\n", "proc /proc proc rw 0 0\n", "4.19.0").join("\n");
         for word in ["CAP_BPF", "CAP_NET_ADMIN", "cgroup2", "4.19.0"] {
             assert!(missing.contains(word), "{missing}");
         }

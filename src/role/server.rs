@@ -1,7 +1,7 @@
 //! `fairlead server`: the control service alone. Nodes join it.
 
 use super::{
-    settings::{self, ClusterArgs, CommonArgs, ControlArgs},
+    settings::{self, ClusterArgs, CommonArgs, ControlArgs, LogFormat},
     shutdown::Shutdown,
 };
 
@@ -21,11 +21,18 @@ pub struct Server {
 }
 
 impl Server {
+    /// How the log is written.
+    pub fn log_format(&self) -> LogFormat {
+        self.common.log_format
+    }
+
+    /// Runs the verb to its end.
     pub async fn run(self) -> anyhow::Result<()> {
-        let config = settings::control(&self.common, &self.cluster, &self.control)?;
+        let config = settings::control(&self.common, &self.cluster.network()?, &self.control)?;
         let mut shutdown = Shutdown::listen()?;
         let running = fairlead_control::start(config).await?;
-        tracing::info!(kubeconfig = %running.admin_kubeconfig().display(), "nodes join with a token of `fairlead token create`");
+        let kubeconfig = running.admin_kubeconfig().display();
+        tracing::info!(%kubeconfig, "nodes join with a token of `fairlead token create`");
         let signal = shutdown.requested().await;
         tracing::info!(signal, "shutting down");
         running.shutdown().await;

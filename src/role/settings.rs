@@ -1,4 +1,5 @@
-//! The settings of the roles as flags, and how they become the parts' own configurations. No setting has a second name elsewhere.
+//! The settings of the roles as flags, and how they become the parts' own configurations. No setting has a second name
+//! elsewhere.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -11,15 +12,25 @@ use anyhow::ensure;
 use fairlead_node_agent::config::{Access, DatapathChoice};
 use ipnetwork::Ipv4Network;
 
-/// What every role is told.
+/// Settings of every role.
 #[derive(Clone, Debug, clap::Args)]
 pub struct CommonArgs {
     /// Holds all state
     #[arg(long, value_name = "DIR", env = "FAIRLEAD_DATA_DIR", default_value = super::DEFAULT_DATA_DIR)]
     pub data_dir: PathBuf,
+    /// How the log on standard error is written: lines for people, or one JSON object per line
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
     /// YAML file with the same settings: its keys are the names of these flags
     #[arg(long, value_name = "FILE")]
     pub config: Option<String>,
+}
+
+/// How a role writes its log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    Text,
+    Json,
 }
 
 /// What control service and nodes must agree on.
@@ -40,7 +51,7 @@ pub struct ClusterArgs {
     pub cluster_domain: Option<String>,
 }
 
-/// What the control service alone is told.
+/// Settings of the control service alone.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Control service")]
 pub struct ControlArgs {
@@ -61,7 +72,7 @@ pub struct ControlArgs {
     pub node_monitor_grace_period: Option<Duration>,
 }
 
-/// What a node alone is told.
+/// Settings of a node alone.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Node")]
 pub struct NodeArgs {
@@ -94,6 +105,7 @@ pub struct NodeArgs {
     pub resolv_conf: Option<PathBuf>,
 }
 
+/// What carries Services on a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Datapath {
     Ebpf,
@@ -107,8 +119,8 @@ impl ClusterArgs {
         self.cluster_dns.or_else(|| self.service_cidr.and_then(|range| range.nth(10)))
     }
 
-    /// Refuses ranges that would swallow each other.
-    pub fn check(&self) -> anyhow::Result<()> {
+    /// Fills in the defaults, and refuses ranges that overlap and a DNS address outside the range of Services.
+    pub fn network(&self) -> anyhow::Result<ClusterNetwork> {
         let defaults = fairlead_control::Config::new("");
         let services = self.service_cidr.unwrap_or(defaults.service_cidr);
         let pods = self.cluster_cidr.unwrap_or(defaults.cluster_cidr);
@@ -118,17 +130,26 @@ impl ClusterArgs {
         );
         let dns = self.dns().unwrap_or(defaults.cluster_dns);
         ensure!(services.contains(dns), "--cluster-dns {dns} does not lie in --service-cidr {services}");
-        Ok(())
+        let domain = self.cluster_domain.clone().unwrap_or(defaults.cluster_domain);
+        Ok(ClusterNetwork { services, pods, dns, domain })
     }
+}
+
+/// The network of a cluster, checked: the ranges do not overlap, and the DNS address is one of a Service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterNetwork {
+    services: Ipv4Network,
+    pods: Ipv4Network,
+    dns: Ipv4Addr,
+    domain: String,
 }
 
 /// The control service's configuration.
 pub fn control(
     common: &CommonArgs,
-    cluster: &ClusterArgs,
+    network: &ClusterNetwork,
     args: &ControlArgs,
 ) -> anyhow::Result<fairlead_control::Config> {
-    cluster.check()?;
     let mut config = fairlead_control::Config::new(&common.data_dir);
     let set = args.clone();
     config.bind = set.bind.unwrap_or(config.bind);
@@ -136,10 +157,10 @@ pub fn control(
     config.node_cidr_mask_size = set.node_cidr_mask_size.unwrap_or(config.node_cidr_mask_size);
     config.service_node_port_range = set.service_node_port_range.unwrap_or(config.service_node_port_range);
     config.node_monitor_grace_period = set.node_monitor_grace_period.unwrap_or(config.node_monitor_grace_period);
-    config.service_cidr = cluster.service_cidr.unwrap_or(config.service_cidr);
-    config.cluster_cidr = cluster.cluster_cidr.unwrap_or(config.cluster_cidr);
-    config.cluster_dns = cluster.dns().unwrap_or(config.cluster_dns);
-    config.cluster_domain = cluster.cluster_domain.clone().unwrap_or(config.cluster_domain);
+    config.service_cidr = network.services;
+    config.cluster_cidr = network.pods;
+    config.cluster_dns = network.dns;
+    config.cluster_domain = network.domain.clone();
     ensure!(
         config.node_cidr_mask_size > config.cluster_cidr.prefix(),
         "--node-cidr-mask-size {} leaves no room for nodes in --cluster-cidr {}",
@@ -152,11 +173,10 @@ pub fn control(
 /// The node agent's configuration.
 pub fn agent(
     common: &CommonArgs,
-    cluster: &ClusterArgs,
+    network: &ClusterNetwork,
     args: &NodeArgs,
     access: Access,
 ) -> anyhow::Result<fairlead_node_agent::Config> {
-    cluster.check()?;
     let set = args.clone();
     let name = match set.node_name {
         Some(name) => name,
@@ -175,10 +195,10 @@ pub fn agent(
     config.port = set.port.unwrap_or(config.port);
     config.max_pods = set.max_pods.unwrap_or(config.max_pods);
     config.resolv_conf = set.resolv_conf.unwrap_or(config.resolv_conf);
-    config.service_cidr = cluster.service_cidr.unwrap_or(config.service_cidr);
-    config.cluster_cidr = cluster.cluster_cidr.unwrap_or(config.cluster_cidr);
-    config.cluster_dns = cluster.dns().unwrap_or(config.cluster_dns);
-    config.cluster_domain = cluster.cluster_domain.clone().unwrap_or(config.cluster_domain);
+    config.service_cidr = network.services;
+    config.cluster_cidr = network.pods;
+    config.cluster_dns = network.dns;
+    config.cluster_domain = network.domain.clone();
     Ok(config)
 }
 
@@ -253,7 +273,7 @@ mod tests {
             cluster_domain: None,
         };
         assert_eq!(args.dns(), Some(Ipv4Addr::new(10, 50, 0, 10)));
-        assert!(args.check().is_ok());
+        assert!(args.network().is_ok());
     }
 
     #[test]
@@ -264,6 +284,6 @@ mod tests {
             cluster_dns: None,
             cluster_domain: None,
         };
-        assert!(args.check().is_err());
+        assert!(args.network().is_err());
     }
 }

@@ -10,12 +10,13 @@ pub struct Shutdown {
 }
 
 impl Shutdown {
+    /// Listens for both signals from now on.
     pub fn listen() -> anyhow::Result<Self> {
         let listen = |kind| signal(kind).context("cannot listen for signals");
         Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
     }
 
-    /// Gives the name of the signal that came.
+    /// Waits for a signal and returns its name.
     pub async fn requested(&mut self) -> &'static str {
         tokio::select! {
             _ = self.interrupt.recv() => "SIGINT",

@@ -7,7 +7,7 @@ use fairlead_node_agent::{Running, StartError, Teardown, config::Access};
 
 use super::{
     privileges,
-    settings::{self, ClusterArgs, CommonArgs, ControlArgs, NodeArgs},
+    settings::{self, ClusterArgs, CommonArgs, ControlArgs, LogFormat, NodeArgs},
     shutdown::Shutdown,
 };
 
@@ -35,16 +35,23 @@ pub struct Up {
 const TOKEN_LIFETIME: Duration = Duration::from_secs(600);
 
 impl Up {
+    /// How the log is written.
+    pub fn log_format(&self) -> LogFormat {
+        self.common.log_format
+    }
+
+    /// Runs the verb to its end.
     pub async fn run(self) -> anyhow::Result<()> {
+        let network = self.cluster.network()?;
+        let control_config = settings::control(&self.common, &network, &self.control)?;
         privileges::require_root("a node")?;
         privileges::require_docker(&self.node.docker_host)?;
         privileges::require_datapath(self.node.datapath)?;
-        let control_config = settings::control(&self.common, &self.cluster, &self.control)?;
         let mut shutdown = Shutdown::listen()?;
         let control = fairlead_control::start(control_config).await?;
         let token = control.new_join_token(TOKEN_LIFETIME).await.context("cannot make a join token for this node")?;
         let access = Access::Join { server: server_url(control.address()), token };
-        let agent_config = settings::agent(&self.common, &self.cluster, &self.node, access)?;
+        let agent_config = settings::agent(&self.common, &network, &self.node, access)?;
         let mut starting = std::pin::pin!(fairlead_node_agent::start(agent_config));
         let (agent, ended) = tokio::select! {
             started = &mut starting => (started.map_err(anyhow::Error::from), None),
@@ -77,8 +84,8 @@ impl Up {
 
 /// The rest of a start that is no longer wanted.
 async fn finish(starting: impl Future<Output = Result<Running, StartError>>) -> anyhow::Result<Running> {
-    const PATIENCE: Duration = Duration::from_secs(30);
-    let started = tokio::time::timeout(PATIENCE, starting).await;
+    const START_TIMEOUT: Duration = Duration::from_secs(30);
+    let started = tokio::time::timeout(START_TIMEOUT, starting).await;
     Ok(started.context("the node did not start, so what it had put on this host may still be there")??)
 }
 

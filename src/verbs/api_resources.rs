@@ -15,6 +15,7 @@ pub struct ApiResources {
 }
 
 impl ApiResources {
+    /// Runs the verb to its end.
     pub async fn run(self) -> anyhow::Result<()> {
         let cluster = connect(&self.connect).await?;
         let mut grid = Grid::default();

@@ -13,8 +13,8 @@ use crate::{
 
 /// Make the cluster hold what the manifests say
 ///
-/// Creates what is not there and changes what differs. Fields that others have set (autoscalers, controllers, defaults) stay; fields
-/// that were applied before and are gone from the manifest are removed. Can be mixed with `kubectl apply`.
+/// Creates what is not there and changes what differs. Fields that others have set (autoscalers, controllers, defaults)
+/// stay; fields that were applied before and are gone from the manifest are removed. Can be mixed with `kubectl apply`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   fairlead apply -f web.yaml
@@ -25,7 +25,8 @@ pub struct Apply {
     #[command(flatten)]
     pub files: FileArgs,
     /// Only say what would be done: `client` asks nothing of the server, `server` has it checked there
-    #[arg(long, value_name = "WHERE", default_value = "none", num_args = 0..=1, require_equals = true, default_missing_value = "client")]
+    #[arg(long, value_name = "WHERE", default_value = "none", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "client")]
     pub dry_run: DryRun,
     /// Print the objects: json, yaml, name, jsonpath=TEMPLATE
     #[arg(short, long, value_name = "FORMAT")]
@@ -81,6 +82,7 @@ impl Outcome {
 }
 
 impl Apply {
+    /// Runs the verb to its end.
     pub async fn run(self) -> anyhow::Result<()> {
         if self.files.filename.is_empty() {
             return Err(Hinted::new("must specify -f", "for instance: fairlead apply -f web.yaml").into());
@@ -116,7 +118,8 @@ impl Apply {
     }
 }
 
-/// Applies one manifest. Gives the object's name as kubectl shows it, what was done, and the object as it is afterwards.
+/// Applies one manifest. Returns the object's name as kubectl shows it, what was done, and the object as it is
+/// afterwards.
 pub async fn apply(
     cluster: &Cluster,
     manifest: &Manifest,
@@ -124,9 +127,9 @@ pub async fn apply(
 ) -> anyhow::Result<(String, Outcome, Value)> {
     let target = super::target(cluster, manifest).await?;
     if manifest.name().is_empty() {
-        bail!("{}: cannot use generateName with apply; use create", manifest.place);
+        bail!("{}: cannot use generateName with apply; use create", manifest.location);
     }
-    let path = object_path(&target.kind, &target.namespace, manifest.name());
+    let path = object_path(&target.kind, &target.namespace, manifest.name())?;
     let name = target.kind.named(manifest.name());
     let modified = merge::with_last_applied(&target.object);
     let current = match cluster.get(&path).await {
@@ -137,14 +140,15 @@ pub async fn apply(
             }
             let list = resource_path(&target.kind, Some(&target.namespace));
             let created = cluster.post(&with_query(&list, &dry_run.query()), &modified).await;
-            return Ok((name, Outcome::Created, created.with_context(|| manifest.place.doing("creating"))?));
+            return Ok((name, Outcome::Created, created.with_context(|| manifest.location.doing("creating"))?));
         }
-        Err(error) => return Err(error.context(manifest.place.doing("retrieving"))),
+        Err(error) => return Err(error.context(manifest.location.doing("retrieving"))),
     };
     let original = merge::original(&current);
     if original.is_none() {
         eprintln!(
-            "Warning: resource {} is missing the {LAST_APPLIED} annotation, which apply keeps what was applied in; it will be added.",
+            "Warning: resource {} is missing the {LAST_APPLIED} annotation, which apply keeps what was applied in; it \
+              will be added.",
             name
         );
     }
@@ -161,7 +165,7 @@ pub async fn apply(
         Schema::Json => PatchType::Merge,
     };
     let patched = cluster.patch(&with_query(&path, &dry_run.query()), patch_type, &patch).await;
-    let patched = patched.with_context(|| manifest.place.doing("applying patch to"))?;
+    let patched = patched.with_context(|| manifest.location.doing("applying patch to"))?;
     Ok((name, Outcome::Configured, patched))
 }
 

@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
-use anyhow::bail;
-use futures::{AsyncBufReadExt, StreamExt};
 use serde_json::{Value, json};
 
-use super::apply::DryRun;
+use super::{
+    apply::DryRun,
+    objects::{ObjectQuery, Unnamed},
+};
 use crate::{
-    cluster::{ApiError, Cluster, ConnectArgs, ResourceType, connect, object_path, resource_path, select, with_query},
+    cluster::{ApiError, Cluster, ConnectArgs, ResourceType, connect, object_path, until},
     failure::{self, AlreadyReported},
-    manifest::{self, FileArgs},
+    manifest::FileArgs,
 };
 
 /// Delete objects and wait until they are gone
@@ -49,19 +50,22 @@ pub struct Delete {
     #[arg(long)]
     pub now: bool,
     /// Wait until the objects are gone
-    #[arg(long, value_name = "BOOL", default_value = "true", num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set)]
+    #[arg(long, value_name = "BOOL", default_value = "true", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "true", action = clap::ArgAction::Set)]
     pub wait: bool,
     /// How long to wait, such as 30s or 5m; 0 for as long as it takes
     #[arg(long, value_name = "DURATION", default_value = "0", value_parser = crate::role::parse_duration)]
     pub timeout: Duration,
     /// What becomes of dependents: background, foreground or orphan
-    #[arg(long, value_name = "HOW", default_value = "background", num_args = 0..=1, require_equals = true, default_missing_value = "background")]
+    #[arg(long, value_name = "HOW", default_value = "background", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "background")]
     pub cascade: Cascade,
     /// No error when a named object is not there
     #[arg(long)]
     pub ignore_not_found: bool,
     /// Only say what would be done
-    #[arg(long, value_name = "WHERE", default_value = "none", num_args = 0..=1, require_equals = true, default_missing_value = "client")]
+    #[arg(long, value_name = "WHERE", default_value = "none", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "client")]
     pub dry_run: DryRun,
     /// Print only names: `-o name`
     #[arg(short, long, value_name = "FORMAT", value_parser = ["name"])]
@@ -81,27 +85,31 @@ pub enum Cascade {
 }
 
 /// One object to delete.
-struct Victim {
+struct Target {
     kind: ResourceType,
     namespace: String,
     name: String,
 }
 
 impl Delete {
+    /// Runs the verb to its end.
     pub async fn run(self) -> anyhow::Result<()> {
-        let cluster = connect(&self.connect).await?;
+        self.delete(&connect(&self.connect).await?).await
+    }
+
+    async fn delete(&self, cluster: &Cluster) -> anyhow::Result<()> {
         let mut failed = false;
-        let victims = self.victims(&cluster, &mut failed).await?;
-        if victims.is_empty() && !failed {
+        let targets = self.targets(cluster, &mut failed).await?;
+        if targets.is_empty() && !failed {
             if !self.ignore_not_found {
                 eprintln!("No resources found");
             }
             return Ok(());
         }
         let mut waiting = Vec::new();
-        for victim in victims {
-            match self.one(&cluster, &victim).await {
-                Ok(Some(uid)) => waiting.push((victim, uid)),
+        for target in targets {
+            match self.one(cluster, &target).await {
+                Ok(Some(uid)) => waiting.push((target, uid)),
                 Ok(None) => {}
                 Err(error) => {
                     eprintln!("{}", failure::describe(&error));
@@ -111,8 +119,8 @@ impl Delete {
         }
         if self.wait && self.dry_run == DryRun::None {
             let all_gone = async {
-                for (victim, uid) in &waiting {
-                    gone(&cluster, victim, uid).await?;
+                for (target, uid) in &waiting {
+                    gone(cluster, target, uid).await?;
                 }
                 anyhow::Ok(())
             };
@@ -126,68 +134,47 @@ impl Delete {
         if failed { Err(AlreadyReported.into()) } else { Ok(()) }
     }
 
-    async fn victims(&self, cluster: &Cluster, failed: &mut bool) -> anyhow::Result<Vec<Victim>> {
-        let mut victims = Vec::new();
-        if !self.files.filename.is_empty() {
-            for document in manifest::read(&self.files)? {
-                let found = match document {
-                    Ok(manifest) => super::target(cluster, &manifest).await.map(|target| Victim {
-                        kind: target.kind,
-                        namespace: target.namespace,
-                        name: manifest.name().to_owned(),
-                    }),
-                    Err(problem) => Err(problem.into()),
-                };
-                match found {
-                    Ok(victim) => victims.push(victim),
-                    Err(error) => {
-                        eprintln!("{}", failure::describe(&error));
-                        *failed = true;
-                    }
-                }
-            }
-            return Ok(victims);
+    /// What is to be deleted. Manifests that cannot be read are reported; the others are kept.
+    async fn targets(&self, cluster: &Cluster, failed: &mut bool) -> anyhow::Result<Vec<Target>> {
+        let query = ObjectQuery {
+            words: &self.resources,
+            files: Some(&self.files),
+            all_namespaces: self.all_namespaces,
+            all: self.all,
+            label_selector: self.selector.as_deref(),
+            field_selector: self.field_selector.as_deref(),
+            unnamed: Unnamed::OnlySelected,
+        };
+        let found = query.resolve(cluster).await?;
+        for problem in &found.problems {
+            eprintln!("{}", failure::describe(problem));
+            *failed = true;
         }
-        let by_selector = self.all || self.selector.is_some() || self.field_selector.is_some();
-        for selection in select(cluster.resources().await?, &self.resources)? {
-            match (selection.names.is_empty(), by_selector) {
-                (true, false) => {
-                    bail!("resource(s) were provided, but no name was specified; name objects, or use -l or --all")
-                }
-                (false, true) => bail!("name cannot be provided when a selector or --all is specified"),
-                (false, false) => victims.extend(selection.names.iter().map(|name| Victim {
-                    kind: selection.kind.clone(),
-                    namespace: cluster.namespace().to_owned(),
-                    name: name.clone(),
-                })),
-                (true, true) => victims.extend(self.matching(cluster, &selection.kind).await?),
+        let mut targets = Vec::new();
+        for objects in found.objects {
+            let target = |namespace: &str, name: &str| Target {
+                kind: objects.kind.clone(),
+                namespace: namespace.to_owned(),
+                name: name.to_owned(),
+            };
+            if objects.names.is_empty() {
+                let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+                let listed = objects.list(cluster).await?;
+                targets.extend(listed.iter().map(|item| {
+                    let metadata = &item["metadata"];
+                    target(&text(&metadata["namespace"]), &text(&metadata["name"]))
+                }));
             }
+            let namespace = objects.namespace.as_deref().unwrap_or_default();
+            targets.extend(objects.names.iter().map(|name| target(namespace, name)));
         }
-        Ok(victims)
+        Ok(targets)
     }
 
-    async fn matching(&self, cluster: &Cluster, kind: &ResourceType) -> anyhow::Result<Vec<Victim>> {
-        let namespace = (!self.all_namespaces).then(|| cluster.namespace());
-        let mut query = Vec::new();
-        query.extend(self.selector.as_deref().map(|s| ("labelSelector", s)));
-        query.extend(self.field_selector.as_deref().map(|s| ("fieldSelector", s)));
-        let list = cluster.get(&with_query(&resource_path(kind, namespace), &query)).await?;
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let items = list["items"].as_array().map(Vec::as_slice).unwrap_or_default();
-        Ok(items
-            .iter()
-            .map(|item| Victim {
-                kind: kind.clone(),
-                namespace: text(&item["metadata"]["namespace"]),
-                name: text(&item["metadata"]["name"]),
-            })
-            .collect())
-    }
-
-    /// Asks for the deletion. Gives the uid of an object that is not gone yet.
-    async fn one(&self, cluster: &Cluster, victim: &Victim) -> anyhow::Result<Option<String>> {
-        let path = object_path(&victim.kind, &victim.namespace, &victim.name);
-        let shown = format!("{} \"{}\"", victim.kind.qualified_singular(), victim.name);
+    /// Asks for the deletion. Returns the uid of an object that still exists.
+    async fn one(&self, cluster: &Cluster, target: &Target) -> anyhow::Result<Option<String>> {
+        let path = object_path(&target.kind, &target.namespace, &target.name)?;
+        let shown = format!("{} \"{}\"", target.kind.qualified_singular(), target.name);
         let answer = if self.dry_run == DryRun::Client {
             cluster.get(&path).await
         } else {
@@ -196,7 +183,7 @@ impl Delete {
         match answer {
             Ok(answer) => {
                 if self.output.is_some() {
-                    println!("{}", victim.kind.named(&victim.name));
+                    println!("{}", target.kind.named(&target.name));
                 } else {
                     let how = if self.force { "force deleted" } else { "deleted" };
                     println!("{shown} {how}{}", self.dry_run.suffix());
@@ -241,27 +228,77 @@ impl Delete {
     }
 }
 
-/// Returns when the object is not there any more, or another stands under its name.
-async fn gone(cluster: &Cluster, victim: &Victim, uid: &str) -> anyhow::Result<()> {
-    let field = format!("metadata.name={}", victim.name);
-    let list = resource_path(&victim.kind, Some(&victim.namespace));
-    loop {
-        let found = cluster.get(&with_query(&list, &[("fieldSelector", &field)])).await?;
-        let there = found["items"].as_array().is_some_and(|items| items.iter().any(|i| i["metadata"]["uid"] == uid));
-        if !there {
-            return Ok(());
+/// Returns when the object does not exist any more, or another has its name.
+async fn gone(cluster: &Cluster, target: &Target, uid: &str) -> anyhow::Result<()> {
+    let is_gone = |object: Option<&Value>| object.is_none_or(|object| object["metadata"]["uid"] != uid);
+    until(cluster, &target.kind, &target.namespace, &target.name, |object| Ok(is_gone(object).then_some(()))).await
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cluster::fake::{Answer, FakeServer};
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        delete: Delete,
+    }
+
+    fn parse(words: &[&str]) -> Delete {
+        Line::parse_from(std::iter::once("delete").chain(words.iter().copied())).delete
+    }
+
+    #[tokio::test]
+    async fn an_empty_name_deletes_nothing() {
+        for words in [&["pod", ""][..], &["pod", "a", ""], &["pod/"], &["pod", "."]] {
+            let server = FakeServer::new([]);
+            parse(words).delete(&server.cluster("default")).await.expect_err("refused");
+            assert_eq!(server.requests(), Vec::<String>::new(), "{words:?}");
         }
-        let revision = found["metadata"]["resourceVersion"].as_str().unwrap_or_default();
-        let query = [("fieldSelector", field.as_str()), ("watch", "true"), ("resourceVersion", revision)];
-        let mut lines = cluster.stream(&with_query(&list, &query), "application/json").await?.lines();
-        while let Some(line) = lines.next().await {
-            let event: Value = serde_json::from_str(&line?)?;
-            match event["type"].as_str() {
-                Some("DELETED") => return Ok(()),
-                // The revision is too old by now: look again.
-                Some("ERROR") => break,
-                _ => {}
-            }
-        }
+    }
+
+    #[tokio::test]
+    async fn a_manifest_with_a_generated_name_deletes_nothing() {
+        let file = tempfile::NamedTempFile::new().expect("a temporary file");
+        std::fs::write(file.path(), "apiVersion: v1\nkind: Pod\nmetadata: {generateName: a-}\n").expect("writable");
+        let server = FakeServer::new([]);
+        let delete = parse(&["-f", &file.path().display().to_string()]);
+        delete.delete(&server.cluster("default")).await.expect_err("refused");
+        assert_eq!(server.requests(), Vec::<String>::new());
+    }
+
+    #[tokio::test]
+    async fn names_and_all_namespaces_delete_nothing() {
+        let server = FakeServer::new([]);
+        let error = parse(&["pod", "a", "-A"]).delete(&server.cluster("default")).await.expect_err("refused");
+        assert_eq!(error.to_string(), "a resource cannot be retrieved by name across all namespaces");
+        assert_eq!(server.requests(), Vec::<String>::new());
+    }
+
+    #[tokio::test]
+    async fn the_wait_goes_on_where_the_stream_breaks_off() {
+        let pod = json!({"kind": "Pod", "metadata": {"name": "a", "namespace": "default", "uid": "1",
+            "resourceVersion": "5"}});
+        let server = FakeServer::new([
+            Answer::json(&pod),
+            Answer::json(&json!({"kind": "PodList", "metadata": {"resourceVersion": "5"}, "items": [pod]})),
+            Answer::broken(&[]),
+            Answer::Unreachable,
+            Answer::events(&[json!({"type": "DELETED", "object": pod})]),
+        ]);
+        parse(&["pod", "a"]).delete(&server.cluster("default")).await.expect("it goes");
+        assert_eq!(server.requests()[0], "DELETE /api/v1/namespaces/default/pods/a");
+    }
+
+    #[tokio::test]
+    async fn the_longest_timeout_is_no_panic() {
+        let pod = json!({"kind": "Pod", "metadata": {"name": "a", "uid": "1"}});
+        let none = json!({"kind": "PodList", "metadata": {"resourceVersion": "6"}, "items": []});
+        let server = FakeServer::new([Answer::json(&pod), Answer::json(&none)]);
+        let delete = parse(&["pod", "a", "--timeout=18446744073709551615", "--grace-period=9223372036854775807"]);
+        delete.delete(&server.cluster("default")).await.expect("it is gone");
     }
 }

@@ -1,11 +1,11 @@
 //! `fairlead expose`: a Service for what is there already.
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use serde_json::{Value, json};
 
 use super::submit::{SubmitArgs, map, pairs};
 use crate::{
-    cluster::{object_path, select},
+    cluster::{object_path, select_one},
     failure::Hinted,
 };
 
@@ -30,12 +30,13 @@ pub struct Expose {
     #[arg(long, value_name = "PROTOCOL", default_value = "TCP")]
     protocol: String,
     /// ClusterIP, NodePort or LoadBalancer
-    #[arg(long, value_name = "TYPE", default_value = "ClusterIP", value_parser = ["ClusterIP", "NodePort", "LoadBalancer"])]
+    #[arg(long, value_name = "TYPE", default_value = "ClusterIP")]
+    #[arg(value_parser = ["ClusterIP", "NodePort", "LoadBalancer"])]
     r#type: String,
     /// Name of the Service [default: that of the resource]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// Select pods by these labels in the place of the resource's own
+    /// Select pods by these labels instead of the resource's own
     #[arg(long, value_name = "LABELS")]
     selector: Option<String>,
     /// Labels of the Service [default: those of the resource]
@@ -52,12 +53,12 @@ pub struct Expose {
 }
 
 impl Expose {
+    /// Runs the verb to its end.
     pub async fn run(self) -> anyhow::Result<()> {
         let cluster = self.submit.connect().await?;
-        let selection = select(cluster.resources().await?, &self.resource)?.remove(0);
-        let name = selection.names.first().context("name what is to be exposed: for instance deployment/web")?;
-        let object = cluster.get(&object_path(&selection.kind, cluster.namespace(), name)).await?;
-        let service = self.service(name, &object)?;
+        let (resource, name) = select_one(cluster.resources().await?, &self.resource)?;
+        let object = cluster.get(&object_path(&resource, cluster.namespace(), &name)?).await?;
+        let service = self.service(&name, &object)?;
         self.submit.submit(&cluster, service, "exposed").await
     }
 
@@ -83,7 +84,8 @@ impl Expose {
                 Hinted::new("couldn't find port via --port flag or introspection", "say which: --port=80").into()
             );
         }
-        let mut service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": self.name.as_deref().unwrap_or(name)},
+        let mut service = json!({"apiVersion": "v1", "kind": "Service",
+            "metadata": {"name": self.name.as_deref().unwrap_or(name)},
             "spec": {"ports": ports, "selector": selector, "type": self.r#type}});
         if labels.is_object() {
             service["metadata"]["labels"] = labels;

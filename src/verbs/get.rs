@@ -1,15 +1,13 @@
 //! `fairlead get`: shows objects, as a table or as data, once or as they change.
 
 use anyhow::bail;
-use futures::{AsyncBufReadExt, StreamExt};
 use serde_json::{Value, json};
 
+use super::objects::{ObjectQuery, Objects};
 use crate::{
-    cluster::{
-        ApiError, Cluster, ConnectArgs, Selection, TABLE, connect, object_path, resource_path, select, with_query,
-    },
+    cluster::{ApiError, Change, Cluster, ConnectArgs, Representation, Scope, TABLE, Watch, connect, field_equals},
     failure::{self, AlreadyReported, Hinted},
-    manifest::{self, FileArgs},
+    manifest::FileArgs,
     output::{self, Format, Table, TableStyle},
 };
 
@@ -63,67 +61,52 @@ pub struct Get {
 }
 
 impl Get {
+    /// Runs the verb to its end.
     pub async fn run(self) -> anyhow::Result<()> {
         let cluster = connect(&self.connect).await?;
-        let selections = self.selections(&cluster).await?;
-        let named = selections.iter().any(|s| !s.names.is_empty());
-        if named && (self.selector.is_some() || self.field_selector.is_some()) {
-            bail!("name cannot be provided when a selector is specified");
+        let found = self.query().resolve(&cluster).await?;
+        for problem in &found.problems {
+            eprintln!("{}", failure::describe(problem));
         }
-        if named && self.all_namespaces {
-            bail!("a resource cannot be retrieved by name across all namespaces");
-        }
+        let failed = !found.problems.is_empty();
         if self.watch || self.watch_only {
-            let [selection] = &selections[..] else {
+            if failed {
+                return Err(AlreadyReported.into());
+            }
+            let [objects] = &found.objects[..] else {
                 return Err(
                     Hinted::new("only one resource type can be watched", "for instance: fairlead get pods -w").into()
                 );
             };
-            return self.follow(&cluster, selection).await;
+            return self.follow(&cluster, objects).await;
         }
         match &self.output {
-            None | Some(Format::Wide) => self.tables(&cluster, &selections).await,
-            Some(format) => self.data(&cluster, &selections, format).await,
+            None | Some(Format::Wide) => self.tables(&cluster, &found.objects, failed).await,
+            Some(format) => self.data(&cluster, &found.objects, format, failed).await,
         }
     }
 
-    async fn selections(&self, cluster: &Cluster) -> anyhow::Result<Vec<Selection>> {
-        let resources = cluster.resources().await?;
-        if self.files.filename.is_empty() {
-            return select(resources, &self.resources);
+    fn query(&self) -> ObjectQuery<'_> {
+        ObjectQuery {
+            words: &self.resources,
+            files: Some(&self.files),
+            all_namespaces: self.all_namespaces,
+            label_selector: self.selector.as_deref(),
+            field_selector: self.field_selector.as_deref(),
+            ..ObjectQuery::default()
         }
-        let mut words = Vec::new();
-        for document in manifest::read(&self.files)? {
-            let manifest = document?;
-            let target = super::target(cluster, &manifest).await?;
-            words.push(format!("{}/{}", target.kind.qualified_plural(), manifest.name()));
-        }
-        select(resources, &words)
     }
 
-    /// Paths to ask: one a name, or the list.
-    fn paths(&self, cluster: &Cluster, selection: &Selection) -> Vec<String> {
-        let namespace = (!self.all_namespaces).then(|| cluster.namespace());
-        if selection.names.is_empty() {
-            let mut query = Vec::new();
-            query.extend(self.selector.as_deref().map(|s| ("labelSelector", s)));
-            query.extend(self.field_selector.as_deref().map(|s| ("fieldSelector", s)));
-            // The server's default of 500 a page would only mean more round trips.
-            return vec![with_query(&resource_path(&selection.kind, namespace), &query)];
-        }
-        selection.names.iter().map(|name| object_path(&selection.kind, cluster.namespace(), name)).collect()
-    }
-
-    /// Asks for every selection; what is not there is reported, the rest is given.
+    /// Asks for the objects; what does not exist is reported, the rest is returned.
     async fn ask(
         &self,
         cluster: &Cluster,
-        selection: &Selection,
+        objects: &Objects,
         accept: &str,
         failed: &mut bool,
     ) -> anyhow::Result<Vec<Value>> {
         let mut answers = Vec::new();
-        for path in self.paths(cluster, selection) {
+        for path in objects.paths()? {
             match cluster.get_as(&path, accept).await {
                 Ok(answer) => answers.push(answer),
                 Err(error) => match error.downcast_ref::<ApiError>() {
@@ -139,11 +122,12 @@ impl Get {
         Ok(answers)
     }
 
-    async fn tables(&self, cluster: &Cluster, selections: &[Selection]) -> anyhow::Result<()> {
-        let (mut failed, mut shown) = (false, 0);
-        for selection in selections {
+    async fn tables(&self, cluster: &Cluster, found: &[Objects], mut failed: bool) -> anyhow::Result<()> {
+        let several = found.iter().any(|objects| objects.kind != found[0].kind);
+        let mut shown = 0;
+        for objects in found {
             let mut table = Table::default();
-            for answer in self.ask(cluster, selection, TABLE, &mut failed).await? {
+            for answer in self.ask(cluster, objects, TABLE, &mut failed).await? {
                 table.add(&answer);
             }
             if table.is_empty() {
@@ -153,14 +137,14 @@ impl Get {
                 println!();
             }
             shown += 1;
-            print!("{}", table.grid(&self.style(selection, selections.len() > 1)).render());
+            print!("{}", table.grid(&self.style(objects, several)).render());
         }
         if failed {
             return Err(AlreadyReported.into());
         }
-        let all_named = selections.iter().all(|s| !s.names.is_empty());
+        let all_named = found.iter().all(|objects| !objects.names.is_empty());
         if shown == 0 && !all_named {
-            let cluster_wide = self.all_namespaces || selections.iter().all(|s| !s.kind.namespaced);
+            let cluster_wide = self.all_namespaces || found.iter().all(|objects| !objects.kind.namespaced);
             match cluster_wide {
                 true => eprintln!("No resources found"),
                 false => eprintln!("No resources found in {} namespace.", cluster.namespace()),
@@ -169,35 +153,40 @@ impl Get {
         Ok(())
     }
 
-    fn style(&self, selection: &Selection, several: bool) -> TableStyle {
+    fn style(&self, objects: &Objects, several: bool) -> TableStyle {
         TableStyle {
             wide: matches!(self.output, Some(Format::Wide)),
             headers: !self.no_headers,
-            namespace: self.all_namespaces && selection.kind.namespaced,
+            namespace: self.all_namespaces && objects.kind.namespaced,
             labels: self.show_labels,
             label_columns: self.label_columns.clone(),
-            prefix: if several { format!("{}/", selection.kind.qualified_singular()) } else { String::new() },
+            prefix: if several { format!("{}/", objects.kind.qualified_singular()) } else { String::new() },
         }
     }
 
-    async fn data(&self, cluster: &Cluster, selections: &[Selection], format: &Format) -> anyhow::Result<()> {
-        let mut failed = false;
+    async fn data(
+        &self,
+        cluster: &Cluster,
+        found: &[Objects],
+        format: &Format,
+        mut failed: bool,
+    ) -> anyhow::Result<()> {
         let mut objects: Vec<(String, Value)> = Vec::new();
         let mut lists = false;
-        for selection in selections {
-            for mut answer in self.ask(cluster, selection, "application/json", &mut failed).await? {
+        for asked in found {
+            for mut answer in self.ask(cluster, asked, "application/json", &mut failed).await? {
                 let Some(items) = answer.get_mut("items").and_then(Value::as_array_mut) else {
-                    objects.push((selection.kind.named(name_of(&answer)), answer));
+                    objects.push((asked.kind.named(name_of(&answer)), answer));
                     continue;
                 };
                 lists = true;
                 for mut item in items.drain(..) {
                     // Items of a typed list come without their type.
                     if item["kind"].is_null() {
-                        item["kind"] = json!(selection.kind.kind);
-                        item["apiVersion"] = json!(selection.kind.api_version());
+                        item["kind"] = json!(asked.kind.kind);
+                        item["apiVersion"] = json!(asked.kind.api_version());
                     }
-                    objects.push((selection.kind.named(name_of(&item)), item));
+                    objects.push((asked.kind.named(name_of(&item)), item));
                 }
             }
         }
@@ -213,75 +202,82 @@ impl Get {
         if failed { Err(AlreadyReported.into()) } else { Ok(()) }
     }
 
-    /// Shows what there is, then every change from that revision on, until the server ends the watch or the user does.
-    async fn follow(&self, cluster: &Cluster, selection: &Selection) -> anyhow::Result<()> {
-        if selection.names.len() > 1 {
+    /// Shows what there is, then every change, until the user ends it or the server refuses to go on.
+    async fn follow(&self, cluster: &Cluster, objects: &Objects) -> anyhow::Result<()> {
+        if objects.names.len() > 1 {
             bail!("watch of several names is not possible: use a selector");
         }
-        let namespace = (!self.all_namespaces).then(|| cluster.namespace());
-        let list = resource_path(&selection.kind, namespace);
-        let by_name = selection.names.first().map(|name| format!("metadata.name={name}"));
-        let fields = by_name.as_deref().or(self.field_selector.as_deref());
-        let mut query = Vec::new();
-        query.extend(self.selector.as_deref().map(|s| ("labelSelector", s)));
-        query.extend(fields.map(|s| ("fieldSelector", s)));
-        let as_table = matches!(self.output, None | Some(Format::Wide));
-        let accept = if as_table { TABLE } else { "application/json" };
-        let first = cluster.get_as(&with_query(&list, &query), accept).await?;
-        let style = self.style(selection, false);
-        let mut watched = Watched { table: Table::default(), style, widths: Vec::new(), kind: selection.kind.clone() };
-        let revision = first["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned();
-        if !self.watch_only {
-            watched.show(&first, self.output.as_ref())?;
-        }
-        query.extend([("watch", "true"), ("resourceVersion", revision.as_str())]);
-        let mut lines = cluster.stream(&with_query(&list, &query), accept).await?.lines();
-        while let Some(line) = lines.next().await {
-            let mut event: Value = serde_json::from_str(&line?)?;
-            match event["type"].as_str() {
-                Some("BOOKMARK") => {}
-                Some("ERROR") => {
-                    return Err(ApiError::from_body(
-                        event["object"]["code"].as_u64().and_then(|code| u16::try_from(code).ok()).unwrap_or(500),
-                        event["object"].to_string().as_bytes(),
-                    )
-                    .into());
+        let by_name = objects.names.first().map(|name| field_equals("metadata.name", name));
+        let scope = Scope {
+            namespace: objects.namespace.as_deref(),
+            label_selector: objects.label_selector.as_deref(),
+            field_selector: by_name.as_deref().or(objects.field_selector.as_deref()),
+        };
+        let representation = match self.output {
+            None | Some(Format::Wide) => Representation::Table,
+            Some(_) => Representation::Object,
+        };
+        let mut printer = WatchPrinter::new(self.style(objects, false), self.output.as_ref(), objects);
+        let mut watch = Watch::new(cluster, &objects.kind, &scope, representation);
+        loop {
+            match watch.next().await? {
+                Change::Listed(found) if found.is_empty() && by_name.is_some() => {
+                    return Err(ApiError::not_found(&objects.kind, &objects.names[0]).into());
                 }
-                _ => watched.show(&event["object"].take(), self.output.as_ref())?,
+                Change::Listed(_) if self.watch_only => {}
+                Change::Listed(found) => printer.show(found)?,
+                Change::Applied(object) | Change::Deleted(Some(object)) => printer.show(vec![object])?,
+                Change::Deleted(None) => {}
             }
         }
-        Ok(())
     }
 }
 
-/// Shows the frames of one watch, the header only before the first rows.
-struct Watched {
+/// Prints the frames of one watch, the header only before the first rows.
+struct WatchPrinter<'a> {
     table: Table,
     style: TableStyle,
     widths: Vec<usize>,
-    kind: crate::cluster::ResourceType,
+    format: Option<&'a Format>,
+    objects: &'a Objects,
 }
 
-impl Watched {
-    fn show(&mut self, answer: &Value, format: Option<&Format>) -> anyhow::Result<()> {
-        if let Some(format) = format.filter(|format| !matches!(format, Format::Wide)) {
-            let objects = answer["items"].as_array().map_or(std::slice::from_ref(answer), Vec::as_slice);
-            for object in objects {
-                if matches!(format, Format::Yaml) {
-                    println!("---");
-                }
-                output::print_object(format, object, &self.kind.named(name_of(object)))?;
-            }
-            return Ok(());
+impl<'a> WatchPrinter<'a> {
+    fn new(style: TableStyle, format: Option<&'a Format>, objects: &'a Objects) -> Self {
+        let format = format.filter(|format| !matches!(format, Format::Wide));
+        Self { table: Table::default(), style, widths: Vec::new(), format, objects }
+    }
+
+    fn show(&mut self, frames: Vec<Value>) -> anyhow::Result<()> {
+        match self.format {
+            Some(format) => self.show_data(format, frames)?,
+            None => self.show_rows(frames),
         }
+        Ok(std::io::Write::flush(&mut std::io::stdout())?)
+    }
+
+    fn show_data(&self, format: &Format, frames: Vec<Value>) -> anyhow::Result<()> {
+        for mut object in frames {
+            // Items of a typed list come without their type.
+            if object["kind"].is_null() {
+                object["kind"] = json!(self.objects.kind.kind);
+                object["apiVersion"] = json!(self.objects.kind.api_version());
+            }
+            if matches!(format, Format::Yaml) {
+                println!("---");
+            }
+            output::print_object(format, &object, &self.objects.kind.named(name_of(&object)))?;
+        }
+        Ok(())
+    }
+
+    fn show_rows(&mut self, frames: Vec<Value>) {
         self.table.clear();
-        self.table.add(answer);
+        frames.iter().for_each(|frame| self.table.add(frame));
         if !self.table.is_empty() {
             print!("{}", self.table.grid(&self.style).render_from(&mut self.widths));
             self.style.headers = false;
-            std::io::Write::flush(&mut std::io::stdout())?;
         }
-        Ok(())
     }
 }
 

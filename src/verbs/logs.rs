@@ -5,7 +5,7 @@ use futures::AsyncBufReadExt;
 use serde_json::Value;
 
 use crate::{
-    cluster::{Cluster, ConnectArgs, connect, object_path, resource_path, select, with_query},
+    cluster::{Cluster, ConnectArgs, connect, object_path, resource_path, select_one, with_query},
     failure::Hinted,
 };
 
@@ -67,6 +67,7 @@ struct Source {
 }
 
 impl Logs {
+    /// Runs the verb to its end.
     pub async fn run(self) -> anyhow::Result<()> {
         let cluster = connect(&self.connect).await?;
         let mut sources = Vec::new();
@@ -98,12 +99,11 @@ impl Logs {
             }
             (None, Some(selector)) => (selector.clone(), format!("-l {selector}")),
             (Some(word), _) => match word.split_once('/') {
-                None => return Ok(vec![cluster.get(&object_path(pods, cluster.namespace(), word)).await?]),
+                None => return Ok(vec![cluster.get(&object_path(pods, cluster.namespace(), word)?).await?]),
                 Some(_) => {
-                    let selection = select(resources, std::slice::from_ref(word))?.remove(0);
-                    let path = object_path(&selection.kind, cluster.namespace(), &selection.names[0]);
-                    let owner = cluster.get(&path).await?;
-                    if selection.kind.kind == "Pod" {
+                    let (kind, name) = select_one(resources, std::slice::from_ref(word))?;
+                    let owner = cluster.get(&object_path(&kind, cluster.namespace(), &name)?).await?;
+                    if kind.kind == "Pod" {
                         return Ok(vec![owner]);
                     }
                     (
@@ -167,12 +167,12 @@ impl Logs {
         flag("previous", self.previous);
         flag("timestamps", self.timestamps);
         query.extend((self.tail >= 0).then(|| ("tailLines", self.tail.to_string())));
-        query.extend(self.since.map(|since| ("sinceSeconds", since.as_secs().max(1).to_string())));
+        query.extend(self.since.map(|since| ("sinceSeconds", since_seconds(since).to_string())));
         query.extend(self.since_time.map(|time| ("sinceTime", time.to_string())));
         query.extend(self.limit_bytes.map(|bytes| ("limitBytes", bytes.to_string())));
         let query: Vec<(&str, &str)> = query.iter().map(|(key, value)| (*key, value.as_str())).collect();
         let pods = cluster.resources().await?.resolve("pods")?;
-        let path = format!("{}/log", object_path(pods, cluster.namespace(), &source.pod));
+        let path = format!("{}/log", object_path(pods, cluster.namespace(), &source.pod)?);
         let mut body = cluster.stream(&with_query(&path, &query), "*/*").await?;
         let mut line = Vec::new();
         use std::io::Write;
@@ -189,6 +189,11 @@ impl Logs {
             out.flush()?;
         }
     }
+}
+
+/// The API takes whole seconds, at least one, as a signed number.
+fn since_seconds(since: std::time::Duration) -> i64 {
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX).max(1)
 }
 
 fn is_ready(pod: &Value) -> bool {
@@ -228,6 +233,13 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn the_time_to_look_back_stays_in_the_range_of_the_api() {
+        use std::time::Duration;
+        let seconds = [Duration::from_millis(200), Duration::from_secs(90), Duration::MAX].map(since_seconds);
+        assert_eq!(seconds, [1, 90, i64::MAX]);
+    }
 
     #[test]
     fn selectors_of_services_and_workloads_become_queries() {

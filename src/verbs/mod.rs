@@ -10,6 +10,7 @@ pub mod expose;
 pub mod get;
 pub mod inspect;
 pub mod logs;
+mod objects;
 pub mod patch;
 pub mod relabel;
 pub mod rollout;

@@ -1,10 +1,10 @@
 //! `fairlead patch`: changes fields of one object.
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use serde_json::Value;
 
 use crate::{
-    cluster::{ConnectArgs, PatchType, connect, object_path, select, with_query},
+    cluster::{ConnectArgs, PatchType, connect, object_path, select_one, with_query},
     merge::Schema,
     output::{self, Format},
     yaml,
@@ -44,6 +44,7 @@ enum Kind {
 }
 
 impl Patch {
+    /// Runs the verb to its end.
     pub async fn run(self) -> anyhow::Result<()> {
         let text = match (&self.patch, &self.patch_file) {
             (Some(text), _) => text.clone(),
@@ -54,19 +55,17 @@ impl Patch {
         };
         let patch: Value = yaml::read(&text).context("the patch cannot be read")?;
         let cluster = connect(&self.connect).await?;
-        let selection = select(cluster.resources().await?, &self.resource)?.remove(0);
-        ensure!(selection.names.len() == 1, "name exactly one object: TYPE NAME");
-        let name = &selection.names[0];
-        let kind = match (self.r#type, Schema::of(&selection.kind.group, &selection.kind.kind)) {
+        let (resource, name) = select_one(cluster.resources().await?, &self.resource)?;
+        let kind = match (self.r#type, Schema::of(&resource.group, &resource.kind)) {
             (Some(Kind::Strategic), _) | (None, Schema::Strategic { .. }) => PatchType::Strategic,
             (Some(Kind::Merge), _) | (None, Schema::Json) => PatchType::Merge,
             (Some(Kind::Json), _) => PatchType::Json,
         };
-        let path = object_path(&selection.kind, cluster.namespace(), name);
+        let path = object_path(&resource, cluster.namespace(), &name)?;
         let before = cluster.get(&path).await?;
         let query = [("fieldManager", "fairlead"), ("fieldValidation", "Strict")];
         let after = cluster.patch(&with_query(&path, &query), kind, &patch).await?;
-        let shown = selection.kind.named(name);
+        let shown = resource.named(&name);
         match &self.output {
             Some(format) => output::print_object(format, &after, &shown)?,
             None if before["metadata"]["resourceVersion"] == after["metadata"]["resourceVersion"] => {

@@ -3,8 +3,9 @@
 use anyhow::{bail, ensure};
 use serde_json::{Map, Value, json};
 
+use super::objects::{ObjectQuery, Objects, Unnamed};
 use crate::{
-    cluster::{Cluster, ConnectArgs, PatchType, Selection, connect, object_path, resource_path, select, with_query},
+    cluster::{Cluster, ConnectArgs, PatchType, connect, object_path, with_query},
     failure::{self, AlreadyReported, Hinted},
 };
 
@@ -20,6 +21,7 @@ pub struct Label {
 }
 
 impl Label {
+    /// Runs the verb to its end.
     pub async fn run(self) -> anyhow::Result<()> {
         self.change.run("labels", "labeled").await
     }
@@ -36,6 +38,7 @@ pub struct Annotate {
 }
 
 impl Annotate {
+    /// Runs the verb to its end.
     pub async fn run(self) -> anyhow::Result<()> {
         self.change.run("annotations", "annotated").await
     }
@@ -64,14 +67,21 @@ impl ChangeArgs {
         let (words, changes) = split(&self.words)?;
         let cluster = connect(&self.connect).await?;
         let mut failed = false;
-        for selection in select(cluster.resources().await?, &words)? {
-            for object in self.objects(&cluster, &selection).await? {
+        let query = ObjectQuery {
+            words: &words,
+            all: self.all,
+            label_selector: self.selector.as_deref(),
+            unnamed: Unnamed::OnlySelected,
+            ..ObjectQuery::default()
+        };
+        for objects in query.resolve(&cluster).await?.complete()? {
+            for object in read(&cluster, &objects).await? {
                 let name = object["metadata"]["name"].as_str().unwrap_or_default();
                 let namespace = object["metadata"]["namespace"].as_str().unwrap_or_default();
-                let path = object_path(&selection.kind, namespace, name);
+                let path = object_path(&objects.kind, namespace, name)?;
                 match self.change(&cluster, &path, field, &object, &changes).await {
-                    Ok(true) => println!("{} {done}", selection.kind.named(name)),
-                    Ok(false) => println!("{} not {done}", selection.kind.named(name)),
+                    Ok(true) => println!("{} {done}", objects.kind.named(name)),
+                    Ok(false) => println!("{} not {done}", objects.kind.named(name)),
                     Err(error) => {
                         eprintln!("{}", failure::describe(&error));
                         failed = true;
@@ -82,24 +92,7 @@ impl ChangeArgs {
         if failed { Err(AlreadyReported.into()) } else { Ok(()) }
     }
 
-    async fn objects(&self, cluster: &Cluster, selection: &Selection) -> anyhow::Result<Vec<Value>> {
-        let mut found = Vec::new();
-        for name in &selection.names {
-            found.push(cluster.get(&object_path(&selection.kind, cluster.namespace(), name)).await?);
-        }
-        if !selection.names.is_empty() {
-            return Ok(found);
-        }
-        ensure!(self.all || self.selector.is_some(), "name objects, or use -l or --all");
-        let query: Vec<(&str, &str)> = self.selector.iter().map(|s| ("labelSelector", s.as_str())).collect();
-        let list = with_query(&resource_path(&selection.kind, Some(cluster.namespace())), &query);
-        match cluster.get(&list).await?["items"].take() {
-            Value::Array(items) => Ok(items),
-            _ => Ok(Vec::new()),
-        }
-    }
-
-    /// Gives whether anything had to be changed.
+    /// Returns whether anything had to be changed.
     async fn change(
         &self,
         cluster: &Cluster,
@@ -131,6 +124,18 @@ impl ChangeArgs {
         cluster.patch(&with_query(path, &[("fieldManager", "fairlead")]), PatchType::Merge, &patch).await?;
         Ok(true)
     }
+}
+
+/// The objects as they are now.
+async fn read(cluster: &Cluster, objects: &Objects) -> anyhow::Result<Vec<Value>> {
+    if objects.names.is_empty() {
+        return objects.list(cluster).await;
+    }
+    let mut found = Vec::new();
+    for name in &objects.names {
+        found.push(cluster.get(&objects.object_path(name)?).await?);
+    }
+    Ok(found)
 }
 
 /// The words that name objects, and the changes: `null` for a key to remove.

@@ -44,6 +44,7 @@ pub struct Run {
 }
 
 impl Run {
+    /// Runs the verb to its end.
     pub async fn run(self) -> anyhow::Result<()> {
         let pod = self.pod()?;
         let cluster = self.submit.connect().await?;

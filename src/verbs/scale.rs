@@ -3,8 +3,9 @@
 use anyhow::bail;
 use serde_json::json;
 
+use super::objects::{ObjectQuery, Unnamed};
 use crate::{
-    cluster::{ConnectArgs, PatchType, connect, object_path, select},
+    cluster::{ConnectArgs, PatchType, connect},
     failure::{self, AlreadyReported},
 };
 
@@ -29,17 +30,16 @@ pub struct Scale {
 }
 
 impl Scale {
+    /// Runs the verb to its end.
     pub async fn run(self) -> anyhow::Result<()> {
         let cluster = connect(&self.connect).await?;
         let mut failed = false;
-        for selection in select(cluster.resources().await?, &self.resources)? {
-            if selection.names.is_empty() {
-                bail!("name what is to be scaled: {}/NAME", selection.kind.singular);
-            }
-            for name in &selection.names {
-                let path = format!("{}/scale", object_path(&selection.kind, cluster.namespace(), name));
+        let query = ObjectQuery { words: &self.resources, unnamed: Unnamed::Refused, ..ObjectQuery::default() };
+        for objects in query.resolve(&cluster).await?.complete()? {
+            for name in &objects.names {
+                let path = format!("{}/scale", objects.object_path(name)?);
                 match self.one(&cluster, &path).await {
-                    Ok(()) => println!("{} scaled", selection.kind.named(name)),
+                    Ok(()) => println!("{} scaled", objects.kind.named(name)),
                     Err(error) => {
                         eprintln!("{}", failure::describe(&error));
                         failed = true;

@@ -3,7 +3,8 @@
 use anyhow::{Context, bail, ensure};
 use serde_json::{Value, json};
 
-use crate::cluster::{ConnectArgs, PatchType, connect, object_path, select, with_query};
+use super::objects::{ObjectQuery, Unnamed};
+use crate::cluster::{ConnectArgs, PatchType, connect, with_query};
 
 /// Change a setting of a workload
 #[derive(Debug, clap::Subcommand)]
@@ -12,6 +13,7 @@ pub enum Set {
 }
 
 impl Set {
+    /// Runs the verb to its end.
     pub async fn run(self) -> anyhow::Result<()> {
         match self {
             Self::Image(verb) => verb.run().await,
@@ -39,16 +41,16 @@ impl SetImage {
         let (words, images) = self.words.split_at(first);
         ensure!(!images.is_empty(), "at least one CONTAINER=IMAGE is needed");
         let cluster = connect(&self.connect).await?;
-        for selection in select(cluster.resources().await?, words)? {
-            ensure!(!selection.names.is_empty(), "name what is to be changed: {}/NAME", selection.kind.singular);
-            for name in &selection.names {
-                let path = object_path(&selection.kind, cluster.namespace(), name);
+        let query = ObjectQuery { words, unnamed: Unnamed::Refused, ..ObjectQuery::default() };
+        for objects in query.resolve(&cluster).await?.complete()? {
+            for name in &objects.names {
+                let path = objects.object_path(name)?;
                 let object = cluster.get(&path).await?;
                 let patch = patch(&object, images)?;
                 cluster
                     .patch(&with_query(&path, &[("fieldManager", "fairlead")]), PatchType::Strategic, &patch)
                     .await?;
-                println!("{} image updated", selection.kind.named(name));
+                println!("{} image updated", objects.kind.named(name));
             }
         }
         Ok(())
@@ -88,7 +90,8 @@ mod tests {
 
     #[test]
     fn containers_are_found_by_name_or_all_at_once() {
-        let object = json!({"kind": "Deployment", "spec": {"template": {"spec": {"containers": [{"name": "a"}, {"name": "b"}]}}}});
+        let object = json!({"kind": "Deployment", "spec": {"template": {"spec": {"containers": [{"name": "a"},
+            {"name": "b"}]}}}});
         let of = |words: &[&str]| patch(&object, &words.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>());
         assert_eq!(
             of(&["b=x:1"]).expect("b is there"),

@@ -13,7 +13,8 @@ use crate::{
 #[derive(Clone, Debug, clap::Args)]
 pub struct SubmitArgs {
     /// Only say what would be done: with `-o yaml`, print the object to keep it in a file
-    #[arg(long, value_name = "WHERE", default_value = "none", num_args = 0..=1, require_equals = true, default_missing_value = "client")]
+    #[arg(long, value_name = "WHERE", default_value = "none", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "client")]
     pub dry_run: DryRun,
     /// Print the object: json, yaml, name, jsonpath=TEMPLATE
     #[arg(short, long, value_name = "FORMAT")]
@@ -23,6 +24,7 @@ pub struct SubmitArgs {
 }
 
 impl SubmitArgs {
+    /// Opens the cluster that the flags name.
     pub async fn connect(&self) -> anyhow::Result<Cluster> {
         connect(&self.connect).await
     }

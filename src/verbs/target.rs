@@ -17,7 +17,7 @@ pub struct Target {
     pub object: Value,
 }
 
-/// Finds the resource that serves the manifest's kind and settles the namespace.
+/// Finds the resource that serves the manifest's kind, and decides the namespace.
 pub async fn target(cluster: &Cluster, manifest: &Manifest) -> anyhow::Result<Target> {
     let resources = cluster.resources().await?;
     let Some(kind) = resources.by_kind(manifest.api_version(), manifest.kind()) else {
@@ -29,7 +29,7 @@ pub async fn target(cluster: &Cluster, manifest: &Manifest) -> anyhow::Result<Ta
         return Err(Hinted::new(
             format!(
                 "{}: no matches for kind \"{}\" in version \"{}\"",
-                manifest.place,
+                manifest.location,
                 manifest.kind(),
                 manifest.api_version()
             ),
@@ -41,8 +41,9 @@ pub async fn target(cluster: &Cluster, manifest: &Manifest) -> anyhow::Result<Ta
     let namespace = match (kind.namespaced, manifest.namespace()) {
         (false, _) => String::new(),
         (true, Some(own)) if cluster.namespace_given() && own != cluster.namespace() => bail!(
-            "{}: the namespace from the provided object \"{own}\" does not match the namespace \"{}\"; pass '--namespace={own}' to perform this operation",
-            manifest.place,
+            "{}: the namespace from the provided object \"{own}\" does not match the namespace \"{}\"; pass \
+              '--namespace={own}' to perform this operation",
+            manifest.location,
             cluster.namespace()
         ),
         (true, Some(own)) => own.to_owned(),

@@ -25,8 +25,10 @@ pub struct Version {
 }
 
 impl Version {
+    /// Runs the verb to its end.
     pub async fn run(self) -> anyhow::Result<()> {
-        let mut versions = json!({"clientVersion": {"gitVersion": concat!("v", env!("CARGO_PKG_VERSION")), "product": "fairlead",
+        let mut versions = json!({"clientVersion": {"gitVersion": concat!("v", env!("CARGO_PKG_VERSION")),
+            "product": "fairlead",
             "platform": format!("{}/{}", std::env::consts::OS, std::env::consts::ARCH)}});
         let mut unreachable = None;
         if !self.client {

@@ -2,12 +2,12 @@
 
 use std::{str::FromStr, time::Duration};
 
-use anyhow::{bail, ensure};
-use futures::{AsyncBufReadExt, StreamExt};
+use anyhow::ensure;
 use serde_json::Value;
 
+use super::objects::{ObjectQuery, Unnamed};
 use crate::{
-    cluster::{Cluster, ConnectArgs, ResourceType, connect, resource_path, select, with_query},
+    cluster::{ApiError, Cluster, ConnectArgs, ResourceType, connect, object_path, until},
     output::jsonpath::{Template, text_of},
 };
 
@@ -31,7 +31,7 @@ pub struct Wait {
     /// All objects of the type in the namespace
     #[arg(long)]
     all: bool,
-    /// How long to wait for each
+    /// How long to wait for each; 0 looks once
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = crate::role::parse_duration)]
     timeout: Duration,
     #[command(flatten)]
@@ -91,60 +91,59 @@ impl Goal {
 }
 
 impl Wait {
+    /// Runs the verb to its end.
     pub async fn run(self) -> anyhow::Result<()> {
-        let cluster = connect(&self.connect).await?;
+        self.wait(&connect(&self.connect).await?).await
+    }
+
+    async fn wait(&self, cluster: &Cluster) -> anyhow::Result<()> {
+        let query = ObjectQuery {
+            words: &self.resources,
+            all: self.all,
+            label_selector: self.selector.as_deref(),
+            unnamed: Unnamed::OnlySelected,
+            ..ObjectQuery::default()
+        };
         let mut all = Vec::new();
-        for selection in select(cluster.resources().await?, &self.resources)? {
-            let mut names = selection.names.clone();
+        for objects in query.resolve(cluster).await?.complete()? {
+            let mut names = objects.names.clone();
             if names.is_empty() {
-                ensure!(self.all || self.selector.is_some(), "name objects, or use -l or --all");
-                names = self.matching(&cluster, &selection.kind).await?;
+                let listed = objects.list(cluster).await?;
+                names = listed.iter().filter_map(|item| item["metadata"]["name"].as_str()).map(str::to_owned).collect();
             }
-            all.extend(names.into_iter().map(|name| (selection.kind.clone(), name)));
+            all.extend(names.into_iter().map(|name| (objects.kind.clone(), name)));
         }
         ensure!(!all.is_empty(), "no matching resources found");
         for (kind, name) in &all {
-            let timely = tokio::time::timeout(self.timeout, self.one(&cluster, kind, name)).await;
-            timely.map_err(|_| anyhow::anyhow!("timed out waiting for {}", kind.named(name)))??;
+            if self.timeout.is_zero() {
+                let met = self.is_met(kind, name, self.look(cluster, kind, name).await?.as_ref())?;
+                ensure!(met.is_some(), "timed out waiting for {}", kind.named(name));
+            } else {
+                let met = until(cluster, kind, cluster.namespace(), name, |object| self.is_met(kind, name, object));
+                let timely = tokio::time::timeout(self.timeout, met).await;
+                timely.map_err(|_| anyhow::anyhow!("timed out waiting for {}", kind.named(name)))??;
+            }
             let met = if matches!(self.r#for, Goal::Delete) { "deleted" } else { "condition met" };
             println!("{} {met}", kind.named(name));
         }
         Ok(())
     }
 
-    async fn matching(&self, cluster: &Cluster, kind: &ResourceType) -> anyhow::Result<Vec<String>> {
-        let query: Vec<(&str, &str)> = self.selector.iter().map(|s| ("labelSelector", s.as_str())).collect();
-        let list = cluster.get(&with_query(&resource_path(kind, Some(cluster.namespace())), &query)).await?;
-        let items = list["items"].as_array().map(Vec::as_slice).unwrap_or_default();
-        Ok(items.iter().filter_map(|item| item["metadata"]["name"].as_str().map(str::to_owned)).collect())
+    /// The object as it is now, or `None`.
+    async fn look(&self, cluster: &Cluster, kind: &ResourceType, name: &str) -> anyhow::Result<Option<Value>> {
+        match cluster.get(&object_path(kind, cluster.namespace(), name)?).await {
+            Ok(object) => Ok(Some(object)),
+            Err(error) if error.downcast_ref::<ApiError>().is_some_and(ApiError::is_not_found) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
-    async fn one(&self, cluster: &Cluster, kind: &ResourceType, name: &str) -> anyhow::Result<()> {
-        let field = format!("metadata.name={name}");
-        let list = resource_path(kind, Some(cluster.namespace()));
-        let delete = matches!(self.r#for, Goal::Delete);
-        loop {
-            let found = cluster.get(&with_query(&list, &[("fieldSelector", &field)])).await?;
-            match found["items"].get(0) {
-                None if delete => return Ok(()),
-                None => bail!("{} not found", kind.named(name)),
-                Some(object) if self.r#for.is_met(object) => return Ok(()),
-                Some(_) => {}
-            }
-            let revision = found["metadata"]["resourceVersion"].as_str().unwrap_or_default();
-            let query = [("fieldSelector", field.as_str()), ("watch", "true"), ("resourceVersion", revision)];
-            let mut lines = cluster.stream(&with_query(&list, &query), "application/json").await?.lines();
-            while let Some(line) = lines.next().await {
-                let event: Value = serde_json::from_str(&line?)?;
-                match event["type"].as_str() {
-                    Some("DELETED") if delete => return Ok(()),
-                    Some("DELETED") => bail!("{} was deleted", kind.named(name)),
-                    // The revision is too old by now: look again.
-                    Some("ERROR") => break,
-                    _ if self.r#for.is_met(&event["object"]) => return Ok(()),
-                    _ => {}
-                }
-            }
+    /// Whether the goal is reached; an error where it cannot be any more.
+    fn is_met(&self, kind: &ResourceType, name: &str, object: Option<&Value>) -> anyhow::Result<Option<()>> {
+        match (object, &self.r#for) {
+            (None, Goal::Delete) => Ok(Some(())),
+            (None, _) => Err(ApiError::not_found(kind, name).into()),
+            (Some(object), goal) => Ok(goal.is_met(object).then_some(())),
         }
     }
 }
@@ -154,6 +153,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::cluster::fake::{Answer, FakeServer};
 
     #[test]
     fn goals_are_read_and_met() {
@@ -170,5 +170,43 @@ mod tests {
             assert_eq!(goal.parse::<Goal>().expect(goal).is_met(&object), met, "{goal}");
         }
         assert!("ready".parse::<Goal>().is_err());
+    }
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        wait: Wait,
+    }
+
+    fn parse(words: &[&str]) -> Wait {
+        <Line as clap::Parser>::parse_from(std::iter::once("wait").chain(words.iter().copied())).wait
+    }
+
+    fn pod(phase: &str, revision: &str) -> Value {
+        json!({"kind": "Pod", "metadata": {"name": "a", "namespace": "default", "resourceVersion": revision},
+            "status": {"phase": phase}})
+    }
+
+    #[tokio::test]
+    async fn a_broken_stream_does_not_end_the_wait() {
+        let server = FakeServer::new([
+            Answer::json(
+                &json!({"kind": "PodList", "metadata": {"resourceVersion": "1"}, "items": [pod("Pending", "1")]}),
+            ),
+            Answer::broken(&[json!({"type": "MODIFIED", "object": pod("Pending", "2")})]),
+            Answer::events(&[json!({"type": "MODIFIED", "object": pod("Running", "3")})]),
+        ]);
+        let wait = parse(&["--for=jsonpath={.status.phase}=Running", "pod/a", "--timeout=18446744073709551615"]);
+        wait.wait(&server.cluster("default")).await.expect("it runs");
+    }
+
+    #[tokio::test]
+    async fn a_timeout_of_zero_looks_once() {
+        let goal = "--for=jsonpath={.status.phase}=Running";
+        for (phase, met) in [("Running", true), ("Pending", false)] {
+            let server = FakeServer::new([Answer::json(&pod(phase, "1"))]);
+            let outcome = parse(&[goal, "pod/a", "--timeout=0"]).wait(&server.cluster("default")).await;
+            assert_eq!(outcome.is_ok(), met, "{phase}");
+        }
     }
 }

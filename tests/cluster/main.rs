@@ -7,6 +7,7 @@
 #![allow(clippy::arithmetic_side_effects, reason = "what panics in a test fails it")]
 
 mod bad_input;
+mod cli;
 mod control_alone;
 mod faults;
 mod full_disk;
@@ -39,7 +40,7 @@ fn main() -> std::process::ExitCode {
         Suite::new("seeds", seeds::TESTS, seeds::start),
     ];
     let mut trials: Vec<Trial> = suites.into_iter().flat_map(Suite::trials).collect();
-    for (name, test) in ALONE.iter().chain(security::TESTS) {
+    for (name, test) in ALONE.iter().chain(cli::TESTS).chain(security::TESTS) {
         trials.push(Trial::test(*name, move || test().map_err(Failed::from)));
     }
     libtest_mimic::run(&arguments, trials).exit_code()

@@ -21,6 +21,7 @@ pub struct Bench {
 }
 
 impl Bench {
+    /// Runs the task to its end.
     pub fn run(self) -> anyhow::Result<()> {
         setup(Purpose::Test)?;
         let mut cargo = workspace::cargo();

@@ -11,6 +11,7 @@ use crate::{
 pub struct Build {}
 
 impl Build {
+    /// Runs the task to its end.
     pub fn run(self) -> anyhow::Result<()> {
         setup(Purpose::Run)?;
         release()?;

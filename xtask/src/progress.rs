@@ -1,4 +1,4 @@
-//! What a task is doing, for people: a spinner or a bar on a terminal, one line a step anywhere else.
+//! What a task is doing, for people: a spinner or a bar on a terminal, one line per step anywhere else.
 
 use std::{
     io::{BufRead, BufReader, IsTerminal, Read},
@@ -17,6 +17,7 @@ pub struct Step {
 }
 
 impl Step {
+    /// Begins a step and shows it.
     pub fn start(what: impl Into<String>) -> Self {
         let what = what.into();
         let bar = ProgressBar::new_spinner();
@@ -45,10 +46,12 @@ impl Step {
         self.bar.set_length(length);
     }
 
+    /// How far the bar is, of the length given to [`Step::of`].
     pub fn position(&self, position: u64) {
         self.bar.set_position(position);
     }
 
+    /// Ends the step with a line that says its `result` and how long it took.
     pub fn done(self, result: &str) {
         self.bar.finish_and_clear();
         let seconds = self.started.elapsed().as_secs_f32();

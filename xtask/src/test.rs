@@ -34,6 +34,7 @@ struct Summary {
 }
 
 impl Test {
+    /// Runs the task to its end.
     pub fn run(self) -> anyhow::Result<()> {
         let is_ci = std::env::var_os("CI").is_some_and(|value| value == "true");
         // Debian's own is too old, so that nothing here can install it.
@@ -133,7 +134,8 @@ impl Summary {
 
 const BPFFS: &str = "/sys/fs/bpf";
 
-/// Mounts the BPF file system where no one has. Gives whether it did; a machine that may not runs the tests without it.
+/// Mounts the BPF file system where no one has. Returns whether it did; a machine that may not runs the tests without
+/// it.
 fn mount_bpffs() -> anyhow::Result<bool> {
     let mounts = std::fs::read_to_string("/proc/mounts").context("cannot read /proc/mounts")?;
     let mounted =

@@ -18,7 +18,7 @@ pub fn release_binary() -> PathBuf {
 }
 
 /// The cargo that runs this, as the user would start it: what `cargo run` sets for its program would make build scripts
-/// that look at it run again, and with ring's nearly everything would be compiled anew.
+/// that look at it run again, and with ring's nearly everything would be compiled again.
 pub fn cargo() -> std::process::Command {
     let mut command = std::process::Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());

@@ -12,6 +12,7 @@ pub struct Parser<'t> {
 }
 
 impl<'t> Parser<'t> {
+    /// A parser at the beginning of `text`.
     pub fn new(text: &'t str) -> Self {
         Self { chars: text.chars().peekable() }
     }

@@ -7,7 +7,7 @@ use fairlead_node_agent::{Teardown, config::Access};
 
 use crate::role::{
     privileges,
-    settings::{self, ClusterArgs, CommonArgs, NodeArgs},
+    settings::{self, ClusterArgs, CommonArgs, LogFormat, NodeArgs},
     shutdown::Shutdown,
 };
 
@@ -38,6 +38,12 @@ pub struct Run {
 }
 
 impl Run {
+    /// How the log is written.
+    pub fn log_format(&self) -> LogFormat {
+        self.common.log_format
+    }
+
+    /// Runs the verb to its end.
     pub async fn run(self) -> anyhow::Result<()> {
         privileges::require_root("a node")?;
         privileges::require_docker(&self.node.docker_host)?;
@@ -51,7 +57,7 @@ impl Run {
             (None, None) => anyhow::bail!("a node joins with --token or --token-file"),
         };
         let access = Access::Join { server: self.join.clone(), token };
-        let config = settings::agent(&self.common, &self.cluster, &self.node, access)?;
+        let config = settings::agent(&self.common, &self.cluster.network()?, &self.node, access)?;
         let mut shutdown = Shutdown::listen()?;
         let running = tokio::select! {
             running = fairlead_node_agent::start(config) => running?,

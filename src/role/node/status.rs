@@ -17,6 +17,7 @@ pub struct Status {
 }
 
 impl Status {
+    /// Runs the verb to its end.
     pub async fn run(self) -> anyhow::Result<()> {
         println!("service   {}", service());
         let listening = tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.is_ok();

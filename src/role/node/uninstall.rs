@@ -14,6 +14,7 @@ use crate::role::privileges;
 pub struct Uninstall {}
 
 impl Uninstall {
+    /// Runs the verb to its end.
     pub fn run(self) -> anyhow::Result<()> {
         privileges::require_root("fairlead node uninstall")?;
         systemd::require()?;
@@ -21,7 +22,7 @@ impl Uninstall {
             bail!("{UNIT_NAME} is not installed: there is no {UNIT_PATH}");
         }
         systemd::systemctl(&["disable", "--now", UNIT_NAME])?;
-        for path in [UNIT_PATH, "/etc/fairlead/node.yaml", "/etc/fairlead/token"] {
+        for path in [UNIT_PATH, "/etc/fairlead/node.yaml", "/etc/fairlead/node.yaml.new", "/etc/fairlead/token"] {
             match fs::remove_file(path) {
                 Err(error) if error.kind() != ErrorKind::NotFound => {
                     return Err(error).with_context(|| format!("cannot remove {path}"));
@@ -30,7 +31,9 @@ impl Uninstall {
             }
         }
         systemd::systemctl(&["daemon-reload"])?;
-        println!("{UNIT_NAME} is removed. The program and the data directory are left; so are pods that still run.");
+        println!(
+            "{UNIT_NAME} is removed. The program, the data directory and pods that still run are left as they are."
+        );
         Ok(())
     }
 }

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
+/// Name of the unit.
 pub const UNIT_NAME: &str = "fairlead-node.service";
+/// Where systemd looks for the units of an administrator.
 pub const UNIT_PATH: &str = "/etc/systemd/system/fairlead-node.service";
 
 /// The unit's text. `Delegate` and `KillMode=process` leave the pods alone when the agent is restarted.

@@ -95,6 +95,7 @@ fn files(path: &Path) -> anyhow::Result<Vec<(String, std::path::PathBuf)>> {
 }
 
 impl ConfigMap {
+    /// Runs the verb to its end.
     pub async fn run(self) -> anyhow::Result<()> {
         let mut object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": self.name}});
         for (key, content) in self.data.read()? {

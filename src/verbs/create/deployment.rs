@@ -30,6 +30,7 @@ pub struct Deployment {
 }
 
 impl Deployment {
+    /// Runs the verb to its end.
     pub async fn run(self) -> anyhow::Result<()> {
         anyhow::ensure!(self.words.is_empty() || self.image.len() == 1, "a command can be given for one image only");
         let cluster = self.submit.connect().await?;

@@ -53,6 +53,7 @@ enum Kind {
 }
 
 impl Create {
+    /// Runs the verb to its end.
     pub async fn run(self) -> anyhow::Result<()> {
         match self.kind {
             Some(Kind::Deployment(verb)) => verb.run().await,
@@ -96,7 +97,7 @@ impl Create {
             dry_run => cluster
                 .post(&with_query(&path, &dry_run.query()), &target.object)
                 .await
-                .with_context(|| manifest.place.doing("creating"))?,
+                .with_context(|| manifest.location.doing("creating"))?,
         };
         let name = target.kind.named(created["metadata"]["name"].as_str().unwrap_or_default());
         match &self.submit.output {

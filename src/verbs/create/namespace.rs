@@ -17,6 +17,7 @@ pub struct Namespace {
 }
 
 impl Namespace {
+    /// Runs the verb to its end.
     pub async fn run(self) -> anyhow::Result<()> {
         let cluster = self.submit.connect().await?;
         let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.name}});

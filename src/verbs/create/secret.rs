@@ -17,6 +17,7 @@ pub enum Secret {
 }
 
 impl Secret {
+    /// Runs the verb to its end.
     pub async fn run(self) -> anyhow::Result<()> {
         match self {
             Self::Generic(verb) => verb.run().await,

@@ -16,6 +16,7 @@ pub enum Service {
 }
 
 impl Service {
+    /// Runs the verb to its end.
     pub async fn run(self) -> anyhow::Result<()> {
         let (submit, object) = match &self {
             Self::ClusterIp(verb) => (verb.submit.clone(), verb.object()?),

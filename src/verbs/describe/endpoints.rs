@@ -7,6 +7,7 @@ use super::{
     page::{Page, list, word},
 };
 
+/// Addresses and ports of an Endpoints object.
 pub fn describe(page: &mut Page, endpoints: &Value) {
     metadata::name(page, endpoints);
     metadata::labels_and_annotations(page, endpoints);

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::page::{Page, word};
 use crate::{
-    cluster::{Cluster, ResourceType, resource_path, with_query},
+    cluster::{Cluster, ResourceType, field_equals, resource_path, with_query},
     output::age,
 };
 
@@ -13,8 +13,9 @@ use crate::{
 pub async fn of(cluster: &Cluster, kind: &ResourceType, object: &Value) -> anyhow::Result<Vec<Value>> {
     let Some(events) = cluster.resources().await?.by_kind("v1", "Event") else { return Ok(Vec::new()) };
     let metadata = &object["metadata"];
-    let mut field = format!("involvedObject.kind={},involvedObject.name={}", kind.kind, word(&metadata["name"]));
-    // A Node's events carry its name in the place of its uid.
+    let name = field_equals("involvedObject.name", &word(&metadata["name"]));
+    let mut field = format!("involvedObject.kind={},{name}", kind.kind);
+    // A Node's events carry its name instead of its uid.
     if let Some(uid) = metadata["uid"].as_str().filter(|_| kind.kind != "Node") {
         field.push_str(&format!(",involvedObject.uid={uid}"));
     }
@@ -24,6 +25,7 @@ pub async fn of(cluster: &Cluster, kind: &ResourceType, object: &Value) -> anyho
     Ok(found)
 }
 
+/// The events as a table.
 pub fn describe(page: &mut Page, events: &[Value]) {
     if events.is_empty() {
         page.field("Events", "<none>");

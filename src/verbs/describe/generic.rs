@@ -7,6 +7,7 @@ use super::{
     page::{Page, list, map, word},
 };
 
+/// All fields of an object of any kind.
 pub fn describe(page: &mut Page, object: &Value) {
     metadata::name(page, object);
     metadata::labels_and_annotations(page, object);

@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::page::{Page, list, map, word};
 use crate::merge::LAST_APPLIED;
 
+/// Name and namespace.
 pub fn name(page: &mut Page, object: &Value) {
     page.field("Name", word(&object["metadata"]["name"]));
     if object["metadata"]["namespace"].is_string() {
@@ -22,6 +23,7 @@ pub fn labels_and_annotations(page: &mut Page, object: &Value) {
     page.field("Annotations", map(&annotations, ": "));
 }
 
+/// The controller that owns the object, if one does.
 pub fn controlled_by(page: &mut Page, object: &Value) {
     let owners = list(&object["metadata"]["ownerReferences"]);
     if let Some(owner) = owners.iter().find(|owner| owner["controller"] == true) {
@@ -34,6 +36,7 @@ pub fn selector(value: &Value) -> String {
     crate::verbs::logs::label_selector(value).unwrap_or_else(|| "<none>".into())
 }
 
+/// The conditions of the status as a table.
 pub fn conditions(page: &mut Page, object: &Value) {
     let conditions = list(&object["status"]["conditions"]);
     if conditions.is_empty() {

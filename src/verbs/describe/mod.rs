@@ -11,13 +11,13 @@ mod pod_template;
 mod service;
 mod workload;
 
-use anyhow::bail;
 use serde_json::Value;
 
+use super::objects::{ObjectQuery, Objects};
 use crate::{
-    cluster::{Cluster, ConnectArgs, ResourceType, connect, object_path, resource_path, select, with_query},
+    cluster::{Cluster, ConnectArgs, ResourceType, connect, field_equals, resource_path, with_query},
     failure::{self, AlreadyReported},
-    manifest::{self, FileArgs},
+    manifest::FileArgs,
 };
 use page::Page;
 
@@ -41,42 +41,42 @@ pub struct Describe {
     #[arg(short = 'l', long, value_name = "LABELS")]
     selector: Option<String>,
     /// With the events, which takes one more request an object
-    #[arg(long, value_name = "BOOL", default_value = "true", num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set)]
+    #[arg(long, value_name = "BOOL", default_value = "true", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "true", action = clap::ArgAction::Set)]
     show_events: bool,
     #[command(flatten)]
     connect: ConnectArgs,
 }
 
 impl Describe {
+    /// Runs the verb to its end.
     pub async fn run(self) -> anyhow::Result<()> {
         let cluster = connect(&self.connect).await?;
-        let mut words = self.resources.clone();
-        for document in manifest::read(&self.files)? {
-            let manifest = document?;
-            let target = super::target(&cluster, &manifest).await?;
-            words.push(format!("{}/{}", target.kind.qualified_plural(), manifest.name()));
+        let found = self.query().resolve(&cluster).await?;
+        for problem in &found.problems {
+            eprintln!("{}", failure::describe(problem));
         }
-        let (mut failed, mut shown) = (false, 0);
-        for selection in select(cluster.resources().await?, &words)? {
-            let mut objects = Vec::new();
-            if selection.names.is_empty() {
-                objects = self.list(&cluster, &selection.kind).await?;
+        let (mut failed, mut shown) = (!found.problems.is_empty(), 0);
+        for objects in &found.objects {
+            let mut described = Vec::new();
+            if objects.names.is_empty() {
+                described = objects.list(&cluster).await?;
             }
-            for name in &selection.names {
-                match self.named(&cluster, &selection.kind, name).await {
-                    Ok(found) => objects.extend(found),
+            for name in &objects.names {
+                match self.named(&cluster, objects, name).await {
+                    Ok(found) => described.extend(found),
                     Err(error) => {
                         eprintln!("{}", failure::describe(&error));
                         failed = true;
                     }
                 }
             }
-            for object in objects {
+            for object in described {
                 if shown > 0 {
                     print!("\n\n");
                 }
                 shown += 1;
-                print!("{}", self.text(&cluster, &selection.kind, &object).await?);
+                print!("{}", self.text(&cluster, &objects.kind, &object).await?);
             }
         }
         if shown == 0 && !failed {
@@ -88,22 +88,24 @@ impl Describe {
         if failed { Err(AlreadyReported.into()) } else { Ok(()) }
     }
 
-    async fn list(&self, cluster: &Cluster, kind: &ResourceType) -> anyhow::Result<Vec<Value>> {
-        let namespace = (!self.all_namespaces).then(|| cluster.namespace());
-        let query: Vec<(&str, &str)> = self.selector.iter().map(|s| ("labelSelector", s.as_str())).collect();
-        items(cluster, &with_query(&resource_path(kind, namespace), &query)).await
+    fn query(&self) -> ObjectQuery<'_> {
+        ObjectQuery {
+            words: &self.resources,
+            files: Some(&self.files),
+            all_namespaces: self.all_namespaces,
+            label_selector: self.selector.as_deref(),
+            ..ObjectQuery::default()
+        }
     }
 
-    /// The object of that name, else all whose names begin so.
-    async fn named(&self, cluster: &Cluster, kind: &ResourceType, name: &str) -> anyhow::Result<Vec<Value>> {
-        if self.selector.is_some() || self.all_namespaces {
-            bail!("a resource cannot be retrieved by name with a selector or across all namespaces");
-        }
-        let error = match cluster.get(&object_path(kind, cluster.namespace(), name)).await {
+    /// The object `name`, else all whose names begin with it; for a manifest only the object itself.
+    async fn named(&self, cluster: &Cluster, objects: &Objects, name: &str) -> anyhow::Result<Vec<Value>> {
+        let error = match cluster.get(&objects.object_path(name)?).await {
             Ok(object) => return Ok(vec![object]),
+            Err(error) if !self.files.filename.is_empty() => return Err(error),
             Err(error) => error,
         };
-        let mut similar = self.list(cluster, kind).await?;
+        let mut similar = objects.list(cluster).await?;
         similar.retain(|object| object["metadata"]["name"].as_str().is_some_and(|known| known.starts_with(name)));
         if similar.is_empty() { Err(error) } else { Ok(similar) }
     }
@@ -136,7 +138,7 @@ impl Describe {
             }
             "Node" => {
                 let name = object["metadata"]["name"].as_str().unwrap_or_default();
-                let field = format!("spec.nodeName={name}");
+                let field = field_equals("spec.nodeName", name);
                 let pods = cluster.resources().await?.resolve("pods")?;
                 let path = with_query(&resource_path(pods, None), &[("fieldSelector", &field)]);
                 node::describe(&mut page, object, &items(cluster, &path).await?);

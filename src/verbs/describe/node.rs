@@ -7,6 +7,7 @@ use super::{
     page::{Page, list, map, word},
 };
 
+/// A Node, with the pods that are on it.
 pub fn describe(page: &mut Page, node: &Value, pods: &[Value]) {
     let (spec, status) = (&node["spec"], &node["status"]);
     metadata::name(page, node);

@@ -8,6 +8,7 @@ use super::{
     pod_template,
 };
 
+/// A Pod, with its containers and conditions.
 pub fn describe(page: &mut Page, pod: &Value) {
     let (spec, status) = (&pod["spec"], &pod["status"]);
     metadata::name(page, pod);

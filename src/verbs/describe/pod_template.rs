@@ -142,6 +142,7 @@ fn variable(variable: &Value) -> String {
     format!("{name}: {}", variable["value"].as_str().unwrap_or_default())
 }
 
+/// The volumes of a pod or of a pod template.
 pub fn volumes(page: &mut Page, volumes: &Value) {
     if list(volumes).is_empty() {
         return;

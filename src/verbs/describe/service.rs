@@ -7,6 +7,7 @@ use super::{
     page::{Page, list, word},
 };
 
+/// A Service, with the endpoints of its slices.
 pub fn describe(page: &mut Page, service: &Value, slices: &[Value]) {
     let spec = &service["spec"];
     metadata::name(page, service);
@@ -72,7 +73,8 @@ mod tests {
     #[test]
     fn only_ready_endpoints_of_the_port_are_listed() {
         let slice = json!({"ports": [{"name": "http", "port": 8080}], "endpoints": [
-            {"addresses": ["10.0.0.1"], "conditions": {"ready": true}}, {"addresses": ["10.0.0.2"], "conditions": {"ready": false}}]});
+            {"addresses": ["10.0.0.1"], "conditions": {"ready": true}}, {"addresses": ["10.0.0.2"],
+                "conditions": {"ready": false}}]});
         assert_eq!(endpoints(std::slice::from_ref(&slice), "http"), "10.0.0.1:8080");
         assert_eq!(endpoints(&[slice], "other"), "<none>");
     }

@@ -8,6 +8,7 @@ use super::{
     pod_template,
 };
 
+/// A Deployment, with its ReplicaSets.
 pub fn deployment(page: &mut Page, deployment: &Value, sets: &[Value]) {
     let (spec, status) = (&deployment["spec"], &deployment["status"]);
     let count = |field: &str| status[field].as_u64().unwrap_or_default();
@@ -61,6 +62,7 @@ fn revision(set: &Value) -> u64 {
     text.and_then(|text| text.parse().ok()).unwrap_or_default()
 }
 
+/// A ReplicaSet, with the states of its pods.
 pub fn replica_set(page: &mut Page, set: &Value, pods: &[Value]) {
     metadata::name(page, set);
     page.field("Selector", metadata::selector(&set["spec"]["selector"]));

@@ -3,12 +3,14 @@
 use anyhow::bail;
 use serde_json::Value;
 
-use crate::cluster::{ApiError, Cluster, object_path};
+use crate::cluster::{ApiError, Cluster, check_name, object_path, segment};
 
 /// What the agent of `node` says of an object of `kind` (`services`, `pods`) in the current namespace.
 pub async fn ask(cluster: &Cluster, node: &str, kind: &str, name: &str) -> anyhow::Result<Value> {
     let nodes = cluster.resources().await?.resolve("nodes")?;
-    let path = format!("{}/proxy/inspect/{kind}/{}/{name}", object_path(nodes, "", node), cluster.namespace());
+    check_name(name)?;
+    let agent = object_path(nodes, "", node)?;
+    let path = format!("{agent}/proxy/inspect/{kind}/{}/{}", segment(cluster.namespace()), segment(name));
     match cluster.get(&path).await {
         Ok(report) if report.is_object() => Ok(report),
         Ok(other) => bail!("the agent of {node} answered {other}"),

@@ -15,6 +15,7 @@ pub enum Inspect {
 }
 
 impl Inspect {
+    /// Runs the verb to its end.
     pub async fn run(self) -> anyhow::Result<()> {
         match self {
             Self::Service(verb) => verb.run().await,

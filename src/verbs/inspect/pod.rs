@@ -26,10 +26,11 @@ pub struct Pod {
 }
 
 impl Pod {
+    /// Runs the verb to its end.
     pub async fn run(self) -> anyhow::Result<()> {
         let cluster = connect(&self.connect).await?;
         let pods = cluster.resources().await?.resolve("pods")?;
-        let pod = cluster.get(&object_path(pods, cluster.namespace(), &self.name)).await?;
+        let pod = cluster.get(&object_path(pods, cluster.namespace(), &self.name)?).await?;
         let node = pod["spec"]["nodeName"].as_str().context("the pod is on no node yet")?;
         let report = agent::ask(&cluster, node, "pods", &self.name).await?;
         let inspection = json!({"pod": {"namespace": cluster.namespace(), "name": self.name,

@@ -183,10 +183,12 @@ mod tests {
 
     #[test]
     fn an_inspection_names_every_backend_and_every_exclusion() {
-        let inspection = json!({"service": {"namespace": "default", "name": "web", "type": "ClusterIP"}, "unreachable": [],
+        let inspection = json!({"service": {"namespace": "default", "name": "web", "type": "ClusterIP"},
+            "unreachable": [],
             "nodes": [{"node": "a", "datapath": "ebpf", "appliedRevision": 7, "tableRevision": 7,
                 "dns": {"records": [{"name": "web.default.svc.cluster.local", "type": "A", "data": ["10.96.0.20"]}]},
-                "frontends": [{"kind": "ClusterIP", "address": "10.96.0.20", "port": 80, "portName": "http", "protocol": "TCP",
+                "frontends": [{"kind": "ClusterIP", "address": "10.96.0.20", "port": 80, "portName": "http",
+                    "protocol": "TCP",
                     "scope": "internal", "policy": "Cluster", "held": true, "unserved": 2,
                     "backends": [{"address": "10.244.0.5", "port": 8080, "pod": "default/web-1", "node": "a", "held": true,
                         "wanted": true, "picks": 12, "affinePicks": 0}],
@@ -214,8 +216,10 @@ mod tests {
         let dns = json!({"revision": 7, "records": records,
             "endpoints": [{"address": "10.244.0.5", "pod": "default/db-0", "node": "a"}],
             "excluded": [{"address": "10.244.0.6", "pod": "default/db-1", "node": "b", "reason": "not ready"}]});
-        let inspection = json!({"service": {"namespace": "default", "name": "db", "type": "ClusterIP", "clusterIP": "None"},
-            "unreachable": [], "nodes": [{"node": "a", "datapath": "ebpf", "appliedRevision": 7, "tableRevision": 7, "frontends": [],
+        let inspection = json!({"service": {"namespace": "default", "name": "db", "type": "ClusterIP",
+            "clusterIP": "None"},
+            "unreachable": [], "nodes": [{"node": "a", "datapath": "ebpf", "appliedRevision": 7, "tableRevision": 7,
+                "frontends": [],
                 "noFrontendsBecause": "the Service is headless", "dns": dns}]});
         assert_eq!(
             render(&inspection),
@@ -243,12 +247,14 @@ mod tests {
 
     #[test]
     fn an_inspection_of_a_pod_names_its_host_ports() {
-        let backend = json!({"address": "10.244.0.5", "port": 80, "pod": "default/web", "node": "a", "held": true, "wanted": true,
+        let backend = json!({"address": "10.244.0.5", "port": 80, "pod": "default/web", "node": "a", "held": true,
+            "wanted": true,
             "picks": 1, "affinePicks": 0});
         let frontend = json!({"kind": "HostPort", "port": 8080, "portName": "", "protocol": "TCP", "scope": "external",
             "policy": "the pod itself", "held": true, "unserved": 0, "backends": [backend], "excluded": []});
         let inspection = json!({"pod": {"namespace": "default", "name": "web", "podIP": "10.244.0.5"},
-            "nodes": [{"node": "a", "datapath": "ebpf", "appliedRevision": 7, "tableRevision": 7, "frontends": [frontend]}]});
+            "nodes": [{"node": "a", "datapath": "ebpf", "appliedRevision": 7, "tableRevision": 7,
+                "frontends": [frontend]}]});
         let text = render_pod(&inspection);
         assert!(text.starts_with("Pod:       default/web\nAddress:   10.244.0.5\n\nNode a "), "{text}");
         assert!(text.contains("HostPort this node:8080/TCP, external clients, policy the pod itself\n"), "{text}");

@@ -31,11 +31,12 @@ pub struct Service {
 }
 
 impl Service {
+    /// Runs the verb to its end.
     pub async fn run(self) -> anyhow::Result<()> {
         let cluster = connect(&self.connect).await?;
         let services = cluster.resources().await?.resolve("services")?;
         // First: a Service that does not exist is told as such, and not once for each node.
-        let service = cluster.get(&object_path(services, cluster.namespace(), &self.name)).await?;
+        let service = cluster.get(&object_path(services, cluster.namespace(), &self.name)?).await?;
         let nodes = self.nodes(&cluster).await?;
         let answers =
             futures::future::join_all(nodes.iter().map(|node| agent::ask(&cluster, node, "services", &self.name)))
@@ -48,7 +49,8 @@ impl Service {
             }
         }
         let inspection = json!({"service": {"namespace": cluster.namespace(), "name": self.name,
-            "type": service["spec"]["type"], "clusterIP": service["spec"]["clusterIP"]}, "nodes": reports, "unreachable": failures});
+            "type": service["spec"]["type"], "clusterIP": service["spec"]["clusterIP"]}, "nodes": reports,
+                "unreachable": failures});
         match &self.output {
             Some(format) => output::print_object(format, &inspection, &self.name)?,
             None => print!("{}", report::render(&inspection)),

@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 
-use super::{Rolled, revisions::revisions};
+use super::{Deployment, revisions::revisions};
 use crate::{
     cluster::{ConnectArgs, connect},
     output::Grid,
@@ -26,18 +26,19 @@ pub struct History {
 }
 
 impl History {
+    /// Runs the verb to its end.
     pub async fn run(self) -> anyhow::Result<()> {
         let cluster = connect(&self.connect).await?;
-        let rolled = Rolled::one(&cluster, &self.resource).await?;
-        let revisions = revisions(&cluster, &rolled).await?;
+        let deployment = Deployment::one(&cluster, &self.resource).await?;
+        let revisions = revisions(&cluster, &deployment).await?;
         if let Some(number) = self.revision {
             let revision = revisions.iter().find(|r| r.number == number);
             let revision = revision.with_context(|| format!("unable to find the specified revision {number}"))?;
-            println!("{} with revision #{number}", rolled.shown());
+            println!("{} with revision #{number}", deployment.shown());
             print!("{}", yaml::write(&serde_json::json!({"template": revision.template}))?);
             return Ok(());
         }
-        println!("{} ", rolled.shown());
+        println!("{} ", deployment.shown());
         let mut grid = Grid::default();
         grid.row(["REVISION", "CHANGE-CAUSE"]);
         for revision in revisions {

@@ -10,8 +10,9 @@ mod undo;
 use anyhow::{Context, ensure};
 use serde_json::Value;
 
+use super::objects::{ObjectQuery, Unnamed};
 use crate::{
-    cluster::{Cluster, ResourceType, object_path, select},
+    cluster::{Cluster, ResourceType},
     failure::Hinted,
 };
 
@@ -27,6 +28,7 @@ pub enum Rollout {
 }
 
 impl Rollout {
+    /// Runs the verb to its end.
     pub async fn run(self) -> anyhow::Result<()> {
         match self {
             Self::Status(verb) => verb.run().await,
@@ -40,27 +42,27 @@ impl Rollout {
 }
 
 /// One Deployment that a word or two name.
-struct Rolled {
+struct Deployment {
     kind: ResourceType,
     name: String,
     path: String,
     object: Value,
 }
 
-impl Rolled {
-    /// Reads what `words` name: `deployment web`, `deployment/web`; several names are several Deployments.
+impl Deployment {
+    /// Reads the Deployments that `words` name: `deployment web`, `deployment/web deployment/api`.
     async fn all(cluster: &Cluster, words: &[String]) -> anyhow::Result<Vec<Self>> {
+        let query = ObjectQuery { words, unnamed: Unnamed::Refused, ..ObjectQuery::default() };
         let mut found = Vec::new();
-        for selection in select(cluster.resources().await?, words)? {
-            if selection.kind.kind != "Deployment" {
-                let message = format!("{} have no rollouts", selection.kind.plural);
+        for objects in query.resolve(cluster).await?.complete()? {
+            if objects.kind.kind != "Deployment" {
+                let message = format!("{} have no rollouts", objects.kind.plural);
                 return Err(Hinted::new(message, "deployments have: for instance deployment/web").into());
             }
-            ensure!(!selection.names.is_empty(), "name the deployment: deployment/NAME");
-            for name in &selection.names {
-                let path = object_path(&selection.kind, cluster.namespace(), name);
+            for name in &objects.names {
+                let path = objects.object_path(name)?;
                 let object = cluster.get(&path).await?;
-                found.push(Self { kind: selection.kind.clone(), name: name.clone(), path, object });
+                found.push(Self { kind: objects.kind.clone(), name: name.clone(), path, object });
             }
         }
         Ok(found)

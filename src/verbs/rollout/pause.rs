@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::Rolled;
+use super::Deployment;
 use crate::cluster::{ConnectArgs, PatchType, connect, with_query};
 
 /// Let changes of a Deployment gather without rolling out
@@ -33,12 +33,14 @@ struct Which {
 }
 
 impl Pause {
+    /// Runs the verb to its end.
     pub async fn run(self) -> anyhow::Result<()> {
         self.which.set(&json!(true), "paused").await
     }
 }
 
 impl Resume {
+    /// Runs the verb to its end.
     pub async fn run(self) -> anyhow::Result<()> {
         self.which.set(&Value::Null, "resumed").await
     }
@@ -47,12 +49,14 @@ impl Resume {
 impl Which {
     async fn set(self, paused: &Value, done: &str) -> anyhow::Result<()> {
         let cluster = connect(&self.connect).await?;
-        for rolled in Rolled::all(&cluster, &self.resource).await? {
-            let was = rolled.object["spec"]["paused"] == true;
-            anyhow::ensure!(was != (*paused == true), "{} is already {done}", rolled.shown());
+        for deployment in Deployment::all(&cluster, &self.resource).await? {
+            let was = deployment.object["spec"]["paused"] == true;
+            anyhow::ensure!(was != (*paused == true), "{} is already {done}", deployment.shown());
             let patch = json!({"spec": {"paused": paused}});
-            cluster.patch(&with_query(&rolled.path, &[("fieldManager", "fairlead")]), PatchType::Merge, &patch).await?;
-            println!("{} {done}", rolled.shown());
+            cluster
+                .patch(&with_query(&deployment.path, &[("fieldManager", "fairlead")]), PatchType::Merge, &patch)
+                .await?;
+            println!("{} {done}", deployment.shown());
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use anyhow::bail;
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::Rolled;
+use super::Deployment;
 use crate::cluster::{ConnectArgs, PatchType, connect, with_query};
 
 /// Replace all pods of a Deployment by new ones, as its strategy says
@@ -20,19 +20,20 @@ pub struct Restart {
 }
 
 impl Restart {
+    /// Runs the verb to its end.
     pub async fn run(self) -> anyhow::Result<()> {
         let cluster = connect(&self.connect).await?;
-        for rolled in Rolled::all(&cluster, &self.resource).await? {
-            if rolled.object["spec"]["paused"] == true {
+        for deployment in Deployment::all(&cluster, &self.resource).await? {
+            if deployment.object["spec"]["paused"] == true {
                 bail!("can't restart paused deployment (run rollout resume first)");
             }
             let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
             let annotations = json!({"kubectl.kubernetes.io/restartedAt": now});
             let patch = json!({"spec": {"template": {"metadata": {"annotations": annotations}}}});
             cluster
-                .patch(&with_query(&rolled.path, &[("fieldManager", "fairlead")]), PatchType::Strategic, &patch)
+                .patch(&with_query(&deployment.path, &[("fieldManager", "fairlead")]), PatchType::Strategic, &patch)
                 .await?;
-            println!("{} restarted", rolled.shown());
+            println!("{} restarted", deployment.shown());
         }
         Ok(())
     }

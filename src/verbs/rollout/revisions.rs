@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::Rolled;
+use super::Deployment;
 use crate::{
     cluster::{Cluster, resource_path, with_query},
     verbs::logs::label_selector,
@@ -20,12 +20,12 @@ pub struct Revision {
 }
 
 /// All revisions, oldest first.
-pub async fn revisions(cluster: &Cluster, rolled: &Rolled) -> anyhow::Result<Vec<Revision>> {
+pub async fn revisions(cluster: &Cluster, deployment: &Deployment) -> anyhow::Result<Vec<Revision>> {
     let kind = cluster.resources().await?.resolve("replicasets.apps")?;
-    let selector = label_selector(&rolled.object["spec"]["selector"]).unwrap_or_default();
+    let selector = label_selector(&deployment.object["spec"]["selector"]).unwrap_or_default();
     let list = with_query(&resource_path(kind, Some(cluster.namespace())), &[("labelSelector", &selector)]);
     let sets = cluster.get(&list).await?;
-    Ok(of(&rolled.object, sets["items"].as_array().map(Vec::as_slice).unwrap_or_default()))
+    Ok(of(&deployment.object, sets["items"].as_array().map(Vec::as_slice).unwrap_or_default()))
 }
 
 fn of(deployment: &Value, sets: &[Value]) -> Vec<Revision> {

@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use anyhow::bail;
-use futures::{AsyncBufReadExt, StreamExt};
 use serde_json::Value;
 
-use super::Rolled;
-use crate::cluster::{Cluster, ConnectArgs, connect, resource_path, with_query};
+use super::Deployment;
+use crate::cluster::{Cluster, ConnectArgs, connect, until};
 
 /// Wait until a rollout is done, saying how far it is
 #[derive(Debug, clap::Args)]
@@ -20,7 +19,8 @@ pub struct Status {
     #[arg(value_name = "RESOURCE", required = true)]
     resource: Vec<String>,
     /// Wait until it is done; =false only looks once
-    #[arg(short, long, value_name = "BOOL", default_value = "true", num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set)]
+    #[arg(short, long, value_name = "BOOL", default_value = "true", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "true", action = clap::ArgAction::Set)]
     watch: bool,
     /// How long to wait, such as 90s; 0 for as long as it takes
     #[arg(long, value_name = "DURATION", default_value = "0", value_parser = crate::role::parse_duration)]
@@ -38,60 +38,46 @@ enum Progress {
 }
 
 impl Status {
+    /// Runs the verb to its end.
     pub async fn run(self) -> anyhow::Result<()> {
         let cluster = connect(&self.connect).await?;
-        for rolled in Rolled::all(&cluster, &self.resource).await? {
-            let follow = follow(&cluster, &rolled, self.watch);
+        for deployment in Deployment::all(&cluster, &self.resource).await? {
+            let follow = follow(&cluster, &deployment, self.watch);
             if self.timeout.is_zero() {
                 follow.await?;
             } else {
                 let timely = tokio::time::timeout(self.timeout, follow).await;
-                timely.map_err(|_| anyhow::anyhow!("timed out waiting for the rollout of {}", rolled.shown()))??;
+                timely
+                    .map_err(|_| anyhow::anyhow!("timed out waiting for the rollout of {}", deployment.shown()))??;
             }
         }
         Ok(())
     }
 }
 
-async fn follow(cluster: &Cluster, rolled: &Rolled, watch: bool) -> anyhow::Result<()> {
-    let field = format!("metadata.name={}", rolled.name);
-    let list = resource_path(&rolled.kind, Some(cluster.namespace()));
-    let mut said = String::new();
-    loop {
-        let found = cluster.get(&with_query(&list, &[("fieldSelector", &field)])).await?;
-        let Some(object) = found["items"].get(0) else { bail!("{} is gone", rolled.shown()) };
-        if tell(&progress(object), &mut said)? || !watch {
-            return Ok(());
-        }
-        let revision = found["metadata"]["resourceVersion"].as_str().unwrap_or_default();
-        let query = [("fieldSelector", field.as_str()), ("watch", "true"), ("resourceVersion", revision)];
-        let mut lines = cluster.stream(&with_query(&list, &query), "application/json").await?.lines();
-        while let Some(line) = lines.next().await {
-            let event: Value = serde_json::from_str(&line?)?;
-            match event["type"].as_str() {
-                Some("DELETED") => bail!("{} is gone", rolled.shown()),
-                Some("ERROR") => break,
-                Some("BOOKMARK") => {}
-                _ => {
-                    if tell(&progress(&event["object"]), &mut said)? {
-                        return Ok(());
-                    }
-                }
-            }
-        }
+async fn follow(cluster: &Cluster, deployment: &Deployment, watch: bool) -> anyhow::Result<()> {
+    let mut printed = String::new();
+    let Deployment { kind, name, object, .. } = deployment;
+    if !watch {
+        return print_progress(&progress(object), &mut printed).map(drop);
     }
+    until(cluster, kind, cluster.namespace(), name, |object| match object {
+        Some(object) => Ok(print_progress(&progress(object), &mut printed)?.then_some(())),
+        None => bail!("{} is gone", deployment.shown()),
+    })
+    .await
 }
 
-/// Prints what is new. Gives whether the rollout is done.
-fn tell(progress: &Progress, said: &mut String) -> anyhow::Result<bool> {
+/// Prints the progress where it differs from what was `printed` last. Returns whether the rollout is done.
+fn print_progress(progress: &Progress, printed: &mut String) -> anyhow::Result<bool> {
     let (text, done) = match progress {
         Progress::Failed(why) => bail!("{why}"),
         Progress::Waiting(text) => (text, false),
         Progress::Done(text) => (text, true),
     };
-    if text != said {
+    if text != printed {
         println!("{text}");
-        said.clone_from(text);
+        printed.clone_from(text);
     }
     Ok(done)
 }
@@ -119,7 +105,7 @@ fn progress(deployment: &Value) -> Progress {
     } else if available < updated {
         waiting(format!("{available} of {updated} updated replicas are available"))
     } else {
-        Progress::Done(format!("deployment \"{name}\" successfully rolled out"))
+        Progress::Done(format!("deployment \"{name}\" successfully deployment out"))
     }
 }
 
@@ -155,13 +141,14 @@ mod tests {
         );
         assert_eq!(
             of(json!({"observedGeneration": 2, "replicas": 3, "updatedReplicas": 3, "availableReplicas": 3})),
-            Progress::Done("deployment \"web\" successfully rolled out".into())
+            Progress::Done("deployment \"web\" successfully deployment out".into())
         );
     }
 
     #[test]
     fn a_rollout_that_is_stuck_fails() {
-        let status = json!({"observedGeneration": 2, "conditions": [{"type": "Progressing", "reason": "ProgressDeadlineExceeded"}]});
+        let status = json!({"observedGeneration": 2, "conditions": [{"type": "Progressing",
+            "reason": "ProgressDeadlineExceeded"}]});
         assert!(matches!(progress(&deployment(status)), Progress::Failed(_)));
     }
 }

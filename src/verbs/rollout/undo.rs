@@ -3,7 +3,7 @@
 use anyhow::{Context, bail};
 use serde_json::json;
 
-use super::{Rolled, revisions::revisions};
+use super::{Deployment, revisions::revisions};
 use crate::{
     cluster::{ConnectArgs, PatchType, connect, with_query},
     failure::Hinted,
@@ -26,38 +26,39 @@ pub struct Undo {
 }
 
 impl Undo {
+    /// Runs the verb to its end.
     pub async fn run(self) -> anyhow::Result<()> {
         let cluster = connect(&self.connect).await?;
-        let rolled = Rolled::one(&cluster, &self.resource).await?;
-        if rolled.object["spec"]["paused"] == true {
+        let deployment = Deployment::one(&cluster, &self.resource).await?;
+        if deployment.object["spec"]["paused"] == true {
             return Err(Hinted::new(
-                format!("{} is paused, and a paused deployment cannot be rolled back", rolled.shown()),
-                format!("first: fairlead rollout resume deployment/{}", rolled.name),
+                format!("{} is paused, and a paused deployment cannot be deployment back", deployment.shown()),
+                format!("first: fairlead rollout resume deployment/{}", deployment.name),
             )
             .into());
         }
-        let revisions = revisions(&cluster, &rolled).await?;
+        let revisions = revisions(&cluster, &deployment).await?;
         let target = match self.to_revision {
-            0 if revisions.len() < 2 => bail!("no rollout history found for {}", rolled.shown()),
+            0 if revisions.len() < 2 => bail!("no rollout history found for {}", deployment.shown()),
             0 => &revisions[revisions.len() - 2],
             number => revisions.iter().find(|r| r.number == number).with_context(|| {
-                format!("unable to find the specified revision {number} in the history of {}", rolled.shown())
+                format!("unable to find the specified revision {number} in the history of {}", deployment.shown())
             })?,
         };
-        if target.template == rolled.object["spec"]["template"] {
+        if target.template == deployment.object["spec"]["template"] {
             println!(
                 "{} skipped rollback (current template already matches revision {})",
-                rolled.shown(),
+                deployment.shown(),
                 target.number
             );
             return Ok(());
         }
         // The test makes a change of the template that came between a refusal, not a loss.
         let patch = json!([
-            {"op": "test", "path": "/spec/template", "value": rolled.object["spec"]["template"]},
+            {"op": "test", "path": "/spec/template", "value": deployment.object["spec"]["template"]},
             {"op": "replace", "path": "/spec/template", "value": target.template}]);
-        cluster.patch(&with_query(&rolled.path, &[("fieldManager", "fairlead")]), PatchType::Json, &patch).await?;
-        println!("{} rolled back", rolled.shown());
+        cluster.patch(&with_query(&deployment.path, &[("fieldManager", "fairlead")]), PatchType::Json, &patch).await?;
+        println!("{} deployment back", deployment.shown());
         Ok(())
     }
 }

@@ -5,6 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, bail};
 
+use super::services::ServiceHold;
 use crate::{
     command,
     progress::{self, Step},
@@ -21,6 +22,13 @@ pub fn install(step: &Step, packages: &[&str]) -> anyhow::Result<()> {
             packages.join(" ")
         );
     }
+    // Only the programs are needed; services that packages start would stay after Ctrl-C.
+    let hold = ServiceHold::take()?;
+    let outcome = install_held(step, packages);
+    outcome.and(hold.release())
+}
+
+fn install_held(step: &Step, packages: &[&str]) -> anyhow::Result<()> {
     // A fresh machine has no lists at all, and apt knows no package then.
     let updated = !packages.iter().all(|package| is_known(package));
     if updated {
@@ -78,8 +86,8 @@ fn status(line: &str) -> Option<(u64, String)> {
         "pmstatus" => 100,
         _ => return None,
     };
-    let percent = parts.nth(1)?.trim().parse::<f64>().ok()?;
-    Some((offset + percent.clamp(0.0, 100.0) as u64, parts.next().unwrap_or_default().trim().to_owned()))
+    let percent: u64 = parts.nth(1)?.trim().split('.').next()?.parse().ok()?;
+    Some((offset + percent.min(100), parts.next().unwrap_or_default().trim().to_owned()))
 }
 
 #[cfg(test)]

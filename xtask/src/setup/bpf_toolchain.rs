@@ -9,6 +9,7 @@ use crate::{
     workspace,
 };
 
+/// The packages of Debian's compiler for BPF.
 pub const COMPILER_PACKAGES: &[&str] = &["rustc-web", "libstd-rust-web-dev-bpf"];
 /// The LLVM that bpf-linker is built with must be that of the compiler.
 const LINKER_PACKAGES: &[&str] = &["llvm-22-dev", "libpolly-22-dev", "libzstd-dev", "g++", "zlib1g-dev"];
@@ -42,6 +43,7 @@ fn nightly_has_source() -> bool {
         .is_ok_and(|sysroot| Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library/core/Cargo.toml").is_file())
 }
 
+/// Whether bpf-linker is not installed.
 pub fn linker_is_missing() -> bool {
     command::find("bpf-linker").is_none()
 }

@@ -3,6 +3,7 @@
 mod apt;
 mod bpf_toolchain;
 mod needs;
+mod services;
 
 use crate::progress::Step;
 
@@ -24,6 +25,7 @@ pub enum Purpose {
 }
 
 impl Setup {
+    /// Runs the task to its end.
     pub fn run(self) -> anyhow::Result<()> {
         if self.check {
             let missing = needs::missing(Purpose::Test);

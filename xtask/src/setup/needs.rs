@@ -21,6 +21,7 @@ pub fn missing(purpose: Purpose) -> Vec<Need> {
         }
     };
     program("cc", "links what cargo builds", &["gcc", "libc6-dev"]);
+    program("objcopy", "takes debug information out of the packaged binary", &["binutils"]);
     program("dockerd", "runs the containers", &["docker.io"]);
     program("docker", "imports the demo's image", &["docker.io"]);
     program("nft", "shows and checks the firewall rules", &["nftables"]);

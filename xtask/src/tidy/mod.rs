@@ -28,6 +28,7 @@ pub struct Tidy {
 }
 
 impl Tidy {
+    /// Runs the task to its end.
     pub fn run(self) -> anyhow::Result<()> {
         let sources = Source::all()?;
         let mut problems = layout::strangers()?;

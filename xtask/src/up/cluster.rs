@@ -27,6 +27,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
+    /// Starts `fairlead up` on `engine`; its output goes to `up.log` in the data directory.
     pub fn start(data_dir: &Path, engine: &Engine, flags: &[String]) -> anyhow::Result<Self> {
         let log = data_dir.join("up.log");
         let output = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
@@ -40,13 +41,14 @@ impl Cluster {
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output)
-            // Ctrl-C is for this task, which takes things down in order.
+            // Ctrl-C is handled by this task, which stops everything in order.
             .process_group(0)
             .spawn()
             .context("cannot start fairlead up")?;
         Ok(Self { child, kubeconfig: data_dir.join("admin.kubeconfig"), log, started })
     }
 
+    /// The administrator's kubeconfig.
     pub fn kubeconfig(&self) -> &Path {
         &self.kubeconfig
     }

@@ -61,7 +61,7 @@ fn write_image(output: impl Write) -> anyhow::Result<()> {
     let mut tar = tar::Builder::new(output);
     let mut add = |path: &str, mode: u32, content: &[u8]| {
         let mut header = tar::Header::new_gnu();
-        header.set_size(content.len() as u64);
+        header.set_size(u64::try_from(content.len()).map_err(std::io::Error::other)?);
         header.set_mode(mode);
         tar.append_data(&mut header, path, content)
     };

@@ -22,11 +22,11 @@ const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
 /// An Engine that answers.
 pub struct Engine {
     url: String,
-    own: Option<Own>,
+    own: Option<OwnEngine>,
 }
 
 /// The Engine that was started here.
-struct Own {
+struct OwnEngine {
     child: Child,
     exec_root: PathBuf,
     data_root: PathBuf,
@@ -50,6 +50,7 @@ impl Engine {
         Ok(engine)
     }
 
+    /// What `DOCKER_HOST` is set to for this Engine.
     pub fn url(&self) -> &str {
         &self.url
     }
@@ -100,7 +101,7 @@ impl Engine {
             }
             std::thread::sleep(Duration::from_millis(50));
         }
-        Ok(Self { url, own: Some(Own { child, exec_root, data_root, traces }) })
+        Ok(Self { url, own: Some(OwnEngine { child, exec_root, data_root, traces }) })
     }
 
     /// Ends an Engine of our own and takes away what it leaves on the host; its data stays in the data directory.
@@ -117,7 +118,7 @@ impl Engine {
 /// SIGTERM, and a wait for the end.
 pub fn end(child: &mut Child) -> anyhow::Result<()> {
     if child.try_wait()?.is_none() {
-        kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM).context("cannot signal the process")?;
+        kill(Pid::from_raw(child.id().try_into()?), Signal::SIGTERM).context("cannot signal the process")?;
         child.wait().context("cannot wait for the process")?;
     }
     Ok(())

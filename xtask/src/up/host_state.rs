@@ -10,6 +10,7 @@ use crate::command;
 pub struct HostState(BTreeSet<String>);
 
 impl HostState {
+    /// Looks at the host as it is now.
     pub fn read() -> Self {
         let mut seen = BTreeSet::new();
         let mut add =

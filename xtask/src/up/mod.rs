@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use anyhow::{Context, ensure};
 
 use crate::{
-    build,
+    build, command,
     progress::Step,
     setup::{Purpose, setup},
 };
@@ -38,14 +38,19 @@ pub struct Up {
 }
 
 impl Up {
+    /// Runs the task to its end.
     pub fn run(self) -> anyhow::Result<()> {
         ensure!(
             nix::unistd::geteuid().is_root(),
             "this needs root: it makes network interfaces and loads BPF programs"
         );
+        // From here on Ctrl-C ends the command that runs, and what was begun is taken back.
+        interrupt::listen()?;
         setup(Purpose::Run)?;
         build::release()?;
-        interrupt::listen()?;
+        if interrupt::requested() {
+            return Ok(());
+        }
         let before = HostState::read();
         let outcome = self.cluster();
         let left = before.left_over(&HostState::read(), &self.data_dir);
@@ -103,20 +108,50 @@ impl Up {
 /// What to type next, in another terminal.
 fn next_steps(cluster: &Cluster) -> String {
     let fairlead = crate::workspace::release_binary().display().to_string();
+    let node_port = cluster.node_port().map_or_else(|_| "NODEPORT".to_owned(), |port| port.to_string());
+    let has_kubectl = command::find("kubectl").is_some();
+    next_steps_text(&cluster.kubeconfig().display().to_string(), &fairlead, &node_port, has_kubectl)
+}
+
+fn next_steps_text(kubeconfig: &str, fairlead: &str, node_port: &str, has_kubectl: bool) -> String {
+    let client = if has_kubectl { "kubectl" } else { fairlead };
+    let about_kubectl = match has_kubectl {
+        true => "",
+        false => "\nkubectl is not installed and not needed; it works too, with the same KUBECONFIG.\n",
+    };
     format!(
         "Next, in another terminal:
 
   export KUBECONFIG={kubeconfig}
-  kubectl get pods -o wide
-  kubectl scale deployment hello --replicas=5
+  {client} get pods -o wide
+  {client} scale deployment hello --replicas=5
   {fairlead} get all
   {fairlead} inspect service hello
   {fairlead} logs deployment/web
   {fairlead} delete pod -l app=hello --wait=false && {fairlead} get pods -w
   curl http://127.0.0.1:{node_port}/cgi-bin/ask
-
+{about_kubectl}
 Ctrl-C ends it and leaves this host as it was.",
-        kubeconfig = cluster.kubeconfig().display(),
-        node_port = cluster.node_port().map_or_else(|_| "NODEPORT".to_owned(), |port| port.to_string()),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_kubectl_no_command_names_it() {
+        let text = next_steps_text("/d/admin.kubeconfig", "/t/fairlead", "30080", false);
+        let commands: Vec<&str> = text.lines().filter(|line| line.starts_with("  ")).collect();
+        assert!(commands.iter().all(|line| !line.contains("kubectl")), "{commands:?}");
+        assert!(text.contains("kubectl is not installed"));
+        assert!(text.contains("  /t/fairlead get pods -o wide\n"));
+    }
+
+    #[test]
+    fn with_kubectl_both_are_shown() {
+        let text = next_steps_text("/d/admin.kubeconfig", "/t/fairlead", "30080", true);
+        assert!(text.contains("  kubectl get pods -o wide\n") && text.contains("  /t/fairlead get all\n"));
+        assert!(!text.contains("not installed"));
+    }
 }

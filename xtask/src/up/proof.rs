@@ -16,7 +16,7 @@ const REQUESTS: usize = 60;
 /// Which pods answered, and how often.
 type Spread = BTreeMap<String, usize>;
 
-/// Asks, and gives what is to be shown. Fails at the first request without an answer.
+/// Sends the requests and returns the report. Fails at the first request without an answer.
 pub fn prove(cluster: &Cluster) -> anyhow::Result<String> {
     let step = Step::start("proving it by requests");
     let address = |text: String| -> anyhow::Result<IpAddr> {
