@@ -32,7 +32,7 @@ const TOP_LEVEL: &[&str] = &[
 const MEANINGLESS: &[&str] = &["utils", "util", "common", "helpers", "helper", "misc", "types", "manager"];
 /// Lines beyond which a file surely holds a second concept.
 const TOO_LONG: usize = 450;
-/// The width of a line, comments and texts included. `rustfmt` keeps it for code alone.
+/// The width of a line. `rustfmt` keeps it for code alone; a nightly's `wrap_comments` does for comments too.
 const COLUMNS: usize = 120;
 
 /// Every entry of the top level that the design does not name.
@@ -63,13 +63,21 @@ pub fn problems(source: &Source) -> Vec<String> {
     if lines > TOO_LONG {
         found.push(format!("layout: {shown} has {lines} lines, more than {TOO_LONG}: which concept can move out?"));
     }
-    for (number, line) in source.text.lines().enumerate() {
-        let columns = line.chars().count();
-        if columns > COLUMNS {
-            found.push(format!("layout: {shown}:{} has {columns} columns, more than {COLUMNS}", number + 1));
-        }
-    }
+    found.extend(wide_lines(source, true));
     found
+}
+
+/// Lines that are too wide and that `rustfmt` cannot break: texts, and code in macros.
+pub fn remarks(source: &Source) -> Vec<String> {
+    wide_lines(source, false)
+}
+
+fn wide_lines(source: &Source, comments: bool) -> Vec<String> {
+    let lines = source.text.lines().enumerate().filter(|(_, line)| line.trim_start().starts_with("//") == comments);
+    let wide = lines.map(|(number, line)| (number + 1, line.chars().count())).filter(|(_, columns)| *columns > COLUMNS);
+    let shown = source.shown();
+    wide.map(|(number, columns)| format!("layout: {shown}:{number} has {columns} columns, more than {COLUMNS}"))
+        .collect()
 }
 
 #[cfg(test)]
@@ -85,6 +93,8 @@ mod tests {
         assert!(found("src/pick.rs", format!("//! Picks.\n// {}\n", "é".repeat(117))).is_empty());
         let long = format!("//! Picks.\n// {}\n", "x".repeat(118));
         assert_eq!(found("src/pick.rs", long), ["layout: src/pick.rs:2 has 121 columns, more than 120"]);
+        let text = Source { path: "src/pick.rs".into(), text: format!("//! Picks.\n\"{}\"\n", "x".repeat(119)) };
+        assert_eq!(remarks(&text), ["layout: src/pick.rs:2 has 121 columns, more than 120"]);
         assert!(found("src/pick.rs", "use a;\n".into())[0].contains("does not open with"));
         assert!(found("src/utils/pick.rs", "//! Picks.\n".into())[0].contains("`utils`"));
         assert!(found("src/pick.rs", "//!\n".repeat(451))[0].contains("has 451 lines"));

@@ -34,6 +34,9 @@ impl Tidy {
         let mut problems = layout::strangers()?;
         problems.extend(sources.iter().flat_map(layout::problems));
         problems.extend(pages::problems()?);
+        for remark in sources.iter().flat_map(layout::remarks) {
+            println!("note: {remark}");
+        }
         let members = metadata(&["--no-deps"])?;
         problems.extend(dependencies::problems(&members));
         problems.extend(unused::problems(&members, &sources)?);
