@@ -5,6 +5,7 @@
 
 mod agent;
 pub mod config;
+mod deadline;
 pub mod dns;
 pub mod health;
 pub mod https;

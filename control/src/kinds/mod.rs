@@ -112,6 +112,8 @@ pub struct Kind {
 
 /// See [`Kind::default`].
 pub type DefaultFn = Arc<dyn Fn(&mut Value) + Send + Sync>;
+/// See [`StoredAs::from_stored`].
+pub type FromStoredFn = Arc<dyn Fn(&mut Value, &Kind) + Send + Sync>;
 /// See [`Kind::validate`].
 pub type ValidateFn = Arc<dyn Fn(&Value, Option<&Value>) -> Vec<FieldError> + Send + Sync>;
 /// See [`Kind::prepare`].
@@ -137,9 +139,9 @@ pub struct StoredAs {
     /// The kind that they are stored as.
     pub kind: Arc<Kind>,
     /// Turns an object of the served kind into the stored one, `apiVersion` and `kind` included.
-    pub to_stored: Arc<dyn Fn(&mut Value) + Send + Sync>,
+    pub to_stored: DefaultFn,
     /// The way back.
-    pub from_stored: Arc<dyn Fn(&mut Value, &Kind) + Send + Sync>,
+    pub from_stored: FromStoredFn,
     /// If every answer through the served kind is to warn of it.
     pub deprecation: Option<Deprecation>,
 }

@@ -187,7 +187,7 @@ impl Shared {
     fn rest(&self, key: Key, now: Instant) {
         let mut resting = self.resting.lock();
         resting.retain(|_, until| now < *until);
-        resting.insert(key, now + REST_FOR);
+        resting.insert(key, now.checked_add(REST_FOR).unwrap_or(now));
     }
 }
 

@@ -31,6 +31,9 @@ pub const ALL: &[&Subresource] = &[
     &status::STATUS,
 ];
 
+/// Answers a request to a subresource, whose body was read.
+pub type Handle = for<'a> fn(&'a Api, &'a Call, &'a [u8]) -> BoxFuture<'a, Result<Response, Status>>;
+
 /// One subresource.
 pub struct Subresource {
     /// The path segment after the object's name.
@@ -46,7 +49,7 @@ pub struct Subresource {
     /// Whether the path may go on after the segment.
     pub any_path: bool,
     /// Answers a request with one of the verbs.
-    pub handle: for<'a> fn(&'a Api, &'a Call, &'a [u8]) -> BoxFuture<'a, Result<Response, Status>>,
+    pub handle: Handle,
 }
 
 /// A kind that stands for a part of an object, or for something to be done with it.
