@@ -11,6 +11,8 @@
     clippy::cast_precision_loss
 )]
 
+#![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "what panics in a test fails it"))]
+
 mod cli;
 mod cluster;
 mod failure;
@@ -18,6 +20,9 @@ mod manifest;
 mod merge;
 mod output;
 mod role;
+#[cfg(test)]
+#[path = "../tests/skipped.rs"]
+mod skipped;
 mod verbs;
 mod yaml;
 

@@ -6,6 +6,8 @@
 //! and whether they may, `controllers` and `scheduler` are ordinary API clients that happen to run in process, on the machinery
 //! of `engine` and what `objects` reads.
 
+#![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "what panics in a test fails it"))]
+
 pub mod admission;
 pub mod allocation;
 pub mod api;
@@ -28,6 +30,13 @@ pub mod server;
 pub mod status;
 pub mod store;
 pub mod supervise;
+
+#[cfg(test)]
+#[path = "../../tests/fuzzing.rs"]
+mod fuzzing;
+#[cfg(test)]
+#[path = "../../tests/skipped.rs"]
+mod skipped;
 
 pub use config::Config;
 pub use server::{Running, StartError, start};

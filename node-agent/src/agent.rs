@@ -130,7 +130,13 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     served_or_api_away(&proxy, &world, &api_watch).await?;
     node.send_modify(|node| node.state = NodeState::default());
     let measured = Measured { data_dir: config.data_dir.clone(), image_dir: image_dir(&*runtime).await };
-    let parts = Parts { probes, proxy: proxy.clone(), network: network.clone(), subnet };
+    let parts = Parts {
+        probes,
+        proxy: proxy.clone(),
+        network: network.clone(),
+        subnet,
+        thresholds: config.eviction_hard.clone(),
+    };
     let described = node.clone();
     supervisor.spawn("conditions", move |stop| monitor::run(parts.clone(), measured.clone(), described.clone(), stop));
     Ok(Running { supervisor, kept, node, pods, dns, proxy, network })

@@ -4,6 +4,8 @@ use std::{net::Ipv4Addr, path::PathBuf};
 
 use ipnetwork::Ipv4Network;
 
+pub use crate::register::eviction::EvictionThresholds;
+
 /// Configuration of one node agent. The names are the same in flags, in `--config` files and here.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -35,6 +37,8 @@ pub struct Config {
     pub max_pods: u32,
     /// The host's resolvers, for names outside the cluster: `/etc/resolv.conf` by default.
     pub resolv_conf: PathBuf,
+    /// Below these a resource is short, which the node's conditions then say.
+    pub eviction_hard: EvictionThresholds,
 }
 
 /// How the agent reaches the API.
@@ -74,6 +78,7 @@ impl Config {
             port: 10250,
             max_pods: 110,
             resolv_conf: "/etc/resolv.conf".into(),
+            eviction_hard: EvictionThresholds::default(),
         }
     }
 }

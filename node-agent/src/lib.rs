@@ -1,5 +1,7 @@
 //! fairlead's node agent: runs the pods of one node, gives them their network, load-balances Services and answers names.
+
 #![warn(clippy::undocumented_unsafe_blocks)]
+#![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "what panics in a test fails it"))]
 
 mod agent;
 pub mod config;
@@ -18,6 +20,13 @@ pub mod runtime;
 mod serving_certificate;
 pub mod supervise;
 pub mod world;
+
+#[cfg(test)]
+#[path = "../../tests/fuzzing.rs"]
+mod fuzzing;
+#[cfg(test)]
+#[path = "../../tests/skipped.rs"]
+mod skipped;
 
 pub use agent::{Running, StartError, StopError, start};
 pub use config::Config;

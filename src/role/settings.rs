@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::ensure;
-use fairlead_node_agent::config::{Access, DatapathChoice};
+use fairlead_node_agent::config::{Access, DatapathChoice, EvictionThresholds};
 use ipnetwork::Ipv4Network;
 
 /// Settings of every role.
@@ -103,6 +103,9 @@ pub struct NodeArgs {
     /// The host's resolvers, for names outside the cluster [default: /etc/resolv.conf]
     #[arg(long, value_name = "FILE")]
     pub resolv_conf: Option<PathBuf>,
+    /// Shortages that the node's conditions tell, such as nodefs.available<10%,memory.available<100Mi [default: the kubelet's]
+    #[arg(long, value_name = "SIGNAL<LIMIT,...")]
+    pub eviction_hard: Option<EvictionThresholds>,
 }
 
 /// What carries Services on a node.
@@ -199,6 +202,7 @@ pub fn agent(
     config.cluster_cidr = network.pods;
     config.cluster_dns = network.dns;
     config.cluster_domain = network.domain.clone();
+    config.eviction_hard = set.eviction_hard.unwrap_or(config.eviction_hard);
     Ok(config)
 }
 

@@ -1,7 +1,8 @@
-//! The agent's datapath alone, from a World to the kernel's maps: a cold start with many Services, and one change among them.
+//! The agent's datapath alone, from a World to the kernel's maps: a cold start with many Services, and one change among
+//! them.
 //!
-//! A child runs it in a lab host's namespace and cgroup. The clock starts when the snapshot is handed over and stops when the
-//! datapath says that the kernel serves it: what comes before is the API's and the watch's.
+//! A child runs it in a lab host's namespace and cgroup. The clock starts when the snapshot is handed over and stops
+//! when the datapath says that the kernel serves it: what comes before is the API's and the watch's.
 
 use std::{net::Ipv4Addr, path::PathBuf, sync::Arc, time::Instant};
 

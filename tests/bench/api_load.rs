@@ -131,7 +131,8 @@ fn pod(name: &str) -> serde_json::Value {
     let env: Vec<_> =
         (0..12).map(|i| json!({"name": format!("SETTING_{i}"), "value": format!("value-{i}-of-a-setting")})).collect();
     json!({"metadata": {"name": name, "labels": {"app": "single", "tier": "bench"}},
-        "spec": {"terminationGracePeriodSeconds": 0, "containers": [{"name": "web", "image": "registry.example/web:1", "env": env,
+        "spec": {"terminationGracePeriodSeconds": 0, "containers": [
+            {"name": "web", "image": "registry.example/web:1", "env": env,
             "ports": [{"containerPort": 8080}],
             "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"memory": "64Mi"}},
             "readinessProbe": {"httpGet": {"path": "/", "port": 8080}}}]}})

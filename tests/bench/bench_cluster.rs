@@ -38,13 +38,16 @@ impl BenchCluster {
         let cluster = Cluster::start_with("flbench", &places, &[], &["--datapath", datapath])?;
         let pod = |name: &str, node: usize, app: &str| {
             format!(
-                "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, labels: {{app: {app}}}}}\nspec:\n  nodeName: node-{node}\n\
-                 \x20 terminationGracePeriodSeconds: 0\n  containers: [{{name: c, image: \"{}\", command: [sleep, \"1000000\"]}}]\n---\n",
+                "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, labels: {{app: {app}}}}}\n\
+                 spec:\n  nodeName: node-{node}\n\
+                 \x20 terminationGracePeriodSeconds: 0\n  containers: [{{name: c, image: \"{}\", command: [sleep, \
+                 \"1000000\"]}}]\n---\n",
                 images::WEB
             )
         };
         let service = format!(
-            "apiVersion: v1\nkind: Service\nmetadata: {{name: bench}}\nspec: {{selector: {{app: server}}, ports: [{{port: 80, targetPort: {PORT}}}]}}\n"
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: bench}}\n\
+             spec: {{selector: {{app: server}}, ports: [{{port: 80, targetPort: {PORT}}}]}}\n"
         );
         cluster.apply(&format!(
             "{}{}{}{service}",

@@ -1,7 +1,8 @@
 //! Connections a second from a pod through a Service to a pod on another node, against the same without a Service.
 //!
-//! Direct runs go to the same pods in turn. Direct and Service runs alternate; what counts is their ratio in one round, and that it does not fall with more Services.
-//! kube-proxy's pod is behind a host of its own, and is compared with its own direct connections to the same servers.
+//! Direct runs go to the same pods in turn. Direct and Service runs alternate; what counts is their ratio in one round,
+//! and that it does not fall with more Services. kube-proxy's pod is behind a host of its own, and is compared with its
+//! own direct connections to the same servers.
 
 use std::{path::Path, time::Duration};
 

@@ -1,4 +1,5 @@
-//! The control plane beside Kubernetes': the same nodes, pods, lists and deletions, one contestant after the other in each round.
+//! The control plane beside Kubernetes': the same nodes, pods, lists and deletions, one contestant after the other in
+//! each round.
 
 use std::path::Path;
 

@@ -1,4 +1,5 @@
-//! Queries a second that one core answers: 10,000 names, one query in sixteen for a name that is not there; CoreDNS beside it.
+//! Queries a second that one core answers: 10,000 names, one query in sixteen for a name that is not there; CoreDNS
+//! beside it.
 
 use std::{
     fmt::Write as _,

@@ -26,7 +26,8 @@ pub fn run_bench(_peers: &Path, dir: &Path) -> Result {
             cluster.apply(&format!(
                 "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: idle}}\nspec:\n  replicas: {pods}\n\
                  \x20 selector: {{matchLabels: {{app: idle}}}}\n  template:\n    metadata: {{labels: {{app: idle}}}}\n\
-                 \x20   spec: {{terminationGracePeriodSeconds: 0, containers: [{{name: c, image: \"{}\", command: [sleep, \"1000000\"]}}]}}\n",
+                 \x20   spec: {{terminationGracePeriodSeconds: 0, containers: [{{name: c, image: \"{}\", command: \
+                 [sleep, \"1000000\"]}}]}}\n",
                 images::WEB
             ))?;
             run(&mut cluster.fairlead(&["rollout", "status", "deployment/idle", "--timeout=300s"]))?;

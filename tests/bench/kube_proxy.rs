@@ -1,5 +1,5 @@
-//! kube-proxy in nftables mode as a contestant: on a host of its own in the lab, following fairlead's API, with a pod of its own
-//! behind it.
+//! kube-proxy in nftables mode as a contestant: on a host of its own in the lab, following fairlead's API, with a pod
+//! of its own behind it.
 
 use std::{net::Ipv4Addr, path::Path, time::Duration};
 

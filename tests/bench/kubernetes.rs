@@ -1,4 +1,5 @@
-//! Kubernetes' own control plane as a contestant: etcd, kube-apiserver, kube-scheduler, kube-controller-manager on loopback.
+//! Kubernetes' own control plane as a contestant: etcd, kube-apiserver, kube-scheduler, kube-controller-manager on
+//! loopback.
 
 use std::{
     path::{Path, PathBuf},
@@ -80,7 +81,8 @@ impl Kubernetes {
                 "kube-controller-manager",
                 vec![
                     "--secure-port=0",
-                    "--controllers=deployment-controller,replicaset-controller,node-lifecycle-controller,garbage-collector-controller",
+                    "--controllers=deployment-controller,replicaset-controller,node-lifecycle-controller,\
+                     garbage-collector-controller",
                     // No kubelet is behind the nodes of the bench.
                     "--node-monitor-grace-period=24h",
                 ],
@@ -115,7 +117,8 @@ impl Drop for Kubernetes {
 fn kubeconfig_text() -> String {
     format!(
         "apiVersion: v1\nkind: Config\ncurrent-context: bench\n\
-         clusters: [{{name: bench, cluster: {{server: \"https://127.0.0.1:{API}\", insecure-skip-tls-verify: true}}}}]\n\
+         clusters: [{{name: bench, cluster: {{server: \"https://127.0.0.1:{API}\", insecure-skip-tls-verify: \
+         true}}}}]\n\
          users: [{{name: bench, user: {{token: bench-token}}}}]\n\
          contexts: [{{name: bench, context: {{cluster: bench, user: bench}}}}]\n"
     )

@@ -43,8 +43,8 @@ pub fn serve(port: u16) -> Result {
 /// How long one connection may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Connects to the targets in turn, waits for one byte and resets, again and again for `duration`. A reset leaves no TIME_WAIT behind, so source ports
-/// are not what is measured.
+/// Connects to the targets in turn, waits for one byte and resets, again and again for `duration`. A reset leaves no
+/// TIME_WAIT behind, so source ports are not what is measured.
 pub fn connect(targets: &[SocketAddrV4], duration: Duration) -> Result<Connects> {
     let mut addresses = targets.iter().map(|target| SockAddr::from(*target)).cycle();
     let mut times = Vec::with_capacity(100_000);

@@ -1,4 +1,7 @@
-//! Benches beside real peers, interleaved in one run: `cargo xtask bench`. Figures, not tests: nothing here passes or fails.
+//! Benches beside real peers, interleaved in one run: `cargo xtask bench`. Figures, not tests: nothing here passes or
+//! fails.
+
+#![allow(clippy::arithmetic_side_effects, reason = "a bench that panics has no figure")]
 
 #[path = "../cluster/kit/mod.rs"]
 #[expect(dead_code, reason = "the end-to-end tests need more of the kit than the benches")]
@@ -16,10 +19,13 @@ mod kube_proxy;
 mod kubernetes;
 mod load;
 mod nft_events;
+mod plot;
 mod pods;
 mod program;
 mod report;
 mod services;
+#[path = "../skipped.rs"]
+mod skipped;
 
 use std::path::PathBuf;
 
@@ -36,7 +42,7 @@ fn main() -> std::process::ExitCode {
         };
     }
     if let Some(reason) = kit::reason_to_skip() {
-        println!("skipped, because {reason}");
+        skipped::skipped(reason);
         return std::process::ExitCode::SUCCESS;
     }
     let peers = PathBuf::from(std::env::var_os("FAIRLEAD_PEERS").unwrap_or_else(|| "target/peers".into()));

@@ -1,7 +1,7 @@
 //! When nftables rules came into the kernel: its own notifications, read by a child in the namespace of the firewall.
 //!
-//! The child listens to NFNLGRP_NFTABLES and prints one line for each rule that names an address of [`Watcher::NETWORK`], with the
-//! time of CLOCK_MONOTONIC, which all namespaces share.
+//! The child listens to NFNLGRP_NFTABLES and prints one line for each rule that names an address of
+//! [`Watcher::NETWORK`], with the time of CLOCK_MONOTONIC, which all namespaces share.
 
 use std::{
     io::{BufRead, BufReader, Write},

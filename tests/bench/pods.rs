@@ -1,5 +1,5 @@
-//! Pods from apply to all Ready, and from delete to all gone, on one node; beside it the container engine's own time for the same
-//! containers, asked by its API without anyone else.
+//! Pods from apply to all Ready, and from delete to all gone, on one node; beside it the container engine's own time
+//! for the same containers, asked by its API without anyone else.
 
 use std::{
     path::Path,
@@ -63,8 +63,8 @@ fn deployment(replicas: usize) -> String {
     )
 }
 
-/// Seconds to start, and to stop and remove, `count` pairs of containers of which the second joins the first's network, through the
-/// Engine's API.
+/// Seconds to start, and to stop and remove, `count` pairs of containers of which the second joins the first's network,
+/// through the Engine's API.
 fn engine_alone(cluster: &Cluster, count: usize) -> Result<(f64, f64)> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {

@@ -1,7 +1,9 @@
-//! How long a change of one EndpointSlice takes until the kernel has it, with thousands of other Services; and a cold start.
+//! How long a change of one EndpointSlice takes until the kernel has it, with thousands of other Services; and a cold
+//! start.
 //!
-//! Through the API the clock runs from the write's request to the agent's word that its kernel serves that revision (over the API
-//! too), and to the kernel's own notification of kube-proxy's rule. In the agent it runs from the snapshot to the written maps.
+//! Through the API the clock runs from the write's request to the agent's word that its kernel serves that revision
+//! (over the API too), and to the kernel's own notification of kube-proxy's rule. In the agent it runs from the
+//! snapshot to the written maps.
 
 use std::{path::Path, time::Instant};
 

@@ -36,8 +36,8 @@ async fn create(client: Client, number: usize) -> Result {
     Ok(())
 }
 
-/// Gives the slice of Service `number` another second endpoint; nanoseconds of CLOCK_MONOTONIC at which it was sent, and the
-/// revision it got.
+/// Gives the slice of Service `number` another second endpoint; nanoseconds of CLOCK_MONOTONIC at which it was sent,
+/// and the revision it got.
 pub async fn change(client: &Client, number: usize, second: Ipv4Addr) -> Result<(u64, String)> {
     let path = format!("/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/filler-{number:05}");
     let body = serde_json::to_vec(&slice(number, second))?;

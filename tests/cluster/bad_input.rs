@@ -21,7 +21,8 @@ const SERVICE: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: taken}\n\
                        spec: {type: NodePort, selector: {a: b}, ports: [{port: 80, nodePort: 30500}]}\n";
 const DEPLOYMENT: &str = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: fixed}\nspec:\n  replicas: 0\n\
                           \x20 selector: {matchLabels: {app: fixed}}\n\
-                          \x20 template: {metadata: {labels: {app: fixed}}, spec: {containers: [{name: c, image: i}]}}\n";
+                          \x20 template: {metadata: {labels: {app: fixed}}, spec: {containers: [{name: c, image: \
+                          i}]}}\n";
 
 pub const TESTS: &[NamedTest] = &[
     ("malformed_yaml_names_file_document_and_line", malformed_yaml),
@@ -81,10 +82,8 @@ fn refused_document(cluster: &Cluster, document: &str, said: &[&str]) -> Result 
 }
 
 fn absent(cluster: &Cluster, kind: &str, name: &str) -> Result {
-    match cluster.kubectl(&["get", kind, name, "--ignore-not-found"]) {
-        Ok(text) if !text.is_empty() => Err(format!("it was stored: {text}").into()),
-        _ => Ok(()),
-    }
+    let found = cluster.kubectl(&["get", kind, name, "--ignore-not-found", "-o", "name"])?;
+    if found.is_empty() { Ok(()) } else { Err(format!("it was stored: {found}").into()) }
 }
 
 fn malformed_yaml(cluster: &Cluster) -> Result {
@@ -121,7 +120,8 @@ fn good_beside_bad(cluster: &Cluster) -> Result {
 
 /// kubectl itself keeps the last of two equal YAML keys and says nothing, so the API is asked with JSON.
 fn duplicate_fields(cluster: &Cluster) -> Result {
-    let yaml = "apiVersion: v1\nkind: Service\nmetadata: {name: double}\nspec:\n  ports: [{port: 80}]\n  ports: [{port: 81}]\n";
+    let yaml = "apiVersion: v1\nkind: Service\nmetadata: {name: double}\n\
+        spec:\n  ports: [{port: 80}]\n  ports: [{port: 81}]\n";
     let json = r#"{"apiVersion": "v1", "kind": "Service", "metadata": {"name": "double"},
         "spec": {"ports": [{"port": 80}], "ports": [{"port": 81}]}}"#;
     let path = "/api/v1/namespaces/default/services?fieldValidation=Strict";

@@ -1,7 +1,7 @@
 //! What breaks: agents and control services are killed, Docker restarts. Each test has a cluster of its own.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
@@ -67,17 +67,28 @@ pub fn control_killed_loses_no_acknowledged_write() -> Result {
     Ok(())
 }
 
-/// The agent is killed under request load: no request fails, pods are not restarted, and it serves changes when it is back.
+/// The agent is killed under request load: no request fails, pods are not restarted, and it serves changes when it is
+/// back.
+///
+/// `web` is scaled, so its pods come and go; every pod of `steady`, and the pod that sends the load, must be there at
+/// the end with the container that it had at the start.
 pub fn agent_killed_is_not_noticed() -> Result {
     let mut cluster = Cluster::start("flagent", &TWO)?;
     cluster.apply(&web("web", 4))?;
+    cluster.apply(&web("steady", 4))?;
     cluster.wait_for_rollout("web")?;
+    cluster.wait_for_rollout("steady")?;
     cluster.apply(
-        "apiVersion: v1\nkind: Pod\nmetadata: {name: load}\nspec:\n  nodeName: node-1\n  terminationGracePeriodSeconds: 0\n\
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: load}\n\
+         spec:\n  nodeName: node-1\n  terminationGracePeriodSeconds: 0\n\
          \x20 containers: [{name: load, image: \"fairlead.test/web:1\", command: [sleep, \"1000000\"]}]\n",
     )?;
     cluster.wait_for_condition("pod/load", "Ready")?;
-    let before = restarts_and_ids(&cluster)?;
+    let unscaled = "app notin (web)";
+    let before = containers(&cluster, unscaled)?;
+    if before.len() != 5 || before.values().any(String::is_empty) {
+        return Err(format!("five running pods expected: {before:?}").into());
+    }
     let service = cluster.get(&["service", "web"])?;
     let url = format!("http://{}/", service["spec"]["clusterIP"].as_str().unwrap_or_default());
     let load = format!(
@@ -108,9 +119,14 @@ pub fn agent_killed_is_not_noticed() -> Result {
     if failed.trim() != "0" {
         return Err(format!("{} requests failed", failed.trim()).into());
     }
-    let after = restarts_and_ids(&cluster)?;
-    match before.iter().find(|(name, id)| after.iter().any(|(other, new)| other == name && new != id)) {
-        Some((name, _)) => Err(format!("{name} was restarted").into()),
+    let after = containers(&cluster, unscaled)?;
+    if before != after {
+        return Err(format!("pods were restarted or replaced: {before:?} became {after:?}").into());
+    }
+    let pods = cluster.get(&["pods", "-l", "app=web"])?;
+    let items = pods["items"].as_array().cloned().unwrap_or_default();
+    match items.iter().find(|pod| pod["status"]["containerStatuses"][0]["restartCount"] != 0) {
+        Some(pod) => Err(format!("{} was restarted: {}", pod["metadata"]["name"], pod["status"]).into()),
         None => Ok(()),
     }
 }
@@ -139,9 +155,9 @@ pub fn docker_restarted_recovers() -> Result {
     .map_err(|error| format!("{error}\n{}", cluster.state()).into())
 }
 
-/// Names and container ids of the web pods.
-fn restarts_and_ids(cluster: &Cluster) -> Result<Vec<(String, String)>> {
-    let pods = cluster.get(&["pods", "-l", "app=web"])?;
+/// The container id of every pod that `selector` selects, by the pod's name.
+fn containers(cluster: &Cluster, selector: &str) -> Result<BTreeMap<String, String>> {
+    let pods = cluster.get(&["pods", "-l", selector])?;
     let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
     let items = pods["items"].as_array().cloned().unwrap_or_default();
     Ok(items

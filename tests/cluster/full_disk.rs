@@ -1,4 +1,5 @@
-//! The disk of the control service is full: writes fail and say so, reads go on, and nothing has to be restarted afterwards.
+//! The disk of the control service is full: writes fail and say so, reads go on, and nothing has to be restarted
+//! afterwards.
 
 use std::{io::Write, path::Path, process::Command};
 

@@ -1,7 +1,10 @@
 //! The end-to-end tests: real clusters on this machine, driven as a user drives them.
 //!
-//! Hosts are network namespaces with a cgroup, a Docker engine and an agent each. A suite's tests share one cluster, which is
-//! started by the first of them that runs and taken down after the last; tests that break things start their own.
+//! Hosts are network namespaces with a cgroup, a Docker engine and an agent each. A suite's tests share one cluster,
+//! which is started by the first of them that runs and taken down after the last; tests that break things start their
+//! own.
+
+#![allow(clippy::arithmetic_side_effects, reason = "what panics in a test fails it")]
 
 mod bad_input;
 mod cli;
@@ -9,8 +12,11 @@ mod control_alone;
 mod faults;
 mod full_disk;
 mod kit;
+mod node_alone;
 mod security;
 mod seeds;
+#[path = "../skipped.rs"]
+mod skipped;
 mod suite;
 mod three_nodes;
 mod up;
@@ -22,8 +28,10 @@ fn main() -> std::process::ExitCode {
     let mut arguments = Arguments::from_args();
     // Clusters share the machine's cores and its one kernel: one test at a time, unless told otherwise.
     arguments.test_threads.get_or_insert(1);
-    if let Some(reason) = kit::reason_to_skip() {
-        println!("skipped, because {reason}");
+    if !arguments.list
+        && let Some(reason) = kit::reason_to_skip()
+    {
+        skipped::skipped(reason);
         return libtest_mimic::run(&arguments, Vec::new()).exit_code();
     }
     let suites = [
@@ -50,4 +58,9 @@ const ALONE: &[TestAlone] = &[
     ("faults::a_killed_agent_is_not_noticed_by_requests", faults::agent_killed_is_not_noticed),
     ("faults::a_full_disk_fails_writes_and_only_those", full_disk::writes_fail_reads_go_on_and_space_mends_it),
     ("faults::pods_come_back_after_docker_restarted", faults::docker_restarted_recovers),
+    ("node_alone::a_dead_docker_makes_the_node_not_ready_with_the_reason", node_alone::dead_docker_is_not_ready),
+    (
+        "node_alone::last_known_services_are_served_without_the_control_service",
+        node_alone::last_known_services_are_served_without_the_control_service,
+    ),
 ];

@@ -23,9 +23,9 @@ const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/le
 /// Names and bodies, for `main`.
 pub const TESTS: &[TestAlone] = &[
     ("security::without_a_credential_nothing_is_readable", || run_async(nothing_without_credential)),
-    ("security::a_certificate_of_another_authority_or_of_yesterday_is_nobody", || run_async(bad_certificates)),
-    ("security::a_join_token_opens_only_the_door_to_joining_and_ends", || run_async(join_tokens)),
-    ("security::a_node_joins_and_touches_only_what_is_its_own", || run_async(node_joins)),
+    ("security::a_foreign_or_expired_certificate_is_unauthenticated", || run_async(bad_certificates)),
+    ("security::a_join_token_allows_joining_only_and_expires", || run_async(join_tokens)),
+    ("security::a_node_joins_and_accesses_only_its_own_objects", || run_async(node_joins)),
     ("security::a_restart_keeps_the_authority_and_its_certificates", || run_async(restart_keeps_authority)),
     ("security::keys_that_others_can_read_keep_the_service_from_starting", || run_async(open_keys)),
     ("security::a_second_service_on_the_same_data_is_refused", || run_async(second_service)),
@@ -141,7 +141,7 @@ fn new_token(control: &ControlAlone) -> Result<String> {
     Ok(control.fairlead(&["token", "create"])?.trim().to_owned())
 }
 
-/// A signing request of the node `name`, and its key.
+/// A certificate signing request of the node `name`, and its key.
 fn asked_for(name: &str, signer: &str, usage: &str, sans: &[SanType]) -> Result<(Value, String)> {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::OrganizationName, "system:nodes");
@@ -151,7 +151,7 @@ fn asked_for(name: &str, signer: &str, usage: &str, sans: &[SanType]) -> Result<
     let request = STANDARD.encode(params.serialize_request(&key)?.pem()?);
     let object = json!({"apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest",
         "metadata": {"generateName": "node-"},
-        // Names that a liar would choose: the server writes the true ones.
+        // Forged: the server overwrites both.
         "spec": {"signerName": signer, "request": request, "usages": ["digital signature", usage],
             "username": "kubernetes-admin", "groups": ["system:masters"]}});
     Ok((object, key.serialize_pem()))
@@ -194,7 +194,8 @@ async fn node_joins(dir: tempfile::TempDir) -> Result {
     let label = json!({"metadata": {"labels": {"a": "b"}}});
     expect(&node, 200, "PATCH", "/api/v1/nodes/n1", Some(label.clone())).await?;
     let refused = expect(&node, 403, "PATCH", "/api/v1/nodes/n2", Some(label)).await?;
-    let wanted = r#"nodes "n2" is forbidden: User "system:node:n1" cannot patch resource "nodes" in API group "" at the cluster scope"#;
+    let wanted = "nodes \"n2\" is forbidden: User \"system:node:n1\" cannot patch resource \"nodes\" in API group \"\" \
+                  at the cluster scope";
     if !refused["message"].as_str().is_some_and(|m| m.starts_with(wanted)) {
         return Err(format!("{refused}").into());
     }

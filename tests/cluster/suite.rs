@@ -30,7 +30,8 @@ impl Suite {
         Self { name, tests, start }
     }
 
-    /// One trial a test. A filter on the command line may leave out some: the cluster ends with the last reference to it.
+    /// One trial a test. A filter on the command line may leave out some: the cluster ends with the last reference to
+    /// it.
     pub fn trials(self) -> Vec<Trial> {
         let shared = Arc::new(Mutex::new(Shared::NotStarted));
         let start = self.start;

@@ -16,7 +16,8 @@ use crate::{
     three_nodes::web,
 };
 
-/// Starts it twice over the same data: pods and Services of the first run are back in the second, and nothing is left after each.
+/// Starts it twice over the same data: pods and Services of the first run are back in the second, and nothing is left
+/// after each.
 pub fn up_leaves_the_host_as_it_was() -> Result {
     let dir = tempfile::Builder::new().prefix("flup-").tempdir()?;
     let mut lab = Lab::new("flup")?;
@@ -30,6 +31,7 @@ pub fn up_leaves_the_host_as_it_was() -> Result {
     for round in 0..2 {
         let mut command = host.command(FAIRLEAD);
         command.args(["up", "--node-name", "solo", "--data-dir"]).arg(&data);
+        command.args(["--eviction-hard", "nodefs.available<0%,imagefs.available<0%"]);
         command.arg("--docker-host").arg(docker.url());
         command.arg("--cgroup").arg(&host.cgroup).arg("--bpf-pins").arg(&pins);
         command.arg("--resolv-conf").arg(dir.path().join("resolv.conf"));
@@ -65,14 +67,15 @@ pub fn up_leaves_the_host_as_it_was() -> Result {
     Ok(())
 }
 
-/// Everything that an agent may change on a host. IPv6 is left out: the kernel itself is still settling its link-local addresses.
+/// Everything that an agent may change on a host. IPv6 is left out: the kernel itself is still settling its link-local
+/// addresses.
 struct HostState(BTreeMap<&'static str, String>);
 
 impl HostState {
     fn read(host: &Host, docker: &Docker, data: &Path, pins: &Path) -> Result<Self> {
-        let sysctls = "for f in ip_forward conf/all/forwarding conf/all/rp_filter conf/default/rp_filter conf/eth0/rp_filter \
-                       conf/all/accept_local conf/eth0/accept_local conf/all/route_localnet conf/eth0/route_localnet; do \
-                       echo $f $(cat /proc/sys/net/ipv4/$f); done";
+        let sysctls = "for f in ip_forward conf/all/forwarding conf/all/rp_filter conf/default/rp_filter \
+                       conf/eth0/rp_filter conf/all/accept_local conf/eth0/accept_local conf/all/route_localnet \
+                       conf/eth0/route_localnet; do echo $f $(cat /proc/sys/net/ipv4/$f); done";
         Ok(Self(BTreeMap::from([
             ("interfaces", host.sh("ip -o link | cut -d' ' -f2")?),
             ("addresses", host.sh("ip -4 -o addr | awk '{print $2, $3, $4}'")?),

@@ -36,16 +36,25 @@ struct Summary {
 impl Test {
     /// Runs the task to its end.
     pub fn run(self) -> anyhow::Result<()> {
+        let is_ci = std::env::var_os("CI").is_some_and(|value| value == "true");
+        // Debian's own is too old, so that nothing here can install it.
+        let kubectl = "kubectl, which the cluster tests need, is not on the path; \
+                       https://kubernetes.io/docs/tasks/tools/ says how to install it";
+        match command::find("kubectl") {
+            None if is_ci => bail!("{kubectl}"),
+            None => eprintln!("{kubectl}: they will be skipped"),
+            Some(_) => {}
+        }
         setup(Purpose::Test)?;
         let mounted = mount_bpffs()?;
-        let outcome = self.test();
+        let outcome = self.test(is_ci);
         if mounted {
             command::run(Command::new("umount").arg(BPFFS))?;
         }
         outcome
     }
 
-    fn test(&self) -> anyhow::Result<()> {
+    fn test(&self, is_ci: bool) -> anyhow::Result<()> {
         let started = Instant::now();
         let mut cargo = workspace::cargo();
         cargo.args(["test", "--workspace", "--locked", "--no-fail-fast"]).args(&self.filter);
@@ -64,7 +73,7 @@ impl Test {
         if !status.success() {
             bail!("tests failed");
         }
-        Ok(())
+        summary.allowed(is_ci)
     }
 }
 
@@ -90,6 +99,17 @@ impl Summary {
         } else if let Some(name) = line.strip_prefix("test ").and_then(|rest| rest.strip_suffix(" ... FAILED")) {
             self.failures.push(name.to_owned());
         }
+    }
+
+    /// On a machine that checks changes, every test runs and there is at least one.
+    fn allowed(&self, is_ci: bool) -> anyhow::Result<()> {
+        if is_ci && !self.skipped.is_empty() {
+            bail!("CI=true allows no skipped test, but {} were skipped", self.skipped.len());
+        }
+        if is_ci && self.passed == 0 {
+            bail!("CI=true, but no test ran");
+        }
+        Ok(())
     }
 
     fn text(&self, seconds: u64) -> String {
@@ -150,5 +170,16 @@ mod tests {
         assert_eq!((summary.passed, summary.failed, summary.ignored), (4, 1, 1));
         assert_eq!(summary.text(61).lines().next(), Some("4 passed, 1 failed, 1 ignored, 1 skipped, in 1 min 1 s"));
         assert_eq!(summary.failures, ["a::b"]);
+    }
+
+    #[test]
+    fn a_skipped_test_fails_ci_and_nobody_else() {
+        let mut summary = Summary::default();
+        summary.read("test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.10s");
+        assert!(summary.allowed(true).is_ok());
+        summary.read("skipped, because this is not root");
+        assert!(summary.allowed(false).is_ok());
+        assert!(summary.allowed(true).is_err_and(|error| error.to_string().contains("1 were skipped")));
+        assert!(Summary::default().allowed(true).is_err());
     }
 }

@@ -55,7 +55,8 @@ pub struct Event {
 }
 
 impl Event {
-    /// The indexed values that concern it, as name and value: those that the object has, and those that the change took from it.
+    /// The indexed values that concern it, as name and value: those that the object has, and those that the change took
+    /// from it.
     pub fn terms(&self) -> impl Iterator<Item = (&str, &str)> {
         let now = &self.object.header.indexes;
         let before = self.previous.iter().flat_map(|previous| &previous.header.indexes);

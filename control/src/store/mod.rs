@@ -8,8 +8,8 @@
 //!                                         └──▶ answers to the writers
 //! ```
 //!
-//! The store decides which write wins and in which order writes are seen. It never looks into an object: what its bytes say is
-//! decided by `api`, which also makes the [`Header`] kept beside them.
+//! The store decides which write wins and in which order writes are seen. It never looks into an object: what its bytes
+//! say is decided by `api`, which also makes the [`Header`] kept beside them.
 //!
 //! Nouns:
 //! - **revision**: counts the writes of the whole store, from 1. Each write has its own.
@@ -18,15 +18,17 @@
 //! - **snapshot**: all objects at one revision, as persistent maps: a clone costs nothing, and nothing changes it.
 //! - **index**: a selectable field by which lists and watches find objects without a look at the others.
 //! - **term**: the value of one object under one index.
-//! - **history**: recent events in order, bounded by count, bytes and age. A reader that falls behind it is [`Expired`].
+//! - **history**: recent events in order, bounded by count, bytes and age. A reader that falls behind it is
+//!   [`Expired`].
 //! - **topic**: the history of a resource and its **feeds**, one for each indexed value that somebody watches.
 //! - **quarantine**: rows of the file that this program cannot read, kept aside.
 //!
 //! A write is answered when it is durable, and is visible to reads and watches from then on, never before.
 //!
-//! Files: `transaction` (what writers ask), `object` (an object in memory), `table` and `snapshot` (the state), `history` and
-//! `topic` (the changes), `stats` (counts), `embedded/committer` (the one writer), `embedded/file` (durability),
-//! `embedded/quarantine`. How to inspect it: [`Store::stats`], served under `/metrics` and as the readiness check `store`.
+//! Files: `transaction` (what writers ask), `object` (an object in memory), `table` and `snapshot` (the state),
+//! `history` and `topic` (the changes), `stats` (counts), `embedded/committer` (the one writer), `embedded/file`
+//! (durability), `embedded/quarantine`. How to inspect it: [`Store::stats`], served under `/metrics` and as the
+//! readiness check `store`.
 
 pub mod embedded;
 mod history;
@@ -93,15 +95,15 @@ pub trait Store: Send + Sync + 'static {
     /// Changes of one resource after `revision`, in order.
     fn watch(&self, resource: &str, after: u64) -> Result<Subscription, Expired>;
 
-    /// The changes after a revision of the objects alone that have a value under an index, or had it before the change: `term`
-    /// names the index and the value.
+    /// The changes after a revision of the objects alone that have a value under an index, or had it before the change:
+    /// `term` names the index and the value.
     fn watch_by(&self, resource: &str, term: (&str, &str), after: u64) -> Result<Subscription, Expired>;
 
     /// What the store counts of itself.
     fn stats(&self) -> Stats;
 
-    /// Commits each transaction whole or not at all, independently of the others; answers in the same order, once all that was
-    /// written is durable (one sync for all). A later transaction sees what the earlier ones wrote.
+    /// Commits each transaction whole or not at all, independently of the others; answers in the same order, once all
+    /// that was written is durable (one sync for all). A later transaction sees what the earlier ones wrote.
     ///
     /// A committed transaction answers with one object for each of its writes: of a put the new object, of a delete the
     /// object in its last state, at the revision of the deletion.
@@ -110,8 +112,9 @@ pub trait Store: Send + Sync + 'static {
     /// Forgets watch history up to `revision`: watches from before it are refused from then on.
     fn compact(&self, revision: u64);
 
-    /// Drops the watch history and the kept snapshots that are too old at `now`. Writes do so for the resources that they
-    /// change; this is for those that nothing changes any more. Returns how many bytes of objects the history held.
+    /// Drops the watch history and the kept snapshots that are too old at `now`. Writes do so for the resources that
+    /// they change; this is for those that nothing changes any more. Returns how many bytes of objects the history
+    /// held.
     fn trim(&self, now: Instant) -> usize;
 
     /// Commits one transaction.

@@ -1,7 +1,8 @@
-//! An object as the store keeps it: JSON bytes with the revision set in, and a header for what is asked without parsing.
+//! An object as the store keeps it: JSON bytes with the revision set in, and a header for what is asked without
+//! parsing.
 //!
-//! The bytes are laid out once, at the write, as a whole watch frame `{"type":"ADDED","object":…}` so that lists, gets and
-//! all watchers share them. Every object ends its metadata with the resource version:
+//! The bytes are laid out once, at the write, as a whole watch frame `{"type":"ADDED","object":…}` so that lists, gets
+//! and all watchers share them. Every object ends its metadata with the resource version:
 //! `{"apiVersion":…,"kind":…,"metadata":{…,"resourceVersion":"7"},…}`, and so the metadata is a slice, too.
 
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc};

@@ -1,7 +1,7 @@
 //! What a writer asks of the store: writes that are made together or not at all, and what must hold for them.
 //!
-//! Everything here is decided by the committer, one transaction after the other, against the state that the earlier ones
-//! left. So a requirement can't become false between the check and the write.
+//! Everything here is decided by the committer, one transaction after the other, against the state that the earlier
+//! ones left. So a requirement can't become false between the check and the write.
 
 use std::sync::Arc;
 
@@ -9,8 +9,8 @@ use super::{Draft, Key, Object};
 
 /// Writes that are made together, or not at all.
 ///
-/// First all requirements are checked, against the state before the transaction; then the writes are made in order, each
-/// at a revision of its own. A transaction without writes only checks.
+/// First all requirements are checked, against the state before the transaction; then the writes are made in order,
+/// each at a revision of its own. A transaction without writes only checks.
 #[derive(Debug, Default)]
 pub struct Transaction {
     /// What must hold before the first write.

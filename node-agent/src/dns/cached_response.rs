@@ -54,6 +54,9 @@ impl CachedResponse {
                 let next = fixed + 10 + data_len;
                 let data = response.get(fixed + 10..next)?;
                 if kind == TYPE_OPT {
+                    if section != ADDITIONAL {
+                        return None;
+                    }
                     end = Some(at);
                 } else {
                     ttls.push((fixed + 4 - start) as u16);
@@ -96,7 +99,7 @@ impl CachedResponse {
 
     /// Whether it is old, but may be given where nothing newer can be had (RFC 8767).
     pub fn is_usable_stale(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.stored) < self.lifetime + MAX_STALE
+        now.saturating_duration_since(self.stored) < self.lifetime.saturating_add(MAX_STALE)
     }
 
     /// Whether little is left of its life, so that who wants it next should not have to wait.
@@ -143,6 +146,8 @@ impl CachedResponse {
 
 const FLAG_AUTHENTICATED: u16 = 0x0020;
 
+/// The place of the additional section among the three that hold records.
+const ADDITIONAL: usize = 2;
 /// Bounds of what is kept, in seconds. A TTL of 0 is not repeated to a second client, but concurrent ones share it.
 const MIN_TTL: u32 = 1;
 const MAX_TTL: u32 = 3600;
@@ -196,6 +201,17 @@ mod tests {
         let over = stored + Duration::from_secs(301);
         assert!(!cached.is_fresh(over) && cached.is_usable_stale(over));
         assert_eq!(given(&cached, &packet, over).answers[0].ttl, 30);
+    }
+
+    /// RFC 6891, section 6.1.1.
+    #[test]
+    fn an_opt_record_outside_the_additional_section_is_malformed() {
+        let (packet, mut response) = exchange(true);
+        let question_len = query::parse(&packet).unwrap().question.len();
+        assert!(CachedResponse::read(&response, question_len, Instant::now()).is_some());
+        // From the additional section's count to the authority section's.
+        (response[9], response[11]) = (1, 0);
+        assert_eq!(CachedResponse::read(&response, question_len, Instant::now()), None);
     }
 
     proptest! {

@@ -14,6 +14,7 @@ use crate::{
     proxy::Proxy,
     register::{
         conditions::{PressureHistory, Pressures},
+        eviction::EvictionThresholds,
         measurements::Measured,
         node_object::{NodeDescription, NodeState},
     },
@@ -30,6 +31,7 @@ pub struct Parts {
     pub network: Arc<Network>,
     /// Why this node cannot go on with the pod subnet that it has; `None` while it can.
     pub subnet: watch::Receiver<Option<String>>,
+    pub thresholds: EvictionThresholds,
 }
 
 /// Measures until `stop`; a change is in `node` at once.
@@ -37,8 +39,9 @@ pub async fn run(mut parts: Parts, measured: Measured, node: watch::Sender<NodeD
     let mut history = PressureHistory::default();
     let mut network = Twice::default();
     loop {
-        let measured = measured.clone();
-        let pressures = match tokio::task::spawn_blocking(move || Pressures::of(&measured.take())).await {
+        let (measured, thresholds) = (measured.clone(), parts.thresholds.clone());
+        let measure = move || Pressures::of(&measured.take(), &thresholds);
+        let pressures = match tokio::task::spawn_blocking(measure).await {
             Ok(pressures) => pressures,
             Err(error) => {
                 tracing::error!(%error, "measuring this node ended abnormally");

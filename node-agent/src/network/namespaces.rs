@@ -22,7 +22,7 @@ use super::{
 pub fn can_make_namespaces() -> bool {
     let made = std::thread::spawn(|| unshare(CloneFlags::CLONE_NEWNET)).join().expect("the probing thread ends");
     if let Err(error) = made {
-        eprintln!("skipped, because network namespaces cannot be made: {error}");
+        crate::skipped::skipped(format_args!("network namespaces cannot be made: {error}"));
     }
     made.is_ok()
 }

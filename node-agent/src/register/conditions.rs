@@ -1,12 +1,13 @@
-//! What measurements of this machine mean for the conditions of its Node, by the kubelet's default eviction thresholds. Pure.
+//! What measurements of this machine mean for the conditions of its Node. Pure.
 
 use std::time::{Duration, Instant};
+
+use super::eviction::{EvictionThresholds, Threshold};
 
 /// What the machine has at one moment. What could not be measured is `None`, and is no pressure.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Measurements {
-    /// Memory that can be had without swapping: `MemAvailable`.
-    pub memory_available_bytes: Option<u64>,
+    pub memory: Option<Memory>,
     /// The file system of the data directory: volumes and logs.
     pub node_files: Option<FileSystem>,
     /// The file system of the runtime's images, where that is another.
@@ -14,9 +15,18 @@ pub struct Measurements {
     pub processes: Option<Processes>,
 }
 
+/// Memory of the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    pub size_bytes: u64,
+    /// What can be had without swapping: `MemAvailable`.
+    pub available_bytes: u64,
+}
+
 /// How full a file system is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileSystem {
+    /// What is used and what is available, as `df` counts: blocks kept for root, or beyond a quota, are neither.
     pub size_bytes: u64,
     pub available_bytes: u64,
     /// 0 where the file system makes inodes as it needs them.
@@ -39,54 +49,40 @@ pub struct Pressures {
     pub pids: Option<String>,
 }
 
-/// The kubelet's default `evictionHard`: `memory.available<100Mi`, `nodefs.available<10%`, `nodefs.inodesFree<5%`,
-/// `imagefs.available<15%`, `imagefs.inodesFree<5%`.
-const MEMORY_AVAILABLE_BYTES: u64 = 100 << 20;
-const NODE_FILES_AVAILABLE_PERCENT: u64 = 10;
-const IMAGE_FILES_AVAILABLE_PERCENT: u64 = 15;
-const INODES_FREE_PERCENT: u64 = 5;
-/// The kubelet has no default for `pid.available`. At fewer than these, a host's own services begin to fail to fork.
-const PIDS_AVAILABLE_PERCENT: u64 = 5;
-
 impl Pressures {
-    /// Compares `measured` with the thresholds.
-    pub fn of(measured: &Measurements) -> Self {
-        let memory = measured.memory_available_bytes.filter(|available| *available < MEMORY_AVAILABLE_BYTES);
-        let node_files = measured.node_files.and_then(|files| files.shortage("nodefs", NODE_FILES_AVAILABLE_PERCENT));
+    /// Compares `measured` with `thresholds`.
+    pub fn of(measured: &Measurements, thresholds: &EvictionThresholds) -> Self {
+        let EvictionThresholds { memory_available, nodefs_available, nodefs_inodes_free, .. } = *thresholds;
+        let EvictionThresholds { imagefs_available, imagefs_inodes_free, pid_available, .. } = *thresholds;
+        let memory = measured.memory.and_then(|memory| {
+            shortage("memory.available", memory.available_bytes, memory.size_bytes, memory_available)
+        });
+        let node_files =
+            measured.node_files.and_then(|files| files.shortage("nodefs", nodefs_available, nodefs_inodes_free));
         let image_files =
-            || measured.image_files.and_then(|files| files.shortage("imagefs", IMAGE_FILES_AVAILABLE_PERCENT));
-        Self {
-            memory: memory.map(|available| format!("memory.available is {} Mi, less than 100 Mi", available >> 20)),
-            disk: node_files.or_else(image_files),
-            pids: measured.processes.and_then(Processes::shortage),
-        }
+            || measured.image_files.and_then(|files| files.shortage("imagefs", imagefs_available, imagefs_inodes_free));
+        let pids = measured.processes.and_then(|processes| {
+            let available = processes.limit.saturating_sub(processes.running);
+            shortage("pid.available", available, processes.limit, pid_available)
+        });
+        Self { memory, disk: node_files.or_else(image_files), pids }
     }
 }
 
 impl FileSystem {
-    fn shortage(self, name: &str, available_percent: u64) -> Option<String> {
-        let below = |part: u64, whole: u64, percent: u64| whole != 0 && is_below(part, whole, percent);
-        if below(self.available_bytes, self.size_bytes, available_percent) {
-            let (available, size) = (self.available_bytes >> 20, self.size_bytes >> 20);
-            return Some(format!("{name}.available is {available} of {size} Mi, less than {available_percent} %"));
-        }
-        below(self.inodes_free, self.inodes, INODES_FREE_PERCENT).then(|| {
-            let (free, inodes) = (self.inodes_free, self.inodes);
-            format!("{name}.inodesFree is {free} of {inodes}, less than {INODES_FREE_PERCENT} %")
+    fn shortage(self, name: &str, available: Threshold, inodes_free: Threshold) -> Option<String> {
+        let space = shortage(&format!("{name}.available"), self.available_bytes, self.size_bytes, available);
+        let has_inodes = self.inodes != 0;
+        space.or_else(|| {
+            has_inodes
+                .then(|| shortage(&format!("{name}.inodesFree"), self.inodes_free, self.inodes, inodes_free))
+                .flatten()
         })
     }
 }
 
-impl Processes {
-    fn shortage(self) -> Option<String> {
-        let available = self.limit.saturating_sub(self.running);
-        is_below(available, self.limit, PIDS_AVAILABLE_PERCENT)
-            .then(|| format!("pid.available is {available} of {}, less than {PIDS_AVAILABLE_PERCENT} %", self.limit))
-    }
-}
-
-fn is_below(part: u64, whole: u64, percent: u64) -> bool {
-    u128::from(part) * 100 < u128::from(whole) * u128::from(percent)
+fn shortage(signal: &str, available: u64, whole: u64, threshold: Threshold) -> Option<String> {
+    threshold.is_crossed(available, whole).then(|| format!("{signal} is {available} of {whole}, less than {threshold}"))
 }
 
 /// A pressure stays this long after it was last measured, as the kubelet's `evictionPressureTransitionPeriod`: a node on the edge
@@ -137,43 +133,58 @@ mod tests {
 
     fn healthy() -> Measurements {
         Measurements {
-            memory_available_bytes: Some(GI),
+            memory: Some(Memory { size_bytes: 16 * GI, available_bytes: GI }),
             node_files: files(50, 50),
             image_files: files(50, 50),
             processes: Some(Processes { running: 500, limit: 32768 }),
         }
     }
 
-    #[test]
-    fn a_healthy_machine_is_under_no_pressure_and_one_that_cannot_be_measured_neither() {
-        assert_eq!(Pressures::of(&healthy()), Pressures::default());
-        assert_eq!(Pressures::of(&Measurements::default()), Pressures::default());
+    fn pressures(measured: Measurements) -> Pressures {
+        Pressures::of(&measured, &EvictionThresholds::default())
     }
 
     #[test]
-    fn each_threshold_of_the_kubelet_is_a_pressure_just_below_it() {
-        let memory = |bytes| Pressures::of(&Measurements { memory_available_bytes: Some(bytes), ..healthy() }).memory;
+    fn a_healthy_machine_is_under_no_pressure_and_one_that_cannot_be_measured_neither() {
+        assert_eq!(pressures(healthy()), Pressures::default());
+        assert_eq!(pressures(Measurements::default()), Pressures::default());
+    }
+
+    #[test]
+    fn each_default_threshold_of_the_kubelet_is_a_pressure_just_below_it() {
+        let memory = |available_bytes| {
+            let memory = Some(Memory { size_bytes: 16 * GI, available_bytes });
+            pressures(Measurements { memory, ..healthy() }).memory
+        };
         assert_eq!(memory(100 << 20), None);
-        assert_eq!(memory((100 << 20) - 1).unwrap(), "memory.available is 99 Mi, less than 100 Mi");
-        let node = |space, inodes| Pressures::of(&Measurements { node_files: files(space, inodes), ..healthy() }).disk;
+        assert_eq!(memory(104857599).unwrap(), "memory.available is 104857599 of 17179869184, less than 100Mi");
+        let node = |space, inodes| pressures(Measurements { node_files: files(space, inodes), ..healthy() }).disk;
         assert_eq!((node(10, 50), node(50, 5)), (None, None));
-        assert_eq!(node(9, 50).unwrap(), "nodefs.available is 9216 of 102400 Mi, less than 10 %");
-        assert_eq!(node(50, 4).unwrap(), "nodefs.inodesFree is 40000 of 1000000, less than 5 %");
-        let image = |space| Pressures::of(&Measurements { image_files: files(space, 50), ..healthy() }).disk;
+        assert!(node(9, 50).unwrap().ends_with("of 107374182400, less than 10%"));
+        assert_eq!(node(50, 4).unwrap(), "nodefs.inodesFree is 40000 of 1000000, less than 5%");
+        let image = |space| pressures(Measurements { image_files: files(space, 50), ..healthy() }).disk;
         assert_eq!(image(15), None);
         assert!(image(14).unwrap().starts_with("imagefs.available"));
         let pids = |running| {
             let processes = Some(Processes { running, limit: 1000 });
-            Pressures::of(&Measurements { processes, ..healthy() }).pids
+            pressures(Measurements { processes, ..healthy() }).pids
         };
         assert_eq!(pids(950), None);
         assert!(pids(951).is_some() && pids(2000).is_some(), "more than the limit is none left");
     }
 
     #[test]
+    fn a_threshold_of_zero_is_never_crossed() {
+        let thresholds = "nodefs.available<0%,nodefs.inodesFree<0".parse().unwrap();
+        let full = Measurements { node_files: files(0, 0), ..healthy() };
+        assert!(pressures(full.clone()).disk.is_some());
+        assert_eq!(Pressures::of(&full, &thresholds), Pressures::default());
+    }
+
+    #[test]
     fn a_file_system_without_a_fixed_number_of_inodes_is_not_short_of_them() {
         let node_files = Some(FileSystem { inodes: 0, inodes_free: 0, ..files(50, 50).unwrap() });
-        assert_eq!(Pressures::of(&Measurements { node_files, ..healthy() }).disk, None);
+        assert_eq!(pressures(Measurements { node_files, ..healthy() }).disk, None);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use procfs::{Current, LoadAverage, Meminfo};
 
-use super::conditions::{FileSystem, Measurements, Processes};
+use super::conditions::{FileSystem, Measurements, Memory, Processes};
 
 /// What is measured besides the machine itself.
 #[derive(Clone, Debug)]
@@ -20,12 +20,13 @@ impl Measured {
         let node_files = file_system(&self.data_dir);
         let image_files =
             self.image_dir.as_deref().filter(|dir| is_elsewhere(dir, &self.data_dir)).and_then(file_system);
-        Measurements { memory_available_bytes: memory_available(), node_files, image_files, processes: processes() }
+        Measurements { memory: memory(), node_files, image_files, processes: processes() }
     }
 }
 
-fn memory_available() -> Option<u64> {
-    logged("/proc/meminfo", Meminfo::current())?.mem_available
+fn memory() -> Option<Memory> {
+    let found = logged("/proc/meminfo", Meminfo::current())?;
+    Some(Memory { size_bytes: found.mem_total, available_bytes: found.mem_available? })
 }
 
 /// Tasks of the whole machine, threads too: they take process ids.
@@ -46,9 +47,9 @@ fn file_system(path: &Path) -> Option<FileSystem> {
     let found =
         found.inspect_err(|error| tracing::warn!(%error, path = %path.display(), "cannot measure a file system"));
     let found = found.ok()?;
-    let block = found.fragment_size();
+    let (block, used) = (found.fragment_size(), found.blocks().saturating_sub(found.blocks_free()));
     Some(FileSystem {
-        size_bytes: found.blocks().saturating_mul(block),
+        size_bytes: used.saturating_add(found.blocks_available()).saturating_mul(block),
         available_bytes: found.blocks_available().saturating_mul(block),
         inodes: found.files(),
         inodes_free: found.files_available(),
@@ -69,7 +70,7 @@ mod tests {
     fn this_machine_can_be_measured() {
         let dir = tempfile::tempdir().unwrap();
         let measured = Measured { data_dir: dir.path().into(), image_dir: Some(dir.path().into()) }.take();
-        assert!(measured.memory_available_bytes.is_some_and(|bytes| bytes > 0));
+        assert!(measured.memory.is_some_and(|memory| 0 < memory.available_bytes));
         assert!(measured.node_files.is_some_and(|files| files.available_bytes <= files.size_bytes));
         assert_eq!(measured.image_files, None, "on the same file system");
         assert!(

@@ -222,6 +222,8 @@ impl Node {
         command.arg("--cgroup").arg(&self.host.cgroup);
         command.arg("--bpf-pins").arg(Path::new("/sys/fs/bpf").join(&self.host.name));
         command.arg("--resolv-conf").arg(&resolv_conf);
+        // What is tested does not depend on how full the machine's disk is.
+        command.args(["--eviction-hard", "nodefs.available<0%,imagefs.available<0%"]);
         command.args(more).env("RUST_LOG", "info");
         self.agent = Some(Process::start("agent", command, &self.dir)?);
         Ok(())
@@ -229,8 +231,8 @@ impl Node {
 }
 
 impl Drop for Cluster {
-    /// Agents leave pods and the kernel as they are when they end: containers go with their engine, interfaces with the namespace,
-    /// and pins here.
+    /// Agents leave pods and the kernel as they are when they end: containers go with their engine, interfaces with the
+    /// namespace, and pins here.
     fn drop(&mut self) {
         for node in &mut self.nodes {
             node.agent = None;

@@ -40,10 +40,16 @@ impl Docker {
 
     /// Ends the engine (its containers too) and starts it again.
     pub fn restart(&mut self, host: &Host) -> Result {
-        if let Some(mut process) = self.process.take() {
-            process.terminate(Duration::from_secs(60))?;
-        }
+        self.stop()?;
         self.launch(host)
+    }
+
+    /// Ends the engine, its containers too.
+    pub fn stop(&mut self) -> Result {
+        match self.process.take() {
+            Some(mut process) => process.terminate(Duration::from_secs(60)).map(|_| ()),
+            None => Ok(()),
+        }
     }
 
     /// The docker client against this engine.

@@ -13,7 +13,8 @@ pub struct Images {
 pub const WEB: &str = "fairlead.test/web:1";
 
 /// Answers every request with the pod's name; what a container of the image runs unless told otherwise.
-const SERVE: &str = "#!/bin/sh\nmkdir -p /www/cgi-bin\nprintf '%s\\n' \"$HOSTNAME\" > /www/index.html\nexec httpd -f -p \"${PORT:-8080}\" -h /www\n";
+const SERVE: &str = "#!/bin/sh\nmkdir -p /www/cgi-bin\nprintf '%s\\n' \"$HOSTNAME\" > /www/index.html\n\
+    exec httpd -f -p \"${PORT:-8080}\" -h /www\n";
 
 /// Who asked, as the server sees it: `cgi-bin/who`.
 const WHO: &str = "#!/bin/sh\nprintf 'Content-Type: text/plain\\r\\n\\r\\n%s %s\\n' \"$(hostname)\" \"$REMOTE_ADDR\"\n";

@@ -4,7 +4,8 @@ use std::{net::Ipv4Addr, process::Command};
 
 use super::{Result, host::Host, run};
 
-/// The network of one test cluster. Link 1 is `172.31.1.0/24`, link 2 `172.31.2.0/24`; the wire routes between them at `.254`.
+/// The network of one test cluster. Link 1 is `172.31.1.0/24`, link 2 `172.31.2.0/24`; the wire routes between them at
+/// `.254`.
 pub struct Lab {
     pub name: String,
     wire: Host,

@@ -15,10 +15,15 @@ pub fn reason_to_skip() -> Option<String> {
     if !nix::unistd::geteuid().is_root() {
         return Some("not root: network namespaces, BPF and Docker need it".into());
     }
-    for program in ["dockerd", "nft", "ip"] {
+    for program in ["dockerd", "docker", "docker-registry", "nft", "ip", "busybox", "curl"] {
         if !on_path(program) {
-            return Some(format!("no {program} here: `cargo xtask setup` installs it"));
+            return Some(format!("no {program} is on the path: `cargo xtask setup` installs it"));
         }
+    }
+    if !on_path("kubectl") {
+        return Some(
+            "no kubectl is on the path: https://kubernetes.io/docs/tasks/tools/ says how to install it".into(),
+        );
     }
     if host::cgroup2_root().is_none() {
         return Some("no cgroup2 hierarchy is mounted".into());

@@ -6,8 +6,8 @@ use super::Result;
 
 /// Tries `condition` until it holds; the error names `what` and the last failure.
 ///
-/// The pause between two tries is how often an outside condition (another program's output) is looked at, not a guess of how
-/// long something takes.
+/// The pause between two tries is how often an outside condition (another program's output) is looked at, not a guess
+/// of how long something takes.
 pub fn until<T>(what: &str, patience: Duration, mut condition: impl FnMut() -> Result<T>) -> Result<T> {
     let start = Instant::now();
     loop {

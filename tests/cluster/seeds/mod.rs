@@ -1,5 +1,5 @@
-//! The examples that people learn Kubernetes with, as they stand in courses: they go through both CLIs and do what their text
-//! says.
+//! The examples that people learn Kubernetes with, as they stand in courses: they go through both CLIs and do what
+//! their text says.
 
 use std::{process::Command, time::Duration};
 

@@ -29,6 +29,8 @@ pub fn missing(purpose: Purpose) -> Vec<Need> {
     program("nsenter", "enters network namespaces", &["util-linux"]);
     if purpose == Purpose::Test {
         program("docker-registry", "serves images to the tests", &["docker-registry"]);
+        program("systemd-analyze", "checks the unit that a node is installed as", &["systemd"]);
+        program("curl", "asks the API as a stranger", &["curl"]);
     }
     if !busybox_is_static() {
         missing.push(Need {

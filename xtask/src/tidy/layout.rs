@@ -1,23 +1,25 @@
-//! The layout rules: what stands at the top level, and that each file says what it is.
+//! The layout rules: what stands at the top level, and that each file says what it is and stays small enough to read.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::Path};
 
 use anyhow::Context;
 
+use super::sources::Source;
 use crate::workspace;
 
 /// What may stand at the top level, beside files and directories whose names begin with a dot.
 const TOP_LEVEL: &[&str] = &[
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
     "Cargo.lock",
     "Cargo.toml",
     "LICENSE",
     "README.md",
+    "SECURITY.md",
     "clippy.toml",
     "control",
     "deny.toml",
+    "docs",
     "node-agent",
     "proxy-ebpf",
     "rustfmt.toml",
@@ -28,68 +30,68 @@ const TOP_LEVEL: &[&str] = &[
 ];
 /// Names that say nothing.
 const MEANINGLESS: &[&str] = &["utils", "util", "common", "helpers", "helper", "misc", "types", "manager"];
-const LONG: usize = 400;
+/// Lines beyond which a file surely holds a second concept.
+const TOO_LONG: usize = 450;
+/// The width of a line, comments and texts included. `rustfmt` keeps it for code alone.
+const COLUMNS: usize = 120;
 
-/// Every breach of the rules, with its path.
-pub fn problems() -> anyhow::Result<Vec<String>> {
-    let mut problems = Vec::new();
+/// Every entry of the top level that the design does not name.
+pub fn strangers() -> anyhow::Result<Vec<String>> {
+    let mut found = Vec::new();
     for entry in fs::read_dir(workspace::root()).context("cannot read the workspace")? {
         let name = entry?.file_name().to_string_lossy().into_owned();
         if !name.starts_with('.') && !TOP_LEVEL.contains(&name.as_str()) {
-            problems.push(format!("layout: {name} does not belong at the top level"));
+            found.push(format!("layout: {name} does not belong at the top level"));
         }
     }
-    for path in sources()? {
-        let shown = shown(&path);
-        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {shown}"))?;
-        if !text.starts_with("//!") {
-            problems.push(format!("layout: {shown} does not open with `//!`: what does it decide?"));
-        }
-        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let parent = path.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned();
-        if let Some(name) = [stem, parent].iter().find(|name| MEANINGLESS.contains(&name.as_str())) {
-            problems.push(format!("layout: {shown}: `{name}` does not say what the module knows"));
-        }
-    }
-    Ok(problems)
+    Ok(found)
 }
 
-/// Files beyond the length where one looks for a second concept, longest first.
-pub fn long_files() -> anyhow::Result<Vec<(usize, String)>> {
-    let mut long = Vec::new();
-    for path in sources()? {
-        let lines = fs::read_to_string(&path)?.lines().count();
-        if lines > LONG {
-            long.push((lines, shown(&path)));
+/// Every breach of the rules in one file.
+pub fn problems(source: &Source) -> Vec<String> {
+    let shown = source.shown();
+    let mut found = Vec::new();
+    if !source.text.starts_with("//!") {
+        found.push(format!("layout: {shown} does not open with `//!`: what does it decide?"));
+    }
+    let stem = source.path.file_stem().unwrap_or_default().to_string_lossy();
+    let parent = source.path.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
+    if let Some(name) = [stem, parent].iter().find(|name| MEANINGLESS.contains(&name.as_ref())) {
+        found.push(format!("layout: {shown}: `{name}` does not say what the module knows"));
+    }
+    let lines = source.text.lines().count();
+    if lines > TOO_LONG {
+        found.push(format!("layout: {shown} has {lines} lines, more than {TOO_LONG}: which concept can move out?"));
+    }
+    for (number, line) in source.text.lines().enumerate() {
+        let columns = line.chars().count();
+        if columns > COLUMNS {
+            found.push(format!("layout: {shown}:{} has {columns} columns, more than {COLUMNS}", number + 1));
         }
     }
-    long.sort_unstable_by(|a, b| b.cmp(a));
-    Ok(long)
+    found
 }
 
-fn sources() -> anyhow::Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for directory in ["src", "control", "node-agent", "proxy-ebpf", "tests", "xtask"] {
-        collect(&workspace::root().join(directory), &mut files)?;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(path: &str, text: String) -> Vec<String> {
+        problems(&Source { path: path.into(), text })
     }
-    files.sort();
-    Ok(files)
-}
 
-fn collect(directory: &Path, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
-    for entry in fs::read_dir(directory).with_context(|| format!("cannot read {}", directory.display()))? {
-        let path = entry?.path();
-        if path.is_dir() {
-            if path.file_name().is_some_and(|name| name != "target") {
-                collect(&path, files)?;
-            }
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            files.push(path);
-        }
+    #[test]
+    fn a_file_says_what_it_is_and_fits_the_reader() {
+        assert!(found("src/pick.rs", format!("//! Picks.\n// {}\n", "é".repeat(117))).is_empty());
+        let long = format!("//! Picks.\n// {}\n", "x".repeat(118));
+        assert_eq!(found("src/pick.rs", long), ["layout: src/pick.rs:2 has 121 columns, more than 120"]);
+        assert!(found("src/pick.rs", "use a;\n".into())[0].contains("does not open with"));
+        assert!(found("src/utils/pick.rs", "//! Picks.\n".into())[0].contains("`utils`"));
+        assert!(found("src/pick.rs", "//!\n".repeat(451))[0].contains("has 451 lines"));
     }
-    Ok(())
-}
 
-fn shown(path: &Path) -> String {
-    path.strip_prefix(workspace::root()).unwrap_or(path).display().to_string()
+    #[test]
+    fn the_top_level_is_as_designed() {
+        assert_eq!(strangers().expect("readable"), Vec::<String>::new());
+    }
 }

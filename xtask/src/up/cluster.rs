@@ -73,7 +73,8 @@ impl Cluster {
     /// Waits for the node to be Ready. False when the user has ended it meanwhile.
     pub fn wait_until_ready(&mut self) -> anyhow::Result<bool> {
         let step = Step::start("starting the cluster");
-        let deadline = Instant::now() + Duration::from_secs(120);
+        const LIMIT: Duration = Duration::from_secs(120);
+        let asked = Instant::now();
         loop {
             if interrupt::requested() {
                 return Ok(false);
@@ -83,7 +84,7 @@ impl Cluster {
                 step.done(&format!("ready; its log is {}", self.log.display()));
                 return Ok(true);
             }
-            ensure!(Instant::now() < deadline, "the cluster is not ready after two minutes:\n{}", tail(&self.log));
+            ensure!(asked.elapsed() < LIMIT, "the cluster is not ready after two minutes:\n{}", tail(&self.log));
             std::thread::sleep(Duration::from_millis(100));
         }
     }

@@ -57,8 +57,8 @@ pub(in crate::api) struct Page {
     pub next: Option<Arc<str>>,
 }
 
-/// The selected objects after a key, at most `limit`. Looks at those alone that an indexed value leaves, if the request names
-/// one.
+/// The selected objects after a key, at most `limit`. Looks at those alone that an indexed value leaves, if the request
+/// names one.
 pub(in crate::api) fn page(
     snapshot: &Snapshot,
     place: &Place,

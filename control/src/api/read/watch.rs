@@ -321,7 +321,8 @@ impl Frames {
                 // As in Kubernetes, where the annotation stands on the row's object.
                 let object =
                     json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata});
-                json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": {"resourceVersion": revision.to_string()},
+                json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1",
+                    "metadata": {"resourceVersion": revision.to_string()},
                     "columnDefinitions": [], "rows": [{"cells": [], "object": object}]})
             }
         };

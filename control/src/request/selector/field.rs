@@ -35,8 +35,8 @@ impl FieldSelector {
         })
     }
 
-    /// The same selector with the fields named as the stored kind names them: [`FieldSelector::matches`] and indexes know
-    /// no other names.
+    /// The same selector with the fields named as the stored kind names them: [`FieldSelector::matches`] and indexes
+    /// know no other names.
     pub fn stored(&self, kind: &Kind) -> Self {
         let terms =
             self.terms.iter().map(|term| Term { field: (kind.stored_field)(&term.field).to_owned(), ..term.clone() });
@@ -143,6 +143,7 @@ mod tests {
         }
         assert!("metadata.name".parse::<FieldSelector>().is_err());
         assert!("metadata.name=a=b".parse::<FieldSelector>().is_err());
+        assert!("metadata.name!=x\\,metadata.name=s".parse::<FieldSelector>().is_err(), "as in Kubernetes");
         assert!("metadata.name=a\\x".parse::<FieldSelector>().is_err());
         assert_eq!("metadata.name=a\\,b".parse::<FieldSelector>().unwrap().name(), Some("a,b"));
     }

@@ -1,5 +1,5 @@
-//! Group commit: one thread takes all transactions that wait, decides each against the state so far, and makes them durable
-//! together, in one transaction of the file. Only then are they published and answered.
+//! Group commit: one thread takes all transactions that wait, decides each against the state so far, and makes them
+//! durable together, in one transaction of the file. Only then are they published and answered.
 
 use std::{
     sync::{Arc, atomic::Ordering},

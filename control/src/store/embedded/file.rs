@@ -97,7 +97,8 @@ impl File {
         Ok(file)
     }
 
-    /// Opens the database again after an error, if need be. Answers the revision of the last durable write if it had to.
+    /// Opens the database again after an error, if need be. Answers the revision of the last durable write if it had
+    /// to.
     pub fn reopen(&mut self) -> Result<Option<u64>, FileError> {
         if self.database.is_some() {
             return Ok(None);
@@ -184,8 +185,8 @@ fn create(path: &Path) -> Result<(), redb::Error> {
 
 /// Makes the next reads come from the disk.
 ///
-/// After a failed sync, Linux keeps the pages that it could not write and calls them clean: they would be read as if they were
-/// durable, and no later sync would write them. Pages that wait to be written stay.
+/// After a failed sync, Linux keeps the pages that it could not write and calls them clean: they would be read as if
+/// they were durable, and no later sync would write them. Pages that wait to be written stay.
 fn forget_cached_pages(path: &Path) -> io::Result<()> {
     let file = fs::File::open(path)?;
     // SAFETY: the descriptor is open for as long as `file` lives, and the call touches no memory of this process.

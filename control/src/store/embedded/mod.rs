@@ -62,8 +62,8 @@ const KEPT_FOR: Duration = Duration::from_secs(300);
 const QUEUE: usize = 8192;
 
 impl Embedded {
-    /// Opens or makes the store in the file `path`. Reads all of it into memory. An object for which `index` has no header is
-    /// logged, counted and kept aside in the file: see `quarantine.rs`.
+    /// Opens or makes the store in the file `path`. Reads all of it into memory. An object for which `index` has no
+    /// header is logged, counted and kept aside in the file: see `quarantine.rs`.
     pub fn open(path: &Path, index: Index) -> Result<Self, OpenError> {
         Self::load(File::open(path)?, index)
     }

@@ -1,5 +1,5 @@
-//! Rows of the file that this program cannot read: moved aside at the opening, with their bytes, so that one of them stops
-//! neither the others nor the program, and no later write takes their place unseen.
+//! Rows of the file that this program cannot read: moved aside at the opening, with their bytes, so that one of them
+//! stops neither the others nor the program, and no later write takes their place unseen.
 //!
 //! Each opening tries them again: a program that can read one puts it back, if its key is still free.
 

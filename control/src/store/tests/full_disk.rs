@@ -38,7 +38,9 @@ impl Drop for SmallDisk {
 async fn a_full_disk_refuses_writes_and_answers_reads_until_there_is_space() {
     let disk = match SmallDisk::mount() {
         Ok(disk) => disk,
-        Err(why) => return println!("skipped, because a small file system cannot be mounted: {why}"),
+        Err(why) => {
+            return crate::skipped::skipped(format_args!("a small file system cannot be mounted: {why}"));
+        }
     };
     let store = open(&disk.dir.path().join("store"));
     let first = store.write_one(put("first", Expect::Absent, "kept")).await.unwrap();

@@ -124,7 +124,8 @@ async fn names_are_an_index_of_every_resource() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
-    /// Writes of (key, node or deletion); after each, every index list is the filtered list, and each watch saw its part.
+    /// Writes of (key, node or deletion); after each, every index list is the filtered list, and each watch saw its
+    /// part.
     #[test]
     fn an_index_is_a_filter(writes in prop::collection::vec((0..6u8, prop::option::of(0..3u8)), 1..30)) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();

@@ -1,4 +1,5 @@
-//! The store against a model, against kill -9, loss of power, a full disk and damage; its transactions, indexes and watches.
+//! The store against a model, against kill -9, loss of power, a full disk and damage; its transactions, indexes and
+//! watches.
 
 mod crash;
 mod full_disk;

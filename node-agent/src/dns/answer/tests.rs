@@ -1,5 +1,7 @@
 //! What clients read from the answers, by another implementation of the protocol.
 
+mod fuzz;
+
 use std::{net::Ipv4Addr, str::FromStr, sync::Arc};
 
 use hickory_proto::{

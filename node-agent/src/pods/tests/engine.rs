@@ -9,6 +9,8 @@ use std::{
 
 use parking_lot::Mutex;
 
+use crate::skipped::skipped;
+
 pub struct Engine {
     directory: tempfile::TempDir,
     daemon: Mutex<Child>,
@@ -17,18 +19,17 @@ pub struct Engine {
 impl Engine {
     /// `None`, after saying why, where there can be none.
     pub fn start() -> Option<Self> {
-        let skip = |why: &str| eprintln!("skipped, because {why}");
         if !nix::unistd::geteuid().is_root() {
-            skip("it needs root");
+            skipped("it needs root");
             return None;
         }
         if !Path::new("/bin/busybox").exists() {
-            skip("there is no /bin/busybox to make an image of");
+            skipped("there is no /bin/busybox to make an image of");
             return None;
         }
         let directory = tempfile::Builder::new().prefix("fairlead-pods-").tempdir().expect("a temporary directory");
         let Ok(daemon) = spawn(directory.path()) else {
-            skip("there is no dockerd");
+            skipped("there is no dockerd");
             return None;
         };
         let engine = Self { directory, daemon: Mutex::new(daemon) };

@@ -10,6 +10,7 @@ mod last_known;
 mod namespace;
 mod node;
 mod node_port;
+mod packets;
 mod resets;
 mod restart;
 mod truth_table;

@@ -46,7 +46,7 @@ impl Node {
     /// `None`, saying why, where the kernel cannot be used.
     pub fn new() -> Option<Self> {
         if !nix::unistd::geteuid().is_root() {
-            println!("skipped, because namespaces, cgroups and BPF need root");
+            crate::skipped::skipped("namespaces, cgroups and BPF need root");
             return None;
         }
         static COUNT: AtomicU32 = AtomicU32::new(0);
