@@ -112,8 +112,6 @@ pub struct Kind {
 
 /// See [`Kind::default`].
 pub type DefaultFn = Arc<dyn Fn(&mut Value) + Send + Sync>;
-/// See [`StoredAs::from_stored`].
-pub type FromStoredFn = Arc<dyn Fn(&mut Value, &Kind) + Send + Sync>;
 /// See [`Kind::validate`].
 pub type ValidateFn = Arc<dyn Fn(&Value, Option<&Value>) -> Vec<FieldError> + Send + Sync>;
 /// See [`Kind::prepare`].
@@ -122,6 +120,11 @@ pub type PrepareFn = Arc<dyn Fn(&mut Value, Option<&Value>) + Send + Sync>;
 pub type CellsFn = Arc<dyn Fn(&Value) -> Vec<Cell> + Send + Sync>;
 /// See [`Kind::selectable`].
 pub type SelectableFn = Arc<dyn Fn(&Value) -> SelectableFields + Send + Sync>;
+
+/// See [`StoredAs::to_stored`].
+pub type ToStoredFn = Arc<dyn Fn(&mut Value) + Send + Sync>;
+/// See [`StoredAs::from_stored`].
+pub type FromStoredFn = Arc<dyn Fn(&mut Value, &Kind) + Send + Sync>;
 
 /// Where objects of a kind live. `As` says of which other kind.
 #[derive(Clone)]
@@ -139,7 +142,7 @@ pub struct StoredAs {
     /// The kind that they are stored as.
     pub kind: Arc<Kind>,
     /// Turns an object of the served kind into the stored one, `apiVersion` and `kind` included.
-    pub to_stored: DefaultFn,
+    pub to_stored: ToStoredFn,
     /// The way back.
     pub from_stored: FromStoredFn,
     /// If every answer through the served kind is to warn of it.

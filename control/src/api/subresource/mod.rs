@@ -31,9 +31,6 @@ pub const ALL: &[&Subresource] = &[
     &status::STATUS,
 ];
 
-/// Answers a request to a subresource, whose body was read.
-pub type Handle = for<'a> fn(&'a Api, &'a Call, &'a [u8]) -> BoxFuture<'a, Result<Response, Status>>;
-
 /// One subresource.
 pub struct Subresource {
     /// The path segment after the object's name.
@@ -51,6 +48,11 @@ pub struct Subresource {
     /// Answers a request with one of the verbs.
     pub handle: Handle,
 }
+
+/// Answers a request, given its body.
+pub type Handle = for<'a> fn(&'a Api, &'a Call, &'a [u8]) -> Answer<'a>;
+/// An answer under way.
+pub type Answer<'a> = BoxFuture<'a, Result<Response, Status>>;
 
 /// A kind that stands for a part of an object, or for something to be done with it.
 #[derive(Clone, Copy, Debug)]
@@ -118,7 +120,7 @@ impl std::fmt::Debug for Subresource {
 }
 
 /// Answers a subresource that has the object's shape.
-fn whole<'a>(api: &'a Api, call: &'a Call, body: &'a [u8]) -> BoxFuture<'a, Result<Response, Status>> {
+fn whole<'a>(api: &'a Api, call: &'a Call, body: &'a [u8]) -> Answer<'a> {
     Box::pin(async move {
         match call.method {
             Method::PUT => write::update(api, call, body).await,
@@ -129,7 +131,7 @@ fn whole<'a>(api: &'a Api, call: &'a Call, body: &'a [u8]) -> BoxFuture<'a, Resu
 }
 
 /// Refuses what an agent answers: those requests do not come here where agents are asked.
-fn without_agent<'a>(_: &'a Api, call: &'a Call, _: &'a [u8]) -> BoxFuture<'a, Result<Response, Status>> {
+fn without_agent<'a>(_: &'a Api, call: &'a Call, _: &'a [u8]) -> Answer<'a> {
     let kind = &call.target.kind;
     let name = call.target.name.as_deref().unwrap_or_default();
     let subject = Subject { group: &kind.group, resource: &kind.plural, name };
