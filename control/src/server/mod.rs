@@ -6,6 +6,7 @@
 mod advertise;
 mod certificates;
 mod checks;
+mod connection_limit;
 mod descriptors;
 mod housekeeping;
 mod listener;
