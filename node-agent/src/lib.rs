@@ -5,6 +5,7 @@
 
 mod agent;
 pub mod config;
+mod connection_limit;
 pub mod dns;
 pub mod health;
 pub mod https;
