@@ -8,7 +8,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use arc_swap::ArcSwap;
 use axum::Router;
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo},
+    rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
     service::TowerToHyperService,
 };
@@ -18,7 +18,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::register::certificate::Certificate;
+use crate::{
+    connection_limit::{ConnectionLimit, Counted},
+    register::certificate::Certificate,
+};
 
 /// A listening server that is not yet accepting.
 pub struct Https {
@@ -79,14 +82,14 @@ impl Https {
 
     /// Serves `routes` until `stop`; connections in flight are then cut.
     pub async fn serve(self: Arc<Self>, routes: Routes, stop: CancellationToken) {
-        let tasks = TaskTracker::new();
+        let (tasks, strangers) = (TaskTracker::new(), ConnectionLimit::new(MOST_OF_ONE_STRANGER, MOST_STRANGERS));
         loop {
             let accepted = tokio::select! {
                 () = stop.cancelled() => break,
                 accepted = self.listener.accept() => accepted,
             };
-            let tcp = match accepted {
-                Ok((tcp, _)) => tcp,
+            let (tcp, peer) = match accepted {
+                Ok(accepted) => accepted,
                 Err(error) => {
                     // Out of file descriptors, most likely: give the others time to close theirs.
                     tracing::warn!(%error, "cannot accept a connection");
@@ -94,7 +97,8 @@ impl Https {
                     continue;
                 }
             };
-            tasks.spawn(connection(tcp, self.tls.acceptor(), routes.clone(), stop.clone()));
+            let stranger = strangers.admit(peer.ip());
+            tasks.spawn(connection(tcp, stranger, self.tls.acceptor(), routes.clone(), stop.clone()));
         }
         tasks.close();
         tasks.wait().await;
@@ -104,32 +108,60 @@ impl Https {
 /// A client that does not finish its handshake in this time is dropped.
 const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(10);
 
-async fn connection(tcp: TcpStream, acceptor: TlsAcceptor, routes: Routes, stop: CancellationToken) {
+/// Connections of one address, and of all, that have not shown a certificate that is trusted. Every pod may open them.
+const MOST_OF_ONE_STRANGER: usize = 32;
+const MOST_STRANGERS: usize = 512;
+/// From the end of one answer to the next request's header; longer than clients keep an idle connection.
+const HEADER_PATIENCE: Duration = Duration::from_secs(120);
+/// How long a stranger may stay. What they can ask for is answered at once.
+const STRANGERS_STAY: Duration = Duration::from_secs(60);
+/// How long the answer that is under way may take, once a stranger has to go.
+const LAST_ANSWER: Duration = Duration::from_secs(5);
+
+async fn connection(tcp: TcpStream, stranger: Counted, acceptor: TlsAcceptor, routes: Routes, stop: CancellationToken) {
     // A short answer must not wait for the acknowledgement of its header (RFC 896 and RFC 1122, 4.2.3.2: some 40 ms).
     if let Err(error) = tcp.set_nodelay(true) {
         tracing::debug!(%error, "answers on a connection may be late");
     }
-    let tls = match tokio::time::timeout(HANDSHAKE_PATIENCE, acceptor.accept(tcp)).await {
+    let shaken = tokio::select! {
+        () = stranger.is_cut() => return tracing::debug!("cut a TLS handshake to make room"),
+        shaken = tokio::time::timeout(HANDSHAKE_PATIENCE, acceptor.accept(tcp)) => shaken,
+    };
+    let tls = match shaken {
         Ok(Ok(tls)) => tls,
         Ok(Err(error)) => return tracing::debug!(%error, "refused a TLS client"),
         Err(_) => return tracing::debug!("a TLS client did not finish its handshake"),
     };
     let caller = tls.get_ref().1.peer_certificates().and_then(|chain| chain.first()).and_then(Caller::of);
-    let router = match caller {
-        Some(caller) if caller.may_inspect() => routes.trusted,
+    let (router, stranger) = match caller {
+        Some(caller) if caller.may_inspect() => (routes.trusted, None),
         // Known, but nobody who may ask for more.
-        Some(_) => routes.open.fallback(|| async { (http::StatusCode::FORBIDDEN, ONLY_FOR) }),
-        None => routes.open.fallback(|| async { (http::StatusCode::UNAUTHORIZED, ONLY_FOR) }),
+        Some(_) => (routes.open.fallback(|| async { (http::StatusCode::FORBIDDEN, ONLY_FOR) }), Some(stranger)),
+        None => (routes.open.fallback(|| async { (http::StatusCode::UNAUTHORIZED, ONLY_FOR) }), Some(stranger)),
     };
-    let builder = auto::Builder::new(TokioExecutor::new());
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_PATIENCE);
     let serving = builder.serve_connection_with_upgrades(TokioIo::new(tls), TowerToHyperService::new(router));
-    tokio::select! {
-        () = stop.cancelled() => {}
-        result = serving => {
-            if let Err(error) = result {
-                tracing::debug!(error, "a connection ended early");
+    let mut serving = std::pin::pin!(serving);
+    let must_go = async {
+        match &stranger {
+            None => std::future::pending().await,
+            Some(stranger) => drop(tokio::time::timeout(STRANGERS_STAY, stranger.is_cut()).await),
+        }
+    };
+    let result = tokio::select! {
+        () = stop.cancelled() => return,
+        result = serving.as_mut() => result,
+        () = must_go => {
+            serving.as_mut().graceful_shutdown();
+            match tokio::time::timeout(LAST_ANSWER, serving).await {
+                Ok(result) => result,
+                Err(_) => return tracing::debug!("cut a connection that took too long"),
             }
         }
+    };
+    if let Err(error) = result {
+        tracing::debug!(error, "a connection ended early");
     }
 }
 

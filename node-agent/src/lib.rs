@@ -5,6 +5,7 @@
 
 mod agent;
 pub mod config;
+mod connection_limit;
 mod deadline;
 pub mod dns;
 pub mod health;

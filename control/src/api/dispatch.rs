@@ -113,7 +113,9 @@ async fn objects(api: &Api, info: RequestInfo, parts: http::request::Parts, body
     {
         return nodes.answer(&call.info, Request::from_parts(parts, body)).await;
     }
-    let body = request::read(body).await?;
+    // Only a write has a body to wait for: what a read may see was decided just before, and must not become old while a
+    // client withholds a body that nothing looks at.
+    let body = if call.verb.is_write() { request::read(body).await? } else { bytes::Bytes::new() };
     let call = Arc::new(call);
     let answer = if call.verb.is_write() {
         // In a task of its own: a client that goes away drops its answer, never half a change.

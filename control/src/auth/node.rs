@@ -33,10 +33,11 @@ pub(super) fn authorize(node: &str, user: &str, r: &Resource<'_>) -> Decision {
         },
         ("", "pods", "") => match r.verb {
             "list" | "watch" if r.is_narrowed_to("spec.nodeName", node) => Decision::Allow,
-            "list" | "watch" if r.name.is_empty() || r.namespace.is_empty() => Decision::Deny(format!(
+            // Not by the name of a pod: a watch of it would go on when another pod of that name runs elsewhere.
+            "list" | "watch" => Decision::Deny(format!(
                 "a node may only read its own pods: use the field selector spec.nodeName={node}"
             )),
-            "get" | "list" | "watch" | "delete" => bound(node, r),
+            "get" | "delete" => bound(node, r),
             // Mirror pods of its own, which `node_restriction` checks.
             "create" => Decision::Allow,
             _ => Decision::Deny("a node may not change the spec of pods".into()),
@@ -130,6 +131,9 @@ mod tests {
             ("GET", "/api/v1/pods"),
             ("GET", "/api/v1/pods?fieldSelector=spec.nodeName%3Dn2"),
             ("GET", "/api/v1/namespaces/a/pods?fieldSelector=status.phase%3DRunning"),
+            ("GET", "/api/v1/namespaces/a/pods?fieldSelector=metadata.name%3Dp"),
+            ("GET", "/api/v1/namespaces/a/pods?watch=true&fieldSelector=metadata.name%3Dp"),
+            ("GET", "/api/v1/watch/namespaces/a/pods/p"),
             ("PUT", "/api/v1/namespaces/a/pods/p"),
             ("GET", "/api/v1/pods?fieldSelector=spec.nodeName!%3Dx%5C%2Cspec.nodeName%5C%3Dn1"),
             ("POST", "/api/v1/namespaces/a/pods/p/binding"),

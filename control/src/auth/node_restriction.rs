@@ -30,6 +30,8 @@ pub struct NodeWrite<'a> {
 /// Why the write is refused, if it is. The words come after `is forbidden: `.
 pub fn check(write: &NodeWrite) -> Result<(), String> {
     match (write.group, write.resource, write.operation) {
+        // Asked again here, of the object that goes: the one that the path named may have been another node's since.
+        ("", "pods", Verb::Delete) => own_pod(write, "delete"),
         (_, _, Verb::Delete) => Ok(()),
         ("", "nodes", _) => own_name(write).and_then(|()| own_node(write)),
         ("coordination.k8s.io", "leases", _) => own_name(write),
@@ -164,6 +166,14 @@ fn names_any(value: &Value, fields: &[&str]) -> bool {
     }
 }
 
+fn own_pod(write: &NodeWrite, verb: &str) -> Result<(), String> {
+    let NodeWrite { node, old, new, .. } = write;
+    if old.unwrap_or(new)["spec"]["nodeName"] == *node {
+        return Ok(());
+    }
+    Err(format!("node {node:?} can only {verb} pods with spec.nodeName set to itself"))
+}
+
 /// Through `/status` a node reports on its own pods, and changes nothing by which others select them.
 fn pod_status(write: &NodeWrite) -> Result<(), String> {
     let NodeWrite { node, old, new, subresource, .. } = write;
@@ -268,6 +278,18 @@ mod tests {
         assert!(why.contains("cannot update labels through pod status"), "{why}");
         let other = pod(json!({}), "n2");
         assert!(check(&write("pods", "status", Some(&other), &other)).is_err());
+    }
+
+    #[test]
+    fn a_node_deletes_only_pods_of_its_own() {
+        let delete = |node: &str| {
+            let pod = json!({"metadata": {"name": "p"}, "spec": {"nodeName": node}});
+            check(&NodeWrite { operation: Verb::Delete, ..write("pods", "", Some(&pod), &pod) })
+        };
+        assert_eq!(delete("n1"), Ok(()));
+        for node in ["n2", ""] {
+            assert!(delete(node).unwrap_err().contains("can only delete pods"), "{node}");
+        }
     }
 
     #[test]

@@ -23,7 +23,7 @@ mod taint_eviction;
 #[cfg(test)]
 mod tests;
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use ipnetwork::Ipv4Network;
 use kube::Client;
@@ -46,6 +46,8 @@ pub struct Config {
     pub node_cidr_mask_size: u8,
     /// Signs the certificates of nodes; its own certificate is published in every namespace.
     pub authority: Arc<Authority>,
+    /// Of the Service `kubernetes`.
+    pub api_address: IpAddr,
     /// How long a node may miss its Lease before it is NotReady.
     pub node_monitor_grace_period: Duration,
 }

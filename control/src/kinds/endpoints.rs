@@ -40,27 +40,27 @@ fn default(object: &mut Value) {
 /// `10.0.0.1:80,10.0.0.2:80 + 4 more...`
 fn ready(object: &Value) -> String {
     const SHOWN: usize = 3;
-    let mut all = Vec::new();
+    let (mut shown, mut count) = (Vec::new(), 0_usize);
     for subset in object["subsets"].as_array().into_iter().flatten() {
-        let addresses: Vec<&str> =
-            subset["addresses"].as_array().into_iter().flatten().filter_map(|a| a["ip"].as_str()).collect();
-        match subset["ports"].as_array() {
-            Some(ports) if !ports.is_empty() => {
-                for port in ports {
-                    let number = port["port"].as_i64().unwrap_or_default();
-                    all.extend(addresses.iter().map(|ip| match ip.contains(':') {
-                        true => format!("[{ip}]:{number}"),
-                        false => format!("{ip}:{number}"),
-                    }));
-                }
-            }
-            _ => all.extend(addresses.iter().map(|ip| (*ip).to_owned())),
-        }
+        let addresses = || subset["addresses"].as_array().into_iter().flatten().filter_map(|a| a["ip"].as_str());
+        let ports = subset["ports"].as_array().map(Vec::as_slice).unwrap_or_default();
+        // Counted, not written out: a subset stands for each of its addresses with each of its ports.
+        count = count.saturating_add(addresses().count().saturating_mul(ports.len().max(1)));
+        let with_ports = ports.iter().flat_map(|port| {
+            let number = port["port"].as_i64().unwrap_or_default();
+            addresses().map(move |ip| match ip.contains(':') {
+                true => format!("[{ip}]:{number}"),
+                false => format!("{ip}:{number}"),
+            })
+        });
+        let alone = addresses().filter(|_| ports.is_empty()).map(str::to_owned);
+        let room = SHOWN - shown.len();
+        shown.extend(with_ports.chain(alone).take(room));
     }
-    match all.len() {
+    match count {
         0 => "<none>".to_owned(),
-        n if n > SHOWN => format!("{} + {} more...", all[..SHOWN].join(","), n - SHOWN),
-        _ => all.join(","),
+        n if n > SHOWN => format!("{} + {} more...", shown.join(","), n - SHOWN),
+        _ => shown.join(","),
     }
 }
 
@@ -138,6 +138,23 @@ pub fn special_address(ip: IpAddr) -> Option<&'static str> {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn addresses_and_ports_are_counted_and_not_written_out() {
+        let addresses = |count: u16| -> Vec<Value> {
+            (0..count).map(|n| json!({"ip": format!("10.0.{}.{}", n / 256, n % 256)})).collect()
+        };
+        let of = |addresses: Vec<Value>, ports: Vec<u16>| {
+            let ports: Vec<Value> = ports.into_iter().map(|port| json!({"port": port})).collect();
+            ready(&json!({"subsets": [{"addresses": addresses, "ports": ports}, {"addresses": [{"ip": "::1"}]}]}))
+        };
+        assert_eq!(of(addresses(1), vec![80, 81]), "10.0.0.0:80,10.0.0.0:81,::1");
+        assert_eq!(of(addresses(2), vec![80, 81]), "10.0.0.0:80,10.0.0.1:80,10.0.0.0:81 + 2 more...");
+        assert_eq!(of(addresses(2), vec![]), "10.0.0.0,10.0.0.1,::1");
+        // Written out, these took tens of gigabytes.
+        let many = of(addresses(30_000), (1..=30_000).collect());
+        assert_eq!(many, "10.0.0.0:1,10.0.0.1:1,10.0.0.2:1 + 899999998 more...");
+    }
 
     #[test]
     fn an_endpoint_is_another_host() {

@@ -17,10 +17,14 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use super::connection_limit::{ConnectionLimit, Counted};
 use crate::auth::{client_certificate::ClientCertificates, gate::Gate};
 
 /// Connections at one time; beyond them new ones wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 16 * 1024;
+/// Connections of one address, and of all, that have not shown a good certificate.
+const MOST_OF_ONE_STRANGER: usize = 256;
+const MOST_STRANGERS: usize = 2048;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// From the end of one answer to the next request's header. Longer than clients keep an idle connection (90 s in Go and in
 /// hyper): the one who sends requests should be the one who closes, or a request may meet a connection that is just going.
@@ -84,7 +88,8 @@ fn http() -> auto::Builder<TokioExecutor> {
 }
 
 async fn accept(socket: TcpListener, shared: Arc<Shared>, tasks: TaskTracker) {
-    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let (permits, strangers) =
+        (Arc::new(Semaphore::new(MAX_CONNECTIONS)), ConnectionLimit::new(MOST_OF_ONE_STRANGER, MOST_STRANGERS));
     loop {
         let next = async {
             let permit = permits.clone().acquire_owned().await;
@@ -96,10 +101,10 @@ async fn accept(socket: TcpListener, shared: Arc<Shared>, tasks: TaskTracker) {
         };
         match accepted {
             Ok((stream, peer)) => {
-                let shared = shared.clone();
+                let (shared, stranger) = (shared.clone(), strangers.admit(peer.ip()));
                 tasks.spawn(async move {
                     let _permit = permit;
-                    serve(stream, peer, shared).await;
+                    serve(stream, peer, stranger, shared).await;
                 });
             }
             // What went wrong with the one connection is over; a lack of descriptors passes when others end.
@@ -119,7 +124,7 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
-async fn serve(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>) {
+async fn serve(stream: TcpStream, peer: SocketAddr, stranger: Counted, shared: Arc<Shared>) {
     // A watch event is small and must not wait for the next one.
     if let Err(e) = stream.set_nodelay(true) {
         tracing::debug!(%peer, "cannot set TCP_NODELAY: {e}");
@@ -127,6 +132,7 @@ async fn serve(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>) {
     let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, shared.acceptor.accept(stream));
     let stream = tokio::select! {
         () = shared.closing.cancelled() => return,
+        () = stranger.is_cut() => return tracing::debug!(%peer, "cut: it has not shown who it is, and others wait"),
         shaken = handshake => match shaken {
             Ok(Ok(stream)) => stream,
             Ok(Err(e)) => return tracing::debug!(%peer, "TLS handshake failed: {e}"),
@@ -134,6 +140,7 @@ async fn serve(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>) {
         },
     };
     let certificate = Arc::new(judged(&stream, &shared.clients));
+    let stranger = Some(stranger).filter(|_| !matches!(*certificate, Some(Ok(_))));
     let gate = shared.gate.clone();
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let (gate, certificate) = (gate.clone(), certificate.clone());
@@ -141,9 +148,15 @@ async fn serve(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>) {
     });
     let connection = shared.http.serve_connection_with_upgrades(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
+    let cut = async {
+        match &stranger {
+            Some(stranger) => stranger.is_cut().await,
+            None => std::future::pending().await,
+        }
+    };
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        () = shared.closing.cancelled() => {
+        () = async { tokio::select! { () = shared.closing.cancelled() => {}, () = cut => {} } } => {
             connection.as_mut().graceful_shutdown();
             match tokio::time::timeout(DRAIN_TIMEOUT, connection).await {
                 Ok(ended) => ended,
@@ -274,6 +287,22 @@ mod tests {
         };
         tokio::time::timeout(DRAIN_TIMEOUT / 2, async { tokio::join!(served.listener.drain(), ends) }).await.unwrap();
         assert!(TcpStream::connect(served.address).await.is_err(), "nobody listens any more");
+    }
+
+    #[tokio::test]
+    async fn silent_strangers_do_not_pile_up() {
+        let served = serve_endless_watch().await;
+        let mut silent = Vec::new();
+        for _ in 0..400 {
+            silent.push(TcpStream::connect(served.address).await.unwrap());
+        }
+        // Well before the time that a handshake may take.
+        let cut = tokio::time::timeout(HANDSHAKE_TIMEOUT / 2, silent[0].read_u8()).await;
+        assert!(cut.expect("the oldest is cut").is_err());
+        let (mut client, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(served.connect("http/1.1").await)).await.unwrap();
+        tokio::spawn(connection);
+        assert_eq!(client.send_request(served.request("/version")).await.unwrap().status(), 200);
     }
 
     #[tokio::test]

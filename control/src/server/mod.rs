@@ -6,6 +6,7 @@
 mod advertise;
 mod certificates;
 mod checks;
+mod connection_limit;
 mod descriptors;
 mod housekeeping;
 mod listener;
@@ -204,6 +205,7 @@ fn controllers_config(config: &Config, authority: Arc<Authority>) -> controllers
         cluster_cidr: config.cluster_cidr,
         node_cidr_mask_size: config.node_cidr_mask_size,
         authority,
+        api_address: config.kubernetes_service_address().into(),
         node_monitor_grace_period: config.node_monitor_grace_period,
     }
 }

@@ -87,6 +87,11 @@ impl CachedResponse {
         })
     }
 
+    /// About what it takes of memory, in bytes.
+    pub fn size(&self) -> usize {
+        size_of::<Self>() + self.records.len() + size_of_val(&*self.ttls)
+    }
+
     /// RCODE, 0 to 15.
     pub fn code(&self) -> u16 {
         self.flags & 0x000f

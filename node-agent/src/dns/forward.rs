@@ -48,7 +48,7 @@ impl Forwarder {
     /// `own` is where this server itself is asked, and never asks.
     pub fn new(resolv_conf: PathBuf, own: SocketAddrV4, counters: Arc<Counters>) -> Self {
         let shared = Shared {
-            cache: Cache::new(CACHE_CAPACITY),
+            cache: Cache::new(CACHE_CAPACITY, CACHE_BYTES),
             resolv_conf: ResolvConf::new(resolv_conf, own),
             counters,
             asking: Mutex::default(),
@@ -195,6 +195,8 @@ const NO_ERROR: u16 = 0;
 const NX_DOMAIN: u16 = 3;
 
 const CACHE_CAPACITY: usize = 10_000;
+/// Usual responses have a few hundred bytes; over TCP one may have 64 KiB, and whoever owns a domain decides which.
+const CACHE_BYTES: usize = 16 << 20;
 
 /// Distinct questions asked at one time.
 const MAX_ASKING: usize = 2_000;

@@ -5,7 +5,6 @@ use std::{io, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
@@ -14,31 +13,28 @@ use super::{
     response::Transport,
     server::{FastPathOutcome, Server},
 };
+use crate::connection_limit::ConnectionLimit;
 
-/// Serves connections until `stop`. At the limit of connections, further ones wait to be accepted.
+/// Serves connections until `stop`. At the limit of connections, a further one cuts the oldest.
 pub async fn serve(server: Arc<Server>, listener: Arc<TcpListener>, stop: CancellationToken) {
-    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let limit = ConnectionLimit::new(MAX_CONNECTIONS_OF_ONE, MAX_CONNECTIONS);
     loop {
-        let accept = async {
-            let permit = permits.clone().acquire_owned().await;
-            (permit, listener.accept().await)
-        };
-        let (permit, accepted) = tokio::select! {
+        let accepted = tokio::select! {
             () = stop.cancelled() => return,
-            accepted = accept => accepted,
+            accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((connection, _)) => {
-                let (server, stop) = (server.clone(), stop.clone());
+            Ok((connection, client)) => {
+                let (server, stop, counted) = (server.clone(), stop.clone(), limit.admit(client.ip()));
                 tokio::spawn(async move {
                     let ended = tokio::select! {
                         () = stop.cancelled() => Ok(()),
+                        () = counted.is_cut() => Ok(()),
                         ended = converse(&server, connection) => ended,
                     };
                     if let Err(error) = ended {
                         tracing::trace!(%error, "a DNS connection ended");
                     }
-                    drop(permit);
                 });
             }
             Err(error) => {
@@ -77,5 +73,7 @@ async fn converse(server: &Server, mut connection: TcpStream) -> io::Result<()> 
 }
 
 const MAX_CONNECTIONS: usize = 256;
+/// Of one client: a pod that holds many does so at its own cost.
+const MAX_CONNECTIONS_OF_ONE: usize = 64;
 const IDLE: Duration = Duration::from_secs(10);
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(100);

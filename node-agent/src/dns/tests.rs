@@ -191,6 +191,17 @@ async fn names_of_the_cluster_are_answered_over_udp_and_tcp() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn silent_tcp_clients_keep_nobody_out() {
+    let fixture = serve("").await;
+    let silent: Vec<_> = (0..300).map(|_| TcpStream::connect(fixture.dns.address()).unwrap()).collect();
+    // Well before a silent connection ends by itself.
+    let asked = fixture.tcp("web.default.svc.cluster.local.", RecordType::A);
+    let answer = tokio::time::timeout(Duration::from_secs(5), asked).await.expect("it is answered at once");
+    assert_eq!(first_address(&answer), "10.96.0.7");
+    drop(silent);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn other_names_are_forwarded_once_and_then_cached() {
     let resolver = Resolver::start();
     let fixture = serve(&resolver.line()).await;

@@ -184,6 +184,23 @@ async fn without_a_certificate_of_the_api_server_only_the_open_routes_answer() {
     stop.cancel();
 }
 
+#[tokio::test]
+async fn silent_strangers_hold_few_connections_and_keep_nobody_out() {
+    let (ca, start) = (Ca::new(), SystemTime::now());
+    let (endpoint, address, _, stop) = serve(&ca, &ca.issue("node", start)).await;
+    let mut silent = Vec::new();
+    for _ in 0..100 {
+        silent.push(tokio::net::TcpStream::connect(address).await.unwrap());
+    }
+    // Well before the time that a handshake may take.
+    let cut = tokio::time::timeout(Duration::from_secs(5), tokio::io::AsyncReadExt::read_u8(&mut silent[0])).await;
+    assert!(cut.expect("the oldest is cut").is_err());
+    let api = endpoint.with_certificate(&ca.issue("system:kube-apiserver", start)).unwrap();
+    let request = http::Request::get("/who").body(Vec::new()).unwrap();
+    assert_eq!(api.request_text(request).await.unwrap(), "welcome");
+    stop.cancel();
+}
+
 #[test]
 fn a_kept_certificate_is_read_back_and_holds_as_long_as_it_says() {
     let (ca, dir) = (Ca::new(), tempfile::tempdir().unwrap());

@@ -55,8 +55,14 @@ impl Limits {
     /// Refuses an operation that would make the object too large or too deep. What else is wrong with it shows when it
     /// is applied.
     fn check(&mut self, object: &Value, operation: &PatchOperation) -> Result<(), Status> {
-        let list = operation.path().parent().and_then(|parent| value_at(object, parent)).and_then(Value::as_array);
-        self.shifted_items = self.shifted_items.saturating_add(list.map_or(0, Vec::len));
+        let from = match operation {
+            PatchOperation::Move(r#move) => Some(r#move.from.as_ptr()),
+            _ => None,
+        };
+        for place in from.into_iter().chain([operation.path()]) {
+            let list = place.parent().and_then(|parent| value_at(object, parent)).and_then(Value::as_array);
+            self.shifted_items = self.shifted_items.saturating_add(list.map_or(0, Vec::len));
+        }
         if self.shifted_items > MOST_SHIFTED_ITEMS {
             return Err(too_large(format!(
                 "the patch shifts items of long lists more than {MOST_SHIFTED_ITEMS} times"
@@ -172,6 +178,15 @@ mod tests {
         let operations: Vec<Value> =
             (0..2000).map(|n| json!({"op": "copy", "from": "/data/a", "path": format!("/data/c{n}")})).collect();
         assert_eq!(apply(&current, &Value::Array(operations)).unwrap()["data"].as_object().unwrap().len(), 2001);
+    }
+
+    #[test]
+    fn moves_out_of_a_long_list_shift_what_is_left_in_it() {
+        let current = json!({"list": vec![0; 100_000]});
+        let operation = json!({"op": "move", "from": "/list/0", "path": "/last"});
+        let refused = apply(&current, &Value::Array(vec![operation; 1000])).unwrap_err();
+        assert_eq!((refused.code, refused.reason), (413, "RequestEntityTooLarge"));
+        assert!(refused.message.contains("shifts items"), "{}", refused.message);
     }
 
     #[test]

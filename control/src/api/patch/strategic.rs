@@ -131,24 +131,28 @@ fn retain_keys(current: &mut Object, patch: &Object, retained: &Value) -> Result
 
 /// Merges the lists for which the patch gives an order, and takes them out of the patch.
 fn set_element_orders(known: Known, current: &mut Object, patch: &mut Object) -> Result<(), Status> {
-    let directives: Vec<String> = patch.keys().filter(|k| k.starts_with(SET_ELEMENT_ORDER)).cloned().collect();
-    for directive in directives {
+    // In one pass: taking them out one by one would move the rest each time.
+    let (directives, rest) =
+        std::mem::take(patch).into_iter().partition::<Vec<_>, _>(|(key, _)| key.starts_with(SET_ELEMENT_ORDER));
+    *patch = rest.into_iter().collect();
+    let mut ordered_fields = HashSet::new();
+    for (directive, order) in directives {
         let field = directive[SET_ELEMENT_ORDER.len()..].to_owned();
-        let Some(Value::Array(order)) = patch.shift_remove(&directive) else {
+        let Value::Array(order) = order else {
             return Err(Status::bad_request(format!("error decoding patch: {directive} must be a list")));
         };
         let known = known.field(&field);
         // Primitive lists without a key in the schema are ordered as primitives.
         let key = known.merge_key().unwrap_or("");
         let old = current.get(&field).and_then(Value::as_array).cloned();
-        let new = match patch.shift_remove(&field) {
+        let new = match patch.get_mut(&field) {
             None => None,
-            Some(Value::Array(items)) => Some(items),
-            // A null deletes the list, whatever its order was to be.
-            Some(other) => {
-                patch.insert(field, other);
-                continue;
+            Some(items) if items.is_array() => {
+                ordered_fields.insert(field.clone());
+                items.take().as_array_mut().map(std::mem::take)
             }
+            // A null deletes the list, whatever its order was to be.
+            Some(_) => continue,
         };
         let merged = match (old.clone(), new) {
             (None, None) => continue,
@@ -162,6 +166,7 @@ fn set_element_orders(known: Known, current: &mut Object, patch: &mut Object) ->
         let ordered = in_order(key, merged, &order, old.as_deref().unwrap_or_default());
         current.insert(field, Value::Array(ordered));
     }
+    patch.retain(|key, _| !ordered_fields.contains(key));
     Ok(())
 }
 
@@ -210,6 +215,20 @@ mod tests {
 
     fn patched(current: Value, patch: Value) -> Value {
         apply(POD, &current, &patch).unwrap()
+    }
+
+    #[test]
+    fn many_orders_are_taken_in_linear_time() {
+        let mut patch = Map::new();
+        for n in 0..100_000 {
+            patch.insert(format!("{SET_ELEMENT_ORDER}k{n}"), json!(["a"]));
+            patch.insert(format!("k{n}"), json!(["a"]));
+        }
+        let begun = std::time::Instant::now();
+        let known = Known { types: Types::builtin(), id: None, merge: None };
+        let merged = merge_object(known, Map::new(), patch).unwrap();
+        assert_eq!((merged.len(), &merged["k99999"]), (100_000, &json!(["a"])));
+        assert!(begun.elapsed().as_secs() < 20, "{:?}", begun.elapsed());
     }
 
     #[test]

@@ -60,6 +60,23 @@ pub fn form(
     read(&form.into(), content_type, body, validation)
 }
 
+/// Reads a body as `DeleteOptions`, under whatever version the client names: that of the kind it deletes, often. Fields of
+/// another type than theirs are refused: a precondition that is not understood must not be left out.
+pub fn delete_options(content_type: &ContentType, body: &[u8]) -> Result<Value, Status> {
+    const KIND: &str = "DeleteOptions";
+    let value = value(content_type, body)?;
+    let given = value["kind"].as_str().unwrap_or_default();
+    if !matches!(given, "" | KIND) {
+        let why = format!("the kind in the data ({given}) does not match the expected kind ({KIND})");
+        return Err(Status::bad_request(why));
+    }
+    let schema = Schema::builtin("io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions");
+    let schema = schema.unwrap_or_else(Schema::unstructured);
+    let expected = Expected { api_version: "v1".to_owned(), version: "v1", kind: KIND, schema };
+    let decoded = expected.schema.decode_value(value).map_err(|error| cannot_be_handled(&expected, &error))?;
+    Ok(decoded.value)
+}
+
 /// Checks a value by the kind's schema: one that was made from a stored object by a patch.
 pub fn recheck(kind: &Kind, value: Value, validation: FieldValidation) -> Result<Decoded, Status> {
     check(&kind.into(), value, validation)

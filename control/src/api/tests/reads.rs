@@ -191,3 +191,13 @@ async fn events_are_selected_by_the_fields_of_their_api() {
     assert_eq!(deleted.code, 200);
     assert_eq!(names(&server.get(core).await.json), ["two"]);
 }
+
+#[tokio::test]
+async fn a_read_waits_for_no_body() {
+    let server = Server::start().await;
+    let never = futures::stream::pending::<Result<bytes::Bytes, std::io::Error>>();
+    let body = axum::body::Body::from_stream(never);
+    let request = http::Request::get("/api/v1/namespaces/default").body(body).unwrap();
+    let answer = tokio::time::timeout(std::time::Duration::from_secs(10), server.send(request)).await;
+    assert_eq!(answer.expect("it is answered at once").status(), 200);
+}

@@ -124,3 +124,50 @@ async fn two_writers_of_one_address_at_once_both_end_and_one_has_it() {
     codes.sort_unstable();
     assert_eq!(codes, [201, 422], "{} {}", a.json, b.json);
 }
+
+#[tokio::test]
+async fn a_node_cannot_delete_the_pod_of_another_that_took_the_name_meanwhile() {
+    let server = Server::start().await;
+    let mut theirs = pod("p");
+    theirs["spec"]["nodeName"] = "n2".into();
+    assert_eq!(server.post(PODS, theirs).await.code, 201);
+    let node = |name: &str| Identity::authenticated(format!("system:node:{name}"), vec!["system:nodes".to_owned()]);
+    // The gate asked before the body came; these requests have passed it.
+    let delete = |name| {
+        let request = Request::delete(format!("{PODS}/p")).body(r#"{"gracePeriodSeconds":0}"#.into()).unwrap();
+        server.api.answer_as(node(name), request)
+    };
+    assert_eq!(delete("n1").await.status(), 403);
+    assert_eq!(server.get(&format!("{PODS}/p")).await.code, 200);
+    assert_eq!(delete("n2").await.status(), 200);
+}
+
+#[tokio::test]
+async fn malformed_delete_options_delete_nothing() {
+    let server = Server::start().await;
+    assert_eq!(server.post(MAPS, config_map("m", json!({}))).await.code, 201);
+    let path = format!("{MAPS}/m");
+    for options in [
+        json!({"preconditions": {"uid": 5}}),
+        json!({"preconditions": "00000000-0000-0000-0000-000000000000"}),
+        json!({"dryRun": "All"}),
+        json!({"dryRun": ["Some"]}),
+        json!({"gracePeriodSeconds": "30"}),
+        json!({"propagationPolicy": true}),
+        json!({"orphanDependents": "true"}),
+        json!({"apiVersion": "v1", "kind": "ConfigMap"}),
+    ] {
+        for path in [path.as_str(), MAPS] {
+            let refused = server.delete(path, options.clone()).await;
+            assert_eq!(refused.code, 400, "{path} {options}: {}", refused.text);
+        }
+    }
+    assert_eq!(server.get(&path).await.code, 200);
+    for dry in [json!({"kind": "DeleteOptions", "apiVersion": "v1", "dryRun": ["All"]}), json!({"dryRun": ["All"]})] {
+        assert_eq!(server.delete(&path, dry).await.code, 200);
+    }
+    assert_eq!(server.get(&path).await.code, 200);
+    let options = json!({"kind": "DeleteOptions", "apiVersion": "meta.k8s.io/v1", "gracePeriodSeconds": 0});
+    assert_eq!(server.delete(&path, options).await.code, 200);
+    assert_eq!(server.get(&path).await.code, 404);
+}

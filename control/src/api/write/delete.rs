@@ -49,7 +49,7 @@ impl Options {
         let query = &call.query;
         let body = match text {
             [] => Value::Null,
-            text => body::value(&call.content_type, text)?,
+            text => body::delete_options(&call.content_type, text)?,
         };
         Self::read(&body, query.grace_period_seconds, query.propagation_policy.as_deref(), query.orphan_dependents)
             .map(|options| Self { dry_run: options.dry_run || query.dry_run, ..options })
@@ -74,12 +74,16 @@ impl Options {
             }
         };
         let text = |value: &Value| value.as_str().map(str::to_owned);
+        let dry_run = body["dryRun"].as_array().map(Vec::as_slice).unwrap_or_default();
+        if let Some(other) = dry_run.iter().find(|value| **value != "All") {
+            return Err(Status::bad_request(format!("dryRun: Unsupported value: {other}: supported values: \"All\"")));
+        }
         Ok(Self {
             grace_period_seconds: body["gracePeriodSeconds"].as_i64().or(grace),
             propagation,
             uid: text(&body["preconditions"]["uid"]),
             resource_version: text(&body["preconditions"]["resourceVersion"]),
-            dry_run: body["dryRun"].as_array().is_some_and(|list| !list.is_empty()),
+            dry_run: !dry_run.is_empty(),
         })
     }
 

@@ -53,8 +53,8 @@ pub fn requesting_node(csr: &CertificateSigningRequest) -> Option<&str> {
     csr.spec.username.as_deref().and_then(node_of_user)
 }
 
-/// Decides; `node` is the Node of [`requesting_node`], where it exists.
-pub fn decide(csr: &CertificateSigningRequest, node: Option<&Node>) -> SigningDecision {
+/// Decides; `node` is the Node of [`requesting_node`], where it exists, and `api_address` that of the API's Service.
+pub fn decide(csr: &CertificateSigningRequest, node: Option<&Node>, api_address: IpAddr) -> SigningDecision {
     let status = csr.status.clone().unwrap_or_default();
     let has = |kind: &str| status.conditions.iter().flatten().any(|c| c.type_ == kind);
     if status.certificate.is_some() || has("Denied") || has("Failed") {
@@ -65,7 +65,7 @@ pub fn decide(csr: &CertificateSigningRequest, node: Option<&Node>) -> SigningDe
         SERVING_SIGNER => Usage::Server,
         _ => return SigningDecision::Leave,
     };
-    match examine(&csr.spec, usage, has("Approved"), node) {
+    match examine(&csr.spec, usage, has("Approved"), node, api_address) {
         Ok(decision) => decision,
         Err(why) => SigningDecision::Deny(why),
     }
@@ -76,6 +76,7 @@ fn examine(
     usage: Usage,
     approved: bool,
     node: Option<&Node>,
+    api_address: IpAddr,
 ) -> Result<SigningDecision, String> {
     let request = std::str::from_utf8(&spec.request.0)
         .map_err(|_| "spec.request is not PEM".to_owned())
@@ -113,6 +114,7 @@ fn examine(
                     }
                     Some(_) => {}
                 }
+                not_of_the_api(&dns_names, &addresses, api_address)?;
             }
         }
     }
@@ -163,6 +165,26 @@ fn alternative_names(names: &[SanType]) -> Result<(Vec<String>, Vec<IpAddr>), St
     Ok((dns_names, addresses))
 }
 
+/// Refuses the names and the address of the Service `kubernetes`, and what is no host's. Clients of the API trust whoever shows
+/// them with a certificate of this authority; what a node says of its own names and addresses is no proof of them.
+fn not_of_the_api(dns_names: &[String], addresses: &[IpAddr], api_address: IpAddr) -> Result<(), String> {
+    let is_of_api = |name: &str| {
+        let name = name.trim_end_matches('.').to_ascii_lowercase();
+        name == "kubernetes" || name.starts_with("kubernetes.") || name.contains('*')
+    };
+    let is_of_no_node = |ip: &IpAddr| {
+        let ip = ip.to_canonical();
+        ip == api_address || ip.is_unspecified() || ip.is_multicast()
+    };
+    let names = dns_names.iter().filter(|name| is_of_api(name)).cloned();
+    let addresses = addresses.iter().filter(|ip| is_of_no_node(ip)).map(ToString::to_string);
+    let refused: Vec<String> = names.chain(addresses).collect();
+    if refused.is_empty() {
+        return Ok(());
+    }
+    Err(format!("no node gets a serving certificate for {}", refused.join(", ")))
+}
+
 /// Names that are not the node's own; `None` while the Node does not have its addresses yet.
 fn own_names(
     common_name: &str,
@@ -196,6 +218,9 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    /// Address of the Service `kubernetes`.
+    const API: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 96, 0, 1));
 
     struct Asked {
         signer: &'static str,
@@ -250,7 +275,7 @@ mod tests {
     }
 
     fn outcome(asked: &Asked) -> &'static str {
-        match decide(&csr(asked), Some(&node())) {
+        match decide(&csr(asked), Some(&node()), API) {
             SigningDecision::Leave => "leave",
             SigningDecision::Wait => "wait",
             SigningDecision::Deny(_) => "deny",
@@ -260,7 +285,7 @@ mod tests {
 
     #[test]
     fn a_joiner_gets_a_client_certificate_and_nothing_beyond_it() {
-        let SigningDecision::Sign(grant) = decide(&csr(&JOIN), None) else { panic!("refused") };
+        let SigningDecision::Sign(grant) = decide(&csr(&JOIN), None, API) else { panic!("refused") };
         assert_eq!(grant.subject.common_name, "system:node:n1");
         assert_eq!(grant.subject.organization.as_deref(), Some(NODES));
         assert_eq!(grant.usage, Usage::Client);
@@ -295,7 +320,28 @@ mod tests {
         assert_eq!(outcome(&Asked { names: &[], ..SERVE }), "deny");
         assert_eq!(outcome(&Asked { common_name: "system:node:n2", ..SERVE }), "deny");
         assert_eq!(outcome(&Asked { username: "system:bootstrap:abcdef", groups: &[BOOTSTRAPPERS], ..SERVE }), "deny");
-        assert_eq!(decide(&csr(&SERVE), None), SigningDecision::Wait);
+        assert_eq!(decide(&csr(&SERVE), None, API), SigningDecision::Wait);
+    }
+
+    #[test]
+    fn a_node_that_says_it_is_the_api_gets_no_certificate_for_it() {
+        let asked: [&[&str]; 4] = [&["kubernetes"], &["kubernetes.default.svc"], &["10.96.0.1"], &["0.0.0.0"]];
+        for names in asked {
+            let kind = if names[0].parse::<IpAddr>().is_ok() { "InternalIP" } else { "Hostname" };
+            let liar: Node = serde_json::from_value(json!({"metadata": {"name": "n1"},
+                "status": {"addresses": [{"type": kind, "address": names[0]}]}}))
+            .unwrap();
+            let decision = decide(&csr(&Asked { names, ..SERVE }), Some(&liar), API);
+            assert!(matches!(decision, SigningDecision::Deny(_)), "{names:?}: {decision:?}");
+        }
+        let names: &[&str] = &["kubernetes.default.svc"];
+        let named = Asked {
+            username: "system:node:kubernetes.default.svc",
+            common_name: "system:node:kubernetes.default.svc",
+            names,
+            ..SERVE
+        };
+        assert_eq!(outcome(&named), "deny");
     }
 
     #[test]
@@ -303,10 +349,10 @@ mod tests {
         assert_eq!(outcome(&Asked { signer: "example.com/other", ..JOIN }), "leave");
         let mut answered = csr(&JOIN);
         answered.status = serde_json::from_value(json!({"certificate": "YQ=="})).unwrap();
-        assert_eq!(decide(&answered, None), SigningDecision::Leave);
+        assert_eq!(decide(&answered, None, API), SigningDecision::Leave);
         answered.status =
             serde_json::from_value(json!({"conditions": [{"type": "Denied", "status": "True"}]})).unwrap();
-        assert_eq!(decide(&answered, None), SigningDecision::Leave);
+        assert_eq!(decide(&answered, None, API), SigningDecision::Leave);
     }
 
     #[test]
@@ -315,7 +361,7 @@ mod tests {
             let mut csr = csr(asked);
             csr.status =
                 serde_json::from_value(json!({"conditions": [{"type": "Approved", "status": "True"}]})).unwrap();
-            decide(&csr, None)
+            decide(&csr, None, API)
         };
         assert!(matches!(approve(&Asked { username: "joe", groups: &[], ..JOIN }), SigningDecision::Sign(_)));
         assert!(matches!(approve(&Asked { organization: "system:masters", ..JOIN }), SigningDecision::Deny(_)));
@@ -326,7 +372,7 @@ mod tests {
         let lifetime = |seconds| {
             let mut csr = csr(&JOIN);
             csr.spec.expiration_seconds = Some(seconds);
-            match decide(&csr, None) {
+            match decide(&csr, None, API) {
                 SigningDecision::Sign(grant) => grant.lifetime.as_secs(),
                 other => panic!("{other:?}"),
             }

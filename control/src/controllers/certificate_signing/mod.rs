@@ -6,7 +6,7 @@
 
 mod decision;
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use k8s_openapi::{
     api::{
@@ -42,6 +42,7 @@ struct Controller {
     requests: Api<CertificateSigningRequest>,
     nodes: Arc<Informer<Node>>,
     authority: Arc<Authority>,
+    api_address: IpAddr,
 }
 
 /// Starts the controller.
@@ -51,6 +52,7 @@ pub fn start(context: &Context, tasks: &Tasks) {
         requests: Api::all(context.client.clone()),
         nodes: informers.nodes.clone(),
         authority: context.config.authority.clone(),
+        api_address: context.config.api_address,
     };
     let requests = informers.signing_requests.clone();
     Startup::new(COMPONENT, controller)
@@ -76,7 +78,7 @@ impl Controller {
         let Some(csr) = live else { return Ok(Outcome::Done) };
         let Some(left) = time_to_live(&csr, Timestamp::now()) else { return self.delete(&csr).await };
         let node = requesting_node(&csr).and_then(|name| self.nodes.get(&Key::cluster(name)));
-        match decision::decide(&csr, node.as_deref()) {
+        match decision::decide(&csr, node.as_deref(), self.api_address) {
             SigningDecision::Leave | SigningDecision::Wait => {}
             SigningDecision::Deny(why) => {
                 self.add_condition(&csr, "Denied", "NotPermitted", &why).await?;

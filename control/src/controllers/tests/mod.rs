@@ -72,6 +72,7 @@ impl Cluster {
             cluster_cidr: "10.244.0.0/16".parse().expect("a network"),
             node_cidr_mask_size: 24,
             authority: Arc::new(authority),
+            api_address: [10, 96, 0, 1].into(),
             node_monitor_grace_period: grace,
         };
         let controllers = super::start(client.clone(), config, kinds.subscribe());

@@ -2,6 +2,8 @@
 //!
 //! Follows the printer of Kubernetes (`printPod`), whose words people and scripts know.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
 pub struct Summary {
@@ -41,11 +43,17 @@ pub fn of(pod: &Value) -> Summary {
     summary
 }
 
+/// The names of the init containers that run beside the app containers.
+fn sidecars(spec: &Value) -> HashSet<&str> {
+    list(&spec["initContainers"]).filter(|c| is_sidecar(c)).filter_map(|c| c["name"].as_str()).collect()
+}
+
 /// Tells whether the pod is still busy with its init containers.
 fn init_containers(summary: &mut Summary, spec: &Value, status: &Value) -> bool {
+    let sidecars = sidecars(spec);
     for (i, container) in list(&status["initContainerStatuses"]).enumerate() {
         count_restarts(summary, container);
-        let sidecar = list(&spec["initContainers"]).any(|c| c["name"] == container["name"] && is_sidecar(c));
+        let sidecar = container["name"].as_str().is_some_and(|name| sidecars.contains(name));
         let (terminated, waiting) = (&container["state"]["terminated"], &container["state"]["waiting"]);
         let waits_for = waiting["reason"].as_str().unwrap_or_default();
         if terminated.is_object() && terminated["exitCode"].as_i64().unwrap_or_default() == 0 {
@@ -70,8 +78,9 @@ fn init_containers(summary: &mut Summary, spec: &Value, status: &Value) -> bool 
 fn containers(summary: &mut Summary, spec: &Value, status: &Value) {
     // From here on only what still runs counts: sidecars and the app containers.
     (summary.restarts, summary.last_restart) = (0, Value::Null);
+    let sidecars = sidecars(spec);
     for container in list(&status["initContainerStatuses"]) {
-        if list(&spec["initContainers"]).any(|c| c["name"] == container["name"] && is_sidecar(c)) {
+        if container["name"].as_str().is_some_and(|name| sidecars.contains(name)) {
             count_restarts(summary, container);
         }
     }
