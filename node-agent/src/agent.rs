@@ -111,8 +111,8 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     supervisor.spawn("probes", move |stop| {
         probes::run(runtime_to_probe.clone(), names, domain.clone(), publish_probes.clone(), stop)
     });
-    let health = Arc::new(health(&supervisor, &proxy, &network, &dns, &probes, &api_watch));
-    let supervisors = [&supervisor, proxy.supervisor(), network.supervisor(), dns.supervisor()];
+    let health = Arc::new(health(&supervisor, &proxy, &network, &dns, &pods, &probes, &api_watch));
+    let supervisors = [&supervisor, proxy.supervisor(), network.supervisor(), dns.supervisor(), pods.supervisor()];
     let metrics = Metrics {
         node_name: config.node_name.clone(),
         proxy: proxy.clone(),
@@ -140,6 +140,11 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let described = node.clone();
     supervisor.spawn("conditions", move |stop| monitor::run(parts.clone(), measured.clone(), described.clone(), stop));
     Ok(Running { supervisor, kept, node, pods, dns, proxy, network })
+}
+
+/// Whether this node ran before and can start from what it last knew, without its container runtime and the API.
+pub fn ran_before(config: &Config) -> bool {
+    KeptFiles::of(config).assignment.load_or_warn().is_some()
 }
 
 impl Running {
@@ -331,6 +336,7 @@ fn health(
     proxy: &proxy::Proxy,
     network: &Arc<network::Network>,
     dns: &dns::Dns,
+    pods: &pods::Pods,
     probes: &watch::Receiver<ProbeResults>,
     api_watch: &watch::Receiver<WatchHealth>,
 ) -> Health {
@@ -347,6 +353,7 @@ fn health(
         .tasks_of(proxy.supervisor())
         .tasks_of(network.supervisor())
         .tasks_of(dns.supervisor())
+        .tasks_of(pods.supervisor())
 }
 
 /// Where the node's DNS server listens, on the gateway of its pod subnet.
