@@ -57,7 +57,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     make_data_dir(&config.data_dir)?;
     let kept = KeptFiles::of(&config);
     let last_known = kept.assignment.load_or_warn();
-    let runtime = connect_unless_known(&config, last_known.as_ref()).await?;
+    let runtime = connect_unless_known(&config, last_known.as_ref(), RUNTIME_ANSWERS_WITHIN).await?;
     let mut member = join(&config).await?;
     let uplinks = network::uplinks(config.node_ip).await?;
     let node_ip = uplinks.first().ok_or(StartError::Uplink(network::UplinkError::NoAddress))?.address;
@@ -111,8 +111,8 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     supervisor.spawn("probes", move |stop| {
         probes::run(runtime_to_probe.clone(), names, domain.clone(), publish_probes.clone(), stop)
     });
-    let health = Arc::new(health(&supervisor, &proxy, &network, &dns, &probes, &api_watch));
-    let supervisors = [&supervisor, proxy.supervisor(), network.supervisor(), dns.supervisor()];
+    let health = Arc::new(health(&supervisor, &proxy, &network, &dns, &pods, &probes, &api_watch));
+    let supervisors = [&supervisor, proxy.supervisor(), network.supervisor(), dns.supervisor(), pods.supervisor()];
     let metrics = Metrics {
         node_name: config.node_name.clone(),
         proxy: proxy.clone(),
@@ -140,6 +140,11 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let described = node.clone();
     supervisor.spawn("conditions", move |stop| monitor::run(parts.clone(), measured.clone(), described.clone(), stop));
     Ok(Running { supervisor, kept, node, pods, dns, proxy, network })
+}
+
+/// Whether this node ran before and can start from what it last knew, without its container runtime and the API.
+pub fn ran_before(config: &Config) -> bool {
+    KeptFiles::of(config).assignment.load_or_warn().is_some()
 }
 
 impl Running {
@@ -182,20 +187,22 @@ impl KeptFiles {
     }
 }
 
-/// The container runtime. Where this node ran before, a runtime that is away is waited for later, when names and hooks are there; at the
-/// first start it is an error, since then it was most likely never installed.
+/// The container runtime. Where this node ran before, one that is away, or does not answer in time, is waited for later, when names
+/// and hooks are there; at the first start that is an error, since then it was most likely never installed.
 async fn connect_unless_known(
     config: &Config,
     last_known: Option<&Assignment>,
+    patience: Duration,
 ) -> Result<Option<Arc<dyn Runtime>>, StartError> {
-    match connect(config).await {
-        Ok(runtime) => Ok(Some(runtime)),
-        Err(error @ runtime::Error::Unreachable { .. }) if last_known.is_some() => {
-            tracing::warn!(error = error.chain(), "the container runtime is away: pods wait for it");
-            Ok(None)
-        }
-        Err(error) => Err(StartError::Runtime(error)),
+    if last_known.is_none() {
+        return connect(config).await.map(Some).map_err(StartError::Runtime);
     }
+    match tokio::time::timeout(patience, connect(config)).await {
+        Ok(Ok(runtime)) => return Ok(Some(runtime)),
+        Ok(Err(error)) => tracing::warn!(error = error.chain(), "the container runtime is away: pods wait for it"),
+        Err(_) => tracing::warn!(?patience, "the container runtime does not answer: pods wait for it"),
+    }
+    Ok(None)
 }
 
 async fn connect(config: &Config) -> Result<Arc<dyn Runtime>, runtime::Error> {
@@ -210,7 +217,8 @@ async fn wait_for_runtime(
     let is_away = |error: &runtime::Error| {
         let state = NodeState { runtime: Some(error.chain()), ..NodeState::default() };
         node.send_if_modified(|node| std::mem::replace(&mut node.state, state.clone()) != state);
-        matches!(error, runtime::Error::Unreachable { .. })
+        // Whatever it says: what is served goes on, and the Node object names the reason.
+        true
     };
     retry_while_transient("use the container runtime", is_away, || connect(config)).await
 }
@@ -331,6 +339,7 @@ fn health(
     proxy: &proxy::Proxy,
     network: &Arc<network::Network>,
     dns: &dns::Dns,
+    pods: &pods::Pods,
     probes: &watch::Receiver<ProbeResults>,
     api_watch: &watch::Receiver<WatchHealth>,
 ) -> Health {
@@ -347,10 +356,14 @@ fn health(
         .tasks_of(proxy.supervisor())
         .tasks_of(network.supervisor())
         .tasks_of(dns.supervisor())
+        .tasks_of(pods.supervisor())
 }
 
 /// Where the node's DNS server listens, on the gateway of its pod subnet.
 const DNS_PORT: u16 = 53;
+
+/// How long a node that can start without its container runtime waits for it first.
+const RUNTIME_ANSWERS_WITHIN: Duration = Duration::from_secs(10);
 
 /// How long a node that can start without the API waits for it first.
 const API_ANSWERS_WITHIN: Duration = Duration::from_secs(3);
@@ -523,6 +536,29 @@ mod tests {
         let started =
             assignment(&client_of_nobody(), &node(), Some(known.clone()), Duration::from_millis(100)).await.unwrap();
         assert_eq!(started, (known, false));
+    }
+
+    #[tokio::test]
+    async fn a_node_that_ran_before_starts_though_its_runtime_is_away_or_says_nothing_or_nonsense() {
+        let directory = tempfile::tempdir().unwrap();
+        let known = Assignment { pod_cidr: "10.244.3.0/24".parse().unwrap(), runtime_version: "docker://1".into() };
+        let access = crate::config::Access::Kubeconfig("/nonexistent".into());
+        let mut config = Config::new("a", directory.path(), access);
+        let patience = Duration::from_millis(200);
+        let away = directory.path().join("away.sock");
+        let silent = directory.path().join("silent.sock");
+        let _silent = std::os::unix::net::UnixListener::bind(&silent).unwrap();
+        let failing = directory.path().join("failing.sock");
+        let listener = tokio::net::UnixListener::bind(&failing).unwrap();
+        let refuse = || async { (axum::http::StatusCode::INTERNAL_SERVER_ERROR, "no space left on device") };
+        tokio::spawn(async move { axum::serve(listener, axum::Router::new().fallback(refuse)).await });
+        for socket in [away, silent, failing] {
+            config.docker_host = format!("unix://{}", socket.display());
+            let started = connect_unless_known(&config, Some(&known), patience).await;
+            assert!(matches!(started, Ok(None)), "{}", socket.display());
+        }
+        config.docker_host = format!("unix://{}/away.sock", directory.path().display());
+        assert!(connect_unless_known(&config, None, patience).await.is_err(), "it was never there");
     }
 
     #[tokio::test]

@@ -30,7 +30,7 @@ mod fuzzing;
 #[path = "../../tests/skipped.rs"]
 mod skipped;
 
-pub use agent::{Running, StartError, StopError, start};
+pub use agent::{Running, StartError, StopError, ran_before, start};
 pub use config::Config;
 
 /// What a part leaves behind when it stops.

@@ -21,6 +21,18 @@ pub fn require_root(what: &str) -> anyhow::Result<()> {
     .into())
 }
 
+/// As [`require_docker`]. But a node that ran before starts without: names and Services come from what it last knew, and
+/// pods wait for the Engine.
+pub fn expect_docker(host: &str, ran_before: bool) -> anyhow::Result<()> {
+    match require_docker(host) {
+        Err(error) if ran_before && error.is::<Hinted>() => {
+            tracing::warn!(error = format!("{error:#}"), "this node ran before and starts without the Docker Engine");
+            Ok(())
+        }
+        result => result,
+    }
+}
+
 /// Connects to the Engine once and says how to get one where there is none.
 pub fn require_docker(host: &str) -> anyhow::Result<()> {
     let attempt = if let Some(path) = host.strip_prefix("unix://") {
@@ -118,6 +130,13 @@ mod tests {
         for word in ["CAP_BPF", "CAP_NET_ADMIN", "cgroup2", "4.19.0"] {
             assert!(missing.contains(word), "{missing}");
         }
+    }
+
+    #[test]
+    fn a_node_that_ran_before_starts_without_an_engine_but_not_with_a_wrong_address() {
+        assert!(expect_docker("unix:///nonexistent/docker.sock", false).is_err());
+        assert!(expect_docker("unix:///nonexistent/docker.sock", true).is_ok());
+        assert!(expect_docker("ftp://docker", true).is_err(), "that never becomes right");
     }
 
     #[test]

@@ -2,19 +2,27 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Allocator, audit::audit};
-use crate::{
-    later::later,
-    store::{CommitError, Store},
-};
+use crate::store::{CommitError, Store};
 
 /// As often as Kubernetes' repair loops run.
 const INTERVAL: Duration = Duration::from_secs(180);
 /// A mended record may free what another Service waits for; more rounds than this mend nothing further.
 const ROUNDS: usize = 4;
+
+/// Between two tries while the audit of the start is not complete.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// The audit before the first request. Where the store cannot be written to, the service starts nevertheless: without reads
+/// and deletions nobody could make space. Services get no new addresses and ports then until a later audit is complete.
+pub async fn mend_at_start(store: &Arc<dyn Store>, allocator: &Allocator) {
+    if let Err(error) = mend(store, allocator).await {
+        tracing::warn!("Services get no addresses and ports yet: their records could not be mended: {error}");
+        allocator.pause();
+    }
+}
 
 /// Mends until nothing is left to mend. Answers how many differences were mended.
 pub async fn mend(store: &Arc<dyn Store>, allocator: &Allocator) -> Result<usize, CommitError> {
@@ -39,6 +47,7 @@ pub async fn mend(store: &Arc<dyn Store>, allocator: &Allocator) -> Result<usize
             }
         }
     }
+    allocator.resume();
     if mended > 0 {
         tracing::info!(mended, "records of addresses and ports now agree with the Services");
     }
@@ -47,8 +56,11 @@ pub async fn mend(store: &Arc<dyn Store>, allocator: &Allocator) -> Result<usize
 
 /// Mends every few minutes until `stop`.
 pub async fn keep(store: Arc<dyn Store>, allocator: Allocator, stop: CancellationToken) {
-    let mut ticks = tokio::time::interval_at(later(Instant::now(), INTERVAL), INTERVAL);
-    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+    loop {
+        let wait = if allocator.is_paused() { RETRY } else { INTERVAL };
+        if stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
+            return;
+        }
         if let Err(error) = mend(&store, &allocator).await {
             tracing::warn!("records of addresses and ports could not be mended: {error}");
         }

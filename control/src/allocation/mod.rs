@@ -31,13 +31,20 @@ mod service;
 #[cfg(test)]
 mod tests;
 
-use std::{net::Ipv4Addr, ops::RangeInclusive, sync::Arc};
+use std::{
+    net::Ipv4Addr,
+    ops::RangeInclusive,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use ipnetwork::Ipv4Network;
 use serde_json::Value;
 
 use cluster_ip::ClusterIps;
-pub use keep::{keep, mend};
+pub use keep::{keep, mend_at_start};
 use node_port::NodePorts;
 use records::Records;
 use service::{Filling, Held, held};
@@ -48,7 +55,7 @@ use crate::{
     store::{Snapshot, Write},
 };
 
-/// Gives Services their addresses and ports. Holds no state but the ranges; cheap to clone.
+/// Gives Services their addresses and ports. Who has which, only the store knows; cheap to clone.
 #[derive(Clone)]
 pub struct Allocator {
     inner: Arc<Inner>,
@@ -58,6 +65,8 @@ struct Inner {
     cluster_ips: ClusterIps,
     node_ports: NodePorts,
     records: Records,
+    /// The audit of the start could not be completed: records may be missing, so nothing new is given.
+    paused: AtomicBool,
 }
 
 /// The object that a write is about.
@@ -75,7 +84,20 @@ impl Allocator {
     /// Takes addresses from `service_cidr` and ports from `node_ports`.
     pub fn new(service_cidr: Ipv4Network, node_ports: RangeInclusive<u16>) -> Self {
         let (cluster_ips, node_ports) = (ClusterIps::new(service_cidr), NodePorts::new(node_ports));
-        Self { inner: Arc::new(Inner { cluster_ips, node_ports, records: Records::new() }) }
+        let paused = AtomicBool::new(false);
+        Self { inner: Arc::new(Inner { cluster_ips, node_ports, records: Records::new(), paused }) }
+    }
+
+    fn pause(&self) {
+        self.inner.paused.store(true, Ordering::Release);
+    }
+
+    fn resume(&self) {
+        self.inner.paused.store(false, Ordering::Release);
+    }
+
+    fn is_paused(&self) -> bool {
+        self.inner.paused.load(Ordering::Acquire)
     }
 
     /// Fills in what `new` needs and has not, and answers the writes of records that belong into the transaction of `new`. Without
@@ -92,7 +114,7 @@ impl Allocator {
         if !(claimant.kind.group.is_empty() && claimant.kind.kind == "Service") {
             return Ok(Vec::new());
         }
-        let Inner { cluster_ips, node_ports, records } = &*self.inner;
+        let Inner { cluster_ips, node_ports, records, .. } = &*self.inner;
         let before = old.map(held).unwrap_or_default();
         let mut now = Held::default();
         if let Some(new) = new {
@@ -115,6 +137,11 @@ impl Allocator {
         }
         for port in now.node_ports.iter().filter(|port| !before.node_ports.contains(port)) {
             writes.push(records.take_port(*port, owner));
+        }
+        if !writes.is_empty() && self.is_paused() {
+            return Err(Status::unavailable(
+                "no addresses and ports are given yet: their records could not be compared with the Services",
+            ));
         }
         for ip in before.cluster_ips.iter().filter(|ip| !now.cluster_ips.contains(ip)) {
             writes.extend(records.of_ip(snapshot, *ip).and_then(|record| records.release(record, owner)));

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::*;
+use super::{keep::mend, *};
 use crate::{
     api::open_store,
     encode,
     kinds::{Registry, service},
-    store::{Change, CommitError, Expect, Key, Store, Transaction},
+    store::{Change, CommitError, Expect, Expired, Key, Object, Stats, Store, Subscription, Transaction},
 };
 
 struct Lab {
@@ -196,4 +196,85 @@ async fn an_audit_leaves_the_addresses_that_others_manage_alone() {
     lab.store.write_one(Write { key, expect: Expect::Absent, change: Change::Put(draft) }).await.unwrap();
     assert_eq!(mend(&lab.store, &allocator()).await.unwrap(), 0);
     assert!(lab.put("a", json!({"type": "ClusterIP", "clusterIP": "10.96.0.77"})).await.is_err());
+}
+
+/// A store whose disk is full until there is space.
+struct FullDisk {
+    store: Arc<dyn Store>,
+    is_full: AtomicBool,
+}
+
+#[async_trait::async_trait]
+impl Store for FullDisk {
+    fn snapshot(&self) -> Snapshot {
+        self.store.snapshot()
+    }
+
+    fn snapshot_at(&self, revision: u64) -> Result<Snapshot, Expired> {
+        self.store.snapshot_at(revision)
+    }
+
+    fn keep(&self, snapshot: &Snapshot) {
+        self.store.keep(snapshot);
+    }
+
+    fn published(&self) -> u64 {
+        self.store.published()
+    }
+
+    fn watch(&self, resource: &str, after: u64) -> Result<Subscription, Expired> {
+        self.store.watch(resource, after)
+    }
+
+    fn watch_by(&self, resource: &str, term: (&str, &str), after: u64) -> Result<Subscription, Expired> {
+        self.store.watch_by(resource, term, after)
+    }
+
+    fn stats(&self) -> Stats {
+        self.store.stats()
+    }
+
+    async fn commit_all(&self, transactions: Vec<Transaction>) -> Vec<Result<Vec<Arc<Object>>, CommitError>> {
+        if self.is_full.load(Ordering::Relaxed) {
+            return transactions.iter().map(|_| Err(CommitError::Full { path: "/full".into() })).collect();
+        }
+        self.store.commit_all(transactions).await
+    }
+
+    fn compact(&self, revision: u64) {
+        self.store.compact(revision);
+    }
+
+    fn trim(&self, now: std::time::Instant) -> usize {
+        self.store.trim(now)
+    }
+}
+
+#[tokio::test]
+async fn where_records_cannot_be_mended_at_the_start_nothing_is_given_until_they_are() {
+    let lab = Lab::new();
+    let mut service = json!({"metadata": {"name": "old", "namespace": "default"}, "spec": node_port(30010)});
+    service["spec"]["clusterIP"] = "10.96.0.9".into();
+    // Of a version without records.
+    let draft = encode::draft(&lab.kind, &service);
+    lab.store
+        .write_one(Write { key: Lab::key("old"), expect: Expect::Absent, change: Change::Put(draft) })
+        .await
+        .unwrap();
+    let full = Arc::new(FullDisk { store: lab.store.clone(), is_full: AtomicBool::new(true) });
+    let (store, allocator): (Arc<dyn Store>, _) = (full.clone(), allocator());
+    mend_at_start(&store, &allocator).await;
+
+    let claimant = Claimant { kind: &lab.kind, namespace: Some("default"), name: "new" };
+    let new = |spec: Value| json!({"metadata": {"name": "new"}, "spec": spec});
+    let ask = |spec: Value| allocator.allocate(&store.snapshot(), &claimant, None, Some(&mut new(spec)));
+    assert_eq!(ask(node_port(30010)).map(|writes| writes.len()).map_err(|status| status.code), Err(503));
+    assert!(ask(json!({"type": "ExternalName", "externalName": "a.example"})).is_ok(), "it holds nothing");
+    let old = Claimant { name: "old", ..claimant };
+    assert!(allocator.allocate(&store.snapshot(), &old, Some(&service), None).is_ok(), "a deletion takes nothing");
+
+    full.is_full.store(false, Ordering::Relaxed);
+    assert_eq!(mend(&store, &allocator).await.unwrap(), 2);
+    assert_eq!(ask(node_port(30010)).map(|writes| writes.len()).map_err(|status| status.code), Err(422));
+    assert!(ask(node_port(30011)).is_ok());
 }

@@ -10,6 +10,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
 };
+use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
@@ -32,6 +33,12 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(120);
 /// HTTP/2 pings: a client that is gone is noticed although it has nothing to say.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
+/// TCP's own probes, of a connection on which nothing was sent for that long: HTTP/1 has no pings, and a watch may be silent
+/// for an hour. A node that lost power leaves its connections open; it would fill the limit above by and by.
+const PROBE_AFTER: Duration = Duration::from_secs(60);
+/// Between two probes. After four without an answer the connection is closed.
+const PROBE_INTERVAL: Duration = Duration::from_secs(15);
+const PROBES: u32 = 4;
 /// How long requests under way may take to end after a stop.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Streams of one HTTP/2 connection: client-go puts every watch of a process on one.
@@ -125,9 +132,8 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 }
 
 async fn serve(stream: TcpStream, peer: SocketAddr, stranger: Counted, shared: Arc<Shared>) {
-    // A watch event is small and must not wait for the next one.
-    if let Err(e) = stream.set_nodelay(true) {
-        tracing::debug!(%peer, "cannot set TCP_NODELAY: {e}");
+    if let Err(e) = set_options(&stream) {
+        tracing::debug!(%peer, "cannot set the options of a connection: {e}");
     }
     let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, shared.acceptor.accept(stream));
     let stream = tokio::select! {
@@ -167,6 +173,13 @@ async fn serve(stream: TcpStream, peer: SocketAddr, stranger: Counted, shared: A
     if let Err(e) = ended {
         tracing::debug!(%peer, "connection ended: {e}");
     }
+}
+
+fn set_options(stream: &TcpStream) -> io::Result<()> {
+    // A watch event is small and must not wait for the next one.
+    stream.set_nodelay(true)?;
+    let probes = TcpKeepalive::new().with_time(PROBE_AFTER).with_interval(PROBE_INTERVAL).with_retries(PROBES);
+    SockRef::from(stream).set_tcp_keepalive(&probes)
 }
 
 fn judged(stream: &TlsStream<TcpStream>, clients: &ClientCertificates) -> crate::auth::gate::ConnectionCertificate {
@@ -258,6 +271,19 @@ mod tests {
         fn request(&self, path: &str) -> hyper::Request<Empty<Bytes>> {
             hyper::Request::get(format!("https://{}{path}", self.address)).body(Empty::new()).unwrap()
         }
+    }
+
+    #[tokio::test]
+    async fn a_connection_whose_other_end_lost_power_is_noticed() {
+        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let _client = TcpStream::connect(socket.local_addr().unwrap()).await.unwrap();
+        let (stream, _) = socket.accept().await.unwrap();
+        set_options(&stream).unwrap();
+        let options = SockRef::from(&stream);
+        assert!(options.keepalive().unwrap() && stream.nodelay().unwrap());
+        let noticed = options.tcp_keepalive_time().unwrap()
+            + options.tcp_keepalive_interval().unwrap() * options.tcp_keepalive_retries().unwrap();
+        assert_eq!(noticed, Duration::from_secs(120), "Linux probes after two hours unless told");
     }
 
     #[tokio::test]

@@ -68,8 +68,6 @@ pub enum StartError {
     Agents(#[from] AgentsError),
     #[error("cannot open the store {}", path.display())]
     Store { path: PathBuf, source: store::OpenError },
-    #[error("cannot compare the records of addresses and ports with the Services")]
-    Allocations(#[source] store::CommitError),
     #[error("cannot listen on {address}")]
     Listen { address: SocketAddr, source: io::Error },
     #[error("cannot make the objects that every cluster has")]
@@ -119,7 +117,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let opened = api::open_store(&store_path, &kinds).map_err(|e| StartError::Store { path: store_path, source: e })?;
     let store: Arc<dyn Store> = Arc::new(opened);
     let allocator = Allocator::new(config.service_cidr, config.service_node_port_range.clone());
-    allocation::mend(&store, &allocator).await.map_err(StartError::Allocations)?;
+    allocation::mend_at_start(&store, &allocator).await;
     let server_address = advertised.map_or(address, |a| SocketAddr::new(a.address.into(), a.port));
     let kinds_changed = kinds.subscribe();
     let api = KubernetesApi::new(store.clone(), kinds, allocator.clone(), &server_address.to_string());

@@ -49,7 +49,7 @@ pub use self::{
     host_links::HostLinks,
     uplink::{Uplink, UplinkError, choose_uplinks, uplinks},
 };
-use crate::{Teardown, supervise::Supervisor, world::World};
+use crate::{Teardown, private_file, supervise::Supervisor, world::World};
 
 /// What the pod lifecycle needs of the pod network. Both calls are idempotent: repeated after a crash they end in the same state.
 #[async_trait::async_trait]
@@ -186,7 +186,7 @@ async fn hold_gateway(netlink: &Netlink, record: &Path, gateway: Ipv4Addr) -> Re
         netlink.remove_address(loopback, earlier).await?;
     }
     let failed = |source| NetworkError::State { path: record.to_owned(), source };
-    std::fs::write(record, gateway.to_string()).map_err(failed)?;
+    private_file::write(record, gateway.to_string().as_bytes()).map_err(failed)?;
     Ok(netlink.ensure_address(loopback, gateway).await?)
 }
 

@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, fs, io, path::PathBuf};
 
 use parking_lot::Mutex;
 
+use crate::private_file;
+
 /// Why a setting could not be read, written or recorded.
 #[derive(Debug, thiserror::Error)]
 pub enum SysctlError {
@@ -70,8 +72,8 @@ impl Sysctls {
 
     fn write(&self, earlier: &BTreeMap<String, String>) -> Result<(), SysctlError> {
         let record = |source: io::Error| SysctlError::Record { path: self.record.clone(), source };
-        let side = self.record.with_extension("new");
         let bytes = serde_json::to_vec(earlier).map_err(|error| record(error.into()))?;
-        fs::write(&side, bytes).and_then(|()| fs::rename(&side, &self.record)).map_err(record)
+        // Durable: a record that a power cut left empty would keep the agent from starting.
+        private_file::write(&self.record, &bytes).map_err(record)
     }
 }

@@ -39,6 +39,12 @@ impl Backoff {
     }
 }
 
+/// Whether what waits until `at` may be tried again. No wait is longer than [`Backoff::LIMIT`]: one that seems to be means
+/// that the clock was set back, and the wait began at a time that does not come again for long.
+pub fn is_over(at: Timestamp, now: Timestamp) -> bool {
+    at <= now || at.duration_since(now) > Backoff::LIMIT
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -56,6 +62,13 @@ mod tests {
             backoff.advance(at(0), at(0));
         }
         assert_eq!(waits, [0, 10, 20, 40, 80, 160, 300, 300]);
+    }
+
+    #[test]
+    fn a_wait_is_over_in_time_and_when_the_clock_is_set_back() {
+        let until = Backoff { delay: Backoff::LIMIT, advanced_at: at(0) }.retry_at(at(0));
+        assert!(!is_over(until, at(0)) && !is_over(until, at(299)) && is_over(until, at(300)));
+        assert!(is_over(until, at(-86_400)), "it would last for a day");
     }
 
     #[test]

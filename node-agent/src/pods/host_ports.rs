@@ -43,9 +43,14 @@ impl HostPortPublisher {
         self.0.send_if_modified(|published| published.pods.remove(uid).is_some());
     }
 
-    /// Marks the entries complete: every pod that an earlier agent left has its own.
-    pub fn complete(&self) {
-        self.0.send_if_modified(|published| !std::mem::replace(&mut published.synced, true));
+    /// Marks the entries complete: every pod that an earlier agent left has its own. Those of pods that are no more are
+    /// removed.
+    pub fn complete(&self, is_there: impl Fn(&str) -> bool) {
+        self.0.send_if_modified(|published| {
+            let gone: Vec<_> = published.pods.keys().filter(|uid| !is_there(uid)).cloned().collect();
+            gone.iter().for_each(|uid| drop(published.pods.remove(uid)));
+            !std::mem::replace(&mut published.synced, true) || !gone.is_empty()
+        });
     }
 }
 
@@ -105,7 +110,7 @@ mod tests {
         }
         publisher.update(&pod, &in_state(Sandbox::Ready { id: "s".into(), ip: ADDRESS }));
         assert!(!receiver.has_changed().expect("the publisher is there"), "nothing is new");
-        publisher.complete();
+        publisher.complete(|_| true);
         assert!(receiver.borrow_and_update().synced);
     }
 }

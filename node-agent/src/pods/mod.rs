@@ -60,15 +60,15 @@ use kube::Client;
 use machine::Machine;
 use object_waits::ObjectWaits;
 use objects::Objects;
+use parking_lot::Mutex;
 use recorder::Recorder;
-use tokio::{sync::watch, task::JoinHandle};
-use tokio_util::sync::CancellationToken;
-use tracing::Instrument;
+use tokio::sync::watch;
 
 use crate::{
     Teardown,
     network::PodNetwork,
     runtime::{self, Runtime, deadlines::Deadlines},
+    supervise::Supervisor,
     world::{HostPorts, World},
 };
 
@@ -127,8 +127,7 @@ impl Context {
 pub struct Pods {
     context: Arc<Context>,
     workers: dispatch::Workers,
-    stop: CancellationToken,
-    dispatcher: JoinHandle<()>,
+    supervisor: Supervisor,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -187,11 +186,13 @@ async fn start_with(
         relist_every,
     });
     let found = context.runtime.list().await.map_err(|source| Error::Adopt { source })?;
-    let stop = CancellationToken::new();
-    let workers = dispatch::Workers::default();
-    let dispatcher = dispatch::run(context.clone(), workers.clone(), found, stop.clone());
-    let dispatcher = tokio::spawn(dispatcher.instrument(tracing::info_span!("pods")));
-    Ok(Pods { context, workers, stop, dispatcher })
+    let (workers, supervisor) = (dispatch::Workers::default(), Supervisor::new());
+    let (first, dispatched, known) = (Mutex::new(Some(found)), context.clone(), workers.clone());
+    supervisor.spawn("pods", move |stop| {
+        let (context, workers, found) = (dispatched.clone(), known.clone(), first.lock().take());
+        dispatch::keep(context, workers, found, stop)
+    });
+    Ok(Pods { context, workers, supervisor })
 }
 
 impl Pods {
@@ -207,13 +208,15 @@ impl Pods {
         move || workers.all().iter().map(|worker| worker.view().status.clone()).collect()
     }
 
+    /// The task that all workers belong to.
+    pub fn supervisor(&self) -> &Supervisor {
+        &self.supervisor
+    }
+
     /// Ends all workers. `Teardown::Keep` leaves the containers running for the next agent; `Teardown::Remove` leaves
     /// none, nor their files, and says in the API that nothing here is ready.
     pub async fn shutdown(self, teardown: Teardown) -> Result<(), Error> {
-        self.stop.cancel();
-        if let Err(error) = self.dispatcher.await {
-            tracing::error!(%error, "the pods' dispatcher ended abnormally");
-        }
+        self.supervisor.shutdown().await;
         self.context.recorder.drain().await;
         if teardown == Teardown::Keep {
             return Ok(());

@@ -22,6 +22,14 @@ const LEASE_SECONDS: i32 = 40;
 const RENEW_EVERY: Duration = Duration::from_secs(10);
 const STATUS_EVERY: Duration = Duration::from_secs(300);
 
+/// The answer, or an error where it does not come within `limit`. The connection is not used again then: one whose other
+/// end went away without a word would not answer for minutes, and the node would count as lost although the control service
+/// is back.
+async fn answered<T>(limit: Duration, answer: impl Future<Output = Result<T, kube::Error>>) -> Result<T, kube::Error> {
+    let late = |_| Err(kube::Error::Service(format!("no answer within {limit:?}").into()));
+    tokio::time::timeout(limit, answer).await.unwrap_or_else(late)
+}
+
 /// Makes the Node object where it is missing and writes its labels and status.
 pub async fn register(client: &Client, node: &NodeDescription) -> Result<(), kube::Error> {
     let api: Api<Node> = Api::all(client.clone());
@@ -75,14 +83,20 @@ pub async fn pod_cidr(client: &Client, name: &str) -> Result<ipnetwork::Ipv4Netw
 /// A failed write is tried again at the next beat: nothing stops because the control service is away.
 ///
 /// `registered` says whether [`register`] has succeeded; where the API was away it is done here.
-pub async fn run(
+pub async fn run(client: Client, node: watch::Receiver<NodeDescription>, registered: bool, stop: CancellationToken) {
+    run_every(RENEW_EVERY, client, node, registered, stop).await;
+}
+
+/// [`run`] with another time between two beats, in which a write must be answered, too.
+async fn run_every(
+    renew_every: Duration,
     client: Client,
     mut node: watch::Receiver<NodeDescription>,
     registered: bool,
     stop: CancellationToken,
 ) {
     let mut is_registered = registered;
-    let mut lease_beat = tokio::time::interval(RENEW_EVERY);
+    let mut lease_beat = tokio::time::interval(renew_every);
     lease_beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut status_due = tokio::time::Instant::now();
     if registered {
@@ -100,10 +114,10 @@ pub async fn run(
             }
             _ = lease_beat.tick() => {
                 let name = node.borrow().name.clone();
-                match renew_lease(&client, &name).await {
+                match answered(renew_every, renew_lease(&client, &name)).await {
                     Ok(()) => {
                         // After a silence the control service may have taken the node for lost: only its status undoes that.
-                        if renewed.elapsed() > 2 * RENEW_EVERY {
+                        if renewed.elapsed() > 2 * renew_every {
                             status_due = tokio::time::Instant::now();
                         }
                         renewed = tokio::time::Instant::now();
@@ -124,8 +138,8 @@ pub async fn run(
         if tokio::time::Instant::now() >= status_due {
             let description = node.borrow_and_update().clone();
             let written = match is_registered {
-                true => write_status(&client, &description).await,
-                false => register(&client, &description).await,
+                true => answered(renew_every, write_status(&client, &description)).await,
+                false => answered(renew_every, register(&client, &description)).await,
             };
             status_due = match written {
                 Ok(()) => {
@@ -139,7 +153,7 @@ pub async fn run(
                 }
                 Err(error) => {
                     tracing::warn!(error = &error as &dyn std::error::Error, "cannot write the node's status");
-                    instant_after(tokio::time::Instant::now(), RENEW_EVERY)
+                    instant_after(tokio::time::Instant::now(), renew_every)
                 }
             };
         }
@@ -172,5 +186,54 @@ async fn renew_lease(client: &Client, name: &str) -> Result<(), kube::Error> {
             api.create(&PostParams::default(), &lease).await.map(|_| ())
         }
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+
+    use super::*;
+    use crate::register::{facts::MachineFacts, node_object::NodeState};
+
+    fn node() -> NodeDescription {
+        NodeDescription {
+            name: "a".into(),
+            internal_ip: std::net::Ipv4Addr::new(10, 0, 0, 1),
+            facts: MachineFacts::default(),
+            agent_port: 10250,
+            max_pods: 110,
+            runtime_version: String::new(),
+            state: NodeState::default(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_that_nobody_answers_does_not_keep_the_lease_from_being_renewed() {
+        let (beats, mut heard) = tokio::sync::mpsc::unbounded_channel();
+        let count = Arc::new(AtomicUsize::new(0));
+        let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+            let (beats, beat) = (beats.clone(), count.fetch_add(1, Ordering::Relaxed));
+            async move {
+                beats.send(request.uri().path().to_owned()).map_err(|error| error.to_string())?;
+                if beat == 0 {
+                    // Its other end is gone without a word.
+                    std::future::pending::<()>().await;
+                }
+                Ok::<_, String>(http::Response::new(kube::client::Body::from(b"{}".to_vec())))
+            }
+        });
+        let (client, stop) = (Client::new(service, "default"), CancellationToken::new());
+        let (_sender, changes) = watch::channel(node());
+        let running = tokio::spawn(run_every(Duration::from_millis(50), client, changes, true, stop.clone()));
+        for _ in 0..3 {
+            let beat = tokio::time::timeout(Duration::from_secs(20), heard.recv()).await.expect("a beat in time");
+            assert_eq!(beat.as_deref(), Some("/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/a"));
+        }
+        stop.cancel();
+        running.await.expect("it ends");
     }
 }

@@ -46,7 +46,6 @@ impl Run {
     /// Runs the verb to its end.
     pub async fn run(self) -> anyhow::Result<()> {
         privileges::require_root("a node")?;
-        privileges::require_docker(&self.node.docker_host)?;
         privileges::require_datapath(self.node.datapath)?;
         let token = match (&self.token, &self.token_file) {
             (Some(token), _) => token.clone(),
@@ -58,6 +57,7 @@ impl Run {
         };
         let access = Access::Join { server: self.join.clone(), token };
         let config = settings::agent(&self.common, &self.cluster.network()?, &self.node, access)?;
+        privileges::expect_docker(&config.docker_host, fairlead_node_agent::ran_before(&config))?;
         let mut shutdown = Shutdown::listen()?;
         let running = tokio::select! {
             running = fairlead_node_agent::start(config) => running?,

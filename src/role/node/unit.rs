@@ -7,7 +7,8 @@ pub const UNIT_NAME: &str = "fairlead-node.service";
 /// Where systemd looks for the units of an administrator.
 pub const UNIT_PATH: &str = "/etc/systemd/system/fairlead-node.service";
 
-/// The unit's text. `Delegate` and `KillMode=process` leave the pods alone when the agent is restarted.
+/// The unit's text. `Delegate` and `KillMode=process` leave the pods alone when the agent is restarted. Without a limit of
+/// starts systemd never gives a node up: what it waits for, Docker or a full disk, may come back after minutes.
 pub fn unit(binary: &Path, config: &Path) -> String {
     format!(
         "[Unit]
@@ -15,6 +16,7 @@ Description=fairlead node agent
 Documentation=https://kubernetes.io/docs/concepts/architecture/nodes/
 Wants=network-online.target
 After=network-online.target docker.service
+StartLimitIntervalSec=0
 
 [Service]
 Type=simple
@@ -65,6 +67,14 @@ mod tests {
         let about_us: Vec<&str> = said.lines().filter(|line| line.contains("fairlead")).collect();
         assert!(about_us.is_empty(), "{about_us:?}");
         assert!(output.status.success() || !said.contains("fairlead"), "{said}");
+    }
+
+    #[test]
+    fn a_node_is_started_for_as_long_as_it_takes() {
+        let text = unit(Path::new("/bin/true"), Path::new("/etc/fairlead/node.yaml"));
+        let (head, service) = text.split_once("[Service]").expect("two sections");
+        assert!(head.contains("\nStartLimitIntervalSec=0\n"), "systemd gives up after 5 starts in 10 s: {head}");
+        assert!(service.contains("\nRestart=always\n"), "{service}");
     }
 
     #[test]

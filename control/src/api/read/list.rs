@@ -23,6 +23,9 @@ struct Token {
     revision: u64,
     /// Key of the last object of the page before.
     after: String,
+    /// How many objects follow, where nothing is selected: counted once a list, since a count walks over all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    left: Option<u64>,
 }
 
 /// The longest token taken. Those of this program are shorter: a namespace and a name have 317 characters at most.
@@ -37,16 +40,38 @@ pub fn list(api: &Api, call: &Call) -> Result<Response, Status> {
     let after = token.as_ref().map(|token| token.after.as_str());
     let page = page(&snapshot, &place, call, after, call.query.limit);
     let mut metadata = serde_json::json!({"resourceVersion": snapshot.revision.to_string()});
-    if let Some(last) = page.next {
+    if let Some(last) = page.next.clone() {
         api.store().keep(&snapshot);
-        let token = Token { revision: snapshot.revision, after: last.to_string() };
+        let left = remaining(&snapshot, &place, call, token.as_ref(), &page, &last);
+        let token = Token { revision: snapshot.revision, after: last.to_string(), left };
         metadata["continue"] = encode(&token).into();
-        if call.query.label_selector.is_empty() && call.query.field_selector.is_empty() {
-            let prefix = prefix(&call.target);
-            metadata["remainingItemCount"] = snapshot.list(&place.resource, &prefix, Some(&*last)).count().into();
+        if let Some(left) = left {
+            metadata["remainingItemCount"] = left.into();
         }
     }
     Ok(response::json(StatusCode::OK, text(call, &page.objects, &metadata.to_string())))
+}
+
+/// How many objects follow the page that ends with the key `last`. Not told where something is selected, as in Kubernetes.
+fn remaining(
+    snapshot: &Snapshot,
+    place: &Place,
+    call: &Call,
+    token: Option<&Token>,
+    page: &Page,
+    last: &str,
+) -> Option<u64> {
+    if !call.query.label_selector.is_empty() || !call.query.field_selector.is_empty() {
+        return None;
+    }
+    if let Some(left) = token.and_then(|token| token.left) {
+        return Some(left.saturating_sub(page.objects.len() as u64));
+    }
+    let prefix = prefix(&call.target);
+    Some(match (token, prefix.as_str()) {
+        (None, "") => snapshot.count(&place.resource).saturating_sub(page.objects.len()) as u64,
+        _ => snapshot.list(&place.resource, &prefix, Some(last)).count() as u64,
+    })
 }
 
 /// The objects of one page.

@@ -72,6 +72,31 @@ async fn lists_select_by_labels_and_fields_and_come_in_pages_of_one_revision() {
 }
 
 #[tokio::test]
+async fn what_follows_a_page_is_counted_once_a_list() {
+    use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+    let server = Server::start().await;
+    for name in ["a", "b", "c", "d", "e"] {
+        assert_eq!(server.post(MAPS, config_map(name, json!({}))).await.code, 201);
+    }
+    for path in [MAPS, "/api/v1/configmaps"] {
+        let (mut counts, mut token) = (Vec::new(), String::new());
+        loop {
+            let page = server.get(&format!("{path}?limit=2{token}")).await;
+            counts.push(page.json["metadata"]["remainingItemCount"].as_u64());
+            let Some(next) = page.json["metadata"]["continue"].as_str() else { break };
+            let known: serde_json::Value =
+                serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(next).unwrap()).unwrap();
+            assert_eq!(known["left"].as_u64(), counts.last().copied().flatten(), "the next page need not count");
+            token = format!("&continue={next}");
+        }
+        assert_eq!(counts, [Some(3), Some(1), None], "{path}");
+    }
+    let selected = server.get(&format!("{MAPS}?limit=1&labelSelector=!x")).await;
+    assert!(selected.json["metadata"]["continue"].is_string());
+    assert_eq!(selected.json["metadata"].get("remainingItemCount"), None);
+}
+
+#[tokio::test]
 async fn a_table_has_cells_and_partial_metadata_has_no_more_than_that() {
     let server = Server::start().await;
     server.post(MAPS, config_map("a", json!({}))).await;

@@ -2,6 +2,7 @@
 //! durable together, in one transaction of the file. Only then are they published and answered.
 
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
@@ -47,7 +48,12 @@ impl Committer {
             }
             self.counters.queued.fetch_sub(batch.len() as u64, Ordering::Relaxed);
             self.counters.begin();
-            self.commit(batch);
+            // A batch that panics must not end the committer, and with it all writes. Its writers are told that there is no answer.
+            if catch_unwind(AssertUnwindSafe(|| self.commit(batch))).is_err() {
+                error!("a batch of writes panicked; the store goes on without it");
+                // What of it became durable is found out as after an error of the disk.
+                self.file.close();
+            }
             self.counters.end();
         }
     }

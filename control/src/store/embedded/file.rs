@@ -5,13 +5,16 @@
 //! How durable a batch is, `tests/power_loss.rs` shows: it forgets what was not synced, at each step.
 
 use std::{
+    collections::{BTreeMap, HashMap},
     fs, io,
     os::fd::AsRawFd,
     panic::AssertUnwindSafe,
     path::{Path, PathBuf},
 };
 
-use redb::{Builder, Database, DatabaseError, Durability, ReadableTable, StorageError, TableDefinition};
+use redb::{
+    Builder, Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, StorageError, TableDefinition,
+};
 
 use super::quarantine::{self, Loaded, ReadRow};
 use crate::store::{CommitError, Event, EventType};
@@ -20,6 +23,9 @@ use crate::store::{CommitError, Event, EventType};
 pub const OBJECTS: TableDefinition<&str, &[u8]> = TableDefinition::new("objects");
 /// `revision` → the revision of the last write; `layout` → [`LAYOUT`].
 pub const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
+/// Resource → the revision of its last write. Right for writes after `changes_since` in [`META`], and as long as `changes_at`
+/// there is the store's revision: a program that does not know this table moves the one and not the other.
+const CHANGES: TableDefinition<&str, u64> = TableDefinition::new("changes");
 /// Version of what stands in the tables. A store of a newer layout is not opened.
 const LAYOUT: u64 = 1;
 /// All reads are answered from memory; the cache only serves the write path.
@@ -71,6 +77,23 @@ pub struct File {
     path: PathBuf,
     open_database: OpenDatabase,
     database: Option<Database>,
+    /// [`CHANGES`] is right.
+    knows_changes: bool,
+}
+
+/// The revision of the last write to each resource, as far as the file knows.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct LastChanges {
+    by_resource: HashMap<String, u64>,
+    /// Resources that are not named had no write after it.
+    others: u64,
+}
+
+impl LastChanges {
+    /// No write to `resource` came after this revision.
+    pub fn of(&self, resource: &str) -> u64 {
+        self.by_resource.get(resource).copied().unwrap_or(self.others)
+    }
 }
 
 /// Opens or makes the database where its bytes are kept.
@@ -92,7 +115,7 @@ impl File {
 
     /// Opens or makes the database with `open_database`; `name` is what errors call it.
     pub fn open_with(name: &Path, open_database: OpenDatabase) -> Result<Self, FileError> {
-        let mut file = Self { path: name.to_owned(), open_database, database: None };
+        let mut file = Self { path: name.to_owned(), open_database, database: None, knows_changes: false };
         file.reopen()?;
         Ok(file)
     }
@@ -140,6 +163,14 @@ impl File {
         }
     }
 
+    /// When each resource was written last, in a store whose last write is at `revision`.
+    pub fn last_changes(&mut self, revision: u64) -> Result<LastChanges, FileError> {
+        let Some(database) = &self.database else { return Err(self.error("read", redb::Error::DatabaseClosed)) };
+        let known = last_changes(database, revision).map_err(|source| self.error("read", source))?;
+        self.knows_changes = known.is_some();
+        Ok(known.unwrap_or(LastChanges { by_resource: HashMap::new(), others: revision }))
+    }
+
     /// Makes a batch durable. After an error the database is closed, and whether the batch was made is told by
     /// [`File::reopen`].
     pub fn commit(&mut self, events: &[Event]) -> Result<(), FileError> {
@@ -147,9 +178,12 @@ impl File {
             return Err(self.error("write to", redb::Error::DatabaseClosed));
         };
         // A panic in the database must not end the committer, and with it all writes.
-        let made = std::panic::catch_unwind(AssertUnwindSafe(|| write(database, events)));
+        let made = std::panic::catch_unwind(AssertUnwindSafe(|| write(database, events, self.knows_changes)));
         match made.unwrap_or_else(|_| Err(redb::Error::Corrupted("the database panicked".into()))) {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                self.knows_changes = true;
+                Ok(())
+            }
             Err(source) => {
                 self.database = None;
                 Err(self.error("write to", source))
@@ -196,7 +230,24 @@ fn forget_cached_pages(path: &Path) -> io::Result<()> {
     }
 }
 
-fn write(database: &Database, events: &[Event]) -> Result<(), redb::Error> {
+/// What [`CHANGES`] says; nothing where it is not right.
+fn last_changes(database: &Database, revision: u64) -> Result<Option<LastChanges>, redb::Error> {
+    let transaction = database.begin_read()?;
+    let meta = transaction.open_table(META)?;
+    let number = |name: &str| Ok::<_, redb::Error>(meta.get(name)?.map(|value| value.value()));
+    let (Some(others), Some(at)) = (number("changes_since")?, number("changes_at")?) else { return Ok(None) };
+    if at != revision {
+        return Ok(None);
+    }
+    let mut by_resource = HashMap::new();
+    for entry in transaction.open_table(CHANGES)?.iter()? {
+        let (resource, last) = entry?;
+        by_resource.insert(resource.value().to_owned(), last.value());
+    }
+    Ok(Some(LastChanges { by_resource, others }))
+}
+
+fn write(database: &Database, events: &[Event], knows_changes: bool) -> Result<(), redb::Error> {
     let mut transaction = database.begin_write()?;
     transaction
         .set_durability(Durability::Immediate)
@@ -219,8 +270,19 @@ fn write(database: &Database, events: &[Event]) -> Result<(), redb::Error> {
             value.extend_from_slice(event.object.json());
             objects.insert(key.as_str(), value.as_slice())?;
         }
-        if let Some(last) = events.last() {
-            transaction.open_table(META)?.insert("revision", last.object.revision)?;
+        if let (Some(first), Some(last)) = (events.first(), events.last()) {
+            let (mut meta, mut changes) = (transaction.open_table(META)?, transaction.open_table(CHANGES)?);
+            if !knows_changes {
+                changes.retain(|_, _| false)?;
+                meta.insert("changes_since", first.object.revision.saturating_sub(1))?;
+            }
+            let last_of: BTreeMap<&str, u64> =
+                events.iter().map(|event| (&*event.key.resource, event.object.revision)).collect();
+            for (resource, revision) in last_of {
+                changes.insert(resource, revision)?;
+            }
+            meta.insert("changes_at", last.object.revision)?;
+            meta.insert("revision", last.object.revision)?;
         }
     }
     transaction.commit()?;

@@ -2,17 +2,18 @@
 
 mod committer;
 pub(super) mod file;
+mod kept;
 mod quarantine;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
     path::Path,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
     thread::JoinHandle,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use arc_swap::ArcSwap;
@@ -21,12 +22,13 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::{
     committer::{Committer, Outcome, Request},
-    file::File,
+    file::{File, LastChanges},
+    kept::Kept,
     quarantine::Loaded,
 };
 use super::{
     CommitError, Draft, Event, EventType, Expired, Key, Object, Snapshot, Stats, Store, Subscription, Topic,
-    Transaction, stats::Counters,
+    Transaction, no_answer, stats::Counters,
 };
 
 pub use self::file::FileError as OpenError;
@@ -50,14 +52,12 @@ struct Published {
     topics: RwLock<HashMap<Arc<str>, Arc<Topic>>>,
     /// The revision up to which all topics have their events.
     revision: AtomicU64,
-    /// The revision at which the topics begin.
-    start: u64,
-    kept: Mutex<VecDeque<(Instant, Snapshot)>>,
+    /// Where the topics begin: watches that saw the last change of their resource go on over a restart, and only the others
+    /// list anew.
+    starts: LastChanges,
+    kept: Mutex<Kept>,
 }
 
-/// Snapshots kept for the next pages of lists.
-const KEPT: usize = 128;
-const KEPT_FOR: Duration = Duration::from_secs(300);
 /// Requests that may wait for the committer; further writers wait for room.
 const QUEUE: usize = 8192;
 
@@ -69,7 +69,7 @@ impl Embedded {
     }
 
     /// Starts a store from its open file.
-    pub(super) fn load(file: File, index: Index) -> Result<Self, OpenError> {
+    pub(super) fn load(mut file: File, index: Index) -> Result<Self, OpenError> {
         let mut state = Snapshot::default();
         let mut resources: HashMap<String, Arc<str>> = HashMap::new();
         let loaded = file.load(&mut |resource, name, revision, json| {
@@ -80,12 +80,13 @@ impl Embedded {
             Ok(())
         })?;
         let Loaded { revision, quarantined } = loaded;
+        let starts = file.last_changes(revision)?;
         state.revision = revision;
         let published = Arc::new(Published {
             state: ArcSwap::from_pointee(state),
             topics: RwLock::default(),
             revision: AtomicU64::new(revision),
-            start: revision,
+            starts,
             kept: Mutex::default(),
         });
         let counters = Arc::new(Counters::default());
@@ -119,7 +120,7 @@ impl Published {
             return topic.clone();
         }
         let mut topics = self.topics.write();
-        topics.entry(Arc::from(resource)).or_insert_with(|| Arc::new(Topic::new(self.start))).clone()
+        topics.entry(Arc::from(resource)).or_insert_with(|| Arc::new(Topic::new(self.starts.of(resource)))).clone()
     }
 
     /// State first: who hears of a change by a watch must find it by a get.
@@ -153,19 +154,12 @@ impl Store for Embedded {
             return Ok(current);
         }
         let kept = self.published.kept.lock();
-        kept.iter().find(|(_, snapshot)| snapshot.revision == revision).map(|(_, snapshot)| snapshot.clone()).ok_or(
-            Expired { asked: revision, oldest: kept.front().map_or(current.revision, |(_, oldest)| oldest.revision) },
-        )
+        let expired = || Expired { asked: revision, oldest: kept.oldest().unwrap_or(current.revision) };
+        kept.get(revision).cloned().ok_or_else(expired)
     }
 
     fn keep(&self, snapshot: &Snapshot) {
-        let now = Instant::now();
-        let mut kept = self.published.kept.lock();
-        kept.retain(|(at, other)| now.duration_since(*at) < KEPT_FOR && other.revision != snapshot.revision);
-        if kept.len() >= KEPT {
-            kept.pop_front();
-        }
-        kept.push_back((now, snapshot.clone()));
+        self.published.kept.lock().keep(snapshot, Instant::now());
     }
 
     fn published(&self) -> u64 {
@@ -200,7 +194,7 @@ impl Store for Embedded {
         let Ok(room) = requests.reserve().await else { return closed() };
         self.counters.queued.fetch_add(1, Ordering::Relaxed);
         room.send(Request { transactions, reply });
-        answer.await.unwrap_or_else(|_| closed())
+        answer.await.unwrap_or_else(|_| (0..count).map(|_| no_answer()).collect())
     }
 
     fn compact(&self, revision: u64) {
@@ -210,7 +204,7 @@ impl Store for Embedded {
     }
 
     fn trim(&self, now: Instant) -> usize {
-        self.published.kept.lock().retain(|(at, _)| now.duration_since(*at) < KEPT_FOR);
+        self.published.kept.lock().trim(now);
         self.published.topics.read().values().map(|topic| topic.trim(now)).sum()
     }
 }

@@ -101,3 +101,20 @@ async fn a_later_transaction_of_a_call_sees_what_the_earlier_ones_wrote() {
     let results = store.commit_all(vec![create("early"), begin, create("in time"), terminate, create("late")]).await;
     assert_eq!(results.iter().map(Result::is_ok).collect::<Vec<_>>(), [false, true, true, true, false]);
 }
+
+#[tokio::test]
+async fn a_write_that_panics_ends_neither_the_others_nor_the_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    let store = open(&path);
+    let first = store.write_one(put("a", Expect::Absent, "1")).await.unwrap();
+    let mut broken = draft("2");
+    broken.metadata_at = u32::MAX;
+    let change = Change::Put(broken);
+    let refused = store.write_one(Write { key: key("b"), expect: Expect::Absent, change }).await;
+    assert!(matches!(refused, Err(CommitError::Unavailable { .. })), "{refused:?}");
+    let second = store.write_one(put("c", Expect::Absent, "3")).await.unwrap();
+    assert_eq!(second.revision, first.revision + 1);
+    drop(store);
+    assert_eq!(open(&path).snapshot().count("things"), 2);
+}

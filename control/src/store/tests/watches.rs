@@ -78,3 +78,56 @@ async fn a_resource_that_nothing_changes_any_more_forgets_its_history_in_time() 
     store.write_one(put("c", Expect::Absent, "1")).await.unwrap();
     assert_eq!(reader.next().await.unwrap().len(), 1, "who has seen all loses nothing");
 }
+
+/// A write of an object of another resource than [`key`]'s.
+fn put_other(name: &str) -> Write {
+    let key = Key { resource: "others".into(), name: name.into() };
+    Write { key, expect: Expect::Absent, change: Change::Put(draft("1")) }
+}
+
+#[tokio::test]
+async fn a_watch_that_saw_the_last_change_of_its_resource_goes_on_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    let store = open(&path);
+    let first = store.write_one(put("a", Expect::Absent, "1")).await.unwrap().revision;
+    let thing = store.write_one(delete("a", first)).await.unwrap().revision;
+    let other = store.write_one(put_other("x")).await.unwrap().revision;
+    drop(store);
+
+    let store = open(&path);
+    assert!(store.watch("things", first).is_err(), "it did not see the deletion");
+    assert!(store.watch("others", thing).is_err(), "it did not see the creation");
+    assert!(store.watch("others", other).is_ok() && store.watch("never-written", 0).is_ok());
+    let mut all = store.watch("things", thing).unwrap();
+    let mut marked = store.watch_by("things", ("node", "n"), thing).unwrap();
+    let next = store.write_one(put("b", Expect::Absent, "@n")).await.unwrap().revision;
+    for subscription in [&mut all, &mut marked] {
+        let seen: Vec<u64> = subscription.next().await.unwrap().iter().map(|event| event.object.revision).collect();
+        assert_eq!(seen, [next]);
+    }
+}
+
+#[tokio::test]
+async fn what_a_program_without_the_table_of_changes_wrote_is_listed_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    let store = open(&path);
+    let seen = store.write_one(put("a", Expect::Absent, "1")).await.unwrap().revision;
+    drop(store);
+    let database = redb::Database::open(&path).unwrap();
+    let transaction = database.begin_write().unwrap();
+    transaction.open_table(redb::TableDefinition::<&str, &[u8]>::new("objects")).unwrap().remove("things/a").unwrap();
+    let meta = redb::TableDefinition::<&str, u64>::new("meta");
+    transaction.open_table(meta).unwrap().insert("revision", seen + 1).unwrap();
+    transaction.commit().unwrap();
+    drop(database);
+
+    let store = open(&path);
+    assert!(store.watch("things", seen).is_err() && store.watch("others", seen).is_err());
+    let other = store.write_one(put_other("x")).await.unwrap().revision;
+    drop(store);
+    let store = open(&path);
+    assert!(store.watch("things", seen).is_err(), "a later write makes the table right for what follows alone");
+    assert!(store.watch("things", seen + 1).is_ok() && store.watch("others", other).is_ok());
+}

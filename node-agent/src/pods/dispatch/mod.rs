@@ -49,9 +49,24 @@ struct Dispatcher {
     listed: Option<Vec<Arc<Pod>>>,
 }
 
+/// [`run`] from what the runtime has now, unless `found` says it. After a panic all workers are gone with their
+/// dispatcher: new ones take over what runs.
+pub async fn keep(context: Arc<Context>, workers: Workers, found: Option<Vec<Container>>, stop: CancellationToken) {
+    let found = match found {
+        Some(found) => found,
+        None => {
+            workers.clear();
+            let listed = revival::list(&context, "of this node");
+            let Some(found) = stop.run_until_cancelled(listed).await else { return };
+            found
+        }
+    };
+    run(context, workers, found, stop).await;
+}
+
 /// Dispatches until `stop` is cancelled, and then waits for the workers. `found` are the containers that an earlier
 /// agent left.
-pub async fn run(context: Arc<Context>, workers: Workers, found: Vec<Container>, stop: CancellationToken) {
+async fn run(context: Arc<Context>, workers: Workers, found: Vec<Container>, stop: CancellationToken) {
     let mut orphans: HashMap<String, Vec<Container>> = HashMap::new();
     for container in found {
         orphans.entry(container.owner.pod.uid.clone()).or_default().push(container);
@@ -112,7 +127,7 @@ impl Dispatcher {
         for pod in listed {
             self.apply(pod).await;
         }
-        self.context.host_ports.complete();
+        self.context.host_ports.complete(|uid| self.workers.get(uid).is_some());
         self.synced = true;
         for handle in self.workers.all() {
             let uid = &handle.pod().uid;

@@ -77,12 +77,18 @@ impl Revivals {
 
 /// The containers of the pod `uid`, once the runtime answers.
 async fn containers(context: &Context, uid: &str) -> Vec<Container> {
+    let found = list(context, uid).await;
+    found.into_iter().filter(|container| container.owner.pod.uid == uid).collect()
+}
+
+/// All containers of this node, once the runtime answers. `whose` is for the log.
+pub(super) async fn list(context: &Context, whose: &str) -> Vec<Container> {
     let mut wait = FIRST_WAIT;
     loop {
         match context.runtime.list().await {
-            Ok(found) => return found.into_iter().filter(|container| container.owner.pod.uid == uid).collect(),
+            Ok(found) => return found,
             Err(error) => {
-                tracing::warn!(uid, error = error.chain(), "a pod's containers cannot be listed; trying again")
+                tracing::warn!(whose, error = error.chain(), "the containers cannot be listed; trying again")
             }
         }
         tokio::time::sleep(wait).await;

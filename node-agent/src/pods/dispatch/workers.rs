@@ -34,6 +34,10 @@ impl Workers {
         self.0.write().insert(uid, handle);
     }
 
+    pub(super) fn clear(&self) {
+        self.0.write().clear();
+    }
+
     pub(super) fn remove(&self, uid: &str) {
         self.0.write().remove(uid);
     }

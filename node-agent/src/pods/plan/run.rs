@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 
 use super::{Action, BackoffCause, Plan, stop::stop_container};
 use crate::pods::{
+    backoff::is_over,
     image::PullPolicy,
     spec,
     state::{ImageState, Instance, PodState, Sandbox, Volumes},
@@ -42,14 +43,14 @@ pub(super) fn run(pod: &Pod, state: &PodState, now: Timestamp, plan: &mut Plan) 
     }
     match &state.volumes {
         Volumes::Unmounted => plan.actions.push(Action::MountVolumes),
-        Volumes::Failed(retry) if retry.at <= now => plan.actions.push(Action::MountVolumes),
+        Volumes::Failed(retry) if is_over(retry.at, now) => plan.actions.push(Action::MountVolumes),
         Volumes::Failed(retry) => plan.wake_at(retry.at),
         Volumes::Mounting | Volumes::Mounted => {}
     }
     match &state.sandbox {
         Sandbox::Dead { id } => plan.actions.push(Action::RemoveSandbox { id: Some(id.clone()) }),
         Sandbox::Absent => plan.actions.push(Action::MakeSandbox { attempt: state.sandboxes }),
-        Sandbox::Failed(retry) if retry.at <= now => {
+        Sandbox::Failed(retry) if is_over(retry.at, now) => {
             plan.actions.push(Action::MakeSandbox { attempt: state.sandboxes })
         }
         Sandbox::Failed(retry) => plan.wake_at(retry.at),
@@ -149,7 +150,7 @@ fn bring_up(state: &PodState, container: &Container, now: Timestamp, plan: &mut 
     }
     if let Some(last) = &slot.last {
         let at = slot.backoff.retry_at(last.exit.finished_at);
-        if at > now {
+        if !is_over(at, now) {
             plan.back_off(name, at, BackoffCause::Restart);
             return;
         }
@@ -158,7 +159,7 @@ fn bring_up(state: &PodState, container: &Container, now: Timestamp, plan: &mut 
         ImageState::Unknown => {
             plan.actions.push(Action::GetImage { container: name.clone(), policy: PullPolicy::of(container) })
         }
-        ImageState::Failed(retry) if retry.at <= now => {
+        ImageState::Failed(retry) if is_over(retry.at, now) => {
             plan.actions.push(Action::GetImage { container: name.clone(), policy: PullPolicy::of(container) });
         }
         ImageState::Failed(retry) if retry.failure.reason == "ErrImagePull" => {
@@ -172,7 +173,7 @@ fn bring_up(state: &PodState, container: &Container, now: Timestamp, plan: &mut 
         ImageState::Failed(retry) => plan.wake_at(retry.at),
         ImageState::Getting => {}
         ImageState::Present(_) => {
-            if let Some(retry) = slot.creation.as_ref().filter(|retry| retry.at > now) {
+            if let Some(retry) = slot.creation.as_ref().filter(|retry| !is_over(retry.at, now)) {
                 plan.wake_at(retry.at);
                 return;
             }

@@ -50,7 +50,8 @@ fn grace_left(pod: &Pod, state: &PodState, now: Timestamp) -> Duration {
         Some(termination) if termination.grace.is_zero() => Duration::ZERO,
         Some(termination) => {
             let left = Duration::try_from(termination.deadline.duration_since(now)).unwrap_or_default();
-            left.max(spec::LEAST_GRACE.min(termination.grace))
+            // Never more than the whole, as it would be where the clock was set back.
+            left.min(termination.grace).max(spec::LEAST_GRACE.min(termination.grace))
         }
     }
 }

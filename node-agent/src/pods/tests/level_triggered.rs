@@ -68,6 +68,23 @@ async fn a_worker_that_panics_is_made_anew_and_its_pod_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dispatcher_that_panics_is_made_anew_and_takes_over_what_runs() {
+    let (mut node, runtime) = Node::in_memory().await;
+    node.api.put_pod("web", "", |_| {});
+    node.wait_ready("web").await;
+    node.stop_agent(Teardown::Keep).await;
+    node.network.panics.store(true, Ordering::Relaxed);
+    node.start_agent().await;
+    runtime.exit(&runtime.id("app").unwrap(), 1);
+    node.wait("web", "restarted", |pod| is_ready(pod) && restarts(pod) == 1).await;
+    assert_eq!(runtime.calls("create_sandbox").len(), 1, "the sandbox from before is adopted");
+    let tasks = node.pods.as_ref().map(|pods| pods.supervisor().tasks()).unwrap_or_default();
+    assert_eq!(tasks.iter().map(|task| (task.name, task.restarts)).collect::<Vec<_>>(), [("pods", 1)]);
+    node.stop_agent(Teardown::Remove).await;
+    assert_eq!(runtime.ids(), [] as [String; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn containers_that_nobody_knows_are_removed() {
     let (mut node, runtime) = Node::in_memory().await;
     node.api.put_pod("web", "", |_| {});

@@ -16,7 +16,10 @@ use std::{
     collections::BTreeSet,
     net::Ipv4Addr,
     path::Path,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -178,6 +181,8 @@ fn condition<'a>(pod: &'a Value, kind: &str) -> Option<&'a str> {
 #[derive(Default)]
 struct FakeNetwork {
     attached: Mutex<BTreeSet<String>>,
+    /// The next call of `retain` panics.
+    panics: AtomicBool,
 }
 
 #[async_trait::async_trait]
@@ -196,6 +201,7 @@ impl PodNetwork for FakeNetwork {
     }
 
     async fn retain(&self, keep: &[String]) -> Result<(), AttachError> {
+        assert!(!self.panics.swap(false, Ordering::Relaxed), "retain was told to panic");
         self.attached.lock().retain(|uid| keep.contains(uid));
         Ok(())
     }

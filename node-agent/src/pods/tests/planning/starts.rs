@@ -49,6 +49,19 @@ fn a_container_runs_once_its_hook_has_succeeded_and_is_stopped_when_it_failed() 
 }
 
 #[test]
+fn a_clock_that_is_set_back_does_not_hold_a_restart_up() {
+    let mut driven = Driven::app("Always");
+    driven.run_app("c");
+    assert_eq!(driven.exited("app", "c", 1), ["GetImage"], "the first restart is immediate");
+    driven.image_got("app");
+    driven.created("app", "d");
+    driven.running("app", "d");
+    assert_eq!(driven.exited("app", "d", 1), [] as [&str; 0], "the second waits");
+    driven.pass(-86_400);
+    assert_eq!(driven.proceed(), ["GetImage"], "and not for a day");
+}
+
+#[test]
 fn a_list_shows_what_ended_and_what_nobody_knows() {
     let mut driven = Driven::app("Always");
     driven.run_app("c");

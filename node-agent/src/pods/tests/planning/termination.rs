@@ -40,6 +40,15 @@ fn sidecars_end_in_reverse_order_within_the_one_grace_period() {
 }
 
 #[test]
+fn a_clock_that_is_set_back_makes_no_grace_longer_than_it_is() {
+    let mut driven = with_sidecars();
+    driven.delete(30);
+    driven.state.note_termination(&driven.pod, driven.now);
+    driven.pass(-86_400);
+    assert_eq!(driven.graces(), [("app".to_owned(), 30)]);
+}
+
+#[test]
 fn a_shorter_grace_counts_from_when_it_was_given_and_none_is_none() {
     let stop = |name: &str, grace| (name.to_owned(), grace);
     let mut driven = with_sidecars();
