@@ -10,7 +10,6 @@
     clippy::cast_sign_loss,
     clippy::cast_precision_loss
 )]
-
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "what panics in a test fails it"))]
 
 mod cli;

@@ -1,4 +1,5 @@
-//! From a JSON value to what the store keeps: the text in its fixed layout, and the header. Never decides what may be stored.
+//! From a JSON value to what the store keeps: the text in its fixed layout, and the header. Never decides what may be
+//! stored.
 
 use std::borrow::Cow;
 
@@ -114,8 +115,8 @@ fn cells(row: Vec<Cell>) -> Box<[store::Cell]> {
     parts.into()
 }
 
-/// Reads an object back from disk. One whose kind is not served (yet, or any more) is kept as it is, so that nothing is lost:
-/// it has no cells and no selectable fields until it is written again.
+/// Reads an object back from disk. One whose kind is not served (yet, or any more) is kept as it is, so that nothing is
+/// lost: it has no cells and no selectable fields until it is written again.
 pub fn stored(kinds: &Kinds, resource: &str, json: &[u8]) -> Result<Draft, String> {
     let object: Value = serde_json::from_slice(json).map_err(|e| e.to_string())?;
     Ok(match kinds.by_resource(resource) {

@@ -7,8 +7,8 @@
 //! | `shutdown` | the service is being stopped | | yes | |
 //! | others | whoever [added](Health::add) them says so | | | |
 //!
-//! A service that is not live should be restarted; one that is not ready should not be asked. The reasons are shown to everyone
-//! who reaches the port: a check says no path, no address and nothing that is stored.
+//! A service that is not live should be restarted; one that is not ready should not be asked. The reasons are shown to
+//! everyone who reaches the port: a check says no path, no address and nothing that is stored.
 
 use std::{
     fmt,

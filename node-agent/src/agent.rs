@@ -51,8 +51,9 @@ pub struct Running {
 
 /// Starts the agent. When this returns, the kernel serves the Services and the node is about to be Ready.
 ///
-/// A node that ran before comes up from what it last knew where the control service is away: names, hooks, then pods. One that never
-/// ran waits for it. Everything that runs later retries for as long as it takes: what the kernel serves already is not touched.
+/// A node that ran before comes up from what it last knew where the control service is away: names, hooks, then pods.
+/// One that never ran waits for it. Everything that runs later retries for as long as it takes: what the kernel serves
+/// already is not touched.
 pub async fn start(config: Config) -> Result<Running, StartError> {
     make_data_dir(&config.data_dir)?;
     let kept = KeptFiles::of(&config);
@@ -143,8 +144,8 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
 }
 
 impl Running {
-    /// Stops every part. [`Teardown::Keep`] leaves pods running and the kernel serving; [`Teardown::Remove`] leaves neither, and
-    /// says so in the API.
+    /// Stops every part. [`Teardown::Keep`] leaves pods running and the kernel serving; [`Teardown::Remove`] leaves
+    /// neither, and says so in the API.
     pub async fn shutdown(self, teardown: Teardown) -> Result<(), StopError> {
         if teardown == Teardown::Remove {
             self.node.send_modify(|node| node.state = NodeState::not_running("the node agent has taken the node down"));
@@ -182,8 +183,8 @@ impl KeptFiles {
     }
 }
 
-/// The container runtime. Where this node ran before, a runtime that is away is waited for later, when names and hooks are there; at the
-/// first start it is an error, since then it was most likely never installed.
+/// The container runtime. Where this node ran before, a runtime that is away is waited for later, when names and hooks
+/// are there; at the first start it is an error, since then it was most likely never installed.
 async fn connect_unless_known(
     config: &Config,
     last_known: Option<&Assignment>,
@@ -229,8 +230,8 @@ async fn image_dir(runtime: &dyn Runtime) -> Option<PathBuf> {
     })
 }
 
-/// Registers this node and learns its pod subnet. Where the API is away and the node has a last known subnet, that is taken, and the
-/// heartbeat registers later: the second value is then `false`.
+/// Registers this node and learns its pod subnet. Where the API is away and the node has a last known subnet, that is
+/// taken, and the heartbeat registers later: the second value is then `false`.
 async fn assignment(
     client: &kube::Client,
     node: &NodeDescription,
@@ -295,7 +296,8 @@ fn supervise_assignment(
     problem
 }
 
-/// Waits until Services are served, or it is clear that they are not soon: the API is away and nothing is last known of it.
+/// Waits until Services are served, or it is clear that they are not soon: the API is away and nothing is last known of
+/// it.
 async fn served_or_api_away(
     proxy: &proxy::Proxy,
     world: &watch::Receiver<Arc<World>>,
@@ -371,7 +373,8 @@ where
     retry_while_transient(what, is_transient, act).await.map_err(refused)
 }
 
-/// Serves `routes` on the agent's port, with a certificate that is renewed. Waits while the API, which signs it, is away.
+/// Serves `routes` on the agent's port, with a certificate that is renewed. Waits while the API, which signs it, is
+/// away.
 async fn serve_https(
     config: &Config,
     member: &Membership,

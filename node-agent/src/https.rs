@@ -1,7 +1,7 @@
 //! The agent's own HTTPS server, where the kubelet's would be: the control service fetches logs and inspections here.
 //!
-//! Only callers with a client certificate of the cluster's CA that names the API server, or an administrator, reach all of it; others
-//! reach what tells nothing but whether the agent works.
+//! Only callers with a client certificate of the cluster's CA that names the API server, or an administrator, reach all
+//! of it; others reach what tells nothing but whether the agent works.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 

@@ -7,7 +7,8 @@ use std::{
     path::Path,
 };
 
-/// Replaces `path` by a file of `bytes`, mode 0600. Durable when this returns: a power cut leaves the old content or the new.
+/// Replaces `path` by a file of `bytes`, mode 0600. Durable when this returns: a power cut leaves the old content or
+/// the new.
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let directory = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
     std::fs::create_dir_all(directory)?;

@@ -40,7 +40,8 @@ pub static UNKNOWN_CLIENTS: RingBuf<UnknownClient, { limits::UNKNOWN_CLIENTS_BYT
 #[btf_map]
 pub static COUNTERS: PerCpuHashMap<CounterKey, Counters, { limits::COUNTERS }, LAZY> = PerCpuHashMap::new();
 
-/// Socket cookie → where a connected UDP socket was led. Beside socket storage, since sock_diag tells the storage of streams only.
+/// Socket cookie → where a connected UDP socket was led. Beside socket storage, since sock_diag tells the storage of
+/// streams only.
 #[btf_map]
 pub static CONNECTED_DATAGRAMS: LruHashMap<u64, MemberKey, { limits::CONNECTED_DATAGRAMS }> = LruHashMap::new();
 

@@ -38,8 +38,8 @@ pub fn rewrite(ctx: &TcContext, packet: &Packet, to: &FlowKey) -> Option<()> {
     ctx.store(IP_DESTINATION, &to.destination_be, 0).ok()
 }
 
-/// Sends a rewritten packet on as a router does. It does not pass this node's stack, which would drop it: its source is an address
-/// of this node.
+/// Sends a rewritten packet on as a router does. It does not pass this node's stack, which would drop it: its source is
+/// an address of this node.
 #[inline(always)]
 pub fn forward(ctx: &TcContext, packet: &Packet, to: &FlowKey) -> i32 {
     const AF_INET: u8 = 2;

@@ -1,4 +1,5 @@
-//! Packets that leave through an uplink: replies of this node's backends to clients outside get the address that the client knows.
+//! Packets that leave through an uplink: replies of this node's backends to clients outside get the address that the
+//! client knows.
 
 use aya_ebpf::{macros::classifier, programs::TcContext};
 use proxy_ebpf::flow_flags;

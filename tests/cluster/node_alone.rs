@@ -55,8 +55,8 @@ pub fn dead_docker_is_not_ready() -> Result {
     cluster.wait_for_condition("node/node-1", "Ready")
 }
 
-/// The hooks and maps are gone as after a reboot, and the control service is away: names and Services come back from what the agent
-/// last knew.
+/// The hooks and maps are gone as after a reboot, and the control service is away: names and Services come back from
+/// what the agent last knew.
 pub fn last_known_services_are_served_without_the_control_service() -> Result {
     let mut cluster = Cluster::start("flalone", &ONE)?;
     cluster.apply(&web("web", 2))?;

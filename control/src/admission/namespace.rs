@@ -38,8 +38,8 @@ pub fn state(namespace: Option<&Object>) -> NamespaceState {
     }
 }
 
-/// Objects are created in namespaces that are there and are to stay. Nothing is excepted: a namespace whose deletion was asked
-/// for is empty once it has been emptied.
+/// Objects are created in namespaces that are there and are to stay. Nothing is excepted: a namespace whose deletion
+/// was asked for is empty once it has been emptied.
 pub fn takes_new_objects(subject: Subject, namespace: &str, state: NamespaceState) -> Result<(), Status> {
     match state {
         NamespaceState::Active => Ok(()),

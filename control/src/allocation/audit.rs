@@ -1,7 +1,8 @@
 //! What differs between the stored records and what the stored Services hold, and how it is mended.
 //!
-//! Transactions keep the two together; they differ only after an upgrade from a store without records, or when somebody deleted
-//! or made an IPAddress by hand. A mending write requires that the Service is still as it was when it was looked at.
+//! Transactions keep the two together; they differ only after an upgrade from a store without records, or when somebody
+//! deleted or made an IPAddress by hand. A mending write requires that the Service is still as it was when it was
+//! looked at.
 
 use std::collections::BTreeMap;
 

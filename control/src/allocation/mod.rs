@@ -8,8 +8,9 @@
 //! ```
 //!
 //! - **Held**: the addresses and ports in a Service's spec.
-//! - **Record**: the stored object that says that one address or port is taken: an `IPAddress` of Kubernetes' API (KEP 1880), or
-//!   a record of fairlead's own for a port. A key that is there is taken, so two Services can never commit the same one.
+//! - **Record**: the stored object that says that one address or port is taken: an `IPAddress` of Kubernetes' API (KEP
+//!   1880), or a record of fairlead's own for a port. A key that is there is taken, so two Services can never commit
+//!   the same one.
 //! - **Audit**: at the start and every few minutes records and Services are compared, and what differs is mended.
 //!
 //! | file | what it decides |
@@ -78,8 +79,8 @@ impl Allocator {
         Self { inner: Arc::new(Inner { cluster_ips, node_ports, records: Records::new() }) }
     }
 
-    /// Fills in what `new` needs and has not, and answers the writes of records that belong into the transaction of `new`. Without
-    /// `new` the object goes, and all it held with it. Answers nothing for kinds that hold nothing.
+    /// Fills in what `new` needs and has not, and answers the writes of records that belong into the transaction of
+    /// `new`. Without `new` the object goes, and all it held with it. Answers nothing for kinds that hold nothing.
     ///
     /// The writes expect what `snapshot` shows: where another takes the same address first, the transaction conflicts.
     pub fn allocate(

@@ -1,5 +1,5 @@
-//! Which ports of the NodePort range are free, and which one a Service gets. One port number belongs to one Service, whatever
-//! the protocol.
+//! Which ports of the NodePort range are free, and which one a Service gets. One port number belongs to one Service,
+//! whatever the protocol.
 
 use std::ops::RangeInclusive;
 

@@ -1,7 +1,8 @@
-//! What the server serves, as clients ask for it: `/api`, `/apis`, `/apis/G`, `/apis/G/V`, and the aggregated form of both roots.
+//! What the server serves, as clients ask for it: `/api`, `/apis`, `/apis/G`, `/apis/G/V`, and the aggregated form of
+//! both roots.
 //!
-//! Everything is prepared once from [`Kinds`] and answered as bytes. Which form a client wants is read from `Accept` here
-//! ([`Form::of`]); paths are the router's.
+//! Everything is prepared once from [`Kinds`] and answered as bytes. Which form a client wants is read from `Accept`
+//! here ([`Form::of`]); paths are the router's.
 
 use std::collections::HashMap;
 

@@ -1,7 +1,8 @@
 //! The Kubernetes API machinery, written once for all kinds.
 //!
-//! A request is taken apart in `request`, answered by `read`, `write` or `subresource`, and refused with a [`Status`]. What a kind
-//! is comes from `kinds`, what the cluster allows from `admission`; who may ask was settled before the request came here.
+//! A request is taken apart in `request`, answered by `read`, `write` or `subresource`, and refused with a [`Status`].
+//! What a kind is comes from `kinds`, what the cluster allows from `admission`; who may ask was settled before the
+//! request came here.
 
 mod counted_body;
 pub mod discovery;
@@ -44,7 +45,8 @@ use crate::{
     store::{self, Embedded, Key, Store},
 };
 
-/// The API over a store. Cheap to clone. Serves everything under `/api`, `/apis`, `/openapi` and the health and version paths.
+/// The API over a store. Cheap to clone. Serves everything under `/api`, `/apis`, `/openapi` and the health and version
+/// paths.
 #[derive(Clone)]
 pub struct Api {
     inner: Arc<Inner>,
@@ -92,8 +94,8 @@ pub fn open_store(path: &Path, kinds: &Registry) -> Result<Embedded, store::Open
 }
 
 impl Api {
-    /// `server_address` is where `/api` says that the server is: `10.0.0.1:6443`. Services get their addresses and ports from
-    /// `allocator`.
+    /// `server_address` is where `/api` says that the server is: `10.0.0.1:6443`. Services get their addresses and
+    /// ports from `allocator`.
     pub fn new(store: Arc<dyn Store>, kinds: Registry, allocator: Allocator, server_address: &str) -> Self {
         let admission = Admission::default();
         let address = server_address.to_owned();
@@ -150,7 +152,8 @@ impl Api {
         }
     }
 
-    /// Returns when every write under way has ended. New ones are still taken: their senders must have been stopped before.
+    /// Returns when every write under way has ended. New ones are still taken: their senders must have been stopped
+    /// before.
     pub async fn drain(&self) {
         self.inner.writes.close();
         self.inner.writes.wait().await;

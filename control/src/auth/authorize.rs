@@ -1,7 +1,7 @@
 //! Whether an identity may do what it asks: a pure function of who and what.
 //!
-//! Where the answer hangs on an object that is stored (is this pod bound to that node?), the decision says which fact is
-//! needed and somebody else looks it up. Roles and bindings will be one more source of `Allow` beside these.
+//! Where the answer hangs on an object that is stored (is this pod bound to that node?), the decision says which fact
+//! is needed and somebody else looks it up. Roles and bindings will be one more source of `Allow` beside these.
 
 use super::{
     attributes::{Attributes, Resource},

@@ -48,7 +48,8 @@ impl StoredFacts {
         match fact {
             Fact::PodBoundTo { namespace, pod, node } => {
                 let snapshot = self.store.snapshot();
-                // A pod that is gone is nobody's: its agent learns from the 404 that it is, where a 403 would be a riddle.
+                // A pod that is gone is nobody's: its agent learns from the 404 that it is, where a 403 would be a
+                // riddle.
                 Ok(snapshot.get("pods", &format!("{namespace}/{pod}")).is_none_or(|pod| is_on(pod, node)))
             }
             Fact::ReferencedByPodOf { node, kind, namespace, name } => {

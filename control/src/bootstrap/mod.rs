@@ -1,5 +1,5 @@
-//! What every cluster has from its first moment: its namespaces, the Service `kubernetes` with the API behind it, and the
-//! Service of the cluster's DNS. Written at each start, and only where something differs.
+//! What every cluster has from its first moment: its namespaces, the Service `kubernetes` with the API behind it, and
+//! the Service of the cluster's DNS. Written at each start, and only where something differs.
 
 mod objects;
 

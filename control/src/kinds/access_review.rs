@@ -1,5 +1,5 @@
-//! The kinds by which a caller asks about itself: `kubectl auth whoami` and `kubectl auth can-i`. Nothing is stored; who answers
-//! is the authoriser, not this file.
+//! The kinds by which a caller asks about itself: `kubectl auth whoami` and `kubectl auth can-i`. Nothing is stored;
+//! who answers is the authoriser, not this file.
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,7 @@
 //! Table cells, and how long ago something was in the words of `kubectl get`.
 //!
-//! Cells are made when an object is written and shown much later, so a cell that tells an age holds the instant, not the words.
+//! Cells are made when an object is written and shown much later, so a cell that tells an age holds the instant, not
+//! the words.
 
 use jiff::Timestamp;
 use serde_json::Value;

@@ -1,4 +1,5 @@
-//! Event, in the core group as it is stored and in `events.k8s.io` as newer clients write it: one set of objects, two spellings.
+//! Event, in the core group as it is stored and in `events.k8s.io` as newer clients write it: one set of objects, two
+//! spellings.
 
 use std::{borrow::Cow, collections::BTreeMap};
 

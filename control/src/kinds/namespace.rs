@@ -1,5 +1,5 @@
-//! Namespace: a scope for names. It goes away in two steps: deletion marks it Terminating, and when the finalizers in its spec
-//! are gone (through `/finalize`), so is it.
+//! Namespace: a scope for names. It goes away in two steps: deletion marks it Terminating, and when the finalizers in
+//! its spec are gone (through `/finalize`), so is it.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,5 @@
-//! The pod template of Deployments and ReplicaSets, and the selector that must find its pods: defaults, reasons against, columns.
+//! The pod template of Deployments and ReplicaSets, and the selector that must find its pods: defaults, reasons
+//! against, columns.
 
 use serde_json::{Value, json};
 

@@ -1,7 +1,8 @@
 //! What one HTTP request asks for, read once: before authentication ends, and for everyone who needs to know it.
 //!
-//! The gate, the authoriser, limits, metrics and the handlers all read [`RequestInfo`]. Nothing behind this module looks at a
-//! path, a query or a selector's text again, so that two parts of the server cannot understand one request differently.
+//! The gate, the authoriser, limits, metrics and the handlers all read [`RequestInfo`]. Nothing behind this module
+//! looks at a path, a query or a selector's text again, so that two parts of the server cannot understand one request
+//! differently.
 //!
 //! | file | what it reads |
 //! |---|---|
@@ -103,7 +104,8 @@ impl Verb {
 }
 
 impl RequestInfo {
-    /// Reads everything but the body. Errors are the client's: a path that cannot be served, a malformed option or selector.
+    /// Reads everything but the body. Errors are the client's: a path that cannot be served, a malformed option or
+    /// selector.
     pub fn of(parts: &http::request::Parts) -> Result<Self, Status> {
         let header = |name| parts.headers.get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
         let path = RequestPath::of(parts.uri.path())?;

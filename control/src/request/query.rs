@@ -8,8 +8,8 @@ use crate::status::Status;
 /// All options of a request; those that a verb does not know are ignored by it.
 #[derive(Clone, Debug, Default)]
 pub struct Query {
-    /// Every name and value, decoded, in the order of the text: what only one subresource knows (`container`, `tailLines`)
-    /// is read from here.
+    /// Every name and value, decoded, in the order of the text: what only one subresource knows (`container`,
+    /// `tailLines`) is read from here.
     pub parameters: Vec<(String, String)>,
     pub label_selector: LabelSelector,
     pub field_selector: FieldSelector,

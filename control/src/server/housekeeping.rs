@@ -1,4 +1,5 @@
-//! Lets a server that has become quiet become small again: history is let go of in time even where nothing is written any more.
+//! Lets a server that has become quiet become small again: history is let go of in time even where nothing is written
+//! any more.
 
 use std::{
     sync::Arc,

@@ -22,8 +22,9 @@ use crate::auth::{client_certificate::ClientCertificates, gate::Gate};
 /// Connections at one time; beyond them new ones wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 16 * 1024;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// From the end of one answer to the next request's header. Longer than clients keep an idle connection (90 s in Go and in
-/// hyper): the one who sends requests should be the one who closes, or a request may meet a connection that is just going.
+/// From the end of one answer to the next request's header. Longer than clients keep an idle connection (90 s in Go and
+/// in hyper): the one who sends requests should be the one who closes, or a request may meet a connection that is just
+/// going.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(120);
 /// HTTP/2 pings: a client that is gone is noticed although it has nothing to say.
 const PING_INTERVAL: Duration = Duration::from_secs(30);

@@ -45,7 +45,8 @@ impl DataDirLock {
             file.rewind()?;
             write!(file, "{}", std::process::id())
         };
-        // A full disk must not keep a control service from starting: reads go on, and only the message loses the number.
+        // A full disk must not keep a control service from starting: reads go on, and only the message loses the
+        // number.
         if let Err(e) = write(&mut file) {
             tracing::warn!("cannot note the process in {}: {e}", path.display());
         }

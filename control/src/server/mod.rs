@@ -1,7 +1,7 @@
 //! Composes and runs the parts of one control service.
 //!
-//! Order of a start: data directory, lock, certificates, store, API, bootstrap objects, listener, controllers. A stop goes the
-//! other way round, so that nothing loses what it stands on.
+//! Order of a start: data directory, lock, certificates, store, API, bootstrap objects, listener, controllers. A stop
+//! goes the other way round, so that nothing loses what it stands on.
 
 mod advertise;
 mod certificates;

@@ -1,4 +1,5 @@
-//! The TLS side of the listener: which certificate is shown, which protocols are spoken, whose certificates are looked at.
+//! The TLS side of the listener: which certificate is shown, which protocols are spoken, whose certificates are looked
+//! at.
 
 use std::sync::Arc;
 

@@ -20,7 +20,8 @@ pub enum Outcome {
     Answered,
     /// Not a name of the cluster: nothing was written, other resolvers are to be asked.
     Elsewhere,
-    /// The response holds an alias whose target is not a name of the cluster: other resolvers' records of it are to be appended.
+    /// The response holds an alias whose target is not a name of the cluster: other resolvers' records of it are to be
+    /// appended.
     Chase(Name),
     /// Not to be answered at all.
     Drop,

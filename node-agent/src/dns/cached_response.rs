@@ -1,5 +1,5 @@
-//! A response of another resolver, kept so that it can be given to any client that asks the same: ID, spelling of the question,
-//! times to live and EDNS are each client's own.
+//! A response of another resolver, kept so that it can be given to any client that asks the same: ID, spelling of the
+//! question, times to live and EDNS are each client's own.
 
 use std::{
     ops::Range,
@@ -31,8 +31,8 @@ pub struct CachedResponse {
 }
 
 impl CachedResponse {
-    /// Reads `response` to the question of `question_len` bytes that it carries. `None` for what cannot be kept: malformed, cut
-    /// short, or in an order that does not allow OPT to be taken out.
+    /// Reads `response` to the question of `question_len` bytes that it carries. `None` for what cannot be kept:
+    /// malformed, cut short, or in an order that does not allow OPT to be taken out.
     pub fn read(response: &[u8], question_len: usize, now: Instant) -> Option<Self> {
         let word = |at: usize| Some(u16::from_be_bytes([*response.get(at)?, *response.get(at + 1)?]));
         let flags = word(2)?;

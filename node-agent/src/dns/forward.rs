@@ -32,8 +32,8 @@ struct Shared {
     cache: Cache,
     resolv_conf: ResolvConf,
     counters: Arc<Counters>,
-    /// Questions being asked: who comes meanwhile with the same one waits for the same response. This also ends a loop through
-    /// other resolvers: a question that comes back to us waits for itself, and all give up in time.
+    /// Questions being asked: who comes meanwhile with the same one waits for the same response. This also ends a loop
+    /// through other resolvers: a question that comes back to us waits for itself, and all give up in time.
     asking: Mutex<HashMap<Key, watch::Receiver<Option<Answer>>>>,
     /// Resolvers that failed lately are asked last.
     failed: Mutex<HashMap<SocketAddr, Instant>>,
@@ -58,8 +58,9 @@ impl Forwarder {
         Self { shared: Arc::new(shared) }
     }
 
-    /// Writes a fresh response, or one that is resting, if the cache has it; false where it has not. One whose time is nearly over
-    /// counts as missing for the one client that comes first, so that it is asked again before others have to wait.
+    /// Writes a fresh response, or one that is resting, if the cache has it; false where it has not. One whose time is
+    /// nearly over counts as missing for the one client that comes first, so that it is asked again before others have
+    /// to wait.
     pub fn write_cached(&self, query: &Query<'_>, transport: Transport, out: &mut Vec<u8>) -> bool {
         let (key, now) = (Key::of(query), Instant::now());
         let Some(cached) = self.shared.cache.get(&key) else { return false };
@@ -144,8 +145,8 @@ impl Forwarder {
 }
 
 impl Shared {
-    /// Each resolver in turn, twice, those that failed lately last. A refusal or failure that a resolver reports is only given on
-    /// when no other does better.
+    /// Each resolver in turn, twice, those that failed lately last. A refusal or failure that a resolver reports is
+    /// only given on when no other does better.
     async fn ask_all(&self, servers: &[SocketAddr], packet: Vec<u8>, question_len: usize) -> Answer {
         let (mut refusal, mut problem) = (None, Arc::from("no resolver answered"));
         let started = Instant::now();

@@ -1,7 +1,8 @@
 //! The node's DNS server: names of the cluster from the World, all others from the host's resolvers.
 //!
-//! A query takes one of two paths. The fast path is a pure function over prepared records ([`answer`]) or a cached response
-//! ([`cache`]), run by one thread a core on a socket of its own. What needs other servers, and all of TCP, runs on tokio.
+//! A query takes one of two paths. The fast path is a pure function over prepared records ([`answer`]) or a cached
+//! response ([`cache`]), run by one thread a core on a socket of its own. What needs other servers, and all of TCP,
+//! runs on tokio.
 
 mod answer;
 mod cache;

@@ -129,7 +129,8 @@ pub fn parse(packet: &[u8]) -> Result<Query<'_>, Unanswerable> {
     Ok(Query { id, flags, question, qtype, qclass, edns, lower, lower_len: name_len })
 }
 
-/// Copies the name at the start of `bytes` in lower case; its length. Compression has nothing to point at in a question.
+/// Copies the name at the start of `bytes` in lower case; its length. Compression has nothing to point at in a
+/// question.
 fn lowered_name(bytes: &[u8], lower: &mut [u8; name::MAX_LEN]) -> Option<usize> {
     let mut at = 0;
     loop {

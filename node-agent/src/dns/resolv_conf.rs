@@ -1,4 +1,5 @@
-//! Which resolvers the host uses: `resolv.conf`, read again when it changes, and without what would lead a query back here.
+//! Which resolvers the host uses: `resolv.conf`, read again when it changes, and without what would lead a query back
+//! here.
 
 use std::{
     collections::BTreeSet,
@@ -42,8 +43,8 @@ impl ResolvConf {
         Self { path, own, state: Mutex::new(state) }
     }
 
-    /// The resolvers to ask. Looks at the file at most once a second. `is_cluster` says whether an address is one of the cluster's Services, which may
-    /// well be answered by this very server.
+    /// The resolvers to ask. Looks at the file at most once a second. `is_cluster` says whether an address is one of
+    /// the cluster's Services, which may well be answered by this very server.
     pub fn resolvers(&self, now: Instant, is_cluster: impl Fn(Ipv4Addr) -> bool) -> Arc<Resolvers> {
         let mut state = self.state.lock();
         if state.looked.is_none_or(|looked| now.saturating_duration_since(looked) >= LOOK_AGAIN_AFTER) {
@@ -84,7 +85,8 @@ impl ResolvConf {
     }
 }
 
-/// The `nameserver` lines; with a port as `[ADDRESS]:PORT` (OpenBSD's form), with a scope as `fe80::1%2`. Other lines are not for servers.
+/// The `nameserver` lines; with a port as `[ADDRESS]:PORT` (OpenBSD's form), with a scope as `fe80::1%2`. Other lines
+/// are not for servers.
 fn nameservers(text: &str) -> Vec<SocketAddr> {
     let named = text.lines().filter_map(|line| {
         let mut words = line.split_whitespace();

@@ -221,8 +221,8 @@ impl Zone {
         }
     }
 
-    /// `10-244-1-2.NAMESPACE.pod.ORIGIN`. Only for addresses that pods of this cluster can have: a name for any address whatever
-    /// would let a page of the web speak to hosts behind it.
+    /// `10-244-1-2.NAMESPACE.pod.ORIGIN`. Only for addresses that pods of this cluster can have: a name for any address
+    /// whatever would let a page of the web speak to hosts behind it.
     fn pod(&self, host: &[u8]) -> Meaning<'_> {
         let address =
             std::str::from_utf8(&host[1..]).ok().and_then(|text| text.replace('-', ".").parse::<Ipv4Addr>().ok());

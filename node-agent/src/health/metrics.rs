@@ -1,5 +1,5 @@
-//! `/metrics` in the OpenMetrics text form that Prometheus reads; names are those of the kubelet, kube-proxy and CoreDNS where they
-//! mean the same.
+//! `/metrics` in the OpenMetrics text form that Prometheus reads; names are those of the kubelet, kube-proxy and
+//! CoreDNS where they mean the same.
 
 use std::{fmt, sync::Arc};
 

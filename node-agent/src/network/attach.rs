@@ -1,6 +1,7 @@
 //! A pod's link to its node: a veth pair, one address, permanent neighbours and a route on each side.
 //!
-//! Nothing is remembered but the address: what is there is looked up each time and completed, so every call may be repeated.
+//! Nothing is remembered but the address: what is there is looked up each time and completed, so every call may be
+//! repeated.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -32,7 +33,8 @@ pub struct Attacher {
 }
 
 impl Attacher {
-    /// Adopts the addresses recorded in `records` that lie in `subnet`. The links of other pods go: their addresses lead nowhere.
+    /// Adopts the addresses recorded in `records` that lie in `subnet`. The links of other pods go: their addresses
+    /// lead nowhere.
     pub async fn open(
         netlink: Netlink,
         records: PathBuf,

@@ -1,8 +1,8 @@
 //! Pods reach the outside in spite of Docker's firewall, which drops whatever is forwarded and is not its own.
 //!
-//! Docker keeps the chain `DOCKER-USER` for the rules of others, and looks there first. Where the chain that drops is Docker's, two rules
-//! of our own stand in `DOCKER-USER`, after those of the host's administrator: what those drop stays dropped. Nothing else is touched, and
-//! without Docker's chain nothing is written.
+//! Docker keeps the chain `DOCKER-USER` for the rules of others, and looks there first. Where the chain that drops is
+//! Docker's, two rules of our own stand in `DOCKER-USER`, after those of the host's administrator: what those drop
+//! stays dropped. Nothing else is touched, and without Docker's chain nothing is written.
 
 use std::{io, process::Output};
 
@@ -32,7 +32,8 @@ pub enum DockerUserError {
 }
 
 impl Firewall {
-    /// The firewall whose chain this is, where Docker may be the one who makes it drop. Names are those of [`nft::dropping_chains`].
+    /// The firewall whose chain this is, where Docker may be the one who makes it drop. Names are those of
+    /// [`nft::dropping_chains`].
     pub fn of_chain(name: &str) -> Option<Self> {
         match name {
             "ip filter FORWARD" => Some(Self::Nft),
@@ -116,7 +117,8 @@ enum RulePlan {
     Write(String),
 }
 
-/// Pure: `rules` is what `iptables -S` says. Ours stand before the unconditional RETURN that ends the chain, after all else.
+/// Pure: `rules` is what `iptables -S` says. Ours stand before the unconditional RETURN that ends the chain, after all
+/// else.
 fn rule_plan(rules: &str, pod_cidr: Ipv4Network) -> RulePlan {
     let asked = rules.lines().any(|rule| rule.starts_with("-A FORWARD ") && rule.ends_with(&format!("-j {CHAIN}")));
     if !asked || !rules.lines().any(|rule| rule == format!("-N {CHAIN}")) {

@@ -112,9 +112,9 @@ fn is_pod_link(link: &LinkMessage) -> bool {
         .any(|attribute| matches!(attribute, LinkAttribute::IfName(name) if pod_link::is_pod_link(name)))
 }
 
-/// Whether one of the datagram's messages says that a chain or a table came or went, that a chain's policy changed, or that a rule went
-/// (ours in Docker's chain are such). Each message
-/// has a netlink header of 16 bytes, with its length and kind; the kernel sends a transaction's messages together.
+/// Whether one of the datagram's messages says that a chain or a table came or went, that a chain's policy changed, or
+/// that a rule went (ours in Docker's chain are such). Each message has a netlink header of 16 bytes, with its length
+/// and kind; the kernel sends a transaction's messages together.
 fn changes_chains(mut datagram: &[u8]) -> bool {
     while let Some(&[l0, l1, l2, l3, k0, k1]) = datagram.first_chunk() {
         let length = u32::from_ne_bytes([l0, l1, l2, l3]) as usize;

@@ -1,7 +1,8 @@
 //! The pod network of this node: addresses, veth pairs, routes to the other nodes' pods, masquerade to the outside.
 //!
-//! Every pod reaches every pod by its own address. There is no bridge and no ARP: a pod's veth ends on the node, which routes.
-//! Service addresses are none of its business (see [`crate::proxy`]), and firewall rules of others are never touched.
+//! Every pod reaches every pod by its own address. There is no bridge and no ARP: a pod's veth ends on the node, which
+//! routes. Service addresses are none of its business (see [`crate::proxy`]), and firewall rules of others are never
+//! touched.
 
 mod address_records;
 mod attach;
@@ -51,11 +52,12 @@ pub use self::{
 };
 use crate::{Teardown, supervise::Supervisor, world::World};
 
-/// What the pod lifecycle needs of the pod network. Both calls are idempotent: repeated after a crash they end in the same state.
+/// What the pod lifecycle needs of the pod network. Both calls are idempotent: repeated after a crash they end in the
+/// same state.
 #[async_trait::async_trait]
 pub trait PodNetwork: Send + Sync {
-    /// Gives the network namespace at `netns` (`/proc/PID/ns/net`) its veth, address and routes, and returns the address.
-    /// The same `pod_uid` gets the same address as long as it is attached, over restarts of the agent too.
+    /// Gives the network namespace at `netns` (`/proc/PID/ns/net`) its veth, address and routes, and returns the
+    /// address. The same `pod_uid` gets the same address as long as it is attached, over restarts of the agent too.
     async fn attach(&self, pod_uid: &str, netns: &Path) -> Result<Ipv4Addr, AttachError>;
 
     /// Takes the veth away and gives the address back. Not an error where nothing is attached.
@@ -206,8 +208,8 @@ impl Network {
         &self.supervisor
     }
 
-    /// Stops following the cluster. With [`Teardown::Remove`] takes down every pod's link and all else that this part added to
-    /// the host, and restores the kernel settings it changed.
+    /// Stops following the cluster. With [`Teardown::Remove`] takes down every pod's link and all else that this part
+    /// added to the host, and restores the kernel settings it changed.
     pub async fn shutdown(&self, teardown: Teardown) -> Result<(), NetworkError> {
         self.supervisor.shutdown().await;
         if teardown == Teardown::Keep {

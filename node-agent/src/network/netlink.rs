@@ -111,8 +111,8 @@ impl Netlink {
         Ok(Self { handle })
     }
 
-    /// For the namespace of `netns`. A socket belongs to the namespace it was opened in for life, so only its opening needs a
-    /// thread there; that thread ends with it, and no other ever changes its namespace.
+    /// For the namespace of `netns`. A socket belongs to the namespace it was opened in for life, so only its opening
+    /// needs a thread there; that thread ends with it, and no other ever changes its namespace.
     pub async fn open_in(netns: File) -> Result<Self, NetlinkError> {
         let runtime = tokio::runtime::Handle::current();
         let open = move || {
@@ -174,8 +174,8 @@ impl Netlink {
         self.handle.link().change(message).execute().await.map_err(|e| failed(format!("set link {index} up"), e))
     }
 
-    /// Keeps a link from giving itself an IPv6 address when it comes up: neither is it used, nor should it ask for routers. On a
-    /// kernel without IPv6 there is nothing to keep it from.
+    /// Keeps a link from giving itself an IPv6 address when it comes up: neither is it used, nor should it ask for
+    /// routers. On a kernel without IPv6 there is nothing to keep it from.
     pub async fn silence_ipv6(&self, index: u32) -> Result<(), NetlinkError> {
         let mode = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)]);
         let message =

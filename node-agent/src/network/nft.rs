@@ -1,4 +1,5 @@
-//! Runs the program `nft`, and says what went wrong. What is written is decided in [`super::masquerade`] and [`super::bypass`].
+//! Runs the program `nft`, and says what went wrong. What is written is decided in [`super::masquerade`] and
+//! [`super::bypass`].
 
 use std::{io, process::Output};
 

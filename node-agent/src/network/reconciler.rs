@@ -1,7 +1,8 @@
-//! Keeps the kernel's routes, tunnel and masquerade equal to what the World asks for: after every change of the World, and whenever
-//! somebody else changes links, addresses, our routes or our table.
+//! Keeps the kernel's routes, tunnel and masquerade equal to what the World asks for: after every change of the World,
+//! and whenever somebody else changes links, addresses, our routes or our table.
 //!
-//! It decides nothing: see [`super::routes`], [`super::vxlan`], [`super::masquerade`], [`super::bypass`], [`super::docker_user`].
+//! It decides nothing: see [`super::routes`], [`super::vxlan`], [`super::masquerade`], [`super::bypass`],
+//! [`super::docker_user`].
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -209,7 +210,8 @@ impl NetworkReconciler {
     fn route(&self, destination: Ipv4Network, route: &routes::NodeRoute, tunnel: Option<u32>) -> Option<Route> {
         let (gateway, link, source) = match route.path {
             Path::Direct { link } => (route.node_ip, link, self.config.node_ip),
-            // An address of our own pod subnet: only such answers come back through the tunnel, as strict reverse-path filters want.
+            // An address of our own pod subnet: only such answers come back through the tunnel, as strict reverse-path
+            // filters want.
             Path::Vxlan => (vxlan::next_hop(destination), tunnel?, self.attacher.gateway()),
         };
         let (gateway, link, source) = (Some(gateway), Some(link), Some(source));
@@ -259,7 +261,8 @@ impl NetworkReconciler {
             match route.path {
                 Path::Direct { link } => {
                     let Some(link) = name(link) else { continue };
-                    // The node itself too: what it sends to pods comes from this address, and so must the answers go there.
+                    // The node itself too: what it sends to pods comes from this address, and so must the answers go
+                    // there.
                     routes.insert(Ipv4Network::from(route.node_ip), (route.node_ip, link.clone()));
                     routes.insert(*cidr, (route.node_ip, link));
                 }

@@ -1,7 +1,7 @@
 //! How packets get to the other nodes' pods: which node directly, which through a tunnel. Pure.
 //!
-//! A node on one of our links is reached directly, so its pods are too: by a route through its address. To all others the routers
-//! between know nothing of pods, so packets travel inside VXLAN.
+//! A node on one of our links is reached directly, so its pods are too: by a route through its address. To all others
+//! the routers between know nothing of pods, so packets travel inside VXLAN.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -43,8 +43,8 @@ pub enum Path {
 /// Routes by the pod subnet they lead to.
 pub type Routes = BTreeMap<Ipv4Network, NodeRoute>;
 
-/// A route for every other node that has an address and a pod subnet. A subnet that overlaps ours, or that a node earlier in the
-/// order of names has, is nobody's: packets to our own pods must never leave.
+/// A route for every other node that has an address and a pod subnet. A subnet that overlaps ours, or that a node
+/// earlier in the order of names has, is nobody's: packets to our own pods must never leave.
 pub fn desired(world: &World, me: &Me, host: &HostLinks) -> Routes {
     let mut routes = Routes::new();
     for node in world.nodes.values().filter(|node| *node.name != *me.node_name) {

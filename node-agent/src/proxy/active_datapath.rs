@@ -86,7 +86,8 @@ impl ActiveDatapath {
         }
     }
 
-    /// Waits until the programs report clients of an unknown address, and stores their addresses. Pending for ever in userspace.
+    /// Waits until the programs report clients of an unknown address, and stores their addresses. Pending for ever in
+    /// userspace.
     pub async fn resolve_unknown_clients(&mut self) {
         match self {
             Self::Ebpf(kernel) => kernel.resolve_unknown_clients().await,

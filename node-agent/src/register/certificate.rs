@@ -104,7 +104,8 @@ fn outcome(csr: &CertificateSigningRequest) -> Option<Result<String, String>> {
 }
 
 impl Certificate {
-    /// Reads `NAME.pem` of `dir`, or what an earlier version kept as `NAME.crt` and `NAME.key`; `None` where there is neither.
+    /// Reads `NAME.pem` of `dir`, or what an earlier version kept as `NAME.crt` and `NAME.key`; `None` where there is
+    /// neither.
     pub fn load(dir: &Path, name: &str) -> Result<Option<Self>, RegisterError> {
         let read = |path: PathBuf| match std::fs::read_to_string(&path) {
             Ok(text) => Ok(Some(text)),

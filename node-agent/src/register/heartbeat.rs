@@ -69,7 +69,8 @@ pub async fn pod_cidr(client: &Client, name: &str) -> Result<ipnetwork::Ipv4Netw
     }
 }
 
-/// Renews the Lease and repeats the status until `stop`; a change of `node` is written at once, also one that comes with `stop`.
+/// Renews the Lease and repeats the status until `stop`; a change of `node` is written at once, also one that comes
+/// with `stop`.
 ///
 /// A failed write is tried again at the next beat: nothing stops because the control service is away.
 ///

@@ -14,7 +14,8 @@ use super::{
     renewal::{Renewable, Renewal},
 };
 
-/// Lives on the certificate in `pki` while there is a valid one for this server's CA; asks for one with the token otherwise.
+/// Lives on the certificate in `pki` while there is a valid one for this server's CA; asks for one with the token
+/// otherwise.
 pub async fn join(server: &str, token: &str, node_name: &str, pki: &Path) -> Result<Membership, RegisterError> {
     let url: http::Uri = server
         .parse()

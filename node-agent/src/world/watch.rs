@@ -21,8 +21,8 @@ use super::{
 
 /// Watches Services, EndpointSlices and Nodes until `stop`, publishing a snapshot after every burst of events.
 ///
-/// Nothing is published before the first list of every kind is complete. A failing watch is retried with back-off for as long as
-/// it takes; meanwhile the last snapshot stands.
+/// Nothing is published before the first list of every kind is complete. A failing watch is retried with back-off for
+/// as long as it takes; meanwhile the last snapshot stands.
 pub async fn run(
     client: Client,
     publish: watch::Sender<Arc<World>>,
@@ -71,8 +71,8 @@ enum Watched {
 
 /// Which watches fail, and why.
 ///
-/// A watch that was opened again says so only with its next event, and a quiet cluster has none for long. A failing watch is tried
-/// again at least once in [`RETRIED_WITHIN`], so an error that is older counts as over.
+/// A watch that was opened again says so only with its next event, and a quiet cluster has none for long. A failing
+/// watch is tried again at least once in [`RETRIED_WITHIN`], so an error that is older counts as over.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WatchHealth {
     /// By kind.

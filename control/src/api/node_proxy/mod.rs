@@ -89,8 +89,8 @@ impl NodeProxy {
         if response.status().is_success() { Ok(response) } else { Err(agent::error_of(response).await) }
     }
 
-    /// `node` may carry a scheme and a port, as in `https:NAME:PORT`; `path` is passed on as it came, not decoded: what an
-    /// encoded slash means is the agent's to say.
+    /// `node` may carry a scheme and a port, as in `https:NAME:PORT`; `path` is passed on as it came, not decoded: what
+    /// an encoded slash means is the agent's to say.
     async fn forward(&self, node: &str, path: &str, mut request: Request<Body>) -> Result<Response, Status> {
         let (name, port) = node_and_port(node)?;
         let agent = self.agent_of(name, port)?;

@@ -29,7 +29,8 @@ pub struct Call {
 }
 
 impl Call {
-    /// Looks up what the request names. A 404 where nothing of the kind is served, a 406 where the client takes no form of it.
+    /// Looks up what the request names. A 404 where nothing of the kind is served, a 406 where the client takes no form
+    /// of it.
     pub fn of(info: RequestInfo, kinds: &Kinds) -> Result<Self, Status> {
         let target = Target::of(info.resource().ok_or_else(Status::unknown_path)?, kinds)?;
         let (identity, form) = (info.user()?.clone(), info.form.clone()?);

@@ -1,4 +1,5 @@
-//! `/eviction` of a pod: a deletion that is asked for politely. No PodDisruptionBudget is served yet that could refuse it.
+//! `/eviction` of a pod: a deletion that is asked for politely. No PodDisruptionBudget is served yet that could refuse
+//! it.
 
 use axum::response::Response;
 use http::StatusCode;

@@ -1,7 +1,7 @@
 //! Subresources: paths below an object that read or change a part of it, or do something with it.
 //!
-//! Each is one file with one value: its path segment, its verbs, what it changes and who answers. A kind names the segments of
-//! those it has; a subresource is added by its file and a line in [`ALL`].
+//! Each is one file with one value: its path segment, its verbs, what it changes and who answers. A kind names the
+//! segments of those it has; a subresource is added by its file and a line in [`ALL`].
 
 mod approval;
 mod binding;

@@ -162,8 +162,8 @@ fn shifted(at: Timestamp, seconds: i64) -> Timestamp {
     at.checked_add(SignedDuration::from_secs(seconds)).unwrap_or(end)
 }
 
-/// Decides the deletion of `stored` and takes it through everything but the store. Answers with the stored object's part in it:
-/// whether it goes at once.
+/// Decides the deletion of `stored` and takes it through everything but the store. Answers with the stored object's
+/// part in it: whether it goes at once.
 pub async fn prepare(
     api: &Api,
     identity: &Identity,

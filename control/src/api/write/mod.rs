@@ -1,7 +1,7 @@
 //! Writes: create, update, patch and delete, for all kinds alike.
 //!
-//! Each verb is a loop: read the object, make the new one in a pure function, and send it down the one way into the store, the
-//! [`pipeline`]. Where somebody was faster, the loop begins again from the present state.
+//! Each verb is a loop: read the object, make the new one in a pure function, and send it down the one way into the
+//! store, the [`pipeline`]. Where somebody was faster, the loop begins again from the present state.
 
 mod create;
 mod delete;

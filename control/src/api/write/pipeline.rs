@@ -1,8 +1,9 @@
 //! The one way of every write into the store.
 //!
-//! The verb's own file decodes the body and converts it to the stored kind; what it makes of it comes here as a [`Pending`].
-//! Then, in this order: default → mutate → validate → admit → allocate → commit. A transaction holds the object, all that was
-//! allocated to it, and that its namespace takes new objects: they are stored together or not at all.
+//! The verb's own file decodes the body and converts it to the stored kind; what it makes of it comes here as a
+//! [`Pending`]. Then, in this order: default → mutate → validate → admit → allocate → commit. A transaction holds the
+//! object, all that was allocated to it, and that its namespace takes new objects: they are stored together or not at
+//! all.
 //!
 //! A write that finds the object changed is [`Committed::Stale`]: its verb makes it anew from the present state.
 

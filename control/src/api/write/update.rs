@@ -1,4 +1,5 @@
-//! Changes of a stored object, whole or through a subresource. Update and patch differ only in how they make the new object.
+//! Changes of a stored object, whole or through a subresource. Update and patch differ only in how they make the new
+//! object.
 
 use axum::response::Response;
 use http::StatusCode;

@@ -1,5 +1,5 @@
-//! Reasons why a Pod, or the spec in a pod template, may not be stored. Containers are `containers`' business, volumes that
-//! of `volumes`, changes that of `update`.
+//! Reasons why a Pod, or the spec in a pod template, may not be stored. Containers are `containers`' business, volumes
+//! that of `volumes`, changes that of `update`.
 
 use std::collections::BTreeSet;
 

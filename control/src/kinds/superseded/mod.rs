@@ -1,5 +1,5 @@
-//! Versions of Deployment and ReplicaSet that Kubernetes served before 1.16 and that people still have in their files. They are
-//! accepted, converted to `apps/v1`, stored as that, and answered in the version that was asked for.
+//! Versions of Deployment and ReplicaSet that Kubernetes served before 1.16 and that people still have in their files.
+//! They are accepted, converted to `apps/v1`, stored as that, and answered in the version that was asked for.
 
 mod conversion;
 
@@ -53,8 +53,8 @@ const fn since(deprecated: &'static str) -> Option<Deprecation> {
 
 /// An earlier version of `stored`'s kind, which says its own group, version and schema.
 ///
-/// Without short names and categories, so that `kubectl get deploy` and `get all` mean `apps/v1` alone. Conversion comes first,
-/// and the stored kind's defaults and validation then hold: there are none here.
+/// Without short names and categories, so that `kubectl get deploy` and `get all` mean `apps/v1` alone. Conversion
+/// comes first, and the stored kind's defaults and validation then hold: there are none here.
 const fn earlier(stored: &'static BuiltInAs) -> BuiltIn {
     BuiltIn {
         short_names: &[],

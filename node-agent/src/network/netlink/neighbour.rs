@@ -1,4 +1,5 @@
-//! Neighbours, and the VXLAN device with the far ends it sends to: everything that elsewhere would be asked by broadcast.
+//! Neighbours, and the VXLAN device with the far ends it sends to: everything that elsewhere would be asked by
+//! broadcast.
 
 use std::net::{IpAddr, Ipv4Addr};
 

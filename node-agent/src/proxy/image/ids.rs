@@ -1,4 +1,5 @@
-//! Ids of backends: one for each address, port and protocol, counted by use, never given to another while anything may hold it.
+//! Ids of backends: one for each address, port and protocol, counted by use, never given to another while anything may
+//! hold it.
 
 use std::collections::HashMap;
 

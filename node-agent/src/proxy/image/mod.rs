@@ -1,7 +1,7 @@
 //! From a Service's entry in the table to the exact map entries that serve it.
 //!
-//! Pure: ids that must outlive the agent come from what the maps already [`Held`]. A backend set is immutable: another list of
-//! backends is another generation, and the head changes over in one write.
+//! Pure: ids that must outlive the agent come from what the maps already [`Held`]. A backend set is immutable: another
+//! list of backends is another generation, and the head changes over in one write.
 
 mod held;
 mod ids;
@@ -58,8 +58,8 @@ impl Images {
         Self { backends: BackendIds::adopt(&held.backends), next_set, ..Self::default() }
     }
 
-    /// What has to be written for `service` to be served as its entry says (`None`: not at all), in the order in which it must
-    /// be written: backends, slots, members, heads; then what nothing names any more, heads first.
+    /// What has to be written for `service` to be served as its entry says (`None`: not at all), in the order in which
+    /// it must be written: backends, slots, members, heads; then what nothing names any more, heads first.
     ///
     /// Repeated after a failure it gives what is still missing.
     pub fn plan(&mut self, name: &Owner, entry: Option<&TableService>, held: &Held) -> Vec<Op> {
@@ -85,7 +85,8 @@ impl Images {
         free.flat_map(|(_, services)| services.iter().cloned()).collect()
     }
 
-    /// Removal of what is held and belongs to no Service: left by an earlier agent, or by drift. Only for a complete World.
+    /// Removal of what is held and belongs to no Service: left by an earlier agent, or by drift. Only for a complete
+    /// World.
     pub fn sweep(&self, held: &Held) -> Vec<Op> {
         let mut ops: Vec<Op> =
             held.heads.keys().filter(|key| !self.claims.contains_key(key)).map(|key| Op::DeleteHead(*key)).collect();

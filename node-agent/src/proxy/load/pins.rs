@@ -57,8 +57,8 @@ pub(super) fn pin_over(link: FdLink, path: &Path) -> Result<(), Box<dyn std::err
     Ok(())
 }
 
-/// Unpins every link of a directory. When this returns the hooks are off: the last hold on a link is ours to close, while the
-/// kernel would let go of one that only a pin held some time later.
+/// Unpins every link of a directory. When this returns the hooks are off: the last hold on a link is ours to close,
+/// while the kernel would let go of one that only a pin held some time later.
 fn detach(links: &Path) -> Result<(), LoadError> {
     if !links.is_dir() {
         return Ok(());

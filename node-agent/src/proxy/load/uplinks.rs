@@ -1,5 +1,5 @@
-//! The packet hooks of an uplink: TCX links where the kernel has them (6.6), pinned like all links; else filters of the clsact qdisc,
-//! which stay by themselves.
+//! The packet hooks of an uplink: TCX links where the kernel has them (6.6), pinned like all links; else filters of the
+//! clsact qdisc, which stay by themselves.
 
 use std::{
     io,
@@ -73,7 +73,8 @@ fn attach_filter(
     name: &str,
     direction: TcAttachType,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    // The qdisc may be there already, of an earlier agent or of somebody else; where it cannot be made the attaching says so.
+    // The qdisc may be there already, of an earlier agent or of somebody else; where it cannot be made the attaching
+    // says so.
     if let Err(error) = tc::qdisc_add_clsact(interface) {
         tracing::debug!(interface, %error, "clsact qdisc not added");
     }
@@ -88,8 +89,8 @@ fn attach_filter(
     Ok(())
 }
 
-/// The index of an Ethernet interface: the programs expect its frames. Asked of this thread's network namespace, which /sys may not
-/// show.
+/// The index of an Ethernet interface: the programs expect its frames. Asked of this thread's network namespace, which
+/// /sys may not show.
 fn ethernet_index(interface: &str) -> Result<u32, LoadError> {
     let failed = |source| LoadError::Interface { interface: interface.into(), source };
     let index = nix::net::if_::if_nametoindex(interface).map_err(|source| failed(source.into()))?;
@@ -99,7 +100,8 @@ fn ethernet_index(interface: &str) -> Result<u32, LoadError> {
     for (place, byte) in request.ifr_name.iter_mut().zip(interface.bytes()) {
         *place = byte as libc::c_char;
     }
-    // SAFETY: the request is valid for the call, and its name ends with a zero: the kernel knows an interface of that name.
+    // SAFETY: the request is valid for the call, and its name ends with a zero: the kernel knows an interface of that
+    // name.
     if unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFHWADDR, &raw mut request) } != 0 {
         return Err(failed(io::Error::last_os_error()));
     }

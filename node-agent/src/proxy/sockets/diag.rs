@@ -1,6 +1,7 @@
 //! sock_diag: lists the sockets of this thread's network namespace with their socket storage, and closes some.
 //!
-//! Source: `include/uapi/linux/{inet_diag,sock_diag}.h`. All structures are parsed from bytes; what is malformed is skipped.
+//! Source: `include/uapi/linux/{inet_diag,sock_diag}.h`. All structures are parsed from bytes; what is malformed is
+//! skipped.
 
 use std::{
     io,

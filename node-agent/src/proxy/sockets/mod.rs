@@ -1,8 +1,10 @@
-//! Clients that are stuck to a backend which left them: their sockets are closed, so that they connect again, to another.
+//! Clients that are stuck to a backend which left them: their sockets are closed, so that they connect again, to
+//! another.
 //!
-//! A stream is closed when its backend is gone for good; a connected datagram socket as soon as its Service no longer picks the
-//! backend, since it would send there for ever. Only sockets that the datapath itself led there are touched: the programs keep where
-//! each was led. Closing is per network namespace, in all those of the processes under the hooks.
+//! A stream is closed when its backend is gone for good; a connected datagram socket as soon as its Service no longer
+//! picks the backend, since it would send there for ever. Only sockets that the datapath itself led there are touched:
+//! the programs keep where each was led. Closing is per network namespace, in all those of the processes under the
+//! hooks.
 
 mod diag;
 mod namespaces;
@@ -83,7 +85,8 @@ impl SocketTerminator {
         Ok(Self { requests })
     }
 
-    /// Closes the sockets that are connected to `removed` backends, on the thread. Blocks only while [`WAITING`] requests are queued.
+    /// Closes the sockets that are connected to `removed` backends, on the thread. Blocks only while [`WAITING`]
+    /// requests are queued.
     pub fn request(&self, removed: Vec<RemovedBackend>) {
         if !removed.is_empty() && self.requests.send(removed).is_err() {
             warn!("the thread that closes sockets has ended");

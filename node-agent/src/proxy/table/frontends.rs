@@ -81,7 +81,8 @@ fn port_frontends(service: &Service, port: &ServicePort, world: &World, node: &T
     frontends
 }
 
-/// Names are answered by this node's own server: a query never leaves the node, and is answered even before the first list.
+/// Names are answered by this node's own server: a query never leaves the node, and is answered even before the first
+/// list.
 fn answer_locally(frontends: &mut Vec<Frontend>, address: Ipv4Addr, server: std::net::SocketAddrV4, node: &ThisNode) {
     const DNS: u16 = 53;
     for (protocol, port_name) in [(Protocol::Udp, "dns"), (Protocol::Tcp, "dns-tcp")] {

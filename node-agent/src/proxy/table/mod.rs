@@ -1,7 +1,8 @@
-//! The ServiceTable: for every address that clients can use, which backends they get and which endpoints they do not, and why.
+//! The ServiceTable: for every address that clients can use, which backends they get and which endpoints they do not,
+//! and why.
 //!
-//! A pure function of the [`World`], of the host ports of this node's pods, and of what this node is. It knows no map, no datapath and no time: every datapath, `inspect`
-//! and the tests read the same table.
+//! A pure function of the [`World`], of the host ports of this node's pods, and of what this node is. It knows no map,
+//! no datapath and no time: every datapath, `inspect` and the tests read the same table.
 
 mod frontends;
 mod host_ports;
@@ -100,7 +101,8 @@ impl ServiceTable {
 
     /// The table of `new`, from the table of `old`; with the Services whose entry changed.
     ///
-    /// The cost is that of what differs: a change of one Service works on that Service only, a change of this node on all.
+    /// The cost is that of what differs: a change of one Service works on that Service only, a change of this node on
+    /// all.
     pub fn advance(&self, old: &World, new: &World, node: &ThisNode) -> (Self, BTreeSet<Owner>) {
         let mut services = self.services.clone();
         let mut changed = BTreeSet::new();
@@ -117,8 +119,8 @@ impl ServiceTable {
         (Self { revision: new.revision, services, node_addresses, pod_subnets }, changed)
     }
 
-    /// This table with `host_ports` for its host ports; with the pods whose entry changed. To be asked after [`Self::advance`], whose
-    /// node addresses it heeds. The cost is that of the pods with host ports.
+    /// This table with `host_ports` for its host ports; with the pods whose entry changed. To be asked after
+    /// [`Self::advance`], whose node addresses it heeds. The cost is that of the pods with host ports.
     pub fn with_host_ports(&self, host_ports: &HostPorts, node: &ThisNode) -> (Self, BTreeSet<Owner>) {
         let mut services = self.services.clone();
         let mut changed = BTreeSet::new();

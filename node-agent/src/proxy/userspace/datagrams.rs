@@ -1,4 +1,5 @@
-//! UDP: each client of a frontend has a session with one backend, a socket of its own towards it, until it is idle or the backend goes.
+//! UDP: each client of a frontend has a session with one backend, a socket of its own towards it, until it is idle or
+//! the backend goes.
 
 use std::{
     collections::HashMap,

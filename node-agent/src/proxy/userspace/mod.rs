@@ -1,8 +1,9 @@
 //! The datapath for machines without eBPF: the same table, served by listeners.
 //!
-//! ClusterIPs and external IPs live in a network namespace of their own, which accepts the whole Service range and has a listener
-//! for each frontend with backends: what has no listener is refused by the kernel. NodePorts and host ports listen on the
-//! node's addresses. No firewall rule is needed and no other port of the host is taken. It ends with the agent, and leaves nothing.
+//! ClusterIPs and external IPs live in a network namespace of their own, which accepts the whole Service range and has
+//! a listener for each frontend with backends: what has no listener is refused by the kernel. NodePorts and host ports
+//! listen on the node's addresses. No firewall rule is needed and no other port of the host is taken. It ends with the
+//! agent, and leaves nothing.
 //!
 //! What it cannot do: keep a client's address, and drop instead of refuse.
 

@@ -1,5 +1,5 @@
-//! A network namespace in which every Service address is local. It has no name: the namespace, its link and its routes on the host
-//! disappear when the agent ends.
+//! A network namespace in which every Service address is local. It has no name: the namespace, its link and its routes
+//! on the host disappear when the agent ends.
 
 use std::{collections::BTreeSet, fs::File, io, net::Ipv4Addr};
 
@@ -115,7 +115,8 @@ impl ServiceNetns {
         Ok(self.host.replace_route(&self.shown(range)).await?)
     }
 
-    /// The host's route to what the namespace has. Not marked as the pod network's, which takes away what it does not know.
+    /// The host's route to what the namespace has. Not marked as the pod network's, which takes away what it does not
+    /// know.
     fn shown(&self, range: Ipv4Network) -> Route {
         Route {
             destination: range,
