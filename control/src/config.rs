@@ -1,4 +1,4 @@
-//! What one control service is told at its start. Values are checked when the CLI parses them, not here.
+//! Configuration of one control service. Values are checked when the CLI parses them, not here.
 
 use std::{net::IpAddr, net::SocketAddr, ops::RangeInclusive, path::PathBuf};
 

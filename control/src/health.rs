@@ -105,7 +105,7 @@ impl Health {
         self.inner.checks.lock().push(Check { name, endpoints, run: Arc::new(run) });
     }
 
-    /// Says that tasks run and that what they log is taken. To be called every [`BEAT`].
+    /// Records that tasks run and that logging does not block. To be called every [`BEAT`].
     pub fn beat(&self) {
         tracing::debug!("heartbeat");
         *self.inner.last_beat.lock() = Instant::now();

@@ -1,4 +1,4 @@
-//! Long-running tasks that must not stay dead: one that panics or returns is started again with back-off, is counted,
+//! Long-running tasks: one that panics or returns is started again with back-off, is counted,
 //! and can be asked about.
 //!
 //! What a task does is its own; this module only decides when it runs. `/readyz` and `/metrics` read

@@ -1,4 +1,4 @@
-//! The maps, shared by all programs and pinned by the agent. Their names are the agent's too.
+//! The maps, shared by all programs and pinned by the agent, which finds them by these names.
 
 use aya_ebpf::{
     bindings::BPF_F_NO_PREALLOC,

@@ -15,7 +15,7 @@ use crate::{
     socket_address::SocketAddress,
 };
 
-/// What becomes of a call to an address.
+/// How a connect or sendmsg to an address is handled.
 pub enum Resolved {
     /// No frontend: the call goes where it says.
     NoService,

@@ -1,4 +1,4 @@
-//! Picking one of n backends without a division, which the verifier would want proof for.
+//! Picks one of n backends without a division, whose divisor the verifier would have to prove non-zero.
 
 /// Slot in `0..count` for a uniformly distributed `hash`; `None` without backends.
 ///

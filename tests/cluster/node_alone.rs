@@ -3,13 +3,13 @@
 use crate::{
     kit::{
         Result,
-        cluster::{Cluster, PATIENCE, Place},
+        cluster::{Cluster, NodePlacement, PATIENCE},
         wait,
     },
     three_nodes::web,
 };
 
-const ONE: [Place; 1] = [Place { link: 1, number: 11 }];
+const ONE: [NodePlacement; 1] = [NodePlacement { link: 1, number: 11 }];
 
 /// Without Docker the node is NotReady and says why, in its conditions and in `/readyz`; with Docker it is Ready again.
 pub fn dead_docker_is_not_ready() -> Result {

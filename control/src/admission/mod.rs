@@ -2,7 +2,7 @@
 //! gets.
 //!
 //! [`Admission::mutate`] runs on the defaulted object before it is validated, [`Admission::validate`] on the object as
-//! it would be stored. Both are async, since admission may ask others. Neither hands anything out: see
+//! it would be stored. Both are async, since webhooks are to come. Neither allocates anything: see
 //! [`crate::allocation`].
 //!
 //! | file | what it decides |
@@ -68,7 +68,7 @@ impl Admission {
         match (&*request.kind.group, &*request.kind.kind) {
             ("", "Pod") => pod::complete(object),
             ("certificates.k8s.io", "CertificateSigningRequest") => {
-                certificate_request::name_requester(object, request.identity);
+                certificate_request::set_requester(object, request.identity);
             }
             _ => {}
         }

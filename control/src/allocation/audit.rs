@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use super::{
     Allocator, held,
-    records::{self, Owner},
+    records::{self, RecordOwner},
 };
 use crate::store::{Condition, Key, Requirement, Snapshot, Transaction};
 
@@ -77,7 +77,7 @@ pub fn audit(allocator: &Allocator, snapshot: &Snapshot) -> Found {
             continue;
         }
         let Some((namespace, service)) = claim.key.split_once('/') else { continue };
-        let owner = Owner { namespace, name: service };
+        let owner = RecordOwner { namespace, name: service };
         let write = match (*resource, name.parse(), name.parse()) {
             (records::IPS, Ok(ip), _) => inner.records.take_ip(ip, owner),
             (_, _, Ok(port)) => inner.records.take_port(port, owner),

@@ -12,7 +12,7 @@ const INTERVAL: Duration = Duration::from_secs(180);
 /// A mended record may free what another Service waits for; more rounds than this mend nothing further.
 const ROUNDS: usize = 4;
 
-/// Mends until nothing is left to mend. Answers how many differences were mended.
+/// Repeats the audit until it finds nothing to repair. Returns how many differences were repaired.
 pub async fn mend(store: &Arc<dyn Store>, allocator: &Allocator) -> Result<usize, CommitError> {
     let mut mended = 0;
     for _ in 0..ROUNDS {

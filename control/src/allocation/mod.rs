@@ -41,7 +41,7 @@ use cluster_ip::ClusterIps;
 pub use keep::{keep, mend};
 use node_port::NodePorts;
 use records::Records;
-use service::{Filling, Held, held};
+use service::{Held, ServiceAllocation, held};
 
 use crate::{
     kinds::Kind,
@@ -99,7 +99,7 @@ impl Allocator {
         if let Some(new) = new {
             let is_ip_taken = |ip: Ipv4Addr| records.of_ip(snapshot, ip).is_some();
             let is_port_taken = |port: u16| records.of_port(snapshot, port).is_some();
-            let filling = Filling {
+            let filling = ServiceAllocation {
                 cluster_ips,
                 node_ports,
                 before: &before,
@@ -109,7 +109,7 @@ impl Allocator {
             filling.fill(claimant.name, new)?;
             now = held(new);
         }
-        let owner = records::Owner { namespace: claimant.namespace.unwrap_or_default(), name: claimant.name };
+        let owner = records::RecordOwner { namespace: claimant.namespace.unwrap_or_default(), name: claimant.name };
         let mut writes = Vec::new();
         for ip in now.cluster_ips.iter().filter(|ip| !before.cluster_ips.contains(ip)) {
             writes.push(records.take_ip(*ip, owner));

@@ -44,7 +44,7 @@ pub fn held(service: &Value) -> Held {
 }
 
 /// Fills in what a Service needs.
-pub struct Filling<'a> {
+pub struct ServiceAllocation<'a> {
     /// The addresses of Services.
     pub cluster_ips: &'a ClusterIps,
     /// The NodePorts.
@@ -57,7 +57,7 @@ pub struct Filling<'a> {
     pub is_port_taken: &'a dyn Fn(u16) -> bool,
 }
 
-impl Filling<'_> {
+impl ServiceAllocation<'_> {
     /// Fills in the ClusterIP and the NodePorts that the Service needs and has not. Refuses those that it asks for and
     /// that are taken or outside their range.
     pub fn fill(&self, name: &str, service: &mut Value) -> Result<(), Status> {

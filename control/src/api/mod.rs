@@ -61,14 +61,14 @@ struct Inner {
     openapi: Derived<openapi::OpenApi>,
     metrics: Metrics,
     health: Health,
-    /// The way to the nodes' agents.
+    /// Sends requests to the nodes' agents.
     nodes: OnceLock<NodeProxy>,
-    /// Requests under way that change something: they come to their end even when their client is gone.
+    /// Write requests in progress. Each runs to completion even when its client has disconnected.
     writes: TaskTracker,
 }
 
 /// Where a request's object is kept.
-struct Place {
+struct StorageLocation {
     /// The stored kind, which is another than the served one for superseded versions.
     kind: Arc<Kind>,
     /// `pods`, `deployments.apps`
@@ -77,7 +77,7 @@ struct Place {
     key: Arc<str>,
 }
 
-impl Place {
+impl StorageLocation {
     fn key(&self) -> Key {
         Key { resource: self.resource.clone(), name: self.key.clone() }
     }
@@ -182,15 +182,15 @@ impl Api {
     }
 
     /// Where the objects of a request's resource are kept; the key is the namespace's, if any.
-    fn resource(&self, target: &Target) -> Result<Place, Status> {
+    fn resource(&self, target: &Target) -> Result<StorageLocation, Status> {
         let kind = target.kind.stored().ok_or_else(|| {
             Status::method_not_allowed(Subject { group: &target.kind.group, resource: &target.kind.plural, name: "" })
         })?;
-        Ok(Place { kind: kind.clone(), resource: kind.resource().into(), key: read::prefix(target).into() })
+        Ok(StorageLocation { kind: kind.clone(), resource: kind.resource().into(), key: read::prefix(target).into() })
     }
 
     /// Where a request's object is kept.
-    fn place(&self, target: &Target) -> Result<Place, Status> {
+    fn place(&self, target: &Target) -> Result<StorageLocation, Status> {
         let mut place = self.resource(target)?;
         let name = target.name.as_deref().unwrap_or_default();
         place.key = format!("{}{name}", place.key).into();

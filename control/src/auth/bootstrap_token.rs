@@ -1,4 +1,4 @@
-//! Join tokens: their text, the Secret that stands for one, and whether one still opens the door.
+//! Join tokens: their text, the Secret that stands for one, and whether one is still valid.
 //!
 //! The text is `ID.SECRET` as in Kubernetes, with `.` and the SHA-256 of the CA's certificate behind it where it is
 //! handed to a joiner. Never talks to the store.

@@ -1,4 +1,4 @@
-//! Who asks, and whether they may.
+//! Authentication and authorisation: who sends a request, and whether they may.
 //!
 //! `pki` issues the certificates, `client_certificate` and `bootstrap_token` tell who a request is from, `attributes`
 //! what is asked, `authorize` (with `node`) decides, and `gate` stands before the API. `node_restriction` decides what

@@ -1,4 +1,4 @@
-//! What each served kind *is*, as data: one file a kind, gathered in [`Kinds`].
+//! What each served kind *is*, as data: one file per kind, gathered in [`Kinds`].
 //!
 //! The machinery in `api` is written once against [`Kind`]; no handler knows a kind by name. A kind's file holds its
 //! names, scope, subresources, table columns, defaults and validation, and nothing that does I/O.
@@ -101,9 +101,9 @@ pub struct Kind {
     pub columns: Cow<'static, [Column]>,
     /// The cells of an object's row, one for each column.
     pub cells: CellsFn,
-    /// Fields that `fieldSelector` may name beside `metadata.name` and `metadata.namespace`. Every key is always there,
-    /// with an empty string where the object has no such field, so that `field=` and `field!=x` work and an unknown
-    /// field is known.
+    /// Fields that `fieldSelector` may name beside `metadata.name` and `metadata.namespace`. Every key is always
+    /// there, with an empty string where the object has no such field, so that `field=` and `field!=x` work and an
+    /// unknown field is known.
     pub selectable: SelectableFn,
     /// Selectable fields by which objects are found without a look at the others. Named as the stored kind names them.
     pub indexed: Cow<'static, [Cow<'static, str>]>,

@@ -1,5 +1,5 @@
-//! Requests read as a whole: method, path and query, as `RequestInfoFactory` and the option decoders of `k8s.io/apiserver`
-//! read them.
+//! Requests read as a whole: method, path and query, as `RequestInfoFactory` and the option decoders of
+//! `k8s.io/apiserver` read them.
 
 use super::{path::RequestPath, *};
 

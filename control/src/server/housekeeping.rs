@@ -1,4 +1,4 @@
-//! Lets a server that has become quiet become small again: history is let go of in time even where nothing is written
+//! Trims old watch history each minute, so that idle servers free memory even where nothing is written
 //! any more.
 
 use std::{

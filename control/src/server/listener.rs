@@ -1,4 +1,4 @@
-//! Accepts connections, shakes hands, and hands requests to the gate until told to stop.
+//! Accepts connections, performs TLS handshakes, and passes requests to the gate until it is stopped.
 //!
 //! Decides how many connections there may be and how long one may take for what; knows nothing of the API.
 
@@ -64,7 +64,7 @@ impl Listener {
         Self { closing, tasks }
     }
 
-    /// Accepts no more, ends watches, lets requests under way come to their end, and cuts what takes too long.
+    /// Stops accepting, ends watches, waits for requests in progress, and closes connections that take too long.
     pub async fn drain(self) {
         self.closing.cancel();
         self.tasks.close();
@@ -134,7 +134,7 @@ async fn serve(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>) {
             Err(_) => return tracing::debug!(%peer, "TLS handshake took too long"),
         },
     };
-    let certificate = Arc::new(judged(&stream, &shared.clients));
+    let certificate = Arc::new(connection_certificate(&stream, &shared.clients));
     let gate = shared.gate.clone();
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let (gate, certificate) = (gate.clone(), certificate.clone());
@@ -157,7 +157,10 @@ async fn serve(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>) {
     }
 }
 
-fn judged(stream: &TlsStream<TcpStream>, clients: &ClientCertificates) -> crate::auth::gate::ConnectionCertificate {
+fn connection_certificate(
+    stream: &TlsStream<TcpStream>,
+    clients: &ClientCertificates,
+) -> crate::auth::gate::ConnectionCertificate {
     stream.get_ref().1.peer_certificates().map(|chain| clients.identify(chain))
 }
 

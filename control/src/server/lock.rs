@@ -1,4 +1,4 @@
-//! One control service per data directory: two that write one store would each believe to be alone.
+//! One control service per data directory: locks it, since two processes that write one store would corrupt it.
 
 use std::{
     fs::{File, OpenOptions, TryLockError},

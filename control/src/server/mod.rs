@@ -93,7 +93,7 @@ pub struct Running {
     controllers: Arc<Controllers>,
     scheduler: Arc<Scheduler>,
     supervisor: Supervisor,
-    // Last: let go of when everything else is down.
+    // Last field: released after all other parts have stopped.
     _lock: DataDirLock,
 }
 

@@ -1,4 +1,5 @@
-//! Names outside the cluster: whom to ask, in which order, for how long, and what to say when nobody answers.
+//! Names outside the cluster: which resolvers are queried, in which order, with which timeouts, and the response when
+//! none answers.
 
 use std::{
     collections::HashMap,
@@ -120,7 +121,7 @@ impl Forwarder {
         count(&self.shared.counters.forwards);
         let resolvers = self.shared.resolv_conf.resolvers(Instant::now(), |address| zone.knows_address(address));
         let (shared, key) = (self.shared.clone(), key.clone());
-        let (packet, question_len) = (query.onward(rand::random()), query.question.len());
+        let (packet, question_len) = (query.for_upstream(rand::random()), query.question.len());
         tokio::spawn(async move {
             let answer = match &resolvers.problem {
                 Some(problem) => Err(problem.as_str().into()),
@@ -203,12 +204,12 @@ const MAX_ASKING: usize = 2_000;
 /// How long each resolver has, in the first and in the second round.
 const PATIENCE: [Duration; 2] = [Duration::from_millis(1200), Duration::from_millis(2000)];
 
-/// Before clients' own five seconds are over, so that they hear why.
+/// Below the five seconds that clients wait, so that they get an error and not a timeout.
 const GIVE_UP_AFTER: Duration = Duration::from_millis(4500);
 
 /// How long a client waits before it gets a stale response (RFC 8767, section 5).
 const STALE_AFTER: Duration = Duration::from_millis(1800);
 
-/// How long a stale response is given without asking, after asking was in vain.
+/// How long a stale response is served without a new query, after a query failed (RFC 8767, section 5).
 const REST_FOR: Duration = Duration::from_secs(30);
 const FAILED_FOR: Duration = Duration::from_secs(10);

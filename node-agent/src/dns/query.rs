@@ -75,7 +75,7 @@ impl Query<'_> {
     }
 
     /// The same question as a query to another resolver: recursion wanted, our own EDNS, nothing else of the client's.
-    pub fn onward(&self, id: u16) -> Vec<u8> {
+    pub fn for_upstream(&self, id: u16) -> Vec<u8> {
         self.packet(id, self.question)
     }
 

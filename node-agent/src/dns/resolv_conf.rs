@@ -49,7 +49,7 @@ impl ResolvConf {
         let mut state = self.state.lock();
         if state.looked.is_none_or(|looked| now.saturating_duration_since(looked) >= LOOK_AGAIN_AFTER) {
             state.looked = Some(now);
-            self.look(&mut state);
+            self.reload_if_changed(&mut state);
         }
         let named = match &state.named {
             Ok(named) => named.clone(),
@@ -72,7 +72,7 @@ impl ResolvConf {
         Arc::new(Resolvers { servers, problem })
     }
 
-    fn look(&self, state: &mut State) {
+    fn reload_if_changed(&self, state: &mut State) {
         let modified = std::fs::metadata(&self.path).and_then(|metadata| metadata.modified()).ok();
         if modified.is_some() && modified == state.modified {
             return;

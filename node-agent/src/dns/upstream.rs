@@ -1,4 +1,4 @@
-//! One question to one other resolver: UDP, and TCP where the response does not fit. It does not choose whom to ask.
+//! One question to one other resolver: UDP, and TCP where the response does not fit. It does not choose the resolver.
 
 use std::{
     io,

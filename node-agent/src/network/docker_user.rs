@@ -1,4 +1,5 @@
-//! Pods reach the outside in spite of Docker's firewall, which drops whatever is forwarded and is not its own.
+//! Rules in `DOCKER-USER` that let pods reach the outside: Docker's firewall drops forwarded packets that are not its
+//! own containers'.
 //!
 //! Docker keeps the chain `DOCKER-USER` for the rules of others, and looks there first. Where the chain that drops is
 //! Docker's, two rules of our own stand in `DOCKER-USER`, after those of the host's administrator: what those drop
@@ -56,7 +57,7 @@ impl Firewall {
         }
     }
 
-    /// Asked first, since iptables makes the table it is asked about.
+    /// Checked first, since iptables creates a table that it is asked to list.
     async fn has_docker_user(self) -> Result<bool, DockerUserError> {
         Ok(match self {
             Self::Nft => nft::has_chain("ip", "filter", CHAIN).await?,
@@ -111,7 +112,7 @@ pub async fn remove() -> Result<(), DockerUserError> {
 enum RulePlan {
     /// The chain that drops is not Docker's, or does not jump to `DOCKER-USER`.
     NotDocker,
-    /// Both rules stand where they should.
+    /// Both rules are in place.
     Allowed,
     /// For iptables-restore: one transaction.
     Write(String),

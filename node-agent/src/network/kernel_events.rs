@@ -1,4 +1,5 @@
-//! Tells when somebody else changed what the pod network rests on: links, addresses, our routes, the firewall's chains.
+//! Reports when another program changed what the pod network depends on: links, addresses, our routes, the firewall's
+//! chains.
 //!
 //! It says *that* something changed, never what to do: the reconciler looks again.
 
@@ -32,7 +33,7 @@ pub struct KernelEvents {
 }
 
 impl Drop for KernelEvents {
-    /// The connection would go on to receive what nobody hears.
+    /// Ends the connection, which would otherwise keep receiving messages that are never read.
     fn drop(&mut self) {
         self.connection.abort();
     }

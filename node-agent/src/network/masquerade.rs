@@ -2,7 +2,7 @@
 //! transaction. Pure.
 //!
 //! The table also keeps the kernel from refusing DNS queries while the agent is away, as between two versions of it: a
-//! client that hears nothing asks again a little later, one that is refused fails.
+//! client that gets no reply retries, one that is refused fails.
 
 use std::{collections::BTreeSet, fmt::Write as _, net::Ipv4Addr};
 
@@ -10,7 +10,7 @@ use ipnetwork::Ipv4Network;
 
 use super::nft::TABLE;
 
-/// Who is masqueraded, and towards whom not.
+/// Which sources are masqueraded, and for which destinations they are not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Masquerade {
     pub pod_cidr: Ipv4Network,

@@ -67,7 +67,7 @@ pub trait PodNetwork: Send + Sync {
     async fn retain(&self, keep: &[String]) -> Result<(), AttachError>;
 }
 
-/// Why a pod could not be given, or rid of, its network.
+/// Why a pod could not be attached to the network, or detached from it.
 #[derive(Debug, thiserror::Error)]
 #[error("{operation}: {source}")]
 pub struct AttachError {
@@ -76,7 +76,7 @@ pub struct AttachError {
     pub source: Box<dyn std::error::Error + Send + Sync>,
 }
 
-/// What the pod network is told at its start.
+/// Configuration of the pod network.
 #[derive(Clone, Debug)]
 pub struct Config {
     pub node_name: String,
@@ -135,7 +135,7 @@ pub async fn start(config: Config, world: watch::Receiver<Arc<World>>) -> Result
     let uplinks = choose_uplinks(&links, Some(config.node_ip)).map_err(NetworkError::Uplink)?;
     let sysctls = Arc::new(sysctl::Sysctls::open(state.join("sysctls.json"))?);
     let subnet = subnet::Subnet::new(config.pod_cidr).map_err(NetworkError::Subnet)?;
-    hold_gateway(&netlink, &state.join("gateway"), subnet.gateway()).await?;
+    assign_gateway(&netlink, &state.join("gateway"), subnet.gateway()).await?;
     let mtu = uplinks.iter().map(|uplink| uplink.mtu).min().unwrap_or(ETHERNET_MTU);
     let attacher = Attacher::open(netlink.clone(), state.join("pods"), subnet, config.node_ip, mtu).await?;
     let attacher = Arc::new(attacher);
@@ -165,7 +165,7 @@ pub async fn start(config: Config, world: watch::Receiver<Arc<World>>) -> Result
         async move {
             let (reconciler, events) = match first {
                 Some(both) => both,
-                // Started again: what the last one believed of the kernel is forgotten with it.
+                // A restarted task begins without the cached kernel state of the one that failed.
                 None => match KernelEvents::open() {
                     Ok(events) => (fresh, events),
                     Err(error) => {
@@ -180,8 +180,8 @@ pub async fn start(config: Config, world: watch::Receiver<Arc<World>>) -> Result
     Ok(Network { config, netlink, attacher, bypass, sysctls, problem, supervisor })
 }
 
-/// Puts `gateway` on the node, in the place of one that it held for an earlier pod subnet, as `record` tells.
-async fn hold_gateway(netlink: &Netlink, record: &Path, gateway: Ipv4Addr) -> Result<(), NetworkError> {
+/// Assigns `gateway` to the node, and removes the one of an earlier pod subnet, which the file `record` names.
+async fn assign_gateway(netlink: &Netlink, record: &Path, gateway: Ipv4Addr) -> Result<(), NetworkError> {
     let loopback = netlink.loopback().await?;
     let earlier = std::fs::read_to_string(record).ok().and_then(|text| text.parse::<Ipv4Addr>().ok());
     if let Some(earlier) = earlier.filter(|earlier| *earlier != gateway) {

@@ -1,4 +1,5 @@
-//! Network namespaces as machines, for tests: made here, gone with their last handle. Nothing of them is on the host.
+//! Network namespaces that act as machines in tests. They are removed with their last handle and leave nothing on the
+//! host.
 
 use std::{
     fs::File,

@@ -24,7 +24,7 @@ use super::{
     masquerade::{self, Masquerade},
     netlink::{Netlink, NetlinkError, Route},
     nft::{self, NftError},
-    routes::{self, Me, Path, Routes},
+    routes::{self, LocalNode, Path, Routes},
     sysctl::{SysctlError, Sysctls},
     uplink::{Uplink, UplinkError, choose_uplinks},
     vxlan,
@@ -60,7 +60,7 @@ pub struct NetworkReconciler {
     pub memory: Memory,
 }
 
-/// What the reconciler believes of the kernel, to leave out what is done already. Empty at first.
+/// Cache of the kernel's state, so that unchanged parts are not written again. Empty at first.
 #[derive(Default)]
 pub struct Memory {
     applied: Option<Masquerade>,
@@ -132,7 +132,7 @@ impl NetworkReconciler {
         }
         let uplink_mtu = uplinks.iter().map(|uplink| uplink.mtu).min().unwrap_or(super::ETHERNET_MTU);
         let prune = world.allows_removal();
-        let me = Me {
+        let me = LocalNode {
             node_name: self.config.node_name.clone(),
             node_ip: self.config.node_ip,
             pod_cidr: self.config.pod_cidr,

@@ -16,7 +16,7 @@ use crate::world::World;
 
 /// What this node knows of itself.
 #[derive(Clone, Debug)]
-pub struct Me {
+pub struct LocalNode {
     pub node_name: String,
     pub node_ip: Ipv4Addr,
     pub pod_cidr: Ipv4Network,
@@ -45,7 +45,7 @@ pub type Routes = BTreeMap<Ipv4Network, NodeRoute>;
 
 /// A route for every other node that has an address and a pod subnet. A subnet that overlaps ours, or that a node
 /// earlier in the order of names has, is nobody's: packets to our own pods must never leave.
-pub fn desired(world: &World, me: &Me, host: &HostLinks) -> Routes {
+pub fn desired(world: &World, me: &LocalNode, host: &HostLinks) -> Routes {
     let mut routes = Routes::new();
     for node in world.nodes.values().filter(|node| *node.name != *me.node_name) {
         let (Some(node_ip), Some(pod_cidr)) = (node.internal_ip, node.pod_cidr) else { continue };
@@ -119,8 +119,12 @@ mod tests {
         }
     }
 
-    fn me() -> Me {
-        Me { node_name: "a".into(), node_ip: [192, 168, 0, 1].into(), pod_cidr: "10.244.1.0/24".parse().unwrap() }
+    fn me() -> LocalNode {
+        LocalNode {
+            node_name: "a".into(),
+            node_ip: [192, 168, 0, 1].into(),
+            pod_cidr: "10.244.1.0/24".parse().unwrap(),
+        }
     }
 
     fn routes(nodes: &[(Arc<str>, Arc<Node>)]) -> Vec<(String, String, Path)> {

@@ -23,8 +23,8 @@ pub struct Subnet {
     cidr: Ipv4Network,
     by_pod: BTreeMap<String, Ipv4Addr>,
     taken: BTreeSet<Ipv4Addr>,
-    /// The search starts behind the address given last, so that a freed address rests as long as possible: connections
-    /// of a pod that is gone do not meet a new one.
+    /// The search starts after the address that was given last, so that a freed address is reused late: connections
+    /// of a deleted pod do not reach a new one.
     last: Ipv4Addr,
 }
 

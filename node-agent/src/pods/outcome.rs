@@ -64,8 +64,8 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// The object whose change may end the failure that this is.
-    pub fn awaits(&self) -> Option<&ObjectKey> {
+    /// The object whose change may resolve this failure.
+    pub fn awaited_object(&self) -> Option<&ObjectKey> {
         match self {
             Self::VolumesMounted(Err(failure)) | Self::ContainerCreated { result: Err(failure), .. } => {
                 failure.awaits.as_ref()

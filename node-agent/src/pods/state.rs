@@ -45,7 +45,7 @@ pub struct Ended {
     pub message: String,
 }
 
-/// Whether what the pod has on the node was given back.
+/// Whether the pod's resources on the node were released.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Finish {
     #[default]

@@ -9,7 +9,7 @@ use super::{
     Config, Datapath, HeldFrontend, MapUsage, ProxyError, error_chain,
     kernel::Kernel,
     load,
-    table::{Owner, ServiceTable},
+    table::{FrontendOwner, ServiceTable},
     userspace::Userspace,
 };
 use crate::{Teardown, config::DatapathChoice};
@@ -63,7 +63,7 @@ impl ActiveDatapath {
     }
 
     /// Serves `table`, of which `changed` differs from the last.
-    pub async fn apply(&mut self, table: &ServiceTable, changed: &BTreeSet<Owner>) -> Outcome {
+    pub async fn apply(&mut self, table: &ServiceTable, changed: &BTreeSet<FrontendOwner>) -> Outcome {
         match self {
             Self::Ebpf(kernel) => kernel.apply(table, changed),
             Self::Userspace(userspace) => userspace.apply(table, changed).await,

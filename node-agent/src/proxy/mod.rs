@@ -299,7 +299,7 @@ struct Worker {
 }
 
 impl Worker {
-    /// Until it is told to shut down, or nobody can tell it any more.
+    /// Runs until it is told to shut down, or every handle was dropped.
     async fn run(&mut self, mut active: ActiveDatapath) {
         // Nothing can be removed too early where nothing is: Services then need not wait for the API, nor for the pods.
         let started_empty = active.holds_nothing();
@@ -316,7 +316,7 @@ impl Worker {
                         return drop(done.send(active.shutdown(teardown).await));
                     }
                     Some(command) => { answer(&active, command); continue }
-                    // Nobody can ask or stop it any more: the kernel goes on with what it has.
+                    // Every handle was dropped: the kernel keeps serving what it holds.
                     None => return,
                 },
                 changed = self.world.changed(), if world_goes_on => if changed.is_err() { world_goes_on = false; continue },
@@ -364,7 +364,7 @@ impl Worker {
     }
 }
 
-/// Replies to who asked; one that no longer waits is no error.
+/// Replies to a request; a requester that no longer waits is no error.
 fn answer(active: &ActiveDatapath, command: Command) {
     match command {
         Command::Held(keys, reply) => drop(reply.send(active.held(&keys))),

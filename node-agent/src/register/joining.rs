@@ -1,4 +1,4 @@
-//! Membership by a join token: the node gets a client certificate of its own, and lives on it from then on.
+//! Membership by a join token: the node gets a client certificate of its own, and uses that from then on.
 
 use std::path::{Path, PathBuf};
 

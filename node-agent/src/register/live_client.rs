@@ -1,4 +1,4 @@
-//! An API client whose credentials are replaced while it is in use: what was cloned from it goes on with the new ones.
+//! An API client whose credentials are replaced while it is in use: clones use the new ones too.
 
 use std::{
     sync::Arc,

@@ -1,4 +1,4 @@
-//! The events of one kind's watch: what a new list no longer names is gone. Written once for all kinds.
+//! The events of one kind's watch, for all kinds: objects that a new list no longer names are deleted.
 
 use std::collections::BTreeSet;
 

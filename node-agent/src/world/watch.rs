@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use super::{
     World,
-    writer::{Change, Writer},
+    writer::{WorldChange, Writer},
 };
 
 /// Watches Services, EndpointSlices and Nodes until `stop`, publishing a snapshot after every burst of events.
@@ -30,9 +30,9 @@ pub async fn run(
     stop: tokio_util::sync::CancellationToken,
 ) {
     let mut events = futures::stream::select_all([
-        events::<core::Service>(client.clone(), watcher::Config::default(), Change::Service),
-        events::<discovery::EndpointSlice>(client.clone(), watcher::Config::default(), Change::Slice),
-        events::<core::Node>(client, watcher::Config::default(), Change::Node),
+        events::<core::Service>(client.clone(), watcher::Config::default(), WorldChange::Service),
+        events::<discovery::EndpointSlice>(client.clone(), watcher::Config::default(), WorldChange::Slice),
+        events::<core::Node>(client, watcher::Config::default(), WorldChange::Node),
     ]);
     let mut writer = Writer::default();
     loop {
@@ -43,7 +43,7 @@ pub async fn run(
         let Some(first) = first else { return };
         let mut changed = false;
         let mut take = |event: Watched| match event {
-            Watched::Change(change) => {
+            Watched::WorldChange(change) => {
                 health.send_if_modified(|health| health.recovered(change.kind()));
                 writer.apply(change);
                 changed = true;
@@ -65,7 +65,7 @@ pub async fn run(
 }
 
 enum Watched {
-    Change(Change),
+    WorldChange(WorldChange),
     Failed { kind: String, error: String },
 }
 
@@ -95,7 +95,7 @@ impl WatchHealth {
         self.failures.insert(kind, (now, error));
     }
 
-    /// Whether that is news.
+    /// Whether the state changed.
     fn recovered(&mut self, kind: &str) -> bool {
         self.failures.remove(kind).is_some()
     }
@@ -107,7 +107,7 @@ const MAX_BURST: usize = 4096;
 fn events<K>(
     client: Client,
     config: watcher::Config,
-    wrap: fn(Box<watcher::Event<K>>) -> Change,
+    wrap: fn(Box<watcher::Event<K>>) -> WorldChange,
 ) -> BoxStream<'static, Watched>
 where
     K: kube::Resource<DynamicType = ()>
@@ -121,7 +121,7 @@ where
     watcher(Api::<K>::all(client), config)
         .default_backoff()
         .map(move |event| match event {
-            Ok(event) => Watched::Change(wrap(Box::new(event))),
+            Ok(event) => Watched::WorldChange(wrap(Box::new(event))),
             Err(error) => {
                 let kind = K::kind(&());
                 tracing::warn!(%kind, error = &error as &dyn std::error::Error, "watch failed, trying again");

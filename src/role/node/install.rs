@@ -14,7 +14,7 @@ use super::{
     systemd,
     unit::{UNIT_PATH, unit},
 };
-use crate::{failure::Hinted, role::privileges};
+use crate::{failure::ErrorWithHint, role::privileges};
 
 const BINARY: &str = "/usr/local/bin/fairlead";
 const CONFIG_DIR: &str = "/etc/fairlead";
@@ -63,7 +63,7 @@ impl Install {
             return Ok(());
         }
         if self.join.is_none() && !config.exists() {
-            return Err(Hinted::new(
+            return Err(ErrorWithHint::new(
                 "--join URL is needed: which cluster is this a node of?",
                 "`fairlead token create --print-join-command` on the server prints it with a token",
             )

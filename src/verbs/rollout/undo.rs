@@ -6,7 +6,7 @@ use serde_json::json;
 use super::{Deployment, revisions::revisions};
 use crate::{
     cluster::{ConnectArgs, PatchType, connect, with_query},
-    failure::Hinted,
+    failure::ErrorWithHint,
 };
 
 /// Go back to an earlier revision
@@ -31,7 +31,7 @@ impl Undo {
         let cluster = connect(&self.connect).await?;
         let deployment = Deployment::one(&cluster, &self.resource).await?;
         if deployment.object["spec"]["paused"] == true {
-            return Err(Hinted::new(
+            return Err(ErrorWithHint::new(
                 format!("{} is paused, and a paused deployment cannot be rolled back", deployment.shown()),
                 format!("first: fairlead rollout resume deployment/{}", deployment.name),
             )

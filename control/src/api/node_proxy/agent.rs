@@ -1,4 +1,5 @@
-//! The way to an agent: TLS with the API server's own certificate, and an agent's certificate checked against the CA.
+//! Connections to an agent: TLS with the API server's own certificate, and an agent's certificate checked against the
+//! CA.
 
 use std::{
     io,

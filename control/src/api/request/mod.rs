@@ -13,7 +13,7 @@ use super::Status;
 use crate::{
     identity::Identity,
     kinds::Kinds,
-    request::{RequestInfo, accept::Form},
+    request::{RequestInfo, accept::ResponseForm},
 };
 
 /// A request about objects, with its body still unread. Options and selectors are those of its [`RequestInfo`].
@@ -25,7 +25,7 @@ pub struct Call {
     /// Who asks.
     pub identity: Identity,
     /// The form of the answer.
-    pub form: Form,
+    pub form: ResponseForm,
 }
 
 impl Call {

@@ -38,7 +38,7 @@ pub struct Subresource {
     /// The verbs that it takes, in Kubernetes' (alphabetical) order.
     pub verbs: &'static [&'static str],
     /// The kind that is sent and answered, where it is not the object's own.
-    pub form: Option<Form>,
+    pub form: Option<SubresourceKind>,
     /// What a write through it changes.
     pub effect: Effect,
     /// Whether the agent of a node answers, with a stream that OpenAPI does not describe.
@@ -51,7 +51,7 @@ pub struct Subresource {
 
 /// A kind that stands for a part of an object, or for something to be done with it.
 #[derive(Clone, Copy, Debug)]
-pub struct Form {
+pub struct SubresourceKind {
     pub group: &'static str,
     pub version: &'static str,
     pub kind: &'static str,

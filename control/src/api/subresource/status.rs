@@ -1,4 +1,4 @@
-//! `/status`: what the one who runs an object reports about it. The only way to change `status`.
+//! `/status`: what the controller or agent of an object reports about it. The only way to change `status`.
 
 use super::{Effect, Subresource, whole};
 

@@ -1,4 +1,4 @@
-//! What becomes of a CertificateSigningRequest: a pure function of the request and of the node it speaks for.
+//! What becomes of a CertificateSigningRequest: a pure function of the request and the Node that it is for.
 //!
 //! The rules are those of Kubernetes' signers `kubernetes.io/kube-apiserver-client-kubelet` and
 //! `kubernetes.io/kubelet-serving`.

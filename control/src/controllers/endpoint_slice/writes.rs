@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::{manager, service_of, slices::Plan};
 use crate::engine::{Failure, Informer, Key, ObjectChange, api_code, is_gone_or_taken, is_namespace_terminating};
 
-/// After this long what was written is believed to have been overtaken.
+/// A write that the view has not shown after this long is taken as superseded.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What was written for each Service and is not in the view yet.

@@ -1,4 +1,4 @@
-//! How fast pods may be driven off lost nodes, by zone. Pure: the clock is an argument.
+//! How fast pods of lost nodes may be evicted, by zone. Pure: the clock is an argument.
 //!
 //! The rules are those of Kubernetes' node lifecycle controller. A zone evicts at a steady rate, more slowly or not at
 //! all while most of it is lost; and when every zone is lost altogether, the fault is more likely on this side, and
@@ -53,11 +53,11 @@ pub enum ZoneState {
 /// What may be done with the pods of a lost node now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Eviction {
-    /// They may be evicted; the next node must wait its time.
+    /// They may be evicted now; this uses the token, so the next node waits for another.
     Permitted,
     /// Not yet: ask again then. `Never` means when the zone has changed.
     Wait(Deadline),
-    /// Every zone is lost: what was begun is taken back.
+    /// Every zone is lost: evictions that have begun are cancelled.
     Cancelled,
 }
 
@@ -139,7 +139,7 @@ impl Disruption {
         }
         if zone.tokens < 1.0 {
             let wait = Duration::from_secs_f64((1.0 - zone.tokens) / zone.rate());
-            // A little later is surely after.
+            // Rounded up, so that the token is there when the caller asks again.
             return Eviction::Wait(Deadline::from(now, wait + Duration::from_millis(1)));
         }
         zone.tokens -= 1.0;
@@ -180,7 +180,7 @@ impl Disruption {
         }
     }
 
-    /// The zone, with what it earned at its pace until now.
+    /// The zone, with the tokens added for the time since its last update.
     fn zone(&mut self, zone: &ZoneKey, now: Instant) -> &mut Zone {
         let zone = self.zones.entry(zone.clone()).or_insert(Zone { ready: 0, lost: 0, tokens: 1.0, at: now });
         zone.fill(now);

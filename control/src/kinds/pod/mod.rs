@@ -1,4 +1,4 @@
-//! Pod: containers that share a network namespace and a fate.
+//! Pod: containers that share a network namespace and a lifecycle.
 
 use std::{borrow::Cow, collections::BTreeMap};
 

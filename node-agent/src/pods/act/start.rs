@@ -130,7 +130,7 @@ fn record_failure(context: &Context, pod: &Pod, container: &str, error: &Error) 
     context.recorder.record(pod, Some(container), EventType::Warning, "Failed", message);
 }
 
-/// A postStart hook has no limit in Kubernetes; one that takes a day will not come back.
+/// Limit of a postStart hook. Kubernetes has none; one that has run for a day has hung.
 const POST_START_LIMIT: Duration = Duration::from_secs(24 * 3600);
 
 /// Runs the postStart hook. It is cancelled when its container ends or is stopped.

@@ -90,8 +90,8 @@ impl Health {
         self.kill.is_none() && self.is_started(container) && (container.readiness_probe.is_none() || self.ready)
     }
 
-    /// Takes in the verdict of the probe `kind` of `container`.
-    pub fn judge(&mut self, container: &Container, kind: Kind, healthy: bool) {
+    /// Records the verdict of the probe `kind` of `container`.
+    pub fn record_verdict(&mut self, container: &Container, kind: Kind, healthy: bool) {
         match kind {
             Kind::Readiness => self.ready = healthy,
             Kind::Startup if healthy => self.started = true,

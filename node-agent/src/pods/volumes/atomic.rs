@@ -7,7 +7,7 @@ use std::{
     path::Path,
 };
 
-use super::{files::Contents, fs_group::give_to};
+use super::{files::Contents, fs_group::set_group};
 
 const DATA: &str = "..data";
 const NEW_DATA: &str = "..data_tmp";
@@ -34,7 +34,7 @@ pub fn write(directory: &Path, contents: &Contents, group: Option<u32>) -> io::R
         fs::set_permissions(&path, fs::Permissions::from_mode(file.mode))?;
     }
     if let Some(group) = group {
-        give_to(&fresh, group)?;
+        set_group(&fresh, group)?;
     }
     let link = directory.join(NEW_DATA);
     if link.symlink_metadata().is_ok() {

@@ -10,7 +10,7 @@ use super::{Held, Op};
 #[derive(Debug, Default)]
 pub(super) struct BackendIds {
     by_address: HashMap<Address, BackendId>,
-    used: HashMap<BackendId, Use>,
+    used: HashMap<BackendId, UseCount>,
     last: BackendId,
 }
 
@@ -23,7 +23,7 @@ struct Address {
 }
 
 #[derive(Debug)]
-struct Use {
+struct UseCount {
     backend: Backend,
     count: usize,
 }
@@ -45,7 +45,7 @@ impl BackendIds {
             None => self.fresh(),
         };
         self.by_address.insert(address(&backend), id);
-        let used = self.used.entry(id).or_insert(Use { backend, count: 0 });
+        let used = self.used.entry(id).or_insert(UseCount { backend, count: 0 });
         used.backend = backend;
         used.count += 1;
         id
@@ -56,7 +56,7 @@ impl BackendIds {
         let id = *self.by_address.get(&Address { address_be, port_be, protocol })?;
         match self.used.get_mut(&id) {
             Some(used) => used.count += 1,
-            None => drop(self.used.insert(id, Use { backend: *held.backends.get(&id)?, count: 1 })),
+            None => drop(self.used.insert(id, UseCount { backend: *held.backends.get(&id)?, count: 1 })),
         }
         Some(id)
     }
@@ -81,7 +81,7 @@ impl BackendIds {
     pub(super) fn unused(&mut self, ids: impl Iterator<Item = BackendId>, held: &Held) -> Vec<Op> {
         let mut ops = Vec::new();
         for id in ids {
-            if let Some(Use { backend, count: 0 }) = self.used.get(&id) {
+            if let Some(UseCount { backend, count: 0 }) = self.used.get(&id) {
                 self.by_address.remove(&address(backend));
                 self.used.remove(&id);
                 // Whatever of this plan wrote it comes before this removal.

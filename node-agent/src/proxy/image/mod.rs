@@ -17,7 +17,9 @@ use ids::BackendIds;
 pub use ops::Op;
 use proxy_ebpf::{Backend, BackendId, ServiceHead, ServiceKey, SetId, THIS_NODE, backend_flags, head_flags, scope};
 
-use super::table::{Candidate, Frontend, FrontendAddress, Owner, Scope, Selection, SelectionName, TableService};
+use super::table::{
+    Candidate, Frontend, FrontendAddress, FrontendOwner, Scope, Selection, SelectionName, TableService,
+};
 use crate::world::Protocol;
 
 /// What one Service asks of the maps.
@@ -40,15 +42,15 @@ pub struct SetImage {
 /// The images of all Services, and the ids they use.
 #[derive(Debug, Default)]
 pub struct Images {
-    services: HashMap<Owner, ServiceImage>,
+    services: HashMap<FrontendOwner, ServiceImage>,
     backends: BackendIds,
     next_set: SetId,
-    /// Which set belongs to whom, so that two Services never share one.
+    /// The Service that each set belongs to, so that two Services never share one.
     sets: HashSet<SetId>,
     /// Which Service a frontend leads to; of two that claim the same, the first.
-    claims: HashMap<ServiceKey, Owner>,
+    claims: HashMap<ServiceKey, FrontendOwner>,
     /// Frontends that a Service did not get, because another has them.
-    contested: BTreeMap<ServiceKey, BTreeSet<Owner>>,
+    contested: BTreeMap<ServiceKey, BTreeSet<FrontendOwner>>,
 }
 
 impl Images {
@@ -62,7 +64,7 @@ impl Images {
     /// it must be written: backends, slots, members, heads; then what nothing names any more, heads first.
     ///
     /// Repeated after a failure it gives what is still missing.
-    pub fn plan(&mut self, name: &Owner, entry: Option<&TableService>, held: &Held) -> Vec<Op> {
+    pub fn plan(&mut self, name: &FrontendOwner, entry: Option<&TableService>, held: &Held) -> Vec<Op> {
         let old = self.services.remove(name).unwrap_or_default();
         // `compile` re-adds keys that it still cannot get.
         self.contested.retain(|_, services| {
@@ -80,7 +82,7 @@ impl Images {
     }
 
     /// Services to plan again, because another Service released a frontend that they also claim.
-    pub fn owners_to_retry(&self) -> BTreeSet<Owner> {
+    pub fn owners_to_retry(&self) -> BTreeSet<FrontendOwner> {
         let free = self.contested.iter().filter(|(key, _)| !self.claims.contains_key(key));
         free.flat_map(|(_, services)| services.iter().cloned()).collect()
     }

@@ -17,7 +17,7 @@ use aya::{
 use super::{LoadError, pins::pin_over};
 use crate::proxy::maps::MapError;
 
-/// Egress first: no client is led to a backend whose replies nobody rewrites.
+/// Egress first: no client is sent to a backend before replies are rewritten.
 const HOOKS: [(&str, TcAttachType); 2] =
     [("uplink_egress", TcAttachType::Egress), ("uplink_ingress", TcAttachType::Ingress)];
 

@@ -1,4 +1,4 @@
-//! The maps as the sync loop sees them: one write at a time, each with an error that names the map and its limit.
+//! The maps as the map reconciler sees them: one write at a time, each with an error that names the map and its limit.
 
 mod kernel;
 #[cfg(test)]

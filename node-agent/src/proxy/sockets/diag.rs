@@ -10,10 +10,10 @@ use std::{
 
 use proxy_ebpf::{TCP, Translation, Translations, UDP};
 
-use super::{Lost, RedirectedSockets};
+use super::{RedirectedSockets, RemovedBackends};
 
 /// Closes the connected sockets that `lost` strands, and returns how many.
-pub fn close_stranded(lost: &Lost, led: &RedirectedSockets) -> io::Result<usize> {
+pub fn close_stranded(lost: &RemovedBackends, led: &RedirectedSockets) -> io::Result<usize> {
     let mut closed = 0;
     for family in [libc::AF_INET as u8, libc::AF_INET6 as u8] {
         let diag = Diag::open()?;

@@ -3,8 +3,8 @@
 use std::{net::Ipv4Addr, sync::Arc};
 
 use super::{
-    Candidate, Frontend, FrontendAddress, Owner, Scope, Selection, SelectionName, SelectionPolicy, TableService,
-    ThisNode,
+    Candidate, Frontend, FrontendAddress, FrontendOwner, Scope, Selection, SelectionName, SelectionPolicy,
+    TableService, ThisNode,
     selection::{PortEndpoints, Topology, every_node, this_node},
 };
 use crate::world::{
@@ -36,7 +36,7 @@ pub(super) fn table_service(name: &ObjectName, world: &World, node: &ThisNode) -
         return None;
     }
     let affinity = service.and_then(|service| service.session_affinity);
-    Some(TableService { owner: Owner::Service(name.clone()), affinity, frontends, unserved })
+    Some(TableService { owner: FrontendOwner::Service(name.clone()), affinity, frontends, unserved })
 }
 
 fn port_frontends(service: &Service, port: &ServicePort, world: &World, node: &ThisNode) -> Vec<Frontend> {

@@ -56,7 +56,7 @@ pub async fn serve(
         };
         // An error is an earlier reply's, that its client did not want.
         let Ok((length, client)) = received else { continue };
-        let session = match alive(&sessions, client) {
+        let session = match live_session(&sessions, client) {
             Some(session) => session,
             None => {
                 let balancers = balancers.borrow().clone();
@@ -79,7 +79,7 @@ pub async fn serve(
     }
 }
 
-fn alive(sessions: &Sessions, client: SocketAddr) -> Option<Arc<Session>> {
+fn live_session(sessions: &Sessions, client: SocketAddr) -> Option<Arc<Session>> {
     sessions.lock().get(&client).filter(|session| !session.gone.is_cancelled()).cloned()
 }
 

@@ -52,7 +52,7 @@ impl ServiceNetns {
         let (link, inner_link) = (index(host.link(LINK).await?), index(inner.link(INNER_LINK).await?));
         let loopback = inner.loopback().await?;
         for (netlink, link, address) in [(&host, link, HOST_END), (&inner, inner_link, INNER_END)] {
-            netlink.silence_ipv6(link).await?;
+            netlink.disable_ipv6_addresses(link).await?;
             netlink.ensure_address(link, address).await?;
             netlink.set_up(link).await?;
         }

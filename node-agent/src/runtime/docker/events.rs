@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use bollard::{models::EventMessage, query_parameters::EventsOptions};
 use futures::{StreamExt, stream::BoxStream};
 
-use crate::runtime::{Event, Owner};
+use crate::runtime::{ContainerOwner, Event};
 
 pub(super) fn events(client: &bollard::Docker, mut filters: HashMap<String, Vec<String>>) -> BoxStream<'static, Event> {
     filters.insert("type".to_owned(), vec!["container".to_owned()]);
@@ -21,5 +21,5 @@ pub(super) fn events(client: &bollard::Docker, mut filters: HashMap<String, Vec<
 
 fn parse(message: EventMessage) -> Option<Event> {
     let actor = message.actor?;
-    Some(Event { id: actor.id?, owner: Owner::from_labels(&actor.attributes?)? })
+    Some(Event { id: actor.id?, owner: ContainerOwner::from_labels(&actor.attributes?)? })
 }
