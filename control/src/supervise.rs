@@ -103,6 +103,7 @@ pub struct Failure {
     pub cause: FailureCause,
 }
 
+/// How a task ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FailureCause {
     /// It returned though nobody had asked it to finish.

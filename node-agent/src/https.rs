@@ -102,14 +102,14 @@ impl Https {
 }
 
 /// A client that does not finish its handshake in this time is dropped.
-const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(10);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 async fn connection(tcp: TcpStream, acceptor: TlsAcceptor, routes: Routes, stop: CancellationToken) {
     // A short answer must not wait for the acknowledgement of its header (RFC 896 and RFC 1122, 4.2.3.2: some 40 ms).
     if let Err(error) = tcp.set_nodelay(true) {
         tracing::debug!(%error, "answers on a connection may be late");
     }
-    let tls = match tokio::time::timeout(HANDSHAKE_PATIENCE, acceptor.accept(tcp)).await {
+    let tls = match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(tcp)).await {
         Ok(Ok(tls)) => tls,
         Ok(Err(error)) => return tracing::debug!(%error, "refused a TLS client"),
         Err(_) => return tracing::debug!("a TLS client did not finish its handshake"),

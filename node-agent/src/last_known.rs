@@ -126,7 +126,7 @@ impl<T: Serialize + DeserializeOwned> LastKnown<T> {
 const DEBOUNCE: Duration = Duration::from_secs(2);
 /// After a write, this many times its duration passes before the next: a large cluster that changes all the time costs
 /// 1 % of a core.
-const REST: u32 = 100;
+const PAUSE_FACTOR: u32 = 100;
 
 /// Stores `value` of every change of `source` until `stop`, debounced; a change that is pending then is still stored.
 ///
@@ -162,7 +162,7 @@ pub async fn keep<S, T>(
             }
             Err(error) => tracing::error!(%error, "storing what this node knows ended abnormally"),
         }
-        wait = started.elapsed().saturating_mul(REST).clamp(DEBOUNCE, LONGEST_WAIT);
+        wait = started.elapsed().saturating_mul(PAUSE_FACTOR).clamp(DEBOUNCE, LONGEST_WAIT);
     }
 }
 

@@ -14,6 +14,7 @@ use crate::packet::{IP_CHECKSUM, IP_DESTINATION, IP_SOURCE, IP_TTL, Packet};
 
 /// The next program or the stack decides.
 pub const PASS: i32 = -1;
+/// Verdict: the packet is dropped.
 pub const DROP: i32 = TC_ACT_SHOT as i32;
 
 /// Turns `packet` into `to`. `None` where the packet could not be written: it must be dropped, as it may be half done.

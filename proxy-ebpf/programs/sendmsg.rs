@@ -10,11 +10,13 @@ use crate::{
     socket_address::{self, Family, SocketAddress},
 };
 
+/// Hook of sendmsg(2) on IPv4 sockets.
 #[cgroup_sock_addr(sendmsg4)]
 pub fn sendmsg4(ctx: SockAddrContext) -> i32 {
     sendmsg(&ctx, Family::V4)
 }
 
+/// Hook of sendmsg(2) on IPv6 sockets.
 #[cgroup_sock_addr(sendmsg6)]
 pub fn sendmsg6(ctx: SockAddrContext) -> i32 {
     sendmsg(&ctx, Family::Mapped)

@@ -11,6 +11,7 @@ use crate::{
     packet,
 };
 
+/// Hook of packets that leave by an uplink.
 #[classifier]
 pub fn uplink_egress(ctx: TcContext) -> i32 {
     let Some(packet) = packet::read(&ctx) else { return icmp::translate(&ctx).unwrap_or(PASS) };

@@ -1,5 +1,5 @@
 //! Packets that come in through an uplink: those of clients outside to a NodePort, a host port, an external IP or a
-//! ClusterIP are led to a backend, and replies from other nodes' backends back to the client.
+//! ClusterIP are sent to a backend, and replies from other nodes' backends back to the client.
 //!
 //! A backend on this node sees the client's address; one on another node sees this node's, so that its replies come
 //! back here.
@@ -22,6 +22,7 @@ use crate::{
     select::{count, is_member, slot},
 };
 
+/// Hook of packets that arrive on an uplink.
 #[classifier]
 pub fn uplink_ingress(ctx: TcContext) -> i32 {
     let Some(packet) = packet::read(&ctx) else { return icmp::translate(&ctx).unwrap_or(PASS) };

@@ -42,7 +42,7 @@ const _: () = assert!(size_of::<Rewrite>() == 24);
 pub mod flow_flags {
     /// Packets of the client; without it, replies.
     pub const FROM_CLIENT: u32 = 1;
-    /// Sent on to another node at once, past this node's own stack.
+    /// Redirected to another node by the program, without passing this node's own stack.
     pub const FORWARD: u32 = 2;
 }
 

@@ -50,7 +50,8 @@ pub mod limits {
     pub const AFFINITIES: usize = 1 << 16;
     /// Addresses of nodes.
     pub const NODE_ADDRESSES: usize = 1 << 14;
-    /// Network namespaces whose pod address is known; the least recently used is asked for again.
+    /// Network namespaces whose pod address is known; the least recently used one is evicted, and looked up again when
+    /// needed.
     pub const CLIENTS: usize = 1 << 14;
     /// Bytes of the queue of namespaces whose address is asked for; a page at least.
     pub const UNKNOWN_CLIENTS_BYTES: usize = 1 << 14;

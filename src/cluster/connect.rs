@@ -1,4 +1,4 @@
-//! Decides which cluster a client verb talks to, and as whom. Reads kubeconfigs; never writes one.
+//! Decides which cluster a client verb talks to, and with which credentials. Reads kubeconfigs; never writes one.
 
 use std::path::{Path, PathBuf};
 

@@ -141,7 +141,7 @@ impl<'c> Watch<'c> {
         }
     }
 
-    /// Gives back an error that is final; of the others the user is told once, until the server answers again.
+    /// Returns an error that is final; of the others the user is told once, until the server answers again.
     fn check_error(&mut self, error: watcher::Error) -> anyhow::Result<()> {
         let error = match error {
             watcher::Error::InitialListFailed(error) | watcher::Error::WatchStartFailed(error) => error,

@@ -65,7 +65,7 @@ pub fn require_datapath(choice: Datapath) -> anyhow::Result<()> {
     }
     Err(ErrorWithHint::new(
         format!("the eBPF datapath cannot run here: {}", missing.join("; ")),
-        "mend that, or use --datapath auto or --datapath userspace",
+        "provide what is missing, or use --datapath auto or --datapath userspace",
     )
     .into())
 }

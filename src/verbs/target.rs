@@ -1,4 +1,4 @@
-//! Where a manifest goes: its resource and its namespace.
+//! The resource path and namespace of a manifest's object.
 
 use anyhow::bail;
 use serde_json::{Value, json};

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::identity::Identity;
 
+/// Sets `spec.username` and `spec.groups` to the authenticated requester.
 pub fn set_requester(object: &mut Value, identity: &Identity) {
     let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) else { return };
     for field in ["uid", "extra"] {

@@ -11,7 +11,7 @@
 //! - **Record**: the stored object that says that one address or port is taken: an `IPAddress` of Kubernetes' API (KEP
 //!   1880), or a record of fairlead's own for a port. A key that is there is taken, so two Services can never commit
 //!   the same one.
-//! - **Audit**: at the start and every few minutes records and Services are compared, and what differs is mended.
+//! - **Audit**: at the start and every few minutes records and Services are compared, and what differs is repaired.
 //!
 //! | file | what it decides |
 //! |---|---|
@@ -19,15 +19,15 @@
 //! | `service` | what one Service needs |
 //! | `records` | what a record looks like |
 //! | `audit` | what differs between records and Services |
-//! | `keep` | runs the audit, commits what it says |
+//! | `repair` | runs the audit, commits its repairs |
 //!
 //! To inspect: `kubectl get ipaddresses`.
 
 mod audit;
 mod cluster_ip;
-mod keep;
 mod node_port;
 mod records;
+mod repair;
 mod service;
 #[cfg(test)]
 mod tests;
@@ -38,9 +38,9 @@ use ipnetwork::Ipv4Network;
 use serde_json::Value;
 
 use cluster_ip::ClusterIps;
-pub use keep::{keep, mend};
 use node_port::NodePorts;
 use records::Records;
+pub use repair::{audit_repeatedly, repair};
 use service::{Held, ServiceAllocation, held};
 
 use crate::{

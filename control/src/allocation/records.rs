@@ -39,6 +39,7 @@ pub struct Record<'a> {
 }
 
 impl Records {
+    /// With the declaration of IPAddress, by which its objects are encoded.
     pub fn new() -> Self {
         Self { ip_address: Kind::from(&ip_address::KIND) }
     }

@@ -180,9 +180,9 @@ async fn an_audit_makes_missing_records_and_removes_orphans() {
     let (revision, _) = lab.stored("b").unwrap();
     let gone = Write { key: Lab::key("b"), expect: Expect::At(revision), change: Change::Delete };
     lab.store.write_one(gone).await.unwrap();
-    assert_eq!(mend(&lab.store, &allocator()).await.unwrap(), 4);
+    assert_eq!(repair(&lab.store, &allocator()).await.unwrap(), 4);
     assert_eq!(lab.records(), 2);
-    assert_eq!(mend(&lab.store, &allocator()).await.unwrap(), 0);
+    assert_eq!(repair(&lab.store, &allocator()).await.unwrap(), 0);
     assert!(lab.put("c", node_port(30010)).await.is_err());
     lab.put("d", node_port(30011)).await.unwrap();
 }
@@ -194,6 +194,6 @@ async fn an_audit_leaves_the_addresses_that_others_manage_alone() {
     let draft = encode::draft(&Kind::from(&crate::kinds::ip_address::KIND), &object);
     let key = Key { resource: records::IPS.into(), name: "10.96.0.77".into() };
     lab.store.write_one(Write { key, expect: Expect::Absent, change: Change::Put(draft) }).await.unwrap();
-    assert_eq!(mend(&lab.store, &allocator()).await.unwrap(), 0);
+    assert_eq!(repair(&lab.store, &allocator()).await.unwrap(), 0);
     assert!(lab.put("a", json!({"type": "ClusterIP", "clusterIP": "10.96.0.77"})).await.is_err());
 }

@@ -10,6 +10,7 @@ use super::{
 pub use crate::identity::{AUTHENTICATED, BOOTSTRAPPERS, MASTERS, NODES};
 use crate::{identity::Identity, status::Status};
 
+/// Whether a request is allowed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
     Allow,
@@ -30,6 +31,7 @@ pub enum Fact {
     RequestMadeBy { request: String, user: String },
 }
 
+/// Kinds that a pod of a node may reference, so that the node may read them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Referenced {
     Secret,

@@ -23,6 +23,7 @@ pub struct BootstrapToken {
     secret: String,
 }
 
+/// The text is no join token.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("a join token is 6 and 16 lower-case letters or digits with a dot between")]
 pub struct MalformedToken;

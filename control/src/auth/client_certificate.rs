@@ -39,6 +39,7 @@ pub struct CertificateIdentity {
 pub struct BadCertificate(String);
 
 impl ClientCertificates {
+    /// A verifier that accepts clients without a certificate, and reads those whose certificate `authority` signed.
     pub fn signed_by(
         authority: &CertificateDer<'static>,
         provider: Arc<CryptoProvider>,

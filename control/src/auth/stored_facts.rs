@@ -35,6 +35,7 @@ pub struct Unreadable {
 }
 
 impl StoredFacts {
+    /// Looks facts up in `store`.
     pub fn new(store: Arc<dyn Store>) -> Self {
         Self { store }
     }
@@ -44,6 +45,7 @@ impl StoredFacts {
         self.get("secrets", format!("{}/{}", bootstrap_token::NAMESPACE, token.secret_name()))
     }
 
+    /// Whether `fact` is true of the stored objects now.
     pub fn holds(&self, fact: &Fact) -> Result<bool, Unreadable> {
         match fact {
             Fact::PodBoundTo { namespace, pod, node } => {

@@ -31,6 +31,7 @@ pub struct Advertised {
     pub port: u16,
 }
 
+/// Which object could not be written.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot make {kind} {name:?}")]
 pub struct BootstrapError {
@@ -39,7 +40,7 @@ pub struct BootstrapError {
     source: Box<kube::Error>,
 }
 
-/// Makes what is missing and mends what differs.
+/// Makes what is missing and repairs what differs.
 pub async fn ensure(client: &Client, config: &Config, advertised: Option<Advertised>) -> Result<(), BootstrapError> {
     for namespace in objects::namespaces() {
         ensure_one(&Api::<Namespace>::all(client.clone()), namespace).await?;

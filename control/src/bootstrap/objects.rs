@@ -25,6 +25,7 @@ pub trait MatchesDesired {
     }
 }
 
+/// The namespaces of every cluster.
 pub fn namespaces() -> impl Iterator<Item = Namespace> {
     ["default", "kube-system", "kube-public", "kube-node-lease"].into_iter().map(|name| Namespace {
         metadata: ObjectMeta { name: Some(name.into()), ..ObjectMeta::default() },
@@ -32,6 +33,7 @@ pub fn namespaces() -> impl Iterator<Item = Namespace> {
     })
 }
 
+/// The Service `default/kubernetes`.
 pub fn kubernetes_service(config: &Config, advertised: Option<Advertised>) -> Service {
     let target = advertised.map_or(config.bind.port(), |a| a.port);
     let ports = vec![port("https", "TCP", 443, target)];
@@ -39,6 +41,7 @@ pub fn kubernetes_service(config: &Config, advertised: Option<Advertised>) -> Se
     service("default", "kubernetes", &labels, config.kubernetes_service_address(), ports)
 }
 
+/// The Service of the cluster's DNS.
 pub fn dns_service(config: &Config) -> Service {
     let ports = vec![port("dns", "UDP", 53, 53), port("dns-tcp", "TCP", 53, 53)];
     let labels =
@@ -46,6 +49,7 @@ pub fn dns_service(config: &Config) -> Service {
     service("kube-system", "kube-dns", &labels, config.cluster_dns, ports)
 }
 
+/// The Endpoints of `default/kubernetes`: the API at its advertised address.
 pub fn kubernetes_endpoints(at: Advertised) -> Endpoints {
     Endpoints {
         // The slice is written beside it, so mirroring would make a second one.
@@ -63,6 +67,7 @@ pub fn kubernetes_endpoints(at: Advertised) -> Endpoints {
     }
 }
 
+/// The EndpointSlice of `default/kubernetes`.
 pub fn kubernetes_slice(at: Advertised) -> EndpointSlice {
     EndpointSlice {
         metadata: meta("default", "kubernetes", &[("kubernetes.io/service-name", "kubernetes")]),

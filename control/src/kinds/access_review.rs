@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use super::{BuiltIn, Storage};
 
+/// The declaration of SelfSubjectReview.
 pub static SELF_SUBJECT_REVIEW: BuiltIn = BuiltIn {
     group: "authentication.k8s.io",
     version: "v1",
@@ -26,6 +27,7 @@ pub static SELF_SUBJECT_REVIEW: BuiltIn = BuiltIn {
     ..BuiltIn::PLAIN
 };
 
+/// The declaration of SelfSubjectAccessReview.
 pub static SELF_SUBJECT_ACCESS_REVIEW: BuiltIn = BuiltIn {
     group: "authorization.k8s.io",
     version: "v1",

@@ -14,7 +14,7 @@ use crate::objects::taints::{PREFER_NO_SCHEDULE, covers};
 const WEIGHT_TAINTS: i64 = 3;
 const WEIGHT_AFFINITY: i64 = 2;
 const WEIGHT_SPREAD: i64 = 2;
-const MOST: i64 = 100;
+const MAX_SCORE: i64 = 100;
 
 /// Picks the best of `candidates` (positions in the cluster); the first of equals.
 pub fn best(needs: &Needs, candidates: &[(usize, &NodeInfo)], siblings: Option<&Siblings>) -> Option<usize> {
@@ -29,10 +29,10 @@ pub fn best(needs: &Needs, candidates: &[(usize, &NodeInfo)], siblings: Option<&
     for (at, (index, node)) in candidates.iter().enumerate() {
         let mut score = room(needs, node);
         if let Some(preferences) = &preferences {
-            score += WEIGHT_AFFINITY * preferences[at] * MOST / most_preferred;
+            score += WEIGHT_AFFINITY * preferences[at] * MAX_SCORE / most_preferred;
         }
         if most_intolerable > 0 {
-            score += WEIGHT_TAINTS * (MOST - count_intolerable_taints(needs, node) * MOST / most_intolerable);
+            score += WEIGHT_TAINTS * (MAX_SCORE - count_intolerable_taints(needs, node) * MAX_SCORE / most_intolerable);
         }
         if let (Some(siblings), Some(max_counts)) = (siblings, &max_counts) {
             score += WEIGHT_SPREAD * siblings.score(*index, node, max_counts);
@@ -48,7 +48,7 @@ pub fn best(needs: &Needs, candidates: &[(usize, &NodeInfo)], siblings: Option<&
 fn room(needs: &Needs, node: &NodeInfo) -> i64 {
     let load = load_of(needs);
     let has = &node.node.allocatable;
-    let most = Amount::from(MOST);
+    let most = Amount::from(MAX_SCORE);
     let free = |has: Amount, taken: Amount| if has <= 0 || taken > has { 0 } else { (has - taken) * most / has };
     let least = (free(has.cpu_milli, node.load.0 + load.0) + free(has.memory, node.load.1 + load.1)) / 2;
     let used = |has: Amount, taken: Amount| match has {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::node::NodeInfo;
 
-const MOST: i64 = 100;
+const MAX_SCORE: i64 = 100;
 
 /// Pods of one group, by place.
 #[derive(Clone, Debug, Default)]
@@ -63,7 +63,7 @@ impl Siblings {
 
     /// 100 where none of the siblings are, 0 where most are. Zones weigh two thirds. Source: `SelectorSpread`.
     pub fn score(&self, index: usize, node: &NodeInfo, max_counts: &MaxCounts) -> i64 {
-        let share = |count: i64, most: i64| if most == 0 { MOST } else { (most - count) * MOST / most };
+        let share = |count: i64, most: i64| if most == 0 { MAX_SCORE } else { (most - count) * MAX_SCORE / most };
         let by_node = share(self.on(index), max_counts.node);
         if !max_counts.zoned {
             return by_node;

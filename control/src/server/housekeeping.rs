@@ -12,6 +12,7 @@ use crate::store::Store;
 
 const EVERY: Duration = Duration::from_secs(60);
 
+/// Trims each minute, until `stop`.
 pub async fn run(store: Arc<dyn Store>, stop: CancellationToken) {
     loop {
         tokio::select! {

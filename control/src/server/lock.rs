@@ -12,6 +12,7 @@ pub struct DataDirLock {
     _file: File,
 }
 
+/// Why the data directory could not be locked.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     #[error("another control service{} runs on {}: stop it, or choose another --data-dir", by(.pid), dir.display())]
@@ -25,6 +26,7 @@ fn by(pid: &Option<u32>) -> String {
 }
 
 impl DataDirLock {
+    /// Locks `dir`, or names the process that holds it.
     pub fn take(dir: &Path) -> Result<Self, LockError> {
         let path = dir.join("lock");
         let wrap = |source| LockError::Io { path: path.clone(), source };

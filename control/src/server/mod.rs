@@ -118,7 +118,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let opened = api::open_store(&store_path, &kinds).map_err(|e| StartError::Store { path: store_path, source: e })?;
     let store: Arc<dyn Store> = Arc::new(opened);
     let allocator = Allocator::new(config.service_cidr, config.service_node_port_range.clone());
-    allocation::mend(&store, &allocator).await.map_err(StartError::Allocations)?;
+    allocation::repair(&store, &allocator).await.map_err(StartError::Allocations)?;
     let server_address = advertised.map_or(address, |a| SocketAddr::new(a.address.into(), a.port));
     let kinds_changed = kinds.subscribe();
     let api = KubernetesApi::new(store.clone(), kinds, allocator.clone(), &server_address.to_string());
@@ -225,8 +225,9 @@ fn start_tasks(
     let certificates = Arc::new(certificates);
     supervisor.spawn("certificate-renewal", move |stop| certificates.clone().keep(stop).boxed());
     let audited = store.clone();
-    supervisor
-        .spawn("allocation-audit", move |stop| allocation::keep(audited.clone(), allocator.clone(), stop).boxed());
+    supervisor.spawn("allocation-audit", move |stop| {
+        allocation::audit_repeatedly(audited.clone(), allocator.clone(), stop).boxed()
+    });
     let store = store.clone();
     supervisor.spawn("housekeeping", move |stop| housekeeping::run(store.clone(), stop).boxed());
     let health = api.health().clone();

@@ -102,7 +102,7 @@ impl CachedResponse {
         now.saturating_duration_since(self.stored) < self.lifetime.saturating_add(MAX_STALE)
     }
 
-    /// Whether little is left of its life, so that who wants it next should not have to wait.
+    /// Whether it expires soon, and should be refreshed before the next client has to wait.
     pub fn is_nearly_over(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.stored) > self.lifetime * 9 / 10
     }
@@ -153,7 +153,7 @@ const MIN_TTL: u32 = 1;
 const MAX_TTL: u32 = 3600;
 const MAX_NEGATIVE_TTL: u32 = 300;
 
-/// What a client is told of a response beyond its time (RFC 8767, section 4), in seconds.
+/// TTL of a stale response (RFC 8767, section 4), in seconds.
 const STALE_TTL: u32 = 30;
 const MAX_STALE: Duration = Duration::from_secs(24 * 3600);
 

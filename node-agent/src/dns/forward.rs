@@ -77,13 +77,13 @@ impl Forwarder {
         fresh || resting
     }
 
-    /// Asks, and writes what came of it: a response, a stale one, or SERVFAIL that says why.
+    /// Queries the resolvers, and writes a response, a stale one, or SERVFAIL with the reason.
     pub async fn resolve(&self, query: &Query<'_>, zone: &Zone, transport: Transport, out: &mut Vec<u8>) {
         let key = Key::of(query);
         let cached = self.shared.cache.get(&key).filter(|cached| cached.is_usable_stale(Instant::now()));
         let mut asked = self.ask(&key, query, zone);
-        let patience = if cached.is_some() { STALE_AFTER } else { GIVE_UP_AFTER };
-        let answer = match timeout(patience, asked.wait_for(Option::is_some)).await {
+        let limit = if cached.is_some() { STALE_AFTER } else { GIVE_UP_AFTER };
+        let answer = match timeout(limit, asked.wait_for(Option::is_some)).await {
             Ok(Ok(answer)) => answer.clone().unwrap_or_else(|| Err("nothing was asked".into())),
             Ok(Err(_)) => Err("the question was given up".into()),
             Err(_) => Err("no resolver answered in time".into()),
@@ -112,7 +112,7 @@ impl Forwarder {
             return asked.clone();
         }
         let (done, asked) = watch::channel(None);
-        if asking.len() >= MAX_ASKING {
+        if asking.len() >= MAX_IN_FLIGHT {
             done.send_replace(Some(Err("too many questions are waiting for resolvers".into())));
             return asked;
         }
@@ -151,10 +151,10 @@ impl Shared {
     async fn ask_all(&self, servers: &[SocketAddr], packet: Vec<u8>, question_len: usize) -> Answer {
         let (mut refusal, mut problem) = (None, Arc::from("no resolver answered"));
         let started = Instant::now();
-        for patience in PATIENCE {
+        for timeout in RESOLVER_TIMEOUTS {
             for server in self.healthy_first(servers) {
                 let left = GIVE_UP_AFTER.saturating_sub(started.elapsed());
-                let response = upstream::ask(server, &packet, question_len, patience.min(left)).await;
+                let response = upstream::ask(server, &packet, question_len, timeout.min(left)).await;
                 let read = match response {
                     Ok(response) => CachedResponse::read(&response, question_len, Instant::now()),
                     Err(error) => {
@@ -189,7 +189,7 @@ impl Shared {
     fn rest(&self, key: Key, now: Instant) {
         let mut resting = self.resting.lock();
         resting.retain(|_, until| now < *until);
-        resting.insert(key, now + REST_FOR);
+        resting.insert(key, now + STALE_RECHECK_AFTER);
     }
 }
 
@@ -199,10 +199,10 @@ const NX_DOMAIN: u16 = 3;
 const CACHE_CAPACITY: usize = 10_000;
 
 /// Distinct questions asked at one time.
-const MAX_ASKING: usize = 2_000;
+const MAX_IN_FLIGHT: usize = 2_000;
 
 /// How long each resolver has, in the first and in the second round.
-const PATIENCE: [Duration; 2] = [Duration::from_millis(1200), Duration::from_millis(2000)];
+const RESOLVER_TIMEOUTS: [Duration; 2] = [Duration::from_millis(1200), Duration::from_millis(2000)];
 
 /// Below the five seconds that clients wait, so that they get an error and not a timeout.
 const GIVE_UP_AFTER: Duration = Duration::from_millis(4500);
@@ -211,5 +211,5 @@ const GIVE_UP_AFTER: Duration = Duration::from_millis(4500);
 const STALE_AFTER: Duration = Duration::from_millis(1800);
 
 /// How long a stale response is served without a new query, after a query failed (RFC 8767, section 5).
-const REST_FOR: Duration = Duration::from_secs(30);
+const STALE_RECHECK_AFTER: Duration = Duration::from_secs(30);
 const FAILED_FOR: Duration = Duration::from_secs(10);

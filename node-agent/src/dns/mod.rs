@@ -59,7 +59,7 @@ pub struct Config {
 pub enum DnsError {
     #[error("{0:?} is not a domain name")]
     ClusterDomain(String),
-    #[error("listen on {address}")]
+    #[error("cannot listen on {address}")]
     Listen { address: SocketAddrV4, source: io::Error },
 }
 

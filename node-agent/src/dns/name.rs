@@ -3,7 +3,7 @@
 
 use std::{fmt, sync::Arc};
 
-/// A whole name, at most 255 bytes, lower case, with the root's zero at its end. Shared by its clones.
+/// A whole name, at most 255 bytes, lower case, with the root's zero at its end. Clones share it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name(Arc<[u8]>);
 

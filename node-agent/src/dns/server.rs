@@ -103,7 +103,7 @@ impl Server {
         }
     }
 
-    /// Appends to the aliases in `out` what other resolvers say of `target`.
+    /// Appends the records that other resolvers have of `target` to the aliases in `out`.
     async fn resolve_alias(&self, query: &Query<'_>, target: &Name, transport: Transport, out: &mut Vec<u8>) {
         let packet = query.about(target);
         let mut found = Vec::new();

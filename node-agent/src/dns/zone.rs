@@ -134,7 +134,7 @@ impl Zone {
         self.reverse.contains_key(&address)
     }
 
-    /// Follows to `world`. Cost: that of finding what differs, plus the Services that do.
+    /// Brings the zone up to `world`. Cost: the diff of both Worlds, plus the Services that differ.
     pub fn update(&mut self, world: Arc<World>) {
         let before = std::mem::replace(&mut self.world, world.clone());
         let mut changed = BTreeSet::new();

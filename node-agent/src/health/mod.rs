@@ -5,7 +5,7 @@
 //! - `probes.rs`: asks the container runtime and the DNS server whether they answer.
 //! - `monitor.rs`: measures what the Node object's conditions say.
 //!
-//! Nothing here mends anything: tasks are restarted by [`crate::supervise`], and each part retries its own work.
+//! Nothing here repairs anything: tasks are restarted by [`crate::supervise`], and each part retries its own work.
 
 pub mod endpoints;
 pub mod metrics;

@@ -24,11 +24,11 @@ pub enum Firewall {
 /// Why rules in Docker's chain could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum DockerUserError {
-    #[error("run {program}")]
+    #[error("cannot run {program}")]
     Run { program: &'static str, source: io::Error },
     #[error("{program} refused: {message}")]
     Refused { program: &'static str, message: String },
-    #[error("look for Docker's chain")]
+    #[error("cannot look for Docker's chain")]
     Look(#[from] nft::NftError),
 }
 

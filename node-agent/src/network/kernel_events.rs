@@ -61,7 +61,7 @@ impl KernelEvents {
             }
         };
         // The end of waiting is what is waited for.
-        tokio::time::timeout(SETTLE, settled).await.unwrap_or_default()
+        tokio::time::timeout(DEBOUNCE, settled).await.unwrap_or_default()
     }
 
     /// Whether since the last call chains of the firewall came or went, or rules went, maybe our own.
@@ -143,4 +143,4 @@ const NFNLGRP_NFTABLES: u32 = 7;
 const MAX_DATAGRAM: usize = 32 * 1024;
 
 /// Changes come in bursts: a link that comes up brings addresses and routes.
-const SETTLE: Duration = Duration::from_millis(20);
+const DEBOUNCE: Duration = Duration::from_millis(20);

@@ -97,19 +97,19 @@ pub struct Config {
 pub enum NetworkError {
     #[error("no link found that leads to other hosts")]
     Uplink(#[source] UplinkError),
-    #[error("pod subnet")]
+    #[error("cannot use the pod subnet")]
     Subnet(#[source] SubnetError),
-    #[error("state directory {path}")]
+    #[error("cannot use state directory {path}")]
     State { path: PathBuf, source: std::io::Error },
-    #[error("host network")]
+    #[error("cannot set up the host's network")]
     Netlink(#[from] NetlinkError),
-    #[error("kernel setting")]
+    #[error("cannot change a kernel setting")]
     Sysctl(#[from] sysctl::SysctlError),
-    #[error("host network")]
+    #[error("cannot set up the host's network")]
     Sync(#[from] SyncError),
-    #[error("firewall tables of our own")]
+    #[error("cannot write the firewall tables of the pod network")]
     Firewall(#[from] NftError),
-    #[error("our rules in Docker's firewall")]
+    #[error("cannot write rules into Docker's firewall")]
     DockerUser(#[from] docker_user::DockerUserError),
 }
 

@@ -35,9 +35,9 @@ pub type Mac = [u8; 6];
 /// Which query or change the kernel refused.
 #[derive(Debug, thiserror::Error)]
 pub enum NetlinkError {
-    #[error("open a netlink socket")]
+    #[error("cannot open a netlink socket")]
     Open(#[source] io::Error),
-    #[error("{operation}")]
+    #[error("cannot {operation}")]
     Request { operation: String, source: rtnetlink::Error },
     #[error("no link named {name}")]
     NoLink { name: String },

@@ -34,17 +34,17 @@ use crate::world::World;
 /// What could not be brought to what the World asks for.
 #[derive(Debug, thiserror::Error)]
 pub enum SyncError {
-    #[error("routes to other nodes")]
+    #[error("cannot set up routes to other nodes")]
     Netlink(#[from] NetlinkError),
-    #[error("links to other hosts")]
+    #[error("cannot find links to other hosts")]
     Uplink(#[from] UplinkError),
-    #[error("firewall tables of our own")]
+    #[error("cannot write the firewall tables of the pod network")]
     Firewall(#[from] NftError),
-    #[error("our rules in Docker's firewall")]
+    #[error("cannot write rules into Docker's firewall")]
     DockerUser(#[from] DockerUserError),
-    #[error("kernel setting")]
+    #[error("cannot change a kernel setting")]
     Sysctl(#[from] SysctlError),
-    #[error("forwarding on {DEVICE}", DEVICE = vxlan::DEVICE)]
+    #[error("cannot enable forwarding on {DEVICE}", DEVICE = vxlan::DEVICE)]
     Forwarding(#[source] std::io::Error),
 }
 

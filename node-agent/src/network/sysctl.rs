@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 pub enum SysctlError {
     #[error("{key}")]
     Access { key: String, source: io::Error },
-    #[error("record {path}")]
+    #[error("cannot record {path}")]
     Record { path: PathBuf, source: io::Error },
 }
 

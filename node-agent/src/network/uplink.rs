@@ -25,7 +25,7 @@ pub enum UplinkError {
     NoLinkWithAddress(Ipv4Addr),
     #[error("this host has neither a default route nor any link with an IPv4 address: name its address with --node-ip")]
     NoAddress,
-    #[error("list links and routes")]
+    #[error("cannot list links and routes")]
     Netlink(#[from] NetlinkError),
 }
 

@@ -59,7 +59,7 @@ pub enum Outcome {
         container: Option<Container>,
         message: Option<String>,
     },
-    /// Nothing of the pod is left on this node, nor in the API.
+    /// Everything of the pod was removed from this node and from the API.
     Finished,
 }
 

@@ -93,13 +93,13 @@ pub enum Datapath {
 /// Why the datapath could not be started, asked or stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum ProxyError {
-    #[error("start the eBPF datapath")]
+    #[error("cannot start the eBPF datapath")]
     Load(#[from] LoadError),
-    #[error("read what the kernel's maps hold")]
+    #[error("cannot read what the kernel's maps hold")]
     Maps(#[from] MapError),
-    #[error("{operation}")]
+    #[error("cannot {operation}")]
     Io { operation: &'static str, source: std::io::Error },
-    #[error("set up the network namespace of the Service range")]
+    #[error("cannot set up the network namespace of the Service range")]
     Netlink(#[from] crate::network::netlink::NetlinkError),
     #[error("the datapath thread has ended")]
     Ended,

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{last_known::LastKnown, world::World};
 
-/// What a start needs and only the API, or the runtime, can tell.
+/// What a start needs from the API and the runtime, kept for starts without them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Assignment {
     /// Addresses of this node's pods.

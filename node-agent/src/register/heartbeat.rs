@@ -148,8 +148,8 @@ pub async fn run(
 
 /// A write that does not succeed in time is only logged: the agent ends in any case.
 async fn write_final_status(client: &Client, node: &NodeDescription) {
-    const PATIENCE: Duration = Duration::from_secs(5);
-    match tokio::time::timeout(PATIENCE, write_status(client, node)).await {
+    const FINAL_STATUS_TIMEOUT: Duration = Duration::from_secs(5);
+    match tokio::time::timeout(FINAL_STATUS_TIMEOUT, write_status(client, node)).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
             tracing::warn!(error = &error as &dyn std::error::Error, "cannot write the node's last status");

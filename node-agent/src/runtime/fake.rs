@@ -47,6 +47,7 @@ impl Default for FakeRuntime {
 }
 
 impl FakeRuntime {
+    /// Adds a fault, which happens once.
     pub fn put(&self, fault: Fault) {
         self.inner.lock().faults.push(fault);
     }
@@ -83,6 +84,7 @@ impl FakeRuntime {
         named.max_by_key(|one| one.owner.attempt).map(|one| one.id.clone())
     }
 
+    /// Ids of all containers.
     pub fn ids(&self) -> Vec<String> {
         self.inner.lock().containers.keys().cloned().collect()
     }

@@ -155,6 +155,7 @@ pub struct Exit {
     pub error: String,
 }
 
+/// Which part of a container's output is read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogOptions {
     /// Goes on until the container ends.
@@ -166,12 +167,14 @@ pub struct LogOptions {
     pub timestamps: bool,
 }
 
+/// A part of the output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LogChunk {
     Stdout(Bytes),
     Stderr(Bytes),
 }
 
+/// What a command in a container printed and how it ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExecResult {
     pub exit_code: i64,

@@ -33,7 +33,7 @@ pub enum PidNamespace {
     Host,
 }
 
-/// One container of a pod.
+/// One container of a pod. Fields without a doc are those of the same name in the container and its security context.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContainerSpec {
     pub owner: ContainerOwner,

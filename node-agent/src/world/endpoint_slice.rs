@@ -18,7 +18,7 @@ pub struct SlicePort {
     pub port: u16,
 }
 
-/// One endpoint, most often a pod.
+/// One endpoint, most often a pod. Fields are those of `discovery.k8s.io/v1`, with absent conditions filled in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoint {
     pub addresses: Vec<Ipv4Addr>,

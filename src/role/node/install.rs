@@ -78,7 +78,7 @@ impl Install {
             managed_file::replace(&token_file, &format!("{token}\n"), 0o600)?;
         }
         if let Some(join) = &self.join {
-            // A token of an earlier installation goes on to serve.
+            // Without a new token, that of an earlier installation is kept.
             let token_file = token_file.exists().then_some(token_file.as_path());
             let written = managed_file::write(&config, &self.settings(join, token_file)?, self.force)?;
             report(&config, &written);

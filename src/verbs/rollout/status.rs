@@ -1,4 +1,4 @@
-//! `fairlead rollout status`: tells how far a Deployment is, and waits until it is there.
+//! `fairlead rollout status`: reports the progress of a rollout, and waits until it is complete.
 
 use std::time::Duration;
 

@@ -37,6 +37,7 @@ pub struct NodeProxy {
 }
 
 impl NodeProxy {
+    /// `store` holds the Nodes and Pods that addresses are looked up from.
     pub fn new(store: Arc<dyn Store>, agents: Agents) -> Self {
         Self { store, agents }
     }

@@ -17,6 +17,7 @@ use crate::{
 const FORM: SubresourceKind =
     SubresourceKind { group: "", version: "v1", kind: "Binding", schema: "io.k8s.api.core.v1.Binding" };
 
+/// The declaration of this subresource.
 pub static BINDING: Subresource = Subresource {
     segment: "binding",
     verbs: &["create"],

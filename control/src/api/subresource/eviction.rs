@@ -16,6 +16,7 @@ use crate::api::{
 const FORM: SubresourceKind =
     SubresourceKind { group: "policy", version: "v1", kind: "Eviction", schema: "io.k8s.api.policy.v1.Eviction" };
 
+/// The declaration of this subresource.
 pub static EVICTION: Subresource = Subresource {
     segment: "eviction",
     verbs: &["create"],

@@ -2,6 +2,7 @@
 
 use super::{Effect, Subresource, SubresourceKind, without_agent};
 
+/// The declaration of this subresource.
 pub static PROXY: Subresource = Subresource {
     segment: "proxy",
     verbs: &["create", "delete", "get", "patch", "update"],

@@ -18,6 +18,7 @@ use crate::{
 const FORM: SubresourceKind =
     SubresourceKind { group: "autoscaling", version: "v1", kind: "Scale", schema: "io.k8s.api.autoscaling.v1.Scale" };
 
+/// The declaration of this subresource.
 pub static SCALE: Subresource = Subresource {
     segment: "scale",
     verbs: &["get", "patch", "update"],

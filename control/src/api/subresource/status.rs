@@ -2,6 +2,7 @@
 
 use super::{Effect, Subresource, whole};
 
+/// The declaration of this subresource.
 pub static STATUS: Subresource = Subresource {
     segment: "status",
     verbs: &["get", "patch", "update"],

@@ -14,6 +14,7 @@ use crate::api::{
     request::{Call, body},
 };
 
+/// `POST` of an object.
 pub async fn create(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Status> {
     let target = &call.target;
     let body::Decoded { value: mut object, warnings } =

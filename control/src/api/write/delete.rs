@@ -45,6 +45,7 @@ const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
 
 impl Options {
+    /// Reads DeleteOptions from the query and the body `text`.
     pub fn of(call: &Call, text: &[u8]) -> Result<Self, Status> {
         let query = &call.query;
         let body = match text {

@@ -20,6 +20,7 @@ use crate::{
 /// Deletions that are committed with one sync. Between two batches, others get their turn.
 const BATCH: usize = 1000;
 
+/// `DELETE` of many objects. `text` is DeleteOptions, or empty.
 pub async fn delete_collection(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Status> {
     let options = Options::of(call, text)?;
     let resource = api.resource(&call.target)?;

@@ -15,6 +15,7 @@ use crate::{
     request::content_type::ContentType,
 };
 
+/// `PATCH` of an object or subresource.
 pub async fn patch(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Status> {
     let target = &call.target;
     let instructions = instructions(&call.content_type, text)?;

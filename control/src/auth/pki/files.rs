@@ -103,7 +103,7 @@ mod tests {
         assert_eq!(number(), first);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
         write_private(&path, "one").unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600, "an open mode is mended");
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600, "an open mode is repaired");
     }
 
     #[test]

@@ -37,6 +37,7 @@ pub struct Pki {
     pub agent_client: Issued,
 }
 
+/// Why the keys and certificates could not be loaded or made.
 #[derive(Debug, thiserror::Error)]
 pub enum PkiError {
     #[error(transparent)]

@@ -43,6 +43,7 @@ impl ServingNames {
         self.addresses.dedup();
     }
 
+    /// The subject of a certificate with these names.
     pub(super) fn subject(&self) -> Subject {
         Subject {
             common_name: "kube-apiserver".into(),

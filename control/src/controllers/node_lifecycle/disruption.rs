@@ -19,9 +19,9 @@ const SECONDARY_RATE: f64 = 0.01;
 /// Share of lost nodes from which on too much is lost. Source: `--unhealthy-zone-threshold`.
 const UNHEALTHY_SHARE: f64 = 0.55;
 /// So few lost nodes are never too much. Source: `ComputeZoneState`.
-const FEW: usize = 2;
+const TOLERATED_LOST_NODES: usize = 2;
 /// A zone with more nodes than this is large. Source: `--large-cluster-size-threshold`.
-const LARGE: usize = 50;
+const LARGE_ZONE_NODES: usize = 50;
 /// Label of nodes that are not counted.
 const EXCLUDE: &str = "node.kubernetes.io/exclude-disruption";
 
@@ -92,7 +92,7 @@ impl Zone {
         let share = self.lost as f64 / (self.lost + self.ready).max(1) as f64;
         match (self.ready, self.lost) {
             (0, 1..) => ZoneState::FullDisruption,
-            (_, lost) if lost > FEW && share >= UNHEALTHY_SHARE => ZoneState::PartialDisruption,
+            (_, lost) if lost > TOLERATED_LOST_NODES && share >= UNHEALTHY_SHARE => ZoneState::PartialDisruption,
             _ => ZoneState::Normal,
         }
     }
@@ -101,7 +101,7 @@ impl Zone {
     fn rate(&self) -> f64 {
         match self.state() {
             ZoneState::Normal | ZoneState::FullDisruption => RATE,
-            ZoneState::PartialDisruption if self.ready + self.lost > LARGE => SECONDARY_RATE,
+            ZoneState::PartialDisruption if self.ready + self.lost > LARGE_ZONE_NODES => SECONDARY_RATE,
             ZoneState::PartialDisruption => 0.0,
         }
     }

@@ -15,6 +15,7 @@ mod update;
 pub mod validation;
 mod volumes;
 
+/// The declaration of this kind.
 pub static KIND: BuiltIn = BuiltIn {
     group: "",
     version: "v1",

@@ -4,6 +4,7 @@
 
 use serde_json::Value;
 
+/// The figures and the word that the columns show.
 pub struct Summary {
     pub containers: usize,
     pub ready: usize,
@@ -14,6 +15,7 @@ pub struct Summary {
     pub reason: String,
 }
 
+/// Summarises a pod.
 pub fn of(pod: &Value) -> Summary {
     let (spec, status) = (&pod["spec"], &pod["status"]);
     let phase = status["phase"].as_str().unwrap_or_default();

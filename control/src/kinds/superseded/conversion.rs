@@ -36,6 +36,7 @@ pub fn deployment_to_v1(object: &mut Value) {
     object["apiVersion"] = "apps/v1".into();
 }
 
+/// A ReplicaSet of a superseded version becomes one of `apps/v1`.
 pub fn replica_set_to_v1(object: &mut Value) {
     if object["apiVersion"] == "extensions/v1beta1"
         && let Some(spec) = object.get_mut("spec").filter(|s| s.is_object())

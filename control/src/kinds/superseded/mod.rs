@@ -5,18 +5,21 @@ mod conversion;
 
 use super::{BuiltIn, BuiltInAs, Deprecation, Storage, deployment, replica_set};
 
+/// `apps/v1beta2` Deployment.
 pub static APPS_V1BETA2_DEPLOYMENT: BuiltIn = BuiltIn {
     version: "v1beta2",
     schema: "io.k8s.api.apps.v1beta2.Deployment",
     ..earlier(&BuiltInAs { deprecation: since("v1.9+"), ..DEPLOYMENT })
 };
 
+/// `apps/v1beta1` Deployment.
 pub static APPS_V1BETA1_DEPLOYMENT: BuiltIn = BuiltIn {
     version: "v1beta1",
     schema: "io.k8s.api.apps.v1beta1.Deployment",
     ..earlier(&BuiltInAs { deprecation: since("v1.8+"), ..DEPLOYMENT })
 };
 
+/// `extensions/v1beta1` Deployment.
 pub static EXTENSIONS_V1BETA1_DEPLOYMENT: BuiltIn = BuiltIn {
     group: "extensions",
     version: "v1beta1",
@@ -24,12 +27,14 @@ pub static EXTENSIONS_V1BETA1_DEPLOYMENT: BuiltIn = BuiltIn {
     ..earlier(&BuiltInAs { deprecation: since("v1.8+"), ..DEPLOYMENT })
 };
 
+/// `apps/v1beta2` ReplicaSet.
 pub static APPS_V1BETA2_REPLICA_SET: BuiltIn = BuiltIn {
     version: "v1beta2",
     schema: "io.k8s.api.apps.v1beta2.ReplicaSet",
     ..earlier(&BuiltInAs { deprecation: since("v1.9+"), ..REPLICA_SET })
 };
 
+/// `extensions/v1beta1` ReplicaSet.
 pub static EXTENSIONS_V1BETA1_REPLICA_SET: BuiltIn = BuiltIn {
     group: "extensions",
     version: "v1beta1",

@@ -50,7 +50,7 @@ struct Published {
     topics: RwLock<HashMap<Arc<str>, Arc<Topic>>>,
     /// The revision up to which every topic has received its events.
     revision: AtomicU64,
-    /// The revision at which the topics begin.
+    /// The revision at which this process opened the store: topics have no earlier events.
     start: u64,
     kept: Mutex<VecDeque<(Instant, Snapshot)>>,
 }

@@ -174,7 +174,7 @@ async fn environment(
     env::resolve(container, &spec::pod_ref(pod).namespace, &sources, &downward, &services)
 }
 
-/// The files that each container gets without asking, where none of its own mounts takes their place.
+/// The files that each container gets by default (hosts, resolv.conf), unless one of its mounts replaces them.
 fn own_files(
     container: &v1::Container,
     directory: &Path,

@@ -85,7 +85,7 @@ impl Health {
         container.startup_probe.is_none() || self.started
     }
 
-    /// It has started, its readiness probe succeeds if it has one, and nothing is about to kill it.
+    /// It has started, its readiness probe succeeds if it has one, and it is not about to be killed.
     pub fn is_ready(&self, container: &Container) -> bool {
         self.kill.is_none() && self.is_started(container) && (container.readiness_probe.is_none() || self.ready)
     }

@@ -16,6 +16,7 @@ use crate::pods::{
     state::{self, EndedInstance, ImageState, Instance, PodState, Sandbox},
 };
 
+/// Statuses of the init containers.
 pub(super) fn init(
     pod: &Pod,
     state: &PodState,
@@ -27,6 +28,7 @@ pub(super) fn init(
     (!statuses.is_empty()).then_some(statuses)
 }
 
+/// Statuses of the app containers.
 pub(super) fn app(
     pod: &Pod,
     state: &PodState,

@@ -69,7 +69,7 @@ fn link_names(directory: &Path, contents: &Contents) -> io::Result<()> {
 }
 
 fn is_current(data: &Path, contents: &Contents, group: Option<u32>) -> bool {
-    // What is given to a group is open to it.
+    // The group may read and write what it owns.
     let of_group = if group.is_some() { 0o060 } else { 0 };
     let same = contents.iter().all(|(path, file)| {
         let path = data.join(path);

@@ -266,7 +266,7 @@ impl Worker {
     }
 }
 
-/// Passes a task's panic on: what it was to do would count as under way for ever. A cancelled task is no failure.
+/// Propagates a task's panic: otherwise its action would count as under way for ever. A cancelled task is no failure.
 fn unwind(ended: Option<JoinError>) {
     if let Some(error) = ended.filter(JoinError::is_panic) {
         std::panic::resume_unwind(error.into_panic());

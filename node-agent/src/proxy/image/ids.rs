@@ -7,6 +7,7 @@ use proxy_ebpf::{Backend, BackendId};
 
 use super::{Held, Op};
 
+/// Ids of backends by address, port and protocol, with how often each is used.
 #[derive(Debug, Default)]
 pub(super) struct BackendIds {
     by_address: HashMap<Address, BackendId>,
@@ -29,6 +30,7 @@ struct UseCount {
 }
 
 impl BackendIds {
+    /// Continues with the ids that the maps hold.
     pub(super) fn adopt(held: &HashMap<BackendId, Backend>) -> Self {
         let last = held.keys().copied().max().unwrap_or(0);
         Self {
@@ -73,6 +75,7 @@ impl BackendIds {
         self.used.get(&id).map(|used| used.backend)
     }
 
+    /// Whether a backend has this id.
     pub(super) fn contains(&self, id: BackendId) -> bool {
         self.used.contains_key(&id)
     }

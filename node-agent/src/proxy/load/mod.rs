@@ -63,19 +63,19 @@ pub struct Programs {
 pub enum LoadError {
     #[error("no cgroup2 file system is mounted; mount one, or name its directory with --cgroup")]
     NoCgroup,
-    #[error("{operation} {}", path.display())]
+    #[error("cannot {operation} {}", path.display())]
     File { operation: &'static str, path: PathBuf, source: io::Error },
-    #[error("load the BPF programs (root or CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON are needed)")]
+    #[error("cannot load the BPF programs (root or CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON are needed)")]
     Load(#[source] Box<aya::EbpfError>),
-    #[error("load program {name}")]
+    #[error("cannot load program {name}")]
     Program { name: &'static str, source: Box<aya::programs::ProgramError> },
-    #[error("attach program {name} to {}", target.display())]
+    #[error("cannot attach program {name} to {}", target.display())]
     Attach { name: &'static str, target: PathBuf, source: Box<dyn std::error::Error + Send + Sync> },
-    #[error("find interface {interface}")]
+    #[error("cannot find interface {interface}")]
     Interface { interface: String, source: io::Error },
     #[error("interface {interface} is not an Ethernet device: NodePorts do not answer there")]
     NotEthernet { interface: String },
-    #[error("detach {}", path.display())]
+    #[error("cannot detach {}", path.display())]
     Detach { path: PathBuf, source: Box<dyn std::error::Error + Send + Sync> },
     #[error(transparent)]
     Maps(#[from] MapError),
@@ -195,6 +195,7 @@ fn socket_hook<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Cgr
         .ok_or(LoadError::Maps(MapError::Missing { map: name }))
 }
 
+/// Where the cgroup2 file system is mounted.
 pub(super) fn cgroup2_root() -> Result<PathBuf, LoadError> {
     let path = Path::new("/proc/self/mounts");
     let mounts = fs::read_to_string(path).map_err(|source| file("read", path, source))?;

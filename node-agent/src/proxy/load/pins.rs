@@ -78,6 +78,7 @@ pub(in crate::proxy) fn layout(pins: &Path) -> PathBuf {
     pins.join(format!("v{LAYOUT_VERSION}"))
 }
 
+/// Detaches and unpins what agents with another layout version left.
 pub(super) fn remove_other_layouts(pins: &Path) -> Result<(), LoadError> {
     for directory in directories(pins)? {
         if directory != layout(pins) && !directory.ends_with(MOUNT_MARK) {
@@ -113,6 +114,7 @@ fn directories(path: &Path) -> Result<Vec<PathBuf>, LoadError> {
     Ok(entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect())
 }
 
+/// Creates a directory and its parents.
 pub(super) fn create_dir(path: &Path) -> Result<(), LoadError> {
     fs::create_dir_all(path).map_err(|source| file("create", path, source))
 }
@@ -124,6 +126,7 @@ fn remove_dir(path: &Path) -> Result<(), LoadError> {
     }
 }
 
+/// An error of a file operation.
 pub(super) fn file(operation: &'static str, path: &Path, source: io::Error) -> LoadError {
     LoadError::File { operation, path: path.to_owned(), source }
 }

@@ -21,6 +21,7 @@ use crate::proxy::maps::MapError;
 const HOOKS: [(&str, TcAttachType); 2] =
     [("uplink_egress", TcAttachType::Egress), ("uplink_ingress", TcAttachType::Ingress)];
 
+/// Loads the programs of the packet hooks into the kernel.
 pub(super) fn load(ebpf: &mut Ebpf) -> Result<(), LoadError> {
     for (name, _) in HOOKS {
         program(ebpf, name)?.load().map_err(|source| LoadError::Program { name, source: source.into() })?;
@@ -28,6 +29,7 @@ pub(super) fn load(ebpf: &mut Ebpf) -> Result<(), LoadError> {
     Ok(())
 }
 
+/// Attaches both programs to `interface`; links are pinned in `links`.
 pub(super) fn attach(ebpf: &mut Ebpf, interface: &str, links: &Path) -> Result<(), LoadError> {
     let index = ethernet_index(interface)?;
     for (name, direction) in HOOKS {

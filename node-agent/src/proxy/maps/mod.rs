@@ -49,11 +49,11 @@ pub struct MapUsage {
 pub enum MapError {
     #[error("map {map} is full: it takes {limit} entries")]
     Full { map: &'static str, limit: usize },
-    #[error("write {op:?} to map {map}")]
+    #[error("cannot write {op:?} to map {map}")]
     Write { map: &'static str, op: Op, source: Box<dyn std::error::Error + Send + Sync> },
-    #[error("write map CLIENTS")]
+    #[error("cannot write map CLIENTS")]
     Client { source: Box<dyn std::error::Error + Send + Sync> },
-    #[error("read map {map}")]
+    #[error("cannot read map {map}")]
     Read { map: &'static str, source: Box<dyn std::error::Error + Send + Sync> },
     #[error("map {map} is not in the programs, or of another type")]
     Missing { map: &'static str },

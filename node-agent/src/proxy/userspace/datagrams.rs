@@ -20,7 +20,7 @@ use super::{listeners::ScopedBalancers, streams::client_address};
 const IDLE: Duration = Duration::from_secs(120);
 /// Sessions of one frontend; a client that finds no room is not served until others are idle.
 const SESSIONS: usize = 1 << 14;
-const LARGEST: usize = 1 << 16;
+const MAX_DATAGRAM: usize = 1 << 16;
 
 type Sessions = Arc<Mutex<HashMap<SocketAddr, Arc<Session>>>>;
 
@@ -48,7 +48,7 @@ pub async fn serve(
         Err(error) => return warn!(%error, "a listener is lost"),
     };
     let sessions = Sessions::default();
-    let mut buffer = vec![0; LARGEST];
+    let mut buffer = vec![0; MAX_DATAGRAM];
     loop {
         let received = tokio::select! {
             () = stop.cancelled() => return,
@@ -112,7 +112,7 @@ async fn replies(
     sessions: Sessions,
     stop: CancellationToken,
 ) {
-    let mut buffer = vec![0; LARGEST];
+    let mut buffer = vec![0; MAX_DATAGRAM];
     loop {
         let received = tokio::select! {
             () = stop.cancelled() => break,

@@ -8,6 +8,7 @@ use futures::{StreamExt, stream::BoxStream};
 
 use crate::runtime::{ContainerOwner, Event};
 
+/// Ends and removals of this node's containers, from now on.
 pub(super) fn events(client: &bollard::Docker, mut filters: HashMap<String, Vec<String>>) -> BoxStream<'static, Event> {
     filters.insert("type".to_owned(), vec!["container".to_owned()]);
     filters.insert("event".to_owned(), ["die", "destroy"].map(str::to_owned).to_vec());

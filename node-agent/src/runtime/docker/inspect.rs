@@ -38,6 +38,7 @@ pub(super) fn summary(answer: ContainerSummary) -> Option<Summary> {
     Some(Summary { id: answer.id?, owner, is_running })
 }
 
+/// An image that exists.
 pub(super) fn image(reference: &str, answer: ImageInspect) -> Image {
     let digests = answer.repo_digests.unwrap_or_default();
     let repository = repository(reference);

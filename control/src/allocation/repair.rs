@@ -1,4 +1,4 @@
-//! Runs the audit at the start and every few minutes, and commits what mends the difference.
+//! Runs the audit at the start and every few minutes, and commits what repairs the difference.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,12 +9,12 @@ use crate::store::{CommitError, Store};
 
 /// As often as Kubernetes' repair loops run.
 const INTERVAL: Duration = Duration::from_secs(180);
-/// A mended record may free what another Service waits for; more rounds than this mend nothing further.
+/// A repaired record may free what another Service waits for; more rounds than this repair nothing further.
 const ROUNDS: usize = 4;
 
 /// Repeats the audit until it finds nothing to repair. Returns how many differences were repaired.
-pub async fn mend(store: &Arc<dyn Store>, allocator: &Allocator) -> Result<usize, CommitError> {
-    let mut mended = 0;
+pub async fn repair(store: &Arc<dyn Store>, allocator: &Allocator) -> Result<usize, CommitError> {
+    let mut repaired = 0;
     for _ in 0..ROUNDS {
         let (snapshot, auditor) = (store.snapshot(), allocator.clone());
         let audited = tokio::task::spawn_blocking(move || audit(&auditor, &snapshot)).await;
@@ -23,30 +23,30 @@ pub async fn mend(store: &Arc<dyn Store>, allocator: &Allocator) -> Result<usize
         for conflict in &found.conflicts {
             tracing::warn!("{conflict}");
         }
-        if found.mends.is_empty() {
+        if found.repairs.is_empty() {
             break;
         }
-        for result in store.commit_all(found.mends).await {
+        for result in store.commit_all(found.repairs).await {
             match result {
-                Ok(_) => mended += 1,
+                Ok(_) => repaired += 1,
                 // The Service was changed meanwhile: the next round looks again.
                 Err(CommitError::Conflict { .. }) => {}
                 Err(error) => return Err(error),
             }
         }
     }
-    if mended > 0 {
-        tracing::info!(mended, "records of addresses and ports now agree with the Services");
+    if repaired > 0 {
+        tracing::info!(repaired, "records of addresses and ports now agree with the Services");
     }
-    Ok(mended)
+    Ok(repaired)
 }
 
-/// Mends every few minutes until `stop`.
-pub async fn keep(store: Arc<dyn Store>, allocator: Allocator, stop: CancellationToken) {
+/// Repairs every few minutes until `stop`.
+pub async fn audit_repeatedly(store: Arc<dyn Store>, allocator: Allocator, stop: CancellationToken) {
     let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + INTERVAL, INTERVAL);
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-        if let Err(error) = mend(&store, &allocator).await {
-            tracing::warn!("records of addresses and ports could not be mended: {error}");
+        if let Err(error) = repair(&store, &allocator).await {
+            tracing::warn!("records of addresses and ports could not be repaired: {error}");
         }
     }
 }
