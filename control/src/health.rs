@@ -81,7 +81,9 @@ impl Default for Health {
         // Weak, or the checks would keep themselves alive.
         let inner = Arc::downgrade(&inner);
         health.add("log", all, move || match inner.upgrade().map(|inner| inner.last_beat.lock().elapsed()) {
-            Some(late) if late > BEAT + STUCK => Err(format!("the heartbeat has been stuck for {} s", late.as_secs())),
+            Some(late) if late > BEAT.saturating_add(STUCK) => {
+                Err(format!("the heartbeat has been stuck for {} s", late.as_secs()))
+            }
             _ => Ok(String::new()),
         });
         let inner = Arc::downgrade(&health.inner);

@@ -20,6 +20,7 @@ pub mod engine;
 mod health;
 pub mod identity;
 pub mod kinds;
+mod later;
 pub mod metrics;
 pub mod objects;
 pub mod request;

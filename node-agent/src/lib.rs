@@ -6,6 +6,7 @@
 
 mod agent;
 pub mod config;
+mod deadline;
 pub mod dns;
 pub mod health;
 pub mod https;

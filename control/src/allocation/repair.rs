@@ -2,10 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Allocator, audit::audit};
-use crate::store::{CommitError, Store};
+use crate::{
+    later::later,
+    store::{CommitError, Store},
+};
 
 /// As often as Kubernetes' repair loops run.
 const INTERVAL: Duration = Duration::from_secs(180);
@@ -43,7 +47,7 @@ pub async fn repair(store: &Arc<dyn Store>, allocator: &Allocator) -> Result<usi
 
 /// Repairs every few minutes until `stop`.
 pub async fn audit_repeatedly(store: Arc<dyn Store>, allocator: Allocator, stop: CancellationToken) {
-    let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + INTERVAL, INTERVAL);
+    let mut ticks = tokio::time::interval_at(later(Instant::now(), INTERVAL), INTERVAL);
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
         if let Err(error) = repair(&store, &allocator).await {
             tracing::warn!("records of addresses and ports could not be repaired: {error}");

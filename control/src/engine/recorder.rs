@@ -20,6 +20,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use crate::later::later;
+
 use super::{
     Tasks, api_code,
     correlate::{Correlator, Occurrence, Verdict},
@@ -148,7 +150,7 @@ impl Pace {
     /// When the next event may be written.
     fn next(&self, now: Instant) -> Instant {
         let missing = 1.0 - self.tokens_at(now);
-        if missing <= 0.0 { now } else { now + Duration::from_secs_f64(missing / PER_SECOND) }
+        if missing <= 0.0 { now } else { later(now, Duration::from_secs_f64(missing / PER_SECOND)) }
     }
 
     fn take_token(&mut self, now: Instant) {

@@ -124,6 +124,11 @@ pub type CellsFn = Arc<dyn Fn(&Value) -> Vec<Cell> + Send + Sync>;
 /// See [`Kind::selectable`].
 pub type SelectableFn = Arc<dyn Fn(&Value) -> SelectableFields + Send + Sync>;
 
+/// See [`StoredAs::to_stored`].
+pub type ToStoredFn = Arc<dyn Fn(&mut Value) + Send + Sync>;
+/// See [`StoredAs::from_stored`].
+pub type FromStoredFn = Arc<dyn Fn(&mut Value, &Kind) + Send + Sync>;
+
 /// Where objects of a kind live. `As` says of which other kind.
 #[derive(Clone)]
 pub enum Storage<As = Arc<StoredAs>> {
@@ -140,9 +145,9 @@ pub struct StoredAs {
     /// The kind that they are stored as.
     pub kind: Arc<Kind>,
     /// Turns an object of the served kind into the stored one, `apiVersion` and `kind` included.
-    pub to_stored: Arc<dyn Fn(&mut Value) + Send + Sync>,
+    pub to_stored: ToStoredFn,
     /// The way back.
-    pub from_stored: Arc<dyn Fn(&mut Value, &Kind) + Send + Sync>,
+    pub from_stored: FromStoredFn,
     /// If every answer through the served kind is to warn of it.
     pub deprecation: Option<Deprecation>,
 }

@@ -86,10 +86,11 @@ impl Registry {
             }
             match &kind.storage {
                 // Two kinds with one resource would share their data.
-                Storage::Stored => match kinds.by_resource(&kind.resource()) {
-                    Some(other) => return Err(taken(kind.resource(), other)),
-                    None => {}
-                },
+                Storage::Stored => {
+                    if let Some(other) = kinds.by_resource(&kind.resource()) {
+                        return Err(taken(kind.resource(), other));
+                    }
+                }
                 Storage::As(other) if kinds.by_resource(&other.kind.resource()).is_none() => {
                     let (kind, stored) = (format!("{kind:?}"), format!("{:?}", other.kind));
                     return Err(AddError::NotStored { kind, stored });

@@ -145,7 +145,7 @@ mod tests {
     #[test]
     fn a_task_that_waits_for_its_restart_fails_the_check_and_one_that_recovered_is_named() {
         let healthy = task("a", 0, TaskState::Running);
-        assert_eq!(check_tasks(&[healthy.clone()]), Ok(String::new()));
+        assert_eq!(check_tasks(std::slice::from_ref(&healthy)), Ok(String::new()));
         let recovered = task("b", 2, TaskState::Running);
         assert_eq!(check_tasks(&[healthy.clone(), recovered]), Ok("b restarted 2 times".to_owned()));
         let failed = task("c", 0, TaskState::BackingOff);

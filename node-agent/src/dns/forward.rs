@@ -189,7 +189,7 @@ impl Shared {
     fn rest(&self, key: Key, now: Instant) {
         let mut resting = self.resting.lock();
         resting.retain(|_, until| now < *until);
-        resting.insert(key, now + STALE_RECHECK_AFTER);
+        resting.insert(key, now.checked_add(STALE_RECHECK_AFTER).unwrap_or(now));
     }
 }
 

@@ -19,7 +19,6 @@ mod act;
 mod adoption;
 mod backoff;
 mod container_spec;
-mod deadline;
 mod dispatch;
 mod downward;
 mod env;
@@ -48,6 +47,7 @@ mod transition;
 mod volumes;
 mod worker;
 
+use crate::deadline;
 use std::{
     net::Ipv4Addr,
     path::{Path, PathBuf},

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::node_object::NodeDescription;
+use crate::deadline::instant_after;
 
 /// As the kubelet: a Lease of 40 s renewed every 10, the status written again every 5 minutes.
 const LEASE_SECONDS: i32 = 40;
@@ -86,7 +87,7 @@ pub async fn run(
     lease_beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut status_due = tokio::time::Instant::now();
     if registered {
-        status_due += STATUS_EVERY;
+        status_due = instant_after(status_due, STATUS_EVERY);
     }
     let mut renewed = tokio::time::Instant::now();
     loop {
@@ -130,7 +131,7 @@ pub async fn run(
             status_due = match written {
                 Ok(()) => {
                     is_registered = true;
-                    tokio::time::Instant::now() + STATUS_EVERY
+                    instant_after(tokio::time::Instant::now(), STATUS_EVERY)
                 }
                 Err(kube::Error::Api(status)) if status.code == 404 && is_registered => {
                     tracing::warn!("the Node object is gone, registering again");
@@ -139,7 +140,7 @@ pub async fn run(
                 }
                 Err(error) => {
                     tracing::warn!(error = &error as &dyn std::error::Error, "cannot write the node's status");
-                    tokio::time::Instant::now() + RENEW_EVERY
+                    instant_after(tokio::time::Instant::now(), RENEW_EVERY)
                 }
             };
         }

@@ -14,6 +14,7 @@ use super::{indexed, page, prefix, show, show_metadata, table};
 use crate::{
     api::{Api, Status, request::Call},
     kinds::{FieldError, Kind, Storage},
+    later::later,
     metrics::WatchEvents,
     request::{
         accept::ResponseForm,
@@ -83,8 +84,8 @@ pub fn watch(api: &Api, call: &Call) -> Result<Response, Status> {
         end_of_initial: (query.send_initial_events == Some(true) && query.allow_watch_bookmarks).then_some(after),
         subscription,
         refused,
-        bookmarks: query.allow_watch_bookmarks.then_some(now + BOOKMARK_EVERY),
-        ends: now + life,
+        bookmarks: query.allow_watch_bookmarks.then_some(later(now, BOOKMARK_EVERY)),
+        ends: later(now, life),
         ended: false,
     };
     let body = Body::from_stream(futures::stream::unfold(stream, |mut stream| async move {
@@ -179,7 +180,7 @@ impl Stream {
                     }
                 },
                 () = sleep_until(bookmark_at) => {
-                    self.bookmarks = self.bookmarks.map(|_| Instant::now() + BOOKMARK_EVERY);
+                    self.bookmarks = self.bookmarks.map(|_| later(Instant::now(), BOOKMARK_EVERY));
                     // Read before the last look for events: all up to it have been seen then.
                     let revision = self.store.published();
                     match subscription.ready() {

@@ -46,8 +46,13 @@ pub struct Subresource {
     /// Whether the path may go on after the segment.
     pub any_path: bool,
     /// Answers a request with one of the verbs.
-    pub handle: for<'a> fn(&'a Api, &'a Call, &'a [u8]) -> BoxFuture<'a, Result<Response, Status>>,
+    pub handle: Handle,
 }
+
+/// Answers a request, given its body.
+pub type Handle = for<'a> fn(&'a Api, &'a Call, &'a [u8]) -> Answer<'a>;
+/// An answer under way.
+pub type Answer<'a> = BoxFuture<'a, Result<Response, Status>>;
 
 /// A kind that stands for a part of an object, or for something to be done with it.
 #[derive(Clone, Copy, Debug)]
@@ -115,7 +120,7 @@ impl std::fmt::Debug for Subresource {
 }
 
 /// Answers a subresource that has the object's shape.
-fn whole<'a>(api: &'a Api, call: &'a Call, body: &'a [u8]) -> BoxFuture<'a, Result<Response, Status>> {
+fn whole<'a>(api: &'a Api, call: &'a Call, body: &'a [u8]) -> Answer<'a> {
     Box::pin(async move {
         match call.method {
             Method::PUT => write::update(api, call, body).await,
@@ -126,7 +131,7 @@ fn whole<'a>(api: &'a Api, call: &'a Call, body: &'a [u8]) -> BoxFuture<'a, Resu
 }
 
 /// Refuses what an agent answers: those requests do not come here where agents are asked.
-fn without_agent<'a>(_: &'a Api, call: &'a Call, _: &'a [u8]) -> BoxFuture<'a, Result<Response, Status>> {
+fn without_agent<'a>(_: &'a Api, call: &'a Call, _: &'a [u8]) -> Answer<'a> {
     let kind = &call.target.kind;
     let name = call.target.name.as_deref().unwrap_or_default();
     let subject = Subject { group: &kind.group, resource: &kind.plural, name };

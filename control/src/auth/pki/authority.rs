@@ -70,8 +70,8 @@ impl Authority {
         params.key_usages =
             vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
         params.serial_number = Some(random_serial());
-        params.not_before = now - CLOCK_SKEW;
-        params.not_after = now + CA_LIFETIME;
+        params.not_before = now.saturating_sub(signed(CLOCK_SKEW));
+        params.not_after = now.saturating_add(signed(CA_LIFETIME));
         let certificate = params.self_signed(&key)?;
         let key_pem = key.serialize_pem();
         let authority = Self {
@@ -164,8 +164,8 @@ fn params(
     }];
     params.use_authority_key_identifier_extension = true;
     params.serial_number = Some(random_serial());
-    params.not_before = now - CLOCK_SKEW;
-    params.not_after = now + lifetime;
+    params.not_before = now.saturating_sub(signed(CLOCK_SKEW));
+    params.not_after = now.saturating_add(signed(lifetime));
     Ok(params)
 }
 
@@ -179,6 +179,11 @@ fn random_serial() -> SerialNumber {
 /// SHA-256 of a certificate (DER), as 64 hex digits.
 pub fn certificate_hash(der: &[u8]) -> String {
     hex::encode(Sha256::digest(der))
+}
+
+/// The same span for dates, which have signed ones; a longer one than dates have is their longest.
+pub(super) fn signed(span: Duration) -> time::Duration {
+    time::Duration::try_from(span).unwrap_or(time::Duration::MAX)
 }
 
 #[cfg(test)]

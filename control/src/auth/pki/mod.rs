@@ -104,7 +104,12 @@ fn leaf_in(
             consequence: "nothing else depends on it",
             source,
         })?;
-        if serving::still_good(&issued, authority.certificate(), subject, now + RENEW_BEFORE) {
+        if serving::still_good(
+            &issued,
+            authority.certificate(),
+            subject,
+            now.saturating_add(authority::signed(RENEW_BEFORE)),
+        ) {
             return Ok(issued);
         }
     }

@@ -192,7 +192,7 @@ fn deadline(deployment: &Deployment, status: &DeploymentStatus, now: Timestamp) 
     }
     let rest = deadline.saturating_sub(now.duration_since(condition.last_update_time.as_ref()?.0));
     // Conditions have whole seconds: a little later is surely after.
-    Some(Duration::try_from(rest).unwrap_or_default() + Duration::from_millis(100))
+    Some(Duration::try_from(rest).unwrap_or_default().saturating_add(Duration::from_millis(100)))
 }
 
 fn progress_deadline(deployment: &Deployment) -> Option<SignedDuration> {

@@ -140,7 +140,7 @@ impl Disruption {
         if zone.tokens < 1.0 {
             let wait = Duration::from_secs_f64((1.0 - zone.tokens) / zone.rate());
             // Rounded up, so that the token is there when the caller asks again.
-            return Eviction::Wait(Deadline::from(now, wait + Duration::from_millis(1)));
+            return Eviction::Wait(Deadline::from(now, wait.saturating_add(Duration::from_millis(1))));
         }
         zone.tokens -= 1.0;
         Eviction::Permitted

@@ -1,4 +1,4 @@
-//! Points in time that lie a given wait ahead. The waits come from Pods, and may be any number: these saturate where
+//! Points in time that lie a given wait ahead. Waits that come from Pods may be any number: these saturate where
 //! `+` would panic.
 
 use std::time::Duration;
@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 /// `wait` after `now`; decades ahead where that is more than can be counted.
 pub fn instant_after(now: Instant, wait: Duration) -> Instant {
-    now + wait.min(LONGEST)
+    now.checked_add(wait.min(LONGEST)).unwrap_or(now)
 }
 
 /// `wait` after `now`; the largest representable time where that overflows.
