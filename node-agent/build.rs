@@ -119,7 +119,8 @@ fn cargo(toolchain: &Toolchain, workspace: &Path, target_dir: &Path, linker: &Pa
     Ok(command)
 }
 
-/// Takes away what the outer cargo set for this script: it would make the inner one build for the host, or with its flags.
+/// Takes away what the outer cargo set for this script: it would make the inner one build for the host, or with its
+/// flags.
 fn clean(command: &mut Command) -> &mut Command {
     let kept = ["CARGO_HOME", "CARGO_HTTP_", "CARGO_NET_", "CARGO_REGISTR", "CARGO_SOURCE_"];
     for (name, _) in env::vars_os() {

@@ -151,7 +151,7 @@ fn cluster_flags_last(mut words: Vec<OsString>) -> Vec<OsString> {
         };
         moved.extend(words.drain(1..=count));
     }
-    // Without a verb there is nothing to move them behind, and clap tells how it goes.
+    // Without a verb there is nothing to move them behind, and clap prints the usage.
     let end = words.iter().position(|word| word == "--").unwrap_or(words.len());
     words.splice(end..end, moved);
     words

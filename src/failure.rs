@@ -13,13 +13,13 @@ pub struct AlreadyReported;
 /// An error together with what to do about it.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
-pub struct Hinted {
+pub struct ErrorWithHint {
     pub message: String,
     /// One or more lines in the imperative.
     pub hint: String,
 }
 
-impl Hinted {
+impl ErrorWithHint {
     /// An error with this message and hint.
     pub fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { message: message.into(), hint: hint.into() }
@@ -57,7 +57,8 @@ pub fn describe(error: &anyhow::Error) -> String {
         Some(api) => api.as_kubectl(&parts[..parts.len().saturating_sub(1)].join(": ")),
         None => format!("error: {}", parts.join(": ")),
     };
-    let hints = error.chain().filter_map(|cause| cause.downcast_ref::<Hinted>()).map(|hinted| hinted.hint.as_str());
+    let hints =
+        error.chain().filter_map(|cause| cause.downcast_ref::<ErrorWithHint>()).map(|hinted| hinted.hint.as_str());
     for line in hints.flat_map(str::lines) {
         message.push_str("\nhint: ");
         message.push_str(line);
@@ -77,8 +78,8 @@ mod tests {
 
     #[test]
     fn a_hint_follows_on_its_own_line() {
-        let error =
-            anyhow::Error::new(Hinted::new("Docker does not answer", "start it")).context("cannot start the node");
+        let error = anyhow::Error::new(ErrorWithHint::new("Docker does not answer", "start it"))
+            .context("cannot start the node");
         assert_eq!(describe(&error), "error: cannot start the node: Docker does not answer\nhint: start it");
     }
 }

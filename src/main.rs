@@ -3,7 +3,7 @@
 //! This file only sets the process up and turns an error into its message and exit code; what a verb does is in its own
 //! file.
 
-// Numbers come from command lines, files and servers: each conversion says what becomes of one that does not fit.
+// Numbers come from command lines, files and servers: each conversion handles one that does not fit.
 #![warn(
     clippy::cast_possible_truncation,
     clippy::cast_possible_wrap,

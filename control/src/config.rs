@@ -1,4 +1,4 @@
-//! What one control service is told at its start. Values are checked when the CLI parses them, not here.
+//! Configuration of one control service. Values are checked when the CLI parses them, not here.
 
 use std::{net::IpAddr, net::SocketAddr, ops::RangeInclusive, path::PathBuf};
 
@@ -11,8 +11,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Where the API is served over TLS.
     pub bind: SocketAddr,
-    /// Addresses that clients use, beside loopback, the host's name and the first address of `service_cidr`: certificate SANs.
-    /// The first one is advertised to nodes and as the endpoint of the Service `default/kubernetes`.
+    /// Addresses that clients use, beside loopback, the host's name and the first address of `service_cidr`:
+    /// certificate SANs. The first one is advertised to nodes and as the endpoint of the Service `default/kubernetes`.
     pub advertise: Vec<IpAddr>,
     /// ClusterIPs come from here.
     pub service_cidr: Ipv4Network,

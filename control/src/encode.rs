@@ -1,4 +1,5 @@
-//! From a JSON value to what the store keeps: the text in its fixed layout, and the header. Never decides what may be stored.
+//! From a JSON value to what the store keeps: the text in its fixed layout, and the header. Never decides what may be
+//! stored.
 
 use std::borrow::Cow;
 
@@ -6,7 +7,7 @@ use serde_json::Value;
 
 use crate::{
     kinds::{Cell, Kind, Kinds},
-    store::{self, Draft, Header, Owner, Term},
+    store::{self, Draft, Header, OwnerReference, Term},
 };
 
 /// Lays out an object of a stored kind.
@@ -70,7 +71,7 @@ fn header(object: &Value) -> Header {
         .map(|(name, value)| (name.as_str().into(), text(value)))
         .collect();
     labels.sort();
-    let owners = metadata["ownerReferences"].as_array().into_iter().flatten().map(|owner| Owner {
+    let owners = metadata["ownerReferences"].as_array().into_iter().flatten().map(|owner| OwnerReference {
         uid: text(&owner["uid"]),
         kind: text(&owner["kind"]),
         name: text(&owner["name"]),
@@ -89,7 +90,7 @@ fn header(object: &Value) -> Header {
 }
 
 /// Joins the cells of a row to as few parts as there are ages in it, as the inside of a JSON array.
-fn cells(row: Vec<Cell>) -> Box<[store::Cell]> {
+fn cells(row: Vec<Cell>) -> Box<[store::StoredCell]> {
     let mut parts = Vec::new();
     let mut text = String::new();
     for (index, cell) in row.into_iter().enumerate() {
@@ -102,20 +103,20 @@ fn cells(row: Vec<Cell>) -> Box<[store::Cell]> {
                 let quoted = |part: &str| Value::String(part.to_owned()).to_string();
                 let (before, after) = (quoted(&before), quoted(&after));
                 text.push_str(&before[..before.len() - 1]);
-                parts.push(store::Cell::Text(std::mem::take(&mut text).into()));
-                parts.push(store::Cell::Age(at.as_second()));
+                parts.push(store::StoredCell::Text(std::mem::take(&mut text).into()));
+                parts.push(store::StoredCell::Age(at.as_second()));
                 text.push_str(&after[1..]);
             }
         }
     }
     if !text.is_empty() {
-        parts.push(store::Cell::Text(text.into()));
+        parts.push(store::StoredCell::Text(text.into()));
     }
     parts.into()
 }
 
-/// Reads an object back from disk. One whose kind is not served (yet, or any more) is kept as it is, so that nothing is lost:
-/// it has no cells and no selectable fields until it is written again.
+/// Reads an object back from disk. One whose kind is not served (yet, or any more) is kept as it is, so that nothing is
+/// lost: it has no cells and no selectable fields until it is written again.
 pub fn stored(kinds: &Kinds, resource: &str, json: &[u8]) -> Result<Draft, String> {
     let object: Value = serde_json::from_slice(json).map_err(|e| e.to_string())?;
     Ok(match kinds.by_resource(resource) {

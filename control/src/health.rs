@@ -7,8 +7,8 @@
 //! | `shutdown` | the service is being stopped | | yes | |
 //! | others | whoever [added](Health::add) them says so | | | |
 //!
-//! A service that is not live should be restarted; one that is not ready should not be asked. The reasons are shown to everyone
-//! who reaches the port: a check says no path, no address and nothing that is stored.
+//! A service that is not live should be restarted; one that is not ready should not be asked. The reasons are shown to
+//! everyone who reaches the port: a check says no path, no address and nothing that is stored.
 
 use std::{
     fmt,
@@ -107,7 +107,7 @@ impl Health {
         self.inner.checks.lock().push(Check { name, endpoints, run: Arc::new(run) });
     }
 
-    /// Says that tasks run and that what they log is taken. To be called every [`BEAT`].
+    /// Records that tasks run and that logging does not block. To be called every [`BEAT`].
     pub fn beat(&self) {
         tracing::debug!("heartbeat");
         *self.inner.last_beat.lock() = Instant::now();

@@ -1,4 +1,4 @@
-//! Who sent a request, as authentication found out.
+//! The authenticated user of a request.
 
 /// Group of those who may do everything.
 pub const MASTERS: &str = "system:masters";

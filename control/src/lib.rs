@@ -1,10 +1,10 @@
 //! fairlead's control service: the Kubernetes API over an embedded store, its controllers and its scheduler.
 //!
-//! [`start`] composes the parts; each part knows nothing of the others' insides:
-//! `store` keeps bytes by key and revision, `kinds` says what each served kind is, `schema` what its objects look like, `api` is
-//! the machinery written once for all kinds, `admission` fills in and checks what a kind cannot know alone, `auth` says who asks
-//! and whether they may, `controllers` and `scheduler` are ordinary API clients that happen to run in process, on the machinery
-//! of `engine` and what `objects` reads.
+//! [`start`] composes the parts; each part knows nothing of the others' insides: `store` keeps bytes by key and
+//! revision, `kinds` says what each served kind is, `schema` what its objects look like, `api` is the machinery written
+//! once for all kinds, `admission` fills in and checks what a kind cannot know alone, `auth` says who asks and whether
+//! they may, `controllers` and `scheduler` are ordinary API clients that happen to run in process, on the machinery of
+//! `engine` and what `objects` reads.
 
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "what panics in a test fails it"))]
 

@@ -36,34 +36,41 @@ impl Subject<'_> {
 }
 
 impl Status {
+    /// 404: the object does not exist.
     pub fn not_found(subject: Subject) -> Self {
         let message = format!("{} \"{}\" not found", subject.qualified(), subject.name);
         Self { code: 404, reason: "NotFound", message, details: Some(subject.details()) }
     }
 
+    /// 409: an object of this name exists.
     pub fn already_exists(subject: Subject) -> Self {
         let message = format!("{} \"{}\" already exists", subject.qualified(), subject.name);
         Self { code: 409, reason: "AlreadyExists", message, details: Some(subject.details()) }
     }
 
+    /// 409: the object has changed, or a precondition failed.
     pub fn conflict(subject: Subject, why: &str) -> Self {
         let message = format!("Operation cannot be fulfilled on {} \"{}\": {why}", subject.qualified(), subject.name);
         Self { code: 409, reason: "Conflict", message, details: Some(subject.details()) }
     }
 
+    /// 403: the user may not do this, or a rule refuses it.
     pub fn forbidden(subject: Subject, why: &str) -> Self {
         let message = format!("{} \"{}\" is forbidden: {why}", subject.qualified(), subject.name);
         Self { code: 403, reason: "Forbidden", message, details: Some(subject.details()) }
     }
 
+    /// 401: the request has no valid credentials.
     pub fn unauthorized() -> Self {
         Self { code: 401, reason: "Unauthorized", message: "Unauthorized".into(), details: None }
     }
 
+    /// 400: the request cannot be read.
     pub fn bad_request(message: impl Into<String>) -> Self {
         Self { code: 400, reason: "BadRequest", message: message.into(), details: None }
     }
 
+    /// 500: an error of this program, whose reason is in the log.
     pub fn internal(message: impl Into<String>) -> Self {
         Self {
             code: 500,
@@ -79,12 +86,14 @@ impl Status {
         Self { code: 404, reason: "NotFound", message, details: Some(json!({})) }
     }
 
+    /// 405: the kind does not have this verb.
     pub fn method_not_allowed(subject: Subject) -> Self {
         let message = "the server does not allow this method on the requested resource".into();
         let details = json!({"group": subject.group, "kind": subject.resource});
         Self { code: 405, reason: "MethodNotAllowed", message, details: Some(details) }
     }
 
+    /// 406: no media type of `accept` is served.
     pub fn not_acceptable(accept: &str) -> Self {
         let message = format!(
             "only the following media types are accepted: application/json, application/json;as=Table, \
@@ -98,10 +107,12 @@ impl Status {
         Self { code: 410, reason: "Expired", message: message.into(), details: None }
     }
 
+    /// 413: the body, or what a patch makes of it, is too large.
     pub fn too_large(message: impl Into<String>) -> Self {
         Self { code: 413, reason: "RequestEntityTooLarge", message: message.into(), details: None }
     }
 
+    /// 415: bodies of this media type are not read.
     pub fn unsupported_media_type(name: &str) -> Self {
         let message = format!("the body of the request was in an unknown format: {name}");
         Self { code: 415, reason: "UnsupportedMediaType", message, details: None }
@@ -120,6 +131,7 @@ impl Status {
         Self { code: 507, reason: "InsufficientStorage", message: message.into(), details: None }
     }
 
+    /// 503: not ready yet, or stopping.
     pub fn unavailable(message: impl Into<String>) -> Self {
         Self { code: 503, reason: "ServiceUnavailable", message: message.into(), details: None }
     }
@@ -136,6 +148,7 @@ impl Status {
         Self { code: 422, reason: "Invalid", message, details: Some(details) }
     }
 
+    /// The `Status` object of Kubernetes.
     pub fn to_json(&self) -> Value {
         let mut v = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
             "message": self.message, "reason": self.reason, "code": self.code});

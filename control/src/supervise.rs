@@ -1,7 +1,8 @@
-//! Long-running tasks that must not stay dead: one that panics or returns is started again with back-off, is counted, and can
-//! be asked about.
+//! Long-running tasks: one that panics or returns is started again with back-off, is counted,
+//! and can be asked about.
 //!
-//! What a task does is its own; this module only decides when it runs. `/readyz` and `/metrics` read [`Supervisor::status`].
+//! What a task does is its own; this module only decides when it runs. `/readyz` and `/metrics` read
+//! [`Supervisor::status`].
 
 use std::{
     any::Any,
@@ -102,6 +103,7 @@ pub struct Failure {
     pub cause: FailureCause,
 }
 
+/// How a task ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FailureCause {
     /// It returned though nobody had asked it to finish.
@@ -126,8 +128,9 @@ impl Supervisor {
         Self { inner: Arc::new(Inner { timing, ..Inner::default() }) }
     }
 
-    /// Starts the task that `make` makes, and makes it anew each time it panics or returns before it was asked to finish. The
-    /// token is cancelled by [`Supervisor::shutdown`]; the task should then finish soon ([`Timing::drain_limit`], 10 s).
+    /// Starts the task that `make` makes, and makes it anew each time it panics or returns before it was asked to
+    /// finish. The token is cancelled by [`Supervisor::shutdown`]; the task should then finish soon
+    /// ([`Timing::drain_limit`], 10 s).
     ///
     /// After a shutdown nothing is started.
     pub fn spawn(

@@ -9,6 +9,8 @@ use std::{
 
 use tokio::sync::watch;
 
+pub use self::error::{StartError, StopError};
+use self::part_configs::{dns_config, network_config, pods_config, proxy_config};
 use crate::{
     Config, Teardown, dns,
     health::{
@@ -18,7 +20,7 @@ use crate::{
         monitor::{self, Parts},
         probes::{self, ProbeResults},
     },
-    https::{Https, HttpsError, Routes},
+    https::{Https, Routes},
     inspect,
     last_known::{self, LastKnown, LastKnownError},
     network, pods, proxy,
@@ -38,6 +40,10 @@ use crate::{
     world::{self, HostPorts, KeptWorld, World, watch::WatchHealth},
 };
 
+mod error;
+mod part_configs;
+mod registration;
+
 /// A running node agent.
 pub struct Running {
     supervisor: Supervisor,
@@ -51,8 +57,9 @@ pub struct Running {
 
 /// Starts the agent. When this returns, the kernel serves the Services and the node is about to be Ready.
 ///
-/// A node that ran before comes up from what it last knew where the control service is away: names, hooks, then pods. One that never
-/// ran waits for it. Everything that runs later retries for as long as it takes: what the kernel serves already is not touched.
+/// A node that ran before comes up from what it last knew where the control service is away: names, hooks, then pods.
+/// One that never ran waits for it. Everything that runs later retries for as long as it takes: what the kernel serves
+/// already is not touched.
 pub async fn start(config: Config) -> Result<Running, StartError> {
     make_data_dir(&config.data_dir)?;
     let kept = KeptFiles::of(&config);
@@ -70,7 +77,8 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         runtime_version: runtime_version(runtime.as_deref(), last_known.as_ref()).await?,
         state: NodeState::not_running("the node agent is starting"),
     };
-    let (assignment, registered) = assignment(&member.client, &node, last_known, API_ANSWERS_WITHIN).await?;
+    let (assignment, registered) =
+        registration::assignment(&member.client, &node, last_known, API_ANSWERS_WITHIN).await?;
     let pod_cidr = assignment.pod_cidr;
     tracing::info!(%pod_cidr, %node_ip, registered, "this node's pod subnet");
 
@@ -148,8 +156,8 @@ pub fn ran_before(config: &Config) -> bool {
 }
 
 impl Running {
-    /// Stops every part. [`Teardown::Keep`] leaves pods running and the kernel serving; [`Teardown::Remove`] leaves neither, and
-    /// says so in the API.
+    /// Stops every part. [`Teardown::Keep`] leaves pods running and the kernel serving; [`Teardown::Remove`] leaves
+    /// neither, and says so in the API.
     pub async fn shutdown(self, teardown: Teardown) -> Result<(), StopError> {
         if teardown == Teardown::Remove {
             self.node.send_modify(|node| node.state = NodeState::not_running("the node agent has taken the node down"));
@@ -237,29 +245,6 @@ async fn image_dir(runtime: &dyn Runtime) -> Option<PathBuf> {
     })
 }
 
-/// Registers this node and learns its pod subnet. Where the API is away and the node has a last known subnet, that is taken, and the
-/// heartbeat registers later: the second value is then `false`.
-async fn assignment(
-    client: &kube::Client,
-    node: &NodeDescription,
-    last_known: Option<Assignment>,
-    patience: Duration,
-) -> Result<(Assignment, bool), StartError> {
-    let ask = async {
-        retry_while_unavailable("register this node", || heartbeat::register(client, node)).await?;
-        let pod_cidr = heartbeat::pod_cidr(client, &node.name).await.map_err(StartError::PodCidr)?;
-        Ok((Assignment { pod_cidr, runtime_version: node.runtime_version.clone() }, true))
-    };
-    let Some(last_known) = last_known else { return ask.await };
-    match tokio::time::timeout(patience, ask).await {
-        Ok(answer) => answer,
-        Err(_) => {
-            tracing::warn!("the API is away: this node starts with what it last knew");
-            Ok((last_known, false))
-        }
-    }
-}
-
 /// Watches the API from what this node last knew, which is replaced by the first complete listing.
 fn watch_world(
     client: &kube::Client,
@@ -303,7 +288,8 @@ fn supervise_assignment(
     problem
 }
 
-/// Waits until Services are served, or it is clear that they are not soon: the API is away and nothing is last known of it.
+/// Waits until Services are served, or it is clear that they are not soon: the API is away and nothing is last known of
+/// it.
 async fn served_or_api_away(
     proxy: &proxy::Proxy,
     world: &watch::Receiver<Arc<World>>,
@@ -359,32 +345,22 @@ fn health(
         .tasks_of(pods.supervisor())
 }
 
-/// Where the node's DNS server listens, on the gateway of its pod subnet.
-const DNS_PORT: u16 = 53;
-
 /// How long a node that can start without its container runtime waits for it first.
 const RUNTIME_ANSWERS_WITHIN: Duration = Duration::from_secs(10);
 
 /// How long a node that can start without the API waits for it first.
 const API_ANSWERS_WITHIN: Duration = Duration::from_secs(3);
 
+/// Where the node's DNS server listens, on the gateway of its pod subnet.
+const DNS_PORT: u16 = 53;
+
 async fn join(config: &Config) -> Result<Membership, StartError> {
     let access = || register::access(&config.access, &config.node_name, &config.data_dir);
     Ok(retry_while_transient("join the cluster", RegisterError::is_transient, access).await?)
 }
 
-/// Repeats `act` while the API cannot be reached or is not itself ready; other refusals are errors.
-async fn retry_while_unavailable<T, F>(what: &'static str, act: impl Fn() -> F) -> Result<T, StartError>
-where
-    F: Future<Output = Result<T, kube::Error>>,
-{
-    let is_refusal = |status: &kube::core::Status| status.code < 500 && status.code != 429;
-    let is_transient = |error: &kube::Error| !matches!(error, kube::Error::Api(status) if is_refusal(status));
-    let refused = |source| StartError::Refused { what, source: Box::new(source) };
-    retry_while_transient(what, is_transient, act).await.map_err(refused)
-}
-
-/// Serves `routes` on the agent's port, with a certificate that is renewed. Waits while the API, which signs it, is away.
+/// Serves `routes` on the agent's port, with a certificate that is renewed. Waits while the API, which signs it, is
+/// away.
 async fn serve_https(
     config: &Config,
     member: &Membership,
@@ -418,125 +394,9 @@ fn make_data_dir(path: &Path) -> Result<(), StartError> {
     result.map_err(|source| StartError::DataDir { path: path.to_owned(), source })
 }
 
-fn network_config(config: &Config, node_ip: Ipv4Addr, pod_cidr: ipnetwork::Ipv4Network) -> network::Config {
-    network::Config {
-        node_name: config.node_name.clone(),
-        node_ip,
-        pod_cidr,
-        cluster_cidr: config.cluster_cidr,
-        service_cidr: config.service_cidr,
-        data_dir: config.data_dir.join("node"),
-    }
-}
-
-fn dns_config(config: &Config, listen: SocketAddrV4) -> dns::Config {
-    dns::Config {
-        listen,
-        cluster_domain: config.cluster_domain.clone(),
-        resolv_conf: config.resolv_conf.clone(),
-        node_name: config.node_name.clone(),
-    }
-}
-
-fn proxy_config(config: &Config, uplinks: &[network::Uplink], node_ip: Ipv4Addr, names: SocketAddrV4) -> proxy::Config {
-    proxy::Config {
-        node_name: config.node_name.clone(),
-        datapath: config.datapath,
-        cgroup: config.cgroup.clone(),
-        bpf_pins: config.bpf_pins.clone(),
-        cluster_dns: Some((config.cluster_dns, names)),
-        uplinks: uplinks.iter().map(|uplink| uplink.name.clone()).collect(),
-        node_ips: vec![node_ip],
-        service_cidr: Some(config.service_cidr),
-    }
-}
-
-fn pods_config(config: &Config, node_ip: Ipv4Addr) -> pods::Config {
-    pods::Config {
-        node_name: config.node_name.clone(),
-        node_ip,
-        data_dir: config.data_dir.clone(),
-        cluster_dns: config.cluster_dns,
-        cluster_domain: config.cluster_domain.clone(),
-        resolv_conf: config.resolv_conf.clone(),
-    }
-}
-
-/// Why the agent did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    #[error("cannot make the data directory {}", path.display())]
-    DataDir { path: PathBuf, source: std::io::Error },
-    #[error("cannot use the container runtime")]
-    Runtime(#[source] runtime::Error),
-    #[error("cannot become a member of the cluster")]
-    Register(#[from] RegisterError),
-    #[error("the control service refuses to {what}")]
-    Refused { what: &'static str, source: Box<kube::Error> },
-    #[error("cannot learn this node's pod subnet")]
-    PodCidr(#[source] kube::runtime::watcher::Error),
-    #[error("cannot find this node's address")]
-    Uplink(#[from] network::UplinkError),
-    #[error("cannot set up the pod network")]
-    Network(#[source] network::NetworkError),
-    #[error("cannot serve names")]
-    Dns(#[source] dns::DnsError),
-    #[error("cannot load-balance Services")]
-    Proxy(#[source] proxy::ProxyError),
-    #[error("cannot run pods")]
-    Pods(#[source] pods::Error),
-    #[error("cannot get a serving certificate")]
-    Certificate(#[source] RegisterError),
-    #[error("the kubeconfig names no certificate authority, so nobody who calls this agent could be verified")]
-    NoCa,
-    #[error("cannot serve logs and inspection")]
-    Https(#[from] HttpsError),
-}
-
-/// What could not be left as it should be.
-#[derive(Debug, thiserror::Error)]
-pub enum StopError {
-    #[error("cannot stop the pods")]
-    Pods(#[source] pods::Error),
-    #[error("cannot forget what this node last knew")]
-    LastKnown(#[source] LastKnownError),
-    #[error("cannot stop the datapath")]
-    Proxy(#[source] proxy::ProxyError),
-    #[error("cannot stop the pod network")]
-    Network(#[source] network::NetworkError),
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// A client of an API that nobody serves.
-    fn client_of_nobody() -> kube::Client {
-        // The port is free once the listener is dropped.
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        kube::Client::try_from(kube::Config::new(url.parse().unwrap())).unwrap()
-    }
-
-    fn node() -> NodeDescription {
-        NodeDescription {
-            name: "a".into(),
-            internal_ip: Ipv4Addr::LOCALHOST,
-            facts: MachineFacts::default(),
-            agent_port: 10250,
-            max_pods: 110,
-            runtime_version: "docker://2".into(),
-            state: NodeState::default(),
-        }
-    }
-
-    #[tokio::test]
-    async fn a_node_that_ran_before_starts_without_the_api_and_registers_later() {
-        let known = Assignment { pod_cidr: "10.244.3.0/24".parse().unwrap(), runtime_version: "docker://1".into() };
-        let started =
-            assignment(&client_of_nobody(), &node(), Some(known.clone()), Duration::from_millis(100)).await.unwrap();
-        assert_eq!(started, (known, false));
-    }
 
     #[tokio::test]
     async fn a_node_that_ran_before_starts_though_its_runtime_is_away_or_says_nothing_or_nonsense() {
@@ -559,12 +419,5 @@ mod tests {
         }
         config.docker_host = format!("unix://{}/away.sock", directory.path().display());
         assert!(connect_unless_known(&config, None, patience).await.is_err(), "it was never there");
-    }
-
-    #[tokio::test]
-    async fn a_node_that_never_ran_waits_for_the_api() {
-        let (client, node) = (client_of_nobody(), node());
-        let waiting = assignment(&client, &node, None, Duration::ZERO);
-        assert!(tokio::time::timeout(Duration::from_millis(300), waiting).await.is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! What one node agent is told at its start. Values are checked when the CLI parses them, not here.
+//! Configuration of one node agent. Values are checked when the CLI parses them, not here.
 
 use std::{net::Ipv4Addr, path::PathBuf};
 
@@ -46,7 +46,7 @@ pub struct Config {
 pub enum Access {
     /// A kubeconfig with credentials of its own.
     Kubeconfig(PathBuf),
-    /// Register with a join token, then live on a certificate kept in the data directory.
+    /// Register with a join token, then use a client certificate that is kept in the data directory.
     Join { server: String, token: String },
 }
 

@@ -11,7 +11,7 @@ pub fn instant_after(now: Instant, wait: Duration) -> Instant {
     now.checked_add(wait.min(LONGEST)).unwrap_or(now)
 }
 
-/// `wait` after `now`; the last time there is where that is more than can be counted.
+/// `wait` after `now`; the largest representable time where that overflows.
 pub fn timestamp_after(now: Timestamp, wait: Duration) -> Timestamp {
     now.saturating_add(wait).unwrap_or(Timestamp::MAX)
 }

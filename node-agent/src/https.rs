@@ -1,7 +1,7 @@
 //! The agent's own HTTPS server, where the kubelet's would be: the control service fetches logs and inspections here.
 //!
-//! Only callers with a client certificate of the cluster's CA that names the API server, or an administrator, reach all of it; others
-//! reach what tells nothing but whether the agent works.
+//! Only callers with a client certificate of the cluster's CA that names the API server, or an administrator, reach all
+//! of it; others reach what tells nothing but whether the agent works.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -106,7 +106,7 @@ impl Https {
 }
 
 /// A client that does not finish its handshake in this time is dropped.
-const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(10);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Connections of one address, and of all, that have not shown a certificate that is trusted. Every pod may open them.
 const MOST_OF_ONE_STRANGER: usize = 32;
@@ -125,7 +125,7 @@ async fn connection(tcp: TcpStream, stranger: Counted, acceptor: TlsAcceptor, ro
     }
     let shaken = tokio::select! {
         () = stranger.is_cut() => return tracing::debug!("cut a TLS handshake to make room"),
-        shaken = tokio::time::timeout(HANDSHAKE_PATIENCE, acceptor.accept(tcp)) => shaken,
+        shaken = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(tcp)) => shaken,
     };
     let tls = match shaken {
         Ok(Ok(tls)) => tls,

@@ -1,7 +1,8 @@
 //! What the agent last learnt from the API, kept on disk, so that a node comes up after a reboot while the API is away.
 //!
-//! One file per subject: a header line with the format's version and the SHA-256 of what follows, then JSON. A file that is damaged or
-//! of another version is reported and ignored: the agent then starts without it and learns everything from the API again.
+//! One file per subject: a header line with the format's version and the SHA-256 of what follows, then JSON. A file
+//! that is damaged or of another version is reported and ignored: the agent then starts without it and learns
+//! everything from the API again.
 
 use std::{
     io,
@@ -40,7 +41,8 @@ pub enum LastKnownError {
     /// The disk is full or failed. Remedy: see `source`; the file is written again after the next change.
     #[error("cannot write {}", path.display())]
     Write { path: PathBuf, source: io::Error },
-    /// No header, or bytes that its checksum does not match. Remedy: none needed, the file is replaced after the first listing.
+    /// No header, or bytes that its checksum does not match. Remedy: none needed, the file is replaced after the first
+    /// listing.
     #[error("{} is damaged", path.display())]
     Damaged { path: PathBuf },
     /// Written by another release of the agent. Remedy: none needed, as above.
@@ -122,8 +124,9 @@ impl<T: Serialize + DeserializeOwned> LastKnown<T> {
 
 /// Between a change and its write: changes that come in this time share the write.
 const DEBOUNCE: Duration = Duration::from_secs(2);
-/// After a write, this many times its duration passes before the next: a large cluster that changes all the time costs 1 % of a core.
-const REST: u32 = 100;
+/// After a write, this many times its duration passes before the next: a large cluster that changes all the time costs
+/// 1 % of a core.
+const PAUSE_FACTOR: u32 = 100;
 
 /// Stores `value` of every change of `source` until `stop`, debounced; a change that is pending then is still stored.
 ///
@@ -159,7 +162,7 @@ pub async fn keep<S, T>(
             }
             Err(error) => tracing::error!(%error, "storing what this node knows ended abnormally"),
         }
-        wait = started.elapsed().saturating_mul(REST).clamp(DEBOUNCE, LONGEST_WAIT);
+        wait = started.elapsed().saturating_mul(PAUSE_FACTOR).clamp(DEBOUNCE, LONGEST_WAIT);
     }
 }
 

@@ -1,4 +1,5 @@
-//! fairlead's node agent: runs the pods of one node, gives them their network, load-balances Services and answers names.
+//! fairlead's node agent: runs the pods of one node, sets up their network, load-balances Services and answers DNS
+//! queries.
 
 #![warn(clippy::undocumented_unsafe_blocks)]
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "what panics in a test fails it"))]

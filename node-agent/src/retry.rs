@@ -1,4 +1,4 @@
-//! Repeats what fails for a reason that passes: the API or the runtime is away, or not ready itself.
+//! Retries transient failures: the API or the runtime is away, or not ready itself.
 
 use std::{error::Error, time::Duration};
 

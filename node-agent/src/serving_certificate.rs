@@ -1,4 +1,5 @@
-//! The certificate of the agent's HTTPS server: that of an earlier start where it still holds, and renewed while the agent runs.
+//! The certificate of the agent's HTTPS server: that of an earlier start where it still holds, and renewed while the
+//! agent runs.
 
 use std::{
     net::{IpAddr, Ipv4Addr},

@@ -1,6 +1,8 @@
-//! Keeps tasks running: one that panics or ends early is started again with back-off, counted, and shown in health checks and metrics.
+//! Keeps tasks running: one that panics or ends early is started again with back-off, counted, and shown in health
+//! checks and metrics.
 //!
-//! It decides nothing about what a task does. A task that is started again must find all its state in what its closure hands it.
+//! It decides nothing about what a task does. A task that is started again must find all its state in what its closure
+//! hands it.
 
 use std::{any::Any, collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
@@ -153,7 +155,8 @@ impl TaskHealth {
     }
 }
 
-/// Serves on the calling thread: `serve(first)`, and again with a fresh value of `start` whenever it panics. Returns when it returns.
+/// Serves on the calling thread: `serve(first)`, and again with a fresh value of `start` whenever it panics. Returns
+/// when it returns.
 pub fn keep_serving<V, E: std::error::Error>(
     health: &TaskHealth,
     first: V,
@@ -164,7 +167,8 @@ pub fn keep_serving<V, E: std::error::Error>(
     let mut value = first;
     loop {
         let started = std::time::Instant::now();
-        // What `serve` leaves half-done is in `value`, which a panic drops, or behind channels, which have no broken states.
+        // What `serve` leaves half-done is in `value`, which a panic drops, or behind channels, which have no broken
+        // states.
         let Err(panic) = std::panic::catch_unwind(AssertUnwindSafe(|| serve(value))) else { return };
         if started.elapsed() >= STABLE_AFTER {
             delays = health.delays();

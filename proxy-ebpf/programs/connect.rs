@@ -15,15 +15,19 @@ use crate::{
     socket_address::{self, Family, SocketAddress},
 };
 
+/// Verdict: the system call goes on.
 pub const ALLOW: i32 = 1;
+/// Verdict: the system call fails.
 pub const DENY: i32 = 0;
 const ECONNREFUSED: i32 = 111;
 
+/// Hook of connect(2) on IPv4 sockets.
 #[cgroup_sock_addr(connect4)]
 pub fn connect4(ctx: SockAddrContext) -> i32 {
     connect(&ctx, Family::V4)
 }
 
+/// Hook of connect(2) on IPv6 sockets, which may use IPv4-mapped addresses.
 #[cgroup_sock_addr(connect6)]
 pub fn connect6(ctx: SockAddrContext) -> i32 {
     connect(&ctx, Family::Mapped)

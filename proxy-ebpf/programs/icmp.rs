@@ -1,4 +1,5 @@
-//! ICMP errors about packets that were rewritten: they quote what the reporter saw, and must quote what the receiver sent.
+//! ICMP errors about packets that were rewritten: they quote what the reporter saw, and must quote what the receiver
+//! sent.
 //!
 //! Without this a client is not told that a datagram was refused, and path MTU discovery fails behind a NodePort.
 

@@ -1,5 +1,5 @@
-//! The BPF programs: one file a hook. They look up what the agent wrote and decide with the shared pure logic; policy (which
-//! endpoints are candidates) is never decided here.
+//! The BPF programs: one file a hook. They look up what the agent wrote and decide with the shared pure logic; policy
+//! (which endpoints are candidates) is never decided here.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
 #[cfg(target_arch = "bpf")]

@@ -14,6 +14,7 @@ use crate::packet::{IP_CHECKSUM, IP_DESTINATION, IP_SOURCE, IP_TTL, Packet};
 
 /// The next program or the stack decides.
 pub const PASS: i32 = -1;
+/// Verdict: the packet is dropped.
 pub const DROP: i32 = TC_ACT_SHOT as i32;
 
 /// Turns `packet` into `to`. `None` where the packet could not be written: it must be dropped, as it may be half done.
@@ -38,8 +39,8 @@ pub fn rewrite(ctx: &TcContext, packet: &Packet, to: &FlowKey) -> Option<()> {
     ctx.store(IP_DESTINATION, &to.destination_be, 0).ok()
 }
 
-/// Sends a rewritten packet on as a router does. It does not pass this node's stack, which would drop it: its source is an address
-/// of this node.
+/// Sends a rewritten packet on as a router does. It does not pass this node's stack, which would drop it: its source is
+/// an address of this node.
 #[inline(always)]
 pub fn forward(ctx: &TcContext, packet: &Packet, to: &FlowKey) -> i32 {
     const AF_INET: u8 = 2;

@@ -8,11 +8,13 @@ use crate::{
     socket_address::{self, Family, SocketAddress},
 };
 
+/// Hook of recvmsg(2) on IPv4 sockets.
 #[cgroup_sock_addr(recvmsg4)]
 pub fn recvmsg4(ctx: SockAddrContext) -> i32 {
     show_service(&ctx, Family::V4)
 }
 
+/// Hook of recvmsg(2) on IPv6 sockets.
 #[cgroup_sock_addr(recvmsg6)]
 pub fn recvmsg6(ctx: SockAddrContext) -> i32 {
     show_service(&ctx, Family::Mapped)

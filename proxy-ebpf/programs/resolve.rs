@@ -1,4 +1,5 @@
-//! From a frontend to a backend, for the socket hooks: the head, then a backend of its set that affinity or chance picks.
+//! From a frontend to a backend, for the socket hooks: the head, then a backend of its set that affinity or chance
+//! picks.
 
 use aya_ebpf::{
     EbpfContext as _,
@@ -14,7 +15,7 @@ use crate::{
     socket_address::SocketAddress,
 };
 
-/// What becomes of a call to an address.
+/// How a connect or sendmsg to an address is handled.
 pub enum Resolved {
     /// No frontend: the call goes where it says.
     NoService,
@@ -103,7 +104,8 @@ fn pick(ctx: &SockAddrContext, head: &ServiceHead, to: SocketAddress, protocol: 
     Some(backend)
 }
 
-/// By the socket's cookie, so that an unconnected socket stays on one backend; the one it has, when the set changed but kept it.
+/// By the socket's cookie, so that an unconnected socket stays on one backend; the one it has, when the set changed but
+/// kept it.
 #[inline(always)]
 fn pick_for_datagrams(ctx: &SockAddrContext, head: &ServiceHead, to: SocketAddress) -> Option<BackendId> {
     // SAFETY: the storage belongs to the socket of this call and outlives it.
@@ -120,7 +122,8 @@ fn pick_for_datagrams(ctx: &SockAddrContext, head: &ServiceHead, to: SocketAddre
     Some(backend)
 }
 
-/// The client's last backend until the timeout; else one by the client's namespace, so that two first connections at once agree.
+/// The client's last backend until the timeout; else one by the client's namespace, so that two first connections at
+/// once agree.
 #[inline(always)]
 fn pick_affine(ctx: &SockAddrContext, head: &ServiceHead) -> Option<BackendId> {
     // SAFETY: plain helper calls on a valid context.

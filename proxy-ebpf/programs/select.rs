@@ -5,6 +5,7 @@ use proxy_ebpf::*;
 
 use crate::maps::{COUNTERS, MEMBERS, SLOTS};
 
+/// The backend in the slot for `hash`; `None` without backends.
 #[inline(always)]
 pub fn slot(head: &ServiceHead, hash: u32) -> Option<BackendId> {
     let slot = slot_for(hash, head.count)?;
@@ -12,11 +13,13 @@ pub fn slot(head: &ServiceHead, hash: u32) -> Option<BackendId> {
     unsafe { SLOTS.get(SlotKey { set: head.set, generation: head.generation, slot }) }.copied()
 }
 
+/// Whether clients of the set may keep the backend.
 #[inline(always)]
 pub fn is_member(set: SetId, backend: BackendId) -> bool {
     MEMBERS.get_ptr(MemberKey { set, backend }).is_some()
 }
 
+/// Counts a pick of the backend; `affine` if session affinity kept it.
 #[inline(always)]
 pub fn count(set: SetId, backend: BackendId, affine: bool) {
     let key = CounterKey { set, backend };

@@ -10,11 +10,13 @@ use crate::{
     socket_address::{self, Family, SocketAddress},
 };
 
+/// Hook of sendmsg(2) on IPv4 sockets.
 #[cgroup_sock_addr(sendmsg4)]
 pub fn sendmsg4(ctx: SockAddrContext) -> i32 {
     sendmsg(&ctx, Family::V4)
 }
 
+/// Hook of sendmsg(2) on IPv6 sockets.
 #[cgroup_sock_addr(sendmsg6)]
 pub fn sendmsg6(ctx: SockAddrContext) -> i32 {
     sendmsg(&ctx, Family::Mapped)
@@ -30,8 +32,8 @@ fn sendmsg(ctx: &SockAddrContext, family: Family) -> i32 {
         Resolved::NoService => ALLOW,
         Resolved::Refused => refuse(),
         Resolved::Backend(translation) => {
-            // SAFETY: the storage belongs to the socket of this call and outlives it. Without memory for it the reply would
-            // come from an address the program never sent to: better to fail the call.
+            // SAFETY: the storage belongs to the socket of this call and outlives it. Without memory for it the reply
+            // would come from an address the program never sent to: better to fail the call.
             let Some(socket) = (unsafe { SOCKETS.get_or_insert_ptr_mut(ctx, None).as_mut() }) else { return refuse() };
             socket.record(translation);
             let to = SocketAddress { address_be: translation.backend_address_be, port_be: translation.backend_port_be };

@@ -1,4 +1,5 @@
-//! Packets that leave through an uplink: replies of this node's backends to clients outside get the address that the client knows.
+//! Packets that leave through an uplink: replies of this node's backends to clients outside get the address that the
+//! client knows.
 
 use aya_ebpf::{macros::classifier, programs::TcContext};
 use proxy_ebpf::flow_flags;
@@ -10,6 +11,7 @@ use crate::{
     packet,
 };
 
+/// Hook of packets that leave by an uplink.
 #[classifier]
 pub fn uplink_egress(ctx: TcContext) -> i32 {
     let Some(packet) = packet::read(&ctx) else { return icmp::translate(&ctx).unwrap_or(PASS) };

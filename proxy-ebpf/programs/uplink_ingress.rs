@@ -1,7 +1,8 @@
-//! Packets that come in through an uplink: those of clients outside to a NodePort, a host port, an external IP or a ClusterIP are led to a backend,
-//! and replies from other nodes' backends back to the client.
+//! Packets that come in through an uplink: those of clients outside to a NodePort, a host port, an external IP or a
+//! ClusterIP are sent to a backend, and replies from other nodes' backends back to the client.
 //!
-//! A backend on this node sees the client's address; one on another node sees this node's, so that its replies come back here.
+//! A backend on this node sees the client's address; one on another node sees this node's, so that its replies come
+//! back here.
 
 use aya_ebpf::{
     bindings::{
@@ -21,6 +22,7 @@ use crate::{
     select::{count, is_member, slot},
 };
 
+/// Hook of packets that arrive on an uplink.
 #[classifier]
 pub fn uplink_ingress(ctx: TcContext) -> i32 {
     let Some(packet) = packet::read(&ctx) else { return icmp::translate(&ctx).unwrap_or(PASS) };
@@ -144,8 +146,8 @@ fn pick(head: &ServiceHead, flow: &FlowKey) -> Option<BackendId> {
     Some(backend)
 }
 
-/// Policy Local drops, so that a load balancer's other nodes get their chance; all else is refused by this node's own stack, which
-/// has nothing at that port: it answers with a reset or an ICMP error.
+/// Policy Local drops, so that a load balancer's other nodes get their chance; all else is refused by this node's own
+/// stack, which has nothing at that port: it answers with a reset or an ICMP error.
 #[inline(always)]
 fn without_backend(ctx: &TcContext, packet: &Packet, head: &ServiceHead, on_node: bool) -> i32 {
     if head.flags & head_flags::DROP_WITHOUT_BACKENDS != 0 {
@@ -167,7 +169,8 @@ fn without_backend(ctx: &TcContext, packet: &Packet, head: &ServiceHead, on_node
     remember_and_apply(ctx, packet, &to_node)
 }
 
-/// The same connection with this node as its source, on a port that nothing else of this node uses towards that backend.
+/// The same connection with this node as its source, on a port that nothing else of this node uses towards that
+/// backend.
 #[inline(always)]
 fn through_this_node(ctx: &TcContext, packet: &Packet, to_backend: &Rewrite) -> Option<Rewrite> {
     const ATTEMPTS: u32 = 12;

@@ -6,7 +6,8 @@ use crate::{BackendId, SetId};
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AffinityKey {
-    /// Who connects; made by [`AffinityKey::of_address`] and [`AffinityKey::of_namespace`], which never meet.
+    /// Who connects; made by [`AffinityKey::of_address`] and [`AffinityKey::of_namespace`], whose values never
+    /// collide.
     pub client: u64,
     pub set: SetId,
     pub _pad: u32,

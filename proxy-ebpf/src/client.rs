@@ -1,7 +1,8 @@
 //! Who a connecting socket belongs to.
 //!
-//! A socket that connects has no source address yet, so a hook knows its client by the network namespace alone. The agent keeps the
-//! namespaces' pod addresses in `CLIENTS`; a namespace it does not know yet is asked for through a queue, by a process in it.
+//! A socket that connects has no source address yet, so a hook knows its client by the network namespace alone. The
+//! agent keeps the namespaces' pod addresses in `CLIENTS`; a namespace it does not know yet is asked for through a
+//! queue, by a process in it.
 
 /// Message in `UNKNOWN_CLIENTS`, 16 bytes.
 #[repr(C)]

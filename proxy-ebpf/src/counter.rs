@@ -17,7 +17,7 @@ const _: () = assert!(size_of::<CounterKey>() == 8);
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// New connections (TCP), sockets or first datagrams (UDP) led to the backend; for backend 0 those refused.
+    /// New connections (TCP), sockets or first datagrams (UDP) sent to the backend; for backend 0 those refused.
     pub picks: u64,
     /// Of these, kept by session affinity.
     pub affine: u64,

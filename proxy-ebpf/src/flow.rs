@@ -1,7 +1,7 @@
 //! Connections of clients outside this node: which packets belong together, and how each direction is rewritten.
 //!
-//! Each connection has two entries in `FLOWS`: that of the client's packets and that of the replies, as they look before the
-//! rewriting. What a packet becomes is the reverse of the key of the other direction.
+//! Each connection has two entries in `FLOWS`: that of the client's packets and that of the replies, as they look
+//! before the rewriting. What a packet becomes is the reverse of the key of the other direction.
 
 use crate::{BackendId, SetId};
 
@@ -42,7 +42,7 @@ const _: () = assert!(size_of::<Rewrite>() == 24);
 pub mod flow_flags {
     /// Packets of the client; without it, replies.
     pub const FROM_CLIENT: u32 = 1;
-    /// Sent on to another node at once, past this node's own stack.
+    /// Redirected to another node by the program, without passing this node's own stack.
     pub const FORWARD: u32 = 2;
 }
 
@@ -99,8 +99,9 @@ impl Rewrite {
 
 /// The `attempt`th port to try as the source of a connection to another node's backend; host order.
 ///
-/// Never one that the kernel gives this node's own sockets (32768 to 60999, its default range): such a socket could later come to have
-/// the same addresses and ports. The client's own port comes first, moved below that range where it is in it; then those above.
+/// Never one that the kernel gives this node's own sockets (32768 to 60999, its default range): such a socket could
+/// later come to have the same addresses and ports. The client's own port comes first, moved below that range where it
+/// is in it; then those above.
 #[inline(always)]
 pub fn nat_port(client_port: u16, hash: u32, attempt: u32) -> u16 {
     const OWN: core::ops::RangeInclusive<u16> = 32_768..=60_999;

@@ -1,4 +1,5 @@
-//! The layout of every map key and value, as golden text: a field that moves needs a new [`LAYOUT_VERSION`], since maps outlive the agent.
+//! The layout of every map key and value, as golden text: a field that moves needs a new [`LAYOUT_VERSION`], since maps
+//! outlive the agent.
 
 use core::{fmt::Write, mem::offset_of};
 

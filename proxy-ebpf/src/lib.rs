@@ -1,7 +1,7 @@
 //! What the kernel and userspace halves of the datapath share: map keys and values, and the decisions taken on them.
 //!
-//! Nothing here does I/O or knows a BPF helper, so that all of it is tested on the host. Layouts are part of the pinned state:
-//! changing one means a new [`LAYOUT_VERSION`].
+//! Nothing here does I/O or knows a BPF helper, so that all of it is tested on the host. Layouts are part of the pinned
+//! state: changing one means a new [`LAYOUT_VERSION`].
 #![cfg_attr(not(test), no_std)]
 #![warn(clippy::undocumented_unsafe_blocks)]
 
@@ -50,11 +50,13 @@ pub mod limits {
     pub const AFFINITIES: usize = 1 << 16;
     /// Addresses of nodes.
     pub const NODE_ADDRESSES: usize = 1 << 14;
-    /// Network namespaces whose pod address is known; the least recently used is asked for again.
+    /// Network namespaces whose pod address is known; the least recently used one is evicted, and looked up again when
+    /// needed.
     pub const CLIENTS: usize = 1 << 14;
     /// Bytes of the queue of namespaces whose address is asked for; a page at least.
     pub const UNKNOWN_CLIENTS_BYTES: usize = 1 << 14;
-    /// Connected UDP sockets that can be closed when their backend leaves; the least recently connected is forgotten first.
+    /// Connected UDP sockets that can be closed when their backend leaves; the least recently connected is forgotten
+    /// first.
     pub const CONNECTED_DATAGRAMS: usize = 1 << 15;
     /// Two for each connection of clients outside; the least recently used is forgotten first.
     pub const FLOWS: usize = 1 << 17;

@@ -1,9 +1,9 @@
-//! Picking one of n backends without a division, which the verifier would want proof for.
+//! Picks one of n backends without a division, whose divisor the verifier would have to prove non-zero.
 
 /// Slot in `0..count` for a uniformly distributed `hash`; `None` without backends.
 ///
-/// Source: Lemire, "Fast random integer generation in an interval" (2019), without the rejection step: the bias is below
-/// `count / 2^32`.
+/// Source: Lemire, "Fast random integer generation in an interval" (2019), without the rejection step: the bias is
+/// below `count / 2^32`.
 #[inline(always)]
 pub fn slot_for(hash: u32, count: u32) -> Option<u32> {
     if count == 0 { None } else { Some(((hash as u64 * count as u64) >> 32) as u32) }

@@ -1,8 +1,8 @@
-//! What a socket was told and what it really talks to, kept with the socket itself.
+//! Reverse NAT of a socket: the address it connected to and the backend it really uses, in socket storage.
 //!
-//! A TCP or connected UDP socket has one translation. An unconnected UDP socket may talk to several Services at once (a resolver
-//! with three name servers), hence a few, the oldest replaced first. Socket storage and not an LRU map: it lives exactly as
-//! long as the socket.
+//! A TCP or connected UDP socket has one translation. An unconnected UDP socket may talk to several Services at once (a
+//! resolver with three name servers), hence a few, the oldest replaced first. Socket storage and not an LRU map: it
+//! lives exactly as long as the socket.
 
 use crate::{BackendId, SetId};
 

@@ -6,7 +6,8 @@ use crate::SetId;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServiceKey {
-    /// IPv4 in network order; 0 is every address in `NODE_ADDRESSES` (a NodePort), [`THIS_NODE`] those of this node (a host port).
+    /// IPv4 in network order; 0 is every address in `NODE_ADDRESSES` (a NodePort), [`THIS_NODE`] those of this node (a
+    /// host port).
     pub address_be: u32,
     /// Network order.
     pub port_be: u16,
@@ -18,7 +19,8 @@ pub struct ServiceKey {
 
 const _: () = assert!(size_of::<ServiceKey>() == 8);
 
-/// Stands in a [`ServiceKey`] for every address of this node: 127.0.0.0 in network order, which no socket can be bound to.
+/// Stands in a [`ServiceKey`] for every address of this node: 127.0.0.0 in network order, which no socket can be bound
+/// to.
 pub const THIS_NODE: u32 = u32::from_ne_bytes([127, 0, 0, 0]);
 
 /// Which traffic policy a frontend follows.
@@ -50,6 +52,7 @@ const _: () = assert!(size_of::<ServiceHead>() == 24);
 
 /// Bits of [`ServiceHead::flags`].
 pub mod head_flags {
-    /// Without backends packets are dropped, not refused: another node has some (policy Local, KEP 2086 and kube-proxy's rule).
+    /// Without backends packets are dropped, not refused: another node has some (policy Local, KEP 2086 and
+    /// kube-proxy's rule).
     pub const DROP_WITHOUT_BACKENDS: u32 = 1;
 }

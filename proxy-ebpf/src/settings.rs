@@ -3,7 +3,8 @@
 /// The only index of `SETTINGS`.
 pub const SETTINGS_KEY: u32 = 0;
 
-/// Value of `SETTINGS`, 24 bytes. All zero until the agent has written it: then no address is a NodePort of the loopback.
+/// Value of `SETTINGS`, 24 bytes. All zero until the agent has written it: then no address is a NodePort of the
+/// loopback.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Settings {

@@ -1,4 +1,4 @@
-//! Decides which cluster a client verb talks to, and as whom. Reads kubeconfigs; never writes one.
+//! Decides which cluster a client verb talks to, and with which credentials. Reads kubeconfigs; never writes one.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +6,7 @@ use anyhow::Context;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 
 use super::{Cluster, path::check_name};
-use crate::failure::Hinted;
+use crate::failure::ErrorWithHint;
 
 /// Flags that every client verb has.
 #[derive(Clone, Debug, clap::Args)]
@@ -47,7 +47,8 @@ fn load(args: &ConnectArgs) -> anyhow::Result<(Kubeconfig, String)> {
     if std::env::var_os("KUBECONFIG").is_some_and(|value| !value.is_empty()) {
         let merged = Kubeconfig::from_env().context("cannot read the files that KUBECONFIG names")?;
         return merged.map(|config| (config, "of $KUBECONFIG".into())).ok_or_else(|| {
-            Hinted::new("KUBECONFIG names no file that exists", "unset KUBECONFIG, or point it to a kubeconfig").into()
+            ErrorWithHint::new("KUBECONFIG names no file that exists", "unset KUBECONFIG, or point it to a kubeconfig")
+                .into()
         });
     }
     let admin = args.data_dir.join("admin.kubeconfig");
@@ -59,7 +60,7 @@ fn load(args: &ConnectArgs) -> anyhow::Result<(Kubeconfig, String)> {
             Err(_) => continue,
         }
     }
-    Err(Hinted::new(
+    Err(ErrorWithHint::new(
         format!("no cluster is configured: no --kubeconfig, no KUBECONFIG, no {}, no ~/.kube/config", admin.display()),
         "start a cluster on this machine with `fairlead up` (as root), or name a kubeconfig with --kubeconfig FILE",
     )

@@ -1,4 +1,4 @@
-//! The client's side of the API: which cluster is meant, what it serves, one request at a time, and one watch that
+//! The client's side of the API: which cluster is used, what it serves, one request at a time, and one watch that
 //! resumes.
 //!
 //! Objects are plain JSON here: the CLI never needs to know a kind to carry it, so nothing a server sends is lost.
@@ -20,4 +20,4 @@ pub use refusal::ApiError;
 pub use request::{Cluster, PatchType, TABLE};
 pub use resource::{ResourceType, Resources};
 pub use selection::{select, select_one};
-pub use watch::{Change, Representation, Scope, Watch, until};
+pub use watch::{Representation, Scope, Watch, WatchChange, until};

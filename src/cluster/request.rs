@@ -13,7 +13,7 @@ use kube::client::Body;
 use serde_json::Value;
 
 use super::{ApiError, Representation, Resources, frame::send_for_tables};
-use crate::failure::Hinted;
+use crate::failure::ErrorWithHint;
 
 /// `Accept` for the server's Table form, with plain JSON as the fallback.
 pub const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
@@ -200,7 +200,7 @@ impl Cluster {
         while let Some(source) = cause.source() {
             cause = source;
         }
-        Hinted::new(format!("the server {} does not answer: {cause}", self.server), hint).into()
+        ErrorWithHint::new(format!("the server {} does not answer: {cause}", self.server), hint).into()
     }
 }
 

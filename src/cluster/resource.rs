@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::Cluster;
-use crate::failure::Hinted;
+use crate::failure::ErrorWithHint;
 
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json";
 
@@ -85,7 +85,7 @@ impl Resources {
             let mut known: Vec<&str> = self.0.iter().map(|kind| kind.plural.as_str()).collect();
             known.sort_unstable();
             known.dedup();
-            Hinted::new(
+            ErrorWithHint::new(
                 format!("the server doesn't have a resource type \"{word}\""),
                 format!("it has: {}", known.join(", ")),
             )

@@ -3,7 +3,7 @@
 use anyhow::{bail, ensure};
 
 use super::{ResourceType, Resources, path::check_name};
-use crate::failure::Hinted;
+use crate::failure::ErrorWithHint;
 
 /// One resource type, and the names asked for; none means all of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,7 +16,8 @@ pub struct Selection {
 /// Reads `words` as kubectl does. At least one selection, and one per type, in the order in which they were named.
 pub fn select(resources: &Resources, words: &[String]) -> anyhow::Result<Vec<Selection>> {
     let unnamed = || {
-        Hinted::new("you must say which resource is meant", "for instance: pods, deployment web, svc/web, all").into()
+        ErrorWithHint::new("you must say which resource is meant", "for instance: pods, deployment web, svc/web, all")
+            .into()
     };
     let Some(first) = words.first() else { return Err(unnamed()) };
     if words.iter().any(|word| word.contains('/')) {

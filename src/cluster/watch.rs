@@ -45,7 +45,7 @@ pub enum Representation {
 
 /// One step of what happens to the objects.
 #[derive(Clone, Debug)]
-pub enum Change {
+pub enum WatchChange {
     /// All there is at the beginning.
     Listed(Vec<Value>),
     /// An object is new or different.
@@ -63,7 +63,7 @@ pub struct Watch<'c> {
     /// Revision of each object by namespace and name; `None` until the first list is complete.
     known: Option<BTreeMap<(String, String), String>>,
     listing: Vec<Frame>,
-    pending: VecDeque<Change>,
+    pending: VecDeque<WatchChange>,
     /// Whether the user has been told that the server does not answer.
     outage_told: bool,
 }
@@ -94,7 +94,7 @@ impl<'c> Watch<'c> {
     }
 
     /// Waits for the next change. Fails where watching on is of no use.
-    pub async fn next(&mut self) -> anyhow::Result<Change> {
+    pub async fn next(&mut self) -> anyhow::Result<WatchChange> {
         loop {
             if let Some(change) = self.pending.pop_front() {
                 return Ok(change);
@@ -115,11 +115,11 @@ impl<'c> Watch<'c> {
             Event::InitDone => self.compare(),
             Event::Apply(frame) => {
                 self.known.get_or_insert_default().insert(frame.key(), frame.revision());
-                self.pending.push_back(Change::Applied(frame.content));
+                self.pending.push_back(WatchChange::Applied(frame.content));
             }
             Event::Delete(frame) => {
                 self.known.get_or_insert_default().remove(&frame.key());
-                self.pending.push_back(Change::Deleted(Some(frame.content)));
+                self.pending.push_back(WatchChange::Deleted(Some(frame.content)));
             }
         }
     }
@@ -129,17 +129,19 @@ impl<'c> Watch<'c> {
         let listing = std::mem::take(&mut self.listing);
         let now: BTreeMap<_, _> = listing.iter().map(|frame| (frame.key(), frame.revision())).collect();
         match self.known.replace(now.clone()) {
-            None => self.pending.push_back(Change::Listed(listing.into_iter().map(|frame| frame.content).collect())),
+            None => {
+                self.pending.push_back(WatchChange::Listed(listing.into_iter().map(|frame| frame.content).collect()))
+            }
             Some(before) => {
                 let changed = listing.into_iter().filter(|frame| before.get(&frame.key()) != Some(&frame.revision()));
-                self.pending.extend(changed.map(|frame| Change::Applied(frame.content)));
+                self.pending.extend(changed.map(|frame| WatchChange::Applied(frame.content)));
                 let gone = before.keys().filter(|key| !now.contains_key(*key));
-                self.pending.extend(gone.map(|_| Change::Deleted(None)));
+                self.pending.extend(gone.map(|_| WatchChange::Deleted(None)));
             }
         }
     }
 
-    /// Gives back an error that is final; of the others the user is told once, until the server answers again.
+    /// Returns an error that is final; of the others the user is told once, until the server answers again.
     fn check_error(&mut self, error: watcher::Error) -> anyhow::Result<()> {
         let error = match error {
             watcher::Error::InitialListFailed(error) | watcher::Error::WatchStartFailed(error) => error,
@@ -187,9 +189,9 @@ pub async fn until<T>(
     let mut watch = Watch::new(cluster, kind, &scope, Representation::Object);
     loop {
         let result = match watch.next().await? {
-            Change::Listed(objects) => check(objects.first())?,
-            Change::Applied(object) => check(Some(&object))?,
-            Change::Deleted(_) => check(None)?,
+            WatchChange::Listed(objects) => check(objects.first())?,
+            WatchChange::Applied(object) => check(Some(&object))?,
+            WatchChange::Deleted(_) => check(None)?,
         };
         if let Some(result) = result {
             return Ok(result);
@@ -219,12 +221,14 @@ mod tests {
         json!({"type": kind, "object": object})
     }
 
-    fn names(change: Change) -> String {
+    fn names(change: WatchChange) -> String {
         let name = |object: &Value| object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         match change {
-            Change::Listed(objects) => format!("listed {}", objects.iter().map(name).collect::<Vec<_>>().join(",")),
-            Change::Applied(object) => format!("applied {}", name(&object)),
-            Change::Deleted(object) => format!("deleted {}", object.as_ref().map(name).unwrap_or_default()),
+            WatchChange::Listed(objects) => {
+                format!("listed {}", objects.iter().map(name).collect::<Vec<_>>().join(","))
+            }
+            WatchChange::Applied(object) => format!("applied {}", name(&object)),
+            WatchChange::Deleted(object) => format!("deleted {}", object.as_ref().map(name).unwrap_or_default()),
         }
     }
 
@@ -312,9 +316,9 @@ mod tests {
         let mut rows = Vec::new();
         for _ in 0..3 {
             match watch.next().await.expect("the watch goes on") {
-                Change::Listed(tables) => rows.extend(tables),
-                Change::Applied(table) => rows.push(table),
-                Change::Deleted(_) => panic!("nothing is deleted"),
+                WatchChange::Listed(tables) => rows.extend(tables),
+                WatchChange::Applied(table) => rows.push(table),
+                WatchChange::Deleted(_) => panic!("nothing is deleted"),
             }
         }
         let cells: Vec<&str> = rows.iter().filter_map(|table| table["rows"][0]["cells"][0].as_str()).collect();

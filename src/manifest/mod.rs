@@ -24,7 +24,7 @@ pub struct Location {
 
 impl Location {
     /// `error when creating "web.yaml"`, with the document where there may be several.
-    pub fn doing(&self, what: &str) -> String {
+    pub fn error_prefix(&self, what: &str) -> String {
         match self.document {
             1 => format!("error when {what} \"{}\"", self.file),
             n => format!("error when {what} \"{}\" (document {n})", self.file),

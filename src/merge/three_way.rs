@@ -1,4 +1,4 @@
-//! The three-way merge itself. Pure.
+//! Computes the patch of a three-way merge. Pure.
 
 use std::collections::BTreeSet;
 
@@ -119,7 +119,7 @@ fn merge_list<'m>(
 ) {
     let old = old.as_array().map(Vec::as_slice).unwrap_or_default();
     let by = list.by;
-    if !told_apart(new, by) || !told_apart(live, by) {
+    if !are_unique_by(new, by) || !are_unique_by(live, by) {
         // Two ports of one number (TCP and UDP) cannot be merged by it: the list is replaced as a whole.
         if !same(&json!(new), &json!(live)) {
             let mut whole = new.to_vec();
@@ -176,7 +176,7 @@ fn merge_set(key: &str, (old, new, live): (&Value, &[Value], &[Value]), patch: &
     }
 }
 
-fn told_apart(items: &[Value], by: &str) -> bool {
+fn are_unique_by(items: &[Value], by: &str) -> bool {
     let ids: BTreeSet<String> = items.iter().map(|item| item[by].to_string()).collect();
     ids.len() == items.len() && items.iter().all(|item| !item[by].is_null())
 }

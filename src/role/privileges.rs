@@ -6,7 +6,7 @@ use std::{net::ToSocketAddrs, os::unix::net::UnixStream, path::Path, time::Durat
 use anyhow::bail;
 
 use super::settings::Datapath;
-use crate::failure::Hinted;
+use crate::failure::ErrorWithHint;
 
 /// A control service that binds and keeps its state below /var/lib needs root only for that; a node needs it for
 /// everything.
@@ -14,7 +14,7 @@ pub fn require_root(what: &str) -> anyhow::Result<()> {
     if nix::unistd::geteuid().is_root() {
         return Ok(());
     }
-    Err(Hinted::new(
+    Err(ErrorWithHint::new(
         format!("{what} needs root: it makes network interfaces, mounts volumes and loads BPF programs"),
         "run it with sudo, or as root",
     )
@@ -25,7 +25,7 @@ pub fn require_root(what: &str) -> anyhow::Result<()> {
 /// pods wait for the Engine.
 pub fn expect_docker(host: &str, ran_before: bool) -> anyhow::Result<()> {
     match require_docker(host) {
-        Err(error) if ran_before && error.is::<Hinted>() => {
+        Err(error) if ran_before && error.is::<ErrorWithHint>() => {
             tracing::warn!(error = format!("{error:#}"), "this node ran before and starts without the Docker Engine");
             Ok(())
         }
@@ -53,7 +53,7 @@ pub fn require_docker(host: &str) -> anyhow::Result<()> {
             "install it: `apt-get install docker.io`"
         };
         let hint = format!("{remedy}\nor name another Engine with --docker-host or DOCKER_HOST");
-        Hinted::new(format!("the Docker Engine does not answer on {host}: {error}"), hint).into()
+        ErrorWithHint::new(format!("the Docker Engine does not answer on {host}: {error}"), hint).into()
     })
 }
 
@@ -75,9 +75,9 @@ pub fn require_datapath(choice: Datapath) -> anyhow::Result<()> {
         tracing::warn!(missing = missing.join("; "), "eBPF cannot run here: Services will be carried in user space");
         return Ok(());
     }
-    Err(Hinted::new(
+    Err(ErrorWithHint::new(
         format!("the eBPF datapath cannot run here: {}", missing.join("; ")),
-        "mend that, or use --datapath auto or --datapath userspace",
+        "provide what is missing, or use --datapath auto or --datapath userspace",
     )
     .into())
 }

@@ -103,7 +103,8 @@ pub struct NodeArgs {
     /// The host's resolvers, for names outside the cluster [default: /etc/resolv.conf]
     #[arg(long, value_name = "FILE")]
     pub resolv_conf: Option<PathBuf>,
-    /// Shortages that the node's conditions tell, such as nodefs.available<10%,memory.available<100Mi [default: the kubelet's]
+    /// Shortages that the node's conditions tell, such as nodefs.available<10%,memory.available<100Mi [default: the
+    /// kubelet's]
     #[arg(long, value_name = "SIGNAL<LIMIT,...")]
     pub eviction_hard: Option<EvictionThresholds>,
 }

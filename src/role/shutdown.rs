@@ -1,4 +1,4 @@
-//! When a role is to end: SIGINT (Ctrl-C) and SIGTERM mean the same.
+//! Waits for the signal to end a role: SIGINT (Ctrl-C) or SIGTERM.
 
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};

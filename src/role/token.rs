@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::{
     cluster::{Cluster, ConnectArgs, connect, object_path, resource_path, with_query},
-    failure::Hinted,
+    failure::ErrorWithHint,
     output::Grid,
 };
 
@@ -160,7 +160,7 @@ fn join_url(server: &str, advertised: &[SocketAddr]) -> anyhow::Result<String> {
         return Ok(server.trim_end_matches('/').to_owned());
     }
     let Some(address) = advertised.iter().find(|address| !address.ip().is_loopback()) else {
-        return Err(Hinted::new(
+        return Err(ErrorWithHint::new(
             format!("no other host reaches {server}, and the control service advertises no other address"),
             "start the control service with --bind 0.0.0.0:6443 and --advertise IP, where IP is an address of this \
               host",

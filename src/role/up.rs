@@ -1,4 +1,4 @@
-//! `fairlead up`: control service and node agent in one process, and a host that is as it was when it has ended.
+//! `fairlead up`: control service and node agent in one process, which leaves the host as it was when it ends.
 
 use std::{net::SocketAddr, time::Duration};
 

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     cluster::{ApiError, Cluster, ConnectArgs, PatchType, connect, object_path, resource_path, with_query},
-    failure::{self, AlreadyReported, Hinted},
+    failure::{self, AlreadyReported, ErrorWithHint},
     manifest::{self, FileArgs, Manifest},
     merge::{self, LAST_APPLIED, Schema},
     output::{self, Format},
@@ -85,7 +85,7 @@ impl Apply {
     /// Runs the verb to its end.
     pub async fn run(self) -> anyhow::Result<()> {
         if self.files.filename.is_empty() {
-            return Err(Hinted::new("must specify -f", "for instance: fairlead apply -f web.yaml").into());
+            return Err(ErrorWithHint::new("must specify -f", "for instance: fairlead apply -f web.yaml").into());
         }
         let documents = manifest::read(&self.files)?;
         if documents.is_empty() {
@@ -140,9 +140,9 @@ pub async fn apply(
             }
             let list = resource_path(&target.kind, Some(&target.namespace));
             let created = cluster.post(&with_query(&list, &dry_run.query()), &modified).await;
-            return Ok((name, Outcome::Created, created.with_context(|| manifest.location.doing("creating"))?));
+            return Ok((name, Outcome::Created, created.with_context(|| manifest.location.error_prefix("creating"))?));
         }
-        Err(error) => return Err(error.context(manifest.location.doing("retrieving"))),
+        Err(error) => return Err(error.context(manifest.location.error_prefix("retrieving"))),
     };
     let original = merge::original(&current);
     if original.is_none() {
@@ -165,7 +165,7 @@ pub async fn apply(
         Schema::Json => PatchType::Merge,
     };
     let patched = cluster.patch(&with_query(&path, &dry_run.query()), patch_type, &patch).await;
-    let patched = patched.with_context(|| manifest.location.doing("applying patch to"))?;
+    let patched = patched.with_context(|| manifest.location.error_prefix("applying patch to"))?;
     Ok((name, Outcome::Configured, patched))
 }
 

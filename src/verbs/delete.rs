@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{
     apply::DryRun,
-    objects::{ObjectQuery, Unnamed},
+    objects::{ObjectQuery, WithoutNames},
 };
 use crate::{
     cluster::{ApiError, Cluster, ConnectArgs, ResourceType, connect, object_path, until},
@@ -143,7 +143,7 @@ impl Delete {
             all: self.all,
             label_selector: self.selector.as_deref(),
             field_selector: self.field_selector.as_deref(),
-            unnamed: Unnamed::OnlySelected,
+            unnamed: WithoutNames::OnlySelected,
         };
         let found = query.resolve(cluster).await?;
         for problem in &found.problems {

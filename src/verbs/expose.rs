@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::submit::{SubmitArgs, map, pairs};
 use crate::{
     cluster::{object_path, select_one},
-    failure::Hinted,
+    failure::ErrorWithHint,
 };
 
 /// Make a Service for a Deployment, ReplicaSet, Pod or Service
@@ -80,9 +80,11 @@ impl Expose {
             None => ports_of(object, target.as_ref()),
         };
         if ports.is_empty() {
-            return Err(
-                Hinted::new("couldn't find port via --port flag or introspection", "say which: --port=80").into()
-            );
+            return Err(ErrorWithHint::new(
+                "couldn't find port via --port flag or introspection",
+                "say which: --port=80",
+            )
+            .into());
         }
         let mut service = json!({"apiVersion": "v1", "kind": "Service",
             "metadata": {"name": self.name.as_deref().unwrap_or(name)},

@@ -5,8 +5,10 @@ use serde_json::{Value, json};
 
 use super::objects::{ObjectQuery, Objects};
 use crate::{
-    cluster::{ApiError, Change, Cluster, ConnectArgs, Representation, Scope, TABLE, Watch, connect, field_equals},
-    failure::{self, AlreadyReported, Hinted},
+    cluster::{
+        ApiError, Cluster, ConnectArgs, Representation, Scope, TABLE, Watch, WatchChange, connect, field_equals,
+    },
+    failure::{self, AlreadyReported, ErrorWithHint},
     manifest::FileArgs,
     output::{self, Format, Table, TableStyle},
 };
@@ -74,9 +76,11 @@ impl Get {
                 return Err(AlreadyReported.into());
             }
             let [objects] = &found.objects[..] else {
-                return Err(
-                    Hinted::new("only one resource type can be watched", "for instance: fairlead get pods -w").into()
-                );
+                return Err(ErrorWithHint::new(
+                    "only one resource type can be watched",
+                    "for instance: fairlead get pods -w",
+                )
+                .into());
             };
             return self.follow(&cluster, objects).await;
         }
@@ -221,13 +225,13 @@ impl Get {
         let mut watch = Watch::new(cluster, &objects.kind, &scope, representation);
         loop {
             match watch.next().await? {
-                Change::Listed(found) if found.is_empty() && by_name.is_some() => {
+                WatchChange::Listed(found) if found.is_empty() && by_name.is_some() => {
                     return Err(ApiError::not_found(&objects.kind, &objects.names[0]).into());
                 }
-                Change::Listed(_) if self.watch_only => {}
-                Change::Listed(found) => printer.show(found)?,
-                Change::Applied(object) | Change::Deleted(Some(object)) => printer.show(vec![object])?,
-                Change::Deleted(None) => {}
+                WatchChange::Listed(_) if self.watch_only => {}
+                WatchChange::Listed(found) => printer.show(found)?,
+                WatchChange::Applied(object) | WatchChange::Deleted(Some(object)) => printer.show(vec![object])?,
+                WatchChange::Deleted(None) => {}
             }
         }
     }

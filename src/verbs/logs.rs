@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::{
     cluster::{Cluster, ConnectArgs, connect, object_path, resource_path, select_one, with_query},
-    failure::Hinted,
+    failure::ErrorWithHint,
 };
 
 /// Print what a container has written
@@ -91,7 +91,7 @@ impl Logs {
         let pods = resources.resolve("pods")?;
         let (selector, shown) = match (&self.pod, &self.selector) {
             (None, None) => {
-                return Err(Hinted::new(
+                return Err(ErrorWithHint::new(
                     "name a pod, or select pods with -l",
                     "for instance: fairlead logs deployment/web",
                 )

@@ -21,12 +21,12 @@ pub struct ObjectQuery<'a> {
     pub label_selector: Option<&'a str>,
     pub field_selector: Option<&'a str>,
     /// What a type without names means to the verb.
-    pub unnamed: Unnamed,
+    pub unnamed: WithoutNames,
 }
 
 /// What a type without names means.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Unnamed {
+pub enum WithoutNames {
     /// All objects of the type.
     #[default]
     All,
@@ -114,10 +114,10 @@ impl ObjectQuery<'_> {
             return Ok(());
         }
         match self.unnamed {
-            Unnamed::OnlySelected if !selected && !self.all => {
+            WithoutNames::OnlySelected if !selected && !self.all => {
                 bail!("resource(s) were provided, but no name was specified; name objects, or use -l or --all")
             }
-            Unnamed::Refused => bail!("name what is meant: {}/NAME", objects.kind.singular),
+            WithoutNames::Refused => bail!("name what is meant: {}/NAME", objects.kind.singular),
             _ => Ok(()),
         }
     }
@@ -274,12 +274,15 @@ mod tests {
         let pods = words("pods");
         let query = ObjectQuery { words: &pods, ..ObjectQuery::default() };
         assert_eq!(paths(&resolve(&query).await.expect("all")), ["/api/v1/namespaces/default/pods"]);
-        let selected = ObjectQuery { unnamed: Unnamed::OnlySelected, ..query };
+        let selected = ObjectQuery { unnamed: WithoutNames::OnlySelected, ..query };
         assert!(refusal(&selected).await.starts_with("resource(s) were provided, but no name was specified"));
         let everywhere = ObjectQuery { label_selector: Some("a=b"), all_namespaces: true, ..selected };
         assert_eq!(paths(&resolve(&everywhere).await.expect("selected")), ["/api/v1/pods?labelSelector=a%3Db"]);
         assert!(refusal(&ObjectQuery { all: true, ..everywhere }).await.contains("cannot be given together"));
-        assert_eq!(refusal(&ObjectQuery { unnamed: Unnamed::Refused, ..query }).await, "name what is meant: pod/NAME");
+        assert_eq!(
+            refusal(&ObjectQuery { unnamed: WithoutNames::Refused, ..query }).await,
+            "name what is meant: pod/NAME"
+        );
     }
 
     #[tokio::test]

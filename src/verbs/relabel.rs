@@ -3,10 +3,10 @@
 use anyhow::{bail, ensure};
 use serde_json::{Map, Value, json};
 
-use super::objects::{ObjectQuery, Objects, Unnamed};
+use super::objects::{ObjectQuery, Objects, WithoutNames};
 use crate::{
     cluster::{Cluster, ConnectArgs, PatchType, connect, object_path, with_query},
-    failure::{self, AlreadyReported, Hinted},
+    failure::{self, AlreadyReported, ErrorWithHint},
 };
 
 /// Set, change or remove labels
@@ -71,7 +71,7 @@ impl ChangeArgs {
             words: &words,
             all: self.all,
             label_selector: self.selector.as_deref(),
-            unnamed: Unnamed::OnlySelected,
+            unnamed: WithoutNames::OnlySelected,
             ..ObjectQuery::default()
         };
         for objects in query.resolve(&cluster).await?.complete()? {
@@ -107,9 +107,11 @@ impl ChangeArgs {
                 && old != new
                 && !self.overwrite
             {
-                return Err(
-                    Hinted::new(format!("'{key}' already has a value ({old})"), "--overwrite changes it").into()
-                );
+                return Err(ErrorWithHint::new(
+                    format!("'{key}' already has a value ({old})"),
+                    "--overwrite changes it",
+                )
+                .into());
             }
         }
         let needed: Map<String, Value> = changes

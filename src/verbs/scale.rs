@@ -3,7 +3,7 @@
 use anyhow::bail;
 use serde_json::json;
 
-use super::objects::{ObjectQuery, Unnamed};
+use super::objects::{ObjectQuery, WithoutNames};
 use crate::{
     cluster::{ConnectArgs, PatchType, connect},
     failure::{self, AlreadyReported},
@@ -34,7 +34,7 @@ impl Scale {
     pub async fn run(self) -> anyhow::Result<()> {
         let cluster = connect(&self.connect).await?;
         let mut failed = false;
-        let query = ObjectQuery { words: &self.resources, unnamed: Unnamed::Refused, ..ObjectQuery::default() };
+        let query = ObjectQuery { words: &self.resources, unnamed: WithoutNames::Refused, ..ObjectQuery::default() };
         for objects in query.resolve(&cluster).await?.complete()? {
             for name in &objects.names {
                 let path = format!("{}/scale", objects.object_path(name)?);

@@ -3,7 +3,7 @@
 use anyhow::{Context, bail, ensure};
 use serde_json::{Value, json};
 
-use super::objects::{ObjectQuery, Unnamed};
+use super::objects::{ObjectQuery, WithoutNames};
 use crate::cluster::{ConnectArgs, PatchType, connect, with_query};
 
 /// Change a setting of a workload
@@ -41,7 +41,7 @@ impl SetImage {
         let (words, images) = self.words.split_at(first);
         ensure!(!images.is_empty(), "at least one CONTAINER=IMAGE is needed");
         let cluster = connect(&self.connect).await?;
-        let query = ObjectQuery { words, unnamed: Unnamed::Refused, ..ObjectQuery::default() };
+        let query = ObjectQuery { words, unnamed: WithoutNames::Refused, ..ObjectQuery::default() };
         for objects in query.resolve(&cluster).await?.complete()? {
             for name in &objects.names {
                 let path = objects.object_path(name)?;

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::apply::DryRun;
 use crate::{
     cluster::{Cluster, ConnectArgs, connect, resource_path, with_query},
-    failure::Hinted,
+    failure::ErrorWithHint,
     output::{self, Format},
 };
 
@@ -34,9 +34,11 @@ impl SubmitArgs {
         let (api_version, kind) = (text(&object["apiVersion"]), text(&object["kind"]));
         let resources = cluster.resources().await?;
         let Some(resource) = resources.by_kind(&api_version, &kind) else {
-            return Err(
-                Hinted::new(format!("the server has no {kind} in {api_version}"), "is it an older cluster?").into()
-            );
+            return Err(ErrorWithHint::new(
+                format!("the server has no {kind} in {api_version}"),
+                "is it an older cluster?",
+            )
+            .into());
         };
         if resource.namespaced && object["metadata"]["namespace"].is_null() {
             object["metadata"]["namespace"] = json!(cluster.namespace());

@@ -1,11 +1,11 @@
-//! Where a manifest goes: its resource and its namespace.
+//! The resource path and namespace of a manifest's object.
 
 use anyhow::bail;
 use serde_json::{Value, json};
 
 use crate::{
     cluster::{Cluster, ResourceType},
-    failure::Hinted,
+    failure::ErrorWithHint,
     manifest::Manifest,
 };
 
@@ -26,7 +26,7 @@ pub async fn target(cluster: &Cluster, manifest: &Manifest) -> anyhow::Result<Ta
             Ok(version) => format!("this cluster serves {} as `apiVersion: {version}`", manifest.kind()),
             Err(_) => "if it is a custom kind, create its CustomResourceDefinition first".into(),
         };
-        return Err(Hinted::new(
+        return Err(ErrorWithHint::new(
             format!(
                 "{}: no matches for kind \"{}\" in version \"{}\"",
                 manifest.location,

@@ -5,7 +5,7 @@ use std::{str::FromStr, time::Duration};
 use anyhow::ensure;
 use serde_json::Value;
 
-use super::objects::{ObjectQuery, Unnamed};
+use super::objects::{ObjectQuery, WithoutNames};
 use crate::{
     cluster::{ApiError, Cluster, ConnectArgs, ResourceType, connect, object_path, until},
     output::jsonpath::{Template, text_of},
@@ -101,7 +101,7 @@ impl Wait {
             words: &self.resources,
             all: self.all,
             label_selector: self.selector.as_deref(),
-            unnamed: Unnamed::OnlySelected,
+            unnamed: WithoutNames::OnlySelected,
             ..ObjectQuery::default()
         };
         let mut all = Vec::new();
@@ -116,7 +116,7 @@ impl Wait {
         ensure!(!all.is_empty(), "no matching resources found");
         for (kind, name) in &all {
             if self.timeout.is_zero() {
-                let met = self.is_met(kind, name, self.look(cluster, kind, name).await?.as_ref())?;
+                let met = self.is_met(kind, name, self.get(cluster, kind, name).await?.as_ref())?;
                 ensure!(met.is_some(), "timed out waiting for {}", kind.named(name));
             } else {
                 let met = until(cluster, kind, cluster.namespace(), name, |object| self.is_met(kind, name, object));
@@ -130,7 +130,7 @@ impl Wait {
     }
 
     /// The object as it is now, or `None`.
-    async fn look(&self, cluster: &Cluster, kind: &ResourceType, name: &str) -> anyhow::Result<Option<Value>> {
+    async fn get(&self, cluster: &Cluster, kind: &ResourceType, name: &str) -> anyhow::Result<Option<Value>> {
         match cluster.get(&object_path(kind, cluster.namespace(), name)?).await {
             Ok(object) => Ok(Some(object)),
             Err(error) if error.downcast_ref::<ApiError>().is_some_and(ApiError::is_not_found) => Ok(None),

@@ -10,7 +10,7 @@ use std::{
 use crate::{
     kit::{
         Result,
-        cluster::{Cluster, PATIENCE, Place},
+        cluster::{Cluster, NodePlacement, PATIENCE},
         host::Host,
         images,
         process::Process,
@@ -34,7 +34,7 @@ const PORT: u16 = 9000;
 
 impl BenchCluster {
     pub fn start(datapath: &str) -> Result<Self> {
-        let places = [Place { link: 1, number: 11 }, Place { link: 1, number: 12 }];
+        let places = [NodePlacement { link: 1, number: 11 }, NodePlacement { link: 1, number: 12 }];
         let cluster = Cluster::start_with("flbench", &places, &[], &["--datapath", datapath])?;
         let pod = |name: &str, node: usize, app: &str| {
             format!(

@@ -5,7 +5,7 @@ use std::{path::Path, time::Duration};
 use crate::{
     kit::{
         Result,
-        cluster::{Cluster, Place},
+        cluster::{Cluster, NodePlacement},
         images,
         process::Process,
         run,
@@ -17,7 +17,7 @@ use crate::{
 const WATCH: Duration = Duration::from_secs(60);
 
 pub fn run_bench(_peers: &Path, dir: &Path) -> Result {
-    let cluster = Cluster::start("flfoot", &[Place { link: 1, number: 11 }])?;
+    let cluster = Cluster::start("flfoot", &[NodePlacement { link: 1, number: 11 }])?;
     let mut memory = Report::new("footprint-memory", "Resident memory while idle", "pods", "MiB");
     let mut processor = Report::new("footprint-cpu", "Processor while idle", "pods", "% of a core");
     let mut disk = Report::new("footprint-disk", "Disk writes while idle", "pods", "KiB a minute");

@@ -12,7 +12,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use crate::{
     kit::{
         Result,
-        cluster::{Cluster, Place},
+        cluster::{Cluster, NodePlacement},
         images, run, wait,
     },
     report::Report,
@@ -24,7 +24,7 @@ const AT_ONCE: usize = 8;
 
 pub fn run_bench(_peers: &Path, dir: &Path) -> Result {
     // 150 pods are more than a kubelet's default of 110.
-    let cluster = Cluster::start_with("flpods", &[Place { link: 1, number: 11 }], &[], &["--max-pods", "200"])?;
+    let cluster = Cluster::start_with("flpods", &[NodePlacement { link: 1, number: 11 }], &[], &["--max-pods", "200"])?;
     let mut ready = Report::new("pods-ready", "Apply to all Ready", "replicas", "s");
     let mut gone = Report::new("pods-gone", "Delete to all gone", "replicas", "s");
     for replicas in REPLICAS {

@@ -1,5 +1,5 @@
-//! The CLI against a control service that runs alone: what it refuses to send, where it looks, and a watch that outlives
-//! a restart.
+//! The CLI against a control service that runs alone: what it refuses to send, where it looks, and a watch that
+//! outlives a restart.
 
 use std::{path::Path, process::Command};
 

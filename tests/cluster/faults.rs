@@ -8,13 +8,13 @@ use std::{
 use crate::{
     kit::{
         Result,
-        cluster::{Cluster, PATIENCE, Place},
+        cluster::{Cluster, NodePlacement, PATIENCE},
         run, wait,
     },
     three_nodes::web,
 };
 
-const TWO: [Place; 2] = [Place { link: 1, number: 11 }, Place { link: 1, number: 12 }];
+const TWO: [NodePlacement; 2] = [NodePlacement { link: 1, number: 11 }, NodePlacement { link: 1, number: 12 }];
 
 /// Rounds of the kill test, as many as the promise names.
 const KILLS: usize = 50;
@@ -133,7 +133,7 @@ pub fn agent_killed_is_not_noticed() -> Result {
 
 /// Docker is restarted: the agent brings the pods back and the Service answers again.
 pub fn docker_restarted_recovers() -> Result {
-    let mut cluster = Cluster::start("fldocker", &[Place { link: 1, number: 11 }])?;
+    let mut cluster = Cluster::start("fldocker", &[NodePlacement { link: 1, number: 11 }])?;
     cluster.apply(&web("web", 2))?;
     cluster.wait_for_rollout("web")?;
     let node = &mut cluster.nodes[0];

@@ -3,13 +3,13 @@
 use crate::{
     kit::{
         Result,
-        cluster::{Cluster, PATIENCE, Place},
+        cluster::{Cluster, NodePlacement, PATIENCE},
         wait,
     },
     three_nodes::web,
 };
 
-const ONE: [Place; 1] = [Place { link: 1, number: 11 }];
+const ONE: [NodePlacement; 1] = [NodePlacement { link: 1, number: 11 }];
 
 /// Without Docker the node is NotReady and says why, in its conditions and in `/readyz`; with Docker it is Ready again.
 pub fn dead_docker_is_not_ready() -> Result {
@@ -55,8 +55,8 @@ pub fn dead_docker_is_not_ready() -> Result {
     cluster.wait_for_condition("node/node-1", "Ready")
 }
 
-/// The hooks and maps are gone as after a reboot, and the control service is away: names and Services come back from what the agent
-/// last knew.
+/// The hooks and maps are gone as after a reboot, and the control service is away: names and Services come back from
+/// what the agent last knew.
 pub fn last_known_services_are_served_without_the_control_service() -> Result {
     let mut cluster = Cluster::start("flalone", &ONE)?;
     cluster.apply(&web("web", 2))?;

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{
     kit::{
         Result,
-        cluster::{Cluster, PATIENCE, Place},
+        cluster::{Cluster, NodePlacement, PATIENCE},
         images, wait,
     },
     suite::NamedTest,
@@ -14,7 +14,11 @@ use crate::{
 
 /// The cluster that the tests of this file share.
 pub fn start(datapath: &str) -> Result<Cluster> {
-    let places = [Place { link: 1, number: 11 }, Place { link: 1, number: 12 }, Place { link: 2, number: 13 }];
+    let places = [
+        NodePlacement { link: 1, number: 11 },
+        NodePlacement { link: 1, number: 12 },
+        NodePlacement { link: 2, number: 13 },
+    ];
     let name = if datapath == "userspace" { "fl3u" } else { "fl3" };
     let cluster = Cluster::start_with(name, &places, &[], &["--datapath", datapath])?;
     for node in 1..=places.len() {

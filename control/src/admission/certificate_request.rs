@@ -1,10 +1,11 @@
-//! A CertificateSigningRequest says who sent it; what the sender wrote there is not believed.
+//! Writes the authenticated user into a CertificateSigningRequest, over whatever the client sent in those fields.
 
 use serde_json::{Value, json};
 
 use crate::identity::Identity;
 
-pub fn name_requester(object: &mut Value, identity: &Identity) {
+/// Sets `spec.username` and `spec.groups` to the authenticated requester.
+pub fn set_requester(object: &mut Value, identity: &Identity) {
     let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) else { return };
     for field in ["uid", "extra"] {
         spec.shift_remove(field);
@@ -20,7 +21,7 @@ mod tests {
     #[test]
     fn a_requester_cannot_pass_for_another() {
         let mut object = json!({"spec": {"username": "admin", "groups": ["system:masters"], "uid": "1"}});
-        name_requester(&mut object, &Identity { name: "mallory".into(), groups: vec!["g".into()] });
+        set_requester(&mut object, &Identity { name: "mallory".into(), groups: vec!["g".into()] });
         assert_eq!(object["spec"], json!({"username": "mallory", "groups": ["g"]}));
     }
 }

@@ -1,7 +1,9 @@
-//! What a kind cannot know alone: whether the namespace takes new objects, who asks, what every pod of the cluster gets.
+//! What a kind cannot know alone: whether the namespace takes new objects, who asks, what every pod of the cluster
+//! gets.
 //!
-//! [`Admission::mutate`] runs on the defaulted object before it is validated, [`Admission::validate`] on the object as it would be
-//! stored. Both are async, since admission may ask others. Neither hands anything out: see [`crate::allocation`].
+//! [`Admission::mutate`] runs on the defaulted object before it is validated, [`Admission::validate`] on the object as
+//! it would be stored. Both are async, since webhooks are to come. Neither allocates anything: see
+//! [`crate::allocation`].
 //!
 //! | file | what it decides |
 //! |---|---|
@@ -33,8 +35,8 @@ pub struct Admission {}
 /// One write to be admitted.
 #[derive(Clone, Copy)]
 pub struct Request<'a> {
-    /// [`Verb::Create`], [`Verb::Update`] or [`Verb::Delete`]. A deletion is asked about when it begins; the update that takes
-    /// the last finalizer away is an update.
+    /// [`Verb::Create`], [`Verb::Update`] or [`Verb::Delete`]. A deletion is asked about when it begins; the update
+    /// that takes the last finalizer away is an update.
     pub operation: Verb,
     /// A stored kind.
     pub kind: &'a Kind,
@@ -53,7 +55,8 @@ pub struct Request<'a> {
 }
 
 impl Admission {
-    /// Fills in what the cluster gives to a new or changed object. Refuses new objects whose namespace does not take them.
+    /// Fills in what the cluster gives to a new or changed object. Refuses new objects whose namespace does not take
+    /// them.
     pub async fn mutate(&self, request: &Request<'_>, object: &mut Value) -> Result<(), Status> {
         if let (Verb::Create, Some(namespace)) = (request.operation, request.namespace) {
             let state = namespace::state(request.snapshot.get(namespace::RESOURCE, namespace).map(|found| &**found));
@@ -65,7 +68,7 @@ impl Admission {
         match (&*request.kind.group, &*request.kind.kind) {
             ("", "Pod") => pod::complete(object),
             ("certificates.k8s.io", "CertificateSigningRequest") => {
-                certificate_request::name_requester(object, request.identity);
+                certificate_request::set_requester(object, request.identity);
             }
             _ => {}
         }

@@ -38,8 +38,8 @@ pub fn state(namespace: Option<&Object>) -> NamespaceState {
     }
 }
 
-/// Objects are created in namespaces that are there and are to stay. Nothing is excepted: a namespace whose deletion was asked
-/// for is empty once it has been emptied.
+/// Refuses objects in namespaces that are missing or terminating, without exceptions: a namespace whose deletion
+/// was requested stays empty once its content is deleted.
 pub fn takes_new_objects(subject: Subject, namespace: &str, state: NamespaceState) -> Result<(), Status> {
     match state {
         NamespaceState::Active => Ok(()),

@@ -1,22 +1,23 @@
-//! What differs between the stored records and what the stored Services hold, and how it is mended.
+//! What differs between the stored records and what the stored Services hold, and how it is repaired.
 //!
-//! Transactions keep the two together; they differ only after an upgrade from a store without records, or when somebody deleted
-//! or made an IPAddress by hand. A mending write requires that the Service is still as it was when it was looked at.
+//! Transactions keep the two together; they differ only after an upgrade from a store without records, or when somebody
+//! deleted or made an IPAddress by hand. A repairing write requires that the Service is still as it was when it was
+//! looked at.
 
 use std::collections::BTreeMap;
 
 use super::{
     Allocator, held,
-    records::{self, Owner},
+    records::{self, RecordOwner},
 };
 use crate::store::{Condition, Key, Requirement, Snapshot, Transaction};
 
 /// What an audit found.
 #[derive(Debug, Default)]
 pub struct Found {
-    /// One transaction for each difference that can be mended.
-    pub mends: Vec<Transaction>,
-    /// What only people can mend, in words.
+    /// One transaction for each difference that can be repaired.
+    pub repairs: Vec<Transaction>,
+    /// What only people can repair, in words.
     pub conflicts: Vec<String>,
 }
 
@@ -63,7 +64,9 @@ pub fn audit(allocator: &Allocator, snapshot: &Snapshot) -> Found {
             let condition = revision.map_or(Condition::Absent, Condition::At);
             Requirement { key: Key { resource: "services".into(), name: owner.into() }, condition }
         });
-        found.mends.push(Transaction { require: require.into_iter().collect(), writes: vec![records::remove(record)] });
+        found
+            .repairs
+            .push(Transaction { require: require.into_iter().collect(), writes: vec![records::remove(record)] });
     }
     for ((resource, name), claim) in &claims {
         let stored = snapshot.get(resource, name);
@@ -76,7 +79,7 @@ pub fn audit(allocator: &Allocator, snapshot: &Snapshot) -> Found {
             continue;
         }
         let Some((namespace, service)) = claim.key.split_once('/') else { continue };
-        let owner = Owner { namespace, name: service };
+        let owner = RecordOwner { namespace, name: service };
         let write = match (*resource, name.parse(), name.parse()) {
             (records::IPS, Ok(ip), _) => inner.records.take_ip(ip, owner),
             (_, _, Ok(port)) => inner.records.take_port(port, owner),
@@ -84,7 +87,7 @@ pub fn audit(allocator: &Allocator, snapshot: &Snapshot) -> Found {
         };
         let key = Key { resource: "services".into(), name: claim.key.into() };
         let require = vec![Requirement { key, condition: Condition::At(claim.revision) }];
-        found.mends.push(Transaction { require, writes: vec![write] });
+        found.repairs.push(Transaction { require, writes: vec![write] });
     }
     found
 }

@@ -1,13 +1,14 @@
 //! Which addresses of the service range are free, and which one a Service gets.
 //!
-//! The lower end is left to addresses that people choose, as long as there are others (KEP 3070).
+//! Automatic allocation leaves the lower end of the range to addresses that users choose, as long as others are free
+//! (KEP 3070).
 
 use std::net::Ipv4Addr;
 
 use ipnetwork::Ipv4Network;
 use rand::RngExt;
 
-/// The range that ClusterIPs are taken from. What is taken is told by the caller, who looks it up in the store.
+/// The range that ClusterIPs are taken from. The caller looks up in the store which ones are taken.
 #[derive(Clone, Copy, Debug)]
 pub struct ClusterIps {
     range: Ipv4Network,
@@ -43,7 +44,7 @@ impl ClusterIps {
     /// Any free address. Looks at O(1) addresses on average while the range is not nearly full.
     pub fn any_free(&self, is_taken: impl Fn(Ipv4Addr) -> bool) -> Result<Ipv4Addr, ClusterIpError> {
         let (first, last) = self.usable();
-        let dynamic = first + self.left_to_people();
+        let dynamic = first + self.static_band();
         for (from, to) in [(dynamic, last), (first, dynamic.saturating_sub(1))] {
             if from > to {
                 continue;
@@ -68,8 +69,9 @@ impl ClusterIps {
         if last - first < 2 { (first, last) } else { (first + 1, last - 1) }
     }
 
-    /// Between 16 and 256 addresses, a sixteenth of the range; none of a range that small.
-    fn left_to_people(&self) -> u32 {
+    /// Size of the band that is kept for addresses users choose (KEP 3070): a sixteenth of the range, between 16 and
+    /// 256; 0 for a range of at most 16 addresses.
+    fn static_band(&self) -> u32 {
         let (first, last) = self.usable();
         let size = last - first + 1;
         if size < 16 { 0 } else { (size / 16).clamp(16, 256).min(size) }

@@ -8,9 +8,10 @@
 //! ```
 //!
 //! - **Held**: the addresses and ports in a Service's spec.
-//! - **Record**: the stored object that says that one address or port is taken: an `IPAddress` of Kubernetes' API (KEP 1880), or
-//!   a record of fairlead's own for a port. A key that is there is taken, so two Services can never commit the same one.
-//! - **Audit**: at the start and every few minutes records and Services are compared, and what differs is mended.
+//! - **Record**: the stored object that says that one address or port is taken: an `IPAddress` of Kubernetes' API (KEP
+//!   1880), or a record of fairlead's own for a port. A key that is there is taken, so two Services can never commit
+//!   the same one.
+//! - **Audit**: at the start and every few minutes records and Services are compared, and what differs is repaired.
 //!
 //! | file | what it decides |
 //! |---|---|
@@ -18,15 +19,15 @@
 //! | `service` | what one Service needs |
 //! | `records` | what a record looks like |
 //! | `audit` | what differs between records and Services |
-//! | `keep` | runs the audit, commits what it says |
+//! | `repair` | runs the audit, commits its repairs |
 //!
 //! To inspect: `kubectl get ipaddresses`.
 
 mod audit;
 mod cluster_ip;
-mod keep;
 mod node_port;
 mod records;
+mod repair;
 mod service;
 #[cfg(test)]
 mod tests;
@@ -44,10 +45,12 @@ use ipnetwork::Ipv4Network;
 use serde_json::Value;
 
 use cluster_ip::ClusterIps;
-pub use keep::{keep, mend_at_start};
 use node_port::NodePorts;
 use records::Records;
-use service::{Filling, Held, held};
+#[cfg(test)]
+use repair::repair;
+pub use repair::{audit_repeatedly, repair_at_start};
+use service::{Held, ServiceAllocation, held};
 
 use crate::{
     kinds::Kind,
@@ -100,8 +103,8 @@ impl Allocator {
         self.inner.paused.load(Ordering::Acquire)
     }
 
-    /// Fills in what `new` needs and has not, and answers the writes of records that belong into the transaction of `new`. Without
-    /// `new` the object goes, and all it held with it. Answers nothing for kinds that hold nothing.
+    /// Fills in what `new` needs and has not, and answers the writes of records that belong into the transaction of
+    /// `new`. Without `new` the object goes, and all it held with it. Answers nothing for kinds that hold nothing.
     ///
     /// The writes expect what `snapshot` shows: where another takes the same address first, the transaction conflicts.
     pub fn allocate(
@@ -120,7 +123,7 @@ impl Allocator {
         if let Some(new) = new {
             let is_ip_taken = |ip: Ipv4Addr| records.of_ip(snapshot, ip).is_some();
             let is_port_taken = |port: u16| records.of_port(snapshot, port).is_some();
-            let filling = Filling {
+            let filling = ServiceAllocation {
                 cluster_ips,
                 node_ports,
                 before: &before,
@@ -130,7 +133,7 @@ impl Allocator {
             filling.fill(claimant.name, new)?;
             now = held(new);
         }
-        let owner = records::Owner { namespace: claimant.namespace.unwrap_or_default(), name: claimant.name };
+        let owner = records::RecordOwner { namespace: claimant.namespace.unwrap_or_default(), name: claimant.name };
         let mut writes = Vec::new();
         for ip in now.cluster_ips.iter().filter(|ip| !before.cluster_ips.contains(ip)) {
             writes.push(records.take_ip(*ip, owner));

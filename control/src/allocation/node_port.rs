@@ -1,11 +1,11 @@
-//! Which ports of the NodePort range are free, and which one a Service gets. One port number belongs to one Service, whatever
-//! the protocol.
+//! Which ports of the NodePort range are free, and which one a Service gets. One port number belongs to one Service,
+//! whatever the protocol.
 
 use std::ops::RangeInclusive;
 
 use rand::RngExt;
 
-/// The range that NodePorts are taken from. What is taken is told by the caller, who looks it up in the store.
+/// The range that NodePorts are taken from. The caller looks up in the store which ones are taken.
 #[derive(Clone, Debug)]
 pub struct NodePorts {
     range: RangeInclusive<u16>,
@@ -44,7 +44,7 @@ impl NodePorts {
         if self.range.is_empty() {
             return Err(NodePortError::Full);
         }
-        let dynamic = first + self.left_to_people();
+        let dynamic = first + self.static_band();
         for (from, to) in [(dynamic, last), (first, dynamic.max(1) - 1)] {
             if from > to {
                 continue;
@@ -62,8 +62,9 @@ impl NodePorts {
         self.range.contains(&port)
     }
 
-    /// Between 16 and 128 ports, a thirty-second of the range; none of a range that small.
-    fn left_to_people(&self) -> u16 {
+    /// Size of the band that is kept for ports users choose (KEP 3668): a thirty-second of the range, between 16 and
+    /// 128; 0 for a range of at most 16 ports.
+    fn static_band(&self) -> u16 {
         let size = self.range.len();
         if size <= 16 { 0 } else { (size / 32).clamp(16, 128) as u16 }
     }

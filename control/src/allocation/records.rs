@@ -20,7 +20,7 @@ const ALLOCATOR: &str = "ipallocator.k8s.io";
 
 /// The Service that a record names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Owner<'a> {
+pub struct RecordOwner<'a> {
     pub namespace: &'a str,
     pub name: &'a str,
 }
@@ -39,6 +39,7 @@ pub struct Record<'a> {
 }
 
 impl Records {
+    /// With the declaration of IPAddress, by which its objects are encoded.
     pub fn new() -> Self {
         Self { ip_address: Kind::from(&ip_address::KIND) }
     }
@@ -63,8 +64,8 @@ impl Records {
     }
 
     /// The write that takes an address nobody has.
-    pub fn take_ip(&self, ip: Ipv4Addr, owner: Owner<'_>) -> Write {
-        let Owner { namespace, name } = owner;
+    pub fn take_ip(&self, ip: Ipv4Addr, owner: RecordOwner<'_>) -> Write {
+        let RecordOwner { namespace, name } = owner;
         let object = json!({
             "metadata": {
                 "name": ip, "uid": uuid::Uuid::new_v4(), "creationTimestamp": rfc3339::now(), "generation": 1,
@@ -78,7 +79,7 @@ impl Records {
     }
 
     /// The write that takes a port nobody has.
-    pub fn take_port(&self, port: u16, owner: Owner<'_>) -> Write {
+    pub fn take_port(&self, port: u16, owner: RecordOwner<'_>) -> Write {
         let object = json!({
             "apiVersion": "allocation.fairlead.dev/v1", "kind": "NodePort",
             "metadata": {"name": port.to_string(), "creationTimestamp": rfc3339::now()},
@@ -89,9 +90,9 @@ impl Records {
     }
 
     /// The write that gives a record up, if it is this owner's.
-    pub fn release(&self, record: Record<'_>, owner: Owner<'_>) -> Option<Write> {
+    pub fn release(&self, record: Record<'_>, owner: RecordOwner<'_>) -> Option<Write> {
         let is_own = parent(record.object)
-            .is_some_and(|(namespace, name)| Owner { namespace: &namespace, name: &name } == owner);
+            .is_some_and(|(namespace, name)| RecordOwner { namespace: &namespace, name: &name } == owner);
         is_own.then(|| remove(record))
     }
 }
@@ -111,7 +112,7 @@ pub fn parent(record: &Object) -> Option<(String, String)> {
     is_service.then(|| (text("namespace"), text("name")))
 }
 
-/// Whether this program made the record: others may keep addresses for themselves by IPAddress objects of their own.
+/// Whether this program made the record: users may reserve addresses with IPAddress objects of their own.
 pub fn is_own(resource: &str, record: &Object) -> bool {
     resource == PORTS || record.header.labels.iter().any(|(key, value)| &**key == MANAGED_BY && &**value == ALLOCATOR)
 }

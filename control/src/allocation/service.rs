@@ -44,7 +44,7 @@ pub fn held(service: &Value) -> Held {
 }
 
 /// Fills in what a Service needs.
-pub struct Filling<'a> {
+pub struct ServiceAllocation<'a> {
     /// The addresses of Services.
     pub cluster_ips: &'a ClusterIps,
     /// The NodePorts.
@@ -57,9 +57,9 @@ pub struct Filling<'a> {
     pub is_port_taken: &'a dyn Fn(u16) -> bool,
 }
 
-impl Filling<'_> {
-    /// Fills in the ClusterIP and the NodePorts that the Service needs and has not. Refuses those that it asks for and that are
-    /// taken or outside their range.
+impl ServiceAllocation<'_> {
+    /// Fills in the ClusterIP and the NodePorts that the Service needs and has not. Refuses those that it asks for and
+    /// that are taken or outside their range.
     pub fn fill(&self, name: &str, service: &mut Value) -> Result<(), Status> {
         let mut errors = Vec::new();
         self.cluster_ip(service, &mut errors).map_err(|error| {
@@ -110,7 +110,8 @@ impl Filling<'_> {
         }
         let automatic = !(balanced && spec["allocateLoadBalancerNodePorts"] == false);
         let local = balanced && spec["externalTrafficPolicy"] == "Local";
-        // Ports that this very write takes, by the Service's port: TCP and UDP of one port share a NodePort unless told otherwise.
+        // Ports that this very write takes, by the Service's port: TCP and UDP of one port share a NodePort unless told
+        // otherwise.
         let mut taken = Vec::new();
         let mut by_port: HashMap<i64, u16> = HashMap::new();
         let asked: Vec<(i64, i64)> = ports(spec).map(|p| (number(p, "port"), number(p, "nodePort"))).collect();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::{keep::mend, *};
+use super::*;
 use crate::{
     api::open_store,
     encode,
@@ -180,9 +180,9 @@ async fn an_audit_makes_missing_records_and_removes_orphans() {
     let (revision, _) = lab.stored("b").unwrap();
     let gone = Write { key: Lab::key("b"), expect: Expect::At(revision), change: Change::Delete };
     lab.store.write_one(gone).await.unwrap();
-    assert_eq!(mend(&lab.store, &allocator()).await.unwrap(), 4);
+    assert_eq!(repair(&lab.store, &allocator()).await.unwrap(), 4);
     assert_eq!(lab.records(), 2);
-    assert_eq!(mend(&lab.store, &allocator()).await.unwrap(), 0);
+    assert_eq!(repair(&lab.store, &allocator()).await.unwrap(), 0);
     assert!(lab.put("c", node_port(30010)).await.is_err());
     lab.put("d", node_port(30011)).await.unwrap();
 }
@@ -194,7 +194,7 @@ async fn an_audit_leaves_the_addresses_that_others_manage_alone() {
     let draft = encode::draft(&Kind::from(&crate::kinds::ip_address::KIND), &object);
     let key = Key { resource: records::IPS.into(), name: "10.96.0.77".into() };
     lab.store.write_one(Write { key, expect: Expect::Absent, change: Change::Put(draft) }).await.unwrap();
-    assert_eq!(mend(&lab.store, &allocator()).await.unwrap(), 0);
+    assert_eq!(repair(&lab.store, &allocator()).await.unwrap(), 0);
     assert!(lab.put("a", json!({"type": "ClusterIP", "clusterIP": "10.96.0.77"})).await.is_err());
 }
 
@@ -251,7 +251,7 @@ impl Store for FullDisk {
 }
 
 #[tokio::test]
-async fn where_records_cannot_be_mended_at_the_start_nothing_is_given_until_they_are() {
+async fn where_records_cannot_be_repaired_at_the_start_nothing_is_given_until_they_are() {
     let lab = Lab::new();
     let mut service = json!({"metadata": {"name": "old", "namespace": "default"}, "spec": node_port(30010)});
     service["spec"]["clusterIP"] = "10.96.0.9".into();
@@ -263,7 +263,7 @@ async fn where_records_cannot_be_mended_at_the_start_nothing_is_given_until_they
         .unwrap();
     let full = Arc::new(FullDisk { store: lab.store.clone(), is_full: AtomicBool::new(true) });
     let (store, allocator): (Arc<dyn Store>, _) = (full.clone(), allocator());
-    mend_at_start(&store, &allocator).await;
+    repair_at_start(&store, &allocator).await;
 
     let claimant = Claimant { kind: &lab.kind, namespace: Some("default"), name: "new" };
     let new = |spec: Value| json!({"metadata": {"name": "new"}, "spec": spec});
@@ -274,7 +274,7 @@ async fn where_records_cannot_be_mended_at_the_start_nothing_is_given_until_they
     assert!(allocator.allocate(&store.snapshot(), &old, Some(&service), None).is_ok(), "a deletion takes nothing");
 
     full.is_full.store(false, Ordering::Relaxed);
-    assert_eq!(mend(&store, &allocator).await.unwrap(), 2);
+    assert_eq!(repair(&store, &allocator).await.unwrap(), 2);
     assert_eq!(ask(node_port(30010)).map(|writes| writes.len()).map_err(|status| status.code), Err(422));
     assert!(ask(node_port(30011)).is_ok());
 }

@@ -1,7 +1,8 @@
-//! What the server serves, as clients ask for it: `/api`, `/apis`, `/apis/G`, `/apis/G/V`, and the aggregated form of both roots.
+//! What the server serves, as clients ask for it: `/api`, `/apis`, `/apis/G`, `/apis/G/V`, and the aggregated form of
+//! both roots.
 //!
-//! Everything is prepared once from [`Kinds`] and answered as bytes. Which form a client wants is read from `Accept` here
-//! ([`Form::of`]); paths are the router's.
+//! Everything is prepared once from [`Kinds`] and answered as bytes. Which form a client wants is read from `Accept`
+//! here ([`DiscoveryForm::of`]); paths are the router's.
 
 use std::collections::HashMap;
 
@@ -22,7 +23,7 @@ pub struct Discovery {
 
 /// The form in which `/api` and `/apis` are answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
+pub enum DiscoveryForm {
     /// `APIVersions`, `APIGroupList`
     Plain,
     /// `APIGroupDiscoveryList` of `apidiscovery.k8s.io/v2`, for clients since 1.30.
@@ -31,7 +32,7 @@ pub enum Form {
     AggregatedV2Beta1,
 }
 
-impl Form {
+impl DiscoveryForm {
     /// The first form in `accept` that is served.
     pub fn of(accept: &str) -> Self {
         let forms = accept.split(',').filter_map(|one| {
@@ -87,12 +88,12 @@ impl Discovery {
     }
 
     /// `GET /api`
-    pub fn core(&self, form: Form) -> Bytes {
+    pub fn core(&self, form: DiscoveryForm) -> Bytes {
         self.roots[0][form as usize].clone()
     }
 
     /// `GET /apis`
-    pub fn groups(&self, form: Form) -> Bytes {
+    pub fn groups(&self, form: DiscoveryForm) -> Bytes {
         self.roots[1][form as usize].clone()
     }
 
@@ -248,16 +249,16 @@ mod tests {
     fn the_form_is_the_first_acceptable_one() {
         let kubectl = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,\
             application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,application/json";
-        assert_eq!(Form::of(kubectl), Form::AggregatedV2);
+        assert_eq!(DiscoveryForm::of(kubectl), DiscoveryForm::AggregatedV2);
         let protobuf_first = format!("application/vnd.kubernetes.protobuf,{kubectl}");
-        assert_eq!(Form::of(&protobuf_first), Form::AggregatedV2);
-        assert_eq!(Form::of("application/json"), Form::Plain);
-        assert_eq!(Form::of(""), Form::Plain);
+        assert_eq!(DiscoveryForm::of(&protobuf_first), DiscoveryForm::AggregatedV2);
+        assert_eq!(DiscoveryForm::of("application/json"), DiscoveryForm::Plain);
+        assert_eq!(DiscoveryForm::of(""), DiscoveryForm::Plain);
     }
 
     #[test]
     fn the_preferred_version_of_a_group_comes_first() {
-        let groups = read(discovery().groups(Form::Plain));
+        let groups = read(discovery().groups(DiscoveryForm::Plain));
         let apps = groups["groups"].as_array().unwrap().iter().find(|g| g["name"] == "apps").unwrap();
         assert_eq!(apps["preferredVersion"]["groupVersion"], "apps/v1");
         assert_eq!(apps["versions"].as_array().unwrap().len(), 3);
@@ -285,7 +286,7 @@ mod tests {
 
     #[test]
     fn the_aggregated_form_says_the_same() {
-        let list = read(discovery().core(Form::AggregatedV2));
+        let list = read(discovery().core(DiscoveryForm::AggregatedV2));
         assert_eq!(list["apiVersion"], "apidiscovery.k8s.io/v2");
         let pods = list["items"][0]["versions"][0]["resources"].as_array().unwrap();
         let pods = pods.iter().find(|r| r["resource"] == "pods").unwrap();

@@ -1,4 +1,4 @@
-//! From a request to who answers it: fixed paths, then the verb on a kind.
+//! Routes a request to its handler: fixed paths first, then the verb on a kind.
 
 use std::sync::Arc;
 
@@ -35,7 +35,7 @@ pub async fn answer(api: &Api, info: RequestInfo, request: Request<Body>) -> Res
 fn fixed(api: &Api, info: &RequestInfo, path: &str, parts: &http::request::Parts) -> Result<Response, Status> {
     let accept = info.accept.as_str();
     let segments: Vec<&str> = path.split('/').skip(1).collect();
-    let form = discovery::Form::of(accept);
+    let form = discovery::DiscoveryForm::of(accept);
     let discovered = |body: bytes::Bytes| {
         let mut response = response::json(StatusCode::OK, body);
         response.headers_mut().insert(header::CONTENT_TYPE, http::HeaderValue::from_static(form.content_type()));

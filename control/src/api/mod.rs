@@ -1,7 +1,8 @@
 //! The Kubernetes API machinery, written once for all kinds.
 //!
-//! A request is taken apart in `request`, answered by `read`, `write` or `subresource`, and refused with a [`Status`]. What a kind
-//! is comes from `kinds`, what the cluster allows from `admission`; who may ask was settled before the request came here.
+//! A request is taken apart in `request`, answered by `read`, `write` or `subresource`, and refused with a [`Status`].
+//! What a kind is comes from `kinds`, what the cluster allows from `admission`; who may ask was settled before the
+//! request came here.
 
 mod counted_body;
 pub mod discovery;
@@ -44,7 +45,8 @@ use crate::{
     store::{self, Embedded, Key, Store},
 };
 
-/// The API over a store. Cheap to clone. Serves everything under `/api`, `/apis`, `/openapi` and the health and version paths.
+/// The API over a store. Cheap to clone. Serves everything under `/api`, `/apis`, `/openapi` and the health and version
+/// paths.
 #[derive(Clone)]
 pub struct Api {
     inner: Arc<Inner>,
@@ -59,14 +61,14 @@ struct Inner {
     openapi: Derived<openapi::OpenApi>,
     metrics: Metrics,
     health: Health,
-    /// The way to the nodes' agents.
+    /// Sends requests to the nodes' agents.
     nodes: OnceLock<NodeProxy>,
-    /// Requests under way that change something: they come to their end even when their client is gone.
+    /// Write requests in progress. Each runs to completion even when its client has disconnected.
     writes: TaskTracker,
 }
 
 /// Where a request's object is kept.
-struct Place {
+struct StorageLocation {
     /// The stored kind, which is another than the served one for superseded versions.
     kind: Arc<Kind>,
     /// `pods`, `deployments.apps`
@@ -75,7 +77,7 @@ struct Place {
     key: Arc<str>,
 }
 
-impl Place {
+impl StorageLocation {
     fn key(&self) -> Key {
         Key { resource: self.resource.clone(), name: self.key.clone() }
     }
@@ -92,8 +94,8 @@ pub fn open_store(path: &Path, kinds: &Registry) -> Result<Embedded, store::Open
 }
 
 impl Api {
-    /// `server_address` is where `/api` says that the server is: `10.0.0.1:6443`. Services get their addresses and ports from
-    /// `allocator`.
+    /// `server_address` is where `/api` says that the server is: `10.0.0.1:6443`. Services get their addresses and
+    /// ports from `allocator`.
     pub fn new(store: Arc<dyn Store>, kinds: Registry, allocator: Allocator, server_address: &str) -> Self {
         let admission = Admission::default();
         let address = server_address.to_owned();
@@ -150,7 +152,8 @@ impl Api {
         }
     }
 
-    /// Returns when every write under way has ended. New ones are still taken: their senders must have been stopped before.
+    /// Returns when every write under way has ended. New ones are still taken: their senders must have been stopped
+    /// before.
     pub async fn drain(&self) {
         self.inner.writes.close();
         self.inner.writes.wait().await;
@@ -179,15 +182,15 @@ impl Api {
     }
 
     /// Where the objects of a request's resource are kept; the key is the namespace's, if any.
-    fn resource(&self, target: &Target) -> Result<Place, Status> {
+    fn resource(&self, target: &Target) -> Result<StorageLocation, Status> {
         let kind = target.kind.stored().ok_or_else(|| {
             Status::method_not_allowed(Subject { group: &target.kind.group, resource: &target.kind.plural, name: "" })
         })?;
-        Ok(Place { kind: kind.clone(), resource: kind.resource().into(), key: read::prefix(target).into() })
+        Ok(StorageLocation { kind: kind.clone(), resource: kind.resource().into(), key: read::prefix(target).into() })
     }
 
     /// Where a request's object is kept.
-    fn place(&self, target: &Target) -> Result<Place, Status> {
+    fn place(&self, target: &Target) -> Result<StorageLocation, Status> {
         let mut place = self.resource(target)?;
         let name = target.name.as_deref().unwrap_or_default();
         place.key = format!("{}{name}", place.key).into();

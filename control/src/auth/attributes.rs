@@ -1,4 +1,5 @@
-//! What authorisation is asked about: a verb on a resource, or on another path. Made from a parsed request, or by a review.
+//! What authorisation is asked about: a verb on a resource, or on another path. Made from a parsed request, or by a
+//! review.
 
 use crate::request::{RequestInfo, path::RequestPath, selector::FieldSelector};
 

@@ -1,7 +1,7 @@
 //! Whether an identity may do what it asks: a pure function of who and what.
 //!
-//! Where the answer hangs on an object that is stored (is this pod bound to that node?), the decision says which fact is
-//! needed and somebody else looks it up. Roles and bindings will be one more source of `Allow` beside these.
+//! Where the answer hangs on an object that is stored (is this pod bound to that node?), the decision says which fact
+//! is needed and somebody else looks it up. Roles and bindings will be one more source of `Allow` beside these.
 
 use super::{
     attributes::{Attributes, Resource},
@@ -10,6 +10,7 @@ use super::{
 pub use crate::identity::{AUTHENTICATED, BOOTSTRAPPERS, MASTERS, NODES};
 use crate::{identity::Identity, status::Status};
 
+/// Whether a request is allowed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
     Allow,
@@ -30,6 +31,7 @@ pub enum Fact {
     RequestMadeBy { request: String, user: String },
 }
 
+/// Kinds that a pod of a node may reference, so that the node may read them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Referenced {
     Secret,

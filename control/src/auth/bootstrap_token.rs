@@ -1,7 +1,7 @@
-//! Join tokens: their text, the Secret that stands for one, and whether one still opens the door.
+//! Join tokens: their text, the Secret that stands for one, and whether one is still valid.
 //!
-//! The text is `ID.SECRET` as in Kubernetes, with `.` and the SHA-256 of the CA's certificate behind it where it is handed to
-//! a joiner. Never talks to the store.
+//! The text is `ID.SECRET` as in Kubernetes, with `.` and the SHA-256 of the CA's certificate behind it where it is
+//! handed to a joiner. Never talks to the store.
 
 use std::{collections::BTreeMap, fmt, str::FromStr, time::Duration};
 
@@ -23,6 +23,7 @@ pub struct BootstrapToken {
     secret: String,
 }
 
+/// The text is no join token.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("a join token is 6 and 16 lower-case letters or digits with a dot between")]
 pub struct MalformedToken;

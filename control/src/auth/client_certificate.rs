@@ -1,7 +1,8 @@
 //! Who a TLS client is by its certificate.
 //!
-//! The handshake lets any certificate pass whose key the client holds, and the request is then answered 401 if it is not of
-//! this cluster: a client learns why, instead of a broken connection. Kubernetes does the same (`tls.RequestClientCert`).
+//! The handshake lets any certificate pass whose key the client holds, and the request is then answered 401 if it is
+//! not of this cluster: a client learns why, instead of a broken connection. Kubernetes does the same
+//! (`tls.RequestClientCert`).
 
 use std::{sync::Arc, time::SystemTime};
 
@@ -38,6 +39,7 @@ pub struct CertificateIdentity {
 pub struct BadCertificate(String);
 
 impl ClientCertificates {
+    /// A verifier that accepts clients without a certificate, and reads those whose certificate `authority` signed.
     pub fn signed_by(
         authority: &CertificateDer<'static>,
         provider: Arc<CryptoProvider>,

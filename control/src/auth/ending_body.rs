@@ -9,12 +9,14 @@ use axum::body::{Body, Bytes};
 use http_body::{Body as HttpBody, Frame};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
+/// A body that ends when the service stops.
 pub struct EndingBody {
     inner: Body,
     closing: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
 impl EndingBody {
+    /// `closing` completes when the service stops.
     pub fn new(inner: Body, closing: WaitForCancellationFutureOwned) -> Self {
         Self { inner, closing: Box::pin(closing) }
     }

@@ -1,4 +1,4 @@
-//! Stands before the API: nobody passes whose name is not known and whose request is not allowed.
+//! Authenticates and authorises every request before the API sees it.
 //!
 //! Decides nothing itself: it has the request read once, reads the credential, asks, and answers 400, 401 or 403.
 

@@ -1,7 +1,8 @@
-//! Who asks, and whether they may.
+//! Authentication and authorisation: who sends a request, and whether they may.
 //!
-//! `pki` issues the certificates, `client_certificate` and `bootstrap_token` tell who a request is from, `attributes` what is
-//! asked, `authorize` (with `node`) decides, and `gate` stands before the API. `node_restriction` decides what a node may write.
+//! `pki` issues the certificates, `client_certificate` and `bootstrap_token` tell who a request is from, `attributes`
+//! what is asked, `authorize` (with `node`) decides, and `gate` stands before the API. `node_restriction` decides what
+//! a node may write.
 
 pub mod attributes;
 pub mod authorize;

@@ -1,7 +1,8 @@
 //! The node authoriser: which requests the agent of one node may make.
 //!
-//! A node that falls into wrong hands gives away what runs on it and nothing else. Pure: see [`super::authorize`]. What such a
-//! request may write is decided by [`super::node_restriction`]. The rules are those of Kubernetes' Node authoriser.
+//! A node that falls into wrong hands gives away what runs on it and nothing else. Pure: see [`super::authorize`]. What
+//! such a request may write is decided by [`super::node_restriction`]. The rules are those of Kubernetes' Node
+//! authoriser.
 
 use super::{
     attributes::Resource,

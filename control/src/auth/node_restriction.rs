@@ -1,8 +1,8 @@
 //! What the agent of a node may write: Kubernetes' NodeRestriction admission, as a pure function of old and new object.
 //!
 //! [`super::node`] has let the request through by its path; here the object itself is looked at. Labels in
-//! `node-restriction.kubernetes.io/` and Kubernetes' own are not the node's to choose, since they decide where pods go (KEP 279);
-//! nor are a pod's labels, since they decide which Services send it their clients.
+//! `node-restriction.kubernetes.io/` and Kubernetes' own are not the node's to choose, since they decide where pods go
+//! (KEP 279); nor are a pod's labels, since they decide which Services send it their clients.
 
 use std::collections::BTreeSet;
 
@@ -49,7 +49,8 @@ fn own_name(write: &NodeWrite) -> Result<(), String> {
     Err(format!("node {:?} is not allowed to modify {} {name:?}", write.node, write.resource))
 }
 
-/// A node may register with taints, and afterwards neither lift nor add any; its pod subnet and owners were never its to choose.
+/// A node may register with taints, and afterwards neither lift nor add any; its pod subnet and owners were never its
+/// to choose.
 fn own_node(write: &NodeWrite) -> Result<(), String> {
     let NodeWrite { node, old, new, .. } = write;
     for (part, field) in

@@ -35,6 +35,7 @@ pub struct Unreadable {
 }
 
 impl StoredFacts {
+    /// Looks facts up in `store`.
     pub fn new(store: Arc<dyn Store>) -> Self {
         Self { store }
     }
@@ -44,11 +45,13 @@ impl StoredFacts {
         self.get("secrets", format!("{}/{}", bootstrap_token::NAMESPACE, token.secret_name()))
     }
 
+    /// Whether `fact` is true of the stored objects now.
     pub fn holds(&self, fact: &Fact) -> Result<bool, Unreadable> {
         match fact {
             Fact::PodBoundTo { namespace, pod, node } => {
                 let snapshot = self.store.snapshot();
-                // A pod that is gone is nobody's: its agent learns from the 404 that it is, where a 403 would be a riddle.
+                // A pod that is gone is nobody's: its agent learns from the 404 that it is, where a 403 would be a
+                // riddle.
                 Ok(snapshot.get("pods", &format!("{namespace}/{pod}")).is_none_or(|pod| is_on(pod, node)))
             }
             Fact::ReferencedByPodOf { node, kind, namespace, name } => {

@@ -1,5 +1,5 @@
-//! What every cluster has from its first moment: its namespaces, the Service `kubernetes` with the API behind it, and the
-//! Service of the cluster's DNS. Written at each start, and only where something differs.
+//! What every cluster has from its first start: its namespaces, the Service `kubernetes` with the API behind it, and
+//! the Service of the cluster's DNS. Written at each start, and only where something differs.
 
 mod objects;
 
@@ -22,7 +22,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio_util::sync::CancellationToken;
 
 use crate::Config;
-use objects::Same;
+use objects::MatchesDesired;
 
 /// Where the API can be reached from pods, as the endpoint of `default/kubernetes`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +31,7 @@ pub struct Advertised {
     pub port: u16,
 }
 
+/// Which object could not be written.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot make {kind} {name:?}")]
 pub struct BootstrapError {
@@ -39,7 +40,7 @@ pub struct BootstrapError {
     source: Box<kube::Error>,
 }
 
-/// Makes what is missing and mends what differs.
+/// Makes what is missing and repairs what differs.
 pub async fn ensure(client: &Client, config: &Config, advertised: Option<Advertised>) -> Result<(), BootstrapError> {
     for namespace in objects::namespaces() {
         ensure_one(&Api::<Namespace>::all(client.clone()), namespace).await?;
@@ -94,7 +95,7 @@ async fn ensure_kubernetes(
 
 async fn ensure_one<K>(api: &Api<K>, wanted: K) -> Result<(), BootstrapError>
 where
-    K: Resource<DynamicType = ()> + Same + Clone + Debug + Serialize + DeserializeOwned,
+    K: Resource<DynamicType = ()> + MatchesDesired + Clone + Debug + Serialize + DeserializeOwned,
 {
     let name = wanted.name_any();
     write(api, &name, wanted).await.map_err(|source| BootstrapError {
@@ -106,7 +107,7 @@ where
 
 async fn write<K>(api: &Api<K>, name: &str, wanted: K) -> Result<(), kube::Error>
 where
-    K: Resource<DynamicType = ()> + Same + Clone + Debug + Serialize + DeserializeOwned,
+    K: Resource<DynamicType = ()> + MatchesDesired + Clone + Debug + Serialize + DeserializeOwned,
 {
     match api.get_opt(name).await? {
         Some(found) if found.is_as(&wanted) => Ok(()),

@@ -1,4 +1,4 @@
-//! The texts of the objects that every cluster has, and when a stored one still is as it must be. Pure.
+//! The objects that every cluster has, and whether a stored one matches them. Pure.
 
 use std::collections::BTreeMap;
 
@@ -15,8 +15,8 @@ use k8s_openapi::{
 use super::Advertised;
 use crate::Config;
 
-/// Whether a stored object says what ours says; what others added to it does not count.
-pub trait Same {
+/// Comparison of a stored object with the desired one. Fields that others added are ignored.
+pub trait MatchesDesired {
     fn is_as(&self, wanted: &Self) -> bool;
 
     /// Whether an update can get there. A ClusterIP, for one, never changes.
@@ -25,6 +25,7 @@ pub trait Same {
     }
 }
 
+/// The namespaces of every cluster.
 pub fn namespaces() -> impl Iterator<Item = Namespace> {
     ["default", "kube-system", "kube-public", "kube-node-lease"].into_iter().map(|name| Namespace {
         metadata: ObjectMeta { name: Some(name.into()), ..ObjectMeta::default() },
@@ -32,6 +33,7 @@ pub fn namespaces() -> impl Iterator<Item = Namespace> {
     })
 }
 
+/// The Service `default/kubernetes`.
 pub fn kubernetes_service(config: &Config, advertised: Option<Advertised>) -> Service {
     let target = advertised.map_or(config.bind.port(), |a| a.port);
     let ports = vec![port("https", "TCP", 443, target)];
@@ -39,6 +41,7 @@ pub fn kubernetes_service(config: &Config, advertised: Option<Advertised>) -> Se
     service("default", "kubernetes", &labels, config.kubernetes_service_address(), ports)
 }
 
+/// The Service of the cluster's DNS.
 pub fn dns_service(config: &Config) -> Service {
     let ports = vec![port("dns", "UDP", 53, 53), port("dns-tcp", "TCP", 53, 53)];
     let labels =
@@ -46,6 +49,7 @@ pub fn dns_service(config: &Config) -> Service {
     service("kube-system", "kube-dns", &labels, config.cluster_dns, ports)
 }
 
+/// The Endpoints of `default/kubernetes`: the API at its advertised address.
 pub fn kubernetes_endpoints(at: Advertised) -> Endpoints {
     Endpoints {
         // The slice is written beside it, so mirroring would make a second one.
@@ -63,6 +67,7 @@ pub fn kubernetes_endpoints(at: Advertised) -> Endpoints {
     }
 }
 
+/// The EndpointSlice of `default/kubernetes`.
 pub fn kubernetes_slice(at: Advertised) -> EndpointSlice {
     EndpointSlice {
         metadata: meta("default", "kubernetes", &[("kubernetes.io/service-name", "kubernetes")]),
@@ -127,13 +132,13 @@ fn has_labels(stored: &ObjectMeta, wanted: &ObjectMeta) -> bool {
     wanted.labels.iter().flatten().all(|(k, v)| stored.get(k) == Some(v))
 }
 
-impl Same for Namespace {
+impl MatchesDesired for Namespace {
     fn is_as(&self, _: &Self) -> bool {
         true
     }
 }
 
-impl Same for Service {
+impl MatchesDesired for Service {
     fn is_as(&self, wanted: &Self) -> bool {
         self.can_become(wanted) && port_list(self) == port_list(wanted) && has_labels(&self.metadata, &wanted.metadata)
     }
@@ -149,13 +154,13 @@ fn port_list(service: &Service) -> Vec<(Option<&str>, i32, Option<&IntOrString>)
     ports.map(|p| (p.name.as_deref(), p.port, p.target_port.as_ref())).collect()
 }
 
-impl Same for Endpoints {
+impl MatchesDesired for Endpoints {
     fn is_as(&self, wanted: &Self) -> bool {
         self.subsets == wanted.subsets && has_labels(&self.metadata, &wanted.metadata)
     }
 }
 
-impl Same for EndpointSlice {
+impl MatchesDesired for EndpointSlice {
     fn is_as(&self, wanted: &Self) -> bool {
         let addresses = |s: &Self| s.endpoints.iter().map(|e| e.addresses.clone()).collect::<Vec<_>>();
         let ports = |s: &Self| s.ports.iter().flatten().map(|p| (p.name.clone(), p.port)).collect::<Vec<_>>();

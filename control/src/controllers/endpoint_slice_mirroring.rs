@@ -33,7 +33,7 @@ const LEADER: &str = "control-plane.alpha.kubernetes.io/leader";
 const OWN: &[&str] =
     &["kubectl.kubernetes.io/last-applied-configuration", "endpoints.kubernetes.io/last-change-trigger-time"];
 /// Most addresses of one subset that are mirrored.
-const MOST_PER_SUBSET: usize = 1000;
+const MAX_PER_SUBSET: usize = 1000;
 
 struct Controller {
     client: Client,
@@ -89,7 +89,7 @@ fn desired(endpoints: &Endpoints) -> BTreeMap<Group, Vec<Endpoint>> {
         ports.sort();
         let ready = subset.addresses.iter().flatten().map(|address| (address, true));
         let not_ready = subset.not_ready_addresses.iter().flatten().map(|address| (address, false));
-        for (address, ready) in ready.chain(not_ready).take(MOST_PER_SUBSET) {
+        for (address, ready) in ready.chain(not_ready).take(MAX_PER_SUBSET) {
             let address_type = if address.ip.contains(':') { "IPv6" } else { "IPv4" };
             let group = Group { address_type: address_type.into(), ports: ports.clone() };
             groups.entry(group).or_default().push(endpoint(address, ready));
@@ -128,7 +128,7 @@ fn frame(endpoints: &Endpoints, key: &Key) -> Frame {
 impl Controller {
     async fn reconcile(self: Arc<Self>, key: Key) -> Result<Outcome, Failure> {
         if !self.writes.seen(&key, &self.slices) {
-            return Ok(Outcome::After(writes::PATIENCE));
+            return Ok(Outcome::After(writes::SUPERSEDED_AFTER));
         }
         let mut standing = self.slices.indexed(&of_service(&key.namespace, &key.name));
         standing.retain(|slice| manager(slice) == Some(MANAGER) && slice.metadata.deletion_timestamp.is_none());

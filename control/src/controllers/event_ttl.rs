@@ -51,7 +51,7 @@ impl View<PartialObjectMeta<Event>> for Timers {
     fn apply(&self, event: PartialObjectMeta<Event>) {
         let now = Timestamp::now();
         let created = event.metadata.creation_timestamp.as_ref().map_or(now, |t| t.0);
-        self.queue.add_after(Key::of(&event), left(created, now).unwrap_or_default());
+        self.queue.add_after(Key::of(&event), remaining(created, now).unwrap_or_default());
     }
 
     /// A timer that finds no Event ends by itself.
@@ -61,7 +61,7 @@ impl View<PartialObjectMeta<Event>> for Timers {
 }
 
 /// How long an Event that last happened at `at` still lives.
-fn left(at: Timestamp, now: Timestamp) -> Option<Duration> {
+fn remaining(at: Timestamp, now: Timestamp) -> Option<Duration> {
     let age = Duration::try_from(now.duration_since(at)).unwrap_or_default();
     TTL.checked_sub(age).filter(|left| !left.is_zero())
 }
@@ -82,7 +82,7 @@ async fn reconcile(client: Client, key: Key) -> Result<Outcome, Failure> {
     let Some(event) = api.get_opt(&key.name).await.map_err(Failure::request("read an Event"))? else {
         return Ok(Outcome::Done);
     };
-    if let Some(left) = left(last_happened(&event), Timestamp::now()) {
+    if let Some(left) = remaining(last_happened(&event), Timestamp::now()) {
         return Ok(Outcome::After(left));
     }
     let preconditions = Preconditions { uid: event.metadata.uid, resource_version: event.metadata.resource_version };
@@ -106,7 +106,7 @@ mod tests {
         .expect("a valid event");
         let at = last_happened(&event);
         let now = |text: &str| text.parse::<Timestamp>().expect("a valid time");
-        assert_eq!(left(at, now("2026-01-01T01:00:00Z")), Some(Duration::from_secs(1800)));
-        assert_eq!(left(at, now("2026-01-01T01:30:00Z")), None);
+        assert_eq!(remaining(at, now("2026-01-01T01:00:00Z")), Some(Duration::from_secs(1800)));
+        assert_eq!(remaining(at, now("2026-01-01T01:30:00Z")), None);
     }
 }

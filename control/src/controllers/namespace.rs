@@ -26,7 +26,7 @@ const COMPONENT: &str = "namespace-controller";
 const FINALIZER: &str = "kubernetes";
 /// When to look again, should no deletion enqueue the namespace before. Source: Kubernetes' estimate for pods with
 /// grace.
-const LOOK_AGAIN: Duration = Duration::from_secs(15);
+const RECHECK_AFTER: Duration = Duration::from_secs(15);
 
 struct Controller {
     client: Client,
@@ -104,7 +104,7 @@ impl Controller {
             return self.finalize(&namespace).await;
         }
         self.report(&namespace, &left).await?;
-        Ok(Outcome::After(LOOK_AGAIN))
+        Ok(Outcome::After(RECHECK_AFTER))
     }
 
     /// Deletes all objects of some kinds; returns what is left of each. A failure of one kind does not stop the others.

@@ -89,7 +89,7 @@ fn is_out_of_service(node: &Node) -> bool {
     taints.iter().any(|taint| taint.key == OUT_OF_SERVICE) && readiness(node) != Readiness::Ready
 }
 
-/// Stands in the queue for the finished pods that are too many. No pod is called that.
+/// Key in the queue for the check of finished pods. No pod can have this name.
 fn excess_key() -> Key {
     Key::default()
 }

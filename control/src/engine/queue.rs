@@ -130,7 +130,7 @@ impl<K: Clone + Eq + Hash + Ord> WorkQueue<K> {
     /// Takes the next key, after moving due timers into the queue. The key stays with the caller until [`Self::done`].
     pub fn take(&self, now: Instant) -> Taken<K> {
         let mut state = self.state.lock();
-        self.count_adds(state.fire(now));
+        self.count_adds(state.queue_due(now));
         match state.ready.pop_front() {
             Some(key) => {
                 if let Some(since) = state.waiting.remove(&key) {
@@ -251,7 +251,7 @@ impl<K: Clone + Eq + Hash + Ord> State<K> {
     }
 
     /// Queues the keys whose timers are due; returns how many.
-    fn fire(&mut self, now: Instant) -> u64 {
+    fn queue_due(&mut self, now: Instant) -> u64 {
         let mut added = 0;
         while self.timers.first().is_some_and(|(at, _)| *at <= now) {
             if let Some((_, key)) = self.timers.pop_first() {

@@ -1,4 +1,4 @@
-//! Writes Events beside the work: bounded, in order, one request at a time, so that event writes never block
+//! Writes Events in the background: bounded, in order, one request at a time, so that event writes never block
 //! reconciliation.
 
 use std::{sync::Arc, time::Duration};
@@ -122,7 +122,7 @@ async fn write(client: Client, entries: Arc<Mutex<mpsc::Receiver<Entry>>>, stop:
             _ = stop.cancelled() => break,
             entry = next => match entry {
                 Some(entry) => {
-                    pace.spend(Instant::now());
+                    pace.take_token(Instant::now());
                     write_one(&client, &mut correlator, entry).await;
                 }
                 None => return,
@@ -149,16 +149,16 @@ struct Pace {
 impl Pace {
     /// When the next event may be written.
     fn next(&self, now: Instant) -> Instant {
-        let missing = 1.0 - self.earned(now);
+        let missing = 1.0 - self.tokens_at(now);
         if missing <= 0.0 { now } else { later(now, Duration::from_secs_f64(missing / PER_SECOND)) }
     }
 
-    fn spend(&mut self, now: Instant) {
-        self.tokens = self.earned(now) - 1.0;
+    fn take_token(&mut self, now: Instant) {
+        self.tokens = self.tokens_at(now) - 1.0;
         self.at = now;
     }
 
-    fn earned(&self, now: Instant) -> f64 {
+    fn tokens_at(&self, now: Instant) -> f64 {
         (self.tokens + now.duration_since(self.at).as_secs_f64() * PER_SECOND).min(BURST)
     }
 }
@@ -222,7 +222,7 @@ mod tests {
         let mut pace = Pace { tokens: BURST, at: now };
         for _ in 0..500 {
             assert_eq!(pace.next(now), now);
-            pace.spend(now);
+            pace.take_token(now);
         }
         let next = pace.next(now);
         assert!(next > now && next < now + Duration::from_millis(5));

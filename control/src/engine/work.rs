@@ -1,4 +1,4 @@
-//! Drains a queue with bounded concurrency.
+//! Reconciles the keys of a queue with bounded concurrency.
 
 use std::{collections::HashMap, future::Future, hash::Hash, sync::Arc, time::Duration};
 

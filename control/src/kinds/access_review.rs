@@ -1,10 +1,11 @@
-//! The kinds by which a caller asks about itself: `kubectl auth whoami` and `kubectl auth can-i`. Nothing is stored; who answers
-//! is the authoriser, not this file.
+//! The kinds by which a caller asks about itself: `kubectl auth whoami` and `kubectl auth can-i`. Nothing is stored;
+//! who answers is the authoriser, not this file.
 
 use std::collections::BTreeMap;
 
 use super::{BuiltIn, Storage};
 
+/// The declaration of SelfSubjectReview.
 pub static SELF_SUBJECT_REVIEW: BuiltIn = BuiltIn {
     group: "authentication.k8s.io",
     version: "v1",
@@ -26,6 +27,7 @@ pub static SELF_SUBJECT_REVIEW: BuiltIn = BuiltIn {
     ..BuiltIn::PLAIN
 };
 
+/// The declaration of SelfSubjectAccessReview.
 pub static SELF_SUBJECT_ACCESS_REVIEW: BuiltIn = BuiltIn {
     group: "authorization.k8s.io",
     version: "v1",

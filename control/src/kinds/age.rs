@@ -1,6 +1,7 @@
 //! Table cells, and how long ago something was in the words of `kubectl get`.
 //!
-//! Cells are made when an object is written and shown much later, so a cell that tells an age holds the instant, not the words.
+//! Cells are made when an object is written and shown much later, so a cell that tells an age holds the instant, not
+//! the words.
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -18,10 +19,12 @@ pub enum Cell {
 }
 
 impl Cell {
+    /// A cell that never changes: a text.
     pub fn text(text: impl Into<String>) -> Self {
         Self::Fixed(Value::String(text.into()))
     }
 
+    /// A cell that never changes: a number.
     pub fn integer(n: i64) -> Self {
         Self::Fixed(Value::from(n))
     }
@@ -31,6 +34,7 @@ impl Cell {
         Self::since_text("", timestamp, "")
     }
 
+    /// The time since `timestamp` between two texts.
     pub fn since_text(before: &str, timestamp: &Value, after: &str) -> Self {
         match timestamp.as_str().and_then(|t| t.parse().ok()) {
             Some(at) => Self::Since { before: before.into(), at, after: after.into() },

@@ -1,4 +1,4 @@
-//! The kinds of this program: the form in which a kind's file declares it, and the table of them all.
+//! The built-in kinds: the form in which a kind's file declares it, and the table of them all.
 //!
 //! A kind is added by one file and one line in [`TABLE`].
 

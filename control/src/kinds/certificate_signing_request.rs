@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::{BuiltIn, Cell, Column, FieldError, Storage, age, prepare};
 
+/// The declaration of this kind.
 pub static KIND: BuiltIn = BuiltIn {
     group: "certificates.k8s.io",
     version: "v1",

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::{BuiltIn, Cell, Column, FieldError, Storage};
 
+/// The declaration of this kind.
 pub static KIND: BuiltIn = BuiltIn {
     group: "",
     version: "v1",

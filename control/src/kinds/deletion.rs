@@ -9,8 +9,8 @@ pub struct Deletion {
     pub bulk: bool,
     /// Whether the names in `spec.finalizers` hold a deleted object as those in the metadata do.
     pub spec_finalizers: bool,
-    /// How many seconds whoever runs the object has to end it, given the object and what the request asked for. Zero where
-    /// nothing has to be waited for.
+    /// How many seconds whoever runs the object has to end it, given the object and what the request asked for. Zero
+    /// where nothing has to be waited for.
     pub grace_seconds: fn(object: &Value, asked: Option<i64>) -> i64,
     /// Changes an object that stays for now, when its deletion begins.
     pub begin: fn(object: &mut Value),

@@ -11,6 +11,7 @@ use super::{
     prepare,
 };
 
+/// The declaration of this kind.
 pub static KIND: BuiltIn = BuiltIn {
     group: "apps",
     version: "v1",
@@ -35,6 +36,7 @@ pub static KIND: BuiltIn = BuiltIn {
     ..BuiltIn::PLAIN
 };
 
+/// Columns of the Table form.
 pub const COLUMNS: &[Column] = &[
     Column::name(),
     Column::text("Ready", "Number of the pod with ready state"),
@@ -46,6 +48,7 @@ pub const COLUMNS: &[Column] = &[
     SELECTOR,
 ];
 
+/// The cells of these columns.
 pub fn cells(object: &Value) -> Vec<Cell> {
     let (spec, status) = (&object["spec"], &object["status"]);
     let [containers, images, selector] = pod_template::cells(spec);

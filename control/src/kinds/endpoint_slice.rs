@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::{BuiltIn, Cell, Column, FieldError, Storage, endpoints, names, port, prepare};
 
+/// The declaration of this kind.
 pub static KIND: BuiltIn = BuiltIn {
     group: "discovery.k8s.io",
     version: "v1",

@@ -1,4 +1,5 @@
-//! Event, in the core group as it is stored and in `events.k8s.io` as newer clients write it: one set of objects, two spellings.
+//! Event, in the core group as it is stored and in `events.k8s.io` as newer clients write it: one set of objects, two
+//! spellings.
 
 use std::{borrow::Cow, collections::BTreeMap};
 
@@ -6,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::{BuiltIn, BuiltInAs, Cell, Column, Kind, Storage};
 
+/// The declaration of `v1` Event, as which all Events are stored.
 pub static CORE: BuiltIn = BuiltIn {
     group: "",
     version: "v1",
@@ -28,6 +30,7 @@ pub static CORE: BuiltIn = BuiltIn {
     ..BuiltIn::PLAIN
 };
 
+/// The declaration of `events.k8s.io/v1` Event, another spelling of the same objects.
 pub static EVENTS: BuiltIn = BuiltIn {
     group: "events.k8s.io",
     storage: Storage::As(&BuiltInAs { kind: &CORE, to_stored, from_stored, deprecation: None }),

@@ -26,11 +26,13 @@ pub enum FieldErrorReason {
 }
 
 impl FieldError {
+    /// A required field is missing.
     pub fn required(path: impl Into<String>, detail: &str) -> Self {
         let message = if detail.is_empty() { "Required value".to_owned() } else { format!("Required value: {detail}") };
         Self { path: path.into(), reason: FieldErrorReason::Required, message }
     }
 
+    /// The value of a field is not valid.
     pub fn invalid(path: impl Into<String>, value: &Value, detail: impl AsRef<str>) -> Self {
         let message = format!("Invalid value: {value}: {}", detail.as_ref());
         Self { path: path.into(), reason: FieldErrorReason::Invalid, message }
@@ -43,14 +45,17 @@ impl FieldError {
         Self { path: path.into(), reason: FieldErrorReason::NotSupported, message }
     }
 
+    /// A list names something twice.
     pub fn duplicate(path: impl Into<String>, value: &Value) -> Self {
         Self { path: path.into(), reason: FieldErrorReason::Duplicate, message: format!("Duplicate value: {value}") }
     }
 
+    /// A field may not be set here.
     pub fn forbidden(path: impl Into<String>, detail: &str) -> Self {
         Self { path: path.into(), reason: FieldErrorReason::Forbidden, message: format!("Forbidden: {detail}") }
     }
 
+    /// A field names something that does not exist.
     pub fn not_found(path: impl Into<String>, value: &Value) -> Self {
         Self { path: path.into(), reason: FieldErrorReason::NotFound, message: format!("Not found: {value}") }
     }
@@ -65,11 +70,13 @@ impl FieldError {
         value.as_i64().filter(|n| *n < 0).map(|_| Self::invalid(path, value, "must be greater than or equal to 0"))
     }
 
+    /// A list or map has too many items.
     pub fn too_many(path: impl Into<String>, found: usize, most: usize) -> Self {
         let message = format!("Too many: {found}: must have at most {most} items");
         Self { path: path.into(), reason: FieldErrorReason::TooMany, message }
     }
 
+    /// A text is too long.
     pub fn too_long(path: impl Into<String>, max: usize) -> Self {
         let message = format!("Too long: may not be more than {max} bytes");
         Self { path: path.into(), reason: FieldErrorReason::TooLong, message }

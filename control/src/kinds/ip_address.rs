@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::{BuiltIn, Cell, Column, FieldError, prepare};
 
+/// The declaration of this kind.
 pub static KIND: BuiltIn = BuiltIn {
     group: "networking.k8s.io",
     kind: "IPAddress",

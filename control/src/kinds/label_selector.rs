@@ -1,4 +1,4 @@
-//! `LabelSelector`: what it selects, how it reads, and when it means nothing.
+//! `LabelSelector`: whether it matches labels, its text form, and validation.
 
 use serde_json::Value;
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{BuiltIn, Cell, Column, FieldError, Storage};
 
+/// The declaration of this kind.
 pub static KIND: BuiltIn = BuiltIn {
     group: "coordination.k8s.io",
     version: "v1",

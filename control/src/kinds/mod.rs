@@ -1,9 +1,10 @@
-//! What each served kind *is*, as data: one file a kind, gathered in [`Kinds`].
+//! What each served kind *is*, as data: one file per kind, gathered in [`Kinds`].
 //!
-//! The machinery in `api` is written once against [`Kind`]; no handler knows a kind by name. A kind's file holds its names,
-//! scope, subresources, table columns, defaults and validation, and nothing that does I/O.
+//! The machinery in `api` is written once against [`Kind`]; no handler knows a kind by name. A kind's file holds its
+//! names, scope, subresources, table columns, defaults and validation, and nothing that does I/O.
 //!
-//! - [`BuiltIn`]: a kind of this program, declared as a constant in a file of its own and named in the table of `built_in.rs`.
+//! - [`BuiltIn`]: a kind of this program, declared as a constant in a file of its own and named in the table of
+//!   `built_in.rs`.
 //! - [`Kind`]: a kind while the program runs, made from a [`BuiltIn`] or, for a custom resource, from data.
 //! - [`Kinds`]: all kinds at one moment, never changed.
 //! - [`Registry`]: where the current [`Kinds`] are found, replaced when a kind is added or removed, and subscribed to.
@@ -60,8 +61,8 @@ pub type SelectableFields = BTreeMap<Cow<'static, str>, String>;
 
 /// One served kind at one version.
 ///
-/// Names are `Cow`: those of built-in kinds are constants, those of custom kinds come from a client. Functions are closures, so
-/// that those of a custom kind can hold its schema.
+/// Names are `Cow`: those of built-in kinds are constants, those of custom kinds come from a client. Functions are
+/// closures, so that those of a custom kind can hold its schema.
 pub struct Kind {
     /// API group; empty for the core group.
     pub group: Cow<'static, str>,
@@ -89,18 +90,20 @@ pub struct Kind {
     pub deletion: Deletion,
     /// Fills in what Kubernetes fills in for this kind. Idempotent.
     pub default: DefaultFn,
-    /// Reasons why `new` may not be stored (in place of `old`, on update). Names, labels and annotations are checked for all
-    /// kinds alike, elsewhere.
+    /// Reasons why `new` may not be stored (in place of `old`, on update). Names, labels and annotations are checked
+    /// for all kinds alike, elsewhere.
     pub validate: ValidateFn,
-    /// Runs after `default`. What a create or update through the main resource does to `new` before it is validated: drop or
-    /// keep `status`, bump `metadata.generation`, and so on (`PrepareForCreate`/`PrepareForUpdate` in Kubernetes).
+    /// Runs after `default`. What a create or update through the main resource does to `new` before it is validated:
+    /// drop or keep `status`, bump `metadata.generation`, and so on (`PrepareForCreate`/`PrepareForUpdate` in
+    /// Kubernetes).
     pub prepare: PrepareFn,
     /// Columns of `kubectl get`; `cells` answers in the same order.
     pub columns: Cow<'static, [Column]>,
     /// The cells of an object's row, one for each column.
     pub cells: CellsFn,
-    /// Fields that `fieldSelector` may name beside `metadata.name` and `metadata.namespace`. Every key is always there, with an
-    /// empty string where the object has no such field, so that `field=` and `field!=x` work and an unknown field is known.
+    /// Fields that `fieldSelector` may name beside `metadata.name` and `metadata.namespace`. Every key is always
+    /// there, with an empty string where the object has no such field, so that `field=` and `field!=x` work and an
+    /// unknown field is known.
     pub selectable: SelectableFn,
     /// Selectable fields by which objects are found without a look at the others. Named as the stored kind names them.
     pub indexed: Cow<'static, [Cow<'static, str>]>,
@@ -174,7 +177,8 @@ impl Kind {
         self.subresources.iter().any(|segment| segment == subresource)
     }
 
-    /// The kind whose data the store holds for this one: itself, but for kinds stored as another. `None` for virtual kinds.
+    /// The kind whose data the store holds for this one: itself, but for kinds stored as another. `None` for virtual
+    /// kinds.
     pub fn stored(self: &Arc<Self>) -> Option<&Arc<Self>> {
         match &self.storage {
             Storage::Stored => Some(self),

@@ -1,5 +1,5 @@
-//! Namespace: a scope for names. It goes away in two steps: deletion marks it Terminating, and when the finalizers in its spec
-//! are gone (through `/finalize`), so is it.
+//! Namespace: a scope for names. It goes away in two steps: deletion marks it Terminating, and when the finalizers in
+//! its spec are gone (through `/finalize`), so is it.
 
 use std::collections::BTreeMap;
 
@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::{BuiltIn, Cell, Column, Deletion, Storage, names, prepare};
 
+/// The declaration of this kind.
 pub static KIND: BuiltIn = BuiltIn {
     group: "",
     version: "v1",

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::{BuiltIn, Cell, Column, FieldError, Storage, prepare};
 
+/// The declaration of this kind.
 pub static KIND: BuiltIn = BuiltIn {
     group: "",
     version: "v1",

@@ -1,4 +1,5 @@
-//! The pod template of Deployments and ReplicaSets, and the selector that must find its pods: defaults, reasons against, columns.
+//! The pod template of Deployments and ReplicaSets, and the selector that must find its pods: defaults, reasons
+//! against, columns.
 
 use serde_json::{Value, json};
 
@@ -12,7 +13,9 @@ use super::{
 
 /// The last columns of a kind with a template; [`cells`] answers them.
 pub const CONTAINERS: Column = Column::wide("Containers", "Names of each container in the template.");
+/// Column of the images of a template.
 pub const IMAGES: Column = Column::wide("Images", "Images referenced by each container in the template.");
+/// Column of the selector of a workload.
 pub const SELECTOR: Column = Column::wide("Selector", "Label selector for pods.");
 
 /// The cells of [`CONTAINERS`], [`IMAGES`] and [`SELECTOR`].

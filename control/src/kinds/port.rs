@@ -7,11 +7,13 @@ use super::FieldError;
 /// Of container ports, Service ports and endpoint ports, in the order in which a refusal names them.
 pub const PROTOCOLS: [&str; 3] = ["SCTP", "TCP", "UDP"];
 
+/// Why a value is no port number.
 pub fn number(path: impl Into<String>, value: &Value) -> Option<FieldError> {
     let valid = value.as_i64().is_some_and(|n| (1..=65535).contains(&n));
     (!valid).then(|| FieldError::invalid(path, value, "must be between 1 and 65535, inclusive"))
 }
 
+/// Why a value is no protocol.
 pub fn protocol(path: impl Into<String>, value: &Value) -> Option<FieldError> {
     match value.as_str() {
         None | Some("") => Some(FieldError::required(path, "")),

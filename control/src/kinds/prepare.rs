@@ -1,5 +1,5 @@
-//! What writing through the main resource does to every object with a spec and a status: the status belongs to the `/status`
-//! subresource, and `metadata.generation` counts changes of the spec.
+//! What a write through the main resource changes in every object with a spec and a status: the status belongs to the
+//! `/status` subresource, and `metadata.generation` counts changes of the spec.
 
 use serde_json::{Value, json};
 

@@ -1,8 +1,9 @@
-//! The kinds that are served now. They change while the server runs: a custom resource adds a kind, its removal takes it away.
+//! The kinds that are served now. They change while the server runs: a custom resource adds a kind, its removal takes
+//! it away.
 //!
-//! One writer at a time replaces the whole [`Kinds`]; readers hold the snapshot they took, and so see one state throughout a
-//! request. Whoever works on all kinds subscribes: garbage collection, namespace deletion, informers. What is derived from all
-//! kinds (discovery, OpenAPI) compares [`Kinds::generation`] and is made anew when it is asked for.
+//! One writer at a time replaces the whole [`Kinds`]; readers hold the snapshot they took, and so see one state
+//! throughout a request. Whoever works on all kinds subscribes: garbage collection, namespace deletion, informers. What
+//! is derived from all kinds (discovery, OpenAPI) compares [`Kinds::generation`] and is made anew when it is asked for.
 
 use std::sync::Arc;
 
@@ -65,8 +66,8 @@ impl Registry {
         self.inner.current.load_full()
     }
 
-    /// Tells the generation of the latest snapshot, at each change. A receiver that sees a generation finds a snapshot at
-    /// least as new; one that comes late sees only the last of several.
+    /// Tells the generation of the latest snapshot, at each change. A receiver that sees a generation finds a snapshot
+    /// at least as new; one that comes late sees only the last of several.
     pub fn subscribe(&self) -> watch::Receiver<u64> {
         self.inner.generation.subscribe()
     }

@@ -10,6 +10,7 @@ use super::{
     prepare,
 };
 
+/// The declaration of this kind.
 pub static KIND: BuiltIn = BuiltIn {
     group: "apps",
     version: "v1",
@@ -34,6 +35,7 @@ pub static KIND: BuiltIn = BuiltIn {
     ..BuiltIn::PLAIN
 };
 
+/// Columns of the Table form.
 pub const COLUMNS: &[Column] = &[
     Column::name(),
     Column::integer("Desired", "Number of desired pods."),
@@ -45,10 +47,12 @@ pub const COLUMNS: &[Column] = &[
     SELECTOR,
 ];
 
+/// Fields that a field selector may name, beside the metadata.
 pub fn selectable(object: &Value) -> BTreeMap<&'static str, String> {
     BTreeMap::from([("status.replicas", object["status"]["replicas"].as_i64().unwrap_or_default().to_string())])
 }
 
+/// The cells of these columns.
 pub fn cells(object: &Value) -> Vec<Cell> {
     let (spec, status) = (&object["spec"], &object["status"]);
     let [containers, images, selector] = pod_template::cells(spec);

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::{BuiltIn, Cell, Column, FieldError, Storage, config_map};
 
+/// The declaration of this kind.
 pub static KIND: BuiltIn = BuiltIn {
     group: "",
     version: "v1",

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{BuiltIn, Cell, Column, Storage};
 
+/// The declaration of this kind.
 pub static KIND: BuiltIn = BuiltIn {
     group: "",
     version: "v1",

@@ -1,4 +1,5 @@
-//! All served kinds at one moment, with the ways to find one. Never changed: the [`Registry`](super::Registry) replaces it.
+//! All served kinds at one moment, with the ways to find one. Never changed: the [`Registry`](super::Registry) replaces
+//! it.
 
 use std::{
     collections::HashMap,

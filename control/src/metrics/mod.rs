@@ -1,4 +1,5 @@
-//! `/metrics`: what the control service counts and measures, as OpenMetrics text, under Kubernetes' names where they mean the same.
+//! `/metrics`: what the control service counts and measures, as OpenMetrics text, under Kubernetes' names where they
+//! mean the same.
 //!
 //! | file | what it holds |
 //! |---|---|

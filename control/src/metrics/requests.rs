@@ -1,7 +1,8 @@
 //! Requests and watches, counted while they are answered.
 //!
-//! The labels of a request are few: verb, resource, scope. Their counters are looked up by what the request already holds, with
-//! no text made and nothing allocated; what nothing serves is counted under empty names, so that nobody fills the memory with them.
+//! The labels of a request are few: verb, resource, scope. Their counters are looked up by what the request already
+//! holds, with no text made and nothing allocated; what nothing serves is counted under empty names, so that nobody
+//! fills the memory with them.
 
 use std::{
     sync::Arc,
@@ -122,7 +123,8 @@ impl RequestMetrics {
         Self { total, durations, long_running, events, mutating, read_only, refused, series }
     }
 
-    /// Begins to count a request. `served` says whether its resource is served; it is asked only at the first of a series.
+    /// Begins to count a request. `served` says whether its resource is served; it is asked only at the first of a
+    /// series.
     pub fn begin(self: &Arc<Self>, info: &RequestInfo, served: impl FnOnce(&ResourcePath) -> bool) -> Running {
         let handles = self.handles(info, served);
         let gauge = match &handles.measure {
@@ -173,8 +175,8 @@ impl RequestMetrics {
 }
 
 impl Running {
-    /// The request is answered with this status code. Dropped when the body of a long-running request has ended, and at once
-    /// otherwise.
+    /// The request is answered with this status code. Dropped when the body of a long-running request has ended, and at
+    /// once otherwise.
     pub fn answered(&self, code: u16) {
         if let Measure::Duration(durations) = &self.handles.measure {
             durations.observe(self.elapsed().as_secs_f64());

@@ -1,4 +1,4 @@
-//! How a part of the service tells its counts at a scrape.
+//! How a part of the service writes its metrics at a scrape.
 
 use std::fmt;
 
@@ -93,20 +93,21 @@ impl Scrape<'_> {
 
 /// A collector that asks `tell`.
 pub(super) fn collector(tell: impl Fn(&mut Scrape<'_>) -> fmt::Result + Send + Sync + 'static) -> Box<dyn Collector> {
-    Box::new(Told { tell })
+    Box::new(CollectorFn { tell })
 }
 
-struct Told<F> {
+/// A collector made of a function.
+struct CollectorFn<F> {
     tell: F,
 }
 
-impl<F> fmt::Debug for Told<F> {
+impl<F> fmt::Debug for CollectorFn<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Told")
+        f.write_str("CollectorFn")
     }
 }
 
-impl<F: Fn(&mut Scrape<'_>) -> fmt::Result + Send + Sync + 'static> Collector for Told<F> {
+impl<F: Fn(&mut Scrape<'_>) -> fmt::Result + Send + Sync + 'static> Collector for CollectorFn<F> {
     fn encode(&self, encoder: DescriptorEncoder) -> fmt::Result {
         (self.tell)(&mut Scrape { encoder })
     }

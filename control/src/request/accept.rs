@@ -6,13 +6,13 @@ use crate::status::Status;
 
 /// The form of an answer about objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
+pub enum ResponseForm {
     Object,
     Table,
     PartialMetadata,
 }
 
-impl Form {
+impl ResponseForm {
     /// The first form in an `Accept` header that is served. A client that takes anything gets JSON.
     pub fn of(accept: &str) -> Result<Self, Status> {
         if accept.trim().is_empty() {
@@ -50,13 +50,16 @@ mod tests {
     #[test]
     fn the_first_served_form_is_taken() {
         let kubectl = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
-        assert_eq!(Form::of(kubectl).unwrap(), Form::Table);
-        assert_eq!(Form::of("application/vnd.kubernetes.protobuf,application/json").unwrap(), Form::Object);
-        assert_eq!(Form::of("").unwrap(), Form::Object);
-        assert_eq!(Form::of("*/*").unwrap(), Form::Object);
-        assert_eq!(Form::of("application/json;stream=watch").unwrap(), Form::Object);
+        assert_eq!(ResponseForm::of(kubectl).unwrap(), ResponseForm::Table);
+        assert_eq!(
+            ResponseForm::of("application/vnd.kubernetes.protobuf,application/json").unwrap(),
+            ResponseForm::Object
+        );
+        assert_eq!(ResponseForm::of("").unwrap(), ResponseForm::Object);
+        assert_eq!(ResponseForm::of("*/*").unwrap(), ResponseForm::Object);
+        assert_eq!(ResponseForm::of("application/json;stream=watch").unwrap(), ResponseForm::Object);
         let list = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
-        assert_eq!(Form::of(list).unwrap(), Form::PartialMetadata);
-        assert_eq!(Form::of("application/vnd.kubernetes.protobuf").unwrap_err().code, 406);
+        assert_eq!(ResponseForm::of(list).unwrap(), ResponseForm::PartialMetadata);
+        assert_eq!(ResponseForm::of("application/vnd.kubernetes.protobuf").unwrap_err().code, 406);
     }
 }

@@ -15,8 +15,8 @@ const MAX_LEN: usize = 64;
 pub struct AuditId(HeaderValue);
 
 impl AuditId {
-    /// The id of a request with these headers. Ids that are long or hold anything but letters, digits, `-`, `_` and `.` are
-    /// not taken: they are logged.
+    /// The id of a request with these headers. Ids that are long or hold anything but letters, digits, `-`, `_` and `.`
+    /// are not taken: they are logged.
     pub fn of(headers: &HeaderMap) -> Self {
         let plain = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
         let sent = headers.get(AUDIT_ID).filter(|id| !id.is_empty() && id.len() <= MAX_LEN);

@@ -1,7 +1,8 @@
-//! What one HTTP request asks for, read once: before authentication ends, and for everyone who needs to know it.
+//! What one HTTP request asks for (`RequestInfo`), parsed once, before authentication ends, for all who read it.
 //!
-//! The gate, the authoriser, limits, metrics and the handlers all read [`RequestInfo`]. Nothing behind this module looks at a
-//! path, a query or a selector's text again, so that two parts of the server cannot understand one request differently.
+//! The gate, the authoriser, limits, metrics and the handlers all read [`RequestInfo`]. Nothing behind this module
+//! looks at a path, a query or a selector's text again, so that two parts of the server cannot understand one request
+//! differently.
 //!
 //! | file | what it reads |
 //! |---|---|
@@ -21,7 +22,7 @@ pub mod selector;
 use http::{Method, header};
 
 use self::{
-    accept::Form,
+    accept::ResponseForm,
     content_type::ContentType,
     path::{RequestPath, ResourcePath},
     query::Query,
@@ -42,7 +43,7 @@ pub struct RequestInfo {
     /// `Accept` as it was sent: discovery and OpenAPI choose among forms of their own.
     pub accept: String,
     /// The form of an answer about objects; an error where the client takes none that is served.
-    pub form: Result<Form, Status>,
+    pub form: Result<ResponseForm, Status>,
     /// What the body is written in.
     pub content_type: ContentType,
     /// Who asks; `None` until authentication has ended, and for the paths that are open to everyone.
@@ -103,7 +104,8 @@ impl Verb {
 }
 
 impl RequestInfo {
-    /// Reads everything but the body. Errors are the client's: a path that cannot be served, a malformed option or selector.
+    /// Reads everything but the body. Errors are the client's: a path that cannot be served, a malformed option or
+    /// selector.
     pub fn of(parts: &http::request::Parts) -> Result<Self, Status> {
         let header = |name| parts.headers.get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
         let path = RequestPath::of(parts.uri.path())?;
@@ -128,7 +130,7 @@ impl RequestInfo {
             path,
             query,
             accept: accept.to_owned(),
-            form: Form::of(accept),
+            form: ResponseForm::of(accept),
             content_type: ContentType::of(header(header::CONTENT_TYPE).unwrap_or_default()),
             user: None,
         })

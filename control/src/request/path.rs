@@ -25,7 +25,8 @@ pub struct ResourcePath {
     pub namespace: Option<String>,
     pub name: Option<String>,
     pub subresource: Option<String>,
-    /// What follows the subresource, as it was sent and not decoded: the path for a proxy. Starts with a slash, or is empty.
+    /// What follows the subresource, as it was sent and not decoded: the path for a proxy. Starts with a slash, or is
+    /// empty.
     pub rest: String,
     /// The old form of a watch, `/api/v1/watch/…`.
     pub watch_prefix: bool,
@@ -110,7 +111,8 @@ fn is_of_namespace_itself(group: &str, parts: &[&str]) -> bool {
     group.is_empty() && matches!(parts, ["status" | "finalize"])
 }
 
-/// Whether the segments reach to a subresource, so that all that follows belongs to it. `prefix` segments stand before the parts.
+/// Whether the segments reach to a subresource, so that all that follows belongs to it. `prefix` segments stand before
+/// the parts.
 fn is_complete(segments: &[String], prefix: usize) -> bool {
     let mut parts = segments.get(prefix..).unwrap_or_default();
     if let [first, rest @ ..] = parts

@@ -5,11 +5,12 @@
 use super::selector::{FieldSelector, LabelSelector};
 use crate::status::Status;
 
-/// All options of a request; those that a verb does not know are ignored by it.
+/// All options of a request; those that a verb does not know are ignored by it. Each field is the option of the same
+/// name in `meta.k8s.io/v1`.
 #[derive(Clone, Debug, Default)]
 pub struct Query {
-    /// Every name and value, decoded, in the order of the text: what only one subresource knows (`container`, `tailLines`)
-    /// is read from here.
+    /// Every name and value, decoded, in the order of the text: what only one subresource knows (`container`,
+    /// `tailLines`) is read from here.
     pub parameters: Vec<(String, String)>,
     pub label_selector: LabelSelector,
     pub field_selector: FieldSelector,
@@ -36,6 +37,7 @@ pub enum Version {
     Of(u64),
 }
 
+/// `resourceVersionMatch`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VersionMatch {
     Exact,

@@ -1,3 +1,6 @@
+//! Requests read as a whole: method, path and query, as `RequestInfoFactory` and the option decoders of
+//! `k8s.io/apiserver` read them.
+
 use super::{path::RequestPath, *};
 
 /// What a request with this method and URI is read as.

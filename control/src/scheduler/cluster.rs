@@ -27,7 +27,7 @@ pub struct Cluster {
     by_namespace: HashMap<String, HashSet<String>>,
     groups: HashMap<String, Siblings>,
     /// Placed pods that keep others away.
-    repelling: BTreeSet<String>,
+    with_anti_affinity: BTreeSet<String>,
     next: usize,
 }
 
@@ -89,7 +89,7 @@ impl Cluster {
         let Some(at) = self.by_name.remove(name) else { return };
         let here = self.nodes[at].as_mut().map(|state| std::mem::take(&mut state.placed)).unwrap_or_default();
         for uid in here {
-            if let Some(needs) = self.displace(&uid) {
+            if let Some(needs) = self.remove_placed(&uid) {
                 self.unassigned.entry(name.to_owned()).or_default().insert(uid, needs);
             }
         }
@@ -99,7 +99,7 @@ impl Cluster {
     /// Counts a pod on a node, with its needs as they are now.
     pub fn place(&mut self, uid: &str, node: &str, needs: Arc<Needs>) {
         let Some(at) = self.by_name.get(node).copied() else {
-            self.displace(uid);
+            self.remove_placed(uid);
             self.unassigned.entry(node.to_owned()).or_default().insert(uid.to_owned(), needs);
             return;
         };
@@ -108,7 +108,7 @@ impl Cluster {
         if self.placed.get(uid).is_some_and(is_same) {
             return;
         }
-        self.displace(uid);
+        self.remove_placed(uid);
         let Some(state) = self.nodes[at].as_mut() else { return };
         state.take(&needs);
         state.placed.insert(uid.to_owned());
@@ -116,8 +116,8 @@ impl Cluster {
         if let Some(group) = &needs.group {
             self.groups.entry(group.clone()).or_default().add(at, state.node.zone.as_deref());
         }
-        if needs.neighbours.repels() {
-            self.repelling.insert(uid.to_owned());
+        if needs.neighbours.has_anti_affinity() {
+            self.with_anti_affinity.insert(uid.to_owned());
         }
         self.placed.insert(uid.to_owned(), PlacedPod { node: at, needs });
     }
@@ -125,7 +125,7 @@ impl Cluster {
     /// Frees what a pod took. Returns the name of its node and what it took.
     pub fn remove_pod(&mut self, uid: &str) -> Option<(String, Arc<Needs>)> {
         let at = self.placed.get(uid).map(|placed| placed.node);
-        let Some(needs) = self.displace(uid) else {
+        let Some(needs) = self.remove_placed(uid) else {
             self.unassigned.retain(|_, pods| {
                 pods.remove(uid);
                 !pods.is_empty()
@@ -136,14 +136,14 @@ impl Cluster {
         Some((node.node.name.clone(), needs))
     }
 
-    /// Whether a placed pod keeps others away.
-    pub fn repels(&self, uid: &str) -> bool {
-        self.repelling.contains(uid)
+    /// Whether a placed pod has required anti-affinity, which keeps matching pods away.
+    pub fn has_anti_affinity(&self, uid: &str) -> bool {
+        self.with_anti_affinity.contains(uid)
     }
 
-    fn displace(&mut self, uid: &str) -> Option<Arc<Needs>> {
+    fn remove_placed(&mut self, uid: &str) -> Option<Arc<Needs>> {
         let PlacedPod { node, needs } = self.placed.remove(uid)?;
-        self.repelling.remove(uid);
+        self.with_anti_affinity.remove(uid);
         let namespace = &needs.neighbours.namespace;
         if let Some(pods) = self.by_namespace.get_mut(namespace) {
             pods.remove(uid);
@@ -202,7 +202,7 @@ impl Cluster {
     /// Where the other pods allow this one; `None` where there is no rule about it.
     fn domains(&self, needs: &Needs) -> Option<Domains> {
         let own = &needs.neighbours;
-        if !own.has_rules() && self.repelling.is_empty() {
+        if !own.has_rules() && self.with_anti_affinity.is_empty() {
             return None;
         }
         let namespaces = own.namespaces();
@@ -214,7 +214,7 @@ impl Cluster {
             None => self.placed.keys().collect(),
             Some(all) => all.iter().filter_map(|namespace| self.by_namespace.get(*namespace)).flatten().collect(),
         };
-        let others = self.repelling.iter().filter(|uid| !is_counted(uid));
+        let others = self.with_anti_affinity.iter().filter(|uid| !is_counted(uid));
         let relevant: Vec<&PlacedPod> =
             of_namespaces.into_iter().chain(others).filter_map(|uid| self.placed.get(uid)).collect();
         let others = relevant.into_iter().filter_map(|placed| {

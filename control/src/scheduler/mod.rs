@@ -265,11 +265,11 @@ impl Loop {
 
     fn free(&mut self, uid: &str) {
         // A pod that kept others away may have done so beyond its own node.
-        let repelled = self.cluster.repels(uid);
+        let had_anti_affinity = self.cluster.has_anti_affinity(uid);
         if let Some((node, freed)) = self.cluster.remove_pod(uid) {
             let cluster = &self.cluster;
             let helps = |needs: &pod::Needs| {
-                repelled || needs.neighbours.is_freed_by(&freed.neighbours) || cluster.can_take(&node, needs)
+                had_anti_affinity || needs.neighbours.is_freed_by(&freed.neighbours) || cluster.can_take(&node, needs)
             };
             self.queue.retry_where(Instant::now(), helps);
         }

@@ -110,13 +110,13 @@ impl Neighbours {
         Some(namespaces)
     }
 
-    /// Whether the pod keeps others away.
-    pub fn repels(&self) -> bool {
+    /// Whether the pod has required anti-affinity, which keeps matching pods away.
+    pub fn has_anti_affinity(&self) -> bool {
         !self.unwanted.is_empty()
     }
 
-    /// Counts what is placed. `all` need only hold pods that repel where this pod has no rules; `nodes` are the labels
-    /// of the nodes that the pod's own node affinity admits.
+    /// Counts what is placed. `all` need only hold pods with anti-affinity where this pod has no rules; `nodes` are the
+    /// labels of the nodes that the pod's own node affinity admits.
     pub fn domains<'a>(
         &self,
         all: impl Iterator<Item = Placed<'a>>,

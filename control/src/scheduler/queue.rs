@@ -1,4 +1,4 @@
-//! Pods without a node: those to be tried, those that no node can take for now, and those that wait out their back-off.
+//! Pods without a node: pods to be tried (active), unschedulable pods, and pods in back-off.
 
 use std::{
     cmp::Reverse,

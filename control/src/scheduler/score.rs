@@ -14,7 +14,7 @@ use crate::objects::taints::{PREFER_NO_SCHEDULE, covers};
 const WEIGHT_TAINTS: i64 = 3;
 const WEIGHT_AFFINITY: i64 = 2;
 const WEIGHT_SPREAD: i64 = 2;
-const MOST: i64 = 100;
+const MAX_SCORE: i64 = 100;
 
 /// Picks the best of `candidates` (positions in the cluster); the first of equals.
 pub fn best(needs: &Needs, candidates: &[(usize, &NodeInfo)], siblings: Option<&Siblings>) -> Option<usize> {
@@ -23,19 +23,19 @@ pub fn best(needs: &Needs, candidates: &[(usize, &NodeInfo)], siblings: Option<&
         .prefers()
         .then(|| candidates.iter().map(|(_, n)| needs.affinity.preference(&n.node.name, &n.node.labels)).collect());
     let most_preferred = preferences.iter().flatten().copied().max().unwrap_or(0).max(1);
-    let most_disliked = candidates.iter().map(|(_, n)| disliked(needs, n)).max().unwrap_or(0);
-    let crowding = siblings.map(|s| s.crowding(candidates));
+    let most_intolerable = candidates.iter().map(|(_, n)| count_intolerable_taints(needs, n)).max().unwrap_or(0);
+    let max_counts = siblings.map(|s| s.max_counts(candidates));
     let mut best: Option<(i64, usize)> = None;
     for (at, (index, node)) in candidates.iter().enumerate() {
         let mut score = room(needs, node);
         if let Some(preferences) = &preferences {
-            score += WEIGHT_AFFINITY * preferences[at] * MOST / most_preferred;
+            score += WEIGHT_AFFINITY * preferences[at] * MAX_SCORE / most_preferred;
         }
-        if most_disliked > 0 {
-            score += WEIGHT_TAINTS * (MOST - disliked(needs, node) * MOST / most_disliked);
+        if most_intolerable > 0 {
+            score += WEIGHT_TAINTS * (MAX_SCORE - count_intolerable_taints(needs, node) * MAX_SCORE / most_intolerable);
         }
-        if let (Some(siblings), Some(crowding)) = (siblings, &crowding) {
-            score += WEIGHT_SPREAD * siblings.score(*index, node, crowding);
+        if let (Some(siblings), Some(max_counts)) = (siblings, &max_counts) {
+            score += WEIGHT_SPREAD * siblings.score(*index, node, max_counts);
         }
         if best.is_none_or(|(most, _)| score > most) {
             best = Some((score, *index));
@@ -48,7 +48,7 @@ pub fn best(needs: &Needs, candidates: &[(usize, &NodeInfo)], siblings: Option<&
 fn room(needs: &Needs, node: &NodeInfo) -> i64 {
     let load = load_of(needs);
     let has = &node.node.allocatable;
-    let most = Amount::from(MOST);
+    let most = Amount::from(MAX_SCORE);
     let free = |has: Amount, taken: Amount| if has <= 0 || taken > has { 0 } else { (has - taken) * most / has };
     let least = (free(has.cpu_milli, node.load.0 + load.0) + free(has.memory, node.load.1 + load.1)) / 2;
     let used = |has: Amount, taken: Amount| match has {
@@ -62,7 +62,7 @@ fn room(needs: &Needs, node: &NodeInfo) -> i64 {
     i64::try_from(least + balanced).unwrap_or(0)
 }
 
-fn disliked(needs: &Needs, node: &NodeInfo) -> i64 {
+fn count_intolerable_taints(needs: &Needs, node: &NodeInfo) -> i64 {
     let soft = node.node.taints.iter().filter(|taint| taint.effect == PREFER_NO_SCHEDULE);
     soft.filter(|taint| !needs.tolerations.iter().any(|t| covers(t, taint))).fold(0, |count, _| count + 1)
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::node::NodeInfo;
 
-const MOST: i64 = 100;
+const MAX_SCORE: i64 = 100;
 
 /// Pods of one group, by place.
 #[derive(Clone, Debug, Default)]
@@ -13,9 +13,9 @@ pub struct Siblings {
     zones: HashMap<String, i64>,
 }
 
-/// The fullest places among the candidates.
+/// The largest numbers of siblings on one node and in one zone among the candidates.
 #[derive(Clone, Copy, Debug)]
-pub struct Crowding {
+pub struct MaxCounts {
     node: i64,
     /// 0 where no candidate is in a zone that holds siblings.
     zone: i64,
@@ -50,25 +50,25 @@ impl Siblings {
         self.nodes.is_empty()
     }
 
-    /// The fullest node and zone among the candidates.
-    pub fn crowding(&self, candidates: &[(usize, &NodeInfo)]) -> Crowding {
-        let mut crowding = Crowding { node: 0, zone: 0, zoned: false };
+    /// The largest counts on one node and in one zone among the candidates.
+    pub fn max_counts(&self, candidates: &[(usize, &NodeInfo)]) -> MaxCounts {
+        let mut max_counts = MaxCounts { node: 0, zone: 0, zoned: false };
         for (index, node) in candidates {
-            crowding.node = crowding.node.max(self.on(*index));
-            crowding.zone = crowding.zone.max(self.within(node));
-            crowding.zoned |= node.node.zone.is_some();
+            max_counts.node = max_counts.node.max(self.on(*index));
+            max_counts.zone = max_counts.zone.max(self.within(node));
+            max_counts.zoned |= node.node.zone.is_some();
         }
-        crowding
+        max_counts
     }
 
     /// 100 where none of the siblings are, 0 where most are. Zones weigh two thirds. Source: `SelectorSpread`.
-    pub fn score(&self, index: usize, node: &NodeInfo, crowding: &Crowding) -> i64 {
-        let share = |count: i64, most: i64| if most == 0 { MOST } else { (most - count) * MOST / most };
-        let by_node = share(self.on(index), crowding.node);
-        if !crowding.zoned {
+    pub fn score(&self, index: usize, node: &NodeInfo, max_counts: &MaxCounts) -> i64 {
+        let share = |count: i64, most: i64| if most == 0 { MAX_SCORE } else { (most - count) * MAX_SCORE / most };
+        let by_node = share(self.on(index), max_counts.node);
+        if !max_counts.zoned {
             return by_node;
         }
-        let by_zone = if node.node.zone.is_some() { share(self.within(node), crowding.zone) } else { 0 };
+        let by_zone = if node.node.zone.is_some() { share(self.within(node), max_counts.zone) } else { 0 };
         (by_node + 2 * by_zone) / 3
     }
 

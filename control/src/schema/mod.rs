@@ -185,6 +185,7 @@ impl Types {
         self.by_name(&full_name(&format!("{package}.{version}.{kind}")))
     }
 
+    /// The type with this id.
     pub fn get(&self, id: TypeId) -> &Type {
         &self.node(id).r#type
     }
@@ -229,10 +230,12 @@ impl Types {
 }
 
 impl Object {
+    /// The fields, sorted by name.
     pub fn fields(&self) -> &[Field] {
         &self.fields
     }
 
+    /// The field of this name.
     pub fn field(&self, name: &str) -> Option<&Field> {
         self.position(name).map(|at| &self.fields[at])
     }
@@ -272,10 +275,12 @@ impl Schema {
         self.types.definition(self.root).map_or("", |definition| &*definition.name)
     }
 
+    /// The arena that holds the types.
     pub fn types(&self) -> &Arc<Types> {
         &self.types
     }
 
+    /// The type of the whole object.
     pub fn root(&self) -> TypeId {
         self.root
     }

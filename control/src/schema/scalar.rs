@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 /// Go's zero time, which a typed client reads as "no time at all".
 pub const ZERO_TIME: &str = "0001-01-01T00:00:00Z";
+/// The zero value of Go's `MicroTime`.
 pub const ZERO_MICRO_TIME: &str = "0001-01-01T00:00:00.000000Z";
 
 /// The RFC 3339 form, UTC in whole seconds, or the reason why `text` is no point in time.

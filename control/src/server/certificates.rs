@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// How often the ends of the certificates are looked at; they are renewed weeks before.
-const LOOK_EVERY: Duration = Duration::from_secs(12 * 3600);
+const CHECK_INTERVAL: Duration = Duration::from_secs(12 * 3600);
 
 /// What the parts of the service show and check.
 pub struct Certificates {
@@ -68,7 +68,7 @@ impl Certificates {
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(LOOK_EVERY) => {}
+                () = tokio::time::sleep(CHECK_INTERVAL) => {}
             }
             if let Err(e) = self.renew(OffsetDateTime::now_utc()) {
                 tracing::error!(error = &e as &dyn std::error::Error, "cannot renew the certificates");

@@ -68,8 +68,8 @@ pub async fn beat(health: Health, stop: CancellationToken) {
     }
 }
 
-/// All tasks run; those that had to be started again are named with their number of restarts, and not with their panic's
-/// message, which may quote an object.
+/// All tasks run; those that had to be started again are named with their number of restarts, and not with their
+/// panic's message, which may quote an object.
 fn check_tasks(tasks: &[TaskStatus]) -> Outcome {
     let restarted = |task: &&TaskStatus| task.restarts > 0 || task.state == TaskState::BackingOff;
     let name = |task: &TaskStatus| match task.state {
@@ -128,7 +128,8 @@ mod tests {
         }
         drop(client);
         running.shutdown().await;
-        // Nothing that tells of the service keeps it alive: once the workers of its clients have ended, its store is free.
+        // Nothing that tells of the service keeps it alive: once the workers of its clients have ended, its store is
+        // free.
         let again = async {
             loop {
                 match crate::start(config.clone()).await {

@@ -1,4 +1,5 @@
-//! How many files this process may have open: every watcher is a connection, and the usual soft limit of 1,024 is soon reached.
+//! How many files this process may have open: every watcher is a connection, and the usual soft limit of 1,024 is soon
+//! reached.
 
 /// Raises the soft limit to the hard one, as Go's runtime does for the programs people know.
 pub fn raise_limit() {

@@ -1,4 +1,5 @@
-//! Lets a server that has become quiet become small again: history is let go of in time even where nothing is written any more.
+//! Trims old watch history each minute, so that idle servers free memory even where nothing is written
+//! any more.
 
 use std::{
     sync::Arc,
@@ -11,6 +12,7 @@ use crate::store::Store;
 
 const EVERY: Duration = Duration::from_secs(60);
 
+/// Trims each minute, until `stop`.
 pub async fn run(store: Arc<dyn Store>, stop: CancellationToken) {
     loop {
         tokio::select! {

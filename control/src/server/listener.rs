@@ -1,4 +1,4 @@
-//! Accepts connections, shakes hands, and hands requests to the gate until told to stop.
+//! Accepts connections, performs TLS handshakes, and passes requests to the gate until it is stopped.
 //!
 //! Decides how many connections there may be and how long one may take for what; knows nothing of the API.
 
@@ -27,8 +27,9 @@ const MAX_CONNECTIONS: usize = 16 * 1024;
 const MOST_OF_ONE_STRANGER: usize = 256;
 const MOST_STRANGERS: usize = 2048;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// From the end of one answer to the next request's header. Longer than clients keep an idle connection (90 s in Go and in
-/// hyper): the one who sends requests should be the one who closes, or a request may meet a connection that is just going.
+/// From the end of one answer to the next request's header. Longer than clients keep an idle connection (90 s in Go and
+/// in hyper): the one who sends requests should be the one who closes, or a request may meet a connection that is just
+/// going.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(120);
 /// HTTP/2 pings: a client that is gone is noticed although it has nothing to say.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
@@ -74,7 +75,7 @@ impl Listener {
         Self { closing, tasks }
     }
 
-    /// Accepts no more, ends watches, lets requests under way come to their end, and cuts what takes too long.
+    /// Stops accepting, ends watches, waits for requests in progress, and closes connections that take too long.
     pub async fn drain(self) {
         self.closing.cancel();
         self.tasks.close();
@@ -145,7 +146,7 @@ async fn serve(stream: TcpStream, peer: SocketAddr, stranger: Counted, shared: A
             Err(_) => return tracing::debug!(%peer, "TLS handshake took too long"),
         },
     };
-    let certificate = Arc::new(judged(&stream, &shared.clients));
+    let certificate = Arc::new(connection_certificate(&stream, &shared.clients));
     let stranger = Some(stranger).filter(|_| !matches!(*certificate, Some(Ok(_))));
     let gate = shared.gate.clone();
     let service = service_fn(move |request: hyper::Request<Incoming>| {
@@ -182,7 +183,10 @@ fn set_options(stream: &TcpStream) -> io::Result<()> {
     SockRef::from(stream).set_tcp_keepalive(&probes)
 }
 
-fn judged(stream: &TlsStream<TcpStream>, clients: &ClientCertificates) -> crate::auth::gate::ConnectionCertificate {
+fn connection_certificate(
+    stream: &TlsStream<TcpStream>,
+    clients: &ClientCertificates,
+) -> crate::auth::gate::ConnectionCertificate {
     stream.get_ref().1.peer_certificates().map(|chain| clients.identify(chain))
 }
 

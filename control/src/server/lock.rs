@@ -1,4 +1,4 @@
-//! One control service per data directory: two that write one store would each believe to be alone.
+//! One control service per data directory: locks it, since two processes that write one store would corrupt it.
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
@@ -12,6 +12,7 @@ pub struct DataDirLock {
     _file: File,
 }
 
+/// Why the data directory could not be locked.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     #[error("another control service{} runs on {}: stop it, or choose another --data-dir", by(.pid), dir.display())]
@@ -25,6 +26,7 @@ fn by(pid: &Option<u32>) -> String {
 }
 
 impl DataDirLock {
+    /// Locks `dir`, or names the process that holds it.
     pub fn take(dir: &Path) -> Result<Self, LockError> {
         let path = dir.join("lock");
         let wrap = |source| LockError::Io { path: path.clone(), source };
@@ -45,7 +47,8 @@ impl DataDirLock {
             file.rewind()?;
             write!(file, "{}", std::process::id())
         };
-        // A full disk must not keep a control service from starting: reads go on, and only the message loses the number.
+        // A full disk must not keep a control service from starting: reads go on, and only the message loses the
+        // number.
         if let Err(e) = write(&mut file) {
             tracing::warn!("cannot note the process in {}: {e}", path.display());
         }

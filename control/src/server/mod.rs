@@ -1,7 +1,7 @@
 //! Composes and runs the parts of one control service.
 //!
-//! Order of a start: data directory, lock, certificates, store, API, bootstrap objects, listener, controllers. A stop goes the
-//! other way round, so that nothing loses what it stands on.
+//! Order of a start: data directory, lock, certificates, store, API, bootstrap objects, listener, controllers. A stop
+//! goes the other way round, so that nothing loses what it stands on.
 
 mod advertise;
 mod certificates;
@@ -92,7 +92,7 @@ pub struct Running {
     controllers: Arc<Controllers>,
     scheduler: Arc<Scheduler>,
     supervisor: Supervisor,
-    // Last: let go of when everything else is down.
+    // Last field: released after all other parts have stopped.
     _lock: DataDirLock,
 }
 
@@ -117,7 +117,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let opened = api::open_store(&store_path, &kinds).map_err(|e| StartError::Store { path: store_path, source: e })?;
     let store: Arc<dyn Store> = Arc::new(opened);
     let allocator = Allocator::new(config.service_cidr, config.service_node_port_range.clone());
-    allocation::mend_at_start(&store, &allocator).await;
+    allocation::repair_at_start(&store, &allocator).await;
     let server_address = advertised.map_or(address, |a| SocketAddr::new(a.address.into(), a.port));
     let kinds_changed = kinds.subscribe();
     let api = KubernetesApi::new(store.clone(), kinds, allocator.clone(), &server_address.to_string());
@@ -225,8 +225,9 @@ fn start_tasks(
     let certificates = Arc::new(certificates);
     supervisor.spawn("certificate-renewal", move |stop| certificates.clone().keep(stop).boxed());
     let audited = store.clone();
-    supervisor
-        .spawn("allocation-audit", move |stop| allocation::keep(audited.clone(), allocator.clone(), stop).boxed());
+    supervisor.spawn("allocation-audit", move |stop| {
+        allocation::audit_repeatedly(audited.clone(), allocator.clone(), stop).boxed()
+    });
     let store = store.clone();
     supervisor.spawn("housekeeping", move |stop| housekeeping::run(store.clone(), stop).boxed());
     let health = api.health().clone();

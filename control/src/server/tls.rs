@@ -1,4 +1,5 @@
-//! The TLS side of the listener: which certificate is shown, which protocols are spoken, whose certificates are looked at.
+//! The TLS side of the listener: which certificate is shown, which protocols are spoken, whose certificates are looked
+//! at.
 
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use crate::auth::{
     pki::{Authority, Issued},
 };
 
+/// Why TLS cannot be served with a certificate.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     #[error("the serving certificate is not usable")]
@@ -33,6 +35,7 @@ pub enum TlsError {
 pub struct ShownCertificate(ArcSwap<CertifiedKey>);
 
 impl ShownCertificate {
+    /// Serves `issued`, with the certificate of `authority` behind it in the chain.
     pub fn new(issued: &Issued, authority: &Authority, provider: &CryptoProvider) -> Result<Self, TlsError> {
         Ok(Self(ArcSwap::from_pointee(certified(issued, authority, provider)?)))
     }
@@ -43,6 +46,7 @@ impl ShownCertificate {
         Ok(())
     }
 
+    /// The certificate that is served now.
     #[cfg(test)]
     pub fn leaf(&self) -> CertificateDer<'static> {
         self.0.load().cert[0].clone()
@@ -70,6 +74,7 @@ pub fn server_config(
     Ok(config)
 }
 
+/// The verifier of client certificates.
 pub fn client_certificates(
     authority: &Authority,
     provider: Arc<CryptoProvider>,

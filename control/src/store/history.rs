@@ -111,7 +111,7 @@ impl History {
         self.events.push_back((now, event));
     }
 
-    /// Drops what is too much or too old at `now`, and tells `dropped` of each.
+    /// Drops events that exceed the limit or are too old at `now`, and calls `dropped` with each.
     pub fn trim(&mut self, now: Instant, mut dropped: impl FnMut(&Event)) {
         while self.events.front().is_some_and(|(at, _)| {
             self.events.len() > MAX_EVENTS || self.bytes > MAX_BYTES || now.duration_since(*at) > MAX_AGE

@@ -23,13 +23,13 @@ pub struct Header {
     /// Sorted by key.
     pub labels: Box<[(Box<str>, Box<str>)]>,
     /// `metadata.ownerReferences`
-    pub owners: Box<[Owner]>,
+    pub owners: Box<[OwnerReference]>,
     /// Fields that a field selector may name, beside name and namespace.
     pub fields: BTreeMap<Cow<'static, str>, String>,
     /// The values by which [`super::Snapshot::list_by`] and [`super::Store::watch_by`] find the object.
     pub indexes: Box<[Term]>,
     /// Cells of the Table form.
-    pub cells: Box<[Cell]>,
+    pub cells: Box<[StoredCell]>,
     /// Whether `metadata.deletionTimestamp` is set.
     pub deleting: bool,
     /// `metadata.finalizers`
@@ -50,7 +50,7 @@ pub const NAME_INDEX: &str = "metadata.name";
 
 /// One entry of `metadata.ownerReferences`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Owner {
+pub struct OwnerReference {
     /// UID of the owner.
     pub uid: Box<str>,
     /// `ReplicaSet`
@@ -63,7 +63,7 @@ pub struct Owner {
 
 /// A part of an object's Table row, prepared at the write.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Cell {
+pub enum StoredCell {
     /// JSON text, as it is.
     Text(Box<str>),
     /// The time since this moment (Unix seconds), inside a JSON string: it is filled in when the row is read.

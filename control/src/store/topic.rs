@@ -1,7 +1,7 @@
 //! The changes of one resource for those who watch it: all of them, or those with one indexed value.
 //!
 //! A feed for an indexed value is made by its first reader, and holds the topic's events of that value, no more and no
-//! fewer. So readers wake for their own events alone, and never walk over those of others.
+//! fewer. So readers wake only for their own events, and never scan those of others.
 
 use std::{
     borrow::Cow,

@@ -10,7 +10,7 @@ use super::{
     },
     record,
     response::{Response, Transport},
-    zone::{Meaning, Zone},
+    zone::{NameLookup, Zone},
 };
 
 /// What became of a query.
@@ -20,7 +20,8 @@ pub enum Outcome {
     Answered,
     /// Not a name of the cluster: nothing was written, other resolvers are to be asked.
     Elsewhere,
-    /// The response holds an alias whose target is not a name of the cluster: other resolvers' records of it are to be appended.
+    /// The response holds an alias whose target is not a name of the cluster: other resolvers' records of it are to be
+    /// appended.
     Chase(Name),
     /// Not to be answered at all.
     Drop,
@@ -45,36 +46,36 @@ pub fn answer(packet: &[u8], zone: &Zone, transport: Transport, turn: usize, out
         return Outcome::Answered;
     }
     let meaning = zone.meaning(query.name());
-    if meaning == Meaning::Elsewhere {
+    if meaning == NameLookup::Elsewhere {
         return Outcome::Elsewhere;
     }
     let response = Response::start(&query, transport, out);
     if !zone.is_synced() {
-        // "No such name" now would be believed, and cached, by clients.
+        // Clients would cache an NXDOMAIN that is sent now.
         response.finish(ResponseCode::ServFail);
         return Outcome::Answered;
     }
     write(&query, zone, meaning, turn, response)
 }
 
-fn write(query: &Query<'_>, zone: &Zone, meaning: Meaning<'_>, turn: usize, mut response: Response<'_>) -> Outcome {
+fn write(query: &Query<'_>, zone: &Zone, meaning: NameLookup<'_>, turn: usize, mut response: Response<'_>) -> Outcome {
     let asked = |kind| query.qtype == kind || query.qtype == TYPE_ANY;
     response.set_authoritative();
     match meaning {
-        Meaning::Apex if query.qtype == TYPE_NS => {
+        NameLookup::Apex if query.qtype == TYPE_NS => {
             response.answer(|out| record::ns(out, record::QUESTION, zone.primary()));
             response.additional(|out| record::a(out, zone.primary().wire(), zone.server()));
         }
-        Meaning::Apex if asked(TYPE_SOA) => {
+        NameLookup::Apex if asked(TYPE_SOA) => {
             response.answer(|out| record::soa(out, zone.origin(), zone.primary(), zone.contact(), zone.serial()));
         }
-        Meaning::Address(address) if asked(TYPE_A) => {
+        NameLookup::Address(address) if asked(TYPE_A) => {
             response.answer(|out| record::a(out, record::QUESTION, address));
         }
-        Meaning::Addresses(prepared) if asked(TYPE_A) && !prepared.is_empty() => {
+        NameLookup::Addresses(prepared) if asked(TYPE_A) && !prepared.is_empty() => {
             response.addresses(prepared, None, turn)
         }
-        Meaning::Srv(srv) if asked(TYPE_SRV) => {
+        NameLookup::Srv(srv) if asked(TYPE_SRV) => {
             let weight = (100 / srv.targets.len().max(1) as u16).max(1);
             for target in &srv.targets {
                 response.answer(|out| record::srv(out, record::QUESTION, weight, target.port, &target.host));
@@ -85,16 +86,16 @@ fn write(query: &Query<'_>, zone: &Zone, meaning: Meaning<'_>, turn: usize, mut 
                 }
             }
         }
-        Meaning::Version if asked(TYPE_TXT) => {
+        NameLookup::Version if asked(TYPE_TXT) => {
             response.answer(|out| record::txt(out, record::QUESTION, SPECIFICATION));
         }
-        Meaning::Reverse(names) if asked(TYPE_PTR) => {
+        NameLookup::Reverse(names) if asked(TYPE_PTR) => {
             for name in names {
                 response.answer(|out| record::ptr(out, record::QUESTION, name));
             }
         }
-        Meaning::Alias(target) => return alias(query, zone, target, turn, response),
-        Meaning::NoSuchName => return negative(zone, response, ResponseCode::NxDomain),
+        NameLookup::Alias(target) => return alias(query, zone, target, turn, response),
+        NameLookup::NoSuchName => return negative(zone, response, ResponseCode::NxDomain),
         _ => return negative(zone, response, ResponseCode::NoError),
     }
     response.finish(ResponseCode::NoError);
@@ -114,17 +115,17 @@ fn alias(query: &Query<'_>, zone: &Zone, first: &Name, turn: usize, mut response
         // Owner, type, class, TTL and length stand before the target, which a pointer can then name.
         owner = (0xc000 | (at + 12) as u16).to_be_bytes();
         match zone.meaning(target.wire()) {
-            Meaning::Alias(next) => target = next,
-            Meaning::Addresses(prepared) if query.qtype == TYPE_A && !prepared.is_empty() => {
+            NameLookup::Alias(next) => target = next,
+            NameLookup::Addresses(prepared) if query.qtype == TYPE_A && !prepared.is_empty() => {
                 response.addresses(prepared, Some(owner), turn);
                 response.finish(ResponseCode::NoError);
                 return Outcome::Answered;
             }
-            Meaning::Elsewhere => {
+            NameLookup::Elsewhere => {
                 response.finish(ResponseCode::NoError);
                 return Outcome::Chase(target.clone());
             }
-            Meaning::NoSuchName => return negative(zone, response, ResponseCode::NxDomain),
+            NameLookup::NoSuchName => return negative(zone, response, ResponseCode::NxDomain),
             _ => return negative(zone, response, ResponseCode::NoError),
         }
     }
@@ -132,7 +133,7 @@ fn alias(query: &Query<'_>, zone: &Zone, first: &Name, turn: usize, mut response
     Outcome::Answered
 }
 
-/// The SOA tells how long to believe it (RFC 2308, section 3).
+/// Its SOA bounds how long it is cached (RFC 2308, section 3).
 fn negative(zone: &Zone, mut response: Response<'_>, code: ResponseCode) -> Outcome {
     response.authority(|out| record::soa(out, zone.origin(), zone.primary(), zone.contact(), zone.serial()));
     response.finish(code);

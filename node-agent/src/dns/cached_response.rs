@@ -1,5 +1,5 @@
-//! A response of another resolver, kept so that it can be given to any client that asks the same: ID, spelling of the question,
-//! times to live and EDNS are each client's own.
+//! A response of another resolver, kept so that it can be given to any client that asks the same: ID, spelling of the
+//! question, times to live and EDNS are each client's own.
 
 use std::{
     ops::Range,
@@ -31,8 +31,8 @@ pub struct CachedResponse {
 }
 
 impl CachedResponse {
-    /// Reads `response` to the question of `question_len` bytes that it carries. `None` for what cannot be kept: malformed, cut
-    /// short, or in an order that does not allow OPT to be taken out.
+    /// Reads `response` to the question of `question_len` bytes that it carries. `None` for what cannot be kept:
+    /// malformed, cut short, or in an order that does not allow OPT to be taken out.
     pub fn read(response: &[u8], question_len: usize, now: Instant) -> Option<Self> {
         let word = |at: usize| Some(u16::from_be_bytes([*response.get(at)?, *response.get(at + 1)?]));
         let flags = word(2)?;
@@ -107,7 +107,7 @@ impl CachedResponse {
         now.saturating_duration_since(self.stored) < self.lifetime.saturating_add(MAX_STALE)
     }
 
-    /// Whether little is left of its life, so that who wants it next should not have to wait.
+    /// Whether it expires soon, and should be refreshed before the next client has to wait.
     pub fn is_nearly_over(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.stored) > self.lifetime * 9 / 10
     }
@@ -158,7 +158,7 @@ const MIN_TTL: u32 = 1;
 const MAX_TTL: u32 = 3600;
 const MAX_NEGATIVE_TTL: u32 = 300;
 
-/// What a client is told of a response beyond its time (RFC 8767, section 4), in seconds.
+/// TTL of a stale response (RFC 8767, section 4), in seconds.
 const STALE_TTL: u32 = 30;
 const MAX_STALE: Duration = Duration::from_secs(24 * 3600);
 

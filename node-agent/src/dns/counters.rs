@@ -13,7 +13,7 @@ pub struct Counts {
     pub zone: u64,
     /// Answered from the cache while fresh.
     pub cache_hits: u64,
-    /// Answered from the cache beyond its time, because no resolver answered.
+    /// Answered with a stale response from the cache, because no resolver answered.
     pub cache_stale: u64,
     /// Asked of other resolvers.
     pub forwards: u64,

@@ -1,4 +1,5 @@
-//! Names outside the cluster: whom to ask, in which order, for how long, and what to say when nobody answers.
+//! Names outside the cluster: which resolvers are queried, in which order, with which timeouts, and the response when
+//! none answers.
 
 use std::{
     collections::HashMap,
@@ -32,8 +33,8 @@ struct Shared {
     cache: Cache,
     resolv_conf: ResolvConf,
     counters: Arc<Counters>,
-    /// Questions being asked: who comes meanwhile with the same one waits for the same response. This also ends a loop through
-    /// other resolvers: a question that comes back to us waits for itself, and all give up in time.
+    /// Questions being asked: who comes meanwhile with the same one waits for the same response. This also ends a loop
+    /// through other resolvers: a question that comes back to us waits for itself, and all give up in time.
     asking: Mutex<HashMap<Key, watch::Receiver<Option<Answer>>>>,
     /// Resolvers that failed lately are asked last.
     failed: Mutex<HashMap<SocketAddr, Instant>>,
@@ -58,8 +59,9 @@ impl Forwarder {
         Self { shared: Arc::new(shared) }
     }
 
-    /// Writes a fresh response, or one that is resting, if the cache has it; false where it has not. One whose time is nearly over
-    /// counts as missing for the one client that comes first, so that it is asked again before others have to wait.
+    /// Writes a fresh response, or one that is resting, if the cache has it; false where it has not. One whose time is
+    /// nearly over counts as missing for the one client that comes first, so that it is asked again before others have
+    /// to wait.
     pub fn write_cached(&self, query: &Query<'_>, transport: Transport, out: &mut Vec<u8>) -> bool {
         let (key, now) = (Key::of(query), Instant::now());
         let Some(cached) = self.shared.cache.get(&key) else { return false };
@@ -75,13 +77,13 @@ impl Forwarder {
         fresh || resting
     }
 
-    /// Asks, and writes what came of it: a response, a stale one, or SERVFAIL that says why.
+    /// Queries the resolvers, and writes a response, a stale one, or SERVFAIL with the reason.
     pub async fn resolve(&self, query: &Query<'_>, zone: &Zone, transport: Transport, out: &mut Vec<u8>) {
         let key = Key::of(query);
         let cached = self.shared.cache.get(&key).filter(|cached| cached.is_usable_stale(Instant::now()));
         let mut asked = self.ask(&key, query, zone);
-        let patience = if cached.is_some() { STALE_AFTER } else { GIVE_UP_AFTER };
-        let answer = match timeout(patience, asked.wait_for(Option::is_some)).await {
+        let limit = if cached.is_some() { STALE_AFTER } else { GIVE_UP_AFTER };
+        let answer = match timeout(limit, asked.wait_for(Option::is_some)).await {
             Ok(Ok(answer)) => answer.clone().unwrap_or_else(|| Err("nothing was asked".into())),
             Ok(Err(_)) => Err("the question was given up".into()),
             Err(_) => Err("no resolver answered in time".into()),
@@ -110,7 +112,7 @@ impl Forwarder {
             return asked.clone();
         }
         let (done, asked) = watch::channel(None);
-        if asking.len() >= MAX_ASKING {
+        if asking.len() >= MAX_IN_FLIGHT {
             done.send_replace(Some(Err("too many questions are waiting for resolvers".into())));
             return asked;
         }
@@ -119,7 +121,7 @@ impl Forwarder {
         count(&self.shared.counters.forwards);
         let resolvers = self.shared.resolv_conf.resolvers(Instant::now(), |address| zone.knows_address(address));
         let (shared, key) = (self.shared.clone(), key.clone());
-        let (packet, question_len) = (query.onward(rand::random()), query.question.len());
+        let (packet, question_len) = (query.for_upstream(rand::random()), query.question.len());
         tokio::spawn(async move {
             let answer = match &resolvers.problem {
                 Some(problem) => Err(problem.as_str().into()),
@@ -144,15 +146,15 @@ impl Forwarder {
 }
 
 impl Shared {
-    /// Each resolver in turn, twice, those that failed lately last. A refusal or failure that a resolver reports is only given on
-    /// when no other does better.
+    /// Each resolver in turn, twice, those that failed lately last. A refusal or failure that a resolver reports is
+    /// only given on when no other does better.
     async fn ask_all(&self, servers: &[SocketAddr], packet: Vec<u8>, question_len: usize) -> Answer {
         let (mut refusal, mut problem) = (None, Arc::from("no resolver answered"));
         let started = Instant::now();
-        for patience in PATIENCE {
+        for timeout in RESOLVER_TIMEOUTS {
             for server in self.healthy_first(servers) {
                 let left = GIVE_UP_AFTER.saturating_sub(started.elapsed());
-                let response = upstream::ask(server, &packet, question_len, patience.min(left)).await;
+                let response = upstream::ask(server, &packet, question_len, timeout.min(left)).await;
                 let read = match response {
                     Ok(response) => CachedResponse::read(&response, question_len, Instant::now()),
                     Err(error) => {
@@ -187,7 +189,7 @@ impl Shared {
     fn rest(&self, key: Key, now: Instant) {
         let mut resting = self.resting.lock();
         resting.retain(|_, until| now < *until);
-        resting.insert(key, now.checked_add(REST_FOR).unwrap_or(now));
+        resting.insert(key, now.checked_add(STALE_RECHECK_AFTER).unwrap_or(now));
     }
 }
 
@@ -199,17 +201,17 @@ const CACHE_CAPACITY: usize = 10_000;
 const CACHE_BYTES: usize = 16 << 20;
 
 /// Distinct questions asked at one time.
-const MAX_ASKING: usize = 2_000;
+const MAX_IN_FLIGHT: usize = 2_000;
 
 /// How long each resolver has, in the first and in the second round.
-const PATIENCE: [Duration; 2] = [Duration::from_millis(1200), Duration::from_millis(2000)];
+const RESOLVER_TIMEOUTS: [Duration; 2] = [Duration::from_millis(1200), Duration::from_millis(2000)];
 
-/// Before clients' own five seconds are over, so that they hear why.
+/// Below the five seconds that clients wait, so that they get an error and not a timeout.
 const GIVE_UP_AFTER: Duration = Duration::from_millis(4500);
 
 /// How long a client waits before it gets a stale response (RFC 8767, section 5).
 const STALE_AFTER: Duration = Duration::from_millis(1800);
 
-/// How long a stale response is given without asking, after asking was in vain.
-const REST_FOR: Duration = Duration::from_secs(30);
+/// How long a stale response is served without a new query, after a query failed (RFC 8767, section 5).
+const STALE_RECHECK_AFTER: Duration = Duration::from_secs(30);
 const FAILED_FOR: Duration = Duration::from_secs(10);

@@ -1,7 +1,8 @@
 //! The node's DNS server: names of the cluster from the World, all others from the host's resolvers.
 //!
-//! A query takes one of two paths. The fast path is a pure function over prepared records ([`answer`]) or a cached response
-//! ([`cache`]), run by one thread a core on a socket of its own. What needs other servers, and all of TCP, runs on tokio.
+//! A query takes one of two paths. The fast path is a pure function over prepared records ([`answer`]) or a cached
+//! response ([`cache`]), run by one thread a core on a socket of its own. What needs other servers, and all of TCP,
+//! runs on tokio.
 
 mod answer;
 mod cache;
@@ -58,7 +59,7 @@ pub struct Config {
 pub enum DnsError {
     #[error("{0:?} is not a domain name")]
     ClusterDomain(String),
-    #[error("listen on {address}")]
+    #[error("cannot listen on {address}")]
     Listen { address: SocketAddrV4, source: io::Error },
 }
 

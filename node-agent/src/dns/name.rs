@@ -1,14 +1,15 @@
-//! Domain names in wire form (RFC 1035, section 3.1): length-prefixed labels and the root's zero. Uncompressed, lower case.
+//! Domain names in wire form (RFC 1035, section 3.1): length-prefixed labels and the root's zero. Uncompressed, lower
+//! case.
 
 use std::{fmt, sync::Arc};
 
-/// A whole name, at most 255 bytes, lower case, with the root's zero at its end. Shared by its clones.
+/// A whole name, at most 255 bytes, lower case, with the root's zero at its end. Clones share it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name(Arc<[u8]>);
 
 impl Name {
-    /// From text such as `web.default.svc.cluster.local`, with or without the dot at the end. `None` where a label is empty or
-    /// over 63 bytes, or the name over 255.
+    /// From text such as `web.default.svc.cluster.local`, with or without the dot at the end. `None` where a label is
+    /// empty or over 63 bytes, or the name over 255.
     pub fn parse(text: &str) -> Option<Self> {
         let text = text.strip_suffix('.').unwrap_or(text);
         let labels = text.split('.').filter(|_| !text.is_empty());

@@ -2,27 +2,46 @@
 
 use super::{name, name::Name, response};
 
+/// Record type A.
 pub const TYPE_A: u16 = 1;
+/// Record type NS.
 pub const TYPE_NS: u16 = 2;
+/// Record type CNAME.
 pub const TYPE_CNAME: u16 = 5;
+/// Record type SOA.
 pub const TYPE_SOA: u16 = 6;
+/// Record type PTR.
 pub const TYPE_PTR: u16 = 12;
+/// Record type TXT.
 pub const TYPE_TXT: u16 = 16;
+/// Record type SRV (RFC 2782).
 pub const TYPE_SRV: u16 = 33;
+/// Record type OPT (RFC 6891).
 pub const TYPE_OPT: u16 = 41;
+/// Record type IXFR (RFC 1995).
 pub const TYPE_IXFR: u16 = 251;
+/// Record type AXFR.
 pub const TYPE_AXFR: u16 = 252;
+/// Record type `*`, any type.
 pub const TYPE_ANY: u16 = 255;
+/// Class IN, the Internet.
 pub const CLASS_IN: u16 = 1;
 /// Any class, in queries only.
 pub const CLASS_ANY: u16 = 255;
 
+/// Bytes of the header.
 pub const HEADER_LEN: usize = 12;
+/// QR: a response.
 pub const FLAG_RESPONSE: u16 = 0x8000;
+/// AA: from the authority of the name.
 pub const FLAG_AUTHORITATIVE: u16 = 0x0400;
+/// TC: more than the transport takes.
 pub const FLAG_TRUNCATED: u16 = 0x0200;
+/// RD: the client wants recursion.
 pub const FLAG_RECURSION_DESIRED: u16 = 0x0100;
+/// RA: recursion is offered.
 pub const FLAG_RECURSION_AVAILABLE: u16 = 0x0080;
+/// CD: no DNSSEC validation (RFC 4035).
 pub const FLAG_CHECKING_DISABLED: u16 = 0x0010;
 
 /// A query for the SOA of `zone`, as any client would send it. `None` where that is no domain name.
@@ -75,7 +94,7 @@ impl Query<'_> {
     }
 
     /// The same question as a query to another resolver: recursion wanted, our own EDNS, nothing else of the client's.
-    pub fn onward(&self, id: u16) -> Vec<u8> {
+    pub fn for_upstream(&self, id: u16) -> Vec<u8> {
         self.packet(id, self.question)
     }
 
@@ -129,7 +148,8 @@ pub fn parse(packet: &[u8]) -> Result<Query<'_>, Unanswerable> {
     Ok(Query { id, flags, question, qtype, qclass, edns, lower, lower_len: name_len })
 }
 
-/// Copies the name at the start of `bytes` in lower case; its length. Compression has nothing to point at in a question.
+/// Copies the name at the start of `bytes` in lower case; its length. Compression has nothing to point at in a
+/// question.
 fn lowered_name(bytes: &[u8], lower: &mut [u8; name::MAX_LEN]) -> Option<usize> {
     let mut at = 0;
     loop {

@@ -30,6 +30,7 @@ pub fn addresses(prepared: &[u8]) -> impl Iterator<Item = Ipv4Addr> {
 /// Owner "the name in the question".
 pub const QUESTION: &[u8] = &[0xc0, 0x0c];
 
+/// An A record.
 pub fn a(out: &mut Vec<u8>, owner: &[u8], address: Ipv4Addr) {
     record(out, owner, TYPE_A, &[&address.octets()]);
 }
@@ -39,14 +40,17 @@ pub fn srv(out: &mut Vec<u8>, owner: &[u8], weight: u16, port: u16, target: &Nam
     record(out, owner, TYPE_SRV, &[&[0, 0], &weight.to_be_bytes(), &port.to_be_bytes(), target.wire()]);
 }
 
+/// A PTR record.
 pub fn ptr(out: &mut Vec<u8>, owner: &[u8], target: &Name) {
     record(out, owner, TYPE_PTR, &[target.wire()]);
 }
 
+/// A CNAME record.
 pub fn cname(out: &mut Vec<u8>, owner: &[u8], target: &Name) {
     record(out, owner, TYPE_CNAME, &[target.wire()]);
 }
 
+/// An NS record.
 pub fn ns(out: &mut Vec<u8>, owner: &[u8], host: &Name) {
     record(out, owner, TYPE_NS, &[host.wire()]);
 }

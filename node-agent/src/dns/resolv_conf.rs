@@ -1,4 +1,5 @@
-//! Which resolvers the host uses: `resolv.conf`, read again when it changes, and without what would lead a query back here.
+//! Which resolvers the host uses: `resolv.conf`, read again when it changes, and without what would lead a query back
+//! here.
 
 use std::{
     collections::BTreeSet,
@@ -42,13 +43,13 @@ impl ResolvConf {
         Self { path, own, state: Mutex::new(state) }
     }
 
-    /// The resolvers to ask. Looks at the file at most once a second. `is_cluster` says whether an address is one of the cluster's Services, which may
-    /// well be answered by this very server.
+    /// The resolvers to ask. Looks at the file at most once a second. `is_cluster` says whether an address is one of
+    /// the cluster's Services, which may well be answered by this very server.
     pub fn resolvers(&self, now: Instant, is_cluster: impl Fn(Ipv4Addr) -> bool) -> Arc<Resolvers> {
         let mut state = self.state.lock();
         if state.looked.is_none_or(|looked| now.saturating_duration_since(looked) >= LOOK_AGAIN_AFTER) {
             state.looked = Some(now);
-            self.look(&mut state);
+            self.reload_if_changed(&mut state);
         }
         let named = match &state.named {
             Ok(named) => named.clone(),
@@ -71,7 +72,7 @@ impl ResolvConf {
         Arc::new(Resolvers { servers, problem })
     }
 
-    fn look(&self, state: &mut State) {
+    fn reload_if_changed(&self, state: &mut State) {
         let modified = std::fs::metadata(&self.path).and_then(|metadata| metadata.modified()).ok();
         if modified.is_some() && modified == state.modified {
             return;
@@ -84,7 +85,8 @@ impl ResolvConf {
     }
 }
 
-/// The `nameserver` lines; with a port as `[ADDRESS]:PORT` (OpenBSD's form), with a scope as `fe80::1%2`. Other lines are not for servers.
+/// The `nameserver` lines; with a port as `[ADDRESS]:PORT` (OpenBSD's form), with a scope as `fe80::1%2`. Other lines
+/// are not for servers.
 fn nameservers(text: &str) -> Vec<SocketAddr> {
     let named = text.lines().filter_map(|line| {
         let mut words = line.split_whitespace();

@@ -82,8 +82,8 @@ impl<'o> Response<'o> {
         self.push(2, write);
     }
 
-    /// Prepared A records ([`super::record::a_behind_question`]), beginning with the `turn`th; owned by `owner`, a compression
-    /// pointer, or else by the question's name.
+    /// Prepared A records ([`super::record::a_behind_question`]), beginning with the `turn`th; owned by `owner`, a
+    /// compression pointer, or else by the question's name.
     pub fn addresses(&mut self, prepared: &[u8], owner: Option<[u8; 2]>, turn: usize) {
         let count = prepared.len() / A_LEN;
         let fitting = count.min(self.limit.saturating_sub(self.out.len()) / A_LEN);

@@ -1,4 +1,4 @@
-//! What every way of asking shares: the zone, the forwarder, the counters; and the order in which they are asked.
+//! What UDP and TCP share: the zone, the forwarder and the counters, and the order in which a query passes them.
 
 use std::{net::SocketAddrV4, path::Path, sync::Arc};
 
@@ -89,7 +89,7 @@ impl Server {
         let Ok(query) = query::parse(packet) else { return };
         let zone = self.zone.load_full();
         match answer(packet, &zone, Transport::Tcp, 0, out) {
-            Outcome::Chase(target) => self.chase(&query, &target, transport, out).await,
+            Outcome::Chase(target) => self.resolve_alias(&query, &target, transport, out).await,
             Outcome::Elsewhere => self.forwarder.resolve(&query, &zone, transport, out).await,
             Outcome::Answered | Outcome::Drop => (),
         }
@@ -103,8 +103,8 @@ impl Server {
         }
     }
 
-    /// Appends to the aliases in `out` what other resolvers say of `target`.
-    async fn chase(&self, query: &Query<'_>, target: &Name, transport: Transport, out: &mut Vec<u8>) {
+    /// Appends the records that other resolvers have of `target` to the aliases in `out`.
+    async fn resolve_alias(&self, query: &Query<'_>, target: &Name, transport: Transport, out: &mut Vec<u8>) {
         let packet = query.about(target);
         let mut found = Vec::new();
         if let Ok(onward) = query::parse(&packet) {

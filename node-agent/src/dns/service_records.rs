@@ -1,4 +1,5 @@
-//! The DNS records of one Service, prepared for answering: what the Kubernetes DNS specification 1.1.0, sections 2.3 to 2.5, says of it.
+//! The DNS records of one Service, prepared for answering: what the Kubernetes DNS specification 1.1.0, sections 2.3 to
+//! 2.5, says of it.
 //!
 //! Pure: the same Service and EndpointSlices give the same records.
 

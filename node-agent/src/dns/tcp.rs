@@ -30,7 +30,7 @@ pub async fn serve(server: Arc<Server>, listener: Arc<TcpListener>, stop: Cancel
                     let ended = tokio::select! {
                         () = stop.cancelled() => Ok(()),
                         () = counted.is_cut() => Ok(()),
-                        ended = converse(&server, connection) => ended,
+                        ended = serve_connection(&server, connection) => ended,
                     };
                     if let Err(error) = ended {
                         tracing::trace!(%error, "a DNS connection ended");
@@ -45,7 +45,7 @@ pub async fn serve(server: Arc<Server>, listener: Arc<TcpListener>, stop: Cancel
     }
 }
 
-async fn converse(server: &Server, mut connection: TcpStream) -> io::Result<()> {
+async fn serve_connection(server: &Server, mut connection: TcpStream) -> io::Result<()> {
     let (mut packet, mut response, mut framed) = (Vec::new(), Vec::new(), Vec::new());
     for turn in 0.. {
         let read = async {

@@ -1,4 +1,4 @@
-//! DNS over UDP: a thread a core, each with a socket of its own on the same port, answering what needs no waiting.
+//! DNS over UDP: one thread per core, each with a socket of its own on the same port, answering what needs no waiting.
 //!
 //! What does need it goes to tokio through a bounded queue; a full queue is answered by SERVFAIL at once.
 

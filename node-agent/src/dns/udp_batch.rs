@@ -42,8 +42,8 @@ impl UdpBatch {
             message.msg_hdr.msg_iov = &raw mut parts[index];
             message.msg_hdr.msg_iovlen = 1;
         }
-        // SAFETY: every message points at a buffer and an address of this value, alive and unshared for the call's duration, with
-        // their true lengths; no timeout is passed.
+        // SAFETY: every message points at a buffer and an address of this value, alive and unshared for the call's
+        // duration, with their true lengths; no timeout is passed.
         let received = unsafe {
             libc::recvmmsg(
                 socket.as_raw_fd(),
@@ -70,7 +70,8 @@ impl UdpBatch {
         answer(&self.queries[index][..self.lengths[index]], client.into(), out);
     }
 
-    /// Sends the answers to the first `received` datagrams. One that cannot be sent is skipped; the last error is returned.
+    /// Sends the answers to the first `received` datagrams. One that cannot be sent is skipped; the last error is
+    /// returned.
     pub fn send(&mut self, socket: &UdpSocket, received: usize) -> io::Result<()> {
         let mut parts = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; BATCH];
         let mut messages = [empty_message(); BATCH];

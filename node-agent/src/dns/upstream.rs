@@ -1,4 +1,4 @@
-//! One question to one other resolver: UDP, and TCP where the response does not fit. It does not choose whom to ask.
+//! One question to one other resolver: UDP, and TCP where the response does not fit. It does not choose the resolver.
 
 use std::{
     io,
@@ -14,7 +14,8 @@ use tokio::{
 
 use super::query::{FLAG_RESPONSE, FLAG_TRUNCATED, HEADER_LEN};
 
-/// Sends `packet` (with a question of `question_len` bytes, and an ID nobody can guess) and returns the response that fits it.
+/// Sends `packet` (with a question of `question_len` bytes, and an ID nobody can guess) and returns the response that
+/// fits it.
 ///
 /// A socket of its own gives each question a source port of its own (RFC 5452). Responses that do not fit are ignored.
 pub async fn ask(server: SocketAddr, packet: &[u8], question_len: usize, patience: Duration) -> io::Result<Vec<u8>> {

@@ -45,7 +45,7 @@ struct Entry {
 
 /// What a queried name means. The lifetime is the zone's.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Meaning<'z> {
+pub enum NameLookup<'z> {
     /// The zone's own name.
     Apex,
     /// `ns.dns.ORIGIN`, and a Pod's dashed address.
@@ -134,7 +134,7 @@ impl Zone {
         self.reverse.contains_key(&address)
     }
 
-    /// Follows to `world`. Cost: that of finding what differs, plus the Services that do.
+    /// Brings the zone up to `world`. Cost: the diff of both Worlds, plus the Services that differ.
     pub fn update(&mut self, world: Arc<World>) {
         let before = std::mem::replace(&mut self.world, world.clone());
         let mut changed = BTreeSet::new();
@@ -190,9 +190,9 @@ impl Zone {
     }
 
     /// What `name` means; wire form, lower case.
-    pub fn meaning(&self, name: &[u8]) -> Meaning<'_> {
+    pub fn meaning(&self, name: &[u8]) -> NameLookup<'_> {
         let mut starts = [0u8; MAX_LABELS];
-        let Some(count) = label_starts(name, &mut starts) else { return Meaning::NoSuchName };
+        let Some(count) = label_starts(name, &mut starts) else { return NameLookup::NoSuchName };
         let starts = &starts[..count];
         let Some(depth) = count.checked_sub(self.names.origin_labels) else { return self.outside(name, starts) };
         let origin_start = starts.get(depth).map_or(name.len() - 1, |start| usize::from(*start));
@@ -203,27 +203,27 @@ impl Zone {
             &name[usize::from(starts[index])..starts.get(index + 1).map_or(origin_start, |s| usize::from(*s))]
         };
         if depth == 0 {
-            return Meaning::Apex;
+            return NameLookup::Apex;
         }
         match (at(depth - 1), depth) {
-            (b"\x03svc", 1) | (b"\x03pod", 1) | (b"\x03dns", 1) => Meaning::Nothing,
-            (b"\x03svc", 2) if self.namespaces.contains_key(at(0)) => Meaning::Nothing,
+            (b"\x03svc", 1) | (b"\x03pod", 1) | (b"\x03dns", 1) => NameLookup::Nothing,
+            (b"\x03svc", 2) if self.namespaces.contains_key(at(0)) => NameLookup::Nothing,
             (b"\x03svc", 3..) => {
                 let key = &name[usize::from(starts[depth - 3])..usize::from(starts[depth - 1])];
-                let Some(entry) = self.services.get(key) else { return Meaning::NoSuchName };
+                let Some(entry) = self.services.get(key) else { return NameLookup::NoSuchName };
                 entry.meaning(depth - 3, at)
             }
-            (b"\x03pod", 2) if self.namespaces.contains_key(at(0)) => Meaning::Nothing,
+            (b"\x03pod", 2) if self.namespaces.contains_key(at(0)) => NameLookup::Nothing,
             (b"\x03pod", 3) => self.pod(at(0)),
-            (b"\x03dns", 2) if at(0) == b"\x02ns" => Meaning::Address(self.names.server),
-            (b"\x0bdns-version", 1) => Meaning::Version,
-            _ => Meaning::NoSuchName,
+            (b"\x03dns", 2) if at(0) == b"\x02ns" => NameLookup::Address(self.names.server),
+            (b"\x0bdns-version", 1) => NameLookup::Version,
+            _ => NameLookup::NoSuchName,
         }
     }
 
-    /// `10-244-1-2.NAMESPACE.pod.ORIGIN`. Only for addresses that pods of this cluster can have: a name for any address whatever
-    /// would let a page of the web speak to hosts behind it.
-    fn pod(&self, host: &[u8]) -> Meaning<'_> {
+    /// `10-244-1-2.NAMESPACE.pod.ORIGIN`. Only for addresses that pods of this cluster can have: a name for any address
+    /// whatever would let a page of the web speak to hosts behind it.
+    fn pod(&self, host: &[u8]) -> NameLookup<'_> {
         let address =
             std::str::from_utf8(&host[1..]).ok().and_then(|text| text.replace('-', ".").parse::<Ipv4Addr>().ok());
         let known = |address: &Ipv4Addr| {
@@ -231,40 +231,40 @@ impl Zone {
                 node.internal_ip == Some(*address) || node.pod_cidr.is_some_and(|cidr| cidr.contains(*address))
             })
         };
-        address.filter(known).map_or(Meaning::NoSuchName, Meaning::Address)
+        address.filter(known).map_or(NameLookup::NoSuchName, NameLookup::Address)
     }
 
-    fn outside(&self, name: &[u8], starts: &[u8]) -> Meaning<'_> {
-        let Some(address) = reverse_address(name, starts) else { return Meaning::Elsewhere };
+    fn outside(&self, name: &[u8], starts: &[u8]) -> NameLookup<'_> {
+        let Some(address) = reverse_address(name, starts) else { return NameLookup::Elsewhere };
         if let Some(names) = self.reverse.get(&address) {
-            return Meaning::Reverse(names.iter().map(|(_, name)| name).collect());
+            return NameLookup::Reverse(names.iter().map(|(_, name)| name).collect());
         }
         let in_cluster = |cidr: ipnetwork::Ipv4Network| cidr.contains(address);
         let ours = self.world.nodes.values().any(|node| node.pod_cidr.is_some_and(in_cluster));
-        if ours { Meaning::NoSuchName } else { Meaning::Elsewhere }
+        if ours { NameLookup::NoSuchName } else { NameLookup::Elsewhere }
     }
 }
 
 impl Entry {
     /// Meaning of a name `below` labels under the Service's own; `at` gives them in wire form.
-    fn meaning<'z, 'q>(&'z self, below: usize, at: impl Fn(usize) -> &'q [u8]) -> Meaning<'z> {
+    fn meaning<'z, 'q>(&'z self, below: usize, at: impl Fn(usize) -> &'q [u8]) -> NameLookup<'z> {
         let records = &self.records;
         match below {
             0 => match &records.external_name {
-                Some(target) => Meaning::Alias(target),
-                None if self.headless && records.addresses.is_empty() => Meaning::NoSuchName,
-                None => Meaning::Addresses(&records.addresses),
+                Some(target) => NameLookup::Alias(target),
+                None if self.headless && records.addresses.is_empty() => NameLookup::NoSuchName,
+                None => NameLookup::Addresses(&records.addresses),
             },
             1 => match records.hosts.get(at(0)) {
-                Some(addresses) => Meaning::Addresses(addresses),
-                None if records.srv.iter().any(|srv| *srv.protocol == *at(0)) => Meaning::Nothing,
-                None => Meaning::NoSuchName,
+                Some(addresses) => NameLookup::Addresses(addresses),
+                None if records.srv.iter().any(|srv| *srv.protocol == *at(0)) => NameLookup::Nothing,
+                None => NameLookup::NoSuchName,
             },
             2 => {
                 let srv = records.srv.iter().find(|srv| *srv.port == *at(0) && *srv.protocol == *at(1));
-                srv.map_or(Meaning::NoSuchName, Meaning::Srv)
+                srv.map_or(NameLookup::NoSuchName, NameLookup::Srv)
             }
-            _ => Meaning::NoSuchName,
+            _ => NameLookup::NoSuchName,
         }
     }
 }

@@ -1,4 +1,5 @@
-//! `/livez`, `/readyz` and `/healthz` as Kubernetes' components serve them: 200 and `ok`, or 500 and the checks that fail.
+//! `/livez`, `/readyz` and `/healthz` as Kubernetes' components serve them: 200 and `ok`, or 500 and the checks that
+//! fail.
 //!
 //! `?verbose` lists all checks, `?exclude=NAME` leaves one out, `/readyz/NAME` asks for one.
 

@@ -1,5 +1,5 @@
-//! `/metrics` in the OpenMetrics text form that Prometheus reads; names are those of the kubelet, kube-proxy and CoreDNS where they
-//! mean the same.
+//! `/metrics` in the OpenMetrics text form that Prometheus reads; names are those of the kubelet, kube-proxy and
+//! CoreDNS where they mean the same.
 
 use std::{fmt, sync::Arc};
 
@@ -53,7 +53,7 @@ impl Metrics {
     async fn encode(&self) -> Result<String, fmt::Error> {
         let mut registry = Registry::default();
         self.proxy.metrics().register(&mut registry);
-        // A datapath that has ended tells nothing; its check in /livez fails.
+        // A datapath that has ended has no metrics; its check in /livez fails.
         let usage = self.proxy.usage().await.unwrap_or_default();
         let tasks: Vec<TaskStatus> = self.supervisors.iter().flat_map(Supervisor::tasks).collect();
         let now = Readings { counts: self.names.counts(), pods: PodCounts::of(&(self.pods)()), usage, tasks };

@@ -5,7 +5,7 @@
 //! - `probes.rs`: asks the container runtime and the DNS server whether they answer.
 //! - `monitor.rs`: measures what the Node object's conditions say.
 //!
-//! Nothing here mends anything: tasks are restarted by [`crate::supervise`], and each part retries its own work.
+//! Nothing here repairs anything: tasks are restarted by [`crate::supervise`], and each part retries its own work.
 
 pub mod endpoints;
 pub mod metrics;
@@ -46,7 +46,7 @@ pub struct CheckResult {
     pub name: String,
     pub severity: Severity,
     pub failure: Option<String>,
-    /// Times that the task of this check was started again.
+    /// How often the task of this check was restarted.
     pub restarts: u64,
 }
 
@@ -76,7 +76,7 @@ impl Health {
             failure: (check.probe)(),
             restarts: 0,
         });
-        // A task that waits to be started again says that the node is not whole, not that the agent is dead.
+        // A task that waits for its restart makes the node not ready; the agent itself is alive.
         let tasks = self.supervisors.iter().filter(|_| severity == Severity::NotReady).flat_map(Supervisor::tasks);
         let tasks = tasks.map(|task| CheckResult {
             name: format!("task-{}", task.name),

@@ -37,7 +37,7 @@ pub struct Parts {
 /// Measures until `stop`; a change is in `node` at once.
 pub async fn run(mut parts: Parts, measured: Measured, node: watch::Sender<NodeDescription>, stop: CancellationToken) {
     let mut history = PressureHistory::default();
-    let mut network = Twice::default();
+    let mut network = ConfirmedProblem::default();
     loop {
         let (measured, thresholds) = (measured.clone(), parts.thresholds.clone());
         let measure = move || Pressures::of(&measured.take(), &thresholds);
@@ -73,11 +73,11 @@ pub async fn run(mut parts: Parts, measured: Measured, node: watch::Sender<NodeD
 
 /// A problem counts once it is found twice running: the network retries within less than a measurement.
 #[derive(Debug, Default)]
-struct Twice {
+struct ConfirmedProblem {
     last: bool,
 }
 
-impl Twice {
+impl ConfirmedProblem {
     fn add(&mut self, found: Option<String>) -> Option<String> {
         let last = std::mem::replace(&mut self.last, found.is_some());
         found.filter(|_| last)

@@ -1,8 +1,8 @@
-//! What this node can tell about its datapath: for each Service and host port the frontends, the backends that the kernel holds, the endpoints
-//! left out and why, the counters, and the names with what they lead to.
+//! What this node can tell about its datapath: for each Service and host port the frontends, the backends that the
+//! kernel holds, the endpoints left out and why, the counters, and the names with what they lead to.
 //!
-//! It reads the table that the kernel was written from *and* the kernel's maps, and says where they differ; names it reads from the zone
-//! that queries are answered from. It changes nothing.
+//! It reads the table that the kernel was written from *and* the kernel's maps, and says where they differ; names it
+//! reads from the zone that queries are answered from. It changes nothing.
 
 mod names;
 mod report;

@@ -1,4 +1,5 @@
-//! The pods' addresses on disk, one small file a pod, so that an agent that comes back gives every pod the address it has.
+//! The pods' addresses on disk, one small file a pod, so that an agent that comes back gives every pod the address it
+//! has.
 //!
 //! Files are written to the side and renamed. They are not synced: what a power cut could lose, it has ended as well.
 
@@ -31,7 +32,8 @@ impl AddressRecords {
         Ok(Self { dir })
     }
 
-    /// All records, pod UID and address. One that cannot be read is dropped with a warning: its pod is given an address anew.
+    /// All records, pod UID and address. One that cannot be read is dropped with a warning: its pod is given an address
+    /// anew.
     pub fn load(&self) -> io::Result<Vec<(String, Ipv4Addr)>> {
         let mut records = Vec::new();
         for entry in fs::read_dir(&self.dir)? {

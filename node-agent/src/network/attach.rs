@@ -1,6 +1,7 @@
 //! A pod's link to its node: a veth pair, one address, permanent neighbours and a route on each side.
 //!
-//! Nothing is remembered but the address: what is there is looked up each time and completed, so every call may be repeated.
+//! Nothing is remembered but the address: what is there is looked up each time and completed, so every call may be
+//! repeated.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -32,7 +33,8 @@ pub struct Attacher {
 }
 
 impl Attacher {
-    /// Adopts the addresses recorded in `records` that lie in `subnet`. The links of other pods go: their addresses lead nowhere.
+    /// Adopts the addresses recorded in `records` that lie in `subnet`. The links of other pods go: their addresses
+    /// lead nowhere.
     pub async fn open(
         netlink: Netlink,
         records: PathBuf,
@@ -157,7 +159,7 @@ impl Attacher {
 
     async fn configure_pod(&self, inside: &Netlink, link: u32, address: Ipv4Addr) -> Result<(), NetlinkError> {
         inside.set_up(inside.loopback().await?).await?;
-        inside.silence_ipv6(link).await?;
+        inside.disable_ipv6_addresses(link).await?;
         inside.set_up(link).await?;
         inside.ensure_address(link, address).await?;
         inside.set_neighbour(link, self.gateway, pod_link::host_mac(address)).await?;
@@ -167,7 +169,7 @@ impl Attacher {
     async fn configure_host(&self, host: &Link, address: Ipv4Addr) -> Result<(), Box<dyn Error + Send + Sync>> {
         // Of our own link, which takes the setting with it when it goes: nothing to record.
         tokio::fs::write(format!("/proc/sys/net/ipv4/conf/{}/forwarding", host.name), "1").await?;
-        self.netlink.silence_ipv6(host.index).await?;
+        self.netlink.disable_ipv6_addresses(host.index).await?;
         self.netlink.set_up(host.index).await?;
         self.netlink.set_neighbour(host.index, address, pod_link::pod_mac(address)).await?;
         // Without the source the node would speak to its pods from whatever address its first link has.

@@ -1,9 +1,9 @@
-//! Pod to pod in spite of a firewall that drops whatever is forwarded, as Docker's does by default.
+//! Forwards packets between pods past a firewall that drops forwarded packets, as Docker's does by default.
 //!
-//! A packet that any chain drops is gone, whatever other chains accept; and chains of others are not ours to write. But packets
-//! between pods need not come by such chains: where one is found, a table of our own takes them at the pod's link and hands them to
-//! the link of the destination. It is not there where nobody drops. Packets to the outside must pass the
-//! host's firewall: see [`super::docker_user`].
+//! A packet that any chain drops is gone, whatever other chains accept; and chains of others are not ours to write. But
+//! packets between pods need not come by such chains: where one is found, a table of our own takes them at the pod's
+//! link and hands them to the link of the destination. It is not there where nobody drops. Packets to the outside must
+//! pass the host's firewall: see [`super::docker_user`].
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,8 +1,9 @@
-//! Pods reach the outside in spite of Docker's firewall, which drops whatever is forwarded and is not its own.
+//! Rules in `DOCKER-USER` that let pods reach the outside: Docker's firewall drops forwarded packets that are not its
+//! own containers'.
 //!
-//! Docker keeps the chain `DOCKER-USER` for the rules of others, and looks there first. Where the chain that drops is Docker's, two rules
-//! of our own stand in `DOCKER-USER`, after those of the host's administrator: what those drop stays dropped. Nothing else is touched, and
-//! without Docker's chain nothing is written.
+//! Docker keeps the chain `DOCKER-USER` for the rules of others, and looks there first. Where the chain that drops is
+//! Docker's, two rules of our own stand in `DOCKER-USER`, after those of the host's administrator: what those drop
+//! stays dropped. Nothing else is touched, and without Docker's chain nothing is written.
 
 use std::{io, process::Output};
 
@@ -23,16 +24,17 @@ pub enum Firewall {
 /// Why rules in Docker's chain could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum DockerUserError {
-    #[error("run {program}")]
+    #[error("cannot run {program}")]
     Run { program: &'static str, source: io::Error },
     #[error("{program} refused: {message}")]
     Refused { program: &'static str, message: String },
-    #[error("look for Docker's chain")]
+    #[error("cannot look for Docker's chain")]
     Look(#[from] nft::NftError),
 }
 
 impl Firewall {
-    /// The firewall whose chain this is, where Docker may be the one who makes it drop. Names are those of [`nft::dropping_chains`].
+    /// The firewall whose chain this is, where Docker may be the one who makes it drop. Names are those of
+    /// [`nft::dropping_chains`].
     pub fn of_chain(name: &str) -> Option<Self> {
         match name {
             "ip filter FORWARD" => Some(Self::Nft),
@@ -55,7 +57,7 @@ impl Firewall {
         }
     }
 
-    /// Asked first, since iptables makes the table it is asked about.
+    /// Checked first, since iptables creates a table that it is asked to list.
     async fn has_docker_user(self) -> Result<bool, DockerUserError> {
         Ok(match self {
             Self::Nft => nft::has_chain("ip", "filter", CHAIN).await?,
@@ -110,13 +112,14 @@ pub async fn remove() -> Result<(), DockerUserError> {
 enum RulePlan {
     /// The chain that drops is not Docker's, or does not jump to `DOCKER-USER`.
     NotDocker,
-    /// Both rules stand where they should.
+    /// Both rules are in place.
     Allowed,
     /// For iptables-restore: one transaction.
     Write(String),
 }
 
-/// Pure: `rules` is what `iptables -S` says. Ours stand before the unconditional RETURN that ends the chain, after all else.
+/// Pure: `rules` is what `iptables -S` says. Ours stand before the unconditional RETURN that ends the chain, after all
+/// else.
 fn rule_plan(rules: &str, pod_cidr: Ipv4Network) -> RulePlan {
     let asked = rules.lines().any(|rule| rule.starts_with("-A FORWARD ") && rule.ends_with(&format!("-j {CHAIN}")));
     if !asked || !rules.lines().any(|rule| rule == format!("-N {CHAIN}")) {

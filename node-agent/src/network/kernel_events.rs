@@ -1,4 +1,5 @@
-//! Tells when somebody else changed what the pod network rests on: links, addresses, our routes, the firewall's chains.
+//! Reports when another program changed what the pod network depends on: links, addresses, our routes, the firewall's
+//! chains.
 //!
 //! It says *that* something changed, never what to do: the reconciler looks again.
 
@@ -32,7 +33,7 @@ pub struct KernelEvents {
 }
 
 impl Drop for KernelEvents {
-    /// The connection would go on to receive what nobody hears.
+    /// Ends the connection, which would otherwise keep receiving messages that are never read.
     fn drop(&mut self) {
         self.connection.abort();
     }
@@ -60,7 +61,7 @@ impl KernelEvents {
             }
         };
         // The end of waiting is what is waited for.
-        tokio::time::timeout(SETTLE, settled).await.unwrap_or_default()
+        tokio::time::timeout(DEBOUNCE, settled).await.unwrap_or_default()
     }
 
     /// Whether since the last call chains of the firewall came or went, or rules went, maybe our own.
@@ -112,9 +113,9 @@ fn is_pod_link(link: &LinkMessage) -> bool {
         .any(|attribute| matches!(attribute, LinkAttribute::IfName(name) if pod_link::is_pod_link(name)))
 }
 
-/// Whether one of the datagram's messages says that a chain or a table came or went, that a chain's policy changed, or that a rule went
-/// (ours in Docker's chain are such). Each message
-/// has a netlink header of 16 bytes, with its length and kind; the kernel sends a transaction's messages together.
+/// Whether one of the datagram's messages says that a chain or a table came or went, that a chain's policy changed, or
+/// that a rule went (ours in Docker's chain are such). Each message has a netlink header of 16 bytes, with its length
+/// and kind; the kernel sends a transaction's messages together.
 fn changes_chains(mut datagram: &[u8]) -> bool {
     while let Some(&[l0, l1, l2, l3, k0, k1]) = datagram.first_chunk() {
         let length = u32::from_ne_bytes([l0, l1, l2, l3]) as usize;
@@ -142,4 +143,4 @@ const NFNLGRP_NFTABLES: u32 = 7;
 const MAX_DATAGRAM: usize = 32 * 1024;
 
 /// Changes come in bursts: a link that comes up brings addresses and routes.
-const SETTLE: Duration = Duration::from_millis(20);
+const DEBOUNCE: Duration = Duration::from_millis(20);

@@ -1,7 +1,8 @@
-//! Pods reach the outside under the node's address: one nftables table of our own, written whole and in one transaction. Pure.
+//! Pods reach the outside under the node's address: one nftables table of our own, written whole and in one
+//! transaction. Pure.
 //!
-//! The table also keeps the kernel from refusing DNS queries while the agent is away, as between two versions of it: a client that
-//! hears nothing asks again a little later, one that is refused fails.
+//! The table also keeps the kernel from refusing DNS queries while the agent is away, as between two versions of it: a
+//! client that gets no reply retries, one that is refused fails.
 
 use std::{collections::BTreeSet, fmt::Write as _, net::Ipv4Addr};
 
@@ -9,7 +10,7 @@ use ipnetwork::Ipv4Network;
 
 use super::nft::TABLE;
 
-/// Who is masqueraded, and towards whom not.
+/// Which sources are masqueraded, and for which destinations they are not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Masquerade {
     pub pod_cidr: Ipv4Network,

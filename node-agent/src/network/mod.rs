@@ -1,7 +1,8 @@
 //! The pod network of this node: addresses, veth pairs, routes to the other nodes' pods, masquerade to the outside.
 //!
-//! Every pod reaches every pod by its own address. There is no bridge and no ARP: a pod's veth ends on the node, which routes.
-//! Service addresses are none of its business (see [`crate::proxy`]), and firewall rules of others are never touched.
+//! Every pod reaches every pod by its own address. There is no bridge and no ARP: a pod's veth ends on the node, which
+//! routes. Service addresses are none of its business (see [`crate::proxy`]), and firewall rules of others are never
+//! touched.
 
 mod address_records;
 mod attach;
@@ -51,11 +52,12 @@ pub use self::{
 };
 use crate::{Teardown, private_file, supervise::Supervisor, world::World};
 
-/// What the pod lifecycle needs of the pod network. Both calls are idempotent: repeated after a crash they end in the same state.
+/// What the pod lifecycle needs of the pod network. Both calls are idempotent: repeated after a crash they end in the
+/// same state.
 #[async_trait::async_trait]
 pub trait PodNetwork: Send + Sync {
-    /// Gives the network namespace at `netns` (`/proc/PID/ns/net`) its veth, address and routes, and returns the address.
-    /// The same `pod_uid` gets the same address as long as it is attached, over restarts of the agent too.
+    /// Gives the network namespace at `netns` (`/proc/PID/ns/net`) its veth, address and routes, and returns the
+    /// address. The same `pod_uid` gets the same address as long as it is attached, over restarts of the agent too.
     async fn attach(&self, pod_uid: &str, netns: &Path) -> Result<Ipv4Addr, AttachError>;
 
     /// Takes the veth away and gives the address back. Not an error where nothing is attached.
@@ -65,7 +67,7 @@ pub trait PodNetwork: Send + Sync {
     async fn retain(&self, keep: &[String]) -> Result<(), AttachError>;
 }
 
-/// Why a pod could not be given, or rid of, its network.
+/// Why a pod could not be attached to the network, or detached from it.
 #[derive(Debug, thiserror::Error)]
 #[error("{operation}: {source}")]
 pub struct AttachError {
@@ -74,7 +76,7 @@ pub struct AttachError {
     pub source: Box<dyn std::error::Error + Send + Sync>,
 }
 
-/// What the pod network is told at its start.
+/// Configuration of the pod network.
 #[derive(Clone, Debug)]
 pub struct Config {
     pub node_name: String,
@@ -95,19 +97,19 @@ pub struct Config {
 pub enum NetworkError {
     #[error("no link found that leads to other hosts")]
     Uplink(#[source] UplinkError),
-    #[error("pod subnet")]
+    #[error("cannot use the pod subnet")]
     Subnet(#[source] SubnetError),
-    #[error("state directory {path}")]
+    #[error("cannot use state directory {path}")]
     State { path: PathBuf, source: std::io::Error },
-    #[error("host network")]
+    #[error("cannot set up the host's network")]
     Netlink(#[from] NetlinkError),
-    #[error("kernel setting")]
+    #[error("cannot change a kernel setting")]
     Sysctl(#[from] sysctl::SysctlError),
-    #[error("host network")]
+    #[error("cannot set up the host's network")]
     Sync(#[from] SyncError),
-    #[error("firewall tables of our own")]
+    #[error("cannot write the firewall tables of the pod network")]
     Firewall(#[from] NftError),
-    #[error("our rules in Docker's firewall")]
+    #[error("cannot write rules into Docker's firewall")]
     DockerUser(#[from] docker_user::DockerUserError),
 }
 
@@ -133,7 +135,7 @@ pub async fn start(config: Config, world: watch::Receiver<Arc<World>>) -> Result
     let uplinks = choose_uplinks(&links, Some(config.node_ip)).map_err(NetworkError::Uplink)?;
     let sysctls = Arc::new(sysctl::Sysctls::open(state.join("sysctls.json"))?);
     let subnet = subnet::Subnet::new(config.pod_cidr).map_err(NetworkError::Subnet)?;
-    hold_gateway(&netlink, &state.join("gateway"), subnet.gateway()).await?;
+    assign_gateway(&netlink, &state.join("gateway"), subnet.gateway()).await?;
     let mtu = uplinks.iter().map(|uplink| uplink.mtu).min().unwrap_or(ETHERNET_MTU);
     let attacher = Attacher::open(netlink.clone(), state.join("pods"), subnet, config.node_ip, mtu).await?;
     let attacher = Arc::new(attacher);
@@ -163,7 +165,7 @@ pub async fn start(config: Config, world: watch::Receiver<Arc<World>>) -> Result
         async move {
             let (reconciler, events) = match first {
                 Some(both) => both,
-                // Started again: what the last one believed of the kernel is forgotten with it.
+                // A restarted task begins without the cached kernel state of the one that failed.
                 None => match KernelEvents::open() {
                     Ok(events) => (fresh, events),
                     Err(error) => {
@@ -178,8 +180,8 @@ pub async fn start(config: Config, world: watch::Receiver<Arc<World>>) -> Result
     Ok(Network { config, netlink, attacher, bypass, sysctls, problem, supervisor })
 }
 
-/// Puts `gateway` on the node, in the place of one that it held for an earlier pod subnet, as `record` tells.
-async fn hold_gateway(netlink: &Netlink, record: &Path, gateway: Ipv4Addr) -> Result<(), NetworkError> {
+/// Assigns `gateway` to the node, and removes the one of an earlier pod subnet, which the file `record` names.
+async fn assign_gateway(netlink: &Netlink, record: &Path, gateway: Ipv4Addr) -> Result<(), NetworkError> {
     let loopback = netlink.loopback().await?;
     let earlier = std::fs::read_to_string(record).ok().and_then(|text| text.parse::<Ipv4Addr>().ok());
     if let Some(earlier) = earlier.filter(|earlier| *earlier != gateway) {
@@ -206,8 +208,8 @@ impl Network {
         &self.supervisor
     }
 
-    /// Stops following the cluster. With [`Teardown::Remove`] takes down every pod's link and all else that this part added to
-    /// the host, and restores the kernel settings it changed.
+    /// Stops following the cluster. With [`Teardown::Remove`] takes down every pod's link and all else that this part
+    /// added to the host, and restores the kernel settings it changed.
     pub async fn shutdown(&self, teardown: Teardown) -> Result<(), NetworkError> {
         self.supervisor.shutdown().await;
         if teardown == Teardown::Keep {

@@ -1,4 +1,5 @@
-//! Network namespaces as machines, for tests: made here, gone with their last handle. Nothing of them is on the host.
+//! Network namespaces that act as machines in tests. They are removed with their last handle and leave nothing on the
+//! host.
 
 use std::{
     fs::File,
@@ -80,7 +81,8 @@ impl Machine {
         }
     }
 
-    /// Joins two machines by a link with the given addresses and prefix length, with up links named `name` on both sides.
+    /// Joins two machines by a link with the given addresses and prefix length, with up links named `name` on both
+    /// sides.
     pub fn join(&self, name: &'static str, here: (Ipv4Addr, u8), other: &Machine, there: (Ipv4Addr, u8)) {
         let netns = other.netns.try_clone().unwrap();
         self.wait(async move {
@@ -158,8 +160,8 @@ impl Machine {
         });
     }
 
-    /// Serves TCP on `port` of every address: answers with the client's address as seen here, and then with more than any path's
-    /// MTU holds.
+    /// Serves TCP on `port` of every address: answers with the client's address as seen here, and then with more than
+    /// any path's MTU holds.
     pub fn serve_who_am_i(&self, port: u16) {
         let listener = self.inside(move || TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).unwrap());
         std::thread::spawn(move || {

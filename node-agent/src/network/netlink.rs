@@ -32,12 +32,12 @@ pub const ROUTE_PROTOCOL: RouteProtocol = RouteProtocol::Other(0xfa);
 /// An Ethernet address.
 pub type Mac = [u8; 6];
 
-/// What could not be asked of, or done in, the kernel.
+/// Which query or change the kernel refused.
 #[derive(Debug, thiserror::Error)]
 pub enum NetlinkError {
-    #[error("open a netlink socket")]
+    #[error("cannot open a netlink socket")]
     Open(#[source] io::Error),
-    #[error("{operation}")]
+    #[error("cannot {operation}")]
     Request { operation: String, source: rtnetlink::Error },
     #[error("no link named {name}")]
     NoLink { name: String },
@@ -111,8 +111,8 @@ impl Netlink {
         Ok(Self { handle })
     }
 
-    /// For the namespace of `netns`. A socket belongs to the namespace it was opened in for life, so only its opening needs a
-    /// thread there; that thread ends with it, and no other ever changes its namespace.
+    /// For the namespace of `netns`. A socket belongs to the namespace it was opened in for life, so only its opening
+    /// needs a thread there; that thread ends with it, and no other ever changes its namespace.
     pub async fn open_in(netns: File) -> Result<Self, NetlinkError> {
         let runtime = tokio::runtime::Handle::current();
         let open = move || {
@@ -155,7 +155,7 @@ impl Netlink {
         Ok(lo.index)
     }
 
-    /// Makes a veth pair, this end here and the other in `netns`, in one step: there is no moment with half of it.
+    /// Makes a veth pair, this end here and the other in `netns`, in one step, so that no half of a pair is ever left.
     pub async fn add_veth(&self, here: VethEnd<'_>, there: VethEnd<'_>, netns: &File) -> Result<(), NetlinkError> {
         let peer = LinkUnspec::new_with_name(there.name).address(there.mac.to_vec()).mtu(there.mtu);
         let peer = peer.setns_by_fd(netns.as_raw_fd()).build();
@@ -174,9 +174,9 @@ impl Netlink {
         self.handle.link().change(message).execute().await.map_err(|e| failed(format!("set link {index} up"), e))
     }
 
-    /// Keeps a link from giving itself an IPv6 address when it comes up: neither is it used, nor should it ask for routers. On a
-    /// kernel without IPv6 there is nothing to keep it from.
-    pub async fn silence_ipv6(&self, index: u32) -> Result<(), NetlinkError> {
+    /// Keeps a link from giving itself an IPv6 address when it comes up: neither is it used, nor should it ask for
+    /// routers. On a kernel without IPv6 there is nothing to keep it from.
+    pub async fn disable_ipv6_addresses(&self, index: u32) -> Result<(), NetlinkError> {
         let mode = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)]);
         let message =
             LinkUnspec::new_with_index(index).append_extra_attribute(LinkAttribute::AfSpecUnspec(vec![mode])).build();

@@ -1,4 +1,5 @@
-//! Runs the program `nft`, and says what went wrong. What is written is decided in [`super::masquerade`] and [`super::bypass`].
+//! Runs the program `nft`, and says what went wrong. What is written is decided in [`super::masquerade`] and
+//! [`super::bypass`].
 
 use std::{io, process::Output};
 
@@ -11,7 +12,7 @@ use super::program::{self, ProgramError};
 pub enum NftError {
     #[error("the program nft is needed for pods to reach the outside: install the package nftables")]
     Missing(#[source] io::Error),
-    #[error("run nft")]
+    #[error("cannot run nft")]
     Run(#[source] io::Error),
     #[error("nft refused: {0}")]
     Refused(String),

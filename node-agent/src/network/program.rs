@@ -1,4 +1,4 @@
-//! Runs one of the host's firewall programs with something to read, and tells why it did not do what it was asked.
+//! Runs one of the host's firewall programs with input on its standard input, and reports why it failed.
 
 use std::{
     io,
@@ -7,7 +7,7 @@ use std::{
 
 use tokio::{io::AsyncWriteExt, process::Command};
 
-/// Why a program did not do what it was asked.
+/// Why a program failed.
 #[derive(Debug)]
 pub enum ProgramError {
     Run(io::Error),

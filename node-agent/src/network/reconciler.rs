@@ -1,7 +1,8 @@
-//! Keeps the kernel's routes, tunnel and masquerade equal to what the World asks for: after every change of the World, and whenever
-//! somebody else changes links, addresses, our routes or our table.
+//! Keeps the kernel's routes, tunnel and masquerade equal to what the World asks for: after every change of the World,
+//! and whenever somebody else changes links, addresses, our routes or our table.
 //!
-//! It decides nothing: see [`super::routes`], [`super::vxlan`], [`super::masquerade`], [`super::bypass`], [`super::docker_user`].
+//! It decides nothing: see [`super::routes`], [`super::vxlan`], [`super::masquerade`], [`super::bypass`],
+//! [`super::docker_user`].
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,7 +24,7 @@ use super::{
     masquerade::{self, Masquerade},
     netlink::{Netlink, NetlinkError, Route},
     nft::{self, NftError},
-    routes::{self, Me, Path, Routes},
+    routes::{self, LocalNode, Path, Routes},
     sysctl::{SysctlError, Sysctls},
     uplink::{Uplink, UplinkError, choose_uplinks},
     vxlan,
@@ -33,17 +34,17 @@ use crate::world::World;
 /// What could not be brought to what the World asks for.
 #[derive(Debug, thiserror::Error)]
 pub enum SyncError {
-    #[error("routes to other nodes")]
+    #[error("cannot set up routes to other nodes")]
     Netlink(#[from] NetlinkError),
-    #[error("links to other hosts")]
+    #[error("cannot find links to other hosts")]
     Uplink(#[from] UplinkError),
-    #[error("firewall tables of our own")]
+    #[error("cannot write the firewall tables of the pod network")]
     Firewall(#[from] NftError),
-    #[error("our rules in Docker's firewall")]
+    #[error("cannot write rules into Docker's firewall")]
     DockerUser(#[from] DockerUserError),
-    #[error("kernel setting")]
+    #[error("cannot change a kernel setting")]
     Sysctl(#[from] SysctlError),
-    #[error("forwarding on {DEVICE}", DEVICE = vxlan::DEVICE)]
+    #[error("cannot enable forwarding on {DEVICE}", DEVICE = vxlan::DEVICE)]
     Forwarding(#[source] std::io::Error),
 }
 
@@ -59,7 +60,7 @@ pub struct NetworkReconciler {
     pub memory: Memory,
 }
 
-/// What the reconciler believes of the kernel, to leave out what is done already. Empty at first.
+/// Cache of the kernel's state, so that unchanged parts are not written again. Empty at first.
 #[derive(Default)]
 pub struct Memory {
     applied: Option<Masquerade>,
@@ -131,7 +132,7 @@ impl NetworkReconciler {
         }
         let uplink_mtu = uplinks.iter().map(|uplink| uplink.mtu).min().unwrap_or(super::ETHERNET_MTU);
         let prune = world.allows_removal();
-        let me = Me {
+        let me = LocalNode {
             node_name: self.config.node_name.clone(),
             node_ip: self.config.node_ip,
             pod_cidr: self.config.pod_cidr,
@@ -209,7 +210,8 @@ impl NetworkReconciler {
     fn route(&self, destination: Ipv4Network, route: &routes::NodeRoute, tunnel: Option<u32>) -> Option<Route> {
         let (gateway, link, source) = match route.path {
             Path::Direct { link } => (route.node_ip, link, self.config.node_ip),
-            // An address of our own pod subnet: only such answers come back through the tunnel, as strict reverse-path filters want.
+            // An address of our own pod subnet: only such answers come back through the tunnel, as strict reverse-path
+            // filters want.
             Path::Vxlan => (vxlan::next_hop(destination), tunnel?, self.attacher.gateway()),
         };
         let (gateway, link, source) = (Some(gateway), Some(link), Some(source));
@@ -259,7 +261,8 @@ impl NetworkReconciler {
             match route.path {
                 Path::Direct { link } => {
                     let Some(link) = name(link) else { continue };
-                    // The node itself too: what it sends to pods comes from this address, and so must the answers go there.
+                    // The node itself too: what it sends to pods comes from this address, and so must the answers go
+                    // there.
                     routes.insert(Ipv4Network::from(route.node_ip), (route.node_ip, link.clone()));
                     routes.insert(*cidr, (route.node_ip, link));
                 }

@@ -1,7 +1,7 @@
 //! How packets get to the other nodes' pods: which node directly, which through a tunnel. Pure.
 //!
-//! A node on one of our links is reached directly, so its pods are too: by a route through its address. To all others the routers
-//! between know nothing of pods, so packets travel inside VXLAN.
+//! A node on one of our links is reached directly, so its pods are too: by a route through its address. To all others
+//! the routers between know nothing of pods, so packets travel inside VXLAN.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,7 +16,7 @@ use crate::world::World;
 
 /// What this node knows of itself.
 #[derive(Clone, Debug)]
-pub struct Me {
+pub struct LocalNode {
     pub node_name: String,
     pub node_ip: Ipv4Addr,
     pub pod_cidr: Ipv4Network,
@@ -43,9 +43,9 @@ pub enum Path {
 /// Routes by the pod subnet they lead to.
 pub type Routes = BTreeMap<Ipv4Network, NodeRoute>;
 
-/// A route for every other node that has an address and a pod subnet. A subnet that overlaps ours, or that a node earlier in the
-/// order of names has, is nobody's: packets to our own pods must never leave.
-pub fn desired(world: &World, me: &Me, host: &HostLinks) -> Routes {
+/// A route for every other node that has an address and a pod subnet. A subnet that overlaps ours, or that a node
+/// earlier in the order of names has, is nobody's: packets to our own pods must never leave.
+pub fn desired(world: &World, me: &LocalNode, host: &HostLinks) -> Routes {
     let mut routes = Routes::new();
     for node in world.nodes.values().filter(|node| *node.name != *me.node_name) {
         let (Some(node_ip), Some(pod_cidr)) = (node.internal_ip, node.pod_cidr) else { continue };
@@ -119,8 +119,12 @@ mod tests {
         }
     }
 
-    fn me() -> Me {
-        Me { node_name: "a".into(), node_ip: [192, 168, 0, 1].into(), pod_cidr: "10.244.1.0/24".parse().unwrap() }
+    fn me() -> LocalNode {
+        LocalNode {
+            node_name: "a".into(),
+            node_ip: [192, 168, 0, 1].into(),
+            pod_cidr: "10.244.1.0/24".parse().unwrap(),
+        }
     }
 
     fn routes(nodes: &[(Arc<str>, Arc<Node>)]) -> Vec<(String, String, Path)> {

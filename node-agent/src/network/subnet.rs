@@ -16,14 +16,15 @@ pub enum SubnetError {
     Exhausted { cidr: Ipv4Network, capacity: usize },
 }
 
-/// The addresses of one node's pods. The network's own address, the first (gateway) and the last (broadcast) are never given out.
+/// The addresses of one node's pods. The network's own address, the first (gateway) and the last (broadcast) are never
+/// given out.
 #[derive(Clone, Debug)]
 pub struct Subnet {
     cidr: Ipv4Network,
     by_pod: BTreeMap<String, Ipv4Addr>,
     taken: BTreeSet<Ipv4Addr>,
-    /// The search starts behind the address given last, so that a freed address rests as long as possible: connections of a pod
-    /// that is gone do not meet a new one.
+    /// The search starts after the address that was given last, so that a freed address is reused late: connections
+    /// of a deleted pod do not reach a new one.
     last: Ipv4Addr,
 }
 
@@ -77,7 +78,8 @@ impl Subnet {
         Ok(address)
     }
 
-    /// Takes over an allocation made earlier. False where the address is not a usable one of this subnet, or another pod's.
+    /// Takes over an allocation made earlier. False where the address is not a usable one of this subnet, or another
+    /// pod's.
     pub fn adopt(&mut self, pod_uid: &str, address: Ipv4Addr) -> bool {
         let (first, last) = self.usable();
         if !(first..=last).contains(&u32::from(address)) || self.holds(address) || self.by_pod.contains_key(pod_uid) {

@@ -1,4 +1,5 @@
-//! The kernel settings this part changes: each is recorded with its earlier value before it is written, and put back on request.
+//! The kernel settings this part changes: each is recorded with its earlier value before it is written, and put back on
+//! request.
 
 use std::{collections::BTreeMap, fs, io, path::PathBuf};
 
@@ -11,7 +12,7 @@ use crate::private_file;
 pub enum SysctlError {
     #[error("{key}")]
     Access { key: String, source: io::Error },
-    #[error("record {path}")]
+    #[error("cannot record {path}")]
     Record { path: PathBuf, source: io::Error },
 }
 
@@ -34,7 +35,8 @@ impl Sysctls {
         Ok(Self { record, earlier: Mutex::new(earlier) })
     }
 
-    /// Writes `value` unless the kernel has it. `key` is a path below `/proc/sys` in the namespace of the calling thread.
+    /// Writes `value` unless the kernel has it. `key` is a path below `/proc/sys` in the namespace of the calling
+    /// thread.
     pub fn set(&self, key: &str, value: &str) -> Result<(), SysctlError> {
         let path = PathBuf::from("/proc/sys").join(key);
         let access = |source| SysctlError::Access { key: key.to_owned(), source };

@@ -25,17 +25,18 @@ pub enum UplinkError {
     NoLinkWithAddress(Ipv4Addr),
     #[error("this host has neither a default route nor any link with an IPv4 address: name its address with --node-ip")]
     NoAddress,
-    #[error("list links and routes")]
+    #[error("cannot list links and routes")]
     Netlink(#[from] NetlinkError),
 }
 
-/// The uplinks of this host as they are now; the first one is the primary, whose address is the node's unless it was told one.
+/// The uplinks of this host as they are now; the first one is the primary, whose address is the node's unless it was
+/// told one.
 pub async fn uplinks(node_ip: Option<Ipv4Addr>) -> Result<Vec<Uplink>, UplinkError> {
     choose_uplinks(&HostLinks::read(&Netlink::open()?).await?, node_ip)
 }
 
-/// The link with `node_ip`, where one is given, then that of the default route with the lowest metric; on a host without either, the first link
-/// that is up and has an address. Links that fairlead itself made are never chosen.
+/// The link with `node_ip`, where one is given, then that of the default route with the lowest metric; on a host
+/// without either, the first link that is up and has an address. Links that fairlead itself made are never chosen.
 pub fn choose_uplinks(host: &HostLinks, node_ip: Option<Ipv4Addr>) -> Result<Vec<Uplink>, UplinkError> {
     let mut chosen = Vec::new();
     if let Some(node_ip) = node_ip {

@@ -1,7 +1,7 @@
 //! The VXLAN tunnel to nodes that are on none of our links: one device, with static neighbour and
 //! forwarding entries for every peer.
 //!
-//! A peer's MAC follows from its address, so that no node has to be asked: no flooding, no learning, no ARP.
+//! A peer's MAC follows from its address, so that entries are static: no flooding, no learning, no ARP.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

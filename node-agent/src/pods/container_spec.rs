@@ -11,7 +11,7 @@ use super::{
     spec, status,
 };
 use crate::runtime::{
-    ContainerSpec, ImageUser, Mount, NetworkNamespace, Owner, PidNamespace, Role, SandboxSpec, Seccomp,
+    ContainerOwner, ContainerSpec, ImageUser, Mount, NetworkNamespace, PidNamespace, Role, SandboxSpec, Seccomp,
 };
 
 /// What had to be looked up for a container before it can be created.
@@ -33,7 +33,7 @@ pub fn sandbox(pod: &Pod, attempt: u32) -> SandboxSpec {
     let pod_spec = pod.spec.clone().unwrap_or_default();
     let sysctls = pod_spec.security_context.unwrap_or_default().sysctls.unwrap_or_default();
     SandboxSpec {
-        owner: Owner { pod: spec::pod_ref(pod), role: Role::Sandbox, attempt },
+        owner: ContainerOwner { pod: spec::pod_ref(pod), role: Role::Sandbox, attempt },
         hostname: spec::hostname(pod),
         network: if spec::host_network(pod) { NetworkNamespace::Host } else { NetworkNamespace::Own },
         host_ipc: pod_spec.host_ipc.unwrap_or_default(),
@@ -71,7 +71,7 @@ pub fn container(
     let hash = spec::hash(container);
     let role = Role::Container { name: container.name.clone(), hash, sandbox: sandbox.to_owned() };
     Ok(ContainerSpec {
-        owner: Owner { pod: spec::pod_ref(pod), role, attempt },
+        owner: ContainerOwner { pod: spec::pod_ref(pod), role, attempt },
         sandbox: sandbox.to_owned(),
         image: container.image.clone().unwrap_or_default(),
         command: expanded(&container.command),

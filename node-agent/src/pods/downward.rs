@@ -14,7 +14,7 @@ pub struct Downward<'a> {
     pub container: Option<&'a Container>,
     pub pod_ip: Option<Ipv4Addr>,
     pub node_ip: Ipv4Addr,
-    /// Of the machine: what a container without limits has.
+    /// The machine, whose resources a container without limits has.
     pub cpus: i64,
     pub memory: i64,
 }

@@ -1,4 +1,4 @@
-//! `$(NAME)` in commands, arguments and values: replaced where NAME is defined, left alone where it is not; `$$` is a
+//! `$(NAME)` in commands, arguments and values: replaced where NAME is defined, unchanged where it is not; `$$` is a
 //! dollar.
 
 use std::collections::BTreeMap;

@@ -20,7 +20,7 @@ impl HostPortPublisher {
         Self(sender)
     }
 
-    /// Brings the pod's entry to its state. Readers hear of it where that is a change.
+    /// Brings the pod's entry to its state. Readers are notified only of changes.
     pub fn update(&self, pod: &Pod, state: &PodState) {
         let Some(uid) = pod.metadata.uid.as_deref() else { return };
         self.0.send_if_modified(|published| {

@@ -1,4 +1,4 @@
-//! What the machine has, for shares of it.
+//! The machine's CPUs and memory, which resource fields of the downward API fall back to.
 
 /// Of this machine.
 #[derive(Clone, Copy, Debug)]

@@ -130,15 +130,16 @@ pub struct Pods {
     supervisor: Supervisor,
 }
 
+/// Why pods could not be started or stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("create {path}")]
+    #[error("cannot create {path}")]
     CreateDirectory { path: PathBuf, source: std::io::Error },
-    #[error("take over the containers of this node")]
+    #[error("cannot take over the containers of this node")]
     Adopt { source: runtime::Error },
-    #[error("remove the containers of this node")]
+    #[error("cannot remove the containers of this node")]
     Remove { source: runtime::Error },
-    #[error("detach the pods of this node from the network")]
+    #[error("cannot detach the pods of this node from the network")]
     Detach { source: crate::network::AttachError },
 }
 

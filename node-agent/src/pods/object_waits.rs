@@ -27,7 +27,7 @@ struct Waiting {
 }
 
 impl ObjectWaits {
-    /// The waits of the pod `uid`; its worker hears of changes through `sender`.
+    /// The waits of the pod `uid`; its worker is told of changes through `sender`.
     pub fn of(&self, uid: &str, sender: mpsc::Sender<Input>) -> Waits {
         Waits { all: self.clone(), uid: uid.to_owned(), sender }
     }

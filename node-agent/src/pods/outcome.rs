@@ -59,13 +59,13 @@ pub enum Outcome {
         container: Option<Container>,
         message: Option<String>,
     },
-    /// Nothing of the pod is left on this node, nor in the API.
+    /// Everything of the pod was removed from this node and from the API.
     Finished,
 }
 
 impl Outcome {
-    /// The object whose change may end the failure that this is.
-    pub fn awaits(&self) -> Option<&ObjectKey> {
+    /// The object whose change may resolve this failure.
+    pub fn awaited_object(&self) -> Option<&ObjectKey> {
         match self {
             Self::VolumesMounted(Err(failure)) | Self::ContainerCreated { result: Err(failure), .. } => {
                 failure.awaits.as_ref()

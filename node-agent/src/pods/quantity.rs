@@ -55,7 +55,7 @@ fn thousandths(text: &str) -> Option<i128> {
     };
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     let digits = format!("{whole}{fraction}");
-    if fraction.len() > MOST_DECIMALS || !digits.bytes().all(|digit| digit.is_ascii_digit()) {
+    if fraction.len() > MAX_DECIMALS || !digits.bytes().all(|digit| digit.is_ascii_digit()) {
         return None;
     }
     let scale = 10i128.pow(u32::try_from(fraction.len()).ok()?) * denominator;
@@ -69,7 +69,7 @@ fn divide(value: i128, by: i128) -> i128 {
 }
 
 /// Digits behind the point: more than the API keeps (it rounds to billionths).
-const MOST_DECIMALS: usize = 12;
+const MAX_DECIMALS: usize = 12;
 
 #[cfg(test)]
 mod tests {

@@ -19,7 +19,7 @@ impl PodState {
         self.running_ids().filter(|id| !running.contains(id)).map(str::to_owned).collect()
     }
 
-    /// The worker need not hear of `listed`: every container is known, and runs where it should.
+    /// Whether `listed` changes nothing: every container is known, and runs where it should.
     pub fn agrees_with(&self, listed: &[Summary]) -> bool {
         listed.iter().all(|one| self.knows(&one.id)) && self.unlisted(listed).is_empty()
     }

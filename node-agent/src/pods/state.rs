@@ -45,7 +45,7 @@ pub struct Ended {
     pub message: String,
 }
 
-/// Whether what the pod has on the node was given back.
+/// Whether the pod's resources on the node were released.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Finish {
     #[default]
@@ -89,7 +89,7 @@ pub enum Sandbox {
     Found {
         id: String,
     },
-    /// It ended by itself or with its runtime: what joined it must go too.
+    /// It ended by itself or with its runtime: containers that joined it must be removed too.
     Dead {
         id: String,
     },
@@ -244,7 +244,7 @@ impl PodState {
         }
     }
 
-    /// What waits for another party may be tried again: it has done something.
+    /// Ends the waits that depend on something outside the pod, since that has changed.
     pub fn retry_now(&mut self, now: Timestamp) {
         if let Volumes::Failed(retry) = &mut self.volumes {
             retry.at = now;

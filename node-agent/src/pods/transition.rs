@@ -85,7 +85,7 @@ impl PodState {
         }
     }
 
-    /// Takes in what came of an action, or was seen of the runtime.
+    /// Records the outcome of an action, or an observation of the runtime.
     pub fn apply(&mut self, outcome: Outcome, now: Timestamp) {
         match outcome {
             Outcome::VolumesMounted(Ok(())) => self.volumes = Volumes::Mounted,

@@ -9,7 +9,7 @@ use super::{
     Config, Datapath, HeldFrontend, MapUsage, ProxyError, error_chain,
     kernel::Kernel,
     load,
-    table::{Owner, ServiceTable},
+    table::{FrontendOwner, ServiceTable},
     userspace::Userspace,
 };
 use crate::{Teardown, config::DatapathChoice};
@@ -63,7 +63,7 @@ impl ActiveDatapath {
     }
 
     /// Serves `table`, of which `changed` differs from the last.
-    pub async fn apply(&mut self, table: &ServiceTable, changed: &BTreeSet<Owner>) -> Outcome {
+    pub async fn apply(&mut self, table: &ServiceTable, changed: &BTreeSet<FrontendOwner>) -> Outcome {
         match self {
             Self::Ebpf(kernel) => kernel.apply(table, changed),
             Self::Userspace(userspace) => userspace.apply(table, changed).await,
@@ -86,7 +86,8 @@ impl ActiveDatapath {
         }
     }
 
-    /// Waits until the programs report clients of an unknown address, and stores their addresses. Pending for ever in userspace.
+    /// Waits until the programs report clients of an unknown address, and stores their addresses. Pending for ever in
+    /// userspace.
     pub async fn resolve_unknown_clients(&mut self) {
         match self {
             Self::Ebpf(kernel) => kernel.resolve_unknown_clients().await,

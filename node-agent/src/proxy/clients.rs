@@ -1,7 +1,7 @@
 //! Learns which address the clients in a network namespace have, for session affinity.
 //!
-//! The programs report a namespace when a client in it first uses a Service with affinity. Until its address is stored, affinity
-//! is kept by namespace; later entries are kept by address.
+//! The programs report a namespace when a client in it first uses a Service with affinity. Until its address is stored,
+//! affinity is kept by namespace; later entries are kept by address.
 
 use std::{fs::File, io, net::Ipv4Addr};
 

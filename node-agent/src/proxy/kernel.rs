@@ -16,7 +16,7 @@ use super::{
     maps::{HeldFrontend, KernelMaps, MapUsage},
     netns,
     sockets::SocketTerminator,
-    table::{Owner, ServiceTable},
+    table::{FrontendOwner, ServiceTable},
 };
 use crate::Teardown;
 
@@ -69,7 +69,7 @@ impl Kernel {
     }
 
     /// Serves `table`, of which `changed` differs from the last.
-    pub fn apply(&mut self, table: &ServiceTable, changed: &BTreeSet<Owner>) -> Outcome {
+    pub fn apply(&mut self, table: &ServiceTable, changed: &BTreeSet<FrontendOwner>) -> Outcome {
         let removed = self.maps.apply(table, changed, self.settings);
         let mut problems = self.maps.problems();
         problems.extend(self.attach());

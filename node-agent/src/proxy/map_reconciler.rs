@@ -11,7 +11,7 @@ use super::{
     image::{Held, Images, Op, address_be},
     maps::{BpfMaps, MapError},
     sockets::RemovedBackend,
-    table::{Owner, ServiceTable},
+    table::{FrontendOwner, ServiceTable},
 };
 
 /// Keeps one set of maps equal to the table.
@@ -20,7 +20,7 @@ pub struct MapReconciler<M> {
     held: Held,
     images: Images,
     /// Services that are not yet as the table says, and why.
-    failed: BTreeMap<Owner, String>,
+    failed: BTreeMap<FrontendOwner, String>,
     /// Failures outside any Service: node addresses, settings, leftovers.
     failed_node: Option<String>,
     /// Every Service was worked on once.
@@ -49,12 +49,12 @@ impl<M: BpfMaps> MapReconciler<M> {
     pub fn apply(
         &mut self,
         table: &ServiceTable,
-        changed: &BTreeSet<Owner>,
+        changed: &BTreeSet<FrontendOwner>,
         settings: Settings,
     ) -> Vec<RemovedBackend> {
         let mut removed = Vec::new();
         self.apply_node(table, settings);
-        let mut todo: BTreeSet<Owner> =
+        let mut todo: BTreeSet<FrontendOwner> =
             if self.started { changed.clone() } else { table.services.keys().cloned().collect() };
         self.started = true;
         todo.extend(std::mem::take(&mut self.failed).into_keys());
@@ -91,7 +91,7 @@ impl<M: BpfMaps> MapReconciler<M> {
         &mut self.maps
     }
 
-    fn apply_service(&mut self, name: &Owner, table: &ServiceTable, removed: &mut Vec<RemovedBackend>) {
+    fn apply_service(&mut self, name: &FrontendOwner, table: &ServiceTable, removed: &mut Vec<RemovedBackend>) {
         let ops = self.images.plan(name, table.services.get(name).map(|entry| &**entry), &self.held);
         let mut lost = Vec::new();
         let written = self.write(&ops, &mut lost);

@@ -1,6 +1,8 @@
-//! The Service datapath of this node: World and host ports → [`table`] → [`image`] → maps, and the programs that read them.
+//! The Service datapath of this node: World and host ports → [`table`] → [`image`] → maps, and the programs that read
+//! them.
 //!
-//! One thread owns the maps. It publishes the table it works from and, once the kernel has all of it, the World's revision.
+//! One thread owns the maps. It publishes the table it works from and, once the kernel has all of it, the World's
+//! revision.
 //!
 //! ```text
 //! World ──► table ──► image ──► diff ──► maps ◄── programs (connect, sendmsg, uplink …)
@@ -9,19 +11,22 @@
 //! ```
 //!
 //! Glossary:
-//! - **table**: every Service and host port with its frontends, their candidates, and the excluded endpoints with the reason
-//!   ([`table::ServiceTable`]). The same for every datapath.
-//! - **frontend**: an address, port, protocol and scope that clients connect to; **backend**: an endpoint's address and port.
+//! - **table**: every Service and host port with its frontends, their candidates, and the excluded endpoints with the
+//!   reason ([`table::ServiceTable`]). The same for every datapath.
+//! - **frontend**: an address, port, protocol and scope that clients connect to; **backend**: an endpoint's address and
+//!   port.
 //! - **image**: the exact map entries that one Service of the table asks for ([`image::ServiceImage`]).
-//! - **head**: a frontend's one entry in `SERVICES`. It names a set and its generation, so that one write replaces all backends.
+//! - **head**: a frontend's one entry in `SERVICES`. It names a set and its generation, so that one write replaces all
+//!   backends.
 //! - **set**: the backends that one or more frontends share; immutable within a **generation**.
 //! - **slot**: position `1..=count` of a set's generation in `SLOTS`, naming one backend by its id.
 //! - **member**: a (set, backend) pair in `MEMBERS`, kept while connections to that backend may go on.
 //! - **held**: what the maps contain now, as opposed to what the table asks for ([`image::Held`]).
 //!
-//! Files: `table/` what should be, `image/` as map entries, `map_reconciler.rs` diff and order of writes, `maps/` the maps themselves,
-//! `load/` programs and pins, `kernel.rs` and `userspace/` the two datapaths, `active_datapath.rs` the choice, `sockets/` stranded
-//! clients, `clients.rs` affinity by pod address. To inspect: `fairlead inspect service NAME`, `GET /inspect/datapath`, `/metrics`.
+//! Files: `table/` what should be, `image/` as map entries, `map_reconciler.rs` diff and order of writes, `maps/` the
+//! maps themselves, `load/` programs and pins, `kernel.rs` and `userspace/` the two datapaths, `active_datapath.rs` the
+//! choice, `sockets/` stranded clients, `clients.rs` affinity by pod address. To inspect: `fairlead inspect service
+//! NAME`, `GET /inspect/datapath`, `/metrics`.
 
 mod active_datapath;
 mod clients;
@@ -88,13 +93,13 @@ pub enum Datapath {
 /// Why the datapath could not be started, asked or stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum ProxyError {
-    #[error("start the eBPF datapath")]
+    #[error("cannot start the eBPF datapath")]
     Load(#[from] LoadError),
-    #[error("read what the kernel's maps hold")]
+    #[error("cannot read what the kernel's maps hold")]
     Maps(#[from] MapError),
-    #[error("{operation}")]
+    #[error("cannot {operation}")]
     Io { operation: &'static str, source: std::io::Error },
-    #[error("set up the network namespace of the Service range")]
+    #[error("cannot set up the network namespace of the Service range")]
     Netlink(#[from] crate::network::netlink::NetlinkError),
     #[error("the datapath thread has ended")]
     Ended,
@@ -136,7 +141,8 @@ enum Command {
     Shutdown(Teardown, oneshot::Sender<Result<(), ProxyError>>),
 }
 
-/// Starts the datapath. Returns once the programs are loaded; serving starts with the first complete World and host ports.
+/// Starts the datapath. Returns once the programs are loaded; serving starts with the first complete World and host
+/// ports.
 pub async fn start(
     config: Config,
     world: watch::Receiver<Arc<World>>,
@@ -202,7 +208,8 @@ impl Proxy {
         self.applied.clone()
     }
 
-    /// Waits until the first complete World is served, or as much of it as can be: what cannot is among the [`Proxy::problems`].
+    /// Waits until the first complete World is served, or as much of it as can be: what cannot is among the
+    /// [`Proxy::problems`].
     pub async fn first_served(&self) -> Result<(), ProxyError> {
         let (mut applied, mut state) = (self.applied.clone(), self.state.clone());
         tokio::select! {
@@ -254,7 +261,8 @@ impl Proxy {
         &self.supervisor
     }
 
-    /// What serves each of the frontends at this moment: read from the kernel's own maps, not from what was meant to be there.
+    /// What serves each of the frontends at this moment: read from the kernel's own maps, not from what was meant to be
+    /// there.
     pub async fn held(&self, keys: Vec<ServiceKey>) -> Result<Vec<Option<HeldFrontend>>, ProxyError> {
         self.request(|reply| Command::Held(keys, reply)).await
     }
@@ -291,7 +299,7 @@ struct Worker {
 }
 
 impl Worker {
-    /// Until it is told to shut down, or nobody can tell it any more.
+    /// Runs until it is told to shut down, or every handle was dropped.
     async fn run(&mut self, mut active: ActiveDatapath) {
         // Nothing can be removed too early where nothing is: Services then need not wait for the API, nor for the pods.
         let started_empty = active.holds_nothing();
@@ -308,7 +316,7 @@ impl Worker {
                         return drop(done.send(active.shutdown(teardown).await));
                     }
                     Some(command) => { answer(&active, command); continue }
-                    // Nobody can ask or stop it any more: the kernel goes on with what it has.
+                    // Every handle was dropped: the kernel keeps serving what it holds.
                     None => return,
                 },
                 changed = self.world.changed(), if world_goes_on => if changed.is_err() { world_goes_on = false; continue },
@@ -356,7 +364,7 @@ impl Worker {
     }
 }
 
-/// Replies to who asked; one that no longer waits is no error.
+/// Replies to a request; a requester that no longer waits is no error.
 fn answer(active: &ActiveDatapath, command: Command) {
     match command {
         Command::Held(keys, reply) => drop(reply.send(active.held(&keys))),

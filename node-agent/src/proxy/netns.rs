@@ -1,4 +1,4 @@
-//! Network namespaces, as far as the datapath tells them apart.
+//! Network namespaces, identified by the kernel's cookie.
 
 use std::{
     io,

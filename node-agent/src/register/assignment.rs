@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{last_known::LastKnown, world::World};
 
-/// What a start needs and only the API, or the runtime, can tell.
+/// What a start needs from the API and the runtime, kept for starts without them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Assignment {
     /// Addresses of this node's pods.
@@ -23,8 +23,8 @@ impl Assignment {
     pub const VERSION: u32 = 1;
 }
 
-/// Keeps the assignment on disk until `stop`. Publishes a problem while the API gives this node another pod subnet than the one that is
-/// in use: it is taken at the next start, since running pods keep their addresses.
+/// Keeps the assignment on disk until `stop`. Publishes a problem while the API gives this node another pod subnet than
+/// the one that is in use: it is taken at the next start, since running pods keep their addresses.
 pub async fn follow(
     node_name: String,
     in_use: Assignment,

@@ -78,7 +78,7 @@ async fn request(
     let name = created.metadata.name.unwrap_or_default();
     let decided = |object: Option<&CertificateSigningRequest>| object.is_some_and(|csr| outcome(csr).is_some());
     let waiting = wait::await_condition(api, &name, decided);
-    let csr = tokio::time::timeout(PATIENCE, waiting)
+    let csr = tokio::time::timeout(SIGNING_TIMEOUT, waiting)
         .await
         .map_err(|_| CertificateError::NotSigned { name: name.clone() })?
         .map_err(|e| CertificateError::Watch(Box::new(e)))?;
@@ -90,7 +90,7 @@ async fn request(
 }
 
 /// How long a signer may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const SIGNING_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The issued chain, or why there will be none; `None` while that is open.
 fn outcome(csr: &CertificateSigningRequest) -> Option<Result<String, String>> {
@@ -104,7 +104,8 @@ fn outcome(csr: &CertificateSigningRequest) -> Option<Result<String, String>> {
 }
 
 impl Certificate {
-    /// Reads `NAME.pem` of `dir`, or what an earlier version kept as `NAME.crt` and `NAME.key`; `None` where there is neither.
+    /// Reads `NAME.pem` of `dir`, or what an earlier version kept as `NAME.crt` and `NAME.key`; `None` where there is
+    /// neither.
     pub fn load(dir: &Path, name: &str) -> Result<Option<Self>, RegisterError> {
         let read = |path: PathBuf| match std::fs::read_to_string(&path) {
             Ok(text) => Ok(Some(text)),

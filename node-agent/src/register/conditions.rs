@@ -85,8 +85,8 @@ fn shortage(signal: &str, available: u64, whole: u64, threshold: Threshold) -> O
     threshold.is_crossed(available, whole).then(|| format!("{signal} is {available} of {whole}, less than {threshold}"))
 }
 
-/// A pressure stays this long after it was last measured, as the kubelet's `evictionPressureTransitionPeriod`: a node on the edge
-/// does not take pods and evict them in turn.
+/// A pressure stays this long after it was last measured, as the kubelet's `evictionPressureTransitionPeriod`: a node
+/// on the edge does not take pods and evict them in turn.
 const TRANSITION_PERIOD: Duration = Duration::from_secs(300);
 
 /// The pressures that were measured lately.
@@ -110,7 +110,8 @@ impl PressureHistory {
 
 fn remember(last: &mut Option<(Instant, String)>, measured: Option<String>, now: Instant) -> Option<String> {
     match (measured, last.as_ref()) {
-        // The first message stays while the pressure does: figures that move would rewrite the Node at every measurement.
+        // The first message stays while the pressure does: figures that move would rewrite the Node at every
+        // measurement.
         (Some(_), Some((_, message))) => *last = Some((now, message.clone())),
         (Some(message), None) => *last = Some((now, message)),
         (None, Some((at, _))) if now.saturating_duration_since(*at) >= TRANSITION_PERIOD => *last = None,

@@ -21,8 +21,8 @@ pub struct MachineFacts {
 }
 
 impl MachineFacts {
-    /// Reads `/proc`, `/etc` and the file system of `data_dir`. What cannot be read stays empty: a Node without a machine ID is
-    /// still a Node.
+    /// Reads `/proc`, `/etc` and the file system of `data_dir`. What cannot be read stays empty: a Node without a
+    /// machine ID is still a Node.
     pub fn read(data_dir: &Path) -> Self {
         let text = |path: &str| std::fs::read_to_string(path).map(|t| t.trim().to_owned()).unwrap_or_default();
         let os_release = os_release(&text("/etc/os-release"));

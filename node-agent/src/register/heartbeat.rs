@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::node_object::NodeDescription;
 use crate::deadline::instant_after;
 
-/// As the kubelet: a Lease of 40 s renewed every 10, the status said again every 5 minutes.
+/// As the kubelet: a Lease of 40 s renewed every 10, the status written again every 5 minutes.
 const LEASE_SECONDS: i32 = 40;
 const RENEW_EVERY: Duration = Duration::from_secs(10);
 const STATUS_EVERY: Duration = Duration::from_secs(300);
@@ -78,9 +78,10 @@ pub async fn pod_cidr(client: &Client, name: &str) -> Result<ipnetwork::Ipv4Netw
     }
 }
 
-/// Renews the Lease and repeats the status until `stop`; a change of `node` is written at once, also one that comes with `stop`.
+/// Renews the Lease and repeats the status until `stop`; a change of `node` is written at once, also one that comes
+/// with `stop`.
 ///
-/// A failed write is tried again at the next beat: nothing stops because the control service is away.
+/// A failed write is tried again at the next heartbeat: nothing stops because the control service is away.
 ///
 /// `registered` says whether [`register`] has succeeded; where the API was away it is done here.
 pub async fn run(client: Client, node: watch::Receiver<NodeDescription>, registered: bool, stop: CancellationToken) {
@@ -108,7 +109,7 @@ async fn run_every(
             () = stop.cancelled() => {
                 if node.has_changed().unwrap_or(false) {
                     let last = node.borrow_and_update().clone();
-                    say_last(&client, &last).await;
+                    write_final_status(&client, &last).await;
                 }
                 return;
             }
@@ -116,7 +117,8 @@ async fn run_every(
                 let name = node.borrow().name.clone();
                 match answered(renew_every, renew_lease(&client, &name)).await {
                     Ok(()) => {
-                        // After a silence the control service may have taken the node for lost: only its status undoes that.
+                        // After missed heartbeats the control service may have set conditions to Unknown: only a status
+                        // write undoes that.
                         if renewed.elapsed() > 2 * renew_every {
                             status_due = tokio::time::Instant::now();
                         }
@@ -160,10 +162,10 @@ async fn run_every(
     }
 }
 
-/// What cannot be told in time is only logged: the agent ends in any case.
-async fn say_last(client: &Client, node: &NodeDescription) {
-    const PATIENCE: Duration = Duration::from_secs(5);
-    match tokio::time::timeout(PATIENCE, write_status(client, node)).await {
+/// A write that does not succeed in time is only logged: the agent ends in any case.
+async fn write_final_status(client: &Client, node: &NodeDescription) {
+    const FINAL_STATUS_TIMEOUT: Duration = Duration::from_secs(5);
+    match tokio::time::timeout(FINAL_STATUS_TIMEOUT, write_status(client, node)).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
             tracing::warn!(error = &error as &dyn std::error::Error, "cannot write the node's last status");

@@ -1,4 +1,4 @@
-//! Membership by a join token: the node gets a client certificate of its own, and lives on it from then on.
+//! Membership by a join token: the node gets a client certificate of its own, and uses that from then on.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,8 @@ use super::{
     renewal::{Renewable, Renewal},
 };
 
-/// Lives on the certificate in `pki` while there is a valid one for this server's CA; asks for one with the token otherwise.
+/// Uses the certificate in `pki` while there is a valid one for this server's CA; requests one with the token
+/// otherwise.
 pub async fn join(server: &str, token: &str, node_name: &str, pki: &Path) -> Result<Membership, RegisterError> {
     let url: http::Uri = server
         .parse()
@@ -66,10 +67,12 @@ pub(super) struct JoinEndpoint {
 }
 
 impl JoinEndpoint {
+    /// A client that authenticates with the join token.
     pub(super) fn with_token(&self) -> Result<Client, RegisterError> {
         self.client(AuthInfo { token: Some(self.bearer.clone().into()), ..Default::default() })
     }
 
+    /// A client that authenticates with a certificate.
     pub(super) fn with_certificate(&self, certificate: &Certificate) -> Result<Client, RegisterError> {
         self.client(AuthInfo {
             client_certificate_data: Some(STANDARD.encode(&certificate.chain_pem)),

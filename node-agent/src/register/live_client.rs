@@ -1,4 +1,4 @@
-//! An API client whose credentials are replaced while it is in use: what was cloned from it goes on with the new ones.
+//! An API client whose credentials are replaced while it is in use: clones use the new ones too.
 
 use std::{
     sync::Arc,
@@ -24,7 +24,7 @@ impl LiveClient {
         (Client::new(live.clone(), namespace), live)
     }
 
-    /// For every request from now on. Those under way end on their connections, as watches do in time.
+    /// Used for every request from now on. Requests under way stay on their connections.
     pub fn replace(&self, next: Client) {
         self.current.store(Arc::new(next));
     }

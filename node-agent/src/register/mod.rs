@@ -34,7 +34,7 @@ pub struct Membership {
     pub renewal: Option<Renewal>,
 }
 
-/// Why the node could not get at the API with credentials of its own.
+/// Why the node has no client of the API with credentials of its own.
 #[derive(Debug, thiserror::Error)]
 pub enum RegisterError {
     #[error("cannot read the kubeconfig {}", path.display())]
@@ -68,7 +68,7 @@ impl RegisterError {
     }
 }
 
-/// Gets at the API: by the kubeconfig, by the certificate of an earlier join, or by joining now.
+/// Makes a client of the API: from the kubeconfig, from the certificate of an earlier join, or by joining now.
 pub async fn access(access: &Access, node_name: &str, data_dir: &Path) -> Result<Membership, RegisterError> {
     match access {
         Access::Kubeconfig(path) => by_kubeconfig(path).await,

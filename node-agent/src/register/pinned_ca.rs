@@ -1,7 +1,7 @@
 //! Fetches the cluster's CA from a server of which only the CA's hash is known.
 //!
-//! The handshake succeeds only when the served chain holds a certificate of that hash *and* the server's own certificate is
-//! signed by it for the name that was dialled; nothing is sent before.
+//! The handshake succeeds only when the served chain holds a certificate of that hash *and* the server's own
+//! certificate is signed by it for the name that was dialled; nothing is sent before.
 
 use std::sync::Arc;
 

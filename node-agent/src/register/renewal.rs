@@ -1,5 +1,5 @@
-//! Renews a certificate while the agent runs, as the kubelet does: once 70 to 90 % of its life are over, and again with back-off until
-//! there is a new one.
+//! Renews a certificate while the agent runs, as the kubelet does: once 70 to 90 % of its life are over, and again with
+//! back-off until there is a new one.
 
 use std::time::{Duration, SystemTime};
 

@@ -8,8 +8,8 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, broadcast};
 
 use super::{
-    Container, ContainerSpec, Credentials, Error, Event, ExecResult, Exit, Image, ImageUser, LogChunk, LogOptions,
-    Owner, Role, Runtime, SandboxSpec, State, Summary,
+    Container, ContainerOwner, ContainerSpec, Credentials, Error, Event, ExecResult, Exit, Image, ImageUser, LogChunk,
+    LogOptions, Role, Runtime, SandboxSpec, State, Summary,
 };
 
 /// How the runtime misbehaves, once for each that is put.
@@ -47,12 +47,13 @@ impl Default for FakeRuntime {
 }
 
 impl FakeRuntime {
+    /// Adds a fault, which happens once.
     pub fn put(&self, fault: Fault) {
         self.inner.lock().faults.push(fault);
     }
 
     /// Sends no events from now on.
-    pub fn mute(&self) {
+    pub fn stop_events(&self) {
         self.inner.lock().is_mute = true;
     }
 
@@ -83,12 +84,13 @@ impl FakeRuntime {
         named.max_by_key(|one| one.owner.attempt).map(|one| one.id.clone())
     }
 
+    /// Ids of all containers.
     pub fn ids(&self) -> Vec<String> {
         self.inner.lock().containers.keys().cloned().collect()
     }
 
     /// A container that nobody asked for.
-    pub fn add(&self, owner: Owner) -> String {
+    pub fn add(&self, owner: ContainerOwner) -> String {
         self.create(owner)
     }
 
@@ -110,7 +112,7 @@ impl FakeRuntime {
         }
     }
 
-    fn create(&self, owner: Owner) -> String {
+    fn create(&self, owner: ContainerOwner) -> String {
         let mut inner = self.inner.lock();
         inner.made += 1;
         let id = format!("{}-{}", name(&owner), inner.made);
@@ -138,7 +140,7 @@ fn take(faults: &mut Vec<Fault>, fault: Fault) -> bool {
     found.map(|at| faults.remove(at)).is_some()
 }
 
-fn name(owner: &Owner) -> &str {
+fn name(owner: &ContainerOwner) -> &str {
     match &owner.role {
         Role::Sandbox => "sandbox",
         Role::Container { name, .. } => name,

@@ -2,7 +2,7 @@
 //!
 //! A pod is a *sandbox* (a process that holds the pod's namespaces) and *containers* that join them. The runtime
 //! decides nothing: it keeps no desired state, restarts nothing, and remembers who a container belongs to only through
-//! the labels of [`Owner`].
+//! the labels of [`ContainerOwner`].
 
 pub mod deadlines;
 pub mod docker;
@@ -17,7 +17,7 @@ use std::{path::PathBuf, time::Duration};
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
-pub use owner::{Owner, PodRef, Role};
+pub use owner::{ContainerOwner, PodRef, Role};
 pub use spec::{ContainerSpec, ImageUser, Mount, NetworkNamespace, PidNamespace, Propagation, SandboxSpec, Seccomp};
 
 /// A container runtime of one host. Calls are safe to repeat and to make concurrently.
@@ -39,7 +39,8 @@ pub trait Runtime: Send + Sync {
         Ok(None)
     }
 
-    /// Readies what sandboxes need (their image). Called at the start and whenever the runtime is back after an outage.
+    /// Prepares what sandboxes need (their image). Called at the start and whenever the runtime is back after an
+    /// outage.
     async fn prepare(&self) -> Result<(), Error>;
 
     /// The local image that `reference` (normalised as the runtime does: `hello:v1` is `docker.io/library/hello:v1`)
@@ -118,7 +119,7 @@ pub struct Credentials {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Container {
     pub id: String,
-    pub owner: Owner,
+    pub owner: ContainerOwner,
     pub image_id: String,
     pub state: State,
 }
@@ -129,7 +130,7 @@ pub struct Summary {
     /// The runtime's id of the container.
     pub id: String,
     /// Whose it is.
-    pub owner: Owner,
+    pub owner: ContainerOwner,
     /// Whether it runs now.
     pub is_running: bool,
 }
@@ -154,6 +155,7 @@ pub struct Exit {
     pub error: String,
 }
 
+/// Which part of a container's output is read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogOptions {
     /// Goes on until the container ends.
@@ -165,12 +167,14 @@ pub struct LogOptions {
     pub timestamps: bool,
 }
 
+/// A part of the output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LogChunk {
     Stdout(Bytes),
     Stderr(Bytes),
 }
 
+/// What a command in a container printed and how it ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExecResult {
     pub exit_code: i64,
@@ -181,7 +185,7 @@ pub struct ExecResult {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
     pub id: String,
-    pub owner: Owner,
+    pub owner: ContainerOwner,
 }
 
 /// The network namespace of a running sandbox, for the pod network.

@@ -32,14 +32,14 @@ pub enum Role {
 
 /// Whose container it is, and which.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Owner {
+pub struct ContainerOwner {
     pub pod: PodRef,
     pub role: Role,
     /// Counts the containers of this role that came before.
     pub attempt: u32,
 }
 
-impl Owner {
+impl ContainerOwner {
     /// As the kubelet named its own: `k8s_NAME_POD_NAMESPACE_UID_ATTEMPT`.
     pub fn container_name(&self) -> String {
         let name = match &self.role {
@@ -101,20 +101,20 @@ mod tests {
         let pod = PodRef { namespace: "default".into(), name: "web".into(), uid: "u-1".into() };
         let role = Role::Container { name: "app".into(), hash: "cafe".into(), sandbox: "5a".into() };
         for role in [Role::Sandbox, role] {
-            let owner = Owner { pod: pod.clone(), role, attempt: 3 };
-            assert_eq!(Owner::from_labels(&owner.labels("n1")), Some(owner));
+            let owner = ContainerOwner { pod: pod.clone(), role, attempt: 3 };
+            assert_eq!(ContainerOwner::from_labels(&owner.labels("n1")), Some(owner));
         }
     }
 
     #[test]
     fn a_container_without_the_labels_belongs_to_no_pod() {
-        assert_eq!(Owner::from_labels(&HashMap::new()), None);
+        assert_eq!(ContainerOwner::from_labels(&HashMap::new()), None);
     }
 
     #[test]
     fn names_are_those_of_the_kubelet() {
         let pod = PodRef { namespace: "default".into(), name: "web".into(), uid: "u-1".into() };
-        let owner = Owner { pod, role: Role::Sandbox, attempt: 0 };
+        let owner = ContainerOwner { pod, role: Role::Sandbox, attempt: 0 };
         assert_eq!(owner.container_name(), "k8s_POD_web_default_u-1_0");
     }
 }

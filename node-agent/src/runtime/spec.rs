@@ -2,12 +2,12 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use super::Owner;
+use super::ContainerOwner;
 
 /// A pod's sandbox: what holds its namespaces.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SandboxSpec {
-    pub owner: Owner,
+    pub owner: ContainerOwner,
     /// At most 63 bytes; unused with the host's network.
     pub hostname: String,
     pub network: NetworkNamespace,
@@ -33,10 +33,10 @@ pub enum PidNamespace {
     Host,
 }
 
-/// One container of a pod.
+/// One container of a pod. Fields without a doc are those of the same name in the container and its security context.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContainerSpec {
-    pub owner: Owner,
+    pub owner: ContainerOwner,
     /// Id of the sandbox whose network and IPC namespaces it joins.
     pub sandbox: String,
     pub image: String,

@@ -1,4 +1,5 @@
-//! An EndpointSlice as the datapath and DNS need it: parsed and valid. Slices of `addressType: IPv4`; others do not reach the World.
+//! An EndpointSlice as the datapath and DNS need it: parsed and valid. Slices of `addressType: IPv4`; others do not
+//! reach the World.
 
 use std::{net::Ipv4Addr, sync::Arc};
 
@@ -17,7 +18,7 @@ pub struct SlicePort {
     pub port: u16,
 }
 
-/// One endpoint, most often a pod.
+/// One endpoint, most often a pod. Fields are those of `discovery.k8s.io/v1`, with absent conditions filled in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoint {
     pub addresses: Vec<Ipv4Addr>,
@@ -85,8 +86,8 @@ impl SlicePort {
 }
 
 impl Endpoint {
-    /// Absent conditions mean what the API says they mean: `ready` unknown is ready, `serving` follows `ready`, `terminating`
-    /// unknown is not. Source: EndpointConditions in discovery.k8s.io/v1.
+    /// Absent conditions mean what the API says they mean: `ready` unknown is ready, `serving` follows `ready`,
+    /// `terminating` unknown is not. Source: EndpointConditions in discovery.k8s.io/v1.
     fn parse(endpoint: &discovery::Endpoint, namespace: &Arc<str>) -> Self {
         let conditions = endpoint.conditions.clone().unwrap_or_default();
         let ready = conditions.ready.unwrap_or(true);

@@ -1,6 +1,7 @@
 //! Ports of this node that lead to one of its own pods (`hostPort`), as the datapath needs them.
 //!
-//! The one writer is the pods' side (`pods::host_ports`): it knows which pods have an address. No API object but the Pod's is read.
+//! The one writer is the pods' side (`pods::host_ports`): it knows which pods have an address. No API object but the
+//! Pod's is read.
 
 use std::{net::Ipv4Addr, sync::Arc};
 

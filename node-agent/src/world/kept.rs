@@ -1,4 +1,5 @@
-//! The [`World`] as it is kept on disk: what a node needs to serve names and Services after a reboot while the API is away.
+//! The [`World`] as it is kept on disk: what a node needs to serve names and Services after a reboot while the API is
+//! away.
 
 use std::sync::Arc;
 

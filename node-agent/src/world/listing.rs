@@ -1,4 +1,4 @@
-//! The events of one kind's watch: what a new list no longer names is gone. Written once for all kinds.
+//! The events of one kind's watch, for all kinds: objects that a new list no longer names are deleted.
 
 use std::collections::BTreeSet;
 
@@ -30,8 +30,8 @@ impl Listing {
         self.complete_once
     }
 
-    /// Applies `event` to what is kept. A list in progress removes nothing until it is complete, so a watch that is interrupted and
-    /// lists again removes nothing in between.
+    /// Applies `event` to what is kept. A list in progress removes nothing until it is complete, so a watch that is
+    /// interrupted and lists again removes nothing in between.
     pub fn follow<K: kube::Resource<DynamicType = ()>>(&mut self, event: Event<K>, kept: &mut impl Keep<K>) {
         match event {
             Event::Init => self.seen.clear(),

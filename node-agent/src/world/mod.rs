@@ -1,8 +1,9 @@
 //! What this node knows of the cluster, as one immutable snapshot.
 //!
-//! One writer (`world::writer`, fed by `world::watch`) turns API objects into these small types *at the edge* and publishes a new [`World`] through a
-//! `tokio::sync::watch`; everything behind it (proxy table, DNS zone, routes) reads snapshots and never the API. The maps are
-//! persistent: a snapshot is one `Arc`, a change copies a path, [`imbl::OrdMap::diff`] walks what differs.
+//! One writer (`world::writer`, fed by `world::watch`) turns API objects into these small types *at the edge* and
+//! publishes a new [`World`] through a `tokio::sync::watch`; everything behind it (proxy table, DNS zone, routes) reads
+//! snapshots and never the API. The maps are persistent: a snapshot is one `Arc`, a change copies a path,
+//! [`imbl::OrdMap::diff`] walks what differs.
 
 mod endpoint_slice;
 mod host_port;

@@ -57,7 +57,7 @@ pub enum TrafficDistribution {
     PreferSameNode,
 }
 
-/// One Service.
+/// One Service. Fields without a doc are those of its spec.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Service {
     pub name: ObjectName,

@@ -16,13 +16,13 @@ use tokio::sync::watch;
 
 use super::{
     World,
-    writer::{Change, Writer},
+    writer::{WorldChange, Writer},
 };
 
 /// Watches Services, EndpointSlices and Nodes until `stop`, publishing a snapshot after every burst of events.
 ///
-/// Nothing is published before the first list of every kind is complete. A failing watch is retried with back-off for as long as
-/// it takes; meanwhile the last snapshot stands.
+/// Nothing is published before the first list of every kind is complete. A failing watch is retried with back-off for
+/// as long as it takes; meanwhile the last snapshot stands.
 pub async fn run(
     client: Client,
     publish: watch::Sender<Arc<World>>,
@@ -30,9 +30,9 @@ pub async fn run(
     stop: tokio_util::sync::CancellationToken,
 ) {
     let mut events = futures::stream::select_all([
-        events::<core::Service>(client.clone(), watcher::Config::default(), Change::Service),
-        events::<discovery::EndpointSlice>(client.clone(), watcher::Config::default(), Change::Slice),
-        events::<core::Node>(client, watcher::Config::default(), Change::Node),
+        events::<core::Service>(client.clone(), watcher::Config::default(), WorldChange::Service),
+        events::<discovery::EndpointSlice>(client.clone(), watcher::Config::default(), WorldChange::Slice),
+        events::<core::Node>(client, watcher::Config::default(), WorldChange::Node),
     ]);
     let mut writer = Writer::default();
     loop {
@@ -43,7 +43,7 @@ pub async fn run(
         let Some(first) = first else { return };
         let mut changed = false;
         let mut take = |event: Watched| match event {
-            Watched::Change(change) => {
+            Watched::WorldChange(change) => {
                 health.send_if_modified(|health| health.recovered(change.kind()));
                 writer.apply(change);
                 changed = true;
@@ -65,14 +65,14 @@ pub async fn run(
 }
 
 enum Watched {
-    Change(Change),
+    WorldChange(WorldChange),
     Failed { kind: String, error: String },
 }
 
 /// Which watches fail, and why.
 ///
-/// A watch that was opened again says so only with its next event, and a quiet cluster has none for long. A failing watch is tried
-/// again at least once in [`RETRIED_WITHIN`], so an error that is older counts as over.
+/// A watch that was opened again says so only with its next event, and a quiet cluster has none for long. A failing
+/// watch is tried again at least once in [`RETRIED_WITHIN`], so an error that is older counts as over.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WatchHealth {
     /// By kind.
@@ -95,7 +95,7 @@ impl WatchHealth {
         self.failures.insert(kind, (now, error));
     }
 
-    /// Whether that is news.
+    /// Whether the state changed.
     fn recovered(&mut self, kind: &str) -> bool {
         self.failures.remove(kind).is_some()
     }
@@ -107,7 +107,7 @@ const MAX_BURST: usize = 4096;
 fn events<K>(
     client: Client,
     config: watcher::Config,
-    wrap: fn(Box<watcher::Event<K>>) -> Change,
+    wrap: fn(Box<watcher::Event<K>>) -> WorldChange,
 ) -> BoxStream<'static, Watched>
 where
     K: kube::Resource<DynamicType = ()>
@@ -121,7 +121,7 @@ where
     watcher(Api::<K>::all(client), config)
         .default_backoff()
         .map(move |event| match event {
-            Ok(event) => Watched::Change(wrap(Box::new(event))),
+            Ok(event) => Watched::WorldChange(wrap(Box::new(event))),
             Err(error) => {
                 let kind = K::kind(&());
                 tracing::warn!(%kind, error = &error as &dyn std::error::Error, "watch failed, trying again");

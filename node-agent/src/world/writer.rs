@@ -12,13 +12,13 @@ use super::{
 };
 
 /// One watch event with its kind.
-pub(super) enum Change {
+pub(super) enum WorldChange {
     Service(Box<Event<core::Service>>),
     Slice(Box<Event<discovery::EndpointSlice>>),
     Node(Box<Event<core::Node>>),
 }
 
-impl Change {
+impl WorldChange {
     /// The kind as the API spells it.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -40,17 +40,17 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Applies one watch event.
-    pub fn apply(&mut self, change: Change) {
+    pub fn apply(&mut self, change: WorldChange) {
         match change {
-            Change::Service(event) => {
+            WorldChange::Service(event) => {
                 self.draft.note_revision(&event);
                 self.services.follow(*event, &mut self.draft);
             }
-            Change::Slice(event) => {
+            WorldChange::Slice(event) => {
                 self.draft.note_revision(&event);
                 self.slices.follow(*event, &mut self.draft);
             }
-            Change::Node(event) => {
+            WorldChange::Node(event) => {
                 self.draft.note_revision(&event);
                 self.nodes.follow(*event, &mut self.draft);
             }
@@ -137,7 +137,7 @@ impl Keep<discovery::EndpointSlice> for Draft {
 }
 
 impl Keep<core::Node> for Draft {
-    /// Only a node whose *meaning* changed is replaced: its heartbeats must not wake every reader with a difference.
+    /// A Node is replaced only where a field that the World keeps changed: heartbeats must not wake every reader.
     fn put(&mut self, object: &core::Node) {
         let node = Node::from(object);
         let same = self.world.nodes.get(&node.name).is_some_and(|old| old.same_but_for_revision(&node));
@@ -178,25 +178,25 @@ mod tests {
     }
 
     fn sync(writer: &mut Writer, services: Vec<core::Service>, slices: Vec<discovery::EndpointSlice>) {
-        writer.apply(Change::Service(Box::new(Event::Init)));
+        writer.apply(WorldChange::Service(Box::new(Event::Init)));
         for object in services {
-            writer.apply(Change::Service(Box::new(Event::InitApply(object))));
+            writer.apply(WorldChange::Service(Box::new(Event::InitApply(object))));
         }
-        writer.apply(Change::Service(Box::new(Event::InitDone)));
-        writer.apply(Change::Slice(Box::new(Event::Init)));
+        writer.apply(WorldChange::Service(Box::new(Event::InitDone)));
+        writer.apply(WorldChange::Slice(Box::new(Event::Init)));
         for object in slices {
-            writer.apply(Change::Slice(Box::new(Event::InitApply(object))));
+            writer.apply(WorldChange::Slice(Box::new(Event::InitApply(object))));
         }
-        writer.apply(Change::Slice(Box::new(Event::InitDone)));
-        writer.apply(Change::Node(Box::new(Event::Init)));
-        writer.apply(Change::Node(Box::new(Event::InitDone)));
+        writer.apply(WorldChange::Slice(Box::new(Event::InitDone)));
+        writer.apply(WorldChange::Node(Box::new(Event::Init)));
+        writer.apply(WorldChange::Node(Box::new(Event::InitDone)));
     }
 
     #[test]
     fn a_snapshot_is_synced_only_after_the_first_list_of_every_kind() {
         let mut writer = Writer::default();
-        writer.apply(Change::Service(Box::new(Event::Init)));
-        writer.apply(Change::Service(Box::new(Event::InitDone)));
+        writer.apply(WorldChange::Service(Box::new(Event::Init)));
+        writer.apply(WorldChange::Service(Box::new(Event::InitDone)));
         assert!(!writer.world().synced);
         sync(&mut writer, vec![], vec![]);
         assert!(writer.world().synced);
@@ -222,7 +222,7 @@ mod tests {
     fn a_slice_that_changes_its_service_leaves_the_old_one() {
         let mut writer = Writer::default();
         sync(&mut writer, vec![], vec![slice("s", "a", "10.244.0.2")]);
-        writer.apply(Change::Slice(Box::new(Event::Apply(slice("s", "b", "10.244.0.2")))));
+        writer.apply(WorldChange::Slice(Box::new(Event::Apply(slice("s", "b", "10.244.0.2")))));
         let names: Vec<_> = writer.world().slices.keys().map(|name| name.to_string()).collect();
         assert_eq!(names, ["default/b"]);
     }

@@ -14,7 +14,7 @@ use super::{
     systemd,
     unit::{UNIT_PATH, unit},
 };
-use crate::{failure::Hinted, role::privileges};
+use crate::{failure::ErrorWithHint, role::privileges};
 
 const BINARY: &str = "/usr/local/bin/fairlead";
 const CONFIG_DIR: &str = "/etc/fairlead";
@@ -63,7 +63,7 @@ impl Install {
             return Ok(());
         }
         if self.join.is_none() && !config.exists() {
-            return Err(Hinted::new(
+            return Err(ErrorWithHint::new(
                 "--join URL is needed: which cluster is this a node of?",
                 "`fairlead token create --print-join-command` on the server prints it with a token",
             )
@@ -78,7 +78,7 @@ impl Install {
             managed_file::replace(&token_file, &format!("{token}\n"), 0o600)?;
         }
         if let Some(join) = &self.join {
-            // A token of an earlier installation goes on to serve.
+            // Without a new token, that of an earlier installation is kept.
             let token_file = token_file.exists().then_some(token_file.as_path());
             let written = managed_file::write(&config, &self.settings(join, token_file)?, self.force)?;
             report(&config, &written);

@@ -4,7 +4,7 @@ use std::{path::Path, process::Command};
 
 use anyhow::{Context, bail};
 
-use crate::failure::Hinted;
+use crate::failure::ErrorWithHint;
 
 /// `sd_booted(3)`
 pub fn is_running() -> bool {
@@ -16,7 +16,7 @@ pub fn require() -> anyhow::Result<()> {
     if is_running() {
         return Ok(());
     }
-    Err(Hinted::new(
+    Err(ErrorWithHint::new(
         "systemd does not run on this host, so there is nothing to install the node into",
         "run `fairlead node run …` under whatever starts services here",
     )

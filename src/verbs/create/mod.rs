@@ -12,7 +12,7 @@ use anyhow::Context;
 use super::submit::SubmitArgs;
 use crate::{
     cluster::{resource_path, with_query},
-    failure::{self, AlreadyReported, Hinted},
+    failure::{self, AlreadyReported, ErrorWithHint},
     manifest::{self, FileArgs, Manifest},
     output,
 };
@@ -68,9 +68,11 @@ impl Create {
 
     async fn create_files(self) -> anyhow::Result<()> {
         if self.files.filename.is_empty() {
-            return Err(
-                Hinted::new("must specify -f, or what to create", "for instance: fairlead create -f web.yaml").into()
-            );
+            return Err(ErrorWithHint::new(
+                "must specify -f, or what to create",
+                "for instance: fairlead create -f web.yaml",
+            )
+            .into());
         }
         let documents = manifest::read(&self.files)?;
         anyhow::ensure!(!documents.is_empty(), "no objects passed to create");
@@ -97,7 +99,7 @@ impl Create {
             dry_run => cluster
                 .post(&with_query(&path, &dry_run.query()), &target.object)
                 .await
-                .with_context(|| manifest.location.doing("creating"))?,
+                .with_context(|| manifest.location.error_prefix("creating"))?,
         };
         let name = target.kind.named(created["metadata"]["name"].as_str().unwrap_or_default());
         match &self.submit.output {

@@ -10,10 +10,10 @@ mod undo;
 use anyhow::{Context, ensure};
 use serde_json::Value;
 
-use super::objects::{ObjectQuery, Unnamed};
+use super::objects::{ObjectQuery, WithoutNames};
 use crate::{
     cluster::{Cluster, ResourceType},
-    failure::Hinted,
+    failure::ErrorWithHint,
 };
 
 /// Follow, repeat and undo rollouts
@@ -52,12 +52,12 @@ struct Deployment {
 impl Deployment {
     /// Reads the Deployments that `words` name: `deployment web`, `deployment/web deployment/api`.
     async fn all(cluster: &Cluster, words: &[String]) -> anyhow::Result<Vec<Self>> {
-        let query = ObjectQuery { words, unnamed: Unnamed::Refused, ..ObjectQuery::default() };
+        let query = ObjectQuery { words, unnamed: WithoutNames::Refused, ..ObjectQuery::default() };
         let mut found = Vec::new();
         for objects in query.resolve(cluster).await?.complete()? {
             if objects.kind.kind != "Deployment" {
                 let message = format!("{} have no rollouts", objects.kind.plural);
-                return Err(Hinted::new(message, "deployments have: for instance deployment/web").into());
+                return Err(ErrorWithHint::new(message, "deployments have: for instance deployment/web").into());
             }
             for name in &objects.names {
                 let path = objects.object_path(name)?;

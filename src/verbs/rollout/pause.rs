@@ -11,7 +11,7 @@ use crate::cluster::{ConnectArgs, PatchType, connect, with_query};
   fairlead rollout pause deployment/web")]
 pub struct Pause {
     #[command(flatten)]
-    which: Which,
+    which: PausableObjects,
 }
 
 /// Roll out what has gathered since `rollout pause`
@@ -20,11 +20,11 @@ pub struct Pause {
   fairlead rollout resume deployment/web")]
 pub struct Resume {
     #[command(flatten)]
-    which: Which,
+    which: PausableObjects,
 }
 
 #[derive(Debug, clap::Args)]
-struct Which {
+struct PausableObjects {
     /// TYPE NAME…, or TYPE/NAME…
     #[arg(value_name = "RESOURCE", required = true)]
     resource: Vec<String>,
@@ -46,7 +46,7 @@ impl Resume {
     }
 }
 
-impl Which {
+impl PausableObjects {
     async fn set(self, paused: &Value, done: &str) -> anyhow::Result<()> {
         let cluster = connect(&self.connect).await?;
         for deployment in Deployment::all(&cluster, &self.resource).await? {

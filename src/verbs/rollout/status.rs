@@ -1,4 +1,4 @@
-//! `fairlead rollout status`: tells how far a Deployment is, and waits until it is there.
+//! `fairlead rollout status`: reports the progress of a rollout, and waits until it is complete.
 
 use std::time::Duration;
 
@@ -105,7 +105,7 @@ fn progress(deployment: &Value) -> Progress {
     } else if available < updated {
         waiting(format!("{available} of {updated} updated replicas are available"))
     } else {
-        Progress::Done(format!("deployment \"{name}\" successfully deployment out"))
+        Progress::Done(format!("deployment \"{name}\" successfully rolled out"))
     }
 }
 
@@ -141,7 +141,7 @@ mod tests {
         );
         assert_eq!(
             of(json!({"observedGeneration": 2, "replicas": 3, "updatedReplicas": 3, "availableReplicas": 3})),
-            Progress::Done("deployment \"web\" successfully deployment out".into())
+            Progress::Done("deployment \"web\" successfully rolled out".into())
         );
     }
 

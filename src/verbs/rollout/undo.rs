@@ -6,7 +6,7 @@ use serde_json::json;
 use super::{Deployment, revisions::revisions};
 use crate::{
     cluster::{ConnectArgs, PatchType, connect, with_query},
-    failure::Hinted,
+    failure::ErrorWithHint,
 };
 
 /// Go back to an earlier revision
@@ -31,8 +31,8 @@ impl Undo {
         let cluster = connect(&self.connect).await?;
         let deployment = Deployment::one(&cluster, &self.resource).await?;
         if deployment.object["spec"]["paused"] == true {
-            return Err(Hinted::new(
-                format!("{} is paused, and a paused deployment cannot be deployment back", deployment.shown()),
+            return Err(ErrorWithHint::new(
+                format!("{} is paused, and a paused deployment cannot be rolled back", deployment.shown()),
                 format!("first: fairlead rollout resume deployment/{}", deployment.name),
             )
             .into());
@@ -58,7 +58,7 @@ impl Undo {
             {"op": "test", "path": "/spec/template", "value": deployment.object["spec"]["template"]},
             {"op": "replace", "path": "/spec/template", "value": target.template}]);
         cluster.patch(&with_query(&deployment.path, &[("fieldManager", "fairlead")]), PatchType::Json, &patch).await?;
-        println!("{} deployment back", deployment.shown());
+        println!("{} rolled back", deployment.shown());
         Ok(())
     }
 }

@@ -39,7 +39,7 @@ pub struct Node {
 }
 
 /// Where a node is put: its link and host number (see [`Lab`]).
-pub struct Place {
+pub struct NodePlacement {
     pub link: u8,
     pub number: u8,
 }
@@ -51,12 +51,12 @@ const CONTROL: Ipv4Addr = Ipv4Addr::new(172, 31, 1, 1);
 
 impl Cluster {
     /// Starts the control service and a node at every place, and waits until all nodes are Ready.
-    pub fn start(name: &str, places: &[Place]) -> Result<Self> {
+    pub fn start(name: &str, places: &[NodePlacement]) -> Result<Self> {
         Self::start_with(name, places, &[], &[])
     }
 
     /// The same with more flags for `fairlead server` and for every `fairlead node run`.
-    pub fn start_with(name: &str, places: &[Place], server: &[&str], agent: &[&str]) -> Result<Self> {
+    pub fn start_with(name: &str, places: &[NodePlacement], server: &[&str], agent: &[&str]) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix(&format!("{name}-")).tempdir()?;
         let images = Images::build(dir.path())?;
         let mut lab = Lab::new(name)?;
@@ -101,7 +101,7 @@ impl Cluster {
         self.dir.path().join("control")
     }
 
-    fn add_node(&mut self, name: &str, place: &Place, agent: &[&str]) -> Result {
+    fn add_node(&mut self, name: &str, place: &NodePlacement, agent: &[&str]) -> Result {
         let host = self.lab.host(name, place.link, place.number)?;
         let dir = self.dir.path().join(name);
         let docker = Docker::start(&host, &dir.join("docker"))?;

@@ -6,7 +6,7 @@ use std::{process::Command, time::Duration};
 use crate::{
     kit::{
         Result,
-        cluster::{Cluster, PATIENCE, Place},
+        cluster::{Cluster, NodePlacement, PATIENCE},
         docker::Docker,
         process::Process,
         run, wait,
@@ -28,7 +28,7 @@ pub const TESTS: &[NamedTest] = &[
 
 /// One node; the images of the examples are served by its engine and by a registry on its port 5000.
 pub fn start() -> Result<Cluster> {
-    let cluster = Cluster::start("flseed", &[Place { link: 1, number: 11 }])?;
+    let cluster = Cluster::start("flseed", &[NodePlacement { link: 1, number: 11 }])?;
     let node = &cluster.nodes[0];
     for image in [
         "gcr.io/google_samples/gb-frontend:v3",
@@ -291,7 +291,7 @@ fn node_port_out_of_range(cluster: &Cluster) -> Result {
 
 /// The same NodePort under a control service that was told a wider range.
 pub fn node_port_with_a_wider_range() -> Result {
-    let place = [Place { link: 1, number: 11 }];
+    let place = [NodePlacement { link: 1, number: 11 }];
     let cluster = Cluster::start_with("flwide", &place, &["--service-node-port-range", "30000-36767"], &[])?;
     cluster.kubectl(&["create", "namespace", Cli::Fairlead.namespace()])?;
     Cli::Fairlead.run(&cluster, "apply -f railsapp.yaml")?;

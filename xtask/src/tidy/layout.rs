@@ -36,7 +36,7 @@ const TOO_LONG: usize = 450;
 const COLUMNS: usize = 120;
 
 /// Every entry of the top level that the design does not name.
-pub fn strangers() -> anyhow::Result<Vec<String>> {
+pub fn unexpected_entries() -> anyhow::Result<Vec<String>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(workspace::root()).context("cannot read the workspace")? {
         let name = entry?.file_name().to_string_lossy().into_owned();
@@ -102,6 +102,6 @@ mod tests {
 
     #[test]
     fn the_top_level_is_as_designed() {
-        assert_eq!(strangers().expect("readable"), Vec::<String>::new());
+        assert_eq!(unexpected_entries().expect("readable"), Vec::<String>::new());
     }
 }

@@ -31,7 +31,7 @@ impl Tidy {
     /// Runs the task to its end.
     pub fn run(self) -> anyhow::Result<()> {
         let sources = Source::all()?;
-        let mut problems = layout::strangers()?;
+        let mut problems = layout::unexpected_entries()?;
         problems.extend(sources.iter().flat_map(layout::problems));
         problems.extend(pages::problems()?);
         for remark in sources.iter().flat_map(layout::remarks) {

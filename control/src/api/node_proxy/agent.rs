@@ -1,4 +1,5 @@
-//! The way to an agent: TLS with the API server's own certificate, and an agent's certificate checked against the CA.
+//! Connections to an agent: TLS with the API server's own certificate, and an agent's certificate checked against the
+//! CA.
 
 use std::{
     io,
@@ -42,6 +43,7 @@ pub struct AgentAddress {
     pub port: u16,
 }
 
+/// Why connections to agents cannot be set up at the start.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentsError {
     #[error("the API server's client certificate is not usable")]
@@ -50,6 +52,7 @@ pub enum AgentsError {
     Tls(#[from] rustls::Error),
 }
 
+/// Why an agent's answer could not be fetched.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
     #[error("cannot reach the agent of node \"{node}\" at {address}")]
@@ -63,6 +66,7 @@ pub enum AgentError {
 }
 
 impl Agents {
+    /// Trusts agents whose certificates `authority` signed; identifies itself by `own`.
     pub fn new(authority: &Authority, own: &Issued, provider: Arc<CryptoProvider>) -> Result<Self, AgentsError> {
         Ok(Self { tls: Arc::new(ArcSwap::from_pointee(client_config(authority, own, provider)?)) })
     }

@@ -36,7 +36,8 @@ fn names(containers: &[Container]) -> String {
     containers.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(" ")
 }
 
-/// Refuses the log of a container that has not begun, saying why it has not (`validateContainerLogStatus` of the kubelet).
+/// Refuses the log of a container that has not begun, saying why it has not (`validateContainerLogStatus` of the
+/// kubelet).
 pub fn check_started(pod: &Pod, container: &str, previous: bool) -> Result<(), Status> {
     let name = pod.metadata.name.as_deref().unwrap_or_default();
     let refuse = |why: String| Err(Status::bad_request(why));

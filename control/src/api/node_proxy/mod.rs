@@ -37,6 +37,7 @@ pub struct NodeProxy {
 }
 
 impl NodeProxy {
+    /// `store` holds the Nodes and Pods that addresses are looked up from.
     pub fn new(store: Arc<dyn Store>, agents: Agents) -> Self {
         Self { store, agents }
     }
@@ -89,8 +90,8 @@ impl NodeProxy {
         if response.status().is_success() { Ok(response) } else { Err(agent::error_of(response).await) }
     }
 
-    /// `node` may carry a scheme and a port, as in `https:NAME:PORT`; `path` is passed on as it came, not decoded: what an
-    /// encoded slash means is the agent's to say.
+    /// `node` may carry a scheme and a port, as in `https:NAME:PORT`; `path` is passed on as it came, not decoded: what
+    /// an encoded slash means is the agent's to say.
     async fn forward(&self, node: &str, path: &str, mut request: Request<Body>) -> Result<Response, Status> {
         let (name, port) = node_and_port(node)?;
         let agent = self.agent_of(name, port)?;

@@ -44,6 +44,7 @@ pub struct Document {
 }
 
 impl OpenApi {
+    /// Prepares the documents of all of `kinds`.
     pub fn new(kinds: Arc<Kinds>) -> Self {
         Self { kinds, prepared: OnceLock::new(), older: OnceLock::new() }
     }

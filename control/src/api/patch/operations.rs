@@ -6,29 +6,29 @@ use json_patch::{Patch, PatchOperation, jsonptr::Pointer};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::{api::Status, schema::decode::MOST_LEVELS};
+use crate::{api::Status, schema::decode::MAX_LEVELS};
 
 /// Kubernetes' `maxJSONPatchOperations`: a longer patch is an attack or a mistake.
-const MOST_OPERATIONS: usize = 10_000;
+const MAX_OPERATIONS: usize = 10_000;
 
 /// Kubernetes' `JSONPatchMaxCopyBytes`: the largest size of all that `copy` operations add up to, as JSON text.
-const MOST_COPIED_BYTES: usize = 3 * 1024 * 1024;
+const MAX_COPIED_BYTES: usize = 3 * 1024 * 1024;
 
 /// The largest size of all that `move` operations touch. Nothing grows by them, but each value is looked at for its
 /// depth.
-const MOST_MOVED_BYTES: usize = 64 * 1024 * 1024;
+const MAX_MOVED_BYTES: usize = 64 * 1024 * 1024;
 
 /// How many items of lists all operations together may shift by one place: 10,000 operations on a list of 5,000 items.
-const MOST_SHIFTED_ITEMS: usize = 50_000_000;
+const MAX_SHIFTED_ITEMS: usize = 50_000_000;
 
 /// Applies all operations, or none.
 pub fn apply(current: &Value, patch: &Value) -> Result<Value, Status> {
     let Patch(operations) =
         Patch::deserialize(patch).map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))?;
-    if operations.len() > MOST_OPERATIONS {
+    if operations.len() > MAX_OPERATIONS {
         let found = operations.len();
         return Err(too_large(format!(
-            "The allowed maximum operations in a JSON patch is {MOST_OPERATIONS}, got {found}"
+            "The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {found}"
         )));
     }
     let mut patched = current.clone();
@@ -63,35 +63,33 @@ impl Limits {
             let list = place.parent().and_then(|parent| value_at(object, parent)).and_then(Value::as_array);
             self.shifted_items = self.shifted_items.saturating_add(list.map_or(0, Vec::len));
         }
-        if self.shifted_items > MOST_SHIFTED_ITEMS {
-            return Err(too_large(format!(
-                "the patch shifts items of long lists more than {MOST_SHIFTED_ITEMS} times"
-            )));
+        if self.shifted_items > MAX_SHIFTED_ITEMS {
+            return Err(too_large(format!("the patch shifts items of long lists more than {MAX_SHIFTED_ITEMS} times")));
         }
         let depth = match operation {
             PatchOperation::Copy(copy) => {
-                let room = MOST_COPIED_BYTES.saturating_sub(self.copied_bytes);
+                let room = MAX_COPIED_BYTES.saturating_sub(self.copied_bytes);
                 let copied = value_at(object, &copy.from);
                 let Some(measured) = copied.map(|value| measure(value, room)) else { return Ok(()) };
                 self.copied_bytes = self.copied_bytes.saturating_add(measured.bytes);
-                if self.copied_bytes > MOST_COPIED_BYTES {
+                if self.copied_bytes > MAX_COPIED_BYTES {
                     return Err(too_large(format!(
                         "Unable to complete the copy, the accumulated size increase of copy is {}, \
                          exceeding the limit {}",
-                        self.copied_bytes, MOST_COPIED_BYTES
+                        self.copied_bytes, MAX_COPIED_BYTES
                     )));
                 }
                 measured.depth
             }
             PatchOperation::Move(r#move) => {
-                let room = MOST_MOVED_BYTES.saturating_sub(self.moved_bytes);
+                let room = MAX_MOVED_BYTES.saturating_sub(self.moved_bytes);
                 let moved = value_at(object, &r#move.from);
                 let Some(measured) = moved.map(|value| measure(value, room)) else { return Ok(()) };
                 self.moved_bytes = self.moved_bytes.saturating_add(measured.bytes);
-                if self.moved_bytes > MOST_MOVED_BYTES {
+                if self.moved_bytes > MAX_MOVED_BYTES {
                     return Err(too_large(format!(
                         "Unable to complete the move, the accumulated size of move is {}, exceeding the limit {}",
-                        self.moved_bytes, MOST_MOVED_BYTES
+                        self.moved_bytes, MAX_MOVED_BYTES
                     )));
                 }
                 measured.depth
@@ -100,8 +98,8 @@ impl Limits {
             PatchOperation::Replace(replace) => measure(&replace.value, usize::MAX).depth,
             PatchOperation::Remove(_) | PatchOperation::Test(_) => return Ok(()),
         };
-        if operation.path().count().saturating_add(depth) > MOST_LEVELS {
-            return Err(too_large(format!("the patched object would be nested deeper than {MOST_LEVELS} levels")));
+        if operation.path().count().saturating_add(depth) > MAX_LEVELS {
+            return Err(too_large(format!("the patched object would be nested deeper than {MAX_LEVELS} levels")));
         }
         Ok(())
     }
@@ -209,7 +207,7 @@ mod tests {
 
     #[test]
     fn too_many_operations_are_refused() {
-        let operations = vec![json!({"op": "remove", "path": "/a"}); MOST_OPERATIONS + 1];
+        let operations = vec![json!({"op": "remove", "path": "/a"}); MAX_OPERATIONS + 1];
         let refused = apply(&json!({"a": 1}), &Value::Array(operations)).unwrap_err();
         assert_eq!(refused.code, 413);
         assert_eq!(refused.message, "The allowed maximum operations in a JSON patch is 10000, got 10001");

@@ -63,6 +63,7 @@ impl<'t> Known<'t> {
     }
 }
 
+/// The directive `$patch`.
 pub const PATCH: &str = "$patch";
 const RETAIN_KEYS: &str = "$retainKeys";
 const SET_ELEMENT_ORDER: &str = "$setElementOrder/";
@@ -101,6 +102,7 @@ fn merge_object(known: Known, mut current: Object, mut patch: Object) -> Result<
     Ok(current)
 }
 
+/// Merges one value of a patch into the current one.
 pub fn merge_value(known: Known, current: Value, patch: Value) -> Result<Value, Status> {
     match (current, patch) {
         (Value::Object(current), Value::Object(patch)) => Ok(Value::Object(merge_object(known, current, patch)?)),

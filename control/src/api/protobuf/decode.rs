@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::wire::{self, Malformed, Wire};
-use crate::schema::{Field, Numbered, Numbers, Object, Type, TypeId, Types, Zero, decode::MOST_LEVELS};
+use crate::schema::{Field, Numbered, Numbers, Object, Type, TypeId, Types, Zero, decode::MAX_LEVELS};
 
 /// Reads messages by the types of one arena.
 #[derive(Clone, Copy)]
@@ -16,8 +16,9 @@ pub struct Reader<'t> {
 }
 
 impl<'t> Reader<'t> {
+    /// A reader without open messages.
     pub fn new(types: &'t Types) -> Self {
-        Self { types, levels: MOST_LEVELS }
+        Self { types, levels: MAX_LEVELS }
     }
 
     fn deeper(self) -> Result<Self, Malformed> {

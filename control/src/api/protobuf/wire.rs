@@ -10,6 +10,7 @@ pub enum Wire<'a> {
     Fixed32(u32),
 }
 
+/// Why bytes are not a protobuf message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
     #[error("it ends within a value")]

@@ -7,7 +7,7 @@ use http::StatusCode;
 use super::{show, show_metadata, shown, table};
 use crate::{
     api::{Api, Status, Subject, request::Call, response},
-    request::{accept::Form, query::Version},
+    request::{accept::ResponseForm, query::Version},
     store::Object,
 };
 
@@ -31,13 +31,13 @@ pub fn get(api: &Api, call: &Call) -> Result<Response, Status> {
 pub fn render(call: &Call, object: &Object) -> Bytes {
     let kind = &call.target.kind;
     match call.form {
-        Form::Object => shown(kind, object),
-        Form::PartialMetadata => {
+        ResponseForm::Object => shown(kind, object),
+        ResponseForm::PartialMetadata => {
             let mut text = Vec::new();
             show_metadata(object, &mut text);
             text.into()
         }
-        Form::Table => {
+        ResponseForm::Table => {
             let mut text = Vec::new();
             let revision = object.revision.to_string();
             table::begin(&mut text, Some(kind), &format!(r#"{{"resourceVersion":"{revision}"}}"#));

@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use super::{indexed, prefix, show, show_metadata, table};
 use crate::{
-    api::{Api, Place, Status, request::Call, response},
+    api::{Api, Status, StorageLocation, request::Call, response},
     request::{
-        accept::Form,
+        accept::ResponseForm,
         query::{Query, Version, VersionMatch},
     },
     store::{Object, Snapshot, Store},
@@ -55,7 +55,7 @@ pub fn list(api: &Api, call: &Call) -> Result<Response, Status> {
 /// How many objects follow the page that ends with the key `last`. Not told where something is selected, as in Kubernetes.
 fn remaining(
     snapshot: &Snapshot,
-    place: &Place,
+    place: &StorageLocation,
     call: &Call,
     token: Option<&Token>,
     page: &Page,
@@ -86,7 +86,7 @@ pub(in crate::api) struct Page {
 /// names one.
 pub(in crate::api) fn page(
     snapshot: &Snapshot,
-    place: &Place,
+    place: &StorageLocation,
     call: &Call,
     after: Option<&str>,
     limit: Option<usize>,
@@ -158,7 +158,7 @@ fn at(store: &dyn Store, query: &Query, token: Option<&Token>) -> Result<Snapsho
 fn text(call: &Call, objects: &[Arc<Object>], metadata: &str) -> Vec<u8> {
     let kind = &call.target.kind;
     let size = objects.iter().map(|object| object.size()).sum::<usize>();
-    if call.form == Form::Table {
+    if call.form == ResponseForm::Table {
         let mut out = Vec::with_capacity(size / 2 + 4096);
         table::begin(&mut out, Some(kind), metadata);
         let now = jiff::Timestamp::now();
@@ -170,8 +170,8 @@ fn text(call: &Call, objects: &[Arc<Object>], metadata: &str) -> Vec<u8> {
     }
     let mut out = Vec::with_capacity(size + 256);
     let (list_kind, api_version) = match call.form {
-        Form::PartialMetadata => ("PartialObjectMetadata", "meta.k8s.io/v1".to_owned()),
-        Form::Object | Form::Table => (&*kind.kind, kind.api_version()),
+        ResponseForm::PartialMetadata => ("PartialObjectMetadata", "meta.k8s.io/v1".to_owned()),
+        ResponseForm::Object | ResponseForm::Table => (&*kind.kind, kind.api_version()),
     };
     let start = format!(r#"{{"kind":"{list_kind}List","apiVersion":"{api_version}","metadata":{metadata},"items":["#);
     out.extend_from_slice(start.as_bytes());
@@ -180,8 +180,8 @@ fn text(call: &Call, objects: &[Arc<Object>], metadata: &str) -> Vec<u8> {
             out.push(b',');
         }
         match call.form {
-            Form::PartialMetadata => show_metadata(object, &mut out),
-            Form::Object | Form::Table => show(kind, object, &mut out),
+            ResponseForm::PartialMetadata => show_metadata(object, &mut out),
+            ResponseForm::Object | ResponseForm::Table => show(kind, object, &mut out),
         }
     }
     out.extend_from_slice(b"]}\n");

@@ -7,7 +7,7 @@ use super::show_metadata;
 use crate::{
     kinds::{Kind, age},
     request::query::IncludeObject,
-    store::{Cell, Object},
+    store::{Object, StoredCell},
 };
 
 /// Everything before the first row. Without a kind, the columns are left out: a watch names them once.
@@ -41,8 +41,8 @@ pub fn row(
     out.extend_from_slice(br#"{"cells":["#);
     for cell in &object.header.cells {
         match cell {
-            Cell::Text(text) => out.extend_from_slice(text.as_bytes()),
-            Cell::Age(at) => out.extend_from_slice(age::human(now.as_second() - at).as_bytes()),
+            StoredCell::Text(text) => out.extend_from_slice(text.as_bytes()),
+            StoredCell::Age(at) => out.extend_from_slice(age::human(now.as_second() - at).as_bytes()),
         }
     }
     out.extend_from_slice(br#"],"object":"#);

@@ -17,7 +17,7 @@ use crate::{
     later::later,
     metrics::WatchEvents,
     request::{
-        accept::Form,
+        accept::ResponseForm,
         query::{IncludeObject, Query, Version, VersionMatch},
     },
     store::{Event, EventType, Expired, Object, Store, Subscription},
@@ -215,7 +215,7 @@ impl Stream {
 /// How changes become frames for one client.
 struct Frames {
     kind: Arc<Kind>,
-    form: Form,
+    form: ResponseForm,
     include: IncludeObject,
     prefix: String,
     select: Select,
@@ -282,15 +282,17 @@ impl Frames {
     }
 
     fn shares(&self, event: &Event, event_type: EventType) -> bool {
-        self.form == Form::Object && !matches!(self.kind.storage, Storage::As(_)) && event.event_type == event_type
+        self.form == ResponseForm::Object
+            && !matches!(self.kind.storage, Storage::As(_))
+            && event.event_type == event_type
     }
 
     fn write(&mut self, event_type: EventType, object: &Object, out: &mut Vec<u8>) {
         out.extend_from_slice(event_type.frame_start());
         match self.form {
-            Form::Object => show(&self.kind, object, out),
-            Form::PartialMetadata => show_metadata(object, out),
-            Form::Table => {
+            ResponseForm::Object => show(&self.kind, object, out),
+            ResponseForm::PartialMetadata => show_metadata(object, out),
+            ResponseForm::Table => {
                 let columns = (!std::mem::replace(&mut self.columns_sent, true)).then_some(&*self.kind);
                 let metadata = format!(r#"{{"resourceVersion":"{}"}}"#, object.revision);
                 let mut text = Vec::new();
@@ -312,13 +314,13 @@ impl Frames {
             metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
         }
         let object = match self.form {
-            Form::Object => {
+            ResponseForm::Object => {
                 json!({"kind": self.kind.kind, "apiVersion": self.kind.api_version(), "metadata": metadata})
             }
-            Form::PartialMetadata => {
+            ResponseForm::PartialMetadata => {
                 json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata})
             }
-            Form::Table => {
+            ResponseForm::Table => {
                 // As in Kubernetes, where the annotation stands on the row's object.
                 let object =
                     json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata});

@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use crate::{
-    api::{Status, protobuf, subresource::Form},
+    api::{Status, protobuf, subresource::SubresourceKind},
     kinds::Kind,
     request::{content_type::ContentType, query::FieldValidation},
     schema::{self, DecodeError, Schema},
@@ -31,9 +31,9 @@ impl<'a> From<&'a Kind> for Expected<'a> {
     }
 }
 
-impl From<&Form> for Expected<'static> {
-    fn from(form: &Form) -> Self {
-        let Form { group, version, kind, schema } = *form;
+impl From<&SubresourceKind> for Expected<'static> {
+    fn from(form: &SubresourceKind) -> Self {
+        let SubresourceKind { group, version, kind, schema } = *form;
         let api_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
         let schema = Schema::builtin(schema).unwrap_or_else(Schema::unstructured);
         Self { api_version, version, kind, schema }
@@ -52,7 +52,7 @@ pub fn object(
 
 /// Reads a body as a form of a subresource, in the same way.
 pub fn form(
-    form: &Form,
+    form: &SubresourceKind,
     content_type: &ContentType,
     body: &[u8],
     validation: FieldValidation,

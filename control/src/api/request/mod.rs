@@ -13,7 +13,7 @@ use super::Status;
 use crate::{
     identity::Identity,
     kinds::Kinds,
-    request::{RequestInfo, accept::Form},
+    request::{RequestInfo, accept::ResponseForm},
 };
 
 /// A request about objects, with its body still unread. Options and selectors are those of its [`RequestInfo`].
@@ -25,11 +25,12 @@ pub struct Call {
     /// Who asks.
     pub identity: Identity,
     /// The form of the answer.
-    pub form: Form,
+    pub form: ResponseForm,
 }
 
 impl Call {
-    /// Looks up what the request names. A 404 where nothing of the kind is served, a 406 where the client takes no form of it.
+    /// Looks up what the request names. A 404 where nothing of the kind is served, a 406 where the client takes no form
+    /// of it.
     pub fn of(info: RequestInfo, kinds: &Kinds) -> Result<Self, Status> {
         let target = Target::of(info.resource().ok_or_else(Status::unknown_path)?, kinds)?;
         let (identity, form) = (info.user()?.clone(), info.form.clone()?);

@@ -20,7 +20,8 @@ pub struct Target {
 }
 
 impl Target {
-    /// Looks up what a path names. Refuses kinds and subresources that are not served, and a scope that is not the kind's.
+    /// Looks up what a path names. Refuses kinds and subresources that are not served, and a scope that is not the
+    /// kind's.
     pub fn of(path: &ResourcePath, kinds: &Kinds) -> Result<Self, Status> {
         let kind = kinds.by_path(&path.group, &path.version, &path.resource).ok_or_else(Status::unknown_path)?;
         let subresource = match path.subresource.as_deref() {

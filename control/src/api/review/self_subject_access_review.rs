@@ -12,6 +12,7 @@ use crate::{
     status::Status,
 };
 
+/// The declaration of this review.
 pub(super) static REVIEW: Review = Review {
     group: "authorization.k8s.io",
     kind: "SelfSubjectAccessReview",

@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::Review;
 
+/// The declaration of this review.
 pub(super) static REVIEW: Review = Review {
     group: "authentication.k8s.io",
     kind: "SelfSubjectReview",

@@ -2,6 +2,7 @@
 
 use super::{Effect, Subresource, whole};
 
+/// The declaration of this subresource.
 pub static APPROVAL: Subresource = Subresource {
     segment: "approval",
     verbs: &["get", "patch", "update"],

@@ -1,10 +1,10 @@
-//! `/binding` of a pod: the scheduler's word on which node runs it. Given once.
+//! `/binding` of a pod: assigns it to a node. A pod is bound only once.
 
 use axum::response::Response;
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::{Effect, Form, Subresource};
+use super::{Effect, Subresource, SubresourceKind};
 use crate::{
     api::{
         Api, Status, Subject,
@@ -14,8 +14,10 @@ use crate::{
     rfc3339,
 };
 
-const FORM: Form = Form { group: "", version: "v1", kind: "Binding", schema: "io.k8s.api.core.v1.Binding" };
+const FORM: SubresourceKind =
+    SubresourceKind { group: "", version: "v1", kind: "Binding", schema: "io.k8s.api.core.v1.Binding" };
 
+/// The declaration of this subresource.
 pub static BINDING: Subresource = Subresource {
     segment: "binding",
     verbs: &["create"],
@@ -32,7 +34,7 @@ async fn create(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Status>
     let place = api.place(&call.target)?;
     let name = call.target.name.as_deref().unwrap_or_default();
     let make = |old: &Value| bound(old, &binding, &rfc3339::now(), place.subject(name));
-    let change = write::Change { subresource: Some(&BINDING), make: &make };
+    let change = write::ObjectUpdate { subresource: Some(&BINDING), make: &make };
     write::change(api, call, &place, change).await?;
     let answer = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
     Ok(response::json(StatusCode::CREATED, answer.to_string()))

@@ -1,10 +1,11 @@
-//! `/eviction` of a pod: a deletion that is asked for politely. No PodDisruptionBudget is served yet that could refuse it.
+//! `/eviction` of a pod: a deletion that a PodDisruptionBudget may refuse. No PodDisruptionBudget is served yet that
+//! could refuse it.
 
 use axum::response::Response;
 use http::StatusCode;
 use serde_json::json;
 
-use super::{Effect, Form, Subresource};
+use super::{Effect, Subresource, SubresourceKind};
 use crate::api::{
     Api, Status,
     request::{Call, body},
@@ -12,8 +13,10 @@ use crate::api::{
     write::{self, Options},
 };
 
-const FORM: Form = Form { group: "policy", version: "v1", kind: "Eviction", schema: "io.k8s.api.policy.v1.Eviction" };
+const FORM: SubresourceKind =
+    SubresourceKind { group: "policy", version: "v1", kind: "Eviction", schema: "io.k8s.api.policy.v1.Eviction" };
 
+/// The declaration of this subresource.
 pub static EVICTION: Subresource = Subresource {
     segment: "eviction",
     verbs: &["create"],

@@ -2,6 +2,7 @@
 
 use super::{Effect, Subresource, whole};
 
+/// The declaration of this subresource.
 pub static FINALIZE: Subresource = Subresource {
     segment: "finalize",
     verbs: &["update"],

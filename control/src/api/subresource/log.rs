@@ -2,6 +2,7 @@
 
 use super::{Effect, Subresource, without_agent};
 
+/// The declaration of this subresource.
 pub static LOG: Subresource = Subresource {
     segment: "log",
     verbs: &["get"],

@@ -1,7 +1,7 @@
 //! Subresources: paths below an object that read or change a part of it, or do something with it.
 //!
-//! Each is one file with one value: its path segment, its verbs, what it changes and who answers. A kind names the segments of
-//! those it has; a subresource is added by its file and a line in [`ALL`].
+//! Each is one file with one value: its path segment, its verbs, what it changes and who answers. A kind names the
+//! segments of those it has; a subresource is added by its file and a line in [`ALL`].
 
 mod approval;
 mod binding;
@@ -38,7 +38,7 @@ pub struct Subresource {
     /// The verbs that it takes, in Kubernetes' (alphabetical) order.
     pub verbs: &'static [&'static str],
     /// The kind that is sent and answered, where it is not the object's own.
-    pub form: Option<Form>,
+    pub form: Option<SubresourceKind>,
     /// What a write through it changes.
     pub effect: Effect,
     /// Whether the agent of a node answers, with a stream that OpenAPI does not describe.
@@ -56,7 +56,7 @@ pub type Answer<'a> = BoxFuture<'a, Result<Response, Status>>;
 
 /// A kind that stands for a part of an object, or for something to be done with it.
 #[derive(Clone, Copy, Debug)]
-pub struct Form {
+pub struct SubresourceKind {
     pub group: &'static str,
     pub version: &'static str,
     pub kind: &'static str,

@@ -4,7 +4,7 @@ use axum::response::Response;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::{Effect, Form, Subresource};
+use super::{Effect, Subresource, SubresourceKind};
 use crate::{
     api::{
         Api, Status, patch,
@@ -15,9 +15,10 @@ use crate::{
     request::content_type::ContentType,
 };
 
-const FORM: Form =
-    Form { group: "autoscaling", version: "v1", kind: "Scale", schema: "io.k8s.api.autoscaling.v1.Scale" };
+const FORM: SubresourceKind =
+    SubresourceKind { group: "autoscaling", version: "v1", kind: "Scale", schema: "io.k8s.api.autoscaling.v1.Scale" };
 
+/// The declaration of this subresource.
 pub static SCALE: Subresource = Subresource {
     segment: "scale",
     verbs: &["get", "patch", "update"],
@@ -65,7 +66,7 @@ async fn set(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Status> {
         };
         scaled(old, &scale)
     };
-    let change = write::Change { subresource: Some(&SCALE), make: &make };
+    let change = write::ObjectUpdate { subresource: Some(&SCALE), make: &make };
     let outcome = write::change(api, call, &place, change).await?;
     Ok(response::json(StatusCode::OK, scale_of(&outcome.value()?).to_string()))
 }

@@ -1,7 +1,8 @@
-//! `/status`: what the one who runs an object reports about it. The only way to change `status`.
+//! `/status`: what the controller or agent of an object reports about it. The only way to change `status`.
 
 use super::{Effect, Subresource, whole};
 
+/// The declaration of this subresource.
 pub static STATUS: Subresource = Subresource {
     segment: "status",
     verbs: &["get", "patch", "update"],

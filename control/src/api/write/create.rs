@@ -10,10 +10,11 @@ use super::{
     to_stored,
 };
 use crate::api::{
-    Api, Place, Status,
+    Api, Status, StorageLocation,
     request::{Call, body},
 };
 
+/// `POST` of an object.
 pub async fn create(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Status> {
     let target = &call.target;
     let body::Decoded { value: mut object, warnings } =
@@ -75,7 +76,7 @@ enum Attempt {
 async fn attempt(
     api: &Api,
     call: &Call,
-    place: &Place,
+    place: &StorageLocation,
     namespace: Option<&str>,
     name: &str,
     object: Value,
@@ -89,7 +90,7 @@ async fn attempt(
         return Ok(Attempt::NameTaken);
     }
     if call.query.dry_run {
-        return pipeline::dry(transaction, None, &snapshot).map(Attempt::Done);
+        return pipeline::outcome_of_dry_run(transaction, None, &snapshot).map(Attempt::Done);
     }
     Ok(match pipeline::commit(api, place, name, transaction).await? {
         Committed::Done(object) => Attempt::Done(Outcome::Stored(object)),

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     api::{
-        Api, Place, Status, Subject,
+        Api, Status, StorageLocation, Subject,
         request::{Call, body},
         response,
     },
@@ -45,6 +45,7 @@ const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
 
 impl Options {
+    /// Reads DeleteOptions from the query and the body `text`.
     pub fn of(call: &Call, text: &[u8]) -> Result<Self, Status> {
         let query = &call.query;
         let body = match text {
@@ -138,8 +139,8 @@ pub fn step(kind: &Kind, old: &Value, options: &Options, now: Timestamp) -> Step
         fields.insert("finalizers".into(), json!(finalizers));
     }
     if already != Some(grace) {
-        let begun = marked.map_or(now, |at| shifted(at, already.unwrap_or(0).saturating_neg()));
-        fields.insert("deletionTimestamp".into(), rfc3339::at(shifted(begun, grace)).into());
+        let begun = marked.map_or(now, |at| saturating_add(at, already.unwrap_or(0).saturating_neg()));
+        fields.insert("deletionTimestamp".into(), rfc3339::at(saturating_add(begun, grace)).into());
         fields.insert("deletionGracePeriodSeconds".into(), grace.into());
         if let Some(generation) = fields.get("generation").and_then(Value::as_i64).filter(|_| already.is_none()) {
             fields.insert("generation".into(), (generation + 1).into());
@@ -161,18 +162,18 @@ fn finalizers(stored: &Value, propagation: Option<Propagation>) -> Vec<String> {
 }
 
 /// `at` so many seconds later, or as late as a timestamp can be.
-fn shifted(at: Timestamp, seconds: i64) -> Timestamp {
+fn saturating_add(at: Timestamp, seconds: i64) -> Timestamp {
     let end = if seconds < 0 { Timestamp::MIN } else { Timestamp::MAX };
     at.checked_add(SignedDuration::from_secs(seconds)).unwrap_or(end)
 }
 
-/// Decides the deletion of `stored` and takes it through everything but the store. Answers with the stored object's part in it:
-/// whether it goes at once.
+/// Decides the deletion of `stored` and takes it through everything but the store. Answers with the stored object's
+/// part in it: whether it goes at once.
 pub async fn prepare(
     api: &Api,
     identity: &Identity,
     snapshot: &Snapshot,
-    place: &Place,
+    place: &StorageLocation,
     stored: &Arc<Object>,
     options: &Options,
 ) -> Result<Prepared, Status> {

@@ -9,10 +9,10 @@ use serde_json::json;
 use super::{
     Options, TRIES,
     delete::{prepare, success},
-    pipeline::{Committed, Prepared, judge},
+    pipeline::{Committed, Prepared, outcome_of_commit},
 };
 use crate::{
-    api::{Api, Place, Status, read, request::Call, response},
+    api::{Api, Status, StorageLocation, read, request::Call, response},
     request::query::Version,
     store::Object,
 };
@@ -20,6 +20,7 @@ use crate::{
 /// Deletions that are committed with one sync. Between two batches, others get their turn.
 const BATCH: usize = 1000;
 
+/// `DELETE` of many objects. `text` is DeleteOptions, or empty.
 pub async fn delete_collection(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Status> {
     let options = Options::of(call, text)?;
     let resource = api.resource(&call.target)?;
@@ -52,7 +53,7 @@ pub async fn delete_collection(api: &Api, call: &Call, text: &[u8]) -> Result<Re
 async fn delete_batch(
     api: &Api,
     call: &Call,
-    resource: &Place,
+    resource: &StorageLocation,
     batch: &[Arc<Object>],
     options: &Options,
 ) -> Result<Vec<Arc<Object>>, Status> {
@@ -65,7 +66,7 @@ async fn delete_batch(
             "" => (*header.name).into(),
             namespace => format!("{namespace}/{}", header.name).into(),
         };
-        let place = Place { kind: resource.kind.clone(), resource: resource.resource.clone(), key };
+        let place = StorageLocation { kind: resource.kind.clone(), resource: resource.resource.clone(), key };
         let prepared = prepare(api, &call.identity, &snapshot, &place, object, options).await?;
         if let (Prepared::Ready { transaction, .. }, false) = (prepared, options.dry_run) {
             places.push(place);
@@ -74,7 +75,7 @@ async fn delete_batch(
     }
     let mut again = Vec::new();
     for (result, place) in api.store().commit_all(transactions).await.into_iter().zip(places) {
-        match judge(&place, "", &place.key(), result)? {
+        match outcome_of_commit(&place, "", &place.key(), result)? {
             Committed::Done(_) => {}
             Committed::Stale | Committed::Contended => {
                 again.extend(api.store().snapshot().get(&place.resource, &place.key).cloned());

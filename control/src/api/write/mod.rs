@@ -1,7 +1,7 @@
 //! Writes: create, update, patch and delete, for all kinds alike.
 //!
-//! Each verb is a loop: read the object, make the new one in a pure function, and send it down the one way into the store, the
-//! [`pipeline`]. Where somebody was faster, the loop begins again from the present state.
+//! Each verb is a loop: read the object, make the new one in a pure function, and send it down the one way into the
+//! store, the [`pipeline`]. Where somebody was faster, the loop begins again from the present state.
 
 mod create;
 mod delete;
@@ -15,7 +15,7 @@ pub use create::create;
 pub use delete::{Options, delete, remove};
 pub use delete_collection::delete_collection;
 pub use patch::{instructions as patch_instructions, patch};
-pub use update::{Change, change, update};
+pub use update::{ObjectUpdate, change, update};
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ use axum::response::Response;
 use http::StatusCode;
 use serde_json::Value;
 
-use super::{Place, Status, Subject, read, request::Call, response};
+use super::{Status, StorageLocation, Subject, read, request::Call, response};
 use crate::{
     kinds::{FieldError, Kind, Storage, names},
     store::{CommitError, Draft, EventType, Object, Snapshot},
@@ -131,6 +131,6 @@ fn held_by_spec(kind: &Kind, object: &Value) -> bool {
 }
 
 /// The stored object that a request names.
-fn current(snapshot: &Snapshot, place: &Place, name: &str) -> Result<Arc<Object>, Status> {
+fn current(snapshot: &Snapshot, place: &StorageLocation, name: &str) -> Result<Arc<Object>, Status> {
     snapshot.get(&place.resource, &place.key).cloned().ok_or_else(|| Status::not_found(place.subject(name)))
 }

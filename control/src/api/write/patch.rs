@@ -1,11 +1,11 @@
-//! `PATCH`: the patched object goes the way of an update.
+//! `PATCH`: applies the patch to the stored object; the result is written as an update.
 
 use axum::response::Response;
 use http::StatusCode;
 use parking_lot::Mutex;
 use serde_json::Value;
 
-use super::{Change, answer, change, from_stored, to_stored};
+use super::{ObjectUpdate, answer, change, from_stored, to_stored};
 use crate::{
     api::{
         Api, Status, patch,
@@ -15,6 +15,7 @@ use crate::{
     request::content_type::ContentType,
 };
 
+/// `PATCH` of an object or subresource.
 pub async fn patch(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Status> {
     let target = &call.target;
     let instructions = instructions(&call.content_type, text)?;
@@ -29,7 +30,7 @@ pub async fn patch(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Stat
         to_stored(&target.kind, &mut value);
         Ok(value)
     };
-    let outcome = change(api, call, &place, Change { subresource: target.subresource, make: &make }).await?;
+    let outcome = change(api, call, &place, ObjectUpdate { subresource: target.subresource, make: &make }).await?;
     Ok(answer(call, StatusCode::OK, &outcome, &warned.into_inner()))
 }
 

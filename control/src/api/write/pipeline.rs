@@ -1,8 +1,9 @@
-//! The one way of every write into the store.
+//! The one pipeline that every write into the store goes through.
 //!
-//! The verb's own file decodes the body and converts it to the stored kind; what it makes of it comes here as a [`Pending`].
-//! Then, in this order: default → mutate → validate → admit → allocate → commit. A transaction holds the object, all that was
-//! allocated to it, and that its namespace takes new objects: they are stored together or not at all.
+//! The verb's own file decodes the body and converts it to the stored kind; what it makes of it comes here as a
+//! [`Pending`]. Then, in this order: default → mutate → validate → admit → allocate → commit. A transaction holds the
+//! object, all that was allocated to it, and that its namespace takes new objects: they are stored together or not at
+//! all.
 //!
 //! A write that finds the object changed is [`Committed::Stale`]: its verb makes it anew from the present state.
 
@@ -15,7 +16,7 @@ use crate::{
     admission::{self, namespace},
     allocation::Claimant,
     api::{
-        Api, Place, Status,
+        Api, Status, StorageLocation,
         subresource::{Effect, Subresource},
     },
     encode,
@@ -28,7 +29,7 @@ use crate::{
 /// A write as its verb made it, before anything else had a say.
 pub struct Pending<'a> {
     /// Where the object is kept, with its own key.
-    pub place: &'a Place,
+    pub place: &'a StorageLocation,
     /// The object's namespace; `None` for cluster-scoped kinds.
     pub namespace: Option<&'a str>,
     /// The object's name.
@@ -158,14 +159,19 @@ pub async fn prepare(
 }
 
 /// Commits a prepared write.
-pub async fn commit(api: &Api, place: &Place, name: &str, transaction: Transaction) -> Result<Committed, Status> {
+pub async fn commit(
+    api: &Api,
+    place: &StorageLocation,
+    name: &str,
+    transaction: Transaction,
+) -> Result<Committed, Status> {
     let own = place.key();
-    judge(place, name, &own, api.store().commit(transaction).await)
+    outcome_of_commit(place, name, &own, api.store().commit(transaction).await)
 }
 
 /// What a commit's result means for the write of the object at `own`.
-pub fn judge(
-    place: &Place,
+pub fn outcome_of_commit(
+    place: &StorageLocation,
     name: &str,
     own: &Key,
     result: Result<Vec<Arc<Object>>, CommitError>,
@@ -187,7 +193,11 @@ pub fn judge(
 }
 
 /// What a dry run answers instead of a commit: the object as it would have been stored.
-pub fn dry(transaction: Transaction, old: Option<&Arc<Object>>, snapshot: &Snapshot) -> Result<Outcome, Status> {
+pub fn outcome_of_dry_run(
+    transaction: Transaction,
+    old: Option<&Arc<Object>>,
+    snapshot: &Snapshot,
+) -> Result<Outcome, Status> {
     let first = transaction.writes.into_iter().next().map(|write| write.change);
     match (first, old) {
         (Some(Change::Put(draft)), old) => {

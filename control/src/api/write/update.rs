@@ -1,4 +1,5 @@
-//! Changes of a stored object, whole or through a subresource. Update and patch differ only in how they make the new object.
+//! Changes of a stored object, whole or through a subresource. Update and patch differ only in how they make the new
+//! object.
 
 use axum::response::Response;
 use http::StatusCode;
@@ -10,13 +11,13 @@ use super::{
     to_stored,
 };
 use crate::api::{
-    Api, Place, Status,
+    Api, Status, StorageLocation,
     request::{Call, body},
     subresource::{Effect, Subresource},
 };
 
 /// A change to an object: made anew from each state that is found.
-pub struct Change<'a> {
+pub struct ObjectUpdate<'a> {
     /// The subresource that is written through, if any.
     pub subresource: Option<&'static Subresource>,
     /// From the stored object to the new one, both of the stored kind.
@@ -31,12 +32,17 @@ pub async fn update(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Sta
     to_stored(&target.kind, &mut value);
     let place = api.place(target)?;
     let make = |_: &Value| Ok(value.clone());
-    let outcome = change(api, call, &place, Change { subresource: target.subresource, make: &make }).await?;
+    let outcome = change(api, call, &place, ObjectUpdate { subresource: target.subresource, make: &make }).await?;
     Ok(answer(call, StatusCode::OK, &outcome, &warnings))
 }
 
 /// Makes a change. A change that names a resource version is made on that version or not at all.
-pub async fn change(api: &Api, call: &Call, place: &Place, change: Change<'_>) -> Result<Outcome, Status> {
+pub async fn change(
+    api: &Api,
+    call: &Call,
+    place: &StorageLocation,
+    change: ObjectUpdate<'_>,
+) -> Result<Outcome, Status> {
     let name = call.target.name.as_deref().unwrap_or_default();
     let subject = place.subject(name);
     for _ in 0..TRIES {
@@ -68,7 +74,7 @@ pub async fn change(api: &Api, call: &Call, place: &Place, change: Change<'_>) -
             Prepared::Ready { transaction, .. } => transaction,
         };
         if call.query.dry_run {
-            return pipeline::dry(transaction, Some(&stored), &snapshot);
+            return pipeline::outcome_of_dry_run(transaction, Some(&stored), &snapshot);
         }
         match pipeline::commit(api, place, name, transaction).await? {
             Committed::Done(object) => return Ok(Outcome::Stored(object)),

@@ -33,6 +33,7 @@ pub struct Subject {
     pub addresses: Vec<IpAddr>,
 }
 
+/// Extended key usage of a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Usage {
     Client,
@@ -45,6 +46,7 @@ pub struct Issued {
     pub key_pem: String,
 }
 
+/// Why the authority could not be loaded, made or used.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthorityError {
     #[error("the certificate is not usable: {0}")]
@@ -97,10 +99,12 @@ impl Authority {
         Ok(Self { certificate, certificate_pem: certificate_pem.to_owned(), issuer })
     }
 
+    /// The authority's certificate, in DER.
     pub fn certificate(&self) -> &CertificateDer<'static> {
         &self.certificate
     }
 
+    /// The authority's certificate, in PEM.
     pub fn certificate_pem(&self) -> &str {
         &self.certificate_pem
     }

@@ -60,7 +60,8 @@ pub fn write_private(path: &Path, text: &str) -> Result<(), FileError> {
     write().map_err(|source| FileError::Write { path: path.into(), source })
 }
 
-/// Makes `dir` where it is missing, readable by its owner alone. A directory that is there stays as it is: it may be anyone's.
+/// Makes `dir` where it is missing, readable by its owner alone. A directory that is there stays as it is: it may be
+/// anyone's.
 pub fn private_dir(dir: &Path) -> Result<(), FileError> {
     let make = || -> io::Result<()> {
         if let Some(parent) = dir.parent() {
@@ -102,7 +103,7 @@ mod tests {
         assert_eq!(number(), first);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
         write_private(&path, "one").unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600, "an open mode is mended");
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600, "an open mode is repaired");
     }
 
     #[test]

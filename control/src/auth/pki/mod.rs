@@ -1,7 +1,8 @@
 //! The keys and certificates of one control service, as files under `data_dir/pki`.
 //!
-//! Decides which exist, when one is issued anew, and what each says. A file holds a certificate and its key together, so
-//! that the two can never be of different times; only the CA has them apart (`ca.crt` is handed around, `ca.key` never).
+//! Decides which exist, when one is issued anew, and what each says. A file holds a certificate and its key together,
+//! so that the two can never be of different times; only the CA has them apart (`ca.crt` is handed around, `ca.key`
+//! never).
 
 mod authority;
 mod files;
@@ -36,6 +37,7 @@ pub struct Pki {
     pub agent_client: Issued,
 }
 
+/// Why the keys and certificates could not be loaded or made.
 #[derive(Debug, thiserror::Error)]
 pub enum PkiError {
     #[error(transparent)]
@@ -87,7 +89,8 @@ fn authority_in(dir: &Path, now: OffsetDateTime) -> Result<Authority, PkiError> 
     }
 }
 
-/// The certificate in `path` if it still says what `subject` wants, for long enough and by this authority; a new one else.
+/// The certificate in `path` if it still says what `subject` wants, for long enough and by this authority; a new one
+/// else.
 fn leaf_in(
     authority: &Authority,
     path: PathBuf,

@@ -17,7 +17,8 @@ pub struct ServingNames {
 }
 
 impl ServingNames {
-    /// All of the Service `kubernetes`, loopback, the host's name, the address bound to, and what the configuration advertises.
+    /// All of the Service `kubernetes`, loopback, the host's name, the address bound to, and what the configuration
+    /// advertises.
     pub fn of(config: &Config, host_name: Option<&str>) -> Self {
         let mut dns_names: BTreeSet<String> =
             ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost"]
@@ -42,6 +43,7 @@ impl ServingNames {
         self.addresses.dedup();
     }
 
+    /// The subject of a certificate with these names.
     pub(super) fn subject(&self) -> Subject {
         Subject {
             common_name: "kube-apiserver".into(),

@@ -1,4 +1,4 @@
-//! What becomes of a CertificateSigningRequest: a pure function of the request and of the node it speaks for.
+//! What becomes of a CertificateSigningRequest: a pure function of the request and the Node that it is for.
 //!
 //! The rules are those of Kubernetes' signers `kubernetes.io/kube-apiserver-client-kubelet` and
 //! `kubernetes.io/kubelet-serving`.
@@ -29,6 +29,7 @@ const LIFETIME: Duration = Duration::from_secs(365 * 24 * 3600);
 /// `spec.expirationSeconds` may ask for less, down to this.
 const SHORTEST: Duration = Duration::from_secs(600);
 
+/// What to do with a CertificateSigningRequest.
 #[derive(Debug, PartialEq, Eq)]
 pub enum SigningDecision {
     /// It is not for these signers, is answered already, or waits for a person.

@@ -1,5 +1,5 @@
-//! Certificate signing: approves and signs the requests of nodes that are due, denies what never will be, and deletes
-//! old ones.
+//! Certificate signing: approves and signs valid requests of nodes, denies requests that can never be valid, and
+//! deletes old ones.
 //!
 //! [`decision`] decides; this file reads and writes. A request that waits for its Node is decided on again when that
 //! Node changes.

@@ -28,9 +28,9 @@ impl Limits {
         }
         let rolling = strategy.and_then(|s| s.rolling_update.as_ref());
         let quarter = IntOrString::String("25%".into());
-        let surge = resolve(rolling.and_then(|r| r.max_surge.as_ref()).unwrap_or(&quarter), replicas, Round::Up);
+        let surge = resolve(rolling.and_then(|r| r.max_surge.as_ref()).unwrap_or(&quarter), replicas, Rounding::Up);
         let unavailable =
-            resolve(rolling.and_then(|r| r.max_unavailable.as_ref()).unwrap_or(&quarter), replicas, Round::Down);
+            resolve(rolling.and_then(|r| r.max_unavailable.as_ref()).unwrap_or(&quarter), replicas, Rounding::Down);
         // Both may round to nothing, and a rollout could not take a step. Source: `ResolveFenceposts`.
         let unavailable = if surge == 0 && unavailable == 0 { 1 } else { unavailable };
         Self { replicas, surge, unavailable: unavailable.min(replicas) }
@@ -54,20 +54,20 @@ pub fn is_recreate(deployment: &Deployment) -> bool {
 }
 
 #[derive(Clone, Copy)]
-enum Round {
+enum Rounding {
     Up,
     Down,
 }
 
-fn resolve(value: &IntOrString, of: i32, round: Round) -> i32 {
+fn resolve(value: &IntOrString, of: i32, round: Rounding) -> i32 {
     match value {
         IntOrString::Int(count) => (*count).max(0),
         IntOrString::String(text) => {
             let percent: i64 = text.trim_end_matches('%').parse().unwrap_or(0);
             let parts = percent.max(0).saturating_mul(of.into());
             let whole = match round {
-                Round::Up => parts.saturating_add(99) / 100,
-                Round::Down => parts / 100,
+                Rounding::Up => parts.saturating_add(99) / 100,
+                Rounding::Down => parts / 100,
             };
             i32::try_from(whole).unwrap_or(i32::MAX)
         }

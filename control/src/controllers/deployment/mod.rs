@@ -1,4 +1,4 @@
-//! Deployment: one ReplicaSet a revision, and a rollout from one to the next.
+//! Deployment: one ReplicaSet per revision, and a rollout from one to the next.
 //!
 //! [`plan`] decides the step, [`status`] what to report; this file reads and writes. It never touches a pod.
 

@@ -34,6 +34,7 @@ pub struct Plan {
     pub rolling: bool,
 }
 
+/// New annotations of a set, and its `minReadySeconds` where that differs.
 #[derive(Debug)]
 pub struct Refresh {
     pub set: Arc<ReplicaSet>,

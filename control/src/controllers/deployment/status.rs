@@ -55,7 +55,7 @@ pub fn desired(
         }
     }
     if rolling && !matches!(event, NewSet::Refused { .. }) {
-        judge(deployment, new, &mut status, now);
+        update_progressing_condition(deployment, new, &mut status, now);
     }
     copy_failure(new, all, &mut status);
     let timer = deadline(deployment, &status, now);
@@ -110,7 +110,12 @@ fn pause_condition(deployment: &Deployment, status: &mut DeploymentStatus, now: 
     }
 }
 
-fn judge(deployment: &Deployment, new: Option<&ReplicaSet>, status: &mut DeploymentStatus, now: Timestamp) {
+fn update_progressing_condition(
+    deployment: &Deployment,
+    new: Option<&ReplicaSet>,
+    status: &mut DeploymentStatus,
+    now: Timestamp,
+) {
     if progress_deadline(deployment).is_none() {
         remove(status, PROGRESSING);
         return;

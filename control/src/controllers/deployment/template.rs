@@ -1,11 +1,11 @@
-//! Pod templates as Deployments compare and name them.
+//! How Deployments compare pod templates, and derive a hash for their names.
 
 use k8s_openapi::api::{apps::v1::ReplicaSet, core::v1::PodTemplateSpec};
 
 /// Label by which the pods of one revision differ from those of another.
 pub const HASH_LABEL: &str = "pod-template-hash";
 
-/// Letters that spell no words. Source: Kubernetes' `SafeEncodeString`.
+/// Letters without vowels, so that names spell no words. Source: Kubernetes' `SafeEncodeString`.
 const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 
 /// Names the template: equal templates (and collision counts) have equal names.

@@ -148,7 +148,7 @@ impl Controller {
             return Ok(Outcome::Done);
         }
         if !self.writes.seen(&key, &self.slices) {
-            return Ok(Outcome::After(writes::PATIENCE));
+            return Ok(Outcome::After(writes::SUPERSEDED_AFTER));
         }
         let mut standing = self.slices.indexed(&of_service(&key.namespace, &key.name));
         standing.retain(|slice| manager(slice) == Some(MANAGER) && slice.metadata.deletion_timestamp.is_none());

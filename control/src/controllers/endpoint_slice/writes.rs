@@ -14,8 +14,8 @@ use tokio::time::Instant;
 use super::{manager, service_of, slices::Plan};
 use crate::engine::{Failure, Informer, Key, ObjectChange, api_code, is_gone_or_taken, is_namespace_terminating};
 
-/// After this long what was written is believed to have been overtaken.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+/// A write that the view has not shown after this long is taken as superseded.
+pub const SUPERSEDED_AFTER: Duration = Duration::from_secs(30);
 
 /// What was written for each Service and is not in the view yet.
 #[derive(Default)]
@@ -49,11 +49,11 @@ impl Writes {
         written.retain(|key, written| match written {
             Written::Present { revision, at } => {
                 let shown = slices.get(key).and_then(|slice| revision_of(&slice));
-                now.duration_since(*at) < PATIENCE && shown.is_none_or(|shown| shown < *revision)
+                now.duration_since(*at) < SUPERSEDED_AFTER && shown.is_none_or(|shown| shown < *revision)
             }
             Written::Gone { uid, at } => {
                 let stands = slices.get(key).is_some_and(|slice| slice.metadata.uid == *uid);
-                now.duration_since(*at) < PATIENCE && stands
+                now.duration_since(*at) < SUPERSEDED_AFTER && stands
             }
         });
         let seen = written.is_empty();

@@ -98,6 +98,7 @@ pub enum Action {
     Release(Vec<String>),
 }
 
+/// `propagationPolicy` of a deletion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Policy {
     Background,

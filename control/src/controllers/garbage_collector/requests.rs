@@ -40,6 +40,7 @@ impl Collector {
         Some(self.served(&object.kind)?.api(&self.client, &object.key.namespace))
     }
 
+    /// Deletes the object, if it is still the one that was decided on.
     pub(super) async fn delete(&self, object: &Object, policy: Policy) -> Result<(), Failure> {
         let policy = match policy {
             Policy::Background => PropagationPolicy::Background,
@@ -62,10 +63,12 @@ impl Collector {
         }
     }
 
+    /// Replaces the object's owner references.
     pub(super) async fn set_owners(&self, object: &Object, owners: &[OwnerReference]) -> Result<(), Failure> {
         self.patch(object, "ownerReferences", json!(owners)).await
     }
 
+    /// Removes one finalizer from the object.
     pub(super) async fn drop_finalizer(&self, object: &Object, finalizer: &str) -> Result<(), Failure> {
         let left: Vec<&String> = object.finalizers.iter().filter(|other| *other != finalizer).collect();
         self.patch(object, "finalizers", json!(left)).await

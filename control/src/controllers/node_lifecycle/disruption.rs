@@ -1,4 +1,4 @@
-//! How fast pods may be driven off lost nodes, by zone. Pure: the clock is an argument.
+//! How fast pods of lost nodes may be evicted, by zone. Pure: the clock is an argument.
 //!
 //! The rules are those of Kubernetes' node lifecycle controller. A zone evicts at a steady rate, more slowly or not at
 //! all while most of it is lost; and when every zone is lost altogether, the fault is more likely on this side, and
@@ -19,9 +19,9 @@ const SECONDARY_RATE: f64 = 0.01;
 /// Share of lost nodes from which on too much is lost. Source: `--unhealthy-zone-threshold`.
 const UNHEALTHY_SHARE: f64 = 0.55;
 /// So few lost nodes are never too much. Source: `ComputeZoneState`.
-const FEW: usize = 2;
+const TOLERATED_LOST_NODES: usize = 2;
 /// A zone with more nodes than this is large. Source: `--large-cluster-size-threshold`.
-const LARGE: usize = 50;
+const LARGE_ZONE_NODES: usize = 50;
 /// Label of nodes that are not counted.
 const EXCLUDE: &str = "node.kubernetes.io/exclude-disruption";
 
@@ -53,11 +53,11 @@ pub enum ZoneState {
 /// What may be done with the pods of a lost node now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Eviction {
-    /// They may be evicted; the next node must wait its time.
+    /// They may be evicted now; this uses the token, so the next node waits for another.
     Permitted,
     /// Not yet: ask again then. `Never` means when the zone has changed.
     Wait(Deadline),
-    /// Every zone is lost: what was begun is taken back.
+    /// Every zone is lost: evictions that have begun are cancelled.
     Cancelled,
 }
 
@@ -92,7 +92,7 @@ impl Zone {
         let share = self.lost as f64 / (self.lost + self.ready).max(1) as f64;
         match (self.ready, self.lost) {
             (0, 1..) => ZoneState::FullDisruption,
-            (_, lost) if lost > FEW && share >= UNHEALTHY_SHARE => ZoneState::PartialDisruption,
+            (_, lost) if lost > TOLERATED_LOST_NODES && share >= UNHEALTHY_SHARE => ZoneState::PartialDisruption,
             _ => ZoneState::Normal,
         }
     }
@@ -101,7 +101,7 @@ impl Zone {
     fn rate(&self) -> f64 {
         match self.state() {
             ZoneState::Normal | ZoneState::FullDisruption => RATE,
-            ZoneState::PartialDisruption if self.ready + self.lost > LARGE => SECONDARY_RATE,
+            ZoneState::PartialDisruption if self.ready + self.lost > LARGE_ZONE_NODES => SECONDARY_RATE,
             ZoneState::PartialDisruption => 0.0,
         }
     }
@@ -139,7 +139,7 @@ impl Disruption {
         }
         if zone.tokens < 1.0 {
             let wait = Duration::from_secs_f64((1.0 - zone.tokens) / zone.rate());
-            // A little later is surely after.
+            // Rounded up, so that the token is there when the caller asks again.
             return Eviction::Wait(Deadline::from(now, wait.saturating_add(Duration::from_millis(1))));
         }
         zone.tokens -= 1.0;
@@ -180,7 +180,7 @@ impl Disruption {
         }
     }
 
-    /// The zone, with what it earned at its pace until now.
+    /// The zone, with the tokens added for the time since its last update.
     fn zone(&mut self, zone: &ZoneKey, now: Instant) -> &mut Zone {
         let zone = self.zones.entry(zone.clone()).or_insert(Zone { ready: 0, lost: 0, tokens: 1.0, at: now });
         zone.fill(now);

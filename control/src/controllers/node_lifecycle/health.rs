@@ -1,4 +1,4 @@
-//! What a node's silence means for its conditions. Pure.
+//! Which conditions of a node become Unknown when it stops sending heartbeats. Pure.
 
 use k8s_openapi::{
     api::core::v1::{Node, NodeCondition},

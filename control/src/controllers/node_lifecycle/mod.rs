@@ -108,7 +108,7 @@ impl Controller {
 
     fn lease_changed(&self, change: &ObjectChange<Lease>, queue: &WorkQueue<Key>) {
         let node = Key::cluster(&change.key.name);
-        // A Lease may outlive its node, or never have had one.
+        // A Lease may exist without its Node: after the Node was deleted, or before it was created.
         if change.new.is_some() && self.nodes.get(&node).is_some() {
             self.heard.lock().insert(node.clone(), Instant::now());
             queue.add_after(node, self.grace);

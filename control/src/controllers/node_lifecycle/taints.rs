@@ -1,4 +1,4 @@
-//! The taints that a node's state asks for. Pure.
+//! The taints that follow from a node's conditions and spec. Pure.
 
 use k8s_openapi::{
     api::core::v1::{Node, Taint},

@@ -16,6 +16,7 @@ use super::Key;
 /// `ExpectationsTimeout`.
 pub const TIMEOUT: Duration = Duration::from_secs(300);
 
+/// Creations and deletions that were requested and that the view does not show yet, by set.
 #[derive(Default)]
 pub struct Expectations {
     sets: Mutex<HashMap<Key, Expected>>,

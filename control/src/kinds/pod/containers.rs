@@ -1,4 +1,4 @@
-//! Reasons against the containers of a pod.
+//! Validation of the containers of a pod.
 
 use std::collections::BTreeSet;
 

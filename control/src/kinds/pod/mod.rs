@@ -1,4 +1,4 @@
-//! Pod: containers that share a network namespace and a fate.
+//! Pod: containers that share a network namespace and a lifecycle.
 
 use std::{borrow::Cow, collections::BTreeMap};
 
@@ -15,6 +15,7 @@ mod update;
 pub mod validation;
 mod volumes;
 
+/// The declaration of this kind.
 pub static KIND: BuiltIn = BuiltIn {
     group: "",
     version: "v1",

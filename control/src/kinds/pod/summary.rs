@@ -6,6 +6,7 @@ use std::collections::HashSet;
 
 use serde_json::Value;
 
+/// The figures and the word that the columns show.
 pub struct Summary {
     pub containers: usize,
     pub ready: usize,
@@ -16,6 +17,7 @@ pub struct Summary {
     pub reason: String,
 }
 
+/// Summarises a pod.
 pub fn of(pod: &Value) -> Summary {
     let (spec, status) = (&pod["spec"], &pod["status"]);
     let phase = status["phase"].as_str().unwrap_or_default();

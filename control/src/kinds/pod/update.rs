@@ -10,6 +10,7 @@ const MUTABLE: &str = "`spec.containers[*].image`,`spec.initContainers[*].image`
     `spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 \
     if it was previously negative)";
 
+/// Why `old` may not become `new`.
 pub fn pod(new: &Value, old: &Value) -> Vec<FieldError> {
     let (new, old) = (&new["spec"], &old["spec"]);
     let mut errors = Vec::new();

@@ -1,5 +1,5 @@
-//! Reasons why a Pod, or the spec in a pod template, may not be stored. Containers are `containers`' business, volumes that
-//! of `volumes`, changes that of `update`.
+//! Reasons why a Pod, or the spec in a pod template, may not be stored. Containers are `containers`' business, volumes
+//! that of `volumes`, changes that of `update`.
 
 use std::collections::BTreeSet;
 
@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::{containers, update, volumes};
 use crate::kinds::{FieldError, names};
 
+/// Why `new` may not be stored in the place of `old`.
 pub fn pod(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let mut errors = spec("spec", &new["spec"]);
     if let Some(old) = old {

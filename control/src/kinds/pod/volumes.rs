@@ -1,4 +1,4 @@
-//! Reasons against the volumes of a pod.
+//! Validation of the volumes of a pod.
 
 use std::collections::BTreeSet;
 

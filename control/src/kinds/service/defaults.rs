@@ -7,6 +7,7 @@ use crate::kinds::pod::defaults::{fill, fill_text};
 /// Three hours: how long a client stays with its pod under `ClientIP` affinity.
 const AFFINITY_TIMEOUT_SECONDS: i64 = 10_800;
 
+/// Fills in defaults of a Service.
 pub fn service(object: &mut Value) {
     let Some(spec) = object.get_mut("spec").filter(|s| s.is_object()) else { return };
     fill_text(spec, "type", "ClusterIP");

@@ -10,6 +10,7 @@ mod defaults;
 mod update;
 mod validation;
 
+/// The declaration of this kind.
 pub static KIND: BuiltIn = BuiltIn {
     group: "",
     version: "v1",

@@ -1,7 +1,8 @@
 //! What an update of a Service may leave out, and what it takes away by changing the type.
 //!
-//! A manifest rarely names the ClusterIP and NodePorts it was given, so `replace` would lose them; and a change of type leaves
-//! fields behind that the new type may not have. Source: `patchAllocatedValues` and `dropTypeDependentFields` of Kubernetes.
+//! A manifest rarely names the ClusterIP and NodePorts it was given, so `replace` would lose them; and a change of type
+//! leaves fields behind that the new type may not have. Source: `patchAllocatedValues` and `dropTypeDependentFields` of
+//! Kubernetes.
 
 use std::collections::BTreeSet;
 

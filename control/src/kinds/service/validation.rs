@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::kinds::{FieldError, names, port};
 
+/// Why `new` may not be stored in the place of `old`.
 pub fn service(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let spec = &new["spec"];
     let mut errors = ports(spec);

@@ -1,12 +1,12 @@
-//! Superseded versions of Deployment and ReplicaSet to `apps/v1` and back: what the versions had otherwise, as functions of one
-//! object. Which versions there are, and what a client is told, is in the parent.
+//! Superseded versions of Deployment and ReplicaSet to `apps/v1` and back: what the versions had otherwise, as
+//! functions of one object. Which versions there are, and what a client is told, is in the parent.
 
 use serde_json::{Value, json};
 
 use crate::kinds::Kind;
 
-/// `apps/v1beta1` and `extensions/v1beta1` took the selector from the template's labels, kept 2 old ReplicaSets and all of them
-/// respectively, and `extensions/v1beta1` had no progress deadline and replaced one pod at a time.
+/// `apps/v1beta1` and `extensions/v1beta1` took the selector from the template's labels, kept 2 old ReplicaSets and all
+/// of them respectively, and `extensions/v1beta1` had no progress deadline and replaced one pod at a time.
 pub fn deployment_to_v1(object: &mut Value) {
     let from = object["apiVersion"].as_str().unwrap_or_default().to_owned();
     if let Some(spec) = object.get_mut("spec").filter(|s| s.is_object()) {
@@ -36,6 +36,7 @@ pub fn deployment_to_v1(object: &mut Value) {
     object["apiVersion"] = "apps/v1".into();
 }
 
+/// A ReplicaSet of a superseded version becomes one of `apps/v1`.
 pub fn replica_set_to_v1(object: &mut Value) {
     if object["apiVersion"] == "extensions/v1beta1"
         && let Some(spec) = object.get_mut("spec").filter(|s| s.is_object())

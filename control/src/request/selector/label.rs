@@ -39,10 +39,12 @@ pub enum Requirement {
 }
 
 impl LabelSelector {
+    /// Whether it selects everything.
     pub fn is_empty(&self) -> bool {
         self.requirements.is_empty()
     }
 
+    /// Whether the labels of a stored object satisfy it.
     pub fn matches(&self, header: &Header) -> bool {
         self.requirements.iter().all(|requirement| requirement.matches(header))
     }

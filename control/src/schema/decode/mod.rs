@@ -25,7 +25,7 @@ pub struct Decoded {
 }
 
 /// Deepest nesting that is read. The built-in kinds nest to about 20 levels.
-pub const MOST_LEVELS: usize = 128;
+pub const MAX_LEVELS: usize = 128;
 
 impl Schema {
     /// Reads JSON text.

@@ -2,7 +2,7 @@
 
 use serde::de::Error;
 
-use super::MOST_LEVELS;
+use super::MAX_LEVELS;
 use crate::schema::{Type, TypeId, Types};
 
 /// A field that is in the text but not in the schema, or there twice. An error under `fieldValidation=Strict`.
@@ -32,7 +32,7 @@ pub struct DecodeError {
 }
 
 /// As many warnings as Kubernetes gathers of one object.
-const MOST_WARNINGS: usize = 100;
+const MAX_WARNINGS: usize = 100;
 
 /// The state of one decoding.
 pub struct Walk<'t> {
@@ -44,6 +44,7 @@ pub struct Walk<'t> {
     error: Option<DecodeError>,
 }
 
+/// One step of a path: a field, a key of a map, or an index.
 pub enum Step<'t> {
     Field {
         object: TypeId,
@@ -55,6 +56,7 @@ pub enum Step<'t> {
 }
 
 impl<'t> Walk<'t> {
+    /// At the root of an object.
     pub fn new(types: &'t Types) -> Self {
         Self { types, path: Vec::new(), warnings: Vec::new(), error: None }
     }
@@ -74,7 +76,7 @@ impl<'t> Walk<'t> {
 
     /// Notes what is wrong with the field `name` of the object that is being read.
     pub fn warn(&mut self, name: &str, warning: impl FnOnce(String) -> FieldWarning) {
-        if self.warnings.len() >= MOST_WARNINGS {
+        if self.warnings.len() >= MAX_WARNINGS {
             return;
         }
         let mut path = self.path();
@@ -126,9 +128,9 @@ impl<'t> Walk<'t> {
         step: Step<'t>,
         read: impl FnOnce(&mut Self) -> Result<T, E>,
     ) -> Result<(T, Option<Step<'t>>), E> {
-        if self.path.len() >= MOST_LEVELS {
+        if self.path.len() >= MAX_LEVELS {
             let path = self.path();
-            return Err(self.fail(path, format!("exceeded the maximum nesting of {MOST_LEVELS} levels")));
+            return Err(self.fail(path, format!("exceeded the maximum nesting of {MAX_LEVELS} levels")));
         }
         self.path.push(step);
         let value = read(self)?;

@@ -26,6 +26,7 @@ pub type Outcome = Result<Vec<Arc<Object>>, CommitError>;
 const MAX_WRITES: usize = 4096;
 const MAX_BYTES: usize = 32 << 20;
 
+/// The one writer of the file, run by a thread of its own.
 pub struct Committer {
     pub file: File,
     pub published: Arc<Published>,

@@ -50,7 +50,7 @@ pub struct Embedded {
 struct Published {
     state: ArcSwap<Snapshot>,
     topics: RwLock<HashMap<Arc<str>, Arc<Topic>>>,
-    /// The revision up to which all topics have their events.
+    /// The revision up to which every topic has received its events.
     revision: AtomicU64,
     /// Where the topics begin: watches that saw the last change of their resource go on over a restart, and only the others
     /// list anew.
@@ -123,7 +123,7 @@ impl Published {
         topics.entry(Arc::from(resource)).or_insert_with(|| Arc::new(Topic::new(self.starts.of(resource)))).clone()
     }
 
-    /// State first: who hears of a change by a watch must find it by a get.
+    /// State first: a client that a watch tells of a change must find that change by a get.
     fn publish(&self, state: Snapshot, events: Vec<Event>) {
         let revision = state.revision;
         self.state.store(Arc::new(state));

@@ -1,4 +1,4 @@
-//! Kernel messages and our own types: translation both forwarding_paths, nothing else.
+//! Kernel messages and our own types: translates in both directions, and does nothing else.
 
 use std::net::{IpAddr, Ipv4Addr};
 

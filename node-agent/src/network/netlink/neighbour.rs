@@ -1,4 +1,5 @@
-//! Neighbours, and the VXLAN device with the far ends it sends to: everything that elsewhere would be asked by broadcast.
+//! Neighbours, and the VXLAN device with the far ends it sends to: everything that elsewhere would be asked by
+//! broadcast.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -26,7 +27,7 @@ pub struct Vxlan<'a> {
     pub mtu: u32,
 }
 impl Netlink {
-    /// Says once and for all which MAC `address` has on `link`: nobody asks by ARP.
+    /// Writes a permanent neighbour entry: the MAC of `address` on `link`. No ARP requests are sent for it.
     pub async fn set_neighbour(&self, link: u32, address: Ipv4Addr, mac: Mac) -> Result<(), NetlinkError> {
         let request = self.handle.neighbours().add(link, IpAddr::V4(address)).link_layer_address(&mac);
         let set = request.state(NeighbourState::Permanent).flags(NeighbourFlags::empty()).replace().execute().await;

@@ -1,4 +1,4 @@
-//! Leaves nothing of a pod: containers, files, mounts, and at last the Pod in the API.
+//! Removes everything of a pod: containers, files, mounts, and last the Pod in the API.
 
 use std::{path::Path, time::Duration};
 

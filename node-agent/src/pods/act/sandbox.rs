@@ -37,7 +37,7 @@ pub async fn make(context: &Context, pod: &Pod, attempt: u32, sender: &mpsc::Sen
     if let Err(error) = context.runtime.start(&id).await {
         return failed(context, pod, id, format!("start: {}", error.chain())).await;
     }
-    match plug(context, pod, &id).await {
+    match attach_to_network(context, pod, &id).await {
         Ok(ip) => Outcome::SandboxMade { id, result: Ok(ip) },
         Err(message) => failed(context, pod, id, message).await,
     }
@@ -50,13 +50,13 @@ pub async fn adopt(context: &Context, pod: &Pod, id: String) -> Outcome {
         tracing::warn!(error = error.chain(), "a sandbox cannot be looked at; trying again");
         tokio::time::sleep(RETRY).await;
     }
-    match plug(context, pod, &id).await {
+    match attach_to_network(context, pod, &id).await {
         Ok(ip) => Outcome::SandboxMade { id, result: Ok(ip) },
         Err(message) => failed(context, pod, id, message).await,
     }
 }
 
-async fn plug(context: &Context, pod: &Pod, id: &str) -> Result<Ipv4Addr, String> {
+async fn attach_to_network(context: &Context, pod: &Pod, id: &str) -> Result<Ipv4Addr, String> {
     let ip = if spec::host_network(pod) {
         context.config.node_ip
     } else {
@@ -79,7 +79,7 @@ async fn pid(context: &Context, id: &str) -> Result<u32, Error> {
     }
 }
 
-/// Leaves nothing of the failed sandbox, and says what happened.
+/// Removes the failed sandbox, and returns what failed.
 async fn failed(context: &Context, pod: &Pod, id: String, message: String) -> Outcome {
     let message = format!("Failed to create pod sandbox: {message}");
     context.recorder.record(pod, None, EventType::Warning, REASON, &message);

@@ -130,7 +130,7 @@ fn record_failure(context: &Context, pod: &Pod, container: &str, error: &Error) 
     context.recorder.record(pod, Some(container), EventType::Warning, "Failed", message);
 }
 
-/// A postStart hook has no limit in Kubernetes; one that takes a day will not come back.
+/// Limit of a postStart hook. Kubernetes has none; one that has run for a day has hung.
 const POST_START_LIMIT: Duration = Duration::from_secs(24 * 3600);
 
 /// Runs the postStart hook. It is cancelled when its container ends or is stopped.
@@ -174,7 +174,7 @@ async fn environment(
     env::resolve(container, &spec::pod_ref(pod).namespace, &sources, &downward, &services)
 }
 
-/// The files that each container gets without asking, where none of its own mounts takes their place.
+/// The files that each container gets by default (hosts, resolv.conf), unless one of its mounts replaces them.
 fn own_files(
     container: &v1::Container,
     directory: &Path,

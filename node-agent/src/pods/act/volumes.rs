@@ -125,7 +125,7 @@ fn write(context: &Context, pod: &Pod, volume: &Volume, sources: &Sources) -> Re
                 volumes::mount_memory(&directory, limit).map_err(io)?;
             }
             fs::set_permissions(&directory, fs::Permissions::from_mode(0o777)).map_err(io)?;
-            group.map_or(Ok(()), |group| volumes::give_to(&directory, group)).map_err(io)?;
+            group.map_or(Ok(()), |group| volumes::set_group(&directory, group)).map_err(io)?;
         }
         Kind::Files { projections, default_mode, secret } => {
             let downward = downward(context, pod);

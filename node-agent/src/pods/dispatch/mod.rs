@@ -238,7 +238,7 @@ impl Dispatcher {
     }
 }
 
-/// Leaves nothing of any pod on the node.
+/// Removes every pod from the node.
 pub async fn remove_everything(context: &Context) -> Result<(), Error> {
     let containers = context.runtime.list().await.map_err(|source| Error::Remove { source })?;
     let mut pods: HashMap<PodRef, Vec<String>> = HashMap::new();

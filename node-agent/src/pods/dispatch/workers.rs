@@ -26,18 +26,22 @@ impl Workers {
         named.max_by_key(|handle| handle.view().pod.metadata.creation_timestamp.clone()).cloned()
     }
 
+    /// The worker of the pod `uid`.
     pub(super) fn get(&self, uid: &str) -> Option<Handle> {
         self.0.read().get(uid).cloned()
     }
 
+    /// Adds the worker of a new pod.
     pub(super) fn insert(&self, uid: String, handle: Handle) {
         self.0.write().insert(uid, handle);
     }
 
+    /// Drops all workers.
     pub(super) fn clear(&self) {
         self.0.write().clear();
     }
 
+    /// Drops the worker of a pod that is gone.
     pub(super) fn remove(&self, uid: &str) {
         self.0.write().remove(uid);
     }

@@ -57,7 +57,7 @@ pub enum Action {
     },
     /// The agent itself ends the pod.
     End(Ended),
-    /// Nothing runs any more: gives back what the pod has on the node, and lets the API forget it.
+    /// Nothing runs any more: releases the pod's resources on the node, and deletes the Pod in the API.
     Finish,
 }
 

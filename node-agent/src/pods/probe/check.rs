@@ -159,7 +159,7 @@ fn connector() -> tokio_rustls::TlsConnector {
     CONFIG.clone().into()
 }
 
-/// Probes ask whether a server answers, not who it is: Kubernetes verifies no certificate here.
+/// Accepts any certificate, as Kubernetes does: a probe checks that a server answers, not its identity.
 #[derive(Debug)]
 struct AnyCertificate(Arc<CryptoProvider>);
 

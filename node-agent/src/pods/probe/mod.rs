@@ -85,13 +85,13 @@ impl Health {
         container.startup_probe.is_none() || self.started
     }
 
-    /// It has started, its readiness probe succeeds if it has one, and nothing is about to kill it.
+    /// It has started, its readiness probe succeeds if it has one, and it is not about to be killed.
     pub fn is_ready(&self, container: &Container) -> bool {
         self.kill.is_none() && self.is_started(container) && (container.readiness_probe.is_none() || self.ready)
     }
 
-    /// Takes in the verdict of the probe `kind` of `container`.
-    pub fn judge(&mut self, container: &Container, kind: Kind, healthy: bool) {
+    /// Records the verdict of the probe `kind` of `container`.
+    pub fn record_verdict(&mut self, container: &Container, kind: Kind, healthy: bool) {
         match kind {
             Kind::Readiness => self.ready = healthy,
             Kind::Startup if healthy => self.started = true,

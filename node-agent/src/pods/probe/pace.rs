@@ -13,16 +13,16 @@ use super::Kind;
 #[derive(Clone, Debug)]
 pub struct Pace {
     period: Duration,
-    /// Interval before the next early question; `None` once these are over.
+    /// Interval before the next early try; `None` once these are over.
     early: Option<Duration>,
 }
 
-/// What comes of one result.
+/// When to probe again after one result, and whether a failure is recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Next {
-    /// From the begin of this question to that of the next.
+    /// From the start of this try to that of the next.
     pub after: Duration,
-    /// Whether a failure is recorded as an event: of the early questions, only the first one's is.
+    /// Whether a failure is recorded as an event: of the early tries, only the first one's is.
     pub is_recorded: bool,
 }
 
@@ -34,7 +34,7 @@ impl Pace {
         Self { period, early: (kind == Kind::Readiness).then_some(FIRST) }
     }
 
-    /// Takes in a result; returns when to ask again.
+    /// Records a result; returns when to try again.
     pub fn next(&mut self, success: bool) -> Next {
         let is_recorded = self.early.is_none_or(|early| early == FIRST);
         self.early = self.early.filter(|early| !success && *early < self.period);

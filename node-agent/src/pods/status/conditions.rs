@@ -21,6 +21,7 @@ struct Verdict {
 
 const OWNED: [&str; 5] = ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
 
+/// All conditions of a pod: those of the kubelet, and those that others wrote.
 pub(super) fn conditions(pod: &Pod, state: &PodState, phase: Phase, now: Timestamp) -> Vec<PodCondition> {
     let current = pod.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
     let containers_ready = containers_ready(pod, state, phase);

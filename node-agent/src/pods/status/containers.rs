@@ -16,6 +16,7 @@ use crate::pods::{
     state::{self, EndedInstance, ImageState, Instance, PodState, Sandbox},
 };
 
+/// Statuses of the init containers.
 pub(super) fn init(
     pod: &Pod,
     state: &PodState,
@@ -27,6 +28,7 @@ pub(super) fn init(
     (!statuses.is_empty()).then_some(statuses)
 }
 
+/// Statuses of the app containers.
 pub(super) fn app(
     pod: &Pod,
     state: &PodState,
@@ -52,7 +54,7 @@ fn status(
         waiting: Some(ContainerStateWaiting { reason: Some(reason.to_owned()), message }),
         ..Default::default()
     };
-    let trouble = trouble(pod, container, slot, now);
+    let trouble = waiting_cause(pod, container, slot, now);
     let restarts = restarts_after_end(pod, state, container, init);
     let mut last_state = None;
     let current = match (running, &slot.last, trouble) {
@@ -110,8 +112,8 @@ fn status(
 /// How long the status names a failed pull before it names the back-off.
 pub const FAILURE_SHOWN: SignedDuration = SignedDuration::from_secs(2);
 
-/// What keeps a container from running, other than that its turn has not come.
-fn trouble(
+/// Why a container that should run does not (`state.waiting.reason`), such as a failed pull or back-off.
+fn waiting_cause(
     pod: &Pod,
     container: &Container,
     slot: &state::ContainerState,

@@ -31,6 +31,7 @@ impl fmt::Display for Phase {
     }
 }
 
+/// The phase that follows from the containers.
 pub(super) fn phase(pod: &Pod, state: &PodState) -> Phase {
     let stopped = state.containers.values().all(|container| !container.instance.is_live());
     let current = pod.status.as_ref().and_then(|status| status.phase.as_deref());

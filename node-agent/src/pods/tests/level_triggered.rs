@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::runtime::{Owner, PodRef, Role, fake::Fault};
+use crate::runtime::{ContainerOwner, PodRef, Role, fake::Fault};
 
 fn restarts(pod: &Value) -> u64 {
     pod["status"]["containerStatuses"][0]["restartCount"].as_u64().unwrap_or_default()
@@ -14,7 +14,7 @@ async fn an_end_whose_event_is_lost_is_found_in_the_next_list() {
     let (mut node, runtime) = Node::in_memory().await;
     node.api.put_pod("web", "", |_| {});
     node.wait_ready("web").await;
-    runtime.mute();
+    runtime.stop_events();
     runtime.exit(&runtime.id("app").unwrap(), 1);
     node.wait("web", "restarted", |pod| is_ready(pod) && restarts(pod) == 1).await;
     runtime.exit(&runtime.id("sandbox").unwrap(), 137);
@@ -92,7 +92,7 @@ async fn containers_that_nobody_knows_are_removed() {
     let owner = |uid: &str| {
         let pod = PodRef { namespace: "default".into(), name: "web".into(), uid: uid.into() };
         let role = Role::Container { name: "lost".into(), hash: String::new(), sandbox: "s".into() };
-        Owner { pod, role, attempt: 7 }
+        ContainerOwner { pod, role, attempt: 7 }
     };
     for uid in [pod["metadata"]["uid"].as_str().unwrap(), "of-no-pod"] {
         let id = runtime.add(owner(uid));

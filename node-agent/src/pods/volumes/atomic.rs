@@ -7,7 +7,7 @@ use std::{
     path::Path,
 };
 
-use super::{files::Contents, fs_group::give_to};
+use super::{files::Contents, fs_group::set_group};
 
 const DATA: &str = "..data";
 const NEW_DATA: &str = "..data_tmp";
@@ -34,7 +34,7 @@ pub fn write(directory: &Path, contents: &Contents, group: Option<u32>) -> io::R
         fs::set_permissions(&path, fs::Permissions::from_mode(file.mode))?;
     }
     if let Some(group) = group {
-        give_to(&fresh, group)?;
+        set_group(&fresh, group)?;
     }
     let link = directory.join(NEW_DATA);
     if link.symlink_metadata().is_ok() {
@@ -69,7 +69,7 @@ fn link_names(directory: &Path, contents: &Contents) -> io::Result<()> {
 }
 
 fn is_current(data: &Path, contents: &Contents, group: Option<u32>) -> bool {
-    // What is given to a group is open to it.
+    // The group may read and write what it owns.
     let of_group = if group.is_some() { 0o060 } else { 0 };
     let same = contents.iter().all(|(path, file)| {
         let path = data.join(path);

@@ -7,7 +7,7 @@ use std::{
 };
 
 /// Gives `path`, and all below it, to `group`.
-pub fn give_to(path: &Path, group: u32) -> io::Result<()> {
+pub fn set_group(path: &Path, group: u32) -> io::Result<()> {
     let meta = fs::symlink_metadata(path)?;
     if meta.is_symlink() {
         return lchown(path, None, Some(group));
@@ -19,7 +19,7 @@ pub fn give_to(path: &Path, group: u32) -> io::Result<()> {
     fs::set_permissions(path, fs::Permissions::from_mode(wider))?;
     if meta.is_dir() {
         for entry in fs::read_dir(path)? {
-            give_to(&entry?.path(), group)?;
+            set_group(&entry?.path(), group)?;
         }
     }
     Ok(())

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 pub use atomic::write as write_atomically;
 pub use empty_dir::{mount_memory, unmount_all};
 pub use files::{Projection, contents, projections, references};
-pub use fs_group::give_to;
+pub use fs_group::set_group;
 pub use host_path::check as check_host_path;
 use k8s_openapi::api::core::v1::{Pod, Volume};
 pub use mounts::mounts;

@@ -58,7 +58,7 @@ impl Handle {
         self.view.load_full()
     }
 
-    /// Not an error where the worker has ended meanwhile: nothing concerns it then.
+    /// Ignored where the worker has ended meanwhile.
     pub async fn send(&self, input: Input) {
         send(&self.inputs, input).await;
     }

@@ -136,12 +136,12 @@ impl Worker {
                 if self.state.owner_of(&key.id) == Some(&key.container)
                     && let Some(container) = spec::container(&self.pod, &key.container)
                 {
-                    self.state.container_mut(&key.container).health.judge(container, key.kind, healthy);
+                    self.state.container_mut(&key.container).health.record_verdict(container, key.kind, healthy);
                 }
             }
             Input::ObjectChanged => self.state.retry_now(now),
             Input::Outcome(outcome) => {
-                if let Some(key) = outcome.awaits() {
+                if let Some(key) = outcome.awaited_object() {
                     self.waits.add(&self.context, key);
                 }
                 self.state.apply(*outcome, now);
@@ -266,7 +266,7 @@ impl Worker {
     }
 }
 
-/// Passes a task's panic on: what it was to do would count as under way for ever. A cancelled task is no failure.
+/// Propagates a task's panic: otherwise its action would count as under way for ever. A cancelled task is no failure.
 fn unwind(ended: Option<JoinError>) {
     if let Some(error) = ended.filter(JoinError::is_panic) {
         std::panic::resume_unwind(error.into_panic());

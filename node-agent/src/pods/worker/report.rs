@@ -32,6 +32,7 @@ pub(super) struct Report {
 }
 
 impl Report {
+    /// Whether no write is under way.
     pub(super) fn is_idle(&self) -> bool {
         self.writes.is_empty()
     }

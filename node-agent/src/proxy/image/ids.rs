@@ -1,4 +1,5 @@
-//! Ids of backends: one for each address, port and protocol, counted by use, never given to another while anything may hold it.
+//! Ids of backends: one for each address, port and protocol, counted by use, never given to another while anything may
+//! hold it.
 
 use std::collections::HashMap;
 
@@ -6,10 +7,11 @@ use proxy_ebpf::{Backend, BackendId};
 
 use super::{Held, Op};
 
+/// Ids of backends by address, port and protocol, with how often each is used.
 #[derive(Debug, Default)]
 pub(super) struct BackendIds {
     by_address: HashMap<Address, BackendId>,
-    used: HashMap<BackendId, Use>,
+    used: HashMap<BackendId, UseCount>,
     last: BackendId,
 }
 
@@ -22,12 +24,13 @@ struct Address {
 }
 
 #[derive(Debug)]
-struct Use {
+struct UseCount {
     backend: Backend,
     count: usize,
 }
 
 impl BackendIds {
+    /// Continues with the ids that the maps hold.
     pub(super) fn adopt(held: &HashMap<BackendId, Backend>) -> Self {
         let last = held.keys().copied().max().unwrap_or(0);
         Self {
@@ -44,7 +47,7 @@ impl BackendIds {
             None => self.fresh(),
         };
         self.by_address.insert(address(&backend), id);
-        let used = self.used.entry(id).or_insert(Use { backend, count: 0 });
+        let used = self.used.entry(id).or_insert(UseCount { backend, count: 0 });
         used.backend = backend;
         used.count += 1;
         id
@@ -55,7 +58,7 @@ impl BackendIds {
         let id = *self.by_address.get(&Address { address_be, port_be, protocol })?;
         match self.used.get_mut(&id) {
             Some(used) => used.count += 1,
-            None => drop(self.used.insert(id, Use { backend: *held.backends.get(&id)?, count: 1 })),
+            None => drop(self.used.insert(id, UseCount { backend: *held.backends.get(&id)?, count: 1 })),
         }
         Some(id)
     }
@@ -72,6 +75,7 @@ impl BackendIds {
         self.used.get(&id).map(|used| used.backend)
     }
 
+    /// Whether a backend has this id.
     pub(super) fn contains(&self, id: BackendId) -> bool {
         self.used.contains_key(&id)
     }
@@ -80,7 +84,7 @@ impl BackendIds {
     pub(super) fn unused(&mut self, ids: impl Iterator<Item = BackendId>, held: &Held) -> Vec<Op> {
         let mut ops = Vec::new();
         for id in ids {
-            if let Some(Use { backend, count: 0 }) = self.used.get(&id) {
+            if let Some(UseCount { backend, count: 0 }) = self.used.get(&id) {
                 self.by_address.remove(&address(backend));
                 self.used.remove(&id);
                 // Whatever of this plan wrote it comes before this removal.

@@ -1,7 +1,7 @@
 //! From a Service's entry in the table to the exact map entries that serve it.
 //!
-//! Pure: ids that must outlive the agent come from what the maps already [`Held`]. A backend set is immutable: another list of
-//! backends is another generation, and the head changes over in one write.
+//! Pure: ids that must outlive the agent come from what the maps already [`Held`]. A backend set is immutable: another
+//! list of backends is another generation, and the head changes over in one write.
 
 mod held;
 mod ids;
@@ -17,7 +17,9 @@ use ids::BackendIds;
 pub use ops::Op;
 use proxy_ebpf::{Backend, BackendId, ServiceHead, ServiceKey, SetId, THIS_NODE, backend_flags, head_flags, scope};
 
-use super::table::{Candidate, Frontend, FrontendAddress, Owner, Scope, Selection, SelectionName, TableService};
+use super::table::{
+    Candidate, Frontend, FrontendAddress, FrontendOwner, Scope, Selection, SelectionName, TableService,
+};
 use crate::world::Protocol;
 
 /// What one Service asks of the maps.
@@ -40,15 +42,15 @@ pub struct SetImage {
 /// The images of all Services, and the ids they use.
 #[derive(Debug, Default)]
 pub struct Images {
-    services: HashMap<Owner, ServiceImage>,
+    services: HashMap<FrontendOwner, ServiceImage>,
     backends: BackendIds,
     next_set: SetId,
-    /// Which set belongs to whom, so that two Services never share one.
+    /// The Service that each set belongs to, so that two Services never share one.
     sets: HashSet<SetId>,
     /// Which Service a frontend leads to; of two that claim the same, the first.
-    claims: HashMap<ServiceKey, Owner>,
+    claims: HashMap<ServiceKey, FrontendOwner>,
     /// Frontends that a Service did not get, because another has them.
-    contested: BTreeMap<ServiceKey, BTreeSet<Owner>>,
+    contested: BTreeMap<ServiceKey, BTreeSet<FrontendOwner>>,
 }
 
 impl Images {
@@ -58,11 +60,11 @@ impl Images {
         Self { backends: BackendIds::adopt(&held.backends), next_set, ..Self::default() }
     }
 
-    /// What has to be written for `service` to be served as its entry says (`None`: not at all), in the order in which it must
-    /// be written: backends, slots, members, heads; then what nothing names any more, heads first.
+    /// What has to be written for `service` to be served as its entry says (`None`: not at all), in the order in which
+    /// it must be written: backends, slots, members, heads; then what nothing names any more, heads first.
     ///
     /// Repeated after a failure it gives what is still missing.
-    pub fn plan(&mut self, name: &Owner, entry: Option<&TableService>, held: &Held) -> Vec<Op> {
+    pub fn plan(&mut self, name: &FrontendOwner, entry: Option<&TableService>, held: &Held) -> Vec<Op> {
         let old = self.services.remove(name).unwrap_or_default();
         // `compile` re-adds keys that it still cannot get.
         self.contested.retain(|_, services| {
@@ -80,12 +82,13 @@ impl Images {
     }
 
     /// Services to plan again, because another Service released a frontend that they also claim.
-    pub fn owners_to_retry(&self) -> BTreeSet<Owner> {
+    pub fn owners_to_retry(&self) -> BTreeSet<FrontendOwner> {
         let free = self.contested.iter().filter(|(key, _)| !self.claims.contains_key(key));
         free.flat_map(|(_, services)| services.iter().cloned()).collect()
     }
 
-    /// Removal of what is held and belongs to no Service: left by an earlier agent, or by drift. Only for a complete World.
+    /// Removal of what is held and belongs to no Service: left by an earlier agent, or by drift. Only for a complete
+    /// World.
     pub fn sweep(&self, held: &Held) -> Vec<Op> {
         let mut ops: Vec<Op> =
             held.heads.keys().filter(|key| !self.claims.contains_key(key)).map(|key| Op::DeleteHead(*key)).collect();

@@ -23,7 +23,8 @@ pub enum Op {
     PutSettings(Settings),
 }
 
-/// What leads from `held` to `new`, and away from what only `old` used. Backends are removed by [`BackendIds::unused`], last.
+/// What leads from `held` to `new`, and away from what only `old` used. Backends are removed by [`BackendIds::unused`],
+/// last.
 pub(super) fn between(old: &ServiceImage, new: &ServiceImage, held: &Held, backends: &BackendIds) -> Vec<Op> {
     let mut ops = Vec::new();
     for id in new.sets.values().flat_map(|set| &set.backends) {

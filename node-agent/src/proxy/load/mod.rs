@@ -1,7 +1,8 @@
-//! Puts the programs into the kernel and keeps them there: loads, attaches and pins them, and finds them again after a restart.
+//! Puts the programs into the kernel and keeps them there: loads, attaches and pins them, and finds them again after a
+//! restart.
 //!
-//! Pins live in `PINS/vN/{maps,links}`, N being the layout version: programs of one layout share the maps, so a new agent continues
-//! with what the old one wrote. The new link is pinned before the old one is removed, so a hook stays
+//! Pins live in `PINS/vN/{maps,links}`, N being the layout version: programs of one layout share the maps, so a new
+//! agent continues with what the old one wrote. The new link is pinned before the old one is removed, so a hook stays
 //! attached throughout.
 
 mod pins;
@@ -45,8 +46,8 @@ const PINNED_MAPS: [&str; 13] = [
     "SOCKETS",
 ];
 
-/// The hooks on the cgroup, by program name. Hooks that report an address are attached before hooks that replace one: a socket is
-/// never redirected to a backend while its reverse hook is missing.
+/// The hooks on the cgroup, by program name. Hooks that report an address are attached before hooks that replace one: a
+/// socket is never redirected to a backend while its reverse hook is missing.
 const SOCKET_HOOKS: [&str; 8] =
     ["recvmsg4", "recvmsg6", "getpeername4", "getpeername6", "sendmsg4", "sendmsg6", "connect4", "connect6"];
 
@@ -62,19 +63,19 @@ pub struct Programs {
 pub enum LoadError {
     #[error("no cgroup2 file system is mounted; mount one, or name its directory with --cgroup")]
     NoCgroup,
-    #[error("{operation} {}", path.display())]
+    #[error("cannot {operation} {}", path.display())]
     File { operation: &'static str, path: PathBuf, source: io::Error },
-    #[error("load the BPF programs (root or CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON are needed)")]
+    #[error("cannot load the BPF programs (root or CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON are needed)")]
     Load(#[source] Box<aya::EbpfError>),
-    #[error("load program {name}")]
+    #[error("cannot load program {name}")]
     Program { name: &'static str, source: Box<aya::programs::ProgramError> },
-    #[error("attach program {name} to {}", target.display())]
+    #[error("cannot attach program {name} to {}", target.display())]
     Attach { name: &'static str, target: PathBuf, source: Box<dyn std::error::Error + Send + Sync> },
-    #[error("find interface {interface}")]
+    #[error("cannot find interface {interface}")]
     Interface { interface: String, source: io::Error },
     #[error("interface {interface} is not an Ethernet device: NodePorts do not answer there")]
     NotEthernet { interface: String },
-    #[error("detach {}", path.display())]
+    #[error("cannot detach {}", path.display())]
     Detach { path: PathBuf, source: Box<dyn std::error::Error + Send + Sync> },
     #[error(transparent)]
     Maps(#[from] MapError),
@@ -92,7 +93,8 @@ impl Programs {
         create_dir(&maps)?;
         create_dir(&layout(pins).join("links"))?;
         let mut loader = EbpfLoader::new();
-        // The programs have no CO-RE relocations. What was parsed of the kernel's own BTF, 8 MiB, goes before the heap grows on behind it.
+        // The programs have no CO-RE relocations. What was parsed of the kernel's own BTF, 8 MiB, goes before the heap
+        // grows on behind it.
         loader.btf(None);
         for name in PINNED_MAPS {
             loader.map_pin_path(name, maps.join(name));
@@ -140,7 +142,8 @@ impl Programs {
         map.ok_or(LoadError::Maps(MapError::Missing { map: NAME }))
     }
 
-    /// Attaches and at once detaches a hook that changes nothing: so a kernel or a container that forbids it is known at the start.
+    /// Attaches and at once detaches a hook that changes nothing: so a kernel or a container that forbids it is known
+    /// at the start.
     pub fn try_attaching(&mut self) -> Result<(), LoadError> {
         const HARMLESS: &str = "getpeername6";
         let cgroup = fs::File::open(&self.cgroup).map_err(|source| file("open", &self.cgroup, source))?;
@@ -179,8 +182,8 @@ impl Programs {
     }
 }
 
-/// Takes everything out of the kernel: packet hooks of `uplinks`, pins, and the bpffs where fairlead mounted it and nobody else
-/// uses it.
+/// Takes everything out of the kernel: packet hooks of `uplinks`, pins, and the bpffs where fairlead mounted it and
+/// nobody else uses it.
 pub fn remove(pins: &Path, uplinks: &[String]) -> Result<(), LoadError> {
     pins::remove(pins)?;
     uplinks.iter().try_for_each(|interface| uplinks::detach_filters(interface))
@@ -192,6 +195,7 @@ fn socket_hook<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Cgr
         .ok_or(LoadError::Maps(MapError::Missing { map: name }))
 }
 
+/// Where the cgroup2 file system is mounted.
 pub(super) fn cgroup2_root() -> Result<PathBuf, LoadError> {
     let path = Path::new("/proc/self/mounts");
     let mounts = fs::read_to_string(path).map_err(|source| file("read", path, source))?;

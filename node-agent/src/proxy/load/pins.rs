@@ -44,7 +44,7 @@ pub(super) fn remove(pins: &Path) -> Result<(), LoadError> {
     Ok(())
 }
 
-/// Pins `link` where an earlier one may be. The earlier one is let go by the rename, after the new one is in force.
+/// Pins `link` where an earlier one may be. The rename releases the earlier one once the new one is attached.
 pub(super) fn pin_over(link: FdLink, path: &Path) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     // No dot: a bpffs refuses names with one.
     let new = path.with_file_name(format!("{}-new", path.file_name().unwrap_or_default().to_string_lossy()));
@@ -57,8 +57,8 @@ pub(super) fn pin_over(link: FdLink, path: &Path) -> Result<(), Box<dyn std::err
     Ok(())
 }
 
-/// Unpins every link of a directory. When this returns the hooks are off: the last hold on a link is ours to close, while the
-/// kernel would let go of one that only a pin held some time later.
+/// Unpins every link of a directory. When this returns the hooks are detached: this process closes the last reference,
+/// since the kernel detaches a link whose last reference was a pin only some time later.
 fn detach(links: &Path) -> Result<(), LoadError> {
     if !links.is_dir() {
         return Ok(());
@@ -78,6 +78,7 @@ pub(in crate::proxy) fn layout(pins: &Path) -> PathBuf {
     pins.join(format!("v{LAYOUT_VERSION}"))
 }
 
+/// Detaches and unpins what agents with another layout version left.
 pub(super) fn remove_other_layouts(pins: &Path) -> Result<(), LoadError> {
     for directory in directories(pins)? {
         if directory != layout(pins) && !directory.ends_with(MOUNT_MARK) {
@@ -113,6 +114,7 @@ fn directories(path: &Path) -> Result<Vec<PathBuf>, LoadError> {
     Ok(entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect())
 }
 
+/// Creates a directory and its parents.
 pub(super) fn create_dir(path: &Path) -> Result<(), LoadError> {
     fs::create_dir_all(path).map_err(|source| file("create", path, source))
 }
@@ -124,6 +126,7 @@ fn remove_dir(path: &Path) -> Result<(), LoadError> {
     }
 }
 
+/// An error of a file operation.
 pub(super) fn file(operation: &'static str, path: &Path, source: io::Error) -> LoadError {
     LoadError::File { operation, path: path.to_owned(), source }
 }

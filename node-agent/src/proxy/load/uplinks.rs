@@ -1,5 +1,5 @@
-//! The packet hooks of an uplink: TCX links where the kernel has them (6.6), pinned like all links; else filters of the clsact qdisc,
-//! which stay by themselves.
+//! The packet hooks of an uplink: TCX links where the kernel has them (6.6), pinned like all links; else filters of the
+//! clsact qdisc, which stay by themselves.
 
 use std::{
     io,
@@ -17,10 +17,11 @@ use aya::{
 use super::{LoadError, pins::pin_over};
 use crate::proxy::maps::MapError;
 
-/// Egress first: no client is led to a backend whose replies nobody rewrites.
+/// Egress first: no client is sent to a backend before replies are rewritten.
 const HOOKS: [(&str, TcAttachType); 2] =
     [("uplink_egress", TcAttachType::Egress), ("uplink_ingress", TcAttachType::Ingress)];
 
+/// Loads the programs of the packet hooks into the kernel.
 pub(super) fn load(ebpf: &mut Ebpf) -> Result<(), LoadError> {
     for (name, _) in HOOKS {
         program(ebpf, name)?.load().map_err(|source| LoadError::Program { name, source: source.into() })?;
@@ -28,6 +29,7 @@ pub(super) fn load(ebpf: &mut Ebpf) -> Result<(), LoadError> {
     Ok(())
 }
 
+/// Attaches both programs to `interface`; links are pinned in `links`.
 pub(super) fn attach(ebpf: &mut Ebpf, interface: &str, links: &Path) -> Result<(), LoadError> {
     let index = ethernet_index(interface)?;
     for (name, direction) in HOOKS {
@@ -73,7 +75,8 @@ fn attach_filter(
     name: &str,
     direction: TcAttachType,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    // The qdisc may be there already, of an earlier agent or of somebody else; where it cannot be made the attaching says so.
+    // The qdisc may be there already, of an earlier agent or of somebody else; where it cannot be made the attaching
+    // says so.
     if let Err(error) = tc::qdisc_add_clsact(interface) {
         tracing::debug!(interface, %error, "clsact qdisc not added");
     }
@@ -88,8 +91,8 @@ fn attach_filter(
     Ok(())
 }
 
-/// The index of an Ethernet interface: the programs expect its frames. Asked of this thread's network namespace, which /sys may not
-/// show.
+/// The index of an Ethernet interface: the programs expect its frames. Asked of this thread's network namespace, which
+/// /sys may not show.
 fn ethernet_index(interface: &str) -> Result<u32, LoadError> {
     let failed = |source| LoadError::Interface { interface: interface.into(), source };
     let index = nix::net::if_::if_nametoindex(interface).map_err(|source| failed(source.into()))?;
@@ -99,7 +102,8 @@ fn ethernet_index(interface: &str) -> Result<u32, LoadError> {
     for (place, byte) in request.ifr_name.iter_mut().zip(interface.bytes()) {
         *place = byte as libc::c_char;
     }
-    // SAFETY: the request is valid for the call, and its name ends with a zero: the kernel knows an interface of that name.
+    // SAFETY: the request is valid for the call, and its name ends with a zero: the kernel knows an interface of that
+    // name.
     if unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFHWADDR, &raw mut request) } != 0 {
         return Err(failed(io::Error::last_os_error()));
     }

@@ -1,4 +1,4 @@
-//! The maps as the sync loop sees them: one write at a time, each with an error that names the map and its limit.
+//! The maps as the map reconciler sees them: one write at a time, each with an error that names the map and its limit.
 
 mod kernel;
 #[cfg(test)]
@@ -49,11 +49,11 @@ pub struct MapUsage {
 pub enum MapError {
     #[error("map {map} is full: it takes {limit} entries")]
     Full { map: &'static str, limit: usize },
-    #[error("write {op:?} to map {map}")]
+    #[error("cannot write {op:?} to map {map}")]
     Write { map: &'static str, op: Op, source: Box<dyn std::error::Error + Send + Sync> },
-    #[error("write map CLIENTS")]
+    #[error("cannot write map CLIENTS")]
     Client { source: Box<dyn std::error::Error + Send + Sync> },
-    #[error("read map {map}")]
+    #[error("cannot read map {map}")]
     Read { map: &'static str, source: Box<dyn std::error::Error + Send + Sync> },
     #[error("map {map} is not in the programs, or of another type")]
     Missing { map: &'static str },

@@ -1,6 +1,7 @@
 //! sock_diag: lists the sockets of this thread's network namespace with their socket storage, and closes some.
 //!
-//! Source: `include/uapi/linux/{inet_diag,sock_diag}.h`. All structures are parsed from bytes; what is malformed is skipped.
+//! Source: `include/uapi/linux/{inet_diag,sock_diag}.h`. All structures are parsed from bytes; what is malformed is
+//! skipped.
 
 use std::{
     io,
@@ -9,10 +10,10 @@ use std::{
 
 use proxy_ebpf::{TCP, Translation, Translations, UDP};
 
-use super::{Lost, RedirectedSockets};
+use super::{RedirectedSockets, RemovedBackends};
 
 /// Closes the connected sockets that `lost` strands, and returns how many.
-pub fn close_stranded(lost: &Lost, led: &RedirectedSockets) -> io::Result<usize> {
+pub fn close_stranded(lost: &RemovedBackends, led: &RedirectedSockets) -> io::Result<usize> {
     let mut closed = 0;
     for family in [libc::AF_INET as u8, libc::AF_INET6 as u8] {
         let diag = Diag::open()?;

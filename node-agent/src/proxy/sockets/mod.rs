@@ -1,8 +1,10 @@
-//! Clients that are stuck to a backend which left them: their sockets are closed, so that they connect again, to another.
+//! Closes the sockets of clients whose backend was removed, so that they connect again, to
+//! another.
 //!
-//! A stream is closed when its backend is gone for good; a connected datagram socket as soon as its Service no longer picks the
-//! backend, since it would send there for ever. Only sockets that the datapath itself led there are touched: the programs keep where
-//! each was led. Closing is per network namespace, in all those of the processes under the hooks.
+//! A stream is closed when its backend is gone for good; a connected datagram socket as soon as its Service no longer
+//! picks the backend, since it would send there for ever. Only sockets that the datapath itself led there are touched:
+//! the programs keep where each was led. Closing is per network namespace, in all those of the processes under the
+//! hooks.
 
 mod diag;
 mod namespaces;
@@ -31,14 +33,14 @@ pub struct RemovedBackend {
     pub backend: Backend,
 }
 
-/// Removed backends, by the sockets that each kind of removal strands.
+/// Removed backends, by which sockets must be closed for each kind of removal.
 #[derive(Debug, Default)]
-struct Lost {
+struct RemovedBackends {
     streams: BTreeSet<(BackendId, u32, u16)>,
     datagrams: BTreeSet<(SetId, BackendId)>,
 }
 
-impl Lost {
+impl RemovedBackends {
     fn add(&mut self, backend: &RemovedBackend) {
         let Backend { address_be, port_be, protocol, .. } = backend.backend;
         match (backend.set, protocol) {
@@ -83,7 +85,8 @@ impl SocketTerminator {
         Ok(Self { requests })
     }
 
-    /// Closes the sockets that are connected to `removed` backends, on the thread. Blocks only while [`WAITING`] requests are queued.
+    /// Closes the sockets that are connected to `removed` backends, on the thread. Blocks only while [`WAITING`]
+    /// requests are queued.
     pub fn request(&self, removed: Vec<RemovedBackend>) {
         if !removed.is_empty() && self.requests.send(removed).is_err() {
             warn!("the thread that closes sockets has ended");
@@ -96,7 +99,7 @@ const WAITING: usize = 256;
 
 fn run(inbox: Receiver<Vec<RemovedBackend>>, sockets: &RedirectedSockets, cgroup: &Path) {
     while let Ok(first) = inbox.recv() {
-        let mut lost = Lost::default();
+        let mut lost = RemovedBackends::default();
         first.iter().for_each(|backend| lost.add(backend));
         // What came meanwhile goes in the same walk.
         while let Ok(more) = inbox.try_recv() {
@@ -113,7 +116,7 @@ fn run(inbox: Receiver<Vec<RemovedBackend>>, sockets: &RedirectedSockets, cgroup
     }
 }
 
-fn walk(lost: &Lost, sockets: &RedirectedSockets, cgroup: &Path) {
+fn walk(lost: &RemovedBackends, sockets: &RedirectedSockets, cgroup: &Path) {
     for namespace in namespaces::of_processes(cgroup) {
         let closed = setns(&namespace, CloneFlags::CLONE_NEWNET)
             .map_err(io::Error::from)
@@ -142,7 +145,7 @@ mod tests {
 
     #[test]
     fn a_stream_outlives_its_backends_place_in_a_set_but_not_the_backend() {
-        let mut lost = Lost::default();
+        let mut lost = RemovedBackends::default();
         lost.add(&RemovedBackend { set: Some(7), id: 3, backend: backend(TCP) });
         assert!(lost.is_empty());
         lost.add(&RemovedBackend { set: None, id: 3, backend: backend(TCP) });
@@ -152,7 +155,7 @@ mod tests {
 
     #[test]
     fn datagrams_leave_with_the_set_that_led_them() {
-        let mut lost = Lost::default();
+        let mut lost = RemovedBackends::default();
         lost.add(&RemovedBackend { set: Some(7), id: 3, backend: backend(UDP) });
         assert!(lost.strands_datagrams(&MemberKey { set: 7, backend: 3 }));
         assert!(!lost.strands_datagrams(&MemberKey { set: 8, backend: 3 }), "another Service still picks it");

@@ -3,8 +3,8 @@
 use std::{net::Ipv4Addr, sync::Arc};
 
 use super::{
-    Candidate, Frontend, FrontendAddress, Owner, Scope, Selection, SelectionName, SelectionPolicy, TableService,
-    ThisNode,
+    Candidate, Frontend, FrontendAddress, FrontendOwner, Scope, Selection, SelectionName, SelectionPolicy,
+    TableService, ThisNode,
     selection::{PortEndpoints, Topology, every_node, this_node},
 };
 use crate::world::{
@@ -36,7 +36,7 @@ pub(super) fn table_service(name: &ObjectName, world: &World, node: &ThisNode) -
         return None;
     }
     let affinity = service.and_then(|service| service.session_affinity);
-    Some(TableService { owner: Owner::Service(name.clone()), affinity, frontends, unserved })
+    Some(TableService { owner: FrontendOwner::Service(name.clone()), affinity, frontends, unserved })
 }
 
 fn port_frontends(service: &Service, port: &ServicePort, world: &World, node: &ThisNode) -> Vec<Frontend> {
@@ -81,7 +81,8 @@ fn port_frontends(service: &Service, port: &ServicePort, world: &World, node: &T
     frontends
 }
 
-/// Names are answered by this node's own server: a query never leaves the node, and is answered even before the first list.
+/// Names are answered by this node's own server: a query never leaves the node, and is answered even before the first
+/// list.
 fn answer_locally(frontends: &mut Vec<Frontend>, address: Ipv4Addr, server: std::net::SocketAddrV4, node: &ThisNode) {
     const DNS: u16 = 53;
     for (protocol, port_name) in [(Protocol::Udp, "dns"), (Protocol::Tcp, "dns-tcp")] {

@@ -3,14 +3,14 @@
 use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
 
 use super::{
-    Candidate, Frontend, FrontendAddress, Owner, Scope, Selection, SelectionName, SelectionPolicy, TableService,
-    ThisNode,
+    Candidate, Frontend, FrontendAddress, FrontendOwner, Scope, Selection, SelectionName, SelectionPolicy,
+    TableService, ThisNode,
 };
 use crate::world::{HostPort, PodHostPorts, Protocol};
 
 /// The entry of a pod. As with kube's port mapping, it answers from when the pod has an address, ready or not.
 pub(super) fn table_entry(
-    owner: Owner,
+    owner: FrontendOwner,
     pod: &PodHostPorts,
     node: &ThisNode,
     node_addresses: &BTreeMap<Ipv4Addr, bool>,

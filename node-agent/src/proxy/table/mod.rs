@@ -1,7 +1,8 @@
-//! The ServiceTable: for every address that clients can use, which backends they get and which endpoints they do not, and why.
+//! The ServiceTable: for every address that clients can use, which backends they get and which endpoints they do not,
+//! and why.
 //!
-//! A pure function of the [`World`], of the host ports of this node's pods, and of what this node is. It knows no map, no datapath and no time: every datapath, `inspect`
-//! and the tests read the same table.
+//! A pure function of the [`World`], of the host ports of this node's pods, and of what this node is. It knows no map,
+//! no datapath and no time: every datapath, `inspect` and the tests read the same table.
 
 mod frontends;
 mod host_ports;
@@ -18,7 +19,7 @@ use std::{
 use imbl::OrdMap;
 use imbl::ordmap::DiffItem;
 use ipnetwork::Ipv4Network;
-pub use owner::Owner;
+pub use owner::FrontendOwner;
 pub use selection::{Candidate, Excluded, Exclusion, Selection, SelectionName, SelectionPolicy};
 
 use crate::world::{HostPorts, ObjectName, Protocol, World};
@@ -39,7 +40,7 @@ pub struct ServiceTable {
     /// [`World::revision`] of what it was made from.
     pub revision: u64,
     /// Services, and pods with host ports.
-    pub services: OrdMap<Owner, Arc<TableService>>,
+    pub services: OrdMap<FrontendOwner, Arc<TableService>>,
     /// Addresses of all nodes; `true` for this node's.
     pub node_addresses: BTreeMap<Ipv4Addr, bool>,
     /// Where the pods of all nodes are.
@@ -49,7 +50,7 @@ pub struct ServiceTable {
 /// One Service as the datapaths serve it, or the host ports of one pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableService {
-    pub owner: Owner,
+    pub owner: FrontendOwner,
     /// ClientIP affinity.
     pub affinity: Option<Duration>,
     /// In a fixed order: by port, then address kind.
@@ -100,13 +101,14 @@ impl ServiceTable {
 
     /// The table of `new`, from the table of `old`; with the Services whose entry changed.
     ///
-    /// The cost is that of what differs: a change of one Service works on that Service only, a change of this node on all.
-    pub fn advance(&self, old: &World, new: &World, node: &ThisNode) -> (Self, BTreeSet<Owner>) {
+    /// The cost is that of what differs: a change of one Service works on that Service only, a change of this node on
+    /// all.
+    pub fn advance(&self, old: &World, new: &World, node: &ThisNode) -> (Self, BTreeSet<FrontendOwner>) {
         let mut services = self.services.clone();
         let mut changed = BTreeSet::new();
         for name in candidates(old, new, node) {
             let entry = frontends::table_service(&name, new, node).map(Arc::new);
-            set_entry(&mut services, Owner::Service(name), entry, &mut changed);
+            set_entry(&mut services, FrontendOwner::Service(name), entry, &mut changed);
         }
         let same_nodes = old.nodes.ptr_eq(&new.nodes) && !self.node_addresses.is_empty();
         let (node_addresses, pod_subnets) = if same_nodes {
@@ -117,14 +119,16 @@ impl ServiceTable {
         (Self { revision: new.revision, services, node_addresses, pod_subnets }, changed)
     }
 
-    /// This table with `host_ports` for its host ports; with the pods whose entry changed. To be asked after [`Self::advance`], whose
-    /// node addresses it heeds. The cost is that of the pods with host ports.
-    pub fn with_host_ports(&self, host_ports: &HostPorts, node: &ThisNode) -> (Self, BTreeSet<Owner>) {
+    /// This table with `host_ports` for its host ports; with the pods whose entry changed. To be asked after
+    /// [`Self::advance`], whose node addresses it heeds. The cost is that of the pods with host ports.
+    pub fn with_host_ports(&self, host_ports: &HostPorts, node: &ThisNode) -> (Self, BTreeSet<FrontendOwner>) {
         let mut services = self.services.clone();
         let mut changed = BTreeSet::new();
-        let wanted: BTreeMap<Owner, _> =
-            host_ports.pods.iter().map(|(uid, pod)| (Owner::pod(pod.pod.clone(), uid.clone()), pod)).collect();
-        for (gone, _) in self.services.range(Owner::first_pod()..).filter(|(owner, _)| !wanted.contains_key(owner)) {
+        let wanted: BTreeMap<FrontendOwner, _> =
+            host_ports.pods.iter().map(|(uid, pod)| (FrontendOwner::pod(pod.pod.clone(), uid.clone()), pod)).collect();
+        for (gone, _) in
+            self.services.range(FrontendOwner::first_pod()..).filter(|(owner, _)| !wanted.contains_key(owner))
+        {
             set_entry(&mut services, gone.clone(), None, &mut changed);
         }
         for (owner, pod) in wanted {
@@ -136,22 +140,22 @@ impl ServiceTable {
 
     /// The entry of a Service.
     pub fn service(&self, name: &ObjectName) -> Option<&Arc<TableService>> {
-        self.services.get(&Owner::Service(name.clone()))
+        self.services.get(&FrontendOwner::Service(name.clone()))
     }
 
     /// The entry of a pod with host ports; of one of them, while two have the name.
     pub fn pod(&self, name: &ObjectName) -> Option<&Arc<TableService>> {
-        let named = self.services.range(Owner::pod(name.clone(), "".into())..).next();
+        let named = self.services.range(FrontendOwner::pod(name.clone(), "".into())..).next();
         named.filter(|(owner, _)| owner.name() == name).map(|(_, entry)| entry)
     }
 }
 
 /// Replaces an entry, or removes it with `None`, and notes whether that is a change.
 fn set_entry(
-    services: &mut OrdMap<Owner, Arc<TableService>>,
-    owner: Owner,
+    services: &mut OrdMap<FrontendOwner, Arc<TableService>>,
+    owner: FrontendOwner,
     entry: Option<Arc<TableService>>,
-    changed: &mut BTreeSet<Owner>,
+    changed: &mut BTreeSet<FrontendOwner>,
 ) {
     if services.get(&owner) == entry.as_ref() {
         return;

@@ -6,7 +6,7 @@ use crate::world::ObjectName;
 
 /// Services come first in its order.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Owner {
+pub enum FrontendOwner {
     Service(ObjectName),
     /// By uid too: two pods may have one name for a while, the older on its way out.
     Pod {
@@ -15,7 +15,7 @@ pub enum Owner {
     },
 }
 
-impl Owner {
+impl FrontendOwner {
     /// The host ports of one pod.
     pub fn pod(name: ObjectName, uid: Arc<str>) -> Self {
         Self::Pod { name, uid }
@@ -39,7 +39,7 @@ impl Owner {
     }
 }
 
-impl fmt::Display for Owner {
+impl fmt::Display for FrontendOwner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Service(name) => write!(f, "Service {name}"),

@@ -1,7 +1,7 @@
 //! Which endpoints a policy picks, and why it leaves the others out.
 //!
-//! Sources: kube-proxy's `CategorizeEndpoints`, KEP 1669 (terminating endpoints), KEP 2086 (internalTrafficPolicy), KEPs 2433 and
-//! 4444 (topology hints and traffic distribution).
+//! Sources: kube-proxy's `CategorizeEndpoints`, KEP 1669 (terminating endpoints), KEP 2086 (internalTrafficPolicy),
+//! KEPs 2433 and 4444 (topology hints and traffic distribution).
 
 use std::{collections::BTreeMap, fmt, net::Ipv4Addr, sync::Arc};
 
@@ -158,7 +158,8 @@ impl PortEndpoints {
     }
 }
 
-/// The endpoints on every node: the ready ones, near ones if topology says so; else those that terminate but still serve.
+/// The endpoints on every node: the ready ones, near ones if topology says so; else those that terminate but still
+/// serve.
 pub(super) fn every_node(endpoints: &PortEndpoints, topology: &Topology) -> Selection {
     let near = Nearness::of(&endpoints.endpoints, topology);
     select(endpoints, SelectionPolicy::EveryNode, |endpoint| near.excludes(endpoint))
@@ -256,8 +257,8 @@ impl<'a> Nearness<'a> {
             return Self::Node;
         }
         let Some(zone) = topology.zone else { return Self::Any };
-        // Hints count only when every ready endpoint has one, and one is for this zone (KEP 2433). A Service that asks to stay
-        // near and has no hints yet is served as its hints will say.
+        // Hints count only when every ready endpoint has one, and one is for this zone (KEP 2433). A Service that asks
+        // to stay near and has no hints yet is served as its hints will say.
         let hinted = ready().all(|endpoint| !endpoint.for_zones.is_empty());
         let by_own_zone =
             !hinted && topology.distribution.is_some() && ready().all(|endpoint| endpoint.candidate.zone.is_some());

@@ -253,6 +253,6 @@ fn host_ports_go_with_their_pod_and_services_stay() {
     let (advanced, changed) = again.advance(&world, &world.clone(), &this_node());
     assert!(changed.is_empty() && advanced.pod(&name("web")).is_some(), "a change of the World keeps them");
     let (without, changed) = advanced.with_host_ports(&HostPorts::default(), &this_node());
-    assert_eq!(changed.into_iter().collect::<Vec<_>>(), [Owner::pod(name("web"), "uid".into())]);
+    assert_eq!(changed.into_iter().collect::<Vec<_>>(), [FrontendOwner::pod(name("web"), "uid".into())]);
     assert_eq!(without.services, table.services);
 }

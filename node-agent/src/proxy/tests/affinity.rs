@@ -81,7 +81,8 @@ fn affine_picks(node: &Node) -> u64 {
     held[0].as_ref().unwrap().backends.iter().map(|backend| backend.counters.affine).sum()
 }
 
-/// Makes every affinity as old as if `time` had passed. The kernel's clock cannot be turned, what it is compared with can.
+/// Makes every affinity as old as if `time` had passed. The kernel's clock cannot be turned, what it is compared with
+/// can.
 fn let_pass(node: &Node, time: Duration) {
     let map = MapData::from_pin(node.pinned_map("AFFINITY")).unwrap();
     let mut map: HashMap<_, AffinityKey, Affinity> = Map::LruHashMap(map).try_into().unwrap();

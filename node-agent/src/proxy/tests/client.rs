@@ -1,4 +1,5 @@
-//! A client program in a namespace and a cgroup of its own: this very test binary, started again, told what to do over its input.
+//! A client program in a namespace and a cgroup of its own: this very test binary, started again, told what to do over
+//! its input.
 
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
@@ -41,8 +42,9 @@ impl Client {
         Self { process, input, output }
     }
 
-    /// `tcp`, `tcp6`, `udp`, `udp6`, `udp-large`, `udp-connected` with an address: a new socket that asks once. `hold NAME KIND ADDRESS` keeps
-    /// the socket, `again NAME` asks over it once more. `flood ADDRESS` connects a hundred times. The answer is `ok BACKEND sees CLIENT peer PEER` or `error KIND`.
+    /// `tcp`, `tcp6`, `udp`, `udp6`, `udp-large`, `udp-connected` with an address: a new socket that asks once. `hold
+    /// NAME KIND ADDRESS` keeps the socket, `again NAME` asks over it once more. `flood ADDRESS` connects a hundred
+    /// times. The answer is `ok BACKEND sees CLIENT peer PEER` or `error KIND`.
     pub fn ask(&mut self, command: &str) -> String {
         writeln!(self.input, "{command}").unwrap();
         let mut line = String::new();

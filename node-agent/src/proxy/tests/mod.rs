@@ -1,5 +1,5 @@
-//! The datapath on the real kernel: namespaces as pods and nodes, a cgroup of its own, real servers and client processes.
-//! Needs root and BPF; says so where it is skipped.
+//! The datapath on the real kernel: namespaces as pods and nodes, a cgroup of its own, real servers and client
+//! processes. Needs root and BPF; says so where it is skipped.
 
 mod affinity;
 mod client;

@@ -92,7 +92,8 @@ impl Node {
         }
     }
 
-    /// Starts the datapath in the node's namespace. It is stopped, and removed from the kernel, with the node at the latest.
+    /// Starts the datapath in the node's namespace. It is stopped, and removed from the kernel, with the node at the
+    /// latest.
     pub fn start(&mut self) {
         let (config, world, host_ports) = (self.config(), self.world.subscribe(), self.host_ports.subscribe());
         let handle = self.runtime.handle().clone();

@@ -1,6 +1,8 @@
-//! The truth table: where the client is × what it connects to × policies × endpoint states × protocol, on both datapaths.
+//! The truth table: where the client is × what it connects to × policies × endpoint states × protocol, on both
+//! datapaths.
 //!
-//! What is expected is written here once more, by the rules and not by the code, so that neither datapath is its own judge.
+//! What is expected is written here once more, by the rules and not by the code, so that neither datapath is its own
+//! judge.
 
 use std::{collections::BTreeSet, net::Ipv4Addr};
 

@@ -60,7 +60,8 @@ impl Balancer {
         Arc::new(Self { protocol, state: Mutex::default() })
     }
 
-    /// Takes over another list of backends. Connections to those that are gone end; datagrams leave one that is not picked.
+    /// Takes over another list of backends. Connections to those that are gone end; datagrams leave one that is not
+    /// picked.
     pub fn update(&self, selection: &Selection, affinity_timeout: Option<Duration>) {
         let state = &mut *self.state.lock();
         let mut known: HashMap<SocketAddrV4, Backend> = HashMap::new();

@@ -1,4 +1,5 @@
-//! UDP: each client of a frontend has a session with one backend, a socket of its own towards it, until it is idle or the backend goes.
+//! UDP: each client of a frontend has a session with one backend, a socket of its own towards it, until it is idle or
+//! the backend goes.
 
 use std::{
     collections::HashMap,
@@ -19,7 +20,7 @@ use super::{listeners::ScopedBalancers, streams::client_address};
 const IDLE: Duration = Duration::from_secs(120);
 /// Sessions of one frontend; a client that finds no room is not served until others are idle.
 const SESSIONS: usize = 1 << 14;
-const LARGEST: usize = 1 << 16;
+const MAX_DATAGRAM: usize = 1 << 16;
 
 type Sessions = Arc<Mutex<HashMap<SocketAddr, Arc<Session>>>>;
 
@@ -47,7 +48,7 @@ pub async fn serve(
         Err(error) => return warn!(%error, "a listener is lost"),
     };
     let sessions = Sessions::default();
-    let mut buffer = vec![0; LARGEST];
+    let mut buffer = vec![0; MAX_DATAGRAM];
     loop {
         let received = tokio::select! {
             () = stop.cancelled() => return,
@@ -55,7 +56,7 @@ pub async fn serve(
         };
         // An error is an earlier reply's, that its client did not want.
         let Ok((length, client)) = received else { continue };
-        let session = match alive(&sessions, client) {
+        let session = match live_session(&sessions, client) {
             Some(session) => session,
             None => {
                 let balancers = balancers.borrow().clone();
@@ -78,7 +79,7 @@ pub async fn serve(
     }
 }
 
-fn alive(sessions: &Sessions, client: SocketAddr) -> Option<Arc<Session>> {
+fn live_session(sessions: &Sessions, client: SocketAddr) -> Option<Arc<Session>> {
     sessions.lock().get(&client).filter(|session| !session.gone.is_cancelled()).cloned()
 }
 
@@ -111,7 +112,7 @@ async fn replies(
     sessions: Sessions,
     stop: CancellationToken,
 ) {
-    let mut buffer = vec![0; LARGEST];
+    let mut buffer = vec![0; MAX_DATAGRAM];
     loop {
         let received = tokio::select! {
             () = stop.cancelled() => break,

@@ -1,8 +1,9 @@
 //! The datapath for machines without eBPF: the same table, served by listeners.
 //!
-//! ClusterIPs and external IPs live in a network namespace of their own, which accepts the whole Service range and has a listener
-//! for each frontend with backends: what has no listener is refused by the kernel. NodePorts and host ports listen on the
-//! node's addresses. No firewall rule is needed and no other port of the host is taken. It ends with the agent, and leaves nothing.
+//! ClusterIPs and external IPs are served in a network namespace of their own, which accepts the whole Service range
+//! and has a listener for each frontend with backends: what has no listener is refused by the kernel. NodePorts and
+//! host ports listen on the node's addresses. No firewall rule is needed and no other port of the host is taken. It
+//! ends with the agent, and leaves nothing.
 //!
 //! What it cannot do: keep a client's address, and drop instead of refuse.
 
@@ -31,7 +32,7 @@ use super::{
     active_datapath::Outcome,
     error_chain,
     image::{address_be, key_of},
-    table::{FrontendAddress, Owner, Scope, SelectionName, ServiceTable},
+    table::{FrontendAddress, FrontendOwner, Scope, SelectionName, ServiceTable},
 };
 use crate::world::Protocol;
 
@@ -39,7 +40,7 @@ use crate::world::Protocol;
 pub struct Userspace {
     reason: String,
     netns: ServiceNetns,
-    balancers: HashMap<(Owner, SelectionName), Arc<Balancer>>,
+    balancers: HashMap<(FrontendOwner, SelectionName), Arc<Balancer>>,
     /// Which balancer serves a frontend.
     frontends: HashMap<ServiceKey, Arc<Balancer>>,
     listeners: Listeners,
@@ -65,8 +66,8 @@ impl Userspace {
     }
 
     /// Serves `table`, of which `changed` differs from the last.
-    pub async fn apply(&mut self, table: &ServiceTable, changed: &BTreeSet<Owner>) -> Outcome {
-        let names: BTreeSet<&Owner> = changed.iter().collect();
+    pub async fn apply(&mut self, table: &ServiceTable, changed: &BTreeSet<FrontendOwner>) -> Outcome {
+        let names: BTreeSet<&FrontendOwner> = changed.iter().collect();
         self.balancers.retain(|(name, selection), balancer| {
             let kept = !names.contains(name) || has_selection(table, name, selection);
             if !kept {
@@ -157,7 +158,7 @@ impl Userspace {
     }
 }
 
-fn has_selection(table: &ServiceTable, name: &Owner, selection: &SelectionName) -> bool {
+fn has_selection(table: &ServiceTable, name: &FrontendOwner, selection: &SelectionName) -> bool {
     let service = table.services.get(name);
     service.is_some_and(|service| service.frontends.iter().any(|frontend| frontend.selection.name == *selection))
 }

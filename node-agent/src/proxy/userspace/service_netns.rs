@@ -1,5 +1,5 @@
-//! A network namespace in which every Service address is local. It has no name: the namespace, its link and its routes on the host
-//! disappear when the agent ends.
+//! A network namespace in which every Service address is local. It has no name: the namespace, its link and its routes
+//! on the host disappear when the agent ends.
 
 use std::{collections::BTreeSet, fs::File, io, net::Ipv4Addr};
 
@@ -52,7 +52,7 @@ impl ServiceNetns {
         let (link, inner_link) = (index(host.link(LINK).await?), index(inner.link(INNER_LINK).await?));
         let loopback = inner.loopback().await?;
         for (netlink, link, address) in [(&host, link, HOST_END), (&inner, inner_link, INNER_END)] {
-            netlink.silence_ipv6(link).await?;
+            netlink.disable_ipv6_addresses(link).await?;
             netlink.ensure_address(link, address).await?;
             netlink.set_up(link).await?;
         }
@@ -115,7 +115,8 @@ impl ServiceNetns {
         Ok(self.host.replace_route(&self.shown(range)).await?)
     }
 
-    /// The host's route to what the namespace has. Not marked as the pod network's, which takes away what it does not know.
+    /// The host's route to what the namespace has. Not marked as the pod network's, which takes away what it does not
+    /// know.
     fn shown(&self, range: Ipv4Network) -> Route {
         Route {
             destination: range,

@@ -28,7 +28,7 @@ pub fn bind(at: SocketAddrV4) -> io::Result<std::net::TcpListener> {
 
 const BACKLOG: i32 = 1024;
 /// Between two backends tried for one connection.
-const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Backends tried for one connection before it is reset.
 const ATTEMPTS: usize = 3;
 
@@ -82,7 +82,7 @@ async fn connect(peer: SocketAddr, balancers: &ScopedBalancers) -> Option<(TcpSt
     let mut tried = Vec::new();
     while tried.len() < ATTEMPTS {
         let picked = balancer.pick(client, &tried, Instant::now())?;
-        match tokio::time::timeout(CONNECT_PATIENCE, TcpStream::connect(picked.at)).await {
+        match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(picked.at)).await {
             Ok(Ok(stream)) => {
                 // Latency counts more than the number of packets; the sender has chosen already.
                 stream.set_nodelay(true).ok();
@@ -103,6 +103,7 @@ fn reset(stream: &TcpStream) {
     }
 }
 
+/// The IPv4 address of a client, from a mapped address too.
 pub(super) fn client_address(peer: SocketAddr) -> Ipv4Addr {
     match peer.ip() {
         IpAddr::V4(address) => address,

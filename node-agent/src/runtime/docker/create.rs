@@ -9,6 +9,7 @@ use crate::runtime::{ContainerSpec, Mount, NetworkNamespace, PidNamespace, Propa
 /// The scheduling period that quotas are counted in, microseconds.
 const CPU_PERIOD_US: i64 = 100_000;
 
+/// The request for a pod's sandbox.
 pub(super) fn sandbox(spec: &SandboxSpec, image: &str, node: &str) -> ContainerCreateBody {
     let host_network = spec.network == NetworkNamespace::Host;
     ContainerCreateBody {
@@ -33,6 +34,7 @@ pub(super) fn sandbox(spec: &SandboxSpec, image: &str, node: &str) -> ContainerC
     }
 }
 
+/// The request for a container in a sandbox.
 pub(super) fn container(spec: &ContainerSpec, node: &str) -> ContainerCreateBody {
     let sandbox = format!("container:{}", spec.sandbox);
     let mut security_opt = Vec::new();

@@ -6,8 +6,9 @@ use std::collections::HashMap;
 use bollard::{models::EventMessage, query_parameters::EventsOptions};
 use futures::{StreamExt, stream::BoxStream};
 
-use crate::runtime::{Event, Owner};
+use crate::runtime::{ContainerOwner, Event};
 
+/// Ends and removals of this node's containers, from now on.
 pub(super) fn events(client: &bollard::Docker, mut filters: HashMap<String, Vec<String>>) -> BoxStream<'static, Event> {
     filters.insert("type".to_owned(), vec!["container".to_owned()]);
     filters.insert("event".to_owned(), ["die", "destroy"].map(str::to_owned).to_vec());
@@ -21,5 +22,5 @@ pub(super) fn events(client: &bollard::Docker, mut filters: HashMap<String, Vec<
 
 fn parse(message: EventMessage) -> Option<Event> {
     let actor = message.actor?;
-    Some(Event { id: actor.id?, owner: Owner::from_labels(&actor.attributes?)? })
+    Some(Event { id: actor.id?, owner: ContainerOwner::from_labels(&actor.attributes?)? })
 }

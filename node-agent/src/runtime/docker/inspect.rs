@@ -5,11 +5,11 @@ use bollard::models::{
 };
 use jiff::Timestamp;
 
-use crate::runtime::{Container, Exit, Image, ImageUser, Owner, State, Summary};
+use crate::runtime::{Container, ContainerOwner, Exit, Image, ImageUser, State, Summary};
 
 /// `None` for a container that is not an agent's.
 pub(super) fn container(answer: ContainerInspectResponse) -> Option<Container> {
-    let owner = Owner::from_labels(answer.config.as_ref()?.labels.as_ref()?)?;
+    let owner = ContainerOwner::from_labels(answer.config.as_ref()?.labels.as_ref()?)?;
     let state = answer.state?;
     let started_at = time(state.started_at.as_deref());
     let state = match state.status? {
@@ -33,11 +33,12 @@ pub(super) fn container(answer: ContainerInspectResponse) -> Option<Container> {
 /// `None` for a container that is not an agent's.
 pub(super) fn summary(answer: ContainerSummary) -> Option<Summary> {
     use ContainerSummaryStateEnum as State;
-    let owner = Owner::from_labels(answer.labels.as_ref()?)?;
+    let owner = ContainerOwner::from_labels(answer.labels.as_ref()?)?;
     let is_running = matches!(answer.state, Some(State::RUNNING | State::PAUSED | State::RESTARTING | State::STOPPING));
     Some(Summary { id: answer.id?, owner, is_running })
 }
 
+/// An image that exists.
 pub(super) fn image(reference: &str, answer: ImageInspect) -> Image {
     let digests = answer.repo_digests.unwrap_or_default();
     let repository = repository(reference);

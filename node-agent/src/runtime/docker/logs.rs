@@ -5,6 +5,7 @@ use futures::{Stream, TryStreamExt};
 
 use crate::runtime::{LogChunk, LogOptions};
 
+/// The output of a container as `options` ask.
 pub(super) fn logs(
     client: &bollard::Docker,
     id: &str,

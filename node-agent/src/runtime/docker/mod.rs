@@ -202,7 +202,7 @@ impl Runtime for Docker {
     }
 
     async fn list(&self) -> Result<Vec<Container>, Error> {
-        let options = ListContainersOptions { all: true, filters: Some(self.ours()), ..Default::default() };
+        let options = ListContainersOptions { all: true, filters: Some(self.own_containers()), ..Default::default() };
         let summaries = self.client.list_containers(Some(options)).await.map_err(self.error("list the containers"))?;
         let ids = summaries.into_iter().filter_map(|summary| summary.id);
         let inspected: Vec<_> = futures::stream::iter(ids)
@@ -214,7 +214,7 @@ impl Runtime for Docker {
     }
 
     async fn summaries(&self) -> Result<Vec<Summary>, Error> {
-        let options = ListContainersOptions { all: true, filters: Some(self.ours()), ..Default::default() };
+        let options = ListContainersOptions { all: true, filters: Some(self.own_containers()), ..Default::default() };
         let summaries = self.client.list_containers(Some(options)).await.map_err(self.error("list the containers"))?;
         Ok(summaries.into_iter().filter_map(inspect::summary).collect())
     }
@@ -238,7 +238,7 @@ impl Runtime for Docker {
     async fn events(&self) -> Result<BoxStream<'static, Event>, Error> {
         // Asked first, so that an unreachable engine is an error and not an empty stream.
         self.client.ping().await.map_err(self.error("ping"))?;
-        Ok(events::events(&self.client, self.ours()))
+        Ok(events::events(&self.client, self.own_containers()))
     }
 
     async fn uninstall(&self) -> Result<(), Error> {
@@ -251,7 +251,7 @@ impl Runtime for Docker {
 
 impl Docker {
     /// The filter that leaves only this node's containers.
-    fn ours(&self) -> HashMap<String, Vec<String>> {
+    fn own_containers(&self) -> HashMap<String, Vec<String>> {
         HashMap::from([("label".to_owned(), vec![format!("{}={}", owner::NODE, self.node)])])
     }
 }

@@ -10,6 +10,7 @@ use crate::runtime::Credentials;
 /// A pull that reports no progress for this long is given up.
 const STALLED: Duration = Duration::from_secs(300);
 
+/// Pulls an image.
 pub(super) async fn pull(
     client: &bollard::Docker,
     reference: &str,

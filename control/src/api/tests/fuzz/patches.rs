@@ -19,7 +19,7 @@ fn a_json_patch_is_applied_or_refused() {
     fuzz((any::<Index>(), subresource(), vec(operation, 0..12)), |(which, subresource, operations)| {
         let (path, object) = which.get(&input::objects()).clone();
         let places = input::pointers(&object);
-        let written = |(op, path, from, value): (&str, Place, Place, Value)| {
+        let written = |(op, path, from, value): (&str, Pointer, Pointer, Value)| {
             let (path, from) = (path.pointer(&places), from.pointer(&places));
             json!({"op": op, "path": path, "from": from, "value": value})
         };
@@ -61,13 +61,13 @@ fn subresource() -> impl Strategy<Value = &'static str> {
 
 /// A JSON pointer: to something in the object, beside something, or nonsense.
 #[derive(Clone, Debug)]
-enum Place {
+enum Pointer {
     In(Index),
     Below(Index, String),
     Any(String),
 }
 
-impl Place {
+impl Pointer {
     fn pointer(&self, places: &[String]) -> String {
         match self {
             Self::In(index) => index.get(places).clone(),
@@ -77,7 +77,7 @@ impl Place {
     }
 }
 
-fn place() -> impl Strategy<Value = Place> {
+fn place() -> impl Strategy<Value = Pointer> {
     let name = prop_oneof![
         Just("-".to_owned()),
         Just("18446744073709551616".to_owned()),
@@ -86,8 +86,8 @@ fn place() -> impl Strategy<Value = Place> {
         input::key()
     ];
     prop_oneof![
-        4 => any::<Index>().prop_map(Place::In),
-        3 => (any::<Index>(), name).prop_map(|(index, name)| Place::Below(index, name)),
-        1 => "[a-z/~0-9]{0,10}".prop_map(Place::Any),
+        4 => any::<Index>().prop_map(Pointer::In),
+        3 => (any::<Index>(), name).prop_map(|(index, name)| Pointer::Below(index, name)),
+        1 => "[a-z/~0-9]{0,10}".prop_map(Pointer::Any),
     ]
 }

@@ -16,7 +16,7 @@ use crate::{
         state::PodState,
         status::{ReportingNode, status},
     },
-    runtime::{Container, Exit, Image, ImageUser, Owner, PodRef, Role, State, Summary},
+    runtime::{Container, ContainerOwner, Exit, Image, ImageUser, PodRef, Role, State, Summary},
 };
 
 /// A pod and its state, driven by hand.
@@ -88,7 +88,7 @@ impl Driven {
     fn seen(container: &str, id: &str, state: State) -> Container {
         let role = Role::Container { name: container.into(), hash: String::new(), sandbox: "s".into() };
         let pod = PodRef { namespace: "a".into(), name: "p".into(), uid: "u".into() };
-        Container { id: id.into(), owner: Owner { pod, role, attempt: 0 }, image_id: String::new(), state }
+        Container { id: id.into(), owner: ContainerOwner { pod, role, attempt: 0 }, image_id: String::new(), state }
     }
 
     fn started(&mut self, container: &str, id: &str, has_hook: bool) -> Vec<String> {
