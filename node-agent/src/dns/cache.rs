@@ -1,11 +1,6 @@
-//! Responses of other resolvers by question, bounded in number; the oldest go first.
+//! Responses of other resolvers by question, bounded in number; those that nobody asks for go first.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::Arc,
-};
-
-use parking_lot::Mutex;
+use std::sync::Arc;
 
 use super::{
     cached_response::CachedResponse,
@@ -35,40 +30,23 @@ impl Key {
     }
 }
 
-/// Responses of other resolvers, by question; bounded.
+/// Responses of other resolvers, by question; bounded. A question that is asked again stays, whatever else is asked once.
 #[derive(Debug)]
-pub struct Cache {
-    capacity: usize,
-    entries: Mutex<Entries>,
-}
-
-#[derive(Debug, Default)]
-struct Entries {
-    by_key: HashMap<Key, Arc<CachedResponse>>,
-    /// Keys in the order they were first stored.
-    order: VecDeque<Key>,
-}
+pub struct Cache(quick_cache::sync::Cache<Key, Arc<CachedResponse>>);
 
 impl Cache {
-    /// For at most `capacity` responses.
+    /// For about `capacity` responses.
     pub fn new(capacity: usize) -> Self {
-        Self { capacity, entries: Mutex::default() }
+        Self(quick_cache::sync::Cache::new(capacity))
     }
 
     /// The response, fresh or stale.
     pub fn get(&self, key: &Key) -> Option<Arc<CachedResponse>> {
-        self.entries.lock().by_key.get(key).cloned()
+        self.0.get(key)
     }
 
     /// Keeps `response` in the place of an earlier one.
     pub fn insert(&self, key: Key, response: Arc<CachedResponse>) {
-        let mut entries = self.entries.lock();
-        if entries.by_key.insert(key.clone(), response).is_none() {
-            entries.order.push_back(key);
-        }
-        while entries.by_key.len() > self.capacity {
-            let Some(oldest) = entries.order.pop_front() else { return };
-            entries.by_key.remove(&oldest);
-        }
+        self.0.insert(key, response);
     }
 }
