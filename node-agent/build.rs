@@ -42,7 +42,7 @@ fn build() -> Result<(), String> {
     let manifest_dir = PathBuf::from(variable("CARGO_MANIFEST_DIR")?);
     let out_dir = PathBuf::from(variable("OUT_DIR")?);
     let workspace = manifest_dir.parent().ok_or("the crate has no parent directory")?;
-    for input in ["proxy-ebpf/src", "proxy-ebpf/programs", "proxy-ebpf/Cargo.toml", "Cargo.lock"] {
+    for input in ["proxy-ebpf/src", "proxy-ebpf/programs", "proxy-ebpf/Cargo.toml", "Cargo.toml", "Cargo.lock"] {
         println!("cargo::rerun-if-changed=../{input}");
     }
     println!("cargo::rerun-if-changed=build.rs");

@@ -1,6 +1,7 @@
 //! Whether an image is pulled: policy and what its failure is called.
 
 use k8s_openapi::api::core::v1::Container;
+use oci_spec::distribution::Reference;
 
 /// When a container's image is pulled: Kubernetes' `imagePullPolicy`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,22 +24,15 @@ impl PullPolicy {
     }
 }
 
+/// Whether a reference means the tag `latest`: by name, or because it has neither tag nor digest.
 fn is_latest(image: &str) -> bool {
-    if image.contains('@') {
-        return false;
-    }
-    match image.rsplit_once(':') {
-        Some((_, tag)) if !tag.contains('/') => tag == "latest",
-        _ => true,
-    }
+    image.parse::<Reference>().is_ok_and(|reference| reference.digest().is_none() && reference.tag() == Some("latest"))
 }
 
-/// Host that an image comes from, as pull secrets name it: `docker.io` where the reference has none.
-pub fn registry(image: &str) -> &str {
-    match image.split_once('/') {
-        Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => host,
-        _ => "docker.io",
-    }
+/// Host that an image comes from, as pull secrets name it: `docker.io` where the reference has none. Nothing where the text
+/// is no reference.
+pub fn registry(image: &str) -> Option<String> {
+    image.parse::<Reference>().ok().map(|reference| reference.registry().to_owned())
 }
 
 #[cfg(test)]
@@ -52,14 +46,16 @@ mod tests {
         assert_eq!(policy("localhost:5000/nginx"), PullPolicy::Always);
         assert_eq!(policy("nginx:latest"), PullPolicy::Always);
         assert_eq!(policy("hello:v1"), PullPolicy::IfNotPresent);
-        assert_eq!(policy("nginx@sha256:00"), PullPolicy::IfNotPresent);
+        let digest = "0".repeat(64);
+        assert_eq!(policy(&format!("nginx@sha256:{digest}")), PullPolicy::IfNotPresent);
+        assert_eq!(policy("Not A Reference"), PullPolicy::IfNotPresent);
     }
 
     #[test]
     fn a_reference_without_host_comes_from_docker_io() {
-        assert_eq!(registry("hello:v1"), "docker.io");
-        assert_eq!(registry("library/hello"), "docker.io");
-        assert_eq!(registry("localhost:5000/hello:v1"), "localhost:5000");
-        assert_eq!(registry("quay.io/a/b"), "quay.io");
+        assert_eq!(registry("hello:v1").as_deref(), Some("docker.io"));
+        assert_eq!(registry("library/hello").as_deref(), Some("docker.io"));
+        assert_eq!(registry("localhost:5000/hello:v1").as_deref(), Some("localhost:5000"));
+        assert_eq!(registry("quay.io/a/b").as_deref(), Some("quay.io"));
     }
 }

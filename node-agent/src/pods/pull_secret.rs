@@ -8,7 +8,7 @@ use crate::runtime::Credentials;
 
 /// The first credentials in `secrets` for the registry of `image`.
 pub fn credentials<'a>(image: &str, secrets: impl IntoIterator<Item = &'a Payload>) -> Option<Credentials> {
-    let wanted = registry(image);
+    let wanted = registry(image)?;
     secrets.into_iter().find_map(|secret| {
         let (key, nested) = match secret.type_.as_str() {
             "kubernetes.io/dockercfg" => (".dockercfg", false),
