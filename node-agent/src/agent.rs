@@ -111,8 +111,9 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     supervisor.spawn("probes", move |stop| {
         probes::run(runtime_to_probe.clone(), names, domain.clone(), publish_probes.clone(), stop)
     });
-    let health = Arc::new(health(&supervisor, &proxy, &network, &dns, &probes, &api_watch));
-    let supervisors = [&supervisor, proxy.supervisor(), network.supervisor(), dns.supervisor()];
+    let health = health(&supervisor, &proxy, &network, &dns, &probes, &api_watch).tasks_of(pods.supervisor());
+    let health = Arc::new(health);
+    let supervisors = [&supervisor, proxy.supervisor(), network.supervisor(), dns.supervisor(), pods.supervisor()];
     let metrics = Metrics {
         node_name: config.node_name.clone(),
         proxy: proxy.clone(),

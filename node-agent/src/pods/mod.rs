@@ -25,6 +25,7 @@ mod env;
 mod expand;
 mod host_ports;
 mod image;
+mod kept;
 mod logs;
 mod machine;
 mod names;
@@ -56,6 +57,7 @@ use std::{
 };
 
 use host_ports::HostPortPublisher;
+use kept::{Kept, KeptPods};
 use kube::Client;
 use machine::Machine;
 use object_waits::ObjectWaits;
@@ -67,8 +69,10 @@ use tracing::Instrument;
 
 use crate::{
     Teardown,
+    last_known::{self, LastKnown, LastKnownError},
     network::PodNetwork,
     runtime::{self, Runtime, deadlines::Deadlines},
+    supervise::Supervisor,
     world::{HostPorts, World},
 };
 
@@ -96,6 +100,11 @@ impl Config {
         self.pods_dir().join(uid)
     }
 
+    /// Where the pods are kept as last known.
+    fn last_known(&self) -> LastKnown<KeptPods> {
+        LastKnown::new(&self.data_dir.join("node/last-known"), "pods", KeptPods::VERSION)
+    }
+
     fn seccomp_dir(&self) -> PathBuf {
         self.data_dir.join("seccomp")
     }
@@ -110,6 +119,7 @@ pub(crate) struct Context {
     world: watch::Receiver<Arc<World>>,
     host_ports: HostPortPublisher,
     recorder: Recorder,
+    kept: Kept,
     objects: Objects,
     object_waits: ObjectWaits,
     machine: Machine,
@@ -129,6 +139,7 @@ pub struct Pods {
     workers: dispatch::Workers,
     stop: CancellationToken,
     dispatcher: JoinHandle<()>,
+    supervisor: Supervisor,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -141,10 +152,13 @@ pub enum Error {
     Remove { source: runtime::Error },
     #[error("detach the pods of this node from the network")]
     Detach { source: crate::network::AttachError },
+    #[error("forget the pods of this node")]
+    Forget { source: LastKnownError },
 }
 
 /// Starts to run the pods bound to `config.node_name`. Containers that an earlier agent left are adopted where they
-/// still have a pod, and removed where they do not. The pods' host ports are published to `host_ports`.
+/// still have a pod, and removed where they do not. While the API is away, the pods are those that this node last knew.
+/// Their host ports are published to `host_ports`.
 pub async fn start(
     config: Config,
     client: Client,
@@ -169,7 +183,10 @@ async fn start_with(
 ) -> Result<Pods, Error> {
     create_directory(&config.pods_dir())?;
     let recorder = Recorder::start(client.clone(), &config.node_name);
-    let (objects, object_waits, machine) = (Objects::new(client.clone()), ObjectWaits::default(), Machine::measure());
+    let last_known = config.last_known();
+    let kept = Kept::new(last_known.load_or_warn(), &config.node_name);
+    let objects = Objects::new(client.clone(), kept.clone());
+    let (object_waits, machine) = (ObjectWaits::default(), Machine::measure());
     let host = security::Host::measure();
     let host_ports = HostPortPublisher::new(host_ports);
     let context = Arc::new(Context {
@@ -180,6 +197,7 @@ async fn start_with(
         world,
         host_ports,
         recorder,
+        kept,
         objects,
         object_waits,
         machine,
@@ -189,9 +207,15 @@ async fn start_with(
     let found = context.runtime.list().await.map_err(|source| Error::Adopt { source })?;
     let stop = CancellationToken::new();
     let workers = dispatch::Workers::default();
+    // Before the dispatcher makes changes: none is missed.
+    let snapshots = context.kept.snapshots();
     let dispatcher = dispatch::run(context.clone(), workers.clone(), found, stop.clone());
     let dispatcher = tokio::spawn(dispatcher.instrument(tracing::info_span!("pods")));
-    Ok(Pods { context, workers, stop, dispatcher })
+    let supervisor = Supervisor::new();
+    supervisor.spawn("last-known-pods", move |stop| {
+        last_known::keep(last_known.clone(), snapshots.clone(), kept::Snapshot::to_keep, stop)
+    });
+    Ok(Pods { context, workers, stop, dispatcher, supervisor })
 }
 
 impl Pods {
@@ -199,6 +223,11 @@ impl Pods {
     /// authenticate: the server that it is mounted in does.
     pub fn router(&self) -> axum::Router {
         logs::router(self.context.clone(), self.workers.clone())
+    }
+
+    /// Tasks beside the pods' workers.
+    pub fn supervisor(&self) -> &Supervisor {
+        &self.supervisor
     }
 
     /// Reads the statuses of all pods of this node, as they are reported to the API.
@@ -214,12 +243,16 @@ impl Pods {
         if let Err(error) = self.dispatcher.await {
             tracing::error!(%error, "the pods' dispatcher ended abnormally");
         }
+        // After the last change of the pods.
+        self.supervisor.shutdown().await;
         self.context.recorder.drain().await;
         if teardown == Teardown::Keep {
             return Ok(());
         }
+        let forgotten = self.context.config.last_known().remove();
         act::write_taken_down(&self.context, &self.workers.all()).await;
-        dispatch::remove_everything(&self.context).await
+        dispatch::remove_everything(&self.context).await?;
+        forgotten.map_err(|source| Error::Forget { source })
     }
 }
 
