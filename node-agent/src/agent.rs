@@ -119,8 +119,10 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     supervisor.spawn("probes", move |stop| {
         probes::run(runtime_to_probe.clone(), names, domain.clone(), publish_probes.clone(), stop)
     });
-    let health = Arc::new(health(&supervisor, &proxy, &network, &dns, &pods, &probes, &api_watch));
-    let supervisors = [&supervisor, proxy.supervisor(), network.supervisor(), dns.supervisor(), pods.supervisor()];
+    let health = health(&supervisor, &proxy, &network, &dns, &pods, &probes, &api_watch).tasks_of(pods.keeper());
+    let health = Arc::new(health);
+    let supervisors =
+        [&supervisor, proxy.supervisor(), network.supervisor(), dns.supervisor(), pods.supervisor(), pods.keeper()];
     let metrics = Metrics {
         node_name: config.node_name.clone(),
         proxy: proxy.clone(),

@@ -25,6 +25,7 @@ mod env;
 mod expand;
 mod host_ports;
 mod image;
+mod kept;
 mod logs;
 mod machine;
 mod names;
@@ -56,6 +57,7 @@ use std::{
 };
 
 use host_ports::HostPortPublisher;
+use kept::{Kept, KeptPods};
 use kube::Client;
 use machine::Machine;
 use object_waits::ObjectWaits;
@@ -66,6 +68,7 @@ use tokio::sync::watch;
 
 use crate::{
     Teardown,
+    last_known::{self, LastKnown, LastKnownError},
     network::PodNetwork,
     runtime::{self, Runtime, deadlines::Deadlines},
     supervise::Supervisor,
@@ -96,6 +99,11 @@ impl Config {
         self.pods_dir().join(uid)
     }
 
+    /// Where the pods are kept as last known.
+    fn last_known(&self) -> LastKnown<KeptPods> {
+        LastKnown::new(&self.data_dir.join("node/last-known"), "pods", KeptPods::VERSION)
+    }
+
     fn seccomp_dir(&self) -> PathBuf {
         self.data_dir.join("seccomp")
     }
@@ -110,6 +118,7 @@ pub(crate) struct Context {
     world: watch::Receiver<Arc<World>>,
     host_ports: HostPortPublisher,
     recorder: Recorder,
+    kept: Kept,
     objects: Objects,
     object_waits: ObjectWaits,
     machine: Machine,
@@ -127,6 +136,8 @@ impl Context {
 pub struct Pods {
     context: Arc<Context>,
     workers: dispatch::Workers,
+    /// Writes down what the node knows of its pods; ends after `supervisor`, so that the last change is written.
+    keeper: Supervisor,
     supervisor: Supervisor,
 }
 
@@ -141,10 +152,13 @@ pub enum Error {
     Remove { source: runtime::Error },
     #[error("cannot detach the pods of this node from the network")]
     Detach { source: crate::network::AttachError },
+    #[error("cannot forget the pods of this node")]
+    Forget { source: LastKnownError },
 }
 
 /// Starts to run the pods bound to `config.node_name`. Containers that an earlier agent left are adopted where they
-/// still have a pod, and removed where they do not. The pods' host ports are published to `host_ports`.
+/// still have a pod, and removed where they do not. While the API is away, the pods are those that this node last knew.
+/// Their host ports are published to `host_ports`.
 pub async fn start(
     config: Config,
     client: Client,
@@ -169,7 +183,10 @@ async fn start_with(
 ) -> Result<Pods, Error> {
     create_directory(&config.pods_dir())?;
     let recorder = Recorder::start(client.clone(), &config.node_name);
-    let (objects, object_waits, machine) = (Objects::new(client.clone()), ObjectWaits::default(), Machine::measure());
+    let last_known = config.last_known();
+    let kept = Kept::new(last_known.load_or_warn(), &config.node_name);
+    let objects = Objects::new(client.clone(), kept.clone());
+    let (object_waits, machine) = (ObjectWaits::default(), Machine::measure());
     let host = security::Host::measure();
     let host_ports = HostPortPublisher::new(host_ports);
     let context = Arc::new(Context {
@@ -180,6 +197,7 @@ async fn start_with(
         world,
         host_ports,
         recorder,
+        kept,
         objects,
         object_waits,
         machine,
@@ -187,13 +205,18 @@ async fn start_with(
         relist_every,
     });
     let found = context.runtime.list().await.map_err(|source| Error::Adopt { source })?;
-    let (workers, supervisor) = (dispatch::Workers::default(), Supervisor::new());
+    let (workers, supervisor, keeper) = (dispatch::Workers::default(), Supervisor::new(), Supervisor::new());
+    // Before the dispatcher makes changes: none is missed.
+    let snapshots = context.kept.snapshots();
+    keeper.spawn("last-known-pods", move |stop| {
+        last_known::keep(last_known.clone(), snapshots.clone(), kept::Snapshot::to_keep, stop)
+    });
     let (first, dispatched, known) = (Mutex::new(Some(found)), context.clone(), workers.clone());
     supervisor.spawn("pods", move |stop| {
         let (context, workers, found) = (dispatched.clone(), known.clone(), first.lock().take());
         dispatch::keep(context, workers, found, stop)
     });
-    Ok(Pods { context, workers, supervisor })
+    Ok(Pods { context, workers, keeper, supervisor })
 }
 
 impl Pods {
@@ -201,6 +224,11 @@ impl Pods {
     /// authenticate: the server that it is mounted in does.
     pub fn router(&self) -> axum::Router {
         logs::router(self.context.clone(), self.workers.clone())
+    }
+
+    /// The task that writes down what the node knows of its pods.
+    pub fn keeper(&self) -> &Supervisor {
+        &self.keeper
     }
 
     /// Reads the statuses of all pods of this node, as they are reported to the API.
@@ -218,12 +246,15 @@ impl Pods {
     /// none, nor their files, and says in the API that nothing here is ready.
     pub async fn shutdown(self, teardown: Teardown) -> Result<(), Error> {
         self.supervisor.shutdown().await;
+        self.keeper.shutdown().await;
         self.context.recorder.drain().await;
         if teardown == Teardown::Keep {
             return Ok(());
         }
+        let forgotten = self.context.config.last_known().remove();
         act::write_taken_down(&self.context, &self.workers.all()).await;
-        dispatch::remove_everything(&self.context).await
+        dispatch::remove_everything(&self.context).await?;
+        forgotten.map_err(|source| Error::Forget { source })
     }
 }
 

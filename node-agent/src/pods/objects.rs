@@ -1,5 +1,5 @@
 //! ConfigMaps and Secrets of this node's pods, as they are now: each is watched by its own name, and only while
-//! something needs it, since a node may read no others.
+//! something needs it, since a node may read no others. While the API is away, as they were last known.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -14,18 +14,20 @@ use kube::{
     runtime::{WatchStreamExt, watcher},
 };
 use parking_lot::Mutex;
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::{sync::watch, task::AbortHandle};
 
+use super::kept::{self, API_ANSWERS_WITHIN, Kept};
+
 /// Kinds of objects that pods refer to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum ObjectKind {
     ConfigMap,
     Secret,
 }
 
 /// The name of one object.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ObjectKey {
     pub kind: ObjectKind,
     pub namespace: String,
@@ -59,6 +61,12 @@ enum Known {
     Unreadable(String),
 }
 
+impl From<Option<Arc<Payload>>> for Known {
+    fn from(payload: Option<Arc<Payload>>) -> Self {
+        payload.map_or(Self::Absent, Self::Present)
+    }
+}
+
 /// An object that is watched as long as this is held.
 pub struct Watched {
     known: watch::Receiver<Known>,
@@ -72,7 +80,8 @@ impl Drop for Watched {
 }
 
 impl Watched {
-    /// The object as it is now; waits for the first answer of the API. `None` where there is none.
+    /// The object as it is now, or as it was last known where the API is away; waits until it is clear which. `None`
+    /// where there is none.
     pub async fn read(&self) -> Result<Option<Arc<Payload>>, String> {
         let mut known = self.known.clone();
         let known = match known.wait_for(|known| *known != Known::Unread).await {
@@ -101,13 +110,14 @@ impl Watched {
 /// All that are watched. One watch serves all who need the same object.
 pub struct Objects {
     client: Client,
+    kept: Kept,
     watched: Mutex<HashMap<ObjectKey, Weak<Watched>>>,
 }
 
 impl Objects {
-    /// Watches nothing yet.
-    pub fn new(client: Client) -> Self {
-        Self { client, watched: Mutex::default() }
+    /// Watches nothing yet. What is read is kept in `kept`.
+    pub fn new(client: Client, kept: Kept) -> Self {
+        Self { client, kept, watched: Mutex::default() }
     }
 
     /// Watches the object for as long as the answer is held.
@@ -118,11 +128,12 @@ impl Objects {
         }
         watched.retain(|_, one| one.strong_count() > 0);
         let (sender, known) = watch::channel(Known::Unread);
+        let (client, kept, key_of_task) = (self.client.clone(), self.kept.clone(), key.clone());
         let task = match key.kind {
             ObjectKind::ConfigMap => {
-                tokio::spawn(follow::<ConfigMap>(self.client.clone(), key.clone(), sender, of_config_map))
+                tokio::spawn(follow::<ConfigMap>(client, kept, key_of_task, sender, of_config_map))
             }
-            ObjectKind::Secret => tokio::spawn(follow::<Secret>(self.client.clone(), key.clone(), sender, of_secret)),
+            ObjectKind::Secret => tokio::spawn(follow::<Secret>(client, kept, key_of_task, sender, of_secret)),
         };
         let one = Arc::new(Watched { known, task: task.abort_handle() });
         watched.insert(key.clone(), Arc::downgrade(&one));
@@ -130,7 +141,7 @@ impl Objects {
     }
 }
 
-async fn follow<K>(client: Client, key: ObjectKey, known: watch::Sender<Known>, payload: fn(K) -> Payload)
+async fn follow<K>(client: Client, kept: Kept, key: ObjectKey, known: watch::Sender<Known>, payload: fn(K) -> Payload)
 where
     K: Resource<Scope = k8s_openapi::NamespaceResourceScope> + Clone + DeserializeOwned + fmt::Debug + Send + 'static,
     K::DynamicType: Default,
@@ -138,31 +149,47 @@ where
     let api = Api::<K>::namespaced(client, &key.namespace);
     let config = watcher::Config::default().fields(&format!("metadata.name={}", key.name));
     let mut changes = watcher(api, config).default_backoff().boxed();
-    let mut listed = None;
-    while let Some(change) = changes.next().await {
-        let now = match change {
-            Ok(watcher::Event::Init) => {
-                listed = None;
-                continue;
-            }
-            Ok(watcher::Event::InitApply(object)) => {
-                listed = Some(object);
-                continue;
-            }
-            Ok(watcher::Event::InitDone) => {
-                listed.take().map_or(Known::Absent, |object| Known::Present(Arc::new(payload(object))))
-            }
-            Ok(watcher::Event::Apply(object)) => Known::Present(Arc::new(payload(object))),
-            Ok(watcher::Event::Delete(_)) => Known::Absent,
-            // The last version known serves while the API is away.
-            Err(error) if *known.borrow() == Known::Unread => Known::Unreadable(format!("{key}: {error}")),
-            Err(_) => continue,
-        };
+    let publish = |now: Known| {
         known.send_if_modified(|known| {
             let changed = *known != now;
             *known = now;
             changed
         });
+    };
+    let answer = |object: Option<K>| {
+        let payload = object.map(|object| Arc::new(payload(object)));
+        kept.insert_object(&key, payload.clone());
+        publish(payload.into());
+    };
+    let mut listed = None;
+    let mut has_answered = false;
+    let patience = tokio::time::sleep(API_ANSWERS_WITHIN);
+    tokio::pin!(patience);
+    loop {
+        let change = tokio::select! {
+            change = changes.next() => change,
+            () = &mut patience, if *known.borrow() == Known::Unread && kept.object(&key).is_some() => {
+                kept.object(&key).into_iter().for_each(|last_known| publish(last_known.into()));
+                continue;
+            }
+        };
+        match change {
+            None => return,
+            Some(Ok(watcher::Event::Init)) => listed = None,
+            Some(Ok(watcher::Event::InitApply(object))) => listed = Some(object),
+            Some(Ok(watcher::Event::InitDone)) => {
+                has_answered = true;
+                answer(listed.take());
+            }
+            Some(Ok(watcher::Event::Apply(object))) => answer(Some(object)),
+            Some(Ok(watcher::Event::Delete(_))) => answer(None),
+            // The last version known serves while the API is away.
+            Some(Err(_)) if has_answered || matches!(*known.borrow(), Known::Unreadable(_)) => {}
+            Some(Err(error)) => {
+                let last_known = kept.object(&key).filter(|_| kept::is_away(&error));
+                publish(last_known.map_or_else(|| Known::Unreadable(format!("{key}: {error}")), Known::from));
+            }
+        }
     }
 }
 

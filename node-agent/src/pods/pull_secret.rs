@@ -1,10 +1,23 @@
 //! Credentials for an image, from the pod's `imagePullSecrets`: pure.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
+use k8s_openapi::api::core::v1::Pod;
 use serde_json::Value;
 
-use super::{image::registry, objects::Payload};
+use super::{
+    image::registry,
+    objects::{ObjectKey, ObjectKind, Payload},
+    spec,
+};
 use crate::runtime::Credentials;
+
+/// The pod's `imagePullSecrets`.
+pub fn references(pod: &Pod) -> Vec<ObjectKey> {
+    let namespace = spec::pod_ref(pod).namespace;
+    let references = pod.spec.iter().flat_map(|spec| spec.image_pull_secrets.iter().flatten());
+    let key = |name: &str| ObjectKey { kind: ObjectKind::Secret, namespace: namespace.clone(), name: name.to_owned() };
+    references.map(|reference| key(&reference.name)).collect()
+}
 
 /// The first credentials in `secrets` for the registry of `image`.
 pub fn credentials<'a>(image: &str, secrets: impl IntoIterator<Item = &'a Payload>) -> Option<Credentials> {

@@ -6,7 +6,6 @@ use crate::{
     pods::{
         Context,
         image::PullPolicy,
-        objects::{ObjectKey, ObjectKind},
         outcome::{Failure, Outcome},
         pull_secret,
         recorder::EventType,
@@ -70,15 +69,8 @@ async fn resolve(
 
 /// From the pod's pull secrets; ones that are missing or unreadable are passed over, as the kubelet does.
 async fn credentials(context: &Context, pod: &Pod, image: &str) -> Option<Credentials> {
-    let namespace = spec::pod_ref(pod).namespace;
-    let names = pod
-        .spec
-        .iter()
-        .flat_map(|spec| spec.image_pull_secrets.iter().flatten())
-        .map(|reference| reference.name.clone());
     let mut secrets = Vec::new();
-    for name in names {
-        let key = ObjectKey { kind: ObjectKind::Secret, namespace: namespace.clone(), name };
+    for key in pull_secret::references(pod) {
         match context.objects.watch(&key).read().await {
             Ok(Some(secret)) => secrets.push(secret),
             Ok(None) => tracing::warn!(%key, "an image pull secret is not there"),

@@ -1,6 +1,9 @@
 //! Brings to each pod's worker what concerns it: changes of the Pod, events and lists of the runtime. Starts workers,
 //! restarts those that panicked, forgets them when they end, and removes containers that belong to no pod. Decides
 //! nothing about a pod itself.
+//!
+//! Where the API is away at the start, the pods are those that the node last knew, until the API lists them. Until then
+//! nothing is removed for having no pod.
 
 mod revival;
 mod runtime_changes;
@@ -26,6 +29,7 @@ pub use workers::Workers;
 
 use super::{
     Context, Error,
+    kept::{self, API_ANSWERS_WITHIN},
     worker::{self, Input},
 };
 use crate::runtime::{Container, PodRef, Role, Summary};
@@ -42,6 +46,8 @@ struct Dispatcher {
     /// Uids of the latest list of the runtime that had no pod. Two lists in a row make an orphan: a pod may be on its
     /// way.
     without_pod: HashSet<String>,
+    /// Pods that the node last knew, until they are started or the API has listed the pods.
+    last_known: Vec<Arc<Pod>>,
     /// All pods of the node are known.
     synced: bool,
     stop: CancellationToken,
@@ -76,6 +82,7 @@ async fn run(context: Arc<Context>, workers: Workers, found: Vec<Container>, sto
     let mut pods = watcher(pods, mine).default_backoff().boxed();
     let mut changes = runtime_changes(context.clone());
     let mut dispatcher = Dispatcher {
+        last_known: context.kept.pods(),
         context,
         workers,
         tasks: JoinSet::new(),
@@ -87,14 +94,22 @@ async fn run(context: Arc<Context>, workers: Workers, found: Vec<Container>, sto
         stop: stop.clone(),
         listed: None,
     };
+    let patience = tokio::time::sleep(API_ANSWERS_WITHIN);
+    tokio::pin!(patience);
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
             change = pods.next() => match change {
                 Some(Ok(change)) => dispatcher.pod_changed(change).await,
-                Some(Err(error)) => tracing::warn!(%error, "the watch of this node's pods failed; it is tried again"),
+                Some(Err(error)) => {
+                    tracing::warn!(%error, "the watch of this node's pods failed; it is tried again");
+                    if kept::is_away(&error) {
+                        dispatcher.start_last_known().await;
+                    }
+                }
                 None => break,
             },
+            () = &mut patience, if !dispatcher.last_known.is_empty() => dispatcher.start_last_known().await,
             Some(change) = changes.next() => dispatcher.runtime_changed(change).await,
             Some(ended) = dispatcher.tasks.join_next_with_id() => dispatcher.worker_ended(ended),
             (uid, found) = dispatcher.revivals.next() => dispatcher.revive(uid, found).await,
@@ -109,14 +124,35 @@ impl Dispatcher {
             watcher::Event::Init => self.listed = Some(Vec::new()),
             watcher::Event::InitApply(pod) => self.listed.get_or_insert_default().push(Arc::new(pod)),
             watcher::Event::InitDone => self.synchronise().await,
-            watcher::Event::Apply(pod) => self.apply(Arc::new(pod)).await,
-            watcher::Event::Delete(pod) => self.gone(&pod.metadata.uid.unwrap_or_default()).await,
+            watcher::Event::Apply(pod) => {
+                let pod = Arc::new(pod);
+                self.context.kept.insert_pod(&pod);
+                self.apply(pod).await;
+            }
+            watcher::Event::Delete(pod) => {
+                let uid = pod.metadata.uid.unwrap_or_default();
+                self.context.kept.remove_pod(&uid);
+                self.gone(&uid).await;
+            }
+        }
+    }
+
+    /// The API is away: the pods that the node last knew are started, or go on.
+    async fn start_last_known(&mut self) {
+        let pods = std::mem::take(&mut self.last_known);
+        if !pods.is_empty() {
+            tracing::warn!(pods = pods.len(), "the API is away: the pods are those that this node last knew");
+        }
+        for pod in pods {
+            self.apply(pod).await;
         }
     }
 
     /// A full list has come: what is not in it is gone.
     async fn synchronise(&mut self) {
         let listed = self.listed.take().unwrap_or_default();
+        self.last_known.clear();
+        self.context.kept.replace_pods(&listed);
         let uids: Vec<_> = listed.iter().filter_map(|pod| pod.metadata.uid.clone()).collect();
         if let Err(error) = self.context.network.retain(&uids).await {
             tracing::warn!(

@@ -1,20 +1,21 @@
 //! Just enough of the API for pods: list, watch, status patches, graceful deletion, events, ConfigMaps and Secrets; in
-//! memory, without sockets.
+//! memory, without sockets. It can be away.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{
     Json, Router,
     body::{Body, Bytes},
-    extract::{Path, Query, State},
+    extract::{Path, Query, Request, State},
     http::StatusCode,
+    middleware::Next,
     response::{IntoResponse, Response},
     routing::{get, patch},
 };
 use futures::StreamExt;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
 #[derive(Clone)]
 pub struct FakeApi(Arc<Shared>);
@@ -22,6 +23,18 @@ pub struct FakeApi(Arc<Shared>);
 struct Shared {
     objects: Mutex<Objects>,
     changes: broadcast::Sender<(String, &'static str, Value)>,
+    presence: watch::Sender<Presence>,
+}
+
+/// Whether requests are answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Presence {
+    #[default]
+    Serves,
+    /// Each request fails at once; watches have ended.
+    Fails,
+    /// Each request waits until this ends; watches have ended.
+    Hangs,
 }
 
 #[derive(Default)]
@@ -34,7 +47,8 @@ struct Objects {
 
 impl Default for FakeApi {
     fn default() -> Self {
-        Self(Arc::new(Shared { objects: Mutex::default(), changes: broadcast::channel(4096).0 }))
+        let changes = broadcast::channel(4096).0;
+        Self(Arc::new(Shared { objects: Mutex::default(), changes, presence: watch::Sender::default() }))
     }
 }
 
@@ -45,8 +59,14 @@ impl FakeApi {
             .route("/api/v1/namespaces/{namespace}/{resource}", get(list).post(create))
             .route("/api/v1/namespaces/{namespace}/{resource}/{name}", get(read).delete(delete).patch(patch_object))
             .route("/api/v1/namespaces/{namespace}/{resource}/{name}/status", patch(patch_status))
+            .layer(axum::middleware::from_fn_with_state(self.clone(), answer_if_present))
             .with_state(self.clone());
         kube::Client::new(router, "default")
+    }
+
+    /// Serves requests from now on, or not.
+    pub fn set(&self, presence: Presence) {
+        self.0.presence.send_replace(presence);
     }
 
     pub fn changes(&self) -> broadcast::Receiver<(String, &'static str, Value)> {
@@ -135,6 +155,14 @@ impl FakeApi {
     }
 }
 
+async fn answer_if_present(State(api): State<FakeApi>, request: Request, next: Next) -> Response {
+    let mut presence = api.0.presence.subscribe();
+    match presence.wait_for(|presence| *presence != Presence::Hangs).await.map(|presence| *presence) {
+        Ok(Presence::Serves) => next.run(request).await,
+        _ => status(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable"),
+    }
+}
+
 type Parameters = Query<BTreeMap<String, String>>;
 
 async fn list_all(State(api): State<FakeApi>, Path(resource): Path<String>, query: Parameters) -> Response {
@@ -179,7 +207,12 @@ async fn list(
     let frames = futures::stream::iter(missed).chain(live).map(|(kind, object)| {
         Ok::<_, std::io::Error>(Bytes::from(format!("{}\n", json!({ "type": kind, "object": object }))))
     });
-    Body::from_stream(frames).into_response()
+    let mut presence = api.0.presence.subscribe();
+    let away = async move {
+        // The sender lives as long as the API.
+        presence.wait_for(|presence| *presence != Presence::Serves).await.map(|_| ()).ok();
+    };
+    Body::from_stream(frames.take_until(away)).into_response()
 }
 
 async fn create(

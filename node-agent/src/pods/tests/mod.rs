@@ -6,6 +6,7 @@ mod engine;
 mod faults;
 mod files;
 mod health;
+mod last_known;
 mod level_triggered;
 mod lifecycle;
 mod planning;
@@ -23,7 +24,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use api::FakeApi;
+use api::{FakeApi, Presence};
 use engine::Engine;
 use parking_lot::Mutex;
 use serde_json::Value;
