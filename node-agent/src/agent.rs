@@ -197,8 +197,9 @@ impl KeptFiles {
     }
 }
 
-/// The container runtime. Where this node ran before, one that is away, or does not answer in time, is waited for later, when names
-/// and hooks are there; at the first start that is an error, since then it was most likely never installed.
+/// The container runtime. Where this node ran before, one that is away, or does not answer in time, is waited for
+/// later, when names and hooks are there; at the first start that is an error, since then it was most likely never
+/// installed.
 async fn connect_unless_known(
     config: &Config,
     last_known: Option<&Assignment>,

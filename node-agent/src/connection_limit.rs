@@ -1,7 +1,7 @@
 //! How many connections clients may hold of a server that anybody reaches.
 //!
-//! Each is a file descriptor that the agent needs elsewhere, and a place that others want. One that comes when there is no room
-//! cuts the oldest: whoever holds many keeps nobody out.
+//! Each is a file descriptor that the agent needs elsewhere, and a place that others want. One that comes when there is
+//! no room cuts the oldest: whoever holds many keeps nobody out.
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 

@@ -7,7 +7,8 @@ use std::{
     path::Path,
 };
 
-/// Replaces `path` by a file of `bytes`, mode 0600. Durable when this returns: a power cut leaves the old content or the new.
+/// Replaces `path` by a file of `bytes`, mode 0600. Durable when this returns: a power cut leaves the old content or
+/// the new.
 ///
 /// A file that is so already is left alone: an agent starts again on a full disk, too.
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {

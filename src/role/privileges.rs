@@ -21,8 +21,8 @@ pub fn require_root(what: &str) -> anyhow::Result<()> {
     .into())
 }
 
-/// As [`require_docker`]. But a node that ran before starts without: names and Services come from what it last knew, and
-/// pods wait for the Engine.
+/// As [`require_docker`]. But a node that ran before starts without: names and Services come from what it last knew,
+/// and pods wait for the Engine.
 pub fn expect_docker(host: &str, ran_before: bool) -> anyhow::Result<()> {
     match require_docker(host) {
         Err(error) if ran_before && error.is::<ErrorWithHint>() => {

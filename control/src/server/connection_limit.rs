@@ -1,7 +1,7 @@
 //! How many connections clients may hold that have not shown who they are.
 //!
-//! Whoever reaches the port may open them, and would otherwise leave no room for the nodes. One that comes when there is no
-//! room cuts the oldest: whoever holds many keeps nobody out.
+//! Whoever reaches the port may open them, and would otherwise leave no room for the nodes. One that comes when there
+//! is no room cuts the oldest: whoever holds many keeps nobody out.
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 

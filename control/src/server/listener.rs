@@ -34,8 +34,8 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(120);
 /// HTTP/2 pings: a client that is gone is noticed although it has nothing to say.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
-/// TCP's own probes, of a connection on which nothing was sent for that long: HTTP/1 has no pings, and a watch may be silent
-/// for an hour. A node that lost power leaves its connections open; it would fill the limit above by and by.
+/// TCP's own probes, of a connection on which nothing was sent for that long: HTTP/1 has no pings, and a watch may be
+/// silent for an hour. A node that lost power leaves its connections open; it would fill the limit above by and by.
 const PROBE_AFTER: Duration = Duration::from_secs(60);
 /// Between two probes. After four without an answer the connection is closed.
 const PROBE_INTERVAL: Duration = Duration::from_secs(15);

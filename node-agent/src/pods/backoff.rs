@@ -39,8 +39,8 @@ impl Backoff {
     }
 }
 
-/// Whether what waits until `at` may be tried again. No wait is longer than [`Backoff::LIMIT`]: one that seems to be means
-/// that the clock was set back, and the wait began at a time that does not come again for long.
+/// Whether what waits until `at` may be tried again. No wait is longer than [`Backoff::LIMIT`]: one that seems to be
+/// means that the clock was set back, and the wait began at a time that does not come again for long.
 pub fn is_over(at: Timestamp, now: Timestamp) -> bool {
     at <= now || at.duration_since(now) > Backoff::LIMIT
 }

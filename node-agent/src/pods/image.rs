@@ -29,8 +29,8 @@ fn is_latest(image: &str) -> bool {
     image.parse::<Reference>().is_ok_and(|reference| reference.digest().is_none() && reference.tag() == Some("latest"))
 }
 
-/// Host that an image comes from, as pull secrets name it: `docker.io` where the reference has none. Nothing where the text
-/// is no reference.
+/// Host that an image comes from, as pull secrets name it: `docker.io` where the reference has none. Nothing where the
+/// text is no reference.
 pub fn registry(image: &str) -> Option<String> {
     image.parse::<Reference>().ok().map(|reference| reference.registry().to_owned())
 }

@@ -22,9 +22,9 @@ const LEASE_SECONDS: i32 = 40;
 const RENEW_EVERY: Duration = Duration::from_secs(10);
 const STATUS_EVERY: Duration = Duration::from_secs(300);
 
-/// The answer, or an error where it does not come within `limit`. The connection is not used again then: one whose other
-/// end went away without a word would not answer for minutes, and the node would count as lost although the control service
-/// is back.
+/// The answer, or an error where it does not come within `limit`. The connection is not used again then: one whose
+/// other end went away without a word would not answer for minutes, and the node would count as lost although the
+/// control service is back.
 async fn answered<T>(limit: Duration, answer: impl Future<Output = Result<T, kube::Error>>) -> Result<T, kube::Error> {
     let late = |_| Err(kube::Error::Service(format!("no answer within {limit:?}").into()));
     tokio::time::timeout(limit, answer).await.unwrap_or_else(late)

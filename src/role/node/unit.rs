@@ -7,8 +7,8 @@ pub const UNIT_NAME: &str = "fairlead-node.service";
 /// Where systemd looks for the units of an administrator.
 pub const UNIT_PATH: &str = "/etc/systemd/system/fairlead-node.service";
 
-/// The unit's text. `Delegate` and `KillMode=process` leave the pods alone when the agent is restarted. Without a limit of
-/// starts systemd never gives a node up: what it waits for, Docker or a full disk, may come back after minutes.
+/// The unit's text. `Delegate` and `KillMode=process` leave the pods alone when the agent is restarted. Without a limit
+/// of starts systemd never gives a node up: what it waits for, Docker or a full disk, may come back after minutes.
 pub fn unit(binary: &Path, config: &Path) -> String {
     format!(
         "[Unit]

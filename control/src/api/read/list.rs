@@ -52,7 +52,8 @@ pub fn list(api: &Api, call: &Call) -> Result<Response, Status> {
     Ok(response::json(StatusCode::OK, text(call, &page.objects, &metadata.to_string())))
 }
 
-/// How many objects follow the page that ends with the key `last`. Not told where something is selected, as in Kubernetes.
+/// How many objects follow the page that ends with the key `last`. Not told where something is selected, as in
+/// Kubernetes.
 fn remaining(
     snapshot: &Snapshot,
     place: &StorageLocation,

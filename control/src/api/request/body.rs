@@ -60,8 +60,8 @@ pub fn form(
     read(&form.into(), content_type, body, validation)
 }
 
-/// Reads a body as `DeleteOptions`, under whatever version the client names: that of the kind it deletes, often. Fields of
-/// another type than theirs are refused: a precondition that is not understood must not be left out.
+/// Reads a body as `DeleteOptions`, under whatever version the client names: that of the kind it deletes, often. Fields
+/// of another type than theirs are refused: a precondition that is not understood must not be left out.
 pub fn delete_options(content_type: &ContentType, body: &[u8]) -> Result<Value, Status> {
     const KIND: &str = "DeleteOptions";
     let value = value(content_type, body)?;

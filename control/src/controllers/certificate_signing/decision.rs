@@ -166,8 +166,9 @@ fn alternative_names(names: &[SanType]) -> Result<(Vec<String>, Vec<IpAddr>), St
     Ok((dns_names, addresses))
 }
 
-/// Refuses the names and the address of the Service `kubernetes`, and what is no host's. Clients of the API trust whoever shows
-/// them with a certificate of this authority; what a node says of its own names and addresses is no proof of them.
+/// Refuses the names and the address of the Service `kubernetes`, and what is no host's. Clients of the API trust
+/// whoever shows them with a certificate of this authority; what a node says of its own names and addresses is no proof
+/// of them.
 fn not_of_the_api(dns_names: &[String], addresses: &[IpAddr], api_address: IpAddr) -> Result<(), String> {
     let is_of_api = |name: &str| {
         let name = name.trim_end_matches('.').to_ascii_lowercase();

@@ -49,7 +49,8 @@ impl Committer {
             }
             self.counters.queued.fetch_sub(batch.len() as u64, Ordering::Relaxed);
             self.counters.begin();
-            // A batch that panics must not end the committer, and with it all writes. Its writers are told that there is no answer.
+            // A batch that panics must not end the committer, and with it all writes. Its writers are told that there
+            // is no answer.
             if catch_unwind(AssertUnwindSafe(|| self.commit(batch))).is_err() {
                 error!("a batch of writes panicked; the store goes on without it");
                 // What of it became durable is found out as after an error of the disk.

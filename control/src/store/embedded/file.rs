@@ -23,8 +23,8 @@ use crate::store::{CommitError, Event, EventType};
 pub const OBJECTS: TableDefinition<&str, &[u8]> = TableDefinition::new("objects");
 /// `revision` → the revision of the last write; `layout` → [`LAYOUT`].
 pub const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
-/// Resource → the revision of its last write. Right for writes after `changes_since` in [`META`], and as long as `changes_at`
-/// there is the store's revision: a program that does not know this table moves the one and not the other.
+/// Resource → the revision of its last write. Right for writes after `changes_since` in [`META`], and as long as
+/// `changes_at` there is the store's revision: a program that does not know this table moves the one and not the other.
 const CHANGES: TableDefinition<&str, u64> = TableDefinition::new("changes");
 /// Version of what stands in the tables. A store of a newer layout is not opened.
 const LAYOUT: u64 = 1;

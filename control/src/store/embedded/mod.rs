@@ -52,8 +52,8 @@ struct Published {
     topics: RwLock<HashMap<Arc<str>, Arc<Topic>>>,
     /// The revision up to which every topic has received its events.
     revision: AtomicU64,
-    /// Where the topics begin: watches that saw the last change of their resource go on over a restart, and only the others
-    /// list anew.
+    /// Where the topics begin: watches that saw the last change of their resource go on over a restart, and only the
+    /// others list anew.
     starts: LastChanges,
     kept: Mutex<Kept>,
 }

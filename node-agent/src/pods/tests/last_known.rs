@@ -4,8 +4,8 @@ use serde_json::json;
 
 use super::*;
 
-/// A node whose agent has run `web`, which names a ConfigMap, a Secret and an absent ConfigMap, and was stopped; the API
-/// is away.
+/// A node whose agent has run `web`, which names a ConfigMap, a Secret and an absent ConfigMap, and was stopped; the
+/// API is away.
 async fn node_without_api() -> (Node, Arc<FakeRuntime>) {
     let (mut node, runtime) = Node::in_memory().await;
     node.api.put("configmaps", "settings", json!({ "data": { "colour": "red" } }));
