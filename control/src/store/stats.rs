@@ -7,6 +7,8 @@ use std::{
 
 use parking_lot::Mutex;
 
+use super::CommitError;
+
 /// The counts of a store at one moment. Counters begin with the process.
 #[derive(Clone, Debug, Default)]
 pub struct Stats {
@@ -23,7 +25,7 @@ pub struct Stats {
     /// Calls that wait for the committer.
     pub queued: u64,
     /// Why the last batch failed; nothing since a batch was committed again.
-    pub last_error: Option<String>,
+    pub last_error: Option<CommitError>,
     /// How long the batch under way has been worked on.
     pub committing_for: Option<Duration>,
     /// Whether the store no longer takes writes, for good.
@@ -37,13 +39,15 @@ pub struct Stats {
 }
 
 impl Stats {
-    /// Whether writes work, as far as the last one told; else why not.
+    /// Whether the store works, as far as the last write told; else why not. A full disk is no reason: reads go on, and only
+    /// they and deletions can make space.
     pub fn check(&self) -> Result<(), String> {
         if self.closed {
             return Err("the store is closed".into());
         }
-        if let Some(error) = &self.last_error {
-            return Err(error.clone());
+        match &self.last_error {
+            None | Some(CommitError::Full { .. }) => {}
+            Some(error) => return Err(error.to_string()),
         }
         match self.committing_for {
             Some(time) if time > STUCK => Err(format!("a commit has been under way for {} s", time.as_secs())),
@@ -83,7 +87,7 @@ pub struct Counters {
     pub queued: AtomicU64,
     buckets: [AtomicU64; BOUNDS.len() + 1],
     sum_us: AtomicU64,
-    last_error: Mutex<Option<String>>,
+    last_error: Mutex<Option<CommitError>>,
     started: Mutex<Option<Instant>>,
 }
 
@@ -99,7 +103,7 @@ impl Counters {
     }
 
     /// A batch was made durable in this time, or not.
-    pub fn synced(&self, took: Duration, error: Option<String>) {
+    pub fn synced(&self, took: Duration, error: Option<CommitError>) {
         let seconds = took.as_secs_f64();
         let bucket = BOUNDS.iter().position(|bound| seconds <= *bound).unwrap_or(BOUNDS.len());
         self.buckets[bucket].fetch_add(1, Ordering::Relaxed);
@@ -108,7 +112,7 @@ impl Counters {
     }
 
     /// The store cannot be written, for a reason found before the batch was tried.
-    pub fn refused(&self, error: String) {
+    pub fn refused(&self, error: CommitError) {
         *self.last_error.lock() = Some(error);
     }
 
@@ -131,5 +135,20 @@ impl Counters {
         stats.sync_seconds.sum_seconds = read(&self.sum_us) as f64 / 1e6;
         stats.last_error = self.last_error.lock().clone();
         stats.committing_for = self.started.lock().map(|since| since.elapsed());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_leaves_the_store_ready_for_reads_and_other_failures_do_not() {
+        let after = |error: Option<CommitError>| Stats { last_error: error, ..Stats::default() }.check();
+        assert_eq!(after(None), Ok(()));
+        assert_eq!(after(Some(CommitError::Full { path: "store".into() })), Ok(()));
+        assert!(after(Some(CommitError::Unavailable { message: "it is gone".into() })).is_err());
+        let stuck = Stats { committing_for: Some(Duration::from_secs(60)), ..Stats::default() };
+        assert!(stuck.check().is_err());
     }
 }

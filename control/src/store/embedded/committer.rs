@@ -62,7 +62,7 @@ impl Committer {
 
     fn commit(&mut self, batch: Vec<Request>) {
         if let Err(error) = self.recover() {
-            self.counters.refused(error.to_string());
+            self.counters.refused(error.clone());
             for request in batch {
                 let refused = request.transactions.iter().map(|_| Err(error.clone())).collect();
                 self.answer(request.reply, refused);
@@ -83,7 +83,7 @@ impl Committer {
         }
         let (begun, writes) = (Instant::now(), events.len());
         let made = self.file.commit(&events);
-        self.counters.synced(begun.elapsed(), made.as_ref().err().map(ToString::to_string));
+        self.counters.synced(begun.elapsed(), made.as_ref().err().map(|error| error.for_writers()));
         match made {
             Ok(()) => {
                 Counters::add(&self.counters.writes, writes);
