@@ -39,8 +39,8 @@ pub struct Stats {
 }
 
 impl Stats {
-    /// Whether the store works, as far as the last write told; else why not. A full disk is no reason: reads go on, and only
-    /// they and deletions can make space.
+    /// Whether the store works, as far as the last write told; else why not. A full disk is no reason: reads go on, and
+    /// only they and deletions can make space.
     pub fn check(&self) -> Result<(), String> {
         if self.closed {
             return Err("the store is closed".into());
