@@ -8,7 +8,7 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use flate2::{Compression, GzBuilder};
 
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
     workspace,
 };
 
-/// What a stripped binary may be at the most.
+/// What a stripped binary should be at the most; a larger one is shipped with a remark.
 const MAX_SIZE: u64 = 40 << 20;
 
 /// Build a tarball with the stripped binary and the systemd unit, and one with the debug information
@@ -34,7 +34,9 @@ impl Package {
         std::fs::create_dir_all(&directory)?;
         let stripped = strip(&workspace::release_binary(), &directory)?;
         let size = std::fs::metadata(&stripped.binary)?.len();
-        ensure!(size <= MAX_SIZE, "the stripped binary has {size} bytes, and {MAX_SIZE} are the limit");
+        if size > MAX_SIZE {
+            eprintln!("note: the stripped binary has {size} bytes, more than the {MAX_SIZE} that it should have");
+        }
         let unit = command::output(Command::new(&stripped.binary).args(["node", "install", "--print"]))?;
         let mut files =
             vec![("fairlead", 0o755, read(&stripped.binary)?), ("fairlead-node.service", 0o644, unit.into_bytes())];
