@@ -20,7 +20,7 @@ use crate::{
         monitor::{self, Parts},
         probes::{self, ProbeResults},
     },
-    https::{Https, Routes},
+    https::{Https, HttpsRoutes},
     inspect,
     last_known::{self, LastKnown, LastKnownError},
     network, pods, proxy,
@@ -135,7 +135,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         .merge(inspect::router(&proxy, &dns.names(), &config.node_name))
         .merge(metrics::router(metrics))
         .merge(endpoints::router(health.clone(), Detail::Reasons));
-    let routes = Routes { trusted, open: endpoints::router(health, Detail::Names) };
+    let routes = HttpsRoutes { trusted, open: endpoints::router(health, Detail::Names) };
     serve_https(&config, &member, node_ip, routes, &supervisor).await?;
     served_or_api_away(&proxy, &world, &api_watch).await?;
     node.send_modify(|node| node.state = NodeState::default());
@@ -368,7 +368,7 @@ async fn serve_https(
     config: &Config,
     member: &Membership,
     address: Ipv4Addr,
-    routes: Routes,
+    routes: HttpsRoutes,
     supervisor: &Supervisor,
 ) -> Result<(), StartError> {
     let ca_pem = member.ca_pem.as_deref().ok_or(StartError::NoCa)?;

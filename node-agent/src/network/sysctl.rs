@@ -10,8 +10,10 @@ use crate::private_file;
 /// Why a setting could not be read, written or recorded.
 #[derive(Debug, thiserror::Error)]
 pub enum SysctlError {
+    /// The setting could not be read or written.
     #[error("{key}")]
     Access { key: String, source: io::Error },
+    /// The earlier value could not be kept: without that nothing is changed.
     #[error("cannot record {path}")]
     Record { path: PathBuf, source: io::Error },
 }

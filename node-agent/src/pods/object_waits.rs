@@ -72,7 +72,7 @@ async fn watch(context: Weak<Context>, all: ObjectWaits, key: ObjectKey) {
     let Some(watched) = context.upgrade().map(|context| context.objects.watch(&key)) else { return };
     // The first answer is no change: it is what the pods failed with.
     if let Err(error) = watched.read().await {
-        tracing::debug!(%key, error, "an object that pods wait for cannot be read");
+        tracing::debug!(%key, %error, "an object that pods wait for cannot be read");
     }
     watched.changes().await;
     // Dropped at the end: its watch is this task.
