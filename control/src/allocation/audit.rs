@@ -22,7 +22,7 @@ pub struct Found {
 }
 
 /// A claim of a stored Service.
-struct Claim<'a> {
+struct RecordClaim<'a> {
     key: &'a str,
     revision: u64,
 }
@@ -32,7 +32,7 @@ pub fn audit(allocator: &Allocator, snapshot: &Snapshot) -> Found {
     let inner = &*allocator.inner;
     let mut found = Found::default();
     // (resource, key of the record) → the Service that holds it.
-    let mut claims: BTreeMap<(&'static str, String), Claim<'_>> = BTreeMap::new();
+    let mut claims: BTreeMap<(&'static str, String), RecordClaim<'_>> = BTreeMap::new();
     for (key, object) in snapshot.list("services", "", None) {
         let Ok(service) = serde_json::from_slice(object.json()) else {
             found.conflicts.push(format!("Service {key} is not readable"));
@@ -48,7 +48,7 @@ pub fn audit(allocator: &Allocator, snapshot: &Snapshot) -> Found {
         for record in ips.chain(ports.map(|port| (records::PORTS, port.to_string()))) {
             match claims.get(&record) {
                 Some(first) => found.conflicts.push(format!("Services {} and {key} both hold {}", first.key, record.1)),
-                None => drop(claims.insert(record, Claim { key, revision: object.revision })),
+                None => drop(claims.insert(record, RecordClaim { key, revision: object.revision })),
             }
         }
     }

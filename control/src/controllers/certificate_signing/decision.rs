@@ -15,7 +15,7 @@ use x509_parser::{certification_request::X509CertificationRequest, prelude::From
 use crate::{
     auth::{
         authorize::{BOOTSTRAPPERS, MASTERS, NODES},
-        pki::{Subject, Usage},
+        pki::{CertificateSubject, Usage},
     },
     objects::informers::node_of_user,
 };
@@ -36,16 +36,75 @@ pub enum SigningDecision {
     Leave,
     /// The Node does not exist yet, or does not have its addresses yet.
     Wait,
-    Deny(String),
+    /// It breaks a rule of its signer.
+    Deny(Denial),
+    /// It is signed, and approved first where nobody did.
     Sign(Box<Grant>),
+}
+
+/// Why a request is denied; stands in its condition `Denied`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Denial {
+    /// The request's bytes are no text.
+    #[error("spec.request is not PEM")]
+    NotPem,
+    /// The request is no PKCS #10 in PEM.
+    #[error("spec.request: {0}")]
+    Unreadable(String),
+    /// The subject is no node's.
+    #[error("the subject must be O = {NODES} and CN = system:node:NAME, not O = {organizations:?} and CN = {names:?}")]
+    Subject {
+        /// The O of the request.
+        organizations: Vec<String>,
+        /// The CN of the request.
+        names: Vec<String>,
+    },
+    /// A usage that the signer's certificates never have.
+    #[error("the usage {usage:?} is not given by {signer}")]
+    ForeignUsage {
+        /// As the request has it.
+        usage: String,
+        /// `spec.signerName`.
+        signer: String,
+    },
+    /// Without this usage the certificate would be of no use.
+    #[error("spec.usages lacks {0:?}")]
+    LacksUsage(&'static str),
+    /// An alternative name that is neither a DNS name nor an address.
+    #[error("only DNS names and addresses may stand in the subject alternative name")]
+    AlternativeName,
+    /// A client certificate that names hosts.
+    #[error("a node's client certificate has no subject alternative names")]
+    NamedClient,
+    /// A serving certificate that names none.
+    #[error("a serving certificate needs a DNS name or an address")]
+    NamelessServer,
+    /// The requester is another node, or none.
+    #[error("{username:?} may not ask for a serving certificate of {common_name:?}")]
+    NotTheNode {
+        /// Who asks.
+        username: String,
+        /// The node of the certificate.
+        common_name: String,
+    },
+    /// Names and addresses that are not in the Node's status.
+    #[error("the node does not have the names {}", .0.join(", "))]
+    ForeignNames(Vec<String>),
+    /// Names and addresses by which clients know the API, or that stand for many hosts.
+    #[error("no node gets a serving certificate for {}", .0.join(", "))]
+    NamesOfTheApi(Vec<String>),
 }
 
 /// What the certificate will hold.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Grant {
+    /// Parsed and its signature checked: it proves that the requester has the key.
     pub request: CertificateSigningRequestParams,
-    pub subject: Subject,
+    /// Taken over from the request, once it was checked.
+    pub subject: CertificateSubject,
+    /// Of the signer.
     pub usage: Usage,
+    /// From 10 minutes to a year.
     pub lifetime: Duration,
 }
 
@@ -68,7 +127,7 @@ pub fn decide(csr: &CertificateSigningRequest, node: Option<&Node>, api_address:
     };
     match examine(&csr.spec, usage, has("Approved"), node, api_address) {
         Ok(decision) => decision,
-        Err(why) => SigningDecision::Deny(why),
+        Err(denial) => SigningDecision::Deny(denial),
     }
 }
 
@@ -78,10 +137,9 @@ fn examine(
     approved: bool,
     node: Option<&Node>,
     api_address: IpAddr,
-) -> Result<SigningDecision, String> {
-    let request = std::str::from_utf8(&spec.request.0)
-        .map_err(|_| "spec.request is not PEM".to_owned())
-        .and_then(|pem| CertificateSigningRequestParams::from_pem(pem).map_err(|e| format!("spec.request: {e}")))?;
+) -> Result<SigningDecision, Denial> {
+    let pem = std::str::from_utf8(&spec.request.0).map_err(|_| Denial::NotPem)?;
+    let request = CertificateSigningRequestParams::from_pem(pem).map_err(unreadable)?;
     let common_name = node_subject(&spec.request.0)?;
     check_usages(spec, usage)?;
     let (dns_names, addresses) = alternative_names(&request.params.subject_alt_names)?;
@@ -93,7 +151,7 @@ fn examine(
     match usage {
         Usage::Client => {
             if named {
-                return Err("a node's client certificate has no subject alternative names".into());
+                return Err(Denial::NamedClient);
             }
             if !approved && !same_node && !is_in(BOOTSTRAPPERS) && !is_in(MASTERS) {
                 return Ok(SigningDecision::Leave);
@@ -101,17 +159,17 @@ fn examine(
         }
         Usage::Server => {
             if !named {
-                return Err("a serving certificate needs a DNS name or an address".into());
+                return Err(Denial::NamelessServer);
             }
             // A person may approve what this cannot check; only the name must be the requester's.
             if !approved && !is_in(MASTERS) {
                 if !same_node {
-                    return Err(format!("{username:?} may not ask for a serving certificate of {common_name:?}"));
+                    return Err(Denial::NotTheNode { username: username.to_owned(), common_name });
                 }
                 match own_names(&common_name, &dns_names, &addresses, node) {
                     None => return Ok(SigningDecision::Wait),
                     Some(foreign) if !foreign.is_empty() => {
-                        return Err(format!("the node does not have the names {}", foreign.join(", ")));
+                        return Err(Denial::ForeignNames(foreign));
                     }
                     Some(_) => {}
                 }
@@ -120,27 +178,32 @@ fn examine(
         }
     }
     let asked = spec.expiration_seconds.and_then(|s| u64::try_from(s).ok()).map(Duration::from_secs);
-    let subject = Subject { common_name, organization: Some(NODES.into()), dns_names, addresses };
+    let subject = CertificateSubject { common_name, organization: Some(NODES.into()), dns_names, addresses };
     let lifetime = asked.unwrap_or(LIFETIME).clamp(SHORTEST, LIFETIME);
     Ok(SigningDecision::Sign(Box::new(Grant { request, subject, usage, lifetime })))
 }
 
 /// The common name of a request whose subject is a node's: O is `system:nodes` alone, CN `system:node:NAME`.
-fn node_subject(pem_text: &[u8]) -> Result<String, String> {
-    let pem = pem::parse(pem_text).map_err(|e| format!("spec.request: {e}"))?;
-    let (_, request) = X509CertificationRequest::from_der(pem.contents()).map_err(|e| format!("spec.request: {e}"))?;
+fn node_subject(pem_text: &[u8]) -> Result<String, Denial> {
+    let pem = pem::parse(pem_text).map_err(unreadable)?;
+    let (_, request) = X509CertificationRequest::from_der(pem.contents()).map_err(unreadable)?;
     let subject = &request.certification_request_info.subject;
     let organizations: Vec<&str> = subject.iter_organization().filter_map(|o| o.as_str().ok()).collect();
     let names: Vec<&str> = subject.iter_common_name().filter_map(|n| n.as_str().ok()).collect();
     match (organizations.as_slice(), names.as_slice()) {
         ([NODES], [name]) if name.strip_prefix("system:node:").is_some_and(|n| !n.is_empty()) => Ok((*name).to_owned()),
-        _ => Err(format!(
-            "the subject must be O = {NODES} and CN = system:node:NAME, not O = {organizations:?} and CN = {names:?}"
-        )),
+        _ => {
+            let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+            Err(Denial::Subject { organizations: owned(&organizations), names: owned(&names) })
+        }
     }
 }
 
-fn check_usages(spec: &CertificateSigningRequestSpec, usage: Usage) -> Result<(), String> {
+fn unreadable(error: impl std::fmt::Display) -> Denial {
+    Denial::Unreadable(error.to_string())
+}
+
+fn check_usages(spec: &CertificateSigningRequestSpec, usage: Usage) -> Result<(), Denial> {
     let needed = match usage {
         Usage::Client => "client auth",
         Usage::Server => "server auth",
@@ -148,19 +211,19 @@ fn check_usages(spec: &CertificateSigningRequestSpec, usage: Usage) -> Result<()
     let usages = spec.usages.as_deref().unwrap_or_default();
     let foreign = usages.iter().find(|u| !["digital signature", "key encipherment", needed].contains(&u.as_str()));
     match foreign {
-        Some(foreign) => Err(format!("the usage {foreign:?} is not given by {}", spec.signer_name)),
-        None if !usages.iter().any(|u| u == needed) => Err(format!("spec.usages lacks {needed:?}")),
+        Some(foreign) => Err(Denial::ForeignUsage { usage: foreign.clone(), signer: spec.signer_name.clone() }),
+        None if !usages.iter().any(|u| u == needed) => Err(Denial::LacksUsage(needed)),
         None => Ok(()),
     }
 }
 
-fn alternative_names(names: &[SanType]) -> Result<(Vec<String>, Vec<IpAddr>), String> {
+fn alternative_names(names: &[SanType]) -> Result<(Vec<String>, Vec<IpAddr>), Denial> {
     let (mut dns_names, mut addresses) = (Vec::new(), Vec::new());
     for name in names {
         match name {
             SanType::DnsName(name) => dns_names.push(name.as_str().to_owned()),
             SanType::IpAddress(address) => addresses.push(*address),
-            _ => return Err("only DNS names and addresses may stand in the subject alternative name".into()),
+            _ => return Err(Denial::AlternativeName),
         }
     }
     Ok((dns_names, addresses))
@@ -169,7 +232,7 @@ fn alternative_names(names: &[SanType]) -> Result<(Vec<String>, Vec<IpAddr>), St
 /// Refuses the names and the address of the Service `kubernetes`, and what is no host's. Clients of the API trust
 /// whoever shows them with a certificate of this authority; what a node says of its own names and addresses is no proof
 /// of them.
-fn not_of_the_api(dns_names: &[String], addresses: &[IpAddr], api_address: IpAddr) -> Result<(), String> {
+fn not_of_the_api(dns_names: &[String], addresses: &[IpAddr], api_address: IpAddr) -> Result<(), Denial> {
     let is_of_api = |name: &str| {
         let name = name.trim_end_matches('.').to_ascii_lowercase();
         name == "kubernetes" || name.starts_with("kubernetes.") || name.contains('*')
@@ -181,10 +244,7 @@ fn not_of_the_api(dns_names: &[String], addresses: &[IpAddr], api_address: IpAdd
     let names = dns_names.iter().filter(|name| is_of_api(name)).cloned();
     let addresses = addresses.iter().filter(|ip| is_of_no_node(ip)).map(ToString::to_string);
     let refused: Vec<String> = names.chain(addresses).collect();
-    if refused.is_empty() {
-        return Ok(());
-    }
-    Err(format!("no node gets a serving certificate for {}", refused.join(", ")))
+    if refused.is_empty() { Ok(()) } else { Err(Denial::NamesOfTheApi(refused)) }
 }
 
 /// Names that are not the node's own; `None` while the Node does not have its addresses yet.

@@ -1,8 +1,8 @@
-//! Snapshots that lists in pages go on with: every page shows the state of the first.
+//! Snapshots for lists in pages: every page shows the state of the first one.
 //!
 //! A snapshot costs only what was changed since, so many are kept. When a control service comes back, every node of a
-//! large cluster lists anew at the same time, each at a revision of its own: were a snapshot dropped before its list is
-//! complete, that list would begin again, and none would ever end.
+//! large cluster lists anew at the same time, each at a revision of its own. If a snapshot were dropped before its list
+//! is complete, that list would begin again, and none would ever end.
 
 use std::{
     collections::BTreeMap,
@@ -23,7 +23,8 @@ pub struct Kept {
 }
 
 impl Kept {
-    /// Keeps the snapshot from now on for the time of one page; where there are too many, not the one unused longest.
+    /// Keeps the snapshot for the time of one page. Where there are too many, the one that was unused longest is
+    /// dropped.
     pub fn keep(&mut self, snapshot: &Snapshot, now: Instant) {
         if self.snapshots.len() >= MAX && !self.snapshots.contains_key(&snapshot.revision) {
             self.trim(now);
@@ -47,7 +48,7 @@ impl Kept {
         self.snapshots.keys().next().copied()
     }
 
-    /// Lets go of what was not used in time.
+    /// Drops what was not used in time.
     pub fn trim(&mut self, now: Instant) {
         self.snapshots.retain(|_, (at, _)| now.saturating_duration_since(*at) < KEPT_FOR);
     }
