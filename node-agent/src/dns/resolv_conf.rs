@@ -53,12 +53,12 @@ struct State {
     looked: Option<Instant>,
     modified: Option<SystemTime>,
     named: Result<Vec<SocketAddr>, ResolverError>,
-    /// Reported as leading back here, so that it is said once.
+    /// Resolvers already reported as leading back here: each is reported once.
     reported: BTreeSet<SocketAddr>,
 }
 
 impl ResolvConfFile {
-    /// `own` is where this server itself is asked.
+    /// `own` is this server's own address, which is never asked.
     pub fn new(path: PathBuf, own: SocketAddrV4) -> Self {
         let state = State { looked: None, modified: None, named: Ok(Vec::new()), reported: BTreeSet::new() };
         Self { path, own, state: Mutex::new(state) }

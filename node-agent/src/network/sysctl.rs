@@ -26,7 +26,7 @@ pub struct Sysctls {
 }
 
 impl Sysctls {
-    /// Continues the record of an earlier run, whose values are the ones to go back to.
+    /// Continues the record of an earlier run: its values are those to restore.
     pub fn open(record: PathBuf) -> Result<Self, SysctlError> {
         let earlier = match fs::read(&record) {
             Ok(bytes) => serde_json::from_slice(&bytes)

@@ -1,5 +1,5 @@
-//! Wakes pods when an object changes that they could not go on without. One watch serves all pods of the node that wait
-//! for the same object, however often each of them has tried; it ends with the last of them.
+//! Wakes the pods that wait for an object when that object changes. One watch serves all pods of the node that wait for
+//! the same object, however often each of them has tried; it ends with the last of them.
 
 use std::{
     collections::HashMap,
