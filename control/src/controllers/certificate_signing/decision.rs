@@ -12,6 +12,7 @@ use k8s_openapi::api::{
 use rcgen::{CertificateSigningRequestParams, SanType};
 use x509_parser::{certification_request::X509CertificationRequest, prelude::FromDer};
 
+use super::denial::Denial;
 use crate::{
     auth::{
         authorize::{BOOTSTRAPPERS, MASTERS, NODES},
@@ -40,59 +41,6 @@ pub enum SigningDecision {
     Deny(Denial),
     /// It is signed, and approved first where nobody did.
     Sign(Box<Grant>),
-}
-
-/// Why a request is denied; stands in its condition `Denied`.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Denial {
-    /// The request's bytes are no text.
-    #[error("spec.request is not PEM")]
-    NotPem,
-    /// The request is no PKCS #10 in PEM.
-    #[error("spec.request: {0}")]
-    Unreadable(String),
-    /// The subject is no node's.
-    #[error("the subject must be O = {NODES} and CN = system:node:NAME, not O = {organizations:?} and CN = {names:?}")]
-    Subject {
-        /// The O of the request.
-        organizations: Vec<String>,
-        /// The CN of the request.
-        names: Vec<String>,
-    },
-    /// A usage that the signer's certificates never have.
-    #[error("the usage {usage:?} is not given by {signer}")]
-    ForeignUsage {
-        /// As the request has it.
-        usage: String,
-        /// `spec.signerName`.
-        signer: String,
-    },
-    /// Without this usage the certificate would be of no use.
-    #[error("spec.usages lacks {0:?}")]
-    LacksUsage(&'static str),
-    /// An alternative name that is neither a DNS name nor an address.
-    #[error("only DNS names and addresses may stand in the subject alternative name")]
-    AlternativeName,
-    /// A client certificate that names hosts.
-    #[error("a node's client certificate has no subject alternative names")]
-    NamedClient,
-    /// A serving certificate that names none.
-    #[error("a serving certificate needs a DNS name or an address")]
-    NamelessServer,
-    /// The requester is another node, or none.
-    #[error("{username:?} may not ask for a serving certificate of {common_name:?}")]
-    NotTheNode {
-        /// Who asks.
-        username: String,
-        /// The node of the certificate.
-        common_name: String,
-    },
-    /// Names and addresses that are not in the Node's status.
-    #[error("the node does not have the names {}", .0.join(", "))]
-    ForeignNames(Vec<String>),
-    /// Names and addresses by which clients know the API, or that stand for many hosts.
-    #[error("no node gets a serving certificate for {}", .0.join(", "))]
-    NamesOfTheApi(Vec<String>),
 }
 
 /// What the certificate will hold.

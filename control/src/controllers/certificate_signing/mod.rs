@@ -5,6 +5,7 @@
 //! Node changes.
 
 mod decision;
+mod denial;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
