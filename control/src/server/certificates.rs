@@ -35,7 +35,8 @@ pub struct Certificates {
     pub clients: Arc<ClientCertificates>,
     /// File that is written anew with each renewal of the administrator's certificate.
     pub admin_kubeconfig: PathBuf,
-    names: ServingNames,
+    /// Those of the certificate that is shown.
+    pub names: ServingNames,
     pki_dir: PathBuf,
     server: String,
     provider: Arc<CryptoProvider>,
@@ -68,8 +69,8 @@ impl Certificates {
         Ok(certificates)
     }
 
-    /// Renews the certificates when they are due, until `stop`.
-    pub async fn keep(self: Arc<Self>, stop: CancellationToken) {
+    /// Renews those whose end is near, twice a day until `stop`.
+    pub async fn renew_repeatedly(self: Arc<Self>, stop: CancellationToken) {
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,

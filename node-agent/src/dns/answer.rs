@@ -82,7 +82,7 @@ fn write(
             response.addresses(prepared, None, turn)
         }
         NameLookup::Srv(srv) if asked(TYPE_SRV) => {
-            let weight = (100 / srv.targets.len().max(1) as u16).max(1);
+            let weight = srv_weight(srv.targets.len());
             for target in &srv.targets {
                 response.answer(|out| record::srv(out, record::QUESTION, weight, target.port, &target.host));
             }
@@ -106,6 +106,11 @@ fn write(
     }
     response.finish(ResponseCode::NoError);
     AnswerOutcome::Answered
+}
+
+/// Each target's share of 100, and at least 1 however many there are.
+fn srv_weight(targets: usize) -> u16 {
+    100_usize.checked_div(targets).and_then(|share| u16::try_from(share).ok()).unwrap_or_default().max(1)
 }
 
 /// The CNAME, and what it leads to as far as that is in the zone. The response code is the last name's (RFC 6604).

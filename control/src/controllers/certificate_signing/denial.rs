@@ -50,7 +50,12 @@ pub enum Denial {
     /// Names and addresses that are not in the Node's status.
     #[error("the node does not have the names {}", .0.join(", "))]
     ForeignNames(Vec<String>),
-    /// Names and addresses by which clients know the API, or that stand for many hosts.
-    #[error("no node gets a serving certificate for {}", .0.join(", "))]
-    NamesOfTheApi(Vec<String>),
+    /// Names and addresses of the control service, of Services, of other nodes, or that stand for many hosts.
+    #[error("node {node:?} gets no serving certificate for {}", names.join(", "))]
+    ReservedNames {
+        /// The node of the certificate.
+        node: String,
+        /// What the certificate may not name.
+        names: Vec<String>,
+    },
 }
