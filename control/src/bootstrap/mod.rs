@@ -3,8 +3,9 @@
 
 mod objects;
 
-use std::{fmt::Debug, net::Ipv4Addr, time::Duration};
+use std::{net::Ipv4Addr, time::Duration};
 
+use fairlead_client::{Api, Events, Object};
 use futures::{StreamExt, stream::select_all};
 use k8s_openapi::{
     NamespaceResourceScope,
@@ -14,11 +15,10 @@ use k8s_openapi::{
     },
 };
 use kube::{
-    Api, Client, Resource, ResourceExt,
+    Client, Resource, ResourceExt,
     api::{DeleteParams, PostParams},
-    runtime::{WatchStreamExt, watcher},
+    runtime::watcher,
 };
-use serde::{Serialize, de::DeserializeOwned};
 use tokio_util::sync::CancellationToken;
 
 use crate::Config;
@@ -74,10 +74,10 @@ pub async fn keep(client: Client, config: Config, advertised: Option<Advertised>
 
 fn changes<K>(client: &Client) -> impl futures::Stream<Item = ()> + Send + use<K>
 where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
+    K: Object + Resource<Scope = NamespaceResourceScope>,
 {
     let only = watcher::Config::default().fields("metadata.name=kubernetes");
-    watcher(Api::<K>::namespaced(client.clone(), "default"), only).default_backoff().map(|_| ())
+    Events::new(&Api::<K>::namespaced(client.clone(), "default"), only).map(|_| ())
 }
 
 async fn ensure_kubernetes(
@@ -93,10 +93,7 @@ async fn ensure_kubernetes(
     Ok(())
 }
 
-async fn ensure_one<K>(api: &Api<K>, wanted: K) -> Result<(), BootstrapError>
-where
-    K: Resource<DynamicType = ()> + MatchesDesired + Clone + Debug + Serialize + DeserializeOwned,
-{
+async fn ensure_one<K: Object + MatchesDesired>(api: &Api<K>, wanted: K) -> Result<(), BootstrapError> {
     let name = wanted.name_any();
     write(api, &name, wanted).await.map_err(|source| BootstrapError {
         kind: K::kind(&()).into_owned(),
@@ -105,10 +102,7 @@ where
     })
 }
 
-async fn write<K>(api: &Api<K>, name: &str, wanted: K) -> Result<(), kube::Error>
-where
-    K: Resource<DynamicType = ()> + MatchesDesired + Clone + Debug + Serialize + DeserializeOwned,
-{
+async fn write<K: Object + MatchesDesired>(api: &Api<K>, name: &str, wanted: K) -> Result<(), kube::Error> {
     match api.get_opt(name).await? {
         Some(found) if found.is_as(&wanted) => Ok(()),
         Some(found) if found.can_become(&wanted) => {
@@ -143,10 +137,7 @@ mod tests {
         KubernetesApi::new(Arc::new(store), kinds, allocator, "192.0.2.1:6443").client(Identity::control("test"))
     }
 
-    async fn revision<K>(api: &Api<K>, name: &str) -> String
-    where
-        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
-    {
+    async fn revision<K: Object>(api: &Api<K>, name: &str) -> String {
         api.get(name).await.unwrap().resource_version().unwrap()
     }
 

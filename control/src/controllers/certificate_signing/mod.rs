@@ -8,6 +8,7 @@ mod decision;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
+use fairlead_client::Api;
 use k8s_openapi::{
     api::{
         certificates::v1::{CertificateSigningRequest, CertificateSigningRequestCondition},
@@ -16,10 +17,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::Time,
     jiff::Timestamp,
 };
-use kube::{
-    Api,
-    api::{DeleteParams, Patch, PatchParams, Preconditions},
-};
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use serde_json::json;
 use time::OffsetDateTime;
 
