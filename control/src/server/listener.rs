@@ -239,7 +239,7 @@ mod tests {
         let provider = Arc::new(ring::default_provider());
         let config = Config::new(dir.path());
         let certificates = Certificates::set_up(&config, address, None, provider.clone()).unwrap();
-        let store = Embedded::open(&dir.path().join("store"), &|_, _, _| Err("it is empty".into())).unwrap();
+        let store = Embedded::open(&dir.path().join("store"), |_, _, _| Err("it is empty".into())).unwrap();
         let closing = CancellationToken::new();
         let gate =
             Gate::new(Arc::new(EndlessWatch), Arc::new(store), Metrics::default().requests().clone(), closing.clone());

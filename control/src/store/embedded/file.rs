@@ -16,7 +16,10 @@ use redb::{
     Builder, Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, StorageError, TableDefinition,
 };
 
-use super::quarantine::{self, Loaded, ReadRow};
+use super::{
+    change_log::{self, LogSize, Records},
+    quarantine::{self, Loaded, ReadRow},
+};
 use crate::store::{CommitError, Event, EventType};
 
 /// `resource/name` → revision (8 bytes, big endian), then JSON text.
@@ -79,6 +82,10 @@ pub struct File {
     database: Option<Database>,
     /// [`CHANGES`] is right.
     knows_changes: bool,
+    /// [`change_log::LOG`] is right.
+    knows_log: bool,
+    /// How much is in it, as far as known.
+    log_size: Option<LogSize>,
 }
 
 /// The revision of the last write to each resource, as far as the file knows.
@@ -115,7 +122,9 @@ impl File {
 
     /// Opens or makes the database with `open_database`; `name` is what errors call it.
     pub fn open_with(name: &Path, open_database: OpenDatabase) -> Result<Self, FileError> {
-        let mut file = Self { path: name.to_owned(), open_database, database: None, knows_changes: false };
+        let path = name.to_owned();
+        let mut file =
+            Self { path, open_database, database: None, knows_changes: false, knows_log: false, log_size: None };
         file.reopen()?;
         Ok(file)
     }
@@ -171,6 +180,15 @@ impl File {
         Ok(known.unwrap_or(LastChanges { by_resource: HashMap::new(), others: revision }))
     }
 
+    /// The latest changes, up to the revision of the last write; nothing where the file does not know them.
+    pub fn change_log(&mut self, revision: u64) -> Result<Option<Records>, FileError> {
+        // Without the log, watches begin at the last change of their resource.
+        let Some(database) = &self.database else { return Ok(None) };
+        let records = read_log(database, revision).map_err(|source| self.error("read", source))?;
+        self.knows_log = records.is_some();
+        Ok(records)
+    }
+
     /// Makes a batch durable. After an error the database is closed, and whether the batch was made is told by
     /// [`File::reopen`].
     pub fn commit(&mut self, events: &[Event]) -> Result<(), FileError> {
@@ -178,10 +196,13 @@ impl File {
             return Err(self.error("write to", redb::Error::DatabaseClosed));
         };
         // A panic in the database must not end the committer, and with it all writes.
-        let made = std::panic::catch_unwind(AssertUnwindSafe(|| write(database, events, self.knows_changes)));
+        let known = Known { changes: self.knows_changes, log: self.knows_log, log_size: self.log_size.take() };
+        let made = std::panic::catch_unwind(AssertUnwindSafe(|| write(database, events, known)));
         match made.unwrap_or_else(|_| Err(redb::Error::Corrupted("the database panicked".into()))) {
-            Ok(()) => {
-                self.knows_changes = true;
+            Ok(log_size) => {
+                self.knows_changes |= !events.is_empty();
+                self.knows_log |= !events.is_empty();
+                self.log_size = log_size;
                 Ok(())
             }
             Err(source) => {
@@ -247,11 +268,33 @@ fn last_changes(database: &Database, revision: u64) -> Result<Option<LastChanges
     Ok(Some(LastChanges { by_resource, others }))
 }
 
-fn write(database: &Database, events: &[Event], knows_changes: bool) -> Result<(), redb::Error> {
+/// What the log says; nothing where it is not right.
+fn read_log(database: &Database, revision: u64) -> Result<Option<Records>, redb::Error> {
+    let transaction = database.begin_read()?;
+    let meta = transaction.open_table(META)?;
+    let number = |name: &str| Ok::<_, redb::Error>(meta.get(name)?.map(|value| value.value()));
+    match (number("history_since")?, number("history_at")?) {
+        (Some(since), Some(at)) if at == revision => {
+            Ok(Some(Records::read(&transaction.open_table(change_log::LOG)?, since)?))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// Which tables beside the objects are right.
+struct Known {
+    changes: bool,
+    log: bool,
+    log_size: Option<LogSize>,
+}
+
+/// Makes a batch durable; answers with the size of the log after it, as far as known.
+fn write(database: &Database, events: &[Event], known: Known) -> Result<Option<LogSize>, redb::Error> {
     let mut transaction = database.begin_write()?;
     transaction
         .set_durability(Durability::Immediate)
         .map_err(|e| redb::Error::from(StorageError::Corrupted(e.to_string())))?;
+    let mut log_size = known.log_size;
     {
         let mut objects = transaction.open_table(OBJECTS)?;
         let mut key = String::new();
@@ -272,7 +315,21 @@ fn write(database: &Database, events: &[Event], knows_changes: bool) -> Result<(
         }
         if let (Some(first), Some(last)) = (events.first(), events.last()) {
             let (mut meta, mut changes) = (transaction.open_table(META)?, transaction.open_table(CHANGES)?);
-            if !knows_changes {
+            let mut log = transaction.open_table(change_log::LOG)?;
+            if !known.log {
+                change_log::clear(&mut log)?;
+                meta.insert("history_since", first.object.revision.saturating_sub(1))?;
+            }
+            let mut size = match known.log_size {
+                Some(size) => size,
+                None => LogSize::of(&log)?,
+            };
+            if let Some(dropped) = change_log::append(&mut log, events, &mut size)? {
+                meta.insert("history_since", dropped)?;
+            }
+            log_size = Some(size);
+            meta.insert("history_at", last.object.revision)?;
+            if !known.changes {
                 changes.retain(|_, _| false)?;
                 meta.insert("changes_since", first.object.revision.saturating_sub(1))?;
             }
@@ -286,5 +343,5 @@ fn write(database: &Database, events: &[Event], knows_changes: bool) -> Result<(
         }
     }
     transaction.commit()?;
-    Ok(())
+    Ok(log_size)
 }

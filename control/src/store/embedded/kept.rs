@@ -42,11 +42,6 @@ impl Kept {
         self.snapshots.get(&revision).map(|(_, snapshot)| snapshot)
     }
 
-    /// The lowest revision that is kept.
-    pub fn oldest(&self) -> Option<u64> {
-        self.snapshots.keys().next().copied()
-    }
-
     /// Lets go of what was not used in time.
     pub fn trim(&mut self, now: Instant) {
         self.snapshots.retain(|_, (at, _)| now.saturating_duration_since(*at) < KEPT_FOR);
@@ -84,10 +79,10 @@ mod tests {
         kept.keep(&at(1), later(100));
         kept.keep(&at(9999), later(100));
         assert!(kept.get(1).is_some() && kept.get(2).is_none() && kept.get(3).is_some() && kept.get(9999).is_some());
-        assert_eq!((kept.snapshots.len(), kept.oldest()), (MAX, Some(1)));
+        assert_eq!(kept.snapshots.len(), MAX);
         kept.trim(later(399));
         assert_eq!(kept.snapshots.len(), 2);
         kept.trim(later(400));
-        assert_eq!(kept.oldest(), None);
+        assert!(kept.snapshots.is_empty());
     }
 }
