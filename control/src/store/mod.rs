@@ -96,8 +96,9 @@ pub trait Store: Send + Sync + 'static {
     /// Waits until `revision` can be seen by all reads, or `within` is over. Answers with [`Store::published`].
     async fn wait_for(&self, revision: u64, within: Duration) -> u64;
 
-    /// Keeps `snapshot` for later calls of [`Store::snapshot_at`], for some minutes and as long as few others are kept.
-    fn keep(&self, snapshot: &Snapshot);
+    /// Keeps `snapshot` for later calls of [`Store::snapshot_at`], for some minutes. Where too many are kept, the user
+    /// for whom the most are loses one.
+    fn keep(&self, snapshot: &Snapshot, user: &str);
 
     /// The latest revision whose events all subscriptions can already see.
     fn published(&self) -> u64;

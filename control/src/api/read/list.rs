@@ -42,7 +42,7 @@ pub async fn list(api: &Api, call: &Call) -> Result<Response, Status> {
     let page = page(&snapshot, &place, call, after, call.query.limit);
     let mut metadata = json!({"resourceVersion": snapshot.revision.to_string()});
     if let Some(last) = page.next.clone() {
-        api.store().keep(&snapshot);
+        api.store().keep(&snapshot, &call.identity.name);
         let left = remaining(&snapshot, &place, call, token.as_ref(), &page, &last);
         let token = ContinueToken { revision: Some(snapshot.revision), after: last.to_string(), left };
         metadata["continue"] = token.encode().into();

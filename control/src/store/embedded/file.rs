@@ -16,9 +16,11 @@ use redb::{
     Builder, Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, StorageError, TableDefinition,
 };
 
+use tracing::warn;
+
 use super::{
     change_log::{self, LogSize, Records},
-    quarantine::{self, Loaded, ReadRow},
+    quarantine::{self, Loaded, Moves, ReadRow},
 };
 use crate::store::{CommitError, Event, EventType};
 
@@ -86,6 +88,8 @@ pub struct File {
     knows_log: bool,
     /// How much is in it, as far as known.
     log_size: Option<LogSize>,
+    /// Rows that the next commit moves. The store is at their revision already, the file is not.
+    moves: Option<Moves>,
 }
 
 /// The revision of the last write to each resource, as far as the file knows.
@@ -122,15 +126,21 @@ impl File {
 
     /// Opens or makes the database with `open_database`; `name` is what errors call it.
     pub fn open_with(name: &Path, open_database: OpenDatabase) -> Result<Self, FileError> {
-        let path = name.to_owned();
-        let mut file =
-            Self { path, open_database, database: None, knows_changes: false, knows_log: false, log_size: None };
+        let mut file = Self {
+            path: name.to_owned(),
+            open_database,
+            database: None,
+            knows_changes: false,
+            knows_log: false,
+            log_size: None,
+            moves: None,
+        };
         file.reopen()?;
         Ok(file)
     }
 
-    /// Opens the database again after an error, if need be. Answers the revision of the last durable write if it had
-    /// to.
+    /// Opens the database again after an error, if need be. Answers the revision that the store has with the last
+    /// durable write if it had to.
     pub fn reopen(&mut self) -> Result<Option<u64>, FileError> {
         if self.database.is_some() {
             return Ok(None);
@@ -161,21 +171,40 @@ impl File {
             return Err(FileError::Layout { path: self.path.clone(), found: layout });
         }
         self.database = Some(database);
-        Ok(Some(revision))
+        self.moves.take_if(|moves| moves.revision <= revision);
+        Ok(Some(self.moves.as_ref().map_or(revision, |moves| moves.revision)))
     }
 
-    /// Reads every object.
-    pub fn load(&self, read: &mut ReadRow<'_>) -> Result<Loaded, FileError> {
-        match &self.database {
-            Some(database) => quarantine::load(database, read).map_err(|source| self.error("read", source)),
-            None => Err(self.error("read", redb::Error::DatabaseClosed)),
+    /// Reads every object, and moves those aside that cannot be read; on a full disk, the next commit does.
+    pub fn load(&mut self, read: &mut ReadRow<'_>) -> Result<Loaded, FileError> {
+        let Some(database) = &self.database else { return Err(self.error("read", redb::Error::DatabaseClosed)) };
+        let (loaded, moves) = quarantine::load(database, read).map_err(|source| self.error("read", source))?;
+        self.moves = moves;
+        if self.moves.is_none() {
+            return Ok(loaded);
         }
+        match self.commit(&[]) {
+            Ok(()) => {}
+            // Reads are answered from memory. Without them and deletions nobody could make space.
+            Err(error) if error.no_space() => {
+                warn!("no space is left to move unreadable objects aside; the next write does");
+                if let Err(error) = self.reopen() {
+                    warn!(error = &error as &dyn std::error::Error, "the next write opens the store again");
+                }
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(loaded)
     }
 
     /// When each resource was written last, in a store whose last write is at `revision`.
     pub fn last_changes(&mut self, revision: u64) -> Result<LastChanges, FileError> {
-        let Some(database) = &self.database else { return Err(self.error("read", redb::Error::DatabaseClosed)) };
-        let known = last_changes(database, revision).map_err(|source| self.error("read", source))?;
+        let known = match &self.database {
+            Some(database) => last_changes(database, revision).map_err(|source| self.error("read", source))?,
+            // It waits for space, and for moves that nobody saw.
+            None if self.moves.is_some() => None,
+            None => return Err(self.error("read", redb::Error::DatabaseClosed)),
+        };
         self.knows_changes = known.is_some();
         Ok(known.unwrap_or(LastChanges { by_resource: HashMap::new(), others: revision }))
     }
@@ -197,9 +226,10 @@ impl File {
         };
         // A panic in the database must not end the committer, and with it all writes.
         let known = Known { changes: self.knows_changes, log: self.knows_log, log_size: self.log_size.take() };
-        let made = std::panic::catch_unwind(AssertUnwindSafe(|| write(database, events, known)));
+        let made = std::panic::catch_unwind(AssertUnwindSafe(|| write(database, self.moves.as_ref(), events, known)));
         match made.unwrap_or_else(|_| Err(redb::Error::Corrupted("the database panicked".into()))) {
             Ok(log_size) => {
+                self.moves = None;
                 self.knows_changes |= !events.is_empty();
                 self.knows_log |= !events.is_empty();
                 self.log_size = log_size;
@@ -289,11 +319,19 @@ struct Known {
 }
 
 /// Makes a batch durable; answers with the size of the log after it, as far as known.
-fn write(database: &Database, events: &[Event], known: Known) -> Result<Option<LogSize>, redb::Error> {
+fn write(
+    database: &Database,
+    moves: Option<&Moves>,
+    events: &[Event],
+    known: Known,
+) -> Result<Option<LogSize>, redb::Error> {
     let mut transaction = database.begin_write()?;
     transaction
         .set_durability(Durability::Immediate)
         .map_err(|e| redb::Error::from(StorageError::Corrupted(e.to_string())))?;
+    if let Some(moves) = moves {
+        moves.make(&transaction)?;
+    }
     let mut log_size = known.log_size;
     {
         let mut objects = transaction.open_table(OBJECTS)?;

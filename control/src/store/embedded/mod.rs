@@ -214,9 +214,9 @@ impl Store for Embedded {
         self.published()
     }
 
-    fn keep(&self, snapshot: &Snapshot) {
+    fn keep(&self, snapshot: &Snapshot, user: &str) {
         if !snapshot.is_rewound() {
-            self.published.kept.lock().keep(snapshot, Instant::now());
+            self.published.kept.lock().keep(snapshot, user, Instant::now());
         }
     }
 

@@ -43,7 +43,7 @@ async fn a_kept_snapshot_stays_as_it_was() {
     let store = open(&dir.path().join("store"));
     store.write_one(put("a", Expect::Absent, "1")).await.unwrap();
     let snapshot = store.snapshot();
-    store.keep(&snapshot);
+    store.keep(&snapshot, "user");
     store.write_one(put("b", Expect::Absent, "1")).await.unwrap();
     let then = store.snapshot_at("things", snapshot.revision).unwrap();
     assert_eq!((then.count("things"), store.snapshot().count("things")), (1, 2));
@@ -74,7 +74,7 @@ async fn any_state_of_a_resource_that_the_history_reaches_can_be_listed() {
     assert_eq!(at(second), pair("a=1 @n,b=1 @n", "a,b"));
     assert_eq!(at(third), pair("a=2,b=1 @n", "b"));
     assert_eq!(at(fourth), pair("a=2", ""));
-    store.keep(&store.snapshot_at("things", first).unwrap());
+    store.keep(&store.snapshot_at("things", first).unwrap(), "user");
     store.compact(second);
     assert!(
         store.snapshot_at("things", first).is_err(),
@@ -115,7 +115,7 @@ async fn a_resource_that_nothing_changes_any_more_forgets_its_history_in_time() 
     let first = store.write_one(put("a", Expect::Absent, "1")).await.unwrap();
     let second = store.write_one(put("b", Expect::Absent, "1")).await.unwrap();
     let mut reader = store.watch("things", second.revision).unwrap();
-    store.keep(&store.snapshot());
+    store.keep(&store.snapshot(), "user");
     assert_eq!(store.trim(Instant::now()), 0);
     assert!(store.watch("things", first.revision).is_ok());
 
