@@ -92,9 +92,7 @@ impl StorageLocation {
 pub fn open_store(path: &Path, kinds: &Registry) -> Result<Embedded, store::OpenError> {
     // As the kinds are when it is asked: of a restart's history, that is when the first watch of a resource comes.
     let kinds = kinds.clone();
-    Embedded::open(path, move |resource: &str, _: &str, json: &[u8]| {
-        encode::stored(&kinds.snapshot(), resource, json)
-    })
+    Embedded::open(path, move |resource: &str, _: &str, json: &[u8]| encode::stored(&kinds.snapshot(), resource, json))
 }
 
 impl Api {
