@@ -220,7 +220,10 @@ fn aggregated_resource(kind: &Kind) -> Value {
         resource["categories"] = json!(kind.categories);
     }
     if !kind.subresources.is_empty() {
-        let one = |s: &Subresource| json!({"subresource": s.segment, "responseKind": named(s.form_of(kind)), "verbs": s.verbs});
+        let one = |s: &Subresource| {
+            json!({"subresource": s.segment,
+            "responseKind": named(s.form_of(kind)), "verbs": s.verbs})
+        };
         resource["subresources"] = subresources(kind).map(one).collect();
     }
     resource

@@ -47,8 +47,8 @@ const DRY_RUN: Parameter = text("dryRun", "`All`: everything but the write itsel
 const FIELD_MANAGER: Parameter = text("fieldManager", "Name of who or what makes the change.");
 const FIELD_VALIDATION: Parameter = text(
     "fieldValidation",
-    "What becomes of unknown and duplicate fields: `Ignore` drops them, `Warn` (the default) also warns, `Strict` refuses \
-     the request.",
+    "What becomes of unknown and duplicate fields: `Ignore` drops them, `Warn` (the default) also warns, `Strict` \
+     refuses the request.",
 );
 
 /// Of lists and watches.

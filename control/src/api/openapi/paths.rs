@@ -1,5 +1,5 @@
-//! The paths of one kind and their operations: names, parameters, bodies and answers as Kubernetes publishes them, since
-//! clients are generated from them.
+//! The paths of one kind and their operations: names, parameters, bodies and answers as Kubernetes publishes them,
+//! since clients are generated from them.
 
 use serde_json::{Map, Value, json};
 

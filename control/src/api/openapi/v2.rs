@@ -19,7 +19,8 @@ pub fn document(paths: &Map<String, Value>, definitions: &BTreeMap<String, Value
     let definitions: Map<String, Value> =
         definitions.iter().map(|(name, definition)| (name.clone(), flattened(definition.clone()))).collect();
     let paths: Map<String, Value> = paths.iter().map(|(path, item)| (path.clone(), older(item))).collect();
-    json!({"swagger": "2.0", "info": {"title": "Kubernetes", "version": concat!("fairlead-", env!("CARGO_PKG_VERSION"))},
+    json!({"swagger": "2.0", "info": {"title": "Kubernetes",
+            "version": concat!("fairlead-", env!("CARGO_PKG_VERSION"))},
         "paths": paths, "definitions": definitions, "security": [{"BearerToken": []}],
         "securityDefinitions": {"BearerToken": super::bearer_token()}})
 }

@@ -1,7 +1,7 @@
 //! The frames of a watch for one client: what a change is to it, in the form and encoding that it takes.
 //!
-//! A frame of a plain watch is the bytes that the write made, shared by all watchers; in protobuf it is made by the first
-//! of them.
+//! A frame of a plain watch is the bytes that the write made, shared by all watchers; in protobuf it is made by the
+//! first of them.
 
 use std::sync::Arc;
 
@@ -166,7 +166,10 @@ impl Frames {
         if end_of_initial {
             metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
         }
-        let partial = |version: MetaVersion| json!({"kind": "PartialObjectMetadata", "apiVersion": version.api_version(), "metadata": metadata});
+        let partial = |version: MetaVersion| {
+            json!({"kind": "PartialObjectMetadata",
+            "apiVersion": version.api_version(), "metadata": metadata})
+        };
         let object = match self.accepted.form {
             ResponseForm::Object => {
                 json!({"kind": self.kind.kind, "apiVersion": self.kind.api_version(), "metadata": metadata})

@@ -1,5 +1,5 @@
-//! The encodings and forms of answers: protobuf, YAML, partial metadata and Tables in both versions, gzip, `ETag`; and the
-//! paths that are no objects.
+//! The encodings and forms of answers: protobuf, YAML, partial metadata and Tables in both versions, gzip, `ETag`; and
+//! the paths that are no objects.
 
 use std::io::Read;
 
@@ -201,8 +201,8 @@ async fn both_versions_of_the_meta_forms_are_served_and_told_apart_by_what_is_as
     assert_eq!(table("Object").await.json["rows"][0]["object"]["data"], json!({"k": "v"}));
     assert_eq!(
         table("Some").await.message(),
-        "Unable to convert to Table as requested: includeObject: Invalid value: \"Some\": must be 'Metadata', 'Object', \
-         'None', or empty"
+        "Unable to convert to Table as requested: includeObject: Invalid value: \"Some\": must be 'Metadata', \
+         'Object', 'None', or empty"
     );
     let list = server.get_as(MAPS, &form("PartialObjectMetadata", "v1")).await;
     let words = "you requested PartialObjectMetadata, but the requested object is a list (*core.ConfigMapList)";
@@ -235,7 +235,10 @@ async fn yaml_and_indented_json_are_for_people() {
 #[tokio::test]
 async fn long_answers_are_compressed_for_those_who_take_it() {
     let server = Server::start().await;
-    let large = |name: &str| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"k": "v".repeat(100_000)}});
+    let large = |name: &str| {
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name},
+        "data": {"k": "v".repeat(100_000)}})
+    };
     for name in ["a", "b"] {
         assert_eq!(server.post(MAPS, large(name)).await.code, 201);
     }
@@ -298,7 +301,8 @@ async fn paths_that_lead_nowhere_say_so_as_kubernetes_does() {
     }
     let unknown = server.get("/api/v1/things").await;
     let expected = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-        "message": "the server could not find the requested resource", "reason": "NotFound", "details": {}, "code": 404});
+        "message": "the server could not find the requested resource", "reason": "NotFound", "details": {},
+        "code": 404});
     assert_eq!(unknown.json, expected);
     let paths = server.get("/").await.json;
     let paths: Vec<&str> = paths["paths"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
