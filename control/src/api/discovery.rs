@@ -271,15 +271,21 @@ mod tests {
         let names: Vec<&str> =
             list["resources"].as_array().unwrap().iter().filter_map(|r| r["name"].as_str()).collect();
         let expected = [
+            "controllerrevisions",
+            "daemonsets",
+            "daemonsets/status",
             "deployments",
             "deployments/scale",
             "deployments/status",
             "replicasets",
             "replicasets/scale",
             "replicasets/status",
+            "statefulsets",
+            "statefulsets/scale",
+            "statefulsets/status",
         ];
         assert_eq!(names, expected);
-        assert_eq!(list["resources"][1]["group"], "autoscaling");
+        assert_eq!(list["resources"][4]["group"], "autoscaling");
         assert!(discovery().resources("", "v1").is_some());
         assert!(discovery().resources("apps", "v2").is_none());
     }
