@@ -6,6 +6,7 @@ use std::{borrow::Cow, collections::BTreeMap};
 use serde_json::{Map, Value, json};
 
 use super::{BuiltIn, BuiltInAs, Cell, Column, FieldError, Kind, Storage, names, reading::text};
+use crate::schema::ZERO_MICRO_TIME;
 
 /// The declaration of `v1` Event, as which all Events are stored.
 pub static CORE: BuiltIn = BuiltIn {
@@ -53,7 +54,7 @@ fn validate(new: &Value, _: Option<&Value>) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let namespace = text(&new["metadata"], "namespace");
     let about = text(&new["involvedObject"], "namespace");
-    let is_new = !new["eventTime"].is_null();
+    let is_new = !matches!(text(new, "eventTime"), "" | ZERO_MICRO_TIME);
     let agrees = match about {
         "" => namespace == "default" || (is_new && namespace == "kube-system"),
         about => is_new || about == namespace,

@@ -104,7 +104,7 @@ fn required_keys(kind: &str, data: &Value) -> Vec<&'static str> {
         _ => !data[*key].is_null(),
     };
     // One of a name and a password is enough.
-    if kind == "kubernetes.io/basic-auth" && keys.iter().any(|key| is_there(key)) {
+    if kind == "kubernetes.io/basic-auth" && keys.iter().any(is_there) {
         return Vec::new();
     }
     keys.iter().copied().filter(|key| !is_there(key)).collect()

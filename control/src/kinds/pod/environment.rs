@@ -70,10 +70,13 @@ pub fn variables(path: &str, list: &Value) -> Vec<FieldError> {
     errors
 }
 
+/// Reasons against a source of a value, at its path.
+type Check = fn(&str, &Value) -> Vec<FieldError>;
+
 fn value_from(path: &str, variable: &Value) -> Vec<FieldError> {
     let source = &variable["valueFrom"];
     let mut errors = Vec::new();
-    let kinds: [(&str, fn(&str, &Value) -> Vec<FieldError>); 5] = [
+    let kinds: [(&str, Check); 5] = [
         ("fieldRef", |path, field| field_ref(path, field, &ENVIRONMENT_FIELDS)),
         ("resourceFieldRef", |path, field| resource_ref(path, field, false)),
         ("configMapKeyRef", key_ref),

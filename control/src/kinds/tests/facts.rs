@@ -7,9 +7,11 @@ use crate::api::subresource::Subresource;
 const ALL: &str = "create delete deletecollection get list patch update watch";
 const CHANGE: &str = "get patch update";
 
-/// Group and version; then for each kind its name, plural, short names and categories, whether it is namespaced, and
-/// its verbs. Subresources follow in [`SUBRESOURCES`].
-const KINDS: &[(&str, &[(&str, &str, &[&str], &[&str], bool, &str)])] = &[
+/// Of a kind: its name, plural, short names and categories, whether it is namespaced, and its verbs.
+type Row = (&'static str, &'static str, &'static [&'static str], &'static [&'static str], bool, &'static str);
+
+/// Group and version with their kinds. Subresources follow in [`SUBRESOURCES`].
+const KINDS: &[(&str, &[Row])] = &[
     (
         "v1",
         &[
