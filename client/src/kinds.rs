@@ -9,6 +9,7 @@ use k8s_openapi::api::{
         ServiceAccount,
     },
     discovery::v1::EndpointSlice,
+    scheduling::v1::PriorityClass,
 };
 use serde::de::Error;
 
@@ -44,6 +45,7 @@ json! {
     Pod,
     PodStatus,
     PodTemplateSpec,
+    PriorityClass,
     ReplicaSet,
     Secret,
     Service,

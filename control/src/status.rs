@@ -128,6 +128,15 @@ impl Status {
         Self { code: 415, reason: "UnsupportedMediaType", message, details: None }
     }
 
+    /// 429: not now. `cause` says why, and the client may ask again after so many seconds.
+    pub fn too_many_requests(message: &str, seconds: u32, cause: &str, why: &str) -> Self {
+        let mut details = json!({"causes": [{"reason": cause, "message": why}]});
+        if seconds > 0 {
+            details["retryAfterSeconds"] = seconds.into();
+        }
+        Self { code: 429, reason: "TooManyRequests", message: message.into(), details: Some(details) }
+    }
+
     /// A resource version that this server has not reached.
     pub fn version_too_large(asked: u64, current: u64) -> Self {
         let message = format!("Timeout: Too large resource version: {asked}, current: {current}");

@@ -296,15 +296,21 @@ mod tests {
         let names: Vec<&str> =
             list["resources"].as_array().unwrap().iter().filter_map(|r| r["name"].as_str()).collect();
         let expected = [
+            "controllerrevisions",
+            "daemonsets",
+            "daemonsets/status",
             "deployments",
             "deployments/scale",
             "deployments/status",
             "replicasets",
             "replicasets/scale",
             "replicasets/status",
+            "statefulsets",
+            "statefulsets/scale",
+            "statefulsets/status",
         ];
         assert_eq!(names, expected);
-        assert_eq!(list["resources"][1]["group"], "autoscaling");
+        assert_eq!(list["resources"][4]["group"], "autoscaling");
         let core = read(discovery().resources("", "v1").unwrap());
         let pods = core["resources"].as_array().unwrap().iter().find(|r| r["name"] == "pods").unwrap();
         assert_eq!(pods["storageVersionHash"], "xPOwRZ+Yhw8=", "as kube-apiserver says it");

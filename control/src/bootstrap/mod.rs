@@ -1,12 +1,12 @@
-//! What every cluster has from its first start: its namespaces, the Service `kubernetes` with the API behind it, and
-//! the Service of the cluster's DNS. Written at each start, and only where something differs.
+//! What every cluster has from its first start: its namespaces and priority classes, the Service `kubernetes` with the
+//! API behind it, and the Service of the cluster's DNS. Written at each start, and only where something differs.
 
 mod objects;
 
 use std::net::Ipv4Addr;
 
 use fairlead_client::{Api, Object};
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::{core::v1::Namespace, scheduling::v1::PriorityClass};
 use kube::{
     Client, ResourceExt,
     api::{DeleteParams, PostParams},
@@ -38,6 +38,9 @@ pub struct BootstrapError {
 pub async fn ensure(client: &Client, config: &Config, advertised: Option<Advertised>) -> Result<(), BootstrapError> {
     for namespace in objects::namespaces() {
         ensure_one(&Api::<Namespace>::all(client.clone()), namespace).await?;
+    }
+    for class in objects::priority_classes() {
+        ensure_one(&Api::<PriorityClass>::all(client.clone()), class).await?;
     }
     KubernetesService::new(config, advertised).restore(client).await?;
     ensure_one(&Api::namespaced(client.clone(), "kube-system"), objects::dns_service(config)).await
@@ -131,6 +134,9 @@ mod tests {
         let before = (revision(&services, "kubernetes").await, revision(&slices, "kubernetes").await);
         ensure(&client, &config, Some(at)).await.unwrap();
         assert_eq!((revision(&services, "kubernetes").await, revision(&slices, "kubernetes").await), before);
+
+        let classes: Api<PriorityClass> = Api::all(client.clone());
+        assert_eq!(classes.get("system-node-critical").await.unwrap().value, 2_000_001_000);
 
         ensure(&client, &config, Some(Advertised { address: [192, 0, 2, 2].into(), ..at })).await.unwrap();
         assert_eq!(revision(&services, "kubernetes").await, before.0);

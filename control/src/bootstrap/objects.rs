@@ -8,12 +8,13 @@ use k8s_openapi::{
             EndpointAddress, EndpointPort, EndpointSubset, Endpoints, Namespace, Service, ServicePort, ServiceSpec,
         },
         discovery::v1::{Endpoint, EndpointConditions, EndpointPort as SlicePort, EndpointSlice},
+        scheduling::v1::PriorityClass,
     },
     apimachinery::pkg::{apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
 };
 
 use super::Advertised;
-use crate::Config;
+use crate::{Config, kinds::priority_class::SYSTEM_CLASSES};
 
 /// Comparison of a stored object with the desired one. Fields that others added are ignored.
 pub trait MatchesDesired {
@@ -31,6 +32,17 @@ pub fn namespaces() -> impl Iterator<Item = Namespace> {
     ["default", "kube-system", "kube-public", "kube-node-lease"].into_iter().map(|name| Namespace {
         metadata: ObjectMeta { name: Some(name.into()), ..ObjectMeta::default() },
         ..Namespace::default()
+    })
+}
+
+/// The priority classes of what a cluster cannot do without.
+pub fn priority_classes() -> impl Iterator<Item = PriorityClass> {
+    SYSTEM_CLASSES.into_iter().map(|class| PriorityClass {
+        metadata: ObjectMeta { name: Some(class.name.into()), ..ObjectMeta::default() },
+        value: class.value,
+        description: Some(class.description.into()),
+        preemption_policy: Some("PreemptLowerPriority".into()),
+        ..PriorityClass::default()
     })
 }
 
@@ -136,6 +148,17 @@ fn has_labels(stored: &ObjectMeta, wanted: &ObjectMeta) -> bool {
 impl MatchesDesired for Namespace {
     fn is_as(&self, _: &Self) -> bool {
         true
+    }
+}
+
+impl MatchesDesired for PriorityClass {
+    fn is_as(&self, wanted: &Self) -> bool {
+        self.can_become(wanted)
+    }
+
+    /// What a class is worth never changes.
+    fn can_become(&self, wanted: &Self) -> bool {
+        self.value == wanted.value
     }
 }
 

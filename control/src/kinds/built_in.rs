@@ -8,8 +8,10 @@ use serde_json::Value;
 
 use super::{
     Cell, Column, Deletion, Deprecation, FieldError, Kind, Storage, StoredAs, access_review,
-    certificate_signing_request, config_map, deployment, endpoint_slice, endpoints, event, ip_address, lease, names,
-    namespace, node, pod, replica_set, secret, service, service_account, superseded,
+    certificate_signing_request, config_map, controller_revision, cron_job, daemon_set, deployment, endpoint_slice,
+    endpoints, event, horizontal_pod_autoscaler, ip_address, job, lease, limit_range, names, namespace, node,
+    persistent_volume, persistent_volume_claim, pod, pod_disruption_budget, pod_template, priority_class, replica_set,
+    replication_controller, resource_quota, runtime_class, secret, service, service_account, stateful_set, superseded,
 };
 use crate::schema::Schema;
 
@@ -18,24 +20,40 @@ pub(super) const TABLE: &[&BuiltIn] = &[
     &config_map::KIND,
     &endpoints::KIND,
     &event::CORE,
+    &limit_range::KIND,
     &namespace::KIND,
     &node::KIND,
+    &persistent_volume_claim::KIND,
+    &persistent_volume::KIND,
     &pod::KIND,
+    &pod_template::KIND,
+    &replication_controller::KIND,
+    &resource_quota::KIND,
     &secret::KIND,
     &service_account::KIND,
     &service::KIND,
+    &controller_revision::KIND,
+    &daemon_set::KIND,
     &deployment::KIND,
     &replica_set::KIND,
+    &stateful_set::KIND,
     &superseded::APPS_V1BETA2_DEPLOYMENT,
     &superseded::APPS_V1BETA2_REPLICA_SET,
     &superseded::APPS_V1BETA1_DEPLOYMENT,
     &access_review::SELF_SUBJECT_REVIEW,
     &access_review::SELF_SUBJECT_ACCESS_REVIEW,
+    &horizontal_pod_autoscaler::V2,
+    &horizontal_pod_autoscaler::V1,
+    &cron_job::KIND,
+    &job::KIND,
     &certificate_signing_request::KIND,
     &lease::KIND,
     &endpoint_slice::KIND,
     &ip_address::KIND,
     &event::EVENTS,
+    &runtime_class::KIND,
+    &pod_disruption_budget::KIND,
+    &priority_class::KIND,
     &superseded::EXTENSIONS_V1BETA1_DEPLOYMENT,
     &superseded::EXTENSIONS_V1BETA1_REPLICA_SET,
 ];
@@ -72,6 +90,8 @@ pub struct BuiltIn {
     pub validate: fn(new: &Value, old: Option<&Value>) -> Vec<FieldError>,
     /// See [`Kind::prepare`].
     pub prepare: fn(new: &mut Value, old: Option<&Value>),
+    /// See [`Kind::prepare_status`].
+    pub prepare_status: fn(new: &mut Value, old: &Value),
     /// See [`Kind::columns`].
     pub columns: &'static [Column],
     /// See [`Kind::cells`].
@@ -116,6 +136,7 @@ impl BuiltIn {
         default: |_| {},
         validate: |_, _| Vec::new(),
         prepare: |_, _| {},
+        prepare_status: |_, _| {},
         columns: &[],
         cells: |_| Vec::new(),
         selectable: |_| BTreeMap::new(),
@@ -149,6 +170,7 @@ impl From<&'static BuiltIn> for Kind {
             default: Arc::new(declared.default),
             validate: Arc::new(declared.validate),
             prepare: Arc::new(declared.prepare),
+            prepare_status: Arc::new(declared.prepare_status),
             columns: declared.columns.into(),
             cells: Arc::new(declared.cells),
             selectable: Arc::new(move |object| {

@@ -12,11 +12,14 @@ pub struct Deletion {
     /// How many seconds whoever runs the object has to end it, given the object and what the request asked for. Zero
     /// where nothing has to be waited for.
     pub grace_seconds: fn(object: &Value, asked: Option<i64>) -> i64,
+    /// Whether dependents stay where a request says nothing of them.
+    pub orphans_by_default: bool,
     /// Changes an object that stays for now, when its deletion begins.
     pub begin: fn(object: &mut Value),
 }
 
 impl Deletion {
     /// Of most kinds: an object goes as soon as no finalizer holds it.
-    pub const PLAIN: Self = Self { bulk: true, spec_finalizers: false, grace_seconds: |_, _| 0, begin: |_| {} };
+    pub const PLAIN: Self =
+        Self { bulk: true, spec_finalizers: false, grace_seconds: |_, _| 0, orphans_by_default: false, begin: |_| {} };
 }

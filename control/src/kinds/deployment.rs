@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::{
-    BuiltIn, Cell, Column, FieldError, Storage,
+    BuiltIn, Cell, Column, FieldError, Storage, int_or_percent,
     pod::defaults::{fill, fill_text},
-    pod_template::{self, CONTAINERS, IMAGES, SELECTOR},
     prepare,
+    reading::{number, same},
+    workload::{self, CONTAINERS, IMAGES, SELECTOR},
 };
 
 /// The declaration of this kind.
@@ -25,10 +26,7 @@ pub static KIND: BuiltIn = BuiltIn {
     storage: Storage::Stored,
     default,
     validate,
-    prepare: |new, old| {
-        prepare::keep_status(new, old, json!({}));
-        prepare::count_generation(new, old);
-    },
+    prepare: prepare_deployment,
     columns: COLUMNS,
     cells,
     selectable: |_| BTreeMap::new(),
@@ -51,14 +49,13 @@ pub const COLUMNS: &[Column] = &[
 /// The cells of these columns.
 pub fn cells(object: &Value) -> Vec<Cell> {
     let (spec, status) = (&object["spec"], &object["status"]);
-    let [containers, images, selector] = pod_template::cells(spec);
-    let number = |v: &Value| v.as_i64().unwrap_or_default();
+    let [containers, images, selector] = workload::cells(spec);
     let desired = spec["replicas"].as_i64().unwrap_or(1);
     vec![
         Cell::name(object),
-        Cell::text(format!("{}/{desired}", number(&status["readyReplicas"]))),
-        Cell::integer(number(&status["updatedReplicas"])),
-        Cell::integer(number(&status["availableReplicas"])),
+        Cell::text(format!("{}/{desired}", number(status, "readyReplicas"))),
+        Cell::integer(number(status, "updatedReplicas")),
+        Cell::integer(number(status, "availableReplicas")),
         Cell::age(object),
         containers,
         images,
@@ -66,9 +63,21 @@ pub fn cells(object: &Value) -> Vec<Cell> {
     ]
 }
 
+fn prepare_deployment(new: &mut Value, old: Option<&Value>) {
+    prepare::keep_status(new, old, json!({}));
+    prepare::count_generation(new, old);
+    // Unlike other workloads', a Deployment's generation counts its annotations too: they go to its ReplicaSets.
+    if let Some(old) = old
+        && new["metadata"]["generation"] == old["metadata"]["generation"]
+        && !same(&new["metadata"]["annotations"], &old["metadata"]["annotations"])
+    {
+        new["metadata"]["generation"] = (number(&old["metadata"], "generation") + 1).into();
+    }
+}
+
 fn default(object: &mut Value) {
-    let Some(spec) = object.get_mut("spec").filter(|s| s.is_object()) else { return };
-    pod_template::default(spec);
+    let Some(spec) = workload::spec_of(object) else { return };
+    workload::default(spec);
     fill(spec, "revisionHistoryLimit", || json!(10));
     fill(spec, "progressDeadlineSeconds", || json!(600));
     fill(spec, "strategy", || json!({}));
@@ -82,55 +91,75 @@ fn default(object: &mut Value) {
 }
 
 fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
-    let mut errors = pod_template::validate(new, old);
+    let mut errors = Vec::new();
+    if workload::changes_spec(new, old) {
+        errors.extend(validate_spec(new, old));
+    }
+    if let Some(old) = workload::changes_status(new, old) {
+        errors.extend(validate_status(new, old));
+    }
+    errors
+}
+
+fn validate_spec(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let spec = &new["spec"];
-    let (deadline, ready) = (spec["progressDeadlineSeconds"].as_i64(), spec["minReadySeconds"].as_i64().unwrap_or(0));
-    if deadline.is_some_and(|deadline| deadline <= ready) {
+    let negative = |field: &str| FieldError::negative(format!("spec.{field}"), &spec[field]);
+    let mut errors: Vec<FieldError> = negative("replicas").into_iter().collect();
+    errors.extend(workload::replicated(new, old));
+    errors.extend(strategy(&spec["strategy"]));
+    errors.extend(
+        ["minReadySeconds", "revisionHistoryLimit", "progressDeadlineSeconds"].into_iter().filter_map(negative),
+    );
+    let deadline = spec["progressDeadlineSeconds"].as_i64();
+    if deadline.is_some_and(|deadline| deadline <= number(spec, "minReadySeconds")) {
         let why = "must be greater than minReadySeconds";
         errors.push(FieldError::invalid("spec.progressDeadlineSeconds", &spec["progressDeadlineSeconds"], why));
     }
-    let strategy = &spec["strategy"];
+    errors
+}
+
+fn strategy(strategy: &Value) -> Vec<FieldError> {
     match strategy["type"].as_str() {
-        Some("RollingUpdate") => errors.extend(rolling_update(&strategy["rollingUpdate"])),
-        Some("Recreate") if strategy["rollingUpdate"].is_null() => {}
-        Some("Recreate") => errors.push(FieldError::forbidden(
+        Some("RollingUpdate") => rolling_update(&strategy["rollingUpdate"]),
+        Some("Recreate") if strategy["rollingUpdate"].is_null() => Vec::new(),
+        Some("Recreate") => vec![FieldError::forbidden(
             "spec.strategy.rollingUpdate",
             "may not be specified when strategy `type` is 'Recreate'",
-        )),
-        _ => errors.push(FieldError::not_supported("spec.strategy", strategy, &["Recreate", "RollingUpdate"])),
+        )],
+        _ => vec![FieldError::not_supported("spec.strategy", strategy, &["Recreate", "RollingUpdate"])],
     }
-    errors
 }
 
 fn rolling_update(update: &Value) -> Vec<FieldError> {
     const PATH: &str = "spec.strategy.rollingUpdate";
+    let (unavailable, surge) = (&update["maxUnavailable"], &update["maxSurge"]);
+    let path = format!("{PATH}.maxUnavailable");
     let mut errors = Vec::new();
-    for field in ["maxUnavailable", "maxSurge"] {
-        let (path, value) = (format!("{PATH}.{field}"), &update[field]);
-        errors.extend(FieldError::negative(&path, value));
-        match value.as_str().map(percent) {
-            Some(None) => {
-                let why = "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or \
-                           '93%', regex used for validation is '[0-9]+%')";
-                errors.push(FieldError::invalid(path, value, why));
-            }
-            Some(Some(percent)) if field == "maxUnavailable" && percent > 100 => {
-                errors.push(FieldError::invalid(path, value, "must not be greater than 100%"));
-            }
-            _ => {}
-        }
+    errors.extend(int_or_percent::validate(&path, unavailable));
+    errors.extend(int_or_percent::validate(&format!("{PATH}.maxSurge"), surge));
+    if int_or_percent::amount(unavailable) == 0 && int_or_percent::amount(surge) == 0 {
+        errors.push(FieldError::invalid(&path, unavailable, "may not be 0 when `maxSurge` is 0"));
     }
-    let zero = |field: &str| update[field].as_i64() == Some(0) || update[field].as_str().and_then(percent) == Some(0);
-    if zero("maxUnavailable") && zero("maxSurge") {
-        let why = "may not be 0 when `maxSurge` is 0";
-        errors.push(FieldError::invalid(format!("{PATH}.maxUnavailable"), &update["maxUnavailable"], why));
-    }
+    errors.extend(int_or_percent::not_more_than_all(&path, unavailable));
     errors
 }
 
-fn percent(text: &str) -> Option<u32> {
-    let digits = text.strip_suffix('%')?;
-    digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok())?
+fn validate_status(new: &Value, old: &Value) -> Vec<FieldError> {
+    let status = &new["status"];
+    let counted = [
+        "observedGeneration",
+        "replicas",
+        "updatedReplicas",
+        "readyReplicas",
+        "availableReplicas",
+        "unavailableReplicas",
+        "terminatingReplicas",
+        "collisionCount",
+    ];
+    let mut errors = workload::counts(status, &counted, &["updatedReplicas", "readyReplicas", "availableReplicas"]);
+    errors.extend(workload::more_available_than_ready(status, "readyReplicas"));
+    errors.extend(workload::fewer_collisions(new, old));
+    errors
 }
 
 #[cfg(test)]
@@ -155,5 +184,25 @@ mod tests {
         );
         assert!(words(json!({"rollingUpdate": {"maxSurge": "many"}}))[0].contains("valid percent string"));
         assert_eq!(words(json!({"type": "Recreate", "rollingUpdate": {}})).len(), 1);
+    }
+
+    #[test]
+    fn a_change_of_annotations_counts_as_a_generation() {
+        let old = json!({"metadata": {"generation": 3, "annotations": {"a": "b"}}, "spec": {"replicas": 1}});
+        let mut new = json!({"metadata": {"annotations": {"a": "c"}}, "spec": {"replicas": 1}});
+        prepare_deployment(&mut new, Some(&old));
+        assert_eq!(new["metadata"]["generation"], 4);
+        let mut same = old.clone();
+        prepare_deployment(&mut same, Some(&old));
+        assert_eq!(same["metadata"]["generation"], 3);
+    }
+
+    #[test]
+    fn a_status_that_cannot_be_is_refused() {
+        let old = json!({"spec": {}, "status": {"replicas": 2, "collisionCount": 3}});
+        let new = json!({"spec": {}, "status": {"replicas": 1, "readyReplicas": 2, "availableReplicas": -1}});
+        let errors = validate(&new, Some(&old));
+        let paths: Vec<&str> = errors.iter().map(|e| e.path.as_str()).collect();
+        assert_eq!(paths, ["status.availableReplicas", "status.readyReplicas", "status.collisionCount"]);
     }
 }

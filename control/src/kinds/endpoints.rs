@@ -65,8 +65,11 @@ fn ready(object: &Value) -> String {
     }
 }
 
-fn validate(new: &Value, _old: Option<&Value>) -> Vec<FieldError> {
+fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let mut errors = Vec::new();
+    if old.is_some_and(|old| old["subsets"] == new["subsets"]) {
+        return errors;
+    }
     for (i, subset) in new["subsets"].as_array().into_iter().flatten().enumerate() {
         let path = format!("subsets[{i}]");
         let list = |field: &str| subset[field].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -76,6 +79,10 @@ fn validate(new: &Value, _old: Option<&Value>) -> Vec<FieldError> {
         for field in ["addresses", "notReadyAddresses"] {
             for (j, address) in list(field).iter().enumerate() {
                 errors.extend(address_error(&format!("{path}.{field}[{j}].ip"), &address["ip"]));
+                if let Some(node) = address["nodeName"].as_str() {
+                    let path = format!("{path}.{field}[{j}].nodeName");
+                    errors.extend(FieldError::invalid_each(path, &address["nodeName"], names::subdomain(node)));
+                }
                 if let Some(hostname) = address["hostname"].as_str().filter(|h| !h.is_empty()) {
                     let path = format!("{path}.{field}[{j}].hostname");
                     let wrong = names::label(hostname).into_iter();
@@ -96,6 +103,10 @@ fn validate(new: &Value, _old: Option<&Value>) -> Vec<FieldError> {
             }
             errors.extend(port::number(format!("{path}.port"), &port["port"]));
             errors.extend(port::protocol(format!("{path}.protocol"), &port["protocol"]));
+            if let Some(protocol) = port["appProtocol"].as_str() {
+                let wrong = names::qualified_name(protocol);
+                errors.extend(FieldError::invalid_each(format!("{path}.appProtocol"), &port["appProtocol"], wrong));
+            }
         }
     }
     errors

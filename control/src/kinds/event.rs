@@ -5,7 +5,8 @@ use std::{borrow::Cow, collections::BTreeMap};
 
 use serde_json::{Map, Value, json};
 
-use super::{BuiltIn, BuiltInAs, Cell, Column, Kind, Storage};
+use super::{BuiltIn, BuiltInAs, Cell, Column, FieldError, Kind, Storage, names, reading::text};
+use crate::schema::ZERO_MICRO_TIME;
 
 /// The declaration of `v1` Event, as which all Events are stored.
 pub static CORE: BuiltIn = BuiltIn {
@@ -20,7 +21,7 @@ pub static CORE: BuiltIn = BuiltIn {
     subresources: &[],
     storage: Storage::Stored,
     default: |_| {},
-    validate: |_, _| Vec::new(),
+    validate,
     prepare: |_, _| {},
     columns: COLUMNS,
     cells,
@@ -43,6 +44,48 @@ pub static EVENTS: BuiltIn = BuiltIn {
     // Never called with anything but the stored form, as all functions of a kind that is stored as another.
     ..CORE
 };
+
+/// How long texts of an Event may be that has an `eventTime`.
+const LIMITS: [(&str, usize); 3] = [("reportingInstance", 128), ("action", 128), ("reason", 128)];
+const MAX_MESSAGE: usize = 1024;
+
+/// The rules that hold for both spellings. An Event with an `eventTime` is of the newer kind, whose fields must be set.
+fn validate(new: &Value, _: Option<&Value>) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let namespace = text(&new["metadata"], "namespace");
+    let about = text(&new["involvedObject"], "namespace");
+    let is_new = !matches!(text(new, "eventTime"), "" | ZERO_MICRO_TIME);
+    let agrees = match about {
+        "" => namespace == "default" || (is_new && namespace == "kube-system"),
+        about => is_new || about == namespace,
+    };
+    if !agrees {
+        let why = "does not match event.namespace";
+        errors.push(FieldError::invalid("involvedObject.namespace", &about.into(), why));
+    }
+    if !is_new {
+        return errors;
+    }
+    let component = text(new, "reportingComponent");
+    if component.is_empty() {
+        errors.push(FieldError::required("reportingComponent", ""));
+    }
+    let wrong = names::qualified_name(component);
+    errors.extend(FieldError::invalid_each("reportingComponent", &component.into(), wrong));
+    let too_long =
+        |field: &str, max: usize| FieldError::invalid(field, &"".into(), format!("can have at most {max} characters"));
+    for (field, max) in LIMITS {
+        match text(new, field).len() {
+            0 => errors.push(FieldError::required(field, "")),
+            length if length > max => errors.push(too_long(field, max)),
+            _ => {}
+        }
+    }
+    if text(new, "message").len() > MAX_MESSAGE {
+        errors.push(too_long("message", MAX_MESSAGE));
+    }
+    errors
+}
 
 const COLUMNS: &[Column] = &[
     Column::text("Last Seen", "The time at which the most recent occurrence of this event was recorded."),
@@ -158,6 +201,21 @@ fn respell(event: &mut Map<String, Value>, spelling: impl Fn(&str) -> Option<&'s
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_event_is_in_the_namespace_of_what_it_is_about() {
+        let paths = |event: Value| validate(&event, None).into_iter().map(|e| e.path).collect::<Vec<_>>();
+        let event = |namespace: &str, about: &str| json!({"metadata": {"namespace": namespace}, "involvedObject": {"namespace": about}});
+        assert_eq!(paths(event("a", "a")), Vec::<String>::new());
+        assert_eq!(paths(event("default", "")), Vec::<String>::new(), "of a node");
+        assert_eq!(paths(event("a", "b")), ["involvedObject.namespace"]);
+        assert_eq!(paths(event("a", "")), ["involvedObject.namespace"]);
+        let mut new = event("a", "a");
+        new["eventTime"] = json!("2026-01-01T00:00:00.000000Z");
+        new["reportingComponent"] = json!("example.com/c");
+        new["reason"] = json!("x".repeat(129));
+        assert_eq!(paths(new), ["reportingInstance", "action", "reason"]);
+    }
 
     #[test]
     fn both_spellings_are_one_event() {

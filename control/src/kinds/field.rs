@@ -41,15 +41,33 @@ impl FieldError {
         Self { path: path.into(), reason: FieldErrorReason::Required, message }
     }
 
-    /// The value of a field is not valid.
+    /// The value of a field is not valid, for a reason that may be empty.
     pub fn invalid(path: impl Into<String>, value: &Value, detail: impl AsRef<str>) -> Self {
-        let message = format!("Invalid value: {value}: {}", detail.as_ref());
+        let detail = detail.as_ref();
+        let message = if detail.is_empty() {
+            format!("Invalid value: {value}")
+        } else {
+            format!("Invalid value: {value}: {detail}")
+        };
         Self { path: path.into(), reason: FieldErrorReason::Invalid, message }
     }
 
-    /// `supported` is named in the given order.
+    /// The value of a field is not valid, and is too large or too secret to be repeated.
+    pub fn invalid_unnamed(path: impl Into<String>, detail: impl AsRef<str>) -> Self {
+        let message = format!("Invalid value: {}", detail.as_ref());
+        Self { path: path.into(), reason: FieldErrorReason::Invalid, message }
+    }
+
+    /// One error for each reason why a value is not valid.
+    pub fn invalid_each(path: impl Into<String>, value: &Value, details: Vec<String>) -> impl Iterator<Item = Self> {
+        let (path, value) = (path.into(), value.clone());
+        details.into_iter().map(move |detail| Self::invalid(path.as_str(), &value, detail))
+    }
+
+    /// `supported` is named in the given order. A field that is not there has the empty text.
     pub fn not_supported(path: impl Into<String>, value: &Value, supported: &[&str]) -> Self {
         let supported: Vec<String> = supported.iter().map(|s| format!("{s:?}")).collect();
+        let value = if value.is_null() { "\"\"".to_owned() } else { value.to_string() };
         let message = format!("Unsupported value: {value}: supported values: {}", supported.join(", "));
         Self { path: path.into(), reason: FieldErrorReason::NotSupported, message }
     }
@@ -77,6 +95,29 @@ impl FieldError {
     /// Something, if the number at `path` is there and below zero.
     pub fn negative(path: impl Into<String>, value: &Value) -> Option<Self> {
         value.as_i64().filter(|n| *n < 0).map(|_| Self::invalid(path, value, "must be greater than or equal to 0"))
+    }
+
+    /// Something, if the number at `path` is there and not above zero.
+    pub fn not_positive(path: impl Into<String>, value: &Value) -> Option<Self> {
+        value.as_i64().filter(|n| *n <= 0).map(|_| Self::invalid(path, value, "must be greater than zero"))
+    }
+
+    /// Something, if there is no text, or an empty one.
+    pub fn missing(path: impl Into<String>, value: &Value) -> Option<Self> {
+        value.as_str().is_none_or(str::is_empty).then(|| Self::required(path, ""))
+    }
+
+    /// Something, if there is a text that is none of `supported`. An empty text is a text.
+    pub fn unsupported(path: impl Into<String>, value: &Value, supported: &[&str]) -> Option<Self> {
+        let unknown = value.as_str().is_some_and(|text| !supported.contains(&text));
+        unknown.then(|| Self::not_supported(path, value, supported))
+    }
+
+    /// Every reason of `check` against a text, at `path`.
+    pub fn each(path: impl Into<String>, value: &Value, check: fn(&str) -> Vec<String>) -> Vec<Self> {
+        let path = path.into();
+        let why = check(value.as_str().unwrap_or_default()).into_iter();
+        why.map(|why| Self::invalid(path.as_str(), value, why)).collect()
     }
 
     /// A list or map has too many items.

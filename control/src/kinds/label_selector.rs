@@ -77,6 +77,9 @@ pub fn validate(path: &str, selector: &Value) -> Vec<FieldError> {
         let key = expression["key"].as_str().unwrap_or_default();
         let wrong = names::qualified_name(key).into_iter();
         errors.extend(wrong.map(|why| FieldError::invalid(format!("{path}.key"), &expression["key"], why)));
+        for (i, value) in expression["values"].as_array().into_iter().flatten().enumerate() {
+            errors.extend(FieldError::each(format!("{path}.values[{i}]"), value, names::label_value));
+        }
     }
     errors
 }

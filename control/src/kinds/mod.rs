@@ -20,7 +20,12 @@ pub mod age;
 pub mod built_in;
 pub mod certificate_signing_request;
 pub mod column;
+pub mod condition;
 pub mod config_map;
+pub mod controller_revision;
+pub mod cron_job;
+pub mod cron_schedule;
+pub mod daemon_set;
 pub mod deletion;
 pub mod deployment;
 pub mod derived;
@@ -28,24 +33,41 @@ pub mod endpoint_slice;
 pub mod endpoints;
 pub mod event;
 pub mod field;
+pub mod horizontal_pod_autoscaler;
+pub mod int_or_percent;
+pub mod ip;
 pub mod ip_address;
+pub mod job;
 pub mod label_selector;
 pub mod lease;
+pub mod limit_range;
 pub mod names;
 pub mod namespace;
 pub mod node;
+pub mod persistent_volume;
+pub mod persistent_volume_claim;
 pub mod pod;
+pub mod pod_disruption_budget;
 pub mod pod_template;
 pub mod port;
 pub mod prepare;
+pub mod priority_class;
 pub mod quantity;
+pub mod reading;
 pub mod registry;
 pub mod replica_set;
+pub mod replication_controller;
+pub mod resource_name;
+pub mod resource_quota;
+pub mod runtime_class;
 pub mod secret;
 pub mod service;
 pub mod service_account;
 pub mod snapshot;
+pub mod stateful_set;
 pub mod superseded;
+pub mod volume_source;
+pub mod workload;
 
 pub use age::Cell;
 pub use built_in::{BuiltIn, BuiltInAs};
@@ -97,6 +119,8 @@ pub struct Kind {
     /// drop or keep `status`, bump `metadata.generation`, and so on (`PrepareForCreate`/`PrepareForUpdate` in
     /// Kubernetes).
     pub prepare: PrepareFn,
+    /// What a write through `/status` does to `new`, given the stored `old`, before it is validated.
+    pub prepare_status: PrepareStatusFn,
     /// Columns of `kubectl get`; `cells` answers in the same order.
     pub columns: Cow<'static, [Column]>,
     /// The cells of an object's row, one for each column.
@@ -119,6 +143,8 @@ pub type DefaultFn = Arc<dyn Fn(&mut Value) + Send + Sync>;
 pub type ValidateFn = Arc<dyn Fn(&Value, Option<&Value>) -> Vec<FieldError> + Send + Sync>;
 /// See [`Kind::prepare`].
 pub type PrepareFn = Arc<dyn Fn(&mut Value, Option<&Value>) + Send + Sync>;
+/// See [`Kind::prepare_status`].
+pub type PrepareStatusFn = Arc<dyn Fn(&mut Value, &Value) + Send + Sync>;
 /// See [`Kind::cells`].
 pub type CellsFn = Arc<dyn Fn(&Value) -> Vec<Cell> + Send + Sync>;
 /// See [`Kind::selectable`].

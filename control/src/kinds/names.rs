@@ -1,15 +1,22 @@
 //! Which names, labels and annotations objects of any kind may have, in Kubernetes' words
 //! (`k8s.io/apimachinery/pkg/util/validation`).
 
+use std::borrow::Cow;
+
 use serde_json::{Value, json};
 
 use super::{FieldError, Kind};
 
 const SUBDOMAIN: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
+const WILDCARD: &str = "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must consist of lower case alphanumeric characters, '-' or '.' and end with an alphanumeric character (e.g. '*.example.com', regex used for validation is '\\*\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
 const LABEL: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
 const LABEL_1035: &str = "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')";
 const QUALIFIED: &str = "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
 const LABEL_VALUE: &str = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
+const UNDERSCORED: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '_', '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?(\\._?[a-z0-9]([-_a-z0-9]*[a-z0-9])?)*')";
+const CONFIG_KEY: &str = "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')";
+const ENVIRONMENT_VARIABLE: &str =
+    "a valid environment variable name must consist only of printable ASCII characters other than '='";
 /// Bytes of all annotations of an object together.
 const MAX_ANNOTATIONS: usize = 256 << 10;
 
@@ -17,46 +24,90 @@ const MAX_ANNOTATIONS: usize = 256 << 10;
 pub fn metadata(kind: &Kind, object: &Value) -> Vec<FieldError> {
     let metadata = &object["metadata"];
     let mut errors = Vec::new();
-    let invalid = |path: &str, value: &str, why: String| FieldError::invalid(path, &json!(value), why);
+    if let Some(base) = metadata["generateName"].as_str().filter(|base| !base.is_empty()) {
+        let why = (kind.object_name)(&as_generated(base)).into_iter();
+        errors.extend(why.map(|why| FieldError::invalid("metadata.generateName", &json!(base), why)));
+    }
     match metadata["name"].as_str().unwrap_or_default() {
         "" => errors.push(FieldError::required("metadata.name", "name or generateName is required")),
-        name => errors.extend((kind.object_name)(name).into_iter().map(|why| invalid("metadata.name", name, why))),
+        _ => errors.extend(FieldError::each("metadata.name", &metadata["name"], kind.object_name)),
     }
     errors.extend(labels("metadata.labels", &metadata["labels"]));
-    let mut size = 0;
-    for (key, value) in metadata["annotations"].as_object().into_iter().flatten() {
-        let lower = key.to_lowercase();
-        errors.extend(qualified_name(&lower).into_iter().map(|why| invalid("metadata.annotations", key, why)));
-        size += key.len() + value.as_str().map_or(0, str::len);
-    }
-    if size > MAX_ANNOTATIONS {
-        errors.push(FieldError::too_long("metadata.annotations", MAX_ANNOTATIONS));
-    }
-    for (index, finalizer) in metadata["finalizers"].as_array().into_iter().flatten().enumerate() {
-        let name = finalizer.as_str().unwrap_or_default();
-        let path = format!("metadata.finalizers[{index}]");
-        errors.extend(qualified_name(name).into_iter().map(|why| invalid(&path, name, why)));
-    }
+    errors.extend(annotations("metadata.annotations", &metadata["annotations"]));
     errors.extend(owner_references(metadata));
+    errors.extend(finalizers(&metadata["finalizers"]));
     errors
 }
 
+/// The start of a generated name as it will be in the name: a dash at its end does not stay there.
+fn as_generated(base: &str) -> Cow<'_, str> {
+    match base.strip_suffix('-').filter(|rest| !rest.is_empty()) {
+        Some(rest) => {
+            let kept = rest.char_indices().next_back().map_or(0, |(at, _)| at);
+            format!("{}a", &rest[..kept]).into()
+        }
+        None => base.into(),
+    }
+}
+
 fn owner_references(metadata: &Value) -> Vec<FieldError> {
+    const PATH: &str = "metadata.ownerReferences";
     let mut errors = Vec::new();
-    let mut controllers = 0;
-    for (index, owner) in metadata["ownerReferences"].as_array().into_iter().flatten().enumerate() {
-        for field in ["apiVersion", "kind", "name", "uid"] {
-            if owner[field].as_str().is_none_or(str::is_empty) {
-                let path = format!("metadata.ownerReferences[{index}].{field}");
-                errors.push(FieldError::invalid(path, &owner[field], format!("{field} must not be empty")));
+    let mut controller: Option<String> = None;
+    for owner in metadata["ownerReferences"].as_array().into_iter().flatten() {
+        let text = |field: &str| owner[field].as_str().unwrap_or_default();
+        for (field, why) in [
+            ("apiVersion", "version must not be empty"),
+            ("kind", "must not be empty"),
+            ("name", "must not be empty"),
+            ("uid", "must not be empty"),
+        ] {
+            if text(field).is_empty() {
+                errors.push(FieldError::invalid(format!("{PATH}.{field}"), &json!(text(field)), why));
             }
         }
-        controllers += u32::from(owner["controller"] == true);
+        if (text("apiVersion"), text("kind")) == ("v1", "Event") {
+            errors.push(FieldError::invalid(PATH, owner, "/v1, Kind=Event is disallowed from being an owner"));
+        }
+        if owner["controller"] == true {
+            let this = format!("{}/{}", text("kind"), text("name"));
+            match &controller {
+                Some(first) => {
+                    let why = format!(
+                        "Only one reference can have Controller set to true. Found \"true\" in references for {first} and {this}"
+                    );
+                    errors.push(FieldError::invalid(PATH, &metadata["ownerReferences"], why));
+                }
+                None => controller = Some(this),
+            }
+        }
     }
-    if controllers > 1 {
-        let why =
-            "Only one reference can have Controller set to true. Found \"true\" in references for more than one owner";
-        errors.push(FieldError::invalid("metadata.ownerReferences", &metadata["ownerReferences"], why));
+    errors
+}
+
+fn finalizers(list: &Value) -> Vec<FieldError> {
+    const PATH: &str = "metadata.finalizers";
+    let finalizers = || list.as_array().into_iter().flatten();
+    let mut errors: Vec<FieldError> =
+        finalizers().flat_map(|finalizer| FieldError::each(PATH, finalizer, qualified_name)).collect();
+    if finalizers().any(|f| f == "orphan") && finalizers().any(|f| f == "foregroundDeletion") {
+        let why = "finalizer orphan and foregroundDeletion cannot be both set";
+        errors.push(FieldError::invalid(PATH, list, why));
+    }
+    errors
+}
+
+/// Every reason why a map cannot be annotations.
+pub fn annotations(path: &str, map: &Value) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let mut size = 0;
+    for (key, value) in map.as_object().into_iter().flatten() {
+        let why = qualified_name(&key.to_lowercase()).into_iter();
+        errors.extend(why.map(|why| FieldError::invalid(path, &json!(key), why)));
+        size += key.len() + value.as_str().map_or(0, str::len);
+    }
+    if size > MAX_ANNOTATIONS {
+        errors.push(FieldError::too_long(path, MAX_ANNOTATIONS));
     }
     errors
 }
@@ -75,21 +126,116 @@ pub fn labels(path: &str, map: &Value) -> Vec<FieldError> {
 /// RFC 1123 subdomain, at most 253 bytes.
 pub fn subdomain(text: &str) -> Vec<String> {
     let shaped = text.split('.').all(is_label);
-    [(text.len() > 253).then(|| "must be no more than 253 bytes".to_owned()), (!shaped).then(|| SUBDOMAIN.to_owned())]
-        .into_iter()
-        .flatten()
-        .collect()
+    reasons([(text.len() > 253, "must be no more than 253 characters"), (!shaped, SUBDOMAIN)])
+}
+
+/// `*.` before an RFC 1123 subdomain.
+pub fn wildcard_subdomain(text: &str) -> Vec<String> {
+    let shaped = text.strip_prefix("*.").is_some_and(|rest| rest.split('.').all(is_label));
+    let too_long = (text.len() > 253).then(|| "must be no more than 253 characters".to_owned());
+    [too_long, (!shaped).then(|| WILDCARD.to_owned())].into_iter().flatten().collect()
+}
+
+/// What can stand in a path of the API as one segment.
+pub fn path_segment(text: &str) -> Vec<String> {
+    if matches!(text, "." | "..") {
+        return vec![format!("may not be '{text}'")];
+    }
+    ["/", "%"].into_iter().filter(|part| text.contains(part)).map(|part| format!("may not contain '{part}'")).collect()
+}
+
+/// `example.com/path`
+pub fn domain_prefixed_path(path: &str, value: &Value) -> Vec<FieldError> {
+    const SHAPE: &str = "must be a domain-prefixed path (such as \"acme.io/foo\")";
+    let text = value.as_str().unwrap_or_default();
+    if text.is_empty() {
+        return vec![FieldError::required(path, "")];
+    }
+    let Some((host, rest)) = text.split_once('/').filter(|(host, rest)| !host.is_empty() && !rest.is_empty()) else {
+        return vec![FieldError::invalid(path, value, SHAPE)];
+    };
+    let mut errors: Vec<FieldError> = FieldError::invalid_each(path, &host.into(), subdomain(host)).collect();
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"/-._~%!$&'()*+,;=:".contains(&b);
+    if !rest.bytes().all(allowed) {
+        let why = "Invalid path (regex used for validation is '[A-Za-z0-9/\\-._~%!$&'()*+,;=:]+')";
+        errors.push(FieldError::invalid(path, &rest.into(), why));
+    }
+    errors
+}
+
+/// A domain of at least three parts, as webhooks are named.
+pub fn fully_qualified(path: &str, value: &Value) -> Option<FieldError> {
+    let text = value.as_str().unwrap_or_default();
+    let wrong = subdomain(text);
+    if text.is_empty() {
+        Some(FieldError::required(path, ""))
+    } else if !wrong.is_empty() {
+        Some(FieldError::invalid(path, value, wrong.join(",")))
+    } else if text.split('.').count() < 3 {
+        let why = "should be a domain with at least three segments separated by dots";
+        Some(FieldError::invalid(path, value, why))
+    } else {
+        None
+    }
+}
+
+/// The name of a CSI driver, at most 63 bytes, in upper or lower case.
+pub fn csi_driver(path: &str, value: &Value) -> Vec<FieldError> {
+    let text = value.as_str().unwrap_or_default();
+    if text.is_empty() {
+        return vec![FieldError::required(path, "")];
+    }
+    let long = (text.len() > 63).then(|| FieldError::too_long(path, 63));
+    long.into_iter().chain(FieldError::invalid_each(path, value, subdomain(&text.to_lowercase()))).collect()
+}
+
+/// The same, with underscores: what stands in the DNS for other than hosts.
+pub fn subdomain_with_underscore(text: &str) -> Vec<String> {
+    let label = |label: &str| {
+        let ends = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+        let label = label.strip_prefix('_').unwrap_or(label);
+        bounded(label, ends) && label.bytes().all(|b| ends(b) || matches!(b, b'-' | b'_'))
+    };
+    let shaped = text.split('.').all(label);
+    reasons([(text.len() > 253, "must be no more than 253 characters"), (!shaped, UNDERSCORED)])
 }
 
 /// RFC 1123 label, at most 63 bytes.
 pub fn label(text: &str) -> Vec<String> {
-    [too_long(text), (!is_label(text)).then(|| LABEL.to_owned())].into_iter().flatten().collect()
+    let why = if text.split('.').all(is_label) { "must not contain dots" } else { LABEL };
+    reasons([(text.len() > 63, "must be no more than 63 characters"), (!is_label(text), why)])
 }
 
 /// RFC 1035 label: a letter first.
 pub fn label_1035(text: &str) -> Vec<String> {
     let shaped = is_label(text) && text.starts_with(|c: char| c.is_ascii_lowercase());
-    [too_long(text), (!shaped).then(|| LABEL_1035.to_owned())].into_iter().flatten().collect()
+    reasons([(text.len() > 63, "must be no more than 63 characters"), (!shaped, LABEL_1035)])
+}
+
+/// A key of a ConfigMap or a Secret, which becomes a file's name.
+pub fn config_key(text: &str) -> Vec<String> {
+    let valid = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    let shaped = !text.is_empty() && text.bytes().all(valid);
+    let dots = match text {
+        "." => "must not be '.'",
+        ".." => "must not be '..'",
+        _ => "must not start with '..'",
+    };
+    reasons([
+        (text.len() > 253, "must be no more than 253 characters"),
+        (!shaped, CONFIG_KEY),
+        (text == "." || text.starts_with(".."), dots),
+    ])
+}
+
+/// The name of an environment variable.
+pub fn environment_variable(text: &str) -> Vec<String> {
+    let printable = text.bytes().all(|b| (0x20..0x7f).contains(&b) && b != b'=');
+    reasons([(text.is_empty(), "environment variable name must be non-empty"), (!printable, ENVIRONMENT_VARIABLE)])
+}
+
+fn reasons<const N: usize>(reasons: [(bool, &str); N]) -> Vec<String> {
+    reasons.into_iter().filter(|(holds, _)| *holds).map(|(_, why)| why.to_owned()).collect()
 }
 
 /// A label's key: `[prefix/]name`.
@@ -99,7 +245,7 @@ pub fn qualified_name(text: &str) -> Vec<String> {
         None => text,
         Some((_, rest)) if rest.contains('/') => {
             return vec![format!(
-                "a qualified name {} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')",
+                "a valid label key {} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')",
                 &QUALIFIED["name part ".len()..]
             )];
         }
@@ -108,7 +254,9 @@ pub fn qualified_name(text: &str) -> Vec<String> {
             name
         }
         Some((prefix, name)) => {
-            errors.extend(subdomain(prefix).into_iter().map(|why| format!("prefix part {why}")));
+            let shaped = prefix.split('.').all(is_label);
+            let why = reasons([(prefix.len() > 253, "must be no more than 253 bytes"), (!shaped, SUBDOMAIN)]);
+            errors.extend(why.into_iter().map(|why| format!("prefix part {why}")));
             name
         }
     };
@@ -126,11 +274,7 @@ pub fn qualified_name(text: &str) -> Vec<String> {
 /// A label's value: empty, or a word of at most 63 bytes.
 pub fn label_value(text: &str) -> Vec<String> {
     let shaped = text.is_empty() || is_word(text);
-    [too_long(text), (!shaped).then(|| LABEL_VALUE.to_owned())].into_iter().flatten().collect()
-}
-
-fn too_long(text: &str) -> Option<String> {
-    (text.len() > 63).then(|| "must be no more than 63 bytes".to_owned())
+    reasons([(text.len() > 63, "must be no more than 63 bytes"), (!shaped, LABEL_VALUE)])
 }
 
 fn is_label(text: &str) -> bool {
@@ -164,6 +308,41 @@ mod tests {
         assert!(!label("a.b").is_empty());
         assert!(!label(&"a".repeat(64)).is_empty());
         assert!(!label_1035("0abc").is_empty());
+    }
+
+    #[test]
+    fn a_generated_name_may_start_with_what_ends_in_a_dash() {
+        for (base, valid) in [("web-", true), ("web", true), ("-", false), ("web--", true), ("-web", false)] {
+            assert_eq!(subdomain(&as_generated(base)).is_empty(), valid, "{base}");
+        }
+    }
+
+    #[test]
+    fn paths_wildcards_and_domains_are_told_apart() {
+        assert!(wildcard_subdomain("*.a.b").is_empty());
+        for text in ["*", "*a.b", "a.*", "*.", "*.*.a"] {
+            assert!(!wildcard_subdomain(text).is_empty(), "{text}");
+        }
+        assert!(path_segment("system:node").is_empty());
+        assert_eq!(path_segment(".."), ["may not be '..'"]);
+        assert_eq!(path_segment("a/b%"), ["may not contain '/'", "may not contain '%'"]);
+        let errors = |text: &str| domain_prefixed_path("p", &json!(text)).len();
+        assert_eq!(["", "a", "a/", "A/b", "a/ b", "example.com/a/b"].map(errors), [1, 1, 1, 1, 1, 0]);
+        assert_eq!(fully_qualified("p", &json!("a.b.c")), None);
+        assert!(fully_qualified("p", &json!("a.b")).unwrap().message.contains("three segments"));
+        assert_eq!(csi_driver("p", &json!("CSI.example.com")), []);
+        assert_eq!(csi_driver("p", &json!("a".repeat(64))).len(), 1);
+    }
+
+    #[test]
+    fn keys_and_variables_have_their_own_rules() {
+        assert!(config_key("a.b_c-D").is_empty() && environment_variable("a b").is_empty());
+        for key in ["", "a b", "a/b", ".", "..", "..a", &"a".repeat(254)] {
+            assert!(!config_key(key).is_empty(), "{key}");
+        }
+        assert!(!environment_variable("a=b").is_empty() && !environment_variable("é").is_empty());
+        assert!(subdomain_with_underscore("_http._tcp.a").is_empty() && !subdomain_with_underscore("a_").is_empty());
+        assert_eq!(label("a.b"), ["must not contain dots"]);
     }
 
     #[test]

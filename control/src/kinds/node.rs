@@ -4,7 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::{BuiltIn, Cell, Column, FieldError, Storage, prepare};
+use super::{
+    BuiltIn, Cell, Column, FieldError, Storage, names, prepare,
+    reading::{entries, items, text},
+    resource_name,
+};
 
 /// The declaration of this kind.
 pub static KIND: BuiltIn = BuiltIn {
@@ -18,7 +22,7 @@ pub static KIND: BuiltIn = BuiltIn {
     namespaced: false,
     subresources: &["proxy", "status"],
     storage: Storage::Stored,
-    default: |_| {},
+    default,
     validate,
     prepare: prepare_node,
     columns: &[
@@ -40,6 +44,14 @@ pub static KIND: BuiltIn = BuiltIn {
     schema: "io.k8s.api.core.v1.Node",
     ..BuiltIn::PLAIN
 };
+
+/// What a node has is for pods, if it says nothing else.
+fn default(object: &mut Value) {
+    let status = &object["status"];
+    if !status["capacity"].is_null() && status["allocatable"].is_null() {
+        object["status"]["allocatable"] = status["capacity"].clone();
+    }
+}
 
 /// Unlike other kinds, a Node is born with the status that was sent: its agent registers it in one write.
 fn prepare_node(new: &mut Value, old: Option<&Value>) {
@@ -66,21 +78,45 @@ fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
             ));
         }
     }
-    let mut seen = BTreeSet::new();
-    for (i, taint) in new["spec"]["taints"].as_array().into_iter().flatten().enumerate() {
-        let path = format!("spec.taints[{i}]");
-        match taint["key"].as_str() {
-            None | Some("") => errors.push(FieldError::required(format!("{path}.key"), "")),
-            Some(key) => {
-                let effect = taint["effect"].as_str().unwrap_or_default();
-                if !matches!(effect, "NoSchedule" | "PreferNoSchedule" | "NoExecute") {
-                    let effects = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
-                    errors.push(FieldError::not_supported(format!("{path}.effect"), &taint["effect"], &effects));
-                }
-                if !seen.insert((key, effect)) {
-                    errors.push(FieldError::duplicate(path, taint));
-                }
+    // Kubernetes names the metadata here, too.
+    errors.extend(taints("metadata.taints", &new["spec"]["taints"]));
+    for list in ["capacity", "allocatable"] {
+        for (name, amount) in entries(&new["status"][list]) {
+            errors.extend(resource_name::amount(&format!("status.{list}.{name}"), name, amount));
+        }
+    }
+    if old.is_some() {
+        let mut seen = BTreeSet::new();
+        for (i, address) in items(&new["status"]["addresses"]).enumerate() {
+            if !seen.insert((text(address, "type"), text(address, "address"))) {
+                errors.push(FieldError::duplicate(format!("status.addresses[{i}]"), address));
             }
+        }
+    }
+    errors
+}
+
+fn taints(path: &str, taints: &Value) -> Vec<FieldError> {
+    const EFFECTS: [&str; 3] = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
+    let mut errors = Vec::new();
+    let mut seen = BTreeSet::new();
+    for (i, taint) in items(taints).enumerate() {
+        let path = format!("{path}[{i}]");
+        let (key, effect) = (text(taint, "key"), text(taint, "effect"));
+        errors.extend(FieldError::invalid_each(format!("{path}.key"), &key.into(), names::qualified_name(key)));
+        let wrong = names::label_value(text(taint, "value"));
+        if !wrong.is_empty() {
+            errors.push(FieldError::invalid(format!("{path}.value"), &taint["value"], wrong.join(";")));
+        }
+        match effect {
+            "" => errors.push(FieldError::required(format!("{path}.effect"), "")),
+            _ if EFFECTS.contains(&effect) => {}
+            _ => errors.push(FieldError::not_supported(format!("{path}.effect"), &taint["effect"], &EFFECTS)),
+        }
+        if !seen.insert((key, effect)) {
+            let mut error = FieldError::duplicate(path, taint);
+            error.message.push_str(": taints must be unique by key and effect pair");
+            errors.push(error);
         }
     }
     errors

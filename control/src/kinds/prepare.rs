@@ -3,6 +3,8 @@
 
 use serde_json::{Value, json};
 
+use super::reading::same;
+
 /// On create, `initial` becomes the status; on update the stored status stays.
 pub fn keep_status(new: &mut Value, old: Option<&Value>, initial: Value) {
     let Some(object) = new.as_object_mut() else { return };
@@ -27,18 +29,13 @@ pub fn count_generation(new: &mut Value, old: Option<&Value>) {
     }
 }
 
-/// Equal but for metadata and status. The order of keys does not count.
+/// Equal but for metadata and status. The order of keys does not count, nor does what is there but empty.
 fn same_content(a: &Value, b: &Value) -> bool {
-    let content = |v: &Value| -> Vec<(String, Value)> {
-        let fields = v.as_object().into_iter().flatten();
-        let mut fields: Vec<_> = fields
-            .filter(|(key, value)| !matches!(key.as_str(), "metadata" | "status") && !value.is_null())
-            .map(|(key, value)| (key.clone(), value.clone()))
-            .collect();
-        fields.sort_by(|x, y| x.0.cmp(&y.0));
-        fields
+    let fields = |v: &Value| -> Vec<String> {
+        let keys = v.as_object().into_iter().flatten().map(|(key, _)| key.clone());
+        keys.filter(|key| !matches!(key.as_str(), "metadata" | "status")).collect()
     };
-    content(a) == content(b)
+    fields(a).iter().chain(&fields(b)).all(|field| same(&a[field], &b[field]))
 }
 
 #[cfg(test)]

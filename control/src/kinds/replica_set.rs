@@ -5,9 +5,8 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::{
-    BuiltIn, Cell, Column, Storage,
-    pod_template::{self, CONTAINERS, IMAGES, SELECTOR},
-    prepare,
+    BuiltIn, Cell, Column, FieldError, Storage, prepare,
+    workload::{self, CONTAINERS, IMAGES, SELECTOR},
 };
 
 /// The declaration of this kind.
@@ -23,7 +22,7 @@ pub static KIND: BuiltIn = BuiltIn {
     subresources: &["scale", "status"],
     storage: Storage::Stored,
     default,
-    validate: pod_template::validate,
+    validate,
     prepare: |new, old| {
         prepare::keep_status(new, old, json!({"replicas": 0}));
         prepare::count_generation(new, old);
@@ -55,7 +54,7 @@ pub fn selectable(object: &Value) -> BTreeMap<&'static str, String> {
 /// The cells of these columns.
 pub fn cells(object: &Value) -> Vec<Cell> {
     let (spec, status) = (&object["spec"], &object["status"]);
-    let [containers, images, selector] = pod_template::cells(spec);
+    let [containers, images, selector] = workload::cells(spec);
     vec![
         Cell::name(object),
         Cell::integer(spec["replicas"].as_i64().unwrap_or(1)),
@@ -69,7 +68,36 @@ pub fn cells(object: &Value) -> Vec<Cell> {
 }
 
 fn default(object: &mut Value) {
-    if let Some(spec) = object.get_mut("spec").filter(|s| s.is_object()) {
-        pod_template::default(spec);
+    if let Some(spec) = workload::spec_of(object) {
+        workload::default(spec);
     }
+}
+
+fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    if workload::changes_spec(new, old) {
+        let negative = |field| FieldError::negative(format!("spec.{field}"), &new["spec"][field]);
+        errors.extend(["replicas", "minReadySeconds"].into_iter().filter_map(negative));
+        errors.extend(workload::replicated(new, old));
+    }
+    if workload::changes_status(new, old).is_some() {
+        errors.extend(validate_status(&new["status"]));
+    }
+    errors
+}
+
+/// Reasons against the status of a ReplicaSet or a ReplicationController.
+pub fn validate_status(status: &Value) -> Vec<FieldError> {
+    let counted = [
+        "replicas",
+        "fullyLabeledReplicas",
+        "readyReplicas",
+        "availableReplicas",
+        "observedGeneration",
+        "terminatingReplicas",
+    ];
+    let mut errors =
+        workload::counts(status, &counted, &["fullyLabeledReplicas", "readyReplicas", "availableReplicas"]);
+    errors.extend(workload::more_available_than_ready(status, "readyReplicas"));
+    errors
 }

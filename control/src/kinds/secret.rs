@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::{Map, Value};
 
-use super::{BuiltIn, Cell, Column, FieldError, Storage, config_map};
+use super::{BuiltIn, Cell, Column, FieldError, Storage, config_map, names, reading::text};
 
 /// The declaration of this kind.
 pub static KIND: BuiltIn = BuiltIn {
@@ -25,7 +25,7 @@ pub static KIND: BuiltIn = BuiltIn {
     columns: &[
         Column::name(),
         Column::text("Type", "What the data is for."),
-        Column::integer("Data", "Number of keys."),
+        Column::text("Data", "Number of keys."),
         Column::age(),
     ],
     cells: |o| {
@@ -55,23 +55,24 @@ fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let mut size = 0;
     for (key, value) in new["data"].as_object().into_iter().flatten() {
-        errors.extend(config_map::data_key(&format!("data[{key}]"), key));
+        errors.extend(FieldError::each(format!("data[{key}]"), &Value::from(key.as_str()), names::config_key));
         size += value.as_str().unwrap_or_default().len() / 4 * 3;
     }
     if size > config_map::MAX_DATA {
         errors.push(FieldError::too_long("data", config_map::MAX_DATA));
     }
-    for key in required_keys(new["type"].as_str().unwrap_or_default()) {
-        if new["data"][*key].is_null() {
-            errors.push(FieldError::required(format!("data[{key}]"), ""));
-        }
+    for key in required_keys(text(new, "type"), &new["data"]) {
+        errors.push(FieldError::required(format!("data[{key}]"), ""));
     }
-    if new["type"] == "kubernetes.io/dockerconfigjson" {
-        let text = new["data"][".dockerconfigjson"].as_str().and_then(|d| BASE64_STANDARD.decode(d).ok());
-        if text.is_some_and(|text| serde_json::from_slice::<Value>(&text).is_err()) {
-            let why = Value::from("<secret contents redacted>");
-            errors.push(FieldError::invalid("data[.dockerconfigjson]", &why, "must be valid JSON"));
-        }
+    let json = match text(new, "type") {
+        "kubernetes.io/dockerconfigjson" => ".dockerconfigjson",
+        "kubernetes.io/dockercfg" => ".dockercfg",
+        _ => "",
+    };
+    let content = new["data"][json].as_str().and_then(|content| BASE64_STANDARD.decode(content).ok());
+    if let Some(Err(error)) = content.map(|content| serde_json::from_slice::<Map<String, Value>>(&content)) {
+        let redacted = Value::from("<secret contents redacted>");
+        errors.push(FieldError::invalid(format!("data[{json}]"), &redacted, error.to_string()));
     }
     if new["type"] == "kubernetes.io/service-account-token" {
         const ACCOUNT: &str = "kubernetes.io/service-account.name";
@@ -88,14 +89,25 @@ fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
     errors
 }
 
-fn required_keys(kind: &str) -> &'static [&'static str] {
-    match kind {
+/// The keys that `data` lacks for a type.
+fn required_keys(kind: &str, data: &Value) -> Vec<&'static str> {
+    let keys: &[&str] = match kind {
         "kubernetes.io/tls" => &["tls.crt", "tls.key"],
         "kubernetes.io/dockerconfigjson" => &[".dockerconfigjson"],
         "kubernetes.io/dockercfg" => &[".dockercfg"],
         "kubernetes.io/ssh-auth" => &["ssh-privatekey"],
+        "kubernetes.io/basic-auth" => &["username", "password"],
         _ => &[],
+    };
+    let is_there = |key: &&str| match kind {
+        "kubernetes.io/ssh-auth" => !text(data, key).is_empty(),
+        _ => !data[*key].is_null(),
+    };
+    // One of a name and a password is enough.
+    if kind == "kubernetes.io/basic-auth" && keys.iter().any(is_there) {
+        return Vec::new();
     }
+    keys.iter().copied().filter(|key| !is_there(key)).collect()
 }
 
 #[cfg(test)]
@@ -117,5 +129,12 @@ mod tests {
         let errors = validate(&tls, Some(&json!({"type": "Opaque"})));
         let paths: Vec<&str> = errors.iter().map(|e| e.path.as_str()).collect();
         assert_eq!(paths, ["data[tls.key]", "type"]);
+        let paths = |secret: Value| validate(&secret, None).into_iter().map(|e| e.path).collect::<Vec<_>>();
+        let of = |kind: &str, data: Value| paths(json!({"type": format!("kubernetes.io/{kind}"), "data": data}));
+        assert_eq!(of("basic-auth", json!({})), ["data[username]", "data[password]"]);
+        assert_eq!(of("basic-auth", json!({"password": ""})), Vec::<String>::new());
+        assert_eq!(of("ssh-auth", json!({"ssh-privatekey": ""})), ["data[ssh-privatekey]"]);
+        assert_eq!(of("dockercfg", json!({".dockercfg": "W10="})), ["data[.dockercfg]"], "a list is no such file");
+        assert_eq!(of("dockercfg", json!({".dockercfg": "e30="})), Vec::<String>::new());
     }
 }

@@ -19,11 +19,8 @@ pub static KIND: BuiltIn = BuiltIn {
     default: |_| {},
     validate: |_, _| Vec::new(),
     prepare: |_, _| {},
-    columns: &[Column::name(), Column::integer("Secrets", "Number of secrets pods may use."), Column::age()],
-    cells: |o| {
-        let secrets = o["secrets"].as_array().map_or(0, |s| s.len() as i64);
-        vec![Cell::name(o), Cell::integer(secrets), Cell::age(o)]
-    },
+    columns: &[Column::name(), Column::age()],
+    cells: |o| vec![Cell::name(o), Cell::age(o)],
     selectable: |_| BTreeMap::new(),
     schema: "io.k8s.api.core.v1.ServiceAccount",
     ..BuiltIn::PLAIN

@@ -4,6 +4,8 @@
 use base64::{DecodeError, Engine, prelude::BASE64_STANDARD};
 use jiff::Timestamp;
 
+use crate::kinds::quantity::Quantity;
+
 /// Go's zero time, which a typed client reads as "no time at all".
 pub const ZERO_TIME: &str = "0001-01-01T00:00:00Z";
 /// The zero value of Go's `MicroTime`.
@@ -51,10 +53,17 @@ fn timestamp(text: &str) -> Result<Timestamp, ScalarError> {
     text.parse().map_err(|_| wrong())
 }
 
+/// The canonical form of a quantity: `500m` for `0.5`.
+pub fn quantity(text: &str) -> Result<Option<String>, ScalarError> {
+    check_quantity(text)?;
+    let canonical = Quantity::parse(text).map(|quantity| quantity.to_string());
+    Ok(canonical.filter(|canonical| canonical != text))
+}
+
 /// Whether `text` is a quantity: digits with at most one point, then a suffix or an exponent.
 ///
 /// Source: `ParseQuantity` of apimachinery's `resource`.
-pub fn check_quantity(text: &str) -> Result<(), ScalarError> {
+fn check_quantity(text: &str) -> Result<(), ScalarError> {
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
     let end = unsigned.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(unsigned.len());
     let (number, suffix) = unsigned.split_at(end);
@@ -92,6 +101,10 @@ mod tests {
         for good in ["1", "0.5", "+1.5Gi", "-3", "100m", "1e3", "1E-3", ".5", "5.", "12E", "1Ei", "3u"] {
             assert_eq!(check_quantity(good), Ok(()), "{good}");
         }
+        for (given, canonical) in [("0.5", "500m"), ("1024Mi", "1Gi"), ("1000m", "1"), ("1000", "1k")] {
+            assert_eq!(quantity(given), Ok(Some(canonical.to_owned())), "{given}");
+        }
+        assert_eq!(quantity("1500m"), Ok(None));
         for bad in ["", "m", "1.2.3", "1 Gi", "1Kii", "1ki", "--1", "1e", ".", "0x10", "1é"] {
             assert!(check_quantity(bad).is_err(), "{bad}");
         }

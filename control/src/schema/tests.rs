@@ -129,7 +129,7 @@ fn special_values_are_checked() {
     let found = read(&pod(), container(json!({"limits": {"cpu": 0.5, "memory": 1024, "x.y/z": "3Gi"}})));
     assert_eq!(
         found["spec"]["containers"][0]["resources"]["limits"],
-        json!({"cpu": "0.5", "memory": "1024", "x.y/z": "3Gi"})
+        json!({"cpu": "500m", "memory": "1024", "x.y/z": "3Gi"})
     );
     let error = refused(&pod(), container(json!({"limits": {"cpu": "lots"}})));
     assert!(error.message.contains("spec.containers[0].resources.limits.cpu: quantities must match"), "{error}");

@@ -5,31 +5,38 @@
 
 mod approval;
 mod binding;
+mod ephemeral_containers;
 mod eviction;
 mod finalize;
 mod log;
 mod proxy;
+mod resize;
 mod scale;
 mod status;
 
 use axum::response::Response;
 use futures::future::BoxFuture;
 use http::Method;
+use serde_json::Value;
 
 use super::{Api, Status, Subject, read, request::Call, write};
 use crate::{
-    kinds::Kind,
+    kinds::{FieldError, Kind},
     request::{RequestInfo, Verb},
 };
+
+pub use status::STATUS;
 
 /// Every subresource.
 pub const ALL: &[&Subresource] = &[
     &approval::APPROVAL,
     &binding::BINDING,
+    &ephemeral_containers::EPHEMERAL_CONTAINERS,
     &eviction::EVICTION,
     &finalize::FINALIZE,
     &log::LOG,
     &proxy::PROXY,
+    &resize::RESIZE,
     &scale::SCALE,
     &status::STATUS,
 ];
@@ -79,9 +86,28 @@ pub enum Effect {
     SetImmutable,
     /// These fields of the object; all others stay as they are.
     Fields(&'static [&'static [&'static str]]),
+    /// A part of the object that has rules of its own.
+    Part(&'static Part),
     /// Nothing stored, or the object's life.
     Nothing,
 }
+
+/// How a part of an object is written. The kind's own rules for an update of the whole object do not hold.
+#[derive(Debug)]
+pub struct Part {
+    /// Leaves of `new` only the part, the rest being as in the stored `old`.
+    pub prepare: fn(new: &mut Value, old: &Value),
+    /// Reasons why `new` may not be stored in place of `old`.
+    pub validate: fn(new: &Value, old: &Value) -> Vec<FieldError>,
+}
+
+impl PartialEq for Part {
+    fn eq(&self, other: &Self) -> bool {
+        std::ptr::eq(self, other)
+    }
+}
+
+impl Eq for Part {}
 
 impl Subresource {
     /// The subresource of `kind` at a path segment.

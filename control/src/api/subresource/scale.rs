@@ -111,9 +111,11 @@ fn scaled(old: &Value, scale: &Value) -> Result<Value, Status> {
     Ok(new)
 }
 
-/// A LabelSelector object as the text of a label selector.
+/// A LabelSelector object, or the labels that are one of a ReplicationController, as the text of a label selector.
 fn selector_text(selector: &Value) -> String {
-    let equal = selector["matchLabels"].as_object().into_iter().flatten();
+    let is_map = selector.as_object().is_some_and(|map| !map.is_empty() && map.values().all(Value::is_string));
+    let equal = if is_map { selector } else { &selector["matchLabels"] };
+    let equal = equal.as_object().into_iter().flatten();
     let equal = equal.map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()));
     let set = selector["matchExpressions"].as_array().into_iter().flatten().map(|expression| {
         let key = expression["key"].as_str().unwrap_or_default();
@@ -141,6 +143,8 @@ mod tests {
         let scale = scale_of(&object);
         assert_eq!(scale["spec"]["replicas"], 3);
         assert_eq!(scale["status"], json!({"replicas": 2, "selector": "app=web,tier in (a,b)"}));
+        let controller = json!({"spec": {"selector": {"app": "web", "tier": "x"}}});
+        assert_eq!(scale_of(&controller)["status"]["selector"], "app=web,tier=x");
         let mut wanted = scale;
         wanted["spec"]["replicas"] = json!(5);
         let new = scaled(&object, &wanted).unwrap();

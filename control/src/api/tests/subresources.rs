@@ -56,11 +56,79 @@ async fn an_eviction_is_a_deletion() {
     server.post("/api/v1/namespaces/default/pods", pod("p")).await;
     let eviction = json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "p"}});
     let path = "/api/v1/namespaces/default/pods/p";
-    let dry = json!({"apiVersion": "policy/v1", "kind": "Eviction", "deleteOptions": {"dryRun": ["All"]}});
+    let mut dry = eviction.clone();
+    dry["deleteOptions"] = json!({"dryRun": ["All"]});
     assert_eq!(server.post(&format!("{path}/eviction"), dry).await.code, 201);
     assert_eq!(server.get(path).await.code, 200);
+    let other = json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "q"}});
+    assert_eq!(server.post(&format!("{path}/eviction"), other).await.reason(), (400, "BadRequest"));
     assert_eq!(server.post(&format!("{path}/eviction"), eviction).await.code, 201);
     assert_eq!(server.get(path).await.code, 404);
+}
+
+#[tokio::test]
+async fn a_budget_bounds_evictions() {
+    const BUDGETS: &str = "/apis/policy/v1/namespaces/default/poddisruptionbudgets";
+    let server = Server::start().await;
+    let path = |name: &str| format!("/api/v1/namespaces/default/pods/{name}");
+    for name in ["p", "q"] {
+        let mut pod = pod(name);
+        pod["metadata"]["labels"] = json!({"app": "a"});
+        pod["spec"]["nodeName"] = json!("n");
+        assert_eq!(server.post("/api/v1/namespaces/default/pods", pod).await.code, 201);
+        let ready = json!([{"type": "Ready", "status": "True"}]);
+        let status = json!({"status": {"phase": "Running", "conditions": ready}});
+        assert_eq!(server.merge(&format!("{}/status", path(name)), status).await.code, 200);
+    }
+    let budget = |name: &str| {
+        json!({"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": name},
+        "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": "a"}}}})
+    };
+    assert_eq!(server.post(BUDGETS, budget("b")).await.code, 201);
+    let evict = |name: &str| {
+        let eviction = json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}});
+        (format!("{}/eviction", path(name)), eviction)
+    };
+    let (p, eviction) = evict("p");
+    assert_eq!(server.post(&p, eviction.clone()).await.reason(), (429, "TooManyRequests"), "nobody saw the budget yet");
+    let status = json!({"status": {"disruptionsAllowed": 1, "observedGeneration": 1, "desiredHealthy": 1,
+        "currentHealthy": 2, "expectedPods": 2}});
+    assert_eq!(server.merge(&format!("{BUDGETS}/b/status"), status).await.code, 200);
+    assert_eq!(server.post(&format!("{p}?dryRun=All"), eviction.clone()).await.code, 201);
+    assert_eq!(server.get(&format!("{BUDGETS}/b")).await.json["status"]["disruptionsAllowed"], 1, "a dry run");
+    assert_eq!(server.post(&p, eviction).await.code, 201);
+    let left = server.get(&format!("{BUDGETS}/b")).await.json["status"].clone();
+    assert_eq!(left["disruptionsAllowed"], 0);
+    assert!(left["disruptedPods"]["p"].is_string(), "{left}");
+    let marked = server.get(&path("p")).await.json;
+    assert!(marked["metadata"]["deletionTimestamp"].is_string(), "{marked}");
+    assert_eq!(marked["status"]["conditions"][1]["type"], "DisruptionTarget");
+    let (q, eviction) = evict("q");
+    assert_eq!(server.post(&q, eviction.clone()).await.reason(), (429, "TooManyRequests"));
+    assert_eq!(server.post(BUDGETS, budget("c")).await.code, 201);
+    assert_eq!(server.post(&q, eviction).await.code, 500, "two budgets");
+}
+
+#[tokio::test]
+async fn parts_of_a_running_pod_change_through_their_subresources_alone() {
+    let server = Server::start().await;
+    let path = "/api/v1/namespaces/default/pods/p";
+    assert_eq!(server.post("/api/v1/namespaces/default/pods", pod("p")).await.code, 201);
+    let ephemeral = json!({"spec": {"ephemeralContainers": [{"name": "debug", "image": "busybox"}]}});
+    assert_eq!(server.merge(path, ephemeral.clone()).await.reason(), (422, "Invalid"));
+    let added = server.merge(&format!("{path}/ephemeralcontainers"), ephemeral).await;
+    assert_eq!((added.code, &added.json["spec"]["ephemeralContainers"][0]["name"]), (200, &json!("debug")));
+    assert_eq!(added.json["metadata"]["generation"], 2);
+    let none = json!({"spec": {"ephemeralContainers": null}});
+    let removed = server.merge(&format!("{path}/ephemeralcontainers"), none).await;
+    assert_eq!(removed.reason(), (422, "Invalid"));
+    let mut larger = server.get(path).await.json;
+    larger["spec"]["containers"][0]["resources"] = json!({"requests": {"cpu": "1"}});
+    assert_eq!(server.put(path, larger.clone()).await.reason(), (422, "Invalid"));
+    larger["spec"]["containers"][0]["resources"] = json!({});
+    larger["spec"]["nodeName"] = json!("elsewhere");
+    let resized = server.put(&format!("{path}/resize"), larger).await;
+    assert_eq!((resized.code, &resized.json["spec"]["nodeName"]), (200, &serde_json::Value::Null), "{}", resized.json);
 }
 
 #[tokio::test]

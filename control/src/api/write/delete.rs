@@ -20,7 +20,7 @@ use crate::{
     identity::Identity,
     kinds::Kind,
     rfc3339,
-    store::{Object, Snapshot},
+    store::{Object, Snapshot, Write},
 };
 
 /// `DeleteOptions`, from the body or the query.
@@ -124,9 +124,18 @@ pub enum Step {
     Keep,
 }
 
+/// What else happens in the transaction that deletes an object.
+#[derive(Default)]
+pub struct Alongside {
+    /// Changes the object where it stays for now.
+    pub mark: Option<fn(&mut Value)>,
+    /// Writes of other objects.
+    pub writes: Vec<Write>,
+}
+
 /// Decides a deletion.
 pub fn step(kind: &Kind, old: &Value, options: &Options, now: Timestamp) -> Step {
-    let finalizers = finalizers(&old["metadata"]["finalizers"], options.propagation);
+    let finalizers = finalizers(&old["metadata"]["finalizers"], propagation(kind, old, options));
     let held = !finalizers.is_empty() || super::held_by_spec(kind, old);
     let marked: Option<Timestamp> = old["metadata"]["deletionTimestamp"].as_str().and_then(|at| at.parse().ok());
     let already = marked.map(|_| old["metadata"]["deletionGracePeriodSeconds"].as_i64().unwrap_or(0));
@@ -159,6 +168,16 @@ pub fn step(kind: &Kind, old: &Value, options: &Options, now: Timestamp) -> Step
     if new == *old { Step::Keep } else { Step::Mark(new) }
 }
 
+/// What was asked for, or else what is usual for the kind, unless the object says it by its finalizers.
+fn propagation(kind: &Kind, old: &Value, options: &Options) -> Option<Propagation> {
+    let said = || {
+        let finalizers = old["metadata"]["finalizers"].as_array();
+        finalizers.is_some_and(|list| list.iter().any(|name| name == ORPHAN || name == FOREGROUND))
+    };
+    let usual = || (kind.deletion.orphans_by_default && !said()).then_some(Propagation::Orphan);
+    options.propagation.or_else(usual)
+}
+
 fn finalizers(stored: &Value, propagation: Option<Propagation>) -> Vec<String> {
     let stored = stored.as_array().into_iter().flatten().filter_map(Value::as_str);
     let keep = |name: &&str| propagation.is_none() || !matches!(*name, ORPHAN | FOREGROUND);
@@ -185,29 +204,49 @@ pub async fn prepare(
     place: &StorageLocation,
     stored: &Arc<Object>,
     options: &Options,
+    alongside: Alongside,
 ) -> Result<Prepared, Status> {
     let name = &*stored.header.name;
     options.must_hold(stored, place.subject(name))?;
     let value = parse(stored)?;
     let action = match step(&place.kind, &value, options, Timestamp::now()) {
         Step::Remove => Action::Remove,
-        Step::Mark(new) => Action::Mark(new),
+        Step::Mark(mut new) => {
+            if let Some(mark) = alongside.mark {
+                mark(&mut new);
+            }
+            Action::Mark(new)
+        }
         Step::Keep => return Ok(Prepared::Unchanged),
     };
     let namespace = Some(&*stored.header.namespace).filter(|namespace| !namespace.is_empty());
     let old = Some(Stored { object: stored, value: &value });
     let pending = Pending { place, namespace, name, subresource: None, old, action };
-    pipeline::prepare(api, identity, snapshot, pending).await
+    let mut prepared = pipeline::prepare(api, identity, snapshot, pending).await?;
+    if let Prepared::Ready { transaction, .. } = &mut prepared {
+        transaction.writes.extend(alongside.writes);
+    }
+    Ok(prepared)
 }
 
-/// Deletes the object that `call` names. Answers with the object, and whether it is gone.
-pub async fn remove(api: &Api, call: &Call, options: &Options) -> Result<(Arc<Object>, bool), Status> {
+/// Decides, given the stored object, whether it may be deleted and what goes along.
+pub type Decide<'a> = &'a (dyn Fn(&Snapshot, &Object, &Value) -> Result<Alongside, Status> + Send + Sync);
+
+/// Deletes the object that `call` names, if `decide` lets it. Answers with the object, and whether it is gone.
+pub async fn remove_with(
+    api: &Api,
+    call: &Call,
+    options: &Options,
+    decide: Decide<'_>,
+) -> Result<(Arc<Object>, bool), Status> {
     let place = api.place(&call.target)?;
     let name = call.target.name.as_deref().unwrap_or_default();
     for _ in 0..TRIES {
         let snapshot = api.store().snapshot();
         let stored = current(&snapshot, &place, name)?;
-        let (transaction, removes) = match prepare(api, &call.identity, &snapshot, &place, &stored, options).await? {
+        let alongside = decide(&snapshot, &stored, &parse(&stored)?)?;
+        let prepared = prepare(api, &call.identity, &snapshot, &place, &stored, options, alongside).await?;
+        let (transaction, removes) = match prepared {
             Prepared::Unchanged => return Ok((stored, false)),
             Prepared::Ready { transaction, removes } => (transaction, removes),
         };
@@ -224,7 +263,7 @@ pub async fn remove(api: &Api, call: &Call, options: &Options) -> Result<(Arc<Ob
 /// `DELETE` of one object.
 pub async fn delete(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Status> {
     let options = Options::of(call, text)?;
-    let (object, gone) = remove(api, call, &options).await?;
+    let (object, gone) = remove_with(api, call, &options, &|_, _, _| Ok(Alongside::default())).await?;
     if !gone {
         return Ok(answer(call, StatusCode::OK, &Outcome::Stored(object), &[]));
     }
@@ -311,6 +350,20 @@ mod tests {
         let options = Options { propagation: Some(Propagation::Background), ..Options::default() };
         let orphaned = json!({"metadata": {"name": "c", "finalizers": [ORPHAN]}});
         assert_eq!(step(&maps, &orphaned, &options, now), Step::Remove);
+    }
+
+    #[test]
+    fn pods_of_a_job_stay_unless_they_are_named() {
+        let jobs = Kinds::built_in().by_path("batch", "v1", "jobs").unwrap();
+        let now = at("2024-01-01T00:00:00Z");
+        let job = json!({"metadata": {"name": "j"}});
+        let Step::Mark(marked) = step(&jobs, &job, &Options::default(), now) else { panic!("its pods are orphaned") };
+        assert_eq!(marked["metadata"]["finalizers"], json!([ORPHAN]));
+        let options = Options { propagation: Some(Propagation::Background), ..Options::default() };
+        assert_eq!(step(&jobs, &job, &options, now), Step::Remove);
+        let foreground = json!({"metadata": {"name": "j", "finalizers": [FOREGROUND]}});
+        let Step::Mark(marked) = step(&jobs, &foreground, &Options::default(), now) else { panic!("it is held") };
+        assert_eq!(marked["metadata"]["finalizers"], json!([FOREGROUND]), "it says so itself");
     }
 
     #[test]

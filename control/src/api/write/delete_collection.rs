@@ -7,7 +7,7 @@ use http::StatusCode;
 use serde_json::json;
 
 use super::{
-    Options, TRIES,
+    Alongside, Options, TRIES,
     delete::{prepare, success},
     pipeline::{Committed, Prepared, outcome_of_commit},
 };
@@ -67,7 +67,7 @@ async fn delete_batch(
             namespace => format!("{namespace}/{}", header.name).into(),
         };
         let place = StorageLocation { kind: resource.kind.clone(), resource: resource.resource.clone(), key };
-        let prepared = prepare(api, &call.identity, &snapshot, &place, object, options).await?;
+        let prepared = prepare(api, &call.identity, &snapshot, &place, object, options, Alongside::default()).await?;
         if let (Prepared::Ready { transaction, .. }, false) = (prepared, options.dry_run) {
             places.push(place);
             transactions.push(transaction);

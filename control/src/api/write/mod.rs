@@ -12,7 +12,7 @@ mod pipeline;
 mod update;
 
 pub use create::create;
-pub use delete::{Options, delete, remove};
+pub use delete::{Alongside, Options, delete, remove_with};
 pub use delete_collection::delete_collection;
 pub use patch::{instructions as patch_instructions, patch};
 pub use update::{ObjectUpdate, change, update};
@@ -88,14 +88,14 @@ fn from_stored(kind: &Kind, object: &mut Value) {
 }
 
 /// Reads a stored object whole. What the store holds was written by this program.
-fn parse(object: &Object) -> Result<Value, Status> {
+pub fn parse(object: &Object) -> Result<Value, Status> {
     serde_json::from_slice(object.json()).map_err(|e| Status::internal(format!("a stored object is damaged: {e}")))
 }
 
-/// Refuses an object with any reason against it.
-fn must_be_valid(kind: &Kind, new: &Value, old: Option<&Value>) -> Result<(), Status> {
+/// Refuses an object with any reason against it, be it of its kind or of its metadata.
+fn must_be_valid(kind: &Kind, new: &Value, of_kind: Vec<FieldError>) -> Result<(), Status> {
     let mut errors: Vec<FieldError> = names::metadata(kind, new);
-    errors.extend((kind.validate)(new, old));
+    errors.extend(of_kind);
     if errors.is_empty() {
         return Ok(());
     }

@@ -17,7 +17,7 @@ use crate::{
     allocation::Claimant,
     api::{
         Api, Status, StorageLocation,
-        subresource::{Effect, Subresource},
+        subresource::{Effect, STATUS, Subresource},
     },
     encode,
     identity::Identity,
@@ -107,12 +107,20 @@ pub async fn prepare(
         Action::Put(mut new) => {
             let effect = subresource.map_or(Effect::Update, |subresource| subresource.effect);
             (kind.default)(&mut new);
-            if effect == Effect::Update {
-                (kind.prepare)(&mut new, stored);
+            match (effect, stored) {
+                (Effect::Update, stored) => (kind.prepare)(&mut new, stored),
+                (Effect::Part(part), Some(old)) => (part.prepare)(&mut new, old),
+                (_, Some(old)) if subresource == Some(&STATUS) => (kind.prepare_status)(&mut new, old),
+                _ => {}
             }
             admission.mutate(&request, &mut new).await?;
-            // What sets an immutable field is not held against the object as it was.
-            must_be_valid(kind, &new, stored.filter(|_| effect != Effect::SetImmutable))?;
+            let errors = match (effect, stored) {
+                (Effect::Part(part), Some(old)) => (part.validate)(&new, old),
+                // What sets an immutable field is not held against the object as it was.
+                (Effect::SetImmutable, _) => (kind.validate)(&new, None),
+                (_, stored) => (kind.validate)(&new, stored),
+            };
+            must_be_valid(kind, &new, errors)?;
             if let Some(old) = stored {
                 reject_new_finalizers(kind, &new, old)?;
                 for field in ["apiVersion", "kind"] {

@@ -174,14 +174,15 @@ impl DeploymentRequests<'_> {
         Err(Failure::request("name a ReplicaSet")(error))
     }
 
-    /// Writes the revision annotation and the status, where they differ from the stored ones.
+    /// Writes the revision annotation and the status, where they differ from the stored ones. Both through the status:
+    /// an annotation written otherwise counts as a generation.
     pub async fn report(&self, revision: Option<i64>, status: DeploymentStatus) -> Result<(), Failure> {
         let name = self.deployment.metadata.name.as_deref().unwrap_or_default();
         let mut current = self.deployment.clone();
         if let Some(revision) = revision {
             let patch = json!({"metadata": {"uid": current.metadata.uid,
                 "annotations": {REVISION: revision.to_string()}}});
-            current = match self.deployments.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await {
+            current = match self.deployments.patch_status(name, &PatchParams::default(), &Patch::Merge(patch)).await {
                 Ok(patched) => patched,
                 Err(error) if api_code(&error) == Some(404) => return Ok(()),
                 Err(error) => return Err(Failure::request("write a Deployment's revision")(error)),

@@ -1,81 +1,189 @@
-//! Validation of the containers of a pod.
+//! The containers of a pod: those that make it up, those that come first, and those that are added to look at it.
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::kinds::{FieldError, names, port, quantity};
+use super::{
+    environment, handlers,
+    mounts::{self, Volumes},
+    resources, security,
+};
+use crate::kinds::{
+    FieldError, names, port,
+    reading::{is_empty, items, text},
+};
 
-/// All containers of a pod spec at `path`; `volumes` are the names of its volumes.
-pub fn all(path: &str, spec: &Value, volumes: &BTreeSet<&str>) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    if spec["containers"].as_array().is_none_or(Vec::is_empty) {
-        errors.push(FieldError::required(format!("{path}.containers"), ""));
+/// What the containers of one pod have in common.
+pub struct Pod<'a> {
+    pub spec: &'a Value,
+    pub volumes: Volumes<'a>,
+}
+
+const EPHEMERAL: &str = "cannot be set for an Ephemeral Container";
+const MAX_RESTART_RULES: usize = 20;
+const MAX_EXIT_CODES: usize = 255;
+
+/// Reasons against all containers of a pod spec at `path`.
+pub fn validate(path: &str, pod: &Pod<'_>) -> Vec<FieldError> {
+    let mut errors = apps(&format!("{path}.containers"), pod);
+    errors.extend(inits(&format!("{path}.initContainers"), pod));
+    errors.extend(ephemerals(&format!("{path}.ephemeralContainers"), pod));
+    errors
+}
+
+fn apps(path: &str, pod: &Pod<'_>) -> Vec<FieldError> {
+    let list = &pod.spec["containers"];
+    if is_empty(list) {
+        return vec![FieldError::required(path, "")];
     }
+    let mut errors = Vec::new();
     let mut seen = BTreeSet::new();
-    // Later lists may not repeat the names of earlier ones.
-    for list in ["containers", "initContainers", "ephemeralContainers"] {
-        for (i, container) in spec[list].as_array().into_iter().flatten().enumerate() {
-            let path = format!("{path}.{list}[{i}]");
-            if let Some(name) = container["name"].as_str().filter(|n| !n.is_empty())
-                && !seen.insert(name)
-            {
-                errors.push(FieldError::duplicate(format!("{path}.name"), &container["name"]));
-            }
-            errors.extend(one(&path, container, volumes, list == "containers"));
+    for (i, container) in items(list).enumerate() {
+        let path = format!("{path}[{i}]");
+        errors.extend(common(&path, container, pod));
+        if !seen.insert(text(container, "name")) {
+            errors.push(FieldError::duplicate(format!("{path}.name"), &json!(text(container, "name"))));
+        }
+        errors.extend(handled(&path, container, pod));
+        errors.extend(restart_policy(&path, container));
+    }
+    errors.extend(host_ports(path, list));
+    errors
+}
+
+fn inits(path: &str, pod: &Pod<'_>) -> Vec<FieldError> {
+    const ONCE: &str = "may not be set for init containers without restartPolicy=Always";
+    let mut errors = Vec::new();
+    let mut seen: BTreeSet<&str> = items(&pod.spec["containers"]).map(|c| text(c, "name")).collect();
+    for (i, container) in items(&pod.spec["initContainers"]).enumerate() {
+        let at = format!("{path}[{i}]");
+        errors.extend(common(&at, container, pod));
+        let sidecar = container["restartPolicy"] == "Always";
+        if sidecar && !is_empty(&container["restartPolicyRules"]) {
+            let why = "restartPolicyRules are not allowed for init containers with restart policy Always";
+            errors.push(FieldError::forbidden(format!("{at}.restartPolicyRules"), why));
+        } else {
+            errors.extend(restart_policy(&at, container));
+        }
+        let name = text(container, "name");
+        if seen.contains(name) {
+            errors.push(FieldError::duplicate(format!("{at}.name"), &json!(name)));
+        } else if !name.is_empty() {
+            seen.insert(name);
+        }
+        // Init containers run one after the other, so that each has the ports of the host for itself.
+        errors.extend(host_ports(path, &json!([container])));
+        if sidecar {
+            errors.extend(handled(&at, container, pod));
+        } else {
+            let set = ["lifecycle", "livenessProbe", "readinessProbe", "startupProbe"].into_iter();
+            let set = set.filter(|field| !container[*field].is_null());
+            errors.extend(set.map(|field| FieldError::forbidden(format!("{at}.{field}"), ONCE)));
         }
     }
     errors
 }
 
-fn one(path: &str, container: &Value, volumes: &BTreeSet<&str>, is_app: bool) -> Vec<FieldError> {
+fn ephemerals(path: &str, pod: &Pod<'_>) -> Vec<FieldError> {
+    const FORBIDDEN: [&str; 8] = [
+        "ports",
+        "resources",
+        "livenessProbe",
+        "readinessProbe",
+        "startupProbe",
+        "lifecycle",
+        "resizePolicy",
+        "restartPolicy",
+    ];
     let mut errors = Vec::new();
-    match container["name"].as_str() {
-        None | Some("") => errors.push(FieldError::required(format!("{path}.name"), "")),
-        Some(name) => {
-            let wrong = names::label(name).into_iter();
-            errors.extend(wrong.map(|why| FieldError::invalid(format!("{path}.name"), &container["name"], why)));
+    let lists = ["containers", "initContainers"].into_iter();
+    let others: BTreeSet<&str> = lists.flat_map(|list| items(&pod.spec[list])).map(|c| text(c, "name")).collect();
+    let mut seen = others.clone();
+    for (i, container) in items(&pod.spec["ephemeralContainers"]).enumerate() {
+        let path = format!("{path}[{i}]");
+        errors.extend(common(&path, container, pod));
+        errors.extend(padded_image(&path, container));
+        if !seen.insert(text(container, "name")) {
+            errors.push(FieldError::duplicate(format!("{path}.name"), &json!(text(container, "name"))));
+        }
+        let target = text(container, "targetContainerName");
+        if !target.is_empty() && !others.contains(target) {
+            errors.push(FieldError::not_found(format!("{path}.targetContainerName"), &json!(target)));
+        }
+        for field in FORBIDDEN.into_iter().filter(|field| !is_empty(&container[*field])) {
+            errors.push(FieldError::forbidden(format!("{path}.{field}"), EPHEMERAL));
+        }
+        for (i, mount) in items(&container["volumeMounts"]).enumerate() {
+            for field in ["subPath", "subPathExpr"].into_iter().filter(|field| !text(mount, field).is_empty()) {
+                errors.push(FieldError::forbidden(format!("{path}.volumeMounts[{i}].{field}"), EPHEMERAL));
+            }
         }
     }
-    if container["image"].as_str().is_none_or(str::is_empty) {
-        errors.push(FieldError::required(format!("{path}.image"), ""));
+    errors
+}
+
+/// Why an image's name has space around it. Templates may have such names.
+pub fn padded_image(path: &str, container: &Value) -> Option<FieldError> {
+    let image = text(container, "image");
+    let padded = image.trim() != image;
+    let why = "must not have leading or trailing whitespace";
+    padded.then(|| FieldError::invalid(format!("{path}.image"), &container["image"], why))
+}
+
+fn common(path: &str, container: &Value, pod: &Pod<'_>) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    match text(container, "name") {
+        "" => errors.push(FieldError::required(format!("{path}.name"), "")),
+        _ => errors.extend(FieldError::each(format!("{path}.name"), &container["name"], names::label)),
     }
-    let supported = |field: &str, values: &[&str]| {
-        let value = &container[field];
-        let known = value.as_str().is_none_or(|v| values.contains(&v));
-        (!known).then(|| FieldError::not_supported(format!("{path}.{field}"), value, values))
-    };
-    errors.extend(supported("imagePullPolicy", &["Always", "IfNotPresent", "Never"]));
-    errors.extend(supported("terminationMessagePolicy", &["File", "FallbackToLogsOnError"]));
+    errors.extend(FieldError::missing(format!("{path}.image"), &container["image"]));
+    let known = ["File", "FallbackToLogsOnError"];
+    errors.extend(one_of(format!("{path}.terminationMessagePolicy"), &container["terminationMessagePolicy"], &known));
     errors.extend(ports(&format!("{path}.ports"), &container["ports"]));
-    errors.extend(environment(&format!("{path}.env"), &container["env"]));
-    errors.extend(environment_from(&format!("{path}.envFrom"), &container["envFrom"]));
-    let privileged = container["securityContext"]["privileged"] == true;
-    errors.extend(mounts(&format!("{path}.volumeMounts"), &container["volumeMounts"], volumes, privileged));
-    errors.extend(resources(&format!("{path}.resources"), &container["resources"]));
-    for name in ["livenessProbe", "readinessProbe", "startupProbe"] {
-        if container[name].is_object() {
-            errors.extend(probe(&format!("{path}.{name}"), &container[name], name != "readinessProbe"));
-        }
+    errors.extend(environment::variables(&format!("{path}.env"), &container["env"]));
+    errors.extend(environment::sources(&format!("{path}.envFrom"), &container["envFrom"]));
+    errors.extend(mounts::validate(path, container, &pod.volumes));
+    errors.extend(pull_policy(format!("{path}.imagePullPolicy"), &container["imagePullPolicy"]));
+    let claims: BTreeSet<&str> = items(&pod.spec["resourceClaims"]).map(|claim| text(claim, "name")).collect();
+    errors.extend(resources::of_container(&format!("{path}.resources"), &container["resources"], Some(&claims)));
+    errors.extend(resize_policy(&format!("{path}.resizePolicy"), container, pod.spec));
+    let host_users = pod.spec["hostUsers"] != false;
+    errors.extend(security::of_container(
+        &format!("{path}.securityContext"),
+        &container["securityContext"],
+        host_users,
+    ));
+    errors
+}
+
+/// Why a text is no policy of pulling an image, of a container or a volume.
+pub fn pull_policy(path: String, policy: &Value) -> Option<FieldError> {
+    one_of(path, policy, &["Always", "IfNotPresent", "Never"])
+}
+
+/// Something, if a text is not there or is none of `known`.
+pub fn one_of(path: String, value: &Value, known: &[&str]) -> Option<FieldError> {
+    match value.as_str() {
+        None | Some("") => Some(FieldError::required(path, "")),
+        Some(_) => FieldError::unsupported(path, value, known),
     }
-    for hook in ["postStart", "preStop"] {
-        if container["lifecycle"][hook].is_object() {
-            let path = format!("{path}.lifecycle.{hook}");
-            errors.extend(handler(&path, &container["lifecycle"][hook], &["exec", "httpGet", "tcpSocket", "sleep"]));
-        }
-    }
-    if is_app && !container["restartPolicy"].is_null() {
-        errors.push(FieldError::forbidden(format!("{path}.restartPolicy"), "may not be set for non-init containers"));
-    }
+}
+
+fn handled(path: &str, container: &Value, pod: &Pod<'_>) -> Vec<FieldError> {
+    let grace = pod.spec["terminationGracePeriodSeconds"].as_i64();
+    let mut errors = handlers::lifecycle(&format!("{path}.lifecycle"), &container["lifecycle"], grace);
+    errors.extend(handlers::probes(path, container));
     errors
 }
 
 fn ports(path: &str, list: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let mut seen = BTreeSet::new();
-    for (i, entry) in list.as_array().into_iter().flatten().enumerate() {
+    for (i, entry) in items(list).enumerate() {
         let path = format!("{path}[{i}]");
-        if let Some(name) = entry["name"].as_str().filter(|n| !n.is_empty()) {
+        let name = text(entry, "name");
+        if !name.is_empty() {
             let wrong = port::name(&format!("{path}.name"), name);
             if wrong.is_empty() && !seen.insert(name) {
                 errors.push(FieldError::duplicate(format!("{path}.name"), &entry["name"]));
@@ -94,279 +202,186 @@ fn ports(path: &str, list: &Value) -> Vec<FieldError> {
     errors
 }
 
-fn environment(path: &str, list: &Value) -> Vec<FieldError> {
+/// Why two containers would have one port of the host.
+fn host_ports(path: &str, list: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    for (i, variable) in list.as_array().into_iter().flatten().enumerate() {
-        let path = format!("{path}[{i}]");
-        match variable["name"].as_str() {
-            None | Some("") => errors.push(FieldError::required(format!("{path}.name"), "")),
-            Some(name) if name.bytes().all(|b| (0x20..0x7f).contains(&b) && b != b'=') => {}
-            Some(_) => {
-                let why =
-                    "a valid environment variable name must consist only of printable ASCII characters other than '='";
-                errors.push(FieldError::invalid(format!("{path}.name"), &variable["name"], why));
-            }
-        }
-        if !variable["valueFrom"].is_null() {
-            errors.extend(value_from(&format!("{path}.valueFrom"), variable));
-        }
-    }
-    errors
-}
-
-fn value_from(path: &str, variable: &Value) -> Vec<FieldError> {
-    let source = &variable["valueFrom"];
-    let mut errors = Vec::new();
-    let kinds = ["fieldRef", "resourceFieldRef", "configMapKeyRef", "secretKeyRef", "fileKeyRef"];
-    let given: Vec<&str> = kinds.into_iter().filter(|k| !source[*k].is_null()).collect();
-    let empty = Value::from("");
-    if given.is_empty() {
-        let why =
-            "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`";
-        errors.push(FieldError::invalid(path, &empty, why));
-    } else if variable["value"].as_str().is_some_and(|v| !v.is_empty()) {
-        errors.push(FieldError::invalid(path, &empty, "may not be specified when `value` is not empty"));
-    } else if given.len() > 1 {
-        errors.push(FieldError::invalid(path, &empty, "may not have more than one field specified at a time"));
-    }
-    for kind in given {
-        let required: &[&str] = match kind {
-            "configMapKeyRef" | "secretKeyRef" => &["name", "key"],
-            "fieldRef" => &["fieldPath"],
-            "resourceFieldRef" => &["resource"],
-            _ => &[],
-        };
-        for field in required {
-            if source[kind][*field].as_str().is_none_or(str::is_empty) {
-                errors.push(FieldError::required(format!("{path}.{kind}.{field}"), ""));
+    let mut taken = BTreeSet::new();
+    for (c, container) in items(list).enumerate() {
+        for (p, port) in items(&container["ports"]).enumerate() {
+            let Some(number) = port["hostPort"].as_i64().filter(|number| *number != 0) else { continue };
+            let key = format!("{}/{}/{number}", text(port, "protocol"), text(port, "hostIP"));
+            if !taken.insert(key.clone()) {
+                errors.push(FieldError::duplicate(format!("{path}[{c}].ports[{p}].hostPort"), &json!(key)));
             }
         }
     }
     errors
 }
 
-fn environment_from(path: &str, list: &Value) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    for (i, source) in list.as_array().into_iter().flatten().enumerate() {
-        let path = format!("{path}[{i}]");
-        let given: Vec<&str> = ["configMapRef", "secretRef"].into_iter().filter(|k| !source[*k].is_null()).collect();
-        match given.as_slice() {
-            [] => {
-                let why = "must specify one of: `configMapRef` or `secretRef`";
-                errors.push(FieldError::invalid(path, &Value::from(""), why));
-            }
-            [one] if source[*one]["name"].as_str().is_none_or(str::is_empty) => {
-                errors.push(FieldError::required(format!("{path}.{one}.name"), ""));
-            }
-            [_] => {}
-            _ => {
-                let why = "may not have more than one field specified at a time";
-                errors.push(FieldError::invalid(path, &Value::from(""), why));
-            }
-        }
-    }
-    errors
-}
-
-fn mounts(list_path: &str, list: &Value, volumes: &BTreeSet<&str>, privileged: bool) -> Vec<FieldError> {
+fn resize_policy(path: &str, container: &Value, spec: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let mut seen = BTreeSet::new();
-    for (i, mount) in list.as_array().into_iter().flatten().enumerate() {
-        let path = format!("{list_path}[{i}]");
-        let text = |field: &str| mount[field].as_str().unwrap_or_default();
-        if text("name").is_empty() {
-            errors.push(FieldError::required(format!("{path}.name"), ""));
+    for (i, policy) in items(&container["resizePolicy"]).enumerate() {
+        let (resource, restart) = (&policy["resourceName"], &policy["restartPolicy"]);
+        if !seen.insert(text(policy, "resourceName")) {
+            errors.push(FieldError::duplicate(format!("{path}[{i}]"), resource));
         }
-        if !volumes.contains(text("name")) {
-            errors.push(FieldError::not_found(format!("{path}.name"), &mount["name"]));
+        errors.extend(one_of(path.to_owned(), resource, &["cpu", "memory"]));
+        errors.extend(one_of(path.to_owned(), restart, &["NotRequired", "RestartContainer"]));
+        if spec["restartPolicy"] == "Never" && restart != "NotRequired" {
+            let why = "must be 'NotRequired' when `restartPolicy` is 'Never'";
+            errors.push(FieldError::invalid(path, restart, why));
         }
-        if text("mountPath").is_empty() {
-            errors.push(FieldError::required(format!("{path}.mountPath"), ""));
-        } else if !seen.insert(text("mountPath")) {
-            errors.push(FieldError::invalid(format!("{path}.mountPath"), &mount["mountPath"], "must be unique"));
-        }
-        for field in ["subPath", "subPathExpr"] {
-            errors.extend(descends(&format!("{path}.{field}"), &mount[field]));
-        }
-        if !text("subPath").is_empty() && !text("subPathExpr").is_empty() {
-            let why = "subPathExpr and subPath are mutually exclusive";
-            errors.push(FieldError::invalid(format!("{path}.subPathExpr"), &mount["subPathExpr"], why));
-        }
-        errors.extend(propagation(list_path, &mount["mountPropagation"], privileged));
     }
     errors
 }
 
-/// Kubernetes names the list in these refusals, not the mount in it.
-fn propagation(list_path: &str, value: &Value, privileged: bool) -> Option<FieldError> {
-    const SUPPORTED: [&str; 3] = ["Bidirectional", "HostToContainer", "None"];
-    let path = format!("{list_path}.mountPropagation");
-    match value.as_str() {
-        None => None,
-        Some("Bidirectional") if !privileged => {
-            let why = "Bidirectional mount propagation is available only to privileged containers";
-            Some(FieldError::forbidden(path, why))
-        }
-        Some(text) if SUPPORTED.contains(&text) => None,
-        Some(_) => Some(FieldError::not_supported(path, value, &SUPPORTED)),
-    }
-}
-
-/// A path that stays below where it starts.
-pub fn descends(path: &str, value: &Value) -> Option<FieldError> {
-    let text = value.as_str().unwrap_or_default();
-    if text.starts_with('/') {
-        return Some(FieldError::invalid(path, value, "must be a relative path"));
-    }
-    text.split('/').any(|part| part == "..").then(|| FieldError::invalid(path, value, "must not contain '..'"))
-}
-
-fn resources(path: &str, resources: &Value) -> Vec<FieldError> {
+fn restart_policy(path: &str, container: &Value) -> Vec<FieldError> {
+    let (policy, rules) = (&container["restartPolicy"], &container["restartPolicyRules"]);
     let mut errors = Vec::new();
-    let amount = |value: &Value| match value {
-        Value::String(text) => quantity::millis(text),
-        Value::Number(number) => quantity::millis(&number.to_string()),
-        _ => None,
-    };
-    for what in ["limits", "requests"] {
-        for (name, value) in resources[what].as_object().into_iter().flatten() {
-            let path = format!("{path}.{what}.{name}");
-            match amount(value) {
-                None => {
-                    let why = "quantities must match the regular expression \
-                               '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
-                    errors.push(FieldError::invalid(path, value, why));
-                }
-                Some(n) if n < 0 => {
-                    errors.push(FieldError::invalid(path, value, "must be greater than or equal to 0"));
-                }
-                Some(n) if what == "requests" => {
-                    let limit = &resources["limits"][name.as_str()];
-                    if amount(limit).is_some_and(|limit| n > limit) {
-                        let limit = limit.as_str().map_or(limit.to_string(), str::to_owned);
-                        let why = format!("must be less than or equal to {name} limit of {limit}");
-                        errors.push(FieldError::invalid(format!("{}.requests", path_of(&path)), value, why));
-                    }
-                }
-                Some(_) => {}
-            }
+    if policy.is_null() && !is_empty(rules) {
+        let why = "must specify restartPolicy when restart rules are used";
+        errors.push(FieldError::required(format!("{path}.restartPolicy"), why));
+    }
+    let known = ["Always", "Never", "OnFailure"];
+    errors.extend(FieldError::unsupported(format!("{path}.restartPolicy"), policy, &known));
+    let path = format!("{path}.restartPolicyRules");
+    if items(rules).len() > MAX_RESTART_RULES {
+        errors.push(FieldError::too_long(&path, MAX_RESTART_RULES));
+    }
+    for (i, rule) in items(rules).enumerate() {
+        let path = format!("{path}[{i}]");
+        if rule["action"] != "Restart" {
+            errors.push(FieldError::not_supported(format!("{path}.action"), &rule["action"], &["Restart"]));
         }
-    }
-    errors
-}
-
-/// `…resources` of `…resources.requests.cpu`; a resource's name may have dots of its own.
-fn path_of(path: &str) -> &str {
-    path.split(".requests.").next().unwrap_or(path)
-}
-
-fn probe(path: &str, probe: &Value, one_success: bool) -> Vec<FieldError> {
-    let mut errors = handler(path, probe, &["exec", "httpGet", "tcpSocket", "grpc"]);
-    for field in ["initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"] {
-        errors.extend(FieldError::negative(format!("{path}.{field}"), &probe[field]));
-    }
-    if one_success && probe["successThreshold"].as_i64().is_some_and(|n| n != 1) {
-        errors.push(FieldError::invalid(format!("{path}.successThreshold"), &probe["successThreshold"], "must be 1"));
-    }
-    errors
-}
-
-/// What a probe or a lifecycle hook does: one thing exactly.
-fn handler(path: &str, handler: &Value, kinds: &[&str]) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    let given: Vec<&&str> = kinds.iter().filter(|kind| !handler[**kind].is_null()).collect();
-    if given.is_empty() {
-        errors.push(FieldError::required(path, "must specify a handler type"));
-    }
-    for extra in given.iter().skip(1) {
-        let why = "may not specify more than 1 handler type";
-        errors.push(FieldError::forbidden(format!("{path}.{extra}"), why));
-    }
-    if handler["exec"].is_object() && handler["exec"]["command"].as_array().is_none_or(Vec::is_empty) {
-        errors.push(FieldError::required(format!("{path}.exec.command"), ""));
-    }
-    for kind in ["httpGet", "tcpSocket"] {
-        if handler[kind].is_object() {
-            errors.extend(port::number_or_name(&format!("{path}.{kind}.port"), &handler[kind]["port"]));
+        let codes = &rule["exitCodes"];
+        let path = format!("{path}.exitCodes");
+        if codes.is_null() {
+            errors.push(FieldError::required(path, "must be specified"));
+            continue;
         }
-    }
-    let scheme = &handler["httpGet"]["scheme"];
-    if scheme.as_str().is_some_and(|s| !matches!(s, "HTTP" | "HTTPS")) {
-        errors.push(FieldError::not_supported(format!("{path}.httpGet.scheme"), scheme, &["HTTP", "HTTPS"]));
-    }
-    if handler["grpc"].is_object() {
-        errors.extend(port::number(format!("{path}.grpc.port"), &handler["grpc"]["port"]));
+        let operators = ["In", "NotIn"];
+        if !operators.contains(&text(codes, "operator")) {
+            errors.push(FieldError::not_supported(format!("{path}.operator"), &codes["operator"], &operators));
+        }
+        if items(&codes["values"]).len() > MAX_EXIT_CODES {
+            errors.push(FieldError::too_long(format!("{path}.values"), MAX_EXIT_CODES));
+        }
     }
     errors
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
+    use crate::kinds::pod::defaults;
 
-    fn words(container: Value) -> Vec<String> {
-        let spec = json!({"containers": [container]});
-        all("spec", &spec, &BTreeSet::from(["data"]))
-            .into_iter()
-            .map(|e| format!("{}: {}", e.path, e.message))
-            .collect()
+    /// What is said against a spec with its defaults.
+    fn words(mut spec: Value) -> Vec<String> {
+        defaults::pod_spec(&mut spec);
+        let data = json!({"name": "data", "emptyDir": {}});
+        let pod = Pod { spec: &spec, volumes: Volumes::from([("data", &data)]) };
+        validate("spec", &pod).into_iter().map(|e| format!("{}: {}", e.path, e.message)).collect()
+    }
+
+    fn with(field: &str, value: Value) -> Vec<String> {
+        let mut container = json!({"name": "a", "image": "x"});
+        container[field] = value;
+        words(json!({"containers": [container]}))
     }
 
     #[test]
     fn refusals_read_as_in_kubernetes() {
+        assert_eq!(words(json!({})), ["spec.containers: Required value"]);
         assert_eq!(
-            words(json!({})),
+            words(json!({"containers": [{}]})),
             ["spec.containers[0].name: Required value", "spec.containers[0].image: Required value"]
         );
-        let container = |field: &str, value: Value| {
-            let mut container = json!({"name": "a", "image": "x"});
-            container[field] = value;
-            words(container)
-        };
         assert_eq!(
-            container("ports", json!([{"containerPort": 70000, "protocol": "TCP"}])),
+            with("ports", json!([{"containerPort": 70000}])),
             ["spec.containers[0].ports[0].containerPort: Invalid value: 70000: must be between 1 and 65535, inclusive"]
         );
         assert_eq!(
-            container("volumeMounts", json!([{"name": "other", "mountPath": "/x"}])),
+            with("volumeMounts", json!([{"name": "other", "mountPath": "/x"}])),
             ["spec.containers[0].volumeMounts[0].name: Not found: \"other\""]
         );
-        assert!(container("volumeMounts", json!([{"name": "data", "mountPath": "/x"}])).is_empty());
+        assert!(with("volumeMounts", json!([{"name": "data", "mountPath": "/x"}])).is_empty());
         assert_eq!(
-            container("livenessProbe", json!({"httpGet": {"port": 80}, "exec": {"command": ["x"]}})),
-            ["spec.containers[0].livenessProbe.httpGet: Forbidden: may not specify more than 1 handler type"]
-        );
-        assert_eq!(
-            container("resources", json!({"requests": {"cpu": "2"}, "limits": {"cpu": "1500m"}})),
+            with("resources", json!({"requests": {"cpu": "2"}, "limits": {"cpu": "1500m"}})),
             [
                 "spec.containers[0].resources.requests: Invalid value: \"2\": must be less than or equal to cpu limit of 1500m"
             ]
         );
-        assert_eq!(container("resources", json!({"limits": {"memory": "lots"}})).len(), 1);
-        assert!(container("env", json!([{"name": "data-1", "value": "x"}, {"name": "A.b"}])).is_empty());
-        assert_eq!(container("env", json!([{"name": "a=b"}])).len(), 1);
-        assert_eq!(container("env", json!([{"name": "A", "valueFrom": {}}])).len(), 1);
+        assert_eq!(
+            with("imagePullPolicy", json!("Sometimes")),
+            [
+                "spec.containers[0].imagePullPolicy: Unsupported value: \"Sometimes\": supported values: \"Always\", \"IfNotPresent\", \"Never\""
+            ]
+        );
+        assert_eq!(
+            with("resizePolicy", json!([{"resourceName": "disk", "restartPolicy": "NotRequired"}])),
+            ["spec.containers[0].resizePolicy: Unsupported value: \"disk\": supported values: \"cpu\", \"memory\""]
+        );
     }
 
     #[test]
-    fn only_a_privileged_container_shows_its_mounts_to_the_host() {
-        let words = |propagation: &str, privileged: Value| {
-            let mount = json!({"name": "data", "mountPath": "/x", "mountPropagation": propagation});
-            words(json!({"name": "a", "image": "x", "securityContext": privileged, "volumeMounts": [mount]}))
-        };
-        let (privileged, plain) = (json!({"privileged": true}), json!({"privileged": false}));
-        let forbidden = "spec.containers[0].volumeMounts.mountPropagation: Forbidden: Bidirectional mount propagation \
-                         is available only to privileged containers";
-        assert_eq!(words("Bidirectional", plain), [forbidden]);
-        assert_eq!(words("Bidirectional", Value::Null), [forbidden]);
-        assert_eq!(words("Bidirectional", privileged), [""; 0]);
-        assert_eq!(words("HostToContainer", Value::Null), [""; 0]);
+    fn names_and_ports_of_the_host_are_there_once() {
+        let port = json!({"containerPort": 80, "hostPort": 80});
+        let twice = json!({"containers": [{"name": "a", "image": "x", "ports": [port]}, {"name": "a", "image": "x", "ports": [port]}]});
         assert_eq!(
-            words("Both", Value::Null),
-            ["spec.containers[0].volumeMounts.mountPropagation: Unsupported value: \"Both\": supported values: \
-                 \"Bidirectional\", \"HostToContainer\", \"None\""]
+            words(twice),
+            [
+                "spec.containers[1].name: Duplicate value: \"a\"",
+                "spec.containers[1].ports[0].hostPort: Duplicate value: \"TCP//80\""
+            ]
+        );
+    }
+
+    #[test]
+    fn what_runs_once_is_not_probed() {
+        let init = |policy: Value| {
+            json!({"containers": [{"name": "a", "image": "x"}], "initContainers": [{"name": "i", "image": "x",
+                "restartPolicy": policy, "livenessProbe": {"exec": {"command": ["x"]}}}]})
+        };
+        assert_eq!(words(init(json!("Always"))), Vec::<String>::new());
+        assert_eq!(
+            words(init(Value::Null)),
+            [
+                "spec.initContainers[0].livenessProbe: Forbidden: may not be set for init containers without restartPolicy=Always"
+            ]
+        );
+    }
+
+    #[test]
+    fn containers_that_look_at_a_pod_are_restricted() {
+        let ephemeral = |fields: Value| {
+            let mut container = json!({"name": "debug", "image": "x", "targetContainerName": "a"});
+            for (field, value) in fields.as_object().unwrap() {
+                container[field] = value.clone();
+            }
+            words(json!({"containers": [{"name": "a", "image": "x"}], "ephemeralContainers": [container]}))
+        };
+        assert_eq!(ephemeral(json!({})), Vec::<String>::new());
+        let path = "spec.ephemeralContainers[0]";
+        assert_eq!(
+            ephemeral(json!({"ports": [{"containerPort": 80}], "targetContainerName": "b"})),
+            [
+                format!("{path}.targetContainerName: Not found: \"b\""),
+                format!("{path}.ports: Forbidden: cannot be set for an Ephemeral Container"),
+            ]
+        );
+    }
+
+    #[test]
+    fn rules_of_restarting_need_a_policy_and_exit_codes() {
+        let rules = json!([{"action": "Stop"}]);
+        assert_eq!(
+            with("restartPolicyRules", rules),
+            [
+                "spec.containers[0].restartPolicy: Required value: must specify restartPolicy when restart rules are used",
+                "spec.containers[0].restartPolicyRules[0].action: Unsupported value: \"Stop\": supported values: \"Restart\"",
+                "spec.containers[0].restartPolicyRules[0].exitCodes: Required value: must be specified"
+            ]
         );
     }
 }

@@ -4,16 +4,34 @@
 
 use serde_json::{Map, Value, json};
 
+use super::resources;
+use crate::kinds::{persistent_volume_claim, volume_source};
+
 /// Defaults of a Pod alone, on top of those of its spec.
 pub fn pod(object: &mut Value) {
+    fill(object, "spec", || json!({}));
     let Some(spec) = object.get_mut("spec").filter(|s| s.is_object()) else { return };
-    pod_spec(spec);
+    let host_network = spec["hostNetwork"] == true;
     for list in ["initContainers", "containers"] {
         for container in items(spec, list) {
             requests_from_limits(container);
+            if host_network {
+                items(container, "ports").for_each(port_of_host);
+            }
         }
     }
+    if !spec["resources"].is_null() {
+        resources::default_of_pod(spec);
+    }
+    pod_spec(spec);
     fill(spec, "enableServiceLinks", || json!(true));
+}
+
+/// On the host's network a port is what it is. A template's ports are left to its pods.
+fn port_of_host(port: &mut Value) {
+    if port["hostPort"].as_i64().unwrap_or_default() == 0 {
+        port["hostPort"] = port["containerPort"].clone();
+    }
 }
 
 /// Defaults of a pod spec, of a Pod or in a template.
@@ -27,14 +45,17 @@ pub fn pod_spec(spec: &mut Value) {
     fill(spec, "securityContext", || json!({}));
     fill(spec, "terminationGracePeriodSeconds", || json!(30));
     same_under_both_names(spec);
-    let host_network = spec["hostNetwork"] == true;
     for list in ["initContainers", "containers", "ephemeralContainers"] {
-        for c in items(spec, list) {
-            container(c, host_network && list != "ephemeralContainers");
-        }
+        items(spec, list).for_each(container);
     }
-    for v in items(spec, "volumes") {
-        volume(v);
+    items(spec, "volumes").for_each(volume);
+    if let Some(overhead) = spec.get_mut("overhead").filter(|overhead| overhead.is_object()) {
+        let mut rounded = json!({"limits": overhead.take()});
+        resources::round(&mut rounded);
+        *overhead = rounded["limits"].take();
+    }
+    if let Some(resources) = spec.get_mut("resources") {
+        resources::round(resources);
     }
 }
 
@@ -61,7 +82,7 @@ pub fn pull_policy(image: &str) -> &'static str {
     }
 }
 
-fn container(container: &mut Value, host_network: bool) {
+fn container(container: &mut Value) {
     if !container.is_object() {
         return;
     }
@@ -72,10 +93,8 @@ fn container(container: &mut Value, host_network: bool) {
     fill(container, "resources", || json!({}));
     for port in items(container, "ports") {
         fill_text(port, "protocol", "TCP");
-        if host_network && port["hostPort"].as_i64().unwrap_or_default() == 0 {
-            port["hostPort"] = port["containerPort"].clone();
-        }
     }
+    resources::round(&mut container["resources"]);
     for name in ["livenessProbe", "readinessProbe", "startupProbe"] {
         if let Some(probe) = container.get_mut(name).filter(|p| p.is_object()) {
             for (field, value) in
@@ -97,7 +116,11 @@ fn container(container: &mut Value, host_network: bool) {
         }
     }
     for variable in items(container, "env") {
-        field_ref(variable.get_mut("valueFrom"));
+        let Some(source) = variable.get_mut("valueFrom") else { continue };
+        if let Some(file) = source.get_mut("fileKeyRef") {
+            fill(file, "optional", || json!(false));
+        }
+        field_ref(Some(source));
     }
 }
 
@@ -126,9 +149,17 @@ fn volume(volume: &mut Value) {
             fill(source, "defaultMode", || json!(MODE));
         }
     }
-    if let Some(path) = volume.get_mut("hostPath").filter(|p| p.is_object()) {
-        fill(path, "type", || json!(""));
+    if let Some(image) = volume.get_mut("image").filter(|image| image.is_object()) {
+        let policy = pull_policy(image["reference"].as_str().unwrap_or_default());
+        fill_text(image, "pullPolicy", policy);
     }
+    if let Some(claim) = volume.pointer_mut("/ephemeral/volumeClaimTemplate/spec") {
+        persistent_volume_claim::default_spec(claim);
+        if let Some(resources) = claim.get_mut("resources") {
+            resources::round(resources);
+        }
+    }
+    volume_source::default(volume);
     if let Some(downward) = volume.get_mut("downwardAPI") {
         items(downward, "items").for_each(|item| field_ref(Some(item)));
     }

@@ -4,16 +4,30 @@ use std::{borrow::Cow, collections::BTreeMap};
 
 use serde_json::{Value, json};
 
-use super::{BuiltIn, Cell, Column, Deletion, Storage, prepare};
+use super::{BuiltIn, Cell, Column, Deletion, Storage, prepare, reading::items};
+use crate::rfc3339;
 
+pub mod affinity;
+mod annotations;
 mod containers;
 pub mod defaults;
+mod environment;
+pub mod ephemeral_containers;
+mod handlers;
+mod mounts;
+mod projected;
 mod qos;
+pub mod resize;
+pub mod resources;
+mod security;
+mod status;
 mod summary;
 mod termination;
+pub mod tolerations;
 mod update;
 pub mod validation;
 mod volumes;
+mod windows;
 
 /// The declaration of this kind.
 pub static KIND: BuiltIn = BuiltIn {
@@ -25,11 +39,12 @@ pub static KIND: BuiltIn = BuiltIn {
     short_names: &["po"],
     categories: &["all"],
     namespaced: true,
-    subresources: &["binding", "eviction", "log", "status"],
+    subresources: &["binding", "ephemeralcontainers", "eviction", "log", "resize", "status"],
     storage: Storage::Stored,
     default: defaults::pod,
     validate: validation::pod,
     prepare: prepare_pod,
+    prepare_status: status::prepare,
     columns: &[
         Column::name(),
         Column::text("Ready", "The aggregate readiness state of this pod for accepting traffic."),
@@ -56,7 +71,47 @@ pub static KIND: BuiltIn = BuiltIn {
 fn prepare_pod(new: &mut Value, old: Option<&Value>) {
     let initial = json!({"phase": "Pending", "qosClass": qos::class(&new["spec"])});
     prepare::keep_status(new, old, initial);
+    drop_unknown(new);
+    if old.is_none() {
+        affinity::take_labels(new);
+        annotations::move_app_armor_to_fields(new);
+        if items(&new["spec"]["schedulingGates"]).len() > 0 {
+            new["status"]["conditions"] = json!([{"type": "PodScheduled", "status": "False", "reason": "SchedulingGated",
+                "message": "Scheduling is blocked due to non-empty scheduling gates",
+                "lastProbeTime": null, "lastTransitionTime": rfc3339::now()}]);
+        }
+    }
     prepare::count_generation(new, old);
+}
+
+/// Drops the fields of features that are off in Kubernetes 1.35, as it does.
+fn drop_unknown(pod: &mut Value) {
+    let Some(spec) = pod.get_mut("spec").filter(|spec| spec.is_object()) else { return };
+    let drop_field = |object: Option<&mut Value>, field: &str| {
+        if let Some(object) = object.and_then(Value::as_object_mut) {
+            object.shift_remove(field);
+        }
+    };
+    drop_field(Some(spec), "workloadRef");
+    for list in ["initContainers", "containers", "ephemeralContainers"] {
+        for container in spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
+            drop_field(container.get_mut("lifecycle"), "stopSignal");
+        }
+    }
+    for volume in spec.get_mut("volumes").and_then(Value::as_array_mut).into_iter().flatten() {
+        let sources = volume.pointer_mut("/projected/sources").and_then(Value::as_array_mut);
+        for source in sources.into_iter().flatten() {
+            drop_field(Some(source), "clusterTrustBundle");
+            drop_field(Some(source), "podCertificate");
+        }
+    }
+}
+
+/// Every container of a spec, with its place in it: `containers[0]`. Init containers come first.
+fn each_container(spec: &Value) -> impl Iterator<Item = (String, &Value)> {
+    ["initContainers", "containers", "ephemeralContainers"].into_iter().flat_map(move |list| {
+        items(&spec[list]).enumerate().map(move |(i, container)| (format!("{list}[{i}]"), container))
+    })
 }
 
 fn cells(pod: &Value) -> Vec<Cell> {

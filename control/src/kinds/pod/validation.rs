@@ -1,117 +1,274 @@
-//! Reasons why a Pod, or the spec in a pod template, may not be stored. Containers are `containers`' business, volumes
-//! that of `volumes`, changes that of `update`.
+//! Reasons why a Pod, or the spec in a pod template, may not be stored.
+//!
+//! Containers, volumes, affinity and security have files of their own; what may change in a stored pod is said by
+//! `update`, `ephemeral_containers` and `resize`, what may be reported of it by `status`.
 
-use std::collections::BTreeSet;
+use serde_json::{Value, json};
 
-use serde_json::Value;
+use super::{
+    affinity, annotations, containers, each_container, environment, resources, security, status, tolerations, update,
+    volumes, windows,
+};
+use crate::kinds::{
+    FieldError, ip, names, priority_class,
+    reading::{is_empty, items, text},
+};
 
-use super::{containers, update, volumes};
-use crate::kinds::{FieldError, names};
+const MAX_NAMESERVERS: usize = 3;
+const MAX_SEARCHES: usize = 32;
+const MAX_SEARCH_BYTES: usize = 2048;
+const MAX_HOSTNAME_OVERRIDE: usize = 64;
 
 /// Why `new` may not be stored in the place of `old`.
 pub fn pod(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
-    let mut errors = spec("spec", &new["spec"]);
-    if let Some(old) = old {
+    let Some(old) = old else { return create(new) };
+    let mut errors = Vec::new();
+    let (now, was) = (&new["metadata"]["annotations"], &old["metadata"]["annotations"]);
+    if now != was {
+        errors.extend(annotations::changes(now, was));
+        errors.extend(annotations::validate("metadata.annotations", now, &new["spec"]));
+    }
+    if new["spec"] != old["spec"] {
+        errors.extend(pod_spec(new));
         errors.extend(update::pod(new, old));
+    }
+    if new["status"] != old["status"] {
+        errors.extend(status::validate(new, old));
     }
     errors
 }
 
-/// Reasons against a pod spec at `path`, of a Pod or in a template.
-pub fn spec(path: &str, spec: &Value) -> Vec<FieldError> {
-    let (mut errors, volume_names) = volumes::all(&format!("{path}.volumes"), &spec["volumes"]);
-    errors.extend(containers::all(path, spec, &volume_names));
-    errors.extend(one_of(path, spec, "restartPolicy", &["Always", "OnFailure", "Never"]));
-    errors.extend(one_of(path, spec, "dnsPolicy", &["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"]));
-    if spec["dnsPolicy"] == "None" && spec["dnsConfig"]["nameservers"].as_array().is_none_or(Vec::is_empty) {
-        let why = "must provide at least one DNS nameserver when `dnsPolicy` is None";
-        errors.push(FieldError::required(format!("{path}.dnsConfig.nameservers"), why));
+fn create(pod: &Value) -> Vec<FieldError> {
+    let (metadata, spec) = (&pod["metadata"], &pod["spec"]);
+    let mut errors = annotations::validate("metadata.annotations", &metadata["annotations"], spec);
+    errors.extend(pod_spec(pod));
+    if !is_empty(&spec["ephemeralContainers"]) {
+        errors.push(FieldError::forbidden("spec.ephemeralContainers", "cannot be set on create"));
     }
-    errors.extend(FieldError::negative(
-        format!("{path}.terminationGracePeriodSeconds"),
-        &spec["terminationGracePeriodSeconds"],
-    ));
+    if !text(spec, "nodeName").is_empty() && !is_empty(&spec["schedulingGates"]) {
+        let why = "cannot be set until all schedulingGates have been cleared";
+        errors.push(FieldError::forbidden("spec.nodeName", why));
+    }
+    errors.extend(annotations::agree_with_fields("spec", &metadata["annotations"], spec));
+    errors
+}
+
+/// Reasons against the spec of a pod, and against what templates alone may have.
+pub fn pod_spec(pod: &Value) -> Vec<FieldError> {
+    let spec = &pod["spec"];
+    let mut errors = self::spec("spec", spec, Some(&pod["metadata"]));
+    if text(spec, "serviceAccountName").is_empty() {
+        for (v, volume) in items(&spec["volumes"]).enumerate() {
+            for (s, source) in items(&volume["projected"]["sources"]).enumerate() {
+                if !source["serviceAccountToken"].is_null() {
+                    let path = format!("spec.volumes[{v}].projected.sources[{s}].serviceAccountToken");
+                    let why = "must not be specified when serviceAccountName is not set";
+                    errors.push(FieldError::forbidden(path, why));
+                }
+            }
+        }
+    }
+    for list in ["containers", "initContainers"] {
+        for (i, container) in items(&spec[list]).enumerate() {
+            errors.extend(containers::padded_image(&format!("spec.{list}[{i}]"), container));
+        }
+    }
+    errors
+}
+
+/// Reasons against the annotations and the spec of a template at `path`.
+pub fn of_template(path: &str, metadata: &Value, spec: &Value) -> Vec<FieldError> {
+    let annotations = &metadata["annotations"];
+    let mut errors = annotations::validate(&format!("{path}.annotations"), annotations, spec);
+    let path = format!("{path}.spec");
+    errors.extend(self::spec(&path, spec, None));
+    errors.extend(annotations::agree_with_fields(&path, annotations, spec));
+    errors
+}
+
+/// Reasons against a pod spec at `path`. `metadata` is that of a pod, which a template does not have.
+fn spec(path: &str, spec: &Value, metadata: Option<&Value>) -> Vec<FieldError> {
+    let at = |field: &str| format!("{path}.{field}");
+    let (mut errors, volumes) = volumes::validate(&at("volumes"), &spec["volumes"], metadata);
+    errors.extend(resources::pod_claims(&at("resourceClaims"), metadata, &spec["resourceClaims"]));
+    errors.extend(containers::validate(path, &containers::Pod { spec, volumes }));
+    errors.extend(resources::of_pod(&at("resources"), spec));
+    errors.extend(host_network_ports(path, spec, metadata.is_some()));
+    let policies = ["Always", "OnFailure", "Never"];
+    errors.extend(containers::one_of(at("restartPolicy"), &spec["restartPolicy"], &policies));
+    let policies = ["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"];
+    errors.extend(containers::one_of(at("dnsPolicy"), &spec["dnsPolicy"], &policies));
+    errors.extend(names::labels(&at("nodeSelector"), &spec["nodeSelector"]));
+    errors.extend(security::of_pod(&at("securityContext"), spec));
+    errors.extend(affinity::validate(&at("affinity"), &spec["affinity"]));
+    errors.extend(dns_config(&at("dnsConfig"), spec));
+    errors.extend(gates(path, spec));
+    errors.extend(affinity::topology_spread(&at("topologySpreadConstraints"), &spec["topologySpreadConstraints"]));
+    errors.extend(windows::host_processes(path, spec));
+    errors.extend(own_users(path, spec));
+    errors.extend(hostname_override(path, spec));
+    errors.extend(texts(path, spec));
     if spec["activeDeadlineSeconds"].as_i64().is_some_and(|n| !(1..=i64::from(i32::MAX)).contains(&n)) {
         let why = "must be between 1 and 2147483647, inclusive";
-        errors.push(FieldError::invalid(format!("{path}.activeDeadlineSeconds"), &spec["activeDeadlineSeconds"], why));
+        errors.push(FieldError::invalid(at("activeDeadlineSeconds"), &spec["activeDeadlineSeconds"], why));
     }
-    errors.extend(names::labels(&format!("{path}.nodeSelector"), &spec["nodeSelector"]));
+    errors.extend(tolerations::validate(&at("tolerations"), &spec["tolerations"]));
+    errors.extend(host_aliases(&at("hostAliases"), &spec["hostAliases"]));
+    errors.extend(priority_class::preemption_policy(&at("preemptionPolicy"), &spec["preemptionPolicy"]));
+    if !spec["overhead"].is_null() {
+        errors.extend(resources::of_container(&at("overhead"), &json!({"limits": spec["overhead"]}), None));
+    }
+    errors.extend(windows::operating_system(path, spec));
+    for (place, container) in each_container(spec) {
+        errors.extend(environment::file_volumes(&format!("{path}.{place}"), container, &spec["volumes"]));
+    }
+    errors
+}
+
+/// Names of other objects and of the host, where they are said.
+fn texts(path: &str, spec: &Value) -> Vec<FieldError> {
+    let mut errors = Vec::new();
     for (field, check) in [
         ("serviceAccountName", names::subdomain as fn(&str) -> Vec<String>),
         ("nodeName", names::subdomain),
         ("hostname", names::label),
         ("subdomain", names::label),
+        ("priorityClassName", names::subdomain),
     ] {
-        if let Some(text) = spec[field].as_str().filter(|t| !t.is_empty()) {
-            let wrong = check(text).into_iter();
-            errors.extend(wrong.map(|why| FieldError::invalid(format!("{path}.{field}"), &spec[field], why)));
+        if !text(spec, field).is_empty() {
+            errors.extend(FieldError::each(format!("{path}.{field}"), &spec[field], check));
         }
     }
-    errors.extend(tolerations(&format!("{path}.tolerations"), &spec["tolerations"]));
-    errors.extend(host_ports(path, spec));
-    errors
-}
-
-/// An unset field was given its default before.
-fn one_of(path: &str, spec: &Value, field: &str, supported: &[&str]) -> Option<FieldError> {
-    let value = &spec[field];
-    let supported_value = value.as_str().is_none_or(|text| supported.contains(&text));
-    (!supported_value).then(|| FieldError::not_supported(format!("{path}.{field}"), value, supported))
-}
-
-fn tolerations(path: &str, list: &Value) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    for (i, toleration) in list.as_array().into_iter().flatten().enumerate() {
-        let path = format!("{path}[{i}]");
-        let text = |field: &str| toleration[field].as_str().unwrap_or_default();
-        if !text("key").is_empty() {
-            let wrong = names::qualified_name(text("key")).into_iter();
-            errors.extend(wrong.map(|why| FieldError::invalid(format!("{path}.key"), &toleration["key"], why)));
-        } else if text("operator") != "Exists" {
-            let why = "operator must be Exists when `key` is empty, which means \"match all values and all keys\"";
-            errors.push(FieldError::invalid(format!("{path}.operator"), &toleration["operator"], why));
-        }
-        match text("operator") {
-            "" | "Equal" => {}
-            "Exists" if text("value").is_empty() => {}
-            "Exists" => {
-                let why = "value must be empty when `operator` is 'Exists'";
-                errors.push(FieldError::invalid(format!("{path}.operator"), &toleration["value"], why));
-            }
-            _ => {
-                let operator = &toleration["operator"];
-                errors.push(FieldError::not_supported(format!("{path}.operator"), operator, &["Equal", "Exists"]));
-            }
-        }
-        if !toleration["tolerationSeconds"].is_null() && text("effect") != "NoExecute" {
-            let why = "effect must be 'NoExecute' when `tolerationSeconds` is set";
-            errors.push(FieldError::invalid(format!("{path}.effect"), &toleration["effect"], why));
-        }
-        if !matches!(text("effect"), "" | "NoSchedule" | "PreferNoSchedule" | "NoExecute") {
-            let effects = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
-            errors.push(FieldError::not_supported(format!("{path}.effect"), &toleration["effect"], &effects));
-        }
+    if !spec["runtimeClassName"].is_null() {
+        let path = format!("{path}.runtimeClassName");
+        errors.extend(FieldError::each(path, &spec["runtimeClassName"], names::subdomain));
     }
     errors
 }
 
-/// Two containers cannot have one port of the host, and on the host's network a port is what it is.
-fn host_ports(path: &str, spec: &Value) -> Vec<FieldError> {
+/// On the host's network a port is what it is.
+fn host_network_ports(path: &str, spec: &Value, is_pod: bool) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    let mut taken = BTreeSet::new();
-    for (c, container) in spec["containers"].as_array().into_iter().flatten().enumerate() {
-        for (p, port) in container["ports"].as_array().into_iter().flatten().enumerate() {
-            let path = format!("{path}.containers[{c}].ports[{p}]");
-            let Some(host_port) = port["hostPort"].as_i64().filter(|n| *n != 0) else { continue };
-            let text = |field: &str| port[field].as_str().unwrap_or_default();
-            let key = format!("{}/{}/{host_port}", text("protocol"), text("hostIP"));
-            if !taken.insert(key.clone()) {
-                errors.push(FieldError::duplicate(format!("{path}.hostPort"), &Value::from(key)));
-            }
-            if spec["hostNetwork"] == true && port["hostPort"] != port["containerPort"] {
+    if spec["hostNetwork"] != true {
+        return errors;
+    }
+    for (c, container) in items(&spec["containers"]).enumerate() {
+        for (p, port) in items(&container["ports"]).enumerate() {
+            let (host, own) = (port["hostPort"].as_i64().unwrap_or(0), port["containerPort"].as_i64().unwrap_or(0));
+            if (is_pod || host != 0) && host != own {
+                let path = format!("{path}.containers[{c}].ports[{p}].hostPort");
                 let why = "must match `containerPort` when `hostNetwork` is true";
-                errors.push(FieldError::invalid(format!("{path}.hostPort"), &port["hostPort"], why));
+                errors.push(FieldError::invalid(path, &json!(host), why));
             }
+        }
+    }
+    errors
+}
+
+fn dns_config(path: &str, spec: &Value) -> Vec<FieldError> {
+    let config = &spec["dnsConfig"];
+    let (servers, searches) = (&config["nameservers"], &config["searches"]);
+    if spec["dnsPolicy"] == "None" {
+        if config.is_null() {
+            return vec![FieldError::required(path, "must provide `dnsConfig` when `dnsPolicy` is None")];
+        }
+        if is_empty(servers) {
+            let why = "must provide at least one DNS nameserver when `dnsPolicy` is None";
+            return vec![FieldError::required(format!("{path}.nameservers"), why)];
+        }
+    }
+    let mut errors = Vec::new();
+    if items(servers).len() > MAX_NAMESERVERS {
+        let why = format!("must not have more than {MAX_NAMESERVERS} nameservers");
+        errors.push(FieldError::invalid(format!("{path}.nameservers"), servers, why));
+    }
+    for (i, server) in items(servers).enumerate() {
+        errors.extend(ip::validate(format!("{path}.nameservers[{i}]"), server));
+    }
+    let path_of_searches = format!("{path}.searches");
+    if items(searches).len() > MAX_SEARCHES {
+        let why = format!("must not have more than {MAX_SEARCHES} search paths");
+        errors.push(FieldError::invalid(&path_of_searches, searches, why));
+    }
+    let bytes: usize = items(searches).map(|search| search.as_str().map_or(0, str::len) + 1).sum();
+    if bytes.saturating_sub(1) > MAX_SEARCH_BYTES {
+        let why =
+            format!("must not have more than {MAX_SEARCH_BYTES} characters (including spaces) in the search list");
+        errors.push(FieldError::invalid(&path_of_searches, searches, why));
+    }
+    for (i, search) in items(searches).enumerate().filter(|(_, search)| *search != ".") {
+        let name = search.as_str().unwrap_or_default();
+        let name = json!(name.strip_suffix('.').unwrap_or(name));
+        errors.extend(FieldError::each(format!("{path_of_searches}[{i}]"), &name, names::subdomain_with_underscore));
+    }
+    for (i, option) in items(&config["options"]).enumerate() {
+        if text(option, "name").is_empty() {
+            errors.push(FieldError::required(format!("{path}.options[{i}]"), "must not be empty"));
+        }
+    }
+    errors
+}
+
+/// What must hold before a pod is scheduled, or is ready.
+fn gates(path: &str, spec: &Value) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    for (i, gate) in items(&spec["readinessGates"]).enumerate() {
+        let path = format!("{path}.readinessGates[{i}].conditionType");
+        errors.extend(FieldError::each(path, &json!(text(gate, "conditionType")), names::qualified_name));
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    for (i, gate) in items(&spec["schedulingGates"]).enumerate() {
+        let (path, name) = (format!("{path}.schedulingGates[{i}]"), json!(text(gate, "name")));
+        errors.extend(FieldError::each(&path, &name, names::qualified_name));
+        if !seen.insert(text(gate, "name")) {
+            errors.push(FieldError::duplicate(path, &name));
+        }
+    }
+    errors
+}
+
+/// A pod with users of its own shares nothing with the host.
+fn own_users(path: &str, spec: &Value) -> Vec<FieldError> {
+    if spec["hostUsers"] != false {
+        return Vec::new();
+    }
+    let forbidden = |path: String| FieldError::forbidden(path, "when `hostUsers` is false");
+    let mut errors = Vec::new();
+    // As Kubernetes spells these fields here.
+    for (field, shown) in [("hostNetwork", "hostNetwork"), ("hostPID", "HostPID"), ("hostIPC", "HostIPC")] {
+        if spec[field] == true {
+            errors.push(forbidden(format!("{path}.{shown}")));
+        }
+    }
+    for (place, container) in each_container(spec) {
+        if !is_empty(&container["volumeDevices"]) {
+            errors.push(forbidden(format!("{path}.{place}.volumeDevices")));
+        }
+    }
+    errors
+}
+
+fn hostname_override(path: &str, spec: &Value) -> Vec<FieldError> {
+    let name = &spec["hostnameOverride"];
+    let path = format!("{path}.hostnameOverride");
+    let Some(text) = name.as_str() else { return Vec::new() };
+    let mut errors = Vec::new();
+    for field in ["setHostnameAsFQDN", "hostNetwork"].into_iter().filter(|field| spec[*field] == true) {
+        errors.push(FieldError::forbidden(&path, &format!("may not be specified when {field} is true")));
+    }
+    if text.len() > MAX_HOSTNAME_OVERRIDE {
+        errors.push(FieldError::too_long(&path, MAX_HOSTNAME_OVERRIDE));
+    }
+    errors.extend(FieldError::each(path, name, names::subdomain));
+    errors
+}
+
+fn host_aliases(path: &str, aliases: &Value) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    for (i, alias) in items(aliases).enumerate() {
+        errors.extend(ip::validate(format!("{path}[{i}].ip"), &json!(text(alias, "ip"))));
+        for (h, name) in items(&alias["hostnames"]).enumerate() {
+            errors.extend(FieldError::each(format!("{path}[{i}].hostnames[{h}]"), name, names::subdomain));
         }
     }
     errors
@@ -119,30 +276,92 @@ fn host_ports(path: &str, spec: &Value) -> Vec<FieldError> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
+    use crate::kinds::pod::defaults;
 
     fn words(spec: Value) -> Vec<String> {
-        pod(&json!({"spec": spec}), None).into_iter().map(|e| format!("{}: {}", e.path, e.message)).collect()
+        let mut object = json!({"metadata": {"name": "p"}, "spec": spec});
+        if object["spec"]["containers"].is_null() {
+            object["spec"]["containers"] = json!([{"name": "a", "image": "x"}]);
+        }
+        defaults::pod(&mut object);
+        pod(&object, None).into_iter().map(|e| format!("{}: {}", e.path, e.message)).collect()
     }
 
     #[test]
-    fn a_plain_pod_is_valid() {
-        assert!(words(json!({"containers": [{"name": "a", "image": "x", "ports": [{"containerPort": 80, "protocol": "TCP"}]}]})).is_empty());
+    fn usual_pods_are_valid() {
+        for spec in [
+            json!({}),
+            json!({"terminationGracePeriodSeconds": -1, "hostNetwork": true,
+                "containers": [{"name": "a", "image": "x", "ports": [{"containerPort": 80}]}]}),
+            json!({"dnsPolicy": "None", "dnsConfig": {"nameservers": ["10.0.0.010"], "searches": [".", "_a.b."]}}),
+            json!({"tolerations": [{"operator": "Exists"}], "hostAliases": [{"ip": "::1", "hostnames": ["a.b"]}]}),
+            json!({"os": {"name": "linux"}, "overhead": {"cpu": "1m"}, "priorityClassName": "system-node-critical"}),
+        ] {
+            assert_eq!(words(spec.clone()), Vec::<String>::new(), "{spec}");
+        }
     }
 
     #[test]
     fn refusals_read_as_in_kubernetes() {
-        assert_eq!(words(json!({})), ["spec.containers: Required value"]);
         assert_eq!(
-            words(json!({"restartPolicy": "Sometimes", "containers": [{"name": "a", "image": "x"}]})),
+            words(json!({"restartPolicy": "Sometimes"})),
             [
                 "spec.restartPolicy: Unsupported value: \"Sometimes\": supported values: \"Always\", \"OnFailure\", \"Never\""
             ]
         );
-        let port = json!({"containerPort": 80, "protocol": "TCP", "hostPort": 80});
-        let twice = json!({"containers": [{"name": "a", "image": "x", "ports": [port]}, {"name": "b", "image": "x", "ports": [port]}]});
-        assert_eq!(words(twice), ["spec.containers[1].ports[0].hostPort: Duplicate value: \"TCP//80\""]);
+        assert_eq!(
+            words(json!({"dnsPolicy": "None"})),
+            ["spec.dnsConfig: Required value: must provide `dnsConfig` when `dnsPolicy` is None"]
+        );
+        assert_eq!(
+            words(json!({"dnsConfig": {"nameservers": ["x"], "options": [{}]}})),
+            [
+                "spec.dnsConfig.nameservers[0]: Invalid value: \"x\": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+                "spec.dnsConfig.options[0]: Required value: must not be empty"
+            ]
+        );
+        assert_eq!(
+            words(json!({"hostUsers": false, "hostPID": true})),
+            ["spec.HostPID: Forbidden: when `hostUsers` is false"]
+        );
+        assert_eq!(
+            words(json!({"hostnameOverride": "a", "setHostnameAsFQDN": true})),
+            ["spec.hostnameOverride: Forbidden: may not be specified when setHostnameAsFQDN is true"]
+        );
+        assert_eq!(
+            words(json!({"schedulingGates": [{"name": "a/b"}, {"name": "a/b"}], "nodeName": "n"})),
+            [
+                "spec.schedulingGates[1]: Duplicate value: \"a/b\"",
+                "spec.nodeName: Forbidden: cannot be set until all schedulingGates have been cleared"
+            ]
+        );
+        assert_eq!(
+            words(json!({"containers": [{"name": "a", "image": " x"}]})),
+            ["spec.containers[0].image: Invalid value: \" x\": must not have leading or trailing whitespace"]
+        );
+        let token =
+            json!({"volumes": [{"name": "t", "projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}}]});
+        assert_eq!(
+            words(token),
+            [
+                "spec.volumes[0].projected.sources[0].serviceAccountToken: Forbidden: must not be specified when serviceAccountName is not set"
+            ]
+        );
+        let port = json!({"containerPort": 80, "hostPort": 81});
+        assert_eq!(
+            words(json!({"hostNetwork": true, "containers": [{"name": "a", "image": "x", "ports": [port]}]})),
+            [
+                "spec.containers[0].ports[0].hostPort: Invalid value: 81: must match `containerPort` when `hostNetwork` is true"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_status_of_a_pod_that_would_not_be_valid_now_goes_on() {
+        let old = json!({"metadata": {"name": "p"}, "spec": {"restartPolicy": "Once"}, "status": {"phase": "Pending"}});
+        let mut new = old.clone();
+        new["status"]["phase"] = "Running".into();
+        assert_eq!(pod(&new, Some(&old)), []);
     }
 }

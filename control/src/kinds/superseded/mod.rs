@@ -68,6 +68,7 @@ const fn earlier(stored: &'static BuiltInAs) -> BuiltIn {
         default: |_| {},
         validate: |_, _| Vec::new(),
         prepare: |_, _| {},
+        prepare_status: |_, _| {},
         ..*stored.kind
     }
 }

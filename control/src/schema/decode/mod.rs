@@ -87,7 +87,7 @@ impl<'t> Reader<'_, 't> {
             Type::Int32 | Type::IntOrString => number.is_some_and(|n| i32::try_from(n).is_ok()),
             Type::Int64 => number.is_some(),
             Type::Double | Type::Any => true,
-            Type::Quantity => return Ok(Some(Value::String(text.to_string()))),
+            Type::Quantity => return self.text(text.to_string()),
             _ => return self.wrong("number"),
         };
         if fits { Ok(Some(Value::Number(text))) } else { self.wrong(&format!("number {text}")) }
@@ -175,7 +175,7 @@ impl<'t> Reader<'_, 't> {
             Type::Bytes => scalar::base64(&text),
             Type::Time => scalar::time(&text),
             Type::MicroTime => scalar::micro_time(&text),
-            Type::Quantity => scalar::check_quantity(&text).map(|()| None),
+            Type::Quantity => scalar::quantity(&text),
             _ => return self.wrong("string"),
         };
         match checked {
