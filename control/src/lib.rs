@@ -17,6 +17,7 @@ pub mod config;
 pub mod controllers;
 mod encode;
 pub mod engine;
+pub mod field_management;
 mod health;
 pub mod identity;
 pub mod kinds;

@@ -108,6 +108,7 @@ fn openapi_document(document: super::openapi::Document, parts: &http::request::P
 
 async fn objects(api: &Api, info: RequestInfo, parts: http::request::Parts, body: Body) -> Result<Response, Status> {
     let call = Call::of(info, &api.inner.kinds.snapshot())?;
+    write::check_options(&call)?;
     if let (Some(subresource), Some(nodes)) = (call.target.subresource, api.inner.nodes.get())
         && subresource.by_agent
     {

@@ -46,6 +46,8 @@ pub struct RequestInfo {
     pub form: Result<ResponseForm, Status>,
     /// What the body is written in.
     pub content_type: ContentType,
+    /// `User-Agent`; empty where the client does not say.
+    pub user_agent: String,
     /// Who asks; `None` until authentication has ended, and for the paths that are open to everyone.
     pub user: Option<Identity>,
 }
@@ -132,6 +134,7 @@ impl RequestInfo {
             accept: accept.to_owned(),
             form: ResponseForm::of(accept),
             content_type: ContentType::of(header(header::CONTENT_TYPE).unwrap_or_default()),
+            user_agent: header(header::USER_AGENT).unwrap_or_default().to_owned(),
             user: None,
         })
     }

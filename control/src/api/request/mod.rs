@@ -1,6 +1,7 @@
 //! One request about objects as the handlers see it: what was read of it, and the kind that it names.
 
 pub mod body;
+pub mod configuration;
 pub mod target;
 
 use std::ops::Deref;
@@ -11,6 +12,7 @@ use bytes::Bytes;
 use self::target::Target;
 use super::Status;
 use crate::{
+    field_management::manager_name,
     identity::Identity,
     kinds::Kinds,
     request::{RequestInfo, accept::ResponseForm},
@@ -26,6 +28,8 @@ pub struct Call {
     pub identity: Identity,
     /// The form of the answer.
     pub form: ResponseForm,
+    /// To whom the fields belong that it changes: see [`manager_name`].
+    pub manager: String,
 }
 
 impl Call {
@@ -34,7 +38,10 @@ impl Call {
     pub fn of(info: RequestInfo, kinds: &Kinds) -> Result<Self, Status> {
         let target = Target::of(info.resource().ok_or_else(Status::unknown_path)?, kinds)?;
         let (identity, form) = (info.user()?.clone(), info.form.clone()?);
-        Ok(Self { info, target, identity, form })
+        let mut parameters = info.query.parameters.iter();
+        let field_manager = parameters.find(|(name, _)| name == "fieldManager").map(|(_, value)| value.as_str());
+        let manager = manager_name::of(field_manager, &info.user_agent);
+        Ok(Self { info, target, identity, form, manager })
     }
 }
 
