@@ -34,13 +34,7 @@ pub struct Applied {
 impl Tracker<'_> {
     /// Applies `config`, in the version of the request, to `live`, an object of the stored kind, of which `managers` own
     /// the fields. Without `live` the configuration is all there is.
-    pub fn apply(
-        &self,
-        live: Option<&Value>,
-        managers: &str,
-        config: &Value,
-        force: bool,
-    ) -> Result<Applied, Status> {
+    pub fn apply(&self, live: Option<&Value>, managers: &str, config: &Value, force: bool) -> Result<Applied, Status> {
         self.check_config(config)?;
         let failed = |error: ItemError| plain_error(format!("failed to merge config: {error}"));
         let before;
@@ -55,7 +49,11 @@ impl Tracker<'_> {
             Ok(applied) => applied,
             Err(mut conflicts) => {
                 if self.manager == "kubectl" {
-                    last_applied::forgive(self.served, live.map(|live| shown(self.served, live)).as_deref(), &mut conflicts);
+                    last_applied::forgive(
+                        self.served,
+                        live.map(|live| shown(self.served, live)).as_deref(),
+                        &mut conflicts,
+                    );
                 }
                 if !conflicts.is_empty() {
                     return Err(conflict::status(conflicts));

@@ -126,7 +126,10 @@ mod tests {
     fn what_does_not_fit_is_named_with_its_path() {
         let schema = Schema::builtin("io.k8s.api.core.v1.Pod").unwrap();
         let errors = |config: Value| check(TypeRef::root(schema.types(), schema.root()), &config);
-        assert_eq!(errors(json!({"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c"}]}})), [""; 0]);
+        assert_eq!(
+            errors(json!({"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c"}]}})),
+            [""; 0]
+        );
         assert_eq!(errors(json!({"nope": 1})), [".nope: field not declared in schema"]);
         assert_eq!(
             errors(json!({"spec": {"containers": [{"name": "c", "image": 5}]}})),

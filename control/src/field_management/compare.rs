@@ -147,7 +147,9 @@ fn leaf<'a>(old: State<'_>, new: State<'_>) -> Found<'a> {
 /// Numbers are equal if their values are.
 fn equal(old: &Value, new: &Value) -> bool {
     match (old, new) {
-        (Value::Number(old), Value::Number(new)) => old == new || old.as_f64() == new.as_f64() && !(old.is_i64() && new.is_i64()),
+        (Value::Number(old), Value::Number(new)) => {
+            old == new || old.as_f64() == new.as_f64() && !(old.is_i64() && new.is_i64())
+        }
         _ => old == new,
     }
 }
@@ -236,7 +238,13 @@ fn list<'a>(shape: Shape<'a>, old: State<'a>, new: State<'a>) -> Result<Found<'a
         let (mut before, mut after) = (&before[..], &after[..]);
         loop {
             let element = match (before.first(), after.first()) {
-                (Some(old), Some(new)) => if old.0 <= new.0 { &old.0 } else { &new.0 },
+                (Some(old), Some(new)) => {
+                    if old.0 <= new.0 {
+                        &old.0
+                    } else {
+                        &new.0
+                    }
+                }
                 (Some((element, _)), None) | (None, Some((element, _))) => element,
                 (None, None) => break,
             };
@@ -386,7 +394,9 @@ mod tests {
             let env: Vec<_> = values.iter().map(|value| json!({"name": "A", "value": value})).collect();
             json!({"spec": {"containers": [{"name": "c", "env": env}]}})
         };
-        let within = |inner: &str| format!(r#"{{"f:spec":{{"f:containers":{{"k:{{\"name\":\"c\"}}":{{"f:env":{{{inner}}}}}}}}}}}"#);
+        let within = |inner: &str| {
+            format!(r#"{{"f:spec":{{"f:containers":{{"k:{{\"name\":\"c\"}}":{{"f:env":{{{inner}}}}}}}}}}}"#)
+        };
         let key = r#""k:{\"name\":\"A\"}""#;
         let (one, two) = (env(&["1"]), env(&["1", "2"]));
         let (changed, removed) = between(&pod, Some(&one), &two);

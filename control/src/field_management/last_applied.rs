@@ -78,7 +78,8 @@ mod tests {
 
     #[test]
     fn the_annotation_says_what_was_applied_where_there_is_one() {
-        let config = json!({"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "a"}, "data": {"b": "1", "a": "2"}});
+        let config =
+            json!({"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "a"}, "data": {"b": "1", "a": "2"}});
         let mut object = json!({"metadata": {"annotations": {ANNOTATION: "{}"}}});
         renew(&mut object, &config);
         let text = "{\"apiVersion\":\"v1\",\"data\":{\"a\":\"2\",\"b\":\"1\"},\"kind\":\"ConfigMap\",\"metadata\":{\"name\":\"a\"}}\n";

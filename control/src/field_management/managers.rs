@@ -407,7 +407,9 @@ mod tests {
 
     #[test]
     fn the_oldest_of_many_updaters_become_one() {
-        let sent: Vec<_> = (0..13).map(|n| entry(&format!("m{n:02}"), &format!("2024-01-{:02}T00:00:00Z", n + 1), &n.to_string())).collect();
+        let sent: Vec<_> = (0..13)
+            .map(|n| entry(&format!("m{n:02}"), &format!("2024-01-{:02}T00:00:00Z", n + 1), &n.to_string()))
+            .collect();
         let sent = json!(sent);
         let mut managers = Managers::sent(&sent).unwrap();
         managers.limit();

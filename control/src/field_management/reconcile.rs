@@ -27,9 +27,10 @@ fn is_atomic(of: TypeRef<'_>) -> bool {
 }
 
 fn is_current(of: TypeRef<'_>, set: &FieldSet<'_>) -> bool {
-    set.entries().iter().filter(|entry| !entry.below.is_empty()).all(|entry| {
-        below(of, &entry.element).is_none_or(|of| !is_atomic(of) && is_current(of, &entry.below))
-    })
+    set.entries()
+        .iter()
+        .filter(|entry| !entry.below.is_empty())
+        .all(|entry| below(of, &entry.element).is_none_or(|of| !is_atomic(of) && is_current(of, &entry.below)))
 }
 
 fn collapsed<'a>(of: TypeRef<'_>, set: &FieldSet<'a>) -> FieldSet<'a> {

@@ -44,14 +44,20 @@ impl Filter {
             (Some("status"), "certificates.k8s.io", "certificatesigningrequests") => {
                 Self::Without(&[&["spec"], &["status", "conditions"]])
             }
-            (Some("status"), "admissionregistration.k8s.io" | "flowcontrol.apiserver.k8s.io" | "resource.k8s.io", _)
+            (
+                Some("status"),
+                "admissionregistration.k8s.io" | "flowcontrol.apiserver.k8s.io" | "resource.k8s.io",
+                _,
+            )
             | (Some("status"), "storage.k8s.io", "volumeattachments")
             | (Some("status"), "apiextensions.k8s.io", "customresourcedefinitions")
             | (Some("status"), "apiregistration.k8s.io", "apiservices") => Self::Without(SPEC_AND_METADATA),
             (Some("status"), ..) => Self::Without(SPEC),
             (Some("approval"), ..) => Self::Without(&[&["spec"], &["status", "certificate"]]),
             (Some("finalize"), ..) => Self::Without(STATUS),
-            (Some("ephemeralcontainers"), ..) => Self::Only(&[&[Step::Field("spec"), Step::Field("ephemeralContainers")]]),
+            (Some("ephemeralcontainers"), ..) => {
+                Self::Only(&[&[Step::Field("spec"), Step::Field("ephemeralContainers")]])
+            }
             (Some("resize"), ..) => Self::Only(RESIZE),
             (Some("scale"), ..) => Self::Only(&[&[Step::Field("spec"), Step::Field("replicas")]]),
             _ => Self::Without(&[]),

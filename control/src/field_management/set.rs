@@ -147,11 +147,7 @@ impl<'a> FieldSet<'a> {
     }
 
     /// Calls `change` for every entry that `other` has, too, and drops those that are empty then.
-    fn retain_by(
-        &mut self,
-        other: &FieldSet<'_>,
-        mut change: impl FnMut(&mut Entry<'a>, &Entry<'_>) -> bool,
-    ) -> bool {
+    fn retain_by(&mut self, other: &FieldSet<'_>, mut change: impl FnMut(&mut Entry<'a>, &Entry<'_>) -> bool) -> bool {
         if self.is_empty() || other.is_empty() {
             return false;
         }
@@ -264,7 +260,9 @@ mod tests {
 
     #[test]
     fn patterns_keep_what_they_match_and_all_below() {
-        let mut fields = set(r#"{"f:spec":{"f:containers":{"k:{\"name\":\"a\"}":{".":{},"f:image":{},"f:resources":{"f:limits":{}}}},"f:x":{}}}"#);
+        let mut fields = set(
+            r#"{"f:spec":{"f:containers":{"k:{\"name\":\"a\"}":{".":{},"f:image":{},"f:resources":{"f:limits":{}}}},"f:x":{}}}"#,
+        );
         let pattern = [Step::Field("spec"), Step::Field("containers"), Step::Any, Step::Field("resources")];
         fields.retain_matching(&[&pattern]);
         let kept = r#"{"f:spec":{"f:containers":{"k:{\"name\":\"a\"}":{".":{},"f:resources":{"f:limits":{}}}}}}"#;
@@ -277,9 +275,7 @@ mod tests {
             (0..3_i64).prop_map(|n| PathElement::Value(super::super::path::Scalar::Int(n))),
         ];
         let paths = prop::collection::vec(prop::collection::vec(element, 1..4), 0..8);
-        paths.prop_map(|paths| {
-            paths.iter().fold(FieldSet::default(), |set, path| set.union(FieldSet::of_path(path)))
-        })
+        paths.prop_map(|paths| paths.iter().fold(FieldSet::default(), |set, path| set.union(FieldSet::of_path(path))))
     }
 
     proptest! {

@@ -23,7 +23,8 @@ fn kind(group: &str, version: &str, plural: &str) -> std::sync::Arc<Kind> {
 /// Does `with` as a manager that writes Deployments (or ConfigMaps, as `object` says).
 fn tracked<T>(object: &Value, manager: &str, subresource: Option<&str>, with: impl FnOnce(&Tracker<'_>) -> T) -> T {
     let kinds = Kinds::built_in();
-    let served = kinds.by_api_version(object["apiVersion"].as_str().unwrap(), object["kind"].as_str().unwrap()).unwrap();
+    let served =
+        kinds.by_api_version(object["apiVersion"].as_str().unwrap(), object["kind"].as_str().unwrap()).unwrap();
     let stored = served.stored().unwrap();
     with(&Tracker { kinds: &kinds, served: &served, stored, manager, subresource, now: "2024-01-01T00:00:00Z" })
 }
@@ -66,9 +67,9 @@ impl State {
 
 fn without_nulls(value: Value) -> Value {
     match value {
-        Value::Object(fields) => {
-            Value::Object(fields.into_iter().filter(|(_, v)| !v.is_null()).map(|(k, v)| (k, without_nulls(v))).collect())
-        }
+        Value::Object(fields) => Value::Object(
+            fields.into_iter().filter(|(_, v)| !v.is_null()).map(|(k, v)| (k, without_nulls(v))).collect(),
+        ),
         Value::Array(items) => items.into_iter().map(without_nulls).collect(),
         other => other,
     }
@@ -96,7 +97,7 @@ fn an_update_takes_the_fields_that_it_changes() {
         "a Update: {\"f:data\":{\".\":{},\"f:x\":{}}}\nb Update: {\"f:data\":{\"f:y\":{},\"f:z\":{}}}"
     );
     state.update("a", map(json!({"z": "1"})));
-    assert_eq!(state.owners(), "a Update: {\"f:data\":{\".\":{}}}\nb Update: {\"f:data\":{\"f:z\":{}}}");
+    assert_eq!(state.owners(), "a Update: {\"f:data\":{}}\nb Update: {\"f:data\":{\"f:z\":{}}}");
 }
 
 #[test]
@@ -110,7 +111,8 @@ fn an_update_that_changes_nothing_leaves_the_account_as_it_is() {
 fn what_an_applier_leaves_out_goes_unless_somebody_else_owns_it() {
     let mut state = State::default();
     state.apply("a", map(json!({"x": "1", "y": "1"}))).apply("b", map(json!({"y": "1"})));
-    assert_eq!(state.owners(), "a Apply: {\"f:data\":{\"f:x\":{},\"f:y\":{}}}\nb Apply: {\"f:data\":{\"f:y\":{}}}");
+    // An apply that changes nothing has no time, and stands first: as in Kubernetes.
+    assert_eq!(state.owners(), "b Apply: {\"f:data\":{\"f:y\":{}}}\na Apply: {\"f:data\":{\"f:x\":{},\"f:y\":{}}}");
     state.apply("a", map(json!({})));
     assert_eq!(state.object()["data"], json!({"y": "1"}));
     state.apply("b", json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m"}}));
@@ -156,7 +158,10 @@ fn items_of_keyed_lists_come_and_go_one_by_one() {
     };
     let mut state = State::default();
     state.apply("a", with(json!([{"name": "x", "image": "i"}, {"name": "y", "image": "i"}])));
-    state.apply("sidecars", with(json!([{"name": "s", "image": "i"}, {"name": "y", "env": [{"name": "E", "value": "1"}]}])));
+    state.apply(
+        "sidecars",
+        with(json!([{"name": "s", "image": "i"}, {"name": "y", "env": [{"name": "E", "value": "1"}]}])),
+    );
     state.apply("a", with(json!([{"name": "x", "image": "j"}])));
     let expected = json!([{"name": "x", "image": "j"}, {"name": "s", "image": "i"},
         {"name": "y", "env": [{"name": "E", "value": "1"}]}]);
@@ -167,9 +172,7 @@ fn items_of_keyed_lists_come_and_go_one_by_one() {
 
 #[test]
 fn sets_hold_what_any_applier_names() {
-    let with = |finalizers: Value| {
-        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m", "finalizers": finalizers}})
-    };
+    let with = |finalizers: Value| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m", "finalizers": finalizers}});
     let mut state = State::default();
     state.apply("a", with(json!(["x/1", "x/2"]))).apply("b", with(json!(["x/2", "x/3"]))).apply("a", with(json!([])));
     assert_eq!(state.object()["metadata"]["finalizers"], json!(["x/2", "x/3"]));
@@ -181,10 +184,7 @@ fn an_object_without_an_account_is_given_one_by_its_first_apply() {
     state.update("a", map(json!({"x": "2", "y": "1"})));
     assert_eq!(state.managers, "");
     let refused = state.clone().try_apply("b", map(json!({"x": "3"})), false).err().unwrap();
-    assert_eq!(
-        refused.message,
-        "Apply failed with 1 conflict: conflict with \"before-first-apply\" using v1: .data.x"
-    );
+    assert_eq!(refused.message, "Apply failed with 1 conflict: conflict with \"before-first-apply\" using v1: .data.x");
     state.apply("b", map(json!({"x": "2"})));
     assert_eq!(
         state.owners(),
@@ -239,7 +239,10 @@ fn a_write_through_a_subresource_has_an_entry_of_its_own() {
     new["spec"]["replicas"] = json!(7);
     let updated = tracked(&new, "a", Some("status"), |t| t.update(Some(&old), &new, &state.managers, None));
     let owned: Value = serde_json::from_str(&updated).unwrap();
-    assert_eq!((&owned[1]["subresource"], &owned[1]["fieldsV1"]), (&json!("status"), &json!({"f:status": {"f:replicas": {}}})));
+    assert_eq!(
+        (&owned[1]["subresource"], &owned[1]["fieldsV1"]),
+        (&json!("status"), &json!({"f:status": {"f:replicas": {}}}))
+    );
     assert!(owned[0]["fieldsV1"]["f:spec"]["f:replicas"].is_object(), "the spec cannot be changed there");
 }
 
@@ -257,7 +260,8 @@ fn kubectl_goes_on_where_client_side_apply_left_off() {
     assert_eq!(refused.code, 409);
     state.apply("kubectl", map(json!({"x": "2"})));
     let applied = &state.object()["metadata"]["annotations"]["kubectl.kubernetes.io/last-applied-configuration"];
-    let expected = "{\"apiVersion\":\"v1\",\"data\":{\"x\":\"2\"},\"kind\":\"ConfigMap\",\"metadata\":{\"name\":\"m\"}}\n";
+    let expected =
+        "{\"apiVersion\":\"v1\",\"data\":{\"x\":\"2\"},\"kind\":\"ConfigMap\",\"metadata\":{\"name\":\"m\"}}\n";
     assert_eq!(applied, expected);
     // What another one changed since is a conflict.
     let mut state = State::default();
@@ -270,7 +274,8 @@ fn kubectl_goes_on_where_client_side_apply_left_off() {
 
 #[test]
 fn a_configuration_must_fit_its_kind() {
-    let refuse = |config: Value| tracked(&map(json!({})), "m", None, |t| t.apply(None, "", &config, false)).err().unwrap();
+    let refuse =
+        |config: Value| tracked(&map(json!({})), "m", None, |t| t.apply(None, "", &config, false)).err().unwrap();
     let mut unknown = map(json!({}));
     unknown["nope"] = json!(1);
     let refused = refuse(unknown);
@@ -378,7 +383,7 @@ proptest! {
         let mut state = State::default();
         state.update("a", first).try_apply("b", second, true).unwrap();
         let mut read = Managers::stored(&state.managers).unwrap();
-        read.iter_mut().for_each(|manager| drop(manager.fields()));
+        read.iter_mut().for_each(|manager| _ = manager.fields());
         prop_assert_eq!(read.print(), state.managers.clone());
         let sent: Value = serde_json::from_str(&state.managers).unwrap();
         prop_assert_eq!(Managers::sent(&sent).unwrap().print(), state.managers);

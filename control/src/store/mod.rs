@@ -45,7 +45,9 @@ use std::{fmt, sync::Arc, time::Instant};
 
 pub use embedded::{Embedded, Index, OpenError};
 pub use history::{Event, EventType, History};
-pub use object::{Draft, Header, MANAGED_FIELDS, NAME_INDEX, RESOURCE_VERSION, Object, OwnerReference, StoredCell, Term};
+pub use object::{
+    Draft, Header, MANAGED_FIELDS, NAME_INDEX, Object, OwnerReference, RESOURCE_VERSION, StoredCell, Term,
+};
 pub use snapshot::Snapshot;
 pub use stats::{BOUNDS as SYNC_SECONDS_BOUNDS, Histogram, Stats};
 pub use table::Table;

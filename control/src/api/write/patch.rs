@@ -46,9 +46,10 @@ pub async fn patch(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Stat
 fn names_managers(instructions: &Value) -> bool {
     match instructions {
         Value::Array(operations) => operations.iter().any(|operation| {
-            ["path", "from"].iter().filter_map(|field| operation[*field].as_str()).any(|path| {
-                path.is_empty() || path == "/metadata" || path.starts_with("/metadata/managedFields")
-            })
+            ["path", "from"]
+                .iter()
+                .filter_map(|field| operation[*field].as_str())
+                .any(|path| path.is_empty() || path == "/metadata" || path.starts_with("/metadata/managedFields"))
         }),
         patch => patch["metadata"].get("managedFields").is_some(),
     }
