@@ -8,6 +8,7 @@ mod counted_body;
 pub mod discovery;
 mod dispatch;
 mod health;
+mod in_process;
 pub mod node_proxy;
 pub mod openapi;
 pub mod patch;
@@ -126,14 +127,18 @@ impl Api {
         &self.inner.health
     }
 
-    /// A client in process that acts as `identity`: same handlers, same admission, no socket.
+    /// A client in process that acts as `identity`: same handlers, same admission, no socket. Objects come to it without
+    /// `metadata.managedFields`.
     pub fn client(&self, identity: Identity) -> kube::Client {
         let api = self.clone();
         let service = tower::service_fn(move |mut request: Request<kube::client::Body>| {
             // Whom the fields belong to that it writes.
             request.headers_mut().entry(header::USER_AGENT).or_insert(USER_AGENT);
             let (api, identity) = (api.clone(), identity.clone());
-            async move { Ok::<_, std::convert::Infallible>(api.answer_as(identity, request.map(Body::new)).await) }
+            async move {
+                let response = api.answer_as(identity, request.map(Body::new)).await;
+                Ok::<_, std::convert::Infallible>(in_process::without_managers(response))
+            }
         });
         kube::Client::new(service, "default")
     }
