@@ -13,6 +13,9 @@ use super::{fields_v1, set::FieldSet};
 /// How many managers that updated an object are told apart; the oldest are merged into one.
 pub const MAX_UPDATE_MANAGERS: usize = 10;
 
+/// How many entries a client may send. More than any object has, and few enough to be merged in no time.
+const MAX_SENT: usize = 256;
+
 /// Whom the changes of merged managers belong to.
 const ANCIENT: &str = "ancient-changes";
 
@@ -140,6 +143,8 @@ pub enum EntriesError {
     NoFieldsType { at: usize },
     #[error("invalid fieldsType {given:?} in managed fields entry {at}")]
     FieldsType { given: String, at: usize },
+    #[error("more than {MAX_SENT} entries")]
+    TooMany,
     #[error("error decoding set: {0}")]
     Fields(#[from] serde_json::Error),
 }
@@ -169,6 +174,9 @@ impl<'a> Managers<'a> {
 
     /// Reads what a client sent as the value of `managedFields`.
     pub fn sent(value: &'a Value) -> Result<Self, EntriesError> {
+        if value.as_array().is_some_and(|entries| entries.len() > MAX_SENT) {
+            return Err(EntriesError::TooMany);
+        }
         let mut managers = Self::default();
         for (at, entry) in value.as_array().into_iter().flatten().enumerate() {
             let text = |field: &str| Cow::Borrowed(entry.get(field).and_then(Value::as_str).unwrap_or_default());

@@ -41,6 +41,25 @@ impl<'a> FieldSet<'a> {
         Self { entries }
     }
 
+    /// Of entries in any order, of which several may have one element.
+    pub fn of_any(mut entries: Vec<Entry<'a>>) -> Self {
+        if entries.is_sorted_by(|a, b| a.element < b.element) {
+            return Self::of(entries);
+        }
+        entries.sort_by(|a, b| a.element.cmp(&b.element));
+        let mut out: Vec<Entry<'a>> = Vec::with_capacity(entries.len());
+        for entry in entries {
+            match out.last_mut().filter(|last| last.element == entry.element) {
+                Some(last) => {
+                    last.member |= entry.member;
+                    last.below = std::mem::take(&mut last.below).union(entry.below);
+                }
+                None => out.push(entry),
+            }
+        }
+        Self::of(out)
+    }
+
     /// A set of one path.
     pub fn of_path(path: &[PathElement<'a>]) -> Self {
         let Some((first, rest)) = path.split_first() else { return Self::default() };

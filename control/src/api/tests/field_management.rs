@@ -166,6 +166,8 @@ async fn options_are_checked_as_kubernetes_does() {
     let expected =
         "UpdateOptions.meta.k8s.io \"\" is invalid: dryRun: Unsupported value: [\"some\"]: supported values: \"All\"";
     assert_eq!(refused.message(), expected);
+    let refused = server.call(Method::DELETE, &format!("{path}?dryRun=some"), &[], "").await;
+    assert!(refused.message().starts_with("DeleteOptions.meta.k8s.io \"\" is invalid: dryRun"), "{}", refused.json);
     let refused = server.post(&format!("{MAPS}?fieldValidation=x"), map(json!({}))).await;
     assert_eq!(refused.code, 422, "{}", refused.json);
     let refused = server.patch("application/apply-patch+cbor", &format!("{path}?fieldManager=a"), json!({})).await;

@@ -117,8 +117,11 @@ fn must_be_creatable(call: &Call, place: &StorageLocation, config: &Value) -> Re
         name,
         fields: None,
     });
-    if let Decision::Deny(reason) = authorize::authorize(&call.identity, &attributes) {
-        return Err(authorize::forbidden(&call.identity, &attributes, &reason));
+    match authorize::authorize(&call.identity, &attributes) {
+        Decision::Allow => {}
+        Decision::Deny(reason) => return Err(authorize::forbidden(&call.identity, &attributes, &reason)),
+        // What depends on stored objects is not allowed in general.
+        Decision::AllowIf(_) => return Err(authorize::forbidden(&call.identity, &attributes, "")),
     }
     match config["metadata"]["uid"].as_str().filter(|uid| !uid.is_empty()) {
         None => Ok(()),
