@@ -134,9 +134,9 @@ fn cells(row: Vec<Cell>) -> Box<[store::StoredCell]> {
 
 /// Reads an object back from disk. One whose kind is not served (yet, or any more) is kept as it is, so that nothing is
 /// lost: it has no cells and no selectable fields until it is written again.
-pub fn stored(kinds: &Kinds, resource: &str, json: &[u8]) -> Result<Draft, String> {
+pub fn stored(kinds: &Kinds, resource: &str, json: &[u8]) -> Result<Draft, serde_json::Error> {
     let (json, managers) = without_managers(json);
-    let object: Value = serde_json::from_slice(&json).map_err(|e| e.to_string())?;
+    let object: Value = serde_json::from_slice(&json)?;
     Ok(match kinds.by_resource(resource) {
         Some(kind) => managed_draft(kind, &object, managers),
         None => lay_out_unserved(&object, managers),

@@ -24,25 +24,25 @@ use crate::{
   fairlead apply -f web.yaml --server-side --force-conflicts")]
 pub struct Apply {
     #[command(flatten)]
-    pub files: FileArgs,
+    files: FileArgs,
     /// Only say what would be done: `client` asks nothing of the server, `server` has it checked there
     #[arg(long, value_name = "WHERE", default_value = "none", num_args = 0..=1, require_equals = true)]
     #[arg(default_missing_value = "client")]
-    pub dry_run: DryRun,
+    dry_run: DryRun,
     /// Let the server merge, which keeps account of who owns which field
     #[arg(long)]
-    pub server_side: bool,
+    server_side: bool,
     /// With --server-side: take fields that others own
     #[arg(long, requires = "server_side")]
-    pub force_conflicts: bool,
+    force_conflicts: bool,
     /// Under which name the server keeps the fields
     #[arg(long, value_name = "NAME", default_value = "fairlead")]
-    pub field_manager: String,
+    field_manager: String,
     /// Print the objects: json, yaml, name, jsonpath=TEMPLATE
     #[arg(short, long, value_name = "FORMAT")]
-    pub output: Option<Format>,
+    output: Option<Format>,
     #[command(flatten)]
-    pub connect: ConnectArgs,
+    connect: ConnectArgs,
 }
 
 /// Who does a dry run.

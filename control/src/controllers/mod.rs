@@ -11,6 +11,7 @@ mod endpoint_slice_mirroring;
 mod endpoints;
 mod event_ttl;
 mod garbage_collector;
+mod kubernetes_service;
 mod namespace;
 mod node_ipam;
 mod node_lifecycle;
@@ -23,15 +24,17 @@ mod taint_eviction;
 #[cfg(test)]
 mod tests;
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use ipnetwork::Ipv4Network;
 use kube::Client;
 use tokio::sync::watch;
 
+pub use self::certificate_signing::ControlNames;
 use self::served::ServedKinds;
 use crate::{
     auth::pki::Authority,
+    bootstrap::KubernetesService,
     engine::{QueueStats, Recorder, Tasks},
     objects::informers::Informers,
     supervise::TaskStatus,
@@ -39,15 +42,17 @@ use crate::{
 
 /// Settings of the controllers.
 #[derive(Clone)]
-pub struct Config {
+pub struct ControllersConfig {
     /// Pod subnets of nodes are cut from here.
     pub cluster_cidr: Ipv4Network,
     /// Prefix length of one node's pod subnet.
     pub node_cidr_mask_size: u8,
     /// Signs the certificates of nodes; its own certificate is published in every namespace.
     pub authority: Arc<Authority>,
-    /// Of the Service `kubernetes`.
-    pub api_address: IpAddr,
+    /// The Service through which pods reach the API.
+    pub kubernetes_service: KubernetesService,
+    /// What nodes get no serving certificate for.
+    pub control_names: ControlNames,
     /// How long a node may miss its Lease before it is NotReady.
     pub node_monitor_grace_period: Duration,
 }
@@ -55,7 +60,7 @@ pub struct Config {
 /// What every controller is given.
 struct Context {
     client: Client,
-    config: Config,
+    config: ControllersConfig,
     informers: Arc<Informers>,
     recorder: Recorder,
     kinds: ServedKinds,
@@ -70,7 +75,7 @@ pub struct Controllers {
 /// Starts all controllers. They wait for their first listings by themselves, and end with [`Controllers::shutdown`].
 ///
 /// `kinds_changed` changes its value whenever the API begins or ceases to serve a kind.
-pub fn start(client: Client, config: Config, kinds_changed: watch::Receiver<u64>) -> Controllers {
+pub fn start(client: Client, config: ControllersConfig, kinds_changed: watch::Receiver<u64>) -> Controllers {
     let tasks = Arc::new(Tasks::default());
     let informers = Arc::new(Informers::default());
     let recorder = Recorder::start(client.clone(), &tasks);
@@ -88,6 +93,7 @@ pub fn start(client: Client, config: Config, kinds_changed: watch::Receiver<u64>
     pod_gc::start(&context, &tasks);
     service_account::start(&context, &tasks);
     root_ca::start(&context, &tasks);
+    kubernetes_service::start(&context, &tasks);
     let removed = namespace::start(&context, &tasks);
     garbage_collector::start(&context, &tasks, removed);
     event_ttl::start(&context, &tasks);

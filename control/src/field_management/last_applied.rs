@@ -41,7 +41,7 @@ pub fn forgive(kind: &Kind, live: Option<&Value>, conflicts: &mut Vec<Conflict<'
 /// Where the object has the annotation, it says from now on what `config` says.
 pub fn renew(object: &mut Value, config: &Value) {
     let Some(annotations) = object.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut) else { return };
-    if !annotations.get(ANNOTATION).and_then(Value::as_str).is_some_and(|text| !text.is_empty()) {
+    if annotations.get(ANNOTATION).and_then(Value::as_str).is_none_or(str::is_empty) {
         return;
     }
     let mut config = config.clone();

@@ -50,6 +50,5 @@ mod tests;
 mod tracker;
 mod versions;
 
-pub use apply::Applied;
 pub use managers::same_but_times;
 pub use tracker::{ManagersText, Tracker};

@@ -132,9 +132,8 @@ mod tests {
 
     #[test]
     fn what_names_an_object_is_nobodys() {
-        let fields = concat!(
-            r#"{"f:apiVersion":{},"f:kind":{},"f:metadata":{".":{},"f:labels":{".":{}},"f:name":{},"f:uid":{}},"f:spec":{}}"#
-        );
+        let fields = r#"{"f:apiVersion":{},"f:kind":{},"f:metadata":{".":{},"f:labels":{".":{}},"f:name":{},"f:uid":{}},
+            "f:spec":{}}"#;
         let mut set = fields_v1::parse(fields).unwrap();
         strip(&mut set);
         assert_eq!(fields_v1::print(&set), r#"{"f:metadata":{"f:labels":{}},"f:spec":{}}"#);

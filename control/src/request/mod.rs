@@ -55,13 +55,21 @@ pub struct RequestInfo {
 /// Kubernetes' verbs on resources.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Verb {
+    /// One object, or one of its subresources.
     Get,
+    /// Many objects.
     List,
+    /// Changes of many objects, as they come.
     Watch,
+    /// A new object.
     Create,
+    /// An object in the place of the stored one.
     Update,
+    /// A change of the stored object.
     Patch,
+    /// One object.
     Delete,
+    /// Many objects.
     DeleteCollection,
     /// A method without a verb, such as OPTIONS.
     Other,
@@ -150,12 +158,6 @@ impl RequestInfo {
     /// Who asks; a 401 where nobody was authenticated.
     pub fn user(&self) -> Result<&Identity, Status> {
         self.user.as_ref().ok_or_else(Status::unauthorized)
-    }
-
-    /// Whether the answer may have no end: a watch, or what an agent streams.
-    pub fn is_long_running(&self) -> bool {
-        self.verb == Verb::Watch
-            || self.resource().is_some_and(|r| matches!(r.subresource.as_deref(), Some("log" | "proxy")))
     }
 }
 

@@ -125,11 +125,3 @@ fn what_asks_for_some_dry_run_never_writes() {
     assert!(query("dryRun=Some").unwrap());
     assert!(query("dryRun=All&dryRun=Some").unwrap());
 }
-
-#[test]
-fn proxies_logs_and_watches_may_last() {
-    for uri in ["/api/v1/pods?watch=1", "/api/v1/namespaces/a/pods/p/log", "/api/v1/nodes/n/proxy/x"] {
-        assert!(info("GET", uri).is_long_running(), "{uri}");
-    }
-    assert!(!info("GET", "/api/v1/pods").is_long_running());
-}

@@ -11,21 +11,25 @@ use ipnetwork::Ipv4Network;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{balancer::Balancer, datagrams, is_stream, service_netns::ServiceNetns, streams};
-use crate::world::Protocol;
+use crate::{client_limit::ClientLimit, world::Protocol};
 
 /// Where a socket listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Address {
+pub struct ListenAddress {
     /// In the host's namespace (a NodePort, a host port), not in that of the Service range.
     pub on_host: bool,
+    /// Address and port that clients use.
     pub at: SocketAddrV4,
+    /// TCP or UDP.
     pub protocol: Protocol,
 }
 
 /// Who serves the clients of one address, by where they come from.
 #[derive(Clone, Debug)]
 pub struct ScopedBalancers {
+    /// For clients on this node.
     pub internal: Option<Arc<Balancer>>,
+    /// For clients outside; `None` where all are served alike.
     pub external: Option<Arc<Balancer>>,
     inside: Arc<Vec<Ipv4Network>>,
 }
@@ -61,9 +65,25 @@ impl ScopedBalancers {
 }
 
 /// The sockets that listen now.
-#[derive(Default)]
 pub struct Listeners {
-    listening: BTreeMap<Address, Listener>,
+    listening: BTreeMap<ListenAddress, Listener>,
+    streams: ClientLimit,
+    datagrams: ClientLimit,
+}
+
+/// Connections that one client may have, at all Services together: each takes two descriptors of the agent.
+const MOST_STREAMS_OF_ONE: usize = 8192;
+/// The same of conversations in datagrams.
+const MOST_DATAGRAMS_OF_ONE: usize = 2048;
+
+impl Default for Listeners {
+    fn default() -> Self {
+        Self {
+            listening: BTreeMap::new(),
+            streams: ClientLimit::new(MOST_STREAMS_OF_ONE),
+            datagrams: ClientLimit::new(MOST_DATAGRAMS_OF_ONE),
+        }
+    }
 }
 
 struct Listener {
@@ -86,9 +106,9 @@ impl Listeners {
     /// Listens at what is `wanted` and nowhere else. Returns what could not be bound, which is tried again next time.
     pub async fn reconcile(
         &mut self,
-        wanted: BTreeMap<Address, ScopedBalancers>,
+        wanted: BTreeMap<ListenAddress, ScopedBalancers>,
         netns: &ServiceNetns,
-    ) -> BTreeMap<Address, String> {
+    ) -> BTreeMap<ListenAddress, String> {
         let unwanted = self.listening.extract_if(.., |address, _| !wanted.contains_key(address));
         for (_, listener) in unwanted.collect::<Vec<_>>() {
             listener.close().await;
@@ -103,7 +123,7 @@ impl Listeners {
                 });
                 continue;
             }
-            match listen(address, balancers, netns) {
+            match self.listen(address, balancers, netns) {
                 Ok(listener) => drop(self.listening.insert(address, listener)),
                 Err(error) => {
                     problems.insert(address, format!("listen at {} {:?}: {error}", address.at, address.protocol));
@@ -112,24 +132,25 @@ impl Listeners {
         }
         problems
     }
+
+    fn listen(&self, address: ListenAddress, balancers: ScopedBalancers, netns: &ServiceNetns) -> io::Result<Listener> {
+        let stop = CancellationToken::new();
+        let (balancers_tx, balancers_rx) = tokio::sync::watch::channel(balancers);
+        let tasks = TaskTracker::new();
+        if is_stream(address.protocol) {
+            let listener = netns.bind(address.on_host, move || streams::bind(address.at))?;
+            tasks.spawn(streams::serve(listener, balancers_rx, self.streams.clone(), stop.clone()));
+        } else {
+            let socket = netns.bind(address.on_host, move || datagrams::bind(address.at))?;
+            let limit = self.datagrams.clone();
+            tasks.spawn(datagrams::serve(socket, balancers_rx, limit, tasks.clone(), stop.clone()));
+        }
+        Ok(Listener { balancers: balancers_tx, stop, tasks })
+    }
 }
 
 impl Drop for Listeners {
     fn drop(&mut self) {
         self.listening.values().for_each(|listener| listener.stop.cancel());
     }
-}
-
-fn listen(address: Address, balancers: ScopedBalancers, netns: &ServiceNetns) -> io::Result<Listener> {
-    let stop = CancellationToken::new();
-    let (balancers_tx, balancers_rx) = tokio::sync::watch::channel(balancers);
-    let tasks = TaskTracker::new();
-    if is_stream(address.protocol) {
-        let listener = netns.bind(address.on_host, move || streams::bind(address.at))?;
-        tasks.spawn(streams::serve(listener, balancers_rx, stop.clone()));
-    } else {
-        let socket = netns.bind(address.on_host, move || datagrams::bind(address.at))?;
-        tasks.spawn(datagrams::serve(socket, balancers_rx, tasks.clone(), stop.clone()));
-    }
-    Ok(Listener { balancers: balancers_tx, stop, tasks })
 }
