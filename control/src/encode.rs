@@ -1,27 +1,34 @@
 //! From a JSON value to what the store keeps: the text in its fixed layout, and the header. Never decides what may be
 //! stored.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, ops::Range};
 
 use serde_json::Value;
 
 use crate::{
     kinds::{Cell, Kind, Kinds},
-    store::{self, Draft, Header, OwnerReference, Term},
+    store::{self, Draft, Header, MANAGED_FIELDS, OwnerReference, RESOURCE_VERSION, Term},
 };
 
-/// Lays out an object of a stored kind.
+/// Lays out an object of a stored kind whose fields are nobody's.
 pub fn draft(kind: &Kind, object: &Value) -> Draft {
+    managed_draft(kind, object, "")
+}
+
+/// Lays out an object of a stored kind. `managers` is the text of its `managedFields`; what the object itself has under
+/// this name does not count.
+pub fn managed_draft(kind: &Kind, object: &Value, managers: &str) -> Draft {
     let fields = (kind.selectable)(object);
     let term =
         |index: &Cow<'static, str>| Some(Term { index: index.clone(), value: fields.get(index)?.as_str().into() });
     let indexes = kind.indexed.iter().filter_map(term).collect();
     let header = Header { fields, indexes, cells: cells((kind.cells)(object)), ..header(object) };
-    lay_out(&kind.api_version(), &kind.kind, object, header)
+    lay_out(&kind.api_version(), &kind.kind, object, managers, header)
 }
 
-/// The text: `apiVersion`, `kind` and `metadata` first, the resource version last in the metadata.
-fn lay_out(api_version: &str, kind: &str, object: &Value, header: Header) -> Draft {
+/// The text: `apiVersion`, `kind` and `metadata` first; in the metadata the managers and then the resource version
+/// last.
+fn lay_out(api_version: &str, kind: &str, object: &Value, managers: &str, header: Header) -> Draft {
     let mut head = Vec::with_capacity(1024);
     let text = |out: &mut Vec<u8>, value: &Value| {
         serde_json::to_writer(out, value).expect("a JSON value can be written to memory");
@@ -42,13 +49,23 @@ fn lay_out(api_version: &str, kind: &str, object: &Value, header: Header) -> Dra
     let metadata_at = head.len() as u32;
     head.push(b'{');
     for (name, value) in object["metadata"].as_object().into_iter().flatten() {
-        if name != "resourceVersion" && name != "selfLink" && !value.is_null() {
+        let own = matches!(name.as_str(), "managedFields" | "resourceVersion" | "selfLink");
+        if !own && !value.is_null() {
             key(&mut head, name);
             text(&mut head, value);
         }
     }
-    key(&mut head, "resourceVersion");
-    head.push(b'"');
+    if !head.ends_with(b"{") {
+        head.push(b',');
+    }
+    let managed_at = head.len();
+    if !managers.is_empty() {
+        head.extend_from_slice(MANAGED_FIELDS.as_bytes());
+        head.extend_from_slice(managers.as_bytes());
+        head.push(b',');
+    }
+    let managed_len = (head.len() - managed_at) as u32;
+    head.extend_from_slice(RESOURCE_VERSION.as_bytes());
     let mut tail = b"\"}".to_vec();
     for (name, value) in object.as_object().into_iter().flatten() {
         if !matches!(name.as_str(), "apiVersion" | "kind" | "metadata") {
@@ -57,7 +74,7 @@ fn lay_out(api_version: &str, kind: &str, object: &Value, header: Header) -> Dra
         }
     }
     tail.push(b'}');
-    Draft { head, tail, metadata_at, header: Box::new(header) }
+    Draft { head, tail, metadata_at, managed_len, header: Box::new(header) }
 }
 
 /// What is asked of an object of any kind without parsing it.
@@ -118,17 +135,73 @@ fn cells(row: Vec<Cell>) -> Box<[store::StoredCell]> {
 /// Reads an object back from disk. One whose kind is not served (yet, or any more) is kept as it is, so that nothing is
 /// lost: it has no cells and no selectable fields until it is written again.
 pub fn stored(kinds: &Kinds, resource: &str, json: &[u8]) -> Result<Draft, serde_json::Error> {
-    let object: Value = serde_json::from_slice(json)?;
+    let (json, managers) = without_managers(json);
+    let object: Value = serde_json::from_slice(&json)?;
     Ok(match kinds.by_resource(resource) {
-        Some(kind) => draft(kind, &object),
-        None => unserved(&object),
+        Some(kind) => managed_draft(kind, &object, managers),
+        None => lay_out_unserved(&object, managers),
     })
 }
 
 /// Lays out an object whose kind is not served: it has no cells and no selectable fields.
 pub fn unserved(object: &Value) -> Draft {
+    lay_out_unserved(object, "")
+}
+
+fn lay_out_unserved(object: &Value, managers: &str) -> Draft {
     let text = |field: &str| object[field].as_str().unwrap_or_default();
-    lay_out(text("apiVersion"), text("kind"), object, header(object))
+    lay_out(text("apiVersion"), text("kind"), object, managers, header(object))
+}
+
+/// A stored text without `metadata.managedFields`, and the text of that: to read it is more work than to read a small
+/// object. Text that is not laid out as above is left as it is.
+fn without_managers(json: &[u8]) -> (Cow<'_, [u8]>, &str) {
+    let Some(field) = managers_in(json) else { return (Cow::Borrowed(json), "") };
+    let managers = &json[field.start + MANAGED_FIELDS.len()..field.end - 1];
+    let Ok(managers) = std::str::from_utf8(managers) else { return (Cow::Borrowed(json), "") };
+    (Cow::Owned([&json[..field.start], &json[field.end..]].concat()), managers)
+}
+
+/// Where `"managedFields":[…],` stands in the metadata of a stored text.
+fn managers_in(json: &[u8]) -> Option<Range<usize>> {
+    const METADATA: &[u8] = b",\"metadata\":{";
+    // `apiVersion` and `kind` come first, and neither has a quote in it.
+    let metadata = json.windows(METADATA.len()).take(512).position(|text| text == METADATA)? + METADATA.len();
+    let (mut depth, mut at) = (0_usize, metadata);
+    let mut start = None;
+    while let Some(byte) = json.get(at) {
+        match byte {
+            b'"' => {
+                if depth == 0 && json[at..].starts_with(MANAGED_FIELDS.as_bytes()) {
+                    start = Some(at);
+                } else if depth == 0 && json[at..].starts_with(RESOURCE_VERSION.as_bytes()) {
+                    return start.map(|start| start..at);
+                } else if depth == 0 {
+                    // Another field: the managers did not stand last.
+                    start = None;
+                }
+                at = end_of_string(json, at)?;
+                continue;
+            }
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth = depth.checked_sub(1)?,
+            _ => {}
+        }
+        at += 1;
+    }
+    None
+}
+
+/// The place behind a JSON string that begins at `at`.
+fn end_of_string(json: &[u8], at: usize) -> Option<usize> {
+    let mut at = at + 1;
+    loop {
+        match json.get(at)? {
+            b'\\' => at += 2,
+            b'"' => return Some(at + 1),
+            _ => at += 1,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -153,6 +226,31 @@ mod tests {
         let frame: Value = serde_json::from_slice(object.frame()).unwrap();
         assert_eq!(frame, json!({"type": "ADDED", "object": expected}));
         assert!(object.equals(&draft(&kind, &pod)));
+    }
+
+    #[test]
+    fn the_managers_stand_apart_in_the_text_and_are_found_again() {
+        let map = json!({"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "a",
+            "annotations": {"x": "\\\",\"managedFields\":[1],\"resourceVersion\":\""}, "managedFields": "nothing"},
+            "data": {"managedFields": "y"}});
+        let kinds = Kinds::built_in();
+        let kind = kinds.by_path("", "v1", "configmaps").unwrap();
+        let managers = r#"[{"manager":"m\"]","fieldsV1":{"f:data":{}}}]"#;
+        let object = Object::new(managed_draft(&kind, &map, managers), 17, EventType::Added);
+        assert_eq!(object.managers(), managers);
+        let whole: Value = serde_json::from_slice(object.json()).unwrap();
+        assert_eq!(whole["metadata"]["managedFields"][0]["manager"], "m\"]");
+        let mut rest: Value = serde_json::from_slice(&object.json_without_managers()).unwrap();
+        assert_eq!(rest["metadata"]["managedFields"], Value::Null);
+        rest["metadata"]["managedFields"] = whole["metadata"]["managedFields"].clone();
+        assert_eq!(rest, whole);
+        let read = stored(&kinds, "configmaps", object.json()).unwrap();
+        assert!(object.equals(&read));
+        assert_eq!(Object::new(read, 3, EventType::Added).managers(), managers);
+        let without = Object::new(draft(&kind, &map), 17, EventType::Added);
+        assert_eq!((without.managers(), without.json_without_managers().len()), ("", without.json().len()));
+        let read = stored(&kinds, "configmaps", without.json()).unwrap();
+        assert!(without.equals(&read) && read.managed_len == 0);
     }
 
     #[test]

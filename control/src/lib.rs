@@ -20,6 +20,7 @@ pub mod config;
 mod controllers;
 mod encode;
 mod engine;
+mod field_management;
 mod health;
 mod identity;
 pub mod kinds;

@@ -51,6 +51,11 @@ impl ApiError {
         self.code == 404
     }
 
+    /// Whether fields that were applied are somebody else's.
+    pub fn is_apply_conflict(&self) -> bool {
+        self.details["causes"][0]["reason"] == "FieldManagerConflict"
+    }
+
     /// `Error from server (NotFound): …`, or `The Service "web" is invalid: …` for a validation.
     pub fn as_kubectl(&self, context: &str) -> String {
         let context = if context.is_empty() { String::new() } else { format!("{context}: ") };

@@ -19,12 +19,17 @@ use crate::failure::ErrorWithHint;
 pub const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
 const JSON: &str = "application/json";
 
-/// The three patches that Kubernetes knows for any object.
+/// How this client names itself.
+const USER_AGENT: &str = concat!("fairlead/", env!("CARGO_PKG_VERSION"));
+
+/// The patches that Kubernetes knows for any object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PatchType {
     Strategic,
     Merge,
     Json,
+    /// Server-side apply.
+    Apply,
 }
 
 impl PatchType {
@@ -33,6 +38,7 @@ impl PatchType {
             Self::Strategic => "application/strategic-merge-patch+json",
             Self::Merge => "application/merge-patch+json",
             Self::Json => "application/json-patch+json",
+            Self::Apply => "application/apply-patch+yaml",
         }
     }
 }
@@ -173,6 +179,7 @@ impl Cluster {
         body: Option<(&str, &Value)>,
     ) -> anyhow::Result<Response<Body>> {
         let mut request = Request::builder().method(method).uri(path).header(header::ACCEPT, accept);
+        request = request.header(header::USER_AGENT, USER_AGENT);
         let mut content = Vec::new();
         if let Some((content_type, value)) = body {
             request = request.header(header::CONTENT_TYPE, content_type);

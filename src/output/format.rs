@@ -74,14 +74,22 @@ impl FromStr for Format {
 /// Prints `object` as data. `name` is what `-o name` shows. The bookkeeping of server-side apply is left out, as by
 /// kubectl.
 pub fn print_object(format: &Format, object: &Value, name: &str) -> anyhow::Result<()> {
+    if !matches!(format, Format::Json | Format::Yaml) {
+        return print_whole(format, object, name);
+    }
     let mut object = object.clone();
     strip_managed_fields(&mut object);
+    print_whole(format, &object, name)
+}
+
+/// Prints `object` as data with all that the server keeps of it.
+pub fn print_whole(format: &Format, object: &Value, name: &str) -> anyhow::Result<()> {
     match format {
-        Format::Json => println!("{:#}", IndentedByFour(&yaml::sorted(&object))),
-        Format::Yaml => print!("{}", yaml::write(&object)?),
+        Format::Json => println!("{:#}", IndentedByFour(&yaml::sorted(object))),
+        Format::Yaml => print!("{}", yaml::write(object)?),
         Format::Name | Format::Wide => println!("{name}"),
-        Format::JsonPath(template) => print!("{}", template.render(&object)?),
-        Format::CustomColumns(columns) => print!("{}", custom_columns(columns, &object).render()),
+        Format::JsonPath(template) => print!("{}", template.render(object)?),
+        Format::CustomColumns(columns) => print!("{}", custom_columns(columns, object).render()),
     }
     Ok(())
 }

@@ -6,5 +6,5 @@ pub mod jsonpath;
 mod table;
 
 pub use age::age;
-pub use format::{Format, print_object};
+pub use format::{Format, print_object, print_whole};
 pub use table::{Grid, Table, TableStyle};

@@ -20,7 +20,8 @@ use crate::{
   fairlead apply -f web.yaml
   fairlead apply -f manifests/ -R
   cat web.yaml | fairlead apply -f -
-  fairlead apply -f web.yaml --dry-run=server -o yaml")]
+  fairlead apply -f web.yaml --dry-run=server -o yaml
+  fairlead apply -f web.yaml --server-side --force-conflicts")]
 pub struct Apply {
     #[command(flatten)]
     files: FileArgs,
@@ -28,6 +29,15 @@ pub struct Apply {
     #[arg(long, value_name = "WHERE", default_value = "none", num_args = 0..=1, require_equals = true)]
     #[arg(default_missing_value = "client")]
     dry_run: DryRun,
+    /// Let the server merge, which keeps account of who owns which field
+    #[arg(long)]
+    server_side: bool,
+    /// With --server-side: take fields that others own
+    #[arg(long, requires = "server_side")]
+    force_conflicts: bool,
+    /// Under which name the server keeps the fields
+    #[arg(long, value_name = "NAME", default_value = "fairlead")]
+    field_manager: String,
     /// Print the objects: json, yaml, name, jsonpath=TEMPLATE
     #[arg(short, long, value_name = "FORMAT")]
     output: Option<Format>,
@@ -46,7 +56,12 @@ pub enum DryRun {
 impl DryRun {
     /// The query that every writing request carries.
     pub fn query(self) -> Vec<(&'static str, &'static str)> {
-        let mut query = vec![("fieldManager", "fairlead"), ("fieldValidation", "Strict")];
+        self.query_as("fairlead")
+    }
+
+    /// The same for changes that are kept under another name.
+    pub fn query_as(self, field_manager: &str) -> Vec<(&str, &str)> {
+        let mut query = vec![("fieldManager", field_manager), ("fieldValidation", "Strict")];
         if self == Self::Server {
             query.push(("dryRun", "All"));
         }
@@ -69,6 +84,7 @@ pub enum Outcome {
     Created,
     Configured,
     Unchanged,
+    AppliedServerSide,
 }
 
 impl Outcome {
@@ -77,6 +93,7 @@ impl Outcome {
             Self::Created => "created",
             Self::Configured => "configured",
             Self::Unchanged => "unchanged",
+            Self::AppliedServerSide => "serverside-applied",
         }
     }
 }
@@ -86,6 +103,10 @@ impl Apply {
     pub async fn run(self) -> anyhow::Result<()> {
         if self.files.filename.is_empty() {
             return Err(ErrorWithHint::new("must specify -f", "for instance: fairlead apply -f web.yaml").into());
+        }
+        if self.server_side && self.dry_run == DryRun::Client {
+            let hint = "did you mean --dry-run=server?";
+            return Err(ErrorWithHint::new("--dry-run=client doesn't work with --server-side", hint).into());
         }
         let documents = manifest::read(&self.files)?;
         if documents.is_empty() {
@@ -107,7 +128,10 @@ impl Apply {
     }
 
     async fn one(&self, cluster: &Cluster, manifest: &Manifest) -> anyhow::Result<()> {
-        let (name, outcome, object) = apply(cluster, manifest, self.dry_run).await?;
+        let (name, outcome, object) = match self.server_side {
+            true => self.server_side(cluster, manifest).await?,
+            false => apply(cluster, manifest, self.dry_run, &self.field_manager).await?,
+        };
         match &self.output {
             Some(format) => output::print_object(format, &object, &name),
             None => {
@@ -118,12 +142,37 @@ impl Apply {
     }
 }
 
-/// Applies one manifest. Returns the object's name as kubectl shows it, what was done, and the object as it is
+impl Apply {
+    /// Has the server apply one manifest.
+    async fn server_side(&self, cluster: &Cluster, manifest: &Manifest) -> anyhow::Result<(String, Outcome, Value)> {
+        let target = super::target(cluster, manifest).await?;
+        if manifest.name().is_empty() {
+            bail!("{}: cannot use generateName with apply; use create", manifest.location);
+        }
+        let path = object_path(&target.kind, &target.namespace, manifest.name())?;
+        let mut query = self.dry_run.query_as(&self.field_manager);
+        query.push(("force", if self.force_conflicts { "true" } else { "false" }));
+        let applied = cluster.patch(&with_query(&path, &query), PatchType::Apply, &target.object).await;
+        let applied = applied.map_err(|error| match error.downcast_ref::<ApiError>() {
+            Some(conflict) if conflict.is_apply_conflict() => {
+                let hint = "leave these fields out of the manifest, set them to the values that they have, or take them \
+                            with --force-conflicts";
+                ErrorWithHint::new(conflict.to_string(), hint).into()
+            }
+            _ => error,
+        });
+        let applied = applied.with_context(|| manifest.location.error_prefix("applying"))?;
+        Ok((target.kind.named(manifest.name()), Outcome::AppliedServerSide, applied))
+    }
+}
+
+/// Applies one manifest, by a merge on this side. Returns the object's name as kubectl shows it, what was done, and the object as it is
 /// afterwards.
 pub async fn apply(
     cluster: &Cluster,
     manifest: &Manifest,
     dry_run: DryRun,
+    field_manager: &str,
 ) -> anyhow::Result<(String, Outcome, Value)> {
     let target = super::target(cluster, manifest).await?;
     if manifest.name().is_empty() {
@@ -139,7 +188,7 @@ pub async fn apply(
                 return Ok((name, Outcome::Created, modified));
             }
             let list = resource_path(&target.kind, Some(&target.namespace));
-            let created = cluster.post(&with_query(&list, &dry_run.query()), &modified).await;
+            let created = cluster.post(&with_query(&list, &dry_run.query_as(field_manager)), &modified).await;
             return Ok((name, Outcome::Created, created.with_context(|| manifest.location.error_prefix("creating"))?));
         }
         Err(error) => return Err(error.context(manifest.location.error_prefix("retrieving"))),
@@ -164,7 +213,7 @@ pub async fn apply(
         Schema::Strategic { .. } => PatchType::Strategic,
         Schema::Json => PatchType::Merge,
     };
-    let patched = cluster.patch(&with_query(&path, &dry_run.query()), patch_type, &patch).await;
+    let patched = cluster.patch(&with_query(&path, &dry_run.query_as(field_manager)), patch_type, &patch).await;
     let patched = patched.with_context(|| manifest.location.error_prefix("applying patch to"))?;
     Ok((name, Outcome::Configured, patched))
 }

@@ -55,6 +55,9 @@ pub struct Get {
     /// No header line
     #[arg(long)]
     no_headers: bool,
+    /// With -o json or yaml: also who owns which fields
+    #[arg(long)]
+    show_managed_fields: bool,
     /// No error when a named object is not there
     #[arg(long)]
     ignore_not_found: bool,
@@ -197,13 +200,20 @@ impl Get {
         if let Format::Name = format {
             objects.iter().for_each(|(name, _)| println!("{name}"));
         } else if let ([(name, object)], false) = (&objects[..], lists) {
-            output::print_object(format, object, name)?;
+            self.print(format, object, name)?;
         } else if lists || objects.len() > 1 {
             let items: Vec<Value> = objects.into_iter().map(|(_, object)| object).collect();
             let list = json!({"apiVersion": "v1", "items": items, "kind": "List", "metadata": {"resourceVersion": ""}});
-            output::print_object(format, &list, "")?;
+            self.print(format, &list, "")?;
         }
         if failed { Err(AlreadyReported.into()) } else { Ok(()) }
+    }
+
+    fn print(&self, format: &Format, object: &Value, name: &str) -> anyhow::Result<()> {
+        match self.show_managed_fields {
+            true => output::print_whole(format, object, name),
+            false => output::print_object(format, object, name),
+        }
     }
 
     /// Shows what there is, then every change, until the user ends it or the server refuses to go on.
@@ -221,7 +231,7 @@ impl Get {
             None | Some(Format::Wide) => Representation::Table,
             Some(_) => Representation::Object,
         };
-        let mut printer = WatchPrinter::new(self.style(objects, false), self.output.as_ref(), objects);
+        let mut printer = WatchPrinter::new(self.style(objects, false), self, objects);
         let mut watch = Watch::new(cluster, &objects.kind, &scope, representation);
         loop {
             match watch.next().await? {
@@ -243,13 +253,15 @@ struct WatchPrinter<'a> {
     style: TableStyle,
     widths: Vec<usize>,
     format: Option<&'a Format>,
+    show_managed_fields: bool,
     objects: &'a Objects,
 }
 
 impl<'a> WatchPrinter<'a> {
-    fn new(style: TableStyle, format: Option<&'a Format>, objects: &'a Objects) -> Self {
-        let format = format.filter(|format| !matches!(format, Format::Wide));
-        Self { table: Table::default(), style, widths: Vec::new(), format, objects }
+    fn new(style: TableStyle, get: &'a Get, objects: &'a Objects) -> Self {
+        let format = get.output.as_ref().filter(|format| !matches!(format, Format::Wide));
+        let show_managed_fields = get.show_managed_fields;
+        Self { table: Table::default(), style, widths: Vec::new(), format, show_managed_fields, objects }
     }
 
     fn show(&mut self, frames: Vec<Value>) -> anyhow::Result<()> {
@@ -270,7 +282,11 @@ impl<'a> WatchPrinter<'a> {
             if matches!(format, Format::Yaml) {
                 println!("---");
             }
-            output::print_object(format, &object, &self.objects.kind.named(name_of(&object)))?;
+            let name = self.objects.kind.named(name_of(&object));
+            match self.show_managed_fields {
+                true => output::print_whole(format, &object, &name)?,
+                false => output::print_object(format, &object, &name)?,
+            }
         }
         Ok(())
     }

@@ -124,6 +124,7 @@ fn metrics(api: &Api) -> Result<Response, Status> {
 }
 
 async fn objects(api: &Api, call: Call, parts: http::request::Parts, body: Body) -> Result<Response, Status> {
+    write::check_options(&call)?;
     if let (Some(subresource), Some(nodes)) = (call.target.subresource, api.inner.nodes.get())
         && subresource.by_agent
     {

@@ -9,6 +9,7 @@ pub mod discovery;
 mod dispatch;
 mod documents;
 mod health;
+mod in_process;
 pub mod node_proxy;
 pub mod openapi;
 pub mod patch;
@@ -28,7 +29,7 @@ use std::{
 };
 
 use axum::{body::Body, response::IntoResponse};
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, header};
 use tokio_util::task::TaskTracker;
 
 use self::{counted_body::CountedBody, node_proxy::NodeProxy, request::target::Target};
@@ -45,6 +46,9 @@ use crate::{
     request::{RequestInfo, path::ResourcePath},
     store::{self, Embedded, Key, Store},
 };
+
+/// How clients in process name themselves.
+const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("fairlead/", env!("CARGO_PKG_VERSION")));
 
 /// The API over a store. Cheap to clone. Serves everything under `/api`, `/apis`, `/openapi` and the health and version
 /// paths.
@@ -125,12 +129,18 @@ impl Api {
         &self.inner.health
     }
 
-    /// A client in process that acts as `identity`: same handlers, same admission, no socket.
+    /// A client in process that acts as `identity`: same handlers, same admission, no socket. Objects come to it without
+    /// `metadata.managedFields`.
     pub fn client(&self, identity: Identity) -> kube::Client {
         let api = self.clone();
-        let service = tower::service_fn(move |request: Request<kube::client::Body>| {
+        let service = tower::service_fn(move |mut request: Request<kube::client::Body>| {
+            // Whom the fields belong to that it writes.
+            request.headers_mut().entry(header::USER_AGENT).or_insert(USER_AGENT);
             let (api, identity) = (api.clone(), identity.clone());
-            async move { Ok::<_, std::convert::Infallible>(api.answer_as(identity, request.map(Body::new)).await) }
+            async move {
+                let response = api.answer_as(identity, request.map(Body::new)).await;
+                Ok::<_, std::convert::Infallible>(in_process::without_managers(response))
+            }
         });
         kube::Client::new(service, "default")
     }

@@ -38,7 +38,7 @@ impl ContentType {
             "application/json-patch+json" => Self::JsonPatch,
             "application/merge-patch+json" => Self::MergePatch,
             "application/strategic-merge-patch+json" => Self::StrategicMergePatch,
-            "application/apply-patch+yaml" | "application/apply-patch+cbor" => Self::ApplyPatch,
+            "application/apply-patch+yaml" => Self::ApplyPatch,
             other => Self::Other(other.to_owned()),
         }
     }

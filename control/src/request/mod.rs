@@ -47,6 +47,8 @@ pub struct RequestInfo {
     pub pretty: bool,
     /// What the body is written in.
     pub content_type: ContentType,
+    /// `User-Agent`; empty where the client does not say.
+    pub user_agent: String,
     /// Who asks; `None` until authentication has ended, and for the paths that are open to everyone.
     pub user: Option<Identity>,
 }
@@ -141,6 +143,7 @@ impl RequestInfo {
             gzip: header(header::ACCEPT_ENCODING).is_some_and(takes_gzip),
             pretty: is_for_a_person(&query, header(header::USER_AGENT).unwrap_or_default()),
             content_type: ContentType::of(header(header::CONTENT_TYPE).unwrap_or_default()),
+            user_agent: header(header::USER_AGENT).unwrap_or_default().to_owned(),
             query,
             user: None,
         })

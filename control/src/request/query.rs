@@ -149,15 +149,15 @@ impl Query {
             dry_run: match parameters.iter().filter(|(key, _)| key == "dryRun").find(|(_, value)| value != "All") {
                 None => get("dryRun").is_some(),
                 Some((_, value)) if value.is_empty() => false,
-                Some((_, other)) => return Err(unsupported("dryRun", other, "\"All\"")),
+                // Refused by the verbs that write.
+                Some(_) => true,
             },
             field_validation: match text("fieldValidation") {
                 "" | "Warn" => FieldValidation::Warn,
                 "Strict" => FieldValidation::Strict,
                 "Ignore" => FieldValidation::Ignore,
-                other => {
-                    return Err(unsupported("fieldValidation", other, "\"\", \"Ignore\", \"Strict\", \"Warn\""));
-                }
+                // Refused by the verbs that write.
+                _ => FieldValidation::Strict,
             },
             include_object: match text("includeObject") {
                 "" | "Metadata" => IncludeObject::Metadata,
@@ -194,8 +194,4 @@ pub fn number_error(error: &ParseIntError) -> &'static str {
         IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => "value out of range",
         _ => "invalid syntax",
     }
-}
-
-fn unsupported(name: &str, value: &str, supported: &str) -> Status {
-    Status::bad_request(format!("{name}: Unsupported value: {value:?}: supported values: {supported}"))
 }

@@ -51,7 +51,10 @@ use std::{
 pub use binary::BinaryFrame;
 pub use embedded::{Embedded, OpenError};
 pub use history::{Event, EventType, History};
-pub use object::{Draft, Header, NAME_INDEX, NAMESPACE_INDEX, Object, OwnerReference, StoredCell, Term};
+pub use object::{
+    Draft, Header, MANAGED_FIELDS, NAME_INDEX, NAMESPACE_INDEX, Object, OwnerReference, RESOURCE_VERSION, StoredCell,
+    Term,
+};
 pub use snapshot::Snapshot;
 pub use stats::{BOUNDS as SYNC_SECONDS_BOUNDS, Histogram, Stats, StoreFault};
 pub use table::Table;

@@ -3,7 +3,8 @@
 //!
 //! The bytes are laid out once, at the write, as a whole watch frame `{"type":"ADDED","object":…}` so that lists, gets
 //! and all watchers share them. Every object ends its metadata with the resource version:
-//! `{"apiVersion":…,"kind":…,"metadata":{…,"resourceVersion":"7"},…}`, and so the metadata is a slice, too.
+//! `{"apiVersion":…,"kind":…,"metadata":{…,"managedFields":[…],"resourceVersion":"7"},…}`, and so the metadata is a
+//! slice, too. Who owns the fields stands as text in it, so that a write can read the object without it.
 
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
@@ -82,6 +83,8 @@ pub struct Draft {
     pub tail: Vec<u8>,
     /// Offset of the opening brace of `metadata` in `head`.
     pub metadata_at: u32,
+    /// How many bytes of `head` before `"resourceVersion":"` are `"managedFields":[…],`.
+    pub managed_len: u32,
     /// What is asked of the object without parsing it. Boxed, so that a draft moves cheaply.
     pub header: Box<Header>,
 }
@@ -96,6 +99,7 @@ pub struct Object {
     frame: Bytes,
     json_at: u32,
     metadata_at: u32,
+    managed_len: u32,
     revision_at: u32,
     revision_len: u32,
     event_type: EventType,
@@ -104,6 +108,11 @@ pub struct Object {
 }
 
 const FRAME_END: &[u8] = b"}\n";
+
+/// What stands before the text of `metadata.managedFields`.
+pub const MANAGED_FIELDS: &str = "\"managedFields\":";
+/// What stands before the resource version.
+pub const RESOURCE_VERSION: &str = "\"resourceVersion\":\"";
 
 impl Object {
     /// Lays out `draft` as of `revision`.
@@ -122,6 +131,7 @@ impl Object {
             frame: frame.freeze(),
             json_at,
             metadata_at: json_at + draft.metadata_at,
+            managed_len: draft.managed_len,
             revision_at: json_at + draft.head.len() as u32,
             revision_len: digits.len() as u32,
             event_type: event,
@@ -164,6 +174,7 @@ impl Object {
             head: self.frame[self.json_at as usize..self.revision_at as usize].to_vec(),
             tail: self.frame[(self.revision_at + self.revision_len) as usize..self.json_end()].to_vec(),
             metadata_at: self.metadata_at - self.json_at,
+            managed_len: self.managed_len,
             header: Box::new(self.header.clone()),
         }
     }
@@ -182,6 +193,28 @@ impl Object {
     /// The object's JSON text, sharing memory with the object.
     pub fn json_bytes(&self) -> Bytes {
         self.frame.slice(self.json_at as usize..self.json_end())
+    }
+
+    /// The JSON text of the object without `metadata.managedFields`.
+    pub fn json_without_managers(&self) -> Cow<'_, [u8]> {
+        if self.managed_len == 0 {
+            return Cow::Borrowed(self.json());
+        }
+        let managers = self.managers_at();
+        let (before, after) = (self.json_at as usize..managers.start, managers.end..self.json_end());
+        Cow::Owned([&self.frame[before], &self.frame[after]].concat())
+    }
+
+    /// The JSON text of `metadata.managedFields`; empty where the object has none.
+    pub fn managers(&self) -> &str {
+        let field = std::str::from_utf8(&self.frame[self.managers_at()]).unwrap_or_default();
+        field.strip_prefix(MANAGED_FIELDS).and_then(|rest| rest.strip_suffix(',')).unwrap_or_default()
+    }
+
+    /// Where `"managedFields":[…],` stands.
+    fn managers_at(&self) -> std::ops::Range<usize> {
+        let end = self.revision_at as usize - RESOURCE_VERSION.len();
+        end - self.managed_len as usize..end
     }
 
     /// The JSON text of `metadata`.

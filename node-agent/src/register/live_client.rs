@@ -7,8 +7,11 @@ use std::{
 
 use arc_swap::ArcSwap;
 use futures::future::BoxFuture;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, header};
 use kube::{Client, client::Body};
+
+/// How the agent names itself.
+const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("fairlead/", env!("CARGO_PKG_VERSION")));
 
 /// Replaces what stands behind a [`Client`].
 #[derive(Clone)]
@@ -39,7 +42,9 @@ impl tower::Service<Request<Body>> for LiveClient {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        // The fields that it writes are kept under this name.
+        request.headers_mut().entry(header::USER_AGENT).or_insert(USER_AGENT);
         let client = self.current.load_full();
         Box::pin(async move { client.send(request).await })
     }

@@ -2,6 +2,7 @@
 //! fields.
 
 use serde_json::Value;
+use serde_yaml::options::DuplicateKeyPolicy;
 
 use crate::{
     api::{Status, protobuf, subresource::SubresourceKind},
@@ -116,7 +117,8 @@ fn check(expected: &Expected<'_>, value: Value, validation: FieldValidation) -> 
 /// Reads a body without a known kind.
 pub fn value(content_type: &ContentType, body: &[u8]) -> Result<Value, Status> {
     let value: Value = match content_type {
-        ContentType::Yaml => yaml(body)?,
+        ContentType::Yaml => yaml(body, DuplicateKeyPolicy::Error)
+            .map_err(|error| Status::bad_request(format!("error converting YAML to JSON: {error}")))?,
         ContentType::Protobuf => protobuf::object(body)?,
         ContentType::Other(name) => return Err(Status::unsupported_media_type(name)),
         _ => serde_json::from_slice(body)
@@ -129,9 +131,10 @@ pub fn value(content_type: &ContentType, body: &[u8]) -> Result<Value, Status> {
 }
 
 /// Reads YAML, whose aliases can make much of little: what they stand for counts as if it were written out.
-fn yaml(body: &[u8]) -> Result<Value, Status> {
-    let text = std::str::from_utf8(body).map_err(|e| Status::bad_request(format!("the body is not UTF-8: {e}")))?;
+pub fn yaml(body: &[u8], duplicate_keys: DuplicateKeyPolicy) -> Result<Value, String> {
+    let text = std::str::from_utf8(body).map_err(|e| format!("the body is not UTF-8: {e}"))?;
     let options = serde_yaml::options! {
+        duplicate_keys: duplicate_keys,
         budget: serde_yaml::budget! {
             max_depth: 64,
             max_nodes: 500_000,
@@ -139,8 +142,7 @@ fn yaml(body: &[u8]) -> Result<Value, Status> {
             max_documents: 1,
         },
     };
-    serde_yaml::from_str_with_options(text, options)
-        .map_err(|e| Status::bad_request(format!("error converting YAML to JSON: {e}")))
+    serde_yaml::from_str_with_options(text, options).map_err(|e| e.to_string())
 }
 
 /// Refuses another kind or version than the path says. What is not said is filled in, as in Kubernetes.

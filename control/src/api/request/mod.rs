@@ -1,6 +1,7 @@
 //! One request about objects as the handlers see it: what was read of it, and the kind that it names.
 
 pub mod body;
+pub mod configuration;
 pub mod target;
 
 use std::{ops::Deref, sync::Arc};
@@ -11,6 +12,7 @@ use bytes::Bytes;
 use self::target::Target;
 use super::Status;
 use crate::{
+    field_management::manager_name,
     identity::Identity,
     kinds::Kinds,
     request::{
@@ -29,6 +31,8 @@ pub struct Call {
     pub identity: Identity,
     /// The form and the encoding of the answer.
     pub accepted: Accepted,
+    /// To whom the fields belong that it changes: see [`manager_name`].
+    pub manager: String,
 }
 
 impl Call {
@@ -45,7 +49,10 @@ impl Call {
             Verb::Watch => accept::negotiate_watch(&info.accept, endpoint)?,
             _ => accept::negotiate(&info.accept, endpoint)?,
         };
-        Ok(Self { info, target, identity, accepted })
+        let mut parameters = info.query.parameters.iter();
+        let field_manager = parameters.find(|(name, _)| name == "fieldManager").map(|(_, value)| value.as_str());
+        let manager = manager_name::of(field_manager, &info.user_agent);
+        Ok(Self { info, target, identity, accepted, manager })
     }
 }
 

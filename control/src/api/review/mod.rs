@@ -12,8 +12,9 @@ use serde_json::Value;
 use super::{
     Status, Subject,
     request::{Call, body},
-    response,
+    response, write,
 };
+use crate::{field_management::Tracker, kinds::Kinds};
 
 /// Every review.
 const ALL: &[&Review] = &[&self_subject_access_review::REVIEW, &self_subject_review::REVIEW];
@@ -34,14 +35,20 @@ pub fn create(call: &Call, text: &[u8]) -> Result<Response, Status> {
     let review = review.ok_or_else(|| Status::method_not_allowed(subject))?;
     let body::Decoded { mut value, warnings } =
         body::object(kind, &call.content_type, text, call.query.field_validation)?;
+    let stored = |tracker: &Tracker<'_>| tracker.update(None, &value, "", None);
+    let managers = write::writer(call, None).track(&Kinds::built_in(), kind, stored);
     value["status"] = (review.status)(call, &value)?;
+    if !managers.is_empty() {
+        let managers = serde_json::from_str(&managers).map_err(|error| Status::internal(error.to_string()))?;
+        value["metadata"]["managedFields"] = managers;
+    }
     Ok(response::warn(response::json(StatusCode::CREATED, value.to_string()), &warnings))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kinds::{Kinds, Storage};
+    use crate::kinds::Storage;
 
     #[test]
     fn every_kind_that_is_not_stored_is_answered() {

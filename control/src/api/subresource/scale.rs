@@ -8,7 +8,7 @@ use super::{Effect, Subresource, SubresourceKind};
 use crate::{
     api::{
         Api, Status, patch,
-        request::{Call, body},
+        request::{Call, body, configuration::configuration},
         response, write,
     },
     kinds::FieldError,
@@ -52,7 +52,7 @@ async fn set(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Status> {
         ContentType::JsonPatch | ContentType::MergePatch | ContentType::StrategicMergePatch => {
             write::patch_instructions(&call.content_type, text)?
         }
-        ContentType::ApplyPatch => return Err(Status::unsupported_media_type("application/apply-patch+yaml")),
+        ContentType::ApplyPatch => return apply(api, call, text).await,
         other => body::form(&FORM, other, text, call.query.field_validation)?.value,
     };
     let make = |old: &Value| {
@@ -69,6 +69,25 @@ async fn set(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Status> {
     let change = write::ObjectUpdate { subresource: Some(&SCALE), make: &make };
     let outcome = write::change(api, call, &place, change).await?;
     Ok(response::json(StatusCode::OK, scale_of(&outcome.value()?).to_string()))
+}
+
+/// Applies a Scale: what it says of the replicas, as a configuration of the object itself.
+async fn apply(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Status> {
+    let body::Decoded { value: scale, mut warnings } = configuration(text, call.query.field_validation)?;
+    let given = |field: &str| scale[field].as_str().unwrap_or_default();
+    if (given("apiVersion"), given("kind")) != ("autoscaling/v1", "Scale") {
+        let (version, kind) = (given("apiVersion"), given("kind"));
+        return Err(Status::bad_request(format!("invalid object type: {version}, Kind={kind}")));
+    }
+    let kind = &call.target.kind;
+    let mut config = json!({"apiVersion": kind.api_version(), "kind": kind.kind, "metadata": scale["metadata"]});
+    if let Some(replicas) = scale["spec"].get("replicas") {
+        config["spec"] = json!({"replicas": replicas});
+    }
+    let applied = write::apply_config(api, call, &config, Some(&SCALE)).await?;
+    warnings.extend(applied.warnings);
+    let answer = response::json(StatusCode::OK, scale_of(&applied.outcome.value()?).to_string());
+    Ok(response::warn(answer, &warnings))
 }
 
 fn scale_of(object: &Value) -> Value {

@@ -1,6 +1,7 @@
 //! The API as its clients meet it: requests through the router, answers as they come.
 
 mod custom_kinds;
+mod field_management;
 mod fuzz;
 mod metrics;
 mod negotiation;

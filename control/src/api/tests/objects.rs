@@ -185,7 +185,7 @@ async fn what_is_not_served_is_a_status() {
     let body = config_map("a", json!({})).to_string();
     let other = server.call(Method::POST, MAPS, &[("content-type", "text/csv")], body.clone()).await;
     assert_eq!(other.reason(), (415, "UnsupportedMediaType"));
-    let (path, apply) = (format!("{MAPS}/a"), ("content-type", "application/apply-patch+yaml"));
+    let (path, apply) = (format!("{MAPS}/a"), ("content-type", "application/apply-patch+cbor"));
     let refused = server.call(Method::PATCH, &path, &[apply], body).await;
     assert_eq!(refused.reason(), (415, "UnsupportedMediaType"));
     assert_eq!(server.get_as(MAPS, "text/html").await.reason(), (406, "NotAcceptable"));

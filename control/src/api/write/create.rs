@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use super::{
     Outcome, TRIES, answer, metadata,
-    pipeline::{self, Action, Committed, Pending, Prepared},
-    to_stored,
+    pipeline::{self, Action, Committed, Ownership, Pending, Prepared},
+    to_stored, writer,
 };
 use crate::api::{
     Api, Status, StorageLocation,
@@ -82,7 +82,8 @@ async fn attempt(
     object: Value,
 ) -> Result<Attempt, Status> {
     let snapshot = api.store().snapshot();
-    let pending = Pending { place, namespace, name, subresource: None, old: None, action: Action::Put(object) };
+    let (action, ownership) = (Action::Put(object), Ownership::Tracked(writer(call, None)));
+    let pending = Pending { place, namespace, name, subresource: None, old: None, action, ownership };
     let Prepared::Ready { transaction, .. } = pipeline::prepare(api, &call.identity, &snapshot, pending).await? else {
         return Err(Status::internal("a new object is never unchanged"));
     };

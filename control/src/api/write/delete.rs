@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{
     Outcome, TRIES, answer, current, parse,
-    pipeline::{self, Action, Committed, Pending, Prepared, Stored},
+    pipeline::{self, Action, Committed, Ownership, Pending, Prepared, Stored},
 };
 use crate::{
     api::{
@@ -221,7 +221,8 @@ pub async fn prepare(
     };
     let namespace = Some(&*stored.header.namespace).filter(|namespace| !namespace.is_empty());
     let old = Some(Stored { object: stored, value: &value });
-    let pending = Pending { place, namespace, name, subresource: None, old, action };
+    let ownership = Ownership::Kept;
+    let pending = Pending { place, namespace, name, subresource: None, old, action, ownership };
     let mut prepared = pipeline::prepare(api, identity, snapshot, pending).await?;
     if let Prepared::Ready { transaction, .. } = &mut prepared {
         transaction.writes.extend(alongside.writes);

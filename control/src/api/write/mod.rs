@@ -3,17 +3,21 @@
 //! Each verb is a loop: read the object, make the new one in a pure function, and send it down the one way into the
 //! store, the [`pipeline`]. Where somebody was faster, the loop begins again from the present state.
 
+mod apply;
 mod create;
 mod delete;
 mod delete_collection;
 mod metadata;
+mod options;
 mod patch;
 mod pipeline;
 mod update;
 
+pub use apply::{apply, apply_config};
 pub use create::create;
 pub use delete::{Alongside, Options, delete, remove_with};
 pub use delete_collection::delete_collection;
+pub use options::check as check_options;
 pub use patch::{instructions as patch_instructions, patch};
 pub use update::{ObjectUpdate, change, update};
 
@@ -23,7 +27,8 @@ use axum::response::Response;
 use http::StatusCode;
 use serde_json::Value;
 
-use super::{Status, StorageLocation, Subject, read, request::Call, response};
+use self::pipeline::Writer;
+use super::{Status, StorageLocation, Subject, read, request::Call, response, subresource::Subresource};
 use crate::{
     kinds::{FieldError, Kind, Storage, names},
     store::{CommitError, Draft, EventType, Object, Snapshot},
@@ -38,7 +43,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// The object whole.
+    /// The object without `metadata.managedFields`.
     pub fn value(&self) -> Result<Value, Status> {
         match self {
             Self::Stored(object) => parse(object),
@@ -87,8 +92,14 @@ fn from_stored(kind: &Kind, object: &mut Value) {
     }
 }
 
-/// Reads a stored object whole. What the store holds was written by this program.
+/// Reads a stored object whole but for `metadata.managedFields`. What the store holds was written by this program.
 pub fn parse(object: &Object) -> Result<Value, Status> {
+    let text = object.json_without_managers();
+    serde_json::from_slice(&text).map_err(|e| Status::internal(format!("a stored object is damaged: {e}")))
+}
+
+/// The same with `metadata.managedFields`.
+fn parse_whole(object: &Object) -> Result<Value, Status> {
     serde_json::from_slice(object.json()).map_err(|e| Status::internal(format!("a stored object is damaged: {e}")))
 }
 
@@ -128,6 +139,12 @@ fn reject_new_finalizers(kind: &Kind, new: &Value, old: &Value) -> Result<(), St
 /// Whether names in `spec.finalizers` hold the object.
 fn held_by_spec(kind: &Kind, object: &Value) -> bool {
     kind.deletion.spec_finalizers && object["spec"]["finalizers"].as_array().is_some_and(|list| !list.is_empty())
+}
+
+/// Who writes, as far as the ownership of fields goes.
+pub(super) fn writer<'a>(call: &'a Call, subresource: Option<&'static Subresource>) -> Writer<'a> {
+    let subresource = subresource.map(|subresource| subresource.segment);
+    Writer { served: &call.target.kind, manager: &call.manager, subresource }
 }
 
 /// The stored object that a request names.

@@ -5,7 +5,7 @@ use http::StatusCode;
 use parking_lot::Mutex;
 use serde_json::Value;
 
-use super::{ObjectUpdate, answer, change, from_stored, to_stored};
+use super::{ObjectUpdate, answer, apply, change, from_stored, to_stored, update::change_with_managers};
 use crate::{
     api::{
         Api, Status, patch,
@@ -17,6 +17,9 @@ use crate::{
 
 /// `PATCH` of an object or subresource.
 pub async fn patch(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Status> {
+    if call.content_type == ContentType::ApplyPatch {
+        return apply(api, call, text).await;
+    }
     let target = &call.target;
     let instructions = instructions(&call.content_type, text)?;
     let place = api.place(target)?;
@@ -30,8 +33,26 @@ pub async fn patch(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Stat
         to_stored(&target.kind, &mut value);
         Ok(value)
     };
-    let outcome = change(api, call, &place, ObjectUpdate { subresource: target.subresource, make: &make }).await?;
+    let update = ObjectUpdate { subresource: target.subresource, make: &make };
+    let outcome = match names_managers(&instructions) {
+        true => change_with_managers(api, call, &place, update).await?,
+        false => change(api, call, &place, update).await?,
+    };
     Ok(answer(call, StatusCode::OK, &outcome, &warned.into_inner()))
+}
+
+/// Whether a patch says something of `metadata.managedFields`. To read them for every patch would take longer than the
+/// rest of it.
+fn names_managers(instructions: &Value) -> bool {
+    match instructions {
+        Value::Array(operations) => operations.iter().any(|operation| {
+            ["path", "from"]
+                .iter()
+                .filter_map(|field| operation[*field].as_str())
+                .any(|path| path.is_empty() || path == "/metadata" || path.starts_with("/metadata/managedFields"))
+        }),
+        patch => patch["metadata"].get("managedFields").is_some(),
+    }
 }
 
 /// `current` with a patch of this type applied.
@@ -71,7 +92,7 @@ fn unsupported(content_type: &ContentType) -> Status {
     let mut status = Status::unsupported_media_type(given);
     status.message = format!(
         "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, \
-         application/merge-patch+json, application/strategic-merge-patch+json (got {given})"
+         application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml (got {given})"
     );
     status
 }

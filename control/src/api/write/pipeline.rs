@@ -1,13 +1,16 @@
 //! The one pipeline that every write into the store goes through.
 //!
 //! The verb's own file decodes the body and converts it to the stored kind; what it makes of it comes here as a
-//! [`Pending`]. Then, in this order: default → mutate → validate → admit → allocate → commit. A transaction holds the
-//! object, all that was allocated to it, and that its namespace takes new objects: they are stored together or not at
-//! all.
+//! [`Pending`]. Then, in this order: default → own fields → mutate → validate → admit → allocate → commit. A transaction
+//! holds the object, all that was allocated to it, and that its namespace takes new objects: they are stored together or
+//! not at all.
+//!
+//! As in Kubernetes, the writer owns what it sent and what defaults made of it, and nobody owns what admission and
+//! allocation add. `metadata.managedFields` is text beside the object all the while: see [`crate::field_management`].
 //!
 //! A write that finds the object changed is [`Committed::Stale`]: its verb makes it anew from the present state.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use serde_json::Value;
 
@@ -20,9 +23,11 @@ use crate::{
         subresource::{Effect, STATUS, Subresource},
     },
     encode,
+    field_management::{ManagersText, Tracker, same_but_times},
     identity::Identity,
-    kinds::Kind,
+    kinds::{Kind, Kinds},
     request::Verb,
+    rfc3339,
     store::{Change, CommitError, Condition, Expect, Key, Object, Requirement, Snapshot, Transaction, Write},
 };
 
@@ -40,6 +45,37 @@ pub struct Pending<'a> {
     pub old: Option<Stored<'a>>,
     /// What is to become of it.
     pub action: Action,
+    /// Whose the fields are that change.
+    pub ownership: Ownership<'a>,
+}
+
+/// What a write does to the ownership of fields.
+pub enum Ownership<'a> {
+    /// Nothing: what it changes is nobody's.
+    Kept,
+    /// What changes is the writer's.
+    Tracked(Writer<'a>),
+    /// The write decided it itself, being an apply.
+    Decided(ManagersText),
+}
+
+/// Who writes, and through what.
+#[derive(Clone, Copy)]
+pub struct Writer<'a> {
+    /// The kind that the request names.
+    pub served: &'a Kind,
+    /// See [`crate::field_management::manager_name`].
+    pub manager: &'a str,
+    /// Path segment of the subresource that is written through.
+    pub subresource: Option<&'a str>,
+}
+
+impl<'a> Writer<'a> {
+    /// Hands `use` the tracker of what this writer changes in objects of the kind `stored`.
+    pub fn track<T>(self, kinds: &Kinds, stored: &Kind, by: impl FnOnce(&Tracker<'_>) -> T) -> T {
+        let Self { served, manager, subresource } = self;
+        by(&Tracker { kinds, served, stored, manager, subresource, now: &rfc3339::now() })
+    }
 }
 
 /// A stored object beside its JSON value.
@@ -91,7 +127,7 @@ pub async fn prepare(
     snapshot: &Snapshot,
     pending: Pending<'_>,
 ) -> Result<Prepared, Status> {
-    let Pending { place, namespace, name, subresource, old, action } = pending;
+    let Pending { place, namespace, name, subresource, old, action, ownership } = pending;
     let kind = &*place.kind;
     let operation = match (&action, &old) {
         (Action::Put(_), None) => Verb::Create,
@@ -103,10 +139,21 @@ pub async fn prepare(
     let request =
         admission::Request { operation, kind, namespace, name, subresource: segment, old: stored, identity, snapshot };
     let admission = api.admission();
+    let mut managers = Cow::Borrowed(old.as_ref().map_or("", |old| old.object.managers()));
     let mut new = match action {
         Action::Put(mut new) => {
             let effect = subresource.map_or(Effect::Update, |subresource| subresource.effect);
+            let sent = take_managers(&mut new);
             (kind.default)(&mut new);
+            match ownership {
+                Ownership::Kept => {}
+                Ownership::Decided(decided) => managers = Cow::Owned(decided),
+                Ownership::Tracked(writer) => {
+                    let kinds = api.kinds().snapshot();
+                    let track = |tracker: &Tracker<'_>| tracker.update(stored, &new, &managers, sent.as_ref());
+                    managers = Cow::Owned(writer.track(&kinds, kind, track));
+                }
+            }
             match (effect, stored) {
                 (Effect::Update, stored) => (kind.prepare)(&mut new, stored),
                 (Effect::Part(part), Some(old)) => (part.prepare)(&mut new, old),
@@ -129,7 +176,7 @@ pub async fn prepare(
                 new["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"].clone();
             }
             admission.validate(&request, &new).await?;
-            if stored == Some(&new) {
+            if stored == Some(&new) && old.is_some_and(|old| is_same_account(old.object.managers(), &managers)) {
                 return Ok(Prepared::Unchanged);
             }
             Some(new).filter(|new| stored.is_none() || !is_released(kind, new))
@@ -160,10 +207,20 @@ pub async fn prepare(
     };
     let expect = old.map_or(Expect::Absent, |old| Expect::At(old.object.revision));
     let removes = new.is_none();
-    let change = new.map_or(Change::Delete, |new| Change::Put(encode::draft(kind, &new)));
+    let change = new.map_or(Change::Delete, |new| Change::Put(encode::managed_draft(kind, &new, &managers)));
     let mut writes = vec![Write { key: place.key(), expect, change }];
     writes.extend(allocated);
     Ok(Prepared::Ready { transaction: Transaction { require, writes }, removes })
+}
+
+/// Takes what a client says of the managers out of the object.
+fn take_managers(object: &mut Value) -> Option<Value> {
+    object.get_mut("metadata")?.as_object_mut()?.shift_remove("managedFields")
+}
+
+/// Whether nothing but times differs: such a write changes nothing.
+fn is_same_account(old: &str, new: &str) -> bool {
+    old == new || same_but_times(old, new)
 }
 
 /// Commits a prepared write.

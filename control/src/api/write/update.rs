@@ -6,21 +6,23 @@ use http::StatusCode;
 use serde_json::Value;
 
 use super::{
-    Outcome, TRIES, answer, current, metadata, parse,
-    pipeline::{self, Action, Committed, Pending, Prepared, Stored},
-    to_stored,
+    Outcome, TRIES, answer, current, metadata, parse, parse_whole,
+    pipeline::{self, Action, Committed, Ownership, Pending, Prepared, Stored},
+    to_stored, writer,
 };
 use crate::api::{
     Api, Status, StorageLocation,
     request::{Call, body},
     subresource::{Effect, Subresource},
 };
+use crate::store::Object;
 
 /// A change to an object: made anew from each state that is found.
 pub struct ObjectUpdate<'a> {
     /// The subresource that is written through, if any.
     pub subresource: Option<&'static Subresource>,
-    /// From the stored object to the new one, both of the stored kind.
+    /// From the stored object to the new one, both of the stored kind and without `metadata.managedFields`. What a new
+    /// one says of these is looked at, as a client may change them.
     pub make: &'a (dyn Fn(&Value) -> Result<Value, Status> + Send + Sync),
 }
 
@@ -43,24 +45,43 @@ pub async fn change(
     place: &StorageLocation,
     change: ObjectUpdate<'_>,
 ) -> Result<Outcome, Status> {
+    make(api, call, place, change, false).await
+}
+
+/// As [`change`], for a change that is made from the object with its `metadata.managedFields`.
+pub async fn change_with_managers(
+    api: &Api,
+    call: &Call,
+    place: &StorageLocation,
+    change: ObjectUpdate<'_>,
+) -> Result<Outcome, Status> {
+    make(api, call, place, change, true).await
+}
+
+async fn make(
+    api: &Api,
+    call: &Call,
+    place: &StorageLocation,
+    change: ObjectUpdate<'_>,
+    with_managers: bool,
+) -> Result<Outcome, Status> {
     let name = call.target.name.as_deref().unwrap_or_default();
     let subject = place.subject(name);
     for _ in 0..TRIES {
         let snapshot = api.store().snapshot();
         let stored = current(&snapshot, place, name)?;
         let old = parse(&stored)?;
-        let mut new = (change.make)(&old)?;
-        let metadata = metadata::of(&mut new)?;
-        metadata::must_name(metadata, call.target.namespace.as_deref(), Some(name))?;
-        metadata::must_be_same(metadata, &old["metadata"], subject)?;
-        let version = metadata.get("resourceVersion").and_then(Value::as_str).unwrap_or_default();
-        if !version.is_empty() && version != stored.revision.to_string() {
-            return Err(Status::conflict(subject, super::MODIFIED));
-        }
-        metadata::keep(metadata, &old["metadata"]);
-        if let Some(Effect::Fields(fields)) = change.subresource.map(|subresource| subresource.effect) {
-            new = through(fields, new, &old);
-        }
+        let new = match with_managers {
+            true => (change.make)(&parse_whole(&stored)?)?,
+            false => (change.make)(&old)?,
+        };
+        let new = settled(call, place, change.subresource, new, &stored, &old)?;
+        let ownership = match change.subresource.map(|subresource| subresource.effect) {
+            None | Some(Effect::Update | Effect::Fields(_) | Effect::Part(_)) => {
+                Ownership::Tracked(writer(call, change.subresource))
+            }
+            Some(Effect::SetImmutable | Effect::Nothing) => Ownership::Kept,
+        };
         let pending = Pending {
             place,
             namespace: call.target.namespace.as_deref(),
@@ -68,6 +89,7 @@ pub async fn change(
             subresource: change.subresource,
             old: Some(Stored { object: &stored, value: &old }),
             action: Action::Put(new),
+            ownership,
         };
         let transaction = match pipeline::prepare(api, &call.identity, &snapshot, pending).await? {
             Prepared::Unchanged => return Ok(Outcome::Stored(stored)),
@@ -83,6 +105,32 @@ pub async fn change(
         }
     }
     Err(Status::conflict(subject, super::MODIFIED))
+}
+
+/// A new state of `stored` with what no update can change as it was. Refuses one that is meant for another object or
+/// another version of it.
+pub fn settled(
+    call: &Call,
+    place: &StorageLocation,
+    subresource: Option<&'static Subresource>,
+    mut new: Value,
+    stored: &Object,
+    old: &Value,
+) -> Result<Value, Status> {
+    let name = call.target.name.as_deref().unwrap_or_default();
+    let subject = place.subject(name);
+    let metadata = metadata::of(&mut new)?;
+    metadata::must_name(metadata, call.target.namespace.as_deref(), Some(name))?;
+    metadata::must_be_same(metadata, &old["metadata"], subject)?;
+    let version = metadata.get("resourceVersion").and_then(Value::as_str).unwrap_or_default();
+    if !version.is_empty() && version != stored.revision.to_string() {
+        return Err(Status::conflict(subject, super::MODIFIED));
+    }
+    metadata::keep(metadata, &old["metadata"]);
+    Ok(match subresource.map(|subresource| subresource.effect) {
+        Some(Effect::Fields(fields)) => through(fields, new, old),
+        _ => new,
+    })
 }
 
 /// What a subresource lets through: `old` with these fields of `new`.

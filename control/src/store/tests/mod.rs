@@ -22,6 +22,7 @@ fn draft(value: &str) -> Draft {
     Draft {
         head: br#"{"metadata":{"resourceVersion":""#.to_vec(),
         tail: format!("\"}},\"value\":{value:?}}}").into_bytes(),
+        managed_len: 0,
         metadata_at: 12,
         header: Box::new(Header {
             name: value.into(),

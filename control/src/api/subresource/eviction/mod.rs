@@ -84,7 +84,7 @@ fn disrupted(
     let Some((object, budget)) = found else { return Ok(None) };
     let Some(changed) = budget::decremented(&budget, pod, now)? else { return Ok(None) };
     let key = Key { resource: resource.into(), name: format!("{namespace}/{}", object.header.name).into() };
-    let change = Change::Put(encode::draft(budgets, &changed));
+    let change = Change::Put(encode::managed_draft(budgets, &changed, object.managers()));
     Ok(Some(Write { key, expect: Expect::At(object.revision), change }))
 }
 

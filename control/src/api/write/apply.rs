@@ -1,0 +1,134 @@
+//! `PATCH` with `application/apply-patch+yaml`: server-side apply. The object is created if it is not there.
+
+use axum::response::Response;
+use http::StatusCode;
+use serde_json::Value;
+
+use super::{
+    Outcome, TRIES, answer, metadata, options, parse,
+    pipeline::{self, Action, Committed, Ownership, Pending, Prepared, Stored},
+    to_stored,
+    update::settled,
+    writer,
+};
+use crate::{
+    api::{
+        Api, Status, StorageLocation,
+        request::{Call, body, configuration::configuration},
+        subresource::Subresource,
+    },
+    auth::{
+        attributes::{Attributes, Resource},
+        authorize::{self, Decision},
+    },
+    field_management::Tracker,
+};
+
+/// What an apply came to.
+pub struct Applied {
+    /// The object afterwards.
+    pub outcome: Outcome,
+    /// Whether it was not there before.
+    pub created: bool,
+    /// What the client is to be warned of.
+    pub warnings: Vec<String>,
+}
+
+/// `PATCH` of an object, or of a subresource that has its shape, with a configuration.
+pub async fn apply(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Status> {
+    let body::Decoded { value: config, mut warnings } = configuration(text, call.query.field_validation)?;
+    let applied = apply_config(api, call, &config, call.target.subresource).await?;
+    warnings.extend(applied.warnings);
+    let code = if applied.created { StatusCode::CREATED } else { StatusCode::OK };
+    Ok(answer(call, code, &applied.outcome, &warnings))
+}
+
+/// Applies a configuration of the kind that the request names, through `subresource`.
+pub async fn apply_config(
+    api: &Api,
+    call: &Call,
+    config: &Value,
+    subresource: Option<&'static Subresource>,
+) -> Result<Applied, Status> {
+    let place = api.place(&call.target)?;
+    let name = call.target.name.as_deref().unwrap_or_default();
+    for _ in 0..TRIES {
+        let snapshot = api.store().snapshot();
+        let stored = snapshot.get(&place.resource, &place.key).cloned();
+        let old = stored.as_deref().map(parse).transpose()?;
+        if old.is_none() {
+            if subresource.is_some() {
+                return Err(Status::not_found(place.subject(name)));
+            }
+            must_be_creatable(call, &place, config)?;
+        }
+        let managers = stored.as_ref().map_or("", |stored| stored.managers());
+        let kinds = api.kinds().snapshot();
+        let track = |tracker: &Tracker<'_>| tracker.apply(old.as_ref(), managers, config, options::force(call));
+        let applied = writer(call, subresource).track(&kinds, &place.kind, track)?;
+        let kind = &call.target.kind;
+        let body::Decoded { value: mut new, warnings } =
+            body::recheck(kind, applied.object, call.query.field_validation)?;
+        to_stored(kind, &mut new);
+        let namespace = call.target.namespace.as_deref();
+        let new = match (&stored, &old) {
+            (Some(stored), Some(old)) => settled(call, &place, subresource, new, stored, old)?,
+            _ => {
+                let metadata = metadata::of(&mut new)?;
+                metadata::must_name(metadata, namespace, Some(name))?;
+                metadata::begin(metadata, namespace);
+                new
+            }
+        };
+        let old = stored.as_ref().zip(old.as_ref()).map(|(object, value)| Stored { object, value });
+        let (action, ownership) = (Action::Put(new), Ownership::Decided(applied.managers));
+        let pending = Pending { place: &place, namespace, name, subresource, old, action, ownership };
+        let prepared = pipeline::prepare(api, &call.identity, &snapshot, pending).await?;
+        let created = stored.is_none();
+        let transaction = match (prepared, &stored) {
+            (Prepared::Unchanged, Some(stored)) => {
+                return Ok(Applied { outcome: Outcome::Stored(stored.clone()), created, warnings });
+            }
+            (Prepared::Unchanged, None) => return Err(Status::internal("a new object is never unchanged")),
+            (Prepared::Ready { transaction, .. }, _) => transaction,
+        };
+        if call.query.dry_run {
+            let outcome = pipeline::outcome_of_dry_run(transaction, stored.as_ref(), &snapshot)?;
+            return Ok(Applied { outcome, created, warnings });
+        }
+        if let Committed::Done(object) = pipeline::commit(api, &place, name, transaction).await? {
+            return Ok(Applied { outcome: Outcome::Stored(object), created, warnings });
+        }
+    }
+    Err(Status::conflict(place.subject(name), super::MODIFIED))
+}
+
+/// To create by an apply takes the verb `create`, too; and a configuration with a uid means one object and no other.
+fn must_be_creatable(call: &Call, place: &StorageLocation, config: &Value) -> Result<(), Status> {
+    let kind = &call.target.kind;
+    let name = call.target.name.as_deref().unwrap_or_default();
+    let attributes = Attributes::Resource(Resource {
+        verb: "create",
+        group: &kind.group,
+        version: &kind.version,
+        namespace: call.target.namespace.as_deref().unwrap_or_default(),
+        resource: &kind.plural,
+        subresource: "",
+        name,
+        fields: None,
+    });
+    match authorize::authorize(&call.identity, &attributes) {
+        Decision::Allow => {}
+        Decision::Deny(reason) => return Err(authorize::forbidden(&call.identity, &attributes, &reason)),
+        // What depends on stored objects is not allowed in general.
+        Decision::AllowIf(_) => return Err(authorize::forbidden(&call.identity, &attributes, "")),
+    }
+    match config["metadata"]["uid"].as_str().filter(|uid| !uid.is_empty()) {
+        None => Ok(()),
+        Some(uid) => {
+            let why =
+                format!("uid mismatch: the provided object specified uid {uid}, and no existing object was found");
+            Err(Status::conflict(place.subject(name), &why))
+        }
+    }
+}

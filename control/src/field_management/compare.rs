@@ -1,0 +1,418 @@
+//! What changed between two states of an object, as sets of fields.
+//!
+//! Kubernetes compares Go structs, in which some fields are there although no text names them (see
+//! [`TypeRef::is_always_there`]): to set such a field for the first time is a change of it, not its addition. It shows
+//! in the sets: a field with parts that was added is a member itself.
+
+use serde_json::{Map, Value};
+
+use super::{
+    path::PathElement,
+    set::{Entry, FieldSet},
+    shape::{ItemError, Shape, TypeRef, list_item},
+};
+
+/// The fields that two states of an object differ in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Difference<'a> {
+    /// Those that were added, or have another value.
+    pub changed: FieldSet<'a>,
+    /// Those that are there no more.
+    pub removed: FieldSet<'a>,
+}
+
+/// One of the two states of a value.
+#[derive(Clone, Copy, Debug)]
+pub enum State<'a> {
+    /// It is not there.
+    Absent,
+    /// It is there, and nobody set it.
+    Zero,
+    Is(&'a Value),
+}
+
+/// Compares two states of a whole object. A new object is compared with [`State::Zero`].
+pub fn compare<'a>(of: TypeRef<'a>, old: State<'a>, new: State<'a>) -> Result<Difference<'a>, ItemError> {
+    let Found { changed, removed } = find(of, old, new)?;
+    Ok(Difference { changed: changed.below, removed: removed.below })
+}
+
+/// What is in each set of one node.
+#[derive(Default)]
+struct Found<'a> {
+    changed: Node<'a>,
+    removed: Node<'a>,
+}
+
+#[derive(Default)]
+struct Node<'a> {
+    member: bool,
+    below: FieldSet<'a>,
+}
+
+/// Entries of both sets that have one parent.
+#[derive(Default)]
+struct Below<'a> {
+    changed: Vec<Entry<'a>>,
+    removed: Vec<Entry<'a>>,
+}
+
+impl<'a> Below<'a> {
+    fn add(&mut self, element: PathElement<'a>, found: Found<'a>) {
+        let Found { changed, removed } = found;
+        if removed.member || !removed.below.is_empty() {
+            let entry = Entry { element: element.clone(), member: removed.member, below: removed.below };
+            self.removed.push(entry);
+        }
+        if changed.member || !changed.below.is_empty() {
+            self.changed.push(Entry { element, member: changed.member, below: changed.below });
+        }
+    }
+
+    /// The node above. It was added or removed itself if one of its states is absent.
+    fn node(self, old: State<'_>, new: State<'_>) -> Found<'a> {
+        Found {
+            changed: Node { member: matches!(old, State::Absent), below: FieldSet::of(self.changed) },
+            removed: Node { member: matches!(new, State::Absent), below: FieldSet::of(self.removed) },
+        }
+    }
+}
+
+impl<'a> State<'a> {
+    fn value(self) -> Option<&'a Value> {
+        match self {
+            Self::Is(value) => Some(value),
+            Self::Absent | Self::Zero => None,
+        }
+    }
+
+    fn fields(self) -> Option<&'a Map<String, Value>> {
+        self.value().and_then(Value::as_object)
+    }
+
+    fn items(self) -> &'a [Value] {
+        self.value().and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Whether it can have fields: `null` cannot.
+    fn is_object(self) -> bool {
+        matches!(self, Self::Zero | Self::Is(Value::Object(_)))
+    }
+}
+
+fn find<'a>(of: TypeRef<'a>, old: State<'a>, new: State<'a>) -> Result<Found<'a>, ItemError> {
+    // `null` takes the form of the other state.
+    let (before, after) = (old.value().filter(|v| !v.is_null()), new.value().filter(|v| !v.is_null()));
+    let shape = of.shape(after.or(before));
+    if let (Some(before), Some(after)) = (before, after) {
+        match (of.shape(Some(before)), shape) {
+            (Shape::Map(_), Shape::Leaf) => return replaced(of, before, after),
+            (Shape::Leaf, Shape::Map(_)) => return replaced(of, before, after),
+            _ => {}
+        }
+    }
+    match shape {
+        Shape::Leaf => Ok(leaf(old, new)),
+        Shape::Struct(_) | Shape::Map(_) => object(of, shape, old, new),
+        Shape::Set | Shape::KeyedList { .. } => list(shape, old, new),
+    }
+}
+
+/// A value without a schema that has another form than before: what was below it is removed, what is below it now is
+/// added, and it was changed itself.
+fn replaced<'a>(of: TypeRef<'a>, before: &'a Value, after: &'a Value) -> Result<Found<'a>, ItemError> {
+    let gone = match before {
+        Value::Object(_) => find(of, State::Is(before), State::Absent)?.removed.below,
+        _ => FieldSet::default(),
+    };
+    let added = match after {
+        Value::Object(_) => find(of, State::Absent, State::Is(after))?.changed.below,
+        _ => FieldSet::default(),
+    };
+    Ok(Found { changed: Node { member: true, below: added }, removed: Node { member: false, below: gone } })
+}
+
+fn leaf<'a>(old: State<'_>, new: State<'_>) -> Found<'a> {
+    let differs = match (old, new) {
+        (State::Is(old), State::Is(new)) => !equal(old, new),
+        (State::Zero, State::Is(value)) | (State::Is(value), State::Zero) => !is_zero(value),
+        (State::Absent, _) | (_, State::Absent) => true,
+        (State::Zero, State::Zero) => false,
+    };
+    let removed = matches!(new, State::Absent) && !matches!(old, State::Absent);
+    let node = |member| Node { member, below: FieldSet::default() };
+    Found { changed: node(differs && !removed), removed: node(removed) }
+}
+
+/// Numbers are equal if their values are.
+fn equal(old: &Value, new: &Value) -> bool {
+    match (old, new) {
+        (Value::Number(old), Value::Number(new)) => {
+            old == new || old.as_f64() == new.as_f64() && !(old.is_i64() && new.is_i64())
+        }
+        _ => old == new,
+    }
+}
+
+fn is_zero(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Bool(value) => !value,
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+    }
+}
+
+/// A field of an object in one state.
+fn child<'a>(parent: State<'a>, fields: Option<&'a Map<String, Value>>, name: &str, always: bool) -> State<'a> {
+    match fields.and_then(|fields| fields.get(name)) {
+        Some(value) => State::Is(value),
+        None if always && parent.is_object() => State::Zero,
+        None => State::Absent,
+    }
+}
+
+fn object<'a>(of: TypeRef<'a>, shape: Shape<'a>, old: State<'a>, new: State<'a>) -> Result<Found<'a>, ItemError> {
+    let (before, after) = (old.fields(), new.fields());
+    let known = match shape {
+        Shape::Struct(object) => Some(object),
+        _ => None,
+    };
+    let has_parts = |state: State<'_>, fields: Option<&Map<String, Value>>| {
+        fields.is_some_and(|fields| !fields.is_empty())
+            || state.is_object() && known.is_some_and(|object| of.always_there(object).next().is_some())
+    };
+    if !has_parts(old, before) && !has_parts(new, after) {
+        return Ok(leaf(old, new));
+    }
+    let mut below = Below::default();
+    let mut one = |name: &'a str| -> Result<(), ItemError> {
+        let (field, always) = match shape {
+            Shape::Struct(object) => match object.field(name) {
+                Some(known) => (of.field(object, name), of.is_always_there(known)),
+                None => (of.field(object, name), false),
+            },
+            Shape::Map(item) => (Some(item), false),
+            _ => (None, false),
+        };
+        // Unknown fields are never stored.
+        let Some(field) = field else { return Ok(()) };
+        let found = find(field, child(old, before, name, always), child(new, after, name, always))?;
+        below.add(PathElement::field(name), found);
+        Ok(())
+    };
+    for (name, value) in after.into_iter().flatten() {
+        // The same in both states, and nothing below it to look at.
+        let same = !value.is_object() && !value.is_array();
+        if !(same && before.and_then(|fields| fields.get(name)) == Some(value)) {
+            one(name)?;
+        }
+    }
+    for name in before.into_iter().flatten().map(|(name, _)| name) {
+        if !after.is_some_and(|fields| fields.contains_key(name)) {
+            one(name)?;
+        }
+    }
+    // What no text names is the same in two states that are both there.
+    if let Some(object) = known.filter(|_| old.is_object() != new.is_object()) {
+        for (field, _) in of.always_there(object) {
+            let named = |fields: Option<&Map<String, Value>>| fields.is_some_and(|f| f.contains_key(&*field.name));
+            if !named(before) && !named(after) {
+                one(&field.name)?;
+            }
+        }
+    }
+    Ok(below.node(old, new))
+}
+
+fn list<'a>(shape: Shape<'a>, old: State<'a>, new: State<'a>) -> Result<Found<'a>, ItemError> {
+    let (before, after) = (old.items(), new.items());
+    if before.is_empty() && after.is_empty() {
+        return Ok(leaf(old, new));
+    }
+    let mut below = Below::default();
+    if before != after {
+        let (before, after) = (by_element(shape, before)?, by_element(shape, after)?);
+        let (mut before, mut after) = (&before[..], &after[..]);
+        loop {
+            let element = match (before.first(), after.first()) {
+                (Some(old), Some(new)) => {
+                    if old.0 <= new.0 {
+                        &old.0
+                    } else {
+                        &new.0
+                    }
+                }
+                (Some((element, _)), None) | (None, Some((element, _))) => element,
+                (None, None) => break,
+            };
+            let element = element.clone();
+            let (old, new) = (take(&mut before, &element), take(&mut after, &element));
+            let found = items(shape, old, new)?;
+            below.add(element, found);
+        }
+    }
+    Ok(below.node(old, new))
+}
+
+type Keyed<'a> = (PathElement<'a>, &'a Value);
+
+fn by_element<'a>(shape: Shape<'a>, items: &'a [Value]) -> Result<Vec<Keyed<'a>>, ItemError> {
+    let mut keyed = Vec::with_capacity(items.len());
+    for item in items {
+        keyed.push((list_item(shape, item)?, item));
+    }
+    keyed.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok(keyed)
+}
+
+/// Takes the items with this element off the front.
+fn take<'k, 'a>(keyed: &mut &'k [Keyed<'a>], element: &PathElement<'_>) -> &'k [Keyed<'a>] {
+    let count = keyed.iter().take_while(|(found, _)| found == element).count();
+    let (taken, rest) = keyed.split_at(count);
+    *keyed = rest;
+    taken
+}
+
+/// The items with one element. Where several have it, they count as one whole.
+fn items<'a>(shape: Shape<'a>, old: &[Keyed<'a>], new: &[Keyed<'a>]) -> Result<Found<'a>, ItemError> {
+    let single = |items: &[Keyed<'a>]| items.first().map_or(State::Absent, |(_, item)| State::Is(item));
+    let one = |old: State<'a>, new: State<'a>| match shape {
+        Shape::KeyedList { item, .. } => find(item, old, new),
+        _ => Ok(leaf(old, new)),
+    };
+    match (old, new) {
+        ([] | [_], [] | [_]) => one(single(old), single(new)),
+        ([_, _, ..], [_, _, ..]) => {
+            let same = old.len() == new.len() && old.iter().zip(new).all(|(old, new)| old.1 == new.1);
+            Ok(Found { changed: Node { member: !same, ..Node::default() }, ..Found::default() })
+        }
+        ([_, _, ..], new) => {
+            let mut found = match new {
+                [] => Found::default(),
+                new => one(State::Absent, single(new))?,
+            };
+            found.removed.member = true;
+            Ok(found)
+        }
+        (old, _) => {
+            let mut found = match old {
+                [] => Found::default(),
+                old => one(single(old), State::Absent)?,
+            };
+            found.changed.member = true;
+            Ok(found)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{super::fields_v1, *};
+    use crate::schema::Schema;
+
+    fn schema(kind: &str) -> Schema {
+        Schema::builtin(kind).unwrap()
+    }
+
+    /// Texts of what changed and what was removed.
+    fn between(schema: &Schema, old: Option<&Value>, new: &Value) -> (String, String) {
+        let of = TypeRef::root(schema.types(), schema.root());
+        let difference = compare(of, old.map_or(State::Zero, State::Is), State::Is(new)).unwrap();
+        (fields_v1::print(&difference.changed), fields_v1::print(&difference.removed))
+    }
+
+    /// What a real cluster says of a Deployment that `kubectl create` made.
+    #[test]
+    fn a_new_object_is_owned_as_kubernetes_writes_it() {
+        let deployment = json!({"metadata": {"labels": {"app": "w"}}, "spec": {"replicas": 1,
+            "selector": {"matchLabels": {"app": "w"}},
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%"}},
+            "template": {"metadata": {"labels": {"app": "w"}}, "spec": {"dnsPolicy": "ClusterFirst",
+                "securityContext": {},
+                "containers": [{"name": "c", "image": "i", "resources": {}, "ports": [{"containerPort": 80,
+                    "protocol": "TCP"}]}]}}}});
+        let expected = concat!(
+            r#"{"f:metadata":{"f:labels":{".":{},"f:app":{}}},"f:spec":{"f:replicas":{},"f:selector":{},"#,
+            r#""f:strategy":{"f:rollingUpdate":{".":{},"f:maxSurge":{}},"f:type":{}},"#,
+            r#""f:template":{"f:metadata":{"f:labels":{".":{},"f:app":{}}},"f:spec":{"f:containers":{"#,
+            r#""k:{\"name\":\"c\"}":{".":{},"f:image":{},"f:name":{},"f:ports":{".":{},"#,
+            r#""k:{\"containerPort\":80,\"protocol\":\"TCP\"}":{".":{},"f:containerPort":{},"f:protocol":{}}},"#,
+            r#""f:resources":{}}},"f:dnsPolicy":{},"f:securityContext":{}}}}}"#
+        );
+        let (changed, removed) = between(&schema("io.k8s.api.apps.v1.Deployment"), None, &deployment);
+        assert_eq!(changed, expected);
+        assert_eq!(removed, "{}");
+    }
+
+    #[test]
+    fn changes_and_removals_are_told_apart() {
+        let pod = schema("io.k8s.api.core.v1.Pod");
+        let old = json!({"metadata": {"labels": {"a": "1", "b": "2"}}, "spec": {"containers": [
+            {"name": "x", "image": "i"}, {"name": "y", "image": "i"}], "nodeSelector": {"a": "b"}}});
+        let new = json!({"metadata": {"labels": {"a": "1", "c": "3"}}, "spec": {"containers": [
+            {"name": "y", "image": "j"}, {"name": "z"}], "nodeSelector": {"a": "c"}}});
+        let (changed, removed) = between(&pod, Some(&old), &new);
+        assert_eq!(
+            changed,
+            concat!(
+                r#"{"f:metadata":{"f:labels":{"f:c":{}}},"f:spec":{"f:containers":{"k:{\"name\":\"y\"}":{"f:image":{}},"#,
+                r#""k:{\"name\":\"z\"}":{".":{},"f:name":{},"f:resources":{}}},"f:nodeSelector":{}}}"#
+            )
+        );
+        assert_eq!(
+            removed,
+            concat!(
+                r#"{"f:metadata":{"f:labels":{"f:b":{}}},"f:spec":{"f:containers":{"#,
+                r#""k:{\"name\":\"x\"}":{".":{},"f:image":{},"f:name":{},"f:resources":{}}}}}"#
+            )
+        );
+        assert_eq!(between(&pod, Some(&old), &old), ("{}".into(), "{}".into()));
+    }
+
+    #[test]
+    fn the_first_status_is_a_change_and_conditions_have_their_null_times() {
+        let pod = schema("io.k8s.api.core.v1.Pod");
+        let old = json!({"spec": {}});
+        let new = json!({"spec": {}, "status": {"phase": "Running",
+            "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": "2024-01-01T00:00:00Z"}]}});
+        let expected = concat!(
+            r#"{"f:status":{"f:conditions":{".":{},"k:{\"type\":\"Ready\"}":{".":{},"f:lastProbeTime":{},"#,
+            r#""f:lastTransitionTime":{},"f:status":{},"f:type":{}}},"f:phase":{}}}"#
+        );
+        assert_eq!(between(&pod, Some(&old), &new).0, expected);
+    }
+
+    #[test]
+    fn items_that_stand_twice_are_compared_as_a_whole() {
+        let pod = schema("io.k8s.api.core.v1.Pod");
+        let env = |values: &[&str]| {
+            let env: Vec<_> = values.iter().map(|value| json!({"name": "A", "value": value})).collect();
+            json!({"spec": {"containers": [{"name": "c", "env": env}]}})
+        };
+        let within = |inner: &str| {
+            format!(r#"{{"f:spec":{{"f:containers":{{"k:{{\"name\":\"c\"}}":{{"f:env":{{{inner}}}}}}}}}}}"#)
+        };
+        let key = r#""k:{\"name\":\"A\"}""#;
+        let (one, two) = (env(&["1"]), env(&["1", "2"]));
+        let (changed, removed) = between(&pod, Some(&one), &two);
+        assert_eq!(changed, within(&format!("{key}:{{}}")));
+        assert_eq!(removed, within(&format!(r#"{key}:{{".":{{}},"f:name":{{}},"f:value":{{}}}}"#)));
+        let (changed, removed) = between(&pod, Some(&two), &env(&["2", "1"]));
+        assert_eq!((changed, removed), (within(&format!("{key}:{{}}")), "{}".into()));
+    }
+
+    #[test]
+    fn without_a_schema_maps_are_compared_by_key_and_lists_as_a_whole() {
+        let any = Schema::unstructured();
+        let old = json!({"spec": {"a": {"b": 1}, "list": [1], "x": {"y": 1}}});
+        let new = json!({"spec": {"a": {"b": 2, "c": 3}, "list": [1, 2], "x": 5}});
+        let (changed, removed) = between(&any, Some(&old), &new);
+        assert_eq!(changed, r#"{"f:spec":{"f:a":{"f:b":{},"f:c":{}},"f:list":{},"f:x":{}}}"#);
+        assert_eq!(removed, r#"{"f:spec":{"f:x":{"f:y":{}}}}"#);
+    }
+}
