@@ -9,7 +9,8 @@ use crate::kinds::{FieldError, FieldErrorReason};
 #[error("{message}")]
 pub struct Status {
     pub code: u16,
-    /// `NotFound`, `AlreadyExists`, `Conflict`, `Invalid`, `BadRequest`, `Forbidden`, `Unauthorized`, `Expired`, …
+    /// `NotFound`, `AlreadyExists`, `Conflict`, `Invalid`, `BadRequest`, `Forbidden`, `Unauthorized`, `Expired`, …;
+    /// empty where Kubernetes gives none.
     pub reason: &'static str,
     pub message: String,
     /// The `details` object: name, group, kind, causes, retryAfterSeconds.
@@ -160,7 +161,10 @@ impl Status {
     /// The `Status` object of Kubernetes.
     pub fn to_json(&self) -> Value {
         let mut v = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-            "message": self.message, "reason": self.reason, "code": self.code});
+            "message": self.message, "code": self.code});
+        if !self.reason.is_empty() {
+            v["reason"] = self.reason.into();
+        }
         if let Some(details) = &self.details {
             v["details"] = details.clone();
         }

@@ -2,6 +2,7 @@
 
 mod custom_kinds;
 mod fuzz;
+mod kinds;
 mod metrics;
 mod objects;
 mod reads;
