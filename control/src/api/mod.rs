@@ -7,6 +7,7 @@
 mod counted_body;
 pub mod discovery;
 mod dispatch;
+mod documents;
 mod health;
 pub mod node_proxy;
 pub mod openapi;
@@ -37,7 +38,7 @@ use crate::{
     allocation::Allocator,
     auth::gate::Handler,
     encode,
-    health::{Endpoint, Health, Outcome},
+    health::{CheckFailure, CheckResult, Endpoint, Health},
     identity::Identity,
     kinds::{Derived, Kind, Registry},
     metrics::Metrics,
@@ -89,8 +90,9 @@ impl StorageLocation {
 
 /// Opens the embedded store of an API's objects in the file `path`.
 pub fn open_store(path: &Path, kinds: &Registry) -> Result<Embedded, store::OpenError> {
-    let kinds = kinds.snapshot();
-    Embedded::open(path, &|resource, _, json| encode::stored(&kinds, resource, json))
+    // As the kinds are when it is asked: of a restart's history, that is when the first watch of a resource comes.
+    let kinds = kinds.clone();
+    Embedded::open(path, move |resource: &str, _: &str, json: &[u8]| encode::stored(&kinds.snapshot(), resource, json))
 }
 
 impl Api {
@@ -206,13 +208,9 @@ fn watch_store(store: &Arc<dyn Store>, metrics: &Metrics, health: &Health) {
     health.add("store", &[Endpoint::Ready, Endpoint::Healthy], move || check_store(&checked.stats()));
 }
 
-/// Whether writes work, as far as the last one told. Its error stays in the log: it may name a path.
-fn check_store(stats: &store::Stats) -> Outcome {
-    match (stats.check(), &stats.last_error) {
-        (Ok(()), _) => Ok(String::new()),
-        (Err(_), Some(_)) => Err("the last commit failed".to_owned()),
-        (Err(reason), None) => Err(reason),
-    }
+/// Whether writes work, as far as the last one told. Causes stay in the log: they may name a path.
+fn check_store(stats: &store::Stats) -> CheckResult {
+    stats.check().map(|()| String::new()).map_err(|fault| CheckFailure::new(fault.to_string()))
 }
 
 #[async_trait::async_trait]

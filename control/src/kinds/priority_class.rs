@@ -55,8 +55,11 @@ pub static KIND: BuiltIn = BuiltIn {
 /// A class that every cluster has.
 #[derive(Clone, Copy, Debug)]
 pub struct SystemClass {
+    /// Its name.
     pub name: &'static str,
+    /// What it is worth.
     pub value: i32,
+    /// What it is for.
     pub description: &'static str,
 }
 

@@ -62,10 +62,13 @@ pub struct Definition {
 /// One type of value.
 #[derive(Debug)]
 pub enum Type {
+    /// Named fields.
     Object(Object),
+    /// Items of one type.
     List(TypeId),
     /// From free keys to values of one type.
     Map(TypeId),
+    /// Any text.
     String,
     /// Base64 text.
     Bytes,
@@ -75,10 +78,15 @@ pub enum Type {
     MicroTime,
     /// `500m`, `1Gi`; also a number.
     Quantity,
+    /// A whole number of 32 bits, or a text.
     IntOrString,
+    /// A whole number of 32 bits.
     Int32,
+    /// A whole number of 64 bits.
     Int64,
+    /// A number of 64 bits with a fraction.
     Double,
+    /// `true` or `false`.
     Bool,
     /// Any JSON, kept as it is.
     Any,
@@ -91,6 +99,8 @@ pub struct Object {
     fields: Vec<Field>,
     /// By protobuf number.
     numbers: Numbers,
+    /// The way back: the number of each of `fields`.
+    number_of: Vec<FieldNumber>,
     /// Indexes of the required points in time: see [`Self::required_times`].
     required_times: Vec<usize>,
     /// Server-side apply replaces the whole of it.
@@ -102,6 +112,15 @@ pub struct Object {
 /// Fields by protobuf number. A message of Go's that is embedded in another has a number there, but its fields stand in
 /// the outer object in JSON.
 pub type Numbers = BTreeMap<u32, Numbered>;
+
+/// Where a field stands in protobuf.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FieldNumber {
+    /// Numbers of the embedded messages that hold it, the outermost first; 0 where there is none.
+    pub embedded: [u32; 2],
+    /// Its number there; 0 if it has none.
+    pub number: u32,
+}
 
 /// What a protobuf number stands for.
 #[derive(Debug)]
@@ -115,13 +134,17 @@ pub enum Numbered {
 /// One field of an object.
 #[derive(Debug)]
 pub struct Field {
+    /// As it stands in JSON.
     pub name: Text,
+    /// What its values are.
     pub r#type: TypeId,
     /// Line breaks are written `\n`; see [`unescaped`].
     pub description: Text,
     /// OpenAPI's `required`, which clients read. Decoding asks for no field.
     pub required: bool,
+    /// What its zero value means.
     pub zero: Zero,
+    /// How patches and server-side apply merge it.
     pub merge: Merge,
 }
 
@@ -140,6 +163,7 @@ pub enum Zero {
 /// How the values of a field merge.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Merge {
+    /// Server-side apply: what makes two items of the list one; `None` for what is no list.
     pub list: Option<ListType>,
     /// Strategic merge: items with an equal value here are one item. Lists of plain values that merge have an empty
     /// key.
@@ -153,7 +177,9 @@ pub struct Merge {
 /// `x-kubernetes-list-type`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ListType {
+    /// Server-side apply replaces the whole list.
     Atomic,
+    /// Each value stands there once, and is owned by itself.
     Set,
     /// Items are told apart by these fields.
     Map(Vec<Text>),
@@ -244,6 +270,12 @@ impl Object {
     /// Fields by protobuf number.
     pub fn numbers(&self) -> &Numbers {
         &self.numbers
+    }
+
+    /// The field of this name and its protobuf number; the number is 0 if it has none.
+    pub fn numbered(&self, name: &str) -> Option<(&Field, FieldNumber)> {
+        let at = self.position(name)?;
+        Some((&self.fields[at], self.number_of.get(at).copied().unwrap_or_default()))
     }
 
     /// The required points in time. They alone are written as zero where they are absent: typed readers (k8s-openapi)

@@ -14,6 +14,8 @@ pub struct Snapshot {
     /// The revision of the last write that it holds.
     pub revision: u64,
     tables: OrdMap<Arc<str>, Table>,
+    /// It tells the past of one resource; all others are as they were later.
+    rewound: bool,
 }
 
 impl Snapshot {
@@ -59,6 +61,24 @@ impl Snapshot {
         self.tables.iter()
     }
 
+    /// Takes back the changes of one resource after `revision`: `events` are all of them, in order.
+    pub fn rewind(&mut self, resource: &str, revision: u64, events: &[Arc<Event>]) {
+        let table = self.tables.entry(Arc::from(resource)).or_default();
+        for event in events.iter().rev() {
+            match &event.previous {
+                Some(previous) => table.put(event.key.name.clone(), previous.clone()),
+                None => table.remove(&event.key.name),
+            }
+        }
+        self.revision = revision;
+        self.rewound = true;
+    }
+
+    /// Whether it tells the past of one resource only.
+    pub fn is_rewound(&self) -> bool {
+        self.rewound
+    }
+
     /// Puts an object read from disk in its place.
     pub fn load(&mut self, key: Key, object: Arc<Object>) {
         self.tables.entry(key.resource).or_default().put(key.name, object);
@@ -74,7 +94,8 @@ impl Snapshot {
             self.check(key, condition)?;
         }
         let known = events.len();
-        // A clone makes the writes copy what they could change in place; one write never has to be taken back.
+        // The clone makes the writes copy what they could otherwise change in place; a single write never needs to be
+        // undone.
         let before = (transaction.writes.len() > 1).then(|| self.clone());
         for write in transaction.writes {
             match self.write(write) {

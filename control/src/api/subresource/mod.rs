@@ -67,8 +67,11 @@ pub type Answer<'a> = BoxFuture<'a, Result<Response, Status>>;
 /// A kind that stands for a part of an object, or for something to be done with it.
 #[derive(Clone, Copy, Debug)]
 pub struct SubresourceKind {
+    /// API group; empty for the core group.
     pub group: &'static str,
+    /// `v1`
     pub version: &'static str,
+    /// `Scale`
     pub kind: &'static str,
     /// Path in the OpenAPI definitions: `io.k8s.api.autoscaling.v1.Scale`.
     pub schema: &'static str,
@@ -160,7 +163,7 @@ fn whole<'a>(api: &'a Api, call: &'a Call, body: &'a [u8]) -> Answer<'a> {
         match call.method {
             Method::PUT => write::update(api, call, body).await,
             Method::PATCH => write::patch(api, call, body).await,
-            _ => read::get(api, call),
+            _ => read::get(api, call).await,
         }
     })
 }

@@ -49,7 +49,7 @@ impl FieldSelector {
         for Term { field, .. } in &self.terms {
             let general = matches!(field.as_str(), "metadata.name" | "metadata.namespace");
             if !general && !known.contains_key(field.as_str()) {
-                return Err(Status::bad_request(format!("field label not supported: {field}")));
+                return Err(Status::bad_request(not_supported(kind, field, known.is_empty())));
             }
         }
         Ok(())
@@ -66,10 +66,41 @@ impl FieldSelector {
     }
 }
 
-impl FromStr for FieldSelector {
-    type Err = String;
+/// Why a text is no field selector. The texts are those of Kubernetes' parser.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FieldSelectorError {
+    /// A part between commas without an operator.
+    #[error("invalid selector: '{selector}'; can't understand '{term}'")]
+    NoOperator {
+        /// The whole selector.
+        selector: String,
+        /// The part.
+        term: String,
+    },
+    /// A backslash before something else than a backslash, a comma or an equals sign, or an equals sign without one.
+    #[error("invalid field selector: invalid escape sequence in {term:?}")]
+    Escape {
+        /// The part between commas.
+        term: String,
+    },
+}
 
-    fn from_str(text: &str) -> Result<Self, String> {
+/// Kubernetes' words for a field that a kind is not selected by; they are not the same for all kinds.
+fn not_supported(kind: &Kind, field: &str, has_no_fields: bool) -> String {
+    match (&*kind.group, &*kind.kind) {
+        ("batch", "Job") => format!("field label {field:?} not supported for Job"),
+        ("resource.k8s.io", "ResourceSlice") => format!("field label not supported for {kind:?}: {field}"),
+        _ if has_no_fields && kind.is_built_in() => {
+            format!("{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")
+        }
+        _ => format!("field label not supported: {field}"),
+    }
+}
+
+impl FromStr for FieldSelector {
+    type Err = FieldSelectorError;
+
+    fn from_str(text: &str) -> Result<Self, FieldSelectorError> {
         let terms = split(text).into_iter().filter(|term| !term.is_empty());
         let terms = terms.map(|term| {
             let operator = term.find("!=").map(|at| (at, 2, false));
@@ -77,10 +108,13 @@ impl FromStr for FieldSelector {
             let (at, length, equal) = match (operator, equals) {
                 (Some(not), Some(is)) if not.0 < is.0 => not,
                 (_, Some(is)) => is,
-                (_, None) => return Err(format!("invalid selector: '{text}'; can't understand '{term}'")),
+                (_, None) => {
+                    let (selector, term) = (text.to_owned(), term.to_owned());
+                    return Err(FieldSelectorError::NoOperator { selector, term });
+                }
             };
-            let value = unescape(&term[at + length..])
-                .ok_or_else(|| format!("invalid field selector: invalid escape sequence in {term:?}"))?;
+            let value =
+                unescape(&term[at + length..]).ok_or_else(|| FieldSelectorError::Escape { term: term.to_owned() })?;
             Ok(Term { field: term[..at].trim().to_owned(), equal, value })
         });
         Ok(Self { terms: terms.collect::<Result<_, _>>()? })

@@ -2,7 +2,7 @@
 //!
 //! It decides how a batch becomes durable and how the file comes back after an I/O error; never what is written.
 //!
-//! How durable a batch is, `tests/power_loss.rs` shows: it forgets what was not synced, at each step.
+//! `tests/power_loss.rs` shows how durable a batch is: at each step it drops everything that was not synced.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -18,15 +18,18 @@ use redb::{
 
 use tracing::warn;
 
-use super::quarantine::{self, Loaded, Moves, ReadRow};
+use super::{
+    change_log::{self, LogSize, Records},
+    quarantine::{self, Loaded, Moves, ReadRow},
+};
 use crate::store::{CommitError, Event, EventType};
 
 /// `resource/name` → revision (8 bytes, big endian), then JSON text.
 pub const OBJECTS: TableDefinition<&str, &[u8]> = TableDefinition::new("objects");
 /// `revision` → the revision of the last write; `layout` → [`LAYOUT`].
 pub const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
-/// Resource → the revision of its last write. Right for writes after `changes_since` in [`META`], and as long as
-/// `changes_at` there is the store's revision: a program that does not know this table moves the one and not the other.
+/// Resource → the revision of its last write. Valid for writes after `changes_since` in [`META`], while `changes_at`
+/// there equals the store's revision: an older program, which does not know this table, advances the revision alone.
 const CHANGES: TableDefinition<&str, u64> = TableDefinition::new("changes");
 /// Version of what stands in the tables. A store of a newer layout is not opened.
 const LAYOUT: u64 = 1;
@@ -39,14 +42,22 @@ pub enum FileError {
     /// The database failed, or its disk did.
     #[error("cannot {operation} the store {}", path.display())]
     Redb {
+        /// What was tried.
         operation: &'static str,
+        /// The store's file.
         path: PathBuf,
+        /// What redb said.
         #[source]
         source: Box<redb::Error>,
     },
     /// A newer program wrote the file: use that one.
     #[error("the store {} has layout {found}; this program knows layouts up to {LAYOUT}", path.display())]
-    Layout { path: PathBuf, found: u64 },
+    Layout {
+        /// The store's file.
+        path: PathBuf,
+        /// The layout's number in the file.
+        found: u64,
+    },
 }
 
 impl FileError {
@@ -79,8 +90,12 @@ pub struct File {
     path: PathBuf,
     open_database: OpenDatabase,
     database: Option<Database>,
-    /// [`CHANGES`] is right.
+    /// [`CHANGES`] is valid.
     knows_changes: bool,
+    /// [`change_log::LOG`] is right.
+    knows_log: bool,
+    /// How much is in it, as far as known.
+    log_size: Option<LogSize>,
     /// Rows that the next commit moves. The store is at their revision already, the file is not.
     moves: Option<Moves>,
 }
@@ -119,13 +134,21 @@ impl File {
 
     /// Opens or makes the database with `open_database`; `name` is what errors call it.
     pub fn open_with(name: &Path, open_database: OpenDatabase) -> Result<Self, FileError> {
-        let mut file = Self { path: name.to_owned(), open_database, database: None, knows_changes: false, moves: None };
+        let mut file = Self {
+            path: name.to_owned(),
+            open_database,
+            database: None,
+            knows_changes: false,
+            knows_log: false,
+            log_size: None,
+            moves: None,
+        };
         file.reopen()?;
         Ok(file)
     }
 
-    /// Opens the database again after an error, if need be. Answers the revision that the store has with the last
-    /// durable write if it had to.
+    /// Opens the database again if an error closed it, and then returns the revision that the store has with the last
+    /// durable write.
     pub fn reopen(&mut self) -> Result<Option<u64>, FileError> {
         if self.database.is_some() {
             return Ok(None);
@@ -194,20 +217,30 @@ impl File {
         Ok(known.unwrap_or(LastChanges { by_resource: HashMap::new(), others: revision }))
     }
 
-    /// Makes a batch durable. After an error the database is closed, and whether the batch was made is told by
-    /// [`File::reopen`].
+    /// The latest changes, up to the revision of the last write; nothing where the file does not know them.
+    pub fn change_log(&mut self, revision: u64) -> Result<Option<Records>, FileError> {
+        // Without the log, watches begin at the last change of their resource.
+        let Some(database) = &self.database else { return Ok(None) };
+        let records = read_log(database, revision).map_err(|source| self.error("read", source))?;
+        self.knows_log = records.is_some();
+        Ok(records)
+    }
+
+    /// Makes a batch durable. An error closes the database; [`File::reopen`] then tells whether the batch became
+    /// durable.
     pub fn commit(&mut self, events: &[Event]) -> Result<(), FileError> {
         let Some(database) = &self.database else {
             return Err(self.error("write to", redb::Error::DatabaseClosed));
         };
         // A panic in the database must not end the committer, and with it all writes.
-        let made = std::panic::catch_unwind(AssertUnwindSafe(|| {
-            write(database, self.moves.as_ref(), events, self.knows_changes)
-        }));
+        let known = Known { changes: self.knows_changes, log: self.knows_log, log_size: self.log_size.take() };
+        let made = std::panic::catch_unwind(AssertUnwindSafe(|| write(database, self.moves.as_ref(), events, known)));
         match made.unwrap_or_else(|_| Err(redb::Error::Corrupted("the database panicked".into()))) {
-            Ok(()) => {
+            Ok(log_size) => {
                 self.moves = None;
                 self.knows_changes |= !events.is_empty();
+                self.knows_log |= !events.is_empty();
+                self.log_size = log_size;
                 Ok(())
             }
             Err(source) => {
@@ -256,7 +289,7 @@ fn forget_cached_pages(path: &Path) -> io::Result<()> {
     }
 }
 
-/// What [`CHANGES`] says; nothing where it is not right.
+/// What [`CHANGES`] says; `None` where it is not valid.
 fn last_changes(database: &Database, revision: u64) -> Result<Option<LastChanges>, redb::Error> {
     let transaction = database.begin_read()?;
     let meta = transaction.open_table(META)?;
@@ -273,7 +306,33 @@ fn last_changes(database: &Database, revision: u64) -> Result<Option<LastChanges
     Ok(Some(LastChanges { by_resource, others }))
 }
 
-fn write(database: &Database, moves: Option<&Moves>, events: &[Event], knows_changes: bool) -> Result<(), redb::Error> {
+/// What the log says; nothing where it is not right.
+fn read_log(database: &Database, revision: u64) -> Result<Option<Records>, redb::Error> {
+    let transaction = database.begin_read()?;
+    let meta = transaction.open_table(META)?;
+    let number = |name: &str| Ok::<_, redb::Error>(meta.get(name)?.map(|value| value.value()));
+    match (number("history_since")?, number("history_at")?) {
+        (Some(since), Some(at)) if at == revision => {
+            Ok(Some(Records::read(&transaction.open_table(change_log::LOG)?, since)?))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// Which tables beside the objects are right.
+struct Known {
+    changes: bool,
+    log: bool,
+    log_size: Option<LogSize>,
+}
+
+/// Makes a batch durable; answers with the size of the log after it, as far as known.
+fn write(
+    database: &Database,
+    moves: Option<&Moves>,
+    events: &[Event],
+    known: Known,
+) -> Result<Option<LogSize>, redb::Error> {
     let mut transaction = database.begin_write()?;
     transaction
         .set_durability(Durability::Immediate)
@@ -281,6 +340,7 @@ fn write(database: &Database, moves: Option<&Moves>, events: &[Event], knows_cha
     if let Some(moves) = moves {
         moves.make(&transaction)?;
     }
+    let mut log_size = known.log_size;
     {
         let mut objects = transaction.open_table(OBJECTS)?;
         let mut key = String::new();
@@ -301,7 +361,21 @@ fn write(database: &Database, moves: Option<&Moves>, events: &[Event], knows_cha
         }
         if let (Some(first), Some(last)) = (events.first(), events.last()) {
             let (mut meta, mut changes) = (transaction.open_table(META)?, transaction.open_table(CHANGES)?);
-            if !knows_changes {
+            let mut log = transaction.open_table(change_log::LOG)?;
+            if !known.log {
+                change_log::clear(&mut log)?;
+                meta.insert("history_since", first.object.revision.saturating_sub(1))?;
+            }
+            let mut size = match known.log_size {
+                Some(size) => size,
+                None => LogSize::of(&log)?,
+            };
+            if let Some(dropped) = change_log::append(&mut log, events, &mut size)? {
+                meta.insert("history_since", dropped)?;
+            }
+            log_size = Some(size);
+            meta.insert("history_at", last.object.revision)?;
+            if !known.changes {
                 changes.retain(|_, _| false)?;
                 meta.insert("changes_since", first.object.revision.saturating_sub(1))?;
             }
@@ -315,5 +389,5 @@ fn write(database: &Database, moves: Option<&Moves>, events: &[Event], knows_cha
         }
     }
     transaction.commit()?;
-    Ok(())
+    Ok(log_size)
 }
