@@ -10,7 +10,8 @@ use crate::kinds::{FieldError, FieldErrorReason};
 pub struct Status {
     /// HTTP code of the answer.
     pub code: u16,
-    /// `NotFound`, `AlreadyExists`, `Conflict`, `Invalid`, `BadRequest`, `Forbidden`, `Unauthorized`, `Expired`, …
+    /// `NotFound`, `AlreadyExists`, `Conflict`, `Invalid`, `BadRequest`, `Forbidden`, `Unauthorized`, `Expired`, …;
+    /// empty where Kubernetes gives none.
     pub reason: &'static str,
     /// For people, in the words of Kubernetes.
     pub message: String,
@@ -170,7 +171,10 @@ impl Status {
     /// The `Status` object of Kubernetes.
     pub fn to_json(&self) -> Value {
         let mut v = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-            "message": self.message, "reason": self.reason, "code": self.code});
+            "message": self.message, "code": self.code});
+        if !self.reason.is_empty() {
+            v["reason"] = self.reason.into();
+        }
         if let Some(details) = &self.details {
             v["details"] = details.clone();
         }

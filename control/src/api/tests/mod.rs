@@ -3,6 +3,7 @@
 mod custom_kinds;
 mod field_management;
 mod fuzz;
+mod kinds;
 mod metrics;
 mod negotiation;
 mod objects;

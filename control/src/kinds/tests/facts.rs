@@ -233,7 +233,16 @@ fn every_subresource_is_in_discovery_as_in_kubernetes() {
 #[test]
 fn every_kind_of_the_groups_of_workloads_is_served() {
     let kinds = Kinds::built_in();
-    let groups = ["apps/v1", "autoscaling/v2", "autoscaling/v1", "batch/v1", "node.k8s.io/v1", "policy/v1", "v1"];
+    let groups = [
+        "apps/v1",
+        "autoscaling/v1",
+        "autoscaling/v2",
+        "batch/v1",
+        "node.k8s.io/v1",
+        "policy/v1",
+        "scheduling.k8s.io/v1",
+        "v1",
+    ];
     for (version, rows) in KINDS.iter().filter(|(version, _)| groups.contains(version)) {
         for (kind, ..) in rows.iter().filter(|(kind, ..)| !matches!(*kind, "Binding" | "ComponentStatus")) {
             assert!(kinds.by_api_version(version, kind).is_some(), "{version} {kind}");
