@@ -6,18 +6,18 @@ use std::{sync::Arc, time::SystemTime};
 
 use axum::{body::Body, response::IntoResponse};
 use http::{HeaderMap, Request, Response, StatusCode, header};
-use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::{
     Identity,
     attributes::Attributes,
-    authorize::{self, Decision},
-    bootstrap_token::BootstrapToken,
+    authorize,
+    authorizer::{Authorizer, Verdict},
     client_certificate::{BadCertificate, CertificateIdentity},
     ending_body::EndingBody,
-    stored_facts::{StoredFacts, Unreadable},
+    stored_facts::Unreadable,
+    token::TokenAuthenticator,
 };
 use crate::{
     metrics::RequestMetrics,
@@ -26,7 +26,6 @@ use crate::{
         audit_id::{AUDIT_ID, AuditId},
     },
     status::Status,
-    store::Store,
 };
 
 /// The certificate a connection came with, if any, judged once.
@@ -43,20 +42,22 @@ pub trait Handler: Send + Sync + 'static {
 #[derive(Clone)]
 pub struct Gate {
     handler: Arc<dyn Handler>,
-    facts: StoredFacts,
+    authorizer: Authorizer,
+    tokens: TokenAuthenticator,
     metrics: Arc<RequestMetrics>,
     closing: CancellationToken,
 }
 
 impl Gate {
-    /// `handler` serves whoever the gate lets through; `store` holds what it asks about; watches end with `closing`.
+    /// `handler` serves whoever `authorizer` lets through; watches end with `closing`.
     pub fn new(
         handler: Arc<dyn Handler>,
-        store: Arc<dyn Store>,
+        authorizer: Authorizer,
         metrics: Arc<RequestMetrics>,
         closing: CancellationToken,
     ) -> Self {
-        Self { handler, facts: StoredFacts::new(store), metrics, closing }
+        let tokens = TokenAuthenticator::new(&authorizer);
+        Self { handler, authorizer, tokens, metrics, closing }
     }
 
     /// Answers one request that came over a connection with this certificate.
@@ -89,28 +90,24 @@ impl Gate {
 
     fn admit(&self, parts: &http::request::Parts, certificate: &ConnectionCertificate) -> Result<RequestInfo, Status> {
         let info = RequestInfo::of(parts);
-        if is_public(parts) {
-            return info;
-        }
         // A stranger learns nothing of the request, not even that it is malformed.
         let identity = self.authenticate(&parts.headers, certificate)?;
         let mut info = info?;
-        let attributes = Attributes::of(&info);
-        let refused = |reason: &str| Err(authorize::forbidden(&identity, &attributes, reason));
-        match authorize::authorize(&identity, &attributes) {
-            Decision::Allow => {}
-            Decision::Deny(reason) => return refused(&reason),
-            Decision::AllowIf(fact) => match self.facts.holds(&fact) {
-                Ok(true) => {}
-                Ok(false) => return refused("no relationship found between it and this object"),
-                Err(e) => return Err(unreadable(&e)),
-            },
-        }
+        self.authorize(&identity, &info)?;
         info.user = Some(identity);
         Ok(info)
     }
 
-    /// A certificate first; a bearer token where there is none, or none that is good.
+    fn authorize(&self, identity: &Identity, info: &RequestInfo) -> Result<(), Status> {
+        let attributes = Attributes::of(info);
+        match self.authorizer.decide(identity, &attributes) {
+            Ok(Verdict::Allowed { .. }) => Ok(()),
+            Ok(Verdict::Refused { reason }) => Err(authorize::forbidden(identity, &attributes, &reason)),
+            Err(error) => Err(unreadable(&error)),
+        }
+    }
+
+    /// A certificate first; a bearer token where there is none, or none that is good. Who shows neither is anonymous.
     fn authenticate(&self, headers: &HeaderMap, certificate: &ConnectionCertificate) -> Result<Identity, Status> {
         match certificate.as_ref().map(|c| c.as_ref().map(|c| c.at(SystemTime::now()))) {
             Some(Ok(Ok(identity))) => return Ok(identity.clone()),
@@ -118,22 +115,19 @@ impl Gate {
             Some(Err(e)) => tracing::debug!("{e}"),
             None => {}
         }
-        let token = headers
-            .get(header::AUTHORIZATION)
-            .and_then(|v| v.to_str().ok())
-            .and_then(|v| v.split_once(' '))
+        let Some(header) = headers.get(header::AUTHORIZATION) else {
+            return if certificate.is_none() { Ok(Identity::anonymous()) } else { Err(Status::unauthorized()) };
+        };
+        let token = header
+            .to_str()
+            .ok()
+            .and_then(|value| value.split_once(' '))
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-            .and_then(|(_, token)| token.trim().parse::<BootstrapToken>().ok())
+            .map(|(_, token)| token.trim())
             .ok_or_else(Status::unauthorized)?;
-        let secret = self.facts.secret_of(&token).map_err(|e| unreadable(&e))?;
-        secret.and_then(|s| token.identity(&s, Timestamp::now())).ok_or_else(Status::unauthorized)
+        let identity = self.tokens.identify(token).map_err(|e| unreadable(&e))?;
+        identity.ok_or_else(Status::unauthorized)
     }
-}
-
-/// Health and version say nothing of what is stored.
-fn is_public(request: &http::request::Parts) -> bool {
-    matches!(request.method, http::Method::GET | http::Method::HEAD)
-        && matches!(request.uri.path(), "/healthz" | "/livez" | "/readyz" | "/version")
 }
 
 fn unreadable(error: &Unreadable) -> Status {

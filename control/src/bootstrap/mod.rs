@@ -1,7 +1,10 @@
-//! What every cluster has from its first start: its namespaces, the Service `kubernetes` with the API behind it, and
-//! the Service of the cluster's DNS. Written at each start, and only where something differs.
+//! What every cluster has from its first start: its namespaces, the default roles and bindings, priority levels and
+//! APIServices, the Service `kubernetes` with the API behind it, and the Service of the cluster's DNS. Written at each
+//! start, and only where something differs.
 
+mod kept;
 mod objects;
+pub mod rbac;
 
 use std::{fmt::Debug, net::Ipv4Addr, time::Duration};
 
@@ -45,6 +48,7 @@ pub async fn ensure(client: &Client, config: &Config, advertised: Option<Adverti
     for namespace in objects::namespaces() {
         ensure_one(&Api::<Namespace>::all(client.clone()), namespace).await?;
     }
+    kept::ensure(client, config).await?;
     ensure_kubernetes(client, config, advertised).await?;
     ensure_one(&Api::namespaced(client.clone(), "kube-system"), objects::dns_service(config)).await
 }

@@ -29,6 +29,11 @@ impl Cell {
         Self::Fixed(Value::from(n))
     }
 
+    /// A cell that never changes: `true` or `false`.
+    pub fn boolean(value: bool) -> Self {
+        Self::Fixed(Value::Bool(value))
+    }
+
     /// Age of an RFC 3339 instant; `<unknown>` where there is none.
     pub fn since(timestamp: &Value) -> Self {
         Self::since_text("", timestamp, "")
@@ -50,6 +55,11 @@ impl Cell {
     /// The age cell: since `metadata.creationTimestamp`.
     pub fn age(object: &Value) -> Self {
         Self::since(&object["metadata"]["creationTimestamp"])
+    }
+
+    /// The time when the object was created.
+    pub fn created_at(object: &Value) -> Self {
+        Self::text(object["metadata"]["creationTimestamp"].as_str().unwrap_or_default())
     }
 
     /// The cell as it stands in a Table answered at `now`.

@@ -29,6 +29,11 @@ impl Column {
         Self::text("Age", "Time since the object was created.")
     }
 
+    /// The column of the time when the object was created, of kinds without columns of their own.
+    pub const fn created_at() -> Self {
+        Self::new("Created At", "date", "", "The time when the object was created.", 0)
+    }
+
     /// A column of texts.
     pub const fn text(name: &'static str, description: &'static str) -> Self {
         Self::new(name, "string", "", description, 0)
@@ -39,6 +44,11 @@ impl Column {
         Self::new(name, "integer", "", description, 0)
     }
 
+    /// A column of `true` and `false`.
+    pub const fn boolean(name: &'static str, description: &'static str) -> Self {
+        Self::new(name, "boolean", "", description, 0)
+    }
+
     /// A column of texts that is shown with `-o wide` only.
     pub const fn wide(name: &'static str, description: &'static str) -> Self {
         Self::new(name, "string", "", description, 1)
@@ -47,6 +57,11 @@ impl Column {
     /// A column of names that is shown with `-o wide` only.
     pub const fn wide_name(name: &'static str, description: &'static str) -> Self {
         Self::new(name, "string", "name", description, 1)
+    }
+
+    /// A column of names of other objects.
+    pub const fn name_of(name: &'static str, description: &'static str) -> Self {
+        Self::new(name, "string", "name", description, 0)
     }
 
     const fn new(

@@ -38,9 +38,16 @@ impl FieldError {
         Self { path: path.into(), reason: FieldErrorReason::Invalid, message }
     }
 
-    /// `supported` is named in the given order.
+    /// One error for each reason why a value is not valid.
+    pub fn invalid_each(path: impl Into<String>, value: &Value, details: Vec<String>) -> impl Iterator<Item = Self> {
+        let (path, value) = (path.into(), value.clone());
+        details.into_iter().map(move |detail| Self::invalid(path.as_str(), &value, detail))
+    }
+
+    /// `supported` is named in the given order. A field that is not there has the empty text.
     pub fn not_supported(path: impl Into<String>, value: &Value, supported: &[&str]) -> Self {
         let supported: Vec<String> = supported.iter().map(|s| format!("{s:?}")).collect();
+        let value = if value.is_null() { "\"\"".to_owned() } else { value.to_string() };
         let message = format!("Unsupported value: {value}: supported values: {}", supported.join(", "));
         Self { path: path.into(), reason: FieldErrorReason::NotSupported, message }
     }

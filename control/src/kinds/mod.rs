@@ -16,9 +16,12 @@ use serde_json::Value;
 use crate::schema::Schema;
 
 pub mod access_review;
+pub mod admissionregistration;
 pub mod age;
+pub mod api_service;
 pub mod built_in;
 pub mod certificate_signing_request;
+pub mod cidr;
 pub mod column;
 pub mod config_map;
 pub mod deletion;
@@ -28,23 +31,29 @@ pub mod endpoint_slice;
 pub mod endpoints;
 pub mod event;
 pub mod field;
+pub mod flowcontrol;
+pub mod group_priority;
 pub mod ip_address;
 pub mod label_selector;
 pub mod lease;
 pub mod names;
 pub mod namespace;
+pub mod networking;
 pub mod node;
 pub mod pod;
 pub mod pod_template;
 pub mod port;
 pub mod prepare;
 pub mod quantity;
+pub mod rbac;
 pub mod registry;
 pub mod replica_set;
+pub mod resource;
 pub mod secret;
 pub mod service;
 pub mod service_account;
 pub mod snapshot;
+pub mod storage;
 pub mod superseded;
 
 pub use age::Cell;
@@ -212,5 +221,7 @@ impl StoredAs {
     }
 }
 
+#[cfg(test)]
+mod discovery_facts;
 #[cfg(test)]
 mod tests;

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::{FieldError, Kind};
 
 const SUBDOMAIN: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
+const WILDCARD: &str = "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must consist of lower case alphanumeric characters, '-' or '.' and end with an alphanumeric character (e.g. '*.example.com', regex used for validation is '\\*\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
 const LABEL: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
 const LABEL_1035: &str = "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')";
 const QUALIFIED: &str = "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
@@ -79,6 +80,66 @@ pub fn subdomain(text: &str) -> Vec<String> {
         .into_iter()
         .flatten()
         .collect()
+}
+
+/// `*.` before an RFC 1123 subdomain.
+pub fn wildcard_subdomain(text: &str) -> Vec<String> {
+    let shaped = text.strip_prefix("*.").is_some_and(|rest| rest.split('.').all(is_label));
+    let too_long = (text.len() > 253).then(|| "must be no more than 253 bytes".to_owned());
+    [too_long, (!shaped).then(|| WILDCARD.to_owned())].into_iter().flatten().collect()
+}
+
+/// What can stand in a path of the API as one segment.
+pub fn path_segment(text: &str) -> Vec<String> {
+    if matches!(text, "." | "..") {
+        return vec![format!("may not be '{text}'")];
+    }
+    ["/", "%"].into_iter().filter(|part| text.contains(part)).map(|part| format!("may not contain '{part}'")).collect()
+}
+
+/// `example.com/path`
+pub fn domain_prefixed_path(path: &str, value: &Value) -> Vec<FieldError> {
+    const SHAPE: &str = "must be a domain-prefixed path (such as \"acme.io/foo\")";
+    let text = value.as_str().unwrap_or_default();
+    if text.is_empty() {
+        return vec![FieldError::required(path, "")];
+    }
+    let Some((host, rest)) = text.split_once('/').filter(|(host, rest)| !host.is_empty() && !rest.is_empty()) else {
+        return vec![FieldError::invalid(path, value, SHAPE)];
+    };
+    let mut errors: Vec<FieldError> = FieldError::invalid_each(path, &host.into(), subdomain(host)).collect();
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"/-._~%!$&'()*+,;=:".contains(&b);
+    if !rest.bytes().all(allowed) {
+        let why = "Invalid path (regex used for validation is '[A-Za-z0-9/\\-._~%!$&'()*+,;=:]+')";
+        errors.push(FieldError::invalid(path, &rest.into(), why));
+    }
+    errors
+}
+
+/// A domain of at least three parts, as webhooks are named.
+pub fn fully_qualified(path: &str, value: &Value) -> Option<FieldError> {
+    let text = value.as_str().unwrap_or_default();
+    let wrong = subdomain(text);
+    if text.is_empty() {
+        Some(FieldError::required(path, ""))
+    } else if !wrong.is_empty() {
+        Some(FieldError::invalid(path, value, wrong.join(",")))
+    } else if text.split('.').count() < 3 {
+        let why = "should be a domain with at least three segments separated by dots";
+        Some(FieldError::invalid(path, value, why))
+    } else {
+        None
+    }
+}
+
+/// The name of a CSI driver, at most 63 bytes, in upper or lower case.
+pub fn csi_driver(path: &str, value: &Value) -> Vec<FieldError> {
+    let text = value.as_str().unwrap_or_default();
+    if text.is_empty() {
+        return vec![FieldError::required(path, "")];
+    }
+    let long = (text.len() > 63).then(|| FieldError::too_long(path, 63));
+    long.into_iter().chain(FieldError::invalid_each(path, value, subdomain(&text.to_lowercase()))).collect()
 }
 
 /// RFC 1123 label, at most 63 bytes.
@@ -164,6 +225,23 @@ mod tests {
         assert!(!label("a.b").is_empty());
         assert!(!label(&"a".repeat(64)).is_empty());
         assert!(!label_1035("0abc").is_empty());
+    }
+
+    #[test]
+    fn paths_wildcards_and_domains_are_told_apart() {
+        assert!(wildcard_subdomain("*.a.b").is_empty());
+        for text in ["*", "*a.b", "a.*", "*.", "*.*.a"] {
+            assert!(!wildcard_subdomain(text).is_empty(), "{text}");
+        }
+        assert!(path_segment("system:node").is_empty());
+        assert_eq!(path_segment(".."), ["may not be '..'"]);
+        assert_eq!(path_segment("a/b%"), ["may not contain '/'", "may not contain '%'"]);
+        let errors = |text: &str| domain_prefixed_path("p", &json!(text)).len();
+        assert_eq!(["", "a", "a/", "A/b", "a/ b", "example.com/a/b"].map(errors), [1, 1, 1, 1, 1, 0]);
+        assert_eq!(fully_qualified("p", &json!("a.b.c")), None);
+        assert!(fully_qualified("p", &json!("a.b")).unwrap().message.contains("three segments"));
+        assert_eq!(csi_driver("p", &json!("CSI.example.com")), []);
+        assert_eq!(csi_driver("p", &json!("a".repeat(64))).len(), 1);
     }
 
     #[test]

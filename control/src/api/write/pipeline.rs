@@ -1,7 +1,7 @@
 //! The one pipeline that every write into the store goes through.
 //!
 //! The verb's own file decodes the body and converts it to the stored kind; what it makes of it comes here as a
-//! [`Pending`]. Then, in this order: default → mutate → validate → admit → allocate → commit. A transaction holds the
+//! [`Pending`]. Then, in this order: default → refuse escalation → mutate → validate → admit → allocate → commit. A transaction holds the
 //! object, all that was allocated to it, and that its namespace takes new objects: they are stored together or not at
 //! all.
 //!
@@ -19,6 +19,7 @@ use crate::{
         Api, Status, StorageLocation,
         subresource::{Effect, Subresource},
     },
+    auth::rbac::escalation,
     encode,
     identity::Identity,
     kinds::Kind,
@@ -110,6 +111,7 @@ pub async fn prepare(
             if effect == Effect::Update {
                 (kind.prepare)(&mut new, stored);
             }
+            escalation::refuse(api.authorizer(), &request, &new)?;
             admission.mutate(&request, &mut new).await?;
             // What sets an immutable field is not held against the object as it was.
             must_be_valid(kind, &new, stored.filter(|_| effect != Effect::SetImmutable))?;
