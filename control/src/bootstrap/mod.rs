@@ -132,6 +132,8 @@ where
 mod tests {
     use std::sync::Arc;
 
+    use kube::api::ListParams;
+
     use super::*;
     use crate::{
         allocation::Allocator,
@@ -165,7 +167,10 @@ mod tests {
         let dns: Api<Service> = Api::namespaced(client.clone(), "kube-system");
         let slices: Api<EndpointSlice> = Api::namespaced(client.clone(), "default");
         let before = (revision(&services, "kubernetes").await, revision(&slices, "kubernetes").await);
+        let list = || async { slices.list(&ListParams::default()).await.unwrap().metadata.resource_version };
+        let written = list().await;
         ensure(&client, &config, Some(at)).await.unwrap();
+        assert_eq!(list().await, written, "of the default roles and the like nothing was written again");
         assert_eq!((revision(&services, "kubernetes").await, revision(&slices, "kubernetes").await), before);
 
         ensure(&client, &config, Some(Advertised { address: [192, 0, 2, 2].into(), ..at })).await.unwrap();

@@ -1,5 +1,5 @@
-//! What discovery says of kinds, as `kube-apiserver` 1.35 says it: written from its sources, and compared with the kinds
-//! of this program.
+//! What discovery says of kinds, as `kube-apiserver` 1.35 says it: written from its sources, and compared with the
+//! kinds of this program.
 
 use super::*;
 

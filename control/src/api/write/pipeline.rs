@@ -1,9 +1,9 @@
 //! The one pipeline that every write into the store goes through.
 //!
 //! The verb's own file decodes the body and converts it to the stored kind; what it makes of it comes here as a
-//! [`Pending`]. Then, in this order: default → refuse escalation → mutate → validate → admit → allocate → commit. A transaction holds the
-//! object, all that was allocated to it, and that its namespace takes new objects: they are stored together or not at
-//! all.
+//! [`Pending`]. Then, in this order: default → refuse escalation → mutate → validate → admit → allocate → commit. A
+//! transaction holds the object, all that was allocated to it, and that its namespace takes new objects: they are
+//! stored together or not at all.
 //!
 //! A write that finds the object changed is [`Committed::Stale`]: its verb makes it anew from the present state.
 

@@ -1,5 +1,5 @@
-//! All roles and bindings at one moment, indexed by subject. Persistent maps: a clone costs nothing, and a change copies
-//! only a path.
+//! All roles and bindings at one moment, indexed by subject. Persistent maps: a clone costs nothing, and a change
+//! copies only a path.
 
 use std::{collections::BTreeSet, ops::ControlFlow, sync::Arc};
 

@@ -33,11 +33,9 @@ fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
     if new["capacity"].as_str().and_then(quantity::millis).is_some_and(|amount| amount < 0) {
         errors.push(FieldError::invalid("capacity", &new["capacity"], "must be greater than or equal to 0"));
     }
-    for field in old.map(|old| ["nodeTopology", "storageClassName"].map(|field| (field, old))).into_iter().flatten() {
-        let (field, old) = field;
-        if new[field] != old[field] {
-            errors.push(FieldError::immutable(field, &new[field]));
-        }
+    if let Some(old) = old {
+        let changed = ["nodeTopology", "storageClassName"].into_iter().filter(|field| new[*field] != old[*field]);
+        errors.extend(changed.map(|field| FieldError::immutable(field, &new[field])));
     }
     errors
 }
@@ -50,7 +48,10 @@ mod tests {
 
     #[test]
     fn a_capacity_is_of_one_class_and_topology() {
-        let of = |class: &str, capacity: &str, zone: &str| json!({"storageClassName": class, "capacity": capacity, "nodeTopology": {"matchLabels": {"zone": zone}}});
+        let of = |class: &str, capacity: &str, zone: &str| {
+            let topology = json!({"matchLabels": {"zone": zone}});
+            json!({"storageClassName": class, "capacity": capacity, "nodeTopology": topology})
+        };
         let good = of("fast", "1Gi", "a");
         assert_eq!(validate(&good, Some(&good)), []);
         let paths = |new: &Value, old| validate(new, old).into_iter().map(|e| e.path).collect::<Vec<_>>();
