@@ -9,8 +9,11 @@ pub struct Priority {
     pub version: i32,
 }
 
-/// Groups of this server, with their versions.
-const TABLE: &[(&str, i32, &[(&str, i32)])] = &[
+/// A group, its priority, and its versions with theirs.
+type Group = (&'static str, i32, &'static [(&'static str, i32)]);
+
+/// Groups of this server.
+const TABLE: &[Group] = &[
     ("", 18_000, &[("v1", 1)]),
     ("apps", 17_800, &[("v1", 15)]),
     ("events.k8s.io", 17_750, &[("v1", 15)]),

@@ -5,6 +5,7 @@ mod fuzz;
 mod metrics;
 mod objects;
 mod reads;
+mod stored_kinds;
 mod subresources;
 mod watches;
 mod writes;
