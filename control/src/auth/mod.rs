@@ -2,7 +2,8 @@
 //!
 //! `pki` issues the certificates, `client_certificate` and `token` (with `bootstrap_token`) tell who a request is from,
 //! `attributes` what is asked. `authorizer` decides, by fixed rules (`authorize` with `node`) and by roles and bindings
-//! (`rbac`). `gate` stands before the API. `node_restriction` decides what a node may write.
+//! (`rbac`). `gate` stands before the API. `node_restriction` decides what a node may write,
+//! `param_access` to which parameters an admission policy may point.
 
 pub mod attributes;
 pub mod authorize;
@@ -13,6 +14,7 @@ mod ending_body;
 pub mod gate;
 pub mod node;
 pub mod node_restriction;
+pub mod param_access;
 pub mod pki;
 mod pod_references;
 pub mod rbac;

@@ -38,7 +38,11 @@ struct Default {
 pub async fn ensure(client: &Client, config: &Config) -> Result<(), BootstrapError> {
     let rbac = super::rbac::objects().into_iter().map(|object| Default { object, repair: super::rbac::reconcile });
     let flows = flow_control::objects().map(|object| Default { object, repair: repair_flow_control });
-    let services = group_priority::all().map(|(group, version, priority)| Default {
+    let kinds = Kinds::built_in();
+    let is_served =
+        |group: &str, version: &str| kinds.iter().any(|kind| kind.group == group && kind.version == version);
+    let served = group_priority::all().filter(|(group, version, _)| is_served(group, version));
+    let services = served.map(|(group, version, priority)| Default {
         object: api_service::local(group, version, priority),
         repair: repair_api_service,
     });

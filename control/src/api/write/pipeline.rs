@@ -19,7 +19,7 @@ use crate::{
         Api, Status, StorageLocation,
         subresource::{Effect, Subresource},
     },
-    auth::rbac::escalation,
+    auth::{param_access, rbac::escalation},
     encode,
     identity::Identity,
     kinds::Kind,
@@ -115,6 +115,7 @@ pub async fn prepare(
             admission.mutate(&request, &mut new).await?;
             // What sets an immutable field is not held against the object as it was.
             must_be_valid(kind, &new, stored.filter(|_| effect != Effect::SetImmutable))?;
+            param_access::refuse(api.authorizer(), &api.kinds().snapshot(), &request, &new)?;
             if let Some(old) = stored {
                 reject_new_finalizers(kind, &new, old)?;
                 for field in ["apiVersion", "kind"] {

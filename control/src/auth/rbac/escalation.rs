@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 
-use super::{Policy, RbacDecision, RoleReference, Rule, covers, rule::ALL};
+use super::{ALL, Policy, RbacDecision, RoleReference, Rule, covers};
 use crate::{
     admission::Request,
     auth::{

@@ -32,7 +32,7 @@ use parking_lot::Mutex;
 pub use self::{
     coverage::covers,
     policy::{Policy, RbacDecision, RoleReference},
-    rule::Rule,
+    rule::{ALL, Rule},
 };
 use crate::store::{Event, EventType, Store, Subscription};
 

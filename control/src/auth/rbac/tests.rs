@@ -318,6 +318,56 @@ async fn reviews_answer_by_roles_and_bindings() {
     assert!(!answer["status"]["nonResourceRules"].as_array().unwrap().is_empty());
 }
 
+#[tokio::test]
+async fn a_policy_points_only_at_what_its_writer_can_read() {
+    let cluster = Cluster::with_defaults().await;
+    let path = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies";
+    let policy = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
+        "metadata": {"name": "p.example.com"}, "spec": {"paramKind": {"apiVersion": "v1", "kind": "Secret"},
+            "matchConstraints": {"resourceRules": [{"operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"],
+                "resources": ["pods"]}]}, "validations": [{"expression": "true"}]}});
+    let jane = user("jane", &[]);
+    let (code, answer) = cluster.call(jane.clone(), Method::POST, path, policy.clone()).await;
+    assert_eq!(code, 422);
+    assert_eq!(
+        answer["details"]["causes"][0]["message"],
+        "Forbidden: user &{jane  [system:authenticated] map[]} must have \"get\" permission on all objects of the \
+         referenced paramKind (kind=Secret, apiVersion=v1)"
+    );
+    let bindings = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings";
+    let bound = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding",
+        "metadata": {"name": "b"}, "spec": {"policyName": "p.example.com", "validationActions": ["Deny"],
+            "paramRef": {"name": "s", "namespace": "kube-system", "parameterNotFoundAction": "Deny"}}});
+    let refused = cluster.call(jane.clone(), Method::POST, bindings, bound.clone()).await;
+    assert!(refused.1["message"].as_str().unwrap().contains("unable to get policy p.example.com"), "{}", refused.1);
+
+    let secrets = json!([{"verbs": ["get"], "apiGroups": [""], "resources": ["secrets"]}]);
+    cluster.post(&format!("{RBAC}/clusterroles"), role("ClusterRole", "secrets", secrets)).await;
+    let subjects = json!([{"kind": "User", "name": "jane"}]);
+    let all = binding("ClusterRoleBinding", "s", "ClusterRole/secrets", subjects);
+    cluster.post(&format!("{RBAC}/clusterrolebindings"), all).await;
+    let (code, answer) = cluster.call(jane.clone(), Method::POST, path, policy).await;
+    assert_eq!(code, 201, "{answer}");
+    let (code, answer) = cluster.call(jane, Method::POST, bindings, bound).await;
+    assert_eq!(code, 201, "{answer}");
+}
+
+#[tokio::test]
+async fn the_grants_of_others_cost_a_decision_nothing() {
+    let cluster = Cluster::new();
+    cluster.post(&format!("{RBAC}/clusterroles"), role("ClusterRole", "r", reads("pods"))).await;
+    for n in 0..50 {
+        let subjects = json!([{"kind": "User", "name": format!("user-{n}")}, {"kind": "Group", "name": "others"}]);
+        let bound = binding("ClusterRoleBinding", &format!("b{n}"), "ClusterRole/r", subjects);
+        assert_eq!(cluster.post(&format!("{RBAC}/clusterrolebindings"), bound).await.0, 201);
+    }
+    let policy = cluster.api.authorizer().rbac().policy();
+    let visited = |identity: &Identity| policy.rules_of(identity, "default").0.len();
+    assert_eq!(visited(&user("user-7", &["devs"])), 1);
+    assert_eq!(visited(&user("nobody", &[])), 0);
+    assert_eq!(visited(&user("nobody", &["others"])), 50);
+}
+
 #[test]
 fn everyone_authenticated_is_in_a_group() {
     assert!(user("joe", &[]).is_in(AUTHENTICATED));
