@@ -7,6 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures::{
+    FutureExt,
+    future::{BoxFuture, LocalBoxFuture},
+};
 use tokio::sync::watch;
 
 pub use self::error::{StartError, StopError};
@@ -23,7 +27,7 @@ use crate::{
         monitor::{self, Parts},
         probes::{self, ProbeResults},
     },
-    https::{Https, Routes},
+    https::{Https, HttpsRoutes},
     inspect,
     last_known::{self, LastKnown, LastKnownError},
     network, pods, proxy,
@@ -64,7 +68,14 @@ pub struct Running {
 /// A node that ran before comes up from what it last knew where the control service is away: names, hooks, then pods.
 /// One that never ran waits for it. Everything that runs later retries for as long as it takes: what the kernel serves
 /// already is not touched.
-pub async fn start(config: Config) -> Result<Running, StartError> {
+///
+/// Boxed, as is [`Running::shutdown`]: an `async fn` and all that it awaits would be compiled a second time by the crate
+/// that awaits it.
+pub fn start(config: Config) -> BoxFuture<'static, Result<Running, StartError>> {
+    start_parts(config).boxed()
+}
+
+async fn start_parts(config: Config) -> Result<Running, StartError> {
     make_data_dir(&config.data_dir)?;
     let kept = KeptFiles::of(&config);
     let last_known = kept.assignment.load_or_warn();
@@ -116,7 +127,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         .router()
         .merge(inspect::router(&proxy, &dns.names(), &config.node_name))
         .merge(endpoints::router(health.clone(), Detail::Reasons));
-    let routes = Routes { trusted, open: endpoints::router(health.clone(), Detail::Names) };
+    let routes = HttpsRoutes { trusted, open: endpoints::router(health.clone(), Detail::Names) };
     let (client, config_of_pods) = (member.client.clone(), pods_config(&config, node_ip));
     let start_pods = async {
         let runtime = match runtime {
@@ -171,7 +182,11 @@ pub fn ran_before(config: &Config) -> bool {
 impl Running {
     /// Stops every part. [`Teardown::Keep`] leaves pods running and the kernel serving; [`Teardown::Remove`] leaves
     /// neither, and says so in the API.
-    pub async fn shutdown(self, teardown: Teardown) -> Result<(), StopError> {
+    pub fn shutdown(self, teardown: Teardown) -> LocalBoxFuture<'static, Result<(), StopError>> {
+        self.stop_parts(teardown).boxed_local()
+    }
+
+    async fn stop_parts(self, teardown: Teardown) -> Result<(), StopError> {
         if teardown == Teardown::Remove {
             self.node.send_modify(|node| node.state = NodeState::not_running("the node agent has taken the node down"));
         }
@@ -382,7 +397,7 @@ async fn serve_https(
     config: &Config,
     member: &Membership,
     address: Ipv4Addr,
-    routes: Routes,
+    routes: HttpsRoutes,
     supervisor: &Supervisor,
 ) -> Result<(), StartError> {
     let ca_pem = member.ca_pem.as_deref().ok_or(StartError::NoCa)?;

@@ -7,6 +7,7 @@
 use std::{any::Any, collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
+use futures::{FutureExt, future::BoxFuture};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -27,9 +28,12 @@ struct TaskRecord {
     failure: Option<String>,
 }
 
+type Task = dyn Fn(CancellationToken) -> BoxFuture<'static, ()> + Send;
+
 /// How one task fares.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaskStatus {
+    /// As the task was started under; a label of metrics and part of a check's name.
     pub name: &'static str,
     /// Times it was started again since the supervisor was made.
     pub restarts: u64,
@@ -64,6 +68,11 @@ impl Supervisor {
     where
         T: Future<Output = ()> + Send + 'static,
     {
+        self.spawn_boxed(name, Box::new(move |stop| task(stop).boxed()));
+    }
+
+    /// Boxed: compiled once, not once a task.
+    fn spawn_boxed(&self, name: &'static str, task: Box<Task>) {
         let health = self.track(name);
         self.tracker.spawn(async move {
             let mut delays = health.delays();

@@ -90,7 +90,8 @@ impl Admission {
             old: request.old,
             new: object,
         };
-        node_restriction::check(&write).map_err(|why| Status::forbidden(request.subject(), &why))
+        node_restriction::check(&write)
+            .map_err(|violation| Status::forbidden(request.subject(), &violation.to_string()))
     }
 }
 

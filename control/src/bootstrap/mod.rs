@@ -6,21 +6,24 @@ mod kept;
 mod objects;
 pub mod rbac;
 
-use std::{fmt::Debug, net::Ipv4Addr};
+use std::net::Ipv4Addr;
 
-use crate::Config;
+use fairlead_client::{Api, Object};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
-    Api, Client, Resource, ResourceExt,
+    Client, ResourceExt,
     api::{DeleteParams, PostParams},
 };
+
+use crate::Config;
 use objects::MatchesDesired;
-use serde::{Serialize, de::DeserializeOwned};
 
 /// Where the API can be reached from pods, as the endpoint of `default/kubernetes`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Advertised {
+    /// Of this host, as nodes reach it.
     pub address: Ipv4Addr,
+    /// Of the API's listener.
     pub port: u16,
 }
 
@@ -30,6 +33,7 @@ pub struct Advertised {
 pub struct BootstrapError {
     kind: String,
     name: String,
+    /// The API's answer.
     pub source: Box<kube::Error>,
 }
 
@@ -68,10 +72,7 @@ impl KubernetesService {
     }
 }
 
-async fn ensure_one<K>(api: &Api<K>, wanted: K) -> Result<(), BootstrapError>
-where
-    K: Resource<DynamicType = ()> + MatchesDesired + Clone + Debug + Serialize + DeserializeOwned,
-{
+async fn ensure_one<K: Object + MatchesDesired>(api: &Api<K>, wanted: K) -> Result<(), BootstrapError> {
     let name = wanted.name_any();
     write(api, &name, wanted).await.map_err(|source| BootstrapError {
         kind: K::kind(&()).into_owned(),
@@ -80,10 +81,7 @@ where
     })
 }
 
-async fn write<K>(api: &Api<K>, name: &str, wanted: K) -> Result<(), kube::Error>
-where
-    K: Resource<DynamicType = ()> + MatchesDesired + Clone + Debug + Serialize + DeserializeOwned,
-{
+async fn write<K: Object + MatchesDesired>(api: &Api<K>, name: &str, wanted: K) -> Result<(), kube::Error> {
     match api.get_opt(name).await? {
         Some(found) if found.is_as(&wanted) => Ok(()),
         Some(found) if found.can_become(&wanted) => {
@@ -121,10 +119,7 @@ mod tests {
         KubernetesApi::new(Arc::new(store), kinds, allocator, "192.0.2.1:6443").client(Identity::control("test"))
     }
 
-    async fn revision<K>(api: &Api<K>, name: &str) -> String
-    where
-        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
-    {
+    async fn revision<K: Object>(api: &Api<K>, name: &str) -> String {
         api.get(name).await.unwrap().resource_version().unwrap()
     }
 
@@ -139,7 +134,8 @@ mod tests {
         let dns: Api<Service> = Api::namespaced(client.clone(), "kube-system");
         let slices: Api<EndpointSlice> = Api::namespaced(client.clone(), "default");
         let before = (revision(&services, "kubernetes").await, revision(&slices, "kubernetes").await);
-        let list = || async { slices.list(&ListParams::default()).await.unwrap().metadata.resource_version };
+        let all: kube::Api<EndpointSlice> = kube::Api::all(client.clone());
+        let list = || async { all.list(&ListParams::default()).await.unwrap().metadata.resource_version };
         let written = list().await;
         ensure(&client, &config, Some(at)).await.unwrap();
         assert_eq!(list().await, written, "of the default roles and the like nothing was written again");

@@ -2,9 +2,10 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
+use fairlead_client::Api;
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule};
 use kube::{
-    Api, Client,
+    Client,
     api::{Patch, PatchParams},
 };
 use serde_json::json;

@@ -1,13 +1,14 @@
 //! Gives every Node its pod subnet, cut from the cluster's.
 //!
-//! The Nodes themselves are the record of what is given: no other state is kept. Subnets are given one at a time.
+//! The Node objects are the record of what is assigned: no other state is kept. Subnets are given one at a time.
 
 use std::{collections::BTreeSet, net::Ipv4Addr, sync::Arc};
 
+use fairlead_client::Api;
 use ipnetwork::Ipv4Network;
 use k8s_openapi::api::core::v1::Node;
 use kube::{
-    Api, Client,
+    Client,
     api::{Patch, PatchParams},
 };
 use parking_lot::Mutex;

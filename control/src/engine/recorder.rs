@@ -3,6 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use fairlead_client::Api;
 use futures::FutureExt;
 use k8s_openapi::{
     api::core::v1::{Event, EventSource, ObjectReference},
@@ -10,7 +11,7 @@ use k8s_openapi::{
     jiff::Timestamp,
 };
 use kube::{
-    Api, Client, Resource,
+    Client, Resource,
     api::{Patch, PatchParams, PostParams},
 };
 use serde_json::json;
@@ -38,7 +39,9 @@ const DRAIN: Duration = Duration::from_secs(1);
 /// Whether an Event is a warning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventType {
+    /// Something that is expected.
     Normal,
+    /// Something that people should look at.
     Warning,
 }
 

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use fairlead_client::{Api, Events, Object};
 use futures::FutureExt;
 use k8s_openapi::{
     api::{
@@ -15,14 +16,10 @@ use k8s_openapi::{
     },
     apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta},
 };
-use kube::{Api, Client, Resource, runtime::watcher};
-use serde::de::DeserializeOwned;
+use kube::{Client, Resource, runtime::watcher};
 
 use super::{owners::controller_of, pod_state::is_finished};
-use crate::engine::{
-    Informer, Tasks,
-    watch::{events, everything},
-};
+use crate::engine::{Informer, Tasks, watch::everything};
 
 /// Where nodes renew their Leases.
 pub const LEASE_NAMESPACE: &str = "kube-node-lease";
@@ -32,18 +29,29 @@ pub const ROOT_CA: &str = "kube-root-ca.crt";
 
 /// One informer per kind, shared by the scheduler and all controllers.
 pub struct Informers {
+    /// All of the cluster, as with each kind here that says nothing else.
     pub namespaces: Arc<Informer<Namespace>>,
+    /// Kept by name.
     pub nodes: Arc<Informer<Node>>,
+    /// Heartbeats of the nodes, in `kube-node-lease`.
     pub leases: Arc<Informer<Lease>>,
+    /// Indexed: a controller finds its own pods without a look at the others.
     pub pods: Arc<Informer<Pod>>,
+    /// Read by the EndpointSlice and Endpoints controllers.
     pub services: Arc<Informer<Service>>,
+    /// The old form of slices.
     pub endpoints: Arc<Informer<Endpoints>>,
+    /// Written by their controller, and by others.
     pub endpoint_slices: Arc<Informer<EndpointSlice>>,
+    /// Each namespace has its `default`.
     pub service_accounts: Arc<Informer<ServiceAccount>>,
     /// Only those called `kube-root-ca.crt`.
     pub root_cas: Arc<Informer<ConfigMap>>,
+    /// Read by their own controller and by that of Deployments.
     pub replica_sets: Arc<Informer<ReplicaSet>>,
+    /// Read by their own controller.
     pub deployments: Arc<Informer<Deployment>>,
+    /// Certificates that nodes ask for.
     pub signing_requests: Arc<Informer<CertificateSigningRequest>>,
     pub cluster_roles: Arc<Informer<ClusterRole>>,
 }
@@ -138,12 +146,9 @@ impl Default for Informers {
 }
 
 /// Starts the one watch of a kind.
-fn follow<K>(tasks: &Tasks, informer: &Arc<Informer<K>>, api: Api<K>, config: watcher::Config)
-where
-    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned + Send + Sync + 'static,
-{
+fn follow<K: Object>(tasks: &Tasks, informer: &Arc<Informer<K>>, api: Api<K>, config: watcher::Config) {
     let informer = informer.clone();
-    tasks.spawn("informer", move |stop| informer.clone().run(events(api.clone(), config.clone()), stop).boxed());
+    tasks.spawn("informer", move |stop| informer.clone().run(Events::new(&api, config.clone()), stop).boxed());
 }
 
 fn pod_index(pod: &Pod) -> Vec<String> {

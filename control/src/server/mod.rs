@@ -1,7 +1,7 @@
 //! Composes and runs the parts of one control service.
 //!
 //! Order of a start: data directory, lock, certificates, store, API, bootstrap objects, listener, controllers. A stop
-//! goes the other way round, so that nothing loses what it stands on.
+//! goes in reverse order, so that each part stops before those that it uses.
 
 mod advertise;
 mod certificates;
@@ -21,9 +21,10 @@ use std::{
     time::Duration,
 };
 
-use futures::FutureExt;
+use fairlead_client::Api;
+use futures::{FutureExt, future::BoxFuture};
 use jiff::Timestamp;
-use kube::{Api, Client, api::PostParams};
+use kube::{Client, api::PostParams};
 use rustls::crypto::ring;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -39,7 +40,7 @@ use crate::{
         Identity,
         bootstrap_token::{self, BootstrapToken},
         gate::Gate,
-        pki::{self, Authority, FileError, PkiError, ServingNames},
+        pki::{self, Authority, PkiError, PkiFileError, ServingNames},
     },
     bootstrap::{self, Advertised, BootstrapError, KubernetesService},
     controllers::{self, Controllers},
@@ -53,27 +54,46 @@ use listener::Listener;
 use lock::{DataDirLock, LockError};
 use tls::TlsError;
 
-/// Why a control service did not come up.
+/// Why a control service did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// Name another directory with `--data-dir`, or give this one to the service's user.
     #[error("cannot use the data directory")]
-    DataDir(#[source] FileError),
+    DataDir(#[source] PkiFileError),
+    /// Another control service uses the data directory.
     #[error(transparent)]
     Lock(#[from] LockError),
+    /// Keys or certificates in `pki/` are damaged or missing.
     #[error("cannot set up the certificates")]
     Pki(#[from] PkiError),
+    /// The listener's certificate cannot be used.
     #[error("cannot set up TLS")]
     Tls(#[from] TlsError),
+    /// The certificate for connections to agents cannot be used.
     #[error("cannot set up the way to agents")]
     Agents(#[from] AgentsError),
+    /// The store's file is damaged, or was written by a newer version.
     #[error("cannot open the store {}", path.display())]
-    Store { path: PathBuf, source: store::OpenError },
+    Store {
+        /// The store's file.
+        path: PathBuf,
+        /// Why it cannot be opened.
+        source: store::OpenError,
+    },
+    /// Another program has the port, or this host does not have the address.
     #[error("cannot listen on {address}")]
-    Listen { address: SocketAddr, source: io::Error },
+    Listen {
+        /// What `--bind` names.
+        address: SocketAddr,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// An object that every cluster has could not be written.
     #[error("cannot make the objects that every cluster has")]
     Bootstrap(#[from] BootstrapError),
+    /// The administrator's kubeconfig could not be written.
     #[error("cannot write the admin kubeconfig")]
-    Kubeconfig(#[source] FileError),
+    Kubeconfig(#[source] PkiFileError),
 }
 
 /// Why a join token could not be made.
@@ -97,7 +117,14 @@ pub struct Running {
 }
 
 /// Starts a control service. When this returns, the API answers.
-pub async fn start(config: Config) -> Result<Running, StartError> {
+///
+/// Boxed, as are the methods of [`Running`]: an `async fn` and all that it awaits would be compiled a second time by the
+/// crate that awaits it.
+pub fn start(config: Config) -> BoxFuture<'static, Result<Running, StartError>> {
+    start_parts(config).boxed()
+}
+
+async fn start_parts(config: Config) -> Result<Running, StartError> {
     descriptors::raise_limit();
     pki::private_dir(&config.data_dir).map_err(StartError::DataDir)?;
     let lock = DataDirLock::take(&config.data_dir)?;
@@ -179,18 +206,25 @@ impl Running {
     }
 
     /// Makes a join token, `ID.SECRET.CAHASH`, that is good for `lifetime`.
-    pub async fn new_join_token(&self, lifetime: Duration) -> Result<String, TokenError> {
-        let token = BootstrapToken::random();
-        let secret = token.to_secret(bootstrap_token::expiration(Timestamp::now(), lifetime));
-        Api::namespaced(self.client.clone(), bootstrap_token::NAMESPACE)
-            .create(&PostParams::default(), &secret)
-            .await
-            .map_err(|e| TokenError(Box::new(e)))?;
-        Ok(token.join_text(&self.ca_hash))
+    pub fn new_join_token(&self, lifetime: Duration) -> BoxFuture<'_, Result<String, TokenError>> {
+        async move {
+            let token = BootstrapToken::random();
+            let secret = token.to_secret(bootstrap_token::expiration(Timestamp::now(), lifetime));
+            Api::namespaced(self.client.clone(), bootstrap_token::NAMESPACE)
+                .create(&PostParams::default(), &secret)
+                .await
+                .map_err(|e| TokenError(Box::new(e)))?;
+            Ok(token.join_text(&self.ca_hash))
+        }
+        .boxed()
     }
 
     /// Stops: controllers first, then watches end, requests under way get their answers, and the store is closed.
-    pub async fn shutdown(self) {
+    pub fn shutdown(self) -> BoxFuture<'static, ()> {
+        self.stop_parts().boxed()
+    }
+
+    async fn stop_parts(self) {
         self.api.health().shut_down();
         tokio::join!(self.scheduler.shutdown(), self.controllers.shutdown());
         self.supervisor.shutdown().await;
@@ -205,14 +239,14 @@ fn controllers_config(
     advertised: Option<Advertised>,
     authority: Arc<Authority>,
     serving: ServingNames,
-) -> controllers::Config {
+) -> controllers::ControllersConfig {
     let control_names = controllers::ControlNames {
         serving,
         service_cidr: config.service_cidr,
         cluster_domain: config.cluster_domain.clone(),
         boot_id: boot_id(),
     };
-    controllers::Config {
+    controllers::ControllersConfig {
         cluster_cidr: config.cluster_cidr,
         node_cidr_mask_size: config.node_cidr_mask_size,
         authority,

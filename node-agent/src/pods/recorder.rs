@@ -4,13 +4,14 @@
 
 use std::collections::HashMap;
 
+use fairlead_client::Api;
 use jiff::Timestamp;
 use k8s_openapi::{
     api::core::v1::{Event, EventSource, ObjectReference, Pod},
     apimachinery::pkg::apis::meta::v1::Time,
 };
 use kube::{
-    Api, Client,
+    Client,
     api::{ObjectMeta, Patch, PatchParams, PostParams},
 };
 use parking_lot::Mutex;
@@ -20,7 +21,9 @@ use tokio::{sync::mpsc, task::JoinHandle};
 /// Kubernetes' two types of events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EventType {
+    /// Something that is expected.
     Normal,
+    /// Something that people should look at.
     Warning,
 }
 

@@ -10,12 +10,13 @@ use anyhow::Context;
 use crate::workspace;
 
 /// Where Rust files are kept; the first two words of the layout.
-const DIRECTORIES: &[&str] = &["src", "control", "node-agent", "proxy-ebpf", "tests", "xtask"];
+const DIRECTORIES: &[&str] = &["src", "client", "control", "node-agent", "proxy-ebpf", "tests", "xtask"];
 
 /// One file of the tree.
 pub struct Source {
     /// Relative to the workspace's root.
     pub path: PathBuf,
+    /// All of it.
     pub text: String,
 }
 
@@ -36,6 +37,7 @@ impl Source {
         Ok(Self { path, text })
     }
 
+    /// The path as messages show it.
     pub fn shown(&self) -> String {
         self.path.display().to_string()
     }

@@ -5,10 +5,12 @@
 //! Node changes.
 
 mod decision;
+mod denial;
 mod reserved;
 
 use std::{sync::Arc, time::Duration};
 
+use fairlead_client::Api;
 use k8s_openapi::{
     api::{
         certificates::v1::{CertificateSigningRequest, CertificateSigningRequestCondition},
@@ -17,10 +19,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::Time,
     jiff::Timestamp,
 };
-use kube::{
-    Api,
-    api::{DeleteParams, Patch, PatchParams, Preconditions},
-};
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use serde_json::json;
 use time::OffsetDateTime;
 
@@ -81,9 +80,9 @@ impl Controller {
         let node = requesting_node(&csr).and_then(|name| self.nodes.get(&Key::cluster(name)));
         match decision::decide(&csr, node.as_deref(), &self.nodes.all(), &self.control) {
             SigningDecision::Leave | SigningDecision::Wait => {}
-            SigningDecision::Deny(why) => {
-                self.add_condition(&csr, "Denied", "NotPermitted", &why).await?;
-                tracing::info!(request = %key, why, "denied a signing request");
+            SigningDecision::Deny(denial) => {
+                self.add_condition(&csr, "Denied", "NotPermitted", &denial.to_string()).await?;
+                tracing::info!(request = %key, %denial, "denied a signing request");
             }
             SigningDecision::Sign(grant) => {
                 let message = "approved by fairlead for a node of the cluster";

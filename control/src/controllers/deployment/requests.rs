@@ -2,17 +2,15 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use fairlead_client::Api;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus, ReplicaSet};
-use kube::{
-    Api,
-    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
-};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use serde_json::{Value, json};
 
 use super::{
     COMPONENT,
     limits::{Limits, asked},
-    plan::Plan,
+    plan::DeploymentPlan,
     revision::{REVISION, size_annotations, template},
     status::NewSet,
     template::runs,
@@ -23,10 +21,14 @@ use crate::{
 };
 
 /// The requests of one pass, and what they need.
-pub struct Requests<'a> {
+pub struct DeploymentRequests<'a> {
+    /// The Deployment as this pass began with it.
     pub deployment: &'a Deployment,
+    /// Deployments of its namespace.
     pub deployments: Api<Deployment>,
+    /// ReplicaSets of its namespace.
     pub sets: Api<ReplicaSet>,
+    /// Writes events about the Deployment.
     pub recorder: &'a Recorder,
 }
 
@@ -38,9 +40,9 @@ struct SetPatch {
     min_ready_seconds: Option<i32>,
 }
 
-impl Requests<'_> {
+impl DeploymentRequests<'_> {
     /// Makes the changes of `plan`, and returns what became of the new set.
-    pub async fn carry_out(&self, plan: &Plan) -> Result<NewSet, Failure> {
+    pub async fn carry_out(&self, plan: &DeploymentPlan) -> Result<NewSet, Failure> {
         for (set, change) in self.changes(plan) {
             self.change(set, change).await?;
         }
@@ -54,7 +56,7 @@ impl Requests<'_> {
         }
     }
 
-    fn changes<'p>(&self, plan: &'p Plan) -> Vec<(&'p Arc<ReplicaSet>, SetPatch)> {
+    fn changes<'p>(&self, plan: &'p DeploymentPlan) -> Vec<(&'p Arc<ReplicaSet>, SetPatch)> {
         let mut changes: BTreeMap<&str, (&Arc<ReplicaSet>, SetPatch)> = BTreeMap::new();
         let sizes = size_annotations(Limits::of(self.deployment));
         let resized = plan.resize.iter().map(|resize| (&resize.set, Some(resize.replicas)));

@@ -1,6 +1,6 @@
-//! Brings to each pod's worker what concerns it: changes of the Pod, events and lists of the runtime. Starts workers,
-//! restarts those that panicked, forgets them when they end, and removes containers that belong to no pod. Decides
-//! nothing about a pod itself.
+//! Routes changes to the worker of the pod that they concern: changes of the Pod, events and lists of the runtime.
+//! Starts workers, restarts those that panicked, forgets them when they end, and removes containers that belong to no
+//! pod. Decides nothing about a pod itself.
 //!
 //! Where the API is away at the start, the pods are those that the node last knew, until the API lists them. Until then
 //! nothing is removed for having no pod.
@@ -14,12 +14,10 @@ use std::{
     sync::Arc,
 };
 
+use fairlead_client::{Api, Events};
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::Pod;
-use kube::{
-    Api,
-    runtime::{WatchStreamExt, watcher},
-};
+use kube::runtime::watcher;
 use revival::Revivals;
 pub use runtime_changes::RELIST;
 use runtime_changes::{RuntimeChange, runtime_changes};
@@ -79,7 +77,7 @@ async fn run(context: Arc<Context>, workers: Workers, found: Vec<Container>, sto
     }
     let pods = Api::<Pod>::all(context.client.clone());
     let mine = watcher::Config::default().fields(&format!("spec.nodeName={}", context.config.node_name));
-    let mut pods = watcher(pods, mine).default_backoff().boxed();
+    let mut pods = Events::new(&pods, mine);
     let mut changes = runtime_changes(context.clone());
     let mut dispatcher = Dispatcher {
         last_known: context.kept.pods(),
