@@ -9,6 +9,7 @@ use k8s_openapi::api::{
         ServiceAccount,
     },
     discovery::v1::EndpointSlice,
+    rbac::v1::ClusterRole,
     scheduling::v1::PriorityClass,
 };
 use serde::de::Error;
@@ -34,6 +35,7 @@ macro_rules! json {
 json! {
     Binding,
     CertificateSigningRequest,
+    ClusterRole,
     ConfigMap,
     Deployment,
     EndpointSlice,

@@ -9,12 +9,17 @@ pub const BOOTSTRAPPERS: &str = "system:bootstrappers";
 /// Group of everyone who proved to be someone.
 pub const AUTHENTICATED: &str = "system:authenticated";
 
+/// User of requests without a credential.
+pub const ANONYMOUS: &str = "system:anonymous";
+/// Group of [`ANONYMOUS`].
+pub const UNAUTHENTICATED: &str = "system:unauthenticated";
+
 /// A user and its groups.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// User name: `kubernetes-admin`, `system:node:n1`.
     pub name: String,
-    /// All groups, [`AUTHENTICATED`] included.
+    /// All groups, [`AUTHENTICATED`] included if the user proved to be someone.
     pub groups: Vec<String>,
 }
 
@@ -22,6 +27,11 @@ impl Identity {
     /// The identity of everything that runs inside the control service.
     pub fn control(name: &str) -> Self {
         Self::authenticated(format!("system:{name}"), vec![MASTERS.into()])
+    }
+
+    /// Somebody who showed no credential.
+    pub fn anonymous() -> Self {
+        Self { name: ANONYMOUS.into(), groups: vec![UNAUTHENTICATED.into()] }
     }
 
     /// Somebody who proved who they are.

@@ -183,7 +183,7 @@ fn nobody_reads_without_credentials(cluster: &Cluster) -> Result {
     for path in ["/api/v1/namespaces/kube-system/secrets", "/api/v1/pods", "/apis", "/openapi/v3"] {
         let line = format!("curl -sk -m 10 -w '\\n%{{http_code}}' https://172.31.1.1:6443{path}");
         let answer = host.sh(&line)?;
-        if !answer.ends_with("401") {
+        if !answer.ends_with("403") {
             return Err(format!("{path}: {answer}").into());
         }
         let with_token = format!("{line} -H 'Authorization: Bearer abcdef.0123456789abcdef'");

@@ -59,8 +59,8 @@ async fn nothing_without_credential(dir: tempfile::TempDir) -> Result {
     paths.push("/api/v1/pods?watch=true".into());
     for path in &paths {
         for method in ["GET", "POST", "PUT", "PATCH", "DELETE"] {
-            let answer = expect(&anonymous, 401, method, path, None).await?;
-            if answer["kind"] != "Status" || answer["reason"] != "Unauthorized" {
+            let answer = expect(&anonymous, 403, method, path, None).await?;
+            if answer["kind"] != "Status" || answer["reason"] != "Forbidden" {
                 return Err(format!("{method} {path}: {answer}").into());
             }
         }

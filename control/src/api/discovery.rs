@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::{documents::Document, subresource::Subresource};
 use crate::{
-    kinds::{Kind, Kinds, Storage},
+    kinds::{Kind, Kinds, Storage, group_priority},
     request::accept,
 };
 
@@ -112,7 +112,7 @@ struct Group<'a> {
     versions: Vec<(&'a str, Vec<&'a Kind>)>,
 }
 
-/// The groups in the order of `kinds`.
+/// The groups as kube-apiserver orders them: by priority; within a version, resources by name.
 fn groups(kinds: &Kinds) -> Vec<Group<'_>> {
     let mut groups: Vec<Group> = Vec::new();
     for kind in kinds.iter() {
@@ -125,6 +125,10 @@ fn groups(kinds: &Kinds) -> Vec<Group<'_>> {
             Some((_, kinds)) => kinds.push(kind),
             None => versions.push((&kind.version, vec![kind])),
         }
+    }
+    groups.sort_by_key(|group| group_priority::of_group(group.name));
+    for (_, kinds) in groups.iter_mut().flat_map(|group| &mut group.versions) {
+        kinds.sort_by(|a, b| a.plural.cmp(&b.plural));
     }
     groups
 }
@@ -288,6 +292,30 @@ mod tests {
         assert_eq!(apps["preferredVersion"]["groupVersion"], "apps/v1");
         assert_eq!(apps["versions"].as_array().unwrap().len(), 3);
         assert_eq!(read(discovery().group("apps").unwrap())["kind"], "APIGroup");
+    }
+
+    #[test]
+    fn groups_and_resources_come_in_the_order_of_kube_apiserver() {
+        let groups = read(discovery().groups(DiscoveryForm::Plain).bytes);
+        let names: Vec<&str> = groups["groups"].as_array().unwrap().iter().filter_map(|g| g["name"].as_str()).collect();
+        let at = |name: &str| names.iter().position(|other| *other == name).unwrap();
+        assert_eq!(names[0], "apiregistration.k8s.io");
+        let ordered = [
+            "apps",
+            "authorization.k8s.io",
+            "networking.k8s.io",
+            "rbac.authorization.k8s.io",
+            "storage.k8s.io",
+            "admissionregistration.k8s.io",
+            "discovery.k8s.io",
+            "resource.k8s.io",
+            "flowcontrol.apiserver.k8s.io",
+        ];
+        assert!(ordered.is_sorted_by_key(|name| at(name)), "{names:?}");
+        let list = read(discovery().resources("networking.k8s.io", "v1").unwrap());
+        let resources: Vec<&str> =
+            list["resources"].as_array().unwrap().iter().filter_map(|r| r["name"].as_str()).collect();
+        assert!(resources.is_sorted(), "{resources:?}");
     }
 
     #[test]

@@ -164,7 +164,7 @@ async fn verb(api: &Api, call: &Call, body: &[u8]) -> Result<Response, Status> {
     let method = call.method.as_str();
     if matches!(kind.storage, Storage::Virtual) {
         return match (method, &target.name) {
-            ("POST", None) => review::create(call, body),
+            ("POST", None) => review::create(api, call, body),
             _ => refused(),
         };
     }

@@ -37,7 +37,7 @@ pub use crate::status::{Status, Subject};
 use crate::{
     admission::Admission,
     allocation::Allocator,
-    auth::gate::Handler,
+    auth::{authorizer::Authorizer, gate::Handler},
     encode,
     health::{CheckFailure, CheckResult, Endpoint, Health},
     identity::Identity,
@@ -61,6 +61,7 @@ struct Inner {
     store: Arc<dyn Store>,
     kinds: Registry,
     admission: Admission,
+    authorizer: Authorizer,
     allocator: Allocator,
     discovery: Derived<discovery::Discovery>,
     openapi: Derived<openapi::OpenApi>,
@@ -109,9 +110,23 @@ impl Api {
         let openapi = Derived::new(kinds.clone(), openapi::OpenApi::new);
         let (metrics, health) = (Metrics::default(), Health::default());
         watch_store(&store, &metrics, &health);
+        let authorizer = Authorizer::new(store.clone());
         let (nodes, writes) = (OnceLock::new(), TaskTracker::new());
-        let parts = Inner { store, kinds, admission, allocator, discovery, openapi, metrics, health, nodes, writes };
-        Self { inner: Arc::new(parts) }
+        Self {
+            inner: Arc::new(Inner {
+                store,
+                kinds,
+                admission,
+                authorizer,
+                allocator,
+                discovery,
+                openapi,
+                metrics,
+                health,
+                nodes,
+                writes,
+            }),
+        }
     }
 
     /// The served kinds, which may change while the API runs.
@@ -122,6 +137,11 @@ impl Api {
     /// What is counted.
     pub fn metrics(&self) -> &Metrics {
         &self.inner.metrics
+    }
+
+    /// Who may do what.
+    pub fn authorizer(&self) -> &Authorizer {
+        &self.inner.authorizer
     }
 
     /// What `/readyz` and its like ask.

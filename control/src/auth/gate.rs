@@ -10,18 +10,18 @@ use std::{
 
 use axum::{body::Body, response::IntoResponse};
 use http::{HeaderValue, Request, Response, StatusCode, header};
-use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::{
     Identity,
     attributes::Attributes,
-    authorize::{self, Decision},
-    bootstrap_token::BootstrapToken,
+    authorize,
+    authorizer::{Authorizer, Verdict},
     client_certificate::{BadCertificate, CertificateIdentity},
     ending_body::EndingBody,
-    stored_facts::{StoredFacts, Unreadable},
+    stored_facts::Unreadable,
+    token::TokenAuthenticator,
 };
 use crate::{
     metrics::RequestMetrics,
@@ -30,7 +30,6 @@ use crate::{
         audit_id::{AUDIT_ID, AuditId},
     },
     status::Status,
-    store::Store,
 };
 
 /// The certificate a connection came with, if any, judged once.
@@ -50,21 +49,23 @@ pub trait Handler: Send + Sync + 'static {
 #[derive(Clone)]
 pub struct Gate {
     handler: Arc<dyn Handler>,
-    facts: StoredFacts,
+    authorizer: Authorizer,
+    tokens: TokenAuthenticator,
     metrics: Arc<RequestMetrics>,
     closing: CancellationToken,
     ask_again_every: Duration,
 }
 
 impl Gate {
-    /// `handler` serves whoever the gate lets through; `store` holds what it asks about; watches end with `closing`.
+    /// `handler` serves whoever `authorizer` lets through; watches end with `closing`.
     pub fn new(
         handler: Arc<dyn Handler>,
-        store: Arc<dyn Store>,
+        authorizer: Authorizer,
         metrics: Arc<RequestMetrics>,
         closing: CancellationToken,
     ) -> Self {
-        Self { handler, facts: StoredFacts::new(store), metrics, closing, ask_again_every: ASK_AGAIN_EVERY }
+        let tokens = TokenAuthenticator::new(&authorizer);
+        Self { handler, authorizer, tokens, metrics, closing, ask_again_every: ASK_AGAIN_EVERY }
     }
 
     /// Answers one request that came over a connection with this certificate.
@@ -100,9 +101,6 @@ impl Gate {
 
     fn admit(&self, parts: &http::request::Parts, certificate: &ConnectionCertificate) -> Result<RequestInfo, Status> {
         let info = RequestInfo::of(parts);
-        if is_public(parts) {
-            return info;
-        }
         // A stranger learns nothing of the request, not even that it is malformed.
         let identity = self.authenticate(parts.headers.get(header::AUTHORIZATION), certificate)?;
         let mut info = info?;
@@ -113,19 +111,14 @@ impl Gate {
 
     fn authorize(&self, identity: &Identity, info: &RequestInfo) -> Result<(), Status> {
         let attributes = Attributes::of(info);
-        let refused = |reason: &str| Err(authorize::forbidden(identity, &attributes, reason));
-        match authorize::authorize(identity, &attributes) {
-            Decision::Allow => Ok(()),
-            Decision::Deny(reason) => refused(&reason),
-            Decision::AllowIf(fact) => match self.facts.holds(&fact) {
-                Ok(true) => Ok(()),
-                Ok(false) => refused("no relationship found between it and this object"),
-                Err(e) => Err(unreadable(&e)),
-            },
+        match self.authorizer.decide(identity, &attributes) {
+            Ok(Verdict::Allowed { .. }) => Ok(()),
+            Ok(Verdict::Refused { reason }) => Err(authorize::forbidden(identity, &attributes, &reason)),
+            Err(error) => Err(unreadable(&error)),
         }
     }
 
-    /// A certificate first; a bearer token where there is none, or none that is good.
+    /// A certificate first; a bearer token where there is none, or none that is good. Who shows neither is anonymous.
     fn authenticate(
         &self,
         authorization: Option<&HeaderValue>,
@@ -137,14 +130,18 @@ impl Gate {
             Some(Err(e)) => tracing::debug!("{e}"),
             None => {}
         }
+        let Some(authorization) = authorization else {
+            return if certificate.is_none() { Ok(Identity::anonymous()) } else { Err(Status::unauthorized()) };
+        };
         let token = authorization
-            .and_then(|v| v.to_str().ok())
-            .and_then(|v| v.split_once(' '))
+            .to_str()
+            .ok()
+            .and_then(|value| value.split_once(' '))
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-            .and_then(|(_, token)| token.trim().parse::<BootstrapToken>().ok())
+            .map(|(_, token)| token.trim())
             .ok_or_else(Status::unauthorized)?;
-        let secret = self.facts.secret_of(&token).map_err(|e| unreadable(&e))?;
-        secret.and_then(|s| token.identity(&s, Timestamp::now())).ok_or_else(Status::unauthorized)
+        let identity = self.tokens.identify(token).map_err(|e| unreadable(&e))?;
+        identity.ok_or_else(Status::unauthorized)
     }
 }
 
@@ -181,12 +178,6 @@ impl Admitted {
 /// half an hour to an hour or whatever `timeoutSeconds` says.
 const ASK_AGAIN_EVERY: Duration = Duration::from_secs(60);
 
-/// Health and version say nothing of what is stored.
-fn is_public(request: &http::request::Parts) -> bool {
-    matches!(request.method, http::Method::GET | http::Method::HEAD)
-        && matches!(request.uri.path(), "/healthz" | "/livez" | "/readyz" | "/version")
-}
-
 fn unreadable(error: &Unreadable) -> Status {
     tracing::error!(error = error as &dyn std::error::Error, "cannot look up what authorisation needs");
     Status::internal("cannot look up what authorisation needs")
@@ -206,15 +197,16 @@ fn refusal(status: &Status) -> Response<Body> {
 mod tests {
     use futures::StreamExt;
     use http_body_util::BodyExt;
+    use jiff::Timestamp;
 
     use super::*;
     use crate::{
         api::open_store,
-        auth::bootstrap_token::{NAMESPACE, expiration},
+        auth::bootstrap_token::{BootstrapToken, NAMESPACE, expiration},
         encode,
         kinds::Registry,
         metrics::Metrics,
-        store::{Change, Expect, Key, Write},
+        store::{Change, Expect, Key, Store, Write},
     };
 
     /// Answers everything with one line and no end.
@@ -244,9 +236,10 @@ mod tests {
         let write = Write { key: key.clone(), expect: Expect::Absent, change: Change::Put(draft) };
         let stored = store.write_one(write).await.unwrap();
         let metrics = Metrics::default().requests().clone();
-        let mut gate = Gate::new(Arc::new(Endless), store.clone(), metrics, CancellationToken::new());
+        let mut gate = Gate::new(Arc::new(Endless), Authorizer::new(store.clone()), metrics, CancellationToken::new());
         gate.ask_again_every = Duration::from_millis(1);
-        let request = Request::get("/api").header(header::AUTHORIZATION, format!("Bearer {token}"));
+        let requests = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
+        let request = Request::post(requests).header(header::AUTHORIZATION, format!("Bearer {token}"));
         let request = request.body(Body::empty()).unwrap();
         let mut body = gate.answer(request, Arc::new(None)).await.into_body();
         assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "one");

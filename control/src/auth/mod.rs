@@ -1,19 +1,24 @@
 //! Authentication and authorisation: who sends a request, and whether they may.
 //!
-//! `pki` issues the certificates, `client_certificate` and `bootstrap_token` tell who a request is from, `attributes`
-//! what is asked, `authorize` (with `node`) decides, and `gate` stands before the API. `node_restriction` decides what
-//! a node may write.
+//! `pki` issues the certificates, `client_certificate` and `token` (with `bootstrap_token`) tell who a request is from,
+//! `attributes` what is asked. `authorizer` decides, by fixed rules (`authorize` with `node`) and by roles and bindings
+//! (`rbac`). `gate` stands before the API. `node_restriction` decides what a node may write,
+//! `param_access` to which parameters an admission policy may point.
 
 pub mod attributes;
 pub mod authorize;
+pub mod authorizer;
 pub mod bootstrap_token;
 pub mod client_certificate;
 mod ending_body;
 pub mod gate;
 pub mod node;
 pub mod node_restriction;
+pub mod param_access;
 pub mod pki;
 mod pod_references;
+pub mod rbac;
 mod stored_facts;
+pub mod token;
 
 pub use crate::identity::Identity;

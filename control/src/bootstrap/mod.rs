@@ -1,7 +1,10 @@
-//! What every cluster has from its first start: its namespaces and priority classes, the Service `kubernetes` with the
-//! API behind it, and the Service of the cluster's DNS. Written at each start, and only where something differs.
+//! What every cluster has from its first start: its namespaces and priority classes, the default roles and bindings,
+//! priority levels and APIServices, the Service `kubernetes` with the API behind it, and the Service of the cluster's
+//! DNS. Written at each start, and only where something differs.
 
+mod kept;
 mod objects;
+pub mod rbac;
 
 use std::net::Ipv4Addr;
 
@@ -42,6 +45,7 @@ pub async fn ensure(client: &Client, config: &Config, advertised: Option<Adverti
     for class in objects::priority_classes() {
         ensure_one(&Api::<PriorityClass>::all(client.clone()), class).await?;
     }
+    kept::ensure(client, config).await?;
     KubernetesService::new(config, advertised).restore(client).await?;
     ensure_one(&Api::namespaced(client.clone(), "kube-system"), objects::dns_service(config)).await
 }
@@ -101,6 +105,7 @@ mod tests {
     use std::sync::Arc;
 
     use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
+    use kube::api::ListParams;
 
     use super::*;
     use crate::{
@@ -132,7 +137,11 @@ mod tests {
         let dns: Api<Service> = Api::namespaced(client.clone(), "kube-system");
         let slices: Api<EndpointSlice> = Api::namespaced(client.clone(), "default");
         let before = (revision(&services, "kubernetes").await, revision(&slices, "kubernetes").await);
+        let all: kube::Api<EndpointSlice> = kube::Api::all(client.clone());
+        let list = || async { all.list(&ListParams::default()).await.unwrap().metadata.resource_version };
+        let written = list().await;
         ensure(&client, &config, Some(at)).await.unwrap();
+        assert_eq!(list().await, written, "of the default roles and the like nothing was written again");
         assert_eq!((revision(&services, "kubernetes").await, revision(&slices, "kubernetes").await), before);
 
         let classes: Api<PriorityClass> = Api::all(client.clone());

@@ -5,6 +5,7 @@
 //! sees as an event.
 
 mod certificate_signing;
+mod cluster_role_aggregation;
 mod deployment;
 mod endpoint_slice;
 mod endpoint_slice_mirroring;
@@ -82,6 +83,7 @@ pub fn start(client: Client, config: ControllersConfig, kinds_changed: watch::Re
     let kinds = served::start(&client, kinds_changed, &tasks);
     let context = Context { client, config, informers: informers.clone(), recorder, kinds };
     certificate_signing::start(&context, &tasks);
+    cluster_role_aggregation::start(&context, &tasks);
     deployment::start(&context, &tasks);
     replica_set::start(&context, &tasks);
     endpoint_slice::start(&context, &tasks);

@@ -1,50 +1,71 @@
-//! The kinds by which a caller asks about itself: `kubectl auth whoami` and `kubectl auth can-i`. Nothing is stored;
-//! who answers is the authoriser, not this file.
-
-use std::collections::BTreeMap;
+//! The kinds by which somebody asks who a caller is and what they may do: `kubectl auth whoami` and `kubectl auth
+//! can-i`. Nothing is stored; who answers is `api::review`, not this file.
 
 use super::{BuiltIn, Storage};
 
-/// The declaration of SelfSubjectReview.
+const AUTHENTICATION: &str = "authentication.k8s.io";
+const AUTHORIZATION: &str = "authorization.k8s.io";
+
+/// What reviews have in common.
+const REVIEW: BuiltIn = BuiltIn { namespaced: false, storage: Storage::Virtual, ..BuiltIn::PLAIN };
+
+/// The declaration of SelfSubjectReview: who the caller is.
 pub static SELF_SUBJECT_REVIEW: BuiltIn = BuiltIn {
-    group: "authentication.k8s.io",
-    version: "v1",
+    group: AUTHENTICATION,
     kind: "SelfSubjectReview",
     plural: "selfsubjectreviews",
     singular: "selfsubjectreview",
-    short_names: &[],
-    categories: &[],
-    namespaced: false,
-    subresources: &[],
-    storage: Storage::Virtual,
-    default: |_| {},
-    validate: |_, _| Vec::new(),
-    prepare: |_, _| {},
-    columns: &[],
-    cells: |_| Vec::new(),
-    selectable: |_| BTreeMap::new(),
     schema: "io.k8s.api.authentication.v1.SelfSubjectReview",
-    ..BuiltIn::PLAIN
+    ..REVIEW
 };
 
-/// The declaration of SelfSubjectAccessReview.
+/// The declaration of TokenReview: whose token this is.
+pub static TOKEN_REVIEW: BuiltIn = BuiltIn {
+    group: AUTHENTICATION,
+    kind: "TokenReview",
+    plural: "tokenreviews",
+    singular: "tokenreview",
+    schema: "io.k8s.api.authentication.v1.TokenReview",
+    ..REVIEW
+};
+
+/// The declaration of SelfSubjectAccessReview: whether the caller may do something.
 pub static SELF_SUBJECT_ACCESS_REVIEW: BuiltIn = BuiltIn {
-    group: "authorization.k8s.io",
-    version: "v1",
+    group: AUTHORIZATION,
     kind: "SelfSubjectAccessReview",
     plural: "selfsubjectaccessreviews",
     singular: "selfsubjectaccessreview",
-    short_names: &[],
-    categories: &[],
-    namespaced: false,
-    subresources: &[],
-    storage: Storage::Virtual,
-    default: |_| {},
-    validate: |_, _| Vec::new(),
-    prepare: |_, _| {},
-    columns: &[],
-    cells: |_| Vec::new(),
-    selectable: |_| BTreeMap::new(),
     schema: "io.k8s.api.authorization.v1.SelfSubjectAccessReview",
-    ..BuiltIn::PLAIN
+    ..REVIEW
+};
+
+/// The declaration of SelfSubjectRulesReview: what the caller may do in a namespace.
+pub static SELF_SUBJECT_RULES_REVIEW: BuiltIn = BuiltIn {
+    group: AUTHORIZATION,
+    kind: "SelfSubjectRulesReview",
+    plural: "selfsubjectrulesreviews",
+    singular: "selfsubjectrulesreview",
+    schema: "io.k8s.api.authorization.v1.SelfSubjectRulesReview",
+    ..REVIEW
+};
+
+/// The declaration of SubjectAccessReview: whether anybody may do something.
+pub static SUBJECT_ACCESS_REVIEW: BuiltIn = BuiltIn {
+    group: AUTHORIZATION,
+    kind: "SubjectAccessReview",
+    plural: "subjectaccessreviews",
+    singular: "subjectaccessreview",
+    schema: "io.k8s.api.authorization.v1.SubjectAccessReview",
+    ..REVIEW
+};
+
+/// The declaration of LocalSubjectAccessReview: the same within one namespace, for who may ask only there.
+pub static LOCAL_SUBJECT_ACCESS_REVIEW: BuiltIn = BuiltIn {
+    group: AUTHORIZATION,
+    kind: "LocalSubjectAccessReview",
+    plural: "localsubjectaccessreviews",
+    singular: "localsubjectaccessreview",
+    namespaced: true,
+    schema: "io.k8s.api.authorization.v1.LocalSubjectAccessReview",
+    ..REVIEW
 };

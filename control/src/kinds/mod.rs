@@ -16,9 +16,12 @@ use serde_json::Value;
 use crate::schema::{Schema, Types};
 
 pub mod access_review;
+pub mod admissionregistration;
 pub mod age;
+pub mod api_service;
 pub mod built_in;
 pub mod certificate_signing_request;
+pub mod cidr;
 pub mod column;
 pub mod condition;
 pub mod config_map;
@@ -33,6 +36,8 @@ pub mod endpoint_slice;
 pub mod endpoints;
 pub mod event;
 pub mod field;
+pub mod flowcontrol;
+pub mod group_priority;
 pub mod horizontal_pod_autoscaler;
 pub mod int_or_percent;
 pub mod ip;
@@ -43,6 +48,7 @@ pub mod lease;
 pub mod limit_range;
 pub mod names;
 pub mod namespace;
+pub mod networking;
 pub mod node;
 pub mod persistent_volume;
 pub mod persistent_volume_claim;
@@ -53,10 +59,12 @@ pub mod port;
 pub mod prepare;
 pub mod priority_class;
 pub mod quantity;
+pub mod rbac;
 pub mod reading;
 pub mod registry;
 pub mod replica_set;
 pub mod replication_controller;
+pub mod resource;
 pub mod resource_name;
 pub mod resource_quota;
 pub mod runtime_class;
@@ -65,6 +73,7 @@ pub mod service;
 pub mod service_account;
 pub mod snapshot;
 pub mod stateful_set;
+pub mod storage;
 pub mod superseded;
 pub mod volume_source;
 pub mod workload;
@@ -245,5 +254,7 @@ impl StoredAs {
     }
 }
 
+#[cfg(test)]
+mod discovery_facts;
 #[cfg(test)]
 mod tests;

@@ -29,6 +29,15 @@ pub fn count_generation(new: &mut Value, old: Option<&Value>) {
     }
 }
 
+/// One more on each update that changes anything but metadata and status; nothing on create.
+pub fn count_changes(new: &mut Value, old: Option<&Value>) {
+    let Some(old) = old.filter(|old| !same_content(new, old)) else { return };
+    let generation = old["metadata"]["generation"].as_i64().unwrap_or(0).saturating_add(1);
+    if let Some(metadata) = new.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.insert("generation".into(), json!(generation));
+    }
+}
+
 /// Equal but for metadata and status. The order of keys does not count, nor does what is there but empty.
 fn same_content(a: &Value, b: &Value) -> bool {
     let fields = |v: &Value| -> Vec<String> {
@@ -52,6 +61,15 @@ mod tests {
         let mut other = json!({"metadata": {}, "spec": {"replicas": 2}});
         count_generation(&mut other, Some(&old));
         assert_eq!(other["metadata"]["generation"], 5);
+    }
+
+    #[test]
+    fn some_kinds_count_their_changes_from_zero() {
+        let mut new = json!({"metadata": {}, "spec": {"a": 1}});
+        count_changes(&mut new, None);
+        assert_eq!(new["metadata"], json!({}));
+        count_changes(&mut new, Some(&json!({"metadata": {}, "spec": {"a": 2}})));
+        assert_eq!(new["metadata"]["generation"], 1);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use k8s_openapi::{
         coordination::v1::Lease,
         core::v1::{ConfigMap, Endpoints, Namespace, Node, Pod, Service, ServiceAccount},
         discovery::v1::EndpointSlice,
+        rbac::v1::ClusterRole,
     },
     apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta},
 };
@@ -52,6 +53,7 @@ pub struct Informers {
     pub deployments: Arc<Informer<Deployment>>,
     /// Certificates that nodes ask for.
     pub signing_requests: Arc<Informer<CertificateSigningRequest>>,
+    pub cluster_roles: Arc<Informer<ClusterRole>>,
 }
 
 impl Informers {
@@ -70,6 +72,7 @@ impl Informers {
             replica_sets: Informer::new(Some(replica_set_index)),
             deployments: Informer::new(Some(deployment_index)),
             signing_requests: Informer::new(Some(signing_request_index)),
+            cluster_roles: Informer::new(None),
         }
     }
 
@@ -89,6 +92,7 @@ impl Informers {
         follow(tasks, &self.replica_sets, Api::all(client.clone()), everything());
         follow(tasks, &self.deployments, Api::all(client.clone()), everything());
         follow(tasks, &self.signing_requests, Api::all(client.clone()), everything());
+        follow(tasks, &self.cluster_roles, Api::all(client.clone()), everything());
     }
 
     /// The state of every informer.
@@ -106,6 +110,7 @@ impl Informers {
             InformerStatus::of(&self.replica_sets),
             InformerStatus::of(&self.deployments),
             InformerStatus::of(&self.signing_requests),
+            InformerStatus::of(&self.cluster_roles),
         ]
     }
 }

@@ -225,7 +225,7 @@ mod tests {
     use super::{super::certificates::Certificates, *};
     use crate::{
         Config,
-        auth::gate::Handler,
+        auth::{authorizer::Authorizer, gate::Handler},
         metrics::Metrics,
         request::{RequestInfo, Verb},
         store::Embedded,
@@ -269,8 +269,8 @@ mod tests {
         let store =
             Embedded::open(&dir.path().join("store"), |_, _, _| Err(serde::de::Error::custom("it is empty"))).unwrap();
         let closing = CancellationToken::new();
-        let gate =
-            Gate::new(Arc::new(EndlessWatch), Arc::new(store), Metrics::default().requests().clone(), closing.clone());
+        let (authorizer, metrics) = (Authorizer::new(Arc::new(store)), Metrics::default());
+        let gate = Gate::new(Arc::new(EndlessWatch), authorizer, metrics.requests().clone(), closing.clone());
         let clients = certificates.clients.clone();
         let tls = super::super::tls::server_config(certificates.shown.clone(), clients.clone(), provider).unwrap();
         let admin = std::fs::read(dir.path().join("pki/admin.pem")).unwrap();

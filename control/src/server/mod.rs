@@ -154,7 +154,8 @@ async fn start_parts(config: Config) -> Result<Running, StartError> {
 
     let closing = CancellationToken::new();
     api.reach_nodes_through(NodeProxy::new(store.clone(), certificates.agents.clone()));
-    let gate = Gate::new(Arc::new(api.clone()), store.clone(), api.metrics().requests().clone(), closing.clone());
+    let gate =
+        Gate::new(Arc::new(api.clone()), api.authorizer().clone(), api.metrics().requests().clone(), closing.clone());
     let clients = certificates.clients.clone();
     let tls = tls::server_config(certificates.shown.clone(), clients.clone(), provider)?;
     let supervisor = Supervisor::default();

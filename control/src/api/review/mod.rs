@@ -2,47 +2,58 @@
 //!
 //! Each is one file with one value; a review is added by its file and a line in [`ALL`].
 
+mod access;
+mod local_subject_access_review;
 mod self_subject_access_review;
 mod self_subject_review;
+mod self_subject_rules_review;
+mod subject_access_review;
+mod token_review;
 
 use axum::response::Response;
 use http::StatusCode;
 use serde_json::Value;
 
 use super::{
-    Status, Subject,
+    Api, Status, Subject,
     request::{Call, body},
     response, write,
 };
 use crate::{field_management::Tracker, kinds::Kinds};
 
 /// Every review.
-const ALL: &[&Review] = &[&self_subject_access_review::REVIEW, &self_subject_review::REVIEW];
+const ALL: &[&Review] = &[
+    &local_subject_access_review::REVIEW,
+    &self_subject_access_review::REVIEW,
+    &self_subject_review::REVIEW,
+    &self_subject_rules_review::REVIEW,
+    &subject_access_review::REVIEW,
+    &token_review::REVIEW,
+];
 
 /// One kind that is answered and forgotten.
 struct Review {
     group: &'static str,
     kind: &'static str,
-    /// The `status` of the answer.
-    status: fn(call: &Call, review: &Value) -> Result<Value, Status>,
+    /// The answer to a review: the same with its `status`.
+    answer: fn(api: &Api, call: &Call, review: Value) -> Result<Value, Status>,
 }
 
 /// Answers a review with its status.
-pub fn create(call: &Call, text: &[u8]) -> Result<Response, Status> {
+pub fn create(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Status> {
     let kind = &call.target.kind;
     let review = ALL.iter().find(|review| review.group == kind.group && review.kind == kind.kind);
     let subject = Subject { group: &kind.group, resource: &kind.plural, name: "" };
     let review = review.ok_or_else(|| Status::method_not_allowed(subject))?;
-    let body::Decoded { mut value, warnings } =
-        body::object(kind, &call.content_type, text, call.query.field_validation)?;
-    let stored = |tracker: &Tracker<'_>| tracker.update(None, &value, "", None);
-    let managers = write::writer(call, None).track(&Kinds::built_in(), kind, stored);
-    value["status"] = (review.status)(call, &value)?;
+    let body::Decoded { value, warnings } = body::object(kind, &call.content_type, text, call.query.field_validation)?;
+    let sent = |tracker: &Tracker<'_>| tracker.update(None, &value, "", None);
+    let managers = write::writer(call, None).track(&Kinds::built_in(), kind, sent);
+    let mut answer = (review.answer)(api, call, value)?;
     if !managers.is_empty() {
         let managers = serde_json::from_str(&managers).map_err(|error| Status::internal(error.to_string()))?;
-        value["metadata"]["managedFields"] = managers;
+        answer["metadata"]["managedFields"] = managers;
     }
-    Ok(response::warn(response::json(StatusCode::CREATED, value.to_string()), &warnings))
+    Ok(response::warn(response::json(StatusCode::CREATED, answer.to_string()), &warnings))
 }
 
 #[cfg(test)]

@@ -8,5 +8,8 @@ use super::Review;
 pub(super) static REVIEW: Review = Review {
     group: "authentication.k8s.io",
     kind: "SelfSubjectReview",
-    status: |call, _| Ok(json!({"userInfo": {"username": call.identity.name, "groups": call.identity.groups}})),
+    answer: |_, call, mut review| {
+        review["status"] = json!({"userInfo": {"username": call.identity.name, "groups": call.identity.groups}});
+        Ok(review)
+    },
 };

@@ -8,6 +8,7 @@ mod metrics;
 mod negotiation;
 mod objects;
 mod reads;
+mod stored_kinds;
 mod subresources;
 mod watches;
 mod writes;

@@ -1,9 +1,9 @@
 //! The one pipeline that every write into the store goes through.
 //!
 //! The verb's own file decodes the body and converts it to the stored kind; what it makes of it comes here as a
-//! [`Pending`]. Then, in this order: default → own fields → mutate → validate → admit → allocate → commit. A transaction
-//! holds the object, all that was allocated to it, and that its namespace takes new objects: they are stored together or
-//! not at all.
+//! [`Pending`]. Then, in this order: default → own fields → refuse escalation → mutate → validate → admit → allocate →
+//! commit. A transaction holds the object, all that was allocated to it, and that its namespace takes new objects: they
+//! are stored together or not at all.
 //!
 //! As in Kubernetes, the writer owns what it sent and what defaults made of it, and nobody owns what admission and
 //! allocation add. `metadata.managedFields` is text beside the object all the while: see [`crate::field_management`].
@@ -22,6 +22,7 @@ use crate::{
         Api, Status, StorageLocation,
         subresource::{Effect, STATUS, Subresource},
     },
+    auth::{param_access, rbac::escalation},
     encode,
     field_management::{ManagersText, Tracker, same_but_times},
     identity::Identity,
@@ -160,6 +161,7 @@ pub async fn prepare(
                 (_, Some(old)) if subresource == Some(&STATUS) => (kind.prepare_status)(&mut new, old),
                 _ => {}
             }
+            escalation::refuse(api.authorizer(), &request, &new)?;
             admission.mutate(&request, &mut new).await?;
             let errors = match (effect, stored) {
                 (Effect::Part(part), Some(old)) => (part.validate)(&new, old),
@@ -168,6 +170,7 @@ pub async fn prepare(
                 (_, stored) => (kind.validate)(&new, stored),
             };
             must_be_valid(kind, &new, errors)?;
+            param_access::refuse(api.authorizer(), &api.kinds().snapshot(), &request, &new)?;
             if let Some(old) = stored {
                 reject_new_finalizers(kind, &new, old)?;
                 for field in ["apiVersion", "kind"] {

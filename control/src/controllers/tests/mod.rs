@@ -3,6 +3,7 @@
 mod certificates;
 mod custom_kinds;
 mod nodes;
+mod roles;
 mod rollouts;
 mod services;
 mod watches;

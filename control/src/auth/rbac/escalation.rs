@@ -1,0 +1,121 @@
+//! Whether a role or binding may be written: nobody gives what they do not have.
+//!
+//! Who has all the rules of a role may write it, or bind it to anybody. Others need the verb `escalate` on the role, or
+//! `bind` on the role that they bind. The words are Kubernetes'.
+
+use serde_json::Value;
+
+use super::{ALL, Policy, RbacDecision, RoleReference, Rule, covers};
+use crate::{
+    admission::Request,
+    auth::{
+        attributes::{Attributes, Resource},
+        authorizer::Authorizer,
+    },
+    identity::{Identity, MASTERS},
+    kinds::rbac::GROUP,
+    request::Verb,
+    status::{Status, Subject},
+};
+
+/// Refuses the write of a role or binding that gives more than its writer has. `new` is what is to be stored; all other
+/// kinds pass.
+pub fn refuse(authorizer: &Authorizer, request: &Request<'_>, new: &Value) -> Result<(), Status> {
+    if request.kind.group != GROUP || request.identity.is_in(MASTERS) {
+        return Ok(());
+    }
+    if request.old.is_some_and(|old| changes_garbage_collection_only(new, old)) {
+        return Ok(());
+    }
+    let policy = &*authorizer.rbac().policy();
+    match &*request.kind.plural {
+        "roles" | "clusterroles" => refuse_role(policy, request, new),
+        "rolebindings" | "clusterrolebindings" => refuse_binding(policy, request, new),
+        _ => Ok(()),
+    }
+}
+
+fn refuse_role(policy: &Policy, request: &Request<'_>, new: &Value) -> Result<(), Status> {
+    let plural: &str = &request.kind.plural;
+    // A new object has no name in its path.
+    let name = if request.operation == Verb::Create { "" } else { request.name };
+    if may(policy, request.identity, "escalate", plural, request.namespace.unwrap_or_default(), name) {
+        return Ok(());
+    }
+    refuse_rules(policy, request, &Rule::all_of(new))?;
+    let gathers = |role: &Value| {
+        let selectors = &role["aggregationRule"]["clusterRoleSelectors"];
+        selectors.as_array().is_some_and(|selectors| !selectors.is_empty())
+    };
+    // It can gather any rule, now and later.
+    if plural == "clusterroles" && (gathers(new) || request.old.is_some_and(gathers)) {
+        let all = || vec![ALL.to_owned()];
+        let everything = [
+            Rule { verbs: all(), api_groups: all(), resources: all(), ..Rule::default() },
+            Rule { verbs: all(), non_resource_urls: all(), ..Rule::default() },
+        ];
+        let why = "must have cluster-admin privileges to use the aggregationRule";
+        refuse_rules(policy, request, &everything).map_err(|_| Status::forbidden(request.subject(), why))?;
+    }
+    Ok(())
+}
+
+fn refuse_binding(policy: &Policy, request: &Request<'_>, new: &Value) -> Result<(), Status> {
+    let role = RoleReference::of(new);
+    let namespace = request.namespace.unwrap_or_default();
+    let known = matches!(role.kind.as_str(), "Role" | "ClusterRole");
+    if known && may(policy, request.identity, "bind", &role.resource(), namespace, &role.name) {
+        return Ok(());
+    }
+    if !known {
+        // Refused by validation, in its words.
+        return Ok(());
+    }
+    let Some(rules) = policy.rules_of_role(&role, namespace) else {
+        return Err(Status::not_found(Subject { group: GROUP, resource: &role.resource(), name: &role.name }));
+    };
+    refuse_rules(policy, request, rules)
+}
+
+/// Refuses rules that the requester does not have.
+fn refuse_rules(policy: &Policy, request: &Request<'_>, rules: &[Rule]) -> Result<(), Status> {
+    let identity = request.identity;
+    let (own, errors) = policy.rules_of(identity, request.namespace.unwrap_or_default());
+    let missing = covers(&own, rules).map_err(|error| Status::forbidden(request.subject(), &error.to_string()))?;
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let mut missing: Vec<String> = missing.iter().map(Rule::to_string).collect();
+    missing.sort();
+    missing.dedup();
+    let groups = identity.groups.iter().map(|group| format!("{group:?}")).collect::<Vec<_>>().join(" ");
+    let mut why = format!(
+        "user {:?} (groups=[{groups}]) is attempting to grant RBAC permissions not currently held:\n{}",
+        identity.name,
+        missing.join("\n")
+    );
+    if let Some(errors) = errors {
+        why.push_str(&format!("; resolution errors: [{errors}]"));
+    }
+    Err(Status::forbidden(request.subject(), &why))
+}
+
+/// Whether the requester has a verb that only RBAC knows.
+fn may(policy: &Policy, identity: &Identity, verb: &str, resource: &str, namespace: &str, name: &str) -> bool {
+    let asked = Resource { verb, group: GROUP, version: ALL, namespace, resource, name, ..Resource::default() };
+    matches!(policy.decide(identity, &Attributes::Resource(asked)), RbacDecision::Allowed(_))
+}
+
+/// Whether nothing but what the garbage collector changes would change.
+fn changes_garbage_collection_only(new: &Value, old: &Value) -> bool {
+    let without = |object: &Value| {
+        let mut object = object.clone();
+        if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+            for field in ["ownerReferences", "finalizers", "selfLink", "managedFields", "resourceVersion"] {
+                metadata.shift_remove(field);
+            }
+        }
+        object
+    };
+    without(new) == without(old)
+}

@@ -1,0 +1,151 @@
+//! RBAC: what the stored roles and bindings allow.
+//!
+//! ```text
+//! store ── changes of roles and bindings ──▶ Policy (an index by subject, never changed) ──▶ decisions
+//! ```
+//!
+//! Nouns, as in Kubernetes:
+//! - **rule**: verbs on resources, or on paths that are no resources.
+//! - **role**: a list of rules; a Role is of one namespace, a ClusterRole of none.
+//! - **subject**: a user or a group. A ServiceAccount is the user `system:serviceaccount:NAMESPACE:NAME`.
+//! - **grant**: that a binding gives a role to a subject, in a namespace or everywhere.
+//!
+//! A decision looks at the grants of the user and its groups alone, however many others there are. [`Rbac`] takes in
+//! the changes of the store before it decides: a binding counts from the moment its write was answered.
+//!
+//! Files: `rule` (what one rule allows), `policy` (the index), `coverage` (whether rules give no more than others),
+//! `escalation` (whether a write of a role or binding may be made).
+
+mod coverage;
+pub mod escalation;
+mod policy;
+mod rule;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+
+pub use self::{
+    coverage::covers,
+    policy::{Policy, RbacDecision, RoleReference},
+    rule::{ALL, Rule},
+};
+use crate::store::{Event, EventType, Store, Subscription};
+
+/// The resources of the store that decide, in the order in which they are read.
+pub const RESOURCES: [&str; 4] = [
+    "clusterroles.rbac.authorization.k8s.io",
+    "roles.rbac.authorization.k8s.io",
+    "clusterrolebindings.rbac.authorization.k8s.io",
+    "rolebindings.rbac.authorization.k8s.io",
+];
+
+/// The roles and bindings of a store, as an index that follows their changes. Cheap to clone; clones share the index.
+#[derive(Clone)]
+pub struct Rbac {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Arc<dyn Store>,
+    policy: ArcSwap<Policy>,
+    /// All changes up to this revision are in `policy`.
+    up_to: AtomicU64,
+    /// One for each of [`RESOURCES`]; none until the first use, and after changes were missed.
+    changes: Mutex<Option<Vec<Subscription>>>,
+}
+
+impl Rbac {
+    /// Follows the roles and bindings of `store` from its first use on.
+    pub fn new(store: Arc<dyn Store>) -> Self {
+        let (policy, up_to, changes) = (ArcSwap::default(), AtomicU64::new(0), Mutex::new(None));
+        Self { inner: Arc::new(Inner { store, policy, up_to, changes }) }
+    }
+
+    /// The policy of all writes that were answered before this call.
+    pub fn policy(&self) -> Arc<Policy> {
+        let inner = &*self.inner;
+        if inner.up_to.load(Ordering::Acquire) < inner.store.published() {
+            inner.catch_up();
+        }
+        inner.policy.load_full()
+    }
+}
+
+impl Inner {
+    fn catch_up(&self) {
+        let mut changes = self.changes.lock();
+        let target = self.store.published();
+        if self.up_to.load(Ordering::Acquire) >= target && changes.is_some() {
+            return;
+        }
+        match changes.as_mut().map(|changes| take_events(changes)) {
+            Some(Some(events)) if events.is_empty() => {}
+            Some(Some(events)) => {
+                let mut policy = Policy::clone(&self.policy.load());
+                for event in &events {
+                    policy.change(event);
+                }
+                self.policy.store(Arc::new(policy));
+            }
+            // Nothing is followed yet, or the history of changes went by faster than it was read.
+            Some(None) | None => {
+                let (policy, revision, subscriptions) = self.read_all();
+                *changes = subscriptions;
+                self.policy.store(Arc::new(policy));
+                self.up_to.store(revision, Ordering::Release);
+                return;
+            }
+        }
+        self.up_to.store(target, Ordering::Release);
+    }
+
+    /// The policy of a snapshot, its revision, and the changes from there on.
+    fn read_all(&self) -> (Policy, u64, Option<Vec<Subscription>>) {
+        let snapshot = self.store.snapshot();
+        let subscriptions = RESOURCES.iter().map(|resource| self.store.watch(resource, snapshot.revision)).collect();
+        let mut policy = Policy::default();
+        for resource in RESOURCES {
+            for (_, object) in snapshot.list(resource, "", None) {
+                policy.put(resource, object);
+            }
+        }
+        let subscriptions: Result<Vec<Subscription>, _> = subscriptions;
+        (policy, snapshot.revision, subscriptions.ok())
+    }
+}
+
+/// All changes that are there, in the order of their revisions; nothing if some were missed.
+fn take_events(changes: &mut [Subscription]) -> Option<Vec<Arc<Event>>> {
+    let mut all = Vec::new();
+    for subscription in changes {
+        loop {
+            let events = subscription.ready().ok()?;
+            if events.is_empty() {
+                break;
+            }
+            all.extend(events);
+        }
+    }
+    all.sort_by_key(|event| event.object.revision);
+    Some(all)
+}
+
+impl Policy {
+    /// Takes in one change.
+    fn change(&mut self, event: &Event) {
+        if let Some(previous) = &event.previous {
+            self.remove(&event.key.resource, previous);
+        }
+        if event.event_type != EventType::Deleted {
+            self.put(&event.key.resource, &event.object);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,260 @@
+//! All roles and bindings at one moment, indexed by subject. Persistent maps: a clone costs nothing, and a change
+//! copies only a path.
+
+use std::{collections::BTreeSet, ops::ControlFlow, sync::Arc};
+
+use imbl::{HashMap, OrdMap};
+use serde_json::Value;
+
+use super::{RESOURCES, Rule};
+use crate::{auth::attributes::Attributes, identity::Identity, kinds::rbac::GROUP, store::Object};
+
+/// All roles and bindings at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Policy {
+    roles: HashMap<RoleKey, Arc<[Rule]>>,
+    /// Of ClusterRoleBindings.
+    everywhere: Grants,
+    /// Of RoleBindings, by namespace.
+    by_namespace: HashMap<Arc<str>, Grants>,
+}
+
+/// Namespace and name; the namespace of a ClusterRole is empty.
+type RoleKey = (Arc<str>, Arc<str>);
+
+/// Grants by subject, and those of a subject by the name of the binding.
+#[derive(Clone, Debug, Default)]
+struct Grants {
+    users: HashMap<Arc<str>, OrdMap<Arc<str>, Arc<Grant>>>,
+    groups: HashMap<Arc<str>, OrdMap<Arc<str>, Arc<Grant>>>,
+}
+
+/// A role that a binding gives to one subject.
+#[derive(Debug)]
+struct Grant {
+    role: RoleReference,
+    /// `ClusterRoleBinding "b" of ClusterRole "r" to Group "g"`
+    source: String,
+}
+
+/// The role that a binding names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoleReference {
+    /// `Role` or `ClusterRole`.
+    pub kind: String,
+    /// Its name.
+    pub name: Arc<str>,
+}
+
+/// What the roles of a user say to a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RbacDecision {
+    /// Allowed, and by which binding.
+    Allowed(String),
+    /// Not allowed; which bindings could not be followed, if any.
+    NoOpinion(String),
+}
+
+impl RoleReference {
+    /// The `roleRef` of a binding.
+    pub fn of(binding: &Value) -> Self {
+        let text = |field: &str| binding["roleRef"][field].as_str().unwrap_or_default();
+        Self { kind: text("kind").to_owned(), name: text("name").into() }
+    }
+
+    /// `clusterroles`, `roles`
+    pub fn resource(&self) -> String {
+        format!("{}s", self.kind.to_lowercase())
+    }
+
+    fn missing(&self) -> String {
+        match self.kind.as_str() {
+            "Role" | "ClusterRole" => format!("{}.{GROUP} {:?} not found", self.kind.to_lowercase(), self.name),
+            kind => format!("unsupported role reference kind: {kind:?}"),
+        }
+    }
+}
+
+impl Policy {
+    /// What the roles of `identity` say. Costs as much as the user and its groups have grants.
+    pub fn decide(&self, identity: &Identity, attributes: &Attributes<'_>) -> RbacDecision {
+        let namespace = match attributes {
+            Attributes::Resource(resource) => resource.namespace,
+            Attributes::Path { .. } => "",
+        };
+        let mut errors = BTreeSet::new();
+        let found = self.visit(identity, namespace, |grant, rules| {
+            match rules {
+                Ok(rules) if rules.iter().any(|rule| rule.allows(attributes)) => {
+                    return ControlFlow::Break(format!("RBAC: allowed by {}", grant.source));
+                }
+                Ok(_) => {}
+                Err(error) => drop(errors.insert(error)),
+            }
+            ControlFlow::Continue(())
+        });
+        match found {
+            ControlFlow::Break(reason) => RbacDecision::Allowed(reason),
+            ControlFlow::Continue(()) if errors.is_empty() => RbacDecision::NoOpinion(String::new()),
+            ControlFlow::Continue(()) => RbacDecision::NoOpinion(format!("RBAC: {}", aggregate(errors))),
+        }
+    }
+
+    /// All rules of `identity` in a namespace, those that hold everywhere included, and what kept others away.
+    pub fn rules_of(&self, identity: &Identity, namespace: &str) -> (Vec<Rule>, Option<String>) {
+        let (mut all, mut errors) = (Vec::new(), BTreeSet::new());
+        let done: ControlFlow<()> = self.visit(identity, namespace, |_, rules| {
+            match rules {
+                Ok(rules) => all.extend_from_slice(rules),
+                Err(error) => drop(errors.insert(error)),
+            }
+            ControlFlow::Continue(())
+        });
+        debug_assert!(done.is_continue(), "the visitor never stops");
+        (all, (!errors.is_empty()).then(|| aggregate(errors)))
+    }
+
+    /// The rules of a role that a binding in `namespace` names.
+    pub fn rules_of_role(&self, role: &RoleReference, namespace: &str) -> Option<&Arc<[Rule]>> {
+        let namespace = match role.kind.as_str() {
+            "ClusterRole" => "",
+            "Role" if !namespace.is_empty() => namespace,
+            _ => return None,
+        };
+        self.roles.get(&(Arc::from(namespace), role.name.clone()))
+    }
+
+    fn visit<B>(
+        &self,
+        identity: &Identity,
+        namespace: &str,
+        mut each: impl FnMut(&Grant, Result<&[Rule], String>) -> ControlFlow<B>,
+    ) -> ControlFlow<B> {
+        let local = self.by_namespace.get(namespace).filter(|_| !namespace.is_empty());
+        for (grants, namespace) in [(Some(&self.everywhere), ""), (local, namespace)] {
+            for grant in grants.into_iter().flat_map(|grants| grants.of(identity)) {
+                let rules = self.rules_of_role(&grant.role, namespace);
+                each(grant, rules.map(|rules| &**rules).ok_or_else(|| grant.role.missing()))?;
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Takes in a role or binding of one of [`RESOURCES`].
+    pub fn put(&mut self, resource: &str, object: &Object) {
+        let Some(value) = parse(resource, object) else { return };
+        let [cluster_roles, roles, cluster_bindings, _] = RESOURCES;
+        let (namespace, name): RoleKey = ((*object.header.namespace).into(), (*object.header.name).into());
+        if resource == cluster_roles || resource == roles {
+            self.roles.insert((namespace, name), Rule::all_of(&value).into());
+            return;
+        }
+        let kind = if resource == cluster_bindings { "ClusterRoleBinding" } else { "RoleBinding" };
+        let role = RoleReference::of(&value);
+        let grants = if namespace.is_empty() {
+            &mut self.everywhere
+        } else {
+            self.by_namespace.entry(namespace.clone()).or_default()
+        };
+        // Kubernetes puts the name before the namespace.
+        let shown = if namespace.is_empty() { name.to_string() } else { format!("{name}/{namespace}") };
+        let (role_kind, role_name) = (&role.kind, &role.name);
+        let mut seen = BTreeSet::new();
+        for subject in subjects(&value, &namespace) {
+            if !seen.insert((subject.is_group, subject.name.clone())) {
+                continue;
+            }
+            let source = format!("{kind} {shown:?} of {role_kind} {role_name:?} to {}", subject.description);
+            let by_binding = grants.map(subject.is_group).entry(subject.name).or_default();
+            by_binding.insert(name.clone(), Arc::new(Grant { role: role.clone(), source }));
+        }
+    }
+
+    /// Forgets a role or binding as it was.
+    pub fn remove(&mut self, resource: &str, object: &Object) {
+        let [cluster_roles, roles, ..] = RESOURCES;
+        let (namespace, name): RoleKey = ((*object.header.namespace).into(), (*object.header.name).into());
+        if resource == cluster_roles || resource == roles {
+            self.roles.remove(&(namespace, name));
+            return;
+        }
+        let Some(value) = parse(resource, object) else { return };
+        let grants = match namespace.is_empty() {
+            true => Some(&mut self.everywhere),
+            false => self.by_namespace.get_mut(&namespace),
+        };
+        let Some(grants) = grants else { return };
+        for subject in subjects(&value, &namespace) {
+            let map = grants.map(subject.is_group);
+            let Some(by_binding) = map.get_mut(&subject.name) else { continue };
+            by_binding.remove(&name);
+            if by_binding.is_empty() {
+                map.remove(&subject.name);
+            }
+        }
+        let is_empty = grants.users.is_empty() && grants.groups.is_empty();
+        if is_empty && !namespace.is_empty() {
+            self.by_namespace.remove(&namespace);
+        }
+    }
+}
+
+impl Grants {
+    fn map(&mut self, of_groups: bool) -> &mut HashMap<Arc<str>, OrdMap<Arc<str>, Arc<Grant>>> {
+        if of_groups { &mut self.groups } else { &mut self.users }
+    }
+
+    /// Those of a user and its groups.
+    fn of<'a>(&'a self, identity: &'a Identity) -> impl Iterator<Item = &'a Grant> {
+        let user = self.users.get(&*identity.name);
+        let groups = identity.groups.iter().filter_map(|group| self.groups.get(group.as_str()));
+        user.into_iter().chain(groups).flat_map(|by_binding| by_binding.values()).map(|grant| &**grant)
+    }
+}
+
+/// Several errors as Kubernetes joins them.
+fn aggregate(errors: BTreeSet<String>) -> String {
+    let single = errors.len() == 1;
+    let list = errors.into_iter().collect::<Vec<_>>().join(", ");
+    if single { list } else { format!("[{list}]") }
+}
+
+/// What the API let in can be read back; if it cannot, it grants nothing.
+fn parse(resource: &str, object: &Object) -> Option<Value> {
+    match serde_json::from_slice(object.json()) {
+        Ok(value) => Some(value),
+        Err(error) => {
+            tracing::error!(%error, resource, name = &*object.header.name, "cannot read a role or binding");
+            None
+        }
+    }
+}
+
+/// To whom a binding gives its role.
+struct Subject {
+    is_group: bool,
+    name: Arc<str>,
+    /// `User "jane"`
+    description: String,
+}
+
+/// The subjects of a binding; those that can be nobody are left out.
+fn subjects<'a>(binding: &'a Value, namespace: &'a str) -> impl Iterator<Item = Subject> + 'a {
+    binding["subjects"].as_array().into_iter().flatten().filter_map(move |subject| {
+        let text = |field: &str| subject[field].as_str().unwrap_or_default();
+        let (kind, name) = (text("kind"), text("name"));
+        let (is_group, name, shown) = match kind {
+            "User" => (false, name.to_owned(), name.to_owned()),
+            "Group" => (true, name.to_owned(), name.to_owned()),
+            "ServiceAccount" => {
+                let of = Some(text("namespace")).filter(|of| !of.is_empty()).unwrap_or(namespace);
+                if of.is_empty() {
+                    return None;
+                }
+                (false, format!("system:serviceaccount:{of}:{name}"), format!("{name}/{of}"))
+            }
+            _ => return None,
+        };
+        Some(Subject { is_group, name: name.into(), description: format!("{kind} {shown:?}") })
+    })
+}

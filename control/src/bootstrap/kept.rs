@@ -1,0 +1,155 @@
+//! Default objects that are known as data: each is created where it is missing, and repaired by a rule of its own.
+
+use futures::{StreamExt, TryStreamExt, stream};
+use kube::{
+    Api, Client,
+    api::{ApiResource, DeleteParams, DynamicObject, PostParams},
+};
+use serde_json::{Value, json};
+
+use super::BootstrapError;
+use crate::{
+    Config,
+    kinds::{Kinds, api_service, flowcontrol::bootstrap as flow_control, group_priority},
+    rfc3339,
+};
+
+/// How many objects are looked at or written at a time: their writes share the store's syncs.
+const AT_A_TIME: usize = 64;
+
+/// What has to be done to a stored object.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Repair {
+    /// It is as it should be.
+    Nothing,
+    /// It becomes this.
+    Replace(Value),
+    /// It is deleted and created.
+    Recreate,
+}
+
+/// A default object, and what is to be done if it is there already.
+struct Default {
+    object: Value,
+    repair: fn(stored: &Value, wanted: &Value) -> Repair,
+}
+
+/// Creates and repairs all of them.
+pub async fn ensure(client: &Client, config: &Config) -> Result<(), BootstrapError> {
+    let rbac = super::rbac::objects().into_iter().map(|object| Default { object, repair: super::rbac::reconcile });
+    let flows = flow_control::objects().map(|object| Default { object, repair: repair_flow_control });
+    let kinds = Kinds::built_in();
+    let is_served =
+        |group: &str, version: &str| kinds.iter().any(|kind| kind.group == group && kind.version == version);
+    let served = group_priority::all().filter(|(group, version, _)| is_served(group, version));
+    let services = served.map(|(group, version, priority)| Default {
+        object: api_service::local(group, version, priority),
+        repair: repair_api_service,
+    });
+    let ranges = [Default { object: service_cidr(config), repair: |_, _| Repair::Nothing }];
+    let all: Vec<Default> = rbac.chain(flows).chain(services).chain(ranges).collect();
+    stream::iter(all).map(Ok).try_for_each_concurrent(AT_A_TIME, |default| ensure_one(client, default)).await
+}
+
+async fn ensure_one(client: &Client, Default { object, repair }: Default) -> Result<(), BootstrapError> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let (kind, name) = (text(&object["kind"]), text(&object["metadata"]["name"]));
+    let failed = |source: kube::Error| BootstrapError { kind: kind.clone(), name: name.clone(), source: source.into() };
+    let Some(served) = Kinds::built_in().by_api_version(&text(&object["apiVersion"]), &kind) else {
+        unreachable!("{kind} is a kind of this program")
+    };
+    let resource = ApiResource {
+        group: served.group.to_string(),
+        version: served.version.to_string(),
+        api_version: served.api_version(),
+        kind: kind.clone(),
+        plural: served.plural.to_string(),
+    };
+    let api: Api<DynamicObject> = match object["metadata"]["namespace"].as_str() {
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
+        None => Api::all_with(client.clone(), &resource),
+    };
+    let to_dynamic = |object: Value| serde_json::from_value(object).map_err(kube::Error::SerdeError);
+    let params = PostParams::default();
+    let written = async {
+        let Some(stored) = api.get_opt(&name).await? else {
+            return api.create(&params, &to_dynamic(object)?).await.map(drop);
+        };
+        let stored = serde_json::to_value(&stored).map_err(kube::Error::SerdeError)?;
+        match repair(&stored, &object) {
+            Repair::Nothing => Ok(()),
+            Repair::Replace(object) => api.replace(&name, &params, &to_dynamic(object)?).await.map(drop),
+            Repair::Recreate => {
+                api.delete(&name, &DeleteParams::default()).await?;
+                api.create(&params, &to_dynamic(object)?).await.map(drop)
+            }
+        }
+    };
+    written.await.map_err(failed)
+}
+
+/// Mandatory objects have their spec, others as long as nobody says that they are not to be updated.
+fn repair_flow_control(stored: &Value, wanted: &Value) -> Repair {
+    let name = wanted["metadata"]["name"].as_str().unwrap_or_default();
+    let own = stored["metadata"]["annotations"][flow_control::AUTO_UPDATE] == "true";
+    let mandatory = flow_control::MANDATORY.contains(&name);
+    // The shares of the exempt level are for the operator to change.
+    let free = name == "exempt" && wanted["kind"] == "PriorityLevelConfiguration" && !own;
+    if stored["spec"] == wanted["spec"] || !own && !mandatory || free {
+        return Repair::Nothing;
+    }
+    let mut repaired = stored.clone();
+    repaired["spec"] = wanted["spec"].clone();
+    Repair::Replace(repaired)
+}
+
+fn repair_api_service(stored: &Value, wanted: &Value) -> Repair {
+    let label = |object: &Value| object["metadata"]["labels"][api_service::AUTO_MANAGED].clone();
+    if stored["spec"] == wanted["spec"] && label(stored) == label(wanted) {
+        return Repair::Nothing;
+    }
+    let mut repaired = stored.clone();
+    repaired["spec"] = wanted["spec"].clone();
+    repaired["metadata"]["labels"][api_service::AUTO_MANAGED] = label(wanted);
+    Repair::Replace(repaired)
+}
+
+/// The range that the control service was started with.
+fn service_cidr(config: &Config) -> Value {
+    json!({"apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR",
+        "metadata": {"name": "kubernetes", "finalizers": ["networking.k8s.io/service-cidr-finalizer"]},
+        "spec": {"cidrs": [config.service_cidr.to_string()]},
+        "status": {"conditions": [{"type": "Ready", "status": "True", "reason": "",
+            "message": "Kubernetes default Service CIDR is ready", "lastTransitionTime": rfc3339::now()}]}})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mandatory_objects_keep_their_spec_and_suggested_ones_while_they_are_ours() {
+        for wanted in flow_control::objects() {
+            assert_eq!(repair_flow_control(&wanted, &wanted), Repair::Nothing);
+            let name = wanted["metadata"]["name"].as_str().unwrap();
+            let (mut ours, mut theirs) = (wanted.clone(), wanted.clone());
+            ours["spec"]["x"] = json!(1);
+            theirs["spec"]["x"] = json!(1);
+            theirs["metadata"]["annotations"] = json!({flow_control::AUTO_UPDATE: "false"});
+            assert!(matches!(repair_flow_control(&ours, &wanted), Repair::Replace(_)), "{name}");
+            let level = wanted["kind"] == "PriorityLevelConfiguration";
+            let kept = !flow_control::MANDATORY.contains(&name) || name == "exempt" && level;
+            assert_eq!(repair_flow_control(&theirs, &wanted) == Repair::Nothing, kept, "{name}");
+        }
+    }
+
+    #[test]
+    fn an_api_service_of_this_server_is_local_again() {
+        let (group, version, priority) = group_priority::all().next().unwrap();
+        let wanted = api_service::local(group, version, priority);
+        assert_eq!(repair_api_service(&wanted, &wanted), Repair::Nothing);
+        let mut other = wanted.clone();
+        other["spec"]["service"] = json!({"name": "a", "namespace": "b"});
+        assert_eq!(repair_api_service(&other, &wanted), Repair::Replace(wanted));
+    }
+}
