@@ -309,6 +309,8 @@ fn full_name(short: &str) -> String {
         ["resource", _] => format!("io.k8s.apimachinery.pkg.api.{short}"),
         ["intstr", _] => format!("io.k8s.apimachinery.pkg.util.{short}"),
         ["runtime", _] => format!("io.k8s.apimachinery.pkg.{short}"),
+        ["apiextensions", ..] => format!("io.k8s.apiextensions-apiserver.pkg.apis.{short}"),
+        ["apiregistration", ..] => format!("io.k8s.kube-aggregator.pkg.apis.{short}"),
         _ => format!("io.k8s.api.{short}"),
     }
 }

@@ -26,22 +26,33 @@ use super::{
 
 /// Written by `cargo xtask schema`.
 pub const BUILTIN: &[&str] = &[
+    include_str!("kubernetes/admissionregistration.v1.schema"),
+    include_str!("kubernetes/apiextensions.v1.schema"),
+    include_str!("kubernetes/apiregistration.v1.schema"),
     include_str!("kubernetes/apps.v1.schema"),
     include_str!("kubernetes/apps.v1beta1.schema"),
     include_str!("kubernetes/apps.v1beta2.schema"),
     include_str!("kubernetes/authentication.v1.schema"),
     include_str!("kubernetes/authorization.v1.schema"),
     include_str!("kubernetes/autoscaling.v1.schema"),
+    include_str!("kubernetes/autoscaling.v2.schema"),
+    include_str!("kubernetes/batch.v1.schema"),
     include_str!("kubernetes/certificates.v1.schema"),
     include_str!("kubernetes/coordination.v1.schema"),
     include_str!("kubernetes/core.v1.schema"),
     include_str!("kubernetes/discovery.v1.schema"),
     include_str!("kubernetes/events.v1.schema"),
     include_str!("kubernetes/extensions.v1beta1.schema"),
+    include_str!("kubernetes/flowcontrol.v1.schema"),
     include_str!("kubernetes/meta.v1.schema"),
     include_str!("kubernetes/networking.v1.schema"),
+    include_str!("kubernetes/node.v1.schema"),
     include_str!("kubernetes/policy.v1.schema"),
+    include_str!("kubernetes/rbac.v1.schema"),
+    include_str!("kubernetes/resource.v1.schema"),
     include_str!("kubernetes/scalars.schema"),
+    include_str!("kubernetes/scheduling.v1.schema"),
+    include_str!("kubernetes/storage.v1.schema"),
 ];
 
 /// Reads files that together define every type they refer to.

@@ -71,7 +71,8 @@ impl Entry {
         let mut fields = BTreeMap::new();
         for (name, schema) in definition["properties"].as_object().into_iter().flatten() {
             // The envelope of a kind is no part of its message.
-            let number = if matches!(name.as_str(), "apiVersion" | "kind") { "-" } else { "?" };
+            let envelope = definition["properties"]["metadata"].is_object();
+            let number = if envelope && matches!(name.as_str(), "apiVersion" | "kind") { "-" } else { "?" };
             let new = Field {
                 number: number.into(),
                 r#type: String::new(),
@@ -172,6 +173,8 @@ fn short(name: &str) -> String {
         "io.k8s.apimachinery.pkg.api.",
         "io.k8s.apimachinery.pkg.util.",
         "io.k8s.apimachinery.pkg.",
+        "io.k8s.apiextensions-apiserver.pkg.apis.",
+        "io.k8s.kube-aggregator.pkg.apis.",
         "io.k8s.api.",
     ];
     prefixes.iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name).to_owned()
