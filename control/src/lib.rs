@@ -13,8 +13,10 @@ pub mod allocation;
 pub mod api;
 pub mod auth;
 mod bootstrap;
+pub mod cel;
 pub mod config;
 pub mod controllers;
+pub mod custom;
 mod encode;
 pub mod engine;
 mod health;
@@ -31,6 +33,7 @@ pub mod server;
 pub mod status;
 pub mod store;
 pub mod supervise;
+pub mod webhook;
 
 #[cfg(test)]
 #[path = "../../tests/fuzzing.rs"]

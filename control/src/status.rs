@@ -93,6 +93,12 @@ impl Status {
         Self { code: 405, reason: "MethodNotAllowed", message, details: Some(details) }
     }
 
+    /// 405: the definition of a custom resource is being deleted.
+    pub fn terminating_definition(subject: Subject) -> Self {
+        let message = "create not allowed while custom resource definition is terminating".into();
+        Self { message, ..Self::method_not_allowed(subject) }
+    }
+
     /// 406: no media type of `accept` is served.
     pub fn not_acceptable(accept: &str) -> Self {
         let message = format!(
@@ -165,6 +171,7 @@ impl FieldErrorReason {
         match self {
             Self::Required => "FieldValueRequired",
             Self::Invalid => "FieldValueInvalid",
+            Self::TypeInvalid => "FieldValueTypeInvalid",
             Self::NotSupported => "FieldValueNotSupported",
             Self::Duplicate => "FieldValueDuplicate",
             Self::NotFound => "FieldValueNotFound",

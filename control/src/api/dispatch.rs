@@ -15,6 +15,7 @@ use super::{
     response, review, write,
 };
 use crate::{
+    custom::conversion,
     kinds::Storage,
     request::{RequestInfo, Verb, path::RequestPath},
 };
@@ -127,9 +128,10 @@ async fn objects(api: &Api, info: RequestInfo, parts: http::request::Parts, body
     };
     // Every answer through a superseded version says so.
     let kind = &call.target.kind;
+    let deprecated = kind.custom.as_ref().and_then(|custom| custom.warning.clone());
     Ok(match &kind.storage {
-        Storage::As(stored) => response::warn(answer, stored.warning(kind).as_slice()),
-        Storage::Stored | Storage::Virtual => answer,
+        Storage::As(stored) => response::warn(answer, deprecated.or_else(|| stored.warning(kind)).as_slice()),
+        Storage::Stored | Storage::Virtual => response::warn(answer, deprecated.as_slice()),
     })
 }
 
@@ -153,10 +155,10 @@ async fn verb(api: &Api, call: &Call, body: &[u8]) -> Result<Response, Status> {
     }
     match (target.name.is_some(), method) {
         _ if call.verb == Verb::Watch => read::watch(api, call),
-        (false, "GET" | "HEAD") => read::list(api, call),
+        (false, "GET" | "HEAD") => conversion::read(kind, || read::list(api, call)).await?,
         (false, "POST") => write::create(api, call, body).await,
         (false, "DELETE") if kind.deletion.bulk => write::delete_collection(api, call, body).await,
-        (true, "GET" | "HEAD") => read::get(api, call),
+        (true, "GET" | "HEAD") => conversion::read(kind, || read::get(api, call)).await?,
         (true, "DELETE") => write::delete(api, call, body).await,
         (true, "PUT") => write::update(api, call, body).await,
         (true, "PATCH") => write::patch(api, call, body).await,

@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use super::{
     Cell, Column, Deletion, Deprecation, FieldError, Kind, Storage, StoredAs, access_review,
-    certificate_signing_request, config_map, deployment, endpoint_slice, endpoints, event, ip_address, lease, names,
-    namespace, node, pod, replica_set, secret, service, service_account, superseded,
+    certificate_signing_request, config_map, custom_resource_definition, deployment, endpoint_slice, endpoints, event,
+    ip_address, lease, names, namespace, node, pod, replica_set, secret, service, service_account, superseded,
 };
 use crate::schema::Schema;
 
@@ -32,6 +32,7 @@ pub(super) const TABLE: &[&BuiltIn] = &[
     &access_review::SELF_SUBJECT_REVIEW,
     &access_review::SELF_SUBJECT_ACCESS_REVIEW,
     &certificate_signing_request::KIND,
+    &custom_resource_definition::KIND,
     &lease::KIND,
     &endpoint_slice::KIND,
     &ip_address::KIND,
@@ -133,6 +134,7 @@ impl From<&'static BuiltIn> for Kind {
             indexed: declared.indexed.into(),
             stored_field: declared.stored_field,
             schema: Schema::builtin(declared.schema).unwrap_or_else(Schema::unstructured),
+            custom: None,
         }
     }
 }

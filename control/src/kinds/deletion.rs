@@ -14,9 +14,12 @@ pub struct Deletion {
     pub grace_seconds: fn(object: &Value, asked: Option<i64>) -> i64,
     /// Changes an object that stays for now, when its deletion begins.
     pub begin: fn(object: &mut Value),
+    /// A finalizer that the object gets when its deletion begins.
+    pub finalizer: Option<&'static str>,
 }
 
 impl Deletion {
     /// Of most kinds: an object goes as soon as no finalizer holds it.
-    pub const PLAIN: Self = Self { bulk: true, spec_finalizers: false, grace_seconds: |_, _| 0, begin: |_| {} };
+    pub const PLAIN: Self =
+        Self { bulk: true, spec_finalizers: false, grace_seconds: |_, _| 0, begin: |_| {}, finalizer: None };
 }

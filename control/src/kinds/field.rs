@@ -17,6 +17,8 @@ pub struct FieldError {
 pub enum FieldErrorReason {
     Required,
     Invalid,
+    /// The value is of another type than the schema says.
+    TypeInvalid,
     NotSupported,
     Duplicate,
     Forbidden,
@@ -36,6 +38,11 @@ impl FieldError {
     pub fn invalid(path: impl Into<String>, value: &Value, detail: impl AsRef<str>) -> Self {
         let message = format!("Invalid value: {value}: {}", detail.as_ref());
         Self { path: path.into(), reason: FieldErrorReason::Invalid, message }
+    }
+
+    /// The same without the value, which is too large to be shown.
+    pub fn invalid_part(path: impl Into<String>, detail: &str) -> Self {
+        Self { path: path.into(), reason: FieldErrorReason::Invalid, message: format!("Invalid value: {detail}") }
     }
 
     /// `supported` is named in the given order.

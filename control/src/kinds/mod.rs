@@ -13,7 +13,7 @@ use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use serde_json::Value;
 
-use crate::schema::Schema;
+use crate::{custom::Custom, schema::Schema};
 
 pub mod access_review;
 pub mod age;
@@ -21,6 +21,7 @@ pub mod built_in;
 pub mod certificate_signing_request;
 pub mod column;
 pub mod config_map;
+pub mod custom_resource_definition;
 pub mod deletion;
 pub mod deployment;
 pub mod derived;
@@ -111,6 +112,8 @@ pub struct Kind {
     pub stored_field: fn(&str) -> &str,
     /// What its objects look like: decoding, merging, protobuf and OpenAPI go by it.
     pub schema: Schema,
+    /// What it has because a CustomResourceDefinition made it; `None` for built-in kinds.
+    pub custom: Option<Arc<Custom>>,
 }
 
 /// See [`Kind::default`].

@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep_until};
 use super::{indexed, page, prefix, show, show_metadata, table};
 use crate::{
     api::{Api, Status, request::Call},
+    custom::conversion,
     kinds::{FieldError, Kind, Storage},
     later::later,
     metrics::WatchEvents,
@@ -149,7 +150,8 @@ impl Stream {
             return None;
         }
         if !self.initial.is_empty() {
-            return Some(self.initial_chunk());
+            let initial = self.initial_chunk().await;
+            return Some(initial.unwrap_or_else(|status| self.end_with(&status)));
         }
         if let Some(revision) = self.end_of_initial.take() {
             return Some(self.frames.bookmark(revision, true));
@@ -169,11 +171,11 @@ impl Stream {
                     return None;
                 }
                 events = subscription.next() => match events {
-                    Ok(events) => {
-                        if let Some(chunk) = self.frames.chunk(&events) {
-                            return Some(chunk);
-                        }
-                    }
+                    Ok(events) => match self.frames.converted(&events).await {
+                        Ok(Some(chunk)) => return Some(chunk),
+                        Ok(None) => {}
+                        Err(status) => return Some(self.end_with(&status)),
+                    },
                     Err(expired) => {
                         self.ended = true;
                         return Some(error_frame(expired));
@@ -185,11 +187,11 @@ impl Stream {
                     let revision = self.store.published();
                     match subscription.ready() {
                         Ok(events) if events.is_empty() => return Some(self.frames.bookmark(revision, false)),
-                        Ok(events) => {
-                            if let Some(chunk) = self.frames.chunk(&events) {
-                                return Some(chunk);
-                            }
-                        }
+                        Ok(events) => match self.frames.converted(&events).await {
+                            Ok(Some(chunk)) => return Some(chunk),
+                            Ok(None) => {}
+                            Err(status) => return Some(self.end_with(&status)),
+                        },
                         Err(expired) => {
                             self.ended = true;
                             return Some(error_frame(expired));
@@ -200,15 +202,31 @@ impl Stream {
         }
     }
 
-    fn initial_chunk(&mut self) -> Bytes {
-        let mut out = Vec::with_capacity(CHUNK + 8192);
-        while out.len() < CHUNK
+    async fn initial_chunk(&mut self) -> Result<Bytes, Status> {
+        let mut objects = Vec::new();
+        let mut size = 0;
+        while size < CHUNK
             && let Some(object) = self.initial.pop_front()
         {
             self.frames.sent.inc();
-            self.frames.write(EventType::Added, &object, &mut out);
+            size += object.size();
+            objects.push(object);
         }
-        out.into()
+        let kind = self.frames.kind.clone();
+        let columns_sent = self.frames.columns_sent;
+        conversion::read(&kind, || {
+            self.frames.columns_sent = columns_sent;
+            let mut out = Vec::with_capacity(size + 8192);
+            objects.iter().for_each(|object| self.frames.write(EventType::Added, object, &mut out));
+            out.into()
+        })
+        .await
+    }
+
+    /// The last frame: an error.
+    fn end_with(&mut self, status: &Status) -> Bytes {
+        self.ended = true;
+        Bytes::from(format!("{}\n", json!({"type": "ERROR", "object": status.to_json()})))
     }
 }
 
@@ -241,6 +259,17 @@ impl Select {
 }
 
 impl Frames {
+    /// The same as [`Self::chunk`], with the objects in the version that the client asked for.
+    async fn converted(&mut self, events: &[Arc<Event>]) -> Result<Option<Bytes>, Status> {
+        let kind = self.kind.clone();
+        let columns_sent = self.columns_sent;
+        conversion::read(&kind, || {
+            self.columns_sent = columns_sent;
+            self.chunk(events)
+        })
+        .await
+    }
+
     /// The frames of the changes that the client selects, if there are any.
     fn chunk(&mut self, events: &[Arc<Event>]) -> Option<Bytes> {
         let mut seen = events.iter().filter_map(|event| Some((event, self.seen_as(event)?))).collect::<Vec<_>>();

@@ -117,7 +117,14 @@ pub enum Step {
 
 /// Decides a deletion.
 pub fn step(kind: &Kind, old: &Value, options: &Options, now: Timestamp) -> Step {
-    let finalizers = finalizers(&old["metadata"]["finalizers"], options.propagation);
+    let mut finalizers = finalizers(&old["metadata"]["finalizers"], options.propagation);
+    if let Some(own) = kind
+        .deletion
+        .finalizer
+        .filter(|own| old["metadata"]["deletionTimestamp"].is_null() && !finalizers.iter().any(|name| name == own))
+    {
+        finalizers.push(own.to_owned());
+    }
     let held = !finalizers.is_empty() || super::held_by_spec(kind, old);
     let marked: Option<Timestamp> = old["metadata"]["deletionTimestamp"].as_str().and_then(|at| at.parse().ok());
     let already = marked.map(|_| old["metadata"]["deletionGracePeriodSeconds"].as_i64().unwrap_or(0));
@@ -217,7 +224,7 @@ pub async fn delete(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Sta
     let options = Options::of(call, text)?;
     let (object, gone) = remove(api, call, &options).await?;
     if !gone {
-        return Ok(answer(call, StatusCode::OK, &Outcome::Stored(object), &[]));
+        return answer(call, StatusCode::OK, &Outcome::Stored(object), &[]).await;
     }
     let kind = &call.target.kind;
     let details =

@@ -16,9 +16,10 @@ use crate::{
     admission::{self, namespace},
     allocation::Claimant,
     api::{
-        Api, Status, StorageLocation,
+        Api, Status, StorageLocation, Subject,
         subresource::{Effect, Subresource},
     },
+    custom::{Custom, definition},
     encode,
     identity::Identity,
     kinds::Kind,
@@ -139,6 +140,9 @@ pub async fn prepare(
     if let (Verb::Create, Some(namespace)) = (operation, namespace) {
         require.push(Requirement { key: namespace::key(namespace), condition: Condition::Alive });
     }
+    if let (Verb::Create, Some(custom)) = (operation, &kind.custom) {
+        require.push(definition_takes_objects(custom, kind, snapshot)?);
+    }
     // A taken name is told before a taken address.
     let taken = old.is_none() && snapshot.get(&place.resource, &place.key).is_some();
     let allocated = match taken {
@@ -156,6 +160,18 @@ pub async fn prepare(
     let mut writes = vec![Write { key: place.key(), expect, change }];
     writes.extend(allocated);
     Ok(Prepared::Ready { transaction: Transaction { require, writes }, removes })
+}
+
+/// A definition that is being deleted takes no further objects, or they would outlive it.
+fn definition_takes_objects(custom: &Custom, kind: &Kind, snapshot: &Snapshot) -> Result<Requirement, Status> {
+    let key = Key { resource: definition::RESOURCE.into(), name: custom.definition.clone() };
+    match snapshot.get(&key.resource, &key.name) {
+        Some(definition) if !definition.header.deleting => Ok(Requirement { key, condition: Condition::Alive }),
+        Some(_) => {
+            Err(Status::terminating_definition(Subject { group: &kind.group, resource: &kind.plural, name: "" }))
+        }
+        None => Err(Status::unknown_path()),
+    }
 }
 
 /// Commits a prepared write.

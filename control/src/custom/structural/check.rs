@@ -62,7 +62,8 @@ fn invariants(path: &str, schema: &Structural, level: Level, errors: &mut Vec<Fi
     types(path, schema, level, errors);
     metadata(path, schema, level, errors);
     if schema.embedded && !schema.preserve && schema.properties.is_empty() {
-        let why = "must not be empty if x-kubernetes-embedded-resource is true without x-kubernetes-preserve-unknown-fields";
+        let why =
+            "must not be empty if x-kubernetes-embedded-resource is true without x-kubernetes-preserve-unknown-fields";
         errors.push(FieldError::required(format!("{path}.properties"), why));
     }
 }
@@ -110,8 +111,7 @@ fn metadata(path: &str, schema: &Structural, level: Level, errors: &mut Vec<Fiel
         errors.push(FieldError::invalid(format!("{at}.type"), &json!(metadata.r#type), "must be object"));
     }
     if level == Level::Root && says_more_than_names(metadata) {
-        let why =
-            "must not specify anything other than name and generateName, but metadata is implicitly specified";
+        let why = "must not specify anything other than name and generateName, but metadata is implicitly specified";
         errors.push(FieldError::forbidden(at, why));
     }
 }
@@ -230,7 +230,6 @@ fn complete_nested(
     }
 }
 
-
 #[cfg(test)]
 mod tests {
     use serde_json::Value;
@@ -269,7 +268,9 @@ mod tests {
         for expected in expect {
             assert!(found.iter().any(|error| error == expected), "{expected}: {found:#?}");
         }
-        assert!(found.iter().any(|e| e.starts_with("s.properties[bad].pattern: Invalid value: \"(\": must be a valid")));
+        assert!(
+            found.iter().any(|e| e.starts_with("s.properties[bad].pattern: Invalid value: \"(\": must be a valid"))
+        );
         assert_eq!(found.len(), 6, "{found:#?}");
     }
 

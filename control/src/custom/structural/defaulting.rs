@@ -52,8 +52,7 @@ fn prune_nulls(value: &mut Value, schema: Option<&Structural>) {
     match value {
         Value::Object(map) => map.retain(|key, value| {
             let schema = schema.and_then(|schema| schema.of_key(key));
-            let refused =
-                value.is_null() && schema.is_some_and(|schema| !schema.nullable && schema.default.is_none());
+            let refused = value.is_null() && schema.is_some_and(|schema| !schema.nullable && schema.default.is_none());
             if !refused {
                 prune_nulls(value, schema);
             }

@@ -3,11 +3,7 @@
 use super::{Additional, Structural};
 
 /// The path that errors show for `text`, and the schema of the field it names; or why it names none.
-pub fn resolve<'s>(
-    text: &str,
-    schema: &'s Structural,
-    brackets: bool,
-) -> Result<(String, &'s Structural), String> {
+pub fn resolve<'s>(text: &str, schema: &'s Structural, brackets: bool) -> Result<(String, &'s Structural), String> {
     let mut at = schema;
     let mut shown = String::new();
     let mut rest = text;

@@ -19,9 +19,32 @@ pub fn is_known(format: &str) -> bool {
 }
 
 const FORMATS: &[&str] = &[
-    "bsonobjectid", "uri", "email", "hostname", "ipv4", "ipv6", "cidr", "mac", "uuid", "uuid3", "uuid4", "uuid5",
-    "isbn", "isbn10", "isbn13", "creditcard", "ssn", "hexcolor", "rgbcolor", "byte", "password", "date", "duration",
-    "datetime", "k8sshortname", "k8slongname",
+    "bsonobjectid",
+    "uri",
+    "email",
+    "hostname",
+    "ipv4",
+    "ipv6",
+    "cidr",
+    "mac",
+    "uuid",
+    "uuid3",
+    "uuid4",
+    "uuid5",
+    "isbn",
+    "isbn10",
+    "isbn13",
+    "creditcard",
+    "ssn",
+    "hexcolor",
+    "rgbcolor",
+    "byte",
+    "password",
+    "date",
+    "duration",
+    "datetime",
+    "k8sshortname",
+    "k8slongname",
 ];
 
 /// Whether `text` is of the format. Every text is of an unknown one.
@@ -60,18 +83,16 @@ fn pattern(text: &str) -> Regex {
     Regex::new(text).expect("a pattern of this program")
 }
 
-static UUID: LazyLock<Regex> = LazyLock::new(|| {
-    pattern("(?i)^[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}$")
-});
+static UUID: LazyLock<Regex> =
+    LazyLock::new(|| pattern("(?i)^[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}$"));
 static SSN: LazyLock<Regex> = LazyLock::new(|| pattern(r"^[0-9]{3}[- ]?[0-9]{2}[- ]?[0-9]{4}$"));
 static HEX_COLOR: LazyLock<Regex> = LazyLock::new(|| pattern("^#?([0-9a-fA-F]{3}|[0-9a-fA-F]{6})$"));
 static RGB_COLOR: LazyLock<Regex> = LazyLock::new(|| {
     let number = "(0|[1-9][0-9]?|1[0-9][0-9]?|2[0-4][0-9]|25[0-5])";
     pattern(&format!(r"^rgb\(\s*{number}\s*,\s*{number}\s*,\s*{number}\s*\)$"))
 });
-static DURATION: LazyLock<Regex> = LazyLock::new(|| {
-    pattern(r"^[-+]?(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+$|^[-+]?0$")
-});
+static DURATION: LazyLock<Regex> =
+    LazyLock::new(|| pattern(r"^[-+]?(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+$|^[-+]?0$"));
 /// As Scala writes durations: `22 ns`, `1 day`.
 static LONG_DURATION: LazyLock<Regex> = LazyLock::new(|| {
     pattern(
@@ -110,10 +131,7 @@ fn is_email(text: &str) -> bool {
 fn is_hostname(text: &str) -> bool {
     let label = |label: &str| {
         let inner = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_' || b >= 0x80;
-        (1..=63).contains(&label.len())
-            && label.bytes().all(inner)
-            && !label.starts_with('-')
-            && !label.ends_with('-')
+        (1..=63).contains(&label.len()) && label.bytes().all(inner) && !label.starts_with('-') && !label.ends_with('-')
     };
     text.len() <= 255 && text.strip_suffix('.').unwrap_or(text).split('.').all(label)
 }
@@ -168,9 +186,10 @@ fn is_isbn10(text: &str) -> bool {
 
 fn is_isbn13(text: &str) -> bool {
     let digits = bare(text);
-    let weighted = digits.iter().enumerate().map(|(at, b)| {
-        b.is_ascii_digit().then(|| u32::from(b - b'0') * if at % 2 == 0 { 1 } else { 3 })
-    });
+    let weighted = digits
+        .iter()
+        .enumerate()
+        .map(|(at, b)| b.is_ascii_digit().then(|| u32::from(b - b'0') * if at % 2 == 0 { 1 } else { 3 }));
     digits.len() == 13 && weighted.sum::<Option<u32>>().is_some_and(|sum| sum % 10 == 0)
 }
 

@@ -19,7 +19,8 @@ fn walk(path: &str, schema: &Structural, value: &Value, errors: &mut Vec<FieldEr
             match schema.list_type.as_deref() {
                 Some("set") => {
                     let twice = repeated(list.iter().map(canonical));
-                    errors.extend(twice.into_iter().map(|at| FieldError::duplicate(format!("{path}[{at}]"), &list[at])));
+                    errors
+                        .extend(twice.into_iter().map(|at| FieldError::duplicate(format!("{path}[{at}]"), &list[at])));
                 }
                 Some("map") => keyed(path, schema, list, errors),
                 _ => {}
@@ -103,9 +104,6 @@ mod tests {
             "map": [{"a": "1", "b": 2}, {"b": 2, "a": "1", "c": 3}, {"a": "1"}]});
         let found: Vec<String> =
             check("", &schema, &value).into_iter().map(|e| format!("{}: {}", e.path, e.message)).collect();
-        assert_eq!(
-            found,
-            ["set[2]: Duplicate value: \"x\"", "map[1]: Duplicate value: {\"a\":\"1\",\"b\":2}"]
-        );
+        assert_eq!(found, ["set[2]: Duplicate value: \"x\"", "map[1]: Duplicate value: {\"a\":\"1\",\"b\":2}"]);
     }
 }

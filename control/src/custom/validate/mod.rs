@@ -11,6 +11,7 @@ use super::structural::{Additional, Structural};
 use crate::kinds::{FieldError, FieldErrorReason};
 
 pub mod correlate;
+pub mod embedded;
 pub mod formats;
 pub mod list_types;
 mod scalar;
@@ -259,11 +260,7 @@ mod tests {
             "a": {"type": "integer"}, "n": {"type": "number"}, "p": {"x-kubernetes-int-or-string": true},
             "s": {"type": "string"}, "l": {"type": "array", "items": {"type": "boolean"}}}}));
         assert_eq!(
-            errors(
-                schema.clone(),
-                json!({"spec": {"a": "x", "n": 1, "p": true, "s": null, "l": [true, 1]}}),
-                None
-            ),
+            errors(schema.clone(), json!({"spec": {"a": "x", "n": 1, "p": true, "s": null, "l": [true, 1]}}), None),
             [
                 "spec.a: Invalid value: \"string\": spec.a in body must be of type integer: \"string\"",
                 "spec.l[1]: Invalid value: \"integer\": spec.l[1] in body must be of type boolean: \"integer\"",
@@ -303,7 +300,9 @@ mod tests {
         assert_eq!(errors(schema.clone(), json!({"spec": {"a": "x"}}), None), Vec::<String>::new());
         assert_eq!(
             errors(schema.clone(), json!({"spec": {"a": "x", "b": "y"}}), None),
-            ["<nil>: Invalid value: \"\": \"spec\" must validate one and only one schema (oneOf). Found 2 valid alternatives"]
+            [
+                "<nil>: Invalid value: \"\": \"spec\" must validate one and only one schema (oneOf). Found 2 valid alternatives"
+            ]
         );
         assert_eq!(
             errors(schema, json!({"spec": {}}), None),

@@ -21,13 +21,13 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, oneshot};
 
 use self::{
-    committer::{Committer, Outcome, Request},
+    committer::{Committer, Outcome, Request, Reread, Work},
     file::{File, LastChanges},
     kept::Kept,
     quarantine::Loaded,
 };
 use super::{
-    CommitError, Draft, Event, EventType, Expired, Key, Object, Snapshot, Stats, Store, Subscription, Topic,
+    CommitError, Draft, Event, EventType, Expired, Key, Object, Remake, Snapshot, Stats, Store, Subscription, Topic,
     Transaction, no_answer, stats::Counters,
 };
 
@@ -40,7 +40,7 @@ pub type Index<'a> = &'a dyn Fn(&str, &str, &[u8]) -> Result<Draft, String>;
 pub struct Embedded {
     published: Arc<Published>,
     /// There until the store is dropped.
-    requests: Option<mpsc::Sender<Request>>,
+    requests: Option<mpsc::Sender<Work>>,
     committer: Option<JoinHandle<()>>,
     counters: Arc<Counters>,
     quarantined: u64,
@@ -193,8 +193,18 @@ impl Store for Embedded {
         // Counted before it is there: the committer takes it off at once.
         let Ok(room) = requests.reserve().await else { return closed() };
         self.counters.queued.fetch_add(1, Ordering::Relaxed);
-        room.send(Request { transactions, reply });
+        room.send(Work::Commit(Request { transactions, reply }));
         answer.await.unwrap_or_else(|_| (0..count).map(|_| no_answer()).collect())
+    }
+
+    async fn reread(&self, resource: &str, remake: Remake) {
+        let (reply, answer) = oneshot::channel();
+        let Some(requests) = &self.requests else { return };
+        let reread = Reread { resource: resource.to_owned(), remake, reply };
+        if requests.send(Work::Reread(reread)).await.is_ok() {
+            // Without an answer the store has closed, and nobody reads from it any more.
+            drop(answer.await);
+        }
     }
 
     fn compact(&self, revision: u64) {

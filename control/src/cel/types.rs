@@ -1,0 +1,127 @@
+//! Types of expressions, and the declared shape of values: what a schema says of fields and sizes.
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+/// The type of an expression.
+#[derive(Clone, Debug)]
+pub enum Type {
+    /// Any; looked at when it is evaluated.
+    Dyn,
+    Null,
+    Bool,
+    Int,
+    Uint,
+    Double,
+    String,
+    Bytes,
+    Timestamp,
+    Duration,
+    /// The type of a type: `type(x)`.
+    Type,
+    List(Box<Type>),
+    Map(Box<Type>, Box<Type>),
+    /// With known fields.
+    Object(Arc<Decl>),
+    Optional(Box<Type>),
+    /// Of a library: `kubernetes.Quantity`.
+    Opaque(&'static str),
+    /// Not known yet: a place in the checker's bindings.
+    Var(usize),
+}
+
+/// What is declared of a value: its type and, from a schema, its largest size.
+#[derive(Debug)]
+pub struct Decl {
+    pub r#type: DeclType,
+    /// Most characters, items or keys.
+    pub max_elements: u64,
+    /// Fewest bytes of it in a request.
+    pub min_size: u64,
+}
+
+/// The shape of a declared value.
+#[derive(Debug)]
+pub enum DeclType {
+    /// Anything but what follows.
+    Scalar(Type),
+    List(Arc<Decl>),
+    /// From text.
+    Map(Arc<Decl>),
+    /// Field names as expressions write them: escaped.
+    Object {
+        name: String,
+        fields: BTreeMap<String, Arc<Decl>>,
+    },
+}
+
+impl Decl {
+    /// The type of an expression with this value.
+    pub fn cel_type(self: &Arc<Self>) -> Type {
+        match &self.r#type {
+            DeclType::Scalar(scalar) => scalar.clone(),
+            DeclType::List(item) => Type::List(Box::new(item.cel_type())),
+            DeclType::Map(value) => Type::Map(Box::new(Type::String), Box::new(value.cel_type())),
+            DeclType::Object { .. } => Type::Object(self.clone()),
+        }
+    }
+
+    /// The declaration of a field.
+    pub fn field(&self, name: &str) -> Option<&Arc<Decl>> {
+        match &self.r#type {
+            DeclType::Object { fields, .. } => fields.get(name),
+            _ => None,
+        }
+    }
+
+    /// The declaration of items, or of the values of a map.
+    pub fn element(&self) -> Option<&Arc<Decl>> {
+        match &self.r#type {
+            DeclType::List(element) | DeclType::Map(element) => Some(element),
+            _ => None,
+        }
+    }
+}
+
+impl Type {
+    /// `list(T)`
+    pub fn list(item: Type) -> Self {
+        Self::List(Box::new(item))
+    }
+
+    /// `map(K, V)`
+    pub fn map(key: Type, value: Type) -> Self {
+        Self::Map(Box::new(key), Box::new(value))
+    }
+
+    /// Whether its size is always 1.
+    pub fn is_scalar(&self) -> bool {
+        use Type::{Bool, Double, Duration, Int, Null, Timestamp, Uint};
+        matches!(self, Bool | Double | Duration | Int | Null | Timestamp | Uint)
+    }
+}
+
+impl fmt::Display for Type {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Dyn | Self::Var(_) => "dyn",
+            Self::Null => "null",
+            Self::Bool => "bool",
+            Self::Int => "int",
+            Self::Uint => "uint",
+            Self::Double => "double",
+            Self::String => "string",
+            Self::Bytes => "bytes",
+            Self::Timestamp => "timestamp",
+            Self::Duration => "duration",
+            Self::Type => "type",
+            Self::List(item) => return write!(f, "list({item})"),
+            Self::Map(key, value) => return write!(f, "map({key}, {value})"),
+            Self::Optional(inner) => return write!(f, "optional_type({inner})"),
+            Self::Object(decl) => match &decl.r#type {
+                DeclType::Object { name, .. } => name,
+                _ => "object",
+            },
+            Self::Opaque(name) => name,
+        })
+    }
+}
