@@ -10,7 +10,10 @@ use std::{
 use tokio::sync::watch;
 
 pub use self::error::{StartError, StopError};
-use self::part_configs::{dns_config, network_config, pods_config, proxy_config};
+use self::{
+    late_routes::LateRoutes,
+    part_configs::{dns_config, network_config, pods_config, proxy_config},
+};
 use crate::{
     Config, Teardown, dns,
     health::{
@@ -41,6 +44,7 @@ use crate::{
 };
 
 mod error;
+mod late_routes;
 mod part_configs;
 mod registration;
 
@@ -105,38 +109,45 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let (node, changes) = watch::channel(node);
     let client = member.client.clone();
     supervisor.spawn("heartbeat", move |stop| heartbeat::run(client.clone(), changes.clone(), registered, stop));
-    let runtime = match runtime {
-        Some(runtime) => runtime,
-        None => wait_for_runtime(&config, &node).await.map_err(StartError::Runtime)?,
-    };
-    let (client, config_of_pods) = (member.client.clone(), pods_config(&config, node_ip));
-    let pods = pods::start(config_of_pods, client, runtime.clone(), network.clone(), world.clone(), publish_host_ports)
-        .await
-        .map_err(StartError::Pods)?;
-
     let (publish_probes, probes) = watch::channel(ProbeResults::default());
+    let health = Arc::new(health(&supervisor, &proxy, &network, &dns, &probes, &api_watch));
+    let late = LateRoutes::default();
+    let trusted = late
+        .router()
+        .merge(inspect::router(&proxy, &dns.names(), &config.node_name))
+        .merge(endpoints::router(health.clone(), Detail::Reasons));
+    let routes = Routes { trusted, open: endpoints::router(health.clone(), Detail::Names) };
+    let (client, config_of_pods) = (member.client.clone(), pods_config(&config, node_ip));
+    let start_pods = async {
+        let runtime = match runtime {
+            Some(runtime) => runtime,
+            None => wait_for_runtime(&config, &node, &publish_probes).await.map_err(StartError::Runtime)?,
+        };
+        let (attached, world) = (network.clone(), world.clone());
+        let pods = pods::start(config_of_pods, client, runtime.clone(), attached, world, publish_host_ports)
+            .await
+            .map_err(StartError::Pods)?;
+        health.add_tasks_of(pods.supervisor());
+        health.add_tasks_of(pods.keeper());
+        let supervisors =
+            [&supervisor, proxy.supervisor(), network.supervisor(), dns.supervisor(), pods.supervisor(), pods.keeper()];
+        let metrics = Metrics {
+            node_name: config.node_name.clone(),
+            proxy: proxy.clone(),
+            names: dns.names(),
+            pods: Box::new(pods.statuses()),
+            supervisors: supervisors.map(Supervisor::clone).to_vec(),
+        };
+        late.set(pods.router().merge(metrics::router(metrics)));
+        Ok((runtime, pods))
+    };
+    // Together: `/readyz` says what pods wait for, and pods do not wait for the API, which signs the certificate.
+    let ((), (runtime, pods)) =
+        tokio::try_join!(serve_https(&config, &member, node_ip, routes, &supervisor), start_pods)?;
     let (runtime_to_probe, domain) = (runtime.clone(), config.cluster_domain.clone());
     supervisor.spawn("probes", move |stop| {
         probes::run(runtime_to_probe.clone(), names, domain.clone(), publish_probes.clone(), stop)
     });
-    let health = health(&supervisor, &proxy, &network, &dns, &pods, &probes, &api_watch).tasks_of(pods.keeper());
-    let health = Arc::new(health);
-    let supervisors =
-        [&supervisor, proxy.supervisor(), network.supervisor(), dns.supervisor(), pods.supervisor(), pods.keeper()];
-    let metrics = Metrics {
-        node_name: config.node_name.clone(),
-        proxy: proxy.clone(),
-        names: dns.names(),
-        pods: Box::new(pods.statuses()),
-        supervisors: supervisors.map(Supervisor::clone).to_vec(),
-    };
-    let trusted = pods
-        .router()
-        .merge(inspect::router(&proxy, &dns.names(), &config.node_name))
-        .merge(metrics::router(metrics))
-        .merge(endpoints::router(health.clone(), Detail::Reasons));
-    let routes = Routes { trusted, open: endpoints::router(health, Detail::Names) };
-    serve_https(&config, &member, node_ip, routes, &supervisor).await?;
     served_or_api_away(&proxy, &world, &api_watch).await?;
     node.send_modify(|node| node.state = NodeState::default());
     let measured = Measured { data_dir: config.data_dir.clone(), image_dir: image_dir(&*runtime).await };
@@ -220,12 +231,17 @@ async fn connect(config: &Config) -> Result<Arc<dyn Runtime>, runtime::Error> {
     Ok(Arc::new(runtime::docker::Docker::connect(&config.docker_host, &config.node_name).await?))
 }
 
-/// Waits for the runtime, and says in the Node object why.
+/// Waits for the runtime, and says in the Node object and in `/readyz` why.
 async fn wait_for_runtime(
     config: &Config,
     node: &watch::Sender<NodeDescription>,
+    probes: &watch::Sender<ProbeResults>,
 ) -> Result<Arc<dyn Runtime>, runtime::Error> {
+    let say = |why: String| probes.send_modify(|results| results.runtime = Some(why));
+    // One that says nothing at all gives no other reason.
+    say("the container runtime does not answer; pods wait for it".to_owned());
     let is_away = |error: &runtime::Error| {
+        say(error.chain());
         let state = NodeState { runtime: Some(error.chain()), ..NodeState::default() };
         node.send_if_modified(|node| std::mem::replace(&mut node.state, state.clone()) != state);
         // Whatever it says: what is served goes on, and the Node object names the reason.
@@ -328,7 +344,6 @@ fn health(
     proxy: &proxy::Proxy,
     network: &Arc<network::Network>,
     dns: &dns::Dns,
-    pods: &pods::Pods,
     probes: &watch::Receiver<ProbeResults>,
     api_watch: &watch::Receiver<WatchHealth>,
 ) -> Health {
@@ -345,7 +360,6 @@ fn health(
         .tasks_of(proxy.supervisor())
         .tasks_of(network.supervisor())
         .tasks_of(dns.supervisor())
-        .tasks_of(pods.supervisor())
 }
 
 /// How long a node that can start without its container runtime waits for it first.
@@ -422,5 +436,31 @@ mod tests {
         }
         config.docker_host = format!("unix://{}/away.sock", directory.path().display());
         assert!(connect_unless_known(&config, None, patience).await.is_err(), "it was never there");
+    }
+
+    #[tokio::test]
+    async fn readyz_names_the_runtime_that_pods_wait_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let access = crate::config::Access::Kubeconfig("/nonexistent".into());
+        let mut config = Config::new("a", directory.path(), access);
+        config.docker_host = format!("unix://{}/away.sock", directory.path().display());
+        let node = watch::Sender::new(NodeDescription {
+            name: "a".into(),
+            internal_ip: Ipv4Addr::LOCALHOST,
+            facts: MachineFacts::default(),
+            agent_port: 0,
+            max_pods: 0,
+            runtime_version: String::new(),
+            state: NodeState::default(),
+        });
+        let (publish, mut probes) = watch::channel(ProbeResults::default());
+        let waiting = tokio::spawn(async move { wait_for_runtime(&config, &node, &publish).await.map(drop) });
+        let refused = |found: &ProbeResults| found.runtime.as_ref().is_some_and(|why| why.contains("away.sock"));
+        drop(probes.wait_for(refused).await.expect("the waiting task tells"));
+        let found = probes.clone();
+        let health = Health::default().check("runtime", Severity::NotReady, move || found.borrow().runtime.clone());
+        let results = health.results(Severity::NotReady);
+        assert!(results[0].failure.as_ref().is_some_and(|why| why.contains("away.sock")), "{results:?}");
+        waiting.abort();
     }
 }

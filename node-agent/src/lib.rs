@@ -5,6 +5,7 @@
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "what panics in a test fails it"))]
 
 mod agent;
+mod client_limit;
 pub mod config;
 mod connection_limit;
 mod deadline;

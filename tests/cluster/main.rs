@@ -60,6 +60,10 @@ const ALONE: &[TestAlone] = &[
     ("faults::pods_come_back_after_docker_restarted", faults::docker_restarted_recovers),
     ("node_alone::a_dead_docker_makes_the_node_not_ready_with_the_reason", node_alone::dead_docker_is_not_ready),
     (
+        "node_alone::pods_come_up_after_a_reboot_without_the_control_service",
+        node_alone::pods_come_up_after_a_reboot_without_the_control_service,
+    ),
+    (
         "node_alone::last_known_services_are_served_without_the_control_service",
         node_alone::last_known_services_are_served_without_the_control_service,
     ),

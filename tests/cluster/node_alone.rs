@@ -4,6 +4,9 @@ use crate::{
     kit::{
         Result,
         cluster::{Cluster, NodePlacement, PATIENCE},
+        images::WEB,
+        lab::Lab,
+        process::Process,
         wait,
     },
     three_nodes::web,
@@ -43,17 +46,100 @@ pub fn dead_docker_is_not_ready() -> Result {
         };
         if conditions.iter().any(is_down) { Ok(()) } else { Err(serde_json::to_string(&conditions)?.into()) }
     })?;
-    let failing = match ask(&cluster, "/readyz") {
-        Ok(text) => return Err(format!("/readyz passes without Docker: {text}").into()),
-        Err(error) => error.to_string(),
+    let names_runtime = |cluster: &Cluster| match ask(cluster, "/readyz") {
+        Ok(text) => Err(format!("/readyz passes without Docker: {text}").into()),
+        Err(error) if error.to_string().contains("[-]runtime failed") => Ok(()),
+        Err(error) => Err(format!("/readyz does not name the runtime: {error}").into()),
     };
-    if !failing.contains("runtime") {
-        return Err(format!("/readyz does not name the runtime: {failing}").into());
-    }
+    names_runtime(&cluster)?;
+    // An agent that starts without Docker answers, too, while its pods wait.
+    cluster.nodes[0].agent.take().ok_or("no agent")?.kill()?;
+    cluster.restart_agent(0, &[])?;
+    wait::until("an agent that waits for Docker to say so", PATIENCE, || names_runtime(&cluster))?;
     let node = &mut cluster.nodes[0];
     node.docker.restart(&node.host)?;
     cluster.wait_for_condition("node/node-1", "Ready")
 }
+
+/// The node is rebooted while the control service is away: its pods come up from what the agent last knew, and find the
+/// Services served from their first moment.
+pub fn pods_come_up_after_a_reboot_without_the_control_service() -> Result {
+    let mut cluster = Cluster::start("flreboot", &ONE)?;
+    // A backend that is there before every pod.
+    let www = cluster.dir.path().join("outside-www");
+    std::fs::create_dir(&www)?;
+    std::fs::write(www.join("index.html"), "outside\n")?;
+    let mut command = cluster.outside.command("busybox");
+    command.args(["httpd", "-f", "-p", "8080", "-h"]).arg(&www);
+    let _server = Process::start("outside-httpd", command, cluster.dir.path())?;
+    let outside = Lab::address(1, 200);
+    cluster.apply(&format!(
+        "apiVersion: v1\nkind: Service\nmetadata: {{name: outside}}\n\
+         spec: {{clusterIP: 10.96.7.7, ports: [{{port: 80, targetPort: 8080}}]}}\n---\n\
+         apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n\
+         metadata: {{name: outside-1, labels: {{kubernetes.io/service-name: outside}}}}\n\
+         addressType: IPv4\nports: [{{port: 8080}}]\nendpoints: [{{addresses: [{outside}], conditions: {{ready: true}}}}]\n"
+    ))?;
+    cluster.apply(&web("web", 2))?;
+    cluster.wait_for_rollout("web")?;
+    wait::until("the outside Service", PATIENCE, || cluster.nodes[0].host.sh(ASK_OUTSIDE).map(drop))?;
+    // Connects once, as the first thing that it does.
+    cluster.apply(&format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: first}}\n\
+         spec:\n  terminationGracePeriodSeconds: 0\n  containers:\n  - name: first\n    image: \"{WEB}\"\n\
+         \x20   command: [sh, -c, \"if {ASK_OUTSIDE}; then echo served; else echo refused; fi; exec sleep 1000000\"]\n"
+    ))?;
+    cluster.wait_for_condition("pod/first", "Ready")?;
+    let address = cluster.get(&["service", "web"])?["spec"]["clusterIP"].as_str().unwrap_or_default().to_owned();
+    let kept = cluster.dir.path().join("node-1/agent/node/last-known");
+    wait::until("the pods to be on disk", PATIENCE, || {
+        let world = std::fs::read_to_string(kept.join("world.json"))?;
+        let pods = std::fs::read_to_string(kept.join("pods.json"))?;
+        let is_whole = world.contains(&address) && world.contains("10.96.7.7") && pods.matches("\"first\"").count() > 0;
+        if is_whole { Ok(()) } else { Err(format!("{pods}\n{world}").into()) }
+    })?;
+    let running = |cluster: &Cluster| {
+        cluster.nodes[0].docker.cli(&["ps", "-q", "--no-trunc", "--filter", "ancestor=fairlead.test/web:1"])
+    };
+    let before = running(&cluster)?;
+    if before.split_whitespace().count() != 3 {
+        return Err(format!("three containers expected: {before}").into());
+    }
+
+    cluster.control.take().ok_or("no control service")?.kill()?;
+    cluster.nodes[0].agent.take().ok_or("no agent")?.kill()?;
+    let node = &mut cluster.nodes[0];
+    std::fs::remove_dir_all(std::path::Path::new("/sys/fs/bpf").join(&node.host.name))?;
+    node.docker.restart(&node.host)?;
+    cluster.restart_agent(0, &[])?;
+    let log = |cluster: &Cluster| cluster.nodes[0].agent.as_ref().map(|agent| agent.tail()).unwrap_or_default();
+    let fetch = format!("timeout 5 busybox wget -q -O - http://{address}/");
+    let up = wait::until("the pods to be up and served", PATIENCE, || {
+        let now = running(&cluster)?;
+        if now.split_whitespace().filter(|id| !before.contains(id)).count() != 3 {
+            return Err(format!("the containers are {now}").into());
+        }
+        cluster.nodes[0].host.sh(&fetch).map(drop)
+    });
+    up.map_err(|error| format!("{error}\n{}", log(&cluster)))?;
+    let outcomes = wait::until("the first connection's outcome", PATIENCE, || {
+        let docker = &cluster.nodes[0].docker;
+        let logs: Result<Vec<String>> =
+            running(&cluster)?.split_whitespace().map(|id| docker.cli(&["logs", id])).collect();
+        let logs = logs?.concat();
+        if logs.contains("served") || logs.contains("refused") { Ok(logs) } else { Err(logs.into()) }
+    })?;
+    if outcomes.contains("refused") {
+        return Err(format!("a pod was started before its Services were served\n{}", log(&cluster)).into());
+    }
+    cluster.start_control()?;
+    cluster.wait_for_condition("node/node-1", "Ready")?;
+    cluster.apply(&web("web", 3))?;
+    cluster.wait_for_rollout("web")
+}
+
+/// In a pod as on a host.
+const ASK_OUTSIDE: &str = "timeout 5 busybox wget -q -O /dev/null http://10.96.7.7/";
 
 /// The hooks and maps are gone as after a reboot, and the control service is away: names and Services come back from
 /// what the agent last knew.

@@ -1,11 +1,12 @@
-//! The project's own commands: `cargo xtask up`, `test`, `build`, `tidy`, `package`, `bench`, `setup`, `schema`. One
-//! module per task.
+//! The project's own commands: `cargo xtask up`, `test`, `build`, `tidy`, `package`, `bench`, `conformance`, `setup`,
+//! `schema`. One module per task.
 
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "what panics in a test fails it"))]
 
 mod bench;
 mod build;
 mod command;
+mod conformance;
 mod package;
 mod progress;
 mod schema;
@@ -33,6 +34,7 @@ enum Task {
     Setup(setup::Setup),
     Build(build::Build),
     Bench(bench::Bench),
+    Conformance(conformance::Conformance),
     Tidy(tidy::Tidy),
     Package(package::Package),
     Schema(schema::Schema),
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         Task::Setup(task) => task.run(),
         Task::Build(task) => task.run(),
         Task::Bench(task) => task.run(),
+        Task::Conformance(task) => task.run(),
         Task::Tidy(task) => task.run(),
         Task::Package(task) => task.run(),
         Task::Schema(task) => task.run(),

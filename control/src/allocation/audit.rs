@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Allocator, held,
+    Allocator,
     records::{self, RecordOwner},
 };
 use crate::store::{Condition, Key, Requirement, Snapshot, Transaction};
@@ -27,18 +27,19 @@ struct Claim<'a> {
     revision: u64,
 }
 
-/// Compares all Services with all records. Cost: O(Services + records).
+/// Compares all Services with all records. Cost: O(Services + records), and a parse of each Service that was changed
+/// since the last audit.
 pub fn audit(allocator: &Allocator, snapshot: &Snapshot) -> Found {
     let inner = &*allocator.inner;
     let mut found = Found::default();
     // (resource, key of the record) → the Service that holds it.
     let mut claims: BTreeMap<(&'static str, String), Claim<'_>> = BTreeMap::new();
-    for (key, object) in snapshot.list("services", "", None) {
-        let Ok(service) = serde_json::from_slice(object.json()) else {
+    let mut cache = inner.held.lock();
+    for (key, reading) in cache.update(snapshot) {
+        let Some(held) = &reading.held else {
             found.conflicts.push(format!("Service {key} is not readable"));
             continue;
         };
-        let held = held(&service);
         let ips = held
             .cluster_ips
             .iter()
@@ -48,7 +49,7 @@ pub fn audit(allocator: &Allocator, snapshot: &Snapshot) -> Found {
         for record in ips.chain(ports.map(|port| (records::PORTS, port.to_string()))) {
             match claims.get(&record) {
                 Some(first) => found.conflicts.push(format!("Services {} and {key} both hold {}", first.key, record.1)),
-                None => drop(claims.insert(record, Claim { key, revision: object.revision })),
+                None => drop(claims.insert(record, Claim { key, revision: reading.revision })),
             }
         }
     }

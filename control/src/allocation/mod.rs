@@ -18,6 +18,7 @@
 //! | `cluster_ip`, `node_port` | what is free in a range |
 //! | `service` | what one Service needs |
 //! | `records` | what a record looks like |
+//! | `held_cache` | which Services an audit has to parse |
 //! | `audit` | what differs between records and Services |
 //! | `repair` | runs the audit, commits its repairs |
 //!
@@ -25,6 +26,7 @@
 
 mod audit;
 mod cluster_ip;
+mod held_cache;
 mod node_port;
 mod records;
 mod repair;
@@ -42,9 +44,11 @@ use std::{
 };
 
 use ipnetwork::Ipv4Network;
+use parking_lot::Mutex;
 use serde_json::Value;
 
 use cluster_ip::ClusterIps;
+use held_cache::HeldCache;
 use node_port::NodePorts;
 use records::Records;
 #[cfg(test)]
@@ -68,6 +72,8 @@ struct Inner {
     cluster_ips: ClusterIps,
     node_ports: NodePorts,
     records: Records,
+    /// For the audit alone.
+    held: Mutex<HeldCache>,
     /// The audit of the start could not be completed: records may be missing, so nothing new is given.
     paused: AtomicBool,
 }
@@ -88,7 +94,9 @@ impl Allocator {
     pub fn new(service_cidr: Ipv4Network, node_ports: RangeInclusive<u16>) -> Self {
         let (cluster_ips, node_ports) = (ClusterIps::new(service_cidr), NodePorts::new(node_ports));
         let paused = AtomicBool::new(false);
-        Self { inner: Arc::new(Inner { cluster_ips, node_ports, records: Records::new(), paused }) }
+        Self {
+            inner: Arc::new(Inner { cluster_ips, node_ports, records: Records::new(), held: Mutex::default(), paused }),
+        }
     }
 
     fn pause(&self) {

@@ -188,6 +188,24 @@ async fn an_audit_makes_missing_records_and_removes_orphans() {
 }
 
 #[tokio::test]
+async fn an_audit_parses_only_the_services_that_changed_since_the_last() {
+    let lab = Lab::new();
+    for n in 0..20 {
+        lab.put(&format!("s{n}"), node_port(30000 + n)).await.unwrap();
+    }
+    let allocator = allocator();
+    let parsed = || allocator.inner.held.lock().parsed;
+    assert_eq!(repair(&lab.store, &allocator).await.unwrap(), 0);
+    assert_eq!(parsed(), 20);
+    assert_eq!(repair(&lab.store, &allocator).await.unwrap(), 0);
+    assert_eq!(parsed(), 20, "nothing changed");
+    lab.put("s3", node_port(30030)).await.unwrap();
+    lab.write("s4", None).await.unwrap();
+    assert_eq!(repair(&lab.store, &allocator).await.unwrap(), 0);
+    assert_eq!(parsed(), 21);
+}
+
+#[tokio::test]
 async fn an_audit_leaves_the_addresses_that_others_manage_alone() {
     let lab = Lab::new();
     let object = json!({"metadata": {"name": "10.96.0.77"}, "spec": {"parentRef": {"resource": "x", "name": "y"}}});
@@ -214,8 +232,8 @@ impl Store for FullDisk {
         self.store.snapshot_at(revision)
     }
 
-    fn keep(&self, snapshot: &Snapshot) {
-        self.store.keep(snapshot);
+    fn keep(&self, snapshot: &Snapshot, user: &str) {
+        self.store.keep(snapshot, user);
     }
 
     fn published(&self) -> u64 {

@@ -217,8 +217,13 @@ fn check_store(stats: &store::Stats) -> Outcome {
 
 #[async_trait::async_trait]
 impl Handler for Api {
+    fn is_long_running(&self, info: &RequestInfo) -> bool {
+        subresource::is_long_running(info)
+    }
+
     async fn answer(&self, info: RequestInfo, request: Request<Body>) -> Response<Body> {
-        let running = self.inner.metrics.requests().begin(&info, |path| self.serves(path));
+        let long_running = self.is_long_running(&info);
+        let running = self.inner.metrics.requests().begin(&info, long_running, |path| self.serves(path));
         let response = dispatch::answer(self, info, request).await;
         running.answered(response.status().as_u16());
         match running.is_long_running() {

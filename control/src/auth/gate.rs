@@ -1,11 +1,15 @@
 //! Authenticates and authorises every request before the API sees it.
 //!
-//! Decides nothing itself: it has the request read once, reads the credential, asks, and answers 400, 401 or 403.
+//! Decides nothing itself: it has the request read once, reads the credential, asks, and answers 400, 401 or 403. A
+//! watch may last for an hour, so it is asked about again while it does.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use axum::{body::Body, response::IntoResponse};
-use http::{HeaderMap, Request, Response, StatusCode, header};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
@@ -35,6 +39,9 @@ pub type ConnectionCertificate = Option<Result<CertificateIdentity, BadCertifica
 /// Answers requests that were let through.
 #[async_trait::async_trait]
 pub trait Handler: Send + Sync + 'static {
+    /// Whether the answer may have no end: a watch, or what an agent streams.
+    fn is_long_running(&self, info: &RequestInfo) -> bool;
+
     /// Answers one request. `info` is all that there is to know of it but the body, the user included.
     async fn answer(&self, info: RequestInfo, request: Request<Body>) -> Response<Body>;
 }
@@ -46,6 +53,7 @@ pub struct Gate {
     facts: StoredFacts,
     metrics: Arc<RequestMetrics>,
     closing: CancellationToken,
+    ask_again_every: Duration,
 }
 
 impl Gate {
@@ -56,7 +64,7 @@ impl Gate {
         metrics: Arc<RequestMetrics>,
         closing: CancellationToken,
     ) -> Self {
-        Self { handler, facts: StoredFacts::new(store), metrics, closing }
+        Self { handler, facts: StoredFacts::new(store), metrics, closing, ask_again_every: ASK_AGAIN_EVERY }
     }
 
     /// Answers one request that came over a connection with this certificate.
@@ -64,27 +72,30 @@ impl Gate {
         let id = AuditId::of(request.headers());
         let span =
             tracing::info_span!("request", audit_id = %id, method = %request.method(), path = request.uri().path());
-        let mut response = self.pass(request, &certificate).instrument(span).await;
+        let mut response = self.pass(request, certificate).instrument(span).await;
         response.headers_mut().insert(AUDIT_ID, id.into_header());
         response
     }
 
-    async fn pass(self, request: Request<Body>, certificate: &ConnectionCertificate) -> Response<Body> {
+    async fn pass(self, request: Request<Body>, certificate: Arc<ConnectionCertificate>) -> Response<Body> {
         let (parts, body) = request.into_parts();
-        let info = match self.admit(&parts, certificate) {
+        let info = match self.admit(&parts, &certificate) {
             Ok(info) => info,
             Err(status) => {
                 self.metrics.refused(status.code);
                 return refusal(&status);
             }
         };
-        let long_running = info.is_long_running();
+        let admitted = self.handler.is_long_running(&info).then(|| Admitted {
+            gate: self.clone(),
+            info: info.clone(),
+            authorization: parts.headers.get(header::AUTHORIZATION).cloned(),
+            certificate,
+        });
         let response = self.handler.answer(info, Request::from_parts(parts, body)).await;
-        if long_running {
-            response.map(|body| Body::new(EndingBody::new(body, self.closing.cancelled_owned())))
-        } else {
-            response
-        }
+        let Some(admitted) = admitted else { return response };
+        let closing = self.closing.cancelled_owned();
+        response.map(|body| Body::new(EndingBody::new(body, closing, admitted.withdrawn())))
     }
 
     fn admit(&self, parts: &http::request::Parts, certificate: &ConnectionCertificate) -> Result<RequestInfo, Status> {
@@ -93,33 +104,40 @@ impl Gate {
             return info;
         }
         // A stranger learns nothing of the request, not even that it is malformed.
-        let identity = self.authenticate(&parts.headers, certificate)?;
+        let identity = self.authenticate(parts.headers.get(header::AUTHORIZATION), certificate)?;
         let mut info = info?;
-        let attributes = Attributes::of(&info);
-        let refused = |reason: &str| Err(authorize::forbidden(&identity, &attributes, reason));
-        match authorize::authorize(&identity, &attributes) {
-            Decision::Allow => {}
-            Decision::Deny(reason) => return refused(&reason),
-            Decision::AllowIf(fact) => match self.facts.holds(&fact) {
-                Ok(true) => {}
-                Ok(false) => return refused("no relationship found between it and this object"),
-                Err(e) => return Err(unreadable(&e)),
-            },
-        }
+        self.authorize(&identity, &info)?;
         info.user = Some(identity);
         Ok(info)
     }
 
+    fn authorize(&self, identity: &Identity, info: &RequestInfo) -> Result<(), Status> {
+        let attributes = Attributes::of(info);
+        let refused = |reason: &str| Err(authorize::forbidden(identity, &attributes, reason));
+        match authorize::authorize(identity, &attributes) {
+            Decision::Allow => Ok(()),
+            Decision::Deny(reason) => refused(&reason),
+            Decision::AllowIf(fact) => match self.facts.holds(&fact) {
+                Ok(true) => Ok(()),
+                Ok(false) => refused("no relationship found between it and this object"),
+                Err(e) => Err(unreadable(&e)),
+            },
+        }
+    }
+
     /// A certificate first; a bearer token where there is none, or none that is good.
-    fn authenticate(&self, headers: &HeaderMap, certificate: &ConnectionCertificate) -> Result<Identity, Status> {
+    fn authenticate(
+        &self,
+        authorization: Option<&HeaderValue>,
+        certificate: &ConnectionCertificate,
+    ) -> Result<Identity, Status> {
         match certificate.as_ref().map(|c| c.as_ref().map(|c| c.at(SystemTime::now()))) {
             Some(Ok(Ok(identity))) => return Ok(identity.clone()),
             Some(Ok(Err(e))) => tracing::debug!("{e}"),
             Some(Err(e)) => tracing::debug!("{e}"),
             None => {}
         }
-        let token = headers
-            .get(header::AUTHORIZATION)
+        let token = authorization
             .and_then(|v| v.to_str().ok())
             .and_then(|v| v.split_once(' '))
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
@@ -129,6 +147,39 @@ impl Gate {
         secret.and_then(|s| token.identity(&s, Timestamp::now())).ok_or_else(Status::unauthorized)
     }
 }
+
+/// A request whose answer is under way.
+struct Admitted {
+    gate: Gate,
+    info: RequestInfo,
+    authorization: Option<HeaderValue>,
+    certificate: Arc<ConnectionCertificate>,
+}
+
+impl Admitted {
+    /// Completes once the request would be refused: its credential has expired or was deleted, or its user may not ask
+    /// for this any more.
+    async fn withdrawn(self) {
+        loop {
+            tokio::time::sleep(self.gate.ask_again_every).await;
+            if let Err(status) = self.is_allowed() {
+                tracing::info!(reason = status.message, "a watch ends: it would be refused now");
+                return;
+            }
+        }
+    }
+
+    /// What the stored objects do not tell for the moment withdraws nothing.
+    fn is_allowed(&self) -> Result<(), Status> {
+        let identity = self.gate.authenticate(self.authorization.as_ref(), &self.certificate);
+        let asked = identity.and_then(|identity| self.gate.authorize(&identity, &self.info));
+        asked.or_else(|status| if matches!(status.code, 401 | 403) { Err(status) } else { Ok(()) })
+    }
+}
+
+/// How often a long-running request is asked about again. Kubernetes does so only when the client watches anew, after
+/// half an hour to an hour or whatever `timeoutSeconds` says.
+const ASK_AGAIN_EVERY: Duration = Duration::from_secs(60);
 
 /// Health and version say nothing of what is stored.
 fn is_public(request: &http::request::Parts) -> bool {
@@ -149,4 +200,62 @@ fn refusal(status: &Status) -> Response<Body> {
         response.headers_mut().insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::StreamExt;
+    use http_body_util::BodyExt;
+
+    use super::*;
+    use crate::{
+        api::open_store,
+        auth::bootstrap_token::{NAMESPACE, expiration},
+        encode,
+        kinds::Registry,
+        metrics::Metrics,
+        store::{Change, Expect, Key, Write},
+    };
+
+    /// Answers everything with one line and no end.
+    struct Endless;
+
+    #[async_trait::async_trait]
+    impl Handler for Endless {
+        fn is_long_running(&self, _: &RequestInfo) -> bool {
+            true
+        }
+
+        async fn answer(&self, _: RequestInfo, _: Request<Body>) -> Response<Body> {
+            let first = futures::stream::iter([Ok::<_, std::io::Error>(bytes::Bytes::from_static(b"one"))]);
+            Response::new(Body::from_stream(first.chain(futures::stream::pending())))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_watch_ends_when_its_users_credential_is_withdrawn_and_not_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let store: Arc<dyn Store> = Arc::new(open_store(&dir.path().join("store"), &Registry::default()).unwrap());
+        let token = BootstrapToken::random();
+        let secret = token.to_secret(expiration(Timestamp::now(), Duration::from_secs(100_000)));
+        let key = Key { resource: "secrets".into(), name: format!("{NAMESPACE}/{}", token.secret_name()).into() };
+        let kind = Registry::default().snapshot().by_path("", "v1", "secrets").unwrap();
+        let draft = encode::draft(&kind, &serde_json::to_value(&secret).unwrap());
+        let write = Write { key: key.clone(), expect: Expect::Absent, change: Change::Put(draft) };
+        let stored = store.write_one(write).await.unwrap();
+        let metrics = Metrics::default().requests().clone();
+        let mut gate = Gate::new(Arc::new(Endless), store.clone(), metrics, CancellationToken::new());
+        gate.ask_again_every = Duration::from_millis(1);
+        let request = Request::get("/api").header(header::AUTHORIZATION, format!("Bearer {token}"));
+        let request = request.body(Body::empty()).unwrap();
+        let mut body = gate.answer(request, Arc::new(None)).await.into_body();
+        assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "one");
+
+        let early = tokio::time::timeout(Duration::from_millis(50), body.frame()).await;
+        assert!(early.is_err(), "a watch that is still allowed goes on");
+        let delete = Write { key, expect: Expect::At(stored.revision), change: Change::Delete };
+        store.write_one(delete).await.unwrap();
+        let end = tokio::time::timeout(Duration::from_secs(30), body.frame()).await;
+        assert!(end.expect("it ends in time").is_none());
+    }
 }

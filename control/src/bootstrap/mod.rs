@@ -3,26 +3,16 @@
 
 mod objects;
 
-use std::{fmt::Debug, net::Ipv4Addr, time::Duration};
+use std::{fmt::Debug, net::Ipv4Addr};
 
-use futures::{StreamExt, stream::select_all};
-use k8s_openapi::{
-    NamespaceResourceScope,
-    api::{
-        core::v1::{Endpoints, Namespace, Service},
-        discovery::v1::EndpointSlice,
-    },
-};
+use crate::Config;
+use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{DeleteParams, PostParams},
-    runtime::{WatchStreamExt, watcher},
 };
-use serde::{Serialize, de::DeserializeOwned};
-use tokio_util::sync::CancellationToken;
-
-use crate::Config;
 use objects::MatchesDesired;
+use serde::{Serialize, de::DeserializeOwned};
 
 /// Where the API can be reached from pods, as the endpoint of `default/kubernetes`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +27,7 @@ pub struct Advertised {
 pub struct BootstrapError {
     kind: String,
     name: String,
-    source: Box<kube::Error>,
+    pub source: Box<kube::Error>,
 }
 
 /// Makes what is missing and repairs what differs.
@@ -45,52 +35,33 @@ pub async fn ensure(client: &Client, config: &Config, advertised: Option<Adverti
     for namespace in objects::namespaces() {
         ensure_one(&Api::<Namespace>::all(client.clone()), namespace).await?;
     }
-    ensure_kubernetes(client, config, advertised).await?;
+    KubernetesService::new(config, advertised).restore(client).await?;
     ensure_one(&Api::namespaced(client.clone(), "kube-system"), objects::dns_service(config)).await
 }
 
-/// Keeps the Service `kubernetes` and its endpoints as they must be, whoever changes them, until `stop`.
-pub async fn keep(client: Client, config: Config, advertised: Option<Advertised>, stop: CancellationToken) {
-    let events = select_all([
-        changes::<Service>(&client).boxed(),
-        changes::<Endpoints>(&client).boxed(),
-        changes::<EndpointSlice>(&client).boxed(),
-    ]);
-    let mut events = std::pin::pin!(events);
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            event = events.next() => if event.is_none() { return },
-        }
-        while let Err(e) = ensure_kubernetes(&client, &config, advertised).await {
-            tracing::warn!(error = &e as &dyn std::error::Error, "cannot keep the Service default/kubernetes");
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = tokio::time::sleep(Duration::from_secs(5)) => {}
-            }
-        }
-    }
-}
-
-fn changes<K>(client: &Client) -> impl futures::Stream<Item = ()> + Send + use<K>
-where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
-{
-    let only = watcher::Config::default().fields("metadata.name=kubernetes");
-    watcher(Api::<K>::namespaced(client.clone(), "default"), only).default_backoff().map(|_| ())
-}
-
-async fn ensure_kubernetes(
-    client: &Client,
-    config: &Config,
+/// The Service `kubernetes` with its Endpoints and EndpointSlice, as they must be.
+#[derive(Clone, Debug)]
+pub struct KubernetesService {
+    config: Config,
     advertised: Option<Advertised>,
-) -> Result<(), BootstrapError> {
-    ensure_one(&Api::namespaced(client.clone(), "default"), objects::kubernetes_service(config, advertised)).await?;
-    if let Some(advertised) = advertised {
-        ensure_one(&Api::namespaced(client.clone(), "default"), objects::kubernetes_endpoints(advertised)).await?;
-        ensure_one(&Api::namespaced(client.clone(), "default"), objects::kubernetes_slice(advertised)).await?;
+}
+
+impl KubernetesService {
+    /// That of a control service; without endpoints where it has no address to advertise.
+    pub fn new(config: &Config, advertised: Option<Advertised>) -> Self {
+        Self { config: config.clone(), advertised }
     }
-    Ok(())
+
+    /// Makes what is missing and repairs what differs.
+    pub async fn restore(&self, client: &Client) -> Result<(), BootstrapError> {
+        let service = objects::kubernetes_service(&self.config, self.advertised);
+        ensure_one(&Api::namespaced(client.clone(), "default"), service).await?;
+        if let Some(advertised) = self.advertised {
+            ensure_one(&Api::namespaced(client.clone(), "default"), objects::kubernetes_endpoints(advertised)).await?;
+            ensure_one(&Api::namespaced(client.clone(), "default"), objects::kubernetes_slice(advertised)).await?;
+        }
+        Ok(())
+    }
 }
 
 async fn ensure_one<K>(api: &Api<K>, wanted: K) -> Result<(), BootstrapError>
@@ -127,6 +98,8 @@ where
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+
+    use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
 
     use super::*;
     use crate::{
@@ -175,36 +148,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_service_of_the_api_comes_back_when_somebody_deletes_it() {
+    async fn what_somebody_deleted_is_restored_and_nothing_else_is_written() {
         let dir = tempfile::tempdir().unwrap();
         let config = Config::new(dir.path());
         let client = client(dir.path(), &config);
         let at = Some(Advertised { address: [192, 0, 2, 1].into(), port: 6443 });
         ensure(&client, &config, at).await.unwrap();
-        let stop = CancellationToken::new();
-        let keeper = tokio::spawn(keep(client.clone(), config, at, stop.clone()));
         let slices: Api<EndpointSlice> = Api::namespaced(client.clone(), "default");
-        let services: Api<Service> = Api::namespaced(client, "default");
+        let services: Api<Service> = Api::namespaced(client.clone(), "default");
         let (slice, service) = (revision(&slices, "kubernetes").await, revision(&services, "kubernetes").await);
         slices.delete("kubernetes", &DeleteParams::default()).await.unwrap();
-        services.delete("kubernetes", &DeleteParams::default()).await.unwrap();
-        let is_back = async {
-            let newer = |found: Option<String>, old: &String| found.is_some_and(|new| new != *old);
-            loop {
-                let back =
-                    newer(slices.get_opt("kubernetes").await.unwrap().and_then(|s| s.resource_version()), &slice)
-                        && newer(
-                            services.get_opt("kubernetes").await.unwrap().and_then(|s| s.resource_version()),
-                            &service,
-                        );
-                if back {
-                    return;
-                }
-                tokio::task::yield_now().await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(30), is_back).await.unwrap();
-        stop.cancel();
-        keeper.await.unwrap();
+        KubernetesService::new(&config, at).restore(&client).await.unwrap();
+        assert_ne!(revision(&slices, "kubernetes").await, slice);
+        assert_eq!(revision(&services, "kubernetes").await, service);
     }
 }

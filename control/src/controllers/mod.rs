@@ -11,6 +11,7 @@ mod endpoint_slice_mirroring;
 mod endpoints;
 mod event_ttl;
 mod garbage_collector;
+mod kubernetes_service;
 mod namespace;
 mod node_ipam;
 mod node_lifecycle;
@@ -23,15 +24,17 @@ mod taint_eviction;
 #[cfg(test)]
 mod tests;
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use ipnetwork::Ipv4Network;
 use kube::Client;
 use tokio::sync::watch;
 
+pub use self::certificate_signing::ControlNames;
 use self::served::ServedKinds;
 use crate::{
     auth::pki::Authority,
+    bootstrap::KubernetesService,
     engine::{QueueStats, Recorder, Tasks},
     objects::informers::Informers,
     supervise::TaskStatus,
@@ -46,8 +49,10 @@ pub struct Config {
     pub node_cidr_mask_size: u8,
     /// Signs the certificates of nodes; its own certificate is published in every namespace.
     pub authority: Arc<Authority>,
-    /// Of the Service `kubernetes`.
-    pub api_address: IpAddr,
+    /// The Service through which pods reach the API.
+    pub kubernetes_service: KubernetesService,
+    /// What nodes get no serving certificate for.
+    pub control_names: ControlNames,
     /// How long a node may miss its Lease before it is NotReady.
     pub node_monitor_grace_period: Duration,
 }
@@ -88,6 +93,7 @@ pub fn start(client: Client, config: Config, kinds_changed: watch::Receiver<u64>
     pod_gc::start(&context, &tasks);
     service_account::start(&context, &tasks);
     root_ca::start(&context, &tasks);
+    kubernetes_service::start(&context, &tasks);
     let removed = namespace::start(&context, &tasks);
     garbage_collector::start(&context, &tasks, removed);
     event_ttl::start(&context, &tasks);

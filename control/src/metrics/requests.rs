@@ -123,10 +123,15 @@ impl RequestMetrics {
         Self { total, durations, long_running, events, mutating, read_only, refused, series }
     }
 
-    /// Begins to count a request. `served` says whether its resource is served; it is asked only at the first of a
-    /// series.
-    pub fn begin(self: &Arc<Self>, info: &RequestInfo, served: impl FnOnce(&ResourcePath) -> bool) -> Running {
-        let handles = self.handles(info, served);
+    /// Begins to count a request. `long_running` says whether its answer may have no end; `served`, whether its resource
+    /// is served: it is asked only at the first of a series.
+    pub fn begin(
+        self: &Arc<Self>,
+        info: &RequestInfo,
+        long_running: bool,
+        served: impl FnOnce(&ResourcePath) -> bool,
+    ) -> Running {
+        let handles = self.handles(info, long_running, served);
         let gauge = match &handles.measure {
             Measure::LongRunning(gauge) => gauge.clone(),
             Measure::Duration(_) if info.verb.is_write() => self.mutating.clone(),
@@ -147,8 +152,13 @@ impl RequestMetrics {
         self.events.get_or_create_owned(&labels.map(|(name, value)| (name, value.to_owned())).to_vec())
     }
 
-    fn handles(&self, info: &RequestInfo, served: impl FnOnce(&ResourcePath) -> bool) -> Arc<Handles> {
-        let series = SeriesOf::of(info);
+    fn handles(
+        &self,
+        info: &RequestInfo,
+        long_running: bool,
+        served: impl FnOnce(&ResourcePath) -> bool,
+    ) -> Arc<Handles> {
+        let series = SeriesOf::of(info, long_running);
         if let Some(handles) = self.series.read().get(&series) {
             return handles.clone();
         }
@@ -212,8 +222,8 @@ impl Drop for Running {
 }
 
 impl<'a> SeriesOf<'a> {
-    fn of(info: &'a RequestInfo) -> Self {
-        let (verb, long_running) = (info.verb, info.is_long_running());
+    fn of(info: &'a RequestInfo, long_running: bool) -> Self {
+        let verb = info.verb;
         let series =
             Self { verb, long_running, scope: Scope::None, group: "", version: "", resource: "", subresource: "" };
         let Some(resource) = info.resource() else { return series };
@@ -295,7 +305,7 @@ mod tests {
         let metrics = Metrics::default();
         let get = parse("GET", "/api/v1/namespaces/a/pods/b").unwrap();
         for code in [200, 404, 200] {
-            metrics.requests().begin(&get, |_| true).answered(code);
+            metrics.requests().begin(&get, false, |_| true).answered(code);
         }
         let labels =
             r#"component="apiserver",verb="GET",group="",resource="pods",scope="resource",subresource="",version="v1""#;
@@ -311,7 +321,7 @@ mod tests {
         let metrics = Metrics::default();
         for n in 0..100 {
             let info = parse("GET", &format!("/apis/g{n}.io/v1/things")).unwrap();
-            metrics.requests().begin(&info, |_| false).answered(404);
+            metrics.requests().begin(&info, false, |_| false).answered(404);
         }
         assert_eq!(lines(&metrics, "apiserver_request_total").len(), 1);
         assert_eq!(metrics.requests().series.read().len(), 1);
@@ -324,7 +334,8 @@ mod tests {
         let watch = parse("GET", "/api/v1/pods?watch=true").unwrap();
         let value = |start: &str| lines(&metrics, start)[0].rsplit(' ').next().map(str::to_owned).unwrap();
         let writes = r#"apiserver_current_inflight_requests{request_kind="mutating"}"#;
-        let (create, watch) = (metrics.requests().begin(&create, |_| true), metrics.requests().begin(&watch, |_| true));
+        let create = metrics.requests().begin(&create, false, |_| true);
+        let watch = metrics.requests().begin(&watch, true, |_| true);
         assert_eq!((value(writes), value("apiserver_longrunning_requests")), ("1".to_owned(), "1".to_owned()));
         watch.answered(200);
         drop(create);

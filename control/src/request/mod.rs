@@ -148,12 +148,6 @@ impl RequestInfo {
     pub fn user(&self) -> Result<&Identity, Status> {
         self.user.as_ref().ok_or_else(Status::unauthorized)
     }
-
-    /// Whether the answer may have no end: a watch, or what an agent streams.
-    pub fn is_long_running(&self) -> bool {
-        self.verb == Verb::Watch
-            || self.resource().is_some_and(|r| matches!(r.subresource.as_deref(), Some("log" | "proxy")))
-    }
 }
 
 #[cfg(test)]

@@ -124,11 +124,3 @@ fn dry_run_is_all_or_refused() {
     assert_eq!(query("dryRun=Some").unwrap_err().code, 400);
     assert_eq!(query("dryRun=All&dryRun=Some").unwrap_err().code, 400);
 }
-
-#[test]
-fn proxies_logs_and_watches_may_last() {
-    for uri in ["/api/v1/pods?watch=1", "/api/v1/namespaces/a/pods/p/log", "/api/v1/nodes/n/proxy/x"] {
-        assert!(info("GET", uri).is_long_running(), "{uri}");
-    }
-    assert!(!info("GET", "/api/v1/pods").is_long_running());
-}

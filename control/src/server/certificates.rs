@@ -30,7 +30,8 @@ pub struct Certificates {
     pub agents: Agents,
     pub clients: Arc<ClientCertificates>,
     pub admin_kubeconfig: PathBuf,
-    names: ServingNames,
+    /// Those of the certificate that is shown.
+    pub names: ServingNames,
     pki_dir: PathBuf,
     server: String,
     provider: Arc<CryptoProvider>,
@@ -63,8 +64,8 @@ impl Certificates {
         Ok(certificates)
     }
 
-    /// Looks after the certificates until `stop`.
-    pub async fn keep(self: Arc<Self>, stop: CancellationToken) {
+    /// Renews those whose end is near, twice a day until `stop`.
+    pub async fn renew_repeatedly(self: Arc<Self>, stop: CancellationToken) {
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,

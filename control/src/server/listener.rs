@@ -5,6 +5,7 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::body::Body;
+use futures::FutureExt;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -13,13 +14,16 @@ use hyper_util::{
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::connection_limit::{ConnectionLimit, Counted};
-use crate::auth::{client_certificate::ClientCertificates, gate::Gate};
+use crate::{
+    auth::{client_certificate::ClientCertificates, gate::Gate},
+    supervise::Supervisor,
+};
 
 /// Connections at one time; beyond them new ones wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 16 * 1024;
@@ -60,8 +64,10 @@ struct Shared {
 }
 
 impl Listener {
-    /// Starts to accept. `closing` is cancelled by [`Listener::drain`]; the gate ends its watches on it.
+    /// Starts to accept, as a task of `supervisor`. `closing` is cancelled by [`Listener::drain`]; the gate ends its
+    /// watches on it.
     pub fn start(
+        supervisor: &Supervisor,
         socket: TcpListener,
         tls: rustls::ServerConfig,
         clients: Arc<ClientCertificates>,
@@ -71,11 +77,19 @@ impl Listener {
         let tasks = TaskTracker::new();
         let acceptor = TlsAcceptor::from(Arc::new(tls));
         let shared = Arc::new(Shared { acceptor, clients, gate, http: http(), closing: closing.clone() });
-        tasks.spawn(accept(socket, shared, tasks.clone()));
+        let (strangers, connections) = (ConnectionLimit::new(MOST_OF_ONE_STRANGER, MOST_STRANGERS), tasks.clone());
+        accept_supervised(supervisor, socket, move |stream, peer, permit| {
+            let (shared, stranger) = (shared.clone(), strangers.admit(peer.ip()));
+            connections.spawn(async move {
+                let _permit = permit;
+                serve(stream, peer, stranger, shared).await;
+            });
+        });
         Self { closing, tasks }
     }
 
-    /// Stops accepting, ends watches, waits for requests in progress, and closes connections that take too long.
+    /// Ends watches, waits for requests in progress, and closes connections that take too long. New connections are
+    /// accepted until the supervisor shuts down, which is to come before.
     pub async fn drain(self) {
         self.closing.cancel();
         self.tasks.close();
@@ -95,26 +109,34 @@ fn http() -> auto::Builder<TokioExecutor> {
     builder
 }
 
-async fn accept(socket: TcpListener, shared: Arc<Shared>, tasks: TaskTracker) {
-    let (permits, strangers) =
-        (Arc::new(Semaphore::new(MAX_CONNECTIONS)), ConnectionLimit::new(MOST_OF_ONE_STRANGER, MOST_STRANGERS));
+/// Gives every connection to `take`, with what it gives back when it ends. Connections that are there are not touched
+/// when the task has to be started again.
+fn accept_supervised(
+    supervisor: &Supervisor,
+    socket: TcpListener,
+    take: impl Fn(TcpStream, SocketAddr, OwnedSemaphorePermit) + Send + Sync + 'static,
+) {
+    let (socket, permits, take) = (Arc::new(socket), Arc::new(Semaphore::new(MAX_CONNECTIONS)), Arc::new(take));
+    supervisor.spawn("listener", move |stop| {
+        let (socket, permits, take) = (socket.clone(), permits.clone(), take.clone());
+        async move { accept(&socket, &permits, &*take, &stop).await }.boxed()
+    });
+}
+
+async fn accept(
+    socket: &TcpListener,
+    permits: &Arc<Semaphore>,
+    take: &(impl Fn(TcpStream, SocketAddr, OwnedSemaphorePermit) + Sync),
+    stop: &CancellationToken,
+) {
     loop {
         let next = async {
-            let permit = permits.clone().acquire_owned().await;
+            let permit = permits.clone().acquire_owned().await.expect("nobody closes the semaphore");
             (permit, socket.accept().await)
         };
-        let (permit, accepted) = tokio::select! {
-            () = shared.closing.cancelled() => return,
-            next = next => next,
-        };
+        let Some((permit, accepted)) = stop.run_until_cancelled(next).await else { return };
         match accepted {
-            Ok((stream, peer)) => {
-                let (shared, stranger) = (shared.clone(), strangers.admit(peer.ip()));
-                tasks.spawn(async move {
-                    let _permit = permit;
-                    serve(stream, peer, stranger, shared).await;
-                });
-            }
+            Ok((stream, peer)) => take(stream, peer, permit),
             // What went wrong with the one connection is over; a lack of descriptors passes when others end.
             Err(e) if is_of_one_connection(&e) => {}
             Err(e) => {
@@ -214,6 +236,10 @@ mod tests {
 
     #[async_trait::async_trait]
     impl Handler for EndlessWatch {
+        fn is_long_running(&self, info: &RequestInfo) -> bool {
+            info.verb == Verb::Watch
+        }
+
         async fn answer(&self, info: RequestInfo, _: http::Request<Body>) -> http::Response<Body> {
             if info.verb != Verb::Watch {
                 return http::Response::default();
@@ -226,6 +252,7 @@ mod tests {
     /// A listener before [`EndlessWatch`].
     struct Served {
         listener: Listener,
+        supervisor: Supervisor,
         address: SocketAddr,
         roots: RootCertStore,
         admin: (CertificateDer<'static>, PrivateKeyDer<'static>),
@@ -248,8 +275,10 @@ mod tests {
         let admin = std::fs::read(dir.path().join("pki/admin.pem")).unwrap();
         let mut roots = RootCertStore::empty();
         roots.add(certificates.authority.certificate().clone()).unwrap();
+        let supervisor = Supervisor::default();
         Served {
-            listener: Listener::start(socket, tls, clients, gate, closing),
+            listener: Listener::start(&supervisor, socket, tls, clients, gate, closing),
+            supervisor,
             address,
             roots,
             admin: (CertificateDer::from_pem_slice(&admin).unwrap(), PrivateKeyDer::from_pem_slice(&admin).unwrap()),
@@ -315,8 +344,31 @@ mod tests {
                 assert!(rest.to_bytes().is_empty());
             }
         };
-        tokio::time::timeout(DRAIN_TIMEOUT / 2, async { tokio::join!(served.listener.drain(), ends) }).await.unwrap();
+        let stop = async {
+            served.supervisor.shutdown().await;
+            served.listener.drain().await;
+        };
+        tokio::time::timeout(DRAIN_TIMEOUT / 2, async { tokio::join!(stop, ends) }).await.unwrap();
         assert!(TcpStream::connect(served.address).await.is_err(), "nobody listens any more");
+    }
+
+    #[tokio::test]
+    async fn a_listener_that_panics_accepts_again_and_is_counted() {
+        let (supervisor, socket) = (Supervisor::default(), TcpListener::bind("127.0.0.1:0").await.unwrap());
+        let address = socket.local_addr().unwrap();
+        let (taken, mut peers) = tokio::sync::mpsc::unbounded_channel();
+        let first = std::sync::atomic::AtomicBool::new(true);
+        accept_supervised(&supervisor, socket, move |_, peer, _| {
+            let is_first = first.swap(false, std::sync::atomic::Ordering::Relaxed);
+            assert!(!is_first, "the first connection is one too many");
+            taken.send(peer).unwrap();
+        });
+        let _lost = TcpStream::connect(address).await.unwrap();
+        let second = TcpStream::connect(address).await.unwrap();
+        assert_eq!(peers.recv().await, Some(second.local_addr().unwrap()));
+        let [status] = supervisor.status().try_into().expect("one task");
+        assert_eq!((&*status.name, status.restarts), ("listener", 1));
+        supervisor.shutdown().await;
     }
 
     #[tokio::test]

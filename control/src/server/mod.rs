@@ -39,9 +39,9 @@ use crate::{
         Identity,
         bootstrap_token::{self, BootstrapToken},
         gate::Gate,
-        pki::{self, Authority, FileError, PkiError},
+        pki::{self, Authority, FileError, PkiError, ServingNames},
     },
-    bootstrap::{self, Advertised, BootstrapError},
+    bootstrap::{self, Advertised, BootstrapError, KubernetesService},
     controllers::{self, Controllers},
     custom,
     kinds::Registry,
@@ -111,6 +111,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let provider = Arc::new(ring::default_provider());
     let certificates = Certificates::set_up(&config, address, advertised, provider.clone())?;
     let (authority, admin_kubeconfig) = (certificates.authority.clone(), certificates.admin_kubeconfig.clone());
+    let serving_names = certificates.names.clone();
 
     let (kinds, store_dir) = (Registry::default(), config.data_dir.join("store"));
     pki::private_dir(&store_dir).map_err(StartError::DataDir)?;
@@ -131,13 +132,13 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let gate = Gate::new(Arc::new(api.clone()), store.clone(), api.metrics().requests().clone(), closing.clone());
     let clients = certificates.clients.clone();
     let tls = tls::server_config(certificates.shown.clone(), clients.clone(), provider)?;
-    let listener = Listener::start(socket, tls, clients, gate, closing);
+    let supervisor = Supervisor::default();
+    let listener = Listener::start(&supervisor, socket, tls, clients, gate, closing);
 
     let ca_hash = authority.hash();
-    let supervisor = Supervisor::default();
-    start_tasks(&supervisor, &api, &store, &config, advertised, certificates, allocator);
+    start_tasks(&supervisor, &api, &store, certificates, allocator);
     let in_cluster = |name: &str| api.client(Identity::control(name));
-    let controllers_config = controllers_config(&config, authority);
+    let controllers_config = controllers_config(&config, advertised, authority, serving_names);
     let controllers = controllers::start(in_cluster("kube-controller-manager"), controllers_config, kinds_changed);
     let controllers = Arc::new(controllers);
     let scheduler = Arc::new(scheduler::start(in_cluster("kube-scheduler"), controllers.informers()));
@@ -200,14 +201,31 @@ impl Running {
     }
 }
 
-fn controllers_config(config: &Config, authority: Arc<Authority>) -> controllers::Config {
+fn controllers_config(
+    config: &Config,
+    advertised: Option<Advertised>,
+    authority: Arc<Authority>,
+    serving: ServingNames,
+) -> controllers::Config {
+    let control_names = controllers::ControlNames {
+        serving,
+        service_cidr: config.service_cidr,
+        cluster_domain: config.cluster_domain.clone(),
+        boot_id: boot_id(),
+    };
     controllers::Config {
         cluster_cidr: config.cluster_cidr,
         node_cidr_mask_size: config.node_cidr_mask_size,
         authority,
-        api_address: config.kubernetes_service_address().into(),
+        control_names,
+        kubernetes_service: KubernetesService::new(config, advertised),
         node_monitor_grace_period: config.node_monitor_grace_period,
     }
+}
+
+/// The kernel's ID of this boot; empty, which no node is taken to have, where there is none.
+fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
 }
 
 /// Starts what the service does beside answering.
@@ -215,17 +233,11 @@ fn start_tasks(
     supervisor: &Supervisor,
     api: &KubernetesApi,
     store: &Arc<dyn Store>,
-    config: &Config,
-    advertised: Option<Advertised>,
     certificates: Certificates,
     allocator: Allocator,
 ) {
-    let (client, config) = (api.client(Identity::control("apiserver")), config.clone());
-    supervisor.spawn("kubernetes-service", move |stop| {
-        bootstrap::keep(client.clone(), config.clone(), advertised, stop).boxed()
-    });
     let certificates = Arc::new(certificates);
-    supervisor.spawn("certificate-renewal", move |stop| certificates.clone().keep(stop).boxed());
+    supervisor.spawn("certificate-renewal", move |stop| certificates.clone().renew_repeatedly(stop).boxed());
     let audited = store.clone();
     supervisor.spawn("allocation-audit", move |stop| {
         allocation::audit_repeatedly(audited.clone(), allocator.clone(), stop).boxed()

@@ -89,8 +89,9 @@ pub trait Store: Send + Sync + 'static {
     /// All objects as they were at `revision`, which an earlier [`Store::keep`] named.
     fn snapshot_at(&self, revision: u64) -> Result<Snapshot, Expired>;
 
-    /// Keeps `snapshot` for later calls of [`Store::snapshot_at`], for some minutes and as long as few others are kept.
-    fn keep(&self, snapshot: &Snapshot);
+    /// Keeps `snapshot` for later calls of [`Store::snapshot_at`], for some minutes. Where too many are kept, the user
+    /// for whom the most are loses one.
+    fn keep(&self, snapshot: &Snapshot, user: &str);
 
     /// The latest revision whose events all subscriptions can already see.
     fn published(&self) -> u64;

@@ -76,7 +76,7 @@ fn write(query: &Query<'_>, zone: &Zone, meaning: NameLookup<'_>, turn: usize, m
             response.addresses(prepared, None, turn)
         }
         NameLookup::Srv(srv) if asked(TYPE_SRV) => {
-            let weight = (100 / srv.targets.len().max(1) as u16).max(1);
+            let weight = srv_weight(srv.targets.len());
             for target in &srv.targets {
                 response.answer(|out| record::srv(out, record::QUESTION, weight, target.port, &target.host));
             }
@@ -100,6 +100,11 @@ fn write(query: &Query<'_>, zone: &Zone, meaning: NameLookup<'_>, turn: usize, m
     }
     response.finish(ResponseCode::NoError);
     Outcome::Answered
+}
+
+/// Each target's share of 100, and at least 1 however many there are.
+fn srv_weight(targets: usize) -> u16 {
+    100_usize.checked_div(targets).and_then(|share| u16::try_from(share).ok()).unwrap_or_default().max(1)
 }
 
 /// The CNAME, and what it leads to as far as that is in the zone. The response code is the last name's (RFC 6604).

@@ -3,7 +3,7 @@
 
 use std::{
     collections::HashMap,
-    net::{SocketAddr, SocketAddrV4},
+    net::{IpAddr, SocketAddr, SocketAddrV4},
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
@@ -22,6 +22,7 @@ use super::{
     upstream,
     zone::Zone,
 };
+use crate::client_limit::{ClientLimit, ClientSlot};
 
 /// Asks other resolvers, and caches what they say.
 pub struct Forwarder {
@@ -36,6 +37,8 @@ struct Shared {
     /// Questions being asked: who comes meanwhile with the same one waits for the same response. This also ends a loop
     /// through other resolvers: a question that comes back to us waits for itself, and all give up in time.
     asking: Mutex<HashMap<Key, watch::Receiver<Option<Answer>>>>,
+    /// Which clients began them.
+    begun_by: ClientLimit,
     /// Resolvers that failed lately are asked last.
     failed: Mutex<HashMap<SocketAddr, Instant>>,
     /// Stale responses that are given without asking until then (RFC 8767, section 5).
@@ -53,6 +56,7 @@ impl Forwarder {
             resolv_conf: ResolvConf::new(resolv_conf, own),
             counters,
             asking: Mutex::default(),
+            begun_by: ClientLimit::new(MAX_OF_ONE_CLIENT),
             failed: Mutex::default(),
             resting: Mutex::default(),
         };
@@ -78,10 +82,17 @@ impl Forwarder {
     }
 
     /// Queries the resolvers, and writes a response, a stale one, or SERVFAIL with the reason.
-    pub async fn resolve(&self, query: &Query<'_>, zone: &Zone, transport: Transport, out: &mut Vec<u8>) {
+    pub async fn resolve(
+        &self,
+        query: &Query<'_>,
+        zone: &Zone,
+        client: IpAddr,
+        transport: Transport,
+        out: &mut Vec<u8>,
+    ) {
         let key = Key::of(query);
         let cached = self.shared.cache.get(&key).filter(|cached| cached.is_usable_stale(Instant::now()));
-        let mut asked = self.ask(&key, query, zone);
+        let mut asked = self.ask(&key, query, zone, client);
         let limit = if cached.is_some() { STALE_AFTER } else { GIVE_UP_AFTER };
         let answer = match timeout(limit, asked.wait_for(Option::is_some)).await {
             Ok(Ok(answer)) => answer.clone().unwrap_or_else(|| Err("nothing was asked".into())),
@@ -105,8 +116,8 @@ impl Forwarder {
         }
     }
 
-    /// The question as it is being asked, begun now unless someone has.
-    fn ask(&self, key: &Key, query: &Query<'_>, zone: &Zone) -> watch::Receiver<Option<Answer>> {
+    /// The question as it is being asked, begun now for `client` unless someone has.
+    fn ask(&self, key: &Key, query: &Query<'_>, zone: &Zone, client: IpAddr) -> watch::Receiver<Option<Answer>> {
         let mut asking = self.shared.asking.lock();
         if let Some(asked) = asking.get(key) {
             return asked.clone();
@@ -116,8 +127,13 @@ impl Forwarder {
             done.send_replace(Some(Err("too many questions are waiting for resolvers".into())));
             return asked;
         }
+        let Some(slot) = self.shared.begun_by.take(client) else {
+            done.send_replace(Some(Err("too many questions of this client are waiting for resolvers".into())));
+            return asked;
+        };
         asking.insert(key.clone(), asked.clone());
         drop(asking);
+        let in_flight = InFlight { shared: self.shared.clone(), key: key.clone(), _slot: slot };
         count(&self.shared.counters.forwards);
         let resolvers = self.shared.resolv_conf.resolvers(Instant::now(), |address| zone.knows_address(address));
         let (shared, key) = (self.shared.clone(), key.clone());
@@ -138,10 +154,24 @@ impl Forwarder {
                     tracing::debug!(%reason, "a name outside the cluster could not be resolved");
                 }
             }
-            shared.asking.lock().remove(&key);
+            drop(in_flight);
             done.send_replace(Some(answer));
         });
         asked
+    }
+}
+
+/// A question in [`Shared::asking`], which leaves it however its task ends: one that stayed would be waited for by all
+/// who ask it later.
+struct InFlight {
+    shared: Arc<Shared>,
+    key: Key,
+    _slot: ClientSlot,
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.shared.asking.lock().remove(&self.key);
     }
 }
 
@@ -202,6 +232,8 @@ const CACHE_BYTES: usize = 16 << 20;
 
 /// Distinct questions asked at one time.
 const MAX_IN_FLIGHT: usize = 2_000;
+/// Of those, begun for one client.
+const MAX_OF_ONE_CLIENT: usize = 200;
 
 /// How long each resolver has, in the first and in the second round.
 const RESOLVER_TIMEOUTS: [Duration; 2] = [Duration::from_millis(1200), Duration::from_millis(2000)];
@@ -215,3 +247,66 @@ const STALE_AFTER: Duration = Duration::from_millis(1800);
 /// How long a stale response is served without a new query, after a query failed (RFC 8767, section 5).
 const STALE_RECHECK_AFTER: Duration = Duration::from_secs(30);
 const FAILED_FOR: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, UdpSocket};
+
+    use super::*;
+    use crate::dns::query;
+
+    const ONE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 244, 0, 1));
+    const OTHER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 244, 0, 2));
+
+    /// Asks a resolver that never answers.
+    struct Silent {
+        forwarder: Forwarder,
+        zone: Zone,
+        _resolver: UdpSocket,
+        _dir: tempfile::TempDir,
+    }
+
+    impl Silent {
+        fn new() -> Self {
+            let resolver = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("resolv.conf");
+            let address = resolver.local_addr().unwrap();
+            std::fs::write(&path, format!("nameserver [{}]:{}\n", address.ip(), address.port())).unwrap();
+            let own = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 1);
+            let forwarder = Forwarder::new(path, own, Arc::default());
+            let zone = Zone::new("cluster.local", Ipv4Addr::LOCALHOST).unwrap();
+            Self { forwarder, zone, _resolver: resolver, _dir: dir }
+        }
+
+        fn ask(&self, name: &str, client: IpAddr) -> watch::Receiver<Option<Answer>> {
+            let name = hickory_proto::rr::Name::from_ascii(name).unwrap();
+            let mut message = hickory_proto::op::Message::query();
+            message.add_query(hickory_proto::op::Query::query(name, hickory_proto::rr::RecordType::A));
+            let packet = message.to_vec().unwrap();
+            let query = query::parse(&packet).unwrap();
+            self.forwarder.ask(&Key::of(&query), &query, &self.zone, client)
+        }
+    }
+
+    #[tokio::test]
+    async fn one_client_leaves_room_for_the_questions_of_others() {
+        let silent = Silent::new();
+        let refused = |asked: &watch::Receiver<Option<Answer>>| asked.borrow().is_some();
+        let asked: Vec<_> = (0..MAX_IN_FLIGHT).map(|n| silent.ask(&format!("n{n}.example."), ONE)).collect();
+        assert_eq!(asked.iter().filter(|asked| !refused(asked)).count(), MAX_OF_ONE_CLIENT);
+        assert!(!refused(&silent.ask("www.example.", OTHER)));
+        assert!(!refused(&silent.ask("www.example.", ONE)), "what another asks already is waited for");
+    }
+
+    #[test]
+    fn a_question_whose_task_is_dropped_can_be_asked_again() {
+        let silent = Silent::new();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let asked = runtime.block_on(async { silent.ask("www.example.", ONE) });
+        assert_eq!(silent.forwarder.shared.asking.lock().len(), 1);
+        drop(runtime);
+        assert!(silent.forwarder.shared.asking.lock().is_empty());
+        assert!(silent.forwarder.shared.begun_by.take(ONE).is_some() && asked.has_changed().is_err());
+    }
+}

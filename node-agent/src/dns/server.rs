@@ -1,6 +1,10 @@
 //! What UDP and TCP share: the zone, the forwarder and the counters, and the order in which a query passes them.
 
-use std::{net::SocketAddrV4, path::Path, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddrV4},
+    path::Path,
+    sync::Arc,
+};
 
 use arc_swap::{ArcSwap, Guard};
 use hickory_proto::op::Message;
@@ -85,12 +89,12 @@ impl Server {
     }
 
     /// Answers what [`Server::answer_fast`] could not. Bounded in time by the forwarder.
-    pub async fn resolve(&self, packet: &[u8], transport: Transport, out: &mut Vec<u8>) {
+    pub async fn resolve(&self, packet: &[u8], client: IpAddr, transport: Transport, out: &mut Vec<u8>) {
         let Ok(query) = query::parse(packet) else { return };
         let zone = self.zone.load_full();
         match answer(packet, &zone, Transport::Tcp, 0, out) {
-            Outcome::Chase(target) => self.resolve_alias(&query, &target, transport, out).await,
-            Outcome::Elsewhere => self.forwarder.resolve(&query, &zone, transport, out).await,
+            Outcome::Chase(target) => self.resolve_alias(&query, &target, client, transport, out).await,
+            Outcome::Elsewhere => self.forwarder.resolve(&query, &zone, client, transport, out).await,
             Outcome::Answered | Outcome::Drop => (),
         }
     }
@@ -104,13 +108,20 @@ impl Server {
     }
 
     /// Appends the records that other resolvers have of `target` to the aliases in `out`.
-    async fn resolve_alias(&self, query: &Query<'_>, target: &Name, transport: Transport, out: &mut Vec<u8>) {
+    async fn resolve_alias(
+        &self,
+        query: &Query<'_>,
+        target: &Name,
+        client: IpAddr,
+        transport: Transport,
+        out: &mut Vec<u8>,
+    ) {
         let packet = query.about(target);
         let mut found = Vec::new();
         if let Ok(onward) = query::parse(&packet) {
             let zone = self.zone.load_full();
             if !self.forwarder.write_cached(&onward, Transport::Tcp, &mut found) {
-                self.forwarder.resolve(&onward, &zone, Transport::Tcp, &mut found).await;
+                self.forwarder.resolve(&onward, &zone, client, Transport::Tcp, &mut found).await;
             }
         }
         if let (Ok(mut aliases), Ok(found)) = (Message::from_vec(out), Message::from_vec(&found)) {

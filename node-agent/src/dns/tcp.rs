@@ -1,6 +1,6 @@
 //! DNS over TCP (RFC 7766): any number of queries on a connection, each with its length in front.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, net::IpAddr, sync::Arc, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -30,7 +30,7 @@ pub async fn serve(server: Arc<Server>, listener: Arc<TcpListener>, stop: Cancel
                     let ended = tokio::select! {
                         () = stop.cancelled() => Ok(()),
                         () = counted.is_cut() => Ok(()),
-                        ended = serve_connection(&server, connection) => ended,
+                        ended = serve_connection(&server, connection, client.ip()) => ended,
                     };
                     if let Err(error) = ended {
                         tracing::trace!(%error, "a DNS connection ended");
@@ -45,7 +45,7 @@ pub async fn serve(server: Arc<Server>, listener: Arc<TcpListener>, stop: Cancel
     }
 }
 
-async fn serve_connection(server: &Server, mut connection: TcpStream) -> io::Result<()> {
+async fn serve_connection(server: &Server, mut connection: TcpStream, client: IpAddr) -> io::Result<()> {
     let (mut packet, mut response, mut framed) = (Vec::new(), Vec::new(), Vec::new());
     for turn in 0.. {
         let read = async {
@@ -61,7 +61,7 @@ async fn serve_connection(server: &Server, mut connection: TcpStream) -> io::Res
         response.clear();
         match server.answer_fast(&packet, Transport::Tcp, turn, &mut response) {
             FastPathOutcome::Done => (),
-            FastPathOutcome::Wait => server.resolve(&packet, Transport::Tcp, &mut response).await,
+            FastPathOutcome::Wait => server.resolve(&packet, client, Transport::Tcp, &mut response).await,
             FastPathOutcome::Drop => return Ok(()),
         }
         framed.clear();

@@ -23,17 +23,23 @@ use super::{
     server::{FastPathOutcome, Server},
     udp_batch::UdpBatch,
 };
-use crate::supervise::{TaskHealth, keep_serving};
+use crate::{
+    client_limit::{ClientLimit, ClientSlot},
+    supervise::{TaskHealth, keep_serving},
+};
 
 /// A query that other servers must be asked for.
 pub struct Job {
     packet: Box<[u8]>,
     client: SocketAddr,
     socket: Arc<UdpSocket>,
+    _slot: ClientSlot,
 }
 
 /// Queries that may wait to be taken up by tokio, and be worked on there at one time.
 pub const MAX_WAITING: usize = 4096;
+/// Of those, of one client.
+const MAX_WAITING_OF_ONE: usize = 400;
 
 /// The threads that serve UDP.
 pub struct UdpThreads {
@@ -53,13 +59,14 @@ impl UdpThreads {
         let cores = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
         let sockets: Vec<_> = (0..cores).map(|_| bind(address)).collect::<io::Result<_>>()?;
         let mut threads = Self { stop, threads: Vec::new() };
+        let limit = ClientLimit::new(MAX_WAITING_OF_ONE);
         for socket in sockets {
             let (socket, server, jobs) = (Arc::new(socket), server.clone(), jobs.clone());
             let (at_work, stop) = (socket.clone(), threads.stop.clone());
-            let health = health.clone();
+            let (health, limit) = (health.clone(), limit.clone());
             let thread = std::thread::Builder::new().name("dns".into()).spawn(move || {
                 let fresh = || Ok::<_, std::convert::Infallible>(());
-                keep_serving(&health, (), fresh, |()| serve(&at_work, &server, &jobs, &stop));
+                keep_serving(&health, (), fresh, |()| serve(&at_work, &server, &jobs, &limit, &stop));
             })?;
             threads.threads.push((socket, thread));
         }
@@ -92,7 +99,7 @@ fn bind(address: SocketAddrV4) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
-fn serve(socket: &Arc<UdpSocket>, server: &Server, jobs: &mpsc::Sender<Job>, stop: &AtomicBool) {
+fn serve(socket: &Arc<UdpSocket>, server: &Server, jobs: &mpsc::Sender<Job>, limit: &ClientLimit, stop: &AtomicBool) {
     let mut batch = UdpBatch::new();
     let mut turn = 0_usize;
     while !stop.load(Ordering::Relaxed) {
@@ -112,7 +119,11 @@ fn serve(socket: &Arc<UdpSocket>, server: &Server, jobs: &mpsc::Sender<Job>, sto
                 FastPathOutcome::Drop => out.clear(),
                 FastPathOutcome::Wait => {
                     out.clear();
-                    if jobs.try_send(Job { packet: packet.into(), client, socket: socket.clone() }).is_err() {
+                    let job = limit.take(client.ip()).map(|slot| {
+                        let job = Job { packet: packet.into(), client, socket: socket.clone(), _slot: slot };
+                        jobs.try_send(job)
+                    });
+                    if !matches!(job, Some(Ok(()))) {
                         server.overloaded(packet, out);
                     }
                 }
@@ -144,7 +155,7 @@ pub async fn serve_jobs(server: Arc<Server>, jobs: Arc<Mutex<mpsc::Receiver<Job>
             let mut out = Vec::new();
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = server.resolve(&job.packet, Transport::Udp, &mut out) => (),
+                () = server.resolve(&job.packet, job.client.ip(), Transport::Udp, &mut out) => (),
             }
             if !out.is_empty()
                 && let Err(error) = job.socket.send_to(&out, job.client)

@@ -12,13 +12,15 @@ pub mod metrics;
 pub mod monitor;
 pub mod probes;
 
+use parking_lot::RwLock;
+
 use crate::supervise::Supervisor;
 
 /// The checks of one agent.
 #[derive(Default)]
 pub struct Health {
     checks: Vec<Check>,
-    supervisors: Vec<Supervisor>,
+    supervisors: RwLock<Vec<Supervisor>>,
 }
 
 /// What a failing check means.
@@ -63,9 +65,14 @@ impl Health {
     }
 
     /// Adds a check for each task of `supervisor`, also of those that it is given later.
-    pub fn tasks_of(mut self, supervisor: &Supervisor) -> Self {
-        self.supervisors.push(supervisor.clone());
+    pub fn tasks_of(self, supervisor: &Supervisor) -> Self {
+        self.add_tasks_of(supervisor);
         self
+    }
+
+    /// The same, of a part that starts while the checks are served already.
+    pub fn add_tasks_of(&self, supervisor: &Supervisor) {
+        self.supervisors.write().push(supervisor.clone());
     }
 
     /// Runs every check that means at least `severity`: the named ones in their order, then the tasks.
@@ -77,7 +84,8 @@ impl Health {
             restarts: 0,
         });
         // A task that waits for its restart makes the node not ready; the agent itself is alive.
-        let tasks = self.supervisors.iter().filter(|_| severity == Severity::NotReady).flat_map(Supervisor::tasks);
+        let supervisors = self.supervisors.read();
+        let tasks = supervisors.iter().filter(|_| severity == Severity::NotReady).flat_map(Supervisor::tasks);
         let tasks = tasks.map(|task| CheckResult {
             name: format!("task-{}", task.name),
             severity: Severity::NotReady,

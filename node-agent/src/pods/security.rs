@@ -85,7 +85,15 @@ fn check_pod(spec: &PodSpec) -> Result<(), String> {
 fn check_container(spec: &PodSpec, container: &Container, host: Host) -> Result<(), String> {
     app_armor(spec, container, host)?;
     seccomp(spec, container)?;
+    let privileged = container.security_context.as_ref().and_then(|security| security.privileged) == Some(true);
     for mount in container.volume_mounts.iter().flatten() {
+        let propagation = &mount.mount_propagation;
+        one_of("mountPropagation", propagation, &["None", "HostToContainer", "Bidirectional"])?;
+        // It would mount into the host's own tree.
+        refuse_if(
+            propagation.as_deref() == Some("Bidirectional") && !privileged,
+            "mountPropagation: Bidirectional is available only to privileged containers",
+        )?;
         // `IfPossible` may fall back to a mount that is read-only at its top.
         one_of("recursiveReadOnly", &mount.recursive_read_only, &["Disabled", "IfPossible"])?;
     }
@@ -306,6 +314,19 @@ mod tests {
         let mount = |recursive: &str| json!({ "volumeMounts": [{ "name": "v", "mountPath": "/v", "readOnly": true, "recursiveReadOnly": recursive }] });
         assert!(refused(json!({}), mount("Enabled"), HOST).unwrap().contains("recursiveReadOnly"));
         assert_eq!(refused(json!({}), mount("IfPossible"), HOST), None);
+    }
+
+    #[test]
+    fn mounts_are_shown_to_the_host_by_privileged_containers_alone() {
+        let container = |privileged: bool, propagation: &str| {
+            json!({ "securityContext": { "privileged": privileged },
+            "volumeMounts": [{ "name": "v", "mountPath": "/v", "mountPropagation": propagation }] })
+        };
+        let refused = |privileged, propagation| refused(json!({}), container(privileged, propagation), HOST);
+        assert!(refused(false, "Bidirectional").unwrap().contains("mountPropagation"));
+        assert!(refused(true, "Both").unwrap().contains("mountPropagation"));
+        assert_eq!(refused(true, "Bidirectional"), None);
+        assert_eq!(refused(false, "HostToContainer"), None);
     }
 
     #[test]

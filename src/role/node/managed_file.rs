@@ -6,7 +6,7 @@
 use std::{
     fs,
     io::{ErrorKind, Write},
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown},
     path::{Path, PathBuf},
 };
 
@@ -31,26 +31,28 @@ pub enum Written {
 /// Makes the file `path` hold `body`, unless somebody has edited it and `force` is not given.
 pub fn write(path: &Path, body: &str, force: bool) -> anyhow::Result<Written> {
     let fresh = format!("{HEADER}{}\n{body}", hash(body));
-    let existing = match fs::read_to_string(path) {
-        Ok(text) => Some(text),
+    let existing = match fs::read_to_string(path).and_then(|text| Ok((text, Access::of(&fs::metadata(path)?)))) {
+        Ok(existing) => Some(existing),
         Err(error) if error.kind() == ErrorKind::NotFound => None,
         Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
     };
+    // Whoever made the file private did so for what they wrote into it, and for its copies.
+    let access = existing.as_ref().map_or(Access::of_mode(0o644), |(_, access)| *access);
     let proposal = beside(path, "new");
     let written = match existing {
-        Some(text) if text == fresh => Written::Unchanged,
-        Some(text) if is_edited(&text) && !force => {
-            replace(&proposal, &fresh, 0o644)?;
+        Some((text, _)) if text == fresh => Written::Unchanged,
+        Some((text, _)) if is_edited(&text) && !force => {
+            replace_as(&proposal, &fresh, access)?;
             return Ok(Written::Kept { proposal });
         }
-        Some(text) if is_edited(&text) => {
+        Some((text, _)) if is_edited(&text) => {
             let backup = beside(path, "old");
-            replace(&backup, &text, 0o644)?;
-            replace(path, &fresh, 0o644)?;
+            replace_as(&backup, &text, access)?;
+            replace_as(path, &fresh, access)?;
             Written::Forced { backup }
         }
         Some(_) | None => {
-            replace(path, &fresh, 0o644)?;
+            replace_as(path, &fresh, access)?;
             Written::Replaced
         }
     };
@@ -62,18 +64,44 @@ pub fn write(path: &Path, body: &str, force: bool) -> anyhow::Result<Written> {
     }
 }
 
+/// Who may do what with a file.
+#[derive(Clone, Copy, Debug)]
+struct Access {
+    mode: u32,
+    /// User and group; those of this process otherwise.
+    owner: Option<(u32, u32)>,
+}
+
+impl Access {
+    fn of(meta: &fs::Metadata) -> Self {
+        Self { mode: meta.permissions().mode() & 0o777, owner: Some((meta.uid(), meta.gid())) }
+    }
+
+    fn of_mode(mode: u32) -> Self {
+        Self { mode, owner: None }
+    }
+}
+
 /// Replaces the file atomically: a reader sees the old or the new text, also after a crash.
 pub fn replace(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
+    replace_as(path, text, Access::of_mode(mode))
+}
+
+fn replace_as(path: &Path, text: &str, access: Access) -> anyhow::Result<()> {
     let context = || format!("cannot write {}", path.display());
     let partial = beside(path, "partial");
     let mut file = fs::OpenOptions::new()
         .write(true)
         .create(true)
         .truncate(true)
-        .mode(mode)
+        // Nobody else's before the file has its owner.
+        .mode(access.mode & 0o700)
         .open(&partial)
         .with_context(context)?;
-    file.set_permissions(fs::Permissions::from_mode(mode)).with_context(context)?;
+    if let Some((user, group)) = access.owner {
+        fchown(&file, Some(user), Some(group)).with_context(context)?;
+    }
+    file.set_permissions(fs::Permissions::from_mode(access.mode)).with_context(context)?;
     file.write_all(text.as_bytes()).with_context(context)?;
     file.sync_all().with_context(context)?;
     fs::rename(&partial, path).with_context(context)
@@ -146,6 +174,26 @@ mod tests {
         replace(&path, "secret\n", 0o600).expect("writable");
         assert_eq!(fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(directory.path()).expect("readable").count(), 1);
+    }
+
+    #[test]
+    fn copies_of_a_private_file_are_private() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = directory.path().join("node.yaml");
+        fs::write(&path, "join: a\nsecret: b\n").expect("writable");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("ours");
+        let own = fs::metadata(&path).expect("there");
+        // Root alone gives files away; others see that theirs stay their own.
+        let owner = if own.uid() == 0 { (4242, 4343) } else { (own.uid(), own.gid()) };
+        std::os::unix::fs::chown(&path, Some(owner.0), Some(owner.1)).expect("may be given away");
+        let access = |path: &Path| {
+            let meta = fs::metadata(path).expect("there");
+            (meta.permissions().mode() & 0o777, (meta.uid(), meta.gid()))
+        };
+        let Written::Kept { proposal } = write(&path, "join: b\n", false).expect("kept") else { panic!("replaced") };
+        assert_eq!(access(&proposal), (0o600, owner));
+        let Written::Forced { backup } = write(&path, "join: b\n", true).expect("forced") else { panic!("kept") };
+        assert_eq!((access(&backup), access(&path)), ((0o600, owner), (0o600, owner)));
     }
 
     #[test]

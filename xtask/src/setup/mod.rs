@@ -22,6 +22,8 @@ pub enum Purpose {
     Run,
     /// The same, and the tests.
     Test,
+    /// The same as for the tests, and Kubernetes' own suite.
+    Conformance,
 }
 
 impl Setup {

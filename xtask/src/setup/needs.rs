@@ -27,7 +27,11 @@ pub fn missing(purpose: Purpose) -> Vec<Need> {
     program("nft", "shows and checks the firewall rules", &["nftables"]);
     program("ip", "shows and checks interfaces and routes", &["iproute2"]);
     program("nsenter", "enters network namespaces", &["util-linux"]);
-    if purpose == Purpose::Test {
+    if purpose == Purpose::Conformance {
+        program("debootstrap", "makes the root of the suite's images", &["debootstrap"]);
+        program("go", "builds the suite's programs", &["golang-go"]);
+    }
+    if purpose != Purpose::Run {
         program("docker-registry", "serves images to the tests", &["docker-registry"]);
         program("systemd-analyze", "checks the unit that a node is installed as", &["systemd"]);
         program("curl", "asks the API as a stranger", &["curl"]);

@@ -41,7 +41,7 @@ pub fn list(api: &Api, call: &Call) -> Result<Response, Status> {
     let page = page(&snapshot, &place, call, after, call.query.limit);
     let mut metadata = serde_json::json!({"resourceVersion": snapshot.revision.to_string()});
     if let Some(last) = page.next.clone() {
-        api.store().keep(&snapshot);
+        api.store().keep(&snapshot, &call.identity.name);
         let left = remaining(&snapshot, &place, call, token.as_ref(), &page, &last);
         let token = Token { revision: snapshot.revision, after: last.to_string(), left };
         metadata["continue"] = encode(&token).into();

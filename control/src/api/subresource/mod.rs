@@ -17,7 +17,10 @@ use futures::future::BoxFuture;
 use http::Method;
 
 use super::{Api, Status, Subject, read, request::Call, write};
-use crate::kinds::Kind;
+use crate::{
+    kinds::Kind,
+    request::{RequestInfo, Verb},
+};
 
 /// Every subresource.
 pub const ALL: &[&Subresource] = &[
@@ -119,6 +122,12 @@ impl std::fmt::Debug for Subresource {
     }
 }
 
+/// Whether the answer to a request may have no end: a watch, or what an agent streams.
+pub fn is_long_running(info: &RequestInfo) -> bool {
+    let segment = info.resource().and_then(|resource| resource.subresource.as_deref());
+    info.verb == Verb::Watch || ALL.iter().any(|s| s.by_agent && Some(s.segment) == segment)
+}
+
 /// Answers a subresource that has the object's shape.
 fn whole<'a>(api: &'a Api, call: &'a Call, body: &'a [u8]) -> Answer<'a> {
     Box::pin(async move {
@@ -141,7 +150,19 @@ fn without_agent<'a>(_: &'a Api, call: &'a Call, _: &'a [u8]) -> Answer<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kinds::Kinds;
+    use crate::{kinds::Kinds, request::tests::info};
+
+    #[test]
+    fn watches_and_what_an_agent_streams_may_last() {
+        for uri in ["/api/v1/pods?watch=1", "/api/v1/namespaces/a/pods/p/log", "/api/v1/nodes/n/proxy/x"] {
+            assert!(is_long_running(&info("GET", uri)), "{uri}");
+        }
+        for subresource in ALL {
+            let info = info("GET", &format!("/api/v1/namespaces/a/pods/p/{}", subresource.segment));
+            assert_eq!(is_long_running(&info), subresource.by_agent, "{subresource:?}");
+        }
+        assert!(!is_long_running(&info("GET", "/api/v1/pods")));
+    }
 
     #[test]
     fn every_subresource_that_a_kind_names_is_answered() {

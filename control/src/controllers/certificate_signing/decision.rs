@@ -3,7 +3,7 @@
 //! The rules are those of Kubernetes' signers `kubernetes.io/kube-apiserver-client-kubelet` and
 //! `kubernetes.io/kubelet-serving`.
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use k8s_openapi::api::{
     certificates::v1::{CertificateSigningRequest, CertificateSigningRequestSpec},
@@ -12,6 +12,7 @@ use k8s_openapi::api::{
 use rcgen::{CertificateSigningRequestParams, SanType};
 use x509_parser::{certification_request::X509CertificationRequest, prelude::FromDer};
 
+use super::reserved::{self, ControlNames};
 use crate::{
     auth::{
         authorize::{BOOTSTRAPPERS, MASTERS, NODES},
@@ -54,8 +55,13 @@ pub fn requesting_node(csr: &CertificateSigningRequest) -> Option<&str> {
     csr.spec.username.as_deref().and_then(node_of_user)
 }
 
-/// Decides; `node` is the Node of [`requesting_node`], where it exists, and `api_address` that of the API's Service.
-pub fn decide(csr: &CertificateSigningRequest, node: Option<&Node>, api_address: IpAddr) -> SigningDecision {
+/// Decides; `node` is the Node of [`requesting_node`], where it exists, and `nodes` are all there are.
+pub fn decide(
+    csr: &CertificateSigningRequest,
+    node: Option<&Node>,
+    nodes: &[Arc<Node>],
+    control: &ControlNames,
+) -> SigningDecision {
     let status = csr.status.clone().unwrap_or_default();
     let has = |kind: &str| status.conditions.iter().flatten().any(|c| c.type_ == kind);
     if status.certificate.is_some() || has("Denied") || has("Failed") {
@@ -66,7 +72,7 @@ pub fn decide(csr: &CertificateSigningRequest, node: Option<&Node>, api_address:
         SERVING_SIGNER => Usage::Server,
         _ => return SigningDecision::Leave,
     };
-    match examine(&csr.spec, usage, has("Approved"), node, api_address) {
+    match examine(&csr.spec, usage, has("Approved"), node, nodes, control) {
         Ok(decision) => decision,
         Err(why) => SigningDecision::Deny(why),
     }
@@ -77,7 +83,8 @@ fn examine(
     usage: Usage,
     approved: bool,
     node: Option<&Node>,
-    api_address: IpAddr,
+    nodes: &[Arc<Node>],
+    control: &ControlNames,
 ) -> Result<SigningDecision, String> {
     let request = std::str::from_utf8(&spec.request.0)
         .map_err(|_| "spec.request is not PEM".to_owned())
@@ -115,7 +122,12 @@ fn examine(
                     }
                     Some(_) => {}
                 }
-                not_of_the_api(&dns_names, &addresses, api_address)?;
+                let own = node_name(&common_name);
+                let mut refused = control.reserved(&dns_names, &addresses, node);
+                refused.extend(reserved::of_other_nodes(own, &dns_names, &addresses, nodes));
+                if !refused.is_empty() {
+                    return Err(format!("node {own:?} gets no serving certificate for {}", refused.join(", ")));
+                }
             }
         }
     }
@@ -166,27 +178,6 @@ fn alternative_names(names: &[SanType]) -> Result<(Vec<String>, Vec<IpAddr>), St
     Ok((dns_names, addresses))
 }
 
-/// Refuses the names and the address of the Service `kubernetes`, and what is no host's. Clients of the API trust
-/// whoever shows them with a certificate of this authority; what a node says of its own names and addresses is no proof
-/// of them.
-fn not_of_the_api(dns_names: &[String], addresses: &[IpAddr], api_address: IpAddr) -> Result<(), String> {
-    let is_of_api = |name: &str| {
-        let name = name.trim_end_matches('.').to_ascii_lowercase();
-        name == "kubernetes" || name.starts_with("kubernetes.") || name.contains('*')
-    };
-    let is_of_no_node = |ip: &IpAddr| {
-        let ip = ip.to_canonical();
-        ip == api_address || ip.is_unspecified() || ip.is_multicast()
-    };
-    let names = dns_names.iter().filter(|name| is_of_api(name)).cloned();
-    let addresses = addresses.iter().filter(|ip| is_of_no_node(ip)).map(ToString::to_string);
-    let refused: Vec<String> = names.chain(addresses).collect();
-    if refused.is_empty() {
-        return Ok(());
-    }
-    Err(format!("no node gets a serving certificate for {}", refused.join(", ")))
-}
-
 /// Names that are not the node's own; `None` while the Node does not have its addresses yet.
 fn own_names(
     common_name: &str,
@@ -194,23 +185,19 @@ fn own_names(
     addresses: &[IpAddr],
     node: Option<&Node>,
 ) -> Option<Vec<String>> {
-    let name = common_name.strip_prefix("system:node:").unwrap_or_default();
-    let known = node?.status.as_ref().and_then(|s| s.addresses.as_deref()).unwrap_or_default();
-    if !addresses.is_empty() && known.is_empty() {
+    let (name, node) = (node_name(common_name), node?);
+    let has_none = node.status.as_ref().and_then(|status| status.addresses.as_ref()).is_none_or(Vec::is_empty);
+    if !addresses.is_empty() && has_none {
         return None;
     }
-    let own_dns = |dns: &str| {
-        dns == name
-            || known
-                .iter()
-                .any(|a| matches!(a.type_.as_str(), "Hostname" | "InternalDNS" | "ExternalDNS") && a.address == dns)
-    };
-    let own_address = |ip: &IpAddr| {
-        known.iter().any(|a| matches!(a.type_.as_str(), "InternalIP" | "ExternalIP") && a.address.parse() == Ok(*ip))
-    };
-    let foreign_dns = dns_names.iter().filter(|dns| !own_dns(dns)).cloned();
-    let foreign_addresses = addresses.iter().filter(|ip| !own_address(ip)).map(ToString::to_string);
+    let foreign_dns = dns_names.iter().filter(|dns| *dns != name && !reserved::has_name(node, dns)).cloned();
+    let foreign_addresses = addresses.iter().filter(|ip| !reserved::has_address(node, **ip)).map(ToString::to_string);
     Some(foreign_dns.chain(foreign_addresses).collect())
+}
+
+/// `NAME` of `system:node:NAME`.
+fn node_name(common_name: &str) -> &str {
+    common_name.strip_prefix("system:node:").unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -220,9 +207,26 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::auth::pki::ServingNames;
 
-    /// Address of the Service `kubernetes`.
-    const API: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 96, 0, 1));
+    /// A control service on the host `alpha`, advertised as 192.0.2.100.
+    fn control() -> ControlNames {
+        let text = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let addresses = ["10.96.0.1", "127.0.0.1", "192.0.2.100"].map(|ip| ip.parse().unwrap());
+        ControlNames {
+            serving: ServingNames {
+                dns_names: text(&["alpha", "kubernetes", "kubernetes.default.svc", "localhost"]),
+                addresses: addresses.into(),
+            },
+            service_cidr: "10.96.0.0/12".parse().unwrap(),
+            cluster_domain: "cluster.local".into(),
+            boot_id: "b0".into(),
+        }
+    }
+
+    fn decide(csr: &CertificateSigningRequest, node: Option<&Node>) -> SigningDecision {
+        super::decide(csr, node, &[], &control())
+    }
 
     struct Asked {
         signer: &'static str,
@@ -277,7 +281,7 @@ mod tests {
     }
 
     fn outcome(asked: &Asked) -> &'static str {
-        match decide(&csr(asked), Some(&node()), API) {
+        match decide(&csr(asked), Some(&node())) {
             SigningDecision::Leave => "leave",
             SigningDecision::Wait => "wait",
             SigningDecision::Deny(_) => "deny",
@@ -287,7 +291,7 @@ mod tests {
 
     #[test]
     fn a_joiner_gets_a_client_certificate_and_nothing_beyond_it() {
-        let SigningDecision::Sign(grant) = decide(&csr(&JOIN), None, API) else { panic!("refused") };
+        let SigningDecision::Sign(grant) = decide(&csr(&JOIN), None) else { panic!("refused") };
         assert_eq!(grant.subject.common_name, "system:node:n1");
         assert_eq!(grant.subject.organization.as_deref(), Some(NODES));
         assert_eq!(grant.usage, Usage::Client);
@@ -322,20 +326,53 @@ mod tests {
         assert_eq!(outcome(&Asked { names: &[], ..SERVE }), "deny");
         assert_eq!(outcome(&Asked { common_name: "system:node:n2", ..SERVE }), "deny");
         assert_eq!(outcome(&Asked { username: "system:bootstrap:abcdef", groups: &[BOOTSTRAPPERS], ..SERVE }), "deny");
-        assert_eq!(decide(&csr(&SERVE), None, API), SigningDecision::Wait);
+        assert_eq!(decide(&csr(&SERVE), None), SigningDecision::Wait);
+    }
+
+    /// A Node that claims these addresses, on the host with this boot ID.
+    fn claiming(name: &str, boot_id: &str, claims: &[&str]) -> Node {
+        let addresses = claims.iter().map(|claim| {
+            let kind = if claim.parse::<IpAddr>().is_ok() { "InternalIP" } else { "Hostname" };
+            json!({"type": kind, "address": claim})
+        });
+        serde_json::from_value(
+            json!({"metadata": {"name": name}, "status": {"addresses": addresses.collect::<Vec<_>>(),
+            "nodeInfo": {"bootID": boot_id, "architecture": "", "containerRuntimeVersion": "", "kernelVersion": "",
+                "kubeProxyVersion": "", "kubeletVersion": "", "machineID": "", "operatingSystem": "", "osImage": "",
+                "systemUUID": ""}}}),
+        )
+        .unwrap()
     }
 
     #[test]
-    fn a_node_that_says_it_is_the_api_gets_no_certificate_for_it() {
-        let asked: [&[&str]; 4] = [&["kubernetes"], &["kubernetes.default.svc"], &["10.96.0.1"], &["0.0.0.0"]];
-        for names in asked {
-            let kind = if names[0].parse::<IpAddr>().is_ok() { "InternalIP" } else { "Hostname" };
-            let liar: Node = serde_json::from_value(json!({"metadata": {"name": "n1"},
-                "status": {"addresses": [{"type": kind, "address": names[0]}]}}))
-            .unwrap();
-            let decision = decide(&csr(&Asked { names, ..SERVE }), Some(&liar), API);
+    fn a_node_that_says_it_is_the_control_service_gets_no_certificate_for_it() {
+        let always: [&'static [&'static str]; 12] = [
+            &["kubernetes"],
+            &["kubernetes.default.svc"],
+            &["Web.default.SVC"],
+            &["web.default.svc.cluster.local"],
+            &["*.example.com"],
+            &["10.96.0.1"],
+            &["10.96.0.10"],
+            &["0.0.0.0"],
+            &["224.0.0.1"],
+            &["::ffff:10.96.0.1"],
+            &["cluster.local"],
+            &["kubernetes.example.com"],
+        ];
+        let elsewhere: [&'static [&'static str]; 6] =
+            [&["192.0.2.100"], &["alpha"], &["Alpha"], &["localhost"], &["127.0.0.1"], &["127.0.0.2"]];
+        for names in always.into_iter().chain(elsewhere) {
+            let decision = decide(&csr(&Asked { names, ..SERVE }), Some(&claiming("n1", "b1", names)));
             assert!(matches!(decision, SigningDecision::Deny(_)), "{names:?}: {decision:?}");
         }
+        for names in always {
+            let decision = decide(&csr(&Asked { names, ..SERVE }), Some(&claiming("n1", "b0", names)));
+            assert!(matches!(decision, SigningDecision::Deny(_)), "on its host, {names:?}: {decision:?}");
+        }
+        let names: &[&str] = &["alpha", "192.0.2.100"];
+        let own = decide(&csr(&Asked { names, ..SERVE }), Some(&claiming("n1", "b0", names)));
+        assert!(matches!(own, SigningDecision::Sign(_)), "a node on the control service's host: {own:?}");
         let names: &[&str] = &["kubernetes.default.svc"];
         let named = Asked {
             username: "system:node:kubernetes.default.svc",
@@ -347,14 +384,37 @@ mod tests {
     }
 
     #[test]
+    fn a_node_that_says_it_is_another_node_gets_no_certificate_for_it() {
+        let nodes = |claims: [&[&str]; 2]| {
+            [Arc::new(claiming("n1", "b1", claims[0])), Arc::new(claiming("n2", "b2", claims[1]))]
+        };
+        let asks = |names: &'static [&'static str], nodes: &[Arc<Node>]| {
+            super::decide(&csr(&Asked { names, ..SERVE }), Some(&nodes[0]), nodes, &control())
+        };
+        let both = nodes([&["192.0.2.1", "192.0.2.2", "N2", "shared"], &["192.0.2.2", "192.0.2.3", "shared"]]);
+        for (names, other) in
+            [(&["192.0.2.2"], "192.0.2.2 (of node n2)"), (&["N2"], "N2 (of node n2)"), (&["shared"], "n2")]
+        {
+            match asks(names, &both) {
+                SigningDecision::Deny(why) => assert!(why.contains(other), "{why}"),
+                decision => panic!("{names:?}: {decision:?}"),
+            }
+        }
+        assert!(matches!(asks(&["n1", "192.0.2.1"], &both), SigningDecision::Sign(_)));
+        let claimed = nodes([&["192.0.2.1"], &["192.0.2.3", "n1"]]);
+        let decision = asks(&["n1", "192.0.2.1"], &claimed);
+        assert!(matches!(decision, SigningDecision::Sign(_)), "nobody takes a node's own name from it: {decision:?}");
+    }
+
+    #[test]
     fn what_is_answered_or_of_another_signer_is_left_alone() {
         assert_eq!(outcome(&Asked { signer: "example.com/other", ..JOIN }), "leave");
         let mut answered = csr(&JOIN);
         answered.status = serde_json::from_value(json!({"certificate": "YQ=="})).unwrap();
-        assert_eq!(decide(&answered, None, API), SigningDecision::Leave);
+        assert_eq!(decide(&answered, None), SigningDecision::Leave);
         answered.status =
             serde_json::from_value(json!({"conditions": [{"type": "Denied", "status": "True"}]})).unwrap();
-        assert_eq!(decide(&answered, None, API), SigningDecision::Leave);
+        assert_eq!(decide(&answered, None), SigningDecision::Leave);
     }
 
     #[test]
@@ -363,7 +423,7 @@ mod tests {
             let mut csr = csr(asked);
             csr.status =
                 serde_json::from_value(json!({"conditions": [{"type": "Approved", "status": "True"}]})).unwrap();
-            decide(&csr, None, API)
+            decide(&csr, None)
         };
         assert!(matches!(approve(&Asked { username: "joe", groups: &[], ..JOIN }), SigningDecision::Sign(_)));
         assert!(matches!(approve(&Asked { organization: "system:masters", ..JOIN }), SigningDecision::Deny(_)));
@@ -374,7 +434,7 @@ mod tests {
         let lifetime = |seconds| {
             let mut csr = csr(&JOIN);
             csr.spec.expiration_seconds = Some(seconds);
-            match decide(&csr, None, API) {
+            match decide(&csr, None) {
                 SigningDecision::Sign(grant) => grant.lifetime.as_secs(),
                 other => panic!("{other:?}"),
             }

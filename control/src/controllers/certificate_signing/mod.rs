@@ -1,12 +1,13 @@
 //! Certificate signing: approves and signs valid requests of nodes, denies requests that can never be valid, and
 //! deletes old ones.
 //!
-//! [`decision`] decides; this file reads and writes. A request that waits for its Node is decided on again when that
+//! [`decision`] and [`reserved`] decide; this file reads and writes. A request that waits for its Node is decided on again when that
 //! Node changes.
 
 mod decision;
+mod reserved;
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::{
     api::{
@@ -31,7 +32,7 @@ use crate::{
     objects::informers::requested_by,
 };
 
-pub use self::decision::requesting_node;
+pub use self::{decision::requesting_node, reserved::ControlNames};
 
 const COMPONENT: &str = "certificate-controller";
 /// Answered requests are kept this long for people to look at, open ones a day, as in Kubernetes.
@@ -42,7 +43,7 @@ struct Controller {
     requests: Api<CertificateSigningRequest>,
     nodes: Arc<Informer<Node>>,
     authority: Arc<Authority>,
-    api_address: IpAddr,
+    control: ControlNames,
 }
 
 /// Starts the controller.
@@ -52,7 +53,7 @@ pub fn start(context: &Context, tasks: &Tasks) {
         requests: Api::all(context.client.clone()),
         nodes: informers.nodes.clone(),
         authority: context.config.authority.clone(),
-        api_address: context.config.api_address,
+        control: context.config.control_names.clone(),
     };
     let requests = informers.signing_requests.clone();
     Startup::new(COMPONENT, controller)
@@ -78,7 +79,7 @@ impl Controller {
         let Some(csr) = live else { return Ok(Outcome::Done) };
         let Some(left) = time_to_live(&csr, Timestamp::now()) else { return self.delete(&csr).await };
         let node = requesting_node(&csr).and_then(|name| self.nodes.get(&Key::cluster(name)));
-        match decision::decide(&csr, node.as_deref(), self.api_address) {
+        match decision::decide(&csr, node.as_deref(), &self.nodes.all(), &self.control) {
             SigningDecision::Leave | SigningDecision::Wait => {}
             SigningDecision::Deny(why) => {
                 self.add_condition(&csr, "Denied", "NotPermitted", &why).await?;

@@ -23,11 +23,15 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
-use super::{Config, Controllers};
+use super::{Config, ControlNames, Controllers};
 use crate::{
     allocation::Allocator,
     api::{self, open_store},
-    auth::{Identity, pki::Authority},
+    auth::{
+        Identity,
+        pki::{Authority, ServingNames},
+    },
+    bootstrap::KubernetesService,
     kinds::Registry,
     scheduler::{self, Scheduler},
 };
@@ -72,7 +76,13 @@ impl Cluster {
             cluster_cidr: "10.244.0.0/16".parse().expect("a network"),
             node_cidr_mask_size: 24,
             authority: Arc::new(authority),
-            api_address: [10, 96, 0, 1].into(),
+            kubernetes_service: KubernetesService::new(&crate::Config::new(dir.path()), None),
+            control_names: ControlNames {
+                serving: ServingNames { dns_names: Vec::new(), addresses: vec![[10, 96, 0, 1].into()] },
+                service_cidr: "10.96.0.0/12".parse().expect("a network"),
+                cluster_domain: "cluster.local".into(),
+                boot_id: String::new(),
+            },
             node_monitor_grace_period: grace,
         };
         let controllers = super::start(client.clone(), config, kinds.subscribe());

@@ -57,6 +57,21 @@ async fn a_service_follows_the_ready_pods_it_selects() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_service_of_the_api_comes_back_when_somebody_deletes_or_changes_it() {
+    let cluster = Cluster::start(0).await;
+    let service = cluster.wait::<Service>("kubernetes", "made", |_| true).await;
+    let services = cluster.api::<Service>();
+    services.delete("kubernetes", &DeleteParams::default()).await.expect("deleted");
+    let again = cluster.wait::<Service>("kubernetes", "back", |s| s.metadata.uid != service.metadata.uid).await;
+    let ports = |service: &Service| service.spec.as_ref().and_then(|spec| spec.ports.clone());
+    assert_eq!(ports(&again), ports(&service));
+    patch(&services, "kubernetes", json!({"spec": {"ports": [{"port": 443, "protocol": "TCP", "targetPort": 1}]}}))
+        .await;
+    cluster.wait::<Service>("kubernetes", "repaired", |s| ports(s) == ports(&service)).await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hand_made_endpoints_are_mirrored_until_they_go() {
     let cluster = Cluster::start(1).await;
     create_in_default(

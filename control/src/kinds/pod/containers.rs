@@ -50,7 +50,8 @@ fn one(path: &str, container: &Value, volumes: &BTreeSet<&str>, is_app: bool) ->
     errors.extend(ports(&format!("{path}.ports"), &container["ports"]));
     errors.extend(environment(&format!("{path}.env"), &container["env"]));
     errors.extend(environment_from(&format!("{path}.envFrom"), &container["envFrom"]));
-    errors.extend(mounts(&format!("{path}.volumeMounts"), &container["volumeMounts"], volumes));
+    let privileged = container["securityContext"]["privileged"] == true;
+    errors.extend(mounts(&format!("{path}.volumeMounts"), &container["volumeMounts"], volumes, privileged));
     errors.extend(resources(&format!("{path}.resources"), &container["resources"]));
     for name in ["livenessProbe", "readinessProbe", "startupProbe"] {
         if container[name].is_object() {
@@ -167,11 +168,11 @@ fn environment_from(path: &str, list: &Value) -> Vec<FieldError> {
     errors
 }
 
-fn mounts(path: &str, list: &Value, volumes: &BTreeSet<&str>) -> Vec<FieldError> {
+fn mounts(list_path: &str, list: &Value, volumes: &BTreeSet<&str>, privileged: bool) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let mut seen = BTreeSet::new();
     for (i, mount) in list.as_array().into_iter().flatten().enumerate() {
-        let path = format!("{path}[{i}]");
+        let path = format!("{list_path}[{i}]");
         let text = |field: &str| mount[field].as_str().unwrap_or_default();
         if text("name").is_empty() {
             errors.push(FieldError::required(format!("{path}.name"), ""));
@@ -191,8 +192,24 @@ fn mounts(path: &str, list: &Value, volumes: &BTreeSet<&str>) -> Vec<FieldError>
             let why = "subPathExpr and subPath are mutually exclusive";
             errors.push(FieldError::invalid(format!("{path}.subPathExpr"), &mount["subPathExpr"], why));
         }
+        errors.extend(propagation(list_path, &mount["mountPropagation"], privileged));
     }
     errors
+}
+
+/// Kubernetes names the list in these refusals, not the mount in it.
+fn propagation(list_path: &str, value: &Value, privileged: bool) -> Option<FieldError> {
+    const SUPPORTED: [&str; 3] = ["Bidirectional", "HostToContainer", "None"];
+    let path = format!("{list_path}.mountPropagation");
+    match value.as_str() {
+        None => None,
+        Some("Bidirectional") if !privileged => {
+            let why = "Bidirectional mount propagation is available only to privileged containers";
+            Some(FieldError::forbidden(path, why))
+        }
+        Some(text) if SUPPORTED.contains(&text) => None,
+        Some(_) => Some(FieldError::not_supported(path, value, &SUPPORTED)),
+    }
 }
 
 /// A path that stays below where it starts.
@@ -331,5 +348,25 @@ mod tests {
         assert!(container("env", json!([{"name": "data-1", "value": "x"}, {"name": "A.b"}])).is_empty());
         assert_eq!(container("env", json!([{"name": "a=b"}])).len(), 1);
         assert_eq!(container("env", json!([{"name": "A", "valueFrom": {}}])).len(), 1);
+    }
+
+    #[test]
+    fn only_a_privileged_container_shows_its_mounts_to_the_host() {
+        let words = |propagation: &str, privileged: Value| {
+            let mount = json!({"name": "data", "mountPath": "/x", "mountPropagation": propagation});
+            words(json!({"name": "a", "image": "x", "securityContext": privileged, "volumeMounts": [mount]}))
+        };
+        let (privileged, plain) = (json!({"privileged": true}), json!({"privileged": false}));
+        let forbidden = "spec.containers[0].volumeMounts.mountPropagation: Forbidden: Bidirectional mount propagation \
+                         is available only to privileged containers";
+        assert_eq!(words("Bidirectional", plain), [forbidden]);
+        assert_eq!(words("Bidirectional", Value::Null), [forbidden]);
+        assert_eq!(words("Bidirectional", privileged), [""; 0]);
+        assert_eq!(words("HostToContainer", Value::Null), [""; 0]);
+        assert_eq!(
+            words("Both", Value::Null),
+            ["spec.containers[0].volumeMounts.mountPropagation: Unsupported value: \"Both\": supported values: \
+                 \"Bidirectional\", \"HostToContainer\", \"None\""]
+        );
     }
 }

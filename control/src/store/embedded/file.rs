@@ -16,7 +16,9 @@ use redb::{
     Builder, Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, StorageError, TableDefinition,
 };
 
-use super::quarantine::{self, Loaded, ReadRow};
+use tracing::warn;
+
+use super::quarantine::{self, Loaded, Moves, ReadRow};
 use crate::store::{CommitError, Event, EventType};
 
 /// `resource/name` → revision (8 bytes, big endian), then JSON text.
@@ -79,6 +81,8 @@ pub struct File {
     database: Option<Database>,
     /// [`CHANGES`] is right.
     knows_changes: bool,
+    /// Rows that the next commit moves. The store is at their revision already, the file is not.
+    moves: Option<Moves>,
 }
 
 /// The revision of the last write to each resource, as far as the file knows.
@@ -115,13 +119,13 @@ impl File {
 
     /// Opens or makes the database with `open_database`; `name` is what errors call it.
     pub fn open_with(name: &Path, open_database: OpenDatabase) -> Result<Self, FileError> {
-        let mut file = Self { path: name.to_owned(), open_database, database: None, knows_changes: false };
+        let mut file = Self { path: name.to_owned(), open_database, database: None, knows_changes: false, moves: None };
         file.reopen()?;
         Ok(file)
     }
 
-    /// Opens the database again after an error, if need be. Answers the revision of the last durable write if it had
-    /// to.
+    /// Opens the database again after an error, if need be. Answers the revision that the store has with the last
+    /// durable write if it had to.
     pub fn reopen(&mut self) -> Result<Option<u64>, FileError> {
         if self.database.is_some() {
             return Ok(None);
@@ -152,21 +156,40 @@ impl File {
             return Err(FileError::Layout { path: self.path.clone(), found: layout });
         }
         self.database = Some(database);
-        Ok(Some(revision))
+        self.moves.take_if(|moves| moves.revision <= revision);
+        Ok(Some(self.moves.as_ref().map_or(revision, |moves| moves.revision)))
     }
 
-    /// Reads every object.
-    pub fn load(&self, read: &mut ReadRow<'_>) -> Result<Loaded, FileError> {
-        match &self.database {
-            Some(database) => quarantine::load(database, read).map_err(|source| self.error("read", source)),
-            None => Err(self.error("read", redb::Error::DatabaseClosed)),
+    /// Reads every object, and moves those aside that cannot be read; on a full disk, the next commit does.
+    pub fn load(&mut self, read: &mut ReadRow<'_>) -> Result<Loaded, FileError> {
+        let Some(database) = &self.database else { return Err(self.error("read", redb::Error::DatabaseClosed)) };
+        let (loaded, moves) = quarantine::load(database, read).map_err(|source| self.error("read", source))?;
+        self.moves = moves;
+        if self.moves.is_none() {
+            return Ok(loaded);
         }
+        match self.commit(&[]) {
+            Ok(()) => {}
+            // Reads are answered from memory. Without them and deletions nobody could make space.
+            Err(error) if error.no_space() => {
+                warn!("no space is left to move unreadable objects aside; the next write does");
+                if let Err(error) = self.reopen() {
+                    warn!(error = &error as &dyn std::error::Error, "the next write opens the store again");
+                }
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(loaded)
     }
 
     /// When each resource was written last, in a store whose last write is at `revision`.
     pub fn last_changes(&mut self, revision: u64) -> Result<LastChanges, FileError> {
-        let Some(database) = &self.database else { return Err(self.error("read", redb::Error::DatabaseClosed)) };
-        let known = last_changes(database, revision).map_err(|source| self.error("read", source))?;
+        let known = match &self.database {
+            Some(database) => last_changes(database, revision).map_err(|source| self.error("read", source))?,
+            // It waits for space, and for moves that nobody saw.
+            None if self.moves.is_some() => None,
+            None => return Err(self.error("read", redb::Error::DatabaseClosed)),
+        };
         self.knows_changes = known.is_some();
         Ok(known.unwrap_or(LastChanges { by_resource: HashMap::new(), others: revision }))
     }
@@ -178,10 +201,13 @@ impl File {
             return Err(self.error("write to", redb::Error::DatabaseClosed));
         };
         // A panic in the database must not end the committer, and with it all writes.
-        let made = std::panic::catch_unwind(AssertUnwindSafe(|| write(database, events, self.knows_changes)));
+        let made = std::panic::catch_unwind(AssertUnwindSafe(|| {
+            write(database, self.moves.as_ref(), events, self.knows_changes)
+        }));
         match made.unwrap_or_else(|_| Err(redb::Error::Corrupted("the database panicked".into()))) {
             Ok(()) => {
-                self.knows_changes = true;
+                self.moves = None;
+                self.knows_changes |= !events.is_empty();
                 Ok(())
             }
             Err(source) => {
@@ -247,11 +273,14 @@ fn last_changes(database: &Database, revision: u64) -> Result<Option<LastChanges
     Ok(Some(LastChanges { by_resource, others }))
 }
 
-fn write(database: &Database, events: &[Event], knows_changes: bool) -> Result<(), redb::Error> {
+fn write(database: &Database, moves: Option<&Moves>, events: &[Event], knows_changes: bool) -> Result<(), redb::Error> {
     let mut transaction = database.begin_write()?;
     transaction
         .set_durability(Durability::Immediate)
         .map_err(|e| redb::Error::from(StorageError::Corrupted(e.to_string())))?;
+    if let Some(moves) = moves {
+        moves.make(&transaction)?;
+    }
     {
         let mut objects = transaction.open_table(OBJECTS)?;
         let mut key = String::new();

@@ -3,43 +3,63 @@
 //! A snapshot costs only what was changed since, so many are kept. When a control service comes back, every node of a
 //! large cluster lists anew at the same time, each at a revision of its own: were a snapshot dropped before its list is
 //! complete, that list would begin again, and none would ever end.
+//!
+//! Snapshots are kept for users. Where there are too many, the user with the most loses one: whoever lists without end
+//! makes only their own lists begin again.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use super::Snapshot;
 
-/// Snapshots at one time: some lists of each of a thousand nodes.
+/// Snapshots at one time, each counted once for each of its users: some lists of each of a thousand nodes.
 const MAX: usize = 4096;
 /// How long the next page may take. As etcd's compaction under Kubernetes.
 const KEPT_FOR: Duration = Duration::from_secs(300);
 
-/// Snapshots by revision, each with the time of its latest use.
+/// Snapshots by revision, and whose lists go on with them.
 #[derive(Default)]
 pub struct Kept {
-    snapshots: BTreeMap<u64, (Instant, Snapshot)>,
+    snapshots: BTreeMap<u64, KeptSnapshot>,
+    /// By user and revision, the time of the latest use. Nobody is here without a snapshot.
+    users: HashMap<Arc<str>, BTreeMap<u64, Instant>>,
+    /// Of all users.
+    uses: usize,
+}
+
+struct KeptSnapshot {
+    snapshot: Snapshot,
+    users: usize,
 }
 
 impl Kept {
-    /// Keeps the snapshot from now on for the time of one page; where there are too many, not the one unused longest.
-    pub fn keep(&mut self, snapshot: &Snapshot, now: Instant) {
-        if self.snapshots.len() >= MAX && !self.snapshots.contains_key(&snapshot.revision) {
+    /// Keeps the snapshot from now on for the time of one page of `user`'s list.
+    pub fn keep(&mut self, snapshot: &Snapshot, user: &str, now: Instant) {
+        let revision = snapshot.revision;
+        let (known, revisions) = match self.users.get_key_value(user) {
+            Some((known, revisions)) => (known.clone(), Some(revisions)),
+            None => (Arc::from(user), None),
+        };
+        let is_new = revisions.is_none_or(|revisions| !revisions.contains_key(&revision));
+        if is_new && self.uses >= MAX {
             self.trim(now);
-            if self.snapshots.len() >= MAX
-                && let Some(unused) =
-                    self.snapshots.iter().min_by_key(|(_, (at, _))| *at).map(|(revision, _)| *revision)
-            {
-                self.snapshots.remove(&unused);
-            }
+            self.make_room();
         }
-        self.snapshots.insert(snapshot.revision, (now, snapshot.clone()));
+        self.users.entry(known).or_default().insert(revision, now);
+        if is_new {
+            self.uses = self.uses.saturating_add(1);
+            let kept = self.snapshots.entry(revision);
+            let kept = kept.or_insert_with(|| KeptSnapshot { snapshot: snapshot.clone(), users: 0 });
+            kept.users = kept.users.saturating_add(1);
+        }
     }
 
     /// The snapshot at this revision.
     pub fn get(&self, revision: u64) -> Option<&Snapshot> {
-        self.snapshots.get(&revision).map(|(_, snapshot)| snapshot)
+        self.snapshots.get(&revision).map(|kept| &kept.snapshot)
     }
 
     /// The lowest revision that is kept.
@@ -49,7 +69,46 @@ impl Kept {
 
     /// Lets go of what was not used in time.
     pub fn trim(&mut self, now: Instant) {
-        self.snapshots.retain(|_, (at, _)| now.saturating_duration_since(*at) < KEPT_FOR);
+        let is_old = |at: &Instant| now.saturating_duration_since(*at) >= KEPT_FOR;
+        let old: Vec<_> = self
+            .users
+            .iter()
+            .flat_map(|(user, uses)| uses.iter().map(move |(revision, at)| (user, revision, at)))
+            .filter(|(_, _, at)| is_old(at))
+            .map(|(user, revision, _)| (user.clone(), *revision))
+            .collect();
+        for (user, revision) in old {
+            self.release(&user, revision);
+        }
+    }
+
+    /// Takes from the user with the most what they used longest ago.
+    fn make_room(&mut self) {
+        while self.uses >= MAX {
+            let most = self.users.iter().max_by_key(|(_, uses)| uses.len());
+            let unused = most.and_then(|(user, uses)| {
+                uses.iter().min_by_key(|(_, at)| **at).map(|(revision, _)| (user.clone(), *revision))
+            });
+            let Some((user, revision)) = unused else { return };
+            self.release(&user, revision);
+        }
+    }
+
+    fn release(&mut self, user: &Arc<str>, revision: u64) {
+        let Some(uses) = self.users.get_mut(user) else { return };
+        if uses.remove(&revision).is_none() {
+            return;
+        }
+        if uses.is_empty() {
+            self.users.remove(user);
+        }
+        self.uses = self.uses.saturating_sub(1);
+        if let Some(kept) = self.snapshots.get_mut(&revision) {
+            kept.users = kept.users.saturating_sub(1);
+            if kept.users == 0 {
+                self.snapshots.remove(&revision);
+            }
+        }
     }
 }
 
@@ -68,7 +127,7 @@ mod tests {
         let (mut kept, now) = (Kept::default(), Instant::now());
         // 500 nodes list pods, Services, EndpointSlices and nodes, each list at a revision of its own.
         for revision in 1..=2000 {
-            kept.keep(&at(revision), now);
+            kept.keep(&at(revision), &format!("system:node:n{}", revision % 500), now);
         }
         let lost: Vec<u64> = (1..=2000).filter(|revision| kept.get(*revision).is_none()).collect();
         assert!(lost.is_empty(), "{} lists begin again", lost.len());
@@ -79,15 +138,30 @@ mod tests {
         let (mut kept, start) = (Kept::default(), Instant::now());
         let later = |seconds| start + Duration::from_secs(seconds);
         for revision in 1..=MAX as u64 {
-            kept.keep(&at(revision), later(revision / 100));
+            kept.keep(&at(revision), "a", later(revision / 100));
         }
-        kept.keep(&at(1), later(100));
-        kept.keep(&at(9999), later(100));
+        kept.keep(&at(1), "a", later(100));
+        kept.keep(&at(9999), "a", later(100));
         assert!(kept.get(1).is_some() && kept.get(2).is_none() && kept.get(3).is_some() && kept.get(9999).is_some());
         assert_eq!((kept.snapshots.len(), kept.oldest()), (MAX, Some(1)));
         kept.trim(later(399));
         assert_eq!(kept.snapshots.len(), 2);
         kept.trim(later(400));
-        assert_eq!(kept.oldest(), None);
+        assert_eq!((kept.oldest(), kept.users.len(), kept.uses), (None, 0, 0));
+    }
+
+    #[test]
+    fn a_user_who_lists_without_end_takes_no_snapshot_from_others() {
+        let (mut kept, start) = (Kept::default(), Instant::now());
+        let later = |milliseconds| start + Duration::from_millis(milliseconds);
+        kept.keep(&at(1), "patient", start);
+        kept.keep(&at(2), "patient", start);
+        for revision in 2..=(3 * MAX as u64) {
+            kept.keep(&at(revision), "greedy", later(revision));
+        }
+        assert!(kept.get(1).is_some(), "the list at revision 1 begins again");
+        assert!(kept.get(2).is_some(), "what another lost is still the patient user's");
+        assert_eq!(kept.uses, MAX);
+        assert_eq!(kept.snapshots.len(), MAX);
     }
 }

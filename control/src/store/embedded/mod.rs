@@ -158,8 +158,8 @@ impl Store for Embedded {
         kept.get(revision).cloned().ok_or_else(expired)
     }
 
-    fn keep(&self, snapshot: &Snapshot) {
-        self.published.kept.lock().keep(snapshot, Instant::now());
+    fn keep(&self, snapshot: &Snapshot, user: &str) {
+        self.published.kept.lock().keep(snapshot, user, Instant::now());
     }
 
     fn published(&self) -> u64 {

@@ -2,8 +2,11 @@
 //! stops neither the others nor the program, and no later write takes their place unseen.
 //!
 //! Each opening tries them again: a program that can read one puts it back, if its key is still free.
+//!
+//! On a full disk nothing can be moved at the opening. The first write that succeeds does it then, in its own
+//! transaction and before all else.
 
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableError};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableError, WriteTransaction};
 use tracing::{info, warn};
 
 use super::file::{META, OBJECTS};
@@ -23,68 +26,80 @@ pub struct Loaded {
     pub quarantined: u64,
 }
 
-/// Reads every row; those that cannot be read are reported and moved aside.
-pub fn load(database: &Database, read: &mut ReadRow<'_>) -> Result<Loaded, redb::Error> {
+/// Rows that are to be moved, by their keys, in the transaction that makes a revision durable.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Moves {
+    /// The revision of the store with the rows where they belong.
+    pub revision: u64,
+    /// To the quarantine.
+    unreadable: Vec<String>,
+    /// Back from it.
+    readable: Vec<String>,
+}
+
+/// Reads every row; those that cannot be read are reported, and are to be moved aside.
+pub fn load(database: &Database, read: &mut ReadRow<'_>) -> Result<(Loaded, Option<Moves>), redb::Error> {
     let mut loaded = Loaded::default();
-    // Keys to be moved to the quarantine, and back.
-    let (mut bad, mut readable) = (Vec::new(), Vec::new());
-    {
-        let transaction = database.begin_read()?;
-        let objects = transaction.open_table(OBJECTS)?;
-        for entry in objects.iter()? {
-            let (key, value) = entry?;
-            if let Err(message) = read_row(read, key.value(), value.value()) {
-                warn!(key = key.value(), message, "a stored object cannot be read; it is kept aside, and not served");
-                bad.push(key.value().to_owned());
-            }
+    let mut moves = Moves::default();
+    let transaction = database.begin_read()?;
+    let objects = transaction.open_table(OBJECTS)?;
+    for entry in objects.iter()? {
+        let (key, value) = entry?;
+        if let Err(message) = read_row(read, key.value(), value.value()) {
+            warn!(key = key.value(), message, "a stored object cannot be read; it is kept aside, and not served");
+            moves.unreadable.push(key.value().to_owned());
         }
-        match transaction.open_table(QUARANTINE) {
-            Err(TableError::TableDoesNotExist(_)) => {}
-            Err(error) => return Err(error.into()),
-            Ok(quarantine) => {
-                for entry in quarantine.iter()? {
-                    let (key, value) = entry?;
-                    loaded.quarantined += 1;
-                    if objects.get(key.value())?.is_some() {
-                        warn!(key = key.value(), "an object that cannot be served is kept aside: its key is taken");
-                        continue;
-                    }
-                    match read_row(read, key.value(), value.value()) {
-                        Ok(()) => readable.push(key.value().to_owned()),
-                        Err(message) => {
-                            warn!(key = key.value(), message, "an object that cannot be read is still kept aside");
-                        }
+    }
+    match transaction.open_table(QUARANTINE) {
+        Err(TableError::TableDoesNotExist(_)) => {}
+        Err(error) => return Err(error.into()),
+        Ok(quarantine) => {
+            for entry in quarantine.iter()? {
+                let (key, value) = entry?;
+                loaded.quarantined += 1;
+                if objects.get(key.value())?.is_some() {
+                    warn!(key = key.value(), "an object that cannot be served is kept aside: its key is taken");
+                    continue;
+                }
+                match read_row(read, key.value(), value.value()) {
+                    Ok(()) => moves.readable.push(key.value().to_owned()),
+                    Err(message) => {
+                        warn!(key = key.value(), message, "an object that cannot be read is still kept aside");
                     }
                 }
             }
         }
-        loaded.revision = transaction.open_table(META)?.get("revision")?.map_or(0, |revision| revision.value());
     }
-    if bad.is_empty() && readable.is_empty() {
-        return Ok(loaded);
+    loaded.revision = transaction.open_table(META)?.get("revision")?.map_or(0, |revision| revision.value());
+    if moves.unreadable.is_empty() && moves.readable.is_empty() {
+        return Ok((loaded, None));
     }
     // No watch saw the objects go or come: at a new revision, all clients list again.
     loaded.revision += 1;
-    loaded.quarantined = loaded.quarantined + bad.len() as u64 - readable.len() as u64;
-    let transaction = database.begin_write()?;
-    {
+    loaded.quarantined = loaded.quarantined + moves.unreadable.len() as u64 - moves.readable.len() as u64;
+    moves.revision = loaded.revision;
+    Ok((loaded, Some(moves)))
+}
+
+impl Moves {
+    /// Moves the rows, as a part of `transaction`.
+    pub fn make(&self, transaction: &WriteTransaction) -> Result<(), redb::Error> {
         let mut objects = transaction.open_table(OBJECTS)?;
         let mut quarantine = transaction.open_table(QUARANTINE)?;
-        for key in &bad {
+        for key in &self.unreadable {
             if let Some(value) = objects.remove(key.as_str())? {
                 keep(&mut quarantine, key, value.value())?;
             }
         }
-        for key in &readable {
+        for key in &self.readable {
             if let Some(value) = quarantine.remove(key.as_str())? {
                 objects.insert(key.as_str(), value.value())?;
                 info!(key, "an object that was kept aside can be read again");
             }
         }
-        transaction.open_table(META)?.insert("revision", loaded.revision)?;
+        transaction.open_table(META)?.insert("revision", self.revision)?;
+        Ok(())
     }
-    transaction.commit()?;
-    Ok(loaded)
 }
 
 /// Puts a row into the quarantine, beside what may be there under its key.

@@ -8,7 +8,7 @@ use crate::store::Store;
 const OBJECTS: TableDefinition<&str, &[u8]> = TableDefinition::new("objects");
 const QUARANTINE: TableDefinition<&str, &[u8]> = TableDefinition::new("quarantine");
 
-fn set(path: &Path, rows: &[(&str, &[u8])]) {
+pub fn set(path: &Path, rows: &[(&str, &[u8])]) {
     let database = Database::open(path).unwrap();
     let transaction = database.begin_write().unwrap();
     {
@@ -20,7 +20,7 @@ fn set(path: &Path, rows: &[(&str, &[u8])]) {
     transaction.commit().unwrap();
 }
 
-fn aside(path: &Path, key: &str) -> Option<Vec<u8>> {
+pub fn aside(path: &Path, key: &str) -> Option<Vec<u8>> {
     let transaction = Database::open(path).unwrap().begin_read().unwrap();
     let row = transaction.open_table(QUARANTINE).unwrap().get(key).unwrap();
     row.map(|value| value.value().to_vec())

@@ -43,7 +43,7 @@ async fn a_kept_snapshot_stays_as_it_was() {
     let store = open(&dir.path().join("store"));
     store.write_one(put("a", Expect::Absent, "1")).await.unwrap();
     let snapshot = store.snapshot();
-    store.keep(&snapshot);
+    store.keep(&snapshot, "user");
     store.write_one(put("b", Expect::Absent, "1")).await.unwrap();
     let then = store.snapshot_at(snapshot.revision).unwrap();
     assert_eq!((then.count("things"), store.snapshot().count("things")), (1, 2));
@@ -69,7 +69,7 @@ async fn a_resource_that_nothing_changes_any_more_forgets_its_history_in_time() 
     let first = store.write_one(put("a", Expect::Absent, "1")).await.unwrap();
     let second = store.write_one(put("b", Expect::Absent, "1")).await.unwrap();
     let mut reader = store.watch("things", second.revision).unwrap();
-    store.keep(&store.snapshot());
+    store.keep(&store.snapshot(), "user");
     assert_eq!(store.trim(Instant::now()), 0);
     assert!(store.watch("things", first.revision).is_ok());
 

@@ -262,3 +262,8 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_targets_of_a_service_share_its_weight_however_many_they_are() {
+    assert_eq!([1, 3, 100, 101, 65_535, 65_536, 1 << 20].map(super::srv_weight), [100, 33, 1, 1, 1, 1, 1]);
+}

@@ -2,10 +2,14 @@
 
 use std::{io, path::Path};
 
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::{
+    errno::Errno,
+    mount::{MntFlags, MsFlags, mount, umount2},
+};
 
 /// Mounts a tmpfs of at most `limit` bytes at `directory`, unless one is there already.
 pub fn mount_memory(directory: &Path, limit: Option<i64>) -> io::Result<()> {
+    let directory = &directory.canonicalize()?;
     if mount_points()?.iter().any(|point| Path::new(point) == directory) {
         return Ok(());
     }
@@ -15,13 +19,37 @@ pub fn mount_memory(directory: &Path, limit: Option<i64>) -> io::Result<()> {
     Ok(mount(Some("tmpfs"), directory, Some("tmpfs"), flags, Some(options.as_str()))?)
 }
 
-/// Unmounts all that is mounted below `directory`.
+/// Unmounts all that is mounted at `directory` and below it. After an error nothing there may be removed: it may be
+/// the host's.
 pub fn unmount_all(directory: &Path) -> io::Result<()> {
-    // The deepest first: a mount point may be in another.
-    for point in mount_points()?.iter().rev().filter(|point| Path::new(point).starts_with(directory)) {
-        umount2(point.as_str(), MntFlags::MNT_DETACH)?;
+    // As the kernel's table names it: the agent's own directory may be behind a link.
+    let directory = match directory.canonicalize() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        directory => directory?,
+    };
+    let below = || -> io::Result<Vec<String>> {
+        let mut points = mount_points()?;
+        points.retain(|point| Path::new(point).starts_with(&directory));
+        Ok(points)
+    };
+    let points = below()?;
+    // A directory of the host that is bound here shares its mounts with the host, which would lose them, too.
+    points.iter().try_for_each(|point| make_private(point))?;
+    // The latest first: a mount point may be in another, or hidden by it.
+    for point in points.iter().rev() {
+        make_private(point)?;
+        umount2(point.as_str(), MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW)?;
     }
-    Ok(())
+    let left = below()?;
+    if left.is_empty() { Ok(()) } else { Err(io::Error::other(format!("still mounted: {}", left.join(", ")))) }
+}
+
+fn make_private(point: &str) -> io::Result<()> {
+    match mount(None::<&str>, point, None::<&str>, MsFlags::MS_PRIVATE, None::<&str>) {
+        // Hidden by another mount; its turn comes when that is gone.
+        Err(Errno::EINVAL | Errno::ENOENT) => Ok(()),
+        made => Ok(made?),
+    }
 }
 
 /// Mount points of this process's namespace, in the order they were mounted.
@@ -33,4 +61,33 @@ fn mount_points() -> io::Result<Vec<String>> {
 /// The table writes blanks and backslashes as `\040`.
 fn unescape(field: &str) -> String {
     field.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::symlink};
+
+    use super::*;
+
+    #[test]
+    fn what_is_mounted_behind_a_link_is_unmounted_before_anything_is_removed() {
+        if !nix::unistd::geteuid().is_root() {
+            crate::skipped::skipped("only root mounts");
+            return;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let (data, link) = (directory.path().join("data"), directory.path().join("link"));
+        fs::create_dir_all(data.join("pod/v")).unwrap();
+        symlink(&data, &link).unwrap();
+        mount_memory(&link.join("pod/v"), None).unwrap();
+        mount_memory(&link.join("pod/v"), None).unwrap();
+        fs::write(data.join("pod/v/x"), "").unwrap();
+        let canonical = data.canonicalize().unwrap();
+        let mounted =
+            || mount_points().unwrap().iter().filter(|point| Path::new(point).starts_with(&canonical)).count();
+        assert_eq!(mounted(), 1, "mounted once");
+        unmount_all(&link.join("pod")).unwrap();
+        assert_eq!((mounted(), fs::read_dir(data.join("pod/v")).unwrap().count()), (0, 0));
+        unmount_all(&link.join("nothing")).unwrap();
+    }
 }

@@ -2,6 +2,7 @@
 //! files of their own.
 
 mod atomic;
+mod beneath;
 mod empty_dir;
 mod files;
 mod fs_group;

@@ -1,6 +1,9 @@
-//! Which paths of the node a container sees, and where.
+//! Which paths of the node a container sees, and where. A `subPath` is bound to a place of its own for that.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use k8s_openapi::api::core::v1::{Container, Pod, VolumeMount};
 
@@ -17,10 +20,26 @@ pub fn mounts(
     pod_dir: &Path,
     env: &[(String, String)],
 ) -> Result<Vec<Mount>, Failure> {
-    container.volume_mounts.iter().flatten().map(|wanted| mount(pod, wanted, pod_dir, env)).collect()
+    let wanted = container.volume_mounts.iter().flatten().enumerate();
+    let mounts = wanted.map(|(index, wanted)| {
+        let sub_path_target = sub_path_target(pod_dir, &wanted.name, &container.name, index);
+        mount(pod, wanted, pod_dir, &sub_path_target, env)
+    });
+    mounts.collect()
 }
 
-fn mount(pod: &Pod, wanted: &VolumeMount, pod_dir: &Path, env: &[(String, String)]) -> Result<Mount, Failure> {
+/// Where a `subPath` is bound for one mount of a container. Unmounted with all else of the pod.
+fn sub_path_target(pod_dir: &Path, volume: &str, container: &str, index: usize) -> PathBuf {
+    pod_dir.join("volume-subpaths").join(volume).join(container).join(index.to_string())
+}
+
+fn mount(
+    pod: &Pod,
+    wanted: &VolumeMount,
+    pod_dir: &Path,
+    sub_path_target: &Path,
+    env: &[(String, String)],
+) -> Result<Mount, Failure> {
     let failed = |message: String| Failure::new("CreateContainerConfigError", message);
     let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
     let volume = volumes.into_iter().find(|volume| volume.name == wanted.name);
@@ -35,9 +54,19 @@ fn mount(pod: &Pod, wanted: &VolumeMount, pod_dir: &Path, env: &[(String, String
     let expression =
         wanted.sub_path_expr.as_deref().filter(|path| !path.is_empty()).map(|path| expand(path, &variables));
     let sub = expression.or_else(|| wanted.sub_path.clone()).filter(|path| !path.is_empty());
+    let propagation = match wanted.mount_propagation.as_deref() {
+        Some("Bidirectional") => Propagation::Bidirectional,
+        Some("HostToContainer") => Propagation::HostToContainer,
+        _ => Propagation::Private,
+    };
     let source = match sub {
-        Some(sub) => sub_path::resolve(&root, &sub)
-            .map_err(|error| failed(format!("failed to prepare subPath for volumeMount {:?}: {error}", wanted.name)))?,
+        Some(sub) => {
+            let bound = sub_path::bind(&root, &sub, sub_path_target, propagation);
+            bound.map_err(|error| {
+                failed(format!("failed to prepare subPath for volumeMount {:?}: {error}", wanted.name))
+            })?;
+            sub_path_target.to_owned()
+        }
         None => root,
     };
     Ok(Mount {
@@ -49,10 +78,6 @@ fn mount(pod: &Pod, wanted: &VolumeMount, pod_dir: &Path, env: &[(String, String
         },
         // What is made from objects is theirs to change.
         read_only: made_here || wanted.read_only.unwrap_or_default(),
-        propagation: match wanted.mount_propagation.as_deref() {
-            Some("Bidirectional") => Propagation::Bidirectional,
-            Some("HostToContainer") => Propagation::HostToContainer,
-            _ => Propagation::Private,
-        },
+        propagation,
     })
 }

@@ -15,6 +15,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
 
 use super::{listeners::ScopedBalancers, streams::client_address};
+use crate::client_limit::{ClientLimit, ClientSlot};
 
 /// A session without datagrams for so long is forgotten (as conntrack does with answered ones).
 const IDLE: Duration = Duration::from_secs(120);
@@ -27,6 +28,7 @@ type Sessions = Arc<Mutex<HashMap<SocketAddr, Arc<Session>>>>;
 struct Session {
     backend: UdpSocket,
     gone: CancellationToken,
+    _slot: ClientSlot,
 }
 
 /// A bound socket; the caller is in the namespace it belongs to.
@@ -40,6 +42,7 @@ pub fn bind(at: SocketAddrV4) -> io::Result<std::net::UdpSocket> {
 pub async fn serve(
     socket: std::net::UdpSocket,
     balancers: watch::Receiver<ScopedBalancers>,
+    limit: ClientLimit,
     tasks: TaskTracker,
     stop: CancellationToken,
 ) {
@@ -60,7 +63,7 @@ pub async fn serve(
             Some(session) => session,
             None => {
                 let balancers = balancers.borrow().clone();
-                match open(client, &balancers, &sessions).await {
+                match open(client, &balancers, &limit, &sessions).await {
                     Ok(Some(session)) => {
                         tasks.spawn(replies(socket.clone(), client, session.clone(), sessions.clone(), stop.clone()));
                         session
@@ -86,14 +89,16 @@ fn live_session(sessions: &Sessions, client: SocketAddr) -> Option<Arc<Session>>
 async fn open(
     client: SocketAddr,
     balancers: &ScopedBalancers,
+    limit: &ClientLimit,
     sessions: &Sessions,
 ) -> io::Result<Option<Arc<Session>>> {
     let address = client_address(client);
     let picked = balancers.balancer(address).and_then(|balancer| balancer.pick(address, &[], Instant::now()));
     let Some(picked) = picked else { return Ok(None) };
+    let slot = limit.take(address.into()).ok_or_else(|| io::Error::other("the client has too many sessions"))?;
     let backend = UdpSocket::bind("0.0.0.0:0").await?;
     backend.connect(picked.at).await?;
-    let session = Arc::new(Session { backend, gone: picked.gone });
+    let session = Arc::new(Session { backend, gone: picked.gone, _slot: slot });
     {
         let mut sessions = sessions.lock();
         if sessions.len() >= SESSIONS && !sessions.contains_key(&client) {
@@ -133,5 +138,46 @@ async fn replies(
     let mut sessions = sessions.lock();
     if sessions.get(&client).is_some_and(|held| Arc::ptr_eq(held, &session)) {
         sessions.remove(&client);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::{
+        proxy::{
+            table::{Candidate, Selection, SelectionName, SelectionPolicy},
+            userspace::balancer::Balancer,
+        },
+        world::Protocol,
+    };
+
+    #[tokio::test]
+    async fn one_client_takes_no_more_sessions_than_its_own() {
+        let balancer = Balancer::new(Protocol::Udp);
+        let backend = Candidate {
+            address: Ipv4Addr::LOCALHOST,
+            port: 9,
+            node: None,
+            zone: None,
+            pod: None,
+            local: true,
+            terminating: false,
+        };
+        let name = SelectionName { port_name: "".into(), protocol: Protocol::Udp, policy: SelectionPolicy::EveryNode };
+        let selection = Selection { name, backends: vec![backend], excluded: Vec::new(), elsewhere: false };
+        balancer.update(&selection, None);
+        let mut balancers = ScopedBalancers::new(Arc::new(Vec::new()));
+        balancers.internal = Some(balancer);
+        let (limit, sessions) = (ClientLimit::new(2), Sessions::default());
+        let open = async |last: u8, port: u16| {
+            let client = SocketAddr::from(([10, 244, 0, last], port));
+            open(client, &balancers, &limit, &sessions).await.is_ok_and(|session| session.is_some())
+        };
+        assert_eq!([open(1, 1).await, open(1, 2).await, open(1, 3).await, open(2, 1).await], [true, true, false, true]);
+        sessions.lock().clear();
+        assert!(open(1, 3).await, "sessions that ended count no more");
     }
 }

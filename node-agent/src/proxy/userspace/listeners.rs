@@ -11,7 +11,7 @@ use ipnetwork::Ipv4Network;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{balancer::Balancer, datagrams, is_stream, service_netns::ServiceNetns, streams};
-use crate::world::Protocol;
+use crate::{client_limit::ClientLimit, world::Protocol};
 
 /// Where a socket listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,9 +61,25 @@ impl ScopedBalancers {
 }
 
 /// The sockets that listen now.
-#[derive(Default)]
 pub struct Listeners {
     listening: BTreeMap<Address, Listener>,
+    streams: ClientLimit,
+    datagrams: ClientLimit,
+}
+
+/// Connections that one client may have, at all Services together: each takes two descriptors of the agent.
+const MOST_STREAMS_OF_ONE: usize = 8192;
+/// The same of conversations in datagrams.
+const MOST_DATAGRAMS_OF_ONE: usize = 2048;
+
+impl Default for Listeners {
+    fn default() -> Self {
+        Self {
+            listening: BTreeMap::new(),
+            streams: ClientLimit::new(MOST_STREAMS_OF_ONE),
+            datagrams: ClientLimit::new(MOST_DATAGRAMS_OF_ONE),
+        }
+    }
 }
 
 struct Listener {
@@ -103,7 +119,7 @@ impl Listeners {
                 });
                 continue;
             }
-            match listen(address, balancers, netns) {
+            match self.listen(address, balancers, netns) {
                 Ok(listener) => drop(self.listening.insert(address, listener)),
                 Err(error) => {
                     problems.insert(address, format!("listen at {} {:?}: {error}", address.at, address.protocol));
@@ -112,24 +128,25 @@ impl Listeners {
         }
         problems
     }
+
+    fn listen(&self, address: Address, balancers: ScopedBalancers, netns: &ServiceNetns) -> io::Result<Listener> {
+        let stop = CancellationToken::new();
+        let (balancers_tx, balancers_rx) = tokio::sync::watch::channel(balancers);
+        let tasks = TaskTracker::new();
+        if is_stream(address.protocol) {
+            let listener = netns.bind(address.on_host, move || streams::bind(address.at))?;
+            tasks.spawn(streams::serve(listener, balancers_rx, self.streams.clone(), stop.clone()));
+        } else {
+            let socket = netns.bind(address.on_host, move || datagrams::bind(address.at))?;
+            let limit = self.datagrams.clone();
+            tasks.spawn(datagrams::serve(socket, balancers_rx, limit, tasks.clone(), stop.clone()));
+        }
+        Ok(Listener { balancers: balancers_tx, stop, tasks })
+    }
 }
 
 impl Drop for Listeners {
     fn drop(&mut self) {
         self.listening.values().for_each(|listener| listener.stop.cancel());
     }
-}
-
-fn listen(address: Address, balancers: ScopedBalancers, netns: &ServiceNetns) -> io::Result<Listener> {
-    let stop = CancellationToken::new();
-    let (balancers_tx, balancers_rx) = tokio::sync::watch::channel(balancers);
-    let tasks = TaskTracker::new();
-    if is_stream(address.protocol) {
-        let listener = netns.bind(address.on_host, move || streams::bind(address.at))?;
-        tasks.spawn(streams::serve(listener, balancers_rx, stop.clone()));
-    } else {
-        let socket = netns.bind(address.on_host, move || datagrams::bind(address.at))?;
-        tasks.spawn(datagrams::serve(socket, balancers_rx, tasks.clone(), stop.clone()));
-    }
-    Ok(Listener { balancers: balancers_tx, stop, tasks })
 }

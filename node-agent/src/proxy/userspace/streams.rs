@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::{balancer::Picked, listeners::ScopedBalancers};
+use crate::client_limit::ClientLimit;
 
 /// A bound listener; the caller is in the namespace it belongs to.
 pub fn bind(at: SocketAddrV4) -> io::Result<std::net::TcpListener> {
@@ -36,6 +37,7 @@ const ATTEMPTS: usize = 3;
 pub async fn serve(
     listener: std::net::TcpListener,
     balancers: watch::Receiver<ScopedBalancers>,
+    limit: ClientLimit,
     stop: CancellationToken,
 ) {
     let listener = match TcpListener::from_std(listener) {
@@ -49,8 +51,15 @@ pub async fn serve(
         };
         match accepted {
             Ok((stream, peer)) => {
+                let Some(slot) = limit.take(client_address(peer).into()) else {
+                    reset(&stream);
+                    continue;
+                };
                 let balancers = balancers.borrow().clone();
-                tokio::spawn(connection(stream, peer, balancers));
+                tokio::spawn(async move {
+                    connection(stream, peer, balancers).await;
+                    drop(slot);
+                });
             }
             Err(error) => {
                 // Out of file descriptors, most likely: give connections time to end.
