@@ -265,9 +265,11 @@ mod tests {
         assert_eq!(config.address(&with_address).unwrap(), ("10.96.0.9".to_owned(), 443));
 
         let headless = service(json!({"clusterIP": "None", "ports": ports}));
-        let slice = json!({"metadata": {"name": "hook-1", "namespace": "ns", "labels": {"kubernetes.io/service-name": "hook"}},
+        let slice = json!({"metadata": {"name": "hook-1", "namespace": "ns",
+            "labels": {"kubernetes.io/service-name": "hook"}},
             "ports": [{"name": "https", "port": 8443}],
-            "endpoints": [{"addresses": ["10.244.0.1"], "conditions": {"ready": false}}, {"addresses": ["10.244.0.2"]}]});
+            "endpoints": [{"addresses": ["10.244.0.1"], "conditions": {"ready": false}},
+                {"addresses": ["10.244.0.2"]}]});
         let slice = ("endpointslices.discovery.k8s.io", "ns/hook-1", slice);
         let by_endpoint = snapshot(&[headless.clone(), slice]);
         assert_eq!(config.address(&by_endpoint).unwrap(), ("10.244.0.2".to_owned(), 8443));
@@ -283,6 +285,6 @@ mod tests {
     fn a_bundle_without_certificates_is_refused() {
         let config = json!({"url": "https://localhost:1/x", "caBundle": BASE64_STANDARD.encode("nothing")});
         assert!(matches!(ClientConfig::read(&config), Err(ConfigError::CaBundle { .. })));
-        assert!(matches!(ClientConfig::read(&json!({"url": "nope"})), Err(ConfigError::Url { .. })));
+        assert!(matches!(ClientConfig::read(&json!({"url": "/nope"})), Err(ConfigError::Url { .. })));
     }
 }

@@ -15,6 +15,7 @@ use super::{
     response, review, write,
 };
 use crate::{
+    admission::warnings,
     custom::conversion,
     kinds::Storage,
     request::{RequestInfo, Verb, path::RequestPath},
@@ -121,8 +122,13 @@ async fn objects(api: &Api, info: RequestInfo, parts: http::request::Parts, body
     let answer = if call.verb.is_write() {
         // In a task of its own: a client that goes away drops its answer, never half a change.
         let (api, call) = (api.clone(), call.clone());
-        let write = api.inner.writes.clone().spawn(async move { verb(&api, &call, &body).await }.in_current_span());
-        write.await.map_err(|error| Status::internal(format!("the handler of the request failed: {error}")))??
+        let writes = api.inner.writes.clone();
+        let handle = async move { warnings::collect(verb(&api, &call, &body)).await };
+        let write = writes.spawn(handle.in_current_span());
+        let (answer, warnings) =
+            write.await.map_err(|error| Status::internal(format!("the handler of the request failed: {error}")))?;
+        let answer = answer.unwrap_or_else(IntoResponse::into_response);
+        response::warn(answer, &warnings)
     } else {
         verb(api, &call, &body).await?
     };
@@ -154,7 +160,7 @@ async fn verb(api: &Api, call: &Call, body: &[u8]) -> Result<Response, Status> {
         };
     }
     match (target.name.is_some(), method) {
-        _ if call.verb == Verb::Watch => read::watch(api, call),
+        _ if call.verb == Verb::Watch => conversion::read(kind, || read::watch(api, call)).await?,
         (false, "GET" | "HEAD") => conversion::read(kind, || read::list(api, call)).await?,
         (false, "POST") => write::create(api, call, body).await,
         (false, "DELETE") if kind.deletion.bulk => write::delete_collection(api, call, body).await,

@@ -86,24 +86,112 @@ pub struct Issue {
 }
 
 /// The longest text that is parsed.
-const MAX_TEXT: usize = 100_000;
-/// The deepest nesting that is parsed: what follows recurses as deeply.
-const MAX_DEPTH: u16 = 64;
-
-/// The name of the result in the loops that macros become.
-const RESULT: &str = "@result";
+const MAX_TEXT: usize = 32 << 10;
+/// The deepest nesting that is parsed, and evaluated: both recurse as deeply.
+const MAX_DEPTH: usize = 64;
+/// The deepest expression that is evaluated: `1 + 1 + …` nests as well.
+const MAX_LEVELS: usize = 256;
+/// What the parser may recurse on. Memory is taken for what is used of it alone.
+const STACK: usize = 32 << 20;
 
 /// Reads an expression; answers with how many expressions there are in it.
 pub fn parse(text: &str) -> Result<(Expr, usize), Vec<Issue>> {
+    let refused = |message: String| vec![Issue { line: 1, column: 1, message }];
     if text.len() > MAX_TEXT {
-        let message = format!("expression code point size exceeds limit: size: {}, limit {MAX_TEXT}", text.len());
-        return Err(vec![Issue { line: 1, column: 1, message }]);
+        return Err(refused(format!(
+            "expression code point size exceeds limit: size: {}, limit {MAX_TEXT}",
+            text.len()
+        )));
     }
-    let parser = Parser::new().enable_optional_syntax(true).max_recursion_depth(MAX_DEPTH);
+    if nesting(text) > MAX_DEPTH {
+        return Err(refused(format!("expression recursion limit exceeded: {MAX_DEPTH}")));
+    }
+    // The parser recurses, and so does whatever frees a deep expression: neither on the stack of a request.
+    let parsed = std::thread::scope(|scope| {
+        let parser = std::thread::Builder::new().name("cel-parser".into()).stack_size(STACK);
+        parser.spawn_scoped(scope, || parse_here(text)).map(|thread| thread.join())
+    });
+    match parsed {
+        Ok(Ok(parsed)) => parsed,
+        Ok(Err(_)) => Err(refused("the parser failed on this expression".to_owned())),
+        Err(error) => Err(refused(format!("cannot start a parser: {error}"))),
+    }
+}
+
+fn parse_here(text: &str) -> Result<(Expr, usize), Vec<Issue>> {
+    let parser = Parser::new().enable_optional_syntax(true);
     let (expr, info) = parser.parse_with_source_info(text).map_err(issues)?;
     let mut reader = Reader { info, next: 0, issues: Vec::new(), text };
     let expr = reader.read(expr);
+    if levels(&expr) > MAX_LEVELS {
+        let message = format!("expression recursion limit exceeded: {MAX_LEVELS}");
+        reader.issues.push(Issue { line: 1, column: 1, message });
+    }
     if reader.issues.is_empty() { Ok((expr, reader.next)) } else { Err(reader.issues) }
+}
+
+/// How deeply brackets nest in a text, texts and comments within it left alone. Each `?` of a condition and each
+/// operator before a value counts as a bracket, for the parser recurses on them as well.
+fn nesting(text: &str) -> usize {
+    let (mut depth, mut deepest, mut conditions, mut prefixes) = (0_usize, 0_usize, 0_usize, 0_usize);
+    let mut chars = text.chars().peekable();
+    let mut before = ' ';
+    while let Some(c) = chars.next() {
+        match c {
+            '"' | '\'' => {
+                let raw = matches!(before, 'r' | 'R');
+                while let Some(inner) = chars.next() {
+                    match inner {
+                        '\\' if !raw => drop(chars.next()),
+                        inner if inner == c => break,
+                        _ => {}
+                    }
+                }
+            }
+            '/' if chars.peek() == Some(&'/') => while chars.next_if(|c| *c != '\n').is_some() {},
+            '(' | '[' | '{' => depth = depth.saturating_add(1),
+            ')' | ']' | '}' => depth = depth.saturating_sub(1),
+            '?' if !matches!(chars.peek(), Some('.')) && !matches!(before, '[' | '.') => {
+                conditions = conditions.saturating_add(1);
+            }
+            _ => {}
+        }
+        prefixes = match c {
+            '!' | '-' => prefixes.saturating_add(1),
+            c if c.is_whitespace() => prefixes,
+            _ => 0,
+        };
+        deepest = deepest.max(depth.saturating_add(conditions).saturating_add(prefixes));
+        before = c;
+    }
+    deepest
+}
+
+/// How deeply an expression nests.
+fn levels(expr: &Expr) -> usize {
+    let (mut left, mut deepest) = (vec![(expr, 1_usize)], 0);
+    while let Some((expr, level)) = left.pop() {
+        deepest = deepest.max(level);
+        let inner = level.saturating_add(1);
+        match &expr.kind {
+            Kind::Literal(_) | Kind::Ident(_) => {}
+            Kind::Select { operand, .. } | Kind::OptionalSelect { operand, .. } => left.push((operand, inner)),
+            Kind::Call { target, arguments, .. } => {
+                left.extend(target.iter().map(|target| (&**target, inner)));
+                left.extend(arguments.iter().map(|argument| (argument, inner)));
+            }
+            Kind::List(items) => left.extend(items.iter().map(|(item, _)| (item, inner))),
+            Kind::Map(entries) => {
+                left.extend(entries.iter().flat_map(|(key, value, _)| [(key, inner), (value, inner)]));
+            }
+            Kind::Struct { fields, .. } => left.extend(fields.iter().map(|(_, value, _)| (value, inner))),
+            Kind::Fold(fold) => {
+                let parts = [&fold.range, &fold.init, &fold.condition, &fold.step, &fold.result];
+                left.extend(parts.map(|part| (part, inner)));
+            }
+        }
+    }
+    deepest
 }
 
 fn issues(errors: ParseErrors) -> Vec<Issue> {
@@ -137,15 +225,17 @@ pub fn place(text: &str, at: usize) -> (usize, usize) {
     (line, column)
 }
 
-struct Reader<'t> {
+/// Makes expressions of what was parsed.
+pub(super) struct Reader<'t> {
     info: SourceInfo,
     next: usize,
-    issues: Vec<Issue>,
-    text: &'t str,
+    pub(super) issues: Vec<Issue>,
+    pub(super) text: &'t str,
 }
 
 impl Reader<'_> {
-    fn expr(&mut self, at: usize, kind: Kind) -> Expr {
+    /// A further expression.
+    pub(super) fn expr(&mut self, at: usize, kind: Kind) -> Expr {
         let id = self.next;
         self.next = self.next.saturating_add(1);
         Expr { id, at, kind }
@@ -230,129 +320,6 @@ impl Reader<'_> {
             },
             None => self.expr(at, Kind::Call { name, target: None, arguments }),
         }
-    }
-
-    /// `list.all(index, item, …)`, `map.transformList(key, value, …)` and the like, and the macros of optional values.
-    fn two_variables(&mut self, at: usize, name: &str, target: &Expr, arguments: &[Expr]) -> Option<Expr> {
-        let is_optional = matches!(name, "optMap" | "optFlatMap") && arguments.len() == 2;
-        let is_loop = matches!(name, "all" | "exists" | "existsOne" | "exists_one") && arguments.len() == 3
-            || matches!(name, "transformList" | "transformMap" | "transformMapEntry")
-                && (3..=4).contains(&arguments.len());
-        if is_optional {
-            return Some(self.optional_macro(at, name, target, arguments));
-        }
-        if !is_loop {
-            return None;
-        }
-        let mut variables = Vec::new();
-        for argument in &arguments[..2] {
-            match &argument.kind {
-                Kind::Ident(name) => variables.push(name.clone()),
-                _ => {
-                    let (line, column) = place(self.text, argument.at);
-                    let message = "argument must be a simple name".to_owned();
-                    self.issues.push(Issue { line, column, message });
-                    return Some(self.expr(at, Kind::Literal(Literal::Null)));
-                }
-            }
-        }
-        let last = arguments[arguments.len() - 1].clone();
-        let filter = (arguments.len() == 4).then(|| arguments[2].clone());
-        let result = |reader: &mut Self| reader.expr(at, Kind::Ident(RESULT.to_owned()));
-        let call = |reader: &mut Self, name: &str, arguments: Vec<Expr>| {
-            reader.expr(at, Kind::Call { name: name.to_owned(), target: None, arguments })
-        };
-        let truth = |reader: &mut Self, value: bool| reader.expr(at, Kind::Literal(Literal::Bool(value)));
-        let (init, condition, step, end) = match name {
-            "all" | "exists" => {
-                let is_all = name == "all";
-                let so_far = result(self);
-                let so_far = if is_all { so_far } else { call(self, "!_", vec![so_far]) };
-                let condition = call(self, "@not_strictly_false", vec![so_far]);
-                let before = result(self);
-                let step = call(self, if is_all { "_&&_" } else { "_||_" }, vec![before, last]);
-                (truth(self, is_all), condition, step, result(self))
-            }
-            "existsOne" | "exists_one" => {
-                let (before, same) = (result(self), result(self));
-                let one = self.expr(at, Kind::Literal(Literal::Int(1)));
-                let more = call(self, "_+_", vec![before, one.clone()]);
-                let step = call(self, "_?_:_", vec![last, more, same]);
-                let count = result(self);
-                let end = call(self, "_==_", vec![count, one]);
-                (self.expr(at, Kind::Literal(Literal::Int(0))), truth(self, true), step, end)
-            }
-            _ => {
-                let before = result(self);
-                let (init, added) = match name {
-                    "transformList" => (Kind::List(Vec::new()), self.expr(at, Kind::List(vec![(last, false)]))),
-                    "transformMap" => {
-                        let key = self.expr(at, Kind::Ident(variables[0].clone()));
-                        (Kind::Map(Vec::new()), self.expr(at, Kind::Map(vec![(key, last, false)])))
-                    }
-                    _ => (Kind::Map(Vec::new()), last),
-                };
-                let joined = if name == "transformList" { "_+_" } else { MAP_INSERT };
-                let step = call(self, joined, vec![before, added]);
-                let step = match filter {
-                    None => step,
-                    Some(filter) => {
-                        let same = result(self);
-                        call(self, "_?_:_", vec![filter, step, same])
-                    }
-                };
-                (self.expr(at, init), truth(self, true), step, result(self))
-            }
-        };
-        let mut variables = variables.into_iter();
-        let fold = Fold {
-            range: target.clone(),
-            variable: variables.next().unwrap_or_default(),
-            second: variables.next(),
-            accumulator: RESULT.to_owned(),
-            init,
-            condition,
-            step,
-            result: end,
-        };
-        Some(self.expr(at, Kind::Fold(Box::new(fold))))
-    }
-
-    /// `x.optMap(v, f(v))`: a value where `x` has one.
-    fn optional_macro(&mut self, at: usize, name: &str, target: &Expr, arguments: &[Expr]) -> Expr {
-        let Kind::Ident(variable) = &arguments[0].kind else {
-            let (line, column) = place(self.text, arguments[0].at);
-            let message = format!("{name}() variable name must be a simple identifier");
-            self.issues.push(Issue { line, column, message });
-            return self.expr(at, Kind::Literal(Literal::Null));
-        };
-        let call = |reader: &mut Self, name: &str, target: Option<Expr>, arguments: Vec<Expr>| {
-            let target = target.map(Box::new);
-            reader.expr(at, Kind::Call { name: name.to_owned(), target, arguments })
-        };
-        let has = call(self, "hasValue", Some(target.clone()), Vec::new());
-        let value = call(self, "value", Some(target.clone()), Vec::new());
-        // A loop that is never run binds the variable.
-        let (range, never) =
-            (self.expr(at, Kind::List(Vec::new())), self.expr(at, Kind::Literal(Literal::Bool(false))));
-        let step = self.expr(at, Kind::Ident(variable.clone()));
-        let fold = Fold {
-            range,
-            variable: "#unused".to_owned(),
-            second: None,
-            accumulator: variable.clone(),
-            init: value,
-            condition: never,
-            step,
-            result: arguments[1].clone(),
-        };
-        let bound = self.expr(at, Kind::Fold(Box::new(fold)));
-        let some = match name {
-            "optMap" => call(self, "optional.of", None, vec![bound]),
-            _ => bound,
-        };
-        let none = call(self, "optional.none", None, Vec::new());
-        call(self, "_?_:_", None, vec![has, some, none])
     }
 }
 

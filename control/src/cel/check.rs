@@ -7,7 +7,7 @@ use super::{
     ast::{self, Expr, Fold, Issue, Kind, Literal, MAP_INSERT},
     estimate,
     signatures::{self, PARAMETERS},
-    types::{Decl, DeclType, Type},
+    typing::{Decl, Type, instance, mentions, same},
 };
 
 /// The variables that an expression may name.
@@ -419,46 +419,12 @@ impl Checker<'_> {
             (Type::List(a), Type::List(b)) | (Type::Optional(a), Type::Optional(b)) => self.unify(a, b),
             (Type::Map(k, v), Type::Map(l, w)) => self.unify(k, l) && self.unify(v, w),
             // Null is a value of whatever can be absent.
-            (Type::Null, Type::Object(_) | Type::Timestamp | Type::Duration | Type::Opaque(_) | Type::Optional(_))
-            | (Type::Object(_) | Type::Timestamp | Type::Duration | Type::Opaque(_) | Type::Optional(_), Type::Null) => {
-                true
-            }
+            (Type::Null, other) | (other, Type::Null) if can_be_null(other) => true,
             (a, b) => same(a, b),
         }
     }
 }
 
-fn mentions(found: &Type, variable: usize) -> bool {
-    match found {
-        Type::Var(at) => *at == variable,
-        Type::List(inner) | Type::Optional(inner) => mentions(inner, variable),
-        Type::Map(key, value) => mentions(key, variable) || mentions(value, variable),
-        _ => false,
-    }
-}
-
-/// A type of a signature with the parameters that begin at `first`.
-fn instance(found: &Type, first: usize) -> Type {
-    match found {
-        Type::Var(at) => Type::Var(first + at),
-        Type::List(item) => Type::list(instance(item, first)),
-        Type::Map(key, value) => Type::map(instance(key, first), instance(value, first)),
-        Type::Optional(inner) => Type::Optional(Box::new(instance(inner, first))),
-        other => other.clone(),
-    }
-}
-
-/// Whether two types without variables are one.
-pub fn same(a: &Type, b: &Type) -> bool {
-    match (a, b) {
-        (Type::List(a), Type::List(b)) | (Type::Optional(a), Type::Optional(b)) => same(a, b),
-        (Type::Map(k, v), Type::Map(l, w)) => same(k, l) && same(v, w),
-        (Type::Object(a), Type::Object(b)) => {
-            Arc::ptr_eq(a, b)
-                || matches!((&a.r#type, &b.r#type), (DeclType::Object { name: a, .. }, DeclType::Object { name: b, .. }) if a == b)
-        }
-        (Type::Opaque(a), Type::Opaque(b)) => a == b,
-        (Type::Dyn | Type::Var(_), Type::Dyn | Type::Var(_)) => true,
-        (a, b) => std::mem::discriminant(a) == std::mem::discriminant(b),
-    }
+fn can_be_null(found: &Type) -> bool {
+    matches!(found, Type::Object(_) | Type::Timestamp | Type::Duration | Type::Opaque(_) | Type::Optional(_))
 }

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     MAX_REQUEST,
-    types::{Decl, DeclType, Type},
+    typing::{Decl, DeclType, Type},
 };
 use crate::custom::structural::{Additional, Structural};
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::{
     ast::{Expr, Fold, Kind, Literal},
     check::Scope,
-    types::{Decl, Type},
+    typing::{Decl, Type},
 };
 
 /// The most that the expression may cost. `types` are those of its parts, by id.

@@ -9,9 +9,9 @@ use regex::Regex;
 
 use super::{
     CALL_LIMIT, Program,
-    ast::{Expr, Fold, Kind, Literal, MAP_INSERT},
+    access::{constant, index_of, index_optional, optional, select},
+    ast::{Expr, Kind},
     convert, library,
-    list::List,
     operators::{self, Failure, equal_counted, order},
     signatures,
     value::{Map, Value},
@@ -69,7 +69,7 @@ impl Program {
 pub struct Run<'a, 'v> {
     activation: &'a Activation<'v>,
     /// Variables of loops, the innermost last.
-    locals: Vec<(&'a str, Value<'v>)>,
+    pub(super) locals: Vec<(&'a str, Value<'v>)>,
     cost: u64,
     /// Regular expressions that were met, compiled.
     patterns: RefCell<HashMap<Rc<str>, Option<Rc<Regex>>>>,
@@ -114,7 +114,7 @@ impl<'a, 'v> Run<'a, 'v> {
         compiled.clone().ok_or_else(|| failure(format!("error parsing regexp: {text}")))
     }
 
-    fn eval(&mut self, expr: &'a Expr) -> Answer<'v> {
+    pub(super) fn eval(&mut self, expr: &'a Expr) -> Answer<'v> {
         match &expr.kind {
             Kind::Literal(literal) => Ok(constant(literal)),
             Kind::Ident(name) => self.ident(name),
@@ -207,96 +207,7 @@ impl<'a, 'v> Run<'a, 'v> {
         Ok(Value::Map(Map::Made(Rc::new(made))))
     }
 
-    fn fold(&mut self, fold: &'a Fold) -> Answer<'v> {
-        let range = self.eval(&fold.range)?;
-        let init = self.eval(&fold.init)?;
-        let items: Items<'v> = match range {
-            Value::List(list) => Items::List(list),
-            Value::Map(map) if fold.second.is_some() => {
-                self.charge(traversal(map.len() as u64))?;
-                Items::Entries(map.entries())
-            }
-            Value::Map(map) => {
-                self.charge(traversal(map.len() as u64))?;
-                Items::Keys(map.keys())
-            }
-            _ => return Err(EvalError::NoOverload),
-        };
-        let base = self.locals.len();
-        self.locals.push((&fold.accumulator, init));
-        let result = self.turns(fold, &items, base).and_then(|()| self.eval(&fold.result));
-        self.locals.truncate(base);
-        result
-    }
-
-    /// Runs the loop; the accumulator stands at `base` of the locals.
-    fn turns(&mut self, fold: &'a Fold, items: &Items<'v>, base: usize) -> Result<(), EvalError> {
-        for at in 0..items.len() {
-            let Some((first, second)) = items.get(at, fold.second.is_some()) else { break };
-            self.locals.truncate(base + 1);
-            self.locals.push((&fold.variable, first));
-            if let (Some(name), Some(value)) = (&fold.second, second) {
-                self.locals.push((name, value));
-            }
-            match self.eval(&fold.condition)? {
-                Value::Bool(true) => {}
-                _ => break,
-            }
-            // An empty loop must cost something, too.
-            self.charge(1)?;
-            let value = self.step(fold, base)?;
-            self.locals[base].1 = value;
-        }
-        self.locals.truncate(base + 1);
-        Ok(())
-    }
-
-    /// One step. What it adds to its result is added in place.
-    fn step(&mut self, fold: &'a Fold, base: usize) -> Answer<'v> {
-        let adds = |expr: &'a Expr| match &expr.kind {
-            Kind::Call { name, target: None, arguments } if name == "_+_" || name == MAP_INSERT => {
-                match arguments.as_slice() {
-                    [before, added] if matches!(&before.kind, Kind::Ident(name) if *name == fold.accumulator) => {
-                        Some((name.as_str(), added))
-                    }
-                    _ => None,
-                }
-            }
-            _ => None,
-        };
-        let (name, added) = match (adds(&fold.step), &fold.step.kind) {
-            (Some(found), _) => found,
-            (None, Kind::Call { name, target: None, arguments }) if name == "_?_:_" && arguments.len() == 3 => {
-                match adds(&arguments[1]) {
-                    Some(found) => match self.eval(&arguments[0])? {
-                        Value::Bool(true) => found,
-                        Value::Bool(false) => return self.eval(&arguments[2]),
-                        _ => return Err(EvalError::NoOverload),
-                    },
-                    None => return self.eval(&fold.step),
-                }
-            }
-            _ => return self.eval(&fold.step),
-        };
-        let added = self.eval(added)?;
-        self.charge(2)?;
-        let before = std::mem::replace(&mut self.locals[base].1, Value::Null);
-        match (name, before, added) {
-            (MAP_INSERT, Value::Map(Map::Made(mut entries)), Value::Map(more)) => {
-                for (key, value) in more.entries() {
-                    self.charge(traversal(entries.len() as u64))?;
-                    if entries.iter().any(|(known, _)| operators::equal(known, &key)) {
-                        return Err(failure(format!("insert failed: key {key:?} already exists")));
-                    }
-                    Rc::make_mut(&mut entries).push((key, value));
-                }
-                Ok(Value::Map(Map::Made(entries)))
-            }
-            (_, before, added) => self.arithmetic("_+_", before, added),
-        }
-    }
-
-    fn arithmetic(&mut self, operator: &str, a: Value<'v>, b: Value<'v>) -> Answer<'v> {
+    pub(super) fn arithmetic(&mut self, operator: &str, a: Value<'v>, b: Value<'v>) -> Answer<'v> {
         let cost = match (&a, &b) {
             (Value::String(_), Value::String(_)) | (Value::Bytes(_), Value::Bytes(_)) => {
                 let size = a.size().saturating_add(b.size());
@@ -486,92 +397,5 @@ impl<'a, 'v> Run<'a, 'v> {
             }
         }
         library::call(self, name, is_member, values)
-    }
-}
-
-/// What a loop goes over.
-enum Items<'v> {
-    List(List<'v>),
-    Keys(Vec<Value<'v>>),
-    Entries(Vec<(Value<'v>, Value<'v>)>),
-}
-
-impl<'v> Items<'v> {
-    fn len(&self) -> usize {
-        match self {
-            Items::List(list) => list.len(),
-            Items::Keys(keys) => keys.len(),
-            Items::Entries(entries) => entries.len(),
-        }
-    }
-
-    fn get(&self, at: usize, both: bool) -> Option<(Value<'v>, Option<Value<'v>>)> {
-        match self {
-            Items::List(list) if both => Some((Value::Int(i64::try_from(at).ok()?), Some(list.get(at)?))),
-            Items::List(list) => Some((list.get(at)?, None)),
-            Items::Keys(keys) => Some((keys.get(at)?.clone(), None)),
-            Items::Entries(entries) => entries.get(at).map(|(key, value)| (key.clone(), Some(value.clone()))),
-        }
-    }
-}
-
-fn constant<'v>(literal: &Literal) -> Value<'v> {
-    match literal {
-        Literal::Null => Value::Null,
-        Literal::Bool(value) => Value::Bool(*value),
-        Literal::Int(value) => Value::Int(*value),
-        Literal::Uint(value) => Value::Uint(*value),
-        Literal::Double(value) => Value::Double(*value),
-        Literal::String(text) => Value::text(text.as_str()),
-        Literal::Bytes(bytes) => Value::Bytes(bytes.as_slice().into()),
-    }
-}
-
-/// An optional value: there or not.
-pub fn optional(found: Option<Value<'_>>) -> Value<'_> {
-    Value::Optional(found.map(Rc::new))
-}
-
-fn select<'v>(operand: Value<'v>, field: &str) -> Answer<'v> {
-    match operand {
-        Value::Map(map) => map.field(field).ok_or_else(|| failure(format!("no such key: {field}"))),
-        Value::Optional(None) => Ok(Value::Optional(None)),
-        Value::Optional(Some(inner)) => match &*inner {
-            Value::Map(map) => Ok(optional(map.field(field))),
-            _ => Err(EvalError::NoOverload),
-        },
-        _ => Err(EvalError::NoOverload),
-    }
-}
-
-fn position(index: &Value<'_>) -> Option<i64> {
-    match index {
-        Value::Int(at) => Some(*at),
-        Value::Uint(at) => i64::try_from(*at).ok(),
-        Value::Double(at) if at.fract() == 0.0 => Some(*at as i64),
-        _ => None,
-    }
-}
-
-fn index_of<'v>(container: &Value<'v>, index: &Value<'v>) -> Answer<'v> {
-    match container {
-        Value::List(list) => {
-            let at = position(index).ok_or(EvalError::NoOverload)?;
-            let found = usize::try_from(at).ok().and_then(|at| list.get(at));
-            found.ok_or_else(|| failure(format!("index out of bounds: {at}")))
-        }
-        Value::Map(map) => map.get(index).ok_or_else(|| match index {
-            Value::String(key) => failure(format!("no such key: {key}")),
-            other => failure(format!("no such key: {other:?}")),
-        }),
-        _ => Err(EvalError::NoOverload),
-    }
-}
-
-fn index_optional<'v>(container: &Value<'v>, index: &Value<'v>) -> Answer<'v> {
-    match index_of(container, index) {
-        Ok(found) => Ok(optional(Some(found))),
-        Err(EvalError::Message(_)) => Ok(optional(None)),
-        Err(error) => Err(error),
     }
 }

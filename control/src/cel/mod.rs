@@ -6,35 +6,38 @@
 //!            variables with their types ┘
 //! ```
 //!
-//! The crate `cel` reads the text; it neither checks types nor bounds what an expression costs, so what follows is here:
+//! The crate `cel` reads the text. It neither checks types nor bounds what an expression costs, so that is here:
 //!
 //! - **check**: every name, field and call is known, and the result is of the type that is asked for.
-//! - **estimate**: the most that a rule may cost, from the sizes that a schema allows. Too costly rules are refused when
-//!   they are written.
+//! - **estimate**: the most that a rule may cost, from the sizes that a schema allows. Too costly rules are refused
+//!   when they are written.
 //! - **eval**: each step costs something, as in cel-go. An expression ends with [`EvalError::CostLimit`] when it has
 //!   spent its budget, and so neither hangs nor fills the memory.
 //! - **library**: Kubernetes' functions; `signatures` declares all functions there are.
 //!
 //! Sources: cel-spec, cel-go 0.26, `k8s.io/apiserver/pkg/cel`.
 
+mod access;
 pub mod ast;
 pub mod check;
 mod convert;
 pub mod declare;
 pub mod estimate;
 pub mod eval;
+mod fold;
 mod library;
 mod list;
+mod macros;
 mod operators;
 mod signatures;
 #[cfg(test)]
 mod tests;
-pub mod types;
+pub mod typing;
 pub mod value;
 
 pub use check::{Program, Scope, compile};
 pub use eval::{Activation, EvalError, Evaluated};
-pub use types::Type;
+pub use typing::Type;
 pub use value::Value;
 
 /// What one evaluation of one expression may cost. Source: `PerCallLimit`.

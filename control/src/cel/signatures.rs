@@ -5,7 +5,7 @@
 
 use std::{collections::HashMap, sync::LazyLock};
 
-use super::types::Type;
+use super::typing::Type;
 
 /// One way to call a function.
 #[derive(Debug)]

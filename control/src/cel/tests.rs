@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use proptest::prelude::*;
 use serde_json::json;
 
 use super::{Activation, CALL_LIMIT, EvalError, Scope, Type, Value, compile};
@@ -70,7 +71,7 @@ fn data_is_seen_as_it_is() {
         ("object.list.all(i, x, x == i + 1)", "true"),
         ("{'a': 1, 'b': 2}.transformMap(k, v, v > 1, v * 10)", "{\"b\": 20}"),
         ("object.list.transformList(i, x, i * x)", "[0, 2, 6]"),
-        ("object == {'a': 1, 'list': [1, 2, 3], 'name': 'web', 'f': 1.5, 'nothing': null}", "true"),
+        ("object == {'a': dyn(1), 'list': dyn([1, 2, 3]), 'name': 'web', 'f': 1.5, 'nothing': null}", "true"),
         ("object.name.matches('^w.b$')", "true"),
         ("[1, 2] + [3] == object.list", "true"),
     ]);
@@ -88,8 +89,8 @@ fn texts_are_taken_apart() {
         ("'abc'.substring(1, 2)", "\"b\""),
         ("' x '.trim().upperAscii()", "\"X\""),
         ("['a', 'b'].join('-')", "\"a-b\""),
-        ("'%s is %d and %.2f'.format(['x', 5, 1.5])", "\"x is 5 and 1.50\""),
-        ("'%s'.format([[1, 'a']])", "\"[1, a]\""),
+        ("'%s is %d and %.2f'.format([dyn('x'), 5, 1.5])", "\"x is 5 and 1.50\""),
+        ("'%s'.format([[dyn(1), 'a']])", "\"[1, a]\""),
         ("'abc123'.find('[0-9]+')", "\"123\""),
         ("'1a2b'.findAll('[0-9]')", "[\"1\", \"2\"]"),
         ("strings.quote('a\"b')", "\"\\\"a\\\\\\\"b\\\"\""),
@@ -132,7 +133,8 @@ fn libraries_of_kubernetes() {
             "\"example.com80\"",
         ),
         (
-            "format.dns1123Label().validate('a_b').hasValue() && !format.named('uri').value().validate('https://a/b').hasValue()",
+            "format.dns1123Label().validate('a_b').hasValue() && \
+            !format.named('uri').value().validate('https://a/b').hasValue()",
             "true",
         ),
         ("semver('1.2.3').isLessThan(semver('1.10.0')) && isSemver('v1.0', true)", "true"),
@@ -154,8 +156,16 @@ fn what_is_not_declared_or_does_not_fit_is_told_with_its_place() {
     assert!(told("'a'.nope()").contains("undeclared reference to 'nope'"));
     assert!(told("[1, 'a']").contains("expected type 'int' but found 'string'"));
     assert!(told("(").contains("Syntax error"));
-    let deep = format!("{}1{}", "(".repeat(2000), ")".repeat(2000));
-    assert!(told(&deep).contains("ERROR"), "nesting is bounded");
+    for deep in [
+        format!("{}1{}", "(".repeat(2000), ")".repeat(2000)),
+        format!("{}true", "!".repeat(2000)),
+        format!("{}1", "true ? 1 : ".repeat(1000)),
+        format!("1{}", " + 1".repeat(5000)),
+        format!("object{}", ".a".repeat(5000)),
+        "1".repeat(100_000),
+    ] {
+        assert!(told(&deep).contains("limit"), "nesting is bounded");
+    }
 }
 
 #[test]
@@ -186,7 +196,8 @@ fn an_expression_ends_at_its_limit() {
     for text in [
         "lists.range(2000).all(a, lists.range(2000).all(b, true))",
         "lists.range(1000).map(x, lists.range(1000)).all(x, x == x)",
-        "lists.range(600).map(x, 'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa').join('').matches('(a*)*b') && lists.range(1000).all(x, lists.range(1000).all(y, y in [1, 2, y]))",
+        "lists.range(600).map(x, 'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa').join('').matches('(a*)*b') || \
+        lists.range(1000).all(x, lists.range(1000).all(y, y in [1, 2, y]))",
     ] {
         let program = compile(text, &scope, &Type::Bool).unwrap();
         let evaluated = program.evaluate(&Activation::default());
@@ -194,3 +205,80 @@ fn an_expression_ends_at_its_limit() {
         assert!(evaluated.cost < 2 * CALL_LIMIT + 1_000_000, "{text}");
     }
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn any_text_is_refused_or_evaluated_within_its_limit(words in prop::collection::vec(prop::sample::select(WORDS), 1..12)) {
+        let text = words.concat();
+        let scope = Scope::default().with("object", Type::Dyn);
+        if let Ok(program) = compile(&text, &scope, &Type::Dyn) {
+            let data = json!({"a": [1, "x", null, {"b": 2.5}]});
+            let evaluated = program.evaluate(&Activation::default().with("object", Value::of(&data, None)));
+            prop_assert!(evaluated.cost < 4 * CALL_LIMIT || evaluated.value.is_err());
+        }
+    }
+}
+
+const WORDS: &[&str] = &[
+    "object",
+    ".a",
+    "[0]",
+    "[-1]",
+    "(",
+    ")",
+    " + ",
+    " - ",
+    " * ",
+    " / ",
+    " % ",
+    "1",
+    "9223372036854775807",
+    "-1",
+    "2.5",
+    "'x'",
+    "b'\\xff'",
+    "null",
+    "true",
+    "[1, 2]",
+    "{'k': 1}",
+    ".map(x, x + x)",
+    ".all(x, x > 0)",
+    ".size()",
+    "size(",
+    " == ",
+    " < ",
+    " in ",
+    " ? 1 : ",
+    " && ",
+    "!",
+    ".?b",
+    "[?0]",
+    ".orValue(1)",
+    "timestamp('2024-01-01T00:00:00Z')",
+    "duration('1h')",
+    "quantity('1Ei')",
+    ".add(quantity('1Ei'))",
+    "string(",
+    "int(",
+    ".substring(1)",
+    ".split('')",
+    ".join()",
+    ".replace('', 'yy')",
+    ".matches('.*')",
+    ".format([1])",
+    "'%s%d'",
+    "lists.range(5)",
+    ".flatten()",
+    ".sort()",
+    ".getFullYear()",
+    "cidr('::/0')",
+    ".masked()",
+    "@",
+    "\"",
+    "\\",
+    "äö",
+    "type(",
+    "dyn(",
+];

@@ -11,7 +11,7 @@ use super::definition::Definition;
 use crate::{
     kinds::{Kind, Storage},
     status::Status,
-    store::{Object, Store},
+    store::{Header, Object, Store},
     webhook::{self, ClientConfig},
 };
 
@@ -164,6 +164,15 @@ pub async fn read<T>(kind: &Kind, mut read: impl FnMut() -> T) -> Result<T, Stat
         }
     }
     Err(Status::unavailable("objects changed faster than they could be converted; please try again"))
+}
+
+/// The header by which a field selector of `kind` finds an object, where that is not the stored one: the fields that
+/// a version selects by are its own.
+pub fn header_as(kind: &Kind, object: &Object) -> Option<Header> {
+    let (Storage::As(stored), Some(_)) = (&kind.storage, &kind.custom) else { return None };
+    let mut value = serde_json::from_slice(object.json()).ok()?;
+    (stored.from_stored)(&mut value, kind);
+    Some(Header { fields: (kind.selectable)(&value), ..object.header.clone() })
 }
 
 /// The object as `kind` serves it. Asks the webhook, if there is one.

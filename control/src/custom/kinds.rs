@@ -110,7 +110,8 @@ impl VersionRules {
         }
         let Some(rules) = rules else { return errors };
         if errors.iter().any(|error| is_blocking(error.reason)) {
-            let why = "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
+            let why = "some validation rules were not checked because the object was invalid; correct the existing \
+            errors to complete validation";
             errors.push(FieldError::invalid("<nil>", &Value::Null, why));
         } else {
             let mut budget = crate::cel::OBJECT_BUDGET;

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! - **definition**: a CustomResourceDefinition; `definition/` reads, defaults, validates and names it.
-//! - **structural schema**: what objects look like (`structural/`); `crate::schema` makes the types of decoding from it.
+//! - **structural schema**: what objects look like (`structural/`). `crate::schema` makes the types of decoding of it.
 //! - **rules**: `x-kubernetes-validations`, written in CEL (`crate::cel`).
 //! - **storage version**: the version in which objects are stored; the others are [`crate::kinds::Storage::As`] it.
 //! - **conversion**: how an object of one version becomes one of another: by its `apiVersion` alone, or by a webhook.

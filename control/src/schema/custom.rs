@@ -187,9 +187,11 @@ mod tests {
 
     #[test]
     fn unknown_fields_are_told_of_and_other_types_kept() {
-        let text = json!({"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "a", "nope": 1}, "extra": 1,
+        let text = json!({"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "a", "nope": 1},
+            "extra": 1,
             "spec": {"size": "x", "port": null, "unknown": {"a": 1}, "free": {"any": {"b": 1.0}}, "labels": {"a": 1},
-                "template": {"kind": "T", "metadata": {"name": "t"}, "gone": 1}, "ports": [{"name": "p", "other": 2}]}});
+                "template": {"kind": "T", "metadata": {"name": "t"}, "gone": 1}, "ports": [{"name": "p",
+                    "other": 2}]}});
         let decoded = schema().decode(text.to_string().as_bytes()).unwrap();
         let words: Vec<String> = decoded.warnings.iter().map(ToString::to_string).collect();
         assert_eq!(

@@ -6,7 +6,7 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-use super::{indexed, prefix, show, show_metadata, table};
+use super::{indexed, prefix, show, show_metadata, table, takes};
 use crate::{
     api::{Api, Status, StorageLocation, request::Call, response},
     request::{
@@ -102,7 +102,7 @@ pub(in crate::api) fn page(
     let mut page = Page { objects: Vec::new(), next: None };
     let mut last: Option<&Arc<str>> = None;
     for (key, object) in rows {
-        if !labels.matches(&object.header) || !fields.matches(&object.header) {
+        if !labels.matches(&object.header) || !takes(&call.target.kind, &fields, object) {
             continue;
         }
         if limit.is_some_and(|limit| page.objects.len() >= limit) {

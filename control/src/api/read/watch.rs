@@ -10,7 +10,7 @@ use http::{HeaderValue, StatusCode, header};
 use serde_json::json;
 use tokio::time::{Instant, sleep_until};
 
-use super::{indexed, page, prefix, show, show_metadata, table};
+use super::{indexed, page, prefix, show, show_metadata, table, takes};
 use crate::{
     api::{Api, Status, request::Call},
     custom::conversion,
@@ -71,7 +71,12 @@ pub fn watch(api: &Api, call: &Call) -> Result<Response, Status> {
         form: call.form,
         include: query.include_object,
         prefix: prefix(&call.target),
-        select: Select { labels: query.label_selector.clone(), fields, name: call.target.name.clone() },
+        select: Select {
+            kind: call.target.kind.clone(),
+            labels: query.label_selector.clone(),
+            fields,
+            name: call.target.name.clone(),
+        },
         columns_sent: false,
         sent: {
             let kind = &call.target.kind;
@@ -243,6 +248,7 @@ struct Frames {
 }
 
 struct Select {
+    kind: Arc<Kind>,
     labels: crate::request::selector::LabelSelector,
     fields: crate::request::selector::FieldSelector,
     /// Of a watch of one object by its path.
@@ -253,7 +259,7 @@ impl Select {
     fn takes(&self, object: &Object) -> bool {
         let header = &object.header;
         self.labels.matches(header)
-            && self.fields.matches(header)
+            && takes(&self.kind, &self.fields, object)
             && self.name.as_deref().is_none_or(|name| name == &*header.name)
     }
 }

@@ -74,10 +74,13 @@ fn answer(review: &Value) -> Value {
 }
 
 fn versions(storage: &str) -> Value {
-    json!([
+    let mut versions = json!([
         version("v1", storage == "v1", json!({"size": {"type": "integer"}})),
         version("v2", storage == "v2", json!({"width": {"type": "integer", "maximum": 9}})),
-    ])
+    ]);
+    versions[0]["selectableFields"] = json!([{"jsonPath": ".spec.size"}]);
+    versions[1]["selectableFields"] = json!([{"jsonPath": ".spec.width"}]);
+    versions
 }
 
 const NEWER: &str = "/apis/example.com/v2/namespaces/default/widgets";
@@ -117,6 +120,16 @@ async fn a_webhook_converts_what_is_read_and_written() {
     assert_eq!(frames.next().await.unwrap()["object"]["spec"]["width"], 6);
     assert_eq!(server.merge(&format!("{WIDGETS}/a"), json!({"spec": {"size": 7}})).await.code, 200);
     assert_eq!(frames.next().await.unwrap()["object"]["spec"]["width"], 7);
+
+    // Each version selects by its own fields.
+    for path in [format!("{WIDGETS}?fieldSelector=spec.size%3D7"), format!("{NEWER}?fieldSelector=spec.width%3D7")] {
+        let found = server.get(&path).await.json;
+        assert_eq!(found["items"][0]["metadata"]["name"], "a", "{found}");
+        assert_eq!(found["items"].as_array().unwrap().len(), 1);
+    }
+    assert_eq!(server.get(&format!("{NEWER}?fieldSelector=spec.size%3D7")).await.code, 400);
+    let mut selected = frames_of(&server, &format!("{NEWER}?watch=true&fieldSelector=spec.width%3D6")).await;
+    assert_eq!(selected.next().await.unwrap()["object"]["metadata"]["name"], "b");
 
     // Another storage version: objects of both are read as either.
     let path = format!("{DEFINITIONS}/widgets.example.com");

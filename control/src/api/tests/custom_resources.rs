@@ -76,7 +76,8 @@ pub fn version(name: &str, storage: bool, properties: Value) -> Value {
     json!({"name": name, "served": true, "storage": storage, "subresources": {"status": {}},
         "schema": {"openAPIV3Schema": {"type": "object", "properties": {
             "spec": {"type": "object", "properties": properties},
-            "status": {"type": "object", "properties": {"ready": {"type": "boolean"}, "replicas": {"type": "integer"}}}}}}})
+            "status": {"type": "object", "properties": {"ready": {"type": "boolean"},
+                "replicas": {"type": "integer"}}}}}}})
 }
 
 pub fn widget(name: &str, spec: Value) -> Value {
@@ -90,8 +91,10 @@ fn plain() -> Value {
         "replicas": {"type": "integer"},
         "tags": {"type": "array", "x-kubernetes-list-type": "set", "items": {"type": "string"}}});
     let mut version = version("v1", true, properties);
-    version["schema"]["openAPIV3Schema"]["properties"]["spec"]["x-kubernetes-validations"] = json!([{"rule": "!has(self.color) || self.color != 'red' || self.size < 10", "message": "red widgets are small"},
-            {"rule": "!has(oldSelf.color) || has(self.color)", "message": "a color stays"}]);
+    let spec = &mut version["schema"]["openAPIV3Schema"]["properties"]["spec"];
+    spec["x-kubernetes-validations"] = json!([
+        {"rule": "!has(self.color) || self.color != 'red' || self.size < 10", "message": "red widgets are small"},
+        {"rule": "!has(oldSelf.color) || has(self.color)", "message": "a color stays"}]);
     version["subresources"]["scale"] =
         json!({"specReplicasPath": ".spec.replicas", "statusReplicasPath": ".status.replicas"});
     version["additionalPrinterColumns"] = json!([{"name": "Size", "type": "integer", "jsonPath": ".spec.size"}]);
@@ -136,7 +139,8 @@ async fn a_definition_makes_a_kind_with_all_it_says() {
             "spec.color: Unsupported value: \"green\": supported values: \"red\", \"blue\"",
             "spec.size: Invalid value: \"string\": spec.size in body must be of type integer: \"string\"",
             "spec.tags[1]: Duplicate value: \"a\"",
-            "<nil>: Invalid value: null: some validation rules were not checked because the object was invalid; correct the existing errors to complete validation",
+            "<nil>: Invalid value: null: some validation rules were not checked because the object was invalid; \
+            correct the existing errors to complete validation",
         ]
     );
     let refused = server.post(WIDGETS, widget("b", json!({"size": 20, "color": "red"}))).await;

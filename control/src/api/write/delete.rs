@@ -70,7 +70,8 @@ impl Options {
             (None, None) => None,
             (Some(other), None) => {
                 return Err(Status::bad_request(format!(
-                    "propagationPolicy: Unsupported value: {other:?}: supported values: \"Background\", \"Foreground\", \"Orphan\""
+                    "propagationPolicy: Unsupported value: {other:?}: supported values: \"Background\", \
+                    \"Foreground\", \"Orphan\""
                 )));
             }
         };

@@ -2,7 +2,8 @@
 
 use crate::{
     cel::{
-        eval::{Answer, Run, optional, traversal},
+        access::optional,
+        eval::{Answer, Run, traversal},
         value::{Opaque, Value},
     },
     custom::validate::formats,

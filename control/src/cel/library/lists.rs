@@ -1,7 +1,8 @@
 //! Lists and sets: Kubernetes' `lists`, cel-go's `ext.Lists` version 3 and `ext.Sets`.
 
 use crate::cel::{
-    eval::{Answer, EvalError, Run, failure, optional, traversal},
+    access::optional,
+    eval::{Answer, EvalError, Run, failure, traversal},
     list::List,
     operators::{arithmetic, equal, order},
     value::Value,

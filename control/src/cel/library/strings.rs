@@ -325,7 +325,8 @@ fn shown(value: &Value<'_>, out: &mut String, depth: usize) -> Result<(), EvalEr
         Value::Opaque(Opaque::Cidr(address, length)) => out.push_str(&format!("{address}/{length}")),
         Value::Optional(_) | Value::Opaque(_) => {
             let message = format!(
-                "error during formatting: string clause can only be used on strings, bools, bytes, ints, doubles, maps, lists, types, durations, and timestamps, was given {}",
+                "error during formatting: string clause can only be used on strings, bools, bytes, ints, doubles, \
+                maps, lists, types, durations, and timestamps, was given {}",
                 value.type_name()
             );
             return Err(failure(message));

@@ -9,6 +9,7 @@ pub mod conditions;
 pub mod naming;
 pub mod prepare;
 pub mod validate;
+mod validate_conversion;
 mod validate_schema;
 
 pub use validate::validate;

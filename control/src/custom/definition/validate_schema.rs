@@ -286,7 +286,8 @@ impl Walk<'_> {
             let Some(property) = items.properties.get(key) else { continue };
             let at = check::property(&format!("{path}.items"), key);
             if property.default.is_none() && !items.checks.required.contains(key) {
-                let why = "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property";
+                let why = "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required \
+                property";
                 self.errors.push(FieldError::required(format!("{at}.default"), why));
             }
             if property.nullable {
@@ -377,7 +378,8 @@ fn root_fields(path: &str, text: &Value) -> Vec<FieldError> {
     };
     let given = text.as_object().into_iter().flatten().filter(|(_, value)| !is_zero(value));
     let other = given.map(|(field, _)| field.as_str()).find(|field| !ALLOWED.contains(field));
-    let why = "only [Description Type Format Title Maximum ExclusiveMaximum Minimum ExclusiveMinimum MaxLength MinLength \
+    let why = "only [Description Type Format Title Maximum ExclusiveMaximum Minimum ExclusiveMinimum MaxLength \
+    MinLength \
         Pattern MaxItems MinItems UniqueItems MultipleOf Required Items Properties ExternalDocs Example \
         XPreserveUnknownFields XValidations] fields are allowed at the root of the schema if the status subresource is \
         enabled";

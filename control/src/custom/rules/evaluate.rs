@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use super::{Activation, Compiled, Json, Rule, Rules, Structural, Value, json, same_keys};
 use crate::{
+    admission::warnings,
     cel::{EvalError, Program},
     kinds::FieldError,
 };
@@ -157,7 +158,8 @@ impl Rules {
                 }
                 Err(EvalError::CostLimit) => {
                     errors.push(invalid(format!(
-                        "'operation cancelled: actual cost limit exceeded': no further validation rules will be run due \
+                        "'operation cancelled: actual cost limit exceeded': no further validation rules will be run \
+                        due \
                          to call cost exceeds limit for rule: {}",
                         named(rule)
                     )));
@@ -177,8 +179,11 @@ impl Rules {
                 }
             };
             // A rule about a transition saw a change; one about a state holds no unchanged value up.
+            let error = error_of(&at(path, compiled), rule, &self.schema, value, &message);
             if compiled.uses_old || !ratchet.excuses() {
-                errors.push(error_of(&at(path, compiled), rule, &self.schema, value, &message));
+                errors.push(error);
+            } else {
+                warnings::add(format!("{}: {}", error.path, error.message));
             }
         }
         true
@@ -248,7 +253,8 @@ enum Message {
 fn message(program: &Program, activation: &Activation<'_>, budget: &mut u64) -> Message {
     let evaluated = program.evaluate(activation);
     if !spend(budget, evaluated.cost) {
-        let why = "messageExpression evaluation failed due to running out of cost budget, no further validation rules will be run";
+        let why = "messageExpression evaluation failed due to running out of cost budget, no further validation rules \
+        will be run";
         return Message::Refused(why.to_owned());
     }
     match evaluated.value {

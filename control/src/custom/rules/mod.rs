@@ -14,7 +14,7 @@ use crate::{
         self, Activation, MAX_REQUEST, Program, RULE_LIMIT, SCHEMA_LIMIT, Scope, Type, Value,
         check::CompileError,
         declare::{declare, escape},
-        types::Decl,
+        typing::Decl,
     },
     kinds::FieldError,
 };

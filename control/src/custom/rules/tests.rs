@@ -29,7 +29,8 @@ fn spec(properties: Json, rules: Json) -> Structural {
 fn a_rule_that_does_not_hold_is_told_with_its_message() {
     let schema = spec(
         json!({"a": {"type": "integer"}, "b": {"type": "integer"}}),
-        json!([{"rule": "self.a <= self.b"}, {"rule": "self.a > 0", "message": "a is too small", "reason": "FieldValueForbidden", "fieldPath": ".a"},
+        json!([{"rule": "self.a <= self.b"}, {"rule": "self.a > 0", "message": "a is too small",
+            "reason": "FieldValueForbidden", "fieldPath": ".a"},
             {"rule": "self.b < 10", "messageExpression": "'b is ' + string(self.b)"}]),
     );
     assert_eq!(errors(&schema, json!({"spec": {"a": 1, "b": 2}}), None), Vec::<String>::new());
@@ -47,7 +48,8 @@ fn a_rule_that_does_not_hold_is_told_with_its_message() {
 #[test]
 fn transitions_are_looked_at_on_update_alone() {
     let schema = spec(
-        json!({"a": {"type": "string", "x-kubernetes-validations": [{"rule": "self == oldSelf", "message": "immutable"}]},
+        json!({"a": {"type": "string", "x-kubernetes-validations": [{"rule": "self == oldSelf",
+            "message": "immutable"}]},
             "m": {"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["k"], "items":
                 {"type": "object", "properties": {"k": {"type": "string"}, "v": {"type": "integer"}},
                  "x-kubernetes-validations": [{"rule": "self.v >= oldSelf.v"}]}}}),
@@ -69,7 +71,8 @@ fn transitions_are_looked_at_on_update_alone() {
 #[test]
 fn an_unchanged_value_is_not_held_against_an_update() {
     let schema = spec(
-        json!({"a": {"type": "object", "properties": {"x": {"type": "integer"}}, "x-kubernetes-validations": [{"rule": "self.x > 5"}]},
+        json!({"a": {"type": "object", "properties": {"x": {"type": "integer"}},
+            "x-kubernetes-validations": [{"rule": "self.x > 5"}]},
             "b": {"type": "integer"}}),
         json!([]),
     );
@@ -81,8 +84,10 @@ fn an_unchanged_value_is_not_held_against_an_update() {
 #[test]
 fn metadata_names_and_escaped_fields_can_be_named() {
     let schema = object(
-        json!({"spec": {"type": "object", "properties": {"x-prop": {"type": "integer"}, "namespace": {"type": "string"}}}}),
-        json!([{"rule": "self.metadata.name.startsWith('w') && self.spec.x__dash__prop == 1 && self.spec.__namespace__ == 'n'"}]),
+        json!({"spec": {"type": "object", "properties": {"x-prop": {"type": "integer"},
+            "namespace": {"type": "string"}}}}),
+        json!([{"rule": "self.metadata.name.startsWith('w') && self.spec.x__dash__prop == 1 && \
+        self.spec.__namespace__ == 'n'"}]),
     );
     assert_eq!(refusals(&schema), Vec::<String>::new());
     let value =
@@ -119,7 +124,13 @@ fn rules_that_may_cost_too_much_are_refused() {
     let list = json!({"list": {"type": "array", "items": {"type": "string"}}});
     let schema = object(list, json!([{"rule": "self.list.all(x, self.list.all(y, x == y))"}]));
     let found = refusals(&schema);
-    assert!(found[0].starts_with("s.x-kubernetes-validations[0].rule: Forbidden: estimated rule cost exceeds budget by factor of more than 100x"), "{found:?}");
+    assert!(
+        found[0].starts_with(
+            "s.x-kubernetes-validations[0].rule: Forbidden: estimated rule cost exceeds budget \
+    by factor of more than 100x"
+        ),
+        "{found:?}"
+    );
     let bounded = json!({"list": {"type": "array", "maxItems": 10, "items": {"type": "string", "maxLength": 10}}});
     let schema = object(bounded, json!([{"rule": "self.list.all(x, self.list.all(y, x == y))"}]));
     assert_eq!(refusals(&schema), Vec::<String>::new());
@@ -131,7 +142,8 @@ fn a_hostile_rule_ends_when_its_budget_is_spent() {
     for rule in [
         "self.list.all(a, self.list.all(b, self.list.all(c, a + b + c >= 0)))",
         "self.list.map(x, self.list + self.list).size() > 0 && self.list.all(x, self.list == self.list)",
-        "'aaaaaaaaaa'.replace('', 'bbbbbbbbbb').replace('', 'cccccccccccccccccccc').replace('', 'dddddddddddddddddddddddddd').replace('', 'eeeeeeeeeeeeeeeeeeee').replace('', 'ffffffffffffffffff').size() > 0",
+        "'aaaaaaaaaa'.replace('', 'bbbbbbbbbb').replace('', 'cccccccccccccccccccc').replace('', \
+        'dddddddddddddddddddddddddd').replace('', 'eeeeeeeeeeeeeeeeeeee').replace('', 'ffffffffffffffffff').size() > 0",
         "lists.range(1000000000).size() > 0",
     ] {
         let schema = object(list.clone(), json!([{"rule": rule}]));
@@ -150,6 +162,7 @@ fn oldself_needs_parts_that_can_be_told_apart() {
     RuleScope::root(&schema).unwrap().check_rules("s", &schema, Some("s.list"), true, &mut total, &mut errors);
     assert_eq!(
         errors[0].message,
-        "Invalid value: \"self == oldSelf\": oldSelf cannot be used on the uncorrelatable portion of the schema within s.list"
+        "Invalid value: \"self == oldSelf\": oldSelf cannot be used on the uncorrelatable portion of the schema \
+        within s.list"
     );
 }

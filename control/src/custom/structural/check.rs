@@ -254,14 +254,16 @@ mod tests {
     #[test]
     fn shape_is_described_outside_of_checks_and_fully() {
         let schema = json!({"type": "object", "additionalProperties": true, "properties": {
-            "untyped": {}, "list": {"type": "array"}, "metadata": {"type": "object", "properties": {"labels": {"type": "object"}}},
+            "untyped": {}, "list": {"type": "array"}, "metadata": {"type": "object",
+                "properties": {"labels": {"type": "object"}}},
             "bad": {"type": "string", "pattern": "("},
             "spec": {"type": "object", "not": {"type": "object", "properties": {"b": {"minimum": 1}}}}}});
         let found = errors(schema);
         let expect = [
             "s.additionalProperties: Forbidden: must not be used at the root",
             "s.properties[list].items: Required value: must be specified",
-            "s.properties[metadata]: Forbidden: must not specify anything other than name and generateName, but metadata is implicitly specified",
+            "s.properties[metadata]: Forbidden: must not specify anything other than name and generateName, but \
+            metadata is implicitly specified",
             "s.properties[spec].not.type: Forbidden: must be empty to be structural",
             "s.properties[untyped].type: Required value: must not be empty for specified object fields",
         ];

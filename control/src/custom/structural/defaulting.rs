@@ -79,7 +79,8 @@ mod tests {
             "plain": {"type": "string"},
             "nested": {"type": "object", "default": {}, "properties": {"deep": {"type": "boolean", "default": true}}},
             "absent": {"type": "object", "properties": {"deep": {"type": "boolean", "default": true}}},
-            "list": {"type": "array", "items": {"type": "object", "properties": {"a": {"type": "string", "default": "b"}}}},
+            "list": {"type": "array", "items": {"type": "object", "properties": {"a": {"type": "string",
+                "default": "b"}}}},
         }}))
     }
 

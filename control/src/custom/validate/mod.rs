@@ -277,7 +277,8 @@ mod tests {
         let schema = spec(json!({"type": "object", "maxProperties": 5, "properties": {
             "n": {"type": "integer", "minimum": 1, "maximum": 10, "exclusiveMaximum": true, "multipleOf": 3},
             "s": {"type": "string", "minLength": 3, "pattern": "^a+$"}, "t": {"type": "string", "maxLength": 1},
-            "e": {"type": "string", "enum": ["x", "y"]}, "l": {"type": "array", "maxItems": 1, "items": {"type": "integer"}}}}));
+            "e": {"type": "string", "enum": ["x", "y"]}, "l": {"type": "array", "maxItems": 1,
+                "items": {"type": "integer"}}}}));
         let value = json!({"spec": {"n": 10, "s": "b", "t": "äö", "e": "z", "l": [1, 2]}});
         assert_eq!(
             errors(schema, value, None),
@@ -300,9 +301,8 @@ mod tests {
         assert_eq!(errors(schema.clone(), json!({"spec": {"a": "x"}}), None), Vec::<String>::new());
         assert_eq!(
             errors(schema.clone(), json!({"spec": {"a": "x", "b": "y"}}), None),
-            [
-                "<nil>: Invalid value: \"\": \"spec\" must validate one and only one schema (oneOf). Found 2 valid alternatives"
-            ]
+            ["<nil>: Invalid value: \"\": \"spec\" must validate one and only one schema (oneOf). Found 2 valid \
+                alternatives"]
         );
         assert_eq!(
             errors(schema, json!({"spec": {}}), None),
@@ -317,7 +317,8 @@ mod tests {
     fn what_an_update_leaves_alone_is_not_held_against_it() {
         let schema = spec(json!({"type": "object", "properties": {"a": {"type": "integer", "maximum": 3},
             "l": {"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["k"],
-                "items": {"type": "object", "properties": {"k": {"type": "string"}, "v": {"type": "integer", "maximum": 1}}}},
+                "items": {"type": "object", "properties": {"k": {"type": "string"}, "v": {"type": "integer",
+                    "maximum": 1}}}},
             "atomic": {"type": "array", "items": {"type": "integer", "maximum": 1}}}}));
         let old = json!({"spec": {"a": 5, "l": [{"k": "x", "v": 9}], "atomic": [7]}});
         let new = json!({"spec": {"a": 5, "l": [{"k": "new", "v": 1}, {"k": "x", "v": 9}], "atomic": [7], "c": 1}});
