@@ -14,6 +14,7 @@ pub struct AlreadyReported;
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct ErrorWithHint {
+    /// What went wrong.
     pub message: String,
     /// One or more lines in the imperative.
     pub hint: String,

@@ -10,6 +10,7 @@ use serde_yaml as saphyr;
 pub struct YamlError {
     /// Counted from 1, within the text that was given.
     pub line: u64,
+    /// What the parser stumbled over.
     pub problem: String,
     /// What would be right.
     pub remedy: String,

@@ -117,8 +117,8 @@ fn cells(row: Vec<Cell>) -> Box<[store::StoredCell]> {
 
 /// Reads an object back from disk. One whose kind is not served (yet, or any more) is kept as it is, so that nothing is
 /// lost: it has no cells and no selectable fields until it is written again.
-pub fn stored(kinds: &Kinds, resource: &str, json: &[u8]) -> Result<Draft, String> {
-    let object: Value = serde_json::from_slice(json).map_err(|e| e.to_string())?;
+pub fn stored(kinds: &Kinds, resource: &str, json: &[u8]) -> Result<Draft, serde_json::Error> {
+    let object: Value = serde_json::from_slice(json)?;
     Ok(match kinds.by_resource(resource) {
         Some(kind) => draft(kind, &object),
         None => unserved(&object),

@@ -27,7 +27,19 @@ const STUCK: Duration = Duration::from_secs(60);
 pub const BEAT: Duration = Duration::from_secs(10);
 
 /// A check's answer: what is worth knowing although all is well (usually nothing), or why it fails.
-pub type Outcome = Result<String, String>;
+pub type CheckResult = Result<String, CheckFailure>;
+
+/// Why a check fails. Shown to everyone who reaches the port.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct CheckFailure(String);
+
+impl CheckFailure {
+    /// With a reason that names no path, no address and nothing that is stored.
+    pub fn new(reason: impl Into<String>) -> Self {
+        Self(reason.into())
+    }
+}
 
 /// The paths under which checks are asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +68,7 @@ struct Inner {
 struct Check {
     name: &'static str,
     endpoints: &'static [Endpoint],
-    run: Arc<dyn Fn() -> Outcome + Send + Sync>,
+    run: Arc<dyn Fn() -> CheckResult + Send + Sync>,
 }
 
 /// A check that was asked.
@@ -65,7 +77,7 @@ pub struct Checked {
     /// The check's name.
     pub name: &'static str,
     /// What it said.
-    pub outcome: Outcome,
+    pub outcome: CheckResult,
 }
 
 impl Default for Health {
@@ -82,14 +94,14 @@ impl Default for Health {
         let inner = Arc::downgrade(&inner);
         health.add("log", all, move || match inner.upgrade().map(|inner| inner.last_beat.lock().elapsed()) {
             Some(late) if late > BEAT.saturating_add(STUCK) => {
-                Err(format!("the heartbeat has been stuck for {} s", late.as_secs()))
+                Err(CheckFailure(format!("the heartbeat has been stuck for {} s", late.as_secs())))
             }
             _ => Ok(String::new()),
         });
         let inner = Arc::downgrade(&health.inner);
         let stopping = move || inner.upgrade().is_none_or(|inner| inner.shutting_down.load(Ordering::Relaxed));
         health.add("shutdown", &[Endpoint::Ready], move || match stopping() {
-            true => Err("the service is shutting down".to_owned()),
+            true => Err(CheckFailure::new("the service is shutting down")),
             false => Ok(String::new()),
         });
         health
@@ -102,7 +114,7 @@ impl Health {
         &self,
         name: &'static str,
         endpoints: &'static [Endpoint],
-        run: impl Fn() -> Outcome + Send + Sync + 'static,
+        run: impl Fn() -> CheckResult + Send + Sync + 'static,
     ) {
         self.inner.checks.lock().push(Check { name, endpoints, run: Arc::new(run) });
     }

@@ -5,35 +5,38 @@
 //! once for all kinds, `admission` fills in and checks what a kind cannot know alone, `auth` says who asks and whether
 //! they may, `controllers` and `scheduler` are ordinary API clients that happen to run in process, on the machinery of
 //! `engine` and what `objects` reads.
+//!
+//! Public is what other packages and the tests of the whole use: a service to start, its certificates and join tokens,
+//! what the API makes of a request, and the store.
 
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "what panics in a test fails it"))]
 
-pub mod admission;
-pub mod allocation;
+mod admission;
+mod allocation;
 pub mod api;
 pub mod auth;
 mod bootstrap;
-pub mod cel;
+mod cel;
 pub mod config;
-pub mod controllers;
-pub mod custom;
+mod controllers;
+mod custom;
 mod encode;
-pub mod engine;
+mod engine;
 mod health;
-pub mod identity;
+mod identity;
 pub mod kinds;
 mod later;
-pub mod metrics;
-pub mod objects;
+mod metrics;
+mod objects;
 pub mod request;
 mod rfc3339;
-pub mod scheduler;
+mod scheduler;
 pub mod schema;
-pub mod server;
-pub mod status;
+mod server;
+mod status;
 pub mod store;
-pub mod supervise;
-pub mod webhook;
+mod supervise;
+mod webhook;
 
 #[cfg(test)]
 #[path = "../../tests/fuzzing.rs"]

@@ -8,9 +8,11 @@ use crate::kinds::{FieldError, FieldErrorReason};
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct Status {
+    /// HTTP code of the answer.
     pub code: u16,
     /// `NotFound`, `AlreadyExists`, `Conflict`, `Invalid`, `BadRequest`, `Forbidden`, `Unauthorized`, `Expired`, …
     pub reason: &'static str,
+    /// For people, in the words of Kubernetes.
     pub message: String,
     /// The `details` object: name, group, kind, causes, retryAfterSeconds.
     pub details: Option<Value>,
@@ -19,9 +21,11 @@ pub struct Status {
 /// What an error is about: `pods "web"`, `deployments.apps "web"`.
 #[derive(Clone, Copy, Debug)]
 pub struct Subject<'a> {
+    /// API group; empty for the core group.
     pub group: &'a str,
     /// The plural resource name, or for `Invalid` the kind.
     pub resource: &'a str,
+    /// `metadata.name`; empty where the request is about many objects.
     pub name: &'a str,
 }
 

@@ -83,12 +83,13 @@ struct Task {
 struct Progress {
     restarts: u64,
     state: TaskState,
-    last_failure: Option<Failure>,
+    last_failure: Option<TaskFailure>,
 }
 
 /// What a task does now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TaskState {
+    /// It runs, since its start or its last restart.
     Running,
     /// It failed and is started again when the back-off is over.
     BackingOff,
@@ -98,8 +99,10 @@ pub enum TaskState {
 
 /// Why a task had to be started again.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
+pub struct TaskFailure {
+    /// When the task ended.
     pub at: SystemTime,
+    /// How it ended.
     pub cause: FailureCause,
 }
 
@@ -115,19 +118,17 @@ pub enum FailureCause {
 /// One task as it is now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaskStatus {
+    /// As the task was started under; a label of metrics.
     pub name: Arc<str>,
     /// How often the task was started again.
     pub restarts: u64,
+    /// Whether it runs now.
     pub state: TaskState,
-    pub last_failure: Option<Failure>,
+    /// `None` for one that has never been started again.
+    pub last_failure: Option<TaskFailure>,
 }
 
 impl Supervisor {
-    /// A supervisor with other times than the usual ones.
-    pub fn with_timing(timing: Timing) -> Self {
-        Self { inner: Arc::new(Inner { timing, ..Inner::default() }) }
-    }
-
     /// Starts the task that `make` makes, and makes it anew each time it panics or returns before it was asked to
     /// finish. The token is cancelled by [`Supervisor::shutdown`]; the task should then finish soon
     /// ([`Timing::drain_limit`], 10 s).
@@ -156,11 +157,6 @@ impl Supervisor {
     /// Every task, in the order of their start.
     pub fn status(&self) -> Vec<TaskStatus> {
         self.inner.tasks.lock().iter().map(|task| task.status()).collect()
-    }
-
-    /// Cancelled when [`Supervisor::shutdown`] begins.
-    pub fn stopping(&self) -> &CancellationToken {
-        &self.inner.stop
     }
 
     /// Asks all tasks to finish and waits until they have; those that do not in time are dropped.
@@ -192,7 +188,7 @@ impl Task {
             {
                 let mut progress = self.progress.lock();
                 progress.state = TaskState::BackingOff;
-                progress.last_failure = Some(Failure { at: SystemTime::now(), cause });
+                progress.last_failure = Some(TaskFailure { at: SystemTime::now(), cause });
             }
             if stop.run_until_cancelled(sleep(wait)).await.is_none() {
                 break;
@@ -239,7 +235,8 @@ mod tests {
 
     fn quick() -> Supervisor {
         let (first_delay, drain_limit) = (Duration::from_millis(1), Duration::from_millis(20));
-        Supervisor::with_timing(Timing { first_delay, drain_limit, ..Timing::default() })
+        let timing = Timing { first_delay, drain_limit, ..Timing::default() };
+        Supervisor { inner: Arc::new(Inner { timing, ..Inner::default() }) }
     }
 
     /// A task that says at each start which one it is, returns at the first, panics at the second and then runs.

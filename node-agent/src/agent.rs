@@ -23,7 +23,7 @@ use crate::{
         monitor::{self, Parts},
         probes::{self, ProbeResults},
     },
-    https::{Https, Routes},
+    https::{Https, HttpsRoutes},
     inspect,
     last_known::{self, LastKnown, LastKnownError},
     network, pods, proxy,
@@ -116,7 +116,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         .router()
         .merge(inspect::router(&proxy, &dns.names(), &config.node_name))
         .merge(endpoints::router(health.clone(), Detail::Reasons));
-    let routes = Routes { trusted, open: endpoints::router(health.clone(), Detail::Names) };
+    let routes = HttpsRoutes { trusted, open: endpoints::router(health.clone(), Detail::Names) };
     let (client, config_of_pods) = (member.client.clone(), pods_config(&config, node_ip));
     let start_pods = async {
         let runtime = match runtime {
@@ -382,7 +382,7 @@ async fn serve_https(
     config: &Config,
     member: &Membership,
     address: Ipv4Addr,
-    routes: Routes,
+    routes: HttpsRoutes,
     supervisor: &Supervisor,
 ) -> Result<(), StartError> {
     let ca_pem = member.ca_pem.as_deref().ok_or(StartError::NoCa)?;

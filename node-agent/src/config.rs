@@ -13,9 +13,11 @@ pub struct Config {
     pub node_name: String,
     /// Holds all state of this node: `node/pki/`, `node/pods/`. Created with mode 0700.
     pub data_dir: PathBuf,
+    /// Kubeconfig or join token: how the agent reaches the API and proves who it is.
     pub access: Access,
     /// Docker Engine; `DOCKER_HOST` or `unix:///var/run/docker.sock` by default.
     pub docker_host: String,
+    /// eBPF, userspace, or what this kernel can.
     pub datapath: DatapathChoice,
     /// The node's address; that of the interface with the default route otherwise.
     pub node_ip: Option<Ipv4Addr>,
@@ -47,13 +49,20 @@ pub enum Access {
     /// A kubeconfig with credentials of its own.
     Kubeconfig(PathBuf),
     /// Register with a join token, then use a client certificate that is kept in the data directory.
-    Join { server: String, token: String },
+    Join {
+        /// URL of the API.
+        server: String,
+        /// As `fairlead token create` prints it.
+        token: String,
+    },
 }
 
 /// Which datapath to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DatapathChoice {
+    /// eBPF, or the agent does not start.
     Ebpf,
+    /// The slower one, which needs no BPF.
     Userspace,
     /// eBPF where the kernel and privileges allow it, else userspace, saying why.
     Auto,

@@ -25,13 +25,13 @@ use crate::{
 
 /// A listening server that is not yet accepting.
 pub struct Https {
-    listener: TcpListener,
+    pub(crate) listener: TcpListener,
     tls: Tls,
 }
 
 /// What is served, by who asks.
 #[derive(Clone)]
-pub struct Routes {
+pub struct HttpsRoutes {
     /// For the API server and administrators.
     pub trusted: Router,
     /// For everybody who reaches the port.
@@ -75,13 +75,8 @@ impl Https {
         &self.tls
     }
 
-    /// Where it listens.
-    pub fn address(&self) -> std::io::Result<SocketAddr> {
-        self.listener.local_addr()
-    }
-
     /// Serves `routes` until `stop`; connections in flight are then cut.
-    pub async fn serve(self: Arc<Self>, routes: Routes, stop: CancellationToken) {
+    pub async fn serve(self: Arc<Self>, routes: HttpsRoutes, stop: CancellationToken) {
         let (tasks, strangers) = (TaskTracker::new(), ConnectionLimit::new(MOST_OF_ONE_STRANGER, MOST_STRANGERS));
         loop {
             let accepted = tokio::select! {
@@ -118,7 +113,13 @@ const STRANGERS_STAY: Duration = Duration::from_secs(60);
 /// How long the answer that is under way may take, once a stranger has to go.
 const LAST_ANSWER: Duration = Duration::from_secs(5);
 
-async fn connection(tcp: TcpStream, stranger: Counted, acceptor: TlsAcceptor, routes: Routes, stop: CancellationToken) {
+async fn connection(
+    tcp: TcpStream,
+    stranger: Counted,
+    acceptor: TlsAcceptor,
+    routes: HttpsRoutes,
+    stop: CancellationToken,
+) {
     // A short answer must not wait for the acknowledgement of its header (RFC 896 and RFC 1122, 4.2.3.2: some 40 ms).
     if let Err(error) = tcp.set_nodelay(true) {
         tracing::debug!(%error, "answers on a connection may be late");
@@ -219,12 +220,16 @@ fn tls(certificate: &Certificate, client_ca_pem: &str) -> Result<ServerConfig, H
 /// Why the server cannot serve. Remedy: free the port, or see what is wrong with the named PEM file.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpsError {
+    /// Another program has the port.
     #[error("cannot listen on {address}")]
     Bind { address: SocketAddr, source: std::io::Error },
+    /// A certificate or key file is damaged.
     #[error("the {what} is not PEM")]
     Pem { what: &'static str, source: rustls_pki_types::pem::Error },
+    /// Certificate and key do not fit each other.
     #[error("cannot set up TLS")]
     Tls(#[source] rustls::Error),
+    /// The cluster's CA certificate cannot verify clients.
     #[error("cannot verify clients by the cluster CA")]
     ClientVerifier(#[source] rustls::server::VerifierBuilderError),
 }

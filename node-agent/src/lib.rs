@@ -1,5 +1,8 @@
 //! fairlead's node agent: runs the pods of one node, sets up their network, load-balances Services and answers DNS
 //! queries.
+//!
+//! Public is what the binary needs to start an agent, and the parts that the benches run alone: `dns`, `proxy` and the
+//! `world` that they serve.
 
 #![warn(clippy::undocumented_unsafe_blocks)]
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "what panics in a test fails it"))]
@@ -10,19 +13,19 @@ pub mod config;
 mod connection_limit;
 mod deadline;
 pub mod dns;
-pub mod health;
-pub mod https;
-pub mod inspect;
-pub mod last_known;
-pub mod network;
-pub mod pods;
+mod health;
+mod https;
+mod inspect;
+mod last_known;
+mod network;
+mod pods;
 mod private_file;
 pub mod proxy;
-pub mod register;
+mod register;
 mod retry;
-pub mod runtime;
+mod runtime;
 mod serving_certificate;
-pub mod supervise;
+mod supervise;
 pub mod world;
 
 #[cfg(test)]

@@ -21,9 +21,13 @@ use crate::{
 /// Where the certificate is kept, and for whom it is.
 #[derive(Clone)]
 pub struct ServingCertificate {
+    /// Asks for the signature, with the node's own certificate.
     pub client: Client,
+    /// The Node's name; the certificate's subject is `system:node:NAME`.
     pub node_name: String,
+    /// The node's address, by which the API connects.
     pub address: Ipv4Addr,
+    /// Directory of the certificate's file, `serving.pem`.
     pub pki: PathBuf,
 }
 

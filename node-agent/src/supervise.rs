@@ -30,6 +30,7 @@ struct TaskRecord {
 /// How one task fares.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaskStatus {
+    /// As the task was started under; a label of metrics and part of a check's name.
     pub name: &'static str,
     /// Times it was started again since the supervisor was made.
     pub restarts: u64,

@@ -7,20 +7,26 @@ use crate::maps::FRAGMENTS;
 
 /// Where the IPv4 header starts: only Ethernet devices get the hooks.
 pub const IP: usize = 14;
+/// Offset of the time to live, one byte.
 pub const IP_TTL: usize = IP + 8;
+/// Offset of the header's checksum, two bytes in network order.
 pub const IP_CHECKSUM: usize = IP + 10;
+/// Offset of the source address, four bytes in network order.
 pub const IP_SOURCE: usize = IP + 12;
+/// Offset of the destination address, four bytes in network order.
 pub const IP_DESTINATION: usize = IP + 16;
 
 const ETH_P_IP_BE: u32 = 0x0800_u16.to_be() as u32;
 
 /// A TCP or UDP packet.
 pub struct Packet {
+    /// Addresses, ports and protocol as the packet carries them. In later fragments the ports are those of the first.
     pub flow: FlowKey,
     /// Offset of the TCP or UDP header; `None` in a fragment other than the first.
     pub transport: Option<usize>,
     /// A TCP segment that opens a connection.
     pub opens: bool,
+    /// Time to live, before this node takes one hop off.
     pub ttl: u8,
 }
 
@@ -31,16 +37,22 @@ pub struct Ipv4Header {
     version_and_length: u8,
     tos: u8,
     total_length_be: u16,
+    /// Alike in all fragments of one packet; network order.
     pub identification_be: u16,
     fragment_be: u16,
+    /// Time to live, hops.
     pub ttl: u8,
+    /// `IPPROTO_*`
     pub protocol: u8,
     checksum_be: u16,
+    /// Network order.
     pub source_be: u32,
+    /// Network order.
     pub destination_be: u32,
 }
 
 impl Ipv4Header {
+    /// Whether the packet is not a fragment.
     #[inline(always)]
     pub fn is_whole(&self) -> bool {
         u16::from_be(self.fragment_be) & (MORE_FRAGMENTS | FRAGMENT_OFFSET) == 0

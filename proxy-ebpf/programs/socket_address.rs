@@ -5,6 +5,7 @@ use aya_ebpf::{bindings::bpf_sock_addr, programs::SockAddrContext};
 /// How the hook carries the address.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Family {
+    /// A `*4` hook: `user_ip4`.
     V4,
     /// `::ffff:a.b.c.d`
     Mapped,
@@ -13,7 +14,9 @@ pub enum Family {
 /// IPv4 address and port, both in network order.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct SocketAddress {
+    /// IPv4, network order.
     pub address_be: u32,
+    /// Network order.
     pub port_be: u16,
 }
 

@@ -9,7 +9,9 @@ pub struct AffinityKey {
     /// Who connects; made by [`AffinityKey::of_address`] and [`AffinityKey::of_namespace`], whose values never
     /// collide.
     pub client: u64,
+    /// The backend set: all frontends that lead to it share the affinity.
     pub set: SetId,
+    /// Zero. Keys are compared byte by byte.
     pub _pad: u32,
 }
 
@@ -35,7 +37,9 @@ impl AffinityKey {
 pub struct Affinity {
     /// `CLOCK_MONOTONIC` of the last connection.
     pub last_used_ns: u64,
+    /// Where the client's connections go.
     pub backend: BackendId,
+    /// Zero.
     pub _pad: u32,
 }
 

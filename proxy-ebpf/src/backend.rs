@@ -32,7 +32,9 @@ pub mod backend_flags {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SlotKey {
+    /// The set that the slot belongs to.
     pub set: SetId,
+    /// The version of the set: a changed set is written under the next one, and heads are moved to it.
     pub generation: u32,
     /// `0..count` of the head that names this generation.
     pub slot: u32,
@@ -44,7 +46,9 @@ const _: () = assert!(size_of::<SlotKey>() == 12);
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MemberKey {
+    /// The set; members are kept per set and not per generation.
     pub set: SetId,
+    /// One that new connections may get, or that old ones may keep.
     pub backend: BackendId,
 }
 

@@ -8,9 +8,11 @@
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnknownClient {
+    /// As `bpf_get_netns_cookie` gives it; unique until the next boot.
     pub netns_cookie: u64,
     /// A process that lives in the namespace, at least while the message was made.
     pub process: u32,
+    /// Zero.
     pub _pad: u32,
 }
 

@@ -6,6 +6,7 @@ use crate::{BackendId, SetId};
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CounterKey {
+    /// The set that was picked from.
     pub set: SetId,
     /// 0 counts what no backend got: refusals and drops.
     pub backend: BackendId,

@@ -9,12 +9,17 @@ use crate::{BackendId, SetId};
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FlowKey {
+    /// IPv4, network order.
     pub source_be: u32,
+    /// IPv4, network order.
     pub destination_be: u32,
+    /// Network order.
     pub source_port_be: u16,
+    /// Network order.
     pub destination_port_be: u16,
     /// `IPPROTO_*`
     pub protocol: u8,
+    /// Zero. Keys are compared byte by byte.
     pub _pad: [u8; 3],
 }
 
@@ -24,11 +29,15 @@ const _: () = assert!(size_of::<FlowKey>() == 16);
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rewrite {
-    /// All network order.
+    /// IPv4, network order.
     pub source_be: u32,
+    /// IPv4, network order.
     pub destination_be: u32,
+    /// Network order.
     pub source_port_be: u16,
+    /// Network order.
     pub destination_port_be: u16,
+    /// The set that the client's connection was picked from, for its counters.
     pub set: SetId,
     /// 0 for a refusal, which is looked up again with every packet.
     pub backend: BackendId,
@@ -131,6 +140,7 @@ pub struct FragmentKey {
     pub identification_be: u16,
     /// `IPPROTO_*`
     pub protocol: u8,
+    /// Zero. Keys are compared byte by byte.
     pub _pad: u8,
 }
 
@@ -140,7 +150,9 @@ const _: () = assert!(size_of::<FragmentKey>() == 12);
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FragmentPorts {
+    /// Network order.
     pub source_port_be: u16,
+    /// Network order.
     pub destination_port_be: u16,
 }
 

@@ -21,9 +21,11 @@ pub struct Translation {
     pub service_port_be: u16,
     /// Network order.
     pub backend_port_be: u16,
+    /// The set that the backend was picked from; 0 marks an unused entry.
     pub set: SetId,
     /// Generation of the set when the backend was picked.
     pub generation: u32,
+    /// The backend's id, for its membership and counters.
     pub backend: BackendId,
 }
 
@@ -33,9 +35,11 @@ const _: () = assert!(size_of::<Translation>() == 24);
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Translations {
+    /// In no order; unused ones have set 0.
     pub entries: [Translation; TRANSLATIONS],
     /// Where the next translation goes.
     pub next: u32,
+    /// Zero.
     pub _pad: u32,
 }
 

@@ -45,6 +45,7 @@ pub struct ServiceHead {
     pub affinity_timeout_s: u32,
     /// Bits of [`head_flags`].
     pub flags: u32,
+    /// Zero.
     pub _pad: u32,
 }
 

@@ -16,6 +16,7 @@ pub struct Settings {
     pub service_mask_be: u32,
     /// The node's address, network order: the source of packets sent on to another node's backend.
     pub node_address_be: u32,
+    /// Zero.
     pub _pad: u32,
 }
 

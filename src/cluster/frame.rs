@@ -16,6 +16,7 @@ use super::{ResourceType, TABLE};
 #[derive(Clone, Debug)]
 pub struct Frame {
     metadata: ObjectMeta,
+    /// JSON as it came.
     pub content: Value,
 }
 

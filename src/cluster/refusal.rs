@@ -12,7 +12,9 @@ pub struct ApiError {
     pub code: u16,
     /// `NotFound`, `Conflict`, …; empty where the answer was no Status.
     pub reason: String,
+    /// For people; the answer's body where it was no Status.
     pub message: String,
+    /// `details` of the Status: name, kind, causes; null where there are none.
     pub details: Value,
 }
 

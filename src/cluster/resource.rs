@@ -12,13 +12,21 @@ const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGrou
 pub struct ResourceType {
     /// Empty for the core group.
     pub group: String,
+    /// `v1`
     pub version: String,
+    /// `Deployment`
     pub kind: String,
+    /// `deployments`: what stands in paths.
     pub plural: String,
+    /// `deployment`
     pub singular: String,
+    /// `deploy`
     pub short_names: Vec<String>,
+    /// Groups of types that can be asked for together, such as `all`.
     pub categories: Vec<String>,
+    /// Whether its objects belong to namespaces.
     pub namespaced: bool,
+    /// What the server can do with it: `list`, `watch`…
     pub verbs: Vec<String>,
 }
 

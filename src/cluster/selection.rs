@@ -8,6 +8,7 @@ use crate::failure::ErrorWithHint;
 /// One resource type, and the names asked for; none means all of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Selection {
+    /// As the server names it.
     pub kind: ResourceType,
     /// Each can be a segment of a path.
     pub names: Vec<String>,

@@ -30,7 +30,9 @@ use super::{
 pub struct Scope<'a> {
     /// `None` for all namespaces.
     pub namespace: Option<&'a str>,
+    /// In Kubernetes' text form.
     pub label_selector: Option<&'a str>,
+    /// In Kubernetes' text form.
     pub field_selector: Option<&'a str>,
 }
 

@@ -9,8 +9,11 @@ use crate::yaml;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{file}: document {document}, line {line}: {message}")]
 pub struct Problem {
+    /// As the user named it; `-` for standard input.
     pub file: String,
+    /// Counted from 1, over the documents that hold something.
     pub document: usize,
+    /// Counted from 1, in the whole file.
     pub line: u64,
     /// The problem and what would be right.
     pub message: String,
@@ -78,34 +81,52 @@ fn expand(location: &Location, mut object: Value, results: &mut Vec<Result<Manif
         }
         return;
     }
-    results.push(check(&object).map(|()| Manifest { location: location.clone(), object }).map_err(|message| Problem {
+    results.push(check(&object).map(|()| Manifest { location: location.clone(), object }).map_err(|lack| Problem {
         file: location.file.clone(),
         document: location.document,
         line: location.line,
-        message,
+        message: lack.to_string(),
     }));
 }
 
+/// What an object lacks, and what would be right.
+#[derive(Debug, thiserror::Error)]
+enum Lack {
+    /// A list, a text or a number.
+    #[error("not an object; it must be a map with apiVersion, kind and metadata")]
+    NotAMap,
+    #[error("{path} is not set; add for instance `{example}`")]
+    Unset { path: &'static str, example: &'static str },
+    #[error("{path} is empty; write for instance `{example}`")]
+    Empty { path: &'static str, example: &'static str },
+    #[error("{path} is {value}, which is not a string; quote it: \"{value}\"")]
+    NotAString { path: String, value: Value },
+    #[error("metadata.name is not set; add `metadata:` with `name: …` under it")]
+    NoName,
+    #[error("metadata is not a map; write `metadata:` and below it, indented, `name: …`")]
+    MetadataNotAMap,
+}
+
 /// What any object needs before a server can be asked about it.
-fn check(object: &Value) -> Result<(), String> {
+fn check(object: &Value) -> Result<(), Lack> {
     if !object.is_object() {
-        return Err("not an object; it must be a map with apiVersion, kind and metadata".into());
+        return Err(Lack::NotAMap);
     }
-    let text = |value: &Value, path: &str, example: &str| match value {
+    let text = |value: &Value, path: &'static str, example: &'static str| match value {
         Value::String(text) if !text.is_empty() => Ok(()),
-        Value::Null => Err(format!("{path} is not set; add for instance `{example}`")),
-        Value::String(_) => Err(format!("{path} is empty; write for instance `{example}`")),
-        other => Err(format!("{path} is {other}, which is not a string; quote it: \"{other}\"")),
+        Value::Null => Err(Lack::Unset { path, example }),
+        Value::String(_) => Err(Lack::Empty { path, example }),
+        other => Err(Lack::NotAString { path: path.to_owned(), value: other.clone() }),
     };
     text(&object["apiVersion"], "apiVersion", "apiVersion: v1")?;
     text(&object["kind"], "kind", "kind: Service")?;
     let metadata = &object["metadata"];
     if metadata.is_null() || (metadata.is_object() && metadata["name"].is_null() && metadata["generateName"].is_null())
     {
-        return Err("metadata.name is not set; add `metadata:` with `name: …` under it".into());
+        return Err(Lack::NoName);
     }
     if !metadata.is_object() {
-        return Err("metadata is not a map; write `metadata:` and below it, indented, `name: …`".into());
+        return Err(Lack::MetadataNotAMap);
     }
     if metadata["generateName"].is_null() {
         text(&metadata["name"], "metadata.name", "name: web")?;
@@ -113,7 +134,7 @@ fn check(object: &Value) -> Result<(), String> {
     for key in ["labels", "annotations"] {
         for (name, value) in metadata[key].as_object().into_iter().flatten() {
             if !value.is_string() {
-                return Err(format!("metadata.{key}.{name} is {value}, which is not a string; quote it: \"{value}\""));
+                return Err(Lack::NotAString { path: format!("metadata.{key}.{name}"), value: value.clone() });
             }
         }
     }

@@ -41,7 +41,9 @@ impl std::fmt::Display for Location {
 /// One object to create, apply or delete. Has `apiVersion`, `kind` and a name or `generateName`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Manifest {
+    /// Where it was read, for messages.
     pub location: Location,
+    /// As it was written: nothing is filled in.
     pub object: Value,
 }
 

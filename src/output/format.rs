@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{
     Grid,
-    jsonpath::{Template, text_of},
+    jsonpath::{Template, TemplateError, text_of},
 };
 use crate::yaml;
 
@@ -24,29 +24,48 @@ pub enum Format {
     CustomColumns(Vec<(String, Template)>),
 }
 
-impl FromStr for Format {
-    type Err = String;
+/// Why a value of `-o` names no format. clap puts the flag and the value before it.
+#[derive(Debug, thiserror::Error)]
+pub enum FormatError {
+    /// No format has this name.
+    #[error("one of json, yaml, name, wide, jsonpath=TEMPLATE, jsonpath-file=FILE, custom-columns=HEAD:PATH,…")]
+    Unknown,
+    /// The template's file cannot be read.
+    #[error("cannot read {file}: {cause}")]
+    ReadFile {
+        /// As it was given.
+        file: String,
+        /// What the kernel said.
+        cause: std::io::Error,
+    },
+    /// A column without a colon.
+    #[error("the column {0} is not HEAD:PATH")]
+    Column(String),
+    /// No JSONPath.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+}
 
-    fn from_str(text: &str) -> Result<Self, String> {
+impl FromStr for Format {
+    type Err = FormatError;
+
+    fn from_str(text: &str) -> Result<Self, FormatError> {
         match text {
             "json" => Ok(Self::Json),
             "yaml" => Ok(Self::Yaml),
             "name" => Ok(Self::Name),
             "wide" => Ok(Self::Wide),
             _ => match text.split_once('=') {
-                Some(("jsonpath", template)) => template.parse().map(Self::JsonPath),
-                Some(("jsonpath-file", file)) => std::fs::read_to_string(file)
-                    .map_err(|error| format!("cannot read {file}: {error}"))?
-                    .trim_end()
-                    .parse()
-                    .map(Self::JsonPath),
+                Some(("jsonpath", template)) => Ok(Self::JsonPath(template.parse()?)),
+                Some(("jsonpath-file", file)) => {
+                    let unreadable = |cause| FormatError::ReadFile { file: file.to_owned(), cause };
+                    let template = std::fs::read_to_string(file).map_err(unreadable)?;
+                    Ok(Self::JsonPath(template.trim_end().parse()?))
+                }
                 Some(("custom-columns", columns)) => {
                     columns.split(',').map(column).collect::<Result<_, _>>().map(Self::CustomColumns)
                 }
-                _ => Err(
-                    "one of json, yaml, name, wide, jsonpath=TEMPLATE, jsonpath-file=FILE, custom-columns=HEAD:PATH,…"
-                        .into(),
-                ),
+                _ => Err(FormatError::Unknown),
             },
         }
     }
@@ -68,8 +87,8 @@ pub fn print_object(format: &Format, object: &Value, name: &str) -> anyhow::Resu
 }
 
 /// `HEAD:.path`
-fn column(text: &str) -> Result<(String, Template), String> {
-    let (head, path) = text.split_once(':').ok_or_else(|| format!("the column {text} is not HEAD:PATH"))?;
+fn column(text: &str) -> Result<(String, Template), FormatError> {
+    let (head, path) = text.split_once(':').ok_or_else(|| FormatError::Column(text.to_owned()))?;
     Ok((head.to_owned(), path.parse()?))
 }
 

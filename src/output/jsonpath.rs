@@ -8,6 +8,7 @@ use anyhow::bail;
 use serde_json::Value;
 
 use parser::Parser;
+pub use parser::TemplateError;
 
 /// A parsed template.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,9 +47,9 @@ enum Comparison {
 }
 
 impl FromStr for Template {
-    type Err = String;
+    type Err = TemplateError;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, TemplateError> {
         // kubectl accepts a bare path too.
         let text = if text.contains('{') { text.to_owned() } else { format!("{{{text}}}") };
         Ok(Self(Parser::new(&text).parts(false)?))
@@ -221,5 +222,8 @@ mod tests {
         for template in ["{.a", "{range .a}", "{end}", "{.a[?(@.b=1)]}", "{\"x}"] {
             assert!(template.parse::<Template>().is_err(), "{template}");
         }
+        let told = |template: &str| template.parse::<Template>().expect_err(template).to_string();
+        assert_eq!(told("{range .a}"), "{range} without {end}");
+        assert_eq!(told("{.a"), "missing '}', or something unknown before it");
     }
 }

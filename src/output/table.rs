@@ -51,6 +51,7 @@ impl Grid {
 pub struct TableStyle {
     /// All columns, not only those of priority 0.
     pub wide: bool,
+    /// A first line with the columns' names.
     pub headers: bool,
     /// A first column with each row's namespace.
     pub namespace: bool,

@@ -12,6 +12,7 @@ use crate::yaml;
 pub struct Flag {
     /// Counted from 1.
     pub line: usize,
+    /// One word `--FLAG=VALUE` per value, and at least one.
     pub words: Vec<String>,
 }
 
@@ -42,7 +43,7 @@ pub fn flags(file: &str, text: &str, verb: &Command, given: &ArgMatches) -> anyh
         if given.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine) {
             continue;
         }
-        let words = words(arg, key, value).map_err(|why| anyhow::anyhow!("{file}, line {line}: {why}"))?;
+        let words = words(arg, key, value).map_err(|error| anyhow::anyhow!("{file}, line {line}: {error}"))?;
         if !words.is_empty() {
             flags.push(Flag { line, words });
         }
@@ -50,17 +51,26 @@ pub fn flags(file: &str, text: &str, verb: &Command, given: &ArgMatches) -> anyh
     Ok(flags)
 }
 
-fn words(arg: &clap::Arg, key: &str, value: &Value) -> Result<Vec<String>, String> {
+/// A value that no flag takes.
+#[derive(Debug, thiserror::Error)]
+enum ValueError {
+    #[error("the value of {0} must be a text or a number")]
+    NotAScalar(String),
+    #[error("{key} is true or false, not {value}")]
+    NotABool { key: String, value: Value },
+}
+
+fn words(arg: &clap::Arg, key: &str, value: &Value) -> Result<Vec<String>, ValueError> {
     let scalar = |value: &Value| match value {
         Value::String(text) => Ok(text.clone()),
         Value::Number(number) => Ok(number.to_string()),
         Value::Bool(on) => Ok(on.to_string()),
-        _ => Err(format!("the value of {key} must be a text or a number")),
+        _ => Err(ValueError::NotAScalar(key.to_owned())),
     };
     match (arg.get_action(), value) {
         (ArgAction::SetTrue, Value::Bool(true)) => Ok(vec![format!("--{key}")]),
         (ArgAction::SetTrue, Value::Bool(false)) => Ok(Vec::new()),
-        (ArgAction::SetTrue, other) => Err(format!("{key} is true or false, not {other}")),
+        (ArgAction::SetTrue, other) => Err(ValueError::NotABool { key: key.to_owned(), value: other.clone() }),
         (ArgAction::Append, Value::Array(items)) => {
             items.iter().map(|item| Ok(format!("--{key}={}", scalar(item)?))).collect()
         }

@@ -213,24 +213,33 @@ fn host_name() -> anyhow::Result<String> {
     Ok(name.to_string_lossy().to_lowercase())
 }
 
-fn parse_port_range(text: &str) -> Result<RangeInclusive<u16>, String> {
+/// A range that is empty, starts at 0 or is no range.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a range of ports is written FROM-TO, such as 30000-32767")]
+struct PortRangeError;
+
+fn parse_port_range(text: &str) -> Result<RangeInclusive<u16>, PortRangeError> {
     let range = text.split_once('-').and_then(|(from, to)| Some(from.parse().ok()?..=to.parse().ok()?));
     match range {
         Some(range) if !range.is_empty() && *range.start() > 0 => Ok(range),
-        _ => Err("a range of ports is written FROM-TO, such as 30000-32767".into()),
+        _ => Err(PortRangeError),
     }
 }
 
+/// A text that is no duration, or one beyond what a [`Duration`] holds.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a duration is written such as 30s, 5m or 1h30m")]
+pub struct DurationError;
+
 /// `90s`, `5m`, `1h30m`, `500ms`, or plain seconds.
-pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let wrong = || "a duration is written such as 30s, 5m or 1h30m".to_owned();
+pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
     if let Ok(seconds) = text.parse::<u64>() {
         return Ok(Duration::from_secs(seconds));
     }
     let (mut total, mut rest) = (Duration::ZERO, text);
     while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit()).filter(|end| *end > 0).ok_or_else(wrong)?;
-        let number: u64 = rest[..digits].parse().map_err(|_| wrong())?;
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).filter(|end| *end > 0).ok_or(DurationError)?;
+        let number: u64 = rest[..digits].parse().map_err(|_| DurationError)?;
         rest = &rest[digits..];
         let end = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
         let millis = match &rest[..end] {
@@ -238,13 +247,13 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
             "s" => 1_000,
             "m" => 60_000,
             "h" => 3_600_000,
-            _ => return Err(wrong()),
+            _ => return Err(DurationError),
         };
-        let part = number.checked_mul(millis).map(Duration::from_millis).ok_or_else(wrong)?;
-        total = total.checked_add(part).ok_or_else(wrong)?;
+        let part = number.checked_mul(millis).map(Duration::from_millis).ok_or(DurationError)?;
+        total = total.checked_add(part).ok_or(DurationError)?;
         rest = &rest[end..];
     }
-    if text.is_empty() { Err(wrong()) } else { Ok(total) }
+    if text.is_empty() { Err(DurationError) } else { Ok(total) }
 }
 
 #[cfg(test)]

@@ -22,9 +22,9 @@ use crate::{
 /// Make, list and delete the tokens by which nodes join
 #[derive(Debug, clap::Subcommand)]
 pub enum Token {
-    Create(Create),
-    List(List),
-    Delete(Delete),
+    Create(CreateToken),
+    List(ListTokens),
+    Delete(DeleteToken),
 }
 
 impl Token {
@@ -44,7 +44,7 @@ impl Token {
   fairlead token create
   fairlead token create --ttl 1h
   fairlead token create --print-join-command")]
-pub struct Create {
+pub struct CreateToken {
     /// How long the token is good
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = super::parse_duration)]
     ttl: Duration,
@@ -55,7 +55,7 @@ pub struct Create {
     connect: ConnectArgs,
 }
 
-impl Create {
+impl CreateToken {
     async fn run(self) -> anyhow::Result<()> {
         let cluster = connect(&self.connect).await?;
         let ca = cluster
@@ -87,12 +87,12 @@ impl Create {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   fairlead token list")]
-pub struct List {
+pub struct ListTokens {
     #[command(flatten)]
     connect: ConnectArgs,
 }
 
-impl List {
+impl ListTokens {
     async fn run(self) -> anyhow::Result<()> {
         let cluster = connect(&self.connect).await?;
         let mut grid = Grid::default();
@@ -111,7 +111,7 @@ impl List {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   fairlead token delete abcdef")]
-pub struct Delete {
+pub struct DeleteToken {
     /// The token, or its first six characters
     #[arg(value_name = "TOKEN")]
     token: String,
@@ -119,7 +119,7 @@ pub struct Delete {
     connect: ConnectArgs,
 }
 
-impl Delete {
+impl DeleteToken {
     async fn run(self) -> anyhow::Result<()> {
         let cluster = connect(&self.connect).await?;
         let id = self.token.split('.').next().unwrap_or_default();

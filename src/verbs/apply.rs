@@ -23,16 +23,16 @@ use crate::{
   fairlead apply -f web.yaml --dry-run=server -o yaml")]
 pub struct Apply {
     #[command(flatten)]
-    pub files: FileArgs,
+    files: FileArgs,
     /// Only say what would be done: `client` asks nothing of the server, `server` has it checked there
     #[arg(long, value_name = "WHERE", default_value = "none", num_args = 0..=1, require_equals = true)]
     #[arg(default_missing_value = "client")]
-    pub dry_run: DryRun,
+    dry_run: DryRun,
     /// Print the objects: json, yaml, name, jsonpath=TEMPLATE
     #[arg(short, long, value_name = "FORMAT")]
-    pub output: Option<Format>,
+    output: Option<Format>,
     #[command(flatten)]
-    pub connect: ConnectArgs,
+    connect: ConnectArgs,
 }
 
 /// Who does a dry run.

@@ -25,53 +25,53 @@ use crate::{
 pub struct Delete {
     /// TYPE NAME…, TYPE/NAME…, or TYPE with -l or --all
     #[arg(value_name = "RESOURCE")]
-    pub resources: Vec<String>,
+    resources: Vec<String>,
     #[command(flatten)]
-    pub files: FileArgs,
+    files: FileArgs,
     /// Delete all objects of the type in the namespace
     #[arg(long)]
-    pub all: bool,
+    all: bool,
     /// In all namespaces, with -l or --all
     #[arg(short = 'A', long)]
-    pub all_namespaces: bool,
+    all_namespaces: bool,
     /// Delete the objects whose labels match
     #[arg(short = 'l', long, value_name = "LABELS")]
-    pub selector: Option<String>,
+    selector: Option<String>,
     /// Delete the objects whose fields match
     #[arg(long, value_name = "FIELDS")]
-    pub field_selector: Option<String>,
+    field_selector: Option<String>,
     /// Seconds that a pod has to end; 0 only with --force
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
-    pub grace_period: Option<i64>,
+    grace_period: Option<i64>,
     /// End pods at once, without waiting for their node to confirm
     #[arg(long)]
-    pub force: bool,
+    force: bool,
     /// End pods with a grace period of one second
     #[arg(long)]
-    pub now: bool,
+    now: bool,
     /// Wait until the objects are gone
     #[arg(long, value_name = "BOOL", default_value = "true", num_args = 0..=1, require_equals = true)]
     #[arg(default_missing_value = "true", action = clap::ArgAction::Set)]
-    pub wait: bool,
+    wait: bool,
     /// How long to wait, such as 30s or 5m; 0 for as long as it takes
     #[arg(long, value_name = "DURATION", default_value = "0", value_parser = crate::role::parse_duration)]
-    pub timeout: Duration,
+    timeout: Duration,
     /// What becomes of dependents: background, foreground or orphan
     #[arg(long, value_name = "HOW", default_value = "background", num_args = 0..=1, require_equals = true)]
     #[arg(default_missing_value = "background")]
-    pub cascade: Cascade,
+    cascade: Cascade,
     /// No error when a named object is not there
     #[arg(long)]
-    pub ignore_not_found: bool,
+    ignore_not_found: bool,
     /// Only say what would be done
     #[arg(long, value_name = "WHERE", default_value = "none", num_args = 0..=1, require_equals = true)]
     #[arg(default_missing_value = "client")]
-    pub dry_run: DryRun,
+    dry_run: DryRun,
     /// Print only names: `-o name`
     #[arg(short, long, value_name = "FORMAT", value_parser = ["name"])]
-    pub output: Option<String>,
+    output: Option<String>,
     #[command(flatten)]
-    pub connect: ConnectArgs,
+    connect: ConnectArgs,
 }
 
 /// What becomes of an object's dependents.

@@ -64,11 +64,11 @@ impl Expose {
 
     fn service(&self, name: &str, object: &Value) -> anyhow::Result<Value> {
         let selector = match &self.selector {
-            Some(text) => map(&pairs(text).map_err(anyhow::Error::msg)?),
+            Some(text) => map(&pairs(text)?),
             None => selector_of(object)?,
         };
         let labels = match &self.labels {
-            Some(text) => map(&pairs(text).map_err(anyhow::Error::msg)?),
+            Some(text) => map(&pairs(text)?),
             None => object["metadata"]["labels"].clone(),
         };
         let target =

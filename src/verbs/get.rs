@@ -25,41 +25,41 @@ use crate::{
 pub struct Get {
     /// TYPE, TYPE NAME…, or TYPE/NAME…; several types with commas; `all` for the usual ones
     #[arg(value_name = "RESOURCE")]
-    pub resources: Vec<String>,
+    resources: Vec<String>,
     #[command(flatten)]
-    pub files: FileArgs,
+    files: FileArgs,
     /// wide, json, yaml, name, jsonpath=TEMPLATE, custom-columns=HEAD:PATH,…
     #[arg(short, long, value_name = "FORMAT")]
-    pub output: Option<Format>,
+    output: Option<Format>,
     /// Go on showing objects as they change
     #[arg(short, long)]
-    pub watch: bool,
+    watch: bool,
     /// Show changes from now on, without what there is already
     #[arg(long)]
-    pub watch_only: bool,
+    watch_only: bool,
     /// In all namespaces
     #[arg(short = 'A', long)]
-    pub all_namespaces: bool,
+    all_namespaces: bool,
     /// Only objects whose labels match: app=web, 'tier in (a, b)', '!canary'
     #[arg(short = 'l', long, value_name = "LABELS")]
-    pub selector: Option<String>,
+    selector: Option<String>,
     /// Only objects whose fields match: status.phase=Running, spec.nodeName=NODE
     #[arg(long, value_name = "FIELDS")]
-    pub field_selector: Option<String>,
+    field_selector: Option<String>,
     /// A last column with the labels
     #[arg(long)]
-    pub show_labels: bool,
+    show_labels: bool,
     /// Columns with the values of these labels
     #[arg(short = 'L', long, value_name = "LABEL", value_delimiter = ',')]
-    pub label_columns: Vec<String>,
+    label_columns: Vec<String>,
     /// No header line
     #[arg(long)]
-    pub no_headers: bool,
+    no_headers: bool,
     /// No error when a named object is not there
     #[arg(long)]
-    pub ignore_not_found: bool,
+    ignore_not_found: bool,
     #[command(flatten)]
-    pub connect: ConnectArgs,
+    connect: ConnectArgs,
 }
 
 impl Get {

@@ -19,45 +19,45 @@ use crate::{
 pub struct Logs {
     /// POD, or TYPE/NAME of something that has pods (deployment/web)
     #[arg(value_name = "POD")]
-    pub pod: Option<String>,
+    pod: Option<String>,
     /// Name of the container, behind the pod
     #[arg(value_name = "CONTAINER")]
-    pub container_word: Option<String>,
+    container_word: Option<String>,
     /// Container of the pod
     #[arg(short, long, value_name = "NAME", conflicts_with = "container_word")]
-    pub container: Option<String>,
+    container: Option<String>,
     /// All containers of the pod
     #[arg(long)]
-    pub all_containers: bool,
+    all_containers: bool,
     /// Go on printing as the container writes
     #[arg(short, long)]
-    pub follow: bool,
+    follow: bool,
     /// Of the container's former run
     #[arg(short, long)]
-    pub previous: bool,
+    previous: bool,
     /// Only the last lines; -1 for all
     #[arg(long, value_name = "LINES", default_value = "-1", allow_negative_numbers = true)]
-    pub tail: i64,
+    tail: i64,
     /// Only what is newer than, such as 30s, 10m, 2h
     #[arg(long, value_name = "DURATION", value_parser = crate::role::parse_duration)]
-    pub since: Option<std::time::Duration>,
+    since: Option<std::time::Duration>,
     /// Only what is newer than this RFC 3339 time
     #[arg(long, value_name = "TIME", conflicts_with = "since")]
-    pub since_time: Option<jiff::Timestamp>,
+    since_time: Option<jiff::Timestamp>,
     /// At most so many bytes
     #[arg(long, value_name = "BYTES")]
-    pub limit_bytes: Option<u64>,
+    limit_bytes: Option<u64>,
     /// Put the time before each line
     #[arg(long)]
-    pub timestamps: bool,
+    timestamps: bool,
     /// Put pod and container before each line
     #[arg(long)]
-    pub prefix: bool,
+    prefix: bool,
     /// Of all pods whose labels match
     #[arg(short = 'l', long, value_name = "LABELS", conflicts_with = "pod")]
-    pub selector: Option<String>,
+    selector: Option<String>,
     #[command(flatten)]
-    pub connect: ConnectArgs,
+    connect: ConnectArgs,
 }
 
 /// One container of one pod.

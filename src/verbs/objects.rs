@@ -14,11 +14,15 @@ use crate::{
 pub struct ObjectQuery<'a> {
     /// TYPE, TYPE NAME…, or TYPE/NAME….
     pub words: &'a [String],
+    /// `-f`; `None` for a verb without it.
     pub files: Option<&'a FileArgs>,
+    /// `-A`
     pub all_namespaces: bool,
     /// `--all`
     pub all: bool,
+    /// `-l`, as it was given.
     pub label_selector: Option<&'a str>,
+    /// `--field-selector`, as it was given.
     pub field_selector: Option<&'a str>,
     /// What a type without names means to the verb.
     pub unnamed: WithoutNames,
@@ -39,19 +43,24 @@ pub enum WithoutNames {
 /// Objects of one type in one namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Objects {
+    /// Their type, as the server names it.
     pub kind: ResourceType,
     /// `None` for all namespaces; meaningless for kinds without namespaces.
     pub namespace: Option<String>,
     /// Names, each valid; empty for all objects that the selectors match.
     pub names: Vec<String>,
+    /// For the server, as it was given; `None` with names.
     pub label_selector: Option<String>,
+    /// For the server, as it was given; `None` with names.
     pub field_selector: Option<String>,
 }
 
 /// What was found, and what of the manifests could not be read.
 #[derive(Debug, Default)]
 pub struct Resolved {
+    /// In the order of the command line.
     pub objects: Vec<Objects>,
+    /// Each with its file and line.
     pub problems: Vec<anyhow::Error>,
 }
 

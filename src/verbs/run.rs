@@ -52,8 +52,7 @@ impl Run {
     }
 
     fn pod(&self) -> anyhow::Result<Value> {
-        let labels =
-            pairs(self.labels.as_deref().unwrap_or(&format!("run={}", self.name))).map_err(anyhow::Error::msg)?;
+        let labels = pairs(self.labels.as_deref().unwrap_or(&format!("run={}", self.name)))?;
         let mut container = json!({"name": self.name, "image": self.image});
         if !self.env.is_empty() {
             // A value may hold commas and further equal signs.

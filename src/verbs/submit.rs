@@ -20,7 +20,7 @@ pub struct SubmitArgs {
     #[arg(short, long, value_name = "FORMAT")]
     pub output: Option<Format>,
     #[command(flatten)]
-    pub connect: ConnectArgs,
+    connect: ConnectArgs,
 }
 
 impl SubmitArgs {
@@ -63,12 +63,17 @@ fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
+/// A part between commas without `=`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("'{0}' is not KEY=VALUE")]
+pub struct NotAPair(String);
+
 /// `a=1,b=2` as a map; for labels, selectors and literals.
-pub fn pairs(text: &str) -> Result<Vec<(String, String)>, String> {
+pub fn pairs(text: &str) -> Result<Vec<(String, String)>, NotAPair> {
     text.split(',')
         .filter(|pair| !pair.is_empty())
         .map(|pair| {
-            let (key, value) = pair.split_once('=').ok_or_else(|| format!("'{pair}' is not KEY=VALUE"))?;
+            let (key, value) = pair.split_once('=').ok_or_else(|| NotAPair(pair.to_owned()))?;
             Ok((key.to_owned(), value.to_owned()))
         })
         .collect()

@@ -11,9 +11,11 @@ use crate::{
 
 /// A manifest's object with the namespace it goes to filled in.
 pub struct Target {
+    /// Its type, as the server names it.
     pub kind: ResourceType,
     /// Empty for kinds without namespaces.
     pub namespace: String,
+    /// With `metadata.namespace` where its kind has namespaces.
     pub object: Value,
 }
 

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::objects::{ObjectQuery, WithoutNames};
 use crate::{
     cluster::{ApiError, Cluster, ConnectArgs, ResourceType, connect, object_path, until},
-    output::jsonpath::{Template, text_of},
+    output::jsonpath::{Template, TemplateError, text_of},
 };
 
 /// Wait until objects have a condition, a value, or are gone
@@ -46,10 +46,19 @@ enum Goal {
     Delete,
 }
 
-impl FromStr for Goal {
-    type Err = String;
+/// Why a text names no goal. clap puts the flag and the value before it.
+#[derive(Debug, thiserror::Error)]
+enum GoalError {
+    #[error("one of condition=NAME[=VALUE], jsonpath={{PATH}}[=VALUE], delete")]
+    Unknown,
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+}
 
-    fn from_str(text: &str) -> Result<Self, String> {
+impl FromStr for Goal {
+    type Err = GoalError;
+
+    fn from_str(text: &str) -> Result<Self, GoalError> {
         if text == "delete" {
             return Ok(Self::Delete);
         }
@@ -62,7 +71,7 @@ impl FromStr for Goal {
             let value = rest[end..].strip_prefix('=').map(str::to_owned);
             return Ok(Self::Path { path: rest[..end].parse()?, value });
         }
-        Err("one of condition=NAME[=VALUE], jsonpath={PATH}[=VALUE], delete".into())
+        Err(GoalError::Unknown)
     }
 }
 

@@ -39,7 +39,7 @@ pub fn measure(host: &Host, services: usize) -> Result<Seen> {
 
 /// The child.
 pub async fn child(services: usize, cgroup: PathBuf, pins: PathBuf) -> Result<Seen> {
-    let config = proxy::Config {
+    let config = proxy::ProxyConfig {
         node_name: "node".into(),
         datapath: DatapathChoice::Ebpf,
         cgroup: Some(cgroup),

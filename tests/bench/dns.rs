@@ -92,7 +92,7 @@ pub fn serve(port: u16) -> Result {
     let services = (0..NAMES).map(service).map(|service| (service.name.clone(), Arc::new(service))).collect();
     let world = World { services, synced: true, revision: 1, ..World::default() };
     let (_publish, seen) = tokio::sync::watch::channel(Arc::new(world));
-    let config = dns::Config {
+    let config = dns::DnsConfig {
         listen: SocketAddrV4::new(Ipv4Addr::LOCALHOST, port),
         cluster_domain: "cluster.local".into(),
         resolv_conf: "/dev/null".into(),

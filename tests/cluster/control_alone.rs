@@ -7,7 +7,7 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use fairlead_control::auth::pki::{Authority, Issued, Subject, Usage};
+use fairlead_control::auth::pki::{Authority, CertificateSubject, Issued, Usage};
 use http::Request;
 use kube::{
     Client, Config,
@@ -129,7 +129,11 @@ fn port_of(kubeconfig: &Kubeconfig) -> Result<u16> {
 
 /// A client certificate that is good for an hour from `from`.
 pub fn issue(authority: &Authority, user: &str, group: Option<&str>, from: SystemTime) -> Result<Issued> {
-    let subject = Subject { common_name: user.into(), organization: group.map(Into::into), ..Subject::default() };
+    let subject = CertificateSubject {
+        common_name: user.into(),
+        organization: group.map(Into::into),
+        ..CertificateSubject::default()
+    };
     Ok(authority.issue(&subject, Usage::Client, Duration::from_secs(3600), from.into())?)
 }
 

@@ -93,6 +93,7 @@ impl Admission {
         if request.operation == Verb::Delete {
             namespace::may_be_deleted(request)?;
         }
+        policy::must_compile(request, object)?;
         self.policies.check(request, object, self.kinds.as_ref())?;
         let Some(node) = request.identity.node() else { return Ok(()) };
         let write = NodeWrite {
@@ -104,7 +105,8 @@ impl Admission {
             old: request.old,
             new: object,
         };
-        node_restriction::check(&write).map_err(|why| Status::forbidden(request.subject(), &why))
+        node_restriction::check(&write)
+            .map_err(|violation| Status::forbidden(request.subject(), &violation.to_string()))
     }
 }
 

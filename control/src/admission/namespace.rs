@@ -14,8 +14,11 @@ pub const RESOURCE: &str = "namespaces";
 /// What the store says of the namespace of a new object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NamespaceState {
+    /// It takes new objects.
     Active,
+    /// It is being deleted, and takes no new objects.
     Terminating,
+    /// It does not exist.
     Absent,
 }
 

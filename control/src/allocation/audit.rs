@@ -22,7 +22,7 @@ pub struct Found {
 }
 
 /// A claim of a stored Service.
-struct Claim<'a> {
+struct RecordClaim<'a> {
     key: &'a str,
     revision: u64,
 }
@@ -33,7 +33,7 @@ pub fn audit(allocator: &Allocator, snapshot: &Snapshot) -> Found {
     let inner = &*allocator.inner;
     let mut found = Found::default();
     // (resource, key of the record) → the Service that holds it.
-    let mut claims: BTreeMap<(&'static str, String), Claim<'_>> = BTreeMap::new();
+    let mut claims: BTreeMap<(&'static str, String), RecordClaim<'_>> = BTreeMap::new();
     let mut cache = inner.held.lock();
     for (key, reading) in cache.update(snapshot) {
         let Some(held) = &reading.held else {
@@ -49,7 +49,7 @@ pub fn audit(allocator: &Allocator, snapshot: &Snapshot) -> Found {
         for record in ips.chain(ports.map(|port| (records::PORTS, port.to_string()))) {
             match claims.get(&record) {
                 Some(first) => found.conflicts.push(format!("Services {} and {key} both hold {}", first.key, record.1)),
-                None => drop(claims.insert(record, Claim { key, revision: reading.revision })),
+                None => drop(claims.insert(record, RecordClaim { key, revision: reading.revision })),
             }
         }
     }

@@ -17,12 +17,15 @@ pub struct ClusterIps {
 /// Why an address was not given. The words are Kubernetes' own, completed by what names the setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ClusterIpError {
+    /// Ask for another address, or for none.
     #[error(
         "the provided IP ({ip}) is not in the valid range. The range of valid IPs is {range} (set by --service-cidr)"
     )]
     OutsideRange { ip: Ipv4Addr, range: Ipv4Network },
+    /// Another Service has it.
     #[error("provided IP is already allocated")]
     Allocated,
+    /// No address is free: the range cannot be changed while Services have addresses.
     #[error("range is full")]
     Full,
 }

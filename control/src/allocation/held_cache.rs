@@ -16,6 +16,7 @@ pub struct HeldCache {
 /// One Service at one revision.
 #[derive(Debug)]
 pub struct Reading {
+    /// Of the version that was parsed.
     pub revision: u64,
     /// `None` where it is not readable.
     pub held: Option<Held>,

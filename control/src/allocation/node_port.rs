@@ -14,13 +14,16 @@ pub struct NodePorts {
 /// Why a port was not given. The words are Kubernetes' own, completed by what names the setting.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NodePortError {
+    /// Ask for another port, or for none.
     #[error(
         "provided port is not in the valid range. The range of valid ports is {}-{} (widen it with \
          --service-node-port-range)", range.start(), range.end()
     )]
     OutsideRange { range: RangeInclusive<u16> },
+    /// Another Service has it.
     #[error("provided port is already allocated")]
     Allocated,
+    /// No port is free: widen the range with `--service-node-port-range`.
     #[error("range is full")]
     Full,
 }

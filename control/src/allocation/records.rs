@@ -21,7 +21,9 @@ const ALLOCATOR: &str = "ipallocator.k8s.io";
 /// The Service that a record names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RecordOwner<'a> {
+    /// Of the Service.
     pub namespace: &'a str,
+    /// Of the Service.
     pub name: &'a str,
 }
 
@@ -33,8 +35,11 @@ pub struct Records {
 /// A record under its key.
 #[derive(Clone, Copy)]
 pub struct Record<'a> {
+    /// [`IPS`] or [`PORTS`].
     pub resource: &'static str,
+    /// The address or the port, as text.
     pub key: &'a Arc<str>,
+    /// As it is stored, with its revision.
     pub object: &'a Arc<Object>,
 }
 

@@ -8,18 +8,18 @@ use std::{
 use axum::body::{Body, Bytes};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
-use crate::metrics::Running;
+use crate::metrics::RunningRequest;
 
 /// A body, and the request that it answers.
 pub struct CountedBody {
     inner: Body,
     /// Let go of with the body.
-    _running: Running,
+    _running: RunningRequest,
 }
 
 impl CountedBody {
     /// `running` is the request that `inner` answers.
-    pub fn new(inner: Body, running: Running) -> Self {
+    pub fn new(inner: Body, running: RunningRequest) -> Self {
         Self { inner, _running: running }
     }
 }

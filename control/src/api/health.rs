@@ -103,6 +103,7 @@ mod tests {
     use http_body_util::BodyExt;
 
     use super::*;
+    use crate::health::CheckFailure;
 
     async fn ask(health: &Health, endpoint: &str, rest: &[&str], query: &str) -> (u16, String) {
         match answer(health, endpoint, rest, query) {
@@ -121,7 +122,7 @@ mod tests {
         let broken = Arc::new(AtomicBool::new(false));
         let is_broken = broken.clone();
         health.add("store", &[Endpoint::Ready], move || match is_broken.load(Ordering::Relaxed) {
-            true => Err("the last commit failed".to_owned()),
+            true => Err(CheckFailure::new("the last commit failed")),
             false => Ok("2 of them".to_owned()),
         });
         assert_eq!(ask(&health, "readyz", &[], "").await, (200, "ok".to_owned()));

@@ -37,7 +37,7 @@ use crate::{
     allocation::Allocator,
     auth::gate::Handler,
     encode,
-    health::{Endpoint, Health, Outcome},
+    health::{CheckFailure, CheckResult, Endpoint, Health},
     identity::Identity,
     kinds::{Derived, Kind, Registry},
     metrics::Metrics,
@@ -206,13 +206,9 @@ fn watch_store(store: &Arc<dyn Store>, metrics: &Metrics, health: &Health) {
     health.add("store", &[Endpoint::Ready, Endpoint::Healthy], move || check_store(&checked.stats()));
 }
 
-/// Whether writes work, as far as the last one told. Its error stays in the log: it may name a path.
-fn check_store(stats: &store::Stats) -> Outcome {
-    match (stats.check(), &stats.last_error) {
-        (Ok(()), _) => Ok(String::new()),
-        (Err(_), Some(_)) => Err("the last commit failed".to_owned()),
-        (Err(reason), None) => Err(reason),
-    }
+/// Whether writes work, as far as the last one told. Causes stay in the log: they may name a path.
+fn check_store(stats: &store::Stats) -> CheckResult {
+    stats.check().map(|()| String::new()).map_err(|fault| CheckFailure::new(fault.to_string()))
 }
 
 #[async_trait::async_trait]

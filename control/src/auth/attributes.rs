@@ -12,6 +12,7 @@ pub enum Attributes<'a> {
     Path {
         /// The HTTP method in lower case.
         verb: String,
+        /// As it was sent, without the query.
         path: &'a str,
     },
 }
@@ -21,11 +22,15 @@ pub enum Attributes<'a> {
 pub struct Resource<'a> {
     /// `get`, `list`, `watch`, `create`, `update`, `patch`, `delete` or `deletecollection`.
     pub verb: &'a str,
+    /// Empty for the core group.
     pub group: &'a str,
+    /// `v1`
     pub version: &'a str,
     /// Of a Namespace, the namespace that it is.
     pub namespace: &'a str,
+    /// The plural: `pods`.
     pub resource: &'a str,
+    /// `status`, `log`…
     pub subresource: &'a str,
     /// The object's name; for requests about many the one that the field selector demands.
     pub name: &'a str,

@@ -13,6 +13,7 @@ use crate::{identity::Identity, status::Status};
 /// Whether a request is allowed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
+    /// Whatever is stored.
     Allow,
     /// Allowed if the stored objects say so.
     AllowIf(Fact),
@@ -24,17 +25,40 @@ pub enum Decision {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fact {
     /// The pod is bound to the node.
-    PodBoundTo { namespace: String, pod: String, node: String },
+    PodBoundTo {
+        /// Of the pod.
+        namespace: String,
+        /// The pod's name.
+        pod: String,
+        /// The node's name.
+        node: String,
+    },
     /// A pod that is bound to the node names this Secret or ConfigMap.
-    ReferencedByPodOf { node: String, kind: Referenced, namespace: String, name: String },
+    ReferencedByPodOf {
+        /// The node's name.
+        node: String,
+        /// Which of the two kinds.
+        kind: Referenced,
+        /// Of the Secret or ConfigMap, and so of the pod.
+        namespace: String,
+        /// Of the Secret or ConfigMap.
+        name: String,
+    },
     /// The CertificateSigningRequest was made by this user.
-    RequestMadeBy { request: String, user: String },
+    RequestMadeBy {
+        /// The request's name.
+        request: String,
+        /// The user's name.
+        user: String,
+    },
 }
 
 /// Kinds that a pod of a node may reference, so that the node may read them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Referenced {
+    /// In a volume, the environment, or as a pull secret.
     Secret,
+    /// In a volume or the environment.
     ConfigMap,
 }
 

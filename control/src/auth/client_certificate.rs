@@ -28,6 +28,7 @@ pub struct ClientCertificates {
 /// What the certificate of one connection says. Kept for the connection's life, so it knows its own end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateIdentity {
+    /// User and groups: CN and O of the certificate.
     pub identity: Identity,
     /// Seconds since the epoch.
     not_after: i64,
@@ -131,7 +132,7 @@ mod tests {
     use time::OffsetDateTime;
 
     use super::{
-        super::pki::{Authority, Subject, Usage},
+        super::pki::{Authority, CertificateSubject, Usage},
         *,
     };
 
@@ -139,7 +140,11 @@ mod tests {
         let (own, _) = (authority, ());
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let verifier = ClientCertificates::signed_by(own.certificate(), provider).unwrap();
-        let subject = Subject { common_name: "joe".into(), organization: Some("makers".into()), ..Subject::default() };
+        let subject = CertificateSubject {
+            common_name: "joe".into(),
+            organization: Some("makers".into()),
+            ..CertificateSubject::default()
+        };
         let issued = authority.issue(&subject, usage, Duration::from_secs(3600), issued_at).unwrap();
         let der = CertificateDer::from(pem::parse(issued.certificate_pem).unwrap().into_contents());
         verifier.identify(&[der]).map(|c| c.identity)
@@ -158,7 +163,7 @@ mod tests {
         let (other, _) = Authority::create(now).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let verifier = ClientCertificates::signed_by(authority.certificate(), provider).unwrap();
-        let foreign = other.issue(&Subject::default(), Usage::Client, Duration::from_secs(60), now).unwrap();
+        let foreign = other.issue(&CertificateSubject::default(), Usage::Client, Duration::from_secs(60), now).unwrap();
         let der = CertificateDer::from(pem::parse(foreign.certificate_pem).unwrap().into_contents());
         assert!(verifier.identify(&[der]).is_err());
         assert!(verifier.identify(&[]).is_err());

@@ -17,9 +17,11 @@ pub struct NodeWrite<'a> {
     pub node: &'a str,
     /// [`Verb::Create`], [`Verb::Update`] or [`Verb::Delete`].
     pub operation: Verb,
+    /// The API group of what is written; empty for the core group.
     pub group: &'a str,
     /// The plural: `pods`.
     pub resource: &'a str,
+    /// Empty where the object itself is written.
     pub subresource: &'a str,
     /// The stored object, where there is one.
     pub old: Option<&'a Value>,
@@ -27,8 +29,13 @@ pub struct NodeWrite<'a> {
     pub new: &'a Value,
 }
 
-/// Why the write is refused, if it is. The words come after `is forbidden: `.
-pub fn check(write: &NodeWrite) -> Result<(), String> {
+/// Why a write is refused, in the words of Kubernetes' admission plugin; they stand behind `is forbidden: `.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct NodeViolation(String);
+
+/// Refuses a write that no node may make.
+pub fn check(write: &NodeWrite) -> Result<(), NodeViolation> {
     match (write.group, write.resource, write.operation) {
         // Asked again here, of the object that goes: the one that the path named may have been another node's since.
         ("", "pods", Verb::Delete) => own_pod(write, "delete"),
@@ -41,17 +48,17 @@ pub fn check(write: &NodeWrite) -> Result<(), String> {
     }
 }
 
-fn own_name(write: &NodeWrite) -> Result<(), String> {
+fn own_name(write: &NodeWrite) -> Result<(), NodeViolation> {
     let name = write.new["metadata"]["name"].as_str().unwrap_or_default();
     if name == write.node {
         return Ok(());
     }
-    Err(format!("node {:?} is not allowed to modify {} {name:?}", write.node, write.resource))
+    Err(NodeViolation(format!("node {:?} is not allowed to modify {} {name:?}", write.node, write.resource)))
 }
 
 /// A node may register with taints, and afterwards neither lift nor add any; its pod subnet and owners were never its
 /// to choose.
-fn own_node(write: &NodeWrite) -> Result<(), String> {
+fn own_node(write: &NodeWrite) -> Result<(), NodeViolation> {
     let NodeWrite { node, old, new, .. } = write;
     for (part, field) in
         [("spec", "podCIDR"), ("spec", "podCIDRs"), ("spec", "taints"), ("metadata", "ownerReferences")]
@@ -62,7 +69,7 @@ fn own_node(write: &NodeWrite) -> Result<(), String> {
             Some(old) => &old[part][field],
         };
         if !same(&new[part][field], before) {
-            return Err(format!("node {node:?} is not allowed to modify its {part}.{field}"));
+            return Err(NodeViolation(format!("node {node:?} is not allowed to modify its {part}.{field}")));
         }
     }
     let labels = changed(old.map_or(&Value::Null, |old| &old["metadata"]["labels"]), &new["metadata"]["labels"]);
@@ -71,7 +78,7 @@ fn own_node(write: &NodeWrite) -> Result<(), String> {
         return Ok(());
     }
     let verb = if old.is_none() { "set" } else { "modify" };
-    Err(format!("node {node:?} is not allowed to {verb} the following labels: {}", refused.join(", ")))
+    Err(NodeViolation(format!("node {node:?} is not allowed to {verb} the following labels: {}", refused.join(", "))))
 }
 
 /// Absent and empty are one.
@@ -115,25 +122,31 @@ fn is_nodes_to_choose(label: &str) -> bool {
 const MIRROR: &str = "kubernetes.io/config.mirror";
 
 /// A node makes known the pods of its own manifests, bound to itself, and nothing that would open Secrets to it.
-fn mirror_pod(write: &NodeWrite) -> Result<(), String> {
+fn mirror_pod(write: &NodeWrite) -> Result<(), NodeViolation> {
     let NodeWrite { node, new, .. } = write;
     let (metadata, spec) = (&new["metadata"], &new["spec"]);
     if !metadata["annotations"][MIRROR].is_string() {
-        return Err(format!("pod does not have {MIRROR:?} annotation, node {node:?} can only create mirror pods"));
+        return Err(NodeViolation(format!(
+            "pod does not have {MIRROR:?} annotation, node {node:?} can only create mirror pods"
+        )));
     }
     if spec["nodeName"] != *node {
-        return Err(format!("node {node:?} can only create pods with spec.nodeName set to itself"));
+        return Err(NodeViolation(format!("node {node:?} can only create pods with spec.nodeName set to itself")));
     }
     let owners = metadata["ownerReferences"].as_array().map(Vec::as_slice).unwrap_or_default();
     let [owner] = owners else {
-        return Err(format!("node {node:?} can only create pods with a single owner reference set to itself"));
+        return Err(NodeViolation(format!(
+            "node {node:?} can only create pods with a single owner reference set to itself"
+        )));
     };
     let is_self = owner["apiVersion"] == "v1" && owner["kind"] == "Node" && owner["name"] == *node;
     if !is_self || owner["controller"] != true || owner["blockOwnerDeletion"] == true {
-        return Err(format!("node {node:?} can only create pods with an owner reference set to itself as controller"));
+        return Err(NodeViolation(format!(
+            "node {node:?} can only create pods with an owner reference set to itself as controller"
+        )));
     }
     if spec["serviceAccountName"].as_str().is_some_and(|name| !name.is_empty()) {
-        return Err(format!("node {node:?} can not create pods that reference a service account"));
+        return Err(NodeViolation(format!("node {node:?} can not create pods that reference a service account")));
     }
     for (what, found) in [
         (
@@ -149,7 +162,7 @@ fn mirror_pod(write: &NodeWrite) -> Result<(), String> {
         ("resource claims", names_any(spec, &["resourceClaims"])),
     ] {
         if found {
-            return Err(format!("node {node:?} can not create pods that reference {what}"));
+            return Err(NodeViolation(format!("node {node:?} can not create pods that reference {what}")));
         }
     }
     Ok(())
@@ -167,29 +180,31 @@ fn names_any(value: &Value, fields: &[&str]) -> bool {
     }
 }
 
-fn own_pod(write: &NodeWrite, verb: &str) -> Result<(), String> {
+fn own_pod(write: &NodeWrite, verb: &str) -> Result<(), NodeViolation> {
     let NodeWrite { node, old, new, .. } = write;
     if old.unwrap_or(new)["spec"]["nodeName"] == *node {
         return Ok(());
     }
-    Err(format!("node {node:?} can only {verb} pods with spec.nodeName set to itself"))
+    Err(NodeViolation(format!("node {node:?} can only {verb} pods with spec.nodeName set to itself")))
 }
 
 /// Through `/status` a node reports on its own pods, and changes nothing by which others select them.
-fn pod_status(write: &NodeWrite) -> Result<(), String> {
+fn pod_status(write: &NodeWrite) -> Result<(), NodeViolation> {
     let NodeWrite { node, old, new, subresource, .. } = write;
     let Some(old) = old else { return Ok(()) };
     if *subresource != "status" {
-        return Err(format!("node {node:?} can only update the status of pods"));
+        return Err(NodeViolation(format!("node {node:?} can only update the status of pods")));
     }
     if old["spec"]["nodeName"] != *node {
-        return Err(format!("node {node:?} can only update pod status for pods with spec.nodeName set to itself"));
+        return Err(NodeViolation(format!(
+            "node {node:?} can only update pod status for pods with spec.nodeName set to itself"
+        )));
     }
     if !changed(&old["metadata"]["labels"], &new["metadata"]["labels"]).is_empty() {
-        return Err(format!("node {node:?} cannot update labels through pod status"));
+        return Err(NodeViolation(format!("node {node:?} cannot update labels through pod status")));
     }
     if !same(&old["status"]["resourceClaimStatuses"], &new["status"]["resourceClaimStatuses"]) {
-        return Err(format!("node {node:?} cannot update resource claim statuses"));
+        return Err(NodeViolation(format!("node {node:?} cannot update resource claim statuses")));
     }
     Ok(())
 }
@@ -263,7 +278,7 @@ mod tests {
                 "a.k8s.io/b",
             ] {
                 let why = update(json!({"pool": "a", label: "b"})).unwrap_err();
-                assert!(why.contains(label), "{why}");
+                assert!(why.to_string().contains(label), "{why}");
             }
         }
         let held = node(json!({"node-restriction.kubernetes.io/tenant": "a"}), json!({}));
@@ -276,7 +291,7 @@ mod tests {
         let old = pod(json!({"app": "web"}), "n1");
         assert!(check(&write("pods", "status", Some(&old), &old)).is_ok());
         let why = check(&write("pods", "status", Some(&old), &pod(json!({"app": "db"}), "n1"))).unwrap_err();
-        assert!(why.contains("cannot update labels through pod status"), "{why}");
+        assert!(why.to_string().contains("cannot update labels through pod status"), "{why}");
         let other = pod(json!({}), "n2");
         assert!(check(&write("pods", "status", Some(&other), &other)).is_err());
     }
@@ -289,7 +304,7 @@ mod tests {
         };
         assert_eq!(delete("n1"), Ok(()));
         for node in ["n2", ""] {
-            assert!(delete(node).unwrap_err().contains("can only delete pods"), "{node}");
+            assert!(delete(node).unwrap_err().to_string().contains("can only delete pods"), "{node}");
         }
     }
 

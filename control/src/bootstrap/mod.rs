@@ -17,7 +17,9 @@ use serde::{Serialize, de::DeserializeOwned};
 /// Where the API can be reached from pods, as the endpoint of `default/kubernetes`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Advertised {
+    /// Of this host, as nodes reach it.
     pub address: Ipv4Addr,
+    /// Of the API's listener.
     pub port: u16,
 }
 
@@ -27,6 +29,7 @@ pub struct Advertised {
 pub struct BootstrapError {
     kind: String,
     name: String,
+    /// The API's answer.
     pub source: Box<kube::Error>,
 }
 

@@ -17,6 +17,7 @@ use crate::Config;
 
 /// Comparison of a stored object with the desired one. Fields that others added are ignored.
 pub trait MatchesDesired {
+    /// Whether the object is as `wanted` says.
     fn is_as(&self, wanted: &Self) -> bool;
 
     /// Whether an update can get there. A ClusterIP, for one, never changes.

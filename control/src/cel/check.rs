@@ -207,7 +207,7 @@ impl Checker<'_> {
             "net.CIDR",
         ];
         match TYPES.contains(&name) {
-            true => Type::Type,
+            true => Type::Meta,
             false => self.issue(expr.at, format!("undeclared reference to '{name}' (in container '')")),
         }
     }

@@ -220,8 +220,6 @@ impl<'e> Estimator<'e> {
             "containsIP" => with(4_u64.saturating_add(if is_text(1) { traversal(size(1)) } else { 0 })),
             "containsCIDR" => with(7_u64.saturating_add(if is_text(1) { traversal(size(1)) } else { 0 })),
             "validate" => with(traversal(size(1)).saturating_mul(40)),
-            "check" => with(350_000),
-            "fieldSelector" | "labelSelector" => with(size(1).saturating_mul(25)),
             _ => with(1),
         }
     }

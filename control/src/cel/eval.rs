@@ -264,7 +264,7 @@ impl<'a, 'v> Run<'a, 'v> {
             values.push(self.eval(argument)?);
         }
         match qualified {
-            Some(prefix) => library::call(self, &format!("{prefix}.{name}"), false, values),
+            Some(prefix) => library::call(self, &format!("{prefix}.{name}"), &values),
             None => self.apply(name, target.is_some(), values),
         }
     }
@@ -396,6 +396,6 @@ impl<'a, 'v> Run<'a, 'v> {
                 _ => {}
             }
         }
-        library::call(self, name, is_member, values)
+        library::call(self, name, &values)
     }
 }

@@ -36,7 +36,7 @@ pub mod typing;
 pub mod value;
 
 pub use check::{Program, Scope, compile};
-pub use eval::{Activation, EvalError, Evaluated};
+pub use eval::{Activation, EvalError};
 pub use typing::Type;
 pub use value::Value;
 

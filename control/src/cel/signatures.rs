@@ -101,11 +101,6 @@ const OPAQUE: &[(&str, &str)] = &[
     ("cidr", "net.CIDR"),
     ("format", "kubernetes.NamedFormat"),
     ("semver", "kubernetes.Semver"),
-    ("authorizer", "kubernetes.authorization.Authorizer"),
-    ("pathcheck", "kubernetes.authorization.PathCheck"),
-    ("groupcheck", "kubernetes.authorization.GroupCheck"),
-    ("resourcecheck", "kubernetes.authorization.ResourceCheck"),
-    ("decision", "kubernetes.authorization.Decision"),
 ];
 
 fn is_type(word: &str) -> bool {
@@ -126,7 +121,7 @@ fn r#type(word: &'static str) -> Type {
         "bytes" => Type::Bytes,
         "timestamp" => Type::Timestamp,
         "duration" => Type::Duration,
-        "type" => Type::Type,
+        "type" => Type::Meta,
         "A" => Type::Var(0),
         "B" => Type::Var(1),
         _ => {
@@ -374,21 +369,6 @@ const TABLE: &str = "
     optional(A).value() A
     optional(A).or(optional(A)) optional(A)
     optional(A).orValue(A) A
-    authorizer.path(string) pathcheck
-    authorizer.group(string) groupcheck
-    authorizer.serviceAccount(string, string) authorizer
-    groupcheck.resource(string) resourcecheck
-    pathcheck.check(string) decision
-    resourcecheck.check(string) decision
-    resourcecheck.subresource(string) resourcecheck
-    resourcecheck.namespace(string) resourcecheck
-    resourcecheck.name(string) resourcecheck
-    resourcecheck.fieldSelector(string) resourcecheck
-    resourcecheck.labelSelector(string) resourcecheck
-    decision.allowed() bool
-    decision.reason() string
-    decision.errored() bool
-    decision.error() string
 ";
 
 /// The types that have an order: `<` and its like take two of one of them, or two numbers of any type.

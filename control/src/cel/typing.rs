@@ -17,7 +17,7 @@ pub enum Type {
     Timestamp,
     Duration,
     /// The type of a type: `type(x)`.
-    Type,
+    Meta,
     List(Box<Type>),
     Map(Box<Type>, Box<Type>),
     /// With known fields.
@@ -113,7 +113,7 @@ impl fmt::Display for Type {
             Self::Bytes => "bytes",
             Self::Timestamp => "timestamp",
             Self::Duration => "duration",
-            Self::Type => "type",
+            Self::Meta => "type",
             Self::List(item) => return write!(f, "list({item})"),
             Self::Map(key, value) => return write!(f, "map({key}, {value})"),
             Self::Optional(inner) => return write!(f, "optional_type({inner})"),

@@ -26,7 +26,7 @@ pub enum Value<'v> {
     List(List<'v>),
     Map(Map<'v>),
     Optional(Option<Rc<Value<'v>>>),
-    Opaque(Opaque<'v>),
+    Opaque(Opaque),
 }
 
 /// A map, or an object with fields.
@@ -38,23 +38,13 @@ pub enum Map<'v> {
 
 /// A value of a library.
 #[derive(Clone)]
-pub enum Opaque<'v> {
+pub enum Opaque {
     Url(Rc<super::library::url::Url>),
     Quantity(super::library::quantity::Quantity),
     Ip(IpAddr),
     Cidr(IpAddr, u8),
     Format(&'static str),
     Semver(Rc<super::library::semver::Semver>),
-    /// Of an embedder: who may do what.
-    Handle(Rc<dyn Handle + 'v>),
-}
-
-/// A value whose functions are its embedder's: the authorizer of admission.
-pub trait Handle {
-    /// Name of its type.
-    fn type_name(&self) -> &'static str;
-    /// Answers a call on it, or nothing if it has no such function.
-    fn call<'v>(&self, name: &str, arguments: &[Value<'v>]) -> Option<Result<Value<'v>, String>>;
 }
 
 impl<'v> Value<'v> {
@@ -221,7 +211,7 @@ impl<'v> Map<'v> {
     }
 }
 
-impl Opaque<'_> {
+impl Opaque {
     fn type_name(&self) -> &'static str {
         match self {
             Opaque::Url(_) => "kubernetes.URL",
@@ -230,7 +220,6 @@ impl Opaque<'_> {
             Opaque::Cidr(..) => "net.CIDR",
             Opaque::Format(_) => "kubernetes.NamedFormat",
             Opaque::Semver(_) => "kubernetes.Semver",
-            Opaque::Handle(handle) => handle.type_name(),
         }
     }
 }

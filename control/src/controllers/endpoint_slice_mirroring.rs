@@ -11,7 +11,7 @@ use kube::Client;
 use super::{
     Context,
     endpoint_slice::{
-        endpoints::Group,
+        endpoints::EndpointGroup,
         manager,
         ports::Port,
         slices::{self, Frame, MANAGED_BY, SERVICE_NAME},
@@ -72,8 +72,8 @@ fn is_mirrored(service: &Service, endpoints: &Endpoints) -> bool {
 }
 
 /// The endpoints that the subsets name.
-fn desired(endpoints: &Endpoints) -> BTreeMap<Group, Vec<Endpoint>> {
-    let mut groups: BTreeMap<Group, Vec<Endpoint>> = BTreeMap::new();
+fn desired(endpoints: &Endpoints) -> BTreeMap<EndpointGroup, Vec<Endpoint>> {
+    let mut groups: BTreeMap<EndpointGroup, Vec<Endpoint>> = BTreeMap::new();
     for subset in endpoints.subsets.iter().flatten() {
         let mut ports: Vec<Port> = subset
             .ports
@@ -91,7 +91,7 @@ fn desired(endpoints: &Endpoints) -> BTreeMap<Group, Vec<Endpoint>> {
         let not_ready = subset.not_ready_addresses.iter().flatten().map(|address| (address, false));
         for (address, ready) in ready.chain(not_ready).take(MAX_PER_SUBSET) {
             let address_type = if address.ip.contains(':') { "IPv6" } else { "IPv4" };
-            let group = Group { address_type: address_type.into(), ports: ports.clone() };
+            let group = EndpointGroup { address_type: address_type.into(), ports: ports.clone() };
             groups.entry(group).or_default().push(endpoint(address, ready));
         }
     }
@@ -135,7 +135,7 @@ impl Controller {
         let pair = self.services.get(&key).zip(self.endpoints.get(&key));
         let plan = match pair.filter(|(service, endpoints)| is_mirrored(service, endpoints)) {
             Some((_, endpoints)) => slices::plan(&frame(&endpoints, &key), desired(&endpoints), &standing),
-            None => slices::Plan { delete: standing, ..Default::default() },
+            None => slices::SlicePlan { delete: standing, ..Default::default() },
         };
         self.writes.carry_out(&self.client, &key, plan).await?;
         Ok(Outcome::Done)

@@ -42,7 +42,7 @@ use crate::{
 
 /// Settings of the controllers.
 #[derive(Clone)]
-pub struct Config {
+pub struct ControllersConfig {
     /// Pod subnets of nodes are cut from here.
     pub cluster_cidr: Ipv4Network,
     /// Prefix length of one node's pod subnet.
@@ -60,7 +60,7 @@ pub struct Config {
 /// What every controller is given.
 struct Context {
     client: Client,
-    config: Config,
+    config: ControllersConfig,
     informers: Arc<Informers>,
     recorder: Recorder,
     kinds: ServedKinds,
@@ -75,7 +75,7 @@ pub struct Controllers {
 /// Starts all controllers. They wait for their first listings by themselves, and end with [`Controllers::shutdown`].
 ///
 /// `kinds_changed` changes its value whenever the API begins or ceases to serve a kind.
-pub fn start(client: Client, config: Config, kinds_changed: watch::Receiver<u64>) -> Controllers {
+pub fn start(client: Client, config: ControllersConfig, kinds_changed: watch::Receiver<u64>) -> Controllers {
     let tasks = Arc::new(Tasks::default());
     let informers = Arc::new(Informers::default());
     let recorder = Recorder::start(client.clone(), &tasks);

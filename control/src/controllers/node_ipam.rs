@@ -1,6 +1,6 @@
 //! Gives every Node its pod subnet, cut from the cluster's.
 //!
-//! The Nodes themselves are the record of what is given: no other state is kept. Subnets are given one at a time.
+//! The Node objects are the record of what is assigned: no other state is kept. Subnets are given one at a time.
 
 use std::{collections::BTreeSet, net::Ipv4Addr, sync::Arc};
 

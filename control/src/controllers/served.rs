@@ -18,7 +18,9 @@ const RETRY: Duration = Duration::from_secs(1);
 /// One kind that can be listed, watched and deleted.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Served {
+    /// Group, version, kind and plural.
     pub resource: ApiResource,
+    /// Whether its objects belong to namespaces.
     pub namespaced: bool,
     /// Whether all of a namespace can be deleted in one request.
     pub collection: bool,

@@ -22,11 +22,15 @@ const COMBINED: &str = "(combined from similar events): ";
 /// What happened, without when: events that agree in this are the same event.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Occurrence {
+    /// Who reports it: `deployment-controller`…
     pub component: &'static str,
     /// uid, or namespace and name where the object has none.
     pub object: String,
+    /// CamelCase: `SuccessfulCreate`…
     pub reason: &'static str,
+    /// Type `Warning`, not `Normal`.
     pub warning: bool,
+    /// For people.
     pub message: String,
 }
 

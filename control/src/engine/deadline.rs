@@ -26,11 +26,6 @@ impl Deadline {
             Self::Never => None,
         }
     }
-
-    /// Whether it has come.
-    pub fn is_due(self, now: Instant) -> bool {
-        self.instant().is_some_and(|at| at <= now)
-    }
 }
 
 #[cfg(test)]
@@ -43,6 +38,6 @@ mod tests {
         assert_eq!(Deadline::from(now, Duration::MAX), Deadline::Never);
         assert_eq!(Deadline::from(now, Duration::from_secs(i64::MAX.unsigned_abs())), Deadline::Never);
         let soon = Deadline::from(now, Duration::from_secs(1));
-        assert!(!soon.is_due(now) && soon.is_due(now + Duration::from_secs(1)) && soon < Deadline::Never);
+        assert!(soon.instant() == Some(now + Duration::from_secs(1)) && soon < Deadline::Never);
     }
 }

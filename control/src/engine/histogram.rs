@@ -18,12 +18,12 @@ pub const BOUNDS: [Duration; 12] = {
 
 /// How many observed durations fell into each bucket, and their sum.
 #[derive(Debug, Default)]
-pub struct Histogram {
+pub struct AtomicHistogram {
     buckets: [AtomicU64; BOUNDS.len() + 1],
     sum_micros: AtomicU64,
 }
 
-/// A [`Histogram`] at one moment.
+/// An [`AtomicHistogram`] at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HistogramSnapshot {
     /// Observations of each bucket of [`BOUNDS`] alone (not cumulative), then of what was longer.
@@ -32,7 +32,7 @@ pub struct HistogramSnapshot {
     pub sum: Duration,
 }
 
-impl Histogram {
+impl AtomicHistogram {
     /// Counts one duration.
     pub fn observe(&self, duration: Duration) {
         self.buckets[BOUNDS.partition_point(|bound| *bound < duration)].fetch_add(1, Relaxed);
@@ -46,25 +46,18 @@ impl Histogram {
     }
 }
 
-impl HistogramSnapshot {
-    /// Number of observations.
-    pub fn count(&self) -> u64 {
-        self.buckets.iter().sum()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_duration_falls_into_the_first_bucket_that_holds_it() {
-        let histogram = Histogram::default();
+        let histogram = AtomicHistogram::default();
         for duration in [Duration::ZERO, BOUNDS[0], BOUNDS[1], Duration::MAX] {
             histogram.observe(duration);
         }
         let snapshot = histogram.snapshot();
         assert_eq!((snapshot.buckets[0], snapshot.buckets[1], snapshot.buckets[BOUNDS.len()]), (2, 1, 1));
-        assert_eq!(snapshot.count(), 4);
+        assert_eq!(snapshot.buckets.iter().sum::<u64>(), 4);
     }
 }

@@ -40,7 +40,7 @@ impl<K> ObjectChange<K> {
     }
 }
 
-type Handler<K> = Box<dyn Fn(&ObjectChange<K>) + Send + Sync>;
+type EventHandler<K> = Box<dyn Fn(&ObjectChange<K>) + Send + Sync>;
 /// Names under which an object is found beside its key, such as `owner:UID`.
 type IndexBy<K> = fn(&K) -> Vec<String>;
 
@@ -49,7 +49,7 @@ pub struct Informer<K> {
     state: RwLock<State<K>>,
     /// Held for reading while a change is applied and its handlers are called, so that a handler that registers
     /// meanwhile is shown each object exactly once.
-    handlers: RwLock<Vec<Handler<K>>>,
+    handlers: RwLock<Vec<EventHandler<K>>>,
     index_by: Option<IndexBy<K>>,
     synced: watch::Sender<bool>,
     handler_panics: AtomicU64,
@@ -111,13 +111,6 @@ impl<K: Resource + Send + Sync + 'static> Informer<K> {
         self.state.read().objects.values().cloned().collect()
     }
 
-    /// The objects of a namespace, ordered by name.
-    pub fn in_namespace(&self, namespace: &str) -> Vec<Arc<K>> {
-        let state = self.state.read();
-        let from = Key::new(namespace, "");
-        state.objects.range(from..).take_while(|(k, _)| k.namespace == namespace).map(|(_, o)| o.clone()).collect()
-    }
-
     /// Objects that the index function named `value`, ordered by key.
     pub fn indexed(&self, value: &str) -> Vec<Arc<K>> {
         let state = self.state.read();
@@ -138,11 +131,6 @@ impl<K: Resource + Send + Sync + 'static> Informer<K> {
     /// How many objects there are.
     pub fn len(&self) -> usize {
         self.state.read().objects.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// How often a handler panicked.
@@ -192,7 +180,7 @@ impl<K: Resource + Send + Sync + 'static> Informer<K> {
     }
 
     /// A handler that panics must not end the watch, nor keep the change from the others.
-    fn notify(&self, handlers: &[Handler<K>], change: ObjectChange<K>) {
+    fn notify(&self, handlers: &[EventHandler<K>], change: ObjectChange<K>) {
         for handler in handlers {
             if catch_unwind(AssertUnwindSafe(|| handler(&change))).is_err() {
                 self.handler_panics.fetch_add(1, Relaxed);

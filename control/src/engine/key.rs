@@ -7,7 +7,9 @@ use kube::Resource;
 /// Namespace (empty for cluster-wide kinds) and name of an object.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key {
+    /// Empty for cluster-scoped kinds.
     pub namespace: String,
+    /// `metadata.name`.
     pub name: String,
 }
 

@@ -23,10 +23,10 @@ pub mod watch;
 mod work;
 
 pub use deadline::Deadline;
-pub use histogram::{BOUNDS as HISTOGRAM_BOUNDS, Histogram, HistogramSnapshot};
+pub use histogram::{AtomicHistogram, BOUNDS as HISTOGRAM_BOUNDS, HistogramSnapshot};
 pub use informer::{Informer, ObjectChange, Synced};
 pub use key::Key;
-pub use queue::{Measured, QueueStats, WorkQueue};
+pub use queue::{QueueStats, WorkQueue};
 pub use recorder::{EventType, Recorder, reference};
 pub use startup::Startup;
 pub use tasks::Tasks;

@@ -16,7 +16,7 @@ use tokio::{sync::Notify, time::Instant};
 
 use super::{
     deadline::Deadline,
-    histogram::{Histogram, HistogramSnapshot},
+    histogram::{AtomicHistogram, HistogramSnapshot},
 };
 
 /// First delay after a failure; doubles with each further one. Source: client-go's default controller rate limiter.
@@ -30,8 +30,8 @@ pub struct WorkQueue<K> {
     changed: Notify,
     adds: AtomicU64,
     retries: AtomicU64,
-    queue_duration: Histogram,
-    work_duration: Histogram,
+    queue_duration: AtomicHistogram,
+    work_duration: AtomicHistogram,
 }
 
 struct State<K> {
@@ -99,8 +99,8 @@ impl<K: Clone + Eq + Hash + Ord> WorkQueue<K> {
             changed: Notify::new(),
             adds: AtomicU64::new(0),
             retries: AtomicU64::new(0),
-            queue_duration: Histogram::default(),
-            work_duration: Histogram::default(),
+            queue_duration: AtomicHistogram::default(),
+            work_duration: AtomicHistogram::default(),
         }
     }
 
@@ -353,7 +353,8 @@ mod tests {
         queue.failed(&"a", Instant::now());
         let stats = queue.stats();
         assert_eq!((stats.depth, stats.working, stats.retries), (1, 0, 1));
-        assert_eq!((stats.queue_duration.count(), stats.work_duration.count()), (1, 1));
+        let count = |durations: &HistogramSnapshot| durations.buckets.iter().sum::<u64>();
+        assert_eq!((count(&stats.queue_duration), count(&stats.work_duration)), (1, 1));
     }
 
     #[test]

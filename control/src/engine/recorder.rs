@@ -38,7 +38,9 @@ const DRAIN: Duration = Duration::from_secs(1);
 /// Whether an Event is a warning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventType {
+    /// Something that is expected.
     Normal,
+    /// Something that people should look at.
     Warning,
 }
 

@@ -54,11 +54,6 @@ impl<C: Send + Sync + 'static> Startup<C> {
         self
     }
 
-    /// The controller itself.
-    pub fn controller(&self) -> &Arc<C> {
-        &self.controller
-    }
-
     /// The queue of its keys.
     pub fn queue(&self) -> &Arc<WorkQueue<Key>> {
         &self.queue
@@ -117,7 +112,7 @@ mod tests {
     async fn no_key_is_worked_on_before_all_that_is_read_was_listed() {
         let (watched, read) = (Informer::<ConfigMap>::new(None), Informer::<ConfigMap>::new(None));
         let startup = Startup::new("test", Seen::default()).on_each(&watched).reads(&read);
-        let (seen, tasks) = (startup.controller().clone(), Tasks::default());
+        let (seen, tasks) = (startup.controller.clone(), Tasks::default());
         startup.start(&tasks, 1, reconcile);
         let metadata = ObjectMeta { name: Some("a".into()), namespace: Some("default".into()), ..Default::default() };
         let listing = [Init, InitApply(ConfigMap { metadata, ..Default::default() }), InitDone];

@@ -9,11 +9,15 @@ use serde_json::Value;
 /// One cell of a Table row, as it is kept beside the stored object.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Cell {
+    /// Shown as it is.
     Fixed(Value),
     /// `before`, then the time since `at`, then `after`: `5m`, `3 (2m ago)`.
     Since {
+        /// Text before the age.
         before: Box<str>,
+        /// From when the age counts.
         at: Timestamp,
+        /// Text behind the age.
         after: Box<str>,
     },
 }

@@ -43,25 +43,45 @@ pub(super) const TABLE: &[&BuiltIn] = &[
 
 /// A built-in kind as its file declares it: constants and plain functions. The fields are those of [`Kind`].
 pub struct BuiltIn {
+    /// See [`Kind::group`].
     pub group: &'static str,
+    /// See [`Kind::version`].
     pub version: &'static str,
+    /// See [`Kind::kind`].
     pub kind: &'static str,
+    /// See [`Kind::plural`].
     pub plural: &'static str,
+    /// See [`Kind::singular`].
     pub singular: &'static str,
+    /// See [`Kind::short_names`].
     pub short_names: &'static [&'static str],
+    /// See [`Kind::categories`].
     pub categories: &'static [&'static str],
+    /// See [`Kind::namespaced`].
     pub namespaced: bool,
+    /// See [`Kind::subresources`].
     pub subresources: &'static [&'static str],
+    /// See [`Kind::storage`].
     pub storage: Storage<&'static BuiltInAs>,
+    /// See [`Kind::object_name`].
     pub object_name: fn(&str) -> Vec<String>,
+    /// See [`Kind::deletion`].
     pub deletion: Deletion,
+    /// See [`Kind::default`].
     pub default: fn(object: &mut Value),
+    /// See [`Kind::validate`].
     pub validate: fn(new: &Value, old: Option<&Value>) -> Vec<FieldError>,
+    /// See [`Kind::prepare`].
     pub prepare: fn(new: &mut Value, old: Option<&Value>),
+    /// See [`Kind::columns`].
     pub columns: &'static [Column],
+    /// See [`Kind::cells`].
     pub cells: fn(object: &Value) -> Vec<Cell>,
+    /// See [`Kind::selectable`].
     pub selectable: fn(object: &Value) -> BTreeMap<&'static str, String>,
+    /// See [`Kind::indexed`].
     pub indexed: &'static [Cow<'static, str>],
+    /// See [`Kind::stored_field`].
     pub stored_field: fn(&str) -> &str,
     /// Name of its definition in the schema data: `io.k8s.api.core.v1.Pod`.
     pub schema: &'static str,
@@ -69,9 +89,13 @@ pub struct BuiltIn {
 
 /// A built-in kind's [`StoredAs`].
 pub struct BuiltInAs {
+    /// See [`StoredAs::kind`].
     pub kind: &'static BuiltIn,
+    /// See [`StoredAs::to_stored`].
     pub to_stored: fn(object: &mut Value),
+    /// See [`StoredAs::from_stored`].
     pub from_stored: fn(object: &mut Value, served: &Kind),
+    /// See [`StoredAs::deprecation`].
     pub deprecation: Option<Deprecation>,
 }
 

@@ -7,6 +7,7 @@ use serde_json::Value;
 pub struct FieldError {
     /// `spec.template.spec.containers[0].name`
     pub path: String,
+    /// What kind of rule is broken; clients read it.
     pub reason: FieldErrorReason,
     /// Without the path: `Invalid value: 70000: must be between 1 and 65535, inclusive`
     pub message: String,
@@ -15,15 +16,23 @@ pub struct FieldError {
 /// `StatusCause.reason` of a field error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FieldErrorReason {
+    /// `FieldValueRequired`
     Required,
+    /// `FieldValueInvalid`
     Invalid,
-    /// The value is of another type than the schema says.
+    /// `FieldValueTypeInvalid`: the value is of another type than the schema says.
     TypeInvalid,
+    /// `FieldValueNotSupported`: the value is none of those allowed.
     NotSupported,
+    /// `FieldValueDuplicate`: another item of the list has it.
     Duplicate,
+    /// `FieldValueForbidden`
     Forbidden,
+    /// `FieldValueTooLong`: the text has too many bytes.
     TooLong,
+    /// `FieldValueNotFound`: it names something that does not exist.
     NotFound,
+    /// `FieldValueTooMany`: the list has too many items.
     TooMany,
 }
 

@@ -25,7 +25,7 @@ use std::{fmt, sync::Arc};
 use parking_lot::Mutex;
 use prometheus_client::{encoding::text, registry::Registry};
 
-pub use requests::{RequestMetrics, Running, WatchEvents};
+pub use requests::{RequestMetrics, RunningRequest, WatchEvents};
 pub use scheduler::tell as tell_scheduler;
 pub use scrape::{HistogramSample, Labels, Scrape};
 pub use store::tell as tell_store;

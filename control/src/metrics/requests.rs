@@ -88,9 +88,9 @@ enum Measure {
     Duration(Histogram),
 }
 
-/// A request under way. Dropped without [`Running::answered`], it was given up by its client.
+/// A request under way. Dropped without [`RunningRequest::answered`], it was given up by its client.
 #[derive(Debug)]
-pub struct Running {
+pub struct RunningRequest {
     metrics: Arc<RequestMetrics>,
     handles: Arc<Handles>,
     /// How many such requests are under way.
@@ -130,7 +130,7 @@ impl RequestMetrics {
         info: &RequestInfo,
         long_running: bool,
         served: impl FnOnce(&ResourcePath) -> bool,
-    ) -> Running {
+    ) -> RunningRequest {
         let handles = self.handles(info, long_running, served);
         let gauge = match &handles.measure {
             Measure::LongRunning(gauge) => gauge.clone(),
@@ -138,7 +138,7 @@ impl RequestMetrics {
             Measure::Duration(_) => self.read_only.clone(),
         };
         gauge.inc();
-        Running { metrics: self.clone(), handles, gauge, begun: Instant::now() }
+        RunningRequest { metrics: self.clone(), handles, gauge, begun: Instant::now() }
     }
 
     /// Counts a request that was refused before a handler saw it.
@@ -184,7 +184,7 @@ impl RequestMetrics {
     }
 }
 
-impl Running {
+impl RunningRequest {
     /// The request is answered with this status code. Dropped when the body of a long-running request has ended, and at
     /// once otherwise.
     pub fn answered(&self, code: u16) {
@@ -215,7 +215,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningRequest {
     fn drop(&mut self) {
         self.gauge.dec();
     }

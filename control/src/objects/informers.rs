@@ -31,18 +31,29 @@ pub const ROOT_CA: &str = "kube-root-ca.crt";
 
 /// One informer per kind, shared by the scheduler and all controllers.
 pub struct Informers {
+    /// All of the cluster, as with each kind here that says nothing else.
     pub namespaces: Arc<Informer<Namespace>>,
+    /// Kept by name.
     pub nodes: Arc<Informer<Node>>,
+    /// Heartbeats of the nodes, in `kube-node-lease`.
     pub leases: Arc<Informer<Lease>>,
+    /// Indexed: a controller finds its own pods without a look at the others.
     pub pods: Arc<Informer<Pod>>,
+    /// Read by the EndpointSlice and Endpoints controllers.
     pub services: Arc<Informer<Service>>,
+    /// The old form of slices.
     pub endpoints: Arc<Informer<Endpoints>>,
+    /// Written by their controller, and by others.
     pub endpoint_slices: Arc<Informer<EndpointSlice>>,
+    /// Each namespace has its `default`.
     pub service_accounts: Arc<Informer<ServiceAccount>>,
     /// Only those called `kube-root-ca.crt`.
     pub root_cas: Arc<Informer<ConfigMap>>,
+    /// Read by their own controller and by that of Deployments.
     pub replica_sets: Arc<Informer<ReplicaSet>>,
+    /// Read by their own controller.
     pub deployments: Arc<Informer<Deployment>>,
+    /// Certificates that nodes ask for.
     pub signing_requests: Arc<Informer<CertificateSigningRequest>>,
 }
 

@@ -48,9 +48,13 @@ fn owners_patch(meta: &ObjectMeta, owners: &[OwnerReference]) -> Value {
 /// What an owner with a selector does about one object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim {
+    /// It is the owner's, and selected.
     Keep,
+    /// It has no controller, and is selected: it becomes the owner's.
     Adopt,
+    /// It is the owner's, and no longer selected.
     Release,
+    /// It is another's, or not selected.
     Ignore,
 }
 

@@ -50,9 +50,11 @@ pub fn node_name(pod: &Pod) -> Option<&str> {
 /// Whether a pod has been ready for long enough.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Availability {
+    /// For long enough.
     Available,
     /// Ready, and available after this time if it stays so.
     In(Duration),
+    /// It is not ready now.
     NotReady,
 }
 

@@ -7,8 +7,11 @@ use crate::status::Status;
 /// The form of an answer about objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResponseForm {
+    /// The object or list itself.
     Object,
+    /// Rows and columns, made by the server.
     Table,
+    /// `metadata` alone.
     PartialMetadata,
 }
 

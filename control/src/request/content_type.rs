@@ -7,11 +7,17 @@ use mediatype::MediaType;
 pub enum ContentType {
     /// Also when the client names none.
     Json,
+    /// YAML, one document.
     Yaml,
+    /// Kubernetes' protobuf envelope.
     Protobuf,
+    /// RFC 6902.
     JsonPatch,
+    /// RFC 7386.
     MergePatch,
+    /// Kubernetes' own, which merges lists by keys.
     StrategicMergePatch,
+    /// Server-side apply.
     ApplyPatch,
     /// Not served; the name is for the refusal.
     Other(String),

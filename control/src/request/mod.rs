@@ -53,13 +53,21 @@ pub struct RequestInfo {
 /// Kubernetes' verbs on resources.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Verb {
+    /// One object, or one of its subresources.
     Get,
+    /// Many objects.
     List,
+    /// Changes of many objects, as they come.
     Watch,
+    /// A new object.
     Create,
+    /// An object in the place of the stored one.
     Update,
+    /// A change of the stored object.
     Patch,
+    /// One object.
     Delete,
+    /// Many objects.
     DeleteCollection,
     /// A method without a verb, such as OPTIONS.
     Other,

@@ -18,12 +18,15 @@ pub enum RequestPath {
 pub struct ResourcePath {
     /// Empty for the core group.
     pub group: String,
+    /// `v1`
     pub version: String,
     /// The plural: `pods`.
     pub resource: String,
     /// `None` for what is cluster-scoped, and for all namespaces. A Namespace's own path has a name and no namespace.
     pub namespace: Option<String>,
+    /// `None` for requests about many objects.
     pub name: Option<String>,
+    /// `status`, `log`…
     pub subresource: Option<String>,
     /// What follows the subresource, as it was sent and not decoded: the path for a proxy. Starts with a slash, or is
     /// empty.

@@ -2,7 +2,7 @@
 //!
 //! Of an option that is given twice the first counts, as in Go; `dryRun` is a list.
 
-use super::selector::{FieldSelector, LabelSelector};
+use super::selector::{FieldSelector, FieldSelectorError, LabelSelector, LabelSelectorError};
 use crate::status::Status;
 
 /// All options of a request; those that a verb does not know are ignored by it. Each field is the option of the same
@@ -12,53 +12,79 @@ pub struct Query {
     /// Every name and value, decoded, in the order of the text: what only one subresource knows (`container`,
     /// `tailLines`) is read from here.
     pub parameters: Vec<(String, String)>,
+    /// Selects everything where it is absent.
     pub label_selector: LabelSelector,
+    /// Selects everything where it is absent.
     pub field_selector: FieldSelector,
+    /// A `get` of a list becomes a `watch`.
     pub watch: bool,
+    /// The client takes events of type `BOOKMARK`.
     pub allow_watch_bookmarks: bool,
+    /// A watch begins with the objects that there are; decided by `resource_version` where it is absent.
     pub send_initial_events: Option<bool>,
+    /// The version to start from, or to list at.
     pub resource_version: Option<Version>,
+    /// How `resource_version` is meant in a list.
     pub resource_version_match: Option<VersionMatch>,
+    /// Objects in one answer; the rest comes with `continue`.
     pub limit: Option<usize>,
+    /// Token of an earlier answer, which says where the list goes on.
     pub r#continue: Option<String>,
+    /// Length of a watch; the server's default where it is absent or 0.
     pub timeout_seconds: Option<u64>,
+    /// Everything is checked and filled in, and nothing stored.
     pub dry_run: bool,
+    /// What becomes of unknown and duplicate fields.
     pub field_validation: FieldValidation,
+    /// How much of each object stands in a Table.
     pub include_object: IncludeObject,
+    /// Of a deletion; the object's own where it is absent.
     pub grace_period_seconds: Option<i64>,
+    /// Of a deletion: what becomes of dependents.
     pub propagation_policy: Option<String>,
+    /// The old form of `propagation_policy`.
     pub orphan_dependents: Option<bool>,
 }
 
 /// `resourceVersion`: `0` asks for any state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {
+    /// `0`: any state will do.
     Any,
+    /// This revision.
     Of(u64),
 }
 
 /// `resourceVersionMatch`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VersionMatch {
+    /// The state at that revision.
     Exact,
+    /// That state or a later one.
     NotOlderThan,
 }
 
 /// What becomes of unknown and duplicate fields.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum FieldValidation {
+    /// Dropped in silence.
     Ignore,
+    /// Dropped, with a header `Warning`.
     #[default]
     Warn,
+    /// The request is refused.
     Strict,
 }
 
 /// What a Table's rows carry beside cells.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum IncludeObject {
+    /// Nothing.
     None,
+    /// Each object's `metadata`.
     #[default]
     Metadata,
+    /// Each whole object.
     Object,
 }
 
@@ -73,8 +99,12 @@ impl Query {
         let text = |name: &str| get(name).unwrap_or_default();
         let owned = |name: &str| get(name).filter(|value| !value.is_empty()).map(str::to_owned);
         Ok(Self {
-            label_selector: text("labelSelector").parse().map_err(Status::bad_request)?,
-            field_selector: text("fieldSelector").parse().map_err(Status::bad_request)?,
+            label_selector: text("labelSelector")
+                .parse()
+                .map_err(|error: LabelSelectorError| Status::bad_request(error.to_string()))?,
+            field_selector: text("fieldSelector")
+                .parse()
+                .map_err(|error: FieldSelectorError| Status::bad_request(error.to_string()))?,
             watch: boolean("watch", get("watch"))?.unwrap_or(false),
             allow_watch_bookmarks: boolean("allowWatchBookmarks", get("allowWatchBookmarks"))?.unwrap_or(false),
             send_initial_events: boolean("sendInitialEvents", get("sendInitialEvents"))?,

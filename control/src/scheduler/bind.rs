@@ -22,9 +22,11 @@ const COMPONENT: &str = "default-scheduler";
 /// How a request for a pod ended.
 #[derive(Debug)]
 pub enum RequestOutcome {
+    /// The pod has its node.
     Bound,
     /// The pod is gone, or has a node from someone else: the watch will show it.
     Superseded,
+    /// The API refused or did not answer: the pod is tried again.
     Failed,
     /// The reason why the pod has no node was written.
     Reported,

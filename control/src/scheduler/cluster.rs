@@ -39,7 +39,9 @@ struct PlacedPod {
 /// Why no node can take a pod: each reason with the number of nodes that gave it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unschedulable {
+    /// How many nodes were looked at.
     pub nodes: usize,
+    /// In Kubernetes' words: `Insufficient cpu`…
     pub reasons: BTreeMap<String, usize>,
 }
 

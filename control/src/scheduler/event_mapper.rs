@@ -19,7 +19,7 @@ use crate::{
 
 /// What came since the loop last took it.
 #[derive(Default)]
-pub struct Pending {
+pub struct PendingChanges {
     /// By uid; `None` for a pod that was deleted. In the order of each pod's first change.
     pub pods: IndexMap<String, Option<PodInfo>>,
     /// By name; `None` for a node that was deleted.
@@ -30,7 +30,7 @@ pub struct Pending {
 pub struct EventMapper {
     pods: Arc<Informer<Pod>>,
     nodes: Arc<Informer<Node>>,
-    pending: Mutex<Pending>,
+    pending: Mutex<PendingChanges>,
     changed: Notify,
 }
 
@@ -59,7 +59,7 @@ impl EventMapper {
     pub fn restart(&self) {
         // What changes from here on comes after, in the same place.
         let mut pending = self.pending.lock();
-        *pending = Pending::default();
+        *pending = PendingChanges::default();
         for pod in self.pods.all() {
             let info = PodInfo::read(&pod);
             pending.pods.insert(info.uid.clone(), Some(info));
@@ -73,7 +73,7 @@ impl EventMapper {
     }
 
     /// Takes all that has come.
-    pub fn take(&self) -> Pending {
+    pub fn take(&self) -> PendingChanges {
         std::mem::take(&mut *self.pending.lock())
     }
 

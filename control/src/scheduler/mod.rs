@@ -34,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     bind::RequestOutcome, cluster::Cluster, event_mapper::EventMapper, pod::PodInfo, queue::SchedulingQueue,
-    stats::Counters,
+    stats::SchedulerCounters,
 };
 use crate::{
     engine::{Deadline, Recorder, Tasks},
@@ -53,7 +53,7 @@ const REVIEW: Duration = Duration::from_secs(5);
 /// The running scheduler.
 pub struct Scheduler {
     tasks: Tasks,
-    counters: Arc<Counters>,
+    counters: Arc<SchedulerCounters>,
 }
 
 /// Starts the scheduler over watches that others run. It waits for their first listings, and ends with
@@ -62,7 +62,7 @@ pub fn start(client: Client, informers: &Informers) -> Scheduler {
     let tasks = Tasks::default();
     let recorder = Recorder::start(client.clone(), &tasks);
     let events = EventMapper::start(informers);
-    let counters = Arc::new(Counters::default());
+    let counters = Arc::new(SchedulerCounters::default());
     let shared = counters.clone();
     tasks.spawn("scheduler", move |stop| {
         let scheduling = Loop::new(client.clone(), recorder.clone(), events.clone(), shared.clone());
@@ -103,7 +103,7 @@ struct Loop {
     client: Client,
     recorder: Recorder,
     events: Arc<EventMapper>,
-    counters: Arc<Counters>,
+    counters: Arc<SchedulerCounters>,
     cluster: Cluster,
     queue: SchedulingQueue,
     requests: JoinSet<RequestOutcome>,
@@ -113,7 +113,7 @@ struct Loop {
 }
 
 impl Loop {
-    fn new(client: Client, recorder: Recorder, events: Arc<EventMapper>, counters: Arc<Counters>) -> Self {
+    fn new(client: Client, recorder: Recorder, events: Arc<EventMapper>, counters: Arc<SchedulerCounters>) -> Self {
         Self {
             client,
             recorder,

@@ -10,7 +10,7 @@ use kube::core::{Selector, SelectorExt};
 
 type Labels = BTreeMap<String, String>;
 
-/// A set of pods and the label that makes the domains they are looked for in.
+/// A set of pods, and the node label whose values form the topology domains in which they are counted.
 #[derive(Clone, Debug, PartialEq)]
 struct Term {
     /// `None` selects nothing, as an absent selector does.
@@ -30,7 +30,9 @@ struct Spread {
 /// A pod's rules about other pods, and what the rules of others select it by.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Neighbours {
+    /// Of the pod: rules without namespaces mean this one.
     pub namespace: String,
+    /// Of the pod.
     pub labels: Labels,
     wanted: Vec<Term>,
     unwanted: Vec<Term>,
@@ -39,7 +41,9 @@ pub struct Neighbours {
 
 /// One placed pod: its rules and labels, and where it runs.
 pub struct Placed<'a> {
+    /// The pod's rules and labels.
     pub neighbours: &'a Neighbours,
+    /// Of its node: they say in which topology domains the pod is.
     pub node_labels: &'a Labels,
 }
 
@@ -226,7 +230,7 @@ impl Term {
     }
 }
 
-/// Only constraints that must hold; those that are wishes are met by the score's own spreading.
+/// Only constraints that must hold (`DoNotSchedule`); the others are left to the score, which spreads pods anyway.
 fn spread(spec: &PodSpec, namespace: &str, labels: &Labels) -> Vec<Spread> {
     let constraints = spec.topology_spread_constraints.iter().flatten();
     let hard = constraints.filter(|constraint| constraint.when_unsatisfiable == "DoNotSchedule");

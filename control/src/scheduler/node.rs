@@ -13,12 +13,19 @@ use crate::kinds::quantity;
 /// What the scheduler reads of a Node object.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct NodeProperties {
+    /// Of the Node object.
     pub name: String,
+    /// Selectors and affinities ask for them.
     pub labels: BTreeMap<String, String>,
+    /// `topology.kubernetes.io/zone`; pods of a group are spread over zones.
     pub zone: Option<String>,
+    /// Keep pods away that do not tolerate them.
     pub taints: Vec<Taint>,
+    /// `spec.unschedulable`: the node is cordoned.
     pub unschedulable: bool,
+    /// Its condition `Ready` is true.
     pub ready: bool,
+    /// `status.allocatable`.
     pub allocatable: Resources,
     /// Most pods it takes.
     pub pods: i64,
@@ -27,13 +34,17 @@ pub struct NodeProperties {
 /// A node and what its pods take of it.
 #[derive(Clone, Debug, Default)]
 pub struct NodeInfo {
+    /// What the Node object says.
     pub node: NodeProperties,
+    /// Sum of what its pods ask for.
     pub requested: Resources,
     /// As `requested`, with a small share for pods that ask for nothing: it only spreads them.
     pub load: (Amount, Amount),
+    /// How many pods it has.
     pub pods: i64,
     /// uids of the pods placed here.
     pub placed: HashSet<String>,
+    /// Those that its pods take.
     pub host_ports: Vec<HostPort>,
 }
 

@@ -14,8 +14,11 @@ pub const SCHEDULER_NAME: &str = "default-scheduler";
 /// One version of a pod.
 #[derive(Clone, Debug)]
 pub struct PodInfo {
+    /// Namespace and name.
     pub key: Key,
+    /// Tells the pod from a later one of the same name.
     pub uid: String,
+    /// `spec.nodeName`; `None` until it is bound.
     pub node: Option<String>,
     /// Holds no resources any more.
     pub finished: bool,
@@ -23,17 +26,24 @@ pub struct PodInfo {
     pub pending: bool,
     /// The reason that was last written to the pod why it has no node.
     pub reported: Option<String>,
+    /// What decides where it can run.
     pub needs: Needs,
 }
 
 /// What decides where a pod can run.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Needs {
+    /// `spec.priority`: pods of a higher one are tried first.
     pub priority: i32,
+    /// What a node must have left for it.
     pub requests: Resources,
+    /// Ports that must be free on the node.
     pub host_ports: Vec<HostPort>,
+    /// Taints that do not keep it away.
     pub tolerations: Vec<Toleration>,
+    /// `nodeSelector` and node affinity.
     pub affinity: NodeAffinity,
+    /// Affinity to pods, and topology spread.
     pub neighbours: Neighbours,
     /// Pods of one group are spread over nodes and zones: the uid of their controller.
     pub group: Option<String>,
@@ -44,7 +54,9 @@ pub struct Needs {
 pub struct HostPort {
     /// Empty for all addresses.
     pub address: String,
+    /// `TCP`, `UDP` or `SCTP`.
     pub protocol: String,
+    /// 1 to 65535.
     pub port: i32,
 }
 

@@ -23,8 +23,11 @@ const BACKOFF_MAX: Duration = Duration::from_secs(10);
 /// A pod without a node.
 #[derive(Clone, Debug)]
 pub struct QueuedPod {
+    /// Namespace and name.
     pub key: Key,
+    /// Tells the pod from a later one of the same name.
     pub uid: String,
+    /// What decides where it can run.
     pub needs: Arc<Needs>,
     /// The reason that was last written to the pod.
     pub reported: Option<String>,

@@ -18,8 +18,11 @@ pub type Amount = i128;
 /// Amounts of every resource. CPU in thousandths of a core, memory and storage in bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Resources {
+    /// Thousandths of a core.
     pub cpu_milli: Amount,
+    /// Bytes.
     pub memory: Amount,
+    /// Bytes.
     pub ephemeral_storage: Amount,
     /// Extended resources, in units.
     pub extended: BTreeMap<String, Amount>,

@@ -2,18 +2,26 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
-use crate::engine::{Histogram, HistogramSnapshot};
+use crate::engine::{AtomicHistogram, HistogramSnapshot};
 
 /// Counters that the loop writes.
 #[derive(Debug, Default)]
-pub struct Counters {
+pub struct SchedulerCounters {
+    /// See [`SchedulerStats::scheduled`].
     pub scheduled: AtomicU64,
+    /// See [`SchedulerStats::unschedulable`].
     pub unschedulable: AtomicU64,
+    /// See [`SchedulerStats::errors`].
     pub errors: AtomicU64,
-    pub attempt_duration: Histogram,
-    pub pod_duration: Histogram,
+    /// See [`SchedulerStats::attempt_duration`].
+    pub attempt_duration: AtomicHistogram,
+    /// See [`SchedulerStats::pod_duration`].
+    pub pod_duration: AtomicHistogram,
+    /// See [`SchedulerStats::active`].
     pub active: AtomicUsize,
+    /// See [`SchedulerStats::backing_off`].
     pub backing_off: AtomicUsize,
+    /// See [`SchedulerStats::waiting`].
     pub waiting: AtomicUsize,
 }
 
@@ -38,7 +46,7 @@ pub struct SchedulerStats {
     pub waiting: usize,
 }
 
-impl Counters {
+impl SchedulerCounters {
     /// The counters now.
     pub fn snapshot(&self) -> SchedulerStats {
         SchedulerStats {

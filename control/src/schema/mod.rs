@@ -65,10 +65,13 @@ pub struct Definition {
 /// One type of value.
 #[derive(Debug)]
 pub enum Type {
+    /// Named fields.
     Object(Object),
+    /// Items of one type.
     List(TypeId),
     /// From free keys to values of one type.
     Map(TypeId),
+    /// Any text.
     String,
     /// Base64 text.
     Bytes,
@@ -78,10 +81,15 @@ pub enum Type {
     MicroTime,
     /// `500m`, `1Gi`; also a number.
     Quantity,
+    /// A whole number of 32 bits, or a text.
     IntOrString,
+    /// A whole number of 32 bits.
     Int32,
+    /// A whole number of 64 bits.
     Int64,
+    /// A number of 64 bits with a fraction.
     Double,
+    /// `true` or `false`.
     Bool,
     /// Any JSON, kept as it is.
     Any,
@@ -118,13 +126,17 @@ pub enum Numbered {
 /// One field of an object.
 #[derive(Debug)]
 pub struct Field {
+    /// As it stands in JSON.
     pub name: Text,
+    /// What its values are.
     pub r#type: TypeId,
     /// Line breaks are written `\n`; see [`unescaped`].
     pub description: Text,
     /// OpenAPI's `required`, which clients read. Decoding asks for no field.
     pub required: bool,
+    /// What its zero value means.
     pub zero: Zero,
+    /// How patches and server-side apply merge it.
     pub merge: Merge,
 }
 
@@ -143,6 +155,7 @@ pub enum Zero {
 /// How the values of a field merge.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Merge {
+    /// Server-side apply: what makes two items of the list one; `None` for what is no list.
     pub list: Option<ListType>,
     /// Strategic merge: items with an equal value here are one item. Lists of plain values that merge have an empty
     /// key.
@@ -156,7 +169,9 @@ pub struct Merge {
 /// `x-kubernetes-list-type`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ListType {
+    /// Server-side apply replaces the whole list.
     Atomic,
+    /// Each value stands there once, and is owned by itself.
     Set,
     /// Items are told apart by these fields.
     Map(Vec<Text>),

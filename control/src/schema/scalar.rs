@@ -9,22 +9,42 @@ pub const ZERO_TIME: &str = "0001-01-01T00:00:00Z";
 /// The zero value of Go's `MicroTime`.
 pub const ZERO_MICRO_TIME: &str = "0001-01-01T00:00:00.000000Z";
 
-/// The RFC 3339 form, UTC in whole seconds, or the reason why `text` is no point in time.
-pub fn time(text: &str) -> Result<Option<String>, String> {
+/// Why a text is not what its field holds. The texts are those of Kubernetes' decoder.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ScalarError {
+    /// Not in the form of RFC 3339, or no such day or hour.
+    #[error("parsing time {0:?} as \"2006-01-02T15:04:05Z07:00\": it is not in this form")]
+    Time(String),
+    /// No digits, or two points.
+    #[error("quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'")]
+    Quantity,
+    /// A number with a unit that quantities do not have.
+    #[error("unable to parse quantity's suffix")]
+    QuantitySuffix,
+    /// A byte outside the alphabet, or the end in the middle of a group.
+    #[error("illegal base64 data at input byte {at}")]
+    Base64 {
+        /// Counted from 0, without line breaks.
+        at: usize,
+    },
+}
+
+/// The RFC 3339 form, UTC in whole seconds; `None` where `text` has it already.
+pub fn time(text: &str) -> Result<Option<String>, ScalarError> {
     let at = timestamp(text)?;
     let canonical = text.len() == "2006-01-02T15:04:05Z".len() && text.ends_with('Z');
     Ok((!canonical).then(|| at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()))
 }
 
 /// The same with six digits of a second's fraction.
-pub fn micro_time(text: &str) -> Result<Option<String>, String> {
+pub fn micro_time(text: &str) -> Result<Option<String>, ScalarError> {
     let at = timestamp(text)?;
     let canonical = text.len() == "2006-01-02T15:04:05.000000Z".len() && text.ends_with('Z');
     Ok((!canonical).then(|| at.strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string()))
 }
 
-fn timestamp(text: &str) -> Result<Timestamp, String> {
-    let wrong = || format!("parsing time {text:?} as \"2006-01-02T15:04:05Z07:00\": it is not in this form");
+fn timestamp(text: &str) -> Result<Timestamp, ScalarError> {
+    let wrong = || ScalarError::Time(text.to_owned());
     if text.as_bytes().get(10) != Some(&b'T') {
         return Err(wrong());
     }
@@ -34,34 +54,32 @@ fn timestamp(text: &str) -> Result<Timestamp, String> {
 /// Whether `text` is a quantity: digits with at most one point, then a suffix or an exponent.
 ///
 /// Source: `ParseQuantity` of apimachinery's `resource`.
-pub fn check_quantity(text: &str) -> Result<(), String> {
+pub fn check_quantity(text: &str) -> Result<(), ScalarError> {
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
     let end = unsigned.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(unsigned.len());
     let (number, suffix) = unsigned.split_at(end);
     if !number.bytes().any(|b| b.is_ascii_digit()) || number.bytes().filter(|b| *b == b'.').count() > 1 {
-        return Err(
-            "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'".to_owned()
-        );
+        return Err(ScalarError::Quantity);
     }
     let exponent = suffix.strip_prefix(['e', 'E']).is_some_and(|exponent| exponent.parse::<i32>().is_ok());
     match suffix {
         "" | "n" | "u" | "m" | "k" | "M" | "G" | "T" | "P" | "E" => Ok(()),
         "Ki" | "Mi" | "Gi" | "Ti" | "Pi" | "Ei" => Ok(()),
         _ if exponent => Ok(()),
-        _ => Err("unable to parse quantity's suffix".to_owned()),
+        _ => Err(ScalarError::QuantitySuffix),
     }
 }
 
 /// `text` without the line breaks that base64 often has, if it has some; an error if it is not base64.
-pub fn base64(text: &str) -> Result<Option<String>, String> {
+pub fn base64(text: &str) -> Result<Option<String>, ScalarError> {
     match BASE64_STANDARD.decode(text) {
         Ok(_) => Ok(None),
         Err(DecodeError::InvalidByte(..)) if text.contains(['\n', '\r']) => {
             let joined = text.replace(['\n', '\r'], "");
             base64(&joined).map(|_| Some(joined))
         }
-        Err(DecodeError::InvalidByte(at, _)) => Err(format!("illegal base64 data at input byte {at}")),
-        Err(_) => Err(format!("illegal base64 data at input byte {}", text.len())),
+        Err(DecodeError::InvalidByte(at, _)) => Err(ScalarError::Base64 { at }),
+        Err(_) => Err(ScalarError::Base64 { at: text.len() }),
     }
 }
 
@@ -98,7 +116,7 @@ mod tests {
     fn base64_may_have_line_breaks_and_must_be_padded() {
         assert_eq!(base64("aGVsbG8="), Ok(None));
         assert_eq!(base64("aGVs\nbG8=\n"), Ok(Some("aGVsbG8=".into())));
-        assert_eq!(base64("aGV%bG8="), Err("illegal base64 data at input byte 3".into()));
+        assert_eq!(base64("aGV%bG8="), Err(ScalarError::Base64 { at: 3 }));
         assert!(base64("aGVsbG8").is_err());
     }
 }

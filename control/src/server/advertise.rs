@@ -1,4 +1,4 @@
-//! Which address of this machine others reach the API by, where nobody said.
+//! Which address of this machine the API advertises where none is configured.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 

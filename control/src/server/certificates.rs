@@ -25,10 +25,15 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(12 * 3600);
 
 /// What the parts of the service show and check.
 pub struct Certificates {
+    /// Signs for nodes, and for this service.
     pub authority: Arc<Authority>,
+    /// What the listener shows; replaced when it is renewed.
     pub shown: Arc<ShownCertificate>,
+    /// Opens connections to agents, with a client certificate that is renewed too.
     pub agents: Agents,
+    /// Which client certificates are trusted.
     pub clients: Arc<ClientCertificates>,
+    /// File that is written anew with each renewal of the administrator's certificate.
     pub admin_kubeconfig: PathBuf,
     /// Those of the certificate that is shown.
     pub names: ServingNames,

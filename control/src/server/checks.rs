@@ -7,13 +7,13 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     api::Api,
     controllers::Controllers,
-    health::{BEAT, Endpoint, Health, Outcome},
+    health::{BEAT, CheckFailure, CheckResult, Endpoint, Health},
     metrics,
     scheduler::Scheduler,
     supervise::{Supervisor, TaskState, TaskStatus},
 };
 
-/// The parts of the service that tell of themselves. Weak: they hold clients of the API, which holds its checks.
+/// The parts of the service that report on themselves. Weak: they hold clients of the API, which holds its checks.
 #[derive(Clone)]
 struct Parts {
     supervisor: Supervisor,
@@ -55,7 +55,7 @@ pub fn add(api: &Api, supervisor: &Supervisor, controllers: &Arc<Controllers>, s
     let asked = parts.clone();
     api.health().add("informer-sync", &[Endpoint::Ready], move || match asked.unsynced() {
         unsynced if unsynced.is_empty() => Ok(String::new()),
-        unsynced => Err(format!("not listed yet: {}", unsynced.join(", "))),
+        unsynced => Err(CheckFailure::new(format!("not listed yet: {}", unsynced.join(", ")))),
     });
     api.health().add("tasks", &[Endpoint::Ready, Endpoint::Healthy], move || check_tasks(&parts.tasks()));
 }
@@ -70,7 +70,7 @@ pub async fn beat(health: Health, stop: CancellationToken) {
 
 /// All tasks run; those that had to be started again are named with their number of restarts, and not with their
 /// panic's message, which may quote an object.
-fn check_tasks(tasks: &[TaskStatus]) -> Outcome {
+fn check_tasks(tasks: &[TaskStatus]) -> CheckResult {
     let restarted = |task: &&TaskStatus| task.restarts > 0 || task.state == TaskState::BackingOff;
     let name = |task: &TaskStatus| match task.state {
         TaskState::BackingOff => format!("{} failed and waits for its restart ({} before)", task.name, task.restarts),
@@ -78,7 +78,7 @@ fn check_tasks(tasks: &[TaskStatus]) -> Outcome {
     };
     let remark = tasks.iter().filter(restarted).map(name).collect::<Vec<_>>().join(", ");
     match tasks.iter().any(|task| task.state == TaskState::BackingOff) {
-        true => Err(remark),
+        true => Err(CheckFailure::new(remark)),
         false => Ok(remark),
     }
 }
@@ -149,6 +149,9 @@ mod tests {
         let recovered = task("b", 2, TaskState::Running);
         assert_eq!(check_tasks(&[healthy.clone(), recovered]), Ok("b restarted 2 times".to_owned()));
         let failed = task("c", 0, TaskState::BackingOff);
-        assert_eq!(check_tasks(&[healthy, failed]), Err("c failed and waits for its restart (0 before)".to_owned()));
+        assert_eq!(
+            check_tasks(&[healthy, failed]),
+            Err(CheckFailure::new("c failed and waits for its restart (0 before)"))
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! How many connections clients may hold that have not shown who they are.
 //!
-//! Whoever reaches the port may open them, and would otherwise leave no room for the nodes. One that comes when there
-//! is no room cuts the oldest: whoever holds many keeps nobody out.
+//! Whoever reaches the port may open them, and would otherwise leave no room for the nodes. A new one that finds no
+//! room closes the oldest, so that a client that holds many keeps nobody out.
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
@@ -23,7 +23,7 @@ struct Connections {
     open: BTreeMap<u64, (IpAddr, CancellationToken)>,
 }
 
-/// A connection that counts. Dropped, it counts no more.
+/// A connection that is counted until this is dropped.
 #[derive(Debug)]
 pub struct Counted {
     id: u64,
@@ -37,7 +37,7 @@ impl ConnectionLimit {
         Self { of_one, of_all, all: Arc::default() }
     }
 
-    /// Takes in a connection from an address; makes room by cutting the oldest of that address, or of all.
+    /// Counts a connection from an address; makes room by closing the oldest one of that address, or of all.
     pub fn admit(&self, from: IpAddr) -> Counted {
         let mut all = self.all.lock();
         let (of_one, oldest_of_one) = all
@@ -61,7 +61,7 @@ impl ConnectionLimit {
 }
 
 impl Counted {
-    /// Completes when the connection is to make room.
+    /// Completes when the connection must be closed to make room.
     pub async fn is_cut(&self) {
         self.cut.cancelled().await;
     }

@@ -1,6 +1,6 @@
 //! Accepts connections, performs TLS handshakes, and passes requests to the gate until it is stopped.
 //!
-//! Decides how many connections there may be and how long one may take for what; knows nothing of the API.
+//! Decides how many connections there may be, and how long each step of one may take; knows nothing of the API.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -35,11 +35,11 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// in hyper): the one who sends requests should be the one who closes, or a request may meet a connection that is just
 /// going.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(120);
-/// HTTP/2 pings: a client that is gone is noticed although it has nothing to say.
+/// HTTP/2 pings, so that a client that is gone is noticed even while nothing is sent.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// TCP's own probes, of a connection on which nothing was sent for that long: HTTP/1 has no pings, and a watch may be
-/// silent for an hour. A node that lost power leaves its connections open; it would fill the limit above by and by.
+/// silent for an hour. A node that lost power leaves its connections open; in time they would fill the limit above.
 const PROBE_AFTER: Duration = Duration::from_secs(60);
 /// Between two probes. After four without an answer the connection is closed.
 const PROBE_INTERVAL: Duration = Duration::from_secs(15);
@@ -266,7 +266,8 @@ mod tests {
         let provider = Arc::new(ring::default_provider());
         let config = Config::new(dir.path());
         let certificates = Certificates::set_up(&config, address, None, provider.clone()).unwrap();
-        let store = Embedded::open(&dir.path().join("store"), &|_, _, _| Err("it is empty".into())).unwrap();
+        let store =
+            Embedded::open(&dir.path().join("store"), &|_, _, _| Err(serde::de::Error::custom("it is empty"))).unwrap();
         let closing = CancellationToken::new();
         let gate =
             Gate::new(Arc::new(EndlessWatch), Arc::new(store), Metrics::default().requests().clone(), closing.clone());

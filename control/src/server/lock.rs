@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Held for the life of the service; the kernel lets go of it however the process ends.
+/// Held for the life of the service; the kernel releases it however the process ends.
 #[derive(Debug)]
 pub struct DataDirLock {
     _file: File,
@@ -15,8 +15,10 @@ pub struct DataDirLock {
 /// Why the data directory could not be locked.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
+    /// Another control service uses the directory: stop it, or use another directory.
     #[error("another control service{} runs on {}: stop it, or choose another --data-dir", by(.pid), dir.display())]
     Taken { dir: PathBuf, pid: Option<u32> },
+    /// The lock's file could not be made.
     #[error("cannot lock {}", path.display())]
     Io { path: PathBuf, source: io::Error },
 }

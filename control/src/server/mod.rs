@@ -1,7 +1,7 @@
 //! Composes and runs the parts of one control service.
 //!
 //! Order of a start: data directory, lock, certificates, store, API, bootstrap objects, listener, controllers. A stop
-//! goes the other way round, so that nothing loses what it stands on.
+//! goes in reverse order, so that each part stops before those that it uses.
 
 mod advertise;
 mod certificates;
@@ -39,7 +39,7 @@ use crate::{
         Identity,
         bootstrap_token::{self, BootstrapToken},
         gate::Gate,
-        pki::{self, Authority, FileError, PkiError, ServingNames},
+        pki::{self, Authority, PkiError, PkiFileError, ServingNames},
     },
     bootstrap::{self, Advertised, BootstrapError, KubernetesService},
     controllers::{self, Controllers},
@@ -54,27 +54,46 @@ use listener::Listener;
 use lock::{DataDirLock, LockError};
 use tls::TlsError;
 
-/// Why a control service did not come up.
+/// Why a control service did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// Name another directory with `--data-dir`, or give this one to the service's user.
     #[error("cannot use the data directory")]
-    DataDir(#[source] FileError),
+    DataDir(#[source] PkiFileError),
+    /// Another control service uses the data directory.
     #[error(transparent)]
     Lock(#[from] LockError),
+    /// Keys or certificates in `pki/` are damaged or missing.
     #[error("cannot set up the certificates")]
     Pki(#[from] PkiError),
+    /// The listener's certificate cannot be used.
     #[error("cannot set up TLS")]
     Tls(#[from] TlsError),
+    /// The certificate for connections to agents cannot be used.
     #[error("cannot set up the way to agents")]
     Agents(#[from] AgentsError),
+    /// The store's file is damaged, or was written by a newer version.
     #[error("cannot open the store {}", path.display())]
-    Store { path: PathBuf, source: store::OpenError },
+    Store {
+        /// The store's file.
+        path: PathBuf,
+        /// Why it cannot be opened.
+        source: store::OpenError,
+    },
+    /// Another program has the port, or this host does not have the address.
     #[error("cannot listen on {address}")]
-    Listen { address: SocketAddr, source: io::Error },
+    Listen {
+        /// What `--bind` names.
+        address: SocketAddr,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// An object that every cluster has could not be written.
     #[error("cannot make the objects that every cluster has")]
     Bootstrap(#[from] BootstrapError),
+    /// The administrator's kubeconfig could not be written.
     #[error("cannot write the admin kubeconfig")]
-    Kubeconfig(#[source] FileError),
+    Kubeconfig(#[source] PkiFileError),
 }
 
 /// Why a join token could not be made.
@@ -206,14 +225,14 @@ fn controllers_config(
     advertised: Option<Advertised>,
     authority: Arc<Authority>,
     serving: ServingNames,
-) -> controllers::Config {
+) -> controllers::ControllersConfig {
     let control_names = controllers::ControlNames {
         serving,
         service_cidr: config.service_cidr,
         cluster_domain: config.cluster_domain.clone(),
         boot_id: boot_id(),
     };
-    controllers::Config {
+    controllers::ControllersConfig {
         cluster_cidr: config.cluster_cidr,
         node_cidr_mask_size: config.node_cidr_mask_size,
         authority,

@@ -1,5 +1,5 @@
-//! The TLS side of the listener: which certificate is shown, which protocols are spoken, whose certificates are looked
-//! at.
+//! The TLS side of the listener: which certificate is shown, which protocols are spoken, and how client certificates
+//! are verified.
 
 use std::sync::Arc;
 
@@ -20,12 +20,16 @@ use crate::auth::{
 /// Why TLS cannot be served with a certificate.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
+    /// The certificate is not PEM.
     #[error("the serving certificate is not usable")]
     Certificate(#[source] rustls_pki_types::pem::Error),
+    /// Key and certificate do not fit each other.
     #[error("the serving key does not fit its certificate")]
     Key(#[source] rustls::Error),
+    /// The CA's certificate cannot verify clients.
     #[error("the CA certificate is not usable")]
     Authority(#[source] VerifierBuilderError),
+    /// The TLS provider lacks what HTTP/2 needs.
     #[error("no TLS version is left to speak")]
     Versions(#[source] rustls::Error),
 }
@@ -59,7 +63,7 @@ impl ResolvesServerCert for ShownCertificate {
     }
 }
 
-/// HTTP/2 first, HTTP/1.1 for those who cannot; client certificates are asked for and not insisted on.
+/// Prefers HTTP/2 and falls back to HTTP/1.1; client certificates are requested, not required.
 pub fn server_config(
     shown: Arc<ShownCertificate>,
     clients: Arc<ClientCertificates>,

@@ -84,7 +84,7 @@ impl History {
         Self { events: VecDeque::new(), bytes: 0, dropped: revision }
     }
 
-    /// Adds to the front what `all` knows after `revision`, and `take` selects, up to where this history begins.
+    /// Adds to the front the events of `all` after `revision` that `take` selects, up to where this history begins.
     pub fn begin_at(&mut self, revision: u64, all: &History, take: impl Fn(&Event) -> bool) {
         let begin = revision.max(all.dropped);
         if begin >= self.dropped {

@@ -47,7 +47,7 @@ pub use embedded::{Embedded, Index, OpenError};
 pub use history::{Event, EventType, History};
 pub use object::{Draft, Header, NAME_INDEX, Object, OwnerReference, StoredCell, Term};
 pub use snapshot::Snapshot;
-pub use stats::{BOUNDS as SYNC_SECONDS_BOUNDS, Histogram, Stats};
+pub use stats::{BOUNDS as SYNC_SECONDS_BOUNDS, Histogram, Stats, StoreFault};
 pub use table::Table;
 pub use topic::{Subscription, Topic};
 pub use transaction::{Change, CommitError, Condition, Expect, Requirement, Transaction, Write};

@@ -88,7 +88,8 @@ impl Snapshot {
             self.check(key, condition)?;
         }
         let known = events.len();
-        // A clone makes the writes copy what they could change in place; one write never has to be taken back.
+        // The clone makes the writes copy what they could otherwise change in place; a single write never needs to be
+        // undone.
         let before = (transaction.writes.len() > 1).then(|| self.clone());
         for write in transaction.writes {
             match self.write(write) {

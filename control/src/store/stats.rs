@@ -39,21 +39,37 @@ pub struct Stats {
 }
 
 impl Stats {
-    /// Whether the store works, as far as the last write told; else why not. A full disk is no reason: reads go on, and
-    /// only they and deletions can make space.
-    pub fn check(&self) -> Result<(), String> {
+    /// Whether the store works, as far as the last write told. A full disk is no reason to call it broken: reads go on,
+    /// and only they and deletions can make space.
+    pub fn check(&self) -> Result<(), StoreFault> {
         if self.closed {
-            return Err("the store is closed".into());
+            return Err(StoreFault::Closed);
         }
-        match &self.last_error {
-            None | Some(CommitError::Full { .. }) => {}
-            Some(error) => return Err(error.to_string()),
-        }
-        match self.committing_for {
-            Some(time) if time > STUCK => Err(format!("a commit has been under way for {} s", time.as_secs())),
-            _ => Ok(()),
+        match (&self.last_error, self.committing_for) {
+            (Some(error @ (CommitError::Conflict { .. } | CommitError::Unavailable { .. })), _) => {
+                Err(StoreFault::LastCommit(error.clone()))
+            }
+            (None | Some(CommitError::Full { .. }), Some(time)) if time > STUCK => Err(StoreFault::Stuck { time }),
+            (None | Some(CommitError::Full { .. }), _) => Ok(()),
         }
     }
+}
+
+/// Why a store does not take writes.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StoreFault {
+    /// It was closed, with the program or by a broken file. Start the program again.
+    #[error("the store is closed")]
+    Closed,
+    /// The last batch could not be made durable. The cause names the file: it is for the log, not for clients.
+    #[error("the last commit failed")]
+    LastCommit(#[source] CommitError),
+    /// The disk does not answer.
+    #[error("a commit has been under way for {} s", .time.as_secs())]
+    Stuck {
+        /// Since the commit began.
+        time: Duration,
+    },
 }
 
 /// A commit that takes longer than this counts as stuck.
@@ -145,9 +161,10 @@ mod tests {
     #[test]
     fn a_full_disk_leaves_the_store_ready_for_reads_and_other_failures_do_not() {
         let after = |error: Option<CommitError>| Stats { last_error: error, ..Stats::default() }.check();
-        assert_eq!(after(None), Ok(()));
-        assert_eq!(after(Some(CommitError::Full { path: "store".into() })), Ok(()));
-        assert!(after(Some(CommitError::Unavailable { message: "it is gone".into() })).is_err());
+        assert!(after(None).is_ok());
+        assert!(after(Some(CommitError::Full { path: "store".into() })).is_ok());
+        let gone = after(Some(CommitError::Unavailable { message: "/data/store is gone".into() }));
+        assert_eq!(gone.unwrap_err().to_string(), "the last commit failed", "no path is told");
         let stuck = Stats { committing_for: Some(Duration::from_secs(60)), ..Stats::default() };
         assert!(stuck.check().is_err());
     }

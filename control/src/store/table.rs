@@ -1,4 +1,4 @@
-//! The objects of one resource: by key, and the keys by indexed value. A persistent map, as all of a snapshot.
+//! The objects of one resource: by key, and the keys by indexed value. A persistent map, like every part of a snapshot.
 
 use std::{borrow::Cow, ops::Bound, sync::Arc};
 
@@ -111,7 +111,7 @@ impl Table {
         }
     }
 
-    /// Takes the object with this key out.
+    /// Removes the object with this key.
     pub fn remove(&mut self, key: &str) {
         if let Some((key, object)) = self.objects.remove_with_key(key) {
             self.remove_terms(&key, &object.header.indexes);

@@ -81,10 +81,16 @@ pub enum CommitError {
     },
     /// No space is left for the store's file. Reads go on; writes work again once there is space.
     #[error("no space is left on the device of the store ({path})")]
-    Full { path: String },
-    /// The store could not make the transaction durable. Whether it was made is told by a read, once the store is back.
+    Full {
+        /// The store's file.
+        path: String,
+    },
+    /// The store could not make the transaction durable. A read tells whether it was made, once the store is back.
     #[error("the store cannot write: {message}")]
-    Unavailable { message: String },
+    Unavailable {
+        /// With its causes, in one line.
+        message: String,
+    },
 }
 
 impl Transaction {

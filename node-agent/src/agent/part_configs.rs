@@ -5,8 +5,8 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use crate::{Config, dns, network, pods, proxy};
 
 /// The pod network's part: `node/` of the data directory is its own.
-pub fn network_config(config: &Config, node_ip: Ipv4Addr, pod_cidr: ipnetwork::Ipv4Network) -> network::Config {
-    network::Config {
+pub fn network_config(config: &Config, node_ip: Ipv4Addr, pod_cidr: ipnetwork::Ipv4Network) -> network::NetworkConfig {
+    network::NetworkConfig {
         node_name: config.node_name.clone(),
         node_ip,
         pod_cidr,
@@ -17,8 +17,8 @@ pub fn network_config(config: &Config, node_ip: Ipv4Addr, pod_cidr: ipnetwork::I
 }
 
 /// The DNS server's part; it answers on `listen`.
-pub fn dns_config(config: &Config, listen: SocketAddrV4) -> dns::Config {
-    dns::Config {
+pub fn dns_config(config: &Config, listen: SocketAddrV4) -> dns::DnsConfig {
+    dns::DnsConfig {
         listen,
         cluster_domain: config.cluster_domain.clone(),
         resolv_conf: config.resolv_conf.clone(),
@@ -32,8 +32,8 @@ pub fn proxy_config(
     uplinks: &[network::Uplink],
     node_ip: Ipv4Addr,
     names: SocketAddrV4,
-) -> proxy::Config {
-    proxy::Config {
+) -> proxy::ProxyConfig {
+    proxy::ProxyConfig {
         node_name: config.node_name.clone(),
         datapath: config.datapath,
         cgroup: config.cgroup.clone(),
@@ -46,8 +46,8 @@ pub fn proxy_config(
 }
 
 /// The pods' part.
-pub fn pods_config(config: &Config, node_ip: Ipv4Addr) -> pods::Config {
-    pods::Config {
+pub fn pods_config(config: &Config, node_ip: Ipv4Addr) -> pods::PodsConfig {
+    pods::PodsConfig {
         node_name: config.node_name.clone(),
         node_ip,
         data_dir: config.data_dir.clone(),

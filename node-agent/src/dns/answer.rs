@@ -1,6 +1,6 @@
 //! From the bytes of a query and the zone to the bytes of the response. Pure, and the path that every query takes.
 //!
-//! It never asks other servers: where they are needed it says so ([`Outcome`]).
+//! It never asks other servers: where they are needed it says so ([`AnswerOutcome`]).
 
 use super::{
     name::Name,
@@ -15,7 +15,7 @@ use super::{
 
 /// What became of a query.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum AnswerOutcome {
     /// The response is complete.
     Answered,
     /// Not a name of the cluster: nothing was written, other resolvers are to be asked.
@@ -28,37 +28,43 @@ pub enum Outcome {
 }
 
 /// Answers `packet` into `out`, which is cleared first. `turn` rotates the order of a name's addresses.
-pub fn answer(packet: &[u8], zone: &Zone, transport: Transport, turn: usize, out: &mut Vec<u8>) -> Outcome {
+pub fn answer(packet: &[u8], zone: &Zone, transport: Transport, turn: usize, out: &mut Vec<u8>) -> AnswerOutcome {
     let query = match query::parse(packet) {
         Ok(query) => query,
-        Err(Unanswerable::Drop) => return Outcome::Drop,
+        Err(Unanswerable::Drop) => return AnswerOutcome::Drop,
         Err(Unanswerable::Refuse(code)) => {
             Response::refuse(packet, code, out);
-            return Outcome::Answered;
+            return AnswerOutcome::Answered;
         }
     };
     if query.edns.is_some_and(|edns| edns.version > 0) {
         Response::start(&query, transport, out).finish(ResponseCode::BadVers);
-        return Outcome::Answered;
+        return AnswerOutcome::Answered;
     }
     if matches!(query.qtype, TYPE_AXFR | TYPE_IXFR) || !matches!(query.qclass, CLASS_IN | CLASS_ANY) {
         Response::start(&query, transport, out).finish(ResponseCode::Refused);
-        return Outcome::Answered;
+        return AnswerOutcome::Answered;
     }
     let meaning = zone.meaning(query.name());
     if meaning == NameLookup::Elsewhere {
-        return Outcome::Elsewhere;
+        return AnswerOutcome::Elsewhere;
     }
     let response = Response::start(&query, transport, out);
     if !zone.is_synced() {
         // Clients would cache an NXDOMAIN that is sent now.
         response.finish(ResponseCode::ServFail);
-        return Outcome::Answered;
+        return AnswerOutcome::Answered;
     }
     write(&query, zone, meaning, turn, response)
 }
 
-fn write(query: &Query<'_>, zone: &Zone, meaning: NameLookup<'_>, turn: usize, mut response: Response<'_>) -> Outcome {
+fn write(
+    query: &Query<'_>,
+    zone: &Zone,
+    meaning: NameLookup<'_>,
+    turn: usize,
+    mut response: Response<'_>,
+) -> AnswerOutcome {
     let asked = |kind| query.qtype == kind || query.qtype == TYPE_ANY;
     response.set_authoritative();
     match meaning {
@@ -99,7 +105,7 @@ fn write(query: &Query<'_>, zone: &Zone, meaning: NameLookup<'_>, turn: usize, m
         _ => return negative(zone, response, ResponseCode::NoError),
     }
     response.finish(ResponseCode::NoError);
-    Outcome::Answered
+    AnswerOutcome::Answered
 }
 
 /// Each target's share of 100, and at least 1 however many there are.
@@ -108,14 +114,14 @@ fn srv_weight(targets: usize) -> u16 {
 }
 
 /// The CNAME, and what it leads to as far as that is in the zone. The response code is the last name's (RFC 6604).
-fn alias(query: &Query<'_>, zone: &Zone, first: &Name, turn: usize, mut response: Response<'_>) -> Outcome {
+fn alias(query: &Query<'_>, zone: &Zone, first: &Name, turn: usize, mut response: Response<'_>) -> AnswerOutcome {
     let (mut target, mut owner) = (first, [record::QUESTION[0], record::QUESTION[1]]);
     for _ in 0..MAX_CHAIN {
         let at = response.position();
         response.answer(|out| record::cname(out, &owner, target));
         if query.qtype == TYPE_CNAME || query.qtype == TYPE_ANY {
             response.finish(ResponseCode::NoError);
-            return Outcome::Answered;
+            return AnswerOutcome::Answered;
         }
         // Owner, type, class, TTL and length stand before the target, which a pointer can then name.
         owner = (0xc000 | (at + 12) as u16).to_be_bytes();
@@ -124,25 +130,25 @@ fn alias(query: &Query<'_>, zone: &Zone, first: &Name, turn: usize, mut response
             NameLookup::Addresses(prepared) if query.qtype == TYPE_A && !prepared.is_empty() => {
                 response.addresses(prepared, Some(owner), turn);
                 response.finish(ResponseCode::NoError);
-                return Outcome::Answered;
+                return AnswerOutcome::Answered;
             }
             NameLookup::Elsewhere => {
                 response.finish(ResponseCode::NoError);
-                return Outcome::Chase(target.clone());
+                return AnswerOutcome::Chase(target.clone());
             }
             NameLookup::NoSuchName => return negative(zone, response, ResponseCode::NxDomain),
             _ => return negative(zone, response, ResponseCode::NoError),
         }
     }
     response.finish(ResponseCode::ServFail);
-    Outcome::Answered
+    AnswerOutcome::Answered
 }
 
 /// Its SOA bounds how long it is cached (RFC 2308, section 3).
-fn negative(zone: &Zone, mut response: Response<'_>, code: ResponseCode) -> Outcome {
+fn negative(zone: &Zone, mut response: Response<'_>, code: ResponseCode) -> AnswerOutcome {
     response.authority(|out| record::soa(out, zone.origin(), zone.primary(), zone.contact(), zone.serial()));
     response.finish(code);
-    Outcome::Answered
+    AnswerOutcome::Answered
 }
 
 /// `dns-version.ORIGIN` (section 2.2 of the specification).

@@ -8,6 +8,7 @@ use serde::Serialize;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Counts {
+    /// All packets that came, over UDP and TCP.
     pub queries: u64,
     /// Answered from the cluster's zone.
     pub zone: u64,
@@ -26,12 +27,19 @@ pub struct Counts {
 /// The live counters behind [`Counts`].
 #[derive(Debug, Default)]
 pub struct Counters {
+    /// See [`Counts::queries`].
     pub queries: AtomicU64,
+    /// See [`Counts::zone`].
     pub zone: AtomicU64,
+    /// See [`Counts::cache_hits`].
     pub cache_hits: AtomicU64,
+    /// See [`Counts::cache_stale`].
     pub cache_stale: AtomicU64,
+    /// See [`Counts::forwards`].
     pub forwards: AtomicU64,
+    /// See [`Counts::forward_failures`].
     pub forward_failures: AtomicU64,
+    /// See [`Counts::overloads`].
     pub overloads: AtomicU64,
 }
 

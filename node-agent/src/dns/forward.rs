@@ -17,7 +17,7 @@ use super::{
     cached_response::CachedResponse,
     counters::{Counters, count},
     query::Query,
-    resolv_conf::ResolvConf,
+    resolv_conf::ResolvConfFile,
     response::{Response, Transport},
     upstream,
     zone::Zone,
@@ -32,7 +32,7 @@ pub struct Forwarder {
 /// What the tasks that ask hold on to.
 struct Shared {
     cache: Cache,
-    resolv_conf: ResolvConf,
+    resolv_conf: ResolvConfFile,
     counters: Arc<Counters>,
     /// Questions being asked: who comes meanwhile with the same one waits for the same response. This also ends a loop
     /// through other resolvers: a question that comes back to us waits for itself, and all give up in time.
@@ -53,7 +53,7 @@ impl Forwarder {
     pub fn new(resolv_conf: PathBuf, own: SocketAddrV4, counters: Arc<Counters>) -> Self {
         let shared = Shared {
             cache: Cache::new(CACHE_CAPACITY, CACHE_BYTES),
-            resolv_conf: ResolvConf::new(resolv_conf, own),
+            resolv_conf: ResolvConfFile::new(resolv_conf, own),
             counters,
             asking: Mutex::default(),
             begun_by: ClientLimit::new(MAX_OF_ONE_CLIENT),
@@ -140,7 +140,7 @@ impl Forwarder {
         let (packet, question_len) = (query.for_upstream(rand::random()), query.question.len());
         tokio::spawn(async move {
             let answer = match &resolvers.problem {
-                Some(problem) => Err(problem.as_str().into()),
+                Some(problem) => Err(problem.to_string().into()),
                 None => shared.ask_all(&resolvers.servers, packet, question_len).await,
             };
             match &answer {

@@ -44,23 +44,31 @@ use crate::{
 
 /// Configuration of the DNS server.
 #[derive(Clone, Debug)]
-pub struct Config {
+pub struct DnsConfig {
     /// Address to serve on, UDP and TCP; on this host already. Port 0 takes any free one.
     pub listen: SocketAddrV4,
     /// The cluster's zone, such as `cluster.local`.
     pub cluster_domain: String,
     /// Names the resolvers for all other zones; read again when it changes.
     pub resolv_conf: PathBuf,
+    /// For the log.
     pub node_name: String,
 }
 
 /// Why the DNS server could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum DnsError {
+    /// Not a domain name.
     #[error("{0:?} is not a domain name")]
     ClusterDomain(String),
+    /// Another program has the port, or this host does not have the address.
     #[error("cannot listen on {address}")]
-    Listen { address: SocketAddrV4, source: io::Error },
+    Listen {
+        /// Where the server should listen.
+        address: SocketAddrV4,
+        /// What the kernel said.
+        source: io::Error,
+    },
 }
 
 /// The running server.
@@ -72,7 +80,7 @@ pub struct Dns {
 }
 
 /// Serves `config.listen` from now on, following `world`. Until the World is synced, names of the cluster get SERVFAIL.
-pub async fn start(config: Config, world: watch::Receiver<Arc<World>>) -> Result<Dns, DnsError> {
+pub async fn start(config: DnsConfig, world: watch::Receiver<Arc<World>>) -> Result<Dns, DnsError> {
     let zone = Zone::new(&config.cluster_domain, *config.listen.ip())
         .ok_or_else(|| DnsError::ClusterDomain(config.cluster_domain.clone()))?;
     let failed = |source| DnsError::Listen { address: config.listen, source };

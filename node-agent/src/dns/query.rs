@@ -55,12 +55,19 @@ pub fn soa_query(id: u16, zone: &str) -> Option<Vec<u8>> {
 /// Response codes (RFC 1035, 6891); above 15 they need EDNS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResponseCode {
+    /// The name exists, with or without records of the type.
     NoError = 0,
+    /// The query could not be read.
     FormErr = 1,
+    /// No resolver answered.
     ServFail = 2,
+    /// There is no such name.
     NxDomain = 3,
+    /// An opcode that this server does not know.
     NotImp = 4,
+    /// A zone transfer, a class other than the Internet's, or a foreign name asked for without recursion.
     Refused = 5,
+    /// An EDNS version that this server does not know.
     BadVers = 16,
 }
 
@@ -69,19 +76,26 @@ pub enum ResponseCode {
 pub struct Edns {
     /// Largest UDP answer the client takes, in bytes; at least 512.
     pub udp_size: u16,
+    /// 0 is the only one there is; others are answered with BADVERS (RFC 6891).
     pub version: u8,
+    /// The DO bit: the client wants DNSSEC records.
     pub dnssec_ok: bool,
 }
 
 /// One question and how to answer it.
 #[derive(Debug)]
 pub struct Query<'a> {
+    /// The client's own number of the query, repeated in the answer.
     pub id: u16,
+    /// The header's second word, host order (RFC 1035, section 4.1.1).
     pub flags: u16,
     /// Name, type and class as they came: copied to the answer with the client's own spelling (0x20).
     pub question: &'a [u8],
+    /// Record type asked for, host order.
     pub qtype: u16,
+    /// 1 is the Internet, the only class with records here.
     pub qclass: u16,
+    /// `None` for a client of RFC 1035 alone, whose UDP answers end at 512 bytes.
     pub edns: Option<Edns>,
     lower: [u8; name::MAX_LEN],
     lower_len: usize,

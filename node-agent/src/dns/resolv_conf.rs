@@ -14,14 +14,35 @@ use parking_lot::Mutex;
 /// The resolvers as of now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resolvers {
+    /// In the order of the file, each once.
     pub servers: Vec<SocketAddr>,
-    /// Why there is none, for people.
-    pub problem: Option<String>,
+    /// Why `servers` is empty; `None` where it is not.
+    pub problem: Option<ResolverError>,
+}
+
+/// Why this node has no resolver for names outside the cluster. Mended in the host's `resolv.conf`, which is read again
+/// when it changes.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ResolverError {
+    /// The file is absent or not readable.
+    #[error("{}: {cause}", .path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        cause: String,
+    },
+    /// No line `nameserver` with an address.
+    #[error("{} names no resolver", .0.display())]
+    NoneNamed(PathBuf),
+    /// Every query would come back here, without end.
+    #[error("{} names only this DNS server itself as resolver", .0.display())]
+    OnlyItself(PathBuf),
 }
 
 /// Follows one file.
 #[derive(Debug)]
-pub struct ResolvConf {
+pub struct ResolvConfFile {
     path: PathBuf,
     own: SocketAddrV4,
     state: Mutex<State>,
@@ -31,13 +52,13 @@ pub struct ResolvConf {
 struct State {
     looked: Option<Instant>,
     modified: Option<SystemTime>,
-    named: Result<Vec<SocketAddr>, String>,
-    /// Reported as leading back here, so that it is said once.
+    named: Result<Vec<SocketAddr>, ResolverError>,
+    /// Resolvers already reported as leading back here: each is reported once.
     reported: BTreeSet<SocketAddr>,
 }
 
-impl ResolvConf {
-    /// `own` is where this server itself is asked.
+impl ResolvConfFile {
+    /// `own` is this server's own address, which is never asked.
     pub fn new(path: PathBuf, own: SocketAddrV4) -> Self {
         let state = State { looked: None, modified: None, named: Ok(Vec::new()), reported: BTreeSet::new() };
         Self { path, own, state: Mutex::new(state) }
@@ -66,8 +87,8 @@ impl ResolvConf {
             }
         }
         let problem = servers.is_empty().then(|| match back.is_empty() {
-            true => format!("{} names no resolver", self.path.display()),
-            false => format!("{} names only this DNS server itself as resolver", self.path.display()),
+            true => ResolverError::NoneNamed(self.path.clone()),
+            false => ResolverError::OnlyItself(self.path.clone()),
         });
         Arc::new(Resolvers { servers, problem })
     }
@@ -79,7 +100,9 @@ impl ResolvConf {
         }
         state.modified = modified;
         let read = std::fs::read_to_string(&self.path);
-        state.named = read.map(|text| nameservers(&text)).map_err(|e| format!("{}: {e}", self.path.display()));
+        let unreadable =
+            |error: std::io::Error| ResolverError::Read { path: self.path.clone(), cause: error.to_string() };
+        state.named = read.map(|text| nameservers(&text)).map_err(unreadable);
         state.reported.clear();
         tracing::info!(file = %self.path.display(), resolvers = ?state.named, "resolvers for names outside the cluster");
     }
@@ -133,14 +156,21 @@ mod tests {
     fn a_change_is_seen_and_a_resolver_that_leads_back_is_left_out() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("resolv.conf");
-        let conf = ResolvConf::new(path.clone(), SocketAddrV4::new(Ipv4Addr::new(10, 244, 1, 1), 53));
+        let conf = ResolvConfFile::new(path.clone(), SocketAddrV4::new(Ipv4Addr::new(10, 244, 1, 1), 53));
         let cluster = |address: Ipv4Addr| address == Ipv4Addr::new(10, 96, 0, 10);
         let start = Instant::now();
-        assert!(conf.resolvers(start, cluster).problem.as_ref().unwrap().contains("No such file"));
+        assert!(conf.resolvers(start, cluster).problem.as_ref().unwrap().to_string().contains("No such file"));
 
         std::fs::write(&path, "nameserver 10.244.1.1\nnameserver 10.96.0.10\n").unwrap();
         let later = start + Duration::from_secs(2);
-        assert!(conf.resolvers(later, cluster).problem.as_ref().unwrap().contains("only this DNS server itself"));
+        assert!(
+            conf.resolvers(later, cluster)
+                .problem
+                .as_ref()
+                .unwrap()
+                .to_string()
+                .contains("only this DNS server itself")
+        );
 
         std::fs::write(&path, "nameserver 10.244.1.1\nnameserver 9.9.9.9\n").unwrap();
         let touched = SystemTime::now() + Duration::from_secs(5);

@@ -13,6 +13,7 @@ use super::{
 pub enum Transport {
     /// What does not fit is cut, and the client told to come back over TCP.
     Udp,
+    /// Up to 64 KiB.
     Tcp,
 }
 

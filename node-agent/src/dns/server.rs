@@ -10,7 +10,7 @@ use arc_swap::{ArcSwap, Guard};
 use hickory_proto::op::Message;
 
 use super::{
-    answer::{Outcome, answer},
+    answer::{AnswerOutcome, answer},
     counters::{Counters, Counts, count},
     forward::Forwarder,
     name::Name,
@@ -34,6 +34,7 @@ pub enum FastPathOutcome {
     Done,
     /// Other servers must be asked: see [`Server::resolve`].
     Wait,
+    /// Not a query: it gets no response.
     Drop,
 }
 
@@ -66,13 +67,13 @@ impl Server {
     pub fn answer_fast(&self, packet: &[u8], transport: Transport, turn: usize, out: &mut Vec<u8>) -> FastPathOutcome {
         count(&self.counters.queries);
         match answer(packet, &self.zone.load(), transport, turn, out) {
-            Outcome::Answered => {
+            AnswerOutcome::Answered => {
                 count(&self.counters.zone);
                 FastPathOutcome::Done
             }
-            Outcome::Drop => FastPathOutcome::Drop,
-            Outcome::Chase(_) => FastPathOutcome::Wait,
-            Outcome::Elsewhere => {
+            AnswerOutcome::Drop => FastPathOutcome::Drop,
+            AnswerOutcome::Chase(_) => FastPathOutcome::Wait,
+            AnswerOutcome::Elsewhere => {
                 let Ok(query) = query::parse(packet) else { return FastPathOutcome::Drop };
                 if query.flags & FLAG_RECURSION_DESIRED == 0 {
                     // Only what this server is itself responsible for (RFC 1035, section 4.1.1).
@@ -93,9 +94,9 @@ impl Server {
         let Ok(query) = query::parse(packet) else { return };
         let zone = self.zone.load_full();
         match answer(packet, &zone, Transport::Tcp, 0, out) {
-            Outcome::Chase(target) => self.resolve_alias(&query, &target, client, transport, out).await,
-            Outcome::Elsewhere => self.forwarder.resolve(&query, &zone, client, transport, out).await,
-            Outcome::Answered | Outcome::Drop => (),
+            AnswerOutcome::Chase(target) => self.resolve_alias(&query, &target, client, transport, out).await,
+            AnswerOutcome::Elsewhere => self.forwarder.resolve(&query, &zone, client, transport, out).await,
+            AnswerOutcome::Answered | AnswerOutcome::Drop => (),
         }
     }
 

@@ -21,6 +21,7 @@ use crate::world::{ObjectName, Service, ServiceKind};
 pub struct ServiceNames {
     /// Highest revision of the World that they reflect.
     pub revision: u64,
+    /// Decides which names there are.
     pub kind: ServiceKind,
     /// The Service's own first; then hosts, then ports.
     pub records: Vec<RecordSet>,
@@ -31,6 +32,7 @@ pub struct ServiceNames {
 /// All records of one name and type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordSet {
+    /// Absolute, without the last dot.
     pub name: String,
     /// `A`, `CNAME` or `SRV`.
     pub kind: &'static str,
@@ -41,8 +43,11 @@ pub struct RecordSet {
 /// An endpoint of a headless Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamedEndpoint {
+    /// IPv4; part of the host's label where the endpoint has no hostname.
     pub address: Ipv4Addr,
+    /// The Pod behind it, where its slice says so.
     pub pod: Option<ObjectName>,
+    /// Where it runs, where its slice says so.
     pub node: Option<Arc<str>>,
     /// `None` where names lead to it.
     pub left_out: Option<LeftOut>,

@@ -21,8 +21,11 @@ use crate::world::{Endpoint, EndpointSlice, Protocol, Service, ServiceKind};
 /// A target of an SRV record.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SrvTarget {
+    /// Where the target listens: the Service's port, or for a headless Service the endpoint's.
     pub port: u16,
+    /// The target's name.
     pub host: Name,
+    /// For the additional section, so that clients need not ask again.
     pub addresses: Vec<Ipv4Addr>,
 }
 
@@ -33,17 +36,20 @@ pub struct SrvPort {
     pub port: Box<[u8]>,
     /// `_tcp` in wire form.
     pub protocol: Box<[u8]>,
+    /// The Service's own name, or the endpoints of a headless Service.
     pub targets: Vec<SrvTarget>,
 }
 
 /// All records of one Service, prepared for copying into responses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceRecords {
+    /// `SERVICE.NAMESPACE.svc.ZONE` in wire form.
     pub name: Name,
     /// A records of the Service's own name, each complete behind the question (see [`record::a_behind_question`]).
     pub addresses: Box<[u8]>,
     /// The CNAME of an ExternalName Service.
     pub external_name: Option<Name>,
+    /// By port, in the Service's order.
     pub srv: Vec<SrvPort>,
     /// A records of a headless Service's endpoints, by hostname or dashed address in wire form.
     pub hosts: BTreeMap<Box<[u8]>, Box<[u8]>>,
@@ -132,7 +138,9 @@ impl ServiceRecords {
 /// Why a headless Service's names do not lead to an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeftOut {
+    /// It is not ready, and the Service does not publish such addresses.
     NotReady,
+    /// Its pod is terminating.
     Terminating,
 }
 
@@ -158,11 +166,13 @@ pub fn dashed(address: Ipv4Addr) -> String {
     address.to_string().replace('.', "-")
 }
 
+/// What tests of this module and its neighbours make Services of.
 #[cfg(test)]
 pub mod tests {
     use super::*;
     use crate::world::{ObjectName, ServicePort, SlicePort};
 
+    /// A Service with the ports `http` (TCP 80) and `dns` (UDP 53).
     pub fn service(namespace: &str, name: &str, kind: ServiceKind) -> Service {
         let port = |name: &str, protocol, port| ServicePort { name: name.into(), protocol, port, node_port: None };
         Service {
@@ -175,6 +185,7 @@ pub mod tests {
         }
     }
 
+    /// With this address, ready or not, on no node.
     pub fn endpoint(address: [u8; 4], hostname: Option<&str>, ready: bool) -> Endpoint {
         Endpoint {
             addresses: vec![address.into()],
@@ -189,6 +200,7 @@ pub mod tests {
         }
     }
 
+    /// One slice with the port `http`, TCP 8080.
     pub fn slices(service: &Service, endpoints: Vec<Endpoint>) -> OrdMap<Arc<str>, Arc<EndpointSlice>> {
         let port = |name: &str, protocol, port| SlicePort { name: name.into(), protocol, port };
         let slice = EndpointSlice {

@@ -21,7 +21,7 @@ use hickory_proto::{
 };
 use tokio::sync::watch;
 
-use super::{Config, Dns, service_records::tests::service, start};
+use super::{Dns, DnsConfig, service_records::tests::service, start};
 use crate::world::{ServiceKind, World};
 
 /// A resolver that knows `*.example.org`: `1.2.3.4`, with 400 bytes of TXT per record for `big.example.org`.
@@ -122,8 +122,8 @@ async fn serve(resolv_conf: &str) -> Fixture {
     fixture
 }
 
-fn config(resolv_conf: &Path) -> Config {
-    Config {
+fn config(resolv_conf: &Path) -> DnsConfig {
+    DnsConfig {
         listen: "127.0.0.1:0".parse().unwrap(),
         cluster_domain: "cluster.local".into(),
         resolv_conf: resolv_conf.to_owned(),

@@ -52,12 +52,17 @@ pub enum NameLookup<'z> {
     Address(Ipv4Addr),
     /// A records, prepared.
     Addresses(&'z [u8]),
+    /// SRV records of a named port.
     Srv(&'z SrvPort),
+    /// CNAME of an ExternalName Service.
     Alias(&'z Name),
+    /// `dns-version.ORIGIN`.
     Version,
+    /// The names of an address, for PTR records.
     Reverse(Vec<&'z Name>),
     /// The name has no records, but there are names below it.
     Nothing,
+    /// Neither the name nor one below it exists.
     NoSuchName,
     /// Not in this zone: for other resolvers.
     Elsewhere,

@@ -25,11 +25,15 @@ use crate::{
 
 /// Where the metrics are read.
 pub struct Metrics {
+    /// Value of the label of `kubelet_node_name`.
     pub node_name: String,
+    /// Datapath: maps, counters, the revision it serves.
     pub proxy: Proxy,
+    /// The DNS server, for its counts.
     pub names: Names,
     /// Reads the statuses of this node's pods.
     pub pods: Box<dyn Fn() -> Vec<PodStatus> + Send + Sync>,
+    /// For the restarts of tasks.
     pub supervisors: Vec<Supervisor>,
 }
 

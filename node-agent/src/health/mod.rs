@@ -46,7 +46,9 @@ struct Check {
 pub struct CheckResult {
     /// Such as `datapath`, or `task-heartbeat`.
     pub name: String,
+    /// Whether its failure makes the node unready.
     pub severity: Severity,
+    /// Why it fails; `None` where all is well.
     pub failure: Option<String>,
     /// How often the task of this check was restarted.
     pub restarts: u64,

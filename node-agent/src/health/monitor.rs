@@ -26,11 +26,15 @@ const MEASURE_EVERY: Duration = Duration::from_secs(10);
 /// Where the state of the node's parts is read.
 #[derive(Clone)]
 pub struct Parts {
+    /// What the probes of the runtime and of the DNS server found last.
     pub probes: watch::Receiver<ProbeResults>,
+    /// For the datapath's problems.
     pub proxy: Proxy,
+    /// For the pod network's problem.
     pub network: Arc<Network>,
     /// Why this node cannot go on with the pod subnet that it has; `None` while it can.
     pub subnet: watch::Receiver<Option<String>>,
+    /// Below these a resource counts as short.
     pub thresholds: EvictionThresholds,
 }
 

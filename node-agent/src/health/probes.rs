@@ -120,7 +120,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_dns_server_that_does_not_know_its_zone_fails_the_check() {
-        let config = dns::Config {
+        let config = dns::DnsConfig {
             listen: SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0),
             cluster_domain: "cluster.local".into(),
             resolv_conf: "/nonexistent".into(),

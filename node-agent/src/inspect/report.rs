@@ -10,7 +10,10 @@ use crate::{
     proxy::{
         Datapath, HeldBackend, HeldFrontend, MapUsage, Proxy,
         image::address_from_be,
-        table::{Candidate, Excluded, Frontend, FrontendAddress, Scope, SelectionPolicy, ServiceTable, TableService},
+        table::{
+            Candidate, Excluded, Frontend, FrontendAddress, Scope, SelectionPolicy, ServiceTable, TableService,
+            Unserved,
+        },
     },
     world::{ObjectName, Protocol},
 };
@@ -114,7 +117,7 @@ struct ExcludedReport<'a> {
 #[serde(rename_all = "camelCase")]
 struct UnservedPort<'a> {
     port_name: &'a str,
-    reason: &'static str,
+    reason: String,
 }
 
 /// The datapath as a whole.
@@ -174,8 +177,12 @@ pub fn entry<'a>(
             .zip(held)
             .map(|(frontend, held)| report_frontend(frontend, held.as_ref()))
             .collect(),
-        unserved_ports: entry.unserved.iter().map(|(port_name, reason)| UnservedPort { port_name, reason }).collect(),
+        unserved_ports: entry.unserved.iter().map(unserved_port).collect(),
     }
+}
+
+fn unserved_port((port_name, reason): &(Arc<str>, Unserved)) -> UnservedPort<'_> {
+    UnservedPort { port_name, reason: reason.to_string() }
 }
 
 /// Reports the datapath as a whole.

@@ -1,7 +1,8 @@
 //! The pods' addresses on disk, one small file a pod, so that an agent that comes back gives every pod the address it
 //! has.
 //!
-//! Files are written to the side and renamed. They are not synced: what a power cut could lose, it has ended as well.
+//! Files are written to the side and renamed. They are not synced: a power cut that loses a record has ended its pod as
+//! well.
 
 use std::{
     fs, io,

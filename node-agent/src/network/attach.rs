@@ -66,7 +66,7 @@ impl Attacher {
         self.gateway
     }
 
-    /// MTU of pods attached from now on. Those that are learn of a smaller one by path MTU discovery.
+    /// MTU of pods attached from now on. Pods that are attached already learn of a smaller one by path MTU discovery.
     pub fn set_mtu(&self, mtu: u32) {
         self.mtu.store(mtu, Ordering::Relaxed);
     }
@@ -125,7 +125,7 @@ impl Attacher {
         Ok(address)
     }
 
-    /// Both ends of the pod's veth pair. Halves of an earlier sandbox of the same pod give way.
+    /// Both ends of the pod's veth pair. Links of an earlier sandbox of the same pod are removed first.
     async fn veth(
         &self,
         pod_uid: &str,
@@ -189,7 +189,7 @@ impl Attacher {
         subnet.pods().filter_map(|uid| Some((pod_link::host_end(uid), subnet.address_of(uid)?))).collect()
     }
 
-    /// Gives back their routes to pods that lost them while their links are still there.
+    /// Restores the routes of pods that lost them while their links are still there.
     pub async fn repair(&self) -> Result<(), NetlinkError> {
         let pods = self.pods();
         if pods.is_empty() {

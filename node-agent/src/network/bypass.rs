@@ -1,9 +1,9 @@
 //! Forwards packets between pods past a firewall that drops forwarded packets, as Docker's does by default.
 //!
 //! A packet that any chain drops is gone, whatever other chains accept; and chains of others are not ours to write. But
-//! packets between pods need not come by such chains: where one is found, a table of our own takes them at the pod's
-//! link and hands them to the link of the destination. It is not there where nobody drops. Packets to the outside must
-//! pass the host's firewall: see [`super::docker_user`].
+//! packets between pods need not pass such chains: where one is found, a table of our own takes them at the pod's link
+//! and hands them to the link of the destination. Where no chain drops, the table does not exist. Packets to the
+//! outside must pass the host's firewall: see [`super::docker_user`].
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -27,7 +27,7 @@ pub struct ForwardingPaths {
     pub routes: BTreeMap<Ipv4Network, (Ipv4Addr, String)>,
 }
 
-/// The table, kept what it should be. One writer at a time.
+/// Keeps the table up to date. One writer at a time.
 #[derive(Default)]
 pub struct Bypass {
     state: Mutex<State>,
@@ -35,7 +35,7 @@ pub struct Bypass {
 
 #[derive(Default)]
 struct State {
-    /// Set while somebody drops.
+    /// `Some` while some chain drops forwarded packets.
     paths: Option<ForwardingPaths>,
     applied: Option<String>,
 }
@@ -46,7 +46,7 @@ impl Bypass {
         self.state.lock().await.paths = paths;
     }
 
-    /// Makes the kernel write it anew at the next refresh: somebody has meddled.
+    /// Writes the table anew at the next refresh, because another program changed it.
     pub async fn forget(&self) {
         self.state.lock().await.applied = None;
     }
@@ -127,7 +127,7 @@ fn table(pods: &BTreeMap<Ipv4Addr, String>, paths: &ForwardingPaths) -> String {
     text
 }
 
-/// Of the tables that see a packet at its link, before routing.
+/// Family of tables that see a packet at its link, before routing.
 const FAMILY: &str = "netdev";
 
 const TRIES: usize = 5;

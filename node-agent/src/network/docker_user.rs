@@ -17,17 +17,22 @@ use super::{
 /// Which of the kernel's two firewalls; iptables has a set of programs for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Firewall {
+    /// iptables on nftables.
     Nft,
+    /// The kernel's older firewall.
     Legacy,
 }
 
 /// Why rules in Docker's chain could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum DockerUserError {
+    /// The program could not be started.
     #[error("cannot run {program}")]
     Run { program: &'static str, source: io::Error },
+    /// The program ended with an error.
     #[error("{program} refused: {message}")]
     Refused { program: &'static str, message: String },
+    /// The chains could not be listed.
     #[error("cannot look for Docker's chain")]
     Look(#[from] nft::NftError),
 }

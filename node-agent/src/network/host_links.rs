@@ -7,8 +7,11 @@ use super::netlink::{Link, Netlink, NetlinkError};
 /// One dump. Order is the kernel's: links by index, addresses by link with primaries first.
 #[derive(Clone, Debug, Default)]
 pub struct HostLinks {
+    /// All of the namespace, those that are down too.
     pub links: Vec<Link>,
+    /// IPv4 alone.
     pub addresses: Vec<LinkAddress>,
+    /// Of the main table.
     pub default_routes: Vec<DefaultRoute>,
 }
 
@@ -17,7 +20,9 @@ pub struct HostLinks {
 pub struct LinkAddress {
     /// Interface index.
     pub link: u32,
+    /// As the host has it on this link.
     pub address: Ipv4Addr,
+    /// Length of the subnet's prefix, 0 to 32.
     pub prefix: u8,
 }
 
@@ -26,7 +31,9 @@ pub struct LinkAddress {
 pub struct DefaultRoute {
     /// Interface index.
     pub link: u32,
+    /// The kernel prefers the lowest.
     pub metric: u32,
+    /// Address that packets get where the sender chose none.
     pub source: Option<Ipv4Addr>,
 }
 

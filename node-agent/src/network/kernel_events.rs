@@ -60,7 +60,7 @@ impl KernelEvents {
                 self.one().await;
             }
         };
-        // The end of waiting is what is waited for.
+        // `settled` never ends by itself: the time limit is how this returns.
         tokio::time::timeout(DEBOUNCE, settled).await.unwrap_or_default()
     }
 

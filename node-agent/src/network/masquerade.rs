@@ -13,11 +13,13 @@ use super::nft::TABLE;
 /// Which sources are masqueraded, and for which destinations they are not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Masquerade {
+    /// This node's pods, whose packets to elsewhere get the node's address.
     pub pod_cidr: Ipv4Network,
     /// The node's own address in `pod_cidr`, where the agent answers names.
     pub gateway: Ipv4Addr,
     /// Pods of all nodes.
     pub cluster_cidr: Ipv4Network,
+    /// ClusterIPs: packets to them keep their source.
     pub service_cidr: Ipv4Network,
     /// Nodes that know the way back to our pods.
     pub nodes: BTreeSet<Ipv4Addr>,

@@ -43,7 +43,7 @@ use self::{
     kernel_events::KernelEvents,
     netlink::{Netlink, NetlinkError},
     nft::NftError,
-    reconciler::{Memory, NetworkReconciler, SyncError},
+    reconciler::{KernelCache, NetworkReconciler, SyncError},
     subnet::SubnetError,
 };
 pub use self::{
@@ -71,14 +71,17 @@ pub trait PodNetwork: Send + Sync {
 #[derive(Debug, thiserror::Error)]
 #[error("{operation}: {source}")]
 pub struct AttachError {
+    /// What was tried, such as `let the pod by the firewall`.
     pub operation: String,
+    /// The kernel's answer, or the file's.
     #[source]
     pub source: Box<dyn std::error::Error + Send + Sync>,
 }
 
 /// Configuration of the pod network.
 #[derive(Clone, Debug)]
-pub struct Config {
+pub struct NetworkConfig {
+    /// Tells this node's own objects from those of its peers.
     pub node_name: String,
     /// `InternalIP` of this node: source address of the node towards its pods, and end of its VXLAN tunnels.
     pub node_ip: Ipv4Addr,
@@ -95,27 +98,35 @@ pub struct Config {
 /// Why the pod network could not start, or could not be taken down.
 #[derive(Debug, thiserror::Error)]
 pub enum NetworkError {
+    /// Name the node's address with `--node-ip`.
     #[error("no link found that leads to other hosts")]
     Uplink(#[source] UplinkError),
+    /// The pod subnet that the control plane assigned is too small.
     #[error("cannot use the pod subnet")]
     Subnet(#[source] SubnetError),
+    /// The records of addresses or settings, below the data directory.
     #[error("cannot use state directory {path}")]
     State { path: PathBuf, source: std::io::Error },
+    /// The kernel refused a link, an address or a route: mostly for want of CAP_NET_ADMIN.
     #[error("cannot set up the host's network")]
     Netlink(#[from] NetlinkError),
+    /// `/proc/sys` is read-only, as in many containers.
     #[error("cannot change a kernel setting")]
     Sysctl(#[from] sysctl::SysctlError),
+    /// Routes or tables could not be brought to what the cluster needs.
     #[error("cannot set up the host's network")]
     Sync(#[from] SyncError),
+    /// nft is missing, or refused the table.
     #[error("cannot write the firewall tables of the pod network")]
     Firewall(#[from] NftError),
+    /// Rules in Docker's chain could not be written.
     #[error("cannot write rules into Docker's firewall")]
     DockerUser(#[from] docker_user::DockerUserError),
 }
 
 /// The running pod network of one node.
 pub struct Network {
-    config: Config,
+    config: NetworkConfig,
     netlink: Netlink,
     attacher: Arc<Attacher>,
     bypass: Arc<Bypass>,
@@ -127,7 +138,7 @@ pub struct Network {
 /// Brings up the node's own side (gateway address, forwarding) and starts to follow the other nodes in `world`.
 ///
 /// Must run in the network namespace of the node, inside a tokio runtime whose threads are all in that namespace.
-pub async fn start(config: Config, world: watch::Receiver<Arc<World>>) -> Result<Network, NetworkError> {
+pub async fn start(config: NetworkConfig, world: watch::Receiver<Arc<World>>) -> Result<Network, NetworkError> {
     let state = config.data_dir.join("network");
     std::fs::create_dir_all(&state).map_err(|source| NetworkError::State { path: state.clone(), source })?;
     let netlink = Netlink::open()?;
@@ -140,7 +151,7 @@ pub async fn start(config: Config, world: watch::Receiver<Arc<World>>) -> Result
     let attacher = Attacher::open(netlink.clone(), state.join("pods"), subnet, config.node_ip, mtu).await?;
     let attacher = Arc::new(attacher);
 
-    // Heard from before the first look, so that no change falls between.
+    // Subscribed before the first look at the kernel, so that no change is missed in between.
     let events = KernelEvents::open()?;
     let bypass = Arc::new(Bypass::default());
     let (publish_problem, problem) = watch::channel(None);
@@ -153,7 +164,7 @@ pub async fn start(config: Config, world: watch::Receiver<Arc<World>>) -> Result
         bypass: bypass_for_each.clone(),
         sysctls: sysctls_for_each.clone(),
         problem: publish_problem.clone(),
-        memory: Memory::default(),
+        cache: KernelCache::default(),
     };
     let mut first = new_reconciler();
     let snapshot = world.borrow().clone();

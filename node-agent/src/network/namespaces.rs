@@ -29,12 +29,13 @@ pub fn can_make_namespaces() -> bool {
 }
 
 /// A network namespace with a runtime whose threads all live in it.
-pub struct Machine {
+pub struct TestMachine {
     netns: File,
     runtime: Option<Runtime>,
 }
 
-impl Machine {
+impl TestMachine {
+    /// With a fresh namespace, in which only a loopback is.
     pub fn new() -> Self {
         let make = || {
             unshare(CloneFlags::CLONE_NEWNET).expect("may make namespaces");
@@ -83,7 +84,7 @@ impl Machine {
 
     /// Joins two machines by a link with the given addresses and prefix length, with up links named `name` on both
     /// sides.
-    pub fn join(&self, name: &'static str, here: (Ipv4Addr, u8), other: &Machine, there: (Ipv4Addr, u8)) {
+    pub fn join(&self, name: &'static str, here: (Ipv4Addr, u8), other: &TestMachine, there: (Ipv4Addr, u8)) {
         let netns = other.netns.try_clone().unwrap();
         self.wait(async move {
             let netlink = Netlink::open().unwrap();
@@ -117,7 +118,7 @@ impl Machine {
     }
 
     /// Plugs `machine` into this switch by its link `uplink`.
-    pub fn plug(&self, port: &'static str, machine: &Machine, address: Ipv4Addr, prefix: u8) {
+    pub fn plug(&self, port: &'static str, machine: &TestMachine, address: Ipv4Addr, prefix: u8) {
         let netns = machine.netns.try_clone().unwrap();
         self.wait(async move {
             let netlink = Netlink::open().unwrap();
@@ -197,10 +198,11 @@ impl Machine {
     }
 }
 
+/// Name of the device that leads to the other machines.
 pub const UPLINK: &str = "uplink";
 const BRIDGE: &str = "br0";
 
-impl Drop for Machine {
+impl Drop for TestMachine {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();

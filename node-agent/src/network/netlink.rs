@@ -35,10 +35,13 @@ pub type Mac = [u8; 6];
 /// Which query or change the kernel refused.
 #[derive(Debug, thiserror::Error)]
 pub enum NetlinkError {
+    /// No netlink socket: the process may not have one.
     #[error("cannot open a netlink socket")]
     Open(#[source] io::Error),
+    /// The kernel refused; `errno` says why.
     #[error("cannot {operation}")]
     Request { operation: String, source: rtnetlink::Error },
+    /// It went away meanwhile, or never was.
     #[error("no link named {name}")]
     NoLink { name: String },
 }
@@ -54,13 +57,19 @@ impl NetlinkError {
 /// A network interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
+    /// The kernel's number of it in its namespace.
     pub index: u32,
+    /// At most 15 bytes.
     pub name: String,
+    /// Bytes.
     pub mtu: u32,
+    /// Administratively: whether it was switched on, not whether a cable is in it.
     pub up: bool,
+    /// `lo`.
     pub loopback: bool,
     /// Index of a veth's other end, in the other end's namespace.
     pub peer: Option<u32>,
+    /// `None` for devices that carry no Ethernet frames.
     pub mac: Option<Mac>,
 }
 
@@ -74,12 +83,17 @@ impl Link {
 /// An IPv4 unicast route of the main table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
+    /// 0.0.0.0/0 is everything.
     pub destination: Ipv4Network,
+    /// `None` where the destination is on the link itself.
     pub gateway: Option<Ipv4Addr>,
     /// Interface index; none for multipath routes.
     pub link: Option<u32>,
+    /// Address that packets get where the sender chose none.
     pub source: Option<Ipv4Addr>,
+    /// The kernel prefers the lowest.
     pub metric: u32,
+    /// Marked with fairlead's protocol number; others are left alone.
     pub ours: bool,
 }
 
@@ -245,8 +259,11 @@ impl Netlink {
 /// One end of a veth pair to be made.
 #[derive(Clone, Copy, Debug)]
 pub struct VethEnd<'a> {
+    /// At most 15 bytes.
     pub name: &'a str,
+    /// Chosen by the agent, so that the other end need not ask for it.
     pub mac: Mac,
+    /// Bytes.
     pub mtu: u32,
 }
 

@@ -10,10 +10,13 @@ use super::program::{self, ProgramError};
 /// Why a table could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum NftError {
+    /// Install the package nftables.
     #[error("the program nft is needed for pods to reach the outside: install the package nftables")]
     Missing(#[source] io::Error),
+    /// The program is there, and could not be started.
     #[error("cannot run nft")]
     Run(#[source] io::Error),
+    /// With nft's own words: mostly a kernel without a feature, or no CAP_NET_ADMIN.
     #[error("nft refused: {0}")]
     Refused(String),
 }

@@ -10,6 +10,7 @@ use tokio::{io::AsyncWriteExt, process::Command};
 /// Why a program failed.
 #[derive(Debug)]
 pub enum ProgramError {
+    /// It is missing, or could not be started.
     Run(io::Error),
     /// What it said on its standard error.
     Refused(String),

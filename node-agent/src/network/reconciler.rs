@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Config,
+    NetworkConfig,
     attach::Attacher,
     bypass::{Bypass, ForwardingPaths},
     docker_user::{self, DockerUserError, Firewall},
@@ -34,35 +34,47 @@ use crate::world::World;
 /// What could not be brought to what the World asks for.
 #[derive(Debug, thiserror::Error)]
 pub enum SyncError {
+    /// Links, routes or neighbours.
     #[error("cannot set up routes to other nodes")]
     Netlink(#[from] NetlinkError),
+    /// No link leads to other hosts now.
     #[error("cannot find links to other hosts")]
     Uplink(#[from] UplinkError),
+    /// Our own tables.
     #[error("cannot write the firewall tables of the pod network")]
     Firewall(#[from] NftError),
+    /// Rules in Docker's chain.
     #[error("cannot write rules into Docker's firewall")]
     DockerUser(#[from] DockerUserError),
+    /// A setting of a link.
     #[error("cannot change a kernel setting")]
     Sysctl(#[from] SysctlError),
+    /// The setting of the tunnel's device.
     #[error("cannot enable forwarding on {DEVICE}", DEVICE = vxlan::DEVICE)]
     Forwarding(#[source] std::io::Error),
 }
 
 /// Keeps the kernel's side of the pod network equal to the World.
 pub struct NetworkReconciler {
-    pub config: Config,
+    /// As the agent was told at its start.
+    pub config: NetworkConfig,
+    /// A socket into the host's network namespace.
     pub netlink: Netlink,
+    /// Knows the pods' links.
     pub attacher: Arc<Attacher>,
+    /// Forwarding paths past firewalls that drop what is not theirs.
     pub bypass: Arc<Bypass>,
+    /// Kernel settings with the values they had before.
     pub sysctls: Arc<Sysctls>,
     /// Why the last attempt failed; `None` after one that succeeded.
     pub problem: watch::Sender<Option<String>>,
-    pub memory: Memory,
+    /// Survives failures; only success is remembered.
+    pub cache: KernelCache,
 }
 
 /// Cache of the kernel's state, so that unchanged parts are not written again. Empty at first.
 #[derive(Default)]
-pub struct Memory {
+pub struct KernelCache {
     applied: Option<Masquerade>,
     /// Chains of others that drop what is forwarded; not known before the first look, nor after the firewall changed.
     dropping: Option<Vec<String>>,
@@ -158,13 +170,13 @@ impl NetworkReconciler {
         self.sync_bypass(&desired, &host, &uplinks).await
     }
 
-    /// Chains changed, by others or by this agent: what [`Memory`] says of the kernel's tables may be stale.
+    /// Chains changed, by others or by this agent: what [`KernelCache`] says of the kernel's tables may be stale.
     async fn forget_firewall(&mut self) {
         if !nft::is_there(masquerade::FAMILY).await.unwrap_or(false) {
-            self.memory.applied = None;
+            self.cache.applied = None;
             self.bypass.forget().await;
         }
-        self.memory.dropping = None;
+        self.cache.dropping = None;
     }
 
     /// Lets pods' packets pass where the firewall that drops is Docker's; chains of others are reported in the log.
@@ -179,7 +191,7 @@ impl NetworkReconciler {
                 closed.push(chain.clone());
             }
         }
-        if !closed.is_empty() && self.memory.reported != closed {
+        if !closed.is_empty() && self.cache.reported != closed {
             tracing::warn!(
                 chains = closed.join(", "),
                 "a firewall on this host drops what is forwarded: pods reach each other past it, but not the outside; let it accept \
@@ -187,7 +199,7 @@ impl NetworkReconciler {
                 cidr = self.config.pod_cidr,
             );
         }
-        self.memory.reported = closed;
+        self.cache.reported = closed;
         Ok(())
     }
 
@@ -226,21 +238,21 @@ impl NetworkReconciler {
             service_cidr: self.config.service_cidr,
             nodes: routes::direct_nodes(desired),
         };
-        if !prune && let Some(applied) = &self.memory.applied {
+        if !prune && let Some(applied) = &self.cache.applied {
             wanted.nodes.extend(&applied.nodes);
         }
-        if self.memory.applied.as_ref() != Some(&wanted) {
+        if self.cache.applied.as_ref() != Some(&wanted) {
             nft::apply(&masquerade::table(&wanted)).await?;
-            self.memory.applied = Some(wanted);
+            self.cache.applied = Some(wanted);
         }
         Ok(())
     }
 }
 
 impl NetworkReconciler {
-    /// Only where somebody drops.
+    /// Needed only where some chain drops forwarded packets.
     async fn sync_bypass(&mut self, desired: &Routes, host: &HostLinks, uplinks: &[Uplink]) -> Result<(), SyncError> {
-        let (chains, is_news) = match self.memory.dropping.clone() {
+        let (chains, is_news) = match self.cache.dropping.clone() {
             Some(chains) => (chains, false),
             None => (nft::dropping_chains().await?, true),
         };
@@ -249,7 +261,7 @@ impl NetworkReconciler {
         refreshed?;
         if is_news {
             self.allow_forwarding(&chains).await?;
-            self.memory.dropping = Some(chains);
+            self.cache.dropping = Some(chains);
         }
         Ok(())
     }

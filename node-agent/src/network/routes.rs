@@ -17,16 +17,22 @@ use crate::world::World;
 /// What this node knows of itself.
 #[derive(Clone, Debug)]
 pub struct LocalNode {
+    /// Left out of the routes: its pods are here.
     pub node_name: String,
+    /// A Node with the same address is this machine under another name, and gets no route.
     pub node_ip: Ipv4Addr,
+    /// Peers that claim part of it get no route.
     pub pod_cidr: Ipv4Network,
 }
 
 /// The way to one other node's pods.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeRoute {
+    /// The peer's name.
     pub node: Arc<str>,
+    /// Where the peer takes packets for its pods.
     pub node_ip: Ipv4Addr,
+    /// Directly, or in the tunnel.
     pub path: Path,
 }
 
@@ -34,9 +40,8 @@ pub struct NodeRoute {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Path {
     /// The node is on this link (interface index).
-    Direct {
-        link: u32,
-    },
+    Direct { link: u32 },
+    /// Inside VXLAN, to the node's address.
     Vxlan,
 }
 
@@ -44,7 +49,7 @@ pub enum Path {
 pub type Routes = BTreeMap<Ipv4Network, NodeRoute>;
 
 /// A route for every other node that has an address and a pod subnet. A subnet that overlaps ours, or that a node
-/// earlier in the order of names has, is nobody's: packets to our own pods must never leave.
+/// earlier in the order of names has, gets no route: packets to our own pods must never leave.
 pub fn desired(world: &World, me: &LocalNode, host: &HostLinks) -> Routes {
     let mut routes = Routes::new();
     for node in world.nodes.values().filter(|node| *node.name != *me.node_name) {

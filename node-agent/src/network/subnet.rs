@@ -10,8 +10,10 @@ use ipnetwork::Ipv4Network;
 /// Why a subnet cannot serve pods, or cannot serve one more.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SubnetError {
+    /// Give nodes larger subnets: `--node-cidr-mask-size` of the control service.
     #[error("{cidr} has no room for a gateway and pods: at most /30 is needed")]
     TooSmall { cidr: Ipv4Network },
+    /// Every address has a pod: no pod more fits on this node.
     #[error("all {capacity} addresses of {cidr} are taken")]
     Exhausted { cidr: Ipv4Network, capacity: usize },
 }

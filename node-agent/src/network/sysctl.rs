@@ -10,8 +10,10 @@ use crate::private_file;
 /// Why a setting could not be read, written or recorded.
 #[derive(Debug, thiserror::Error)]
 pub enum SysctlError {
+    /// The setting could not be read or written.
     #[error("{key}")]
     Access { key: String, source: io::Error },
+    /// The earlier value could not be kept: without that nothing is changed.
     #[error("cannot record {path}")]
     Record { path: PathBuf, source: io::Error },
 }
@@ -24,7 +26,7 @@ pub struct Sysctls {
 }
 
 impl Sysctls {
-    /// Continues the record of an earlier run, whose values are the ones to go back to.
+    /// Continues the record of an earlier run: its values are those to restore.
     pub fn open(record: PathBuf) -> Result<Self, SysctlError> {
         let earlier = match fs::read(&record) {
             Ok(bytes) => serde_json::from_slice(&bytes)

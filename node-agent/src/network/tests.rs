@@ -5,8 +5,8 @@ use std::{net::Ipv4Addr, sync::Arc};
 use tokio::sync::watch;
 
 use super::{
-    Config, Network, PodNetwork,
-    namespaces::{Machine, UPLINK, can_make_namespaces},
+    Network, NetworkConfig, PodNetwork,
+    namespaces::{TestMachine, UPLINK, can_make_namespaces},
     netlink::Netlink,
     start,
 };
@@ -18,8 +18,8 @@ use crate::{
 const NODE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const OUTSIDE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 9);
 
-fn config(data_dir: &std::path::Path) -> Config {
-    Config {
+fn config(data_dir: &std::path::Path) -> NetworkConfig {
+    NetworkConfig {
         node_name: "one".into(),
         node_ip: NODE,
         pod_cidr: "10.244.1.0/24".parse().unwrap(),
@@ -30,23 +30,23 @@ fn config(data_dir: &std::path::Path) -> Config {
 }
 
 /// A node with one uplink, at whose other end is a machine outside the cluster.
-fn node() -> (Machine, Machine) {
-    let (node, outside) = (Machine::new(), Machine::new());
+fn node() -> (TestMachine, TestMachine) {
+    let (node, outside) = (TestMachine::new(), TestMachine::new());
     node.join(UPLINK, (NODE, 24), &outside, (OUTSIDE, 24));
     (node, outside)
 }
 
-fn start_on(node: &Machine, config: Config) -> Arc<Network> {
+fn start_on(node: &TestMachine, config: NetworkConfig) -> Arc<Network> {
     let (_world, seen) = watch::channel(Arc::new(World::default()));
     Arc::new(node.wait(async move { start(config, seen).await.unwrap() }))
 }
 
-fn attach(node: &Machine, network: &Arc<Network>, pod_uid: &'static str, pod: &Machine) -> Ipv4Addr {
+fn attach(node: &TestMachine, network: &Arc<Network>, pod_uid: &'static str, pod: &TestMachine) -> Ipv4Addr {
     let (network, path) = (network.clone(), pod.path());
     node.wait(async move { network.attach(pod_uid, &path).await.unwrap() })
 }
 
-fn shutdown(node: &Machine, network: &Arc<Network>, teardown: Teardown) {
+fn shutdown(node: &TestMachine, network: &Arc<Network>, teardown: Teardown) {
     let network = network.clone();
     node.wait(async move { network.shutdown(teardown).await.unwrap() });
 }
@@ -59,7 +59,7 @@ fn pods_of_one_node_reach_each_other_and_the_node_with_true_addresses() {
     let dir = tempfile::tempdir().unwrap();
     let (node, _outside) = node();
     let network = start_on(&node, config(dir.path()));
-    let (a, b) = (Machine::new(), Machine::new());
+    let (a, b) = (TestMachine::new(), TestMachine::new());
     let (address_a, address_b) = (attach(&node, &network, "a", &a), attach(&node, &network, "b", &b));
     a.serve_who_am_i(80);
     b.serve_who_am_i(80);
@@ -91,7 +91,7 @@ fn attaching_again_changes_nothing_and_an_agent_that_comes_back_knows_its_pods()
     }
     let dir = tempfile::tempdir().unwrap();
     let (node, _outside) = node();
-    let (a, b) = (Machine::new(), Machine::new());
+    let (a, b) = (TestMachine::new(), TestMachine::new());
     let network = start_on(&node, config(dir.path()));
     let address = attach(&node, &network, "a", &a);
     let before = node.inventory();
@@ -119,7 +119,7 @@ fn a_new_sandbox_of_the_same_pod_gets_its_address_and_the_old_link_goes() {
     let dir = tempfile::tempdir().unwrap();
     let (node, _outside) = node();
     let network = start_on(&node, config(dir.path()));
-    let (old, new) = (Machine::new(), Machine::new());
+    let (old, new) = (TestMachine::new(), TestMachine::new());
     let address = attach(&node, &network, "a", &old);
     assert_eq!(attach(&node, &network, "a", &new), address);
     new.serve_who_am_i(80);
@@ -134,12 +134,12 @@ fn a_node_that_gets_another_pod_subnet_keeps_nothing_of_the_first() {
     }
     let dir = tempfile::tempdir().unwrap();
     let (node, _outside) = node();
-    let pod = Machine::new();
+    let pod = TestMachine::new();
     let network = start_on(&node, config(dir.path()));
     attach(&node, &network, "a", &pod);
     shutdown(&node, &network, Teardown::Keep);
 
-    let moved = Config { pod_cidr: "10.244.9.0/24".parse().unwrap(), ..config(dir.path()) };
+    let moved = NetworkConfig { pod_cidr: "10.244.9.0/24".parse().unwrap(), ..config(dir.path()) };
     let network = start_on(&node, moved);
     assert!(!node.inventory().contains("10.244.1."), "{}", node.inventory());
     let address = attach(&node, &network, "a", &pod);
@@ -155,9 +155,9 @@ fn a_full_subnet_and_a_missing_sandbox_are_clear_errors() {
     }
     let dir = tempfile::tempdir().unwrap();
     let (node, _outside) = node();
-    let tiny = Config { pod_cidr: "10.244.1.0/30".parse().unwrap(), ..config(dir.path()) };
+    let tiny = NetworkConfig { pod_cidr: "10.244.1.0/30".parse().unwrap(), ..config(dir.path()) };
     let network = start_on(&node, tiny);
-    let pod = Machine::new();
+    let pod = TestMachine::new();
     let attaching = network.clone();
     let missing = node.wait(async move { attaching.attach("a", "/proc/0/ns/net".as_ref()).await.unwrap_err() });
     assert!(missing.to_string().contains("/proc/0/ns/net"), "{missing}");
@@ -184,7 +184,7 @@ fn removal_leaves_the_node_as_it_was() {
     node.inside(move || std::fs::write(forwarding, "0").unwrap());
     let before = node.inventory();
     let network = start_on(&node, config(dir.path()));
-    let pod = Machine::new();
+    let pod = TestMachine::new();
     attach(&node, &network, "a", &pod);
     assert_ne!(node.inventory(), before);
     assert_eq!(node.inside(move || std::fs::read_to_string(forwarding).unwrap()).trim(), "1");
@@ -202,8 +202,8 @@ const NAMES: [&str; 3] = ["one", "two", "three"];
 
 /// Nodes `one` and `two` on a switch, and `three` behind a router, which is the switch and knows nothing of pods.
 struct Cluster {
-    router: Machine,
-    nodes: Vec<Machine>,
+    router: TestMachine,
+    nodes: Vec<TestMachine>,
     networks: Vec<Arc<Network>>,
     worlds: Vec<watch::Sender<Arc<World>>>,
     _data: Vec<tempfile::TempDir>,
@@ -211,7 +211,7 @@ struct Cluster {
 
 impl Cluster {
     fn start() -> Self {
-        let (router, nodes) = (Machine::new(), NODES.map(|_| Machine::new()));
+        let (router, nodes) = (TestMachine::new(), NODES.map(|_| TestMachine::new()));
         router.become_switch(SWITCH, 24);
         router.plug("port1", &nodes[0], NODES[0], 24);
         router.plug("port2", &nodes[1], NODES[1], 24);
@@ -222,7 +222,7 @@ impl Cluster {
         let mut cluster = Self { router, nodes: nodes.into(), networks: vec![], worlds: vec![], _data: vec![] };
         for (index, node) in cluster.nodes.iter().enumerate() {
             let (data, (publish, seen)) = (tempfile::tempdir().unwrap(), watch::channel(Arc::new(world(&[0, 1, 2]))));
-            let config = Config {
+            let config = NetworkConfig {
                 node_name: NAMES[index].into(),
                 node_ip: NODES[index],
                 pod_cidr: pod_cidr(index),
@@ -235,8 +235,8 @@ impl Cluster {
         cluster
     }
 
-    fn pod(&self, node: usize, pod_uid: &'static str) -> (Machine, Ipv4Addr) {
-        let pod = Machine::new();
+    fn pod(&self, node: usize, pod_uid: &'static str) -> (TestMachine, Ipv4Addr) {
+        let pod = TestMachine::new();
         let address = attach(&self.nodes[node], &self.networks[node], pod_uid, &pod);
         pod.serve_who_am_i(80);
         (pod, address)
@@ -343,7 +343,7 @@ fn a_firewall_that_drops_what_is_forwarded_does_not_part_pods() {
     }
     let cluster = Cluster::start();
     let pods = [cluster.pod(0, "a"), cluster.pod(0, "b"), cluster.pod(1, "c"), cluster.pod(2, "d")];
-    let bypassed = |node: &Machine| node.wait(async { super::nft::is_there("netdev").await.unwrap() });
+    let bypassed = |node: &TestMachine| node.wait(async { super::nft::is_there("netdev").await.unwrap() });
     assert!(!cluster.nodes.iter().any(bypassed), "nobody drops yet");
     for node in &cluster.nodes {
         nft(node, "table ip filter { chain FORWARD { type filter hook forward priority 0; policy drop; }; }");
@@ -365,7 +365,7 @@ fn a_firewall_that_drops_what_is_forwarded_does_not_part_pods() {
 }
 
 /// What Docker writes at its start, after rules of the host's administrator.
-fn docker_firewall(machine: &Machine) {
+fn docker_firewall(machine: &TestMachine) {
     iptables(machine, "-w -P FORWARD DROP");
     iptables(machine, "-w -N DOCKER-USER");
     iptables(machine, "-w -A DOCKER-USER -s 198.51.100.0/24 -j DROP");
@@ -374,7 +374,7 @@ fn docker_firewall(machine: &Machine) {
 }
 
 /// What `iptables` of this firewall says; its whole filter table for `-S`.
-fn iptables(machine: &Machine, arguments: &'static str) -> String {
+fn iptables(machine: &TestMachine, arguments: &'static str) -> String {
     machine.inside(move || {
         let ran = std::process::Command::new("iptables-nft").args(arguments.split(' ')).output().unwrap();
         assert!(ran.status.success(), "{arguments}: {}", String::from_utf8_lossy(&ran.stderr));
@@ -395,7 +395,7 @@ fn pods_reach_the_outside_past_dockers_firewall_and_removal_leaves_its_rules_as_
     let (_world, seen) = watch::channel(Arc::new(World::default()));
     let config = config(dir.path());
     let network = Arc::new(node.wait(async move { start(config, seen).await.unwrap() }));
-    let pod = Machine::new();
+    let pod = TestMachine::new();
     attach(&node, &network, "a", &pod);
     assert_eq!(pod.ask_who_am_i(OUTSIDE, 80).unwrap(), NODE.to_string());
     let ours = || iptables(&node, "-w -S DOCKER-USER").lines().filter(|rule| rule.contains("fairlead")).count();
@@ -420,7 +420,7 @@ fn a_firewall_that_is_not_dockers_is_left_alone() {
     iptables(&node, "-w -P FORWARD DROP");
     let before = iptables(&node, "-w -S");
     let network = start_on(&node, config(dir.path()));
-    let pod = Machine::new();
+    let pod = TestMachine::new();
     attach(&node, &network, "a", &pod);
     assert_eq!(iptables(&node, "-w -S"), before);
     assert!(pod.ask_who_am_i(OUTSIDE, 80).is_err());
@@ -428,7 +428,7 @@ fn a_firewall_that_is_not_dockers_is_left_alone() {
     assert_eq!(iptables(&node, "-w -S"), before);
 }
 
-fn nft(machine: &Machine, script: &'static str) {
+fn nft(machine: &TestMachine, script: &'static str) {
     machine.inside(move || {
         let ran = std::process::Command::new("nft").arg(script).status();
         assert!(ran.unwrap().success(), "{script}");

@@ -10,21 +10,26 @@ use super::{
 /// A link that leads to other hosts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Uplink {
+    /// Of the link with the default route, or of the node's address.
     pub name: String,
     /// Interface index.
     pub index: u32,
     /// The node's address on it.
     pub address: Ipv4Addr,
+    /// Bytes; the smallest one of all uplinks bounds the pods' links.
     pub mtu: u32,
 }
 
 /// Why no uplink was found. Remedy: name the node's address with `--node-ip`.
 #[derive(Debug, thiserror::Error)]
 pub enum UplinkError {
+    /// `--node-ip` names an address that this host does not have.
     #[error("no link of this host has the address {0}")]
     NoLinkWithAddress(Ipv4Addr),
+    /// No link other than the loopback has an IPv4 address.
     #[error("this host has neither a default route nor any link with an IPv4 address: name its address with --node-ip")]
     NoAddress,
+    /// The kernel could not be asked.
     #[error("cannot list links and routes")]
     Netlink(#[from] NetlinkError),
 }

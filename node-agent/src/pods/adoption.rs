@@ -19,7 +19,8 @@ impl PodState {
         state
     }
 
-    /// Takes from the API what an earlier agent knew of the running containers and could not leave in the runtime.
+    /// Takes over from the pod's status what an earlier agent knew of the running containers and could not store in the
+    /// runtime.
     pub fn resume(&mut self, pod: &Pod) {
         let Some(status) = &pod.status else { return };
         for status in status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten())

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodSecurityContext, SecurityCon
 use super::{
     outcome::Failure,
     quantity,
-    security::{self, Host, SeccompSource},
+    security::{self, Host, SeccompSource, SecurityRefusal},
     spec, status,
 };
 use crate::runtime::{
@@ -18,7 +18,9 @@ use crate::runtime::{
 pub struct Resolved {
     /// In order; later ones win.
     pub env: Vec<(String, String)>,
+    /// Volumes first, then the files that every container gets.
     pub mounts: Vec<Mount>,
+    /// Whom the image's processes run as, unless the spec says otherwise.
     pub image_user: ImageUser,
     /// The profile of a container with `seccompProfile: Localhost`, as JSON.
     pub seccomp_profile: Option<String>,
@@ -50,8 +52,8 @@ pub fn container(
     attempt: u32,
     resolved: Resolved,
 ) -> Result<ContainerSpec, Failure> {
-    if let Some(why) = security::refusal(pod, Some(container), resolved.host) {
-        return Err(Failure::new("CreateContainerError", why));
+    if let Some(refusal) = security::refusal(pod, Some(container), resolved.host) {
+        return Err(Failure::new("CreateContainerError", refusal.to_string()));
     }
     let pod_spec = pod.spec.as_ref();
     let pod_security = pod_spec.and_then(|spec| spec.security_context.clone()).unwrap_or_default();
@@ -151,14 +153,15 @@ fn user(
 
 /// The seccomp filter and the AppArmor profile of a container.
 fn filters(pod: &Pod, container: &Container, resolved: &Resolved) -> Result<(Seccomp, Option<String>), Failure> {
-    let refused = |why: String| Failure::new("CreateContainerError", why);
+    let refused = |refusal: SecurityRefusal| Failure::new("CreateContainerError", refusal.to_string());
     let Some(spec) = &pod.spec else { return Ok((Seccomp::Unconfined, None)) };
     let seccomp = match security::seccomp(spec, container).map_err(refused)? {
         SeccompSource::Unconfined => Seccomp::Unconfined,
         SeccompSource::RuntimeDefault => Seccomp::RuntimeDefault,
         SeccompSource::Localhost(path) => {
-            let profile = resolved.seccomp_profile.clone();
-            Seccomp::Profile(profile.ok_or_else(|| refused(format!("seccomp profile {path:?} was not loaded")))?)
+            let not_loaded =
+                || Failure::new("CreateContainerError", format!("seccomp profile {path:?} was not loaded"));
+            Seccomp::Profile(resolved.seccomp_profile.clone().ok_or_else(not_loaded)?)
         }
     };
     Ok((seccomp, security::app_armor(spec, container, resolved.host).map_err(refused)?))

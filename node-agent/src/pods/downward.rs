@@ -9,13 +9,17 @@ use super::{quantity, spec};
 /// A pod as its containers may see it.
 #[derive(Clone, Copy)]
 pub struct Downward<'a> {
+    /// As the API has it now.
     pub pod: &'a Pod,
     /// The container that asks, if it is one.
     pub container: Option<&'a Container>,
+    /// `None` until the sandbox is in the network.
     pub pod_ip: Option<Ipv4Addr>,
+    /// `status.hostIP`.
     pub node_ip: Ipv4Addr,
     /// The machine, whose resources a container without limits has.
     pub cpus: i64,
+    /// Bytes.
     pub memory: i64,
 }
 

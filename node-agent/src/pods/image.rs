@@ -6,8 +6,11 @@ use oci_spec::distribution::Reference;
 /// When a container's image is pulled: Kubernetes' `imagePullPolicy`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PullPolicy {
+    /// At each start: the registry says whether the local copy is still right.
     Always,
+    /// Only where the node does not have it.
     IfNotPresent,
+    /// It must be on the node.
     Never,
 }
 

@@ -3,6 +3,7 @@
 /// Of this machine.
 #[derive(Clone, Copy, Debug)]
 pub struct Machine {
+    /// Logical ones.
     pub cpus: i64,
     /// Bytes.
     pub memory: i64,

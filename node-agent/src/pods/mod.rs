@@ -77,7 +77,8 @@ use crate::{
 
 /// Configuration of the pod lifecycle on one node.
 #[derive(Clone, Debug)]
-pub struct Config {
+pub struct PodsConfig {
+    /// As pods name it in `spec.nodeName`.
     pub node_name: String,
     /// Address of the node, which pods with the host's network have too.
     pub node_ip: Ipv4Addr,
@@ -85,12 +86,13 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Nameserver of pods with `dnsPolicy: ClusterFirst`.
     pub cluster_dns: Ipv4Addr,
+    /// Suffix of the search list of pods with `dnsPolicy: ClusterFirst`, such as `cluster.local`.
     pub cluster_domain: String,
     /// The host's resolver configuration, for pods with `dnsPolicy: Default`.
     pub resolv_conf: PathBuf,
 }
 
-impl Config {
+impl PodsConfig {
     fn pods_dir(&self) -> PathBuf {
         self.data_dir.join("node/pods")
     }
@@ -111,7 +113,7 @@ impl Config {
 
 /// What every worker needs of its surroundings.
 pub(crate) struct Context {
-    config: Config,
+    config: PodsConfig,
     client: Client,
     runtime: Arc<dyn Runtime>,
     network: Arc<dyn PodNetwork>,
@@ -144,14 +146,19 @@ pub struct Pods {
 /// Why pods could not be started or stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// Below the data directory.
     #[error("cannot create {path}")]
     CreateDirectory { path: PathBuf, source: std::io::Error },
+    /// The runtime does not list its containers.
     #[error("cannot take over the containers of this node")]
     Adopt { source: runtime::Error },
+    /// A container could not be stopped or removed.
     #[error("cannot remove the containers of this node")]
     Remove { source: runtime::Error },
+    /// A pod's link is still there.
     #[error("cannot detach the pods of this node from the network")]
     Detach { source: crate::network::AttachError },
+    /// The file of the node's last known pods is still there.
     #[error("cannot forget the pods of this node")]
     Forget { source: LastKnownError },
 }
@@ -160,7 +167,7 @@ pub enum Error {
 /// still have a pod, and removed where they do not. While the API is away, the pods are those that this node last knew.
 /// Their host ports are published to `host_ports`.
 pub async fn start(
-    config: Config,
+    config: PodsConfig,
     client: Client,
     runtime: Arc<dyn Runtime>,
     network: Arc<dyn PodNetwork>,
@@ -173,7 +180,7 @@ pub async fn start(
 
 /// [`start`] with the time between two lists of the runtime's containers.
 async fn start_with(
-    config: Config,
+    config: PodsConfig,
     client: Client,
     runtime: Arc<dyn Runtime>,
     network: Arc<dyn PodNetwork>,

@@ -1,5 +1,5 @@
-//! Wakes pods when an object changes that they could not go on without. One watch serves all pods of the node that wait
-//! for the same object, however often each of them has tried; it ends with the last of them.
+//! Wakes the pods that wait for an object when that object changes. One watch serves all pods of the node that wait for
+//! the same object, however often each of them has tried; it ends with the last of them.
 
 use std::{
     collections::HashMap,
@@ -72,7 +72,7 @@ async fn watch(context: Weak<Context>, all: ObjectWaits, key: ObjectKey) {
     let Some(watched) = context.upgrade().map(|context| context.objects.watch(&key)) else { return };
     // The first answer is no change: it is what the pods failed with.
     if let Err(error) = watched.read().await {
-        tracing::debug!(%key, error, "an object that pods wait for cannot be read");
+        tracing::debug!(%key, %error, "an object that pods wait for cannot be read");
     }
     watched.changes().await;
     // Dropped at the end: its watch is this task.

@@ -5,6 +5,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     fmt,
     sync::{Arc, Weak},
+    time::Duration,
 };
 
 use futures::StreamExt;
@@ -22,15 +23,20 @@ use super::kept::{self, API_ANSWERS_WITHIN, Kept};
 /// Kinds of objects that pods refer to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum ObjectKind {
+    /// Text and binary keys.
     ConfigMap,
+    /// Keys, and a type that says how they are meant.
     Secret,
 }
 
 /// The name of one object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ObjectKey {
+    /// Which of the two kinds.
     pub kind: ObjectKind,
+    /// That of the pod: pods refer to objects of their own namespace only.
     pub namespace: String,
+    /// As the pod names it.
     pub name: String,
 }
 
@@ -48,9 +54,34 @@ impl fmt::Display for ObjectKey {
 /// What a ConfigMap or Secret holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Payload {
+    /// By key, decoded from base64. Of a ConfigMap both `data` and `binaryData`.
     pub data: BTreeMap<String, Vec<u8>>,
     /// A Secret's type.
     pub type_: String,
+}
+
+/// Why it is not known what an object holds.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// The API refuses to show the object, or shows what is no such object.
+    #[error("{key}: {cause}")]
+    Unreadable {
+        /// The object asked for.
+        key: ObjectKey,
+        /// What the API said.
+        cause: String,
+    },
+    /// The API was silent for as long as `limit`, and the object was never seen before.
+    #[error("{key}: the API did not answer within {limit:?}")]
+    NoAnswer {
+        /// The object asked for.
+        key: ObjectKey,
+        /// How long the reader waited.
+        limit: Duration,
+    },
+    /// The agent is shutting down.
+    #[error("the watch has ended")]
+    WatchEnded,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,7 +89,7 @@ enum Known {
     Unread,
     Absent,
     Present(Arc<Payload>),
-    Unreadable(String),
+    Unreadable(ReadError),
 }
 
 impl From<Option<Arc<Payload>>> for Known {
@@ -82,16 +113,16 @@ impl Drop for Watched {
 impl Watched {
     /// The object as it is now, or as it was last known where the API is away; waits until it is clear which. `None`
     /// where there is none.
-    pub async fn read(&self) -> Result<Option<Arc<Payload>>, String> {
+    pub async fn read(&self) -> Result<Option<Arc<Payload>>, ReadError> {
         let mut known = self.known.clone();
         let known = match known.wait_for(|known| *known != Known::Unread).await {
             Ok(known) => known.clone(),
-            Err(_) => return Err("the watch has ended".to_owned()),
+            Err(_) => return Err(ReadError::WatchEnded),
         };
         match known {
             Known::Unread | Known::Absent => Ok(None),
             Known::Present(payload) => Ok(Some(payload)),
-            Known::Unreadable(message) => Err(message),
+            Known::Unreadable(error) => Err(error),
         }
     }
 
@@ -187,7 +218,8 @@ where
             Some(Err(_)) if has_answered || matches!(*known.borrow(), Known::Unreadable(_)) => {}
             Some(Err(error)) => {
                 let last_known = kept.object(&key).filter(|_| kept::is_away(&error));
-                publish(last_known.map_or_else(|| Known::Unreadable(format!("{key}: {error}")), Known::from));
+                let unreadable = || ReadError::Unreadable { key: key.clone(), cause: error.to_string() };
+                publish(last_known.map_or_else(|| Known::Unreadable(unreadable()), Known::from));
             }
         }
     }

@@ -2,63 +2,36 @@
 
 use std::net::Ipv4Addr;
 
-use super::objects::ObjectKey;
+use super::{objects::ObjectKey, probe::CheckError};
 use crate::runtime::{Container, Image};
 
 /// The result of an action, or of a look at the runtime.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
+    /// All volumes are there, or one could not be made.
     VolumesMounted(Result<(), Failure>),
     /// The sandbox exists; it does not run yet.
-    SandboxCreated {
-        id: String,
-    },
+    SandboxCreated { id: String },
     /// The sandbox runs and has its address, or could not be brought to that.
-    SandboxMade {
-        id: String,
-        result: Result<Ipv4Addr, Failure>,
-    },
+    SandboxMade { id: String, result: Result<Ipv4Addr, Failure> },
+    /// The sandbox is gone, and the pod's address is free again.
     SandboxRemoved,
-    ImageGot {
-        container: String,
-        result: Result<Image, Failure>,
-    },
-    ContainerCreated {
-        container: String,
-        sandbox: String,
-        result: Result<String, Failure>,
-    },
+    /// The image is on the node, or could not be pulled.
+    ImageGot { container: String, result: Result<Image, Failure> },
+    /// The container exists and does not run yet; `result` is its id.
+    ContainerCreated { container: String, sandbox: String, result: Result<String, Failure> },
     /// The runtime refused the start, and does not hold the container as ended.
-    StartFailed {
-        container: String,
-        id: String,
-        failure: Failure,
-    },
+    StartFailed { container: String, id: String, failure: Failure },
     /// The runtime could not be reached for a stop.
-    StopFailed {
-        container: String,
-        id: String,
-    },
+    StopFailed { container: String, id: String },
     /// How the runtime sees a container after its start. One with a postStart hook does not count as running before
     /// that has ended.
-    Started {
-        id: String,
-        container: Option<Container>,
-        message: Option<String>,
-        has_hook: bool,
-    },
+    Started { id: String, container: Option<Container>, message: Option<String>, has_hook: bool },
     /// The postStart hook of a container has ended, or why it failed.
-    PostStartEnded {
-        id: String,
-        result: Result<(), String>,
-    },
+    PostStartEnded { id: String, result: Result<(), CheckError> },
     /// How the runtime sees a container or sandbox, after a stop, an event or a list; with its termination message when
     /// it ended.
-    Observed {
-        id: String,
-        container: Option<Container>,
-        message: Option<String>,
-    },
+    Observed { id: String, container: Option<Container>, message: Option<String> },
     /// Everything of the pod was removed from this node and from the API.
     Finished,
 }
@@ -80,6 +53,7 @@ impl Outcome {
 pub struct Failure {
     /// CamelCase, from Kubernetes' own: `ErrImagePull`, `CreateContainerConfigError`, `FailedMount`…
     pub reason: &'static str,
+    /// For people, with the causes.
     pub message: String,
     /// An object whose change may end the failure.
     pub awaits: Option<ObjectKey>,

@@ -20,7 +20,9 @@ use tokio::{sync::mpsc, task::JoinHandle};
 /// Kubernetes' two types of events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EventType {
+    /// Something that is expected.
     Normal,
+    /// Something that people should look at.
     Warning,
 }
 

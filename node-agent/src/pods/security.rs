@@ -4,7 +4,7 @@
 //! The structs are taken apart field by field: a field that a newer Kubernetes adds does not compile here before
 //! someone decided about it.
 
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{
     AppArmorProfile, Container, Pod, PodSecurityContext, PodSpec, SELinuxOptions, SeccompProfile, SecurityContext,
@@ -29,15 +29,84 @@ impl Host {
 /// The seccomp filter that a container asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SeccompSource<'a> {
+    /// No filter.
     Unconfined,
+    /// The filter that the runtime brings.
     RuntimeDefault,
     /// A file below the agent's directory of profiles.
     Localhost(&'a Path),
 }
 
+/// A security field that this node does not honour. The texts stand in the pod's events and statuses.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SecurityRefusal {
+    /// The pod asks for a user namespace of its own.
+    #[error("hostUsers: false: this node has no user namespaces for pods")]
+    UserNamespace,
+    /// The pod is made for another operating system.
+    #[error("{field}: this node runs Linux pods only")]
+    NotLinux {
+        /// The field that says so: `os` or `windowsOptions`.
+        field: &'static str,
+    },
+    /// The pod names a RuntimeClass; every container is run by the one runtime of the node.
+    #[error("runtimeClassName {0:?}: this node has one runtime only")]
+    RuntimeClass(String),
+    /// The kernel has AppArmor switched off, or was built without it.
+    #[error("appArmorProfile {0}: AppArmor is not enabled on this node")]
+    NoAppArmor(String),
+    /// `type: Localhost` without the name of a profile.
+    #[error("appArmorProfile: localhostProfile is missing")]
+    NoLocalhostProfile,
+    /// A type of profile that Kubernetes does not have.
+    #[error("{field}: no such type: {type_:?}")]
+    UnknownType {
+        /// `appArmorProfile` or `seccompProfile`.
+        field: &'static str,
+        /// As the pod has it.
+        type_: String,
+    },
+    /// A seccomp profile that is absent, absolute or climbs with `..`.
+    #[error("seccompProfile: localhostProfile {0:?} must be a path below the node's seccomp directory")]
+    ProfileOutside(PathBuf),
+    /// Not among the sysctls that Kubernetes calls safe.
+    #[error("forbidden sysctl: {0:?} not allowlisted")]
+    UnsafeSysctl(String),
+    /// A sysctl of a namespace that the pod shares with the host.
+    #[error("forbidden sysctl: {name:?} not allowed with host {namespace} enabled")]
+    HostSysctl {
+        /// With dots between its parts.
+        name: String,
+        /// `net` or `ipc`.
+        namespace: &'static str,
+    },
+    /// A container without privileges would mount into the host's own tree.
+    #[error("mountPropagation: Bidirectional is available only to privileged containers")]
+    UnprivilegedPropagation,
+    /// SELinux labels are asked for.
+    #[error("seLinuxOptions: this node does not label containers")]
+    SeLinux,
+    /// A user or group id outside `0..=i32::MAX`, where Docker's end.
+    #[error("{field}: {id} is not an id")]
+    NotAnId {
+        /// The field of the security context.
+        field: &'static str,
+        /// As the pod has it.
+        id: i64,
+    },
+    /// A value that other nodes may serve, and this one does not.
+    #[error("{field}: {value} is not served by this node")]
+    NotServed {
+        /// The field of the security context or the volume mount.
+        field: &'static str,
+        /// As the pod has it.
+        value: String,
+    },
+}
+
 /// Why this node cannot give `pod`, or one container of it, the security that it asks for; `None` where it can. Without
 /// `container` the fields are read that hold for the pod as a whole.
-pub fn refusal(pod: &Pod, container: Option<&Container>, host: Host) -> Option<String> {
+pub fn refusal(pod: &Pod, container: Option<&Container>, host: Host) -> Option<SecurityRefusal> {
     let spec = pod.spec.as_ref()?;
     match container {
         None => check_pod(spec).err(),
@@ -45,14 +114,12 @@ pub fn refusal(pod: &Pod, container: Option<&Container>, host: Host) -> Option<S
     }
 }
 
-fn check_pod(spec: &PodSpec) -> Result<(), String> {
-    refuse_if(spec.host_users == Some(false), "hostUsers: false: this node has no user namespaces for pods")?;
-    refuse_if(spec.os.as_ref().is_some_and(|os| os.name != "linux"), "os: this node runs Linux pods only")?;
+fn check_pod(spec: &PodSpec) -> Result<(), SecurityRefusal> {
+    refuse_if(spec.host_users == Some(false), || SecurityRefusal::UserNamespace)?;
+    let is_for_another_os = spec.os.as_ref().is_some_and(|os| os.name != "linux");
+    refuse_if(is_for_another_os, || SecurityRefusal::NotLinux { field: "os" })?;
     let runtime_class = spec.runtime_class_name.as_deref().unwrap_or_default();
-    refuse_if(
-        !runtime_class.is_empty(),
-        &format!("runtimeClassName {runtime_class:?}: this node has one runtime only"),
-    )?;
+    refuse_if(!runtime_class.is_empty(), || SecurityRefusal::RuntimeClass(runtime_class.to_owned()))?;
     let Some(security) = &spec.security_context else { return Ok(()) };
     let PodSecurityContext {
         // Checked with each container that they hold for.
@@ -72,7 +139,7 @@ fn check_pod(spec: &PodSpec) -> Result<(), String> {
         windows_options,
     } = security;
     check_se_linux(se_linux_options.as_ref())?;
-    refuse_if(windows_options.is_some(), "windowsOptions: this node runs Linux pods only")?;
+    refuse_if(windows_options.is_some(), || SecurityRefusal::NotLinux { field: "windowsOptions" })?;
     for (field, id) in [("fsGroup", fs_group), ("runAsGroup", run_as_group), ("runAsUser", run_as_user)] {
         check_id(field, *id)?;
     }
@@ -82,7 +149,7 @@ fn check_pod(spec: &PodSpec) -> Result<(), String> {
     sysctls.iter().flatten().try_for_each(|sysctl| check_sysctl(spec, sysctl))
 }
 
-fn check_container(spec: &PodSpec, container: &Container, host: Host) -> Result<(), String> {
+fn check_container(spec: &PodSpec, container: &Container, host: Host) -> Result<(), SecurityRefusal> {
     app_armor(spec, container, host)?;
     seccomp(spec, container)?;
     let privileged = container.security_context.as_ref().and_then(|security| security.privileged) == Some(true);
@@ -90,10 +157,8 @@ fn check_container(spec: &PodSpec, container: &Container, host: Host) -> Result<
         let propagation = &mount.mount_propagation;
         one_of("mountPropagation", propagation, &["None", "HostToContainer", "Bidirectional"])?;
         // It would mount into the host's own tree.
-        refuse_if(
-            propagation.as_deref() == Some("Bidirectional") && !privileged,
-            "mountPropagation: Bidirectional is available only to privileged containers",
-        )?;
+        let is_refused = propagation.as_deref() == Some("Bidirectional") && !privileged;
+        refuse_if(is_refused, || SecurityRefusal::UnprivilegedPropagation)?;
         // `IfPossible` may fall back to a mount that is read-only at its top.
         one_of("recursiveReadOnly", &mount.recursive_read_only, &["Disabled", "IfPossible"])?;
     }
@@ -118,29 +183,29 @@ fn check_container(spec: &PodSpec, container: &Container, host: Host) -> Result<
     check_id("runAsGroup", *run_as_group)?;
     check_id("runAsUser", *run_as_user)?;
     check_se_linux(se_linux_options.as_ref())?;
-    refuse_if(windows_options.is_some(), "windowsOptions: this node runs Linux pods only")
+    refuse_if(windows_options.is_some(), || SecurityRefusal::NotLinux { field: "windowsOptions" })
 }
 
 /// The AppArmor profile to ask the runtime for; `None` for its default one, or where the kernel has no AppArmor and
 /// none is asked for.
-pub fn app_armor(spec: &PodSpec, container: &Container, host: Host) -> Result<Option<String>, String> {
+pub fn app_armor(spec: &PodSpec, container: &Container, host: Host) -> Result<Option<String>, SecurityRefusal> {
     let own = container.security_context.as_ref().and_then(|security| security.app_armor_profile.as_ref());
     let pods = spec.security_context.as_ref().and_then(|security| security.app_armor_profile.as_ref());
     let Some(AppArmorProfile { type_, localhost_profile }) = own.or(pods) else { return Ok(None) };
     if type_ == "Unconfined" {
         return Ok(host.apparmor.then(|| "unconfined".to_owned()));
     }
-    refuse_if(!host.apparmor, &format!("appArmorProfile {type_}: AppArmor is not enabled on this node"))?;
+    refuse_if(!host.apparmor, || SecurityRefusal::NoAppArmor(type_.clone()))?;
     match (type_.as_str(), localhost_profile.as_deref().unwrap_or_default()) {
         ("RuntimeDefault", _) => Ok(None),
-        ("Localhost", "") => Err("appArmorProfile: localhostProfile is missing".to_owned()),
+        ("Localhost", "") => Err(SecurityRefusal::NoLocalhostProfile),
         ("Localhost", profile) => Ok(Some(profile.to_owned())),
-        _ => Err(format!("appArmorProfile: no such type: {type_:?}")),
+        _ => Err(SecurityRefusal::UnknownType { field: "appArmorProfile", type_: type_.clone() }),
     }
 }
 
 /// The seccomp filter of a container: its own, or else the pod's.
-pub fn seccomp<'a>(spec: &'a PodSpec, container: &'a Container) -> Result<SeccompSource<'a>, String> {
+pub fn seccomp<'a>(spec: &'a PodSpec, container: &'a Container) -> Result<SeccompSource<'a>, SecurityRefusal> {
     let own = container.security_context.as_ref().and_then(|security| security.seccomp_profile.as_ref());
     let pods = spec.security_context.as_ref().and_then(|security| security.seccomp_profile.as_ref());
     let Some(SeccompProfile { type_, localhost_profile }) = own.or(pods) else { return Ok(SeccompSource::Unconfined) };
@@ -150,13 +215,11 @@ pub fn seccomp<'a>(spec: &'a PodSpec, container: &'a Container) -> Result<Seccom
         "Localhost" => {
             let path = Path::new(localhost_profile.as_deref().unwrap_or_default());
             let descends = path.components().all(|part| matches!(part, Component::Normal(_)));
-            refuse_if(
-                path.as_os_str().is_empty() || !descends,
-                &format!("seccompProfile: localhostProfile {path:?} must be a path below the node's seccomp directory"),
-            )?;
+            let is_outside = path.as_os_str().is_empty() || !descends;
+            refuse_if(is_outside, || SecurityRefusal::ProfileOutside(path.to_owned()))?;
             Ok(SeccompSource::Localhost(path))
         }
-        _ => Err(format!("seccompProfile: no such type: {type_:?}")),
+        _ => Err(SecurityRefusal::UnknownType { field: "seccompProfile", type_: type_.clone() }),
     }
 }
 
@@ -176,38 +239,39 @@ const SAFE_SYSCTLS: [&str; 12] = [
     "net.ipv4.tcp_wmem",
 ];
 
-fn check_sysctl(spec: &PodSpec, sysctl: &Sysctl) -> Result<(), String> {
+fn check_sysctl(spec: &PodSpec, sysctl: &Sysctl) -> Result<(), SecurityRefusal> {
     let name = sysctl.name.replace('/', ".");
-    refuse_if(!SAFE_SYSCTLS.contains(&name.as_str()), &format!("forbidden sysctl: {name:?} not allowlisted"))?;
-    let with_host = |is_hosts: Option<bool>, prefix: &str| is_hosts == Some(true) && name.starts_with(prefix);
-    refuse_if(
-        with_host(spec.host_network, "net."),
-        &format!("forbidden sysctl: {name:?} not allowed with host net enabled"),
-    )?;
-    refuse_if(
-        with_host(spec.host_ipc, "kernel."),
-        &format!("forbidden sysctl: {name:?} not allowed with host ipc enabled"),
-    )
+    refuse_if(!SAFE_SYSCTLS.contains(&name.as_str()), || SecurityRefusal::UnsafeSysctl(name.clone()))?;
+    let with_host = |is_hosts: Option<bool>, prefix: &str, namespace: &'static str| {
+        let is_of_host = is_hosts == Some(true) && name.starts_with(prefix);
+        refuse_if(is_of_host, || SecurityRefusal::HostSysctl { name: name.clone(), namespace })
+    };
+    with_host(spec.host_network, "net.", "net")?;
+    with_host(spec.host_ipc, "kernel.", "ipc")
 }
 
-fn check_se_linux(options: Option<&SELinuxOptions>) -> Result<(), String> {
+fn check_se_linux(options: Option<&SELinuxOptions>) -> Result<(), SecurityRefusal> {
     let is_asked_for = options.is_some_and(|options| *options != SELinuxOptions::default());
-    refuse_if(is_asked_for, "seLinuxOptions: this node does not label containers")
+    refuse_if(is_asked_for, || SecurityRefusal::SeLinux)
 }
 
 /// User and group ids end where Docker's do.
-fn check_id(field: &str, id: Option<i64>) -> Result<(), String> {
-    let is_valid = id.is_none_or(|id| (0..=i64::from(i32::MAX)).contains(&id));
-    refuse_if(!is_valid, &format!("{field}: {} is not an id", id.unwrap_or_default()))
+fn check_id(field: &'static str, id: Option<i64>) -> Result<(), SecurityRefusal> {
+    match id {
+        Some(id) if i32::try_from(id).is_ok_and(|id| id >= 0) => Ok(()),
+        Some(id) => Err(SecurityRefusal::NotAnId { field, id }),
+        None => Ok(()),
+    }
 }
 
-fn one_of(field: &str, value: &Option<String>, served: &[&str]) -> Result<(), String> {
+fn one_of(field: &'static str, value: &Option<String>, served: &[&str]) -> Result<(), SecurityRefusal> {
     let value = value.as_deref().unwrap_or_default();
-    refuse_if(!value.is_empty() && !served.contains(&value), &format!("{field}: {value} is not served by this node"))
+    let is_refused = !value.is_empty() && !served.contains(&value);
+    refuse_if(is_refused, || SecurityRefusal::NotServed { field, value: value.to_owned() })
 }
 
-fn refuse_if(refused: bool, why: &str) -> Result<(), String> {
-    if refused { Err(why.to_owned()) } else { Ok(()) }
+fn refuse_if(refused: bool, refusal: impl FnOnce() -> SecurityRefusal) -> Result<(), SecurityRefusal> {
+    if refused { Err(refusal()) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -224,7 +288,8 @@ mod tests {
         spec["containers"] = json!([container]);
         let pod: Pod = serde_json::from_value(json!({ "spec": spec })).unwrap();
         let container = pod.spec.as_ref().map(|spec| &spec.containers[0]);
-        refusal(&pod, None, host).or_else(|| refusal(&pod, container, host))
+        let refusal = refusal(&pod, None, host).or_else(|| refusal(&pod, container, host));
+        refusal.map(|refusal| refusal.to_string())
     }
 
     const HOST: Host = Host { apparmor: true };

@@ -6,17 +6,21 @@ use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
 
 use jiff::Timestamp;
 
-use super::{backoff::Backoff, outcome::Failure, probe::Health};
+use super::{backoff::Backoff, outcome::Failure, probe::ContainerHealth};
 use crate::runtime::{Exit, Image};
 
 /// Everything the worker of a pod knows of it.
 #[derive(Clone, Debug, Default)]
 pub struct PodState {
+    /// When the agent first saw the pod: `status.startTime`.
     pub started_at: Timestamp,
+    /// Mounted before the first container is created.
     pub volumes: Volumes,
+    /// The container that holds the pod's namespaces.
     pub sandbox: Sandbox,
     /// Counts sandboxes made.
     pub sandboxes: u32,
+    /// By name: init containers, sidecars and containers alike.
     pub containers: BTreeMap<String, ContainerState>,
     /// Ids of containers that serve nothing any more.
     pub garbage: Vec<String>,
@@ -26,6 +30,7 @@ pub struct PodState {
     pub termination: Option<Termination>,
     /// The pod is gone from the API, so there is nothing to report or delete.
     pub gone: bool,
+    /// Set at the pod's end.
     pub finish: Finish,
 }
 
@@ -41,59 +46,66 @@ pub struct Termination {
 /// An end that the agent itself gave a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ended {
+    /// CamelCase, such as `DeadlineExceeded`.
     pub reason: &'static str,
+    /// For people.
     pub message: String,
 }
 
 /// Whether the pod's resources on the node were released.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Finish {
+    /// The pod runs, or is being stopped.
     #[default]
     NotYet,
+    /// Files, mounts and the Pod in the API are being removed.
     UnderWay,
+    /// Nothing of the pod is left here.
     Done,
 }
 
 /// The pod's volumes, which are mounted all together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Volumes {
+    /// Nothing was done yet.
     #[default]
     Unmounted,
+    /// The files are being made.
     Mounting,
+    /// All are there.
     Mounted,
+    /// One could not be made.
     Failed(Retry),
 }
 
 /// A failure that will be tried again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Retry {
+    /// What went wrong the last time.
     pub failure: Failure,
+    /// When it went wrong.
     pub failed_at: Timestamp,
+    /// When it is tried again.
     pub at: Timestamp,
 }
 
 /// The pod's sandbox.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Sandbox {
+    /// None exists.
     #[default]
     Absent,
     /// Being created, started and plugged; containers can be created for it as soon as it has an id.
-    Making {
-        id: Option<String>,
-    },
-    Ready {
-        id: String,
-        ip: Ipv4Addr,
-    },
+    Making { id: Option<String> },
+    /// It runs and has its address.
+    Ready { id: String, ip: Ipv4Addr },
     /// An earlier agent started it; its address is to be asked for.
-    Found {
-        id: String,
-    },
+    Found { id: String },
     /// It ended by itself or with its runtime: containers that joined it must be removed too.
-    Dead {
-        id: String,
-    },
+    Dead { id: String },
+    /// It is being taken down.
     Removing,
+    /// It could not be made.
     Failed(Retry),
 }
 
@@ -111,59 +123,59 @@ impl Sandbox {
 /// One container of the spec, with its present and past instances.
 #[derive(Clone, Debug, Default)]
 pub struct ContainerState {
+    /// Whether it can be run from now.
     pub image: ImageState,
+    /// Grows with each failed pull.
     pub image_backoff: Backoff,
     /// As a status names it; of the latest image used.
     pub image_id: Option<String>,
+    /// The one that exists now, or none.
     pub instance: Instance,
     /// Counts the instances made; the next one's attempt.
     pub attempts: u32,
     /// The latest that ended, and the one before it.
     pub last: Option<EndedInstance>,
+    /// Kept for `logs --previous`.
     pub previous: Option<EndedInstance>,
+    /// Grows with each restart.
     pub backoff: Backoff,
     /// Why the latest try to create one failed.
     pub creation: Option<Retry>,
-    pub health: Health,
+    /// Of the present instance alone.
+    pub health: ContainerHealth,
 }
 
 /// The image of a container.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum ImageState {
+    /// Not asked for since the last start.
     #[default]
     Unknown,
+    /// It is being looked for or pulled.
     Getting,
+    /// It is on the node.
     Present(Image),
+    /// It could not be pulled.
     Failed(Retry),
 }
 
 /// The one container that exists now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Instance {
+    /// There is none.
     #[default]
     None,
+    /// The runtime was asked to create it.
     Creating,
-    Created {
-        id: String,
-        sandbox: String,
-    },
-    Starting {
-        id: String,
-        sandbox: String,
-    },
+    /// It exists and was never started.
+    Created { id: String, sandbox: String },
+    /// The runtime was asked to start it.
+    Starting { id: String, sandbox: String },
     /// It runs, and its postStart hook too: it counts as running once the hook has succeeded.
-    PostStart {
-        id: String,
-        sandbox: String,
-        hash: String,
-        started_at: Timestamp,
-    },
-    Running {
-        id: String,
-        sandbox: String,
-        hash: String,
-        started_at: Timestamp,
-    },
+    PostStart { id: String, sandbox: String, hash: String, started_at: Timestamp },
+    /// It runs, and its postStart hook has succeeded.
+    Running { id: String, sandbox: String, hash: String, started_at: Timestamp },
+    /// It was asked to end, and is killed at `kill_at`.
     Stopping {
         id: String,
         sandbox: String,
@@ -215,10 +227,15 @@ impl Instance {
 /// An instance that has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndedInstance {
+    /// The runtime's; its output can be read until it is removed.
     pub id: String,
+    /// Id of the sandbox that it ran in.
     pub sandbox: String,
+    /// Counted from 0.
     pub attempt: u32,
+    /// As a status names it.
     pub image_id: String,
+    /// How and when it ended.
     pub exit: Exit,
     /// What it left in its termination message file.
     pub message: Option<String>,

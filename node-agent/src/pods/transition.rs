@@ -12,7 +12,7 @@ use super::{
     deadline::timestamp_after,
     outcome::{Failure, Outcome},
     plan::Action,
-    probe::{Health, ProbeKill},
+    probe::{CheckError, ContainerHealth, ProbeKill},
     spec,
     state::{
         ContainerState, EndedInstance, Finish, ImageState, Instance, PodState, Retry, Sandbox, Termination, Volumes,
@@ -173,7 +173,7 @@ impl PodState {
         };
         let (id, sandbox, started_at) = (id.to_owned(), sandbox.clone(), *started_at);
         let hash = seen.as_ref().map(hash).unwrap_or_default();
-        slot.health = Health::default();
+        slot.health = ContainerHealth::default();
         slot.instance = if has_hook {
             Instance::PostStart { id, sandbox, hash, started_at }
         } else {
@@ -182,7 +182,7 @@ impl PodState {
     }
 
     /// The hook of a container that still runs has ended; its failure is the container's end.
-    fn post_start_ended(&mut self, id: &str, result: Result<(), String>) {
+    fn post_start_ended(&mut self, id: &str, result: Result<(), CheckError>) {
         let Some(name) = self.owner_of(id).map(str::to_owned) else { return };
         let slot = self.container_mut(&name);
         let Instance::PostStart { id, sandbox, hash, started_at } = &slot.instance else { return };
@@ -245,7 +245,7 @@ impl ContainerState {
         self.previous = self.last.replace(ended);
         // The pull policy has its say at each restart.
         self.image = ImageState::Unknown;
-        self.health = Health::default();
+        self.health = ContainerHealth::default();
         older
     }
 }

@@ -6,7 +6,7 @@ use proxy_ebpf::ServiceKey;
 use tracing::warn;
 
 use super::{
-    Config, Datapath, HeldFrontend, MapUsage, ProxyError, error_chain,
+    Datapath, HeldFrontend, MapUsage, ProxyConfig, ProxyError, error_chain,
     kernel::Kernel,
     load,
     table::{FrontendOwner, ServiceTable},
@@ -16,12 +16,14 @@ use crate::{Teardown, config::DatapathChoice};
 
 /// One of the two datapaths.
 pub enum ActiveDatapath {
+    /// Programs and maps in the kernel.
     Ebpf(Box<Kernel>),
+    /// Listeners in a network namespace.
     Userspace(Box<Userspace>),
 }
 
 /// What became of a table.
-pub struct Outcome {
+pub struct ApplyOutcome {
     /// Every frontend of the table's Services is served.
     pub served: bool,
     /// What is wrong: parts that are not served, or interfaces where nothing is.
@@ -30,7 +32,7 @@ pub struct Outcome {
 
 impl ActiveDatapath {
     /// Starts what the configuration asks for. `auto` is eBPF where that can be loaded and attached.
-    pub async fn start(config: &Config) -> Result<Self, ProxyError> {
+    pub async fn start(config: &ProxyConfig) -> Result<Self, ProxyError> {
         let reason = match config.datapath {
             DatapathChoice::Ebpf => return Ok(Self::Ebpf(Box::new(Kernel::start(config)?))),
             DatapathChoice::Userspace => "it was asked for".to_owned(),
@@ -63,7 +65,7 @@ impl ActiveDatapath {
     }
 
     /// Serves `table`, of which `changed` differs from the last.
-    pub async fn apply(&mut self, table: &ServiceTable, changed: &BTreeSet<FrontendOwner>) -> Outcome {
+    pub async fn apply(&mut self, table: &ServiceTable, changed: &BTreeSet<FrontendOwner>) -> ApplyOutcome {
         match self {
             Self::Ebpf(kernel) => kernel.apply(table, changed),
             Self::Userspace(userspace) => userspace.apply(table, changed).await,

@@ -6,8 +6,8 @@ use proxy_ebpf::{ServiceKey, Settings};
 use tracing::{debug, warn};
 
 use super::{
-    Config, ProxyError,
-    active_datapath::Outcome,
+    ProxyConfig, ProxyError,
+    active_datapath::ApplyOutcome,
     clients::{self, UnknownClients},
     error_chain,
     image::address_be,
@@ -37,7 +37,7 @@ pub struct Kernel {
 
 impl Kernel {
     /// Loads the programs, and sees that they can be attached.
-    pub fn start(config: &Config) -> Result<Self, ProxyError> {
+    pub fn start(config: &ProxyConfig) -> Result<Self, ProxyError> {
         let mut programs = Programs::load(&config.bpf_pins, config.cgroup.as_deref())?;
         programs.try_attaching()?;
         let mut maps = MapReconciler::adopt(programs.maps()?)?;
@@ -69,12 +69,12 @@ impl Kernel {
     }
 
     /// Serves `table`, of which `changed` differs from the last.
-    pub fn apply(&mut self, table: &ServiceTable, changed: &BTreeSet<FrontendOwner>) -> Outcome {
+    pub fn apply(&mut self, table: &ServiceTable, changed: &BTreeSet<FrontendOwner>) -> ApplyOutcome {
         let removed = self.maps.apply(table, changed, self.settings);
         let mut problems = self.maps.problems();
         problems.extend(self.attach());
         self.terminator.request(removed);
-        Outcome { served: self.attached && self.maps.is_complete(), problems }
+        ApplyOutcome { served: self.attached && self.maps.is_complete(), problems }
     }
 
     /// What serves each frontend at this moment.
@@ -134,7 +134,7 @@ impl Kernel {
     }
 }
 
-fn settings(config: &Config) -> Result<Settings, ProxyError> {
+fn settings(config: &ProxyConfig) -> Result<Settings, ProxyError> {
     let host_netns_cookie = netns::own_cookie()
         .map_err(|source| ProxyError::Io { operation: "read the cookie of the host's network namespace", source })?;
     let (service_range_be, service_mask_be) =

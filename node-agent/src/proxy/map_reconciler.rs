@@ -95,8 +95,8 @@ impl<M: BpfMaps> MapReconciler<M> {
         let ops = self.images.plan(name, table.services.get(name).map(|entry| &**entry), &self.held);
         let mut lost = Vec::new();
         let written = self.write(&ops, &mut lost);
-        // Deleting a Service says nothing about its pods: streams go on, as through any proxy of the field.
-        // A pod that is gone with its host ports takes them along.
+        // Deleting a Service says nothing about its pods: streams go on, as through any proxy of the field. When a pod
+        // with host ports is gone, its streams end too.
         let deleted = !name.is_pod() && !table.services.contains_key(name);
         removed.extend(lost.into_iter().filter(|backend| !(deleted && backend.set.is_none())));
         if let Err(error) = written {

@@ -66,8 +66,10 @@ use crate::{
 
 /// What the datapath is told at its start.
 #[derive(Clone, Debug)]
-pub struct Config {
+pub struct ProxyConfig {
+    /// The World's name of this node.
     pub node_name: String,
+    /// Which datapath to use, or to find out.
     pub datapath: DatapathChoice,
     /// The cgroup2 directory for the socket hooks: the cgroup2 root by default.
     pub cgroup: Option<PathBuf>,
@@ -86,21 +88,36 @@ pub struct Config {
 /// Which datapath serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Datapath {
+    /// Programs and maps in the kernel.
     Ebpf,
-    Userspace { reason: String },
+    /// Listeners in a network namespace.
+    Userspace {
+        /// Why it is not eBPF, for people.
+        reason: String,
+    },
 }
 
 /// Why the datapath could not be started, asked or stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum ProxyError {
+    /// This kernel or container forbids BPF; `--datapath auto` goes on without.
     #[error("cannot start the eBPF datapath")]
     Load(#[from] LoadError),
+    /// The pinned maps of an earlier agent are damaged: stop the agent, and remove the pins.
     #[error("cannot read what the kernel's maps hold")]
     Maps(#[from] MapError),
+    /// A thread, a socket or a namespace could not be made.
     #[error("cannot {operation}")]
-    Io { operation: &'static str, source: std::io::Error },
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// What the kernel said.
+        source: std::io::Error,
+    },
+    /// Mostly for want of CAP_NET_ADMIN.
     #[error("cannot set up the network namespace of the Service range")]
     Netlink(#[from] crate::network::netlink::NetlinkError),
+    /// The datapath was shut down before it answered.
     #[error("the datapath thread has ended")]
     Ended,
 }
@@ -144,7 +161,7 @@ enum Command {
 /// Starts the datapath. Returns once the programs are loaded; serving starts with the first complete World and host
 /// ports.
 pub async fn start(
-    config: Config,
+    config: ProxyConfig,
     world: watch::Receiver<Arc<World>>,
     host_ports: watch::Receiver<HostPorts>,
 ) -> Result<Proxy, ProxyError> {
@@ -182,7 +199,7 @@ pub async fn start(
 fn serve(
     mut worker: Worker,
     first: ActiveDatapath,
-    config: &Config,
+    config: &ProxyConfig,
     runtime: &tokio::runtime::Handle,
     health: &TaskHealth,
 ) {

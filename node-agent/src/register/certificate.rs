@@ -18,14 +18,18 @@ use crate::private_file;
 
 /// A certificate with its key, both PEM.
 pub struct Certificate {
+    /// The leaf first.
     pub chain_pem: String,
+    /// PKCS #8. Never logged, and kept with mode 0600.
     pub key_pem: String,
 }
 
 /// When a certificate holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Validity {
+    /// `notBefore`.
     pub from: SystemTime,
+    /// `notAfter`.
     pub until: SystemTime,
 }
 
@@ -84,7 +88,7 @@ async fn request(
         .map_err(|e| CertificateError::Watch(Box::new(e)))?;
     match csr.as_ref().and_then(outcome) {
         Some(Ok(chain_pem)) => Ok(Certificate { chain_pem, key_pem: key.serialize_pem() }),
-        Some(Err(message)) => Err(CertificateError::Denied { name, message }),
+        Some(Err(Refusal(message))) => Err(CertificateError::Denied { name, message }),
         None => Err(CertificateError::NotSigned { name }),
     }
 }
@@ -92,15 +96,18 @@ async fn request(
 /// How long a signer may take.
 const SIGNING_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// What the signer gives as the reason for issuing nothing.
+struct Refusal(String);
+
 /// The issued chain, or why there will be none; `None` while that is open.
-fn outcome(csr: &CertificateSigningRequest) -> Option<Result<String, String>> {
+fn outcome(csr: &CertificateSigningRequest) -> Option<Result<String, Refusal>> {
     let status = csr.status.as_ref()?;
     let refused = status.conditions.iter().flatten().find(|c| c.type_ == "Denied" || c.type_ == "Failed");
     if let Some(condition) = refused {
-        return Some(Err(condition.message.clone().unwrap_or_else(|| condition.type_.clone())));
+        return Some(Err(Refusal(condition.message.clone().unwrap_or_else(|| condition.type_.clone()))));
     }
     let chain = status.certificate.as_ref()?;
-    Some(String::from_utf8(chain.0.clone()).map_err(|_| "the issued certificate is not PEM".to_owned()))
+    Some(String::from_utf8(chain.0.clone()).map_err(|_| Refusal("the issued certificate is not PEM".to_owned())))
 }
 
 impl Certificate {
@@ -178,16 +185,22 @@ pub(super) fn write_private(path: &Path, bytes: &[u8]) -> Result<(), RegisterErr
 /// Why there is no certificate. `Denied`: approve or fix the request it names; others are tried again.
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
+    /// The node's name cannot stand in a certificate.
     #[error("cannot make a key and a signing request")]
     Make(#[source] rcgen::Error),
+    /// The API refused the request, or was not reached.
     #[error("cannot create a CertificateSigningRequest")]
     Ask(#[source] Box<kube::Error>),
+    /// The connection broke while the signature was waited for.
     #[error("cannot watch the CertificateSigningRequest")]
     Watch(#[source] Box<kube::runtime::wait::Error>),
+    /// No signer is at work, or the request waits for a person: `fairlead get csr`.
     #[error("the CertificateSigningRequest {name} was not signed within a minute")]
     NotSigned { name: String },
+    /// What the API issued is no certificate.
     #[error("the certificate cannot be read")]
     Unreadable,
+    /// A signer or a person refused; `message` says why.
     #[error("the CertificateSigningRequest {name} was refused: {message}")]
     Denied { name: String, message: String },
 }

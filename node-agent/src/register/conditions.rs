@@ -7,17 +7,20 @@ use super::eviction::{EvictionThresholds, Threshold};
 /// What the machine has at one moment. What could not be measured is `None`, and is no pressure.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Measurements {
+    /// From `/proc/meminfo`.
     pub memory: Option<Memory>,
     /// The file system of the data directory: volumes and logs.
     pub node_files: Option<FileSystem>,
     /// The file system of the runtime's images, where that is another.
     pub image_files: Option<FileSystem>,
+    /// From `/proc/loadavg` and the kernel's limits.
     pub processes: Option<Processes>,
 }
 
 /// Memory of the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Memory {
+    /// All that the kernel manages: `MemTotal`.
     pub size_bytes: u64,
     /// What can be had without swapping: `MemAvailable`.
     pub available_bytes: u64,
@@ -28,24 +31,31 @@ pub struct Memory {
 pub struct FileSystem {
     /// What is used and what is available, as `df` counts: blocks kept for root, or beyond a quota, are neither.
     pub size_bytes: u64,
+    /// What others than root may still write.
     pub available_bytes: u64,
     /// 0 where the file system makes inodes as it needs them.
     pub inodes: u64,
+    /// What others than root may still take.
     pub inodes_free: u64,
 }
 
 /// Tasks of the kernel, which process ids limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Processes {
+    /// Threads too: each takes an id.
     pub running: u64,
+    /// The lower one of `kernel.pid_max` and `kernel.threads-max`.
     pub limit: u64,
 }
 
 /// Which resources are short, with what was measured. `None`: enough is there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pressures {
+    /// Condition `MemoryPressure`.
     pub memory: Option<String>,
+    /// Condition `DiskPressure`: bytes or inodes, of the node's or the images' file system.
     pub disk: Option<String>,
+    /// Condition `PIDPressure`.
     pub pids: Option<String>,
 }
 

@@ -5,11 +5,17 @@ use std::{fmt, str::FromStr};
 /// Thresholds by signal. The default is the kubelet's, and 5 % of process ids, for which the kubelet has none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EvictionThresholds {
+    /// Signal `memory.available`.
     pub memory_available: Threshold,
+    /// Signal `nodefs.available`: the file system of the data directory.
     pub nodefs_available: Threshold,
+    /// Signal `nodefs.inodesFree`.
     pub nodefs_inodes_free: Threshold,
+    /// Signal `imagefs.available`: the file system of the runtime's images.
     pub imagefs_available: Threshold,
+    /// Signal `imagefs.inodesFree`.
     pub imagefs_inodes_free: Threshold,
+    /// Signal `pid.available`.
     pub pid_available: Threshold,
 }
 
@@ -58,13 +64,16 @@ impl fmt::Display for Threshold {
 /// Why the text is no list of thresholds.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidThresholds {
+    /// No `<` stands in it.
     #[error("{text:?} is not SIGNAL<LIMIT, such as nodefs.available<10%")]
     Form { text: String },
+    /// No signal has this name.
     #[error(
         "{signal:?} is none of memory.available, nodefs.available, nodefs.inodesFree, imagefs.available, imagefs.inodesFree and \
          pid.available"
     )]
     Signal { signal: String },
+    /// Neither a percentage nor a quantity.
     #[error("{limit:?} is neither a percentage nor a number with Ki, Mi, Gi or Ti")]
     Limit { limit: String },
 }

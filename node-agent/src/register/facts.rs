@@ -7,14 +7,21 @@ use procfs::Current;
 /// Facts about this machine for the Node object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MachineFacts {
+    /// Logical ones that this process may use.
     pub cpus: u64,
+    /// KiB, as `/proc/meminfo` has it.
     pub memory_kib: u64,
     /// Size of the file system that holds the data directory.
     pub storage_bytes: u64,
+    /// The kernel's; need not be the Node's name.
     pub hostname: String,
+    /// `/etc/machine-id`; empty where there is none.
     pub machine_id: String,
+    /// Another after each boot: pods that ran before it are gone.
     pub boot_id: String,
+    /// As `uname -r`.
     pub kernel_version: String,
+    /// `PRETTY_NAME` of `/etc/os-release`.
     pub os_image: String,
     /// `amd64`, `arm64`: Go's names, as Kubernetes uses them.
     pub architecture: String,

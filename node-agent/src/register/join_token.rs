@@ -9,6 +9,7 @@ use std::{fmt, str::FromStr};
 pub struct JoinToken {
     id: String,
     secret: String,
+    /// SHA-256 of the CA certificate's DER.
     pub ca_sha256: [u8; 32],
 }
 
@@ -49,8 +50,10 @@ impl fmt::Debug for JoinToken {
 /// Why the text is no join token. Remedy: copy it whole from `fairlead token create`.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JoinTokenError {
+    /// Mostly one that was cut while it was copied.
     #[error("a join token has three parts, id.secret.ca-hash, and this one has {found}")]
     Parts { found: usize },
+    /// A part with the wrong length or alphabet.
     #[error("its {part} is not {wanted}")]
     Part { part: &'static str, wanted: &'static str },
 }

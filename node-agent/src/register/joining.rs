@@ -61,8 +61,11 @@ fn kept_ca(file: &Path, pin: &[u8; 32]) -> Option<Vec<u8>> {
 
 /// The server and the credentials with which a node that has no certificate yet reaches it.
 pub(super) struct JoinEndpoint {
+    /// `https://HOST:PORT`, without a path.
     pub url: http::Uri,
+    /// The only CA that is trusted there: the token pins it.
     pub ca_der: Vec<u8>,
+    /// The bootstrap token, `ID.SECRET`.
     pub bearer: String,
 }
 

@@ -9,6 +9,7 @@ use super::conditions::{FileSystem, Measurements, Memory, Processes};
 /// What is measured besides the machine itself.
 #[derive(Clone, Debug)]
 pub struct Measured {
+    /// Its file system is the node's: volumes and logs.
     pub data_dir: PathBuf,
     /// Where the container runtime keeps its images, if it says so.
     pub image_dir: Option<PathBuf>,

@@ -27,6 +27,7 @@ use renewal::Renewal;
 
 /// The node's credentials and where they serve.
 pub struct Membership {
+    /// Follows renewed certificates: clones need not be made anew.
     pub client: Client,
     /// PEM of the cluster's CA: verifies who calls this agent. `None` where a kubeconfig without one was given.
     pub ca_pem: Option<String>,
@@ -37,20 +38,28 @@ pub struct Membership {
 /// Why the node has no client of the API with credentials of its own.
 #[derive(Debug, thiserror::Error)]
 pub enum RegisterError {
+    /// It is missing, or no kubeconfig.
     #[error("cannot read the kubeconfig {}", path.display())]
     Kubeconfig { path: PathBuf, source: kube::config::KubeconfigError },
+    /// TLS cannot be set up with these credentials.
     #[error("cannot make an API client for {server}")]
     Client { server: String, source: Box<kube::Error> },
+    /// Write it as `https://HOST:6443`.
     #[error("the server address {server:?} is not a URL like https://10.0.0.1:6443")]
     ServerUrl { server: String },
+    /// Copy the whole token from `fairlead token create`.
     #[error("the join token is not usable")]
     Token(#[from] JoinTokenError),
+    /// The server is away, or has another CA than the token says.
     #[error("cannot verify the control service at {server}")]
     PinnedCa { server: String, source: pinned_ca::PinnedCaError },
+    /// The API gave no certificate.
     #[error("cannot get a certificate for this node")]
     Certificate(#[from] CertificateError),
+    /// A file of `node/pki/` could not be written.
     #[error("cannot write {}", path.display())]
     Write { path: PathBuf, source: std::io::Error },
+    /// A file of `node/pki/` is there and cannot be read.
     #[error("cannot read {}", path.display())]
     Read { path: PathBuf, source: std::io::Error },
 }

@@ -10,8 +10,11 @@ use super::{conditions::Pressures, facts::MachineFacts};
 /// Everything a Node object is made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeDescription {
+    /// Of the object; certificates and pods name the node by it.
     pub name: String,
+    /// The address `InternalIP` of its status.
     pub internal_ip: Ipv4Addr,
+    /// What only this machine can know.
     pub facts: MachineFacts,
     /// Port of the agent's HTTPS server.
     pub agent_port: u16,
@@ -19,12 +22,14 @@ pub struct NodeDescription {
     pub max_pods: u32,
     /// `docker://20.10.24`
     pub runtime_version: String,
+    /// What the conditions are made from.
     pub state: NodeState,
 }
 
 /// What the conditions say: each part's problem, `None` where it has none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NodeState {
+    /// Resources that are short.
     pub pressures: Pressures,
     /// Why pods cannot be run.
     pub runtime: Option<String>,

@@ -94,12 +94,16 @@ impl ServerCertVerifier for PinnedVerifier {
 /// Why the server could not be verified by the token's pin.
 #[derive(Debug, thiserror::Error)]
 pub enum PinnedCaError {
+    /// The server's URL has no usable host.
     #[error("{host:?} is neither a host name nor an address")]
     Name { host: String },
+    /// This program's TLS provider refused its settings.
     #[error("cannot set up TLS")]
     Tls(#[source] rustls::Error),
+    /// Nothing listens there, or it is an impostor.
     #[error("cannot connect, or the server does not stand under the CA that the token names")]
     Connect(#[source] std::io::Error),
+    /// A server in between shows a chain of its own.
     #[error("the server does not send the CA that the token names")]
     NotServed,
 }

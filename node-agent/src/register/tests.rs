@@ -18,7 +18,7 @@ use super::{
     live_client::LiveClient,
     renewal::{Renewable, Renewal},
 };
-use crate::https::{Https, Routes, Tls};
+use crate::https::{Https, HttpsRoutes, Tls};
 
 const LIFE: Duration = Duration::from_secs(1000);
 
@@ -52,7 +52,7 @@ impl Ca {
     }
 
     fn endpoint(&self, https: &Https) -> JoinEndpoint {
-        let url = format!("https://{}", https.address().unwrap()).parse().unwrap();
+        let url = format!("https://{}", https.listener.local_addr().unwrap()).parse().unwrap();
         JoinEndpoint { url, ca_der: self.der.clone(), bearer: "abcdef.0123456789abcdef".into() }
     }
 }
@@ -106,11 +106,11 @@ fn der(certificate: &Certificate) -> Vec<u8> {
 
 async fn serve(ca: &Ca, certificate: &Certificate) -> (JoinEndpoint, std::net::SocketAddr, Tls, CancellationToken) {
     let https = Https::bind("127.0.0.1:0".parse().unwrap(), certificate, &ca.pem()).await.unwrap();
-    let (endpoint, address, tls) = (ca.endpoint(&https), https.address().unwrap(), https.tls().clone());
+    let (endpoint, address, tls) = (ca.endpoint(&https), https.listener.local_addr().unwrap(), https.tls().clone());
     let stop = CancellationToken::new();
     let trusted = Router::new().route("/who", get(|| async { "welcome" }));
     let open = Router::new().route("/livez", get(|| async { "ok" }));
-    tokio::spawn(std::sync::Arc::new(https).serve(Routes { trusted, open }, stop.clone()));
+    tokio::spawn(std::sync::Arc::new(https).serve(HttpsRoutes { trusted, open }, stop.clone()));
     (endpoint, address, tls, stop)
 }
 

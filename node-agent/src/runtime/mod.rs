@@ -102,14 +102,18 @@ pub trait Runtime: Send + Sync {
 pub struct Image {
     /// As a Pod's status names it: `docker-pullable://NAME@sha256:…`, or `docker://sha256:…` for one never pulled.
     pub id: String,
+    /// Whom its containers run as, unless their spec says otherwise.
     pub user: ImageUser,
 }
 
 /// Access to a registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credentials {
+    /// `username` of the pull secret, or the part of its `auth` before the colon.
     pub username: String,
+    /// `password` of the pull secret, or the part of its `auth` behind the colon.
     pub password: String,
+    /// An OAuth refresh token, which some registries give out in the place of a password.
     pub identity_token: Option<String>,
     /// Host the credentials are for.
     pub server: String,
@@ -118,9 +122,13 @@ pub struct Credentials {
 /// A sandbox or container as the runtime sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Container {
+    /// The runtime's own; unique on the node, and never used again.
     pub id: String,
+    /// Read from the container's labels.
     pub owner: ContainerOwner,
+    /// The local image as the runtime names it: `sha256:…`.
     pub image_id: String,
+    /// As of the moment of asking.
     pub state: State,
 }
 
@@ -138,8 +146,11 @@ pub struct Summary {
 /// What a container does, or how it ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
+    /// Made, and never started.
     Created,
+    /// Its main process runs, or is paused.
     Running { started_at: Timestamp, pid: u32 },
+    /// Its main process has ended, or could not be started.
     Exited(Exit),
 }
 
@@ -148,8 +159,11 @@ pub enum State {
 pub struct Exit {
     /// 128 + signal number for one ended by a signal.
     pub code: i32,
+    /// `None` where it never ran.
     pub started_at: Option<Timestamp>,
+    /// When its main process ended, or its start failed.
     pub finished_at: Timestamp,
+    /// The kernel killed it because it used more memory than its limit.
     pub oom_killed: bool,
     /// Why the runtime could not start it; empty otherwise.
     pub error: String,
@@ -162,6 +176,7 @@ pub struct LogOptions {
     pub follow: bool,
     /// Lines from the end; all by default.
     pub tail: Option<u64>,
+    /// Lines from before are left out.
     pub since: Option<Timestamp>,
     /// Each line opens with its RFC 3339 time.
     pub timestamps: bool,
@@ -170,21 +185,27 @@ pub struct LogOptions {
 /// A part of the output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LogChunk {
+    /// Bytes of standard output, cut anywhere.
     Stdout(Bytes),
+    /// Bytes of standard error, cut anywhere.
     Stderr(Bytes),
 }
 
 /// What a command in a container printed and how it ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExecResult {
+    /// As the command's process returned it; -1 where the runtime does not know.
     pub exit_code: i64,
+    /// Standard output and standard error, as they came; cut at the caller's limit.
     pub output: Vec<u8>,
 }
 
 /// A container has ended, or is removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
+    /// The runtime's own id, of a sandbox or a container.
     pub id: String,
+    /// Read from the container's labels, so that an event needs no further look at the runtime.
     pub owner: ContainerOwner,
 }
 

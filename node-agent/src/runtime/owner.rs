@@ -6,8 +6,11 @@ use std::{collections::HashMap, fmt};
 /// The pod a container belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PodRef {
+    /// Of the Pod object.
     pub namespace: String,
+    /// Of the Pod object.
     pub name: String,
+    /// `metadata.uid`: tells a pod from a later one of the same name.
     pub uid: String,
 }
 
@@ -20,7 +23,9 @@ impl fmt::Display for PodRef {
 /// What a container is to its pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Role {
+    /// Holds the pod's namespaces.
     Sandbox,
+    /// Runs a container of the pod's spec.
     Container {
         name: String,
         /// Hash of the container's spec, by which an adopter sees that it changed.
@@ -33,7 +38,9 @@ pub enum Role {
 /// Whose container it is, and which.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContainerOwner {
+    /// Named in the container's labels, so that a new agent knows whose it is.
     pub pod: PodRef,
+    /// Sandbox, or which container of the spec.
     pub role: Role,
     /// Counts the containers of this role that came before.
     pub attempt: u32,

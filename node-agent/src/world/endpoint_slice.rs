@@ -14,19 +14,29 @@ use super::{ObjectName, Protocol, revision_of, service::InvalidService};
 pub struct SlicePort {
     /// Equal to the Service port's name.
     pub name: Arc<str>,
+    /// Together with the name it tells the slice's ports apart.
     pub protocol: Protocol,
+    /// Where the endpoints listen: the pod's port, not the Service's.
     pub port: u16,
 }
 
 /// One endpoint, most often a pod. Fields are those of `discovery.k8s.io/v1`, with absent conditions filled in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoint {
+    /// All of one endpoint: only the first is used, as by kube-proxy.
     pub addresses: Vec<Ipv4Addr>,
+    /// `conditions.ready`, true where absent. Serving, and not terminating unless the Service publishes unready
+    /// addresses.
     pub ready: bool,
+    /// `conditions.serving`, `ready` where absent. Says whether it can answer, terminating or not.
     pub serving: bool,
+    /// `conditions.terminating`, false where absent.
     pub terminating: bool,
+    /// Its label below the Service's DNS name (`spec.hostname` of the pod).
     pub hostname: Option<Arc<str>>,
+    /// Where it runs; traffic policy `Local` needs it.
     pub node_name: Option<Arc<str>>,
+    /// `topology.kubernetes.io/zone` of its node.
     pub zone: Option<Arc<str>>,
     /// Zones this endpoint should serve (`hints.forZones`); empty is all.
     pub for_zones: Vec<Arc<str>>,
@@ -37,12 +47,17 @@ pub struct Endpoint {
 /// Endpoints of one Service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndpointSlice {
+    /// Unique in the Service's namespace.
     pub name: Arc<str>,
+    /// From the label `kubernetes.io/service-name`.
     pub service: ObjectName,
+    /// Each holds for all endpoints of the slice.
     pub ports: Vec<SlicePort>,
+    /// In the order of the object.
     pub endpoints: Vec<Endpoint>,
     /// When the change of a pod or Service happened that led to this version, where the controller says so.
     pub triggered_at: Option<Timestamp>,
+    /// Its resourceVersion.
     pub revision: u64,
 }
 
@@ -113,12 +128,22 @@ impl Endpoint {
 /// Why an EndpointSlice of the API is not used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidSlice {
+    /// IPv6, or host names: the datapath is IPv4.
     #[error("address type {value:?} is not IPv4")]
-    AddressType { value: String },
+    AddressType {
+        /// `addressType` of the slice.
+        value: String,
+    },
+    /// The slice belongs to no Service.
     #[error("the label kubernetes.io/service-name is missing")]
     NoService,
+    /// A number that no packet can carry.
     #[error("port {value} is not a port number from 1 to 65535")]
-    Port { value: i32 },
+    Port {
+        /// As the slice has it.
+        value: i32,
+    },
+    /// None of the three that ports can have.
     #[error(transparent)]
     Protocol(#[from] InvalidService),
 }

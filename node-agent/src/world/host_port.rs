@@ -17,15 +17,20 @@ pub struct HostPort {
     pub name: Arc<str>,
     /// `None`: every address of the node.
     pub host_ip: Option<Ipv4Addr>,
+    /// Where the node answers.
     pub host_port: u16,
+    /// Where the pod answers.
     pub container_port: u16,
+    /// Together with the address and `host_port` unique on a node.
     pub protocol: Protocol,
 }
 
 /// The host ports of one pod that has an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodHostPorts {
+    /// The owner of the ports, by which the table lists them.
     pub pod: ObjectName,
+    /// Of the pod; its only backend.
     pub address: Ipv4Addr,
     /// Never empty.
     pub ports: Vec<HostPort>,

@@ -31,7 +31,9 @@ pub use service::{
 /// Namespace and name of an object; ordered, so that maps keyed by it give equal bytes for equal input.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ObjectName {
+    /// Never empty: World holds namespaced objects by this, and nodes by name alone.
     pub namespace: Arc<str>,
+    /// `metadata.name`.
     pub name: Arc<str>,
 }
 
@@ -56,14 +58,17 @@ impl std::fmt::Display for ObjectName {
 /// One snapshot. Cloning is cheap.
 #[derive(Clone, Debug, Default)]
 pub struct World {
+    /// All Services of the cluster, headless ones and ExternalName too.
     pub services: OrdMap<ObjectName, Arc<Service>>,
     /// By Service, then by slice name.
     pub slices: OrdMap<ObjectName, OrdMap<Arc<str>, Arc<EndpointSlice>>>,
+    /// By name; this node among them.
     pub nodes: OrdMap<Arc<str>, Arc<Node>>,
     /// Highest resourceVersion this snapshot contains, over all kinds: revisions of one store are comparable.
     pub revision: u64,
     /// Whether each kind's list is complete.
     pub synced: bool,
+    /// Whether the API told this, or it was read from this node's disk.
     pub origin: Origin,
 }
 

@@ -11,14 +11,17 @@ use super::revision_of;
 /// One node of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Node {
+    /// The Node object's; pods and endpoints name their node by it.
     pub name: Arc<str>,
     /// `InternalIP`; without one no pod of that node can be reached.
     pub internal_ip: Option<Ipv4Addr>,
     /// `ExternalIP`s: NodePorts answer there too.
     pub external_ips: Vec<Ipv4Addr>,
+    /// Where the node's pods have their addresses; `None` until the control plane has assigned it.
     pub pod_cidr: Option<Ipv4Network>,
     /// `topology.kubernetes.io/zone`
     pub zone: Option<Arc<str>>,
+    /// The Node's resourceVersion when one of these facts last changed: heartbeats leave it alone.
     pub revision: u64,
 }
 

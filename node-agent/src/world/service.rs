@@ -10,8 +10,11 @@ use super::{ObjectName, revision_of};
 /// Transport protocol of a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Protocol {
+    /// Served by both datapaths.
     Tcp,
+    /// Served by both datapaths.
     Udp,
+    /// Known to the API, and served by no datapath.
     Sctp,
 }
 
@@ -31,47 +34,65 @@ pub enum ServiceKind {
 pub struct ServicePort {
     /// Empty where the only port is unnamed.
     pub name: Arc<str>,
+    /// Together with the number unique in its Service.
     pub protocol: Protocol,
+    /// Where the Service's addresses answer; endpoints have a port of their own, in their slices.
     pub port: u16,
+    /// Where every node answers (NodePort and LoadBalancer Services).
     pub node_port: Option<u16>,
 }
 
 /// Which endpoints clients on nodes and in pods may reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum InternalTrafficPolicy {
+    /// Endpoints on every node.
     Cluster,
+    /// Endpoints on the client's node alone.
     Local,
 }
 
 /// Which endpoints clients outside the cluster may reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ExternalTrafficPolicy {
+    /// Endpoints on every node; the client's address may be replaced on the way.
     Cluster,
+    /// Endpoints on the node that the packet reached; it keeps the client's address.
     Local,
 }
 
 /// Which endpoints are preferred; others are used where those are missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TrafficDistribution {
+    /// Endpoints in the client's zone (KEP 4444).
     PreferSameZone,
+    /// Endpoints on the client's node (KEP 3015).
     PreferSameNode,
 }
 
 /// One Service. Fields without a doc are those of its spec.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Service {
+    /// Slices name their Service by it, and DNS its records.
     pub name: ObjectName,
+    /// Decides which addresses and DNS records it has.
     pub kind: ServiceKind,
+    /// None for a headless Service without ports.
     pub ports: Vec<ServicePort>,
     /// LoadBalancer ingress addresses and `externalIPs`.
     pub external_ips: Vec<Ipv4Addr>,
     /// `sessionAffinity: ClientIP` with its timeout.
     pub session_affinity: Option<Duration>,
+    /// `spec.internalTrafficPolicy`, `Cluster` by default.
     pub internal_traffic_policy: InternalTrafficPolicy,
+    /// `spec.externalTrafficPolicy`, `Cluster` by default.
     pub external_traffic_policy: ExternalTrafficPolicy,
+    /// Where load balancers ask whether this node has an endpoint (external policy `Local`).
     pub health_check_node_port: Option<u16>,
+    /// Endpoints get DNS records before they are ready.
     pub publish_not_ready_addresses: bool,
+    /// `spec.trafficDistribution`; no preference where absent.
     pub traffic_distribution: Option<TrafficDistribution>,
+    /// Its resourceVersion.
     pub revision: u64,
 }
 
@@ -199,12 +220,26 @@ impl Protocol {
 /// Why a Service of the API cannot be served.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidService {
+    /// A field that the API always fills in.
     #[error("{field} is missing")]
-    Missing { field: &'static str },
+    Missing {
+        /// Path within the Service.
+        field: &'static str,
+    },
+    /// A number that no packet can carry.
     #[error("{field} is {value}, not a port number from 1 to 65535")]
-    Port { field: &'static str, value: i32 },
+    Port {
+        /// Path within the Service.
+        field: &'static str,
+        /// As the Service has it.
+        value: i32,
+    },
+    /// Another protocol than the API knows.
     #[error("protocol {value:?} is none of TCP, UDP, SCTP")]
-    Protocol { value: String },
+    Protocol {
+        /// As the Service has it.
+        value: String,
+    },
 }
 
 #[cfg(test)]

@@ -6,6 +6,35 @@ use serde_json::Value;
 
 use super::{Comparison, Part, Step};
 
+/// Where a template is no JSONPath. The texts say what would be right; the caller names the template.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TemplateError {
+    #[error("{{end}} without {{range}}")]
+    EndWithoutRange,
+    #[error("{{range}} without {{end}}")]
+    RangeWithoutEnd,
+    #[error("`..` needs a field name")]
+    NoField,
+    #[error("expected a number, '*', a quoted name or a filter behind '['")]
+    NoSubscript,
+    #[error("missing ']'")]
+    OpenBracket,
+    #[error("missing '}}', or something unknown before it")]
+    OpenBrace,
+    #[error("a filter is written [?(…)]")]
+    NoFilter,
+    #[error("a filter ends with )]")]
+    OpenFilter,
+    #[error("unknown operator {0} in a filter")]
+    UnknownOperator(String),
+    #[error("{0} is neither a number nor a quoted text")]
+    NoLiteral(String),
+    #[error("expected a quoted text")]
+    NoQuote,
+    #[error("a quoted text is not closed")]
+    OpenQuote,
+}
+
 /// What is left of a template.
 pub struct Parser<'t> {
     chars: Peekable<Chars<'t>>,
@@ -18,7 +47,7 @@ impl<'t> Parser<'t> {
     }
 
     /// Parts up to the end, or up to `{end}` within a range.
-    pub fn parts(&mut self, in_range: bool) -> Result<Vec<Part>, String> {
+    pub fn parts(&mut self, in_range: bool) -> Result<Vec<Part>, TemplateError> {
         let mut parts = Vec::new();
         let mut text = String::new();
         while let Some(c) = self.chars.next() {
@@ -47,7 +76,7 @@ impl<'t> Parser<'t> {
                     self.close()?;
                     return Ok(parts);
                 }
-                "end" => return Err("{end} without {range}".into()),
+                "end" => return Err(TemplateError::EndWithoutRange),
                 "" => {
                     let steps = self.steps()?;
                     self.close()?;
@@ -62,7 +91,7 @@ impl<'t> Parser<'t> {
             }
         }
         if in_range {
-            return Err("{range} without {end}".into());
+            return Err(TemplateError::RangeWithoutEnd);
         }
         if !text.is_empty() {
             parts.push(Part::Text(text));
@@ -70,7 +99,7 @@ impl<'t> Parser<'t> {
         Ok(parts)
     }
 
-    fn steps(&mut self) -> Result<Vec<Step>, String> {
+    fn steps(&mut self) -> Result<Vec<Step>, TemplateError> {
         let mut steps = Vec::new();
         loop {
             match self.chars.peek() {
@@ -88,7 +117,7 @@ impl<'t> Parser<'t> {
                     match (deep, name.is_empty()) {
                         (true, false) => steps.push(Step::Anywhere(name)),
                         (false, false) => steps.push(Step::Field(name)),
-                        (true, true) => return Err("`..` needs a field name".into()),
+                        (true, true) => return Err(TemplateError::NoField),
                         (false, true) => {}
                     }
                 }
@@ -101,7 +130,7 @@ impl<'t> Parser<'t> {
         }
     }
 
-    fn bracket(&mut self) -> Result<Step, String> {
+    fn bracket(&mut self) -> Result<Step, TemplateError> {
         self.blanks();
         let step = match self.chars.peek() {
             Some('*') => {
@@ -127,17 +156,17 @@ impl<'t> Parser<'t> {
                 if self.chars.next_if_eq(&':').is_some() {
                     Step::Slice(from.unwrap_or(0), self.number())
                 } else {
-                    Step::Index(from.ok_or("expected a number, '*', a quoted name or a filter behind '['")?)
+                    Step::Index(from.ok_or(TemplateError::NoSubscript)?)
                 }
             }
         };
         self.blanks();
-        self.chars.next_if_eq(&']').map(|_| step).ok_or_else(|| "missing ']'".into())
+        self.chars.next_if_eq(&']').map(|_| step).ok_or(TemplateError::OpenBracket)
     }
 
     /// Behind `[?`: `(@.path == value)`, or only the path.
-    fn filter(&mut self) -> Result<Step, String> {
-        self.chars.next_if_eq(&'(').ok_or("a filter is written [?(…)]")?;
+    fn filter(&mut self) -> Result<Step, TemplateError> {
+        self.chars.next_if_eq(&'(').ok_or(TemplateError::NoFilter)?;
         self.blanks();
         let path = self.steps()?;
         self.blanks();
@@ -153,7 +182,7 @@ impl<'t> Parser<'t> {
             "<=" => Some(Comparison::LessOrEqual),
             ">" => Some(Comparison::Greater),
             ">=" => Some(Comparison::GreaterOrEqual),
-            other => return Err(format!("unknown operator {other} in a filter")),
+            other => return Err(TemplateError::UnknownOperator(other.to_owned())),
         };
         self.blanks();
         let test = match comparison {
@@ -162,10 +191,10 @@ impl<'t> Parser<'t> {
         };
         self.blanks();
         let closed = self.chars.next_if_eq(&')').and_then(|_| self.chars.next_if_eq(&']'));
-        closed.map(|_| Step::Filter { path, test }).ok_or_else(|| "a filter ends with )]".into())
+        closed.map(|_| Step::Filter { path, test }).ok_or(TemplateError::OpenFilter)
     }
 
-    fn literal(&mut self) -> Result<Value, String> {
+    fn literal(&mut self) -> Result<Value, TemplateError> {
         if matches!(self.chars.peek(), Some('"' | '\'')) {
             return self.quoted().map(Value::String);
         }
@@ -173,11 +202,11 @@ impl<'t> Parser<'t> {
         while let Some(c) = self.chars.next_if(|c| !c.is_whitespace() && *c != ')') {
             text.push(c);
         }
-        serde_json::from_str(&text).map_err(|_| format!("{text} is neither a number nor a quoted text"))
+        serde_json::from_str(&text).map_err(|_| TemplateError::NoLiteral(text))
     }
 
-    fn quoted(&mut self) -> Result<String, String> {
-        let quote = self.chars.next().filter(|c| matches!(c, '"' | '\'')).ok_or("expected a quoted text")?;
+    fn quoted(&mut self) -> Result<String, TemplateError> {
+        let quote = self.chars.next().filter(|c| matches!(c, '"' | '\'')).ok_or(TemplateError::NoQuote)?;
         let mut text = String::new();
         while let Some(c) = self.chars.next() {
             match c {
@@ -191,7 +220,7 @@ impl<'t> Parser<'t> {
                 c => text.push(c),
             }
         }
-        Err("a quoted text is not closed".into())
+        Err(TemplateError::OpenQuote)
     }
 
     /// A field's name; a backslash takes the next character as it is (`nodes\.k8s\.io`).
@@ -218,8 +247,8 @@ impl<'t> Parser<'t> {
         while self.chars.next_if(|c| c.is_whitespace()).is_some() {}
     }
 
-    fn close(&mut self) -> Result<(), String> {
+    fn close(&mut self) -> Result<(), TemplateError> {
         self.blanks();
-        self.chars.next_if_eq(&'}').map(|_| ()).ok_or_else(|| "missing '}', or something unknown before it".into())
+        self.chars.next_if_eq(&'}').map(|_| ()).ok_or(TemplateError::OpenBrace)
     }
 }

@@ -14,10 +14,10 @@ pub use unit::UNIT_NAME;
 /// Make this host a node of a cluster
 #[derive(Debug, clap::Subcommand)]
 pub enum Node {
-    Run(Box<run::Run>),
+    Run(Box<run::RunNode>),
     Install(install::Install),
     Uninstall(uninstall::Uninstall),
-    Status(status::Status),
+    Status(status::NodeStatus),
 }
 
 impl Node {

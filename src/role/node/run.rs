@@ -18,7 +18,7 @@ use crate::role::{
   fairlead node run --join https://10.0.0.1:6443 --token-file /etc/fairlead/token --node-name worker-1
 
 SIGTERM ends the agent alone: pods keep running and the kernel keeps serving, and the next agent takes them over.")]
-pub struct Run {
+pub struct RunNode {
     /// The control service to join
     #[arg(long, value_name = "URL")]
     join: String,
@@ -37,7 +37,7 @@ pub struct Run {
     cluster: ClusterArgs,
 }
 
-impl Run {
+impl RunNode {
     /// How the log is written.
     pub fn log_format(&self) -> LogFormat {
         self.common.log_format

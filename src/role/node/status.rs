@@ -7,7 +7,7 @@ use crate::role::privileges;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   fairlead node status")]
-pub struct Status {
+pub struct NodeStatus {
     /// Docker Engine that runs the containers
     #[arg(long, value_name = "URL", env = "DOCKER_HOST", default_value = "unix:///var/run/docker.sock")]
     docker_host: String,
@@ -16,7 +16,7 @@ pub struct Status {
     port: u16,
 }
 
-impl Status {
+impl NodeStatus {
     /// Runs the verb to its end.
     pub async fn run(self) -> anyhow::Result<()> {
         println!("service   {}", service());

@@ -13,7 +13,7 @@ use crate::verbs::submit::SubmitArgs;
   fairlead create configmap settings --from-literal=colour=blue
   fairlead create configmap site --from-file=index.html --from-file=conf=/etc/site.conf
   fairlead create configmap env --from-env-file=.env")]
-pub struct ConfigMap {
+pub struct CreateConfigMap {
     /// Name of the ConfigMap
     #[arg(value_name = "NAME")]
     name: String,
@@ -94,7 +94,7 @@ fn files(path: &Path) -> anyhow::Result<Vec<(String, std::path::PathBuf)>> {
     Ok(found)
 }
 
-impl ConfigMap {
+impl CreateConfigMap {
     /// Runs the verb to its end.
     pub async fn run(self) -> anyhow::Result<()> {
         let mut object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": self.name}});

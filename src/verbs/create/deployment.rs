@@ -9,7 +9,7 @@ use crate::verbs::submit::SubmitArgs;
 #[command(after_help = "Examples:
   fairlead create deployment web --image=nginx --replicas=2 --port=80
   fairlead create deployment sleeper --image=busybox -- sleep 3600")]
-pub struct Deployment {
+pub struct CreateDeployment {
     /// Name of the Deployment
     #[arg(value_name = "NAME")]
     name: String,
@@ -29,7 +29,7 @@ pub struct Deployment {
     submit: SubmitArgs,
 }
 
-impl Deployment {
+impl CreateDeployment {
     /// Runs the verb to its end.
     pub async fn run(self) -> anyhow::Result<()> {
         anyhow::ensure!(self.words.is_empty() || self.image.len() == 1, "a command can be given for one image only");

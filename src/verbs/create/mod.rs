@@ -39,17 +39,17 @@ pub struct Create {
 #[derive(Debug, clap::Subcommand)]
 enum Kind {
     #[command(visible_alias = "deploy")]
-    Deployment(deployment::Deployment),
+    Deployment(deployment::CreateDeployment),
     #[command(visible_alias = "ns")]
-    Namespace(namespace::Namespace),
+    Namespace(namespace::CreateNamespace),
     #[command(name = "configmap", visible_alias = "cm")]
-    ConfigMap(configmap::ConfigMap),
+    ConfigMap(configmap::CreateConfigMap),
     #[command(subcommand)]
-    Secret(secret::Secret),
+    Secret(secret::CreateSecret),
     #[command(subcommand, visible_alias = "svc")]
-    Service(service::Service),
+    Service(service::CreateService),
     #[command(name = "serviceaccount", visible_alias = "sa")]
-    ServiceAccount(serviceaccount::ServiceAccount),
+    ServiceAccount(serviceaccount::CreateServiceAccount),
 }
 
 impl Create {

@@ -8,7 +8,7 @@ use crate::verbs::submit::SubmitArgs;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   fairlead create namespace team-a")]
-pub struct Namespace {
+pub struct CreateNamespace {
     /// Name of the Namespace
     #[arg(value_name = "NAME")]
     name: String,
@@ -16,7 +16,7 @@ pub struct Namespace {
     submit: SubmitArgs,
 }
 
-impl Namespace {
+impl CreateNamespace {
     /// Runs the verb to its end.
     pub async fn run(self) -> anyhow::Result<()> {
         let cluster = self.submit.connect().await?;

@@ -11,12 +11,12 @@ use crate::verbs::submit::SubmitArgs;
 
 /// Create a Secret
 #[derive(Debug, clap::Subcommand)]
-pub enum Secret {
+pub enum CreateSecret {
     Generic(Generic),
     Tls(Tls),
 }
 
-impl Secret {
+impl CreateSecret {
     /// Runs the verb to its end.
     pub async fn run(self) -> anyhow::Result<()> {
         match self {

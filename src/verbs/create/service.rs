@@ -6,7 +6,7 @@ use crate::verbs::submit::SubmitArgs;
 
 /// Create a Service that selects the pods labelled app=NAME
 #[derive(Debug, clap::Subcommand)]
-pub enum Service {
+pub enum CreateService {
     #[command(name = "clusterip")]
     ClusterIp(ClusterIp),
     #[command(name = "nodeport")]
@@ -15,7 +15,7 @@ pub enum Service {
     ExternalName(ExternalName),
 }
 
-impl Service {
+impl CreateService {
     /// Runs the verb to its end.
     pub async fn run(self) -> anyhow::Result<()> {
         let (submit, object) = match &self {

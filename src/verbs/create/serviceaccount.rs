@@ -8,7 +8,7 @@ use crate::verbs::submit::SubmitArgs;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   fairlead create serviceaccount builder")]
-pub struct ServiceAccount {
+pub struct CreateServiceAccount {
     /// Name of the ServiceAccount
     #[arg(value_name = "NAME")]
     name: String,
@@ -16,7 +16,7 @@ pub struct ServiceAccount {
     submit: SubmitArgs,
 }
 
-impl ServiceAccount {
+impl CreateServiceAccount {
     /// Runs the verb to its end.
     pub async fn run(self) -> anyhow::Result<()> {
         let cluster = self.submit.connect().await?;

@@ -9,9 +9,9 @@ mod service;
 #[derive(Debug, clap::Subcommand)]
 pub enum Inspect {
     #[command(visible_aliases = ["svc", "services"])]
-    Service(service::Service),
+    Service(service::InspectService),
     #[command(visible_aliases = ["po", "pods"])]
-    Pod(pod::Pod),
+    Pod(pod::InspectPod),
 }
 
 impl Inspect {

@@ -14,7 +14,7 @@ use crate::{
 #[command(after_help = "Examples:
   fairlead inspect pod web-0
   fairlead inspect pod web-0 -o json")]
-pub struct Pod {
+pub struct InspectPod {
     /// Name of the pod
     #[arg(value_name = "NAME")]
     name: String,
@@ -25,7 +25,7 @@ pub struct Pod {
     connect: ConnectArgs,
 }
 
-impl Pod {
+impl InspectPod {
     /// Runs the verb to its end.
     pub async fn run(self) -> anyhow::Result<()> {
         let cluster = connect(&self.connect).await?;

@@ -16,7 +16,7 @@ use crate::{
   fairlead inspect service web
   fairlead inspect service web --node b
   fairlead inspect service web -o json")]
-pub struct Service {
+pub struct InspectService {
     /// Name of the Service
     #[arg(value_name = "NAME")]
     name: String,
@@ -30,7 +30,7 @@ pub struct Service {
     connect: ConnectArgs,
 }
 
-impl Service {
+impl InspectService {
     /// Runs the verb to its end.
     pub async fn run(self) -> anyhow::Result<()> {
         let cluster = connect(&self.connect).await?;

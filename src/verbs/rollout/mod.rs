@@ -19,7 +19,7 @@ use crate::{
 /// Follow, repeat and undo rollouts
 #[derive(Debug, clap::Subcommand)]
 pub enum Rollout {
-    Status(status::Status),
+    Status(status::RolloutStatus),
     History(history::History),
     Undo(undo::Undo),
     Restart(restart::Restart),

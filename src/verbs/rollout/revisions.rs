@@ -13,7 +13,9 @@ const CHANGE_CAUSE: &str = "kubernetes.io/change-cause";
 
 /// One revision and the ReplicaSet that has its template.
 pub struct Revision {
+    /// Of the annotation `deployment.kubernetes.io/revision`.
     pub number: u64,
+    /// Of the annotation `kubernetes.io/change-cause`; empty where there is none.
     pub change_cause: String,
     /// The pod template, without the hash that the controller has put in.
     pub template: Value,

@@ -14,7 +14,7 @@ use crate::cluster::{Cluster, ConnectArgs, connect, until};
   fairlead rollout status deployment/web
   fairlead rollout status deployment web --timeout=90s
   fairlead rollout status deploy/web --watch=false")]
-pub struct Status {
+pub struct RolloutStatus {
     /// TYPE NAME, or TYPE/NAME
     #[arg(value_name = "RESOURCE", required = true)]
     resource: Vec<String>,
@@ -37,7 +37,7 @@ enum Progress {
     Failed(String),
 }
 
-impl Status {
+impl RolloutStatus {
     /// Runs the verb to its end.
     pub async fn run(self) -> anyhow::Result<()> {
         let cluster = connect(&self.connect).await?;

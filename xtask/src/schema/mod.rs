@@ -15,6 +15,7 @@ mod refresh;
 pub struct Schema {}
 
 impl Schema {
+    /// Downloads nothing: reads the definitions that k8s-openapi brings, and writes the data of `control/src/schema`.
     #[cfg(feature = "schema")]
     pub fn run(self) -> anyhow::Result<()> {
         refresh::refresh(&crate::workspace::root().join("control/src/schema/kubernetes"), &definitions::all())

@@ -6,8 +6,11 @@ use crate::command;
 /// One thing that may be missing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Need {
+    /// A program or a file, as people know it.
     pub what: &'static str,
+    /// What does not work without it.
     pub why: &'static str,
+    /// Debian's names of what brings it.
     pub packages: &'static [&'static str],
 }
 

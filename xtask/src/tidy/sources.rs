@@ -16,6 +16,7 @@ const DIRECTORIES: &[&str] = &["src", "control", "node-agent", "proxy-ebpf", "te
 pub struct Source {
     /// Relative to the workspace's root.
     pub path: PathBuf,
+    /// All of it.
     pub text: String,
 }
 
@@ -36,6 +37,7 @@ impl Source {
         Ok(Self { path, text })
     }
 
+    /// The path as messages show it.
     pub fn shown(&self) -> String {
         self.path.display().to_string()
     }

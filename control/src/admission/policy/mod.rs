@@ -16,7 +16,7 @@ use super::{Request, warnings};
 use crate::{
     kinds::{FieldError, Registry, label_selector},
     request::Verb,
-    status::Status,
+    status::{Status, Subject},
     store::Snapshot,
 };
 
@@ -29,9 +29,11 @@ const BINDINGS: &str = "validatingadmissionpolicybindings.admissionregistration.
 /// Evaluates the policies of the cluster. Cheap to clone; clones share what was compiled.
 #[derive(Clone, Debug, Default)]
 pub struct Policies {
-    /// By name, with the revision of the policy.
-    compiled: Arc<Mutex<HashMap<String, (u64, Arc<Compiled>)>>>,
+    compiled: Arc<Mutex<ByName>>,
 }
+
+/// Compiled policies, each with the revision that it was compiled from.
+type ByName = HashMap<String, (u64, Arc<Compiled>)>;
 
 /// A violation that denies the request.
 struct Denial {
@@ -40,8 +42,23 @@ struct Denial {
     code: u16,
 }
 
-/// Every reason why the expressions of a policy cannot be evaluated: what its validation adds to the rules of its kind.
-pub fn expression_errors(policy: &Value) -> Vec<FieldError> {
+/// Refuses a policy whose expressions cannot be evaluated. What was stored before is not compiled again.
+pub fn must_compile(request: &Request<'_>, object: &Value) -> Result<(), Status> {
+    let is_policy =
+        request.kind.group == "admissionregistration.k8s.io" && request.kind.kind == "ValidatingAdmissionPolicy";
+    let is_written = matches!(request.operation, Verb::Create | Verb::Update);
+    if !is_policy || !is_written || request.old.is_some_and(|old| old["spec"] == object["spec"]) {
+        return Ok(());
+    }
+    let errors = expression_errors(object);
+    if errors.is_empty() {
+        return Ok(());
+    }
+    let subject = Subject { group: &request.kind.group, resource: &request.kind.kind, name: request.name };
+    Err(Status::invalid(subject, &errors))
+}
+
+fn expression_errors(policy: &Value) -> Vec<FieldError> {
     Compiled::read(policy).errors
 }
 

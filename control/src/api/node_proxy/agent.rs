@@ -38,16 +38,21 @@ pub struct Agents {
 /// Where an agent listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AgentAddress {
+    /// The Node's name, which the agent's certificate must have.
     pub node: String,
+    /// `InternalIP` of the Node.
     pub ip: IpAddr,
+    /// `daemonEndpoints.kubeletEndpoint` of the Node's status.
     pub port: u16,
 }
 
 /// Why connections to agents cannot be set up at the start.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentsError {
+    /// The certificate or key is not PEM.
     #[error("the API server's client certificate is not usable")]
     Certificate(#[source] rustls_pki_types::pem::Error),
+    /// Certificate and key do not fit each other.
     #[error("TLS to agents cannot be set up")]
     Tls(#[from] rustls::Error),
 }
@@ -55,12 +60,16 @@ pub enum AgentsError {
 /// Why an agent's answer could not be fetched.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
+    /// The node is down, or its port is closed to this host.
     #[error("cannot reach the agent of node \"{node}\" at {address}")]
     Unreachable { node: String, address: SocketAddr, source: io::Error },
+    /// The agent, or Docker behind it, has hung.
     #[error("the agent of node \"{node}\" at {address} does not answer")]
     TimedOut { node: String, address: SocketAddr },
+    /// Its certificate is not the node's.
     #[error("who answers at {address} is not the agent of node \"{node}\"")]
     Untrusted { node: String, address: SocketAddr, source: io::Error },
+    /// It does not speak HTTP as it should.
     #[error("the agent of node \"{node}\" at {address} broke off")]
     Protocol { node: String, address: SocketAddr, source: hyper::Error },
 }

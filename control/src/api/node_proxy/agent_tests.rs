@@ -23,7 +23,7 @@ use crate::{
     api::{Api, open_store},
     auth::{
         Identity,
-        pki::{Authority, Subject, Usage},
+        pki::{Authority, CertificateSubject, Usage},
     },
     kinds::Registry,
 };
@@ -43,7 +43,8 @@ impl Lab {
         let dir = tempfile::tempdir().unwrap();
         let now = OffsetDateTime::now_utc();
         let (authority, _) = Authority::create(now).unwrap();
-        let subject = Subject { common_name: "system:kube-apiserver".into(), ..Subject::default() };
+        let subject =
+            CertificateSubject { common_name: "system:kube-apiserver".into(), ..CertificateSubject::default() };
         let own = authority.issue(&subject, Usage::Client, HOUR, now).unwrap();
         let kinds = Registry::default();
         let store = Arc::new(open_store(&dir.path().join("store"), &kinds).unwrap());
@@ -57,7 +58,7 @@ impl Lab {
     /// A TLS server that shows a certificate of `authority` for 127.0.0.1 and insists on one of the cluster's.
     async fn agent(&self, authority: &Authority) -> SocketAddr {
         let now = OffsetDateTime::now_utc();
-        let subject = Subject { addresses: vec![[127, 0, 0, 1].into()], ..Subject::default() };
+        let subject = CertificateSubject { addresses: vec![[127, 0, 0, 1].into()], ..CertificateSubject::default() };
         let issued = authority.issue(&subject, Usage::Server, HOUR, now).unwrap();
         let mut roots = RootCertStore::empty();
         roots.add(self.authority.certificate().clone()).unwrap();

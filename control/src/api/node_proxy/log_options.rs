@@ -10,14 +10,21 @@ use crate::{
 /// What part of which log is asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogOptions {
+    /// `None` where the pod has only one.
     pub container: Option<String>,
+    /// Goes on until the container ends.
     pub follow: bool,
     /// The container's run before the present one.
     pub previous: bool,
+    /// Each line opens with its time.
     pub timestamps: bool,
+    /// Lines of so many seconds back; not together with `since_time`.
     pub since_seconds: Option<i64>,
+    /// Lines from then on.
     pub since_time: Option<Timestamp>,
+    /// Lines from the end; all where it is absent.
     pub tail_lines: Option<i64>,
+    /// After so many bytes the answer ends.
     pub limit_bytes: Option<i64>,
 }
 

@@ -38,6 +38,7 @@ struct Prepared {
 /// The document of one group and version.
 #[derive(Clone, Debug)]
 pub struct Document {
+    /// The text that is sent.
     pub json: Bytes,
     /// Upper-case hex; a URL with it as `?hash=` may be cached for ever, and it serves as the `ETag`.
     pub hash: String,

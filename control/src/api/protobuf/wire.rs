@@ -5,30 +5,42 @@
 pub enum Wire<'a> {
     /// Signed numbers are two's complement in 64 bits, whatever their type.
     Varint(u64),
+    /// Eight bytes, little endian.
     Fixed64(u64),
+    /// Texts, bytes and messages.
     Bytes(&'a [u8]),
+    /// Four bytes, little endian.
     Fixed32(u32),
 }
 
 /// Why bytes are not a protobuf message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
+    /// The message ends in the middle of a value.
     #[error("it ends within a value")]
     Truncated,
+    /// More than ten bytes, or more than 64 bits.
     #[error("a number is longer than 64 bits")]
     LongVarint,
+    /// A kind of value that protobuf does not have.
     #[error("wire type {0} is unknown")]
     WireType(u64),
+    /// 0, or beyond 29 bits.
     #[error("field number {0} is impossible")]
     FieldNumber(u64),
+    /// The field is of another kind.
     #[error("field {0} holds another type than its message says")]
     WrongType(u32),
+    /// Bytes that are not UTF-8.
     #[error("a text is not UTF-8")]
     Text,
+    /// A time that no calendar has.
     #[error("a point in time is out of range")]
     Time,
+    /// JSON within the message that is none.
     #[error("embedded JSON is malformed")]
     Json,
+    /// Deeper than any object of the API.
     #[error("messages are nested too deeply")]
     Nesting,
 }

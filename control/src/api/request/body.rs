@@ -12,7 +12,9 @@ use crate::{
 
 /// A body that was read, and what the client should be warned of.
 pub struct Decoded {
+    /// The object, as its schema has it.
     pub value: Value,
+    /// Become headers `Warning` of the answer.
     pub warnings: Vec<String>,
 }
 

@@ -12,10 +12,13 @@ use crate::{
 /// What a request is about.
 #[derive(Clone, Debug)]
 pub struct Target {
+    /// The kind that the path names, as it was when the request came.
     pub kind: Arc<Kind>,
     /// `None` for cluster-scoped kinds, and for all namespaces.
     pub namespace: Option<String>,
+    /// `None` for requests about many objects.
     pub name: Option<String>,
+    /// `None` for the object itself.
     pub subresource: Option<&'static Subresource>,
 }
 

@@ -18,7 +18,8 @@ pub(super) static REVIEW: Review = Review {
     kind: "SelfSubjectAccessReview",
     status: |call, review| {
         let raw = &review["spec"]["resourceAttributes"]["fieldSelector"]["rawSelector"];
-        let fields: FieldSelector = raw.as_str().unwrap_or_default().parse().map_err(Status::bad_request)?;
+        let fields = raw.as_str().unwrap_or_default().parse::<FieldSelector>();
+        let fields = fields.map_err(|error| Status::bad_request(error.to_string()))?;
         // What depends on stored objects is not allowed in general.
         let attributes = attributes(&review["spec"], &fields);
         let allowed = authorize::authorize(&call.identity, &attributes) == Decision::Allow;

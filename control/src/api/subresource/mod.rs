@@ -60,8 +60,11 @@ pub type Answer<'a> = BoxFuture<'a, Result<Response, Status>>;
 /// A kind that stands for a part of an object, or for something to be done with it.
 #[derive(Clone, Copy, Debug)]
 pub struct SubresourceKind {
+    /// API group; empty for the core group.
     pub group: &'static str,
+    /// `v1`
     pub version: &'static str,
+    /// `Scale`
     pub kind: &'static str,
     /// Path in the OpenAPI definitions: `io.k8s.api.autoscaling.v1.Scale`.
     pub schema: &'static str,

@@ -23,6 +23,7 @@ use crate::{allocation::Allocator, auth::Identity, kinds::Registry};
 
 /// An API over a store of its own.
 pub struct Server {
+    /// The API itself, without TLS or authentication before it.
     pub api: Api,
     /// Where its store is, if it is to be removed with the server.
     _dir: Option<tempfile::TempDir>,
@@ -32,13 +33,18 @@ pub struct Server {
 
 /// An answer read whole.
 pub struct Answer {
+    /// HTTP code.
     pub code: u16,
+    /// As they were sent.
     pub headers: http::HeaderMap,
+    /// The body; null where it is not JSON.
     pub json: Value,
+    /// The body as text.
     pub text: String,
 }
 
 impl Server {
+    /// With the namespace `default` and nothing else.
     pub async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let kinds = Registry::default();
@@ -51,14 +57,17 @@ impl Server {
         server
     }
 
+    /// A typed client that may do everything.
     pub fn client(&self) -> kube::Client {
         self.api.client(Identity::control("test"))
     }
 
+    /// Sends the request as one who may do everything.
     pub async fn send(&self, request: Request<Body>) -> http::Response<Body> {
         self.api.answer_as(Identity::control("test"), request).await
     }
 
+    /// As [`Server::send`], and reads the whole answer.
     pub async fn call(&self, method: Method, path: &str, headers: &[(&str, &str)], body: impl Into<Body>) -> Answer {
         let mut request = Request::builder().method(method).uri(path);
         for (name, value) in headers {
@@ -72,50 +81,61 @@ impl Server {
         Answer { code: parts.status.as_u16(), headers: parts.headers, json, text }
     }
 
+    /// `GET`, answered as JSON.
     pub async fn get(&self, path: &str) -> Answer {
         self.call(Method::GET, path, &[], Body::empty()).await
     }
 
+    /// `GET` with this `Accept` header.
     pub async fn get_as(&self, path: &str, accept: &str) -> Answer {
         self.call(Method::GET, path, &[(header::ACCEPT.as_str(), accept)], Body::empty()).await
     }
 
+    /// `POST` of an object as JSON.
     pub async fn post(&self, path: &str, body: Value) -> Answer {
         self.call(Method::POST, path, &[], body.to_string()).await
     }
 
+    /// `PUT` of an object as JSON.
     pub async fn put(&self, path: &str, body: Value) -> Answer {
         self.call(Method::PUT, path, &[], body.to_string()).await
     }
 
+    /// `PATCH` with a JSON Merge Patch.
     pub async fn merge(&self, path: &str, body: Value) -> Answer {
         let content_type = (header::CONTENT_TYPE.as_str(), "application/merge-patch+json");
         self.call(Method::PATCH, path, &[content_type], body.to_string()).await
     }
 
+    /// `DELETE` with these DeleteOptions.
     pub async fn delete(&self, path: &str, options: Value) -> Answer {
         self.call(Method::DELETE, path, &[], options.to_string()).await
     }
 }
 
 impl Answer {
+    /// `metadata.name` of the object.
     pub fn name(&self) -> &str {
         self.json["metadata"]["name"].as_str().unwrap_or_default()
     }
 
+    /// Code, and reason of the Status.
     pub fn reason(&self) -> (u16, &str) {
         (self.code, self.json["reason"].as_str().unwrap_or_default())
     }
 
+    /// The Status' message.
     pub fn message(&self) -> &str {
         self.json["message"].as_str().unwrap_or_default()
     }
 }
 
+/// A ConfigMap with the key `k`.
 pub fn config_map(name: &str, labels: Value) -> Value {
     json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "labels": labels}, "data": {"k": "v"}})
 }
 
+/// A pod with one container.
 pub fn pod(name: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name},
         "spec": {"containers": [{"name": "c", "image": "i"}]}})

@@ -26,18 +26,26 @@ use crate::{
 /// `DeleteOptions`, from the body or the query.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
+    /// Seconds that the object has left; the kind's own where it is absent.
     pub grace_period_seconds: Option<i64>,
+    /// `None` for the kind's default.
     pub propagation: Option<Propagation>,
+    /// Precondition: the object is still this one.
     pub uid: Option<String>,
+    /// Precondition: the object is still in this version.
     pub resource_version: Option<String>,
+    /// Everything is checked, and nothing deleted.
     pub dry_run: bool,
 }
 
 /// What becomes of dependents. The garbage collector does it; deletion only says so, by finalizers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Propagation {
+    /// Dependents are deleted after the object.
     Background,
+    /// Dependents are deleted before the object.
     Foreground,
+    /// Dependents stay.
     Orphan,
 }
 
@@ -109,6 +117,7 @@ impl Options {
 /// What a deletion does to an object now.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
+    /// The object goes at once.
     Remove,
     /// The object is stored like this, and goes when nothing holds it any more.
     Mark(Value),

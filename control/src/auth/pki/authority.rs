@@ -25,36 +25,47 @@ pub struct Authority {
 
 /// What a certificate says about its holder.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Subject {
+pub struct CertificateSubject {
+    /// The user, in Kubernetes' reading of a client certificate.
     pub common_name: String,
     /// The group, in Kubernetes' reading of a client certificate. One is all that any certificate of ours needs.
     pub organization: Option<String>,
+    /// Subject alternative names.
     pub dns_names: Vec<String>,
+    /// Subject alternative names that are addresses.
     pub addresses: Vec<IpAddr>,
 }
 
 /// Extended key usage of a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Usage {
+    /// To show who one is: `clientAuth`.
     Client,
+    /// To be recognised as a server: `serverAuth`.
     Server,
 }
 
 /// A certificate and its private key, both as PEM.
 pub struct Issued {
+    /// The leaf alone.
     pub certificate_pem: String,
+    /// PKCS #8. Never logged.
     pub key_pem: String,
 }
 
 /// Why the authority could not be loaded, made or used.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthorityError {
+    /// It is damaged, or no CA's.
     #[error("the certificate is not usable: {0}")]
     Certificate(String),
+    /// It is damaged, or of an unknown kind.
     #[error("the private key is not usable")]
     Key(#[source] rcgen::Error),
+    /// The two files are not of one authority: restore both from one backup.
     #[error("the private key belongs to another certificate")]
     Mismatch,
+    /// The request's names or key cannot be certified.
     #[error("cannot sign")]
     Sign(#[from] rcgen::Error),
 }
@@ -117,7 +128,7 @@ impl Authority {
     /// Makes a key and a certificate for it.
     pub fn issue(
         &self,
-        subject: &Subject,
+        subject: &CertificateSubject,
         usage: Usage,
         lifetime: Duration,
         now: OffsetDateTime,
@@ -131,7 +142,7 @@ impl Authority {
     pub fn sign(
         &self,
         request: &CertificateSigningRequestParams,
-        subject: &Subject,
+        subject: &CertificateSubject,
         usage: Usage,
         lifetime: Duration,
         now: OffsetDateTime,
@@ -142,7 +153,7 @@ impl Authority {
 }
 
 fn params(
-    subject: &Subject,
+    subject: &CertificateSubject,
     usage: Usage,
     lifetime: Duration,
     now: OffsetDateTime,
@@ -211,10 +222,10 @@ mod tests {
     fn a_client_certificate_names_user_and_group_and_may_only_be_a_client() {
         let now = OffsetDateTime::now_utc();
         let (authority, _) = Authority::create(now).unwrap();
-        let subject = Subject {
+        let subject = CertificateSubject {
             common_name: "system:node:n1".into(),
             organization: Some("system:nodes".into()),
-            ..Subject::default()
+            ..CertificateSubject::default()
         };
         let issued = authority.issue(&subject, Usage::Client, Duration::from_secs(3600), now).unwrap();
         let der = pem::parse(issued.certificate_pem).unwrap();

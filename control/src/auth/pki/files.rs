@@ -11,22 +11,44 @@ use std::{
 
 /// Why a file of the PKI could not be used. Every variant names the file.
 #[derive(Debug, thiserror::Error)]
-pub enum FileError {
+pub enum PkiFileError {
+    /// The file is there and cannot be read.
     #[error("cannot read {}", path.display())]
-    Read { path: PathBuf, source: io::Error },
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The file or directory cannot be made.
     #[error("cannot write {}", path.display())]
-    Write { path: PathBuf, source: io::Error },
+    Write {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// Others could read a key, or replace it: take their rights away.
     #[error("{} holds a private key but has mode {mode:04o}, so others can read it: run `chmod 600` on it, or remove it if the key may be known", path.display())]
-    TooOpen { path: PathBuf, mode: u32 },
+    TooOpen {
+        /// The file or directory.
+        path: PathBuf,
+        /// Permission bits as found.
+        mode: u32,
+    },
+    /// The file is no PEM.
     #[error("{} is not text", path.display())]
-    NotText { path: PathBuf },
+    NotText {
+        /// The file.
+        path: PathBuf,
+    },
 }
 
 /// Returns the text of a file that holds a private key, or `None` where there is no such file.
 ///
 /// A file that group or others may read is refused: what it holds can no longer be called private.
-pub fn read_private(path: &Path) -> Result<Option<String>, FileError> {
-    let read = |source| FileError::Read { path: path.into(), source };
+pub fn read_private(path: &Path) -> Result<Option<String>, PkiFileError> {
+    let read = |source| PkiFileError::Read { path: path.into(), source };
     let mut file = match File::open(path) {
         Ok(file) => file,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -34,17 +56,17 @@ pub fn read_private(path: &Path) -> Result<Option<String>, FileError> {
     };
     let mode = file.metadata().map_err(read)?.mode() & 0o7777;
     if mode & 0o077 != 0 {
-        return Err(FileError::TooOpen { path: path.into(), mode });
+        return Err(PkiFileError::TooOpen { path: path.into(), mode });
     }
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes).map_err(read)?;
-    String::from_utf8(bytes).map(Some).map_err(|_| FileError::NotText { path: path.into() })
+    String::from_utf8(bytes).map(Some).map_err(|_| PkiFileError::NotText { path: path.into() })
 }
 
 /// Replaces `path` by `text`, mode 0600: readers see the old text or the new, also after a power cut.
 ///
 /// Writes nothing where the file is so already: a service can start again on a disk that is full.
-pub fn write_private(path: &Path, text: &str) -> Result<(), FileError> {
+pub fn write_private(path: &Path, text: &str) -> Result<(), PkiFileError> {
     if read_private(path).is_ok_and(|found| found.as_deref() == Some(text)) {
         return Ok(());
     }
@@ -57,12 +79,12 @@ pub fn write_private(path: &Path, text: &str) -> Result<(), FileError> {
         // The rename itself is durable only once the directory is.
         File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
     };
-    write().map_err(|source| FileError::Write { path: path.into(), source })
+    write().map_err(|source| PkiFileError::Write { path: path.into(), source })
 }
 
 /// Makes `dir` where it is missing, readable by its owner alone. A directory that is there stays as it is: it may be
 /// anyone's.
-pub fn private_dir(dir: &Path) -> Result<(), FileError> {
+pub fn private_dir(dir: &Path) -> Result<(), PkiFileError> {
     let make = || -> io::Result<()> {
         if let Some(parent) = dir.parent() {
             fs::create_dir_all(parent)?;
@@ -72,7 +94,7 @@ pub fn private_dir(dir: &Path) -> Result<(), FileError> {
             made => made,
         }
     };
-    make().map_err(|source| FileError::Write { path: dir.into(), source })
+    make().map_err(|source| PkiFileError::Write { path: dir.into(), source })
 }
 
 #[cfg(test)]

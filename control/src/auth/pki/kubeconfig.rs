@@ -42,7 +42,7 @@ mod tests {
     fn clients_can_read_it() {
         let now = OffsetDateTime::now_utc();
         let (authority, _) = Authority::create(now).unwrap();
-        let user = authority.issue(&Subject::default(), Usage::Client, LEAF_LIFETIME, now).unwrap();
+        let user = authority.issue(&CertificateSubject::default(), Usage::Client, LEAF_LIFETIME, now).unwrap();
         let text = admin_kubeconfig("https://127.0.0.1:6443", &authority, &user);
         let parsed = kube::config::Kubeconfig::from_yaml(&text).unwrap();
         assert_eq!(parsed.current_context.as_deref(), Some("fairlead"));

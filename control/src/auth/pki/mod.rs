@@ -16,8 +16,8 @@ use std::{
 
 use time::OffsetDateTime;
 
-pub use authority::{Authority, AuthorityError, Issued, Subject, Usage, certificate_hash};
-pub use files::{FileError, private_dir, write_private};
+pub use authority::{Authority, AuthorityError, CertificateSubject, Issued, Usage, certificate_hash};
+pub use files::{PkiFileError, private_dir, write_private};
 pub use kubeconfig::admin_kubeconfig;
 pub use serving::ServingNames;
 
@@ -28,6 +28,7 @@ const RENEW_BEFORE: Duration = Duration::from_secs(60 * 24 * 3600);
 
 /// What the control service has to identify itself and others.
 pub struct Pki {
+    /// The cluster's CA.
     pub authority: Authority,
     /// What the API's listener shows. The chain it sends has the CA added: a joiner pins that.
     pub serving: Issued,
@@ -40,14 +41,35 @@ pub struct Pki {
 /// Why the keys and certificates could not be loaded or made.
 #[derive(Debug, thiserror::Error)]
 pub enum PkiError {
+    /// A file could not be read or written.
     #[error(transparent)]
-    File(#[from] FileError),
+    File(#[from] PkiFileError),
+    /// A file holds no usable key or certificate.
     #[error("{} is corrupt; restore it, or remove it to have another one made ({consequence})", path.display())]
-    Corrupt { path: PathBuf, consequence: &'static str, source: AuthorityError },
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// What removing it means for the cluster.
+        consequence: &'static str,
+        /// What is wrong with it.
+        source: AuthorityError,
+    },
+    /// Of a certificate and its key one is lost.
     #[error("{} is there but {} is missing; restore it", present.display(), missing.display())]
-    Half { present: PathBuf, missing: PathBuf },
+    Half {
+        /// The file that is there.
+        present: PathBuf,
+        /// The file that is not.
+        missing: PathBuf,
+    },
+    /// The authority could not sign.
     #[error("cannot issue the certificate {}", path.display())]
-    Issue { path: PathBuf, source: AuthorityError },
+    Issue {
+        /// File of the certificate to be made.
+        path: PathBuf,
+        /// Why not.
+        source: AuthorityError,
+    },
 }
 
 impl Pki {
@@ -55,11 +77,12 @@ impl Pki {
     pub fn load_or_create(dir: &Path, names: &ServingNames, now: OffsetDateTime) -> Result<Self, PkiError> {
         private_dir(dir)?;
         let authority = authority_in(dir, now)?;
-        let leaf = |file: &str, subject: Subject, usage| leaf_in(&authority, dir.join(file), &subject, usage, now);
-        let masters = |user: &str| Subject {
+        let leaf =
+            |file: &str, subject: CertificateSubject, usage| leaf_in(&authority, dir.join(file), &subject, usage, now);
+        let masters = |user: &str| CertificateSubject {
             common_name: user.into(),
             organization: Some("system:masters".into()),
-            ..Subject::default()
+            ..CertificateSubject::default()
         };
         let serving = leaf("serving.pem", names.subject(), Usage::Server)?;
         let admin = leaf("admin.pem", masters("kubernetes-admin"), Usage::Client)?;
@@ -94,7 +117,7 @@ fn authority_in(dir: &Path, now: OffsetDateTime) -> Result<Authority, PkiError> 
 fn leaf_in(
     authority: &Authority,
     path: PathBuf,
-    subject: &Subject,
+    subject: &CertificateSubject,
     usage: Usage,
     now: OffsetDateTime,
 ) -> Result<Issued, PkiError> {

@@ -6,13 +6,15 @@ use rustls_pki_types::CertificateDer;
 use time::OffsetDateTime;
 use x509_parser::{extensions::GeneralName, prelude::X509Certificate};
 
-use super::{Issued, Subject};
+use super::{CertificateSubject, Issued};
 use crate::Config;
 
 /// Names and addresses under which clients reach the API.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServingNames {
+    /// Of the host and of the Service `kubernetes`, and `localhost`.
     pub dns_names: Vec<String>,
+    /// Of the listener and of the Service `kubernetes`, the loopback, and what the configuration advertises.
     pub addresses: Vec<IpAddr>,
 }
 
@@ -44,8 +46,8 @@ impl ServingNames {
     }
 
     /// The subject of a certificate with these names.
-    pub(super) fn subject(&self) -> Subject {
-        Subject {
+    pub(super) fn subject(&self) -> CertificateSubject {
+        CertificateSubject {
             common_name: "kube-apiserver".into(),
             organization: None,
             dns_names: self.dns_names.clone(),
@@ -58,7 +60,7 @@ impl ServingNames {
 pub(super) fn still_good(
     issued: &Issued,
     authority: &CertificateDer<'_>,
-    subject: &Subject,
+    subject: &CertificateSubject,
     until: OffsetDateTime,
 ) -> bool {
     let Ok(pem) = pem::parse(&issued.certificate_pem) else { return false };

@@ -12,11 +12,14 @@ use k8s_openapi::api::{
 use rcgen::{CertificateSigningRequestParams, SanType};
 use x509_parser::{certification_request::X509CertificationRequest, prelude::FromDer};
 
-use super::reserved::{self, ControlNames};
+use super::{
+    denial::Denial,
+    reserved::{self, ControlNames},
+};
 use crate::{
     auth::{
         authorize::{BOOTSTRAPPERS, MASTERS, NODES},
-        pki::{Subject, Usage},
+        pki::{CertificateSubject, Usage},
     },
     objects::informers::node_of_user,
 };
@@ -37,16 +40,22 @@ pub enum SigningDecision {
     Leave,
     /// The Node does not exist yet, or does not have its addresses yet.
     Wait,
-    Deny(String),
+    /// It breaks a rule of its signer.
+    Deny(Denial),
+    /// It is signed, and approved first where nobody did.
     Sign(Box<Grant>),
 }
 
 /// What the certificate will hold.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Grant {
+    /// Parsed and its signature checked: it proves that the requester has the key.
     pub request: CertificateSigningRequestParams,
-    pub subject: Subject,
+    /// Taken over from the request, once it was checked.
+    pub subject: CertificateSubject,
+    /// Of the signer.
     pub usage: Usage,
+    /// From 10 minutes to a year.
     pub lifetime: Duration,
 }
 
@@ -74,7 +83,7 @@ pub fn decide(
     };
     match examine(&csr.spec, usage, has("Approved"), node, nodes, control) {
         Ok(decision) => decision,
-        Err(why) => SigningDecision::Deny(why),
+        Err(denial) => SigningDecision::Deny(denial),
     }
 }
 
@@ -85,10 +94,9 @@ fn examine(
     node: Option<&Node>,
     nodes: &[Arc<Node>],
     control: &ControlNames,
-) -> Result<SigningDecision, String> {
-    let request = std::str::from_utf8(&spec.request.0)
-        .map_err(|_| "spec.request is not PEM".to_owned())
-        .and_then(|pem| CertificateSigningRequestParams::from_pem(pem).map_err(|e| format!("spec.request: {e}")))?;
+) -> Result<SigningDecision, Denial> {
+    let pem = std::str::from_utf8(&spec.request.0).map_err(|_| Denial::NotPem)?;
+    let request = CertificateSigningRequestParams::from_pem(pem).map_err(unreadable)?;
     let common_name = node_subject(&spec.request.0)?;
     check_usages(spec, usage)?;
     let (dns_names, addresses) = alternative_names(&request.params.subject_alt_names)?;
@@ -100,7 +108,7 @@ fn examine(
     match usage {
         Usage::Client => {
             if named {
-                return Err("a node's client certificate has no subject alternative names".into());
+                return Err(Denial::NamedClient);
             }
             if !approved && !same_node && !is_in(BOOTSTRAPPERS) && !is_in(MASTERS) {
                 return Ok(SigningDecision::Leave);
@@ -108,17 +116,17 @@ fn examine(
         }
         Usage::Server => {
             if !named {
-                return Err("a serving certificate needs a DNS name or an address".into());
+                return Err(Denial::NamelessServer);
             }
             // A person may approve what this cannot check; only the name must be the requester's.
             if !approved && !is_in(MASTERS) {
                 if !same_node {
-                    return Err(format!("{username:?} may not ask for a serving certificate of {common_name:?}"));
+                    return Err(Denial::NotTheNode { username: username.to_owned(), common_name });
                 }
                 match own_names(&common_name, &dns_names, &addresses, node) {
                     None => return Ok(SigningDecision::Wait),
                     Some(foreign) if !foreign.is_empty() => {
-                        return Err(format!("the node does not have the names {}", foreign.join(", ")));
+                        return Err(Denial::ForeignNames(foreign));
                     }
                     Some(_) => {}
                 }
@@ -126,33 +134,38 @@ fn examine(
                 let mut refused = control.reserved(&dns_names, &addresses, node);
                 refused.extend(reserved::of_other_nodes(own, &dns_names, &addresses, nodes));
                 if !refused.is_empty() {
-                    return Err(format!("node {own:?} gets no serving certificate for {}", refused.join(", ")));
+                    return Err(Denial::ReservedNames { node: own.to_owned(), names: refused });
                 }
             }
         }
     }
     let asked = spec.expiration_seconds.and_then(|s| u64::try_from(s).ok()).map(Duration::from_secs);
-    let subject = Subject { common_name, organization: Some(NODES.into()), dns_names, addresses };
+    let subject = CertificateSubject { common_name, organization: Some(NODES.into()), dns_names, addresses };
     let lifetime = asked.unwrap_or(LIFETIME).clamp(SHORTEST, LIFETIME);
     Ok(SigningDecision::Sign(Box::new(Grant { request, subject, usage, lifetime })))
 }
 
 /// The common name of a request whose subject is a node's: O is `system:nodes` alone, CN `system:node:NAME`.
-fn node_subject(pem_text: &[u8]) -> Result<String, String> {
-    let pem = pem::parse(pem_text).map_err(|e| format!("spec.request: {e}"))?;
-    let (_, request) = X509CertificationRequest::from_der(pem.contents()).map_err(|e| format!("spec.request: {e}"))?;
+fn node_subject(pem_text: &[u8]) -> Result<String, Denial> {
+    let pem = pem::parse(pem_text).map_err(unreadable)?;
+    let (_, request) = X509CertificationRequest::from_der(pem.contents()).map_err(unreadable)?;
     let subject = &request.certification_request_info.subject;
     let organizations: Vec<&str> = subject.iter_organization().filter_map(|o| o.as_str().ok()).collect();
     let names: Vec<&str> = subject.iter_common_name().filter_map(|n| n.as_str().ok()).collect();
     match (organizations.as_slice(), names.as_slice()) {
         ([NODES], [name]) if name.strip_prefix("system:node:").is_some_and(|n| !n.is_empty()) => Ok((*name).to_owned()),
-        _ => Err(format!(
-            "the subject must be O = {NODES} and CN = system:node:NAME, not O = {organizations:?} and CN = {names:?}"
-        )),
+        _ => {
+            let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+            Err(Denial::Subject { organizations: owned(&organizations), names: owned(&names) })
+        }
     }
 }
 
-fn check_usages(spec: &CertificateSigningRequestSpec, usage: Usage) -> Result<(), String> {
+fn unreadable(error: impl std::fmt::Display) -> Denial {
+    Denial::Unreadable(error.to_string())
+}
+
+fn check_usages(spec: &CertificateSigningRequestSpec, usage: Usage) -> Result<(), Denial> {
     let needed = match usage {
         Usage::Client => "client auth",
         Usage::Server => "server auth",
@@ -160,19 +173,19 @@ fn check_usages(spec: &CertificateSigningRequestSpec, usage: Usage) -> Result<()
     let usages = spec.usages.as_deref().unwrap_or_default();
     let foreign = usages.iter().find(|u| !["digital signature", "key encipherment", needed].contains(&u.as_str()));
     match foreign {
-        Some(foreign) => Err(format!("the usage {foreign:?} is not given by {}", spec.signer_name)),
-        None if !usages.iter().any(|u| u == needed) => Err(format!("spec.usages lacks {needed:?}")),
+        Some(foreign) => Err(Denial::ForeignUsage { usage: foreign.clone(), signer: spec.signer_name.clone() }),
+        None if !usages.iter().any(|u| u == needed) => Err(Denial::LacksUsage(needed)),
         None => Ok(()),
     }
 }
 
-fn alternative_names(names: &[SanType]) -> Result<(Vec<String>, Vec<IpAddr>), String> {
+fn alternative_names(names: &[SanType]) -> Result<(Vec<String>, Vec<IpAddr>), Denial> {
     let (mut dns_names, mut addresses) = (Vec::new(), Vec::new());
     for name in names {
         match name {
             SanType::DnsName(name) => dns_names.push(name.as_str().to_owned()),
             SanType::IpAddress(address) => addresses.push(*address),
-            _ => return Err("only DNS names and addresses may stand in the subject alternative name".into()),
+            _ => return Err(Denial::AlternativeName),
         }
     }
     Ok((dns_names, addresses))
@@ -396,7 +409,7 @@ mod tests {
             [(&["192.0.2.2"], "192.0.2.2 (of node n2)"), (&["N2"], "N2 (of node n2)"), (&["shared"], "n2")]
         {
             match asks(names, &both) {
-                SigningDecision::Deny(why) => assert!(why.contains(other), "{why}"),
+                SigningDecision::Deny(why) => assert!(why.to_string().contains(other), "{why}"),
                 decision => panic!("{names:?}: {decision:?}"),
             }
         }

@@ -5,6 +5,7 @@
 //! Node changes.
 
 mod decision;
+mod denial;
 mod reserved;
 
 use std::{sync::Arc, time::Duration};
@@ -81,9 +82,9 @@ impl Controller {
         let node = requesting_node(&csr).and_then(|name| self.nodes.get(&Key::cluster(name)));
         match decision::decide(&csr, node.as_deref(), &self.nodes.all(), &self.control) {
             SigningDecision::Leave | SigningDecision::Wait => {}
-            SigningDecision::Deny(why) => {
-                self.add_condition(&csr, "Denied", "NotPermitted", &why).await?;
-                tracing::info!(request = %key, why, "denied a signing request");
+            SigningDecision::Deny(denial) => {
+                self.add_condition(&csr, "Denied", "NotPermitted", &denial.to_string()).await?;
+                tracing::info!(request = %key, %denial, "denied a signing request");
             }
             SigningDecision::Sign(grant) => {
                 let message = "approved by fairlead for a node of the cluster";

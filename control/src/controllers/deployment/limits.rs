@@ -10,6 +10,7 @@ use k8s_openapi::{
 /// A Deployment's figures with defaults filled in and percentages resolved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
+    /// Pods that are wanted.
     pub replicas: i32,
     /// Pods beyond `replicas` that may exist during a rollout.
     pub surge: i32,

@@ -24,7 +24,7 @@ use kube::{
     core::{Selector, SelectorExt},
 };
 
-use self::{requests::Requests, status::NewSet};
+use self::{requests::DeploymentRequests, status::NewSet};
 use super::Context;
 use crate::{
     engine::{Failure, Informer, Key, ObjectChange, Outcome, Recorder, Startup, Tasks, WorkQueue},
@@ -100,7 +100,7 @@ impl Controller {
         let Some(selector) = selector(&deployment) else {
             return Err(Failure::Malformed { what: "selector", message: format!("of Deployment {key}") });
         };
-        let requests = Requests {
+        let requests = DeploymentRequests {
             deployment: &deployment,
             deployments: Api::namespaced(self.client.clone(), &key.namespace),
             sets: Api::namespaced(self.client.clone(), &key.namespace),
@@ -124,7 +124,7 @@ impl Controller {
         &self,
         deployment: &Deployment,
         selector: &Selector,
-        requests: &Requests<'_>,
+        requests: &DeploymentRequests<'_>,
     ) -> Result<Vec<Arc<ReplicaSet>>, Failure> {
         let uid = deployment.metadata.uid.as_deref().unwrap_or_default();
         let namespace = deployment.metadata.namespace.as_deref().unwrap_or_default();

@@ -16,7 +16,7 @@ use super::{
 
 /// The changes of one pass.
 #[derive(Debug, Default)]
-pub struct Plan {
+pub struct DeploymentPlan {
     /// The set for a template that has none.
     pub create: Option<ReplicaSet>,
     /// Sets whose size changes.
@@ -29,6 +29,7 @@ pub struct Plan {
     pub delete: Vec<Arc<ReplicaSet>>,
     /// Revision that the Deployment's annotation should name.
     pub revision: Option<i64>,
+    /// The set with the Deployment's present template, if there is one.
     pub new: Option<Arc<ReplicaSet>>,
     /// Whether a rollout's progress is to be judged in this pass.
     pub rolling: bool,
@@ -37,8 +38,11 @@ pub struct Plan {
 /// New annotations of a set, and its `minReadySeconds` where that differs.
 #[derive(Debug)]
 pub struct Refresh {
+    /// The set to be written.
     pub set: Arc<ReplicaSet>,
+    /// All that it shall have.
     pub annotations: std::collections::BTreeMap<String, String>,
+    /// `None` where it need not change.
     pub min_ready_seconds: Option<i32>,
 }
 
@@ -49,10 +53,10 @@ pub fn plan(
     sets: &[Arc<ReplicaSet>],
     now: Timestamp,
     old_pods_run: impl Fn(Option<&ReplicaSet>) -> bool,
-) -> Plan {
+) -> DeploymentPlan {
     let limits = Limits::of(deployment);
     let (new, old) = revision::split(deployment, sets);
-    let mut plan = Plan { new: new.clone(), rolling: true, ..Default::default() };
+    let mut plan = DeploymentPlan { new: new.clone(), rolling: true, ..Default::default() };
     if deployment.metadata.deletion_timestamp.is_some() {
         plan.rolling = false;
         return plan;
@@ -83,7 +87,7 @@ pub fn plan(
     plan
 }
 
-fn refresh_new(plan: &mut Plan, deployment: &Deployment, old: &[Arc<ReplicaSet>]) {
+fn refresh_new(plan: &mut DeploymentPlan, deployment: &Deployment, old: &[Arc<ReplicaSet>]) {
     let Some(new) = &plan.new else { return };
     let revision = revision::next_revision(old).max(revision::revision_of(new));
     let annotations = revision::annotation_changes(deployment, new, revision);
@@ -96,18 +100,24 @@ fn refresh_new(plan: &mut Plan, deployment: &Deployment, old: &[Arc<ReplicaSet>]
     name_revision(plan, deployment, revision);
 }
 
-fn name_revision(plan: &mut Plan, deployment: &Deployment, revision: i64) {
+fn name_revision(plan: &mut DeploymentPlan, deployment: &Deployment, revision: i64) {
     let standing = deployment.metadata.annotations.as_ref().and_then(|a| a.get(revision::REVISION));
     plan.revision = (standing != Some(&revision.to_string())).then_some(revision);
 }
 
-fn create_new(plan: &mut Plan, deployment: &Deployment, limits: Limits, old: &[Arc<ReplicaSet>], replicas: i32) {
+fn create_new(
+    plan: &mut DeploymentPlan,
+    deployment: &Deployment,
+    limits: Limits,
+    old: &[Arc<ReplicaSet>],
+    replicas: i32,
+) {
     let revision = revision::next_revision(old);
     plan.create = Some(revision::new_set(deployment, limits, revision, replicas));
     name_revision(plan, deployment, revision);
 }
 
-fn roll(plan: &mut Plan, deployment: &Deployment, limits: Limits, old: &[Arc<ReplicaSet>]) {
+fn roll(plan: &mut DeploymentPlan, deployment: &Deployment, limits: Limits, old: &[Arc<ReplicaSet>]) {
     match plan.new.clone() {
         Some(new) => plan.resize = rolling::roll(limits, &new, old),
         None => {
@@ -118,7 +128,7 @@ fn roll(plan: &mut Plan, deployment: &Deployment, limits: Limits, old: &[Arc<Rep
 }
 
 fn recreate(
-    plan: &mut Plan,
+    plan: &mut DeploymentPlan,
     deployment: &Deployment,
     limits: Limits,
     old: &[Arc<ReplicaSet>],

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::{
     COMPONENT,
     limits::{Limits, asked},
-    plan::Plan,
+    plan::DeploymentPlan,
     revision::{REVISION, size_annotations, template},
     status::NewSet,
     template::runs,
@@ -23,10 +23,14 @@ use crate::{
 };
 
 /// The requests of one pass, and what they need.
-pub struct Requests<'a> {
+pub struct DeploymentRequests<'a> {
+    /// The Deployment as this pass began with it.
     pub deployment: &'a Deployment,
+    /// Deployments of its namespace.
     pub deployments: Api<Deployment>,
+    /// ReplicaSets of its namespace.
     pub sets: Api<ReplicaSet>,
+    /// Writes events about the Deployment.
     pub recorder: &'a Recorder,
 }
 
@@ -38,9 +42,9 @@ struct SetPatch {
     min_ready_seconds: Option<i32>,
 }
 
-impl Requests<'_> {
+impl DeploymentRequests<'_> {
     /// Makes the changes of `plan`, and returns what became of the new set.
-    pub async fn carry_out(&self, plan: &Plan) -> Result<NewSet, Failure> {
+    pub async fn carry_out(&self, plan: &DeploymentPlan) -> Result<NewSet, Failure> {
         for (set, change) in self.changes(plan) {
             self.change(set, change).await?;
         }
@@ -54,7 +58,7 @@ impl Requests<'_> {
         }
     }
 
-    fn changes<'p>(&self, plan: &'p Plan) -> Vec<(&'p Arc<ReplicaSet>, SetPatch)> {
+    fn changes<'p>(&self, plan: &'p DeploymentPlan) -> Vec<(&'p Arc<ReplicaSet>, SetPatch)> {
         let mut changes: BTreeMap<&str, (&Arc<ReplicaSet>, SetPatch)> = BTreeMap::new();
         let sizes = size_annotations(Limits::of(self.deployment));
         let resized = plan.resize.iter().map(|resize| (&resize.set, Some(resize.replicas)));

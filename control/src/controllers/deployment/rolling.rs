@@ -1,6 +1,6 @@
 //! The sizes of a Deployment's sets, one step on: rolling update, recreation, and scaling in proportion.
 //!
-//! Every function answers with the new sizes of the sets that change; no answer means that nothing is to be done.
+//! Every function returns the new sizes of the sets that change; an empty result means that nothing is to be done.
 //! Source for the figures: Kubernetes' deployment controller (`rolling.go`, `recreate.go`, `sync.go`).
 
 use std::sync::Arc;
@@ -15,7 +15,9 @@ use super::{
 /// A set and the size it should have.
 #[derive(Clone, Debug)]
 pub struct Resize {
+    /// The set as the cache shows it.
     pub set: Arc<ReplicaSet>,
+    /// The size it is to get.
     pub replicas: i32,
 }
 

@@ -20,9 +20,13 @@ pub const REPLICA_FAILURE: &str = "ReplicaFailure";
 /// What the pass did with the new set, for the Progressing condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NewSet {
+    /// It was there before.
     Standing,
+    /// An older set has the template again.
     Found,
+    /// It was made in this pass.
     Created { name: String },
+    /// The API did not take it.
     Refused { message: String },
 }
 

@@ -12,9 +12,10 @@ use crate::objects::pod_state::{is_finished, is_ready, is_terminating, node_name
 
 /// Endpoints that can share slices: those of one family with the same ports.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Group {
+pub struct EndpointGroup {
     /// `IPv4` or `IPv6`.
     pub address_type: String,
+    /// In a fixed order.
     pub ports: Vec<Port>,
 }
 
@@ -48,8 +49,8 @@ pub fn desired<'p>(
     service: &Service,
     pods: impl Iterator<Item = &'p Pod> + Clone,
     zone_of: impl Fn(&str) -> Option<String>,
-) -> BTreeMap<Group, Vec<Endpoint>> {
-    let mut groups: BTreeMap<Group, Vec<Endpoint>> = BTreeMap::new();
+) -> BTreeMap<EndpointGroup, Vec<Endpoint>> {
+    let mut groups: BTreeMap<EndpointGroup, Vec<Endpoint>> = BTreeMap::new();
     for address_type in families(service) {
         for pod in pods.clone() {
             if is_finished(pod) {
@@ -59,7 +60,7 @@ pub fn desired<'p>(
             if addresses.is_empty() {
                 continue;
             }
-            let group = Group { address_type: address_type.clone(), ports: ports::of_pod(service, pod) };
+            let group = EndpointGroup { address_type: address_type.clone(), ports: ports::of_pod(service, pod) };
             groups.entry(group).or_default().push(endpoint(service, pod, addresses, &zone_of));
         }
     }
@@ -149,7 +150,7 @@ mod tests {
         serde_json::from_value(pod).expect("a valid pod")
     }
 
-    fn only(groups: BTreeMap<Group, Vec<Endpoint>>) -> (Group, Vec<Endpoint>) {
+    fn only(groups: BTreeMap<EndpointGroup, Vec<Endpoint>>) -> (EndpointGroup, Vec<Endpoint>) {
         assert_eq!(groups.len(), 1, "{groups:?}");
         groups.into_iter().next().expect("one group")
     }

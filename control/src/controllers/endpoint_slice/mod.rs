@@ -153,7 +153,7 @@ impl Controller {
         let mut standing = self.slices.indexed(&of_service(&key.namespace, &key.name));
         standing.retain(|slice| manager(slice) == Some(MANAGER) && slice.metadata.deletion_timestamp.is_none());
         let Some(_) = endpoints::selector(&service) else {
-            let plan = slices::Plan { delete: standing, ..Default::default() };
+            let plan = slices::SlicePlan { delete: standing, ..Default::default() };
             self.writes.carry_out(&self.client, &key, plan).await?;
             return Ok(Outcome::Done);
         };

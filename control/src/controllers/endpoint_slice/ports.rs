@@ -13,8 +13,11 @@ use k8s_openapi::{
 pub struct Port {
     /// Name of the Service's port; empty where it has none.
     pub name: String,
+    /// `TCP`, `UDP` or `SCTP`.
     pub protocol: String,
+    /// Where the endpoints listen; `None` stands for all ports.
     pub port: Option<i32>,
+    /// `appProtocol` of the Service's port.
     pub app_protocol: Option<String>,
 }
 

@@ -13,7 +13,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
 
-use super::{endpoints::Group, ports::Port};
+use super::{endpoints::EndpointGroup, ports::Port};
 
 /// Most endpoints in one slice.
 pub const MAX_ENDPOINTS: usize = 100;
@@ -25,10 +25,15 @@ pub const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 /// What all slices of one Service have in common.
 #[derive(Clone, Debug)]
 pub struct Frame {
+    /// Of the Service.
     pub namespace: String,
+    /// The Service's name: first part of the slices' names, and their label `kubernetes.io/service-name`.
     pub service: String,
+    /// All that a slice has.
     pub labels: BTreeMap<String, String>,
+    /// All that a slice has.
     pub annotations: BTreeMap<String, String>,
+    /// The Service, so that the slices go with it.
     pub owner: OwnerReference,
     /// Families that get an empty slice when there are no endpoints, so that readers know the Service is handled.
     pub placeholders: Vec<String>,
@@ -36,14 +41,17 @@ pub struct Frame {
 
 /// The slices to write. Those to be updated carry the resourceVersion they were decided on.
 #[derive(Debug, Default)]
-pub struct Plan {
+pub struct SlicePlan {
+    /// New ones; the server names them.
     pub create: Vec<EndpointSlice>,
+    /// With their new contents.
     pub update: Vec<EndpointSlice>,
+    /// As they were read.
     pub delete: Vec<Arc<EndpointSlice>>,
 }
 
 /// An existing slice and what it is to hold.
-struct Draft {
+struct SliceDraft {
     standing: Arc<EndpointSlice>,
     endpoints: Vec<Endpoint>,
     ports: Vec<Port>,
@@ -51,18 +59,22 @@ struct Draft {
 }
 
 /// Compares the endpoints with the existing slices (all of one manager and Service).
-pub fn plan(frame: &Frame, desired: BTreeMap<Group, Vec<Endpoint>>, standing: &[Arc<EndpointSlice>]) -> Plan {
-    let mut plan = Plan::default();
-    let mut by_group: BTreeMap<Group, Vec<Arc<EndpointSlice>>> = BTreeMap::new();
+pub fn plan(
+    frame: &Frame,
+    desired: BTreeMap<EndpointGroup, Vec<Endpoint>>,
+    standing: &[Arc<EndpointSlice>],
+) -> SlicePlan {
+    let mut plan = SlicePlan::default();
+    let mut by_group: BTreeMap<EndpointGroup, Vec<Arc<EndpointSlice>>> = BTreeMap::new();
     for slice in standing {
         by_group.entry(group_of(slice)).or_default().push(slice.clone());
     }
     let mut spare = Vec::new();
-    let mut added: Vec<(Group, Vec<Endpoint>)> = Vec::new();
+    let mut added: Vec<(EndpointGroup, Vec<Endpoint>)> = Vec::new();
     let empty: BTreeSet<&String> =
         frame.placeholders.iter().filter(|family| !desired.keys().any(|g| g.address_type == **family)).collect();
     for family in empty {
-        let group = Group { address_type: family.clone(), ports: Vec::new() };
+        let group = EndpointGroup { address_type: family.clone(), ports: Vec::new() };
         match by_group.remove(&group) {
             Some(mut slices) => {
                 let kept = slices.remove(0);
@@ -92,10 +104,16 @@ pub fn plan(frame: &Frame, desired: BTreeMap<Group, Vec<Endpoint>>, standing: &[
 }
 
 /// New endpoints reuse a slice that would be deleted, if there is one of their family.
-fn place(frame: &Frame, plan: &mut Plan, spare: &mut Vec<Arc<EndpointSlice>>, group: Group, endpoints: Vec<Endpoint>) {
+fn place(
+    frame: &Frame,
+    plan: &mut SlicePlan,
+    spare: &mut Vec<Arc<EndpointSlice>>,
+    group: EndpointGroup,
+    endpoints: Vec<Endpoint>,
+) {
     match spare.iter().position(|slice| slice.address_type == group.address_type) {
         Some(at) => {
-            let draft = Draft { standing: spare.remove(at), endpoints, ports: group.ports, changed: true };
+            let draft = SliceDraft { standing: spare.remove(at), endpoints, ports: group.ports, changed: true };
             update_if_changed(frame, plan, draft);
         }
         None => plan.create.push(new_slice(frame, &group, endpoints)),
@@ -104,10 +122,10 @@ fn place(frame: &Frame, plan: &mut Plan, spare: &mut Vec<Arc<EndpointSlice>>, gr
 
 /// Keeps what exists, then fills slices that change anyway, then the fullest with room. Returns the endpoints without a
 /// slice.
-fn fit(desired: Vec<Endpoint>, slices: Vec<Arc<EndpointSlice>>) -> (Vec<Draft>, Vec<Endpoint>) {
+fn fit(desired: Vec<Endpoint>, slices: Vec<Arc<EndpointSlice>>) -> (Vec<SliceDraft>, Vec<Endpoint>) {
     let order: Vec<String> = desired.iter().map(identity).collect();
     let mut wanted: HashMap<String, Endpoint> = desired.into_iter().map(|e| (identity(&e), e)).collect();
-    let mut drafts: Vec<Draft> = slices.into_iter().map(|slice| keep(slice, &mut wanted)).collect();
+    let mut drafts: Vec<SliceDraft> = slices.into_iter().map(|slice| keep(slice, &mut wanted)).collect();
     let mut rest: Vec<Endpoint> = order.iter().filter_map(|id| wanted.remove(id)).collect();
     rest.reverse();
     for draft in drafts.iter_mut().filter(|draft| draft.changed && !draft.endpoints.is_empty()) {
@@ -121,7 +139,7 @@ fn fit(desired: Vec<Endpoint>, slices: Vec<Arc<EndpointSlice>>) -> (Vec<Draft>, 
     (drafts, rest)
 }
 
-fn fill(draft: &mut Draft, rest: &mut Vec<Endpoint>) {
+fn fill(draft: &mut SliceDraft, rest: &mut Vec<Endpoint>) {
     while draft.endpoints.len() < MAX_ENDPOINTS
         && let Some(endpoint) = rest.pop()
     {
@@ -131,7 +149,7 @@ fn fill(draft: &mut Draft, rest: &mut Vec<Endpoint>) {
 }
 
 /// The slice with those of its endpoints that are wanted, in their order, each as it is wanted.
-fn keep(slice: Arc<EndpointSlice>, wanted: &mut HashMap<String, Endpoint>) -> Draft {
+fn keep(slice: Arc<EndpointSlice>, wanted: &mut HashMap<String, Endpoint>) -> SliceDraft {
     let mut changed = false;
     let mut endpoints = Vec::new();
     for endpoint in &slice.endpoints {
@@ -143,7 +161,7 @@ fn keep(slice: Arc<EndpointSlice>, wanted: &mut HashMap<String, Endpoint>) -> Dr
             None => changed = true,
         }
     }
-    Draft { ports: group_of(&slice).ports, standing: slice, endpoints, changed }
+    SliceDraft { ports: group_of(&slice).ports, standing: slice, endpoints, changed }
 }
 
 fn identity(endpoint: &Endpoint) -> String {
@@ -152,7 +170,7 @@ fn identity(endpoint: &Endpoint) -> String {
     format!("{}|{uid}", endpoint.addresses.join(","))
 }
 
-fn update_if_changed(frame: &Frame, plan: &mut Plan, draft: Draft) {
+fn update_if_changed(frame: &Frame, plan: &mut SlicePlan, draft: SliceDraft) {
     let mut slice = (*draft.standing).clone();
     let labels_differ = slice.metadata.labels.as_ref() != Some(&frame.labels);
     let annotations_differ = slice.metadata.annotations.clone().unwrap_or_default() != frame.annotations;
@@ -166,7 +184,7 @@ fn update_if_changed(frame: &Frame, plan: &mut Plan, draft: Draft) {
     plan.update.push(slice);
 }
 
-fn new_slice(frame: &Frame, group: &Group, endpoints: Vec<Endpoint>) -> EndpointSlice {
+fn new_slice(frame: &Frame, group: &EndpointGroup, endpoints: Vec<Endpoint>) -> EndpointSlice {
     EndpointSlice {
         metadata: ObjectMeta {
             generate_name: Some(format!("{}-", frame.service)),
@@ -182,10 +200,10 @@ fn new_slice(frame: &Frame, group: &Group, endpoints: Vec<Endpoint>) -> Endpoint
     }
 }
 
-fn group_of(slice: &EndpointSlice) -> Group {
+fn group_of(slice: &EndpointSlice) -> EndpointGroup {
     let mut ports: Vec<Port> = slice.ports.iter().flatten().map(Port::read).collect();
     ports.sort();
-    Group { address_type: slice.address_type.clone(), ports }
+    EndpointGroup { address_type: slice.address_type.clone(), ports }
 }
 
 #[cfg(test)]
@@ -205,9 +223,9 @@ mod tests {
         }
     }
 
-    fn group(port: i32) -> Group {
+    fn group(port: i32) -> EndpointGroup {
         let port = Port { name: String::new(), protocol: "TCP".into(), port: Some(port), app_protocol: None };
-        Group { address_type: "IPv4".into(), ports: vec![port] }
+        EndpointGroup { address_type: "IPv4".into(), ports: vec![port] }
     }
 
     fn endpoint(n: usize) -> Endpoint {
@@ -219,12 +237,12 @@ mod tests {
         }
     }
 
-    fn desired(port: i32, endpoints: impl IntoIterator<Item = usize>) -> BTreeMap<Group, Vec<Endpoint>> {
+    fn desired(port: i32, endpoints: impl IntoIterator<Item = usize>) -> BTreeMap<EndpointGroup, Vec<Endpoint>> {
         [(group(port), endpoints.into_iter().map(endpoint).collect())].into()
     }
 
     /// What the API would hold after `plan`.
-    fn stored(plan: Plan, before: &[Arc<EndpointSlice>]) -> Vec<Arc<EndpointSlice>> {
+    fn stored(plan: SlicePlan, before: &[Arc<EndpointSlice>]) -> Vec<Arc<EndpointSlice>> {
         let name = |slice: &EndpointSlice| slice.metadata.name.clone();
         let touched: Vec<_> = plan.update.iter().map(name).chain(plan.delete.iter().map(|s| name(s))).collect();
         let mut after: Vec<_> = before.iter().filter(|s| !touched.contains(&name(s))).cloned().collect();

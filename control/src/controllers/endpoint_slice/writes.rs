@@ -11,7 +11,7 @@ use kube::{
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::{manager, service_of, slices::Plan};
+use super::{manager, service_of, slices::SlicePlan};
 use crate::engine::{Failure, Informer, Key, ObjectChange, api_code, is_gone_or_taken, is_namespace_terminating};
 
 /// A write that the view has not shown after this long is taken as superseded.
@@ -88,7 +88,7 @@ impl Writes {
     }
 
     /// Carries out `plan`. Deleting the Service or its namespace meanwhile ends it without failure.
-    pub async fn carry_out(&self, client: &Client, service: &Key, plan: Plan) -> Result<(), Failure> {
+    pub async fn carry_out(&self, client: &Client, service: &Key, plan: SlicePlan) -> Result<(), Failure> {
         let api: Api<EndpointSlice> = Api::namespaced(client.clone(), &service.namespace);
         for slice in plan.update {
             let name = slice.metadata.name.clone().unwrap_or_default();

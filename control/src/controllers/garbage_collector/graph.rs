@@ -22,17 +22,24 @@ pub type KindName = Arc<str>;
 
 /// One object: only what ownership needs.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Object {
+pub struct OwnedObject {
+    /// Group, version and kind.
     pub kind: KindName,
+    /// Namespace and name.
     pub key: Key,
+    /// Tells it from a later object of the same name.
     pub uid: String,
+    /// Precondition of what the collector does to it.
     pub resource_version: Option<String>,
+    /// `metadata.ownerReferences`.
     pub owners: Vec<OwnerReference>,
+    /// `metadata.finalizers`: who must do something before it goes.
     pub finalizers: Vec<String>,
+    /// It has a deletion timestamp.
     pub deleting: bool,
 }
 
-impl Object {
+impl OwnedObject {
     /// Reads what ownership needs.
     pub fn read(kind: KindName, meta: ObjectMeta) -> Self {
         Self {
@@ -57,7 +64,7 @@ impl Object {
     }
 
     /// Whether `self` may own `dependent`, if `dependent` names it.
-    fn may_own(&self, dependent: &Object) -> bool {
+    fn may_own(&self, dependent: &OwnedObject) -> bool {
         self.key.namespace.is_empty() || self.key.namespace == dependent.key.namespace
     }
 
@@ -69,25 +76,29 @@ impl Object {
 /// All objects by uid, and who depends on whom.
 #[derive(Default)]
 pub struct Graph {
-    objects: HashMap<String, Arc<Object>>,
+    objects: HashMap<String, Arc<OwnedObject>>,
     dependents: HashMap<String, BTreeSet<String>>,
 }
 
 /// The state of an owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OwnerState {
+    /// It exists, and keeps its dependents.
     Solid,
     /// It is deleted once its dependents are gone.
     Waiting,
+    /// It does not exist: its dependents go.
     Absent,
 }
 
 /// What is to be done with one object.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Action {
+pub enum CollectorAction {
+    /// It stays as it is.
     Nothing,
     /// All its owners are gone or wait for it.
     Delete {
+        /// What becomes of its own dependents.
         policy: Policy,
     },
     /// Some owners are left: the others are taken off.
@@ -101,19 +112,22 @@ pub enum Action {
 /// `propagationPolicy` of a deletion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Policy {
+    /// Dependents are deleted after it.
     Background,
+    /// Dependents are deleted before it.
     Foreground,
+    /// Dependents stay, without it as their owner.
     Orphan,
 }
 
 impl Graph {
     /// The object with this uid.
-    pub fn get(&self, uid: &str) -> Option<&Arc<Object>> {
+    pub fn get(&self, uid: &str) -> Option<&Arc<OwnedObject>> {
         self.objects.get(uid)
     }
 
     /// Takes over one object's state. Returns the uids to decide on.
-    pub fn set(&mut self, object: Object) -> Vec<String> {
+    pub fn set(&mut self, object: OwnedObject) -> Vec<String> {
         let uid = object.uid.clone();
         let old = self.objects.get(&uid).cloned();
         for owner in old.iter().flat_map(|old| &old.owners) {
@@ -134,12 +148,12 @@ impl Graph {
         for owner in old.iter().filter(|_| owners_changed).flat_map(|old| &old.owners) {
             affected.push(owner.uid.clone());
         }
-        let began = |is: fn(&Object) -> bool| is(&object) && !old.as_deref().is_some_and(is);
-        if began(Object::waits_for_dependents) {
+        let began = |is: fn(&OwnedObject) -> bool| is(&object) && !old.as_deref().is_some_and(is);
+        if began(OwnedObject::waits_for_dependents) {
             affected.extend(self.dependents.get(&uid).into_iter().flatten().cloned());
             affected.push(uid.clone());
         }
-        if began(Object::orphans_dependents) {
+        if began(OwnedObject::orphans_dependents) {
             affected.push(uid.clone());
         }
         self.objects.insert(uid, Arc::new(object));
@@ -164,21 +178,29 @@ impl Graph {
     }
 
     /// Owners of an object that the watches have not shown: the API must be asked for them.
-    pub fn unseen_owners(&self, object: &Object) -> Vec<OwnerReference> {
+    pub fn unseen_owners(&self, object: &OwnedObject) -> Vec<OwnerReference> {
         object.owners.iter().filter(|owner| !self.objects.contains_key(&owner.uid)).cloned().collect()
     }
 
     /// Decides on one object. `unseen` is the state of owners that the graph does not hold.
-    pub fn decide(&self, object: &Object, unseen: impl Fn(&OwnerReference) -> OwnerState) -> Action {
+    pub fn decide(&self, object: &OwnedObject, unseen: impl Fn(&OwnerReference) -> OwnerState) -> CollectorAction {
         if object.orphans_dependents() {
             let dependents: Vec<String> = self.dependents(object).map(|dependent| dependent.uid.clone()).collect();
-            return if dependents.is_empty() { Action::DropFinalizer(ORPHAN) } else { Action::Release(dependents) };
+            return if dependents.is_empty() {
+                CollectorAction::DropFinalizer(ORPHAN)
+            } else {
+                CollectorAction::Release(dependents)
+            };
         }
         if object.waits_for_dependents() {
-            return if self.is_blocked(object) { Action::Nothing } else { Action::DropFinalizer(FOREGROUND) };
+            return if self.is_blocked(object) {
+                CollectorAction::Nothing
+            } else {
+                CollectorAction::DropFinalizer(FOREGROUND)
+            };
         }
         if object.deleting || object.owners.is_empty() {
-            return Action::Nothing;
+            return CollectorAction::Nothing;
         }
         let state = |owner: &OwnerReference| match self.objects.get(&owner.uid) {
             // There is no namespace to look for the owner of a cluster-wide object in.
@@ -190,11 +212,11 @@ impl Graph {
         };
         let states: Vec<OwnerState> = object.owners.iter().map(state).collect();
         if states.iter().all(|state| *state == OwnerState::Solid) {
-            return Action::Nothing;
+            return CollectorAction::Nothing;
         }
         if states.contains(&OwnerState::Solid) {
             let kept = object.owners.iter().zip(&states).filter(|(_, state)| **state == OwnerState::Solid);
-            return Action::KeepOwners(kept.map(|(owner, _)| owner.clone()).collect());
+            return CollectorAction::KeepOwners(kept.map(|(owner, _)| owner.clone()).collect());
         }
         let has_dependents = self.dependents(object).next().is_some();
         let policy = if states.contains(&OwnerState::Waiting) && has_dependents {
@@ -202,16 +224,16 @@ impl Graph {
         } else {
             own_policy(object)
         };
-        Action::Delete { policy }
+        CollectorAction::Delete { policy }
     }
 
-    fn dependents<'g>(&'g self, owner: &'g Object) -> impl Iterator<Item = &'g Arc<Object>> {
+    fn dependents<'g>(&'g self, owner: &'g OwnedObject) -> impl Iterator<Item = &'g Arc<OwnedObject>> {
         let uids = self.dependents.get(&owner.uid).into_iter().flatten();
         uids.filter_map(|uid| self.objects.get(uid)).filter(|dependent| owner.may_own(dependent))
     }
 
     /// Whether a dependent that asks to be waited for is still there.
-    fn is_blocked(&self, owner: &Object) -> bool {
+    fn is_blocked(&self, owner: &OwnedObject) -> bool {
         self.dependents(owner).any(|dependent| dependent.is_blocked_for(&owner.uid))
     }
 
@@ -226,7 +248,7 @@ impl Graph {
 }
 
 /// An object keeps the policy that its finalizers name.
-fn own_policy(object: &Object) -> Policy {
+fn own_policy(object: &OwnedObject) -> Policy {
     let has = |name: &str| object.finalizers.iter().any(|finalizer| finalizer == name);
     if has(ORPHAN) {
         Policy::Orphan
@@ -245,8 +267,8 @@ mod tests {
         OwnerReference { uid: uid.into(), name: uid.into(), block_owner_deletion: Some(blocks), ..Default::default() }
     }
 
-    fn object(uid: &str, owners: &[OwnerReference]) -> Object {
-        Object {
+    fn object(uid: &str, owners: &[OwnerReference]) -> OwnedObject {
+        OwnedObject {
             kind: "pods".into(),
             key: Key::new("default", uid),
             uid: uid.into(),
@@ -257,13 +279,13 @@ mod tests {
         }
     }
 
-    fn terminating(mut object: Object, finalizer: &str) -> Object {
+    fn terminating(mut object: OwnedObject, finalizer: &str) -> OwnedObject {
         object.deleting = true;
         object.finalizers = vec![finalizer.into()];
         object
     }
 
-    fn decide(graph: &Graph, uid: &str) -> Action {
+    fn decide(graph: &Graph, uid: &str) -> CollectorAction {
         graph.decide(graph.get(uid).expect("is there"), |_| OwnerState::Absent)
     }
 
@@ -277,8 +299,8 @@ mod tests {
         let mut affected = graph.remove("set");
         affected.sort();
         assert_eq!(affected, ["pod", "shared"]);
-        assert_eq!(decide(&graph, "pod"), Action::Delete { policy: Policy::Background });
-        assert_eq!(decide(&graph, "shared"), Action::KeepOwners(vec![owner("other", false)]));
+        assert_eq!(decide(&graph, "pod"), CollectorAction::Delete { policy: Policy::Background });
+        assert_eq!(decide(&graph, "shared"), CollectorAction::KeepOwners(vec![owner("other", false)]));
     }
 
     #[test]
@@ -287,8 +309,8 @@ mod tests {
         assert_eq!(graph.set(object("pod", &[owner("set", true)])), ["pod"]);
         let pod = graph.get("pod").expect("is there").clone();
         assert_eq!(graph.unseen_owners(&pod).len(), 1);
-        assert_eq!(graph.decide(&pod, |_| OwnerState::Solid), Action::Nothing);
-        assert_eq!(graph.decide(&pod, |_| OwnerState::Absent), Action::Delete { policy: Policy::Background });
+        assert_eq!(graph.decide(&pod, |_| OwnerState::Solid), CollectorAction::Nothing);
+        assert_eq!(graph.decide(&pod, |_| OwnerState::Absent), CollectorAction::Delete { policy: Policy::Background });
     }
 
     #[test]
@@ -299,14 +321,14 @@ mod tests {
         graph.set(object("pod", &[owner("set", true)]));
         let affected = graph.set(terminating(object("deployment", &[]), FOREGROUND));
         assert_eq!(affected, ["set", "deployment"]);
-        assert_eq!(decide(&graph, "deployment"), Action::Nothing);
-        assert_eq!(decide(&graph, "set"), Action::Delete { policy: Policy::Foreground });
+        assert_eq!(decide(&graph, "deployment"), CollectorAction::Nothing);
+        assert_eq!(decide(&graph, "set"), CollectorAction::Delete { policy: Policy::Foreground });
         graph.set(terminating(object("set", &[owner("deployment", true)]), FOREGROUND));
-        assert_eq!(decide(&graph, "pod"), Action::Delete { policy: Policy::Background });
+        assert_eq!(decide(&graph, "pod"), CollectorAction::Delete { policy: Policy::Background });
         assert_eq!(graph.remove("pod"), ["set"]);
-        assert_eq!(decide(&graph, "set"), Action::DropFinalizer(FOREGROUND));
+        assert_eq!(decide(&graph, "set"), CollectorAction::DropFinalizer(FOREGROUND));
         assert_eq!(graph.remove("set"), ["deployment"]);
-        assert_eq!(decide(&graph, "deployment"), Action::DropFinalizer(FOREGROUND));
+        assert_eq!(decide(&graph, "deployment"), CollectorAction::DropFinalizer(FOREGROUND));
     }
 
     #[test]
@@ -315,8 +337,8 @@ mod tests {
         graph.set(object("set", &[]));
         graph.set(object("pod", &[owner("set", false)]));
         graph.set(terminating(object("set", &[]), FOREGROUND));
-        assert_eq!(decide(&graph, "set"), Action::DropFinalizer(FOREGROUND));
-        assert_eq!(decide(&graph, "pod"), Action::Delete { policy: Policy::Background });
+        assert_eq!(decide(&graph, "set"), CollectorAction::DropFinalizer(FOREGROUND));
+        assert_eq!(decide(&graph, "pod"), CollectorAction::Delete { policy: Policy::Background });
     }
 
     #[test]
@@ -325,9 +347,9 @@ mod tests {
         graph.set(object("set", &[]));
         graph.set(object("pod", &[owner("set", true)]));
         assert_eq!(graph.set(terminating(object("set", &[]), ORPHAN)), ["set"]);
-        assert_eq!(decide(&graph, "set"), Action::Release(vec!["pod".into()]));
+        assert_eq!(decide(&graph, "set"), CollectorAction::Release(vec!["pod".into()]));
         assert_eq!(graph.set(object("pod", &[])), ["set"]);
-        assert_eq!(decide(&graph, "set"), Action::DropFinalizer(ORPHAN));
+        assert_eq!(decide(&graph, "set"), CollectorAction::DropFinalizer(ORPHAN));
     }
 
     #[test]
@@ -337,14 +359,14 @@ mod tests {
         let mut foreign = object("foreign", &[owner("set", true)]);
         foreign.key.namespace = "attacker".into();
         graph.set(foreign);
-        assert_eq!(decide(&graph, "foreign"), Action::Delete { policy: Policy::Background });
+        assert_eq!(decide(&graph, "foreign"), CollectorAction::Delete { policy: Policy::Background });
         graph.set(terminating(object("set", &[]), FOREGROUND));
-        assert_eq!(decide(&graph, "set"), Action::DropFinalizer(FOREGROUND));
+        assert_eq!(decide(&graph, "set"), CollectorAction::DropFinalizer(FOREGROUND));
         graph.set(terminating(object("set", &[]), ORPHAN));
-        assert_eq!(decide(&graph, "set"), Action::DropFinalizer(ORPHAN));
+        assert_eq!(decide(&graph, "set"), CollectorAction::DropFinalizer(ORPHAN));
         let mut cluster_wide = object("cluster-wide", &[owner("set", true)]);
         cluster_wide.key.namespace = String::new();
         graph.set(cluster_wide);
-        assert_eq!(decide(&graph, "cluster-wide"), Action::Nothing);
+        assert_eq!(decide(&graph, "cluster-wide"), CollectorAction::Nothing);
     }
 }

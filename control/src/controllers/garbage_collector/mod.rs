@@ -15,7 +15,7 @@ use kube::Client;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use self::graph::{Action, Graph, KindName, Object, OwnerState};
+use self::graph::{CollectorAction, Graph, KindName, OwnedObject, OwnerState};
 use super::{
     Context,
     served::{Served, ServedKinds},
@@ -109,7 +109,7 @@ impl Collector {
     }
 
     /// Takes over an object's state.
-    fn observe(&self, object: Object) {
+    fn observe(&self, object: OwnedObject) {
         let affected = self.graph.lock().set(object);
         affected.into_iter().for_each(|uid| self.queue.add(uid));
     }
@@ -140,13 +140,13 @@ impl Collector {
         Ok(Outcome::Done)
     }
 
-    async fn carry_out(&self, object: &Object, action: Action) -> Result<(), Failure> {
+    async fn carry_out(&self, object: &OwnedObject, action: CollectorAction) -> Result<(), Failure> {
         match action {
-            Action::Nothing => Ok(()),
-            Action::Delete { policy } => self.delete(object, policy).await,
-            Action::KeepOwners(owners) => self.set_owners(object, &owners).await,
-            Action::DropFinalizer(finalizer) => self.drop_finalizer(object, finalizer).await,
-            Action::Release(dependents) => {
+            CollectorAction::Nothing => Ok(()),
+            CollectorAction::Delete { policy } => self.delete(object, policy).await,
+            CollectorAction::KeepOwners(owners) => self.set_owners(object, &owners).await,
+            CollectorAction::DropFinalizer(finalizer) => self.drop_finalizer(object, finalizer).await,
+            CollectorAction::Release(dependents) => {
                 for uid in dependents {
                     let Some(dependent) = self.graph.lock().get(&uid).cloned() else { continue };
                     let kept: Vec<_> = dependent.owners.iter().filter(|o| o.uid != object.uid).cloned().collect();

@@ -11,13 +11,13 @@ use serde_json::{Value, json};
 
 use super::{
     Collector,
-    graph::{Object, OwnerState, Policy},
+    graph::{OwnedObject, OwnerState, Policy},
 };
 use crate::engine::{Failure, api_code};
 
 impl Collector {
     /// The state of an owner that no watch has shown. One of an unknown kind is taken to be there.
-    pub(super) async fn ask(&self, object: &Object, owner: &OwnerReference) -> Result<OwnerState, Failure> {
+    pub(super) async fn ask(&self, object: &OwnedObject, owner: &OwnerReference) -> Result<OwnerState, Failure> {
         let group = owner.api_version.split_once('/').map_or("", |(group, _)| group);
         let found = self.kinds.borrow().as_ref().and_then(|kinds| {
             kinds.iter().find(|kind| kind.resource.kind == owner.kind && kind.resource.group == group).cloned()
@@ -36,12 +36,12 @@ impl Collector {
     }
 
     /// The API of an object's kind; `None` once it is no longer served, and with it the object.
-    fn api(&self, object: &Object) -> Option<Api<DynamicObject>> {
+    fn api(&self, object: &OwnedObject) -> Option<Api<DynamicObject>> {
         Some(self.served(&object.kind)?.api(&self.client, &object.key.namespace))
     }
 
     /// Deletes the object, if it is still the one that was decided on.
-    pub(super) async fn delete(&self, object: &Object, policy: Policy) -> Result<(), Failure> {
+    pub(super) async fn delete(&self, object: &OwnedObject, policy: Policy) -> Result<(), Failure> {
         let policy = match policy {
             Policy::Background => PropagationPolicy::Background,
             Policy::Foreground => PropagationPolicy::Foreground,
@@ -64,17 +64,17 @@ impl Collector {
     }
 
     /// Replaces the object's owner references.
-    pub(super) async fn set_owners(&self, object: &Object, owners: &[OwnerReference]) -> Result<(), Failure> {
+    pub(super) async fn set_owners(&self, object: &OwnedObject, owners: &[OwnerReference]) -> Result<(), Failure> {
         self.patch(object, "ownerReferences", json!(owners)).await
     }
 
     /// Removes one finalizer from the object.
-    pub(super) async fn drop_finalizer(&self, object: &Object, finalizer: &str) -> Result<(), Failure> {
+    pub(super) async fn drop_finalizer(&self, object: &OwnedObject, finalizer: &str) -> Result<(), Failure> {
         let left: Vec<&String> = object.finalizers.iter().filter(|other| *other != finalizer).collect();
         self.patch(object, "finalizers", json!(left)).await
     }
 
-    async fn patch(&self, object: &Object, field: &str, value: Value) -> Result<(), Failure> {
+    async fn patch(&self, object: &OwnedObject, field: &str, value: Value) -> Result<(), Failure> {
         let mut patch = json!({"metadata": {"uid": object.uid, "resourceVersion": object.resource_version}});
         patch["metadata"][field] = value;
         let Some(api) = self.api(object) else { return Ok(()) };

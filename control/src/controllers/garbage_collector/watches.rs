@@ -13,7 +13,7 @@ use kube::{
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{Collector, KindName, Object, Served};
+use super::{Collector, KindName, OwnedObject, Served};
 use crate::engine::watch::{View, events, everything, follow};
 
 /// What one watch keeps up to date: the objects of one kind in the graph.
@@ -79,7 +79,7 @@ impl Collector {
 
 impl View<PartialObjectMeta<DynamicObject>> for KindView<'_> {
     fn apply(&self, object: PartialObjectMeta<DynamicObject>) {
-        self.collector.observe(Object::read(self.kind.clone(), object.metadata));
+        self.collector.observe(OwnedObject::read(self.kind.clone(), object.metadata));
     }
 
     fn delete(&self, object: &PartialObjectMeta<DynamicObject>) {

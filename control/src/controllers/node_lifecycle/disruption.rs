@@ -28,7 +28,9 @@ const EXCLUDE: &str = "node.kubernetes.io/exclude-disruption";
 /// A failure domain: region and zone, empty where the node names none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ZoneKey {
+    /// Label `topology.kubernetes.io/region`.
     pub region: String,
+    /// Label `topology.kubernetes.io/zone`.
     pub zone: String,
 }
 
@@ -43,6 +45,7 @@ impl ZoneKey {
 /// How much of a zone is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ZoneState {
+    /// Most of its nodes are well.
     Normal,
     /// Most of its nodes are lost.
     PartialDisruption,
@@ -64,6 +67,7 @@ pub enum Eviction {
 /// What a change of one node means for the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transition {
+    /// Nothing.
     None,
     /// What is permitted for lost nodes changed.
     PaceChanged,

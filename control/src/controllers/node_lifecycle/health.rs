@@ -12,7 +12,9 @@ const REPORTED_BY_NODE: [&str; 4] = ["Ready", "MemoryPressure", "DiskPressure", 
 /// Whether a node reports that it can run pods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Readiness {
+    /// It reports that it can run pods.
     Ready,
+    /// It reports that it cannot.
     NotReady,
     /// It stopped reporting.
     Unknown,

@@ -20,9 +20,11 @@ const PRESSURES: [(&str, &str); 4] = [
 /// What becomes of the taint that evicts the pods of a node that is not ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoExecute {
+    /// It is put on the node.
     Add,
     /// Not added, but not removed where it is.
     Keep,
+    /// It is taken off the node.
     Remove,
 }
 

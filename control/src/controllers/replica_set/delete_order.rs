@@ -10,6 +10,7 @@ const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 
 /// A pod with all that its position depends on. The least is deleted first.
 pub struct Ranked<'a> {
+    /// The pod itself.
     pub pod: &'a Arc<Pod>,
     assigned: bool,
     phase: u8,

@@ -18,7 +18,7 @@ use k8s_openapi::{
 use kube::{Api, Client, api::PostParams, core::Selector};
 use tokio::time::Instant;
 
-use self::{expectations::Expectations, plan::Plan};
+use self::{expectations::Expectations, plan::ReplicaSetPlan};
 use super::Context;
 use crate::{
     engine::{Failure, Informer, Key, ObjectChange, Outcome, Recorder, Startup, Tasks, WorkQueue, api_code},
@@ -128,7 +128,7 @@ impl Controller {
         }
     }
 
-    async fn carry_out(&self, key: &Key, set: &ReplicaSet, plan: &Plan) -> Result<(), Failure> {
+    async fn carry_out(&self, key: &Key, set: &ReplicaSet, plan: &ReplicaSetPlan) -> Result<(), Failure> {
         let requests = self.requests(key, set);
         requests.claim(plan).await?;
         if plan.create > 0 {
@@ -140,8 +140,8 @@ impl Controller {
         Ok(())
     }
 
-    fn requests<'a>(&'a self, key: &'a Key, set: &'a ReplicaSet) -> requests::Requests<'a> {
-        requests::Requests {
+    fn requests<'a>(&'a self, key: &'a Key, set: &'a ReplicaSet) -> requests::ReplicaSetRequests<'a> {
+        requests::ReplicaSetRequests {
             key,
             set,
             pods: Api::namespaced(self.client.clone(), &key.namespace),

@@ -17,10 +17,14 @@ use crate::objects::{
 
 /// What one pass does.
 #[derive(Debug, Default)]
-pub struct Plan {
+pub struct ReplicaSetPlan {
+    /// Orphans that the selector matches: they get the set as their controller.
     pub adopt: Vec<Arc<Pod>>,
+    /// Pods of the set that the selector matches no more: they lose it.
     pub release: Vec<Arc<Pod>>,
+    /// How many pods to make.
     pub create: usize,
+    /// Pods beyond the wanted number, in the order of their deletion.
     pub delete: Vec<Arc<Pod>>,
     /// The set's active pods as the view shows them, adopted ones included.
     pub active: Vec<Arc<Pod>>,
@@ -39,10 +43,10 @@ pub fn plan(
     caught_up: bool,
     now: Timestamp,
     crowd: impl Fn(&str) -> usize,
-) -> Plan {
+) -> ReplicaSetPlan {
     let uid = set.metadata.uid.as_deref().unwrap_or_default();
     let terminating = set.metadata.deletion_timestamp.is_some();
-    let mut plan = Plan::default();
+    let mut plan = ReplicaSetPlan::default();
     for pod in candidates {
         let active = is_active(pod);
         match claim(&pod.metadata, uid, selects(selector, pod), terminating) {
@@ -62,7 +66,7 @@ pub fn plan(
     plan
 }
 
-fn scale(plan: &mut Plan, wanted: usize, now: Timestamp, crowd: impl Fn(&str) -> usize) {
+fn scale(plan: &mut ReplicaSetPlan, wanted: usize, now: Timestamp, crowd: impl Fn(&str) -> usize) {
     let have = plan.active.len();
     if have <= wanted {
         plan.create = wanted - have;
@@ -147,7 +151,7 @@ mod tests {
         Arc::new(serde_json::from_value(pod).expect("a valid pod"))
     }
 
-    fn decide(replicas: i32, pods: &[Arc<Pod>], caught_up: bool) -> Plan {
+    fn decide(replicas: i32, pods: &[Arc<Pod>], caught_up: bool) -> ReplicaSetPlan {
         let set = set(replicas);
         let selector: Selector =
             set.spec.as_ref().expect("has a spec").selector.clone().try_into().expect("a valid selector");

@@ -12,7 +12,7 @@ use kube::{
 use super::{
     COMPONENT, Key,
     expectations::Expectations,
-    plan::{Plan, desired},
+    plan::{ReplicaSetPlan, desired},
 };
 use crate::{
     engine::{EventType, Failure, Informer, Recorder, api_code, is_gone_or_taken, is_namespace_terminating, reference},
@@ -25,19 +25,26 @@ const IN_FLIGHT: usize = 64;
 const BATCH: usize = 500;
 
 /// The requests of one pass, and what they need.
-pub struct Requests<'a> {
+pub struct ReplicaSetRequests<'a> {
+    /// Name of the set.
     pub key: &'a Key,
+    /// The set as this pass began with it.
     pub set: &'a ReplicaSet,
+    /// Pods of the set's namespace.
     pub pods: Api<Pod>,
+    /// Sets of the same namespace.
     pub sets: Api<ReplicaSet>,
+    /// The shared cache of sets: asked before an adoption, whether the set is still the same.
     pub view: &'a Informer<ReplicaSet>,
+    /// Creations and deletions that the cache has not shown yet.
     pub expectations: &'a Expectations,
+    /// Writes events about the set.
     pub recorder: &'a Recorder,
 }
 
-impl Requests<'_> {
+impl ReplicaSetRequests<'_> {
     /// Adopts and releases. The set is read again before it adopts: a deleted set must not.
-    pub async fn claim(&self, plan: &Plan) -> Result<(), Failure> {
+    pub async fn claim(&self, plan: &ReplicaSetPlan) -> Result<(), Failure> {
         if !plan.adopt.is_empty() {
             let live = self.sets.get_opt(&self.key.name).await.map_err(Failure::request("read a ReplicaSet"))?;
             let same = live.is_some_and(|live| {

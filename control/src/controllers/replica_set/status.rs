@@ -8,7 +8,7 @@ use k8s_openapi::{
     jiff::Timestamp,
 };
 
-use super::plan::Plan;
+use super::plan::ReplicaSetPlan;
 use crate::{
     engine::Failure,
     objects::pod_state::{Availability, availability, is_ready},
@@ -17,7 +17,7 @@ use crate::{
 /// The status to report, and when it changes by time alone.
 pub fn desired(
     set: &ReplicaSet,
-    plan: &Plan,
+    plan: &ReplicaSetPlan,
     failure: Option<&Failure>,
     now: Timestamp,
 ) -> (ReplicaSetStatus, Option<Duration>) {
@@ -73,7 +73,7 @@ fn normalised(mut status: ReplicaSetStatus, old: Option<&ReplicaSetStatus>) -> R
 
 fn conditions(
     set: &ReplicaSet,
-    plan: &Plan,
+    plan: &ReplicaSetPlan,
     failure: Option<&Failure>,
     now: Timestamp,
 ) -> Option<Vec<ReplicaSetCondition>> {
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn ready_pods_become_available_after_min_ready_seconds_and_a_timer_says_when() {
-        let plan = Plan { active: vec![pod("True"), pod("False")], ..Default::default() };
+        let plan = ReplicaSetPlan { active: vec![pod("True"), pod("False")], ..Default::default() };
         let now: Timestamp = "2026-01-01T00:00:04Z".parse().expect("a valid time");
         let (status, timer) = desired(&set(10), &plan, None, now);
         assert_eq!((status.replicas, status.ready_replicas, status.available_replicas), (2, Some(1), None));
@@ -136,7 +136,7 @@ mod tests {
 
     #[test]
     fn a_failure_is_a_condition_until_it_is_over() {
-        let plan = Plan { create: 1, ..Default::default() };
+        let plan = ReplicaSetPlan { create: 1, ..Default::default() };
         let failure = Failure::Malformed { what: "x", message: "y".into() };
         let (status, _) = desired(&set(0), &plan, Some(&failure), Timestamp::now());
         assert_eq!(status.conditions.as_deref().map(|c| c[0].reason.clone()), Some(Some("FailedCreate".into())));

@@ -23,7 +23,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
-use super::{Config, ControlNames, Controllers};
+use super::{ControlNames, Controllers, ControllersConfig};
 use crate::{
     allocation::Allocator,
     api::{self, open_store},
@@ -41,10 +41,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A cluster without hosts.
 pub struct Cluster {
+    /// Of an administrator.
     pub client: Client,
     controllers: Controllers,
     scheduler: Scheduler,
     kubelet: JoinHandle<()>,
+    /// The kinds that the API serves.
     pub kinds: Registry,
     api: api::Api,
     _dir: tempfile::TempDir,
@@ -72,7 +74,7 @@ impl Cluster {
             add_node(&client, &format!("n{n}")).await;
         }
         let (authority, _) = Authority::create(time::OffsetDateTime::now_utc()).expect("an authority");
-        let config = Config {
+        let config = ControllersConfig {
             cluster_cidr: "10.244.0.0/16".parse().expect("a network"),
             node_cidr_mask_size: 24,
             authority: Arc::new(authority),
@@ -96,12 +98,14 @@ impl Cluster {
         self.api.client(identity)
     }
 
+    /// Ends scheduler and controllers, and waits for them.
     pub async fn stop(self) {
         self.scheduler.shutdown().await;
         self.controllers.shutdown().await;
         self.kubelet.abort();
     }
 
+    /// The objects of one kind in the namespace `default`.
     pub fn api<K>(&self) -> Api<K>
     where
         K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
@@ -167,6 +171,7 @@ impl Cluster {
     }
 }
 
+/// Creates the object, with `apiVersion` and `kind` filled in; `namespace` is empty for cluster-scoped kinds.
 pub async fn create<K>(client: &Client, namespace: &str, object: Value) -> K
 where
     K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned,
@@ -180,6 +185,7 @@ where
     client.request(request.expect("a request")).await.expect("created")
 }
 
+/// A ready Node with 8 cores, 16 GiB and room for 110 pods.
 pub async fn add_node(client: &Client, name: &str) {
     create::<Node>(client, "", json!({"metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}}})).await;
     let status = json!({"status": {"allocatable": {"cpu": "8", "memory": "16Gi", "pods": "110"},
@@ -236,6 +242,7 @@ where
     api.patch(name, &PatchParams::default(), &Patch::Strategic(patch)).await.expect("patched")
 }
 
+/// As [`create`], through an [`Api`] of the kind.
 pub async fn create_in_default<K>(api: &Api<K>, object: Value) -> K
 where
     K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned + serde::Serialize,

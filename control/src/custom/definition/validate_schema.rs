@@ -3,10 +3,11 @@
 use serde_json::{Value, json};
 
 use crate::{
+    admission::warnings,
     custom::{
         rules::{Budget, RuleScope},
         structural::{Additional, Structural, check, field_path, pruning},
-        validate::{list_types, value_at},
+        validate::{formats, list_types, value_at},
     },
     kinds::FieldError,
 };
@@ -108,6 +109,10 @@ impl Walk<'_> {
         if text["items"].is_array() {
             forbid("items", "items must be a schema object and not an array");
         }
+        let is_unknown = schema.r#type == "string" && !schema.format.is_empty() && !formats::is_known(&schema.format);
+        if is_unknown && !self.options.is_unchanged {
+            warnings::add(format!("unrecognized format {:?}", schema.format));
+        }
         if place.in_metadata && schema.embedded {
             forbid("x-kubernetes-embedded-resource", "must not be used inside of resource meta");
         }
@@ -115,12 +120,9 @@ impl Walk<'_> {
             let why = "uniqueItems cannot be set to true since the runtime complexity becomes quadratic";
             forbid("uniqueItems", why);
         }
-        if !matches!(schema.additional, Additional::None) && !schema.properties.is_empty()
-            || text["additionalProperties"] == false && !schema.properties.is_empty()
-        {
-            if !matches!(schema.additional, Additional::Any) {
-                forbid("additionalProperties", "additionalProperties and properties are mutual exclusive");
-            }
+        let is_open = matches!(schema.additional, Additional::Of(_)) || text["additionalProperties"] == false;
+        if is_open && !schema.properties.is_empty() {
+            forbid("additionalProperties", "additionalProperties and properties are mutual exclusive");
         }
         if !schema.r#type.is_empty() && !TYPES.contains(&schema.r#type.as_str()) && schema.r#type != "null" {
             let at = format!("{path}.type");

@@ -218,7 +218,7 @@ impl Budget {
     fn add(&mut self, cost: u64, path: String) {
         self.total = self.total.saturating_add(cost);
         self.most.push((cost, path));
-        self.most.sort_by(|a, b| b.0.cmp(&a.0));
+        self.most.sort_by_key(|(cost, _)| std::cmp::Reverse(*cost));
         self.most.truncate(4);
     }
 

@@ -10,11 +10,6 @@ pub fn default(value: &mut Value, schema: &Structural) {
     set(value, schema);
 }
 
-/// Whether the schema has any default.
-pub fn has_defaults(schema: &Structural) -> bool {
-    schema.any(&|node| node.default.is_some())
-}
-
 fn set(value: &mut Value, schema: &Structural) {
     match value {
         Value::Object(map) => {

@@ -20,11 +20,6 @@ impl<'a> Correlation<'a> {
         Self { old, excuses: true }
     }
 
-    /// The value that the new one replaces.
-    pub fn old(&self) -> Option<&'a Value> {
-        self.old
-    }
-
     /// Of the same value, seen by a schema of a junctor: an unchanged value does not make it pass.
     pub fn within_junctor(self) -> Self {
         Self { excuses: false, ..self }

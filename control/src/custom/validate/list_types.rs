@@ -1,6 +1,6 @@
 //! Lists that are sets or maps (`x-kubernetes-list-type`) name nothing twice.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
@@ -67,15 +67,12 @@ fn keyed(path: &str, schema: &Structural, list: &[Value], errors: &mut Vec<Field
 /// The second place of each text that stands more than once.
 fn repeated(texts: impl Iterator<Item = String>) -> Vec<usize> {
     let mut seen: HashMap<String, usize> = HashMap::new();
-    let mut told = HashSet::new();
     let mut second = Vec::new();
     for (at, text) in texts.enumerate() {
-        if seen.contains_key(&text) {
-            if told.insert(text) {
-                second.push(at);
-            }
-        } else {
-            seen.insert(text, at);
+        let times = seen.entry(text).or_default();
+        *times = times.saturating_add(1);
+        if *times == 2 {
+            second.push(at);
         }
     }
     second

@@ -8,8 +8,11 @@ use serde_json::Value;
 
 /// The figures and the word that the columns show.
 pub struct Summary {
+    /// Of the spec, sidecars included.
     pub containers: usize,
+    /// Those of `containers` that are ready.
     pub ready: usize,
+    /// As the column RESTARTS shows them.
     pub restarts: i64,
     /// When a container last ended before a restart; null where none did.
     pub last_restart: Value,

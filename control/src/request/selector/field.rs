@@ -66,10 +66,29 @@ impl FieldSelector {
     }
 }
 
-impl FromStr for FieldSelector {
-    type Err = String;
+/// Why a text is no field selector. The texts are those of Kubernetes' parser.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FieldSelectorError {
+    /// A part between commas without an operator.
+    #[error("invalid selector: '{selector}'; can't understand '{term}'")]
+    NoOperator {
+        /// The whole selector.
+        selector: String,
+        /// The part.
+        term: String,
+    },
+    /// A backslash before something else than a backslash, a comma or an equals sign, or an equals sign without one.
+    #[error("invalid field selector: invalid escape sequence in {term:?}")]
+    Escape {
+        /// The part between commas.
+        term: String,
+    },
+}
 
-    fn from_str(text: &str) -> Result<Self, String> {
+impl FromStr for FieldSelector {
+    type Err = FieldSelectorError;
+
+    fn from_str(text: &str) -> Result<Self, FieldSelectorError> {
         let terms = split(text).into_iter().filter(|term| !term.is_empty());
         let terms = terms.map(|term| {
             let operator = term.find("!=").map(|at| (at, 2, false));
@@ -77,10 +96,13 @@ impl FromStr for FieldSelector {
             let (at, length, equal) = match (operator, equals) {
                 (Some(not), Some(is)) if not.0 < is.0 => not,
                 (_, Some(is)) => is,
-                (_, None) => return Err(format!("invalid selector: '{text}'; can't understand '{term}'")),
+                (_, None) => {
+                    let (selector, term) = (text.to_owned(), term.to_owned());
+                    return Err(FieldSelectorError::NoOperator { selector, term });
+                }
             };
-            let value = unescape(&term[at + length..])
-                .ok_or_else(|| format!("invalid field selector: invalid escape sequence in {term:?}"))?;
+            let value =
+                unescape(&term[at + length..]).ok_or_else(|| FieldSelectorError::Escape { term: term.to_owned() })?;
             Ok(Term { field: term[..at].trim().to_owned(), equal, value })
         });
         Ok(Self { terms: terms.collect::<Result<_, _>>()? })

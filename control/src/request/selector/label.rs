@@ -7,33 +7,48 @@ use crate::store::Header;
 /// All requirements hold, or the object is not selected.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LabelSelector {
-    requirements: Vec<Requirement>,
+    requirements: Vec<LabelRequirement>,
 }
 
 /// One term of a selector.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Requirement {
+pub enum LabelRequirement {
+    /// The label has one of the values; `=` and `==` name one.
     In {
+        /// The label's key.
         key: String,
+        /// Never empty.
         values: Vec<String>,
     },
     /// Also holds where the label is not there.
     NotIn {
+        /// The label's key.
         key: String,
+        /// Never empty.
         values: Vec<String>,
     },
+    /// The label is there, with any value.
     Exists {
+        /// The label's key.
         key: String,
     },
+    /// The label is not there.
     Absent {
+        /// The label's key.
         key: String,
     },
+    /// The value is a whole number above this one.
     GreaterThan {
+        /// The label's key.
         key: String,
+        /// Not itself selected.
         value: i64,
     },
+    /// The value is a whole number below this one.
     LessThan {
+        /// The label's key.
         key: String,
+        /// Not itself selected.
         value: i64,
     },
 }
@@ -50,7 +65,7 @@ impl LabelSelector {
     }
 }
 
-impl Requirement {
+impl LabelRequirement {
     fn matches(&self, header: &Header) -> bool {
         let label = |key: &str| {
             let found = header.labels.binary_search_by(|(name, _)| (**name).cmp(key)).ok()?;
@@ -71,71 +86,110 @@ impl Requirement {
     }
 }
 
-impl FromStr for LabelSelector {
-    type Err = String;
+/// Why a text is no label selector. The texts are those of Kubernetes' parser.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LabelSelectorError {
+    /// Something else should stand there.
+    #[error("unable to parse requirement: found '{found}', expected: {expected}")]
+    Expected {
+        /// The word or sign that stands there; empty at the end.
+        found: String,
+        /// What may stand there, for people.
+        expected: &'static str,
+    },
+    /// `>` and `<` compare whole numbers only.
+    #[error("unable to parse requirement: for '{operator}' operator, the value must be an integer: {value:?}")]
+    NotAnInteger {
+        /// `>` or `<`.
+        operator: &'static str,
+        /// What stands behind it.
+        value: String,
+    },
+    /// No label can have this key.
+    #[error("unable to parse requirement: key: Invalid value: {key:?}: {why}")]
+    Key {
+        /// The key.
+        key: String,
+        /// The rule that it breaks.
+        why: String,
+    },
+    /// No label can have this value.
+    #[error("unable to parse requirement: values[0][key]: Invalid value: {value:?}: {why}")]
+    Value {
+        /// The value.
+        value: String,
+        /// The rule that it breaks.
+        why: String,
+    },
+}
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        let refuse = |why: String| format!("unable to parse requirement: {why}");
+fn expected(found: Option<&str>, expected: &'static str) -> LabelSelectorError {
+    LabelSelectorError::Expected { found: found.unwrap_or_default().to_owned(), expected }
+}
+
+impl FromStr for LabelSelector {
+    type Err = LabelSelectorError;
+
+    fn from_str(text: &str) -> Result<Self, LabelSelectorError> {
         let mut tokens = Tokens { rest: text };
         let mut requirements = Vec::new();
         if tokens.peek().is_none() {
             return Ok(Self::default());
         }
         loop {
-            requirements.push(requirement(&mut tokens).map_err(refuse)?);
+            requirements.push(requirement(&mut tokens)?);
             match tokens.next() {
                 None => return Ok(Self { requirements }),
                 Some(",") if tokens.peek().is_some() => {}
-                Some(other) => return Err(refuse(format!("found '{other}', expected: ',' or 'end of string'"))),
+                other => return Err(expected(other, "',' or 'end of string'")),
             }
         }
     }
 }
 
-fn requirement(tokens: &mut Tokens) -> Result<Requirement, String> {
-    let expected = |found: Option<&str>, what: &str| format!("found '{}', expected: {what}", found.unwrap_or_default());
+fn requirement(tokens: &mut Tokens) -> Result<LabelRequirement, LabelSelectorError> {
     let first = tokens.next();
     if first == Some("!") {
         let key = tokens.next().filter(|t| is_word(t)).ok_or_else(|| expected(None, "identifier"))?;
-        return Ok(Requirement::Absent { key: valid_key(key)? });
+        return Ok(LabelRequirement::Absent { key: valid_key(key)? });
     }
     let key =
         valid_key(first.filter(|t| is_word(t)).ok_or_else(|| expected(first, "!, identifier, or 'end of string'"))?)?;
-    let number = |tokens: &mut Tokens, operator: &str| {
+    let number = |tokens: &mut Tokens, operator: &'static str| {
         let text = tokens.next().unwrap_or_default();
-        text.parse::<i64>().map_err(|_| format!("for '{operator}' operator, the value must be an integer: {text:?}"))
+        text.parse::<i64>().map_err(|_| LabelSelectorError::NotAnInteger { operator, value: text.to_owned() })
     };
     match tokens.peek() {
-        None | Some(",") => return Ok(Requirement::Exists { key }),
+        None | Some(",") => return Ok(LabelRequirement::Exists { key }),
         _ => {}
     }
     match tokens.next() {
-        Some("=" | "==") => Ok(Requirement::In { key, values: vec![value(tokens)?] }),
-        Some("!=") => Ok(Requirement::NotIn { key, values: vec![value(tokens)?] }),
-        Some("in") => Ok(Requirement::In { key, values: set(tokens)? }),
-        Some("notin") => Ok(Requirement::NotIn { key, values: set(tokens)? }),
-        Some(">") => Ok(Requirement::GreaterThan { key, value: number(tokens, ">")? }),
-        Some("<") => Ok(Requirement::LessThan { key, value: number(tokens, "<")? }),
+        Some("=" | "==") => Ok(LabelRequirement::In { key, values: vec![value(tokens)?] }),
+        Some("!=") => Ok(LabelRequirement::NotIn { key, values: vec![value(tokens)?] }),
+        Some("in") => Ok(LabelRequirement::In { key, values: set(tokens)? }),
+        Some("notin") => Ok(LabelRequirement::NotIn { key, values: set(tokens)? }),
+        Some(">") => Ok(LabelRequirement::GreaterThan { key, value: number(tokens, ">")? }),
+        Some("<") => Ok(LabelRequirement::LessThan { key, value: number(tokens, "<")? }),
         other => Err(expected(other, "in, notin, =, ==, !=, gt, lt")),
     }
 }
 
 /// One value, which may be empty.
-fn value(tokens: &mut Tokens) -> Result<String, String> {
+fn value(tokens: &mut Tokens) -> Result<String, LabelSelectorError> {
     match tokens.peek() {
         None | Some("," | ")") => Ok(String::new()),
         Some(word) if is_word(word) => {
             tokens.next();
             valid_value(word)
         }
-        Some(other) => Err(format!("found '{other}', expected: identifier")),
+        other => Err(expected(other, "identifier")),
     }
 }
 
-fn set(tokens: &mut Tokens) -> Result<Vec<String>, String> {
+fn set(tokens: &mut Tokens) -> Result<Vec<String>, LabelSelectorError> {
     match tokens.next() {
         Some("(") => {}
-        other => return Err(format!("found '{}', expected: '('", other.unwrap_or_default())),
+        other => return Err(expected(other, "'('")),
     }
     let mut values = Vec::new();
     loop {
@@ -143,22 +197,22 @@ fn set(tokens: &mut Tokens) -> Result<Vec<String>, String> {
         match tokens.next() {
             Some(",") => {}
             Some(")") => return Ok(values),
-            other => return Err(format!("found '{}', expected: ',' or ')'", other.unwrap_or_default())),
+            other => return Err(expected(other, "',' or ')'")),
         }
     }
 }
 
-fn valid_key(key: &str) -> Result<String, String> {
+fn valid_key(key: &str) -> Result<String, LabelSelectorError> {
     match crate::kinds::names::qualified_name(key).into_iter().next() {
         None => Ok(key.to_owned()),
-        Some(why) => Err(format!("key: Invalid value: {key:?}: {why}")),
+        Some(why) => Err(LabelSelectorError::Key { key: key.to_owned(), why }),
     }
 }
 
-fn valid_value(value: &str) -> Result<String, String> {
+fn valid_value(value: &str) -> Result<String, LabelSelectorError> {
     match crate::kinds::names::label_value(value).into_iter().next() {
         None => Ok(value.to_owned()),
-        Some(why) => Err(format!("values[0][key]: Invalid value: {value:?}: {why}")),
+        Some(why) => Err(LabelSelectorError::Value { value: value.to_owned(), why }),
     }
 }
 
@@ -237,5 +291,8 @@ mod tests {
         {
             assert!(selector.parse::<LabelSelector>().is_err(), "{selector}");
         }
+        let told = |selector: &str| selector.parse::<LabelSelector>().unwrap_err().to_string();
+        assert_eq!(told("a b"), "unable to parse requirement: found 'b', expected: in, notin, =, ==, !=, gt, lt");
+        assert_eq!(told("a>b"), "unable to parse requirement: for '>' operator, the value must be an integer: \"b\"");
     }
 }

@@ -3,5 +3,5 @@
 mod field;
 mod label;
 
-pub use field::FieldSelector;
-pub use label::LabelSelector;
+pub use field::{FieldSelector, FieldSelectorError};
+pub use label::{LabelSelector, LabelSelectorError};

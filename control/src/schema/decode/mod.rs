@@ -19,6 +19,7 @@ use walk::{Step, Walk};
 /// An object that was read.
 #[derive(Debug)]
 pub struct Decoded {
+    /// With zero values dropped or filled in as the schema says, and texts in their canonical form.
     pub value: Value,
     /// In the order of the text.
     pub warnings: Vec<FieldWarning>,
@@ -188,7 +189,7 @@ impl<'t> Reader<'_, 't> {
         };
         match checked {
             Ok(canonical) => Ok(Some(Value::String(canonical.unwrap_or(text)))),
-            Err(reason) => Err(self.walk.wrong_text(&reason)),
+            Err(reason) => Err(self.walk.wrong_text(&reason.to_string())),
         }
     }
 }

@@ -8,8 +8,16 @@ use crate::schema::{Type, TypeId, Types};
 /// A field that is in the text but not in the schema, or there twice. An error under `fieldValidation=Strict`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FieldWarning {
-    Unknown { path: String },
-    Duplicate { path: String },
+    /// The schema has no such field.
+    Unknown {
+        /// `spec.template.spec.contaners`
+        path: String,
+    },
+    /// The text has the field twice; the last one counts.
+    Duplicate {
+        /// `spec.replicas`
+        path: String,
+    },
 }
 
 impl std::fmt::Display for FieldWarning {
@@ -36,6 +44,7 @@ const MAX_WARNINGS: usize = 100;
 
 /// The state of one decoding.
 pub struct Walk<'t> {
+    /// All types that the root can lead to.
     pub types: &'t Types,
     /// The way from the root to the value that is being read.
     path: Vec<Step<'t>>,
@@ -46,12 +55,16 @@ pub struct Walk<'t> {
 
 /// One step of a path: a field, a key of a map, or an index.
 pub enum Step<'t> {
+    /// A field that the schema knows.
     Field {
+        /// The type that has the field.
         object: TypeId,
+        /// As it stands in JSON.
         name: &'t str,
     },
     /// Of a map with free keys.
     Key(String),
+    /// Of a list, from 0.
     Index(usize),
 }
 

@@ -28,7 +28,9 @@ pub struct Reread {
 
 /// Transactions that wait for the committer.
 pub struct Request {
+    /// Each is committed or refused on its own.
     pub transactions: Vec<Transaction>,
+    /// Gets one outcome per transaction, in their order.
     pub reply: oneshot::Sender<Vec<Outcome>>,
 }
 
@@ -41,8 +43,11 @@ const MAX_BYTES: usize = 32 << 20;
 
 /// The one writer of the file, run by a thread of its own.
 pub struct Committer {
+    /// Where batches become durable.
     pub file: File,
+    /// What readers and watches see; changed once a batch is durable.
     pub published: Arc<Published>,
+    /// For [`Stats`](crate::store::Stats).
     pub counters: Arc<Counters>,
     /// The state after a batch whose commit failed with an error. It may have become durable nevertheless.
     pub doubtful: Option<(Snapshot, Vec<Event>)>,

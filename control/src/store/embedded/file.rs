@@ -2,7 +2,7 @@
 //!
 //! It decides how a batch becomes durable and how the file comes back after an I/O error; never what is written.
 //!
-//! How durable a batch is, `tests/power_loss.rs` shows: it forgets what was not synced, at each step.
+//! `tests/power_loss.rs` shows how durable a batch is: at each step it drops everything that was not synced.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -25,8 +25,8 @@ use crate::store::{CommitError, Event, EventType};
 pub const OBJECTS: TableDefinition<&str, &[u8]> = TableDefinition::new("objects");
 /// `revision` → the revision of the last write; `layout` → [`LAYOUT`].
 pub const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
-/// Resource → the revision of its last write. Right for writes after `changes_since` in [`META`], and as long as
-/// `changes_at` there is the store's revision: a program that does not know this table moves the one and not the other.
+/// Resource → the revision of its last write. Valid for writes after `changes_since` in [`META`], while `changes_at`
+/// there equals the store's revision: an older program, which does not know this table, advances the revision alone.
 const CHANGES: TableDefinition<&str, u64> = TableDefinition::new("changes");
 /// Version of what stands in the tables. A store of a newer layout is not opened.
 const LAYOUT: u64 = 1;
@@ -39,14 +39,22 @@ pub enum FileError {
     /// The database failed, or its disk did.
     #[error("cannot {operation} the store {}", path.display())]
     Redb {
+        /// What was tried.
         operation: &'static str,
+        /// The store's file.
         path: PathBuf,
+        /// What redb said.
         #[source]
         source: Box<redb::Error>,
     },
     /// A newer program wrote the file: use that one.
     #[error("the store {} has layout {found}; this program knows layouts up to {LAYOUT}", path.display())]
-    Layout { path: PathBuf, found: u64 },
+    Layout {
+        /// The store's file.
+        path: PathBuf,
+        /// The layout's number in the file.
+        found: u64,
+    },
 }
 
 impl FileError {
@@ -79,7 +87,7 @@ pub struct File {
     path: PathBuf,
     open_database: OpenDatabase,
     database: Option<Database>,
-    /// [`CHANGES`] is right.
+    /// [`CHANGES`] is valid.
     knows_changes: bool,
     /// Rows that the next commit moves. The store is at their revision already, the file is not.
     moves: Option<Moves>,
@@ -124,8 +132,8 @@ impl File {
         Ok(file)
     }
 
-    /// Opens the database again after an error, if need be. Answers the revision that the store has with the last
-    /// durable write if it had to.
+    /// Opens the database again if an error closed it, and then returns the revision that the store has with the last
+    /// durable write.
     pub fn reopen(&mut self) -> Result<Option<u64>, FileError> {
         if self.database.is_some() {
             return Ok(None);
@@ -194,8 +202,8 @@ impl File {
         Ok(known.unwrap_or(LastChanges { by_resource: HashMap::new(), others: revision }))
     }
 
-    /// Makes a batch durable. After an error the database is closed, and whether the batch was made is told by
-    /// [`File::reopen`].
+    /// Makes a batch durable. An error closes the database; [`File::reopen`] then tells whether the batch became
+    /// durable.
     pub fn commit(&mut self, events: &[Event]) -> Result<(), FileError> {
         let Some(database) = &self.database else {
             return Err(self.error("write to", redb::Error::DatabaseClosed));
@@ -256,7 +264,7 @@ fn forget_cached_pages(path: &Path) -> io::Result<()> {
     }
 }
 
-/// What [`CHANGES`] says; nothing where it is not right.
+/// What [`CHANGES`] says; `None` where it is not valid.
 fn last_changes(database: &Database, revision: u64) -> Result<Option<LastChanges>, redb::Error> {
     let transaction = database.begin_read()?;
     let meta = transaction.open_table(META)?;

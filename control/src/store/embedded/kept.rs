@@ -1,8 +1,8 @@
-//! Snapshots that lists in pages go on with: every page shows the state of the first.
+//! Snapshots for lists in pages: every page shows the state of the first one.
 //!
 //! A snapshot costs only what was changed since, so many are kept. When a control service comes back, every node of a
-//! large cluster lists anew at the same time, each at a revision of its own: were a snapshot dropped before its list is
-//! complete, that list would begin again, and none would ever end.
+//! large cluster lists anew at the same time, each at a revision of its own. If a snapshot were dropped before its list
+//! is complete, that list would begin again, and none would ever end.
 //!
 //! Snapshots are kept for users. Where there are too many, the user with the most loses one: whoever lists without end
 //! makes only their own lists begin again.
@@ -67,7 +67,7 @@ impl Kept {
         self.snapshots.keys().next().copied()
     }
 
-    /// Lets go of what was not used in time.
+    /// Drops what was not used in time.
     pub fn trim(&mut self, now: Instant) {
         let is_old = |at: &Instant| now.saturating_duration_since(*at) >= KEPT_FOR;
         let old: Vec<_> = self

@@ -34,12 +34,12 @@ use super::{
 pub use self::file::FileError as OpenError;
 
 /// Makes the header of an object read from disk: the resource, the key in it, and the stored JSON text.
-pub type Index<'a> = &'a dyn Fn(&str, &str, &[u8]) -> Result<Draft, String>;
+pub type Index<'a> = &'a dyn Fn(&str, &str, &[u8]) -> Result<Draft, serde_json::Error>;
 
-/// The embedded store. Dropped, it waits for the transaction under way and lets go of the file.
+/// The embedded store. Dropping it waits for the transaction under way and closes the file.
 pub struct Embedded {
     published: Arc<Published>,
-    /// There until the store is dropped.
+    /// `None` while the store is being dropped: the committer ends when no sender is left.
     requests: Option<mpsc::Sender<Work>>,
     committer: Option<JoinHandle<()>>,
     counters: Arc<Counters>,
@@ -52,8 +52,8 @@ struct Published {
     topics: RwLock<HashMap<Arc<str>, Arc<Topic>>>,
     /// The revision up to which every topic has received its events.
     revision: AtomicU64,
-    /// Where the topics begin: watches that saw the last change of their resource go on over a restart, and only the
-    /// others list anew.
+    /// Where the topics begin after a restart: a watch that saw the last change of its resource continues, and only
+    /// the others list again.
     starts: LastChanges,
     kept: Mutex<Kept>,
 }
@@ -123,7 +123,7 @@ impl Published {
         topics.entry(Arc::from(resource)).or_insert_with(|| Arc::new(Topic::new(self.starts.of(resource)))).clone()
     }
 
-    /// State first: a client that a watch tells of a change must find that change by a get.
+    /// Publishes the state before the events: a client that learns of a change by its watch must find it by a get.
     fn publish(&self, state: Snapshot, events: Vec<Event>) {
         let revision = state.revision;
         self.state.store(Arc::new(state));
@@ -190,7 +190,7 @@ impl Store for Embedded {
         let closed = || vec![Err(CommitError::Unavailable { message: "it has been closed".into() }); count];
         let (reply, answer) = oneshot::channel();
         let Some(requests) = &self.requests else { return closed() };
-        // Counted before it is there: the committer takes it off at once.
+        // Counted before it is sent: the committer may take it at once.
         let Ok(room) = requests.reserve().await else { return closed() };
         self.counters.queued.fetch_add(1, Ordering::Relaxed);
         room.send(Work::Commit(Request { transactions, reply }));

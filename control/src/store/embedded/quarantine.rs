@@ -15,7 +15,18 @@ use super::file::{META, OBJECTS};
 const QUARANTINE: TableDefinition<&str, &[u8]> = TableDefinition::new("quarantine");
 
 /// Reads one row: the resource, the key in it, the revision, the JSON text.
-pub type ReadRow<'a> = dyn FnMut(&str, &str, u64, &[u8]) -> Result<(), String> + 'a;
+pub type ReadRow<'a> = dyn FnMut(&str, &str, u64, &[u8]) -> Result<(), serde_json::Error> + 'a;
+
+/// Why a row of the file cannot be read.
+#[derive(Debug, thiserror::Error)]
+enum RowError {
+    #[error("the key names no resource")]
+    NoResource,
+    #[error("it is cut")]
+    Cut,
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+}
 
 /// What an opening read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,8 +56,8 @@ pub fn load(database: &Database, read: &mut ReadRow<'_>) -> Result<(Loaded, Opti
     let objects = transaction.open_table(OBJECTS)?;
     for entry in objects.iter()? {
         let (key, value) = entry?;
-        if let Err(message) = read_row(read, key.value(), value.value()) {
-            warn!(key = key.value(), message, "a stored object cannot be read; it is kept aside, and not served");
+        if let Err(error) = read_row(read, key.value(), value.value()) {
+            warn!(key = key.value(), %error, "a stored object cannot be read; it is kept aside, and not served");
             moves.unreadable.push(key.value().to_owned());
         }
     }
@@ -63,8 +74,8 @@ pub fn load(database: &Database, read: &mut ReadRow<'_>) -> Result<(Loaded, Opti
                 }
                 match read_row(read, key.value(), value.value()) {
                     Ok(()) => moves.readable.push(key.value().to_owned()),
-                    Err(message) => {
-                        warn!(key = key.value(), message, "an object that cannot be read is still kept aside");
+                    Err(error) => {
+                        warn!(key = key.value(), %error, "an object that cannot be read is still kept aside");
                     }
                 }
             }
@@ -112,8 +123,8 @@ fn keep(quarantine: &mut redb::Table<'_, &str, &[u8]>, key: &str, value: &[u8]) 
     Ok(())
 }
 
-fn read_row(read: &mut ReadRow<'_>, key: &str, value: &[u8]) -> Result<(), String> {
-    let (resource, name) = key.split_once('/').ok_or("the key names no resource")?;
-    let (revision, json) = value.split_first_chunk::<8>().ok_or("it is cut")?;
-    read(resource, name, u64::from_be_bytes(*revision), json)
+fn read_row(read: &mut ReadRow<'_>, key: &str, value: &[u8]) -> Result<(), RowError> {
+    let (resource, name) = key.split_once('/').ok_or(RowError::NoResource)?;
+    let (revision, json) = value.split_first_chunk::<8>().ok_or(RowError::Cut)?;
+    Ok(read(resource, name, u64::from_be_bytes(*revision), json)?)
 }

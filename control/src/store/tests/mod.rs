@@ -56,8 +56,8 @@ fn delete(name: &str, revision: u64) -> Write {
 }
 
 /// Reads an object back.
-fn header(_: &str, _: &str, json: &[u8]) -> Result<Draft, String> {
-    serde_json::from_slice::<serde_json::Value>(json).map_err(|error| error.to_string())?;
+fn header(_: &str, _: &str, json: &[u8]) -> Result<Draft, serde_json::Error> {
+    serde_json::from_slice::<serde_json::Value>(json)?;
     Ok(draft(&value(json)))
 }
 

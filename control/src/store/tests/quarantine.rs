@@ -8,6 +8,7 @@ use crate::store::Store;
 const OBJECTS: TableDefinition<&str, &[u8]> = TableDefinition::new("objects");
 const QUARANTINE: TableDefinition<&str, &[u8]> = TableDefinition::new("quarantine");
 
+/// Writes rows into the file of a closed store.
 pub fn set(path: &Path, rows: &[(&str, &[u8])]) {
     let database = Database::open(path).unwrap();
     let transaction = database.begin_write().unwrap();
@@ -20,6 +21,7 @@ pub fn set(path: &Path, rows: &[(&str, &[u8])]) {
     transaction.commit().unwrap();
 }
 
+/// The bytes that the quarantine has under `key`.
 pub fn aside(path: &Path, key: &str) -> Option<Vec<u8>> {
     let transaction = Database::open(path).unwrap().begin_read().unwrap();
     let row = transaction.open_table(QUARANTINE).unwrap().get(key).unwrap();
@@ -60,7 +62,8 @@ async fn a_program_that_can_read_an_object_puts_it_back() {
     let store = open(&path);
     let first = store.write_one(put("future", Expect::Absent, "1")).await.unwrap();
     drop(store);
-    let store = Embedded::open(&path, &|_, _, _| Err("this program does not know it".into())).unwrap();
+    let store =
+        Embedded::open(&path, &|_, _, _| Err(serde::de::Error::custom("this program does not know it"))).unwrap();
     assert_eq!((store.stats().quarantined, store.snapshot().count("things")), (1, 0));
     drop(store);
     let store = open(&path);

@@ -65,7 +65,7 @@ fn packet(name: &str, kind: RecordType) -> Vec<u8> {
 /// Asks as a client with another implementation of the protocol would.
 fn ask(name: &str, kind: RecordType) -> Message {
     let mut out = Vec::new();
-    assert_eq!(answer(&packet(name, kind), &zone(), Transport::Tcp, 0, &mut out), Outcome::Answered, "{name}");
+    assert_eq!(answer(&packet(name, kind), &zone(), Transport::Tcp, 0, &mut out), AnswerOutcome::Answered, "{name}");
     Message::from_vec(&out).unwrap()
 }
 
@@ -104,7 +104,7 @@ fn aliases_are_followed_in_the_zone_and_handed_over_at_its_end() {
     let mut out = Vec::new();
     let query = packet("search.default.svc.cluster.local.", RecordType::A);
     let target = Name::parse("www.example.org").unwrap();
-    assert_eq!(answer(&query, &zone(), Transport::Udp, 0, &mut out), Outcome::Chase(target));
+    assert_eq!(answer(&query, &zone(), Transport::Udp, 0, &mut out), AnswerOutcome::Chase(target));
     assert_eq!(ask("loop.default.svc.cluster.local.", RecordType::A).metadata.response_code, Code::ServFail);
 }
 
@@ -155,7 +155,7 @@ fn the_question_comes_back_in_the_clients_spelling() {
     let mut query = packet("web.default.svc.cluster.local.", RecordType::A);
     query[13..16].copy_from_slice(b"wEb");
     let mut out = Vec::new();
-    assert_eq!(answer(&query, &zone(), Transport::Udp, 0, &mut out), Outcome::Answered);
+    assert_eq!(answer(&query, &zone(), Transport::Udp, 0, &mut out), AnswerOutcome::Answered);
     assert_eq!(&out[13..16], b"wEb");
     assert_eq!(Message::from_vec(&out).unwrap().answers.len(), 1);
 }
@@ -164,13 +164,13 @@ fn the_question_comes_back_in_the_clients_spelling() {
 fn a_large_answer_is_cut_at_512_bytes_without_edns_and_whole_with_it() {
     let mut out = Vec::new();
     let mut query = packet("mysql.db.svc.cluster.local.", RecordType::A);
-    assert_eq!(answer(&query, &zone(), Transport::Udp, 0, &mut out), Outcome::Answered);
+    assert_eq!(answer(&query, &zone(), Transport::Udp, 0, &mut out), AnswerOutcome::Answered);
     assert!(out.len() <= 512);
     assert!(Message::from_vec(&out).unwrap().metadata.truncation);
 
     query[11] = 1;
     query.extend(b"\0\0\x29\x04\xd0\0\0\0\0\0\0");
-    assert_eq!(answer(&query, &zone(), Transport::Udp, 0, &mut out), Outcome::Answered);
+    assert_eq!(answer(&query, &zone(), Transport::Udp, 0, &mut out), AnswerOutcome::Answered);
     let whole = Message::from_vec(&out).unwrap();
     assert!(!whole.metadata.truncation);
     assert_eq!(whole.answers.len(), 40);
@@ -182,7 +182,7 @@ fn the_order_of_addresses_turns_and_loses_none() {
     let first = |turn| {
         let mut out = Vec::new();
         let query = packet("mysql.db.svc.cluster.local.", RecordType::A);
-        assert_eq!(answer(&query, &zone(), Transport::Tcp, turn, &mut out), Outcome::Answered);
+        assert_eq!(answer(&query, &zone(), Transport::Tcp, turn, &mut out), AnswerOutcome::Answered);
         let mut all: Vec<_> = Message::from_vec(&out).unwrap().answers.iter().map(|a| a.data.to_string()).collect();
         let first = all[0].clone();
         all.sort();
@@ -199,7 +199,7 @@ fn other_names_are_for_other_resolvers() {
         let mut out = Vec::new();
         assert_eq!(
             answer(&packet(name, RecordType::A), &zone(), Transport::Udp, 0, &mut out),
-            Outcome::Elsewhere,
+            AnswerOutcome::Elsewhere,
             "{name}"
         );
     }
@@ -210,7 +210,7 @@ fn nothing_is_said_of_the_cluster_before_it_is_known() {
     let zone = Zone::new("cluster.local", Ipv4Addr::LOCALHOST).unwrap();
     let mut out = Vec::new();
     let query = packet("web.default.svc.cluster.local.", RecordType::A);
-    assert_eq!(answer(&query, &zone, Transport::Udp, 0, &mut out), Outcome::Answered);
+    assert_eq!(answer(&query, &zone, Transport::Udp, 0, &mut out), AnswerOutcome::Answered);
     assert_eq!(Message::from_vec(&out).unwrap().metadata.response_code, Code::ServFail);
 }
 
@@ -257,7 +257,7 @@ proptest! {
             packet[at] = byte;
         }
         let mut out = Vec::new();
-        if answer(&packet, &zone(), Transport::Udp, 0, &mut out) == Outcome::Answered {
+        if answer(&packet, &zone(), Transport::Udp, 0, &mut out) == AnswerOutcome::Answered {
             prop_assert!(out.len() <= 1232);
         }
     }

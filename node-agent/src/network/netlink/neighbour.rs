@@ -1,4 +1,4 @@
-//! Neighbours, and the VXLAN device with the far ends it sends to: everything that elsewhere would be asked by
+//! Static neighbour entries, and the VXLAN device with its static forwarding entries: nothing is asked for by
 //! broadcast.
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -19,11 +19,17 @@ use super::{
 /// A VXLAN device to be made: no learning, no default destination.
 #[derive(Clone, Copy, Debug)]
 pub struct Vxlan<'a> {
+    /// Of the device.
     pub name: &'a str,
+    /// The number that tells this overlay from others on the same port, 24 bits.
     pub vni: u32,
+    /// UDP, on this node and its peers.
     pub port: u16,
+    /// Source address of the outer packets.
     pub local: Ipv4Addr,
+    /// Derived from the node's address, so that peers need not ask for it.
     pub mac: Mac,
+    /// Bytes of an inner packet: that of the uplink less the headers around it.
     pub mtu: u32,
 }
 impl Netlink {
@@ -67,7 +73,7 @@ impl Netlink {
         unless(deleted.map_err(|e| failed(format!("delete neighbour {address} of link {link}"), e)), libc::ENOENT)
     }
 
-    /// To which hosts the tunnel `link` sends which MACs.
+    /// The forwarding entries of the tunnel `link`: each MAC with the host that it is sent to.
     pub async fn forwarding(&self, link: u32) -> Result<Vec<(Mac, Ipv4Addr)>, NetlinkError> {
         let request = self.handle.neighbours().get().set_address_family(AddressFamily::Bridge);
         let all: Vec<NeighbourMessage> =

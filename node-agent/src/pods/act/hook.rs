@@ -7,11 +7,11 @@ use k8s_openapi::api::core::v1::{LifecycleHandler, Pod};
 use crate::pods::{
     Context,
     deadline::seconds,
-    probe::{Check, Target},
+    probe::{Check, CheckError, Target},
     spec,
 };
 
-/// Runs a hook for at most `limit`; what went wrong otherwise.
+/// Runs a hook for at most `limit`.
 pub async fn run(
     context: &Context,
     pod: &Pod,
@@ -20,7 +20,7 @@ pub async fn run(
     hook: &LifecycleHandler,
     pod_ip: Option<Ipv4Addr>,
     limit: Duration,
-) -> Result<(), String> {
+) -> Result<(), CheckError> {
     if let Some(sleep) = &hook.sleep {
         tokio::time::sleep(seconds(sleep.seconds).min(limit)).await;
         return Ok(());
@@ -31,7 +31,7 @@ pub async fn run(
         LifecycleHandler { tcp_socket: Some(action), .. } => Check::Tcp(action),
         _ => return Ok(()),
     };
-    let container = spec::container(pod, container).ok_or("the container is not in the pod any more")?;
+    let container = spec::container(pod, container).ok_or(CheckError::NoContainer)?;
     let pod_ip = pod_ip.unwrap_or(context.config.node_ip);
     let target = Target { runtime: &*context.runtime, container_id: id, container, pod_ip };
     check.run(&target, limit).await

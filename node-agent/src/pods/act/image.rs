@@ -1,4 +1,4 @@
-//! Gets a container's image as its pull policy says.
+//! Finds or pulls a container's image, by its pull policy.
 
 use k8s_openapi::api::core::v1::Pod;
 
@@ -74,7 +74,7 @@ async fn credentials(context: &Context, pod: &Pod, image: &str) -> Option<Creden
         match context.objects.watch(&key).read().await {
             Ok(Some(secret)) => secrets.push(secret),
             Ok(None) => tracing::warn!(%key, "an image pull secret is not there"),
-            Err(error) => tracing::warn!(%key, error, "an image pull secret cannot be read"),
+            Err(error) => tracing::warn!(%key, %error, "an image pull secret cannot be read"),
         }
     }
     pull_secret::credentials(image, secrets.iter().map(|secret| &**secret))

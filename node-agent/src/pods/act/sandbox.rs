@@ -1,17 +1,19 @@
 //! Brings up a pod's sandbox: created, started, plugged into the network, its hosts file written.
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::{io, net::Ipv4Addr, time::Duration};
 
 use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::mpsc;
 
 use super::uid;
 use crate::{
+    network::AttachError,
     pods::{
         Context, container_spec,
         outcome::{Failure, Outcome},
         recorder::EventType,
-        security, spec,
+        security::{self, SecurityRefusal},
+        spec,
         worker::{Input, send},
     },
     runtime::{Error, State, netns_of},
@@ -23,23 +25,42 @@ pub const NETWORK_LIMIT: Duration = Duration::from_secs(60);
 const RETRY: Duration = Duration::from_secs(1);
 const REASON: &str = "FailedCreatePodSandBox";
 
+/// Why a sandbox could not be brought up. The causes are part of the texts, which stand in the pod's events.
+#[derive(Debug, thiserror::Error)]
+enum SandboxError {
+    #[error(transparent)]
+    Refused(SecurityRefusal),
+    #[error("create: {}", .0.chain())]
+    Create(Error),
+    #[error("start: {}", .0.chain())]
+    Start(Error),
+    #[error("inspect: {}", .0.chain())]
+    Inspect(Error),
+    #[error("set up the network: {0}")]
+    Attach(AttachError),
+    #[error("set up the network: not done within {NETWORK_LIMIT:?}")]
+    AttachTimedOut,
+    #[error("write the hosts file: {0}")]
+    WriteHosts(io::Error),
+}
+
 /// Creates and starts a sandbox, and plugs it into the network.
 pub async fn make(context: &Context, pod: &Pod, attempt: u32, sender: &mpsc::Sender<Input>) -> Outcome {
-    if let Some(why) = security::refusal(pod, None, context.host) {
-        return failed(context, pod, String::new(), why).await;
+    if let Some(refusal) = security::refusal(pod, None, context.host) {
+        return failed(context, pod, String::new(), SandboxError::Refused(refusal)).await;
     }
     let spec = container_spec::sandbox(pod, attempt);
     let id = match context.runtime.create_sandbox(&spec).await {
         Ok(id) => id,
-        Err(error) => return failed(context, pod, String::new(), format!("create: {}", error.chain())).await,
+        Err(error) => return failed(context, pod, String::new(), SandboxError::Create(error)).await,
     };
     send(sender, Input::Outcome(Box::new(Outcome::SandboxCreated { id: id.clone() }))).await;
     if let Err(error) = context.runtime.start(&id).await {
-        return failed(context, pod, id, format!("start: {}", error.chain())).await;
+        return failed(context, pod, id, SandboxError::Start(error)).await;
     }
     match attach_to_network(context, pod, &id).await {
         Ok(ip) => Outcome::SandboxMade { id, result: Ok(ip) },
-        Err(message) => failed(context, pod, id, message).await,
+        Err(error) => failed(context, pod, id, error).await,
     }
 }
 
@@ -52,22 +73,21 @@ pub async fn adopt(context: &Context, pod: &Pod, id: String) -> Outcome {
     }
     match attach_to_network(context, pod, &id).await {
         Ok(ip) => Outcome::SandboxMade { id, result: Ok(ip) },
-        Err(message) => failed(context, pod, id, message).await,
+        Err(error) => failed(context, pod, id, error).await,
     }
 }
 
-async fn attach_to_network(context: &Context, pod: &Pod, id: &str) -> Result<Ipv4Addr, String> {
+async fn attach_to_network(context: &Context, pod: &Pod, id: &str) -> Result<Ipv4Addr, SandboxError> {
     let ip = if spec::host_network(pod) {
         context.config.node_ip
     } else {
-        let pid = pid(context, id).await.map_err(|error| format!("inspect: {}", error.chain()))?;
+        let pid = pid(context, id).await.map_err(SandboxError::Inspect)?;
         let uid = uid(pod);
         let netns = netns_of(pid);
         let attached = tokio::time::timeout(NETWORK_LIMIT, context.network.attach(&uid, &netns)).await;
-        let attached = attached.map_err(|_| format!("set up the network: not done within {NETWORK_LIMIT:?}"))?;
-        attached.map_err(|error| format!("set up the network: {error}"))?
+        attached.map_err(|_| SandboxError::AttachTimedOut)?.map_err(SandboxError::Attach)?
     };
-    super::volumes::write_hosts(context, pod, ip).map_err(|error| format!("write the hosts file: {error}"))?;
+    super::volumes::write_hosts(context, pod, ip).map_err(SandboxError::WriteHosts)?;
     Ok(ip)
 }
 
@@ -80,8 +100,8 @@ async fn pid(context: &Context, id: &str) -> Result<u32, Error> {
 }
 
 /// Removes the failed sandbox, and returns what failed.
-async fn failed(context: &Context, pod: &Pod, id: String, message: String) -> Outcome {
-    let message = format!("Failed to create pod sandbox: {message}");
+async fn failed(context: &Context, pod: &Pod, id: String, error: SandboxError) -> Outcome {
+    let message = format!("Failed to create pod sandbox: {error}");
     context.recorder.record(pod, None, EventType::Warning, REASON, &message);
     let uid = uid(pod);
     match tokio::time::timeout(NETWORK_LIMIT, context.network.detach(&uid)).await {

@@ -77,7 +77,9 @@ async fn try_create(
 fn seccomp_profile(context: &Context, pod: &Pod, container: &v1::Container) -> Result<Option<String>, Failure> {
     let refused = |why: String| Failure::new("CreateContainerError", why);
     let Some(pod_spec) = &pod.spec else { return Ok(None) };
-    let SeccompSource::Localhost(path) = security::seccomp(pod_spec, container).map_err(refused)? else {
+    let SeccompSource::Localhost(path) =
+        security::seccomp(pod_spec, container).map_err(|refusal| refused(refusal.to_string()))?
+    else {
         return Ok(None);
     };
     let path = context.config.seccomp_dir().join(path);
@@ -143,8 +145,8 @@ async fn post_start(
     hook: &LifecycleHandler,
 ) -> Outcome {
     let result = super::hook::run(context, pod, name, &id, hook, state.ip(), POST_START_LIMIT).await;
-    if let Err(message) = &result {
-        let message = format!("PostStartHook failed: {message}");
+    if let Err(error) = &result {
+        let message = format!("PostStartHook failed: {error}");
         context.recorder.record(pod, Some(name), EventType::Warning, "FailedPostStartHook", message);
     }
     Outcome::PostStartEnded { id, result }
@@ -160,7 +162,8 @@ async fn environment(
     ip: Option<Ipv4Addr>,
 ) -> Result<Vec<(String, String)>, Failure> {
     let config_error = |message: String| Failure::new("CreateContainerConfigError", message);
-    let sources = super::volumes::read(context, env::references(pod, container)).await.map_err(config_error)?;
+    let sources = super::volumes::read(context, env::references(pod, container)).await;
+    let sources = sources.map_err(|error| config_error(error.to_string()))?;
     let services = {
         let mut world = context.world.clone();
         // Without the Services the variables would be wrong for the container's whole life.

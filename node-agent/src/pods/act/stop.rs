@@ -32,9 +32,9 @@ pub async fn stop(
     let again = matches!(state.container(&container).instance, ContainerInstance::Stopping { .. });
     if let Some(hook) =
         lifecycle.and_then(|lifecycle| lifecycle.pre_stop.as_ref()).filter(|_| !again && !grace.is_zero())
-        && let Err(message) = super::hook::run(context, pod, &container, &id, hook, state.ip(), grace).await
+        && let Err(error) = super::hook::run(context, pod, &container, &id, hook, state.ip(), grace).await
     {
-        let message = format!("PreStopHook failed: {message}");
+        let message = format!("PreStopHook failed: {error}");
         context.recorder.record(pod, Some(&container), EventType::Warning, "FailedPreStopHook", message);
     }
     // A hook that used up the grace still leaves its container the least there is.

@@ -12,14 +12,14 @@ use crate::pods::{
     downward::Downward,
     env::Sources,
     names::{self, ResolvConf},
-    objects::{ObjectKey, Watched},
+    objects::{ObjectKey, ReadError, Watched},
     outcome::Failure,
     recorder::EventType,
     spec,
     volumes::{self, Kind},
 };
 
-/// Readies all volumes of `pod`, and the files by which it knows names.
+/// Makes all volumes of `pod`, and its hosts and resolver files.
 pub async fn mount(context: &Context, pod: &Pod) -> Result<(), Failure> {
     let result = try_mount(context, pod).await;
     if let Err(failure) = &result {
@@ -32,12 +32,12 @@ async fn try_mount(context: &Context, pod: &Pod) -> Result<(), Failure> {
     let directory = context.pod_dir(&uid(pod));
     prepare(context, pod, &directory)
         .map_err(|error| Failure::new("FailedMount", format!("prepare the pod's files: {error}")))?;
-    let sources =
-        read(context, volumes::referenced(pod)).await.map_err(|message| Failure::new("FailedMount", message))?;
+    let sources = read(context, volumes::referenced(pod)).await;
+    let sources = sources.map_err(|error| Failure::new("FailedMount", error.to_string()))?;
     volumes_of(pod).try_for_each(|volume| write(context, pod, volume, &sources))
 }
 
-/// Keeps the files made from objects, and those that show the pod's labels and annotations, as these are, until
+/// Updates the files that are made from objects, or from the pod's labels and annotations, whenever these change, until
 /// dropped. Returns at once where the pod has no such files.
 pub async fn follow(context: &Context, mut pods: watch::Receiver<Arc<Pod>>) {
     let pod = pods.borrow_and_update().clone();
@@ -77,12 +77,12 @@ fn volumes_of(pod: &Pod) -> impl Iterator<Item = &Volume> {
 const READ_LIMIT: Duration = Duration::from_secs(60);
 
 /// Reads `keys` as they are now.
-pub async fn read(context: &Context, keys: Vec<ObjectKey>) -> Result<Sources, String> {
+pub async fn read(context: &Context, keys: Vec<ObjectKey>) -> Result<Sources, ReadError> {
     let mut sources = Sources::new();
     for key in keys {
         let watched = context.objects.watch(&key);
         let payload = tokio::time::timeout(READ_LIMIT, watched.read()).await;
-        let payload = payload.map_err(|_| format!("{key}: the API did not answer within {READ_LIMIT:?}"))??;
+        let payload = payload.map_err(|_| ReadError::NoAnswer { key: key.clone(), limit: READ_LIMIT })??;
         sources.insert(key, payload);
     }
     Ok(sources)

@@ -1,6 +1,6 @@
-//! Brings to each pod's worker what concerns it: changes of the Pod, events and lists of the runtime. Starts workers,
-//! restarts those that panicked, forgets them when they end, and removes containers that belong to no pod. Decides
-//! nothing about a pod itself.
+//! Routes changes to the worker of the pod that they concern: changes of the Pod, events and lists of the runtime.
+//! Starts workers, restarts those that panicked, forgets them when they end, and removes containers that belong to no
+//! pod. Decides nothing about a pod itself.
 //!
 //! Where the API is away at the start, the pods are those that the node last knew, until the API lists them. Until then
 //! nothing is removed for having no pod.

@@ -9,8 +9,11 @@ use crate::pods::spec;
 /// A resolver configuration, in the file's own terms.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ResolvConf {
+    /// Addresses, as text.
     pub nameservers: Vec<String>,
+    /// Domains that are tried behind a name with too few dots.
     pub search: Vec<String>,
+    /// Such as `ndots:5`.
     pub options: Vec<String>,
 }
 

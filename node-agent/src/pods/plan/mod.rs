@@ -20,41 +20,24 @@ use super::{
 /// One thing to do for a pod. Its result comes back as an [`super::outcome::Outcome`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
+    /// Makes all volumes, and the hosts and resolver files.
     MountVolumes,
-    MakeSandbox {
-        attempt: u32,
-    },
+    /// Creates and starts a sandbox, and attaches it to the network.
+    MakeSandbox { attempt: u32 },
     /// Asks for the address of a sandbox that already runs.
-    AdoptSandbox {
-        id: String,
-    },
-    GetImage {
-        container: String,
-        policy: PullPolicy,
-    },
-    CreateContainer {
-        container: String,
-        attempt: u32,
-        sandbox: String,
-    },
+    AdoptSandbox { id: String },
+    /// Finds or pulls the image of a container.
+    GetImage { container: String, policy: PullPolicy },
+    /// Creates a container in the sandbox.
+    CreateContainer { container: String, attempt: u32, sandbox: String },
     /// Ends with the postStart hook.
-    StartContainer {
-        container: String,
-        id: String,
-    },
+    StartContainer { container: String, id: String },
     /// Begins with the preStop hook.
-    StopContainer {
-        container: String,
-        id: String,
-        grace: Duration,
-        why: String,
-    },
-    RemoveSandbox {
-        id: Option<String>,
-    },
-    RemoveContainers {
-        ids: Vec<String>,
-    },
+    StopContainer { container: String, id: String, grace: Duration, why: String },
+    /// Takes the sandbox down, and gives its address back.
+    RemoveSandbox { id: Option<String> },
+    /// Removes containers that are of no use any more.
+    RemoveContainers { ids: Vec<String> },
     /// The agent itself ends the pod.
     End(Ended),
     /// Nothing runs any more: releases the pod's resources on the node, and deletes the Pod in the API.
@@ -75,8 +58,11 @@ pub struct Plan {
 /// A container that waits before the next try.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackingOff {
+    /// Its name in the spec.
     pub container: String,
+    /// When the next try begins.
     pub until: Timestamp,
+    /// What is tried again.
     pub cause: BackoffCause,
 }
 

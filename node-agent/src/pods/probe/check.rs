@@ -4,7 +4,7 @@
 use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{Request, Uri};
+use http::{Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::rt::TokioIo;
 use k8s_openapi::{
@@ -22,23 +22,31 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::grpc;
+use super::{CheckError, grpc};
 use crate::runtime::Runtime;
 
 /// Where and as what a check is made.
 pub struct Target<'a> {
+    /// Runs the commands of exec probes.
     pub runtime: &'a dyn Runtime,
+    /// The runtime's id of the running instance.
     pub container_id: &'a str,
+    /// Its spec, for the names of ports.
     pub container: &'a Container,
+    /// The host that is asked unless the action names one.
     pub pod_ip: Ipv4Addr,
 }
 
 /// What a check does.
 #[derive(Clone, Copy)]
 pub enum Check<'a> {
+    /// A command in the container.
     Exec(&'a ExecAction),
+    /// A GET.
     Http(&'a HTTPGetAction),
+    /// A connection, closed at once.
     Tcp(&'a TCPSocketAction),
+    /// `grpc.health.v1.Health/Check`.
     Grpc(&'a GRPCAction),
 }
 
@@ -50,26 +58,26 @@ impl<'a> Check<'a> {
         exec.or(of_server).or(probe.grpc.as_ref().map(Self::Grpc))
     }
 
-    /// Success is `Ok`; otherwise what went wrong, in the kubelet's words.
-    pub async fn run(self, target: &Target<'_>, timeout: Duration) -> Result<(), String> {
-        let exceeded = || format!("context deadline exceeded after {timeout:?}");
+    /// Makes the check once, for at most `timeout`.
+    pub async fn run(self, target: &Target<'_>, timeout: Duration) -> Result<(), CheckError> {
         match self {
             Self::Exec(action) => exec(target, action, timeout).await,
             Self::Http(action) => {
-                tokio::time::timeout(timeout, get(target, action)).await.unwrap_or_else(|_| Err(exceeded()))
+                let asked = tokio::time::timeout(timeout, get(target, action)).await;
+                asked.unwrap_or(Err(CheckError::HttpTimedOut(timeout)))
             }
             Self::Grpc(action) => {
-                let exceeded = || format!("timeout: health rpc did not complete within {timeout:?}");
                 let asked = tokio::time::timeout(timeout, grpc::check(target.pod_ip, action)).await;
-                asked.unwrap_or_else(|_| Err(exceeded()))
+                asked.unwrap_or(Err(CheckError::GrpcTimedOut(timeout)))
             }
             Self::Tcp(action) => {
                 let host =
                     action.host.clone().filter(|host| !host.is_empty()).unwrap_or_else(|| target.pod_ip.to_string());
                 let port = port(target.container, &action.port)?;
                 let connected = tokio::time::timeout(timeout, TcpStream::connect((host.as_str(), port))).await;
-                let connected = connected.map_err(|_| format!("dial tcp {host}:{port}: i/o timeout"))?;
-                connected.map(drop).map_err(|error| format!("dial tcp {host}:{port}: {error}"))
+                let failed = |cause: String| CheckError::Tcp { address: format!("{host}:{port}"), cause };
+                let connected = connected.map_err(|_| failed("i/o timeout".to_owned()))?;
+                connected.map(drop).map_err(|error| failed(error.to_string()))
             }
         }
     }
@@ -78,24 +86,26 @@ impl<'a> Check<'a> {
 /// Bytes of a command's output, or of an answer, that a message quotes.
 const QUOTED: usize = 1024;
 
-async fn exec(target: &Target<'_>, action: &ExecAction, timeout: Duration) -> Result<(), String> {
+async fn exec(target: &Target<'_>, action: &ExecAction, timeout: Duration) -> Result<(), CheckError> {
     let command = action.command.as_deref().unwrap_or_default();
     match target.runtime.exec(target.container_id, command, timeout, QUOTED).await {
         Ok(Some(result)) if result.exit_code == 0 => Ok(()),
-        Ok(Some(result)) => Err(String::from_utf8_lossy(&result.output).trim().to_owned()),
-        Ok(None) => Err(format!("command {command:?} timed out after {timeout:?}")),
-        Err(error) => Err(error.chain()),
+        Ok(Some(result)) => {
+            Err(CheckError::CommandFailed { output: String::from_utf8_lossy(&result.output).trim().to_owned() })
+        }
+        Ok(None) => Err(CheckError::CommandTimedOut { command: command.to_vec(), limit: timeout }),
+        Err(error) => Err(CheckError::Runtime(error.chain())),
     }
 }
 
-async fn get(target: &Target<'_>, action: &HTTPGetAction) -> Result<(), String> {
+async fn get(target: &Target<'_>, action: &HTTPGetAction) -> Result<(), CheckError> {
     let port = port(target.container, &action.port)?;
     let host = action.host.clone().filter(|host| !host.is_empty()).unwrap_or_else(|| target.pod_ip.to_string());
     let path = action.path.as_deref().filter(|path| !path.is_empty()).unwrap_or("/");
     let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
     let https = action.scheme.as_deref().is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"));
     let url = format!("{}://{host}:{port}{path}", if https { "https" } else { "http" });
-    let failed = |error: &dyn std::fmt::Display| format!("Get {url:?}: {error}");
+    let failed = |error: &dyn std::fmt::Display| CheckError::Http { url: url.clone(), cause: error.to_string() };
     let stream = TcpStream::connect((host.as_str(), port)).await.map_err(|error| failed(&error))?;
     let uri: Uri = path.parse().map_err(|error: http::uri::InvalidUri| failed(&error))?;
     let mut request =
@@ -109,36 +119,39 @@ async fn get(target: &Target<'_>, action: &HTTPGetAction) -> Result<(), String> 
         request = request.header(http::header::HOST, format!("{host}:{port}"));
     }
     let request = request.body(Empty::<Bytes>::new()).map_err(|error| failed(&error))?;
-    if https {
+    let status = if https {
         let name = ServerName::try_from(host.clone()).map_err(|error| failed(&error))?;
         let stream = connector().connect(name, stream).await.map_err(|error| failed(&error))?;
-        ask(stream, request).await.map_err(|message| message.unwrap_or_else(|error| failed(&error)))
+        ask(stream, request).await
     } else {
-        ask(stream, request).await.map_err(|message| message.unwrap_or_else(|error| failed(&error)))
-    }
+        ask(stream, request).await
+    };
+    let status = status.map_err(|error| failed(&error))?;
+    // A redirect shows that the server works.
+    if status.is_success() || status.is_redirection() { Ok(()) } else { Err(CheckError::HttpStatus(status.as_u16())) }
 }
 
-/// Codes from 200 to 399 are success: a redirect shows that the server works.
-async fn ask<S>(stream: S, request: Request<Empty<Bytes>>) -> Result<(), Result<String, hyper::Error>>
+/// Sends `request`, and returns the code of the answer.
+async fn ask<S>(stream: S, request: Request<Empty<Bytes>>) -> Result<StatusCode, hyper::Error>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(Err)?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let connection = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(connection));
-    let answer = sender.send_request(request).await.map_err(Err)?;
+    let answer = sender.send_request(request).await?;
     let status = answer.status();
     if status.is_success() || status.is_redirection() {
-        return Ok(());
+        return Ok(status);
     }
     // Read so that the server is not reset in the middle of its answer.
     let body =
         Limited::new(answer.into_body(), 10 * QUOTED).collect().await.map(|body| body.to_bytes()).unwrap_or_default();
     drop(connection);
     tracing::debug!(%status, body = %String::from_utf8_lossy(&body[..body.len().min(QUOTED)]), "a probe's answer");
-    Err(Ok(format!("HTTP probe failed with statuscode: {}", status.as_u16())))
+    Ok(status)
 }
 
-fn port(container: &Container, port: &IntOrString) -> Result<u16, String> {
+fn port(container: &Container, port: &IntOrString) -> Result<u16, CheckError> {
     let number = match port {
         IntOrString::Int(number) => Some(*number),
         IntOrString::String(name) => {
@@ -146,7 +159,7 @@ fn port(container: &Container, port: &IntOrString) -> Result<u16, String> {
             named.map(|port| port.container_port).or_else(|| name.parse().ok())
         }
     };
-    number.and_then(|number| u16::try_from(number).ok()).ok_or_else(|| format!("invalid port {port:?}"))
+    number.and_then(|number| u16::try_from(number).ok()).ok_or_else(|| CheckError::InvalidPort(port.clone()))
 }
 
 fn connector() -> tokio_rustls::TlsConnector {
@@ -200,13 +213,13 @@ impl ServerCertVerifier for AnyCertificate {
 
 #[cfg(test)]
 mod tests {
-    use axum::{Router, http::StatusCode, routing::get};
+    use axum::{Router, routing::get};
     use serde_json::{Value, json};
 
     use super::*;
     use crate::runtime::fake::FakeRuntime;
 
-    async fn check(probe: Value, port: u16) -> Result<(), String> {
+    async fn check(probe: Value, port: u16) -> Result<(), CheckError> {
         let probe: Probe = serde_json::from_value(probe).unwrap();
         let container = json!({ "name": "app", "ports": [{ "name": "web", "containerPort": port }] });
         let container: Container = serde_json::from_value(container).unwrap();
@@ -227,7 +240,7 @@ mod tests {
         assert_eq!(check(json!({ "httpGet": { "path": "/ok", "port": "web" } }), port).await, Ok(()));
         assert_eq!(check(json!({ "httpGet": { "path": "moved", "port": port } }), port).await, Ok(()));
         let failure = check(json!({ "httpGet": { "path": "/bad", "port": port } }), port).await.unwrap_err();
-        assert_eq!(failure, "HTTP probe failed with statuscode: 503");
+        assert_eq!(failure.to_string(), "HTTP probe failed with statuscode: 503");
         assert_eq!(check(json!({ "tcpSocket": { "port": port } }), port).await, Ok(()));
         server.abort();
 
@@ -235,9 +248,17 @@ mod tests {
         let closed = tokio::net::TcpSocket::new_v4().unwrap();
         closed.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         let port = closed.local_addr().unwrap().port();
-        assert!(check(json!({ "tcpSocket": { "port": port } }), port).await.unwrap_err().contains("refused"));
-        let refused = check(json!({ "grpc": { "port": port } }), port).await.unwrap_err();
+        assert!(
+            check(json!({ "tcpSocket": { "port": port } }), port).await.unwrap_err().to_string().contains("refused")
+        );
+        let refused = check(json!({ "grpc": { "port": port } }), port).await.unwrap_err().to_string();
         assert!(refused.contains("failed to connect service"), "{refused}");
-        assert!(check(json!({ "httpGet": { "port": "none" } }), port).await.unwrap_err().contains("invalid port"));
+        assert!(
+            check(json!({ "httpGet": { "port": "none" } }), port)
+                .await
+                .unwrap_err()
+                .to_string()
+                .contains("invalid port")
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! Success and failure thresholds: when single results become a verdict.
 
-use super::Kind;
+use super::ProbeKind;
 
 /// Results of one probe, counted against its thresholds.
 #[derive(Clone, Debug)]
@@ -14,8 +14,8 @@ pub struct Counter {
 
 impl Counter {
     /// A container is neither ready nor started until a probe says so, and alive until one says otherwise.
-    pub fn new(kind: Kind, success_threshold: u32, failure_threshold: u32) -> Self {
-        let verdict = Some(kind == Kind::Liveness);
+    pub fn new(kind: ProbeKind, success_threshold: u32, failure_threshold: u32) -> Self {
+        let verdict = Some(kind == ProbeKind::Liveness);
         Self {
             success_threshold: success_threshold.max(1),
             failure_threshold: failure_threshold.max(1),
@@ -46,7 +46,7 @@ mod tests {
 
     #[test]
     fn failures_in_a_row_reach_the_threshold_and_one_success_breaks_the_row() {
-        let mut counter = Counter::new(Kind::Liveness, 1, 3);
+        let mut counter = Counter::new(ProbeKind::Liveness, 1, 3);
         assert_eq!(counter.add(false), None);
         assert_eq!(counter.add(false), None);
         assert_eq!(counter.add(true), None);
@@ -58,7 +58,7 @@ mod tests {
 
     #[test]
     fn readiness_needs_its_successes_and_says_so_once() {
-        let mut counter = Counter::new(Kind::Readiness, 2, 1);
+        let mut counter = Counter::new(ProbeKind::Readiness, 2, 1);
         assert_eq!(counter.add(true), None);
         assert_eq!(counter.add(true), Some(true));
         assert_eq!(counter.add(true), None);

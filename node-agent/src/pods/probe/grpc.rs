@@ -11,6 +11,8 @@ use k8s_openapi::api::core::v1::GRPCAction;
 use prost::Message;
 use tokio::net::TcpStream;
 
+use super::CheckError;
+
 /// `grpc.health.v1.HealthCheckRequest`
 #[derive(Clone, PartialEq, Message)]
 struct HealthCheckRequest {
@@ -39,14 +41,13 @@ const LONGEST_ANSWER: usize = 4096;
 /// gRPC's code of a method that the server does not have.
 const UNIMPLEMENTED: &str = "12";
 
-/// Asks the server at `ip` once. Success is `Ok`; otherwise what went wrong, in the kubelet's words. The caller sets
-/// the time limit.
-pub(super) async fn check(ip: Ipv4Addr, action: &GRPCAction) -> Result<(), String> {
-    let port = u16::try_from(action.port).map_err(|_| format!("invalid port {}", action.port))?;
+/// Asks the server at `ip` once. The caller sets the time limit.
+pub(super) async fn check(ip: Ipv4Addr, action: &GRPCAction) -> Result<(), CheckError> {
+    let port = u16::try_from(action.port).map_err(|_| CheckError::InvalidPortNumber(action.port))?;
     let address = format!("{ip}:{port}");
     let unreachable =
-        |error: &dyn std::fmt::Display| format!("error: failed to connect service at {address:?}: {error}");
-    let failed = |error: &dyn std::fmt::Display| format!("error: health rpc probe failed: {error}");
+        |error: &dyn std::fmt::Display| CheckError::GrpcConnect { address: address.clone(), cause: error.to_string() };
+    let failed = |error: &dyn std::fmt::Display| CheckError::GrpcCall(error.to_string());
     let stream = TcpStream::connect((ip, port)).await.map_err(|error| unreachable(&error))?;
     let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
     let (mut sender, connection) = handshake.await.map_err(|error| unreachable(&error))?;
@@ -71,22 +72,17 @@ pub(super) async fn check(ip: Ipv4Addr, action: &GRPCAction) -> Result<(), Strin
     let answer = HealthCheckResponse::decode(answer).map_err(|error| failed(&error))?;
     match answer.status() {
         ServingStatus::Serving => Ok(()),
-        other => Err(format!("service unhealthy (responded with {:?})", name(other))),
+        other => Err(CheckError::GrpcUnhealthy(name(other))),
     }
 }
 
 /// What the server says of the call itself.
-fn check_status(trailers: &HeaderMap) -> Result<(), String> {
+fn check_status(trailers: &HeaderMap) -> Result<(), CheckError> {
     let text = |name: &str| trailers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     match text("grpc-status") {
         "0" => Ok(()),
-        UNIMPLEMENTED => Err(format!(
-            "error: this server does not implement the grpc health protocol (grpc.health.v1.Health): {}",
-            text("grpc-message")
-        )),
-        code => {
-            Err(format!("error: health rpc probe failed: rpc error: code = {code:?} desc = {}", text("grpc-message")))
-        }
+        UNIMPLEMENTED => Err(CheckError::GrpcUnimplemented(text("grpc-message").to_owned())),
+        code => Err(CheckError::GrpcCall(format!("rpc error: code = {code:?} desc = {}", text("grpc-message")))),
     }
 }
 
@@ -155,17 +151,22 @@ mod tests {
         let ask = |service| ask_at(port, service);
         assert_eq!(ask(None).await, Ok(()));
         assert_eq!(ask(Some("web")).await, Ok(()));
-        assert_eq!(ask(Some("db")).await.unwrap_err(), "service unhealthy (responded with \"NOT_SERVING\")");
-        assert!(ask(Some("unknown")).await.unwrap_err().contains("code = \"5\""));
-        assert!(ask(Some("other")).await.unwrap_err().contains("does not implement the grpc health protocol"));
+        assert_eq!(
+            ask(Some("db")).await.unwrap_err().to_string(),
+            "service unhealthy (responded with \"NOT_SERVING\")"
+        );
+        assert!(ask(Some("unknown")).await.unwrap_err().to_string().contains("code = \"5\""));
+        assert!(
+            ask(Some("other")).await.unwrap_err().to_string().contains("does not implement the grpc health protocol")
+        );
         server.abort();
 
         // Bound, so that nobody else gets the port, and not listening.
         let closed = tokio::net::TcpSocket::new_v4().unwrap();
         closed.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         let port = i32::from(closed.local_addr().unwrap().port());
-        assert!(ask_at(port, None).await.unwrap_err().starts_with("error: failed to connect service at"));
-        assert!(ask_at(70_000, None).await.unwrap_err().contains("invalid port"));
+        assert!(ask_at(port, None).await.unwrap_err().to_string().starts_with("error: failed to connect service at"));
+        assert!(ask_at(70_000, None).await.unwrap_err().to_string().contains("invalid port"));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Whether a container has started, is ready, and may live: what its probes have found, and what that means for it.
 
 mod check;
+mod check_error;
 mod counter;
 mod grpc;
 mod pace;
@@ -9,6 +10,7 @@ mod prober;
 use std::time::Duration;
 
 pub use check::{Check, Target};
+pub use check_error::CheckError;
 pub use counter::Counter;
 use k8s_openapi::api::core::v1::{Container, Pod, Probe};
 pub use prober::Probers;
@@ -20,13 +22,16 @@ use super::{
 
 /// What a probe decides about its container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
+pub enum ProbeKind {
+    /// Holds back the others until it succeeds once; its failure restarts the container.
     Startup,
+    /// Whether Services send it clients.
     Readiness,
+    /// Its failure restarts the container.
     Liveness,
 }
 
-impl Kind {
+impl ProbeKind {
     /// As events spell it.
     pub fn name(self) -> &'static str {
         match self {
@@ -49,22 +54,29 @@ impl Kind {
 /// One probe of one running container.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProbeKey {
+    /// Its name in the spec.
     pub container: String,
+    /// The runtime's id: a new instance is probed anew.
     pub id: String,
-    pub kind: Kind,
+    /// What the result decides.
+    pub kind: ProbeKind,
 }
 
 /// A probe's thresholds were crossed.
 #[derive(Clone, Debug)]
 pub struct Verdict {
+    /// The probe that has decided.
     pub key: ProbeKey,
+    /// Whether the success or the failure threshold was crossed.
     pub healthy: bool,
 }
 
 /// What the probes of one instance have found so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Health {
+pub struct ContainerHealth {
+    /// The startup probe has succeeded once.
     pub started: bool,
+    /// The readiness probe's latest verdict.
     pub ready: bool,
     /// It is to be killed, and may be restarted.
     pub kill: Option<ProbeKill>,
@@ -79,7 +91,7 @@ pub struct ProbeKill {
     pub grace: Option<Duration>,
 }
 
-impl Health {
+impl ContainerHealth {
     /// Its startup probe has succeeded, if it has one.
     pub fn is_started(&self, container: &Container) -> bool {
         container.startup_probe.is_none() || self.started
@@ -91,12 +103,12 @@ impl Health {
     }
 
     /// Records the verdict of the probe `kind` of `container`.
-    pub fn record_verdict(&mut self, container: &Container, kind: Kind, healthy: bool) {
+    pub fn record_verdict(&mut self, container: &Container, kind: ProbeKind, healthy: bool) {
         match kind {
-            Kind::Readiness => self.ready = healthy,
-            Kind::Startup if healthy => self.started = true,
-            Kind::Liveness if healthy => {}
-            Kind::Startup | Kind::Liveness => {
+            ProbeKind::Readiness => self.ready = healthy,
+            ProbeKind::Startup if healthy => self.started = true,
+            ProbeKind::Liveness if healthy => {}
+            ProbeKind::Startup | ProbeKind::Liveness => {
                 let grace = kind.probe(container).and_then(|probe| probe.termination_grace_period_seconds);
                 let grace = grace.filter(|seconds| *seconds >= 0).map(deadline::seconds);
                 let message = format!(
@@ -116,10 +128,10 @@ pub fn wanted(pod: &Pod, state: &PodState) -> Vec<ProbeKey> {
     let mut wanted = Vec::new();
     for container in spec::containers(pod) {
         let slot = state.container(&container.name);
-        let kinds: &[Kind] = match &slot.instance {
-            Instance::Running { .. } if !slot.health.is_started(container) => &[Kind::Startup],
-            Instance::Running { .. } => &[Kind::Readiness, Kind::Liveness],
-            Instance::Stopping { .. } => &[Kind::Readiness],
+        let kinds: &[ProbeKind] = match &slot.instance {
+            Instance::Running { .. } if !slot.health.is_started(container) => &[ProbeKind::Startup],
+            Instance::Running { .. } => &[ProbeKind::Readiness, ProbeKind::Liveness],
+            Instance::Stopping { .. } => &[ProbeKind::Readiness],
             _ => &[],
         };
         let id = slot.instance.id().unwrap_or_default();

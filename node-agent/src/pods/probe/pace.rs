@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use super::Kind;
+use super::ProbeKind;
 
 /// The pace of one probe.
 #[derive(Clone, Debug)]
@@ -30,8 +30,8 @@ const FIRST: Duration = Duration::from_millis(100);
 
 impl Pace {
     /// The pace of a container's probe of this kind, from its start.
-    pub fn new(kind: Kind, period: Duration) -> Self {
-        Self { period, early: (kind == Kind::Readiness).then_some(FIRST) }
+    pub fn new(kind: ProbeKind, period: Duration) -> Self {
+        Self { period, early: (kind == ProbeKind::Readiness).then_some(FIRST) }
     }
 
     /// Records a result; returns when to try again.
@@ -48,7 +48,7 @@ impl Pace {
 mod tests {
     use super::*;
 
-    fn failures(kind: Kind, count: usize) -> Vec<(u128, bool)> {
+    fn failures(kind: ProbeKind, count: usize) -> Vec<(u128, bool)> {
         let mut pace = Pace::new(kind, Duration::from_secs(1));
         (0..count).map(|_| pace.next(false)).map(|next| (next.after.as_millis(), next.is_recorded)).collect()
     }
@@ -57,12 +57,12 @@ mod tests {
     fn readiness_is_asked_soon_again_until_the_period_is_reached() {
         let expected =
             [(100, true), (200, false), (400, false), (800, false), (1000, false), (1000, true), (1000, true)];
-        assert_eq!(failures(Kind::Readiness, 7), expected);
+        assert_eq!(failures(ProbeKind::Readiness, 7), expected);
     }
 
     #[test]
     fn after_a_success_the_period_holds() {
-        let mut pace = Pace::new(Kind::Readiness, Duration::from_secs(10));
+        let mut pace = Pace::new(ProbeKind::Readiness, Duration::from_secs(10));
         pace.next(false);
         assert_eq!(pace.next(true).after, Duration::from_secs(10));
         assert_eq!(pace.next(false), Next { after: Duration::from_secs(10), is_recorded: true });
@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn probes_that_count_failures_keep_their_period() {
-        assert_eq!(failures(Kind::Startup, 2), [(1000, true), (1000, true)]);
-        assert_eq!(failures(Kind::Liveness, 2), [(1000, true), (1000, true)]);
+        assert_eq!(failures(ProbeKind::Startup, 2), [(1000, true), (1000, true)]);
+        assert_eq!(failures(ProbeKind::Liveness, 2), [(1000, true), (1000, true)]);
     }
 }

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Pod;
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Check, Counter, ProbeKey, Target, Verdict, pace::Pace};
+use super::{Check, CheckError, Counter, ProbeKey, Target, Verdict, pace::Pace};
 use crate::pods::{Context, deadline, deadline::instant_after, recorder::EventType, spec, worker::Input};
 
 /// One task per probe. Dropping it ends them all.
@@ -69,12 +69,12 @@ async fn run(
         let asked = Instant::now();
         let result = match Check::of(probe) {
             Some(check) => check.run(&target, timeout).await,
-            None => Err("the probe has no action".to_owned()),
+            None => Err(CheckError::NoAction),
         };
         let next = pace.next(result.is_ok());
         at = instant_after(asked, next.after);
-        if let (Err(message), true) = (&result, next.is_recorded) {
-            let message = format!("{} probe failed: {message}", key.kind.name());
+        if let (Err(error), true) = (&result, next.is_recorded) {
+            let message = format!("{} probe failed: {error}", key.kind.name());
             context.recorder.record(&pod, Some(&key.container), EventType::Warning, "Unhealthy", message);
         }
         if let Some(healthy) = counter.add(result.is_ok()) {

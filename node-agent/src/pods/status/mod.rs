@@ -25,6 +25,7 @@ use super::state::PodState;
 /// The node that reports a status, as far as the status names it.
 #[derive(Clone, Copy, Debug)]
 pub struct ReportingNode<'a> {
+    /// `status.hostIP` of its pods.
     pub node_ip: Ipv4Addr,
     /// Of container ids: `docker`.
     pub scheme: &'a str,

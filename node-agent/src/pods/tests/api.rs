@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::{broadcast, watch};
 
+/// An API server in memory: objects without schema, watches, and the state of being away. Clones share the objects.
 #[derive(Clone)]
 pub struct FakeApi(Arc<Shared>);
 
@@ -29,6 +30,7 @@ struct Shared {
 /// Whether requests are answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Presence {
+    /// Answers at once.
     #[default]
     Serves,
     /// Each request fails at once; watches have ended.
@@ -53,6 +55,7 @@ impl Default for FakeApi {
 }
 
 impl FakeApi {
+    /// A client that reaches it without a socket.
     pub fn client(&self) -> kube::Client {
         let router = Router::new()
             .route("/api/v1/{resource}", get(list_all))
@@ -69,18 +72,22 @@ impl FakeApi {
         self.0.presence.send_replace(presence);
     }
 
+    /// Every change from now: resource, `ADDED`, `MODIFIED` or `DELETED`, object.
     pub fn changes(&self) -> broadcast::Receiver<(String, &'static str, Value)> {
         self.0.changes.subscribe()
     }
 
+    /// How often a status was written.
     pub fn status_writes(&self) -> usize {
         self.0.objects.lock().status_writes
     }
 
+    /// The object, if there is one.
     pub fn get(&self, resource: &str, namespace: &str, name: &str) -> Option<Value> {
         self.0.objects.lock().all.get(&(resource.into(), namespace.into(), name.into())).cloned()
     }
 
+    /// All objects of the resource, in all namespaces.
     pub fn list(&self, resource: &str) -> Vec<Value> {
         self.0
             .objects

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 
 use crate::skipped::skipped;
 
+/// Ends with the value, and its containers with it.
 pub struct Engine {
     directory: tempfile::TempDir,
     daemon: Mutex<Child>,
@@ -38,6 +39,7 @@ impl Engine {
         Some(engine)
     }
 
+    /// Where it listens, as `DOCKER_HOST` has it.
     pub fn host(&self) -> String {
         format!("unix://{}", self.directory.path().join("docker.sock").display())
     }

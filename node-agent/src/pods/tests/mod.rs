@@ -30,7 +30,7 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::watch;
 
-use super::{Config, Pods};
+use super::{Pods, PodsConfig};
 use crate::{
     Teardown,
     network::{AttachError, PodNetwork},
@@ -79,7 +79,7 @@ impl Node {
     }
 
     async fn start_agent(&mut self) {
-        let config = Config {
+        let config = PodsConfig {
             node_name: "n1".into(),
             node_ip: Ipv4Addr::LOCALHOST,
             data_dir: self.data.path().to_owned(),

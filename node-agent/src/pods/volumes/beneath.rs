@@ -31,10 +31,10 @@ pub fn open_beneath(root: impl AsFd, path: &Path, flags: OFlag) -> io::Result<Ow
     resolve(root, path, flags, ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS)
 }
 
-/// Opens `path` in `root` with no link followed: `ELOOP` where a directory on the way is one. A link at the end of the
-/// path is itself opened.
-pub fn open_without_links(root: impl AsFd, path: &Path) -> io::Result<OwnedFd> {
-    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW;
+/// Opens `path` in `root` (`O_PATH`) with no link followed: `ELOOP` where a directory on the way is one. A link at the
+/// end of the path is itself opened, unless `flags` ask for a directory.
+pub fn open_without_links(root: impl AsFd, path: &Path, flags: OFlag) -> io::Result<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | flags;
     resolve(root, path, flags, ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS)
 }
 

@@ -19,18 +19,17 @@ pub type Contents = BTreeMap<String, File>;
 /// A file's content and permissions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct File {
+    /// All of it.
     pub bytes: Vec<u8>,
+    /// Permission bits, octal 0 to 0777.
     pub mode: u32,
 }
 
 /// One source of a volume's files.
 pub enum Projection<'a> {
-    Object {
-        kind: ObjectKind,
-        name: &'a str,
-        items: Option<&'a [KeyToPath]>,
-        optional: bool,
-    },
+    /// Keys of a ConfigMap or Secret.
+    Object { kind: ObjectKind, name: &'a str, items: Option<&'a [KeyToPath]>, optional: bool },
+    /// Fields of the pod itself.
     Downward(&'a [DownwardAPIVolumeFile]),
     /// Of a kind that is not served.
     Unserved(&'static str),

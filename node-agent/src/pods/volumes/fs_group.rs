@@ -11,7 +11,7 @@ use std::{
 
 use nix::{
     errno::Errno,
-    fcntl::AtFlags,
+    fcntl::{AtFlags, OFlag},
     sys::stat::{SFlag, fstat},
     unistd::{Gid, fchownat},
 };
@@ -26,10 +26,11 @@ pub fn set_group(directory: &Path, group: u32) -> io::Result<()> {
     // however deep a container made them.
     let mut open = vec![PathBuf::from(".")];
     while let Some(path) = open.pop() {
-        let Some(directory) = unless_gone(beneath::open_without_links(&root, &path))? else { continue };
+        let opened = beneath::open_without_links(&root, &path, OFlag::O_DIRECTORY);
+        let Some(directory) = unless_gone(opened)? else { continue };
         for entry in fs::read_dir(beneath::path_of(&directory))? {
             let path = path.join(entry?.file_name());
-            let Some(file) = unless_gone(beneath::open_without_links(&root, &path))? else { continue };
+            let Some(file) = unless_gone(beneath::open_without_links(&root, &path, OFlag::empty()))? else { continue };
             if give(&file, group)? {
                 open.push(path);
             }
@@ -124,10 +125,9 @@ mod tests {
                     swap("dir", "dirlink");
                 }
             });
-            for _ in 0..5_000 {
-                set_group(&volume, 4242).unwrap();
-            }
+            let outcome: io::Result<()> = (0..5_000).try_for_each(|_| set_group(&volume, 4242));
             done.store(true, Ordering::Relaxed);
+            outcome.unwrap();
         });
         for path in [outside.clone(), outside.join("x")] {
             assert_ne!(fs::metadata(&path).unwrap().gid(), 4242, "{}", path.display());

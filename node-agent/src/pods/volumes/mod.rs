@@ -29,14 +29,13 @@ pub fn volumes_dir(pod_dir: &Path) -> PathBuf {
 
 /// What a volume is made of.
 pub enum Kind<'a> {
+    /// A directory that lives as long as the pod.
     EmptyDir {
         /// In memory, of at most this many bytes if some.
         memory: Option<Option<i64>>,
     },
-    HostPath {
-        path: &'a str,
-        kind: &'a str,
-    },
+    /// A file or directory of the host.
+    HostPath { path: &'a str, kind: &'a str },
     /// Files made from objects: ConfigMap, Secret, downwardAPI, projected.
     Files {
         projections: Vec<Projection<'a>>,

@@ -33,9 +33,11 @@ pub enum Input {
 /// What others may see of a pod.
 #[derive(Clone, Debug)]
 pub struct View {
+    /// As the worker last saw it in the API.
     pub pod: Arc<Pod>,
     /// As it should be in the API.
     pub status: PodStatus,
+    /// What the worker knows of its containers.
     pub state: PodState,
 }
 

@@ -9,10 +9,15 @@ use super::Op;
 /// What the maps contain now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Held {
+    /// Map `SERVICES`.
     pub heads: HashMap<ServiceKey, ServiceHead>,
+    /// Maps `SLOTS` and `MEMBERS`, by set.
     pub sets: HashMap<SetId, HeldSet>,
+    /// Map `BACKENDS`.
     pub backends: HashMap<BackendId, Backend>,
+    /// Map `NODE_ADDRESSES`: addresses in network order, each with bits of [`proxy_ebpf::node_address`].
     pub node_addresses: BTreeMap<u32, u32>,
+    /// Map `SETTINGS`.
     pub settings: Settings,
 }
 
@@ -21,18 +26,19 @@ pub struct Held {
 pub struct HeldSet {
     /// By generation and slot.
     pub slots: BTreeMap<(u32, u32), BackendId>,
+    /// Backends that clients of the set may keep.
     pub members: BTreeSet<BackendId>,
 }
 
 impl HeldSet {
-    /// Whether `generation` is exactly `backends`.
+    /// Whether the slots of `generation` hold exactly `backends`.
     pub fn holds(&self, generation: u32, backends: &[BackendId]) -> bool {
         let mut slots = self.slots.range((generation, 0)..=(generation, u32::MAX));
         backends.iter().enumerate().all(|(slot, backend)| slots.next() == Some((&(generation, slot as u32), backend)))
             && slots.next().is_none()
     }
 
-    /// The highest generation of which anything is held.
+    /// The highest generation that any slot belongs to.
     pub fn last_generation(&self) -> Option<u32> {
         self.slots.last_key_value().map(|((generation, _), _)| *generation)
     }

@@ -1,5 +1,5 @@
-//! Ids of backends: one for each address, port and protocol, counted by use, never given to another while anything may
-//! hold it.
+//! Ids of backends: one for each address, port and protocol, counted by use, never assigned to another while anything
+//! may still refer to it.
 
 use std::collections::HashMap;
 
@@ -40,7 +40,7 @@ impl BackendIds {
         }
     }
 
-    /// The id of `backend`, used once more.
+    /// Records one more use of the id of `backend`, assigning an id if it has none.
     pub(super) fn take(&mut self, backend: Backend) -> BackendId {
         let id = match self.by_address.get(&address(&backend)) {
             Some(id) => *id,
@@ -53,7 +53,8 @@ impl BackendIds {
         id
     }
 
-    /// The id of a backend that this agent or an earlier one used, used once more; a backend that never was needs none.
+    /// Records one more use of the id that a backend already has, from this agent or an earlier one; `None` for a
+    /// backend that has none.
     pub(super) fn keep(&mut self, address_be: u32, port_be: u16, protocol: u8, held: &Held) -> Option<BackendId> {
         let id = *self.by_address.get(&Address { address_be, port_be, protocol })?;
         match self.used.get_mut(&id) {
@@ -63,7 +64,7 @@ impl BackendIds {
         Some(id)
     }
 
-    /// Used once less.
+    /// Records one use less.
     pub(super) fn release(&mut self, id: BackendId) {
         if let Some(used) = self.used.get_mut(&id) {
             used.count = used.count.saturating_sub(1);
@@ -87,7 +88,7 @@ impl BackendIds {
             if let Some(UseCount { backend, count: 0 }) = self.used.get(&id) {
                 self.by_address.remove(&address(backend));
                 self.used.remove(&id);
-                // Whatever of this plan wrote it comes before this removal.
+                // An operation of this plan that writes the backend comes before this removal.
                 if held.backends.contains_key(&id) {
                     ops.push(Op::DeleteBackend(id));
                 }

@@ -25,17 +25,22 @@ use crate::world::Protocol;
 /// What one Service asks of the maps.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServiceImage {
+    /// One per frontend.
     pub heads: BTreeMap<ServiceKey, ServiceHead>,
+    /// One per selection; frontends with the same selection share one.
     pub sets: BTreeMap<SetId, SetImage>,
 }
 
 /// One backend set: slot `n` of `generation` is `backends[n]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SetImage {
+    /// The selection that it was compiled from: keeps the set's id over changes.
     pub name: SelectionName,
+    /// Counts the set's contents: another list of backends is another generation.
     pub generation: u32,
+    /// In slot order.
     pub backends: Vec<BackendId>,
-    /// Not picked any more, but there: connections that they have go on.
+    /// No longer picked, but still there for the connections that they have.
     pub draining: Vec<BackendId>,
 }
 
@@ -174,7 +179,7 @@ impl Images {
             |generation| contents.map_or(backends.is_empty(), |contents| contents.holds(generation, &backends));
         let generation = match current {
             Some(current) if is_held(current) => current,
-            // Past all that is there: of a generation that was half written too.
+            // Above every generation that the maps hold, half-written ones included.
             _ => current.max(contents.and_then(HeldSet::last_generation)).unwrap_or(0).wrapping_add(1),
         };
         let draining = selection.excluded.iter().filter(|excluded| excluded.reason.keeps_connections());

@@ -9,17 +9,27 @@ use super::{Held, HeldSet, ServiceImage, ids::BackendIds};
 /// One write to one map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
+    /// Where a backend is.
     PutBackend(BackendId, Backend),
+    /// Which backend a slot names.
     PutSlot(SlotKey, BackendId),
+    /// Clients of a set may keep a backend.
     PutMember(MemberKey),
+    /// A frontend leads to a set; replaces all of its backends in one write.
     PutHead(ServiceKey, ServiceHead),
+    /// A frontend is no more: clients are refused from now on.
     DeleteHead(ServiceKey),
+    /// Of a generation that no head names.
     DeleteSlot(SlotKey),
+    /// Clients of a set must leave a backend.
     DeleteMember(MemberKey),
+    /// Of an id that no slot names.
     DeleteBackend(BackendId),
     /// IPv4 in network order, bits of [`proxy_ebpf::node_address`].
     PutNodeAddress(u32, u32),
+    /// IPv4 in network order.
     DeleteNodeAddress(u32),
+    /// What the programs know of the node.
     PutSettings(Settings),
 }
 

@@ -61,22 +61,63 @@ pub struct Programs {
 /// Why programs or maps are not in the kernel. Remedy: privileges or mounts as the message names them.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
+    /// Socket hooks attach to a cgroup2 directory.
     #[error("no cgroup2 file system is mounted; mount one, or name its directory with --cgroup")]
     NoCgroup,
+    /// A pin, its directory or the bpffs.
     #[error("cannot {operation} {}", path.display())]
-    File { operation: &'static str, path: PathBuf, source: io::Error },
+    File {
+        /// What was tried.
+        operation: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The kernel's verifier or a missing capability.
     #[error("cannot load the BPF programs (root or CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON are needed)")]
     Load(#[source] Box<aya::EbpfError>),
+    /// One program; the source has the verifier's words.
     #[error("cannot load program {name}")]
-    Program { name: &'static str, source: Box<aya::programs::ProgramError> },
+    Program {
+        /// As in `proxy-ebpf/programs`.
+        name: &'static str,
+        /// The verifier's words, where it refused.
+        source: Box<aya::programs::ProgramError>,
+    },
+    /// The hook exists in newer kernels only, or is forbidden.
     #[error("cannot attach program {name} to {}", target.display())]
-    Attach { name: &'static str, target: PathBuf, source: Box<dyn std::error::Error + Send + Sync> },
+    Attach {
+        /// As in `proxy-ebpf/programs`.
+        name: &'static str,
+        /// The cgroup or the interface.
+        target: PathBuf,
+        /// What the kernel said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// An uplink that went away.
     #[error("cannot find interface {interface}")]
-    Interface { interface: String, source: io::Error },
+    Interface {
+        /// Its name.
+        interface: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The packet hooks read Ethernet headers.
     #[error("interface {interface} is not an Ethernet device: NodePorts do not answer there")]
-    NotEthernet { interface: String },
+    NotEthernet {
+        /// Its name.
+        interface: String,
+    },
+    /// A hook stays attached; remove the pin that is named.
     #[error("cannot detach {}", path.display())]
-    Detach { path: PathBuf, source: Box<dyn std::error::Error + Send + Sync> },
+    Detach {
+        /// The pin.
+        path: PathBuf,
+        /// What the kernel said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A map is missing in the programs.
     #[error(transparent)]
     Maps(#[from] MapError),
 }
@@ -93,8 +134,8 @@ impl Programs {
         create_dir(&maps)?;
         create_dir(&layout(pins).join("links"))?;
         let mut loader = EbpfLoader::new();
-        // The programs have no CO-RE relocations. What was parsed of the kernel's own BTF, 8 MiB, goes before the heap
-        // grows on behind it.
+        // The programs have no CO-RE relocations, so the kernel's own BTF is not needed: its 8 MiB are freed before the
+        // heap grows beyond them.
         loader.btf(None);
         for name in PINNED_MAPS {
             loader.map_pin_path(name, maps.join(name));
@@ -142,8 +183,8 @@ impl Programs {
         map.ok_or(LoadError::Maps(MapError::Missing { map: NAME }))
     }
 
-    /// Attaches and at once detaches a hook that changes nothing: so a kernel or a container that forbids it is known
-    /// at the start.
+    /// Attaches and at once detaches a hook that changes nothing, to learn at the start whether the kernel or a
+    /// container forbids it.
     pub fn try_attaching(&mut self) -> Result<(), LoadError> {
         const HARMLESS: &str = "getpeername6";
         let cgroup = fs::File::open(&self.cgroup).map_err(|source| file("open", &self.cgroup, source))?;

@@ -41,7 +41,7 @@ impl KernelMaps {
         })
     }
 
-    /// What the kernel does with a frontend now; `None` where it has none such.
+    /// What the kernel does with a frontend now; `None` where it does not know the frontend.
     pub fn frontend(&self, key: &ServiceKey) -> Result<Option<HeldFrontend>, MapError> {
         let Some(head) = present(self.services.get(key, 0), "SERVICES")? else { return Ok(None) };
         let mut backends = Vec::new();
@@ -73,7 +73,7 @@ impl KernelMaps {
         ])
     }
 
-    /// What happened to `backend` of `set`, over all CPUs; `backend` 0 is what none got.
+    /// The counters of `backend` of `set`, summed over all CPUs; `backend` 0 counts what no backend got.
     fn counters(&self, set: SetId, backend: BackendId) -> Result<Counters, MapError> {
         let values = present(self.counters.get(&CounterKey { set, backend }, 0), "COUNTERS")?;
         let Some(values) = values else { return Ok(Counters::default()) };

@@ -21,6 +21,7 @@ pub trait BpfMaps: Send {
 /// A frontend as a datapath serves it at the moment of asking.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeldFrontend {
+    /// Its entry in `SERVICES`.
     pub head: ServiceHead,
     /// In slot order.
     pub backends: Vec<HeldBackend>,
@@ -31,32 +32,66 @@ pub struct HeldFrontend {
 /// A backend that the datapath serves, with its counters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeldBackend {
+    /// As in the map's slots; in the userspace datapath its place in the rotation, from 1.
     pub id: BackendId,
+    /// Where it is.
     pub backend: Backend,
+    /// Summed over the CPUs.
     pub counters: Counters,
 }
 
 /// How full a map is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MapUsage {
+    /// Its name in the programs.
     pub map: &'static str,
+    /// How many it holds now.
     pub entries: usize,
+    /// How many it takes.
     pub limit: usize,
 }
 
 /// Why a map could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum MapError {
+    /// The cluster has more Services or endpoints than the map takes: see `proxy_ebpf::limits`.
     #[error("map {map} is full: it takes {limit} entries")]
-    Full { map: &'static str, limit: usize },
+    Full {
+        /// Its name in the programs.
+        map: &'static str,
+        /// How many entries it takes.
+        limit: usize,
+    },
+    /// The kernel refused a write.
     #[error("cannot write {op:?} to map {map}")]
-    Write { map: &'static str, op: Op, source: Box<dyn std::error::Error + Send + Sync> },
+    Write {
+        /// Its name in the programs.
+        map: &'static str,
+        /// What was to be written.
+        op: Op,
+        /// What the kernel said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The kernel refused the address of a client's namespace: affinity stays by namespace.
     #[error("cannot write map CLIENTS")]
-    Client { source: Box<dyn std::error::Error + Send + Sync> },
+    Client {
+        /// What the kernel said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The kernel refused to show an entry.
     #[error("cannot read map {map}")]
-    Read { map: &'static str, source: Box<dyn std::error::Error + Send + Sync> },
+    Read {
+        /// Its name in the programs.
+        map: &'static str,
+        /// What the kernel said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The agent and its BPF programs are not of one build.
     #[error("map {map} is not in the programs, or of another type")]
-    Missing { map: &'static str },
+    Missing {
+        /// Its name in the agent.
+        map: &'static str,
+    },
 }
 
 /// The map an operation writes to, and its limit.

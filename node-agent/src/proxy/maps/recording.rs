@@ -6,7 +6,9 @@ use crate::proxy::image::{Held, Op};
 /// Maps in memory that record each write, and fail when their budget is used up.
 #[derive(Debug, Default)]
 pub struct RecordingMaps {
+    /// What the maps contain.
     pub held: Held,
+    /// All operations that succeeded, in order.
     pub written: Vec<Op>,
     /// Writes that still succeed; `None` is all.
     pub budget: Option<usize>,

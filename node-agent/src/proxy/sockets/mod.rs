@@ -29,7 +29,9 @@ use crate::supervise::describe_panic;
 pub struct RemovedBackend {
     /// The set that no longer has it; `None`: no Service knows it any more.
     pub set: Option<SetId>,
+    /// As the sockets' translations name it.
     pub id: BackendId,
+    /// Address, port and protocol, by which the kernel's sockets are found.
     pub backend: Backend,
 }
 

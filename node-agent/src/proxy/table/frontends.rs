@@ -4,7 +4,7 @@ use std::{net::Ipv4Addr, sync::Arc};
 
 use super::{
     Candidate, Frontend, FrontendAddress, FrontendOwner, Scope, Selection, SelectionName, SelectionPolicy,
-    TableService, ThisNode,
+    TableService, ThisNode, Unserved,
     selection::{PortEndpoints, Topology, every_node, this_node},
 };
 use crate::world::{
@@ -24,7 +24,7 @@ pub(super) fn table_service(name: &ObjectName, world: &World, node: &ThisNode) -
     let mut unserved = Vec::new();
     for port in service.into_iter().flat_map(|service| &service.ports) {
         if port.protocol == Protocol::Sctp {
-            unserved.push((port.name.clone(), "SCTP is served by no datapath"));
+            unserved.push((port.name.clone(), Unserved::Sctp));
         } else if let Some(service) = service {
             frontends.extend(port_frontends(service, port, world, node));
         }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
 
 use super::{
     Candidate, Frontend, FrontendAddress, FrontendOwner, Scope, Selection, SelectionName, SelectionPolicy,
-    TableService, ThisNode,
+    TableService, ThisNode, Unserved,
 };
 use crate::world::{HostPort, PodHostPorts, Protocol};
 
@@ -40,16 +40,15 @@ pub(super) fn table_entry(
 fn addresses(
     port: &HostPort,
     node_addresses: &BTreeMap<Ipv4Addr, bool>,
-) -> Result<(FrontendAddress, &'static [Scope]), &'static str> {
+) -> Result<(FrontendAddress, &'static [Scope]), Unserved> {
     match port.host_ip {
-        _ if port.protocol == Protocol::Sctp => Err("SCTP is served by no datapath"),
+        _ if port.protocol == Protocol::Sctp => Err(Unserved::Sctp),
         None => Ok((FrontendAddress::ThisNode, &[Scope::Internal, Scope::External])),
         Some(address) if address.is_loopback() => Ok((FrontendAddress::HostIp(address), &[Scope::Internal])),
         Some(address) if node_addresses.get(&address) == Some(&true) => {
             Ok((FrontendAddress::HostIp(address), &[Scope::Internal, Scope::External]))
         }
-        // A pod must not take what others send to an address elsewhere.
-        Some(_) => Err("its hostIP is no address of this node"),
+        Some(_) => Err(Unserved::HostIpElsewhere),
     }
 }
 

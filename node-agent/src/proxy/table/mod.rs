@@ -27,6 +27,7 @@ use crate::world::{HostPorts, ObjectName, Protocol, World};
 /// What this node is, as far as the table depends on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ThisNode {
+    /// The World's name of this node.
     pub name: Arc<str>,
     /// Addresses where this node's NodePorts answer, beside those of its Node object.
     pub addresses: BTreeSet<Ipv4Addr>,
@@ -50,29 +51,48 @@ pub struct ServiceTable {
 /// One Service as the datapaths serve it, or the host ports of one pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableService {
+    /// Whose frontends these are.
     pub owner: FrontendOwner,
     /// ClientIP affinity.
     pub affinity: Option<Duration>,
     /// In a fixed order: by port, then address kind.
     pub frontends: Vec<Frontend>,
     /// Ports that no datapath serves, and why.
-    pub unserved: Vec<(Arc<str>, &'static str)>,
+    pub unserved: Vec<(Arc<str>, Unserved)>,
+}
+
+/// Why no datapath serves a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unserved {
+    /// No program reads SCTP's ports.
+    #[error("SCTP is served by no datapath")]
+    Sctp,
+    /// A pod must not take what others send to an address elsewhere.
+    #[error("its hostIP is no address of this node")]
+    HostIpElsewhere,
 }
 
 /// Something a client can connect to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frontend {
+    /// Where clients connect.
     pub address: FrontendAddress,
+    /// Where clients connect; backends have ports of their own.
     pub port: u16,
+    /// TCP or UDP: SCTP is in [`TableService::unserved`].
     pub protocol: Protocol,
+    /// Whose packets it takes.
     pub scope: Scope,
+    /// For `inspect`; empty for an unnamed port.
     pub port_name: Arc<str>,
+    /// Which backends clients get.
     pub selection: Arc<Selection>,
 }
 
 /// Where a frontend answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FrontendAddress {
+    /// In the Service range.
     ClusterIp(Ipv4Addr),
     /// A NodePort: every node's addresses.
     EveryNode,

@@ -7,10 +7,13 @@ use crate::world::ObjectName;
 /// Services come first in its order.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FrontendOwner {
+    /// By namespace and name: another Service of the same name takes over its frontends.
     Service(ObjectName),
     /// By uid too: two pods may have one name for a while, the older on its way out.
     Pod {
+        /// Namespace and name of the pod.
         name: ObjectName,
+        /// Tells two pods of one name apart.
         uid: Arc<str>,
     },
 }

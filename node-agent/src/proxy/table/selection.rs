@@ -16,6 +16,7 @@ pub struct Selection {
     pub name: SelectionName,
     /// Ordered by address and port, so that every node numbers them alike.
     pub backends: Vec<Candidate>,
+    /// Endpoints of the port that are not picked, each with the reason.
     pub excluded: Vec<Excluded>,
     /// Without backends here, other nodes have some: packets are dropped and not refused.
     pub elsewhere: bool,
@@ -24,21 +25,28 @@ pub struct Selection {
 /// What tells two selections of one Service apart.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SelectionName {
+    /// Of the Service's port.
     pub port_name: Arc<str>,
+    /// Of the Service's port: names need be unique per protocol only.
     pub protocol: Protocol,
+    /// Which of the port's endpoints are in it.
     pub policy: SelectionPolicy,
 }
 
 /// Which endpoints may be picked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SelectionPolicy {
+    /// Endpoints of all nodes.
     EveryNode,
+    /// Endpoints of this node (policy `Local`).
     ThisNode,
     /// The DNS server of this node.
     LocalDns,
     /// The pod whose host port it is.
     HostPort {
+        /// `hostIP` of the port; `None` for all addresses of the node.
         host_ip: Option<Ipv4Addr>,
+        /// The host port.
         port: u16,
     },
 }
@@ -46,10 +54,15 @@ pub enum SelectionPolicy {
 /// An endpoint that may be picked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
+    /// IPv4.
     pub address: Ipv4Addr,
+    /// The endpoint's own, from its slice.
     pub port: u16,
+    /// Where it runs, where its slice says so.
     pub node: Option<Arc<str>>,
+    /// Of its node, where its slice says so.
     pub zone: Option<Arc<str>>,
+    /// The Pod behind it, where its slice says so.
     pub pod: Option<ObjectName>,
     /// On this node.
     pub local: bool,
@@ -60,23 +73,30 @@ pub struct Candidate {
 /// An endpoint that is not picked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Excluded {
+    /// IPv4.
     pub address: Ipv4Addr,
     /// `None` where its slice has no such port.
     pub port: Option<u16>,
+    /// Where it runs, where its slice says so.
     pub node: Option<Arc<str>>,
+    /// The Pod behind it, where its slice says so.
     pub pod: Option<ObjectName>,
+    /// The rule that leaves it out.
     pub reason: Exclusion,
 }
 
 /// Why an endpoint is not picked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Exclusion {
+    /// Its readiness probe fails, or it has not started.
     NotReady,
     /// Terminating and no longer serving.
     Terminating,
     /// Terminating and still serving, but others are ready (KEP 1669).
     TerminatingWhileOthersAreReady,
+    /// The policy is `Local`, and it runs elsewhere.
     OtherNode,
+    /// Traffic stays in the zone, and it runs in another.
     OtherZone,
     /// The node has an endpoint of its own (`PreferSameNode`).
     NotTheSameNode,
@@ -107,8 +127,11 @@ impl fmt::Display for Exclusion {
 
 /// Where this node is, and whether traffic should stay near.
 pub(super) struct Topology<'a> {
+    /// Name of this node.
     pub node: &'a str,
+    /// Of this node; `None` where its Node has no zone label.
     pub zone: Option<&'a str>,
+    /// The Service's preference.
     pub distribution: Option<TrafficDistribution>,
 }
 

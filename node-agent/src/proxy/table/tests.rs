@@ -236,7 +236,7 @@ fn a_host_port_answers_on_this_node_alone_and_leads_to_its_pod() {
         assert_eq!((backend.address.octets()[3], backend.port, backend.local), (7, 80, true));
     }
     let reasons: Vec<_> = entry.unserved.iter().map(|(_, reason)| *reason).collect();
-    assert_eq!(reasons, ["its hostIP is no address of this node", "SCTP is served by no datapath"]);
+    assert_eq!(reasons, [Unserved::HostIpElsewhere, Unserved::Sctp]);
     let selections: BTreeSet<_> = entry.frontends.iter().map(|frontend| frontend.selection.name.clone()).collect();
     assert_eq!(selections.len(), 3, "ports without a name are told apart");
 }

@@ -6,10 +6,12 @@ use imbl::OrdMap;
 
 use crate::world::*;
 
+/// In the namespace `default`.
 pub fn name(service: &str) -> ObjectName {
     ObjectName::new("default", service)
 }
 
+/// A ClusterIP Service with the port `http`, TCP 80.
 pub fn service(service: &str, cluster_ip: Ipv4Addr) -> Service {
     Service {
         revision: 1,
@@ -26,6 +28,7 @@ pub fn endpoint(host: u8, node: &str) -> Endpoint {
     endpoint_at(Ipv4Addr::new(10, 244, 0, host), node)
 }
 
+/// As [`endpoint`], with this address.
 pub fn endpoint_at(address: Ipv4Addr, node: &str) -> Endpoint {
     Endpoint {
         addresses: vec![address],
@@ -55,6 +58,7 @@ pub fn put(world: &mut World, service: Service, endpoints: Vec<Endpoint>) {
     world.services.insert(service.name.clone(), Arc::new(service));
 }
 
+/// Removes a Service and its slices.
 pub fn remove(world: &mut World, service: &str) {
     world.services.remove(&name(service));
     world.slices.remove(&name(service));

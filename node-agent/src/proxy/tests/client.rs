@@ -15,6 +15,8 @@ const IS_CLIENT: &str = "FAIRLEAD_TEST_CLIENT";
 /// What an answer line starts with; the test harness writes lines of its own.
 const ANSWER: &str = "=> ";
 
+/// A process that opens sockets as told over its standard input: sockets of the test itself would be in the wrong
+/// cgroup.
 pub struct Client {
     process: Child,
     input: ChildStdin,
@@ -22,6 +24,7 @@ pub struct Client {
 }
 
 impl Client {
+    /// In `namespace`, and in `cgroup` where one is given.
     pub fn start(namespace: &Namespace, cgroup: Option<&Path>) -> Self {
         let mut command = namespace.command(std::env::current_exe().unwrap());
         if let Some(cgroup) = cgroup {
@@ -57,6 +60,7 @@ impl Client {
         }
     }
 
+    /// The answers to the same command given `times` times.
     pub fn ask_times(&mut self, times: usize, command: &str) -> Vec<String> {
         (0..times).map(|_| self.ask(command)).collect()
     }

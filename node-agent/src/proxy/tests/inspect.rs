@@ -66,7 +66,7 @@ fn inspect_shows_where_the_names_of_a_service_lead_that_the_datapath_has_nothing
 
 /// The node's DNS server, once it knows what was published.
 fn dns(node: &Node) -> Dns {
-    let config = dns::Config {
+    let config = dns::DnsConfig {
         listen: SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0),
         cluster_domain: "cluster.local".into(),
         resolv_conf: "/dev/null".into(),

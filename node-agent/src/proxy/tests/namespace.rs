@@ -10,12 +10,14 @@ use std::{
 
 use nix::sched::{CloneFlags, setns, unshare};
 
+/// Clones are the same namespace.
 #[derive(Clone)]
 pub struct Namespace {
     file: Arc<File>,
 }
 
 impl Namespace {
+    /// With the loopback switched on, and nothing else.
     pub fn new() -> Self {
         let file = std::thread::spawn(|| {
             unshare(CloneFlags::CLONE_NEWNET).unwrap();
@@ -31,6 +33,7 @@ impl Namespace {
         self.spawn(work).join().unwrap()
     }
 
+    /// As [`Namespace::run`], without waiting for the end.
     pub fn spawn<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> std::thread::JoinHandle<T> {
         let file = self.file.clone();
         std::thread::spawn(move || {

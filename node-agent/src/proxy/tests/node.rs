@@ -17,26 +17,34 @@ use super::{client::Client, namespace::Namespace};
 use crate::{
     Teardown,
     config::DatapathChoice,
-    proxy::{self, Config, Proxy, load},
+    proxy::{self, Proxy, ProxyConfig, load},
     world::*,
 };
 
+/// Address of the node under test, on its loopback.
 pub const NODE_IP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 
 /// The port on which the pods of these tests serve.
 pub const BACKEND_PORT: u16 = 8080;
 
+/// A node under test: namespace, cgroup, pins and a running datapath, all gone with the value.
 pub struct Node {
+    /// The host's network namespace.
     pub host: Namespace,
     cgroup: PathBuf,
     pins: PathBuf,
+    /// What the datapath is told of the cluster.
     pub world: watch::Sender<Arc<World>>,
+    /// What the datapath is told of this node's pods.
     pub host_ports: watch::Sender<HostPorts>,
     runtime: tokio::runtime::Runtime,
     proxy: Option<Proxy>,
     pods: u8,
+    /// Which datapath the next start uses.
     pub datapath: DatapathChoice,
+    /// Names of the links that lead to neighbours.
     pub uplinks: Vec<String>,
+    /// The cluster DNS address, and the server that answers it.
     pub dns: Option<(Ipv4Addr, SocketAddrV4)>,
     /// Another than that of the clients.
     pub cgroup_for_hooks: Option<PathBuf>,
@@ -79,8 +87,9 @@ impl Node {
         })
     }
 
-    pub fn config(&self) -> Config {
-        Config {
+    /// The configuration of the next start.
+    pub fn config(&self) -> ProxyConfig {
+        ProxyConfig {
             node_name: "here".into(),
             datapath: self.datapath,
             cgroup: Some(self.cgroup_for_hooks.clone().unwrap_or_else(|| self.cgroup.clone())),
@@ -132,6 +141,7 @@ impl Node {
         self.publish(|world| world.put(service, BACKEND_PORT, endpoints.into_iter().collect()));
     }
 
+    /// Runs `work` in the node's runtime.
     pub fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
         self.runtime.block_on(work)
     }
@@ -141,6 +151,7 @@ impl Node {
         load::layout(&self.pins).join("maps").join(name)
     }
 
+    /// Ends the datapath, and leaves behind what `teardown` says.
     pub fn stop(&mut self, teardown: Teardown) {
         let proxy = self.proxy.take().expect("the datapath is started");
         self.runtime.block_on(proxy.shutdown(teardown)).unwrap();
@@ -169,6 +180,7 @@ impl Node {
         pod
     }
 
+    /// `N` new pods that serve on [`BACKEND_PORT`].
     pub fn backends<const N: usize>(&mut self) -> [Pod; N] {
         std::array::from_fn(|_| self.backend())
     }
@@ -225,8 +237,11 @@ impl Drop for Node {
     }
 }
 
+/// A pod of the node under test: a namespace with a link to the host's.
 pub struct Pod {
+    /// Its only address.
     pub address: Ipv4Addr,
+    /// Where its processes run.
     pub namespace: Namespace,
 }
 
@@ -285,6 +300,7 @@ pub fn node_port_service(name: &str, cluster_ip: Ipv4Addr, node_port: u16) -> Se
     service
 }
 
+/// A ready endpoint on no node.
 pub fn endpoint(address: Ipv4Addr) -> Endpoint {
     Endpoint {
         addresses: vec![address],

@@ -12,7 +12,7 @@ use std::{
 
 use super::node::{BACKEND_PORT, Node, endpoint, service};
 use crate::{
-    proxy::{self, Config},
+    proxy::{self, ProxyConfig},
     world::{HostPorts, World},
 };
 
@@ -62,7 +62,7 @@ struct Agent(Child);
 
 impl Agent {
     fn start(node: &Node, backends: &[Ipv4Addr]) -> Self {
-        let Config { cgroup, bpf_pins, .. } = node.config();
+        let ProxyConfig { cgroup, bpf_pins, .. } = node.config();
         let backends: Vec<String> = backends.iter().map(Ipv4Addr::to_string).collect();
         let mut process = node
             .host
@@ -96,7 +96,7 @@ fn agent_process() {
     let mut world = World { synced: true, revision: 1, ..World::default() };
     let endpoints = backends.split(',').map(|address| endpoint(address.parse().unwrap())).collect();
     world.put(service("web", SERVICE, 80), BACKEND_PORT, endpoints);
-    let config = Config {
+    let config = ProxyConfig {
         node_name: "here".into(),
         datapath: crate::config::DatapathChoice::Ebpf,
         cgroup: Some(std::env::var("CGROUP").unwrap().into()),

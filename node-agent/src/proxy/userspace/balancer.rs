@@ -25,7 +25,7 @@ pub struct Balancer {
 struct State {
     /// In the table's order.
     picked: Vec<Backend>,
-    /// Not picked any more, but there: streams go on.
+    /// No longer picked, but still there for open streams.
     draining: Vec<Backend>,
     next: usize,
     affinity_timeout: Option<Duration>,
@@ -44,13 +44,17 @@ struct Backend {
 /// A backend for one connection.
 #[derive(Clone, Debug)]
 pub struct Picked {
+    /// Where to connect.
     pub at: SocketAddrV4,
+    /// Cancelled when the backend leaves for good, and its connections with it.
     pub gone: CancellationToken,
 }
 
 /// What a balancer would pick from now.
-pub struct Held {
+pub struct HeldBackends {
+    /// Each with its counters, in the order of the rotation.
     pub backends: Vec<(SocketAddrV4, Counters)>,
+    /// Connections and datagrams that found no backend.
     pub unserved: u64,
 }
 
@@ -112,9 +116,9 @@ impl Balancer {
     }
 
     /// The backends now, with their counters.
-    pub fn held(&self, _now: Instant) -> Held {
+    pub fn held(&self, _now: Instant) -> HeldBackends {
         let state = self.state.lock();
-        Held {
+        HeldBackends {
             backends: state.picked.iter().map(|backend| (backend.at, backend.counters)).collect(),
             unserved: state.unserved,
         }

@@ -15,17 +15,21 @@ use crate::{client_limit::ClientLimit, world::Protocol};
 
 /// Where a socket listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Address {
+pub struct ListenAddress {
     /// In the host's namespace (a NodePort, a host port), not in that of the Service range.
     pub on_host: bool,
+    /// Address and port that clients use.
     pub at: SocketAddrV4,
+    /// TCP or UDP.
     pub protocol: Protocol,
 }
 
 /// Who serves the clients of one address, by where they come from.
 #[derive(Clone, Debug)]
 pub struct ScopedBalancers {
+    /// For clients on this node.
     pub internal: Option<Arc<Balancer>>,
+    /// For clients outside; `None` where all are served alike.
     pub external: Option<Arc<Balancer>>,
     inside: Arc<Vec<Ipv4Network>>,
 }
@@ -62,7 +66,7 @@ impl ScopedBalancers {
 
 /// The sockets that listen now.
 pub struct Listeners {
-    listening: BTreeMap<Address, Listener>,
+    listening: BTreeMap<ListenAddress, Listener>,
     streams: ClientLimit,
     datagrams: ClientLimit,
 }
@@ -102,9 +106,9 @@ impl Listeners {
     /// Listens at what is `wanted` and nowhere else. Returns what could not be bound, which is tried again next time.
     pub async fn reconcile(
         &mut self,
-        wanted: BTreeMap<Address, ScopedBalancers>,
+        wanted: BTreeMap<ListenAddress, ScopedBalancers>,
         netns: &ServiceNetns,
-    ) -> BTreeMap<Address, String> {
+    ) -> BTreeMap<ListenAddress, String> {
         let unwanted = self.listening.extract_if(.., |address, _| !wanted.contains_key(address));
         for (_, listener) in unwanted.collect::<Vec<_>>() {
             listener.close().await;
@@ -129,7 +133,7 @@ impl Listeners {
         problems
     }
 
-    fn listen(&self, address: Address, balancers: ScopedBalancers, netns: &ServiceNetns) -> io::Result<Listener> {
+    fn listen(&self, address: ListenAddress, balancers: ScopedBalancers, netns: &ServiceNetns) -> io::Result<Listener> {
         let stop = CancellationToken::new();
         let (balancers_tx, balancers_rx) = tokio::sync::watch::channel(balancers);
         let tasks = TaskTracker::new();

@@ -22,14 +22,14 @@ use std::{
 
 use balancer::Balancer;
 use ipnetwork::Ipv4Network;
-use listeners::{Address, Listeners, ScopedBalancers};
+use listeners::{ListenAddress, Listeners, ScopedBalancers};
 use proxy_ebpf::{Backend, Counters, ServiceHead, ServiceKey};
 use service_netns::ServiceNetns;
 use tracing::info;
 
 use super::{
-    Config, HeldBackend, HeldFrontend, ProxyError,
-    active_datapath::Outcome,
+    HeldBackend, HeldFrontend, ProxyConfig, ProxyError,
+    active_datapath::ApplyOutcome,
     error_chain,
     image::{address_be, key_of},
     table::{FrontendAddress, FrontendOwner, Scope, SelectionName, ServiceTable},
@@ -48,7 +48,7 @@ pub struct Userspace {
 
 impl Userspace {
     /// Makes the network namespace; nothing listens yet. `reason` says why this datapath serves.
-    pub async fn start(config: &Config, reason: String) -> Result<Self, ProxyError> {
+    pub async fn start(config: &ProxyConfig, reason: String) -> Result<Self, ProxyError> {
         let netns = ServiceNetns::make(config.service_cidr, config.node_ips.first().copied()).await?;
         info!(reason, "serving Services in userspace");
         Ok(Self {
@@ -66,7 +66,7 @@ impl Userspace {
     }
 
     /// Serves `table`, of which `changed` differs from the last.
-    pub async fn apply(&mut self, table: &ServiceTable, changed: &BTreeSet<FrontendOwner>) -> Outcome {
+    pub async fn apply(&mut self, table: &ServiceTable, changed: &BTreeSet<FrontendOwner>) -> ApplyOutcome {
         let names: BTreeSet<&FrontendOwner> = changed.iter().collect();
         self.balancers.retain(|(name, selection), balancer| {
             let kept = !names.contains(name) || has_selection(table, name, selection);
@@ -112,8 +112,8 @@ impl Userspace {
     }
 
     /// Listens where a frontend has backends, and nowhere else.
-    async fn listen(&mut self, table: &ServiceTable) -> Outcome {
-        let mut wanted: BTreeMap<Address, ScopedBalancers> = BTreeMap::new();
+    async fn listen(&mut self, table: &ServiceTable) -> ApplyOutcome {
+        let mut wanted: BTreeMap<ListenAddress, ScopedBalancers> = BTreeMap::new();
         let mut outside = BTreeSet::new();
         let inside = Arc::new(inside(table));
         let mut of_pods = BTreeSet::new();
@@ -134,7 +134,7 @@ impl Userspace {
             };
             for (on_host, ip) in addresses {
                 let address =
-                    Address { on_host, at: SocketAddrV4::new(ip, frontend.port), protocol: frontend.protocol };
+                    ListenAddress { on_host, at: SocketAddrV4::new(ip, frontend.port), protocol: frontend.protocol };
                 if owner.is_pod() {
                     of_pods.insert(address);
                 }
@@ -154,7 +154,7 @@ impl Userspace {
         // A pod that asks for a port which the host uses itself is a problem, but none of the Services'.
         let served = problems.is_empty() && unbound.keys().all(|address| of_pods.contains(address));
         problems.extend(unbound.into_values());
-        Outcome { served, problems }
+        ApplyOutcome { served, problems }
     }
 }
 

@@ -132,7 +132,7 @@ impl ServiceNetns {
 fn new_namespace() -> io::Result<File> {
     let made = std::thread::Builder::new().name("fairlead-netns".into()).spawn(|| {
         unshare(CloneFlags::CLONE_NEWNET)?;
-        // Every refused datagram is to be told, not one a second.
+        // The kernel must report every refused datagram, and not only one a second.
         std::fs::write("/proc/sys/net/ipv4/icmp_ratelimit", "0")?;
         File::open("/proc/thread-self/ns/net")
     })?;

@@ -93,7 +93,7 @@ async fn connect(peer: SocketAddr, balancers: &ScopedBalancers) -> Option<(TcpSt
         let picked = balancer.pick(client, &tried, Instant::now())?;
         match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(picked.at)).await {
             Ok(Ok(stream)) => {
-                // Latency counts more than the number of packets; the sender has chosen already.
+                // Latency counts more than the number of packets: how to batch was the sender's decision.
                 stream.set_nodelay(true).ok();
                 return Some((stream, picked));
             }

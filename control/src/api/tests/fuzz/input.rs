@@ -97,6 +97,7 @@ enum How {
     Copy(Index),
 }
 
+/// A change at a random place.
 pub fn change() -> impl Strategy<Value = Change> {
     let how = prop_oneof![
         4 => value().prop_map(How::Replace),
@@ -108,6 +109,7 @@ pub fn change() -> impl Strategy<Value = Change> {
 }
 
 impl Change {
+    /// Changes the document; nothing where the place does not exist.
     pub fn apply(&self, document: &mut Value) {
         let places = pointers(document);
         let pointer = self.at.get(&places).clone();

@@ -15,7 +15,7 @@ fn a_query_of_any_parts_gets_a_readable_response_within_its_limit_or_none() {
     let zone = zone();
     fuzz((message(), select(&[Transport::Udp, Transport::Tcp][..]), any::<usize>()), |(packet, transport, turn)| {
         let mut out = vec![0xff; 40];
-        if answer(&packet, &zone, transport, turn, &mut out) != Outcome::Answered {
+        if answer(&packet, &zone, transport, turn, &mut out) != AnswerOutcome::Answered {
             return Ok(());
         }
         let edns = query::parse(&packet).ok().and_then(|query| query.edns);

@@ -1,6 +1,7 @@
 //! What is seen while a container starts, and in lists of the runtime.
 
 use super::*;
+use crate::pods::probe::CheckError;
 
 #[test]
 fn an_end_that_is_seen_during_the_start_stays_an_end() {
@@ -37,7 +38,7 @@ fn a_container_runs_once_its_hook_has_succeeded_and_is_stopped_when_it_failed() 
 
     let mut driven = Driven::app("Always");
     begin(&mut driven);
-    let failed = Outcome::PostStartEnded { id: "c".into(), result: Err("no".into()) };
+    let failed = Outcome::PostStartEnded { id: "c".into(), result: Err(CheckError::NoContainer) };
     assert_eq!(driven.apply(failed), ["StopContainer"]);
     assert_eq!(driven.status()["containerStatuses"][0]["ready"], false);
 

@@ -75,7 +75,7 @@ fn no_number_of_a_pod_is_too_large_to_be_counted() {
         }));
         driven.run_app("c");
         let app = driven.pod.spec.as_ref().unwrap().containers[0].clone();
-        driven.state.container_mut("app").health.record_verdict(&app, crate::pods::probe::Kind::Liveness, false);
+        driven.state.container_mut("app").health.record_verdict(&app, crate::pods::probe::ProbeKind::Liveness, false);
         assert_eq!(driven.proceed(), ["StopContainer"], "{seconds}");
         driven.delete(seconds);
         driven.proceed();
