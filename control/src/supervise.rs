@@ -139,14 +139,18 @@ impl Supervisor {
         name: impl Into<Arc<str>>,
         make: impl Fn(CancellationToken) -> BoxFuture<'static, ()> + Send + Sync + 'static,
     ) {
-        let name = name.into();
+        self.spawn_boxed(name.into(), Box::new(make));
+    }
+
+    /// Boxed: compiled once, not once a task.
+    fn spawn_boxed(&self, name: Arc<str>, make: Box<Make>) {
         let progress = Progress { restarts: 0, state: TaskState::Running, last_failure: None };
         let task = Arc::new(Task { name: name.clone(), progress: Mutex::new(progress) });
         self.inner.tasks.lock().push(task.clone());
         let (timing, stop, abort) = (self.inner.timing, self.inner.stop.clone(), self.inner.abort.clone());
         let span = tracing::info_span!("task", name = &*name);
         let run = async move {
-            if abort.run_until_cancelled(task.run(&make, &timing, &stop)).await.is_none() {
+            if abort.run_until_cancelled(task.run(&*make, &timing, &stop)).await.is_none() {
                 warn!("the task did not finish in time and was dropped");
             }
             task.progress.lock().state = TaskState::Stopped;

@@ -7,6 +7,7 @@
 use std::{any::Any, collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
+use futures::{FutureExt, future::BoxFuture};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -26,6 +27,8 @@ struct TaskRecord {
     restarts: u64,
     failure: Option<String>,
 }
+
+type Task = dyn Fn(CancellationToken) -> BoxFuture<'static, ()> + Send;
 
 /// How one task fares.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +68,11 @@ impl Supervisor {
     where
         T: Future<Output = ()> + Send + 'static,
     {
+        self.spawn_boxed(name, Box::new(move |stop| task(stop).boxed()));
+    }
+
+    /// Boxed: compiled once, not once a task.
+    fn spawn_boxed(&self, name: &'static str, task: Box<Task>) {
         let health = self.track(name);
         self.tracker.spawn(async move {
             let mut delays = health.delays();

@@ -68,7 +68,7 @@ impl CreateToken {
         };
         let token = BootstrapToken::random();
         let secret = token.to_secret(bootstrap_token::expiration(Timestamp::now(), self.ttl));
-        let mut secret = serde_json::to_value(&secret).context("cannot encode the token's Secret")?;
+        let mut secret = fairlead_client::to_value(&secret).context("cannot encode the token's Secret")?;
         secret["apiVersion"] = "v1".into();
         secret["kind"] = "Secret".into();
         let secrets = cluster.resources().await?.resolve("secrets")?;
@@ -182,7 +182,7 @@ async fn stored(cluster: &Cluster) -> anyhow::Result<Vec<Value>> {
 
 /// A field of a Secret, decoded.
 fn field(secret: &Value, name: &str) -> Option<String> {
-    let secret: k8s_openapi::api::core::v1::Secret = serde_json::from_value(secret.clone()).ok()?;
+    let secret: k8s_openapi::api::core::v1::Secret = fairlead_client::from_value(secret).ok()?;
     String::from_utf8(secret.data?.get(name)?.0.clone()).ok()
 }
 

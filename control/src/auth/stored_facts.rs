@@ -8,7 +8,6 @@ use k8s_openapi::api::{
     certificates::v1::CertificateSigningRequest,
     core::v1::{Pod, Secret},
 };
-use serde::de::DeserializeOwned;
 
 use super::{
     authorize::Fact,
@@ -72,7 +71,7 @@ impl StoredFacts {
         }
     }
 
-    fn get<K: DeserializeOwned>(&self, resource: &'static str, key: String) -> Result<Option<K>, Unreadable> {
+    fn get<K: fairlead_client::Object>(&self, resource: &'static str, key: String) -> Result<Option<K>, Unreadable> {
         let snapshot = self.store.snapshot();
         snapshot.get(resource, &key).map(|object| parse(resource, &key, object)).transpose()
     }
@@ -82,6 +81,6 @@ fn is_on(pod: &Object, node: &str) -> bool {
     pod.header.fields.get("spec.nodeName").is_some_and(|name| name == node)
 }
 
-fn parse<K: DeserializeOwned>(resource: &'static str, key: &str, object: &Object) -> Result<K, Unreadable> {
-    serde_json::from_slice(object.json()).map_err(|source| Unreadable { resource, key: key.to_owned(), source })
+fn parse<K: fairlead_client::Object>(resource: &'static str, key: &str, object: &Object) -> Result<K, Unreadable> {
+    K::decode(object.json()).map_err(|source| Unreadable { resource, key: key.to_owned(), source })
 }

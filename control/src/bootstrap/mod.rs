@@ -3,16 +3,17 @@
 
 mod objects;
 
-use std::{fmt::Debug, net::Ipv4Addr};
+use std::net::Ipv4Addr;
 
-use crate::Config;
+use fairlead_client::{Api, Object};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
-    Api, Client, Resource, ResourceExt,
+    Client, ResourceExt,
     api::{DeleteParams, PostParams},
 };
+
+use crate::Config;
 use objects::MatchesDesired;
-use serde::{Serialize, de::DeserializeOwned};
 
 /// Where the API can be reached from pods, as the endpoint of `default/kubernetes`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,10 +68,7 @@ impl KubernetesService {
     }
 }
 
-async fn ensure_one<K>(api: &Api<K>, wanted: K) -> Result<(), BootstrapError>
-where
-    K: Resource<DynamicType = ()> + MatchesDesired + Clone + Debug + Serialize + DeserializeOwned,
-{
+async fn ensure_one<K: Object + MatchesDesired>(api: &Api<K>, wanted: K) -> Result<(), BootstrapError> {
     let name = wanted.name_any();
     write(api, &name, wanted).await.map_err(|source| BootstrapError {
         kind: K::kind(&()).into_owned(),
@@ -79,10 +77,7 @@ where
     })
 }
 
-async fn write<K>(api: &Api<K>, name: &str, wanted: K) -> Result<(), kube::Error>
-where
-    K: Resource<DynamicType = ()> + MatchesDesired + Clone + Debug + Serialize + DeserializeOwned,
-{
+async fn write<K: Object + MatchesDesired>(api: &Api<K>, name: &str, wanted: K) -> Result<(), kube::Error> {
     match api.get_opt(name).await? {
         Some(found) if found.is_as(&wanted) => Ok(()),
         Some(found) if found.can_become(&wanted) => {
@@ -119,10 +114,7 @@ mod tests {
         KubernetesApi::new(Arc::new(store), kinds, allocator, "192.0.2.1:6443").client(Identity::control("test"))
     }
 
-    async fn revision<K>(api: &Api<K>, name: &str) -> String
-    where
-        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
-    {
+    async fn revision<K: Object>(api: &Api<K>, name: &str) -> String {
         api.get(name).await.unwrap().resource_version().unwrap()
     }
 

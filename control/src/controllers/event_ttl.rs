@@ -2,18 +2,19 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
+use fairlead_client::{Api, metadata_events};
 use futures::FutureExt;
 use k8s_openapi::{api::core::v1::Event, jiff::Timestamp};
 use kube::{
-    Api, Client,
+    Client,
     api::{DeleteParams, Preconditions},
-    core::PartialObjectMeta,
+    core::{ApiResource, DynamicObject, PartialObjectMeta},
 };
 
 use super::Context;
 use crate::engine::{
     Failure, Key, Outcome, Tasks, WorkQueue, is_gone_or_taken,
-    watch::{View, events, everything, follow},
+    watch::{View, everything, follow},
     work,
 };
 
@@ -29,8 +30,8 @@ pub fn start(context: &Context, tasks: &Tasks) {
     tasks.spawn("event-watch", move |stop| {
         let (client, timers) = (client.clone(), timers.clone());
         async move {
-            let api = Api::<PartialObjectMeta<Event>>::all(client);
-            follow(&timers, events(api, everything()), &stop).await;
+            let events = metadata_events(client, &ApiResource::erase::<Event>(&()), everything());
+            follow(&timers, events, &stop).await;
         }
         .boxed()
     });
@@ -47,15 +48,15 @@ struct Timers {
     queue: Arc<WorkQueue<Key>>,
 }
 
-impl View<PartialObjectMeta<Event>> for Timers {
-    fn apply(&self, event: PartialObjectMeta<Event>) {
+impl View<PartialObjectMeta<DynamicObject>> for Timers {
+    fn apply(&self, event: PartialObjectMeta<DynamicObject>) {
         let now = Timestamp::now();
         let created = event.metadata.creation_timestamp.as_ref().map_or(now, |t| t.0);
         self.queue.add_after(Key::of(&event), remaining(created, now).unwrap_or_default());
     }
 
     /// A timer that finds no Event ends by itself.
-    fn delete(&self, _: &PartialObjectMeta<Event>) {}
+    fn delete(&self, _: &PartialObjectMeta<DynamicObject>) {}
 
     fn listed(&self, _: &HashSet<String>) {}
 }

@@ -5,13 +5,14 @@
 
 use std::{sync::Arc, time::Duration};
 
+use fairlead_client::Api;
 use k8s_openapi::{
     api::core::v1::{Namespace, NamespaceCondition},
     apimachinery::pkg::apis::meta::v1::Time,
     jiff::Timestamp,
 };
 use kube::{
-    Api, Client,
+    Client,
     api::{DeleteParams, ListParams, PostParams},
 };
 use serde::de::IgnoredAny;

@@ -4,10 +4,11 @@
 
 use std::{collections::BTreeSet, net::Ipv4Addr, sync::Arc};
 
+use fairlead_client::Api;
 use ipnetwork::Ipv4Network;
 use k8s_openapi::api::core::v1::Node;
 use kube::{
-    Api, Client,
+    Client,
     api::{Patch, PatchParams},
 };
 use parking_lot::Mutex;

@@ -3,12 +3,13 @@
 
 use std::{sync::Arc, time::Duration};
 
+use fairlead_client::Api;
 use k8s_openapi::{
     api::core::v1::{Node, Pod},
     jiff::Timestamp,
 };
 use kube::{
-    Api, Client,
+    Client,
     api::{DeleteParams, Patch, PatchParams, Preconditions},
 };
 use serde_json::json;

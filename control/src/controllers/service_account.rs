@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use fairlead_client::Api;
 use k8s_openapi::{
     api::core::v1::{Namespace, ServiceAccount},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
-use kube::{Api, Client, api::PostParams};
+use kube::{Client, api::PostParams};
 
 use super::{Context, root_ca::is_terminating};
 use crate::engine::{Failure, Informer, Key, Outcome, Startup, Tasks, api_code, is_namespace_terminating};

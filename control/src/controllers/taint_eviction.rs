@@ -2,13 +2,14 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use fairlead_client::Api;
 use k8s_openapi::{
     api::core::v1::{Node, Pod, Taint, Toleration},
     apimachinery::pkg::apis::meta::v1::Time,
     jiff::Timestamp,
 };
 use kube::{
-    Api, Client,
+    Client,
     api::{DeleteParams, Preconditions},
 };
 

@@ -3,6 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use fairlead_client::Api;
 use futures::FutureExt;
 use k8s_openapi::{
     api::core::v1::{Event, EventSource, ObjectReference},
@@ -10,7 +11,7 @@ use k8s_openapi::{
     jiff::Timestamp,
 };
 use kube::{
-    Api, Client, Resource,
+    Client, Resource,
     api::{Patch, PatchParams, PostParams},
 };
 use serde_json::json;

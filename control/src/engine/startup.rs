@@ -2,7 +2,7 @@
 
 use std::{future::Future, sync::Arc};
 
-use futures::FutureExt;
+use futures::{FutureExt, future::BoxFuture};
 use kube::Resource;
 
 use super::{
@@ -66,23 +66,37 @@ impl<C: Send + Sync + 'static> Startup<C> {
         Fut: Future<Output = Result<Outcome, Failure>> + Send + 'static,
     {
         let Self { name, controller, queue, reads } = self;
-        tasks.measure(queue.clone());
-        tasks.spawn(name, move |stop| {
-            let (controller, queue, reads, reconcile) =
-                (controller.clone(), queue.clone(), reads.clone(), reconcile.clone());
-            async move {
-                let synced = async {
-                    for informer in reads {
-                        informer.wait().await;
-                    }
-                };
-                if stop.run_until_cancelled(synced).await.is_some() {
-                    work(name, queue, concurrency, stop, move |key| reconcile(controller.clone(), key)).await;
-                }
-            }
-            .boxed()
-        });
+        let reconcile = Arc::new(move |key| reconcile(controller.clone(), key).boxed());
+        run(name, queue, reads, tasks, concurrency, reconcile);
     }
+}
+
+/// Boxed: compiled once, not once a controller.
+type Reconcile = dyn Fn(Key) -> BoxFuture<'static, Result<Outcome, Failure>> + Send + Sync;
+
+fn run(
+    name: &'static str,
+    queue: Arc<WorkQueue<Key>>,
+    reads: Vec<Synced>,
+    tasks: &Tasks,
+    concurrency: usize,
+    reconcile: Arc<Reconcile>,
+) {
+    tasks.measure(queue.clone());
+    tasks.spawn(name, move |stop| {
+        let (queue, reads, reconcile) = (queue.clone(), reads.clone(), reconcile.clone());
+        async move {
+            let synced = async {
+                for informer in reads {
+                    informer.wait().await;
+                }
+            };
+            if stop.run_until_cancelled(synced).await.is_some() {
+                work(name, queue, concurrency, stop, move |key| reconcile(key)).await;
+            }
+        }
+        .boxed()
+    });
 }
 
 #[cfg(test)]

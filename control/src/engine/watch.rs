@@ -6,8 +6,7 @@
 use std::collections::HashSet;
 
 use futures::{Stream, StreamExt};
-use kube::{Api, Resource, runtime::watcher};
-use serde::de::DeserializeOwned;
+use kube::{Resource, runtime::watcher};
 use tokio_util::sync::CancellationToken;
 
 /// After this many failures in a row, and at each doubling of it, the log warns.
@@ -32,13 +31,7 @@ pub async fn follow<K: Resource>(
     let mut events = std::pin::pin!(events);
     let mut listing = HashSet::new();
     let mut failures = 0u32;
-    loop {
-        let event = tokio::select! {
-            biased;
-            _ = stop.cancelled() => return,
-            event = events.next() => event,
-        };
-        let Some(event) = event else { return };
+    while let Some(Some(event)) = stop.run_until_cancelled(events.next()).await {
         failures = if event.is_ok() { 0 } else { failures.saturating_add(1) };
         match event {
             Ok(watcher::Event::Init) => listing.clear(),
@@ -49,24 +42,17 @@ pub async fn follow<K: Resource>(
             Ok(watcher::Event::InitDone) => view.listed(&std::mem::take(&mut listing)),
             Ok(watcher::Event::Apply(object)) => view.apply(object),
             Ok(watcher::Event::Delete(object)) => view.delete(&object),
-            Err(error) if failures >= WARN_AFTER && failures.is_power_of_two() => {
-                tracing::warn!(error = &error as &dyn std::error::Error, failures, "cannot watch");
-            }
-            Err(error) => tracing::debug!(%error, "watch interrupted"),
+            Err(error) => log(&error, failures),
         }
     }
 }
 
-/// The events of all objects of `api` that `config` selects; broken watches are resumed with back-off.
-pub fn events<K>(
-    api: Api<K>,
-    config: watcher::Config,
-) -> impl Stream<Item = watcher::Result<watcher::Event<K>>> + Send + use<K>
-where
-    K: Resource + Clone + std::fmt::Debug + DeserializeOwned + Send + 'static,
-{
-    use kube::runtime::WatchStreamExt;
-    watcher(api, config).modify(|object| object.meta_mut().managed_fields = None).default_backoff()
+fn log(error: &watcher::Error, failures: u32) {
+    if failures >= WARN_AFTER && failures.is_power_of_two() {
+        tracing::warn!(error = error as &dyn std::error::Error, failures, "cannot watch");
+    } else {
+        tracing::debug!(%error, "watch interrupted");
+    }
 }
 
 /// Everything, in one list in one answer: in process, pages only add requests.

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use fairlead_client::{Api, Events, Object};
 use futures::FutureExt;
 use k8s_openapi::{
     api::{
@@ -14,14 +15,10 @@ use k8s_openapi::{
     },
     apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta},
 };
-use kube::{Api, Client, Resource, runtime::watcher};
-use serde::de::DeserializeOwned;
+use kube::{Client, Resource, runtime::watcher};
 
 use super::{owners::controller_of, pod_state::is_finished};
-use crate::engine::{
-    Informer, Tasks,
-    watch::{events, everything},
-};
+use crate::engine::{Informer, Tasks, watch::everything};
 
 /// Where nodes renew their Leases.
 pub const LEASE_NAMESPACE: &str = "kube-node-lease";
@@ -144,12 +141,9 @@ impl Default for Informers {
 }
 
 /// Starts the one watch of a kind.
-fn follow<K>(tasks: &Tasks, informer: &Arc<Informer<K>>, api: Api<K>, config: watcher::Config)
-where
-    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned + Send + Sync + 'static,
-{
+fn follow<K: Object>(tasks: &Tasks, informer: &Arc<Informer<K>>, api: Api<K>, config: watcher::Config) {
     let informer = informer.clone();
-    tasks.spawn("informer", move |stop| informer.clone().run(events(api.clone(), config.clone()), stop).boxed());
+    tasks.spawn("informer", move |stop| informer.clone().run(Events::new(&api, config.clone()), stop).boxed());
 }
 
 fn pod_index(pod: &Pod) -> Vec<String> {

@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
+use fairlead_client::Api;
 use k8s_openapi::{
     api::core::v1::{Binding, ObjectReference, Pod},
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
     jiff::Timestamp,
 };
 use kube::{
-    Api, Client,
+    Client,
     api::{Patch, PatchParams, PostParams},
 };
-use serde::de::IgnoredAny;
 use serde_json::json;
 
 use super::queue::QueuedPod;
@@ -60,7 +60,7 @@ async fn try_bind(client: Client, recorder: Recorder, pod: QueuedPod, node: Stri
     };
     let api: Api<Pod> = Api::namespaced(client, namespace);
     let params = PostParams::default();
-    let bound = api.create_subresource::<_, IgnoredAny>("binding", name, &params, &Binding { metadata, target }).await;
+    let bound = api.create_subresource("binding", name, &params, &Binding { metadata, target }).await;
     match bound {
         Ok(_) => {
             let message = format!("Successfully assigned {}/{} to {node}", namespace, name);

@@ -91,6 +91,7 @@ impl Builder {
         Object {
             fields: fields.collect(),
             numbers: copy_numbers(object.numbers()),
+            number_of: object.number_of.clone(),
             required_times: object.required_times.clone(),
             atomic: object.atomic,
             others: object.others.map(|others| self.copy(others)),

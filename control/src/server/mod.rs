@@ -21,9 +21,10 @@ use std::{
     time::Duration,
 };
 
-use futures::FutureExt;
+use fairlead_client::Api;
+use futures::{FutureExt, future::BoxFuture};
 use jiff::Timestamp;
-use kube::{Api, Client, api::PostParams};
+use kube::{Client, api::PostParams};
 use rustls::crypto::ring;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -117,7 +118,14 @@ pub struct Running {
 }
 
 /// Starts a control service. When this returns, the API answers.
-pub async fn start(config: Config) -> Result<Running, StartError> {
+///
+/// Boxed, as are the methods of [`Running`]: an `async fn` and all that it awaits would be compiled a second time by the
+/// crate that awaits it.
+pub fn start(config: Config) -> BoxFuture<'static, Result<Running, StartError>> {
+    start_parts(config).boxed()
+}
+
+async fn start_parts(config: Config) -> Result<Running, StartError> {
     descriptors::raise_limit();
     pki::private_dir(&config.data_dir).map_err(StartError::DataDir)?;
     let lock = DataDirLock::take(&config.data_dir)?;
@@ -199,18 +207,25 @@ impl Running {
     }
 
     /// Makes a join token, `ID.SECRET.CAHASH`, that is good for `lifetime`.
-    pub async fn new_join_token(&self, lifetime: Duration) -> Result<String, TokenError> {
-        let token = BootstrapToken::random();
-        let secret = token.to_secret(bootstrap_token::expiration(Timestamp::now(), lifetime));
-        Api::namespaced(self.client.clone(), bootstrap_token::NAMESPACE)
-            .create(&PostParams::default(), &secret)
-            .await
-            .map_err(|e| TokenError(Box::new(e)))?;
-        Ok(token.join_text(&self.ca_hash))
+    pub fn new_join_token(&self, lifetime: Duration) -> BoxFuture<'_, Result<String, TokenError>> {
+        async move {
+            let token = BootstrapToken::random();
+            let secret = token.to_secret(bootstrap_token::expiration(Timestamp::now(), lifetime));
+            Api::namespaced(self.client.clone(), bootstrap_token::NAMESPACE)
+                .create(&PostParams::default(), &secret)
+                .await
+                .map_err(|e| TokenError(Box::new(e)))?;
+            Ok(token.join_text(&self.ca_hash))
+        }
+        .boxed()
     }
 
     /// Stops: controllers first, then watches end, requests under way get their answers, and the store is closed.
-    pub async fn shutdown(self) {
+    pub fn shutdown(self) -> BoxFuture<'static, ()> {
+        self.stop_parts().boxed()
+    }
+
+    async fn stop_parts(self) {
         self.api.health().shut_down();
         tokio::join!(self.scheduler.shutdown(), self.controllers.shutdown());
         self.supervisor.shutdown().await;

@@ -26,6 +26,7 @@ pub const API_ANSWERS_WITHIN: Duration = Duration::from_secs(3);
 /// The form on disk.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct KeptPods {
+    #[serde(with = "fairlead_client::as_text")]
     pods: Vec<Arc<Pod>>,
     objects: Vec<KeptObject>,
 }

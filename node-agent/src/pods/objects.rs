@@ -8,14 +8,12 @@ use std::{
     time::Duration,
 };
 
+use fairlead_client::{Api, Events, Object};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use kube::{
-    Api, Client, Resource,
-    runtime::{WatchStreamExt, watcher},
-};
+use kube::{Client, Resource, runtime::watcher};
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize};
 use tokio::{sync::watch, task::AbortHandle};
 
 use super::kept::{self, API_ANSWERS_WITHIN, Kept};
@@ -174,12 +172,11 @@ impl Objects {
 
 async fn follow<K>(client: Client, kept: Kept, key: ObjectKey, known: watch::Sender<Known>, payload: fn(K) -> Payload)
 where
-    K: Resource<Scope = k8s_openapi::NamespaceResourceScope> + Clone + DeserializeOwned + fmt::Debug + Send + 'static,
-    K::DynamicType: Default,
+    K: Object + Resource<Scope = k8s_openapi::NamespaceResourceScope>,
 {
     let api = Api::<K>::namespaced(client, &key.namespace);
     let config = watcher::Config::default().fields(&format!("metadata.name={}", key.name));
-    let mut changes = watcher(api, config).default_backoff().boxed();
+    let mut changes = Events::new(&api, config);
     let publish = |now: Known| {
         known.send_if_modified(|known| {
             let changed = *known != now;

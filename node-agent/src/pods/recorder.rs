@@ -4,13 +4,14 @@
 
 use std::collections::HashMap;
 
+use fairlead_client::Api;
 use jiff::Timestamp;
 use k8s_openapi::{
     api::core::v1::{Event, EventSource, ObjectReference, Pod},
     apimachinery::pkg::apis::meta::v1::Time,
 };
 use kube::{
-    Api, Client,
+    Client,
     api::{ObjectMeta, Patch, PatchParams, PostParams},
 };
 use parking_lot::Mutex;

@@ -6,11 +6,18 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use fairlead_client::{Api, Events};
+use futures::TryStreamExt;
 use k8s_openapi::{
     ByteString,
     api::certificates::v1::{CertificateSigningRequest, CertificateSigningRequestSpec},
 };
-use kube::{Api, Client, api::PostParams, core::ObjectMeta, runtime::wait};
+use kube::{
+    Client,
+    api::PostParams,
+    core::ObjectMeta,
+    runtime::watcher::{self, Event},
+};
 use rcgen::{CertificateParams, DnType, KeyPair, SanType};
 
 use super::RegisterError;
@@ -80,17 +87,31 @@ async fn request(
     let api: Api<CertificateSigningRequest> = Api::all(client.clone());
     let created = api.create(&PostParams::default(), &wanted).await.map_err(|e| CertificateError::Ask(Box::new(e)))?;
     let name = created.metadata.name.unwrap_or_default();
-    let decided = |object: Option<&CertificateSigningRequest>| object.is_some_and(|csr| outcome(csr).is_some());
-    let waiting = wait::await_condition(api, &name, decided);
-    let csr = tokio::time::timeout(SIGNING_TIMEOUT, waiting)
+    let decision = tokio::time::timeout(SIGNING_TIMEOUT, decided(&api, &name))
         .await
         .map_err(|_| CertificateError::NotSigned { name: name.clone() })?
         .map_err(|e| CertificateError::Watch(Box::new(e)))?;
-    match csr.as_ref().and_then(outcome) {
+    match decision {
         Some(Ok(chain_pem)) => Ok(Certificate { chain_pem, key_pem: key.serialize_pem() }),
         Some(Err(Refusal(message))) => Err(CertificateError::Denied { name, message }),
         None => Err(CertificateError::NotSigned { name }),
     }
+}
+
+/// The outcome, once there is one; `None` if the watch ends before.
+async fn decided(
+    api: &Api<CertificateSigningRequest>,
+    name: &str,
+) -> Result<Option<Result<String, Refusal>>, watcher::Error> {
+    let mut events = Events::new(api, watcher::Config::default().fields(&format!("metadata.name={name}")));
+    while let Some(event) = events.try_next().await? {
+        if let Event::InitApply(csr) | Event::Apply(csr) = event
+            && let Some(outcome) = outcome(&csr)
+        {
+            return Ok(Some(outcome));
+        }
+    }
+    Ok(None)
 }
 
 /// How long a signer may take.
@@ -193,7 +214,7 @@ pub enum CertificateError {
     Ask(#[source] Box<kube::Error>),
     /// The connection broke while the signature was waited for.
     #[error("cannot watch the CertificateSigningRequest")]
-    Watch(#[source] Box<kube::runtime::wait::Error>),
+    Watch(#[source] Box<watcher::Error>),
     /// No signer is at work, or the request waits for a person: `fairlead get csr`.
     #[error("the CertificateSigningRequest {name} was not signed within a minute")]
     NotSigned { name: String },

@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
+use fairlead_client::{Api, Events, from_value};
 use futures::TryStreamExt;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 use kube::{
-    Api, Client,
+    Client,
     api::{Patch, PatchParams, PostParams},
-    runtime::{WatchStreamExt, watcher},
+    runtime::watcher::{self, Event},
 };
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -33,7 +34,7 @@ async fn answered<T>(limit: Duration, answer: impl Future<Output = Result<T, kub
 /// Makes the Node object where it is missing and writes its labels and status.
 pub async fn register(client: &Client, node: &NodeDescription) -> Result<(), kube::Error> {
     let api: Api<Node> = Api::all(client.clone());
-    match api.create(&PostParams::default(), &from_json(node.new_object())?).await {
+    match api.create(&PostParams::default(), &from_value(&node.new_object()).map_err(kube::Error::SerdeError)?).await {
         Ok(_) => tracing::info!(node = node.name, "registered"),
         Err(kube::Error::Api(status)) if status.reason == "AlreadyExists" => {
             let labels = json!({"metadata": {"labels": node.labels()}});
@@ -42,10 +43,6 @@ pub async fn register(client: &Client, node: &NodeDescription) -> Result<(), kub
         Err(error) => return Err(error),
     }
     write_status(client, node).await
-}
-
-fn from_json(object: Value) -> Result<Node, kube::Error> {
-    serde_json::from_value(object).map_err(kube::Error::SerdeError)
 }
 
 async fn write_status(client: &Client, node: &NodeDescription) -> Result<(), kube::Error> {
@@ -63,15 +60,16 @@ async fn write_status(client: &Client, node: &NodeDescription) -> Result<(), kub
 pub async fn pod_cidr(client: &Client, name: &str) -> Result<ipnetwork::Ipv4Network, watcher::Error> {
     let api: Api<Node> = Api::all(client.clone());
     let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
-    let mut nodes = std::pin::pin!(watcher(api, config).default_backoff().applied_objects());
+    let mut nodes = Events::new(&api, config);
     loop {
         match nodes.try_next().await {
-            Ok(Some(node)) => {
+            Ok(Some(Event::InitApply(node) | Event::Apply(node))) => {
                 let cidr = node.spec.and_then(|spec| spec.pod_cidr).and_then(|cidr| cidr.parse().ok());
                 if let Some(cidr) = cidr {
                     return Ok(cidr);
                 }
             }
+            Ok(Some(_)) => {}
             Ok(None) => return Err(watcher::Error::NoResourceVersion),
             Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "waiting for the pod subnet"),
         }
@@ -184,7 +182,7 @@ async fn renew_lease(client: &Client, name: &str) -> Result<(), kube::Error> {
         Err(kube::Error::Api(status)) if status.code == 404 => {
             let mut lease = spec;
             lease["metadata"] = json!({"name": name, "namespace": "kube-node-lease"});
-            let lease: Lease = serde_json::from_value(lease).map_err(kube::Error::SerdeError)?;
+            let lease: Lease = from_value(&lease).map_err(kube::Error::SerdeError)?;
             api.create(&PostParams::default(), &lease).await.map(|_| ())
         }
         Err(error) => Err(error),

@@ -6,12 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use fairlead_client::{Api, Events, Object};
 use futures::{FutureExt, StreamExt, stream::BoxStream};
 use k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery};
-use kube::{
-    Api, Client,
-    runtime::{WatchStreamExt, watcher},
-};
+use kube::{Client, runtime::watcher};
 use tokio::sync::watch;
 
 use super::{
@@ -110,16 +108,9 @@ fn events<K>(
     wrap: fn(Box<watcher::Event<K>>) -> WorldChange,
 ) -> BoxStream<'static, Watched>
 where
-    K: kube::Resource<DynamicType = ()>
-        + Clone
-        + std::fmt::Debug
-        + serde::de::DeserializeOwned
-        + serde::Serialize
-        + Send
-        + 'static,
+    K: Object,
 {
-    watcher(Api::<K>::all(client), config)
-        .default_backoff()
+    Events::new(&Api::<K>::all(client), config)
         .map(move |event| match event {
             Ok(event) => Watched::WorldChange(wrap(Box::new(event))),
             Err(error) => {

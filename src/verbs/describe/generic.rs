@@ -36,7 +36,7 @@ pub fn secret(page: &mut Page, secret: &Value) {
     metadata::name(page, secret);
     metadata::labels_and_annotations(page, secret);
     page.field("Type", word(&secret["type"]));
-    let typed: Option<k8s_openapi::api::core::v1::Secret> = serde_json::from_value(secret.clone()).ok();
+    let typed: Option<k8s_openapi::api::core::v1::Secret> = fairlead_client::from_value(secret).ok();
     page.section("Data", |page| {
         for (key, content) in typed.and_then(|secret| secret.data).into_iter().flatten() {
             page.field(&key, format!("{} bytes", content.0.len()));

@@ -1,13 +1,14 @@
-//! The directions of dependencies: `fairlead → control, node-agent`; `node-agent → proxy-ebpf`; nothing else among
-//! ourselves.
+//! The directions of dependencies: `fairlead → control, node-agent`; `node-agent → proxy-ebpf`; all three → `client`;
+//! nothing else among ourselves.
 
 use serde_json::Value;
 
 /// Which of our crates each of our crates may use.
 const ALLOWED: &[(&str, &[&str])] = &[
-    ("fairlead", &["fairlead-control", "fairlead-node-agent", "proxy-ebpf"]),
-    ("fairlead-control", &[]),
-    ("fairlead-node-agent", &["proxy-ebpf"]),
+    ("fairlead", &["fairlead-client", "fairlead-control", "fairlead-node-agent", "proxy-ebpf"]),
+    ("fairlead-client", &[]),
+    ("fairlead-control", &["fairlead-client"]),
+    ("fairlead-node-agent", &["fairlead-client", "proxy-ebpf"]),
     ("proxy-ebpf", &[]),
     ("xtask", &[]),
 ];

@@ -16,6 +16,7 @@ const TOP_LEVEL: &[&str] = &[
     "LICENSE",
     "README.md",
     "SECURITY.md",
+    "client",
     "clippy.toml",
     "control",
     "deny.toml",

@@ -10,7 +10,7 @@ const PAGE: &str = "docs/architecture.md";
 /// The directories whose own directories the page names.
 const PARTS: &[&str] = &["src", "control/src", "node-agent/src", "tests"];
 /// What code spans on the page begin with if they are paths of the tree.
-const ROOTS: &[&str] = &["src/", "control/", "node-agent/", "proxy-ebpf/", "tests/", "xtask/"];
+const ROOTS: &[&str] = &["src/", "client/", "control/", "node-agent/", "proxy-ebpf/", "tests/", "xtask/"];
 
 /// Every path that the page names and that is not there, and every part that it does not name.
 pub fn problems() -> anyhow::Result<Vec<String>> {

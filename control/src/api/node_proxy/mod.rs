@@ -14,9 +14,9 @@ use axum::{
     body::Body,
     response::{IntoResponse, Response},
 };
+use fairlead_client::Object;
 use http::{Request, StatusCode, Uri};
 use k8s_openapi::api::core::v1::{Node, Pod};
-use serde::de::DeserializeOwned;
 
 use crate::{
     request::{RequestInfo, Verb},
@@ -55,11 +55,11 @@ impl NodeProxy {
         }
     }
 
-    fn object<K: DeserializeOwned>(&self, resource: &str, key: &str, name: &str) -> Result<K, Status> {
+    fn object<K: Object>(&self, resource: &str, key: &str, name: &str) -> Result<K, Status> {
         let snapshot = self.store.snapshot();
         let object =
             snapshot.get(resource, key).ok_or_else(|| Status::not_found(Subject { group: "", resource, name }))?;
-        serde_json::from_slice(object.json()).map_err(|e| Status::internal(format!("{resource} {key:?}: {e}")))
+        K::decode(object.json()).map_err(|e| Status::internal(format!("{resource} {key:?}: {e}")))
     }
 
     /// Where the agent of a node listens, going by what its Node says.

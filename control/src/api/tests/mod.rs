@@ -5,6 +5,7 @@ mod custom_kinds;
 mod custom_resources;
 mod fuzz;
 mod metrics;
+mod negotiation;
 mod objects;
 mod reads;
 mod subresources;

@@ -1,8 +1,8 @@
 //! Certificate signing: approves and signs valid requests of nodes, denies requests that can never be valid, and
 //! deletes old ones.
 //!
-//! [`decision`] and [`reserved`] decide; this file reads and writes. A request that waits for its Node is decided on again when that
-//! Node changes.
+//! [`decision`] and [`reserved`] decide; this file reads and writes. A request that waits for its Node is decided on
+//! again when that Node changes.
 
 mod decision;
 mod denial;
@@ -10,6 +10,7 @@ mod reserved;
 
 use std::{sync::Arc, time::Duration};
 
+use fairlead_client::Api;
 use k8s_openapi::{
     api::{
         certificates::v1::{CertificateSigningRequest, CertificateSigningRequestCondition},
@@ -18,10 +19,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::Time,
     jiff::Timestamp,
 };
-use kube::{
-    Api,
-    api::{DeleteParams, Patch, PatchParams, Preconditions},
-};
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use serde_json::json;
 use time::OffsetDateTime;
 

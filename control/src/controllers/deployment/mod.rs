@@ -12,6 +12,7 @@ mod template;
 
 use std::sync::Arc;
 
+use fairlead_client::Api;
 use k8s_openapi::{
     api::{
         apps::v1::{Deployment, ReplicaSet},
@@ -20,7 +21,7 @@ use k8s_openapi::{
     jiff::Timestamp,
 };
 use kube::{
-    Api, Client,
+    Client,
     core::{Selector, SelectorExt},
 };
 

@@ -1,5 +1,6 @@
 //! How Deployments compare pod templates, and derive a hash for their names.
 
+use fairlead_client::Json;
 use k8s_openapi::api::{apps::v1::ReplicaSet, core::v1::PodTemplateSpec};
 
 /// Label by which the pods of one revision differ from those of another.
@@ -11,7 +12,7 @@ const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 /// Names the template: equal templates (and collision counts) have equal names.
 pub fn hash(template: &PodTemplateSpec, collisions: i32) -> String {
     // A typed template always serialises: its maps are keyed by strings.
-    let mut bytes = serde_json::to_vec(template).unwrap_or_default();
+    let mut bytes = template.encode().unwrap_or_default();
     if collisions > 0 {
         bytes.extend_from_slice(&collisions.to_le_bytes());
     }

@@ -3,9 +3,10 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use fairlead_client::Api;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::{
-    Api, Client,
+    Client,
     api::{DeleteParams, PostParams, Preconditions},
 };
 use parking_lot::Mutex;

@@ -6,15 +6,13 @@ use std::{
     sync::Arc,
 };
 
-use kube::{
-    Api,
-    core::{DynamicObject, PartialObjectMeta},
-};
+use fairlead_client::metadata_events;
+use kube::core::{DynamicObject, PartialObjectMeta};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{Collector, KindName, OwnedObject, Served};
-use crate::engine::watch::{View, events, everything, follow};
+use crate::engine::watch::{View, everything, follow};
 
 /// What one watch keeps up to date: the objects of one kind in the graph.
 struct KindView<'c> {
@@ -61,9 +59,9 @@ impl Collector {
     }
 
     async fn watch_kind(self: Arc<Self>, kind: KindName, served: Served, stop: CancellationToken) -> Option<KindName> {
-        let api: Api<PartialObjectMeta<DynamicObject>> = Api::all_with(self.client.clone(), &served.resource);
+        let events = metadata_events(self.client.clone(), &served.resource, everything());
         let view = KindView { collector: &self, kind: kind.clone() };
-        follow(&view, events(api, everything()), &stop).await;
+        follow(&view, events, &stop).await;
         Some(kind)
     }
 

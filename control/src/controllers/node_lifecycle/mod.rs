@@ -12,6 +12,7 @@ pub use self::health::{Readiness, readiness};
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use fairlead_client::Api;
 use k8s_openapi::{
     api::{
         coordination::v1::Lease,
@@ -20,7 +21,7 @@ use k8s_openapi::{
     jiff::Timestamp,
 };
 use kube::{
-    Api, Client,
+    Client,
     api::{Patch, PatchParams},
 };
 use parking_lot::Mutex;

@@ -11,11 +11,12 @@ mod status;
 
 use std::sync::Arc;
 
+use fairlead_client::Api;
 use k8s_openapi::{
     api::{apps::v1::ReplicaSet, core::v1::Pod},
     jiff::Timestamp,
 };
-use kube::{Api, Client, api::PostParams, core::Selector};
+use kube::{Client, api::PostParams, core::Selector};
 use tokio::time::Instant;
 
 use self::{expectations::Expectations, plan::ReplicaSetPlan};

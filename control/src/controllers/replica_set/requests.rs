@@ -2,12 +2,10 @@
 
 use std::sync::Arc;
 
+use fairlead_client::Api;
 use futures::{StreamExt, stream};
 use k8s_openapi::api::{apps::v1::ReplicaSet, core::v1::Pod};
-use kube::{
-    Api,
-    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
-};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 
 use super::{
     COMPONENT, Key,

@@ -2,11 +2,9 @@
 
 use std::{path::Path, time::Duration};
 
+use fairlead_client::Api;
 use k8s_openapi::api::core::v1::Pod;
-use kube::{
-    Api,
-    api::{DeleteParams, Preconditions},
-};
+use kube::api::{DeleteParams, Preconditions};
 
 use super::uid;
 use crate::{

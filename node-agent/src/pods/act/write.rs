@@ -2,13 +2,11 @@
 
 use std::time::Duration;
 
+use fairlead_client::Api;
 use futures::StreamExt;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
-use kube::{
-    Api,
-    api::{Patch, PatchParams},
-};
+use kube::api::{Patch, PatchParams};
 use serde_json::Value;
 
 use crate::pods::{Context, status, worker::Handle};

@@ -14,12 +14,10 @@ use std::{
     sync::Arc,
 };
 
+use fairlead_client::{Api, Events};
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::Pod;
-use kube::{
-    Api,
-    runtime::{WatchStreamExt, watcher},
-};
+use kube::runtime::watcher;
 use revival::Revivals;
 pub use runtime_changes::RELIST;
 use runtime_changes::{RuntimeChange, runtime_changes};
@@ -79,7 +77,7 @@ async fn run(context: Arc<Context>, workers: Workers, found: Vec<Container>, sto
     }
     let pods = Api::<Pod>::all(context.client.clone());
     let mine = watcher::Config::default().fields(&format!("spec.nodeName={}", context.config.node_name));
-    let mut pods = watcher(pods, mine).default_backoff().boxed();
+    let mut pods = Events::new(&pods, mine);
     let mut changes = runtime_changes(context.clone());
     let mut dispatcher = Dispatcher {
         last_known: context.kept.pods(),

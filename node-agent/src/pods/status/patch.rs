@@ -20,7 +20,7 @@ pub fn patch(uid: &str, current: &PodStatus, desired: &PodStatus) -> Option<Valu
 }
 
 fn object(status: &PodStatus) -> Map<String, Value> {
-    match serde_json::to_value(status) {
+    match fairlead_client::to_value(status) {
         Ok(Value::Object(object)) => object,
         _ => Map::new(),
     }

@@ -1,0 +1,69 @@
+//! The kinds that the workspace reads and writes as types, and parts of them that it reads or writes alone.
+
+use k8s_openapi::api::{
+    apps::v1::{Deployment, ReplicaSet},
+    certificates::v1::CertificateSigningRequest,
+    coordination::v1::Lease,
+    core::v1::{
+        Binding, ConfigMap, Endpoints, Event, Namespace, Node, Pod, PodStatus, PodTemplateSpec, Secret, Service,
+        ServiceAccount,
+    },
+    discovery::v1::EndpointSlice,
+};
+use serde::de::Error;
+
+use crate::Json;
+
+macro_rules! json {
+    ($($kind:ty),* $(,)?) => {$(
+        impl Json for $kind {
+            #[inline(never)]
+            fn decode(json: &[u8]) -> serde_json::Result<Self> {
+                serde_json::from_str(text(json)?)
+            }
+
+            #[inline(never)]
+            fn encode(&self) -> serde_json::Result<Vec<u8>> {
+                serde_json::to_vec(self)
+            }
+        }
+    )*};
+}
+
+json! {
+    Binding,
+    CertificateSigningRequest,
+    ConfigMap,
+    Deployment,
+    EndpointSlice,
+    Endpoints,
+    Event,
+    Lease,
+    Namespace,
+    Node,
+    Pod,
+    PodStatus,
+    PodTemplateSpec,
+    ReplicaSet,
+    Secret,
+    Service,
+    ServiceAccount,
+}
+
+/// Checked as a whole, which is faster than string by string.
+fn text(json: &[u8]) -> serde_json::Result<&str> {
+    std::str::from_utf8(json).map_err(serde_json::Error::custom)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_reads_back_and_bytes_that_are_no_text_are_refused() {
+        let pod: Pod = Json::decode(br#"{"metadata": {"name": "a"}, "newField": 1}"#).unwrap();
+        assert_eq!(pod.metadata.name.as_deref(), Some("a"));
+        assert_eq!(Pod::decode(&pod.encode().unwrap()).unwrap(), pod);
+        assert!(Pod::decode(b"{\"metadata\": {\"name\": \"\xff\"}}").is_err());
+    }
+}

@@ -1,0 +1,21 @@
+//! The typed client of the Kubernetes API, for control service, node agent and CLI.
+//!
+//! The code that decodes a Pod is long, and a generic client compiles it anew in each crate, once per way it is called.
+//! Here each kind is decoded and encoded by functions of its own that are compiled once ([`Json`]); requests
+//! ([`Api`]) and watches ([`Events`]) carry JSON text and meet the type only at their edge. What is asked and when is
+//! kube's: its client sends the requests, its watcher lists, watches, resumes and lists again.
+
+#![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "what panics in a test fails it"))]
+
+mod api;
+pub mod as_text;
+mod events;
+mod kinds;
+mod object;
+mod raw;
+#[cfg(test)]
+mod scripted;
+
+pub use api::Api;
+pub use events::{Events, metadata_events};
+pub use object::{Json, Object, from_value, to_value};
