@@ -16,8 +16,10 @@ mod allocation;
 pub mod api;
 pub mod auth;
 mod bootstrap;
+mod cel;
 pub mod config;
 mod controllers;
+mod custom;
 mod encode;
 mod engine;
 mod field_management;
@@ -35,6 +37,7 @@ mod server;
 mod status;
 pub mod store;
 mod supervise;
+mod webhook;
 
 #[cfg(test)]
 #[path = "../../tests/fuzzing.rs"]

@@ -98,6 +98,12 @@ impl Status {
         Self { code: 405, reason: "MethodNotAllowed", message, details: Some(details) }
     }
 
+    /// 405: the definition of a custom resource is being deleted.
+    pub fn terminating_definition(subject: Subject) -> Self {
+        let message = "create not allowed while custom resource definition is terminating".into();
+        Self { message, ..Self::method_not_allowed(subject) }
+    }
+
     /// 406: the client takes none of the media types in `served`.
     pub fn not_acceptable<T: AsRef<str>>(served: &[T]) -> Self {
         let served: Vec<&str> = served.iter().map(AsRef::as_ref).collect();
@@ -188,6 +194,7 @@ impl FieldErrorReason {
         match self {
             Self::Required => "FieldValueRequired",
             Self::Invalid => "FieldValueInvalid",
+            Self::TypeInvalid => "FieldValueTypeInvalid",
             Self::NotSupported => "FieldValueNotSupported",
             Self::Duplicate => "FieldValueDuplicate",
             Self::NotFound => "FieldValueNotFound",

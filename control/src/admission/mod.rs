@@ -10,6 +10,8 @@
 //! | `namespace` | whether a namespace takes new objects, and may be deleted |
 //! | `pod` | the service account and tolerations of new pods |
 //! | `certificate_request` | the requester that a CertificateSigningRequest names |
+//! | `policy` | what ValidatingAdmissionPolicies deny |
+//! | `warnings` | what an answer warns of |
 //!
 //! What a node may write is decided by [`crate::auth::node_restriction`].
 
@@ -18,7 +20,7 @@ use serde_json::Value;
 use crate::{
     auth::node_restriction::{self, NodeWrite},
     identity::Identity,
-    kinds::Kind,
+    kinds::{Kind, Registry},
     request::Verb,
     status::{Status, Subject},
     store::Snapshot,
@@ -27,10 +29,16 @@ use crate::{
 mod certificate_request;
 pub mod namespace;
 mod pod;
+pub mod policy;
+pub mod warnings;
 
 /// Admits writes. One per control service; cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct Admission {}
+pub struct Admission {
+    policies: policy::Policies,
+    /// The kinds of parameters of policies.
+    kinds: Option<Registry>,
+}
 
 /// One write to be admitted.
 #[derive(Clone, Copy)]
@@ -55,6 +63,11 @@ pub struct Request<'a> {
 }
 
 impl Admission {
+    /// With the kinds that are served: policies take objects of them as parameters.
+    pub fn serving(kinds: Registry) -> Self {
+        Self { kinds: Some(kinds), ..Self::default() }
+    }
+
     /// Fills in what the cluster gives to a new or changed object. Refuses new objects whose namespace does not take
     /// them.
     pub async fn mutate(&self, request: &Request<'_>, object: &mut Value) -> Result<(), Status> {
@@ -80,6 +93,8 @@ impl Admission {
         if request.operation == Verb::Delete {
             namespace::may_be_deleted(request)?;
         }
+        policy::must_compile(request, object)?;
+        self.policies.check(request, object, self.kinds.as_ref())?;
         let Some(node) = request.identity.node() else { return Ok(()) };
         let write = NodeWrite {
             node,

@@ -263,6 +263,10 @@ impl Store for FullDisk {
         self.store.commit_all(transactions).await
     }
 
+    async fn reread(&self, resource: &str, remake: crate::store::Remake) {
+        self.store.reread(resource, remake).await;
+    }
+
     fn compact(&self, revision: u64) {
         self.store.compact(revision);
     }

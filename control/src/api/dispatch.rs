@@ -15,6 +15,7 @@ use super::{
     response, review, write,
 };
 use crate::{
+    admission::warnings,
     health::{
         Endpoint::{Healthy, Live, Ready},
         Health,
@@ -137,16 +138,21 @@ async fn objects(api: &Api, call: Call, parts: http::request::Parts, body: Body)
     let answer = if call.verb.is_write() {
         // In a task of its own: a client that goes away drops its answer, never half a change.
         let (api, call) = (api.clone(), call.clone());
-        let write = api.inner.writes.clone().spawn(async move { verb(&api, &call, &body).await }.in_current_span());
-        write.await.map_err(|error| Status::internal(format!("the handler of the request failed: {error}")))??
+        let writes = api.inner.writes.clone();
+        let handle = async move { warnings::collect(verb(&api, &call, &body)).await };
+        let write = writes.spawn(handle.in_current_span());
+        let (answer, warnings) =
+            write.await.map_err(|error| Status::internal(format!("the handler of the request failed: {error}")))?;
+        response::warn(answer?, &warnings)
     } else {
         verb(api, &call, &body).await?
     };
     // Every answer through a superseded version says so.
     let kind = &call.target.kind;
+    let deprecated = kind.custom.as_ref().and_then(|custom| custom.warning.clone());
     Ok(match &kind.storage {
-        Storage::As(stored) => response::warn(answer, stored.warning(kind).as_slice()),
-        Storage::Stored | Storage::Virtual => answer,
+        Storage::As(stored) => response::warn(answer, deprecated.or_else(|| stored.warning(kind)).as_slice()),
+        Storage::Stored | Storage::Virtual => response::warn(answer, deprecated.as_slice()),
     })
 }
 

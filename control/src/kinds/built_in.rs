@@ -8,11 +8,11 @@ use serde_json::Value;
 
 use super::{
     Cell, Column, Deletion, Deprecation, FieldError, Kind, Storage, StoredAs, access_review, admissionregistration,
-    api_service, certificate_signing_request, config_map, controller_revision, cron_job, daemon_set, deployment,
-    endpoint_slice, endpoints, event, flowcontrol, horizontal_pod_autoscaler, ip_address, job, lease, limit_range,
-    names, namespace, networking, node, persistent_volume, persistent_volume_claim, pod, pod_disruption_budget,
-    pod_template, priority_class, rbac, replica_set, replication_controller, resource, resource_quota, runtime_class,
-    secret, service, service_account, stateful_set, storage, superseded,
+    api_service, certificate_signing_request, config_map, controller_revision, cron_job, custom_resource_definition,
+    daemon_set, deployment, endpoint_slice, endpoints, event, flowcontrol, horizontal_pod_autoscaler, ip_address, job,
+    lease, limit_range, names, namespace, networking, node, persistent_volume, persistent_volume_claim, pod,
+    pod_disruption_budget, pod_template, priority_class, rbac, replica_set, replication_controller, resource,
+    resource_quota, runtime_class, secret, service, service_account, stateful_set, storage, superseded,
 };
 use crate::schema::Schema;
 
@@ -52,6 +52,7 @@ pub(super) const TABLE: &[&BuiltIn] = &[
     &cron_job::KIND,
     &job::KIND,
     &certificate_signing_request::KIND,
+    &custom_resource_definition::KIND,
     &lease::KIND,
     &endpoint_slice::KIND,
     &networking::ingress::KIND,
@@ -209,6 +210,7 @@ impl From<&'static BuiltIn> for Kind {
             indexed: declared.indexed.into(),
             stored_field: declared.stored_field,
             schema: Schema::builtin(declared.schema).unwrap_or_else(Schema::unstructured),
+            custom: None,
         }
     }
 }

@@ -39,6 +39,11 @@ impl Column {
         Self::new(name, "string", "", description, 0)
     }
 
+    /// A column of points in time, shown as they are.
+    pub const fn date(name: &'static str, description: &'static str) -> Self {
+        Self::new(name, "date", "", description, 0)
+    }
+
     /// A column of numbers.
     pub const fn integer(name: &'static str, description: &'static str) -> Self {
         Self::new(name, "integer", "", description, 0)

@@ -16,10 +16,18 @@ pub struct Deletion {
     pub orphans_by_default: bool,
     /// Changes an object that stays for now, when its deletion begins.
     pub begin: fn(object: &mut Value),
+    /// A finalizer that the object gets when its deletion begins.
+    pub finalizer: Option<&'static str>,
 }
 
 impl Deletion {
     /// Of most kinds: an object goes as soon as no finalizer holds it.
-    pub const PLAIN: Self =
-        Self { bulk: true, spec_finalizers: false, grace_seconds: |_, _| 0, orphans_by_default: false, begin: |_| {} };
+    pub const PLAIN: Self = Self {
+        bulk: true,
+        spec_finalizers: false,
+        grace_seconds: |_, _| 0,
+        orphans_by_default: false,
+        begin: |_| {},
+        finalizer: None,
+    };
 }

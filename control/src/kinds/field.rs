@@ -20,6 +20,8 @@ pub enum FieldErrorReason {
     Required,
     /// `FieldValueInvalid`
     Invalid,
+    /// `FieldValueTypeInvalid`: the value is of another type than the schema says.
+    TypeInvalid,
     /// `FieldValueNotSupported`: the value is none of those allowed.
     NotSupported,
     /// `FieldValueDuplicate`: another item of the list has it.

@@ -13,7 +13,10 @@ use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use serde_json::Value;
 
-use crate::schema::{Schema, Types};
+use crate::{
+    custom::Custom,
+    schema::{Schema, Types},
+};
 
 pub mod access_review;
 pub mod admissionregistration;
@@ -28,6 +31,7 @@ pub mod config_map;
 pub mod controller_revision;
 pub mod cron_job;
 pub mod cron_schedule;
+pub mod custom_resource_definition;
 pub mod daemon_set;
 pub mod deletion;
 pub mod deployment;
@@ -144,6 +148,8 @@ pub struct Kind {
     pub stored_field: fn(&str) -> &str,
     /// What its objects look like: decoding, merging, protobuf and OpenAPI go by it.
     pub schema: Schema,
+    /// What it has because a CustomResourceDefinition made it; `None` for built-in kinds.
+    pub custom: Option<Arc<Custom>>,
 }
 
 /// See [`Kind::default`].

@@ -105,6 +105,29 @@ impl Registry {
         Ok(kind)
     }
 
+    /// Serves `custom` in place of all kinds that the same definition made before. None of them is served if one of
+    /// them cannot be.
+    pub fn replace_custom(&self, definition: &str, custom: Vec<Kind>) -> Result<(), AddError> {
+        let is_own = |kind: &Kind| kind.custom.as_ref().is_some_and(|custom| *custom.definition == *definition);
+        self.change(|kinds| {
+            let mut all: Vec<Arc<Kind>> = kinds.iter().filter(|kind| !is_own(kind)).cloned().collect();
+            if all.len() == kinds.iter().count() && custom.is_empty() {
+                return Ok(None);
+            }
+            for kind in custom {
+                let same = |other: &&Arc<Kind>| other.group == kind.group && other.version == kind.version;
+                let clash = |other: &&Arc<Kind>| other.plural == kind.plural || other.kind == kind.kind;
+                if let Some(by) = all.iter().filter(same).find(clash) {
+                    let taken = format!("{}, {}", kind.api_version(), kind.plural);
+                    return Err(AddError::Taken { taken, by: format!("{by:?}") });
+                }
+                let at = place(&all, &kind);
+                all.insert(at, Arc::new(kind));
+            }
+            Ok(Some(all))
+        })
+    }
+
     /// Serves the kind at a path no longer; answers it, if there was one. Its objects stay in the store.
     pub fn remove(&self, group: &str, version: &str, plural: &str) -> Option<Arc<Kind>> {
         let mut removed = None;

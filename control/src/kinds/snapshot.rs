@@ -38,7 +38,13 @@ impl Kinds {
         let mut by_gvk = all.clone();
         by_gvk.sort_by(|a, b| gvk(a).cmp(&gvk(b)));
         let stored = all.iter().filter(|kind| matches!(kind.storage, Storage::Stored));
-        let by_resource = stored.map(|kind| (kind.resource(), kind.clone())).collect();
+        let mut by_resource: HashMap<String, Arc<Kind>> = stored.map(|kind| (kind.resource(), kind.clone())).collect();
+        // A custom kind may be stored in a version that is not served.
+        for kind in all.iter().filter(|kind| kind.custom.is_some()) {
+            if let Storage::As(other) = &kind.storage {
+                by_resource.entry(kind.resource()).or_insert_with(|| other.kind.clone());
+            }
+        }
         Self { all, by_path, by_gvk, by_resource, generation }
     }
 

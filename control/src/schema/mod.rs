@@ -23,6 +23,7 @@ use std::{
 
 use serde_json::{Map, Value};
 
+mod custom;
 pub mod decode;
 mod scalar;
 mod text;
@@ -42,6 +43,9 @@ pub struct TypeId(u32);
 pub struct Types {
     nodes: Vec<Node>,
     by_name: HashMap<Text, TypeId>,
+    /// The nodes from here on are of a custom kind. Decoding keeps values of another type there: its validation refuses
+    /// them, in words of its own.
+    lenient_from: Option<u32>,
 }
 
 #[derive(Debug)]
@@ -248,6 +252,11 @@ impl Types {
             Type::Bool => false.into(),
             Type::Any => Value::Null,
         }
+    }
+
+    /// Whether decoding keeps a value of another type, and nulls.
+    pub fn is_lenient(&self, id: TypeId) -> bool {
+        self.lenient_from.is_some_and(|first| id.0 >= first)
     }
 
     fn node(&self, id: TypeId) -> &Node {

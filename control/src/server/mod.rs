@@ -44,6 +44,7 @@ use crate::{
     },
     bootstrap::{self, Advertised, BootstrapError, KubernetesService},
     controllers::{self, Controllers},
+    custom,
     kinds::Registry,
     scheduler::{self, Scheduler},
     store::{self, Store},
@@ -144,6 +145,7 @@ async fn start_parts(config: Config) -> Result<Running, StartError> {
     let store_path = store_dir.join("objects.redb");
     let opened = api::open_store(&store_path, &kinds).map_err(|e| StartError::Store { path: store_path, source: e })?;
     let store: Arc<dyn Store> = Arc::new(opened);
+    custom::controller::load(&store, &kinds).await;
     let allocator = Allocator::new(config.service_cidr, config.service_node_port_range.clone());
     allocation::repair_at_start(&store, &allocator).await;
     let server_address = advertised.map_or(address, |a| SocketAddr::new(a.address.into(), a.port));
@@ -274,6 +276,11 @@ fn start_tasks(
     let audited = store.clone();
     supervisor.spawn("allocation-audit", move |stop| {
         allocation::audit_repeatedly(audited.clone(), allocator.clone(), stop).boxed()
+    });
+    let (registry, client) = (api.kinds().clone(), api.client(Identity::control("apiserver")));
+    let definitions = store.clone();
+    supervisor.spawn("custom-resource-definitions", move |stop| {
+        custom::controller::run(definitions.clone(), registry.clone(), client.clone(), stop).boxed()
     });
     let store = store.clone();
     supervisor.spawn("housekeeping", move |stop| housekeeping::run(store.clone(), stop).boxed());

@@ -76,6 +76,9 @@ impl fmt::Display for Key {
     }
 }
 
+/// Makes an object anew; `None` leaves it as it is.
+pub type Remake = Box<dyn Fn(&Object) -> Option<Draft> + Send>;
+
 /// The revision asked for is older than what the store still knows.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("revision {asked} is too old: the oldest one known is {oldest}")]
@@ -122,6 +125,10 @@ pub trait Store: Send + Sync + 'static {
     /// A committed transaction answers with one object for each of its writes: of a put the new object, of a delete the
     /// object in its last state, at the revision of the deletion.
     async fn commit_all(&self, transactions: Vec<Transaction>) -> Vec<Result<Vec<Arc<Object>>, CommitError>>;
+
+    /// Makes every object of a resource anew from its text, at the revision it has: what `remake` answers takes its
+    /// place, without an event. For headers and texts that follow from data which has changed.
+    async fn reread(&self, resource: &str, remake: Remake);
 
     /// Forgets watch history up to `revision`: watches from before it are refused from then on.
     fn compact(&self, revision: u64);

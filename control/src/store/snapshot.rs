@@ -5,7 +5,8 @@ use std::sync::Arc;
 use imbl::OrdMap;
 
 use super::{
-    Change, CommitError, Condition, Event, EventType, Key, Object, Requirement, Table, Transaction, Write, table::Row,
+    Change, CommitError, Condition, Draft, Event, EventType, Key, Object, Requirement, Table, Transaction, Write,
+    table::Row,
 };
 
 /// All objects at one revision.
@@ -82,6 +83,19 @@ impl Snapshot {
     /// Puts an object read from disk in its place.
     pub fn load(&mut self, key: Key, object: Arc<Object>) {
         self.tables.entry(key.resource).or_default().put(key.name, object);
+    }
+
+    /// Puts what `remake` makes of the objects of a resource in their place.
+    pub fn reread(&mut self, resource: &str, remake: &dyn Fn(&Object) -> Option<Draft>) {
+        let Some(table) = self.tables.get_mut(resource) else { return };
+        let remade = |(key, object): Row<'_>| {
+            let draft = remake(object)?;
+            Some((key.clone(), Arc::new(Object::new(draft, object.revision, EventType::Added))))
+        };
+        let objects: Vec<(Arc<str>, Arc<Object>)> = table.list("", None).filter_map(remade).collect();
+        for (key, object) in objects {
+            table.put(key, object);
+        }
     }
 
     /// Makes all writes of a transaction at the next revisions and adds their events, or changes nothing and says why.

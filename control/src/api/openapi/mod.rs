@@ -62,7 +62,7 @@ impl OpenApi {
 
 impl Prepared {
     fn of(kinds: &Kinds) -> Self {
-        let definitions = published_definitions(kinds);
+        let definitions = published_definitions(kinds, 3);
         let mut by_version: BTreeMap<String, Vec<&Kind>> = BTreeMap::new();
         for kind in kinds.iter() {
             by_version.entry(paths::root(kind)).or_default().push(kind);
@@ -108,16 +108,21 @@ pub struct Older {
 
 fn older(kinds: &Kinds) -> Older {
     let paths = kinds.iter().flat_map(|kind| paths::of(kind)).collect();
-    let document = v2::document(&paths, &published_definitions(kinds));
+    let document = v2::document(&paths, &published_definitions(kinds, 2));
     Older { json: Document::new(document.to_string()), protobuf: Document::new(v2::protobuf(&document)) }
 }
 
 /// The definitions with the names of kinds on those that are kinds, and with the lists of kinds.
-fn published_definitions(kinds: &Kinds) -> BTreeMap<String, Value> {
+///
+/// `version` is 2 or 3: what custom kinds publish differs.
+fn published_definitions(kinds: &Kinds, version: u8) -> BTreeMap<String, Value> {
     let schemas = kinds.iter().map(|kind| kind.schema.clone()).chain(paths::beside_kinds());
     let mut definitions = schemas::definitions(schemas);
     add_general(kinds, &mut definitions);
     for kind in kinds.iter() {
+        if let Some(custom) = &kind.custom {
+            definitions.insert(kind.schema.name().to_owned(), custom.openapi[usize::from(version == 2)].clone());
+        }
         let named = |name: String| json!([{"group": kind.group, "version": kind.version, "kind": name}]);
         if let Some(definition) = definitions.get_mut(kind.schema.name()) {
             definition["x-kubernetes-group-version-kind"] = named(kind.kind.to_string());

@@ -8,12 +8,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::{show, show_metadata, shown, table};
+use super::{show, show_metadata, shown, table, takes};
 use crate::{
     api::{
         Status,
         protobuf::{CannotEncode, answer},
     },
+    custom::conversion,
     kinds::{Kind, Storage},
     metrics::WatchEvents,
     request::{
@@ -43,6 +44,8 @@ pub struct Frames {
 
 /// Which objects the client wants.
 pub struct Select {
+    /// The served kind.
+    pub kind: Arc<Kind>,
     pub labels: LabelSelector,
     /// Named as the stored kind names them.
     pub fields: FieldSelector,
@@ -54,14 +57,25 @@ impl Select {
     fn takes(&self, object: &Object) -> bool {
         let header = &object.header;
         self.labels.matches(header)
-            && self.fields.matches(header)
+            && takes(&self.kind, &self.fields, object)
             && self.name.as_deref().is_none_or(|name| name == &*header.name)
     }
 }
 
 impl Frames {
+    /// The same as [`Self::chunk`], with the objects in the version that the client asked for.
+    pub async fn converted(&mut self, events: &[Arc<Event>]) -> Result<Option<Bytes>, Status> {
+        let kind = self.kind.clone();
+        let columns_sent = self.columns_sent;
+        conversion::read(&kind, || {
+            self.columns_sent = columns_sent;
+            self.chunk(events)
+        })
+        .await
+    }
+
     /// The frames of the changes that the client selects, if there are any.
-    pub fn chunk(&mut self, events: &[Arc<Event>]) -> Option<Bytes> {
+    fn chunk(&mut self, events: &[Arc<Event>]) -> Option<Bytes> {
         let mut seen = events.iter().filter_map(|event| self.seen_as(event));
         let first = seen.next()?;
         let rest: Vec<(EventType, Arc<Object>)> = seen.collect();

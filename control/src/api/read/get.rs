@@ -7,6 +7,7 @@ use http::StatusCode;
 use super::{go_type, options, show, show_metadata, shown, table};
 use crate::{
     api::{Api, Status, Subject, request::Call, response},
+    custom::conversion,
     request::accept::ResponseForm,
     store::Object,
 };
@@ -23,7 +24,8 @@ pub async fn get(api: &Api, call: &Call) -> Result<Response, Status> {
         let name = call.target.name.as_deref().unwrap_or_default();
         Status::not_found(Subject { group: &place.kind.group, resource: &place.kind.plural, name })
     })?;
-    Ok(response::json(StatusCode::OK, render(call, object)))
+    let text = conversion::read(&call.target.kind, || render(call, object)).await?;
+    Ok(response::json(StatusCode::OK, text))
 }
 
 /// The JSON text of an object that a request answers with.

@@ -10,7 +10,7 @@ use super::{
     continue_token::ContinueToken,
     go_type, indexed, namespace,
     options::{self, NoState},
-    prefix, show, show_metadata, shown, table,
+    prefix, show, show_metadata, shown, table, takes,
 };
 use crate::{
     api::{
@@ -19,6 +19,7 @@ use crate::{
         request::Call,
         response,
     },
+    custom::conversion,
     kinds::Kind,
     request::accept::{Encoding, MetaVersion, ResponseForm},
     store::{Object, Snapshot},
@@ -39,7 +40,8 @@ pub async fn list(api: &Api, call: &Call) -> Result<Response, Status> {
         Err(NoState::Inconsistent(status, token)) => return Ok(expired(&status, &token)),
     };
     let after = token.as_ref().map(|token| token.after.as_str());
-    let page = page(&snapshot, &place, call, after, call.query.limit);
+    let kind = &call.target.kind;
+    let page = conversion::read(kind, || page(&snapshot, &place, call, after, call.query.limit)).await?;
     let mut metadata = json!({"resourceVersion": snapshot.revision.to_string()});
     if let Some(last) = page.next.clone() {
         api.store().keep(&snapshot, &call.identity.name);
@@ -51,11 +53,12 @@ pub async fn list(api: &Api, call: &Call) -> Result<Response, Status> {
         }
     }
     if call.accepted.encoding == Encoding::Protobuf {
-        let body = protobuf(call, &page.objects, &metadata);
+        let body = conversion::read(kind, || protobuf(call, &page.objects, &metadata)).await?;
         let body = body.map_err(|error| Status::internal(format!("cannot encode the list: {error}")))?;
         return Ok(response::encoded(StatusCode::OK, Encoding::Protobuf, body));
     }
-    Ok(response::json(StatusCode::OK, text(call, &page.objects, &metadata.to_string())))
+    let text = conversion::read(kind, || text(call, &page.objects, &metadata.to_string())).await?;
+    Ok(response::json(StatusCode::OK, text))
 }
 
 /// Refuses to go on with a list, with a token that goes on at another state.
@@ -115,7 +118,7 @@ pub(in crate::api) fn page(
     let mut page = Page { objects: Vec::new(), next: None };
     let mut last: Option<&Arc<str>> = None;
     for (key, object) in rows {
-        if !labels.matches(&object.header) || !fields.matches(&object.header) {
+        if !labels.matches(&object.header) || !takes(&call.target.kind, &fields, object) {
             continue;
         }
         if limit.is_some_and(|limit| page.objects.len() >= limit) {

@@ -25,6 +25,7 @@ use serde_json::Value;
 
 use super::request::{Call, target::Target};
 use crate::{
+    custom::conversion,
     kinds::{Kind, Storage},
     request::{accept::MetaVersion, selector::FieldSelector},
     store::{NAME_INDEX, NAMESPACE_INDEX, Object},
@@ -48,6 +49,12 @@ fn show(kind: &Kind, object: &Object, out: &mut Vec<u8>) {
         Storage::As(_) => out.extend_from_slice(&shown(kind, object)),
         Storage::Stored | Storage::Virtual => out.extend_from_slice(object.json()),
     }
+}
+
+/// Whether a field selector takes an object, as the served kind sees it.
+fn takes(kind: &Kind, fields: &FieldSelector, object: &Object) -> bool {
+    let seen = if fields.is_empty() { None } else { conversion::header_as(kind, object) };
+    fields.matches(seen.as_ref().unwrap_or(&object.header))
 }
 
 /// `{"kind":"PartialObjectMetadata",…}` of an object.

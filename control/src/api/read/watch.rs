@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     api::{Api, Status, Subject, request::Call},
+    custom::conversion,
     later::later,
     request::{accept::Encoding, query::Version},
     store::{EventType, Expired, Object, Store, Subscription},
@@ -52,6 +53,7 @@ pub async fn watch(api: &Api, call: &Call) -> Result<Response, Status> {
         include: query.include_object,
         prefix: prefix(&call.target),
         select: Select {
+            kind: kind.clone(),
             labels: query.label_selector.clone(),
             fields: query.field_selector.stored(kind),
             name: call.target.name.clone(),
@@ -120,7 +122,10 @@ async fn begin(api: &Api, call: &Call, select: &Select, resource: &str) -> Resul
         None => api.store().watch(resource, after),
     };
     let subscription = subscription.map_err(expired)?;
-    let initial = wants_initial.then(|| page(&snapshot, &place, call, None, None).objects);
+    let initial = match wants_initial {
+        true => Some(conversion::read(&call.target.kind, || page(&snapshot, &place, call, None, None).objects).await?),
+        false => None,
+    };
     Ok(Start { initial, after, subscription })
 }
 
@@ -168,7 +173,8 @@ impl Stream {
             return None;
         }
         if !self.initial.is_empty() {
-            return Some(self.initial_chunk());
+            let initial = self.initial_chunk().await;
+            return Some(initial.unwrap_or_else(|status| self.end_with(&status)));
         }
         if let Some(revision) = self.end_of_initial.take() {
             return Some(self.frames.bookmark(revision, true));
@@ -188,11 +194,11 @@ impl Stream {
                     return None;
                 }
                 events = subscription.next() => match events {
-                    Ok(events) => {
-                        if let Some(chunk) = self.frames.chunk(&events) {
-                            return Some(chunk);
-                        }
-                    }
+                    Ok(events) => match self.frames.converted(&events).await {
+                        Ok(Some(chunk)) => return Some(chunk),
+                        Ok(None) => {}
+                        Err(status) => return Some(self.end_with(&status)),
+                    },
                     Err(missed) => {
                         self.ended = true;
                         return Some(self.frames.error(&expired(missed)));
@@ -204,11 +210,11 @@ impl Stream {
                     let revision = self.store.published();
                     match subscription.ready() {
                         Ok(events) if events.is_empty() => return Some(self.frames.bookmark(revision, false)),
-                        Ok(events) => {
-                            if let Some(chunk) = self.frames.chunk(&events) {
-                                return Some(chunk);
-                            }
-                        }
+                        Ok(events) => match self.frames.converted(&events).await {
+                            Ok(Some(chunk)) => return Some(chunk),
+                            Ok(None) => {}
+                            Err(status) => return Some(self.end_with(&status)),
+                        },
                         Err(missed) => {
                             self.ended = true;
                             return Some(self.frames.error(&expired(missed)));
@@ -219,15 +225,31 @@ impl Stream {
         }
     }
 
-    fn initial_chunk(&mut self) -> Bytes {
-        let mut out = Vec::with_capacity(CHUNK + 8192);
-        while out.len() < CHUNK
+    async fn initial_chunk(&mut self) -> Result<Bytes, Status> {
+        let mut objects = Vec::new();
+        let mut size = 0;
+        while size < CHUNK
             && let Some(object) = self.initial.pop_front()
         {
             self.frames.sent.inc();
-            self.frames.write(EventType::Added, &object, &mut out);
+            size += object.size();
+            objects.push(object);
         }
-        out.into()
+        let kind = self.frames.kind.clone();
+        let columns_sent = self.frames.columns_sent;
+        conversion::read(&kind, || {
+            self.frames.columns_sent = columns_sent;
+            let mut out = Vec::with_capacity(size + 8192);
+            objects.iter().for_each(|object| self.frames.write(EventType::Added, object, &mut out));
+            out.into()
+        })
+        .await
+    }
+
+    /// The last frame: an error.
+    fn end_with(&mut self, status: &Status) -> Bytes {
+        self.ended = true;
+        self.frames.error(status)
     }
 }
 

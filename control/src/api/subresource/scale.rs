@@ -11,7 +11,8 @@ use crate::{
         request::{Call, body, configuration::configuration},
         response, write,
     },
-    kinds::FieldError,
+    custom,
+    kinds::{FieldError, Kind},
     request::content_type::ContentType,
 };
 
@@ -42,7 +43,7 @@ fn get(api: &Api, call: &Call) -> Result<Response, Status> {
     let snapshot = api.store().snapshot();
     let object = snapshot.get(&place.resource, &place.key).ok_or_else(|| Status::not_found(place.subject(name)))?;
     let object = serde_json::from_slice(object.json()).map_err(|e| Status::internal(e.to_string()))?;
-    Ok(response::json(StatusCode::OK, scale_of(&object).to_string()))
+    Ok(response::json(StatusCode::OK, scale_of(&call.target.kind, &object)?.to_string()))
 }
 
 /// Sets the replicas, by a whole Scale or by a patch of one.
@@ -56,19 +57,19 @@ async fn set(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Status> {
         other => body::form(&FORM, other, text, call.query.field_validation)?.value,
     };
     let make = |old: &Value| {
-        let current = scale_of(old);
         let kind = &call.target.kind;
+        let current = scale_of(kind, old)?;
         let scale = match &call.content_type {
             ContentType::JsonPatch => patch::json(kind, &current, &given)?,
             // A Scale has no lists, so a strategic patch of it is a merge patch.
             ContentType::MergePatch | ContentType::StrategicMergePatch => patch::merge(kind, &current, &given)?,
             _ => given.clone(),
         };
-        scaled(old, &scale)
+        scaled(kind, old, &scale)
     };
     let change = write::ObjectUpdate { subresource: Some(&SCALE), make: &make };
     let outcome = write::change(api, call, &place, change).await?;
-    Ok(response::json(StatusCode::OK, scale_of(&outcome.value()?).to_string()))
+    Ok(response::json(StatusCode::OK, scale_of(&call.target.kind, &outcome.value()?)?.to_string()))
 }
 
 /// Applies a Scale: what it says of the replicas, as a configuration of the object itself.
@@ -86,11 +87,26 @@ async fn apply(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Status> 
     }
     let applied = write::apply_config(api, call, &config, Some(&SCALE)).await?;
     warnings.extend(applied.warnings);
-    let answer = response::json(StatusCode::OK, scale_of(&applied.outcome.value()?).to_string());
+    let answer = response::json(StatusCode::OK, scale_of(kind, &applied.outcome.value()?)?.to_string());
     Ok(response::warn(answer, &warnings))
 }
 
-fn scale_of(object: &Value) -> Value {
+fn scale_of(kind: &Kind, object: &Value) -> Result<Value, Status> {
+    let (replicas, ready, selector) = match kind.custom.as_ref().and_then(|custom| custom.scale.as_ref()) {
+        None => (
+            object["spec"]["replicas"].as_i64().unwrap_or(1),
+            object["status"]["replicas"].as_i64().unwrap_or(0),
+            selector_text(&object["spec"]["selector"]),
+        ),
+        Some(paths) => {
+            let number = |path: &str| custom::kinds::at(object, path).and_then(Value::as_i64);
+            let replicas = number(&paths.spec_replicas).ok_or_else(|| {
+                Status::internal(format!("the spec replicas field {:?} does not exist", paths.spec_replicas))
+            })?;
+            let selector = paths.label_selector.as_ref().and_then(|path| custom::kinds::at(object, path)?.as_str());
+            (replicas, number(&paths.status_replicas).unwrap_or(0), selector.unwrap_or_default().to_owned())
+        }
+    };
     let metadata = &object["metadata"];
     let mut scale = json!({
         "kind": "Scale",
@@ -99,18 +115,17 @@ fn scale_of(object: &Value) -> Value {
             "name": metadata["name"], "namespace": metadata["namespace"], "uid": metadata["uid"],
             "resourceVersion": metadata["resourceVersion"], "creationTimestamp": metadata["creationTimestamp"],
         },
-        "spec": {"replicas": object["spec"]["replicas"].as_i64().unwrap_or(1)},
-        "status": {"replicas": object["status"]["replicas"].as_i64().unwrap_or(0)},
+        "spec": {"replicas": replicas},
+        "status": {"replicas": ready},
     });
-    let selector = selector_text(&object["spec"]["selector"]);
     if !selector.is_empty() {
         scale["status"]["selector"] = selector.into();
     }
-    scale
+    Ok(scale)
 }
 
 /// `old` with the replicas of `scale`, at its resource version if it names one.
-fn scaled(old: &Value, scale: &Value) -> Result<Value, Status> {
+fn scaled(kind: &Kind, old: &Value, scale: &Value) -> Result<Value, Status> {
     let replicas = &scale["spec"]["replicas"];
     let count = match replicas {
         Value::Null => 0,
@@ -125,7 +140,19 @@ fn scaled(old: &Value, scale: &Value) -> Result<Value, Status> {
         return Err(Status::invalid(subject, &[FieldError::invalid("spec.replicas", replicas, why)]));
     }
     let mut new = old.clone();
-    new["spec"]["replicas"] = count.into();
+    match kind.custom.as_ref().and_then(|custom| custom.scale.as_ref()) {
+        None => new["spec"]["replicas"] = count.into(),
+        Some(paths) => {
+            let mut at = &mut new;
+            for name in paths.spec_replicas.trim_start_matches('.').split('.') {
+                if !at.is_object() {
+                    *at = json!({});
+                }
+                at = &mut at[name];
+            }
+            *at = count.into();
+        }
+    }
     new["metadata"]["resourceVersion"] = scale["metadata"]["resourceVersion"].clone();
     Ok(new)
 }
@@ -159,16 +186,17 @@ mod tests {
         let object = json!({"metadata": {"name": "a", "resourceVersion": "4"}, "status": {"replicas": 2},
             "spec": {"replicas": 3, "selector": {"matchLabels": {"app": "web"},
                 "matchExpressions": [{"key": "tier", "operator": "In", "values": ["a", "b"]}]}}});
-        let scale = scale_of(&object);
+        let kind = Kind::from(&crate::kinds::deployment::KIND);
+        let scale = scale_of(&kind, &object).unwrap();
         assert_eq!(scale["spec"]["replicas"], 3);
         assert_eq!(scale["status"], json!({"replicas": 2, "selector": "app=web,tier in (a,b)"}));
         let controller = json!({"spec": {"selector": {"app": "web", "tier": "x"}}});
-        assert_eq!(scale_of(&controller)["status"]["selector"], "app=web,tier=x");
+        assert_eq!(scale_of(&kind, &controller).unwrap()["status"]["selector"], "app=web,tier=x");
         let mut wanted = scale;
         wanted["spec"]["replicas"] = json!(5);
-        let new = scaled(&object, &wanted).unwrap();
+        let new = scaled(&kind, &object, &wanted).unwrap();
         assert_eq!((&new["spec"]["replicas"], &new["metadata"]["resourceVersion"]), (&json!(5), &json!("4")));
         wanted["spec"]["replicas"] = json!(-1);
-        assert_eq!(scaled(&object, &wanted).unwrap_err().code, 422);
+        assert_eq!(scaled(&kind, &object, &wanted).unwrap_err().code, 422);
     }
 }

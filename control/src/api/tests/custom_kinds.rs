@@ -104,7 +104,7 @@ async fn objects_of_a_kind_that_is_not_served_are_kept() {
     };
     let kinds = Registry::default();
     kinds.add(widgets("widgets")).unwrap();
-    let server = Server { api: open(&kinds), _dir: None };
+    let server = Server { api: open(&kinds), _dir: None, _tasks: None };
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "default"}});
     assert_eq!(server.post("/api/v1/namespaces", namespace).await.code, 201);
     let mut sent = widget("a", 3);
@@ -115,7 +115,7 @@ async fn objects_of_a_kind_that_is_not_served_are_kept() {
 
     // As after a restart, before the kind is added again.
     let kinds = Registry::default();
-    let server = Server { api: open(&kinds), _dir: None };
+    let server = Server { api: open(&kinds), _dir: None, _tasks: None };
     assert_eq!(server.get(WIDGETS).await.code, 404);
     kinds.add(widgets("widgets")).unwrap();
     assert_eq!(server.get(&format!("{WIDGETS}/a")).await.json, written.json);

@@ -1,6 +1,8 @@
 //! The API as its clients meet it: requests through the router, answers as they come.
 
+mod conversion;
 mod custom_kinds;
+mod custom_resources;
 mod field_management;
 mod fuzz;
 mod kinds;
@@ -29,6 +31,8 @@ pub struct Server {
     pub api: Api,
     /// Where its store is, if it is to be removed with the server.
     _dir: Option<tempfile::TempDir>,
+    /// What runs beside it.
+    _tasks: Option<tokio_util::sync::DropGuard>,
 }
 
 /// An answer read whole.
@@ -51,7 +55,7 @@ impl Server {
         let store = open_store(&dir.path().join("store.redb"), &kinds).unwrap();
         let allocator = Allocator::new("10.96.0.0/12".parse().unwrap(), 30000..=32767);
         let api = Api::new(Arc::new(store), kinds, allocator, "127.0.0.1:6443");
-        let server = Self { api, _dir: Some(dir) };
+        let server = Self { api, _dir: Some(dir), _tasks: None };
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "default"}});
         assert_eq!(server.post("/api/v1/namespaces", namespace).await.code, 201);
         server

@@ -40,7 +40,7 @@ pub async fn apply(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Stat
     let applied = apply_config(api, call, &config, call.target.subresource).await?;
     warnings.extend(applied.warnings);
     let code = if applied.created { StatusCode::CREATED } else { StatusCode::OK };
-    Ok(answer(call, code, &applied.outcome, &warnings))
+    answer(call, code, &applied.outcome, &warnings).await
 }
 
 /// Applies a configuration of the kind that the request names, through `subresource`.

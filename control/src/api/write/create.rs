@@ -7,19 +7,22 @@ use serde_json::Value;
 use super::{
     Outcome, TRIES, answer, metadata,
     pipeline::{self, Action, Committed, Ownership, Pending, Prepared},
-    to_stored, writer,
+    writer,
 };
-use crate::api::{
-    Api, Status, StorageLocation,
-    request::{Call, body},
+use crate::{
+    api::{
+        Api, Status, StorageLocation,
+        request::{Call, body},
+    },
+    custom::conversion,
 };
 
 /// `POST` of an object.
 pub async fn create(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Status> {
     let target = &call.target;
-    let body::Decoded { value: mut object, warnings } =
+    let body::Decoded { value: object, warnings } =
         body::object(&target.kind, &call.content_type, text, call.query.field_validation)?;
-    to_stored(&target.kind, &mut object);
+    let mut object = conversion::to_stored(&target.kind, object, None).await?;
     let mut place = api.resource(target)?;
     let metadata = metadata::of(&mut object)?;
     if metadata.get("resourceVersion").and_then(Value::as_str).is_some_and(|version| !version.is_empty()) {
@@ -50,7 +53,7 @@ pub async fn create(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Sta
             None => name.as_str().into(),
         };
         match attempt(api, call, &place, namespace.as_deref(), &name, object).await? {
-            Attempt::Done(outcome) => return Ok(answer(call, StatusCode::CREATED, &outcome, &warnings)),
+            Attempt::Done(outcome) => return answer(call, StatusCode::CREATED, &outcome, &warnings).await,
             Attempt::NameTaken => {
                 name_taken = true;
                 if !generate {

@@ -78,7 +78,8 @@ impl Options {
             (None, None) => None,
             (Some(other), None) => {
                 return Err(Status::bad_request(format!(
-                    "propagationPolicy: Unsupported value: {other:?}: supported values: \"Background\", \"Foreground\", \"Orphan\""
+                    "propagationPolicy: Unsupported value: {other:?}: supported values: \"Background\", \
+                    \"Foreground\", \"Orphan\""
                 )));
             }
         };
@@ -135,7 +136,14 @@ pub struct Alongside {
 
 /// Decides a deletion.
 pub fn step(kind: &Kind, old: &Value, options: &Options, now: Timestamp) -> Step {
-    let finalizers = finalizers(&old["metadata"]["finalizers"], propagation(kind, old, options));
+    let mut finalizers = finalizers(&old["metadata"]["finalizers"], propagation(kind, old, options));
+    if let Some(own) = kind
+        .deletion
+        .finalizer
+        .filter(|own| old["metadata"]["deletionTimestamp"].is_null() && !finalizers.iter().any(|name| name == own))
+    {
+        finalizers.push(own.to_owned());
+    }
     let held = !finalizers.is_empty() || super::held_by_spec(kind, old);
     let marked: Option<Timestamp> = old["metadata"]["deletionTimestamp"].as_str().and_then(|at| at.parse().ok());
     let already = marked.map(|_| old["metadata"]["deletionGracePeriodSeconds"].as_i64().unwrap_or(0));
@@ -266,7 +274,7 @@ pub async fn delete(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Sta
     let options = Options::of(call, text)?;
     let (object, gone) = remove_with(api, call, &options, &|_, _, _| Ok(Alongside::default())).await?;
     if !gone {
-        return Ok(answer(call, StatusCode::OK, &Outcome::Stored(object), &[]));
+        return answer(call, StatusCode::OK, &Outcome::Stored(object), &[]).await;
     }
     let kind = &call.target.kind;
     let details =

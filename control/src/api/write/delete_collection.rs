@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     api::{Api, Status, StorageLocation, read, request::Call, response},
+    custom::conversion,
     request::query::Version,
     store::Object,
 };
@@ -31,7 +32,8 @@ pub async fn delete_collection(api: &Api, call: &Call, text: &[u8]) -> Result<Re
     {
         return Err(Status::version_too_large(asked, snapshot.revision));
     }
-    let selected = read::page(&snapshot, &resource, call, None, call.query.limit).objects;
+    let page = || read::page(&snapshot, &resource, call, None, call.query.limit).objects;
+    let selected = conversion::read(&call.target.kind, page).await?;
     drop(snapshot);
     let mut left: Vec<Arc<Object>> = selected;
     for _ in 0..TRIES {

@@ -30,6 +30,7 @@ use serde_json::Value;
 use self::pipeline::Writer;
 use super::{Status, StorageLocation, Subject, read, request::Call, response, subresource::Subresource};
 use crate::{
+    custom::conversion,
     kinds::{FieldError, Kind, Storage, names},
     store::{CommitError, Draft, EventType, Object, Snapshot},
 };
@@ -68,14 +69,13 @@ fn refusal(error: CommitError, subject: Subject) -> Status {
 const MODIFIED: &str = "the object has been modified; please apply your changes to the latest version and try again";
 
 /// The answer with an object that was written, or would have been.
-fn answer(call: &Call, code: StatusCode, outcome: &Outcome, warnings: &[String]) -> Response {
-    let text = match outcome {
-        Outcome::Stored(object) => read::render(call, object),
-        Outcome::Dry { draft, revision } => {
-            read::render(call, &Object::new(draft.clone(), *revision, EventType::Modified))
-        }
+async fn answer(call: &Call, code: StatusCode, outcome: &Outcome, warnings: &[String]) -> Result<Response, Status> {
+    let object = match outcome {
+        Outcome::Stored(object) => object.clone(),
+        Outcome::Dry { draft, revision } => Arc::new(Object::new(draft.clone(), *revision, EventType::Modified)),
     };
-    response::warn(response::json(code, text), warnings)
+    let text = conversion::read(&call.target.kind, || read::render(call, &object)).await?;
+    Ok(response::warn(response::json(code, text), warnings))
 }
 
 /// Turns an object of the served kind into one of the stored kind.

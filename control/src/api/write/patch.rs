@@ -1,16 +1,22 @@
 //! `PATCH`: applies the patch to the stored object; the result is written as an update.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use axum::response::Response;
 use http::StatusCode;
 use parking_lot::Mutex;
 use serde_json::Value;
 
-use super::{ObjectUpdate, answer, apply, change, from_stored, to_stored, update::change_with_managers};
+use super::{
+    MODIFIED, ObjectUpdate, TRIES, answer, apply, change, current, from_stored, parse, to_stored,
+    update::change_with_managers,
+};
 use crate::{
     api::{
         Api, Status, patch,
         request::{Call, body},
     },
+    custom::conversion,
     kinds::Kind,
     request::content_type::ContentType,
 };
@@ -21,7 +27,14 @@ pub async fn patch(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Stat
         return apply(api, call, text).await;
     }
     let target = &call.target;
+    // As in Kubernetes: nothing says how lists of a custom kind merge.
+    if target.kind.custom.is_some() && call.content_type == ContentType::StrategicMergePatch {
+        return Err(unsupported(&ContentType::Other("application/strategic-merge-patch+json".to_owned())));
+    }
     let instructions = instructions(&call.content_type, text)?;
+    if target.kind.custom.as_ref().is_some_and(|custom| custom.webhook.is_some()) {
+        return patch_converted(api, call, &instructions).await;
+    }
     let place = api.place(target)?;
     let warned = Mutex::new(Vec::new());
     let make = |old: &Value| {
@@ -38,7 +51,38 @@ pub async fn patch(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Stat
         true => change_with_managers(api, call, &place, update).await?,
         false => change(api, call, &place, update).await?,
     };
-    Ok(answer(call, StatusCode::OK, &outcome, &warned.into_inner()))
+    answer(call, StatusCode::OK, &outcome, &warned.into_inner()).await
+}
+
+/// The same where a webhook converts: what it is asked for cannot be made within a change, so the change takes what was
+/// made of one state, and is made anew from another.
+async fn patch_converted(api: &Api, call: &Call, instructions: &Value) -> Result<Response, Status> {
+    let target = &call.target;
+    let place = api.place(target)?;
+    let name = target.name.as_deref().unwrap_or_default();
+    for _ in 0..TRIES {
+        let stored = current(&api.store().snapshot(), &place, name)?;
+        let base = conversion::from_stored(&target.kind, parse(&stored)?).await?;
+        let new = patched(&target.kind, &call.content_type, &base, instructions)?;
+        let body::Decoded { value, warnings } = body::recheck(&target.kind, new, call.query.field_validation)?;
+        let value = conversion::to_stored(&target.kind, value, Some(&stored)).await?;
+        let revision = stored.revision.to_string();
+        let is_stale = AtomicBool::new(false);
+        let make = |old: &Value| {
+            if old["metadata"]["resourceVersion"] != revision.as_str() {
+                is_stale.store(true, Ordering::Relaxed);
+                return Err(Status::conflict(place.subject(name), MODIFIED));
+            }
+            Ok(value.clone())
+        };
+        let update = ObjectUpdate { subresource: target.subresource, make: &make };
+        match change(api, call, &place, update).await {
+            Ok(outcome) => return answer(call, StatusCode::OK, &outcome, &warnings).await,
+            Err(_) if is_stale.load(Ordering::Relaxed) => {}
+            Err(status) => return Err(status),
+        }
+    }
+    Err(Status::conflict(place.subject(name), MODIFIED))
 }
 
 /// Whether a patch says something of `metadata.managedFields`. To read them for every patch would take longer than the

@@ -19,10 +19,11 @@ use crate::{
     admission::{self, namespace},
     allocation::Claimant,
     api::{
-        Api, Status, StorageLocation,
+        Api, Status, StorageLocation, Subject,
         subresource::{Effect, STATUS, Subresource},
     },
     auth::{param_access, rbac::escalation},
+    custom::{Custom, definition},
     encode,
     field_management::{ManagersText, Tracker, same_but_times},
     identity::Identity,
@@ -197,6 +198,9 @@ pub async fn prepare(
     if let (Verb::Create, Some(namespace)) = (operation, namespace) {
         require.push(Requirement { key: namespace::key(namespace), condition: Condition::Alive });
     }
+    if let (Verb::Create, Some(custom)) = (operation, &kind.custom) {
+        require.push(definition_takes_objects(custom, kind, snapshot)?);
+    }
     // A taken name is told before a taken address.
     let taken = old.is_none() && snapshot.get(&place.resource, &place.key).is_some();
     let allocated = match taken {
@@ -224,6 +228,18 @@ fn take_managers(object: &mut Value) -> Option<Value> {
 /// Whether nothing but times differs: such a write changes nothing.
 fn is_same_account(old: &str, new: &str) -> bool {
     old == new || same_but_times(old, new)
+}
+
+/// A definition that is being deleted takes no further objects, or they would outlive it.
+fn definition_takes_objects(custom: &Custom, kind: &Kind, snapshot: &Snapshot) -> Result<Requirement, Status> {
+    let key = Key { resource: definition::RESOURCE.into(), name: custom.definition.clone() };
+    match snapshot.get(&key.resource, &key.name) {
+        Some(definition) if !definition.header.deleting => Ok(Requirement { key, condition: Condition::Alive }),
+        Some(_) => {
+            Err(Status::terminating_definition(Subject { group: &kind.group, resource: &kind.plural, name: "" }))
+        }
+        None => Err(Status::unknown_path()),
+    }
 }
 
 /// Commits a prepared write.

@@ -8,14 +8,17 @@ use serde_json::Value;
 use super::{
     Outcome, TRIES, answer, current, metadata, parse, parse_whole,
     pipeline::{self, Action, Committed, Ownership, Pending, Prepared, Stored},
-    to_stored, writer,
-};
-use crate::api::{
-    Api, Status, StorageLocation,
-    request::{Call, body},
-    subresource::{Effect, Subresource},
+    writer,
 };
 use crate::store::Object;
+use crate::{
+    api::{
+        Api, Status, StorageLocation,
+        request::{Call, body},
+        subresource::{Effect, Subresource},
+    },
+    custom::conversion,
+};
 
 /// A change to an object: made anew from each state that is found.
 pub struct ObjectUpdate<'a> {
@@ -29,13 +32,14 @@ pub struct ObjectUpdate<'a> {
 /// `PUT` of an object, or of a subresource that has its shape.
 pub async fn update(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Status> {
     let target = &call.target;
-    let body::Decoded { mut value, warnings } =
+    let body::Decoded { value, warnings } =
         body::object(&target.kind, &call.content_type, text, call.query.field_validation)?;
-    to_stored(&target.kind, &mut value);
     let place = api.place(target)?;
+    let stored = api.store().snapshot().get(&place.resource, &place.key).cloned();
+    let value = conversion::to_stored(&target.kind, value, stored.as_deref()).await?;
     let make = |_: &Value| Ok(value.clone());
     let outcome = change(api, call, &place, ObjectUpdate { subresource: target.subresource, make: &make }).await?;
-    Ok(answer(call, StatusCode::OK, &outcome, &warnings))
+    answer(call, StatusCode::OK, &outcome, &warnings).await
 }
 
 /// Makes a change. A change that names a resource version is made on that version or not at all.

@@ -27,6 +27,8 @@ pub struct Decoded {
 
 /// Deepest nesting that is read. The built-in kinds nest to about 20 levels.
 pub const MAX_LEVELS: usize = 128;
+/// Whole numbers below it are exact as floats: 2^53.
+const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
 
 impl Schema {
     /// Reads JSON text.
@@ -81,9 +83,15 @@ impl<'t> Reader<'_, 't> {
         Err(self.walk.wrong_type(found, self.id))
     }
 
+    /// Whether a value of another type is kept.
+    fn is_lenient(&self) -> bool {
+        self.walk.types.is_lenient(self.id)
+    }
+
     /// `number` is what is left of a whole number in the range of 64 bits.
     fn integer<E: Error>(self, number: Option<i64>, text: Number) -> Result<Option<Value>, E> {
         let fits = match self.r#type() {
+            _ if self.is_lenient() => true,
             Type::Int32 | Type::IntOrString => number.is_some_and(|n| i32::try_from(n).is_ok()),
             Type::Int64 => number.is_some(),
             Type::Double | Type::Any => true,
@@ -171,6 +179,7 @@ impl<'t> Reader<'_, 't> {
 
     fn text<E: Error>(self, text: String) -> Result<Option<Value>, E> {
         let checked = match self.r#type() {
+            _ if self.is_lenient() => Ok(None),
             Type::String | Type::IntOrString | Type::Any => Ok(None),
             Type::Bytes => scalar::base64(&text),
             Type::Time => scalar::time(&text),
@@ -197,6 +206,7 @@ impl<'de> Visitor<'de> for Reader<'_, '_> {
             Type::Object(object) => self.object(object, map),
             Type::Map(value) => self.map(Some(*value), map),
             Type::Any => self.map(None, map),
+            _ if self.is_lenient() => self.map(None, map),
             _ => self.wrong("object"),
         }
     }
@@ -205,6 +215,10 @@ impl<'de> Visitor<'de> for Reader<'_, '_> {
         match self.r#type() {
             Type::List(item) => self.list(*item, list),
             Type::Any => {
+                let id = self.id;
+                self.list(id, list)
+            }
+            _ if self.is_lenient() => {
                 let id = self.id;
                 self.list(id, list)
             }
@@ -223,6 +237,7 @@ impl<'de> Visitor<'de> for Reader<'_, '_> {
     fn visit_bool<E: Error>(self, value: bool) -> Result<Option<Value>, E> {
         match self.r#type() {
             Type::Bool | Type::Any => Ok(Some(Value::Bool(value))),
+            _ if self.is_lenient() => Ok(Some(Value::Bool(value))),
             _ => self.wrong("bool"),
         }
     }
@@ -236,6 +251,10 @@ impl<'de> Visitor<'de> for Reader<'_, '_> {
     }
 
     fn visit_f64<E: Error>(self, number: f64) -> Result<Option<Value>, E> {
+        // A whole number of a custom object is stored as one, however it was written.
+        if self.is_lenient() && number.fract() == 0.0 && number.abs() < MAX_EXACT {
+            return self.integer(Some(number as i64), (number as i64).into());
+        }
         match Number::from_f64(number) {
             Some(text) => self.integer(None, text),
             None => self.wrong("number"),
@@ -244,6 +263,6 @@ impl<'de> Visitor<'de> for Reader<'_, '_> {
 
     /// `null`
     fn visit_unit<E: Error>(self) -> Result<Option<Value>, E> {
-        Ok(matches!(self.r#type(), Type::Any).then_some(Value::Null))
+        Ok((self.is_lenient() || matches!(self.r#type(), Type::Any)).then_some(Value::Null))
     }
 }

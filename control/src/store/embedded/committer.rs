@@ -11,7 +11,20 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
 
 use super::{File, Published};
-use crate::store::{CommitError, Event, Object, Snapshot, Transaction, stats::Counters};
+use crate::store::{CommitError, Event, Object, Remake, Snapshot, Transaction, stats::Counters};
+
+/// What waits for the committer.
+pub enum Work {
+    Commit(Request),
+    Reread(Reread),
+}
+
+/// Objects that are to be made anew: see [`Store::reread`](crate::store::Store::reread).
+pub struct Reread {
+    pub resource: String,
+    pub remake: Remake,
+    pub reply: oneshot::Sender<()>,
+}
 
 /// Transactions that wait for the committer.
 pub struct Request {
@@ -42,12 +55,28 @@ pub struct Committer {
 
 impl Committer {
     /// Works until all senders of requests are gone and all requests are answered.
-    pub fn run(mut self, mut requests: mpsc::Receiver<Request>) {
+    pub fn run(mut self, mut requests: mpsc::Receiver<Work>) {
         while let Some(first) = requests.blocking_recv() {
+            let first = match first {
+                Work::Commit(request) => request,
+                Work::Reread(reread) => {
+                    self.reread(reread);
+                    continue;
+                }
+            };
+            let mut reread = None;
             let mut size = measure(&first.transactions);
             let mut batch = vec![first];
             while size.0 < MAX_WRITES && size.1 < MAX_BYTES {
-                let Ok(next) = requests.try_recv() else { break };
+                let next = match requests.try_recv() {
+                    Ok(Work::Commit(next)) => next,
+                    // After the batch, in whose order it came.
+                    Ok(Work::Reread(found)) => {
+                        reread = Some(found);
+                        break;
+                    }
+                    Err(_) => break,
+                };
                 let more = measure(&next.transactions);
                 size = (size.0 + more.0, size.1 + more.1);
                 batch.push(next);
@@ -62,6 +91,27 @@ impl Committer {
                 self.file.close();
             }
             self.counters.end();
+            if let Some(reread) = reread {
+                self.reread(reread);
+            }
+        }
+    }
+
+    /// Nothing of it is written to the file, which holds the texts that it is made from.
+    fn reread(&mut self, Reread { resource, remake, reply }: Reread) {
+        let remade = catch_unwind(AssertUnwindSafe(|| {
+            let mut state = self.published.snapshot();
+            state.reread(&resource, &*remake);
+            self.published.publish(state, Vec::new());
+            if let Some((doubtful, _)) = &mut self.doubtful {
+                doubtful.reread(&resource, &*remake);
+            }
+        }));
+        if remade.is_err() {
+            error!(resource, "objects could not be read anew; they stay as they were");
+        }
+        if reply.send(()).is_err() {
+            // Who asked has gone away; the objects are as they must be.
         }
     }
 

@@ -23,14 +23,14 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use self::{
     change_log::Recovered,
-    committer::{Committer, Outcome, Request},
+    committer::{Committer, Outcome, Request, Reread, Work},
     file::{File, LastChanges},
     kept::Kept,
     quarantine::Loaded,
 };
 use super::{
-    BinaryFrame, CommitError, Draft, Event, EventType, Expired, Key, Object, Snapshot, Stats, Store, Subscription,
-    Topic, Transaction, no_answer, stats::Counters,
+    BinaryFrame, CommitError, Draft, Event, EventType, Expired, Key, Object, Remake, Snapshot, Stats, Store,
+    Subscription, Topic, Transaction, no_answer, stats::Counters,
 };
 
 pub use self::file::FileError as OpenError;
@@ -42,7 +42,7 @@ type Index = Box<dyn Fn(&str, &str, &[u8]) -> Result<Draft, serde_json::Error> +
 pub struct Embedded {
     published: Arc<Published>,
     /// `None` while the store is being dropped: the committer ends when no sender is left.
-    requests: Option<mpsc::Sender<Request>>,
+    requests: Option<mpsc::Sender<Work>>,
     committer: Option<JoinHandle<()>>,
     counters: Arc<Counters>,
     quarantined: u64,
@@ -251,8 +251,18 @@ impl Store for Embedded {
         // Counted before it is sent: the committer may take it at once.
         let Ok(room) = requests.reserve().await else { return closed() };
         self.counters.queued.fetch_add(1, Ordering::Relaxed);
-        room.send(Request { transactions, reply });
+        room.send(Work::Commit(Request { transactions, reply }));
         answer.await.unwrap_or_else(|_| (0..count).map(|_| no_answer()).collect())
+    }
+
+    async fn reread(&self, resource: &str, remake: Remake) {
+        let (reply, answer) = oneshot::channel();
+        let Some(requests) = &self.requests else { return };
+        let reread = Reread { resource: resource.to_owned(), remake, reply };
+        if requests.send(Work::Reread(reread)).await.is_ok() {
+            // Without an answer the store has closed, and nobody reads from it any more.
+            drop(answer.await);
+        }
     }
 
     fn compact(&self, revision: u64) {

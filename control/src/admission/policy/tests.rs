@@ -1,0 +1,169 @@
+//! Policies as the API meets them: a request, the policies and bindings of the store, and the verdict.
+
+use super::*;
+use crate::{
+    encode,
+    identity::Identity,
+    kinds::{Kind, config_map},
+    store::{EventType, Key, Object},
+};
+
+fn store(objects: &[(&str, &str, Value)]) -> Snapshot {
+    let mut snapshot = Snapshot::default();
+    let namespace = json!({"metadata": {"name": "default", "labels": {"env": "prod"}}});
+    for (resource, key, object) in objects.iter().chain(&[("namespaces", "default", namespace)]) {
+        let object = Object::new(encode::unserved(object), 1, EventType::Added);
+        snapshot.load(Key { resource: (*resource).into(), name: (*key).into() }, Arc::new(object));
+    }
+    snapshot
+}
+
+fn policy(spec: Value) -> (&'static str, &'static str, Value) {
+    let mut policy = json!({"metadata": {"name": "p"}, "spec": {"matchConstraints": {"matchPolicy": "Equivalent",
+        "resourceRules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE"],
+            "resources": ["configmaps"]}]}}});
+    for (field, value) in spec.as_object().unwrap() {
+        policy["spec"][field] = value.clone();
+    }
+    (POLICIES, "p", policy)
+}
+
+fn binding(spec: Value) -> (&'static str, &'static str, Value) {
+    let mut binding = json!({"metadata": {"name": "b"}, "spec": {"policyName": "p", "validationActions": ["Deny"]}});
+    for (field, value) in spec.as_object().unwrap() {
+        binding["spec"][field] = value.clone();
+    }
+    (BINDINGS, "b", binding)
+}
+
+/// The refusal of a write of a ConfigMap with this data, and the warnings.
+async fn written(snapshot: &Snapshot, data: Value, old: Option<Value>) -> (Option<Status>, Vec<String>) {
+    let kind = Kind::from(&config_map::KIND);
+    let identity = Identity::authenticated("jane".into(), vec![]);
+    let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c", "namespace": "default"},
+        "data": data});
+    let operation = if old.is_some() { Verb::Update } else { Verb::Create };
+    let request = Request {
+        operation,
+        kind: &kind,
+        namespace: Some("default"),
+        name: "c",
+        subresource: None,
+        old: old.as_ref(),
+        identity: &identity,
+        snapshot,
+    };
+    let registry = Registry::default();
+    let (result, warnings) =
+        warnings::collect(async { Policies::default().check(&request, &object, Some(&registry)) }).await;
+    (result.err(), warnings)
+}
+
+#[tokio::test]
+async fn a_violation_denies_with_kubernetes_words() {
+    let validations = json!([{"expression": "object.data.size() < 2", "message": "too much"},
+        {"expression": "!('bad' in object.data)", "messageExpression": "'bad is ' + object.data.bad",
+            "reason": "Forbidden"}]);
+    let store = store(&[policy(json!({"validations": validations})), binding(json!({}))]);
+    assert!(written(&store, json!({"a": "1"}), None).await.0.is_none());
+    let refused = written(&store, json!({"a": "1", "b": "2"}), None).await.0.unwrap();
+    assert_eq!(
+        refused.message,
+        "configmaps \"c\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: too much"
+    );
+    assert_eq!((refused.code, refused.reason), (422, "Invalid"));
+    let refused = written(&store, json!({"bad": "x"}), None).await.0.unwrap();
+    assert_eq!((refused.code, refused.reason), (403, "Forbidden"));
+    assert!(refused.message.ends_with("denied request: bad is x"), "{}", refused.message);
+}
+
+#[tokio::test]
+async fn bindings_say_where_and_what_becomes_of_a_violation() {
+    let own = policy(json!({"validations": [{"expression": "false"}]}));
+    let warns = store(&[own.clone(), binding(json!({"validationActions": ["Warn", "Audit"]}))]);
+    let (refused, warnings) = written(&warns, json!({}), None).await;
+    assert!(refused.is_none());
+    assert_eq!(
+        warnings,
+        ["Validation failed for ValidatingAdmissionPolicy 'p' with binding 'b': failed expression: false"]
+    );
+    for (env, denied) in [("prod", true), ("dev", false)] {
+        let bound = json!({"matchResources": {"namespaceSelector": {"matchLabels": {"env": env}}}});
+        let store = store(&[own.clone(), binding(bound)]);
+        assert_eq!(written(&store, json!({}), None).await.0.is_some(), denied, "{env}");
+    }
+    let unbound = store(&[own]);
+    assert!(written(&unbound, json!({}), None).await.0.is_none());
+}
+
+#[tokio::test]
+async fn conditions_variables_and_parameters_are_seen() {
+    let spec = json!({"paramKind": {"apiVersion": "v1", "kind": "ConfigMap"},
+        "matchConditions": [{"name": "not-system", "expression": "!request.userInfo.username.startsWith('system:')"}],
+        "variables": [{"name": "most", "expression": "int(params.data.most)"}, {"name": "broken",
+            "expression": "params.data.none"}],
+        "validations": [{"expression": "object.data.size() <= variables.most && namespaceObject.metadata.labels.env \
+        == 'prod'"},
+            {"expression": "oldObject == null || variables.broken == 'x'"}]});
+    let param = (
+        "configmaps",
+        "default/limits",
+        json!({"metadata": {"name": "limits", "namespace": "default"}, "data": {"most": "1"}}),
+    );
+    let bound = binding(json!({"paramRef": {"name": "limits", "parameterNotFoundAction": "Deny"}}));
+    let with_param = store(&[policy(spec.clone()), bound.clone(), param]);
+    assert!(written(&with_param, json!({"a": "1"}), None).await.0.is_none());
+    assert!(written(&with_param, json!({"a": "1", "b": "2"}), None).await.0.is_some());
+    let refused = written(&with_param, json!({"a": "1"}), Some(json!({"metadata": {"name": "c"}}))).await.0.unwrap();
+    assert!(refused.message.contains("composited variable \"broken\" fails to evaluate"), "{}", refused.message);
+    let without = store(&[policy(spec), bound]);
+    let refused = written(&without, json!({"a": "1"}), None).await.0.unwrap();
+    assert!(
+        refused.message.ends_with(
+            "failed to configure binding: no params found for policy binding with `Deny` parameterNotFoundAction"
+        ),
+        "{}",
+        refused.message
+    );
+}
+
+#[tokio::test]
+async fn an_error_is_a_violation_unless_it_is_to_be_ignored() {
+    for (failure, denied) in [("Fail", true), ("Ignore", false)] {
+        for expression in ["object.data.none == 'x'", "1 +"] {
+            let spec = json!({"failurePolicy": failure, "validations": [{"expression": expression}]});
+            let store = store(&[policy(spec), binding(json!({}))]);
+            assert_eq!(written(&store, json!({"a": "1"}), None).await.0.is_some(), denied, "{failure} {expression}");
+        }
+    }
+    let (_, _, broken) =
+        policy(json!({"validations": [{"expression": "object.a =="}, {"expression": "variables.none"}]}));
+    let paths: Vec<String> = expression_errors(&broken).into_iter().map(|error| error.path).collect();
+    assert_eq!(paths, ["spec.validations[0].expression", "spec.validations[1].expression"]);
+}
+
+#[test]
+fn resources_are_named_with_their_subresources() {
+    let spec = |resources: Value| {
+        json!({"resourceRules": [{"apiGroups": ["*"], "apiVersions": ["*"],
+        "operations": ["*"], "resources": resources}]})
+    };
+    let kind = Kind::from(&config_map::KIND);
+    let (identity, snapshot) = (Identity::control("test"), store(&[]));
+    let taken = |resources: Value, subresource: Option<&str>| {
+        let request = Request {
+            operation: Verb::Update,
+            kind: &kind,
+            namespace: Some("default"),
+            name: "c",
+            subresource,
+            old: None,
+            identity: &identity,
+            snapshot: &snapshot,
+        };
+        matching::matches(&spec(resources), &request, &Value::Null)
+    };
+    assert!(taken(json!(["configmaps"]), None) && taken(json!(["*"]), None) && taken(json!(["*/*"]), Some("status")));
+    assert!(!taken(json!(["configmaps"]), Some("status")) && !taken(json!(["pods"]), None));
+    assert!(taken(json!(["configmaps/status"]), Some("status")) && taken(json!(["*/status"]), Some("status")));
+}

@@ -1,0 +1,159 @@
+//! Custom resources whose versions a webhook converts, over TLS.
+
+use std::sync::Arc;
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use futures::StreamExt;
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::TokioIo;
+use rcgen::{CertificateParams, KeyPair};
+use rustls::{ServerConfig, crypto::ring};
+use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+
+use super::{
+    Server,
+    custom_resources::{DEFINITIONS, WIDGETS, definition, version, widget},
+    watches::frames_of,
+};
+
+/// Starts a webhook for `names` that moves `spec.size` (v1) to `spec.width` (v2) and back. Answers with its port and
+/// its certificate.
+async fn webhook(names: &[&str]) -> (u16, String) {
+    let key = KeyPair::generate().unwrap();
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let certificate = CertificateParams::new(names).unwrap().self_signed(&key).unwrap();
+    let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], private)
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let Ok(stream) = acceptor.accept(stream).await else { return };
+                let service = hyper::service::service_fn(|request: http::Request<hyper::body::Incoming>| async {
+                    let body = request.into_body().collect().await?.to_bytes();
+                    let answer = answer(&serde_json::from_slice(&body).unwrap());
+                    Ok::<_, hyper::Error>(http::Response::new(Full::new(bytes::Bytes::from(answer.to_string()))))
+                });
+                drop(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await);
+            });
+        }
+    });
+    (port, BASE64_STANDARD.encode(certificate.pem()))
+}
+
+fn answer(review: &Value) -> Value {
+    let version = review["request"]["desiredAPIVersion"].clone();
+    let convert = |object: &Value| {
+        let mut object = object.clone();
+        object["apiVersion"] = version.clone();
+        let (from, to) = if version == "example.com/v2" { ("size", "width") } else { ("width", "size") };
+        if let Some(value) = object["spec"].as_object_mut().and_then(|spec| spec.shift_remove(from)) {
+            object["spec"][to] = value;
+        }
+        object
+    };
+    let objects = review["request"]["objects"].as_array().unwrap();
+    if objects.iter().any(|object| object["metadata"]["name"] == "unlucky") {
+        return json!({"kind": "ConversionReview", "apiVersion": "apiextensions.k8s.io/v1", "response": {
+            "uid": review["request"]["uid"], "result": {"status": "Failed", "message": "out of luck"}}});
+    }
+    json!({"kind": "ConversionReview", "apiVersion": "apiextensions.k8s.io/v1", "response": {
+        "uid": review["request"]["uid"], "result": {"status": "Success"},
+        "convertedObjects": objects.iter().map(convert).collect::<Vec<_>>()}})
+}
+
+fn versions(storage: &str) -> Value {
+    let mut versions = json!([
+        version("v1", storage == "v1", json!({"size": {"type": "integer"}})),
+        version("v2", storage == "v2", json!({"width": {"type": "integer", "maximum": 9}})),
+    ]);
+    versions[0]["selectableFields"] = json!([{"jsonPath": ".spec.size"}]);
+    versions[1]["selectableFields"] = json!([{"jsonPath": ".spec.width"}]);
+    versions
+}
+
+const NEWER: &str = "/apis/example.com/v2/namespaces/default/widgets";
+
+#[tokio::test]
+async fn a_webhook_converts_what_is_read_and_written() {
+    let server = Server::with_definitions().await;
+    let (port, bundle) = webhook(&["localhost"]).await;
+    let mut defined = definition(versions("v1"));
+    defined["spec"]["conversion"] = json!({"strategy": "Webhook", "webhook": {"conversionReviewVersions": ["v1"],
+        "clientConfig": {"url": format!("https://localhost:{port}/convert"), "caBundle": bundle}}});
+    server.define(defined).await;
+    assert_eq!(server.post(WIDGETS, widget("a", json!({"size": 4}))).await.code, 201);
+    let newer = server.get(&format!("{NEWER}/a")).await;
+    assert_eq!(
+        (&newer.json["spec"], &newer.json["apiVersion"]),
+        (&json!({"width": 4}), &json!("example.com/v2")),
+        "{}",
+        newer.text
+    );
+    let mut second = widget("b", json!({"width": 5}));
+    second["apiVersion"] = "example.com/v2".into();
+    let created = server.post(NEWER, second.clone()).await;
+    assert_eq!((created.code, &created.json["spec"]["width"]), (201, &json!(5)), "{}", created.text);
+    second["spec"]["width"] = json!(10);
+    second["metadata"]["name"] = "c".into();
+    assert_eq!(server.post(NEWER, second).await.code, 422, "checked as the version it was sent in");
+    assert_eq!(server.get(&format!("{WIDGETS}/b")).await.json["spec"], json!({"size": 5}));
+    let patched = server.merge(&format!("{NEWER}/b"), json!({"spec": {"width": 6}})).await;
+    assert_eq!(patched.json["spec"], json!({"width": 6}), "{}", patched.text);
+
+    let list = server.get(NEWER).await.json;
+    let widths: Vec<&Value> = list["items"].as_array().unwrap().iter().map(|item| &item["spec"]["width"]).collect();
+    assert_eq!(widths, [&json!(4), &json!(6)]);
+    let mut frames = frames_of(&server, &format!("{NEWER}?watch=true")).await;
+    assert_eq!(frames.next().await.unwrap()["object"]["spec"]["width"], 4);
+    assert_eq!(frames.next().await.unwrap()["object"]["spec"]["width"], 6);
+    assert_eq!(server.merge(&format!("{WIDGETS}/a"), json!({"spec": {"size": 7}})).await.code, 200);
+    assert_eq!(frames.next().await.unwrap()["object"]["spec"]["width"], 7);
+
+    // Each version selects by its own fields.
+    for path in [format!("{WIDGETS}?fieldSelector=spec.size%3D7"), format!("{NEWER}?fieldSelector=spec.width%3D7")] {
+        let found = server.get(&path).await.json;
+        assert_eq!(found["items"][0]["metadata"]["name"], "a", "{found}");
+        assert_eq!(found["items"].as_array().unwrap().len(), 1);
+    }
+    assert_eq!(server.get(&format!("{NEWER}?fieldSelector=spec.size%3D7")).await.code, 400);
+    let mut selected = frames_of(&server, &format!("{NEWER}?watch=true&fieldSelector=spec.width%3D6")).await;
+    assert_eq!(selected.next().await.unwrap()["object"]["metadata"]["name"], "b");
+
+    // Another storage version: objects of both are read as either.
+    let path = format!("{DEFINITIONS}/widgets.example.com");
+    let mut changed = server.get(&path).await.json;
+    changed["spec"]["versions"] = versions("v2");
+    assert_eq!(server.put(&path, changed).await.code, 200);
+    let stored = |object: &Value| object["status"]["storedVersions"] == json!(["v1", "v2"]);
+    server.wait(&path, "stored in both versions", stored).await;
+    let mut third = widget("d", json!({"width": 1}));
+    third["apiVersion"] = "example.com/v2".into();
+    assert_eq!(server.post(NEWER, third).await.code, 201);
+    for (path, field, version) in [(WIDGETS, "size", "example.com/v1"), (NEWER, "width", "example.com/v2")] {
+        let list = server.get(path).await;
+        for item in list.json["items"].as_array().unwrap_or_else(|| panic!("{}", list.text)) {
+            assert_eq!(item["apiVersion"], version);
+            assert!(item["spec"][field].is_number(), "{item}");
+        }
+    }
+
+    // What cannot be converted fails the whole read, as in Kubernetes.
+    let mut unlucky = widget("unlucky", json!({"width": 1}));
+    unlucky["apiVersion"] = "example.com/v2".into();
+    assert_eq!(server.post(NEWER, unlucky).await.code, 201);
+    let failed = server.get(WIDGETS).await;
+    assert_eq!(failed.code, 500);
+    assert!(failed.message().ends_with("failed: out of luck"), "{}", failed.text);
+}

@@ -1,0 +1,428 @@
+//! Why a definition may not be stored, with the paths and messages of `apiextensions-apiserver`.
+//!
+//! Kubernetes keeps what all versions have in common once, at the top of the spec; errors show those paths
+//! (`spec.validation`, `spec.subresources`), and so do these.
+
+use serde_json::{Value, json};
+
+use super::{conditions, validate_conversion::conversion, validate_schema};
+use crate::{
+    custom::structural::{Structural, field_path},
+    kinds::{FieldError, names},
+};
+
+/// Every reason why `new` may not be stored in place of `old`.
+pub fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let spec = &new["spec"];
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let (plural, group) = (text(&spec["names"]["plural"]), text(&spec["group"]));
+    let name = text(&new["metadata"]["name"]);
+    if name != format!("{plural}.{group}") {
+        let why = "must be spec.names.plural+\".\"+spec.group";
+        errors.push(FieldError::invalid("metadata.name", &json!(name), why));
+    }
+    // What a write leaves alone was checked before.
+    if old.is_none_or(|old| old["spec"] != *spec) {
+        errors.extend(of_spec(spec, old.map(|old| &old["spec"])));
+        if let Some(old) = old {
+            errors.extend(immutable(new, old));
+        }
+    }
+    errors.extend(of_names("status.acceptedNames", &new["status"]["acceptedNames"]));
+    errors.extend(stored_versions(new));
+    errors.extend(approval(new, old));
+    errors
+}
+
+fn of_spec(spec: &Value, old: Option<&Value>) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let group = spec["group"].as_str().unwrap_or_default();
+    let why = names::subdomain(group);
+    if group.is_empty() {
+        errors.push(FieldError::required("spec.group", ""));
+    } else if !why.is_empty() {
+        errors.push(FieldError::invalid("spec.group", &json!(group), why.join(",")));
+    } else if !group.contains('.') {
+        errors.push(FieldError::invalid("spec.group", &json!(group), "should be a domain with at least one dot"));
+    }
+    match spec["scope"].as_str().unwrap_or_default() {
+        "" => errors.push(FieldError::required("spec.scope", "")),
+        "Cluster" | "Namespaced" => {}
+        _ => errors.push(FieldError::not_supported("spec.scope", &spec["scope"], &["Cluster", "Namespaced"])),
+    }
+    errors.extend(versions(spec, old));
+    for field in ["plural", "singular", "kind", "listKind"] {
+        if spec["names"][field].as_str().is_none_or(str::is_empty) {
+            errors.push(FieldError::required(format!("spec.names.{field}"), ""));
+        }
+    }
+    errors.extend(of_names("spec.names", &spec["names"]));
+    errors.extend(conversion(&spec["conversion"]));
+    if spec["preserveUnknownFields"] == true && old.is_none_or(|old| old["preserveUnknownFields"] != true) {
+        let why =
+            "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead";
+        errors.push(FieldError::invalid("spec.preserveUnknownFields", &json!(true), why));
+    }
+    errors
+}
+
+fn versions(spec: &Value, old: Option<&Value>) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let versions = spec["versions"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let common = |field: &str| versions.windows(2).all(|pair| pair[0][field] == pair[1][field]);
+    let (schema, subresources) = (common("schema"), common("subresources"));
+    let (columns, selectable) = (common("additionalPrinterColumns"), common("selectableFields"));
+    let old_versions = || old.and_then(|old| old["versions"].as_array()).into_iter().flatten();
+    for (index, version) in versions.iter().enumerate() {
+        let path = format!("spec.versions[{index}]");
+        let at = |is_common: bool, top: &str, own: &str| match is_common {
+            true => format!("spec.{top}"),
+            false => format!("{path}.{own}"),
+        };
+        let once = |is_common: bool| !is_common || index == 0;
+        let name = version["name"].as_str().unwrap_or_default();
+        let why = names::label_1035(name);
+        if !why.is_empty() {
+            errors.push(FieldError::invalid(format!("{path}.name"), &json!(name), why.join(",")));
+        }
+        errors.extend(deprecation(&path, version));
+        let schema_at = at(schema, "validation", "schema");
+        let text = &version["schema"]["openAPIV3Schema"];
+        if !text.is_object() {
+            errors.push(FieldError::required(format!("{path}.schema.openAPIV3Schema"), ""));
+        } else if once(schema) {
+            let same = |old: &&Value| old["name"] == version["name"] && old["schema"] == version["schema"];
+            let options = validate_schema::Options {
+                has_status: version["subresources"]["status"].is_object(),
+                is_unchanged: old_versions().any(|old| same(&old)),
+            };
+            errors.extend(validate_schema::validate(&format!("{schema_at}.openAPIV3Schema"), text, &options));
+        }
+        if once(subresources) {
+            let at = at(subresources, "subresources", "subresources");
+            errors.extend(scale(&at, &version["subresources"]["scale"]));
+        }
+        if once(columns) {
+            let at = at(columns, "additionalPrinterColumns", "additionalPrinterColumns");
+            for (index, column) in version["additionalPrinterColumns"].as_array().into_iter().flatten().enumerate() {
+                errors.extend(printer_column(&format!("{at}[{index}]"), column));
+            }
+        }
+        if once(selectable) {
+            let at = at(selectable, "selectableFields", "selectableFields");
+            errors.extend(selectable_fields(&at, &version["selectableFields"], &Structural::read(text)));
+        }
+    }
+    let all = &spec["versions"];
+    let unique = versions.iter().enumerate().all(|(at, v)| versions[..at].iter().all(|w| w["name"] != v["name"]));
+    if !unique {
+        errors.push(FieldError::invalid("spec.versions", all, "must contain unique version names"));
+    }
+    if versions.iter().filter(|version| version["storage"] == true).count() != 1 {
+        let why = "must have exactly one version marked as storage version";
+        errors.push(FieldError::invalid("spec.versions", all, why));
+    }
+    errors
+}
+
+fn deprecation(path: &str, version: &Value) -> Vec<FieldError> {
+    let Some(warning) = version["deprecationWarning"].as_str() else { return Vec::new() };
+    let unprintable = warning.chars().position(char::is_control);
+    let reasons = if version["deprecated"] != true {
+        vec!["can only be set for deprecated versions".to_owned()]
+    } else {
+        let unprintable = unprintable.map(|at| {
+            format!("must only contain printable UTF-8 characters; non-printable character found at index {at}")
+        });
+        let long = (warning.len() > 256).then(|| "must be <= 256 characters long".to_owned());
+        let empty = warning.is_empty().then(|| "must not be an empty string".to_owned());
+        [long, empty, unprintable].into_iter().flatten().collect()
+    };
+    let at = format!("{path}.deprecationWarning");
+    reasons.into_iter().map(|why| FieldError::invalid(&at, &json!(warning), why)).collect()
+}
+
+fn of_names(path: &str, given: &Value) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let text = |field: &str| given[field].as_str().unwrap_or_default();
+    let mut label = |path: String, shown: &str, name: &str, before: &str| {
+        let why = names::label_1035(name);
+        if !shown.is_empty() && !why.is_empty() {
+            errors.push(FieldError::invalid(path, &json!(shown), format!("{before}{}", why.join(","))));
+        }
+    };
+    for field in ["plural", "singular"] {
+        label(format!("{path}.{field}"), text(field), text(field), "");
+    }
+    for field in ["kind", "listKind"] {
+        let before = "may have mixed case, but should otherwise match: ";
+        label(format!("{path}.{field}"), text(field), &text(field).to_lowercase(), before);
+    }
+    for field in ["shortNames", "categories"] {
+        for (index, name) in given[field].as_array().into_iter().flatten().enumerate() {
+            let name = name.as_str().unwrap_or_default();
+            label(format!("{path}.{field}[{index}]"), name, name, "");
+        }
+    }
+    if !text("kind").is_empty() && text("kind") == text("listKind") {
+        let why = "kind and listKind may not be the same";
+        errors.push(FieldError::invalid(format!("{path}.listKind"), &given["listKind"], why));
+    }
+    errors
+}
+
+fn simple_path(path: &str, text: &str) -> Option<FieldError> {
+    (!text.starts_with('.'))
+        .then(|| FieldError::invalid(path, &json!(text), "must be a simple json path starting with ."))
+}
+
+fn scale(path: &str, scale: &Value) -> Vec<FieldError> {
+    if !scale.is_object() {
+        return Vec::new();
+    }
+    let within = |field: &str, allowed: &[&str], why: &str, required: bool| {
+        let at = format!("{path}.scale.{field}");
+        match scale[field].as_str().unwrap_or_default() {
+            "" if required => Some(FieldError::required(at, "")),
+            "" => None,
+            text => simple_path(&at, text).or_else(|| {
+                let fits = allowed.iter().any(|prefix| text.starts_with(prefix));
+                (!fits).then(|| FieldError::invalid(at, &json!(text), why))
+            }),
+        }
+    };
+    let either = "should be a json path under either .spec or .status";
+    [
+        within("specReplicasPath", &[".spec."], "should be a json path under .spec", true),
+        within("statusReplicasPath", &[".status."], "should be a json path under .status", true),
+        within("labelSelectorPath", &[".spec.", ".status."], either, false),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+fn printer_column(path: &str, column: &Value) -> Vec<FieldError> {
+    const TYPES: &[&str] = &["boolean", "date", "integer", "number", "string"];
+    const FORMATS: &[&str] = &["binary", "byte", "date", "date-time", "double", "float", "int32", "int64", "password"];
+    let mut errors = Vec::new();
+    let text = |field: &str| column[field].as_str().unwrap_or_default();
+    if text("name").is_empty() {
+        errors.push(FieldError::required(format!("{path}.name"), ""));
+    }
+    let of_types = format!("must be one of {}", TYPES.join(","));
+    match text("type") {
+        "" => errors.push(FieldError::required(format!("{path}.type"), &of_types)),
+        other if !TYPES.contains(&other) => {
+            errors.push(FieldError::invalid(format!("{path}.type"), &json!(other), of_types));
+        }
+        _ => {}
+    }
+    if !text("format").is_empty() && !FORMATS.contains(&text("format")) {
+        let why = format!("must be one of {}", FORMATS.join(","));
+        errors.push(FieldError::invalid(format!("{path}.format"), &column["format"], why));
+    }
+    let at = format!("{path}.JSONPath");
+    match text("jsonPath") {
+        "" => errors.push(FieldError::required(at, "")),
+        json_path => errors.extend(simple_path(&at, json_path)),
+    }
+    errors
+}
+
+/// Most selectable fields of a version.
+const MAX_SELECTABLE: usize = 8;
+
+fn selectable_fields(path: &str, fields: &Value, schema: &Structural) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let mut seen: Vec<String> = Vec::new();
+    for (index, field) in fields.as_array().into_iter().flatten().enumerate() {
+        let at = format!("{path}[{index}].jsonPath");
+        let text = &field["jsonPath"];
+        let invalid = |why: String| FieldError::invalid(&at, text, why);
+        let found = match text.as_str().unwrap_or_default() {
+            "" => {
+                errors.push(FieldError::required(&at, ""));
+                continue;
+            }
+            json_path => field_path::resolve(json_path, schema, false),
+        };
+        let (shown, found) = match found {
+            Ok(found) => found,
+            Err(why) => {
+                errors.push(invalid(format!("is an invalid path: {why}")));
+                continue;
+            }
+        };
+        if shown.split('.').next() == Some("metadata") {
+            errors.push(invalid("must not point to fields in metadata".to_owned()));
+        }
+        if !matches!(found.r#type.as_str(), "string" | "boolean" | "integer") {
+            let why = "must point to a field of type string, boolean or integer. Enum string fields and strings with \
+            formats are allowed.";
+            errors.push(invalid(why.to_owned()));
+        }
+        if seen.contains(&shown) {
+            errors.push(FieldError::duplicate(&at, text));
+        } else {
+            seen.push(shown);
+        }
+    }
+    if seen.len() > MAX_SELECTABLE {
+        errors.push(FieldError::too_many(path, seen.len(), MAX_SELECTABLE));
+    }
+    errors
+}
+
+fn immutable(new: &Value, old: &Value) -> Vec<FieldError> {
+    let mut fields = vec!["/spec/group", "/spec/names/plural"];
+    if conditions::is_true(old, "Established") {
+        fields.splice(0..0, ["/spec/scope", "/spec/names/kind"]);
+    }
+    let changed = fields.into_iter().filter(|field| new.pointer(field) != old.pointer(field));
+    let path = |field: &str| field[1..].replace('/', ".");
+    changed.map(|field| FieldError::immutable(path(field), new.pointer(field).unwrap_or(&Value::Null))).collect()
+}
+
+fn stored_versions(definition: &Value) -> Vec<FieldError> {
+    let path = "status.storedVersions";
+    let stored = &definition["status"]["storedVersions"];
+    let list = stored.as_array().map(Vec::as_slice).unwrap_or_default();
+    if list.is_empty() {
+        return vec![FieldError::invalid(path, &json!([]), "must have at least one stored version")];
+    }
+    let versions = definition["spec"]["versions"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let mut errors = Vec::new();
+    for version in versions.iter().filter(|version| version["storage"] == true) {
+        let name = version["name"].as_str().unwrap_or_default();
+        if !list.contains(&version["name"]) {
+            errors.push(FieldError::invalid(path, stored, format!("must have the storage version {name}")));
+        }
+    }
+    for (index, name) in list.iter().enumerate() {
+        if versions.iter().all(|version| version["name"] != *name) {
+            let shown = name.as_str().unwrap_or_default();
+            let why = format!(
+                "missing from spec.versions; {shown} was previously a storage version, and must remain in \
+                spec.versions \
+                 until a storage migration ensures no data remains persisted in {shown} and removes {shown} from \
+                 status.storedVersions"
+            );
+            errors.push(FieldError::invalid(format!("{path}[{index}]"), name, why));
+        }
+    }
+    errors
+}
+
+const APPROVAL: &str = "api-approved.kubernetes.io";
+
+/// Groups of the Kubernetes community need an approval that is named in an annotation.
+fn approval(new: &Value, old: Option<&Value>) -> Option<FieldError> {
+    let group = new["spec"]["group"].as_str().unwrap_or_default();
+    let is_protected = ["k8s.io", "kubernetes.io"]
+        .iter()
+        .any(|community| group.strip_suffix(community).is_some_and(|rest| rest.is_empty() || rest.ends_with('.')));
+    let state = |definition: &Value| {
+        let text = definition["metadata"]["annotations"][APPROVAL].as_str().unwrap_or_default().to_owned();
+        let is_url = text.parse::<http::Uri>().is_ok_and(|uri| uri.host().is_some());
+        (text.is_empty(), text.starts_with("unapproved") || is_url)
+    };
+    let (missing, approved) = state(new);
+    if !is_protected || approved || old.is_some_and(|old| state(old) == (missing, approved)) {
+        return None;
+    }
+    let path = format!("metadata.annotations[{APPROVAL}]");
+    let see = "see https://github.com/kubernetes/enhancements/pull/1111";
+    Some(match missing {
+        true => {
+            FieldError::required(path, &format!("protected groups must have approval annotation {APPROVAL:?}, {see}"))
+        }
+        false => {
+            let value = &new["metadata"]["annotations"][APPROVAL];
+            let shown = value.as_str().unwrap_or_default();
+            let why = format!(
+                "protected groups must have approval annotation {APPROVAL:?} with either a URL or a reason starting \
+                 with \"unapproved\", {see}"
+            );
+            FieldError::invalid(path, &json!(shown), why)
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Schemas of a sort: the right keywords with right and wrong values.
+    fn schemas() -> impl Strategy<Value = Value> {
+        const KEYWORDS: &[&str] = &[
+            "type",
+            "properties",
+            "items",
+            "additionalProperties",
+            "default",
+            "enum",
+            "pattern",
+            "maximum",
+            "minLength",
+            "required",
+            "allOf",
+            "anyOf",
+            "not",
+            "nullable",
+            "format",
+            "x-kubernetes-list-type",
+            "x-kubernetes-list-map-keys",
+            "x-kubernetes-map-type",
+            "x-kubernetes-validations",
+            "x-kubernetes-int-or-string",
+            "x-kubernetes-preserve-unknown-fields",
+            "x-kubernetes-embedded-resource",
+            "metadata",
+            "spec",
+            "rule",
+        ];
+        const TEXTS: &[&str] =
+            &["object", "array", "string", "integer", "map", "set", "atomic", "(", "self.x == 1", "date", ""];
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            prop::sample::select(TEXTS).prop_map(Value::from),
+        ];
+        leaf.prop_recursive(5, 48, 6, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..3).prop_map(Value::from),
+                prop::collection::vec((prop::sample::select(KEYWORDS), inner), 0..6)
+                    .prop_map(|fields| fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn any_schema_is_taken_or_refused(schema in schemas(), object in schemas()) {
+            let version = json!({"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema}});
+            let definition = json!({"metadata": {"name": "as.b.c"}, "status": {"storedVersions": ["v1"]},
+                "spec": {"group": "b.c", "scope": "Cluster", "versions": [version],
+                    "names": {"plural": "as", "singular": "a", "kind": "A", "listKind": "AList"}}});
+            if validate(&definition, None).is_empty() {
+                let definition = super::super::Definition::read(&definition);
+                for kind in crate::custom::kinds::of(&definition, None, false) {
+                    if let Ok(decoded) = kind.schema.decode_value(object.clone()) {
+                        let mut value = decoded.value;
+                        (kind.default)(&mut value);
+                        let once = value.clone();
+                        (kind.default)(&mut value);
+                        prop_assert_eq!(&once, &value);
+                        prop_assert!((kind.validate)(&value, Some(&once)).len() < 1000);
+                        prop_assert_eq!((kind.cells)(&value).len(), kind.columns.len());
+                    }
+                }
+            }
+        }
+    }
+}

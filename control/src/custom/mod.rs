@@ -1,0 +1,46 @@
+//! Custom resources: kinds that come from the data of a CustomResourceDefinition.
+//!
+//! ```text
+//!   definition (stored) ──Definition::read──▶ Definition ──kinds──▶ Kind per version ──▶ Registry
+//!        ▲   naming: which names it gets          │
+//!        │   conditions: Established, …           └─▶ Structural: pruning, defaulting, validate, rules (CEL), columns
+//!   controller: names, serves, re-reads stored objects, deletes them with their definition
+//! ```
+//!
+//! - **definition**: a CustomResourceDefinition; `definition/` reads, defaults, validates and names it.
+//! - **structural schema**: what objects look like (`structural/`). `crate::schema` makes the types of decoding of it.
+//! - **rules**: `x-kubernetes-validations`, written in CEL (`crate::cel`).
+//! - **storage version**: the version in which objects are stored; the others are [`crate::kinds::Storage::As`] it.
+//! - **conversion**: how an object of one version becomes one of another: by its `apiVersion` alone, or by a webhook.
+//!
+//! How to inspect it: the conditions of a definition; the log of the task `custom-resource-definitions`.
+
+pub mod columns;
+pub mod controller;
+pub mod conversion;
+pub mod definition;
+pub mod json_path;
+pub mod kinds;
+pub mod openapi;
+pub mod rules;
+pub mod structural;
+pub mod validate;
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+/// What a kind has because a definition made it.
+#[derive(Debug)]
+pub struct Custom {
+    /// Name of the definition: `widgets.example.com`.
+    pub definition: Arc<str>,
+    /// What every answer warns of, if the version is deprecated.
+    pub warning: Option<String>,
+    /// Where `/scale` finds its numbers.
+    pub scale: Option<definition::Scale>,
+    /// Its schema as OpenAPI v3 and v2 publish it.
+    pub openapi: [Value; 2],
+    /// Converts its objects where `apiVersion` is not all that changes.
+    pub webhook: Option<Arc<conversion::Webhook>>,
+}
