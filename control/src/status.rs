@@ -97,12 +97,18 @@ impl Status {
         Self { code: 405, reason: "MethodNotAllowed", message, details: Some(details) }
     }
 
-    /// 406: no media type of `accept` is served.
-    pub fn not_acceptable(accept: &str) -> Self {
-        let message = format!(
-            "only the following media types are accepted: application/json, application/json;as=Table, \
-             application/json;as=PartialObjectMetadata (asked for: {accept})"
-        );
+    /// 406: the client takes none of the media types in `served`.
+    pub fn not_acceptable<T: AsRef<str>>(served: &[T]) -> Self {
+        let served: Vec<&str> = served.iter().map(AsRef::as_ref).collect();
+        let message = format!("only the following media types are accepted: {}", served.join(", "));
+        Self { code: 406, reason: "NotAcceptable", message, details: None }
+    }
+
+    /// 406: the form that was asked for is one of lists, and this is none, or the other way round. `found` is what is
+    /// answered, as Go names its type.
+    pub fn wrong_form(asked: &str, found: &str, is_list: bool) -> Self {
+        let is = if is_list { "is a list" } else { "is not a list" };
+        let message = format!("you requested {asked}, but the requested object {is} ({found})");
         Self { code: 406, reason: "NotAcceptable", message, details: None }
     }
 
@@ -124,7 +130,7 @@ impl Status {
 
     /// A resource version that this server has not reached.
     pub fn version_too_large(asked: u64, current: u64) -> Self {
-        let message = format!("Too large resource version: {asked}, current: {current}");
+        let message = format!("Timeout: Too large resource version: {asked}, current: {current}");
         let causes = json!([{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}]);
         let details = json!({"causes": causes, "retryAfterSeconds": 1});
         Self { code: 504, reason: "Timeout", message, details: Some(details) }

@@ -228,8 +228,12 @@ impl Store for FullDisk {
         self.store.snapshot()
     }
 
-    fn snapshot_at(&self, revision: u64) -> Result<Snapshot, Expired> {
-        self.store.snapshot_at(revision)
+    fn snapshot_at(&self, resource: &str, revision: u64) -> Result<Snapshot, Expired> {
+        self.store.snapshot_at(resource, revision)
+    }
+
+    async fn wait_for(&self, revision: u64, within: std::time::Duration) -> u64 {
+        self.store.wait_for(revision, within).await
     }
 
     fn keep(&self, snapshot: &Snapshot, user: &str) {

@@ -6,16 +6,21 @@
 
 use std::collections::HashMap;
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
-use super::subresource::Subresource;
-use crate::kinds::{Kind, Kinds, group_priority};
+use super::{documents::Document, subresource::Subresource};
+use crate::{
+    kinds::{Kind, Kinds, Storage, group_priority},
+    request::accept,
+};
 
 /// The prepared answers.
 pub struct Discovery {
     /// `/api` and `/apis`, by form.
-    roots: [[Bytes; 3]; 2],
+    roots: [[Document; 3]; 2],
     groups: HashMap<String, Bytes>,
     /// By group, then by version.
     resources: HashMap<String, HashMap<String, Bytes>>,
@@ -35,22 +40,15 @@ pub enum DiscoveryForm {
 impl DiscoveryForm {
     /// The first form in `accept` that is served.
     pub fn of(accept: &str) -> Self {
-        let forms = accept.split(',').filter_map(|one| {
-            let mut version = None;
-            let mut aggregated = false;
-            let mut parameters = one.split(';').map(str::trim);
-            let media = parameters.next().unwrap_or_default();
-            for parameter in parameters {
-                match parameter.split_once('=') {
-                    Some(("v", v)) => version = Some(v),
-                    Some(("as", "APIGroupDiscoveryList")) => aggregated = true,
-                    _ => {}
+        let forms = accept::clauses(accept).into_iter().filter_map(|clause| {
+            let asked = ["g", "v", "as"].map(|name| clause.parameter(name));
+            match asked {
+                _ if !clause.covers("application", "json") => None,
+                [Some("apidiscovery.k8s.io"), Some("v2"), Some("APIGroupDiscoveryList")] => Some(Self::AggregatedV2),
+                [Some("apidiscovery.k8s.io"), Some("v2beta1"), Some("APIGroupDiscoveryList")] => {
+                    Some(Self::AggregatedV2Beta1)
                 }
-            }
-            match (media, aggregated, version) {
-                ("application/json", true, Some("v2")) => Some(Self::AggregatedV2),
-                ("application/json", true, Some("v2beta1")) => Some(Self::AggregatedV2Beta1),
-                ("application/json" | "*/*" | "application/*", false, _) => Some(Self::Plain),
+                [None, None, None] => Some(Self::Plain),
                 _ => None,
             }
         });
@@ -79,8 +77,8 @@ impl Discovery {
             "groups": named.iter().map(|g| g.plain()).collect::<Vec<_>>()});
         Self {
             roots: [
-                [bytes(&versions), aggregated(&core, "v2"), aggregated(&core, "v2beta1")],
-                [bytes(&list), aggregated(&named, "v2"), aggregated(&named, "v2beta1")],
+                [Document::new(bytes(&versions)), aggregated(&core, "v2"), aggregated(&core, "v2beta1")],
+                [Document::new(bytes(&list)), aggregated(&named, "v2"), aggregated(&named, "v2beta1")],
             ],
             groups: named.iter().map(|g| (g.name.to_owned(), bytes(&g.document()))).collect(),
             resources: groups.iter().map(|g| (g.name.to_owned(), g.resources())).collect(),
@@ -88,12 +86,12 @@ impl Discovery {
     }
 
     /// `GET /api`
-    pub fn core(&self, form: DiscoveryForm) -> Bytes {
+    pub fn core(&self, form: DiscoveryForm) -> Document {
         self.roots[0][form as usize].clone()
     }
 
     /// `GET /apis`
-    pub fn groups(&self, form: DiscoveryForm) -> Bytes {
+    pub fn groups(&self, form: DiscoveryForm) -> Document {
         self.roots[1][form as usize].clone()
     }
 
@@ -162,7 +160,7 @@ impl Group<'_> {
 
 fn resources(group: &str, version: &str, kinds: &[&Kind]) -> Value {
     let mut list = Vec::new();
-    for kind in kinds {
+    for kind in sorted(kinds) {
         let mut resource = json!({"name": kind.plural, "singularName": kind.singular, "namespaced": kind.namespaced,
             "kind": kind.kind, "verbs": kind.verbs()});
         if !kind.short_names.is_empty() {
@@ -170,6 +168,9 @@ fn resources(group: &str, version: &str, kinds: &[&Kind]) -> Value {
         }
         if !kind.categories.is_empty() {
             resource["categories"] = json!(kind.categories);
+        }
+        if let Some(hash) = storage_version_hash(kind) {
+            resource["storageVersionHash"] = hash.into();
         }
         list.push(resource);
         for subresource in subresources(kind) {
@@ -187,7 +188,7 @@ fn resources(group: &str, version: &str, kinds: &[&Kind]) -> Value {
     json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": list})
 }
 
-fn aggregated(groups: &[&Group], version: &str) -> Bytes {
+fn aggregated(groups: &[&Group], version: &str) -> Document {
     let items: Vec<Value> = groups
         .iter()
         .map(|group| {
@@ -195,15 +196,16 @@ fn aggregated(groups: &[&Group], version: &str) -> Bytes {
                 .versions
                 .iter()
                 .map(|(v, kinds)| {
-                    let resources: Vec<Value> = kinds.iter().map(|k| aggregated_resource(k)).collect();
+                    let resources: Vec<Value> = sorted(kinds).into_iter().map(aggregated_resource).collect();
                     json!({"version": v, "resources": resources, "freshness": "Current"})
                 })
                 .collect();
-            json!({"metadata": {"name": group.name, "creationTimestamp": null}, "versions": versions})
+            let metadata = if group.name.is_empty() { json!({}) } else { json!({"name": group.name}) };
+            json!({"metadata": metadata, "versions": versions})
         })
         .collect();
-    bytes(&json!({"kind": "APIGroupDiscoveryList", "apiVersion": format!("apidiscovery.k8s.io/{version}"),
-        "metadata": {}, "items": items}))
+    Document::new(bytes(&json!({"kind": "APIGroupDiscoveryList",
+        "apiVersion": format!("apidiscovery.k8s.io/{version}"), "metadata": {}, "items": items})))
 }
 
 fn aggregated_resource(kind: &Kind) -> Value {
@@ -222,15 +224,38 @@ fn aggregated_resource(kind: &Kind) -> Value {
         resource["categories"] = json!(kind.categories);
     }
     if !kind.subresources.is_empty() {
-        let one = |s: &Subresource| json!({"subresource": s.segment, "responseKind": named(s.form_of(kind)), "verbs": s.verbs});
+        let one = |s: &Subresource| {
+            json!({"subresource": s.segment,
+            "responseKind": named(s.form_of(kind)), "verbs": s.verbs})
+        };
         resource["subresources"] = subresources(kind).map(one).collect();
     }
     resource
 }
 
-/// The kind's subresources, in the order it names them.
+/// By plural, as Kubernetes lists them.
+fn sorted<'a>(kinds: &[&'a Kind]) -> Vec<&'a Kind> {
+    let mut kinds = kinds.to_vec();
+    kinds.sort_by(|a, b| a.plural.cmp(&b.plural));
+    kinds
+}
+
+/// The kind's subresources, by their path segments.
 fn subresources(kind: &Kind) -> impl Iterator<Item = &'static Subresource> {
-    kind.subresources.iter().filter_map(|segment| Subresource::of(kind, segment))
+    let mut found: Vec<_> = kind.subresources.iter().filter_map(|segment| Subresource::of(kind, segment)).collect();
+    found.sort_by_key(|subresource| subresource.segment);
+    found.into_iter()
+}
+
+/// Tells clients which kind the objects are stored as: whoever migrates stored objects compares it.
+fn storage_version_hash(kind: &Kind) -> Option<String> {
+    let stored = match &kind.storage {
+        Storage::Stored => kind,
+        Storage::As(stored) => &stored.kind,
+        Storage::Virtual => return None,
+    };
+    let digest = Sha256::digest(format!("{}/{}/{}", stored.group, stored.version, stored.kind));
+    Some(BASE64_STANDARD.encode(&digest[..8]))
 }
 
 fn bytes(document: &Value) -> Bytes {
@@ -262,7 +287,7 @@ mod tests {
 
     #[test]
     fn the_preferred_version_of_a_group_comes_first() {
-        let groups = read(discovery().groups(DiscoveryForm::Plain));
+        let groups = read(discovery().groups(DiscoveryForm::Plain).bytes);
         let apps = groups["groups"].as_array().unwrap().iter().find(|g| g["name"] == "apps").unwrap();
         assert_eq!(apps["preferredVersion"]["groupVersion"], "apps/v1");
         assert_eq!(apps["versions"].as_array().unwrap().len(), 3);
@@ -271,7 +296,7 @@ mod tests {
 
     #[test]
     fn groups_and_resources_come_in_the_order_of_kube_apiserver() {
-        let groups = read(discovery().groups(DiscoveryForm::Plain));
+        let groups = read(discovery().groups(DiscoveryForm::Plain).bytes);
         let names: Vec<&str> = groups["groups"].as_array().unwrap().iter().filter_map(|g| g["name"].as_str()).collect();
         let at = |name: &str| names.iter().position(|other| *other == name).unwrap();
         assert_eq!(names[0], "apiregistration.k8s.io");
@@ -308,13 +333,16 @@ mod tests {
         ];
         assert_eq!(names, expected);
         assert_eq!(list["resources"][1]["group"], "autoscaling");
+        let core = read(discovery().resources("", "v1").unwrap());
+        let pods = core["resources"].as_array().unwrap().iter().find(|r| r["name"] == "pods").unwrap();
+        assert_eq!(pods["storageVersionHash"], "xPOwRZ+Yhw8=", "as kube-apiserver says it");
         assert!(discovery().resources("", "v1").is_some());
         assert!(discovery().resources("apps", "v2").is_none());
     }
 
     #[test]
     fn the_aggregated_form_says_the_same() {
-        let list = read(discovery().core(DiscoveryForm::AggregatedV2));
+        let list = read(discovery().core(DiscoveryForm::AggregatedV2).bytes);
         assert_eq!(list["apiVersion"], "apidiscovery.k8s.io/v2");
         let pods = list["items"][0]["versions"][0]["resources"].as_array().unwrap();
         let pods = pods.iter().find(|r| r["resource"] == "pods").unwrap();

@@ -1,6 +1,6 @@
 //! Routes a request to its handler: fixed paths first, then the verb on a kind.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use axum::{
     body::Body,
@@ -10,72 +10,108 @@ use http::{Method, Request, StatusCode, header};
 use tracing::Instrument;
 
 use super::{
-    Api, Status, Subject, discovery, health, read,
+    Api, Status, Subject, discovery, documents, health, openapi, read,
     request::{self, Call},
     response, review, write,
 };
 use crate::{
-    kinds::Storage,
-    request::{RequestInfo, Verb, path::RequestPath},
+    health::{
+        Endpoint::{Healthy, Live, Ready},
+        Health,
+    },
+    kinds::{Kinds, Storage},
+    request::{
+        RequestInfo, Verb,
+        accept::{self, Accepted, Endpoint},
+        path::RequestPath,
+    },
 };
 
 /// Answers any request.
 pub async fn answer(api: &Api, info: RequestInfo, request: Request<Body>) -> Response {
     let (parts, body) = request.into_parts();
     let head = parts.method == Method::HEAD;
-    let answer = match &info.path {
-        RequestPath::Other(path) => fixed(api, &info, path, &parts),
-        RequestPath::Resource(_) => objects(api, info, parts, body).await,
+    let info = Arc::new(info);
+    let (answer, accepted) = match &info.path {
+        RequestPath::Other(path) => (fixed(api, &info, path, &parts), Accepted::default()),
+        RequestPath::Resource(path) if !api.inner.kinds.snapshot().serves_version(&path.group, &path.version) => {
+            (Ok(response::page_not_found()), Accepted::default())
+        }
+        RequestPath::Resource(_) => match Call::of(info.clone(), &api.inner.kinds.snapshot()) {
+            Ok(call) => {
+                let accepted = call.accepted;
+                (objects(api, call, parts, body).await, accepted)
+            }
+            Err(status) => (Err(status), Accepted::default()),
+        },
     };
-    let response = answer.unwrap_or_else(IntoResponse::into_response);
+    let response = match answer {
+        Ok(response) => response::finish(response, &info, accepted).await,
+        Err(status) => refusal(status, &info).await,
+    };
     if head { response.map(|_| Body::empty()) } else { response }
 }
 
-/// Health, version, discovery and OpenAPI.
+/// A refusal in an encoding that the client takes; JSON where it takes none.
+pub async fn refusal(status: Status, info: &RequestInfo) -> Response {
+    let accepted = accept::negotiate(&info.accept, Endpoint::Plain).unwrap_or_default();
+    response::finish(status.into_response(), info, accepted).await
+}
+
+/// Health, version, discovery, OpenAPI and the list of paths.
 fn fixed(api: &Api, info: &RequestInfo, path: &str, parts: &http::request::Parts) -> Result<Response, Status> {
     let accept = info.accept.as_str();
     let segments: Vec<&str> = path.split('/').skip(1).collect();
     let form = discovery::DiscoveryForm::of(accept);
-    let discovered = |body: bytes::Bytes| {
-        let mut response = response::json(StatusCode::OK, body);
-        response.headers_mut().insert(header::CONTENT_TYPE, http::HeaderValue::from_static(form.content_type()));
-        response.headers_mut().insert(header::VARY, http::HeaderValue::from_static("Accept"));
-        response
-    };
     let plain = |body: bytes::Bytes| response::json(StatusCode::OK, body);
     let inner = &api.inner;
     let found = match segments.as_slice() {
         [endpoint @ ("healthz" | "livez" | "readyz"), rest @ ..] => {
-            Some(health::answer(&inner.health, endpoint, rest, parts.uri.query().unwrap_or_default())?)
+            health::answer(&inner.health, endpoint, rest, parts.uri.query().unwrap_or_default()).ok()
         }
         ["metrics"] => Some(metrics(api)?),
         ["version"] => Some(response::json(StatusCode::OK, health::version().to_string())),
-        ["api"] => Some(discovered(inner.discovery.get().core(form))),
-        ["apis"] => Some(discovered(inner.discovery.get().groups(form))),
+        ["" | "index.html"] => Some(plain(index(&inner.kinds.snapshot(), &inner.health))),
+        ["api"] => Some(documents::discovery(inner.discovery.get().core(form), form, parts)),
+        ["apis"] => Some(documents::discovery(inner.discovery.get().groups(form), form, parts)),
         ["api", version] => inner.discovery.get().resources("", version).map(plain),
         ["apis", group] => inner.discovery.get().group(group).map(plain),
         ["apis", group, version] => inner.discovery.get().resources(group, version).map(plain),
-        ["openapi", "v2"] => {
-            let (body, content_type) = inner.openapi.get().v2(accept);
-            let mut response = plain(body);
-            response.headers_mut().insert(header::CONTENT_TYPE, http::HeaderValue::from_static(content_type));
-            Some(response)
-        }
-        ["openapi", "v3"] => Some(plain(inner.openapi.get().index())),
+        ["openapi", "v2"] => Some(documents::openapi_v2(&inner.openapi.get(), accept, parts)),
+        ["openapi", "v3"] => Some(documents::document(inner.openapi.get().index(), parts)),
         ["openapi", "v3", ..] => inner
             .openapi
             .get()
             .document(path.trim_start_matches("/openapi/v3/"))
-            .map(|document| openapi_document(document, parts)),
+            .map(|document| documents::openapi_v3(document, accept, parts)),
         _ => None,
     };
     match found {
-        None => Err(Status::unknown_path()),
+        None => Ok(response::page_not_found()),
         Some(_) if !matches!(parts.method, Method::GET | Method::HEAD) => {
             Err(Status::method_not_allowed(Subject { group: "", resource: "", name: "" }))
         }
         Some(response) => Ok(response),
     }
+}
+
+/// `GET /`: the paths that lead somewhere.
+fn index(kinds: &Kinds, health: &Health) -> bytes::Bytes {
+    let mut paths: BTreeSet<String> =
+        ["/api", "/apis", "/metrics", "/openapi/v2", "/openapi/v3", "/version"].map(str::to_owned).into();
+    for kind in kinds.iter() {
+        let root = openapi::root(kind);
+        paths.insert(format!("/{root}"));
+        if let Some((group, _)) = root.rsplit_once('/').filter(|(group, _)| *group != "api") {
+            paths.insert(format!("/{group}"));
+        }
+        paths.insert(format!("/openapi/v3/{root}"));
+    }
+    for (endpoint, which) in [("healthz", Healthy), ("livez", Live), ("readyz", Ready)] {
+        paths.insert(format!("/{endpoint}"));
+        paths.extend(health.names(which).into_iter().map(|check| format!("/{endpoint}/{check}")));
+    }
+    serde_json::json!({"paths": paths}).to_string().into()
 }
 
 /// `GET /metrics`
@@ -87,27 +123,7 @@ fn metrics(api: &Api) -> Result<Response, Status> {
     Ok(response)
 }
 
-/// A document of OpenAPI: unchanged ones are not sent again, and one that is asked for by its hash never changes.
-fn openapi_document(document: super::openapi::Document, parts: &http::request::Parts) -> Response {
-    let tag = format!("\"{}\"", document.hash);
-    let known = parts.headers.get(header::IF_NONE_MATCH).is_some_and(|given| given.as_bytes() == tag.as_bytes());
-    let hash = document.hash;
-    let mut response = if known {
-        response::json(StatusCode::NOT_MODIFIED, bytes::Bytes::new())
-    } else {
-        response::json(StatusCode::OK, document.json)
-    };
-    let by_hash = parts.uri.query().is_some_and(|query| query.contains(&hash));
-    let caching = if by_hash { "public, immutable, max-age=31536000" } else { "no-cache, private" };
-    response.headers_mut().insert(header::CACHE_CONTROL, http::HeaderValue::from_static(caching));
-    if let Ok(tag) = http::HeaderValue::try_from(tag) {
-        response.headers_mut().insert(header::ETAG, tag);
-    }
-    response
-}
-
-async fn objects(api: &Api, info: RequestInfo, parts: http::request::Parts, body: Body) -> Result<Response, Status> {
-    let call = Call::of(info, &api.inner.kinds.snapshot())?;
+async fn objects(api: &Api, call: Call, parts: http::request::Parts, body: Body) -> Result<Response, Status> {
     if let (Some(subresource), Some(nodes)) = (call.target.subresource, api.inner.nodes.get())
         && subresource.by_agent
     {
@@ -152,11 +168,11 @@ async fn verb(api: &Api, call: &Call, body: &[u8]) -> Result<Response, Status> {
         };
     }
     match (target.name.is_some(), method) {
-        _ if call.verb == Verb::Watch => read::watch(api, call),
-        (false, "GET" | "HEAD") => read::list(api, call),
+        _ if call.verb == Verb::Watch => read::watch(api, call).await,
+        (false, "GET" | "HEAD") => read::list(api, call).await,
         (false, "POST") => write::create(api, call, body).await,
         (false, "DELETE") if kind.deletion.bulk => write::delete_collection(api, call, body).await,
-        (true, "GET" | "HEAD") => read::get(api, call),
+        (true, "GET" | "HEAD") => read::get(api, call).await,
         (true, "DELETE") => write::delete(api, call, body).await,
         (true, "PUT") => write::update(api, call, body).await,
         (true, "PATCH") => write::patch(api, call, body).await,

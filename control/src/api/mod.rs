@@ -7,6 +7,7 @@
 mod counted_body;
 pub mod discovery;
 mod dispatch;
+mod documents;
 mod health;
 pub mod node_proxy;
 pub mod openapi;
@@ -90,8 +91,9 @@ impl StorageLocation {
 
 /// Opens the embedded store of an API's objects in the file `path`.
 pub fn open_store(path: &Path, kinds: &Registry) -> Result<Embedded, store::OpenError> {
-    let kinds = kinds.snapshot();
-    Embedded::open(path, &|resource, _, json| encode::stored(&kinds, resource, json))
+    // As the kinds are when it is asked: of a restart's history, that is when the first watch of a resource comes.
+    let kinds = kinds.clone();
+    Embedded::open(path, move |resource: &str, _: &str, json: &[u8]| encode::stored(&kinds.snapshot(), resource, json))
 }
 
 impl Api {

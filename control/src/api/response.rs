@@ -1,23 +1,57 @@
-//! HTTP answers: JSON bodies, warnings, and every refusal as a Status.
+//! HTTP answers: bodies in the encoding that the client takes, warnings, and every refusal as a Status.
+//!
+//! Handlers answer with JSON (or, where it has to be fast, with what the client takes), whose bytes go along with the
+//! response until [`finish`]: it encodes what is still JSON, and compresses what is long.
+
+use std::io::Write;
 
 use axum::{
     body::Body,
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
+use flate2::{Compression, write::GzEncoder};
 use http::{HeaderValue, StatusCode, header};
+use serde_json::Value;
 
-use super::Status;
+use super::{Status, protobuf::answer};
+use crate::request::{
+    RequestInfo,
+    accept::{Accepted, Encoding},
+};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// An answer whose text is ready.
+/// A body that is there whole, kept with its response so that it can still be encoded in another way.
+#[derive(Clone)]
+struct Whole(Bytes);
+
+/// Shorter answers are not compressed. As in Kubernetes, and so is the level.
+const COMPRESS_FROM: usize = 128 << 10;
+const COMPRESSION: Compression = Compression::new(1);
+
+/// An answer whose JSON text is ready.
 pub fn json(code: StatusCode, body: impl Into<Bytes>) -> Response {
-    let mut response = Response::new(Body::from(body.into()));
+    encoded(code, Encoding::Json, body)
+}
+
+/// An answer whose bytes are ready in an encoding.
+pub fn encoded(code: StatusCode, encoding: Encoding, body: impl Into<Bytes>) -> Response {
+    let mut response = Response::new(Body::empty());
     *response.status_mut() = code;
-    response.headers_mut().insert(header::CONTENT_TYPE, JSON);
+    let content_type = match encoding {
+        Encoding::Json => JSON,
+        other => HeaderValue::from_static(other.content_type()),
+    };
+    response.headers_mut().insert(header::CONTENT_TYPE, content_type);
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    set_body(&mut response, body.into());
     response
+}
+
+fn set_body(response: &mut Response, body: Bytes) {
+    *response.body_mut() = Body::from(body.clone());
+    response.extensions_mut().insert(Whole(body));
 }
 
 /// Adds `Warning: 299 - "…"` headers (RFC 7234, section 5.5), which kubectl and client-go show to the user.
@@ -36,6 +70,59 @@ pub fn warn(mut response: Response, warnings: &[String]) -> Response {
         }
     }
     response
+}
+
+/// Puts an answer in the encoding that was negotiated, and compresses it if it is long and the client takes that. What
+/// is streamed stays as it is.
+pub async fn finish(mut response: Response, info: &RequestInfo, accepted: Accepted) -> Response {
+    let Some(Whole(body)) = response.extensions().get::<Whole>().cloned() else { return response };
+    let is_json = response.headers().get(header::CONTENT_TYPE) == Some(&JSON);
+    if is_json && let Some((encoding, body)) = reencoded(&body, info, accepted) {
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(encoding.content_type()));
+        set_body(&mut response, body);
+    }
+    compress(response, info).await
+}
+
+/// The JSON text in the form that the client wants, if that is another.
+fn reencoded(json: &Bytes, info: &RequestInfo, accepted: Accepted) -> Option<(Encoding, Bytes)> {
+    let value = || serde_json::from_slice::<Value>(json).ok();
+    match accepted.encoding {
+        Encoding::Json if accepted.pretty || info.pretty => {
+            Some((Encoding::Json, (serde_json::to_string_pretty(&value()?).ok()? + "\n").into()))
+        }
+        Encoding::Json => None,
+        Encoding::Yaml => Some((Encoding::Yaml, serde_yaml::to_string(&value()?).ok()?.into())),
+        // What has no protobuf form stays JSON, which whoever asks for protobuf reads as well.
+        Encoding::Protobuf => Some((Encoding::Protobuf, answer::whole(json)?.into())),
+    }
+}
+
+/// Compresses a long answer, if the client takes that.
+pub async fn compress(mut response: Response, info: &RequestInfo) -> Response {
+    let Some(Whole(body)) = response.extensions_mut().remove::<Whole>() else { return response };
+    if !info.gzip || body.len() <= COMPRESS_FROM {
+        return response;
+    }
+    // Long enough to keep others waiting.
+    let compressed = tokio::task::spawn_blocking(move || {
+        let mut out = GzEncoder::new(Vec::with_capacity(body.len() / 6), COMPRESSION);
+        out.write_all(&body).and_then(|()| out.finish())
+    });
+    let Ok(Ok(compressed)) = compressed.await else { return response };
+    response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    response.headers_mut().append(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+    response.map(|_| Body::from(compressed))
+}
+
+/// The answer to a path that leads nowhere, in Go's words.
+pub fn page_not_found() -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8")),
+        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private")),
+    ];
+    (StatusCode::NOT_FOUND, headers, "404 page not found\n").into_response()
 }
 
 impl IntoResponse for Status {

@@ -13,7 +13,7 @@ use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use serde_json::Value;
 
-use crate::schema::Schema;
+use crate::schema::{Schema, Types};
 
 pub mod access_review;
 pub mod admissionregistration;
@@ -179,6 +179,13 @@ impl Kind {
     /// `pods`, `deployments.apps`
     pub fn resource(&self) -> String {
         if self.group.is_empty() { self.plural.to_string() } else { format!("{}.{}", self.plural, self.group) }
+    }
+
+    /// Whether the kind is one of Kubernetes' own, whose objects have a protobuf form; custom resources have none.
+    pub fn is_built_in(&self) -> bool {
+        let types = Types::builtin();
+        Arc::ptr_eq(self.schema.types(), types)
+            && types.of_kind(&self.api_version(), &self.kind) == Some(self.schema.root())
     }
 
     /// Whether the kind has the subresource with this path segment.

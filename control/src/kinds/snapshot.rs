@@ -57,6 +57,12 @@ impl Kinds {
         self.iter().filter(|kind| matches!(kind.storage, Storage::Stored))
     }
 
+    /// Whether any kind of this group and version is served.
+    pub fn serves_version(&self, group: &str, version: &str) -> bool {
+        let at = self.by_path.partition_point(|kind| (&*kind.group, &*kind.version) < (group, version));
+        self.by_path.get(at).is_some_and(|kind| kind.group == group && kind.version == version)
+    }
+
     /// `("apps", "v1", "deployments")`
     pub fn by_path(&self, group: &str, version: &str, plural: &str) -> Option<Arc<Kind>> {
         find(&self.by_path, path, (group, version, plural))

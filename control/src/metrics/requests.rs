@@ -123,8 +123,8 @@ impl RequestMetrics {
         Self { total, durations, long_running, events, mutating, read_only, refused, series }
     }
 
-    /// Begins to count a request. `long_running` says whether its answer may have no end; `served`, whether its resource
-    /// is served: it is asked only at the first of a series.
+    /// Begins to count a request. `long_running` says whether its answer may have no end; `served`, whether its
+    /// resource is served: it is asked only at the first of a series.
     pub fn begin(
         self: &Arc<Self>,
         info: &RequestInfo,

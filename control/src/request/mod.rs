@@ -22,7 +22,6 @@ pub mod selector;
 use http::{Method, header};
 
 use self::{
-    accept::ResponseForm,
     content_type::ContentType,
     path::{RequestPath, ResourcePath},
     query::Query,
@@ -42,8 +41,10 @@ pub struct RequestInfo {
     pub query: Query,
     /// `Accept` as it was sent: discovery and OpenAPI choose among forms of their own.
     pub accept: String,
-    /// The form of an answer about objects; an error where the client takes none that is served.
-    pub form: Result<ResponseForm, Status>,
+    /// Whether the client takes an answer that is compressed with gzip.
+    pub gzip: bool,
+    /// Whether a person is to read the answer: `?pretty=true`, or a browser, curl or wget asks.
+    pub pretty: bool,
     /// What the body is written in.
     pub content_type: ContentType,
     /// Who asks; `None` until authentication has ended, and for the paths that are open to everyone.
@@ -136,10 +137,11 @@ impl RequestInfo {
             method: parts.method.clone(),
             verb,
             path,
-            query,
             accept: accept.to_owned(),
-            form: ResponseForm::of(accept),
+            gzip: header(header::ACCEPT_ENCODING).is_some_and(takes_gzip),
+            pretty: is_for_a_person(&query, header(header::USER_AGENT).unwrap_or_default()),
             content_type: ContentType::of(header(header::CONTENT_TYPE).unwrap_or_default()),
+            query,
             user: None,
         })
     }
@@ -155,6 +157,18 @@ impl RequestInfo {
     /// Who asks; a 401 where nobody was authenticated.
     pub fn user(&self) -> Result<&Identity, Status> {
         self.user.as_ref().ok_or_else(Status::unauthorized)
+    }
+}
+
+/// As Kubernetes reads `Accept-Encoding`: a weight is not looked at.
+fn takes_gzip(accept_encoding: &str) -> bool {
+    accept_encoding.split(',').any(|token| token.trim() == "gzip")
+}
+
+fn is_for_a_person(query: &Query, user_agent: &str) -> bool {
+    match query.parameter("pretty") {
+        Some(pretty) if !pretty.is_empty() => matches!(pretty, "1" | "t" | "T" | "true" | "TRUE" | "True"),
+        _ => ["curl", "Wget", "Mozilla/5.0"].iter().any(|agent| user_agent.starts_with(agent)),
     }
 }
 

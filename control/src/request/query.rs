@@ -2,6 +2,11 @@
 //!
 //! Of an option that is given twice the first counts, as in Go; `dryRun` is a list.
 
+use std::{
+    num::{IntErrorKind, ParseIntError},
+    str::FromStr,
+};
+
 use super::selector::{FieldSelector, FieldSelectorError, LabelSelector, LabelSelectorError};
 use crate::status::Status;
 
@@ -53,6 +58,8 @@ pub enum Version {
     Any,
     /// This revision.
     Of(u64),
+    /// No number: refused by the verbs that read it.
+    Malformed,
 }
 
 /// `resourceVersionMatch`.
@@ -62,6 +69,8 @@ pub enum VersionMatch {
     Exact,
     /// That state or a later one.
     NotOlderThan,
+    /// None that is known: refused by lists and watches.
+    Unknown,
 }
 
 /// What becomes of unknown and duplicate fields.
@@ -86,9 +95,16 @@ pub enum IncludeObject {
     Metadata,
     /// Each whole object.
     Object,
+    /// None that is known: refused where the answer is a Table.
+    Unknown,
 }
 
 impl Query {
+    /// The first value of a parameter, as it was sent.
+    pub fn parameter(&self, name: &str) -> Option<&str> {
+        self.parameters.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
     /// Reads the text after the `?`. Errors name the option.
     pub fn of(query: &str) -> Result<Self, Status> {
         if query.is_empty() {
@@ -105,26 +121,29 @@ impl Query {
             field_selector: text("fieldSelector")
                 .parse()
                 .map_err(|error: FieldSelectorError| Status::bad_request(error.to_string()))?,
-            watch: boolean("watch", get("watch"))?.unwrap_or(false),
-            allow_watch_bookmarks: boolean("allowWatchBookmarks", get("allowWatchBookmarks"))?.unwrap_or(false),
-            send_initial_events: boolean("sendInitialEvents", get("sendInitialEvents"))?,
+            watch: get("watch").is_some_and(boolean),
+            allow_watch_bookmarks: get("allowWatchBookmarks").is_some_and(boolean),
+            send_initial_events: get("sendInitialEvents").map(boolean),
             resource_version: match text("resourceVersion") {
                 "" => None,
                 "0" => Some(Version::Any),
-                version => Some(Version::Of(number("resourceVersion", version)?)),
+                version => Some(version.parse().map_or(Version::Malformed, |revision: u64| match revision {
+                    0 => Version::Any,
+                    revision => Version::Of(revision),
+                })),
             },
             resource_version_match: match text("resourceVersionMatch") {
                 "" => None,
                 "Exact" => Some(VersionMatch::Exact),
                 "NotOlderThan" => Some(VersionMatch::NotOlderThan),
-                other => return Err(unsupported("resourceVersionMatch", other, "\"Exact\", \"NotOlderThan\"")),
+                _ => Some(VersionMatch::Unknown),
             },
-            limit: optional::<i64>("limit", get("limit"))?
+            limit: optional::<i64>(get("limit"))?
                 .filter(|limit| *limit > 0)
                 .map(|limit| usize::try_from(limit).unwrap_or(usize::MAX)),
             r#continue: owned("continue"),
             // Zero and less ask for the server's default, as in Kubernetes.
-            timeout_seconds: optional::<i64>("timeoutSeconds", get("timeoutSeconds"))?
+            timeout_seconds: optional::<i64>(get("timeoutSeconds"))?
                 .and_then(|seconds| u64::try_from(seconds).ok())
                 .filter(|seconds| *seconds > 0),
             dry_run: match parameters.iter().filter(|(key, _)| key == "dryRun").find(|(_, value)| value != "All") {
@@ -144,33 +163,37 @@ impl Query {
                 "" | "Metadata" => IncludeObject::Metadata,
                 "None" => IncludeObject::None,
                 "Object" => IncludeObject::Object,
-                other => return Err(unsupported("includeObject", other, "\"Metadata\", \"None\", \"Object\"")),
+                _ => IncludeObject::Unknown,
             },
-            grace_period_seconds: optional("gracePeriodSeconds", get("gracePeriodSeconds"))?,
+            grace_period_seconds: optional(get("gracePeriodSeconds"))?,
             propagation_policy: owned("propagationPolicy"),
-            orphan_dependents: boolean("orphanDependents", get("orphanDependents"))?,
+            orphan_dependents: get("orphanDependents").map(boolean),
             parameters,
         })
     }
 }
 
-/// As Kubernetes reads query booleans: present and empty is true.
-fn boolean(name: &str, text: Option<&str>) -> Result<Option<bool>, Status> {
-    match text {
-        None => Ok(None),
-        Some("" | "true" | "True" | "TRUE" | "1" | "t") => Ok(Some(true)),
-        Some("false" | "False" | "FALSE" | "0" | "f") => Ok(Some(false)),
-        Some(other) => Err(Status::bad_request(format!("{name}: {other:?} is not a boolean"))),
+/// As Kubernetes reads query booleans: whatever is there and does not say no.
+fn boolean(text: &str) -> bool {
+    text != "0" && !text.eq_ignore_ascii_case("false")
+}
+
+fn optional<T: FromStr<Err = ParseIntError>>(text: Option<&str>) -> Result<Option<T>, Status> {
+    text.filter(|text| !text.is_empty()).map(number).transpose()
+}
+
+fn number<T: FromStr<Err = ParseIntError>>(text: &str) -> Result<T, Status> {
+    text.parse().map_err(|error: ParseIntError| {
+        Status::bad_request(format!("strconv.ParseInt: parsing {text:?}: {}", number_error(&error)))
+    })
+}
+
+/// What Go's `strconv` says of a text that is no number.
+pub fn number_error(error: &ParseIntError) -> &'static str {
+    match error.kind() {
+        IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => "value out of range",
+        _ => "invalid syntax",
     }
-}
-
-fn optional<T: std::str::FromStr>(name: &str, text: Option<&str>) -> Result<Option<T>, Status> {
-    text.filter(|text| !text.is_empty()).map(|text| number(name, text)).transpose()
-}
-
-fn number<T: std::str::FromStr>(name: &str, text: &str) -> Result<T, Status> {
-    text.parse()
-        .map_err(|_| Status::bad_request(format!("{name}: Invalid value: {text:?}: strconv.ParseInt: invalid syntax")))
 }
 
 fn unsupported(name: &str, value: &str, supported: &str) -> Status {

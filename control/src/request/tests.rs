@@ -112,7 +112,7 @@ fn numbers_that_make_no_sense_are_refused_or_mean_the_default() {
     assert_eq!(query("timeoutSeconds=-5").unwrap().timeout_seconds, None);
     assert_eq!(query("limit=-1").unwrap().limit, None);
     assert_eq!(query("limit=x").unwrap_err().code, 400);
-    assert_eq!(query("resourceVersion=-1").unwrap_err().code, 400);
+    assert_eq!(query("resourceVersion=-1").unwrap().resource_version, Some(query::Version::Malformed));
 }
 
 #[test]

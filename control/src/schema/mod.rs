@@ -98,6 +98,8 @@ pub struct Object {
     fields: Vec<Field>,
     /// By protobuf number.
     numbers: Numbers,
+    /// The way back: the number of each of `fields`.
+    number_of: Vec<FieldNumber>,
     /// Indexes of the required points in time: see [`Self::required_times`].
     required_times: Vec<usize>,
     /// Server-side apply replaces the whole of it.
@@ -109,6 +111,15 @@ pub struct Object {
 /// Fields by protobuf number. A message of Go's that is embedded in another has a number there, but its fields stand in
 /// the outer object in JSON.
 pub type Numbers = BTreeMap<u32, Numbered>;
+
+/// Where a field stands in protobuf.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FieldNumber {
+    /// Numbers of the embedded messages that hold it, the outermost first; 0 where there is none.
+    pub embedded: [u32; 2],
+    /// Its number there; 0 if it has none.
+    pub number: u32,
+}
 
 /// What a protobuf number stands for.
 #[derive(Debug)]
@@ -258,6 +269,12 @@ impl Object {
     /// Fields by protobuf number.
     pub fn numbers(&self) -> &Numbers {
         &self.numbers
+    }
+
+    /// The field of this name and its protobuf number; the number is 0 if it has none.
+    pub fn numbered(&self, name: &str) -> Option<(&Field, FieldNumber)> {
+        let at = self.position(name)?;
+        Some((&self.fields[at], self.number_of.get(at).copied().unwrap_or_default()))
     }
 
     /// The required points in time. They alone are written as zero where they are absent: typed readers (k8s-openapi)

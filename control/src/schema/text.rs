@@ -21,7 +21,8 @@
 use std::collections::HashMap;
 
 use super::{
-    Definition, Field, ListType, Merge, Node, Numbered, Numbers, Object, Text, Type, TypeId, Types, Zero, full_name,
+    Definition, Field, FieldNumber, ListType, Merge, Node, Numbered, Numbers, Object, Text, Type, TypeId, Types, Zero,
+    full_name,
 };
 
 /// Written by `cargo xtask schema`.
@@ -161,9 +162,11 @@ impl Reader {
             let Type::Object(object) = &mut node.r#type else { continue };
             object.fields.sort_by(|a, b| a.name.cmp(&b.name));
             let id = TypeId(u32::try_from(at).expect("a few hundred types"));
+            object.number_of = vec![FieldNumber::default(); object.fields.len()];
             for (number, name) in self.numbers.remove(&id).unwrap_or_default() {
                 let field = object.position(name).expect("the field was read just now");
                 insert(&mut object.numbers, number, field);
+                object.number_of[field] = field_number(number);
             }
             let promised = |field: &Field| field.required && is_time[field.r#type.0 as usize];
             object.required_times = (0..object.fields.len()).filter(|at| promised(&object.fields[*at])).collect();
@@ -184,6 +187,17 @@ fn insert(numbers: &mut Numbers, number: &str, field: usize) {
                 Numbered::Field(_) => panic!("number {number} is within a field"),
             };
         }
+    }
+}
+
+fn field_number(number: &str) -> FieldNumber {
+    let mut parts = number.split('.').map(|part| part.parse().unwrap_or_else(|_| panic!("malformed number {number}")));
+    let mut next = || parts.next().unwrap_or(0);
+    match (next(), next(), next(), next()) {
+        (number, 0, 0, 0) => FieldNumber { embedded: [0, 0], number },
+        (outer, number, 0, 0) => FieldNumber { embedded: [outer, 0], number },
+        (outermost, outer, number, 0) => FieldNumber { embedded: [outermost, outer], number },
+        _ => panic!("number {number} is within too many messages"),
     }
 }
 

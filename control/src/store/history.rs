@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Expired, Key, NAME_INDEX, Object, Term};
+use super::{Expired, Key, NAME_INDEX, NAMESPACE_INDEX, Object, Term};
 
 /// What a write did to an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +61,9 @@ impl Event {
         let now = &self.object.header.indexes;
         let before = self.previous.iter().flat_map(|previous| &previous.header.indexes);
         let own = now.iter().chain(before.filter(|term| !now.contains(term)));
-        own.map(|Term { index, value }| (&**index, &**value)).chain([(NAME_INDEX, &*self.object.header.name)])
+        let header = &self.object.header;
+        let general = [(NAME_INDEX, &*header.name), (NAMESPACE_INDEX, &*header.namespace)];
+        own.map(|Term { index, value }| (&**index, &**value)).chain(general)
     }
 }
 
@@ -84,6 +86,13 @@ impl History {
         Self { events: VecDeque::new(), bytes: 0, dropped: revision }
     }
 
+    /// A history of these events, which are all there were after `revision`.
+    pub fn of(revision: u64, events: Vec<Arc<Event>>, now: Instant) -> Self {
+        let mut history = Self::new(revision);
+        events.into_iter().for_each(|event| history.push(now, event));
+        history
+    }
+
     /// Adds to the front the events of `all` after `revision` that `take` selects, up to where this history begins.
     pub fn begin_at(&mut self, revision: u64, all: &History, take: impl Fn(&Event) -> bool) {
         let begin = revision.max(all.dropped);
@@ -98,6 +107,11 @@ impl History {
             self.events.push_front((*at, event.clone()));
         }
         self.dropped = begin;
+    }
+
+    /// The revision of the last event, or the one up to which all were dropped.
+    pub fn latest(&self) -> u64 {
+        self.events.back().map_or(self.dropped, |(_, event)| event.object.revision)
     }
 
     /// Bytes of the objects that it holds.

@@ -30,6 +30,7 @@
 //! (durability), `embedded/quarantine`. How to inspect it: [`Store::stats`], served under `/metrics` and as the
 //! readiness check `store`.
 
+mod binary;
 pub mod embedded;
 mod history;
 mod object;
@@ -41,11 +42,16 @@ mod tests;
 mod topic;
 mod transaction;
 
-use std::{fmt, sync::Arc, time::Instant};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-pub use embedded::{Embedded, Index, OpenError};
+pub use binary::BinaryFrame;
+pub use embedded::{Embedded, OpenError};
 pub use history::{Event, EventType, History};
-pub use object::{Draft, Header, NAME_INDEX, Object, OwnerReference, StoredCell, Term};
+pub use object::{Draft, Header, NAME_INDEX, NAMESPACE_INDEX, Object, OwnerReference, StoredCell, Term};
 pub use snapshot::Snapshot;
 pub use stats::{BOUNDS as SYNC_SECONDS_BOUNDS, Histogram, Stats, StoreFault};
 pub use table::Table;
@@ -83,8 +89,12 @@ pub trait Store: Send + Sync + 'static {
     /// All objects as they are now: consistent, and not changed by later writes.
     fn snapshot(&self) -> Snapshot;
 
-    /// All objects as they were at `revision`, which an earlier [`Store::keep`] named.
-    fn snapshot_at(&self, revision: u64) -> Result<Snapshot, Expired>;
+    /// The objects of `resource` as they were at `revision`: as an earlier [`Store::keep`] kept them, or made from the
+    /// watch history. What it says of other resources means nothing.
+    fn snapshot_at(&self, resource: &str, revision: u64) -> Result<Snapshot, Expired>;
+
+    /// Waits until `revision` can be seen by all reads, or `within` is over. Answers with [`Store::published`].
+    async fn wait_for(&self, revision: u64, within: Duration) -> u64;
 
     /// Keeps `snapshot` for later calls of [`Store::snapshot_at`], for some minutes. Where too many are kept, the user
     /// for whom the most are loses one.

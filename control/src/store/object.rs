@@ -7,9 +7,10 @@
 
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
+use arc_swap::ArcSwapOption;
 use bytes::{Bytes, BytesMut};
 
-use super::EventType;
+use super::{BinaryFrame, EventType};
 
 /// What is known of an object without parsing it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -47,6 +48,8 @@ pub struct Term {
 
 /// The index that every object has without a [`Term`]: its name.
 pub const NAME_INDEX: &str = "metadata.name";
+/// The index of all objects' namespaces, for watches alone: lists go by the key, which begins with the namespace.
+pub const NAMESPACE_INDEX: &str = "metadata.namespace";
 
 /// One entry of `metadata.ownerReferences`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,7 +86,7 @@ pub struct Draft {
     pub header: Box<Header>,
 }
 
-/// A stored object. Cheap to share, never changed.
+/// A stored object. Cheap to share; nothing of what it says changes.
 #[derive(Debug)]
 pub struct Object {
     /// The revision of the write that made it.
@@ -95,6 +98,9 @@ pub struct Object {
     metadata_at: u32,
     revision_at: u32,
     revision_len: u32,
+    event_type: EventType,
+    /// See [`BinaryFrame`].
+    binary: ArcSwapOption<BinaryFrame>,
 }
 
 const FRAME_END: &[u8] = b"}\n";
@@ -118,6 +124,32 @@ impl Object {
             metadata_at: json_at + draft.metadata_at,
             revision_at: json_at + draft.head.len() as u32,
             revision_len: digits.len() as u32,
+            event_type: event,
+            binary: ArcSwapOption::empty(),
+        }
+    }
+
+    /// What the write that made the object did.
+    pub fn event_type(&self) -> EventType {
+        self.event_type
+    }
+
+    /// The second encoding of its frame, if somebody made it.
+    pub fn binary(&self) -> Option<Arc<BinaryFrame>> {
+        let frame = self.binary.load_full()?;
+        frame.used();
+        Some(frame)
+    }
+
+    /// Keeps the second encoding of its frame until it was not used for a while.
+    pub fn keep_binary(&self, frame: Arc<BinaryFrame>) {
+        self.binary.store(Some(frame));
+    }
+
+    /// Drops the second encoding if nobody used it since the last call.
+    pub fn drop_unused_binary(&self) {
+        if self.binary.load().as_ref().is_some_and(|frame| !frame.take_used()) {
+            self.binary.store(None);
         }
     }
 

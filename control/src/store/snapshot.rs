@@ -14,6 +14,8 @@ pub struct Snapshot {
     /// The revision of the last write that it holds.
     pub revision: u64,
     tables: OrdMap<Arc<str>, Table>,
+    /// It tells the past of one resource; all others are as they were later.
+    rewound: bool,
 }
 
 impl Snapshot {
@@ -57,6 +59,24 @@ impl Snapshot {
     /// The resources that have, or had, objects.
     pub fn resources(&self) -> impl Iterator<Item = (&Arc<str>, &Table)> {
         self.tables.iter()
+    }
+
+    /// Takes back the changes of one resource after `revision`: `events` are all of them, in order.
+    pub fn rewind(&mut self, resource: &str, revision: u64, events: &[Arc<Event>]) {
+        let table = self.tables.entry(Arc::from(resource)).or_default();
+        for event in events.iter().rev() {
+            match &event.previous {
+                Some(previous) => table.put(event.key.name.clone(), previous.clone()),
+                None => table.remove(&event.key.name),
+            }
+        }
+        self.revision = revision;
+        self.rewound = true;
+    }
+
+    /// Whether it tells the past of one resource only.
+    pub fn is_rewound(&self) -> bool {
+        self.rewound
     }
 
     /// Puts an object read from disk in its place.

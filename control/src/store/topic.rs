@@ -39,8 +39,19 @@ struct Feed {
 impl Topic {
     /// A topic that knows nothing of changes up to `revision`.
     pub fn new(revision: u64) -> Self {
-        let all = Arc::new(Feed::new(History::new(revision), revision));
+        Self::of(History::new(revision))
+    }
+
+    /// A topic that begins with a history.
+    pub fn of(history: History) -> Self {
+        let latest = history.latest();
+        let all = Arc::new(Feed::new(history, latest));
         Self { all, by_value: Mutex::default(), wakes: AtomicU64::new(0) }
+    }
+
+    /// All changes after a revision that are known now.
+    pub fn after(&self, revision: u64) -> Result<Vec<Arc<Event>>, Expired> {
+        self.all.history.read().after(revision, usize::MAX)
     }
 
     /// Adds a batch of changes and wakes each watcher that they concern once.

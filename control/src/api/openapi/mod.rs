@@ -4,44 +4,34 @@
 //! schemas, `paths` lists the operations, `v2` puts it all in the older form.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, OnceLock},
 };
 
-use bytes::Bytes;
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
 
-use crate::{
-    kinds::{Kind, Kinds},
-    schema::Schema,
-};
+use super::{documents::Document, subresource};
+use crate::kinds::{Kind, Kinds};
 
+mod parameters;
 mod paths;
 mod schemas;
 pub mod v2;
+
+pub use paths::root;
 
 /// The documents of all served kinds.
 pub struct OpenApi {
     kinds: Arc<Kinds>,
     prepared: OnceLock<Prepared>,
     /// `/openapi/v2` as JSON and as protobuf; few clients ask.
-    older: OnceLock<[Bytes; 2]>,
+    older: OnceLock<Older>,
 }
 
 struct Prepared {
-    index: Bytes,
+    index: Document,
     /// By path: `api/v1`, `apis/apps/v1`.
     documents: BTreeMap<String, Document>,
-}
-
-/// The document of one group and version.
-#[derive(Clone, Debug)]
-pub struct Document {
-    /// The text that is sent.
-    pub json: Bytes,
-    /// Upper-case hex; a URL with it as `?hash=` may be cached for ever, and it serves as the `ETag`.
-    pub hash: String,
 }
 
 impl OpenApi {
@@ -51,7 +41,7 @@ impl OpenApi {
     }
 
     /// `GET /openapi/v3`
-    pub fn index(&self) -> Bytes {
+    pub fn index(&self) -> Document {
         self.prepared().index.clone()
     }
 
@@ -60,13 +50,9 @@ impl OpenApi {
         self.prepared().documents.get(path).cloned()
     }
 
-    /// `GET /openapi/v2` with its `Content-Type`.
-    pub fn v2(&self, accept: &str) -> (Bytes, &'static str) {
-        let [json, protobuf] = self.older.get_or_init(|| older(&self.kinds));
-        match v2::wants_protobuf(accept) {
-            true => (protobuf.clone(), v2::PROTOBUF),
-            false => (json.clone(), "application/json"),
-        }
+    /// `GET /openapi/v2`
+    pub fn v2(&self) -> &Older {
+        self.older.get_or_init(|| older(&self.kinds))
     }
 
     fn prepared(&self) -> &Prepared {
@@ -90,7 +76,7 @@ impl Prepared {
                 (path.clone(), json!({"serverRelativeURL": url}))
             })
             .collect();
-        Self { index: Bytes::from(json!({"paths": urls}).to_string()), documents }
+        Self { index: Document::new(json!({"paths": urls}).to_string()), documents }
     }
 }
 
@@ -102,23 +88,35 @@ fn document(kinds: &[&Kind], definitions: &BTreeMap<String, Value>) -> Document 
         "openapi": "3.0.0",
         "info": {"title": "Kubernetes", "version": concat!("fairlead-", env!("CARGO_PKG_VERSION"))},
         "paths": paths,
-        "components": {"schemas": needed},
+        "components": {"schemas": needed, "securitySchemes": {"BearerToken": bearer_token()}},
     });
-    let json = Bytes::from(json.to_string());
-    let hash = hex::encode_upper(Sha256::digest(&json));
-    Document { json, hash }
+    Document::new(json.to_string())
 }
 
-fn older(kinds: &Kinds) -> [Bytes; 2] {
+/// How clients say who they are.
+fn bearer_token() -> Value {
+    json!({"description": "Bearer Token authentication", "in": "header", "name": "authorization", "type": "apiKey"})
+}
+
+/// The older form of the documents, all kinds in one.
+pub struct Older {
+    /// As JSON text.
+    pub json: Document,
+    /// As gnostic's protobuf message, which kubectl asks for.
+    pub protobuf: Document,
+}
+
+fn older(kinds: &Kinds) -> Older {
     let paths = kinds.iter().flat_map(|kind| paths::of(kind)).collect();
     let document = v2::document(&paths, &published_definitions(kinds));
-    [Bytes::from(document.to_string()), Bytes::from(v2::protobuf(&document))]
+    Older { json: Document::new(document.to_string()), protobuf: Document::new(v2::protobuf(&document)) }
 }
 
 /// The definitions with the names of kinds on those that are kinds, and with the lists of kinds.
 fn published_definitions(kinds: &Kinds) -> BTreeMap<String, Value> {
-    let beside = paths::BESIDE_KINDS.into_iter().filter_map(Schema::builtin);
-    let mut definitions = schemas::definitions(kinds.iter().map(|kind| kind.schema.clone()).chain(beside));
+    let schemas = kinds.iter().map(|kind| kind.schema.clone()).chain(paths::beside_kinds());
+    let mut definitions = schemas::definitions(schemas);
+    add_general(kinds, &mut definitions);
     for kind in kinds.iter() {
         let named = |name: String| json!([{"group": kind.group, "version": kind.version, "kind": name}]);
         if let Some(definition) = definitions.get_mut(kind.schema.name()) {
@@ -140,6 +138,42 @@ fn published_definitions(kinds: &Kinds) -> BTreeMap<String, Value> {
         definitions.insert(format!("{}List", kind.schema.name()), list);
     }
     definitions
+}
+
+/// Adds what belongs to no kind alone: patches, the events of watches, and the names of what subresources are sent.
+fn add_general(kinds: &Kinds, definitions: &mut BTreeMap<String, Value>) {
+    const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.";
+    const RAW: &str = "io.k8s.apimachinery.pkg.runtime.RawExtension";
+    let patch = "Patch is provided to give a concrete name and type to the Kubernetes PATCH request body.";
+    definitions.insert(format!("{META}Patch"), json!({"description": patch, "type": "object"}));
+    let raw = "RawExtension is an object of any kind.";
+    definitions.entry(RAW.to_owned()).or_insert_with(|| json!({"description": raw, "type": "object"}));
+    let event = json!({
+        "description": "Event represents a single event to a watched resource.",
+        "type": "object",
+        "required": ["type", "object"],
+        "properties": {
+            "object": {"$ref": format!("#/components/schemas/{RAW}")},
+            "type": {"type": "string"},
+        },
+    });
+    definitions.insert(format!("{META}WatchEvent"), event);
+    let versions: BTreeSet<(&str, &str)> = kinds.iter().map(|kind| (&*kind.group, &*kind.version)).collect();
+    for name in ["DeleteOptions", "WatchEvent"] {
+        let names = versions.iter().map(|(group, version)| json!({"group": group, "kind": name, "version": version}));
+        if let Some(definition) = definitions.get_mut(&format!("{META}{name}")) {
+            definition["x-kubernetes-group-version-kind"] = names.collect();
+        }
+    }
+    if let Some(status) = definitions.get_mut(&format!("{META}Status")) {
+        status["x-kubernetes-group-version-kind"] = json!([{"group": "", "kind": "Status", "version": "v1"}]);
+    }
+    for form in subresource::ALL.iter().filter_map(|subresource| subresource.form) {
+        if let Some(definition) = definitions.get_mut(form.schema) {
+            definition["x-kubernetes-group-version-kind"] =
+                json!([{"group": form.group, "kind": form.kind, "version": form.version}]);
+        }
+    }
 }
 
 /// Adds every definition that `value` refers to, directly or through others.
@@ -176,7 +210,7 @@ mod tests {
     #[test]
     fn the_index_names_every_version_with_the_hash_of_its_document() {
         let openapi = OpenApi::new(Kinds::built_in());
-        let index = read(&openapi.index());
+        let index = read(&openapi.index().bytes);
         for path in ["api/v1", "apis/apps/v1", "apis/apps/v1beta2", "apis/discovery.k8s.io/v1"] {
             let document = openapi.document(path).unwrap();
             let url = format!("/openapi/v3/{path}?hash={}", document.hash);
@@ -190,7 +224,7 @@ mod tests {
     fn every_kind_has_a_patch_that_takes_field_validation() {
         let openapi = OpenApi::new(Kinds::built_in());
         for kind in Kinds::built_in().iter().filter(|k| k.stored().is_some()) {
-            let document = read(&openapi.document(&paths::root(kind)).unwrap().json);
+            let document = read(&openapi.document(&paths::root(kind)).unwrap().bytes);
             let patches = document["paths"].as_object().unwrap().values().map(|path| &path["patch"]);
             let gvk = json!({"group": kind.group, "version": kind.version, "kind": kind.kind});
             let found = patches.filter(|p| p["x-kubernetes-group-version-kind"] == gvk).any(|p| {
@@ -206,14 +240,14 @@ mod tests {
     fn a_document_holds_every_definition_it_refers_to() {
         let openapi = OpenApi::new(Kinds::built_in());
         for document in openapi.prepared().documents.values() {
-            let document = read(&document.json);
+            let document = read(&document.bytes);
             let schemas: BTreeMap<String, Value> =
                 document["components"]["schemas"].as_object().unwrap().clone().into_iter().collect();
             let mut needed = BTreeMap::new();
             collect(&document, &schemas, &mut needed);
             assert_eq!(needed.len(), schemas.len());
         }
-        let core = read(&openapi.document("api/v1").unwrap().json);
+        let core = read(&openapi.document("api/v1").unwrap().bytes);
         let containers = &core["components"]["schemas"]["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"];
         assert_eq!(containers["x-kubernetes-patch-merge-key"], "name");
     }

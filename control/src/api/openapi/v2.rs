@@ -10,18 +10,19 @@ use serde_json::{Map, Value, json};
 /// Media type of the protobuf form. Without the `@` that newer clients put into it, which older ones cannot read.
 pub const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
-/// Whether `Accept` names the protobuf form, in either spelling.
-pub fn wants_protobuf(accept: &str) -> bool {
-    accept.contains("application/com.github.proto-openapi.spec.v2")
-}
+/// Spellings of its subtype that clients ask with.
+pub const PROTOBUF_SUBTYPES: [&str; 2] =
+    ["com.github.proto-openapi.spec.v2.v1.0+protobuf", "com.github.proto-openapi.spec.v2@v1.0+protobuf"];
 
 /// The Swagger document of all `paths` and `definitions`, which are in the form of OpenAPI v3.
 pub fn document(paths: &Map<String, Value>, definitions: &BTreeMap<String, Value>) -> Value {
     let definitions: Map<String, Value> =
         definitions.iter().map(|(name, definition)| (name.clone(), flattened(definition.clone()))).collect();
     let paths: Map<String, Value> = paths.iter().map(|(path, item)| (path.clone(), older(item))).collect();
-    json!({"swagger": "2.0", "info": {"title": "Kubernetes", "version": concat!("fairlead-", env!("CARGO_PKG_VERSION"))},
-        "paths": paths, "definitions": definitions})
+    json!({"swagger": "2.0", "info": {"title": "Kubernetes",
+            "version": concat!("fairlead-", env!("CARGO_PKG_VERSION"))},
+        "paths": paths, "definitions": definitions, "security": [{"BearerToken": []}],
+        "securityDefinitions": {"BearerToken": super::bearer_token()}})
 }
 
 /// References alone: an `allOf` of one crashes kubectl 1.20, and `oneOf` is unknown to this version.
@@ -47,32 +48,60 @@ fn flattened(schema: Value) -> Value {
     }
 }
 
-/// A path item of v3 as one of v2: schemas of parameters stand in the parameter, bodies are parameters.
+/// A path item of v3 as one of v2: schemas of parameters stand in the parameter, bodies are parameters, and media types
+/// stand beside what they are of.
 fn older(item: &Value) -> Value {
     let mut out = Map::new();
     for (key, value) in item.as_object().into_iter().flatten() {
         match key.as_str() {
             "parameters" => drop(out.insert(key.clone(), parameters(value))),
-            _ => {
-                let mut operation = value.clone();
-                if let Some(operation) = operation.as_object_mut() {
-                    operation.shift_remove("requestBody");
-                    let own = operation.shift_remove("parameters").unwrap_or(json!([]));
-                    operation.insert("parameters".into(), parameters(&own));
-                    operation.insert("responses".into(), json!({"200": {"description": "OK"}}));
-                }
-                out.insert(key.clone(), operation);
-            }
+            _ => drop(out.insert(key.clone(), older_operation(value))),
         }
     }
     Value::Object(out)
+}
+
+fn older_operation(operation: &Value) -> Value {
+    let mut out = operation.clone();
+    let types = |content: &Value| -> Vec<Value> { entries(content).map(|(name, _)| name.as_str().into()).collect() };
+    let schema = |content: &Value| entries(content).next().map(|(_, media)| flattened(media["schema"].clone()));
+    let mut all = Vec::new();
+    let sent = &operation["requestBody"]["content"];
+    if let Some(schema) = schema(sent) {
+        let mut body = json!({"in": "body", "name": "body", "schema": schema});
+        if operation["requestBody"]["required"] == true {
+            body["required"] = true.into();
+        }
+        all.push(body);
+    }
+    all.extend(parameters(&operation["parameters"]).as_array().into_iter().flatten().cloned());
+    let answers: Map<String, Value> = entries(&operation["responses"])
+        .map(|(code, response)| {
+            let mut older = json!({"description": response["description"]});
+            if let Some(schema) = schema(&response["content"]) {
+                older["schema"] = schema;
+            }
+            (code.clone(), older)
+        })
+        .collect();
+    let consumes = if sent.is_object() { types(sent) } else { vec!["*/*".into()] };
+    let produces = entries(&operation["responses"]).next().map(|(_, first)| types(&first["content"]));
+    if let Some(map) = out.as_object_mut() {
+        map.shift_remove("requestBody");
+        map.insert("consumes".into(), consumes.into());
+        map.insert("parameters".into(), all.into());
+        map.insert("produces".into(), produces.unwrap_or_default().into());
+        map.insert("responses".into(), answers.into());
+        map.insert("schemes".into(), json!(["https"]));
+    }
+    out
 }
 
 fn parameters(list: &Value) -> Value {
     let older = |parameter: &Value| {
         let mut parameter = parameter.clone();
         if let Some(map) = parameter.as_object_mut() {
-            for (key, value) in map.shift_remove("schema").as_ref().and_then(Value::as_object).into_iter().flatten() {
+            for (key, value) in entries(&map.shift_remove("schema").unwrap_or_default()) {
                 map.insert(key.clone(), value.clone());
             }
         }
@@ -114,19 +143,50 @@ fn path_item(out: &mut Writer, item: &Value) {
 }
 
 fn operation(out: &mut Writer, operation: &Value) {
+    let texts = |out: &mut Writer, number: u32, field: &str| {
+        for text in operation[field].as_array().into_iter().flatten() {
+            out.text(number, text);
+        }
+    };
+    texts(out, 1, "tags");
+    out.text(3, &operation["description"]);
+    out.text(5, &operation["operationId"]);
+    texts(out, 6, "produces");
+    texts(out, 7, "consumes");
     for one in operation["parameters"].as_array().into_iter().flatten() {
         out.message(8, |out| parameter(out, one));
     }
     out.message(9, |responses| {
         for (code, response) in entries(&operation["responses"]) {
-            responses.named(1, code, |value| value.message(1, |out| out.text(1, &response["description"])));
+            responses.named(1, code, |value| {
+                value.message(1, |out| {
+                    out.text(1, &response["description"]);
+                    if response["schema"].is_object() {
+                        out.message(2, |item| item.message(1, |out| schema(out, &response["schema"])));
+                    }
+                });
+            });
         }
     });
+    texts(out, 10, "schemes");
     extensions(out, 13, operation);
 }
 
-/// `ParametersItem { Parameter { NonBodyParameter { query | path } } }`
+/// `ParametersItem { Parameter { BodyParameter | NonBodyParameter { query | path } } }`
 fn parameter(out: &mut Writer, parameter: &Value) {
+    if parameter["in"] == "body" {
+        out.message(1, |out| {
+            out.message(1, |body| {
+                body.text(2, &parameter["name"]);
+                body.text(3, &parameter["in"]);
+                if parameter["required"] == true {
+                    body.varint(4, 1);
+                }
+                body.message(5, |out| schema(out, &parameter["schema"]));
+            });
+        });
+        return;
+    }
     let in_path = parameter["in"] == "path";
     out.message(1, |out| {
         out.message(2, |out| {
@@ -244,6 +304,5 @@ mod tests {
         let mut out = Writer::default();
         out.named(1, "a", |value| value.varint(26, 300));
         assert_eq!(out.0, [0x0a, 0x09, 0x0a, 0x01, b'a', 0x12, 0x04, 0xd0, 0x01, 0xac, 0x02]);
-        assert!(wants_protobuf("application/com.github.proto-openapi.spec.v2@v1.0+protobuf"));
     }
 }

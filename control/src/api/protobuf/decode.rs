@@ -4,7 +4,10 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use super::wire::{self, Malformed, Wire};
+use super::{
+    json_schema::SchemaOr,
+    wire::{self, Malformed, Wire},
+};
 use crate::schema::{Field, Numbered, Numbers, Object, Type, TypeId, Types, Zero, decode::MAX_LEVELS};
 
 /// Reads messages by the types of one arena.
@@ -19,6 +22,11 @@ impl<'t> Reader<'t> {
     /// A reader without open messages.
     pub fn new(types: &'t Types) -> Self {
         Self { types, levels: MAX_LEVELS }
+    }
+
+    /// The arena.
+    pub fn types(self) -> &'t Types {
+        self.types
     }
 
     fn deeper(self) -> Result<Self, Malformed> {
@@ -126,11 +134,15 @@ impl<'t> Reader<'t> {
             }
             (Type::Quantity, Wire::Bytes(bytes)) => Ok(Value::String(first_text(bytes)?)),
             (Type::IntOrString, Wire::Bytes(bytes)) => int_or_string(bytes),
-            // JSON text in a message of its own.
-            (Type::Any, Wire::Bytes(bytes)) => {
-                let json = first_text(bytes)?;
-                if json.is_empty() { Ok(Value::Null) } else { serde_json::from_str(&json).map_err(|_| Malformed::Json) }
-            }
+            (Type::Any, Wire::Bytes(bytes)) => match SchemaOr::of(self.types, id) {
+                Some(part) => part.read(self.deeper()?, bytes),
+                // JSON text in a message of its own.
+                None => {
+                    let json = first_text(bytes)?;
+                    let value = || serde_json::from_str(&json).map_err(|_| Malformed::Json);
+                    if json.is_empty() { Ok(Value::Null) } else { value() }
+                }
+            },
             // A list within a map is a message of its own.
             (Type::List(_), Wire::Bytes(bytes)) => texts(bytes),
             (Type::Object(object), Wire::Bytes(bytes)) => {

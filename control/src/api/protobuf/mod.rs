@@ -1,16 +1,31 @@
-//! Request bodies in Kubernetes' protobuf, turned into the JSON that the same client would have sent otherwise.
+//! Kubernetes' protobuf: request bodies are turned into the JSON that the same client would have sent otherwise, and
+//! JSON into the answers that client-go's typed clients ask for.
 //!
-//! kubectl since 1.32, client-go's typed clients and Helm send them and do not fall back. Answers are JSON: all of
-//! these accept it. Nothing is validated here beyond that the bytes can be read; fields that are unknown (from a newer
-//! client) are dropped, as Kubernetes does.
+//! kubectl since 1.32, client-go's typed clients and Helm send it and do not fall back. Of a body, nothing is validated
+//! here beyond that the bytes can be read; fields that are unknown (from a newer client) are dropped, as Kubernetes
+//! does.
+//!
+//! | file | what it knows |
+//! |---|---|
+//! | `wire` | field numbers and raw values |
+//! | `decode` | from a message to JSON, by the schema |
+//! | `json`, `encode` | from JSON text to a message, by the schema, without a tree between |
+//! | `json_schema` | the values that are one of two types |
+//! | `answer` | whole objects, lists and watch frames |
 
 use serde_json::{Map, Value};
 
 use super::Status;
 use crate::schema::Types;
 
+pub mod answer;
 mod decode;
+mod encode;
+mod json;
+mod json_schema;
 mod wire;
+
+pub use encode::CannotEncode;
 
 /// What every body starts with, before a `runtime.Unknown` message.
 const MAGIC: &[u8] = b"k8s\0";
@@ -78,4 +93,4 @@ fn unreadable(error: wire::Malformed) -> Status {
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

@@ -4,22 +4,21 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::StatusCode;
 
-use super::{show, show_metadata, shown, table};
+use super::{go_type, options, show, show_metadata, shown, table};
 use crate::{
     api::{Api, Status, Subject, request::Call, response},
-    request::{accept::ResponseForm, query::Version},
+    request::accept::ResponseForm,
     store::Object,
 };
 
 /// `GET` of one object.
-pub fn get(api: &Api, call: &Call) -> Result<Response, Status> {
-    let place = api.place(&call.target)?;
-    let snapshot = api.store().snapshot();
-    if let Some(Version::Of(asked)) = call.query.resource_version
-        && asked > snapshot.revision
-    {
-        return Err(Status::version_too_large(asked, snapshot.revision));
+pub async fn get(api: &Api, call: &Call) -> Result<Response, Status> {
+    if let ResponseForm::PartialMetadataList(_) = call.accepted.form {
+        return Err(Status::wrong_form("PartialObjectMetadataList", &go_type(&call.target.kind, ""), false));
     }
+    options::check_table(call)?;
+    let place = api.place(&call.target)?;
+    let snapshot = options::not_older_than(api.store(), &call.query).await?;
     let object = snapshot.get(&place.resource, &place.key).ok_or_else(|| {
         let name = call.target.name.as_deref().unwrap_or_default();
         Status::not_found(Subject { group: &place.kind.group, resource: &place.kind.plural, name })
@@ -27,23 +26,22 @@ pub fn get(api: &Api, call: &Call) -> Result<Response, Status> {
     Ok(response::json(StatusCode::OK, render(call, object)))
 }
 
-/// The text of an object that a request answers with.
+/// The JSON text of an object that a request answers with.
 pub fn render(call: &Call, object: &Object) -> Bytes {
     let kind = &call.target.kind;
-    match call.form {
+    match call.accepted.form {
         ResponseForm::Object => shown(kind, object),
-        ResponseForm::PartialMetadata => {
+        ResponseForm::PartialMetadata(version) | ResponseForm::PartialMetadataList(version) => {
             let mut text = Vec::new();
-            show_metadata(object, &mut text);
+            show_metadata(object, version, &mut text);
             text.into()
         }
-        ResponseForm::Table => {
+        ResponseForm::Table(version) => {
             let mut text = Vec::new();
             let revision = object.revision.to_string();
-            table::begin(&mut text, Some(kind), &format!(r#"{{"resourceVersion":"{revision}"}}"#));
-            table::row(&mut text, object, call.query.include_object, jiff::Timestamp::now(), |object, out| {
-                show(kind, object, out);
-            });
+            table::begin(&mut text, Some(kind), version, &format!(r#"{{"resourceVersion":"{revision}"}}"#));
+            let rows = table::Rows { include: call.query.include_object, version, now: jiff::Timestamp::now() };
+            rows.row(&mut text, object, |object, out| show(kind, object, out));
             table::end(&mut text);
             text.into()
         }

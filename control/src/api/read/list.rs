@@ -1,55 +1,68 @@
 //! Lists: all or a page of a resource's objects, at one revision.
 
 use axum::response::Response;
-use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use bytes::Bytes;
 use http::StatusCode;
-use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use std::sync::Arc;
 
-use super::{indexed, prefix, show, show_metadata, table};
+use super::{
+    continue_token::ContinueToken,
+    go_type, indexed, namespace,
+    options::{self, NoState},
+    prefix, show, show_metadata, shown, table,
+};
 use crate::{
-    api::{Api, Status, StorageLocation, request::Call, response},
-    request::{
-        accept::ResponseForm,
-        query::{Query, Version, VersionMatch},
+    api::{
+        Api, Status, StorageLocation,
+        protobuf::{CannotEncode, answer},
+        request::Call,
+        response,
     },
-    store::{Object, Snapshot, Store},
+    kinds::Kind,
+    request::accept::{Encoding, MetaVersion, ResponseForm},
+    store::{Object, Snapshot},
 };
 
-/// Where the next page of a list begins. Opaque to clients.
-#[derive(Serialize, Deserialize)]
-struct Token {
-    #[serde(rename = "rv")]
-    revision: u64,
-    /// Key of the last object of the page before.
-    after: String,
-    /// How many objects follow, where nothing is selected: counted once a list, since a count walks over all of them.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    left: Option<u64>,
-}
-
-/// The longest token taken. Those of this program are shorter: a namespace and a name have 317 characters at most.
-const MAX_TOKEN: usize = 1024;
-
 /// `GET` of many objects.
-pub fn list(api: &Api, call: &Call) -> Result<Response, Status> {
-    let place = api.resource(&call.target)?;
+pub async fn list(api: &Api, call: &Call) -> Result<Response, Status> {
+    options::check_list(&call.query)?;
+    if let ResponseForm::PartialMetadata(_) = call.accepted.form {
+        return Err(Status::wrong_form("PartialObjectMetadata", &go_type(&call.target.kind, "List"), true));
+    }
+    options::check_table(call)?;
     call.query.field_selector.check(&call.target.kind)?;
-    let token = call.query.r#continue.as_deref().map(|text| decode(text, &prefix(&call.target))).transpose()?;
-    let snapshot = at(api.store(), &call.query, token.as_ref())?;
+    let place = api.resource(&call.target)?;
+    let (snapshot, token) = match options::state_of_list(api, call, &place.resource).await {
+        Ok(state) => state,
+        Err(NoState::Refused(status)) => return Err(status),
+        Err(NoState::Inconsistent(status, token)) => return Ok(expired(&status, &token)),
+    };
     let after = token.as_ref().map(|token| token.after.as_str());
     let page = page(&snapshot, &place, call, after, call.query.limit);
-    let mut metadata = serde_json::json!({"resourceVersion": snapshot.revision.to_string()});
+    let mut metadata = json!({"resourceVersion": snapshot.revision.to_string()});
     if let Some(last) = page.next.clone() {
         api.store().keep(&snapshot, &call.identity.name);
         let left = remaining(&snapshot, &place, call, token.as_ref(), &page, &last);
-        let token = Token { revision: snapshot.revision, after: last.to_string(), left };
-        metadata["continue"] = encode(&token).into();
+        let token = ContinueToken { revision: Some(snapshot.revision), after: last.to_string(), left };
+        metadata["continue"] = token.encode().into();
         if let Some(left) = left {
             metadata["remainingItemCount"] = left.into();
         }
     }
+    if call.accepted.encoding == Encoding::Protobuf {
+        let body = protobuf(call, &page.objects, &metadata);
+        let body = body.map_err(|error| Status::internal(format!("cannot encode the list: {error}")))?;
+        return Ok(response::encoded(StatusCode::OK, Encoding::Protobuf, body));
+    }
     Ok(response::json(StatusCode::OK, text(call, &page.objects, &metadata.to_string())))
+}
+
+/// Refuses to go on with a list, with a token that goes on at another state.
+fn expired(status: &Status, token: &ContinueToken) -> Response {
+    let mut body = status.to_json();
+    body["metadata"] = json!({"continue": token.encode()});
+    response::json(StatusCode::from_u16(status.code).unwrap_or(StatusCode::GONE), body.to_string())
 }
 
 /// How many objects follow the page that ends with the key `last`. Not told where something is selected, as in
@@ -58,7 +71,7 @@ fn remaining(
     snapshot: &Snapshot,
     place: &StorageLocation,
     call: &Call,
-    token: Option<&Token>,
+    token: Option<&ContinueToken>,
     page: &Page,
     last: &str,
 ) -> Option<u64> {
@@ -92,9 +105,9 @@ pub(in crate::api) fn page(
     after: Option<&str>,
     limit: Option<usize>,
 ) -> Page {
-    let prefix = prefix(&call.target);
     let labels = &call.query.label_selector;
     let fields = call.query.field_selector.stored(&call.target.kind);
+    let prefix = namespace(call, &fields).map(|namespace| format!("{namespace}/")).unwrap_or_default();
     let rows: Box<dyn Iterator<Item = _> + '_> = match indexed(call, &fields, &place.kind) {
         Some(term) => Box::new(snapshot.list_by(&place.resource, term, &prefix, after)),
         None => Box::new(snapshot.list(&place.resource, &prefix, after)),
@@ -115,89 +128,76 @@ pub(in crate::api) fn page(
     page
 }
 
-/// The state that the options ask for.
-fn at(store: &dyn Store, query: &Query, token: Option<&Token>) -> Result<Snapshot, Status> {
-    if let Some(token) = token {
-        if matches!(query.resource_version, Some(Version::Of(_))) {
-            return Err(Status::bad_request("specifying resource version is not allowed when using continue"));
+/// The list as protobuf.
+fn protobuf(call: &Call, objects: &[Arc<Object>], metadata: &Value) -> Result<Vec<u8>, CannotEncode> {
+    let kind = &call.target.kind;
+    match call.accepted.form {
+        ResponseForm::PartialMetadata(version) | ResponseForm::PartialMetadataList(version) => {
+            let items = objects.iter().map(|object| answer::metadata(object)).collect::<Result<Vec<_>, _>>()?;
+            answer::list(version.api_version(), "PartialObjectMetadataList", metadata, &items)
         }
-        return store.snapshot_at(token.revision).map_err(|_| {
-            Status::expired(
-                "The provided continue parameter is too old to display a consistent list result. \
-                 You can start a new list without the continue parameter.",
-            )
-        });
-    }
-    match (query.resource_version, query.resource_version_match) {
-        (None, Some(_)) => {
-            Err(Status::bad_request("resourceVersionMatch is forbidden unless resourceVersion is provided"))
-        }
-        (Some(Version::Any), Some(VersionMatch::Exact)) => {
-            Err(Status::bad_request("resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\""))
-        }
-        (Some(Version::Of(revision)), Some(VersionMatch::Exact)) => {
-            let current = store.snapshot();
-            if revision > current.revision {
-                return Err(Status::version_too_large(revision, current.revision));
-            }
-            store.snapshot_at(revision).map_err(|expired| {
-                Status::expired(format!("The resourceVersion for the provided list is too old: {expired}"))
-            })
-        }
-        (asked, _) => {
-            let snapshot = store.snapshot();
-            match asked {
-                Some(Version::Of(revision)) if revision > snapshot.revision => {
-                    Err(Status::version_too_large(revision, snapshot.revision))
-                }
-                _ => Ok(snapshot),
-            }
+        ResponseForm::Object | ResponseForm::Table(_) => {
+            let message = |object: &Arc<Object>| -> Result<Bytes, CannotEncode> {
+                answer::stored(kind, object, || shown(kind, object))
+            };
+            let items = objects.iter().map(message).collect::<Result<Vec<_>, _>>()?;
+            answer::list(&kind.api_version(), &format!("{}List", kind.kind), metadata, &items)
         }
     }
 }
 
+/// The list as JSON.
 fn text(call: &Call, objects: &[Arc<Object>], metadata: &str) -> Vec<u8> {
     let kind = &call.target.kind;
     let size = objects.iter().map(|object| object.size()).sum::<usize>();
-    if call.form == ResponseForm::Table {
-        let mut out = Vec::with_capacity(size / 2 + 4096);
-        table::begin(&mut out, Some(kind), metadata);
-        let now = jiff::Timestamp::now();
-        for object in objects {
-            table::row(&mut out, object, call.query.include_object, now, |object, out| show(kind, object, out));
+    match call.accepted.form {
+        ResponseForm::Table(version) => table(call, kind, objects, metadata, version, size),
+        ResponseForm::PartialMetadata(version) | ResponseForm::PartialMetadataList(version) => {
+            let of = (version.api_version(), "PartialObjectMetadata");
+            items(of, objects, metadata, size, |object, out| show_metadata(object, version, out))
         }
-        table::end(&mut out);
-        return out;
+        ResponseForm::Object => {
+            let of = (&*kind.api_version(), &*kind.kind);
+            items(of, objects, metadata, size, |object, out| show(kind, object, out))
+        }
     }
+}
+
+fn table(
+    call: &Call,
+    kind: &Kind,
+    objects: &[Arc<Object>],
+    metadata: &str,
+    version: MetaVersion,
+    size: usize,
+) -> Vec<u8> {
+    let mut out = Vec::with_capacity(size / 2 + 4096);
+    table::begin(&mut out, Some(kind), version, metadata);
+    let rows = table::Rows { include: call.query.include_object, version, now: jiff::Timestamp::now() };
+    for object in objects {
+        rows.row(&mut out, object, |object, out| show(kind, object, out));
+    }
+    table::end(&mut out);
+    out
+}
+
+/// A list of `kind`, with the version and the kind of its items.
+fn items(
+    (api_version, kind): (&str, &str),
+    objects: &[Arc<Object>],
+    metadata: &str,
+    size: usize,
+    mut show: impl FnMut(&Object, &mut Vec<u8>),
+) -> Vec<u8> {
     let mut out = Vec::with_capacity(size + 256);
-    let (list_kind, api_version) = match call.form {
-        ResponseForm::PartialMetadata => ("PartialObjectMetadata", "meta.k8s.io/v1".to_owned()),
-        ResponseForm::Object | ResponseForm::Table => (&*kind.kind, kind.api_version()),
-    };
-    let start = format!(r#"{{"kind":"{list_kind}List","apiVersion":"{api_version}","metadata":{metadata},"items":["#);
+    let start = format!(r#"{{"kind":"{kind}List","apiVersion":"{api_version}","metadata":{metadata},"items":["#);
     out.extend_from_slice(start.as_bytes());
     for (index, object) in objects.iter().enumerate() {
         if index > 0 {
             out.push(b',');
         }
-        match call.form {
-            ResponseForm::PartialMetadata => show_metadata(object, &mut out),
-            ResponseForm::Object | ResponseForm::Table => show(kind, object, &mut out),
-        }
+        show(object, &mut out);
     }
     out.extend_from_slice(b"]}\n");
     out
-}
-
-fn encode(token: &Token) -> String {
-    BASE64_URL_SAFE_NO_PAD.encode(serde_json::json!(token).to_string())
-}
-
-/// Reads a token of a list of keys that start with `prefix`.
-fn decode(text: &str, prefix: &str) -> Result<Token, Status> {
-    let bytes = (text.len() <= MAX_TOKEN).then(|| BASE64_URL_SAFE_NO_PAD.decode(text).ok()).flatten();
-    let token: Option<Token> = bytes.and_then(|json| serde_json::from_slice(&json).ok());
-    // A token of another namespace would skip objects, or all.
-    let token = token.filter(|token| token.after.starts_with(prefix));
-    token.ok_or_else(|| Status::bad_request("continue key is not valid"))
 }

@@ -1,7 +1,17 @@
 //! Reads: get, list and watch, in the form the client takes. Stored bytes are copied, not parsed.
+//!
+//! | file | what it decides |
+//! |---|---|
+//! | `options` | which state a read is answered from, and which options go together |
+//! | `continue_token` | where the next page of a list begins |
+//! | `get`, `list`, `watch` | the three reads |
+//! | `table`, `frames` | the Table form; the frames of a watch |
 
+mod continue_token;
+mod frames;
 mod get;
 mod list;
+mod options;
 pub mod table;
 mod watch;
 
@@ -16,8 +26,8 @@ use serde_json::Value;
 use super::request::{Call, target::Target};
 use crate::{
     kinds::{Kind, Storage},
-    request::selector::FieldSelector,
-    store::{NAME_INDEX, Object},
+    request::{accept::MetaVersion, selector::FieldSelector},
+    store::{NAME_INDEX, NAMESPACE_INDEX, Object},
 };
 
 /// The JSON text of an object as the served kind shows it: the stored bytes, unless it is stored as another kind.
@@ -41,16 +51,38 @@ fn show(kind: &Kind, object: &Object, out: &mut Vec<u8>) {
 }
 
 /// `{"kind":"PartialObjectMetadata",…}` of an object.
-fn show_metadata(object: &Object, out: &mut Vec<u8>) {
-    out.extend_from_slice(br#"{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":"#);
+fn show_metadata(object: &Object, version: MetaVersion, out: &mut Vec<u8>) {
+    out.extend_from_slice(br#"{"kind":"PartialObjectMetadata","apiVersion":""#);
+    out.extend_from_slice(version.api_version().as_bytes());
+    out.extend_from_slice(br#"","metadata":"#);
     out.extend_from_slice(object.metadata());
     out.push(b'}');
+}
+
+/// What Kubernetes calls the type of an answer: `*core.PodList`. `suffix` is `List` or nothing.
+fn go_type(kind: &Kind, suffix: &str) -> String {
+    if !kind.is_built_in() {
+        return format!("*unstructured.Unstructured{suffix}");
+    }
+    let package = if kind.group.is_empty() { "core" } else { kind.group.split('.').next().unwrap_or_default() };
+    format!("*{package}.{}{suffix}", kind.kind)
 }
 
 /// The indexed value that all objects have which a request can select, if it names one: the index, and the value.
 fn indexed<'a>(call: &'a Call, fields: &'a FieldSelector, stored: &'a Kind) -> Option<(&'a str, &'a str)> {
     let name = call.target.name.as_deref().or(fields.name()).map(|name| (NAME_INDEX, name));
     name.or_else(|| stored.indexed.iter().find_map(|index| Some((&**index, fields.exact(index)?))))
+}
+
+/// The same for a watch, which is told the changes of one namespace alone, too.
+fn watched<'a>(call: &'a Call, fields: &'a FieldSelector, stored: &'a Kind) -> Option<(&'a str, &'a str)> {
+    indexed(call, fields, stored).or_else(|| Some((NAMESPACE_INDEX, namespace(call, fields)?)))
+}
+
+/// The one namespace that a request can select objects of, if it names one.
+fn namespace<'a>(call: &'a Call, fields: &'a FieldSelector) -> Option<&'a str> {
+    let selected = || fields.exact(NAMESPACE_INDEX).filter(|_| call.target.kind.namespaced);
+    call.target.namespace.as_deref().or_else(selected)
 }
 
 /// What the keys of a request's objects start with: the namespace and a slash, or nothing.

@@ -1,4 +1,4 @@
-//! The Table form (`meta.k8s.io/v1`): columns of the kind, and rows whose cells were made when the object was written.
+//! The Table form (`meta.k8s.io`): columns of the kind, and rows whose cells were made when the object was written.
 
 use jiff::Timestamp;
 use serde_json::json;
@@ -6,52 +6,61 @@ use serde_json::json;
 use super::show_metadata;
 use crate::{
     kinds::{Kind, age},
-    request::query::IncludeObject,
+    request::{accept::MetaVersion, query::IncludeObject},
     store::{Object, StoredCell},
 };
 
 /// Everything before the first row. Without a kind, the columns are left out: a watch names them once.
-pub fn begin(out: &mut Vec<u8>, kind: Option<&Kind>, metadata: &str) {
-    out.extend_from_slice(br#"{"kind":"Table","apiVersion":"meta.k8s.io/v1","metadata":"#);
-    out.extend_from_slice(metadata.as_bytes());
+pub fn begin(out: &mut Vec<u8>, kind: Option<&Kind>, version: MetaVersion, metadata: &str) {
+    let start = format!(r#"{{"kind":"Table","apiVersion":"{}","metadata":{metadata}"#, version.api_version());
+    out.extend_from_slice(start.as_bytes());
     out.extend_from_slice(br#","columnDefinitions":"#);
-    let columns: Vec<_> = kind
-        .into_iter()
-        .flat_map(|kind| &*kind.columns)
-        .map(|column| {
+    let columns = kind.map(|kind| -> Vec<_> {
+        let column = |column: &crate::kinds::Column| {
             json!({"name": column.name, "type": column.r#type, "format": column.format,
                 "description": column.description, "priority": column.priority})
-        })
-        .collect();
-    out.extend_from_slice(serde_json::Value::Array(columns).to_string().as_bytes());
+        };
+        kind.columns.iter().map(column).collect()
+    });
+    out.extend_from_slice(json!(columns).to_string().as_bytes());
     out.extend_from_slice(br#","rows":["#);
 }
 
-/// One row, with what the client wants of the object.
-pub fn row(
-    out: &mut Vec<u8>,
-    object: &Object,
-    include: IncludeObject,
-    now: Timestamp,
-    show: impl FnOnce(&Object, &mut Vec<u8>),
-) {
-    if !out.ends_with(b"[") {
-        out.push(b',');
-    }
-    out.extend_from_slice(br#"{"cells":["#);
-    for cell in &object.header.cells {
-        match cell {
-            StoredCell::Text(text) => out.extend_from_slice(text.as_bytes()),
-            StoredCell::Age(at) => out.extend_from_slice(age::human(now.as_second() - at).as_bytes()),
+/// How rows are written for one client.
+#[derive(Clone, Copy, Debug)]
+pub struct Rows {
+    /// What a row carries beside its cells.
+    pub include: IncludeObject,
+    /// The version of `PartialObjectMetadata` in it.
+    pub version: MetaVersion,
+    /// When ages are told for.
+    pub now: Timestamp,
+}
+
+impl Rows {
+    /// One row, with what the client wants of the object.
+    pub fn row(&self, out: &mut Vec<u8>, object: &Object, show: impl FnOnce(&Object, &mut Vec<u8>)) {
+        if !out.ends_with(b"[") {
+            out.push(b',');
         }
+        out.extend_from_slice(br#"{"cells":["#);
+        for cell in &object.header.cells {
+            match cell {
+                StoredCell::Text(text) => out.extend_from_slice(text.as_bytes()),
+                StoredCell::Age(at) => {
+                    let age = age::human(self.now.as_second().saturating_sub(*at));
+                    out.extend_from_slice(age.as_bytes());
+                }
+            }
+        }
+        out.extend_from_slice(br#"],"object":"#);
+        match self.include {
+            IncludeObject::None => out.extend_from_slice(b"null"),
+            IncludeObject::Metadata | IncludeObject::Unknown => show_metadata(object, self.version, out),
+            IncludeObject::Object => show(object, out),
+        }
+        out.push(b'}');
     }
-    out.extend_from_slice(br#"],"object":"#);
-    match include {
-        IncludeObject::None => out.extend_from_slice(b"null"),
-        IncludeObject::Metadata => show_metadata(object, out),
-        IncludeObject::Object => show(object, out),
-    }
-    out.push(b'}');
 }
 
 /// Everything after the last row.

@@ -3,7 +3,7 @@
 pub mod body;
 pub mod target;
 
-use std::ops::Deref;
+use std::{ops::Deref, sync::Arc};
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -13,28 +13,39 @@ use super::Status;
 use crate::{
     identity::Identity,
     kinds::Kinds,
-    request::{RequestInfo, accept::ResponseForm},
+    request::{
+        RequestInfo, Verb,
+        accept::{self, Accepted, Endpoint},
+    },
 };
 
 /// A request about objects, with its body still unread. Options and selectors are those of its [`RequestInfo`].
 pub struct Call {
     /// All that was read of the request.
-    pub info: RequestInfo,
+    pub info: Arc<RequestInfo>,
     /// What it names.
     pub target: Target,
     /// Who asks.
     pub identity: Identity,
-    /// The form of the answer.
-    pub form: ResponseForm,
+    /// The form and the encoding of the answer.
+    pub accepted: Accepted,
 }
 
 impl Call {
     /// Looks up what the request names. A 404 where nothing of the kind is served, a 406 where the client takes no form
     /// of it.
-    pub fn of(info: RequestInfo, kinds: &Kinds) -> Result<Self, Status> {
+    pub fn of(info: Arc<RequestInfo>, kinds: &Kinds) -> Result<Self, Status> {
         let target = Target::of(info.resource().ok_or_else(Status::unknown_path)?, kinds)?;
-        let (identity, form) = (info.user()?.clone(), info.form.clone()?);
-        Ok(Self { info, target, identity, form })
+        let identity = info.user()?.clone();
+        // An agent's stream has the form that the agent gives it.
+        let by_agent = target.subresource.is_some_and(|subresource| subresource.by_agent);
+        let endpoint = Endpoint::Objects { protobuf: target.kind.is_built_in() };
+        let accepted = match info.verb {
+            _ if by_agent => Accepted::default(),
+            Verb::Watch => accept::negotiate_watch(&info.accept, endpoint)?,
+            _ => accept::negotiate(&info.accept, endpoint)?,
+        };
+        Ok(Self { info, target, identity, accepted })
     }
 }
 

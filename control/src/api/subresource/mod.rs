@@ -137,7 +137,7 @@ fn whole<'a>(api: &'a Api, call: &'a Call, body: &'a [u8]) -> Answer<'a> {
         match call.method {
             Method::PUT => write::update(api, call, body).await,
             Method::PATCH => write::patch(api, call, body).await,
-            _ => read::get(api, call),
+            _ => read::get(api, call).await,
         }
     })
 }

@@ -3,6 +3,7 @@
 mod custom_kinds;
 mod fuzz;
 mod metrics;
+mod negotiation;
 mod objects;
 mod reads;
 mod stored_kinds;

@@ -110,12 +110,142 @@ async fn tokens_that_the_list_did_not_give_are_refused() {
     for bad in ["x", &"a".repeat(5000), "eyJydiI6MX0"] {
         let refused = server.get(&format!("{MAPS}?limit=1&continue={bad}")).await;
         assert_eq!(refused.reason(), (400, "BadRequest"), "{bad:.20}");
+        assert!(refused.message().starts_with("invalid continue token: continue key is not valid"), "{bad:.20}");
     }
-    // {"rv":1,"after":"default/a"}, a revision that no page of a list was kept at.
-    let old = server.get(&format!("{MAPS}?continue=eyJydiI6MSwiYWZ0ZXIiOiJkZWZhdWx0L2EifQ")).await;
-    assert_eq!(old.reason(), (410, "Expired"));
     let pinned = server.get(&format!("{MAPS}?limit=1&continue={token}&resourceVersion=1")).await;
     assert_eq!(pinned.reason(), (400, "BadRequest"));
+}
+
+#[tokio::test]
+async fn a_list_whose_state_is_gone_goes_on_inconsistently_or_anew() {
+    let server = Server::start().await;
+    for name in ["a", "c"] {
+        server.post(MAPS, config_map(name, json!({}))).await;
+    }
+    let first = server.get(&format!("{MAPS}?limit=1")).await;
+    let token = first.json["metadata"]["continue"].as_str().unwrap();
+    server.post(MAPS, config_map("b", json!({}))).await;
+    // The kept state is let go, and so is the history.
+    let (store, now) = (server.api.store(), std::time::Instant::now());
+    store.trim(now + Duration::from_secs(301));
+    let expired = server.get(&format!("{MAPS}?limit=1&continue={token}")).await;
+    assert_eq!(expired.reason(), (410, "Expired"));
+    assert!(expired.message().contains("use the continue token in this response"), "{}", expired.message());
+    let token = expired.json["metadata"]["continue"].as_str().unwrap();
+    let second = server.get(&format!("{MAPS}?limit=1&continue={token}")).await;
+    assert_eq!(names(&second.json), ["b"], "{}", second.json);
+    assert_eq!(second.json["metadata"]["remainingItemCount"], 1);
+    assert_ne!(second.json["metadata"]["resourceVersion"], first.json["metadata"]["resourceVersion"]);
+}
+
+#[tokio::test]
+async fn a_list_shows_the_state_that_is_asked_for() {
+    let server = Server::start().await;
+    let mut revisions = Vec::new();
+    for name in ["a", "b", "c"] {
+        let created = server.post(MAPS, config_map(name, json!({}))).await;
+        revisions.push(created.json["metadata"]["resourceVersion"].as_str().unwrap().to_owned());
+    }
+    server.delete(&format!("{MAPS}/a"), json!({})).await;
+    let exact = format!("{MAPS}?resourceVersionMatch=Exact&resourceVersion={}", revisions[1]);
+    let found = server.get(&exact).await;
+    assert_eq!(names(&found.json), ["a", "b"]);
+    assert_eq!(found.json["metadata"]["resourceVersion"], *revisions[1]);
+    let newer = server.get(&format!("{MAPS}?resourceVersionMatch=NotOlderThan&resourceVersion={}", revisions[1])).await;
+    assert_eq!(names(&newer.json), ["b", "c"]);
+    assert_eq!(names(&server.get(&format!("{MAPS}?resourceVersion={}", revisions[1])).await.json), ["b", "c"]);
+    // Without a match, a limit asks for exactly that revision; the next page is of the same.
+    let page = server.get(&format!("{MAPS}?limit=1&resourceVersion={}", revisions[1])).await;
+    assert_eq!((names(&page.json), &page.json["metadata"]["remainingItemCount"]), (vec!["a"], &json!(1)));
+    let token = page.json["metadata"]["continue"].as_str().unwrap();
+    assert_eq!(names(&server.get(&format!("{MAPS}?limit=1&continue={token}")).await.json), ["b"]);
+    server.api.store().compact(server.api.store().published());
+    let gone = server.get(&exact).await;
+    let words = "The resourceVersion for the provided list is too old.";
+    assert_eq!((gone.reason(), gone.message()), ((410, "Expired"), words));
+}
+
+#[tokio::test]
+async fn a_read_waits_for_the_version_it_names_and_tells_when_that_does_not_come() {
+    let server = Server::start().await;
+    let next = server.api.store().published() + 1;
+    let list = format!("{MAPS}?resourceVersion={next}&resourceVersionMatch=NotOlderThan");
+    let (found, _) = tokio::join!(server.get(&list), server.post(MAPS, config_map("a", json!({}))));
+    assert_eq!(names(&found.json), ["a"]);
+    for path in [format!("{MAPS}?resourceVersion=999"), format!("{MAPS}/a?resourceVersion=999")] {
+        let refused = server.get(&path).await;
+        assert_eq!(refused.reason(), (504, "Timeout"), "{path}");
+        assert_eq!(refused.message(), format!("Timeout: Too large resource version: 999, current: {next}"));
+        let cause = json!({"reason": "ResourceVersionTooLarge", "message": "Too large resource version"});
+        assert_eq!(refused.json["details"], json!({"causes": [cause], "retryAfterSeconds": 1}));
+        assert_eq!(refused.headers["retry-after"], "1");
+    }
+}
+
+#[tokio::test]
+async fn options_that_do_not_go_together_are_refused_in_kubernetes_words() {
+    let server = Server::start().await;
+    for (query, words) in [
+        (
+            "resourceVersionMatch=Exact",
+            "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided",
+        ),
+        (
+            "resourceVersionMatch=Exact&resourceVersion=0",
+            "resourceVersionMatch: Forbidden: resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
+        ),
+        (
+            "resourceVersionMatch=Nope&resourceVersion=1",
+            "resourceVersionMatch: Unsupported value: \"Nope\": supported values: \"Exact\", \"NotOlderThan\", \"\"",
+        ),
+        (
+            "resourceVersionMatch=Exact&resourceVersion=1&continue=x",
+            "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden when continue is provided",
+        ),
+        ("sendInitialEvents=true", "sendInitialEvents: Forbidden: sendInitialEvents is forbidden for list"),
+        (
+            "watch=1&resourceVersionMatch=Exact",
+            "[resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents is \
+             provided, resourceVersionMatch: Unsupported value: \"Exact\": supported values: \"NotOlderThan\"]",
+        ),
+    ] {
+        let refused = server.get(&format!("{MAPS}?{query}")).await;
+        assert_eq!(refused.reason(), (422, "Invalid"), "{query}");
+        assert_eq!(refused.message(), format!("ListOptions.meta.k8s.io \"\" is invalid: {words}"));
+    }
+    for (query, words) in [
+        (
+            "resourceVersion=x",
+            "invalid resource version: resourceVersion: Invalid value: \"x\": strconv.ParseUint: parsing \"x\": invalid \
+             syntax",
+        ),
+        ("limit=x", "strconv.ParseInt: parsing \"x\": invalid syntax"),
+        (
+            "fieldSelector=spec.x%3D1",
+            "\"spec.x\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\"",
+        ),
+    ] {
+        let refused = server.get(&format!("{MAPS}?{query}")).await;
+        assert_eq!((refused.reason(), refused.message()), ((400, "BadRequest"), words), "{query}");
+    }
+}
+
+#[tokio::test]
+async fn a_change_wakes_the_watches_of_its_namespace_alone() {
+    let server = Server::start().await;
+    let mut watches = Vec::new();
+    for number in 0..100 {
+        watches.push(begin(&server, &format!("/api/v1/namespaces/n{number}/configmaps?watch=true")).await);
+    }
+    let selected = "/api/v1/configmaps?watch=true&fieldSelector=metadata.namespace%3Ddefault";
+    let mut selected = begin(&server, selected).await;
+    let mut own = begin(&server, &format!("{MAPS}?watch=true")).await;
+    let before = server.api.store().stats().watch_wakes;
+    server.post(MAPS, config_map("a", json!({}))).await;
+    assert_eq!(server.api.store().stats().watch_wakes - before, 2);
+    for watch in [&mut own, &mut selected] {
+        assert_eq!(next(watch).await.unwrap()["object"]["metadata"]["name"], "a");
+    }
 }
 
 #[tokio::test]

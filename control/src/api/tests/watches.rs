@@ -80,8 +80,20 @@ async fn initial_events_end_with_a_marked_bookmark() {
     let bookmark = frames.next().await.unwrap();
     assert_eq!(bookmark["type"], "BOOKMARK");
     assert_eq!(bookmark["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"], "true");
+    // Since Kubernetes 1.34, who names no revision asks for the same.
+    for query in ["", "&resourceVersion=0"] {
+        let mut legacy = self::frames(&server, &format!("{query}&allowWatchBookmarks=true")).await;
+        assert_eq!(words(&legacy.next().await.unwrap()), pair("ADDED", "a"));
+        let bookmark = legacy.next().await.unwrap();
+        assert_eq!(bookmark["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"], "true", "{query}");
+    }
     let refused = server.get(&format!("{MAPS}?watch=true&sendInitialEvents=true")).await;
     assert_eq!(refused.reason(), (422, "Invalid"));
+    assert_eq!(
+        refused.message(),
+        "ListOptions.meta.k8s.io \"\" is invalid: resourceVersionMatch: Forbidden: sendInitialEvents requires setting \
+         resourceVersionMatch to NotOlderThan"
+    );
 }
 
 #[tokio::test]
@@ -96,7 +108,15 @@ async fn a_version_that_is_too_old_is_expired_and_one_from_the_future_times_out(
     assert_eq!((&frame["type"], &frame["object"]["code"]), (&json!("ERROR"), &json!(410)));
     assert_eq!(frame["object"]["reason"], "Expired");
     assert!(old.next().await.is_none());
-    assert_eq!(server.get(&format!("{MAPS}?watch=true&resourceVersion=999")).await.code, 504);
+    let mut future = frames(&server, "&resourceVersion=999").await;
+    let frame = future.next().await.unwrap();
+    assert_eq!((&frame["type"], &frame["object"]["code"]), (&json!("ERROR"), &json!(504)));
+    assert_eq!(frame["object"]["details"]["causes"][0]["reason"], "ResourceVersionTooLarge");
+    assert!(future.next().await.is_none());
+    let refused = server.get(&format!("{MAPS}?watch=true&resourceVersion=x")).await;
+    let words = "configmaps \"\" is invalid: resourceVersion: Invalid value: \"x\": strconv.ParseUint: parsing \"x\": \
+        invalid syntax";
+    assert_eq!((refused.code, refused.message()), (422, words));
 }
 
 #[tokio::test]
@@ -105,6 +125,36 @@ async fn a_watch_ends_when_its_time_is_over() {
     let mut frames = frames(&server, "&timeoutSeconds=1").await;
     let end = tokio::time::timeout(Duration::from_secs(10), frames.next()).await;
     assert_eq!(end.unwrap(), None);
+}
+
+#[tokio::test]
+async fn the_last_bookmark_comes_shortly_before_the_end() {
+    let server = Server::start().await;
+    server.post(MAPS, config_map("a", json!({}))).await;
+    let revision = server.api.store().published();
+    let query = format!("&resourceVersion={revision}&allowWatchBookmarks=true&timeoutSeconds=3");
+    let mut frames = frames(&server, &query).await;
+    let bookmark = frames.next().await.unwrap();
+    let expected = json!({"type": "BOOKMARK", "object": {"kind": "ConfigMap", "apiVersion": "v1",
+        "metadata": {"resourceVersion": revision.to_string()}}});
+    assert_eq!(bookmark, expected);
+    assert_eq!(frames.next().await, None);
+}
+
+#[tokio::test]
+async fn the_older_paths_watch_as_well() {
+    let server = Server::start().await;
+    let path = "/api/v1/watch/namespaces/default/configmaps";
+    let mut all = frames_of(&server, path).await;
+    let mut one = frames_of(&server, &format!("{path}/b")).await;
+    for name in ["a", "b"] {
+        server.post(MAPS, config_map(name, json!({}))).await;
+    }
+    assert_eq!(words(&all.next().await.unwrap()), pair("ADDED", "a"));
+    assert_eq!(words(&all.next().await.unwrap()), pair("ADDED", "b"));
+    assert_eq!(words(&one.next().await.unwrap()), pair("ADDED", "b"));
+    let other = server.get(&format!("{path}/b?fieldSelector=metadata.name%3Da")).await;
+    assert_eq!((other.code, other.message()), (400, "fieldSelector metadata.name doesn't match requested name"));
 }
 
 #[tokio::test]
@@ -120,9 +170,8 @@ async fn a_watched_table_names_its_columns_once() {
     let chunk = response.into_body().into_data_stream().next().await.unwrap().unwrap();
     let frames: Vec<Value> =
         chunk.split(|b| *b == b'\n').filter(|l| !l.is_empty()).map(|l| serde_json::from_slice(l).unwrap()).collect();
-    let columns: Vec<usize> =
-        frames.iter().map(|f| f["object"]["columnDefinitions"].as_array().unwrap().len()).collect();
-    assert_eq!(columns, [3, 0]);
+    let columns = |frame: &Value| frame["object"]["columnDefinitions"].as_array().map(Vec::len);
+    assert_eq!((columns(&frames[0]), columns(&frames[1])), (Some(3), None));
     assert_eq!(frames[1]["object"]["rows"][0]["cells"][0], "b");
 }
 

@@ -1,8 +1,8 @@
 //! Certificate signing: approves and signs valid requests of nodes, denies requests that can never be valid, and
 //! deletes old ones.
 //!
-//! [`decision`] and [`reserved`] decide; this file reads and writes. A request that waits for its Node is decided on again when that
-//! Node changes.
+//! [`decision`] and [`reserved`] decide; this file reads and writes. A request that waits for its Node is decided on
+//! again when that Node changes.
 
 mod decision;
 mod denial;

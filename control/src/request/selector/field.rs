@@ -49,7 +49,7 @@ impl FieldSelector {
         for Term { field, .. } in &self.terms {
             let general = matches!(field.as_str(), "metadata.name" | "metadata.namespace");
             if !general && !known.contains_key(field.as_str()) {
-                return Err(Status::bad_request(format!("field label not supported: {field}")));
+                return Err(Status::bad_request(not_supported(kind, field, known.is_empty())));
             }
         }
         Ok(())
@@ -83,6 +83,18 @@ pub enum FieldSelectorError {
         /// The part between commas.
         term: String,
     },
+}
+
+/// Kubernetes' words for a field that a kind is not selected by; they are not the same for all kinds.
+fn not_supported(kind: &Kind, field: &str, has_no_fields: bool) -> String {
+    match (&*kind.group, &*kind.kind) {
+        ("batch", "Job") => format!("field label {field:?} not supported for Job"),
+        ("resource.k8s.io", "ResourceSlice") => format!("field label not supported for {kind:?}: {field}"),
+        _ if has_no_fields && kind.is_built_in() => {
+            format!("{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")
+        }
+        _ => format!("field label not supported: {field}"),
+    }
 }
 
 impl FromStr for FieldSelector {

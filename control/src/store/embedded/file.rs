@@ -18,7 +18,10 @@ use redb::{
 
 use tracing::warn;
 
-use super::quarantine::{self, Loaded, Moves, ReadRow};
+use super::{
+    change_log::{self, LogSize, Records},
+    quarantine::{self, Loaded, Moves, ReadRow},
+};
 use crate::store::{CommitError, Event, EventType};
 
 /// `resource/name` → revision (8 bytes, big endian), then JSON text.
@@ -89,6 +92,10 @@ pub struct File {
     database: Option<Database>,
     /// [`CHANGES`] is valid.
     knows_changes: bool,
+    /// [`change_log::LOG`] is right.
+    knows_log: bool,
+    /// How much is in it, as far as known.
+    log_size: Option<LogSize>,
     /// Rows that the next commit moves. The store is at their revision already, the file is not.
     moves: Option<Moves>,
 }
@@ -127,7 +134,15 @@ impl File {
 
     /// Opens or makes the database with `open_database`; `name` is what errors call it.
     pub fn open_with(name: &Path, open_database: OpenDatabase) -> Result<Self, FileError> {
-        let mut file = Self { path: name.to_owned(), open_database, database: None, knows_changes: false, moves: None };
+        let mut file = Self {
+            path: name.to_owned(),
+            open_database,
+            database: None,
+            knows_changes: false,
+            knows_log: false,
+            log_size: None,
+            moves: None,
+        };
         file.reopen()?;
         Ok(file)
     }
@@ -202,6 +217,15 @@ impl File {
         Ok(known.unwrap_or(LastChanges { by_resource: HashMap::new(), others: revision }))
     }
 
+    /// The latest changes, up to the revision of the last write; nothing where the file does not know them.
+    pub fn change_log(&mut self, revision: u64) -> Result<Option<Records>, FileError> {
+        // Without the log, watches begin at the last change of their resource.
+        let Some(database) = &self.database else { return Ok(None) };
+        let records = read_log(database, revision).map_err(|source| self.error("read", source))?;
+        self.knows_log = records.is_some();
+        Ok(records)
+    }
+
     /// Makes a batch durable. An error closes the database; [`File::reopen`] then tells whether the batch became
     /// durable.
     pub fn commit(&mut self, events: &[Event]) -> Result<(), FileError> {
@@ -209,13 +233,14 @@ impl File {
             return Err(self.error("write to", redb::Error::DatabaseClosed));
         };
         // A panic in the database must not end the committer, and with it all writes.
-        let made = std::panic::catch_unwind(AssertUnwindSafe(|| {
-            write(database, self.moves.as_ref(), events, self.knows_changes)
-        }));
+        let known = Known { changes: self.knows_changes, log: self.knows_log, log_size: self.log_size.take() };
+        let made = std::panic::catch_unwind(AssertUnwindSafe(|| write(database, self.moves.as_ref(), events, known)));
         match made.unwrap_or_else(|_| Err(redb::Error::Corrupted("the database panicked".into()))) {
-            Ok(()) => {
+            Ok(log_size) => {
                 self.moves = None;
                 self.knows_changes |= !events.is_empty();
+                self.knows_log |= !events.is_empty();
+                self.log_size = log_size;
                 Ok(())
             }
             Err(source) => {
@@ -281,7 +306,33 @@ fn last_changes(database: &Database, revision: u64) -> Result<Option<LastChanges
     Ok(Some(LastChanges { by_resource, others }))
 }
 
-fn write(database: &Database, moves: Option<&Moves>, events: &[Event], knows_changes: bool) -> Result<(), redb::Error> {
+/// What the log says; nothing where it is not right.
+fn read_log(database: &Database, revision: u64) -> Result<Option<Records>, redb::Error> {
+    let transaction = database.begin_read()?;
+    let meta = transaction.open_table(META)?;
+    let number = |name: &str| Ok::<_, redb::Error>(meta.get(name)?.map(|value| value.value()));
+    match (number("history_since")?, number("history_at")?) {
+        (Some(since), Some(at)) if at == revision => {
+            Ok(Some(Records::read(&transaction.open_table(change_log::LOG)?, since)?))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// Which tables beside the objects are right.
+struct Known {
+    changes: bool,
+    log: bool,
+    log_size: Option<LogSize>,
+}
+
+/// Makes a batch durable; answers with the size of the log after it, as far as known.
+fn write(
+    database: &Database,
+    moves: Option<&Moves>,
+    events: &[Event],
+    known: Known,
+) -> Result<Option<LogSize>, redb::Error> {
     let mut transaction = database.begin_write()?;
     transaction
         .set_durability(Durability::Immediate)
@@ -289,6 +340,7 @@ fn write(database: &Database, moves: Option<&Moves>, events: &[Event], knows_cha
     if let Some(moves) = moves {
         moves.make(&transaction)?;
     }
+    let mut log_size = known.log_size;
     {
         let mut objects = transaction.open_table(OBJECTS)?;
         let mut key = String::new();
@@ -309,7 +361,21 @@ fn write(database: &Database, moves: Option<&Moves>, events: &[Event], knows_cha
         }
         if let (Some(first), Some(last)) = (events.first(), events.last()) {
             let (mut meta, mut changes) = (transaction.open_table(META)?, transaction.open_table(CHANGES)?);
-            if !knows_changes {
+            let mut log = transaction.open_table(change_log::LOG)?;
+            if !known.log {
+                change_log::clear(&mut log)?;
+                meta.insert("history_since", first.object.revision.saturating_sub(1))?;
+            }
+            let mut size = match known.log_size {
+                Some(size) => size,
+                None => LogSize::of(&log)?,
+            };
+            if let Some(dropped) = change_log::append(&mut log, events, &mut size)? {
+                meta.insert("history_since", dropped)?;
+            }
+            log_size = Some(size);
+            meta.insert("history_at", last.object.revision)?;
+            if !known.changes {
                 changes.retain(|_, _| false)?;
                 meta.insert("changes_since", first.object.revision.saturating_sub(1))?;
             }
@@ -323,5 +389,5 @@ fn write(database: &Database, moves: Option<&Moves>, events: &[Event], knows_cha
         }
     }
     transaction.commit()?;
-    Ok(())
+    Ok(log_size)
 }

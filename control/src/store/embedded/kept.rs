@@ -62,11 +62,6 @@ impl Kept {
         self.snapshots.get(&revision).map(|kept| &kept.snapshot)
     }
 
-    /// The lowest revision that is kept.
-    pub fn oldest(&self) -> Option<u64> {
-        self.snapshots.keys().next().copied()
-    }
-
     /// Drops what was not used in time.
     pub fn trim(&mut self, now: Instant) {
         let is_old = |at: &Instant| now.saturating_duration_since(*at) >= KEPT_FOR;
@@ -143,11 +138,11 @@ mod tests {
         kept.keep(&at(1), "a", later(100));
         kept.keep(&at(9999), "a", later(100));
         assert!(kept.get(1).is_some() && kept.get(2).is_none() && kept.get(3).is_some() && kept.get(9999).is_some());
-        assert_eq!((kept.snapshots.len(), kept.oldest()), (MAX, Some(1)));
+        assert_eq!(kept.snapshots.len(), MAX);
         kept.trim(later(399));
         assert_eq!(kept.snapshots.len(), 2);
         kept.trim(later(400));
-        assert_eq!((kept.oldest(), kept.users.len(), kept.uses), (None, 0, 0));
+        assert_eq!((kept.snapshots.len(), kept.users.len(), kept.uses), (0, 0, 0));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The store inside the process: everything in memory for reads, a redb file for durability.
 
+mod change_log;
 mod committer;
 pub(super) mod file;
 mod kept;
@@ -13,28 +14,29 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     thread::JoinHandle,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use self::{
+    change_log::Recovered,
     committer::{Committer, Outcome, Request},
     file::{File, LastChanges},
     kept::Kept,
     quarantine::Loaded,
 };
 use super::{
-    CommitError, Draft, Event, EventType, Expired, Key, Object, Snapshot, Stats, Store, Subscription, Topic,
-    Transaction, no_answer, stats::Counters,
+    BinaryFrame, CommitError, Draft, Event, EventType, Expired, Key, Object, Snapshot, Stats, Store, Subscription,
+    Topic, Transaction, no_answer, stats::Counters,
 };
 
 pub use self::file::FileError as OpenError;
 
 /// Makes the header of an object read from disk: the resource, the key in it, and the stored JSON text.
-pub type Index<'a> = &'a dyn Fn(&str, &str, &[u8]) -> Result<Draft, serde_json::Error>;
+type Index = Box<dyn Fn(&str, &str, &[u8]) -> Result<Draft, serde_json::Error> + Send + Sync>;
 
 /// The embedded store. Dropping it waits for the transaction under way and closes the file.
 pub struct Embedded {
@@ -55,21 +57,33 @@ struct Published {
     /// Where the topics begin after a restart: a watch that saw the last change of its resource continues, and only
     /// the others list again.
     starts: LastChanges,
+    /// The changes before the opening, of which the topics begin.
+    recovered: ArcSwapOption<Recovered>,
+    /// The same as `revision`, for those who wait.
+    latest: watch::Sender<u64>,
     kept: Mutex<Kept>,
 }
 
+/// How long it may take until the events of a state are in their topics.
+const PUBLISHING: Duration = Duration::from_secs(1);
 /// Requests that may wait for the committer; further writers wait for room.
 const QUEUE: usize = 8192;
 
 impl Embedded {
     /// Opens or makes the store in the file `path`. Reads all of it into memory. An object for which `index` has no
     /// header is logged, counted and kept aside in the file: see `quarantine.rs`.
-    pub fn open(path: &Path, index: Index) -> Result<Self, OpenError> {
+    pub fn open(
+        path: &Path,
+        index: impl Fn(&str, &str, &[u8]) -> Result<Draft, serde_json::Error> + Send + Sync + 'static,
+    ) -> Result<Self, OpenError> {
         Self::load(File::open(path)?, index)
     }
 
     /// Starts a store from its open file.
-    pub(super) fn load(mut file: File, index: Index) -> Result<Self, OpenError> {
+    pub(super) fn load(
+        mut file: File,
+        index: impl Fn(&str, &str, &[u8]) -> Result<Draft, serde_json::Error> + Send + Sync + 'static,
+    ) -> Result<Self, OpenError> {
         let mut state = Snapshot::default();
         let mut resources: HashMap<String, Arc<str>> = HashMap::new();
         let loaded = file.load(&mut |resource, name, revision, json| {
@@ -82,11 +96,16 @@ impl Embedded {
         let Loaded { revision, quarantined } = loaded;
         let starts = file.last_changes(revision)?;
         state.revision = revision;
+        let recovered = file
+            .change_log(revision)?
+            .map(|records| Arc::new(Recovered::new(state.clone(), records, Box::new(index), Instant::now())));
         let published = Arc::new(Published {
             state: ArcSwap::from_pointee(state),
             topics: RwLock::default(),
             revision: AtomicU64::new(revision),
             starts,
+            recovered: ArcSwapOption::from(recovered),
+            latest: watch::Sender::new(revision),
             kept: Mutex::default(),
         });
         let counters = Arc::new(Counters::default());
@@ -120,7 +139,33 @@ impl Published {
             return topic.clone();
         }
         let mut topics = self.topics.write();
-        topics.entry(Arc::from(resource)).or_insert_with(|| Arc::new(Topic::new(self.starts.of(resource)))).clone()
+        topics.entry(Arc::from(resource)).or_insert_with(|| Arc::new(self.first_topic(resource))).clone()
+    }
+
+    /// A topic that knows what the file says of the changes before the opening.
+    fn first_topic(&self, resource: &str) -> Topic {
+        match self.recovered.load().as_ref().and_then(|recovered| recovered.take(resource)) {
+            Some(history) => Topic::of(history),
+            None => Topic::new(self.starts.of(resource)),
+        }
+    }
+
+    /// The objects of a resource at a revision in the past, made from the changes since.
+    fn rewind(&self, resource: &str, revision: u64) -> Result<Snapshot, Expired> {
+        let mut state = self.snapshot();
+        let expired = |oldest: u64| Expired { asked: revision, oldest };
+        // What the state holds has its events in the topic a moment later.
+        let asked = Instant::now();
+        while self.revision.load(Ordering::Acquire) < state.revision {
+            if asked.elapsed() > PUBLISHING {
+                return Err(expired(state.revision));
+            }
+            std::thread::yield_now();
+        }
+        let mut events = self.topic(resource).after(revision)?;
+        events.retain(|event| event.object.revision <= state.revision);
+        state.rewind(resource, revision, &events);
+        Ok(state)
     }
 
     /// Publishes the state before the events: a client that learns of a change by its watch must find it by a get.
@@ -139,6 +184,7 @@ impl Published {
             self.topic(&resource).publish(events);
         }
         self.revision.store(revision, Ordering::Release);
+        self.latest.send_replace(revision);
     }
 }
 
@@ -148,18 +194,30 @@ impl Store for Embedded {
         self.published.snapshot()
     }
 
-    fn snapshot_at(&self, revision: u64) -> Result<Snapshot, Expired> {
+    fn snapshot_at(&self, resource: &str, revision: u64) -> Result<Snapshot, Expired> {
         let current = self.published.snapshot();
         if current.revision == revision {
             return Ok(current);
         }
-        let kept = self.published.kept.lock();
-        let expired = || Expired { asked: revision, oldest: kept.oldest().unwrap_or(current.revision) };
-        kept.get(revision).cloned().ok_or_else(expired)
+        if current.revision < revision {
+            return Err(Expired { asked: revision, oldest: current.revision });
+        }
+        let kept = self.published.kept.lock().get(revision).cloned();
+        kept.map_or_else(|| self.published.rewind(resource, revision), Ok)
+    }
+
+    async fn wait_for(&self, revision: u64, within: Duration) -> u64 {
+        let mut latest = self.published.latest.subscribe();
+        let reached = latest.wait_for(|latest| *latest >= revision);
+        // Either way, what was reached is told below; the sender lives as long as the store.
+        drop(tokio::time::timeout(within, reached).await);
+        self.published()
     }
 
     fn keep(&self, snapshot: &Snapshot, user: &str) {
-        self.published.kept.lock().keep(snapshot, user, Instant::now());
+        if !snapshot.is_rewound() {
+            self.published.kept.lock().keep(snapshot, user, Instant::now());
+        }
     }
 
     fn published(&self) -> u64 {
@@ -205,6 +263,15 @@ impl Store for Embedded {
 
     fn trim(&self, now: Instant) -> usize {
         self.published.kept.lock().trim(now);
+        if self.published.recovered.load().as_ref().is_some_and(|recovered| recovered.is_over(now)) {
+            self.published.recovered.store(None);
+        }
+        if BinaryFrame::any() {
+            let state = self.published.state.load();
+            state.resources().flat_map(|(_, table)| table.list("", None)).for_each(|(_, object)| {
+                object.drop_unused_binary();
+            });
+        }
         self.published.topics.read().values().map(|topic| topic.trim(now)).sum()
     }
 }

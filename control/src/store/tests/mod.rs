@@ -62,5 +62,5 @@ fn header(_: &str, _: &str, json: &[u8]) -> Result<Draft, serde_json::Error> {
 }
 
 fn open(path: &Path) -> Embedded {
-    Embedded::open(path, &header).unwrap()
+    Embedded::open(path, header).unwrap()
 }

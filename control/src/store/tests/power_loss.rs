@@ -73,7 +73,7 @@ impl LoggedDisk {
     fn open(&self) -> Embedded {
         let disk = self.clone();
         let open = move |builder: &Builder| builder.create_with_backend(disk.clone());
-        Embedded::load(File::open_with(Path::new("the disk"), Box::new(open)).unwrap(), &header).unwrap()
+        Embedded::load(File::open_with(Path::new("the disk"), Box::new(open)).unwrap(), header).unwrap()
     }
 }
 

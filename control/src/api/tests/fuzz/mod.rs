@@ -55,7 +55,9 @@ impl Target {
         if code >= 500 && !in_the_future {
             return fail(format!("{code}: {body}"));
         }
-        if code >= 400 && (body["kind"] != "Status" || body["code"] != code) {
+        // Paths outside of the API are told so in plain text, as by Kubernetes.
+        let nowhere = code == 404 && body.is_null();
+        if code >= 400 && !nowhere && (body["kind"] != "Status" || body["code"] != code) {
             return fail(format!("{code} without its Status: {body}"));
         }
         Ok((code, body))

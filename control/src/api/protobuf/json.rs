@@ -1,0 +1,179 @@
+//! Reads JSON text value by value, without a tree of it: what the encoder walks over.
+//!
+//! The text is this program's own (stored objects, answers), so it is well-formed; what is not is told, and nothing
+//! panics.
+
+use std::borrow::Cow;
+
+/// The text is not the JSON that was expected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the text is no JSON at byte {0}")]
+pub struct NotJson(pub usize);
+
+/// A place in a JSON text.
+pub struct Reader<'a> {
+    text: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Reader<'a> {
+    /// At the beginning of `text`.
+    pub fn new(text: &'a [u8]) -> Self {
+        Self { text, at: 0 }
+    }
+
+    /// The first byte of the next value, which stays unread.
+    pub fn peek(&mut self) -> Result<u8, NotJson> {
+        while let Some(byte) = self.text.get(self.at) {
+            match byte {
+                b' ' | b'\n' | b'\r' | b'\t' => self.at += 1,
+                byte => return Ok(*byte),
+            }
+        }
+        Err(NotJson(self.at))
+    }
+
+    /// Takes `byte` if it comes next.
+    pub fn take(&mut self, byte: u8) -> Result<bool, NotJson> {
+        let found = self.peek()? == byte;
+        self.at += usize::from(found);
+        Ok(found)
+    }
+
+    /// Takes `byte`, which must come next.
+    pub fn expect(&mut self, byte: u8) -> Result<(), NotJson> {
+        if self.take(byte)? { Ok(()) } else { Err(NotJson(self.at)) }
+    }
+
+    /// Calls `item` at each item of a list.
+    pub fn list<E: From<NotJson>>(&mut self, mut item: impl FnMut(&mut Self) -> Result<(), E>) -> Result<(), E> {
+        self.expect(b'[')?;
+        if self.take(b']')? {
+            return Ok(());
+        }
+        loop {
+            item(self)?;
+            if !self.take(b',')? {
+                return Ok(self.expect(b']')?);
+            }
+        }
+    }
+
+    /// Calls `entry` at each value of an object, with its name.
+    pub fn object<E: From<NotJson>>(
+        &mut self,
+        mut entry: impl FnMut(&str, &mut Self) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.expect(b'{')?;
+        if self.take(b'}')? {
+            return Ok(());
+        }
+        loop {
+            let name = self.string()?;
+            self.expect(b':')?;
+            entry(&name, self)?;
+            if !self.take(b',')? {
+                return Ok(self.expect(b'}')?);
+            }
+        }
+    }
+
+    /// Takes a text.
+    pub fn string(&mut self) -> Result<Cow<'a, str>, NotJson> {
+        let begin = self.at;
+        let raw = self.quoted()?;
+        let inner = &raw[1..raw.len() - 1];
+        if inner.contains(&b'\\') {
+            return serde_json::from_slice(raw).map(Cow::Owned).map_err(|_| NotJson(begin));
+        }
+        std::str::from_utf8(inner).map(Cow::Borrowed).map_err(|_| NotJson(begin))
+    }
+
+    /// Takes a number, `true`, `false` or `null`, as it is written.
+    pub fn word(&mut self) -> Result<&'a str, NotJson> {
+        self.peek()?;
+        let rest = &self.text[self.at..];
+        let end = rest.iter().position(|b| !matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-' | b'+' | b'E'));
+        let word = &rest[..end.unwrap_or(rest.len())];
+        let word = std::str::from_utf8(word).ok().filter(|word| !word.is_empty()).ok_or(NotJson(self.at))?;
+        self.at += word.len();
+        Ok(word)
+    }
+
+    /// Takes a value of any type, as it is written.
+    pub fn raw(&mut self) -> Result<&'a [u8], NotJson> {
+        self.peek()?;
+        let begin = self.at;
+        let mut open = 0usize;
+        loop {
+            match self.peek()? {
+                b'"' => drop(self.quoted()?),
+                b'{' | b'[' => {
+                    self.at += 1;
+                    open += 1;
+                }
+                b'}' | b']' => {
+                    self.at += 1;
+                    open = open.checked_sub(1).ok_or(NotJson(self.at))?;
+                }
+                b',' | b':' if open > 0 => self.at += 1,
+                _ => drop(self.word()?),
+            }
+            if open == 0 {
+                return Ok(&self.text[begin..self.at]);
+            }
+        }
+    }
+
+    /// Takes a text with its quotes and escapes.
+    fn quoted(&mut self) -> Result<&'a [u8], NotJson> {
+        self.peek()?;
+        let begin = self.at;
+        self.expect(b'"')?;
+        loop {
+            let rest = &self.text[self.at..];
+            let stop = rest.iter().position(|b| matches!(b, b'"' | b'\\')).ok_or(NotJson(self.text.len()))?;
+            self.at += stop + 1;
+            if rest[stop] == b'"' {
+                return Ok(&self.text[begin..self.at]);
+            }
+            // Whatever is escaped is no end.
+            if self.at >= self.text.len() {
+                return Err(NotJson(self.at));
+            }
+            self.at += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn values_are_taken_as_they_are_written() {
+        let text = br#"{"a\"b": [1, -2.5e3, null], "c": {"d": ["x", {}]}, "e": "\u00e9"}"#;
+        let mut found = Vec::new();
+        let read = Reader::new(text).object(|name, value| {
+            found.push((name.to_owned(), String::from_utf8(value.raw()?.to_vec()).unwrap()));
+            Ok::<_, NotJson>(())
+        });
+        assert_eq!(read, Ok(()));
+        let expected = [("a\"b", "[1, -2.5e3, null]"), ("c", r#"{"d": ["x", {}]}"#), ("e", r#""\u00e9""#)];
+        assert_eq!(found, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        assert_eq!(Reader::new(br#""\u00e9""#).string().unwrap(), "é");
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_end(bytes in proptest::collection::vec(any::<u8>(), 0..64), quoted in any::<bool>()) {
+            let text = if quoted { [b"\"".as_slice(), &bytes].concat() } else { bytes };
+            let _ = Reader::new(&text).raw();
+            let _ = Reader::new(&text).string();
+            let _ = Reader::new(&text).object(|_, value| value.raw().map(drop));
+            let _ = Reader::new(&text).list(|value| value.raw().map(drop));
+        }
+    }
+}
