@@ -19,7 +19,8 @@ use crate::{
     },
     auth::{
         attributes::{Attributes, Resource},
-        authorize::{self, Decision},
+        authorize,
+        authorizer::Verdict,
     },
     field_management::Tracker,
 };
@@ -60,7 +61,7 @@ pub async fn apply_config(
             if subresource.is_some() {
                 return Err(Status::not_found(place.subject(name)));
             }
-            must_be_creatable(call, &place, config)?;
+            must_be_creatable(api, call, &place, config)?;
         }
         let managers = stored.as_ref().map_or("", |stored| stored.managers());
         let kinds = api.kinds().snapshot();
@@ -104,7 +105,7 @@ pub async fn apply_config(
 }
 
 /// To create by an apply takes the verb `create`, too; and a configuration with a uid means one object and no other.
-fn must_be_creatable(call: &Call, place: &StorageLocation, config: &Value) -> Result<(), Status> {
+fn must_be_creatable(api: &Api, call: &Call, place: &StorageLocation, config: &Value) -> Result<(), Status> {
     let kind = &call.target.kind;
     let name = call.target.name.as_deref().unwrap_or_default();
     let attributes = Attributes::Resource(Resource {
@@ -117,11 +118,14 @@ fn must_be_creatable(call: &Call, place: &StorageLocation, config: &Value) -> Re
         name,
         fields: None,
     });
-    match authorize::authorize(&call.identity, &attributes) {
-        Decision::Allow => {}
-        Decision::Deny(reason) => return Err(authorize::forbidden(&call.identity, &attributes, &reason)),
-        // What depends on stored objects is not allowed in general.
-        Decision::AllowIf(_) => return Err(authorize::forbidden(&call.identity, &attributes, "")),
+    // The gate allowed a patch; what it makes here is a new object.
+    match api.authorizer().decide(&call.identity, &attributes) {
+        Ok(Verdict::Allowed { .. }) => {}
+        Ok(Verdict::Refused { reason }) => return Err(authorize::forbidden(&call.identity, &attributes, &reason)),
+        Err(error) => {
+            tracing::error!(error = &error as &dyn std::error::Error, "cannot look up what authorisation needs");
+            return Err(Status::internal("cannot look up what authorisation needs"));
+        }
     }
     match config["metadata"]["uid"].as_str().filter(|uid| !uid.is_empty()) {
         None => Ok(()),
