@@ -154,6 +154,10 @@ pub fn to_v2(object: &mut Value) {
         }
     }
     if let Some(status) = object.get_mut("status").and_then(Value::as_object_mut) {
+        // v2 leaves it out where v1 has a zero.
+        if status.get("currentReplicas").is_some_and(|count| *count == 0) {
+            status.shift_remove("currentReplicas");
+        }
         let cpu = status.shift_remove("currentCPUUtilizationPercentage").filter(|percent| !percent.is_null());
         let current = match (annotated(CURRENT_METRICS), cpu) {
             (Some(metrics), _) => items(&metrics).map(|metric| to_metric(metric, CURRENT)).collect(),
@@ -163,7 +167,9 @@ pub fn to_v2(object: &mut Value) {
             }
             (None, None) => Value::Null,
         };
-        status.insert("currentMetrics".into(), current);
+        if !current.is_null() {
+            status.insert("currentMetrics".into(), current);
+        }
         if let Some(conditions) = annotated(CONDITIONS).filter(Value::is_array) {
             status.insert("conditions".into(), conditions);
         }

@@ -31,7 +31,7 @@ pub static V2: BuiltIn = BuiltIn {
     storage: Storage::Stored,
     default,
     validate: validation::autoscaler,
-    prepare: |new, old| prepare::keep_status(new, old, json!({"desiredReplicas": 0, "currentMetrics": null})),
+    prepare: |new, old| prepare::keep_status(new, old, json!({"desiredReplicas": 0})),
     columns: &[
         Column::name(),
         Column::text("Reference", "The workload whose replicas are counted out."),
