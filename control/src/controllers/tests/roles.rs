@@ -15,9 +15,8 @@ fn role(value: Value) -> ClusterRole {
 }
 
 async fn wait_for_rules(roles: &Api<ClusterRole>, count: usize) {
-    let has = move |role: Option<&ClusterRole>| {
-        role.is_some_and(|role| role.rules.as_ref().map_or(0, Vec::len) == count)
-    };
+    let has =
+        move |role: Option<&ClusterRole>| role.is_some_and(|role| role.rules.as_ref().map_or(0, Vec::len) == count);
     let wanted = await_condition(roles.clone(), "gathering", has);
     tokio::time::timeout(PATIENCE, wanted).await.expect("in time").expect("a watch");
 }
