@@ -286,7 +286,12 @@ async fn a_definition_takes_its_objects_with_it() {
     assert!(is_true(&server.get(&path).await.json, "Terminating"));
     assert_eq!(server.merge(&format!("{WIDGETS}/held"), json!({"metadata": {"finalizers": null}})).await.code, 200);
     server.wait(&path, "gone", |object| object["code"] == 404).await;
-    server.wait("/apis/example.com/v1", "gone", |object| object["code"] == 404).await;
+    let gone = async {
+        while server.get("/apis/example.com/v1").await.code != 404 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, gone).await.expect("the version goes with its definition");
     // The same once more: nothing of the first is left.
     server.define(plain()).await;
     assert_eq!(server.get(WIDGETS).await.json["items"], json!([]));
