@@ -71,8 +71,8 @@ pub struct Running {
 /// One that never ran waits for it. Everything that runs later retries for as long as it takes: what the kernel serves
 /// already is not touched.
 ///
-/// Boxed, as is [`Running::shutdown`]: an `async fn` and all that it awaits would be compiled a second time by the crate
-/// that awaits it.
+/// Boxed, as is [`Running::shutdown`]: an `async fn` and all that it awaits would be compiled a second time by the
+/// crate that awaits it.
 pub fn start(config: Config) -> BoxFuture<'static, Result<Running, StartError>> {
     start_parts(config).boxed()
 }

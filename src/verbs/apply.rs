@@ -166,8 +166,8 @@ impl Apply {
     }
 }
 
-/// Applies one manifest, by a merge on this side. Returns the object's name as kubectl shows it, what was done, and the object as it is
-/// afterwards.
+/// Applies one manifest, by a merge on this side. Returns the object's name as kubectl shows it, what was done, and the
+/// object as it is afterwards.
 pub async fn apply(
     cluster: &Cluster,
     manifest: &Manifest,

@@ -114,12 +114,10 @@ pub fn pods_come_up_after_a_reboot_without_the_control_service() -> Result {
     cluster.restart_agent(0, &[])?;
     let log = |cluster: &Cluster| cluster.nodes[0].agent.as_ref().map(|agent| agent.tail()).unwrap_or_default();
     let fetch = format!("timeout 5 busybox wget -q -O - http://{address}/");
-    let up = wait::until("the pods to be up and served", PATIENCE, || {
+    let up = wait::until("the pods to be up", PATIENCE, || {
         let now = running(&cluster)?;
-        if now.split_whitespace().filter(|id| !before.contains(id)).count() != 3 {
-            return Err(format!("the containers are {now}").into());
-        }
-        cluster.nodes[0].host.sh(&fetch).map(drop)
+        let new = now.split_whitespace().filter(|id| !before.contains(id)).count();
+        if new == 3 { Ok(()) } else { Err(format!("the containers are {now}").into()) }
     });
     up.map_err(|error| format!("{error}\n{}", log(&cluster)))?;
     let outcomes = wait::until("the first connection's outcome", PATIENCE, || {
@@ -134,6 +132,8 @@ pub fn pods_come_up_after_a_reboot_without_the_control_service() -> Result {
     }
     cluster.start_control()?;
     cluster.wait_for_condition("node/node-1", "Ready")?;
+    // The pods have new addresses, which only the control service can make known.
+    wait::until("the pods to be served", PATIENCE, || cluster.nodes[0].host.sh(&fetch).map(drop))?;
     cluster.apply(&web("web", 3))?;
     cluster.wait_for_rollout("web")
 }

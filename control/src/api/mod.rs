@@ -149,8 +149,8 @@ impl Api {
         &self.inner.health
     }
 
-    /// A client in process that acts as `identity`: same handlers, same admission, no socket. Objects come to it without
-    /// `metadata.managedFields`.
+    /// A client in process that acts as `identity`: same handlers, same admission, no socket. Objects come to it
+    /// without `metadata.managedFields`.
     pub fn client(&self, identity: Identity) -> kube::Client {
         let api = self.clone();
         let service = tower::service_fn(move |mut request: Request<kube::client::Body>| {

@@ -1,6 +1,7 @@
 //! JSONPath as printer columns and selectable fields use it: `.status.conditions[?(@.type=="Ready")].status`.
 //!
-//! Source: `k8s.io/client-go/util/jsonpath`. Read once, when a kind is made. A path that cannot be read selects nothing.
+//! Source: `k8s.io/client-go/util/jsonpath`. Read once, when a kind is made. A path that cannot be read selects
+//! nothing.
 
 use serde_json::{Number, Value};
 

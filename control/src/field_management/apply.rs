@@ -32,8 +32,8 @@ pub struct Applied {
 }
 
 impl Tracker<'_> {
-    /// Applies `config`, in the version of the request, to `live`, an object of the stored kind, of which `managers` own
-    /// the fields. Without `live` the configuration is all there is.
+    /// Applies `config`, in the version of the request, to `live`, an object of the stored kind, of which `managers`
+    /// own the fields. Without `live` the configuration is all there is.
     pub fn apply(&self, live: Option<&Value>, managers: &str, config: &Value, force: bool) -> Result<Applied, Status> {
         self.check_config(config)?;
         let failed = |error: ItemError| plain_error(format!("failed to merge config: {error}"));

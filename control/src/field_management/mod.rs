@@ -18,7 +18,7 @@
 //! |---|---|
 //! | `path`, `set`, `fields_v1` | path elements, sets of them, their text |
 //! | `shape` | schema → how values are owned; the keys of list items |
-//! | `leaves`, `compare`, `merge`, `remove`, `check` | what an object says, what changed, and how objects are combined |
+//! | `leaves`, `compare`, `merge`, `remove`, `check` | what an object says, what changed, how objects are combined |
 //! | `managers` | the entries of `managedFields` |
 //! | `versions`, `reconcile` | objects in the versions that managers used; sets made under an older schema |
 //! | `reset` | what a write cannot own |

@@ -119,8 +119,8 @@ pub struct Running {
 
 /// Starts a control service. When this returns, the API answers.
 ///
-/// Boxed, as are the methods of [`Running`]: an `async fn` and all that it awaits would be compiled a second time by the
-/// crate that awaits it.
+/// Boxed, as are the methods of [`Running`]: an `async fn` and all that it awaits would be compiled a second time by
+/// the crate that awaits it.
 pub fn start(config: Config) -> BoxFuture<'static, Result<Running, StartError>> {
     start_parts(config).boxed()
 }

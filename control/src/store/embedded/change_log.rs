@@ -1,5 +1,5 @@
-//! The latest changes in the store's file, so that watches go on over a restart: who saw not quite the last change of its
-//! resource does not have to list anew, and of ten thousand watchers nearly all are such.
+//! The latest changes in the store's file, so that watches go on over a restart: who saw not quite the last change of
+//! its resource does not have to list anew, and of ten thousand watchers nearly all are such.
 //!
 //! A batch is one row. Of each change it says what became of which key, and how the text before differs from the text
 //! after: the texts themselves are the objects, so a small change costs a small record. Read from the latest change
