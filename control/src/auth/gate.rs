@@ -20,6 +20,7 @@ use super::{
     authorizer::{Authorizer, Verdict},
     client_certificate::{BadCertificate, CertificateIdentity},
     ending_body::EndingBody,
+    impersonation::{Impersonation, ImpersonationError},
     stored_facts::Unreadable,
     token::TokenAuthenticator,
 };
@@ -91,6 +92,8 @@ impl Gate {
             gate: self.clone(),
             info: info.clone(),
             authorization: parts.headers.get(header::AUTHORIZATION).cloned(),
+            // It was read just now.
+            as_whom: Impersonation::of(&parts.headers).ok().flatten(),
             certificate,
         });
         let response = self.handler.answer(info, Request::from_parts(parts, body)).await;
@@ -104,9 +107,19 @@ impl Gate {
         // A stranger learns nothing of the request, not even that it is malformed.
         let identity = self.authenticate(parts.headers.get(header::AUTHORIZATION), certificate)?;
         let mut info = info?;
+        let identity = self.assumed(identity, Impersonation::of(&parts.headers)?.as_ref())?;
         self.authorize(&identity, &info)?;
         info.user = Some(identity);
         Ok(info)
+    }
+
+    /// Whom the request is made as: the user themselves, or whom they impersonate.
+    fn assumed(&self, identity: Identity, as_whom: Option<&Impersonation>) -> Result<Identity, Status> {
+        let Some(as_whom) = as_whom else { return Ok(identity) };
+        as_whom.assume(&identity, &self.authorizer).map_err(|error| match error {
+            ImpersonationError::Refused(status) => status,
+            ImpersonationError::Unreadable(error) => unreadable(&error),
+        })
     }
 
     fn authorize(&self, identity: &Identity, info: &RequestInfo) -> Result<(), Status> {
@@ -150,6 +163,7 @@ struct Admitted {
     gate: Gate,
     info: RequestInfo,
     authorization: Option<HeaderValue>,
+    as_whom: Option<Impersonation>,
     certificate: Arc<ConnectionCertificate>,
 }
 
@@ -169,7 +183,8 @@ impl Admitted {
     /// What the stored objects do not tell for the moment withdraws nothing.
     fn is_allowed(&self) -> Result<(), Status> {
         let identity = self.gate.authenticate(self.authorization.as_ref(), &self.certificate);
-        let asked = identity.and_then(|identity| self.gate.authorize(&identity, &self.info));
+        let assumed = identity.and_then(|identity| self.gate.assumed(identity, self.as_whom.as_ref()));
+        let asked = assumed.and_then(|identity| self.gate.authorize(&identity, &self.info));
         asked.or_else(|status| if matches!(status.code, 401 | 403) { Err(status) } else { Ok(()) })
     }
 }

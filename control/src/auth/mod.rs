@@ -12,12 +12,14 @@ pub mod bootstrap_token;
 pub mod client_certificate;
 mod ending_body;
 pub mod gate;
+mod impersonation;
 pub mod node;
 pub mod node_restriction;
 pub mod param_access;
 pub mod pki;
 mod pod_references;
 pub mod rbac;
+pub mod signer_access;
 mod stored_facts;
 pub mod token;
 

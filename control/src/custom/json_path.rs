@@ -52,10 +52,16 @@ enum Operator {
 
 /// Values that one path may select: `..` over a hostile object must end.
 const MOST: usize = 10_000;
+/// Bytes of a path.
+const MAX_LENGTH: usize = 1024;
 
 impl JsonPath {
-    /// Reads a path that begins with a dot or a bracket. `None` if it is malformed.
+    /// Reads a path that begins with a dot or a bracket. `None` if it is malformed, too long, or has a filter within a
+    /// filter: each would look through all that the other selects, for every item.
     pub fn parse(text: &str) -> Option<Self> {
+        if text.len() > MAX_LENGTH {
+            return None;
+        }
         let mut steps = Vec::new();
         let mut rest = text.trim();
         while let Some(first) = rest.chars().next() {
@@ -216,7 +222,7 @@ impl Operand {
     fn parse(text: &str) -> Option<Self> {
         let text = text.trim();
         if let Some(path) = text.strip_prefix('@') {
-            return JsonPath::parse(path).map(Self::Path);
+            return (!path.contains("?(")).then(|| JsonPath::parse(path))?.map(Self::Path);
         }
         Some(Self::Value(match text {
             "true" => true.into(),
@@ -303,7 +309,16 @@ mod tests {
             let path = JsonPath::parse(path).unwrap_or_else(|| panic!("{path} is a path"));
             assert_eq!(json!(path.select(&object)), expected, "{path:?}");
         }
-        for wrong in ["spec", ".spec[", ".spec[x]", ".a..", ".list[?(@.a==)]", ".list[1:2:0]"] {
+        for wrong in [
+            &".a".repeat(600),
+            ".a[?(@.b[?(@.c)])]",
+            "spec",
+            ".spec[",
+            ".spec[x]",
+            ".a..",
+            ".list[?(@.a==)]",
+            ".list[1:2:0]",
+        ] {
             assert_eq!(JsonPath::parse(wrong), None, "{wrong}");
         }
     }

@@ -26,6 +26,7 @@ pub static KIND: BuiltIn = BuiltIn {
             new["spec"] = old["spec"].clone();
         }
     },
+    prepare_status: keep_decisions,
     columns: &[
         Column::name(),
         Column::age(),
@@ -41,6 +42,20 @@ pub static KIND: BuiltIn = BuiltIn {
     schema: "io.k8s.api.certificates.v1.CertificateSigningRequest",
     ..BuiltIn::PLAIN
 };
+
+/// Whether a request is approved is said through `approval` alone.
+fn keep_decisions(new: &mut Value, old: &Value) {
+    let is_decision = |condition: &Value| matches!(condition["type"].as_str(), Some("Approved" | "Denied"));
+    let conditions = |object: &Value| object["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    let decided = conditions(old).into_iter().filter(is_decision);
+    let others = conditions(new).into_iter().filter(|condition| !is_decision(condition));
+    let all: Vec<Value> = decided.chain(others).collect();
+    if !all.is_empty() {
+        new["status"]["conditions"] = all.into();
+    } else if let Some(status) = new["status"].as_object_mut() {
+        status.shift_remove("conditions");
+    }
+}
 
 fn default(object: &mut Value) {
     if let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut)
@@ -101,4 +116,20 @@ fn condition(status: &Value) -> String {
         words.push_str(",Issued");
     }
     words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_write_decides_nothing() {
+        let decided = |kind: &str| json!({"status": {"conditions": [{"type": kind}]}});
+        let mut new = decided("Approved");
+        keep_decisions(&mut new, &json!({}));
+        assert_eq!(new, json!({"status": {}}));
+        let mut new = decided("Failed");
+        keep_decisions(&mut new, &decided("Denied"));
+        assert_eq!(new["status"]["conditions"], json!([{"type": "Denied"}, {"type": "Failed"}]));
+    }
 }

@@ -77,7 +77,7 @@ pub struct History {
 
 /// What a history may hold.
 const MAX_EVENTS: usize = 65_536;
-const MAX_BYTES: usize = 64 << 20;
+pub(super) const MAX_BYTES: usize = 64 << 20;
 const MAX_AGE: Duration = Duration::from_secs(300);
 
 impl History {

@@ -22,7 +22,7 @@ use crate::{
         Api, Status, StorageLocation, Subject,
         subresource::{Effect, STATUS, Subresource},
     },
-    auth::{param_access, rbac::escalation},
+    auth::{param_access, rbac::escalation, signer_access},
     custom::{Custom, definition},
     encode,
     field_management::{ManagersText, Tracker, same_but_times},
@@ -163,6 +163,7 @@ pub async fn prepare(
                 _ => {}
             }
             escalation::refuse(api.authorizer(), &request, &new)?;
+            signer_access::refuse(api.authorizer(), &request, &new)?;
             admission.mutate(&request, &mut new).await?;
             let errors = match (effect, stored) {
                 (Effect::Part(part), Some(old)) => (part.validate)(&new, old),

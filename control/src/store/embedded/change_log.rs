@@ -25,6 +25,8 @@ pub const LOG: TableDefinition<u64, &[u8]> = TableDefinition::new("history");
 /// What the log may hold. Beyond that, an eighth of it is dropped.
 const MAX_CHANGES: usize = 32_768;
 const MAX_BYTES: usize = 32 << 20;
+/// How much of a resource's objects its history may hold when it is made of the log: as much as it may hold later.
+const MAX_BYTES_REBUILT: usize = crate::store::history::MAX_BYTES;
 /// Changes that nobody asked for so long after the opening are too old for a watch.
 const KEPT_FOR: Duration = Duration::from_secs(300);
 
@@ -257,7 +259,13 @@ impl Recovered {
         let mut dropped = since;
         let mut known: HashMap<Arc<str>, Option<Arc<Object>>> = HashMap::new();
         let mut events = Vec::with_capacity(records.len());
+        // A small record may stand for a change of a large object, whose two texts are then held.
+        let mut bytes = 0_usize;
         while let Some(record) = records.pop() {
+            if bytes > MAX_BYTES_REBUILT {
+                dropped = record.revision;
+                break;
+            }
             let current = match known.remove(&record.name) {
                 Some(object) => object,
                 None => self.state.get(&resource, &record.name).cloned(),
@@ -267,6 +275,7 @@ impl Recovered {
                 dropped = revision;
                 break;
             };
+            bytes += event.object.size() + event.previous.as_ref().map_or(0, |previous| previous.size());
             known.insert(name, event.previous.clone());
             events.push(Arc::new(event));
         }

@@ -221,7 +221,10 @@ impl File {
     pub fn change_log(&mut self, revision: u64) -> Result<Option<Records>, FileError> {
         // Without the log, watches begin at the last change of their resource.
         let Some(database) = &self.database else { return Ok(None) };
-        let records = read_log(database, revision).map_err(|source| self.error("read", source))?;
+        let records = read_log(database, revision).unwrap_or_else(|error| {
+            tracing::warn!(%error, "cannot read the log of changes; clients will list again");
+            None
+        });
         self.knows_log = records.is_some();
         Ok(records)
     }

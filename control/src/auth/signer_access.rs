@@ -1,0 +1,99 @@
+//! Whether somebody may approve or sign for a signer: what a CertificateSigningRequest becomes is a client's identity.
+//! The words are Kubernetes'.
+//!
+//! Source: the admission plugins `CertificateApproval` and `CertificateSigning`.
+
+use serde_json::Value;
+
+use super::{
+    attributes::{Attributes, Resource},
+    authorizer::{Authorizer, Verdict},
+    stored_facts::Unreadable,
+};
+use crate::{admission::Request, identity::MASTERS, status::Status};
+
+const GROUP: &str = "certificates.k8s.io";
+
+/// Refuses an approval, or a certificate, by who may not give it for the request's signer. All other writes pass.
+pub fn refuse(authorizer: &Authorizer, request: &Request<'_>, new: &Value) -> Result<(), Status> {
+    let is_request = request.kind.group == GROUP && request.kind.plural == "certificatesigningrequests";
+    let Some(old) = request.old.filter(|_| is_request && !request.identity.is_in(MASTERS)) else { return Ok(()) };
+    let verb = match request.subresource {
+        Some("approval") => "approve",
+        Some("status") => "sign",
+        _ => return Ok(()),
+    };
+    let signer = old["spec"]["signerName"].as_str().unwrap_or_default();
+    if old["status"] == new["status"] || may(authorizer, request, verb, signer).map_err(|error| unreadable(&error))? {
+        return Ok(());
+    }
+    let why = format!("user not permitted to {verb} requests with signerName {signer:?}");
+    Err(Status::forbidden(request.subject(), &why))
+}
+
+/// By the signer's name, or by `DOMAIN/*`.
+fn may(authorizer: &Authorizer, request: &Request<'_>, verb: &str, signer: &str) -> Result<bool, Unreadable> {
+    let domain = signer.split_once('/').map_or(String::new(), |(domain, _)| format!("{domain}/*"));
+    for name in [signer, &domain] {
+        let asked = Resource { verb, group: GROUP, version: "v1", resource: "signers", name, ..Resource::default() };
+        let verdict = authorizer.decide(request.identity, &Attributes::Resource(asked))?;
+        if !name.is_empty() && matches!(verdict, Verdict::Allowed { .. }) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn unreadable(error: &Unreadable) -> Status {
+    tracing::error!(error = error as &dyn std::error::Error, "cannot look up what authorisation needs");
+    Status::internal("cannot look up what authorisation needs")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        api::open_store,
+        identity::Identity,
+        kinds::{Kinds, Registry},
+        request::Verb,
+        store::Store,
+    };
+
+    #[test]
+    fn only_who_may_act_for_the_signer_approves_and_signs() {
+        let dir = tempfile::tempdir().unwrap();
+        let store: Arc<dyn Store> = Arc::new(open_store(&dir.path().join("s"), &Registry::default()).unwrap());
+        let (snapshot, authorizer) = (store.snapshot(), Authorizer::new(store));
+        let kind = Kinds::built_in().by_path(GROUP, "v1", "certificatesigningrequests").unwrap();
+        let old = json!({"spec": {"signerName": "kubernetes.io/kube-apiserver-client"}, "status": {}});
+        let mut new = old.clone();
+        new["status"] = json!({"conditions": [{"type": "Approved", "status": "True"}]});
+        let asked = |identity: &Identity, subresource: Option<&'static str>, new: &Value| {
+            let request = Request {
+                operation: Verb::Update,
+                kind: &kind,
+                namespace: None,
+                name: "a",
+                subresource,
+                old: Some(&old),
+                identity,
+                snapshot: &snapshot,
+            };
+            refuse(&authorizer, &request, new)
+        };
+        let (admin, jane) = (Identity::control("test"), Identity::authenticated("jane".into(), Vec::new()));
+        for (subresource, verb) in [("approval", "approve"), ("status", "sign")] {
+            assert!(asked(&admin, Some(subresource), &new).is_ok());
+            let refused = asked(&jane, Some(subresource), &new).unwrap_err();
+            assert_eq!(refused.code, 403);
+            assert!(refused.message.contains(&format!("user not permitted to {verb} requests")), "{}", refused.message);
+            assert!(asked(&jane, Some(subresource), &old).is_ok(), "nothing is given");
+        }
+        assert!(asked(&jane, None, &old).is_ok());
+    }
+}
