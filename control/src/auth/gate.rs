@@ -21,7 +21,6 @@ use super::{
     client_certificate::{BadCertificate, CertificateIdentity},
     ending_body::EndingBody,
     impersonation::{Impersonation, ImpersonationError},
-    stored_facts::Unreadable,
     token::TokenAuthenticator,
 };
 use crate::{
@@ -81,8 +80,8 @@ impl Gate {
 
     async fn pass(self, request: Request<Body>, certificate: Arc<ConnectionCertificate>) -> Response<Body> {
         let (parts, body) = request.into_parts();
-        let info = match self.admit(&parts, &certificate) {
-            Ok(info) => info,
+        let (info, as_whom) = match self.admit(&parts, &certificate) {
+            Ok(admitted) => admitted,
             Err(status) => {
                 self.metrics.refused(status.code);
                 return refusal(&status);
@@ -92,8 +91,7 @@ impl Gate {
             gate: self.clone(),
             info: info.clone(),
             authorization: parts.headers.get(header::AUTHORIZATION).cloned(),
-            // It was read just now.
-            as_whom: Impersonation::of(&parts.headers).ok().flatten(),
+            as_whom,
             certificate,
         });
         let response = self.handler.answer(info, Request::from_parts(parts, body)).await;
@@ -102,15 +100,21 @@ impl Gate {
         response.map(|body| Body::new(EndingBody::new(body, closing, admitted.withdrawn())))
     }
 
-    fn admit(&self, parts: &http::request::Parts, certificate: &ConnectionCertificate) -> Result<RequestInfo, Status> {
+    /// What is asked, with its user, and whom that user acts as.
+    fn admit(
+        &self,
+        parts: &http::request::Parts,
+        certificate: &ConnectionCertificate,
+    ) -> Result<(RequestInfo, Option<Impersonation>), Status> {
         let info = RequestInfo::of(parts);
         // A stranger learns nothing of the request, not even that it is malformed.
         let identity = self.authenticate(parts.headers.get(header::AUTHORIZATION), certificate)?;
         let mut info = info?;
-        let identity = self.assumed(identity, Impersonation::of(&parts.headers)?.as_ref())?;
+        let as_whom = Impersonation::of(&parts.headers)?;
+        let identity = self.assumed(identity, as_whom.as_ref())?;
         self.authorize(&identity, &info)?;
         info.user = Some(identity);
-        Ok(info)
+        Ok((info, as_whom))
     }
 
     /// Whom the request is made as: the user themselves, or whom they impersonate.
@@ -118,7 +122,7 @@ impl Gate {
         let Some(as_whom) = as_whom else { return Ok(identity) };
         as_whom.assume(&identity, &self.authorizer).map_err(|error| match error {
             ImpersonationError::Refused(status) => status,
-            ImpersonationError::Unreadable(error) => unreadable(&error),
+            ImpersonationError::Unreadable(error) => error.to_status(),
         })
     }
 
@@ -127,7 +131,7 @@ impl Gate {
         match self.authorizer.decide(identity, &attributes) {
             Ok(Verdict::Allowed { .. }) => Ok(()),
             Ok(Verdict::Refused { reason }) => Err(authorize::forbidden(identity, &attributes, &reason)),
-            Err(error) => Err(unreadable(&error)),
+            Err(error) => Err(error.to_status()),
         }
     }
 
@@ -153,7 +157,7 @@ impl Gate {
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
             .map(|(_, token)| token.trim())
             .ok_or_else(Status::unauthorized)?;
-        let identity = self.tokens.identify(token).map_err(|e| unreadable(&e))?;
+        let identity = self.tokens.identify(token).map_err(|e| e.to_status())?;
         identity.ok_or_else(Status::unauthorized)
     }
 }
@@ -192,11 +196,6 @@ impl Admitted {
 /// How often a long-running request is asked about again. Kubernetes does so only when the client watches anew, after
 /// half an hour to an hour or whatever `timeoutSeconds` says.
 const ASK_AGAIN_EVERY: Duration = Duration::from_secs(60);
-
-fn unreadable(error: &Unreadable) -> Status {
-    tracing::error!(error = error as &dyn std::error::Error, "cannot look up what authorisation needs");
-    Status::internal("cannot look up what authorisation needs")
-}
 
 /// A refusal, as JSON: clients that speak protobuf read it too.
 fn refusal(status: &Status) -> Response<Body> {

@@ -24,7 +24,7 @@ pub fn refuse(authorizer: &Authorizer, request: &Request<'_>, new: &Value) -> Re
         _ => return Ok(()),
     };
     let signer = old["spec"]["signerName"].as_str().unwrap_or_default();
-    if old["status"] == new["status"] || may(authorizer, request, verb, signer).map_err(|error| unreadable(&error))? {
+    if old["status"] == new["status"] || may(authorizer, request, verb, signer).map_err(|error| error.to_status())? {
         return Ok(());
     }
     let why = format!("user not permitted to {verb} requests with signerName {signer:?}");
@@ -42,11 +42,6 @@ fn may(authorizer: &Authorizer, request: &Request<'_>, verb: &str, signer: &str)
         }
     }
     Ok(false)
-}
-
-fn unreadable(error: &Unreadable) -> Status {
-    tracing::error!(error = error as &dyn std::error::Error, "cannot look up what authorisation needs");
-    Status::internal("cannot look up what authorisation needs")
 }
 
 #[cfg(test)]

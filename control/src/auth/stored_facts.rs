@@ -14,7 +14,10 @@ use super::{
     bootstrap_token::{self, BootstrapToken},
     pod_references::references,
 };
-use crate::store::{Object, Store};
+use crate::{
+    status::Status,
+    store::{Object, Store},
+};
 
 const REQUESTS: &str = "certificatesigningrequests.certificates.k8s.io";
 
@@ -31,6 +34,14 @@ pub struct Unreadable {
     resource: &'static str,
     key: String,
     source: serde_json::Error,
+}
+
+impl Unreadable {
+    /// The 500 of a request that it keeps from being decided about; the reason goes to the log.
+    pub fn to_status(&self) -> Status {
+        tracing::error!(error = self as &dyn std::error::Error, "cannot look up what authorisation needs");
+        Status::internal("cannot look up what authorisation needs")
+    }
 }
 
 impl StoredFacts {

@@ -132,6 +132,11 @@ const RESERVED: &[&str] = &[
     "while",
 ];
 
+/// Whether CEL reads the word otherwise than as a name.
+pub fn is_reserved(word: &str) -> bool {
+    RESERVED.contains(&word)
+}
+
 /// The name of a field as expressions write it: `a-b` is `a__dash__b`. `None` if there is no such form.
 pub fn escape(name: &str) -> Option<String> {
     let first = name.chars().next()?;

@@ -88,10 +88,7 @@ pub fn user_of(review: &Value) -> Identity {
 pub fn answer(api: &Api, identity: &Identity, mut review: Value) -> Result<Value, Status> {
     let (fields, unread) = field_selector(&review["spec"]["resourceAttributes"]["fieldSelector"]);
     let attributes = attributes(&review["spec"], &fields);
-    let verdict = api.authorizer().decide(identity, &attributes).map_err(|error| {
-        tracing::error!(error = &error as &dyn std::error::Error, "cannot look up what authorisation needs");
-        Status::internal("cannot look up what authorisation needs")
-    })?;
+    let verdict = api.authorizer().decide(identity, &attributes).map_err(|error| error.to_status())?;
     let (allowed, reason) = match verdict {
         Verdict::Allowed { reason } => (true, reason),
         Verdict::Refused { reason } => (false, reason),

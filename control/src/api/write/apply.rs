@@ -126,10 +126,7 @@ fn must_be_creatable(api: &Api, call: &Call, place: &StorageLocation, config: &V
     match api.authorizer().decide(&call.identity, &attributes) {
         Ok(Verdict::Allowed { .. }) => {}
         Ok(Verdict::Refused { reason }) => return Err(authorize::forbidden(&call.identity, &attributes, &reason)),
-        Err(error) => {
-            tracing::error!(error = &error as &dyn std::error::Error, "cannot look up what authorisation needs");
-            return Err(Status::internal("cannot look up what authorisation needs"));
-        }
+        Err(error) => return Err(error.to_status()),
     }
     match config["metadata"]["uid"].as_str().filter(|uid| !uid.is_empty()) {
         None => Ok(()),

@@ -1,95 +1,18 @@
-//! The CEL expressions of webhooks and policies: where each stands, which type it must have and what it may name.
-//!
-//! Nothing here knows the language. [`of_webhooks`] and [`of_policy`] list the expressions of an object for whoever
-//! compiles them; the functions that find errors look at what surrounds an expression.
+//! What surrounds the CEL expressions of webhooks and policies: the names of match conditions and variables. The
+//! expressions themselves are compiled by `admission::policy`.
 
 use std::collections::BTreeSet;
 
 use serde_json::Value;
 
 use super::{items, text};
-use crate::kinds::{FieldError, names};
+use crate::{
+    cel::declare,
+    kinds::{FieldError, names},
+};
 
 /// How many match conditions there may be.
 const MAX_CONDITIONS: usize = 64;
-
-/// What an expression is for, and so which type it must have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose {
-    /// A match condition or a validation: a boolean.
-    Condition,
-    /// The message of a validation: a text.
-    Message,
-    /// The value of an audit annotation: a text or null.
-    AuditAnnotation,
-    /// A variable: anything.
-    Variable,
-}
-
-/// An expression and what is declared for it beside `object`, `oldObject`, `request` and `namespaceObject`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Expression<'a> {
-    /// `spec.validations[0].expression`
-    pub path: String,
-    /// As it was written; never blank.
-    pub text: &'a str,
-    /// What it is for.
-    pub purpose: Purpose,
-    /// Whether `params` is declared. `authorizer` is, but for messages.
-    pub params: bool,
-    /// Names of the variables that are declared, in order.
-    pub variables: Vec<&'a str>,
-}
-
-/// The expressions of a webhook configuration.
-pub fn of_webhooks(configuration: &Value) -> Vec<Expression<'_>> {
-    let hooks = items(configuration, "webhooks").iter().enumerate();
-    hooks.flat_map(|(i, hook)| of_conditions(&format!("webhooks[{i}]"), hook, false)).collect()
-}
-
-/// The expressions of a ValidatingAdmissionPolicy.
-pub fn of_policy(policy: &Value) -> Vec<Expression<'_>> {
-    let spec = &policy["spec"];
-    let params = spec["paramKind"].is_object();
-    let mut all = of_conditions("spec", spec, params);
-    let mut declared: Vec<&str> = Vec::new();
-    for (i, variable) in items(spec, "variables").iter().enumerate() {
-        let path = format!("spec.variables[{i}]");
-        all.extend(one(&path, variable, "expression", Purpose::Variable, params, &declared));
-        declared.push(text(variable, "name"));
-    }
-    for (i, validation) in items(spec, "validations").iter().enumerate() {
-        let path = format!("spec.validations[{i}]");
-        all.extend(one(&path, validation, "expression", Purpose::Condition, params, &declared));
-        all.extend(one(&path, validation, "messageExpression", Purpose::Message, params, &declared));
-    }
-    for (i, annotation) in items(spec, "auditAnnotations").iter().enumerate() {
-        let path = format!("spec.auditAnnotations[{i}]");
-        all.extend(one(&path, annotation, "valueExpression", Purpose::AuditAnnotation, params, &declared));
-    }
-    all
-}
-
-fn of_conditions<'a>(path: &str, owner: &'a Value, params: bool) -> Vec<Expression<'a>> {
-    let conditions = items(owner, "matchConditions").iter().enumerate();
-    let of = |(i, condition): (usize, &'a Value)| {
-        one(&format!("{path}.matchConditions[{i}]"), condition, "expression", Purpose::Condition, params, &[])
-    };
-    conditions.filter_map(of).collect()
-}
-
-fn one<'a>(
-    path: &str,
-    owner: &'a Value,
-    field: &str,
-    purpose: Purpose,
-    params: bool,
-    declared: &[&'a str],
-) -> Option<Expression<'a>> {
-    let text = text(owner, field);
-    let variables = declared.to_vec();
-    (!text.trim().is_empty()).then(|| Expression { path: format!("{path}.{field}"), text, purpose, params, variables })
-}
 
 /// Why `matchConditions` may not stand, whatever their expressions say.
 pub fn match_conditions(path: &str, conditions: &[Value]) -> Vec<FieldError> {
@@ -137,32 +60,9 @@ pub fn variables(path: &str, spec: &Value) -> Vec<FieldError> {
 
 /// Whether a text can name a variable of CEL.
 fn is_identifier(name: &str) -> bool {
-    const RESERVED: [&str; 21] = [
-        "true",
-        "false",
-        "null",
-        "in",
-        "as",
-        "break",
-        "const",
-        "continue",
-        "else",
-        "for",
-        "function",
-        "if",
-        "import",
-        "let",
-        "loop",
-        "package",
-        "namespace",
-        "return",
-        "var",
-        "void",
-        "while",
-    ];
     let shaped = name.bytes().all(|b| b == b'_' || b.is_ascii_alphanumeric())
         && name.bytes().next().is_some_and(|b| !b.is_ascii_digit());
-    shaped && !RESERVED.contains(&name)
+    shaped && !declare::is_reserved(name)
 }
 
 #[cfg(test)]
@@ -192,31 +92,5 @@ mod tests {
         }
         let spec = json!({"variables": [{"name": "a", "expression": "1"}, {"name": "in", "expression": ""}]});
         assert_eq!(variables("v", &spec).len(), 2);
-    }
-
-    #[test]
-    fn every_expression_is_listed_with_what_it_may_name() {
-        let policy = json!({"spec": {"paramKind": {"kind": "K"},
-            "matchConditions": [{"name": "m", "expression": "1"}, {"name": "blank", "expression": " "}],
-            "variables": [{"name": "a", "expression": "2"}, {"name": "b", "expression": "variables.a"}],
-            "validations": [{"expression": "3", "messageExpression": "4"}],
-            "auditAnnotations": [{"key": "k", "valueExpression": "5"}]}});
-        let all = of_policy(&policy);
-        let listed: Vec<(&str, &str, Purpose, usize)> =
-            all.iter().map(|e| (e.path.as_str(), e.text, e.purpose, e.variables.len())).collect();
-        assert_eq!(
-            listed,
-            [
-                ("spec.matchConditions[0].expression", "1", Purpose::Condition, 0),
-                ("spec.variables[0].expression", "2", Purpose::Variable, 0),
-                ("spec.variables[1].expression", "variables.a", Purpose::Variable, 1),
-                ("spec.validations[0].expression", "3", Purpose::Condition, 2),
-                ("spec.validations[0].messageExpression", "4", Purpose::Message, 2),
-                ("spec.auditAnnotations[0].valueExpression", "5", Purpose::AuditAnnotation, 2),
-            ]
-        );
-        assert!(all.iter().all(|e| e.params));
-        let hooks = json!({"webhooks": [{}, {"matchConditions": [{"name": "m", "expression": "true"}]}]});
-        assert_eq!(of_webhooks(&hooks)[0].path, "webhooks[1].matchConditions[0].expression");
     }
 }
