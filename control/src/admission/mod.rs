@@ -8,36 +8,64 @@
 //! | file | what it decides |
 //! |---|---|
 //! | `namespace` | whether a namespace takes new objects, and may be deleted |
-//! | `pod` | the service account and tolerations of new pods |
-//! | `certificate_request` | the requester that a CertificateSigningRequest names |
+//! | `plugins` | which of Kubernetes' built-in plugins sees what, and in which order |
+//! | `limit_ranger`, `pod_resources` | what containers get, and between which amounts they stay |
+//! | `service_account` | the account of a pod, its pull secrets and its token |
+//! | `pod_security` | which pods the level of their namespace forbids |
+//! | `priority`, `default_tolerations`, `runtime_class`, `topology_labels` | what else a pod gets |
+//! | `node_taint` | that a new node takes no pods yet |
+//! | `default_class`, `claim_resize` | the class of claims and Ingresses; whether claims grow |
+//! | `certificate_request`, `certificate_subject` | the requester and the subject of a CertificateSigningRequest |
 //! | `policy` | what ValidatingAdmissionPolicies deny |
-//! | `warnings` | what an answer warns of |
+//! | `quota` | how much a namespace may hold |
+//! | `warnings`, `write_warnings` | how an answer warns, and of what in an object |
 //!
 //! What a node may write is decided by [`crate::auth::node_restriction`].
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
+use self::plugins::{Plugins, Surroundings};
 use crate::{
     auth::node_restriction::{self, NodeWrite},
     identity::Identity,
     kinds::{Kind, Registry},
     request::Verb,
     status::{Status, Subject},
-    store::Snapshot,
+    store::{Snapshot, Store, Write},
 };
 
+mod amounts;
 mod certificate_request;
+mod certificate_subject;
+mod claim_resize;
+mod default_class;
+mod default_tolerations;
+mod limit_ranger;
 pub mod namespace;
-mod pod;
+mod node_taint;
+mod plugins;
+mod pod_resources;
+mod pod_security;
 pub mod policy;
+mod priority;
+pub mod quota;
+mod readings;
+mod runtime_class;
+mod service_account;
+mod topology_labels;
 pub mod warnings;
+mod write_warnings;
 
 /// Admits writes. One per control service; cheap to clone.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Admission {
+    plugins: Arc<Plugins>,
     policies: policy::Policies,
     /// The kinds of parameters of policies.
     kinds: Option<Registry>,
+    store: Option<Arc<dyn Store>>,
 }
 
 /// One write to be admitted.
@@ -63,9 +91,14 @@ pub struct Request<'a> {
 }
 
 impl Admission {
-    /// With the kinds that are served: policies take objects of them as parameters.
-    pub fn serving(kinds: Registry) -> Self {
-        Self { kinds: Some(kinds), ..Self::default() }
+    /// With the kinds that are served: policies take objects of them as parameters. In `store`, plugins wait for what
+    /// is about to be made.
+    pub fn serving(kinds: Registry, store: Arc<dyn Store>) -> Self {
+        Self { kinds: Some(kinds), store: Some(store), ..Self::default() }
+    }
+
+    fn around(&self) -> Surroundings<'_> {
+        Surroundings { store: self.store.as_ref(), kinds: self.kinds.as_ref() }
     }
 
     /// Fills in what the cluster gives to a new or changed object. Refuses new objects whose namespace does not take
@@ -75,17 +108,7 @@ impl Admission {
             let state = namespace::state(request.snapshot.get(namespace::RESOURCE, namespace).map(|found| &**found));
             namespace::takes_new_objects(request.subject(), namespace, state)?;
         }
-        if request.operation != Verb::Create || request.subresource.is_some() {
-            return Ok(());
-        }
-        match (&*request.kind.group, &*request.kind.kind) {
-            ("", "Pod") => pod::complete(object),
-            ("certificates.k8s.io", "CertificateSigningRequest") => {
-                certificate_request::set_requester(object, request.identity);
-            }
-            _ => {}
-        }
-        Ok(())
+        self.plugins.mutate(request, self.around(), object).await
     }
 
     /// Refuses what may not be stored. On [`Verb::Delete`], `object` is the stored one.
@@ -93,6 +116,8 @@ impl Admission {
         if request.operation == Verb::Delete {
             namespace::may_be_deleted(request)?;
         }
+        write_warnings::tell(request, object);
+        self.plugins.validate(request, self.around(), object).await?;
         policy::must_compile(request, object)?;
         self.policies.check(request, object, self.kinds.as_ref())?;
         let Some(node) = request.identity.node() else { return Ok(()) };
@@ -107,6 +132,14 @@ impl Admission {
         };
         node_restriction::check(&write)
             .map_err(|violation| Status::forbidden(request.subject(), &violation.to_string()))
+    }
+}
+
+impl Admission {
+    /// The writes that charge a write to the quotas of its namespace: they belong into its transaction. Refuses what
+    /// the quotas do not allow. After all else has admitted it.
+    pub fn charge(&self, request: &Request<'_>, object: &Value) -> Result<Vec<Write>, Status> {
+        quota::charge(request, object)
     }
 }
 
