@@ -18,7 +18,7 @@
 //! | `certificate_request`, `certificate_subject` | the requester and the subject of a CertificateSigningRequest |
 //! | `policy` | what ValidatingAdmissionPolicies deny |
 //! | `quota` | how much a namespace may hold |
-//! | `warnings`, `write_warnings` | how an answer warns, and of what in an object |
+//! | `write_warnings` | of what in an object an answer warns |
 //!
 //! What a node may write is decided by [`crate::auth::node_restriction`].
 
@@ -55,7 +55,6 @@ mod readings;
 mod runtime_class;
 mod service_account;
 mod topology_labels;
-pub mod warnings;
 mod write_warnings;
 
 /// Admits writes. One per control service; cheap to clone.

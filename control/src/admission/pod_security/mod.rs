@@ -30,7 +30,7 @@ use self::{
     level::{LevelVersion, Policy},
     registry::Violations,
 };
-use super::{Request, warnings};
+use super::Request;
 use crate::{
     kinds::{
         FieldError,
@@ -38,6 +38,7 @@ use crate::{
     },
     request::Verb,
     status::{Status, Subject},
+    warnings,
 };
 
 /// Subresources of a pod that change nothing that is checked.

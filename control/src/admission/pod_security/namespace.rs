@@ -12,13 +12,14 @@ use super::{
     checks::PodView,
     invalid_labels,
     level::{LevelVersion, Policy},
-    registry, warnings,
+    registry,
 };
 use crate::{
     admission::Request,
     kinds::reading::entries,
     status::Status,
     store::{Object, Snapshot},
+    warnings,
 };
 
 /// No more pods are looked at.

@@ -21,13 +21,14 @@ mod volume_paths;
 
 use serde_json::Value;
 
-use super::{Request, warnings};
+use super::Request;
 use crate::{
     kinds::{
         names,
         reading::{items, number, text},
     },
     request::Verb,
+    warnings,
 };
 
 /// Warns the client that is being answered.
