@@ -20,7 +20,8 @@ pub fn violation(new: &Value, old: &Value, expands: impl FnOnce(&str) -> bool) -
     let (class, before) = (default_class::of_claim(new), default_class::of_claim(old));
     let allowed = !class.is_empty() && class == before && expands(class);
     (!allowed).then_some(
-        "only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must support resize",
+        "only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must support \
+        resize",
     )
 }
 

@@ -1,7 +1,8 @@
 //! DefaultStorageClass and DefaultIngressClass: a claim or an Ingress that names no class gets the newest of those that
 //! are marked as the default.
 //!
-//! Source: `plugin/pkg/admission/storage/storageclass/setdefault` and `plugin/pkg/admission/network/defaultingressclass`.
+//! Source: `plugin/pkg/admission/storage/storageclass/setdefault` and
+//! `plugin/pkg/admission/network/defaultingressclass`.
 
 use std::{cmp::Reverse, sync::Arc};
 

@@ -35,7 +35,8 @@ mod tests {
 
     #[test]
     fn a_pod_tolerates_a_lost_node_for_five_minutes_unless_it_says_otherwise() {
-        let own = json!({"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 5});
+        let own = json!({"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute",
+            "tolerationSeconds": 5});
         let mut spec = json!({"tolerations": [own]});
         add(&mut spec);
         let tolerations = spec["tolerations"].as_array().unwrap();

@@ -78,7 +78,7 @@ pub fn set_defaults(pod: &mut Value, range: &[Limit]) {
         for container in pod["spec"].get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
             let name = text(container, "name").to_owned();
             for (field, word, defaults) in [("requests", "request", &requests), ("limits", "limit", &limits)] {
-                let set = fill(&mut container["resources"][field], defaults);
+                let set = fill(container, field, defaults);
                 if !set.is_empty() {
                     notes.push(format!("{} {word} for {what} {name}", set.join(", ")));
                 }
@@ -90,12 +90,13 @@ pub fn set_defaults(pod: &mut Value, range: &[Limit]) {
     }
 }
 
-/// Fills in the amounts that are not said. Answers with their names.
-fn fill<'a>(said: &mut Value, defaults: &'a Amounts) -> Vec<&'a str> {
+/// Fills in the amounts that a container does not say. Answers with their names.
+fn fill<'a>(container: &mut Value, list: &str, defaults: &'a Amounts) -> Vec<&'a str> {
+    let said = &container["resources"][list];
     let missing = |name: &String| said.get(name.as_str()).is_none_or(Value::is_null);
     let missing: Vec<(&String, &Quantity)> = defaults.iter().filter(|(name, _)| missing(name)).collect();
     for (name, amount) in &missing {
-        said[name.as_str()] = json!(amount.to_string());
+        container["resources"][list][name.as_str()] = json!(amount.to_string());
     }
     missing.into_iter().map(|(name, _)| name.as_str()).collect()
 }
@@ -207,11 +208,11 @@ mod tests {
 
     #[test]
     fn containers_and_init_containers_get_what_they_do_not_say() {
-        let range = range(json!({"type": "Container", "default": {"cpu": "75m", "memory": "10Mi"},
+        let limits = range(json!({"type": "Container", "default": {"cpu": "75m", "memory": "10Mi"},
             "defaultRequest": {"cpu": "50m", "memory": "5Mi"}}));
         let mut pod = pod(json!({"limits": {"cpu": "80m"}}));
         pod["spec"]["initContainers"] = json!([{"name": "i", "resources": {}}]);
-        set_defaults(&mut pod, &range);
+        set_defaults(&mut pod, &limits);
         let resources = &pod["spec"]["containers"][0]["resources"];
         assert_eq!(resources["limits"], json!({"cpu": "80m", "memory": "10Mi"}));
         assert_eq!(resources["requests"], json!({"cpu": "50m", "memory": "5Mi"}));
@@ -222,8 +223,11 @@ mod tests {
             cpu, memory request for init container i; cpu, memory limit for init container i"
         );
         let whole = pod.clone();
-        set_defaults(&mut pod, &range);
+        set_defaults(&mut pod, &limits);
         assert_eq!(pod, whole, "nothing is left to be set");
+        let mut bare = json!({"spec": {"containers": [{"name": "c"}]}});
+        set_defaults(&mut bare, &range(json!({"type": "Container", "default": {"cpu": "1"}})));
+        assert_eq!(bare["spec"]["containers"][0]["resources"], json!({"limits": {"cpu": "1"}}));
     }
 
     #[test]
@@ -264,7 +268,8 @@ mod tests {
                 &ratio,
                 of(json!({"cpu": "0"}), json!({"cpu": "2"})),
                 Some(
-                    "cpu max limit to request ratio per Container is 1500m, but no request is specified or request is 0",
+                    "cpu max limit to request ratio per Container is 1500m, but no request is specified or request \
+                    is 0",
                 ),
             ),
             (

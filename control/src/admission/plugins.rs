@@ -64,13 +64,20 @@ impl Plugins {
         match (&*kind.group, &*kind.kind, request.operation, request.subresource) {
             ("", "Pod", Verb::Create, None) => self.complete_pod(request, around, object).await,
             ("", "Pod", Verb::Update, None) => {
-                let old = request.old.map_or(&Value::Null, |old| &old["spec"]);
-                priority::keep(&mut object["spec"], old);
+                let old = request.old.unwrap_or(&Value::Null);
+                priority::keep(&mut object["spec"], &old["spec"]);
                 default_tolerations::add(&mut object["spec"]);
+                if object["spec"] == old["spec"] {
+                    // What was left out and filled in again is no change.
+                    object["metadata"]["generation"] = old["metadata"]["generation"].clone();
+                }
                 Ok(())
             }
             ("", "Pod", Verb::Update, Some("resize")) => {
+                let metadata = object["metadata"].clone();
                 self.set_limits(request, object);
+                // A resize changes nothing else.
+                object["metadata"] = metadata;
                 Ok(())
             }
             ("", "Pod", Verb::Update, Some("binding")) => {

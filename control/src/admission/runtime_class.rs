@@ -4,6 +4,7 @@
 
 use serde_json::{Value, json};
 
+use super::amounts;
 use crate::kinds::reading::{entries, items, same, text};
 
 /// Where RuntimeClasses are stored.
@@ -45,7 +46,7 @@ const OTHER_OVERHEAD: &str = "pod rejected: Pod's Overhead doesn't match Runtime
 pub fn set(spec: &mut Value, class: &Class) -> Result<(), String> {
     if !class.overhead.is_null() {
         let said = &spec["overhead"];
-        if entries(said).next().is_some() && !same(said, &class.overhead) {
+        if entries(said).next().is_some() && amounts::read(said) != amounts::read(&class.overhead) {
             return Err(OTHER_OVERHEAD.to_owned());
         }
         spec["overhead"] = class.overhead.clone();
@@ -77,7 +78,7 @@ pub fn set(spec: &mut Value, class: &Class) -> Result<(), String> {
 /// Why a new pod is refused whose overhead is not that of its class.
 pub fn violation(spec: &Value, class: Option<&Class>) -> Option<&'static str> {
     match class.filter(|class| !class.overhead.is_null()) {
-        Some(class) => (!same(&spec["overhead"], &class.overhead)).then_some(OTHER_OVERHEAD),
+        Some(class) => (amounts::read(&spec["overhead"]) != amounts::read(&class.overhead)).then_some(OTHER_OVERHEAD),
         None if spec["overhead"].is_null() => None,
         None => Some("pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead"),
     }
@@ -143,6 +144,8 @@ mod tests {
             set(&mut other, &class).unwrap_err(),
             "conflict: runtimeClass.scheduling.nodeSelector[runtime] = kata; pod.spec.nodeSelector[runtime] = runc"
         );
+        let mut same = json!({"overhead": {"cpu": "0.1"}});
+        assert_eq!(set(&mut same, &class), Ok(()));
         let mut other = json!({"overhead": {"cpu": "1"}});
         assert_eq!(set(&mut other, &class).unwrap_err(), OTHER_OVERHEAD);
     }

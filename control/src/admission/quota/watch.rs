@@ -87,6 +87,12 @@ impl Counter {
                 }
             }
             let until = [again, self.next_due(), Some(all_at)].into_iter().flatten().min().unwrap_or(all_at);
+            if self.watches.is_empty() {
+                // The history went on between the snapshot and the watch.
+                tokio::time::sleep(RETRY).await;
+                all_at = Instant::now();
+                continue;
+            }
             let changes = {
                 let watches = self.watches.iter_mut().map(|(resource, watch)| {
                     let resource = resource.clone();

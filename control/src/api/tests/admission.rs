@@ -199,6 +199,21 @@ async fn a_pod_gets_what_its_classes_and_its_account_say() {
 }
 
 #[tokio::test]
+async fn an_update_that_leaves_out_what_was_filled_in_changes_nothing() {
+    let server = Server::start().await;
+    let made = server.post(PODS, pod("p")).await.json;
+    let mut sent = made.clone();
+    for field in ["tolerations", "priority", "preemptionPolicy"] {
+        sent["spec"].as_object_mut().unwrap().shift_remove(field);
+    }
+    let updated = server.put(&format!("{PODS}/p"), sent).await;
+    assert_eq!(updated.code, 200, "{}", updated.text);
+    assert_eq!(updated.json["spec"], made["spec"]);
+    assert_eq!(updated.json["metadata"]["generation"], made["metadata"]["generation"]);
+    assert_eq!(updated.json["metadata"]["resourceVersion"], made["metadata"]["resourceVersion"]);
+}
+
+#[tokio::test]
 async fn a_pod_waits_for_the_account_of_a_new_namespace() {
     let server = Server::start().await;
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "new"}});
@@ -219,4 +234,21 @@ async fn a_bound_pod_has_the_zone_of_its_node_and_a_new_node_takes_no_pods() {
     assert_eq!(server.post(&format!("{PODS}/p/binding"), binding).await.code, 201);
     let bound = server.call(Method::GET, &format!("{PODS}/p"), &[], "").await;
     assert_eq!(bound.json["metadata"]["labels"][zone], "z1");
+}
+
+#[tokio::test]
+async fn a_write_is_warned_of_what_does_nothing() {
+    let server = Server::start().await;
+    let mut hidden = pod("web.example");
+    hidden["spec"]["containers"][0]["env"] = json!([{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]);
+    let made = server.post(PODS, hidden).await;
+    let told = warnings(&made);
+    assert_eq!((made.code, told.len()), (201, 2), "{told:?}");
+    assert!(told[0].contains("metadata.name: this is used in the Pod's hostname"), "{told:?}");
+    assert!(told[1].contains("spec.containers[0].env[1]: hides previous definition of"), "{told:?}");
+    let headless = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"},
+        "spec": {"clusterIP": "None", "ports": [{"port": 80}], "externalIPs": ["1.2.3.4"]}});
+    let made = server.post("/api/v1/namespaces/default/services", headless).await;
+    assert!(warnings(&made)[0].contains("spec.externalIPs is ignored for headless services"), "{}", made.text);
+    assert_eq!(warnings(&server.post(PODS, pod("plain")).await), Vec::<&str>::new());
 }

@@ -1,9 +1,9 @@
 //! The one pipeline that every write into the store goes through.
 //!
 //! The verb's own file decodes the body and converts it to the stored kind; what it makes of it comes here as a
-//! [`Pending`]. Then, in this order: default → own fields → refuse escalation → mutate → validate → admit → charge to quotas
-//! → allocate → commit. A transaction holds the object, all that was allocated to it, what it takes of quotas, and that
-//! its namespace takes new objects: they are stored together or not at all.
+//! [`Pending`]. Then, in this order: default → own fields → refuse escalation → mutate → validate → admit → charge to
+//! quotas → allocate → commit. A transaction holds the object, all that was allocated to it, what it takes of quotas,
+//! and that its namespace takes new objects: they are stored together or not at all.
 //!
 //! As in Kubernetes, the writer owns what it sent and what defaults made of it, and nobody owns what admission and
 //! allocation add. `metadata.managedFields` is text beside the object all the while: see [`crate::field_management`].
