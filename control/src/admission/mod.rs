@@ -30,7 +30,6 @@ mod certificate_request;
 pub mod namespace;
 mod pod;
 pub mod policy;
-pub mod warnings;
 
 /// Admits writes. One per control service; cheap to clone.
 #[derive(Clone, Debug, Default)]

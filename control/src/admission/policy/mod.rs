@@ -12,7 +12,8 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use self::compiled::{Compiled, Input, Verdict};
-use super::{Request, warnings};
+use super::Request;
+use crate::warnings;
 use crate::{
     kinds::{FieldError, Registry, label_selector},
     request::Verb,
