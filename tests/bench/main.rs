@@ -8,7 +8,10 @@
 mod kit;
 
 mod agent_datapath;
+mod api;
 mod api_load;
+mod api_watchers;
+mod api_writes;
 mod bench_cluster;
 mod connect;
 mod control;
@@ -68,6 +71,7 @@ const BENCHES: &[(&str, Bench)] = &[
     ("connect", connect::run),
     ("program", program::run),
     ("control", control::run),
+    ("api", api::run),
     ("dns", dns::run),
     ("pods", pods::run_bench),
     ("footprint", footprint::run_bench),

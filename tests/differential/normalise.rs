@@ -70,6 +70,9 @@ fn mask(value: &mut Value, now: Timestamp) {
     }
 }
 
+/// Where a text names the revision of the stored object.
+const IN_RECORD: &str = "does not match the ResourceVersion in record (";
+
 /// Each word of a text that is a UID, a time of now, or an allocated address.
 fn masked_text(text: &str, now: Timestamp) -> String {
     let is_part = |c: char| c.is_ascii_alphanumeric() || ['-', ':', '.', '+'].contains(&c);
@@ -84,7 +87,9 @@ fn masked_text(text: &str, now: Timestamp) -> String {
             continue;
         }
         let word = &rest[..end];
-        out.push_str(mask_of(word, now).unwrap_or(word));
+        let is_revision = out.ends_with(IN_RECORD) && word.chars().all(|c| c.is_ascii_digit());
+        let mask = if is_revision { Some("<revision>") } else { mask_of(word, now) };
+        out.push_str(mask.unwrap_or(word));
         rest = &rest[end..];
     }
     out
