@@ -283,16 +283,10 @@ pub fn outcome_of_commit(
 }
 
 /// What a dry run answers instead of a commit: the object as it would have been stored.
-pub fn outcome_of_dry_run(
-    transaction: Transaction,
-    old: Option<&Arc<Object>>,
-    snapshot: &Snapshot,
-) -> Result<Outcome, Status> {
+pub fn outcome_of_dry_run(transaction: Transaction, old: Option<&Arc<Object>>) -> Result<Outcome, Status> {
     let first = transaction.writes.into_iter().next().map(|write| write.change);
     match (first, old) {
-        (Some(Change::Put(draft)), old) => {
-            Ok(Outcome::Dry { draft, revision: old.map_or(snapshot.revision, |old| old.revision) })
-        }
+        (Some(Change::Put(draft)), old) => Ok(Outcome::Dry { draft, revision: old.map(|old| old.revision) }),
         (Some(Change::Delete), Some(old)) => Ok(Outcome::Stored(old.clone())),
         (Some(Change::Amend(_) | Change::Delete) | None, _) => Err(Status::internal("a dry run of nothing")),
     }
