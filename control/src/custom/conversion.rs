@@ -12,14 +12,14 @@ use crate::{
     kinds::{Kind, Storage},
     status::Status,
     store::{Header, Object, Store},
-    webhook::{self, ClientConfig},
+    webhook::{Client, ClientConfig, ConfigError},
 };
 
 /// Converts the objects of one definition.
 pub struct Webhook {
     /// `widgets.example.com/v1, Kind=Widget` in messages.
     kind: String,
-    config: Result<ClientConfig, webhook::ConfigError>,
+    client: Result<Client, ConfigError>,
     /// `v1` or `v1beta1`: what the webhook takes, in the order it prefers.
     review_version: String,
     store: Arc<dyn Store>,
@@ -53,7 +53,7 @@ impl Webhook {
         let mut known = versions.filter_map(Value::as_str).filter(|version| matches!(*version, "v1" | "v1beta1"));
         Self {
             kind: format!("{}, Kind={}", definition.group, definition.names.kind),
-            config: ClientConfig::read(&config["clientConfig"]),
+            client: ClientConfig::read(&config["clientConfig"]).and_then(Client::new),
             review_version: known.next().unwrap_or("v1").to_owned(),
             store,
         }
@@ -91,8 +91,8 @@ impl Webhook {
             "apiVersion": format!("apiextensions.k8s.io/{}", self.review_version),
             "request": {"uid": uid, "desiredAPIVersion": version, "objects": others},
         });
-        let config = self.config.as_ref().map_err(|error| failed(error.to_string()))?;
-        let call = webhook::call(config, &self.store.snapshot(), &review, TIMEOUT).await;
+        let client = self.client.as_ref().map_err(|error| failed(error.to_string()))?;
+        let call = client.post(&self.store.snapshot(), review.to_string().into(), TIMEOUT, false).await;
         let answer = call.map_err(|error| failed(error.to_string()))?;
         let response = &answer["response"];
         if response["uid"] != uid {
@@ -217,6 +217,6 @@ async fn one(webhook: &Webhook, object: Value, version: &str) -> Result<Value, S
 
 impl std::fmt::Debug for Webhook {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Webhook").field("kind", &self.kind).field("config", &self.config).finish_non_exhaustive()
+        f.debug_struct("Webhook").field("kind", &self.kind).field("client", &self.client).finish_non_exhaustive()
     }
 }
