@@ -273,14 +273,19 @@ fn cause(error: &(dyn std::error::Error + 'static)) -> String {
     let chain = std::iter::successors(Some(error), |error| error.source());
     let mut last = String::new();
     for error in chain {
-        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        let tls = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>());
-        if let Some(tls) = tls.or_else(|| error.downcast_ref::<rustls::Error>()) {
+        if let Some(tls) = tls_error(error) {
             return untrusted(tls);
         }
         last = error.to_string();
     }
     last
+}
+
+/// The TLS error in an error of input and output, which is not among its sources.
+fn tls_error<'e>(error: &'e (dyn std::error::Error + 'static)) -> Option<&'e rustls::Error> {
+    let io = std::iter::successors(error.downcast_ref::<std::io::Error>(), |error| error.get_ref()?.downcast_ref());
+    let inner = io.last().and_then(std::io::Error::get_ref);
+    inner.and_then(|inner| inner.downcast_ref()).or_else(|| error.downcast_ref())
 }
 
 fn untrusted(error: &rustls::Error) -> String {
