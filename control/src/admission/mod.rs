@@ -21,7 +21,6 @@
 //! | `rules`, `selectors`, `expression` | whether they are about a request |
 //! | `per_revision` | keeps them compiled |
 //! | `deadline` | how long a request may take |
-//! | `warnings` | what an answer warns of |
 //!
 //! What a node may write is decided by [`crate::auth::node_restriction`].
 
@@ -50,7 +49,6 @@ pub mod policy;
 mod rules;
 mod selectors;
 pub mod versions;
-pub mod warnings;
 pub mod webhooks;
 
 /// Admits writes. One per control service; cheap to clone.

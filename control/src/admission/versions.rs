@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::attributes::Attributes;
 use crate::{
-    custom::conversion,
+    definitions::conversion,
     kinds::{Kind, Storage},
     status::Status,
     store::Object,

@@ -2,10 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use axum::{
-    body::Body,
-    response::{IntoResponse, Response},
-};
+use axum::{body::Body, response::Response};
 use http::{Method, Request, StatusCode, header};
 use tracing::Instrument;
 
@@ -15,7 +12,7 @@ use super::{
     response, review, write,
 };
 use crate::{
-    admission::{deadline, warnings},
+    admission::deadline,
     health::{
         Endpoint::{Healthy, Live, Ready},
         Health,
@@ -26,6 +23,7 @@ use crate::{
         accept::{self, Accepted, Endpoint},
         path::RequestPath,
     },
+    warnings,
 };
 
 /// Answers any request.
@@ -56,7 +54,7 @@ pub async fn answer(api: &Api, info: RequestInfo, request: Request<Body>) -> Res
 /// A refusal in an encoding that the client takes; JSON where it takes none.
 pub async fn refusal(status: Status, info: &RequestInfo) -> Response {
     let accepted = accept::negotiate(&info.accept, Endpoint::Plain).unwrap_or_default();
-    response::finish(status.into_response(), info, accepted).await
+    response::finish(response::refusal(&status), info, accepted).await
 }
 
 /// Health, version, discovery, OpenAPI and the list of paths.

@@ -28,7 +28,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use axum::{body::Body, response::IntoResponse};
+use axum::body::Body;
 use http::{HeaderValue, Request, Response, header};
 use tokio_util::task::TaskTracker;
 
@@ -173,7 +173,7 @@ impl Api {
                 info.user = Some(identity);
                 self.answer(info, Request::from_parts(parts, body)).await
             }
-            Err(status) => status.into_response(),
+            Err(status) => response::refusal(&status),
         }
     }
 

@@ -43,8 +43,8 @@ use crate::{
         pki::{self, Authority, PkiError, PkiFileError, ServingNames},
     },
     bootstrap::{self, Advertised, BootstrapError, KubernetesService},
-    controllers::{self, Controllers},
-    custom,
+    controllers::{self, Controllers, RestoreService},
+    definitions,
     kinds::Registry,
     scheduler::{self, Scheduler},
     store::{self, Store},
@@ -145,7 +145,7 @@ async fn start_parts(config: Config) -> Result<Running, StartError> {
     let store_path = store_dir.join("objects.redb");
     let opened = api::open_store(&store_path, &kinds).map_err(|e| StartError::Store { path: store_path, source: e })?;
     let store: Arc<dyn Store> = Arc::new(opened);
-    custom::controller::load(&store, &kinds).await;
+    definitions::controller::load(&store, &kinds).await;
     let allocator = Allocator::new(config.service_cidr, config.service_node_port_range.clone());
     allocation::repair_at_start(&store, &allocator).await;
     let server_address = advertised.map_or(address, |a| SocketAddr::new(a.address.into(), a.port));
@@ -166,8 +166,10 @@ async fn start_parts(config: Config) -> Result<Running, StartError> {
     let ca_hash = authority.hash();
     start_tasks(&supervisor, &api, &store, certificates, allocator);
     let in_cluster = |name: &str| api.client(Identity::control(name));
-    let controllers_config = controllers_config(&config, advertised, authority, serving_names);
-    let controllers = controllers::start(in_cluster("kube-controller-manager"), controllers_config, kinds_changed);
+    let client_of_controllers = in_cluster("kube-controller-manager");
+    let service = KubernetesService::new(&config, advertised).restoring(client_of_controllers.clone());
+    let controllers_config = controllers_config(&config, service, authority, serving_names);
+    let controllers = controllers::start(client_of_controllers, controllers_config, kinds_changed);
     let controllers = Arc::new(controllers);
     let scheduler = Arc::new(scheduler::start(in_cluster("kube-scheduler"), controllers.informers()));
     checks::add(&api, &supervisor, &controllers, &scheduler);
@@ -238,7 +240,7 @@ impl Running {
 
 fn controllers_config(
     config: &Config,
-    advertised: Option<Advertised>,
+    kubernetes_service: RestoreService,
     authority: Arc<Authority>,
     serving: ServingNames,
 ) -> controllers::ControllersConfig {
@@ -253,7 +255,7 @@ fn controllers_config(
         node_cidr_mask_size: config.node_cidr_mask_size,
         authority,
         control_names,
-        kubernetes_service: KubernetesService::new(config, advertised),
+        kubernetes_service,
         node_monitor_grace_period: config.node_monitor_grace_period,
     }
 }
@@ -280,7 +282,7 @@ fn start_tasks(
     let (registry, client) = (api.kinds().clone(), api.client(Identity::control("apiserver")));
     let definitions = store.clone();
     supervisor.spawn("custom-resource-definitions", move |stop| {
-        custom::controller::run(definitions.clone(), registry.clone(), client.clone(), stop).boxed()
+        definitions::controller::run(definitions.clone(), registry.clone(), client.clone(), stop).boxed()
     });
     let store = store.clone();
     supervisor.spawn("housekeeping", move |stop| housekeeping::run(store.clone(), stop).boxed());

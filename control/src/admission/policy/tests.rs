@@ -6,11 +6,12 @@ use serde_json::json;
 
 use super::{resources::MatchResources, *};
 use crate::{
-    admission::{attributes::Operation, warnings},
+    admission::attributes::Operation,
     encode,
     identity::Identity,
     kinds::{Kind, Kinds},
     store::{EventType, Key, Object},
+    warnings,
 };
 
 fn store(objects: &[(&str, &str, Value)]) -> Snapshot {

@@ -9,9 +9,10 @@ use super::{
     compiled::{Compiled, Verdict},
 };
 use crate::{
-    admission::{attributes::Attributes, expression::Input, per_revision::Made, versions::Versioned, warnings},
+    admission::{attributes::Attributes, expression::Input, per_revision::Made, versions::Versioned},
     kinds::Kind,
     status::Status,
+    warnings,
 };
 
 /// A violation that denies the request.

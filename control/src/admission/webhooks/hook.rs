@@ -18,10 +18,10 @@ use crate::{
         rules::{self, Rule},
         selectors::Selectors,
         versions::Versioned,
-        warnings,
     },
     kinds::{FieldError, Kind},
     status::Status,
+    warnings,
     webhook::{Client, ConfigError},
 };
 

@@ -19,7 +19,7 @@ use crate::{
         request::Call,
         response,
     },
-    custom::conversion,
+    definitions::conversion,
     kinds::Kind,
     request::accept::{Encoding, MetaVersion, ResponseForm},
     store::{Object, Snapshot},

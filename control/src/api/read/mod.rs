@@ -25,7 +25,7 @@ use serde_json::Value;
 
 use super::request::{Call, target::Target};
 use crate::{
-    custom::conversion,
+    definitions::conversion,
     kinds::{Kind, Storage},
     request::{accept::MetaVersion, selector::FieldSelector},
     store::{NAME_INDEX, NAMESPACE_INDEX, Object},

@@ -7,6 +7,8 @@ mod approval;
 mod binding;
 mod ephemeral_containers;
 mod eviction;
+#[cfg(test)]
+mod facts;
 mod finalize;
 mod log;
 mod proxy;

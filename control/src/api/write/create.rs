@@ -16,7 +16,7 @@ use crate::{
         Api, Status, StorageLocation,
         request::{Call, body},
     },
-    custom::conversion,
+    definitions::conversion,
 };
 
 /// `POST` of an object.

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     api::{Api, Status, StorageLocation, read, request::Call, response},
-    custom::conversion,
+    definitions::conversion,
     request::query::Version,
     store::Object,
 };

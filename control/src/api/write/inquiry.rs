@@ -19,7 +19,6 @@ use crate::{
         attributes::{Attributes, Form, Operation},
         deadline,
         versions::Versioned,
-        warnings,
         webhooks::Reinvocation,
     },
     api::{
@@ -30,6 +29,7 @@ use crate::{
     field_management,
     request::Verb,
     store::{Object, Snapshot},
+    warnings,
 };
 
 /// What a verb knows of its write that policies and webhooks are told.

@@ -32,7 +32,7 @@ use serde_json::Value;
 use self::pipeline::Writer;
 use super::{Status, StorageLocation, Subject, read, request::Call, response, subresource::Subresource};
 use crate::{
-    custom::conversion,
+    definitions::conversion,
     kinds::{FieldError, Kind, Storage, names},
     store::{CommitError, Draft, EventType, Object, Snapshot},
 };

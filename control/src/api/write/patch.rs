@@ -16,7 +16,7 @@ use crate::{
         Api, Status, patch,
         request::{Call, body},
     },
-    custom::conversion,
+    definitions::conversion,
     kinds::Kind,
     request::content_type::ContentType,
 };

@@ -19,7 +19,7 @@ use crate::{
         request::{Call, body},
         subresource::{Effect, Subresource},
     },
-    custom::conversion,
+    definitions::conversion,
 };
 
 /// A change to an object: made anew from each state that is found.

@@ -1,0 +1,129 @@
+//! A full disk: writes say so, reads go on, and writes work again once there is space.
+
+use std::{fs, process::Command};
+
+use super::*;
+use crate::{CommitError, Expect, Store};
+
+/// A small file system that goes away with the value.
+struct SmallDisk {
+    dir: tempfile::TempDir,
+}
+
+impl SmallDisk {
+    fn mount(megabytes: usize) -> Result<Self, String> {
+        let dir = tempfile::tempdir().map_err(|e| e.to_string())?;
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={megabytes}m"), "tmpfs"])
+            .arg(dir.path())
+            .output()
+            .map_err(|e| format!("mount cannot be run: {e}"))?;
+        if mounted.status.success() {
+            Ok(Self { dir })
+        } else {
+            Err(String::from_utf8_lossy(&mounted.stderr).trim().to_owned())
+        }
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        if let Err(error) = Command::new("umount").arg("-l").arg(self.dir.path()).status() {
+            eprintln!("the file system {} stays mounted: {error}", self.dir.path().display());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_writes_and_answers_reads_until_there_is_space() {
+    let disk = match SmallDisk::mount(8) {
+        Ok(disk) => disk,
+        Err(why) => {
+            return crate::skipped::skipped(format_args!("a small file system cannot be mounted: {why}"));
+        }
+    };
+    let store = open(&disk.dir.path().join("store"));
+    let first = store.write_one(put("first", Expect::Absent, "kept")).await.unwrap();
+    let ballast = disk.dir.path().join("ballast");
+    fill(&ballast);
+
+    let mut refused = None;
+    let mut written = Vec::new();
+    for count in 0..200 {
+        match store.write_one(put(&format!("k{count}"), Expect::Absent, &"x".repeat(50_000))).await {
+            Ok(object) => written.push((format!("k{count}"), object.revision)),
+            Err(error) => {
+                refused = Some(error);
+                break;
+            }
+        }
+    }
+    let refused = refused.expect("8 MiB do not hold 10 MB");
+    assert!(matches!(refused, CommitError::Full { .. }), "{refused}");
+    assert!(refused.to_string().contains("no space is left"), "{refused}");
+    let again = store.write_one(put("again", Expect::Absent, &"x".repeat(500_000))).await.unwrap_err();
+    assert!(matches!(again, CommitError::Full { .. }), "{again}");
+    assert_eq!(store.snapshot().get("things", "first").map(|o| o.revision), Some(first.revision), "reads go on");
+
+    fs::remove_file(&ballast).unwrap();
+    let back = store.write_one(put("back", Expect::Absent, "again")).await.unwrap();
+    let snapshot = store.snapshot();
+    for (name, revision) in &written {
+        assert_eq!(snapshot.get("things", name).map(|o| o.revision), Some(*revision));
+    }
+    assert_eq!(snapshot.revision, back.revision);
+}
+
+#[tokio::test]
+async fn a_store_with_an_unreadable_object_opens_on_a_full_disk_and_loses_nothing() {
+    let disk = match SmallDisk::mount(32) {
+        Ok(disk) => disk,
+        Err(why) => {
+            return crate::skipped::skipped(format_args!("a small file system cannot be mounted: {why}"));
+        }
+    };
+    let path = disk.dir.path().join("store");
+    let store = open(&path);
+    let good = store.write_one(put("good", Expect::Absent, "1")).await.unwrap();
+    drop(store);
+    // To move it takes more than the file has to spare.
+    let unreadable = [b"\0\0\0\0\0\0\0\x01{".to_vec(), vec![b'x'; 2 << 20]].concat();
+    super::quarantine::set(&path, &[("things/bad", &unreadable)]);
+    let ballast = disk.dir.path().join("ballast");
+    fill_to_the_brim(&ballast);
+
+    let store = open(&path);
+    let snapshot = store.snapshot();
+    assert_eq!((snapshot.count("things"), store.stats().quarantined), (1, 1));
+    assert!(snapshot.revision > good.revision, "clients that watched the lost object list again");
+    let refused = store.write_one(put("bad", Expect::Absent, &"x".repeat(500_000))).await.unwrap_err();
+    assert!(matches!(refused, CommitError::Full { .. }), "{refused}");
+
+    fs::remove_file(&ballast).unwrap();
+    store.write_one(put("bad", Expect::Absent, "new")).await.unwrap();
+    drop(store);
+    assert_eq!(super::quarantine::aside(&path, "things/bad"), Some(unreadable));
+    let store = open(&path);
+    assert_eq!(value(store.snapshot().get("things", "bad").unwrap().json()), "new");
+}
+
+fn fill_to_the_brim(ballast: &Path) {
+    use std::io::Write;
+    let mut file = fs::File::create(ballast).unwrap();
+    for size in [64 << 10, 4 << 10, 1] {
+        let block = vec![1u8; size];
+        while file.write_all(&block).is_ok() {}
+    }
+}
+
+/// Leaves 2 MiB or so.
+fn fill(ballast: &Path) {
+    use std::io::Write;
+    let mut file = fs::File::create(ballast).unwrap();
+    let block = [1u8; 64 << 10];
+    for _ in 0..(4 << 20) / block.len() {
+        if file.write_all(&block).is_err() {
+            break;
+        }
+    }
+}
