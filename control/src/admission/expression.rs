@@ -3,9 +3,7 @@
 use serde_json::Value;
 
 use crate::{
-    cel::{
-        self, Activation, EvalError, Program, Scope, Type, Value as Cel, compile,
-    },
+    cel::{self, Activation, EvalError, Program, Scope, Type, Value as Cel, compile},
     kinds::FieldError,
 };
 

@@ -47,9 +47,8 @@ impl<T> PerRevision<T> {
     pub fn of(&self, snapshot: &Snapshot, make: impl Fn(&Value) -> T) -> Arc<Vec<Made<T>>> {
         let kept = self.kept.load_full();
         let objects = || snapshot.list(self.resource, "", None).filter(|(_, object)| !object.header.deleting);
-        let same = |made: &Made<T>, name: &Arc<str>, object: &Object| {
-            made.name == *name && made.revision == object.revision
-        };
+        let same =
+            |made: &Made<T>, name: &Arc<str>, object: &Object| made.name == *name && made.revision == object.revision;
         if kept.len() == objects().count()
             && kept.iter().zip(objects()).all(|(made, (name, object))| same(made, name, object))
         {

@@ -31,12 +31,7 @@ pub struct Versioned<'a> {
 
 impl<'a> Versioned<'a> {
     /// Of a request. `stored_old` is what `old` was read from.
-    pub fn new(
-        attributes: &Attributes<'_>,
-        object: Value,
-        old: &'a Value,
-        stored_old: Option<&'a Object>,
-    ) -> Self {
+    pub fn new(attributes: &Attributes<'_>, object: Value, old: &'a Value, stored_old: Option<&'a Object>) -> Self {
         let stored = attributes.served.stored().unwrap_or(attributes.served).clone();
         let is_form = attributes.form.is_some();
         Self { object, kind: stored.clone(), old, olds: Vec::new(), stored_old, stored, is_form }

@@ -291,7 +291,7 @@ fn tls_error<'e>(error: &'e (dyn std::error::Error + 'static)) -> Option<&'e rus
 fn untrusted(error: &rustls::Error) -> String {
     use rustls::{CertificateError, Error};
     match error {
-        Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+        Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
             "tls: failed to verify certificate: x509: certificate signed by unknown authority".to_owned()
         }
         Error::InvalidCertificate(why) => format!("tls: failed to verify certificate: x509: {why}"),

@@ -213,7 +213,10 @@ async fn a_certificate_for_another_name_or_by_another_authority_is_refused() {
         posted(&client, &found).await.unwrap_err().to_string()
     };
     let wrong_name = error(server.port, &server.bundle).await;
-    assert!(wrong_name.contains("tls: failed to verify certificate: x509: certificate not valid for name"), "{wrong_name}");
+    assert!(
+        wrong_name.contains("tls: failed to verify certificate: x509: certificate not valid for name"),
+        "{wrong_name}"
+    );
     let unknown = error(other.port, &server.bundle).await;
     assert!(unknown.ends_with("x509: certificate signed by unknown authority"), "{unknown}");
 }
@@ -266,7 +269,10 @@ async fn a_call_that_fails_says_why() {
     assert_eq!(hung, format!("Post \"{url}/hang?timeout=1s\": context deadline exceeded"));
     assert!(error("/text", LONG).await.starts_with("the answer is not JSON"));
     assert_eq!(error("/status", LONG).await, "not you");
-    assert_eq!(error("/broken", LONG).await, "an error on the server (\"oh\") has prevented the request from succeeding");
+    assert_eq!(
+        error("/broken", LONG).await,
+        "an error on the server (\"oh\") has prevented the request from succeeding"
+    );
     assert_eq!(error("/none", LONG).await, "the server could not find the requested resource");
     let config = json!({"url": "https://127.0.0.1:1/x", "caBundle": server.bundle});
     let client = Client::new(ClientConfig::read(&config).unwrap()).unwrap();

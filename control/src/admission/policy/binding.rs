@@ -56,11 +56,7 @@ impl Binding {
     }
 
     /// The parameters that the policy is evaluated with, once for each. `kind` is that of the policy's parameters.
-    pub fn params(
-        &self,
-        kind: Option<&(String, String)>,
-        attributes: &Attributes<'_>,
-    ) -> Result<Vec<Value>, String> {
+    pub fn params(&self, kind: Option<&(String, String)>, attributes: &Attributes<'_>) -> Result<Vec<Value>, String> {
         let Some((api_version, kind)) = kind.filter(|_| self.params.is_object()) else { return Ok(vec![Value::Null]) };
         let known = attributes.kinds.by_api_version(api_version, kind);
         let unknown = || format!("paramKind kind `{api_version}, Kind={kind}` not known");

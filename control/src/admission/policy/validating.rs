@@ -72,8 +72,7 @@ fn apply(
     objects: &Versioned<'_>,
 ) -> Option<Denial> {
     let denies = |message: &str, reason: &str| denied(name, Some(&binding.name), message, reason);
-    let misconfigured =
-        |why: &str| policy.fails.then(|| denies(&format!("failed to configure binding: {why}"), ""));
+    let misconfigured = |why: &str| policy.fails.then(|| denies(&format!("failed to configure binding: {why}"), ""));
     if let Some(resources) = &binding.resources {
         match resources.matching(attributes, objects.object(), objects.old()) {
             Ok(Some(_)) => {}
@@ -99,7 +98,9 @@ fn apply(
                         "Validation failed for ValidatingAdmissionPolicy '{name}' with binding '{}': {message}",
                         binding.name
                     )),
-                    Action::Audit => note(name, binding, "validation.policy.admission.k8s.io/validation_failure", &message),
+                    Action::Audit => {
+                        note(name, binding, "validation.policy.admission.k8s.io/validation_failure", &message)
+                    }
                 }
             }
         }

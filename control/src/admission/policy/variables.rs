@@ -45,8 +45,12 @@ impl Declared {
             let field = |name: &str| kind.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
             (field("apiVersion"), field("kind"))
         });
-        let mut declared =
-            Self { param_kind, conditions: Conditions::default(), variables: Variables::default(), fields: BTreeMap::new() };
+        let mut declared = Self {
+            param_kind,
+            conditions: Conditions::default(),
+            variables: Variables::default(),
+            fields: BTreeMap::new(),
+        };
         let without = declared.scope();
         for (at, variable) in spec["variables"].as_array().into_iter().flatten().enumerate() {
             let text = |field: &str| variable[field].as_str().unwrap_or_default();
@@ -57,8 +61,7 @@ impl Declared {
             declared.fields.insert(text("name").to_owned(), Arc::new(decl));
             declared.variables.all.push((text("name").to_owned(), found));
         }
-        declared.conditions =
-            Conditions::compile("spec.matchConditions", &spec["matchConditions"], &without, errors);
+        declared.conditions = Conditions::compile("spec.matchConditions", &spec["matchConditions"], &without, errors);
         declared
     }
 

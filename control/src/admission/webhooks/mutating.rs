@@ -5,11 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use serde_json::Value;
 
-use super::{
-    hook::Hook,
-    refusal::Failure,
-    review::Answer,
-};
+use super::{hook::Hook, refusal::Failure, review::Answer};
 use crate::{
     admission::{attributes::Attributes, versions::Versioned},
     api::patch,

@@ -149,11 +149,7 @@ mod tests {
             (json!({"patchType": "JSONPatch"}), true, "webhook returned response.patchType but not response.patch"),
             (json!({"patch": patch}), false, "validating webhook may not return response.patch"),
             (json!({"patchType": "JSONPatch"}), false, "validating webhook may not return response.patchType"),
-            (
-                json!({"patch": patch, "patchType": ""}),
-                true,
-                "webhook returned invalid response.patchType of \"\"",
-            ),
+            (json!({"patch": patch, "patchType": ""}), true, "webhook returned invalid response.patchType of \"\""),
         ] {
             assert_eq!(wrong(&answer(response), mutating), why);
         }

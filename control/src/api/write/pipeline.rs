@@ -125,12 +125,7 @@ pub enum Committed {
 }
 
 /// Takes a write through everything but the store. `snapshot` is what the write was made from.
-pub async fn prepare(
-    api: &Api,
-    call: &Call,
-    snapshot: &Snapshot,
-    pending: Pending<'_>,
-) -> Result<Prepared, Status> {
+pub async fn prepare(api: &Api, call: &Call, snapshot: &Snapshot, pending: Pending<'_>) -> Result<Prepared, Status> {
     let Pending { place, namespace, name, subresource, old, action, ownership, inquiry } = pending;
     let identity = &call.identity;
     let kind = &*place.kind;
