@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::{
+    auth::authorizer::Authorizer,
     identity::Identity,
     kinds::{Kind, Kinds},
     status::Subject,
@@ -70,6 +71,8 @@ pub struct Attributes<'a> {
     pub options: Value,
     /// What the request is decided from.
     pub snapshot: &'a Snapshot,
+    /// Who may do what, for expressions that ask.
+    pub authorizer: &'a Authorizer,
     /// All kinds: other versions of the served one are found there.
     pub kinds: Arc<Kinds>,
 }

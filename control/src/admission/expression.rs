@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::{
-    cel::{self, Activation, EvalError, Program, Scope, Type, Value as Cel, compile},
+    cel::{self, Activation, EvalError, Program, Scope, Type, Value as Cel, check::AUTHORIZER, compile},
     kinds::FieldError,
 };
 
@@ -35,6 +35,8 @@ pub struct Input<'v> {
     pub namespace: &'v Value,
     /// Null where there are none.
     pub params: &'v Value,
+    /// The variable `authorizer`.
+    pub authorizer: &'v Cel<'v>,
 }
 
 /// What all conditions may cost. Source: `RuntimeCELCostBudgetMatchConditions`.
@@ -132,10 +134,13 @@ impl<'v> Input<'v> {
             .with("request", of(self.request))
             .with("namespaceObject", of(self.namespace))
             .with("params", of(self.params))
+            .with("authorizer", self.authorizer.clone())
     }
 }
 
-/// The variables of a webhook's conditions. Policies have more.
+/// The variables that all expressions may name.
 pub fn scope() -> Scope {
-    ["object", "oldObject", "request"].into_iter().fold(Scope::default(), |scope, name| scope.with(name, Type::Dyn))
+    let objects = ["object", "oldObject", "request", "namespaceObject"];
+    let scope = objects.into_iter().fold(Scope::default(), |scope, name| scope.with(name, Type::Dyn));
+    scope.with("authorizer", Type::Opaque(AUTHORIZER))
 }

@@ -19,6 +19,7 @@
 //! | `policy` | what expressions in CEL change and deny |
 //! | `attributes`, `versions` | what those are told of a request, and its objects in the versions they want |
 //! | `rules`, `selectors`, `expression` | whether they are about a request |
+//! | `access` | what expressions ask of the authoriser |
 //! | `per_revision` | keeps them compiled |
 //! | `deadline` | how long a request may take |
 //!
@@ -38,6 +39,7 @@ use crate::{
     store::Snapshot,
 };
 
+mod access;
 pub mod attributes;
 mod certificate_request;
 pub mod deadline;

@@ -7,9 +7,11 @@ use serde_json::json;
 use super::{resources::MatchResources, *};
 use crate::{
     admission::attributes::Operation,
+    api::open_store,
+    auth::authorizer::Authorizer,
     encode,
     identity::Identity,
-    kinds::{Kind, Kinds},
+    kinds::{Kind, Kinds, Registry},
     store::{EventType, Key, Object},
     warnings,
 };
@@ -22,6 +24,13 @@ fn store(objects: &[(&str, &str, Value)]) -> Snapshot {
         snapshot.load(Key { resource: (*resource).into(), name: (*key).into() }, Arc::new(object));
     }
     snapshot
+}
+
+/// An authoriser of a store without roles.
+fn authorizer() -> (tempfile::TempDir, Authorizer) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open_store(&dir.path().join("store"), &Registry::default()).unwrap();
+    (dir, Authorizer::new(Arc::new(store)))
 }
 
 fn policy(spec: Value) -> (&'static str, &'static str, Value) {
@@ -43,7 +52,11 @@ fn binding(spec: Value) -> (&'static str, &'static str, Value) {
 }
 
 /// What a request about a ConfigMap says.
-fn attributes<'a>(served: &'a Arc<Kind>, identity: &'a Identity, snapshot: &'a Snapshot) -> Attributes<'a> {
+fn attributes<'a>(
+    served: &'a Arc<Kind>,
+    (identity, authorizer): (&'a Identity, &'a Authorizer),
+    snapshot: &'a Snapshot,
+) -> Attributes<'a> {
     Attributes {
         operation: Operation::Create,
         served,
@@ -55,6 +68,7 @@ fn attributes<'a>(served: &'a Arc<Kind>, identity: &'a Identity, snapshot: &'a S
         dry_run: false,
         options: Value::Null,
         snapshot,
+        authorizer,
         kinds: Kinds::built_in(),
     }
 }
@@ -63,10 +77,11 @@ fn attributes<'a>(served: &'a Arc<Kind>, identity: &'a Identity, snapshot: &'a S
 async fn written(snapshot: &Snapshot, data: Value, old: Option<Value>) -> (Option<Status>, Vec<String>) {
     let kind = Kinds::built_in().by_path("", "v1", "configmaps").unwrap();
     let identity = Identity::authenticated("jane".into(), vec![]);
+    let (_dir, authorizer) = authorizer();
     let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c", "namespace": "default"},
         "data": data});
     let operation = if old.is_some() { Operation::Update } else { Operation::Create };
-    let attributes = Attributes { operation, ..attributes(&kind, &identity, snapshot) };
+    let attributes = Attributes { operation, ..attributes(&kind, (&identity, &authorizer), snapshot) };
     let old = old.unwrap_or_default();
     let mut objects = Versioned::new(&attributes, object, &old, None);
     let policies = Policies::default();
@@ -165,8 +180,9 @@ fn resources_are_named_with_their_subresources() {
     };
     let kind = Kinds::built_in().by_path("", "v1", "configmaps").unwrap();
     let (identity, snapshot) = (Identity::control("test"), store(&[]));
+    let (_dir, authorizer) = authorizer();
     let taken = |resources: Value, subresource: Option<&str>| {
-        let asked = Attributes { subresource, ..attributes(&kind, &identity, &snapshot) };
+        let asked = Attributes { subresource, ..attributes(&kind, (&identity, &authorizer), &snapshot) };
         let found = MatchResources::read(&spec(resources)).matching(&asked, &Value::Null, &Value::Null);
         found.unwrap().is_some()
     };
@@ -179,13 +195,14 @@ fn resources_are_named_with_their_subresources() {
 fn names_and_exclusions_narrow_what_a_policy_is_about() {
     let kind = Kinds::built_in().by_path("", "v1", "configmaps").unwrap();
     let (identity, snapshot) = (Identity::control("test"), store(&[]));
+    let (_dir, authorizer) = authorizer();
     let rule = |names: Value| {
         json!({"apiGroups": [""], "apiVersions": ["v1"], "operations": ["*"], "resources": ["configmaps"],
             "resourceNames": names})
     };
     let taken = |resources: Value| {
         let found = MatchResources::read(&resources).matching(
-            &attributes(&kind, &identity, &snapshot),
+            &attributes(&kind, (&identity, &authorizer), &snapshot),
             &Value::Null,
             &Value::Null,
         );
@@ -195,4 +212,18 @@ fn names_and_exclusions_narrow_what_a_policy_is_about() {
     assert!(!taken(json!({"resourceRules": [rule(json!(["d"]))]})));
     assert!(!taken(json!({"resourceRules": [rule(json!([]))], "excludeResourceRules": [rule(json!(["c"]))]})));
     assert!(taken(json!({})), "a binding leaves it to the policy");
+}
+
+#[tokio::test]
+async fn expressions_ask_what_the_user_may() {
+    for (expression, denied) in [
+        ("authorizer.group('').resource('secrets').check('get').allowed()", true),
+        ("!authorizer.requestResource.check('create').allowed()", false),
+        ("authorizer.path('/healthz').check('get').errored()", true),
+    ] {
+        let spec = json!({"validations": [{"expression": expression}],
+            "matchConditions": [{"name": "c", "expression": "!authorizer.path('/x').check('get').allowed()"}]});
+        let store = store(&[policy(spec), binding(json!({}))]);
+        assert_eq!(written(&store, json!({}), None).await.0.is_some(), denied, "{expression}");
+    }
 }

@@ -9,7 +9,7 @@ use super::{
     compiled::{Compiled, Verdict},
 };
 use crate::{
-    admission::{attributes::Attributes, expression::Input, per_revision::Made, versions::Versioned},
+    admission::{access, attributes::Attributes, expression::Input, per_revision::Made, versions::Versioned},
     kinds::Kind,
     status::Status,
     warnings,
@@ -85,11 +85,12 @@ fn apply(
         Err(why) => return misconfigured(&why),
     };
     let (namespace, request) = (namespace_object(attributes.snapshot, attributes), attributes.request(invoked));
+    let authorizer = &access::authorizer(attributes);
     let mut denial = None;
     for params in &params {
         let (object, old) = (objects.object(), objects.old());
         let (verdicts, annotations) =
-            policy.evaluate(&Input { object, old, request: &request, namespace: &namespace, params });
+            policy.evaluate(&Input { object, old, request: &request, namespace: &namespace, params, authorizer });
         for Verdict { message, reason } in verdicts {
             for action in &binding.actions {
                 match action {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, rc::Rc, sync::Arc};
 use serde_json::Value;
 
 use crate::{
-    admission::expression::{Conditions, Expression, Input},
+    admission::expression::{Conditions, Expression, Input, scope},
     cel::{
         Activation, Scope, Type, Value as Cel,
         typing::{Decl, DeclType},
@@ -69,8 +69,7 @@ impl Declared {
     pub fn scope(&self) -> Scope {
         let all = DeclType::Object { name: "kubernetes.variables".to_owned(), fields: self.fields.clone() };
         let variables = Arc::new(Decl { r#type: all, max_elements: u64::MAX, min_size: 0 });
-        let names = ["object", "oldObject", "request", "namespaceObject"];
-        let scope = names.into_iter().fold(Scope::default(), |scope, name| scope.with(name, Type::Dyn));
+        let scope = scope();
         let scope = if self.param_kind.is_some() { scope.with("params", Type::Dyn) } else { scope };
         scope.declare("variables", &variables)
     }

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     admission::{
+        access,
         attributes::Attributes,
         deadline,
         expression::{Conditions, Input, scope},
@@ -107,7 +108,9 @@ impl Hook {
         objects.convert(&invoked).await?;
         let request = attributes.request(&invoked);
         let (object, old) = (objects.object(), objects.old());
-        let input = Input { object, old, request: &request, namespace: &Value::Null, params: &Value::Null };
+        let authorizer = &access::authorizer(attributes);
+        let (namespace, params) = (&Value::Null, &Value::Null);
+        let input = Input { object, old, request: &request, namespace, params, authorizer };
         match self.conditions.hold(&input.activation()) {
             Ok(true) => Ok(Some(invoked)),
             Ok(false) => Ok(None),

@@ -571,3 +571,43 @@ async fn custom_resources_are_pruned_after_mutation_and_denied_like_all() {
     assert_eq!(denied.code, 400);
     assert!(denied.message().ends_with("denied the request without explanation"), "{}", denied.text);
 }
+
+#[tokio::test]
+async fn a_condition_may_ask_what_the_user_may_do() {
+    let (server, webhook) = hooks(|_, _| json!({"allowed": false})).await;
+    let breakglass = "!authorizer.group('admissionregistration.k8s.io').resource('validatingwebhookconfigurations')\
+        .name('v').check('breakglass').allowed()";
+    let changes = json!({"matchConditions": [{"name": "c", "expression": breakglass}]});
+    server.configured("Validating", "v", vec![hook(&webhook, "/v", changes)]).await;
+    assert_eq!(server.post(MAPS, config_map("a", json!({}))).await.code, 201, "an administrator may do everything");
+    assert!(webhook.bodies("/v").is_empty());
+}
+
+#[tokio::test]
+async fn policies_see_the_forms_of_subresources() {
+    let server = Server::start().await;
+    let rules = [rule(json!(["CREATE"]), "", "v1", json!(["pods/eviction", "pods/binding"]))];
+    let policy = json!({"metadata": {"name": "p"}, "spec": {"matchConstraints": {"resourceRules": rules},
+        "validations": [{"expression": "object.kind == 'Binding' && object.target.name != 'bad'",
+            "message": "not like this"}]}});
+    let bound = json!({"metadata": {"name": "b"}, "spec": {"policyName": "p", "validationActions": ["Deny"]}});
+    for (plural, object) in [("validatingadmissionpolicies", policy), ("validatingadmissionpolicybindings", bound)] {
+        let made = server.post(&format!("{CONFIGURATIONS}/{plural}"), object).await;
+        assert_eq!(made.code, 201, "{}", made.text);
+    }
+    assert_eq!(server.post(PODS, pod("p")).await.code, 201);
+    let binding = |node: &str| json!({"metadata": {"name": "p"}, "target": {"kind": "Node", "name": node}});
+    let denied = server.post(&format!("{PODS}/p/binding"), binding("bad")).await;
+    assert_eq!(denied.reason(), (422, "Invalid"), "{}", denied.text);
+    assert_eq!(
+        denied.message(),
+        "pods \"p\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: not like this"
+    );
+    let evicted = server.post(&format!("{PODS}/p/eviction"), json!({"metadata": {"name": "p"}})).await;
+    assert_eq!(evicted.code, 422, "{}", evicted.text);
+    assert_eq!(server.post(&format!("{PODS}/p/binding"), binding("good")).await.code, 201);
+    let path = format!("{CONFIGURATIONS}/validatingadmissionpolicies/p");
+    assert_eq!(server.delete(&path, json!({})).await.code, 200);
+    let evicted = server.post(&format!("{PODS}/p/eviction"), json!({"metadata": {"name": "p"}})).await;
+    assert_eq!(evicted.code, 201, "a policy that is gone denies nothing: {}", evicted.text);
+}

@@ -267,7 +267,7 @@ async fn ask(
 }
 
 /// What a request says of itself.
-fn attributes<'a>(api: &Api, call: &'a Call, snapshot: &'a Snapshot, operation: Operation) -> Attributes<'a> {
+fn attributes<'a>(api: &'a Api, call: &'a Call, snapshot: &'a Snapshot, operation: Operation) -> Attributes<'a> {
     let target = &call.target;
     Attributes {
         operation,
@@ -280,6 +280,7 @@ fn attributes<'a>(api: &Api, call: &'a Call, snapshot: &'a Snapshot, operation: 
         dry_run: false,
         options: Value::Null,
         snapshot,
+        authorizer: api.authorizer(),
         kinds: Arc::clone(&api.kinds().snapshot()),
     }
 }
