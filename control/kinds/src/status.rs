@@ -39,7 +39,12 @@ impl Subject<'_> {
     }
 
     fn details(&self) -> Value {
-        json!({"name": self.name, "group": self.group, "kind": self.resource})
+        let fields = [("name", self.name), ("group", self.group), ("kind", self.resource)];
+        fields
+            .into_iter()
+            .filter(|(_, value)| !value.is_empty())
+            .map(|(key, value)| (key, Value::from(value)))
+            .collect()
     }
 }
 
@@ -97,7 +102,7 @@ impl Status {
     /// 405: the kind does not have this verb.
     pub fn method_not_allowed(subject: Subject) -> Self {
         let message = "the server does not allow this method on the requested resource".into();
-        let details = json!({"group": subject.group, "kind": subject.resource});
+        let details = Subject { name: "", ..subject }.details();
         Self { code: 405, reason: "MethodNotAllowed", message, details: Some(details) }
     }
 
@@ -111,7 +116,7 @@ impl Status {
     pub fn not_acceptable<T: AsRef<str>>(served: &[T]) -> Self {
         let served: Vec<&str> = served.iter().map(AsRef::as_ref).collect();
         let message = format!("only the following media types are accepted: {}", served.join(", "));
-        Self { code: 406, reason: "NotAcceptable", message, details: None }
+        Self { code: 406, reason: "NotAcceptable", message, details: Some(json!({})) }
     }
 
     /// 406: the form that was asked for is one of lists, and this is none, or the other way round. `found` is what is

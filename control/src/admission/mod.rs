@@ -13,8 +13,16 @@
 //! | file | what it decides |
 //! |---|---|
 //! | `namespace` | whether a namespace takes new objects, and may be deleted |
-//! | `pod` | the service account and tolerations of new pods |
-//! | `certificate_request` | the requester that a CertificateSigningRequest names |
+//! | `plugins` | which of Kubernetes' built-in plugins sees what, and in which order |
+//! | `limit_ranger`, `pod_resources` | what containers get, and between which amounts they stay |
+//! | `service_account` | the account of a pod, its pull secrets and its token |
+//! | `pod_security` | which pods the level of their namespace forbids |
+//! | `priority`, `default_tolerations`, `runtime_class`, `topology_labels` | what else a pod gets |
+//! | `node_taint` | that a new node takes no pods yet |
+//! | `default_class`, `claim_resize` | the class of claims and Ingresses; whether claims grow |
+//! | `certificate_request`, `certificate_subject` | the requester and the subject of a CertificateSigningRequest |
+//! | `quota` | how much a namespace may hold |
+//! | `write_warnings` | of what in an object an answer warns |
 //! | `webhooks` | what programs outside change and deny |
 //! | `policy` | what expressions in CEL change and deny |
 //! | `attributes`, `versions` | what those are told of a request, and its objects in the versions they want |
@@ -29,34 +37,58 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use self::{attributes::Attributes, versions::Versioned};
+use self::{
+    attributes::Attributes,
+    plugins::{Plugins, Surroundings},
+    versions::Versioned,
+};
 use crate::{
     auth::node_restriction::{self, NodeWrite},
     identity::Identity,
-    kinds::{FieldError, Kind},
+    kinds::{FieldError, Kind, Registry},
     request::Verb,
     status::{Status, Subject},
-    store::Snapshot,
+    store::{Snapshot, Store, Write},
 };
 
 mod access;
+mod amounts;
 pub mod attributes;
 mod certificate_request;
+mod certificate_subject;
+mod claim_resize;
 pub mod deadline;
+mod default_class;
+mod default_tolerations;
 mod expression;
+mod limit_ranger;
 pub mod namespace;
+mod node_taint;
 mod per_revision;
-mod pod;
+mod plugins;
+mod pod_resources;
+mod pod_security;
 pub mod policy;
+mod priority;
+pub mod quota;
+mod readings;
 mod rules;
+mod runtime_class;
 mod selectors;
+mod service_account;
+mod topology_labels;
 pub mod versions;
 pub mod webhooks;
+mod write_warnings;
 
 /// Admits writes. One per control service; cheap to clone.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Admission {
     inner: Arc<Configured>,
+    plugins: Arc<Plugins>,
+    /// The kinds that quotas count.
+    kinds: Option<Registry>,
+    store: Option<Arc<dyn Store>>,
 }
 
 /// What the cluster's objects configure, compiled.
@@ -89,6 +121,15 @@ pub struct Request<'a> {
 }
 
 impl Admission {
+    /// With the kinds that are served. In `store`, plugins wait for what is about to be made.
+    pub fn serving(kinds: Registry, store: Arc<dyn Store>) -> Self {
+        Self { kinds: Some(kinds), store: Some(store), ..Self::default() }
+    }
+
+    fn around(&self) -> Surroundings<'_> {
+        Surroundings { store: self.store.as_ref(), kinds: self.kinds.as_ref() }
+    }
+
     /// Fills in what the cluster gives to a new or changed object. Refuses new objects whose namespace does not take
     /// them.
     pub async fn mutate(&self, request: &Request<'_>, object: &mut Value) -> Result<(), Status> {
@@ -96,17 +137,7 @@ impl Admission {
             let state = namespace::state(request.snapshot.get(namespace::RESOURCE, namespace).map(|found| &**found));
             namespace::takes_new_objects(request.subject(), namespace, state)?;
         }
-        if request.operation != Verb::Create || request.subresource.is_some() {
-            return Ok(());
-        }
-        match (&*request.kind.group, &*request.kind.kind) {
-            ("", "Pod") => pod::complete(object),
-            ("certificates.k8s.io", "CertificateSigningRequest") => {
-                certificate_request::set_requester(object, request.identity);
-            }
-            _ => {}
-        }
-        Ok(())
+        self.plugins.mutate(request, self.around(), object).await
     }
 
     /// Refuses what may not be stored. On [`Verb::Delete`], `object` is the stored one.
@@ -114,6 +145,8 @@ impl Admission {
         if request.operation == Verb::Delete {
             namespace::may_be_deleted(request)?;
         }
+        write_warnings::tell(request, object);
+        self.plugins.validate(request, self.around(), object).await?;
         must_compile(request, object)?;
         let Some(node) = request.identity.node() else { return Ok(()) };
         let write = NodeWrite {
@@ -182,6 +215,14 @@ fn must_compile(request: &Request<'_>, object: &Value) -> Result<(), Status> {
             let subject = Subject { group: &request.kind.group, resource: &request.kind.kind, name: request.name };
             Err(Status::invalid(subject, &errors))
         }
+    }
+}
+
+impl Admission {
+    /// The writes that charge a write to the quotas of its namespace: they belong into its transaction. Refuses what
+    /// the quotas do not allow. After all else has admitted it.
+    pub fn charge(&self, request: &Request<'_>, object: &Value) -> Result<Vec<Write>, Status> {
+        quota::charge(request, object)
     }
 }
 

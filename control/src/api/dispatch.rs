@@ -147,9 +147,9 @@ async fn objects(api: &Api, call: Call, parts: http::request::Parts, body: Body)
     } else {
         verb(api, &call, &body).await?
     };
-    // Every answer through a superseded version says so.
+    // Every answer through a superseded version or kind says so.
     let kind = &call.target.kind;
-    let deprecated = kind.custom.as_ref().and_then(|custom| custom.warning.clone());
+    let deprecated = kind.warning.as_deref().map(str::to_owned);
     Ok(match &kind.storage {
         Storage::As(stored) => response::warn(answer, deprecated.or_else(|| stored.warning(kind)).as_slice()),
         Storage::Stored | Storage::Virtual => response::warn(answer, deprecated.as_slice()),

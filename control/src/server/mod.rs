@@ -31,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Config,
+    admission::quota,
     allocation::{self, Allocator},
     api::{
         self, Api as KubernetesApi,
@@ -110,11 +111,17 @@ pub struct Running {
     admin_kubeconfig: PathBuf,
     api: KubernetesApi,
     listener: Listener,
-    controllers: Arc<Controllers>,
-    scheduler: Arc<Scheduler>,
+    /// `None` where others run controllers and scheduler.
+    workers: Option<Workers>,
     supervisor: Supervisor,
     // Last field: released after all other parts have stopped.
     _lock: DataDirLock,
+}
+
+/// What works on the objects beside the API.
+struct Workers {
+    controllers: Arc<Controllers>,
+    scheduler: Arc<Scheduler>,
 }
 
 /// Starts a control service. When this returns, the API answers.
@@ -166,26 +173,17 @@ async fn start_parts(config: Config) -> Result<Running, StartError> {
     let ca_hash = authority.hash();
     start_tasks(&supervisor, &api, &store, certificates, allocator);
     let in_cluster = |name: &str| api.client(Identity::control(name));
-    let client_of_controllers = in_cluster("kube-controller-manager");
-    let service = KubernetesService::new(&config, advertised).restoring(client_of_controllers.clone());
-    let controllers_config = controllers_config(&config, service, authority, serving_names);
-    let controllers = controllers::start(client_of_controllers, controllers_config, kinds_changed);
-    let controllers = Arc::new(controllers);
-    let scheduler = Arc::new(scheduler::start(in_cluster("kube-scheduler"), controllers.informers()));
-    checks::add(&api, &supervisor, &controllers, &scheduler);
+    let workers = (!config.api_only).then(|| {
+        let client_of_controllers = in_cluster("kube-controller-manager");
+        let service = KubernetesService::new(&config, advertised).restoring(client_of_controllers.clone());
+        let controllers_config = controllers_config(&config, service, authority, serving_names);
+        let controllers = Arc::new(controllers::start(client_of_controllers, controllers_config, kinds_changed));
+        let scheduler = Arc::new(scheduler::start(in_cluster("kube-scheduler"), controllers.informers()));
+        Workers { controllers, scheduler }
+    });
+    checks::add(&api, &supervisor, workers.as_ref());
     tracing::info!(%address, "the API is served");
-    Ok(Running {
-        client,
-        address,
-        ca_hash,
-        admin_kubeconfig,
-        api,
-        listener,
-        controllers,
-        scheduler,
-        supervisor,
-        _lock: lock,
-    })
+    Ok(Running { client, address, ca_hash, admin_kubeconfig, api, listener, workers, supervisor, _lock: lock })
 }
 
 impl Running {
@@ -230,7 +228,9 @@ impl Running {
 
     async fn stop_parts(self) {
         self.api.health().shut_down();
-        tokio::join!(self.scheduler.shutdown(), self.controllers.shutdown());
+        if let Some(workers) = &self.workers {
+            tokio::join!(workers.scheduler.shutdown(), workers.controllers.shutdown());
+        }
         self.supervisor.shutdown().await;
         self.listener.drain().await;
         // Writes whose clients have gone are still under way.
@@ -284,6 +284,8 @@ fn start_tasks(
     supervisor.spawn("custom-resource-definitions", move |stop| {
         definitions::controller::run(definitions.clone(), registry.clone(), client.clone(), stop).boxed()
     });
+    let (quotas, counted_kinds) = (store.clone(), api.kinds().clone());
+    supervisor.spawn("resource-quota", move |stop| quota::run(quotas.clone(), counted_kinds.clone(), stop).boxed());
     let store = store.clone();
     supervisor.spawn("housekeeping", move |stop| housekeeping::run(store.clone(), stop).boxed());
     let health = api.health().clone();

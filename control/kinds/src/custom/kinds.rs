@@ -203,6 +203,8 @@ fn kind(
         selectable: selectable(&version.selectable),
         indexed: BuiltIn::PLAIN.indexed.into(),
         stored_field: |field| field,
+        updates_name_version: true,
+        warning: custom.warning.clone().map(Into::into),
         schema: Schema::custom(&name, &version.schema),
         custom: Some(Arc::new(custom)),
     }

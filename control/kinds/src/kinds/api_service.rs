@@ -44,6 +44,7 @@ pub static KIND: BuiltIn = BuiltIn {
         vec![Cell::name(object), Cell::text(service), Cell::text(available(&object["status"])), Cell::age(object)]
     },
     schema: "io.k8s.kube-aggregator.pkg.apis.apiregistration.v1.APIService",
+    updates_name_version: true,
     ..BuiltIn::PLAIN
 };
 

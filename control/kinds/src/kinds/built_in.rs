@@ -133,6 +133,10 @@ pub struct BuiltIn {
     pub indexed: &'static [Cow<'static, str>],
     /// See [`Kind::stored_field`].
     pub stored_field: fn(&str) -> &str,
+    /// See [`Kind::updates_name_version`].
+    pub updates_name_version: bool,
+    /// See [`Kind::warning`].
+    pub warning: Option<&'static str>,
     /// Name of its definition in the schema data: `io.k8s.api.core.v1.Pod`.
     pub schema: &'static str,
 }
@@ -173,6 +177,8 @@ impl BuiltIn {
         selectable: |_| BTreeMap::new(),
         indexed: &[],
         stored_field: |field| field,
+        updates_name_version: false,
+        warning: None,
         schema: "",
     };
 }
@@ -209,6 +215,8 @@ impl From<&'static BuiltIn> for Kind {
             }),
             indexed: declared.indexed.into(),
             stored_field: declared.stored_field,
+            updates_name_version: declared.updates_name_version,
+            warning: declared.warning.map(Cow::Borrowed),
             schema: Schema::builtin(declared.schema).unwrap_or_else(Schema::unstructured),
             custom: None,
         }

@@ -17,21 +17,30 @@ pub struct Column {
     pub priority: i32,
 }
 
+/// What Kubernetes' schema says of `metadata.creationTimestamp`.
+const CREATION: &str = "CreationTimestamp is a timestamp representing the server time when this object was created. It \
+    is not guaranteed to be set in happens-before order across separate operations. Clients may not set this value. It \
+    is represented in RFC3339 form and is in UTC.\n\nPopulated by the system. Read-only. Null for lists. More info: \
+    https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata";
+
 impl Column {
     /// The column of the object's name.
     pub const fn name() -> Self {
-        let description = "Name must be unique within a namespace. Is required when creating resources.";
+        let description = "Name must be unique within a namespace. Is required when creating resources, although some \
+            resources may allow a client to request the generation of an appropriate name automatically. Name is \
+            primarily intended for creation idempotence and configuration definition. Cannot be updated. More info: \
+            https://kubernetes.io/docs/concepts/overview/working-with-objects/names#names";
         Self::new("Name", "string", "name", description, 0)
     }
 
     /// The column of the object's age.
     pub const fn age() -> Self {
-        Self::text("Age", "Time since the object was created.")
+        Self::text("Age", CREATION)
     }
 
     /// The column of the time when the object was created, of kinds without columns of their own.
     pub const fn created_at() -> Self {
-        Self::new("Created At", "date", "", "The time when the object was created.", 0)
+        Self::new("Created At", "date", "", CREATION, 0)
     }
 
     /// A column of texts.

@@ -58,6 +58,7 @@ fn default(object: &mut Value) {
     fill(spec, "successfulJobsHistoryLimit", || json!(3));
     fill(spec, "failedJobsHistoryLimit", || json!(1));
     fill(spec, "jobTemplate", || json!({}));
+    fill(&mut spec["jobTemplate"], "metadata", || json!({}));
     if let Some(job) = spec.get_mut("jobTemplate").and_then(workload::spec_of) {
         job::default_template_spec(job);
     }

@@ -20,5 +20,6 @@ pub static KIND: BuiltIn = BuiltIn {
     columns: &[Column::name(), Column::date("Created At", "When the definition was created.")],
     cells: |object| vec![Cell::name(object), Cell::Fixed(object["metadata"]["creationTimestamp"].clone())],
     schema: "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinition",
+    updates_name_version: true,
     ..BuiltIn::PLAIN
 };

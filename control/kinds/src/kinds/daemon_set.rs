@@ -50,6 +50,10 @@ pub static KIND: BuiltIn = BuiltIn {
 const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
 
 fn default(object: &mut Value) {
+    if object["metadata"].is_object() {
+        fill(&mut object["metadata"], "annotations", || json!({}));
+        fill(&mut object["metadata"]["annotations"], TEMPLATE_GENERATION, || json!("0"));
+    }
     let Some(spec) = workload::spec_of(object) else { return };
     fill(spec, "template", || json!({}));
     if let Some(template) = spec.get_mut("template") {

@@ -14,8 +14,12 @@ pub struct Deletion {
     pub grace_seconds: fn(object: &Value, asked: Option<i64>) -> i64,
     /// Whether dependents stay where a request says nothing of them.
     pub orphans_by_default: bool,
+    /// Whether objects of the kind own none, so that a policy for dependents means nothing.
+    pub has_no_dependents: bool,
     /// Changes an object that stays for now, when its deletion begins.
     pub begin: fn(object: &mut Value),
+    /// Whether a deletion is answered with the object as it was, and not with a `Status`.
+    pub returns_object: bool,
     /// A finalizer that the object gets when its deletion begins.
     pub finalizer: Option<&'static str>,
 }
@@ -27,7 +31,12 @@ impl Deletion {
         spec_finalizers: false,
         grace_seconds: |_, _| 0,
         orphans_by_default: false,
+        has_no_dependents: false,
         begin: |_| {},
+        returns_object: false,
         finalizer: None,
     };
+
+    /// Of kinds whose deletion is answered with the object.
+    pub const RETURNING: Self = Self { returns_object: true, ..Self::PLAIN };
 }

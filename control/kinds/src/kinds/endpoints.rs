@@ -25,6 +25,7 @@ pub static KIND: BuiltIn = BuiltIn {
     cells: |o| vec![Cell::name(o), Cell::text(ready(o)), Cell::age(o)],
     selectable: |_| BTreeMap::new(),
     schema: "io.k8s.api.core.v1.Endpoints",
+    warning: Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"),
     ..BuiltIn::PLAIN
 };
 

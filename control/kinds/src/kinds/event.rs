@@ -5,7 +5,7 @@ use std::{borrow::Cow, collections::BTreeMap};
 
 use serde_json::{Map, Value, json};
 
-use super::{BuiltIn, BuiltInAs, Cell, Column, FieldError, Kind, Storage, names, reading::text};
+use super::{BuiltIn, BuiltInAs, Cell, Column, Deletion, FieldError, Kind, Storage, names, reading::text};
 use crate::schema::ZERO_MICRO_TIME;
 
 /// The declaration of `v1` Event, as which all Events are stored.
@@ -28,6 +28,7 @@ pub static CORE: BuiltIn = BuiltIn {
     selectable,
     indexed: &[Cow::Borrowed("involvedObject.uid")],
     schema: "io.k8s.api.core.v1.Event",
+    deletion: Deletion { has_no_dependents: true, ..Deletion::PLAIN },
     ..BuiltIn::PLAIN
 };
 

@@ -36,6 +36,8 @@ pub enum FieldErrorReason {
     TooMany,
 }
 
+const IMMUTABLE: &str = "field is immutable";
+
 impl FieldError {
     /// A required field is missing.
     pub fn required(path: impl Into<String>, detail: &str) -> Self {
@@ -46,6 +48,8 @@ impl FieldError {
     /// The value of a field is not valid, for a reason that may be empty.
     pub fn invalid(path: impl Into<String>, value: &Value, detail: impl AsRef<str>) -> Self {
         let detail = detail.as_ref();
+        // What is not there is an empty text to Kubernetes; what may not change is told as it is.
+        let value = if value.is_null() && detail != IMMUTABLE { "\"\"".to_owned() } else { shown(value) };
         let message = if detail.is_empty() {
             format!("Invalid value: {value}")
         } else {
@@ -69,14 +73,15 @@ impl FieldError {
     /// `supported` is named in the given order. A field that is not there has the empty text.
     pub fn not_supported(path: impl Into<String>, value: &Value, supported: &[&str]) -> Self {
         let supported: Vec<String> = supported.iter().map(|s| format!("{s:?}")).collect();
-        let value = if value.is_null() { "\"\"".to_owned() } else { value.to_string() };
+        let value = if value.is_null() { "\"\"".to_owned() } else { shown(value) };
         let message = format!("Unsupported value: {value}: supported values: {}", supported.join(", "));
         Self { path: path.into(), reason: FieldErrorReason::NotSupported, message }
     }
 
     /// A list names something twice.
     pub fn duplicate(path: impl Into<String>, value: &Value) -> Self {
-        Self { path: path.into(), reason: FieldErrorReason::Duplicate, message: format!("Duplicate value: {value}") }
+        let message = format!("Duplicate value: {}", shown(value));
+        Self { path: path.into(), reason: FieldErrorReason::Duplicate, message }
     }
 
     /// A field may not be set here.
@@ -86,12 +91,13 @@ impl FieldError {
 
     /// A field names something that does not exist.
     pub fn not_found(path: impl Into<String>, value: &Value) -> Self {
-        Self { path: path.into(), reason: FieldErrorReason::NotFound, message: format!("Not found: {value}") }
+        let message = format!("Not found: {}", shown(value));
+        Self { path: path.into(), reason: FieldErrorReason::NotFound, message }
     }
 
     /// A field that may not change once it is set.
     pub fn immutable(path: impl Into<String>, value: &Value) -> Self {
-        Self::invalid(path, value, "field is immutable")
+        Self::invalid(path, value, IMMUTABLE)
     }
 
     /// Something, if the number at `path` is there and below zero.
@@ -132,5 +138,51 @@ impl FieldError {
     pub fn too_long(path: impl Into<String>, max: usize) -> Self {
         let message = format!("Too long: may not be more than {max} bytes");
         Self { path: path.into(), reason: FieldErrorReason::TooLong, message }
+    }
+}
+
+/// A value as messages repeat it: a text in Go's quotes, anything else as JSON.
+fn shown(value: &Value) -> String {
+    match value {
+        Value::String(text) => go_quoted(text),
+        value => value.to_string(),
+    }
+}
+
+/// A text as Go's `%q` writes it.
+pub fn go_quoted(text: &str) -> String {
+    let mut out = String::with_capacity(text.len().saturating_add(2));
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\u{7}' => out.push_str("\\a"),
+            '\u{8}' => out.push_str("\\b"),
+            '\u{b}' => out.push_str("\\v"),
+            '\u{c}' => out.push_str("\\f"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            '\0'..='\u{1f}' | '\u{7f}' => out.push_str(&format!("\\x{:02x}", u32::from(c))),
+            '\u{80}'..='\u{9f}' | '\u{ad}' => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn texts_are_quoted_as_go_quotes_them() {
+        assert_eq!(go_quoted("é\u{7}\"\\\n\0"), r#""é\a\"\\\n\x00""#);
+        assert_eq!(FieldError::invalid("a", &json!("x\t"), "").message, r#"Invalid value: "x\t""#);
+        assert_eq!(FieldError::invalid("a", &json!(5), "why").message, "Invalid value: 5: why");
     }
 }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use serde_json::Value;
 
-use super::{BuiltIn, Cell, Column, FieldError, prepare};
+use super::{BuiltIn, Cell, Column, FieldError};
 
 /// The declaration of this kind.
 pub static KIND: BuiltIn = BuiltIn {
@@ -18,7 +18,6 @@ pub static KIND: BuiltIn = BuiltIn {
     namespaced: false,
     object_name,
     validate,
-    prepare: prepare::count_generation,
     columns: &[Column::name(), Column::text("ParentRef", "The object that has the address."), Column::age()],
     cells: |object| {
         let parent = &object["spec"]["parentRef"];

@@ -30,5 +30,6 @@ pub static KIND: BuiltIn = BuiltIn {
     cells: |o| vec![Cell::name(o), Cell::text(o["spec"]["holderIdentity"].as_str().unwrap_or_default()), Cell::age(o)],
     selectable: |_| BTreeMap::new(),
     schema: "io.k8s.api.coordination.v1.Lease",
+    updates_name_version: true,
     ..BuiltIn::PLAIN
 };

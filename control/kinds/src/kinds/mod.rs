@@ -146,6 +146,10 @@ pub struct Kind {
     pub indexed: Cow<'static, [Cow<'static, str>]>,
     /// The stored kind's name of a selectable field.
     pub stored_field: fn(&str) -> &str,
+    /// Whether a `PUT` must say which version of the object it replaces.
+    pub updates_name_version: bool,
+    /// What every answer about the kind warns of, without code and agent.
+    pub warning: Option<Cow<'static, str>>,
     /// What its objects look like: decoding, merging, protobuf and OpenAPI go by it.
     pub schema: Schema,
     /// What it has because a CustomResourceDefinition made it; `None` for built-in kinds.

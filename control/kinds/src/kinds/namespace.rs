@@ -35,7 +35,7 @@ pub static KIND: BuiltIn = BuiltIn {
         bulk: false,
         spec_finalizers: true,
         begin: |o| o["status"]["phase"] = "Terminating".into(),
-        ..Deletion::PLAIN
+        ..Deletion::RETURNING
     },
     ..BuiltIn::PLAIN
 };

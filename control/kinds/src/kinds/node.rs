@@ -47,6 +47,11 @@ pub static KIND: BuiltIn = BuiltIn {
 
 /// What a node has is for pods, if it says nothing else.
 fn default(object: &mut Value) {
+    if let Some(subnet) = object["spec"]["podCIDR"].as_str().filter(|subnet| !subnet.is_empty()).map(str::to_owned)
+        && object["spec"]["podCIDRs"].as_array().is_none_or(Vec::is_empty)
+    {
+        object["spec"]["podCIDRs"] = json!([subnet]);
+    }
     let status = &object["status"];
     if !status["capacity"].is_null() && status["allocatable"].is_null() {
         object["status"]["allocatable"] = status["capacity"].clone();

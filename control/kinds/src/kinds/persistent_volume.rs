@@ -57,6 +57,7 @@ pub static KIND: BuiltIn = BuiltIn {
     cells,
     selectable: |o| BTreeMap::from([("name", text(&o["metadata"], "name").to_owned())]),
     schema: "io.k8s.api.core.v1.PersistentVolume",
+    deletion: crate::kinds::Deletion::RETURNING,
     ..BuiltIn::PLAIN
 };
 

@@ -44,6 +44,7 @@ pub static KIND: BuiltIn = BuiltIn {
     cells,
     selectable: |o| BTreeMap::from([("name", text(&o["metadata"], "name").to_owned())]),
     schema: "io.k8s.api.core.v1.PersistentVolumeClaim",
+    deletion: crate::kinds::Deletion::RETURNING,
     ..BuiltIn::PLAIN
 };
 

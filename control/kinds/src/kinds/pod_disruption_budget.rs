@@ -48,6 +48,7 @@ pub static KIND: BuiltIn = BuiltIn {
     },
     selectable: |_| BTreeMap::new(),
     schema: "io.k8s.api.policy.v1.PodDisruptionBudget",
+    updates_name_version: true,
     ..BuiltIn::PLAIN
 };
 

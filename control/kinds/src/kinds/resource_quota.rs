@@ -45,6 +45,7 @@ pub static KIND: BuiltIn = BuiltIn {
     },
     selectable: |_| BTreeMap::new(),
     schema: "io.k8s.api.core.v1.ResourceQuota",
+    deletion: crate::kinds::Deletion::RETURNING,
     ..BuiltIn::PLAIN
 };
 

@@ -33,6 +33,7 @@ pub static KIND: BuiltIn = BuiltIn {
     cells: |o| vec![Cell::name(o), Cell::text(text(o, "handler")), Cell::age(o)],
     selectable: |_| BTreeMap::new(),
     schema: "io.k8s.api.node.v1.RuntimeClass",
+    updates_name_version: true,
     ..BuiltIn::PLAIN
 };
 

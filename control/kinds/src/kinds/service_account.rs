@@ -23,5 +23,6 @@ pub static KIND: BuiltIn = BuiltIn {
     cells: |o| vec![Cell::name(o), Cell::age(o)],
     selectable: |_| BTreeMap::new(),
     schema: "io.k8s.api.core.v1.ServiceAccount",
+    deletion: crate::kinds::Deletion::RETURNING,
     ..BuiltIn::PLAIN
 };

@@ -52,12 +52,22 @@ pub async fn list(api: &Api, call: &Call) -> Result<Response, Status> {
             metadata["remainingItemCount"] = left.into();
         }
     }
+    answer_list(call, &page.objects, &metadata).await
+}
+
+/// The answer with these objects as a list, in the form that the client takes.
+pub(in crate::api) async fn answer_list(
+    call: &Call,
+    objects: &[Arc<Object>],
+    metadata: &Value,
+) -> Result<Response, Status> {
+    let kind = &call.target.kind;
     if call.accepted.encoding == Encoding::Protobuf {
-        let body = conversion::read(kind, || protobuf(call, &page.objects, &metadata)).await?;
+        let body = conversion::read(kind, || protobuf(call, objects, metadata)).await?;
         let body = body.map_err(|error| Status::internal(format!("cannot encode the list: {error}")))?;
         return Ok(response::encoded(StatusCode::OK, Encoding::Protobuf, body));
     }
-    let text = conversion::read(kind, || text(call, &page.objects, &metadata.to_string())).await?;
+    let text = conversion::read(kind, || text(call, objects, &metadata.to_string())).await?;
     Ok(response::json(StatusCode::OK, text))
 }
 

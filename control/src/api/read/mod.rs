@@ -17,7 +17,7 @@ mod watch;
 
 pub use get::{get, render};
 pub use list::list;
-pub(super) use list::page;
+pub(super) use list::{answer_list, page};
 pub use watch::watch;
 
 use bytes::Bytes;

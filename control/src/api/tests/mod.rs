@@ -1,5 +1,6 @@
 //! The API as its clients meet it: requests through the router, answers as they come.
 
+mod admission;
 mod conversion;
 mod custom_kinds;
 mod custom_resources;
@@ -55,7 +56,7 @@ pub struct Answer {
 }
 
 impl Server {
-    /// With the namespace `default` and nothing else.
+    /// With the namespace `default`, the account that its pods run as, and nothing else.
     pub async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let kinds = Registry::default();
@@ -65,7 +66,15 @@ impl Server {
         let server = Self { api, _dir: Some(dir), _tasks: None };
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "default"}});
         assert_eq!(server.post("/api/v1/namespaces", namespace).await.code, 201);
+        server.add_account("default").await;
         server
+    }
+
+    /// Makes the account of the pods of a namespace, as its controller would.
+    pub async fn add_account(&self, namespace: &str) {
+        let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}});
+        let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts");
+        assert_eq!(self.post(&path, account).await.code, 201);
     }
 
     /// A typed client that may do everything.

@@ -75,7 +75,7 @@ pub async fn apply_config(
         let applied = writer(call, subresource).track(&kinds, &place.kind, track)?;
         let kind = &call.target.kind;
         let body::Decoded { value: mut new, warnings } =
-            body::recheck(kind, applied.object, call.query.field_validation)?;
+            body::must_be(kind, applied.object, call.query.field_validation)?;
         to_stored(kind, &mut new);
         let namespace = call.target.namespace.as_deref();
         let new = match (&stored, &old) {
@@ -101,7 +101,7 @@ pub async fn apply_config(
             (Prepared::Ready { transaction, .. }, _) => transaction,
         };
         if call.query.dry_run {
-            let outcome = pipeline::outcome_of_dry_run(transaction, stored.as_ref(), &snapshot)?;
+            let outcome = pipeline::outcome_of_dry_run(transaction, stored.as_ref())?;
             return Ok(Applied { outcome, created, warnings });
         }
         if let Committed::Done(object) = pipeline::commit(api, &place, name, transaction).await? {

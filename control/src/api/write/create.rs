@@ -97,7 +97,7 @@ async fn attempt(
         return Ok(Attempt::NameTaken);
     }
     if call.query.dry_run {
-        return pipeline::outcome_of_dry_run(transaction, None, &snapshot).map(Attempt::Done);
+        return pipeline::outcome_of_dry_run(transaction, None).map(Attempt::Done);
     }
     Ok(match pipeline::commit(api, place, name, transaction).await? {
         Committed::Done(object) => Attempt::Done(Outcome::Stored(object)),

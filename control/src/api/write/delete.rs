@@ -19,7 +19,7 @@ use crate::{
         request::{Call, body},
         response,
     },
-    kinds::Kind,
+    kinds::{FieldError, Kind},
     rfc3339,
     store::{Object, Snapshot, Write},
 };
@@ -69,25 +69,30 @@ impl Options {
     pub fn read(body: &Value, grace: Option<i64>, policy: Option<&str>, orphan: Option<bool>) -> Result<Self, Status> {
         let policy = body["propagationPolicy"].as_str().or(policy);
         let orphan = body["orphanDependents"].as_bool().or(orphan);
+        let mut errors = Vec::new();
+        if let (Some(policy), Some(_)) = (policy, orphan) {
+            let why = "orphanDependents and deletionPropagation cannot be both set";
+            errors.push(FieldError::invalid("propagationPolicy", &json!(policy), why));
+        }
         let propagation = match (policy, orphan) {
-            (Some(_), Some(_)) => {
-                return Err(Status::bad_request("orphanDependents and deletionPropagation cannot be both set"));
-            }
-            (Some("Background"), None) | (None, Some(false)) => Some(Propagation::Background),
-            (Some("Foreground"), None) => Some(Propagation::Foreground),
-            (Some("Orphan"), None) | (None, Some(true)) => Some(Propagation::Orphan),
+            (Some("Background"), _) | (None, Some(false)) => Some(Propagation::Background),
+            (Some("Foreground"), _) => Some(Propagation::Foreground),
+            (Some("Orphan"), _) | (None, Some(true)) => Some(Propagation::Orphan),
             (None, None) => None,
-            (Some(other), None) => {
-                return Err(Status::bad_request(format!(
-                    "propagationPolicy: Unsupported value: {other:?}: supported values: \"Background\", \
-                    \"Foreground\", \"Orphan\""
-                )));
+            (Some(other), _) => {
+                let supported = ["Foreground", "Background", "Orphan", "nil"];
+                errors.push(FieldError::not_supported("propagationPolicy", &json!(other), &supported));
+                None
             }
         };
         let text = |value: &Value| value.as_str().map(str::to_owned);
         let dry_run = body["dryRun"].as_array().map(Vec::as_slice).unwrap_or_default();
-        if let Some(other) = dry_run.iter().find(|value| **value != "All") {
-            return Err(Status::bad_request(format!("dryRun: Unsupported value: {other}: supported values: \"All\"")));
+        if dry_run.iter().any(|value| *value != "All") {
+            errors.push(FieldError::not_supported("dryRun", &json!(dry_run), &["All"]));
+        }
+        if !errors.is_empty() {
+            let subject = Subject { group: "meta.k8s.io", resource: "DeleteOptions", name: "" };
+            return Err(Status::invalid(subject, &errors));
         }
         Ok(Self {
             grace_period_seconds: body["gracePeriodSeconds"].as_i64().or(grace),
@@ -123,15 +128,20 @@ impl Options {
         options
     }
 
+    /// `subject` names the kind, not the resource: so does Kubernetes here.
     fn must_hold(&self, object: &Object, subject: Subject) -> Result<(), Status> {
         if let Some(uid) = self.uid.as_deref().filter(|uid| **uid != *object.header.uid) {
-            let why =
-                format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", object.header.uid);
+            let why = format!(
+                "the UID in the precondition ({uid}) does not match the UID in record ({}). The object might have been \
+                 deleted and then recreated",
+                object.header.uid
+            );
             return Err(Status::conflict(subject, &why));
         }
         if let Some(version) = self.resource_version.as_deref().filter(|v| *v != object.revision.to_string()) {
             let why = format!(
-                "Precondition failed: ResourceVersion in precondition: {version}, ResourceVersion in object meta: {}",
+                "the ResourceVersion in the precondition ({version}) does not match the ResourceVersion in record \
+                 ({}). The object might have been modified",
                 object.revision
             );
             return Err(Status::conflict(subject, &why));
@@ -210,6 +220,9 @@ fn propagation(kind: &Kind, old: &Value, options: &Options) -> Option<Propagatio
         let finalizers = old["metadata"]["finalizers"].as_array();
         finalizers.is_some_and(|list| list.iter().any(|name| name == ORPHAN || name == FOREGROUND))
     };
+    if kind.deletion.has_no_dependents {
+        return None;
+    }
     let usual = || (kind.deletion.orphans_by_default && !said()).then_some(Propagation::Orphan);
     options.propagation.or_else(usual)
 }
@@ -243,7 +256,8 @@ pub async fn prepare(
     alongside: Alongside,
 ) -> Result<Prepared, Status> {
     let name = &*stored.header.name;
-    options.must_hold(stored, place.subject(name))?;
+    let subject = Subject { group: &place.kind.group, resource: &place.kind.kind, name };
+    options.must_hold(stored, subject)?;
     let value = parse(stored)?;
     let action = match step(&place.kind, &value, options, Timestamp::now()) {
         Step::Remove => Action::Remove,
@@ -302,17 +316,21 @@ pub async fn remove_with(
 pub async fn delete(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Status> {
     let options = Options::of(call, text)?;
     let (object, gone) = remove_with(api, call, &options, &|_, _, _| Ok(Alongside::default())).await?;
-    if !gone {
+    if !gone || call.target.kind.deletion.returns_object {
         return answer(call, StatusCode::OK, &Outcome::Stored(object), &[]).await;
     }
     let kind = &call.target.kind;
-    let details =
-        json!({"name": &*object.header.name, "group": kind.group, "kind": kind.plural, "uid": &*object.header.uid});
+    let mut details = json!({"name": &*object.header.name});
+    if !kind.group.is_empty() {
+        details["group"] = json!(kind.group);
+    }
+    details["kind"] = json!(kind.plural);
+    details["uid"] = json!(&*object.header.uid);
     Ok(response::json(StatusCode::OK, success(details).to_string()))
 }
 
 /// A `Status` that says that all went well.
-pub fn success(details: Value) -> Value {
+fn success(details: Value) -> Value {
     json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details})
 }
 

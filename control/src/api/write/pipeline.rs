@@ -2,8 +2,8 @@
 //!
 //! The verb's own file decodes the body and converts it to the stored kind; what it makes of it comes here as a
 //! [`Pending`]. Then, in this order: default → own fields → mutate → prepare → refuse escalation → validate → admit →
-//! allocate → commit. A transaction holds the object, all that was allocated to it, and that its namespace takes new objects: they
-//! are stored together or not at all.
+//! charge to quotas → allocate → commit. A transaction holds the object, all that was allocated to it, what it takes of
+//! quotas, and that its namespace takes new objects: they are stored together or not at all.
 //!
 //! As in Kubernetes, the writer owns what it sent and what defaults made of it, and nobody owns what admission and
 //! allocation add. `metadata.managedFields` is text beside the object all the while: see [`crate::field_management`].
@@ -202,6 +202,10 @@ pub async fn prepare(api: &Api, call: &Call, snapshot: &Snapshot, pending: Pendi
             }
         }
     };
+    let charges = match &new {
+        Some(new) if operation != Verb::Delete => admission.charge(&request, new)?,
+        _ => Vec::new(),
+    };
     let mut require = Vec::new();
     if let (Verb::Create, Some(namespace)) = (operation, namespace) {
         require.push(Requirement { key: namespace::key(namespace), condition: Condition::Alive });
@@ -225,6 +229,7 @@ pub async fn prepare(api: &Api, call: &Call, snapshot: &Snapshot, pending: Pendi
     let change = new.map_or(Change::Delete, |new| Change::Put(encode::managed_draft(kind, &new, &managers)));
     let mut writes = vec![Write { key: place.key(), expect, change }];
     writes.extend(allocated);
+    writes.extend(charges);
     Ok(Prepared::Ready { transaction: Transaction { require, writes }, removes })
 }
 
@@ -285,18 +290,12 @@ pub fn outcome_of_commit(
 }
 
 /// What a dry run answers instead of a commit: the object as it would have been stored.
-pub fn outcome_of_dry_run(
-    transaction: Transaction,
-    old: Option<&Arc<Object>>,
-    snapshot: &Snapshot,
-) -> Result<Outcome, Status> {
+pub fn outcome_of_dry_run(transaction: Transaction, old: Option<&Arc<Object>>) -> Result<Outcome, Status> {
     let first = transaction.writes.into_iter().next().map(|write| write.change);
     match (first, old) {
-        (Some(Change::Put(draft)), old) => {
-            Ok(Outcome::Dry { draft, revision: old.map_or(snapshot.revision, |old| old.revision) })
-        }
+        (Some(Change::Put(draft)), old) => Ok(Outcome::Dry { draft, revision: old.map(|old| old.revision) }),
         (Some(Change::Delete), Some(old)) => Ok(Outcome::Stored(old.clone())),
-        (Some(Change::Delete) | None, _) => Err(Status::internal("a dry run of nothing")),
+        (Some(Change::Amend(_) | Change::Delete) | None, _) => Err(Status::internal("a dry run of nothing")),
     }
 }
 

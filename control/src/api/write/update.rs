@@ -20,6 +20,8 @@ use crate::{
         subresource::{Effect, Subresource},
     },
     definitions::conversion,
+    kinds::FieldError,
+    request::Verb,
 };
 
 /// A change to an object: made anew from each state that is found.
@@ -103,7 +105,7 @@ async fn make(
             Prepared::Ready { transaction, .. } => transaction,
         };
         if call.query.dry_run {
-            return pipeline::outcome_of_dry_run(transaction, Some(&stored), &snapshot);
+            return pipeline::outcome_of_dry_run(transaction, Some(&stored));
         }
         match pipeline::commit(api, place, name, transaction).await? {
             Committed::Done(object) => return Ok(Outcome::Stored(object)),
@@ -128,9 +130,14 @@ pub fn settled(
     let subject = place.subject(name);
     let metadata = metadata::of(&mut new)?;
     metadata::must_name(metadata, call.target.namespace.as_deref(), Some(name))?;
-    metadata::must_be_same(metadata, &old["metadata"], subject)?;
+    metadata::must_be_same(metadata, &old["metadata"], subject, call.verb, &place.kind)?;
     let version = metadata.get("resourceVersion").and_then(Value::as_str).unwrap_or_default();
-    if !version.is_empty() && version != stored.revision.to_string() {
+    let of_any_version = matches!(version, "" | "0");
+    if of_any_version && call.verb == Verb::Update && place.kind.updates_name_version {
+        let error = FieldError::invalid("metadata.resourceVersion", &Value::from(0), "must be specified for an update");
+        return Err(Status::invalid(subject, &[error]));
+    }
+    if !of_any_version && version != stored.revision.to_string() {
         return Err(Status::conflict(subject, super::MODIFIED));
     }
     metadata::keep(metadata, &old["metadata"]);

@@ -24,5 +24,6 @@ pub static KIND: BuiltIn = BuiltIn {
         vec![Cell::name(object), Cell::integer(count), Cell::age(object)]
     },
     schema: "io.k8s.api.admissionregistration.v1.MutatingWebhookConfiguration",
+    updates_name_version: true,
     ..BuiltIn::PLAIN
 };

@@ -47,6 +47,7 @@ pub static KIND: BuiltIn = BuiltIn {
         vec![Cell::name(object), Cell::integer(count), Cell::text(parameter), Cell::age(object)]
     },
     schema: "io.k8s.api.admissionregistration.v1.ValidatingAdmissionPolicy",
+    updates_name_version: true,
     ..BuiltIn::PLAIN
 };
 

@@ -38,6 +38,7 @@ pub static KIND: BuiltIn = BuiltIn {
         ]
     },
     schema: "io.k8s.api.admissionregistration.v1.ValidatingAdmissionPolicyBinding",
+    updates_name_version: true,
     ..BuiltIn::PLAIN
 };
 

@@ -16,7 +16,7 @@ pub mod ephemeral_containers;
 mod handlers;
 mod mounts;
 mod projected;
-mod qos;
+pub mod qos;
 pub mod resize;
 pub mod resources;
 mod security;
@@ -64,7 +64,7 @@ pub static KIND: BuiltIn = BuiltIn {
     selectable,
     indexed: &[Cow::Borrowed("spec.nodeName")],
     schema: "io.k8s.api.core.v1.Pod",
-    deletion: Deletion { grace_seconds: termination::grace_seconds, ..Deletion::PLAIN },
+    deletion: Deletion { grace_seconds: termination::grace_seconds, ..Deletion::RETURNING },
     ..BuiltIn::PLAIN
 };
 

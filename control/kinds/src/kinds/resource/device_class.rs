@@ -23,6 +23,7 @@ pub static KIND: BuiltIn = BuiltIn {
     columns: &[Column::name(), Column::age()],
     cells: |object| vec![Cell::name(object), Cell::age(object)],
     schema: "io.k8s.api.resource.v1.DeviceClass",
+    deletion: crate::kinds::Deletion::RETURNING,
     ..BuiltIn::PLAIN
 };
 

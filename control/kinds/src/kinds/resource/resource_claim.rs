@@ -40,6 +40,7 @@ pub static KIND: BuiltIn = BuiltIn {
     ],
     cells: |object| vec![Cell::name(object), Cell::text(state(object)), Cell::age(object)],
     schema: "io.k8s.api.resource.v1.ResourceClaim",
+    deletion: crate::kinds::Deletion::RETURNING,
     ..BuiltIn::PLAIN
 };
 

@@ -41,6 +41,7 @@ pub static KIND: BuiltIn = BuiltIn {
         BTreeMap::from([("spec.nodeName", field("nodeName")), ("spec.driver", field("driver"))])
     },
     schema: "io.k8s.api.resource.v1.ResourceSlice",
+    deletion: crate::kinds::Deletion::RETURNING,
     ..BuiltIn::PLAIN
 };
 

@@ -36,12 +36,19 @@ pub fn service(object: &mut Value) {
     }
     if kind != "ExternalName" {
         fill_text(spec, "internalTrafficPolicy", "Cluster");
-        let v6 = spec["clusterIP"].as_str().is_some_and(|ip| ip.contains(':'));
-        fill(spec, "ipFamilies", || json!([if v6 { "IPv6" } else { "IPv4" }]));
-        fill_text(spec, "ipFamilyPolicy", "SingleStack");
     }
     if kind == "LoadBalancer" {
         fill(spec, "allocateLoadBalancerNodePorts", || json!(true));
+    }
+}
+
+/// Fills in the families of a Service's addresses. They are chosen with the addresses: nobody owns them.
+pub fn families(object: &mut Value) {
+    let Some(spec) = object.get_mut("spec").filter(|s| s.is_object()) else { return };
+    if spec["type"] != "ExternalName" {
+        let v6 = spec["clusterIP"].as_str().is_some_and(|ip| ip.contains(':'));
+        fill(spec, "ipFamilies", || json!([if v6 { "IPv6" } else { "IPv4" }]));
+        fill_text(spec, "ipFamilyPolicy", "SingleStack");
     }
 }
 
@@ -54,6 +61,7 @@ mod tests {
         let mut object =
             json!({"spec": {"ports": [{"port": 80}, {"port": 53, "protocol": "UDP", "targetPort": "dns"}]}});
         service(&mut object);
+        families(&mut object);
         let expected = json!({"type": "ClusterIP", "sessionAffinity": "None", "internalTrafficPolicy": "Cluster",
             "ipFamilies": ["IPv4"], "ipFamilyPolicy": "SingleStack", "ports": [
                 {"port": 80, "protocol": "TCP", "targetPort": 80}, {"port": 53, "protocol": "UDP", "targetPort": "dns"}]});
@@ -72,6 +80,7 @@ mod tests {
     fn an_external_name_has_no_address_families() {
         let mut object = json!({"spec": {"type": "ExternalName", "externalName": "example.org"}});
         service(&mut object);
+        families(&mut object);
         assert!(object["spec"]["ipFamilies"].is_null());
     }
 }

@@ -26,6 +26,7 @@ pub static KIND: BuiltIn = BuiltIn {
     validate: validation::service,
     prepare: |new, old| {
         prepare::keep_status(new, old, json!({"loadBalancer": {}}));
+        defaults::families(new);
         update::complete(new, old);
     },
     columns: &[
@@ -44,6 +45,7 @@ pub static KIND: BuiltIn = BuiltIn {
     },
     schema: "io.k8s.api.core.v1.Service",
     object_name: names::label_1035,
+    deletion: crate::kinds::Deletion::RETURNING,
     ..BuiltIn::PLAIN
 };
 

@@ -5,7 +5,13 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::GROUP;
-use crate::kinds::{BuiltIn, Cell, Column, FieldError, pod::defaults::fill, prepare};
+use crate::{
+    kinds::{BuiltIn, Cell, Column, FieldError, pod::defaults::fill, prepare},
+    warnings,
+};
+
+const TOKENS_IN_CONTEXT: &str = "spec.serviceAccountTokenInSecrets is unset; if supported by this CSI driver, set to true \
+    to prevent possible logging of tokens in volume attributes";
 
 /// The declaration of this kind.
 pub static KIND: BuiltIn = BuiltIn {
@@ -47,6 +53,8 @@ pub static KIND: BuiltIn = BuiltIn {
         ]
     },
     schema: "io.k8s.api.storage.v1.CSIDriver",
+    deletion: crate::kinds::Deletion::RETURNING,
+    updates_name_version: true,
     ..BuiltIn::PLAIN
 };
 
@@ -68,6 +76,14 @@ const GROUP_POLICIES: [&str; 3] = ["File", "None", "ReadWriteOnceWithFSType"];
 
 fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let spec = &new["spec"];
+    let requests = &spec["tokenRequests"];
+    let changed = old.is_none_or(|old| old["spec"]["tokenRequests"] != *requests);
+    if changed
+        && requests.as_array().is_some_and(|list| !list.is_empty())
+        && spec["serviceAccountTokenInSecrets"].is_null()
+    {
+        warnings::add(TOKENS_IN_CONTEXT.to_owned());
+    }
     let mut errors = Vec::new();
     // The path that Kubernetes names.
     for (field, path) in [

@@ -25,6 +25,8 @@ pub static KIND: BuiltIn = BuiltIn {
         vec![Cell::name(object), Cell::integer(count), Cell::age(object)]
     },
     schema: "io.k8s.api.storage.v1.CSINode",
+    deletion: crate::kinds::Deletion::RETURNING,
+    updates_name_version: true,
     ..BuiltIn::PLAIN
 };
 

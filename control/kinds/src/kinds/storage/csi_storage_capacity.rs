@@ -22,6 +22,7 @@ pub static KIND: BuiltIn = BuiltIn {
         vec![Cell::name(object), Cell::text(class), Cell::text(object["capacity"].as_str().unwrap_or("<unset>"))]
     },
     schema: "io.k8s.api.storage.v1.CSIStorageCapacity",
+    updates_name_version: true,
     ..BuiltIn::PLAIN
 };
 

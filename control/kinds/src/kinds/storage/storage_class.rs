@@ -42,6 +42,7 @@ pub static KIND: BuiltIn = BuiltIn {
         ]
     },
     schema: "io.k8s.api.storage.v1.StorageClass",
+    deletion: crate::kinds::Deletion::RETURNING,
     ..BuiltIn::PLAIN
 };
 

@@ -36,6 +36,8 @@ pub static KIND: BuiltIn = BuiltIn {
         ]
     },
     schema: "io.k8s.api.storage.v1.VolumeAttachment",
+    deletion: crate::kinds::Deletion::RETURNING,
+    updates_name_version: true,
     ..BuiltIn::PLAIN
 };
 

@@ -20,6 +20,7 @@ pub static KIND: BuiltIn = BuiltIn {
         vec![Cell::name(object), Cell::text(driver), Cell::age(object)]
     },
     schema: "io.k8s.api.storage.v1.VolumeAttributesClass",
+    deletion: crate::kinds::Deletion::RETURNING,
     ..BuiltIn::PLAIN
 };
 
