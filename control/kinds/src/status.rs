@@ -1,5 +1,8 @@
 //! Every refusal of the API as a Kubernetes `Status`, made in one place.
 
+use std::collections::BTreeSet;
+
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use crate::kinds::{FieldError, FieldErrorReason};
@@ -167,6 +170,12 @@ impl Status {
         Self { code: 503, reason: "ServiceUnavailable", message: message.into(), details: None }
     }
 
+    /// 504: the request took longer than it may.
+    pub fn timeout(message: &str) -> Self {
+        let details = json!({"causes": []});
+        Self { code: 504, reason: "Timeout", message: format!("Timeout: {message}"), details: Some(details) }
+    }
+
     /// 422 with one cause a field; `subject.resource` is the *kind* here, as in Kubernetes.
     pub fn invalid(subject: Subject, errors: &[FieldError]) -> Self {
         let list: Vec<String> = errors.iter().map(|e| format!("{}: {}", e.path, e.message)).collect();
@@ -191,6 +200,55 @@ impl Status {
         }
         v
     }
+}
+
+/// The reasons that Kubernetes has words for.
+const REASONS: [&str; 22] = [
+    "",
+    "AlreadyExists",
+    "BadRequest",
+    "Conflict",
+    "Expired",
+    "Forbidden",
+    "Gone",
+    "InternalError",
+    "Invalid",
+    "MethodNotAllowed",
+    "NotAcceptable",
+    "NotFound",
+    "RequestEntityTooLarge",
+    "ServerTimeout",
+    "ServiceUnavailable",
+    "StoreReadError",
+    "Timeout",
+    "TooManyRequests",
+    "Unauthorized",
+    "UnsupportedMediaType",
+    "NamespaceTerminating",
+    "BadGateway",
+];
+
+/// How many reasons are kept that others made up, and how long they may be.
+const MOST_OTHERS: usize = 512;
+const LONGEST_OTHER: usize = 512;
+
+/// A reason that came from outside, from a webhook say. Reasons live as long as the program: those that others made up
+/// are kept up to a bound, and beyond it there is none.
+pub fn reason(text: &str) -> &'static str {
+    static OTHERS: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+    if let Some(known) = REASONS.iter().find(|known| **known == text) {
+        return known;
+    }
+    let mut others = OTHERS.lock();
+    if let Some(known) = others.get(text) {
+        return known;
+    }
+    if others.len() >= MOST_OTHERS || text.len() > LONGEST_OTHER {
+        return "";
+    }
+    let kept: &'static str = Box::leak(text.to_owned().into_boxed_str());
+    others.insert(kept);
+    kept
 }
 
 impl FieldErrorReason {

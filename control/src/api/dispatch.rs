@@ -12,6 +12,7 @@ use super::{
     response, review, write,
 };
 use crate::{
+    admission::deadline,
     health::{
         Endpoint::{Healthy, Live, Ready},
         Health,
@@ -126,7 +127,9 @@ async fn objects(api: &Api, call: Call, parts: http::request::Parts, body: Body)
     if let (Some(subresource), Some(nodes)) = (call.target.subresource, api.inner.nodes.get())
         && subresource.by_agent
     {
-        return nodes.answer(&call.info, Request::from_parts(parts, body)).await;
+        let warnings = write::admit_connection(api, &call).await?;
+        let answer = nodes.answer(&call.info, Request::from_parts(parts, body)).await?;
+        return Ok(response::warn(answer, &warnings));
     }
     // Only a write has a body to wait for: what a read may see was decided just before, and must not become old while a
     // client withholds a body that nothing looks at.
@@ -136,7 +139,7 @@ async fn objects(api: &Api, call: Call, parts: http::request::Parts, body: Body)
         // In a task of its own: a client that goes away drops its answer, never half a change.
         let (api, call) = (api.clone(), call.clone());
         let writes = api.inner.writes.clone();
-        let handle = async move { warnings::collect(verb(&api, &call, &body)).await };
+        let handle = async move { warnings::collect(deadline::bound(verb(&api, &call, &body))).await };
         let write = writes.spawn(handle.in_current_span());
         let (answer, warnings) =
             write.await.map_err(|error| Status::internal(format!("the handler of the request failed: {error}")))?;

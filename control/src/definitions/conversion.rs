@@ -8,19 +8,28 @@ use std::{cell::RefCell, collections::HashMap, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use serde_json::{Value, json};
 
+use super::converted::Converted;
 use crate::{
     custom::{WebhookConversion, definition::Definition},
     kinds::{Kind, Storage},
     status::Status,
     store::{Header, Object, Store},
-    webhook::{self, ClientConfig},
+    webhook::{Client, ClientConfig, ConfigError},
 };
 
 /// Converts the objects of one definition.
+#[derive(Clone)]
 pub struct Webhook {
+    caller: Arc<Caller>,
+    /// What reads had converted.
+    converted: Arc<Converted>,
+}
+
+/// Calls the webhook.
+struct Caller {
     /// `widgets.example.com/v1, Kind=Widget` in messages.
     kind: String,
-    config: Result<ClientConfig, webhook::ConfigError>,
+    client: Result<Client, ConfigError>,
     /// `v1` or `v1beta1`: what the webhook takes, in the order it prefers.
     review_version: String,
     store: Arc<dyn Store>,
@@ -52,12 +61,13 @@ impl Webhook {
     pub fn new(definition: &Definition, config: &Value, store: Arc<dyn Store>) -> Self {
         let versions = config["conversionReviewVersions"].as_array().into_iter().flatten();
         let mut known = versions.filter_map(Value::as_str).filter(|version| matches!(*version, "v1" | "v1beta1"));
-        Self {
+        let caller = Caller {
             kind: format!("{}, Kind={}", definition.group, definition.names.kind),
-            config: ClientConfig::read(&config["clientConfig"]),
+            client: ClientConfig::read(&config["clientConfig"]).and_then(Client::new),
             review_version: known.next().unwrap_or("v1").to_owned(),
             store,
-        }
+        };
+        Self { caller: Arc::new(caller), converted: Arc::default() }
     }
 }
 
@@ -69,7 +79,7 @@ impl WebhookConversion for Webhook {
         }
         READING.with_borrow_mut(|reading| {
             let Some(reading) = reading else {
-                tracing::error!(kind = self.kind, "an object was read outside of a read, and is not converted");
+                tracing::error!(kind = self.caller.kind, "an object was read outside of a read, and is not converted");
                 return;
             };
             match reading.given.get(&key(object, version)) {
@@ -79,6 +89,18 @@ impl WebhookConversion for Webhook {
         });
     }
 
+    async fn convert(&self, objects: Vec<Value>, version: &str) -> Result<Vec<Value>, Status> {
+        self.caller.convert(objects, version).await
+    }
+
+    async fn convert_shared(&self, objects: Vec<Value>, version: &str) -> Result<Vec<Value>, Status> {
+        let (caller, wanted) = (self.caller.clone(), version.to_owned());
+        let convert = |objects| async move { caller.convert(objects, &wanted).await };
+        self.converted.get(objects, version, convert).await
+    }
+}
+
+impl Caller {
     async fn convert(&self, objects: Vec<Value>, version: &str) -> Result<Vec<Value>, Status> {
         let (same, others): (Vec<_>, Vec<_>) =
             objects.into_iter().enumerate().partition(|(_, object)| object["apiVersion"] == version);
@@ -93,8 +115,8 @@ impl WebhookConversion for Webhook {
             "apiVersion": format!("apiextensions.k8s.io/{}", self.review_version),
             "request": {"uid": uid, "desiredAPIVersion": version, "objects": others},
         });
-        let config = self.config.as_ref().map_err(|error| failed(error.to_string()))?;
-        let call = webhook::call(config, &self.store.snapshot(), &review, TIMEOUT).await;
+        let client = self.client.as_ref().map_err(|error| failed(error.to_string()))?;
+        let call = client.post(&self.store.snapshot(), review.to_string().into(), TIMEOUT, false).await;
         let answer = call.map_err(|error| failed(error.to_string()))?;
         let response = &answer["response"];
         if response["uid"] != uid {
@@ -162,7 +184,7 @@ pub async fn read<T>(kind: &Kind, mut read: impl FnMut() -> T) -> Result<T, Stat
         given = had;
         for (version, objects) in lacked {
             let keys: Vec<Key> = objects.iter().map(|object| key(object, &version)).collect();
-            given.extend(keys.into_iter().zip(webhook.convert(objects, &version).await?));
+            given.extend(keys.into_iter().zip(webhook.convert_shared(objects, &version).await?));
         }
     }
     Err(Status::unavailable("objects changed faster than they could be converted; please try again"))
@@ -219,6 +241,7 @@ async fn one(webhook: &Arc<dyn WebhookConversion>, object: Value, version: &str)
 
 impl std::fmt::Debug for Webhook {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Webhook").field("kind", &self.kind).field("config", &self.config).finish_non_exhaustive()
+        let Caller { kind, client, .. } = &*self.caller;
+        f.debug_struct("Webhook").field("kind", kind).field("client", client).finish_non_exhaustive()
     }
 }

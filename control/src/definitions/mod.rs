@@ -4,3 +4,4 @@
 
 pub mod controller;
 pub mod conversion;
+mod converted;

@@ -31,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Config,
+    admission::quota,
     allocation::{self, Allocator},
     api::{
         self, Api as KubernetesApi,
@@ -283,6 +284,8 @@ fn start_tasks(
     supervisor.spawn("custom-resource-definitions", move |stop| {
         definitions::controller::run(definitions.clone(), registry.clone(), client.clone(), stop).boxed()
     });
+    let (quotas, counted_kinds) = (store.clone(), api.kinds().clone());
+    supervisor.spawn("resource-quota", move |stop| quota::run(quotas.clone(), counted_kinds.clone(), stop).boxed());
     let store = store.clone();
     supervisor.spawn("housekeeping", move |stop| housekeeping::run(store.clone(), stop).boxed());
     let health = api.health().clone();

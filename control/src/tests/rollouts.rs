@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use futures::TryStreamExt;
 use k8s_openapi::api::{
     apps::v1::{Deployment, ReplicaSet},
-    core::v1::Pod,
+    core::v1::{Pod, ReplicationController},
 };
 use kube::{
     api::{DeleteParams, PropagationPolicy},
@@ -48,6 +48,31 @@ async fn a_deployment_becomes_bound_and_available_pods_and_goes_with_them() {
     cluster.api::<Deployment>().delete("web", &DeleteParams::background()).await.expect("deleted");
     cluster.wait_list::<Pod>("app=web", "gone", <[Pod]>::is_empty).await;
     cluster.wait_list::<ReplicaSet>("app=web", "gone", <[ReplicaSet]>::is_empty).await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replication_controller_keeps_its_pods_and_its_status() {
+    let cluster = Cluster::start(1).await;
+    let api = cluster.api::<ReplicationController>();
+    let controller = json!({"metadata": {"name": "web"}, "spec": {"replicas": 3, "selector": {"app": "web"},
+        "template": {"metadata": {"labels": {"app": "web"}},
+            "spec": {"containers": [{"name": "c", "image": "one"}]}}}});
+    create_in_default(&api, controller).await;
+    let available = |wanted: i32| {
+        move |controller: &ReplicationController| {
+            let status = controller.status.as_ref();
+            status.is_some_and(|status| status.replicas == wanted && status.available_replicas == Some(wanted))
+        }
+    };
+    cluster.wait::<ReplicationController>("web", "three available pods", available(3)).await;
+    let pods = cluster.wait_list::<Pod>("app=web", "three pods", |pods| pods.len() == 3).await;
+    let owner = &pods[0].metadata.owner_references.as_ref().expect("an owner")[0];
+    assert_eq!((&*owner.kind, &*owner.api_version), ("ReplicationController", "v1"));
+    patch(&api, "web", json!({"spec": {"replicas": 1}})).await;
+    cluster.wait::<ReplicationController>("web", "one available pod", available(1)).await;
+    api.delete("web", &DeleteParams::background()).await.expect("deleted");
+    cluster.wait_list::<Pod>("app=web", "gone", <[Pod]>::is_empty).await;
     cluster.stop().await;
 }
 

@@ -145,8 +145,12 @@ impl Snapshot {
                 let event = if current.is_some() { EventType::Modified } else { EventType::Added };
                 (event, Object::new(draft, revision, event))
             }
+            (Change::Amend(amendment), Some(current)) => match amendment.make(current) {
+                Ok(draft) => (EventType::Modified, Object::new(draft, revision, EventType::Modified)),
+                Err(reason) => return Err(CommitError::Refused { key, reason }),
+            },
             (Change::Delete, Some(current)) => (EventType::Deleted, current.deleted_at(revision)),
-            (Change::Delete, None) => return Err(CommitError::Conflict { key, current: None }),
+            (Change::Amend(_) | Change::Delete, None) => return Err(CommitError::Conflict { key, current: None }),
         };
         let object = Arc::new(object);
         self.revision = revision;

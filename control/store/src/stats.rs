@@ -46,9 +46,14 @@ impl Stats {
             return Err(StoreFault::Closed);
         }
         match (&self.last_error, self.committing_for) {
-            (Some(error @ (CommitError::Conflict { .. } | CommitError::Unavailable { .. })), _) => {
-                Err(StoreFault::LastCommit(error.clone()))
-            }
+            (
+                Some(
+                    error @ (CommitError::Conflict { .. }
+                    | CommitError::Refused { .. }
+                    | CommitError::Unavailable { .. }),
+                ),
+                _,
+            ) => Err(StoreFault::LastCommit(error.clone())),
             (None | Some(CommitError::Full { .. }), Some(time)) if time > STUCK => Err(StoreFault::Stuck { time }),
             (None | Some(CommitError::Full { .. }), _) => Ok(()),
         }

@@ -3,7 +3,7 @@
 //! Everything here is decided by the committer, one transaction after the other, against the state that the earlier
 //! ones left. So a requirement can't become false between the check and the write.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use super::{Draft, Key, Object};
 
@@ -37,6 +37,8 @@ pub enum Condition {
     At(u64),
     /// An object whose deletion was not asked for: it has no `deletionTimestamp`.
     Alive,
+    /// Any object.
+    Present,
 }
 
 /// One change, made only if the key is as expected.
@@ -57,6 +59,8 @@ pub enum Expect {
     Absent,
     /// The object last written at this revision.
     At(u64),
+    /// Any object.
+    Present,
 }
 
 /// What a [`Write`] does to its key.
@@ -64,9 +68,18 @@ pub enum Expect {
 pub enum Change {
     /// It holds this object.
     Put(Draft),
+    /// It holds what this makes of the object that it holds.
+    Amend(Amendment),
     /// It holds nothing.
     Delete,
 }
+
+/// What the committer makes of an object that others may have changed since the writer looked: a counter is raised
+/// without a conflict. Must be quick, since all writers wait meanwhile.
+pub struct Amendment(Box<MakeFn>);
+
+/// Makes the new object of the one that is there, or says why not.
+type MakeFn = dyn FnOnce(&Object) -> Result<Draft, String> + Send;
 
 /// Why a transaction was not committed.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -78,6 +91,14 @@ pub enum CommitError {
         key: Key,
         /// What it holds instead.
         current: Option<Arc<Object>>,
+    },
+    /// An [`Amendment`] could not be made of the object; nothing was written.
+    #[error("{reason}")]
+    Refused {
+        /// Of the object.
+        key: Key,
+        /// In the amendment's words.
+        reason: String,
     },
     /// No space is left for the store's file. Reads go on; writes work again once there is space.
     #[error("no space is left on the device of the store ({path})")]
@@ -114,7 +135,8 @@ impl Condition {
             (Self::Absent, None) => true,
             (Self::At(revision), Some(object)) => object.revision == revision,
             (Self::Alive, Some(object)) => !object.header.deleting,
-            (Self::Absent, Some(_)) | (Self::At(_) | Self::Alive, None) => false,
+            (Self::Present, Some(_)) => true,
+            (Self::Absent, Some(_)) | (Self::At(_) | Self::Alive | Self::Present, None) => false,
         }
     }
 }
@@ -124,7 +146,26 @@ impl From<Expect> for Condition {
         match expect {
             Expect::Absent => Self::Absent,
             Expect::At(revision) => Self::At(revision),
+            Expect::Present => Self::Present,
         }
+    }
+}
+
+impl Amendment {
+    /// By `make`, which runs once, if at all.
+    pub fn new(make: impl FnOnce(&Object) -> Result<Draft, String> + Send + 'static) -> Self {
+        Self(Box::new(make))
+    }
+
+    /// Makes the new object.
+    pub fn make(self, current: &Object) -> Result<Draft, String> {
+        (self.0)(current)
+    }
+}
+
+impl fmt::Debug for Amendment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Amendment")
     }
 }
 
@@ -132,7 +173,8 @@ impl Change {
     fn size(&self) -> usize {
         match self {
             Self::Put(draft) => draft.head.len() + draft.tail.len(),
-            Self::Delete => 0,
+            // Known only once it is made.
+            Self::Amend(_) | Self::Delete => 0,
         }
     }
 }

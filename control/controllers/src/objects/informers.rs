@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use fairlead_client::{Api, Events, Object};
-use futures::FutureExt;
+use futures::{FutureExt, StreamExt};
 use k8s_openapi::{
     api::{
         apps::v1::{Deployment, ReplicaSet},
@@ -18,7 +18,7 @@ use k8s_openapi::{
 };
 use kube::{Client, Resource, runtime::watcher};
 
-use super::{owners::controller_of, pod_state::is_finished};
+use super::{owners::controller_of, pod_state::is_finished, replication_controller::as_replica_set};
 use crate::engine::{Informer, Tasks, watch::everything};
 
 /// Where nodes renew their Leases.
@@ -49,6 +49,8 @@ pub struct Informers {
     pub root_cas: Arc<Informer<ConfigMap>>,
     /// Read by their own controller and by that of Deployments.
     pub replica_sets: Arc<Informer<ReplicaSet>>,
+    /// ReplicationControllers, in the form of ReplicaSets.
+    pub replication_controllers: Arc<Informer<ReplicaSet>>,
     /// Read by their own controller.
     pub deployments: Arc<Informer<Deployment>>,
     /// Certificates that nodes ask for.
@@ -71,6 +73,7 @@ impl Informers {
             service_accounts: Informer::new(None),
             root_cas: Informer::new(None),
             replica_sets: Informer::new(Some(replica_set_index)),
+            replication_controllers: Informer::new(Some(replica_set_index)),
             deployments: Informer::new(Some(deployment_index)),
             signing_requests: Informer::new(Some(signing_request_index)),
             cluster_roles: Informer::new(None),
@@ -91,6 +94,7 @@ impl Informers {
         follow(tasks, &self.service_accounts, Api::all(client.clone()), everything());
         follow(tasks, &self.root_cas, Api::all(client.clone()), root_cas);
         follow(tasks, &self.replica_sets, Api::all(client.clone()), everything());
+        follow_as(tasks, &self.replication_controllers, Api::all(client.clone()), as_replica_set);
         follow(tasks, &self.deployments, Api::all(client.clone()), everything());
         follow(tasks, &self.signing_requests, Api::all(client.clone()), everything());
         follow(tasks, &self.cluster_roles, Api::all(client.clone()), everything());
@@ -109,6 +113,10 @@ impl Informers {
             InformerStatus::of(&self.service_accounts),
             InformerStatus::of(&self.root_cas),
             InformerStatus::of(&self.replica_sets),
+            InformerStatus {
+                kind: "replicationcontrollers".into(),
+                ..InformerStatus::of(&self.replication_controllers)
+            },
             InformerStatus::of(&self.deployments),
             InformerStatus::of(&self.signing_requests),
             InformerStatus::of(&self.cluster_roles),
@@ -150,6 +158,28 @@ impl Default for Informers {
 fn follow<K: Object>(tasks: &Tasks, informer: &Arc<Informer<K>>, api: Api<K>, config: watcher::Config) {
     let informer = informer.clone();
     tasks.spawn("informer", move |stop| informer.clone().run(Events::new(&api, config.clone()), stop).boxed());
+}
+
+/// Starts the one watch of a kind whose objects are kept in the form of another.
+fn follow_as<W: Object, K: Resource + Send + Sync + 'static>(
+    tasks: &Tasks,
+    informer: &Arc<Informer<K>>,
+    api: Api<W>,
+    convert: fn(W) -> K,
+) {
+    let informer = informer.clone();
+    let convert = move |event: watcher::Result<watcher::Event<W>>| {
+        event.map(|event| match event {
+            watcher::Event::Apply(object) => watcher::Event::Apply(convert(object)),
+            watcher::Event::Delete(object) => watcher::Event::Delete(convert(object)),
+            watcher::Event::InitApply(object) => watcher::Event::InitApply(convert(object)),
+            watcher::Event::Init => watcher::Event::Init,
+            watcher::Event::InitDone => watcher::Event::InitDone,
+        })
+    };
+    tasks.spawn("informer", move |stop| {
+        informer.clone().run(Events::new(&api, everything()).map(convert), stop).boxed()
+    });
 }
 
 fn pod_index(pod: &Pod) -> Vec<String> {

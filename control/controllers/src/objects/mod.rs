@@ -4,4 +4,5 @@
 pub mod informers;
 pub mod owners;
 pub mod pod_state;
+pub mod replication_controller;
 pub mod taints;

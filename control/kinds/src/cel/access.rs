@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::{
     ast::Literal,
     eval::{Answer, EvalError, failure},
-    value::Value,
+    value::{Opaque, Value},
 };
 
 /// The value of a constant.
@@ -35,6 +35,9 @@ pub fn select<'v>(operand: Value<'v>, field: &str) -> Answer<'v> {
             Value::Map(map) => Ok(optional(map.field(field))),
             _ => Err(EvalError::NoOverload),
         },
+        Value::Opaque(Opaque::Authz(authz)) if field == "requestResource" => {
+            authz.request_resource().map(|check| Value::Opaque(Opaque::Authz(check))).ok_or(EvalError::NoOverload)
+        }
         _ => Err(EvalError::NoOverload),
     }
 }

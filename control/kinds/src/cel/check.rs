@@ -106,6 +106,9 @@ struct Checker<'s> {
     uses: Vec<String>,
 }
 
+/// The type of the variable `authorizer`.
+pub const AUTHORIZER: &str = "kubernetes.authorization.Authorizer";
+const RESOURCE_CHECK: &str = "kubernetes.authorization.ResourceCheck";
 /// As many issues as are told of one expression.
 const MAX_ISSUES: usize = 20;
 
@@ -225,6 +228,8 @@ impl Checker<'_> {
                 Some(found) => found.cel_type(),
                 None => self.issue(expr.at, format!("undefined field '{field}'")),
             },
+            // To cel-go it is a variable whose name has a dot.
+            Type::Opaque(AUTHORIZER) if field == "requestResource" => Type::Opaque(RESOURCE_CHECK),
             other => self.issue(expr.at, format!("type '{other}' does not support field selection")),
         }
     }

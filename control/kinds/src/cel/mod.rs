@@ -25,7 +25,7 @@ pub mod declare;
 mod estimate;
 pub mod eval;
 mod fold;
-mod library;
+pub mod library;
 mod list;
 mod macros;
 mod operators;

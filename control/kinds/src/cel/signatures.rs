@@ -101,6 +101,11 @@ const OPAQUE: &[(&str, &str)] = &[
     ("cidr", "net.CIDR"),
     ("format", "kubernetes.NamedFormat"),
     ("semver", "kubernetes.Semver"),
+    ("authorizer", "kubernetes.authorization.Authorizer"),
+    ("pathcheck", "kubernetes.authorization.PathCheck"),
+    ("groupcheck", "kubernetes.authorization.GroupCheck"),
+    ("resourcecheck", "kubernetes.authorization.ResourceCheck"),
+    ("decision", "kubernetes.authorization.Decision"),
 ];
 
 fn is_type(word: &str) -> bool {
@@ -362,6 +367,21 @@ const TABLE: &str = "
     semver.isGreaterThan(semver) bool
     semver.isLessThan(semver) bool
     semver.compareTo(semver) int
+    authorizer.path(string) pathcheck
+    authorizer.group(string) groupcheck
+    authorizer.serviceAccount(string, string) authorizer
+    groupcheck.resource(string) resourcecheck
+    resourcecheck.subresource(string) resourcecheck
+    resourcecheck.namespace(string) resourcecheck
+    resourcecheck.name(string) resourcecheck
+    resourcecheck.fieldSelector(string) resourcecheck
+    resourcecheck.labelSelector(string) resourcecheck
+    pathcheck.check(string) decision
+    resourcecheck.check(string) decision
+    decision.allowed() bool
+    decision.reason() string
+    decision.errored() bool
+    decision.error() string
     optional.of(A) optional(A)
     optional.ofNonZeroValue(A) optional(A)
     optional.none() optional(A)

@@ -65,6 +65,8 @@ pub enum Opaque {
     Format(&'static str),
     /// `semver()`
     Semver(Rc<super::library::semver::Semver>),
+    /// `authorizer`, and what it is asked
+    Authz(super::library::authz::Authz),
 }
 
 impl<'v> Value<'v> {
@@ -240,6 +242,7 @@ impl Opaque {
             Opaque::Cidr(..) => "net.CIDR",
             Opaque::Format(_) => "kubernetes.NamedFormat",
             Opaque::Semver(_) => "kubernetes.Semver",
+            Opaque::Authz(authz) => authz.type_name(),
         }
     }
 }

@@ -55,4 +55,7 @@ pub trait WebhookConversion: fmt::Debug + Send + Sync {
 
     /// Converts objects to `version`. Those that are of it already stay as they are.
     async fn convert(&self, objects: Vec<Value>, version: &str) -> Result<Vec<Value>, Status>;
+
+    /// The same for reads: what was made of an object is kept, for others want to read it, too.
+    async fn convert_shared(&self, objects: Vec<Value>, version: &str) -> Result<Vec<Value>, Status>;
 }

@@ -356,6 +356,12 @@ fn field(out: &mut String, name: &str, value: &str) {
     out.push_str(&Value::from(value).to_string());
 }
 
+/// The text of a list of managers that came from outside. Empty for none.
+pub fn text_of(sent: &Value) -> Result<String, EntriesError> {
+    let mut managers = Managers::sent(sent)?;
+    Ok(if managers.is_empty() { String::new() } else { managers.print() })
+}
+
 /// Whether two texts of managers say the same but for the times.
 pub fn same_but_times(a: &str, b: &str) -> bool {
     let (Ok(mut a), Ok(mut b)) = (Managers::stored(a), Managers::stored(b)) else { return false };

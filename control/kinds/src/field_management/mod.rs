@@ -50,5 +50,5 @@ mod tests;
 mod tracker;
 mod versions;
 
-pub use managers::same_but_times;
+pub use managers::{same_but_times, text_of};
 pub use tracker::{ManagersText, Tracker};

@@ -42,7 +42,7 @@ pub fn is_strict_subset(inner: &IpNetwork, outer: &IpNetwork) -> bool {
 }
 
 /// The address as it was written, and its range. Leading zeros are taken as decimal.
-fn parse(text: &str) -> Option<(IpAddr, IpNetwork)> {
+pub fn parse(text: &str) -> Option<(IpAddr, IpNetwork)> {
     let (address, prefix) = text.split_once('/')?;
     let ip = address.parse::<IpAddr>().ok().or_else(|| decimal_octets(address))?;
     let digits = !prefix.is_empty() && prefix.bytes().all(|b| b.is_ascii_digit());

@@ -158,7 +158,17 @@ pub fn yaml(body: &[u8], duplicate_keys: DuplicateKeyPolicy) -> Result<Value, St
             max_documents: 1,
         },
     };
-    serde_yaml::from_str_with_options(text, options).map_err(|e| e.to_string())
+    serde_yaml::from_str_with_options(text, options).map_err(|error| yaml_error(&error))
+}
+
+/// A name that stands twice in the words of Kubernetes' reader, everything else in those of ours.
+fn yaml_error(error: &serde_yaml::Error) -> String {
+    match error.without_snippet() {
+        serde_yaml::Error::DuplicateMappingKey { key: Some(key), location } => {
+            format!("yaml: unmarshal errors:\n  line {}: key {key:?} already set in map", location.line())
+        }
+        other => other.to_string(),
+    }
 }
 
 /// Refuses another kind or version than the path says. What is not said is filled in, as in Kubernetes.

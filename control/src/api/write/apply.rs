@@ -5,7 +5,9 @@ use http::StatusCode;
 use serde_json::Value;
 
 use super::{
-    Outcome, TRIES, answer, metadata, options, parse,
+    Outcome, TRIES, answer,
+    inquiry::Inquiry,
+    metadata, options, parse,
     pipeline::{self, Action, Committed, Ownership, Pending, Prepared, Stored},
     to_stored,
     update::settled,
@@ -87,8 +89,9 @@ pub async fn apply_config(
         };
         let old = stored.as_ref().zip(old.as_ref()).map(|(object, value)| Stored { object, value });
         let (action, ownership) = (Action::Put(new), Ownership::Decided(applied.managers));
-        let pending = Pending { place: &place, namespace, name, subresource, old, action, ownership };
-        let prepared = pipeline::prepare(api, &call.identity, &snapshot, pending).await?;
+        let inquiry = Inquiry::default();
+        let pending = Pending { place: &place, namespace, name, subresource, old, action, ownership, inquiry };
+        let prepared = pipeline::prepare(api, call, &snapshot, pending).await?;
         let created = stored.is_none();
         let transaction = match (prepared, &stored) {
             (Prepared::Unchanged, Some(stored)) => {

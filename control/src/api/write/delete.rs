@@ -8,7 +8,9 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::{
-    Outcome, TRIES, answer, current, parse,
+    Outcome, TRIES, answer, current,
+    inquiry::Inquiry,
+    parse,
     pipeline::{self, Action, Committed, Ownership, Pending, Prepared, Stored},
 };
 use crate::{
@@ -17,7 +19,6 @@ use crate::{
         request::{Call, body},
         response,
     },
-    identity::Identity,
     kinds::{FieldError, Kind},
     rfc3339,
     store::{Object, Snapshot, Write},
@@ -102,6 +103,31 @@ impl Options {
         })
     }
 
+    /// As a `DeleteOptions` object.
+    pub fn to_json(&self) -> Value {
+        let mut options = json!({"kind": "DeleteOptions", "apiVersion": "meta.k8s.io/v1"});
+        if let Some(seconds) = self.grace_period_seconds {
+            options["gracePeriodSeconds"] = seconds.into();
+        }
+        for (field, value) in [("uid", &self.uid), ("resourceVersion", &self.resource_version)] {
+            if let Some(value) = value {
+                options["preconditions"][field] = value.as_str().into();
+            }
+        }
+        if let Some(propagation) = self.propagation {
+            options["propagationPolicy"] = match propagation {
+                Propagation::Background => "Background",
+                Propagation::Foreground => "Foreground",
+                Propagation::Orphan => "Orphan",
+            }
+            .into();
+        }
+        if self.dry_run {
+            options["dryRun"] = json!(["All"]);
+        }
+        options
+    }
+
     /// `subject` names the kind, not the resource: so does Kubernetes here.
     fn must_hold(&self, object: &Object, subject: Subject) -> Result<(), Status> {
         if let Some(uid) = self.uid.as_deref().filter(|uid| **uid != *object.header.uid) {
@@ -142,6 +168,8 @@ pub struct Alongside {
     pub mark: Option<fn(&mut Value)>,
     /// Writes of other objects.
     pub writes: Vec<Write>,
+    /// Whether policies and webhooks were asked about what led to the deletion.
+    pub is_admitted: bool,
 }
 
 /// Decides a deletion.
@@ -220,7 +248,7 @@ fn saturating_add(at: Timestamp, seconds: i64) -> Timestamp {
 /// part in it: whether it goes at once.
 pub async fn prepare(
     api: &Api,
-    identity: &Identity,
+    call: &Call,
     snapshot: &Snapshot,
     place: &StorageLocation,
     stored: &Arc<Object>,
@@ -244,8 +272,9 @@ pub async fn prepare(
     let namespace = Some(&*stored.header.namespace).filter(|namespace| !namespace.is_empty());
     let old = Some(Stored { object: stored, value: &value });
     let ownership = Ownership::Kept;
-    let pending = Pending { place, namespace, name, subresource: None, old, action, ownership };
-    let mut prepared = pipeline::prepare(api, identity, snapshot, pending).await?;
+    let inquiry = Inquiry { deletion: Some(options), is_admitted: alongside.is_admitted, ..Inquiry::default() };
+    let pending = Pending { place, namespace, name, subresource: None, old, action, ownership, inquiry };
+    let mut prepared = pipeline::prepare(api, call, snapshot, pending).await?;
     if let Prepared::Ready { transaction, .. } = &mut prepared {
         transaction.writes.extend(alongside.writes);
     }
@@ -268,7 +297,7 @@ pub async fn remove_with(
         let snapshot = api.store().snapshot();
         let stored = current(&snapshot, &place, name)?;
         let alongside = decide(&snapshot, &stored, &parse(&stored)?)?;
-        let prepared = prepare(api, &call.identity, &snapshot, &place, &stored, options, alongside).await?;
+        let prepared = prepare(api, call, &snapshot, &place, &stored, options, alongside).await?;
         let (transaction, removes) = match prepared {
             Prepared::Unchanged => return Ok((stored, false)),
             Prepared::Ready { transaction, removes } => (transaction, removes),

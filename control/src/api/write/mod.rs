@@ -7,6 +7,7 @@ mod apply;
 mod create;
 mod delete;
 mod delete_collection;
+mod inquiry;
 mod metadata;
 mod options;
 mod patch;
@@ -17,6 +18,7 @@ pub use apply::{apply, apply_config};
 pub use create::create;
 pub use delete::{Alongside, Options, delete, remove_with};
 pub use delete_collection::delete_collection;
+pub use inquiry::{admit_connection, admit_form};
 pub use options::check as check_options;
 pub use patch::{instructions as patch_instructions, patch};
 pub use update::{ObjectUpdate, change, update};
@@ -61,6 +63,7 @@ const TRIES: usize = 16;
 fn refusal(error: CommitError, subject: Subject) -> Status {
     match error {
         CommitError::Conflict { .. } => Status::conflict(subject, MODIFIED),
+        CommitError::Refused { reason, .. } => Status::forbidden(subject, &reason),
         CommitError::Full { .. } => Status::insufficient_storage(error.to_string()),
         CommitError::Unavailable { .. } => Status::internal(error.to_string()),
     }

@@ -6,7 +6,9 @@ use http::StatusCode;
 use serde_json::Value;
 
 use super::{
-    Outcome, TRIES, answer, current, metadata, parse, parse_whole,
+    Outcome, TRIES, answer, current,
+    inquiry::Inquiry,
+    metadata, parse, parse_whole,
     pipeline::{self, Action, Committed, Ownership, Pending, Prepared, Stored},
     writer,
 };
@@ -96,8 +98,9 @@ async fn make(
             old: Some(Stored { object: &stored, value: &old }),
             action: Action::Put(new),
             ownership,
+            inquiry: Inquiry::default(),
         };
-        let transaction = match pipeline::prepare(api, &call.identity, &snapshot, pending).await? {
+        let transaction = match pipeline::prepare(api, call, &snapshot, pending).await? {
             Prepared::Unchanged => return Ok(Outcome::Stored(stored)),
             Prepared::Ready { transaction, .. } => transaction,
         };
@@ -145,7 +148,7 @@ pub fn settled(
 }
 
 /// What a subresource lets through: `old` with these fields of `new`.
-fn through(fields: &[&[&str]], new: Value, old: &Value) -> Value {
+pub(super) fn through(fields: &[&[&str]], new: Value, old: &Value) -> Value {
     let mut result = old.clone();
     for path in fields {
         let Some((last, parents)) = path.split_last() else { continue };

@@ -161,7 +161,7 @@ impl Committer {
         for result in &results {
             let counter = match result {
                 Ok(_) => &self.counters.committed,
-                Err(CommitError::Conflict { .. }) => &self.counters.conflicts,
+                Err(CommitError::Conflict { .. } | CommitError::Refused { .. }) => &self.counters.conflicts,
                 Err(CommitError::Full { .. } | CommitError::Unavailable { .. }) => &self.counters.failed,
             };
             Counters::add(counter, 1);

@@ -10,22 +10,20 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use super::Snapshot;
+use super::{Snapshot, ages::READABLE_FOR};
 
 /// Snapshots at one time, each counted once for each of its users: some lists of each of a thousand nodes.
 const MAX: usize = 4096;
-/// How long the next page may take. As etcd's compaction under Kubernetes.
-const KEPT_FOR: Duration = Duration::from_secs(300);
 
 /// Snapshots by revision, and whose lists go on with them.
 #[derive(Default)]
 pub struct Kept {
     snapshots: BTreeMap<u64, KeptSnapshot>,
-    /// By user and revision, the time of the latest use. Nobody is here without a snapshot.
-    users: HashMap<Arc<str>, BTreeMap<u64, Instant>>,
+    /// By user and revision. Nobody is here without a snapshot.
+    users: HashMap<Arc<str>, BTreeMap<u64, Use>>,
     /// Of all users.
     uses: usize,
 }
@@ -35,8 +33,16 @@ struct KeptSnapshot {
     users: usize,
 }
 
+/// That a user's list goes on with a snapshot.
+struct Use {
+    /// When its first page was read.
+    began: Instant,
+    /// When its latest page was read.
+    latest: Instant,
+}
+
 impl Kept {
-    /// Keeps the snapshot from now on for the time of one page of `user`'s list.
+    /// Keeps the snapshot for the time of `user's` list, which begins now or goes on.
     pub fn keep(&mut self, snapshot: &Snapshot, user: &str, now: Instant) {
         let revision = snapshot.revision;
         let (known, revisions) = match self.users.get_key_value(user) {
@@ -48,7 +54,8 @@ impl Kept {
             self.trim(now);
             self.make_room();
         }
-        self.users.entry(known).or_default().insert(revision, now);
+        let uses = self.users.entry(known).or_default();
+        uses.entry(revision).or_insert(Use { began: now, latest: now }).latest = now;
         if is_new {
             self.uses = self.uses.saturating_add(1);
             let kept = self.snapshots.entry(revision);
@@ -62,14 +69,14 @@ impl Kept {
         self.snapshots.get(&revision).map(|kept| &kept.snapshot)
     }
 
-    /// Drops what was not used in time.
+    /// Drops what lists had time enough for.
     pub fn trim(&mut self, now: Instant) {
-        let is_old = |at: &Instant| now.saturating_duration_since(*at) >= KEPT_FOR;
+        let is_old = |used: &Use| now.saturating_duration_since(used.began) >= READABLE_FOR;
         let old: Vec<_> = self
             .users
             .iter()
-            .flat_map(|(user, uses)| uses.iter().map(move |(revision, at)| (user, revision, at)))
-            .filter(|(_, _, at)| is_old(at))
+            .flat_map(|(user, uses)| uses.iter().map(move |(revision, used)| (user, revision, used)))
+            .filter(|(_, _, used)| is_old(used))
             .map(|(user, revision, _)| (user.clone(), *revision))
             .collect();
         for (user, revision) in old {
@@ -82,7 +89,7 @@ impl Kept {
         while self.uses >= MAX {
             let most = self.users.iter().max_by_key(|(_, uses)| uses.len());
             let unused = most.and_then(|(user, uses)| {
-                uses.iter().min_by_key(|(_, at)| **at).map(|(revision, _)| (user.clone(), *revision))
+                uses.iter().min_by_key(|(_, used)| used.latest).map(|(revision, _)| (user.clone(), *revision))
             });
             let Some((user, revision)) = unused else { return };
             self.release(&user, revision);
@@ -109,6 +116,8 @@ impl Kept {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn at(revision: u64) -> Snapshot {
@@ -139,8 +148,10 @@ mod tests {
         kept.keep(&at(9999), "a", later(100));
         assert!(kept.get(1).is_some() && kept.get(2).is_none() && kept.get(3).is_some() && kept.get(9999).is_some());
         assert_eq!(kept.snapshots.len(), MAX);
+        kept.trim(later(300));
+        assert!(kept.get(1).is_none(), "the pages of one list are read for ever");
         kept.trim(later(399));
-        assert_eq!(kept.snapshots.len(), 2);
+        assert_eq!(kept.snapshots.len(), 1);
         kept.trim(later(400));
         assert_eq!((kept.snapshots.len(), kept.users.len(), kept.uses), (0, 0, 0));
     }

@@ -1,5 +1,6 @@
 //! The store inside the process: everything in memory for reads, a redb file for durability.
 
+mod ages;
 mod change_log;
 mod committer;
 pub(super) mod file;
@@ -22,6 +23,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::{
+    ages::Ages,
     change_log::Recovered,
     committer::{Committer, Outcome, Request, Reread, Work},
     file::{File, LastChanges},
@@ -62,6 +64,7 @@ struct Published {
     /// The same as `revision`, for those who wait.
     latest: watch::Sender<u64>,
     kept: Mutex<Kept>,
+    ages: Mutex<Ages>,
 }
 
 /// How long it may take until the events of a state are in their topics.
@@ -107,6 +110,7 @@ impl Embedded {
             recovered: ArcSwapOption::from(recovered),
             latest: watch::Sender::new(revision),
             kept: Mutex::default(),
+            ages: Mutex::default(),
         });
         let counters = Arc::new(Counters::default());
         let (requests, queue) = mpsc::channel(QUEUE);
@@ -202,6 +206,10 @@ impl Store for Embedded {
         if current.revision < revision {
             return Err(Expired { asked: revision, oldest: current.revision });
         }
+        let oldest = self.published.ages.lock().oldest();
+        if revision < oldest {
+            return Err(Expired { asked: revision, oldest });
+        }
         let kept = self.published.kept.lock().get(revision).cloned();
         kept.map_or_else(|| self.published.rewind(resource, revision), Ok)
     }
@@ -272,6 +280,7 @@ impl Store for Embedded {
     }
 
     fn trim(&self, now: Instant) -> usize {
+        self.published.ages.lock().note(self.published(), now);
         self.published.kept.lock().trim(now);
         if self.published.recovered.load().as_ref().is_some_and(|recovered| recovered.is_over(now)) {
             self.published.recovered.store(None);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::{CommitError, Condition, Requirement, Store, Transaction};
+use crate::{Amendment, CommitError, Condition, Requirement, Store, Transaction};
 
 fn require(name: &str, condition: Condition) -> Requirement {
     Requirement { key: key(name), condition }
@@ -117,4 +117,31 @@ async fn a_write_that_panics_ends_neither_the_others_nor_the_store() {
     assert_eq!(second.revision, first.revision + 1);
     drop(store);
     assert_eq!(open(&path).snapshot().count("things"), 2);
+}
+
+#[tokio::test]
+async fn an_amendment_sees_what_the_earlier_ones_left() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir.path().join("store"));
+    store.write_one(put("counter", Expect::Absent, "")).await.unwrap();
+    let count = |name: &str| {
+        let made = put(name, Expect::Absent, "1");
+        let change = Change::Amend(Amendment::new(|current| {
+            let tail = current.draft().tail;
+            let marks = tail.iter().filter(|byte| **byte == b'x').count();
+            if marks >= 3 {
+                return Err(format!("there are {marks}"));
+            }
+            Ok(draft(&"x".repeat(marks + 1)))
+        }));
+        let amended = Write { key: key("counter"), expect: Expect::Present, change };
+        Transaction { require: Vec::new(), writes: vec![made, amended] }
+    };
+    let results = store.commit_all((0..5).map(|n| count(&format!("n{n}"))).collect()).await;
+    assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 3);
+    let Err(CommitError::Refused { reason, key: at }) = &results[4] else { panic!("{results:?}") };
+    assert_eq!((reason.as_str(), at), ("there are 3", &key("counter")));
+    assert!(store.snapshot().get("things", "n4").is_none(), "the whole transaction is refused");
+    let absent = Write { key: key("gone"), expect: Expect::Present, change: Change::Delete };
+    assert!(matches!(store.write_one(absent).await, Err(CommitError::Conflict { .. })));
 }

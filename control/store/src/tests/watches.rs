@@ -53,6 +53,20 @@ async fn a_kept_snapshot_stays_as_it_was() {
 }
 
 #[tokio::test]
+async fn a_state_is_too_old_after_a_while_even_if_it_could_be_made_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir.path().join("store"));
+    let first = store.write_one(put("a", Expect::Absent, "1")).await.unwrap().revision;
+    store.write_one(put("b", Expect::Absent, "1")).await.unwrap();
+    let now = Instant::now();
+    store.trim(now);
+    assert!(store.snapshot_at("things", first).is_ok());
+    store.trim(now + Duration::from_secs(301));
+    assert!(store.snapshot_at("things", first).is_err());
+    assert!(store.snapshot_at("things", store.published()).is_ok(), "the latest state never is");
+}
+
+#[tokio::test]
 async fn any_state_of_a_resource_that_the_history_reaches_can_be_listed() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(&dir.path().join("store"));

@@ -101,6 +101,8 @@ pub enum CollectorAction {
         /// What becomes of its own dependents.
         policy: Policy,
     },
+    /// It may be one of a circle of owners, all to be deleted: none of them is to wait for it.
+    Unblock,
     /// Some owners are left: the others are taken off.
     KeepOwners(Vec<OwnerReference>),
     /// Its dependents are gone, or were released: this finalizer is done.
@@ -219,12 +221,15 @@ impl Graph {
             return CollectorAction::KeepOwners(kept.map(|(owner, _)| owner.clone()).collect());
         }
         let has_dependents = self.dependents(object).next().is_some();
-        let policy = if states.contains(&OwnerState::Waiting) && has_dependents {
-            Policy::Foreground
-        } else {
-            own_policy(object)
-        };
-        CollectorAction::Delete { policy }
+        if !states.contains(&OwnerState::Waiting) || !has_dependents {
+            return CollectorAction::Delete { policy: own_policy(object) };
+        }
+        // Each owner in a circle would wait for the next one, for ever.
+        let is_in_circle = self.dependents(object).any(|dependent| dependent.waits_for_dependents());
+        if is_in_circle && object.owners.iter().any(|owner| owner.block_owner_deletion == Some(true)) {
+            return CollectorAction::Unblock;
+        }
+        CollectorAction::Delete { policy: Policy::Foreground }
     }
 
     fn dependents<'g>(&'g self, owner: &'g OwnedObject) -> impl Iterator<Item = &'g Arc<OwnedObject>> {
@@ -329,6 +334,25 @@ mod tests {
         assert_eq!(decide(&graph, "set"), CollectorAction::DropFinalizer(FOREGROUND));
         assert_eq!(graph.remove("set"), ["deployment"]);
         assert_eq!(decide(&graph, "deployment"), CollectorAction::DropFinalizer(FOREGROUND));
+    }
+
+    #[test]
+    fn a_circle_of_owners_is_deleted_whole() {
+        let mut graph = Graph::default();
+        for (uid, on) in [("1", "3"), ("2", "1"), ("3", "2")] {
+            graph.set(object(uid, &[owner(on, true)]));
+        }
+        graph.set(terminating(object("1", &[owner("3", true)]), FOREGROUND));
+        assert_eq!(decide(&graph, "2"), CollectorAction::Delete { policy: Policy::Foreground });
+        graph.set(terminating(object("2", &[owner("1", true)]), FOREGROUND));
+        assert_eq!(decide(&graph, "3"), CollectorAction::Unblock);
+        assert!(graph.set(object("3", &[owner("2", false)])).contains(&"3".to_owned()));
+        assert_eq!(decide(&graph, "3"), CollectorAction::Delete { policy: Policy::Foreground });
+        graph.set(terminating(object("3", &[owner("2", false)]), FOREGROUND));
+        for uid in ["2", "1", "3"] {
+            assert_eq!(decide(&graph, uid), CollectorAction::DropFinalizer(FOREGROUND), "{uid}");
+            graph.remove(uid);
+        }
     }
 
     #[test]

@@ -144,6 +144,13 @@ impl Collector {
         match action {
             CollectorAction::Nothing => Ok(()),
             CollectorAction::Delete { policy } => self.delete(object, policy).await,
+            CollectorAction::Unblock => {
+                let unblocked = |owner: &OwnerReference| OwnerReference {
+                    block_owner_deletion: owner.block_owner_deletion.map(|_| false),
+                    ..owner.clone()
+                };
+                self.set_owners(object, &object.owners.iter().map(unblocked).collect::<Vec<_>>()).await
+            }
             CollectorAction::KeepOwners(owners) => self.set_owners(object, &owners).await,
             CollectorAction::DropFinalizer(finalizer) => self.drop_finalizer(object, finalizer).await,
             CollectorAction::Release(dependents) => {

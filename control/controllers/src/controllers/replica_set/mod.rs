@@ -1,10 +1,11 @@
-//! ReplicaSet: as many pods of the template as asked for.
+//! ReplicaSet and ReplicationController: as many pods of the template as asked for.
 //!
 //! [`plan`] decides which pods to claim, create and delete, [`status`] what to report; this file reads and writes. It
-//! never looks at a Deployment.
+//! never looks at a Deployment. [`family`] is all that the two kinds differ in.
 
 mod delete_order;
 mod expectations;
+mod family;
 mod plan;
 mod requests;
 mod status;
@@ -16,13 +17,13 @@ use k8s_openapi::{
     api::{apps::v1::ReplicaSet, core::v1::Pod},
     jiff::Timestamp,
 };
-use kube::{Client, api::PostParams, core::Selector};
+use kube::{Client, core::Selector};
 use tokio::time::Instant;
 
-use self::{expectations::Expectations, plan::ReplicaSetPlan};
+use self::{expectations::Expectations, family::Family, plan::ReplicaSetPlan};
 use super::Context;
 use crate::{
-    engine::{Failure, Informer, Key, ObjectChange, Outcome, Recorder, Startup, Tasks, WorkQueue, api_code},
+    engine::{Failure, Informer, Key, ObjectChange, Outcome, Recorder, Startup, Tasks, WorkQueue},
     objects::{
         informers::{on_node, orphans_for, owned_by, selectors_for},
         owners::controller_of,
@@ -30,10 +31,10 @@ use crate::{
     },
 };
 
-const COMPONENT: &str = "replicaset-controller";
 const CONCURRENCY: usize = 8;
 
 struct Controller {
+    family: Family,
     client: Client,
     sets: Arc<Informer<ReplicaSet>>,
     pods: Arc<Informer<Pod>>,
@@ -41,19 +42,25 @@ struct Controller {
     recorder: Recorder,
 }
 
-/// Starts the controller.
+/// Starts the controllers of both kinds.
 pub fn start(context: &Context, tasks: &Tasks) {
+    start_one(Family::ReplicaSets, &context.informers.replica_sets, context, tasks);
+    start_one(Family::ReplicationControllers, &context.informers.replication_controllers, context, tasks);
+}
+
+fn start_one(family: Family, sets: &Arc<Informer<ReplicaSet>>, context: &Context, tasks: &Tasks) {
     let informers = &context.informers;
     let controller = Controller {
+        family,
         client: context.client.clone(),
-        sets: informers.replica_sets.clone(),
+        sets: sets.clone(),
         pods: informers.pods.clone(),
         expectations: Expectations::default(),
         recorder: context.recorder.clone(),
     };
-    Startup::new(COMPONENT, controller)
+    Startup::new(family.component(), controller)
         .on(&informers.pods, Controller::pod_changed)
-        .on(&informers.replica_sets, |this, change, queue| {
+        .on(sets, |this, change, queue| {
             if change.new.is_none() {
                 this.expectations.forget(&change.key);
             }
@@ -92,7 +99,7 @@ impl Controller {
     }
 
     fn owner_of(&self, pod: &Pod) -> Option<Key> {
-        let owner = controller_of(&pod.metadata).filter(|owner| owner.kind == "ReplicaSet")?;
+        let owner = controller_of(&pod.metadata).filter(|owner| owner.kind == self.family.kind())?;
         Some(Key::new(pod.metadata.namespace.clone().unwrap_or_default(), owner.name.clone()))
     }
 
@@ -108,7 +115,7 @@ impl Controller {
     async fn reconcile(self: Arc<Self>, key: Key) -> Result<Outcome, Failure> {
         let Some(set) = self.sets.get(&key) else { return Ok(Outcome::Done) };
         let Some(selector) = selector(&set) else {
-            return Err(Failure::Malformed { what: "selector", message: format!("of ReplicaSet {key}") });
+            return Err(Failure::Malformed { what: "selector", message: format!("of {} {key}", self.family.kind()) });
         };
         let now = Timestamp::now();
         let uid = set.metadata.uid.as_deref().unwrap_or_default();
@@ -119,7 +126,7 @@ impl Controller {
         let failure = self.carry_out(&key, &set, &plan).await.err();
         let (status, timer) = status::desired(&set, &plan, failure.as_ref(), now);
         if set.status.as_ref() != Some(&status) {
-            self.write_status(&set, status).await?;
+            self.family.write_status(&self.client, &set, status).await?;
         }
         match (failure, timer) {
             (Some(failure), _) => Err(failure),
@@ -146,7 +153,8 @@ impl Controller {
             key,
             set,
             pods: Api::namespaced(self.client.clone(), &key.namespace),
-            sets: Api::namespaced(self.client.clone(), &key.namespace),
+            family: self.family,
+            client: &self.client,
             view: &self.sets,
             expectations: &self.expectations,
             recorder: &self.recorder,
@@ -166,21 +174,6 @@ impl Controller {
             .filter(|pod| is_active(pod))
             .filter(|pod| controller_of(&pod.metadata).is_some_and(|o| uids.contains(&o.uid.as_str())))
             .count()
-    }
-
-    async fn write_status(
-        &self,
-        set: &ReplicaSet,
-        status: k8s_openapi::api::apps::v1::ReplicaSetStatus,
-    ) -> Result<(), Failure> {
-        let key = Key::of(set);
-        let api: Api<ReplicaSet> = Api::namespaced(self.client.clone(), &key.namespace);
-        let updated = ReplicaSet { metadata: set.metadata.clone(), spec: set.spec.clone(), status: Some(status) };
-        match api.replace_status(&key.name, &PostParams::default(), &updated).await {
-            Ok(_) => Ok(()),
-            Err(error) if api_code(&error) == Some(404) => Ok(()),
-            Err(error) => Err(Failure::request("update the status of a ReplicaSet")(error)),
-        }
     }
 }
 

@@ -4,14 +4,14 @@ use std::{collections::HashMap, sync::Arc};
 
 use k8s_openapi::{
     api::{apps::v1::ReplicaSet, core::v1::Pod},
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
     jiff::Timestamp,
 };
 use kube::core::{Selector, SelectorExt};
 
 use super::delete_order;
 use crate::objects::{
-    owners::{Claim, claim, controller_reference},
+    owners::{Claim, claim},
     pod_state::{is_active, node_name},
 };
 
@@ -105,8 +105,8 @@ pub fn replicas(set: &ReplicaSet) -> usize {
     usize::try_from(replicas).unwrap_or(0)
 }
 
-/// The pod that the set's template makes; its name is left to the server.
-pub fn desired(set: &ReplicaSet) -> Pod {
+/// The pod that the set's template makes, with the set as its `owner`; its name is left to the server.
+pub fn desired(set: &ReplicaSet, owner: OwnerReference) -> Pod {
     let template = set.spec.as_ref().and_then(|s| s.template.clone()).unwrap_or_default();
     let template_meta = template.metadata.unwrap_or_default();
     let metadata = ObjectMeta {
@@ -115,7 +115,7 @@ pub fn desired(set: &ReplicaSet) -> Pod {
         labels: template_meta.labels,
         annotations: template_meta.annotations,
         finalizers: template_meta.finalizers,
-        owner_references: Some(vec![controller_reference(set)]),
+        owner_references: Some(vec![owner]),
         ..Default::default()
     };
     Pod { metadata, spec: template.spec, status: None }
@@ -126,6 +126,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::objects::owners::controller_reference;
 
     fn set(replicas: i32) -> ReplicaSet {
         serde_json::from_value(json!({
@@ -209,7 +210,7 @@ mod tests {
 
     #[test]
     fn a_pod_of_the_template_carries_its_labels_and_its_owner() {
-        let pod = desired(&set(1));
+        let pod = desired(&set(1), controller_reference(&set(1)));
         assert_eq!(pod.metadata.generate_name.as_deref(), Some("web-"));
         assert_eq!(pod.metadata.owner_references.map(|o| o[0].uid.clone()).as_deref(), Some("set"));
         assert!(pod.metadata.labels.is_some_and(|l| l["app"] == "web"));

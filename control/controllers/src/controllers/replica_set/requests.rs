@@ -5,16 +5,20 @@ use std::sync::Arc;
 use fairlead_client::Api;
 use futures::{StreamExt, stream};
 use k8s_openapi::api::{apps::v1::ReplicaSet, core::v1::Pod};
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::{
+    Client,
+    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
+};
 
 use super::{
-    COMPONENT, Key,
+    Key,
     expectations::Expectations,
+    family::Family,
     plan::{ReplicaSetPlan, desired},
 };
 use crate::{
-    engine::{EventType, Failure, Informer, Recorder, api_code, is_gone_or_taken, is_namespace_terminating, reference},
-    objects::owners::{adoption, controller_reference, release},
+    engine::{EventType, Failure, Informer, Recorder, api_code, is_gone_or_taken, is_namespace_terminating},
+    objects::owners::{adoption, release},
 };
 
 /// Most requests of one set at a time.
@@ -30,8 +34,10 @@ pub struct ReplicaSetRequests<'a> {
     pub set: &'a ReplicaSet,
     /// Pods of the set's namespace.
     pub pods: Api<Pod>,
-    /// Sets of the same namespace.
-    pub sets: Api<ReplicaSet>,
+    /// Of which kind the set is.
+    pub family: Family,
+    /// Reads the set again.
+    pub client: &'a Client,
     /// The shared cache of sets: asked before an adoption, whether the set is still the same.
     pub view: &'a Informer<ReplicaSet>,
     /// Creations and deletions that the cache has not shown yet.
@@ -44,15 +50,13 @@ impl ReplicaSetRequests<'_> {
     /// Adopts and releases. The set is read again before it adopts: a deleted set must not.
     pub async fn claim(&self, plan: &ReplicaSetPlan) -> Result<(), Failure> {
         if !plan.adopt.is_empty() {
-            let live = self.sets.get_opt(&self.key.name).await.map_err(Failure::request("read a ReplicaSet"))?;
-            let same = live.is_some_and(|live| {
-                live.metadata.uid == self.set.metadata.uid && live.metadata.deletion_timestamp.is_none()
-            });
+            let live = self.family.live(self.client, self.key).await?;
+            let same = live.is_some_and(|live| live.uid == self.set.metadata.uid && live.deletion_timestamp.is_none());
             if !same {
                 return Ok(());
             }
         }
-        let owner = controller_reference(self.set);
+        let owner = self.family.owner_reference(self.set);
         for pod in &plan.adopt {
             self.patch(pod, adoption(&pod.metadata, &owner), "adopt a pod").await?;
         }
@@ -83,7 +87,7 @@ impl ReplicaSetRequests<'_> {
 
     /// Creates `count` pods: 1, then 2, then 4… at a time, so that a set whose pods are refused asks few times.
     pub async fn create(&self, count: usize) -> Result<(), Failure> {
-        let pod = desired(self.set);
+        let pod = desired(self.set, self.family.owner_reference(self.set));
         self.expectations.expect(self.key, count, []);
         let (mut left, mut batch) = (count, 1);
         while left > 0 && self.is_current() {
@@ -163,7 +167,8 @@ impl ReplicaSetRequests<'_> {
     }
 
     fn record(&self, kind: EventType, reason: &'static str, message: String) {
-        self.recorder.record(COMPONENT, reference(self.set), kind, reason, message);
+        let about = self.family.object_reference(self.set);
+        self.recorder.record(self.family.component(), about, kind, reason, message);
     }
 }
 

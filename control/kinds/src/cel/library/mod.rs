@@ -7,6 +7,7 @@ use super::{
     value::Value,
 };
 
+pub mod authz;
 pub mod format;
 mod lists;
 mod network;
@@ -28,6 +29,7 @@ pub fn call<'v>(run: &mut Run<'_, 'v>, name: &str, values: &[Value<'v>]) -> Answ
         url::call,
         format::call,
         semver::call,
+        authz::call,
         times::call,
     ];
     for library in libraries {

@@ -16,7 +16,7 @@ pub mod ephemeral_containers;
 mod handlers;
 mod mounts;
 mod projected;
-mod qos;
+pub mod qos;
 pub mod resize;
 pub mod resources;
 mod security;

@@ -3,20 +3,19 @@
 //! Pods are deleted first, so that nothing they use is deleted before them (KEP-5080). What has finalizers is waited
 //! for.
 
+mod conditions;
+
 use std::{sync::Arc, time::Duration};
 
 use fairlead_client::Api;
-use k8s_openapi::{
-    api::core::v1::{Namespace, NamespaceCondition},
-    apimachinery::pkg::apis::meta::v1::Time,
-    jiff::Timestamp,
-};
+use k8s_openapi::{api::core::v1::Namespace, jiff::Timestamp};
 use kube::{
     Client,
     api::{DeleteParams, ListParams, PostParams},
 };
 use serde::de::IgnoredAny;
 
+use self::conditions::Remaining;
 use super::{
     Context,
     served::{Served, ServedKinds},
@@ -70,19 +69,6 @@ fn finalized(namespace: &Namespace) -> Namespace {
     finalized
 }
 
-/// The condition that lists what a namespace still holds: each kind with its number of objects.
-fn remaining_condition(left: &[(String, usize)], now: Timestamp) -> NamespaceCondition {
-    let parts: Vec<String> =
-        left.iter().map(|(kind, count)| format!("{kind} has {count} resource instances")).collect();
-    NamespaceCondition {
-        type_: "NamespaceContentRemaining".into(),
-        status: "True".into(),
-        reason: Some("SomeResourcesRemain".into()),
-        message: Some(format!("Some resources are remaining: {}", parts.join(", "))),
-        last_transition_time: Some(Time(now)),
-    }
-}
-
 impl Controller {
     async fn reconcile(self: Arc<Self>, key: Key) -> Result<Outcome, Failure> {
         let Some(namespace) = self.namespaces.get(&key).filter(|namespace| is_ours(namespace)) else {
@@ -97,46 +83,55 @@ impl Controller {
         let kinds = kinds.iter().flat_map(|kinds| kinds.iter()).filter(|kind| kind.namespaced);
         let (pods, others): (Vec<&Served>, Vec<&Served>) =
             kinds.partition(|kind| kind.resource.plural == "pods" && kind.resource.group.is_empty());
-        let mut left = self.empty(&key.name, &pods).await?;
-        if left.is_empty() {
-            left = self.empty(&key.name, &others).await?;
-        }
-        if left.is_empty() {
-            return self.finalize(&namespace).await;
-        }
-        self.report(&namespace, &left).await?;
-        Ok(Outcome::After(RECHECK_AFTER))
-    }
-
-    /// Deletes all objects of some kinds; returns what is left of each. A failure of one kind does not stop the others.
-    async fn empty(&self, namespace: &str, kinds: &[&Served]) -> Result<Vec<(String, usize)>, Failure> {
-        let mut left = Vec::new();
         let mut failures = Vec::new();
-        for kind in kinds {
-            match self.empty_of(namespace, kind).await {
-                Ok(0) => {}
-                Ok(count) => left.push((kind.name(), count)),
-                Err(failure) => failures.push(failure),
-            }
+        let mut remaining = self.empty(&key.name, &pods, &mut failures).await;
+        if remaining.is_empty() {
+            remaining = self.empty(&key.name, &others, &mut failures).await;
         }
+        let reported = self.report(&namespace, &remaining).await;
+        failures.extend(reported.err());
         match failures.len() {
-            0 => Ok(left),
+            0 if remaining.is_empty() => self.finalize(&namespace).await,
+            0 => Ok(Outcome::After(RECHECK_AFTER)),
             count => Err(Failure::Several(count, Box::new(failures.swap_remove(0)))),
         }
     }
 
-    /// Deletes all of one kind; returns how many are left.
-    async fn empty_of(&self, namespace: &str, kind: &Served) -> Result<usize, Failure> {
-        if self.count(namespace, kind).await? == 0 {
-            return Ok(0);
+    /// Deletes all objects of some kinds; answers with what is left. A failure of one kind does not stop the others.
+    async fn empty(&self, namespace: &str, kinds: &[&Served], failures: &mut Vec<Failure>) -> Remaining {
+        let mut remaining = Remaining::default();
+        for kind in kinds {
+            match self.empty_of(namespace, kind).await {
+                Ok(left) if left.is_empty() => {}
+                Ok(left) => {
+                    remaining.objects.insert(kind.name(), left.len());
+                    for finalizer in left.into_iter().flatten() {
+                        let count = remaining.finalizers.entry(finalizer).or_default();
+                        *count = count.saturating_add(1);
+                    }
+                }
+                Err(failure) => {
+                    remaining.failures.push(format!("{}: {failure}", kind.name()));
+                    failures.push(failure);
+                }
+            }
         }
-        self.delete_all(namespace, kind).await?;
-        self.count(namespace, kind).await
+        remaining
     }
 
-    async fn count(&self, namespace: &str, kind: &Served) -> Result<usize, Failure> {
+    /// Deletes all of one kind; answers with the finalizers of each that is left.
+    async fn empty_of(&self, namespace: &str, kind: &Served) -> Result<Vec<Vec<String>>, Failure> {
+        if self.left(namespace, kind).await?.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.delete_all(namespace, kind).await?;
+        self.left(namespace, kind).await
+    }
+
+    async fn left(&self, namespace: &str, kind: &Served) -> Result<Vec<Vec<String>>, Failure> {
         let list = kind.api(&self.client, namespace).list_metadata(&ListParams::default()).await;
-        Ok(list.map_err(Failure::request("list a namespace's content"))?.items.len())
+        let objects = list.map_err(Failure::request("list a namespace's content"))?.items.into_iter();
+        Ok(objects.map(|object| object.metadata.finalizers.unwrap_or_default()).collect())
     }
 
     async fn delete_all(&self, namespace: &str, kind: &Served) -> Result<(), Failure> {
@@ -172,18 +167,10 @@ impl Controller {
         }
     }
 
-    async fn report(&self, namespace: &Namespace, left: &[(String, usize)]) -> Result<(), Failure> {
-        let mut condition = remaining_condition(left, Timestamp::now());
+    async fn report(&self, namespace: &Namespace, remaining: &Remaining) -> Result<(), Failure> {
         let mut reported = namespace.clone();
-        let conditions = reported.status.get_or_insert_default().conditions.get_or_insert_default();
-        if let Some(standing) = conditions.iter_mut().find(|c| c.type_ == condition.type_) {
-            condition.last_transition_time = standing.last_transition_time.clone();
-            if *standing == condition {
-                return Ok(());
-            }
-            *standing = condition;
-        } else {
-            conditions.push(condition);
+        if !remaining.tell(reported.status.get_or_insert_default(), Timestamp::now()) {
+            return Ok(());
         }
         let api: Api<Namespace> = Api::all(self.client.clone());
         let name = namespace.metadata.name.as_deref().unwrap_or_default();
@@ -211,18 +198,5 @@ mod tests {
         let finalized = finalized(&terminating);
         assert!(!is_ours(&finalized));
         assert_eq!(finalized.spec.and_then(|s| s.finalizers), Some(vec!["other".to_owned()]));
-    }
-
-    #[test]
-    fn the_condition_names_every_kind_that_is_left() {
-        let condition =
-            remaining_condition(&[("pods".into(), 2), ("leases.coordination.k8s.io".into(), 1)], Timestamp::now());
-        assert_eq!(
-            condition.message.as_deref(),
-            Some(
-                "Some resources are remaining: pods has 2 resource instances, \
-                 leases.coordination.k8s.io has 1 resource instances"
-            )
-        );
     }
 }
