@@ -133,6 +133,11 @@ impl<K: Resource + Send + Sync + 'static> Informer<K> {
         self.state.read().objects.len()
     }
 
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// How often a handler panicked.
     pub fn handler_panics(&self) -> u64 {
         self.handler_panics.load(Relaxed)

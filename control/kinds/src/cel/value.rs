@@ -173,6 +173,11 @@ impl<'v> Map<'v> {
         }
     }
 
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// The value under a key. Fields of objects have the names that expressions write.
     pub fn get(&self, key: &Value<'v>) -> Option<Value<'v>> {
         match self {
