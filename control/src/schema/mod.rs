@@ -18,13 +18,14 @@
 use std::{
     borrow::Cow,
     collections::{BTreeMap, HashMap},
-    sync::{Arc, LazyLock},
+    sync::{Arc, LazyLock, OnceLock},
 };
 
 use serde_json::{Map, Value};
 
 mod custom;
 pub mod decode;
+mod quantities;
 mod scalar;
 mod text;
 
@@ -46,6 +47,8 @@ pub struct Types {
     /// The nodes from here on are of a custom kind. Decoding keeps values of another type there: its validation refuses
     /// them, in words of its own.
     lenient_from: Option<u32>,
+    /// Which of the nodes can have quantities in them.
+    with_quantities: OnceLock<Vec<bool>>,
 }
 
 #[derive(Debug)]

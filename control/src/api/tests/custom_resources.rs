@@ -152,6 +152,13 @@ async fn a_definition_makes_a_kind_with_all_it_says() {
     let status =
         server.merge(&format!("{WIDGETS}/a/status"), json!({"status": {"ready": true}, "spec": {"size": 9}})).await;
     assert_eq!((&status.json["status"]["ready"], &status.json["spec"]["size"]), (&json!(true), &json!(3)));
+    let metadata = json!({"labels": {"a": "b"}, "annotations": {"a": "b"}, "finalizers": ["a.io/b"],
+        "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "u"}]});
+    let status = server.merge(&format!("{WIDGETS}/a/status"), json!({"metadata": metadata})).await;
+    assert_eq!(status.code, 200);
+    for field in ["labels", "annotations", "finalizers", "ownerReferences"] {
+        assert_eq!(status.json["metadata"][field], Value::Null, "{field} is not of the status");
+    }
     let scaled =
         server.merge(&format!("{WIDGETS}/a"), json!({"spec": {"replicas": 2}, "status": {"ready": false}})).await;
     assert_eq!((&scaled.json["status"]["ready"], &scaled.json["metadata"]["generation"]), (&json!(true), &json!(2)));

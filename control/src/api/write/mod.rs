@@ -11,6 +11,7 @@ mod metadata;
 mod options;
 mod patch;
 mod pipeline;
+mod size;
 mod update;
 
 pub use apply::{apply, apply_config};

@@ -6,12 +6,13 @@ use super::*;
 use crate::store::{CommitError, Expect, Store};
 
 /// A small file system that goes away with the value.
-struct SmallDisk {
+pub(crate) struct SmallDisk {
     dir: tempfile::TempDir,
 }
 
 impl SmallDisk {
-    fn mount(megabytes: usize) -> Result<Self, String> {
+    /// Mounts one of this size.
+    pub(crate) fn mount(megabytes: usize) -> Result<Self, String> {
         let dir = tempfile::tempdir().map_err(|e| e.to_string())?;
         let mounted = Command::new("mount")
             .args(["-t", "tmpfs", "-o", &format!("size={megabytes}m"), "tmpfs"])
@@ -23,6 +24,13 @@ impl SmallDisk {
         } else {
             Err(String::from_utf8_lossy(&mounted.stderr).trim().to_owned())
         }
+    }
+}
+
+impl SmallDisk {
+    /// Where it is mounted.
+    pub(crate) fn path(&self) -> &Path {
+        self.dir.path()
     }
 }
 
@@ -107,7 +115,41 @@ async fn a_store_with_an_unreadable_object_opens_on_a_full_disk_and_loses_nothin
     assert_eq!(value(store.snapshot().get("things", "bad").unwrap().json()), "new");
 }
 
-fn fill_to_the_brim(ballast: &Path) {
+#[tokio::test]
+async fn a_deletion_on_a_full_disk_does_without_the_space_that_it_is_to_free() {
+    let disk = match SmallDisk::mount(32) {
+        Ok(disk) => disk,
+        Err(why) => {
+            return crate::skipped::skipped(format_args!("a small file system cannot be mounted: {why}"));
+        }
+    };
+    let path = disk.path().join("store");
+    let store = open(&path);
+    let mut written = Vec::new();
+    for n in 0..8 {
+        let object = store.write_one(put(&format!("k{n}"), Expect::Absent, &"x".repeat(1 << 20))).await.unwrap();
+        written.push((format!("k{n}"), object.revision));
+    }
+    drop(store);
+    fill_to_the_brim(&disk.path().join("ballast"));
+    let store = open(&path);
+    while store.write_one(put("more", Expect::Absent, &"x".repeat(1 << 20))).await.is_ok() {
+        let more = store.snapshot().get("things", "more").unwrap().revision;
+        store.write_one(delete("more", more)).await.unwrap();
+    }
+    for (name, revision) in written {
+        store.write_one(delete(&name, revision)).await.unwrap();
+    }
+    let last = store.snapshot().revision;
+    assert_eq!(store.snapshot().count("things"), 0);
+    drop(store);
+    let store = open(&path);
+    assert_eq!((store.snapshot().revision, store.snapshot().count("things")), (last, 0));
+    assert!(store.watch("things", last).is_ok());
+}
+
+/// Leaves not a byte.
+pub(crate) fn fill_to_the_brim(ballast: &Path) {
     use std::io::Write;
     let mut file = fs::File::create(ballast).unwrap();
     for size in [64 << 10, 4 << 10, 1] {

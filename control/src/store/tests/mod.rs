@@ -2,7 +2,7 @@
 //! watches.
 
 mod crash;
-mod full_disk;
+pub(crate) mod full_disk;
 mod indexes;
 mod model;
 mod power_loss;
