@@ -51,12 +51,7 @@ const RETRY: Duration = Duration::from_secs(5);
 
 /// Calls [`ensure`] until it has succeeded, and then waits for `stop`. For a start on a full disk, where only reads and
 /// deletions can make space.
-pub async fn ensure_later(
-    client: Client,
-    config: Config,
-    advertised: Option<Advertised>,
-    stop: CancellationToken,
-) {
+pub async fn ensure_later(client: Client, config: Config, advertised: Option<Advertised>, stop: CancellationToken) {
     let made = async {
         while let Err(error) = ensure(&client, &config, advertised).await {
             tracing::warn!(error = &error as &dyn std::error::Error, "what every cluster has is not complete yet");

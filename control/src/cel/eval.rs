@@ -58,7 +58,8 @@ impl<'v> Activation<'v> {
 impl Program {
     /// Evaluates the expression, at a cost of at most [`CALL_LIMIT`].
     pub fn evaluate<'v>(&self, activation: &Activation<'v>) -> Evaluated<'v> {
-        let mut run = Run { activation, locals: Vec::new(), cost: 0, patterns: HashMap::new(), constants: FREE_CONSTANTS };
+        let mut run =
+            Run { activation, locals: Vec::new(), cost: 0, patterns: HashMap::new(), constants: FREE_CONSTANTS };
         let value = run.eval(&self.expr);
         Evaluated { value, cost: run.cost }
     }

@@ -132,7 +132,9 @@ impl Served {
             }
             let Some(value) = parse(object) else { continue };
             let before = self.read.remove(&**key);
-            let all_marked = before.as_ref().is_some_and(|read| read.all_marked && read.object["metadata"]["uid"] == value["metadata"]["uid"]);
+            let all_marked = before
+                .as_ref()
+                .is_some_and(|read| read.all_marked && read.object["metadata"]["uid"] == value["metadata"]["uid"]);
             let made_from = before.and_then(|read| read.made_from);
             let definition = Definition::read(&value);
             let read = Read { revision: object.revision, object: value, definition, made_from, all_marked };

@@ -35,6 +35,8 @@ use serde_json::Value;
 pub struct Custom {
     /// Name of the definition: `widgets.example.com`.
     pub definition: Arc<str>,
+    /// The kind of its lists.
+    pub list_kind: String,
     /// What every answer warns of, if the version is deprecated.
     pub warning: Option<String>,
     /// Where `/scale` finds its numbers.

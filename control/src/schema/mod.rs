@@ -30,7 +30,7 @@ mod scalar;
 mod text;
 
 pub use decode::{DecodeError, Decoded, FieldWarning};
-pub use scalar::ZERO_MICRO_TIME;
+pub use scalar::{ZERO_MICRO_TIME, ZERO_TIME};
 
 /// Text of the data files, or of a custom definition.
 pub type Text = Cow<'static, str>;

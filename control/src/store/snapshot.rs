@@ -5,8 +5,8 @@ use std::sync::Arc;
 use imbl::OrdMap;
 
 use super::{
-    Change, CommitError, Condition, Draft, Event, EventType, Key, Object, Remade, Requirement, Table, Transaction, Write,
-    table::Row,
+    Change, CommitError, Condition, Draft, Event, EventType, Key, Object, Remade, Requirement, Table, Transaction,
+    Write, table::Row,
 };
 
 /// All objects at one revision.

@@ -110,11 +110,23 @@ fn causes(answer: &Answer) -> Vec<String> {
 }
 
 #[tokio::test]
+async fn lists_are_called_as_the_definition_says() {
+    let server = Server::with_definitions().await;
+    let mut named = plain();
+    named["spec"]["names"]["listKind"] = json!("Widgetry");
+    server.define(named).await;
+    assert_eq!(server.get(WIDGETS).await.json["kind"], "Widgetry");
+    let metadata = server.get_as(WIDGETS, "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io").await;
+    assert_eq!(metadata.json["kind"], "PartialObjectMetadataList");
+}
+
+#[tokio::test]
 async fn a_definition_makes_a_kind_with_all_it_says() {
     let server = Server::with_definitions().await;
     server.define(plain()).await;
     let defined = server.get(&format!("{DEFINITIONS}/widgets.example.com")).await.json;
     assert_eq!(defined["spec"]["names"]["listKind"], "WidgetList");
+    assert_eq!(server.get(WIDGETS).await.json["kind"], "WidgetList");
     assert_eq!(defined["status"]["acceptedNames"]["singular"], "widget");
     assert_eq!(defined["status"]["storedVersions"], json!(["v1"]));
     let resources = server.get("/apis/example.com/v1").await.json;

@@ -39,9 +39,9 @@ pub fn call<'v>(run: &mut Run<'_, 'v>, name: &str, values: &[Value<'v>]) -> Opti
         ("sets.contains", [Value::List(a), Value::List(b)]) => {
             charge_pairs(run, a, b, 1).and_then(|()| contains(run, a, b)).map(Value::Bool)
         }
-        ("sets.equivalent", [Value::List(a), Value::List(b)]) => charge_pairs(run, a, b, 2)
-            .and_then(|()| Ok(contains(run, a, b)? && contains(run, b, a)?))
-            .map(Value::Bool),
+        ("sets.equivalent", [Value::List(a), Value::List(b)]) => {
+            charge_pairs(run, a, b, 2).and_then(|()| Ok(contains(run, a, b)? && contains(run, b, a)?)).map(Value::Bool)
+        }
         ("sets.intersects", [Value::List(a), Value::List(b)]) => {
             charge_pairs(run, a, b, 1).and_then(|()| intersects(run, a, b)).map(Value::Bool)
         }

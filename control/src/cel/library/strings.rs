@@ -74,7 +74,8 @@ fn find<'v>(run: &mut Run<'_, 'v>, text: &str, pattern: &Rc<str>) -> Answer<'v> 
 fn find_all<'v>(run: &mut Run<'_, 'v>, text: &str, pattern: &Rc<str>, most: i64) -> Answer<'v> {
     let most = usize::try_from(most).unwrap_or(usize::MAX);
     let compiled = self::pattern(run, text, pattern)?;
-    let found: Vec<Value<'v>> = compiled.regex().find_iter(text).take(most).map(|found| Value::text(found.as_str())).collect();
+    let found: Vec<Value<'v>> =
+        compiled.regex().find_iter(text).take(most).map(|found| Value::text(found.as_str())).collect();
     run.charge(found.len() as u64 / 10)?;
     Ok(Value::list(found))
 }

@@ -304,7 +304,8 @@ mod tests {
 
     #[test]
     fn the_patterns_of_a_schema_are_bounded_together() {
-        let pattern = |n: usize| (format!("p{n}"), json!({"type": "string", "pattern": format!("(a{{90}}){{50}}b{n}")}));
+        let pattern =
+            |n: usize| (format!("p{n}"), json!({"type": "string", "pattern": format!("(a{{90}}){{50}}b{n}")}));
         let properties: serde_json::Map<String, serde_json::Value> = (0..400).map(pattern).collect();
         let found = errors(json!({"type": "object", "properties": properties}));
         assert_eq!(found, ["s: Forbidden: the regular expressions in it take more than 64 MiB compiled"]);

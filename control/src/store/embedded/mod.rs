@@ -52,7 +52,7 @@ pub struct Embedded {
 struct Published {
     state: ArcSwap<Snapshot>,
     /// The lock is held to find a topic, never while one is made from the file's history.
-    topics: RwLock<HashMap<Arc<str>, Arc<OnceLock<Arc<Topic>>>>>,
+    topics: RwLock<HashMap<Arc<str>, LazyTopic>>,
     /// The revision up to which every topic has received its events.
     revision: AtomicU64,
     /// Where the topics begin after a restart: a watch that saw the last change of its resource continues, and only
@@ -64,6 +64,9 @@ struct Published {
     latest: watch::Sender<u64>,
     kept: Mutex<Kept>,
 }
+
+/// A topic that is made when it is first asked for.
+type LazyTopic = Arc<OnceLock<Arc<Topic>>>;
 
 /// How long it may take until the events of a state are in their topics.
 const PUBLISHING: Duration = Duration::from_secs(1);
