@@ -57,7 +57,7 @@ fn build() -> Result<(), String> {
     if !output.status.success() {
         return Err(format!("the BPF programs do not compile:\n{}", String::from_utf8_lossy(&output.stderr)));
     }
-    let built = target_dir.join(TARGET).join("release/programs");
+    let built = target_dir.join(TARGET).join("bpf/programs");
     std::fs::copy(&built, out_dir.join("programs.bpf.o"))
         .map_err(|error| format!("cannot copy {}: {error}", built.display()))?;
     Ok(())
@@ -100,7 +100,17 @@ fn cargo(toolchain: &Toolchain, workspace: &Path, target_dir: &Path, linker: &Pa
     }
     let architecture = variable("CARGO_CFG_TARGET_ARCH")?;
     command
-        .args(["--release", "--locked", "--package", "proxy-ebpf", "--bin", "programs", "--features", "programs"])
+        .args([
+            "--profile",
+            "bpf",
+            "--locked",
+            "--package",
+            "proxy-ebpf",
+            "--bin",
+            "programs",
+            "--features",
+            "programs",
+        ])
         .args(["--target", TARGET])
         .arg("--config")
         .arg(format!("target.{TARGET}.linker={linker:?}"))
@@ -108,9 +118,6 @@ fn cargo(toolchain: &Toolchain, workspace: &Path, target_dir: &Path, linker: &Pa
         .arg(workspace.join("Cargo.toml"))
         .arg("--target-dir")
         .arg(target_dir)
-        // BTF (for the maps' definitions) is made from the debug information.
-        .env("CARGO_PROFILE_RELEASE_DEBUG", "2")
-        .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1")
         .env(
             "CARGO_ENCODED_RUSTFLAGS",
             [&format!("--cfg=bpf_target_arch=\"{architecture}\""), "-Clink-arg=--btf", "-Ctarget-cpu=v3"].join("\x1f"),

@@ -5,8 +5,8 @@ use k8s_openapi::api::{
     certificates::v1::CertificateSigningRequest,
     coordination::v1::Lease,
     core::v1::{
-        Binding, ConfigMap, Endpoints, Event, Namespace, Node, Pod, PodStatus, PodTemplateSpec, Secret, Service,
-        ServiceAccount,
+        Binding, ConfigMap, Endpoints, Event, Namespace, Node, Pod, PodStatus, PodTemplateSpec, ReplicationController,
+        Secret, Service, ServiceAccount,
     },
     discovery::v1::EndpointSlice,
     rbac::v1::ClusterRole,
@@ -49,6 +49,7 @@ json! {
     PodTemplateSpec,
     PriorityClass,
     ReplicaSet,
+    ReplicationController,
     Secret,
     Service,
     ServiceAccount,

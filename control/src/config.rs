@@ -28,6 +28,8 @@ pub struct Config {
     pub cluster_domain: String,
     /// How long a node may miss its Lease before it is NotReady.
     pub node_monitor_grace_period: std::time::Duration,
+    /// The API is served without controllers and scheduler: others run them, such as kube-controller-manager.
+    pub api_only: bool,
 }
 
 impl Config {
@@ -49,6 +51,7 @@ impl Config {
             cluster_dns: std::net::Ipv4Addr::new(10, 96, 0, 10),
             cluster_domain: "cluster.local".into(),
             node_monitor_grace_period: std::time::Duration::from_secs(40),
+            api_only: false,
         }
     }
 }

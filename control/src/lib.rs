@@ -1,10 +1,11 @@
 //! fairlead's control service: the Kubernetes API over an embedded store, its controllers and its scheduler.
 //!
-//! [`start`] composes the parts; each part knows nothing of the others' insides: `store` keeps bytes by key and
-//! revision, `kinds` says what each served kind is, `schema` what its objects look like, `api` is the machinery written
-//! once for all kinds, `admission` fills in and checks what a kind cannot know alone, `auth` says who asks and whether
-//! they may, `controllers` and `scheduler` are ordinary API clients that happen to run in process, on the machinery of
-//! `engine` and what `objects` reads.
+//! [`start`] composes the parts; each part knows nothing of the others' insides. Four are crates of their own:
+//! `fairlead-store` keeps bytes by key and revision, `fairlead-kinds` says what each served kind is and what its
+//! objects look like, `fairlead-pki` makes keys and certificates, `fairlead-controllers` has the controllers and the
+//! scheduler, which are ordinary API clients that happen to run in process. Here `api` is the machinery written once
+//! for all kinds, `admission` fills in and checks what a kind cannot know alone, `auth` says who asks and whether they
+//! may.
 //!
 //! Public is what other packages and the tests of the whole use: a service to start, its certificates and join tokens,
 //! what the API makes of a request, and the store.
@@ -16,35 +17,31 @@ mod allocation;
 pub mod api;
 pub mod auth;
 mod bootstrap;
-mod cel;
 pub mod config;
-mod controllers;
-mod custom;
+mod definitions;
 mod encode;
-mod engine;
-mod field_management;
 mod health;
-mod identity;
-pub mod kinds;
-mod later;
 mod metrics;
-mod objects;
 pub mod request;
-mod rfc3339;
-mod scheduler;
-pub mod schema;
 mod server;
-mod status;
-pub mod store;
-mod supervise;
+#[cfg(test)]
+#[path = "../../tests/skipped.rs"]
+mod skipped;
+#[cfg(test)]
+#[path = "../store/src/tests/small_disk.rs"]
+mod small_disk;
+#[cfg(test)]
+mod tests;
 mod webhook;
 
 #[cfg(test)]
 #[path = "../../tests/fuzzing.rs"]
 mod fuzzing;
-#[cfg(test)]
-#[path = "../../tests/skipped.rs"]
-mod skipped;
 
 pub use config::Config;
+use fairlead_controllers::{controllers, engine, later, scheduler, supervise};
+use fairlead_kinds::{cel, custom, field_management, rfc3339, status, warnings};
+pub use fairlead_kinds::{kinds, schema};
+use fairlead_pki::identity;
+pub use fairlead_store as store;
 pub use server::{Running, StartError, start};

@@ -1,7 +1,7 @@
 //! `fairlead server`: the control service alone. Nodes join it.
 
 use super::{
-    settings::{self, ClusterArgs, CommonArgs, ControlArgs, LogFormat},
+    settings::{self, ClusterArgs, CommonArgs, ControlArgs, LogFormat, ServerArgs},
     shutdown::Shutdown,
 };
 
@@ -17,6 +17,8 @@ pub struct Server {
     #[command(flatten)]
     control: ControlArgs,
     #[command(flatten)]
+    server: ServerArgs,
+    #[command(flatten)]
     cluster: ClusterArgs,
 }
 
@@ -28,7 +30,8 @@ impl Server {
 
     /// Runs the verb to its end.
     pub async fn run(self) -> anyhow::Result<()> {
-        let config = settings::control(&self.common, &self.cluster.network()?, &self.control)?;
+        let mut config = settings::control(&self.common, &self.cluster.network()?, &self.control)?;
+        config.api_only = self.server.api_only;
         let mut shutdown = Shutdown::listen()?;
         let running = fairlead_control::start(config).await?;
         let kubeconfig = running.admin_kubeconfig().display();

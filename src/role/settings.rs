@@ -72,6 +72,15 @@ pub struct ControlArgs {
     pub node_monitor_grace_period: Option<Duration>,
 }
 
+/// Settings of a control service that runs without a node.
+#[derive(Clone, Copy, Debug, clap::Args)]
+#[command(next_help_heading = "Control service")]
+pub struct ServerArgs {
+    /// Serve the API without controllers and scheduler, for others such as kube-controller-manager to run them
+    #[arg(long)]
+    pub api_only: bool,
+}
+
 /// Settings of a node alone.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Node")]

@@ -127,7 +127,7 @@ pub async fn delete_pods(client: &Client) -> Result<f64> {
 }
 
 /// A realistic pod of about 2.5 kB.
-fn pod(name: &str) -> serde_json::Value {
+pub fn pod(name: &str) -> serde_json::Value {
     let env: Vec<_> =
         (0..12).map(|i| json!({"name": format!("SETTING_{i}"), "value": format!("value-{i}-of-a-setting")})).collect();
     json!({"metadata": {"name": name, "labels": {"app": "single", "tier": "bench"}},
@@ -157,7 +157,7 @@ async fn bound_pods(client: Client, selector: String, count: usize) -> Result {
 }
 
 /// Runs `act` for `0..count`, one at a time a client.
-async fn each<F, Fut>(clients: &[Client], count: usize, act: F) -> Result
+pub async fn each<F, Fut>(clients: &[Client], count: usize, act: F) -> Result
 where
     F: Fn(Client, usize) -> Fut + Sync,
     Fut: Future<Output = Result>,

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use crate::{
     api_load,
-    kit::{Result, cluster::FAIRLEAD, process::Process, wait},
+    fairlead_server::FairleadServer,
+    kit::Result,
     kubernetes::{self, Kubernetes},
     report::Report,
 };
@@ -35,8 +36,10 @@ pub fn run(peers: &Path, dir: &Path) -> Result {
     runtime.block_on(async {
         let work = tempfile::tempdir()?;
         {
-            let (_server, config) = fairlead(work.path()).await?;
-            contest("fairlead", &config, &mut report).await?;
+            // Its nodes are made by the bench and have no agent behind them.
+            let flags = ["--node-monitor-grace-period", "24h"];
+            let server = FairleadServer::start(work.path(), &flags).await?;
+            contest("fairlead", &server.config, &mut report).await?;
         }
         match kubernetes::missing(peers) {
             Some(why) => report.note(why),
@@ -49,27 +52,6 @@ pub fn run(peers: &Path, dir: &Path) -> Result {
         Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())
     })?;
     report.publish(dir)
-}
-
-/// A control service on loopback.
-async fn fairlead(dir: &Path) -> Result<(Process, kube::Config)> {
-    let mut command = std::process::Command::new(FAIRLEAD);
-    command
-        .args(["server", "--bind", "127.0.0.1:16444", "--data-dir"])
-        .arg(dir.join("fairlead"))
-        .env("RUST_LOG", "warn");
-    // Its nodes are made by the bench and have no agent behind them.
-    command.args(["--node-monitor-grace-period", "24h"]);
-    let server = Process::start("fairlead", command, dir)?;
-    let kubeconfig = dir.join("fairlead/admin.kubeconfig");
-    wait::until("the control service", std::time::Duration::from_secs(30), || {
-        std::net::TcpStream::connect("127.0.0.1:16444")
-            .map_err(Into::into)
-            .and(std::fs::metadata(&kubeconfig).map_err(Into::into))
-            .map(|_| ())
-    })?;
-    let kubeconfig = kube::config::Kubeconfig::read_from(&kubeconfig)?;
-    Ok((server, kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await?))
 }
 
 async fn contest(name: &str, config: &kube::Config, report: &mut Report) -> Result {

@@ -8,13 +8,18 @@
 mod kit;
 
 mod agent_datapath;
+mod api;
 mod api_load;
+mod api_watchers;
+mod api_writes;
 mod bench_cluster;
 mod connect;
 mod control;
 mod dns;
 mod dns_load;
+mod fairlead_server;
 mod footprint;
+mod kube_apiserver;
 mod kube_proxy;
 mod kubernetes;
 mod load;
@@ -66,6 +71,7 @@ const BENCHES: &[(&str, Bench)] = &[
     ("connect", connect::run),
     ("program", program::run),
     ("control", control::run),
+    ("api", api::run),
     ("dns", dns::run),
     ("pods", pods::run_bench),
     ("footprint", footprint::run_bench),

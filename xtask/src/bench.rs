@@ -18,6 +18,12 @@ pub struct Bench {
     /// Directory where the peers (kube-proxy, etcd, kube-apiserver…) were built
     #[arg(long, value_name = "DIR", env = "FAIRLEAD_PEERS")]
     peers: Option<PathBuf>,
+    /// Sizes of the bench `api` in percent of the full ones, for a quick look
+    #[arg(long, value_name = "PERCENT", env = "FAIRLEAD_BENCH_SCALE")]
+    scale: Option<u32>,
+    /// Pods of the bench `api` when memory and restarts are measured, such as 100000 [default: 10000]
+    #[arg(long, value_name = "COUNT", env = "FAIRLEAD_BENCH_PODS")]
+    pods: Option<u32>,
 }
 
 impl Bench {
@@ -28,6 +34,11 @@ impl Bench {
         cargo.args(["bench", "--locked", "--bench", "peers", "--"]).args(&self.names);
         if let Some(peers) = &self.peers {
             cargo.env("FAIRLEAD_PEERS", peers);
+        }
+        for (variable, value) in [("FAIRLEAD_BENCH_SCALE", self.scale), ("FAIRLEAD_BENCH_PODS", self.pods)] {
+            if let Some(value) = value {
+                cargo.env(variable, value.to_string());
+            }
         }
         command::run(&mut cargo)?;
         println!("results: {}", workspace::target_dir().join("bench").display());

@@ -1,5 +1,5 @@
-//! The project's own commands: `cargo xtask up`, `test`, `build`, `tidy`, `package`, `bench`, `conformance`, `setup`,
-//! `schema`. One module per task.
+//! The project's own commands: `cargo xtask up`, `test`, `build`, `tidy`, `package`, `bench`, `conformance`,
+//! `differential`, `setup`, `schema`. One module per task.
 
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "what panics in a test fails it"))]
 
@@ -7,6 +7,7 @@ mod bench;
 mod build;
 mod command;
 mod conformance;
+mod differential;
 mod package;
 mod progress;
 mod schema;
@@ -35,6 +36,7 @@ enum Task {
     Build(build::Build),
     Bench(bench::Bench),
     Conformance(conformance::Conformance),
+    Differential(differential::Differential),
     Tidy(tidy::Tidy),
     Package(package::Package),
     Schema(schema::Schema),
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
         Task::Build(task) => task.run(),
         Task::Bench(task) => task.run(),
         Task::Conformance(task) => task.run(),
+        Task::Differential(task) => task.run(),
         Task::Tidy(task) => task.run(),
         Task::Package(task) => task.run(),
         Task::Schema(task) => task.run(),

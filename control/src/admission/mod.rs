@@ -1,43 +1,101 @@
 //! What a kind cannot know alone: whether the namespace takes new objects, who asks, what every pod of the cluster
-//! gets.
+//! gets, and what the webhooks and policies of the cluster say.
+//!
+//! ```text
+//!  mutate ──▶ ask_to_mutate: policies, webhooks ──▶ (once more where they changed the object)
+//!  validate ──▶ ask_to_validate: policies, webhooks
+//! ```
 //!
 //! [`Admission::mutate`] runs on the defaulted object before it is validated, [`Admission::validate`] on the object as
-//! it would be stored. Both are async, since webhooks are to come. Neither allocates anything: see
-//! [`crate::allocation`].
+//! it would be stored; so do the two that ask what is configured, where anything is. Nothing here allocates anything:
+//! see [`crate::allocation`].
 //!
 //! | file | what it decides |
 //! |---|---|
 //! | `namespace` | whether a namespace takes new objects, and may be deleted |
-//! | `pod` | the service account and tolerations of new pods |
-//! | `certificate_request` | the requester that a CertificateSigningRequest names |
-//! | `policy` | what ValidatingAdmissionPolicies deny |
-//! | `warnings` | what an answer warns of |
+//! | `plugins` | which of Kubernetes' built-in plugins sees what, and in which order |
+//! | `limit_ranger`, `pod_resources` | what containers get, and between which amounts they stay |
+//! | `service_account` | the account of a pod, its pull secrets and its token |
+//! | `pod_security` | which pods the level of their namespace forbids |
+//! | `priority`, `default_tolerations`, `runtime_class`, `topology_labels` | what else a pod gets |
+//! | `node_taint` | that a new node takes no pods yet |
+//! | `default_class`, `claim_resize` | the class of claims and Ingresses; whether claims grow |
+//! | `certificate_request`, `certificate_subject` | the requester and the subject of a CertificateSigningRequest |
+//! | `quota` | how much a namespace may hold |
+//! | `write_warnings` | of what in an object an answer warns |
+//! | `webhooks` | what programs outside change and deny |
+//! | `policy` | what expressions in CEL change and deny |
+//! | `attributes`, `versions` | what those are told of a request, and its objects in the versions they want |
+//! | `rules`, `selectors`, `expression` | whether they are about a request |
+//! | `access` | what expressions ask of the authoriser |
+//! | `per_revision` | keeps them compiled |
+//! | `deadline` | how long a request may take |
 //!
 //! What a node may write is decided by [`crate::auth::node_restriction`].
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
+use self::{
+    attributes::Attributes,
+    plugins::{Plugins, Surroundings},
+    versions::Versioned,
+};
 use crate::{
     auth::node_restriction::{self, NodeWrite},
     identity::Identity,
-    kinds::{Kind, Registry},
+    kinds::{FieldError, Kind, Registry},
     request::Verb,
     status::{Status, Subject},
-    store::Snapshot,
+    store::{Snapshot, Store, Write},
 };
 
+mod access;
+mod amounts;
+pub mod attributes;
 mod certificate_request;
+mod certificate_subject;
+mod claim_resize;
+pub mod deadline;
+mod default_class;
+mod default_tolerations;
+mod expression;
+mod limit_ranger;
 pub mod namespace;
-mod pod;
+mod node_taint;
+mod per_revision;
+mod plugins;
+mod pod_resources;
+mod pod_security;
 pub mod policy;
-pub mod warnings;
+mod priority;
+pub mod quota;
+mod readings;
+mod rules;
+mod runtime_class;
+mod selectors;
+mod service_account;
+mod topology_labels;
+pub mod versions;
+pub mod webhooks;
+mod write_warnings;
 
 /// Admits writes. One per control service; cheap to clone.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Admission {
-    policies: policy::Policies,
-    /// The kinds of parameters of policies.
+    inner: Arc<Configured>,
+    plugins: Arc<Plugins>,
+    /// The kinds that quotas count.
     kinds: Option<Registry>,
+    store: Option<Arc<dyn Store>>,
+}
+
+/// What the cluster's objects configure, compiled.
+#[derive(Debug, Default)]
+struct Configured {
+    policies: policy::Policies,
+    webhooks: webhooks::Webhooks,
 }
 
 /// One write to be admitted.
@@ -63,9 +121,13 @@ pub struct Request<'a> {
 }
 
 impl Admission {
-    /// With the kinds that are served: policies take objects of them as parameters.
-    pub fn serving(kinds: Registry) -> Self {
-        Self { kinds: Some(kinds), ..Self::default() }
+    /// With the kinds that are served. In `store`, plugins wait for what is about to be made.
+    pub fn serving(kinds: Registry, store: Arc<dyn Store>) -> Self {
+        Self { kinds: Some(kinds), store: Some(store), ..Self::default() }
+    }
+
+    fn around(&self) -> Surroundings<'_> {
+        Surroundings { store: self.store.as_ref(), kinds: self.kinds.as_ref() }
     }
 
     /// Fills in what the cluster gives to a new or changed object. Refuses new objects whose namespace does not take
@@ -75,17 +137,7 @@ impl Admission {
             let state = namespace::state(request.snapshot.get(namespace::RESOURCE, namespace).map(|found| &**found));
             namespace::takes_new_objects(request.subject(), namespace, state)?;
         }
-        if request.operation != Verb::Create || request.subresource.is_some() {
-            return Ok(());
-        }
-        match (&*request.kind.group, &*request.kind.kind) {
-            ("", "Pod") => pod::complete(object),
-            ("certificates.k8s.io", "CertificateSigningRequest") => {
-                certificate_request::set_requester(object, request.identity);
-            }
-            _ => {}
-        }
-        Ok(())
+        self.plugins.mutate(request, self.around(), object).await
     }
 
     /// Refuses what may not be stored. On [`Verb::Delete`], `object` is the stored one.
@@ -93,8 +145,9 @@ impl Admission {
         if request.operation == Verb::Delete {
             namespace::may_be_deleted(request)?;
         }
-        policy::must_compile(request, object)?;
-        self.policies.check(request, object, self.kinds.as_ref())?;
+        write_warnings::tell(request, object);
+        self.plugins.validate(request, self.around(), object).await?;
+        must_compile(request, object)?;
         let Some(node) = request.identity.node() else { return Ok(()) };
         let write = NodeWrite {
             node,
@@ -107,6 +160,69 @@ impl Admission {
         };
         node_restriction::check(&write)
             .map_err(|violation| Status::forbidden(request.subject(), &violation.to_string()))
+    }
+
+    /// Whether anything is configured that might have a say about a request.
+    pub fn asks(&self, snapshot: &Snapshot) -> bool {
+        !self.inner.webhooks.is_empty(snapshot) || !self.inner.policies.is_empty(snapshot)
+    }
+
+    /// Has the policies and webhooks of the cluster change the object.
+    pub async fn ask_to_mutate(
+        &self,
+        attributes: &Attributes<'_>,
+        objects: &mut Versioned<'_>,
+        state: &mut webhooks::Reinvocation,
+    ) -> Result<(), Status> {
+        match attributes.is_exempt() {
+            true => Ok(()),
+            false => self.inner.webhooks.mutate(attributes, objects, state).await,
+        }
+    }
+
+    /// Refuses what the policies and webhooks of the cluster deny.
+    pub async fn ask_to_validate(
+        &self,
+        attributes: &Attributes<'_>,
+        objects: &mut Versioned<'_>,
+    ) -> Result<(), Status> {
+        if attributes.is_exempt() {
+            return Ok(());
+        }
+        self.inner.policies.validate(attributes, objects).await?;
+        self.inner.webhooks.validate(attributes, objects).await
+    }
+}
+
+/// Refuses a policy or a configuration of webhooks whose expressions cannot be evaluated. What was stored before is not
+/// compiled again.
+fn must_compile(request: &Request<'_>, object: &Value) -> Result<(), Status> {
+    let is_written = matches!(request.operation, Verb::Create | Verb::Update);
+    if request.kind.group != "admissionregistration.k8s.io" || !is_written {
+        return Ok(());
+    }
+    let (part, errors): (&str, fn(&Value) -> Vec<FieldError>) = match &*request.kind.kind {
+        "ValidatingAdmissionPolicy" => ("spec", policy::expression_errors),
+        "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration" => ("webhooks", webhooks::condition_errors),
+        _ => return Ok(()),
+    };
+    if request.old.is_some_and(|old| old[part] == object[part]) {
+        return Ok(());
+    }
+    match errors(object) {
+        errors if errors.is_empty() => Ok(()),
+        errors => {
+            let subject = Subject { group: &request.kind.group, resource: &request.kind.kind, name: request.name };
+            Err(Status::invalid(subject, &errors))
+        }
+    }
+}
+
+impl Admission {
+    /// The writes that charge a write to the quotas of its namespace: they belong into its transaction. Refuses what
+    /// the quotas do not allow. After all else has admitted it.
+    pub fn charge(&self, request: &Request<'_>, object: &Value) -> Result<Vec<Write>, Status> {
+        quota::charge(request, object)
     }
 }
 

@@ -43,7 +43,7 @@ pub async fn repair(store: &Arc<dyn Store>, allocator: &Allocator) -> Result<usi
             match result {
                 Ok(_) => repaired += 1,
                 // The Service was changed meanwhile: the next round looks again.
-                Err(CommitError::Conflict { .. }) => {}
+                Err(CommitError::Conflict { .. } | CommitError::Refused { .. }) => {}
                 Err(error) => return Err(error),
             }
         }

@@ -18,7 +18,7 @@ const COMPONENTS: [(&str, &str); 3] =
     [("controller-manager", "controller-manager"), ("etcd-0", "store"), ("scheduler", "scheduler")];
 
 /// `GET` of one, or of all of them.
-pub fn answer(api: &Api, call: &Call) -> Result<Response, Status> {
+pub async fn answer(api: &Api, call: &Call) -> Result<Response, Status> {
     let kind = &call.target.kind;
     let mut snapshot = made(api.health(), kind);
     snapshot.revision = api.store().snapshot().revision;
@@ -26,7 +26,7 @@ pub fn answer(api: &Api, call: &Call) -> Result<Response, Status> {
     match call.target.name.as_deref() {
         None => {
             let place = StorageLocation { kind: kind.clone(), resource, key: "".into() };
-            read::list_computed(call, &snapshot, &place)
+            read::list_computed(call, &snapshot, &place).await
         }
         Some(name) => {
             let subject = Subject { group: "", resource: "componentstatus", name };

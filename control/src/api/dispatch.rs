@@ -2,10 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use axum::{
-    body::Body,
-    response::{IntoResponse, Response},
-};
+use axum::{body::Body, response::Response};
 use http::{Method, Request, StatusCode, header};
 use tracing::Instrument;
 
@@ -15,7 +12,7 @@ use super::{
     response, review, write,
 };
 use crate::{
-    admission::warnings,
+    admission::deadline,
     health::{
         Endpoint::{Healthy, Live, Ready},
         Health,
@@ -26,6 +23,7 @@ use crate::{
         accept::{self, Accepted, Endpoint},
         path::RequestPath,
     },
+    warnings,
 };
 
 /// Answers any request.
@@ -56,7 +54,7 @@ pub async fn answer(api: &Api, info: RequestInfo, request: Request<Body>) -> Res
 /// A refusal in an encoding that the client takes; JSON where it takes none.
 pub async fn refusal(status: Status, info: &RequestInfo) -> Response {
     let accepted = accept::negotiate(&info.accept, Endpoint::Plain).unwrap_or_default();
-    response::finish(status.into_response(), info, accepted).await
+    response::finish(response::refusal(&status), info, accepted).await
 }
 
 /// Health, version, discovery, OpenAPI and the list of paths.
@@ -129,7 +127,9 @@ async fn objects(api: &Api, call: Call, parts: http::request::Parts, body: Body)
     if let (Some(subresource), Some(nodes)) = (call.target.subresource, api.inner.nodes.get())
         && subresource.by_agent
     {
-        return nodes.answer(&call.info, Request::from_parts(parts, body)).await;
+        let warnings = write::admit_connection(api, &call).await?;
+        let answer = nodes.answer(&call.info, Request::from_parts(parts, body)).await?;
+        return Ok(response::warn(answer, &warnings));
     }
     // Only a write has a body to wait for: what a read may see was decided just before, and must not become old while a
     // client withholds a body that nothing looks at.
@@ -139,7 +139,7 @@ async fn objects(api: &Api, call: Call, parts: http::request::Parts, body: Body)
         // In a task of its own: a client that goes away drops its answer, never half a change.
         let (api, call) = (api.clone(), call.clone());
         let writes = api.inner.writes.clone();
-        let handle = async move { warnings::collect(verb(&api, &call, &body)).await };
+        let handle = async move { warnings::collect(deadline::bound(verb(&api, &call, &body))).await };
         let write = writes.spawn(handle.in_current_span());
         let (answer, warnings) =
             write.await.map_err(|error| Status::internal(format!("the handler of the request failed: {error}")))?;
@@ -147,9 +147,9 @@ async fn objects(api: &Api, call: Call, parts: http::request::Parts, body: Body)
     } else {
         verb(api, &call, &body).await?
     };
-    // Every answer through a superseded version says so.
+    // Every answer through a superseded version or kind says so.
     let kind = &call.target.kind;
-    let deprecated = kind.custom.as_ref().and_then(|custom| custom.warning.clone());
+    let deprecated = kind.warning.as_deref().map(str::to_owned);
     Ok(match &kind.storage {
         Storage::As(stored) => response::warn(answer, deprecated.or_else(|| stored.warning(kind)).as_slice()),
         Storage::Stored | Storage::Virtual | Storage::Computed => response::warn(answer, deprecated.as_slice()),
@@ -176,7 +176,7 @@ async fn verb(api: &Api, call: &Call, body: &[u8]) -> Result<Response, Status> {
     }
     if matches!(kind.storage, Storage::Computed) {
         let is_read = matches!(method, "GET" | "HEAD") && call.verb != Verb::Watch;
-        return if is_read { component_status::answer(api, call) } else { refused() };
+        return if is_read { component_status::answer(api, call).await } else { refused() };
     }
     match (target.name.is_some(), method) {
         _ if call.verb == Verb::Watch => read::watch(api, call).await,

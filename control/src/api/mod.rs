@@ -29,7 +29,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use axum::{body::Body, response::IntoResponse};
+use axum::body::Body;
 use http::{HeaderValue, Request, Response, header};
 use tokio_util::task::TaskTracker;
 
@@ -105,7 +105,7 @@ impl Api {
     /// `server_address` is where `/api` says that the server is: `10.0.0.1:6443`. Services get their addresses and
     /// ports from `allocator`.
     pub fn new(store: Arc<dyn Store>, kinds: Registry, allocator: Allocator, server_address: &str) -> Self {
-        let admission = Admission::serving(kinds.clone());
+        let admission = Admission::serving(kinds.clone(), store.clone());
         let address = server_address.to_owned();
         let discovery = Derived::new(kinds.clone(), move |kinds| discovery::Discovery::of(&kinds, &address));
         let openapi = Derived::new(kinds.clone(), openapi::OpenApi::new);
@@ -174,7 +174,7 @@ impl Api {
                 info.user = Some(identity);
                 self.answer(info, Request::from_parts(parts, body)).await
             }
-            Err(status) => status.into_response(),
+            Err(status) => response::refusal(&status),
         }
     }
 

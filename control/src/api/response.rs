@@ -125,14 +125,13 @@ pub fn page_not_found() -> Response {
     (StatusCode::NOT_FOUND, headers, "404 page not found\n").into_response()
 }
 
-impl IntoResponse for Status {
-    fn into_response(self) -> Response {
-        let code = StatusCode::from_u16(self.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut response = json(code, self.to_json().to_string());
-        let retry = self.details.as_ref().and_then(|details| details["retryAfterSeconds"].as_u64());
-        if let Some(seconds) = retry {
-            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
-        }
-        response
+/// The answer that a refusal makes.
+pub fn refusal(status: &Status) -> Response {
+    let code = StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = json(code, status.to_json().to_string());
+    let retry = status.details.as_ref().and_then(|details| details["retryAfterSeconds"].as_u64());
+    if let Some(seconds) = retry {
+        response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
     }
+    response
 }

@@ -16,11 +16,12 @@ mod impersonation;
 pub mod node;
 pub mod node_restriction;
 pub mod param_access;
-pub mod pki;
 mod pod_references;
 pub mod rbac;
 pub mod signer_access;
 mod stored_facts;
 pub mod token;
+
+pub use fairlead_pki as pki;
 
 pub use crate::identity::Identity;

@@ -6,9 +6,11 @@ mod kept;
 mod objects;
 pub mod rbac;
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use fairlead_client::{Api, Object};
+use fairlead_controllers::controllers::RestoreService;
+use futures::FutureExt;
 use http::StatusCode;
 use k8s_openapi::api::{core::v1::Namespace, scheduling::v1::PriorityClass};
 use kube::{
@@ -88,6 +90,14 @@ impl KubernetesService {
     /// That of a control service; without endpoints where it has no address to advertise.
     pub fn new(config: &Config, advertised: Option<Advertised>) -> Self {
         Self { config: config.clone(), advertised }
+    }
+
+    /// What restores it whenever it is called.
+    pub fn restoring(self, client: Client) -> RestoreService {
+        Arc::new(move || {
+            let (service, client) = (self.clone(), client.clone());
+            async move { service.restore(&client).await.map_err(|error| error.source) }.boxed()
+        })
     }
 
     /// Makes what is missing and repairs what differs.

@@ -86,6 +86,8 @@ pub enum Endpoint {
     Objects {
         /// Whether the kind has protobuf messages.
         protobuf: bool,
+        /// Whether its objects make rows: those of reviews and the like, which nobody lists, do not.
+        table: bool,
     },
     /// What has one form only: a `Status`, discovery.
     Plain,
@@ -96,8 +98,8 @@ impl Endpoint {
     fn serves(self, form: ResponseForm, encoding: Encoding) -> bool {
         match (self, form) {
             (Self::Plain, form) => form == ResponseForm::Object,
-            (Self::Objects { protobuf }, ResponseForm::Object) => protobuf || encoding != Encoding::Protobuf,
-            (Self::Objects { .. }, ResponseForm::Table(_)) => encoding != Encoding::Protobuf,
+            (Self::Objects { protobuf, .. }, ResponseForm::Object) => protobuf || encoding != Encoding::Protobuf,
+            (Self::Objects { table, .. }, ResponseForm::Table(_)) => table && encoding != Encoding::Protobuf,
             (Self::Objects { .. }, ResponseForm::PartialMetadata(_) | ResponseForm::PartialMetadataList(_)) => true,
         }
     }
@@ -235,8 +237,8 @@ pub fn negotiate_watch(header: &str, endpoint: Endpoint) -> Result<Accepted, Sta
 mod tests {
     use super::*;
 
-    const BUILT_IN: Endpoint = Endpoint::Objects { protobuf: true };
-    const CUSTOM: Endpoint = Endpoint::Objects { protobuf: false };
+    const BUILT_IN: Endpoint = Endpoint::Objects { protobuf: true, table: true };
+    const CUSTOM: Endpoint = Endpoint::Objects { protobuf: false, table: true };
 
     fn taken(header: &str, endpoint: Endpoint) -> (ResponseForm, Encoding) {
         let Accepted { form, encoding, .. } = negotiate(header, endpoint).unwrap();
@@ -288,6 +290,9 @@ mod tests {
         }
         assert_eq!(negotiate("application/vnd.kubernetes.protobuf", CUSTOM).unwrap_err().code, 406);
         assert!(negotiate("application/vnd.kubernetes.protobuf;as=Table;g=meta.k8s.io;v=v1", BUILT_IN).is_err());
+        let review = Endpoint::Objects { protobuf: true, table: false };
+        assert_eq!(negotiate("application/json;as=Table;g=meta.k8s.io;v=v1", review).unwrap_err().code, 406);
+        assert!(negotiate("application/json;as=Table;g=meta.k8s.io;v=v1,application/json", review).is_ok());
         let stream = negotiate_watch("application/yaml", BUILT_IN).unwrap_err();
         let expected = "only the following media types are accepted: application/json;stream=watch, \
             application/vnd.kubernetes.protobuf;stream=watch";

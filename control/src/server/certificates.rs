@@ -50,7 +50,11 @@ impl Certificates {
         advertised: Option<Advertised>,
         provider: Arc<CryptoProvider>,
     ) -> Result<Self, StartError> {
-        let mut names = ServingNames::of(config, host_name().as_deref());
+        let mut names = ServingNames::new(
+            &config.cluster_domain,
+            host_name().as_deref(),
+            config.advertise.iter().copied().chain([config.kubernetes_service_address().into(), config.bind.ip()]),
+        );
         names.add(advertised.map(|a| a.address.into()));
         let pki_dir = config.data_dir.join("pki");
         let pki = Pki::load_or_create(&pki_dir, &names, OffsetDateTime::now_utc())?;

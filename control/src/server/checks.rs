@@ -4,6 +4,7 @@ use std::sync::{Arc, Weak};
 
 use tokio_util::sync::CancellationToken;
 
+use super::Workers;
 use crate::{
     api::Api,
     controllers::Controllers,
@@ -36,11 +37,11 @@ impl Parts {
 }
 
 /// Adds tasks, informers, queues and the scheduler to the checks and the metrics of `api`.
-pub fn add(api: &Api, supervisor: &Supervisor, controllers: &Arc<Controllers>, scheduler: &Arc<Scheduler>) {
+pub(super) fn add(api: &Api, supervisor: &Supervisor, workers: Option<&Workers>) {
     let parts = Parts {
         supervisor: supervisor.clone(),
-        controllers: Arc::downgrade(controllers),
-        scheduler: Arc::downgrade(scheduler),
+        controllers: workers.map(|workers| Arc::downgrade(&workers.controllers)).unwrap_or_default(),
+        scheduler: workers.map(|workers| Arc::downgrade(&workers.scheduler)).unwrap_or_default(),
     };
     let told = parts.clone();
     api.metrics().add(move |scrape| {

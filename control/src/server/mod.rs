@@ -31,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Config,
+    admission::quota,
     allocation::{self, Allocator},
     api::{
         self, Api as KubernetesApi,
@@ -43,8 +44,8 @@ use crate::{
         pki::{self, Authority, PkiError, PkiFileError, ServingNames},
     },
     bootstrap::{self, Advertised, BootstrapError, KubernetesService},
-    controllers::{self, Controllers},
-    custom,
+    controllers::{self, Controllers, RestoreService},
+    definitions,
     kinds::Registry,
     scheduler::{self, Scheduler},
     store::{self, Store},
@@ -110,11 +111,17 @@ pub struct Running {
     admin_kubeconfig: PathBuf,
     api: KubernetesApi,
     listener: Listener,
-    controllers: Arc<Controllers>,
-    scheduler: Arc<Scheduler>,
+    /// `None` where others run controllers and scheduler.
+    workers: Option<Workers>,
     supervisor: Supervisor,
     // Last field: released after all other parts have stopped.
     _lock: DataDirLock,
+}
+
+/// What works on the objects beside the API.
+struct Workers {
+    controllers: Arc<Controllers>,
+    scheduler: Arc<Scheduler>,
 }
 
 /// Starts a control service. When this returns, the API answers.
@@ -145,7 +152,7 @@ async fn start_parts(config: Config) -> Result<Running, StartError> {
     let store_path = store_dir.join("objects.redb");
     let opened = api::open_store(&store_path, &kinds).map_err(|e| StartError::Store { path: store_path, source: e })?;
     let store: Arc<dyn Store> = Arc::new(opened);
-    custom::controller::load(&store, &kinds).await;
+    definitions::controller::load(&store, &kinds).await;
     let allocator = Allocator::new(config.service_cidr, config.service_node_port_range.clone());
     allocation::repair_at_start(&store, &allocator).await;
     let server_address = advertised.map_or(address, |a| SocketAddr::new(a.address.into(), a.port));
@@ -183,24 +190,17 @@ async fn start_parts(config: Config) -> Result<Running, StartError> {
         });
     }
     let in_cluster = |name: &str| api.client(Identity::control(name));
-    let controllers_config = controllers_config(&config, advertised, authority, serving_names);
-    let controllers = controllers::start(in_cluster("kube-controller-manager"), controllers_config, kinds_changed);
-    let controllers = Arc::new(controllers);
-    let scheduler = Arc::new(scheduler::start(in_cluster("kube-scheduler"), controllers.informers()));
-    checks::add(&api, &supervisor, &controllers, &scheduler);
+    let workers = (!config.api_only).then(|| {
+        let client_of_controllers = in_cluster("kube-controller-manager");
+        let service = KubernetesService::new(&config, advertised).restoring(client_of_controllers.clone());
+        let controllers_config = controllers_config(&config, service, authority, serving_names);
+        let controllers = Arc::new(controllers::start(client_of_controllers, controllers_config, kinds_changed));
+        let scheduler = Arc::new(scheduler::start(in_cluster("kube-scheduler"), controllers.informers()));
+        Workers { controllers, scheduler }
+    });
+    checks::add(&api, &supervisor, workers.as_ref());
     tracing::info!(%address, "the API is served");
-    Ok(Running {
-        client,
-        address,
-        ca_hash,
-        admin_kubeconfig,
-        api,
-        listener,
-        controllers,
-        scheduler,
-        supervisor,
-        _lock: lock,
-    })
+    Ok(Running { client, address, ca_hash, admin_kubeconfig, api, listener, workers, supervisor, _lock: lock })
 }
 
 impl Running {
@@ -245,7 +245,9 @@ impl Running {
 
     async fn stop_parts(self) {
         self.api.health().shut_down();
-        tokio::join!(self.scheduler.shutdown(), self.controllers.shutdown());
+        if let Some(workers) = &self.workers {
+            tokio::join!(workers.scheduler.shutdown(), workers.controllers.shutdown());
+        }
         self.supervisor.shutdown().await;
         self.listener.drain().await;
         // Writes whose clients have gone are still under way.
@@ -255,7 +257,7 @@ impl Running {
 
 fn controllers_config(
     config: &Config,
-    advertised: Option<Advertised>,
+    kubernetes_service: RestoreService,
     authority: Arc<Authority>,
     serving: ServingNames,
 ) -> controllers::ControllersConfig {
@@ -270,7 +272,7 @@ fn controllers_config(
         node_cidr_mask_size: config.node_cidr_mask_size,
         authority,
         control_names,
-        kubernetes_service: KubernetesService::new(config, advertised),
+        kubernetes_service,
         node_monitor_grace_period: config.node_monitor_grace_period,
     }
 }
@@ -297,8 +299,10 @@ fn start_tasks(
     let (registry, client) = (api.kinds().clone(), api.client(Identity::control("apiserver")));
     let definitions = store.clone();
     supervisor.spawn("custom-resource-definitions", move |stop| {
-        custom::controller::run(definitions.clone(), registry.clone(), client.clone(), stop).boxed()
+        definitions::controller::run(definitions.clone(), registry.clone(), client.clone(), stop).boxed()
     });
+    let (quotas, counted_kinds) = (store.clone(), api.kinds().clone());
+    supervisor.spawn("resource-quota", move |stop| quota::run(quotas.clone(), counted_kinds.clone(), stop).boxed());
     let store = store.clone();
     supervisor.spawn("housekeeping", move |stop| housekeeping::run(store.clone(), stop).boxed());
     let health = api.health().clone();
@@ -311,7 +315,7 @@ mod tests {
     use kube::api::ListParams;
 
     use super::*;
-    use crate::store::tests::full_disk::{SmallDisk, fill_to_the_brim};
+    use crate::small_disk::{SmallDisk, fill_to_the_brim};
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_full_disk_keeps_no_reads_from_being_served() {

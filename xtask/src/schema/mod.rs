@@ -1,4 +1,5 @@
-//! `cargo xtask schema`: brings the schema data of the built-in kinds (`control/src/schema/kubernetes`) up to date.
+//! `cargo xtask schema`: brings the schema data of the built-in kinds (`control/kinds/src/schema/kubernetes`) up to
+//! date.
 //!
 //! Types, descriptions and what is required come from k8s-openapi, which only this task compiles with its JSON schemas:
 //! behind the feature `schema`, so that no other build pays for them. What k8s-openapi does not know (protobuf numbers,
@@ -15,10 +16,11 @@ mod refresh;
 pub struct Schema {}
 
 impl Schema {
-    /// Downloads nothing: reads the definitions that k8s-openapi brings, and writes the data of `control/src/schema`.
+    /// Downloads nothing: reads the definitions that k8s-openapi brings, and writes the data of
+    /// `control/kinds/src/schema`.
     #[cfg(feature = "schema")]
     pub fn run(self) -> anyhow::Result<()> {
-        refresh::refresh(&crate::workspace::root().join("control/src/schema/kubernetes"), &definitions::all())
+        refresh::refresh(&crate::workspace::root().join("control/kinds/src/schema/kubernetes"), &definitions::all())
     }
 
     /// The same again, compiled with the schemas.

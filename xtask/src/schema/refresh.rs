@@ -1,4 +1,4 @@
-//! Definitions into the lines of the data files, whose format `control/src/schema/text.rs` describes.
+//! Definitions into the lines of the data files, whose format `control/kinds/src/schema/text.rs` describes.
 
 use std::{collections::BTreeMap, fs, path::Path};
 

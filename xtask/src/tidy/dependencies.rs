@@ -7,8 +7,15 @@ use serde_json::Value;
 const ALLOWED: &[(&str, &[&str])] = &[
     ("fairlead", &["fairlead-client", "fairlead-control", "fairlead-node-agent", "proxy-ebpf"]),
     ("fairlead-client", &[]),
-    ("fairlead-control", &["fairlead-client"]),
+    (
+        "fairlead-control",
+        &["fairlead-client", "fairlead-controllers", "fairlead-kinds", "fairlead-pki", "fairlead-store"],
+    ),
+    ("fairlead-controllers", &["fairlead-client", "fairlead-kinds", "fairlead-pki"]),
+    ("fairlead-kinds", &[]),
     ("fairlead-node-agent", &["fairlead-client", "proxy-ebpf"]),
+    ("fairlead-pki", &[]),
+    ("fairlead-store", &[]),
     ("proxy-ebpf", &[]),
     ("xtask", &[]),
 ];

@@ -8,7 +8,15 @@ use crate::workspace;
 
 const PAGE: &str = "docs/architecture.md";
 /// The directories whose own directories the page names.
-const PARTS: &[&str] = &["src", "control/src", "node-agent/src", "tests"];
+const PARTS: &[&str] = &[
+    "src",
+    "control/src",
+    "control/controllers/src",
+    "control/kinds/src",
+    "control/store/src",
+    "node-agent/src",
+    "tests",
+];
 /// What code spans on the page begin with if they are paths of the tree.
 const ROOTS: &[&str] = &["src/", "client/", "control/", "node-agent/", "proxy-ebpf/", "tests/", "xtask/"];
 

@@ -1,15 +1,14 @@
 //! One policy, compiled: its conditions, variables, validations and audit annotations.
 
-use std::{collections::BTreeMap, rc::Rc, sync::Arc};
-
 use serde_json::Value;
 
+use super::{
+    resources::MatchResources,
+    variables::{Declared, Variables},
+};
 use crate::{
-    cel::{
-        self, Activation, EvalError, Program, Scope, Type, Value as Cel, compile,
-        typing::{Decl, DeclType},
-        value::Map,
-    },
+    admission::expression::{Conditions, Expression, Input},
+    cel::{self, Activation, Type, Value as Cel},
     kinds::FieldError,
 };
 
@@ -17,24 +16,17 @@ use crate::{
 #[derive(Debug)]
 pub struct Compiled {
     /// `matchConstraints`
-    pub constraints: Value,
+    pub constraints: MatchResources,
     /// API version and kind of the parameters.
     pub param_kind: Option<(String, String)>,
     /// Whether an error of an expression is a violation.
     pub fails: bool,
     /// Why expressions could not be compiled.
     pub errors: Vec<FieldError>,
-    conditions: Vec<Expression>,
-    variables: Vec<(String, Expression)>,
+    conditions: Conditions,
+    variables: Variables,
     validations: Vec<Validation>,
     annotations: Vec<(String, Expression)>,
-}
-
-/// A compiled expression, or why it is none.
-#[derive(Debug)]
-struct Expression {
-    text: String,
-    program: Result<Program, String>,
 }
 
 #[derive(Debug)]
@@ -45,36 +37,18 @@ struct Validation {
     reason: String,
 }
 
-/// What expressions see.
-#[derive(Clone, Copy)]
-pub struct Input<'v> {
-    pub object: &'v Value,
-    pub old: &'v Value,
-    pub request: &'v Value,
-    pub namespace: &'v Value,
-    pub params: &'v Value,
-}
-
 /// A validation that does not hold.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Verdict {
+    /// What the client is told.
     pub message: String,
     /// `Invalid`, `Forbidden`, …; empty where the policy does not say.
     pub reason: String,
-    /// Whether the expression had no value.
-    pub is_error: bool,
 }
 
-/// The variables of a policy with their values, and why some have none.
-struct Variables<'v> {
-    values: Vec<(Cel<'v>, Cel<'v>)>,
-    failed: Vec<(String, String)>,
-}
+/// What is noted for audit: key, and value or why it has none.
+pub type Annotation<'p> = (&'p str, Result<String, String>);
 
-/// What all conditions of a policy may cost. Source: `RuntimeCELCostBudgetMatchConditions`.
-const CONDITIONS_BUDGET: u64 = 2_500_000;
-const OUT_OF_BUDGET: &str =
-    "validation failed due to running out of cost budget, no further validation rules will be run";
 /// The most bytes of a message that an expression makes.
 const MAX_MESSAGE: usize = 5 * 1024;
 
@@ -83,179 +57,101 @@ impl Compiled {
     pub fn read(policy: &Value) -> Self {
         let spec = &policy["spec"];
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let param_kind = spec["paramKind"].as_object().map(|kind| {
-            let field = |name: &str| kind.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-            (field("apiVersion"), field("kind"))
-        });
         let mut errors = Vec::new();
-        let mut fields: BTreeMap<String, Arc<Decl>> = BTreeMap::new();
-        let scope = |fields: &BTreeMap<String, Arc<Decl>>| {
-            let all = DeclType::Object { name: "kubernetes.variables".to_owned(), fields: fields.clone() };
-            let variables = Arc::new(Decl { r#type: all, max_elements: u64::MAX, min_size: 0 });
-            let names = ["object", "oldObject", "request", "namespaceObject"];
-            let scope = names.into_iter().fold(Scope::default(), |scope, name| scope.with(name, Type::Dyn));
-            let scope = if param_kind.is_some() { scope.with("params", Type::Dyn) } else { scope };
-            scope.declare("variables", &variables)
-        };
+        let declared = Declared::read(spec, &mut errors);
+        let with = declared.scope();
         let list = |field: &str| spec[field].as_array().cloned().unwrap_or_default();
-        let mut expression = |path: String, text: String, expected: Type, scope: &Scope| {
-            let program = compile(&text, scope, &expected).map_err(|error| match error {
-                cel::check::CompileError::Issues(issues) => format!("compilation failed: {issues}"),
-                cel::check::CompileError::Result(_) => format!("must evaluate to {expected}"),
-            });
-            if let Err(why) = &program {
-                errors.push(FieldError::invalid(path, &Value::from(text.as_str()), why));
-            }
-            Expression { text, program }
-        };
-        let without = scope(&fields);
-        let mut conditions = Vec::new();
-        let mut variables = Vec::new();
-        for (at, variable) in list("variables").iter().enumerate() {
-            // A variable may name those before it.
-            let path = format!("spec.variables[{at}].expression");
-            let found = expression(path, text(&variable["expression"]), Type::Dyn, &scope(&fields));
-            let r#type = found.program.as_ref().map_or(Type::Dyn, |program| program.r#type.clone());
-            let decl = Decl { r#type: DeclType::Scalar(r#type), max_elements: u64::MAX, min_size: 0 };
-            fields.insert(text(&variable["name"]), Arc::new(decl));
-            variables.push((text(&variable["name"]), found));
-        }
-        for (at, condition) in list("matchConditions").iter().enumerate() {
-            let path = format!("spec.matchConditions[{at}].expression");
-            conditions.push(expression(path, text(&condition["expression"]), Type::Bool, &without));
-        }
-        let with = scope(&fields);
         let validations = list("validations").into_iter().enumerate().map(|(at, validation)| {
             let path = format!("spec.validations[{at}]");
             let message_expression = text(&validation["messageExpression"]);
+            let mut compile = |field: &str, written: &str, expected: Type| {
+                Expression::compile(&format!("{path}.{field}"), written, &expected, &with, &mut errors)
+            };
             Validation {
-                expression: expression(
-                    format!("{path}.expression"),
-                    text(&validation["expression"]),
-                    Type::Bool,
-                    &with,
-                ),
+                expression: compile("expression", &text(&validation["expression"]), Type::Bool),
                 message: text(&validation["message"]),
                 message_expression: (!message_expression.is_empty())
-                    .then(|| expression(format!("{path}.messageExpression"), message_expression, Type::String, &with)),
+                    .then(|| compile("messageExpression", &message_expression, Type::String)),
                 reason: text(&validation["reason"]),
             }
         });
         let validations = validations.collect();
         let annotations = list("auditAnnotations").into_iter().enumerate().map(|(at, annotation)| {
             let path = format!("spec.auditAnnotations[{at}].valueExpression");
-            (text(&annotation["key"]), expression(path, text(&annotation["valueExpression"]), Type::Dyn, &with))
+            let written = text(&annotation["valueExpression"]);
+            (text(&annotation["key"]), Expression::compile(&path, &written, &Type::Dyn, &with, &mut errors))
         });
         let annotations = annotations.collect();
         Self {
-            constraints: spec["matchConstraints"].clone(),
+            constraints: MatchResources::read(&spec["matchConstraints"]),
             fails: spec["failurePolicy"] != "Ignore",
-            param_kind,
-            conditions,
-            variables,
+            param_kind: declared.param_kind,
+            conditions: declared.conditions,
+            variables: declared.variables,
             validations,
             annotations,
             errors,
         }
     }
 
-    /// Every validation that does not hold; none where the conditions do not.
-    pub fn violations(&self, input: &Input<'_>) -> Vec<Verdict> {
-        let error = |message: String| match self.fails {
-            true => vec![Verdict { message, reason: String::new(), is_error: true }],
-            false => Vec::new(),
-        };
-        let mut budget = CONDITIONS_BUDGET;
-        let plain = self.activation(input);
-        let mut failure = None;
-        for condition in &self.conditions {
-            match evaluate(condition, &plain, &mut budget, &[]) {
-                // One that does not hold decides, whatever fails beside it.
-                Ok(Cel::Bool(false)) => return Vec::new(),
-                Ok(_) => {}
-                Err(why) => failure = failure.or(Some(why)),
-            }
-        }
-        if let Some(why) = failure {
-            return error(why);
+    /// Every validation that does not hold, and what is noted for audit. Neither where the conditions do not hold.
+    pub fn evaluate(&self, input: &Input<'_>) -> (Vec<Verdict>, Vec<Annotation<'_>>) {
+        match self.conditions.hold(&input.activation()) {
+            Ok(true) => {}
+            Ok(false) => return (Vec::new(), Vec::new()),
+            Err(why) => return (self.error(why), Vec::new()),
         }
         let mut budget = cel::OBJECT_BUDGET;
-        let variables = self.variables(input, &mut budget);
-        let failed = variables.failed.clone();
-        let activation = self.activation(input).with("variables", Cel::Map(Map::Made(Rc::new(variables.values))));
+        let known = self.variables.evaluate(input, &mut budget);
+        let activation = known.activation(input);
         let mut verdicts = Vec::new();
         for validation in &self.validations {
-            match evaluate(&validation.expression, &activation, &mut budget, &failed) {
+            match validation.expression.evaluate(&activation, &mut budget, &known.failed) {
                 Ok(Cel::Bool(true)) => {}
                 Ok(_) => {
                     let message = validation.message(&activation, &mut budget);
-                    verdicts.push(Verdict { message, reason: validation.reason.clone(), is_error: false });
+                    verdicts.push(Verdict { message, reason: validation.reason.clone() });
                 }
-                Err(why) => verdicts.extend(error(why)),
+                Err(why) => verdicts.extend(self.error(why)),
             }
         }
-        verdicts
-    }
-
-    /// What is noted for audit: key, and value or why it has none.
-    pub fn audit_annotations(&self, input: &Input<'_>) -> Vec<(&str, Result<String, String>)> {
-        if self.annotations.is_empty() {
-            return Vec::new();
-        }
-        let mut budget = cel::OBJECT_BUDGET;
-        let variables = self.variables(input, &mut budget);
-        let failed = variables.failed.clone();
-        let activation = self.activation(input).with("variables", Cel::Map(Map::Made(Rc::new(variables.values))));
-        let mut found = Vec::new();
+        let mut annotations = Vec::new();
         for (key, annotation) in &self.annotations {
-            match evaluate(annotation, &activation, &mut budget, &failed) {
-                Ok(Cel::String(text)) if !text.trim().is_empty() => {
-                    found.push((key.as_str(), Ok(text.trim().to_owned())))
-                }
-                Ok(Cel::String(_) | Cel::Null) => {}
-                Ok(other) => {
-                    let why = format!(
-                        "valueExpression '{}' resulted in unsupported return type: {}. Return type must be either \
-                        string or null.",
-                        annotation.text,
-                        other.type_name()
-                    );
-                    found.push((key.as_str(), Err(why)));
-                }
-                Err(why) => found.push((key.as_str(), Err(why))),
-            }
+            let value = annotation.evaluate(&activation, &mut budget, &known.failed);
+            annotations.extend(noted(annotation, value).map(|value| (key.as_str(), value)));
         }
-        found
+        (verdicts, annotations)
     }
 
-    fn activation<'v>(&self, input: &Input<'v>) -> Activation<'v> {
-        let of = |data: &'v Value| Cel::of(data, None);
-        Activation::default()
-            .with("object", of(input.object))
-            .with("oldObject", of(input.old))
-            .with("request", of(input.request))
-            .with("namespaceObject", of(input.namespace))
-            .with("params", of(input.params))
-    }
-
-    fn variables<'v>(&self, input: &Input<'v>, budget: &mut u64) -> Variables<'v> {
-        let mut all = Variables { values: Vec::new(), failed: Vec::new() };
-        for (name, variable) in &self.variables {
-            let so_far = Cel::Map(Map::Made(Rc::new(all.values.clone())));
-            let activation = self.activation(input).with("variables", so_far);
-            match evaluate(variable, &activation, budget, &all.failed) {
-                Ok(value) => all.values.push((Cel::text(name.as_str()), value)),
-                Err(why) => all.failed.push((name.clone(), why)),
-            }
+    fn error(&self, message: String) -> Vec<Verdict> {
+        match self.fails {
+            true => vec![Verdict { message, reason: String::new() }],
+            false => Vec::new(),
         }
-        all
+    }
+}
+
+/// The value of an audit annotation; nothing where there is nothing to note.
+fn noted(annotation: &Expression, value: Result<Cel<'_>, String>) -> Option<Result<String, String>> {
+    match value {
+        Ok(Cel::String(text)) => {
+            let text = text.trim();
+            (!text.is_empty()).then(|| Ok(text.to_owned()))
+        }
+        Ok(Cel::Null) => None,
+        Ok(other) => Some(Err(format!(
+            "valueExpression '{}' resulted in unsupported return type: {}. Return type must be either string or null.",
+            annotation.text,
+            other.type_name()
+        ))),
+        Err(why) => Some(Err(why)),
     }
 }
 
 impl Validation {
     fn message(&self, activation: &Activation<'_>, budget: &mut u64) -> String {
         let made = self.message_expression.as_ref().and_then(|expression| {
-            match evaluate(expression, activation, budget, &[]) {
+            match expression.evaluate(activation, budget, &[]) {
                 Ok(Cel::String(text)) => Some(text.trim().to_owned()),
                 _ => None,
             }
@@ -267,34 +163,4 @@ impl Validation {
             (None, own) => own.to_owned(),
         }
     }
-}
-
-/// The value of an expression; takes its cost off `budget`. `failed` are the variables without value: an expression
-/// that needs one fails with its reason.
-fn evaluate<'v>(
-    expression: &Expression,
-    activation: &Activation<'v>,
-    budget: &mut u64,
-    failed: &[(String, String)],
-) -> Result<Cel<'v>, String> {
-    let program = expression.program.as_ref().map_err(|why| format!("compilation error: {why}"))?;
-    if *budget == 0 {
-        return Err(OUT_OF_BUDGET.to_owned());
-    }
-    let evaluated = program.evaluate(activation);
-    match budget.checked_sub(evaluated.cost) {
-        Some(left) => *budget = left,
-        None => {
-            *budget = 0;
-            return Err(OUT_OF_BUDGET.to_owned());
-        }
-    }
-    evaluated.value.map_err(|error| {
-        let missing = |(name, _): &&(String, String)| error == EvalError::Message(format!("no such key: {name}"));
-        let why = match failed.iter().find(missing) {
-            Some((name, why)) => format!("composited variable {name:?} fails to evaluate: {why}"),
-            None => error.to_string(),
-        };
-        format!("expression '{}' resulted in error: {why}", expression.text)
-    })
 }

@@ -1,11 +1,19 @@
 //! Policies as the API meets them: a request, the policies and bindings of the store, and the verdict.
 
-use super::*;
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::{resources::MatchResources, *};
 use crate::{
+    admission::attributes::Operation,
+    api::open_store,
+    auth::authorizer::Authorizer,
     encode,
     identity::Identity,
-    kinds::{Kind, config_map},
+    kinds::{Kind, Kinds, Registry},
     store::{EventType, Key, Object},
+    warnings,
 };
 
 fn store(objects: &[(&str, &str, Value)]) -> Snapshot {
@@ -16,6 +24,13 @@ fn store(objects: &[(&str, &str, Value)]) -> Snapshot {
         snapshot.load(Key { resource: (*resource).into(), name: (*key).into() }, Arc::new(object));
     }
     snapshot
+}
+
+/// An authoriser of a store without roles.
+fn authorizer() -> (tempfile::TempDir, Authorizer) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open_store(&dir.path().join("store"), &Registry::default()).unwrap();
+    (dir, Authorizer::new(Arc::new(store)))
 }
 
 fn policy(spec: Value) -> (&'static str, &'static str, Value) {
@@ -36,26 +51,41 @@ fn binding(spec: Value) -> (&'static str, &'static str, Value) {
     (BINDINGS, "b", binding)
 }
 
-/// The refusal of a write of a ConfigMap with this data, and the warnings.
-async fn written(snapshot: &Snapshot, data: Value, old: Option<Value>) -> (Option<Status>, Vec<String>) {
-    let kind = Kind::from(&config_map::KIND);
-    let identity = Identity::authenticated("jane".into(), vec![]);
-    let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c", "namespace": "default"},
-        "data": data});
-    let operation = if old.is_some() { Verb::Update } else { Verb::Create };
-    let request = Request {
-        operation,
-        kind: &kind,
+/// What a request about a ConfigMap says.
+fn attributes<'a>(
+    served: &'a Arc<Kind>,
+    (identity, authorizer): (&'a Identity, &'a Authorizer),
+    snapshot: &'a Snapshot,
+) -> Attributes<'a> {
+    Attributes {
+        operation: Operation::Create,
+        served,
+        form: None,
+        subresource: None,
         namespace: Some("default"),
         name: "c",
-        subresource: None,
-        old: old.as_ref(),
-        identity: &identity,
+        identity,
+        dry_run: false,
+        options: Value::Null,
         snapshot,
-    };
-    let registry = Registry::default();
-    let (result, warnings) =
-        warnings::collect(async { Policies::default().check(&request, &object, Some(&registry)) }).await;
+        authorizer,
+        kinds: Kinds::built_in(),
+    }
+}
+
+/// The refusal of a write of a ConfigMap with this data, and the warnings.
+async fn written(snapshot: &Snapshot, data: Value, old: Option<Value>) -> (Option<Status>, Vec<String>) {
+    let kind = Kinds::built_in().by_path("", "v1", "configmaps").unwrap();
+    let identity = Identity::authenticated("jane".into(), vec![]);
+    let (_dir, authorizer) = authorizer();
+    let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c", "namespace": "default"},
+        "data": data});
+    let operation = if old.is_some() { Operation::Update } else { Operation::Create };
+    let attributes = Attributes { operation, ..attributes(&kind, (&identity, &authorizer), snapshot) };
+    let old = old.unwrap_or_default();
+    let mut objects = Versioned::new(&attributes, object, &old, None);
+    let policies = Policies::default();
+    let (result, warnings) = warnings::collect(policies.validate(&attributes, &mut objects)).await;
     (result.err(), warnings)
 }
 
@@ -148,22 +178,52 @@ fn resources_are_named_with_their_subresources() {
         json!({"resourceRules": [{"apiGroups": ["*"], "apiVersions": ["*"],
         "operations": ["*"], "resources": resources}]})
     };
-    let kind = Kind::from(&config_map::KIND);
+    let kind = Kinds::built_in().by_path("", "v1", "configmaps").unwrap();
     let (identity, snapshot) = (Identity::control("test"), store(&[]));
+    let (_dir, authorizer) = authorizer();
     let taken = |resources: Value, subresource: Option<&str>| {
-        let request = Request {
-            operation: Verb::Update,
-            kind: &kind,
-            namespace: Some("default"),
-            name: "c",
-            subresource,
-            old: None,
-            identity: &identity,
-            snapshot: &snapshot,
-        };
-        matching::matches(&spec(resources), &request, &Value::Null)
+        let asked = Attributes { subresource, ..attributes(&kind, (&identity, &authorizer), &snapshot) };
+        let found = MatchResources::read(&spec(resources)).matching(&asked, &Value::Null, &Value::Null);
+        found.unwrap().is_some()
     };
     assert!(taken(json!(["configmaps"]), None) && taken(json!(["*"]), None) && taken(json!(["*/*"]), Some("status")));
     assert!(!taken(json!(["configmaps"]), Some("status")) && !taken(json!(["pods"]), None));
     assert!(taken(json!(["configmaps/status"]), Some("status")) && taken(json!(["*/status"]), Some("status")));
+}
+
+#[test]
+fn names_and_exclusions_narrow_what_a_policy_is_about() {
+    let kind = Kinds::built_in().by_path("", "v1", "configmaps").unwrap();
+    let (identity, snapshot) = (Identity::control("test"), store(&[]));
+    let (_dir, authorizer) = authorizer();
+    let rule = |names: Value| {
+        json!({"apiGroups": [""], "apiVersions": ["v1"], "operations": ["*"], "resources": ["configmaps"],
+            "resourceNames": names})
+    };
+    let taken = |resources: Value| {
+        let found = MatchResources::read(&resources).matching(
+            &attributes(&kind, (&identity, &authorizer), &snapshot),
+            &Value::Null,
+            &Value::Null,
+        );
+        found.unwrap().is_some()
+    };
+    assert!(taken(json!({"resourceRules": [rule(json!(["c"]))]})));
+    assert!(!taken(json!({"resourceRules": [rule(json!(["d"]))]})));
+    assert!(!taken(json!({"resourceRules": [rule(json!([]))], "excludeResourceRules": [rule(json!(["c"]))]})));
+    assert!(taken(json!({})), "a binding leaves it to the policy");
+}
+
+#[tokio::test]
+async fn expressions_ask_what_the_user_may() {
+    for (expression, denied) in [
+        ("authorizer.group('').resource('secrets').check('get').allowed()", true),
+        ("!authorizer.requestResource.check('create').allowed()", false),
+        ("authorizer.path('/healthz').check('get').errored()", true),
+    ] {
+        let spec = json!({"validations": [{"expression": expression}],
+            "matchConditions": [{"name": "c", "expression": "!authorizer.path('/x').check('get').allowed()"}]});
+        let store = store(&[policy(spec), binding(json!({}))]);
+        assert_eq!(written(&store, json!({}), None).await.0.is_some(), denied, "{expression}");
+    }
 }

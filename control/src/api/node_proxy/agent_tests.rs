@@ -151,6 +151,8 @@ async fn a_log_comes_from_the_agent_of_the_pods_node() {
     lab.node_at("n1", address).await;
     lab.create("/api/v1/namespaces", json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "default"}}))
         .await;
+    let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}});
+    lab.create("/api/v1/namespaces/default/serviceaccounts", account).await;
     lab.create("/api/v1/namespaces/default/pods", pod(&["a", "gone"], "n1")).await;
     let log = "/api/v1/namespaces/default/pods/web/log";
 

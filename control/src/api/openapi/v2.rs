@@ -26,26 +26,31 @@ pub fn document(paths: &Map<String, Value>, definitions: &BTreeMap<String, Value
 }
 
 /// References alone: an `allOf` of one crashes kubectl 1.20, and `oneOf` is unknown to this version.
+///
+/// Only schemas are looked into: a property may have any name, `oneOf` as well.
 fn flattened(schema: Value) -> Value {
-    match schema {
-        Value::Object(mut map) => {
-            if let Some(all_of) = map.shift_remove("allOf")
-                && let Some(reference) = all_of[0]["$ref"].as_str()
-            {
-                map.insert("$ref".into(), reference.into());
-            }
-            if map.shift_remove("oneOf").is_some() {
-                map.insert("type".into(), "string".into());
-            }
-            if let Some(reference) = map.get("$ref").and_then(Value::as_str) {
-                let reference = reference.replace("#/components/schemas/", "#/definitions/");
-                map.insert("$ref".into(), reference.into());
-            }
-            Value::Object(map.into_iter().map(|(key, value)| (key, flattened(value))).collect())
-        }
-        Value::Array(list) => list.into_iter().map(flattened).collect(),
-        other => other,
+    let Value::Object(mut map) = schema else { return schema };
+    if let Some(all_of) = map.shift_remove("allOf")
+        && let Some(reference) = all_of[0]["$ref"].as_str()
+    {
+        map.insert("$ref".into(), reference.into());
     }
+    if map.shift_remove("oneOf").is_some() {
+        map.insert("type".into(), "string".into());
+    }
+    if let Some(reference) = map.get("$ref").and_then(Value::as_str) {
+        let reference = reference.replace("#/components/schemas/", "#/definitions/");
+        map.insert("$ref".into(), reference.into());
+    }
+    for inner in ["items", "additionalProperties"] {
+        if let Some(schema) = map.get_mut(inner) {
+            *schema = flattened(schema.take());
+        }
+    }
+    for (_, property) in map.get_mut("properties").and_then(Value::as_object_mut).into_iter().flatten() {
+        *property = flattened(property.take());
+    }
+    Value::Object(map)
 }
 
 /// A path item of v3 as one of v2: schemas of parameters stand in the parameter, bodies are parameters, and media types
@@ -292,6 +297,17 @@ impl Writer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn properties_may_have_the_names_of_keywords() {
+        let schema = json!({"type": "object", "properties": {
+            "type": {"type": "string"}, "oneOf": {"type": "array", "items": {"$ref": "#/components/schemas/a"}},
+            "allOf": {"type": "array", "items": {"type": "string"}}, "$ref": {"type": "string"}}});
+        let expected = json!({"type": "object", "properties": {
+            "type": {"type": "string"}, "oneOf": {"type": "array", "items": {"$ref": "#/definitions/a"}},
+            "allOf": {"type": "array", "items": {"type": "string"}}, "$ref": {"type": "string"}}});
+        assert_eq!(flattened(schema), expected);
+    }
 
     #[test]
     fn references_stand_alone_and_in_the_older_place() {

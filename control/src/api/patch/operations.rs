@@ -23,8 +23,11 @@ const MAX_SHIFTED_ITEMS: usize = 50_000_000;
 
 /// Applies all operations, or none.
 pub fn apply(current: &Value, patch: &Value) -> Result<Value, Status> {
-    let Patch(operations) =
-        Patch::deserialize(patch).map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))?;
+    let Patch(operations) = Patch::deserialize(patch).map_err(|e| match patch.as_array() {
+        // A list of objects is a patch, with operations that nobody knows.
+        Some(items) if items.iter().all(Value::is_object) => unprocessable(&e.to_string()),
+        _ => Status::bad_request(format!("error decoding patch: {e}")),
+    })?;
     if operations.len() > MAX_OPERATIONS {
         let found = operations.len();
         return Err(too_large(format!(

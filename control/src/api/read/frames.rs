@@ -14,7 +14,7 @@ use crate::{
         Status,
         protobuf::{CannotEncode, answer},
     },
-    custom::conversion,
+    definitions::conversion,
     kinds::{Kind, Storage},
     metrics::WatchEvents,
     request::{

@@ -7,7 +7,7 @@ use http::StatusCode;
 use super::{go_type, options, show, show_metadata, shown, table};
 use crate::{
     api::{Api, Status, Subject, request::Call, response},
-    custom::conversion,
+    definitions::conversion,
     request::accept::ResponseForm,
     store::Object,
 };

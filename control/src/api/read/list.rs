@@ -19,7 +19,7 @@ use crate::{
         request::Call,
         response,
     },
-    custom::conversion,
+    definitions::conversion,
     kinds::Kind,
     request::accept::{Encoding, MetaVersion, ResponseForm},
     store::{Object, Snapshot},
@@ -47,14 +47,14 @@ pub async fn list(api: &Api, call: &Call) -> Result<Response, Status> {
             metadata["remainingItemCount"] = left.into();
         }
     }
-    conversion::read(kind, || answer_with(call, &page.objects, &metadata)).await?
+    answer_list(call, &page.objects, &metadata).await
 }
 
 /// `GET` of the objects of `snapshot`, which were made for the request.
-pub fn list_computed(call: &Call, snapshot: &Snapshot, place: &StorageLocation) -> Result<Response, Status> {
+pub async fn list_computed(call: &Call, snapshot: &Snapshot, place: &StorageLocation) -> Result<Response, Status> {
     check(call)?;
     let page = page(snapshot, place, call, None, None);
-    answer_with(call, &page.objects, &json!({"resourceVersion": snapshot.revision.to_string()}))
+    answer_list(call, &page.objects, &json!({"resourceVersion": snapshot.revision.to_string()})).await
 }
 
 fn check(call: &Call) -> Result<(), Status> {
@@ -66,13 +66,20 @@ fn check(call: &Call) -> Result<(), Status> {
     call.query.field_selector.check(&call.target.kind)
 }
 
-fn answer_with(call: &Call, objects: &[Arc<Object>], metadata: &Value) -> Result<Response, Status> {
+/// The answer with these objects as a list, in the form that the client takes.
+pub(in crate::api) async fn answer_list(
+    call: &Call,
+    objects: &[Arc<Object>],
+    metadata: &Value,
+) -> Result<Response, Status> {
+    let kind = &call.target.kind;
     if call.accepted.encoding == Encoding::Protobuf {
-        let body = protobuf(call, objects, metadata)
-            .map_err(|error| Status::internal(format!("cannot encode the list: {error}")))?;
+        let body = conversion::read(kind, || protobuf(call, objects, metadata)).await?;
+        let body = body.map_err(|error| Status::internal(format!("cannot encode the list: {error}")))?;
         return Ok(response::encoded(StatusCode::OK, Encoding::Protobuf, body));
     }
-    Ok(response::json(StatusCode::OK, text(call, objects, &metadata.to_string())))
+    let text = conversion::read(kind, || text(call, objects, &metadata.to_string())).await?;
+    Ok(response::json(StatusCode::OK, text))
 }
 
 /// Refuses to go on with a list, with a token that goes on at another state.

@@ -16,7 +16,7 @@ pub mod table;
 mod watch;
 
 pub use get::{get, get_computed, render};
-pub(super) use list::page;
+pub(super) use list::{answer_list, page};
 pub use list::{list, list_computed};
 pub use watch::watch;
 
@@ -25,7 +25,7 @@ use serde_json::Value;
 
 use super::request::{Call, target::Target};
 use crate::{
-    custom::conversion,
+    definitions::conversion,
     kinds::{Kind, Storage},
     request::{accept::MetaVersion, selector::FieldSelector},
     store::{NAME_INDEX, NAMESPACE_INDEX, Object},

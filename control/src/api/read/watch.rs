@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     api::{Api, Status, Subject, request::Call},
-    custom::conversion,
+    definitions::conversion,
     later::later,
     request::{accept::Encoding, query::Version},
     store::{EventType, Expired, Object, Store, Subscription},

@@ -19,6 +19,17 @@ pub struct Decoded {
     pub warnings: Vec<String>,
 }
 
+/// Why a value is no object of its kind.
+#[derive(Debug, thiserror::Error)]
+pub enum Unreadable {
+    /// A value of another type than the schema says.
+    #[error(transparent)]
+    Type(#[from] DecodeError),
+    /// Unknown fields, which the client wants refused.
+    #[error("strict decoding error: {0}")]
+    Strict(String),
+}
+
 /// What a body is read as: an object of a kind, or a form that stands for a part of one.
 struct Expected<'a> {
     api_version: String,
@@ -76,12 +87,17 @@ pub fn delete_options(content_type: &ContentType, body: &[u8]) -> Result<Value, 
     let schema = Schema::builtin("io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions");
     let schema = schema.unwrap_or_else(Schema::unstructured);
     let expected = Expected { api_version: "v1".to_owned(), version: "v1", kind: KIND, schema };
-    let decoded = expected.schema.decode_value(value).map_err(|error| cannot_be_handled(&expected, &error))?;
+    let decoded = expected.schema.decode_value(value).map_err(|error| cannot_be_handled(&expected, &error.into()))?;
     Ok(decoded.value)
 }
 
-/// Checks a value by the kind's schema: one that was made from a stored object by a patch.
-pub fn recheck(kind: &Kind, value: Value, validation: FieldValidation) -> Result<Decoded, Status> {
+/// Checks a value by the kind's schema: one that was made from a stored object.
+pub fn recheck(kind: &Kind, value: Value, validation: FieldValidation) -> Result<Decoded, Unreadable> {
+    told(kind.schema.decode_value(value)?, validation)
+}
+
+/// Refuses a value that is no object of `kind`.
+pub fn must_be(kind: &Kind, value: Value, validation: FieldValidation) -> Result<Decoded, Status> {
     check(&kind.into(), value, validation)
 }
 
@@ -104,13 +120,13 @@ fn read(
         Err(error) => {
             // An object of another kind is told so, and not which of its fields this kind lacks.
             fill_type(expected, &mut value(content_type, body)?)?;
-            Err(cannot_be_handled(expected, &error))
+            Err(cannot_be_handled(expected, &error.into()))
         }
     }
 }
 
 fn check(expected: &Expected<'_>, value: Value, validation: FieldValidation) -> Result<Decoded, Status> {
-    let decoded = expected.schema.decode_value(value).map_err(|error| cannot_be_handled(expected, &error))?;
+    let decoded = expected.schema.decode_value(value).map_err(|error| cannot_be_handled(expected, &error.into()))?;
     checked(expected, decoded, validation)
 }
 
@@ -144,9 +160,19 @@ pub fn yaml(body: &[u8], duplicate_keys: DuplicateKeyPolicy) -> Result<Value, St
             max_documents: 1,
         },
     };
-    let mut value: Value = serde_yaml::from_str_with_options(text, options).map_err(|e| e.to_string())?;
+    let mut value: Value = serde_yaml::from_str_with_options(text, options).map_err(|error| yaml_error(&error))?;
     make_whole(&mut value);
     Ok(value)
+}
+
+/// A name that stands twice in the words of Kubernetes' reader, everything else in those of ours.
+fn yaml_error(error: &serde_yaml::Error) -> String {
+    match error.without_snippet() {
+        serde_yaml::Error::DuplicateMappingKey { key: Some(key), location } => {
+            format!("yaml: unmarshal errors:\n  line {}: key {key:?} already set in map", location.line())
+        }
+        other => other.to_string(),
+    }
 }
 
 /// `1e3` and `1.0` are whole numbers once Kubernetes has made JSON of them.
@@ -185,7 +211,7 @@ fn fill_type(expected: &Expected<'_>, value: &mut Value) -> Result<(), Status> {
     Ok(())
 }
 
-fn cannot_be_handled(expected: &Expected<'_>, error: &DecodeError) -> Status {
+fn cannot_be_handled(expected: &Expected<'_>, error: &Unreadable) -> Status {
     let Expected { kind, version, .. } = expected;
     Status::bad_request(format!("{kind} in version {version:?} cannot be handled as a {kind}: {error}"))
 }
@@ -193,15 +219,16 @@ fn cannot_be_handled(expected: &Expected<'_>, error: &DecodeError) -> Status {
 /// What becomes of unknown and duplicate fields: they refuse the object, are told of, or are left out silently. Unknown
 /// fields are never stored, as in Kubernetes.
 fn checked(expected: &Expected<'_>, decoded: schema::Decoded, validation: FieldValidation) -> Result<Decoded, Status> {
+    told(decoded, validation).map_err(|error| cannot_be_handled(expected, &error))
+}
+
+fn told(decoded: schema::Decoded, validation: FieldValidation) -> Result<Decoded, Unreadable> {
     let schema::Decoded { value, warnings } = decoded;
     let words = warnings.iter().map(ToString::to_string);
     match validation {
-        FieldValidation::Strict if !warnings.is_empty() => Err(Status::bad_request(format!(
-            "{0} in version {1:?} cannot be handled as a {0}: strict decoding error: {2}",
-            expected.kind,
-            expected.version,
-            words.collect::<Vec<_>>().join(", ")
-        ))),
+        FieldValidation::Strict if !warnings.is_empty() => {
+            Err(Unreadable::Strict(words.collect::<Vec<_>>().join(", ")))
+        }
         FieldValidation::Warn => Ok(Decoded { value, warnings: words.collect() }),
         FieldValidation::Strict | FieldValidation::Ignore => Ok(Decoded { value, warnings: Vec::new() }),
     }

@@ -18,6 +18,7 @@ pub fn configuration(body: &[u8], validation: FieldValidation) -> Result<Decoded
         Some((value, twice)) => (value, twice.map(|name| format!("key {name:?} already set in map"))),
         None => match yaml(body, DuplicateKeyPolicy::Error) {
             Ok(value) => (value, None),
+            // A name that stands twice, or what the second reading says.
             Err(strict) => match yaml(body, DuplicateKeyPolicy::LastWins) {
                 Ok(value) => (value, Some(strict)),
                 Err(error) => return Err(Status::bad_request(format!("error decoding YAML: {error}"))),
@@ -129,6 +130,9 @@ mod tests {
             let refused = read(FieldValidation::Strict).err().unwrap();
             assert!(refused.message.starts_with("error strict decoding YAML: "), "{}", refused.message);
         }
+        let yaml = "a:\n  unknown: 1\n  foo: 1\n  foo: 2\n";
+        let refused = configuration(yaml.as_bytes(), FieldValidation::Strict).err().unwrap();
+        assert!(refused.message.ends_with("\n  line 4: key \"foo\" already set in map"), "{}", refused.message);
         assert!(configuration(b"{", FieldValidation::Warn).is_err());
         assert!(configuration(b"[]", FieldValidation::Warn).is_err());
     }

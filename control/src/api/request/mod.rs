@@ -14,7 +14,7 @@ use super::Status;
 use crate::{
     field_management::manager_name,
     identity::Identity,
-    kinds::Kinds,
+    kinds::{Kinds, Storage},
     request::{
         RequestInfo, Verb,
         accept::{self, Accepted, Endpoint},
@@ -43,7 +43,10 @@ impl Call {
         let identity = info.user()?.clone();
         // An agent's stream has the form that the agent gives it.
         let by_agent = target.subresource.is_some_and(|subresource| subresource.by_agent);
-        let endpoint = Endpoint::Objects { protobuf: target.kind.is_built_in() };
+        let endpoint = Endpoint::Objects {
+            protobuf: target.kind.is_built_in(),
+            table: !matches!(target.kind.storage, Storage::Virtual),
+        };
         let accepted = match info.verb {
             _ if by_agent => Accepted::default(),
             Verb::Watch => accept::negotiate_watch(&info.accept, endpoint)?,

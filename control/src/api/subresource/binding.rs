@@ -31,6 +31,7 @@ pub static BINDING: Subresource = Subresource {
 async fn create(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Status> {
     let body::Decoded { value: binding, .. } =
         body::form(&FORM, &call.content_type, text, call.query.field_validation)?;
+    let binding = write::admit_form(api, call, &FORM, binding).await?;
     let place = api.place(&call.target)?;
     let name = call.target.name.as_deref().unwrap_or_default();
     let make = |old: &Value| bound(old, &binding, &rfc3339::now(), place.subject(name));

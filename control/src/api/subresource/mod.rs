@@ -7,6 +7,8 @@ mod approval;
 mod binding;
 mod ephemeral_containers;
 mod eviction;
+#[cfg(test)]
+mod facts;
 mod finalize;
 mod log;
 mod proxy;
@@ -25,6 +27,7 @@ use crate::{
     request::{RequestInfo, Verb},
 };
 
+pub use binding::BINDING;
 pub use status::STATUS;
 
 /// Every subresource.
@@ -99,6 +102,23 @@ pub struct Part {
     pub prepare: fn(new: &mut Value, old: &Value),
     /// Reasons why `new` may not be stored in place of `old`.
     pub validate: fn(new: &Value, old: &Value) -> Vec<FieldError>,
+}
+
+/// The form of a subresource that shows a part of an object, and sets it: policies and webhooks see it in the object's
+/// place.
+#[derive(Debug)]
+pub struct View {
+    /// The form that stands for an object.
+    pub of: fn(kind: &Kind, object: &Value) -> Result<Value, Status>,
+    /// The object with what the form says.
+    pub put: fn(kind: &Kind, object: &Value, form: &Value) -> Result<Value, Status>,
+}
+
+impl View {
+    /// The view of a subresource, if it has one.
+    pub fn of(subresource: &Subresource) -> Option<&'static View> {
+        (*subresource == scale::SCALE).then_some(&scale::VIEW)
+    }
 }
 
 impl PartialEq for Part {

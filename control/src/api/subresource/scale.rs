@@ -4,7 +4,7 @@ use axum::response::Response;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::{Effect, Subresource, SubresourceKind};
+use super::{Effect, Subresource, SubresourceKind, View};
 use crate::{
     api::{
         Api, Status, patch,
@@ -36,6 +36,9 @@ pub static SCALE: Subresource = Subresource {
         })
     },
 };
+
+/// A Scale in the place of the object that it scales.
+pub static VIEW: View = View { of: scale_of, put: scaled };
 
 fn get(api: &Api, call: &Call) -> Result<Response, Status> {
     let place = api.place(&call.target)?;

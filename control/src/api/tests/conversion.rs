@@ -2,54 +2,28 @@
 
 use std::sync::Arc;
 
-use base64::{Engine, prelude::BASE64_STANDARD};
 use futures::StreamExt;
-use http_body_util::{BodyExt, Full};
-use hyper_util::rt::TokioIo;
-use rcgen::{CertificateParams, KeyPair};
-use rustls::{ServerConfig, crypto::ring};
-use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
-use tokio_rustls::TlsAcceptor;
 
 use super::{
     Server,
     custom_resources::{DEFINITIONS, WIDGETS, definition, version, widget},
     watches::frames_of,
 };
+use crate::webhook::tests::{Answering, TestServer};
 
-/// Starts a webhook for `names` that moves `spec.size` (v1) to `spec.width` (v2) and back. Answers with its port and
-/// its certificate.
-async fn webhook(names: &[&str]) -> (u16, String) {
-    let key = KeyPair::generate().unwrap();
-    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-    let certificate = CertificateParams::new(names).unwrap().self_signed(&key).unwrap();
-    let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate.der().clone()], private)
-        .unwrap();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let acceptor = acceptor.clone();
-            tokio::spawn(async move {
-                let Ok(stream) = acceptor.accept(stream).await else { return };
-                let service = hyper::service::service_fn(|request: http::Request<hyper::body::Incoming>| async {
-                    let body = request.into_body().collect().await?.to_bytes();
-                    let answer = answer(&serde_json::from_slice(&body).unwrap());
-                    Ok::<_, hyper::Error>(http::Response::new(Full::new(bytes::Bytes::from(answer.to_string()))))
-                });
-                drop(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await);
-            });
-        }
-    });
-    (port, BASE64_STANDARD.encode(certificate.pem()))
+/// A webhook that moves `spec.size` (v1) to `spec.width` (v2) and back.
+async fn webhook() -> TestServer {
+    let answering: Answering = Arc::new(|_, review| Box::pin(std::future::ready((200, answer(&review)))));
+    TestServer::start(&["localhost"], answering).await
+}
+
+/// The definition of widgets in two versions that `webhook` converts.
+fn converted(webhook: &TestServer, storage: &str) -> Value {
+    let mut defined = definition(versions(storage));
+    defined["spec"]["conversion"] = json!({"strategy": "Webhook", "webhook": {"conversionReviewVersions": ["v1"],
+        "clientConfig": webhook.client_config("/convert")}});
+    defined
 }
 
 fn answer(review: &Value) -> Value {
@@ -88,11 +62,8 @@ const NEWER: &str = "/apis/example.com/v2/namespaces/default/widgets";
 #[tokio::test]
 async fn a_webhook_converts_what_is_read_and_written() {
     let server = Server::with_definitions().await;
-    let (port, bundle) = webhook(&["localhost"]).await;
-    let mut defined = definition(versions("v1"));
-    defined["spec"]["conversion"] = json!({"strategy": "Webhook", "webhook": {"conversionReviewVersions": ["v1"],
-        "clientConfig": {"url": format!("https://localhost:{port}/convert"), "caBundle": bundle}}});
-    server.define(defined).await;
+    let webhook = webhook().await;
+    server.define(converted(&webhook, "v1")).await;
     assert_eq!(server.post(WIDGETS, widget("a", json!({"size": 4}))).await.code, 201);
     let newer = server.get(&format!("{NEWER}/a")).await;
     assert_eq!(
@@ -156,4 +127,25 @@ async fn a_webhook_converts_what_is_read_and_written() {
     let failed = server.get(WIDGETS).await;
     assert_eq!(failed.code, 500);
     assert!(failed.message().ends_with("failed: out of luck"), "{}", failed.text);
+}
+
+#[tokio::test]
+async fn a_change_is_converted_once_for_all_watchers_of_a_version() {
+    let server = Server::with_definitions().await;
+    let webhook = webhook().await;
+    server.define(converted(&webhook, "v1")).await;
+    assert_eq!(server.post(WIDGETS, widget("a", json!({"size": 1}))).await.code, 201);
+    let mut watchers = Vec::new();
+    for _ in 0..4 {
+        let mut frames = frames_of(&server, &format!("{NEWER}?watch=true")).await;
+        assert_eq!(frames.next().await.unwrap()["object"]["spec"]["width"], 1);
+        watchers.push(frames);
+    }
+    let calls = || webhook.requests.lock().len();
+    assert_eq!(calls(), 1, "the state that they began with");
+    assert_eq!(server.merge(&format!("{WIDGETS}/a"), json!({"spec": {"size": 2}})).await.code, 200);
+    let all = futures::future::join_all(watchers.iter_mut().map(StreamExt::next)).await;
+    assert!(all.into_iter().all(|frame| frame.unwrap()["object"]["spec"]["width"] == 2));
+    assert_eq!(calls(), 2, "the change");
+    assert_eq!(webhook.connections.load(std::sync::atomic::Ordering::SeqCst), 1, "the connection is kept");
 }

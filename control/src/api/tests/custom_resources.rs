@@ -12,7 +12,7 @@ use crate::{
     allocation::Allocator,
     api::{Api, open_store},
     auth::Identity,
-    custom::controller,
+    definitions::controller,
     kinds::Registry,
 };
 

@@ -1,5 +1,6 @@
 //! The API as its clients meet it: requests through the router, answers as they come.
 
+mod admission;
 mod conversion;
 mod custom_kinds;
 mod custom_resources;
@@ -13,6 +14,7 @@ mod reads;
 mod stored_kinds;
 mod subresources;
 mod watches;
+mod webhooks;
 mod writes;
 
 use std::sync::Arc;
@@ -23,7 +25,13 @@ use http_body_util::BodyExt;
 use serde_json::{Value, json};
 
 use super::{Api, open_store};
-use crate::{allocation::Allocator, auth::Identity, kinds::Registry};
+use crate::{
+    allocation::Allocator,
+    auth::Identity,
+    encode,
+    kinds::Registry,
+    store::{Change, Expect, Key, Write},
+};
 
 /// An API over a store of its own.
 pub struct Server {
@@ -48,7 +56,7 @@ pub struct Answer {
 }
 
 impl Server {
-    /// With the namespace `default` and nothing else.
+    /// With the namespace `default`, the account that its pods run as, and nothing else.
     pub async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let kinds = Registry::default();
@@ -58,7 +66,15 @@ impl Server {
         let server = Self { api, _dir: Some(dir), _tasks: None };
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "default"}});
         assert_eq!(server.post("/api/v1/namespaces", namespace).await.code, 201);
+        server.add_account("default").await;
         server
+    }
+
+    /// Makes the account of the pods of a namespace, as its controller would.
+    pub async fn add_account(&self, namespace: &str) {
+        let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}});
+        let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts");
+        assert_eq!(self.post(&path, account).await.code, 201);
     }
 
     /// A typed client that may do everything.
@@ -83,6 +99,13 @@ impl Server {
         let json = serde_json::from_slice(&text).unwrap_or(Value::Null);
         let text = String::from_utf8_lossy(&text).into_owned();
         Answer { code: parts.status.as_u16(), headers: parts.headers, json, text }
+    }
+
+    /// Puts an object into the store past all checks: one that an earlier program took.
+    pub async fn store_as_it_is(&self, resource: &str, key: &str, object: &Value) {
+        let key = Key { resource: resource.into(), name: key.into() };
+        let change = Change::Put(encode::unserved(object));
+        self.api.store().write_one(Write { key, expect: Expect::Absent, change }).await.unwrap();
     }
 
     /// `GET`, answered as JSON.

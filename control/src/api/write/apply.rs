@@ -5,7 +5,9 @@ use http::StatusCode;
 use serde_json::Value;
 
 use super::{
-    Outcome, TRIES, answer, metadata, options, parse,
+    Outcome, TRIES, answer,
+    inquiry::Inquiry,
+    metadata, options, parse,
     pipeline::{self, Action, Committed, Ownership, Pending, Prepared, Stored},
     to_stored,
     update::settled,
@@ -73,7 +75,7 @@ pub async fn apply_config(
         let applied = writer(call, subresource).track(&kinds, &place.kind, track)?;
         let kind = &call.target.kind;
         let body::Decoded { value: mut new, warnings } =
-            body::recheck(kind, applied.object, call.query.field_validation)?;
+            body::must_be(kind, applied.object, call.query.field_validation)?;
         to_stored(kind, &mut new);
         let namespace = call.target.namespace.as_deref();
         let new = match (&stored, &old) {
@@ -87,8 +89,9 @@ pub async fn apply_config(
         };
         let old = stored.as_ref().zip(old.as_ref()).map(|(object, value)| Stored { object, value });
         let (action, ownership) = (Action::Put(new), Ownership::Decided(applied.managers));
-        let pending = Pending { place: &place, namespace, name, subresource, old, action, ownership };
-        let prepared = pipeline::prepare(api, &call.identity, &snapshot, pending).await?;
+        let inquiry = Inquiry::default();
+        let pending = Pending { place: &place, namespace, name, subresource, old, action, ownership, inquiry };
+        let prepared = pipeline::prepare(api, call, &snapshot, pending).await?;
         let created = stored.is_none();
         let transaction = match (prepared, &stored) {
             (Prepared::Unchanged, Some(stored)) => {
@@ -98,7 +101,7 @@ pub async fn apply_config(
             (Prepared::Ready { transaction, .. }, _) => transaction,
         };
         if call.query.dry_run {
-            let outcome = pipeline::outcome_of_dry_run(transaction, stored.as_ref(), &snapshot)?;
+            let outcome = pipeline::outcome_of_dry_run(transaction, stored.as_ref())?;
             return Ok(Applied { outcome, created, warnings });
         }
         if let Committed::Done(object) = pipeline::commit(api, &place, name, transaction).await? {

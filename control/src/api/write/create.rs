@@ -5,7 +5,9 @@ use http::StatusCode;
 use serde_json::Value;
 
 use super::{
-    Outcome, TRIES, answer, metadata,
+    Outcome, TRIES, answer,
+    inquiry::Inquiry,
+    metadata,
     pipeline::{self, Action, Committed, Ownership, Pending, Prepared},
     writer,
 };
@@ -14,7 +16,7 @@ use crate::{
         Api, Status, StorageLocation,
         request::{Call, body},
     },
-    custom::conversion,
+    definitions::conversion,
 };
 
 /// `POST` of an object.
@@ -52,7 +54,7 @@ pub async fn create(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Sta
             Some(namespace) => format!("{namespace}/{name}").into(),
             None => name.as_str().into(),
         };
-        match attempt(api, call, &place, namespace.as_deref(), &name, object).await? {
+        match attempt(api, call, &place, namespace.as_deref(), (&name, generate), object).await? {
             Attempt::Done(outcome) => return answer(call, StatusCode::CREATED, &outcome, &warnings).await,
             Attempt::NameTaken => {
                 name_taken = true;
@@ -81,20 +83,21 @@ async fn attempt(
     call: &Call,
     place: &StorageLocation,
     namespace: Option<&str>,
-    name: &str,
+    (name, generated): (&str, bool),
     object: Value,
 ) -> Result<Attempt, Status> {
     let snapshot = api.store().snapshot();
     let (action, ownership) = (Action::Put(object), Ownership::Tracked(writer(call, None)));
-    let pending = Pending { place, namespace, name, subresource: None, old: None, action, ownership };
-    let Prepared::Ready { transaction, .. } = pipeline::prepare(api, &call.identity, &snapshot, pending).await? else {
+    let inquiry = Inquiry { name_is_generated: generated, ..Inquiry::default() };
+    let pending = Pending { place, namespace, name, subresource: None, old: None, action, ownership, inquiry };
+    let Prepared::Ready { transaction, .. } = pipeline::prepare(api, call, &snapshot, pending).await? else {
         return Err(Status::internal("a new object is never unchanged"));
     };
     if snapshot.get(&place.resource, &place.key).is_some() {
         return Ok(Attempt::NameTaken);
     }
     if call.query.dry_run {
-        return pipeline::outcome_of_dry_run(transaction, None, &snapshot).map(Attempt::Done);
+        return pipeline::outcome_of_dry_run(transaction, None).map(Attempt::Done);
     }
     Ok(match pipeline::commit(api, place, name, transaction).await? {
         Committed::Done(object) => Attempt::Done(Outcome::Stored(object)),

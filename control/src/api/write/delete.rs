@@ -8,7 +8,9 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::{
-    Outcome, TRIES, answer, current, parse,
+    Outcome, TRIES, answer, current,
+    inquiry::Inquiry,
+    parse,
     pipeline::{self, Action, Committed, Ownership, Pending, Prepared, Stored},
 };
 use crate::{
@@ -17,8 +19,7 @@ use crate::{
         request::{Call, body},
         response,
     },
-    identity::Identity,
-    kinds::Kind,
+    kinds::{FieldError, Kind},
     rfc3339,
     store::{Object, Snapshot, Write},
 };
@@ -68,25 +69,30 @@ impl Options {
     pub fn read(body: &Value, grace: Option<i64>, policy: Option<&str>, orphan: Option<bool>) -> Result<Self, Status> {
         let policy = body["propagationPolicy"].as_str().or(policy);
         let orphan = body["orphanDependents"].as_bool().or(orphan);
+        let mut errors = Vec::new();
+        if let (Some(policy), Some(_)) = (policy, orphan) {
+            let why = "orphanDependents and deletionPropagation cannot be both set";
+            errors.push(FieldError::invalid("propagationPolicy", &json!(policy), why));
+        }
         let propagation = match (policy, orphan) {
-            (Some(_), Some(_)) => {
-                return Err(Status::bad_request("orphanDependents and deletionPropagation cannot be both set"));
-            }
-            (Some("Background"), None) | (None, Some(false)) => Some(Propagation::Background),
-            (Some("Foreground"), None) => Some(Propagation::Foreground),
-            (Some("Orphan"), None) | (None, Some(true)) => Some(Propagation::Orphan),
+            (Some("Background"), _) | (None, Some(false)) => Some(Propagation::Background),
+            (Some("Foreground"), _) => Some(Propagation::Foreground),
+            (Some("Orphan"), _) | (None, Some(true)) => Some(Propagation::Orphan),
             (None, None) => None,
-            (Some(other), None) => {
-                return Err(Status::bad_request(format!(
-                    "propagationPolicy: Unsupported value: {other:?}: supported values: \"Background\", \
-                    \"Foreground\", \"Orphan\""
-                )));
+            (Some(other), _) => {
+                let supported = ["Foreground", "Background", "Orphan", "nil"];
+                errors.push(FieldError::not_supported("propagationPolicy", &json!(other), &supported));
+                None
             }
         };
         let text = |value: &Value| value.as_str().map(str::to_owned);
         let dry_run = body["dryRun"].as_array().map(Vec::as_slice).unwrap_or_default();
-        if let Some(other) = dry_run.iter().find(|value| **value != "All") {
-            return Err(Status::bad_request(format!("dryRun: Unsupported value: {other}: supported values: \"All\"")));
+        if dry_run.iter().any(|value| *value != "All") {
+            errors.push(FieldError::not_supported("dryRun", &json!(dry_run), &["All"]));
+        }
+        if !errors.is_empty() {
+            let subject = Subject { group: "meta.k8s.io", resource: "DeleteOptions", name: "" };
+            return Err(Status::invalid(subject, &errors));
         }
         Ok(Self {
             grace_period_seconds: body["gracePeriodSeconds"].as_i64().or(grace),
@@ -97,15 +103,45 @@ impl Options {
         })
     }
 
+    /// As a `DeleteOptions` object.
+    pub fn to_json(&self) -> Value {
+        let mut options = json!({"kind": "DeleteOptions", "apiVersion": "meta.k8s.io/v1"});
+        if let Some(seconds) = self.grace_period_seconds {
+            options["gracePeriodSeconds"] = seconds.into();
+        }
+        for (field, value) in [("uid", &self.uid), ("resourceVersion", &self.resource_version)] {
+            if let Some(value) = value {
+                options["preconditions"][field] = value.as_str().into();
+            }
+        }
+        if let Some(propagation) = self.propagation {
+            options["propagationPolicy"] = match propagation {
+                Propagation::Background => "Background",
+                Propagation::Foreground => "Foreground",
+                Propagation::Orphan => "Orphan",
+            }
+            .into();
+        }
+        if self.dry_run {
+            options["dryRun"] = json!(["All"]);
+        }
+        options
+    }
+
+    /// `subject` names the kind, not the resource: so does Kubernetes here.
     fn must_hold(&self, object: &Object, subject: Subject) -> Result<(), Status> {
         if let Some(uid) = self.uid.as_deref().filter(|uid| **uid != *object.header.uid) {
-            let why =
-                format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", object.header.uid);
+            let why = format!(
+                "the UID in the precondition ({uid}) does not match the UID in record ({}). The object might have been \
+                 deleted and then recreated",
+                object.header.uid
+            );
             return Err(Status::conflict(subject, &why));
         }
         if let Some(version) = self.resource_version.as_deref().filter(|v| *v != object.revision.to_string()) {
             let why = format!(
-                "Precondition failed: ResourceVersion in precondition: {version}, ResourceVersion in object meta: {}",
+                "the ResourceVersion in the precondition ({version}) does not match the ResourceVersion in record \
+                 ({}). The object might have been modified",
                 object.revision
             );
             return Err(Status::conflict(subject, &why));
@@ -132,6 +168,8 @@ pub struct Alongside {
     pub mark: Option<fn(&mut Value)>,
     /// Writes of other objects.
     pub writes: Vec<Write>,
+    /// Whether policies and webhooks were asked about what led to the deletion.
+    pub is_admitted: bool,
 }
 
 /// Decides a deletion.
@@ -182,6 +220,9 @@ fn propagation(kind: &Kind, old: &Value, options: &Options) -> Option<Propagatio
         let finalizers = old["metadata"]["finalizers"].as_array();
         finalizers.is_some_and(|list| list.iter().any(|name| name == ORPHAN || name == FOREGROUND))
     };
+    if kind.deletion.has_no_dependents {
+        return None;
+    }
     let usual = || (kind.deletion.orphans_by_default && !said()).then_some(Propagation::Orphan);
     options.propagation.or_else(usual)
 }
@@ -207,7 +248,7 @@ fn saturating_add(at: Timestamp, seconds: i64) -> Timestamp {
 /// part in it: whether it goes at once.
 pub async fn prepare(
     api: &Api,
-    identity: &Identity,
+    call: &Call,
     snapshot: &Snapshot,
     place: &StorageLocation,
     stored: &Arc<Object>,
@@ -215,7 +256,8 @@ pub async fn prepare(
     alongside: Alongside,
 ) -> Result<Prepared, Status> {
     let name = &*stored.header.name;
-    options.must_hold(stored, place.subject(name))?;
+    let subject = Subject { group: &place.kind.group, resource: &place.kind.kind, name };
+    options.must_hold(stored, subject)?;
     let value = parse(stored)?;
     let action = match step(&place.kind, &value, options, Timestamp::now()) {
         Step::Remove => Action::Remove,
@@ -230,8 +272,9 @@ pub async fn prepare(
     let namespace = Some(&*stored.header.namespace).filter(|namespace| !namespace.is_empty());
     let old = Some(Stored { object: stored, value: &value });
     let ownership = Ownership::Kept;
-    let pending = Pending { place, namespace, name, subresource: None, old, action, ownership };
-    let mut prepared = pipeline::prepare(api, identity, snapshot, pending).await?;
+    let inquiry = Inquiry { deletion: Some(options), is_admitted: alongside.is_admitted, ..Inquiry::default() };
+    let pending = Pending { place, namespace, name, subresource: None, old, action, ownership, inquiry };
+    let mut prepared = pipeline::prepare(api, call, snapshot, pending).await?;
     if let Prepared::Ready { transaction, .. } = &mut prepared {
         transaction.writes.extend(alongside.writes);
     }
@@ -254,7 +297,7 @@ pub async fn remove_with(
         let snapshot = api.store().snapshot();
         let stored = current(&snapshot, &place, name)?;
         let alongside = decide(&snapshot, &stored, &parse(&stored)?)?;
-        let prepared = prepare(api, &call.identity, &snapshot, &place, &stored, options, alongside).await?;
+        let prepared = prepare(api, call, &snapshot, &place, &stored, options, alongside).await?;
         let (transaction, removes) = match prepared {
             Prepared::Unchanged => return Ok((stored, false)),
             Prepared::Ready { transaction, removes } => (transaction, removes),
@@ -273,17 +316,21 @@ pub async fn remove_with(
 pub async fn delete(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Status> {
     let options = Options::of(call, text)?;
     let (object, gone) = remove_with(api, call, &options, &|_, _, _| Ok(Alongside::default())).await?;
-    if !gone {
+    if !gone || call.target.kind.deletion.returns_object {
         return answer(call, StatusCode::OK, &Outcome::Stored(object), &[]).await;
     }
     let kind = &call.target.kind;
-    let details =
-        json!({"name": &*object.header.name, "group": kind.group, "kind": kind.plural, "uid": &*object.header.uid});
+    let mut details = json!({"name": &*object.header.name});
+    if !kind.group.is_empty() {
+        details["group"] = json!(kind.group);
+    }
+    details["kind"] = json!(kind.plural);
+    details["uid"] = json!(&*object.header.uid);
     Ok(response::json(StatusCode::OK, success(details).to_string()))
 }
 
 /// A `Status` that says that all went well.
-pub fn success(details: Value) -> Value {
+fn success(details: Value) -> Value {
     json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details})
 }
 

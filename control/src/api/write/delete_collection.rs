@@ -1,19 +1,18 @@
-//! Deletion of all objects that a selector takes, many in one transaction.
+//! Deletion of all objects that a selector takes, many in one transaction. It is answered with the list of them.
 
 use std::sync::Arc;
 
 use axum::response::Response;
-use http::StatusCode;
 use serde_json::json;
 
 use super::{
     Alongside, Options, TRIES,
-    delete::{prepare, success},
+    delete::prepare,
     pipeline::{Committed, Prepared, outcome_of_commit},
 };
 use crate::{
-    api::{Api, Status, StorageLocation, read, request::Call, response},
-    custom::conversion,
+    api::{Api, Status, StorageLocation, read, request::Call},
+    definitions::conversion,
     request::query::Version,
     store::Object,
 };
@@ -34,17 +33,16 @@ pub async fn delete_collection(api: &Api, call: &Call, text: &[u8]) -> Result<Re
     }
     let page = || read::page(&snapshot, &resource, call, None, call.query.limit).objects;
     let selected = conversion::read(&call.target.kind, page).await?;
+    let metadata = json!({"resourceVersion": snapshot.revision.to_string()});
     drop(snapshot);
-    let mut left: Vec<Arc<Object>> = selected;
+    let mut left: Vec<Arc<Object>> = selected.clone();
     for _ in 0..TRIES {
         let mut again = Vec::new();
         for batch in left.chunks(BATCH) {
             again.extend(delete_batch(api, call, &resource, batch, &options).await?);
         }
         if again.is_empty() {
-            let kind = &call.target.kind;
-            let details = json!({"group": kind.group, "kind": kind.plural});
-            return Ok(response::json(StatusCode::OK, success(details).to_string()));
+            return read::answer_list(call, &selected, &metadata).await;
         }
         left = again;
     }
@@ -69,7 +67,7 @@ async fn delete_batch(
             namespace => format!("{namespace}/{}", header.name).into(),
         };
         let place = StorageLocation { kind: resource.kind.clone(), resource: resource.resource.clone(), key };
-        let prepared = prepare(api, &call.identity, &snapshot, &place, object, options, Alongside::default()).await?;
+        let prepared = prepare(api, call, &snapshot, &place, object, options, Alongside::default()).await?;
         if let (Prepared::Ready { transaction, .. }, false) = (prepared, options.dry_run) {
             places.push(place);
             transactions.push(transaction);

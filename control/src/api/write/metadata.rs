@@ -4,6 +4,8 @@ use rand::RngExt;
 use serde_json::{Map, Value, json};
 
 use crate::{
+    kinds::{FieldError, Kind},
+    request::Verb,
     rfc3339,
     status::{Status, Subject},
 };
@@ -74,9 +76,8 @@ pub fn must_name(metadata: &mut Map<String, Value>, namespace: Option<&str>, nam
     };
     let in_namespace = given(metadata, "namespace");
     if !in_namespace.is_empty() && namespace.is_some_and(|namespace| namespace != in_namespace) {
-        return Err(Status::bad_request(format!(
-            "the namespace of the provided object does not match the namespace sent on the request ({in_namespace:?})"
-        )));
+        let why = "the namespace of the provided object does not match the namespace sent on the request";
+        return Err(Status::bad_request(why));
     }
     if let Some(name) = name {
         let named = given(metadata, "name");
@@ -93,12 +94,23 @@ pub fn must_name(metadata: &mut Map<String, Value>, namespace: Option<&str>, nam
     Ok(())
 }
 
-/// Refuses a write that was meant for another object of the same name.
-pub fn must_be_same(new: &Map<String, Value>, old: &Value, subject: Subject) -> Result<(), Status> {
+/// Refuses a write that was meant for another object of the same name. A patch that names another UID is taken for one
+/// that would change it, as in Kubernetes.
+pub fn must_be_same(
+    new: &Map<String, Value>,
+    old: &Value,
+    subject: Subject,
+    verb: Verb,
+    kind: &Kind,
+) -> Result<(), Status> {
     let given = new.get("uid").and_then(Value::as_str).unwrap_or_default();
     let stored = old["uid"].as_str().unwrap_or_default();
     if given.is_empty() || given == stored {
         return Ok(());
+    }
+    if verb == Verb::Patch {
+        let subject = Subject { group: &kind.group, resource: &kind.kind, name: subject.name };
+        return Err(Status::invalid(subject, &[FieldError::immutable("metadata.uid", &given.into())]));
     }
     let why = format!("Precondition failed: UID in precondition: {given}, UID in object meta: {stored}");
     Err(Status::conflict(subject, &why))

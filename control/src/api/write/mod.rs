@@ -7,6 +7,7 @@ mod apply;
 mod create;
 mod delete;
 mod delete_collection;
+mod inquiry;
 mod metadata;
 mod options;
 mod patch;
@@ -18,6 +19,7 @@ pub use apply::{apply, apply_config};
 pub use create::create;
 pub use delete::{Alongside, Options, delete, remove_with};
 pub use delete_collection::delete_collection;
+pub use inquiry::{admit_connection, admit_form};
 pub use options::check as check_options;
 pub use patch::{instructions as patch_instructions, patch};
 pub use update::{ObjectUpdate, change, update};
@@ -25,13 +27,14 @@ pub use update::{ObjectUpdate, change, update};
 use std::sync::Arc;
 
 use axum::response::Response;
+use bytes::Bytes;
 use http::StatusCode;
 use serde_json::Value;
 
 use self::pipeline::Writer;
 use super::{Status, StorageLocation, Subject, read, request::Call, response, subresource::Subresource};
 use crate::{
-    custom::conversion,
+    definitions::conversion,
     kinds::{FieldError, Kind, Storage, names},
     store::{CommitError, Draft, EventType, Object, Snapshot},
 };
@@ -40,8 +43,8 @@ use crate::{
 pub enum Outcome {
     /// It was committed, or there was nothing to change.
     Stored(Arc<Object>),
-    /// What would have been stored.
-    Dry { draft: Draft, revision: u64 },
+    /// What would have been stored. A new object would get its revision only then.
+    Dry { draft: Draft, revision: Option<u64> },
 }
 
 impl Outcome {
@@ -49,7 +52,7 @@ impl Outcome {
     pub fn value(&self) -> Result<Value, Status> {
         match self {
             Self::Stored(object) => parse(object),
-            Self::Dry { draft, revision } => parse(&Object::new(draft.clone(), *revision, EventType::Modified)),
+            Self::Dry { draft, revision } => parse(&dry(draft, *revision)),
         }
     }
 }
@@ -61,6 +64,7 @@ const TRIES: usize = 16;
 fn refusal(error: CommitError, subject: Subject) -> Status {
     match error {
         CommitError::Conflict { .. } => Status::conflict(subject, MODIFIED),
+        CommitError::Refused { reason, .. } => Status::forbidden(subject, &reason),
         CommitError::Full { .. } => Status::insufficient_storage(error.to_string()),
         CommitError::Unavailable { .. } => Status::internal(error.to_string()),
     }
@@ -73,10 +77,25 @@ const MODIFIED: &str = "the object has been modified; please apply your changes 
 async fn answer(call: &Call, code: StatusCode, outcome: &Outcome, warnings: &[String]) -> Result<Response, Status> {
     let object = match outcome {
         Outcome::Stored(object) => object.clone(),
-        Outcome::Dry { draft, revision } => Arc::new(Object::new(draft.clone(), *revision, EventType::Modified)),
+        Outcome::Dry { draft, revision } => Arc::new(dry(draft, *revision)),
     };
-    let text = conversion::read(&call.target.kind, || read::render(call, &object)).await?;
+    let mut text = conversion::read(&call.target.kind, || read::render(call, &object)).await?;
+    if matches!(outcome, Outcome::Dry { revision: None, .. }) {
+        text = without_revision(text);
+    }
     Ok(response::warn(response::json(code, text), warnings))
+}
+
+fn dry(draft: &Draft, revision: Option<u64>) -> Object {
+    Object::new(draft.clone(), revision.unwrap_or_default(), EventType::Modified)
+}
+
+/// Takes the resource version 0 out of a JSON text, where it ends the metadata.
+fn without_revision(text: Bytes) -> Bytes {
+    const NONE: &[u8] = br#","resourceVersion":"0"}"#;
+    let Some(at) = text.windows(NONE.len()).position(|window| window == NONE) else { return text };
+    let after = at.saturating_add(NONE.len());
+    [&text[..at], b"}", &text[after..]].concat().into()
 }
 
 /// Turns an object of the served kind into one of the stored kind.

@@ -37,7 +37,7 @@ pub fn check(call: &Call) -> Result<(), Status> {
     if options != "DeleteOptions" {
         errors.extend(manager_name::check(field_manager(call)));
     }
-    let dry_run: Vec<&str> = values(call, "dryRun").filter(|value| !value.is_empty()).collect();
+    let dry_run: Vec<&str> = values(call, "dryRun").collect();
     if dry_run.iter().any(|value| *value != "All") {
         errors.push(FieldError::not_supported("dryRun", &json!(dry_run), &["All"]));
     }

@@ -1,6 +1,9 @@
 //! `PATCH`: applies the patch to the stored object; the result is written as an update.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use axum::response::Response;
 use http::StatusCode;
@@ -13,11 +16,11 @@ use super::{
 };
 use crate::{
     api::{
-        Api, Status, patch,
+        Api, Status, Subject, patch,
         request::{Call, body},
     },
-    custom::conversion,
-    kinds::Kind,
+    definitions::conversion,
+    kinds::{FieldError, Kind},
     request::content_type::ContentType,
 };
 
@@ -41,7 +44,7 @@ pub async fn patch(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Stat
         let mut base = old.clone();
         from_stored(&target.kind, &mut base);
         let new = patched(&target.kind, &call.content_type, &base, &instructions)?;
-        let body::Decoded { mut value, warnings } = body::recheck(&target.kind, new, call.query.field_validation)?;
+        let body::Decoded { mut value, warnings } = rechecked(call, &base, new, &instructions)?;
         *warned.lock() = warnings;
         to_stored(&target.kind, &mut value);
         Ok(value)
@@ -64,7 +67,7 @@ async fn patch_converted(api: &Api, call: &Call, instructions: &Value) -> Result
         let stored = current(&api.store().snapshot(), &place, name)?;
         let base = conversion::from_stored(&target.kind, parse(&stored)?).await?;
         let new = patched(&target.kind, &call.content_type, &base, instructions)?;
-        let body::Decoded { value, warnings } = body::recheck(&target.kind, new, call.query.field_validation)?;
+        let body::Decoded { value, warnings } = rechecked(call, &base, new, instructions)?;
         let value = conversion::to_stored(&target.kind, value, Some(&stored)).await?;
         let revision = stored.revision.to_string();
         let is_stale = AtomicBool::new(false);
@@ -83,6 +86,37 @@ async fn patch_converted(api: &Api, call: &Call, instructions: &Value) -> Result
         }
     }
     Err(Status::conflict(place.subject(name), MODIFIED))
+}
+
+/// Checks what the patch made of `base` by the schema. An object that cannot be read is held against the patch, as in
+/// Kubernetes: with the whole of what it made, or for a strategic patch with the patch itself.
+fn rechecked(call: &Call, base: &Value, new: Value, instructions: &Value) -> Result<body::Decoded, Status> {
+    let kind = &call.target.kind;
+    let why = match body::recheck(kind, new, call.query.field_validation) {
+        Ok(decoded) => return Ok(decoded),
+        Err(why) => why,
+    };
+    let shown = match call.content_type {
+        ContentType::StrategicMergePatch => go_value(instructions),
+        _ => patched(kind, &call.content_type, base, instructions)?.to_string(),
+    };
+    let error = FieldError::invalid("patch", &shown.into(), why.to_string());
+    Err(Status::invalid(Subject { group: "", resource: "", name: "" }, &[error]))
+}
+
+/// A value as Go's `%v` writes it: `map[a:1 b:[x y]]`.
+fn go_value(value: &Value) -> String {
+    match value {
+        Value::Null => "<nil>".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) => format!("[{}]", items.iter().map(go_value).collect::<Vec<_>>().join(" ")),
+        Value::Object(map) => {
+            let sorted: BTreeMap<_, _> = map.iter().collect();
+            let fields = sorted.into_iter().map(|(key, value)| format!("{key}:{}", go_value(value)));
+            format!("map[{}]", fields.collect::<Vec<_>>().join(" "))
+        }
+        scalar => scalar.to_string(),
+    }
 }
 
 /// Whether a patch says something of `metadata.managedFields`. To read them for every patch would take longer than the

@@ -1,9 +1,9 @@
 //! The one pipeline that every write into the store goes through.
 //!
 //! The verb's own file decodes the body and converts it to the stored kind; what it makes of it comes here as a
-//! [`Pending`]. Then, in this order: default → own fields → refuse escalation → mutate → validate → admit → allocate →
-//! commit. A transaction holds the object, all that was allocated to it, and that its namespace takes new objects: they
-//! are stored together or not at all.
+//! [`Pending`]. Then, in this order: default → own fields → mutate → prepare → refuse escalation → validate → admit →
+//! charge to quotas → allocate → commit. A transaction holds the object, all that was allocated to it, what it takes of
+//! quotas, and that its namespace takes new objects: they are stored together or not at all.
 //!
 //! As in Kubernetes, the writer owns what it sent and what defaults made of it, and nobody owns what admission and
 //! allocation add. `metadata.managedFields` is text beside the object all the while: see [`crate::field_management`].
@@ -14,19 +14,19 @@ use std::{borrow::Cow, sync::Arc};
 
 use serde_json::Value;
 
-use super::{Outcome, held_by_spec, must_be_valid, refusal, reject_new_finalizers, size};
+use super::{Outcome, held_by_spec, inquiry::Inquiry, must_be_valid, refusal, reject_new_finalizers, size};
 use crate::{
     admission::{self, namespace},
     allocation::Claimant,
     api::{
         Api, Status, StorageLocation, Subject,
+        request::Call,
         subresource::{Effect, STATUS, Subresource},
     },
     auth::{param_access, rbac::escalation, signer_access},
     custom::{Custom, definition},
     encode,
     field_management::{ManagersText, Tracker, same_but_times},
-    identity::Identity,
     kinds::{Kind, Kinds},
     request::Verb,
     rfc3339,
@@ -49,6 +49,8 @@ pub struct Pending<'a> {
     pub action: Action,
     /// Whose the fields are that change.
     pub ownership: Ownership<'a>,
+    /// What the policies and webhooks of the cluster are told beside.
+    pub inquiry: Inquiry<'a>,
 }
 
 /// What a write does to the ownership of fields.
@@ -123,13 +125,9 @@ pub enum Committed {
 }
 
 /// Takes a write through everything but the store. `snapshot` is what the write was made from.
-pub async fn prepare(
-    api: &Api,
-    identity: &Identity,
-    snapshot: &Snapshot,
-    pending: Pending<'_>,
-) -> Result<Prepared, Status> {
-    let Pending { place, namespace, name, subresource, old, action, ownership } = pending;
+pub async fn prepare(api: &Api, call: &Call, snapshot: &Snapshot, pending: Pending<'_>) -> Result<Prepared, Status> {
+    let Pending { place, namespace, name, subresource, old, action, ownership, inquiry } = pending;
+    let identity = &call.identity;
     let kind = &*place.kind;
     let operation = match (&action, &old) {
         (Action::Put(_), None) => Verb::Create,
@@ -142,6 +140,7 @@ pub async fn prepare(
         admission::Request { operation, kind, namespace, name, subresource: segment, old: stored, identity, snapshot };
     let admission = api.admission();
     let (is_apply, is_mark) = (matches!(ownership, Ownership::Decided(_)), matches!(action, Action::Mark(_)));
+    let inquiry = inquiry.begin(api, call, &request, old, subresource)?;
     let mut managers = Cow::Borrowed(old.as_ref().map_or("", |old| old.object.managers()));
     let mut new = match action {
         Action::Put(mut new) => {
@@ -157,6 +156,10 @@ pub async fn prepare(
                     managers = Cow::Owned(writer.track(&kinds, kind, track));
                 }
             }
+            match &inquiry {
+                Some(inquiry) => new = inquiry.mutate(&request, new, &mut managers).await?,
+                None => admission.mutate(&request, &mut new).await?,
+            }
             match (effect, stored) {
                 (Effect::Update, stored) => (kind.prepare)(&mut new, stored),
                 (Effect::Part(part), Some(old)) => (part.prepare)(&mut new, old),
@@ -165,7 +168,6 @@ pub async fn prepare(
             }
             escalation::refuse(api.authorizer(), &request, &new)?;
             signer_access::refuse(api.authorizer(), &request, &new)?;
-            admission.mutate(&request, &mut new).await?;
             let errors = match (effect, stored) {
                 (Effect::Part(part), Some(old)) => (part.validate)(&new, old),
                 // What sets an immutable field is not held against the object as it was.
@@ -182,19 +184,28 @@ pub async fn prepare(
                 new["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"].clone();
             }
             admission.validate(&request, &new).await?;
+            if let Some(inquiry) = &inquiry {
+                inquiry.validate(&new, &managers).await?;
+            }
             if stored == Some(&new) && old.is_some_and(|old| is_same_account(old.object.managers(), &managers)) {
                 return Ok(Prepared::Unchanged);
             }
             Some(new).filter(|new| stored.is_none() || !is_released(kind, new))
         }
-        Action::Mark(new) => {
+        Action::Mark(_) | Action::Remove => {
             admission.validate(&request, stored.unwrap_or(&Value::Null)).await?;
-            Some(new)
+            if let Some(inquiry) = &inquiry {
+                inquiry.delete().await?;
+            }
+            match action {
+                Action::Mark(new) => Some(new),
+                _ => None,
+            }
         }
-        Action::Remove => {
-            admission.validate(&request, stored.unwrap_or(&Value::Null)).await?;
-            None
-        }
+    };
+    let charges = match &new {
+        Some(new) if operation != Verb::Delete => admission.charge(&request, new)?,
+        _ => Vec::new(),
     };
     let mut require = Vec::new();
     if let (Verb::Create, Some(namespace)) = (operation, namespace) {
@@ -228,11 +239,12 @@ pub async fn prepare(
     };
     let mut writes = vec![Write { key: place.key(), expect, change }];
     writes.extend(allocated);
+    writes.extend(charges);
     Ok(Prepared::Ready { transaction: Transaction { require, writes }, removes })
 }
 
 /// Takes what a client says of the managers out of the object.
-fn take_managers(object: &mut Value) -> Option<Value> {
+pub fn take_managers(object: &mut Value) -> Option<Value> {
     object.get_mut("metadata")?.as_object_mut()?.shift_remove("managedFields")
 }
 
@@ -288,18 +300,12 @@ pub fn outcome_of_commit(
 }
 
 /// What a dry run answers instead of a commit: the object as it would have been stored.
-pub fn outcome_of_dry_run(
-    transaction: Transaction,
-    old: Option<&Arc<Object>>,
-    snapshot: &Snapshot,
-) -> Result<Outcome, Status> {
+pub fn outcome_of_dry_run(transaction: Transaction, old: Option<&Arc<Object>>) -> Result<Outcome, Status> {
     let first = transaction.writes.into_iter().next().map(|write| write.change);
     match (first, old) {
-        (Some(Change::Put(draft)), old) => {
-            Ok(Outcome::Dry { draft, revision: old.map_or(snapshot.revision, |old| old.revision) })
-        }
+        (Some(Change::Put(draft)), old) => Ok(Outcome::Dry { draft, revision: old.map(|old| old.revision) }),
         (Some(Change::Delete), Some(old)) => Ok(Outcome::Stored(old.clone())),
-        (Some(Change::Delete) | None, _) => Err(Status::internal("a dry run of nothing")),
+        (Some(Change::Amend(_) | Change::Delete) | None, _) => Err(Status::internal("a dry run of nothing")),
     }
 }
 

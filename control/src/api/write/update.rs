@@ -6,7 +6,9 @@ use http::StatusCode;
 use serde_json::Value;
 
 use super::{
-    Outcome, TRIES, answer, current, metadata, parse, parse_whole,
+    Outcome, TRIES, answer, current,
+    inquiry::Inquiry,
+    metadata, parse, parse_whole,
     pipeline::{self, Action, Committed, Ownership, Pending, Prepared, Stored},
     writer,
 };
@@ -17,7 +19,9 @@ use crate::{
         request::{Call, body},
         subresource::{Effect, Subresource},
     },
-    custom::conversion,
+    definitions::conversion,
+    kinds::FieldError,
+    request::Verb,
 };
 
 /// A change to an object: made anew from each state that is found.
@@ -94,13 +98,14 @@ async fn make(
             old: Some(Stored { object: &stored, value: &old }),
             action: Action::Put(new),
             ownership,
+            inquiry: Inquiry::default(),
         };
-        let transaction = match pipeline::prepare(api, &call.identity, &snapshot, pending).await? {
+        let transaction = match pipeline::prepare(api, call, &snapshot, pending).await? {
             Prepared::Unchanged => return Ok(Outcome::Stored(stored)),
             Prepared::Ready { transaction, .. } => transaction,
         };
         if call.query.dry_run {
-            return pipeline::outcome_of_dry_run(transaction, Some(&stored), &snapshot);
+            return pipeline::outcome_of_dry_run(transaction, Some(&stored));
         }
         match pipeline::commit(api, place, name, transaction).await? {
             Committed::Done(object) => return Ok(Outcome::Stored(object)),
@@ -125,9 +130,14 @@ pub fn settled(
     let subject = place.subject(name);
     let metadata = metadata::of(&mut new)?;
     metadata::must_name(metadata, call.target.namespace.as_deref(), Some(name))?;
-    metadata::must_be_same(metadata, &old["metadata"], subject)?;
+    metadata::must_be_same(metadata, &old["metadata"], subject, call.verb, &place.kind)?;
     let version = metadata.get("resourceVersion").and_then(Value::as_str).unwrap_or_default();
-    if !version.is_empty() && version != stored.revision.to_string() {
+    let of_any_version = matches!(version, "" | "0");
+    if of_any_version && call.verb == Verb::Update && place.kind.updates_name_version {
+        let error = FieldError::invalid("metadata.resourceVersion", &Value::from(0), "must be specified for an update");
+        return Err(Status::invalid(subject, &[error]));
+    }
+    if !of_any_version && version != stored.revision.to_string() {
         return Err(Status::conflict(subject, super::MODIFIED));
     }
     metadata::keep(metadata, &old["metadata"]);
@@ -142,7 +152,7 @@ pub fn settled(
 const CUSTOM_STATUS: &[&[&str]] = &[&["status"]];
 
 /// What a subresource lets through: `old` with these fields of `new`.
-fn through(fields: &[&[&str]], new: Value, old: &Value) -> Value {
+pub(super) fn through(fields: &[&[&str]], new: Value, old: &Value) -> Value {
     let mut result = old.clone();
     for path in fields {
         let Some((last, parents)) = path.split_last() else { continue };

@@ -44,13 +44,14 @@ async fn create(api: &Api, call: &Call, given: &[u8]) -> Result<Response, Status
     if text(&eviction["metadata"], "name") != call.target.name.as_deref().unwrap_or_default() {
         return Err(Status::bad_request("name in URL does not match name in Eviction object"));
     }
+    let eviction = write::admit_form(api, call, &FORM, eviction).await?;
     let mut options = Options::read(&eviction["deleteOptions"], None, None, None)?;
     options.dry_run |= call.query.dry_run;
     let budgets = api.kinds().snapshot().by_path("policy", "v1", "poddisruptionbudgets");
     let budgets = budgets.ok_or_else(|| Status::internal("PodDisruptionBudgets are not served"))?;
     let decide = |snapshot: &Snapshot, object: &Object, pod: &Value| {
         let change = disrupted(&budgets, snapshot, &object.header.namespace, pod, &rfc3339::now())?;
-        Ok(Alongside { mark: Some(mark_disrupted), writes: change.into_iter().collect() })
+        Ok(Alongside { mark: Some(mark_disrupted), writes: change.into_iter().collect(), is_admitted: true })
     };
     write::remove_with(api, call, &options, &decide).await?;
     let answer = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});

@@ -1,0 +1,127 @@
+//! The controllers: one file each, all ordinary clients of the API.
+//!
+//! A controller is a watch, a pure decision and the requests that carry it out. They share their watches
+//! ([`Informers`]) and the machinery in [`crate::engine`], and know nothing of each other: what one writes, another
+//! sees as an event.
+
+mod certificate_signing;
+mod cluster_role_aggregation;
+mod deployment;
+mod endpoint_slice;
+mod endpoint_slice_mirroring;
+mod endpoints;
+mod event_ttl;
+mod garbage_collector;
+mod kubernetes_service;
+mod namespace;
+mod node_ipam;
+mod node_lifecycle;
+mod pod_gc;
+mod replica_set;
+mod root_ca;
+mod served;
+mod service_account;
+mod taint_eviction;
+
+use std::{sync::Arc, time::Duration};
+
+use fairlead_pki::Authority;
+use futures::future::BoxFuture;
+use ipnetwork::Ipv4Network;
+use kube::Client;
+use tokio::sync::watch;
+
+pub use self::certificate_signing::ControlNames;
+use self::served::ServedKinds;
+use crate::{
+    engine::{QueueStats, Recorder, Tasks},
+    objects::informers::Informers,
+    supervise::TaskStatus,
+};
+
+/// Makes what is missing of a Service and its endpoints, and repairs what differs.
+pub type RestoreService = Arc<dyn Fn() -> BoxFuture<'static, Result<(), Box<kube::Error>>> + Send + Sync>;
+
+/// Settings of the controllers.
+#[derive(Clone)]
+pub struct ControllersConfig {
+    /// Pod subnets of nodes are cut from here.
+    pub cluster_cidr: Ipv4Network,
+    /// Prefix length of one node's pod subnet.
+    pub node_cidr_mask_size: u8,
+    /// Signs the certificates of nodes; its own certificate is published in every namespace.
+    pub authority: Arc<Authority>,
+    /// Restores the Service through which pods reach the API.
+    pub kubernetes_service: RestoreService,
+    /// What nodes get no serving certificate for.
+    pub control_names: ControlNames,
+    /// How long a node may miss its Lease before it is NotReady.
+    pub node_monitor_grace_period: Duration,
+}
+
+/// What every controller is given.
+struct Context {
+    client: Client,
+    config: ControllersConfig,
+    informers: Arc<Informers>,
+    recorder: Recorder,
+    kinds: ServedKinds,
+}
+
+/// The running controllers.
+pub struct Controllers {
+    tasks: Arc<Tasks>,
+    informers: Arc<Informers>,
+}
+
+/// Starts all controllers. They wait for their first listings by themselves, and end with [`Controllers::shutdown`].
+///
+/// `kinds_changed` changes its value whenever the API begins or ceases to serve a kind.
+pub fn start(client: Client, config: ControllersConfig, kinds_changed: watch::Receiver<u64>) -> Controllers {
+    let tasks = Arc::new(Tasks::default());
+    let informers = Arc::new(Informers::default());
+    let recorder = Recorder::start(client.clone(), &tasks);
+    let kinds = served::start(&client, kinds_changed, &tasks);
+    let context = Context { client, config, informers: informers.clone(), recorder, kinds };
+    certificate_signing::start(&context, &tasks);
+    cluster_role_aggregation::start(&context, &tasks);
+    deployment::start(&context, &tasks);
+    replica_set::start(&context, &tasks);
+    endpoint_slice::start(&context, &tasks);
+    endpoint_slice_mirroring::start(&context, &tasks);
+    endpoints::start(&context, &tasks);
+    node_ipam::start(&context, &tasks);
+    node_lifecycle::start(&context, &tasks);
+    taint_eviction::start(&context, &tasks);
+    pod_gc::start(&context, &tasks);
+    service_account::start(&context, &tasks);
+    root_ca::start(&context, &tasks);
+    kubernetes_service::start(&context, &tasks);
+    let removed = namespace::start(&context, &tasks);
+    garbage_collector::start(&context, &tasks, removed);
+    event_ttl::start(&context, &tasks);
+    informers.run(&context.client, &tasks);
+    Controllers { tasks, informers }
+}
+
+impl Controllers {
+    /// The watches that the controllers share, for the scheduler to share as well.
+    pub fn informers(&self) -> &Arc<Informers> {
+        &self.informers
+    }
+
+    /// Every task and how often it was started again.
+    pub fn tasks(&self) -> Vec<TaskStatus> {
+        self.tasks.status()
+    }
+
+    /// The counters of every controller's queue.
+    pub fn queues(&self) -> Vec<QueueStats> {
+        self.tasks.queues()
+    }
+
+    /// Stops the watches, and returns when the requests under way have ended.
+    pub async fn shutdown(&self) {
+        self.tasks.shutdown().await;
+    }
+}

@@ -1,0 +1,202 @@
+//! Deletes everything in a terminating namespace, then removes the finalizer that keeps the namespace.
+//!
+//! Pods are deleted first, so that nothing they use is deleted before them (KEP-5080). What has finalizers is waited
+//! for.
+
+mod conditions;
+
+use std::{sync::Arc, time::Duration};
+
+use fairlead_client::Api;
+use k8s_openapi::{api::core::v1::Namespace, jiff::Timestamp};
+use kube::{
+    Client,
+    api::{DeleteParams, ListParams, PostParams},
+};
+use serde::de::IgnoredAny;
+
+use self::conditions::Remaining;
+use super::{
+    Context,
+    served::{Served, ServedKinds},
+};
+use crate::engine::{Failure, Informer, Key, Outcome, Startup, Tasks, api_code};
+
+const COMPONENT: &str = "namespace-controller";
+const FINALIZER: &str = "kubernetes";
+/// When to look again, should no deletion enqueue the namespace before. Source: Kubernetes' estimate for pods with
+/// grace.
+const RECHECK_AFTER: Duration = Duration::from_secs(15);
+
+struct Controller {
+    client: Client,
+    namespaces: Arc<Informer<Namespace>>,
+    kinds: ServedKinds,
+}
+
+/// Starts the controller. The answer is to be called with the namespace of every object that is deleted.
+pub fn start(context: &Context, tasks: &Tasks) -> impl Fn(&str) + Send + Sync + 'static {
+    let namespaces = context.informers.namespaces.clone();
+    let controller =
+        Controller { client: context.client.clone(), namespaces: namespaces.clone(), kinds: context.kinds.clone() };
+    let startup = Startup::new(COMPONENT, controller).on(&namespaces, |_, change, queue| {
+        if change.new.as_deref().is_some_and(is_ours) {
+            queue.add(change.key.clone());
+        }
+    });
+    let queue = startup.queue().clone();
+    startup.start(tasks, 4, Controller::reconcile);
+    move |namespace| {
+        let key = Key::cluster(namespace);
+        if namespaces.get(&key).as_deref().is_some_and(is_ours) {
+            queue.add(key);
+        }
+    }
+}
+
+/// Being deleted, and waiting for us.
+fn is_ours(namespace: &Namespace) -> bool {
+    let finalizers = namespace.spec.as_ref().and_then(|s| s.finalizers.as_deref()).unwrap_or_default();
+    namespace.metadata.deletion_timestamp.is_some() && finalizers.iter().any(|finalizer| finalizer == FINALIZER)
+}
+
+/// The namespace without our finalizer.
+fn finalized(namespace: &Namespace) -> Namespace {
+    let mut finalized = namespace.clone();
+    if let Some(finalizers) = finalized.spec.as_mut().and_then(|s| s.finalizers.as_mut()) {
+        finalizers.retain(|finalizer| finalizer != FINALIZER);
+    }
+    finalized
+}
+
+impl Controller {
+    async fn reconcile(self: Arc<Self>, key: Key) -> Result<Outcome, Failure> {
+        let Some(namespace) = self.namespaces.get(&key).filter(|namespace| is_ours(namespace)) else {
+            return Ok(Outcome::Done);
+        };
+        // A kind that is served only from now on refuses objects in a terminating namespace, so this snapshot is
+        // complete.
+        let mut kinds = self.kinds.clone();
+        let Ok(kinds) = kinds.wait_for(Option::is_some).await.map(|kinds| kinds.clone()) else {
+            return Ok(Outcome::Done);
+        };
+        let kinds = kinds.iter().flat_map(|kinds| kinds.iter()).filter(|kind| kind.namespaced);
+        let (pods, others): (Vec<&Served>, Vec<&Served>) =
+            kinds.partition(|kind| kind.resource.plural == "pods" && kind.resource.group.is_empty());
+        let mut failures = Vec::new();
+        let mut remaining = self.empty(&key.name, &pods, &mut failures).await;
+        if remaining.is_empty() {
+            remaining = self.empty(&key.name, &others, &mut failures).await;
+        }
+        let reported = self.report(&namespace, &remaining).await;
+        failures.extend(reported.err());
+        match failures.len() {
+            0 if remaining.is_empty() => self.finalize(&namespace).await,
+            0 => Ok(Outcome::After(RECHECK_AFTER)),
+            count => Err(Failure::Several(count, Box::new(failures.swap_remove(0)))),
+        }
+    }
+
+    /// Deletes all objects of some kinds; answers with what is left. A failure of one kind does not stop the others.
+    async fn empty(&self, namespace: &str, kinds: &[&Served], failures: &mut Vec<Failure>) -> Remaining {
+        let mut remaining = Remaining::default();
+        for kind in kinds {
+            match self.empty_of(namespace, kind).await {
+                Ok(left) if left.is_empty() => {}
+                Ok(left) => {
+                    remaining.objects.insert(kind.name(), left.len());
+                    for finalizer in left.into_iter().flatten() {
+                        let count = remaining.finalizers.entry(finalizer).or_default();
+                        *count = count.saturating_add(1);
+                    }
+                }
+                Err(failure) => {
+                    remaining.failures.push(format!("{}: {failure}", kind.name()));
+                    failures.push(failure);
+                }
+            }
+        }
+        remaining
+    }
+
+    /// Deletes all of one kind; answers with the finalizers of each that is left.
+    async fn empty_of(&self, namespace: &str, kind: &Served) -> Result<Vec<Vec<String>>, Failure> {
+        if self.left(namespace, kind).await?.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.delete_all(namespace, kind).await?;
+        self.left(namespace, kind).await
+    }
+
+    async fn left(&self, namespace: &str, kind: &Served) -> Result<Vec<Vec<String>>, Failure> {
+        let list = kind.api(&self.client, namespace).list_metadata(&ListParams::default()).await;
+        let objects = list.map_err(Failure::request("list a namespace's content"))?.items.into_iter();
+        Ok(objects.map(|object| object.metadata.finalizers.unwrap_or_default()).collect())
+    }
+
+    async fn delete_all(&self, namespace: &str, kind: &Served) -> Result<(), Failure> {
+        let api = kind.api(&self.client, namespace);
+        let params = DeleteParams::background();
+        if kind.collection {
+            let deleted = api.delete_collection(&params, &ListParams::default()).await;
+            return deleted.map(drop).map_err(Failure::request("delete a namespace's content"));
+        }
+        let list = api.list_metadata(&ListParams::default()).await;
+        for object in list.map_err(Failure::request("list a namespace's content"))?.items {
+            match api.delete(object.metadata.name.as_deref().unwrap_or_default(), &params).await {
+                Ok(_) => {}
+                Err(error) if api_code(&error) == Some(404) => {}
+                Err(error) => return Err(Failure::request("delete a namespace's content")(error)),
+            }
+        }
+        Ok(())
+    }
+
+    async fn finalize(&self, namespace: &Namespace) -> Result<Outcome, Failure> {
+        let name = namespace.metadata.name.as_deref().unwrap_or_default();
+        let body = serde_json::to_vec(&finalized(namespace))
+            .map_err(|error| Failure::Malformed { what: "Namespace", message: error.to_string() })?;
+        let request = http::Request::put(format!("/api/v1/namespaces/{name}/finalize"))
+            .header(http::header::CONTENT_TYPE, "application/json")
+            .body(body)
+            .map_err(|error| Failure::Malformed { what: "Namespace", message: error.to_string() })?;
+        match self.client.request::<IgnoredAny>(request).await {
+            Ok(_) => Ok(Outcome::Done),
+            Err(error) if api_code(&error) == Some(404) => Ok(Outcome::Done),
+            Err(error) => Err(Failure::request("finalize a Namespace")(error)),
+        }
+    }
+
+    async fn report(&self, namespace: &Namespace, remaining: &Remaining) -> Result<(), Failure> {
+        let mut reported = namespace.clone();
+        if !remaining.tell(reported.status.get_or_insert_default(), Timestamp::now()) {
+            return Ok(());
+        }
+        let api: Api<Namespace> = Api::all(self.client.clone());
+        let name = namespace.metadata.name.as_deref().unwrap_or_default();
+        match api.replace_status(name, &PostParams::default(), &reported).await {
+            Ok(_) => Ok(()),
+            Err(error) if matches!(api_code(&error), Some(404 | 409)) => Ok(()),
+            Err(error) => Err(Failure::request("report on a Namespace")(error)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn only_a_terminating_namespace_that_waits_for_us_is_emptied() {
+        let read = |value| -> Namespace { serde_json::from_value(value).expect("a valid namespace") };
+        let terminating = read(json!({"metadata": {"name": "a", "deletionTimestamp": "2026-01-01T00:00:00Z"},
+            "spec": {"finalizers": ["kubernetes", "other"]}}));
+        assert!(is_ours(&terminating));
+        assert!(!is_ours(&read(json!({"metadata": {"name": "a"}, "spec": {"finalizers": ["kubernetes"]}}))));
+        let finalized = finalized(&terminating);
+        assert!(!is_ours(&finalized));
+        assert_eq!(finalized.spec.and_then(|s| s.finalizers), Some(vec!["other".to_owned()]));
+    }
+}

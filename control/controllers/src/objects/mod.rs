@@ -1,0 +1,8 @@
+//! What the scheduler and the controllers both know of the API's objects: the shared watches, and pure readings of
+//! single objects.
+
+pub mod informers;
+pub mod owners;
+pub mod pod_state;
+pub mod replication_controller;
+pub mod taints;

@@ -1,0 +1,113 @@
+//! A node as the scheduler sees it: what it has, what is taken, what it refuses.
+
+use std::collections::{BTreeMap, HashSet};
+
+use k8s_openapi::api::core::v1::{Node, Taint};
+
+use super::{
+    pod::{HostPort, Needs},
+    resources::{Amount, Resources},
+};
+use fairlead_kinds::kinds::quantity;
+
+/// What the scheduler reads of a Node object.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct NodeProperties {
+    /// Of the Node object.
+    pub name: String,
+    /// Selectors and affinities ask for them.
+    pub labels: BTreeMap<String, String>,
+    /// `topology.kubernetes.io/zone`; pods of a group are spread over zones.
+    pub zone: Option<String>,
+    /// Keep pods away that do not tolerate them.
+    pub taints: Vec<Taint>,
+    /// `spec.unschedulable`: the node is cordoned.
+    pub unschedulable: bool,
+    /// Its condition `Ready` is true.
+    pub ready: bool,
+    /// `status.allocatable`.
+    pub allocatable: Resources,
+    /// Most pods it takes.
+    pub pods: i64,
+}
+
+/// A node and what its pods take of it.
+#[derive(Clone, Debug, Default)]
+pub struct NodeInfo {
+    /// What the Node object says.
+    pub node: NodeProperties,
+    /// Sum of what its pods ask for.
+    pub requested: Resources,
+    /// As `requested`, with a small share for pods that ask for nothing: it only spreads them.
+    pub load: (Amount, Amount),
+    /// How many pods it has.
+    pub pods: i64,
+    /// uids of the pods placed here.
+    pub placed: HashSet<String>,
+    /// Those that its pods take.
+    pub host_ports: Vec<HostPort>,
+}
+
+/// Share of a pod that asks for no CPU, in thousandths of a core. Source: `DefaultMilliCPURequest`.
+const LOAD_CPU_MILLI: Amount = 100;
+/// Share of a pod that asks for no memory, in bytes. Source: `DefaultMemoryRequest`.
+const LOAD_MEMORY: Amount = 200 << 20;
+
+impl NodeProperties {
+    /// Reads a Node object.
+    pub fn read(node: &Node) -> Self {
+        let spec = node.spec.as_ref();
+        let status = node.status.as_ref();
+        let labels = node.metadata.labels.clone().unwrap_or_default();
+        let conditions = status.and_then(|s| s.conditions.as_deref()).unwrap_or_default();
+        let allocatable = status.and_then(|s| s.allocatable.as_ref().or(s.capacity.as_ref()));
+        let pods = allocatable.and_then(|a| a.get("pods")).and_then(|q| quantity::units(&q.0));
+        Self {
+            name: node.metadata.name.clone().unwrap_or_default(),
+            zone: zone(&labels),
+            taints: spec.and_then(|s| s.taints.clone()).unwrap_or_default(),
+            unschedulable: spec.and_then(|s| s.unschedulable).unwrap_or(false),
+            ready: conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True"),
+            allocatable: Resources::read(allocatable),
+            pods: pods.unwrap_or(110),
+            labels,
+        }
+    }
+}
+
+/// Region and zone: zones of different regions may have the same name.
+fn zone(labels: &BTreeMap<String, String>) -> Option<String> {
+    let zone = labels.get("topology.kubernetes.io/zone")?;
+    let region = labels.get("topology.kubernetes.io/region").map(String::as_str).unwrap_or_default();
+    Some(format!("{region}/{zone}"))
+}
+
+/// What a pod weighs in the scores: CPU and memory.
+pub fn load_of(needs: &Needs) -> (Amount, Amount) {
+    let or = |amount: Amount, default: Amount| if amount > 0 { amount } else { default };
+    (or(needs.requests.cpu_milli, LOAD_CPU_MILLI), or(needs.requests.memory, LOAD_MEMORY))
+}
+
+impl NodeInfo {
+    /// Counts a pod that is placed here.
+    pub fn take(&mut self, needs: &Needs) {
+        let load = load_of(needs);
+        self.requested.add(&needs.requests);
+        self.load = (self.load.0 + load.0, self.load.1 + load.1);
+        self.pods += 1;
+        self.host_ports.extend(needs.host_ports.iter().cloned());
+    }
+
+    /// Takes back what [`Self::take`] counted.
+    pub fn give_back(&mut self, needs: &Needs) {
+        let load = load_of(needs);
+        self.requested.subtract(&needs.requests);
+        self.load = (self.load.0 - load.0, self.load.1 - load.1);
+        self.pods -= 1;
+        for port in &needs.host_ports {
+            if let Some(at) = self.host_ports.iter().position(|taken| taken == port) {
+                self.host_ports.swap_remove(at);
+            }
+        }
+    }
+}

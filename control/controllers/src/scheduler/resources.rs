@@ -1,0 +1,167 @@
+//! Amounts of CPU, memory and the rest: what a pod asks for and what a node has.
+//!
+//! A single amount is anything that 64 bits hold, as written by whoever makes the object. Sums have 128, so that no
+//! number of pods overflows them, and what a pod took is given back exactly.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::{
+    api::core::v1::{Container, PodSpec},
+    apimachinery::pkg::api::resource::Quantity,
+};
+
+use fairlead_kinds::kinds::quantity::{millis, units};
+
+/// An amount, or a sum of amounts.
+pub type Amount = i128;
+
+/// Amounts of every resource. CPU in thousandths of a core, memory and storage in bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Resources {
+    /// Thousandths of a core.
+    pub cpu_milli: Amount,
+    /// Bytes.
+    pub memory: Amount,
+    /// Bytes.
+    pub ephemeral_storage: Amount,
+    /// Extended resources, in units.
+    pub extended: BTreeMap<String, Amount>,
+}
+
+impl Resources {
+    /// Reads a list such as `requests` or `allocatable`. Unreadable amounts count as none: the API refuses them.
+    pub fn read(list: Option<&BTreeMap<String, Quantity>>) -> Self {
+        let millis = |text| Amount::from(millis(text).unwrap_or(0));
+        let units = |text| Amount::from(units(text).unwrap_or(0));
+        let mut read = Self::default();
+        for (name, Quantity(text)) in list.into_iter().flatten() {
+            match name.as_str() {
+                "cpu" => read.cpu_milli = millis(text),
+                "memory" => read.memory = units(text),
+                "ephemeral-storage" => read.ephemeral_storage = units(text),
+                "pods" => {}
+                _ => {
+                    read.extended.insert(name.clone(), units(text));
+                }
+            }
+        }
+        read
+    }
+
+    /// What the scheduler reserves for a pod: the sum of what runs at once, or the largest init container where that is
+    /// more. Source: KEP-753 (sidecar containers).
+    pub fn of_pod(spec: &PodSpec) -> Self {
+        let mut running = Self::default();
+        for container in &spec.containers {
+            running.add(&Self::of_container(container));
+        }
+        let mut sidecars = Self::default();
+        let mut starting = Self::default();
+        for container in spec.init_containers.iter().flatten() {
+            let request = Self::of_container(container);
+            if container.restart_policy.as_deref() == Some("Always") {
+                sidecars.add(&request);
+                starting.raise_to(&sidecars);
+            } else {
+                let mut during = sidecars.clone();
+                during.add(&request);
+                starting.raise_to(&during);
+            }
+        }
+        running.add(&sidecars);
+        running.raise_to(&starting);
+        running.add(&Self::read(spec.overhead.as_ref()));
+        running
+    }
+
+    fn of_container(container: &Container) -> Self {
+        let resources = container.resources.as_ref();
+        let mut requests = Self::read(resources.and_then(|r| r.requests.as_ref()));
+        // A limit without a request is a request.
+        let limits = Self::read(resources.and_then(|r| r.limits.as_ref()));
+        let named = |name: &str| resources.and_then(|r| r.requests.as_ref()).is_some_and(|r| r.contains_key(name));
+        if !named("cpu") {
+            requests.cpu_milli = limits.cpu_milli;
+        }
+        if !named("memory") {
+            requests.memory = limits.memory;
+        }
+        if !named("ephemeral-storage") {
+            requests.ephemeral_storage = limits.ephemeral_storage;
+        }
+        for (name, amount) in limits.extended {
+            requests.extended.entry(name).or_insert(amount);
+        }
+        requests
+    }
+
+    /// Adds every amount of `other`.
+    pub fn add(&mut self, other: &Self) {
+        self.cpu_milli = self.cpu_milli.saturating_add(other.cpu_milli);
+        self.memory = self.memory.saturating_add(other.memory);
+        self.ephemeral_storage = self.ephemeral_storage.saturating_add(other.ephemeral_storage);
+        for (name, amount) in &other.extended {
+            let have = self.extended.entry(name.clone()).or_insert(0);
+            *have = have.saturating_add(*amount);
+        }
+    }
+
+    /// Takes away what [`Self::add`] added.
+    pub fn subtract(&mut self, other: &Self) {
+        self.cpu_milli = self.cpu_milli.saturating_sub(other.cpu_milli);
+        self.memory = self.memory.saturating_sub(other.memory);
+        self.ephemeral_storage = self.ephemeral_storage.saturating_sub(other.ephemeral_storage);
+        for (name, amount) in &other.extended {
+            if let Some(have) = self.extended.get_mut(name) {
+                *have = have.saturating_sub(*amount);
+            }
+        }
+    }
+
+    fn raise_to(&mut self, other: &Self) {
+        self.cpu_milli = self.cpu_milli.max(other.cpu_milli);
+        self.memory = self.memory.max(other.memory);
+        self.ephemeral_storage = self.ephemeral_storage.max(other.ephemeral_storage);
+        for (name, amount) in &other.extended {
+            let have = self.extended.entry(name.clone()).or_insert(0);
+            *have = (*have).max(*amount);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_pod_asks_for_the_larger_of_its_start_and_its_run() {
+        let spec: PodSpec = serde_json::from_value(json!({
+            "initContainers": [
+                {"name": "sidecar", "restartPolicy": "Always", "resources": {"requests": {"cpu": "100m"}}},
+                {"name": "init", "resources": {"requests": {"cpu": "1", "memory": "10Mi"}}}],
+            "containers": [
+                {"name": "a", "resources": {"requests": {"cpu": "200m", "memory": "64Mi"}}},
+                {"name": "b", "resources": {"limits": {"cpu": "300m", "example.com/gpu": "1"}}}]}))
+        .expect("a valid spec");
+        let asked = Resources::of_pod(&spec);
+        assert_eq!((asked.cpu_milli, asked.memory), (1100, 64 << 20));
+        assert_eq!(asked.extended["example.com/gpu"], 1);
+    }
+
+    #[test]
+    fn the_largest_requests_add_up_and_are_given_back_exactly() {
+        let spec: PodSpec = serde_json::from_value(json!({"containers": [
+            {"name": "a", "resources": {"requests": {"cpu": "9E", "memory": "9999Ei", "example.com/gpu": "9E"}}},
+            {"name": "b", "resources": {"requests": {"cpu": "9E", "memory": "9999Ei", "example.com/gpu": "9E"}}}]}))
+        .expect("a valid spec");
+        let huge = Resources::of_pod(&spec);
+        assert!(huge.memory > Amount::from(i64::MAX));
+        let small = Resources { cpu_milli: 100, memory: 1, ..Default::default() };
+        let mut sum = small.clone();
+        sum.add(&huge);
+        sum.subtract(&huge);
+        assert_eq!((sum.cpu_milli, sum.memory), (100, 1));
+    }
+}

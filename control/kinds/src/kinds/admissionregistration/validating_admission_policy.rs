@@ -1,0 +1,276 @@
+//! ValidatingAdmissionPolicy: expressions that every matching write must meet (KEP 3488).
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use super::{CATEGORIES, GROUP, expressions, is_unknown, items, match_resources, text};
+use crate::kinds::{BuiltIn, Cell, Column, FieldError, names, pod::defaults::fill, prepare};
+
+/// The declaration of this kind.
+pub static KIND: BuiltIn = BuiltIn {
+    group: GROUP,
+    kind: "ValidatingAdmissionPolicy",
+    plural: "validatingadmissionpolicies",
+    singular: "validatingadmissionpolicy",
+    categories: CATEGORIES,
+    namespaced: false,
+    subresources: &["status"],
+    default: |object| {
+        if object["spec"].is_object() {
+            fill(&mut object["spec"], "failurePolicy", || json!("Fail"));
+            match_resources::default(&mut object["spec"]["matchConstraints"]);
+            drop_null(&mut object["spec"], "matchConstraints");
+        }
+    },
+    validate,
+    prepare: |new, old| {
+        prepare::keep_status(new, old, json!({}));
+        prepare::count_generation(new, old);
+    },
+    columns: &[
+        Column::name(),
+        Column::integer(
+            "Validations",
+            "Validations indicates the number of validation rules defined in this configuration",
+        ),
+        Column::text("ParamKind", "ParamKind specifies the kind of resources used to parameterize this policy"),
+        Column::age(),
+    ],
+    cells: |object| {
+        let (spec, kind) = (&object["spec"], &object["spec"]["paramKind"]);
+        let count = i64::try_from(items(spec, "validations").len()).unwrap_or(i64::MAX);
+        let parameter = match kind.is_object() {
+            true => format!("{}/{}", text(kind, "apiVersion"), text(kind, "kind")),
+            false => "<unset>".to_owned(),
+        };
+        vec![Cell::name(object), Cell::integer(count), Cell::text(parameter), Cell::age(object)]
+    },
+    schema: "io.k8s.api.admissionregistration.v1.ValidatingAdmissionPolicy",
+    updates_name_version: true,
+    ..BuiltIn::PLAIN
+};
+
+const FAILURE_POLICIES: [&str; 2] = ["Fail", "Ignore"];
+const REASONS: [&str; 3] = ["Forbidden", "Invalid", "RequestEntityTooLarge"];
+/// How many audit annotations there may be.
+const MAX_ANNOTATIONS: usize = 20;
+/// Bytes of the expression of an audit annotation's value.
+const MAX_ANNOTATION_EXPRESSION: usize = 5 << 10;
+
+/// Looking at a field through `[]` of a mutable object makes it: nothing was said, and nothing is kept.
+fn drop_null(object: &mut Value, field: &str) {
+    if object[field].is_null()
+        && let Some(map) = object.as_object_mut()
+    {
+        map.shift_remove(field);
+    }
+}
+
+fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
+    const NOTHING: &str = "validations or auditAnnotations must contain at least one item";
+    let spec = &new["spec"];
+    let mut errors = Vec::new();
+    if spec["failurePolicy"].is_null() {
+        errors.push(FieldError::required("spec.failurePolicy", ""));
+    } else if is_unknown(&spec["failurePolicy"], &FAILURE_POLICIES) {
+        errors.push(FieldError::not_supported("spec.failurePolicy", &spec["failurePolicy"], &FAILURE_POLICIES));
+    }
+    if spec["paramKind"].is_object() {
+        errors.extend(param_kind("spec.paramKind", &spec["paramKind"]));
+    }
+    if spec["matchConstraints"].is_null() {
+        errors.push(FieldError::required("spec.matchConstraints", ""));
+    } else {
+        errors.extend(match_resources::validate("spec.matchConstraints", &spec["matchConstraints"]));
+        if items(&spec["matchConstraints"], "resourceRules").is_empty() {
+            errors.push(FieldError::required("spec.matchConstraints.resourceRules", ""));
+        }
+    }
+    let unchanged =
+        |old: &Value| ["paramKind", "matchConditions"].iter().all(|field| old["spec"][field] == spec[field]);
+    if !old.is_some_and(unchanged) {
+        let conditions = items(spec, "matchConditions");
+        errors.extend(expressions::match_conditions("spec.matchConditions", conditions));
+    }
+    errors.extend(expressions::variables("spec.variables", spec));
+    let (validations, annotations) = (items(spec, "validations"), items(spec, "auditAnnotations"));
+    if validations.is_empty() && annotations.is_empty() {
+        errors.push(FieldError::required("spec.validations", NOTHING));
+        errors.push(FieldError::required("spec.auditAnnotations", NOTHING));
+    }
+    for (i, validation) in validations.iter().enumerate() {
+        errors.extend(validation_errors(&format!("spec.validations[{i}]"), validation));
+    }
+    if annotations.len() > MAX_ANNOTATIONS {
+        let why = format!("must not have more than {MAX_ANNOTATIONS} auditAnnotations");
+        errors.push(FieldError::invalid("spec.auditAnnotations", &spec["auditAnnotations"], why));
+    }
+    let name = text(&new["metadata"], "name");
+    let mut keys = BTreeSet::new();
+    for (i, annotation) in annotations.iter().enumerate() {
+        let path = format!("spec.auditAnnotations[{i}]");
+        errors.extend(annotation_errors(&path, name, annotation));
+        if !keys.insert(text(annotation, "key")) {
+            errors.push(FieldError::duplicate(format!("{path}.key"), &annotation["key"]));
+        }
+    }
+    errors
+}
+
+fn param_kind(path: &str, kind: &Value) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let (version_path, kind_path) = (format!("{path}.apiVersion"), format!("{path}.kind"));
+    let api_version = text(kind, "apiVersion");
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    if api_version.is_empty() {
+        errors.push(FieldError::required(version_path, ""));
+    } else if version.contains('/') {
+        let why = format!("unexpected GroupVersion string: {api_version}");
+        errors.push(FieldError::invalid(version_path, &kind["apiVersion"], why));
+    } else {
+        let wrong = names::subdomain(group);
+        if !group.is_empty() && !wrong.is_empty() {
+            errors.push(FieldError::invalid(&version_path, &group.into(), wrong.join(",")));
+        }
+        let wrong = names::label_1035(version);
+        if version.is_empty() {
+            errors.push(FieldError::invalid(version_path, &kind["apiVersion"], "version must be specified"));
+        } else if !wrong.is_empty() {
+            errors.push(FieldError::invalid(version_path, &version.into(), wrong.join(",")));
+        }
+    }
+    let wrong = names::label_1035(&text(kind, "kind").to_lowercase());
+    if text(kind, "kind").is_empty() {
+        errors.push(FieldError::required(kind_path, ""));
+    } else if !wrong.is_empty() {
+        let why = format!("may have mixed case, but should otherwise match: {}", wrong.join(","));
+        errors.push(FieldError::invalid(kind_path, &kind["kind"], why));
+    }
+    errors
+}
+
+fn validation_errors(path: &str, validation: &Value) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let path_of = |field: &str| format!("{path}.{field}");
+    if text(validation, "expression").trim().is_empty() {
+        errors.push(FieldError::required(path_of("expression"), "expression is not specified"));
+    }
+    let blank = |field: &str| !text(validation, field).is_empty() && text(validation, field).trim().is_empty();
+    if blank("messageExpression") {
+        let why = "must be non-empty if specified";
+        errors.push(FieldError::invalid(path_of("messageExpression"), &validation["messageExpression"], why));
+    }
+    if blank("message") {
+        let why = "must be non-empty if specified";
+        errors.push(FieldError::invalid(path_of("message"), &validation["message"], why));
+    } else if text(validation, "message").trim().contains(['\n', '\r']) {
+        errors.push(FieldError::invalid(path_of("message"), &validation["message"], "must not contain line breaks"));
+    }
+    if is_unknown(&validation["reason"], &REASONS) {
+        errors.push(FieldError::not_supported(path_of("reason"), &validation["reason"], &REASONS));
+    }
+    errors
+}
+
+fn annotation_errors(path: &str, policy: &str, annotation: &Value) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let key = text(annotation, "key");
+    if policy.is_empty() {
+        let why = "requires metadata.name be non-empty";
+        errors.push(FieldError::invalid(format!("{path}.key"), &annotation["key"], why));
+    } else {
+        let full = format!("{policy}/{key}");
+        let wrong = names::qualified_name(&full);
+        errors.extend(FieldError::invalid_each(format!("{path}.key"), &full.into(), wrong));
+    }
+    let path = format!("{path}.valueExpression");
+    match text(annotation, "valueExpression").trim().len() {
+        0 => errors.push(FieldError::required(path, "valueExpression is not specified")),
+        size if size > MAX_ANNOTATION_EXPRESSION => {
+            let why = format!("must not exceed {MAX_ANNOTATION_EXPRESSION} bytes in length");
+            errors.push(FieldError::required(path, &why));
+        }
+        _ => {}
+    }
+    errors
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(changes: Value) -> Value {
+        let mut policy = json!({"metadata": {"name": "p.example.com"}, "spec": {
+            "matchConstraints": {"resourceRules": [{"operations": ["CREATE"], "apiGroups": ["apps"],
+                "apiVersions": ["v1"], "resources": ["deployments"]}]},
+            "validations": [{"expression": "object.spec.replicas <= 5"}]}});
+        for (field, value) in changes.as_object().unwrap() {
+            policy["spec"][field] = value.clone();
+        }
+        (KIND.default)(&mut policy);
+        policy
+    }
+
+    fn words(policy: &Value, old: Option<&Value>) -> Vec<String> {
+        validate(policy, old).into_iter().map(|e| format!("{}: {}", e.path, e.message)).collect()
+    }
+
+    #[test]
+    fn a_policy_has_rules_and_validations() {
+        assert_eq!(words(&policy(json!({})), None), Vec::<String>::new());
+        assert_eq!(policy(json!({}))["spec"]["matchConstraints"]["matchPolicy"], "Equivalent");
+        let mut empty = json!({"spec": {}});
+        (KIND.default)(&mut empty);
+        assert_eq!(empty, json!({"spec": {"failurePolicy": "Fail"}}));
+        assert_eq!(
+            words(&empty, None),
+            [
+                "spec.matchConstraints: Required value",
+                "spec.validations: Required value: validations or auditAnnotations must contain at least one item",
+                "spec.auditAnnotations: Required value: validations or auditAnnotations must contain at least one item",
+            ]
+        );
+    }
+
+    #[test]
+    fn refusals_read_as_in_kubernetes() {
+        for (changes, expected) in [
+            (
+                json!({"validations": [{"expression": " "}]}),
+                "spec.validations[0].expression: Required value: expression is not specified",
+            ),
+            (
+                json!({"validations": [{"expression": "true", "message": "a\nb"}]}),
+                "spec.validations[0].message: Invalid value: \"a\\nb\": must not contain line breaks",
+            ),
+            (
+                json!({"validations": [{"expression": "true", "reason": "Other"}]}),
+                "spec.validations[0].reason: Unsupported value: \"Other\": supported values: \"Forbidden\", \
+                 \"Invalid\", \"RequestEntityTooLarge\"",
+            ),
+            (json!({"paramKind": {"apiVersion": "v1"}}), "spec.paramKind.kind: Required value"),
+            (
+                json!({"paramKind": {"apiVersion": "a/b/c", "kind": "K"}}),
+                "spec.paramKind.apiVersion: Invalid value: \"a/b/c\": unexpected GroupVersion string: a/b/c",
+            ),
+            (
+                json!({"variables": [{"name": "a-b", "expression": "1"}]}),
+                "spec.variables[0].name: Invalid value: \"a-b\": must be a valid CEL identifier",
+            ),
+            (
+                json!({"auditAnnotations": [{"key": "k"}]}),
+                "spec.auditAnnotations[0].valueExpression: Required value: valueExpression is not specified",
+            ),
+        ] {
+            assert_eq!(words(&policy(changes), None), [expected]);
+        }
+    }
+
+    #[test]
+    fn match_conditions_that_stay_are_not_judged_again() {
+        let old = policy(json!({"matchConditions": [{"name": "a", "expression": ""}]}));
+        assert_eq!(words(&old, None).len(), 1);
+        assert!(words(&old, Some(&old)).is_empty());
+    }
+}

@@ -1,0 +1,177 @@
+//! ValidatingAdmissionPolicyBinding: where a policy applies, with which parameters, and what a violation does.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::{CATEGORIES, GROUP, match_resources, text};
+use crate::kinds::{BuiltIn, Cell, Column, FieldError, label_selector, names, prepare};
+
+/// The declaration of this kind.
+pub static KIND: BuiltIn = BuiltIn {
+    group: GROUP,
+    kind: "ValidatingAdmissionPolicyBinding",
+    plural: "validatingadmissionpolicybindings",
+    singular: "validatingadmissionpolicybinding",
+    categories: CATEGORIES,
+    namespaced: false,
+    default: |object| {
+        if let Some(resources) = object.get_mut("spec").and_then(|spec| spec.get_mut("matchResources")) {
+            match_resources::default(resources);
+        }
+    },
+    validate,
+    prepare: prepare::count_generation,
+    columns: &[
+        Column::name(),
+        Column::text("PolicyName", "PolicyName indicates the policy definition which the policy binding binded to"),
+        Column::text("ParamRef", "ParamRef indicates the param resource which sets the configuration param"),
+        Column::age(),
+    ],
+    cells: |object| {
+        let spec = &object["spec"];
+        vec![
+            Cell::name(object),
+            Cell::text(text(spec, "policyName")),
+            Cell::text(parameter(&spec["paramRef"])),
+            Cell::age(object),
+        ]
+    },
+    schema: "io.k8s.api.admissionregistration.v1.ValidatingAdmissionPolicyBinding",
+    updates_name_version: true,
+    ..BuiltIn::PLAIN
+};
+
+const ACTIONS: [&str; 3] = ["Audit", "Deny", "Warn"];
+const NOT_FOUND_ACTIONS: [&str; 2] = ["Deny", "Allow"];
+
+fn parameter(reference: &Value) -> String {
+    match (text(reference, "namespace"), text(reference, "name")) {
+        ("", "") | (_, "") if reference["selector"].is_object() => label_selector::text(&reference["selector"]),
+        (_, "") => "<unset>".to_owned(),
+        ("", name) => format!("*/{name}"),
+        (namespace, name) => format!("{namespace}/{name}"),
+    }
+}
+
+fn validate(new: &Value, _: Option<&Value>) -> Vec<FieldError> {
+    let spec = &new["spec"];
+    let mut errors = Vec::new();
+    match text(spec, "policyName") {
+        "" => errors.push(FieldError::required("spec.policyName", "")),
+        name => errors.extend(FieldError::invalid_each("spec.policyName", &spec["policyName"], names::subdomain(name))),
+    }
+    if spec["paramRef"].is_object() {
+        errors.extend(param_ref("spec.paramRef", &spec["paramRef"]));
+    }
+    if spec["matchResources"].is_object() {
+        errors.extend(match_resources::validate("spec.matchResources", &spec["matchResources"]));
+    }
+    errors.extend(actions("spec.validationActions", &spec["validationActions"]));
+    errors
+}
+
+fn param_ref(path: &str, reference: &Value) -> Vec<FieldError> {
+    const EXCLUSIVE: &str = "name and selector are mutually exclusive";
+    let mut errors = Vec::new();
+    let (name, selector) = (text(reference, "name"), &reference["selector"]);
+    if !name.is_empty() {
+        let path = format!("{path}.name");
+        errors.extend(FieldError::invalid_each(&path, &reference["name"], names::path_segment(name)));
+        if !selector.is_null() {
+            errors.push(FieldError::forbidden(path, EXCLUSIVE));
+        }
+    }
+    if !selector.is_null() {
+        let path = format!("{path}.selector");
+        errors.extend(label_selector::validate(&path, selector));
+        if !name.is_empty() {
+            errors.push(FieldError::forbidden(path, EXCLUSIVE));
+        }
+    }
+    if name.is_empty() && selector.is_null() {
+        errors.push(FieldError::required(path, "one of name or selector must be specified"));
+    }
+    let path = format!("{path}.parameterNotFoundAction");
+    match text(reference, "parameterNotFoundAction") {
+        "" => errors.push(FieldError::required(path, "")),
+        action if NOT_FOUND_ACTIONS.contains(&action) => {}
+        _ => {
+            let value = &reference["parameterNotFoundAction"];
+            errors.push(FieldError::not_supported(path, value, &NOT_FOUND_ACTIONS));
+        }
+    }
+    errors
+}
+
+fn actions(path: &str, value: &Value) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let mut seen = BTreeSet::new();
+    for (i, action) in value.as_array().into_iter().flatten().enumerate() {
+        let name = action.as_str().unwrap_or_default();
+        if !ACTIONS.contains(&name) {
+            errors.push(FieldError::not_supported(format!("{path}[{i}]"), action, &ACTIONS));
+        }
+        if !seen.insert(name) {
+            errors.push(FieldError::duplicate(format!("{path}[{i}]"), action));
+        }
+    }
+    if seen.contains("Deny") && seen.contains("Warn") {
+        let why = "must not contain both Deny and Warn (repeating the same validation failure information in the API \
+                   response and headers serves no purpose)";
+        errors.push(FieldError::invalid(path, value, why));
+    }
+    if seen.is_empty() {
+        errors.push(FieldError::required(path, "at least one validation action is required"));
+    }
+    errors
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn words(spec: Value) -> Vec<String> {
+        let mut binding = json!({"spec": spec});
+        (KIND.default)(&mut binding);
+        validate(&binding, None).into_iter().map(|e| format!("{}: {}", e.path, e.message)).collect()
+    }
+
+    #[test]
+    fn a_binding_names_its_policy_parameters_and_actions() {
+        let reference = json!({"name": "limits", "parameterNotFoundAction": "Deny"});
+        let good = json!({"policyName": "p.example.com", "paramRef": reference, "validationActions": ["Deny", "Audit"],
+            "matchResources": {"namespaceSelector": {"matchLabels": {"env": "test"}}}});
+        assert_eq!(words(good), Vec::<String>::new());
+        let both = json!({"name": "a", "selector": {}});
+        assert_eq!(
+            words(json!({"paramRef": both, "validationActions": ["Deny", "Warn", "Deny", "Log"]})),
+            [
+                "spec.policyName: Required value",
+                "spec.paramRef.name: Forbidden: name and selector are mutually exclusive",
+                "spec.paramRef.selector: Forbidden: name and selector are mutually exclusive",
+                "spec.paramRef.parameterNotFoundAction: Required value",
+                "spec.validationActions[2]: Duplicate value: \"Deny\"",
+                "spec.validationActions[3]: Unsupported value: \"Log\": supported values: \"Audit\", \"Deny\", \
+                 \"Warn\"",
+                "spec.validationActions: Invalid value: [\"Deny\",\"Warn\",\"Deny\",\"Log\"]: must not contain both \
+                 Deny and Warn (repeating the same validation failure information in the API response and headers \
+                 serves no purpose)",
+            ]
+        );
+        assert_eq!(
+            words(json!({"policyName": "p"})),
+            ["spec.validationActions: Required value: at least one validation action is required"]
+        );
+    }
+
+    #[test]
+    fn a_row_shows_the_parameters() {
+        assert_eq!(parameter(&Value::Null), "<unset>");
+        assert_eq!(parameter(&json!({"name": "a"})), "*/a");
+        assert_eq!(parameter(&json!({"name": "a", "namespace": "n"})), "n/a");
+        assert_eq!(parameter(&json!({"selector": {"matchLabels": {"a": "b"}}})), "a=b");
+    }
+}

@@ -1,0 +1,238 @@
+//! The built-in kinds: the form in which a kind's file declares it, and the table of them all.
+//!
+//! A kind is added by one file and one line in [`TABLE`].
+
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
+
+use serde_json::Value;
+
+use super::{
+    Cell, Column, Deletion, Deprecation, FieldError, Kind, Storage, StoredAs, access_review, admissionregistration,
+    api_service, certificate_signing_request, component_status, config_map, controller_revision, cron_job,
+    custom_resource_definition, daemon_set, deployment, endpoint_slice, endpoints, event, flowcontrol,
+    horizontal_pod_autoscaler, ip_address, job, lease, limit_range, names, namespace, networking, node,
+    persistent_volume, persistent_volume_claim, pod, pod_disruption_budget, pod_template, priority_class, rbac,
+    replica_set, replication_controller, resource, resource_quota, runtime_class, secret, service, service_account,
+    stateful_set, storage, superseded,
+};
+use crate::schema::Schema;
+
+/// Every built-in kind, in the order discovery shows them: by group, the preferred version first.
+pub(super) const TABLE: &[&BuiltIn] = &[
+    &component_status::KIND,
+    &config_map::KIND,
+    &endpoints::KIND,
+    &event::CORE,
+    &limit_range::KIND,
+    &namespace::KIND,
+    &node::KIND,
+    &persistent_volume_claim::KIND,
+    &persistent_volume::KIND,
+    &pod::KIND,
+    &pod_template::KIND,
+    &replication_controller::KIND,
+    &resource_quota::KIND,
+    &secret::KIND,
+    &service_account::KIND,
+    &service::KIND,
+    &controller_revision::KIND,
+    &daemon_set::KIND,
+    &deployment::KIND,
+    &replica_set::KIND,
+    &stateful_set::KIND,
+    &superseded::APPS_V1BETA2_DEPLOYMENT,
+    &superseded::APPS_V1BETA2_REPLICA_SET,
+    &superseded::APPS_V1BETA1_DEPLOYMENT,
+    &access_review::SELF_SUBJECT_REVIEW,
+    &access_review::TOKEN_REVIEW,
+    &access_review::LOCAL_SUBJECT_ACCESS_REVIEW,
+    &access_review::SELF_SUBJECT_ACCESS_REVIEW,
+    &access_review::SELF_SUBJECT_RULES_REVIEW,
+    &access_review::SUBJECT_ACCESS_REVIEW,
+    &horizontal_pod_autoscaler::V2,
+    &horizontal_pod_autoscaler::V1,
+    &cron_job::KIND,
+    &job::KIND,
+    &certificate_signing_request::KIND,
+    &custom_resource_definition::KIND,
+    &lease::KIND,
+    &endpoint_slice::KIND,
+    &networking::ingress::KIND,
+    &networking::ingress_class::KIND,
+    &ip_address::KIND,
+    &networking::network_policy::KIND,
+    &networking::service_cidr::KIND,
+    &rbac::cluster_role_binding::KIND,
+    &rbac::cluster_role::KIND,
+    &rbac::role_binding::KIND,
+    &rbac::role::KIND,
+    &storage::csi_driver::KIND,
+    &storage::csi_node::KIND,
+    &storage::csi_storage_capacity::KIND,
+    &storage::storage_class::KIND,
+    &storage::volume_attachment::KIND,
+    &storage::volume_attributes_class::KIND,
+    &admissionregistration::mutating_webhook_configuration::KIND,
+    &admissionregistration::validating_admission_policy::KIND,
+    &admissionregistration::validating_admission_policy_binding::KIND,
+    &admissionregistration::validating_webhook_configuration::KIND,
+    &api_service::KIND,
+    &flowcontrol::flow_schema::KIND,
+    &flowcontrol::priority_level_configuration::KIND,
+    &resource::device_class::KIND,
+    &resource::resource_claim::KIND,
+    &resource::resource_claim_template::KIND,
+    &resource::resource_slice::KIND,
+    &event::EVENTS,
+    &runtime_class::KIND,
+    &pod_disruption_budget::KIND,
+    &priority_class::KIND,
+    &superseded::EXTENSIONS_V1BETA1_DEPLOYMENT,
+    &superseded::EXTENSIONS_V1BETA1_REPLICA_SET,
+];
+
+/// A built-in kind as its file declares it: constants and plain functions. The fields are those of [`Kind`].
+pub struct BuiltIn {
+    /// See [`Kind::group`].
+    pub group: &'static str,
+    /// See [`Kind::version`].
+    pub version: &'static str,
+    /// See [`Kind::kind`].
+    pub kind: &'static str,
+    /// See [`Kind::plural`].
+    pub plural: &'static str,
+    /// See [`Kind::singular`].
+    pub singular: &'static str,
+    /// See [`Kind::short_names`].
+    pub short_names: &'static [&'static str],
+    /// See [`Kind::categories`].
+    pub categories: &'static [&'static str],
+    /// See [`Kind::namespaced`].
+    pub namespaced: bool,
+    /// See [`Kind::subresources`].
+    pub subresources: &'static [&'static str],
+    /// See [`Kind::storage`].
+    pub storage: Storage<&'static BuiltInAs>,
+    /// See [`Kind::object_name`].
+    pub object_name: fn(&str) -> Vec<String>,
+    /// See [`Kind::deletion`].
+    pub deletion: Deletion,
+    /// See [`Kind::default`].
+    pub default: fn(object: &mut Value),
+    /// See [`Kind::validate`].
+    pub validate: fn(new: &Value, old: Option<&Value>) -> Vec<FieldError>,
+    /// See [`Kind::prepare`].
+    pub prepare: fn(new: &mut Value, old: Option<&Value>),
+    /// See [`Kind::prepare_status`].
+    pub prepare_status: fn(new: &mut Value, old: &Value),
+    /// See [`Kind::columns`].
+    pub columns: &'static [Column],
+    /// See [`Kind::cells`].
+    pub cells: fn(object: &Value) -> Vec<Cell>,
+    /// See [`Kind::selectable`].
+    pub selectable: fn(object: &Value) -> BTreeMap<&'static str, String>,
+    /// See [`Kind::indexed`].
+    pub indexed: &'static [Cow<'static, str>],
+    /// See [`Kind::stored_field`].
+    pub stored_field: fn(&str) -> &str,
+    /// See [`Kind::updates_name_version`].
+    pub updates_name_version: bool,
+    /// See [`Kind::warning`].
+    pub warning: Option<&'static str>,
+    /// Name of its definition in the schema data: `io.k8s.api.core.v1.Pod`.
+    pub schema: &'static str,
+}
+
+/// A built-in kind's [`StoredAs`].
+pub struct BuiltInAs {
+    /// See [`StoredAs::kind`].
+    pub kind: &'static BuiltIn,
+    /// See [`StoredAs::to_stored`].
+    pub to_stored: fn(object: &mut Value),
+    /// See [`StoredAs::from_stored`].
+    pub from_stored: fn(object: &mut Value, served: &Kind),
+    /// See [`StoredAs::deprecation`].
+    pub deprecation: Option<Deprecation>,
+}
+
+impl BuiltIn {
+    /// What most kinds have in common. A kind names all fields but those it shares.
+    pub const PLAIN: Self = Self {
+        group: "",
+        version: "v1",
+        kind: "",
+        plural: "",
+        singular: "",
+        short_names: &[],
+        categories: &[],
+        namespaced: true,
+        subresources: &[],
+        storage: Storage::Stored,
+        object_name: names::subdomain,
+        deletion: Deletion::PLAIN,
+        default: |_| {},
+        validate: |_, _| Vec::new(),
+        prepare: |_, _| {},
+        prepare_status: |_, _| {},
+        columns: &[],
+        cells: |_| Vec::new(),
+        selectable: |_| BTreeMap::new(),
+        indexed: &[],
+        stored_field: |field| field,
+        updates_name_version: false,
+        warning: None,
+        schema: "",
+    };
+}
+
+impl From<&'static BuiltIn> for Kind {
+    fn from(declared: &'static BuiltIn) -> Self {
+        let texts = |list: &'static [&'static str]| list.iter().map(|text| Cow::Borrowed(*text)).collect();
+        let selectable = declared.selectable;
+        Self {
+            group: declared.group.into(),
+            version: declared.version.into(),
+            kind: declared.kind.into(),
+            plural: declared.plural.into(),
+            singular: declared.singular.into(),
+            short_names: texts(declared.short_names),
+            categories: texts(declared.categories),
+            namespaced: declared.namespaced,
+            subresources: texts(declared.subresources),
+            storage: match &declared.storage {
+                Storage::Stored => Storage::Stored,
+                Storage::As(other) => Storage::As(Arc::new(StoredAs::from(*other))),
+                Storage::Virtual => Storage::Virtual,
+                Storage::Computed => Storage::Computed,
+            },
+            object_name: declared.object_name,
+            deletion: declared.deletion,
+            default: Arc::new(declared.default),
+            validate: Arc::new(declared.validate),
+            prepare: Arc::new(declared.prepare),
+            prepare_status: Arc::new(declared.prepare_status),
+            columns: declared.columns.into(),
+            cells: Arc::new(declared.cells),
+            selectable: Arc::new(move |object| {
+                selectable(object).into_iter().map(|(field, value)| (field.into(), value)).collect()
+            }),
+            indexed: declared.indexed.into(),
+            stored_field: declared.stored_field,
+            updates_name_version: declared.updates_name_version,
+            warning: declared.warning.map(Cow::Borrowed),
+            schema: Schema::builtin(declared.schema).unwrap_or_else(Schema::unstructured),
+            custom: None,
+        }
+    }
+}
+
+impl From<&'static BuiltInAs> for StoredAs {
+    fn from(declared: &'static BuiltInAs) -> Self {
+        Self {
+            kind: Arc::new(Kind::from(declared.kind)),
+            to_stored: Arc::new(declared.to_stored),
+            from_stored: Arc::new(declared.from_stored),
+            deprecation: declared.deprecation,
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! One reason why an object is refused, spelled as Kubernetes' `field.Error` spells it. Decides nothing itself.
+
+use serde_json::Value;
+
+/// One cause of an `Invalid` Status.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldError {
+    /// `spec.template.spec.containers[0].name`
+    pub path: String,
+    /// What kind of rule is broken; clients read it.
+    pub reason: FieldErrorReason,
+    /// Without the path: `Invalid value: 70000: must be between 1 and 65535, inclusive`
+    pub message: String,
+}
+
+/// `StatusCause.reason` of a field error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FieldErrorReason {
+    /// `FieldValueRequired`
+    Required,
+    /// `FieldValueInvalid`
+    Invalid,
+    /// `FieldValueTypeInvalid`: the value is of another type than the schema says.
+    TypeInvalid,
+    /// `FieldValueNotSupported`: the value is none of those allowed.
+    NotSupported,
+    /// `FieldValueDuplicate`: another item of the list has it.
+    Duplicate,
+    /// `FieldValueForbidden`
+    Forbidden,
+    /// `FieldValueTooLong`: the text has too many bytes.
+    TooLong,
+    /// `FieldValueNotFound`: it names something that does not exist.
+    NotFound,
+    /// `FieldValueTooMany`: the list has too many items.
+    TooMany,
+}
+
+const IMMUTABLE: &str = "field is immutable";
+
+impl FieldError {
+    /// A required field is missing.
+    pub fn required(path: impl Into<String>, detail: &str) -> Self {
+        let message = if detail.is_empty() { "Required value".to_owned() } else { format!("Required value: {detail}") };
+        Self { path: path.into(), reason: FieldErrorReason::Required, message }
+    }
+
+    /// The value of a field is not valid, for a reason that may be empty.
+    pub fn invalid(path: impl Into<String>, value: &Value, detail: impl AsRef<str>) -> Self {
+        let detail = detail.as_ref();
+        // What is not there is an empty text to Kubernetes; what may not change is told as it is.
+        let value = if value.is_null() && detail != IMMUTABLE { "\"\"".to_owned() } else { shown(value) };
+        let message = if detail.is_empty() {
+            format!("Invalid value: {value}")
+        } else {
+            format!("Invalid value: {value}: {detail}")
+        };
+        Self { path: path.into(), reason: FieldErrorReason::Invalid, message }
+    }
+
+    /// The value of a field is not valid, and is too large or too secret to be repeated.
+    pub fn invalid_unnamed(path: impl Into<String>, detail: impl AsRef<str>) -> Self {
+        let message = format!("Invalid value: {}", detail.as_ref());
+        Self { path: path.into(), reason: FieldErrorReason::Invalid, message }
+    }
+
+    /// One error for each reason why a value is not valid.
+    pub fn invalid_each(path: impl Into<String>, value: &Value, details: Vec<String>) -> impl Iterator<Item = Self> {
+        let (path, value) = (path.into(), value.clone());
+        details.into_iter().map(move |detail| Self::invalid(path.as_str(), &value, detail))
+    }
+
+    /// `supported` is named in the given order. A field that is not there has the empty text.
+    pub fn not_supported(path: impl Into<String>, value: &Value, supported: &[&str]) -> Self {
+        let supported: Vec<String> = supported.iter().map(|s| format!("{s:?}")).collect();
+        let value = if value.is_null() { "\"\"".to_owned() } else { shown(value) };
+        let message = format!("Unsupported value: {value}: supported values: {}", supported.join(", "));
+        Self { path: path.into(), reason: FieldErrorReason::NotSupported, message }
+    }
+
+    /// A list names something twice.
+    pub fn duplicate(path: impl Into<String>, value: &Value) -> Self {
+        let message = format!("Duplicate value: {}", shown(value));
+        Self { path: path.into(), reason: FieldErrorReason::Duplicate, message }
+    }
+
+    /// A field may not be set here.
+    pub fn forbidden(path: impl Into<String>, detail: &str) -> Self {
+        Self { path: path.into(), reason: FieldErrorReason::Forbidden, message: format!("Forbidden: {detail}") }
+    }
+
+    /// A field names something that does not exist.
+    pub fn not_found(path: impl Into<String>, value: &Value) -> Self {
+        let message = format!("Not found: {}", shown(value));
+        Self { path: path.into(), reason: FieldErrorReason::NotFound, message }
+    }
+
+    /// A field that may not change once it is set.
+    pub fn immutable(path: impl Into<String>, value: &Value) -> Self {
+        Self::invalid(path, value, IMMUTABLE)
+    }
+
+    /// Something, if the number at `path` is there and below zero.
+    pub fn negative(path: impl Into<String>, value: &Value) -> Option<Self> {
+        value.as_i64().filter(|n| *n < 0).map(|_| Self::invalid(path, value, "must be greater than or equal to 0"))
+    }
+
+    /// Something, if the number at `path` is there and not above zero.
+    pub fn not_positive(path: impl Into<String>, value: &Value) -> Option<Self> {
+        value.as_i64().filter(|n| *n <= 0).map(|_| Self::invalid(path, value, "must be greater than zero"))
+    }
+
+    /// Something, if there is no text, or an empty one.
+    pub fn missing(path: impl Into<String>, value: &Value) -> Option<Self> {
+        value.as_str().is_none_or(str::is_empty).then(|| Self::required(path, ""))
+    }
+
+    /// Something, if there is a text that is none of `supported`. An empty text is a text.
+    pub fn unsupported(path: impl Into<String>, value: &Value, supported: &[&str]) -> Option<Self> {
+        let unknown = value.as_str().is_some_and(|text| !supported.contains(&text));
+        unknown.then(|| Self::not_supported(path, value, supported))
+    }
+
+    /// Every reason of `check` against a text, at `path`.
+    pub fn each(path: impl Into<String>, value: &Value, check: fn(&str) -> Vec<String>) -> Vec<Self> {
+        let path = path.into();
+        let why = check(value.as_str().unwrap_or_default()).into_iter();
+        why.map(|why| Self::invalid(path.as_str(), value, why)).collect()
+    }
+
+    /// A list or map has too many items.
+    pub fn too_many(path: impl Into<String>, found: usize, most: usize) -> Self {
+        let message = format!("Too many: {found}: must have at most {most} items");
+        Self { path: path.into(), reason: FieldErrorReason::TooMany, message }
+    }
+
+    /// A text is too long.
+    pub fn too_long(path: impl Into<String>, max: usize) -> Self {
+        let message = format!("Too long: may not be more than {max} bytes");
+        Self { path: path.into(), reason: FieldErrorReason::TooLong, message }
+    }
+}
+
+/// A value as messages repeat it: a text in Go's quotes, anything else as JSON.
+fn shown(value: &Value) -> String {
+    match value {
+        Value::String(text) => go_quoted(text),
+        value => value.to_string(),
+    }
+}
+
+/// A text as Go's `%q` writes it.
+pub fn go_quoted(text: &str) -> String {
+    let mut out = String::with_capacity(text.len().saturating_add(2));
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\u{7}' => out.push_str("\\a"),
+            '\u{8}' => out.push_str("\\b"),
+            '\u{b}' => out.push_str("\\v"),
+            '\u{c}' => out.push_str("\\f"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            '\0'..='\u{1f}' | '\u{7f}' => out.push_str(&format!("\\x{:02x}", u32::from(c))),
+            '\u{80}'..='\u{9f}' | '\u{ad}' => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn texts_are_quoted_as_go_quotes_them() {
+        assert_eq!(go_quoted("é\u{7}\"\\\n\0"), r#""é\a\"\\\n\x00""#);
+        assert_eq!(FieldError::invalid("a", &json!("x\t"), "").message, r#"Invalid value: "x\t""#);
+        assert_eq!(FieldError::invalid("a", &json!(5), "why").message, "Invalid value: 5: why");
+    }
+}

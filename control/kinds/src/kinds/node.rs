@@ -1,0 +1,174 @@
+//! Node: a machine that runs pods.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+
+use super::{
+    BuiltIn, Cell, Column, FieldError, Storage, names, prepare,
+    reading::{entries, items, text},
+    resource_name,
+};
+
+/// The declaration of this kind.
+pub static KIND: BuiltIn = BuiltIn {
+    group: "",
+    version: "v1",
+    kind: "Node",
+    plural: "nodes",
+    singular: "node",
+    short_names: &["no"],
+    categories: &[],
+    namespaced: false,
+    subresources: &["proxy", "status"],
+    storage: Storage::Stored,
+    default,
+    validate,
+    prepare: prepare_node,
+    columns: &[
+        Column::name(),
+        Column::text("Status", "The status of the node"),
+        Column::text("Roles", "The roles of the node"),
+        Column::age(),
+        Column::text("Version", "Version of the node's agent."),
+        Column::wide("Internal-IP", "First address of the node inside the cluster."),
+        Column::wide("External-IP", "First address of the node for the outside."),
+        Column::wide("OS-Image", "Operating system of the node."),
+        Column::wide("Kernel-Version", "Kernel of the node."),
+        Column::wide("Container-Runtime", "Container runtime of the node."),
+    ],
+    cells,
+    selectable: |o| {
+        BTreeMap::from([("spec.unschedulable", o["spec"]["unschedulable"].as_bool().unwrap_or(false).to_string())])
+    },
+    schema: "io.k8s.api.core.v1.Node",
+    ..BuiltIn::PLAIN
+};
+
+/// What a node has is for pods, if it says nothing else.
+fn default(object: &mut Value) {
+    if let Some(subnet) = object["spec"]["podCIDR"].as_str().filter(|subnet| !subnet.is_empty()).map(str::to_owned)
+        && object["spec"]["podCIDRs"].as_array().is_none_or(Vec::is_empty)
+    {
+        object["spec"]["podCIDRs"] = json!([subnet]);
+    }
+    let status = &object["status"];
+    if !status["capacity"].is_null() && status["allocatable"].is_null() {
+        object["status"]["allocatable"] = status["capacity"].clone();
+    }
+}
+
+/// Unlike other kinds, a Node is born with the status that was sent: its agent registers it in one write.
+fn prepare_node(new: &mut Value, old: Option<&Value>) {
+    if old.is_some() {
+        prepare::keep_status(new, old, json!({}));
+    }
+}
+
+fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    if let Some(old) = old {
+        let (was, is) = (&old["spec"]["podCIDR"], &new["spec"]["podCIDR"]);
+        if was.as_str().is_some_and(|s| !s.is_empty()) && was != is {
+            errors.push(FieldError::forbidden(
+                "spec.podCIDRs",
+                "node updates may not change podCIDR except from \"\" to valid",
+            ));
+        }
+        let (was, is) = (&old["spec"]["providerID"], &new["spec"]["providerID"]);
+        if was.as_str().is_some_and(|s| !s.is_empty()) && was != is {
+            errors.push(FieldError::forbidden(
+                "spec.providerID",
+                "node updates may not change providerID except from \"\" to valid",
+            ));
+        }
+    }
+    // Kubernetes names the metadata here, too.
+    errors.extend(taints("metadata.taints", &new["spec"]["taints"]));
+    for list in ["capacity", "allocatable"] {
+        for (name, amount) in entries(&new["status"][list]) {
+            errors.extend(resource_name::amount(&format!("status.{list}.{name}"), name, amount));
+        }
+    }
+    if old.is_some() {
+        let mut seen = BTreeSet::new();
+        for (i, address) in items(&new["status"]["addresses"]).enumerate() {
+            if !seen.insert((text(address, "type"), text(address, "address"))) {
+                errors.push(FieldError::duplicate(format!("status.addresses[{i}]"), address));
+            }
+        }
+    }
+    errors
+}
+
+fn taints(path: &str, taints: &Value) -> Vec<FieldError> {
+    const EFFECTS: [&str; 3] = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
+    let mut errors = Vec::new();
+    let mut seen = BTreeSet::new();
+    for (i, taint) in items(taints).enumerate() {
+        let path = format!("{path}[{i}]");
+        let (key, effect) = (text(taint, "key"), text(taint, "effect"));
+        errors.extend(FieldError::invalid_each(format!("{path}.key"), &key.into(), names::qualified_name(key)));
+        let wrong = names::label_value(text(taint, "value"));
+        if !wrong.is_empty() {
+            errors.push(FieldError::invalid(format!("{path}.value"), &taint["value"], wrong.join(";")));
+        }
+        match effect {
+            "" => errors.push(FieldError::required(format!("{path}.effect"), "")),
+            _ if EFFECTS.contains(&effect) => {}
+            _ => errors.push(FieldError::not_supported(format!("{path}.effect"), &taint["effect"], &EFFECTS)),
+        }
+        if !seen.insert((key, effect)) {
+            let mut error = FieldError::duplicate(path, taint);
+            error.message.push_str(": taints must be unique by key and effect pair");
+            errors.push(error);
+        }
+    }
+    errors
+}
+
+fn cells(node: &Value) -> Vec<Cell> {
+    let info = &node["status"]["nodeInfo"];
+    let known = |v: &Value| Cell::text(v.as_str().filter(|s| !s.is_empty()).unwrap_or("<unknown>"));
+    vec![
+        Cell::name(node),
+        Cell::text(status(node)),
+        Cell::text(roles(node)),
+        Cell::age(node),
+        Cell::text(info["kubeletVersion"].as_str().unwrap_or_default()),
+        Cell::text(address(node, "InternalIP")),
+        Cell::text(address(node, "ExternalIP")),
+        known(&info["osImage"]),
+        known(&info["kernelVersion"]),
+        known(&info["containerRuntimeVersion"]),
+    ]
+}
+
+fn status(node: &Value) -> String {
+    let ready = node["status"]["conditions"].as_array().into_iter().flatten().find(|c| c["type"] == "Ready");
+    let word = match ready {
+        Some(condition) if condition["status"] == "True" => "Ready",
+        Some(_) => "NotReady",
+        None => "Unknown",
+    };
+    if node["spec"]["unschedulable"] == true { format!("{word},SchedulingDisabled") } else { word.to_owned() }
+}
+
+fn roles(node: &Value) -> String {
+    let labels = node["metadata"]["labels"].as_object().into_iter().flatten();
+    let roles: BTreeSet<&str> = labels
+        .filter_map(|(key, value)| match key.strip_prefix("node-role.kubernetes.io/") {
+            Some(role) => Some(role),
+            None if key == "kubernetes.io/role" => value.as_str(),
+            None => None,
+        })
+        .filter(|role| !role.is_empty())
+        .collect();
+    if roles.is_empty() { "<none>".to_owned() } else { roles.into_iter().collect::<Vec<_>>().join(",") }
+}
+
+fn address(node: &Value, kind: &str) -> String {
+    let addresses = node["status"]["addresses"].as_array().into_iter().flatten();
+    let of_kind = addresses.filter(|a| a["type"] == kind).find_map(|a| a["address"].as_str());
+    of_kind.unwrap_or("<none>").to_owned()
+}

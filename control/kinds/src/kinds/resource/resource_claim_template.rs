@@ -1,0 +1,67 @@
+//! ResourceClaimTemplate: from which each pod that names it gets a ResourceClaim of its own.
+
+use serde_json::Value;
+
+use super::{GROUP, claim_spec};
+use crate::kinds::{BuiltIn, Cell, Column, FieldError, names};
+
+/// The declaration of this kind.
+pub static KIND: BuiltIn = BuiltIn {
+    group: GROUP,
+    kind: "ResourceClaimTemplate",
+    plural: "resourceclaimtemplates",
+    singular: "resourceclaimtemplate",
+    default: |object| {
+        if let Some(spec) = claim(object) {
+            claim_spec::default(spec);
+        }
+    },
+    validate,
+    prepare: |new, _| {
+        if let Some(spec) = claim(new) {
+            claim_spec::drop_disabled(spec);
+        }
+    },
+    columns: &[Column::name(), Column::age()],
+    cells: |object| vec![Cell::name(object), Cell::age(object)],
+    schema: "io.k8s.api.resource.v1.ResourceClaimTemplate",
+    deletion: crate::kinds::Deletion::RETURNING,
+    ..BuiltIn::PLAIN
+};
+
+/// The spec of the claims.
+fn claim(template: &mut Value) -> Option<&mut Value> {
+    template.get_mut("spec")?.get_mut("spec")
+}
+
+fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
+    let spec = &new["spec"];
+    if let Some(old) = old {
+        return (old["spec"] != *spec).then(|| FieldError::immutable("spec", spec)).into_iter().collect();
+    }
+    let mut errors = names::labels("spec.metadata.labels", &spec["metadata"]["labels"]);
+    errors.extend(claim_spec::validate("spec.spec", &spec["spec"]));
+    errors
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_template_is_checked_once_and_never_changes() {
+        let template = |class: &str| {
+            let mut template = json!({"spec": {"spec": {"devices": {"requests": [
+                {"name": "a", "exactly": {"deviceClassName": class}}]}}}});
+            (KIND.default)(&mut template);
+            template
+        };
+        assert_eq!(validate(&template("gpu"), None), []);
+        let bad = validate(&template(""), None);
+        assert_eq!(bad[0].path, "spec.spec.devices.requests[0].exactly.deviceClassName");
+        assert_eq!(validate(&template("gpu"), Some(&template("gpu"))), []);
+        assert_eq!(validate(&template("b"), Some(&template("a")))[0].path, "spec");
+    }
+}

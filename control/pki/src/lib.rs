@@ -1,0 +1,230 @@
+//! The keys and certificates of one control service, as files under `data_dir/pki`.
+//!
+//! Decides which exist, when one is issued anew, and what each says. A file holds a certificate and its key together,
+//! so that the two can never be of different times; only the CA has them apart (`ca.crt` is handed around, `ca.key`
+//! never).
+
+mod authority;
+mod files;
+pub mod identity;
+mod kubeconfig;
+mod serving;
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use time::OffsetDateTime;
+
+pub use authority::{Authority, AuthorityError, CertificateSubject, Issued, Usage, certificate_hash};
+pub use files::{PkiFileError, private_dir, write_private};
+pub use kubeconfig::admin_kubeconfig;
+pub use serving::ServingNames;
+
+/// A leaf is good for a year…
+const LEAF_LIFETIME: Duration = Duration::from_secs(365 * 24 * 3600);
+/// … and issued anew when less than this is left.
+const RENEW_BEFORE: Duration = Duration::from_secs(60 * 24 * 3600);
+
+/// What the control service has to identify itself and others.
+pub struct Pki {
+    /// The cluster's CA.
+    pub authority: Authority,
+    /// What the API's listener shows. The chain it sends has the CA added: a joiner pins that.
+    pub serving: Issued,
+    /// The user `kubernetes-admin` of group `system:masters`.
+    pub admin: Issued,
+    /// What the API shows to agents.
+    pub agent_client: Issued,
+}
+
+/// Why the keys and certificates could not be loaded or made.
+#[derive(Debug, thiserror::Error)]
+pub enum PkiError {
+    /// A file could not be read or written.
+    #[error(transparent)]
+    File(#[from] PkiFileError),
+    /// A file holds no usable key or certificate.
+    #[error("{} is corrupt; restore it, or remove it to have another one made ({consequence})", path.display())]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// What removing it means for the cluster.
+        consequence: &'static str,
+        /// What is wrong with it.
+        source: AuthorityError,
+    },
+    /// Of a certificate and its key one is lost.
+    #[error("{} is there but {} is missing; restore it", present.display(), missing.display())]
+    Half {
+        /// The file that is there.
+        present: PathBuf,
+        /// The file that is not.
+        missing: PathBuf,
+    },
+    /// The authority could not sign.
+    #[error("cannot issue the certificate {}", path.display())]
+    Issue {
+        /// File of the certificate to be made.
+        path: PathBuf,
+        /// Why not.
+        source: AuthorityError,
+    },
+}
+
+impl Pki {
+    /// Loads what is in `dir` and issues what is missing, changed or near its end.
+    pub fn load_or_create(dir: &Path, names: &ServingNames, now: OffsetDateTime) -> Result<Self, PkiError> {
+        private_dir(dir)?;
+        let authority = authority_in(dir, now)?;
+        let leaf =
+            |file: &str, subject: CertificateSubject, usage| leaf_in(&authority, dir.join(file), &subject, usage, now);
+        let masters = |user: &str| CertificateSubject {
+            common_name: user.into(),
+            organization: Some("system:masters".into()),
+            ..CertificateSubject::default()
+        };
+        let serving = leaf("serving.pem", names.subject(), Usage::Server)?;
+        let admin = leaf("admin.pem", masters("kubernetes-admin"), Usage::Client)?;
+        let agent_client = leaf("kube-apiserver-kubelet-client.pem", masters("system:kube-apiserver"), Usage::Client)?;
+        Ok(Self { serving, admin, agent_client, authority })
+    }
+}
+
+fn authority_in(dir: &Path, now: OffsetDateTime) -> Result<Authority, PkiError> {
+    let (certificate_path, key_path) = (dir.join("ca.crt"), dir.join("ca.key"));
+    let (certificate, key) = (files::read_private(&certificate_path)?, files::read_private(&key_path)?);
+    match (certificate, key) {
+        (Some(certificate), Some(key)) => Authority::load(&certificate, &key).map_err(|source| PkiError::Corrupt {
+            path: if matches!(source, AuthorityError::Certificate(_)) { certificate_path } else { key_path },
+            consequence: "a new CA, which needs both ca.crt and ca.key removed, makes every node join again",
+            source,
+        }),
+        (Some(_), None) => Err(PkiError::Half { present: certificate_path, missing: key_path }),
+        // The key is written first: without a certificate it never signed anything.
+        (None, _) => {
+            let (authority, key) =
+                Authority::create(now).map_err(|source| PkiError::Issue { path: certificate_path.clone(), source })?;
+            write_private(&key_path, &key)?;
+            write_private(&certificate_path, authority.certificate_pem())?;
+            Ok(authority)
+        }
+    }
+}
+
+/// The certificate in `path` if it still says what `subject` wants, for long enough and by this authority; a new one
+/// else.
+fn leaf_in(
+    authority: &Authority,
+    path: PathBuf,
+    subject: &CertificateSubject,
+    usage: Usage,
+    now: OffsetDateTime,
+) -> Result<Issued, PkiError> {
+    if let Some(text) = files::read_private(&path)? {
+        let issued = Issued::parse(&text).map_err(|source| PkiError::Corrupt {
+            path: path.clone(),
+            consequence: "nothing else depends on it",
+            source,
+        })?;
+        if serving::still_good(
+            &issued,
+            authority.certificate(),
+            subject,
+            now.saturating_add(authority::signed(RENEW_BEFORE)),
+        ) {
+            return Ok(issued);
+        }
+    }
+    let issued = authority
+        .issue(subject, usage, LEAF_LIFETIME, now)
+        .map_err(|source| PkiError::Issue { path: path.clone(), source })?;
+    write_private(&path, &format!("{}{}", issued.certificate_pem, issued.key_pem))?;
+    Ok(issued)
+}
+
+impl Issued {
+    /// Reads a certificate followed by its key.
+    fn parse(text: &str) -> Result<Self, AuthorityError> {
+        let blocks = pem::parse_many(text).map_err(|e| AuthorityError::Certificate(e.to_string()))?;
+        let [certificate, key] = blocks.as_slice() else {
+            return Err(AuthorityError::Certificate(format!("{} PEM blocks where two belong", blocks.len())));
+        };
+        let (_, x509) = x509_parser::parse_x509_certificate(certificate.contents())
+            .map_err(|e| AuthorityError::Certificate(e.to_string()))?;
+        let pair = rcgen::KeyPair::try_from(key.contents()).map_err(AuthorityError::Key)?;
+        if x509.public_key().subject_public_key.data.as_ref() != rcgen::PublicKeyData::der_bytes(&pair) {
+            return Err(AuthorityError::Mismatch);
+        }
+        let lines = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
+        let text = |block| pem::encode_config(block, lines);
+        Ok(Self { certificate_pem: text(certificate), key_pem: text(key) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn names(extra: &str) -> ServingNames {
+        ServingNames { dns_names: vec!["kubernetes".into()], addresses: vec![extra.parse().unwrap()] }
+    }
+
+    #[test]
+    fn a_second_start_keeps_every_certificate() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = OffsetDateTime::now_utc();
+        let first = Pki::load_or_create(dir.path(), &names("127.0.0.1"), now).unwrap();
+        let second = Pki::load_or_create(dir.path(), &names("127.0.0.1"), now).unwrap();
+        assert_eq!(first.authority.hash(), second.authority.hash());
+        assert_eq!(parsed(&first.serving), parsed(&second.serving));
+        assert_eq!(parsed(&first.admin), parsed(&second.admin));
+    }
+
+    #[test]
+    fn other_addresses_reissue_only_the_serving_certificate() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = OffsetDateTime::now_utc();
+        let first = Pki::load_or_create(dir.path(), &names("127.0.0.1"), now).unwrap();
+        let second = Pki::load_or_create(dir.path(), &names("10.0.0.1"), now).unwrap();
+        assert_eq!(first.authority.hash(), second.authority.hash());
+        assert_ne!(parsed(&first.serving), parsed(&second.serving));
+        assert_eq!(parsed(&first.admin), parsed(&second.admin));
+    }
+
+    #[test]
+    fn a_certificate_near_its_end_is_reissued() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = OffsetDateTime::now_utc();
+        let first = Pki::load_or_create(dir.path(), &names("127.0.0.1"), now).unwrap();
+        let later = now + Duration::from_secs(310 * 24 * 3600);
+        let second = Pki::load_or_create(dir.path(), &names("127.0.0.1"), later).unwrap();
+        assert_ne!(parsed(&first.serving), parsed(&second.serving));
+        assert_eq!(first.authority.hash(), second.authority.hash());
+    }
+
+    #[test]
+    fn a_corrupt_or_missing_half_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = OffsetDateTime::now_utc();
+        Pki::load_or_create(dir.path(), &names("127.0.0.1"), now).unwrap();
+        let load = || Pki::load_or_create(dir.path(), &names("127.0.0.1"), now).map(|_| ()).unwrap_err().to_string();
+
+        files::write_private(&dir.path().join("admin.pem"), "not a certificate").unwrap();
+        assert!(load().contains("admin.pem"), "{}", load());
+        fs::remove_file(dir.path().join("admin.pem")).unwrap();
+
+        fs::remove_file(dir.path().join("ca.key")).unwrap();
+        assert!(load().contains("ca.key"), "{}", load());
+
+        files::write_private(&dir.path().join("ca.key"), "nonsense").unwrap();
+        assert!(load().contains("ca.key"), "{}", load());
+    }
+
+    fn parsed(issued: &Issued) -> Vec<u8> {
+        pem::parse(&issued.certificate_pem).unwrap().into_contents()
+    }
+}

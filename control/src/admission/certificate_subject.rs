@@ -1,0 +1,63 @@
+//! CertificateSubjectRestriction: nobody becomes `system:masters` by a certificate of the signer of API clients.
+//!
+//! Source: `plugin/pkg/admission/certificates/subjectrestriction`, whose words these are.
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use serde_json::Value;
+use x509_parser::{certification_request::X509CertificationRequest, prelude::FromDer};
+
+use crate::{identity::MASTERS, kinds::reading::text};
+
+const CLIENT_SIGNER: &str = "kubernetes.io/kube-apiserver-client";
+
+/// Why a new CertificateSigningRequest is refused.
+pub fn violation(request: &Value) -> Option<String> {
+    let spec = &request["spec"];
+    if text(spec, "signerName") != CLIENT_SIGNER {
+        return None;
+    }
+    match organizations(text(spec, "request")) {
+        Ok(found) if found.iter().any(|organization| organization == MASTERS) => {
+            Some(format!("use of {CLIENT_SIGNER} signer with {MASTERS} group is not allowed"))
+        }
+        Ok(_) => None,
+        Err(why) => Some(format!("failed to parse CSR: {why}")),
+    }
+}
+
+/// The organizations in the subject of a PEM request that is encoded in Base64.
+fn organizations(encoded: &str) -> Result<Vec<String>, &'static str> {
+    const NO_PEM: &str = "PEM block type must be CERTIFICATE REQUEST";
+    let pem = BASE64_STANDARD.decode(encoded).ok().and_then(|text| pem::parse(text).ok());
+    let pem = pem.filter(|pem| pem.tag() == "CERTIFICATE REQUEST").ok_or(NO_PEM)?;
+    let (_, request) = X509CertificationRequest::from_der(pem.contents()).map_err(|_| "malformed request")?;
+    let subject = &request.certification_request_info.subject;
+    Ok(subject.iter_organization().filter_map(|o| o.as_str().ok()).map(str::to_owned).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, DnType, KeyPair};
+    use serde_json::json;
+
+    use super::*;
+
+    fn request(signer: &str, organization: &str) -> Value {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::OrganizationName, organization);
+        let pem = params.serialize_request(&KeyPair::generate().unwrap()).unwrap().pem().unwrap();
+        json!({"spec": {"signerName": signer, "request": BASE64_STANDARD.encode(pem)}})
+    }
+
+    #[test]
+    fn no_client_certificate_is_for_masters() {
+        assert_eq!(violation(&request(CLIENT_SIGNER, "developers")), None);
+        assert_eq!(violation(&request("example.com/signer", MASTERS)), None);
+        assert_eq!(
+            violation(&request(CLIENT_SIGNER, MASTERS)).unwrap(),
+            "use of kubernetes.io/kube-apiserver-client signer with system:masters group is not allowed"
+        );
+        let malformed = json!({"spec": {"signerName": CLIENT_SIGNER, "request": "AAAA"}});
+        assert_eq!(violation(&malformed).unwrap(), "failed to parse CSR: PEM block type must be CERTIFICATE REQUEST");
+    }
+}

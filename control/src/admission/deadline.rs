@@ -1,0 +1,33 @@
+//! How long a request may take, all webhooks that it asks together.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::{later::later, status::Status};
+
+tokio::task_local! {
+    /// Of the request that this task handles.
+    static DEADLINE: Instant;
+}
+
+/// The most that a write may take. Source: `requestTimeoutUpperBound`.
+pub const LONGEST: Duration = Duration::from_secs(34);
+
+/// Handles a request that has to end within [`LONGEST`].
+pub async fn bound<T>(handle: impl Future<Output = T>) -> T {
+    DEADLINE.scope(later(Instant::now(), LONGEST), handle).await
+}
+
+/// What the request that is being handled has left; outside of one, all of it.
+pub fn left() -> Duration {
+    DEADLINE.try_with(|at| at.saturating_duration_since(Instant::now())).unwrap_or(LONGEST)
+}
+
+/// Refuses to go on with a request that has nothing left.
+pub fn must_not_be_over() -> Result<(), Status> {
+    match left().is_zero() {
+        true => Err(Status::timeout("request did not complete within requested timeout")),
+        false => Ok(()),
+    }
+}

@@ -1,0 +1,128 @@
+//! A binding puts a policy to work: where, with which parameters, and what becomes of a violation.
+
+use serde_json::{Value, json};
+
+use super::resources::MatchResources;
+use crate::{
+    admission::{attributes::Attributes, namespace},
+    kinds::label_selector,
+    store::Snapshot,
+};
+
+/// A binding, read once.
+#[derive(Debug)]
+pub struct Binding {
+    /// Its own.
+    pub name: String,
+    /// Of the policy.
+    pub policy: String,
+    /// Where it puts the policy to work; `None` for everywhere.
+    pub resources: Option<MatchResources>,
+    /// What becomes of a violation. Mutating policies have none.
+    pub actions: Vec<Action>,
+    params: Value,
+}
+
+/// What becomes of a violation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// The request is refused.
+    Deny,
+    /// The client is told.
+    Warn,
+    /// It is noted.
+    Audit,
+}
+
+impl Binding {
+    /// Reads a stored binding.
+    pub fn read(binding: &Value) -> Self {
+        let (spec, text) = (&binding["spec"], |value: &Value| value.as_str().unwrap_or_default().to_owned());
+        let actions = spec["validationActions"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        Self {
+            name: text(&binding["metadata"]["name"]),
+            policy: text(&spec["policyName"]),
+            resources: spec["matchResources"].is_object().then(|| MatchResources::read(&spec["matchResources"])),
+            actions: actions
+                .filter_map(|action| match action {
+                    "Deny" => Some(Action::Deny),
+                    "Warn" => Some(Action::Warn),
+                    "Audit" => Some(Action::Audit),
+                    _ => None,
+                })
+                .collect(),
+            params: spec["paramRef"].clone(),
+        }
+    }
+
+    /// The parameters that the policy is evaluated with, once for each. `kind` is that of the policy's parameters.
+    pub fn params(&self, kind: Option<&(String, String)>, attributes: &Attributes<'_>) -> Result<Vec<Value>, String> {
+        let Some((api_version, kind)) = kind.filter(|_| self.params.is_object()) else { return Ok(vec![Value::Null]) };
+        let known = attributes.kinds.by_api_version(api_version, kind);
+        let unknown = || format!("paramKind kind `{api_version}, Kind={kind}` not known");
+        let known = known.ok_or_else(unknown)?;
+        let stored = known.stored().ok_or_else(unknown)?;
+        let namespace = match (known.namespaced, self.params["namespace"].as_str(), attributes.namespace()) {
+            (false, ..) => String::new(),
+            (true, Some(namespace), _) | (true, None, Some(namespace)) => format!("{namespace}/"),
+            (true, None, None) => {
+                return Err(
+                    "cannot use namespaced paramRef in policy binding that matches cluster-scoped resources".to_owned()
+                );
+            }
+        };
+        let (snapshot, resource) = (attributes.snapshot, stored.resource());
+        let found: Vec<Value> = match self.params["name"].as_str().filter(|name| !name.is_empty()) {
+            Some(name) => {
+                let one = snapshot.get(&resource, &format!("{namespace}{name}"));
+                one.and_then(|found| read(found.json())).into_iter().collect()
+            }
+            None => {
+                let all = snapshot.list(&resource, &namespace, None).filter_map(|(_, found)| read(found.json()));
+                let selector = &self.params["selector"];
+                all.filter(|found| label_selector::selects(selector, &found["metadata"]["labels"])).collect()
+            }
+        };
+        match (found.is_empty(), self.params["parameterNotFoundAction"].as_str()) {
+            (false, _) => Ok(found),
+            (true, Some("Allow")) => Ok(Vec::new()),
+            (true, _) => Err("no params found for policy binding with `Deny` parameterNotFoundAction".to_owned()),
+        }
+    }
+}
+
+fn read(text: &[u8]) -> Option<Value> {
+    serde_json::from_slice(text).ok()
+}
+
+/// What expressions see of the namespace of a request; null where it has none.
+pub fn namespace_object(snapshot: &Snapshot, attributes: &Attributes<'_>) -> Value {
+    const METADATA: [&str; 12] = [
+        "name",
+        "generateName",
+        "namespace",
+        "labels",
+        "annotations",
+        "uid",
+        "creationTimestamp",
+        "resourceVersion",
+        "generation",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "finalizers",
+    ];
+    let found = attributes.namespace.and_then(|name| snapshot.get(namespace::RESOURCE, name));
+    let Some(found) = found.and_then(|found| read(found.json())) else { return Value::Null };
+    let mut seen = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {}, "spec": {}, "status": {}});
+    for field in METADATA {
+        if !found["metadata"][field].is_null() {
+            seen["metadata"][field] = found["metadata"][field].clone();
+        }
+    }
+    for (part, field) in [("spec", "finalizers"), ("status", "phase")] {
+        if !found[part][field].is_null() {
+            seen[part][field] = found[part][field].clone();
+        }
+    }
+    seen
+}

@@ -1,0 +1,134 @@
+//! Evaluates the ValidatingAdmissionPolicies about a request.
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::{
+    binding::{Action, Binding, namespace_object},
+    compiled::{Compiled, Verdict},
+};
+use crate::{
+    admission::{access, attributes::Attributes, expression::Input, per_revision::Made, versions::Versioned},
+    kinds::Kind,
+    status::Status,
+    warnings,
+};
+
+/// A violation that denies the request.
+struct Denial {
+    message: String,
+    reason: &'static str,
+    code: u16,
+}
+
+/// Refuses what a policy denies: the first denial is told, all policies are evaluated.
+pub async fn dispatch(
+    policies: &[Made<Compiled>],
+    bindings: &[Made<Binding>],
+    attributes: &Attributes<'_>,
+    objects: &mut Versioned<'_>,
+) -> Result<(), Status> {
+    let mut denial = None;
+    for made in policies {
+        let Some(policy) = &made.value else { continue };
+        let mut own = bindings.iter().filter_map(|made| made.value.as_ref());
+        if !own.any(|binding| *binding.policy == *made.name) {
+            continue;
+        }
+        let invoked = match policy.constraints.matching(attributes, objects.object(), objects.old()) {
+            Ok(Some(invoked)) => invoked,
+            Ok(None) => continue,
+            Err(status) if policy.fails => {
+                let why = format!("failed to configure policy: {}", status.message);
+                denial = denial.or_else(|| Some(denied(&made.name, None, &why, "")));
+                continue;
+            }
+            Err(_) => continue,
+        };
+        objects.convert(&invoked).await?;
+        let own = bindings.iter().filter_map(|made| made.value.as_ref());
+        for binding in own.filter(|binding| *binding.policy == *made.name) {
+            let found = apply(policy, &made.name, binding, &invoked, attributes, objects);
+            denial = denial.or(found);
+        }
+    }
+    let Some(Denial { message, reason, code }) = denial else { return Ok(()) };
+    let mut status = Status::forbidden(attributes.subject(), &message);
+    (status.reason, status.code) = (reason, code);
+    if let Some(details) = &mut status.details {
+        details["causes"] = json!([{"message": message}]);
+    }
+    Err(status)
+}
+
+/// Evaluates a policy as a binding says; answers with a denial, if there is one.
+fn apply(
+    policy: &Compiled,
+    name: &Arc<str>,
+    binding: &Binding,
+    invoked: &Kind,
+    attributes: &Attributes<'_>,
+    objects: &Versioned<'_>,
+) -> Option<Denial> {
+    let denies = |message: &str, reason: &str| denied(name, Some(&binding.name), message, reason);
+    let misconfigured = |why: &str| policy.fails.then(|| denies(&format!("failed to configure binding: {why}"), ""));
+    if let Some(resources) = &binding.resources {
+        match resources.matching(attributes, objects.object(), objects.old()) {
+            Ok(Some(_)) => {}
+            Ok(None) => return None,
+            Err(status) => return misconfigured(&status.message),
+        }
+    }
+    let params = match binding.params(policy.param_kind.as_ref(), attributes) {
+        Ok(params) => params,
+        Err(why) => return misconfigured(&why),
+    };
+    let (namespace, request) = (namespace_object(attributes.snapshot, attributes), attributes.request(invoked));
+    let authorizer = &access::authorizer(attributes);
+    let mut denial = None;
+    for params in &params {
+        let (object, old) = (objects.object(), objects.old());
+        let (verdicts, annotations) =
+            policy.evaluate(&Input { object, old, request: &request, namespace: &namespace, params, authorizer });
+        for Verdict { message, reason } in verdicts {
+            for action in &binding.actions {
+                match action {
+                    Action::Deny => denial = denial.or_else(|| Some(denies(&message, &reason))),
+                    Action::Warn => warnings::add(format!(
+                        "Validation failed for ValidatingAdmissionPolicy '{name}' with binding '{}': {message}",
+                        binding.name
+                    )),
+                    Action::Audit => {
+                        note(name, binding, "validation.policy.admission.k8s.io/validation_failure", &message)
+                    }
+                }
+            }
+        }
+        for (key, value) in annotations {
+            match value {
+                Ok(value) => note(name, binding, &format!("{name}/{key}"), &value),
+                Err(why) if policy.fails => denial = denial.or_else(|| Some(denies(&why, ""))),
+                Err(_) => {}
+            }
+        }
+    }
+    denial
+}
+
+/// Notes for audit: in the log, under the request's id.
+fn note(policy: &str, binding: &Binding, key: &str, value: &str) {
+    tracing::info!(policy, binding = binding.name, key, value, "audit annotation of an admission policy");
+}
+
+fn denied(policy: &str, binding: Option<&str>, message: &str, reason: &str) -> Denial {
+    let by = binding.map(|binding| format!(" with binding '{binding}'")).unwrap_or_default();
+    let message = format!("ValidatingAdmissionPolicy '{policy}'{by} denied request: {message}");
+    let (reason, code) = match reason {
+        "Forbidden" => ("Forbidden", 403),
+        "Unauthorized" => ("Unauthorized", 401),
+        "RequestEntityTooLarge" => ("RequestEntityTooLarge", 413),
+        _ => ("Invalid", 422),
+    };
+    Denial { message, reason, code }
+}

@@ -1,0 +1,156 @@
+//! Priority: a pod has the priority and the preemption policy of its PriorityClass, and there is one class at most for
+//! pods that name none.
+//!
+//! Source: `plugin/pkg/admission/priority`, whose words these are.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use crate::kinds::reading::text;
+
+/// Where PriorityClasses are stored.
+pub const RESOURCE: &str = "priorityclasses.scheduling.k8s.io";
+
+/// What a PriorityClass gives to its pods.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Class {
+    value: i64,
+    preemption_policy: Option<String>,
+    is_default: bool,
+}
+
+/// Reads a stored PriorityClass.
+pub fn read(class: &Value) -> Class {
+    Class {
+        value: class["value"].as_i64().unwrap_or_default(),
+        preemption_policy: class["preemptionPolicy"].as_str().map(str::to_owned),
+        is_default: class["globalDefault"] == true,
+    }
+}
+
+/// The class of pods that name none. Where a race made several, the one that gives the lowest priority.
+pub fn default_class(classes: &[(Arc<str>, Arc<Class>)]) -> Option<(&str, &Class)> {
+    let defaults = classes.iter().filter(|(_, class)| class.is_default);
+    defaults.min_by_key(|(_, class)| class.value).map(|(name, class)| (&**name, &**class))
+}
+
+/// Gives a new pod the priority of its class, or says why it cannot have it. `classes` are all there are; `named` is
+/// the one that the pod names, if it does.
+pub fn set(
+    spec: &mut Value,
+    named: impl FnOnce(&str) -> Option<Arc<Class>>,
+    classes: impl FnOnce() -> Vec<(Arc<str>, Arc<Class>)>,
+) -> Result<(), String> {
+    let name = text(spec, "priorityClassName").to_owned();
+    let class = if name.is_empty() {
+        match default_class(&classes()) {
+            Some((name, class)) => {
+                spec["priorityClassName"] = name.into();
+                class.clone()
+            }
+            None => Class { preemption_policy: Some("PreemptLowerPriority".into()), ..Class::default() },
+        }
+    } else {
+        let found = named(&name).ok_or_else(|| format!("no PriorityClass with name {name} was found"))?;
+        Class::clone(&found)
+    };
+    if let Some(said) = spec["priority"].as_i64().filter(|said| *said != class.value) {
+        return Err(format!(
+            "the integer value of priority ({said}) must not be provided in pod spec; priority admission controller \
+            computed {} from the given PriorityClass name",
+            class.value
+        ));
+    }
+    spec["priority"] = class.value.into();
+    let Some(policy) = class.preemption_policy else { return Ok(()) };
+    if let Some(said) = spec["preemptionPolicy"].as_str().filter(|said| *said != policy) {
+        return Err(format!(
+            "the string value of PreemptionPolicy ({said}) must not be provided in pod spec; priority admission \
+            controller computed {policy} from the given PriorityClass name"
+        ));
+    }
+    spec["preemptionPolicy"] = policy.into();
+    Ok(())
+}
+
+/// An update that leaves out the priority keeps it.
+pub fn keep(spec: &mut Value, old: &Value) {
+    for field in ["priority", "preemptionPolicy"] {
+        if spec[field].is_null() && !old[field].is_null() {
+            spec[field] = json!(old[field]);
+        }
+    }
+}
+
+/// Why a class cannot be the one for pods that name none.
+pub fn violation(class: &Value, is_new: bool, classes: &[(Arc<str>, Arc<Class>)]) -> Option<String> {
+    if class["globalDefault"] != true {
+        return None;
+    }
+    let (name, _) = default_class(classes)?;
+    (is_new || name != text(&class["metadata"], "name"))
+        .then(|| format!("PriorityClass {name} is already marked as default. Only one default can exist"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn classes() -> Vec<(Arc<str>, Arc<Class>)> {
+        let class = |name: &str, class: Value| (Arc::from(name), Arc::new(read(&class)));
+        vec![
+            class("high", json!({"value": 1000, "preemptionPolicy": "Never"})),
+            class("second", json!({"value": 20, "globalDefault": true, "preemptionPolicy": "PreemptLowerPriority"})),
+            class("usual", json!({"value": 10, "globalDefault": true, "preemptionPolicy": "PreemptLowerPriority"})),
+        ]
+    }
+
+    fn set_in(spec: Value, classes: Vec<(Arc<str>, Arc<Class>)>) -> Result<Value, String> {
+        let mut spec = spec;
+        let find = |name: &str| classes.iter().find(|(known, _)| **known == *name).map(|(_, class)| class.clone());
+        set(&mut spec, find, || classes.clone()).map(|()| spec)
+    }
+
+    #[test]
+    fn a_pod_has_the_priority_of_its_class() {
+        assert_eq!(
+            set_in(json!({"priorityClassName": "high"}), classes()).unwrap(),
+            json!({"priorityClassName": "high", "priority": 1000, "preemptionPolicy": "Never"})
+        );
+        let usual = json!({"priorityClassName": "usual", "priority": 10, "preemptionPolicy": "PreemptLowerPriority"});
+        assert_eq!(set_in(json!({}), classes()).unwrap(), usual);
+        let none = json!({"priority": 0, "preemptionPolicy": "PreemptLowerPriority"});
+        assert_eq!(set_in(json!({}), Vec::new()).unwrap(), none);
+        assert_eq!(set_in(json!({"priority": 0}), Vec::new()).unwrap(), none);
+    }
+
+    #[test]
+    fn a_pod_cannot_choose_its_priority() {
+        let refused = |spec: Value| set_in(spec, classes()).unwrap_err();
+        assert_eq!(refused(json!({"priorityClassName": "none"})), "no PriorityClass with name none was found");
+        assert_eq!(
+            refused(json!({"priorityClassName": "high", "priority": 5})),
+            "the integer value of priority (5) must not be provided in pod spec; priority admission controller computed \
+            1000 from the given PriorityClass name"
+        );
+        assert_eq!(
+            refused(json!({"priorityClassName": "high", "preemptionPolicy": "PreemptLowerPriority"})),
+            "the string value of PreemptionPolicy (PreemptLowerPriority) must not be provided in pod spec; priority \
+            admission controller computed Never from the given PriorityClass name"
+        );
+        let mut spec = json!({});
+        keep(&mut spec, &json!({"priority": 3, "preemptionPolicy": "Never"}));
+        assert_eq!(spec, json!({"priority": 3, "preemptionPolicy": "Never"}));
+    }
+
+    #[test]
+    fn one_class_is_the_default() {
+        let class = json!({"metadata": {"name": "usual"}, "globalDefault": true});
+        let words = "PriorityClass usual is already marked as default. Only one default can exist";
+        assert_eq!(violation(&class, true, &classes()).as_deref(), Some(words));
+        assert_eq!(violation(&class, false, &classes()), None);
+        assert_eq!(violation(&class, true, &classes()[..1]), None);
+        assert_eq!(violation(&json!({"metadata": {"name": "other"}}), true, &classes()), None);
+    }
+}

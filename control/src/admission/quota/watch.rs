@@ -1,0 +1,263 @@
+//! When quotas are counted anew: when one is new or changed, when an object that one measures has gone or takes less,
+//! and every few minutes.
+//!
+//! What is created or takes more was charged by the write itself, and is not looked at here.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures::FutureExt;
+use jiff::Timestamp;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    KIND, RESOURCE, claims,
+    limits::Quota,
+    measure::{Evaluator, Measure},
+    parse, pods,
+    recount::{self, Found},
+    services,
+};
+use crate::{
+    admission::readings::Readings,
+    encode,
+    kinds::Registry,
+    store::{Change, CommitError, Event, EventType, Expect, Key, Object, Snapshot, Store, Subscription, Write},
+};
+
+/// As often as Kubernetes' controller counts everything.
+const INTERVAL: Duration = Duration::from_secs(300);
+/// Between two tries where a quota is charged faster than it can be counted, or the store cannot write.
+const RETRY: Duration = Duration::from_millis(20);
+
+/// Keeps the status of all quotas right, until `stop`.
+pub async fn run(store: Arc<dyn Store>, kinds: Registry, stop: CancellationToken) {
+    let mut counter = Counter::new(store, kinds);
+    stop.run_until_cancelled(counter.run()).await.unwrap_or_default();
+}
+
+struct Counter {
+    store: Arc<dyn Store>,
+    kinds: Registry,
+    pods: Readings<Measure>,
+    services: Readings<Measure>,
+    claims: Readings<Measure>,
+    /// By resource: of the quotas, and of all that they measure.
+    watches: HashMap<String, Subscription>,
+    /// Namespaces whose quotas are to be counted.
+    stale: BTreeSet<String>,
+    /// When a namespace is to be counted although nothing changes: Unix seconds.
+    due: BTreeMap<String, i64>,
+}
+
+impl Counter {
+    fn new(store: Arc<dyn Store>, kinds: Registry) -> Self {
+        Self {
+            store,
+            kinds,
+            pods: Readings::new("pods", pods::measure),
+            services: Readings::new("services", services::measure),
+            claims: Readings::new("persistentvolumeclaims", claims::measure),
+            watches: HashMap::new(),
+            stale: BTreeSet::new(),
+            due: BTreeMap::new(),
+        }
+    }
+
+    async fn run(&mut self) {
+        let mut all_at = Instant::now();
+        loop {
+            if Instant::now() >= all_at {
+                self.begin_anew();
+                all_at = Instant::now() + INTERVAL;
+            }
+            self.watch_what_is_measured();
+            let mut again = None;
+            for namespace in std::mem::take(&mut self.stale) {
+                if let Err(error) = self.count(&namespace).await {
+                    if !matches!(error, CommitError::Conflict { .. }) {
+                        tracing::warn!(namespace, %error, "quotas could not be counted");
+                    }
+                    self.stale.insert(namespace);
+                    again = Some(Instant::now() + RETRY);
+                }
+            }
+            let until = [again, self.next_due(), Some(all_at)].into_iter().flatten().min().unwrap_or(all_at);
+            if self.watches.is_empty() {
+                // The history went on between the snapshot and the watch.
+                tokio::time::sleep(RETRY).await;
+                all_at = Instant::now();
+                continue;
+            }
+            let changes = {
+                let watches = self.watches.iter_mut().map(|(resource, watch)| {
+                    let resource = resource.clone();
+                    async move { (resource, watch.next().await) }.boxed()
+                });
+                let next = futures::future::select_all(watches).map(|(next, ..)| next);
+                tokio::time::timeout_at(until, next).await
+            };
+            match changes {
+                Ok((resource, Ok(events))) => self.mark(&resource, &events),
+                // The watch fell behind: everything is counted.
+                Ok((_, Err(_))) => all_at = Instant::now(),
+                Err(_) => self.mark_due(),
+            }
+        }
+    }
+
+    /// Watches from the present state on, and counts everything.
+    fn begin_anew(&mut self) {
+        self.watches.clear();
+        self.due.clear();
+        let snapshot = self.store.snapshot();
+        self.watch(RESOURCE, &snapshot);
+        self.stale = snapshot.list(RESOURCE, "", None).filter_map(|(key, _)| namespace_of(key)).collect();
+    }
+
+    fn watch(&mut self, resource: &str, snapshot: &Snapshot) {
+        if let Ok(watch) = self.store.watch(resource, snapshot.revision) {
+            self.watches.insert(resource.to_owned(), watch);
+        }
+    }
+
+    /// Watches the resources that quotas to be counted measure. They are counted after the watches have begun.
+    fn watch_what_is_measured(&mut self) {
+        let snapshot = self.store.snapshot();
+        for namespace in &self.stale.clone() {
+            for quota in quotas(&snapshot, namespace).into_iter().map(|(_, _, quota)| quota) {
+                for resource in recount::resources(&quota) {
+                    if !self.watches.contains_key(resource) {
+                        self.watch(resource, &snapshot);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Notes which namespaces the changes concern.
+    fn mark(&mut self, resource: &str, events: &[Arc<Event>]) {
+        for event in events {
+            let Some(namespace) = namespace_of(&event.key.name) else { continue };
+            if !self.stale.contains(&namespace) && self.concerns(resource, &namespace, event) {
+                self.stale.insert(namespace);
+            }
+        }
+    }
+
+    fn concerns(&self, resource: &str, namespace: &str, event: &Event) -> bool {
+        if resource == RESOURCE && event.event_type != EventType::Deleted {
+            // Charges change what is used, and nothing else.
+            let Ok(value) = parse(&event.object) else { return false };
+            let quota = Quota::read(&value);
+            let known = quota.wanted.keys().all(|name| quota.used.contains_key(name));
+            if quota.wanted != quota.hard || !known {
+                return true;
+            }
+        }
+        match event.event_type {
+            EventType::Added => false,
+            EventType::Deleted => has_quotas(&self.store.snapshot(), namespace),
+            EventType::Modified => {
+                let Some(evaluator) = Evaluator::of(resource).filter(|one| !matches!(one, Evaluator::Count(_))) else {
+                    return false;
+                };
+                if !has_quotas(&self.store.snapshot(), namespace) {
+                    return false;
+                }
+                let measure = |object: &Object| parse(object).map(|value| evaluator.measure(&value)).ok();
+                event.previous.as_deref().and_then(measure) != measure(&event.object)
+            }
+        }
+    }
+
+    fn next_due(&self) -> Option<Instant> {
+        let seconds = self.due.values().min()?.saturating_add(1).saturating_sub(Timestamp::now().as_second());
+        let wait = Duration::from_secs(u64::try_from(seconds).unwrap_or_default());
+        Some(crate::later::later(Instant::now(), wait))
+    }
+
+    fn mark_due(&mut self) {
+        let now = Timestamp::now().as_second();
+        let due: Vec<String> =
+            self.due.iter().filter(|(_, until)| **until < now).map(|(namespace, _)| namespace.clone()).collect();
+        for namespace in due {
+            self.due.remove(&namespace);
+            self.stale.insert(namespace);
+        }
+    }
+
+    /// Counts the quotas of a namespace, each as it is at one moment.
+    async fn count(&mut self, namespace: &str) -> Result<(), CommitError> {
+        let snapshot = self.store.snapshot();
+        let now = Timestamp::now().as_second();
+        let quotas = quotas(&snapshot, namespace);
+        let resources: BTreeSet<&str> = quotas.iter().flat_map(|(_, _, quota)| recount::resources(quota)).collect();
+        let found: BTreeMap<String, Found> = resources
+            .into_iter()
+            .filter_map(|resource| Some((resource.to_owned(), self.find(&snapshot, namespace, resource)?)))
+            .collect();
+        let (mut writes, mut until) = (Vec::new(), None);
+        for (key, object, quota) in &quotas {
+            let planned = recount::plan(quota, &found, now);
+            until = [until, planned.until].into_iter().flatten().min();
+            let Some(status) = planned.status else { continue };
+            let Ok(mut value) = parse(object) else { continue };
+            value["status"] = status;
+            writes.push(Write {
+                key: Key { resource: RESOURCE.into(), name: key.clone() },
+                expect: Expect::At(object.revision),
+                change: Change::Put(encode::managed_draft(&KIND, &value, object.managers())),
+            });
+        }
+        match until {
+            Some(until) => self.due.insert(namespace.to_owned(), until),
+            None => self.due.remove(namespace),
+        };
+        if writes.is_empty() {
+            return Ok(());
+        }
+        self.store.write(writes).await.into_iter().try_for_each(|written| written.map(drop))
+    }
+
+    /// The objects of a resource in a namespace; `None` if it is not served.
+    fn find(&self, snapshot: &Snapshot, namespace: &str, resource: &str) -> Option<Found> {
+        let prefix = format!("{namespace}/");
+        let measured = |readings: &Readings<Measure>| {
+            let all = readings.list(snapshot, &prefix);
+            Some(Found::Measured(all.into_iter().map(|(_, measure)| measure).collect()))
+        };
+        match resource {
+            "pods" => measured(&self.pods),
+            "services" => measured(&self.services),
+            "persistentvolumeclaims" => measured(&self.claims),
+            resource => {
+                self.kinds.snapshot().by_resource(resource)?;
+                let count = snapshot.list(resource, &prefix, None).count();
+                Some(Found::Counted(i64::try_from(count).unwrap_or(i64::MAX)))
+            }
+        }
+    }
+}
+
+fn namespace_of(key: &str) -> Option<String> {
+    key.split_once('/').map(|(namespace, _)| namespace.to_owned())
+}
+
+fn has_quotas(snapshot: &Snapshot, namespace: &str) -> bool {
+    snapshot.list(RESOURCE, &format!("{namespace}/"), None).next().is_some()
+}
+
+fn quotas(snapshot: &Snapshot, namespace: &str) -> Vec<(Arc<str>, Arc<Object>, Quota)> {
+    let prefix = format!("{namespace}/");
+    let stored = snapshot.list(RESOURCE, &prefix, None);
+    let read = stored.filter_map(|(key, object)| {
+        let value = parse(object).inspect_err(|error| tracing::error!("{error}")).ok()?;
+        Some((key.clone(), object.clone(), Quota::read(&value)))
+    });
+    read.collect()
+}

@@ -1,0 +1,182 @@
+//! One webhook: what it is asked about, and how.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use serde_json::Value;
+
+use super::{
+    Clients,
+    refusal::{self, Failure},
+    review::{self, Answer, ReviewVersion},
+};
+use crate::{
+    admission::{
+        access,
+        attributes::Attributes,
+        deadline,
+        expression::{Conditions, Input, scope},
+        rules::{self, Rule},
+        selectors::Selectors,
+        versions::Versioned,
+    },
+    kinds::{FieldError, Kind},
+    status::Status,
+    warnings,
+    webhook::{Client, ConfigError},
+};
+
+/// One entry of a configuration, compiled.
+#[derive(Debug)]
+pub struct Hook {
+    /// The configuration's name.
+    pub configuration: String,
+    /// Its own, as refusals tell it.
+    pub name: String,
+    /// Tells it apart from all others: names need not be unique.
+    pub uid: String,
+    /// Whether a failure to ask it lets the request pass.
+    pub ignores_failures: bool,
+    /// Whether it is asked again where others changed the object after it.
+    pub reinvoked: bool,
+    client: Result<Arc<Client>, ConfigError>,
+    rules: Vec<Rule>,
+    /// Whether other versions of a resource are the same to its rules.
+    equivalent: bool,
+    selectors: Selectors,
+    conditions: Conditions,
+    /// Whether it may be asked about a dry run.
+    takes_dry_runs: bool,
+    timeout: Duration,
+    review_version: Option<ReviewVersion>,
+}
+
+impl Hook {
+    /// Reads the webhooks of a configuration.
+    pub fn all_of(configuration: &Value, clients: &Clients) -> Vec<Arc<Self>> {
+        let mut seen: HashMap<&str, usize> = HashMap::new();
+        let own = configuration["metadata"]["name"].as_str().unwrap_or_default();
+        let hooks = configuration["webhooks"].as_array().into_iter().flatten();
+        hooks
+            .map(|hook| {
+                let name = hook["name"].as_str().unwrap_or_default();
+                let count = seen.entry(name).or_default();
+                let uid = format!("{own}/{name}/{count}");
+                *count = count.saturating_add(1);
+                Arc::new(Self::read(hook, own, uid, clients))
+            })
+            .collect()
+    }
+
+    fn read(hook: &Value, configuration: &str, uid: String, clients: &Clients) -> Self {
+        let seconds = hook["timeoutSeconds"].as_u64().unwrap_or(10);
+        let versions = hook["admissionReviewVersions"].as_array().into_iter().flatten();
+        let mut known = versions.filter_map(Value::as_str).filter_map(ReviewVersion::of);
+        Self {
+            configuration: configuration.to_owned(),
+            name: hook["name"].as_str().unwrap_or_default().to_owned(),
+            uid,
+            ignores_failures: hook["failurePolicy"] == "Ignore",
+            reinvoked: hook["reinvocationPolicy"] == "IfNeeded",
+            client: clients.get(&hook["clientConfig"]),
+            rules: Rule::all_of(&hook["rules"]),
+            equivalent: hook["matchPolicy"] != "Exact",
+            selectors: Selectors::read(hook),
+            conditions: Conditions::compile("matchConditions", &hook["matchConditions"], &scope(), &mut Vec::new()),
+            takes_dry_runs: matches!(hook["sideEffects"].as_str(), Some("None" | "NoneOnDryRun")),
+            timeout: Duration::from_secs(seconds),
+            review_version: known.next(),
+        }
+    }
+
+    /// The kind in whose version it sees the objects, if it is to be asked. Converts `objects` to it where conditions
+    /// look at them.
+    pub async fn invoked(
+        &self,
+        attributes: &Attributes<'_>,
+        objects: &mut Versioned<'_>,
+    ) -> Result<Option<Arc<Kind>>, Status> {
+        let in_namespace = self.selectors.select_namespace(attributes, objects.object());
+        if matches!(in_namespace, Ok(false)) || !self.selectors.select_object(objects.object(), objects.old()) {
+            return Ok(None);
+        }
+        let Some(invoked) = rules::matching(&self.rules, self.equivalent, attributes) else { return Ok(None) };
+        in_namespace?;
+        if self.conditions.is_empty() {
+            return Ok(Some(invoked));
+        }
+        objects.convert(&invoked).await?;
+        let request = attributes.request(&invoked);
+        let (object, old) = (objects.object(), objects.old());
+        let authorizer = &access::authorizer(attributes);
+        let (namespace, params) = (&Value::Null, &Value::Null);
+        let input = Input { object, old, request: &request, namespace, params, authorizer };
+        match self.conditions.hold(&input.activation()) {
+            Ok(true) => Ok(Some(invoked)),
+            Ok(false) => Ok(None),
+            Err(_) if self.ignores_failures => Ok(None),
+            Err(why) => Err(Status::forbidden(attributes.subject(), &why)),
+        }
+    }
+
+    /// Asks it. What it warns of and notes is passed on.
+    pub async fn ask(
+        &self,
+        attributes: &Attributes<'_>,
+        invoked: &Kind,
+        (object, old): (&Value, &Value),
+        mutating: bool,
+    ) -> Result<Answer, Failure> {
+        if attributes.dry_run && !self.takes_dry_runs {
+            return Err(Failure::Refused(refusal::no_dry_run(&self.name)));
+        }
+        let failed = |why: String| Failure::Call(why);
+        let version = self.review_version.ok_or_else(|| {
+            failed(
+                "could not create admission objects: webhook does not accept known AdmissionReview versions (v1, \
+                 v1beta1)"
+                    .to_owned(),
+            )
+        })?;
+        let client = self.client.as_ref().map_err(|error| failed(format!("could not get REST client: {error}")))?;
+        let uid = uuid::Uuid::new_v4().to_string();
+        let review = review::request(version, &uid, attributes.request(invoked), object, old);
+        let timeout = self.timeout.min(deadline::left());
+        let answer = client.post(attributes.snapshot, Bytes::from(review), timeout, true).await;
+        let answer = answer.map_err(|error| failed(format!("failed to call webhook: {error}")))?;
+        let answer = review::read(version, &uid, &answer, mutating)
+            .map_err(|why| failed(format!("received invalid webhook response: {why}")))?;
+        for (key, value) in &answer.audit_annotations {
+            tracing::info!(webhook = self.name, key, value, "audit annotation of an admission webhook");
+        }
+        for warning in &answer.warnings {
+            warnings::add(warning.clone());
+        }
+        match answer.allowed {
+            true => Ok(answer),
+            false => Err(Failure::Refused(refusal::denied(&self.name, &answer.status))),
+        }
+    }
+
+    /// What a failure comes to: the request is refused, or goes on.
+    pub fn failed(&self, failure: Failure) -> Result<(), Status> {
+        match failure {
+            Failure::Refused(status) => Err(status),
+            Failure::Call(why) if self.ignores_failures => {
+                tracing::warn!(webhook = self.name, configuration = self.configuration, why, "failing open");
+                deadline::must_not_be_over()
+            }
+            Failure::Call(why) => Err(Status::internal(format!("failed calling webhook {:?}: {why}", self.name))),
+        }
+    }
+}
+
+/// Why conditions of a configuration cannot be evaluated.
+pub fn condition_errors(configuration: &Value) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    for (at, hook) in configuration["webhooks"].as_array().into_iter().flatten().enumerate() {
+        let path = format!("webhooks[{at}].matchConditions");
+        Conditions::compile(&path, &hook["matchConditions"], &scope(), &mut errors);
+    }
+    errors
+}

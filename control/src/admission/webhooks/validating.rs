@@ -1,0 +1,43 @@
+//! Validating webhooks: all that are about a request are asked at once; one that refuses is enough.
+
+use std::sync::Arc;
+
+use futures::future::join_all;
+use serde_json::Value;
+
+use super::hook::Hook;
+use crate::{
+    admission::{attributes::Attributes, deadline, versions::Versioned},
+    kinds::Kind,
+    status::Status,
+};
+
+/// Asks the webhooks about a request. Answers with the first refusal in their order.
+pub async fn dispatch(
+    hooks: &[Arc<Hook>],
+    attributes: &Attributes<'_>,
+    objects: &mut Versioned<'_>,
+) -> Result<(), Status> {
+    let mut asked: Vec<(&Hook, Arc<Kind>)> = Vec::new();
+    for hook in hooks {
+        if let Some(invoked) = hook.invoked(attributes, objects).await? {
+            asked.push((hook, invoked));
+        }
+    }
+    if asked.is_empty() {
+        return Ok(());
+    }
+    deadline::must_not_be_over()?;
+    let mut seen: Vec<(Value, Value)> = Vec::with_capacity(asked.len());
+    for (_, invoked) in &asked {
+        objects.convert(invoked).await?;
+        seen.push((objects.object().clone(), objects.old().clone()));
+    }
+    let answers = asked.iter().zip(&seen).map(|((hook, invoked), (object, old))| async move {
+        match hook.ask(attributes, invoked, (object, old), false).await {
+            Ok(_) => Ok(()),
+            Err(failure) => hook.failed(failure),
+        }
+    });
+    join_all(answers).await.into_iter().collect()
+}

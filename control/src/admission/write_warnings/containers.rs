@@ -1,0 +1,211 @@
+//! Containers: annotations that are fields now, fractions of bytes, variables and ports that hide each other.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+
+use super::pod_spec::fraction;
+use crate::kinds::reading::{items, number, text};
+
+const SECCOMP: &str = "container.seccomp.security.alpha.kubernetes.io/";
+const APP_ARMOR: &str = "container.apparmor.security.beta.kubernetes.io/";
+
+/// Of all containers of a spec. `path` is empty for a pod, or that of a template with a dot at its end.
+pub fn warnings(path: &str, spec: &Value, annotations: &Value) -> Vec<String> {
+    let containers = || {
+        ["initContainers", "containers", "ephemeralContainers"].into_iter().flat_map(|list| {
+            let place = move |(i, container)| (format!("{path}spec.{list}[{i}]"), container);
+            items(&spec[list]).enumerate().map(place)
+        })
+    };
+    let mut all = Vec::new();
+    for (place, container) in containers() {
+        all.extend(old_annotations(path, spec, container, annotations));
+        for name in ["memory", "ephemeral-storage"] {
+            for list in ["limits", "requests"] {
+                let amount = &container["resources"][list][name];
+                all.extend(fraction(&format!("{place}.resources.{list}[{name}]"), amount));
+            }
+        }
+        all.extend(hidden_variables(&place, container));
+    }
+    let ports: Vec<(String, &Value)> = containers()
+        .flat_map(|(place, container)| {
+            items(&container["ports"]).enumerate().map(move |(i, port)| (format!("{place}.ports[{i}]"), port))
+        })
+        .collect();
+    all.extend(overlapping_ports(&ports));
+    all.extend(port_names(&ports));
+    all
+}
+
+fn old_annotations(path: &str, spec: &Value, container: &Value, annotations: &Value) -> Vec<String> {
+    let name = text(container, "name");
+    let context = &container["securityContext"];
+    let mut all = Vec::new();
+    let key = format!("{SECCOMP}{name}");
+    if context["seccompProfile"].is_null() && annotations[&key].is_string() {
+        all.push(format!(
+            "{path}metadata.annotations[{key}]: non-functional in v1.27+; use the \"seccompProfile\" field instead"
+        ));
+    }
+    let key = format!("{APP_ARMOR}{name}");
+    // In a pod it was made a field when it was created.
+    if let Some(said) = annotations[&key].as_str().filter(|_| !path.is_empty())
+        && context["appArmorProfile"].is_null()
+        && app_armor(said).as_ref() != spec["securityContext"].get("appArmorProfile")
+    {
+        all.push(format!(
+            "{path}metadata.annotations[{key}]: deprecated since v1.30; use the \"appArmorProfile\" field instead"
+        ));
+    }
+    all
+}
+
+/// The field that means the same as an annotation.
+fn app_armor(annotation: &str) -> Option<Value> {
+    match annotation {
+        "unconfined" => Some(json!({"type": "Unconfined"})),
+        "runtime/default" => Some(json!({"type": "RuntimeDefault"})),
+        other => {
+            let profile = other.strip_prefix("localhost/").filter(|profile| !profile.is_empty())?;
+            Some(json!({"type": "Localhost", "localhostProfile": profile}))
+        }
+    }
+}
+
+fn hidden_variables(place: &str, container: &Value) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    let mut all = Vec::new();
+    for (i, variable) in items(&container["env"]).enumerate() {
+        let (name, value) = (text(variable, "name"), text(variable, "value"));
+        if seen.insert(name) {
+            continue;
+        }
+        // A value that adds to the previous one is meant so.
+        let before = format!("$({name})");
+        if !variable["valueFrom"].is_null() || value == before || !value.contains(&before) {
+            all.push(format!(
+                "{place}.env[{i}]: hides previous definition of {name:?}, which may be dropped when using apply"
+            ));
+        }
+    }
+    all
+}
+
+fn overlapping_ports(ports: &[(String, &Value)]) -> Vec<String> {
+    let mut known: BTreeMap<(i64, &str), Vec<(&str, i64, &str)>> = BTreeMap::new();
+    let mut all = Vec::new();
+    for (place, port) in ports {
+        let (own_ip, own_port) = (text(port, "hostIP"), number(port, "hostPort"));
+        if !own_ip.is_empty() && own_port == 0 {
+            all.push(format!(
+                "{place}: hostIP set without hostPort: {{Name:{} HostPort:0 ContainerPort:{} Protocol:{} HostIP:{own_ip}}}",
+                text(port, "name"),
+                number(port, "containerPort"),
+                text(port, "protocol")
+            ));
+        }
+        let others = known.entry((number(port, "containerPort"), text(port, "protocol"))).or_default();
+        for (other, host_port, host_ip) in others.iter().copied() {
+            let how = if own_ip == host_ip && own_port == host_port {
+                "duplicate"
+            } else if own_port == 0 || host_port == 0 {
+                "overlapping"
+            } else if own_port == host_port && own_ip.is_empty() != host_ip.is_empty() {
+                "dangerously ambiguous"
+            } else {
+                continue;
+            };
+            all.push(format!("{place}: {how} port definition with {other}"));
+        }
+        others.push((place, own_port, own_ip));
+    }
+    all
+}
+
+fn port_names(ports: &[(String, &Value)]) -> Vec<String> {
+    let mut first: BTreeMap<&str, &str> = BTreeMap::new();
+    let mut all = Vec::new();
+    for (place, port) in ports {
+        let name = text(port, "name");
+        match first.get(name) {
+            _ if name.is_empty() => {}
+            Some(other) => all.push(format!(
+                "{place}: duplicate port name {name:?} with {other}, services and probes that select ports by name will \
+                use {other}"
+            )),
+            None => drop(first.insert(name, place)),
+        }
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(container: Value) -> Vec<String> {
+        warnings("", &json!({"containers": [container]}), &Value::Null)
+    }
+
+    #[test]
+    fn a_variable_may_add_to_the_one_before_but_not_hide_it() {
+        let env = |second: Value| told(json!({"env": [{"name": "A", "value": "1"}, second]}));
+        let hidden =
+            ["spec.containers[0].env[1]: hides previous definition of \"A\", which may be dropped when using apply"];
+        assert_eq!(env(json!({"name": "A", "value": "2"})), hidden);
+        assert_eq!(env(json!({"name": "A", "value": "$(A)"})), hidden);
+        assert!(env(json!({"name": "A", "value": "$(A):2"})).is_empty());
+    }
+
+    #[test]
+    fn ports_do_not_take_the_place_of_each_other() {
+        let ports = |second: Value| {
+            let first = json!({"name": "a", "containerPort": 80, "protocol": "TCP", "hostPort": 8080});
+            told(json!({"ports": [first, second]}))
+        };
+        let second = |value: Value| {
+            let mut port = json!({"containerPort": 80, "protocol": "TCP"});
+            port.as_object_mut().unwrap().extend(value.as_object().unwrap().clone());
+            ports(port)
+        };
+        let place = "spec.containers[0].ports";
+        assert_eq!(
+            second(json!({"hostPort": 8080})),
+            [format!("{place}[1]: duplicate port definition with {place}[0]")]
+        );
+        assert_eq!(second(json!({})), [format!("{place}[1]: overlapping port definition with {place}[0]")]);
+        assert_eq!(
+            second(json!({"hostPort": 8080, "hostIP": "1.1.1.1"})),
+            [format!("{place}[1]: dangerously ambiguous port definition with {place}[0]")]
+        );
+        assert!(second(json!({"hostPort": 81})).is_empty());
+        assert_eq!(
+            ports(json!({"name": "a", "containerPort": 81, "protocol": "UDP", "hostIP": "1.1.1.1"})),
+            [
+                format!(
+                    "{place}[1]: hostIP set without hostPort: {{Name:a HostPort:0 ContainerPort:81 Protocol:UDP \
+                    HostIP:1.1.1.1}}"
+                ),
+                format!(
+                    "{place}[1]: duplicate port name \"a\" with {place}[0], services and probes that select ports by name \
+                    will use {place}[0]"
+                )
+            ]
+        );
+    }
+
+    #[test]
+    fn annotations_are_fields_now() {
+        let annotations = json!({"container.seccomp.security.alpha.kubernetes.io/c": "x",
+            "container.apparmor.security.beta.kubernetes.io/c": "runtime/default"});
+        let mut spec = json!({"containers": [{"name": "c"}]});
+        let told = warnings("spec.template.", &spec, &annotations);
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert!(told[1].ends_with("deprecated since v1.30; use the \"appArmorProfile\" field instead"));
+        assert_eq!(warnings("", &spec, &annotations).len(), 1);
+        spec["securityContext"] = json!({"appArmorProfile": {"type": "RuntimeDefault"}});
+        assert_eq!(warnings("spec.template.", &spec, &annotations).len(), 1);
+    }
+}

@@ -1,0 +1,359 @@
+//! Serves what definitions define: names each definition, adds its kinds to the registry, and says so in its status;
+//! takes them away again once its objects are deleted.
+//!
+//! It works on the store and the registry directly, without a delay: kinds must be known before the objects that the
+//! store has read are needed ([`load`]), and a definition is established the moment it is written ([`run`]).
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures::{StreamExt, stream::FuturesUnordered};
+use kube::Client;
+use serde::de::IgnoredAny;
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use super::conversion::Webhook;
+use crate::custom::{
+    WebhookConversion,
+    definition::{Conversion, Definition, FINALIZER, RESOURCE, conditions, naming},
+    kinds,
+};
+use crate::{
+    encode,
+    engine::api_code,
+    kinds::Registry,
+    store::{Object, Snapshot, Store, Subscription},
+};
+
+/// How soon a write that failed is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Serves every definition of the store that was established before. Returns when its objects can be read.
+pub async fn load(store: &Arc<dyn Store>, registry: &Registry) {
+    let mut served = Served::new(store.clone(), registry.clone());
+    let snapshot = store.snapshot();
+    served.refresh(&snapshot);
+    let established: Vec<String> = served
+        .read
+        .values()
+        .filter(|read| read.definition.established)
+        .map(|read| read.definition.name.clone())
+        .collect();
+    for name in established {
+        served.serve(&name).await;
+    }
+}
+
+/// Serves definitions as they come, change and go, until `stop`.
+pub async fn run(store: Arc<dyn Store>, registry: Registry, client: Client, stop: CancellationToken) {
+    let mut served = Served::new(store.clone(), registry);
+    loop {
+        let snapshot = store.snapshot();
+        let mut changes = Changes::after(&store, &snapshot);
+        served.refresh(&snapshot);
+        let failed = served.reconcile(&snapshot, &client).await;
+        changes.watch(&store, &snapshot, served.terminating());
+        let next = async {
+            match failed {
+                true => tokio::time::sleep(RETRY).await,
+                false => changes.next().await,
+            }
+        };
+        if stop.run_until_cancelled(next).await.is_none() {
+            return;
+        }
+    }
+}
+
+/// What to wait for: changes of definitions, and of the objects of those that are being deleted.
+struct Changes {
+    subscriptions: Vec<Subscription>,
+}
+
+impl Changes {
+    fn after(store: &Arc<dyn Store>, snapshot: &Snapshot) -> Self {
+        Self { subscriptions: store.watch(RESOURCE, snapshot.revision).into_iter().collect() }
+    }
+
+    fn watch(&mut self, store: &Arc<dyn Store>, snapshot: &Snapshot, resources: Vec<String>) {
+        self.subscriptions.extend(resources.iter().filter_map(|name| store.watch(name, snapshot.revision).ok()));
+    }
+
+    /// Returns at the next change; at once if changes were missed.
+    async fn next(&mut self) {
+        let mut waiting: FuturesUnordered<_> = self.subscriptions.iter_mut().map(Subscription::next).collect();
+        if waiting.next().await.is_none() {
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+}
+
+/// A definition as it was read, and what was made of it.
+struct Read {
+    revision: u64,
+    object: Value,
+    definition: Definition,
+    /// What the kinds in the registry were made from, if they are there.
+    made_from: Option<Made>,
+    /// Of a definition that is being deleted: the deletion of every object was asked for. There come no new ones, so
+    /// nothing but their number has to be looked at from then on.
+    all_marked: bool,
+}
+
+/// Kinds are made anew when one of these changes.
+#[derive(PartialEq)]
+struct Made {
+    spec: Value,
+    names: crate::custom::definition::Names,
+}
+
+struct Served {
+    store: Arc<dyn Store>,
+    registry: Registry,
+    /// By name.
+    read: BTreeMap<String, Read>,
+}
+
+impl Served {
+    fn new(store: Arc<dyn Store>, registry: Registry) -> Self {
+        Self { store, registry, read: BTreeMap::new() }
+    }
+
+    /// Reads the definitions that have changed; forgets those that are gone, and their kinds.
+    fn refresh(&mut self, snapshot: &Snapshot) {
+        let mut left: BTreeSet<String> = self.read.keys().cloned().collect();
+        for (key, object) in snapshot.list(RESOURCE, "", None) {
+            left.remove(&**key);
+            if self.read.get(&**key).is_some_and(|read| read.revision == object.revision) {
+                continue;
+            }
+            let Some(value) = parse(object) else { continue };
+            let before = self.read.remove(&**key);
+            let all_marked = before
+                .as_ref()
+                .is_some_and(|read| read.all_marked && read.object["metadata"]["uid"] == value["metadata"]["uid"]);
+            let made_from = before.and_then(|read| read.made_from);
+            let definition = Definition::read(&value);
+            let read = Read { revision: object.revision, object: value, definition, made_from, all_marked };
+            self.read.insert(key.to_string(), read);
+        }
+        for gone in left {
+            self.read.remove(&gone);
+            self.remove_kinds(&gone);
+        }
+    }
+
+    fn remove_kinds(&self, definition: &str) {
+        if let Err(error) = self.registry.replace_custom(definition, Vec::new()) {
+            tracing::error!(definition, error = &error as &dyn std::error::Error, "cannot remove kinds");
+        }
+    }
+
+    /// The resources whose definitions are being deleted.
+    fn terminating(&self) -> Vec<String> {
+        let deleting = self.read.values().filter(|read| read.definition.deleting);
+        deleting.map(|read| format!("{}.{}", read.definition.accepted.plural, read.definition.group)).collect()
+    }
+
+    /// Brings every definition one step further. Answers whether a write failed and is to be tried again.
+    async fn reconcile(&mut self, snapshot: &Snapshot, client: &Client) -> bool {
+        let mut failed = false;
+        // The older definition has the better right to a name.
+        let mut names: Vec<(String, String)> = self
+            .read
+            .values()
+            .map(|read| {
+                let created = read.object["metadata"]["creationTimestamp"].as_str().unwrap_or_default();
+                (created.to_owned(), read.definition.name.clone())
+            })
+            .collect();
+        names.sort();
+        for (_, name) in names {
+            failed |= match self.read.get(&name).is_some_and(|read| read.definition.deleting) {
+                true => self.terminate(&name, snapshot, client).await,
+                false => self.establish(&name, client).await,
+            };
+        }
+        failed
+    }
+
+    /// Names a definition and serves it. Answers whether its status could not be written.
+    async fn establish(&mut self, name: &str, client: &Client) -> bool {
+        let Some(read) = self.read.get(name) else { return false };
+        let others = self.read.values().map(|read| &read.definition);
+        let taken = naming::Taken::of(&read.definition.group, others);
+        let named = naming::name(&read.definition, &taken);
+        let status = naming::with_names(&read.object, &named);
+        let established = conditions::is_true(&status, "Established");
+        if let Some(read) = self.read.get_mut(name) {
+            // The next definition must see it before the store does.
+            read.definition.accepted = named.names;
+        }
+        if established && !self.serve(name).await {
+            return false;
+        }
+        let Some(read) = self.read.get(name).filter(|read| read.object != status) else { return false };
+        write_status(client, &read.definition.name, &status).await
+    }
+
+    /// Adds a definition's kinds to the registry, if they are not there as they must be. Answers whether they are.
+    async fn serve(&mut self, name: &str) -> bool {
+        let Some(read) = self.read.get_mut(name) else { return false };
+        let made = Made { spec: read.object["spec"].clone(), names: read.definition.accepted.clone() };
+        if read.made_from.as_ref() == Some(&made) {
+            return true;
+        }
+        let definition = read.definition.clone();
+        let webhook = match &definition.conversion {
+            Conversion::None => None,
+            Conversion::Webhook(config) => {
+                let webhook = Webhook::new(&definition, config, self.store.clone());
+                Some(Arc::new(webhook) as Arc<dyn WebhookConversion>)
+            }
+        };
+        let resource = format!("{}.{}", definition.accepted.plural, definition.group);
+        let mixed = webhook.is_some() && is_mixed(&self.store.snapshot(), &resource, &definition);
+        if let Err(error) = self.registry.replace_custom(name, kinds::of(&definition, webhook.as_ref(), mixed)) {
+            tracing::warn!(definition = name, error = &error as &dyn std::error::Error, "a definition is not served");
+            return false;
+        }
+        read.made_from = Some(made);
+        self.reread(&resource, definition).await;
+        true
+    }
+
+    /// Makes the stored objects what the storage version's schema says now: pruned, defaulted, with the cells and
+    /// selectable fields of its columns.
+    async fn reread(&self, resource: &str, definition: Definition) {
+        if self.store.snapshot().count(resource) == 0 {
+            return;
+        }
+        let Some(kind) = kinds::stored(&definition) else { return };
+        let by_webhook = matches!(definition.conversion, Conversion::Webhook(_));
+        let remake = move |object: &Object| {
+            let mut value = parse(object)?;
+            if by_webhook && value["apiVersion"] != kind.api_version() {
+                // Of another version, which only the webhook can make of the storage version.
+                return None;
+            }
+            kinds::reread(&definition, &mut value);
+            Some(encode::draft(&kind, &value))
+        };
+        self.store.reread(resource, Box::new(remake)).await;
+    }
+
+    /// Deletes a definition's objects, and lets it go when none is left. Answers whether a request failed.
+    async fn terminate(&mut self, name: &str, snapshot: &Snapshot, client: &Client) -> bool {
+        let Some(read) = self.read.get(name) else { return false };
+        let finalizers = read.object["metadata"]["finalizers"].as_array();
+        if !finalizers.is_some_and(|list| list.iter().any(|finalizer| finalizer == FINALIZER)) {
+            return false;
+        }
+        let definition = &read.definition;
+        let mut status = read.object.clone();
+        let resource = format!("{}.{}", definition.accepted.plural, definition.group);
+        let left = if definition.established { snapshot.count(&resource) } else { 0 };
+        if left == 0 {
+            let (reason, message) = match definition.established {
+                true => ("InstanceDeletionCompleted", "removed all instances"),
+                false => ("NeverEstablished", "resource was never established"),
+            };
+            conditions::set(&mut status, "Terminating", "False", reason, message);
+            if let Some(list) = status["metadata"]["finalizers"].as_array_mut() {
+                list.retain(|finalizer| finalizer != FINALIZER);
+            }
+            return write_status(client, name, &status).await;
+        }
+        let message = "CustomResource deletion is in progress";
+        conditions::set(&mut status, "Terminating", "True", "InstanceDeletionInProgress", message);
+        let all_marked = read.all_marked;
+        let (name, definition) = (name.to_owned(), definition.clone());
+        if status != read.object && write_status(client, &name, &status).await {
+            return true;
+        }
+        // Deletions are served while anything is left, also after a restart.
+        if !self.serve(&name).await {
+            return true;
+        }
+        if all_marked {
+            return false;
+        }
+        let mut failed = false;
+        for namespace in unmarked(snapshot, &resource) {
+            failed |= delete_all(client, &definition, &namespace).await;
+        }
+        let all_marked = unmarked(&self.store.snapshot(), &resource).is_empty();
+        if let Some(read) = self.read.get_mut(&name) {
+            read.all_marked = all_marked;
+        }
+        failed
+    }
+}
+
+/// The namespaces with objects whose deletion was not asked for; empty is that of cluster-scoped ones.
+fn unmarked(snapshot: &Snapshot, resource: &str) -> BTreeSet<String> {
+    let unmarked = snapshot.list(resource, "", None).filter(|(_, object)| !object.header.deleting);
+    unmarked.map(|(_, object)| object.header.namespace.to_string()).collect()
+}
+
+/// Whether some objects are stored in another version than the storage version.
+fn is_mixed(snapshot: &Snapshot, resource: &str, definition: &Definition) -> bool {
+    let Some(storage) = definition.storage_version() else { return false };
+    // Every stored text begins with its version.
+    let start = format!("{{\"apiVersion\":\"{}/{}\",", definition.group, storage.name);
+    snapshot.list(resource, "", None).any(|(_, object)| !object.json().starts_with(start.as_bytes()))
+}
+
+/// Deletes a definition's objects in one namespace, or its cluster-scoped ones. Answers whether it failed.
+async fn delete_all(client: &Client, definition: &Definition, namespace: &str) -> bool {
+    let Some(version) = definition.versions.iter().find(|version| version.served) else {
+        tracing::warn!(definition = definition.name, "objects are left, and no version is served to delete them by");
+        return true;
+    };
+    let root = format!("/apis/{}/{}", definition.group, version.name);
+    let path = match namespace {
+        "" => format!("{root}/{}", definition.accepted.plural),
+        namespace => format!("{root}/namespaces/{namespace}/{}", definition.accepted.plural),
+    };
+    request(client, http::Request::delete(path).body(Vec::new()), &definition.name).await
+}
+
+/// Writes status and finalizers of a definition. Answers whether it is to be tried again: not where the definition has
+/// changed meanwhile, which is an event of its own.
+async fn write_status(client: &Client, name: &str, object: &Value) -> bool {
+    let path = format!("/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}/status");
+    let request_of = http::Request::put(path).header(http::header::CONTENT_TYPE, "application/json");
+    request(client, request_of.body(object.to_string().into_bytes()), name).await
+}
+
+async fn request(client: &Client, request: http::Result<http::Request<Vec<u8>>>, definition: &str) -> bool {
+    let request = match request {
+        Ok(request) => request,
+        Err(error) => {
+            tracing::error!(definition, error = &error as &dyn std::error::Error, "cannot make a request");
+            return false;
+        }
+    };
+    match client.request::<IgnoredAny>(request).await {
+        Ok(_) => false,
+        Err(error) if matches!(api_code(&error), Some(404 | 409)) => false,
+        Err(error) => {
+            tracing::warn!(definition, error = &error as &dyn std::error::Error, "a definition's request failed");
+            true
+        }
+    }
+}
+
+fn parse(object: &Object) -> Option<Value> {
+    match serde_json::from_slice(object.json()) {
+        Ok(value) => Some(value),
+        Err(error) => {
+            tracing::error!(name = &*object.header.name, %error, "a stored object is damaged");
+            None
+        }
+    }
+}

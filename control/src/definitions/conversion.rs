@@ -1,0 +1,247 @@
+//! Conversion by a webhook: objects of one version are sent to it as a ConversionReview, and come back as another's.
+//!
+//! Reads are synchronous and find out by themselves what must be converted: [`read`] runs one, converts in one call
+//! what it lacked, and runs it again. Writes convert before and after their own work.
+
+use std::{cell::RefCell, collections::HashMap, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use serde_json::{Value, json};
+
+use super::converted::Converted;
+use crate::{
+    custom::{WebhookConversion, definition::Definition},
+    kinds::{Kind, Storage},
+    status::Status,
+    store::{Header, Object, Store},
+    webhook::{Client, ClientConfig, ConfigError},
+};
+
+/// Converts the objects of one definition.
+#[derive(Clone)]
+pub struct Webhook {
+    caller: Arc<Caller>,
+    /// What reads had converted.
+    converted: Arc<Converted>,
+}
+
+/// Calls the webhook.
+struct Caller {
+    /// `widgets.example.com/v1, Kind=Widget` in messages.
+    kind: String,
+    client: Result<Client, ConfigError>,
+    /// `v1` or `v1beta1`: what the webhook takes, in the order it prefers.
+    review_version: String,
+    store: Arc<dyn Store>,
+}
+
+/// As Kubernetes waits for a conversion.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// How often a read is run again that found objects changed meanwhile.
+const TRIES: usize = 8;
+
+/// Uid, resource version and wanted version of an object.
+type Key = (String, String, String);
+
+/// What the read that runs on this thread was given, and what it lacked.
+#[derive(Default)]
+struct Reading {
+    given: HashMap<Key, Value>,
+    /// By wanted version.
+    lacked: HashMap<String, Vec<Value>>,
+}
+
+thread_local! {
+    /// Of the read that runs now: reads do not wait, so there is one at most.
+    static READING: RefCell<Option<Reading>> = const { RefCell::new(None) };
+}
+
+impl Webhook {
+    /// `config` is `spec.conversion.webhook`. Services are found in `store`.
+    pub fn new(definition: &Definition, config: &Value, store: Arc<dyn Store>) -> Self {
+        let versions = config["conversionReviewVersions"].as_array().into_iter().flatten();
+        let mut known = versions.filter_map(Value::as_str).filter(|version| matches!(*version, "v1" | "v1beta1"));
+        let caller = Caller {
+            kind: format!("{}, Kind={}", definition.group, definition.names.kind),
+            client: ClientConfig::read(&config["clientConfig"]).and_then(Client::new),
+            review_version: known.next().unwrap_or("v1").to_owned(),
+            store,
+        };
+        Self { caller: Arc::new(caller), converted: Arc::default() }
+    }
+}
+
+#[async_trait]
+impl WebhookConversion for Webhook {
+    fn convert_now(&self, object: &mut Value, version: &str) {
+        if object["apiVersion"] == version {
+            return;
+        }
+        READING.with_borrow_mut(|reading| {
+            let Some(reading) = reading else {
+                tracing::error!(kind = self.caller.kind, "an object was read outside of a read, and is not converted");
+                return;
+            };
+            match reading.given.get(&key(object, version)) {
+                Some(converted) => *object = converted.clone(),
+                None => reading.lacked.entry(version.to_owned()).or_default().push(object.clone()),
+            }
+        });
+    }
+
+    async fn convert(&self, objects: Vec<Value>, version: &str) -> Result<Vec<Value>, Status> {
+        self.caller.convert(objects, version).await
+    }
+
+    async fn convert_shared(&self, objects: Vec<Value>, version: &str) -> Result<Vec<Value>, Status> {
+        let (caller, wanted) = (self.caller.clone(), version.to_owned());
+        let convert = |objects| async move { caller.convert(objects, &wanted).await };
+        self.converted.get(objects, version, convert).await
+    }
+}
+
+impl Caller {
+    async fn convert(&self, objects: Vec<Value>, version: &str) -> Result<Vec<Value>, Status> {
+        let (same, others): (Vec<_>, Vec<_>) =
+            objects.into_iter().enumerate().partition(|(_, object)| object["apiVersion"] == version);
+        if others.is_empty() {
+            return Ok(same.into_iter().map(|(_, object)| object).collect());
+        }
+        let (places, others): (Vec<usize>, Vec<Value>) = others.into_iter().unzip();
+        let failed = |why: String| Status::internal(format!("conversion webhook for {} failed: {why}", self.kind));
+        let uid = uuid::Uuid::new_v4().to_string();
+        let review = json!({
+            "kind": "ConversionReview",
+            "apiVersion": format!("apiextensions.k8s.io/{}", self.review_version),
+            "request": {"uid": uid, "desiredAPIVersion": version, "objects": others},
+        });
+        let client = self.client.as_ref().map_err(|error| failed(error.to_string()))?;
+        let call = client.post(&self.store.snapshot(), review.to_string().into(), TIMEOUT, false).await;
+        let answer = call.map_err(|error| failed(error.to_string()))?;
+        let response = &answer["response"];
+        if response["uid"] != uid {
+            return Err(failed(format!("expected response.uid={uid:?}, got {}", response["uid"])));
+        }
+        if response["result"]["status"] != "Success" {
+            let message = response["result"]["message"].as_str().filter(|message| !message.is_empty());
+            return Err(failed(message.unwrap_or("unknown error").to_owned()));
+        }
+        let converted = response["convertedObjects"].as_array().cloned().unwrap_or_default();
+        if converted.len() != others.len() {
+            let count = others.len();
+            return Err(failed(format!("webhook returned {} objects, expected {count}", converted.len())));
+        }
+        let mut all = same;
+        for ((place, original), converted) in places.into_iter().zip(&others).zip(converted) {
+            all.push((place, accept(original, converted, version).map_err(failed)?));
+        }
+        all.sort_by_key(|(place, _)| *place);
+        Ok(all.into_iter().map(|(_, object)| object).collect())
+    }
+}
+
+/// What a webhook may not change stays: it may set labels and annotations of the metadata, and all beside it.
+fn accept(original: &Value, mut converted: Value, version: &str) -> Result<Value, String> {
+    if converted["apiVersion"] != version {
+        return Err(format!("invalid converted object: expected {version}, got {}", converted["apiVersion"]));
+    }
+    for field in ["name", "namespace", "uid"] {
+        if converted["metadata"][field] != original["metadata"][field] {
+            return Err(format!("invalid converted object: metadata.{field} was changed"));
+        }
+    }
+    if converted["kind"] != original["kind"] {
+        return Err("invalid converted object: kind was changed".to_owned());
+    }
+    let mut metadata = original["metadata"].clone();
+    for field in ["labels", "annotations"] {
+        match &converted["metadata"][field] {
+            Value::Null => drop(metadata.as_object_mut().and_then(|map| map.shift_remove(field))),
+            own => metadata[field] = own.clone(),
+        }
+    }
+    converted["metadata"] = metadata;
+    Ok(converted)
+}
+
+fn key(object: &Value, version: &str) -> Key {
+    let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default().to_owned();
+    (text("uid"), text("resourceVersion"), version.to_owned())
+}
+
+/// Runs a read of objects of `kind`. Where a webhook must convert some, it is asked for all of them at once, and the
+/// read is run again with its answer.
+pub async fn read<T>(kind: &Kind, mut read: impl FnMut() -> T) -> Result<T, Status> {
+    let Some(webhook) = kind.custom.as_ref().and_then(|custom| custom.webhook.as_ref()) else { return Ok(read()) };
+    let mut given = HashMap::new();
+    for _ in 0..TRIES {
+        READING.set(Some(Reading { given: std::mem::take(&mut given), ..Reading::default() }));
+        let result = read();
+        let Reading { given: had, lacked } = READING.take().unwrap_or_default();
+        if lacked.is_empty() {
+            return Ok(result);
+        }
+        given = had;
+        for (version, objects) in lacked {
+            let keys: Vec<Key> = objects.iter().map(|object| key(object, &version)).collect();
+            given.extend(keys.into_iter().zip(webhook.convert_shared(objects, &version).await?));
+        }
+    }
+    Err(Status::unavailable("objects changed faster than they could be converted; please try again"))
+}
+
+/// The header by which a field selector of `kind` finds an object, where that is not the stored one: the fields that
+/// a version selects by are its own.
+pub fn header_as(kind: &Kind, object: &Object) -> Option<Header> {
+    let (Storage::As(stored), Some(_)) = (&kind.storage, &kind.custom) else { return None };
+    let mut value = serde_json::from_slice(object.json()).ok()?;
+    (stored.from_stored)(&mut value, kind);
+    Some(Header { fields: (kind.selectable)(&value), ..object.header.clone() })
+}
+
+/// The object as `kind` serves it. Asks the webhook, if there is one.
+pub async fn from_stored(kind: &Kind, mut object: Value) -> Result<Value, Status> {
+    let Storage::As(stored) = &kind.storage else { return Ok(object) };
+    match kind.custom.as_ref().and_then(|custom| custom.webhook.as_ref()) {
+        Some(webhook) => one(webhook, object, &kind.api_version()).await,
+        None => {
+            (stored.from_stored)(&mut object, kind);
+            Ok(object)
+        }
+    }
+}
+
+/// The object as it is stored. Asks the webhook, if there is one. What a webhook makes of the object is not looked at
+/// again, so the object is defaulted and checked before, as `kind` sees it.
+pub async fn to_stored(kind: &Kind, mut object: Value, old: Option<&Object>) -> Result<Value, Status> {
+    let Storage::As(stored) = &kind.storage else { return Ok(object) };
+    let Some(webhook) = kind.custom.as_ref().and_then(|custom| custom.webhook.as_ref()) else {
+        (stored.to_stored)(&mut object);
+        return Ok(object);
+    };
+    (kind.default)(&mut object);
+    let old = match old.map(|old| serde_json::from_slice(old.json())) {
+        None => None,
+        Some(Ok(old)) => Some(from_stored(kind, old).await?),
+        Some(Err(error)) => return Err(Status::internal(format!("a stored object is damaged: {error}"))),
+    };
+    let errors = (kind.validate)(&object, old.as_ref());
+    if !errors.is_empty() {
+        let name = object["metadata"]["name"].as_str().unwrap_or_default();
+        let subject = crate::status::Subject { group: &kind.group, resource: &kind.kind, name };
+        return Err(Status::invalid(subject, &errors));
+    }
+    one(webhook, object, &stored.kind.api_version()).await
+}
+
+async fn one(webhook: &Arc<dyn WebhookConversion>, object: Value, version: &str) -> Result<Value, Status> {
+    let converted = webhook.convert(vec![object], version).await?;
+    converted.into_iter().next().ok_or_else(|| Status::internal("a conversion answered with no object"))
+}
+
+impl std::fmt::Debug for Webhook {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Caller { kind, client, .. } = &*self.caller;
+        f.debug_struct("Webhook").field("kind", kind).field("client", client).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,206 @@
+//! What a webhook made of stored objects, kept for the others who want the same: a change of an object is converted
+//! once for all watchers of a version, and those who come while that happens wait for it.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
+
+use futures::{
+    FutureExt,
+    future::{BoxFuture, Shared},
+};
+use parking_lot::Mutex;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::status::Status;
+
+/// Conversions that were made, or are being made. Bounded: the oldest go first.
+#[derive(Default)]
+pub struct Converted {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    kept: HashMap<Key, Slot>,
+    /// The keys of what was made, the oldest first, with the size of the object that it was made of.
+    order: VecDeque<(Key, usize)>,
+    bytes: usize,
+}
+
+/// Of the object's text and the wanted version: one resource version may have several texts, for a watch that ceases to
+/// select an object tells its last state at the revision of the change.
+type Key = [u8; 32];
+
+/// A call of the webhook for several objects.
+type Batch = Shared<BoxFuture<'static, Result<Arc<Vec<Value>>, Status>>>;
+
+#[derive(Clone)]
+enum Slot {
+    Made(Arc<Value>),
+    /// The object is the one at this place of the batch.
+    InBatch(Batch, usize),
+}
+
+/// How many bytes of objects are kept.
+const MAX_BYTES: usize = 16 << 20;
+
+impl Converted {
+    /// Objects in another version; `convert` makes those that nobody has made or makes. A failure is told to all who
+    /// wait for it, and forgotten.
+    pub async fn get<F>(
+        &self,
+        objects: Vec<Value>,
+        version: &str,
+        convert: impl FnOnce(Vec<Value>) -> F,
+    ) -> Result<Vec<Value>, Status>
+    where
+        F: Future<Output = Result<Vec<Value>, Status>> + Send + 'static,
+    {
+        let keys: Vec<(Key, usize)> = objects.iter().map(|object| key(object, version)).collect();
+        let slots = self.claim(&keys, objects, convert);
+        let mut all = Vec::with_capacity(slots.len());
+        for ((key, size), slot) in keys.into_iter().zip(slots) {
+            let made = match slot {
+                Slot::Made(made) => made,
+                Slot::InBatch(batch, at) => {
+                    let made = batch.clone().await.and_then(|made| {
+                        let missing = || Status::internal("a conversion answered with too few objects");
+                        made.get(at).cloned().map(Arc::new).ok_or_else(missing)
+                    });
+                    self.settle(key, size, &batch, made.as_ref().ok());
+                    made?
+                }
+            };
+            all.push((*made).clone());
+        }
+        Ok(all)
+    }
+
+    /// What is known of each object; begins to convert the others.
+    fn claim<F>(&self, keys: &[(Key, usize)], objects: Vec<Value>, convert: impl FnOnce(Vec<Value>) -> F) -> Vec<Slot>
+    where
+        F: Future<Output = Result<Vec<Value>, Status>> + Send + 'static,
+    {
+        let mut inner = self.inner.lock();
+        let (mut lacked, mut places) = (Vec::new(), Vec::new());
+        for ((key, _), object) in keys.iter().zip(objects) {
+            if !inner.kept.contains_key(key) {
+                places.push(*key);
+                lacked.push(object);
+            }
+        }
+        if !lacked.is_empty() {
+            let made = convert(lacked);
+            let batch: Batch = async move { made.await.map(Arc::new) }.boxed().shared();
+            for (at, key) in places.into_iter().enumerate() {
+                inner.kept.entry(key).or_insert_with(|| Slot::InBatch(batch.clone(), at));
+            }
+        }
+        keys.iter().filter_map(|(key, _)| inner.kept.get(key).cloned()).collect()
+    }
+
+    /// Keeps what a batch has made, or forgets that it tried.
+    fn settle(&self, key: Key, size: usize, batch: &Batch, made: Option<&Arc<Value>>) {
+        let mut inner = self.inner.lock();
+        let is_open = matches!(inner.kept.get(&key), Some(Slot::InBatch(own, _)) if own.ptr_eq(batch));
+        if !is_open {
+            return;
+        }
+        let Some(made) = made else {
+            inner.kept.remove(&key);
+            return;
+        };
+        inner.kept.insert(key, Slot::Made(made.clone()));
+        inner.order.push_back((key, size));
+        inner.bytes = inner.bytes.saturating_add(size);
+        while inner.bytes > MAX_BYTES
+            && let Some((oldest, size)) = inner.order.pop_front()
+        {
+            inner.kept.remove(&oldest);
+            inner.bytes = inner.bytes.saturating_sub(size);
+        }
+    }
+}
+
+fn key(object: &Value, version: &str) -> (Key, usize) {
+    let text = object.to_string();
+    let digest = Sha256::new().chain_update(version).chain_update([0]).chain_update(&text).finalize();
+    (digest.into(), text.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use serde_json::json;
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    /// Converts to the object's name, once it is let; counts the calls.
+    struct Webhook {
+        calls: Arc<AtomicUsize>,
+        permits: Arc<Semaphore>,
+    }
+
+    impl Webhook {
+        fn new() -> Self {
+            Self { calls: Arc::default(), permits: Arc::new(Semaphore::new(0)) }
+        }
+
+        async fn get(&self, kept: &Converted, objects: Vec<Value>) -> Result<Vec<Value>, Status> {
+            let (calls, permits) = (self.calls.clone(), self.permits.clone());
+            let convert = |objects: Vec<Value>| async move {
+                calls.fetch_add(1, Ordering::SeqCst);
+                permits.acquire().await.unwrap().forget();
+                match objects.iter().any(|object| object["name"] == "bad") {
+                    true => Err(Status::internal("no")),
+                    false => Ok(objects.iter().map(|object| object["name"].clone()).collect()),
+                }
+            };
+            kept.get(objects, "v2", convert).await
+        }
+    }
+
+    #[tokio::test]
+    async fn all_who_want_the_same_share_one_call() {
+        let (kept, webhook) = (Converted::default(), Webhook::new());
+        let (a, b) = (json!({"name": "a"}), json!({"name": "b"}));
+        let watchers = (0..5).map(|_| webhook.get(&kept, vec![a.clone()]));
+        let other = webhook.get(&kept, vec![a.clone(), b.clone(), b.clone()]);
+        webhook.permits.add_permits(2);
+        let (all, other) = tokio::join!(futures::future::join_all(watchers), other);
+        assert!(all.into_iter().all(|made| made.unwrap() == [json!("a")]));
+        assert_eq!(other.unwrap(), [json!("a"), json!("b"), json!("b")]);
+        assert_eq!(webhook.calls.load(Ordering::SeqCst), 2);
+        assert_eq!(webhook.get(&kept, vec![b, a]).await.unwrap(), [json!("b"), json!("a")]);
+        assert_eq!(webhook.calls.load(Ordering::SeqCst), 2, "it is kept");
+    }
+
+    #[tokio::test]
+    async fn a_failure_is_told_to_all_and_forgotten() {
+        let (kept, webhook) = (Converted::default(), Webhook::new());
+        let bad = || webhook.get(&kept, vec![json!({"name": "bad"})]);
+        let (one, two, ()) = tokio::join!(bad(), bad(), async { webhook.permits.add_permits(2) });
+        assert!(one.is_err() && two.is_err());
+        assert_eq!(webhook.calls.load(Ordering::SeqCst), 1);
+        assert!(bad().await.is_err());
+        assert_eq!(webhook.calls.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test]
+    async fn what_is_kept_is_bounded() {
+        let (kept, webhook) = (Converted::default(), Webhook::new());
+        webhook.permits.add_permits(100);
+        for at in 0..40 {
+            let large = json!({"name": format!("n{at}"), "text": "x".repeat(1 << 20)});
+            webhook.get(&kept, vec![large]).await.unwrap();
+        }
+        let inner = kept.inner.lock();
+        assert!(inner.bytes <= MAX_BYTES && inner.kept.len() == inner.order.len());
+        assert_eq!(inner.kept.len(), 15);
+    }
+}

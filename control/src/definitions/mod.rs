@@ -1,0 +1,7 @@
+//! Serves what CustomResourceDefinitions define: `controller` keeps the registry of kinds and their objects in step
+//! with the stored definitions, `conversion` has objects converted by webhooks. What a definition means is in
+//! [`crate::custom`].
+
+pub mod controller;
+pub mod conversion;
+mod converted;

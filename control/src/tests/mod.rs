@@ -1,0 +1,253 @@
+//! The controllers and the scheduler over the real API and a real store, with nodes and kubelets played by the test.
+
+mod certificates;
+mod custom_kinds;
+mod nodes;
+mod roles;
+mod rollouts;
+mod services;
+mod watches;
+
+use std::{sync::Arc, time::Duration};
+
+use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::{
+    api::core::v1::{Node, Pod},
+    jiff::Timestamp,
+};
+use kube::{
+    Api, Client, Resource,
+    api::{ListParams, Patch, PatchParams, PostParams},
+    runtime::{WatchStreamExt, watcher},
+};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+
+use crate::{
+    allocation::Allocator,
+    api::{self, open_store},
+    auth::{
+        Identity,
+        pki::{Authority, ServingNames},
+    },
+    bootstrap::KubernetesService,
+    controllers::{self, ControlNames, Controllers, ControllersConfig},
+    kinds::Registry,
+    scheduler::{self, Scheduler},
+};
+
+/// Longest that a test waits for anything; what is waited for comes in milliseconds.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A cluster without hosts.
+pub struct Cluster {
+    /// Of an administrator.
+    pub client: Client,
+    controllers: Controllers,
+    scheduler: Scheduler,
+    kubelet: JoinHandle<()>,
+    /// The kinds that the API serves.
+    pub kinds: Registry,
+    api: api::Api,
+    _dir: tempfile::TempDir,
+}
+
+impl Cluster {
+    /// A cluster with ready nodes `n1`, `n2`, … whose pods become ready as soon as they are bound.
+    pub async fn start(nodes: usize) -> Self {
+        Self::with_grace(nodes, Duration::from_secs(3600)).await
+    }
+
+    /// As [`Self::start`], with nodes that are lost when they have been silent for `grace`.
+    pub async fn with_grace(nodes: usize, grace: Duration) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let kinds = Registry::default();
+        let store = open_store(&dir.path().join("store.redb"), &kinds).expect("a store");
+        let allocator = Allocator::new("10.96.0.0/12".parse().expect("a network"), 30000..=32767);
+        let api = api::Api::new(Arc::new(store), kinds.clone(), allocator, "127.0.0.1:6443");
+        let client = api.client(Identity::control("test"));
+        for namespace in ["default", "kube-node-lease"] {
+            create::<k8s_openapi::api::core::v1::Namespace>(&client, "", json!({"metadata": {"name": namespace}}))
+                .await;
+        }
+        for n in 1..=nodes {
+            add_node(&client, &format!("n{n}")).await;
+        }
+        let (authority, _) = Authority::create(time::OffsetDateTime::now_utc()).expect("an authority");
+        let config = ControllersConfig {
+            cluster_cidr: "10.244.0.0/16".parse().expect("a network"),
+            node_cidr_mask_size: 24,
+            authority: Arc::new(authority),
+            kubernetes_service: KubernetesService::new(&crate::Config::new(dir.path()), None).restoring(client.clone()),
+            control_names: ControlNames {
+                serving: ServingNames { dns_names: Vec::new(), addresses: vec![[10, 96, 0, 1].into()] },
+                service_cidr: "10.96.0.0/12".parse().expect("a network"),
+                cluster_domain: "cluster.local".into(),
+                boot_id: String::new(),
+            },
+            node_monitor_grace_period: grace,
+        };
+        let controllers = controllers::start(client.clone(), config, kinds.subscribe());
+        let scheduler = scheduler::start(client.clone(), controllers.informers());
+        let kubelet = tokio::spawn(play_kubelets(client.clone()));
+        Self { client, controllers, scheduler, kubelet, kinds, api, _dir: dir }
+    }
+
+    /// A client for somebody else than an administrator.
+    pub fn client_of(&self, identity: Identity) -> Client {
+        self.api.client(identity)
+    }
+
+    /// Ends scheduler and controllers, and waits for them.
+    pub async fn stop(self) {
+        self.scheduler.shutdown().await;
+        self.controllers.shutdown().await;
+        self.kubelet.abort();
+    }
+
+    /// The objects of one kind in the namespace `default`.
+    pub fn api<K>(&self) -> Api<K>
+    where
+        K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
+    {
+        Api::namespaced(self.client.clone(), "default")
+    }
+
+    /// Waits until the object is as `is` says.
+    pub async fn wait<K>(&self, name: &str, what: &str, is: impl Fn(&K) -> bool) -> K
+    where
+        K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + std::fmt::Debug
+            + DeserializeOwned
+            + Send
+            + 'static,
+    {
+        let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
+        let last = std::sync::Mutex::new(None);
+        let found = async {
+            let mut objects = std::pin::pin!(watcher(self.api::<K>(), config).default_backoff().applied_objects());
+            while let Some(object) = objects.try_next().await.ok().flatten() {
+                if is(&object) {
+                    return object;
+                }
+                *last.lock().expect("not poisoned") = Some(object);
+            }
+            panic!("the watch of {name} ended")
+        };
+        match tokio::time::timeout(PATIENCE, found).await {
+            Ok(object) => object,
+            Err(_) => panic!("{name} did not become {what}: {:#?}", last.lock()),
+        }
+    }
+
+    /// Waits until the list of a kind is as `is` says.
+    pub async fn wait_list<K>(&self, selector: &str, what: &str, is: impl Fn(&[K]) -> bool) -> Vec<K>
+    where
+        K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + std::fmt::Debug
+            + DeserializeOwned
+            + Send
+            + 'static,
+    {
+        let api = self.api::<K>();
+        let list = ListParams::default().labels(selector);
+        let found = async {
+            // Every change of the kind is a reason to look again.
+            let mut events = std::pin::pin!(watcher(api.clone(), watcher::Config::default()).default_backoff());
+            while events.next().await.is_some() {
+                let items = api.list(&list).await.expect("a list").items;
+                if is(&items) {
+                    return items;
+                }
+            }
+            panic!("the watch ended")
+        };
+        match tokio::time::timeout(PATIENCE, found).await {
+            Ok(items) => items,
+            Err(_) => panic!("{selector} did not become {what}: {:#?}", api.list(&list).await.map(|l| l.items)),
+        }
+    }
+}
+
+/// Creates the object, with `apiVersion` and `kind` filled in; `namespace` is empty for cluster-scoped kinds.
+pub async fn create<K>(client: &Client, namespace: &str, object: Value) -> K
+where
+    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned,
+{
+    let mut object = object;
+    object["apiVersion"] = json!(K::api_version(&()));
+    object["kind"] = json!(K::kind(&()));
+    let path = K::url_path(&(), Some(namespace).filter(|namespace| !namespace.is_empty()));
+    let request =
+        http::Request::post(path).header("content-type", "application/json").body(object.to_string().into_bytes());
+    client.request(request.expect("a request")).await.expect("created")
+}
+
+/// A ready Node with 8 cores, 16 GiB and room for 110 pods.
+pub async fn add_node(client: &Client, name: &str) {
+    create::<Node>(client, "", json!({"metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}}})).await;
+    let status = json!({"status": {"allocatable": {"cpu": "8", "memory": "16Gi", "pods": "110"},
+        "conditions": [{"type": "Ready", "status": "True", "reason": "KubeletReady",
+            "lastHeartbeatTime": Timestamp::now(),
+            "lastTransitionTime": Timestamp::now()}]}});
+    let nodes: Api<Node> = Api::all(client.clone());
+    nodes.patch_status(name, &PatchParams::default(), &Patch::Merge(status)).await.expect("a node status");
+}
+
+/// What kubelets do to the API: bound pods run and become ready, pods that are to go go.
+async fn play_kubelets(client: Client) {
+    let pods: Api<Pod> = Api::all(client.clone());
+    let mut changes = std::pin::pin!(watcher(pods, watcher::Config::default()).default_backoff().applied_objects());
+    let mut next = 0u32;
+    while let Some(pod) = changes.next().await {
+        let Ok(pod) = pod else { continue };
+        let Some(spec) = &pod.spec else { continue };
+        let (name, namespace) =
+            (pod.metadata.name.as_deref().unwrap_or(""), pod.metadata.namespace.as_deref().unwrap_or(""));
+        let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
+        // Nobody runs on the node `gone`.
+        if spec.node_name.as_deref().is_none_or(|node| node == "gone") {
+            continue;
+        }
+        let running = pod.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Running");
+        if pod.metadata.deletion_timestamp.is_some() {
+            let now = kube::api::DeleteParams { grace_period_seconds: Some(0), ..Default::default() };
+            assert!(api.delete(name, &now).await.is_ok_and(|_| true) || !running);
+        } else if !running && !name.contains("stuck") && spec.containers[0].image.as_deref() != Some("broken") {
+            next += 1;
+            let ip = format!("10.244.{}.{}", next / 250, next % 250 + 1);
+            let ready = json!({"type": "Ready", "status": "True", "lastTransitionTime": Timestamp::now()});
+            let status =
+                json!({"status": {"phase": "Running", "podIP": ip, "podIPs": [{"ip": ip}], "conditions": [ready]}});
+            if let Err(error) = api.patch_status(name, &PatchParams::default(), &Patch::Strategic(status)).await {
+                tracing::debug!(%error, "the pod went meanwhile");
+            }
+        }
+    }
+}
+
+/// A Deployment of `replicas` pods labelled `app: NAME`.
+pub fn deployment(name: &str, replicas: i32, image: &str) -> Value {
+    json!({"metadata": {"name": name}, "spec": {"replicas": replicas, "selector": {"matchLabels": {"app": name}},
+        "template": {"metadata": {"labels": {"app": name}}, "spec": {"containers": [{"name": "c", "image": image}]}}}})
+}
+
+/// Patches the object's spec, as `kubectl patch` does.
+pub async fn patch<K>(api: &Api<K>, name: &str, patch: Value) -> K
+where
+    K: Resource + Clone + std::fmt::Debug + DeserializeOwned,
+{
+    api.patch(name, &PatchParams::default(), &Patch::Strategic(patch)).await.expect("patched")
+}
+
+/// As [`create`], through an [`Api`] of the kind.
+pub async fn create_in_default<K>(api: &Api<K>, object: Value) -> K
+where
+    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned + serde::Serialize,
+{
+    let object: K = serde_json::from_value(object).expect("a valid object");
+    api.create(&PostParams::default(), &object).await.expect("created")
+}

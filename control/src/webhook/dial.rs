@@ -1,0 +1,113 @@
+//! The TCP connections under a webhook's TLS.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures::future::BoxFuture;
+use http::Uri;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use super::target::{Target, is_own};
+
+/// Opens connections and looks names up: the network, or what stands for it in a test.
+pub trait Dial: Send + Sync + 'static {
+    /// The addresses of a name.
+    fn resolve<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>>;
+
+    /// A connection.
+    fn connect(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<TcpStream>>;
+}
+
+/// The network of the machine.
+pub struct Network;
+
+impl Dial for Network {
+    fn resolve<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
+        Box::pin(async move { Ok(tokio::net::lookup_host((host, port)).await?.collect()) })
+    }
+
+    fn connect(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<TcpStream>> {
+        Box::pin(TcpStream::connect(address))
+    }
+}
+
+/// Connects to what the authority of a request's URI says. Shared by the connections of one webhook.
+#[derive(Clone)]
+pub struct Connector {
+    dial: Arc<dyn Dial>,
+    /// Whether whoever writes a Service has a say in where it leads.
+    by_service: bool,
+}
+
+/// How long a connection may take to be made. Source: the dialer of Go's default transport.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+impl Connector {
+    /// For a webhook with this target.
+    pub fn new(dial: Arc<dyn Dial>, target: &Target) -> Self {
+        Self { dial, by_service: matches!(target, Target::Service { .. }) }
+    }
+
+    async fn connect(self, uri: Uri) -> io::Result<TokioIo<TcpStream>> {
+        let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+        let port = uri.port_u16().unwrap_or(443);
+        let addresses = match host.parse::<IpAddr>() {
+            Ok(ip) => vec![SocketAddr::new(ip, port)],
+            Err(_) => {
+                let found = self.dial.resolve(host, port).await;
+                found.map_err(|error| io::Error::new(error.kind(), format!("dial tcp: lookup {host}: {error}")))?
+            }
+        };
+        let mut last = io::Error::new(io::ErrorKind::NotFound, format!("dial tcp: lookup {host}: no such host"));
+        for address in addresses {
+            if self.by_service && is_own(address.ip()) {
+                let why = format!("dial tcp {address}: a Service may not lead to this machine");
+                last = io::Error::new(io::ErrorKind::PermissionDenied, why);
+                continue;
+            }
+            match self.dial.connect(address).await {
+                Ok(stream) => {
+                    stream.set_nodelay(true)?;
+                    return Ok(TokioIo::new(stream));
+                }
+                Err(error) => last = io::Error::new(error.kind(), format!("dial tcp {address}: {}", shown(&error))),
+            }
+        }
+        Err(last)
+    }
+}
+
+/// As Go shows it.
+fn shown(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => "connect: connection refused".to_owned(),
+        io::ErrorKind::HostUnreachable => "connect: no route to host".to_owned(),
+        io::ErrorKind::NetworkUnreachable => "connect: network is unreachable".to_owned(),
+        _ => format!("connect: {error}"),
+    }
+}
+
+impl tower::Service<Uri> for Connector {
+    type Response = TokioIo<TcpStream>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let connector = self.clone();
+        Box::pin(async move {
+            let connected = tokio::time::timeout(TIMEOUT, connector.connect(uri)).await;
+            connected.unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "dial tcp: i/o timeout")))
+        })
+    }
+}

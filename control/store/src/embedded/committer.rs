@@ -1,0 +1,236 @@
+//! Group commit: one thread takes all transactions that wait, decides each against the state so far, and makes them
+//! durable together, in one transaction of the file. Only then are they published and answered.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::{mpsc, oneshot};
+use tracing::{error, info, warn};
+
+use super::{File, Published, file::FileError};
+use crate::{CommitError, Event, EventType, Object, Remade, Remake, Snapshot, Transaction, stats::Counters};
+
+/// What waits for the committer.
+pub enum Work {
+    Commit(Request),
+    Reread(Reread),
+}
+
+/// Objects that are to be made anew: see [`Store::reread`](crate::Store::reread).
+pub struct Reread {
+    pub resource: String,
+    /// What was made of them already.
+    pub remade: Remade,
+    /// Makes those that were written since.
+    pub remake: Remake,
+    pub reply: oneshot::Sender<()>,
+}
+
+/// Transactions that wait for the committer.
+pub struct Request {
+    /// Each is committed or refused on its own.
+    pub transactions: Vec<Transaction>,
+    /// Gets one outcome per transaction, in their order.
+    pub reply: oneshot::Sender<Vec<Outcome>>,
+}
+
+/// What became of one transaction.
+pub type Outcome = Result<Vec<Arc<Object>>, CommitError>;
+
+/// A batch takes no further request once it has this many writes, or this many bytes.
+const MAX_WRITES: usize = 4096;
+const MAX_BYTES: usize = 32 << 20;
+
+/// The one writer of the file, run by a thread of its own.
+pub struct Committer {
+    /// Where batches become durable.
+    pub file: File,
+    /// What readers and watches see; changed once a batch is durable.
+    pub published: Arc<Published>,
+    /// For [`Stats`](crate::Stats).
+    pub counters: Arc<Counters>,
+    /// The state after a batch whose commit failed with an error. It may have become durable nevertheless.
+    pub doubtful: Option<(Snapshot, Vec<Event>)>,
+}
+
+impl Committer {
+    /// Works until all senders of requests are gone and all requests are answered.
+    pub fn run(mut self, mut requests: mpsc::Receiver<Work>) {
+        while let Some(first) = requests.blocking_recv() {
+            let first = match first {
+                Work::Commit(request) => request,
+                Work::Reread(reread) => {
+                    self.reread(reread);
+                    continue;
+                }
+            };
+            let mut reread = None;
+            let mut size = measure(&first.transactions);
+            let mut batch = vec![first];
+            while size.0 < MAX_WRITES && size.1 < MAX_BYTES {
+                let next = match requests.try_recv() {
+                    Ok(Work::Commit(next)) => next,
+                    // After the batch, in whose order it came.
+                    Ok(Work::Reread(found)) => {
+                        reread = Some(found);
+                        break;
+                    }
+                    Err(_) => break,
+                };
+                let more = measure(&next.transactions);
+                size = (size.0 + more.0, size.1 + more.1);
+                batch.push(next);
+            }
+            self.counters.queued.fetch_sub(batch.len() as u64, Ordering::Relaxed);
+            self.counters.begin();
+            // A batch that panics must not end the committer, and with it all writes. Its writers are told that there
+            // is no answer.
+            if catch_unwind(AssertUnwindSafe(|| self.commit(batch))).is_err() {
+                error!("a batch of writes panicked; the store goes on without it");
+                // What of it became durable is found out as after an error of the disk.
+                self.file.close();
+            }
+            self.counters.end();
+            if let Some(reread) = reread {
+                self.reread(reread);
+            }
+        }
+    }
+
+    /// Nothing of it is written to the file, which holds the texts that it is made from.
+    fn reread(&mut self, Reread { resource, remade, remake, reply }: Reread) {
+        let put = catch_unwind(AssertUnwindSafe(|| {
+            let mut state = self.published.snapshot();
+            state.reread(&resource, &remade, &*remake);
+            self.published.publish(state, Vec::new());
+            if let Some((doubtful, _)) = &mut self.doubtful {
+                doubtful.reread(&resource, &remade, &*remake);
+            }
+        }));
+        if put.is_err() {
+            error!(resource, "objects could not be read anew; they stay as they were");
+        }
+        if reply.send(()).is_err() {
+            // Who asked has gone away; the objects are as they must be.
+        }
+    }
+
+    fn commit(&mut self, batch: Vec<Request>) {
+        if let Err(error) = self.recover() {
+            self.counters.refused(error.clone());
+            for request in batch {
+                let refused = request.transactions.iter().map(|_| Err(error.clone())).collect();
+                self.answer(request.reply, refused);
+            }
+            return;
+        }
+        let mut state = self.published.snapshot();
+        let mut events = Vec::new();
+        let mut answers = Vec::with_capacity(batch.len());
+        for request in batch {
+            let transactions = request.transactions.into_iter();
+            let results: Vec<Outcome> = transactions.map(|transaction| state.apply(transaction, &mut events)).collect();
+            answers.push((request.reply, results));
+        }
+        if events.is_empty() {
+            answers.into_iter().for_each(|(reply, results)| self.answer(reply, results));
+            return;
+        }
+        let (begun, writes) = (Instant::now(), events.len());
+        let made = self.file.commit(&events).or_else(|error| self.commit_without_log(&events, error));
+        self.counters.synced(begun.elapsed(), made.as_ref().err().map(|error| error.for_writers()));
+        match made {
+            Ok(()) => {
+                Counters::add(&self.counters.writes, writes);
+                self.published.publish(state, events);
+                answers.into_iter().for_each(|(reply, results)| self.answer(reply, results));
+            }
+            Err(error) => {
+                error!(error = &error as &dyn std::error::Error, "a write to the store failed");
+                let refusal = error.for_writers();
+                self.doubtful = Some((state, events));
+                for (reply, results) in answers {
+                    // A conflict was seen against writes of the same batch, which did not happen: refuse all alike.
+                    self.answer(reply, results.iter().map(|_| Err(refusal.clone())).collect());
+                }
+            }
+        }
+    }
+
+    /// Tries a batch that found the disk full once more without the log of changes, if it deletes anything: the log
+    /// takes the text of what is deleted, and so a deletion would need the space that it is to free. Watches begin
+    /// after the batch then, should the program be started again.
+    fn commit_without_log(&mut self, events: &[Event], error: FileError) -> Result<(), FileError> {
+        let deletes = events.iter().any(|event| event.event_type == EventType::Deleted);
+        if !error.no_space() || !deletes {
+            return Err(error);
+        }
+        match self.file.reopen() {
+            Ok(Some(durable)) if durable == self.published.snapshot().revision => {
+                self.file.drop_log();
+                self.file.commit(events)
+            }
+            // Opened or not, what became of the batch is found out by the next one.
+            Ok(_) => {
+                self.file.close();
+                Err(error)
+            }
+            Err(_) => Err(error),
+        }
+    }
+
+    fn answer(&self, reply: oneshot::Sender<Vec<Outcome>>, results: Vec<Outcome>) {
+        for result in &results {
+            let counter = match result {
+                Ok(_) => &self.counters.committed,
+                Err(CommitError::Conflict { .. } | CommitError::Refused { .. }) => &self.counters.conflicts,
+                Err(CommitError::Full { .. } | CommitError::Unavailable { .. }) => &self.counters.failed,
+            };
+            Counters::add(counter, 1);
+        }
+        // The writer may have gone away; its writes stand.
+        drop(reply.send(results));
+    }
+
+    /// Opens the file again after an error, and finds out what became of the batch that failed.
+    fn recover(&mut self) -> Result<(), CommitError> {
+        let durable = match self.file.reopen() {
+            Ok(None) => return Ok(()),
+            Ok(Some(revision)) => revision,
+            Err(error) => {
+                warn!(error = &error as &dyn std::error::Error, "the store cannot be opened again yet");
+                // A caller that retries at once must not make this a busy loop.
+                std::thread::sleep(Duration::from_millis(20));
+                return Err(error.for_writers());
+            }
+        };
+        match self.doubtful.take() {
+            Some((state, events)) if state.revision == durable => {
+                info!(revision = durable, "the store is back; the writes that were reported as failed had been made");
+                self.published.publish(state, events);
+                Ok(())
+            }
+            _ if durable == self.published.snapshot().revision => {
+                info!(revision = durable, "the store is back");
+                Ok(())
+            }
+            _ => {
+                let message = format!(
+                    "the file is at revision {durable}, the store at {}: it was changed by someone else",
+                    self.published.snapshot().revision
+                );
+                self.file.close();
+                Err(CommitError::Unavailable { message })
+            }
+        }
+    }
+}
+
+/// How many writes, and how many bytes of text.
+fn measure(transactions: &[Transaction]) -> (usize, usize) {
+    let writes = transactions.iter().map(|transaction| transaction.writes.len());
+    (writes.sum(), transactions.iter().map(Transaction::size).sum())
+}

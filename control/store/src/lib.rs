@@ -1,0 +1,170 @@
+//! Objects by key and revision: transactions over several keys, consistent lists, and watches.
+//!
+//! ```text
+//! writers ── Transaction ──▶ queue ──▶ committer ──▶ file (one sync for a whole batch)
+//!                                         │ durable
+//!                                         ├──▶ Snapshot: what gets and lists read
+//!                                         ├──▶ Topic of each resource: what watches read
+//!                                         └──▶ answers to the writers
+//! ```
+//!
+//! The store decides which write wins and in which order writes are seen. It never looks into an object: what its bytes
+//! say is decided by `api`, which also makes the [`Header`] kept beside them.
+//!
+//! Nouns:
+//! - **revision**: counts the writes of the whole store, from 1. Each write has its own.
+//! - **transaction**: writes that are made together or not at all, with what they require of other keys.
+//! - **batch**: the transactions that become durable with one sync. Each is decided on its own.
+//! - **snapshot**: all objects at one revision, as persistent maps: a clone costs nothing, and nothing changes it.
+//! - **index**: a selectable field by which lists and watches find objects without a look at the others.
+//! - **term**: the value of one object under one index.
+//! - **history**: recent events in order, bounded by count, bytes and age. A reader that falls behind it is
+//!   [`Expired`].
+//! - **topic**: the history of a resource and its **feeds**, one for each indexed value that somebody watches.
+//! - **quarantine**: rows of the file that this program cannot read, kept aside.
+//!
+//! A write is answered when it is durable, and is visible to reads and watches from then on, never before.
+//!
+//! Files: `transaction` (what writers ask), `object` (an object in memory), `table` and `snapshot` (the state),
+//! `history` and `topic` (the changes), `stats` (counts), `embedded/committer` (the one writer), `embedded/file`
+//! (durability), `embedded/quarantine`. How to inspect it: [`Store::stats`], served under `/metrics` and as the
+//! readiness check `store`.
+
+#![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "what panics in a test fails it"))]
+
+mod binary;
+pub mod embedded;
+mod history;
+mod object;
+#[cfg(test)]
+#[path = "../../../tests/skipped.rs"]
+mod skipped;
+mod snapshot;
+mod stats;
+mod table;
+#[cfg(test)]
+mod tests;
+mod topic;
+mod transaction;
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+pub use binary::BinaryFrame;
+pub use embedded::{Embedded, OpenError};
+pub use history::{Event, EventType, History};
+pub use object::{
+    Draft, Header, MANAGED_FIELDS, NAME_INDEX, NAMESPACE_INDEX, Object, OwnerReference, RESOURCE_VERSION, StoredCell,
+    Term,
+};
+pub use snapshot::Snapshot;
+pub use stats::{BOUNDS as SYNC_SECONDS_BOUNDS, Histogram, Stats, StoreFault};
+pub use table::Table;
+pub use topic::{Subscription, Topic};
+pub use transaction::{Amendment, Change, CommitError, Condition, Expect, Requirement, Transaction, Write};
+
+/// Where an object is kept: its resource (`pods`, `deployments.apps`) and its key in it (`namespace/name`, or `name`).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    /// `pods`, `deployments.apps`
+    pub resource: Arc<str>,
+    /// `namespace/name`, or `name`
+    pub name: Arc<str>,
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.resource, self.name)
+    }
+}
+
+/// Makes an object anew; `None` leaves it as it is.
+pub type Remake = Box<dyn Fn(&Object) -> Option<Draft> + Send>;
+
+/// Objects that were made anew, by key: the revision of each that was read, and what became of it.
+pub type Remade = HashMap<Arc<str>, (u64, Option<Arc<Object>>)>;
+
+/// The revision asked for is older than what the store still knows.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("revision {asked} is too old: the oldest one known is {oldest}")]
+pub struct Expired {
+    /// The revision asked for.
+    pub asked: u64,
+    /// The oldest that is known.
+    pub oldest: u64,
+}
+
+/// A store of objects. Reads answer from memory and do not block.
+#[async_trait::async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// All objects as they are now: consistent, and not changed by later writes.
+    fn snapshot(&self) -> Snapshot;
+
+    /// The objects of `resource` as they were at `revision`: as an earlier [`Store::keep`] kept them, or made from the
+    /// watch history. What it says of other resources means nothing.
+    fn snapshot_at(&self, resource: &str, revision: u64) -> Result<Snapshot, Expired>;
+
+    /// Waits until `revision` can be seen by all reads, or `within` is over. Answers with [`Store::published`].
+    async fn wait_for(&self, revision: u64, within: Duration) -> u64;
+
+    /// Keeps `snapshot` for later calls of [`Store::snapshot_at`], for some minutes. Where too many are kept, the user
+    /// for whom the most are loses one.
+    fn keep(&self, snapshot: &Snapshot, user: &str);
+
+    /// The latest revision whose events all subscriptions can already see.
+    fn published(&self) -> u64;
+
+    /// Changes of one resource after `revision`, in order.
+    fn watch(&self, resource: &str, after: u64) -> Result<Subscription, Expired>;
+
+    /// The changes after a revision of the objects alone that have a value under an index, or had it before the change:
+    /// `term` names the index and the value.
+    fn watch_by(&self, resource: &str, term: (&str, &str), after: u64) -> Result<Subscription, Expired>;
+
+    /// What the store counts of itself.
+    fn stats(&self) -> Stats;
+
+    /// Commits each transaction whole or not at all, independently of the others; answers in the same order, once all
+    /// that was written is durable (one sync for all). A later transaction sees what the earlier ones wrote.
+    ///
+    /// A committed transaction answers with one object for each of its writes: of a put the new object, of a delete the
+    /// object in its last state, at the revision of the deletion.
+    async fn commit_all(&self, transactions: Vec<Transaction>) -> Vec<Result<Vec<Arc<Object>>, CommitError>>;
+
+    /// Makes every object of a resource anew from its text, at the revision it has: what `remake` answers takes its
+    /// place, without an event. For headers and texts that follow from data which has changed.
+    async fn reread(&self, resource: &str, remake: Remake);
+
+    /// Forgets watch history up to `revision`: watches from before it are refused from then on.
+    fn compact(&self, revision: u64);
+
+    /// Drops the watch history and the kept snapshots that are too old at `now`. Writes do so for the resources that
+    /// they change; this is for those that nothing changes any more. Returns how many bytes of objects the history
+    /// held.
+    fn trim(&self, now: Instant) -> usize;
+
+    /// Commits one transaction.
+    async fn commit(&self, transaction: Transaction) -> Result<Vec<Arc<Object>>, CommitError> {
+        self.commit_all(vec![transaction]).await.pop().unwrap_or_else(no_answer)
+    }
+
+    /// Makes each write independently, as a transaction of its own.
+    async fn write(&self, writes: Vec<Write>) -> Vec<Result<Arc<Object>, CommitError>> {
+        let results = self.commit_all(writes.into_iter().map(Transaction::from).collect()).await;
+        results.into_iter().map(|result| result?.pop().map_or_else(no_answer, Ok)).collect()
+    }
+
+    /// Makes one write.
+    async fn write_one(&self, write: Write) -> Result<Arc<Object>, CommitError> {
+        self.write(vec![write]).await.pop().unwrap_or_else(no_answer)
+    }
+}
+
+/// A store that answers less than it was asked has failed.
+fn no_answer<T>() -> Result<T, CommitError> {
+    Err(CommitError::Unavailable { message: "the store gave no answer".into() })
+}

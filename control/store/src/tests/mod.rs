@@ -1,0 +1,68 @@
+//! The store against a model, against kill -9, loss of power, a full disk and damage; its transactions, indexes and
+//! watches.
+
+mod crash;
+mod full_disk;
+mod indexes;
+mod model;
+mod power_loss;
+mod quarantine;
+mod small_disk;
+mod transactions;
+mod watches;
+
+use std::path::Path;
+
+use super::{Change, Draft, Embedded, Expect, Header, Key, Term, Write};
+
+/// What the value of an object starts with whose deletion was asked for.
+const TERMINATING: &str = "terminating ";
+
+/// A draft whose text is `{"metadata":{"resourceVersion":"…"},"value":VALUE}`.
+fn draft(value: &str) -> Draft {
+    Draft {
+        head: br#"{"metadata":{"resourceVersion":""#.to_vec(),
+        tail: format!("\"}},\"value\":{value:?}}}").into_bytes(),
+        managed_len: 0,
+        metadata_at: 12,
+        header: Box::new(Header {
+            name: value.into(),
+            deleting: value.starts_with(TERMINATING),
+            indexes: value.split_whitespace().filter_map(term).collect(),
+            ..Header::default()
+        }),
+    }
+}
+
+/// The index `node` of an object whose value has the word `@NODE`.
+fn term(word: &str) -> Option<Term> {
+    Some(Term { index: "node".into(), value: word.strip_prefix('@')?.into() })
+}
+
+/// The value in a text that [`draft`] made.
+fn value(json: &[u8]) -> String {
+    let value: serde_json::Value = serde_json::from_slice(json).unwrap();
+    value["value"].as_str().unwrap().to_owned()
+}
+
+fn key(name: &str) -> Key {
+    Key { resource: "things".into(), name: name.into() }
+}
+
+fn put(name: &str, expect: Expect, value: &str) -> Write {
+    Write { key: key(name), expect, change: Change::Put(draft(value)) }
+}
+
+fn delete(name: &str, revision: u64) -> Write {
+    Write { key: key(name), expect: Expect::At(revision), change: Change::Delete }
+}
+
+/// Reads an object back.
+fn header(_: &str, _: &str, json: &[u8]) -> Result<Draft, serde_json::Error> {
+    serde_json::from_slice::<serde_json::Value>(json)?;
+    Ok(draft(&value(json)))
+}
+
+fn open(path: &Path) -> Embedded {
+    Embedded::open(path, header).unwrap()
+}

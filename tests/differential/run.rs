@@ -1,0 +1,118 @@
+//! A run: both servers are started, scenarios are sent until there were enough requests, and the report is written.
+
+use kube::Client;
+
+use crate::{
+    Arguments,
+    comparison::differences,
+    exchange::{Answer, exchange},
+    fairlead_server::FairleadServer,
+    justified::justified,
+    kit::Result,
+    kube_apiserver::{self, KubeApiServer},
+    normalise::{SERVICE_RANGE, normalise},
+    report::{Compared, Report},
+    request::{Memory, Request},
+    resources::{self, Resource},
+    scenario::{Scenario, scenario},
+};
+
+/// The servers' clients.
+struct Servers {
+    ours: Client,
+    theirs: Client,
+}
+
+/// Whether every difference is justified.
+pub async fn run(arguments: &Arguments) -> Result<bool> {
+    if let Some(missing) = kube_apiserver::missing(&arguments.peers, &kube_apiserver::PARTS) {
+        return Err(missing.into());
+    }
+    let dir = tempfile::tempdir()?;
+    let range = format!("--service-cluster-ip-range={SERVICE_RANGE}");
+    let mut reference = KubeApiServer::start(&arguments.peers, dir.path(), &[&range]).await?;
+    let mut fairlead = FairleadServer::start(dir.path(), &["--api-only", "--service-cidr", SERVICE_RANGE]).await?;
+    let servers = Servers {
+        ours: Client::try_from(fairlead.config.clone())?,
+        theirs: Client::try_from(reference.config.clone())?,
+    };
+    let mut report = Report::default();
+    let outcome = compare(arguments, &servers, &mut report).await;
+    report.write(&arguments.out)?;
+    outcome.map_err(|error| {
+        let ended = fairlead.ended().or_else(|| reference.ended()).unwrap_or_default();
+        format!("{error}\n{ended}")
+    })?;
+    print!("{}", report.summary());
+    println!("report: {}", arguments.out.display());
+    let (agree, all) = report.agreement();
+    Ok(agree == all)
+}
+
+async fn compare(arguments: &Arguments, servers: &Servers, report: &mut Report) -> Result {
+    let resources = resources::resources(&servers.theirs, &arguments.kinds).await?;
+    let mut number = 0;
+    while report.agreement().1 < arguments.requests {
+        for resource in &resources {
+            number += 1;
+            let scenario = scenario(arguments.seed, number, resource)?;
+            play(servers, resource, &scenario, report).await.map_err(|error| format!("scenario {number}: {error}"))?;
+            if report.agreement().1 >= arguments.requests {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Sends a scenario's requests until one of them leaves the servers with different objects.
+async fn play(servers: &Servers, resource: &Resource, scenario: &Scenario, report: &mut Report) -> Result {
+    let (mut ours, mut theirs) = (Memory::default(), Memory::default());
+    for request in &scenario.setup {
+        let (ours, theirs) = send(servers, request, &mut ours, &mut theirs).await?;
+        for answer in [ours, theirs].iter().filter(|answer| !answer.accepted()) {
+            return Err(format!("{} {}: {}", request.method, request.path, answer.body).into());
+        }
+    }
+    (ours, theirs) = Default::default();
+    for request in &scenario.requests {
+        let memory = ours.clone();
+        let (our_answer, their_answer) = send(servers, request, &mut ours, &mut theirs).await?;
+        let diverged = our_answer.accepted() != their_answer.accepted() && request.persists();
+        let (our_answer, their_answer) = (normalise(our_answer), normalise(their_answer));
+        let mut found = differences(&our_answer, &their_answer);
+        let mut reasons = Vec::new();
+        found.retain(|difference| match justified(request, difference) {
+            Some(entry) => {
+                reasons.push(entry.because);
+                false
+            }
+            None => true,
+        });
+        report.add(&Compared {
+            kind: &resource.kind,
+            request,
+            memory: &memory,
+            ours: &our_answer,
+            theirs: &their_answer,
+            differences: &found,
+            justified: &reasons,
+        });
+        if diverged {
+            break;
+        }
+    }
+    for request in &scenario.cleanup {
+        send(servers, request, &mut ours, &mut theirs).await?;
+    }
+    Ok(())
+}
+
+async fn send(
+    servers: &Servers,
+    request: &Request,
+    ours: &mut Memory,
+    theirs: &mut Memory,
+) -> Result<(Answer, Answer)> {
+    tokio::try_join!(exchange(&servers.ours, request, ours), exchange(&servers.theirs, request, theirs))
+}
