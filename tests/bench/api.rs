@@ -99,6 +99,14 @@ impl Server {
         }
     }
 
+    /// What a part of it that has ended said last.
+    fn ended(&mut self) -> Option<String> {
+        match self {
+            Self::Fairlead(server) => server.ended(),
+            Self::Kubernetes(server) => server.ended(),
+        }
+    }
+
     fn stop(&mut self) {
         match self {
             Self::Fairlead(server) => drop(server.process.take()),
@@ -143,27 +151,33 @@ pub fn run(peers: &Path, dir: &Path) -> Result {
         sizes.pods, sizes.watchers, sizes.events
     ));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let work = tempfile::tempdir()?;
-        let mut servers = Vec::new();
-        let start = Instant::now();
-        let server = FairleadServer::start(work.path(), &["--api-only"]).await?;
-        first_answer(&server.config, "/version").await?;
-        report.add("fairlead", 13.0, start.elapsed().as_secs_f64());
-        servers.push(Server::Fairlead(server));
-        match kube_apiserver::missing(peers, &kube_apiserver::PARTS) {
-            Some(why) => report.note(why),
-            None => {
-                let mut flags = WITHOUT_LIMITS.to_vec();
-                flags.push("--disable-admission-plugins=ServiceAccount");
-                let start = Instant::now();
-                let server = KubeApiServer::start(peers, &work.path().join("kubernetes"), &flags).await?;
-                report.add("Kubernetes", 13.0, start.elapsed().as_secs_f64());
-                servers.push(Server::Kubernetes(server));
+    runtime
+        .block_on(async {
+            let work = tempfile::tempdir()?;
+            let mut servers = Vec::new();
+            let start = Instant::now();
+            let server = FairleadServer::start(work.path(), &["--api-only"]).await?;
+            first_answer(&server.config, "/version").await?;
+            report.add("fairlead", 13.0, start.elapsed().as_secs_f64());
+            servers.push(Server::Fairlead(server));
+            match kube_apiserver::missing(peers, &kube_apiserver::PARTS) {
+                Some(why) => report.note(why),
+                None => {
+                    let mut flags = WITHOUT_LIMITS.to_vec();
+                    flags.push("--disable-admission-plugins=ServiceAccount");
+                    let start = Instant::now();
+                    let server = KubeApiServer::start(peers, &work.path().join("kubernetes"), &flags).await?;
+                    report.add("Kubernetes", 13.0, start.elapsed().as_secs_f64());
+                    servers.push(Server::Kubernetes(server));
+                }
             }
-        }
-        measure(&sizes, &mut servers, &mut report).await
-    })?;
+            let outcome = measure(&sizes, &mut servers, &mut report).await;
+            outcome.map_err(|error| {
+                let ended: Vec<String> = servers.iter_mut().filter_map(Server::ended).collect();
+                format!("{error}\n{}", ended.join("\n")).into()
+            })
+        })
+        .map_err(|error: Box<dyn std::error::Error + Send + Sync>| error)?;
     report.publish(dir)
 }
 

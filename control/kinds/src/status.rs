@@ -116,7 +116,7 @@ impl Status {
     pub fn not_acceptable<T: AsRef<str>>(served: &[T]) -> Self {
         let served: Vec<&str> = served.iter().map(AsRef::as_ref).collect();
         let message = format!("only the following media types are accepted: {}", served.join(", "));
-        Self { code: 406, reason: "NotAcceptable", message, details: Some(json!({})) }
+        Self { code: 406, reason: "NotAcceptable", message, details: None }
     }
 
     /// 406: the form that was asked for is one of lists, and this is none, or the other way round. `found` is what is

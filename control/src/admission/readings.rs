@@ -11,12 +11,14 @@ use crate::store::{Object, Snapshot};
 /// More readings than this are forgotten all at once, so that objects that are gone do not fill the memory.
 const MOST: usize = 1 << 17;
 
+/// By the key in the resource, each with the revision that was read.
+type ByKey<T> = HashMap<Arc<str>, (u64, Arc<T>)>;
+
 /// Readings of one resource's objects.
 pub struct Readings<T> {
     resource: &'static str,
     read: fn(&Value) -> T,
-    /// By the key in the resource, with the revision that was read.
-    known: RwLock<HashMap<Arc<str>, (u64, Arc<T>)>>,
+    known: RwLock<ByKey<T>>,
 }
 
 impl<T> Readings<T> {

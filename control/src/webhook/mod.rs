@@ -3,6 +3,7 @@
 //!
 //! - **[`ClientConfig`]**: where a webhook is and whom it must prove to be, read once.
 //! - **[`Client`]**: calls it. Its connections are kept and shared by all requests; it is cheap to clone.
+//! - **`trust`**: whose certificates are taken.
 //! - **`target`**: which address a call goes to, decided anew for each call, so that an endpoint that is no longer
 //!   ready gets no further calls over a kept connection.
 //!
@@ -30,6 +31,7 @@ use serde_json::Value;
 use self::{
     dial::Connector,
     target::{Address, Target},
+    trust::Trust,
 };
 use crate::store::Snapshot;
 
@@ -37,6 +39,7 @@ mod dial;
 mod target;
 #[cfg(test)]
 pub mod tests;
+mod trust;
 
 pub use dial::{Dial, Network};
 
@@ -170,7 +173,8 @@ impl Client {
         let tls = TlsConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .map_err(|error| wrong(error.to_string()))?
-            .with_root_certificates(roots(&config.authorities)?)
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(trust(&config.authorities)?))
             .with_no_client_auth();
         // HTTP/1.1: one connection of HTTP/2 would send all requests to one of several endpoints.
         let connector = HttpsConnectorBuilder::new()
@@ -245,27 +249,28 @@ fn whole_seconds(timeout: Duration) -> u64 {
     timeout.as_secs().saturating_add(u64::from(timeout.subsec_nanos() > 0))
 }
 
-/// The authorities whose certificates are taken.
-fn roots(bundle: &[u8]) -> Result<RootCertStore, ConfigError> {
+/// Whose certificates are taken.
+fn trust(bundle: &[u8]) -> Result<Trust, ConfigError> {
     // They are read from disk: once.
     static SYSTEM: LazyLock<RootCertStore> = LazyLock::new(|| {
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         roots
     });
-    if bundle.is_empty() {
-        return Ok(SYSTEM.clone());
-    }
     let wrong = |why: String| ConfigError::CaBundle { why };
-    let mut roots = RootCertStore::empty();
+    if bundle.is_empty() {
+        return Trust::new(SYSTEM.clone(), Vec::new()).map_err(wrong);
+    }
+    let (mut roots, mut own) = (RootCertStore::empty(), Vec::new());
     for certificate in CertificateDer::pem_slice_iter(bundle) {
         let certificate = certificate.map_err(|error| wrong(error.to_string()))?;
-        roots.add(certificate).map_err(|error| wrong(error.to_string()))?;
+        roots.add(certificate.clone()).map_err(|error| wrong(error.to_string()))?;
+        own.push(certificate);
     }
     if roots.is_empty() {
         return Err(wrong("unable to parse bytes as PEM block".to_owned()));
     }
-    Ok(roots)
+    Trust::new(roots, own).map_err(wrong)
 }
 
 /// What an error comes from, in the words of Go where clients know them.

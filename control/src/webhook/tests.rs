@@ -13,7 +13,7 @@ use std::{
 use futures::future::BoxFuture;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
-use rcgen::{CertificateParams, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, date_time_ymd};
 use rustls::ServerConfig;
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde_json::json;
@@ -44,9 +44,14 @@ pub type Answering = Arc<dyn Fn(String, Value) -> BoxFuture<'static, (u16, Value
 impl TestServer {
     /// With a certificate for `names`.
     pub async fn start(names: &[&str], answering: Answering) -> Self {
-        let key = KeyPair::generate().unwrap();
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let certificate = CertificateParams::new(names).unwrap().self_signed(&key).unwrap();
+        Self::start_as(CertificateParams::new(names).unwrap(), answering).await
+    }
+
+    /// With a certificate that it signed itself.
+    pub async fn start_as(certificate: CertificateParams, answering: Answering) -> Self {
+        let key = KeyPair::generate().unwrap();
+        let certificate = certificate.self_signed(&key).unwrap();
         let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
@@ -219,6 +224,25 @@ async fn a_certificate_for_another_name_or_by_another_authority_is_refused() {
     );
     let unknown = error(other.port, &server.bundle).await;
     assert!(unknown.ends_with("x509: certificate signed by unknown authority"), "{unknown}");
+}
+
+#[tokio::test]
+async fn an_authority_that_is_its_own_server_is_taken_as_by_go() {
+    let answer = async |name: &str, change: fn(&mut CertificateParams)| {
+        let mut certificate = CertificateParams::new([name.to_owned()]).unwrap();
+        certificate.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        change(&mut certificate);
+        let server = TestServer::start_as(certificate, echo()).await;
+        let client = Client::new(ClientConfig::read(&server.client_config("/a")).unwrap()).unwrap();
+        posted(&client, &Snapshot::default()).await.map_err(|error| error.to_string())
+    };
+    assert_eq!(answer("localhost", |_| {}).await, Ok(json!({"a": 1})));
+    let other = answer("other", |_| {}).await.unwrap_err();
+    assert!(other.contains("certificate not valid for name"), "{other}");
+    let expired = answer("localhost", |certificate| certificate.not_after = date_time_ymd(2020, 1, 1)).await;
+    assert!(expired.unwrap_err().contains("x509: "), "an expired one is not");
+    let early = answer("localhost", |certificate| certificate.not_before = date_time_ymd(3000, 1, 1)).await;
+    assert!(early.unwrap_err().contains("x509: "), "one that is not valid yet is not");
 }
 
 #[tokio::test]

@@ -74,7 +74,7 @@ mod tests {
         assert!(check("kubectl-client-side-apply é").is_empty());
         assert_eq!(check(&"a".repeat(129)).len(), 1);
         let error = &check("a\u{7}\u{200b}")[0];
-        assert_eq!(error.message, "Invalid value: \"a\\u0007\u{200b}\": invalid character U+0007 (at position 1)");
+        assert_eq!(error.message, "Invalid value: \"a\\a\\u200b\": invalid character U+0007 (at position 1)");
         assert_eq!(check("a\u{7}\u{200b}").len(), 2);
     }
 }

@@ -36,8 +36,6 @@ pub enum FieldErrorReason {
     TooMany,
 }
 
-const IMMUTABLE: &str = "field is immutable";
-
 impl FieldError {
     /// A required field is missing.
     pub fn required(path: impl Into<String>, detail: &str) -> Self {
@@ -47,9 +45,7 @@ impl FieldError {
 
     /// The value of a field is not valid, for a reason that may be empty.
     pub fn invalid(path: impl Into<String>, value: &Value, detail: impl AsRef<str>) -> Self {
-        let detail = detail.as_ref();
-        // What is not there is an empty text to Kubernetes; what may not change is told as it is.
-        let value = if value.is_null() && detail != IMMUTABLE { "\"\"".to_owned() } else { shown(value) };
+        let (detail, value) = (detail.as_ref(), shown(value));
         let message = if detail.is_empty() {
             format!("Invalid value: {value}")
         } else {
@@ -97,7 +93,7 @@ impl FieldError {
 
     /// A field that may not change once it is set.
     pub fn immutable(path: impl Into<String>, value: &Value) -> Self {
-        Self::invalid(path, value, IMMUTABLE)
+        Self::invalid(path, value, "field is immutable")
     }
 
     /// Something, if the number at `path` is there and below zero.
@@ -165,7 +161,9 @@ pub fn go_quoted(text: &str) -> String {
             '\r' => out.push_str("\\r"),
             '\t' => out.push_str("\\t"),
             '\0'..='\u{1f}' | '\u{7f}' => out.push_str(&format!("\\x{:02x}", u32::from(c))),
-            '\u{80}'..='\u{9f}' | '\u{ad}' => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+            '\u{80}'..='\u{a0}' | '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{feff}' => {
+                out.push_str(&format!("\\u{:04x}", u32::from(c)))
+            }
             c => out.push(c),
         }
     }

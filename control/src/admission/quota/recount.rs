@@ -44,7 +44,8 @@ pub fn plan(quota: &Quota, found: &BTreeMap<String, Found>, now: i64) -> Recount
     let mut until: Option<i64> = None;
     for resource in resources(quota) {
         let (Some(evaluator), Some(found)) = (Evaluator::of(resource), found.get(resource)) else { continue };
-        let mut sum: Amounts = quota.wanted.keys().filter(|name| evaluator.measures(name)).map(zero).collect();
+        let mut sum: Amounts =
+            quota.wanted.keys().filter(|name| evaluator.measures(name)).map(|name| zero(name)).collect();
         match found {
             Found::Counted(count) if quota.scopes.is_empty() => {
                 sum.values_mut().for_each(|amount| *amount = Quantity::of_units(*count));
@@ -65,8 +66,8 @@ pub fn plan(quota: &Quota, found: &BTreeMap<String, Found>, now: i64) -> Recount
     Recount { status, until }
 }
 
-fn zero(name: &String) -> (String, Quantity) {
-    (name.clone(), Quantity::ZERO)
+fn zero(name: &str) -> (String, Quantity) {
+    (name.to_owned(), Quantity::ZERO)
 }
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ use crate::{
     admission::readings::Readings,
     encode,
     kinds::Registry,
+    later::later,
     store::{Change, CommitError, Event, EventType, Expect, Key, Object, Snapshot, Store, Subscription, Write},
 };
 
@@ -73,7 +74,7 @@ impl Counter {
         loop {
             if Instant::now() >= all_at {
                 self.begin_anew();
-                all_at = Instant::now() + INTERVAL;
+                all_at = later(Instant::now(), INTERVAL);
             }
             self.watch_what_is_measured();
             let mut again = None;
@@ -83,7 +84,7 @@ impl Counter {
                         tracing::warn!(namespace, %error, "quotas could not be counted");
                     }
                     self.stale.insert(namespace);
-                    again = Some(Instant::now() + RETRY);
+                    again = Some(later(Instant::now(), RETRY));
                 }
             }
             let until = [again, self.next_due(), Some(all_at)].into_iter().flatten().min().unwrap_or(all_at);
@@ -178,7 +179,7 @@ impl Counter {
     fn next_due(&self) -> Option<Instant> {
         let seconds = self.due.values().min()?.saturating_add(1).saturating_sub(Timestamp::now().as_second());
         let wait = Duration::from_secs(u64::try_from(seconds).unwrap_or_default());
-        Some(crate::later::later(Instant::now(), wait))
+        Some(later(Instant::now(), wait))
     }
 
     fn mark_due(&mut self) {

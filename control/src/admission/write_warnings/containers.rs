@@ -93,8 +93,11 @@ fn hidden_variables(place: &str, container: &Value) -> Vec<String> {
     all
 }
 
+/// Where a port is named, and the port and the address of the host that it has.
+type HostPort<'a> = (&'a str, i64, &'a str);
+
 fn overlapping_ports(ports: &[(String, &Value)]) -> Vec<String> {
-    let mut known: BTreeMap<(i64, &str), Vec<(&str, i64, &str)>> = BTreeMap::new();
+    let mut known: BTreeMap<(i64, &str), Vec<HostPort<'_>>> = BTreeMap::new();
     let mut all = Vec::new();
     for (place, port) in ports {
         let (own_ip, own_port) = (text(port, "hostIP"), number(port, "hostPort"));

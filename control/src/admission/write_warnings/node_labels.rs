@@ -74,7 +74,7 @@ mod tests {
         let expressions = json!({"matchExpressions": [{"key": "beta.kubernetes.io/arch", "values": ["a b"]}],
             "matchLabels": {"beta.kubernetes.io/arch": "x", "a": "b"}});
         let of_key = format!("p.matchExpressions[0].key: beta.kubernetes.io/arch is {arch}");
-        assert_eq!(term("p", &expressions, false), [of_key.clone()]);
+        assert_eq!(term("p", &expressions, false), std::slice::from_ref(&of_key));
         let preferred = term("p", &expressions, true);
         assert!(preferred[1].starts_with("p.matchExpressions[0].values[0]: a b is invalid, "), "{preferred:?}");
         assert_eq!(selector("p", &expressions), [of_key, format!("p.matchLabels.beta.kubernetes.io/arch: {arch}")]);

@@ -37,10 +37,8 @@ async fn until(server: &Server, name: &str, is: impl Fn(&Value) -> bool) -> Valu
         if is(&status) {
             return status;
         }
-        tokio::time::timeout(std::time::Duration::from_secs(60), changes.next())
-            .await
-            .expect(&status.to_string())
-            .unwrap();
+        let next = tokio::time::timeout(std::time::Duration::from_secs(60), changes.next()).await;
+        next.unwrap_or_else(|_| panic!("{status}")).unwrap();
     }
 }
 

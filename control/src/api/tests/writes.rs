@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::{Method, Request};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Server, config_map, pod};
 use crate::identity::Identity;
@@ -187,7 +187,9 @@ async fn malformed_delete_options_delete_nothing() {
     ] {
         for path in [path.as_str(), MAPS] {
             let refused = server.delete(path, options.clone()).await;
-            assert_eq!(refused.code, 400, "{path} {options}: {}", refused.text);
+            // Read, and then refused for what it says.
+            let code = if options["dryRun"].is_array() { 422 } else { 400 };
+            assert_eq!(refused.code, code, "{path} {options}: {}", refused.text);
         }
     }
     assert_eq!(server.get(&path).await.code, 200);
@@ -198,4 +200,33 @@ async fn malformed_delete_options_delete_nothing() {
     let options = json!({"kind": "DeleteOptions", "apiVersion": "meta.k8s.io/v1", "gracePeriodSeconds": 0});
     assert_eq!(server.delete(&path, options).await.code, 200);
     assert_eq!(server.get(&path).await.code, 404);
+}
+
+#[tokio::test]
+async fn deletions_and_dry_runs_are_answered_as_kubernetes_answers_them() {
+    let server = Server::start().await;
+    let dry = server.post(&format!("{MAPS}?dryRun=All"), config_map("m", json!({}))).await;
+    assert_eq!((dry.code, &dry.json["metadata"]["resourceVersion"]), (201, &Value::Null), "{}", dry.text);
+    assert_eq!(server.post(MAPS, config_map("m", json!({}))).await.code, 201);
+    let path = format!("{MAPS}/m");
+    let uid = "5f0e1d2c-0000-4000-8000-000000000000";
+    let other = server.delete(&path, json!({"preconditions": {"uid": uid}})).await;
+    assert_eq!((other.code, &other.json["details"]), (409, &json!({"name": "m", "kind": "ConfigMap"})));
+    let patched = server.merge(&path, json!({"metadata": {"uid": uid}})).await;
+    assert_eq!(patched.reason(), (422, "Invalid"), "{}", patched.text);
+    let patched = server.merge(&path, json!({"data": 5})).await;
+    assert_eq!(patched.reason(), (422, "Invalid"), "{}", patched.text);
+    assert!(patched.json["message"].as_str().unwrap().starts_with(" \"\" is invalid: patch: Invalid value: "));
+    let mut of_any_version = config_map("m", json!({"a": "b"}));
+    of_any_version["metadata"]["resourceVersion"] = json!("0");
+    assert_eq!(server.put(&path, of_any_version).await.code, 200);
+    let gone = server.delete(MAPS, json!({})).await;
+    assert_eq!(
+        (&gone.json["kind"], &gone.json["items"][0]["metadata"]["name"]),
+        (&json!("ConfigMapList"), &json!("m"))
+    );
+    let accounts = "/api/v1/namespaces/default/serviceaccounts";
+    let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "a"}});
+    assert_eq!(server.post(accounts, account).await.code, 201);
+    assert_eq!(server.delete(&format!("{accounts}/a"), json!({})).await.json["kind"], "ServiceAccount");
 }

@@ -17,7 +17,6 @@ use crate::{
     admission::{
         self,
         attributes::{Attributes, Form, Operation},
-        deadline,
         versions::Versioned,
         webhooks::Reinvocation,
     },
@@ -225,24 +224,8 @@ pub async fn admit_form(api: &Api, call: &Call, sent: &SubresourceKind, object: 
     ask(api, &attributes, object, &Value::Null, None).await
 }
 
-/// Asks about a connection: a stream or a proxied request. Answers with what the client is to be warned of.
-pub async fn admit_connection(api: &Api, call: &Call) -> Result<Vec<String>, Status> {
-    let snapshot = api.store().snapshot();
-    let segment = call.target.subresource.map(|subresource| subresource.segment).unwrap_or_default();
-    let Some(kind) = connection_kind(&call.target.kind.plural, segment) else { return Ok(Vec::new()) };
-    if !api.admission().asks(&snapshot) {
-        return Ok(Vec::new());
-    }
-    let form = Form { group: "", version: "v1", kind };
-    let attributes = Attributes { form: Some(form), ..attributes(api, call, &snapshot, Operation::Connect) };
-    let object = connection_options(kind, call);
-    let asked = ask(api, &attributes, object, &Value::Null, None);
-    let (answer, warnings) = warnings::collect(deadline::bound(asked)).await;
-    answer.map(|_| warnings)
-}
-
 /// Asks for changes, once more if there were any, and then for denials.
-async fn ask(
+pub(super) async fn ask(
     api: &Api,
     attributes: &Attributes<'_>,
     object: Value,
@@ -267,7 +250,12 @@ async fn ask(
 }
 
 /// What a request says of itself.
-fn attributes<'a>(api: &'a Api, call: &'a Call, snapshot: &'a Snapshot, operation: Operation) -> Attributes<'a> {
+pub(super) fn attributes<'a>(
+    api: &'a Api,
+    call: &'a Call,
+    snapshot: &'a Snapshot,
+    operation: Operation,
+) -> Attributes<'a> {
     let target = &call.target;
     Attributes {
         operation,
@@ -299,52 +287,6 @@ fn options(call: &Call, operation: Operation) -> Value {
     for field in ["fieldManager", "fieldValidation"] {
         if let Some(value) = call.query.parameter(field).filter(|value| !value.is_empty()) {
             options[field] = value.into();
-        }
-    }
-    options
-}
-
-/// The kind of the options of a connection; nothing where a subresource is none.
-fn connection_kind(plural: &str, segment: &str) -> Option<&'static str> {
-    Some(match (plural, segment) {
-        ("pods", "attach") => "PodAttachOptions",
-        ("pods", "exec") => "PodExecOptions",
-        ("pods", "portforward") => "PodPortForwardOptions",
-        ("pods", "proxy") => "PodProxyOptions",
-        ("nodes", "proxy") => "NodeProxyOptions",
-        ("services", "proxy") => "ServiceProxyOptions",
-        _ => return None,
-    })
-}
-
-/// The options of a connection, which stand in its query and path.
-fn connection_options(kind: &str, call: &Call) -> Value {
-    let mut options = json!({"kind": kind, "apiVersion": "v1"});
-    let all = |name: &str| -> Vec<&str> {
-        let parameters = call.query.parameters.iter().filter(|(key, _)| key == name);
-        parameters.map(|(_, value)| value.as_str()).collect()
-    };
-    match kind {
-        "PodAttachOptions" | "PodExecOptions" => {
-            for stream in ["stdin", "stdout", "stderr", "tty"] {
-                if all(stream).first().is_some_and(|value| matches!(*value, "1" | "true")) {
-                    options[stream] = true.into();
-                }
-            }
-            if let Some(container) = all("container").first().filter(|container| !container.is_empty()) {
-                options["container"] = (*container).into();
-            }
-            if kind == "PodExecOptions" {
-                options["command"] = json!(all("command"));
-            }
-        }
-        "PodPortForwardOptions" => {
-            let ports: Vec<u16> = all("ports").iter().filter_map(|port| port.parse().ok()).collect();
-            options["ports"] = json!(ports);
-        }
-        _ => {
-            let rest = call.info.resource().map(|resource| resource.rest.as_str()).unwrap_or_default();
-            options["path"] = rest.into();
         }
     }
     options

@@ -4,6 +4,7 @@
 //! store, the [`pipeline`]. Where somebody was faster, the loop begins again from the present state.
 
 mod apply;
+mod connection;
 mod create;
 mod delete;
 mod delete_collection;
@@ -16,10 +17,11 @@ mod size;
 mod update;
 
 pub use apply::{apply, apply_config};
+pub use connection::admit_connection;
 pub use create::create;
 pub use delete::{Alongside, Options, delete, remove_with};
 pub use delete_collection::delete_collection;
-pub use inquiry::{admit_connection, admit_form};
+pub use inquiry::admit_form;
 pub use options::check as check_options;
 pub use patch::{instructions as patch_instructions, patch};
 pub use update::{ObjectUpdate, change, update};
