@@ -79,15 +79,25 @@ fn decoding(api: kube::Api<RawObject>, config: Config, decode: Decode) -> BoxStr
 }
 
 impl Decoding {
+    fn list_again(&mut self) {
+        self.raw = watcher(self.api.clone(), self.config.clone()).boxed();
+    }
+
     fn decoded(&mut self, event: Event<RawObject>) -> Result<Event<Decoded>> {
         let decode = |object: RawObject| (self.decode)(object.json()).map_err(kube::Error::SerdeError);
         match event {
+            // The next change of the object, or its deletion, is told in any case. To list again would not make it
+            // readable, and hold up all others.
             Event::Apply(object) => decode(object).map(Event::Apply).map_err(Error::WatchFailed),
-            Event::Delete(object) => decode(object).map(Event::Delete).map_err(Error::WatchFailed),
+            // Nothing more is told of this object, and what is known of it must go: the listing is without it.
+            Event::Delete(object) => decode(object).map(Event::Delete).map_err(|error| {
+                self.list_again();
+                Error::WatchFailed(error)
+            }),
             Event::Init => Ok(Event::Init),
             // Without this object the listing is not complete: it must not end as if it were, but begin again.
             Event::InitApply(object) => decode(object).map(Event::InitApply).map_err(|error| {
-                self.raw = watcher(self.api.clone(), self.config.clone()).boxed();
+                self.list_again();
                 Error::InitialListFailed(error)
             }),
             Event::InitDone => Ok(Event::InitDone),

@@ -132,13 +132,17 @@ fn cells(row: Vec<Cell>) -> Box<[store::StoredCell]> {
     parts.into()
 }
 
-/// Reads an object back from disk. One whose kind is not served (yet, or any more) is kept as it is, so that nothing is
+/// Reads an object back from disk, with its quantities in the canonical form that a write gives them: an older program
+/// stored them as they were sent. One whose kind is not served (yet, or any more) is kept as it is, so that nothing is
 /// lost: it has no cells and no selectable fields until it is written again.
 pub fn stored(kinds: &Kinds, resource: &str, json: &[u8]) -> Result<Draft, serde_json::Error> {
     let (json, managers) = without_managers(json);
-    let object: Value = serde_json::from_slice(&json)?;
+    let mut object: Value = serde_json::from_slice(&json)?;
     Ok(match kinds.by_resource(resource) {
-        Some(kind) => managed_draft(kind, &object, managers),
+        Some(kind) => {
+            kind.schema.make_quantities_canonical(&mut object);
+            managed_draft(kind, &object, managers)
+        }
         None => lay_out_unserved(&object, managers),
     })
 }
@@ -251,6 +255,22 @@ mod tests {
         assert_eq!((without.managers(), without.json_without_managers().len()), ("", without.json().len()));
         let read = stored(&kinds, "configmaps", without.json()).unwrap();
         assert!(without.equals(&read) && read.managed_len == 0);
+    }
+
+    #[test]
+    fn quantities_of_an_older_data_directory_are_read_in_their_canonical_form() {
+        let kinds = Kinds::built_in();
+        let pod = |cpu: &str| {
+            json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": {"containers":
+                [{"name": "c", "image": "x", "resources": {"limits": {"cpu": cpu}}}]}})
+        };
+        let kind = kinds.by_path("", "v1", "pods").unwrap();
+        let old = Object::new(draft(&kind, &pod("1000m")), 17, EventType::Added);
+        let read = Object::new(stored(&kinds, "pods", old.json()).unwrap(), 17, EventType::Added);
+        let (stored, sent): (Value, Value) =
+            (serde_json::from_slice(read.json()).unwrap(), kind.schema.decode_value(pod("1000m")).unwrap().value);
+        assert_eq!(stored["spec"], pod("1")["spec"]);
+        assert_eq!((kind.validate)(&sent, Some(&stored)), [], "it is sent back as it was written");
     }
 
     #[test]

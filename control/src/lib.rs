@@ -25,6 +25,12 @@ mod metrics;
 pub mod request;
 mod server;
 #[cfg(test)]
+#[path = "../../tests/skipped.rs"]
+mod skipped;
+#[cfg(test)]
+#[path = "../store/src/tests/small_disk.rs"]
+mod small_disk;
+#[cfg(test)]
 mod tests;
 mod webhook;
 

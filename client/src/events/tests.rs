@@ -41,6 +41,7 @@ async fn next(events: &mut Events<ConfigMap>, count: usize) -> Vec<String> {
             Ok(Event::Apply(map)) => shown("changed", map),
             Ok(Event::Delete(map)) => shown("deleted", map),
             Err(Error::InitialListFailed(_)) => "no list".to_owned(),
+            Err(Error::WatchFailed(_)) => "unreadable".to_owned(),
             Err(Error::WatchError(status)) => format!("refused {}", status.code),
             Err(error) => panic!("{error}"),
         });
@@ -99,6 +100,23 @@ async fn a_listing_with_an_object_that_cannot_be_read_is_never_complete() {
     let mut events = events(client);
     let expected = ["list", "listed a@3", "no list", "list", "listed a@3", "complete"];
     assert_eq!(next(&mut events, 6).await, expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_object_that_became_unreadable_is_forgotten_when_it_is_deleted() {
+    let unreadable = |version: &str| json!({"metadata": {"name": "a", "resourceVersion": version}, "data": "text"});
+    let (client, _) = client([
+        list(5, &[map("a", 3)]),
+        frames(&[
+            json!({"type": "MODIFIED", "object": unreadable("6")}),
+            json!({"type": "MODIFIED", "object": map("b", 7)}),
+            json!({"type": "DELETED", "object": unreadable("8")}),
+        ]),
+        list(8, &[map("b", 7)]),
+    ]);
+    let mut events = events(client);
+    let expected = ["list", "listed a@3", "complete", "unreadable", "changed b@7", "unreadable", "list", "listed b@7"];
+    assert_eq!(next(&mut events, 8).await, expected);
 }
 
 #[tokio::test(start_paused = true)]

@@ -92,7 +92,7 @@ async fn converted(object: Value, from: &Arc<Kind>, to: &Kind, old: Option<&Obje
     }
     let stored = match &from.storage {
         Storage::As(_) => conversion::to_stored(from, object, old).await?,
-        Storage::Stored | Storage::Virtual => object,
+        Storage::Stored | Storage::Virtual | Storage::Computed => object,
     };
     conversion::from_stored(to, stored).await
 }

@@ -252,7 +252,7 @@ fn storage_version_hash(kind: &Kind) -> Option<String> {
     let stored = match &kind.storage {
         Storage::Stored => kind,
         Storage::As(stored) => &stored.kind,
-        Storage::Virtual => return None,
+        Storage::Virtual | Storage::Computed => return None,
     };
     let digest = Sha256::digest(format!("{}/{}/{}", stored.group, stored.version, stored.kind));
     Some(BASE64_STANDARD.encode(&digest[..8]))

@@ -7,7 +7,7 @@ use http::{Method, Request, StatusCode, header};
 use tracing::Instrument;
 
 use super::{
-    Api, Status, Subject, discovery, documents, health, openapi, read,
+    Api, Status, Subject, component_status, discovery, documents, health, openapi, read,
     request::{self, Call},
     response, review, write,
 };
@@ -152,7 +152,7 @@ async fn objects(api: &Api, call: Call, parts: http::request::Parts, body: Body)
     let deprecated = kind.warning.as_deref().map(str::to_owned);
     Ok(match &kind.storage {
         Storage::As(stored) => response::warn(answer, deprecated.or_else(|| stored.warning(kind)).as_slice()),
-        Storage::Stored | Storage::Virtual => response::warn(answer, deprecated.as_slice()),
+        Storage::Stored | Storage::Virtual | Storage::Computed => response::warn(answer, deprecated.as_slice()),
     })
 }
 
@@ -173,6 +173,10 @@ async fn verb(api: &Api, call: &Call, body: &[u8]) -> Result<Response, Status> {
             ("POST", None) => review::create(api, call, body),
             _ => refused(),
         };
+    }
+    if matches!(kind.storage, Storage::Computed) {
+        let is_read = matches!(method, "GET" | "HEAD") && call.verb != Verb::Watch;
+        return if is_read { component_status::answer(api, call).await } else { refused() };
     }
     match (target.name.is_some(), method) {
         _ if call.verb == Verb::Watch => read::watch(api, call).await,

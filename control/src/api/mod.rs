@@ -4,6 +4,7 @@
 //! What a kind is comes from `kinds`, what the cluster allows from `admission`; who may ask was settled before the
 //! request came here.
 
+mod component_status;
 mod counted_body;
 pub mod discovery;
 mod dispatch;

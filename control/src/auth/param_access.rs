@@ -24,8 +24,8 @@ pub fn refuse(authorizer: &Authorizer, kinds: &Kinds, request: &Request<'_>, new
         return Ok(());
     }
     let refused = match &*request.kind.plural {
-        "validatingadmissionpolicies" => policy(authorizer, kinds, request, new),
-        "validatingadmissionpolicybindings" => binding(authorizer, kinds, request, new),
+        "validatingadmissionpolicies" => policy(authorizer, kinds, request, new)?,
+        "validatingadmissionpolicybindings" => binding(authorizer, kinds, request, new)?,
         _ => None,
     };
     let Some(error) = refused else { return Ok(()) };
@@ -33,15 +33,20 @@ pub fn refuse(authorizer: &Authorizer, kinds: &Kinds, request: &Request<'_>, new
     Err(Status::invalid(subject, &[error]))
 }
 
-fn policy(authorizer: &Authorizer, kinds: &Kinds, request: &Request<'_>, new: &Value) -> Option<FieldError> {
+fn policy(
+    authorizer: &Authorizer,
+    kinds: &Kinds,
+    request: &Request<'_>,
+    new: &Value,
+) -> Result<Option<FieldError>, Status> {
     let param_kind = &new["spec"]["paramKind"];
     if !param_kind.is_object() || request.old.is_some_and(|old| old["spec"]["paramKind"] == *param_kind) {
-        return None;
+        return Ok(None);
     }
     let params = Params::of(param_kind, kinds);
     let asked = Resource { verb: "get", namespace: ALL, name: ALL, ..params.resource() };
-    if allows(authorizer, request.identity, asked) {
-        return None;
+    if allows(authorizer, request.identity, asked)? {
+        return Ok(None);
     }
     let why = format!(
         "user {} must have \"get\" permission on all objects of the referenced paramKind (kind={}, apiVersion={})",
@@ -49,14 +54,19 @@ fn policy(authorizer: &Authorizer, kinds: &Kinds, request: &Request<'_>, new: &V
         params.kind,
         params.api_version
     );
-    Some(FieldError::forbidden("spec.paramKind", &why))
+    Ok(Some(FieldError::forbidden("spec.paramKind", &why)))
 }
 
-fn binding(authorizer: &Authorizer, kinds: &Kinds, request: &Request<'_>, new: &Value) -> Option<FieldError> {
+fn binding(
+    authorizer: &Authorizer,
+    kinds: &Kinds,
+    request: &Request<'_>,
+    new: &Value,
+) -> Result<Option<FieldError>, Status> {
     let (spec, reference) = (&new["spec"], &new["spec"]["paramRef"]);
     let same = |old: &Value| ["paramRef", "policyName"].iter().all(|field| old["spec"][field] == spec[field]);
     if !reference.is_object() || request.old.is_some_and(same) {
-        return None;
+        return Ok(None);
     }
     let text = |field: &str| reference[field].as_str().unwrap_or_default();
     let name = spec["policyName"].as_str().unwrap_or_default();
@@ -66,8 +76,8 @@ fn binding(authorizer: &Authorizer, kinds: &Kinds, request: &Request<'_>, new: &
     let params = param_kind.map_or(Params::ANY, |kind| Params::of(kind, kinds));
     let verb = if text("name").is_empty() { "list" } else { "get" };
     let asked = Resource { verb, namespace: text("namespace"), name: text("name"), ..params.resource() };
-    if allows(authorizer, request.identity, asked) {
-        return None;
+    if allows(authorizer, request.identity, asked)? {
+        return Ok(None);
     }
     let user = shown(request.identity);
     let why = match &policy {
@@ -79,7 +89,7 @@ fn binding(authorizer: &Authorizer, kinds: &Kinds, request: &Request<'_>, new: &
             format!("user {user} does not have \"{verb}\" permission on the object referenced by paramRef")
         }
     };
-    Some(FieldError::forbidden("spec.paramRef", &why))
+    Ok(Some(FieldError::forbidden("spec.paramRef", &why)))
 }
 
 /// The kind of parameters, and how requests name it: `*` where that is not known.
@@ -108,9 +118,12 @@ impl<'a> Params<'a> {
     }
 }
 
-/// What cannot be looked up is not allowed.
-fn allows(authorizer: &Authorizer, identity: &Identity, asked: Resource<'_>) -> bool {
-    matches!(authorizer.decide(identity, &Attributes::Resource(asked)), Ok(Verdict::Allowed { .. }))
+/// What cannot be looked up is neither allowed nor refused.
+fn allows(authorizer: &Authorizer, identity: &Identity, asked: Resource<'_>) -> Result<bool, Status> {
+    match authorizer.decide(identity, &Attributes::Resource(asked)) {
+        Ok(verdict) => Ok(matches!(verdict, Verdict::Allowed { .. })),
+        Err(error) => Err(error.to_status()),
+    }
 }
 
 /// A user as Go prints one.

@@ -47,7 +47,8 @@ pub async fn ensure(client: &Client, config: &Config) -> Result<(), BootstrapErr
         repair: repair_api_service,
     });
     let ranges = [Default { object: service_cidr(config), repair: |_, _| Repair::Nothing }];
-    let all: Vec<Default> = rbac.chain(flows).chain(services).chain(ranges).collect();
+    let tracking = [Default { object: token_tracking(), repair: repair_token_tracking }];
+    let all: Vec<Default> = rbac.chain(flows).chain(services).chain(ranges).chain(tracking).collect();
     stream::iter(all).map(Ok).try_for_each_concurrent(AT_A_TIME, |default| ensure_one(client, default)).await
 }
 
@@ -123,6 +124,25 @@ fn service_cidr(config: &Config) -> Value {
             "message": "Kubernetes default Service CIDR is ready", "lastTransitionTime": rfc3339::now()}]}})
 }
 
+/// Since when the use of tokens in Secrets is tracked: here there never were such tokens, and clients that clean them
+/// up look for it.
+fn token_tracking() -> Value {
+    json!({"apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"namespace": "kube-system", "name": "kube-apiserver-legacy-service-account-token-tracking"},
+        "data": {"since": jiff::Timestamp::now().strftime("%Y-%m-%d").to_string()}})
+}
+
+/// What it says stays, if it is a day.
+fn repair_token_tracking(stored: &Value, wanted: &Value) -> Repair {
+    let since = stored["data"]["since"].as_str().unwrap_or_default();
+    if since.parse::<jiff::civil::Date>().is_ok() {
+        return Repair::Nothing;
+    }
+    let mut repaired = stored.clone();
+    repaired["data"]["since"] = wanted["data"]["since"].clone();
+    Repair::Replace(repaired)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,6 +161,18 @@ mod tests {
             let kept = !flow_control::MANDATORY.contains(&name) || name == "exempt" && level;
             assert_eq!(repair_flow_control(&theirs, &wanted) == Repair::Nothing, kept, "{name}");
         }
+    }
+
+    #[test]
+    fn the_day_since_which_tokens_are_tracked_stays() {
+        let wanted = token_tracking();
+        let mut stored = wanted.clone();
+        stored["data"]["since"] = json!("2020-02-29");
+        assert_eq!(repair_token_tracking(&stored, &wanted), Repair::Nothing);
+        stored["data"] = json!({"since": "ever", "note": "kept"});
+        let mut repaired = stored.clone();
+        repaired["data"]["since"] = wanted["data"]["since"].clone();
+        assert_eq!(repair_token_tracking(&stored, &wanted), Repair::Replace(repaired));
     }
 
     #[test]

@@ -6,18 +6,20 @@ mod kept;
 mod objects;
 pub mod rbac;
 
-use std::{net::Ipv4Addr, sync::Arc};
+use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use fairlead_client::{Api, Object};
 use fairlead_controllers::controllers::RestoreService;
 use futures::FutureExt;
+use http::StatusCode;
 use k8s_openapi::api::{core::v1::Namespace, scheduling::v1::PriorityClass};
 use kube::{
     Client, ResourceExt,
     api::{DeleteParams, PostParams},
 };
+use tokio_util::sync::CancellationToken;
 
-use crate::Config;
+use crate::{Config, engine::api_code};
 use objects::MatchesDesired;
 
 /// Where the API can be reached from pods, as the endpoint of `default/kubernetes`.
@@ -37,6 +39,31 @@ pub struct BootstrapError {
     name: String,
     /// The API's answer.
     pub source: Box<kube::Error>,
+}
+
+impl BootstrapError {
+    /// Whether there is no space to write it.
+    pub fn is_full(&self) -> bool {
+        api_code(&self.source) == Some(StatusCode::INSUFFICIENT_STORAGE.as_u16())
+    }
+}
+
+/// How soon it is tried again on a full disk.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// Calls [`ensure`] until it has succeeded, and then waits for `stop`. For a start on a full disk, where only reads and
+/// deletions can make space.
+pub async fn ensure_later(client: Client, config: Config, advertised: Option<Advertised>, stop: CancellationToken) {
+    let made = async {
+        while let Err(error) = ensure(&client, &config, advertised).await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "what every cluster has is not complete yet");
+            tokio::time::sleep(RETRY).await;
+        }
+        tracing::info!("the objects that every cluster has are there now");
+    };
+    if stop.run_until_cancelled(made).await.is_some() {
+        stop.cancelled().await;
+    }
 }
 
 /// Makes what is missing and repairs what differs.

@@ -99,6 +99,9 @@ struct Read {
     definition: Definition,
     /// What the kinds in the registry were made from, if they are there.
     made_from: Option<Made>,
+    /// Of a definition that is being deleted: the deletion of every object was asked for. There come no new ones, so
+    /// nothing but their number has to be looked at from then on.
+    all_marked: bool,
 }
 
 /// Kinds are made anew when one of these changes.
@@ -129,9 +132,13 @@ impl Served {
                 continue;
             }
             let Some(value) = parse(object) else { continue };
-            let made_from = self.read.remove(&**key).and_then(|read| read.made_from);
+            let before = self.read.remove(&**key);
+            let all_marked = before
+                .as_ref()
+                .is_some_and(|read| read.all_marked && read.object["metadata"]["uid"] == value["metadata"]["uid"]);
+            let made_from = before.and_then(|read| read.made_from);
             let definition = Definition::read(&value);
-            let read = Read { revision: object.revision, object: value, definition, made_from };
+            let read = Read { revision: object.revision, object: value, definition, made_from, all_marked };
             self.read.insert(key.to_string(), read);
         }
         for gone in left {
@@ -249,11 +256,8 @@ impl Served {
         let definition = &read.definition;
         let mut status = read.object.clone();
         let resource = format!("{}.{}", definition.accepted.plural, definition.group);
-        let left: Vec<&Arc<Object>> = match definition.established {
-            true => snapshot.list(&resource, "", None).map(|(_, object)| object).collect(),
-            false => Vec::new(),
-        };
-        if left.is_empty() {
+        let left = if definition.established { snapshot.count(&resource) } else { 0 };
+        if left == 0 {
             let (reason, message) = match definition.established {
                 true => ("InstanceDeletionCompleted", "removed all instances"),
                 false => ("NeverEstablished", "resource was never established"),
@@ -266,8 +270,7 @@ impl Served {
         }
         let message = "CustomResource deletion is in progress";
         conditions::set(&mut status, "Terminating", "True", "InstanceDeletionInProgress", message);
-        let unmarked = left.iter().filter(|object| !object.header.deleting);
-        let namespaces: BTreeSet<String> = unmarked.map(|object| object.header.namespace.to_string()).collect();
+        let all_marked = read.all_marked;
         let (name, definition) = (name.to_owned(), definition.clone());
         if status != read.object && write_status(client, &name, &status).await {
             return true;
@@ -276,12 +279,25 @@ impl Served {
         if !self.serve(&name).await {
             return true;
         }
+        if all_marked {
+            return false;
+        }
         let mut failed = false;
-        for namespace in namespaces {
+        for namespace in unmarked(snapshot, &resource) {
             failed |= delete_all(client, &definition, &namespace).await;
+        }
+        let all_marked = unmarked(&self.store.snapshot(), &resource).is_empty();
+        if let Some(read) = self.read.get_mut(&name) {
+            read.all_marked = all_marked;
         }
         failed
     }
+}
+
+/// The namespaces with objects whose deletion was not asked for; empty is that of cluster-scoped ones.
+fn unmarked(snapshot: &Snapshot, resource: &str) -> BTreeSet<String> {
+    let unmarked = snapshot.list(resource, "", None).filter(|(_, object)| !object.header.deleting);
+    unmarked.map(|(_, object)| object.header.namespace.to_string()).collect()
 }
 
 /// Whether some objects are stored in another version than the storage version.

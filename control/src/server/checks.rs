@@ -58,6 +58,15 @@ pub(super) fn add(api: &Api, supervisor: &Supervisor, workers: Option<&Workers>)
         unsynced if unsynced.is_empty() => Ok(String::new()),
         unsynced => Err(CheckFailure::new(format!("not listed yet: {}", unsynced.join(", ")))),
     });
+    // Asked for by their names, as ComponentStatuses.
+    let asked = parts.clone();
+    api.health().add("controller-manager", &[], move || {
+        check_tasks(&asked.controllers.upgrade().map(|controllers| controllers.tasks()).unwrap_or_default())
+    });
+    let asked = parts.clone();
+    api.health().add("scheduler", &[], move || {
+        check_tasks(&asked.scheduler.upgrade().map(|scheduler| scheduler.tasks()).unwrap_or_default())
+    });
     api.health().add("tasks", &[Endpoint::Ready, Endpoint::Healthy], move || check_tasks(&parts.tasks()));
 }
 
@@ -127,6 +136,15 @@ mod tests {
         ] {
             assert!(metrics.lines().any(|line| line.starts_with(start)), "{start} in\n{metrics}");
         }
+        let components = get(&client, "/api/v1/componentstatuses").await.expect("a list");
+        let components: serde_json::Value = serde_json::from_str(&components).expect("JSON");
+        let names: Vec<&str> = components["items"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|c| c["metadata"]["name"].as_str())
+            .collect();
+        assert_eq!(names, ["controller-manager", "etcd-0", "scheduler"]);
         drop(client);
         running.shutdown().await;
         // Nothing that tells of the service keeps it alive: once the workers of its clients have ended, its store is

@@ -159,7 +159,18 @@ async fn start_parts(config: Config) -> Result<Running, StartError> {
     let kinds_changed = kinds.subscribe();
     let api = KubernetesApi::new(store.clone(), kinds, allocator.clone(), &server_address.to_string());
     let client = api.client(Identity::control("apiserver"));
-    bootstrap::ensure(&client, &config, advertised).await?;
+    let is_bootstrapped = match bootstrap::ensure(&client, &config, advertised).await {
+        Ok(()) => true,
+        // Reads and deletions have to be served, or nobody could make space.
+        Err(error) if error.is_full() => {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the disk is full; the API is served nevertheless"
+            );
+            false
+        }
+        Err(error) => return Err(error.into()),
+    };
 
     let closing = CancellationToken::new();
     api.reach_nodes_through(NodeProxy::new(store.clone(), certificates.agents.clone()));
@@ -172,6 +183,12 @@ async fn start_parts(config: Config) -> Result<Running, StartError> {
 
     let ca_hash = authority.hash();
     start_tasks(&supervisor, &api, &store, certificates, allocator);
+    if !is_bootstrapped {
+        let (client, config) = (client.clone(), config.clone());
+        supervisor.spawn("bootstrap", move |stop| {
+            bootstrap::ensure_later(client.clone(), config.clone(), advertised, stop).boxed()
+        });
+    }
     let in_cluster = |name: &str| api.client(Identity::control(name));
     let workers = (!config.api_only).then(|| {
         let client_of_controllers = in_cluster("kube-controller-manager");
@@ -290,4 +307,53 @@ fn start_tasks(
     supervisor.spawn("housekeeping", move |stop| housekeeping::run(store.clone(), stop).boxed());
     let health = api.health().clone();
     supervisor.spawn("heartbeat", move |stop| checks::beat(health.clone(), stop).boxed());
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::{Namespace, Service};
+    use kube::api::ListParams;
+
+    use super::*;
+    use crate::small_disk::{SmallDisk, fill_to_the_brim};
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_full_disk_keeps_no_reads_from_being_served() {
+        let disk = match SmallDisk::mount(64) {
+            Ok(disk) => disk,
+            Err(why) => {
+                return crate::skipped::skipped(format_args!("a small file system cannot be mounted: {why}"));
+            }
+        };
+        let mut config = Config::new(disk.path().join("data"));
+        config.bind = ([127, 0, 0, 1], 0).into();
+        let running = start(config.clone()).await.expect("a start");
+        running
+            .client()
+            .request::<serde_json::Value>(
+                http::Request::delete("/api/v1/namespaces/kube-system/services/kube-dns")
+                    .body(Vec::new())
+                    .expect("valid"),
+            )
+            .await
+            .expect("deleted");
+        // The file with the administrator's credential names the port, and is written where it differs.
+        config.bind = running.address();
+        running.shutdown().await;
+        let ballast = disk.path().join("ballast");
+        fill_to_the_brim(&ballast);
+
+        let running = start(config).await.expect("a start on a full disk");
+        let namespaces: kube::Api<Namespace> = kube::Api::all(running.client());
+        assert!(!namespaces.list(&ListParams::default()).await.expect("a list").items.is_empty());
+        std::fs::remove_file(&ballast).expect("removed");
+        let services: kube::Api<Service> = kube::Api::namespaced(running.client(), "kube-system");
+        let restored = async {
+            while services.get_opt("kube-dns").await.expect("an answer").is_none() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), restored).await.expect("restored once there is space");
+        running.shutdown().await;
+    }
 }

@@ -48,6 +48,7 @@ mod topic;
 mod transaction;
 
 use std::{
+    collections::HashMap,
     fmt,
     sync::Arc,
     time::{Duration, Instant},
@@ -83,6 +84,9 @@ impl fmt::Display for Key {
 
 /// Makes an object anew; `None` leaves it as it is.
 pub type Remake = Box<dyn Fn(&Object) -> Option<Draft> + Send>;
+
+/// Objects that were made anew, by key: the revision of each that was read, and what became of it.
+pub type Remade = HashMap<Arc<str>, (u64, Option<Arc<Object>>)>;
 
 /// The revision asked for is older than what the store still knows.
 #[derive(Clone, Copy, Debug, thiserror::Error)]

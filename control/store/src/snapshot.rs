@@ -5,8 +5,8 @@ use std::sync::Arc;
 use imbl::OrdMap;
 
 use super::{
-    Change, CommitError, Condition, Draft, Event, EventType, Key, Object, Requirement, Table, Transaction, Write,
-    table::Row,
+    Change, CommitError, Condition, Draft, Event, EventType, Key, Object, Remade, Requirement, Table, Transaction,
+    Write, table::Row,
 };
 
 /// All objects at one revision.
@@ -85,14 +85,24 @@ impl Snapshot {
         self.tables.entry(key.resource).or_default().put(key.name, object);
     }
 
-    /// Puts what `remake` makes of the objects of a resource in their place.
-    pub fn reread(&mut self, resource: &str, remake: &dyn Fn(&Object) -> Option<Draft>) {
+    /// What `remake` makes of the objects of a resource.
+    pub fn remake(&self, resource: &str, remake: &dyn Fn(&Object) -> Option<Draft>) -> Remade {
+        let objects = self.list(resource, "", None);
+        objects.map(|(key, object)| (key.clone(), (object.revision, remade(object, remake)))).collect()
+    }
+
+    /// Puts what was made of the objects of a resource in their place, and what `remake` makes of those that were
+    /// written since.
+    pub fn reread(&mut self, resource: &str, known: &Remade, remake: &dyn Fn(&Object) -> Option<Draft>) {
         let Some(table) = self.tables.get_mut(resource) else { return };
-        let remade = |(key, object): Row<'_>| {
-            let draft = remake(object)?;
-            Some((key.clone(), Arc::new(Object::new(draft, object.revision, EventType::Added))))
+        let put = |(key, object): Row<'_>| {
+            let made = match known.get(key) {
+                Some((revision, made)) if *revision == object.revision => made.clone(),
+                _ => remade(object, remake),
+            };
+            Some((key.clone(), made?))
         };
-        let objects: Vec<(Arc<str>, Arc<Object>)> = table.list("", None).filter_map(remade).collect();
+        let objects: Vec<(Arc<str>, Arc<Object>)> = table.list("", None).filter_map(put).collect();
         for (key, object) in objects {
             table.put(key, object);
         }
@@ -161,4 +171,9 @@ impl Snapshot {
         }
         Ok(Event { event_type, key, object, previous: current })
     }
+}
+
+/// An object as `remake` makes it, at its revision.
+fn remade(object: &Object, remake: &dyn Fn(&Object) -> Option<Draft>) -> Option<Arc<Object>> {
+    Some(Arc::new(Object::new(remake(object)?, object.revision, EventType::Added)))
 }

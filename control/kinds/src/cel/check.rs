@@ -31,7 +31,7 @@ impl Scope {
         self.with(name, decl.cel_type())
     }
 
-    fn find(&self, name: &str) -> Option<&Type> {
+    pub(super) fn find(&self, name: &str) -> Option<&Type> {
         self.variables.iter().rev().find(|(known, _)| known == name).map(|(_, found)| found)
     }
 

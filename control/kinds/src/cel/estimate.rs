@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::{
     ast::{Expr, Fold, Kind, Literal},
     check::Scope,
+    signatures::QUALIFIED,
     typing::{Decl, Type},
 };
 
@@ -134,7 +135,19 @@ impl<'e> Estimator<'e> {
         Known { cost, size, item: step.item, decl: None }
     }
 
+    /// `sets.contains`, where `target` is no value but the first part of a function's name.
+    fn qualified(&self, name: &str, target: &Expr) -> Option<String> {
+        let Kind::Ident(prefix) = &target.kind else { return None };
+        let is_variable = self.locals.iter().any(|(known, _)| known == prefix) || self.scope.find(prefix).is_some();
+        (QUALIFIED.contains(&prefix.as_str()) && !is_variable).then(|| format!("{prefix}.{name}"))
+    }
+
     fn call(&mut self, name: &'e str, target: Option<&'e Expr>, arguments: &'e [Expr]) -> Known {
+        let qualified = target.and_then(|target| self.qualified(name, target));
+        let (name, target) = match &qualified {
+            Some(qualified) => (qualified.as_str(), None),
+            None => (name, target),
+        };
         let operands: Vec<&'e Expr> = target.into_iter().chain(arguments).collect();
         let known: Vec<Known> = operands.iter().map(|operand| self.of(operand)).collect();
         let sizes: Vec<u64> = operands.iter().zip(&known).map(|(operand, known)| self.size(operand, known)).collect();
@@ -183,14 +196,21 @@ impl<'e> Estimator<'e> {
             "format" => with(traversal(size(0))),
             "isSorted" | "sum" | "max" | "min" | "indexOf" | "lastIndexOf" if !is_text(0) => {
                 let element = known.first().and_then(|known| known.decl.as_ref()?.element().cloned());
-                let each = match (&element, operands.first().map(|operand| self.type_of(operand))) {
-                    (Some(decl), Some(Type::List(item))) if !item.is_scalar() => 1 + traversal(decl.max_elements),
+                let each = match operands.first().map(|operand| self.type_of(operand)) {
+                    Some(Type::List(item)) if !item.is_scalar() => {
+                        let declared = element.map(|decl| decl.max_elements);
+                        let most = declared.or(known.first().and_then(|known| known.item)).unwrap_or(u64::MAX);
+                        traversal(most).saturating_add(1)
+                    }
                     _ => 1,
                 };
                 with(size(0).saturating_mul(each))
             }
             "sort" | "distinct" | "slice" | "reverse" | "flatten" => {
-                let own = if name == "distinct" { size(0).saturating_mul(size(0)) } else { size(0) };
+                let own = match name {
+                    "distinct" => size(0).saturating_mul(size(0)).saturating_mul(2).saturating_add(11),
+                    _ => size(0),
+                };
                 Known { item: known.first().and_then(|known| known.item), ..sized(own, size(0)) }
             }
             "lists.range" => with(size(0)),
@@ -208,11 +228,12 @@ impl<'e> Estimator<'e> {
             "join" => {
                 let element = known.first().and_then(|known| known.decl.as_ref()?.element().cloned());
                 let item = element.map(|decl| decl.max_elements).or(known.first().and_then(|known| known.item));
-                let each = item.unwrap_or(u64::MAX).saturating_add(size(1));
-                let total = size(0).saturating_mul(each);
+                let separators = size(0).saturating_sub(1).saturating_mul(size(1));
+                let total = size(0).saturating_mul(item.unwrap_or(u64::MAX)).saturating_add(separators);
                 sized(traversal(total), total)
             }
-            "sets.contains" | "sets.intersects" | "sets.equivalent" => with(size(0).saturating_mul(size(1))),
+            "sets.contains" | "sets.intersects" => with(size(0).saturating_mul(size(1)).saturating_add(1)),
+            "sets.equivalent" => with(size(0).saturating_mul(size(1)).saturating_mul(2).saturating_add(1)),
             "cidr" | "isCIDR" | "ip" | "isIP" | "isURL" | "quantity" | "isQuantity" | "semver" | "isSemver" => {
                 with(traversal(size(0)))
             }

@@ -3,9 +3,7 @@
 //! Costs are cel-go's: 1 for a name, a field or a call; more for what looks at many values. A step is charged before it
 //! is made wherever what it makes can be large.
 
-use std::{cell::RefCell, collections::HashMap, rc::Rc};
-
-use regex::Regex;
+use std::{collections::HashMap, rc::Rc, sync::Arc};
 
 use super::{
     CALL_LIMIT, Program,
@@ -13,6 +11,7 @@ use super::{
     ast::{Expr, Kind},
     convert, library,
     operators::{self, Failure, equal_counted, order},
+    pattern::{self, Pattern},
     signatures,
     value::{Map, Value},
 };
@@ -61,7 +60,8 @@ impl<'v> Activation<'v> {
 impl Program {
     /// Evaluates the expression, at a cost of at most [`CALL_LIMIT`].
     pub fn evaluate<'v>(&self, activation: &Activation<'v>) -> Evaluated<'v> {
-        let mut run = Run { activation, locals: Vec::new(), cost: 0, patterns: RefCell::default() };
+        let mut run =
+            Run { activation, locals: Vec::new(), cost: 0, patterns: HashMap::new(), constants: FREE_CONSTANTS };
         let value = run.eval(&self.expr);
         Evaluated { value, cost: run.cost }
     }
@@ -74,7 +74,9 @@ pub struct Run<'a, 'v> {
     pub(super) locals: Vec<(&'a str, Value<'v>)>,
     cost: u64,
     /// Regular expressions that were met, compiled.
-    patterns: RefCell<HashMap<Rc<str>, Option<Rc<Regex>>>>,
+    patterns: HashMap<Rc<str>, Option<Arc<Pattern>>>,
+    /// How many bytes of patterns that stand in the expression may still be compiled for nothing.
+    constants: usize,
 }
 
 /// What a step answers.
@@ -92,8 +94,9 @@ pub fn traversal(size: u64) -> u64 {
 
 /// Most regular expressions that are kept compiled.
 const PATTERNS: usize = 64;
-/// Most bytes of a compiled regular expression.
-const MAX_PATTERN: usize = 1 << 20;
+/// Patterns that stand in the expression cost nothing to compile, as in Kubernetes, which compiles them with it; but
+/// only up to so many bytes.
+const FREE_CONSTANTS: usize = 1 << 20;
 /// Most bytes of a text that an expression makes.
 pub const MAX_TEXT: usize = 10 << 20;
 
@@ -104,16 +107,35 @@ impl<'a, 'v> Run<'a, 'v> {
         if self.cost > CALL_LIMIT { Err(EvalError::CostLimit) } else { Ok(()) }
     }
 
-    /// A compiled regular expression.
-    pub fn pattern(&self, text: &Rc<str>) -> Result<Rc<Regex>, EvalError> {
-        let mut known = self.patterns.borrow_mut();
-        if known.len() >= PATTERNS {
-            known.clear();
+    /// A compiled regular expression that was met before, or by [`Self::meet_pattern`].
+    pub fn pattern(&mut self, text: &Rc<str>) -> Result<Arc<Pattern>, EvalError> {
+        if !self.patterns.contains_key(text) {
+            self.meet_pattern(text, false)?;
         }
-        let compiled = known
-            .entry(text.clone())
-            .or_insert_with(|| regex::RegexBuilder::new(text).size_limit(MAX_PATTERN).build().ok().map(Rc::new));
-        compiled.clone().ok_or_else(|| failure(format!("error parsing regexp: {text}")))
+        let compiled = self.patterns.get(text).cloned().flatten();
+        compiled.ok_or_else(|| failure(format!("error parsing regexp: {text}")))
+    }
+
+    /// Compiles a pattern, unless it was met before, and charges for that. What the cost is does not depend on what
+    /// other expressions have compiled.
+    fn meet_pattern(&mut self, text: &Rc<str>, is_constant: bool) -> Result<(), EvalError> {
+        if self.patterns.contains_key(text) {
+            return Ok(());
+        }
+        if !is_constant {
+            self.charge(traversal(text.len() as u64))?;
+        }
+        let compiled = pattern::compile(text).ok();
+        let size = compiled.as_ref().map_or(FREE_CONSTANTS, |pattern| pattern.size());
+        match self.constants.checked_sub(size).filter(|_| is_constant) {
+            Some(left) => self.constants = left,
+            None => self.charge(compiled.as_ref().map_or(pattern::COST_OF_REFUSAL, |pattern| pattern.cost()))?,
+        }
+        if self.patterns.len() >= PATTERNS {
+            self.patterns.clear();
+        }
+        self.patterns.insert(text.clone(), compiled);
+        Ok(())
     }
 
     pub(super) fn eval(&mut self, expr: &'a Expr) -> Answer<'v> {
@@ -264,6 +286,11 @@ impl<'a, 'v> Run<'a, 'v> {
         }
         for argument in arguments {
             values.push(self.eval(argument)?);
+        }
+        if let ("matches" | "find" | "findAll", [pattern, ..], [_, Value::String(text), ..]) =
+            (name, arguments, values.as_slice())
+        {
+            self.meet_pattern(text, matches!(pattern.kind, Kind::Literal(_)))?;
         }
         match qualified {
             Some(prefix) => library::call(self, &format!("{prefix}.{name}"), &values),

@@ -29,6 +29,7 @@ pub mod library;
 mod list;
 mod macros;
 mod operators;
+pub mod pattern;
 mod signatures;
 #[cfg(test)]
 mod tests;

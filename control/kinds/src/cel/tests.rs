@@ -183,6 +183,13 @@ fn costs_are_those_of_cel_go() {
         ("has(self.list)", 1),
         ("[1, 2]", 10),
         ("true && false", 0),
+        // As in `apiserver/pkg/cel/library/cost_test.go`.
+        ("[1, 2, 3, 4, 5].indexOf(3)", 15),
+        ("sets.contains([1], [1, 1])", 23),
+        ("sets.equivalent([1, 2, 3], [3, 2, 1])", 39),
+        ("sets.intersects([1], [1, 2])", 23),
+        ("['aa', 'bb', 'cc', 'd', 'e', 'f', 'g', 'h', 'i', 'j'].join(' ')", 15),
+        ("'abc'.matches('^[a-z]+$')", 2),
     ]
     .into();
     for (text, expected) in costs {
@@ -191,11 +198,33 @@ fn costs_are_those_of_cel_go() {
 }
 
 #[test]
+fn what_is_hidden_in_the_items_and_in_a_pattern_costs_too() {
+    let data = json!({"pattern": "(a{90}){90}", "large": [vec![1; 1000], vec![1; 1000]]});
+    let cost = |text: &str| {
+        let program = compile(text, &Scope::default().with("self", Type::Dyn), &Type::Dyn).unwrap();
+        program.evaluate(&Activation::default().with("self", Value::of(&data, None))).cost
+    };
+    let (constant, computed) = ("'a'.matches('(a{90}){90}')", "'a'.matches(self.pattern)");
+    assert!(cost(computed) > cost(constant) + 10_000, "{} {}", cost(computed), cost(constant));
+    assert!(cost("sets.contains(self.large, self.large)") > 200);
+    assert!(cost("self.large.indexOf([1])") > 2000);
+}
+
+#[test]
+fn estimates_know_functions_whose_names_have_two_parts() {
+    let estimate = |text: &str| compile(text, &Scope::default(), &Type::Dyn).unwrap().max_cost;
+    assert_eq!(estimate("sets.contains([1], [1, 1])"), 23);
+    assert_eq!(estimate("sets.equivalent([1, 2, 3], [3, 2, 1])"), 39);
+    assert_eq!(estimate("['aa', 'b'].join('')"), 11);
+}
+
+#[test]
 fn an_expression_ends_at_its_limit() {
     let scope = Scope::default();
     for text in [
         "lists.range(2000).all(a, lists.range(2000).all(b, true))",
         "lists.range(1000).map(x, lists.range(1000)).all(x, x == x)",
+        "lists.range(1000).all(x, ['(a{90}){90}' + string(x)].all(p, !'a'.matches(p)))",
         "lists.range(600).map(x, 'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa').join('').matches('(a*)*b') || \
         lists.range(1000).all(x, lists.range(1000).all(y, y in [1, 2, y]))",
     ] {

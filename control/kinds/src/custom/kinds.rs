@@ -176,6 +176,10 @@ fn kind(
     let name = openapi::definition_name(&definition.group, &version.name, &names.kind);
     let custom = Custom {
         definition: definition.name.as_str().into(),
+        list_kind: match names.list_kind.as_str() {
+            "" => format!("{}List", names.kind),
+            name => name.to_owned(),
+        },
         warning: version.warning.clone(),
         scale: version.scale.clone(),
         openapi: [openapi::v3(&version.schema_text), openapi::v2(&version.schema_text)],

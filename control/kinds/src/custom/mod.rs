@@ -36,6 +36,8 @@ use crate::status::Status;
 pub struct Custom {
     /// Name of the definition: `widgets.example.com`.
     pub definition: Arc<str>,
+    /// The kind of its lists.
+    pub list_kind: String,
     /// What every answer warns of, if the version is deprecated.
     pub warning: Option<String>,
     /// Where `/scale` finds its numbers.

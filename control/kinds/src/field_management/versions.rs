@@ -24,7 +24,7 @@ pub fn shown<'v>(served: &Kind, object: &'v Value) -> Cow<'v, Value> {
             (stored.from_stored)(&mut object, served);
             Cow::Owned(object)
         }
-        Storage::Stored | Storage::Virtual => Cow::Borrowed(object),
+        Storage::Stored | Storage::Virtual | Storage::Computed => Cow::Borrowed(object),
     }
 }
 
@@ -36,7 +36,7 @@ pub fn as_stored<'v>(served: &Kind, object: &'v Value) -> Cow<'v, Value> {
             (stored.to_stored)(&mut object);
             Cow::Owned(object)
         }
-        Storage::Stored | Storage::Virtual => Cow::Borrowed(object),
+        Storage::Stored | Storage::Virtual | Storage::Computed => Cow::Borrowed(object),
     }
 }
 

@@ -8,16 +8,18 @@ use serde_json::Value;
 
 use super::{
     Cell, Column, Deletion, Deprecation, FieldError, Kind, Storage, StoredAs, access_review, admissionregistration,
-    api_service, certificate_signing_request, config_map, controller_revision, cron_job, custom_resource_definition,
-    daemon_set, deployment, endpoint_slice, endpoints, event, flowcontrol, horizontal_pod_autoscaler, ip_address, job,
-    lease, limit_range, names, namespace, networking, node, persistent_volume, persistent_volume_claim, pod,
-    pod_disruption_budget, pod_template, priority_class, rbac, replica_set, replication_controller, resource,
-    resource_quota, runtime_class, secret, service, service_account, stateful_set, storage, superseded,
+    api_service, certificate_signing_request, component_status, config_map, controller_revision, cron_job,
+    custom_resource_definition, daemon_set, deployment, endpoint_slice, endpoints, event, flowcontrol,
+    horizontal_pod_autoscaler, ip_address, job, lease, limit_range, names, namespace, networking, node,
+    persistent_volume, persistent_volume_claim, pod, pod_disruption_budget, pod_template, priority_class, rbac,
+    replica_set, replication_controller, resource, resource_quota, runtime_class, secret, service, service_account,
+    stateful_set, storage, superseded,
 };
 use crate::schema::Schema;
 
 /// Every built-in kind, in the order discovery shows them: by group, the preferred version first.
 pub(super) const TABLE: &[&BuiltIn] = &[
+    &component_status::KIND,
     &config_map::KIND,
     &endpoints::KIND,
     &event::CORE,
@@ -201,6 +203,7 @@ impl From<&'static BuiltIn> for Kind {
                 Storage::Stored => Storage::Stored,
                 Storage::As(other) => Storage::As(Arc::new(StoredAs::from(*other))),
                 Storage::Virtual => Storage::Virtual,
+                Storage::Computed => Storage::Computed,
             },
             object_name: declared.object_name,
             deletion: declared.deletion,

@@ -270,6 +270,13 @@ mod tests {
     }
 
     #[test]
+    fn time_zones_are_known_on_hosts_without_a_database_of_them() {
+        let bundled = jiff::tz::TimeZoneDatabase::bundled();
+        assert!(bundled.get("Europe/Berlin").is_ok());
+        assert!(is_time_zone("Europe/Berlin") && !is_time_zone("Europe/Nowhere"));
+    }
+
+    #[test]
     fn fields_are_lists_of_ranges_with_steps_and_names() {
         let every = fields("*/15 0 1,15 * 1-5");
         assert_eq!(every.minute, 1 | 1 << 15 | 1 << 30 | 1 << 45);

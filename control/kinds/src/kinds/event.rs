@@ -5,8 +5,11 @@ use std::{borrow::Cow, collections::BTreeMap};
 
 use serde_json::{Map, Value, json};
 
-use super::{BuiltIn, BuiltInAs, Cell, Column, Deletion, FieldError, Kind, Storage, names, reading::text};
-use crate::schema::ZERO_MICRO_TIME;
+use super::{
+    BuiltIn, BuiltInAs, Cell, Column, Deletion, FieldError, Kind, Storage, names,
+    reading::{is_empty, number, same, text},
+};
+use crate::schema::{ZERO_MICRO_TIME, ZERO_TIME};
 
 /// The declaration of `v1` Event, as which all Events are stored.
 pub static CORE: BuiltIn = BuiltIn {
@@ -35,7 +38,7 @@ pub static CORE: BuiltIn = BuiltIn {
 /// The declaration of `events.k8s.io/v1` Event, another spelling of the same objects.
 pub static EVENTS: BuiltIn = BuiltIn {
     group: "events.k8s.io",
-    storage: Storage::As(&BuiltInAs { kind: &CORE, to_stored, from_stored, deprecation: None }),
+    storage: Storage::As(&BuiltInAs { kind: &STRICT, to_stored, from_stored, deprecation: None }),
     selectable: |event| {
         let mut core = selectable(event);
         SELECTABLE.iter().filter_map(|(field, stored)| Some((*field, core.remove(stored)?))).collect()
@@ -46,12 +49,72 @@ pub static EVENTS: BuiltIn = BuiltIn {
     ..CORE
 };
 
+/// The stored kind as writes through `events.k8s.io` use it: with the stricter rules of the newer spelling.
+static STRICT: BuiltIn = BuiltIn { validate: validate_strictly, storage: Storage::Stored, ..CORE };
+
 /// How long texts of an Event may be that has an `eventTime`.
 const LIMITS: [(&str, usize); 3] = [("reportingInstance", 128), ("action", 128), ("reason", 128)];
 const MAX_MESSAGE: usize = 1024;
 
-/// The rules that hold for both spellings. An Event with an `eventTime` is of the newer kind, whose fields must be set.
+/// The rules of writes through the core group.
 fn validate(new: &Value, _: Option<&Value>) -> Vec<FieldError> {
+    common_rules(new, "reportingComponent")
+}
+
+/// Those of writes through `events.k8s.io`: new Events leave the older fields out, and only a series may change.
+fn validate_strictly(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
+    let mut errors = common_rules(new, "reportingController");
+    if old.is_none_or(|old| !same(&new["series"], &old["series"])) && new["series"].is_object() {
+        if number(&new["series"], "count") < 2 {
+            errors.push(FieldError::invalid("series.count", &"".into(), "should be at least 2"));
+        }
+        if matches!(text(&new["series"], "lastObservedTime"), "" | ZERO_MICRO_TIME) {
+            errors.push(FieldError::required("series.lastObservedTime", ""));
+        }
+    }
+    if let Some(old) = old {
+        let changed = IMMUTABLE.iter().filter(|(field, _)| !same(&new[*field], &old[*field]));
+        errors.extend(changed.map(|(field, path)| FieldError::immutable(*path, &new[*field])));
+        return errors;
+    }
+    if matches!(text(new, "eventTime"), "" | ZERO_MICRO_TIME) {
+        errors.push(FieldError::required("eventTime", ""));
+    }
+    let r#type = text(new, "type");
+    if !matches!(r#type, "Normal" | "Warning") {
+        errors.push(FieldError::invalid("type", &"".into(), format!("has invalid value: {type}")));
+    }
+    let set = |field: &str| match &new[field] {
+        Value::String(time) => !matches!(time.as_str(), "" | ZERO_TIME),
+        Value::Number(count) => count.as_i64() != Some(0),
+        Value::Object(source) => source.values().any(|text| !is_empty(text)),
+        _ => false,
+    };
+    let older = ["firstTimestamp", "lastTimestamp", "count", "source"].into_iter().filter(|field| set(field));
+    errors.extend(older.map(|field| FieldError::invalid(field, &"".into(), "needs to be unset")));
+    errors
+}
+
+/// What no update through `events.k8s.io` changes, and how refusals call it.
+const IMMUTABLE: [(&str, &str); 13] = [
+    ("involvedObject", "involvedObject"),
+    ("reason", "reason"),
+    ("message", "message"),
+    ("source", "source"),
+    ("firstTimestamp", "firstTimestamp"),
+    ("lastTimestamp", "lastTimestamp"),
+    ("count", "count"),
+    ("type", "type"),
+    ("eventTime", "eventTime"),
+    ("action", "action"),
+    ("related", "related"),
+    ("reportingComponent", "reportingController"),
+    ("reportingInstance", "reportingInstance"),
+];
+
+/// The rules that hold for both spellings. An Event with an `eventTime` is of the newer kind, whose fields must be set.
+/// `controller` is what the version calls the component that reports.
+fn common_rules(new: &Value, controller: &str) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let namespace = text(&new["metadata"], "namespace");
     let about = text(&new["involvedObject"], "namespace");
@@ -69,10 +132,10 @@ fn validate(new: &Value, _: Option<&Value>) -> Vec<FieldError> {
     }
     let component = text(new, "reportingComponent");
     if component.is_empty() {
-        errors.push(FieldError::required("reportingComponent", ""));
+        errors.push(FieldError::required(controller, ""));
     }
     let wrong = names::qualified_name(component);
-    errors.extend(FieldError::invalid_each("reportingComponent", &component.into(), wrong));
+    errors.extend(FieldError::invalid_each(controller, &component.into(), wrong));
     let too_long =
         |field: &str, max: usize| FieldError::invalid(field, &"".into(), format!("can have at most {max} characters"));
     for (field, max) in LIMITS {
@@ -216,6 +279,44 @@ mod tests {
         new["reportingComponent"] = json!("example.com/c");
         new["reason"] = json!("x".repeat(129));
         assert_eq!(paths(new), ["reportingInstance", "action", "reason"]);
+    }
+
+    #[test]
+    fn the_newer_spelling_is_stricter() {
+        let told = |new: &Value, old: Option<&Value>| -> Vec<String> {
+            validate_strictly(new, old).into_iter().map(|e| format!("{}: {}", e.path, e.message)).collect()
+        };
+        let event = json!({"metadata": {"namespace": "default"}, "involvedObject": {"name": "web"}, "type": "Normal",
+            "eventTime": "2026-01-01T00:00:00.000000Z", "reportingComponent": "c", "reportingInstance": "i",
+            "action": "Bind", "reason": "R", "source": {}, "firstTimestamp": null});
+        assert_eq!(told(&event, None), Vec::<String>::new());
+        let older = json!({"metadata": {"namespace": "default"}, "involvedObject": {}, "type": "Odd", "count": 1,
+            "firstTimestamp": "2026-01-01T00:00:00Z", "source": {"component": "c"}, "series": {"count": 1}});
+        assert_eq!(
+            told(&older, None),
+            [
+                "series.count: Invalid value: \"\": should be at least 2",
+                "series.lastObservedTime: Required value",
+                "eventTime: Required value",
+                "type: Invalid value: \"\": has invalid value: Odd",
+                "firstTimestamp: Invalid value: \"\": needs to be unset",
+                "count: Invalid value: \"\": needs to be unset",
+                "source: Invalid value: \"\": needs to be unset",
+            ]
+        );
+        assert_eq!(validate(&older, None), [], "the core group asks for none of it");
+        let mut series = event.clone();
+        series["series"] = json!({"count": 2, "lastObservedTime": "2026-01-01T00:00:01.000000Z"});
+        assert_eq!(told(&series, Some(&event)), Vec::<String>::new());
+        series["reason"] = json!("S");
+        series["reportingComponent"] = json!("d");
+        assert_eq!(
+            told(&series, Some(&event)),
+            [
+                "reason: Invalid value: \"S\": field is immutable",
+                "reportingController: Invalid value: \"d\": field is immutable"
+            ]
+        );
     }
 
     #[test]

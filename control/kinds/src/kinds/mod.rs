@@ -26,6 +26,7 @@ pub mod built_in;
 pub mod certificate_signing_request;
 pub mod cidr;
 pub mod column;
+pub mod component_status;
 pub mod condition;
 pub mod config_map;
 pub mod controller_revision;
@@ -183,6 +184,8 @@ pub enum Storage<As = Arc<StoredAs>> {
     As(As),
     /// Nowhere: a request is answered and forgotten; only `create` is served.
     Virtual,
+    /// Nowhere: objects are made when they are read, and only `get` and `list` are served.
+    Computed,
 }
 
 /// How a kind's objects are stored as another kind's.
@@ -212,6 +215,14 @@ impl Kind {
         if self.group.is_empty() { self.version.to_string() } else { format!("{}/{}", self.group, self.version) }
     }
 
+    /// `PodList`; of a custom kind, what its definition calls it.
+    pub fn list_kind(&self) -> Cow<'_, str> {
+        match &self.custom {
+            Some(custom) => Cow::Borrowed(&custom.list_kind),
+            None => Cow::Owned(format!("{}List", self.kind)),
+        }
+    }
+
     /// `pods`, `deployments.apps`
     pub fn resource(&self) -> String {
         if self.group.is_empty() { self.plural.to_string() } else { format!("{}.{}", self.plural, self.group) }
@@ -229,13 +240,13 @@ impl Kind {
         self.subresources.iter().any(|segment| segment == subresource)
     }
 
-    /// The kind whose data the store holds for this one: itself, but for kinds stored as another. `None` for virtual
-    /// kinds.
+    /// The kind whose data the store holds for this one: itself, but for kinds stored as another. `None` for those that
+    /// are not stored.
     pub fn stored(self: &Arc<Self>) -> Option<&Arc<Self>> {
         match &self.storage {
             Storage::Stored => Some(self),
             Storage::As(other) => Some(&other.kind),
-            Storage::Virtual => None,
+            Storage::Virtual | Storage::Computed => None,
         }
     }
 
@@ -243,6 +254,7 @@ impl Kind {
     pub fn verbs(&self) -> &'static [&'static str] {
         match (&self.storage, self.deletion.bulk) {
             (Storage::Virtual, _) => &["create"],
+            (Storage::Computed, _) => &["get", "list"],
             (_, false) => &["create", "delete", "get", "list", "patch", "update", "watch"],
             (_, true) => &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"],
         }

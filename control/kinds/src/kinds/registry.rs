@@ -95,7 +95,7 @@ impl Registry {
                     let (kind, stored) = (format!("{kind:?}"), format!("{:?}", other.kind));
                     return Err(AddError::NotStored { kind, stored });
                 }
-                Storage::As(_) | Storage::Virtual => {}
+                Storage::As(_) | Storage::Virtual | Storage::Computed => {}
             }
             let mut all: Vec<Arc<Kind>> = kinds.iter().cloned().collect();
             let at = place(&all, &kind);

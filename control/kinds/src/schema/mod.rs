@@ -18,18 +18,19 @@
 use std::{
     borrow::Cow,
     collections::{BTreeMap, HashMap},
-    sync::{Arc, LazyLock},
+    sync::{Arc, LazyLock, OnceLock},
 };
 
 use serde_json::{Map, Value};
 
 mod custom;
 pub mod decode;
+mod quantities;
 mod scalar;
 mod text;
 
 pub use decode::{DecodeError, Decoded, FieldWarning};
-pub use scalar::ZERO_MICRO_TIME;
+pub use scalar::{ZERO_MICRO_TIME, ZERO_TIME};
 
 /// Text of the data files, or of a custom definition.
 pub type Text = Cow<'static, str>;
@@ -46,6 +47,8 @@ pub struct Types {
     /// The nodes from here on are of a custom kind. Decoding keeps values of another type there: its validation refuses
     /// them, in words of its own.
     lenient_from: Option<u32>,
+    /// Which of the nodes can have quantities in them.
+    with_quantities: OnceLock<Vec<bool>>,
 }
 
 #[derive(Debug)]

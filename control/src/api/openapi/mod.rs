@@ -129,7 +129,7 @@ fn published_definitions(kinds: &Kinds, version: u8) -> BTreeMap<String, Value> 
         }
         let item = json!({"$ref": format!("#/components/schemas/{}", kind.schema.name())});
         let list = json!({
-            "description": format!("{}List is a list of {}.", kind.kind, kind.kind),
+            "description": format!("{} is a list of {}.", kind.list_kind(), kind.kind),
             "type": "object",
             "required": ["items"],
             "properties": {
@@ -138,7 +138,7 @@ fn published_definitions(kinds: &Kinds, version: u8) -> BTreeMap<String, Value> 
                 "kind": {"type": "string", "description": "Kind of the list."},
                 "metadata": {"$ref": "#/components/schemas/io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta"},
             },
-            "x-kubernetes-group-version-kind": named(format!("{}List", kind.kind)),
+            "x-kubernetes-group-version-kind": named(kind.list_kind().into_owned()),
         });
         definitions.insert(format!("{}List", kind.schema.name()), list);
     }

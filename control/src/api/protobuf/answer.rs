@@ -59,7 +59,7 @@ pub fn whole(json: &[u8]) -> Option<Vec<u8>> {
 pub fn stored(kind: &Kind, object: &Object, converted: impl FnOnce() -> Bytes) -> Result<Bytes, CannotEncode> {
     match kind.storage {
         Storage::As(_) => message(kind.schema.root(), &converted()).map(Bytes::from),
-        Storage::Stored | Storage::Virtual => Ok(frame(kind, object)?.message()),
+        Storage::Stored | Storage::Virtual | Storage::Computed => Ok(frame(kind, object)?.message()),
     }
 }
 

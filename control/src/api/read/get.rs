@@ -14,10 +14,7 @@ use crate::{
 
 /// `GET` of one object.
 pub async fn get(api: &Api, call: &Call) -> Result<Response, Status> {
-    if let ResponseForm::PartialMetadataList(_) = call.accepted.form {
-        return Err(Status::wrong_form("PartialObjectMetadataList", &go_type(&call.target.kind, ""), false));
-    }
-    options::check_table(call)?;
+    check_form(call)?;
     let place = api.place(&call.target)?;
     let snapshot = options::not_older_than(api.store(), &call.query).await?;
     let object = snapshot.get(&place.resource, &place.key).ok_or_else(|| {
@@ -26,6 +23,19 @@ pub async fn get(api: &Api, call: &Call) -> Result<Response, Status> {
     })?;
     let text = conversion::read(&call.target.kind, || render(call, object)).await?;
     Ok(response::json(StatusCode::OK, text))
+}
+
+/// `GET` of one object that was made for the request.
+pub fn get_computed(call: &Call, object: &Object) -> Result<Response, Status> {
+    check_form(call)?;
+    Ok(response::json(StatusCode::OK, render(call, object)))
+}
+
+fn check_form(call: &Call) -> Result<(), Status> {
+    if let ResponseForm::PartialMetadataList(_) = call.accepted.form {
+        return Err(Status::wrong_form("PartialObjectMetadataList", &go_type(&call.target.kind, ""), false));
+    }
+    options::check_table(call)
 }
 
 /// The JSON text of an object that a request answers with.

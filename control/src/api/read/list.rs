@@ -27,12 +27,7 @@ use crate::{
 
 /// `GET` of many objects.
 pub async fn list(api: &Api, call: &Call) -> Result<Response, Status> {
-    options::check_list(&call.query)?;
-    if let ResponseForm::PartialMetadata(_) = call.accepted.form {
-        return Err(Status::wrong_form("PartialObjectMetadata", &go_type(&call.target.kind, "List"), true));
-    }
-    options::check_table(call)?;
-    call.query.field_selector.check(&call.target.kind)?;
+    check(call)?;
     let place = api.resource(&call.target)?;
     let (snapshot, token) = match options::state_of_list(api, call, &place.resource).await {
         Ok(state) => state,
@@ -53,6 +48,22 @@ pub async fn list(api: &Api, call: &Call) -> Result<Response, Status> {
         }
     }
     answer_list(call, &page.objects, &metadata).await
+}
+
+/// `GET` of the objects of `snapshot`, which were made for the request.
+pub async fn list_computed(call: &Call, snapshot: &Snapshot, place: &StorageLocation) -> Result<Response, Status> {
+    check(call)?;
+    let page = page(snapshot, place, call, None, None);
+    answer_list(call, &page.objects, &json!({"resourceVersion": snapshot.revision.to_string()})).await
+}
+
+fn check(call: &Call) -> Result<(), Status> {
+    options::check_list(&call.query)?;
+    if let ResponseForm::PartialMetadata(_) = call.accepted.form {
+        return Err(Status::wrong_form("PartialObjectMetadata", &go_type(&call.target.kind, "List"), true));
+    }
+    options::check_table(call)?;
+    call.query.field_selector.check(&call.target.kind)
 }
 
 /// The answer with these objects as a list, in the form that the client takes.
@@ -154,7 +165,7 @@ fn protobuf(call: &Call, objects: &[Arc<Object>], metadata: &Value) -> Result<Ve
                 answer::stored(kind, object, || shown(kind, object))
             };
             let items = objects.iter().map(message).collect::<Result<Vec<_>, _>>()?;
-            answer::list(&kind.api_version(), &format!("{}List", kind.kind), metadata, &items)
+            answer::list(&kind.api_version(), &kind.list_kind(), metadata, &items)
         }
     }
 }
@@ -166,11 +177,11 @@ fn text(call: &Call, objects: &[Arc<Object>], metadata: &str) -> Vec<u8> {
     match call.accepted.form {
         ResponseForm::Table(version) => table(call, kind, objects, metadata, version, size),
         ResponseForm::PartialMetadata(version) | ResponseForm::PartialMetadataList(version) => {
-            let of = (version.api_version(), "PartialObjectMetadata");
+            let of = (version.api_version(), "PartialObjectMetadataList");
             items(of, objects, metadata, size, |object, out| show_metadata(object, version, out))
         }
         ResponseForm::Object => {
-            let of = (&*kind.api_version(), &*kind.kind);
+            let of = (&*kind.api_version(), &*kind.list_kind());
             items(of, objects, metadata, size, |object, out| show(kind, object, out))
         }
     }
@@ -194,16 +205,16 @@ fn table(
     out
 }
 
-/// A list of `kind`, with the version and the kind of its items.
+/// A list, with its version and kind.
 fn items(
-    (api_version, kind): (&str, &str),
+    (api_version, list_kind): (&str, &str),
     objects: &[Arc<Object>],
     metadata: &str,
     size: usize,
     mut show: impl FnMut(&Object, &mut Vec<u8>),
 ) -> Vec<u8> {
     let mut out = Vec::with_capacity(size + 256);
-    let start = format!(r#"{{"kind":"{kind}List","apiVersion":"{api_version}","metadata":{metadata},"items":["#);
+    let start = format!(r#"{{"kind":"{list_kind}","apiVersion":"{api_version}","metadata":{metadata},"items":["#);
     out.extend_from_slice(start.as_bytes());
     for (index, object) in objects.iter().enumerate() {
         if index > 0 {

@@ -15,9 +15,9 @@ mod options;
 pub mod table;
 mod watch;
 
-pub use get::{get, render};
-pub use list::list;
+pub use get::{get, get_computed, render};
 pub(super) use list::{answer_list, page};
+pub use list::{list, list_computed};
 pub use watch::watch;
 
 use bytes::Bytes;
@@ -39,7 +39,7 @@ fn shown(kind: &Kind, object: &Object) -> Bytes {
             (stored.from_stored)(&mut value, kind);
             Bytes::from(value.to_string())
         }
-        Storage::Stored | Storage::Virtual => object.json_bytes(),
+        Storage::Stored | Storage::Virtual | Storage::Computed => object.json_bytes(),
     }
 }
 
@@ -47,7 +47,7 @@ fn shown(kind: &Kind, object: &Object) -> Bytes {
 fn show(kind: &Kind, object: &Object, out: &mut Vec<u8>) {
     match &kind.storage {
         Storage::As(_) => out.extend_from_slice(&shown(kind, object)),
-        Storage::Stored | Storage::Virtual => out.extend_from_slice(object.json()),
+        Storage::Stored | Storage::Virtual | Storage::Computed => out.extend_from_slice(object.json()),
     }
 }
 

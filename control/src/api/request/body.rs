@@ -151,6 +151,8 @@ pub fn yaml(body: &[u8], duplicate_keys: DuplicateKeyPolicy) -> Result<Value, St
     let text = std::str::from_utf8(body).map_err(|e| format!("the body is not UTF-8: {e}"))?;
     let options = serde_yaml::options! {
         duplicate_keys: duplicate_keys,
+        // `0644` is 420, as in YAML 1.1, which Kubernetes reads.
+        legacy_octal_numbers: true,
         budget: serde_yaml::budget! {
             max_depth: 64,
             max_nodes: 500_000,
@@ -158,7 +160,9 @@ pub fn yaml(body: &[u8], duplicate_keys: DuplicateKeyPolicy) -> Result<Value, St
             max_documents: 1,
         },
     };
-    serde_yaml::from_str_with_options(text, options).map_err(|error| yaml_error(&error))
+    let mut value: Value = serde_yaml::from_str_with_options(text, options).map_err(|error| yaml_error(&error))?;
+    make_whole(&mut value);
+    Ok(value)
 }
 
 /// A name that stands twice in the words of Kubernetes' reader, everything else in those of ours.
@@ -168,6 +172,21 @@ fn yaml_error(error: &serde_yaml::Error) -> String {
             format!("yaml: unmarshal errors:\n  line {}: key {key:?} already set in map", location.line())
         }
         other => other.to_string(),
+    }
+}
+
+/// `1e3` and `1.0` are whole numbers once Kubernetes has made JSON of them.
+fn make_whole(value: &mut Value) {
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    match value {
+        Value::Number(number) if number.is_f64() => {
+            if let Some(float) = number.as_f64().filter(|float| float.fract() == 0.0 && float.abs() < EXACT) {
+                *number = (float as i64).into();
+            }
+        }
+        Value::Array(list) => list.iter_mut().for_each(make_whole),
+        Value::Object(map) => map.values_mut().for_each(make_whole),
+        _ => {}
     }
 }
 
@@ -241,6 +260,36 @@ mod tests {
         for bomb in [large, format!("a0: &a0 x\n{doubling}"), format!("a: {}", "[".repeat(10_000))] {
             let refused = read(ContentType::Yaml, &bomb).err().unwrap();
             assert!(refused.message.contains("error converting YAML to JSON"), "{}", refused.message);
+        }
+    }
+
+    /// What kube-apiserver 1.35.4 answered with for each.
+    #[test]
+    fn plain_scalars_are_those_of_yaml_1_1() {
+        for (text, value) in [
+            ("y", json!(true)),
+            ("Y", json!(true)),
+            ("no", json!(false)),
+            ("off", json!(false)),
+            ("On", json!(true)),
+            ("\"y\"", json!("y")),
+            ("0644", json!(420)),
+            ("0o17", json!(15)),
+            ("0x1F", json!(31)),
+            ("0b11", json!(3)),
+            ("1_000", json!(1000)),
+            ("089", json!(89)),
+            ("1e3", json!(1000)),
+            ("1.", json!(1)),
+            (".5", json!(0.5)),
+            ("~", Value::Null),
+            ("12:30:45", json!("12:30:45")),
+            ("2020-01-01", json!("2020-01-01")),
+            ("!!str 1", json!("1")),
+            ("!!binary aGk=", json!("hi")),
+        ] {
+            let read = yaml(format!("a: {text}\n").as_bytes(), DuplicateKeyPolicy::Error).unwrap();
+            assert_eq!(read["a"], value, "{text}");
         }
     }
 

@@ -19,10 +19,7 @@ pub(super) static REVIEW: Review = Review {
         }
         let audiences = review["spec"]["audiences"].as_array().map(Vec::as_slice).unwrap_or_default();
         let for_us = audiences.is_empty() || audiences.iter().any(|audience| audience == API_AUDIENCE);
-        let identity = TokenAuthenticator::new(api.authorizer()).identify(token).map_err(|error| {
-            tracing::error!(error = &error as &dyn std::error::Error, "cannot look up what authentication needs");
-            Status::internal("cannot look up what authentication needs")
-        })?;
+        let identity = TokenAuthenticator::new(api.authorizer()).identify(token).map_err(|error| error.to_status())?;
         review["status"] = match identity.filter(|_| for_us) {
             Some(user) => json!({"authenticated": true, "audiences": [API_AUDIENCE],
                 "user": {"username": user.name, "groups": user.groups}}),

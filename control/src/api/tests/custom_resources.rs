@@ -110,11 +110,23 @@ fn causes(answer: &Answer) -> Vec<String> {
 }
 
 #[tokio::test]
+async fn lists_are_called_as_the_definition_says() {
+    let server = Server::with_definitions().await;
+    let mut named = plain();
+    named["spec"]["names"]["listKind"] = json!("Widgetry");
+    server.define(named).await;
+    assert_eq!(server.get(WIDGETS).await.json["kind"], "Widgetry");
+    let metadata = server.get_as(WIDGETS, "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io").await;
+    assert_eq!(metadata.json["kind"], "PartialObjectMetadataList");
+}
+
+#[tokio::test]
 async fn a_definition_makes_a_kind_with_all_it_says() {
     let server = Server::with_definitions().await;
     server.define(plain()).await;
     let defined = server.get(&format!("{DEFINITIONS}/widgets.example.com")).await.json;
     assert_eq!(defined["spec"]["names"]["listKind"], "WidgetList");
+    assert_eq!(server.get(WIDGETS).await.json["kind"], "WidgetList");
     assert_eq!(defined["status"]["acceptedNames"]["singular"], "widget");
     assert_eq!(defined["status"]["storedVersions"], json!(["v1"]));
     let resources = server.get("/apis/example.com/v1").await.json;
@@ -152,6 +164,13 @@ async fn a_definition_makes_a_kind_with_all_it_says() {
     let status =
         server.merge(&format!("{WIDGETS}/a/status"), json!({"status": {"ready": true}, "spec": {"size": 9}})).await;
     assert_eq!((&status.json["status"]["ready"], &status.json["spec"]["size"]), (&json!(true), &json!(3)));
+    let metadata = json!({"labels": {"a": "b"}, "annotations": {"a": "b"}, "finalizers": ["a.io/b"],
+        "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "u"}]});
+    let status = server.merge(&format!("{WIDGETS}/a/status"), json!({"metadata": metadata})).await;
+    assert_eq!(status.code, 200);
+    for field in ["labels", "annotations", "finalizers", "ownerReferences"] {
+        assert_eq!(status.json["metadata"][field], Value::Null, "{field} is not of the status");
+    }
     let scaled =
         server.merge(&format!("{WIDGETS}/a"), json!({"spec": {"replicas": 2}, "status": {"ready": false}})).await;
     assert_eq!((&scaled.json["status"]["ready"], &scaled.json["metadata"]["generation"]), (&json!(true), &json!(2)));

@@ -114,3 +114,26 @@ async fn an_autoscaler_is_one_object_in_both_versions() {
     assert_eq!((&new["spec"]["maxReplicas"], &new["spec"]["metrics"][0]), (&json!(9), &memory));
     assert!(new["metadata"]["annotations"].is_null(), "{new}");
 }
+
+#[tokio::test]
+async fn component_statuses_are_made_when_they_are_read() {
+    let server = Server::start().await;
+    server.api.health().add("scheduler", &[], || Err(crate::health::CheckFailure::new("it waits for its restart")));
+    let path = "/api/v1/componentstatuses";
+    let list = server.get(path).await;
+    assert_eq!((list.code, &list.json["kind"]), (200, &json!("ComponentStatusList")));
+    let conditions = |n: usize| list.json["items"][n]["conditions"].clone();
+    assert_eq!(conditions(0), json!([{"type": "Healthy", "status": "True", "message": "ok"}]));
+    assert_eq!(conditions(1)[0]["status"], "False");
+    let one = server.get(&format!("{path}/etcd-0")).await;
+    assert_eq!((one.name(), &one.json["kind"]), ("etcd-0", &json!("ComponentStatus")));
+    let table = server.get_as(path, "application/json;as=Table;v=v1;g=meta.k8s.io").await;
+    assert_eq!(table.json["rows"][1]["cells"], json!(["scheduler", "Unhealthy", "it waits for its restart", ""]));
+    let selected = server.get(&format!("{path}?fieldSelector=metadata.name%3Dscheduler")).await;
+    assert_eq!(selected.json["items"].as_array().unwrap().len(), 1);
+    assert_eq!(server.get_as(path, "application/vnd.kubernetes.protobuf").await.code, 200);
+    assert_eq!(server.get(&format!("{path}/none")).await.reason(), (404, "NotFound"));
+    assert_eq!(server.get(&format!("{path}?watch=true")).await.code, 405);
+    assert_eq!(server.post(path, json!({"metadata": {"name": "a"}})).await.code, 405);
+    assert_eq!(server.delete(&format!("{path}/etcd-0"), json!({})).await.code, 405);
+}

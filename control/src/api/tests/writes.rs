@@ -31,6 +31,34 @@ async fn a_binding_keeps_its_condition_and_stores_nothing_untyped() {
 }
 
 #[tokio::test]
+async fn an_object_does_not_grow_beyond_its_bound_by_patches_status_or_apply() {
+    let server = Server::start().await;
+    assert_eq!(server.post(MAPS, config_map("a", json!({}))).await.code, 201);
+    assert_eq!(server.post(PODS, pod("p")).await.code, 201);
+    let path = format!("{MAPS}/a");
+    let half = "x".repeat(900 << 10);
+    assert_eq!(server.merge(&path, json!({"binaryData": {"b": half}})).await.code, 200);
+    let status = |name: &str| json!({"status": {"message": half, "reason": name.repeat(1200 << 10)}});
+    assert_eq!(server.merge(&format!("{PODS}/p/status"), status("")).await.code, 200);
+    let refused = server.merge(&format!("{PODS}/p/status"), status("r")).await;
+    assert_eq!(refused.reason(), (413, "RequestEntityTooLarge"), "{}", refused.message());
+    for n in 0..8 {
+        let notes = json!({"metadata": {"annotations": {"n": n.to_string()}}, "data": {"k": "y".repeat(n)}});
+        assert_eq!(server.merge(&path, notes).await.code, 200, "{n}");
+    }
+    let apply = |bytes: usize| {
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"},
+            "status": {"reason": "z".repeat(bytes)}})
+    };
+    let path = format!("{PODS}/p/status?fieldManager=m&force=true");
+    let as_apply = [("content-type", "application/apply-patch+yaml")];
+    assert_eq!(server.call(Method::PATCH, &path, &as_apply, apply(10).to_string()).await.code, 200);
+    let refused = server.call(Method::PATCH, &path, &as_apply, apply(1300 << 10).to_string()).await;
+    assert_eq!(refused.reason(), (413, "RequestEntityTooLarge"), "{}", refused.message());
+    assert_eq!(server.delete(&format!("{PODS}/p"), json!({})).await.code, 200);
+}
+
+#[tokio::test]
 async fn a_service_and_the_records_of_what_it_has_are_stored_and_removed_together() {
     let server = Server::start().await;
     let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"},

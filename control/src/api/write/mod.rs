@@ -13,6 +13,7 @@ mod metadata;
 mod options;
 mod patch;
 mod pipeline;
+mod size;
 mod update;
 
 pub use apply::{apply, apply_config};

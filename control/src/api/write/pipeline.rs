@@ -14,7 +14,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use serde_json::Value;
 
-use super::{Outcome, held_by_spec, inquiry::Inquiry, must_be_valid, refusal, reject_new_finalizers};
+use super::{Outcome, held_by_spec, inquiry::Inquiry, must_be_valid, refusal, reject_new_finalizers, size};
 use crate::{
     admission::{self, namespace},
     allocation::Claimant,
@@ -139,6 +139,7 @@ pub async fn prepare(api: &Api, call: &Call, snapshot: &Snapshot, pending: Pendi
     let request =
         admission::Request { operation, kind, namespace, name, subresource: segment, old: stored, identity, snapshot };
     let admission = api.admission();
+    let (is_apply, is_mark) = (matches!(ownership, Ownership::Decided(_)), matches!(action, Action::Mark(_)));
     let inquiry = inquiry.begin(api, call, &request, old, subresource)?;
     let mut managers = Cow::Borrowed(old.as_ref().map_or("", |old| old.object.managers()));
     let mut new = match action {
@@ -226,7 +227,16 @@ pub async fn prepare(api: &Api, call: &Call, snapshot: &Snapshot, pending: Pendi
     };
     let expect = old.map_or(Expect::Absent, |old| Expect::At(old.object.revision));
     let removes = new.is_none();
-    let change = new.map_or(Change::Delete, |new| Change::Put(encode::managed_draft(kind, &new, &managers)));
+    let change = match new {
+        None => Change::Delete,
+        // What is being deleted is not held up by its size.
+        Some(new) if is_mark => Change::Put(encode::managed_draft(kind, &new, &managers)),
+        Some(new) => {
+            let managers =
+                if is_apply { size::Managers::Needed(&managers) } else { size::Managers::Optional(&managers) };
+            Change::Put(size::bounded_draft(kind, &new, managers, old.map(|old| &**old.object))?)
+        }
+    };
     let mut writes = vec![Write { key: place.key(), expect, change }];
     writes.extend(allocated);
     writes.extend(charges);

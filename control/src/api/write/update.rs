@@ -142,10 +142,14 @@ pub fn settled(
     }
     metadata::keep(metadata, &old["metadata"]);
     Ok(match subresource.map(|subresource| subresource.effect) {
+        Some(Effect::Fields(_)) if place.kind.custom.is_some() => through(CUSTOM_STATUS, new, old),
         Some(Effect::Fields(fields)) => through(fields, new, old),
         _ => new,
     })
 }
+
+/// What the status of a custom resource lets through: no metadata, unlike that of other kinds.
+const CUSTOM_STATUS: &[&[&str]] = &[&["status"]];
 
 /// What a subresource lets through: `old` with these fields of `new`.
 pub(super) fn through(fields: &[&[&str]], new: Value, old: &Value) -> Value {

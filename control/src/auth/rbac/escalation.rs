@@ -35,6 +35,9 @@ pub fn refuse(authorizer: &Authorizer, request: &Request<'_>, new: &Value) -> Re
     }
 }
 
+/// Most rules that a refusal names.
+const MOST_SHOWN: usize = 200;
+
 fn refuse_role(policy: &Policy, request: &Request<'_>, new: &Value) -> Result<(), Status> {
     let plural: &str = &request.kind.plural;
     // A new object has no name in its path.
@@ -88,6 +91,11 @@ fn refuse_rules(policy: &Policy, request: &Request<'_>, rules: &[Rule]) -> Resul
     let mut missing: Vec<String> = missing.iter().map(Rule::to_string).collect();
     missing.sort();
     missing.dedup();
+    let more = missing.len().saturating_sub(MOST_SHOWN);
+    missing.truncate(MOST_SHOWN);
+    if more > 0 {
+        missing.push(format!("and {more} more"));
+    }
     let groups = identity.groups.iter().map(|group| format!("{group:?}")).collect::<Vec<_>>().join(" ");
     let mut why = format!(
         "user {:?} (groups=[{groups}]) is attempting to grant RBAC permissions not currently held:\n{}",

@@ -353,6 +353,24 @@ async fn a_policy_points_only_at_what_its_writer_can_read() {
 }
 
 #[tokio::test]
+async fn a_refusal_names_so_many_rules_and_no_more() {
+    let cluster = Cluster::with_defaults().await;
+    let writes =
+        json!([{"verbs": ["create"], "apiGroups": ["rbac.authorization.k8s.io"], "resources": ["clusterroles"]}]);
+    cluster.post(&format!("{RBAC}/clusterroles"), role("ClusterRole", "writes", writes)).await;
+    let all = binding("ClusterRoleBinding", "w", "ClusterRole/writes", json!([{"kind": "User", "name": "jane"}]));
+    cluster.post(&format!("{RBAC}/clusterrolebindings"), all).await;
+    let resources: Vec<String> = (0..1000).map(|n| format!("r{n}")).collect();
+    let many = json!([{"verbs": ["get"], "apiGroups": ["a.io"], "resources": resources}]);
+    let path = format!("{RBAC}/clusterroles");
+    let role = role("ClusterRole", "many", many);
+    let (code, answer) = cluster.call(user("jane", &[]), Method::POST, &path, role).await;
+    let message = answer["message"].as_str().unwrap();
+    assert_eq!((code, message.lines().count()), (403, 202), "{message}");
+    assert!(message.ends_with("and 800 more"), "{message}");
+}
+
+#[tokio::test]
 async fn the_grants_of_others_cost_a_decision_nothing() {
     let cluster = Cluster::new();
     cluster.post(&format!("{RBAC}/clusterroles"), role("ClusterRole", "r", reads("pods"))).await;

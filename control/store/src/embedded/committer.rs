@@ -10,8 +10,8 @@ use std::{
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
 
-use super::{File, Published};
-use crate::{CommitError, Event, Object, Remake, Snapshot, Transaction, stats::Counters};
+use super::{File, Published, file::FileError};
+use crate::{CommitError, Event, EventType, Object, Remade, Remake, Snapshot, Transaction, stats::Counters};
 
 /// What waits for the committer.
 pub enum Work {
@@ -22,6 +22,9 @@ pub enum Work {
 /// Objects that are to be made anew: see [`Store::reread`](crate::Store::reread).
 pub struct Reread {
     pub resource: String,
+    /// What was made of them already.
+    pub remade: Remade,
+    /// Makes those that were written since.
     pub remake: Remake,
     pub reply: oneshot::Sender<()>,
 }
@@ -98,16 +101,16 @@ impl Committer {
     }
 
     /// Nothing of it is written to the file, which holds the texts that it is made from.
-    fn reread(&mut self, Reread { resource, remake, reply }: Reread) {
-        let remade = catch_unwind(AssertUnwindSafe(|| {
+    fn reread(&mut self, Reread { resource, remade, remake, reply }: Reread) {
+        let put = catch_unwind(AssertUnwindSafe(|| {
             let mut state = self.published.snapshot();
-            state.reread(&resource, &*remake);
+            state.reread(&resource, &remade, &*remake);
             self.published.publish(state, Vec::new());
             if let Some((doubtful, _)) = &mut self.doubtful {
-                doubtful.reread(&resource, &*remake);
+                doubtful.reread(&resource, &remade, &*remake);
             }
         }));
-        if remade.is_err() {
+        if put.is_err() {
             error!(resource, "objects could not be read anew; they stay as they were");
         }
         if reply.send(()).is_err() {
@@ -137,7 +140,7 @@ impl Committer {
             return;
         }
         let (begun, writes) = (Instant::now(), events.len());
-        let made = self.file.commit(&events);
+        let made = self.file.commit(&events).or_else(|error| self.commit_without_log(&events, error));
         self.counters.synced(begun.elapsed(), made.as_ref().err().map(|error| error.for_writers()));
         match made {
             Ok(()) => {
@@ -154,6 +157,28 @@ impl Committer {
                     self.answer(reply, results.iter().map(|_| Err(refusal.clone())).collect());
                 }
             }
+        }
+    }
+
+    /// Tries a batch that found the disk full once more without the log of changes, if it deletes anything: the log
+    /// takes the text of what is deleted, and so a deletion would need the space that it is to free. Watches begin
+    /// after the batch then, should the program be started again.
+    fn commit_without_log(&mut self, events: &[Event], error: FileError) -> Result<(), FileError> {
+        let deletes = events.iter().any(|event| event.event_type == EventType::Deleted);
+        if !error.no_space() || !deletes {
+            return Err(error);
+        }
+        match self.file.reopen() {
+            Ok(Some(durable)) if durable == self.published.snapshot().revision => {
+                self.file.drop_log();
+                self.file.commit(events)
+            }
+            // Opened or not, what became of the batch is found out by the next one.
+            Ok(_) => {
+                self.file.close();
+                Err(error)
+            }
+            Err(_) => Err(error),
         }
     }
 

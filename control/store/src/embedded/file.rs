@@ -65,7 +65,8 @@ impl FileError {
         Self::Redb { operation, path: path.to_owned(), source: Box::new(source) }
     }
 
-    fn no_space(&self) -> bool {
+    /// Whether the disk is full.
+    pub fn no_space(&self) -> bool {
         let Self::Redb { source, .. } = self else { return false };
         matches!(&**source, redb::Error::Io(e)
             if matches!(e.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded))
@@ -98,6 +99,8 @@ pub struct File {
     log_size: Option<LogSize>,
     /// Rows that the next commit moves. The store is at their revision already, the file is not.
     moves: Option<Moves>,
+    /// The next commit empties the log, and does not write to it.
+    without_log: bool,
 }
 
 /// The revision of the last write to each resource, as far as the file knows.
@@ -142,6 +145,7 @@ impl File {
             knows_log: false,
             log_size: None,
             moves: None,
+            without_log: false,
         };
         file.reopen()?;
         Ok(file)
@@ -236,7 +240,9 @@ impl File {
             return Err(self.error("write to", redb::Error::DatabaseClosed));
         };
         // A panic in the database must not end the committer, and with it all writes.
-        let known = Known { changes: self.knows_changes, log: self.knows_log, log_size: self.log_size.take() };
+        let with_log = !std::mem::take(&mut self.without_log);
+        let log = self.knows_log && with_log;
+        let known = Known { changes: self.knows_changes, log, log_size: self.log_size.take(), with_log };
         let made = std::panic::catch_unwind(AssertUnwindSafe(|| write(database, self.moves.as_ref(), events, known)));
         match made.unwrap_or_else(|_| Err(redb::Error::Corrupted("the database panicked".into()))) {
             Ok(log_size) => {
@@ -251,6 +257,11 @@ impl File {
                 Err(self.error("write to", source))
             }
         }
+    }
+
+    /// Has the next commit empty the log of changes, and write nothing to it.
+    pub fn drop_log(&mut self) {
+        self.without_log = true;
     }
 
     /// Closes the database until the next [`File::reopen`].
@@ -327,6 +338,8 @@ struct Known {
     changes: bool,
     log: bool,
     log_size: Option<LogSize>,
+    /// Whether the batch is added to the log.
+    with_log: bool,
 }
 
 /// Makes a batch durable; answers with the size of the log after it, as far as known.
@@ -373,7 +386,11 @@ fn write(
                 Some(size) => size,
                 None => LogSize::of(&log)?,
             };
-            if let Some(dropped) = change_log::append(&mut log, events, &mut size)? {
+            let dropped = match known.with_log {
+                true => change_log::append(&mut log, events, &mut size)?,
+                false => Some(last.object.revision),
+            };
+            if let Some(dropped) = dropped {
                 meta.insert("history_since", dropped)?;
             }
             log_size = Some(size);

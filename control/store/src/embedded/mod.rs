@@ -11,7 +11,7 @@ use std::{
     collections::HashMap,
     path::Path,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     thread::JoinHandle,
@@ -53,7 +53,8 @@ pub struct Embedded {
 /// What readers see: changed by the committer alone.
 struct Published {
     state: ArcSwap<Snapshot>,
-    topics: RwLock<HashMap<Arc<str>, Arc<Topic>>>,
+    /// The lock is held to find a topic, never while one is made from the file's history.
+    topics: RwLock<HashMap<Arc<str>, LazyTopic>>,
     /// The revision up to which every topic has received its events.
     revision: AtomicU64,
     /// Where the topics begin after a restart: a watch that saw the last change of its resource continues, and only
@@ -66,6 +67,9 @@ struct Published {
     kept: Mutex<Kept>,
     ages: Mutex<Ages>,
 }
+
+/// A topic that is made when it is first asked for.
+type LazyTopic = Arc<OnceLock<Arc<Topic>>>;
 
 /// How long it may take until the events of a state are in their topics.
 const PUBLISHING: Duration = Duration::from_secs(1);
@@ -139,11 +143,14 @@ impl Published {
     }
 
     fn topic(&self, resource: &str) -> Arc<Topic> {
-        if let Some(topic) = self.topics.read().get(resource) {
-            return topic.clone();
-        }
-        let mut topics = self.topics.write();
-        topics.entry(Arc::from(resource)).or_insert_with(|| Arc::new(self.first_topic(resource))).clone()
+        let known = self.topics.read().get(resource).cloned();
+        let topic = known.unwrap_or_else(|| self.topics.write().entry(Arc::from(resource)).or_default().clone());
+        topic.get_or_init(|| Arc::new(self.first_topic(resource))).clone()
+    }
+
+    /// All topics that somebody asked for.
+    fn topics(&self) -> Vec<Arc<Topic>> {
+        self.topics.read().values().filter_map(|topic| topic.get().cloned()).collect()
     }
 
     /// A topic that knows what the file says of the changes before the opening.
@@ -244,7 +251,7 @@ impl Store for Embedded {
         let closed = self.committer.as_ref().is_none_or(JoinHandle::is_finished);
         let mut stats = Stats { quarantined: self.quarantined, closed, ..Stats::default() };
         self.counters.fill(&mut stats);
-        for topic in self.published.topics.read().values() {
+        for topic in self.published.topics() {
             stats.watches += topic.readers() as u64;
             stats.watch_wakes += topic.wakes();
         }
@@ -264,9 +271,16 @@ impl Store for Embedded {
     }
 
     async fn reread(&self, resource: &str, remake: Remake) {
-        let (reply, answer) = oneshot::channel();
         let Some(requests) = &self.requests else { return };
-        let reread = Reread { resource: resource.to_owned(), remake, reply };
+        let (state, of) = (self.published.snapshot(), resource.to_owned());
+        // Beside the committer: only what was written meanwhile is left to it.
+        let made = tokio::task::spawn_blocking(move || (state.remake(&of, &*remake), remake)).await;
+        let Ok((remade, remake)) = made else {
+            tracing::error!(resource, "objects could not be read anew; they stay as they were");
+            return;
+        };
+        let (reply, answer) = oneshot::channel();
+        let reread = Reread { resource: resource.to_owned(), remade, remake, reply };
         if requests.send(Work::Reread(reread)).await.is_ok() {
             // Without an answer the store has closed, and nobody reads from it any more.
             drop(answer.await);
@@ -274,7 +288,7 @@ impl Store for Embedded {
     }
 
     fn compact(&self, revision: u64) {
-        for topic in self.published.topics.read().values() {
+        for topic in self.published.topics() {
             topic.forget(revision);
         }
     }
@@ -291,6 +305,6 @@ impl Store for Embedded {
                 object.drop_unused_binary();
             });
         }
-        self.published.topics.read().values().map(|topic| topic.trim(now)).sum()
+        self.published.topics().iter().map(|topic| topic.trim(now)).sum()
     }
 }

@@ -1,38 +1,12 @@
 //! A full disk: writes say so, reads go on, and writes work again once there is space.
 
-use std::{fs, process::Command};
+use std::fs;
 
-use super::*;
+use super::{
+    small_disk::{SmallDisk, fill_to_the_brim},
+    *,
+};
 use crate::{CommitError, Expect, Store};
-
-/// A small file system that goes away with the value.
-struct SmallDisk {
-    dir: tempfile::TempDir,
-}
-
-impl SmallDisk {
-    fn mount(megabytes: usize) -> Result<Self, String> {
-        let dir = tempfile::tempdir().map_err(|e| e.to_string())?;
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &format!("size={megabytes}m"), "tmpfs"])
-            .arg(dir.path())
-            .output()
-            .map_err(|e| format!("mount cannot be run: {e}"))?;
-        if mounted.status.success() {
-            Ok(Self { dir })
-        } else {
-            Err(String::from_utf8_lossy(&mounted.stderr).trim().to_owned())
-        }
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        if let Err(error) = Command::new("umount").arg("-l").arg(self.dir.path()).status() {
-            eprintln!("the file system {} stays mounted: {error}", self.dir.path().display());
-        }
-    }
-}
 
 #[tokio::test]
 async fn a_full_disk_refuses_writes_and_answers_reads_until_there_is_space() {
@@ -42,9 +16,9 @@ async fn a_full_disk_refuses_writes_and_answers_reads_until_there_is_space() {
             return crate::skipped::skipped(format_args!("a small file system cannot be mounted: {why}"));
         }
     };
-    let store = open(&disk.dir.path().join("store"));
+    let store = open(&disk.path().join("store"));
     let first = store.write_one(put("first", Expect::Absent, "kept")).await.unwrap();
-    let ballast = disk.dir.path().join("ballast");
+    let ballast = disk.path().join("ballast");
     fill(&ballast);
 
     let mut refused = None;
@@ -82,14 +56,14 @@ async fn a_store_with_an_unreadable_object_opens_on_a_full_disk_and_loses_nothin
             return crate::skipped::skipped(format_args!("a small file system cannot be mounted: {why}"));
         }
     };
-    let path = disk.dir.path().join("store");
+    let path = disk.path().join("store");
     let store = open(&path);
     let good = store.write_one(put("good", Expect::Absent, "1")).await.unwrap();
     drop(store);
     // To move it takes more than the file has to spare.
     let unreadable = [b"\0\0\0\0\0\0\0\x01{".to_vec(), vec![b'x'; 2 << 20]].concat();
     super::quarantine::set(&path, &[("things/bad", &unreadable)]);
-    let ballast = disk.dir.path().join("ballast");
+    let ballast = disk.path().join("ballast");
     fill_to_the_brim(&ballast);
 
     let store = open(&path);
@@ -107,13 +81,37 @@ async fn a_store_with_an_unreadable_object_opens_on_a_full_disk_and_loses_nothin
     assert_eq!(value(store.snapshot().get("things", "bad").unwrap().json()), "new");
 }
 
-fn fill_to_the_brim(ballast: &Path) {
-    use std::io::Write;
-    let mut file = fs::File::create(ballast).unwrap();
-    for size in [64 << 10, 4 << 10, 1] {
-        let block = vec![1u8; size];
-        while file.write_all(&block).is_ok() {}
+#[tokio::test]
+async fn a_deletion_on_a_full_disk_does_without_the_space_that_it_is_to_free() {
+    let disk = match SmallDisk::mount(32) {
+        Ok(disk) => disk,
+        Err(why) => {
+            return crate::skipped::skipped(format_args!("a small file system cannot be mounted: {why}"));
+        }
+    };
+    let path = disk.path().join("store");
+    let store = open(&path);
+    let mut written = Vec::new();
+    for n in 0..8 {
+        let object = store.write_one(put(&format!("k{n}"), Expect::Absent, &"x".repeat(1 << 20))).await.unwrap();
+        written.push((format!("k{n}"), object.revision));
     }
+    drop(store);
+    fill_to_the_brim(&disk.path().join("ballast"));
+    let store = open(&path);
+    while store.write_one(put("more", Expect::Absent, &"x".repeat(1 << 20))).await.is_ok() {
+        let more = store.snapshot().get("things", "more").unwrap().revision;
+        store.write_one(delete("more", more)).await.unwrap();
+    }
+    for (name, revision) in written {
+        store.write_one(delete(&name, revision)).await.unwrap();
+    }
+    let last = store.snapshot().revision;
+    assert_eq!(store.snapshot().count("things"), 0);
+    drop(store);
+    let store = open(&path);
+    assert_eq!((store.snapshot().revision, store.snapshot().count("things")), (last, 0));
+    assert!(store.watch("things", last).is_ok());
 }
 
 /// Leaves 2 MiB or so.

@@ -7,6 +7,7 @@ mod indexes;
 mod model;
 mod power_loss;
 mod quarantine;
+mod small_disk;
 mod transactions;
 mod watches;
 

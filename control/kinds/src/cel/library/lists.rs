@@ -4,7 +4,7 @@ use crate::cel::{
     access::optional,
     eval::{Answer, EvalError, Run, failure, traversal},
     list::List,
-    operators::{arithmetic, equal, order},
+    operators::{arithmetic, equal, equal_counted, order},
     value::Value,
 };
 
@@ -14,7 +14,7 @@ pub fn call<'v>(run: &mut Run<'_, 'v>, name: &str, values: &[Value<'v>]) -> Opti
         ("isSorted", [Value::List(list)]) => is_sorted(run, list),
         ("sum", [Value::List(list)]) => sum(run, list),
         ("min" | "max", [Value::List(list)]) => extreme(run, name, list),
-        ("indexOf" | "lastIndexOf", [Value::List(list), item]) => run.charge(list.len() as u64).map(|()| {
+        ("indexOf" | "lastIndexOf", [Value::List(list), item]) => charge_all(run, list).map(|()| {
             let mut places = list.iter().enumerate().filter(|(_, one)| equal(one, item)).map(|(at, _)| at as i64);
             Value::Int(if name == "indexOf" { places.next() } else { places.last() }.unwrap_or(-1))
         }),
@@ -36,33 +36,87 @@ pub fn call<'v>(run: &mut Run<'_, 'v>, name: &str, values: &[Value<'v>]) -> Opti
             let count = (*count).max(0);
             run.charge(count.unsigned_abs()).map(|()| Value::list((0..count).map(Value::Int).collect()))
         }
-        ("sets.contains", [Value::List(a), Value::List(b)]) => pairs(run, a, b).map(|()| Value::Bool(contains(a, b))),
+        ("sets.contains", [Value::List(a), Value::List(b)]) => {
+            charge_pairs(run, a, b, 1).and_then(|()| contains(run, a, b)).map(Value::Bool)
+        }
         ("sets.equivalent", [Value::List(a), Value::List(b)]) => {
-            pairs(run, a, b).map(|()| Value::Bool(contains(a, b) && contains(b, a)))
+            charge_pairs(run, a, b, 2).and_then(|()| Ok(contains(run, a, b)? && contains(run, b, a)?)).map(Value::Bool)
         }
         ("sets.intersects", [Value::List(a), Value::List(b)]) => {
-            pairs(run, a, b).map(|()| Value::Bool(b.iter().any(|item| a.iter().any(|one| equal(&one, &item)))))
+            charge_pairs(run, a, b, 1).and_then(|()| intersects(run, a, b)).map(Value::Bool)
         }
         _ => return None,
     })
 }
 
 /// What each pair of items costs, before any is looked at.
-fn pairs(run: &mut Run<'_, '_>, a: &List<'_>, b: &List<'_>) -> Result<(), EvalError> {
-    run.charge((a.len() as u64).saturating_mul(b.len() as u64).max(1))
+fn charge_pairs(run: &mut Run<'_, '_>, a: &List<'_>, b: &List<'_>, factor: u64) -> Result<(), EvalError> {
+    let pairs = (a.len() as u64).saturating_mul(b.len() as u64);
+    run.charge(pairs.saturating_mul(factor).saturating_add(1))
 }
 
 /// Whether every item of `b` is in `a`.
-fn contains<'v>(a: &List<'v>, b: &List<'v>) -> bool {
-    b.iter().all(|item| a.iter().any(|one| equal(&one, &item)))
+fn contains<'v>(run: &mut Run<'_, 'v>, a: &List<'v>, b: &List<'v>) -> Result<bool, EvalError> {
+    for item in b.iter() {
+        if !holds(run, a, &item)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
+/// Whether any item of `b` is in `a`.
+fn intersects<'v>(run: &mut Run<'_, 'v>, a: &List<'v>, b: &List<'v>) -> Result<bool, EvalError> {
+    for item in b.iter() {
+        if holds(run, a, &item)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Whether `item` is in `list`. The look at each item was paid for; what is within them costs as it does for `==`.
+fn holds<'v>(run: &mut Run<'_, 'v>, list: &List<'v>, item: &Value<'v>) -> Result<bool, EvalError> {
+    let mut work = 0;
+    for one in list.iter() {
+        let found = equal_counted(&one, item, &mut work);
+        // The look itself is counted as 1 by the comparison.
+        work = work.saturating_sub(1);
+        if work >= 10 {
+            run.charge(work / 10)?;
+            work %= 10;
+        }
+        if found {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Cost of looking at everything in the list once.
 fn charge_all<'v>(run: &mut Run<'_, 'v>, list: &List<'v>) -> Result<(), EvalError> {
-    let sizes = list.iter().map(|item| match item {
-        Value::String(_) | Value::Bytes(_) => traversal(item.size()).max(1),
-        _ => 1,
-    });
-    run.charge(sizes.fold(0, u64::saturating_add))
+    for item in list.iter() {
+        charge_whole(run, &item)?;
+    }
+    Ok(())
+}
+
+fn charge_whole<'v>(run: &mut Run<'_, 'v>, value: &Value<'v>) -> Result<(), EvalError> {
+    match value {
+        Value::String(_) | Value::Bytes(_) => run.charge(traversal(value.size()).max(1)),
+        Value::List(list) => {
+            run.charge(1)?;
+            charge_all(run, list)
+        }
+        Value::Map(map) => {
+            run.charge(1)?;
+            map.entries().iter().try_for_each(|(key, value)| {
+                charge_whole(run, key)?;
+                charge_whole(run, value)
+            })
+        }
+        _ => run.charge(1),
+    }
 }
 
 fn is_sorted<'v>(run: &mut Run<'_, 'v>, list: &List<'v>) -> Answer<'v> {
@@ -123,12 +177,15 @@ fn sort<'v>(run: &mut Run<'_, 'v>, list: &List<'v>) -> Answer<'v> {
 }
 
 fn distinct<'v>(run: &mut Run<'_, 'v>, list: &List<'v>) -> Answer<'v> {
-    run.charge((list.len() as u64).saturating_mul(list.len() as u64))?;
+    let pairs = (list.len() as u64).saturating_mul(list.len() as u64);
+    run.charge(pairs.saturating_mul(2).saturating_add(11))?;
     let mut items: Vec<Value<'v>> = Vec::new();
     for item in list.iter() {
-        if !items.iter().any(|known| equal(known, &item)) {
+        let mut work = 0;
+        if !items.iter().any(|known| equal_counted(known, &item, &mut work)) {
             items.push(item);
         }
+        run.charge(traversal(work.saturating_sub(items.len() as u64)))?;
     }
     Ok(Value::list(items))
 }

@@ -1,10 +1,11 @@
 //! Texts: cel-go's `ext.Strings` version 2 and Kubernetes' regular expressions. Places count characters.
 
-use std::rc::Rc;
+use std::{rc::Rc, sync::Arc};
 
 use crate::cel::{
     convert::shown_duration,
     eval::{Answer, EvalError, MAX_TEXT, Run, failure, traversal},
+    pattern::Pattern,
     value::{Opaque, Value},
 };
 
@@ -53,25 +54,28 @@ pub fn call<'v>(run: &mut Run<'_, 'v>, name: &str, values: &[Value<'v>]) -> Opti
     })
 }
 
-fn pattern_cost(text: &str, pattern: &str) -> u64 {
-    traversal(text.len() as u64 + 1).saturating_mul((pattern.len() as u64).div_ceil(4))
+/// The compiled pattern, once a search of it in `text` is paid for.
+fn pattern(run: &mut Run<'_, '_>, text: &str, pattern: &Rc<str>) -> Result<Arc<Pattern>, EvalError> {
+    let cost = traversal(text.len() as u64 + 1).saturating_mul((pattern.len() as u64).div_ceil(4));
+    run.charge(cost)?;
+    let compiled = run.pattern(pattern)?;
+    run.charge(cost.saturating_mul(compiled.factor().saturating_sub(1)))?;
+    Ok(compiled)
 }
 
 fn matches<'v>(run: &mut Run<'_, 'v>, text: &str, pattern: &Rc<str>) -> Answer<'v> {
-    run.charge(pattern_cost(text, pattern))?;
-    Ok(Value::Bool(run.pattern(pattern)?.is_match(text)))
+    Ok(Value::Bool(self::pattern(run, text, pattern)?.regex().is_match(text)))
 }
 
 fn find<'v>(run: &mut Run<'_, 'v>, text: &str, pattern: &Rc<str>) -> Answer<'v> {
-    run.charge(pattern_cost(text, pattern))?;
-    Ok(Value::text(run.pattern(pattern)?.find(text).map_or("", |found| found.as_str())))
+    Ok(Value::text(self::pattern(run, text, pattern)?.regex().find(text).map_or("", |found| found.as_str())))
 }
 
 fn find_all<'v>(run: &mut Run<'_, 'v>, text: &str, pattern: &Rc<str>, most: i64) -> Answer<'v> {
-    run.charge(pattern_cost(text, pattern))?;
     let most = usize::try_from(most).unwrap_or(usize::MAX);
-    let compiled = run.pattern(pattern)?;
-    let found: Vec<Value<'v>> = compiled.find_iter(text).take(most).map(|found| Value::text(found.as_str())).collect();
+    let compiled = self::pattern(run, text, pattern)?;
+    let found: Vec<Value<'v>> =
+        compiled.regex().find_iter(text).take(most).map(|found| Value::text(found.as_str())).collect();
     run.charge(found.len() as u64 / 10)?;
     Ok(Value::list(found))
 }
@@ -174,7 +178,8 @@ fn join<'v>(run: &mut Run<'_, 'v>, list: &crate::cel::list::List<'v>, by: &str) 
         }
         out.push_str(by);
         out.push_str(text);
-        if at % 1000 == 999 {
+        // Beside the characters: a list of empty texts is looked through, too.
+        if at % 10 == 9 && out.len() < at {
             run.charge(1)?;
         }
     }

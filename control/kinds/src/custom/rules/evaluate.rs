@@ -4,7 +4,7 @@
 
 use std::rc::Rc;
 
-use super::{Activation, Compiled, Json, Rule, Rules, Structural, Value, json, same_keys};
+use super::{Activation, Compiled, Json, OldItems, Rule, Rules, Structural, Value, json};
 use crate::{
     cel::{EvalError, Program},
     kinds::FieldError,
@@ -37,17 +37,13 @@ impl<'v> Ratchet<'v> {
         Self { current, parent: self.current }
     }
 
-    fn index(self, schema: &Structural, item: &'v Json) -> Self {
-        let Some((_, old)) = self.current else { return self };
-        let current = old_item(schema, old, item).map(|old| (item, old));
-        Self { current, parent: self.current }
+    /// Of an item; `before` are the items of the old list here.
+    fn index(self, before: &OldItems<'_, 'v>, item: &'v Json) -> Self {
+        if self.current.is_none() {
+            return self;
+        }
+        Self { current: before.find(item).map(|old| (item, old)), parent: self.current }
     }
-}
-
-/// The item of an old list that is the same one as `item`.
-fn old_item<'v>(schema: &Structural, old: &'v Json, item: &Json) -> Option<&'v Json> {
-    let is_map = schema.list_type.as_deref() == Some("map");
-    old.as_array().filter(|_| is_map)?.iter().find(|old| same_keys(schema, old, item))
 }
 
 /// The most bytes of a message that an expression makes.
@@ -85,9 +81,11 @@ impl Rules {
         match value {
             Json::Array(list) => {
                 let Some(items) = &self.items else { return true };
+                let before = OldItems::of(&self.schema, old);
+                let ratcheted = OldItems::of(&self.schema, ratchet.current.map(|(_, old)| old));
                 list.iter().enumerate().all(|(at, item)| {
-                    let old = old.and_then(|old| old_item(&self.schema, old, item));
-                    let ratchet = ratchet.index(&self.schema, item);
+                    let old = before.find(item);
+                    let ratchet = ratchet.index(&ratcheted, item);
                     items.node(&format!("{path}[{at}]"), item, old, ratchet, budget, errors)
                 })
             }

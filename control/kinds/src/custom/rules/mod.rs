@@ -7,7 +7,7 @@ use serde_json::{Value as Json, json};
 
 use super::{
     structural::{Additional, Rule, Structural, field_path},
-    validate::correlate::same_keys,
+    validate::correlate::OldItems,
 };
 use crate::{
     cel::{

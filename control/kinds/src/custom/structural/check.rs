@@ -3,10 +3,15 @@
 //!
 //! Source: KEP 1693 (vanilla CRD OpenAPI subset: structural schema).
 
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashSet,
+};
+
 use serde_json::json;
 
 use super::{Additional, Checks, Structural};
-use crate::kinds::FieldError;
+use crate::{cel::pattern, kinds::FieldError};
 
 /// What a node describes.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -16,13 +21,34 @@ enum Level {
     Field,
 }
 
+/// Most bytes of all regular expressions of a schema, compiled.
+const MAX_PATTERNS: usize = 64 << 20;
+
 /// Every reason why `schema` is not structural.
 pub fn check(path: &str, schema: &Structural) -> Vec<FieldError> {
+    if !patterns_fit(schema) {
+        let why = format!("the regular expressions in it take more than {} MiB compiled", MAX_PATTERNS >> 20);
+        return vec![FieldError::forbidden(path, &why)];
+    }
     let mut errors = Vec::new();
     invariants(path, schema, Level::Root, &mut errors);
     complete(&schema.checks, Some(schema), path, path, &mut errors);
     errors.sort_by(|a, b| (&a.path, &a.message).cmp(&(&b.path, &b.message)));
     errors
+}
+
+/// Whether all patterns together are of a size that can be kept compiled. One that cannot be compiled counts as much as
+/// the largest that can.
+fn patterns_fit(schema: &Structural) -> bool {
+    let (seen, size) = (RefCell::new(HashSet::new()), Cell::new(0_usize));
+    let exceeds = |node: &Structural| match &node.checks.pattern {
+        Some(text) if seen.borrow_mut().insert(text.clone()) => {
+            size.set(size.get().saturating_add(pattern::compile(text).map_or(1 << 20, |pattern| pattern.size())));
+            size.get() > MAX_PATTERNS
+        }
+        _ => false,
+    };
+    !schema.any(&exceeds)
 }
 
 /// `path.properties[name]`
@@ -157,7 +183,7 @@ fn value_checks(path: &str, checks: &Checks, skip: (bool, bool), errors: &mut Ve
     if let Some(not) = &checks.not {
         nested(&format!("{path}.not"), not, false, errors);
     }
-    if let Some((text, Err(why))) = checks.pattern.as_ref().map(|pattern| (&pattern.text, &pattern.compiled)) {
+    if let Some((text, Err(why))) = checks.pattern.as_ref().map(|text| (text, pattern::compile(text))) {
         let why = format!("must be a valid regular expression, but isn't: {why}");
         errors.push(FieldError::invalid(format!("{path}.pattern"), &json!(text), why));
     }
@@ -274,6 +300,18 @@ mod tests {
             found.iter().any(|e| e.starts_with("s.properties[bad].pattern: Invalid value: \"(\": must be a valid"))
         );
         assert_eq!(found.len(), 6, "{found:#?}");
+    }
+
+    #[test]
+    fn the_patterns_of_a_schema_are_bounded_together() {
+        let pattern =
+            |n: usize| (format!("p{n}"), json!({"type": "string", "pattern": format!("(a{{90}}){{50}}b{n}")}));
+        let properties: serde_json::Map<String, serde_json::Value> = (0..400).map(pattern).collect();
+        let found = errors(json!({"type": "object", "properties": properties}));
+        assert_eq!(found, ["s: Forbidden: the regular expressions in it take more than 64 MiB compiled"]);
+        let same = |n: usize| (format!("p{n}"), json!({"type": "string", "pattern": "(a{90}){50}"}));
+        let properties: serde_json::Map<String, serde_json::Value> = (0..400).map(same).collect();
+        assert_eq!(errors(json!({"type": "object", "properties": properties})), Vec::<String>::new());
     }
 
     #[test]

@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 
-use regex::Regex;
 use serde_json::{Number, Value};
 
 pub mod check;
@@ -81,8 +80,8 @@ pub struct Checks {
     pub max_length: Option<i64>,
     /// `minLength`
     pub min_length: Option<i64>,
-    /// `pattern`
-    pub pattern: Option<Pattern>,
+    /// A regular expression. One that cannot be compiled is refused when the definition is written.
+    pub pattern: Option<String>,
     /// `maxItems`
     pub max_items: Option<i64>,
     /// `minItems`
@@ -107,15 +106,6 @@ pub struct Checks {
     pub not: Option<Box<Structural>>,
 }
 
-/// A regular expression of a schema. One that cannot be compiled is refused when the definition is written.
-#[derive(Clone, Debug)]
-pub struct Pattern {
-    /// `text`
-    pub text: String,
-    /// `compiled`
-    pub compiled: Result<Regex, String>,
-}
-
 /// One rule of `x-kubernetes-validations`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rule {
@@ -132,9 +122,6 @@ pub struct Rule {
     /// `optionalOldSelf`
     pub optional_old_self: Option<bool>,
 }
-
-/// Most bytes that a compiled regular expression of a client may take.
-const MAX_PATTERN: usize = 1 << 20;
 
 impl Structural {
     /// Reads a `JSONSchemaProps`, which was decoded before and so has the shape of one.
@@ -205,7 +192,7 @@ impl Checks {
             multiple_of: number("multipleOf"),
             max_length: count("maxLength"),
             min_length: count("minLength"),
-            pattern: schema["pattern"].as_str().filter(|text| !text.is_empty()).map(Pattern::new),
+            pattern: schema["pattern"].as_str().filter(|text| !text.is_empty()).map(str::to_owned),
             max_items: count("maxItems"),
             min_items: count("minItems"),
             unique_items: schema["uniqueItems"] == true,
@@ -218,13 +205,6 @@ impl Checks {
             one_of: schemas("oneOf"),
             not: schema.get("not").filter(|not| not.is_object()).map(|not| Box::new(Structural::read(not))),
         }
-    }
-}
-
-impl Pattern {
-    fn new(text: &str) -> Self {
-        let compiled = regex::RegexBuilder::new(text).size_limit(MAX_PATTERN).build();
-        Self { text: text.to_owned(), compiled: compiled.map_err(|error| error.to_string()) }
     }
 }
 

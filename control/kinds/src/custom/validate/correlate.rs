@@ -2,6 +2,8 @@
 //!
 //! Source: KEP 4008 (CRD validation ratcheting).
 
+use std::collections::HashMap;
+
 use serde_json::Value;
 
 use crate::custom::structural::Structural;
@@ -38,21 +40,79 @@ impl<'a> Correlation<'a> {
         Self::new(self.old.and_then(|old| old.get(key)))
     }
 
-    /// Of an item of a list. Only items with keys can be told apart.
-    pub fn index(self, schema: &Structural, item: &Value) -> Self {
-        if schema.list_type.as_deref() != Some("map") {
-            return Self::default();
-        }
-        let same = |old: &&Value| same_keys(schema, old, item);
-        Self::new(self.old.and_then(Value::as_array).and_then(|list| list.iter().find(same)))
+    /// Of the items of a list.
+    pub fn items<'s>(self, schema: &'s Structural) -> OldItems<'s, 'a> {
+        OldItems::of(schema, self.old)
     }
 }
 
-/// Whether two items of a list that is a map are one item.
-pub fn same_keys(schema: &Structural, a: &Value, b: &Value) -> bool {
+/// The items of an old list by their keys, where it is a map. Only such items can be told apart.
+pub struct OldItems<'s, 'a> {
+    schema: &'s Structural,
+    /// By the text of their keys.
+    items: HashMap<String, &'a Value>,
+}
+
+impl<'s, 'a> OldItems<'s, 'a> {
+    /// Of the list `old` of this schema.
+    pub fn of(schema: &'s Structural, old: Option<&'a Value>) -> Self {
+        let is_map = schema.list_type.as_deref() == Some("map");
+        let mut items = HashMap::new();
+        for item in old.filter(|_| is_map).and_then(Value::as_array).into_iter().flatten() {
+            // Of those that have the same keys, which must not be, the first.
+            items.entry(keys(schema, item)).or_insert(item);
+        }
+        Self { schema, items }
+    }
+
+    /// The old item that is the same one as `item`.
+    pub fn find(&self, item: &Value) -> Option<&'a Value> {
+        if self.items.is_empty() { None } else { self.items.get(&keys(self.schema, item)).copied() }
+    }
+
+    /// The old item as what `item` is compared with.
+    pub fn correlate(&self, item: &Value) -> Correlation<'a> {
+        match self.schema.list_type.as_deref() {
+            Some("map") => Correlation::new(self.find(item)),
+            _ => Correlation::default(),
+        }
+    }
+}
+
+/// The text of an item's keys, with their defaults: it is the same for items that are one.
+fn keys(schema: &Structural, item: &Value) -> String {
     let default = |key: &String| {
         let property = schema.items.as_deref().and_then(|items| items.properties.get(key));
         property.and_then(|property| property.default.as_ref())
     };
-    schema.list_map_keys.iter().all(|key| a.get(key).or(default(key)) == b.get(key).or(default(key)))
+    let values = schema.list_map_keys.iter().map(|key| item.get(key).or(default(key)).cloned());
+    let mut keys: Vec<Option<Value>> = values.collect();
+    keys.iter_mut().flatten().for_each(Value::sort_all_objects);
+    // A key that is not there differs from one that is null.
+    keys.into_iter().map(|key| key.map_or_else(|| "-,".to_owned(), |key| format!("{key},"))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn items_are_found_by_their_keys_and_defaults_in_linear_time() {
+        let schema = Structural::read(&json!({"type": "array", "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["port", "protocol"], "items": {"type": "object", "properties": {
+                "port": {"type": "integer"}, "protocol": {"type": "string", "default": "TCP"}}}}));
+        let items: Vec<Value> = (0..100_000).map(|port| json!({"port": port, "value": "old"})).collect();
+        let old = Value::Array(items);
+        let begun = std::time::Instant::now();
+        let found = OldItems::of(&schema, Some(&old));
+        for port in 0..100_000 {
+            let item = json!({"port": port, "protocol": "TCP", "value": "new"});
+            assert_eq!(found.find(&item).unwrap()["port"], port);
+        }
+        assert_eq!(found.find(&json!({"port": 1, "protocol": "UDP"})), None);
+        assert_eq!(found.find(&json!({"port": "1"})), None);
+        assert!(begun.elapsed().as_secs() < 20, "{:?}", begun.elapsed());
+    }
 }

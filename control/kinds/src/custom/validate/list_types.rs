@@ -13,6 +13,11 @@ pub fn check(path: &str, schema: &Structural, value: &Value) -> Vec<FieldError> 
     errors
 }
 
+/// Whether any value stands twice in a list.
+pub fn has_duplicates(list: &[Value]) -> bool {
+    !repeated(list.iter().map(canonical)).is_empty()
+}
+
 fn walk(path: &str, schema: &Structural, value: &Value, errors: &mut Vec<FieldError>) {
     match value {
         Value::Array(list) => {

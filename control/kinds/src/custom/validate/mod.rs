@@ -191,8 +191,9 @@ fn best(results: Vec<Found>) -> Found {
 
 fn items(path: &str, schema: &Structural, list: &[Value], correlation: Correlation<'_>, found: &mut Found) {
     if let Some(items) = schema.items.as_deref() {
+        let before = correlation.items(schema);
         for (index, item) in list.iter().enumerate() {
-            let old = correlation.index(schema, item);
+            let old = before.correlate(item);
             found.merge(validate(&format!("{path}[{index}]"), items, item, old));
         }
     }
@@ -203,7 +204,7 @@ fn items(path: &str, schema: &Structural, list: &[Value], correlation: Correlati
     if let Some(most) = schema.checks.max_items.filter(|most| size > *most) {
         found.add(FieldError::too_many(shown(path), list.len(), usize::try_from(most).unwrap_or_default()));
     }
-    if schema.checks.unique_items && list.iter().enumerate().any(|(at, item)| list[..at].contains(item)) {
+    if schema.checks.unique_items && list_types::has_duplicates(list) {
         found.add(invalid(path, &json!(""), "shouldn't contain duplicates"));
     }
 }

@@ -3,7 +3,7 @@
 use serde_json::{Number, Value, json};
 
 use super::{Found, formats, invalid, shown, wrong_type};
-use crate::{custom::structural::Structural, kinds::FieldError};
+use crate::{cel::pattern, custom::structural::Structural, kinds::FieldError};
 
 /// Length, pattern and format of a text.
 pub fn text(path: &str, schema: &Structural, text: &str, found: &mut Found) {
@@ -15,8 +15,8 @@ pub fn text(path: &str, schema: &Structural, text: &str, found: &mut Found) {
     if let Some(least) = schema.checks.min_length.filter(|least| length < *least) {
         found.add(invalid(path, &value(), format!("should be at least {least} chars long")));
     }
-    if let Some((pattern, Ok(compiled))) = schema.checks.pattern.as_ref().map(|p| (&p.text, &p.compiled))
-        && !compiled.is_match(text)
+    if let Some((pattern, Ok(compiled))) = schema.checks.pattern.as_ref().map(|text| (text, pattern::compile(text)))
+        && !compiled.regex().is_match(text)
     {
         found.add(invalid(path, &value(), format!("should match '{pattern}'")));
     }
