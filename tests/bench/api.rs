@@ -1,8 +1,8 @@
 //! The API beside the real kube-apiserver and etcd: writes, lists, watches, memory and starts, one contestant after
 //! the other in each round. RBAC and managedFields are on, and no controllers run.
 //!
-//! `FAIRLEAD_BENCH_SCALE` is the share of the sizes in percent, for a quick look; `FAIRLEAD_BENCH_PODS` is how many pods
-//! there are when memory and restarts are measured.
+//! `FAIRLEAD_BENCH_SCALE` is the share of the sizes in percent, for a quick look; `FAIRLEAD_BENCH_PODS` is how many
+//! pods there are when memory and restarts are measured.
 
 use std::{
     path::Path,

@@ -53,7 +53,7 @@ fn mask(value: &mut Value, now: Timestamp) {
             }
             for (key, inner) in map.iter_mut() {
                 match (key.as_str(), &*inner) {
-                    ("resourceVersion", Value::String(text)) if text.len() > 0 && text != "0" => {
+                    ("resourceVersion", Value::String(text)) if !text.is_empty() && text != "0" => {
                         *inner = "<revision>".into();
                     }
                     ("continue", Value::String(text)) if text.len() > 20 => *inner = "<continue>".into(),

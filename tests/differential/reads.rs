@@ -45,7 +45,7 @@ pub fn get(choice: &mut Choice, path: &str) -> Request {
         2 => Request::new("get as metadata", "GET", path).accept(METADATA),
         3 => Request::new("get", "GET", path).query("resourceVersion", *choice.one(&["0", "${rv}", "x", "-1"])),
         4 => Request::new("get", "GET", format!("{path}-missing")),
-        _ => Request::new("get with odd accept", "GET", path).accept(*choice.one(&[
+        _ => Request::new("get with odd accept", "GET", path).accept(choice.one::<&str>(&[
             "text/plain",
             "application/json;as=Table;v=v2;g=meta.k8s.io",
             "application/json;as=Other;v=v1;g=meta.k8s.io",

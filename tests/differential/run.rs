@@ -70,7 +70,7 @@ async fn play(servers: &Servers, resource: &Resource, scenario: &Scenario, repor
     let (mut ours, mut theirs) = (Memory::default(), Memory::default());
     for request in &scenario.setup {
         let (ours, theirs) = send(servers, request, &mut ours, &mut theirs).await?;
-        for answer in [ours, theirs].iter().filter(|answer| !answer.accepted()) {
+        if let Some(answer) = [ours, theirs].iter().find(|answer| !answer.accepted()) {
             return Err(format!("{} {}: {}", request.method, request.path, answer.body).into());
         }
     }

@@ -108,7 +108,7 @@ fn bad_create(choice: &mut Choice, resource: &Resource, object: &Value, collecti
             let text = ["", "{", "[]", "null", "5", "a: b", "{\"kind\":\"X\",\"kind\":\"Y\"}", "\u{0}"];
             let types = ["application/json", "application/yaml", "text/plain", "application/vnd.kubernetes.protobuf"];
             let body = Body::Text((*choice.one(&text)).to_owned());
-            return request.body(body).content_type(*choice.one(&types));
+            return request.body(body).content_type(choice.one::<&str>(&types));
         }
         _ => {
             let metadata = object["metadata"].as_object_mut().expect("every sample has metadata");

@@ -1,7 +1,7 @@
 //! Whose certificates are taken from a webhook.
 //!
-//! Those that an authority of the `caBundle` signed, as everywhere; and as in Go, a certificate of the bundle itself even
-//! if it says that it is an authority's: `openssl req -x509` makes such ones, and many webhooks show them.
+//! Those that an authority of the `caBundle` signed, as everywhere; and as in Go, a certificate of the bundle itself
+//! even if it says that it is an authority's: `openssl req -x509` makes such ones, and many webhooks show them.
 
 use std::sync::Arc;
 

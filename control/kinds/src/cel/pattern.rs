@@ -1,5 +1,5 @@
-//! Regular expressions of clients, in CEL and in the schemas of custom resources: compiled once for all who use the same
-//! text, within a bound of memory for all of them together.
+//! Regular expressions of clients, in CEL and in the schemas of custom resources: compiled once for all who use the
+//! same text, within a bound of memory for all of them together.
 
 use std::{
     collections::HashMap,

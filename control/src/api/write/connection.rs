@@ -1,5 +1,5 @@
-//! Asks the policies and webhooks of the cluster about connections: streams to containers, proxied requests. They change
-//! nothing that is stored, and are asked about with their options in the place of an object.
+//! Asks the policies and webhooks of the cluster about connections: streams to containers, proxied requests. They
+//! change nothing that is stored, and are asked about with their options in the place of an object.
 
 use serde_json::{Value, json};
 
