@@ -8,7 +8,7 @@ tokio::task_local! {
 }
 
 /// Most warnings of one answer.
-const MOST: usize = 100;
+pub const MOST: usize = 100;
 
 /// Adds a warning to the answer of the request that is being handled. Lost outside of one.
 pub fn add(warning: String) {

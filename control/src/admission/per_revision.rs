@@ -1,18 +1,27 @@
 //! What is made of the stored objects of one resource, each once for each of its revisions: compiled webhooks and
 //! policies.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use arc_swap::ArcSwap;
 use serde_json::Value;
 
 use crate::store::{Object, Snapshot};
 
-/// Values made of all objects of a resource. A request sees those of its own snapshot; what is deleted is dropped.
+/// Values made of all objects of a resource. A request sees those of its own snapshot; what is deleted is dropped, and
+/// what is terminating still counts, as in Kubernetes.
 #[derive(Debug)]
 pub struct PerRevision<T> {
     resource: &'static str,
     kept: ArcSwap<Vec<Made<T>>>,
+    /// The revision of the newest state that was seen.
+    latest: AtomicU64,
 }
 
 /// What was made of one object.
@@ -34,7 +43,7 @@ impl<T> Clone for Made<T> {
 impl<T> PerRevision<T> {
     /// Of the objects of `resource`.
     pub fn new(resource: &'static str) -> Self {
-        Self { resource, kept: ArcSwap::default() }
+        Self { resource, kept: ArcSwap::default(), latest: AtomicU64::new(0) }
     }
 
     /// Whether there are any objects.
@@ -46,7 +55,7 @@ impl<T> PerRevision<T> {
     /// last call are not looked at.
     pub fn of(&self, snapshot: &Snapshot, make: impl Fn(&Value) -> T) -> Arc<Vec<Made<T>>> {
         let kept = self.kept.load_full();
-        let objects = || snapshot.list(self.resource, "", None).filter(|(_, object)| !object.header.deleting);
+        let objects = || snapshot.list(self.resource, "", None);
         let same =
             |made: &Made<T>, name: &Arc<str>, object: &Object| made.name == *name && made.revision == object.revision;
         if kept.len() == objects().count()
@@ -63,7 +72,10 @@ impl<T> PerRevision<T> {
             }
         });
         let all = Arc::new(all.collect::<Vec<_>>());
-        self.kept.store(all.clone());
+        // A request that began before a change does not bring back what was compiled before it.
+        if snapshot.revision >= self.latest.fetch_max(snapshot.revision, Ordering::Relaxed) {
+            self.kept.store(all.clone());
+        }
         all
     }
 }

@@ -172,11 +172,12 @@ impl Plugins {
     }
 
     async fn pod_violation(&self, request: &Request<'_>, around: Surroundings<'_>, pod: &Value) -> Option<String> {
-        if service_account::is_mirror(pod) {
-            return service_account::mirror_violation(pod).map(str::to_owned);
-        }
-        if let Some(why) = self.secret_violation(request, around, pod, service_account::secret_violation).await {
-            return Some(why);
+        let why = match service_account::is_mirror(pod) {
+            true => service_account::mirror_violation(pod).map(str::to_owned),
+            false => self.secret_violation(request, around, pod, service_account::secret_violation).await,
+        };
+        if why.is_some() {
+            return why;
         }
         let runtime = text(&pod["spec"], "runtimeClassName");
         let class = if runtime.is_empty() { None } else { self.runtimes.get(request.snapshot, runtime) };

@@ -84,8 +84,14 @@ pub fn violation(spec: &Value, class: Option<&Class>) -> Option<&'static str> {
     }
 }
 
+/// More tolerations than this stay as they are: each is compared with all others.
+const MOST_MERGED: usize = 1000;
+
 /// The tolerations without those that another one covers.
 fn merge(all: Vec<&Value>) -> Vec<Value> {
+    if all.len() > MOST_MERGED {
+        return all.into_iter().cloned().collect();
+    }
     let mut merged: Vec<Value> = Vec::new();
     for (i, toleration) in all.iter().enumerate() {
         let covered = merged.iter().any(|known| covers(known, toleration))

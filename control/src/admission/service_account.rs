@@ -198,8 +198,9 @@ pub fn secret_violation(pod: &Value, account: &Account, name: &str) -> Option<St
     let of_containers = container_violation(spec, "initContainers", "init container", account, &why)
         .or_else(|| container_violation(spec, "containers", "container", account, &why));
     of_containers.or_else(|| {
+        let known: BTreeSet<&str> = account.pull_secrets.iter().map(|secret| &**secret).collect();
         let mut named = items(&spec["imagePullSecrets"]).map(|one| text(one, "name")).enumerate();
-        let (i, secret) = named.find(|(_, secret)| !account.pull_secrets.iter().any(|known| known == secret))?;
+        let (i, secret) = named.find(|(_, secret)| !known.contains(secret))?;
         Some(format!(
             "imagePullSecrets[{i}].name=\"{secret}\" is not allowed because service account {name} does not reference \
             that imagePullSecret"

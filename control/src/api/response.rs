@@ -54,11 +54,26 @@ fn set_body(response: &mut Response, body: Bytes) {
     response.extensions_mut().insert(Whole(body));
 }
 
-/// Adds `Warning: 299 - "…"` headers (RFC 7234, section 5.5), which kubectl and client-go show to the user.
+/// Most characters of all warnings of an answer, and of each where they are more. Source:
+/// `apiserver/pkg/endpoints/filters/warning.go`.
+const MOST_WARNED: usize = 4096;
+const MOST_OF_ONE: usize = 256;
+
+/// Adds `Warning: 299 - "…"` headers (RFC 7234, section 5.5), which kubectl and client-go show to the user. Clients
+/// refuse answers whose headers are too long: what is too much is cut off.
 pub fn warn(mut response: Response, warnings: &[String]) -> Response {
+    let lengths = warnings.iter().map(|warning| warning.chars().count());
+    let most_of_one = if lengths.sum::<usize>() > MOST_WARNED { MOST_OF_ONE } else { MOST_WARNED };
+    let mut left = MOST_WARNED;
     for warning in warnings {
+        let length = warning.chars().count().min(most_of_one);
+        if length > left {
+            break;
+        }
+        left = left.saturating_sub(length);
         let quoted: String = warning
             .chars()
+            .take(length)
             .flat_map(|c| match c {
                 '"' | '\\' => vec!['\\', c],
                 c if c.is_control() => vec![' '],
@@ -134,4 +149,21 @@ pub fn refusal(status: &Status) -> Response {
         response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn warnings_never_make_headers_too_long() {
+        let told = |warnings: &[String]| -> Vec<usize> {
+            let response = warn(json(StatusCode::OK, String::new()), warnings);
+            response.headers().get_all(header::WARNING).iter().map(|value| value.len()).collect()
+        };
+        let frame = "299 - \"\"".len();
+        assert_eq!(told(&["x".repeat(1000)]), [1000 + frame]);
+        assert_eq!(told(&["x".repeat(5000)]), [MOST_OF_ONE + frame]);
+        assert_eq!(told(&vec!["x".repeat(300); 50]).len(), MOST_WARNED / MOST_OF_ONE);
+    }
 }

@@ -11,7 +11,6 @@ use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 use fairlead_client::{Api, Object};
 use fairlead_controllers::controllers::RestoreService;
 use futures::FutureExt;
-use http::StatusCode;
 use k8s_openapi::api::{core::v1::Namespace, scheduling::v1::PriorityClass};
 use kube::{
     Client, ResourceExt,
@@ -42,17 +41,18 @@ pub struct BootstrapError {
 }
 
 impl BootstrapError {
-    /// Whether there is no space to write it.
-    pub fn is_full(&self) -> bool {
-        api_code(&self.source) == Some(StatusCode::INSUFFICIENT_STORAGE.as_u16())
+    /// Whether the API refused it, as it does where the disk is full or a webhook denies it: once the API is served,
+    /// that can be mended.
+    pub fn is_refusal(&self) -> bool {
+        api_code(&self.source).is_some()
     }
 }
 
-/// How soon it is tried again on a full disk.
+/// How soon it is tried again.
 const RETRY: Duration = Duration::from_secs(5);
 
 /// Calls [`ensure`] until it has succeeded, and then waits for `stop`. For a start on a full disk, where only reads and
-/// deletions can make space.
+/// deletions can make space, or with a webhook that denies it.
 pub async fn ensure_later(client: Client, config: Config, advertised: Option<Advertised>, stop: CancellationToken) {
     let made = async {
         while let Err(error) = ensure(&client, &config, advertised).await {

@@ -37,6 +37,8 @@ struct Caller {
 
 /// As Kubernetes waits for a conversion.
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// Most bytes of objects in one call, unless it is for one object.
+const PART: usize = 4 << 20;
 /// How often a read is run again that found objects changed meanwhile.
 const TRIES: usize = 8;
 
@@ -101,7 +103,16 @@ impl WebhookConversion for Webhook {
 }
 
 impl Caller {
+    /// In several calls, so that a long list makes no answer that is too large.
     async fn convert(&self, objects: Vec<Value>, version: &str) -> Result<Vec<Value>, Status> {
+        let mut converted = Vec::with_capacity(objects.len());
+        for part in parts(objects) {
+            converted.extend(self.convert_part(part, version).await?);
+        }
+        Ok(converted)
+    }
+
+    async fn convert_part(&self, objects: Vec<Value>, version: &str) -> Result<Vec<Value>, Status> {
         let (same, others): (Vec<_>, Vec<_>) =
             objects.into_iter().enumerate().partition(|(_, object)| object["apiVersion"] == version);
         if others.is_empty() {
@@ -138,6 +149,23 @@ impl Caller {
         all.sort_by_key(|(place, _)| *place);
         Ok(all.into_iter().map(|(_, object)| object).collect())
     }
+}
+
+/// Splits a list where it has [`PART`] bytes.
+fn parts(objects: Vec<Value>) -> Vec<Vec<Value>> {
+    let (mut parts, mut bytes) = (vec![Vec::new()], 0usize);
+    for object in objects {
+        let size = object.to_string().len();
+        if bytes > 0 && bytes.saturating_add(size) > PART {
+            parts.push(Vec::new());
+            bytes = 0;
+        }
+        bytes = bytes.saturating_add(size);
+        if let Some(part) = parts.last_mut() {
+            part.push(object);
+        }
+    }
+    parts
 }
 
 /// What a webhook may not change stays: it may set labels and annotations of the metadata, and all beside it.

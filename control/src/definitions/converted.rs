@@ -19,7 +19,7 @@ use crate::status::Status;
 /// Conversions that were made, or are being made. Bounded: the oldest go first.
 #[derive(Default)]
 pub struct Converted {
-    inner: Mutex<Inner>,
+    inner: Arc<Mutex<Inner>>,
 }
 
 #[derive(Default)]
@@ -28,6 +28,8 @@ struct Inner {
     /// The keys of what was made, the oldest first, with the size of the object that it was made of.
     order: VecDeque<(Key, usize)>,
     bytes: usize,
+    /// How many batches there were.
+    batches: u64,
 }
 
 /// Of the object's text and the wanted version: one resource version may have several texts, for a watch that ceases to
@@ -40,8 +42,8 @@ type Batch = Shared<BoxFuture<'static, Result<Arc<Vec<Value>>, Status>>>;
 #[derive(Clone)]
 enum Slot {
     Made(Arc<Value>),
-    /// The object is the one at this place of the batch.
-    InBatch(Batch, usize),
+    /// The object is the one at this place of the batch with this number.
+    InBatch(Batch, usize, u64),
 }
 
 /// How many bytes of objects are kept.
@@ -62,16 +64,12 @@ impl Converted {
         let keys: Vec<(Key, usize)> = objects.iter().map(|object| key(object, version)).collect();
         let slots = self.claim(&keys, objects, convert);
         let mut all = Vec::with_capacity(slots.len());
-        for ((key, size), slot) in keys.into_iter().zip(slots) {
+        for slot in slots {
             let made = match slot {
                 Slot::Made(made) => made,
-                Slot::InBatch(batch, at) => {
-                    let made = batch.clone().await.and_then(|made| {
-                        let missing = || Status::internal("a conversion answered with too few objects");
-                        made.get(at).cloned().map(Arc::new).ok_or_else(missing)
-                    });
-                    self.settle(key, size, &batch, made.as_ref().ok());
-                    made?
+                Slot::InBatch(batch, at, _) => {
+                    let missing = || Status::internal("a conversion answered with too few objects");
+                    batch.await?.get(at).cloned().map(Arc::new).ok_or_else(missing)?
                 }
             };
             all.push((*made).clone());
@@ -86,41 +84,53 @@ impl Converted {
     {
         let mut inner = self.inner.lock();
         let (mut lacked, mut places) = (Vec::new(), Vec::new());
-        for ((key, _), object) in keys.iter().zip(objects) {
-            if !inner.kept.contains_key(key) {
-                places.push(*key);
+        for (place, object) in keys.iter().zip(objects) {
+            if !inner.kept.contains_key(&place.0) {
+                places.push(*place);
                 lacked.push(object);
             }
         }
         if !lacked.is_empty() {
-            let made = convert(lacked);
-            let batch: Batch = async move { made.await.map(Arc::new) }.boxed().shared();
-            for (at, key) in places.into_iter().enumerate() {
-                inner.kept.entry(key).or_insert_with(|| Slot::InBatch(batch.clone(), at));
+            let number = inner.batches;
+            inner.batches = number.saturating_add(1);
+            let (made, kept, claimed) = (convert(lacked), self.inner.clone(), places.clone());
+            let batch = async move {
+                let made = made.await.map(Arc::new);
+                kept.lock().settle(number, &claimed, made.as_deref().map_or(&[], Vec::as_slice));
+                made
+            };
+            let batch: Batch = batch.boxed().shared();
+            for (at, (key, _)) in places.into_iter().enumerate() {
+                inner.kept.entry(key).or_insert_with(|| Slot::InBatch(batch.clone(), at, number));
             }
+            // It ends, and is settled, even if all who wait for it go away.
+            tokio::spawn(batch.map(drop));
         }
         keys.iter().filter_map(|(key, _)| inner.kept.get(key).cloned()).collect()
     }
+}
 
-    /// Keeps what a batch has made, or forgets that it tried.
-    fn settle(&self, key: Key, size: usize, batch: &Batch, made: Option<&Arc<Value>>) {
-        let mut inner = self.inner.lock();
-        let is_open = matches!(inner.kept.get(&key), Some(Slot::InBatch(own, _)) if own.ptr_eq(batch));
-        if !is_open {
-            return;
+impl Inner {
+    /// Keeps what a batch has made, and forgets that it tried the rest.
+    fn settle(&mut self, number: u64, claimed: &[(Key, usize)], made: &[Value]) {
+        for (at, (key, size)) in claimed.iter().enumerate() {
+            let is_open = matches!(self.kept.get(key), Some(Slot::InBatch(_, own, of)) if *of == number && *own == at);
+            if !is_open {
+                continue;
+            }
+            let Some(made) = made.get(at) else {
+                self.kept.remove(key);
+                continue;
+            };
+            self.kept.insert(*key, Slot::Made(Arc::new(made.clone())));
+            self.order.push_back((*key, *size));
+            self.bytes = self.bytes.saturating_add(*size);
         }
-        let Some(made) = made else {
-            inner.kept.remove(&key);
-            return;
-        };
-        inner.kept.insert(key, Slot::Made(made.clone()));
-        inner.order.push_back((key, size));
-        inner.bytes = inner.bytes.saturating_add(size);
-        while inner.bytes > MAX_BYTES
-            && let Some((oldest, size)) = inner.order.pop_front()
+        while self.bytes > MAX_BYTES
+            && let Some((oldest, size)) = self.order.pop_front()
         {
-            inner.kept.remove(&oldest);
-            inner.bytes = inner.bytes.saturating_sub(size);
+            self.kept.remove(&oldest);
+            self.bytes = self.bytes.saturating_sub(size);
         }
     }
 }
@@ -189,6 +199,26 @@ mod tests {
         assert_eq!(webhook.calls.load(Ordering::SeqCst), 1);
         assert!(bad().await.is_err());
         assert_eq!(webhook.calls.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test]
+    async fn a_batch_that_failed_is_forgotten_whole() {
+        let (kept, webhook) = (Converted::default(), Webhook::new());
+        webhook.permits.add_permits(9);
+        let [a, bad, c] = ["a", "bad", "c"].map(|name| json!({"name": name}));
+        assert!(webhook.get(&kept, vec![a.clone(), bad, c.clone()]).await.is_err());
+        assert_eq!(webhook.get(&kept, vec![a, c]).await.unwrap(), [json!("a"), json!("c")]);
+    }
+
+    #[tokio::test]
+    async fn a_batch_ends_without_those_who_asked_for_it() {
+        let (kept, webhook) = (Converted::default(), Webhook::new());
+        let asked = webhook.get(&kept, vec![json!({"name": "a"})]);
+        assert!(asked.now_or_never().is_none(), "it waits");
+        webhook.permits.add_permits(1);
+        while !matches!(kept.inner.lock().kept.values().next(), Some(Slot::Made(_))) {
+            tokio::task::yield_now().await;
+        }
     }
 
     #[tokio::test]

@@ -161,11 +161,11 @@ async fn start_parts(config: Config) -> Result<Running, StartError> {
     let client = api.client(Identity::control("apiserver"));
     let is_bootstrapped = match bootstrap::ensure(&client, &config, advertised).await {
         Ok(()) => true,
-        // Reads and deletions have to be served, or nobody could make space.
-        Err(error) if error.is_full() => {
+        // The API has to be served, or nobody could make space or remove a webhook that denies it.
+        Err(error) if error.is_refusal() => {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
-                "the disk is full; the API is served nevertheless"
+                "what every cluster has is not complete; the API is served nevertheless"
             );
             false
         }

@@ -6,7 +6,7 @@ use super::resources::MatchResources;
 use crate::{
     admission::{attributes::Attributes, namespace},
     kinds::label_selector,
-    store::Snapshot,
+    store::{Object, Snapshot},
 };
 
 /// A binding, read once.
@@ -78,9 +78,10 @@ impl Binding {
                 one.and_then(|found| read(found.json())).into_iter().collect()
             }
             None => {
-                let all = snapshot.list(&resource, &namespace, None).filter_map(|(_, found)| read(found.json()));
                 let selector = &self.params["selector"];
-                all.filter(|found| label_selector::selects(selector, &found["metadata"]["labels"])).collect()
+                let all = snapshot.list(&resource, &namespace, None);
+                let selected = all.filter(|(_, found)| label_selector::selects(selector, &labels(found)));
+                selected.filter_map(|(_, found)| read(found.json())).collect()
             }
         };
         match (found.is_empty(), self.params["parameterNotFoundAction"].as_str()) {
@@ -89,6 +90,12 @@ impl Binding {
             (true, _) => Err("no params found for policy binding with `Deny` parameterNotFoundAction".to_owned()),
         }
     }
+}
+
+/// The labels of a stored object, without a look at the rest of it.
+fn labels(object: &Object) -> Value {
+    let labels = object.header.labels.iter().map(|(key, value)| (key.to_string(), Value::from(&**value)));
+    Value::Object(labels.collect())
 }
 
 fn read(text: &[u8]) -> Option<Value> {

@@ -32,8 +32,10 @@ use crate::{
 
 /// As often as Kubernetes' controller counts everything.
 const INTERVAL: Duration = Duration::from_secs(300);
-/// Between two tries where a quota is charged faster than it can be counted, or the store cannot write.
+/// Until the next try where a quota is charged faster than it can be counted, or the store cannot write: twice as long
+/// each time, up to [`LONGEST_RETRY`].
 const RETRY: Duration = Duration::from_millis(20);
+const LONGEST_RETRY: Duration = Duration::from_secs(5);
 
 /// Keeps the status of all quotas right, until `stop`.
 pub async fn run(store: Arc<dyn Store>, kinds: Registry, stop: CancellationToken) {
@@ -51,6 +53,8 @@ struct Counter {
     watches: HashMap<String, Subscription>,
     /// Namespaces whose quotas are to be counted.
     stale: BTreeSet<String>,
+    /// Namespaces that could not be counted: when to try again, whatever happens until then, and after which wait.
+    delayed: BTreeMap<String, (Instant, Duration)>,
     /// When a namespace is to be counted although nothing changes: Unix seconds.
     due: BTreeMap<String, i64>,
 }
@@ -65,6 +69,7 @@ impl Counter {
             claims: Readings::new("persistentvolumeclaims", claims::measure),
             watches: HashMap::new(),
             stale: BTreeSet::new(),
+            delayed: BTreeMap::new(),
             due: BTreeMap::new(),
         }
     }
@@ -77,16 +82,24 @@ impl Counter {
                 all_at = later(Instant::now(), INTERVAL);
             }
             self.watch_what_is_measured();
-            let mut again = None;
             for namespace in std::mem::take(&mut self.stale) {
-                if let Err(error) = self.count(&namespace).await {
-                    if !matches!(error, CommitError::Conflict { .. }) {
-                        tracing::warn!(namespace, %error, "quotas could not be counted");
-                    }
+                if self.delayed.get(&namespace).is_some_and(|(at, _)| *at > Instant::now()) {
                     self.stale.insert(namespace);
-                    again = Some(later(Instant::now(), RETRY));
+                    continue;
+                }
+                match self.count(&namespace).await {
+                    Ok(Counted::Whole) => drop(self.delayed.remove(&namespace)),
+                    // What was made while a quota was not in force yet was not charged to it.
+                    Ok(Counted::NowInForce) => self.delay(namespace),
+                    Err(error) => {
+                        if !matches!(error, CommitError::Conflict { .. }) {
+                            tracing::warn!(namespace, %error, "quotas could not be counted");
+                        }
+                        self.delay(namespace);
+                    }
                 }
             }
+            let again = self.stale.iter().filter_map(|namespace| Some(self.delayed.get(namespace)?.0)).min();
             let until = [again, self.next_due(), Some(all_at)].into_iter().flatten().min().unwrap_or(all_at);
             if self.watches.is_empty() {
                 // The history went on between the snapshot and the watch.
@@ -111,6 +124,13 @@ impl Counter {
         }
     }
 
+    /// Counts a namespace once more after a while.
+    fn delay(&mut self, namespace: String) {
+        let wait = self.delayed.get(&namespace).map_or(RETRY, |(_, wait)| wait.saturating_mul(2).min(LONGEST_RETRY));
+        self.delayed.insert(namespace.clone(), (later(Instant::now(), wait), wait));
+        self.stale.insert(namespace);
+    }
+
     /// Watches from the present state on, and counts everything.
     fn begin_anew(&mut self) {
         self.watches.clear();
@@ -132,7 +152,7 @@ impl Counter {
         for namespace in &self.stale.clone() {
             for quota in quotas(&snapshot, namespace).into_iter().map(|(_, _, quota)| quota) {
                 for resource in recount::resources(&quota) {
-                    if !self.watches.contains_key(resource) {
+                    if !self.watches.contains_key(resource) && self.kinds.snapshot().by_resource(resource).is_some() {
                         self.watch(resource, &snapshot);
                     }
                 }
@@ -155,7 +175,8 @@ impl Counter {
             // Charges change what is used, and nothing else.
             let Ok(value) = parse(&event.object) else { return false };
             let quota = Quota::read(&value);
-            let known = quota.wanted.keys().all(|name| quota.used.contains_key(name));
+            let mut measured = quota.wanted.keys().filter(|name| self.is_measured(name));
+            let known = measured.all(|name| quota.used.contains_key(name));
             if quota.wanted != quota.hard || !known {
                 return true;
             }
@@ -176,6 +197,11 @@ impl Counter {
         }
     }
 
+    /// Whether something of this name can be counted now.
+    fn is_measured(&self, name: &str) -> bool {
+        Evaluator::resource_of(name).is_some_and(|resource| self.kinds.snapshot().by_resource(resource).is_some())
+    }
+
     fn next_due(&self) -> Option<Instant> {
         let seconds = self.due.values().min()?.saturating_add(1).saturating_sub(Timestamp::now().as_second());
         let wait = Duration::from_secs(u64::try_from(seconds).unwrap_or_default());
@@ -193,7 +219,7 @@ impl Counter {
     }
 
     /// Counts the quotas of a namespace, each as it is at one moment.
-    async fn count(&mut self, namespace: &str) -> Result<(), CommitError> {
+    async fn count(&mut self, namespace: &str) -> Result<Counted, CommitError> {
         let snapshot = self.store.snapshot();
         let now = Timestamp::now().as_second();
         let quotas = quotas(&snapshot, namespace);
@@ -202,13 +228,16 @@ impl Counter {
             .into_iter()
             .filter_map(|resource| Some((resource.to_owned(), self.find(&snapshot, namespace, resource)?)))
             .collect();
-        let (mut writes, mut until) = (Vec::new(), None);
+        let (mut writes, mut until, mut counted) = (Vec::new(), None, Counted::Whole);
         for (key, object, quota) in &quotas {
             let planned = recount::plan(quota, &found, now);
             until = [until, planned.until].into_iter().flatten().min();
             let Some(status) = planned.status else { continue };
             let Ok(mut value) = parse(object) else { continue };
             value["status"] = status;
+            if quota.hard != quota.wanted {
+                counted = Counted::NowInForce;
+            }
             writes.push(Write {
                 key: Key { resource: RESOURCE.into(), name: key.clone() },
                 expect: Expect::At(object.revision),
@@ -219,10 +248,10 @@ impl Counter {
             Some(until) => self.due.insert(namespace.to_owned(), until),
             None => self.due.remove(namespace),
         };
-        if writes.is_empty() {
-            return Ok(());
+        if !writes.is_empty() {
+            self.store.write(writes).await.into_iter().try_for_each(|written| written.map(drop))?;
         }
-        self.store.write(writes).await.into_iter().try_for_each(|written| written.map(drop))
+        Ok(counted)
     }
 
     /// The objects of a resource in a namespace; `None` if it is not served.
@@ -243,6 +272,14 @@ impl Counter {
             }
         }
     }
+}
+
+/// What a count has come to.
+enum Counted {
+    /// The quotas say what there is, and every write since is charged to them.
+    Whole,
+    /// A quota is in force from this count on: what was made meanwhile is not in it.
+    NowInForce,
 }
 
 fn namespace_of(key: &str) -> Option<String> {

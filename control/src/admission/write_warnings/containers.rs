@@ -4,8 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::pod_spec::fraction;
-use crate::kinds::reading::{items, number, text};
+use super::{MOST_COMPARED, pod_spec::fraction};
+use crate::{
+    kinds::reading::{items, number, text},
+    warnings,
+};
 
 const SECCOMP: &str = "container.seccomp.security.alpha.kubernetes.io/";
 const APP_ARMOR: &str = "container.apparmor.security.beta.kubernetes.io/";
@@ -99,6 +102,7 @@ type HostPort<'a> = (&'a str, i64, &'a str);
 fn overlapping_ports(ports: &[(String, &Value)]) -> Vec<String> {
     let mut known: BTreeMap<(i64, &str), Vec<HostPort<'_>>> = BTreeMap::new();
     let mut all = Vec::new();
+    let mut left = MOST_COMPARED;
     for (place, port) in ports {
         let (own_ip, own_port) = (text(port, "hostIP"), number(port, "hostPort"));
         if !own_ip.is_empty() && own_port == 0 {
@@ -110,7 +114,12 @@ fn overlapping_ports(ports: &[(String, &Value)]) -> Vec<String> {
             ));
         }
         let others = known.entry((number(port, "containerPort"), text(port, "protocol"))).or_default();
-        for (other, host_port, host_ip) in others.iter().copied() {
+        let compared = others.len().min(left);
+        left = left.saturating_sub(compared);
+        for (other, host_port, host_ip) in others.iter().take(compared).copied() {
+            if all.len() >= warnings::MOST {
+                return all;
+            }
             let how = if own_ip == host_ip && own_port == host_port {
                 "duplicate"
             } else if own_port == 0 || host_port == 0 {

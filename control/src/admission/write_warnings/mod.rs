@@ -31,6 +31,9 @@ use crate::{
     warnings,
 };
 
+/// Most pairs of one list that are compared: a list of very many entries is nobody's mistake, and must not take long.
+const MOST_COMPARED: usize = 20_000;
+
 /// Warns the client that is being answered.
 pub fn tell(request: &Request<'_>, object: &Value) {
     if request.subresource.is_some() {
