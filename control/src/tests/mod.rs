@@ -91,6 +91,9 @@ impl Cluster {
         let controllers = controllers::start(client.clone(), config, kinds.subscribe());
         let scheduler = scheduler::start(client.clone(), controllers.informers());
         let kubelet = tokio::spawn(play_kubelets(client.clone()));
+        for n in 1..=nodes {
+            schedulable(&client, &format!("n{n}")).await;
+        }
         Self { client, controllers, scheduler, kubelet, kinds, api, _dir: dir }
     }
 
@@ -128,11 +131,14 @@ impl Cluster {
         let last = std::sync::Mutex::new(None);
         let found = async {
             let mut objects = std::pin::pin!(watcher(self.api::<K>(), config).default_backoff().applied_objects());
-            while let Some(object) = objects.try_next().await.ok().flatten() {
-                if is(&object) {
-                    return object;
+            // A watch that failed starts again, as every client's does.
+            while let Some(next) = objects.next().await {
+                if let Ok(object) = &next
+                    && is(object)
+                {
+                    return next.expect("an object");
                 }
-                *last.lock().expect("not poisoned") = Some(object);
+                *last.lock().expect("not poisoned") = Some(next);
             }
             panic!("the watch of {name} ended")
         };
@@ -195,6 +201,22 @@ pub async fn add_node(client: &Client, name: &str) {
             "lastTransitionTime": Timestamp::now()}]}});
     let nodes: Api<Node> = Api::all(client.clone());
     nodes.patch_status(name, &PatchParams::default(), &Patch::Merge(status)).await.expect("a node status");
+}
+
+/// Waits until the node lifecycle controller took the taint away with which every node is created.
+async fn schedulable(client: &Client, name: &str) {
+    let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
+    let found = async {
+        let nodes: Api<Node> = Api::all(client.clone());
+        let mut changes = std::pin::pin!(watcher(nodes, config).default_backoff().applied_objects());
+        while let Some(node) = changes.next().await {
+            let spec = node.ok().and_then(|node| node.spec);
+            if spec.is_some_and(|spec| spec.taints.is_none_or(|taints| taints.is_empty())) {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, found).await.unwrap_or_else(|_| panic!("node {name} kept its taints"));
 }
 
 /// What kubelets do to the API: bound pods run and become ready, pods that are to go go.
