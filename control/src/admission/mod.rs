@@ -167,6 +167,11 @@ impl Admission {
         !self.inner.webhooks.is_empty(snapshot) || !self.inner.policies.is_empty(snapshot)
     }
 
+    /// Whether any of it is about requests like this one, whatever the objects are.
+    pub fn concerns(&self, attributes: &Attributes<'_>) -> bool {
+        !attributes.is_exempt() && (self.inner.webhooks.concern(attributes) || self.inner.policies.concern(attributes))
+    }
+
     /// Has the policies and webhooks of the cluster change the object.
     pub async fn ask_to_mutate(
         &self,

@@ -76,6 +76,12 @@ impl Webhooks {
         self.mutating.is_empty(snapshot) && self.validating.is_empty(snapshot)
     }
 
+    /// Whether the rules of any of them take requests like this one.
+    pub fn concern(&self, attributes: &Attributes<'_>) -> bool {
+        let any = |of| self.hooks(of, attributes.snapshot).iter().any(|hook| hook.concerns(attributes));
+        any(&self.mutating) || any(&self.validating)
+    }
+
     /// Has the mutating webhooks change the object.
     pub async fn mutate(
         &self,
