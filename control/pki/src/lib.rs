@@ -9,6 +9,7 @@ mod files;
 pub mod identity;
 mod kubeconfig;
 mod serving;
+mod token_key;
 
 use std::{
     path::{Path, PathBuf},
@@ -21,6 +22,7 @@ pub use authority::{Authority, AuthorityError, CertificateSubject, Issued, Usage
 pub use files::{PkiFileError, private_dir, write_private};
 pub use kubeconfig::admin_kubeconfig;
 pub use serving::ServingNames;
+pub use token_key::{TokenKey, TokenKeyError};
 
 /// A leaf is good for a year…
 const LEAF_LIFETIME: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -37,6 +39,8 @@ pub struct Pki {
     pub admin: Issued,
     /// What the API shows to agents.
     pub agent_client: Issued,
+    /// Signs the tokens of ServiceAccounts.
+    pub token_key: TokenKey,
 }
 
 /// Why the keys and certificates could not be loaded or made.
@@ -54,6 +58,14 @@ pub enum PkiError {
         consequence: &'static str,
         /// What is wrong with it.
         source: AuthorityError,
+    },
+    /// The key that signs tokens cannot be used, or none could be made.
+    #[error("{} cannot be used; restore it, or remove it to have another one made (tokens signed by it are then refused)", path.display())]
+    TokenKey {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: TokenKeyError,
     },
     /// Of a certificate and its key one is lost.
     #[error("{} is there but {} is missing; restore it", present.display(), missing.display())]
@@ -88,8 +100,19 @@ impl Pki {
         let serving = leaf("serving.pem", names.subject(), Usage::Server)?;
         let admin = leaf("admin.pem", masters("kubernetes-admin"), Usage::Client)?;
         let agent_client = leaf("kube-apiserver-kubelet-client.pem", masters("system:kube-apiserver"), Usage::Client)?;
-        Ok(Self { serving, admin, agent_client, authority })
+        let token_key = token_key_in(dir.join("sa.key"))?;
+        Ok(Self { serving, admin, agent_client, authority, token_key })
     }
+}
+
+fn token_key_in(path: PathBuf) -> Result<TokenKey, PkiError> {
+    let failed = |source| PkiError::TokenKey { path: path.clone(), source };
+    if let Some(text) = files::read_private(&path)? {
+        return TokenKey::load(&text).map_err(failed);
+    }
+    let (key, text) = TokenKey::create().map_err(failed)?;
+    write_private(&path, &text)?;
+    Ok(key)
 }
 
 fn authority_in(dir: &Path, now: OffsetDateTime) -> Result<Authority, PkiError> {
@@ -182,6 +205,7 @@ mod tests {
         assert_eq!(first.authority.hash(), second.authority.hash());
         assert_eq!(parsed(&first.serving), parsed(&second.serving));
         assert_eq!(parsed(&first.admin), parsed(&second.admin));
+        assert_eq!(first.token_key.public_jwk(), second.token_key.public_jwk());
     }
 
     #[test]
