@@ -39,6 +39,7 @@ use crate::{
     },
     auth::{
         Identity,
+        account_token::TokenIssuer,
         bootstrap_token::{self, BootstrapToken},
         gate::Gate,
         pki::{self, Authority, PkiError, PkiFileError, ServingNames},
@@ -143,7 +144,7 @@ async fn start_parts(config: Config) -> Result<Running, StartError> {
         advertise::address(&config.advertise, config.bind).map(|ip| Advertised { address: ip, port: address.port() });
 
     let provider = Arc::new(ring::default_provider());
-    let certificates = Certificates::set_up(&config, address, advertised, provider.clone())?;
+    let mut certificates = Certificates::set_up(&config, address, advertised, provider.clone())?;
     let (authority, admin_kubeconfig) = (certificates.authority.clone(), certificates.admin_kubeconfig.clone());
     let serving_names = certificates.names.clone();
 
@@ -158,6 +159,10 @@ async fn start_parts(config: Config) -> Result<Running, StartError> {
     let server_address = advertised.map_or(address, |a| SocketAddr::new(a.address.into(), a.port));
     let kinds_changed = kinds.subscribe();
     let api = KubernetesApi::new(store.clone(), kinds, allocator.clone(), &server_address.to_string());
+    if let Some(key) = certificates.token_key.take() {
+        let url = format!("https://kubernetes.default.svc.{}", config.cluster_domain);
+        api.authorizer().facts().issue_tokens_by(TokenIssuer::new(key, url, &server_address.to_string()));
+    }
     let client = api.client(Identity::control("apiserver"));
     let is_bootstrapped = match bootstrap::ensure(&client, &config, advertised).await {
         Ok(()) => true,
