@@ -111,6 +111,8 @@ impl Api {
         let openapi = Derived::new(kinds.clone(), openapi::OpenApi::new);
         let (metrics, health) = (Metrics::default(), Health::default());
         watch_store(&store, &metrics, &health);
+        let told = admission.clone();
+        metrics.add(move |scrape| told.tell(scrape));
         let authorizer = Authorizer::new(store.clone());
         let (nodes, writes) = (OnceLock::new(), TaskTracker::new());
         Self {

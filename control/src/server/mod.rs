@@ -42,6 +42,7 @@ use crate::{
         account_token::TokenIssuer,
         bootstrap_token::{self, BootstrapToken},
         gate::Gate,
+        in_flight::InFlight,
         pki::{self, Authority, PkiError, PkiFileError, ServingNames},
     },
     bootstrap::{self, Advertised, BootstrapError, KubernetesService},
@@ -180,7 +181,8 @@ async fn start_parts(config: Config) -> Result<Running, StartError> {
     let closing = CancellationToken::new();
     api.reach_nodes_through(NodeProxy::new(store.clone(), certificates.agents.clone()));
     let gate =
-        Gate::new(Arc::new(api.clone()), api.authorizer().clone(), api.metrics().requests().clone(), closing.clone());
+        Gate::new(Arc::new(api.clone()), api.authorizer().clone(), api.metrics().requests().clone(), closing.clone())
+            .limited_to(InFlight::new(config.max_requests_inflight, config.max_mutating_requests_inflight));
     let clients = certificates.clients.clone();
     let tls = tls::server_config(certificates.shown.clone(), clients.clone(), provider)?;
     let supervisor = Supervisor::default();

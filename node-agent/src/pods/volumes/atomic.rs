@@ -137,7 +137,7 @@ mod tests {
         let files = contents(&[("a", "1")]);
         write(directory.path(), &files, group).unwrap();
         let first = fs::read_link(directory.path().join(DATA)).unwrap();
-        assert_eq!(fs::metadata(directory.path().join("a")).unwrap().permissions().mode() & 0o777, 0o660);
+        assert_eq!(fs::metadata(directory.path().join("a")).unwrap().permissions().mode() & 0o777, 0o640);
         write(directory.path(), &files, group).unwrap();
         assert_eq!(fs::read_link(directory.path().join(DATA)).unwrap(), first);
     }
