@@ -16,7 +16,12 @@ use super::{
     backend::{self, Backend, Http},
     headers,
 };
-use crate::{identity::Identity, rfc3339, store::Snapshot, webhook::{self, Target}};
+use crate::{
+    identity::Identity,
+    rfc3339,
+    store::Snapshot,
+    webhook::{self, Target},
+};
 
 /// How often a server is asked that was available.
 pub const RECHECK: Duration = Duration::from_secs(30);
@@ -112,8 +117,9 @@ pub fn of_service(snapshot: &Snapshot, namespace: &str, name: &str, port: u16) -
                 .any(|port| port["name"].as_str().unwrap_or_default() == port_name && port["port"].is_u64())
     };
     if !slices.iter().any(is_active) {
-        let message =
-            format!("endpointslices for service/{name} in {namespace:?} have no addresses with port name {port_name:?}");
+        let message = format!(
+            "endpointslices for service/{name} in {namespace:?} have no addresses with port name {port_name:?}"
+        );
         return Err(Availability::no("MissingEndpoints", message));
     }
     Ok(())

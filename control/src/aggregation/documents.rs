@@ -104,7 +104,8 @@ fn from_plain(list: &Value, backend: &Backend) -> Vec<Value> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let mut all: Vec<Value> = Vec::new();
     for one in list["resources"].as_array().into_iter().flatten() {
-        let or = |field: &str, own: &str| one[field].as_str().filter(|given| !given.is_empty()).unwrap_or(own).to_owned();
+        let or =
+            |field: &str, own: &str| one[field].as_str().filter(|given| !given.is_empty()).unwrap_or(own).to_owned();
         let response_kind = json!({"group": or("group", &backend.group), "version": or("version", &backend.version),
             "kind": text(&one["kind"])});
         let verbs = match &one["verbs"] {
@@ -158,9 +159,9 @@ async fn specs(aggregator: &Aggregator, backend: &Backend, known: Documents) -> 
     let v3 = match index {
         Ok(fetched) if fetched.code == StatusCode::OK => served_v3(&fetched.body, &root),
         // A server without OpenAPI v3.
-        Ok(fetched) if fetched.code == StatusCode::NOT_FOUND => v2.as_deref().map(|document| {
-            Version3::Converted(Document::new(openapi::converted(document).to_string()))
-        }),
+        Ok(fetched) if fetched.code == StatusCode::NOT_FOUND => {
+            v2.as_deref().map(|document| Version3::Converted(Document::new(openapi::converted(document).to_string())))
+        }
         _ => before.v3.clone(),
     };
     (Some(RemoteSpec { root, v3, v2 }), etag)
@@ -171,9 +172,9 @@ fn served_v3(index: &[u8], root: &str) -> Option<Version3> {
     let index: Value = serde_json::from_slice(index).ok()?;
     let entry = index["paths"].get(root)?;
     let own = format!("/openapi/v3/{root}");
-    let url = entry["serverRelativeURL"].as_str().filter(|url| {
-        url.strip_prefix(&own).is_some_and(|rest| rest.is_empty() || rest.starts_with('?'))
-    });
+    let url = entry["serverRelativeURL"]
+        .as_str()
+        .filter(|url| url.strip_prefix(&own).is_some_and(|rest| rest.is_empty() || rest.starts_with('?')));
     Some(Version3::Served { url: url.unwrap_or(&own).to_owned() })
 }
 

@@ -98,8 +98,7 @@ impl Aggregator {
         }
         let is_discovery = matches!(info.path, RequestPath::Other(_));
         let unlimited = long_running || headers::upgrade(request.headers()).is_some();
-        let until = (!unlimited)
-            .then(|| later(Instant::now(), if is_discovery { LONGEST_DISCOVERY } else { LONGEST }));
+        let until = (!unlimited).then(|| later(Instant::now(), if is_discovery { LONGEST_DISCOVERY } else { LONGEST }));
         let answer = self.answer(backend, info, request);
         let answer = match until {
             None => answer.await,
@@ -243,7 +242,8 @@ mod tests {
 
     #[test]
     fn a_path_leads_nowhere_else() {
-        for path in ["/apis/g/v1/as/a/proxy/../b", "/apis/g/v1/as/a/proxy/%2e%2E/b", "/apis/g/v1/as/a/proxy/x%2f..%2fb"] {
+        for path in ["/apis/g/v1/as/a/proxy/../b", "/apis/g/v1/as/a/proxy/%2e%2E/b", "/apis/g/v1/as/a/proxy/x%2f..%2fb"]
+        {
             assert!(checked_path(path).is_err(), "{path}");
         }
         assert_eq!(checked_path("/apis/g/v1/as/a/proxy/x%2fy").unwrap(), "/apis/g/v1/as/a/proxy/x%2fy");

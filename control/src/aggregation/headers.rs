@@ -67,7 +67,8 @@ fn drop_hop_by_hop(headers: &mut HeaderMap) {
 /// `-`.
 fn is_credential(name: &str) -> bool {
     let name = name.replace('_', "-");
-    matches!(name.as_str(), "authorization" | "cookie") || ["x-remote-", "impersonate-"].iter().any(|p| name.starts_with(p))
+    matches!(name.as_str(), "authorization" | "cookie")
+        || ["x-remote-", "impersonate-"].iter().any(|p| name.starts_with(p))
 }
 
 fn drop_credentials(headers: &mut HeaderMap) {

@@ -302,8 +302,11 @@ mod tests {
     fn the_newer_form_has_bodies_types_and_definitions_in_their_places() {
         let document = converted(&part_of(swagger(), "apis/a.io/v1"));
         let get = &document["paths"]["/apis/a.io/v1/as"]["get"];
-        assert_eq!(get["parameters"], json!([{"in": "query", "name": "limit",
-            "schema": {"type": "integer", "uniqueItems": true}}]));
+        assert_eq!(
+            get["parameters"],
+            json!([{"in": "query", "name": "limit",
+            "schema": {"type": "integer", "uniqueItems": true}}])
+        );
         let meta = json!({"$ref": "#/components/schemas/Meta"});
         assert_eq!(get["requestBody"], json!({"required": true, "content": {"application/json": {"schema": meta}}}));
         let a = &get["responses"]["200"]["content"]["application/json"]["schema"];

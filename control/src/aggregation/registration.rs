@@ -37,7 +37,10 @@ enum Repair {
     Create(Value),
     Replace(Value),
     /// Name, UID and version of the object: another of the name is left alone.
-    Delete { name: String, uid: String },
+    Delete {
+        name: String,
+        uid: String,
+    },
 }
 
 /// Keeps the APIServices, until `stop`.

@@ -178,12 +178,14 @@ impl Group<'_> {
         let name = self.name;
         let priority = |version: &str, content: &Content| match content {
             Content::There(remote) => remote.version_priority,
-            Content::Here(_) => {
-                group_priority::built_in(name, version).unwrap_or(aggregation::CUSTOM).version.into()
-            }
+            Content::Here(_) => group_priority::built_in(name, version).unwrap_or(aggregation::CUSTOM).version.into(),
         };
         self.versions.sort_by_cached_key(|(version, content)| {
-            std::cmp::Reverse((priority(version, content), version_order(version), std::cmp::Reverse((*version).to_owned())))
+            std::cmp::Reverse((
+                priority(version, content),
+                version_order(version),
+                std::cmp::Reverse((*version).to_owned()),
+            ))
         });
     }
 
@@ -433,7 +435,8 @@ mod tests {
         ];
         let discovery = Discovery::of(&Kinds::built_in(), &all, "10.0.0.1:6443");
         let plain = read(discovery.groups(DiscoveryForm::Plain).bytes);
-        let names: Vec<&str> = plain["groups"].as_array().unwrap().iter().map(|g| g["name"].as_str().unwrap()).collect();
+        let names: Vec<&str> =
+            plain["groups"].as_array().unwrap().iter().map(|g| g["name"].as_str().unwrap()).collect();
         assert_eq!(names[..3], ["apiregistration.k8s.io", "high.io", "apps"]);
         assert_eq!(names.last(), Some(&"low.io"));
         let low = read(discovery.group("low.io").unwrap());

@@ -21,7 +21,7 @@ mod response;
 mod review;
 pub mod subresource;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod write;
 
 use std::{
@@ -235,7 +235,7 @@ impl Api {
         &*self.inner.store
     }
 
-    fn store_handle(&self) -> Arc<dyn Store> {
+    pub(crate) fn store_handle(&self) -> Arc<dyn Store> {
         self.inner.store.clone()
     }
 

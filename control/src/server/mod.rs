@@ -180,8 +180,7 @@ async fn start_parts(config: Config) -> Result<Running, StartError> {
     let closing = CancellationToken::new();
     api.reach_nodes_through(NodeProxy::new(store.clone(), certificates.agents.clone()));
     let dial = Arc::new(webhook::Network);
-    let aggregator =
-        Aggregator::new(store.clone(), api.published().clone(), dial, certificates.front_proxy.clone());
+    let aggregator = Aggregator::new(store.clone(), api.published().clone(), dial, certificates.front_proxy.clone());
     api.aggregate_through(aggregator.clone());
     let gate =
         Gate::new(Arc::new(api.clone()), api.authorizer().clone(), api.metrics().requests().clone(), closing.clone());

@@ -247,11 +247,16 @@ mod tests {
     #[test]
     fn kinds_of_a_server_that_cannot_be_asked_stay_what_they_were() {
         let group = |freshness: &str, resources: Value| {
-            let version = |name: &str, resources: Value| {
-                json!({"version": name, "freshness": freshness, "resources": resources})
-            };
-            let list = json!([version("v1", resources), version("v1beta1", json!([{"resource": "widgets",
-                "verbs": ["list", "watch", "delete"], "scope": "Cluster", "responseKind": {"kind": "Widget"}}]))]);
+            let version =
+                |name: &str, resources: Value| json!({"version": name, "freshness": freshness, "resources": resources});
+            let list = json!([
+                version("v1", resources),
+                version(
+                    "v1beta1",
+                    json!([{"resource": "widgets",
+                "verbs": ["list", "watch", "delete"], "scope": "Cluster", "responseKind": {"kind": "Widget"}}])
+                )
+            ]);
             json!({"metadata": {"name": "example.com"}, "versions": list})
         };
         let read = |group: Value| {
