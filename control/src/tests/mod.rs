@@ -88,7 +88,7 @@ impl Cluster {
             },
             node_monitor_grace_period: grace,
         };
-        let controllers = controllers::start(client.clone(), config, kinds.subscribe());
+        let controllers = controllers::start(client.clone(), config, kinds.subscribe(), api.published().subscribe());
         let scheduler = scheduler::start(client.clone(), controllers.informers());
         let kubelet = tokio::spawn(play_kubelets(client.clone()));
         for n in 1..=nodes {

@@ -12,6 +12,7 @@ use std::{
 use futures::future::BoxFuture;
 use http::Uri;
 use hyper_util::rt::TokioIo;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
 use super::target::{Target, is_own};
@@ -46,6 +47,9 @@ pub struct Connector {
     by_service: bool,
 }
 
+/// Of a connection on which nothing was sent for a while: a watch may be silent for an hour, and its server gone.
+const PROBES: TcpKeepalive =
+    TcpKeepalive::new().with_time(Duration::from_secs(30)).with_interval(Duration::from_secs(15)).with_retries(4);
 /// How long a connection may take to be made. Source: the dialer of Go's default transport.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -75,6 +79,7 @@ impl Connector {
             match self.dial.connect(address).await {
                 Ok(stream) => {
                     stream.set_nodelay(true)?;
+                    SockRef::from(&stream).set_tcp_keepalive(&PROBES)?;
                     return Ok(TokioIo::new(stream));
                 }
                 Err(error) => last = io::Error::new(error.kind(), format!("dial tcp {address}: {}", shown(&error))),
