@@ -9,11 +9,12 @@ use tracing::Instrument;
 use super::{
     Api, Status, Subject, component_status, discovery, documents, health, openapi, read,
     request::{self, Call},
-    response, review, write,
+    response, review, subresource, write,
 };
 use crate::{
     admission::deadline,
-    auth::account_token::TokenIssuer,
+    aggregation::{Aggregator, Backend},
+    auth::{account_token::TokenIssuer, gate::Handler},
     health::{
         Endpoint::{Healthy, Live, Ready},
         Health,
@@ -32,6 +33,14 @@ pub async fn answer(api: &Api, info: RequestInfo, request: Request<Body>) -> Res
     let (parts, body) = request.into_parts();
     let head = parts.method == Method::HEAD;
     let info = Arc::new(info);
+    if let Some((aggregator, backend)) = elsewhere(api, &info) {
+        let long_running = api.is_long_running(&info);
+        let request = Request::from_parts(parts, body);
+        return match aggregator.forward(&backend, &info, long_running, request).await {
+            Ok(response) => response,
+            Err(status) => refusal(status, &info).await,
+        };
+    }
     let (answer, accepted) = match &info.path {
         RequestPath::Other(path) => (fixed(api, &info, path, &parts), Accepted::default()),
         RequestPath::Resource(path) if !api.inner.kinds.snapshot().serves_version(&path.group, &path.version) => {
@@ -50,6 +59,26 @@ pub async fn answer(api: &Api, info: RequestInfo, request: Request<Body>) -> Res
         Err(status) => refusal(status, &info).await,
     };
     if head { response.map(|_| Body::empty()) } else { response }
+}
+
+/// The server that answers in this one's place: for a version of a group that is not served here.
+fn elsewhere<'a>(api: &'a Api, info: &RequestInfo) -> Option<(&'a Aggregator, Arc<Backend>)> {
+    let aggregator = api.inner.aggregator.get()?;
+    let (group, version, spec) = match &info.path {
+        RequestPath::Resource(path) => (path.group.as_str(), path.version.as_str(), false),
+        RequestPath::Other(path) => match path.split('/').skip(1).collect::<Vec<_>>().as_slice() {
+            ["apis", group, version] => (*group, *version, false),
+            ["openapi", "v3", "apis", group, version] => (*group, *version, true),
+            _ => return None,
+        },
+    };
+    if api.inner.kinds.snapshot().serves_version(group, version) {
+        return None;
+    }
+    let backend = aggregator.backend(group, version)?;
+    // A document that is made here, of a server that has none, is answered here.
+    let is_answered_here = spec && !api.inner.openapi.get().is_served_elsewhere(&backend.root());
+    (!is_answered_here).then_some((aggregator, backend))
 }
 
 /// A refusal in an encoding that the client takes; JSON where it takes none.
@@ -71,7 +100,10 @@ fn fixed(api: &Api, info: &RequestInfo, path: &str, parts: &http::request::Parts
         }
         ["metrics"] => Some(metrics(api)?),
         ["version"] => Some(response::json(StatusCode::OK, health::version().to_string())),
-        ["" | "index.html"] => Some(plain(index(&inner.kinds.snapshot(), &inner.health))),
+        ["" | "index.html"] => {
+            let others = inner.aggregator.get().map(Aggregator::roots).unwrap_or_default();
+            Some(plain(index(&inner.kinds.snapshot(), others, &inner.health)))
+        }
         ["api"] => Some(documents::discovery(inner.discovery.get().core(form), form, parts)),
         ["apis"] => Some(documents::discovery(inner.discovery.get().groups(form), form, parts)),
         ["api", version] => inner.discovery.get().resources("", version).map(plain),
@@ -111,11 +143,12 @@ fn openid(api: &Api, content_type: &'static str, document: fn(&TokenIssuer) -> S
 }
 
 /// `GET /`: the paths that lead somewhere.
-fn index(kinds: &Kinds, health: &Health) -> bytes::Bytes {
+///
+/// `others` are the roots of the versions that extension API servers answer for.
+fn index(kinds: &Kinds, others: Vec<String>, health: &Health) -> bytes::Bytes {
     let mut paths: BTreeSet<String> =
         ["/api", "/apis", "/metrics", "/openapi/v2", "/openapi/v3", "/version"].map(str::to_owned).into();
-    for kind in kinds.iter() {
-        let root = openapi::root(kind);
+    for root in kinds.iter().map(|kind| openapi::root(kind)).chain(others) {
         paths.insert(format!("/{root}"));
         if let Some((group, _)) = root.rsplit_once('/').filter(|(group, _)| *group != "api") {
             paths.insert(format!("/{group}"));
@@ -186,7 +219,10 @@ async fn verb(api: &Api, call: &Call, body: &[u8]) -> Result<Response, Status> {
     let method = call.method.as_str();
     if matches!(kind.storage, Storage::Virtual) {
         return match (method, &target.name) {
-            ("POST", None) => review::create(api, call, body),
+            ("POST", None) if kind.group.is_empty() && kind.kind == "Binding" => {
+                subresource::create_binding(api, call, body).await
+            }
+            ("POST", None) => review::create(api, call, body).await,
             _ => refused(),
         };
     }

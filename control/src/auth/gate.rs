@@ -46,6 +46,10 @@ pub trait Handler: Send + Sync + 'static {
     async fn answer(&self, info: RequestInfo, request: Request<Body>) -> Response<Body>;
 }
 
+/// An extension of answers that switch protocols: cancelled, it cuts the connection.
+#[derive(Clone, Debug)]
+pub struct UpgradedAnswer(pub CancellationToken);
+
 /// Authentication and authorisation before a [`Handler`]. Cheap to clone.
 #[derive(Clone)]
 pub struct Gate {
@@ -77,8 +81,10 @@ impl Gate {
     }
 
     /// Answers one request that came over a connection with this certificate.
-    pub async fn answer(self, request: Request<Body>, certificate: Arc<ConnectionCertificate>) -> Response<Body> {
+    pub async fn answer(self, mut request: Request<Body>, certificate: Arc<ConnectionCertificate>) -> Response<Body> {
         let id = AuditId::of(request.headers());
+        // For servers that the request is sent on to.
+        request.headers_mut().insert(AUDIT_ID, id.clone().into_header());
         let span =
             tracing::info_span!("request", audit_id = %id, method = %request.method(), path = request.uri().path());
         let mut response = self.pass(request, certificate).instrument(span).await;
@@ -110,7 +116,8 @@ impl Gate {
             self.metrics.refused(status.code);
             return refusal(&status);
         }
-        let admitted = is_long_running.then(|| Admitted {
+        let lasts = is_long_running || parts.headers.contains_key(header::UPGRADE);
+        let admitted = lasts.then(|| Admitted {
             gate: self.clone(),
             info: info.clone(),
             authorization: parts.headers.get(header::AUTHORIZATION).cloned(),
@@ -121,6 +128,16 @@ impl Gate {
         drop(seat);
         let Some(admitted) = admitted else { return response };
         let closing = self.closing.cancelled_owned();
+        if let Some(UpgradedAnswer(cut)) = response.extensions().get::<UpgradedAnswer>().cloned() {
+            tokio::spawn(async move {
+                tokio::select! {
+                    () = closing => cut.cancel(),
+                    () = admitted.withdrawn() => cut.cancel(),
+                    () = cut.cancelled() => {}
+                }
+            });
+            return response;
+        }
         response.map(|body| Body::new(EndingBody::new(body, closing, admitted.withdrawn())))
     }
 

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     Config,
+    aggregation::{Authorities, FrontProxy},
     api::node_proxy::Agents,
     auth::{
         client_certificate::ClientCertificates,
@@ -31,6 +32,10 @@ pub struct Certificates {
     pub shown: Arc<ShownCertificate>,
     /// Opens connections to agents, with a client certificate that is renewed too.
     pub agents: Agents,
+    /// What is shown to extension API servers; replaced when it is renewed.
+    pub front_proxy: Arc<FrontProxy>,
+    /// Whom extension API servers are to trust.
+    pub authorities: Authorities,
     /// Which client certificates are trusted.
     pub clients: Arc<ClientCertificates>,
     /// File that is written anew with each renewal of the administrator's certificate.
@@ -63,6 +68,11 @@ impl Certificates {
         let certificates = Self {
             shown: Arc::new(ShownCertificate::new(&pki.serving, &pki.authority, &provider)?),
             agents: Agents::new(&pki.authority, &pki.agent_client, provider.clone())?,
+            front_proxy: Arc::new(FrontProxy::new(&pki.front_proxy_client, &provider)?),
+            authorities: Authorities {
+                clients: pki.authority.certificate_pem().to_owned(),
+                front_proxy: pki.front_proxy_authority.certificate_pem().to_owned(),
+            },
             clients: Arc::new(tls::client_certificates(&pki.authority, provider.clone())?),
             admin_kubeconfig: config.data_dir.join("admin.kubeconfig"),
             names,
@@ -93,6 +103,7 @@ impl Certificates {
         let pki = Pki::load_or_create(&self.pki_dir, &self.names, now)?;
         self.shown.replace(&pki.serving, &pki.authority, &self.provider)?;
         self.agents.replace(&pki.authority, &pki.agent_client, self.provider.clone())?;
+        self.front_proxy.replace(&pki.front_proxy_client, &self.provider)?;
         self.write_admin_kubeconfig(&pki.admin)
     }
 

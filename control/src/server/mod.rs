@@ -32,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Config,
     admission::quota,
+    aggregation::{Aggregator, FrontProxyError},
     allocation::{self, Allocator},
     api::{
         self, Api as KubernetesApi,
@@ -52,6 +53,7 @@ use crate::{
     scheduler::{self, Scheduler},
     store::{self, Store},
     supervise::Supervisor,
+    webhook,
 };
 use certificates::Certificates;
 use listener::Listener;
@@ -92,6 +94,9 @@ pub enum StartError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// The certificate for connections to extension API servers cannot be used.
+    #[error("cannot set up the way to extension API servers")]
+    FrontProxy(#[from] FrontProxyError),
     /// An object that every cluster has could not be written.
     #[error("cannot make the objects that every cluster has")]
     Bootstrap(#[from] BootstrapError),
@@ -180,6 +185,9 @@ async fn start_parts(config: Config) -> Result<Running, StartError> {
 
     let closing = CancellationToken::new();
     api.reach_nodes_through(NodeProxy::new(store.clone(), certificates.agents.clone()));
+    let dial = Arc::new(webhook::Network);
+    let aggregator = Aggregator::new(store.clone(), api.published().clone(), dial, certificates.front_proxy.clone());
+    api.aggregate_through(aggregator.clone());
     let gate =
         Gate::new(Arc::new(api.clone()), api.authorizer().clone(), api.metrics().requests().clone(), closing.clone())
             .limited_to(InFlight::new(config.max_requests_inflight, config.max_mutating_requests_inflight));
@@ -189,6 +197,8 @@ async fn start_parts(config: Config) -> Result<Running, StartError> {
     let listener = Listener::start(&supervisor, socket, tls, clients, gate, closing);
 
     let ca_hash = authority.hash();
+    let of_aggregator = api.client(Identity::control("kube-aggregator"));
+    aggregator.start(&supervisor, &of_aggregator, api.kinds(), certificates.authorities.clone());
     start_tasks(&supervisor, &api, &store, certificates, allocator);
     if !is_bootstrapped {
         let (client, config) = (client.clone(), config.clone());
@@ -201,7 +211,9 @@ async fn start_parts(config: Config) -> Result<Running, StartError> {
         let client_of_controllers = in_cluster("kube-controller-manager");
         let service = KubernetesService::new(&config, advertised).restoring(client_of_controllers.clone());
         let controllers_config = controllers_config(&config, service, authority, serving_names);
-        let controllers = Arc::new(controllers::start(client_of_controllers, controllers_config, kinds_changed));
+        let others_changed = api.published().subscribe();
+        let controllers =
+            Arc::new(controllers::start(client_of_controllers, controllers_config, kinds_changed, others_changed));
         let scheduler = Arc::new(scheduler::start(in_cluster("kube-scheduler"), controllers.informers()));
         Workers { controllers, scheduler }
     });

@@ -10,7 +10,7 @@ mod watches;
 
 use std::{sync::Arc, time::Duration};
 
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
 use k8s_openapi::{
     api::core::v1::{Node, Pod},
     jiff::Timestamp,
@@ -88,7 +88,7 @@ impl Cluster {
             },
             node_monitor_grace_period: grace,
         };
-        let controllers = controllers::start(client.clone(), config, kinds.subscribe());
+        let controllers = controllers::start(client.clone(), config, kinds.subscribe(), api.published().subscribe());
         let scheduler = scheduler::start(client.clone(), controllers.informers());
         let kubelet = tokio::spawn(play_kubelets(client.clone()));
         for n in 1..=nodes {

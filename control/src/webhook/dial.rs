@@ -4,7 +4,7 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, LazyLock},
     task::{Context, Poll},
     time::Duration,
 };
@@ -12,9 +12,13 @@ use std::{
 use futures::future::BoxFuture;
 use http::Uri;
 use hyper_util::rt::TokioIo;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
-use super::target::{Target, is_own};
+use super::{
+    lookup::Lookups,
+    target::{Target, is_own},
+};
 
 /// Opens connections and looks names up: the network, or what stands for it in a test.
 pub trait Dial: Send + Sync + 'static {
@@ -28,9 +32,12 @@ pub trait Dial: Send + Sync + 'static {
 /// The network of the machine.
 pub struct Network;
 
+/// Of all webhooks: they share the machine's resolver.
+static LOOKUPS: LazyLock<Lookups> = LazyLock::new(Lookups::of_system);
+
 impl Dial for Network {
     fn resolve<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
-        Box::pin(async move { Ok(tokio::net::lookup_host((host, port)).await?.collect()) })
+        Box::pin(LOOKUPS.get(host, port))
     }
 
     fn connect(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<TcpStream>> {
@@ -46,6 +53,9 @@ pub struct Connector {
     by_service: bool,
 }
 
+/// Of a connection on which nothing was sent for a while: a watch may be silent for an hour, and its server gone.
+const PROBES: TcpKeepalive =
+    TcpKeepalive::new().with_time(Duration::from_secs(30)).with_interval(Duration::from_secs(15)).with_retries(4);
 /// How long a connection may take to be made. Source: the dialer of Go's default transport.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -75,6 +85,7 @@ impl Connector {
             match self.dial.connect(address).await {
                 Ok(stream) => {
                     stream.set_nodelay(true)?;
+                    SockRef::from(&stream).set_tcp_keepalive(&PROBES)?;
                     return Ok(TokioIo::new(stream));
                 }
                 Err(error) => last = io::Error::new(error.kind(), format!("dial tcp {address}: {}", shown(&error))),

@@ -112,10 +112,11 @@ async fn serve(
 }
 
 /// Connects every address to a port of the loopback, and remembers which were asked for.
-struct Redirected {
+pub struct Redirected {
     port: u16,
     names: HashMap<&'static str, SocketAddr>,
-    asked: Mutex<Vec<SocketAddr>>,
+    /// The addresses that were asked for.
+    pub asked: Mutex<Vec<SocketAddr>>,
 }
 
 impl Dial for Redirected {
@@ -130,7 +131,8 @@ impl Dial for Redirected {
     }
 }
 
-fn redirected(port: u16) -> Arc<Redirected> {
+/// Leads everywhere to this port.
+pub fn redirected(port: u16) -> Arc<Redirected> {
     let names = HashMap::from([
         ("outside.example.com", "192.0.2.7:0".parse().unwrap()),
         ("inside.example.com", "127.0.0.1:0".parse().unwrap()),

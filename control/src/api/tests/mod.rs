@@ -3,7 +3,7 @@
 mod admission;
 mod conversion;
 mod custom_kinds;
-mod custom_resources;
+pub mod custom_resources;
 mod field_management;
 mod fuzz;
 mod kinds;

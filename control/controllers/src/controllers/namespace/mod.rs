@@ -77,10 +77,10 @@ impl Controller {
         // A kind that is served only from now on refuses objects in a terminating namespace, so this snapshot is
         // complete.
         let mut kinds = self.kinds.clone();
-        let Ok(kinds) = kinds.wait_for(Option::is_some).await.map(|kinds| kinds.clone()) else {
+        let Ok(Some(found)) = kinds.wait_for(Option::is_some).await.map(|found| found.clone()) else {
             return Ok(Outcome::Done);
         };
-        let kinds = kinds.iter().flat_map(|kinds| kinds.iter()).filter(|kind| kind.namespaced);
+        let kinds = found.current().filter(|kind| kind.namespaced);
         let (pods, others): (Vec<&Served>, Vec<&Served>) =
             kinds.partition(|kind| kind.resource.plural == "pods" && kind.resource.group.is_empty());
         let mut failures = Vec::new();
@@ -88,6 +88,8 @@ impl Controller {
         if remaining.is_empty() {
             remaining = self.empty(&key.name, &others, &mut failures).await;
         }
+        // What the servers of these have of the namespace cannot be told.
+        remaining.undiscovered = found.stale.iter().cloned().collect();
         let reported = self.report(&namespace, &remaining).await;
         failures.extend(reported.err());
         match failures.len() {
