@@ -49,6 +49,7 @@ use crate::{
     request::Verb,
     status::{Status, Subject},
     store::{Snapshot, Store, Write},
+    webhook::Dial,
 };
 
 mod access;
@@ -121,9 +122,11 @@ pub struct Request<'a> {
 }
 
 impl Admission {
-    /// With the kinds that are served. In `store`, plugins wait for what is about to be made.
-    pub fn serving(kinds: Registry, store: Arc<dyn Store>) -> Self {
-        Self { kinds: Some(kinds), store: Some(store), ..Self::default() }
+    /// With the kinds that are served. In `store`, plugins wait for what is about to be made; over `network`, webhooks
+    /// are called.
+    pub fn serving(kinds: Registry, store: Arc<dyn Store>, network: Arc<dyn Dial>) -> Self {
+        let inner = Arc::new(Configured { webhooks: webhooks::Webhooks::over(network), ..Configured::default() });
+        Self { inner, kinds: Some(kinds), store: Some(store), ..Self::default() }
     }
 
     fn around(&self) -> Surroundings<'_> {
@@ -165,6 +168,11 @@ impl Admission {
     /// Whether anything is configured that might have a say about a request.
     pub fn asks(&self, snapshot: &Snapshot) -> bool {
         !self.inner.webhooks.is_empty(snapshot) || !self.inner.policies.is_empty(snapshot)
+    }
+
+    /// Whether any of it is about requests like this one, whatever the objects are.
+    pub fn concerns(&self, attributes: &Attributes<'_>) -> bool {
+        !attributes.is_exempt() && (self.inner.webhooks.concern(attributes) || self.inner.policies.concern(attributes))
     }
 
     /// Has the policies and webhooks of the cluster change the object.

@@ -141,7 +141,7 @@ mod tests {
     }
 
     fn identity(user: &str, groups: &[&str]) -> Identity {
-        Identity { name: user.into(), groups: groups.iter().map(|g| (*g).into()).collect() }
+        Identity { name: user.into(), groups: groups.iter().map(|g| (*g).into()).collect(), ..Identity::default() }
     }
 
     #[test]

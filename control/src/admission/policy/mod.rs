@@ -51,6 +51,16 @@ impl Policies {
         self.validating.is_empty(snapshot) || self.bindings.is_empty(snapshot)
     }
 
+    /// Whether the rules of any policy take requests like this one.
+    pub fn concern(&self, attributes: &Attributes<'_>) -> bool {
+        let snapshot = attributes.snapshot;
+        !self.is_empty(snapshot) && {
+            let policies = self.validating.of(snapshot, Compiled::read);
+            let mut compiled = policies.iter().filter_map(|made| made.value.as_ref());
+            compiled.any(|policy| policy.constraints.concern(attributes))
+        }
+    }
+
     /// Refuses what a validating policy denies.
     pub async fn validate(&self, attributes: &Attributes<'_>, objects: &mut Versioned<'_>) -> Result<(), Status> {
         let snapshot = attributes.snapshot;

@@ -89,6 +89,11 @@ impl Hook {
         }
     }
 
+    /// Whether its rules take requests like this one, whatever the objects are.
+    pub fn concerns(&self, attributes: &Attributes<'_>) -> bool {
+        rules::matching(&self.rules, self.equivalent, attributes).is_some()
+    }
+
     /// The kind in whose version it sees the objects, if it is to be asked. Converts `objects` to it where conditions
     /// look at them.
     pub async fn invoked(
