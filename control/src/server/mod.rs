@@ -182,6 +182,8 @@ async fn start_parts(config: Config) -> Result<Running, StartError> {
     let dial = Arc::new(webhook::Network);
     let aggregator = Aggregator::new(store.clone(), api.published().clone(), dial, certificates.front_proxy.clone());
     api.aggregate_through(aggregator.clone());
+    let told = aggregator.clone();
+    api.metrics().add(move |scrape| told.tell(scrape));
     let gate =
         Gate::new(Arc::new(api.clone()), api.authorizer().clone(), api.metrics().requests().clone(), closing.clone());
     let clients = certificates.clients.clone();
