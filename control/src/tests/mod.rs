@@ -11,7 +11,7 @@ mod watches;
 
 use std::{sync::Arc, time::Duration};
 
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
 use k8s_openapi::{
     api::core::v1::{Node, Pod},
     jiff::Timestamp,

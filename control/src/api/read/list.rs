@@ -8,9 +8,11 @@ use std::sync::Arc;
 
 use super::{
     continue_token::ContinueToken,
-    go_type, indexed, namespace,
+    go_type, indexed,
+    list_text::{ListBody, ListText},
+    namespace,
     options::{self, NoState},
-    prefix, show, show_metadata, shown, table, takes,
+    prefix, shown, takes,
 };
 use crate::{
     api::{
@@ -20,8 +22,8 @@ use crate::{
         response,
     },
     definitions::conversion,
-    kinds::Kind,
-    request::accept::{Encoding, MetaVersion, ResponseForm},
+    kinds::Storage,
+    request::accept::{Encoding, ResponseForm},
     store::{Object, Snapshot},
 };
 
@@ -78,7 +80,13 @@ pub(in crate::api) async fn answer_list(
         let body = body.map_err(|error| Status::internal(format!("cannot encode the list: {error}")))?;
         return Ok(response::encoded(StatusCode::OK, Encoding::Protobuf, body));
     }
-    let text = conversion::read(kind, || text(call, objects, &metadata.to_string())).await?;
+    let is_shown_as_stored = !matches!(kind.storage, Storage::As(_));
+    let is_sent_as_written = !(call.accepted.encoding != Encoding::Json || call.accepted.pretty || call.info.pretty);
+    if is_shown_as_stored && is_sent_as_written && !call.info.gzip {
+        let text = ListText::new(call, objects.to_vec(), metadata);
+        return Ok(response::streamed(StatusCode::OK, ListBody::new(text)));
+    }
+    let text = conversion::read(kind, || ListText::new(call, objects.to_vec(), metadata).whole()).await?;
     Ok(response::json(StatusCode::OK, text))
 }
 
@@ -170,58 +178,3 @@ fn protobuf(call: &Call, objects: &[Arc<Object>], metadata: &Value) -> Result<Ve
     }
 }
 
-/// The list as JSON.
-fn text(call: &Call, objects: &[Arc<Object>], metadata: &str) -> Vec<u8> {
-    let kind = &call.target.kind;
-    let size = objects.iter().map(|object| object.size()).sum::<usize>();
-    match call.accepted.form {
-        ResponseForm::Table(version) => table(call, kind, objects, metadata, version, size),
-        ResponseForm::PartialMetadata(version) | ResponseForm::PartialMetadataList(version) => {
-            let of = (version.api_version(), "PartialObjectMetadataList");
-            items(of, objects, metadata, size, |object, out| show_metadata(object, version, out))
-        }
-        ResponseForm::Object => {
-            let of = (&*kind.api_version(), &*kind.list_kind());
-            items(of, objects, metadata, size, |object, out| show(kind, object, out))
-        }
-    }
-}
-
-fn table(
-    call: &Call,
-    kind: &Kind,
-    objects: &[Arc<Object>],
-    metadata: &str,
-    version: MetaVersion,
-    size: usize,
-) -> Vec<u8> {
-    let mut out = Vec::with_capacity(size / 2 + 4096);
-    table::begin(&mut out, Some(kind), version, metadata);
-    let rows = table::Rows { include: call.query.include_object, version, now: jiff::Timestamp::now() };
-    for object in objects {
-        rows.row(&mut out, object, |object, out| show(kind, object, out));
-    }
-    table::end(&mut out);
-    out
-}
-
-/// A list, with its version and kind.
-fn items(
-    (api_version, list_kind): (&str, &str),
-    objects: &[Arc<Object>],
-    metadata: &str,
-    size: usize,
-    mut show: impl FnMut(&Object, &mut Vec<u8>),
-) -> Vec<u8> {
-    let mut out = Vec::with_capacity(size + 256);
-    let start = format!(r#"{{"kind":"{list_kind}","apiVersion":"{api_version}","metadata":{metadata},"items":["#);
-    out.extend_from_slice(start.as_bytes());
-    for (index, object) in objects.iter().enumerate() {
-        if index > 0 {
-            out.push(b',');
-        }
-        show(object, &mut out);
-    }
-    out.extend_from_slice(b"]}\n");
-    out
-}

@@ -11,6 +11,7 @@ mod continue_token;
 mod frames;
 mod get;
 mod list;
+mod list_text;
 mod options;
 pub mod table;
 mod watch;
