@@ -185,6 +185,8 @@ async fn start_parts(config: Config) -> Result<Running, StartError> {
     let front_proxy = certificates.front_proxy.clone();
     let aggregator = Aggregator::new(store.clone(), api.published().clone(), network.clone(), front_proxy);
     api.aggregate_through(aggregator.clone());
+    let told = aggregator.clone();
+    api.metrics().add(move |scrape| told.tell(scrape));
     let gate =
         Gate::new(Arc::new(api.clone()), api.authorizer().clone(), api.metrics().requests().clone(), closing.clone());
     let clients = certificates.clients.clone();
