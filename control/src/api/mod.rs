@@ -141,6 +141,8 @@ impl Api {
         };
         let (metrics, health) = (Metrics::default(), Health::default());
         watch_store(&store, &metrics, &health);
+        let told = admission.clone();
+        metrics.add(move |scrape| told.tell(scrape));
         let authorizer = Authorizer::new(store.clone());
         let (nodes, aggregator, writes) = (OnceLock::new(), OnceLock::new(), TaskTracker::new());
         Self {

@@ -2,7 +2,7 @@
 //!
 //! `pki` issues the certificates, `client_certificate` and `token` (with `bootstrap_token` and `account_token`) tell who
 //! a request is from, `attributes` what is asked. `authorizer` decides, by fixed rules (`authorize` with `node`) and by roles and bindings
-//! (`rbac`). `gate` stands before the API. `node_restriction` decides what a node may write,
+//! (`rbac`). `gate` stands before the API, and `in_flight` limits how many requests it lets in at a time. `node_restriction` decides what a node may write,
 //! `param_access` to which parameters an admission policy may point.
 
 pub mod account_token;
@@ -14,6 +14,7 @@ pub mod client_certificate;
 mod ending_body;
 pub mod gate;
 mod impersonation;
+pub mod in_flight;
 pub mod node;
 pub mod node_restriction;
 pub mod param_access;

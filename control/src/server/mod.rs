@@ -40,8 +40,10 @@ use crate::{
     },
     auth::{
         Identity,
+        account_token::TokenIssuer,
         bootstrap_token::{self, BootstrapToken},
         gate::Gate,
+        in_flight::InFlight,
         pki::{self, Authority, PkiError, PkiFileError, ServingNames},
     },
     bootstrap::{self, Advertised, BootstrapError, KubernetesService},
@@ -148,7 +150,7 @@ async fn start_parts(config: Config) -> Result<Running, StartError> {
         advertise::address(&config.advertise, config.bind).map(|ip| Advertised { address: ip, port: address.port() });
 
     let provider = Arc::new(ring::default_provider());
-    let certificates = Certificates::set_up(&config, address, advertised, provider.clone())?;
+    let mut certificates = Certificates::set_up(&config, address, advertised, provider.clone())?;
     let (authority, admin_kubeconfig) = (certificates.authority.clone(), certificates.admin_kubeconfig.clone());
     let serving_names = certificates.names.clone();
 
@@ -166,6 +168,10 @@ async fn start_parts(config: Config) -> Result<Running, StartError> {
     let server_address = server_address.to_string();
     let api =
         KubernetesApi::in_network(store.clone(), kinds, allocator.clone(), &server_address, network.clone());
+    if let Some(key) = certificates.token_key.take() {
+        let url = format!("https://kubernetes.default.svc.{}", config.cluster_domain);
+        api.authorizer().facts().issue_tokens_by(TokenIssuer::new(key, url, &server_address));
+    }
     let client = api.client(Identity::control("apiserver"));
     let is_bootstrapped = match bootstrap::ensure(&client, &config, advertised).await {
         Ok(()) => true,
@@ -188,7 +194,8 @@ async fn start_parts(config: Config) -> Result<Running, StartError> {
     let told = aggregator.clone();
     api.metrics().add(move |scrape| told.tell(scrape));
     let gate =
-        Gate::new(Arc::new(api.clone()), api.authorizer().clone(), api.metrics().requests().clone(), closing.clone());
+        Gate::new(Arc::new(api.clone()), api.authorizer().clone(), api.metrics().requests().clone(), closing.clone())
+            .limited_to(InFlight::new(config.max_requests_inflight, config.max_mutating_requests_inflight));
     let clients = certificates.clients.clone();
     let tls = tls::server_config(certificates.shown.clone(), clients.clone(), provider)?;
     let supervisor = Supervisor::default();

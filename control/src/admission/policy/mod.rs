@@ -27,7 +27,7 @@ use serde_json::Value;
 
 use self::{binding::Binding, compiled::Compiled};
 use super::{attributes::Attributes, per_revision::PerRevision, versions::Versioned};
-use crate::{kinds::FieldError, status::Status, store::Snapshot};
+use crate::{kinds::FieldError, metrics::AdmissionMetrics, status::Status, store::Snapshot};
 
 const POLICIES: &str = "validatingadmissionpolicies.admissionregistration.k8s.io";
 const BINDINGS: &str = "validatingadmissionpolicybindings.admissionregistration.k8s.io";
@@ -62,14 +62,19 @@ impl Policies {
     }
 
     /// Refuses what a validating policy denies.
-    pub async fn validate(&self, attributes: &Attributes<'_>, objects: &mut Versioned<'_>) -> Result<(), Status> {
+    pub async fn validate(
+        &self,
+        attributes: &Attributes<'_>,
+        objects: &mut Versioned<'_>,
+        metrics: &AdmissionMetrics,
+    ) -> Result<(), Status> {
         let snapshot = attributes.snapshot;
         if self.is_empty(snapshot) {
             return Ok(());
         }
         let policies = self.validating.of(snapshot, Compiled::read);
         let bindings = self.bindings.of(snapshot, Binding::read);
-        validating::dispatch(&policies, &bindings, attributes, objects).await
+        validating::dispatch(&policies, &bindings, attributes, objects, metrics).await
     }
 }
 

@@ -33,6 +33,7 @@ use self::hook::Hook;
 use super::{attributes::Attributes, per_revision::PerRevision, versions::Versioned};
 use crate::{
     kinds::FieldError,
+    metrics::AdmissionMetrics,
     status::Status,
     store::Snapshot,
     webhook::{Client, ClientConfig, ConfigError, Dial, Network},
@@ -94,15 +95,21 @@ impl Webhooks {
         attributes: &Attributes<'_>,
         objects: &mut Versioned<'_>,
         state: &mut Reinvocation,
+        metrics: &AdmissionMetrics,
     ) -> Result<(), Status> {
         let hooks = self.hooks(&self.mutating, attributes.snapshot);
-        mutating::dispatch(&hooks, attributes, objects, state).await
+        mutating::dispatch(&hooks, attributes, objects, state, metrics).await
     }
 
     /// Asks the validating webhooks.
-    pub async fn validate(&self, attributes: &Attributes<'_>, objects: &mut Versioned<'_>) -> Result<(), Status> {
+    pub async fn validate(
+        &self,
+        attributes: &Attributes<'_>,
+        objects: &mut Versioned<'_>,
+        metrics: &AdmissionMetrics,
+    ) -> Result<(), Status> {
         let hooks = self.hooks(&self.validating, attributes.snapshot);
-        validating::dispatch(&hooks, attributes, objects).await
+        validating::dispatch(&hooks, attributes, objects, metrics).await
     }
 
     fn hooks(&self, of: &PerRevision<Vec<Arc<Hook>>>, snapshot: &Snapshot) -> Vec<Arc<Hook>> {
