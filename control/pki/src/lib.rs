@@ -44,13 +44,13 @@ pub struct Pki {
     pub admin: Issued,
     /// What the API shows to agents.
     pub agent_client: Issued,
-    /// Signs the tokens of ServiceAccounts.
-    pub token_key: TokenKey,
     /// Signs [`Pki::front_proxy_client`] and nothing else: whoever shows a certificate of this authority to an
     /// extension API server may speak for any user, so it must not be the one that signs for users and nodes.
     pub front_proxy_authority: Authority,
     /// What the API shows to extension API servers.
     pub front_proxy_client: Issued,
+    /// Signs the tokens of ServiceAccounts.
+    pub token_key: TokenKey,
 }
 
 /// The files of an authority.

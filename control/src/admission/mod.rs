@@ -50,6 +50,7 @@ use crate::{
     request::Verb,
     status::{Status, Subject},
     store::{Snapshot, Store, Write},
+    webhook::Dial,
 };
 
 mod access;
@@ -123,9 +124,11 @@ pub struct Request<'a> {
 }
 
 impl Admission {
-    /// With the kinds that are served. In `store`, plugins wait for what is about to be made.
-    pub fn serving(kinds: Registry, store: Arc<dyn Store>) -> Self {
-        Self { kinds: Some(kinds), store: Some(store), ..Self::default() }
+    /// With the kinds that are served. In `store`, plugins wait for what is about to be made; over `network`, webhooks
+    /// are called.
+    pub fn serving(kinds: Registry, store: Arc<dyn Store>, network: Arc<dyn Dial>) -> Self {
+        let inner = Arc::new(Configured { webhooks: webhooks::Webhooks::over(network), ..Configured::default() });
+        Self { inner, kinds: Some(kinds), store: Some(store), ..Self::default() }
     }
 
     fn around(&self) -> Surroundings<'_> {

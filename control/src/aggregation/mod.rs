@@ -41,7 +41,7 @@ mod registration;
 mod splice;
 mod table;
 #[cfg(test)]
-mod tests;
+pub mod tests;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -58,12 +58,14 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
+#[cfg(test)]
+pub use self::published::Found;
 pub use self::{
     authentication_config::Authorities,
     backend::Backend,
     front_proxy::{FrontProxy, FrontProxyError},
     openapi::merge,
-    published::{Found, Published, RemoteSpec, RemoteVersion, Version3},
+    published::{Published, RemoteSpec, RemoteVersion, Version3},
     registration::CUSTOM,
 };
 use self::{
@@ -74,6 +76,7 @@ use self::{
 use crate::{
     engine::{Failure, Outcome, WorkQueue, api_code, work},
     kinds::Registry,
+    metrics::{Labels, Scrape},
     store::{Event, Snapshot, Store},
     supervise::Supervisor,
     webhook::Dial,
@@ -166,6 +169,16 @@ impl Aggregator {
         supervisor.spawn("extension-apiserver-authentication", move |stop| {
             authentication_config::run(store.clone(), client.clone(), authorities.clone(), stop).boxed()
         });
+    }
+
+    /// Tells which backends are not available.
+    pub fn tell(&self, scrape: &mut Scrape<'_>) -> std::fmt::Result {
+        let table = self.inner.table.load();
+        let labels: Vec<([(&str, &str); 1], bool)> =
+            table.iter().map(|backend| ([("name", backend.name.as_str())], backend.available)).collect();
+        let samples = labels.iter().map(|(labels, available)| (labels as Labels<'_>, f64::from(u8::from(!available))));
+        let help = "Whether an APIService is not available: 1, or 0 while it is";
+        scrape.gauges("aggregator_unavailable_apiservice", help, samples)
     }
 
     fn store(&self) -> &dyn Store {

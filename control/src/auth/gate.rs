@@ -116,6 +116,7 @@ impl Gate {
             self.metrics.refused(status.code);
             return refusal(&status);
         }
+        // One that asks for another protocol has its seat until that is agreed on.
         let lasts = is_long_running || parts.headers.contains_key(header::UPGRADE);
         let admitted = lasts.then(|| Admitted {
             gate: self.clone(),
@@ -265,6 +266,57 @@ mod tests {
         store::{Change, Expect, Key, Store, Write},
     };
 
+    /// Answers everything by switching protocols.
+    struct Switching(UpgradedAnswer);
+
+    #[async_trait::async_trait]
+    impl Handler for Switching {
+        fn is_long_running(&self, _: &RequestInfo) -> bool {
+            false
+        }
+
+        async fn answer(&self, _: RequestInfo, request: Request<Body>) -> Response<Body> {
+            assert!(request.headers().contains_key(AUDIT_ID), "a server behind this one logs the same id");
+            let mut response = Response::default();
+            response.extensions_mut().insert(self.0.clone());
+            response
+        }
+    }
+
+    /// A gate before `handler`, and the token of somebody whom it lets through as long as the token is not withdrawn.
+    struct Guarded {
+        gate: Gate,
+        token: BootstrapToken,
+        store: Arc<dyn Store>,
+        withdraw: Write,
+        _dir: tempfile::TempDir,
+    }
+
+    impl Guarded {
+        async fn start(handler: impl Handler) -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let store: Arc<dyn Store> = Arc::new(open_store(&dir.path().join("store"), &Registry::default()).unwrap());
+            let token = BootstrapToken::random();
+            let secret = token.to_secret(expiration(Timestamp::now(), Duration::from_secs(100_000)));
+            let key = Key { resource: "secrets".into(), name: format!("{NAMESPACE}/{}", token.secret_name()).into() };
+            let kind = Registry::default().snapshot().by_path("", "v1", "secrets").unwrap();
+            let draft = encode::draft(&kind, &serde_json::to_value(&secret).unwrap());
+            let write = Write { key: key.clone(), expect: Expect::Absent, change: Change::Put(draft) };
+            let stored = store.write_one(write).await.unwrap();
+            let metrics = Metrics::default().requests().clone();
+            let authorizer = Authorizer::new(store.clone());
+            let mut gate = Gate::new(Arc::new(handler), authorizer, metrics, CancellationToken::new());
+            gate.ask_again_every = Duration::from_millis(1);
+            let withdraw = Write { key, expect: Expect::At(stored.revision), change: Change::Delete };
+            Self { gate, token, store, withdraw, _dir: dir }
+        }
+
+        fn request(&self) -> http::request::Builder {
+            let requests = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
+            Request::post(requests).header(header::AUTHORIZATION, format!("Bearer {}", self.token))
+        }
+    }
+
     /// Answers everything with one line and no end.
     struct Endless;
 
@@ -334,29 +386,27 @@ mod tests {
 
     #[tokio::test]
     async fn a_watch_ends_when_its_users_credential_is_withdrawn_and_not_before() {
-        let dir = tempfile::tempdir().unwrap();
-        let store: Arc<dyn Store> = Arc::new(open_store(&dir.path().join("store"), &Registry::default()).unwrap());
-        let token = BootstrapToken::random();
-        let secret = token.to_secret(expiration(Timestamp::now(), Duration::from_secs(100_000)));
-        let key = Key { resource: "secrets".into(), name: format!("{NAMESPACE}/{}", token.secret_name()).into() };
-        let kind = Registry::default().snapshot().by_path("", "v1", "secrets").unwrap();
-        let draft = encode::draft(&kind, &serde_json::to_value(&secret).unwrap());
-        let write = Write { key: key.clone(), expect: Expect::Absent, change: Change::Put(draft) };
-        let stored = store.write_one(write).await.unwrap();
-        let metrics = Metrics::default().requests().clone();
-        let mut gate = Gate::new(Arc::new(Endless), Authorizer::new(store.clone()), metrics, CancellationToken::new());
-        gate.ask_again_every = Duration::from_millis(1);
-        let requests = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
-        let request = Request::post(requests).header(header::AUTHORIZATION, format!("Bearer {token}"));
-        let request = request.body(Body::empty()).unwrap();
-        let mut body = gate.answer(request, Arc::new(None)).await.into_body();
+        let guarded = Guarded::start(Endless).await;
+        let request = guarded.request().body(Body::empty()).unwrap();
+        let mut body = guarded.gate.clone().answer(request, Arc::new(None)).await.into_body();
         assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "one");
 
         let early = tokio::time::timeout(Duration::from_millis(50), body.frame()).await;
         assert!(early.is_err(), "a watch that is still allowed goes on");
-        let delete = Write { key, expect: Expect::At(stored.revision), change: Change::Delete };
-        store.write_one(delete).await.unwrap();
+        guarded.store.write_one(guarded.withdraw).await.unwrap();
         let end = tokio::time::timeout(Duration::from_secs(30), body.frame()).await;
         assert!(end.expect("it ends in time").is_none());
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_switched_protocols_is_cut_when_its_credential_is_withdrawn() {
+        let cut = CancellationToken::new();
+        let guarded = Guarded::start(Switching(UpgradedAnswer(cut.clone()))).await;
+        let request = guarded.request().header(header::UPGRADE, "websocket").body(Body::empty()).unwrap();
+        guarded.gate.clone().answer(request, Arc::new(None)).await;
+        let early = tokio::time::timeout(Duration::from_millis(50), cut.cancelled()).await;
+        assert!(early.is_err(), "one that is still allowed goes on");
+        guarded.store.write_one(guarded.withdraw).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(30), cut.cancelled()).await.expect("it is cut in time");
     }
 }

@@ -26,14 +26,16 @@ use crate::{
     encode,
     kinds::Registry,
     store::{Object, Snapshot, Store, Subscription},
+    webhook::Dial,
 };
 
 /// How soon the store is read again if its changes cannot be watched.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Serves every definition of the store that was established before. Returns when its objects can be read.
-pub async fn load(store: &Arc<dyn Store>, registry: &Registry) {
-    let mut served = Served::new(store.clone(), registry.clone());
+/// Serves every definition of the store that was established before. Returns when its objects can be read. Webhooks
+/// that convert them are called over `network`.
+pub async fn load(store: &Arc<dyn Store>, registry: &Registry, network: &Arc<dyn Dial>) {
+    let mut served = Served::new(store.clone(), registry.clone(), network.clone());
     let snapshot = store.snapshot();
     served.refresh(&snapshot, &Requests::new());
     let established: Vec<String> = served
@@ -48,8 +50,14 @@ pub async fn load(store: &Arc<dyn Store>, registry: &Registry) {
 }
 
 /// Serves definitions as they come, change and go, until `stop`.
-pub async fn run(store: Arc<dyn Store>, registry: Registry, client: Client, stop: CancellationToken) {
-    let mut served = Served::new(store.clone(), registry);
+pub async fn run(
+    store: Arc<dyn Store>,
+    registry: Registry,
+    client: Client,
+    network: Arc<dyn Dial>,
+    stop: CancellationToken,
+) {
+    let mut served = Served::new(store.clone(), registry, network);
     let requests = Requests::new();
     let sending = requests.clone().run(store.clone(), client, stop.clone());
     let deciding = async {
@@ -109,13 +117,15 @@ struct Made {
 struct Served {
     store: Arc<dyn Store>,
     registry: Registry,
+    /// What webhooks that convert are called over.
+    network: Arc<dyn Dial>,
     /// By name.
     read: BTreeMap<String, Read>,
 }
 
 impl Served {
-    fn new(store: Arc<dyn Store>, registry: Registry) -> Self {
-        Self { store, registry, read: BTreeMap::new() }
+    fn new(store: Arc<dyn Store>, registry: Registry, network: Arc<dyn Dial>) -> Self {
+        Self { store, registry, network, read: BTreeMap::new() }
     }
 
     /// Reads the definitions that have changed; forgets those that are gone, and their kinds.
@@ -202,7 +212,7 @@ impl Served {
         let webhook = match &definition.conversion {
             Conversion::None => None,
             Conversion::Webhook(config) => {
-                let webhook = Webhook::new(&definition, config, self.store.clone());
+                let webhook = Webhook::new(&definition, config, self.store.clone(), self.network.clone());
                 Some(Arc::new(webhook) as Arc<dyn WebhookConversion>)
             }
         };

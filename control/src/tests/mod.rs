@@ -1,5 +1,6 @@
 //! The controllers and the scheduler over the real API and a real store, with nodes and kubelets played by the test.
 
+mod aggregation;
 mod certificates;
 mod custom_kinds;
 mod nodes;
@@ -49,7 +50,8 @@ pub struct Cluster {
     kubelet: JoinHandle<()>,
     /// The kinds that the API serves.
     pub kinds: Registry,
-    api: api::Api,
+    /// The API itself.
+    pub api: api::Api,
     _dir: tempfile::TempDir,
 }
 

@@ -14,6 +14,8 @@ use tokio::{sync::Semaphore, time::Instant};
 
 /// How long an answer is good. Names of webhooks change with the address of a load balancer, minutes at the soonest.
 const GOOD_FOR: Duration = Duration::from_secs(5);
+/// How long others wait for a lookup that has begun: then the next one begins another.
+const LONGEST: Duration = Duration::from_secs(30);
 /// Lookups at a time.
 const AT_ONCE: usize = 16;
 /// Names that are remembered; more are forgotten all at once.
@@ -69,10 +71,12 @@ impl Lookups {
     fn lookup(&self, host: &str, port: u16) -> Shared<BoxFuture<'static, Answer>> {
         let key = (host.to_owned(), port);
         let mut by_name = self.by_name.lock();
-        if let Some((begun, lookup)) = by_name.get(&key)
-            && (lookup.peek().is_none() || begun.elapsed() < self.good_for)
-        {
-            return lookup.clone();
+        if let Some((begun, lookup)) = by_name.get(&key) {
+            // One that nobody waited for is not known to have ended.
+            let shared_for = if lookup.peek().is_none() { LONGEST } else { self.good_for };
+            if begun.elapsed() < shared_for {
+                return lookup.clone();
+            }
         }
         let (resolved, seats) = ((self.resolve)(key.0.clone(), port), self.seats.clone());
         // In a task of its own: who asked first may give up, and the others go on waiting.

@@ -36,7 +36,7 @@ use crate::{
     metrics::AdmissionMetrics,
     status::Status,
     store::Snapshot,
-    webhook::{Client, ClientConfig, ConfigError},
+    webhook::{Client, ClientConfig, ConfigError, Dial, Network},
 };
 
 pub use mutating::Reinvocation;
@@ -56,22 +56,28 @@ pub struct Webhooks {
 
 /// One client for all webhooks at one address with the same authorities: a change of a configuration keeps its
 /// connections. Clients are dropped with the hooks that use them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Clients {
+    network: Arc<dyn Dial>,
     kept: Mutex<HashMap<String, std::sync::Weak<Client>>>,
 }
 
 impl Default for Webhooks {
     fn default() -> Self {
-        Self {
-            mutating: PerRevision::new(MUTATING),
-            validating: PerRevision::new(VALIDATING),
-            clients: Clients::default(),
-        }
+        Self::over(Arc::new(Network))
     }
 }
 
 impl Webhooks {
+    /// Webhooks that are called over `network`.
+    pub fn over(network: Arc<dyn Dial>) -> Self {
+        Self {
+            mutating: PerRevision::new(MUTATING),
+            validating: PerRevision::new(VALIDATING),
+            clients: Clients { network, kept: Mutex::default() },
+        }
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self, snapshot: &Snapshot) -> bool {
         self.mutating.is_empty(snapshot) && self.validating.is_empty(snapshot)
@@ -121,7 +127,7 @@ impl Clients {
         if let Some(client) = self.kept.lock().get(&key).and_then(std::sync::Weak::upgrade) {
             return Ok(client);
         }
-        let client = Arc::new(Client::new(ClientConfig::read(config)?)?);
+        let client = Arc::new(Client::new(ClientConfig::read(config)?, self.network.clone())?);
         let mut kept = self.kept.lock();
         kept.retain(|_, client| client.strong_count() > 0);
         kept.insert(key, Arc::downgrade(&client));

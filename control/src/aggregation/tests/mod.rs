@@ -1,6 +1,6 @@
 //! The API with an extension API server behind it, over real TLS.
 
-mod extension_server;
+pub mod extension_server;
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,9 +17,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use self::extension_server::{ExtensionServer, GROUP, Got, Manner, ROOT, anywhere};
 use super::*;
 use crate::{
-    api::tests::{
-        Server,
-        custom_resources::{DEFINITIONS, definition, version},
+    api::{
+        Api,
+        tests::{
+            Server,
+            custom_resources::{DEFINITIONS, definition, version},
+        },
     },
     auth::pki::{Authority, CertificateSubject, FRONT_PROXY_CLIENT, Usage},
     identity::Identity,
@@ -27,8 +30,8 @@ use crate::{
     webhook::tests::redirected,
 };
 
-const API_SERVICES: &str = "/apis/apiregistration.k8s.io/v1/apiservices";
-const NAME: &str = "v1alpha1.wardle.example.com";
+pub const API_SERVICES: &str = "/apis/apiregistration.k8s.io/v1/apiservices";
+pub const NAME: &str = "v1alpha1.wardle.example.com";
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 
 /// An API that aggregates, and an extension server.
@@ -39,28 +42,54 @@ struct Setting {
     supervisor: Supervisor,
 }
 
+/// Has `api` aggregate, with an extension server wherever Services lead.
+pub async fn aggregate(api: &Api) -> (ExtensionServer, Authority, Supervisor) {
+    let now = OffsetDateTime::now_utc();
+    let (authority, _) = Authority::create_named("front-proxy", now).unwrap();
+    let subject = CertificateSubject { common_name: FRONT_PROXY_CLIENT.into(), ..CertificateSubject::default() };
+    let issued = authority.issue(&subject, Usage::Client, Duration::from_secs(3600), now).unwrap();
+    let front_proxy = Arc::new(FrontProxy::new(&issued, &ring::default_provider()).unwrap());
+    let extension = ExtensionServer::start("api.wardle.svc", &authority).await;
+    let dial = redirected(extension.port);
+    let aggregator = Aggregator::new(api.store_handle(), api.published().clone(), dial, front_proxy);
+    api.aggregate_through(aggregator.clone());
+    let supervisor = Supervisor::default();
+    let pem = authority.certificate_pem().to_owned();
+    let authorities = Authorities { clients: pem.clone(), front_proxy: pem };
+    aggregator.start(&supervisor, &api.client(Identity::control("test")), api.kinds(), authorities);
+    (extension, authority, supervisor)
+}
+
+/// The Service of the extension server in the namespace `wardle`, and its endpoint; with the paths that make them.
+pub fn service() -> [(&'static str, Value); 2] {
+    let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "api"},
+        "spec": {"ports": [{"port": 443, "targetPort": 8443}]}});
+    let slice = json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+        "metadata": {"name": "api-1", "labels": {"kubernetes.io/service-name": "api"}},
+        "ports": [{"name": "", "port": anywhere().port()}],
+        "endpoints": [{"addresses": [anywhere().ip()], "conditions": {"ready": true}}]});
+    [
+        ("/api/v1/namespaces/wardle/services", service),
+        ("/apis/discovery.k8s.io/v1/namespaces/wardle/endpointslices", slice),
+    ]
+}
+
+/// The APIService of the extension server.
+pub fn api_service(bundle: &str) -> Value {
+    json!({"apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService",
+        "metadata": {"name": NAME}, "spec": {"group": GROUP, "version": "v1alpha1", "caBundle": bundle,
+            "groupPriorityMinimum": 2000, "versionPriority": 200,
+            "service": {"namespace": "wardle", "name": "api", "port": 443}}})
+}
+
 impl Setting {
     async fn start() -> Self {
         let server = Server::with_definitions().await;
-        let now = OffsetDateTime::now_utc();
-        let (authority, _) = Authority::create_named("front-proxy", now).unwrap();
-        let subject = CertificateSubject { common_name: FRONT_PROXY_CLIENT.into(), ..CertificateSubject::default() };
-        let issued = authority.issue(&subject, Usage::Client, Duration::from_secs(3600), now).unwrap();
-        let front_proxy = Arc::new(FrontProxy::new(&issued, &ring::default_provider()).unwrap());
-        let extension = ExtensionServer::start("api.wardle.svc", &authority).await;
-        let published = server.api.published().clone();
-        let aggregator = Aggregator::new(server.api.store_handle(), published, redirected(extension.port), front_proxy);
-        server.api.aggregate_through(aggregator.clone());
-        let supervisor = Supervisor::default();
-        let authorities = Authorities {
-            clients: authority.certificate_pem().to_owned(),
-            front_proxy: authority.certificate_pem().to_owned(),
-        };
         for namespace in ["wardle", "kube-system"] {
             let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
             assert_eq!(server.post("/api/v1/namespaces", object).await.code, 201);
         }
-        aggregator.start(&supervisor, &server.client(), server.api.kinds(), authorities);
+        let (extension, authority, supervisor) = aggregate(&server.api).await;
         Self { server, extension, authority, supervisor }
     }
 
@@ -75,24 +104,14 @@ impl Setting {
     }
 
     async fn add_service(&self) {
-        let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "api"},
-            "spec": {"ports": [{"port": 443, "targetPort": 8443}]}});
-        let created = self.server.post("/api/v1/namespaces/wardle/services", service).await;
-        assert_eq!(created.code, 201, "{}", created.text);
-        let slice = json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
-            "metadata": {"name": "api-1", "labels": {"kubernetes.io/service-name": "api"}},
-            "ports": [{"name": "", "port": anywhere().port()}],
-            "endpoints": [{"addresses": [anywhere().ip()], "conditions": {"ready": true}}]});
-        let created = self.server.post("/apis/discovery.k8s.io/v1/namespaces/wardle/endpointslices", slice).await;
-        assert_eq!(created.code, 201, "{}", created.text);
+        for (path, object) in service() {
+            let created = self.server.post(path, object).await;
+            assert_eq!(created.code, 201, "{}", created.text);
+        }
     }
 
     async fn add_api_service(&self, bundle: &str) {
-        let object = json!({"apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService",
-            "metadata": {"name": NAME}, "spec": {"group": GROUP, "version": "v1alpha1", "caBundle": bundle,
-                "groupPriorityMinimum": 2000, "versionPriority": 200,
-                "service": {"namespace": "wardle", "name": "api", "port": 443}}});
-        let created = self.server.post(API_SERVICES, object).await;
+        let created = self.server.post(API_SERVICES, api_service(bundle)).await;
         assert_eq!(created.code, 201, "{}", created.text);
     }
 

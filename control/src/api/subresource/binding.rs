@@ -44,7 +44,7 @@ pub async fn create_named(api: &Api, call: &Call, text: &[u8]) -> Result<Respons
     let namespace = namespace.ok_or_else(|| Status::bad_request("namespace is required"))?;
     let metadata = write::metadata_of(&mut binding)?;
     let said = metadata.get("namespace").and_then(Value::as_str).unwrap_or_default();
-    if !matches!(said, "") && said != namespace {
+    if !said.is_empty() && said != namespace {
         return Err(Status::bad_request(
             "the namespace of the provided object does not match the namespace sent on the request",
         ));
