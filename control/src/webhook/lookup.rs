@@ -24,13 +24,16 @@ const MOST: usize = 1024;
 /// What a lookup came to. Errors are shared, so they are told by kind and text.
 type Answer = Result<Arc<[SocketAddr]>, (io::ErrorKind, String)>;
 
+/// A lookup that many wait for.
+type Lookup = Shared<BoxFuture<'static, Answer>>;
+
 /// Looks a name up.
 type Resolve = dyn Fn(String, u16) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> + Send + Sync;
 
 /// Lookups under way, and those that have just ended.
 pub struct Lookups {
     resolve: Box<Resolve>,
-    by_name: Mutex<HashMap<(String, u16), (Instant, Shared<BoxFuture<'static, Answer>>)>>,
+    by_name: Mutex<HashMap<(String, u16), (Instant, Lookup)>>,
     seats: Arc<Semaphore>,
     good_for: Duration,
 }
@@ -68,7 +71,7 @@ impl Lookups {
         }
     }
 
-    fn lookup(&self, host: &str, port: u16) -> Shared<BoxFuture<'static, Answer>> {
+    fn lookup(&self, host: &str, port: u16) -> Lookup {
         let key = (host.to_owned(), port);
         let mut by_name = self.by_name.lock();
         if let Some((begun, lookup)) = by_name.get(&key) {
