@@ -177,4 +177,3 @@ fn protobuf(call: &Call, objects: &[Arc<Object>], metadata: &Value) -> Result<Ve
         }
     }
 }
-
