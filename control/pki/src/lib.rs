@@ -9,6 +9,7 @@ mod files;
 pub mod identity;
 mod kubeconfig;
 mod serving;
+mod token_key;
 
 use std::{
     path::{Path, PathBuf},
@@ -22,6 +23,7 @@ use files::read_private;
 pub use files::{PkiFileError, private_dir, write_private};
 pub use kubeconfig::admin_kubeconfig;
 pub use serving::ServingNames;
+pub use token_key::{TokenKey, TokenKeyError};
 
 /// A leaf is good for a year…
 const LEAF_LIFETIME: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -47,6 +49,8 @@ pub struct Pki {
     pub front_proxy_authority: Authority,
     /// What the API shows to extension API servers.
     pub front_proxy_client: Issued,
+    /// Signs the tokens of ServiceAccounts.
+    pub token_key: TokenKey,
 }
 
 /// The files of an authority.
@@ -86,6 +90,14 @@ pub enum PkiError {
         /// What is wrong with it.
         source: AuthorityError,
     },
+    /// The key that signs tokens cannot be used, or none could be made.
+    #[error("{} cannot be used; restore it, or remove it to have another one made (tokens signed by it are then refused)", path.display())]
+    TokenKey {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: TokenKeyError,
+    },
     /// Of a certificate and its key one is lost.
     #[error("{} is there but {} is missing; restore it", present.display(), missing.display())]
     Half {
@@ -124,8 +136,19 @@ impl Pki {
             CertificateSubject { common_name: FRONT_PROXY_CLIENT.into(), ..CertificateSubject::default() };
         let path = dir.join("front-proxy-client.pem");
         let front_proxy_client = leaf_in(&front_proxy_authority, path, &front_proxy, Usage::Client, now)?;
-        Ok(Self { serving, admin, agent_client, authority, front_proxy_authority, front_proxy_client })
+        let token_key = token_key_in(dir.join("sa.key"))?;
+        Ok(Self { serving, admin, agent_client, authority, front_proxy_authority, front_proxy_client, token_key })
     }
+}
+
+fn token_key_in(path: PathBuf) -> Result<TokenKey, PkiError> {
+    let failed = |source| PkiError::TokenKey { path: path.clone(), source };
+    if let Some(text) = read_private(&path)? {
+        return TokenKey::load(&text).map_err(failed);
+    }
+    let (key, text) = TokenKey::create().map_err(failed)?;
+    write_private(&path, &text)?;
+    Ok(key)
 }
 
 fn authority_in(dir: &Path, files: &AuthorityFiles, now: OffsetDateTime) -> Result<Authority, PkiError> {
@@ -219,6 +242,7 @@ mod tests {
         assert_eq!(first.authority.hash(), second.authority.hash());
         assert_eq!(parsed(&first.serving), parsed(&second.serving));
         assert_eq!(parsed(&first.admin), parsed(&second.admin));
+        assert_eq!(first.token_key.public_jwk(), second.token_key.public_jwk());
     }
 
     #[test]

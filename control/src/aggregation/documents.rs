@@ -211,7 +211,7 @@ async fn get(
 
 /// As whom servers are asked for OpenAPI documents, which everyone may read.
 fn openapi_reader() -> Identity {
-    Identity { name: "system:aggregator".into(), groups: Vec::new() }
+    Identity { name: "system:aggregator".into(), ..Identity::default() }
 }
 
 #[cfg(test)]

@@ -8,11 +8,15 @@
 use std::net::{IpAddr, SocketAddr};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header, header::InvalidHeaderValue};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::identity::Identity;
 
 const REMOTE_USER: HeaderName = HeaderName::from_static("x-remote-user");
 const REMOTE_GROUP: HeaderName = HeaderName::from_static("x-remote-group");
+const REMOTE_UID: HeaderName = HeaderName::from_static("x-remote-uid");
+/// What the names of the other headers of an identity begin with.
+const REMOTE_EXTRA: &str = "x-remote-extra-";
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -96,8 +100,36 @@ pub fn identify(headers: &mut HeaderMap, identity: &Identity) -> Result<(), Inva
     for group in &identity.groups {
         headers.append(REMOTE_GROUP, HeaderValue::from_bytes(group.as_bytes())?);
     }
+    if !identity.uid.is_empty() {
+        headers.insert(REMOTE_UID, HeaderValue::from_bytes(identity.uid.as_bytes())?);
+    }
+    for (key, values) in &identity.extra {
+        let key = format!("{REMOTE_EXTRA}{}", utf8_percent_encode(key, NOT_IN_NAMES));
+        // Every byte that a name cannot have is encoded.
+        let Ok(name) = HeaderName::from_bytes(key.as_bytes()) else { continue };
+        for value in values {
+            headers.append(name.clone(), HeaderValue::from_bytes(value.as_bytes())?);
+        }
+    }
     Ok(())
 }
+
+/// What the name of a header cannot have, and `%`. Source: `headerKeyEscape` in `client-go/transport`.
+const NOT_IN_NAMES: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'!')
+    .remove(b'#')
+    .remove(b'$')
+    .remove(b'&')
+    .remove(b'\'')
+    .remove(b'*')
+    .remove(b'+')
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'^')
+    .remove(b'_')
+    .remove(b'`')
+    .remove(b'|')
+    .remove(b'~');
 
 /// Turns the headers that a client sent into those that an extension API server gets, but for the host.
 ///
@@ -165,7 +197,7 @@ mod tests {
     }
 
     fn jane() -> Identity {
-        Identity { name: "jané".into(), groups: vec!["a".into(), "b".into()] }
+        Identity { name: "jané".into(), groups: vec!["a".into(), "b".into()], ..Identity::default() }
     }
 
     fn sent(pairs: &[(&str, &str)]) -> HeaderMap {
@@ -173,6 +205,16 @@ mod tests {
         let peer = Some("[::ffff:192.0.2.9]:1".parse().unwrap());
         to_backend(&mut headers, &jane(), peer, "/apis/g/v1/x", "10.0.0.1:443").unwrap();
         headers
+    }
+
+    #[test]
+    fn a_pods_identity_goes_on_with_its_uid_and_what_its_token_says() {
+        let extra = [("authentication.kubernetes.io/pod-name".to_owned(), vec!["web".to_owned(), "x".to_owned()])];
+        let identity = Identity { name: "pod".into(), uid: "7".into(), extra: extra.into(), ..Identity::default() };
+        let mut got = HeaderMap::new();
+        identify(&mut got, &identity).unwrap();
+        let name = "x-remote-extra-authentication.kubernetes.io%2fpod-name";
+        assert_eq!(got, headers(&[("x-remote-user", "pod"), ("x-remote-uid", "7"), (name, "web"), (name, "x")]));
     }
 
     #[test]
@@ -248,7 +290,7 @@ mod tests {
 
     #[test]
     fn a_name_that_breaks_lines_is_refused() {
-        let evil = Identity { name: "a\r\nX-Remote-Group: system:masters".into(), groups: vec![] };
+        let evil = Identity { name: "a\r\nX-Remote-Group: system:masters".into(), ..Identity::default() };
         assert!(identify(&mut HeaderMap::new(), &evil).is_err());
     }
 }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use axum::{body::Body, response::Response};
-use http::{Method, Request, StatusCode, header};
+use http::{HeaderValue, Method, Request, StatusCode, header};
 use tracing::Instrument;
 
 use super::{
@@ -14,7 +14,7 @@ use super::{
 use crate::{
     admission::deadline,
     aggregation::{Aggregator, Backend},
-    auth::gate::Handler,
+    auth::{account_token::TokenIssuer, gate::Handler},
     health::{
         Endpoint::{Healthy, Live, Ready},
         Health,
@@ -109,6 +109,12 @@ fn fixed(api: &Api, info: &RequestInfo, path: &str, parts: &http::request::Parts
         ["api", version] => inner.discovery.get().resources("", version).map(plain),
         ["apis", group] => inner.discovery.get().group(group).map(plain),
         ["apis", group, version] => inner.discovery.get().resources(group, version).map(plain),
+        [".well-known", "openid-configuration"] | [".well-known", "openid-configuration", ""] => {
+            openid(api, "application/json", TokenIssuer::configuration)
+        }
+        ["openid", "v1", "jwks"] | ["openid", "v1", "jwks", ""] => {
+            openid(api, "application/jwk-set+json", TokenIssuer::keys)
+        }
         ["openapi", "v2"] => Some(documents::openapi_v2(&inner.openapi.get(), accept, parts)),
         ["openapi", "v3"] => Some(documents::document(inner.openapi.get().index(), parts)),
         ["openapi", "v3", ..] => inner
@@ -125,6 +131,15 @@ fn fixed(api: &Api, info: &RequestInfo, path: &str, parts: &http::request::Parts
         }
         Some(response) => Ok(response),
     }
+}
+
+/// What others need in order to verify the tokens of this server: OpenID Connect Discovery 1.0, section 4.
+fn openid(api: &Api, content_type: &'static str, document: fn(&TokenIssuer) -> String) -> Option<Response> {
+    let issuer = api.authorizer().facts().issuer()?;
+    let mut response = response::json(StatusCode::OK, document(issuer));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600"));
+    Some(response)
 }
 
 /// `GET /`: the paths that lead somewhere.

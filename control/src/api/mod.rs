@@ -48,6 +48,7 @@ use crate::{
     metrics::Metrics,
     request::{RequestInfo, path::ResourcePath},
     store::{self, Embedded, Key, Store},
+    webhook::{Dial, Network},
 };
 
 /// How clients in process name themselves.
@@ -111,7 +112,18 @@ impl Api {
     /// `server_address` is where `/api` says that the server is: `10.0.0.1:6443`. Services get their addresses and
     /// ports from `allocator`.
     pub fn new(store: Arc<dyn Store>, kinds: Registry, allocator: Allocator, server_address: &str) -> Self {
-        let admission = Admission::serving(kinds.clone(), store.clone());
+        Self::in_network(store, kinds, allocator, server_address, Arc::new(Network))
+    }
+
+    /// The same, with webhooks that are called over `network`.
+    pub fn in_network(
+        store: Arc<dyn Store>,
+        kinds: Registry,
+        allocator: Allocator,
+        server_address: &str,
+        network: Arc<dyn Dial>,
+    ) -> Self {
+        let admission = Admission::serving(kinds.clone(), store.clone(), network);
         let address = server_address.to_owned();
         let published = Published::default();
         let discovery = {
@@ -129,6 +141,8 @@ impl Api {
         };
         let (metrics, health) = (Metrics::default(), Health::default());
         watch_store(&store, &metrics, &health);
+        let told = admission.clone();
+        metrics.add(move |scrape| told.tell(scrape));
         let authorizer = Authorizer::new(store.clone());
         let (nodes, aggregator, writes) = (OnceLock::new(), OnceLock::new(), TaskTracker::new());
         Self {

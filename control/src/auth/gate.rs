@@ -21,6 +21,7 @@ use super::{
     client_certificate::{BadCertificate, CertificateIdentity},
     ending_body::EndingBody,
     impersonation::{Impersonation, ImpersonationError},
+    in_flight::InFlight,
     token::TokenAuthenticator,
 };
 use crate::{
@@ -57,6 +58,7 @@ pub struct Gate {
     tokens: TokenAuthenticator,
     metrics: Arc<RequestMetrics>,
     closing: CancellationToken,
+    in_flight: InFlight,
     ask_again_every: Duration,
 }
 
@@ -69,7 +71,13 @@ impl Gate {
         closing: CancellationToken,
     ) -> Self {
         let tokens = TokenAuthenticator::new(&authorizer);
-        Self { handler, authorizer, tokens, metrics, closing, ask_again_every: ASK_AGAIN_EVERY }
+        let in_flight = InFlight::default();
+        Self { handler, authorizer, tokens, metrics, closing, in_flight, ask_again_every: ASK_AGAIN_EVERY }
+    }
+
+    /// With a limit of requests that are handled at a time.
+    pub fn limited_to(self, in_flight: InFlight) -> Self {
+        Self { in_flight, ..self }
     }
 
     /// Answers one request that came over a connection with this certificate.
@@ -93,7 +101,23 @@ impl Gate {
                 return refusal(&status);
             }
         };
-        let lasts = self.handler.is_long_running(&info) || parts.headers.contains_key(header::UPGRADE);
+        let is_long_running = self.handler.is_long_running(&info);
+        let seat = match &info.user {
+            Some(user) if !is_long_running => match self.in_flight.enter(user, &info) {
+                Ok(seat) => Some(seat),
+                Err(too_many) => {
+                    self.metrics.refused(StatusCode::TOO_MANY_REQUESTS.as_u16());
+                    return too_many.to_response();
+                }
+            },
+            _ => None,
+        };
+        if let Some(Err(status)) = info.user.as_ref().map(|user| self.authorize(user, &info)) {
+            self.metrics.refused(status.code);
+            return refusal(&status);
+        }
+        // One that asks for another protocol has its seat until that is agreed on.
+        let lasts = is_long_running || parts.headers.contains_key(header::UPGRADE);
         let admitted = lasts.then(|| Admitted {
             gate: self.clone(),
             info: info.clone(),
@@ -102,6 +126,7 @@ impl Gate {
             certificate,
         });
         let response = self.handler.answer(info, Request::from_parts(parts, body)).await;
+        drop(seat);
         let Some(admitted) = admitted else { return response };
         let closing = self.closing.cancelled_owned();
         if let Some(UpgradedAnswer(cut)) = response.extensions().get::<UpgradedAnswer>().cloned() {
@@ -117,7 +142,7 @@ impl Gate {
         response.map(|body| Body::new(EndingBody::new(body, closing, admitted.withdrawn())))
     }
 
-    /// What is asked, with its user, and whom that user acts as.
+    /// What is asked, with its user, and whom that user acts as. Whether they may is not decided yet.
     fn admit(
         &self,
         parts: &http::request::Parts,
@@ -129,7 +154,6 @@ impl Gate {
         let mut info = info?;
         let as_whom = Impersonation::of(&parts.headers)?;
         let identity = self.assumed(identity, as_whom.as_ref())?;
-        self.authorize(&identity, &info)?;
         info.user = Some(identity);
         Ok((info, as_whom))
     }
@@ -229,6 +253,7 @@ mod tests {
     use futures::StreamExt;
     use http_body_util::BodyExt;
     use jiff::Timestamp;
+    use tokio::sync::Notify;
 
     use super::*;
     use crate::{
@@ -237,6 +262,7 @@ mod tests {
         encode,
         kinds::Registry,
         metrics::Metrics,
+        request::Verb,
         store::{Change, Expect, Key, Store, Write},
     };
 
@@ -304,6 +330,58 @@ mod tests {
             let first = futures::stream::iter([Ok::<_, std::io::Error>(bytes::Bytes::from_static(b"one"))]);
             Response::new(Body::from_stream(first.chain(futures::stream::pending())))
         }
+    }
+
+    /// Says that it was asked, and waits to be let go on.
+    struct Slow {
+        asked: Notify,
+        released: Notify,
+    }
+
+    #[async_trait::async_trait]
+    impl Handler for Slow {
+        fn is_long_running(&self, info: &RequestInfo) -> bool {
+            info.verb == Verb::Watch
+        }
+
+        async fn answer(&self, info: RequestInfo, _: Request<Body>) -> Response<Body> {
+            if info.verb != Verb::Watch {
+                self.asked.notify_one();
+                self.released.notified().await;
+            }
+            Response::new(Body::empty())
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_too_much_is_told_to_come_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let store: Arc<dyn Store> = Arc::new(open_store(&dir.path().join("store"), &Registry::default()).unwrap());
+        let slow = Arc::new(Slow { asked: Notify::new(), released: Notify::new() });
+        let metrics = Metrics::default().requests().clone();
+        let authorizer = Authorizer::new(store);
+        let gate =
+            Gate::new(slow.clone(), authorizer, metrics, CancellationToken::new()).limited_to(InFlight::new(1, 1));
+        let node = Identity::authenticated("system:node:n".into(), vec!["system:nodes".into()]);
+        let held = CertificateIdentity { identity: node, not_after: i64::MAX };
+        let certificate: Arc<ConnectionCertificate> = Arc::new(Some(Ok(held)));
+        let ask = |path: &str| {
+            let request = Request::get(path).body(Body::empty()).unwrap();
+            gate.clone().answer(request, certificate.clone())
+        };
+        let first = tokio::spawn(ask("/api/v1/nodes"));
+        slow.asked.notified().await;
+        let refused = ask("/api/v1/secrets").await;
+        assert_eq!(
+            (refused.status().as_u16(), &refused.headers()["retry-after"]),
+            (429, &HeaderValue::from_static("1"))
+        );
+        let text = refused.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(text, "Too many requests, please try again later.\n");
+        assert_eq!(ask("/api/v1/nodes?watch=1").await.status(), 200, "a watch needs no seat");
+        slow.released.notify_one();
+        assert_eq!(first.await.unwrap().status(), 200);
+        assert_eq!(ask("/api/v1/secrets").await.status(), 403, "there is a seat again, but no right");
     }
 
     #[tokio::test]

@@ -16,7 +16,7 @@ use crate::{
     api::node_proxy::Agents,
     auth::{
         client_certificate::ClientCertificates,
-        pki::{self, Authority, Pki, ServingNames},
+        pki::{self, Authority, Pki, ServingNames, TokenKey},
     },
     bootstrap::Advertised,
 };
@@ -42,6 +42,8 @@ pub struct Certificates {
     pub admin_kubeconfig: PathBuf,
     /// Those of the certificate that is shown.
     pub names: ServingNames,
+    /// Signs the tokens of ServiceAccounts, until the issuer takes it.
+    pub token_key: Option<TokenKey>,
     pki_dir: PathBuf,
     server: String,
     provider: Arc<CryptoProvider>,
@@ -74,6 +76,7 @@ impl Certificates {
             clients: Arc::new(tls::client_certificates(&pki.authority, provider.clone())?),
             admin_kubeconfig: config.data_dir.join("admin.kubeconfig"),
             names,
+            token_key: Some(pki.token_key),
             pki_dir,
             server: format!("https://{}", local(address)),
             provider,

@@ -33,12 +33,14 @@ use self::trust::Trust;
 use crate::store::Snapshot;
 
 mod dial;
+mod stream;
 mod target;
 #[cfg(test)]
 pub mod tests;
 mod trust;
 
 pub use dial::{Connector, Dial, Network};
+pub use stream::Stream;
 pub use target::{Address, Target};
 
 /// Where a webhook is, and whom it must prove to be.
@@ -158,13 +160,8 @@ impl ClientConfig {
 }
 
 impl Client {
-    /// Of a webhook that is reached over the network.
-    pub fn new(config: ClientConfig) -> Result<Self, ConfigError> {
-        Self::dialing(config, Arc::new(Network))
-    }
-
     /// Of a webhook that `dial` connects to.
-    pub fn dialing(config: ClientConfig, dial: Arc<dyn Dial>) -> Result<Self, ConfigError> {
+    pub fn new(config: ClientConfig, dial: Arc<dyn Dial>) -> Result<Self, ConfigError> {
         let tls = TlsConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .map_err(|error| ConfigError::Tls { why: error.to_string() })?

@@ -31,25 +31,35 @@ use crate::{
 pub async fn list(api: &Api, call: &Call) -> Result<Response, Status> {
     check(call)?;
     let place = api.resource(&call.target)?;
-    let (snapshot, token) = match options::state_of_list(api, call, &place.resource).await {
-        Ok(state) => state,
-        Err(NoState::Refused(status)) => return Err(status),
-        Err(NoState::Inconsistent(status, token)) => return Ok(expired(&status, &token)),
-    };
+    match select(api, call, &place).await {
+        Ok((objects, metadata)) => answer_list(call, &objects, &metadata).await,
+        Err(NoState::Refused(status)) => Err(status),
+        Err(NoState::Inconsistent(status, token)) => Ok(expired(&status, &token)),
+    }
+}
+
+/// The objects that a request selects, and the metadata of the list that they are: its revision, and how to go on if
+/// more follow.
+pub(in crate::api) async fn select(
+    api: &Api,
+    call: &Call,
+    place: &StorageLocation,
+) -> Result<(Vec<Arc<Object>>, Value), NoState> {
+    let (snapshot, token) = options::state_of_list(api, call, &place.resource).await?;
     let after = token.as_ref().map(|token| token.after.as_str());
     let kind = &call.target.kind;
-    let page = conversion::read(kind, || page(&snapshot, &place, call, after, call.query.limit)).await?;
+    let page = conversion::read(kind, || page(&snapshot, place, call, after, call.query.limit)).await?;
     let mut metadata = json!({"resourceVersion": snapshot.revision.to_string()});
     if let Some(last) = page.next.clone() {
         api.store().keep(&snapshot, &call.identity.name);
-        let left = remaining(&snapshot, &place, call, token.as_ref(), &page, &last);
+        let left = remaining(&snapshot, place, call, token.as_ref(), &page, &last);
         let token = ContinueToken { revision: Some(snapshot.revision), after: last.to_string(), left };
         metadata["continue"] = token.encode().into();
         if let Some(left) = left {
             metadata["remainingItemCount"] = left.into();
         }
     }
-    answer_list(call, &page.objects, &metadata).await
+    Ok((page.objects, metadata))
 }
 
 /// `GET` of the objects of `snapshot`, which were made for the request.
@@ -121,7 +131,7 @@ fn remaining(
 }
 
 /// The objects of one page.
-pub(in crate::api) struct Page {
+pub(super) struct Page {
     /// In the order of their keys.
     pub objects: Vec<Arc<Object>>,
     /// Key of the last object, if more follow.
@@ -130,7 +140,7 @@ pub(in crate::api) struct Page {
 
 /// The selected objects after a key, at most `limit`. Looks at those alone that an indexed value leaves, if the request
 /// names one.
-pub(in crate::api) fn page(
+pub(super) fn page(
     snapshot: &Snapshot,
     place: &StorageLocation,
     call: &Call,

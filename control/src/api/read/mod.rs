@@ -17,8 +17,10 @@ pub mod table;
 mod watch;
 
 pub use get::{get, get_computed, render};
-pub(super) use list::{answer_list, page};
+use list::page;
+pub(super) use list::{answer_list, select};
 pub use list::{list, list_computed};
+pub(super) use options::NoState;
 pub use watch::watch;
 
 use bytes::Bytes;
