@@ -32,8 +32,13 @@ impl Table {
                 Some((revision, backend)) if *revision == object.revision => backend.clone(),
                 before => {
                     let before = before.and_then(|(_, backend)| backend.as_deref());
-                    let value = serde_json::from_slice::<Value>(object.json());
-                    value.ok().and_then(|value| Backend::read(&value, before, dialer)).map(Arc::new)
+                    match serde_json::from_slice::<Value>(object.json()) {
+                        Ok(value) => Backend::read(&value, before, dialer).map(Arc::new),
+                        Err(error) => {
+                            tracing::error!(name = &**key, %error, "a stored APIService is damaged");
+                            None
+                        }
+                    }
                 }
             };
             if let Some(backend) = &backend {
