@@ -9,7 +9,7 @@ use tracing::Instrument;
 use super::{
     Api, Status, Subject, component_status, discovery, documents, health, openapi, read,
     request::{self, Call},
-    response, review, write,
+    response, review, subresource, write,
 };
 use crate::{
     admission::deadline,
@@ -219,7 +219,10 @@ async fn verb(api: &Api, call: &Call, body: &[u8]) -> Result<Response, Status> {
     let method = call.method.as_str();
     if matches!(kind.storage, Storage::Virtual) {
         return match (method, &target.name) {
-            ("POST", None) => review::create(api, call, body),
+            ("POST", None) if kind.group.is_empty() && kind.kind == "Binding" => {
+                subresource::create_binding(api, call, body).await
+            }
+            ("POST", None) => review::create(api, call, body).await,
             _ => refused(),
         };
     }

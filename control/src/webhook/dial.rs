@@ -4,7 +4,7 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, LazyLock},
     task::{Context, Poll},
     time::Duration,
 };
@@ -15,6 +15,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
 use super::{
+    lookup::Lookups,
     stream::Stream,
     target::{Target, is_own},
 };
@@ -32,9 +33,12 @@ pub trait Dial: std::fmt::Debug + Send + Sync + 'static {
 #[derive(Clone, Copy, Debug)]
 pub struct Network;
 
+/// Of all webhooks: they share the machine's resolver.
+static LOOKUPS: LazyLock<Lookups> = LazyLock::new(Lookups::of_system);
+
 impl Dial for Network {
     fn resolve<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
-        Box::pin(async move { Ok(tokio::net::lookup_host((host, port)).await?.collect()) })
+        Box::pin(LOOKUPS.get(host, port))
     }
 
     fn connect(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Stream>> {

@@ -5,6 +5,7 @@
 //! - **[`ClientConfig`]**: where a webhook is and whom it must prove to be, read once.
 //! - **[`Client`]**: calls it. Its connections are kept and shared by all requests; it is cheap to clone.
 //! - **`trust`**: whose certificates are taken.
+//! - **`lookup`**: the addresses of a URL's name, looked up once for all who ask.
 //! - **`target`**: which address a call goes to, decided anew for each call, so that an endpoint that is no longer
 //!   ready gets no further calls over a kept connection.
 //!
@@ -33,6 +34,7 @@ use self::trust::Trust;
 use crate::store::Snapshot;
 
 mod dial;
+mod lookup;
 mod stream;
 mod target;
 #[cfg(test)]

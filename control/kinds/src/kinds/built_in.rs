@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{
     Cell, Column, Deletion, Deprecation, FieldError, Kind, Storage, StoredAs, access_review, admissionregistration,
-    api_service, certificate_signing_request, component_status, config_map, controller_revision, cron_job,
+    api_service, binding, certificate_signing_request, component_status, config_map, controller_revision, cron_job,
     custom_resource_definition, daemon_set, deployment, endpoint_slice, endpoints, event, flowcontrol,
     horizontal_pod_autoscaler, ip_address, job, lease, limit_range, names, namespace, networking, node,
     persistent_volume, persistent_volume_claim, pod, pod_disruption_budget, pod_template, priority_class, rbac,
@@ -33,6 +33,7 @@ pub(super) const TABLE: &[&BuiltIn] = &[
     &replication_controller::KIND,
     &resource_quota::KIND,
     &secret::KIND,
+    &binding::KIND,
     &service_account::KIND,
     &service::KIND,
     &controller_revision::KIND,

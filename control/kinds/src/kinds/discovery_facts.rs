@@ -17,6 +17,8 @@ authorization.k8s.io/v1 localsubjectaccessreviews localsubjectaccessreview Local
 authorization.k8s.io/v1 selfsubjectaccessreviews selfsubjectaccessreview SelfSubjectAccessReview - - cluster - create
 authorization.k8s.io/v1 selfsubjectrulesreviews selfsubjectrulesreview SelfSubjectRulesReview - - cluster - create
 authorization.k8s.io/v1 subjectaccessreviews subjectaccessreview SubjectAccessReview - - cluster - create
+v1 bindings binding Binding - - namespace - create
+v1 serviceaccounts serviceaccount ServiceAccount sa - namespace token all
 flowcontrol.apiserver.k8s.io/v1 flowschemas flowschema FlowSchema - - cluster status all
 flowcontrol.apiserver.k8s.io/v1 prioritylevelconfigurations prioritylevelconfiguration PriorityLevelConfiguration - - cluster status all
 networking.k8s.io/v1 ingressclasses ingressclass IngressClass - - cluster - all

@@ -1,4 +1,4 @@
-//! `/binding` of a pod: assigns it to a node. A pod is bound only once.
+//! `/binding` of a pod, and a Binding of its name: assign it to a node. A pod is bound only once.
 
 use axum::response::Response;
 use http::StatusCode;
@@ -8,7 +8,7 @@ use super::{Effect, Subresource, SubresourceKind};
 use crate::{
     api::{
         Api, Status, Subject,
-        request::{Call, body},
+        request::{Call, body, target::Target},
         response, write,
     },
     rfc3339,
@@ -32,9 +32,41 @@ async fn create(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Status>
     let body::Decoded { value: binding, .. } =
         body::form(&FORM, &call.content_type, text, call.query.field_validation)?;
     let binding = write::admit_form(api, call, &FORM, binding).await?;
+    bind(api, call, &binding).await
+}
+
+/// `POST` of a Binding to a namespace: it binds the pod that has its name.
+pub async fn create_named(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Status> {
+    let kind = &call.target.kind;
+    let body::Decoded { value: mut binding, .. } =
+        body::object(kind, &call.content_type, text, call.query.field_validation)?;
+    let namespace = call.target.namespace.clone();
+    let namespace = namespace.ok_or_else(|| Status::bad_request("namespace is required"))?;
+    let metadata = write::metadata_of(&mut binding)?;
+    let said = metadata.get("namespace").and_then(Value::as_str).unwrap_or_default();
+    if !said.is_empty() && said != namespace {
+        return Err(Status::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
+    }
+    metadata.insert("namespace".into(), namespace.as_str().into());
+    let binding = write::admit_unstored(api, call, binding).await?;
+    let pods = api.kinds().snapshot().by_path("", "v1", "pods");
+    let name = binding["metadata"]["name"].as_str().map(str::to_owned);
+    let target = Target {
+        kind: pods.ok_or_else(|| Status::internal("pods are not served"))?,
+        namespace: Some(namespace),
+        name: Some(name.unwrap_or_default()),
+        subresource: Some(&BINDING),
+    };
+    let (info, identity, manager) = (call.info.clone(), call.identity.clone(), call.manager.clone());
+    bind(api, &Call { info, target, identity, accepted: call.accepted, manager }, &binding).await
+}
+
+async fn bind(api: &Api, call: &Call, binding: &Value) -> Result<Response, Status> {
     let place = api.place(&call.target)?;
     let name = call.target.name.as_deref().unwrap_or_default();
-    let make = |old: &Value| bound(old, &binding, &rfc3339::now(), place.subject(name));
+    let make = |old: &Value| bound(old, binding, &rfc3339::now(), place.subject(name));
     let change = write::ObjectUpdate { subresource: Some(&BINDING), make: &make };
     write::change(api, call, &place, change).await?;
     let answer = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});

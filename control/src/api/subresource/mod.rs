@@ -28,7 +28,7 @@ use crate::{
     request::{RequestInfo, Verb},
 };
 
-pub use binding::BINDING;
+pub use binding::{BINDING, create_named as create_binding};
 pub use status::STATUS;
 
 /// Every subresource.

@@ -225,6 +225,22 @@ pub async fn admit_form(api: &Api, call: &Call, sent: &SubresourceKind, object: 
     ask(api, &attributes, object, &Value::Null, None).await
 }
 
+/// Asks about a new object of a kind that is not stored: a review, a Binding. Answers with it as it was changed.
+pub async fn admit_unstored(api: &Api, call: &Call, object: Value) -> Result<Value, Status> {
+    let snapshot = api.store().snapshot();
+    if !api.admission().asks(&snapshot) {
+        return Ok(object);
+    }
+    let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    let attributes = Attributes {
+        name: &name,
+        dry_run: call.query.dry_run,
+        options: options(call, Operation::Create),
+        ..attributes(api, call, &snapshot, Operation::Create)
+    };
+    ask(api, &attributes, object, &Value::Null, None).await
+}
+
 /// Asks for changes, once more if there were any, and then for denials.
 pub(super) async fn ask(
     api: &Api,
