@@ -23,6 +23,7 @@ const BATCH: usize = 1000;
 /// `DELETE` of many objects. `text` is DeleteOptions, or empty.
 pub async fn delete_collection(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Status> {
     let options = Options::of(call, text)?;
+    options.warn_of_dependents(&call.target.kind);
     let resource = api.resource(&call.target)?;
     call.query.field_selector.check(&call.target.kind)?;
     let snapshot = api.store().snapshot();
@@ -66,7 +67,8 @@ async fn delete_batch(
             "" => (*header.name).into(),
             namespace => format!("{namespace}/{}", header.name).into(),
         };
-        let place = StorageLocation { kind: resource.kind.clone(), resource: resource.resource.clone(), key };
+        let (kind, group) = (resource.kind.clone(), resource.group.clone());
+        let place = StorageLocation { kind, group, resource: resource.resource.clone(), key };
         let prepared = prepare(api, call, &snapshot, &place, object, options, Alongside::default()).await?;
         if let (Prepared::Ready { transaction, .. }, false) = (prepared, options.dry_run) {
             places.push(place);
