@@ -28,6 +28,10 @@ pub struct Config {
     pub cluster_domain: String,
     /// How long a node may miss its Lease before it is NotReady.
     pub node_monitor_grace_period: std::time::Duration,
+    /// How many requests that read are handled at a time; 0 for no limit.
+    pub max_requests_inflight: usize,
+    /// How many requests that write are handled at a time; 0 for no limit.
+    pub max_mutating_requests_inflight: usize,
     /// The API is served without controllers and scheduler: others run them, such as kube-controller-manager.
     pub api_only: bool,
 }
@@ -51,6 +55,8 @@ impl Config {
             cluster_dns: std::net::Ipv4Addr::new(10, 96, 0, 10),
             cluster_domain: "cluster.local".into(),
             node_monitor_grace_period: std::time::Duration::from_secs(40),
+            max_requests_inflight: 400,
+            max_mutating_requests_inflight: 200,
             api_only: false,
         }
     }

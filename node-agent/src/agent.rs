@@ -31,7 +31,9 @@ use crate::{
     https::{Https, HttpsRoutes},
     inspect,
     last_known::{self, LastKnown, LastKnownError},
-    network, pods, proxy,
+    network,
+    pod_connections::PodConnections,
+    pods, proxy,
     register::{
         self, Membership, RegisterError,
         assignment::Assignment,
@@ -60,6 +62,7 @@ pub struct Running {
     kept: KeptFiles,
     node: watch::Sender<NodeDescription>,
     pods: pods::Pods,
+    pod_connections: PodConnections,
     dns: dns::Dns,
     proxy: proxy::Proxy,
     network: Arc<network::Network>,
@@ -124,9 +127,10 @@ async fn start_parts(config: Config) -> Result<Running, StartError> {
     supervisor.spawn("heartbeat", move |stop| heartbeat::run(client.clone(), changes.clone(), registered, stop));
     let (publish_probes, probes) = watch::channel(ProbeResults::default());
     let health = Arc::new(health(&supervisor, &proxy, &network, &dns, &probes, &api_watch));
-    let late = LateRoutes::default();
+    let (late, pod_connections) = (LateRoutes::default(), PodConnections::new(pod_cidr));
     let trusted = late
         .router()
+        .merge(pod_connections.router())
         .merge(inspect::router(&proxy, &dns.names(), &config.node_name))
         .merge(endpoints::router(health.clone(), Detail::Reasons));
     let routes = HttpsRoutes { trusted, open: endpoints::router(health.clone(), Detail::Names) };
@@ -173,7 +177,7 @@ async fn start_parts(config: Config) -> Result<Running, StartError> {
     };
     let described = node.clone();
     supervisor.spawn("conditions", move |stop| monitor::run(parts.clone(), measured.clone(), described.clone(), stop));
-    Ok(Running { supervisor, kept, node, pods, dns, proxy, network })
+    Ok(Running { supervisor, kept, node, pods, pod_connections, dns, proxy, network })
 }
 
 /// Whether this node ran before and can start from what it last knew, without its container runtime and the API.
@@ -194,6 +198,7 @@ impl Running {
         }
         self.pods.shutdown(teardown).await.map_err(StopError::Pods)?;
         self.supervisor.shutdown().await;
+        self.pod_connections.shutdown().await;
         if teardown == Teardown::Remove {
             // A node that is gone knows nothing any more.
             self.kept.remove().map_err(StopError::LastKnown)?;

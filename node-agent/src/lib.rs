@@ -18,6 +18,7 @@ mod https;
 mod inspect;
 mod last_known;
 mod network;
+mod pod_connections;
 mod pods;
 mod private_file;
 pub mod proxy;

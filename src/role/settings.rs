@@ -70,6 +70,12 @@ pub struct ControlArgs {
     /// How long a node may be silent before it is NotReady [default: 40s]
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub node_monitor_grace_period: Option<Duration>,
+    /// How many requests that read are handled at a time, 0 for no limit [default: 400]
+    #[arg(long, value_name = "COUNT")]
+    pub max_requests_inflight: Option<usize>,
+    /// How many requests that write are handled at a time, 0 for no limit [default: 200]
+    #[arg(long, value_name = "COUNT")]
+    pub max_mutating_requests_inflight: Option<usize>,
 }
 
 /// Settings of a control service that runs without a node.
@@ -170,6 +176,9 @@ pub fn control(
     config.node_cidr_mask_size = set.node_cidr_mask_size.unwrap_or(config.node_cidr_mask_size);
     config.service_node_port_range = set.service_node_port_range.unwrap_or(config.service_node_port_range);
     config.node_monitor_grace_period = set.node_monitor_grace_period.unwrap_or(config.node_monitor_grace_period);
+    config.max_requests_inflight = set.max_requests_inflight.unwrap_or(config.max_requests_inflight);
+    config.max_mutating_requests_inflight =
+        set.max_mutating_requests_inflight.unwrap_or(config.max_mutating_requests_inflight);
     config.service_cidr = network.services;
     config.cluster_cidr = network.pods;
     config.cluster_dns = network.dns;

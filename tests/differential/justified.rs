@@ -83,14 +83,6 @@ const TABLE: &[Justified] = &[
         },
     },
     Justified {
-        because: "tokens of ServiceAccounts are not served, and so pods have no volume with one",
-        matches: |_, d| {
-            let place = d.place.strip_prefix("items[].").or(d.place.strip_prefix("rows[].object."));
-            let mounted = ["spec.volumes", "spec.containers[].volumeMounts", "spec.initContainers[].volumeMounts"];
-            mounted.contains(&place.unwrap_or(&d.place)) && without_token(&d.theirs) == items(&d.ours)
-        },
-    },
-    Justified {
         because: "volumes and their classes are not protected while they are in use: no controller here would take the \
                   finalizer away",
         matches: |a, d| {
@@ -205,12 +197,6 @@ fn unprotected(list: &str) -> Vec<Value> {
         ["kubernetes.io/pv-protection", "kubernetes.io/pvc-protection", "kubernetes.io/vac-protection"];
     let mut items = items(list);
     items.retain(|name| !PROTECTION.iter().any(|protection| name == protection));
-    items
-}
-
-fn without_token(list: &str) -> Vec<Value> {
-    let mut items = items(list);
-    items.retain(|item| item["name"] != "kube-api-access-<generated>");
     items
 }
 

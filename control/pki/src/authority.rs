@@ -71,12 +71,17 @@ pub enum AuthorityError {
 }
 
 impl Authority {
-    /// Makes a new authority. Returns it and its private key as PEM.
+    /// Makes a new authority of the cluster. Returns it and its private key as PEM.
     pub fn create(now: OffsetDateTime) -> Result<(Self, String), AuthorityError> {
+        Self::create_named("fairlead-ca", now)
+    }
+
+    /// Makes a new authority with this common name. Returns it and its private key as PEM.
+    pub fn create_named(common_name: &str, now: OffsetDateTime) -> Result<(Self, String), AuthorityError> {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
-        params.distinguished_name.push(DnType::CommonName, "fairlead-ca");
+        params.distinguished_name.push(DnType::CommonName, common_name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages =
             vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];

@@ -1,5 +1,7 @@
 //! The authenticated user of a request.
 
+use std::collections::BTreeMap;
+
 /// Group of those who may do everything.
 pub const MASTERS: &str = "system:masters";
 /// Group of every node's agent; its user is `system:node:NAME`.
@@ -15,15 +17,28 @@ pub const ANONYMOUS: &str = "system:anonymous";
 pub const UNAUTHENTICATED: &str = "system:unauthenticated";
 
 /// A user and its groups.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
     /// User name: `kubernetes-admin`, `system:node:n1`.
     pub name: String,
     /// All groups, [`AUTHENTICATED`] included if the user proved to be someone.
     pub groups: Vec<String>,
+    /// Tells users of one name apart that were there one after the other; empty for all but ServiceAccounts.
+    pub uid: String,
+    /// What else the credential says: of a ServiceAccount's token its pod and node. By the names of Kubernetes.
+    pub extra: BTreeMap<String, Vec<String>>,
 }
 
+/// Group of every ServiceAccount; those of one namespace have `system:serviceaccounts:NAMESPACE`, too.
+pub const SERVICE_ACCOUNTS: &str = "system:serviceaccounts";
+
 impl Identity {
+    /// A ServiceAccount.
+    pub fn service_account(namespace: &str, name: &str) -> Self {
+        let groups = vec![SERVICE_ACCOUNTS.to_owned(), format!("{SERVICE_ACCOUNTS}:{namespace}")];
+        Self::authenticated(format!("system:serviceaccount:{namespace}:{name}"), groups)
+    }
+
     /// The identity of everything that runs inside the control service.
     pub fn control(name: &str) -> Self {
         Self::authenticated(format!("system:{name}"), vec![MASTERS.into()])
@@ -31,13 +46,13 @@ impl Identity {
 
     /// Somebody who showed no credential.
     pub fn anonymous() -> Self {
-        Self { name: ANONYMOUS.into(), groups: vec![UNAUTHENTICATED.into()] }
+        Self { name: ANONYMOUS.into(), groups: vec![UNAUTHENTICATED.into()], ..Self::default() }
     }
 
     /// Somebody who proved who they are.
     pub fn authenticated(name: String, mut groups: Vec<String>) -> Self {
         groups.push(AUTHENTICATED.into());
-        Self { name, groups }
+        Self { name, groups, ..Self::default() }
     }
 
     /// Whether the user belongs to `group`.

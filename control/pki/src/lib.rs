@@ -9,6 +9,7 @@ mod files;
 pub mod identity;
 mod kubeconfig;
 mod serving;
+mod token_key;
 
 use std::{
     path::{Path, PathBuf},
@@ -18,14 +19,20 @@ use std::{
 use time::OffsetDateTime;
 
 pub use authority::{Authority, AuthorityError, CertificateSubject, Issued, Usage, certificate_hash};
+use files::read_private;
 pub use files::{PkiFileError, private_dir, write_private};
 pub use kubeconfig::admin_kubeconfig;
 pub use serving::ServingNames;
+pub use token_key::{TokenKey, TokenKeyError};
 
 /// A leaf is good for a year…
 const LEAF_LIFETIME: Duration = Duration::from_secs(365 * 24 * 3600);
 /// … and issued anew when less than this is left.
 const RENEW_BEFORE: Duration = Duration::from_secs(60 * 24 * 3600);
+
+/// Common name of the certificate by which extension API servers recognise this one. What they trust of it is the word
+/// about who sends a request.
+pub const FRONT_PROXY_CLIENT: &str = "front-proxy-client";
 
 /// What the control service has to identify itself and others.
 pub struct Pki {
@@ -37,7 +44,35 @@ pub struct Pki {
     pub admin: Issued,
     /// What the API shows to agents.
     pub agent_client: Issued,
+    /// Signs [`Pki::front_proxy_client`] and nothing else: whoever shows a certificate of this authority to an
+    /// extension API server may speak for any user, so it must not be the one that signs for users and nodes.
+    pub front_proxy_authority: Authority,
+    /// What the API shows to extension API servers.
+    pub front_proxy_client: Issued,
+    /// Signs the tokens of ServiceAccounts.
+    pub token_key: TokenKey,
 }
+
+/// The files of an authority.
+struct AuthorityFiles {
+    /// Of `NAME.crt` and `NAME.key`.
+    stem: &'static str,
+    common_name: &'static str,
+    /// What removing both means.
+    consequence: &'static str,
+}
+
+const CLUSTER: AuthorityFiles = AuthorityFiles {
+    stem: "ca",
+    common_name: "fairlead-ca",
+    consequence: "a new CA, which needs both ca.crt and ca.key removed, makes every node join again",
+};
+const FRONT_PROXY: AuthorityFiles = AuthorityFiles {
+    stem: "front-proxy-ca",
+    common_name: "fairlead-front-proxy-ca",
+    consequence: "a new one, which needs both front-proxy-ca.crt and front-proxy-ca.key removed, is trusted by extension \
+                  API servers once they have read it",
+};
 
 /// Why the keys and certificates could not be loaded or made.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +89,14 @@ pub enum PkiError {
         consequence: &'static str,
         /// What is wrong with it.
         source: AuthorityError,
+    },
+    /// The key that signs tokens cannot be used, or none could be made.
+    #[error("{} cannot be used; restore it, or remove it to have another one made (tokens signed by it are then refused)", path.display())]
+    TokenKey {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: TokenKeyError,
     },
     /// Of a certificate and its key one is lost.
     #[error("{} is there but {} is missing; restore it", present.display(), missing.display())]
@@ -77,7 +120,8 @@ impl Pki {
     /// Loads what is in `dir` and issues what is missing, changed or near its end.
     pub fn load_or_create(dir: &Path, names: &ServingNames, now: OffsetDateTime) -> Result<Self, PkiError> {
         private_dir(dir)?;
-        let authority = authority_in(dir, now)?;
+        let authority = authority_in(dir, &CLUSTER, now)?;
+        let front_proxy_authority = authority_in(dir, &FRONT_PROXY, now)?;
         let leaf =
             |file: &str, subject: CertificateSubject, usage| leaf_in(&authority, dir.join(file), &subject, usage, now);
         let masters = |user: &str| CertificateSubject {
@@ -88,24 +132,40 @@ impl Pki {
         let serving = leaf("serving.pem", names.subject(), Usage::Server)?;
         let admin = leaf("admin.pem", masters("kubernetes-admin"), Usage::Client)?;
         let agent_client = leaf("kube-apiserver-kubelet-client.pem", masters("system:kube-apiserver"), Usage::Client)?;
-        Ok(Self { serving, admin, agent_client, authority })
+        let front_proxy =
+            CertificateSubject { common_name: FRONT_PROXY_CLIENT.into(), ..CertificateSubject::default() };
+        let path = dir.join("front-proxy-client.pem");
+        let front_proxy_client = leaf_in(&front_proxy_authority, path, &front_proxy, Usage::Client, now)?;
+        let token_key = token_key_in(dir.join("sa.key"))?;
+        Ok(Self { serving, admin, agent_client, authority, front_proxy_authority, front_proxy_client, token_key })
     }
 }
 
-fn authority_in(dir: &Path, now: OffsetDateTime) -> Result<Authority, PkiError> {
-    let (certificate_path, key_path) = (dir.join("ca.crt"), dir.join("ca.key"));
-    let (certificate, key) = (files::read_private(&certificate_path)?, files::read_private(&key_path)?);
+fn token_key_in(path: PathBuf) -> Result<TokenKey, PkiError> {
+    let failed = |source| PkiError::TokenKey { path: path.clone(), source };
+    if let Some(text) = read_private(&path)? {
+        return TokenKey::load(&text).map_err(failed);
+    }
+    let (key, text) = TokenKey::create().map_err(failed)?;
+    write_private(&path, &text)?;
+    Ok(key)
+}
+
+fn authority_in(dir: &Path, files: &AuthorityFiles, now: OffsetDateTime) -> Result<Authority, PkiError> {
+    let path = |extension: &str| dir.join(format!("{}.{extension}", files.stem));
+    let (certificate_path, key_path) = (path("crt"), path("key"));
+    let (certificate, key) = (read_private(&certificate_path)?, read_private(&key_path)?);
     match (certificate, key) {
         (Some(certificate), Some(key)) => Authority::load(&certificate, &key).map_err(|source| PkiError::Corrupt {
             path: if matches!(source, AuthorityError::Certificate(_)) { certificate_path } else { key_path },
-            consequence: "a new CA, which needs both ca.crt and ca.key removed, makes every node join again",
+            consequence: files.consequence,
             source,
         }),
         (Some(_), None) => Err(PkiError::Half { present: certificate_path, missing: key_path }),
         // The key is written first: without a certificate it never signed anything.
         (None, _) => {
-            let (authority, key) =
-                Authority::create(now).map_err(|source| PkiError::Issue { path: certificate_path.clone(), source })?;
+            let (authority, key) = Authority::create_named(files.common_name, now)
+                .map_err(|source| PkiError::Issue { path: certificate_path.clone(), source })?;
             write_private(&key_path, &key)?;
             write_private(&certificate_path, authority.certificate_pem())?;
             Ok(authority)
@@ -122,7 +182,7 @@ fn leaf_in(
     usage: Usage,
     now: OffsetDateTime,
 ) -> Result<Issued, PkiError> {
-    if let Some(text) = files::read_private(&path)? {
+    if let Some(text) = read_private(&path)? {
         let issued = Issued::parse(&text).map_err(|source| PkiError::Corrupt {
             path: path.clone(),
             consequence: "nothing else depends on it",
@@ -182,6 +242,26 @@ mod tests {
         assert_eq!(first.authority.hash(), second.authority.hash());
         assert_eq!(parsed(&first.serving), parsed(&second.serving));
         assert_eq!(parsed(&first.admin), parsed(&second.admin));
+        assert_eq!(first.token_key.public_jwk(), second.token_key.public_jwk());
+    }
+
+    #[test]
+    fn the_front_proxy_has_an_authority_of_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = OffsetDateTime::now_utc();
+        let first = Pki::load_or_create(dir.path(), &names("127.0.0.1"), now).unwrap();
+        let second = Pki::load_or_create(dir.path(), &names("127.0.0.1"), now).unwrap();
+        assert_eq!(parsed(&first.front_proxy_client), parsed(&second.front_proxy_client));
+        assert_eq!(first.front_proxy_authority.hash(), second.front_proxy_authority.hash());
+        let shown = parsed(&first.front_proxy_client);
+        let (_, shown) = x509_parser::parse_x509_certificate(&shown).unwrap();
+        assert_eq!(shown.subject().iter_common_name().next().unwrap().as_str().unwrap(), FRONT_PROXY_CLIENT);
+        let signed_by = |authority: &Authority| {
+            let (_, authority) = x509_parser::parse_x509_certificate(authority.certificate()).unwrap();
+            shown.verify_signature(Some(authority.public_key())).is_ok()
+        };
+        assert!(signed_by(&first.front_proxy_authority));
+        assert!(!signed_by(&first.authority), "the cluster's authority signs for users: none may be the front proxy");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::{
-    auth::authorizer::Authorizer,
+    auth::{authorizer::Authorizer, user_info::user_info},
     identity::Identity,
     kinds::{Kind, Kinds},
     status::Subject,
@@ -142,7 +142,7 @@ impl<'a> Attributes<'a> {
             request["namespace"] = namespace.into();
         }
         request["operation"] = self.operation.as_str().into();
-        request["userInfo"] = json!({"username": self.identity.name, "groups": self.identity.groups});
+        request["userInfo"] = user_info(self.identity);
         request["dryRun"] = self.dry_run.into();
         request["options"] = self.options.clone();
         request

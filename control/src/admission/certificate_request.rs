@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::identity::Identity;
 
-/// Sets `spec.username` and `spec.groups` to the authenticated requester.
+/// Sets `spec.username`, `spec.groups`, `spec.uid` and `spec.extra` to the authenticated requester.
 pub fn set_requester(object: &mut Value, identity: &Identity) {
     let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) else { return };
     for field in ["uid", "extra"] {
@@ -12,6 +12,12 @@ pub fn set_requester(object: &mut Value, identity: &Identity) {
     }
     spec.insert("username".into(), json!(identity.name));
     spec.insert("groups".into(), json!(identity.groups));
+    if !identity.uid.is_empty() {
+        spec.insert("uid".into(), json!(identity.uid));
+    }
+    if !identity.extra.is_empty() {
+        spec.insert("extra".into(), json!(identity.extra));
+    }
 }
 
 #[cfg(test)]
@@ -21,7 +27,10 @@ mod tests {
     #[test]
     fn a_requester_cannot_pass_for_another() {
         let mut object = json!({"spec": {"username": "admin", "groups": ["system:masters"], "uid": "1"}});
-        set_requester(&mut object, &Identity { name: "mallory".into(), groups: vec!["g".into()] });
+        set_requester(
+            &mut object,
+            &Identity { name: "mallory".into(), groups: vec!["g".into()], ..Identity::default() },
+        );
         assert_eq!(object["spec"], json!({"username": "mallory", "groups": ["g"]}));
     }
 }

@@ -33,7 +33,7 @@
 //!
 //! What a node may write is decided by [`crate::auth::node_restriction`].
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc, time::Instant};
 
 use serde_json::Value;
 
@@ -46,9 +46,11 @@ use crate::{
     auth::node_restriction::{self, NodeWrite},
     identity::Identity,
     kinds::{FieldError, Kind, Registry},
+    metrics::{AdmissionMetrics, Scrape},
     request::Verb,
     status::{Status, Subject},
     store::{Snapshot, Store, Write},
+    webhook::Dial,
 };
 
 mod access;
@@ -96,6 +98,7 @@ pub struct Admission {
 struct Configured {
     policies: policy::Policies,
     webhooks: webhooks::Webhooks,
+    metrics: AdmissionMetrics,
 }
 
 /// One write to be admitted.
@@ -121,9 +124,11 @@ pub struct Request<'a> {
 }
 
 impl Admission {
-    /// With the kinds that are served. In `store`, plugins wait for what is about to be made.
-    pub fn serving(kinds: Registry, store: Arc<dyn Store>) -> Self {
-        Self { kinds: Some(kinds), store: Some(store), ..Self::default() }
+    /// With the kinds that are served. In `store`, plugins wait for what is about to be made; over `network`, webhooks
+    /// are called.
+    pub fn serving(kinds: Registry, store: Arc<dyn Store>, network: Arc<dyn Dial>) -> Self {
+        let inner = Arc::new(Configured { webhooks: webhooks::Webhooks::over(network), ..Configured::default() });
+        Self { inner, kinds: Some(kinds), store: Some(store), ..Self::default() }
     }
 
     fn around(&self) -> Surroundings<'_> {
@@ -167,6 +172,11 @@ impl Admission {
         !self.inner.webhooks.is_empty(snapshot) || !self.inner.policies.is_empty(snapshot)
     }
 
+    /// Whether any of it is about requests like this one, whatever the objects are.
+    pub fn concerns(&self, attributes: &Attributes<'_>) -> bool {
+        !attributes.is_exempt() && (self.inner.webhooks.concern(attributes) || self.inner.policies.concern(attributes))
+    }
+
     /// Has the policies and webhooks of the cluster change the object.
     pub async fn ask_to_mutate(
         &self,
@@ -176,7 +186,7 @@ impl Admission {
     ) -> Result<(), Status> {
         match attributes.is_exempt() {
             true => Ok(()),
-            false => self.inner.webhooks.mutate(attributes, objects, state).await,
+            false => self.inner.webhooks.mutate(attributes, objects, state, &self.inner.metrics).await,
         }
     }
 
@@ -189,8 +199,9 @@ impl Admission {
         if attributes.is_exempt() {
             return Ok(());
         }
-        self.inner.policies.validate(attributes, objects).await?;
-        self.inner.webhooks.validate(attributes, objects).await
+        let Configured { policies, webhooks, metrics } = &*self.inner;
+        policies.validate(attributes, objects, metrics).await?;
+        webhooks.validate(attributes, objects, metrics).await
     }
 }
 
@@ -222,7 +233,19 @@ impl Admission {
     /// The writes that charge a write to the quotas of its namespace: they belong into its transaction. Refuses what
     /// the quotas do not allow. After all else has admitted it.
     pub fn charge(&self, request: &Request<'_>, object: &Value) -> Result<Vec<Write>, Status> {
-        quota::charge(request, object)
+        if !quota::concerns(request) {
+            return Ok(Vec::new());
+        }
+        let begun = Instant::now();
+        let charged = quota::charge(request, object);
+        let operation = if request.operation == Verb::Create { "CREATE" } else { "UPDATE" };
+        self.inner.metrics.validated("ResourceQuota", operation, charged.is_err(), begun.elapsed());
+        charged
+    }
+
+    /// What webhooks, policies and quotas did.
+    pub fn tell(&self, scrape: &mut Scrape<'_>) -> fmt::Result {
+        self.inner.metrics.tell(scrape)
     }
 }
 

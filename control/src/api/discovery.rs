@@ -1,5 +1,5 @@
 //! What the server serves, as clients ask for it: `/api`, `/apis`, `/apis/G`, `/apis/G/V`, and the aggregated form of
-//! both roots.
+//! both roots. Groups of extension API servers stand among its own; their `/apis/G/V` is theirs to answer.
 //!
 //! Everything is prepared once from [`Kinds`] and answered as bytes. Which form a client wants is read from `Accept`
 //! here ([`DiscoveryForm::of`]); paths are the router's.
@@ -13,6 +13,8 @@ use sha2::{Digest, Sha256};
 
 use super::{documents::Document, subresource::Subresource};
 use crate::{
+    aggregation::{self, RemoteVersion},
+    custom::kinds::priority as version_order,
     kinds::{Kind, Kinds, Storage, group_priority},
     request::accept,
 };
@@ -66,9 +68,10 @@ impl DiscoveryForm {
 }
 
 impl Discovery {
-    /// `server_address` is where `/api` says the server is: `10.0.0.1:6443`.
-    pub fn of(kinds: &Kinds, server_address: &str) -> Self {
-        let groups = groups(kinds);
+    /// `server_address` is where `/api` says the server is: `10.0.0.1:6443`. `remote` is what other servers answer for;
+    /// what is served here is not theirs.
+    pub fn of(kinds: &Kinds, remote: &[RemoteVersion], server_address: &str) -> Self {
+        let groups = groups(kinds, remote);
         let named: Vec<&Group> = groups.iter().filter(|g| !g.name.is_empty()).collect();
         let core: Vec<&Group> = groups.iter().filter(|g| g.name.is_empty()).collect();
         let addresses = json!([{"clientCIDR": "0.0.0.0/0", "serverAddress": server_address}]);
@@ -109,31 +112,88 @@ impl Discovery {
 struct Group<'a> {
     name: &'a str,
     /// The preferred version first.
-    versions: Vec<(&'a str, Vec<&'a Kind>)>,
+    versions: Vec<(&'a str, Content<'a>)>,
+}
+
+/// What a version of a group has.
+enum Content<'a> {
+    /// Kinds that are served here.
+    Here(Vec<&'a Kind>),
+    /// What another server serves.
+    There(&'a RemoteVersion),
 }
 
 /// The groups as kube-apiserver orders them: by priority; within a version, resources by name.
-fn groups(kinds: &Kinds) -> Vec<Group<'_>> {
+fn groups<'a>(kinds: &'a Kinds, remote: &'a [RemoteVersion]) -> Vec<Group<'a>> {
     let mut groups: Vec<Group> = Vec::new();
-    for kind in kinds.iter() {
-        let at = groups.iter().position(|g| g.name == kind.group).unwrap_or_else(|| {
-            groups.push(Group { name: &kind.group, versions: Vec::new() });
+    let at = |groups: &mut Vec<Group<'a>>, name: &'a str| {
+        groups.iter().position(|group| group.name == name).unwrap_or_else(|| {
+            groups.push(Group { name, versions: Vec::new() });
             groups.len() - 1
-        });
+        })
+    };
+    for kind in kinds.iter() {
+        let at = at(&mut groups, &kind.group);
         let versions = &mut groups[at].versions;
         match versions.iter_mut().find(|(version, _)| *version == kind.version) {
-            Some((_, kinds)) => kinds.push(kind),
-            None => versions.push((&kind.version, vec![kind])),
+            Some((_, Content::Here(kinds))) => kinds.push(kind),
+            _ => versions.push((&kind.version, Content::Here(vec![kind]))),
         }
     }
-    groups.sort_by_key(|group| group_priority::of_group(group.name));
-    for (_, kinds) in groups.iter_mut().flat_map(|group| &mut group.versions) {
-        kinds.sort_by(|a, b| a.plural.cmp(&b.plural));
+    for one in remote.iter().filter(|one| !kinds.serves_version(&one.group, &one.version)) {
+        let at = at(&mut groups, &one.group);
+        groups[at].versions.push((&one.version, Content::There(one)));
+    }
+    groups.sort_by_cached_key(|group| (group.order(), group.name));
+    for group in &mut groups {
+        group.sort_versions();
+        for (_, content) in &mut group.versions {
+            if let Content::Here(kinds) = content {
+                kinds.sort_by(|a, b| a.plural.cmp(&b.plural));
+            }
+        }
     }
     groups
 }
 
 impl Group<'_> {
+    /// The group of the highest priority comes first. That of a group is the highest of its versions.
+    fn order(&self) -> i64 {
+        let own = match group_priority::of_group(self.name) {
+            (0, _) => -i64::from(aggregation::CUSTOM.group),
+            (order, _) => order.into(),
+        };
+        let of = |content: &Content| match content {
+            Content::Here(_) => own,
+            Content::There(remote) => remote.group_priority.saturating_neg(),
+        };
+        self.versions.iter().map(|(_, content)| of(content)).min().unwrap_or(own)
+    }
+
+    /// Versions that are all served here have their order already.
+    fn sort_versions(&mut self) {
+        if self.versions.iter().all(|(_, content)| matches!(content, Content::Here(_))) {
+            return;
+        }
+        let name = self.name;
+        let priority = |version: &str, content: &Content| match content {
+            Content::There(remote) => remote.version_priority,
+            Content::Here(_) => match group_priority::built_in(name, version) {
+                Some(priority) => priority.version.into(),
+                // Superseded versions of a built-in group have no APIService.
+                None if group_priority::of_group(name).0 != 0 => 0,
+                None => aggregation::CUSTOM.version.into(),
+            },
+        };
+        self.versions.sort_by_cached_key(|(version, content)| {
+            std::cmp::Reverse((
+                priority(version, content),
+                version_order(version),
+                std::cmp::Reverse((*version).to_owned()),
+            ))
+        });
+    }
+
     /// As an item of an `APIGroupList`.
     fn plain(&self) -> Value {
         let version = |v: &str| json!({"groupVersion": format!("{}/{v}", self.name), "version": v});
@@ -141,12 +201,13 @@ impl Group<'_> {
         json!({"name": self.name, "versions": versions, "preferredVersion": versions[0]})
     }
 
-    /// The `APIResourceList` of each version.
+    /// The `APIResourceList` of each version that is served here.
     fn resources(&self) -> HashMap<String, Bytes> {
-        let list = |(version, kinds): &(&str, Vec<&Kind>)| {
-            ((*version).to_owned(), bytes(&resources(self.name, version, kinds)))
+        let list = |(version, content): &(&str, Content)| match content {
+            Content::Here(kinds) => Some(((*version).to_owned(), bytes(&resources(self.name, version, kinds)))),
+            Content::There(_) => None,
         };
-        self.versions.iter().map(list).collect()
+        self.versions.iter().filter_map(list).collect()
     }
 
     fn document(&self) -> Value {
@@ -191,17 +252,29 @@ fn resources(group: &str, version: &str, kinds: &[&Kind]) -> Value {
 fn aggregated(groups: &[&Group], version: &str) -> Document {
     let items: Vec<Value> = groups
         .iter()
-        .map(|group| {
+        .filter_map(|group| {
             let versions: Vec<Value> = group
                 .versions
                 .iter()
-                .map(|(v, kinds)| {
-                    let resources: Vec<Value> = sorted(kinds).into_iter().map(aggregated_resource).collect();
-                    json!({"version": v, "resources": resources, "freshness": "Current"})
+                .filter_map(|(v, content)| {
+                    let (resources, current) = match content {
+                        Content::Here(kinds) => (sorted(kinds).into_iter().map(aggregated_resource).collect(), true),
+                        // Its server is being asked.
+                        Content::There(remote) => {
+                            let found = remote.found.as_ref()?;
+                            ((*found.resources).clone(), found.current)
+                        }
+                    };
+                    let mut version = json!({"version": v});
+                    if !resources.is_empty() {
+                        version["resources"] = resources.into();
+                    }
+                    version["freshness"] = if current { "Current" } else { "Stale" }.into();
+                    Some(version)
                 })
                 .collect();
             let metadata = if group.name.is_empty() { json!({}) } else { json!({"name": group.name}) };
-            json!({"metadata": metadata, "versions": versions})
+            (!versions.is_empty()).then(|| json!({"metadata": metadata, "versions": versions}))
         })
         .collect();
     Document::new(bytes(&json!({"kind": "APIGroupDiscoveryList",
@@ -264,10 +337,13 @@ fn bytes(document: &Value) -> Bytes {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::aggregation::Found;
 
     fn discovery() -> Discovery {
-        Discovery::of(&Kinds::built_in(), "10.0.0.1:6443")
+        Discovery::of(&Kinds::built_in(), &[], "10.0.0.1:6443")
     }
 
     fn read(bytes: Bytes) -> Value {
@@ -344,6 +420,49 @@ mod tests {
         assert_eq!(pods["storageVersionHash"], "xPOwRZ+Yhw8=", "as kube-apiserver says it");
         assert!(discovery().resources("", "v1").is_some());
         assert!(discovery().resources("apps", "v2").is_none());
+    }
+
+    #[test]
+    fn groups_of_other_servers_stand_among_its_own_by_priority() {
+        let remote = |group: &str, version: &str, group_priority, version_priority, current: Option<bool>| {
+            let resources = Arc::new(vec![json!({"resource": "flunders"})]);
+            let (group, version) = (group.to_owned(), version.to_owned());
+            let found = current.map(|current| Found { resources, current });
+            RemoteVersion { group, version, group_priority, version_priority, found }
+        };
+        let all = [
+            remote("high.io", "v1alpha1", 17_950, 1, Some(true)),
+            remote("low.io", "v1beta1", 100, 10, None),
+            remote("low.io", "v1", 100, 10, Some(false)),
+            remote("low.io", "v2", 5, 1, Some(true)),
+            remote("apps", "v1", 20_000, 1_000, Some(true)),
+            remote("apps", "v9", 100, 1, Some(true)),
+        ];
+        let discovery = Discovery::of(&Kinds::built_in(), &all, "10.0.0.1:6443");
+        let plain = read(discovery.groups(DiscoveryForm::Plain).bytes);
+        let names: Vec<&str> =
+            plain["groups"].as_array().unwrap().iter().map(|g| g["name"].as_str().unwrap()).collect();
+        assert_eq!(names[..3], ["apiregistration.k8s.io", "high.io", "apps"]);
+        assert_eq!(names.last(), Some(&"low.io"));
+        let low = read(discovery.group("low.io").unwrap());
+        let versions = |list: &Value| -> Vec<String> {
+            list.as_array().unwrap().iter().map(|v| v["version"].as_str().unwrap().to_owned()).collect()
+        };
+        assert_eq!(versions(&low["versions"]), ["v1", "v1beta1", "v2"]);
+        assert_eq!(low["preferredVersion"]["groupVersion"], "low.io/v1");
+        let apps = read(discovery.group("apps").unwrap());
+        assert_eq!(versions(&apps["versions"])[0], "v1");
+        assert_eq!(versions(&apps["versions"]).iter().filter(|version| *version == "v1").count(), 1);
+        assert!(discovery.resources("high.io", "v1alpha1").is_none(), "its own server answers");
+
+        let list = read(discovery.groups(DiscoveryForm::AggregatedV2).bytes);
+        let group = |name: &str| {
+            list["items"].as_array().unwrap().iter().find(|item| item["metadata"]["name"] == name).unwrap().clone()
+        };
+        assert_eq!(group("low.io")["versions"][0]["freshness"], "Stale");
+        assert_eq!(versions(&group("low.io")["versions"]), ["v1", "v2"], "what was not asked yet is not shown");
+        assert_eq!(group("high.io")["versions"][0]["resources"][0]["resource"], "flunders");
+        assert_ne!(group("apps")["versions"][0]["resources"][0]["resource"], "flunders");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use axum::{body::Body, response::Response};
-use http::{Method, Request, StatusCode, header};
+use http::{HeaderValue, Method, Request, StatusCode, header};
 use tracing::Instrument;
 
 use super::{
@@ -13,6 +13,8 @@ use super::{
 };
 use crate::{
     admission::deadline,
+    aggregation::{Aggregator, Backend},
+    auth::{account_token::TokenIssuer, gate::Handler},
     health::{
         Endpoint::{Healthy, Live, Ready},
         Health,
@@ -31,6 +33,14 @@ pub async fn answer(api: &Api, info: RequestInfo, request: Request<Body>) -> Res
     let (parts, body) = request.into_parts();
     let head = parts.method == Method::HEAD;
     let info = Arc::new(info);
+    if let Some((aggregator, backend)) = elsewhere(api, &info) {
+        let long_running = api.is_long_running(&info);
+        let request = Request::from_parts(parts, body);
+        return match aggregator.forward(&backend, &info, long_running, request).await {
+            Ok(response) => response,
+            Err(status) => refusal(status, &info).await,
+        };
+    }
     let (answer, accepted) = match &info.path {
         RequestPath::Other(path) => (fixed(api, &info, path, &parts), Accepted::default()),
         RequestPath::Resource(path) if !api.inner.kinds.snapshot().serves_version(&path.group, &path.version) => {
@@ -49,6 +59,26 @@ pub async fn answer(api: &Api, info: RequestInfo, request: Request<Body>) -> Res
         Err(status) => refusal(status, &info).await,
     };
     if head { response.map(|_| Body::empty()) } else { response }
+}
+
+/// The server that answers in this one's place: for a version of a group that is not served here.
+fn elsewhere<'a>(api: &'a Api, info: &RequestInfo) -> Option<(&'a Aggregator, Arc<Backend>)> {
+    let aggregator = api.inner.aggregator.get()?;
+    let (group, version, spec) = match &info.path {
+        RequestPath::Resource(path) => (path.group.as_str(), path.version.as_str(), false),
+        RequestPath::Other(path) => match path.split('/').skip(1).collect::<Vec<_>>().as_slice() {
+            ["apis", group, version] => (*group, *version, false),
+            ["openapi", "v3", "apis", group, version] => (*group, *version, true),
+            _ => return None,
+        },
+    };
+    if api.inner.kinds.snapshot().serves_version(group, version) {
+        return None;
+    }
+    let backend = aggregator.backend(group, version)?;
+    // A document that is made here, of a server that has none, is answered here.
+    let is_answered_here = spec && !api.inner.openapi.get().is_served_elsewhere(&backend.root());
+    (!is_answered_here).then_some((aggregator, backend))
 }
 
 /// A refusal in an encoding that the client takes; JSON where it takes none.
@@ -70,12 +100,21 @@ fn fixed(api: &Api, info: &RequestInfo, path: &str, parts: &http::request::Parts
         }
         ["metrics"] => Some(metrics(api)?),
         ["version"] => Some(response::json(StatusCode::OK, health::version().to_string())),
-        ["" | "index.html"] => Some(plain(index(&inner.kinds.snapshot(), &inner.health))),
+        ["" | "index.html"] => {
+            let others = inner.aggregator.get().map(Aggregator::roots).unwrap_or_default();
+            Some(plain(index(&inner.kinds.snapshot(), others, &inner.health)))
+        }
         ["api"] => Some(documents::discovery(inner.discovery.get().core(form), form, parts)),
         ["apis"] => Some(documents::discovery(inner.discovery.get().groups(form), form, parts)),
         ["api", version] => inner.discovery.get().resources("", version).map(plain),
         ["apis", group] => inner.discovery.get().group(group).map(plain),
         ["apis", group, version] => inner.discovery.get().resources(group, version).map(plain),
+        [".well-known", "openid-configuration"] | [".well-known", "openid-configuration", ""] => {
+            openid(api, "application/json", TokenIssuer::configuration)
+        }
+        ["openid", "v1", "jwks"] | ["openid", "v1", "jwks", ""] => {
+            openid(api, "application/jwk-set+json", TokenIssuer::keys)
+        }
         ["openapi", "v2"] => Some(documents::openapi_v2(&inner.openapi.get(), accept, parts)),
         ["openapi", "v3"] => Some(documents::document(inner.openapi.get().index(), parts)),
         ["openapi", "v3", ..] => inner
@@ -94,12 +133,22 @@ fn fixed(api: &Api, info: &RequestInfo, path: &str, parts: &http::request::Parts
     }
 }
 
+/// What others need in order to verify the tokens of this server: OpenID Connect Discovery 1.0, section 4.
+fn openid(api: &Api, content_type: &'static str, document: fn(&TokenIssuer) -> String) -> Option<Response> {
+    let issuer = api.authorizer().facts().issuer()?;
+    let mut response = response::json(StatusCode::OK, document(issuer));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600"));
+    Some(response)
+}
+
 /// `GET /`: the paths that lead somewhere.
-fn index(kinds: &Kinds, health: &Health) -> bytes::Bytes {
+///
+/// `others` are the roots of the versions that extension API servers answer for.
+fn index(kinds: &Kinds, others: Vec<String>, health: &Health) -> bytes::Bytes {
     let mut paths: BTreeSet<String> =
         ["/api", "/apis", "/metrics", "/openapi/v2", "/openapi/v3", "/version"].map(str::to_owned).into();
-    for kind in kinds.iter() {
-        let root = openapi::root(kind);
+    for root in kinds.iter().map(|kind| openapi::root(kind)).chain(others) {
         paths.insert(format!("/{root}"));
         if let Some((group, _)) = root.rsplit_once('/').filter(|(group, _)| *group != "api") {
             paths.insert(format!("/{group}"));

@@ -14,8 +14,9 @@ use super::{
 use crate::request::accept;
 
 /// The bytes of a document and what they are known by.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Document {
+    /// As they are sent.
     pub bytes: Bytes,
     /// Upper-case hex. It serves as `ETag`, and a URL with it as `?hash=` may be cached for ever.
     pub hash: String,

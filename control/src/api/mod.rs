@@ -21,7 +21,7 @@ mod response;
 mod review;
 pub mod subresource;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod write;
 
 use std::{
@@ -34,10 +34,12 @@ use axum::body::Body;
 use http::{HeaderValue, Request, Response, header};
 use tokio_util::task::TaskTracker;
 
+pub use self::documents::Document;
 use self::{counted_body::CountedBody, node_proxy::NodeProxy, request::target::Target};
 pub use crate::status::{Status, Subject};
 use crate::{
     admission::Admission,
+    aggregation::{Aggregator, Published},
     allocation::Allocator,
     auth::{authorizer::Authorizer, gate::Handler},
     encode,
@@ -47,6 +49,7 @@ use crate::{
     metrics::Metrics,
     request::{RequestInfo, path::ResourcePath},
     store::{self, Embedded, Key, Store},
+    webhook::{Dial, Network},
 };
 
 /// How clients in process name themselves.
@@ -71,6 +74,10 @@ struct Inner {
     health: Health,
     /// Sends requests to the nodes' agents.
     nodes: OnceLock<NodeProxy>,
+    /// Sends requests to extension API servers.
+    aggregator: OnceLock<Aggregator>,
+    /// What extension API servers serve.
+    published: Published,
     /// Write requests in progress. Each runs to completion even when its client has disconnected.
     writes: TaskTracker,
 }
@@ -108,14 +115,39 @@ impl Api {
     /// `server_address` is where `/api` says that the server is: `10.0.0.1:6443`. Services get their addresses and
     /// ports from `allocator`.
     pub fn new(store: Arc<dyn Store>, kinds: Registry, allocator: Allocator, server_address: &str) -> Self {
-        let admission = Admission::serving(kinds.clone(), store.clone());
+        Self::in_network(store, kinds, allocator, server_address, Arc::new(Network))
+    }
+
+    /// The same, with webhooks that are called over `network`.
+    pub fn in_network(
+        store: Arc<dyn Store>,
+        kinds: Registry,
+        allocator: Allocator,
+        server_address: &str,
+        network: Arc<dyn Dial>,
+    ) -> Self {
+        let admission = Admission::serving(kinds.clone(), store.clone(), network);
         let address = server_address.to_owned();
-        let discovery = Derived::new(kinds.clone(), move |kinds| discovery::Discovery::of(&kinds, &address));
-        let openapi = Derived::new(kinds.clone(), openapi::OpenApi::new);
+        let published = Published::default();
+        let discovery = {
+            let (told, of) = (published.clone(), published.clone());
+            Derived::beside(
+                kinds.clone(),
+                move || told.generation(),
+                move |kinds| discovery::Discovery::of(&kinds, &of.versions(), &address),
+            )
+        };
+        let openapi = {
+            let (told, of) = (published.clone(), published.clone());
+            let make = move |kinds| openapi::OpenApi::new(kinds, of.specs());
+            Derived::beside(kinds.clone(), move || told.spec_generation(), make)
+        };
         let (metrics, health) = (Metrics::default(), Health::default());
         watch_store(&store, &metrics, &health);
+        let told = admission.clone();
+        metrics.add(move |scrape| told.tell(scrape));
         let authorizer = Authorizer::new(store.clone());
-        let (nodes, writes) = (OnceLock::new(), TaskTracker::new());
+        let (nodes, aggregator, writes) = (OnceLock::new(), OnceLock::new(), TaskTracker::new());
         Self {
             inner: Arc::new(Inner {
                 store,
@@ -128,6 +160,8 @@ impl Api {
                 metrics,
                 health,
                 nodes,
+                aggregator,
+                published,
                 writes,
             }),
         }
@@ -188,6 +222,19 @@ impl Api {
         }
     }
 
+    /// What extension API servers serve: discovery and OpenAPI show it.
+    pub(crate) fn published(&self) -> &Published {
+        &self.inner.published
+    }
+
+    /// Has requests about groups of extension API servers answered through `aggregator`. Said once, before anything is
+    /// served.
+    pub(crate) fn aggregate_through(&self, aggregator: Aggregator) {
+        if self.inner.aggregator.set(aggregator).is_err() {
+            tracing::error!("the way to extension servers was set before; the first one stays");
+        }
+    }
+
     /// Returns when every write under way has ended. New ones are still taken: their senders must have been stopped
     /// before.
     pub async fn drain(&self) {
@@ -205,7 +252,7 @@ impl Api {
         &*self.inner.store
     }
 
-    fn store_handle(&self) -> Arc<dyn Store> {
+    pub(crate) fn store_handle(&self) -> Arc<dyn Store> {
         self.inner.store.clone()
     }
 

@@ -49,6 +49,16 @@ pub fn encoded(code: StatusCode, encoding: Encoding, body: impl Into<Bytes>) -> 
     response
 }
 
+/// An answer whose JSON text is made while it is sent. It goes out as it is: neither indented nor compressed.
+pub fn streamed<B>(code: StatusCode, body: B) -> Response
+where
+    B: http_body::Body<Data = Bytes, Error: Into<axum::BoxError>> + Send + 'static,
+{
+    let mut response = encoded(code, Encoding::Json, Bytes::new());
+    response.extensions_mut().remove::<Whole>();
+    response.map(|_| Body::new(body))
+}
+
 fn set_body(response: &mut Response, body: Bytes) {
     *response.body_mut() = Body::from(body.clone());
     response.extensions_mut().insert(Whole(body));

@@ -34,7 +34,7 @@ pub enum Fact {
         /// The node's name.
         node: String,
     },
-    /// A pod that is bound to the node names this Secret or ConfigMap.
+    /// A pod that is bound to the node names this Secret, ConfigMap or ServiceAccount.
     ReferencedByPodOf {
         /// The node's name.
         node: String,
@@ -61,6 +61,8 @@ pub enum Referenced {
     Secret,
     /// In a volume or the environment.
     ConfigMap,
+    /// As the account that it runs as.
+    ServiceAccount,
 }
 
 /// Decides. What no rule names is denied.
@@ -141,7 +143,7 @@ mod tests {
     }
 
     fn identity(user: &str, groups: &[&str]) -> Identity {
-        Identity { name: user.into(), groups: groups.iter().map(|g| (*g).into()).collect() }
+        Identity { name: user.into(), groups: groups.iter().map(|g| (*g).into()).collect(), ..Identity::default() }
     }
 
     #[test]

@@ -45,7 +45,7 @@ impl Authorizer {
     }
 
     /// What authentication looks up.
-    pub(super) fn facts(&self) -> &StoredFacts {
+    pub fn facts(&self) -> &StoredFacts {
         &self.facts
     }
 

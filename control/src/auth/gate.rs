@@ -21,6 +21,7 @@ use super::{
     client_certificate::{BadCertificate, CertificateIdentity},
     ending_body::EndingBody,
     impersonation::{Impersonation, ImpersonationError},
+    in_flight::InFlight,
     token::TokenAuthenticator,
 };
 use crate::{
@@ -45,6 +46,10 @@ pub trait Handler: Send + Sync + 'static {
     async fn answer(&self, info: RequestInfo, request: Request<Body>) -> Response<Body>;
 }
 
+/// An extension of answers that switch protocols: cancelled, it cuts the connection.
+#[derive(Clone, Debug)]
+pub struct UpgradedAnswer(pub CancellationToken);
+
 /// Authentication and authorisation before a [`Handler`]. Cheap to clone.
 #[derive(Clone)]
 pub struct Gate {
@@ -53,6 +58,7 @@ pub struct Gate {
     tokens: TokenAuthenticator,
     metrics: Arc<RequestMetrics>,
     closing: CancellationToken,
+    in_flight: InFlight,
     ask_again_every: Duration,
 }
 
@@ -65,12 +71,20 @@ impl Gate {
         closing: CancellationToken,
     ) -> Self {
         let tokens = TokenAuthenticator::new(&authorizer);
-        Self { handler, authorizer, tokens, metrics, closing, ask_again_every: ASK_AGAIN_EVERY }
+        let in_flight = InFlight::default();
+        Self { handler, authorizer, tokens, metrics, closing, in_flight, ask_again_every: ASK_AGAIN_EVERY }
+    }
+
+    /// With a limit of requests that are handled at a time.
+    pub fn limited_to(self, in_flight: InFlight) -> Self {
+        Self { in_flight, ..self }
     }
 
     /// Answers one request that came over a connection with this certificate.
-    pub async fn answer(self, request: Request<Body>, certificate: Arc<ConnectionCertificate>) -> Response<Body> {
+    pub async fn answer(self, mut request: Request<Body>, certificate: Arc<ConnectionCertificate>) -> Response<Body> {
         let id = AuditId::of(request.headers());
+        // For servers that the request is sent on to.
+        request.headers_mut().insert(AUDIT_ID, id.clone().into_header());
         let span =
             tracing::info_span!("request", audit_id = %id, method = %request.method(), path = request.uri().path());
         let mut response = self.pass(request, certificate).instrument(span).await;
@@ -87,7 +101,24 @@ impl Gate {
                 return refusal(&status);
             }
         };
-        let admitted = self.handler.is_long_running(&info).then(|| Admitted {
+        let is_long_running = self.handler.is_long_running(&info);
+        let seat = match &info.user {
+            Some(user) if !is_long_running => match self.in_flight.enter(user, &info) {
+                Ok(seat) => Some(seat),
+                Err(too_many) => {
+                    self.metrics.refused(StatusCode::TOO_MANY_REQUESTS.as_u16());
+                    return too_many.to_response();
+                }
+            },
+            _ => None,
+        };
+        if let Some(Err(status)) = info.user.as_ref().map(|user| self.authorize(user, &info)) {
+            self.metrics.refused(status.code);
+            return refusal(&status);
+        }
+        // One that asks for another protocol has its seat until that is agreed on.
+        let lasts = is_long_running || parts.headers.contains_key(header::UPGRADE);
+        let admitted = lasts.then(|| Admitted {
             gate: self.clone(),
             info: info.clone(),
             authorization: parts.headers.get(header::AUTHORIZATION).cloned(),
@@ -95,12 +126,23 @@ impl Gate {
             certificate,
         });
         let response = self.handler.answer(info, Request::from_parts(parts, body)).await;
+        drop(seat);
         let Some(admitted) = admitted else { return response };
         let closing = self.closing.cancelled_owned();
+        if let Some(UpgradedAnswer(cut)) = response.extensions().get::<UpgradedAnswer>().cloned() {
+            tokio::spawn(async move {
+                tokio::select! {
+                    () = closing => cut.cancel(),
+                    () = admitted.withdrawn() => cut.cancel(),
+                    () = cut.cancelled() => {}
+                }
+            });
+            return response;
+        }
         response.map(|body| Body::new(EndingBody::new(body, closing, admitted.withdrawn())))
     }
 
-    /// What is asked, with its user, and whom that user acts as.
+    /// What is asked, with its user, and whom that user acts as. Whether they may is not decided yet.
     fn admit(
         &self,
         parts: &http::request::Parts,
@@ -112,7 +154,6 @@ impl Gate {
         let mut info = info?;
         let as_whom = Impersonation::of(&parts.headers)?;
         let identity = self.assumed(identity, as_whom.as_ref())?;
-        self.authorize(&identity, &info)?;
         info.user = Some(identity);
         Ok((info, as_whom))
     }
@@ -212,6 +253,7 @@ mod tests {
     use futures::StreamExt;
     use http_body_util::BodyExt;
     use jiff::Timestamp;
+    use tokio::sync::Notify;
 
     use super::*;
     use crate::{
@@ -220,8 +262,60 @@ mod tests {
         encode,
         kinds::Registry,
         metrics::Metrics,
+        request::Verb,
         store::{Change, Expect, Key, Store, Write},
     };
+
+    /// Answers everything by switching protocols.
+    struct Switching(UpgradedAnswer);
+
+    #[async_trait::async_trait]
+    impl Handler for Switching {
+        fn is_long_running(&self, _: &RequestInfo) -> bool {
+            false
+        }
+
+        async fn answer(&self, _: RequestInfo, request: Request<Body>) -> Response<Body> {
+            assert!(request.headers().contains_key(AUDIT_ID), "a server behind this one logs the same id");
+            let mut response = Response::default();
+            response.extensions_mut().insert(self.0.clone());
+            response
+        }
+    }
+
+    /// A gate before `handler`, and the token of somebody whom it lets through as long as the token is not withdrawn.
+    struct Guarded {
+        gate: Gate,
+        token: BootstrapToken,
+        store: Arc<dyn Store>,
+        withdraw: Write,
+        _dir: tempfile::TempDir,
+    }
+
+    impl Guarded {
+        async fn start(handler: impl Handler) -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let store: Arc<dyn Store> = Arc::new(open_store(&dir.path().join("store"), &Registry::default()).unwrap());
+            let token = BootstrapToken::random();
+            let secret = token.to_secret(expiration(Timestamp::now(), Duration::from_secs(100_000)));
+            let key = Key { resource: "secrets".into(), name: format!("{NAMESPACE}/{}", token.secret_name()).into() };
+            let kind = Registry::default().snapshot().by_path("", "v1", "secrets").unwrap();
+            let draft = encode::draft(&kind, &serde_json::to_value(&secret).unwrap());
+            let write = Write { key: key.clone(), expect: Expect::Absent, change: Change::Put(draft) };
+            let stored = store.write_one(write).await.unwrap();
+            let metrics = Metrics::default().requests().clone();
+            let authorizer = Authorizer::new(store.clone());
+            let mut gate = Gate::new(Arc::new(handler), authorizer, metrics, CancellationToken::new());
+            gate.ask_again_every = Duration::from_millis(1);
+            let withdraw = Write { key, expect: Expect::At(stored.revision), change: Change::Delete };
+            Self { gate, token, store, withdraw, _dir: dir }
+        }
+
+        fn request(&self) -> http::request::Builder {
+            let requests = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
+            Request::post(requests).header(header::AUTHORIZATION, format!("Bearer {}", self.token))
+        }
+    }
 
     /// Answers everything with one line and no end.
     struct Endless;
@@ -238,31 +332,81 @@ mod tests {
         }
     }
 
+    /// Says that it was asked, and waits to be let go on.
+    struct Slow {
+        asked: Notify,
+        released: Notify,
+    }
+
+    #[async_trait::async_trait]
+    impl Handler for Slow {
+        fn is_long_running(&self, info: &RequestInfo) -> bool {
+            info.verb == Verb::Watch
+        }
+
+        async fn answer(&self, info: RequestInfo, _: Request<Body>) -> Response<Body> {
+            if info.verb != Verb::Watch {
+                self.asked.notify_one();
+                self.released.notified().await;
+            }
+            Response::new(Body::empty())
+        }
+    }
+
     #[tokio::test]
-    async fn a_watch_ends_when_its_users_credential_is_withdrawn_and_not_before() {
+    async fn what_is_too_much_is_told_to_come_again() {
         let dir = tempfile::tempdir().unwrap();
         let store: Arc<dyn Store> = Arc::new(open_store(&dir.path().join("store"), &Registry::default()).unwrap());
-        let token = BootstrapToken::random();
-        let secret = token.to_secret(expiration(Timestamp::now(), Duration::from_secs(100_000)));
-        let key = Key { resource: "secrets".into(), name: format!("{NAMESPACE}/{}", token.secret_name()).into() };
-        let kind = Registry::default().snapshot().by_path("", "v1", "secrets").unwrap();
-        let draft = encode::draft(&kind, &serde_json::to_value(&secret).unwrap());
-        let write = Write { key: key.clone(), expect: Expect::Absent, change: Change::Put(draft) };
-        let stored = store.write_one(write).await.unwrap();
+        let slow = Arc::new(Slow { asked: Notify::new(), released: Notify::new() });
         let metrics = Metrics::default().requests().clone();
-        let mut gate = Gate::new(Arc::new(Endless), Authorizer::new(store.clone()), metrics, CancellationToken::new());
-        gate.ask_again_every = Duration::from_millis(1);
-        let requests = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
-        let request = Request::post(requests).header(header::AUTHORIZATION, format!("Bearer {token}"));
-        let request = request.body(Body::empty()).unwrap();
-        let mut body = gate.answer(request, Arc::new(None)).await.into_body();
+        let authorizer = Authorizer::new(store);
+        let gate =
+            Gate::new(slow.clone(), authorizer, metrics, CancellationToken::new()).limited_to(InFlight::new(1, 1));
+        let node = Identity::authenticated("system:node:n".into(), vec!["system:nodes".into()]);
+        let held = CertificateIdentity { identity: node, not_after: i64::MAX };
+        let certificate: Arc<ConnectionCertificate> = Arc::new(Some(Ok(held)));
+        let ask = |path: &str| {
+            let request = Request::get(path).body(Body::empty()).unwrap();
+            gate.clone().answer(request, certificate.clone())
+        };
+        let first = tokio::spawn(ask("/api/v1/nodes"));
+        slow.asked.notified().await;
+        let refused = ask("/api/v1/secrets").await;
+        assert_eq!(
+            (refused.status().as_u16(), &refused.headers()["retry-after"]),
+            (429, &HeaderValue::from_static("1"))
+        );
+        let text = refused.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(text, "Too many requests, please try again later.\n");
+        assert_eq!(ask("/api/v1/nodes?watch=1").await.status(), 200, "a watch needs no seat");
+        slow.released.notify_one();
+        assert_eq!(first.await.unwrap().status(), 200);
+        assert_eq!(ask("/api/v1/secrets").await.status(), 403, "there is a seat again, but no right");
+    }
+
+    #[tokio::test]
+    async fn a_watch_ends_when_its_users_credential_is_withdrawn_and_not_before() {
+        let guarded = Guarded::start(Endless).await;
+        let request = guarded.request().body(Body::empty()).unwrap();
+        let mut body = guarded.gate.clone().answer(request, Arc::new(None)).await.into_body();
         assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "one");
 
         let early = tokio::time::timeout(Duration::from_millis(50), body.frame()).await;
         assert!(early.is_err(), "a watch that is still allowed goes on");
-        let delete = Write { key, expect: Expect::At(stored.revision), change: Change::Delete };
-        store.write_one(delete).await.unwrap();
+        guarded.store.write_one(guarded.withdraw).await.unwrap();
         let end = tokio::time::timeout(Duration::from_secs(30), body.frame()).await;
         assert!(end.expect("it ends in time").is_none());
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_switched_protocols_is_cut_when_its_credential_is_withdrawn() {
+        let cut = CancellationToken::new();
+        let guarded = Guarded::start(Switching(UpgradedAnswer(cut.clone()))).await;
+        let request = guarded.request().header(header::UPGRADE, "websocket").body(Body::empty()).unwrap();
+        guarded.gate.clone().answer(request, Arc::new(None)).await;
+        let early = tokio::time::timeout(Duration::from_millis(50), cut.cancelled()).await;
+        assert!(early.is_err(), "one that is still allowed goes on");
+        guarded.store.write_one(guarded.withdraw).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(30), cut.cancelled()).await.expect("it is cut in time");
     }
 }

@@ -85,7 +85,7 @@ impl Impersonation {
         if !groups.iter().any(|group| group == AUTHENTICATED || group == UNAUTHENTICATED) {
             groups.push(everyone.to_owned());
         }
-        Ok(Identity { name: self.user.clone(), groups })
+        Ok(Identity { name: self.user.clone(), groups, ..Identity::default() })
     }
 }
 

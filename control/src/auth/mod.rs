@@ -1,10 +1,11 @@
 //! Authentication and authorisation: who sends a request, and whether they may.
 //!
-//! `pki` issues the certificates, `client_certificate` and `token` (with `bootstrap_token`) tell who a request is from,
-//! `attributes` what is asked. `authorizer` decides, by fixed rules (`authorize` with `node`) and by roles and bindings
-//! (`rbac`). `gate` stands before the API. `node_restriction` decides what a node may write,
+//! `pki` issues the certificates, `client_certificate` and `token` (with `bootstrap_token` and `account_token`) tell who
+//! a request is from, `attributes` what is asked. `authorizer` decides, by fixed rules (`authorize` with `node`) and by roles and bindings
+//! (`rbac`). `gate` stands before the API, and `in_flight` limits how many requests it lets in at a time. `node_restriction` decides what a node may write,
 //! `param_access` to which parameters an admission policy may point.
 
+pub mod account_token;
 pub mod attributes;
 pub mod authorize;
 pub mod authorizer;
@@ -13,6 +14,7 @@ pub mod client_certificate;
 mod ending_body;
 pub mod gate;
 mod impersonation;
+pub mod in_flight;
 pub mod node;
 pub mod node_restriction;
 pub mod param_access;
@@ -21,6 +23,7 @@ pub mod rbac;
 pub mod signer_access;
 mod stored_facts;
 pub mod token;
+pub mod user_info;
 
 pub use fairlead_pki as pki;
 

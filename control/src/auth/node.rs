@@ -50,6 +50,16 @@ pub(super) fn authorize(node: &str, user: &str, r: &Resource<'_>) -> Decision {
         ("", "pods", "eviction") if r.verb == "create" => bound(node, r),
         ("", "secrets", "") => referenced(node, Referenced::Secret, r),
         ("", "configmaps", "") => referenced(node, Referenced::ConfigMap, r),
+        ("", "serviceaccounts", subresource) => match (r.verb, subresource) {
+            ("create", "token") if !r.name.is_empty() => Decision::AllowIf(Fact::ReferencedByPodOf {
+                node: node.to_owned(),
+                kind: Referenced::ServiceAccount,
+                namespace: r.namespace.to_owned(),
+                name: r.name.to_owned(),
+            }),
+            (_, "token") => Decision::Deny("can only create tokens for individual service accounts".into()),
+            _ => Decision::Deny("only create token subresource of serviceaccount allowed".into()),
+        },
         ("" | "events.k8s.io", "events", "") => match r.verb {
             "create" | "update" | "patch" => Decision::Allow,
             _ => Decision::Deny(String::new()),
@@ -188,5 +198,11 @@ mod tests {
             decide("GET", "/api/v1/namespaces/a/configmaps?watch=true&fieldSelector=metadata.name%3Dc"),
             named(Referenced::ConfigMap, "c")
         );
+        // What it may be for is looked at when it is made.
+        let token = "/api/v1/namespaces/a/serviceaccounts/robot/token";
+        assert_eq!(decide("POST", token), named(Referenced::ServiceAccount, "robot"));
+        for (method, uri) in [("GET", "/api/v1/namespaces/a/serviceaccounts/robot"), ("GET", token)] {
+            assert!(matches!(decide(method, uri), Decision::Deny(_)), "{method} {uri}");
+        }
     }
 }

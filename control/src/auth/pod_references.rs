@@ -8,6 +8,9 @@ use super::authorize::Referenced;
 /// `VisitPodSecretNames` and `VisitPodConfigmapNames` see.
 pub fn references(pod: &PodSpec, kind: Referenced, name: &str) -> bool {
     let is = |candidate: Option<&str>| candidate == Some(name);
+    if kind == Referenced::ServiceAccount {
+        return is(pod.service_account_name.as_deref());
+    }
     let secret = kind == Referenced::Secret;
     let in_env = |env: &EnvVar| {
         let Some(from) = &env.value_from else { return false };

@@ -2,7 +2,7 @@
 //!
 //! Asked anew each time, of the store in this process: a pod's Secret can be read in the very moment the pod is bound.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use k8s_openapi::api::{
     certificates::v1::CertificateSigningRequest,
@@ -10,13 +10,14 @@ use k8s_openapi::api::{
 };
 
 use super::{
+    account_token::TokenIssuer,
     authorize::Fact,
     bootstrap_token::{self, BootstrapToken},
     pod_references::references,
 };
 use crate::{
     status::Status,
-    store::{Object, Store},
+    store::{Object, Snapshot, Store},
 };
 
 const REQUESTS: &str = "certificatesigningrequests.certificates.k8s.io";
@@ -25,6 +26,8 @@ const REQUESTS: &str = "certificatesigningrequests.certificates.k8s.io";
 #[derive(Clone)]
 pub struct StoredFacts {
     store: Arc<dyn Store>,
+    /// Set once, before anything is served; without it there are no tokens of ServiceAccounts.
+    issuer: Arc<OnceLock<TokenIssuer>>,
 }
 
 /// An object that the API let in cannot be read back.
@@ -47,7 +50,24 @@ impl Unreadable {
 impl StoredFacts {
     /// Looks facts up in `store`.
     pub fn new(store: Arc<dyn Store>) -> Self {
-        Self { store }
+        Self { store, issuer: Arc::default() }
+    }
+
+    /// Who issues the tokens of ServiceAccounts.
+    pub fn issuer(&self) -> Option<&TokenIssuer> {
+        self.issuer.get()
+    }
+
+    /// Has tokens issued and read by `issuer`. Said once.
+    pub fn issue_tokens_by(&self, issuer: TokenIssuer) {
+        if self.issuer.set(issuer).is_err() {
+            tracing::error!("the issuer of tokens was set before; the first one stays");
+        }
+    }
+
+    /// The present state.
+    pub fn snapshot(&self) -> Snapshot {
+        self.store.snapshot()
     }
 
     /// The Secret behind a join token.

@@ -2,7 +2,8 @@
 //! takes them away again once its objects are deleted.
 //!
 //! It works on the store and the registry directly, without a delay: kinds must be known before the objects that the
-//! store has read are needed ([`load`]), and a definition is established the moment it is written ([`run`]).
+//! store has read are needed ([`load`]), and a definition is established the moment it is written ([`run`]). It never
+//! waits for a request: see [`super::requests`].
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,11 +13,10 @@ use std::{
 
 use futures::{StreamExt, stream::FuturesUnordered};
 use kube::Client;
-use serde::de::IgnoredAny;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use super::conversion::Webhook;
+use super::{conversion::Webhook, requests::Requests};
 use crate::custom::{
     WebhookConversion,
     definition::{Conversion, Definition, FINALIZER, RESOURCE, conditions, naming},
@@ -24,19 +24,20 @@ use crate::custom::{
 };
 use crate::{
     encode,
-    engine::api_code,
     kinds::Registry,
     store::{Object, Snapshot, Store, Subscription},
+    webhook::Dial,
 };
 
-/// How soon a write that failed is tried again.
+/// How soon the store is read again if its changes cannot be watched.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Serves every definition of the store that was established before. Returns when its objects can be read.
-pub async fn load(store: &Arc<dyn Store>, registry: &Registry) {
-    let mut served = Served::new(store.clone(), registry.clone());
+/// Serves every definition of the store that was established before. Returns when its objects can be read. Webhooks
+/// that convert them are called over `network`.
+pub async fn load(store: &Arc<dyn Store>, registry: &Registry, network: &Arc<dyn Dial>) {
+    let mut served = Served::new(store.clone(), registry.clone(), network.clone());
     let snapshot = store.snapshot();
-    served.refresh(&snapshot);
+    served.refresh(&snapshot, &Requests::new());
     let established: Vec<String> = served
         .read
         .values()
@@ -49,24 +50,29 @@ pub async fn load(store: &Arc<dyn Store>, registry: &Registry) {
 }
 
 /// Serves definitions as they come, change and go, until `stop`.
-pub async fn run(store: Arc<dyn Store>, registry: Registry, client: Client, stop: CancellationToken) {
-    let mut served = Served::new(store.clone(), registry);
-    loop {
-        let snapshot = store.snapshot();
-        let mut changes = Changes::after(&store, &snapshot);
-        served.refresh(&snapshot);
-        let failed = served.reconcile(&snapshot, &client).await;
-        changes.watch(&store, &snapshot, served.terminating());
-        let next = async {
-            match failed {
-                true => tokio::time::sleep(RETRY).await,
-                false => changes.next().await,
+pub async fn run(
+    store: Arc<dyn Store>,
+    registry: Registry,
+    client: Client,
+    network: Arc<dyn Dial>,
+    stop: CancellationToken,
+) {
+    let mut served = Served::new(store.clone(), registry, network);
+    let requests = Requests::new();
+    let sending = requests.clone().run(store.clone(), client, stop.clone());
+    let deciding = async {
+        loop {
+            let snapshot = store.snapshot();
+            let mut changes = Changes::after(&store, &snapshot);
+            served.refresh(&snapshot, &requests);
+            served.reconcile(&snapshot, &requests).await;
+            changes.watch(&store, &snapshot, served.terminating());
+            if stop.run_until_cancelled(changes.next()).await.is_none() {
+                return;
             }
-        };
-        if stop.run_until_cancelled(next).await.is_none() {
-            return;
         }
-    }
+    };
+    tokio::join!(sending, deciding);
 }
 
 /// What to wait for: changes of definitions, and of the objects of those that are being deleted.
@@ -99,9 +105,6 @@ struct Read {
     definition: Definition,
     /// What the kinds in the registry were made from, if they are there.
     made_from: Option<Made>,
-    /// Of a definition that is being deleted: the deletion of every object was asked for. There come no new ones, so
-    /// nothing but their number has to be looked at from then on.
-    all_marked: bool,
 }
 
 /// Kinds are made anew when one of these changes.
@@ -114,17 +117,19 @@ struct Made {
 struct Served {
     store: Arc<dyn Store>,
     registry: Registry,
+    /// What webhooks that convert are called over.
+    network: Arc<dyn Dial>,
     /// By name.
     read: BTreeMap<String, Read>,
 }
 
 impl Served {
-    fn new(store: Arc<dyn Store>, registry: Registry) -> Self {
-        Self { store, registry, read: BTreeMap::new() }
+    fn new(store: Arc<dyn Store>, registry: Registry, network: Arc<dyn Dial>) -> Self {
+        Self { store, registry, network, read: BTreeMap::new() }
     }
 
     /// Reads the definitions that have changed; forgets those that are gone, and their kinds.
-    fn refresh(&mut self, snapshot: &Snapshot) {
+    fn refresh(&mut self, snapshot: &Snapshot, requests: &Requests) {
         let mut left: BTreeSet<String> = self.read.keys().cloned().collect();
         for (key, object) in snapshot.list(RESOURCE, "", None) {
             left.remove(&**key);
@@ -132,18 +137,16 @@ impl Served {
                 continue;
             }
             let Some(value) = parse(object) else { continue };
-            let before = self.read.remove(&**key);
-            let all_marked = before
-                .as_ref()
-                .is_some_and(|read| read.all_marked && read.object["metadata"]["uid"] == value["metadata"]["uid"]);
-            let made_from = before.and_then(|read| read.made_from);
+            let made_from = self.read.remove(&**key).and_then(|read| read.made_from);
             let definition = Definition::read(&value);
-            let read = Read { revision: object.revision, object: value, definition, made_from, all_marked };
+            let read = Read { revision: object.revision, object: value, definition, made_from };
             self.read.insert(key.to_string(), read);
         }
         for gone in left {
             self.read.remove(&gone);
             self.remove_kinds(&gone);
+            requests.write_status(&gone, None);
+            requests.delete_objects(&gone, None);
         }
     }
 
@@ -159,9 +162,8 @@ impl Served {
         deleting.map(|read| format!("{}.{}", read.definition.accepted.plural, read.definition.group)).collect()
     }
 
-    /// Brings every definition one step further. Answers whether a write failed and is to be tried again.
-    async fn reconcile(&mut self, snapshot: &Snapshot, client: &Client) -> bool {
-        let mut failed = false;
+    /// Brings every definition one step further.
+    async fn reconcile(&mut self, snapshot: &Snapshot, requests: &Requests) {
         // The older definition has the better right to a name.
         let mut names: Vec<(String, String)> = self
             .read
@@ -173,17 +175,20 @@ impl Served {
             .collect();
         names.sort();
         for (_, name) in names {
-            failed |= match self.read.get(&name).is_some_and(|read| read.definition.deleting) {
-                true => self.terminate(&name, snapshot, client).await,
-                false => self.establish(&name, client).await,
+            let (status, deletes) = match self.read.get(&name).is_some_and(|read| read.definition.deleting) {
+                true => self.terminate(&name, snapshot).await,
+                false => (self.establish(&name).await, false),
             };
+            let Some(read) = self.read.get(&name) else { continue };
+            requests.write_status(&name, status.filter(|status| *status != read.object));
+            let uid = read.object["metadata"]["uid"].as_str().unwrap_or_default();
+            requests.delete_objects(&name, deletes.then_some((uid, &read.definition)));
         }
-        failed
     }
 
-    /// Names a definition and serves it. Answers whether its status could not be written.
-    async fn establish(&mut self, name: &str, client: &Client) -> bool {
-        let Some(read) = self.read.get(name) else { return false };
+    /// Names a definition and serves it. Answers with what its status must be, unless it cannot be served.
+    async fn establish(&mut self, name: &str) -> Option<Value> {
+        let read = self.read.get(name)?;
         let others = self.read.values().map(|read| &read.definition);
         let taken = naming::Taken::of(&read.definition.group, others);
         let named = naming::name(&read.definition, &taken);
@@ -193,11 +198,7 @@ impl Served {
             // The next definition must see it before the store does.
             read.definition.accepted = named.names;
         }
-        if established && !self.serve(name).await {
-            return false;
-        }
-        let Some(read) = self.read.get(name).filter(|read| read.object != status) else { return false };
-        write_status(client, &read.definition.name, &status).await
+        (!established || self.serve(name).await).then_some(status)
     }
 
     /// Adds a definition's kinds to the registry, if they are not there as they must be. Answers whether they are.
@@ -211,7 +212,7 @@ impl Served {
         let webhook = match &definition.conversion {
             Conversion::None => None,
             Conversion::Webhook(config) => {
-                let webhook = Webhook::new(&definition, config, self.store.clone());
+                let webhook = Webhook::new(&definition, config, self.store.clone(), self.network.clone());
                 Some(Arc::new(webhook) as Arc<dyn WebhookConversion>)
             }
         };
@@ -246,12 +247,13 @@ impl Served {
         self.store.reread(resource, Box::new(remake)).await;
     }
 
-    /// Deletes a definition's objects, and lets it go when none is left. Answers whether a request failed.
-    async fn terminate(&mut self, name: &str, snapshot: &Snapshot, client: &Client) -> bool {
-        let Some(read) = self.read.get(name) else { return false };
+    /// What the status of a definition must be that is being deleted, and whether its objects are to be deleted. It is
+    /// let go when none of them is left.
+    async fn terminate(&mut self, name: &str, snapshot: &Snapshot) -> (Option<Value>, bool) {
+        let Some(read) = self.read.get(name) else { return (None, false) };
         let finalizers = read.object["metadata"]["finalizers"].as_array();
         if !finalizers.is_some_and(|list| list.iter().any(|finalizer| finalizer == FINALIZER)) {
-            return false;
+            return (None, false);
         }
         let definition = &read.definition;
         let mut status = read.object.clone();
@@ -266,38 +268,15 @@ impl Served {
             if let Some(list) = status["metadata"]["finalizers"].as_array_mut() {
                 list.retain(|finalizer| finalizer != FINALIZER);
             }
-            return write_status(client, name, &status).await;
+            return (Some(status), false);
         }
         let message = "CustomResource deletion is in progress";
         conditions::set(&mut status, "Terminating", "True", "InstanceDeletionInProgress", message);
-        let all_marked = read.all_marked;
-        let (name, definition) = (name.to_owned(), definition.clone());
-        if status != read.object && write_status(client, &name, &status).await {
-            return true;
-        }
+        let is_told = status == read.object;
         // Deletions are served while anything is left, also after a restart.
-        if !self.serve(&name).await {
-            return true;
-        }
-        if all_marked {
-            return false;
-        }
-        let mut failed = false;
-        for namespace in unmarked(snapshot, &resource) {
-            failed |= delete_all(client, &definition, &namespace).await;
-        }
-        let all_marked = unmarked(&self.store.snapshot(), &resource).is_empty();
-        if let Some(read) = self.read.get_mut(&name) {
-            read.all_marked = all_marked;
-        }
-        failed
+        let is_served = self.serve(name).await;
+        (Some(status), is_told && is_served)
     }
-}
-
-/// The namespaces with objects whose deletion was not asked for; empty is that of cluster-scoped ones.
-fn unmarked(snapshot: &Snapshot, resource: &str) -> BTreeSet<String> {
-    let unmarked = snapshot.list(resource, "", None).filter(|(_, object)| !object.header.deleting);
-    unmarked.map(|(_, object)| object.header.namespace.to_string()).collect()
 }
 
 /// Whether some objects are stored in another version than the storage version.
@@ -306,46 +285,6 @@ fn is_mixed(snapshot: &Snapshot, resource: &str, definition: &Definition) -> boo
     // Every stored text begins with its version.
     let start = format!("{{\"apiVersion\":\"{}/{}\",", definition.group, storage.name);
     snapshot.list(resource, "", None).any(|(_, object)| !object.json().starts_with(start.as_bytes()))
-}
-
-/// Deletes a definition's objects in one namespace, or its cluster-scoped ones. Answers whether it failed.
-async fn delete_all(client: &Client, definition: &Definition, namespace: &str) -> bool {
-    let Some(version) = definition.versions.iter().find(|version| version.served) else {
-        tracing::warn!(definition = definition.name, "objects are left, and no version is served to delete them by");
-        return true;
-    };
-    let root = format!("/apis/{}/{}", definition.group, version.name);
-    let path = match namespace {
-        "" => format!("{root}/{}", definition.accepted.plural),
-        namespace => format!("{root}/namespaces/{namespace}/{}", definition.accepted.plural),
-    };
-    request(client, http::Request::delete(path).body(Vec::new()), &definition.name).await
-}
-
-/// Writes status and finalizers of a definition. Answers whether it is to be tried again: not where the definition has
-/// changed meanwhile, which is an event of its own.
-async fn write_status(client: &Client, name: &str, object: &Value) -> bool {
-    let path = format!("/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}/status");
-    let request_of = http::Request::put(path).header(http::header::CONTENT_TYPE, "application/json");
-    request(client, request_of.body(object.to_string().into_bytes()), name).await
-}
-
-async fn request(client: &Client, request: http::Result<http::Request<Vec<u8>>>, definition: &str) -> bool {
-    let request = match request {
-        Ok(request) => request,
-        Err(error) => {
-            tracing::error!(definition, error = &error as &dyn std::error::Error, "cannot make a request");
-            return false;
-        }
-    };
-    match client.request::<IgnoredAny>(request).await {
-        Ok(_) => false,
-        Err(error) if matches!(api_code(&error), Some(404 | 409)) => false,
-        Err(error) => {
-            tracing::warn!(definition, error = &error as &dyn std::error::Error, "a definition's request failed");
-            true
-        }
-    }
 }
 
 fn parse(object: &Object) -> Option<Value> {

@@ -14,7 +14,7 @@ use crate::{
     kinds::{Kind, Storage},
     status::Status,
     store::{Header, Object, Store},
-    webhook::{Client, ClientConfig, ConfigError},
+    webhook::{Client, ClientConfig, ConfigError, Dial},
 };
 
 /// Converts the objects of one definition.
@@ -59,13 +59,13 @@ thread_local! {
 }
 
 impl Webhook {
-    /// `config` is `spec.conversion.webhook`. Services are found in `store`.
-    pub fn new(definition: &Definition, config: &Value, store: Arc<dyn Store>) -> Self {
+    /// `config` is `spec.conversion.webhook`. Services are found in `store`, and called over `network`.
+    pub fn new(definition: &Definition, config: &Value, store: Arc<dyn Store>, network: Arc<dyn Dial>) -> Self {
         let versions = config["conversionReviewVersions"].as_array().into_iter().flatten();
         let mut known = versions.filter_map(Value::as_str).filter(|version| matches!(*version, "v1" | "v1beta1"));
         let caller = Caller {
             kind: format!("{}, Kind={}", definition.group, definition.names.kind),
-            client: ClientConfig::read(&config["clientConfig"]).and_then(Client::new),
+            client: ClientConfig::read(&config["clientConfig"]).and_then(|config| Client::new(config, network)),
             review_version: known.next().unwrap_or("v1").to_owned(),
             store,
         };

@@ -4,6 +4,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `requests` | requests and watches, counted while they are answered: `apiserver_*` |
+//! | `admission` | webhooks, policies and quotas: `apiserver_admission_*` |
 //! | `scrape` | how other parts tell their counts when they are asked |
 //! | `process` | the process: `process_*` |
 //! | `store` | commits, transactions and watches of the store |
@@ -12,6 +13,7 @@
 //!
 //! A part that counts for itself registers with [`Metrics::add`]; nothing is pushed here on its hot path.
 
+mod admission;
 mod process;
 mod requests;
 mod scheduler;
@@ -25,6 +27,7 @@ use std::{fmt, sync::Arc};
 use parking_lot::Mutex;
 use prometheus_client::{encoding::text, registry::Registry};
 
+pub use admission::{AdmissionMetrics, WebhookCall};
 pub use requests::{RequestMetrics, RunningRequest, WatchEvents};
 pub use scheduler::tell as tell_scheduler;
 pub use scrape::{HistogramSample, Labels, Scrape};

@@ -46,6 +46,21 @@ impl Scrape<'_> {
         Ok(())
     }
 
+    /// Tells a counter whose name stays as it is, as Kubernetes has it.
+    pub fn counts<'s>(
+        &mut self,
+        name: &str,
+        help: &str,
+        samples: impl IntoIterator<Item = (Labels<'s>, u64)>,
+    ) -> fmt::Result {
+        let mut metric = self.encoder.encode_descriptor(name, help, None, MetricType::Unknown)?;
+        for (labels, value) in samples {
+            let value = i64::try_from(value).unwrap_or(i64::MAX);
+            ConstGauge::new(value).encode(metric.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
     /// Tells a gauge.
     pub fn gauges<'s>(
         &mut self,

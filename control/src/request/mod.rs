@@ -19,6 +19,8 @@ pub mod path;
 pub mod query;
 pub mod selector;
 
+use std::net::SocketAddr;
+
 use http::{Method, header};
 
 use self::{
@@ -27,6 +29,10 @@ use self::{
     query::Query,
 };
 use crate::{identity::Identity, status::Status};
+
+/// Where a request comes from: an extension of requests that came over a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct PeerAddress(pub SocketAddr);
 
 /// One request, with its body still unread.
 #[derive(Clone, Debug)]

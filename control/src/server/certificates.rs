@@ -12,10 +12,11 @@ use super::{
 };
 use crate::{
     Config,
+    aggregation::{Authorities, FrontProxy},
     api::node_proxy::Agents,
     auth::{
         client_certificate::ClientCertificates,
-        pki::{self, Authority, Pki, ServingNames},
+        pki::{self, Authority, Pki, ServingNames, TokenKey},
     },
     bootstrap::Advertised,
 };
@@ -31,12 +32,18 @@ pub struct Certificates {
     pub shown: Arc<ShownCertificate>,
     /// Opens connections to agents, with a client certificate that is renewed too.
     pub agents: Agents,
+    /// What is shown to extension API servers; replaced when it is renewed.
+    pub front_proxy: Arc<FrontProxy>,
+    /// Whom extension API servers are to trust.
+    pub authorities: Authorities,
     /// Which client certificates are trusted.
     pub clients: Arc<ClientCertificates>,
     /// File that is written anew with each renewal of the administrator's certificate.
     pub admin_kubeconfig: PathBuf,
     /// Those of the certificate that is shown.
     pub names: ServingNames,
+    /// Signs the tokens of ServiceAccounts, until the issuer takes it.
+    pub token_key: Option<TokenKey>,
     pki_dir: PathBuf,
     server: String,
     provider: Arc<CryptoProvider>,
@@ -61,9 +68,15 @@ impl Certificates {
         let certificates = Self {
             shown: Arc::new(ShownCertificate::new(&pki.serving, &pki.authority, &provider)?),
             agents: Agents::new(&pki.authority, &pki.agent_client, provider.clone())?,
+            front_proxy: Arc::new(FrontProxy::new(&pki.front_proxy_client, &provider)?),
+            authorities: Authorities {
+                clients: pki.authority.certificate_pem().to_owned(),
+                front_proxy: pki.front_proxy_authority.certificate_pem().to_owned(),
+            },
             clients: Arc::new(tls::client_certificates(&pki.authority, provider.clone())?),
             admin_kubeconfig: config.data_dir.join("admin.kubeconfig"),
             names,
+            token_key: Some(pki.token_key),
             pki_dir,
             server: format!("https://{}", local(address)),
             provider,
@@ -90,6 +103,7 @@ impl Certificates {
         let pki = Pki::load_or_create(&self.pki_dir, &self.names, now)?;
         self.shown.replace(&pki.serving, &pki.authority, &self.provider)?;
         self.agents.replace(&pki.authority, &pki.agent_client, self.provider.clone())?;
+        self.front_proxy.replace(&pki.front_proxy_client, &self.provider)?;
         self.write_admin_kubeconfig(&pki.admin)
     }
 

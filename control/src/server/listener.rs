@@ -22,6 +22,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::connection_limit::{ConnectionLimit, Counted};
 use crate::{
     auth::{client_certificate::ClientCertificates, gate::Gate},
+    request::PeerAddress,
     supervise::Supervisor,
 };
 
@@ -171,7 +172,8 @@ async fn serve(stream: TcpStream, peer: SocketAddr, stranger: Counted, shared: A
     let certificate = Arc::new(connection_certificate(&stream, &shared.clients));
     let stranger = Some(stranger).filter(|_| !matches!(*certificate, Some(Ok(_))));
     let gate = shared.gate.clone();
-    let service = service_fn(move |request: hyper::Request<Incoming>| {
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(PeerAddress(peer));
         let (gate, certificate) = (gate.clone(), certificate.clone());
         async move { Ok::<_, std::convert::Infallible>(gate.answer(request.map(Body::new), certificate).await) }
     });

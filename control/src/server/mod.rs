@@ -32,15 +32,18 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Config,
     admission::quota,
+    aggregation::{Aggregator, FrontProxyError},
     allocation::{self, Allocator},
     api::{
         self, Api as KubernetesApi,
-        node_proxy::{AgentsError, NodeProxy},
+        node_proxy::{AgentsError, NodeProxy, PodNetwork},
     },
     auth::{
         Identity,
+        account_token::TokenIssuer,
         bootstrap_token::{self, BootstrapToken},
         gate::Gate,
+        in_flight::InFlight,
         pki::{self, Authority, PkiError, PkiFileError, ServingNames},
     },
     bootstrap::{self, Advertised, BootstrapError, KubernetesService},
@@ -50,6 +53,7 @@ use crate::{
     scheduler::{self, Scheduler},
     store::{self, Store},
     supervise::Supervisor,
+    webhook,
 };
 use certificates::Certificates;
 use listener::Listener;
@@ -90,6 +94,9 @@ pub enum StartError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// The certificate for connections to extension API servers cannot be used.
+    #[error("cannot set up the way to extension API servers")]
+    FrontProxy(#[from] FrontProxyError),
     /// An object that every cluster has could not be written.
     #[error("cannot make the objects that every cluster has")]
     Bootstrap(#[from] BootstrapError),
@@ -143,7 +150,7 @@ async fn start_parts(config: Config) -> Result<Running, StartError> {
         advertise::address(&config.advertise, config.bind).map(|ip| Advertised { address: ip, port: address.port() });
 
     let provider = Arc::new(ring::default_provider());
-    let certificates = Certificates::set_up(&config, address, advertised, provider.clone())?;
+    let mut certificates = Certificates::set_up(&config, address, advertised, provider.clone())?;
     let (authority, admin_kubeconfig) = (certificates.authority.clone(), certificates.admin_kubeconfig.clone());
     let serving_names = certificates.names.clone();
 
@@ -152,12 +159,18 @@ async fn start_parts(config: Config) -> Result<Running, StartError> {
     let store_path = store_dir.join("objects.redb");
     let opened = api::open_store(&store_path, &kinds).map_err(|e| StartError::Store { path: store_path, source: e })?;
     let store: Arc<dyn Store> = Arc::new(opened);
-    definitions::controller::load(&store, &kinds).await;
+    let network: Arc<dyn webhook::Dial> = Arc::new(PodNetwork::new(store.clone(), certificates.agents.clone()));
+    definitions::controller::load(&store, &kinds, &network).await;
     let allocator = Allocator::new(config.service_cidr, config.service_node_port_range.clone());
     allocation::repair_at_start(&store, &allocator).await;
     let server_address = advertised.map_or(address, |a| SocketAddr::new(a.address.into(), a.port));
     let kinds_changed = kinds.subscribe();
-    let api = KubernetesApi::new(store.clone(), kinds, allocator.clone(), &server_address.to_string());
+    let server_address = server_address.to_string();
+    let api = KubernetesApi::in_network(store.clone(), kinds, allocator.clone(), &server_address, network.clone());
+    if let Some(key) = certificates.token_key.take() {
+        let url = format!("https://kubernetes.default.svc.{}", config.cluster_domain);
+        api.authorizer().facts().issue_tokens_by(TokenIssuer::new(key, url, &server_address));
+    }
     let client = api.client(Identity::control("apiserver"));
     let is_bootstrapped = match bootstrap::ensure(&client, &config, advertised).await {
         Ok(()) => true,
@@ -174,15 +187,23 @@ async fn start_parts(config: Config) -> Result<Running, StartError> {
 
     let closing = CancellationToken::new();
     api.reach_nodes_through(NodeProxy::new(store.clone(), certificates.agents.clone()));
+    let front_proxy = certificates.front_proxy.clone();
+    let aggregator = Aggregator::new(store.clone(), api.published().clone(), network.clone(), front_proxy);
+    api.aggregate_through(aggregator.clone());
+    let told = aggregator.clone();
+    api.metrics().add(move |scrape| told.tell(scrape));
     let gate =
-        Gate::new(Arc::new(api.clone()), api.authorizer().clone(), api.metrics().requests().clone(), closing.clone());
+        Gate::new(Arc::new(api.clone()), api.authorizer().clone(), api.metrics().requests().clone(), closing.clone())
+            .limited_to(InFlight::new(config.max_requests_inflight, config.max_mutating_requests_inflight));
     let clients = certificates.clients.clone();
     let tls = tls::server_config(certificates.shown.clone(), clients.clone(), provider)?;
     let supervisor = Supervisor::default();
     let listener = Listener::start(&supervisor, socket, tls, clients, gate, closing);
 
     let ca_hash = authority.hash();
-    start_tasks(&supervisor, &api, &store, certificates, allocator);
+    let of_aggregator = api.client(Identity::control("kube-aggregator"));
+    aggregator.start(&supervisor, &of_aggregator, api.kinds(), certificates.authorities.clone());
+    start_tasks(&supervisor, &api, &store, certificates, allocator, network);
     if !is_bootstrapped {
         let (client, config) = (client.clone(), config.clone());
         supervisor.spawn("bootstrap", move |stop| {
@@ -194,7 +215,9 @@ async fn start_parts(config: Config) -> Result<Running, StartError> {
         let client_of_controllers = in_cluster("kube-controller-manager");
         let service = KubernetesService::new(&config, advertised).restoring(client_of_controllers.clone());
         let controllers_config = controllers_config(&config, service, authority, serving_names);
-        let controllers = Arc::new(controllers::start(client_of_controllers, controllers_config, kinds_changed));
+        let others_changed = api.published().subscribe();
+        let controllers =
+            Arc::new(controllers::start(client_of_controllers, controllers_config, kinds_changed, others_changed));
         let scheduler = Arc::new(scheduler::start(in_cluster("kube-scheduler"), controllers.informers()));
         Workers { controllers, scheduler }
     });
@@ -289,6 +312,7 @@ fn start_tasks(
     store: &Arc<dyn Store>,
     certificates: Certificates,
     allocator: Allocator,
+    network: Arc<dyn webhook::Dial>,
 ) {
     let certificates = Arc::new(certificates);
     supervisor.spawn("certificate-renewal", move |stop| certificates.clone().renew_repeatedly(stop).boxed());
@@ -299,7 +323,8 @@ fn start_tasks(
     let (registry, client) = (api.kinds().clone(), api.client(Identity::control("apiserver")));
     let definitions = store.clone();
     supervisor.spawn("custom-resource-definitions", move |stop| {
-        definitions::controller::run(definitions.clone(), registry.clone(), client.clone(), stop).boxed()
+        let (store, registry, client) = (definitions.clone(), registry.clone(), client.clone());
+        definitions::controller::run(store, registry, client, network.clone(), stop).boxed()
     });
     let (quotas, counted_kinds) = (store.clone(), api.kinds().clone());
     supervisor.spawn("resource-quota", move |stop| quota::run(quotas.clone(), counted_kinds.clone(), stop).boxed());

@@ -1,5 +1,6 @@
 //! The controllers and the scheduler over the real API and a real store, with nodes and kubelets played by the test.
 
+mod aggregation;
 mod certificates;
 mod custom_kinds;
 mod nodes;
@@ -10,7 +11,7 @@ mod watches;
 
 use std::{sync::Arc, time::Duration};
 
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
 use k8s_openapi::{
     api::core::v1::{Node, Pod},
     jiff::Timestamp,
@@ -49,7 +50,8 @@ pub struct Cluster {
     kubelet: JoinHandle<()>,
     /// The kinds that the API serves.
     pub kinds: Registry,
-    api: api::Api,
+    /// The API itself.
+    pub api: api::Api,
     _dir: tempfile::TempDir,
 }
 
@@ -88,7 +90,7 @@ impl Cluster {
             },
             node_monitor_grace_period: grace,
         };
-        let controllers = controllers::start(client.clone(), config, kinds.subscribe());
+        let controllers = controllers::start(client.clone(), config, kinds.subscribe(), api.published().subscribe());
         let scheduler = scheduler::start(client.clone(), controllers.informers());
         let kubelet = tokio::spawn(play_kubelets(client.clone()));
         for n in 1..=nodes {

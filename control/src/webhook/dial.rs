@@ -11,21 +11,25 @@ use std::{
 
 use futures::future::BoxFuture;
 use http::Uri;
-use hyper_util::rt::TokioIo;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
-use super::target::{Target, is_own};
+use super::{
+    stream::Stream,
+    target::{Target, is_own},
+};
 
 /// Opens connections and looks names up: the network, or what stands for it in a test.
-pub trait Dial: Send + Sync + 'static {
+pub trait Dial: std::fmt::Debug + Send + Sync + 'static {
     /// The addresses of a name.
     fn resolve<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>>;
 
     /// A connection.
-    fn connect(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<TcpStream>>;
+    fn connect(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Stream>>;
 }
 
 /// The network of the machine.
+#[derive(Clone, Copy, Debug)]
 pub struct Network;
 
 impl Dial for Network {
@@ -33,8 +37,13 @@ impl Dial for Network {
         Box::pin(async move { Ok(tokio::net::lookup_host((host, port)).await?.collect()) })
     }
 
-    fn connect(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<TcpStream>> {
-        Box::pin(TcpStream::connect(address))
+    fn connect(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Stream>> {
+        Box::pin(async move {
+            let stream = TcpStream::connect(address).await?;
+            stream.set_nodelay(true)?;
+            SockRef::from(&stream).set_tcp_keepalive(&PROBES)?;
+            Ok(stream.into())
+        })
     }
 }
 
@@ -46,6 +55,9 @@ pub struct Connector {
     by_service: bool,
 }
 
+/// Of a connection on which nothing was sent for a while: a watch may be silent for an hour, and its server gone.
+const PROBES: TcpKeepalive =
+    TcpKeepalive::new().with_time(Duration::from_secs(30)).with_interval(Duration::from_secs(15)).with_retries(4);
 /// How long a connection may take to be made. Source: the dialer of Go's default transport.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -55,7 +67,7 @@ impl Connector {
         Self { dial, by_service: matches!(target, Target::Service { .. }) }
     }
 
-    async fn connect(self, uri: Uri) -> io::Result<TokioIo<TcpStream>> {
+    async fn connect(self, uri: Uri) -> io::Result<Stream> {
         let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
         let port = uri.port_u16().unwrap_or(443);
         let addresses = match host.parse::<IpAddr>() {
@@ -73,10 +85,7 @@ impl Connector {
                 continue;
             }
             match self.dial.connect(address).await {
-                Ok(stream) => {
-                    stream.set_nodelay(true)?;
-                    return Ok(TokioIo::new(stream));
-                }
+                Ok(stream) => return Ok(stream),
                 Err(error) => last = io::Error::new(error.kind(), format!("dial tcp {address}: {}", shown(&error))),
             }
         }
@@ -90,12 +99,14 @@ fn shown(error: &io::Error) -> String {
         io::ErrorKind::ConnectionRefused => "connect: connection refused".to_owned(),
         io::ErrorKind::HostUnreachable => "connect: no route to host".to_owned(),
         io::ErrorKind::NetworkUnreachable => "connect: network is unreachable".to_owned(),
+        // Another host's words for it.
+        _ if error.to_string().starts_with("connect: ") => error.to_string(),
         _ => format!("connect: {error}"),
     }
 }
 
 impl tower::Service<Uri> for Connector {
-    type Response = TokioIo<TcpStream>;
+    type Response = Stream;
     type Error = io::Error;
     type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
 

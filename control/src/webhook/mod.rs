@@ -1,5 +1,6 @@
 //! Calls of webhooks, of admission and of conversion alike: HTTPS to a URL or to a Service of the cluster, with JSON
-//! there and back.
+//! there and back. The aggregation of APIs reaches its Services in the same way: [`Target`], [`verifier`],
+//! [`connector`].
 //!
 //! - **[`ClientConfig`]**: where a webhook is and whom it must prove to be, read once.
 //! - **[`Client`]**: calls it. Its connections are kept and shared by all requests; it is cheap to clone.
@@ -28,20 +29,19 @@ use rustls::{ClientConfig as TlsConfig, RootCertStore, crypto::ring};
 use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
 use serde_json::Value;
 
-use self::{
-    dial::Connector,
-    target::{Address, Target},
-    trust::Trust,
-};
+use self::trust::Trust;
 use crate::store::Snapshot;
 
 mod dial;
+mod stream;
 mod target;
 #[cfg(test)]
 pub mod tests;
 mod trust;
 
-pub use dial::{Dial, Network};
+pub use dial::{Connector, Dial, Network};
+pub use stream::Stream;
+pub use target::{Address, Target};
 
 /// Where a webhook is, and whom it must prove to be.
 #[derive(Clone, Debug)]
@@ -160,34 +160,15 @@ impl ClientConfig {
 }
 
 impl Client {
-    /// Of a webhook that is reached over the network.
-    pub fn new(config: ClientConfig) -> Result<Self, ConfigError> {
-        Self::dialing(config, Arc::new(Network))
-    }
-
     /// Of a webhook that `dial` connects to.
-    pub fn dialing(config: ClientConfig, dial: Arc<dyn Dial>) -> Result<Self, ConfigError> {
-        let name = config.target.server_name();
-        let wrong = |why: String| ConfigError::Tls { why };
-        let name = ServerName::try_from(name).map_err(|error| wrong(error.to_string()))?;
+    pub fn new(config: ClientConfig, dial: Arc<dyn Dial>) -> Result<Self, ConfigError> {
         let tls = TlsConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
-            .map_err(|error| wrong(error.to_string()))?
+            .map_err(|error| ConfigError::Tls { why: error.to_string() })?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(trust(&config.authorities)?))
+            .with_custom_certificate_verifier(Arc::new(verifier(&config.authorities)?))
             .with_no_client_auth();
-        // HTTP/1.1: one connection of HTTP/2 would send all requests to one of several endpoints.
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls)
-            .https_only()
-            .with_server_name_resolver(FixedServerNameResolver::new(name))
-            .enable_http1()
-            .wrap_connector(Connector::new(dial, &config.target));
-        let http = legacy::Client::builder(TokioExecutor::new())
-            .pool_timer(hyper_util::rt::TokioTimer::new())
-            .pool_idle_timeout(KEPT)
-            .pool_max_idle_per_host(KEPT_PER_ADDRESS)
-            .build(connector);
+        let http = pooled(connector(&config.target, dial, tls)?);
         Ok(Self { config: Arc::new(config), http })
     }
 
@@ -249,8 +230,38 @@ fn whole_seconds(timeout: Duration) -> u64 {
     timeout.as_secs().saturating_add(u64::from(timeout.subsec_nanos() > 0))
 }
 
-/// Whose certificates are taken.
-fn trust(bundle: &[u8]) -> Result<Trust, ConfigError> {
+/// Connections to a target, whose certificate must be for its name.
+pub fn connector(
+    target: &Target,
+    dial: Arc<dyn Dial>,
+    tls: TlsConfig,
+) -> Result<HttpsConnector<Connector>, ConfigError> {
+    let wrong = |why: String| ConfigError::Tls { why };
+    let name = ServerName::try_from(target.server_name()).map_err(|error| wrong(error.to_string()))?;
+    // HTTP/1.1: one connection of HTTP/2 would send all requests to one of several endpoints.
+    Ok(HttpsConnectorBuilder::new()
+        .with_tls_config(tls)
+        .https_only()
+        .with_server_name_resolver(FixedServerNameResolver::new(name))
+        .enable_http1()
+        .wrap_connector(Connector::new(dial, target)))
+}
+
+/// A client that keeps connections which nothing uses, but not many and not for long.
+pub fn pooled<B>(connector: HttpsConnector<Connector>) -> legacy::Client<HttpsConnector<Connector>, B>
+where
+    B: http_body::Body + Send,
+    B::Data: Send,
+{
+    legacy::Client::builder(TokioExecutor::new())
+        .pool_timer(hyper_util::rt::TokioTimer::new())
+        .pool_idle_timeout(KEPT)
+        .pool_max_idle_per_host(KEPT_PER_ADDRESS)
+        .build(connector)
+}
+
+/// Whose certificates are taken: of the authorities in `bundle` (PEM), or of the system's if it is empty.
+pub fn verifier(bundle: &[u8]) -> Result<Trust, ConfigError> {
     // They are read from disk: once.
     static SYSTEM: LazyLock<RootCertStore> = LazyLock::new(|| {
         let mut roots = RootCertStore::empty();
@@ -274,7 +285,7 @@ fn trust(bundle: &[u8]) -> Result<Trust, ConfigError> {
 }
 
 /// What an error comes from, in the words of Go where clients know them.
-fn cause(error: &(dyn std::error::Error + 'static)) -> String {
+pub fn cause(error: &(dyn std::error::Error + 'static)) -> String {
     let chain = std::iter::successors(Some(error), |error| error.source());
     let mut last = String::new();
     for error in chain {

@@ -112,10 +112,12 @@ async fn serve(
 }
 
 /// Connects every address to a port of the loopback, and remembers which were asked for.
-struct Redirected {
+#[derive(Debug)]
+pub struct Redirected {
     port: u16,
     names: HashMap<&'static str, SocketAddr>,
-    asked: Mutex<Vec<SocketAddr>>,
+    /// The addresses that were asked for.
+    pub asked: Mutex<Vec<SocketAddr>>,
 }
 
 impl Dial for Redirected {
@@ -124,13 +126,14 @@ impl Dial for Redirected {
         Box::pin(std::future::ready(found.ok_or_else(|| io::ErrorKind::NotFound.into())))
     }
 
-    fn connect(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<TcpStream>> {
+    fn connect(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Stream>> {
         self.asked.lock().push(address);
-        Box::pin(TcpStream::connect(("127.0.0.1", self.port)))
+        Box::pin(async { Ok(TcpStream::connect(("127.0.0.1", self.port)).await?.into()) })
     }
 }
 
-fn redirected(port: u16) -> Arc<Redirected> {
+/// Leads everywhere to this port.
+pub fn redirected(port: u16) -> Arc<Redirected> {
     let names = HashMap::from([
         ("outside.example.com", "192.0.2.7:0".parse().unwrap()),
         ("inside.example.com", "127.0.0.1:0".parse().unwrap()),
@@ -178,7 +181,7 @@ async fn posted(client: &Client, snapshot: &Snapshot) -> Result<Value, CallError
 async fn a_service_is_reached_at_a_ready_endpoint_under_its_own_name() {
     let server = TestServer::start(&["hook.ns.svc"], echo()).await;
     let dial = redirected(server.port);
-    let client = Client::dialing(by_service(&server.bundle), dial.clone()).unwrap();
+    let client = Client::new(by_service(&server.bundle), dial.clone()).unwrap();
     let ports = json!([{"name": "https", "port": 443}]);
     let spec = json!({"clusterIP": "10.96.0.9", "ports": ports});
     let ready = slice(json!([{"addresses": ["10.244.0.1"], "conditions": {"ready": false}},
@@ -214,7 +217,7 @@ async fn a_certificate_for_another_name_or_by_another_authority_is_refused() {
         slice(json!([{"addresses": ["10.244.0.2"]}])),
     ]);
     let error = async |port: u16, bundle: &str| {
-        let client = Client::dialing(by_service(bundle), redirected(port)).unwrap();
+        let client = Client::new(by_service(bundle), redirected(port)).unwrap();
         posted(&client, &found).await.unwrap_err().to_string()
     };
     let wrong_name = error(server.port, &server.bundle).await;
@@ -233,7 +236,7 @@ async fn an_authority_that_is_its_own_server_is_taken_as_by_go() {
         certificate.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         change(&mut certificate);
         let server = TestServer::start_as(certificate, echo()).await;
-        let client = Client::new(ClientConfig::read(&server.client_config("/a")).unwrap()).unwrap();
+        let client = Client::new(ClientConfig::read(&server.client_config("/a")).unwrap(), Arc::new(Network)).unwrap();
         posted(&client, &Snapshot::default()).await.map_err(|error| error.to_string())
     };
     assert_eq!(answer("localhost", |_| {}).await, Ok(json!({"a": 1})));
@@ -249,7 +252,7 @@ async fn an_authority_that_is_its_own_server_is_taken_as_by_go() {
 async fn a_service_does_not_lead_to_this_machine() {
     let server = TestServer::start(&["hook.ns.svc"], echo()).await;
     let dial = redirected(server.port);
-    let client = Client::dialing(by_service(&server.bundle), dial.clone()).unwrap();
+    let client = Client::new(by_service(&server.bundle), dial.clone()).unwrap();
     let ports = json!([{"name": "https", "port": 443}]);
     for address in ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1", "0.0.0.0", "169.254.169.254"] {
         let found = snapshot(&[service(json!({"ports": ports})), slice(json!([{"addresses": [address]}]))]);
@@ -285,7 +288,7 @@ async fn a_call_that_fails_says_why() {
     });
     let server = TestServer::start(&["localhost"], answering).await;
     let error = async |path: &str, within: Duration| {
-        let client = Client::new(ClientConfig::read(&server.client_config(path)).unwrap()).unwrap();
+        let client = Client::new(ClientConfig::read(&server.client_config(path)).unwrap(), Arc::new(Network)).unwrap();
         client.post(&Snapshot::default(), Bytes::from_static(b"{}"), within, true).await.unwrap_err().to_string()
     };
     let url = format!("https://localhost:{}", server.port);
@@ -299,7 +302,7 @@ async fn a_call_that_fails_says_why() {
     );
     assert_eq!(error("/none", LONG).await, "the server could not find the requested resource");
     let config = json!({"url": "https://127.0.0.1:1/x", "caBundle": server.bundle});
-    let client = Client::new(ClientConfig::read(&config).unwrap()).unwrap();
+    let client = Client::new(ClientConfig::read(&config).unwrap(), Arc::new(Network)).unwrap();
     let refused = posted(&client, &Snapshot::default()).await.unwrap_err().to_string();
     assert_eq!(
         refused,
@@ -309,7 +312,10 @@ async fn a_call_that_fails_says_why() {
 
 #[test]
 fn a_configuration_that_cannot_be_called_says_why() {
-    let error = |config: Value| ClientConfig::read(&config).and_then(Client::new).unwrap_err();
+    let error = |config: Value| {
+        let made = ClientConfig::read(&config).and_then(|config| Client::new(config, Arc::new(Network)));
+        made.unwrap_err()
+    };
     let nothing = json!({"url": "https://localhost:1/x", "caBundle": BASE64_STANDARD.encode("nothing")});
     assert!(matches!(error(nothing), ConfigError::CaBundle { .. }));
     assert!(matches!(error(json!({"url": "https://localhost:1/x", "caBundle": "?"})), ConfigError::CaBundle { .. }));

@@ -33,7 +33,7 @@ pub struct KeptPods {
 
 impl KeptPods {
     /// Raise it with every change of the JSON form.
-    pub const VERSION: u32 = 1;
+    pub const VERSION: u32 = 2;
 }
 
 #[derive(Debug, Serialize, Deserialize)]

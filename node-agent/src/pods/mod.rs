@@ -44,6 +44,7 @@ mod state;
 mod status;
 #[cfg(test)]
 mod tests;
+mod token;
 mod transition;
 mod volumes;
 mod worker;

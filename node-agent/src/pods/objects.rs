@@ -1,4 +1,4 @@
-//! ConfigMaps and Secrets of this node's pods, as they are now: each is watched by its own name, and only while
+//! ConfigMaps, Secrets and tokens of this node's pods, as they are now: each is watched by its own name, and only while
 //! something needs it, since a node may read no others. While the API is away, as they were last known.
 
 use std::{
@@ -16,7 +16,10 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::{sync::watch, task::AbortHandle};
 
-use super::kept::{self, API_ANSWERS_WITHIN, Kept};
+use super::{
+    kept::{self, API_ANSWERS_WITHIN, Kept},
+    token,
+};
 
 /// Kinds of objects that pods refer to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -25,12 +28,14 @@ pub enum ObjectKind {
     ConfigMap,
     /// Keys, and a type that says how they are meant.
     Secret,
+    /// A token of a ServiceAccount: no object, but asked for. Its name says which: see [`super::token`].
+    Token,
 }
 
 /// The name of one object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ObjectKey {
-    /// Which of the two kinds.
+    /// Which of the kinds.
     pub kind: ObjectKind,
     /// That of the pod: pods refer to objects of their own namespace only.
     pub namespace: String,
@@ -44,6 +49,7 @@ impl fmt::Display for ObjectKey {
         let kind = match self.kind {
             ObjectKind::ConfigMap => "configmap",
             ObjectKind::Secret => "secret",
+            ObjectKind::Token => return token::show(self, f),
         };
         write!(f, "{kind} {:?}", self.name)
     }
@@ -82,11 +88,16 @@ pub enum ReadError {
     WatchEnded,
 }
 
+/// What is known of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Known {
+pub enum Known {
+    /// Nothing yet.
     Unread,
+    /// There is none.
     Absent,
+    /// What it holds.
     Present(Arc<Payload>),
+    /// It cannot be known.
     Unreadable(ReadError),
 }
 
@@ -163,6 +174,7 @@ impl Objects {
                 tokio::spawn(follow::<ConfigMap>(client, kept, key_of_task, sender, of_config_map))
             }
             ObjectKind::Secret => tokio::spawn(follow::<Secret>(client, kept, key_of_task, sender, of_secret)),
+            ObjectKind::Token => tokio::spawn(token::follow(client, kept, key_of_task, sender)),
         };
         let one = Arc::new(Watched { known, task: task.abort_handle() });
         watched.insert(key.clone(), Arc::downgrade(&one));

@@ -61,10 +61,11 @@ pub fn reread(definition: &Definition, object: &mut Value) {
     defaulting::default(object, &storage.schema);
 }
 
-/// Kubernetes' order of versions: stable before beta before alpha, higher numbers first, then all others.
+/// Kubernetes' order of versions: stable before beta before alpha, higher numbers first, then all others. The greater
+/// comes first.
 ///
 /// Source: `apimachinery/pkg/version/helpers.go`.
-fn priority(version: &str) -> (u8, u64, u64) {
+pub fn priority(version: &str) -> (u8, u64, u64) {
     let parse = || {
         let rest = version.strip_prefix('v')?;
         let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());

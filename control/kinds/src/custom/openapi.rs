@@ -18,8 +18,13 @@ pub fn v3(schema: &Value) -> Value {
     published
 }
 
-/// The schema as version 2 publishes it: nothing that its clients (kubectl before 1.27) cannot read.
+/// The schema as version 2 publishes it: nothing that its clients (kubectl before 1.27) cannot read. They refuse each
+/// field that a definition with properties does not have: one of unknown fields has none. Source: `buildKubeNative` in
+/// `apiextensions-apiserver/pkg/controller/openapi/builder`.
 pub fn v2(schema: &Value) -> Value {
+    if schema["x-kubernetes-preserve-unknown-fields"] == true {
+        return json!({"type": "object"});
+    }
     let mut published = without_v3(published(schema));
     with_metadata(&mut published);
     published

@@ -16,7 +16,7 @@ pub static KIND: BuiltIn = BuiltIn {
     short_names: &["sa"],
     categories: &[],
     namespaced: true,
-    subresources: &[],
+    subresources: &["token"],
     storage: Storage::Stored,
     default: |_| {},
     validate: |_, _| Vec::new(),

@@ -34,6 +34,17 @@ pub enum Action {
     Audit,
 }
 
+impl Action {
+    /// As metrics tell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Deny => "deny",
+            Self::Warn => "warn",
+            Self::Audit => "audit",
+        }
+    }
+}
+
 impl Binding {
     /// Reads a stored binding.
     pub fn read(binding: &Value) -> Self {

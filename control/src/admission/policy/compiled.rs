@@ -44,6 +44,8 @@ pub struct Verdict {
     pub message: String,
     /// `Invalid`, `Forbidden`, …; empty where the policy does not say.
     pub reason: String,
+    /// What kept it from being evaluated, if anything did: a failure policy decides.
+    pub error: Option<&'static str>,
 }
 
 /// What is noted for audit: key, and value or why it has none.
@@ -99,7 +101,7 @@ impl Compiled {
         match self.conditions.hold(&input.activation()) {
             Ok(true) => {}
             Ok(false) => return (Vec::new(), Vec::new()),
-            Err(why) => return (self.error(why), Vec::new()),
+            Err(why) => return (vec![Verdict::of_error(why)], Vec::new()),
         }
         let mut budget = cel::OBJECT_BUDGET;
         let known = self.variables.evaluate(input, &mut budget);
@@ -110,9 +112,9 @@ impl Compiled {
                 Ok(Cel::Bool(true)) => {}
                 Ok(_) => {
                     let message = validation.message(&activation, &mut budget);
-                    verdicts.push(Verdict { message, reason: validation.reason.clone() });
+                    verdicts.push(Verdict { message, reason: validation.reason.clone(), error: None });
                 }
-                Err(why) => verdicts.extend(self.error(why)),
+                Err(why) => verdicts.push(Verdict::of_error(why)),
             }
         }
         let mut annotations = Vec::new();
@@ -122,12 +124,26 @@ impl Compiled {
         }
         (verdicts, annotations)
     }
+}
 
-    fn error(&self, message: String) -> Vec<Verdict> {
-        match self.fails {
-            true => vec![Verdict { message, reason: String::new() }],
-            false => Vec::new(),
-        }
+impl Verdict {
+    fn of_error(message: String) -> Self {
+        let error = Some(error_type(&message));
+        Self { message, reason: String::new(), error }
+    }
+}
+
+/// No error: an expression that does not hold.
+pub const NO_ERROR: &str = "no_error";
+
+/// The name of an error in metrics, by its text, as in Kubernetes.
+pub fn error_type(message: &str) -> &'static str {
+    if message.starts_with("compilation") {
+        "compile_error"
+    } else if message.starts_with("validation failed due to running out of cost budget") {
+        "out_of_budget"
+    } else {
+        "invalid_error"
     }
 }
 

@@ -27,7 +27,7 @@ use serde_json::Value;
 
 use self::{binding::Binding, compiled::Compiled};
 use super::{attributes::Attributes, per_revision::PerRevision, versions::Versioned};
-use crate::{kinds::FieldError, status::Status, store::Snapshot};
+use crate::{kinds::FieldError, metrics::AdmissionMetrics, status::Status, store::Snapshot};
 
 const POLICIES: &str = "validatingadmissionpolicies.admissionregistration.k8s.io";
 const BINDINGS: &str = "validatingadmissionpolicybindings.admissionregistration.k8s.io";
@@ -51,15 +51,30 @@ impl Policies {
         self.validating.is_empty(snapshot) || self.bindings.is_empty(snapshot)
     }
 
+    /// Whether the rules of any policy take requests like this one.
+    pub fn concern(&self, attributes: &Attributes<'_>) -> bool {
+        let snapshot = attributes.snapshot;
+        !self.is_empty(snapshot) && {
+            let policies = self.validating.of(snapshot, Compiled::read);
+            let mut compiled = policies.iter().filter_map(|made| made.value.as_ref());
+            compiled.any(|policy| policy.constraints.concern(attributes))
+        }
+    }
+
     /// Refuses what a validating policy denies.
-    pub async fn validate(&self, attributes: &Attributes<'_>, objects: &mut Versioned<'_>) -> Result<(), Status> {
+    pub async fn validate(
+        &self,
+        attributes: &Attributes<'_>,
+        objects: &mut Versioned<'_>,
+        metrics: &AdmissionMetrics,
+    ) -> Result<(), Status> {
         let snapshot = attributes.snapshot;
         if self.is_empty(snapshot) {
             return Ok(());
         }
         let policies = self.validating.of(snapshot, Compiled::read);
         let bindings = self.bindings.of(snapshot, Binding::read);
-        validating::dispatch(&policies, &bindings, attributes, objects).await
+        validating::dispatch(&policies, &bindings, attributes, objects, metrics).await
     }
 }
 

@@ -37,6 +37,11 @@ impl MatchResources {
         }
     }
 
+    /// Whether the rules take requests like this one, whatever the objects are.
+    pub fn concern(&self, attributes: &Attributes<'_>) -> bool {
+        self.rules.is_empty() || rules::matching(&self.rules, self.equivalent, attributes).is_some()
+    }
+
     /// As which kind they take a request, if they do.
     pub fn matching(
         &self,

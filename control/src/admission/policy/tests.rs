@@ -12,6 +12,7 @@ use crate::{
     encode,
     identity::Identity,
     kinds::{Kind, Kinds, Registry},
+    metrics::AdmissionMetrics,
     store::{EventType, Key, Object},
     warnings,
 };
@@ -85,7 +86,8 @@ async fn written(snapshot: &Snapshot, data: Value, old: Option<Value>) -> (Optio
     let old = old.unwrap_or_default();
     let mut objects = Versioned::new(&attributes, object, &old, None);
     let policies = Policies::default();
-    let (result, warnings) = warnings::collect(policies.validate(&attributes, &mut objects)).await;
+    let (result, warnings) =
+        warnings::collect(policies.validate(&attributes, &mut objects, &AdmissionMetrics::default())).await;
     (result.err(), warnings)
 }
 

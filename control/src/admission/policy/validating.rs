@@ -1,16 +1,17 @@
 //! Evaluates the ValidatingAdmissionPolicies about a request.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use serde_json::json;
 
 use super::{
     binding::{Action, Binding, namespace_object},
-    compiled::{Compiled, Verdict},
+    compiled::{self, Compiled, NO_ERROR, Verdict},
 };
 use crate::{
     admission::{access, attributes::Attributes, expression::Input, per_revision::Made, versions::Versioned},
     kinds::Kind,
+    metrics::AdmissionMetrics,
     status::Status,
     warnings,
 };
@@ -28,6 +29,7 @@ pub async fn dispatch(
     bindings: &[Made<Binding>],
     attributes: &Attributes<'_>,
     objects: &mut Versioned<'_>,
+    metrics: &AdmissionMetrics,
 ) -> Result<(), Status> {
     let mut denial = None;
     for made in policies {
@@ -49,7 +51,7 @@ pub async fn dispatch(
         objects.convert(&invoked).await?;
         let own = bindings.iter().filter_map(|made| made.value.as_ref());
         for binding in own.filter(|binding| *binding.policy == *made.name) {
-            let found = apply(policy, &made.name, binding, &invoked, attributes, objects);
+            let found = apply(policy, (&made.name, binding), &invoked, attributes, objects, metrics);
             denial = denial.or(found);
         }
     }
@@ -65,11 +67,11 @@ pub async fn dispatch(
 /// Evaluates a policy as a binding says; answers with a denial, if there is one.
 fn apply(
     policy: &Compiled,
-    name: &Arc<str>,
-    binding: &Binding,
+    (name, binding): (&Arc<str>, &Binding),
     invoked: &Kind,
     attributes: &Attributes<'_>,
     objects: &Versioned<'_>,
+    metrics: &AdmissionMetrics,
 ) -> Option<Denial> {
     let denies = |message: &str, reason: &str| denied(name, Some(&binding.name), message, reason);
     let misconfigured = |why: &str| policy.fails.then(|| denies(&format!("failed to configure binding: {why}"), ""));
@@ -89,9 +91,19 @@ fn apply(
     let mut denial = None;
     for params in &params {
         let (object, old) = (objects.object(), objects.old());
+        let begun = Instant::now();
         let (verdicts, annotations) =
             policy.evaluate(&Input { object, old, request: &request, namespace: &namespace, params, authorizer });
-        for Verdict { message, reason } in verdicts {
+        let took = begun.elapsed();
+        let count = |error, action| metrics.checked(name, &binding.name, error, action, took);
+        for Verdict { message, reason, error } in verdicts {
+            if !policy.fails && error.is_some() {
+                count(error.unwrap_or(NO_ERROR), "allow");
+                continue;
+            }
+            for action in &binding.actions {
+                count(error.unwrap_or(NO_ERROR), action.as_str());
+            }
             for action in &binding.actions {
                 match action {
                     Action::Deny => denial = denial.or_else(|| Some(denies(&message, &reason))),
@@ -108,7 +120,10 @@ fn apply(
         for (key, value) in annotations {
             match value {
                 Ok(value) => note(name, binding, &format!("{name}/{key}"), &value),
-                Err(why) if policy.fails => denial = denial.or_else(|| Some(denies(&why, ""))),
+                Err(why) if policy.fails => {
+                    count(compiled::error_type(&why), "deny");
+                    denial = denial.or_else(|| Some(denies(&why, "")));
+                }
                 Err(_) => {}
             }
         }

@@ -57,20 +57,20 @@ const RESOURCE: &str = "resourcequotas";
 static KIND: LazyLock<Arc<Kind>> =
     LazyLock::new(|| Kinds::built_in().by_path("", "v1", RESOURCE).expect("ResourceQuota is a built-in kind"));
 
+/// Whether a write is one into a namespace that has quotas.
+pub fn concerns(request: &Request<'_>) -> bool {
+    let is_write = matches!(request.operation, Verb::Create | Verb::Update);
+    let Some(namespace) = request.namespace.filter(|_| is_write) else { return false };
+    request.snapshot.count(RESOURCE) > 0
+        && request.snapshot.list(RESOURCE, &format!("{namespace}/"), None).next().is_some()
+}
+
 /// The writes that charge a write to the quotas of its namespace. Refuses what they do not allow as they are now; what
 /// others take meanwhile, the committer sees.
 pub fn charge(request: &Request<'_>, object: &Value) -> Result<Vec<Write>, Status> {
-    let Some(namespace) = request.namespace.filter(|_| matches!(request.operation, Verb::Create | Verb::Update)) else {
-        return Ok(Vec::new());
-    };
-    if request.snapshot.count(RESOURCE) == 0 {
-        return Ok(Vec::new());
-    }
+    let Some(namespace) = request.namespace.filter(|_| concerns(request)) else { return Ok(Vec::new()) };
     let prefix = format!("{namespace}/");
-    let mut stored = request.snapshot.list(RESOURCE, &prefix, None).peekable();
-    if stored.peek().is_none() {
-        return Ok(Vec::new());
-    }
+    let stored = request.snapshot.list(RESOURCE, &prefix, None);
     let Some(evaluator) = Evaluator::of(&request.kind.resource()) else { return Ok(Vec::new()) };
     if !evaluator.handles(request, object) {
         return Ok(Vec::new());

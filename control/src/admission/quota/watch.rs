@@ -1,5 +1,5 @@
 //! When quotas are counted anew: when one is new or changed, when an object that one measures has gone or takes less,
-//! and every few minutes.
+//! when a kind that one names comes to be served, and every few minutes.
 //!
 //! What is created or takes more was charged by the write itself, and is not looked at here.
 
@@ -76,6 +76,7 @@ impl Counter {
 
     async fn run(&mut self) {
         let mut all_at = Instant::now();
+        let mut served = self.kinds.subscribe();
         loop {
             if Instant::now() >= all_at {
                 self.begin_anew();
@@ -107,21 +108,45 @@ impl Counter {
                 all_at = Instant::now();
                 continue;
             }
-            let changes = {
+            let next = {
                 let watches = self.watches.iter_mut().map(|(resource, watch)| {
                     let resource = resource.clone();
                     async move { (resource, watch.next().await) }.boxed()
                 });
-                let next = futures::future::select_all(watches).map(|(next, ..)| next);
-                tokio::time::timeout_at(until, next).await
+                let changes = futures::future::select_all(watches).map(|(next, ..)| next);
+                tokio::select! {
+                    (resource, events) = changes => Next::Changes(resource, events.ok()),
+                    Ok(()) = served.changed() => Next::Kinds,
+                    () = tokio::time::sleep_until(until) => Next::Due,
+                }
             };
-            match changes {
-                Ok((resource, Ok(events))) => self.mark(&resource, &events),
+            match next {
+                Next::Changes(resource, Some(events)) => self.mark(&resource, &events),
                 // The watch fell behind: everything is counted.
-                Ok((_, Err(_))) => all_at = Instant::now(),
-                Err(_) => self.mark_due(),
+                Next::Changes(_, None) => all_at = Instant::now(),
+                Next::Kinds => self.mark_uncounted(),
+                Next::Due => self.mark_due(),
             }
         }
+    }
+
+    /// Notes the namespaces with quotas of objects that were not served when they were counted.
+    fn mark_uncounted(&mut self) {
+        let snapshot = self.store.snapshot();
+        for (key, object) in snapshot.list(RESOURCE, "", None) {
+            let Some(namespace) = namespace_of(key).filter(|namespace| !self.stale.contains(namespace)) else {
+                continue;
+            };
+            if parse(object).is_ok_and(|value| self.is_uncounted(&Quota::read(&value))) {
+                self.stale.insert(namespace);
+            }
+        }
+    }
+
+    /// Whether a quota does not say how much is used of something that can be counted now.
+    fn is_uncounted(&self, quota: &Quota) -> bool {
+        let mut measured = quota.wanted.keys().filter(|name| self.is_measured(name));
+        measured.any(|name| !quota.used.contains_key(name))
     }
 
     /// Counts a namespace once more after a while.
@@ -175,9 +200,7 @@ impl Counter {
             // Charges change what is used, and nothing else.
             let Ok(value) = parse(&event.object) else { return false };
             let quota = Quota::read(&value);
-            let mut measured = quota.wanted.keys().filter(|name| self.is_measured(name));
-            let known = measured.all(|name| quota.used.contains_key(name));
-            if quota.wanted != quota.hard || !known {
+            if quota.wanted != quota.hard || self.is_uncounted(&quota) {
                 return true;
             }
         }
@@ -272,6 +295,16 @@ impl Counter {
             }
         }
     }
+}
+
+/// What there is to be done next.
+enum Next {
+    /// Objects of a resource changed; nothing where the changes were missed.
+    Changes(String, Option<Vec<Arc<Event>>>),
+    /// Other kinds are served than before.
+    Kinds,
+    /// A time has come.
+    Due,
 }
 
 /// What a count has come to.

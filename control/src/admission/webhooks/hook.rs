@@ -1,19 +1,23 @@
 //! One webhook: what it is asked about, and how.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use serde_json::Value;
 
 use super::{
     Clients,
-    refusal::{self, Failure},
+    refusal::{self, Failure, UNAVAILABLE},
     review::{self, Answer, ReviewVersion},
 };
 use crate::{
     admission::{
         access,
-        attributes::Attributes,
+        attributes::{Attributes, Operation},
         deadline,
         expression::{Conditions, Input, scope},
         rules::{self, Rule},
@@ -21,9 +25,10 @@ use crate::{
         versions::Versioned,
     },
     kinds::{FieldError, Kind},
+    metrics::{AdmissionMetrics, WebhookCall},
     status::Status,
     warnings,
-    webhook::{Client, ConfigError},
+    webhook::{CallError, Client, ConfigError},
 };
 
 /// One entry of a configuration, compiled.
@@ -89,6 +94,11 @@ impl Hook {
         }
     }
 
+    /// Whether its rules take requests like this one, whatever the objects are.
+    pub fn concerns(&self, attributes: &Attributes<'_>) -> bool {
+        rules::matching(&self.rules, self.equivalent, attributes).is_some()
+    }
+
     /// The kind in whose version it sees the objects, if it is to be asked. Converts `objects` to it where conditions
     /// look at them.
     pub async fn invoked(
@@ -128,24 +138,25 @@ impl Hook {
         mutating: bool,
     ) -> Result<Answer, Failure> {
         if attributes.dry_run && !self.takes_dry_runs {
-            return Err(Failure::Refused(refusal::no_dry_run(&self.name)));
+            return Err(Failure::Internal(refusal::no_dry_run(&self.name)));
         }
-        let failed = |why: String| Failure::Call(why);
         let version = self.review_version.ok_or_else(|| {
-            failed(
-                "could not create admission objects: webhook does not accept known AdmissionReview versions (v1, \
-                 v1beta1)"
-                    .to_owned(),
-            )
+            let why = "could not create admission objects: webhook does not accept known AdmissionReview versions \
+                       (v1, v1beta1)";
+            Failure::Call(why.to_owned(), 400)
         })?;
-        let client = self.client.as_ref().map_err(|error| failed(format!("could not get REST client: {error}")))?;
+        let no_client = |error: &ConfigError| Failure::Call(format!("could not get REST client: {error}"), 500);
+        let client = self.client.as_ref().map_err(no_client)?;
         let uid = uuid::Uuid::new_v4().to_string();
         let review = review::request(version, &uid, attributes.request(invoked), object, old);
         let timeout = self.timeout.min(deadline::left());
         let answer = client.post(attributes.snapshot, Bytes::from(review), timeout, true).await;
-        let answer = answer.map_err(|error| failed(format!("failed to call webhook: {error}")))?;
+        let answer = answer.map_err(|error| {
+            let code = if let CallError::Refused { code, .. } = &error { *code } else { UNAVAILABLE };
+            Failure::Call(format!("failed to call webhook: {error}"), code)
+        })?;
         let answer = review::read(version, &uid, &answer, mutating)
-            .map_err(|why| failed(format!("received invalid webhook response: {why}")))?;
+            .map_err(|why| Failure::Call(format!("received invalid webhook response: {why}"), UNAVAILABLE))?;
         for (key, value) in &answer.audit_annotations {
             tracing::info!(webhook = self.name, key, value, "audit annotation of an admission webhook");
         }
@@ -158,15 +169,35 @@ impl Hook {
         }
     }
 
+    /// Counts that it was asked.
+    pub fn count(
+        &self,
+        metrics: &AdmissionMetrics,
+        operation: Operation,
+        mutating: bool,
+        begun: Instant,
+        failure: Option<&Failure>,
+    ) {
+        let (code, rejected) = match failure {
+            None => (200, None),
+            Some(Failure::Call(_, code)) => (*code, (!self.ignores_failures).then_some("calling_webhook_error")),
+            Some(Failure::Refused(status)) => (status.code, Some("no_error")),
+            Some(Failure::Internal(_)) => (0, Some("apiserver_internal_error")),
+        };
+        let (name, operation, took) = (self.name.as_str(), operation.as_str(), begun.elapsed());
+        metrics.called(WebhookCall { name, mutating, operation, took, code, rejected });
+    }
+
     /// What a failure comes to: the request is refused, or goes on.
-    pub fn failed(&self, failure: Failure) -> Result<(), Status> {
+    pub fn failed(&self, failure: Failure, mutating: bool, metrics: &AdmissionMetrics) -> Result<(), Status> {
         match failure {
-            Failure::Refused(status) => Err(status),
-            Failure::Call(why) if self.ignores_failures => {
+            Failure::Refused(status) | Failure::Internal(status) => Err(status),
+            Failure::Call(why, _) if self.ignores_failures => {
+                metrics.failed_open(&self.name, mutating);
                 tracing::warn!(webhook = self.name, configuration = self.configuration, why, "failing open");
                 deadline::must_not_be_over()
             }
-            Failure::Call(why) => Err(Status::internal(format!("failed calling webhook {:?}: {why}", self.name))),
+            Failure::Call(why, _) => Err(Status::internal(format!("failed calling webhook {:?}: {why}", self.name))),
         }
     }
 }

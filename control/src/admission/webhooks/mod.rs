@@ -33,9 +33,10 @@ use self::hook::Hook;
 use super::{attributes::Attributes, per_revision::PerRevision, versions::Versioned};
 use crate::{
     kinds::FieldError,
+    metrics::AdmissionMetrics,
     status::Status,
     store::Snapshot,
-    webhook::{Client, ClientConfig, ConfigError},
+    webhook::{Client, ClientConfig, ConfigError, Dial, Network},
 };
 
 pub use mutating::Reinvocation;
@@ -55,25 +56,37 @@ pub struct Webhooks {
 
 /// One client for all webhooks at one address with the same authorities: a change of a configuration keeps its
 /// connections. Clients are dropped with the hooks that use them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Clients {
+    network: Arc<dyn Dial>,
     kept: Mutex<HashMap<String, std::sync::Weak<Client>>>,
 }
 
 impl Default for Webhooks {
     fn default() -> Self {
-        Self {
-            mutating: PerRevision::new(MUTATING),
-            validating: PerRevision::new(VALIDATING),
-            clients: Clients::default(),
-        }
+        Self::over(Arc::new(Network))
     }
 }
 
 impl Webhooks {
+    /// Webhooks that are called over `network`.
+    pub fn over(network: Arc<dyn Dial>) -> Self {
+        Self {
+            mutating: PerRevision::new(MUTATING),
+            validating: PerRevision::new(VALIDATING),
+            clients: Clients { network, kept: Mutex::default() },
+        }
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self, snapshot: &Snapshot) -> bool {
         self.mutating.is_empty(snapshot) && self.validating.is_empty(snapshot)
+    }
+
+    /// Whether the rules of any of them take requests like this one.
+    pub fn concern(&self, attributes: &Attributes<'_>) -> bool {
+        let any = |of| self.hooks(of, attributes.snapshot).iter().any(|hook| hook.concerns(attributes));
+        any(&self.mutating) || any(&self.validating)
     }
 
     /// Has the mutating webhooks change the object.
@@ -82,15 +95,21 @@ impl Webhooks {
         attributes: &Attributes<'_>,
         objects: &mut Versioned<'_>,
         state: &mut Reinvocation,
+        metrics: &AdmissionMetrics,
     ) -> Result<(), Status> {
         let hooks = self.hooks(&self.mutating, attributes.snapshot);
-        mutating::dispatch(&hooks, attributes, objects, state).await
+        mutating::dispatch(&hooks, attributes, objects, state, metrics).await
     }
 
     /// Asks the validating webhooks.
-    pub async fn validate(&self, attributes: &Attributes<'_>, objects: &mut Versioned<'_>) -> Result<(), Status> {
+    pub async fn validate(
+        &self,
+        attributes: &Attributes<'_>,
+        objects: &mut Versioned<'_>,
+        metrics: &AdmissionMetrics,
+    ) -> Result<(), Status> {
         let hooks = self.hooks(&self.validating, attributes.snapshot);
-        validating::dispatch(&hooks, attributes, objects).await
+        validating::dispatch(&hooks, attributes, objects, metrics).await
     }
 
     fn hooks(&self, of: &PerRevision<Vec<Arc<Hook>>>, snapshot: &Snapshot) -> Vec<Arc<Hook>> {
@@ -108,7 +127,7 @@ impl Clients {
         if let Some(client) = self.kept.lock().get(&key).and_then(std::sync::Weak::upgrade) {
             return Ok(client);
         }
-        let client = Arc::new(Client::new(ClientConfig::read(config)?)?);
+        let client = Arc::new(Client::new(ClientConfig::read(config)?, self.network.clone())?);
         let mut kept = self.kept.lock();
         kept.retain(|_, client| client.strong_count() > 0);
         kept.insert(key, Arc::downgrade(&client));

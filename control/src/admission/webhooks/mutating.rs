@@ -1,15 +1,20 @@
 //! Mutating webhooks: one after the other, each on the object as the one before left it. Where one changes the object,
 //! all mutators are gone through once more, and those webhooks are asked again that want it.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Instant};
 
 use serde_json::Value;
 
-use super::{hook::Hook, refusal::Failure, review::Answer};
+use super::{
+    hook::Hook,
+    refusal::{Failure, UNAVAILABLE},
+    review::Answer,
+};
 use crate::{
     admission::{attributes::Attributes, versions::Versioned},
     api::patch,
     kinds::Kind,
+    metrics::AdmissionMetrics,
     schema::Schema,
     status::Status,
 };
@@ -77,6 +82,7 @@ pub async fn dispatch(
     attributes: &Attributes<'_>,
     objects: &mut Versioned<'_>,
     state: &mut Reinvocation,
+    metrics: &AdmissionMetrics,
 ) -> Result<(), Status> {
     if hooks.is_empty() {
         return Ok(());
@@ -88,8 +94,10 @@ pub async fn dispatch(
             continue;
         }
         objects.convert(&invoked).await?;
+        let begun = Instant::now();
         let asked = hook.ask(attributes, &invoked, (objects.object(), objects.old()), true).await;
         let patched = asked.and_then(|answer| patched(hook, &answer, attributes, &invoked, objects.object()));
+        hook.count(metrics, attributes.operation, true, begun, patched.as_ref().err());
         let changed = match patched {
             Ok(Some(object)) => {
                 let changed = object != *objects.object();
@@ -98,7 +106,7 @@ pub async fn dispatch(
             }
             Ok(None) => false,
             Err(failure) => {
-                hook.failed(failure)?;
+                hook.failed(failure, true, metrics)?;
                 false
             }
         };
@@ -118,26 +126,28 @@ fn patched(
     object: &Value,
 ) -> Result<Option<Value>, Failure> {
     let Some(text) = &answer.patch else { return Ok(None) };
-    let operations: Value = serde_json::from_slice(text)
-        .map_err(|error| Failure::Call(format!("received undecodable patch in webhook response: {error}")))?;
+    let operations: Value = serde_json::from_slice(text).map_err(|error| {
+        Failure::Call(format!("received undecodable patch in webhook response: {error}"), UNAVAILABLE)
+    })?;
     if !operations.is_array() {
-        return Err(Failure::Call("received undecodable patch in webhook response: it is not a list".to_owned()));
+        let why = "received undecodable patch in webhook response: it is not a list".to_owned();
+        return Err(Failure::Call(why, UNAVAILABLE));
     }
     if operations.as_array().is_some_and(Vec::is_empty) {
         return Ok(None);
     }
     if object.is_null() {
-        return Err(Failure::Refused(Status::internal(format!(
+        return Err(Failure::Internal(Status::internal(format!(
             "admission webhook {:?} attempted to modify the object, which is not supported for this operation",
             hook.name
         ))));
     }
     if answer.patch_type != "JSONPatch" {
-        return Err(Failure::Call(format!("unsupported patch type {:?}", answer.patch_type)));
+        return Err(Failure::Call(format!("unsupported patch type {:?}", answer.patch_type), UNAVAILABLE));
     }
     let patched = patch::json(invoked, object, &operations);
-    let patched = patched.map_err(|status| Failure::Refused(Status::internal(status.message)))?;
-    decoded(attributes, invoked, patched).map(Some).map_err(Failure::Refused)
+    let patched = patched.map_err(|status| Failure::Internal(Status::internal(status.message)))?;
+    decoded(attributes, invoked, patched).map(Some).map_err(Failure::Internal)
 }
 
 /// What was made of an object, read and defaulted as if a client had sent it.

@@ -9,11 +9,16 @@ use crate::status::{Status, reason};
 /// Why a webhook did not let a request pass.
 #[derive(Debug)]
 pub enum Failure {
-    /// It was not asked, or did not answer as it should: the failure policy decides.
-    Call(String),
-    /// The request is refused, whatever the failure policy says.
+    /// It was not asked, or did not answer as it should: the failure policy decides. With a code for `/metrics`.
+    Call(String, u16),
+    /// It denied the request.
     Refused(Status),
+    /// The request is refused, whatever the failure policy says, and not by the webhook.
+    Internal(Status),
 }
+
+/// The code of a call that came to nothing.
+pub const UNAVAILABLE: u16 = 503;
 
 /// The refusal of a request by the webhook `name`, whose answer had this `status`.
 pub fn denied(name: &str, status: &Value) -> Status {

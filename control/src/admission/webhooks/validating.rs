@@ -1,6 +1,6 @@
 //! Validating webhooks: all that are about a request are asked at once; one that refuses is enough.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use futures::future::join_all;
 use serde_json::Value;
@@ -9,6 +9,7 @@ use super::hook::Hook;
 use crate::{
     admission::{attributes::Attributes, deadline, versions::Versioned},
     kinds::Kind,
+    metrics::AdmissionMetrics,
     status::Status,
 };
 
@@ -17,6 +18,7 @@ pub async fn dispatch(
     hooks: &[Arc<Hook>],
     attributes: &Attributes<'_>,
     objects: &mut Versioned<'_>,
+    metrics: &AdmissionMetrics,
 ) -> Result<(), Status> {
     let mut asked: Vec<(&Hook, Arc<Kind>)> = Vec::new();
     for hook in hooks {
@@ -34,9 +36,12 @@ pub async fn dispatch(
         seen.push((objects.object().clone(), objects.old().clone()));
     }
     let answers = asked.iter().zip(&seen).map(|((hook, invoked), (object, old))| async move {
-        match hook.ask(attributes, invoked, (object, old), false).await {
+        let begun = Instant::now();
+        let answer = hook.ask(attributes, invoked, (object, old), false).await;
+        hook.count(metrics, attributes.operation, false, begun, answer.as_ref().err());
+        match answer {
             Ok(_) => Ok(()),
-            Err(failure) => hook.failed(failure),
+            Err(failure) => hook.failed(failure, false, metrics),
         }
     });
     join_all(answers).await.into_iter().collect()

@@ -12,17 +12,22 @@ use arc_swap::ArcSwap;
 use axum::body::Body;
 use http::{HeaderValue, Request, Response, header};
 use http_body_util::{BodyExt, Limited};
+use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use rustls::{ClientConfig, RootCertStore, crypto::CryptoProvider};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
+use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::{
     api::Status,
     auth::pki::{Authority, Issued},
 };
 
+/// Of a connection on which nothing was sent for a while: a log may be silent for an hour, and its node gone.
+const KEEPALIVE: TcpKeepalive =
+    TcpKeepalive::new().with_time(Duration::from_secs(30)).with_interval(Duration::from_secs(15)).with_retries(4);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// From the request to the first byte of the answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -95,15 +100,8 @@ impl Agents {
     pub async fn send(&self, to: &AgentAddress, mut request: Request<Body>) -> Result<Response<Body>, AgentError> {
         let (node, address) = (to.node.clone(), SocketAddr::new(to.ip, to.port));
         let timed_out = || AgentError::TimedOut { node: node.clone(), address };
-        let connecting = async {
-            let unreachable = |source| AgentError::Unreachable { node: node.clone(), address, source };
-            let tcp = TcpStream::connect(address).await.map_err(unreachable)?;
-            tcp.set_nodelay(true).map_err(unreachable)?;
-            let shaken = TlsConnector::from(self.tls.load_full()).connect(ServerName::from(to.ip), tcp).await;
-            shaken.map_err(|source| AgentError::Untrusted { node: node.clone(), address, source })
-        };
-        let stream = tokio::time::timeout(CONNECT_TIMEOUT, connecting).await.map_err(|_| timed_out())??;
         let protocol = |source| AgentError::Protocol { node: node.clone(), address, source };
+        let stream = self.connect(to).await?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(protocol)?;
         // Ends with the answer's body, or when whoever reads that is gone.
@@ -128,6 +126,52 @@ impl Agents {
         *response.version_mut() = http::Version::default();
         Ok(response)
     }
+
+    async fn connect(&self, to: &AgentAddress) -> Result<TlsStream<TcpStream>, AgentError> {
+        let (node, address) = (to.node.clone(), SocketAddr::new(to.ip, to.port));
+        let connecting = async {
+            let unreachable = |source| AgentError::Unreachable { node: node.clone(), address, source };
+            let tcp = TcpStream::connect(address).await.map_err(unreachable)?;
+            tcp.set_nodelay(true).map_err(unreachable)?;
+            SockRef::from(&tcp).set_tcp_keepalive(&KEEPALIVE).map_err(unreachable)?;
+            let shaken = TlsConnector::from(self.tls.load_full()).connect(ServerName::from(to.ip), tcp).await;
+            shaken.map_err(|source| AgentError::Untrusted { node: node.clone(), address, source })
+        };
+        let connected = tokio::time::timeout(CONNECT_TIMEOUT, connecting).await;
+        connected.map_err(|_| AgentError::TimedOut { node: node.clone(), address })?
+    }
+
+    /// Connects to a pod of the agent's node, at `pod`. A refusal of the pod, in the agent's words, is the inner error.
+    pub async fn connect_to_pod(
+        &self,
+        to: &AgentAddress,
+        pod: SocketAddr,
+    ) -> Result<Result<Upgraded, String>, AgentError> {
+        let (node, address) = (to.node.clone(), SocketAddr::new(to.ip, to.port));
+        let protocol = |source| AgentError::Protocol { node: node.clone(), address, source };
+        let stream = self.connect(to).await?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(protocol)?;
+        tokio::spawn(async move {
+            if let Err(e) = connection.with_upgrades().await {
+                tracing::debug!("connection to an agent ended: {e}");
+            }
+        });
+        let mut request = Request::new(Body::empty());
+        *request.uri_mut() = format!("/podConnections/{pod}").parse().unwrap_or_default();
+        let headers = request.headers_mut();
+        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(header::UPGRADE, HeaderValue::from_static("tcp"));
+        if let Ok(host) = HeaderValue::from_str(&address.to_string()) {
+            headers.insert(header::HOST, host);
+        }
+        let answer = tokio::time::timeout(ANSWER_TIMEOUT, sender.send_request(request)).await;
+        let answer = answer.map_err(|_| AgentError::TimedOut { node: node.clone(), address })?.map_err(protocol)?;
+        if answer.status() != http::StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(Err(text_of(answer.map(Body::new)).await));
+        }
+        hyper::upgrade::on(answer).await.map(Ok).map_err(protocol)
+    }
 }
 
 fn client_config(
@@ -146,13 +190,17 @@ fn client_config(
         .with_client_auth_cert(vec![certificate], key)?)
 }
 
+async fn text_of(response: Response<Body>) -> String {
+    match Limited::new(response.into_body(), ERROR_LIMIT).collect().await {
+        Ok(body) => String::from_utf8_lossy(&body.to_bytes()).trim().to_owned(),
+        Err(e) => format!("the agent's reason is lost: {e}"),
+    }
+}
+
 /// An agent's refusal as a Status: its text, under its own code.
 pub async fn error_of(response: Response<Body>) -> Status {
     let code = response.status().as_u16();
-    let text = match Limited::new(response.into_body(), ERROR_LIMIT).collect().await {
-        Ok(body) => String::from_utf8_lossy(&body.to_bytes()).trim().to_owned(),
-        Err(e) => format!("the agent's reason is lost: {e}"),
-    };
+    let text = text_of(response).await;
     match code {
         400 => Status::bad_request(text),
         404 => Status { code, reason: "NotFound", message: text, details: None },

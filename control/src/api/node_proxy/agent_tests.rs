@@ -2,7 +2,13 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::{Router, body::Body, extract::Request, routing::any};
+use axum::{
+    Router,
+    body::Body,
+    extract::{Path, Request},
+    response::{IntoResponse, Response},
+    routing::any,
+};
 use futures::StreamExt;
 use http_body_util::BodyExt;
 use hyper_util::{
@@ -14,10 +20,13 @@ use rustls::{RootCertStore, ServerConfig, crypto::ring, server::WebPkiClientVeri
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
-use tokio::net::TcpListener;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
 use tokio_rustls::TlsAcceptor;
 
-use super::{Agents, NodeProxy};
+use super::{Agents, NodeProxy, PodNetwork};
 use crate::{
     allocation::Allocator,
     api::{Api, open_store},
@@ -26,6 +35,7 @@ use crate::{
         pki::{Authority, CertificateSubject, Usage},
     },
     kinds::Registry,
+    webhook::Dial,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -34,6 +44,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 struct Lab {
     authority: Authority,
     client: kube::Client,
+    network: PodNetwork,
     api: Api,
     _dir: tempfile::TempDir,
 }
@@ -51,8 +62,9 @@ impl Lab {
         let allocator = Allocator::new("10.96.0.0/12".parse().unwrap(), 30000..=32767);
         let api = Api::new(store.clone(), kinds, allocator, "127.0.0.1:6443");
         let agents = Agents::new(&authority, &own, Arc::new(ring::default_provider())).unwrap();
-        api.reach_nodes_through(NodeProxy::new(store, agents));
-        Self { authority, client: api.client(Identity::control("test")), api, _dir: dir }
+        api.reach_nodes_through(NodeProxy::new(store, agents.clone()));
+        let network = PodNetwork::new(api.store_handle(), agents);
+        Self { authority, client: api.client(Identity::control("test")), network, api, _dir: dir }
     }
 
     /// A TLS server that shows a certificate of `authority` for 127.0.0.1 and insists on one of the cluster's.
@@ -83,7 +95,11 @@ impl Lab {
                     let Ok(tls) = acceptor.accept(tcp).await else { return };
                     let service = TowerToHyperService::new(agent_router());
                     // The caller going away is how most of these end.
-                    drop(auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(tls), service).await);
+                    drop(
+                        auto::Builder::new(TokioExecutor::new())
+                            .serve_connection_with_upgrades(TokioIo::new(tls), service)
+                            .await,
+                    );
                 });
             }
         });
@@ -115,6 +131,21 @@ impl Lab {
     }
 }
 
+/// Takes connections to the pod `10.244.1.7:80`, which says what it hears; to no other.
+async fn connect_to_pod(Path(address): Path<String>, request: Request) -> Response {
+    let is_upgrade = request.headers().get("upgrade").is_some_and(|to| to == "tcp");
+    if address != "10.244.1.7:80" || !is_upgrade {
+        return (http::StatusCode::BAD_GATEWAY, "connect: connection refused\n").into_response();
+    }
+    tokio::spawn(async move {
+        let mut upgraded = TokioIo::new(hyper::upgrade::on(request).await.unwrap());
+        let mut text = [0; 5];
+        upgraded.read_exact(&mut text).await.unwrap();
+        upgraded.write_all(&text).await.unwrap();
+    });
+    (http::StatusCode::SWITCHING_PROTOCOLS, [("connection", "upgrade"), ("upgrade", "tcp")], "").into_response()
+}
+
 /// Says what it was asked; streams without end under `/endless`, and refuses under `/containerLogs/…/gone`.
 fn agent_router() -> Router {
     let echo = |request: Request| async move {
@@ -127,6 +158,7 @@ fn agent_router() -> Router {
     };
     Router::new()
         .route("/endless", any(endless))
+        .route("/podConnections/{address}", any(connect_to_pod))
         .route("/containerLogs/default/web/gone", any(|| async { (http::StatusCode::NOT_FOUND, "no such log\n") }))
         .fallback(echo)
 }
@@ -210,4 +242,26 @@ async fn an_agent_that_is_away_or_false_is_said_to_be() {
     let (code, text) = lab.get("/api/v1/nodes/new/proxy/").await;
     assert!(code == 503 && text.contains("has not registered yet"), "{code} {text}");
     assert_eq!(lab.get("/api/v1/nodes/none/proxy/").await.0, 404);
+}
+
+#[tokio::test]
+async fn pods_are_reached_through_the_agents_of_their_nodes() {
+    let lab = Lab::new();
+    let address = lab.agent(&lab.authority).await;
+    lab.node_at("n1", address).await;
+    lab.patch("/api/v1/nodes/n1", json!({"spec": {"podCIDR": "10.244.1.0/24", "podCIDRs": ["10.244.1.0/24"]}})).await;
+
+    let stream = lab.network.connect("10.244.1.7:80".parse().unwrap()).await.unwrap();
+    let mut stream = TokioIo::new(stream);
+    stream.write_all(b"hello").await.unwrap();
+    let mut text = [0; 5];
+    stream.read_exact(&mut text).await.unwrap();
+    assert_eq!(&text, b"hello");
+
+    let refused = lab.network.connect("10.244.1.8:80".parse().unwrap()).await.err().unwrap();
+    assert_eq!(refused.to_string(), "connect: connection refused");
+    // No pod's address: by the host's own network.
+    let elsewhere = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    lab.network.connect(elsewhere.local_addr().unwrap()).await.unwrap();
+    elsewhere.accept().await.unwrap();
 }

@@ -7,6 +7,7 @@ mod agent;
 mod agent_tests;
 mod log_options;
 mod log_source;
+mod pod_network;
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -26,6 +27,7 @@ use crate::{
 use agent::{AgentAddress, AgentError};
 pub use agent::{Agents, AgentsError};
 use log_options::LogOptions;
+pub use pod_network::PodNetwork;
 
 /// Port of an agent that has not said otherwise.
 const AGENT_PORT: u16 = 10250;
@@ -59,19 +61,12 @@ impl NodeProxy {
         let snapshot = self.store.snapshot();
         let object =
             snapshot.get(resource, key).ok_or_else(|| Status::not_found(Subject { group: "", resource, name }))?;
-        K::decode(object.json()).map_err(|e| Status::internal(format!("{resource} {key:?}: {e}")))
+        decoded(object.json()).map_err(|e| Status::internal(format!("{resource} {key:?}: {e}")))
     }
 
-    /// Where the agent of a node listens, going by what its Node says.
+    /// Where the agent of a node listens.
     fn agent_of(&self, node: &str, port: Option<u16>) -> Result<AgentAddress, Status> {
-        let object: Node = self.object("nodes", node, node)?;
-        let status = object.status.unwrap_or_default();
-        let internal = status.addresses.iter().flatten().find(|a| a.type_ == "InternalIP");
-        let ip: IpAddr = internal.and_then(|a| a.address.parse().ok()).ok_or_else(|| {
-            unavailable(format!("node {node:?} has no address of type InternalIP: its agent has not registered yet"))
-        })?;
-        let said = status.daemon_endpoints.and_then(|d| d.kubelet_endpoint).and_then(|e| u16::try_from(e.port).ok());
-        Ok(AgentAddress { node: node.to_owned(), ip, port: port.or(said).unwrap_or(AGENT_PORT) })
+        agent_address(node, &self.object("nodes", node, node)?, port)
     }
 
     async fn pod_log(&self, namespace: &str, pod: &str, asked: &[(String, String)]) -> Result<Response, Status> {
@@ -103,6 +98,23 @@ impl NodeProxy {
         request.headers_mut().remove(http::header::AUTHORIZATION);
         self.agents.send(&agent, request).await.map_err(refused)
     }
+}
+
+fn decoded<K: Object>(json: &[u8]) -> serde_json::Result<K> {
+    K::decode(json)
+}
+
+/// Where the agent of a node listens, going by what its Node says.
+fn agent_address(name: &str, node: &Node, port: Option<u16>) -> Result<AgentAddress, Status> {
+    let status = node.status.as_ref();
+    let addresses = status.and_then(|status| status.addresses.as_ref()).into_iter().flatten();
+    let internal = addresses.filter(|address| address.type_ == "InternalIP").next();
+    let ip: IpAddr = internal.and_then(|a| a.address.parse().ok()).ok_or_else(|| {
+        unavailable(format!("node {name:?} has no address of type InternalIP: its agent has not registered yet"))
+    })?;
+    let endpoint = status.and_then(|status| status.daemon_endpoints.as_ref()?.kubelet_endpoint.as_ref());
+    let said = endpoint.and_then(|endpoint| u16::try_from(endpoint.port).ok());
+    Ok(AgentAddress { node: name.to_owned(), ip, port: port.or(said).unwrap_or(AGENT_PORT) })
 }
 
 fn node_and_port(text: &str) -> Result<(&str, Option<u16>), Status> {

@@ -1,7 +1,8 @@
 //! The OpenAPI documents: what kubectl reads to validate, explain and apply.
 //!
 //! [`OpenApi`] prepares them at the first request and keeps the bytes. `schemas` makes the definitions from the kinds'
-//! schemas, `paths` lists the operations, `v2` puts it all in the older form.
+//! schemas, `paths` lists the operations, `v2` puts it all in the older form. Of the versions that other servers answer
+//! for, the index says so, and the older form holds their part.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,7 +12,10 @@ use std::{
 use serde_json::{Map, Value, json};
 
 use super::{documents::Document, subresource};
-use crate::kinds::{Kind, Kinds};
+use crate::{
+    aggregation::{self, RemoteSpec, Version3},
+    kinds::{Kind, Kinds},
+};
 
 mod parameters;
 mod paths;
@@ -23,6 +27,8 @@ pub use paths::root;
 /// The documents of all served kinds.
 pub struct OpenApi {
     kinds: Arc<Kinds>,
+    /// Of the versions that other servers answer for.
+    others: Arc<Vec<RemoteSpec>>,
     prepared: OnceLock<Prepared>,
     /// `/openapi/v2` as JSON and as protobuf; few clients ask.
     older: OnceLock<Older>,
@@ -35,9 +41,15 @@ struct Prepared {
 }
 
 impl OpenApi {
-    /// Prepares the documents of all of `kinds`.
-    pub fn new(kinds: Arc<Kinds>) -> Self {
-        Self { kinds, prepared: OnceLock::new(), older: OnceLock::new() }
+    /// Prepares the documents of all of `kinds`; what is in `others` of versions that are served here is not looked at.
+    pub fn new(kinds: Arc<Kinds>, others: Arc<Vec<RemoteSpec>>) -> Self {
+        Self { kinds, others, prepared: OnceLock::new(), older: OnceLock::new() }
+    }
+
+    /// Whether `GET /openapi/v3/{path}` is for another server to answer.
+    pub fn is_served_elsewhere(&self, path: &str) -> bool {
+        let mut others = self.others.iter();
+        others.any(|spec| spec.root == path && matches!(spec.v3, Some(Version3::Served { .. })))
     }
 
     /// `GET /openapi/v3`
@@ -52,29 +64,43 @@ impl OpenApi {
 
     /// `GET /openapi/v2`
     pub fn v2(&self) -> &Older {
-        self.older.get_or_init(|| older(&self.kinds))
+        self.older.get_or_init(|| older(&self.kinds, &self.others))
     }
 
     fn prepared(&self) -> &Prepared {
-        self.prepared.get_or_init(|| Prepared::of(&self.kinds))
+        self.prepared.get_or_init(|| Prepared::of(&self.kinds, &self.others))
     }
 }
 
 impl Prepared {
-    fn of(kinds: &Kinds) -> Self {
+    fn of(kinds: &Kinds, others: &[RemoteSpec]) -> Self {
         let definitions = published_definitions(kinds, 3);
         let mut by_version: BTreeMap<String, Vec<&Kind>> = BTreeMap::new();
         for kind in kinds.iter() {
             by_version.entry(paths::root(kind)).or_default().push(kind);
         }
-        let documents: BTreeMap<String, Document> =
+        let mut documents: BTreeMap<String, Document> =
             by_version.into_iter().map(|(path, kinds)| (path, document(&kinds, &definitions))).collect();
+        let mut elsewhere = Map::new();
+        for spec in others {
+            match &spec.v3 {
+                Some(_) if documents.contains_key(&spec.root) => {}
+                Some(Version3::Served { url }) => {
+                    elsewhere.insert(spec.root.clone(), json!({"serverRelativeURL": url}));
+                }
+                Some(Version3::Converted(document)) => {
+                    documents.insert(spec.root.clone(), document.clone());
+                }
+                None => {}
+            }
+        }
         let urls: Map<String, Value> = documents
             .iter()
             .map(|(path, document)| {
                 let url = format!("/openapi/v3/{path}?hash={}", document.hash);
                 (path.clone(), json!({"serverRelativeURL": url}))
             })
+            .chain(elsewhere)
             .collect();
         Self { index: Document::new(json!({"paths": urls}).to_string()), documents }
     }
@@ -106,9 +132,13 @@ pub struct Older {
     pub protobuf: Document,
 }
 
-fn older(kinds: &Kinds) -> Older {
+fn older(kinds: &Kinds, others: &[RemoteSpec]) -> Older {
     let paths = kinds.iter().flat_map(|kind| paths::of(kind)).collect();
-    let document = v2::document(&paths, &published_definitions(kinds, 2));
+    let mut document = v2::document(&paths, &published_definitions(kinds, 2));
+    let is_served = |root: &str| kinds.iter().any(|kind| self::root(kind) == root);
+    for part in others.iter().filter(|spec| !is_served(&spec.root)).filter_map(|spec| spec.v2.as_deref()) {
+        aggregation::merge(&mut document, part);
+    }
     Older { json: Document::new(document.to_string()), protobuf: Document::new(v2::protobuf(&document)) }
 }
 
@@ -214,7 +244,7 @@ mod tests {
 
     #[test]
     fn the_index_names_every_version_with_the_hash_of_its_document() {
-        let openapi = OpenApi::new(Kinds::built_in());
+        let openapi = OpenApi::new(Kinds::built_in(), Arc::default());
         let index = read(&openapi.index().bytes);
         for path in ["api/v1", "apis/apps/v1", "apis/apps/v1beta2", "apis/discovery.k8s.io/v1"] {
             let document = openapi.document(path).unwrap();
@@ -227,7 +257,7 @@ mod tests {
     /// What kubectl looks for before it leaves validation to the server.
     #[test]
     fn every_kind_has_a_patch_that_takes_field_validation() {
-        let openapi = OpenApi::new(Kinds::built_in());
+        let openapi = OpenApi::new(Kinds::built_in(), Arc::default());
         for kind in Kinds::built_in().iter().filter(|k| k.stored().is_some()) {
             let document = read(&openapi.document(&paths::root(kind)).unwrap().bytes);
             let patches = document["paths"].as_object().unwrap().values().map(|path| &path["patch"]);
@@ -243,7 +273,7 @@ mod tests {
 
     #[test]
     fn a_document_holds_every_definition_it_refers_to() {
-        let openapi = OpenApi::new(Kinds::built_in());
+        let openapi = OpenApi::new(Kinds::built_in(), Arc::default());
         for document in openapi.prepared().documents.values() {
             let document = read(&document.bytes);
             let schemas: BTreeMap<String, Value> =

@@ -8,9 +8,11 @@ use std::sync::Arc;
 
 use super::{
     continue_token::ContinueToken,
-    go_type, indexed, namespace,
+    go_type, indexed,
+    list_text::{ListBody, ListText},
+    namespace,
     options::{self, NoState},
-    prefix, show, show_metadata, shown, table, takes,
+    prefix, shown, takes,
 };
 use crate::{
     api::{
@@ -20,8 +22,8 @@ use crate::{
         response,
     },
     definitions::conversion,
-    kinds::Kind,
-    request::accept::{Encoding, MetaVersion, ResponseForm},
+    kinds::Storage,
+    request::accept::{Encoding, ResponseForm},
     store::{Object, Snapshot},
 };
 
@@ -29,25 +31,35 @@ use crate::{
 pub async fn list(api: &Api, call: &Call) -> Result<Response, Status> {
     check(call)?;
     let place = api.resource(&call.target)?;
-    let (snapshot, token) = match options::state_of_list(api, call, &place.resource).await {
-        Ok(state) => state,
-        Err(NoState::Refused(status)) => return Err(status),
-        Err(NoState::Inconsistent(status, token)) => return Ok(expired(&status, &token)),
-    };
+    match select(api, call, &place).await {
+        Ok((objects, metadata)) => answer_list(call, &objects, &metadata).await,
+        Err(NoState::Refused(status)) => Err(status),
+        Err(NoState::Inconsistent(status, token)) => Ok(expired(&status, &token)),
+    }
+}
+
+/// The objects that a request selects, and the metadata of the list that they are: its revision, and how to go on if
+/// more follow.
+pub(in crate::api) async fn select(
+    api: &Api,
+    call: &Call,
+    place: &StorageLocation,
+) -> Result<(Vec<Arc<Object>>, Value), NoState> {
+    let (snapshot, token) = options::state_of_list(api, call, &place.resource).await?;
     let after = token.as_ref().map(|token| token.after.as_str());
     let kind = &call.target.kind;
-    let page = conversion::read(kind, || page(&snapshot, &place, call, after, call.query.limit)).await?;
+    let page = conversion::read(kind, || page(&snapshot, place, call, after, call.query.limit)).await?;
     let mut metadata = json!({"resourceVersion": snapshot.revision.to_string()});
     if let Some(last) = page.next.clone() {
         api.store().keep(&snapshot, &call.identity.name);
-        let left = remaining(&snapshot, &place, call, token.as_ref(), &page, &last);
+        let left = remaining(&snapshot, place, call, token.as_ref(), &page, &last);
         let token = ContinueToken { revision: Some(snapshot.revision), after: last.to_string(), left };
         metadata["continue"] = token.encode().into();
         if let Some(left) = left {
             metadata["remainingItemCount"] = left.into();
         }
     }
-    answer_list(call, &page.objects, &metadata).await
+    Ok((page.objects, metadata))
 }
 
 /// `GET` of the objects of `snapshot`, which were made for the request.
@@ -78,7 +90,13 @@ pub(in crate::api) async fn answer_list(
         let body = body.map_err(|error| Status::internal(format!("cannot encode the list: {error}")))?;
         return Ok(response::encoded(StatusCode::OK, Encoding::Protobuf, body));
     }
-    let text = conversion::read(kind, || text(call, objects, &metadata.to_string())).await?;
+    let is_shown_as_stored = !matches!(kind.storage, Storage::As(_));
+    let is_sent_as_written = !(call.accepted.encoding != Encoding::Json || call.accepted.pretty || call.info.pretty);
+    if is_shown_as_stored && is_sent_as_written && !call.info.gzip {
+        let text = ListText::new(call, objects.to_vec(), metadata);
+        return Ok(response::streamed(StatusCode::OK, ListBody::new(text)));
+    }
+    let text = conversion::read(kind, || ListText::new(call, objects.to_vec(), metadata).whole()).await?;
     Ok(response::json(StatusCode::OK, text))
 }
 
@@ -113,7 +131,7 @@ fn remaining(
 }
 
 /// The objects of one page.
-pub(in crate::api) struct Page {
+pub(super) struct Page {
     /// In the order of their keys.
     pub objects: Vec<Arc<Object>>,
     /// Key of the last object, if more follow.
@@ -122,7 +140,7 @@ pub(in crate::api) struct Page {
 
 /// The selected objects after a key, at most `limit`. Looks at those alone that an indexed value leaves, if the request
 /// names one.
-pub(in crate::api) fn page(
+pub(super) fn page(
     snapshot: &Snapshot,
     place: &StorageLocation,
     call: &Call,
@@ -168,60 +186,4 @@ fn protobuf(call: &Call, objects: &[Arc<Object>], metadata: &Value) -> Result<Ve
             answer::list(&kind.api_version(), &kind.list_kind(), metadata, &items)
         }
     }
-}
-
-/// The list as JSON.
-fn text(call: &Call, objects: &[Arc<Object>], metadata: &str) -> Vec<u8> {
-    let kind = &call.target.kind;
-    let size = objects.iter().map(|object| object.size()).sum::<usize>();
-    match call.accepted.form {
-        ResponseForm::Table(version) => table(call, kind, objects, metadata, version, size),
-        ResponseForm::PartialMetadata(version) | ResponseForm::PartialMetadataList(version) => {
-            let of = (version.api_version(), "PartialObjectMetadataList");
-            items(of, objects, metadata, size, |object, out| show_metadata(object, version, out))
-        }
-        ResponseForm::Object => {
-            let of = (&*kind.api_version(), &*kind.list_kind());
-            items(of, objects, metadata, size, |object, out| show(kind, object, out))
-        }
-    }
-}
-
-fn table(
-    call: &Call,
-    kind: &Kind,
-    objects: &[Arc<Object>],
-    metadata: &str,
-    version: MetaVersion,
-    size: usize,
-) -> Vec<u8> {
-    let mut out = Vec::with_capacity(size / 2 + 4096);
-    table::begin(&mut out, Some(kind), version, metadata);
-    let rows = table::Rows { include: call.query.include_object, version, now: jiff::Timestamp::now() };
-    for object in objects {
-        rows.row(&mut out, object, |object, out| show(kind, object, out));
-    }
-    table::end(&mut out);
-    out
-}
-
-/// A list, with its version and kind.
-fn items(
-    (api_version, list_kind): (&str, &str),
-    objects: &[Arc<Object>],
-    metadata: &str,
-    size: usize,
-    mut show: impl FnMut(&Object, &mut Vec<u8>),
-) -> Vec<u8> {
-    let mut out = Vec::with_capacity(size + 256);
-    let start = format!(r#"{{"kind":"{list_kind}","apiVersion":"{api_version}","metadata":{metadata},"items":["#);
-    out.extend_from_slice(start.as_bytes());
-    for (index, object) in objects.iter().enumerate() {
-        if index > 0 {
-            out.push(b',');
-        }
-        show(object, &mut out);
-    }
-    out.extend_from_slice(b"]}\n");
-    out
 }

@@ -11,13 +11,16 @@ mod continue_token;
 mod frames;
 mod get;
 mod list;
+mod list_text;
 mod options;
 pub mod table;
 mod watch;
 
 pub use get::{get, get_computed, render};
-pub(super) use list::{answer_list, page};
+use list::page;
+pub(super) use list::{answer_list, select};
 pub use list::{list, list_computed};
+pub(super) use options::NoState;
 pub use watch::watch;
 
 use bytes::Bytes;

@@ -40,9 +40,6 @@ pub struct Rows {
 impl Rows {
     /// One row, with what the client wants of the object.
     pub fn row(&self, out: &mut Vec<u8>, object: &Object, show: impl FnOnce(&Object, &mut Vec<u8>)) {
-        if !out.ends_with(b"[") {
-            out.push(b',');
-        }
         out.extend_from_slice(br#"{"cells":["#);
         for cell in &object.header.cells {
             match cell {

@@ -81,7 +81,7 @@ pub fn user_of(review: &Value) -> Identity {
     let spec = &review["spec"];
     let groups = spec["groups"].as_array().into_iter().flatten().filter_map(Value::as_str);
     let name = spec["user"].as_str().unwrap_or_default().to_owned();
-    Identity { name, groups: groups.map(str::to_owned).collect() }
+    Identity { name, groups: groups.map(str::to_owned).collect(), ..Identity::default() }
 }
 
 /// The review with its answer: whether `identity` may do what it asks about.

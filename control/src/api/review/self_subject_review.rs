@@ -3,13 +3,14 @@
 use serde_json::json;
 
 use super::Review;
+use crate::auth::user_info::user_info;
 
 /// The declaration of this review.
 pub(super) static REVIEW: Review = Review {
     group: "authentication.k8s.io",
     kind: "SelfSubjectReview",
     answer: |_, call, mut review| {
-        review["status"] = json!({"userInfo": {"username": call.identity.name, "groups": call.identity.groups}});
+        review["status"] = json!({"userInfo": user_info(&call.identity)});
         Ok(review)
     },
 };

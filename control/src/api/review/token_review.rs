@@ -1,10 +1,13 @@
 //! TokenReview: whose token this is, as a server that was shown it asks.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Review;
 use crate::{
-    auth::token::{API_AUDIENCE, TokenAuthenticator},
+    auth::{
+        token::{Identified, TokenAuthenticator},
+        user_info::user_info,
+    },
     status::Status,
 };
 
@@ -17,13 +20,19 @@ pub(super) static REVIEW: Review = Review {
         if token.is_empty() {
             return Err(Status::bad_request("token is required for TokenReview in authentication"));
         }
-        let audiences = review["spec"]["audiences"].as_array().map(Vec::as_slice).unwrap_or_default();
-        let for_us = audiences.is_empty() || audiences.iter().any(|audience| audience == API_AUDIENCE);
-        let identity = TokenAuthenticator::new(api.authorizer()).identify(token).map_err(|error| error.to_status())?;
-        review["status"] = match identity.filter(|_| for_us) {
-            Some(user) => json!({"authenticated": true, "audiences": [API_AUDIENCE],
-                "user": {"username": user.name, "groups": user.groups}}),
-            None => json!({"user": {}, "error": "invalid bearer token"}),
+        let tokens = TokenAuthenticator::new(api.authorizer());
+        let asked = review["spec"]["audiences"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        let mut audiences: Vec<String> = asked.map(str::to_owned).collect();
+        if audiences.is_empty() {
+            audiences.push(tokens.audience().to_owned());
+        }
+        let found = tokens.identify_for(token, &audiences).map_err(|error| error.to_status())?;
+        review["status"] = match found {
+            Ok(Identified { identity, audiences }) => {
+                json!({"authenticated": true, "user": user_info(&identity), "audiences": audiences})
+            }
+            Err(Some(why)) => json!({"user": {}, "error": format!("[invalid bearer token, {why}]")}),
+            Err(None) => json!({"user": {}, "error": "invalid bearer token"}),
         };
         Ok(review)
     },

@@ -15,6 +15,7 @@ mod proxy;
 mod resize;
 mod scale;
 mod status;
+mod token;
 
 use axum::response::Response;
 use futures::future::BoxFuture;
@@ -42,6 +43,7 @@ pub const ALL: &[&Subresource] = &[
     &resize::RESIZE,
     &scale::SCALE,
     &status::STATUS,
+    &token::TOKEN,
 ];
 
 /// One subresource.

@@ -7,7 +7,10 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::{Answer, Server, config_map, pod};
-use crate::admission::quota;
+use crate::{
+    admission::quota,
+    kinds::{BuiltIn, Kind},
+};
 
 const PODS: &str = "/api/v1/namespaces/default/pods";
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
@@ -66,6 +69,18 @@ async fn writers_at_the_same_time_never_exceed_a_quota_together() {
     let used = server.get(&format!("{QUOTAS}/q")).await.json["status"]["used"].clone();
     assert_eq!(used, json!({"configmaps": "40", "count/configmaps": "40"}));
     assert_eq!(server.get(MAPS).await.json["items"].as_array().unwrap().len(), 40);
+}
+
+#[tokio::test]
+async fn a_quota_counts_objects_of_a_kind_as_soon_as_that_is_served() {
+    let server = counting().await;
+    limit(&server, "q", json!({"hard": {"count/widgets.example.com": "1", "count/configmaps": "9"}})).await;
+    let counted = |status: &Value| !status["used"]["count/configmaps"].is_null();
+    assert!(until(&server, "q", counted).await["used"]["count/widgets.example.com"].is_null());
+    let plain = Kind::from(&BuiltIn::PLAIN);
+    let widgets = Kind { group: "example.com".into(), kind: "Widget".into(), plural: "widgets".into(), ..plain };
+    server.api.kinds().add(widgets).unwrap();
+    until(&server, "q", |status| status["used"]["count/widgets.example.com"] == "0").await;
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ use crate::{
     auth::Identity,
     definitions::controller,
     kinds::Registry,
+    webhook::{Dial, Network},
 };
 
 pub const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
@@ -31,7 +32,7 @@ impl Server {
     pub fn run_definitions(&mut self) {
         let stop = CancellationToken::new();
         let (store, kinds) = (self.api.store_handle(), self.api.kinds().clone());
-        tokio::spawn(controller::run(store, kinds, self.client(), stop.clone()));
+        tokio::spawn(controller::run(store, kinds, self.client(), Arc::new(Network), stop.clone()));
         self._tasks = Some(stop.drop_guard());
     }
 
@@ -323,7 +324,7 @@ async fn objects_are_whole_right_after_a_restart() {
     let open = || async {
         let kinds = Registry::default();
         let store: Arc<dyn crate::store::Store> = Arc::new(open_store(&path, &kinds).unwrap());
-        controller::load(&store, &kinds).await;
+        controller::load(&store, &kinds, &(Arc::new(Network) as Arc<dyn Dial>)).await;
         let allocator = Allocator::new("10.96.0.0/12".parse().unwrap(), 30000..=32767);
         Server { api: Api::new(store, kinds, allocator, "127.0.0.1:6443"), _dir: None, _tasks: None }
     };
@@ -331,7 +332,16 @@ async fn objects_are_whole_right_after_a_restart() {
     let (stop, task) = {
         let stop = CancellationToken::new();
         let (store, kinds) = (server.api.store_handle(), server.api.kinds().clone());
-        (stop.clone(), tokio::spawn(controller::run(store, kinds, server.api.client(Identity::control("test")), stop)))
+        (
+            stop.clone(),
+            tokio::spawn(controller::run(
+                store,
+                kinds,
+                server.api.client(Identity::control("test")),
+                Arc::new(Network),
+                stop,
+            )),
+        )
     };
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "default"}});
     assert_eq!(server.post("/api/v1/namespaces", namespace).await.code, 201);

@@ -3,7 +3,7 @@
 mod admission;
 mod conversion;
 mod custom_kinds;
-mod custom_resources;
+pub mod custom_resources;
 mod field_management;
 mod fuzz;
 mod kinds;
@@ -13,6 +13,7 @@ mod objects;
 mod reads;
 mod stored_kinds;
 mod subresources;
+mod tokens;
 mod watches;
 mod webhooks;
 mod writes;
@@ -27,7 +28,7 @@ use serde_json::{Value, json};
 use super::{Api, open_store};
 use crate::{
     allocation::Allocator,
-    auth::Identity,
+    auth::{Identity, account_token::TokenIssuer, pki::TokenKey},
     encode,
     kinds::Registry,
     store::{Change, Expect, Key, Write},
@@ -63,6 +64,9 @@ impl Server {
         let store = open_store(&dir.path().join("store.redb"), &kinds).unwrap();
         let allocator = Allocator::new("10.96.0.0/12".parse().unwrap(), 30000..=32767);
         let api = Api::new(Arc::new(store), kinds, allocator, "127.0.0.1:6443");
+        let (key, _) = TokenKey::create().unwrap();
+        let url = "https://kubernetes.default.svc.cluster.local".to_owned();
+        api.authorizer().facts().issue_tokens_by(TokenIssuer::new(key, url, "127.0.0.1:6443"));
         let server = Self { api, _dir: Some(dir), _tasks: None };
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "default"}});
         assert_eq!(server.post("/api/v1/namespaces", namespace).await.code, 201);

@@ -331,3 +331,40 @@ async fn a_read_waits_for_no_body() {
     let answer = tokio::time::timeout(std::time::Duration::from_secs(10), server.send(request)).await;
     assert_eq!(answer.expect("it is answered at once").status(), 200);
 }
+
+#[tokio::test]
+async fn a_long_list_that_is_sent_in_parts_is_the_one_that_is_sent_whole() {
+    let server = Server::start().await;
+    for n in 0..200 {
+        let mut map = config_map(&format!("m{n:03}"), json!({"app": "x"}));
+        map["data"] = json!({"text": "x".repeat(1000)});
+        assert_eq!(server.post(MAPS, map).await.code, 201);
+    }
+    let forms = [
+        "application/json",
+        "application/json;as=Table;v=v1;g=meta.k8s.io",
+        "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io",
+    ];
+    for accept in forms {
+        for path in [MAPS.to_owned(), format!("{MAPS}?limit=120"), format!("{MAPS}?labelSelector=app%3Dnone")] {
+            let request = || Request::builder().uri(&path).header("Accept", accept);
+            let parts = server.send(request().body(axum::body::Body::empty()).unwrap()).await;
+            let parts: Vec<_> = parts.into_body().into_data_stream().map(|part| part.unwrap()).collect().await;
+            // An answer to a client that takes gzip is made whole, and compressed where it is long.
+            let whole = request().header("Accept-Encoding", "gzip").body(axum::body::Body::empty()).unwrap();
+            let whole = server.send(whole).await;
+            let is_compressed = whole.headers().contains_key("content-encoding");
+            let bytes = axum::body::to_bytes(whole.into_body(), usize::MAX).await.unwrap();
+            let mut text = Vec::new();
+            match is_compressed {
+                true => drop(std::io::copy(&mut flate2::read::GzDecoder::new(&bytes[..]), &mut text).unwrap()),
+                false => text.extend_from_slice(&bytes),
+            }
+            assert!(parts.concat() == text, "{accept} {path}");
+            if accept == "application/json" && path == MAPS {
+                assert!(parts.len() > 2, "{} parts", parts.len());
+                assert_eq!(names(&serde_json::from_slice(&text).unwrap()).len(), 200);
+            }
+        }
+    }
+}

@@ -324,11 +324,22 @@ pub async fn remove_with(
 ) -> Result<(Arc<Object>, bool), Status> {
     let place = api.place(&call.target)?;
     let name = call.target.name.as_deref().unwrap_or_default();
+    remove_at(api, call, (&place, name), options, decide).await
+}
+
+/// The same of an object by its place and name.
+pub async fn remove_at(
+    api: &Api,
+    call: &Call,
+    (place, name): (&StorageLocation, &str),
+    options: &Options,
+    decide: Decide<'_>,
+) -> Result<(Arc<Object>, bool), Status> {
     for _ in 0..TRIES {
         let snapshot = api.store().snapshot();
-        let stored = current(&snapshot, &place, name)?;
+        let stored = current(&snapshot, place, name)?;
         let alongside = decide(&snapshot, &stored, &parse(&stored)?)?;
-        let prepared = prepare(api, call, &snapshot, &place, &stored, options, alongside).await?;
+        let prepared = prepare(api, call, &snapshot, place, &stored, options, alongside).await?;
         let (transaction, removes) = match prepared {
             Prepared::Unchanged => return Ok((stored, false)),
             Prepared::Ready { transaction, removes } => (transaction, removes),
@@ -341,7 +352,7 @@ pub async fn remove_with(
             };
             return Ok((marked, removes));
         }
-        if let Committed::Done(object) = pipeline::commit(api, &place, name, transaction).await? {
+        if let Committed::Done(object) = pipeline::commit(api, place, name, transaction).await? {
             return Ok((object, removes));
         }
     }

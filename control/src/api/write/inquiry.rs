@@ -138,10 +138,11 @@ impl Begun<'_> {
         }
     }
 
-    /// Refuses the object, as it is to be stored, if anybody denies it.
-    pub async fn validate(&self, new: &Value, managers: &str) -> Result<(), Status> {
-        let mut objects = self.objects(&self.attributes, self.shown(new, managers)?);
-        self.api.admission().ask_to_validate(&self.attributes, &mut objects).await
+    /// Refuses the object, as it is to be stored, if anybody denies it. `snapshot` is the present state.
+    pub async fn validate(&self, new: &Value, managers: &str, snapshot: &Snapshot) -> Result<(), Status> {
+        let attributes = Attributes { snapshot, ..self.attributes.clone() };
+        let mut objects = self.objects(&attributes, self.shown(new, managers)?);
+        self.api.admission().ask_to_validate(&attributes, &mut objects).await
     }
 
     /// Refuses the deletion, if anybody denies it.

@@ -22,6 +22,7 @@ pub use create::create;
 pub use delete::{Alongside, Options, delete, remove_with};
 pub use delete_collection::delete_collection;
 pub use inquiry::admit_form;
+pub use metadata::of as metadata_of;
 pub use options::check as check_options;
 pub use patch::{instructions as patch_instructions, patch};
 pub use update::{ObjectUpdate, change, update};

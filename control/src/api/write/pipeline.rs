@@ -142,6 +142,8 @@ pub async fn prepare(api: &Api, call: &Call, snapshot: &Snapshot, pending: Pendi
     let (is_apply, is_mark) = (matches!(ownership, Ownership::Decided(_)), matches!(action, Action::Mark(_)));
     let inquiry = inquiry.begin(api, call, &request, old, subresource)?;
     let mut managers = Cow::Borrowed(old.as_ref().map_or("", |old| old.object.managers()));
+    let after_mutation: Snapshot;
+    let (mut snapshot, mut request) = (snapshot, request);
     let mut new = match action {
         Action::Put(mut new) => {
             let effect = subresource.map_or(Effect::Update, |subresource| subresource.effect);
@@ -157,7 +159,13 @@ pub async fn prepare(api: &Api, call: &Call, snapshot: &Snapshot, pending: Pendi
                 }
             }
             match &inquiry {
-                Some(inquiry) => new = inquiry.mutate(&request, new, &mut managers).await?,
+                Some(inquiry) => {
+                    new = inquiry.mutate(&request, new, &mut managers).await?;
+                    // Webhooks take their time: whether the object is allowed is decided on what there is after them.
+                    after_mutation = api.store().snapshot();
+                    snapshot = &after_mutation;
+                    request.snapshot = snapshot;
+                }
                 None => admission.mutate(&request, &mut new).await?,
             }
             match (effect, stored) {
@@ -186,7 +194,7 @@ pub async fn prepare(api: &Api, call: &Call, snapshot: &Snapshot, pending: Pendi
             }
             admission.validate(&request, &new).await?;
             if let Some(inquiry) = &inquiry {
-                inquiry.validate(&new, &managers).await?;
+                inquiry.validate(&new, &managers, snapshot).await?;
             }
             if stored == Some(&new) && old.is_some_and(|old| is_same_account(old.object.managers(), &managers)) {
                 return Ok(Prepared::Unchanged);

@@ -391,3 +391,47 @@ fn everyone_authenticated_is_in_a_group() {
     assert!(user("joe", &[]).is_in(AUTHENTICATED));
     assert!(!Identity::anonymous().is_in(AUTHENTICATED));
 }
+
+#[tokio::test]
+async fn an_extension_server_asks_about_its_users_and_reads_whom_to_trust() {
+    let cluster = Cluster::with_defaults().await;
+    let account = "system:serviceaccount:wardle:api";
+    let server = user(account, &["system:serviceaccounts", "system:serviceaccounts:wardle"]);
+    let subject = json!([{"kind": "ServiceAccount", "name": "api", "namespace": "wardle"}]);
+    let (tokens, accesses) =
+        ("/apis/authentication.k8s.io/v1/tokenreviews", "/apis/authorization.k8s.io/v1/subjectaccessreviews");
+    let token = json!({"kind": "TokenReview", "apiVersion": "authentication.k8s.io/v1", "spec": {"token": "x"}});
+    // As `k8s.io/apiserver` asks, with what the front proxy said about the user.
+    let access = json!({"kind": "SubjectAccessReview", "apiVersion": "authorization.k8s.io/v1",
+        "metadata": {"creationTimestamp": null}, "spec": {"user": "jane", "groups": ["dev", "system:authenticated"],
+        "extra": {"scopes": ["a"]}, "uid": "1", "resourceAttributes": {"verb": "list", "namespace": "default",
+            "group": "wardle.example.com", "version": "v1alpha1", "resource": "flunders"}},
+        "status": {"allowed": false}});
+    for (path, review) in [(tokens, &token), (accesses, &access)] {
+        assert_eq!(cluster.decide(&server, "POST", path), Verdict::Refused { reason: String::new() }, "{review}");
+    }
+    let delegator = binding("ClusterRoleBinding", "delegator", "ClusterRole/system:auth-delegator", subject.clone());
+    assert_eq!(cluster.post(&format!("{RBAC}/clusterrolebindings"), delegator).await.0, 201);
+    let reader = binding("RoleBinding", "reader", "Role/extension-apiserver-authentication-reader", subject);
+    assert_eq!(cluster.post(&format!("{RBAC}/namespaces/kube-system/rolebindings"), reader).await.0, 201);
+
+    assert!(cluster.allows(&server, "POST", tokens) && cluster.allows(&server, "POST", accesses));
+    let (code, answer) = cluster.call(server.clone(), Method::POST, tokens, token).await;
+    assert_eq!((code, &answer["status"]["error"]), (201, &json!("invalid bearer token")));
+    let (code, answer) = cluster.call(server.clone(), Method::POST, accesses, access.clone()).await;
+    assert_eq!((code, &answer["status"]["allowed"]), (201, &json!(false)));
+    let flunders = json!([{"verbs": ["list"], "apiGroups": ["wardle.example.com"], "resources": ["flunders"]}]);
+    assert_eq!(cluster.post(&format!("{RBAC}/clusterroles"), role("ClusterRole", "reads", flunders)).await.0, 201);
+    let group = json!([{"kind": "Group", "name": "dev", "apiGroup": "rbac.authorization.k8s.io"}]);
+    let bound = binding("ClusterRoleBinding", "dev", "ClusterRole/reads", group);
+    assert_eq!(cluster.post(&format!("{RBAC}/clusterrolebindings"), bound).await.0, 201);
+    let (_, answer) = cluster.call(server.clone(), Method::POST, accesses, access).await;
+    assert_eq!(answer["status"]["allowed"], true);
+
+    let maps = "/api/v1/namespaces/kube-system/configmaps";
+    let own = "extension-apiserver-authentication";
+    assert!(cluster.allows(&server, "GET", &format!("{maps}/{own}")));
+    assert!(cluster.allows(&server, "GET", &format!("{maps}?watch=1&fieldSelector=metadata.name%3D{own}")));
+    assert!(!cluster.allows(&server, "GET", maps));
+    assert!(!cluster.allows(&server, "GET", &format!("{maps}/other")));
+}

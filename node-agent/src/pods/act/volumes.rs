@@ -16,7 +16,7 @@ use crate::pods::{
     outcome::Failure,
     recorder::EventType,
     spec,
-    volumes::{self, Kind},
+    volumes::{self, GroupAccess, Kind},
 };
 
 /// Makes all volumes of `pod`, and its hosts and resolver files.
@@ -125,7 +125,7 @@ fn write(context: &Context, pod: &Pod, volume: &Volume, sources: &Sources) -> Re
                 volumes::mount_memory(&directory, limit).map_err(io)?;
             }
             fs::set_permissions(&directory, fs::Permissions::from_mode(0o777)).map_err(io)?;
-            group.map_or(Ok(()), |group| volumes::set_group(&directory, group)).map_err(io)?;
+            group.map_or(Ok(()), |group| volumes::set_group(&directory, group, GroupAccess::Write)).map_err(io)?;
         }
         Kind::Files { projections, default_mode, secret } => {
             let downward = downward(context, pod);

@@ -3,11 +3,14 @@
 
 use std::{
     fs, io,
-    os::unix::fs::{PermissionsExt, symlink},
+    os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink},
     path::Path,
 };
 
-use super::{files::Contents, fs_group::set_group};
+use super::{
+    files::Contents,
+    fs_group::{GroupAccess, set_group},
+};
 
 const DATA: &str = "..data";
 const NEW_DATA: &str = "..data_tmp";
@@ -32,9 +35,12 @@ pub fn write(directory: &Path, contents: &Contents, group: Option<u32>) -> io::R
         }
         fs::write(&path, &file.bytes)?;
         fs::set_permissions(&path, fs::Permissions::from_mode(file.mode))?;
+        if file.owner.is_some() {
+            chown(&path, file.owner, None)?;
+        }
     }
     if let Some(group) = group {
-        set_group(&fresh, group)?;
+        set_group(&fresh, group, GroupAccess::Read)?;
     }
     let link = directory.join(NEW_DATA);
     if link.symlink_metadata().is_ok() {
@@ -69,12 +75,14 @@ fn link_names(directory: &Path, contents: &Contents) -> io::Result<()> {
 }
 
 fn is_current(data: &Path, contents: &Contents, group: Option<u32>) -> bool {
-    // The group may read and write what it owns.
-    let of_group = if group.is_some() { 0o060 } else { 0 };
+    // The group may read what it owns.
+    let of_group = if group.is_some() { GroupAccess::Read.bits() } else { 0 };
     let same = contents.iter().all(|(path, file)| {
         let path = data.join(path);
-        let mode = fs::metadata(&path).map(|meta| meta.permissions().mode() & 0o777);
-        fs::read(&path).is_ok_and(|bytes| bytes == file.bytes) && mode.is_ok_and(|mode| mode == file.mode | of_group)
+        let has_mode = |meta: &fs::Metadata| meta.permissions().mode() & 0o777 == file.mode | of_group;
+        let is_owned = |meta: &fs::Metadata| file.owner.is_none_or(|owner| owner == meta.uid());
+        fs::read(&path).is_ok_and(|bytes| bytes == file.bytes)
+            && fs::metadata(&path).is_ok_and(|meta| has_mode(&meta) && is_owned(&meta))
     });
     same && count(data).is_ok_and(|count| count == contents.len())
 }
@@ -96,7 +104,9 @@ mod tests {
     fn contents(pairs: &[(&str, &str)]) -> Contents {
         pairs
             .iter()
-            .map(|(path, text)| ((*path).to_owned(), File { bytes: text.as_bytes().to_vec(), mode: 0o640 }))
+            .map(|(path, text)| {
+                ((*path).to_owned(), File { bytes: text.as_bytes().to_vec(), mode: 0o640, owner: None })
+            })
             .collect()
     }
 
@@ -127,7 +137,7 @@ mod tests {
         let files = contents(&[("a", "1")]);
         write(directory.path(), &files, group).unwrap();
         let first = fs::read_link(directory.path().join(DATA)).unwrap();
-        assert_eq!(fs::metadata(directory.path().join("a")).unwrap().permissions().mode() & 0o777, 0o660);
+        assert_eq!(fs::metadata(directory.path().join("a")).unwrap().permissions().mode() & 0o777, 0o640);
         write(directory.path(), &files, group).unwrap();
         assert_eq!(fs::read_link(directory.path().join(DATA)).unwrap(), first);
     }

@@ -1,16 +1,16 @@
-//! Volumes whose files are made from objects: ConfigMap, Secret, downwardAPI, and projections of several. Pure: what
+//! Volumes whose files are made from objects: ConfigMap, Secret, downwardAPI, tokens, and projections of several. Pure: what
 //! files there are to be.
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{DownwardAPIVolumeFile, KeyToPath, Pod, Volume};
+use k8s_openapi::api::core::v1::{DownwardAPIVolumeFile, KeyToPath, Pod, ServiceAccountTokenProjection, Volume};
 
 use crate::pods::{
     downward::Downward,
     env::Sources,
     objects::{ObjectKey, ObjectKind},
     outcome::Failure,
-    spec,
+    spec, token,
 };
 
 /// Files by their path in the volume.
@@ -23,6 +23,14 @@ pub struct File {
     pub bytes: Vec<u8>,
     /// Permission bits, octal 0 to 0777.
     pub mode: u32,
+    /// The user whose the file is, where that is not the agent's.
+    pub owner: Option<u32>,
+}
+
+impl File {
+    fn new(bytes: Vec<u8>, mode: u32) -> Self {
+        Self { bytes, mode, owner: None }
+    }
 }
 
 /// One source of a volume's files.
@@ -31,14 +39,16 @@ pub enum Projection<'a> {
     Object { kind: ObjectKind, name: &'a str, items: Option<&'a [KeyToPath]>, optional: bool },
     /// Fields of the pod itself.
     Downward(&'a [DownwardAPIVolumeFile]),
+    /// A token of the pod's ServiceAccount.
+    Token(&'a ServiceAccountTokenProjection),
     /// Of a kind that is not served.
     Unserved(&'static str),
 }
 
 impl Projection<'_> {
-    /// Its files come from a Secret.
+    /// Its files come from a Secret, or are one.
     pub fn is_secret(&self) -> bool {
-        matches!(self, Self::Object { kind: ObjectKind::Secret, .. })
+        matches!(self, Self::Object { kind: ObjectKind::Secret, .. } | Self::Token(_))
     }
 }
 
@@ -73,8 +83,8 @@ pub fn projections(volume: &Volume) -> Option<(Vec<Projection<'_>>, u32)> {
             Projection::Object { kind: ObjectKind::Secret, name: &source.name, items, optional }
         } else if let Some(source) = &source.downward_api {
             Projection::Downward(source.items.as_deref().unwrap_or_default())
-        } else if source.service_account_token.is_some() {
-            Projection::Unserved("serviceAccountToken")
+        } else if let Some(source) = &source.service_account_token {
+            Projection::Token(source)
         } else {
             Projection::Unserved("source")
         }
@@ -89,6 +99,7 @@ pub fn references(pod: &Pod, projections: &[Projection<'_>]) -> Vec<ObjectKey> {
         Projection::Object { kind, name, .. } => {
             Some(ObjectKey { kind: *kind, namespace: namespace.clone(), name: (*name).to_owned() })
         }
+        Projection::Token(source) => Some(token::key(pod, source)),
         Projection::Downward(_) | Projection::Unserved(_) => None,
     });
     keys.collect()
@@ -113,11 +124,18 @@ pub fn contents(
                     let value = field
                         .or_else(resource)
                         .ok_or_else(|| failed(format!("the source of {:?} is not known", item.path)))?;
-                    contents.insert(
-                        safe(&item.path)?,
-                        File { bytes: value.into_bytes(), mode: mode(item.mode, default_mode) },
-                    );
+                    contents.insert(safe(&item.path)?, File::new(value.into_bytes(), mode(item.mode, default_mode)));
                 }
+            }
+            Projection::Token(source) => {
+                let key = token::key(downward.pod, source);
+                let payload = sources.get(&key).cloned().flatten();
+                let bytes = payload.and_then(|payload| payload.data.get(token::TOKEN).cloned());
+                let bytes = bytes.ok_or_else(|| failed(format!("there is no {key}")))?;
+                let owner = only_user(downward.pod);
+                let shared = owner.is_some() || has_group(downward.pod);
+                let mode = if shared { 0o600 } else { default_mode };
+                contents.insert(safe(&source.path)?, File { bytes, mode, owner });
             }
             Projection::Object { kind, name, items, optional } => {
                 let namespace = spec::pod_ref(downward.pod).namespace;
@@ -132,17 +150,15 @@ pub fn contents(
                     let all = payload
                         .data
                         .iter()
-                        .map(|(key, bytes)| Ok((safe(key)?, File { bytes: bytes.clone(), mode: default_mode })));
+                        .map(|(key, bytes)| Ok((safe(key)?, File::new(bytes.clone(), default_mode))));
                     contents.extend(all.collect::<Result<Vec<_>, Failure>>()?);
                     continue;
                 };
                 for item in items {
                     match payload.data.get(&item.key) {
                         Some(bytes) => {
-                            contents.insert(
-                                safe(&item.path)?,
-                                File { bytes: bytes.clone(), mode: mode(item.mode, default_mode) },
-                            );
+                            let file = File::new(bytes.clone(), mode(item.mode, default_mode));
+                            contents.insert(safe(&item.path)?, file);
                         }
                         None if *optional => {}
                         None => {
@@ -155,6 +171,24 @@ pub fn contents(
         }
     }
     Ok(contents)
+}
+
+/// The one user whom all containers of a pod run as, if the pod says so: a token is that user's.
+fn only_user(pod: &Pod) -> Option<u32> {
+    let spec = pod.spec.as_ref()?;
+    let of_pod = spec.security_context.as_ref().and_then(|security| security.run_as_user);
+    let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
+    let mut users = containers.map(|container| {
+        let own = container.security_context.as_ref().and_then(|security| security.run_as_user);
+        own.or(of_pod)
+    });
+    let first = users.next()??;
+    users.all(|user| user == Some(first)).then(|| u32::try_from(first).ok()).flatten()
+}
+
+fn has_group(pod: &Pod) -> bool {
+    let security = pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref());
+    security.is_some_and(|security| security.fs_group.is_some())
 }
 
 fn mode(own: Option<i32>, default: u32) -> u32 {
@@ -233,6 +267,36 @@ mod tests {
         ]);
         let expected = [file("a", "1", 0o644), file("name", "p", 0o644), file("pass", "x", 0o644)];
         assert_eq!(made(json!({ "projected": { "sources": sources } })).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_token_belongs_to_who_runs_the_containers() {
+        let source = ServiceAccountTokenProjection { path: "token".into(), ..ServiceAccountTokenProjection::default() };
+        let made = |spec: Value| {
+            let pod = json!({"metadata": {"name": "p", "namespace": "a", "uid": "u"}, "spec": spec});
+            let pod: Pod = serde_json::from_value(pod).unwrap();
+            let data = [(token::TOKEN.to_owned(), b"t".to_vec())].into();
+            let payload = Payload { data, ..Payload::default() };
+            let sources = Sources::from([(token::key(&pod, &source), Some(Arc::new(payload)))]);
+            let downward =
+                Downward { pod: &pod, container: None, pod_ip: None, node_ip: Ipv4Addr::LOCALHOST, cpus: 1, memory: 1 };
+            let projections = [Projection::Token(&source)];
+            assert!(projections[0].is_secret());
+            assert!(contents(&projections, 0o644, &Sources::new(), &downward).is_err(), "without the token");
+            let file = contents(&projections, 0o644, &sources, &downward).unwrap().remove("token").unwrap();
+            assert_eq!(file.bytes, b"t");
+            (file.mode, file.owner)
+        };
+        let two =
+            |a: Value, b: Value| json!([{"name": "a", "securityContext": a}, {"name": "b", "securityContext": b}]);
+        let user = |id: i64| json!({"runAsUser": id});
+        assert_eq!(made(json!({"containers": two(json!({}), json!({}))})), (0o644, None));
+        assert_eq!(made(json!({"containers": two(user(7), user(7))})), (0o600, Some(7)));
+        assert_eq!(made(json!({"containers": two(user(7), user(8))})), (0o644, None));
+        assert_eq!(made(json!({"containers": two(user(7), json!({}))})), (0o644, None));
+        assert_eq!(made(json!({"containers": two(user(7), json!({})), "securityContext": user(7)})), (0o600, Some(7)));
+        let group = json!({"fsGroup": 9});
+        assert_eq!(made(json!({"containers": two(json!({}), json!({})), "securityContext": group})), (0o600, None));
     }
 
     #[test]

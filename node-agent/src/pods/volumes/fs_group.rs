@@ -18,10 +18,29 @@ use nix::{
 
 use super::beneath;
 
+/// What the group may do with the files. Source: `SetVolumeOwnership` of Kubernetes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GroupAccess {
+    /// Files that the agent makes: containers do not change them.
+    Read,
+    /// Everything.
+    Write,
+}
+
+impl GroupAccess {
+    /// Permission bits that every file gets.
+    pub fn bits(self) -> u32 {
+        match self {
+            Self::Read => 0o440,
+            Self::Write => 0o660,
+        }
+    }
+}
+
 /// Gives `directory`, and all below it, to `group`.
-pub fn set_group(directory: &Path, group: u32) -> io::Result<()> {
+pub fn set_group(directory: &Path, group: u32, access: GroupAccess) -> io::Result<()> {
     let root = beneath::open_root(directory)?;
-    give(&root, group)?;
+    give(&root, group, access)?;
     // Directories whose entries are still to be looked at, by their path in the root: one descriptor is open at a time,
     // however deep a container made them.
     let mut open = vec![PathBuf::from(".")];
@@ -31,7 +50,7 @@ pub fn set_group(directory: &Path, group: u32) -> io::Result<()> {
         for entry in fs::read_dir(beneath::path_of(&directory))? {
             let path = path.join(entry?.file_name());
             let Some(file) = unless_gone(beneath::open_without_links(&root, &path, OFlag::empty()))? else { continue };
-            if give(&file, group)? {
+            if give(&file, group, access)? {
                 open.push(path);
             }
         }
@@ -49,14 +68,14 @@ fn unless_gone(opened: io::Result<OwnedFd>) -> io::Result<Option<OwnedFd>> {
 }
 
 /// Gives one file to the group; says whether it is a directory.
-fn give(file: &OwnedFd, group: u32) -> io::Result<bool> {
+fn give(file: &OwnedFd, group: u32, access: GroupAccess) -> io::Result<bool> {
     let mode = fstat(file)?.st_mode;
     let kind = SFlag::from_bits_truncate(mode) & SFlag::S_IFMT;
     fchownat(file, c"", None, Some(Gid::from_raw(group)), AtFlags::AT_EMPTY_PATH)?;
     let is_dir = kind == SFlag::S_IFDIR;
     if kind != SFlag::S_IFLNK {
         const SET_GROUP_ID: u32 = 0o2000;
-        let wider = if is_dir { mode | 0o770 | SET_GROUP_ID } else { mode | 0o060 };
+        let wider = mode | access.bits() | if is_dir { 0o110 | SET_GROUP_ID } else { 0 };
         // A descriptor of O_PATH takes no fchmod, and to open a device for more would have effects.
         fs::set_permissions(beneath::path_of(file), fs::Permissions::from_mode(wider & 0o7777))?;
     }
@@ -89,7 +108,7 @@ mod tests {
         symlink(&outside, volume.join("link")).unwrap();
         // To open it for reading would wait for a writer.
         mkfifo(&volume.join("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
-        set_group(&volume, getegid().as_raw()).unwrap();
+        set_group(&volume, getegid().as_raw(), GroupAccess::Write).unwrap();
         let mode = |path: &Path| fs::symlink_metadata(path).unwrap().permissions().mode() & 0o7777;
         assert_eq!(mode(&volume.join("a/b/c")), 0o660);
         assert_eq!(mode(&volume.join("a/b")) & 0o2770, 0o2770);
@@ -125,7 +144,7 @@ mod tests {
                     swap("dir", "dirlink");
                 }
             });
-            let outcome: io::Result<()> = (0..5_000).try_for_each(|_| set_group(&volume, 4242));
+            let outcome: io::Result<()> = (0..5_000).try_for_each(|_| set_group(&volume, 4242, GroupAccess::Write));
             done.store(true, Ordering::Relaxed);
             outcome.unwrap();
         });

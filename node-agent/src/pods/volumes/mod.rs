@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 pub use atomic::write as write_atomically;
 pub use empty_dir::{mount_memory, unmount_all};
 pub use files::{Projection, contents, projections, references};
-pub use fs_group::set_group;
+pub use fs_group::{GroupAccess, set_group};
 pub use host_path::check as check_host_path;
 use k8s_openapi::api::core::v1::{Pod, Volume};
 pub use mounts::mounts;
@@ -36,7 +36,7 @@ pub enum Kind<'a> {
     },
     /// A file or directory of the host.
     HostPath { path: &'a str, kind: &'a str },
-    /// Files made from objects: ConfigMap, Secret, downwardAPI, projected.
+    /// Files made from objects: ConfigMap, Secret, downwardAPI, tokens, projected.
     Files {
         projections: Vec<Projection<'a>>,
         default_mode: u32,

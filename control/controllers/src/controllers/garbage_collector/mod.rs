@@ -77,11 +77,11 @@ impl Collector {
     /// The kinds whose objects are collected. Events own nothing and are owned by nothing.
     fn collected(&self) -> Option<Vec<Served>> {
         let kinds = self.kinds.borrow().clone()?;
-        Some(kinds.iter().filter(|kind| kind.resource.kind != "Event").cloned().collect())
+        Some(kinds.kinds.iter().filter(|kind| kind.resource.kind != "Event").cloned().collect())
     }
 
     fn served(&self, kind: &KindName) -> Option<Served> {
-        self.kinds.borrow().as_ref()?.iter().find(|served| *served.name() == **kind).cloned()
+        self.kinds.borrow().as_ref()?.kinds.iter().find(|served| *served.name() == **kind).cloned()
     }
 
     /// The kinds whose first listing is not complete; `None` before the kinds are known.

@@ -19,8 +19,8 @@ impl Collector {
     /// The state of an owner that no watch has shown. One of an unknown kind is taken to be there.
     pub(super) async fn ask(&self, object: &OwnedObject, owner: &OwnerReference) -> Result<OwnerState, Failure> {
         let group = owner.api_version.split_once('/').map_or("", |(group, _)| group);
-        let found = self.kinds.borrow().as_ref().and_then(|kinds| {
-            kinds.iter().find(|kind| kind.resource.kind == owner.kind && kind.resource.group == group).cloned()
+        let found = self.kinds.borrow().as_ref().and_then(|found| {
+            found.kinds.iter().find(|kind| kind.resource.kind == owner.kind && kind.resource.group == group).cloned()
         });
         let Some(kind) = found else { return Ok(OwnerState::Solid) };
         // A cluster-wide object can't be owned by a namespaced one: there is no namespace to look in.

@@ -19,12 +19,14 @@ pub struct Remaining {
     pub finalizers: BTreeMap<String, usize>,
     /// Why objects could not be deleted.
     pub failures: Vec<String>,
+    /// Versions of groups whose server could not be asked what it serves.
+    pub undiscovered: Vec<String>,
 }
 
 impl Remaining {
     /// Whether nothing is left, as far as could be seen.
     pub fn is_empty(&self) -> bool {
-        self.objects.is_empty() && self.failures.is_empty()
+        self.objects.is_empty() && self.failures.is_empty() && self.undiscovered.is_empty()
     }
 
     /// Brings the conditions up to date. Answers whether any changed.
@@ -59,6 +61,12 @@ impl Remaining {
             let (count, texts) = (self.failures.len(), self.failures.join(", "));
             ("ContentDeletionFailed", format!("Failed to delete all resource types, {count} remaining: {texts}"))
         });
+        let undiscovered = (!self.undiscovered.is_empty()).then(|| {
+            let stale = |version: &String| format!("{version}: stale GroupVersion discovery: {version}");
+            let (count, texts) = (self.undiscovered.len(), self.undiscovered.iter().map(stale).collect::<Vec<_>>());
+            let all = format!("unable to retrieve the complete list of server APIs: {}", texts.join(", "));
+            ("DiscoveryFailed", format!("Discovery failed for some groups, {count} failing: {all}"))
+        });
         let content = (!self.objects.is_empty()).then(|| {
             ("SomeResourcesRemain", format!("Some resources are remaining: {}", counted(&self.objects, "has")))
         });
@@ -67,12 +75,12 @@ impl Remaining {
             ("SomeFinalizersRemain", format!("Some content in the namespace has finalizers remaining: {counted}"))
         });
         [
-            // The kinds come from the server itself: there is always an answer, and it can be read.
             (
                 "NamespaceDeletionDiscoveryFailure",
-                None,
+                undiscovered,
                 ["ResourcesDiscovered", "All resources successfully discovered"],
             ),
+            // What discovery says can always be read.
             (
                 "NamespaceDeletionGroupVersionParsingFailure",
                 None,
@@ -149,6 +157,19 @@ mod tests {
         let failure = ("True", "Failed to delete all resource types, 1 remaining: cannot list");
         assert_eq!(message(&status, "NamespaceDeletionContentFailure"), failure);
         assert_eq!(message(&status, "NamespaceDeletionDiscoveryFailure").0, "False");
+
+        remaining.undiscovered.push("a.io/v1".into());
+        assert!(remaining.tell(&mut status, Timestamp::MAX));
+        assert_eq!(
+            message(&status, "NamespaceDeletionDiscoveryFailure"),
+            (
+                "True",
+                "Discovery failed for some groups, 1 failing: unable to retrieve the complete list of server APIs: \
+                 a.io/v1: stale GroupVersion discovery: a.io/v1"
+            )
+        );
+        let undiscovered = vec!["a.io/v1".to_owned()];
+        assert!(!Remaining { undiscovered, ..Remaining::default() }.is_empty(), "it may have something");
 
         assert!(Remaining::default().tell(&mut status, Timestamp::MAX));
         for condition in status.conditions.iter().flatten() {

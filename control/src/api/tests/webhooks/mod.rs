@@ -1,7 +1,9 @@
 //! Admission webhooks over TLS: what they are asked, and what becomes of their answers.
 
 mod asked;
+mod collections;
 mod denials;
+mod meanwhile;
 mod mutating;
 
 use std::sync::Arc;

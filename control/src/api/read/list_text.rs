@@ -1,0 +1,137 @@
+//! The JSON text of a list, whole or as a body that is written while it is sent: a long list takes little memory beside
+//! the objects, which the store has anyway, and its first bytes leave at once.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    vec::IntoIter,
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame};
+use serde_json::Value;
+
+use super::{show, show_metadata, table};
+use crate::{api::request::Call, kinds::Kind, request::accept::ResponseForm, store::Object};
+
+/// Bytes of the text that are made at once: a few TLS records, and little enough for the processor's cache.
+const CHUNK: usize = 64 << 10;
+
+/// The text of a list, made in parts.
+pub struct ListText {
+    kind: Arc<Kind>,
+    objects: IntoIter<Arc<Object>>,
+    form: ResponseForm,
+    rows: Option<table::Rows>,
+    metadata: String,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Start,
+    FirstItem,
+    Items,
+    Ended,
+}
+
+impl ListText {
+    /// The list of `objects` with `metadata`, in the form that `call` takes.
+    pub fn new(call: &Call, objects: Vec<Arc<Object>>, metadata: &Value) -> Self {
+        let form = call.accepted.form;
+        let rows = match form {
+            ResponseForm::Table(version) => {
+                Some(table::Rows { include: call.query.include_object, version, now: jiff::Timestamp::now() })
+            }
+            _ => None,
+        };
+        let (kind, metadata) = (call.target.kind.clone(), metadata.to_string());
+        Self { kind, objects: objects.into_iter(), form, rows, metadata, stage: Stage::Start }
+    }
+
+    /// All of it.
+    pub fn whole(mut self) -> Vec<u8> {
+        let size = self.objects.as_slice().iter().map(|object| object.size()).sum::<usize>();
+        let mut out = Vec::with_capacity(size.saturating_add(4096));
+        while self.stage != Stage::Ended {
+            self.write(&mut out, usize::MAX);
+        }
+        out
+    }
+
+    /// Adds what comes next: whole items, until `out` has `enough` bytes or the list has ended.
+    fn write(&mut self, out: &mut Vec<u8>, enough: usize) {
+        if self.stage == Stage::Start {
+            self.begin(out);
+            self.stage = Stage::FirstItem;
+        }
+        while out.len() < enough {
+            let Some(object) = self.objects.next() else {
+                match self.rows {
+                    Some(_) => table::end(out),
+                    None => out.extend_from_slice(b"]}\n"),
+                }
+                self.stage = Stage::Ended;
+                return;
+            };
+            if self.stage == Stage::FirstItem {
+                self.stage = Stage::Items;
+            } else {
+                out.push(b',');
+            }
+            self.item(out, &object);
+        }
+    }
+
+    fn begin(&self, out: &mut Vec<u8>) {
+        let (version, list_kind) = match self.form {
+            ResponseForm::Table(version) => return table::begin(out, Some(&self.kind), version, &self.metadata),
+            ResponseForm::PartialMetadata(version) | ResponseForm::PartialMetadataList(version) => {
+                (version.api_version().to_owned(), "PartialObjectMetadataList".to_owned())
+            }
+            ResponseForm::Object => (self.kind.api_version(), self.kind.list_kind().into_owned()),
+        };
+        let metadata = &self.metadata;
+        let start = format!(r#"{{"kind":"{list_kind}","apiVersion":"{version}","metadata":{metadata},"items":["#);
+        out.extend_from_slice(start.as_bytes());
+    }
+
+    fn item(&self, out: &mut Vec<u8>, object: &Object) {
+        match (&self.rows, self.form) {
+            (Some(rows), _) => rows.row(out, object, |object, out| show(&self.kind, object, out)),
+            (_, ResponseForm::PartialMetadata(version) | ResponseForm::PartialMetadataList(version)) => {
+                show_metadata(object, version, out);
+            }
+            _ => show(&self.kind, object, out),
+        }
+    }
+}
+
+/// The text as a body. A frame ends where an item ends, or the list.
+pub struct ListBody(ListText);
+
+impl ListBody {
+    /// The body of a list whose objects are shown as they are stored.
+    pub fn new(text: ListText) -> Self {
+        Self(text)
+    }
+}
+
+impl Body for ListBody {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        if self.0.stage == Stage::Ended {
+            return Poll::Ready(None);
+        }
+        let mut out = Vec::with_capacity(CHUNK + CHUNK / 4);
+        self.0.write(&mut out, CHUNK);
+        Poll::Ready(Some(Ok(Frame::data(out.into()))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.stage == Stage::Ended
+    }
+}

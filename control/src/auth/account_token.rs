@@ -1,0 +1,309 @@
+//! Tokens of ServiceAccounts: what one says, who issues it, and whether it is still good.
+//!
+//! A token is good as long as its account and the pod, Secret or node that it is bound to are there, each the very one
+//! that it was issued for. So nothing has to be revoked: what is deleted takes its tokens with it.
+//!
+//! Source: `pkg/serviceaccount` of Kubernetes, whose words these are.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::pki::{TokenKey, TokenKeyError};
+use crate::{
+    identity::Identity,
+    store::{Object, Snapshot},
+};
+
+/// For so many seconds a token holds before its beginning and after its end, and after the deletion of what it is bound
+/// to was asked for: clocks differ. Source: `jwt.DefaultLeeway`.
+const LEEWAY: i64 = 60;
+
+/// Issues tokens in the name of one URL, and reads its own.
+pub struct TokenIssuer {
+    key: TokenKey,
+    /// `https://kubernetes.default.svc.cluster.local`
+    url: String,
+    /// Where others find the public key.
+    keys_url: String,
+}
+
+/// What a token says.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claims {
+    /// For whom the token is.
+    pub aud: Vec<String>,
+    exp: i64,
+    iat: i64,
+    iss: String,
+    jti: String,
+    #[serde(rename = "kubernetes.io")]
+    bound: Bound,
+    nbf: i64,
+    sub: String,
+}
+
+/// The objects that a token holds for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bound {
+    /// Of the account, the pod and the Secret.
+    pub namespace: String,
+    /// The node that it is bound to, or that the pod runs on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<Reference>,
+    /// The pod that it is bound to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<Reference>,
+    /// The Secret that it is bound to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<Reference>,
+    /// Whose token it is.
+    pub serviceaccount: Reference,
+    /// Unix seconds, after which it should have been replaced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warnafter: Option<i64>,
+}
+
+/// One object.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reference {
+    /// Its name.
+    pub name: String,
+    /// Its uid; empty for a node that was not there.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub uid: String,
+}
+
+impl TokenIssuer {
+    /// With a name for itself, `https://…`, and the address at which `/openid/v1/jwks` is found.
+    pub fn new(key: TokenKey, url: String, server_address: &str) -> Self {
+        Self { key, url, keys_url: format!("https://{server_address}/openid/v1/jwks") }
+    }
+
+    /// Its name, which is also the audience of tokens for this server.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// A token for so many seconds.
+    pub fn issue(
+        &self,
+        bound: Bound,
+        audiences: Vec<String>,
+        now: Timestamp,
+        seconds: i64,
+    ) -> Result<String, TokenKeyError> {
+        let now = now.as_second();
+        let claims = Claims {
+            aud: audiences,
+            exp: now.saturating_add(seconds),
+            iat: now,
+            iss: self.url.clone(),
+            jti: uuid::Uuid::new_v4().to_string(),
+            sub: format!("system:serviceaccount:{}:{}", bound.namespace, bound.serviceaccount.name),
+            bound,
+            nbf: now,
+        };
+        self.key.sign(&json!(claims).to_string())
+    }
+
+    /// What a token says that this issuer gave out; `None` for anything else.
+    pub fn read(&self, token: &str) -> Option<Claims> {
+        let claims: Claims = serde_json::from_slice(&self.key.verified(token)?).ok()?;
+        (claims.iss == self.url).then_some(claims)
+    }
+
+    /// `/.well-known/openid-configuration`
+    pub fn configuration(&self) -> String {
+        json!({"issuer": self.url, "jwks_uri": self.keys_url, "response_types_supported": ["id_token"],
+            "subject_types_supported": ["public"], "id_token_signing_alg_values_supported": ["ES256"]})
+        .to_string()
+    }
+
+    /// `/openid/v1/jwks`
+    pub fn keys(&self) -> String {
+        format!(r#"{{"keys":[{}]}}"#, self.key.public_jwk())
+    }
+}
+
+impl std::fmt::Debug for TokenIssuer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TokenIssuer").field("url", &self.url).finish_non_exhaustive()
+    }
+}
+
+impl Claims {
+    /// Whom the token stands for, or why it is not good now.
+    pub fn identify(&self, snapshot: &Snapshot, now: Timestamp) -> Result<Identity, String> {
+        let now = now.as_second();
+        if now.saturating_sub(LEEWAY) > self.exp {
+            return Err("service account token has expired".to_owned());
+        }
+        if now.saturating_add(LEEWAY) < self.nbf {
+            return Err("service account token is not valid yet".to_owned());
+        }
+        if now.saturating_add(LEEWAY) < self.iat {
+            return Err("service account token is issued in the future".to_owned());
+        }
+        let Bound { namespace, node, pod, secret, serviceaccount: account, .. } = &self.bound;
+        let deleted_before = now.saturating_sub(LEEWAY);
+        let key = |name: &str| format!("{namespace}/{name}");
+        let found = snapshot.get("serviceaccounts", &key(&account.name));
+        let found = found.ok_or_else(|| format!("serviceaccounts {:?} not found", account.name))?;
+        if *found.header.uid != *account.uid {
+            return Err(format!("service account UID ({}) does not match claim ({})", found.header.uid, account.uid));
+        }
+        if was_deleted(found, deleted_before) {
+            return Err(format!("service account {namespace}/{} has been deleted", account.name));
+        }
+        let invalidated = || "service account token has been invalidated".to_owned();
+        let holds = |resource: &str, key: String, bound: &Reference, what: &str, claim: &str| {
+            let found = snapshot.get(resource, &key).ok_or_else(invalidated)?;
+            if *found.header.uid != *bound.uid {
+                return Err(format!(
+                    "{what} UID ({}) does not match service account {claim} ref claim ({})",
+                    found.header.uid, bound.uid
+                ));
+            }
+            if was_deleted(found, deleted_before) { Err(invalidated()) } else { Ok(()) }
+        };
+        if let Some(secret) = secret {
+            holds("secrets", key(&secret.name), secret, "secret", "secret")?;
+        }
+        match (pod, node) {
+            (Some(pod), _) => holds("pods", key(&pod.name), pod, "pod", "pod")?,
+            (None, Some(node)) => holds("nodes", node.name.clone(), node, "node", "node")?,
+            (None, None) => {}
+        }
+        let mut identity = Identity::service_account(namespace, &account.name);
+        identity.uid.clone_from(&account.uid);
+        identity.extra = self.extra();
+        Ok(identity)
+    }
+
+    /// What the token says beside its account.
+    fn extra(&self) -> BTreeMap<String, Vec<String>> {
+        let mut extra = BTreeMap::new();
+        let mut say = |key: &str, value: String| {
+            if !value.is_empty() {
+                extra.insert(format!("authentication.kubernetes.io/{key}"), vec![value]);
+            }
+        };
+        say("credential-id", format!("JTI={}", self.jti));
+        for (what, reference) in [("pod", &self.bound.pod), ("node", &self.bound.node)] {
+            if let Some(reference) = reference {
+                say(&format!("{what}-name"), reference.name.clone());
+                say(&format!("{what}-uid"), reference.uid.clone());
+            }
+        }
+        extra
+    }
+}
+
+/// Whether the deletion of an object was asked for, and its grace ended, before a time in Unix seconds.
+fn was_deleted(object: &Object, before: i64) -> bool {
+    let at = || -> Option<Timestamp> {
+        let value: Value = serde_json::from_slice(object.json()).ok()?;
+        value["metadata"]["deletionTimestamp"].as_str()?.parse().ok()
+    };
+    object.header.deleting && at().is_none_or(|at| at.as_second() < before)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{
+        encode,
+        kinds::Kinds,
+        store::{EventType, Key},
+    };
+
+    fn snapshot(objects: &[(&str, &str, Value)]) -> Snapshot {
+        let mut snapshot = Snapshot::default();
+        for (resource, key, object) in objects {
+            let kind = Kinds::built_in().by_path("", "v1", resource).unwrap();
+            let object = Object::new(encode::draft(&kind, object), 1, EventType::Added);
+            snapshot.load(Key { resource: (*resource).into(), name: (*key).into() }, Arc::new(object));
+        }
+        snapshot
+    }
+
+    fn object(name: &str, uid: &str) -> Value {
+        json!({"metadata": {"name": name, "namespace": "a", "uid": uid}})
+    }
+
+    fn reference(name: &str, uid: &str) -> Reference {
+        Reference { name: name.into(), uid: uid.into() }
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn issuer() -> TokenIssuer {
+        TokenIssuer::new(TokenKey::create().unwrap().0, "https://issuer".into(), "10.0.0.1:6443")
+    }
+
+    fn bound() -> Bound {
+        Bound {
+            namespace: "a".into(),
+            serviceaccount: reference("robot", "u1"),
+            pod: Some(reference("p", "u2")),
+            node: Some(reference("n", "u3")),
+            ..Bound::default()
+        }
+    }
+
+    #[test]
+    fn a_token_stands_for_its_account_with_pod_and_node() {
+        let issuer = issuer();
+        let token = issuer.issue(bound(), vec!["x".into()], at(1000), 600).unwrap();
+        let claims = issuer.read(&token).unwrap();
+        assert_eq!(claims.aud, ["x"]);
+        let objects = [("serviceaccounts", "a/robot", object("robot", "u1")), ("pods", "a/p", object("p", "u2"))];
+        let identity = claims.identify(&snapshot(&objects), at(1000)).unwrap();
+        assert_eq!((&*identity.name, &*identity.uid), ("system:serviceaccount:a:robot", "u1"));
+        assert_eq!(identity.groups, ["system:serviceaccounts", "system:serviceaccounts:a", "system:authenticated"]);
+        let extra: Vec<&str> = identity.extra.keys().filter_map(|key| key.rsplit('/').next()).collect();
+        assert_eq!(extra, ["credential-id", "node-name", "node-uid", "pod-name", "pod-uid"]);
+        let other = TokenIssuer { url: "https://other".into(), ..issuer };
+        assert_eq!(other.read(&token), None, "another's token");
+    }
+
+    #[test]
+    fn a_token_ends_with_its_time_and_with_what_it_is_bound_to() {
+        let issuer = issuer();
+        let told = |bound: Bound, objects: &[(&str, &str, Value)], now: i64| {
+            let claims = issuer.read(&issuer.issue(bound, Vec::new(), at(1000), 600).unwrap()).unwrap();
+            claims.identify(&snapshot(objects), at(now)).map(|identity| identity.name).unwrap_or_else(|why| why)
+        };
+        let account = ("serviceaccounts", "a/robot", object("robot", "u1"));
+        let pod = |uid: &str| ("pods", "a/p", object("p", uid));
+        let all = [account.clone(), pod("u2")];
+        assert_eq!(told(bound(), &all, 1660), "system:serviceaccount:a:robot");
+        assert_eq!(told(bound(), &all, 1661), "service account token has expired");
+        assert_eq!(told(bound(), &all, 939), "service account token is not valid yet");
+        assert_eq!(told(bound(), &[pod("u2")], 1000), "serviceaccounts \"robot\" not found");
+        let again = ("serviceaccounts", "a/robot", object("robot", "new"));
+        assert_eq!(told(bound(), &[again, pod("u2")], 1000), "service account UID (new) does not match claim (u1)");
+        let invalidated = "service account token has been invalidated";
+        assert_eq!(told(bound(), std::slice::from_ref(&account), 1000), invalidated);
+        let words = "pod UID (new) does not match service account pod ref claim (u2)";
+        assert_eq!(told(bound(), &[account.clone(), pod("new")], 1000), words);
+        let mut leaving = object("p", "u2");
+        leaving["metadata"]["deletionTimestamp"] = json!(at(1000).to_string());
+        let leaving = [account.clone(), ("pods", "a/p", leaving)];
+        assert_eq!(told(bound(), &leaving, 1060), "system:serviceaccount:a:robot");
+        assert_eq!(told(bound(), &leaving, 1061), invalidated);
+        let to_node = Bound { pod: None, ..bound() };
+        assert_eq!(told(to_node.clone(), std::slice::from_ref(&account), 1000), invalidated);
+        let node = ("nodes", "n", object("n", "u3"));
+        assert_eq!(told(to_node, &[account.clone(), node], 1000), "system:serviceaccount:a:robot");
+        let to_secret = Bound { pod: None, node: None, secret: Some(reference("s", "u4")), ..bound() };
+        assert_eq!(told(to_secret, &[account], 1000), invalidated);
+    }
+}
