@@ -56,9 +56,9 @@ impl PodConnections {
 
     /// The address that a path names, if it is one of this node's pods.
     fn allowed(&self, text: &str) -> Result<SocketAddr, (StatusCode, String)> {
-        let address: SocketAddr = text
-            .parse()
-            .map_err(|_| (StatusCode::BAD_REQUEST, format!("{text:?} is not an address with a port: 10.244.1.7:80\n")))?;
+        let address: SocketAddr = text.parse().map_err(|_| {
+            (StatusCode::BAD_REQUEST, format!("{text:?} is not an address with a port: 10.244.1.7:80\n"))
+        })?;
         match address.ip() {
             // The first address of the subnet is the node's own.
             IpAddr::V4(ip) if self.pods.contains(ip) && self.pods.nth(1) != Some(ip) => Ok(address),
@@ -73,7 +73,11 @@ async fn connect(State(pods): State<PodConnections>, Path(address): Path<String>
         Err(refusal) => return refusal.into_response(),
     };
     if request.headers().get(header::UPGRADE) != Some(&HeaderValue::from_static(PROTOCOL)) {
-        return (StatusCode::UPGRADE_REQUIRED, [(header::UPGRADE, PROTOCOL)], "this becomes a connection: Upgrade: tcp\n")
+        return (
+            StatusCode::UPGRADE_REQUIRED,
+            [(header::UPGRADE, PROTOCOL)],
+            "this becomes a connection: Upgrade: tcp\n",
+        )
             .into_response();
     }
     let mut pod = match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
@@ -119,7 +123,9 @@ mod tests {
     fn only_pods_of_this_node_are_connected_to() {
         let pods = PodConnections::new("10.244.1.0/24".parse().unwrap());
         assert_eq!(pods.allowed("10.244.1.7:8443").unwrap(), "10.244.1.7:8443".parse().unwrap());
-        for address in ["10.244.1.1:22", "10.244.2.7:80", "127.0.0.1:80", "169.254.169.254:80", "[::ffff:10.244.1.7]:80"] {
+        for address in
+            ["10.244.1.1:22", "10.244.2.7:80", "127.0.0.1:80", "169.254.169.254:80", "[::ffff:10.244.1.7]:80"]
+        {
             assert_eq!(pods.allowed(address).unwrap_err().0, StatusCode::FORBIDDEN, "{address}");
         }
         for address in ["", "10.244.1.7", "web:80", "10.244.1.7:70000"] {

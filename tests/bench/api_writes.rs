@@ -34,6 +34,13 @@ fn pod(set: &str, index: usize) -> Value {
     pod
 }
 
+/// Makes the service account that pods have unless they name another.
+pub async fn default_service_account(client: &Client) -> Result {
+    let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}});
+    let path = "/api/v1/namespaces/default/serviceaccounts";
+    write(client, "POST", path, "application/json", &account).await.map(drop)
+}
+
 /// Creates per second, by as many writers as there are clients.
 pub async fn create_pods(clients: &[Client], set: &'static str, indexes: Range<usize>) -> Result<f64> {
     let (count, first) = (indexes.len(), indexes.start);

@@ -50,8 +50,11 @@ pub async fn exchange(client: &Client, request: &Request, memory: &mut Memory) -
     };
     let (head, bytes) = answered?;
     let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-    let body =
-        serde_json::from_slice(&bytes).unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&bytes).into_owned()));
+    let text_of = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    // What YAML says counts, not how it is laid out.
+    let is_yaml = head.headers.get("content-type").is_some_and(|value| value == "application/yaml");
+    let read = if is_yaml { serde_yaml::from_str(&text_of(&bytes)).ok() } else { serde_json::from_slice(&bytes).ok() };
+    let body = read.unwrap_or_else(|| Value::String(text_of(&bytes)));
     let answer = Answer {
         code: head.status.as_u16(),
         content_type: head.headers.get("content-type").map(text).unwrap_or_default(),

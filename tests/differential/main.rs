@@ -28,6 +28,7 @@ mod fairlead_server;
 #[allow(dead_code, reason = "the benches also restart it")]
 mod kube_apiserver;
 
+mod causes;
 mod choice;
 mod comparison;
 mod edit;

@@ -71,7 +71,7 @@ fn mask(value: &mut Value, now: Timestamp) {
 }
 
 /// Where a text names the revision of the stored object.
-const IN_RECORD: &str = "does not match the ResourceVersion in record (";
+const IN_RECORD: [&str; 2] = ["does not match the ResourceVersion in record (", "ResourceVersion in object meta: "];
 
 /// Each word of a text that is a UID, a time of now, or an allocated address.
 fn masked_text(text: &str, now: Timestamp) -> String {
@@ -87,7 +87,8 @@ fn masked_text(text: &str, now: Timestamp) -> String {
             continue;
         }
         let word = &rest[..end];
-        let is_revision = out.ends_with(IN_RECORD) && word.chars().all(|c| c.is_ascii_digit());
+        let is_revision =
+            IN_RECORD.iter().any(|before| out.ends_with(before)) && word.chars().all(|c| c.is_ascii_digit());
         let mask = if is_revision { Some("<revision>") } else { mask_of(word, now) };
         out.push_str(mask.unwrap_or(word));
         rest = &rest[end..];

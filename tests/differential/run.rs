@@ -1,13 +1,14 @@
 //! A run: both servers are started, scenarios are sent until there were enough requests, and the report is written.
 
 use kube::Client;
+use serde_json::Value;
 
 use crate::{
     Arguments,
     comparison::differences,
     exchange::{Answer, exchange},
     fairlead_server::FairleadServer,
-    justified::justified,
+    justified::{Answers, justified},
     kit::Result,
     kube_apiserver::{self, KubeApiServer},
     normalise::{SERVICE_RANGE, normalise},
@@ -82,9 +83,10 @@ async fn play(servers: &Servers, resource: &Resource, scenario: &Scenario, repor
         let (our_answer, their_answer) = (normalise(our_answer), normalise(their_answer));
         let mut found = differences(&our_answer, &their_answer);
         let mut reasons = Vec::new();
-        found.retain(|difference| match justified(request, difference) {
-            Some(entry) => {
-                reasons.push(entry.because);
+        let answers = Answers { request, ours: &our_answer, theirs: &their_answer };
+        found.retain(|difference| match justified(&answers, difference) {
+            Some(reason) => {
+                reasons.push(reason);
                 false
             }
             None => true,
@@ -101,10 +103,53 @@ async fn play(servers: &Servers, resource: &Resource, scenario: &Scenario, repor
         if diverged {
             break;
         }
+        if request.persists() {
+            settle(servers, resource, request, &mut ours, &mut theirs).await?;
+        }
     }
     for request in &scenario.cleanup {
         send(servers, request, &mut ours, &mut theirs).await?;
     }
+    Ok(())
+}
+
+/// Kinds whose status the servers themselves write a moment after the object, and whether it is there.
+const WRITTEN_LATER: [(&str, fn(&Value) -> bool); 2] = [
+    ("CustomResourceDefinition", |object| {
+        let conditions = object["status"]["conditions"].as_array();
+        conditions.is_some_and(|list| list.iter().any(|condition| condition["type"] == "Established"))
+    }),
+    ("ResourceQuota", |object| {
+        let hard = |part: &str| object[part]["hard"].as_object().filter(|hard| !hard.is_empty());
+        hard("status") == hard("spec")
+    }),
+];
+
+/// Waits until a server has written what it writes itself, so that later requests meet an object that stays.
+async fn settle(
+    servers: &Servers,
+    resource: &Resource,
+    request: &Request,
+    ours: &mut Memory,
+    theirs: &mut Memory,
+) -> Result {
+    let Some((_, is_written)) = WRITTEN_LATER.iter().find(|(kind, _)| *kind == resource.kind) else { return Ok(()) };
+    let Some(name) = ours.last.as_ref().and_then(|last| last["metadata"]["name"].as_str()) else { return Ok(()) };
+    let name = name.to_owned();
+    let segment = format!("/{}", resource.plural);
+    let collection = request.path.split(&*segment).next().unwrap_or_default().to_owned() + &segment;
+    let get = Request::new("get", "GET", format!("{collection}/{name}"));
+    // Quotas are counted by our server alone.
+    let both = resource.kind != "ResourceQuota";
+    for _ in 0..100 {
+        let (our_answer, their_answer) = send(servers, &get, ours, theirs).await?;
+        let gone = our_answer.code == 404 || their_answer.code == 404;
+        if gone || is_written(&our_answer.body) && (!both || is_written(&their_answer.body)) {
+            return Ok(());
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(30)).await;
+    }
+    // What is never written is compared as it is.
     Ok(())
 }
 

@@ -112,11 +112,18 @@ impl Status {
         Self { message, ..Self::method_not_allowed(subject) }
     }
 
-    /// 406: the client takes none of the media types in `served`.
+    /// 406: the client takes no form in which the media types in `served` are answered.
     pub fn not_acceptable<T: AsRef<str>>(served: &[T]) -> Self {
         let served: Vec<&str> = served.iter().map(AsRef::as_ref).collect();
         let message = format!("only the following media types are accepted: {}", served.join(", "));
         Self { code: 406, reason: "NotAcceptable", message, details: None }
+    }
+
+    /// 406: the client takes none of the media types in `served`.
+    pub fn no_representation<T: AsRef<str>>(served: &[T]) -> Self {
+        let served: Vec<&str> = served.iter().map(AsRef::as_ref).collect();
+        let message = format!("406: Not Acceptable\n\nAvailable representations: {}", served.join(", "));
+        Self { code: 406, reason: "NotAcceptable", message, details: Some(json!({})) }
     }
 
     /// 406: the form that was asked for is one of lists, and this is none, or the other way round. `found` is what is
@@ -137,10 +144,17 @@ impl Status {
         Self { code: 413, reason: "RequestEntityTooLarge", message: message.into(), details: None }
     }
 
-    /// 415: bodies of this media type are not read.
-    pub fn unsupported_media_type(name: &str) -> Self {
-        let message = format!("the body of the request was in an unknown format: {name}");
-        Self { code: 415, reason: "UnsupportedMediaType", message, details: None }
+    /// 415: bodies of objects are of other media types.
+    pub fn unsupported_media_type() -> Self {
+        let message = "the body of the request was in an unknown format - accepted media types include: \
+                       application/json, application/yaml, application/vnd.kubernetes.protobuf";
+        Self { code: 415, reason: "UnsupportedMediaType", message: message.into(), details: None }
+    }
+
+    /// 415: this is no media type of a patch.
+    pub fn unsupported_patch_type() -> Self {
+        let message = "415: Unsupported Media Type".into();
+        Self { code: 415, reason: "UnsupportedMediaType", message, details: Some(json!({})) }
     }
 
     /// 429: not now. `cause` says why, and the client may ask again after so many seconds.
@@ -178,7 +192,14 @@ impl Status {
 
     /// 422 with one cause a field; `subject.resource` is the *kind* here, as in Kubernetes.
     pub fn invalid(subject: Subject, errors: &[FieldError]) -> Self {
-        let list: Vec<String> = errors.iter().map(|e| format!("{}: {}", e.path, e.message)).collect();
+        // The text tells what is there twice once, as Go's list of errors does.
+        let mut list: Vec<String> = Vec::with_capacity(errors.len());
+        let mut seen = BTreeSet::new();
+        for text in errors.iter().map(|e| format!("{}: {}", e.path, e.message)) {
+            if seen.insert(text.clone()) {
+                list.push(text);
+            }
+        }
         let list = if list.len() == 1 { list[0].clone() } else { format!("[{}]", list.join(", ")) };
         let message = format!("{} \"{}\" is invalid: {list}", subject.qualified(), subject.name);
         let causes: Vec<Value> =

@@ -50,7 +50,7 @@ impl Expression {
     pub fn compile(path: &str, text: &str, expected: &Type, scope: &Scope, errors: &mut Vec<FieldError>) -> Self {
         let program = compile(text, scope, expected).map_err(|error| match error {
             cel::check::CompileError::Issues(issues) => format!("compilation failed: {issues}"),
-            cel::check::CompileError::Result(_) => format!("must evaluate to {expected}"),
+            cel::check::CompileError::Result(found) => format!("must evaluate to {expected} but got {found}"),
         });
         if let Err(why) = &program {
             errors.push(FieldError::invalid(path, &Value::from(text), why));

@@ -62,7 +62,13 @@ async fn write(client: &Client, exists: bool, object: Value) -> bool {
     let path = format!("/api/v1/namespaces/{NAMESPACE}/configmaps");
     let request = if exists { Request::put(format!("{path}/{NAME}")) } else { Request::post(path) };
     let request = request.header(header::CONTENT_TYPE, "application/json").body(object.to_string().into_bytes());
-    let Ok(request) = request else { return false };
+    let request = match request {
+        Ok(request) => request,
+        Err(error) => {
+            tracing::error!(error = &error as &dyn std::error::Error, "cannot make a request");
+            return false;
+        }
+    };
     match client.request::<IgnoredAny>(request).await {
         Ok(_) => false,
         Err(error) if api_code(&error) == Some(409) => false,

@@ -175,7 +175,11 @@ impl Aggregator {
 
 /// As whom servers are asked for their discovery.
 pub fn aggregator() -> Identity {
-    Identity { name: "system:kube-aggregator".into(), groups: vec![crate::auth::authorize::MASTERS.into()], ..Identity::default() }
+    Identity {
+        name: "system:kube-aggregator".into(),
+        groups: vec![crate::auth::authorize::MASTERS.into()],
+        ..Identity::default()
+    }
 }
 
 #[cfg(test)]

@@ -150,7 +150,10 @@ async fn specs(aggregator: &Aggregator, backend: &Backend, known: Documents) -> 
             let sent = fetched.headers.get(header::ETAG).and_then(|value| value.to_str().ok()).map(str::to_owned);
             match serde_json::from_slice::<Value>(&fetched.body) {
                 Ok(document) => (Some(Arc::new(openapi::part_of(document, &root))), sent),
-                Err(_) => (before.v2.clone(), None),
+                Err(error) => {
+                    tracing::info!(name = backend.name, %error, "the OpenAPI document of an extension server is no JSON");
+                    (before.v2.clone(), None)
+                }
             }
         }
         Ok(fetched) if fetched.code == StatusCode::NOT_FOUND => (None, None),

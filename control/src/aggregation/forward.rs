@@ -96,7 +96,7 @@ impl Aggregator {
         if !backend.available {
             return Ok(ForwardError::Unavailable.response());
         }
-        let is_discovery = matches!(info.path, RequestPath::Other(_));
+        let is_discovery = matches!(&info.path, RequestPath::Other(path) if path.starts_with("/apis/"));
         let unlimited = long_running || headers::upgrade(request.headers()).is_some();
         let until = (!unlimited).then(|| later(Instant::now(), if is_discovery { LONGEST_DISCOVERY } else { LONGEST }));
         let answer = self.answer(backend, info, request);

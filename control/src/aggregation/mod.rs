@@ -98,6 +98,8 @@ struct Inner {
     store: Arc<dyn Store>,
     dialer: Dialer,
     table: ArcSwap<Table>,
+    /// Held while the next table is made.
+    refreshing: Mutex<()>,
     published: Published,
     /// By APIService. Held while what is known is published.
     documents: Mutex<BTreeMap<String, Documents>>,
@@ -115,6 +117,7 @@ impl Aggregator {
             store,
             dialer: Dialer { dial, front_proxy },
             table: ArcSwap::default(),
+            refreshing: Mutex::default(),
             published,
             documents: Mutex::default(),
             failures: Mutex::default(),
@@ -126,8 +129,14 @@ impl Aggregator {
         aggregator
     }
 
-    /// Who answers for a version of a group that is not served here.
+    /// Who answers for a version of a group that is not served here, by all that was written until now.
     pub fn backend(&self, group: &str, version: &str) -> Option<Arc<Backend>> {
+        let snapshot = self.store().snapshot();
+        let name = format!("{version}.{group}");
+        let stored = snapshot.get(RESOURCE, &name).map(|object| object.revision);
+        if self.inner.table.load().revision_of(&name) != stored {
+            self.refresh(&snapshot);
+        }
         self.inner.table.load().get(group, version)
     }
 
@@ -191,7 +200,11 @@ impl Aggregator {
 
     /// Reads the APIServices anew; enqueues those that are new, or lead elsewhere than before.
     fn refresh(&self, snapshot: &Snapshot) {
+        let _refreshing = self.inner.refreshing.lock();
         let before = self.inner.table.load_full();
+        if before.is_after(snapshot) {
+            return;
+        }
         let table = before.refreshed(snapshot, self.dialer());
         for backend in table.iter() {
             let known = before.named(&backend.name);

@@ -36,7 +36,7 @@ pub const CUSTOM: group_priority::Priority = group_priority::Priority { group: 1
 enum Repair {
     Create(Value),
     Replace(Value),
-    /// Name, UID and version of the object: another of the name is left alone.
+    /// The object with this UID: another of the name is left alone.
     Delete {
         name: String,
         uid: String,

@@ -14,6 +14,8 @@ use crate::{store::Snapshot, webhook::Target};
 /// The versions of groups that other servers answer for.
 #[derive(Clone, Default)]
 pub struct Table {
+    /// Of the snapshot that it was made from.
+    revision: u64,
     /// By group and version.
     backends: BTreeMap<(String, String), Arc<Backend>>,
     /// What each APIService was read as, by name, with the revision that was read.
@@ -23,15 +25,20 @@ pub struct Table {
 impl Table {
     /// The table that `snapshot` says. What has not changed since `self` is not read again.
     pub fn refreshed(&self, snapshot: &Snapshot, dialer: &Dialer) -> Self {
-        let mut table = Self::default();
+        let mut table = Self { revision: snapshot.revision, ..Self::default() };
         for (key, object) in snapshot.list(RESOURCE, "", None) {
             let before = self.read.get(key);
             let backend = match before {
                 Some((revision, backend)) if *revision == object.revision => backend.clone(),
                 before => {
                     let before = before.and_then(|(_, backend)| backend.as_deref());
-                    let value = serde_json::from_slice::<Value>(object.json());
-                    value.ok().and_then(|value| Backend::read(&value, before, dialer)).map(Arc::new)
+                    match serde_json::from_slice::<Value>(object.json()) {
+                        Ok(value) => Backend::read(&value, before, dialer).map(Arc::new),
+                        Err(error) => {
+                            tracing::error!(name = &**key, %error, "a stored APIService is damaged");
+                            None
+                        }
+                    }
                 }
             };
             if let Some(backend) = &backend {
@@ -48,6 +55,16 @@ impl Table {
             return None;
         }
         self.backends.get(&(group.to_owned(), version.to_owned())).cloned()
+    }
+
+    /// Whether it was made from a later snapshot than `snapshot`.
+    pub fn is_after(&self, snapshot: &Snapshot) -> bool {
+        self.revision > snapshot.revision
+    }
+
+    /// The revision of an APIService that was read.
+    pub fn revision_of(&self, name: &str) -> Option<u64> {
+        self.read.get(name).map(|(revision, _)| *revision)
     }
 
     /// The server that an APIService names.

@@ -25,7 +25,7 @@ pub async fn answer(api: &Api, call: &Call) -> Result<Response, Status> {
     let resource: Arc<str> = kind.resource().into();
     match call.target.name.as_deref() {
         None => {
-            let place = StorageLocation { kind: kind.clone(), resource, key: "".into() };
+            let place = StorageLocation { kind: kind.clone(), group: kind.group.clone(), resource, key: "".into() };
             read::list_computed(call, &snapshot, &place).await
         }
         Some(name) => {

@@ -178,7 +178,12 @@ impl Group<'_> {
         let name = self.name;
         let priority = |version: &str, content: &Content| match content {
             Content::There(remote) => remote.version_priority,
-            Content::Here(_) => group_priority::built_in(name, version).unwrap_or(aggregation::CUSTOM).version.into(),
+            Content::Here(_) => match group_priority::built_in(name, version) {
+                Some(priority) => priority.version.into(),
+                // Superseded versions of a built-in group have no APIService.
+                None if group_priority::of_group(name).0 != 0 => 0,
+                None => aggregation::CUSTOM.version.into(),
+            },
         };
         self.versions.sort_by_cached_key(|(version, content)| {
             std::cmp::Reverse((

@@ -49,7 +49,7 @@ pub async fn answer(api: &Api, info: RequestInfo, request: Request<Body>) -> Res
         RequestPath::Resource(_) => match Call::of(info.clone(), &api.inner.kinds.snapshot()) {
             Ok(call) => {
                 let accepted = call.accepted;
-                (objects(api, call, parts, body).await, accepted)
+                (Ok(objects(api, call, parts, body).await), accepted)
             }
             Err(status) => (Err(status), Accepted::default()),
         },
@@ -171,37 +171,51 @@ fn metrics(api: &Api) -> Result<Response, Status> {
     Ok(response)
 }
 
-async fn objects(api: &Api, call: Call, parts: http::request::Parts, body: Body) -> Result<Response, Status> {
-    write::check_options(&call)?;
+/// Every answer, be it a refusal, tells what the client is to be warned of: first that a kind or version is superseded.
+async fn objects(api: &Api, call: Call, parts: http::request::Parts, body: Body) -> Response {
+    let kind = call.target.kind.clone();
+    let (answer, warnings) = handled(api, call, parts, body).await;
+    let superseded = match &kind.storage {
+        Storage::As(stored) => stored.warning(&kind),
+        Storage::Stored | Storage::Virtual | Storage::Computed => None,
+    };
+    let deprecated = kind.warning.as_deref().map(str::to_owned).or(superseded);
+    let warnings: Vec<String> = deprecated.into_iter().chain(warnings).collect();
+    response::warn(answer.unwrap_or_else(|status| response::refusal(&status)), &warnings)
+}
+
+/// The answer, and what arose that the client is to be warned of.
+async fn handled(
+    api: &Api,
+    call: Call,
+    parts: http::request::Parts,
+    body: Body,
+) -> (Result<Response, Status>, Vec<String>) {
+    if let Err(status) = write::check_options(&call) {
+        return (Err(status), Vec::new());
+    }
     if let (Some(subresource), Some(nodes)) = (call.target.subresource, api.inner.nodes.get())
         && subresource.by_agent
     {
-        let warnings = write::admit_connection(api, &call).await?;
-        let answer = nodes.answer(&call.info, Request::from_parts(parts, body)).await?;
-        return Ok(response::warn(answer, &warnings));
+        return match write::admit_connection(api, &call).await {
+            Ok(warnings) => (nodes.answer(&call.info, Request::from_parts(parts, body)).await, warnings),
+            Err(status) => (Err(status), Vec::new()),
+        };
     }
-    // Only a write has a body to wait for: what a read may see was decided just before, and must not become old while a
-    // client withholds a body that nothing looks at.
-    let body = if call.verb.is_write() { request::read(body).await? } else { bytes::Bytes::new() };
-    let call = Arc::new(call);
-    let answer = if call.verb.is_write() {
-        // In a task of its own: a client that goes away drops its answer, never half a change.
-        let (api, call) = (api.clone(), call.clone());
-        let writes = api.inner.writes.clone();
-        let handle = async move { warnings::collect(deadline::bound(verb(&api, &call, &body))).await };
-        let write = writes.spawn(handle.in_current_span());
-        let (answer, warnings) =
-            write.await.map_err(|error| Status::internal(format!("the handler of the request failed: {error}")))?;
-        response::warn(answer?, &warnings)
-    } else {
-        verb(api, &call, &body).await?
+    if !call.verb.is_write() {
+        // Only a write has a body to wait for: what a read may see was decided just before, and must not become old
+        // while a client withholds a body that nothing looks at.
+        return (verb(api, &call, &[]).await, Vec::new());
+    }
+    let body = match request::read(body).await {
+        Ok(body) => body,
+        Err(status) => return (Err(status), Vec::new()),
     };
-    // Every answer through a superseded version or kind says so.
-    let kind = &call.target.kind;
-    let deprecated = kind.warning.as_deref().map(str::to_owned);
-    Ok(match &kind.storage {
-        Storage::As(stored) => response::warn(answer, deprecated.or_else(|| stored.warning(kind)).as_slice()),
-        Storage::Stored | Storage::Virtual | Storage::Computed => response::warn(answer, deprecated.as_slice()),
+    // In a task of its own: a client that goes away drops its answer, never half a change.
+    let (writes, api) = (api.inner.writes.clone(), api.clone());
+    let handle = async move { warnings::collect(deadline::bound(verb(&api, &call, &body))).await };
+    writes.spawn(handle.in_current_span()).await.unwrap_or_else(|error| {
+        (Err(Status::internal(format!("the handler of the request failed: {error}"))), Vec::new())
     })
 }
 

@@ -25,6 +25,7 @@ pub(crate) mod tests;
 mod write;
 
 use std::{
+    borrow::Cow,
     path::Path,
     sync::{Arc, OnceLock},
 };
@@ -85,6 +86,8 @@ struct Inner {
 struct StorageLocation {
     /// The stored kind, which is another than the served one for superseded versions.
     kind: Arc<Kind>,
+    /// Group of the served kind, which answers name.
+    group: Cow<'static, str>,
     /// `pods`, `deployments.apps`
     resource: Arc<str>,
     /// `namespace/name`, or `name`.
@@ -97,7 +100,7 @@ impl StorageLocation {
     }
 
     fn subject<'a>(&'a self, name: &'a str) -> Subject<'a> {
-        Subject { group: &self.kind.group, resource: &self.kind.plural, name }
+        Subject { group: &self.group, resource: &self.kind.plural, name }
     }
 }
 
@@ -266,7 +269,8 @@ impl Api {
         let kind = target.kind.stored().ok_or_else(|| {
             Status::method_not_allowed(Subject { group: &target.kind.group, resource: &target.kind.plural, name: "" })
         })?;
-        Ok(StorageLocation { kind: kind.clone(), resource: kind.resource().into(), key: read::prefix(target).into() })
+        let (group, resource) = (target.kind.group.clone(), kind.resource().into());
+        Ok(StorageLocation { kind: kind.clone(), group, resource, key: read::prefix(target).into() })
     }
 
     /// Where a request's object is kept.

@@ -219,7 +219,13 @@ pub fn negotiate(header: &str, endpoint: Endpoint) -> Result<Accepted, Status> {
             return Ok(accepted);
         }
     }
-    Err(Status::not_acceptable(&Encoding::ALL.map(Encoding::content_type)))
+    let served = Encoding::ALL.map(Encoding::content_type);
+    // Whether a media type is served is asked before its parameters are read.
+    let is_served = header.split(',').any(|clause| {
+        let media_type = clause.split(';').next().unwrap_or_default().trim();
+        served.contains(&media_type) || matches!(media_type, "*/*" | "application/*")
+    });
+    Err(if is_served { Status::not_acceptable(&served) } else { Status::no_representation(&served) })
 }
 
 /// The same for a watch.
@@ -284,9 +290,13 @@ mod tests {
     fn what_is_not_served_is_refused_in_kubernetes_words() {
         let all = "only the following media types are accepted: application/json, application/yaml, \
             application/vnd.kubernetes.protobuf";
-        for header in ["text/html", "rubbish", "application/json;as=Table", "application/json;stream=other"] {
+        for header in ["application/json;as=Table", "application/json;stream=other"] {
             let refused = negotiate(header, BUILT_IN).unwrap_err();
             assert_eq!((refused.code, refused.reason, &*refused.message), (406, "NotAcceptable", all), "{header}");
+        }
+        for header in ["text/html", "rubbish"] {
+            let refused = negotiate(header, BUILT_IN).unwrap_err();
+            assert!(refused.message.starts_with("406: Not Acceptable\n\nAvailable representations: "), "{header}");
         }
         assert_eq!(negotiate("application/vnd.kubernetes.protobuf", CUSTOM).unwrap_err().code, 406);
         assert!(negotiate("application/vnd.kubernetes.protobuf;as=Table;g=meta.k8s.io;v=v1", BUILT_IN).is_err());

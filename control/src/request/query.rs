@@ -43,8 +43,6 @@ pub struct Query {
     pub field_validation: FieldValidation,
     /// How much of each object stands in a Table.
     pub include_object: IncludeObject,
-    /// Of a deletion; the object's own where it is absent.
-    pub grace_period_seconds: Option<i64>,
     /// Of a deletion: what becomes of dependents.
     pub propagation_policy: Option<String>,
     /// The old form of `propagation_policy`.
@@ -103,6 +101,11 @@ impl Query {
     /// The first value of a parameter, as it was sent.
     pub fn parameter(&self, name: &str) -> Option<&str> {
         self.parameters.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// `gracePeriodSeconds`, which only a deletion without a body reads.
+    pub fn grace_period_seconds(&self) -> Result<Option<i64>, Status> {
+        optional(self.parameter("gracePeriodSeconds"))
     }
 
     /// Reads the text after the `?`. Errors name the option.
@@ -165,7 +168,6 @@ impl Query {
                 "Object" => IncludeObject::Object,
                 _ => IncludeObject::Unknown,
             },
-            grace_period_seconds: optional(get("gracePeriodSeconds"))?,
             propagation_policy: owned("propagationPolicy"),
             orphan_dependents: get("orphanDependents").map(boolean),
             parameters,

@@ -166,8 +166,7 @@ async fn start_parts(config: Config) -> Result<Running, StartError> {
     let server_address = advertised.map_or(address, |a| SocketAddr::new(a.address.into(), a.port));
     let kinds_changed = kinds.subscribe();
     let server_address = server_address.to_string();
-    let api =
-        KubernetesApi::in_network(store.clone(), kinds, allocator.clone(), &server_address, network.clone());
+    let api = KubernetesApi::in_network(store.clone(), kinds, allocator.clone(), &server_address, network.clone());
     if let Some(key) = certificates.token_key.take() {
         let url = format!("https://kubernetes.default.svc.{}", config.cluster_domain);
         api.authorizer().facts().issue_tokens_by(TokenIssuer::new(key, url, &server_address));

@@ -32,7 +32,7 @@ use kube::Client;
 use tokio::sync::watch;
 
 pub use self::certificate_signing::ControlNames;
-use self::served::ServedKinds;
+use self::served::{Currency, ServedKinds};
 use crate::{
     engine::{QueueStats, Recorder, Tasks},
     objects::informers::Informers,
@@ -66,6 +66,7 @@ struct Context {
     informers: Arc<Informers>,
     recorder: Recorder,
     kinds: ServedKinds,
+    currency: Currency,
 }
 
 /// The running controllers.
@@ -87,8 +88,8 @@ pub fn start(
     let tasks = Arc::new(Tasks::default());
     let informers = Arc::new(Informers::default());
     let recorder = Recorder::start(client.clone(), &tasks);
-    let kinds = served::start(&client, [kinds_changed, others_changed], &tasks);
-    let context = Context { client, config, informers: informers.clone(), recorder, kinds };
+    let (kinds, currency) = served::start(&client, [kinds_changed, others_changed], &tasks);
+    let context = Context { client, config, informers: informers.clone(), recorder, kinds, currency };
     certificate_signing::start(&context, &tasks);
     cluster_role_aggregation::start(&context, &tasks);
     deployment::start(&context, &tasks);

@@ -60,6 +60,24 @@ pub struct Discovered {
     pub stale: BTreeSet<String>,
 }
 
+/// How current [`ServedKinds`] are.
+#[derive(Clone)]
+pub struct Currency {
+    changed: [watch::Receiver<u64>; 2],
+    /// What `changed` said before the last discovery that succeeded.
+    asked: watch::Receiver<Option<[u64; 2]>>,
+}
+
+impl Currency {
+    /// Returns when a discovery has ended that saw all changes up to now. `false` if there will be none.
+    pub async fn reached(&self) -> bool {
+        let now = [*self.changed[0].borrow(), *self.changed[1].borrow()];
+        let mut asked = self.asked.clone();
+        let reached = |asked: &[u64; 2]| asked.iter().zip(&now).all(|(asked, now)| asked >= now);
+        asked.wait_for(|asked| asked.as_ref().is_some_and(reached)).await.is_ok()
+    }
+}
+
 /// All served kinds as of the last discovery; `None` before the first.
 pub type ServedKinds = watch::Receiver<Option<Arc<Discovered>>>;
 
@@ -84,20 +102,30 @@ impl Discovered {
 
 /// Starts the task that discovers the kinds now and each time that one of `changed` changes: kinds of this server, and
 /// those of others.
-pub fn start(client: &Client, changed: [watch::Receiver<u64>; 2], tasks: &Tasks) -> ServedKinds {
-    let kinds = watch::Sender::new(None);
+pub fn start(client: &Client, changed: [watch::Receiver<u64>; 2], tasks: &Tasks) -> (ServedKinds, Currency) {
+    let (kinds, asked) = (watch::Sender::new(None), Arc::new(watch::Sender::new(None)));
     let receiver = kinds.subscribe();
+    let currency = Currency { changed: changed.clone(), asked: asked.subscribe() };
     let discover = {
         let client = client.clone();
         move || discover(client.clone())
     };
     let kinds = Arc::new(kinds);
-    tasks.spawn("discovery", move |stop| keep(kinds.clone(), changed.clone(), discover.clone(), stop).boxed());
-    receiver
+    tasks.spawn("discovery", move |stop| {
+        let found = Found { kinds: kinds.clone(), asked: asked.clone() };
+        keep(found, changed.clone(), discover.clone(), stop).boxed()
+    });
+    (receiver, currency)
+}
+
+/// Where discoveries are told.
+struct Found {
+    kinds: Arc<watch::Sender<Option<Arc<Discovered>>>>,
+    asked: Arc<watch::Sender<Option<[u64; 2]>>>,
 }
 
 async fn keep<F>(
-    kinds: Arc<watch::Sender<Option<Arc<Discovered>>>>,
+    Found { kinds, asked }: Found,
     [mut own, mut others]: [watch::Receiver<u64>; 2],
     discover: impl Fn() -> F + Send + Sync,
     stop: CancellationToken,
@@ -106,8 +134,7 @@ async fn keep<F>(
 {
     loop {
         // Marked before the question: a change that comes during the discovery is one for the next.
-        own.mark_unchanged();
-        others.mark_unchanged();
+        let now = [*own.borrow_and_update(), *others.borrow_and_update()];
         let wait = match discover().await {
             Ok(found) => {
                 kinds.send_if_modified(|kinds| {
@@ -116,6 +143,7 @@ async fn keep<F>(
                     *kinds = Some(found);
                     differs
                 });
+                asked.send_replace(Some(now));
                 None
             }
             Err(error) => {
@@ -231,13 +259,18 @@ mod tests {
             std::future::ready(answer.map(|kinds| Discovered { kinds, ..Discovered::default() }))
         };
         let (_others, others_changed) = watch::channel(0);
-        let task = tokio::spawn(keep(kinds, [changed, others_changed], discover, stop.clone()));
+        let asked_for = Arc::new(watch::Sender::new(None));
+        let changes = [changed, others_changed];
+        let currency = Currency { changed: changes.clone(), asked: asked_for.subscribe() };
+        let task = tokio::spawn(keep(Found { kinds, asked: asked_for }, changes, discover, stop.clone()));
         let names = |found: &Option<Arc<Discovered>>| -> Vec<String> {
             found.iter().flat_map(|found| &found.kinds).map(Served::name).collect()
         };
         let first = seen.wait_for(Option::is_some).await.map(|kinds| names(&kinds)).expect("the sender lives");
         assert_eq!(first, ["widgets.example.com"]);
         generation.send_replace(1);
+        assert!(currency.reached().await);
+        assert_eq!(names(&seen.borrow()).len(), 2, "what is reached has seen the change");
         let second = seen.wait_for(|kinds| names(kinds).len() == 2).await.map(|kinds| names(&kinds));
         assert_eq!(second.expect("the sender lives"), ["widgets.example.com", "gadgets.example.com"]);
         stop.cancel();

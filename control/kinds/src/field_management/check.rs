@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use super::shape::{Shape, TypeRef, list_item};
-use crate::schema::Type;
+use crate::{kinds::field::go_value, schema::Type};
 
 /// What is wrong with a configuration, one line each: `.spec.replicas: expected numeric (int or float), got string`.
 pub fn check(of: TypeRef<'_>, config: &Value) -> Vec<String> {
@@ -29,17 +29,17 @@ fn value(of: TypeRef<'_>, value: &Value, path: &mut String, errors: &mut Vec<Str
     match (of.r#type(), value) {
         (_, Value::Null) | (Type::Any, _) => {}
         (Type::Object(_) | Type::Map(_), Value::Object(_)) => fields(of, value, path, errors),
-        (Type::Object(_) | Type::Map(_), other) => wrong(format!("expected map, got {}", shown(other))),
+        (Type::Object(_) | Type::Map(_), other) => wrong(format!("expected map, got &{{{}}}", go_value(other))),
         (Type::List(_), Value::Array(_)) => items(of, value, path, errors),
-        (Type::List(_), other) => wrong(format!("expected list, got {}", shown(other))),
+        (Type::List(_), other) => wrong(format!("expected list, got &{{{}}}", go_value(other))),
         (Type::Int32 | Type::Int64 | Type::Double, Value::Number(_)) | (Type::Bool, Value::Bool(_)) => {}
         (Type::Int32 | Type::Int64 | Type::Double, other) => {
             wrong(format!("expected numeric (int or float), got {}", go_type(other)));
         }
-        (Type::Bool, other) => wrong(format!("expected boolean, got {}", shown(other))),
+        (Type::Bool, other) => wrong(format!("expected boolean, got &{{{}}}", go_value(other))),
         (Type::String | Type::Bytes, Value::String(_)) => {}
-        (Type::String | Type::Bytes, other) => wrong(format!("expected string, got {}", go_value(other))),
-        (_, Value::Array(_) | Value::Object(_)) => wrong(format!("expected any scalar, got {}", shown(value))),
+        (Type::String | Type::Bytes, other) => wrong(format!("expected string, got {}", go_syntax(other))),
+        (_, Value::Array(_) | Value::Object(_)) => wrong(format!("expected any scalar, got &{{{}}}", go_value(value))),
         _ => {}
     }
 }
@@ -111,7 +111,7 @@ fn go_type(value: &Value) -> &'static str {
     }
 }
 
-fn go_value(value: &Value) -> String {
+fn go_syntax(value: &Value) -> String {
     format!("&value.valueUnstructured{{Value:{}}}", shown(value))
 }
 
@@ -141,7 +141,7 @@ mod tests {
             errors(json!({"spec": {"terminationGracePeriodSeconds": "5", "tolerations": {"a": 1}}})),
             [
                 ".spec.terminationGracePeriodSeconds: expected numeric (int or float), got string",
-                ".spec.tolerations: expected list, got {a=1}"
+                ".spec.tolerations: expected list, got &{map[a:1]}"
             ]
         );
         assert_eq!(errors(json!({"metadata": {"finalizers": [{}]}})).len(), 1);

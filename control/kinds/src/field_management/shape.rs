@@ -148,7 +148,7 @@ impl<'t> TypeRef<'t> {
     pub fn is_always_there(self, field: &Field) -> bool {
         self.in_structs
             && match field.zero {
-                Zero::Kept => false,
+                Zero::Kept | Zero::Null => false,
                 Zero::Written => true,
                 Zero::Absent => match self.types.get(field.r#type) {
                     Type::Object(_) => true,

@@ -76,7 +76,9 @@ impl<'a> Tracker<'a> {
         self.disown(&mut managers, &difference, (old, new), None)?;
         let mut changed = difference.changed;
         strip(&mut changed);
-        if !changed.is_empty() {
+        // A Scale does not show that there are no replicas.
+        let is_hidden = self.subresource == Some("scale") && new["spec"]["replicas"].as_i64().unwrap_or(0) == 0;
+        if !changed.is_empty() && !is_hidden {
             let id = self.id(name, Operation::Update);
             let previous = managers.take(&id).map(Manager::into_fields).unwrap_or_default();
             // Kubernetes writes no time of changes through `/scale`.

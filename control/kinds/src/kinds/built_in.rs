@@ -232,7 +232,10 @@ impl From<&'static BuiltInAs> for StoredAs {
         Self {
             kind: Arc::new(Kind::from(declared.kind)),
             to_stored: Arc::new(declared.to_stored),
-            from_stored: Arc::new(declared.from_stored),
+            from_stored: Arc::new(|object, served| {
+                (declared.from_stored)(object, served);
+                served.schema.write_zeros(object);
+            }),
             deprecation: declared.deprecation,
         }
     }

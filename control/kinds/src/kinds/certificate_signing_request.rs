@@ -1,10 +1,14 @@
 //! CertificateSigningRequest: how a node or a person asks the cluster CA for a certificate.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 
-use super::{BuiltIn, Cell, Column, FieldError, Storage, age, prepare};
+use super::{
+    BuiltIn, Cell, Column, FieldError, Storage, age, names, prepare,
+    reading::{as_text, is_empty, items},
+};
 
 /// The declaration of this kind.
 pub static KIND: BuiltIn = BuiltIn {
@@ -18,7 +22,7 @@ pub static KIND: BuiltIn = BuiltIn {
     namespaced: false,
     subresources: &["approval", "status"],
     storage: Storage::Stored,
-    default,
+    default: |_| {},
     validate,
     prepare: |new, old| {
         prepare::keep_status(new, old, json!({}));
@@ -40,6 +44,7 @@ pub static KIND: BuiltIn = BuiltIn {
         BTreeMap::from([("spec.signerName", o["spec"]["signerName"].as_str().unwrap_or_default().to_owned())])
     },
     schema: "io.k8s.api.certificates.v1.CertificateSigningRequest",
+    object_name: names::path_segment,
     ..BuiltIn::PLAIN
 };
 
@@ -57,34 +62,105 @@ fn keep_decisions(new: &mut Value, old: &Value) {
     }
 }
 
-fn default(object: &mut Value) {
-    if let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut)
-        && spec.get("usages").is_none_or(Value::is_null)
-    {
-        spec.insert("usages".into(), json!(["digital signature", "key encipherment"]));
-    }
-}
+/// Every usage of a certificate that can be asked for.
+const USAGES: [&str; 23] = [
+    "any",
+    "cert sign",
+    "client auth",
+    "code signing",
+    "content commitment",
+    "crl sign",
+    "data encipherment",
+    "decipher only",
+    "digital signature",
+    "email protection",
+    "encipher only",
+    "ipsec end system",
+    "ipsec tunnel",
+    "ipsec user",
+    "key agreement",
+    "key encipherment",
+    "microsoft sgc",
+    "netscape sgc",
+    "ocsp signing",
+    "s/mime",
+    "server auth",
+    "signing",
+    "timestamping",
+];
 
-fn validate(new: &Value, _old: Option<&Value>) -> Vec<FieldError> {
+fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let spec = &new["spec"];
     let mut errors = Vec::new();
-    if spec["request"].as_str().is_none_or(str::is_empty) {
-        errors.push(FieldError::required("spec.request", ""));
+    let request = spec["request"].as_str().and_then(|text| BASE64_STANDARD.decode(text).ok()).unwrap_or_default();
+    if !pem::parse(request).is_ok_and(|block| block.tag() == "CERTIFICATE REQUEST") {
+        // Go shows bytes as a list of numbers.
+        let shown: Value = match spec["request"].as_str().and_then(|text| BASE64_STANDARD.decode(text).ok()) {
+            Some(bytes) => bytes.into(),
+            None => Value::Null,
+        };
+        errors.push(FieldError::invalid("spec.request", &shown, "PEM block type must be CERTIFICATE REQUEST"));
     }
-    if spec["usages"].as_array().is_none_or(Vec::is_empty) {
-        errors.push(FieldError::required("spec.usages", "usages are required"));
-    }
-    match spec["signerName"].as_str() {
-        None | Some("") => errors.push(FieldError::required("spec.signerName", "")),
-        Some(name) if name.split_once('/').is_none_or(|(domain, path)| domain.is_empty() || path.is_empty()) => {
-            let why = "must be a fully qualified domain and path of the form 'example.com/signer-name'";
-            errors.push(FieldError::invalid("spec.signerName", &spec["signerName"], why));
-        }
-        Some(_) => {}
-    }
+    errors.extend(usage_errors("spec.usages", &spec["usages"], old.map(|old| &old["spec"]["usages"])));
+    errors.extend(signer_name("spec.signerName", &spec["signerName"]));
     if spec["expirationSeconds"].as_i64().is_some_and(|n| n < 600) {
         let why = "may not specify a duration less than 600 seconds (10 minutes)";
         errors.push(FieldError::invalid("spec.expirationSeconds", &spec["expirationSeconds"], why));
+    }
+    errors
+}
+
+/// Unknown usages, and the same twice, are taken where they were stored before.
+fn usage_errors(path: &str, usages: &Value, stored: Option<&Value>) -> Vec<FieldError> {
+    let unknown = |list: &Value| items(list).any(|usage| !USAGES.contains(&as_text(usage)));
+    let repeated = |list: &Value| {
+        let mut seen = BTreeSet::new();
+        !items(list).all(|usage| seen.insert(as_text(usage)))
+    };
+    let mut errors = Vec::new();
+    if is_empty(usages) {
+        errors.push(FieldError::required(path, ""));
+    }
+    if !stored.is_some_and(unknown) {
+        let wrong = items(usages).enumerate().filter(|(_, usage)| !USAGES.contains(&as_text(usage)));
+        errors.extend(wrong.map(|(i, usage)| FieldError::not_supported(format!("{path}[{i}]"), usage, &USAGES)));
+    }
+    if !stored.is_some_and(repeated) {
+        let mut seen = BTreeSet::new();
+        let again = items(usages).enumerate().filter(|(_, usage)| !seen.insert(as_text(usage)));
+        errors.extend(again.map(|(i, usage)| FieldError::duplicate(format!("{path}[{i}]"), usage)));
+    }
+    errors
+}
+
+/// `example.com/signer`
+fn signer_name(path: &str, value: &Value) -> Vec<FieldError> {
+    let name = as_text(value);
+    if name.is_empty() {
+        return vec![FieldError::required(path, "")];
+    }
+    let Some((domain, rest)) = name.split_once('/').filter(|(_, rest)| !rest.contains('/')) else {
+        let why = "must be a fully qualified domain and path of the form 'example.com/signer-name'";
+        return vec![FieldError::invalid(path, value, why)];
+    };
+    let mut errors = Vec::new();
+    if domain.len() > 253 {
+        errors.push(FieldError::too_long(path, 253));
+    }
+    let parts = [(domain, names::label as fn(&str) -> Vec<String>), (rest, names::subdomain)];
+    for (at, (part, check)) in parts.into_iter().enumerate() {
+        let wrong = part.split('.').map(|label| (label, check(label))).find(|(_, wrong)| !wrong.is_empty());
+        for why in wrong.iter().flat_map(|(label, wrong)| wrong.iter().map(move |why| (label, why))) {
+            let why = format!("validating label {:?}: {}", why.0, why.1);
+            errors.push(FieldError::invalid(path, &part.into(), why));
+        }
+        if at == 0 && !domain.contains('.') {
+            let why = "should be a domain with at least two segments separated by dots";
+            errors.push(FieldError::invalid(path, &domain.into(), why));
+        }
+    }
+    if name.len() > 253 + 253 + 63 + 2 {
+        errors.push(FieldError::too_long(path, 253 + 253 + 63 + 2));
     }
     errors
 }
@@ -121,6 +197,24 @@ fn condition(status: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn usages_are_known_ones_each_once() {
+        let paths = |usages: Value, stored: Option<&Value>| -> Vec<String> {
+            usage_errors("u", &usages, stored).into_iter().map(|e| e.path).collect()
+        };
+        assert_eq!(paths(json!(["client auth", "digital signature"]), None), [""; 0]);
+        assert_eq!(paths(json!([]), None), ["u"]);
+        assert_eq!(paths(json!(["any", "x", "any"]), None), ["u[1]", "u[2]"]);
+        assert_eq!(paths(json!(["any", "x", "any"]), Some(&json!(["y", "y"]))), [""; 0], "it was taken before");
+    }
+
+    #[test]
+    fn a_signer_has_a_domain_and_a_path() {
+        let count = |name: &str| signer_name("s", &json!(name)).len();
+        let names = ["example.com/a.b", "", "example.com", "a/b/c", "example/a", "Example.com/a", "example.com/"];
+        assert_eq!(names.map(count), [0, 1, 1, 1, 1, 1, 1]);
+    }
 
     #[test]
     fn a_status_write_decides_nothing() {

@@ -21,7 +21,7 @@ pub static KIND: BuiltIn = BuiltIn {
     default: |_| {},
     validate,
     prepare: |_, _| {},
-    columns: &[Column::name(), Column::integer("Data", "Number of keys, text and binary."), Column::age()],
+    columns: &[Column::name(), Column::text("Data", "Number of keys, text and binary."), Column::age()],
     cells: |o| vec![Cell::name(o), Cell::integer(count(&o["data"]) + count(&o["binaryData"])), Cell::age(o)],
     selectable: |_| BTreeMap::new(),
     schema: "io.k8s.api.core.v1.ConfigMap",

@@ -13,7 +13,13 @@ pub static KIND: BuiltIn = BuiltIn {
     categories: &["api-extensions"],
     namespaced: false,
     subresources: &["status"],
-    deletion: Deletion { finalizer: Some(definition::FINALIZER), begin: prepare::begin_deletion, ..Deletion::PLAIN },
+    deletion: Deletion {
+        finalizer: Some(definition::FINALIZER),
+        begin: prepare::begin_deletion,
+        has_no_dependents: true,
+        sets_time_alone: true,
+        ..Deletion::PLAIN
+    },
     default: prepare::default,
     prepare: prepare::prepare,
     validate: definition::validate,

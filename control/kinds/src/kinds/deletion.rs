@@ -22,6 +22,12 @@ pub struct Deletion {
     pub returns_object: bool,
     /// A finalizer that the object gets when its deletion begins.
     pub finalizer: Option<&'static str>,
+    /// Whether the beginning of a deletion sets nothing but its time: no period of grace, and no generation.
+    pub sets_time_alone: bool,
+    /// Whether an object that goes at once is answered as one that was told to end.
+    pub ends_gracefully: bool,
+    /// What a deletion that says nothing of dependents is warned of.
+    pub warning: Option<&'static str>,
 }
 
 impl Deletion {
@@ -35,6 +41,9 @@ impl Deletion {
         begin: |_| {},
         returns_object: false,
         finalizer: None,
+        sets_time_alone: false,
+        ends_gracefully: false,
+        warning: None,
     };
 
     /// Of kinds whose deletion is answered with the object.

@@ -7,7 +7,10 @@ use std::{
 
 use serde_json::Value;
 
-use super::{BuiltIn, Cell, Column, FieldError, Storage, endpoints, names, port, prepare};
+use super::{
+    BuiltIn, Cell, Column, FieldError, Storage, endpoints, names, port, prepare,
+    reading::{entries, same, text},
+};
 
 /// The declaration of this kind.
 pub static KIND: BuiltIn = BuiltIn {
@@ -23,7 +26,15 @@ pub static KIND: BuiltIn = BuiltIn {
     storage: Storage::Stored,
     default,
     validate,
-    prepare: prepare::count_generation,
+    prepare: |new, old| {
+        prepare::count_generation(new, old);
+        // Labels count as content here.
+        let Some(old) = old else { return };
+        let counted = &old["metadata"]["generation"];
+        if new["metadata"]["generation"] == *counted && !same(&old["metadata"]["labels"], &new["metadata"]["labels"]) {
+            new["metadata"]["generation"] = counted.as_i64().unwrap_or(1).saturating_add(1).into();
+        }
+    },
     columns: &[
         Column::name(),
         Column::text("AddressType", "IPv4, IPv6 or FQDN."),
@@ -86,6 +97,8 @@ fn shortened(all: &[String], none: &str) -> String {
 const MAX_ENDPOINTS: usize = 1000;
 const MAX_ADDRESSES: usize = 100;
 const MAX_PORTS: usize = 20_000;
+const MAX_TOPOLOGY: usize = 16;
+const MAX_HINTS: usize = 8;
 
 fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
     const TYPES: [&str; 3] = ["FQDN", "IPv4", "IPv6"];
@@ -96,19 +109,28 @@ fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
     } else if !TYPES.contains(&address_type) {
         errors.push(FieldError::not_supported("addressType", &new["addressType"], &TYPES));
     }
+    errors.extend(port_errors(&new["ports"]));
+    // What was stored before its rule was made stays.
+    if old.is_none_or(|old| !same(&old["endpoints"], &new["endpoints"])) {
+        let endpoints = new["endpoints"].as_array().map(Vec::as_slice).unwrap_or_default();
+        if endpoints.len() > MAX_ENDPOINTS {
+            errors.push(FieldError::too_many("endpoints", endpoints.len(), MAX_ENDPOINTS));
+        } else {
+            let each = endpoints.iter().enumerate();
+            errors.extend(each.flat_map(|(i, one)| endpoint_errors(&format!("endpoints[{i}]"), one, address_type)));
+        }
+    }
     if old.is_some_and(|old| old["addressType"] != new["addressType"]) {
         errors.push(FieldError::immutable("addressType", &new["addressType"]));
     }
-    let endpoints = new["endpoints"].as_array().map(Vec::as_slice).unwrap_or_default();
-    if endpoints.len() > MAX_ENDPOINTS {
-        errors.push(FieldError::too_many("endpoints", endpoints.len(), MAX_ENDPOINTS));
-    }
-    for (i, endpoint) in endpoints.iter().enumerate() {
-        errors.extend(endpoint_errors(&format!("endpoints[{i}]"), endpoint, address_type));
-    }
-    let ports = new["ports"].as_array().map(Vec::as_slice).unwrap_or_default();
+    errors
+}
+
+fn port_errors(ports: &Value) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let ports = ports.as_array().map(Vec::as_slice).unwrap_or_default();
     if ports.len() > MAX_PORTS {
-        errors.push(FieldError::too_many("ports", ports.len(), MAX_PORTS));
+        return vec![FieldError::too_many("ports", ports.len(), MAX_PORTS)];
     }
     let mut seen = BTreeSet::new();
     for (i, entry) in ports.iter().enumerate() {
@@ -121,10 +143,14 @@ fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
         if !seen.insert(name) {
             errors.push(FieldError::duplicate(format!("{path}.name"), &entry["name"]));
         }
-        if !entry["port"].is_null() {
-            errors.extend(port::number(format!("{path}.port"), &entry["port"]));
-        }
         errors.extend(port::protocol(format!("{path}.protocol"), &entry["protocol"]));
+        if entry["appProtocol"].is_string() {
+            errors.extend(FieldError::each(
+                format!("{path}.appProtocol"),
+                &entry["appProtocol"],
+                names::qualified_name,
+            ));
+        }
     }
     errors
 }
@@ -154,9 +180,33 @@ fn endpoint_errors(path: &str, endpoint: &Value, address_type: &str) -> Vec<Fiel
             _ => errors.extend(endpoints::address_error(&path, address)),
         }
     }
-    if let Some(hostname) = endpoint["hostname"].as_str() {
-        let wrong = names::label(hostname).into_iter();
-        errors.extend(wrong.map(|why| FieldError::invalid(format!("{path}.hostname"), &endpoint["hostname"], why)));
+    if endpoint["nodeName"].is_string() {
+        errors.extend(FieldError::each(format!("{path}.nodeName"), &endpoint["nodeName"], names::subdomain));
+    }
+    let topology = entries(&endpoint["deprecatedTopology"]).count();
+    if topology > MAX_TOPOLOGY {
+        errors.push(FieldError::too_many(format!("{path}.deprecatedTopology"), topology, MAX_TOPOLOGY));
+    }
+    errors.extend(names::labels(&format!("{path}.deprecatedTopology"), &endpoint["deprecatedTopology"]));
+    if endpoint["hostname"].is_string() {
+        errors.extend(FieldError::each(format!("{path}.hostname"), &endpoint["hostname"], names::label));
+    }
+    for (field, check) in [("forZones", names::label_value as fn(&str) -> Vec<String>), ("forNodes", names::subdomain)]
+    {
+        let path = format!("{path}.hints.{field}");
+        let hints = endpoint["hints"][field].as_array().map(Vec::as_slice).unwrap_or_default();
+        if hints.len() > MAX_HINTS {
+            errors.push(FieldError::too_many(path, hints.len(), MAX_HINTS));
+            break;
+        }
+        let mut seen = BTreeSet::new();
+        for (i, hint) in hints.iter().enumerate() {
+            let path = format!("{path}[{i}].name");
+            if !seen.insert(text(hint, "name")) {
+                errors.push(FieldError::duplicate(&*path, &hint["name"]));
+            }
+            errors.extend(FieldError::each(path, &hint["name"], check));
+        }
     }
     errors
 }
@@ -178,5 +228,34 @@ mod tests {
             assert_eq!(validate(&slice(kind, address), None).len(), 1, "{kind} {address}");
         }
         assert_eq!(validate(&slice("IPv6", "fd00::2"), Some(&slice("IPv4", "10.0.0.1"))).len(), 1);
+    }
+
+    #[test]
+    fn labels_of_a_slice_count_as_content() {
+        let of = |label: &str| json!({"metadata": {"generation": 1, "labels": {"a": label}}, "addressType": "IPv4"});
+        for (label, generation) in [("b", 1), ("c", 2)] {
+            let mut new = of(label);
+            (KIND.prepare)(&mut new, Some(&of("b")));
+            assert_eq!(new["metadata"]["generation"], generation, "{label}");
+        }
+    }
+
+    #[test]
+    fn nodes_and_hints_are_named_as_nodes_and_zones_are() {
+        let endpoint = json!({"addresses": ["10.0.0.1"], "nodeName": "Node", "hostname": "a.b",
+            "deprecatedTopology": {"-": "x"}, "hints": {"forZones": [{"name": "a"}, {"name": "a"}, {"name": "-"}]}});
+        let paths: Vec<String> = endpoint_errors("e", &endpoint, "IPv4").into_iter().map(|error| error.path).collect();
+        assert_eq!(
+            paths,
+            [
+                "e.nodeName",
+                "e.deprecatedTopology",
+                "e.hostname",
+                "e.hints.forZones[1].name",
+                "e.hints.forZones[2].name"
+            ]
+        );
+        let slice = |node: &str| json!({"addressType": "IPv4", "endpoints": [{"addresses": ["a"], "nodeName": node}]});
+        assert_eq!(validate(&slice("N"), Some(&slice("N"))), [], "it was stored before");
     }
 }

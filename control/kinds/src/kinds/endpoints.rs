@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use serde_json::Value;
 
-use super::{BuiltIn, Cell, Column, FieldError, Storage, names, port};
+use super::{BuiltIn, Cell, Column, FieldError, Storage, ip, names, port};
 
 /// The declaration of this kind.
 pub static KIND: BuiltIn = BuiltIn {
@@ -79,7 +79,14 @@ fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
         }
         for field in ["addresses", "notReadyAddresses"] {
             for (j, address) in list(field).iter().enumerate() {
-                errors.extend(address_error(&format!("{path}.{field}[{j}].ip"), &address["ip"]));
+                let at = format!("{path}.{field}[{j}].ip");
+                errors.extend(ip::validate(&*at, &address["ip"]));
+                // Asked of what is no address as well.
+                let why = match address["ip"].as_str().and_then(ip::parse) {
+                    Some(ip) => special_address(ip),
+                    None => Some("must be a valid IP address"),
+                };
+                errors.extend(why.map(|why| FieldError::invalid(at, &address["ip"], why)));
                 if let Some(node) = address["nodeName"].as_str() {
                     let path = format!("{path}.{field}[{j}].nodeName");
                     errors.extend(FieldError::invalid_each(path, &address["nodeName"], names::subdomain(node)));
@@ -174,7 +181,9 @@ mod tests {
         let endpoints =
             |ip: &str| json!({"subsets": [{"addresses": [{"ip": ip}], "ports": [{"port": 80, "protocol": "TCP"}]}]});
         assert_eq!(validate(&endpoints("192.0.2.42"), None), []);
-        for ip in ["127.0.0.1", "169.254.1.1", "0.0.0.0", "224.0.0.1", "1.2.3", "::1"] {
+        assert_eq!(validate(&endpoints("010.1.2.3"), None), [], "an old field takes zeros");
+        assert_eq!(validate(&endpoints("1.2.3"), None).len(), 2);
+        for ip in ["127.0.0.1", "169.254.1.1", "0.0.0.0", "224.0.0.1", "::1"] {
             let errors = validate(&endpoints(ip), None);
             assert_eq!((errors.len(), errors[0].path.as_str()), (1, "subsets[0].addresses[0].ip"), "{ip}");
         }

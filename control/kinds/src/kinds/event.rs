@@ -31,6 +31,7 @@ pub static CORE: BuiltIn = BuiltIn {
     selectable,
     indexed: &[Cow::Borrowed("involvedObject.uid")],
     schema: "io.k8s.api.core.v1.Event",
+    object_name: names::path_segment,
     deletion: Deletion { has_no_dependents: true, ..Deletion::PLAIN },
     ..BuiltIn::PLAIN
 };
@@ -50,7 +51,8 @@ pub static EVENTS: BuiltIn = BuiltIn {
 };
 
 /// The stored kind as writes through `events.k8s.io` use it: with the stricter rules of the newer spelling.
-static STRICT: BuiltIn = BuiltIn { validate: validate_strictly, storage: Storage::Stored, ..CORE };
+static STRICT: BuiltIn =
+    BuiltIn { validate: validate_strictly, storage: Storage::Stored, object_name: names::subdomain, ..CORE };
 
 /// How long texts of an Event may be that has an `eventTime`.
 const LIMITS: [(&str, usize); 3] = [("reportingInstance", 128), ("action", 128), ("reason", 128)];

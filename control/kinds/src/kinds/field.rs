@@ -1,5 +1,7 @@
 //! One reason why an object is refused, spelled as Kubernetes' `field.Error` spells it. Decides nothing itself.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 /// One cause of an `Invalid` Status.
@@ -12,6 +14,8 @@ pub struct FieldError {
     /// Without the path: `Invalid value: 70000: must be between 1 and 65535, inclusive`
     pub message: String,
 }
+
+const NULL_VALUE: &str = "Invalid value: null";
 
 /// `StatusCause.reason` of a field error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +41,18 @@ pub enum FieldErrorReason {
 }
 
 impl FieldError {
+    /// Where this says that nothing stands, if it does: Kubernetes shows the zero of the field's type there.
+    pub fn path_of_null(&self) -> Option<&str> {
+        self.message.starts_with(NULL_VALUE).then_some(&*self.path)
+    }
+
+    /// Shows a value where [`Self::path_of_null`] found nothing.
+    pub fn show_instead_of_null(&mut self, value: &Value) {
+        if let Some(rest) = self.message.strip_prefix(NULL_VALUE) {
+            self.message = format!("Invalid value: {}{rest}", shown(value));
+        }
+    }
+
     /// A required field is missing.
     pub fn required(path: impl Into<String>, detail: &str) -> Self {
         let message = if detail.is_empty() { "Required value".to_owned() } else { format!("Required value: {detail}") };
@@ -141,7 +157,34 @@ impl FieldError {
 fn shown(value: &Value) -> String {
     match value {
         Value::String(text) => go_quoted(text),
-        value => value.to_string(),
+        value => with_maps_in_order(value).to_string(),
+    }
+}
+
+/// Go writes maps in order; what has other than texts in it is a struct.
+fn with_maps_in_order(value: &Value) -> Value {
+    match value {
+        Value::Object(map) if map.values().all(Value::is_string) => {
+            serde_json::json!(map.iter().collect::<BTreeMap<_, _>>())
+        }
+        Value::Object(map) => map.iter().map(|(name, value)| (name.clone(), with_maps_in_order(value))).collect(),
+        Value::Array(list) => list.iter().map(with_maps_in_order).collect(),
+        scalar => scalar.clone(),
+    }
+}
+
+/// A value as Go's `%v` writes it: `map[a:1 b:[x y]]`.
+pub fn go_value(value: &Value) -> String {
+    match value {
+        Value::Null => "<nil>".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) => format!("[{}]", items.iter().map(go_value).collect::<Vec<_>>().join(" ")),
+        Value::Object(map) => {
+            let sorted: BTreeMap<_, _> = map.iter().collect();
+            let fields = sorted.into_iter().map(|(key, value)| format!("{key}:{}", go_value(value)));
+            format!("map[{}]", fields.collect::<Vec<_>>().join(" "))
+        }
+        scalar => scalar.to_string(),
     }
 }
 

@@ -6,7 +6,10 @@ use std::net::IpAddr;
 
 use serde_json::Value;
 
-use super::{BuiltIn, Cell, Column, FieldError};
+use super::{
+    BuiltIn, Cell, Column, FieldError, names,
+    reading::{same, text},
+};
 
 /// The declaration of this kind.
 pub static KIND: BuiltIn = BuiltIn {
@@ -18,7 +21,7 @@ pub static KIND: BuiltIn = BuiltIn {
     namespaced: false,
     object_name,
     validate,
-    columns: &[Column::name(), Column::text("ParentRef", "The object that has the address."), Column::age()],
+    columns: &[Column::name(), Column::text("ParentRef", "The object that has the address.")],
     cells: |object| {
         let parent = &object["spec"]["parentRef"];
         let text = |field: &str| parent[field].as_str().filter(|text| !text.is_empty());
@@ -28,11 +31,7 @@ pub static KIND: BuiltIn = BuiltIn {
             (_, None) => String::new(),
         };
         let parts = [Some(resource.as_str()), text("namespace"), text("name")];
-        vec![
-            Cell::name(object),
-            Cell::text(parts.into_iter().flatten().collect::<Vec<_>>().join("/")),
-            Cell::age(object),
-        ]
+        vec![Cell::name(object), Cell::text(parts.into_iter().flatten().collect::<Vec<_>>().join("/"))]
     },
     schema: "io.k8s.api.networking.v1.IPAddress",
     ..BuiltIn::PLAIN
@@ -49,20 +48,30 @@ fn object_name(name: &str) -> Vec<String> {
 
 fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let parent = &new["spec"]["parentRef"];
-    if let Some(old) = old {
-        if old["spec"] != new["spec"] {
-            return vec![FieldError::immutable("spec", &new["spec"])];
-        }
-        return Vec::new();
+    let mut errors = parent_errors("spec.parentRef", parent);
+    if old.is_some_and(|old| !same(&old["spec"]["parentRef"], parent)) {
+        errors.push(FieldError::immutable("spec.parentRef", parent));
     }
+    errors
+}
+
+fn parent_errors(path: &str, parent: &Value) -> Vec<FieldError> {
     if !parent.is_object() {
-        return vec![FieldError::required("spec.parentRef", "")];
+        return vec![FieldError::required(path, "")];
     }
-    ["resource", "name"]
-        .into_iter()
-        .filter(|field| parent[*field].as_str().is_none_or(str::is_empty))
-        .map(|field| FieldError::required(format!("spec.parentRef.{field}"), ""))
-        .collect()
+    let mut errors = Vec::new();
+    if !text(parent, "group").is_empty() {
+        errors.extend(FieldError::each(format!("{path}.group"), &parent["group"], names::subdomain));
+    }
+    for (field, is_required) in [("resource", true), ("name", true), ("namespace", false)] {
+        let path = format!("{path}.{field}");
+        match text(parent, field) {
+            "" if is_required => errors.push(FieldError::required(path, "")),
+            "" => {}
+            _ => errors.extend(FieldError::each(path, &parent[field], names::path_segment)),
+        }
+    }
+    errors
 }
 
 #[cfg(test)]
@@ -88,5 +97,10 @@ mod tests {
         assert_eq!(validate(&json!({"spec": {}}), None).len(), 1);
         assert_eq!(validate(&of(""), None).len(), 1);
         assert_eq!(validate(&of("db"), Some(&of("web"))).len(), 1);
+        let paths = |parent: Value| -> Vec<String> {
+            validate(&json!({"spec": {"parentRef": parent}}), None).into_iter().map(|e| e.path).collect()
+        };
+        let bad = json!({"group": "A", "resource": "a/b", "name": "..", "namespace": "%"});
+        assert_eq!(paths(bad), ["group", "resource", "name", "namespace"].map(|f| format!("spec.parentRef.{f}")));
     }
 }

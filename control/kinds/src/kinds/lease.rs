@@ -25,7 +25,15 @@ pub static KIND: BuiltIn = BuiltIn {
         let negative = FieldError::negative("spec.leaseTransitions", &spec["leaseTransitions"]);
         (!positive).then(too_short).into_iter().chain(negative).collect()
     },
-    prepare: |_, _| {},
+    // Fields of a feature that Kubernetes 1.35 has switched off.
+    prepare: |new, old| {
+        for field in ["preferredHolder", "strategy"] {
+            let is_stored = old.is_some_and(|old| !old["spec"][field].is_null());
+            if let Some(spec) = new.get_mut("spec").and_then(serde_json::Value::as_object_mut).filter(|_| !is_stored) {
+                spec.shift_remove(field);
+            }
+        }
+    },
     columns: &[Column::name(), Column::text("Holder", "Identity of the holder."), Column::age()],
     cells: |o| vec![Cell::name(o), Cell::text(o["spec"]["holderIdentity"].as_str().unwrap_or_default()), Cell::age(o)],
     selectable: |_| BTreeMap::new(),

@@ -32,11 +32,32 @@ pub fn metadata(kind: &Kind, object: &Value) -> Vec<FieldError> {
         "" => errors.push(FieldError::required("metadata.name", "name or generateName is required")),
         _ => errors.extend(FieldError::each("metadata.name", &metadata["name"], kind.object_name)),
     }
+    errors.extend(FieldError::negative("metadata.generation", &metadata["generation"]));
     errors.extend(labels("metadata.labels", &metadata["labels"]));
     errors.extend(annotations("metadata.annotations", &metadata["annotations"]));
     errors.extend(owner_references(metadata));
     errors.extend(finalizers(&metadata["finalizers"]));
+    if kind.custom.is_none() && !GENERIC.contains(&&*kind.group) && kind.plural != "events" {
+        errors.extend(unqualified(&metadata["finalizers"]));
+    }
     errors
+}
+
+/// Groups whose kinds Kubernetes' core has no rules for.
+const GENERIC: [&str; 5] =
+    ["admissionregistration.k8s.io", "apiextensions.k8s.io", "apiregistration.k8s.io", "coordination.k8s.io", "policy"];
+/// Finalizers that need no prefix.
+pub const STANDARD_FINALIZERS: [&str; 3] = ["kubernetes", "orphan", "foregroundDeletion"];
+
+/// Every finalizer that has no prefix and needs one.
+fn unqualified(list: &Value) -> Vec<FieldError> {
+    const WHY: &str = "name is neither a standard finalizer name nor is it fully qualified";
+    let finalizers = list.as_array().into_iter().flatten().enumerate();
+    let wrong = finalizers.filter(|(_, name)| {
+        let name = name.as_str().unwrap_or_default();
+        !name.contains('/') && !STANDARD_FINALIZERS.contains(&name)
+    });
+    wrong.map(|(i, name)| FieldError::invalid(format!("metadata.finalizers[{i}]"), name, WHY)).collect()
 }
 
 /// The start of a generated name as it will be in the name: a dash at its end does not stay there.
@@ -62,7 +83,10 @@ fn owner_references(metadata: &Value) -> Vec<FieldError> {
             ("name", "must not be empty"),
             ("uid", "must not be empty"),
         ] {
-            if text(field).is_empty() {
+            // `a/b/c` is no group and version.
+            let has_no_version =
+                field == "apiVersion" && (text(field).ends_with('/') || text(field).matches('/').count() > 1);
+            if text(field).is_empty() || has_no_version {
                 errors.push(FieldError::invalid(format!("{PATH}.{field}"), &json!(text(field)), why));
             }
         }
@@ -110,6 +134,32 @@ pub fn annotations(path: &str, map: &Value) -> Vec<FieldError> {
         errors.push(FieldError::too_long(path, MAX_ANNOTATIONS));
     }
     errors
+}
+
+/// The fields of metadata in the order of their Go type, with the names that messages give them.
+const METADATA: [(&str, &str); 15] = [
+    ("name", "name"),
+    ("generateName", "generateName"),
+    ("namespace", "namespace"),
+    ("selfLink", "selfLink"),
+    ("uid", "uID"),
+    ("resourceVersion", "resourceVersion"),
+    ("generation", "generation"),
+    ("creationTimestamp", "creationTimestamp"),
+    ("deletionTimestamp", "deletionTimestamp"),
+    ("deletionGracePeriodSeconds", "deletionGracePeriodSeconds"),
+    ("labels", "labels"),
+    ("annotations", "annotations"),
+    ("ownerReferences", "ownerReferences"),
+    ("finalizers", "finalizers"),
+    ("managedFields", "managedFields"),
+];
+
+/// Every field of a template's metadata that templates do not have.
+pub fn only_labels_and_annotations(path: &str, metadata: &Value) -> Vec<FieldError> {
+    let is_set = |field: &str| metadata.get(field).is_some_and(|value| !value.is_null());
+    let others = METADATA.iter().filter(|(field, _)| !matches!(*field, "labels" | "annotations") && is_set(field));
+    others.map(|(_, shown)| FieldError::forbidden(format!("{path}.{shown}"), "cannot be set")).collect()
 }
 
 /// Every reason why a map cannot be labels.

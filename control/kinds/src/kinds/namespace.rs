@@ -34,6 +34,7 @@ pub static KIND: BuiltIn = BuiltIn {
     deletion: Deletion {
         bulk: false,
         spec_finalizers: true,
+        sets_time_alone: true,
         begin: |o| o["status"]["phase"] = "Terminating".into(),
         ..Deletion::RETURNING
     },
@@ -52,6 +53,9 @@ fn default(object: &mut Value) {
             labels.insert("kubernetes.io/metadata.name".into(), name);
         }
     }
+    if text(&object["status"], "phase").is_empty() {
+        object["status"]["phase"] = "Active".into();
+    }
 }
 
 fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
@@ -59,9 +63,10 @@ fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let finalizers = &new["spec"]["finalizers"];
     if old.is_none_or(|old| !same(&old["spec"]["finalizers"], finalizers)) {
         for (i, name) in items(finalizers).enumerate() {
-            let path = format!("spec.finalizers[{i}]");
+            // Only a finalized namespace is told which of them it is.
+            let path = if old.is_some() { format!("spec.finalizers[{i}]") } else { "spec.finalizers".to_owned() };
             errors.extend(FieldError::each(&*path, name, names::qualified_name));
-            if !as_text(name).contains('/') && !STANDARD_FINALIZERS.contains(&as_text(name)) {
+            if !as_text(name).contains('/') && !names::STANDARD_FINALIZERS.contains(&as_text(name)) {
                 let why = "name is neither a standard finalizer name nor is it fully qualified";
                 errors.push(FieldError::invalid(path, name, why));
             }
@@ -79,9 +84,6 @@ fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
     }
     errors
 }
-
-/// Finalizers that need no prefix.
-const STANDARD_FINALIZERS: [&str; 3] = ["kubernetes", "orphan", "foregroundDeletion"];
 
 /// The finalizer `kubernetes` is there from the start; afterwards only `/finalize` changes `spec.finalizers`.
 fn prepare_namespace(new: &mut Value, old: Option<&Value>) {
@@ -111,6 +113,13 @@ mod tests {
         assert_eq!(validate(&other, Some(&active))[0].path, "status.Phase");
         other["metadata"]["deletionTimestamp"] = json!("2024-01-01T00:00:00Z");
         assert_eq!(validate(&other, Some(&active)), []);
+    }
+
+    #[test]
+    fn a_namespace_is_active_unless_it_says_something_else() {
+        let mut namespace = json!({"metadata": {"name": "n"}, "status": {}});
+        default(&mut namespace);
+        assert_eq!(namespace["status"]["phase"], "Active");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use super::{
-    BuiltIn, Cell, Column, FieldError, Storage, names, prepare,
+    BuiltIn, Cell, Column, FieldError, Storage, cidr, names, prepare,
     reading::{entries, items, text},
     resource_name,
 };
@@ -47,10 +47,12 @@ pub static KIND: BuiltIn = BuiltIn {
 
 /// What a node has is for pods, if it says nothing else.
 fn default(object: &mut Value) {
-    if let Some(subnet) = object["spec"]["podCIDR"].as_str().filter(|subnet| !subnet.is_empty()).map(str::to_owned)
-        && object["spec"]["podCIDRs"].as_array().is_none_or(Vec::is_empty)
-    {
-        object["spec"]["podCIDRs"] = json!([subnet]);
+    // `podCIDR` is the first of `podCIDRs`, and says more than they do.
+    let first = object["spec"]["podCIDRs"][0].clone();
+    match text(&object["spec"], "podCIDR").to_owned() {
+        subnet if !subnet.is_empty() && first != *subnet => object["spec"]["podCIDRs"] = json!([subnet]),
+        subnet if subnet.is_empty() && first.is_string() => object["spec"]["podCIDR"] = first,
+        _ => {}
     }
     let status = &object["status"];
     if !status["capacity"].is_null() && status["allocatable"].is_null() {
@@ -63,17 +65,33 @@ fn prepare_node(new: &mut Value, old: Option<&Value>) {
     if old.is_some() {
         prepare::keep_status(new, old, json!({}));
     }
+    // Of a feature that is gone.
+    for (part, field) in [("spec", "configSource"), ("status", "config")] {
+        let is_stored = old.is_some_and(|old| !old["spec"]["configSource"].is_null());
+        if let Some(part) = new.get_mut(part).and_then(Value::as_object_mut).filter(|_| !is_stored) {
+            part.shift_remove(field);
+        }
+    }
 }
 
 fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    if let Some(old) = old {
-        let (was, is) = (&old["spec"]["podCIDR"], &new["spec"]["podCIDR"]);
-        if was.as_str().is_some_and(|s| !s.is_empty()) && was != is {
-            errors.push(FieldError::forbidden(
-                "spec.podCIDRs",
-                "node updates may not change podCIDR except from \"\" to valid",
-            ));
+    let mut errors = taints_and_resources(new);
+    let subnets = items(&new["spec"]["podCIDRs"]);
+    errors.extend(subnets.enumerate().filter_map(|(i, one)| cidr::lenient(&format!("spec.podCIDRs[{i}]"), one).err()));
+    let Some(old) = old else { return errors };
+    let mut seen = BTreeSet::new();
+    for (i, address) in items(&new["status"]["addresses"]).enumerate() {
+        if !seen.insert((text(address, "type"), text(address, "address"))) {
+            errors.push(FieldError::duplicate(format!("status.addresses[{i}]"), address));
+        }
+    }
+    {
+        const WHY: &str = "node updates may not change podCIDR except from \"\" to valid";
+        let list = |node: &Value| items(&node["spec"]["podCIDRs"]).cloned().collect::<Vec<_>>();
+        let (was, is) = (list(old), list(new));
+        let changed = if was.len() == is.len() { was.iter().zip(&is).filter(|(a, b)| a != b).count() } else { 1 };
+        if !was.is_empty() {
+            errors.extend(std::iter::repeat_n(FieldError::forbidden("spec.podCIDRs", WHY), changed));
         }
         let (was, is) = (&old["spec"]["providerID"], &new["spec"]["providerID"]);
         if was.as_str().is_some_and(|s| !s.is_empty()) && was != is {
@@ -83,19 +101,15 @@ fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
             ));
         }
     }
+    errors
+}
+
+fn taints_and_resources(new: &Value) -> Vec<FieldError> {
     // Kubernetes names the metadata here, too.
-    errors.extend(taints("metadata.taints", &new["spec"]["taints"]));
+    let mut errors = taints("metadata.taints", &new["spec"]["taints"]);
     for list in ["capacity", "allocatable"] {
         for (name, amount) in entries(&new["status"][list]) {
             errors.extend(resource_name::amount(&format!("status.{list}.{name}"), name, amount));
-        }
-    }
-    if old.is_some() {
-        let mut seen = BTreeSet::new();
-        for (i, address) in items(&new["status"]["addresses"]).enumerate() {
-            if !seen.insert((text(address, "type"), text(address, "address"))) {
-                errors.push(FieldError::duplicate(format!("status.addresses[{i}]"), address));
-            }
         }
     }
     errors

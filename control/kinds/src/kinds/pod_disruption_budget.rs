@@ -16,6 +16,7 @@ pub static KIND: BuiltIn = BuiltIn {
     version: "v1",
     kind: "PodDisruptionBudget",
     plural: "poddisruptionbudgets",
+    object_name: crate::kinds::names::path_segment,
     singular: "poddisruptionbudget",
     short_names: &["pdb"],
     categories: &[],

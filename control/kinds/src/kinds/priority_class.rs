@@ -36,7 +36,7 @@ pub static KIND: BuiltIn = BuiltIn {
         Column::integer("Value", "Priority of the pods of this class."),
         Column::boolean("Global-Default", "Whether pods without a class are of this one."),
         Column::age(),
-        Column::wide("PreemptionPolicy", "Whether pods of this class may take the place of others."),
+        Column::text("PreemptionPolicy", "Whether pods of this class may take the place of others."),
     ],
     cells: |o| {
         vec![

@@ -39,7 +39,7 @@ pub fn is_empty(value: &Value) -> bool {
 }
 
 /// Whether two values say the same to Kubernetes (`equality.Semantic`): a field that is not there, null, and an empty
-/// list or map are alike.
+/// list are alike. An empty object is another thing than none: what is an empty map, decoding has left out.
 pub fn same(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Object(a), Value::Object(b)) => {
@@ -51,7 +51,6 @@ pub fn same(a: &Value, b: &Value) -> bool {
         (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b)),
         (Value::Null, other) | (other, Value::Null) => match other {
             Value::Array(list) => list.is_empty(),
-            Value::Object(map) => map.values().all(Value::is_null),
             other => other.is_null(),
         },
         _ => a == b,
@@ -69,6 +68,7 @@ mod tests {
         assert!(same(&json!({"a": null, "b": []}), &json!({})));
         assert!(same(&json!({"a": {"b": 1}}), &json!({"a": {"c": [], "b": 1}})));
         assert!(!same(&json!({"a": 0}), &json!({})));
+        assert!(!same(&json!({"affinity": {}}), &json!({})));
         assert!(!same(&json!([1, 2]), &json!([2, 1])));
         assert!(same(&json!({"a": 1, "b": 2}), &json!({"b": 2, "a": 1})));
     }

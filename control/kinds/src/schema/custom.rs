@@ -93,6 +93,7 @@ impl Builder {
             numbers: copy_numbers(object.numbers()),
             number_of: object.number_of.clone(),
             required_times: object.required_times.clone(),
+            always_written: object.always_written.clone(),
             atomic: object.atomic,
             others: object.others.map(|others| self.copy(others)),
         }
@@ -213,7 +214,7 @@ mod tests {
     #[test]
     fn metadata_is_as_strict_as_that_of_built_in_kinds() {
         let error = schema().decode(br#"{"metadata":{"labels":{"a":1}}}"#).unwrap_err();
-        let words = "json: cannot unmarshal number into Go struct field ObjectMeta.metadata.labels.a of type string";
+        let words = "json: cannot unmarshal number into Go struct field ObjectMeta.metadata.labels of type string";
         assert_eq!(error.to_string(), words);
     }
 

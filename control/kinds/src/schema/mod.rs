@@ -25,9 +25,11 @@ use serde_json::{Map, Value};
 
 mod custom;
 pub mod decode;
+mod go_time;
 mod quantities;
 mod scalar;
 mod text;
+mod written;
 
 pub use decode::{DecodeError, Decoded, FieldWarning};
 pub use scalar::{ZERO_MICRO_TIME, ZERO_TIME};
@@ -110,6 +112,8 @@ pub struct Object {
     number_of: Vec<FieldNumber>,
     /// Indexes of the required points in time: see [`Self::required_times`].
     required_times: Vec<usize>,
+    /// Indexes of the fields of [`Self::always_written`].
+    always_written: Vec<usize>,
     /// Server-side apply replaces the whole of it.
     pub atomic: bool,
     /// The type of fields that are not in `fields`; `None` where those are unknown fields, and left out.
@@ -163,6 +167,8 @@ pub enum Zero {
     Absent,
     /// Another thing than an absent field: it is kept.
     Kept,
+    /// Another thing than an absent field, which is written as `null`.
+    Null,
     /// Written even if it is zero.
     Written,
 }
@@ -179,6 +185,8 @@ pub struct Merge {
     pub retain_keys: bool,
     /// Server-side apply replaces the whole map.
     pub atomic_map: bool,
+    /// Strategic merge: a patch replaces the value.
+    pub replace: bool,
 }
 
 /// `x-kubernetes-list-type`
@@ -294,6 +302,11 @@ impl Object {
     /// have no other value for them and would refuse the object, and with it the list that it is in.
     pub fn required_times(&self) -> impl Iterator<Item = &Field> {
         self.required_times.iter().map(|at| &self.fields[*at])
+    }
+
+    /// The fields that Kubernetes writes although nobody set them.
+    pub fn always_written(&self) -> impl Iterator<Item = &Field> {
+        self.always_written.iter().map(|at| &self.fields[*at])
     }
 
     fn position(&self, name: &str) -> Option<usize> {

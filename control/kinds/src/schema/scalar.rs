@@ -4,6 +4,7 @@
 use base64::{DecodeError, Engine, prelude::BASE64_STANDARD};
 use jiff::Timestamp;
 
+use super::go_time;
 use crate::kinds::quantity::Quantity;
 
 /// Go's zero time, which a typed client reads as "no time at all".
@@ -15,7 +16,7 @@ pub const ZERO_MICRO_TIME: &str = "0001-01-01T00:00:00.000000Z";
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ScalarError {
     /// Not in the form of RFC 3339, or no such day or hour.
-    #[error("parsing time {0:?} as \"2006-01-02T15:04:05Z07:00\": it is not in this form")]
+    #[error("{0}")]
     Time(String),
     /// No digits, or two points.
     #[error("quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'")]
@@ -33,24 +34,21 @@ pub enum ScalarError {
 
 /// The RFC 3339 form, UTC in whole seconds; `None` where `text` has it already.
 pub fn time(text: &str) -> Result<Option<String>, ScalarError> {
-    let at = timestamp(text)?;
+    let at = timestamp(text, go_time::SECONDS)?;
     let canonical = text.len() == "2006-01-02T15:04:05Z".len() && text.ends_with('Z');
     Ok((!canonical).then(|| at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()))
 }
 
 /// The same with six digits of a second's fraction.
 pub fn micro_time(text: &str) -> Result<Option<String>, ScalarError> {
-    let at = timestamp(text)?;
+    let at = timestamp(text, go_time::MICROSECONDS)?;
     let canonical = text.len() == "2006-01-02T15:04:05.000000Z".len() && text.ends_with('Z');
     Ok((!canonical).then(|| at.strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string()))
 }
 
-fn timestamp(text: &str) -> Result<Timestamp, ScalarError> {
-    let wrong = || ScalarError::Time(text.to_owned());
-    if text.as_bytes().get(10) != Some(&b'T') {
-        return Err(wrong());
-    }
-    text.parse().map_err(|_| wrong())
+fn timestamp(text: &str, layout: &'static str) -> Result<Timestamp, ScalarError> {
+    go_time::check(text, layout).map_err(ScalarError::Time)?;
+    text.parse().map_err(|_| ScalarError::Time(format!("parsing time {text:?}: out of range")))
 }
 
 /// The canonical form of a quantity: `500m` for `0.5`.
@@ -75,8 +73,16 @@ fn check_quantity(text: &str) -> Result<(), ScalarError> {
         "" | "n" | "u" | "m" | "k" | "M" | "G" | "T" | "P" | "E" => Ok(()),
         "Ki" | "Mi" | "Gi" | "Ti" | "Pi" | "Ei" => Ok(()),
         _ if exponent => Ok(()),
-        _ => Err(ScalarError::QuantitySuffix),
+        _ if has_form_of_suffix(suffix) => Err(ScalarError::QuantitySuffix),
+        _ => Err(ScalarError::Quantity),
     }
+}
+
+/// Letters that suffixes have, a sign, and digits.
+fn has_form_of_suffix(suffix: &str) -> bool {
+    let rest = suffix.trim_start_matches(|c: char| "eEinumkKMGTP".contains(c));
+    let rest = rest.strip_prefix(['-', '+']).unwrap_or(rest);
+    rest.bytes().all(|b| b.is_ascii_digit())
 }
 
 /// `text` without the line breaks that base64 often has, if it has some; an error if it is not base64.
@@ -88,7 +94,8 @@ pub fn base64(text: &str) -> Result<Option<String>, ScalarError> {
             base64(&joined).map(|_| Some(joined))
         }
         Err(DecodeError::InvalidByte(at, _)) => Err(ScalarError::Base64 { at }),
-        Err(_) => Err(ScalarError::Base64 { at: text.len() }),
+        // Go names the first of the four characters of which some are missing.
+        Err(_) => Err(ScalarError::Base64 { at: text.len() / 4 * 4 }),
     }
 }
 
@@ -105,6 +112,8 @@ mod tests {
             assert_eq!(quantity(given), Ok(Some(canonical.to_owned())), "{given}");
         }
         assert_eq!(quantity("1500m"), Ok(None));
+        assert_eq!(check_quantity("5 G"), Err(ScalarError::Quantity));
+        assert_eq!(check_quantity("5KK"), Err(ScalarError::QuantitySuffix));
         for bad in ["", "m", "1.2.3", "1 Gi", "1Kii", "1ki", "--1", "1e", ".", "0x10", "1é"] {
             assert!(check_quantity(bad).is_err(), "{bad}");
         }
@@ -115,7 +124,8 @@ mod tests {
         assert_eq!(time("2024-05-01T10:00:00Z"), Ok(None));
         assert_eq!(time("2024-05-01T10:00:00+02:00"), Ok(Some("2024-05-01T08:00:00Z".into())));
         assert_eq!(time("2024-05-01T10:00:00.987Z"), Ok(Some("2024-05-01T10:00:00Z".into())));
-        assert_eq!(micro_time("2024-05-01T10:00:00Z"), Ok(Some("2024-05-01T10:00:00.000000Z".into())));
+        assert_eq!(micro_time("2024-05-01T10:00:00.000001+02:00"), Ok(Some("2024-05-01T08:00:00.000001Z".into())));
+        assert!(micro_time("2024-05-01T10:00:00Z").is_err());
         assert_eq!(micro_time("2024-05-01T10:00:00.123456Z"), Ok(None));
         assert_eq!((time(ZERO_TIME), micro_time(ZERO_MICRO_TIME)), (Ok(None), Ok(None)));
         for bad in

@@ -66,12 +66,12 @@ fn a_wrong_type_is_refused_in_gos_words_with_the_path() {
     assert_eq!(
         error.to_string(),
         "json: cannot unmarshal string into Go struct field \
-         ContainerPort.spec.template.spec.containers[1].ports[0].containerPort of type int32"
+         ContainerPort.spec.template.spec.containers.ports.containerPort of type int32"
     );
     let error = refused(&pod(), json!({"metadata": {"labels": {"a": 1}}}));
     assert_eq!(
         error.to_string(),
-        "json: cannot unmarshal number into Go struct field ObjectMeta.metadata.labels.a of type string"
+        "json: cannot unmarshal number into Go struct field ObjectMeta.metadata.labels of type string"
     );
     let error = refused(&pod(), json!({"spec": {"containers": {"name": "c"}}}));
     assert!(error.message.ends_with("object into Go struct field PodSpec.spec.containers of type []v1.Container"));
@@ -132,7 +132,8 @@ fn special_values_are_checked() {
         json!({"cpu": "500m", "memory": "1024", "x.y/z": "3Gi"})
     );
     let error = refused(&pod(), container(json!({"limits": {"cpu": "lots"}})));
-    assert!(error.message.contains("spec.containers[0].resources.limits.cpu: quantities must match"), "{error}");
+    assert_eq!(error.path, "spec.containers[0].resources.limits.cpu");
+    assert!(error.message.starts_with("quantities must match"), "{error}");
     let port = |port: Value| json!({"spec": {"ports": [{"targetPort": port}]}});
     let service = schema("core.v1.Service");
     read(&service, port(json!("http")));
@@ -141,7 +142,7 @@ fn special_values_are_checked() {
         refused(&service, port(wrong));
     }
     let secret = schema("core.v1.Secret");
-    assert!(refused(&secret, json!({"data": {"a": "%"}})).message.contains("data.a: illegal base64 data"));
+    assert!(refused(&secret, json!({"data": {"a": "%"}})).message.starts_with("illegal base64 data"));
     let found = read(&pod(), json!({"metadata": {"creationTimestamp": "2024-05-01T10:00:00.5+02:00"}}));
     assert_eq!(found["metadata"]["creationTimestamp"], "2024-05-01T08:00:00Z");
     assert!(refused(&pod(), json!({"metadata": {"creationTimestamp": "now"}})).message.contains("parsing time"));

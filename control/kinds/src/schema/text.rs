@@ -14,9 +14,10 @@
 //!   number 2.
 //! - `[]T` is a list, `{}T` a map from text. A name with dots is a type of its own; others are `string`, `int32`,
 //!   `time` …
-//! - After the type: `?` zero is another thing than absent, `!` always written; without either, zero means absent.
-//! - `list=atomic|set|map:KEY,KEY`, `map=atomic`, `patch=merge:KEY` (no KEY for plain values), `retain-keys`,
-//!   `required`.
+//! - After the type: `?` zero is another thing than absent, `!` always written, `?!` zero is another thing than absent,
+//!   and absent is written as `null`; without any, zero means absent.
+//! - `list=atomic|set|map:KEY,KEY`, `map=atomic`, `patch=merge:KEY` (no KEY for plain values), `patch=replace`,
+//!   `retain-keys`, `required`.
 
 use std::collections::HashMap;
 
@@ -114,10 +115,13 @@ impl Reader {
         let mut words = head.split(' ');
         let mut word = || words.next().unwrap_or_else(|| panic!("a field has a name, a number and a type: {line}"));
         let (name, number, r#type) = (word(), word(), word());
-        let (r#type, zero) = match r#type.as_bytes().last() {
-            Some(b'?') => (&r#type[..r#type.len() - 1], Zero::Kept),
-            Some(b'!') => (&r#type[..r#type.len() - 1], Zero::Written),
-            _ => (r#type, Zero::Absent),
+        let plain = r#type.trim_end_matches(['?', '!']);
+        let (r#type, zero) = match &r#type[plain.len()..] {
+            "" => (plain, Zero::Absent),
+            "?" => (plain, Zero::Kept),
+            "!" => (plain, Zero::Written),
+            "?!" => (plain, Zero::Null),
+            mark => panic!("unknown mark {mark}: {line}"),
         };
         let mut field = Field {
             name: name.into(),
@@ -171,6 +175,19 @@ impl Reader {
             let promised = |field: &Field| field.required && is_time[field.r#type.0 as usize];
             object.required_times = (0..object.fields.len()).filter(|at| promised(&object.fields[*at])).collect();
         }
+        let types = &self.types;
+        let always_written = |node: &Node| match &node.r#type {
+            Type::Object(object) => {
+                (0..object.fields.len()).filter(|at| types.is_always_written(&object.fields[*at])).collect()
+            }
+            _ => Vec::new(),
+        };
+        let found: Vec<Vec<usize>> = types.nodes.iter().map(always_written).collect();
+        for (node, found) in self.types.nodes.iter_mut().zip(found) {
+            if let Type::Object(object) = &mut node.r#type {
+                object.always_written = found;
+            }
+        }
         self.types
     }
 }
@@ -210,6 +227,7 @@ fn apply(field: &mut Field, attribute: &'static str) {
         ("list", ("atomic", _)) => field.merge.list = Some(ListType::Atomic),
         ("list", ("set", _)) => field.merge.list = Some(ListType::Set),
         ("list", ("map", keys)) => field.merge.list = Some(ListType::Map(keys.split(',').map(Text::from).collect())),
+        ("patch", ("replace", _)) => field.merge.replace = true,
         ("patch", ("merge", key)) => field.merge.key = Some(key.into()),
         _ => panic!("unknown attribute {attribute} of {}", field.name),
     }

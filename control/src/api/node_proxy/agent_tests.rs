@@ -95,9 +95,11 @@ impl Lab {
                     let Ok(tls) = acceptor.accept(tcp).await else { return };
                     let service = TowerToHyperService::new(agent_router());
                     // The caller going away is how most of these end.
-                    drop(auto::Builder::new(TokioExecutor::new())
-                        .serve_connection_with_upgrades(TokioIo::new(tls), service)
-                        .await);
+                    drop(
+                        auto::Builder::new(TokioExecutor::new())
+                            .serve_connection_with_upgrades(TokioIo::new(tls), service)
+                            .await,
+                    );
                 });
             }
         });

@@ -18,7 +18,9 @@ pub fn json(_kind: &Kind, current: &Value, patch: &Value) -> Result<Value, Statu
 
 /// `application/merge-patch+json` (RFC 7386).
 pub fn merge(_kind: &Kind, current: &Value, patch: &Value) -> Result<Value, Status> {
-    must_be_object(patch)?;
+    if !patch.is_object() {
+        return Err(Status::bad_request("Invalid JSON Patch"));
+    }
     let mut patched = current.clone();
     json_patch::merge(&mut patched, patch);
     Ok(patched)
@@ -26,15 +28,10 @@ pub fn merge(_kind: &Kind, current: &Value, patch: &Value) -> Result<Value, Stat
 
 /// `application/strategic-merge-patch+json`: a merge patch that knows which lists are keyed, and by what.
 pub fn strategic(kind: &Kind, current: &Value, patch: &Value) -> Result<Value, Status> {
-    must_be_object(patch)?;
-    strategic::apply(&kind.schema, current, patch)
-}
-
-fn must_be_object(patch: &Value) -> Result<(), Status> {
-    if patch.is_object() {
-        return Ok(());
+    if !patch.is_object() {
+        return Err(Status::bad_request("error decoding patch: a merge patch must be a JSON object"));
     }
-    Err(Status::bad_request("error decoding patch: a merge patch must be a JSON object"))
+    strategic::apply(&kind.schema, current, patch)
 }
 
 #[cfg(test)]

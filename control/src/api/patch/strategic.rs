@@ -57,6 +57,11 @@ impl<'t> Known<'t> {
         }
     }
 
+    /// Whether a patch replaces the value.
+    fn is_replaced(self) -> bool {
+        self.merge.is_some_and(|merge| merge.replace)
+    }
+
     /// The key by which the items of a list merge; `Some("")` for primitives.
     fn merge_key(self) -> Option<&'t str> {
         self.merge.and_then(|merge| merge.key.as_deref())
@@ -89,6 +94,8 @@ fn merge_object(known: Known, mut current: Object, mut patch: Object) -> Result<
             }
         } else if value.is_null() {
             removed.insert(key);
+        } else if known.field(&key).is_replaced() {
+            current.insert(key, clean(value));
         } else if let Some(old) = current.get_mut(&key) {
             let merged = merge_value(known.field(&key), old.take(), value)?;
             *old = merged;

@@ -46,7 +46,9 @@ struct Unknown<'a> {
 impl<'a> Unknown<'a> {
     fn read(body: &'a [u8]) -> Result<Self, Status> {
         let Some(bytes) = body.strip_prefix(MAGIC) else {
-            return Err(Status::bad_request("the body is no Kubernetes protobuf: it does not start with \"k8s\\0\""));
+            return Err(Status::bad_request(
+                "provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]",
+            ));
         };
         let mut unknown = Unknown { api_version: String::new(), kind: String::new(), raw: &[] };
         for field in wire::fields(bytes) {

@@ -17,6 +17,8 @@ pub struct ContinueToken {
 /// Why a text is no token of this server.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
+    #[error("continue key is not valid: illegal base64 data at input byte {0}")]
+    Base64(usize),
     #[error("continue key is not valid")]
     Malformed,
     #[error("continue key is not valid: server does not recognize this encoded version {0}")]
@@ -55,22 +57,27 @@ impl ContinueToken {
 
     /// Reads a token of a list of keys that start with `prefix`.
     pub fn decode(text: &str, prefix: &str) -> Result<Self, DecodeError> {
-        let bytes = (text.len() <= MAX).then(|| BASE64_URL_SAFE_NO_PAD.decode(text).ok()).flatten();
-        let text: Option<Text> = bytes.and_then(|json| serde_json::from_slice(&json).ok());
+        if text.len() > MAX {
+            return Err(DecodeError::Malformed);
+        }
+        let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).map_err(|error| match error {
+            base64::DecodeError::InvalidByte(at, _) => DecodeError::Base64(at),
+            _ => DecodeError::Base64(text.len() / 4 * 4),
+        })?;
+        let text: Option<Text> = serde_json::from_slice(&bytes).ok();
         let Text { v, rv, start, left } = text.ok_or(DecodeError::Malformed)?;
         if v != VERSION {
             return Err(DecodeError::Version(v));
+        }
+        if rv == 0 {
+            return Err(DecodeError::Revision);
         }
         if start.is_empty() {
             return Err(DecodeError::EmptyStart);
         }
         // A token of another namespace would skip objects, or all.
         let after = start.strip_suffix('\0').filter(|after| after.starts_with(prefix)).ok_or(DecodeError::Malformed)?;
-        let revision = match rv {
-            0 => return Err(DecodeError::Revision),
-            rv => u64::try_from(rv).ok(),
-        };
-        Ok(Self { revision, after: after.to_owned(), left })
+        Ok(Self { revision: u64::try_from(rv).ok(), after: after.to_owned(), left })
     }
 
     /// The same place in the latest state.

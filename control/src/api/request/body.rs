@@ -9,6 +9,7 @@ use crate::{
     kinds::Kind,
     request::{content_type::ContentType, query::FieldValidation},
     schema::{self, DecodeError, Schema},
+    warnings,
 };
 
 /// A body that was read, and what the client should be warned of.
@@ -17,6 +18,15 @@ pub struct Decoded {
     pub value: Value,
     /// Become headers `Warning` of the answer.
     pub warnings: Vec<String>,
+}
+
+impl Decoded {
+    /// The value. What the client should be warned of is told with the answer to the request that is being handled,
+    /// be it a refusal.
+    pub fn tell(self) -> Value {
+        self.warnings.into_iter().for_each(warnings::add);
+        self.value
+    }
 }
 
 /// Why a value is no object of its kind.
@@ -108,7 +118,7 @@ fn read(
     validation: FieldValidation,
 ) -> Result<Decoded, Status> {
     if *content_type != ContentType::Json {
-        let mut value = value(content_type, body)?;
+        let mut value = value(content_type, body).map_err(|status| unrecognized(expected, body, status))?;
         fill_type(expected, &mut value)?;
         return check(expected, value, validation);
     }
@@ -119,10 +129,29 @@ fn read(
         }
         Err(error) => {
             // An object of another kind is told so, and not which of its fields this kind lacks.
-            fill_type(expected, &mut value(content_type, body)?)?;
+            let value = value(content_type, body).map_err(|status| unrecognized(expected, body, status));
+            fill_type(expected, &mut value?)?;
             Err(cannot_be_handled(expected, &error.into()))
         }
     }
+}
+
+/// How much of a body an answer repeats.
+const SHOWN: usize = 30;
+
+/// A body that is no object at all is shown: as text if it may be JSON, else in hexadecimal.
+fn unrecognized(expected: &Expected<'_>, body: &[u8], status: Status) -> Status {
+    if status.code != 400 {
+        return status;
+    }
+    let (start, more) = (&body[..body.len().min(SHOWN)], if body.len() > SHOWN { " ..." } else { "" });
+    let shown = match body {
+        [] => "<empty>".to_owned(),
+        [b'{', ..] => String::from_utf8_lossy(start).into_owned(),
+        _ => hex::encode(start),
+    };
+    let (kind, why) = (expected.kind, status.message);
+    Status::bad_request(format!("the object provided is unrecognized (must be of type {kind}): {why} ({shown}{more})"))
 }
 
 fn check(expected: &Expected<'_>, value: Value, validation: FieldValidation) -> Result<Decoded, Status> {
@@ -136,7 +165,7 @@ pub fn value(content_type: &ContentType, body: &[u8]) -> Result<Value, Status> {
         ContentType::Yaml => yaml(body, DuplicateKeyPolicy::Error)
             .map_err(|error| Status::bad_request(format!("error converting YAML to JSON: {error}")))?,
         ContentType::Protobuf => protobuf::object(body)?,
-        ContentType::Other(name) => return Err(Status::unsupported_media_type(name)),
+        ContentType::Other(_) => return Err(Status::unsupported_media_type()),
         _ => serde_json::from_slice(body)
             .map_err(|e| Status::bad_request(format!("the body of the request is not valid JSON: {e}")))?,
     };

@@ -45,7 +45,7 @@ pub async fn create(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Sta
     let review = ALL.iter().find(|review| review.group == kind.group && review.kind == kind.kind);
     let subject = Subject { group: &kind.group, resource: &kind.plural, name: "" };
     let review = review.ok_or_else(|| Status::method_not_allowed(subject))?;
-    let body::Decoded { value, warnings } = body::object(kind, &call.content_type, text, call.query.field_validation)?;
+    let value = body::object(kind, &call.content_type, text, call.query.field_validation)?.tell();
     let sent = |tracker: &Tracker<'_>| tracker.update(None, &value, "", None);
     let managers = write::writer(call, None).track(&Kinds::built_in(), kind, sent);
     let value = write::admit_unstored(api, call, value).await?;
@@ -54,7 +54,7 @@ pub async fn create(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Sta
         let managers = serde_json::from_str(&managers).map_err(|error| Status::internal(error.to_string()))?;
         answer["metadata"]["managedFields"] = managers;
     }
-    Ok(response::warn(response::json(StatusCode::CREATED, answer.to_string()), &warnings))
+    Ok(response::json(StatusCode::CREATED, answer.to_string()))
 }
 
 #[cfg(test)]

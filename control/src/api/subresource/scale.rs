@@ -14,6 +14,7 @@ use crate::{
     custom,
     kinds::{FieldError, Kind},
     request::content_type::ContentType,
+    schema::Schema,
 };
 
 const FORM: SubresourceKind =
@@ -77,7 +78,7 @@ async fn set(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Status> {
 
 /// Applies a Scale: what it says of the replicas, as a configuration of the object itself.
 async fn apply(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Status> {
-    let body::Decoded { value: scale, mut warnings } = configuration(text, call.query.field_validation)?;
+    let scale = configuration(text, call.query.field_validation)?.tell();
     let given = |field: &str| scale[field].as_str().unwrap_or_default();
     if (given("apiVersion"), given("kind")) != ("autoscaling/v1", "Scale") {
         let (version, kind) = (given("apiVersion"), given("kind"));
@@ -89,9 +90,7 @@ async fn apply(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Status> 
         config["spec"] = json!({"replicas": replicas});
     }
     let applied = write::apply_config(api, call, &config, Some(&SCALE)).await?;
-    warnings.extend(applied.warnings);
-    let answer = response::json(StatusCode::OK, scale_of(kind, &applied.outcome.value()?)?.to_string());
-    Ok(response::warn(answer, &warnings))
+    Ok(response::json(StatusCode::OK, scale_of(kind, &applied.outcome.value()?)?.to_string()))
 }
 
 fn scale_of(kind: &Kind, object: &Value) -> Result<Value, Status> {
@@ -123,6 +122,9 @@ fn scale_of(kind: &Kind, object: &Value) -> Result<Value, Status> {
     });
     if !selector.is_empty() {
         scale["status"]["selector"] = selector.into();
+    }
+    if let Some(schema) = Schema::builtin(FORM.schema) {
+        schema.write_zeros(&mut scale);
     }
     Ok(scale)
 }

@@ -332,7 +332,16 @@ async fn objects_are_whole_right_after_a_restart() {
     let (stop, task) = {
         let stop = CancellationToken::new();
         let (store, kinds) = (server.api.store_handle(), server.api.kinds().clone());
-        (stop.clone(), tokio::spawn(controller::run(store, kinds, server.api.client(Identity::control("test")), Arc::new(Network), stop)))
+        (
+            stop.clone(),
+            tokio::spawn(controller::run(
+                store,
+                kinds,
+                server.api.client(Identity::control("test")),
+                Arc::new(Network),
+                stop,
+            )),
+        )
     };
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "default"}});
     assert_eq!(server.post("/api/v1/namespaces", namespace).await.code, 201);

@@ -33,17 +33,14 @@ pub struct Applied {
     pub outcome: Outcome,
     /// Whether it was not there before.
     pub created: bool,
-    /// What the client is to be warned of.
-    pub warnings: Vec<String>,
 }
 
 /// `PATCH` of an object, or of a subresource that has its shape, with a configuration.
 pub async fn apply(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Status> {
-    let body::Decoded { value: config, mut warnings } = configuration(text, call.query.field_validation)?;
+    let config = configuration(text, call.query.field_validation)?.tell();
     let applied = apply_config(api, call, &config, call.target.subresource).await?;
-    warnings.extend(applied.warnings);
     let code = if applied.created { StatusCode::CREATED } else { StatusCode::OK };
-    answer(call, code, &applied.outcome, &warnings).await
+    answer(call, code, &applied.outcome).await
 }
 
 /// Applies a configuration of the kind that the request names, through `subresource`.
@@ -74,8 +71,7 @@ pub async fn apply_config(
         let track = |tracker: &Tracker<'_>| tracker.apply(old.as_ref(), managers, config, options::force(call));
         let applied = writer(call, subresource).track(&kinds, &place.kind, track)?;
         let kind = &call.target.kind;
-        let body::Decoded { value: mut new, warnings } =
-            body::must_be(kind, applied.object, call.query.field_validation)?;
+        let mut new = body::must_be(kind, applied.object, call.query.field_validation)?.tell();
         to_stored(kind, &mut new);
         let namespace = call.target.namespace.as_deref();
         let new = match (&stored, &old) {
@@ -95,17 +91,17 @@ pub async fn apply_config(
         let created = stored.is_none();
         let transaction = match (prepared, &stored) {
             (Prepared::Unchanged, Some(stored)) => {
-                return Ok(Applied { outcome: Outcome::Stored(stored.clone()), created, warnings });
+                return Ok(Applied { outcome: Outcome::Stored(stored.clone()), created });
             }
             (Prepared::Unchanged, None) => return Err(Status::internal("a new object is never unchanged")),
             (Prepared::Ready { transaction, .. }, _) => transaction,
         };
         if call.query.dry_run {
             let outcome = pipeline::outcome_of_dry_run(transaction, stored.as_ref())?;
-            return Ok(Applied { outcome, created, warnings });
+            return Ok(Applied { outcome, created });
         }
         if let Committed::Done(object) = pipeline::commit(api, &place, name, transaction).await? {
-            return Ok(Applied { outcome: Outcome::Stored(object), created, warnings });
+            return Ok(Applied { outcome: Outcome::Stored(object), created });
         }
     }
     Err(Status::conflict(place.subject(name), super::MODIFIED))

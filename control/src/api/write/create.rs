@@ -22,14 +22,12 @@ use crate::{
 /// `POST` of an object.
 pub async fn create(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Status> {
     let target = &call.target;
-    let body::Decoded { value: object, warnings } =
-        body::object(&target.kind, &call.content_type, text, call.query.field_validation)?;
+    let object = body::object(&target.kind, &call.content_type, text, call.query.field_validation)?.tell();
     let mut object = conversion::to_stored(&target.kind, object, None).await?;
     let mut place = api.resource(target)?;
     let metadata = metadata::of(&mut object)?;
-    if metadata.get("resourceVersion").and_then(Value::as_str).is_some_and(|version| !version.is_empty()) {
-        return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
-    }
+    let version = metadata.get("resourceVersion").and_then(Value::as_str).and_then(|version| version.parse().ok());
+    let names_version = version.is_some_and(|version: u64| version != 0);
     let namespace = match (&target.namespace, place.kind.namespaced) {
         (None, true) => Some(metadata.get("namespace").and_then(Value::as_str).unwrap_or_default().to_owned())
             .filter(|namespace| !namespace.is_empty())
@@ -54,8 +52,8 @@ pub async fn create(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Sta
             Some(namespace) => format!("{namespace}/{name}").into(),
             None => name.as_str().into(),
         };
-        match attempt(api, call, &place, namespace.as_deref(), (&name, generate), object).await? {
-            Attempt::Done(outcome) => return answer(call, StatusCode::CREATED, &outcome, &warnings).await,
+        match attempt(api, call, &place, namespace.as_deref(), (&name, generate), names_version, object).await? {
+            Attempt::Done(outcome) => return answer(call, StatusCode::CREATED, &outcome).await,
             Attempt::NameTaken => {
                 name_taken = true;
                 if !generate {
@@ -84,6 +82,7 @@ async fn attempt(
     place: &StorageLocation,
     namespace: Option<&str>,
     (name, generated): (&str, bool),
+    names_version: bool,
     object: Value,
 ) -> Result<Attempt, Status> {
     let snapshot = api.store().snapshot();
@@ -98,6 +97,10 @@ async fn attempt(
     }
     if call.query.dry_run {
         return pipeline::outcome_of_dry_run(transaction, None).map(Attempt::Done);
+    }
+    if names_version {
+        // The store's own rule, and so the last that is asked.
+        return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
     }
     Ok(match pipeline::commit(api, place, name, transaction).await? {
         Committed::Done(object) => Attempt::Done(Outcome::Stored(object)),

@@ -19,9 +19,11 @@ use crate::{
         request::{Call, body},
         response,
     },
+    encode,
     kinds::{FieldError, Kind},
     rfc3339,
-    store::{Object, Snapshot, Write},
+    store::{Change, EventType, Object, Snapshot, Write},
+    warnings,
 };
 
 /// `DeleteOptions`, from the body or the query.
@@ -57,12 +59,15 @@ impl Options {
     /// Reads DeleteOptions from the query and the body `text`.
     pub fn of(call: &Call, text: &[u8]) -> Result<Self, Status> {
         let query = &call.query;
-        let body = match text {
-            [] => Value::Null,
-            text => body::delete_options(&call.content_type, text)?,
+        // Options in a body leave those of the query unread, but that nothing is to be deleted.
+        let options = match text {
+            [] => {
+                let grace = query.grace_period_seconds()?;
+                Self::read(&Value::Null, grace, query.propagation_policy.as_deref(), query.orphan_dependents)?
+            }
+            text => Self::read(&body::delete_options(&call.content_type, text)?, None, None, None)?,
         };
-        Self::read(&body, query.grace_period_seconds, query.propagation_policy.as_deref(), query.orphan_dependents)
-            .map(|options| Self { dry_run: options.dry_run || query.dry_run, ..options })
+        Ok(Self { dry_run: options.dry_run || query.dry_run, ..options })
     }
 
     /// From a `DeleteOptions` object, or from the query where that says nothing.
@@ -103,6 +108,13 @@ impl Options {
         })
     }
 
+    /// Warns of what becomes of dependents that nothing is said of.
+    pub fn warn_of_dependents(&self, kind: &Kind) {
+        if let (None, Some(warning)) = (self.propagation, kind.deletion.warning) {
+            warnings::add(warning.to_owned());
+        }
+    }
+
     /// As a `DeleteOptions` object.
     pub fn to_json(&self) -> Value {
         let mut options = json!({"kind": "DeleteOptions", "apiVersion": "meta.k8s.io/v1"});
@@ -128,8 +140,26 @@ impl Options {
         options
     }
 
-    /// `subject` names the kind, not the resource: so does Kubernetes here.
-    fn must_hold(&self, object: &Object, subject: Subject) -> Result<(), Status> {
+    /// Refuses another object than the one that is meant.
+    fn must_hold(&self, object: &Object, kind: &Kind) -> Result<(), Status> {
+        let name = &*object.header.name;
+        if kind.deletion.sets_time_alone {
+            // Kinds that Kubernetes deletes in a way of their own tell it in other words.
+            let subject = Subject { group: &kind.group, resource: &kind.plural, name };
+            let failed = |what: &str, given: &str, found: &str| {
+                let why =
+                    format!("Precondition failed: {what} in precondition: {given}, {what} in object meta: {found}");
+                Err(Status::conflict(subject, &why))
+            };
+            let revision = object.revision.to_string();
+            return match (self.uid.as_deref(), self.resource_version.as_deref()) {
+                (Some(uid), _) if *uid != *object.header.uid => failed("UID", uid, &object.header.uid),
+                (_, Some(version)) if version != revision => failed("ResourceVersion", version, &revision),
+                _ => Ok(()),
+            };
+        }
+        // Names the kind, not the resource: so does Kubernetes here.
+        let subject = Subject { group: &kind.group, resource: &kind.kind, name };
         if let Some(uid) = self.uid.as_deref().filter(|uid| **uid != *object.header.uid) {
             let why = format!(
                 "the UID in the precondition ({uid}) does not match the UID in record ({}). The object might have been \
@@ -205,9 +235,11 @@ pub fn step(kind: &Kind, old: &Value, options: &Options, now: Timestamp) -> Step
     if already != Some(grace) {
         let begun = marked.map_or(now, |at| saturating_add(at, already.unwrap_or(0).saturating_neg()));
         fields.insert("deletionTimestamp".into(), rfc3339::at(saturating_add(begun, grace)).into());
-        fields.insert("deletionGracePeriodSeconds".into(), grace.into());
-        if let Some(generation) = fields.get("generation").and_then(Value::as_i64).filter(|_| already.is_none()) {
-            fields.insert("generation".into(), (generation + 1).into());
+        if !kind.deletion.sets_time_alone {
+            fields.insert("deletionGracePeriodSeconds".into(), grace.into());
+            if let Some(generation) = fields.get("generation").and_then(Value::as_i64).filter(|_| already.is_none()) {
+                fields.insert("generation".into(), (generation + 1).into());
+            }
         }
     }
     (kind.deletion.begin)(&mut new);
@@ -256,8 +288,7 @@ pub async fn prepare(
     alongside: Alongside,
 ) -> Result<Prepared, Status> {
     let name = &*stored.header.name;
-    let subject = Subject { group: &place.kind.group, resource: &place.kind.kind, name };
-    options.must_hold(stored, subject)?;
+    options.must_hold(stored, &place.kind)?;
     let value = parse(stored)?;
     let action = match step(&place.kind, &value, options, Timestamp::now()) {
         Step::Remove => Action::Remove,
@@ -314,7 +345,12 @@ pub async fn remove_at(
             Prepared::Ready { transaction, removes } => (transaction, removes),
         };
         if options.dry_run {
-            return Ok((stored, removes));
+            let marked = match transaction.writes.into_iter().next().map(|write| write.change) {
+                // As it would be while something holds it.
+                Some(Change::Put(draft)) => Arc::new(Object::new(draft, stored.revision, EventType::Modified)),
+                _ => stored,
+            };
+            return Ok((marked, removes));
         }
         if let Committed::Done(object) = pipeline::commit(api, place, name, transaction).await? {
             return Ok((object, removes));
@@ -326,11 +362,15 @@ pub async fn remove_at(
 /// `DELETE` of one object.
 pub async fn delete(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Status> {
     let options = Options::of(call, text)?;
+    options.warn_of_dependents(&call.target.kind);
     let (object, gone) = remove_with(api, call, &options, &|_, _, _| Ok(Alongside::default())).await?;
-    if !gone || call.target.kind.deletion.returns_object {
-        return answer(call, StatusCode::OK, &Outcome::Stored(object), &[]).await;
-    }
     let kind = &call.target.kind;
+    if gone && kind.deletion.ends_gracefully {
+        return answer(call, StatusCode::OK, &ended(kind, &object)?).await;
+    }
+    if !gone || kind.deletion.returns_object {
+        return answer(call, StatusCode::OK, &Outcome::Stored(object)).await;
+    }
     let mut details = json!({"name": &*object.header.name});
     if !kind.group.is_empty() {
         details["group"] = json!(kind.group);
@@ -338,6 +378,23 @@ pub async fn delete(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Sta
     details["kind"] = json!(kind.plural);
     details["uid"] = json!(&*object.header.uid);
     Ok(response::json(StatusCode::OK, success(details).to_string()))
+}
+
+/// An object that is gone, as it was told to end without grace.
+fn ended(kind: &Kind, object: &Object) -> Result<Outcome, Status> {
+    let mut value = parse(object)?;
+    if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
+        if metadata.get("deletionTimestamp").is_none_or(Value::is_null) {
+            metadata.insert("deletionTimestamp".into(), rfc3339::now().into());
+            let generation = metadata.get("generation").and_then(Value::as_i64).filter(|generation| *generation > 0);
+            if let Some(generation) = generation {
+                metadata.insert("generation".into(), generation.saturating_add(1).into());
+            }
+        }
+        metadata.insert("deletionGracePeriodSeconds".into(), 0.into());
+    }
+    let draft = encode::managed_draft(kind, &value, object.managers());
+    Ok(Outcome::Dry { draft, revision: Some(object.revision) })
 }
 
 /// A `Status` that says that all went well.
@@ -392,6 +449,18 @@ mod tests {
     }
 
     #[test]
+    fn a_pod_that_is_gone_says_that_it_was_told_to_end() {
+        let pods = kind("", "pods");
+        let mut stored = pod("");
+        stored["metadata"]["generation"] = json!(1);
+        let object = Object::new(encode::draft(&pods, &stored), 7, EventType::Modified);
+        let shown = ended(&pods, &object).unwrap().value().unwrap();
+        let metadata = &shown["metadata"];
+        assert_eq!((&metadata["deletionGracePeriodSeconds"], &metadata["generation"]), (&json!(0), &json!(2)));
+        assert!(metadata["deletionTimestamp"].is_string());
+    }
+
+    #[test]
     fn a_pod_that_no_node_runs_goes_at_once() {
         let pods = kind("", "pods");
         let now = at("2024-01-01T00:00:00Z");
@@ -440,6 +509,20 @@ mod tests {
         let step = step(&kind("", "namespaces"), &namespace, &Options::default(), at("2024-01-01T00:00:00Z"));
         let Step::Mark(marked) = step else { panic!("its content goes first") };
         assert_eq!(marked["status"]["phase"], "Terminating");
+    }
+
+    #[test]
+    fn a_definition_and_a_namespace_are_told_the_time_of_their_deletion_alone() {
+        let definitions = kind("apiextensions.k8s.io", "customresourcedefinitions");
+        let object = json!({"metadata": {"name": "d", "generation": 1}, "status": {}});
+        let options = Options { propagation: Some(Propagation::Foreground), ..Options::default() };
+        let Step::Mark(marked) = step(&definitions, &object, &options, at("2024-01-01T00:00:00Z")) else {
+            panic!("its objects go first");
+        };
+        let metadata = &marked["metadata"];
+        assert_eq!(metadata["deletionTimestamp"], "2024-01-01T00:00:00Z");
+        assert_eq!((&metadata["deletionGracePeriodSeconds"], &metadata["generation"]), (&Value::Null, &json!(1)));
+        assert_eq!(metadata["finalizers"], json!(["customresourcecleanup.apiextensions.k8s.io"]));
     }
 
     #[test]

@@ -38,6 +38,7 @@ const BATCH: usize = 1000;
 /// `DELETE` of many objects. `text` is DeleteOptions, or empty.
 pub async fn delete_collection(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Status> {
     let options = Options::of(call, text)?;
+    options.warn_of_dependents(&call.target.kind);
     let resource = api.resource(&call.target)?;
     call.query.field_selector.check(&call.target.kind)?;
     let (selected, metadata) = match read::select(api, call, &resource).await {
@@ -77,7 +78,8 @@ fn place_of(resource: &StorageLocation, object: &Object) -> StorageLocation {
         "" => (*header.name).into(),
         namespace => format!("{namespace}/{}", header.name).into(),
     };
-    StorageLocation { kind: resource.kind.clone(), resource: resource.resource.clone(), key }
+    let (kind, group) = (resource.kind.clone(), resource.group.clone());
+    StorageLocation { kind, group, resource: resource.resource.clone(), key }
 }
 
 /// Whether an object was gone before its turn came: nothing is left to be done.

@@ -22,7 +22,7 @@ pub fn of(object: &mut Value) -> Result<&mut Map<String, Value>, Status> {
 
 /// Sets what a new object gets, and takes out what a client cannot say.
 pub fn begin(metadata: &mut Map<String, Value>, namespace: Option<&str>) {
-    for field in ["selfLink", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "resourceVersion"] {
+    for field in ["selfLink", "deletionTimestamp", "deletionGracePeriodSeconds", "resourceVersion"] {
         metadata.shift_remove(field);
     }
     match namespace {
@@ -110,10 +110,34 @@ pub fn must_be_same(
     }
     if verb == Verb::Patch {
         let subject = Subject { group: &kind.group, resource: &kind.kind, name: subject.name };
-        return Err(Status::invalid(subject, &[FieldError::immutable("metadata.uid", &given.into())]));
+        let error = FieldError::immutable("metadata.uid", &given.into());
+        // Kubernetes asks twice: for all kinds alike, and again for each.
+        return Err(Status::invalid(subject, &[error.clone(), error]));
     }
     let why = format!("Precondition failed: UID in precondition: {given}, UID in object meta: {stored}");
     Err(Status::conflict(subject, &why))
+}
+
+/// Refuses an update that would begin a deletion, or change its period of grace. Kubernetes asks twice: for all kinds
+/// alike, and again for each.
+pub fn must_not_begin_deletion(
+    new: &Map<String, Value>,
+    old: &Value,
+    subject: Subject,
+    kind: &Kind,
+) -> Result<(), Status> {
+    let time = new.get("deletionTimestamp").filter(|time| !time.is_null() && old["deletionTimestamp"].is_null());
+    let grace = new.get("deletionGracePeriodSeconds");
+    let grace = grace.filter(|grace| !grace.is_null() && **grace != old["deletionGracePeriodSeconds"]);
+    let mut errors: Vec<FieldError> = Vec::new();
+    errors.extend(time.map(|time| FieldError::immutable("metadata.deletionTimestamp", time)));
+    errors.extend(grace.map(|grace| FieldError::immutable("metadata.deletionGracePeriodSeconds", grace)));
+    if errors.is_empty() {
+        return Ok(());
+    }
+    let subject = Subject { group: &kind.group, resource: &kind.kind, name: subject.name };
+    errors.extend(errors.clone());
+    Err(Status::invalid(subject, &errors))
 }
 
 /// Kubernetes' alphabet for generated names: no vowels and nothing that looks like another.
@@ -143,6 +167,24 @@ mod tests {
         let metadata = new.as_object_mut().unwrap();
         keep(metadata, &json!({"name": "a"}));
         assert_eq!(Value::Object(metadata.clone()), json!({"name": "a", "ownerReferences": [1]}));
+    }
+
+    #[test]
+    fn no_update_begins_a_deletion() {
+        let kind = crate::kinds::Kinds::built_in().by_path("", "v1", "configmaps").unwrap();
+        let told = |new: Value, old: Value| {
+            let subject = Subject { group: "", resource: "configmaps", name: "a" };
+            must_not_begin_deletion(new.as_object().unwrap(), &old, subject, &kind).err().map(|status| status.message)
+        };
+        let time = json!({"deletionTimestamp": "2020-01-01T00:00:00Z"});
+        let refused = told(time.clone(), json!({})).unwrap();
+        assert!(
+            refused
+                .ends_with("metadata.deletionTimestamp: Invalid value: \"2020-01-01T00:00:00Z\": field is immutable")
+        );
+        assert_eq!(told(time.clone(), time), None);
+        assert!(told(json!({"deletionGracePeriodSeconds": 5}), json!({})).is_some());
+        assert_eq!(told(json!({"deletionGracePeriodSeconds": 5}), json!({"deletionGracePeriodSeconds": 5})), None);
     }
 
     #[test]

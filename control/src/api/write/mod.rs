@@ -77,7 +77,7 @@ fn refusal(error: CommitError, subject: Subject) -> Status {
 const MODIFIED: &str = "the object has been modified; please apply your changes to the latest version and try again";
 
 /// The answer with an object that was written, or would have been.
-async fn answer(call: &Call, code: StatusCode, outcome: &Outcome, warnings: &[String]) -> Result<Response, Status> {
+async fn answer(call: &Call, code: StatusCode, outcome: &Outcome) -> Result<Response, Status> {
     let object = match outcome {
         Outcome::Stored(object) => object.clone(),
         Outcome::Dry { draft, revision } => Arc::new(dry(draft, *revision)),
@@ -86,7 +86,7 @@ async fn answer(call: &Call, code: StatusCode, outcome: &Outcome, warnings: &[St
     if matches!(outcome, Outcome::Dry { revision: None, .. }) {
         text = without_revision(text);
     }
-    Ok(response::warn(response::json(code, text), warnings))
+    Ok(response::json(code, text))
 }
 
 fn dry(draft: &Draft, revision: Option<u64>) -> Object {
@@ -130,6 +130,11 @@ fn parse_whole(object: &Object) -> Result<Value, Status> {
 fn must_be_valid(kind: &Kind, new: &Value, of_kind: Vec<FieldError>) -> Result<(), Status> {
     let mut errors: Vec<FieldError> = names::metadata(kind, new);
     errors.extend(of_kind);
+    for error in &mut errors {
+        if let Some(zero) = error.path_of_null().and_then(|path| kind.schema.zero_at(path)) {
+            error.show_instead_of_null(&zero);
+        }
+    }
     if errors.is_empty() {
         return Ok(());
     }

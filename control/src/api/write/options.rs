@@ -49,6 +49,11 @@ pub fn check(call: &Call) -> Result<(), Status> {
     if errors.is_empty() {
         return Ok(());
     }
+    let reads_object = matches!(call.verb, Verb::Create | Verb::Update);
+    if reads_object && matches!(call.content_type, ContentType::Other(_)) {
+        // Looked at before the options are.
+        return Err(Status::unsupported_media_type());
+    }
     Err(Status::invalid(Subject { group: "meta.k8s.io", resource: options, name: "" }, &errors))
 }
 

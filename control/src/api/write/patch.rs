@@ -1,13 +1,9 @@
 //! `PATCH`: applies the patch to the stored object; the result is written as an update.
 
-use std::{
-    collections::BTreeMap,
-    sync::atomic::{AtomicBool, Ordering},
-};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::response::Response;
 use http::StatusCode;
-use parking_lot::Mutex;
 use serde_json::Value;
 
 use super::{
@@ -20,7 +16,7 @@ use crate::{
         request::{Call, body},
     },
     definitions::conversion,
-    kinds::{FieldError, Kind},
+    kinds::{FieldError, Kind, field::go_value},
     request::content_type::ContentType,
 };
 
@@ -32,20 +28,18 @@ pub async fn patch(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Stat
     let target = &call.target;
     // As in Kubernetes: nothing says how lists of a custom kind merge.
     if target.kind.custom.is_some() && call.content_type == ContentType::StrategicMergePatch {
-        return Err(unsupported(&ContentType::Other("application/strategic-merge-patch+json".to_owned())));
+        return Err(Status::unsupported_patch_type());
     }
     let instructions = instructions(&call.content_type, text)?;
     if target.kind.custom.as_ref().is_some_and(|custom| custom.webhook.is_some()) {
         return patch_converted(api, call, &instructions).await;
     }
     let place = api.place(target)?;
-    let warned = Mutex::new(Vec::new());
     let make = |old: &Value| {
         let mut base = old.clone();
         from_stored(&target.kind, &mut base);
         let new = patched(&target.kind, &call.content_type, &base, &instructions)?;
-        let body::Decoded { mut value, warnings } = rechecked(call, &base, new, &instructions)?;
-        *warned.lock() = warnings;
+        let mut value = rechecked(call, &base, new, &instructions)?.tell();
         to_stored(&target.kind, &mut value);
         Ok(value)
     };
@@ -54,7 +48,7 @@ pub async fn patch(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Stat
         true => change_with_managers(api, call, &place, update).await?,
         false => change(api, call, &place, update).await?,
     };
-    answer(call, StatusCode::OK, &outcome, &warned.into_inner()).await
+    answer(call, StatusCode::OK, &outcome).await
 }
 
 /// The same where a webhook converts: what it is asked for cannot be made within a change, so the change takes what was
@@ -67,7 +61,7 @@ async fn patch_converted(api: &Api, call: &Call, instructions: &Value) -> Result
         let stored = current(&api.store().snapshot(), &place, name)?;
         let base = conversion::from_stored(&target.kind, parse(&stored)?).await?;
         let new = patched(&target.kind, &call.content_type, &base, instructions)?;
-        let body::Decoded { value, warnings } = rechecked(call, &base, new, instructions)?;
+        let value = rechecked(call, &base, new, instructions)?.tell();
         let value = conversion::to_stored(&target.kind, value, Some(&stored)).await?;
         let revision = stored.revision.to_string();
         let is_stale = AtomicBool::new(false);
@@ -80,7 +74,7 @@ async fn patch_converted(api: &Api, call: &Call, instructions: &Value) -> Result
         };
         let update = ObjectUpdate { subresource: target.subresource, make: &make };
         match change(api, call, &place, update).await {
-            Ok(outcome) => return answer(call, StatusCode::OK, &outcome, &warnings).await,
+            Ok(outcome) => return answer(call, StatusCode::OK, &outcome).await,
             Err(_) if is_stale.load(Ordering::Relaxed) => {}
             Err(status) => return Err(status),
         }
@@ -92,31 +86,36 @@ async fn patch_converted(api: &Api, call: &Call, instructions: &Value) -> Result
 /// Kubernetes: with the whole of what it made, or for a strategic patch with the patch itself.
 fn rechecked(call: &Call, base: &Value, new: Value, instructions: &Value) -> Result<body::Decoded, Status> {
     let kind = &call.target.kind;
-    let why = match body::recheck(kind, new, call.query.field_validation) {
-        Ok(decoded) => return Ok(decoded),
-        Err(why) => why,
+    // A strategic patch is one of a typed object, whose type no field can change.
+    let is_typed = call.content_type == ContentType::StrategicMergePatch;
+    let why = match other_type(kind, &new).filter(|_| !is_typed) {
+        Some(why) => why,
+        None => match body::recheck(kind, new, call.query.field_validation) {
+            Ok(mut decoded) => {
+                if is_typed {
+                    decoded.value["apiVersion"] = kind.api_version().into();
+                    decoded.value["kind"] = kind.kind.as_ref().into();
+                }
+                return Ok(decoded);
+            }
+            Err(why) => why.to_string(),
+        },
     };
     let shown = match call.content_type {
         ContentType::StrategicMergePatch => go_value(instructions),
         _ => patched(kind, &call.content_type, base, instructions)?.to_string(),
     };
-    let error = FieldError::invalid("patch", &shown.into(), why.to_string());
+    let error = FieldError::invalid("patch", &shown.into(), why);
     Err(Status::invalid(Subject { group: "", resource: "", name: "" }, &[error]))
 }
 
-/// A value as Go's `%v` writes it: `map[a:1 b:[x y]]`.
-fn go_value(value: &Value) -> String {
-    match value {
-        Value::Null => "<nil>".to_owned(),
-        Value::String(text) => text.clone(),
-        Value::Array(items) => format!("[{}]", items.iter().map(go_value).collect::<Vec<_>>().join(" ")),
-        Value::Object(map) => {
-            let sorted: BTreeMap<_, _> = map.iter().collect();
-            let fields = sorted.into_iter().map(|(key, value)| format!("{key}:{}", go_value(value)));
-            format!("map[{}]", fields.collect::<Vec<_>>().join(" "))
-        }
-        scalar => scalar.to_string(),
-    }
+/// What is wrong with the type of a patched object, if a patch changed it.
+fn other_type(kind: &Kind, new: &Value) -> Option<String> {
+    let given = |field: &str| new[field].as_str().filter(|text| !text.is_empty());
+    let (version, name) = (kind.api_version(), &*kind.kind);
+    let (new_version, new_name) = (given("apiVersion").unwrap_or(&version), given("kind").unwrap_or(name));
+    (kind.is_built_in() && (new_version != version || new_name != name))
+        .then(|| format!("no kind {new_name:?} is registered for version {new_version:?}"))
 }
 
 /// Whether a patch says something of `metadata.managedFields`. To read them for every patch would take longer than the
@@ -144,7 +143,7 @@ pub fn patched(
         ContentType::JsonPatch => patch::json(kind, current, instructions),
         ContentType::MergePatch => patch::merge(kind, current, instructions),
         ContentType::StrategicMergePatch => patch::strategic(kind, current, instructions),
-        other => Err(unsupported(other)),
+        _ => Err(Status::unsupported_patch_type()),
     }
 }
 
@@ -154,23 +153,6 @@ pub fn instructions(content_type: &ContentType, text: &[u8]) -> Result<Value, St
         ContentType::JsonPatch | ContentType::MergePatch | ContentType::StrategicMergePatch => {
             serde_json::from_slice(text).map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))
         }
-        other => Err(unsupported(other)),
+        _ => Err(Status::unsupported_patch_type()),
     }
-}
-
-fn unsupported(content_type: &ContentType) -> Status {
-    let given = match content_type {
-        ContentType::ApplyPatch => "application/apply-patch+yaml",
-        ContentType::Json => "application/json",
-        ContentType::Yaml => "application/yaml",
-        ContentType::Protobuf => "application/vnd.kubernetes.protobuf",
-        ContentType::Other(name) => name,
-        ContentType::JsonPatch | ContentType::MergePatch | ContentType::StrategicMergePatch => "this patch",
-    };
-    let mut status = Status::unsupported_media_type(given);
-    status.message = format!(
-        "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, \
-         application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml (got {given})"
-    );
-    status
 }

@@ -174,6 +174,7 @@ pub async fn prepare(api: &Api, call: &Call, snapshot: &Snapshot, pending: Pendi
                 (_, Some(old)) if subresource == Some(&STATUS) => (kind.prepare_status)(&mut new, old),
                 _ => {}
             }
+            kind.schema.write_zeros(&mut new);
             escalation::refuse(api.authorizer(), &request, &new)?;
             signer_access::refuse(api.authorizer(), &request, &new)?;
             let errors = match (effect, stored) {

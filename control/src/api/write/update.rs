@@ -36,14 +36,13 @@ pub struct ObjectUpdate<'a> {
 /// `PUT` of an object, or of a subresource that has its shape.
 pub async fn update(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Status> {
     let target = &call.target;
-    let body::Decoded { value, warnings } =
-        body::object(&target.kind, &call.content_type, text, call.query.field_validation)?;
+    let value = body::object(&target.kind, &call.content_type, text, call.query.field_validation)?.tell();
     let place = api.place(target)?;
     let stored = api.store().snapshot().get(&place.resource, &place.key).cloned();
     let value = conversion::to_stored(&target.kind, value, stored.as_deref()).await?;
     let make = |_: &Value| Ok(value.clone());
     let outcome = change(api, call, &place, ObjectUpdate { subresource: target.subresource, make: &make }).await?;
-    answer(call, StatusCode::OK, &outcome, &warnings).await
+    answer(call, StatusCode::OK, &outcome).await
 }
 
 /// Makes a change. A change that names a resource version is made on that version or not at all.
@@ -129,7 +128,13 @@ pub fn settled(
     let name = call.target.name.as_deref().unwrap_or_default();
     let subject = place.subject(name);
     let metadata = metadata::of(&mut new)?;
+    let is_named = metadata.get("name").and_then(Value::as_str).is_some_and(|name| !name.is_empty());
     metadata::must_name(metadata, call.target.namespace.as_deref(), Some(name))?;
+    metadata::must_not_begin_deletion(metadata, &old["metadata"], subject, &place.kind)?;
+    if !is_named {
+        let why = format!("the name of the object ({name} based on URL) was undeterminable: name must be provided");
+        return Err(Status::bad_request(why));
+    }
     metadata::must_be_same(metadata, &old["metadata"], subject, call.verb, &place.kind)?;
     let version = metadata.get("resourceVersion").and_then(Value::as_str).unwrap_or_default();
     let of_any_version = matches!(version, "" | "0");

@@ -117,7 +117,10 @@ impl FromStr for FieldSelector {
                 unescape(&term[at + length..]).ok_or_else(|| FieldSelectorError::Escape { term: term.to_owned() })?;
             Ok(Term { field: term[..at].trim().to_owned(), equal, value })
         });
-        Ok(Self { terms: terms.collect::<Result<_, _>>()? })
+        let mut terms: Vec<Term> = terms.collect::<Result<_, _>>()?;
+        // Nothing compared with nothing says nothing.
+        terms.retain(|term| !(term.field.is_empty() && term.value.is_empty()));
+        Ok(Self { terms })
     }
 }
 

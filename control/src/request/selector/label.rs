@@ -90,12 +90,20 @@ impl LabelRequirement {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LabelSelectorError {
     /// Something else should stand there.
-    #[error("unable to parse requirement: found '{found}', expected: {expected}")]
+    #[error("{}found '{found}', expected: {expected}", if *.between { "" } else { "unable to parse requirement: " })]
     Expected {
+        /// Whether it stands where a requirement has ended.
+        between: bool,
         /// The word or sign that stands there; empty at the end.
         found: String,
         /// What may stand there, for people.
         expected: &'static str,
+    },
+    /// `in` and `notin` are followed by a list.
+    #[error("unable to parse requirement: found '{found}' expected: '('")]
+    NoList {
+        /// What stands there.
+        found: String,
     },
     /// `>` and `<` compare whole numbers only.
     #[error("unable to parse requirement: for '{operator}' operator, the value must be an integer: {value:?}")]
@@ -106,7 +114,7 @@ pub enum LabelSelectorError {
         value: String,
     },
     /// No label can have this key.
-    #[error("unable to parse requirement: key: Invalid value: {key:?}: {why}")]
+    #[error("unable to parse requirement: <nil>: Invalid value: {key:?}: {why}")]
     Key {
         /// The key.
         key: String,
@@ -124,7 +132,7 @@ pub enum LabelSelectorError {
 }
 
 fn expected(found: Option<&str>, expected: &'static str) -> LabelSelectorError {
-    LabelSelectorError::Expected { found: found.unwrap_or_default().to_owned(), expected }
+    LabelSelectorError::Expected { between: false, found: found.unwrap_or_default().to_owned(), expected }
 }
 
 impl FromStr for LabelSelector {
@@ -136,12 +144,20 @@ impl FromStr for LabelSelector {
         if tokens.peek().is_none() {
             return Ok(Self::default());
         }
+        let between = |found: Option<&str>, expected: &'static str| {
+            Err(LabelSelectorError::Expected { between: true, found: found.unwrap_or_default().to_owned(), expected })
+        };
+        let begins = |token: Option<&str>| token.is_some_and(|token| token == "!" || is_word(token));
+        if !begins(tokens.peek()) {
+            return between(tokens.peek(), "!, identifier, or 'end of string'");
+        }
         loop {
             requirements.push(requirement(&mut tokens)?);
             match tokens.next() {
                 None => return Ok(Self { requirements }),
-                Some(",") if tokens.peek().is_some() => {}
-                other => return Err(expected(other, "',' or 'end of string'")),
+                Some(",") if begins(tokens.peek()) => {}
+                Some(",") => return between(tokens.peek(), "identifier after ','"),
+                other => return between(other, "',' or 'end of string'"),
             }
         }
     }
@@ -189,7 +205,7 @@ fn value(tokens: &mut Tokens) -> Result<String, LabelSelectorError> {
 fn set(tokens: &mut Tokens) -> Result<Vec<String>, LabelSelectorError> {
     match tokens.next() {
         Some("(") => {}
-        other => return Err(expected(other, "'('")),
+        other => return Err(LabelSelectorError::NoList { found: other.unwrap_or_default().to_owned() }),
     }
     let mut values = Vec::new();
     loop {

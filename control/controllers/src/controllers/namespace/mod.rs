@@ -8,6 +8,7 @@ mod conditions;
 use std::{sync::Arc, time::Duration};
 
 use fairlead_client::Api;
+use futures::FutureExt;
 use k8s_openapi::{api::core::v1::Namespace, jiff::Timestamp};
 use kube::{
     Client,
@@ -18,7 +19,7 @@ use serde::de::IgnoredAny;
 use self::conditions::Remaining;
 use super::{
     Context,
-    served::{Served, ServedKinds},
+    served::{Currency, Served, ServedKinds},
 };
 use crate::engine::{Failure, Informer, Key, Outcome, Startup, Tasks, api_code};
 
@@ -32,19 +33,39 @@ struct Controller {
     client: Client,
     namespaces: Arc<Informer<Namespace>>,
     kinds: ServedKinds,
+    currency: Currency,
 }
 
 /// Starts the controller. The answer is to be called with the namespace of every object that is deleted.
 pub fn start(context: &Context, tasks: &Tasks) -> impl Fn(&str) + Send + Sync + 'static {
     let namespaces = context.informers.namespaces.clone();
-    let controller =
-        Controller { client: context.client.clone(), namespaces: namespaces.clone(), kinds: context.kinds.clone() };
+    let controller = Controller {
+        client: context.client.clone(),
+        namespaces: namespaces.clone(),
+        kinds: context.kinds.clone(),
+        currency: context.currency.clone(),
+    };
     let startup = Startup::new(COMPONENT, controller).on(&namespaces, |_, change, queue| {
         if change.new.as_deref().is_some_and(is_ours) {
             queue.add(change.key.clone());
         }
     });
     let queue = startup.queue().clone();
+    let (kinds, terminating, waiting) = (context.kinds.clone(), namespaces.clone(), queue.clone());
+    tasks.spawn("namespace-discovery", move |stop| {
+        let (mut kinds, namespaces, queue) = (kinds.clone(), terminating.clone(), waiting.clone());
+        // What waits for a group that could not be discovered waits no longer once it is.
+        let enqueue = async move {
+            while kinds.changed().await.is_ok() {
+                let all = namespaces.all();
+                for name in all.iter().filter(|one| is_ours(one)).filter_map(|one| one.metadata.name.as_deref()) {
+                    queue.add(Key::cluster(name));
+                }
+            }
+            std::future::pending().await
+        };
+        async move { stop.run_until_cancelled(enqueue).await.unwrap_or_default() }.boxed()
+    });
     startup.start(tasks, 4, Controller::reconcile);
     move |namespace| {
         let key = Key::cluster(namespace);
@@ -76,10 +97,8 @@ impl Controller {
         };
         // A kind that is served only from now on refuses objects in a terminating namespace, so this snapshot is
         // complete.
-        let mut kinds = self.kinds.clone();
-        let Ok(Some(found)) = kinds.wait_for(Option::is_some).await.map(|found| found.clone()) else {
-            return Ok(Outcome::Done);
-        };
+        let found = if self.currency.reached().await { self.kinds.borrow().clone() } else { None };
+        let Some(found) = found else { return Ok(Outcome::Done) };
         let kinds = found.current().filter(|kind| kind.namespaced);
         let (pods, others): (Vec<&Served>, Vec<&Served>) =
             kinds.partition(|kind| kind.resource.plural == "pods" && kind.resource.group.is_empty());

@@ -18,7 +18,7 @@ pub fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let (plural, group) = (text(&spec["names"]["plural"]), text(&spec["group"]));
     let name = text(&new["metadata"]["name"]);
-    if name != format!("{plural}.{group}") {
+    if old.is_none() && name != format!("{plural}.{group}") {
         let why = "must be spec.names.plural+\".\"+spec.group";
         errors.push(FieldError::invalid("metadata.name", &json!(name), why));
     }

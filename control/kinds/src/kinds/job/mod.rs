@@ -20,6 +20,9 @@ mod validation;
 
 pub use validation::{spec_at as validate_template_spec, template_fields};
 
+const PODS_STAY: &str = "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to \
+                         remove them or set propagationPolicy=Orphan to suppress this warning";
+
 /// The declaration of this kind.
 pub static KIND: BuiltIn = BuiltIn {
     group: "batch",
@@ -47,7 +50,7 @@ pub static KIND: BuiltIn = BuiltIn {
     ],
     cells,
     selectable: |o| BTreeMap::from([("status.successful", number(&o["status"], "succeeded").to_string())]),
-    deletion: Deletion { orphans_by_default: true, ..Deletion::PLAIN },
+    deletion: Deletion { orphans_by_default: true, warning: Some(PODS_STAY), ..Deletion::PLAIN },
     schema: "io.k8s.api.batch.v1.Job",
     ..BuiltIn::PLAIN
 };

@@ -21,6 +21,7 @@ pub fn validate(new: &Value, old: &Value) -> Vec<FieldError> {
     errors.extend(finished(&changes));
     errors.extend(named_indexes(&changes));
     errors.extend(transitions(&changes));
+    errors.extend(more_ready(&changes));
     errors
 }
 
@@ -147,11 +148,14 @@ fn finished(changes: &Changes<'_>) -> Vec<FieldError> {
         let why = "terminating>0 is invalid for finished job";
         errors.push(FieldError::invalid("status.terminating", &status["terminating"], why));
     }
-    let more_ready = number(status, "ready") > number(status, "active");
-    if (changes.field("ready") || changes.field("active")) && more_ready {
-        errors.push(FieldError::invalid("status.ready", &status["ready"], "cannot set more ready pods than active"));
-    }
     errors
+}
+
+fn more_ready(changes: &Changes<'_>) -> Option<FieldError> {
+    let status = &changes.new["status"];
+    let more = number(status, "ready") > number(status, "active");
+    ((changes.field("ready") || changes.field("active")) && more)
+        .then(|| FieldError::invalid("status.ready", &status["ready"], "cannot set more ready pods than active"))
 }
 
 fn named_indexes(changes: &Changes<'_>) -> Vec<FieldError> {

@@ -312,7 +312,7 @@ mod tests {
             words(&own, None),
             [
                 "spec.selector: Invalid value: {\"matchLabels\":{\"a\":\"b\",\"batch.kubernetes.io/controller-uid\":\"u\"}}: `selector` not auto-generated",
-                "spec.template.metadata.labels: Invalid value: {\"job-name\":\"j\",\"batch.kubernetes.io/job-name\":\"j\",\"controller-uid\":\"u\",\"batch.kubernetes.io/controller-uid\":\"u\"}: `selector` does not match template `labels`"
+                "spec.template.metadata.labels: Invalid value: {\"batch.kubernetes.io/controller-uid\":\"u\",\"batch.kubernetes.io/job-name\":\"j\",\"controller-uid\":\"u\",\"job-name\":\"j\"}: `selector` does not match template `labels`"
             ]
         );
         let manual = make(json!({"manualSelector": true}));

@@ -76,10 +76,28 @@ pub fn pull_policy(image: &str) -> &'static str {
     // A colon before the last slash belongs to a registry's port.
     let tag = name.rsplit('/').next().and_then(|last| last.split_once(':')).map(|(_, tag)| tag);
     match tag {
+        // Nothing is meant by what is no name of an image.
+        None if !is_repository(name) => "IfNotPresent",
         Some("latest") => "Always",
         None if !digest => "Always",
         _ => "IfNotPresent",
     }
+}
+
+/// Whether a text names a repository: `registry.example.com:5000/a/b-c`.
+fn is_repository(name: &str) -> bool {
+    let is_host = |first: &str| {
+        first.contains(['.', ':']) || first == "localhost" || first.chars().any(|c| c.is_ascii_uppercase())
+    };
+    let path = name.split_once('/').filter(|(first, _)| is_host(first)).map_or(name, |(_, path)| path);
+    let is_letter = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let is_component = |component: &str| {
+        component.starts_with(is_letter)
+            && component.ends_with(is_letter)
+            && component.chars().all(|c| is_letter(c) || matches!(c, '.' | '_' | '-'))
+            && !["..", "___", "._", "_.", ".-", "-."].iter().any(|wrong| component.contains(wrong))
+    };
+    path.split('/').all(is_component)
 }
 
 fn container(container: &mut Value) {
@@ -220,6 +238,9 @@ mod tests {
         for (image, policy) in [
             ("nginx", "Always"),
             ("nginx:latest", "Always"),
+            ("Nginx", "IfNotPresent"),
+            ("a/b/../c", "IfNotPresent"),
+            ("registry.example.com:5000/a/b-c__d", "Always"),
             ("nginx:1.27", "IfNotPresent"),
             ("host:5000/nginx", "Always"),
             ("host:5000/a/nginx:2", "IfNotPresent"),

@@ -64,7 +64,7 @@ pub static KIND: BuiltIn = BuiltIn {
     selectable,
     indexed: &[Cow::Borrowed("spec.nodeName")],
     schema: "io.k8s.api.core.v1.Pod",
-    deletion: Deletion { grace_seconds: termination::grace_seconds, ..Deletion::RETURNING },
+    deletion: Deletion { grace_seconds: termination::grace_seconds, ends_gracefully: true, ..Deletion::RETURNING },
     ..BuiltIn::PLAIN
 };
 

@@ -69,7 +69,8 @@ pub fn validate<'a>(path: &str, volumes: &'a Value, pod: Option<&Value>) -> (Vec
     for (i, volume) in items(volumes).enumerate() {
         let path = format!("{path}[{i}]");
         let mut wrong = volume_source::one_of(&path, volume, TYPES);
-        if pod.is_some() && volume["image"].is_object() {
+        let is_further = wrong.iter().any(|error| error.path == format!("{path}.image"));
+        if pod.is_some() && volume["image"].is_object() && !is_further {
             wrong.extend(FieldError::missing(format!("{path}.image.reference"), &volume["image"]["reference"]));
         }
         wrong.extend(long_names(&path, volume, claim(volume).as_deref()));

@@ -34,7 +34,13 @@ fn validate(new: &Value, _: Option<&Value>) -> Vec<FieldError> {
         errors.push(FieldError::required(PATH, why));
     }
     for (i, selector) in selectors.iter().enumerate() {
-        errors.extend(label_selector::validate(&format!("{PATH}[{i}]"), selector));
+        let path = format!("{PATH}[{i}]");
+        let wrong = label_selector::validate(&path, selector);
+        let cannot_select = !wrong.is_empty();
+        errors.extend(wrong);
+        if cannot_select {
+            errors.push(FieldError::invalid(path, &Value::Null, "invalid label selector."));
+        }
     }
     errors
 }

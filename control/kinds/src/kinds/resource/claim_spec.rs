@@ -176,7 +176,7 @@ fn devices(path: &str, request: &Value) -> Vec<FieldError> {
         "" => errors.push(FieldError::required(class, "")),
         name => errors.extend(FieldError::invalid_each(class, &request["deviceClassName"], names::subdomain(name))),
     }
-    errors.extend(configuration::selectors(path, request));
+    errors.extend(configuration::selectors(path, request, false));
     let number = request["count"].as_i64().unwrap_or(0);
     let mut wrong = |why| errors.push(FieldError::invalid(format!("{path}.count"), &number.into(), why));
     match text(request, "allocationMode") {

@@ -3,7 +3,10 @@
 use serde_json::Value;
 
 use super::{items, text, too_many};
-use crate::kinds::{FieldError, names};
+use crate::{
+    cel::{self, Scope, Type},
+    kinds::{FieldError, names},
+};
 
 /// How many selectors, and how many configurations, there may be.
 pub const MAX_ITEMS: usize = 32;
@@ -33,8 +36,8 @@ pub fn raw_object(path: &str, value: &Value, stored: bool) -> Option<FieldError>
     (!value.is_object()).then(|| FieldError::invalid(path, &"<value omitted>".into(), "must be a valid JSON object"))
 }
 
-/// Why the selectors of an object may not stand, but for the text of their expressions.
-pub fn selectors(path: &str, owner: &Value) -> Vec<FieldError> {
+/// Why the selectors of an object may not stand. Expressions that are stored already are not compiled again.
+pub fn selectors(path: &str, owner: &Value, stored: bool) -> Vec<FieldError> {
     let path = format!("{path}.selectors");
     let list = items(owner, "selectors");
     if let Some(error) = too_many(&path, list, MAX_ITEMS) {
@@ -47,9 +50,21 @@ pub fn selectors(path: &str, owner: &Value) -> Vec<FieldError> {
             errors.push(FieldError::required(path, ""));
         } else if text(&selector["cel"], "expression").len() > MAX_BYTES {
             errors.push(FieldError::too_long(format!("{path}.expression"), MAX_BYTES));
+        } else if !stored && let Some(why) = cannot_select(text(&selector["cel"], "expression")) {
+            errors.push(FieldError::invalid(format!("{path}.expression"), &selector["cel"]["expression"], why));
         }
     }
     errors
+}
+
+/// Why an expression does not tell whether a device is selected.
+fn cannot_select(expression: &str) -> Option<String> {
+    let scope = Scope::default().with("device", Type::Dyn);
+    match cel::compile(expression, &scope, &Type::Dyn) {
+        Ok(program) if matches!(program.r#type, Type::Bool | Type::Dyn) => None,
+        Ok(program) => Some(format!("must evaluate to bool or the unknown type, not {}", program.r#type)),
+        Err(why) => Some(format!("compilation failed: {why}")),
+    }
 }
 
 #[cfg(test)]
@@ -71,6 +86,11 @@ mod tests {
         assert_eq!(validate("c", &large, true), []);
         let selectors = json!({"selectors": [{"cel": {"expression": "true"}}, {},
             {"cel": {"expression": "x".repeat(MAX_BYTES + 1)}}]});
-        assert_eq!(super::selectors("c", &selectors).len(), 2);
+        assert_eq!(super::selectors("c", &selectors, false).len(), 2);
+        let of = |expression: &str| json!({"selectors": [{"cel": {"expression": expression}}]});
+        let count = |expression: &str, stored| super::selectors("c", &of(expression), stored).len();
+        let good = "device.driver == 'a' && device.attributes['a'].b.isGreaterThan(quantity('1'))";
+        assert_eq!((count(good, false), count("device.allowed", false)), (0, 0));
+        assert_eq!((count("a b", false), count("a", false), count("1", false), count("a b", true)), (1, 1, 1, 0));
     }
 }

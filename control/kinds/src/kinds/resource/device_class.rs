@@ -29,7 +29,8 @@ pub static KIND: BuiltIn = BuiltIn {
 
 fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let spec = &new["spec"];
-    let mut errors = configuration::selectors("spec", spec);
+    let stored = old.is_some_and(|old| old["spec"]["selectors"] == spec["selectors"]);
+    let mut errors = configuration::selectors("spec", spec, stored);
     let config = items(spec, "config");
     if let Some(error) = too_many("spec.config", config, configuration::MAX_ITEMS) {
         errors.push(error);

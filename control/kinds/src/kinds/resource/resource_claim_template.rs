@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{GROUP, claim_spec};
-use crate::kinds::{BuiltIn, Cell, Column, FieldError, names};
+use crate::kinds::{BuiltIn, Cell, Column, FieldError, names, reading::same};
 
 /// The declaration of this kind.
 pub static KIND: BuiltIn = BuiltIn {
@@ -36,11 +36,13 @@ fn claim(template: &mut Value) -> Option<&mut Value> {
 
 fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let spec = &new["spec"];
-    if let Some(old) = old {
-        return (old["spec"] != *spec).then(|| FieldError::immutable("spec", spec)).into_iter().collect();
-    }
-    let mut errors = names::labels("spec.metadata.labels", &spec["metadata"]["labels"]);
+    let mut errors = names::annotations("spec.metadata.annotations", &spec["metadata"]["annotations"]);
+    errors.extend(names::labels("spec.metadata.labels", &spec["metadata"]["labels"]));
+    errors.extend(names::only_labels_and_annotations("spec.metadata", &spec["metadata"]));
     errors.extend(claim_spec::validate("spec.spec", &spec["spec"]));
+    if old.is_some_and(|old| !same(&old["spec"], spec)) {
+        errors.push(FieldError::immutable("spec", spec));
+    }
     errors
 }
 
@@ -63,5 +65,9 @@ mod tests {
         assert_eq!(bad[0].path, "spec.spec.devices.requests[0].exactly.deviceClassName");
         assert_eq!(validate(&template("gpu"), Some(&template("gpu"))), []);
         assert_eq!(validate(&template("b"), Some(&template("a")))[0].path, "spec");
+        let mut named = template("gpu");
+        named["spec"]["metadata"] = json!({"labels": {"a": "b"}, "uid": "x", "finalizers": ["a/b"]});
+        let paths: Vec<String> = validate(&named, None).into_iter().map(|e| e.path).collect();
+        assert_eq!(paths, ["spec.metadata.uID", "spec.metadata.finalizers"]);
     }
 }

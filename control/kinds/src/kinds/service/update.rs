@@ -21,7 +21,7 @@ pub fn complete(new: &mut Value, old: Option<&Value>) {
     if old.is_some() {
         drop_what_the_type_has_not(spec, old_spec);
         if spec.get("type") != Some(&json!("LoadBalancer")) {
-            new["status"] = json!({"loadBalancer": {}});
+            new["status"]["loadBalancer"] = json!({});
         }
     }
 }

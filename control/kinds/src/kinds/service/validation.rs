@@ -4,16 +4,23 @@ use std::{collections::BTreeSet, net::IpAddr};
 
 use serde_json::{Value, json};
 
-use crate::kinds::{FieldError, names, port};
+use crate::kinds::{FieldError, ip, names, port};
 
 /// Why `new` may not be stored in the place of `old`.
 pub fn service(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let spec = &new["spec"];
+    // Addresses are prepared before anything else is looked at.
+    let early = families(spec);
+    if !early.is_empty() {
+        return early;
+    }
     let mut errors = ports(spec);
     errors.extend(names::labels("spec.selector", &spec["selector"]));
     errors.extend(of_type(spec));
     errors.extend(affinity(spec));
-    errors.extend(cluster_ips(spec));
+    if spec["type"] == "ExternalName" {
+        errors.extend(cluster_ips(spec));
+    }
     if let Some(old) = old {
         errors.extend(stays(spec, &old["spec"]));
     }
@@ -25,6 +32,31 @@ pub fn service(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
     errors.extend(one_of(spec, "ipFamilyPolicy", &["PreferDualStack", "RequireDualStack", "SingleStack"]));
     let near = ["PreferClose", "PreferSameZone", "PreferSameNode"];
     errors.extend(one_of(spec, "trafficDistribution", &near));
+    errors
+}
+
+/// Why addresses and their families cannot be prepared.
+fn families(spec: &Value) -> Vec<FieldError> {
+    const FAMILIES: [&str; 2] = ["IPv4", "IPv6"];
+    const POLICIES: [&str; 3] = ["PreferDualStack", "RequireDualStack", "SingleStack"];
+    if spec["type"] == "ExternalName" {
+        return Vec::new();
+    }
+    let (mut errors, rest): (Vec<FieldError>, Vec<FieldError>) =
+        cluster_ips(spec).into_iter().partition(|error| error.path == "spec.clusterIPs");
+    let mut seen = BTreeSet::new();
+    for (i, family) in spec["ipFamilies"].as_array().into_iter().flatten().enumerate() {
+        let path = format!("spec.ipFamilies[{i}]");
+        let name = family.as_str().unwrap_or_default();
+        if !FAMILIES.contains(&name) {
+            errors.push(FieldError::not_supported(&*path, family, &FAMILIES));
+        }
+        if !seen.insert(name) {
+            errors.push(FieldError::duplicate(path, family));
+        }
+    }
+    errors.extend(one_of(spec, "ipFamilyPolicy", &POLICIES));
+    errors.extend(rest);
     errors
 }
 
@@ -177,7 +209,7 @@ fn stays(spec: &Value, old: &Value) -> Option<FieldError> {
 }
 
 fn external_ip(path: &str, value: &Value) -> Option<FieldError> {
-    let Some(ip) = value.as_str().and_then(|ip| ip.parse::<IpAddr>().ok()) else {
+    let Some(ip) = value.as_str().and_then(ip::parse) else {
         return Some(FieldError::invalid(path, value, NOT_AN_ADDRESS));
     };
     crate::kinds::endpoints::special_address(ip).map(|why| FieldError::invalid(path, value, why))
@@ -194,6 +226,14 @@ mod tests {
         (KIND.default)(&mut new);
         (KIND.prepare)(&mut new, old.as_ref());
         service(&new, old.as_ref()).into_iter().map(|e| format!("{}: {}", e.path, e.message)).collect()
+    }
+
+    #[test]
+    fn families_are_told_before_anything_else() {
+        let told = words(json!({"ports": [], "ipFamilies": ["IPv5", "IPv4"], "ipFamilyPolicy": "x"}), None);
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert!(told[0].starts_with("spec.ipFamilies[0]: Unsupported value: \"IPv5\""));
+        assert!(told[1].starts_with("spec.ipFamilyPolicy: Unsupported value: \"x\""));
     }
 
     #[test]

@@ -12,15 +12,8 @@ pub static KIND: BuiltIn = BuiltIn {
     plural: "csistoragecapacities",
     singular: "csistoragecapacity",
     validate,
-    columns: &[
-        Column::name(),
-        Column::text("StorageClassName", "The class of the volumes."),
-        Column::text("Capacity", "How much space is left."),
-    ],
-    cells: |object| {
-        let class = object["storageClassName"].as_str().unwrap_or_default();
-        vec![Cell::name(object), Cell::text(class), Cell::text(object["capacity"].as_str().unwrap_or("<unset>"))]
-    },
+    columns: &[Column::name(), Column::created_at()],
+    cells: |object| vec![Cell::name(object), Cell::created_at(object)],
     schema: "io.k8s.api.storage.v1.CSIStorageCapacity",
     updates_name_version: true,
     ..BuiltIn::PLAIN

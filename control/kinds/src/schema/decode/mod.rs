@@ -106,7 +106,7 @@ impl<'t> Reader<'_, 't> {
         // Fields that were there as null: not in `out`, and yet given once.
         let mut nulls: Vec<&str> = Vec::new();
         while let Some(key) = map.next_key::<String>()? {
-            let Some(Field { name, r#type, .. }) = object.field(&key) else {
+            let Some(field @ Field { name, r#type, .. }) = object.field(&key) else {
                 self.other(object, key, &mut map, &mut out)?;
                 continue;
             };
@@ -116,6 +116,10 @@ impl<'t> Reader<'_, 't> {
             let step = Step::Field { object: self.id, name };
             let (value, _) = self.walk.within(step, |walk| map.next_value_seed(Reader { walk, id: *r#type }))?;
             match value {
+                Some(value) if !self.is_lenient() && self.walk.types.is_left_out(field, &value) => {
+                    out.shift_remove(&key);
+                    nulls.push(name);
+                }
                 Some(value) => drop(out.insert(key, value)),
                 None if nulls.contains(&&**name) => {}
                 None => nulls.push(name),

@@ -3,7 +3,7 @@
 use serde::de::Error;
 
 use super::MAX_LEVELS;
-use crate::schema::{Type, TypeId, Types};
+use crate::schema::{Type, TypeId, Types, scalar::ScalarError};
 
 /// A field that is in the text but not in the schema, or there twice. An error under `fieldValidation=Strict`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +35,7 @@ impl std::fmt::Display for FieldWarning {
 pub struct DecodeError {
     /// `spec.containers[0].ports[0].containerPort`; empty where the text is not JSON at all.
     pub path: String,
-    /// In the words of Go's `encoding/json`, with the path.
+    /// In the words of Go's `encoding/json`.
     pub message: String,
 }
 
@@ -87,6 +87,17 @@ impl<'t> Walk<'t> {
         out
     }
 
+    /// The fields on the way alone, as Go names the place of a value of another type: `spec.containers.image`.
+    fn field_path(&self) -> String {
+        let mut out = String::new();
+        for step in &self.path {
+            if let Step::Field { name, .. } = step {
+                append_name(&mut out, name);
+            }
+        }
+        out
+    }
+
     /// Notes what is wrong with the field `name` of the object that is being read.
     pub fn warn(&mut self, name: &str, warning: impl FnOnce(String) -> FieldWarning) {
         if self.warnings.len() >= MAX_WARNINGS {
@@ -112,11 +123,17 @@ impl<'t> Walk<'t> {
             Step::Field { object, .. } => self.types.definition(*object),
             _ => None,
         });
-        let expected = go_type(self.types, id);
+        // Types that read themselves are read as what they are written as.
+        let expected = match self.types.get(id) {
+            Type::Time | Type::MicroTime => "string".to_owned(),
+            Type::IntOrString => "int32".to_owned(),
+            _ => go_type(self.types, id),
+        };
         let message = match owner {
+            _ if matches!(self.types.get(id), Type::Quantity) => ScalarError::Quantity.to_string(),
             None => format!("json: cannot unmarshal {found} into Go value of type {expected}"),
             Some(definition) => {
-                let owner = definition.name.rsplit('.').next().unwrap_or_default();
+                let (owner, path) = (definition.name.rsplit('.').next().unwrap_or_default(), self.field_path());
                 format!("json: cannot unmarshal {found} into Go struct field {owner}.{path} of type {expected}")
             }
         };
@@ -126,8 +143,7 @@ impl<'t> Walk<'t> {
     /// Ends decoding: a text is not of the form that its type asks for.
     pub fn wrong_text<E: Error>(&mut self, reason: &str) -> E {
         let path = self.path();
-        let message = format!("{path}: {reason}");
-        self.fail(path, message)
+        self.fail(path, reason.to_owned())
     }
 
     fn fail<E: Error>(&mut self, path: String, message: String) -> E {

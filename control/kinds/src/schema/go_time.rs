@@ -1,0 +1,137 @@
+//! What Go's `time.Parse` says of a text that is no point in time. Reads nothing itself.
+
+use crate::kinds::field::go_quoted;
+
+/// RFC 3339 in whole seconds; a fraction is taken.
+pub const SECONDS: &str = "2006-01-02T15:04:05Z07:00";
+/// RFC 3339 with six digits of a fraction.
+pub const MICROSECONDS: &str = "2006-01-02T15:04:05.000000Z07:00";
+
+/// Why `text` is not in the form of `layout`, one of the two above. Source: `time/format.go`.
+pub fn check(text: &str, layout: &'static str) -> Result<(), String> {
+    let has_fraction = layout == MICROSECONDS;
+    let mut parser = Parser { text, layout, rest: text };
+    let year = parser.element("2006", |rest| match rest.get(..4) {
+        Some(year) if rest.starts_with(|c: char| c.is_ascii_digit()) => Some((year.parse().ok()?, &rest[4..])),
+        _ => None,
+    })?;
+    parser.literal("-")?;
+    let month = parser.number("01", "month", 1..=12, true)?;
+    parser.literal("-")?;
+    let day = parser.number("02", "", 0..=99, true)?;
+    parser.literal("T")?;
+    parser.number("15", "hour", 0..=23, false)?;
+    parser.literal(":")?;
+    parser.number("04", "minute", 0..=59, true)?;
+    parser.literal(":")?;
+    parser.number("05", "second", 0..=59, true)?;
+    if has_fraction {
+        parser.element(".000000", |rest| {
+            let digits = rest.strip_prefix(['.', ','])?.get(..6)?;
+            digits.bytes().all(|b| b.is_ascii_digit()).then(|| (0, &rest[7..]))
+        })?;
+    } else if let Some(fraction) = parser.rest.strip_prefix(['.', ',']) {
+        let digits = fraction.trim_start_matches(|c: char| c.is_ascii_digit());
+        if digits.len() < fraction.len() {
+            parser.rest = digits;
+        }
+    }
+    parser.element("Z07:00", |rest| match rest.strip_prefix('Z') {
+        Some(rest) => Some((0, rest)),
+        None => {
+            let bytes = rest.as_bytes().get(..6)?;
+            let digits = [1, 2, 4, 5].iter().all(|at| bytes[*at].is_ascii_digit());
+            (matches!(bytes[0], b'+' | b'-') && bytes[3] == b':' && digits).then(|| (0, &rest[6..]))
+        }
+    })?;
+    if !parser.rest.is_empty() {
+        return Err(parser.said(&format!("extra text: {}", go_quoted(parser.rest))));
+    }
+    if day < 1 || day > days_in(month, year) {
+        return Err(parser.said("day out of range"));
+    }
+    Ok(())
+}
+
+struct Parser<'t> {
+    text: &'t str,
+    layout: &'static str,
+    rest: &'t str,
+}
+
+impl<'t> Parser<'t> {
+    fn said(&self, why: &str) -> String {
+        format!("parsing time {}: {why}", go_quoted(self.text))
+    }
+
+    fn cannot(&self, rest: &str, element: &str) -> String {
+        let (text, layout) = (go_quoted(self.text), self.layout);
+        format!("parsing time {text} as \"{layout}\": cannot parse {} as \"{element}\"", go_quoted(rest))
+    }
+
+    fn literal(&mut self, literal: &str) -> Result<(), String> {
+        self.rest = self.rest.strip_prefix(literal).ok_or_else(|| self.cannot(self.rest, literal))?;
+        Ok(())
+    }
+
+    fn element(&mut self, element: &str, read: impl FnOnce(&'t str) -> Option<(u32, &'t str)>) -> Result<u32, String> {
+        let (value, rest) = read(self.rest).ok_or_else(|| self.cannot(self.rest, element))?;
+        self.rest = rest;
+        Ok(value)
+    }
+
+    /// Two digits, or one where the layout does not insist.
+    fn number(
+        &mut self,
+        element: &str,
+        what: &str,
+        range: std::ops::RangeInclusive<u32>,
+        fixed: bool,
+    ) -> Result<u32, String> {
+        let value = self.element(element, |rest| {
+            let digits = rest.bytes().take(2).take_while(u8::is_ascii_digit).count();
+            (digits == 2 || (digits == 1 && !fixed)).then(|| Some((rest[..digits].parse().ok()?, &rest[digits..])))?
+        })?;
+        if range.contains(&value) { Ok(value) } else { Err(self.said(&format!("{what} out of range"))) }
+    }
+}
+
+fn days_in(month: u32, year: u32) -> u32 {
+    let leaps = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+    match month {
+        2 if leaps => 29,
+        2 => 28,
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What kube-apiserver 1.35.4 answered with for each.
+    #[test]
+    fn refusals_are_those_of_go() {
+        let seconds = |text| check(text, SECONDS).err().unwrap_or_default();
+        assert_eq!(seconds("2020-13-01T00:00:00Z"), "parsing time \"2020-13-01T00:00:00Z\": month out of range");
+        let form = "as \"2006-01-02T15:04:05Z07:00\": cannot parse";
+        assert_eq!(seconds("now"), format!("parsing time \"now\" {form} \"now\" as \"2006\""));
+        let form = "as \"2006-01-02T15:04:05.000000Z07:00\": cannot parse";
+        let micro = |text| check(text, MICROSECONDS).err().unwrap_or_default();
+        assert_eq!(micro("2020-01-01"), format!("parsing time \"2020-01-01\" {form} \"\" as \"T\""));
+        let time = "2020-01-01T00:00:00Z";
+        assert_eq!(micro(time), format!("parsing time \"{time}\" {form} \"Z\" as \".000000\""));
+    }
+
+    #[test]
+    fn what_go_takes_is_taken() {
+        for good in ["2024-02-29T10:00:00Z", "2024-05-01T9:00:00.5+02:00", "0001-01-01T00:00:00Z"] {
+            assert_eq!(check(good, SECONDS), Ok(()), "{good}");
+        }
+        assert_eq!(check("2024-05-01T10:00:00.123456-07:00", MICROSECONDS), Ok(()));
+        for bad in ["2023-02-29T10:00:00Z", "2024-05-01T10:00:00Zx", "2024-05-01 10:00:00Z", "", "é"] {
+            assert!(check(bad, SECONDS).is_err(), "{bad}");
+        }
+    }
+}
