@@ -130,11 +130,11 @@ pub fn settled(
     let metadata = metadata::of(&mut new)?;
     let is_named = metadata.get("name").and_then(Value::as_str).is_some_and(|name| !name.is_empty());
     metadata::must_name(metadata, call.target.namespace.as_deref(), Some(name))?;
-    metadata::must_not_begin_deletion(metadata, &old["metadata"], subject, &place.kind)?;
     if !is_named {
         let why = format!("the name of the object ({name} based on URL) was undeterminable: name must be provided");
         return Err(Status::bad_request(why));
     }
+    metadata::must_not_begin_deletion(metadata, &old["metadata"], subject, &place.kind)?;
     metadata::must_be_same(metadata, &old["metadata"], subject, call.verb, &place.kind)?;
     let version = metadata.get("resourceVersion").and_then(Value::as_str).unwrap_or_default();
     let of_any_version = matches!(version, "" | "0");
