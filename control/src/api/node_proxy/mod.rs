@@ -107,8 +107,8 @@ fn decoded<K: Object>(json: &[u8]) -> serde_json::Result<K> {
 /// Where the agent of a node listens, going by what its Node says.
 fn agent_address(name: &str, node: &Node, port: Option<u16>) -> Result<AgentAddress, Status> {
     let status = node.status.as_ref();
-    let addresses = status.and_then(|status| status.addresses.as_ref()).into_iter().flatten();
-    let internal = addresses.filter(|address| address.type_ == "InternalIP").next();
+    let mut addresses = status.and_then(|status| status.addresses.as_ref()).into_iter().flatten();
+    let internal = addresses.find(|address| address.type_ == "InternalIP");
     let ip: IpAddr = internal.and_then(|a| a.address.parse().ok()).ok_or_else(|| {
         unavailable(format!("node {name:?} has no address of type InternalIP: its agent has not registered yet"))
     })?;
