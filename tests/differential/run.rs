@@ -113,8 +113,11 @@ async fn play(servers: &Servers, resource: &Resource, scenario: &Scenario, repor
     Ok(())
 }
 
+/// Whether an object is in the state that is waited for.
+type Holds = fn(&Value) -> bool;
+
 /// Kinds whose status the servers themselves write a moment after the object, and whether it is there.
-const WRITTEN_LATER: [(&str, fn(&Value) -> bool); 2] = [
+const WRITTEN_LATER: [(&str, Holds); 2] = [
     ("CustomResourceDefinition", |object| {
         let conditions = object["status"]["conditions"].as_array();
         conditions.is_some_and(|list| list.iter().any(|condition| condition["type"] == "Established"))
