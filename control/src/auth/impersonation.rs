@@ -1,12 +1,15 @@
-//! Acting as somebody else: the headers `Impersonate-User` and `Impersonate-Group`, as `kubectl --as` and `--as-group`
-//! send them.
+//! Acting as somebody else: the headers `Impersonate-User`, `-Group`, `-Uid` and `-Extra-…`, as `kubectl --as`,
+//! `--as-group` and `--as-uid` send them.
 //!
-//! Who may impersonate whom is the authoriser's to say, user and groups one by one. What the headers ask for is never
+//! Who may impersonate whom is the authoriser's to say: user, groups, uid and extra values one by one. What the headers ask for is never
 //! ignored: a client that gives rights up by it would otherwise keep them.
 //!
 //! Source: `WithImpersonation` of `k8s.io/apiserver`.
 
+use std::collections::BTreeMap;
+
 use http::{HeaderMap, HeaderValue};
+use percent_encoding::percent_decode_str;
 
 use super::{
     Identity,
@@ -25,6 +28,8 @@ use crate::{
 pub struct Impersonation {
     user: String,
     groups: Vec<String>,
+    uid: String,
+    extra: BTreeMap<String, Vec<String>>,
 }
 
 /// Why a request is not made as somebody else.
@@ -42,33 +47,57 @@ const UID: &str = "impersonate-uid";
 const EXTRA: &str = "impersonate-extra-";
 
 impl Impersonation {
-    /// What the headers ask for; nothing where they say nothing of it. A 400 for groups without a user, and for a UID
-    /// or extra fields, which users have none of here.
+    /// What the headers ask for; nothing where they say nothing of it. A 400 for anything without a user.
     pub fn of(headers: &HeaderMap) -> Result<Option<Self>, Status> {
         let text = |value: &HeaderValue| {
             let text = value.to_str().map_err(|_| Status::bad_request("an Impersonate header is not ASCII text"))?;
             Ok(text.to_owned())
         };
-        if let Some(name) = headers.keys().find(|name| name.as_str() == UID || name.as_str().starts_with(EXTRA)) {
-            return Err(Status::bad_request(format!("{name}: users have no UID and no extra fields to impersonate")));
-        }
         let groups = headers.get_all(GROUP).iter().map(text).collect::<Result<Vec<_>, Status>>()?;
-        match headers.get(USER).map(text).transpose()?.filter(|user| !user.is_empty()) {
-            Some(user) => Ok(Some(Self { user, groups })),
-            None if groups.is_empty() && !headers.contains_key(USER) => Ok(None),
-            None => Err(Status::bad_request(format!("requested groups {groups:?} without impersonating a user"))),
+        let uid = headers.get(UID).map(text).transpose()?.unwrap_or_default();
+        let mut extra = BTreeMap::<String, Vec<String>>::new();
+        for (name, value) in headers {
+            if let Some(key) = name.as_str().strip_prefix(EXTRA) {
+                // What is no encoded text stands for itself.
+                let key = percent_decode_str(key).decode_utf8().map_or_else(|_| key.to_owned(), |key| key.into_owned());
+                extra.entry(key).or_default().push(text(value)?);
+            }
         }
+        match headers.get(USER).map(text).transpose()?.filter(|user| !user.is_empty()) {
+            Some(user) => Ok(Some(Self { user, groups, uid, extra })),
+            None if !headers.keys().any(|name| name.as_str().starts_with("impersonate-")) => Ok(None),
+            None => {
+                let asked =
+                    [("groups", format!("{groups:?}"), groups.is_empty()), ("uid", uid.clone(), uid.is_empty())];
+                let asked = asked.into_iter().find(|(_, _, is_empty)| !is_empty);
+                let (what, asked, _) = asked.unwrap_or_else(|| ("extra", format!("{extra:?}"), false));
+                Err(Status::bad_request(format!("requested {what} {asked} without impersonating a user")))
+            }
+        }
+    }
+
+    /// Every user, group, uid and extra value that is asked for.
+    fn requested(&self) -> Vec<Resource<'_>> {
+        const GROUP: &str = "authentication.k8s.io";
+        let user = match service_account(&self.user) {
+            Some((namespace, name)) => Resource { resource: "serviceaccounts", namespace, name, ..Resource::default() },
+            None => Resource { resource: "users", name: &self.user, ..Resource::default() },
+        };
+        let mut all = vec![user];
+        all.extend(self.groups.iter().map(|name| Resource { resource: "groups", name, ..Resource::default() }));
+        for (key, values) in &self.extra {
+            let of = Resource { group: GROUP, resource: "userextras", subresource: key, ..Resource::default() };
+            all.extend(values.iter().map(|name| Resource { name, ..of }));
+        }
+        if !self.uid.is_empty() {
+            all.push(Resource { group: GROUP, resource: "uids", name: &self.uid, ..Resource::default() });
+        }
+        all
     }
 
     /// The impersonated user, if `identity` may act as them and as each of the groups.
     pub fn assume(&self, identity: &Identity, authorizer: &Authorizer) -> Result<Identity, ImpersonationError> {
-        let account = service_account(&self.user);
-        let user = match account {
-            Some((namespace, name)) => Resource { resource: "serviceaccounts", namespace, name, ..Resource::default() },
-            None => Resource { resource: "users", name: &self.user, ..Resource::default() },
-        };
-        let groups = self.groups.iter().map(|name| Resource { resource: "groups", name, ..Resource::default() });
-        for whom in std::iter::once(user).chain(groups) {
+        for whom in self.requested() {
             let attributes = Attributes::Resource(Resource { verb: "impersonate", version: "v1", ..whom });
             match authorizer.decide(identity, &attributes).map_err(ImpersonationError::Unreadable)? {
                 Verdict::Allowed { .. } => {}
@@ -78,14 +107,14 @@ impl Impersonation {
             }
         }
         let mut groups = self.groups.clone();
-        if let (Some((namespace, _)), true) = (account, groups.is_empty()) {
+        if let (Some((namespace, _)), true) = (service_account(&self.user), groups.is_empty()) {
             groups.extend(["system:serviceaccounts".to_owned(), format!("system:serviceaccounts:{namespace}")]);
         }
         let everyone = if self.user == ANONYMOUS { UNAUTHENTICATED } else { AUTHENTICATED };
         if !groups.iter().any(|group| group == AUTHENTICATED || group == UNAUTHENTICATED) {
             groups.push(everyone.to_owned());
         }
-        Ok(Identity { name: self.user.clone(), groups, ..Identity::default() })
+        Ok(Identity { name: self.user.clone(), groups, uid: self.uid.clone(), extra: self.extra.clone() })
     }
 }
 
@@ -112,13 +141,28 @@ mod tests {
         let both = [("impersonate-user", "jane"), ("impersonate-group", "a")];
         let mut asked = headers(&both);
         asked.append(GROUP, HeaderValue::from_static("b"));
-        let expected = Impersonation { user: "jane".into(), groups: vec!["a".into(), "b".into()] };
+        let mut expected = Impersonation {
+            user: "jane".into(),
+            groups: vec!["a".into(), "b".into()],
+            uid: String::new(),
+            extra: BTreeMap::new(),
+        };
+        assert_eq!(Impersonation::of(&asked).unwrap(), Some(expected.clone()));
+        asked.insert(UID, HeaderValue::from_static("7"));
+        for (name, value) in [("acme.com%2Fscopes", "view"), ("acme.com%2fscopes", "edit"), ("%zz", "odd")] {
+            let name: http::HeaderName = format!("Impersonate-Extra-{name}").parse().unwrap();
+            asked.append(name, HeaderValue::from_static(value));
+        }
+        expected.uid = "7".into();
+        expected.extra = [("acme.com/scopes", vec!["view", "edit"]), ("%zz", vec!["odd"])]
+            .map(|(key, values): (_, Vec<&str>)| (key.to_owned(), values.into_iter().map(str::to_owned).collect()))
+            .into();
         assert_eq!(Impersonation::of(&asked).unwrap(), Some(expected));
         for wrong in [
             [("impersonate-group", "a")].as_slice(),
             &[("impersonate-user", "")],
-            &[("impersonate-user", "jane"), ("impersonate-uid", "1")],
-            &[("impersonate-user", "jane"), ("impersonate-extra-scopes", "x")],
+            &[("impersonate-uid", "1")],
+            &[("impersonate-extra-scopes", "x")],
         ] {
             assert_eq!(Impersonation::of(&headers(wrong)).unwrap_err().code, 400, "{wrong:?}");
         }
@@ -132,7 +176,24 @@ mod tests {
         let of = |user: &str, groups: &[&str]| Impersonation {
             user: user.into(),
             groups: groups.iter().map(|group| (*group).to_owned()).collect(),
+            uid: String::new(),
+            extra: BTreeMap::new(),
         };
+        let whole = Impersonation {
+            uid: "7".into(),
+            extra: [("scopes".to_owned(), vec!["view".to_owned()])].into(),
+            ..of("jane", &[])
+        };
+        let requested: Vec<_> =
+            whole.requested().iter().map(|r| (r.group, r.resource, r.subresource, r.name)).collect();
+        let asked: [(&str, &str, &str, &str); 3] = [
+            ("", "users", "", "jane"),
+            ("authentication.k8s.io", "userextras", "scopes", "view"),
+            ("authentication.k8s.io", "uids", "", "7"),
+        ];
+        assert_eq!(requested, asked);
+        let acting = whole.assume(&admin, &authorizer).unwrap();
+        assert_eq!((&*acting.uid, &acting.extra), ("7", &whole.extra));
         let jane = of("jane", &["dev"]).assume(&admin, &authorizer).unwrap();
         assert_eq!(jane, Identity::authenticated("jane".into(), vec!["dev".into()]));
         let account = of("system:serviceaccount:default:web", &[]).assume(&admin, &authorizer).unwrap();

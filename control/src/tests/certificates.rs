@@ -59,3 +59,20 @@ async fn a_serving_certificate_waits_for_its_node_and_is_signed_when_that_has_it
     wait(&cluster, "serving", is_signed).await;
     cluster.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_approval_may_say_more_in_annotations_and_nothing_else() {
+    let cluster = Cluster::start(0).await;
+    let requests: Api<CertificateSigningRequest> = Api::all(cluster.client.clone());
+    let asked = request("asked", "example.com/mine", "client auth", &[]);
+    requests.create(&PostParams::default(), &asked).await.expect("created");
+    let patch = Patch::Merge(json!({"metadata": {"annotations": {"by": "me"}}, "spec": {"signerName": "example.com/x"},
+        "status": {"certificate": "bm9uZQ==", "conditions": [{"type": "Approved", "status": "True", "reason": "e2e"}]}}));
+    let approved = requests.patch_approval("asked", &PatchParams::default(), &patch).await.expect("approved");
+    assert_eq!(approved.metadata.annotations.expect("annotations")["by"], "me");
+    assert_eq!(approved.spec.signer_name, "example.com/mine");
+    let status = approved.status.expect("a status");
+    assert!(status.certificate.is_none());
+    assert_eq!(status.conditions.expect("conditions")[0].type_, "Approved");
+    cluster.stop().await;
+}
