@@ -23,12 +23,14 @@ use crate::private_file;
 pub struct LastKnown<T> {
     path: PathBuf,
     version: u32,
+    /// The oldest version that is read.
+    oldest: u32,
     kept: PhantomData<fn() -> T>,
 }
 
 impl<T> Clone for LastKnown<T> {
     fn clone(&self) -> Self {
-        Self { path: self.path.clone(), version: self.version, kept: PhantomData }
+        Self { path: self.path.clone(), version: self.version, oldest: self.oldest, kept: PhantomData }
     }
 }
 
@@ -62,7 +64,12 @@ const MAGIC: &str = "fairlead-last-known";
 impl<T: Serialize + DeserializeOwned> LastKnown<T> {
     /// The file `NAME.json` of `directory`. Raise `version` with every change of the JSON form of `T`.
     pub fn new(directory: &Path, name: &str, version: u32) -> Self {
-        Self { path: directory.join(format!("{name}.json")), version, kept: PhantomData }
+        Self { path: directory.join(format!("{name}.json")), version, oldest: version, kept: PhantomData }
+    }
+
+    /// Reads files of older versions too, from `oldest` on: their JSON can be read as this version's.
+    pub fn reading_from(self, oldest: u32) -> Self {
+        Self { oldest, ..self }
     }
 
     /// What was stored last; `None` where nothing was.
@@ -81,7 +88,7 @@ impl<T: Serialize + DeserializeOwned> LastKnown<T> {
         if magic != MAGIC {
             return Err(damaged());
         }
-        if version != self.version.to_string() {
+        if !version.parse().is_ok_and(|version: u32| (self.oldest..=self.version).contains(&version)) {
             let found = version.to_owned();
             return Err(LastKnownError::Version { path: path(), found, expected: self.version });
         }

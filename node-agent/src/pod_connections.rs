@@ -18,13 +18,20 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use ipnetwork::Ipv4Network;
-use tokio::net::TcpStream;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::{io::AsyncWriteExt, net::TcpStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// How long a pod may take to accept.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the last bytes may take to be sent after one end has closed.
+const LAST_BYTES: Duration = Duration::from_secs(10);
+/// Of a connection on which nothing was sent for a while: a watch may be silent for an hour, and its server gone.
+const KEEPALIVE: TcpKeepalive =
+    TcpKeepalive::new().with_time(Duration::from_secs(30)).with_interval(Duration::from_secs(15)).with_retries(4);
 /// What the connection becomes after the answer 101.
 const PROTOCOL: &str = "tcp";
 
@@ -80,13 +87,13 @@ async fn connect(State(pods): State<PodConnections>, Path(address): Path<String>
         )
             .into_response();
     }
-    let mut pod = match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
+    let pod = match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
         Ok(Ok(pod)) => pod,
         Ok(Err(error)) => return (StatusCode::BAD_GATEWAY, format!("{}\n", shown(&error))).into_response(),
         Err(_) => return (StatusCode::GATEWAY_TIMEOUT, "connect: i/o timeout\n").into_response(),
     };
-    if let Err(error) = pod.set_nodelay(true) {
-        tracing::debug!(%error, "what is sent to a pod may be late");
+    if let Err(error) = pod.set_nodelay(true).and_then(|()| SockRef::from(&pod).set_tcp_keepalive(&KEEPALIVE)) {
+        tracing::debug!(%error, "a connection to a pod may be slow, or outlive it");
     }
     let upgrade = hyper::upgrade::on(request);
     pods.copying.clone().spawn(pods.stop.clone().run_until_cancelled_owned(async move {
@@ -94,12 +101,26 @@ async fn connect(State(pods): State<PodConnections>, Path(address): Path<String>
             Ok(upgraded) => upgraded,
             Err(error) => return tracing::debug!(%error, "a connection to a pod did not come about"),
         };
-        if let Err(error) = tokio::io::copy_bidirectional(&mut TokioIo::new(upgraded), &mut pod).await {
+        if let Err(error) = exchange(upgraded, pod).await {
             tracing::debug!(%error, %address, "a connection to a pod broke");
         }
     }));
     let headers = [(header::CONNECTION, "upgrade"), (header::UPGRADE, PROTOCOL)];
     (StatusCode::SWITCHING_PROTOCOLS, headers, Body::empty()).into_response()
+}
+
+/// Copies both ways until one side ends; the other gets its last bytes then, and no more time.
+async fn exchange(control: Upgraded, pod: TcpStream) -> std::io::Result<()> {
+    let (mut from_control, mut to_control) = tokio::io::split(TokioIo::new(control));
+    let (mut from_pod, mut to_pod) = pod.into_split();
+    let ended = tokio::select! {
+        ended = tokio::io::copy(&mut from_control, &mut to_pod) => ended,
+        ended = tokio::io::copy(&mut from_pod, &mut to_control) => ended,
+    };
+    let closed = async { tokio::try_join!(to_control.shutdown(), to_pod.shutdown()) };
+    let closed = tokio::time::timeout(LAST_BYTES, closed).await;
+    ended?;
+    closed.map_or(Ok(()), |closed| closed.map(drop))
 }
 
 /// The reason alone, as Go words it: the caller adds the address.
@@ -114,10 +135,7 @@ fn shown(error: &std::io::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::{
-        io::{AsyncReadExt, AsyncWriteExt},
-        net::TcpListener,
-    };
+    use tokio::{io::AsyncReadExt, net::TcpListener};
 
     #[test]
     fn only_pods_of_this_node_are_connected_to() {

@@ -97,8 +97,9 @@ impl Aggregator {
             return Ok(ForwardError::Unavailable.response());
         }
         let is_discovery = matches!(&info.path, RequestPath::Other(path) if path.starts_with("/apis/"));
-        let unlimited = long_running || headers::upgrade(request.headers()).is_some();
-        let until = (!unlimited).then(|| later(Instant::now(), if is_discovery { LONGEST_DISCOVERY } else { LONGEST }));
+        // One that asks for another protocol has as long as others until that is agreed on: it has no body then.
+        let until =
+            (!long_running).then(|| later(Instant::now(), if is_discovery { LONGEST_DISCOVERY } else { LONGEST }));
         let answer = self.answer(backend, info, request);
         let answer = match until {
             None => answer.await,

@@ -256,13 +256,16 @@ fn aggregated(groups: &[&Group], version: &str) -> Document {
             let versions: Vec<Value> = group
                 .versions
                 .iter()
-                .filter_map(|(v, content)| {
+                .map(|(v, content)| {
                     let (resources, current) = match content {
                         Content::Here(kinds) => (sorted(kinds).into_iter().map(aggregated_resource).collect(), true),
-                        // Its server is being asked.
+                        // What is still being asked for may have objects: whoever walks discovery has to wait.
                         Content::There(remote) => {
-                            let found = remote.found.as_ref()?;
-                            ((*found.resources).clone(), found.current)
+                            let found = remote.found.as_ref();
+                            found.map_or_else(
+                                || (Vec::new(), false),
+                                |found| ((*found.resources).clone(), found.current),
+                            )
                         }
                     };
                     let mut version = json!({"version": v});
@@ -270,7 +273,7 @@ fn aggregated(groups: &[&Group], version: &str) -> Document {
                         version["resources"] = resources.into();
                     }
                     version["freshness"] = if current { "Current" } else { "Stale" }.into();
-                    Some(version)
+                    version
                 })
                 .collect();
             let metadata = if group.name.is_empty() { json!({}) } else { json!({"name": group.name}) };
@@ -460,7 +463,9 @@ mod tests {
             list["items"].as_array().unwrap().iter().find(|item| item["metadata"]["name"] == name).unwrap().clone()
         };
         assert_eq!(group("low.io")["versions"][0]["freshness"], "Stale");
-        assert_eq!(versions(&group("low.io")["versions"]), ["v1", "v2"], "what was not asked yet is not shown");
+        assert_eq!(versions(&group("low.io")["versions"]), ["v1", "v1beta1", "v2"]);
+        let unasked = &group("low.io")["versions"][1];
+        assert_eq!((&unasked["freshness"], &unasked["resources"]), (&json!("Stale"), &Value::Null), "nobody knows yet");
         assert_eq!(group("high.io")["versions"][0]["resources"][0]["resource"], "flunders");
         assert_ne!(group("apps")["versions"][0]["resources"][0]["resource"], "flunders");
     }

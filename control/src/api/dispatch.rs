@@ -14,7 +14,7 @@ use super::{
 use crate::{
     admission::deadline,
     aggregation::{Aggregator, Backend},
-    auth::{account_token::TokenIssuer, gate::Handler},
+    auth::{account_token::TokenIssuer, gate::Handler, in_flight::Seat},
     health::{
         Endpoint::{Healthy, Live, Ready},
         Health,
@@ -213,7 +213,12 @@ async fn handled(
     };
     // In a task of its own: a client that goes away drops its answer, never half a change.
     let (writes, api) = (api.inner.writes.clone(), api.clone());
-    let handle = async move { warnings::collect(deadline::bound(verb(&api, &call, &body))).await };
+    let seat = parts.extensions.get::<Arc<Seat>>().cloned();
+    let handle = async move {
+        let answer = warnings::collect(deadline::bound(verb(&api, &call, &body))).await;
+        drop(seat);
+        answer
+    };
     writes.spawn(handle.in_current_span()).await.unwrap_or_else(|error| {
         (Err(Status::internal(format!("the handler of the request failed: {error}"))), Vec::new())
     })

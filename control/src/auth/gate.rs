@@ -93,7 +93,7 @@ impl Gate {
     }
 
     async fn pass(self, request: Request<Body>, certificate: Arc<ConnectionCertificate>) -> Response<Body> {
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
         let (info, as_whom) = match self.admit(&parts, &certificate) {
             Ok(admitted) => admitted,
             Err(status) => {
@@ -116,7 +116,12 @@ impl Gate {
             self.metrics.refused(status.code);
             return refusal(&status);
         }
-        // One that asks for another protocol has its seat until that is agreed on.
+        // One that asks for another protocol has its seat until that is agreed on; a write that has begun keeps it until
+        // it has ended, though its client may go away.
+        let seat = seat.map(Arc::new);
+        if let Some(seat) = &seat {
+            parts.extensions.insert(seat.clone());
+        }
         let lasts = is_long_running || parts.headers.contains_key(header::UPGRADE);
         let admitted = lasts.then(|| Admitted {
             gate: self.clone(),

@@ -1,9 +1,10 @@
 //! How many requests are handled at a time: so many that read, and so many that write. What comes beyond is refused at
 //! once, and its client comes again a second later.
 //!
-//! Requests that may have no end are not counted, and the administrator always gets an answer. A request has its seat
-//! from [`InFlight::enter`] until its answer is made; whatever decides who waits and who is refused stays behind that
-//! function.
+//! Requests that may have no end are not counted, and the administrator always gets an answer. By which nodes show that
+//! they live has seats of its own: whoever takes all others must not make nodes look dead. A request has its seat from
+//! [`InFlight::enter`] until its answer is made and what it started has ended, even if its client has gone; whatever
+//! decides who waits and who is refused stays behind that function.
 //!
 //! Source: `WithMaxInFlightLimit` of `k8s.io/apiserver`.
 
@@ -15,7 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
     identity::{Identity, MASTERS},
-    request::{RequestInfo, Verb},
+    request::{RequestInfo, Verb, path::ResourcePath},
 };
 
 /// The limits. Clones share the seats.
@@ -24,6 +25,7 @@ pub struct InFlight {
     /// `None` where there is no limit.
     reads: Option<Arc<Semaphore>>,
     writes: Option<Arc<Semaphore>>,
+    heartbeats: Option<Arc<Semaphore>>,
 }
 
 /// The right to be handled; given back when it is dropped.
@@ -38,10 +40,10 @@ pub struct Seat {
 pub struct TooMany;
 
 impl InFlight {
-    /// At most so many requests that read, and so many others. 0 is no limit.
+    /// At most so many requests that read, so many others, and as many heartbeats of nodes. 0 is no limit.
     pub fn new(reads: usize, writes: usize) -> Self {
         let seats = |count: usize| (count > 0).then(|| Arc::new(Semaphore::new(count.min(Semaphore::MAX_PERMITS))));
-        Self { reads: seats(reads), writes: seats(writes) }
+        Self { reads: seats(reads), writes: seats(writes), heartbeats: seats(writes) }
     }
 
     /// A seat for the request of a user, if there is one.
@@ -52,7 +54,11 @@ impl InFlight {
             Verb::Other => matches!(info.method, Method::GET | Method::HEAD),
             _ => false,
         };
-        let seats = if reads { &self.reads } else { &self.writes };
+        let seats = match reads {
+            _ if is_heartbeat(identity, info) => &self.heartbeats,
+            true => &self.reads,
+            false => &self.writes,
+        };
         let Some(seats) = seats else { return Ok(Seat { _permit: None }) };
         match seats.clone().try_acquire_owned() {
             Ok(permit) => Ok(Seat { _permit: Some(permit) }),
@@ -60,6 +66,16 @@ impl InFlight {
             Err(_) => Err(TooMany),
         }
     }
+}
+
+/// Whether a node shows by this request that it lives.
+fn is_heartbeat(identity: &Identity, info: &RequestInfo) -> bool {
+    let of_node = |path: &ResourcePath| match (&*path.group, &*path.resource, path.subresource.as_deref()) {
+        ("coordination.k8s.io", "leases", None) => path.namespace.as_deref() == Some("kube-node-lease"),
+        ("", "nodes", Some("status")) => true,
+        _ => false,
+    };
+    identity.node().is_some() && info.resource().is_some_and(of_node)
 }
 
 impl TooMany {
@@ -95,6 +111,13 @@ mod tests {
         assert_eq!(enter(&user, "DELETE").unwrap_err(), TooMany);
         let master = Identity::control("kubernetes-admin");
         assert!(enter(&master, "GET").is_ok() && enter(&master, "POST").is_ok());
+        let node = Identity::authenticated("system:node:n".into(), vec!["system:nodes".into()]);
+        let beat = |who: &Identity, path: &str| limits.enter(who, &info("PATCH", path));
+        let lease = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/n";
+        drop(beat(&node, lease).expect("a heartbeat has a seat of its own"));
+        drop(beat(&node, "/api/v1/nodes/n/status").expect("and so has the status"));
+        assert_eq!(beat(&user, lease).unwrap_err(), TooMany);
+        assert_eq!(beat(&node, "/api/v1/namespaces/a/pods/p/status").unwrap_err(), TooMany);
         drop((first, write));
         assert!(enter(&user, "GET").is_ok() && enter(&user, "POST").is_ok());
         let unlimited = InFlight::new(0, 0);

@@ -66,8 +66,10 @@ async fn an_approval_may_say_more_in_annotations_and_nothing_else() {
     let requests: Api<CertificateSigningRequest> = Api::all(cluster.client.clone());
     let asked = request("asked", "example.com/mine", "client auth", &[]);
     requests.create(&PostParams::default(), &asked).await.expect("created");
-    let patch = Patch::Merge(json!({"metadata": {"annotations": {"by": "me"}}, "spec": {"signerName": "example.com/x"},
-        "status": {"certificate": "bm9uZQ==", "conditions": [{"type": "Approved", "status": "True", "reason": "e2e"}]}}));
+    let patch = Patch::Merge(
+        json!({"metadata": {"annotations": {"by": "me"}}, "spec": {"signerName": "example.com/x"},
+        "status": {"certificate": "bm9uZQ==", "conditions": [{"type": "Approved", "status": "True", "reason": "e2e"}]}}),
+    );
     let approved = requests.patch_approval("asked", &PatchParams::default(), &patch).await.expect("approved");
     assert_eq!(approved.metadata.annotations.expect("annotations")["by"], "me");
     assert_eq!(approved.spec.signer_name, "example.com/mine");

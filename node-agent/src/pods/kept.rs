@@ -34,6 +34,8 @@ pub struct KeptPods {
 impl KeptPods {
     /// Raise it with every change of the JSON form.
     pub const VERSION: u32 = 2;
+    /// Version 1 knew no tokens, and is read as one that holds none.
+    pub const OLDEST: u32 = 1;
 }
 
 #[derive(Debug, Serialize, Deserialize)]

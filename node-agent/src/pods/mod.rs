@@ -104,7 +104,7 @@ impl PodsConfig {
 
     /// Where the pods are kept as last known.
     fn last_known(&self) -> LastKnown<KeptPods> {
-        LastKnown::new(&self.data_dir.join("node/last-known"), "pods", KeptPods::VERSION)
+        LastKnown::new(&self.data_dir.join("node/last-known"), "pods", KeptPods::VERSION).reading_from(KeptPods::OLDEST)
     }
 
     fn seccomp_dir(&self) -> PathBuf {

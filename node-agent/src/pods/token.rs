@@ -30,6 +30,9 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 const RETRY: Duration = Duration::from_millis(500);
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
 
+/// How often the clock is looked at while a token is good: it may be set, and a timer stands still in a suspended host.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
+
 /// The key of the token in a [`Payload`].
 pub const TOKEN: &str = "token";
 /// When it is to be renewed: Unix seconds.
@@ -84,20 +87,26 @@ pub async fn follow(client: Client, kept: Kept, key: ObjectKey, known: watch::Se
     let mut retry = RETRY;
     loop {
         let held = kept.object(&key).flatten();
-        let until_renewal = held.as_deref().and_then(|token| until_renewal(token, Timestamp::now()));
-        if let (Some(held), Some(wait)) = (&held, until_renewal) {
+        let wait = held.as_deref().and_then(|token| until_renewal(token, Timestamp::now()));
+        if let (Some(held), Some(wait)) = (&held, wait) {
             publish(Known::Present(held.clone()));
-            tokio::time::sleep(wait).await;
+            tokio::time::sleep(wait.min(LOOK_AGAIN)).await;
+            if wait > LOOK_AGAIN {
+                continue;
+            }
         }
         let limit = if held.is_some() { API_ANSWERS_WITHIN } else { ANSWER_LIMIT };
         let answer = tokio::time::timeout(limit, request(&client, &key.namespace, &asked)).await;
         match answer.unwrap_or_else(|_| Err(Refusal { cause: "the API did not answer".into(), is_away: true })) {
             Ok(token) => {
-                retry = RETRY;
                 let token = Arc::new(token);
                 kept.insert_object(&key, Some(token.clone()));
-                publish(Known::Present(token));
-                continue;
+                publish(Known::Present(token.clone()));
+                if until_renewal(&token, Timestamp::now()).is_some() {
+                    retry = RETRY;
+                    continue;
+                }
+                // It is to be renewed as soon as it was given: not faster than after a failure.
             }
             Err(refusal) => match held {
                 // It may be good for longer; and a pod that is started again without the API has nothing else.
@@ -138,19 +147,20 @@ async fn request(client: &Client, namespace: &str, asked: &Asked) -> Result<Payl
         cause: error.to_string(),
     })?;
     let jitter = rand::random_range(0..=JITTER_SECONDS);
-    read(&answer, jitter).ok_or_else(|| Refusal { cause: "the answer has no token".into(), is_away: false })
+    read(&answer, Timestamp::now(), jitter)
+        .ok_or_else(|| Refusal { cause: "the answer has no token".into(), is_away: false })
 }
 
-/// The token of an answer, with the moment at which it is to be renewed: when a fifth of its life is left, or after a
-/// day, and `jitter` seconds before that.
-fn read(answer: &Value, jitter: i64) -> Option<Payload> {
+/// The token of an answer that came at `now`, with the moment at which it is to be renewed: when a fifth of its life is
+/// left, or after a day, and `jitter` seconds before that. By this node's clock, which may not be the API's.
+fn read(answer: &Value, now: Timestamp, jitter: i64) -> Option<Payload> {
     let token = answer["status"]["token"].as_str()?;
-    let end: Timestamp = answer["status"]["expirationTimestamp"].as_str()?.parse().ok()?;
     let life = answer["spec"]["expirationSeconds"].as_i64()?;
-    let begin = end.as_second().saturating_sub(life);
-    let four_fifths = end.as_second().saturating_sub(life / 5);
+    let begin = now.as_second();
+    let end = begin.saturating_add(life);
+    let four_fifths = end.saturating_sub(life / 5);
     let renewal = four_fifths.min(begin.saturating_add(LONGEST_SECONDS)).saturating_sub(jitter);
-    let texts = [(TOKEN, token.to_owned()), (RENEWAL, renewal.to_string()), (END, end.as_second().to_string())];
+    let texts = [(TOKEN, token.to_owned()), (RENEWAL, renewal.to_string()), (END, end.to_string())];
     let data: BTreeMap<String, Vec<u8>> =
         texts.into_iter().map(|(key, text)| (key.to_owned(), text.into_bytes())).collect();
     Some(Payload { data, type_: String::new() })
@@ -184,13 +194,13 @@ mod tests {
     #[test]
     fn a_token_is_renewed_when_a_fifth_of_its_life_is_left_or_after_a_day() {
         for (life, jitter, renewal) in [(3607, 0, 2886), (3607, 10, 2876), (600, 0, 480), (1_000_000, 0, 86_400)] {
-            let token = read(&answer(life), jitter).unwrap();
+            let token = read(&answer(life), Timestamp::from_second(1_000_000).unwrap(), jitter).unwrap();
             assert_eq!(token.data[TOKEN], b"t");
             let left = |now: i64| until_renewal(&token, Timestamp::from_second(1_000_000 + now).unwrap());
             assert_eq!(left(0), Some(Duration::from_secs(renewal)), "{life}");
             assert_eq!(left(i64::try_from(renewal).unwrap()), None, "{life}");
         }
-        assert_eq!(read(&json!({"status": {}}), 0), None);
+        assert_eq!(read(&json!({"status": {}}), Timestamp::now(), 0), None);
     }
 
     #[test]
@@ -241,7 +251,7 @@ mod tests {
     fn issued(token: &str, seconds_left: i64) -> (u16, Value) {
         let end = Timestamp::from_second(Timestamp::now().as_second() + seconds_left).unwrap();
         let status = json!({"token": token, "expirationTimestamp": end.to_string()});
-        (201, json!({"spec": {"expirationSeconds": 3600}, "status": status}))
+        (201, json!({"spec": {"expirationSeconds": seconds_left}, "status": status}))
     }
 
     async fn until(known: &mut watch::Receiver<Known>, is: impl Fn(&Known) -> bool) -> Known {
@@ -255,8 +265,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_token_is_asked_for_its_pod_and_renewed_in_time() {
-        // The first is near its end.
-        let (client, asked) = client(|count| if count == 1 { issued("t1", 100) } else { issued("t2", 3600) });
+        // The first ends soon.
+        let (client, asked) = client(|count| if count == 1 { issued("t1", 5) } else { issued("t2", 3600) });
         let (kept, (sender, mut known)) = (Kept::new(None, "n"), watch::channel(Known::Unread));
         let task = tokio::spawn(follow(client.clone(), kept.clone(), pod_key(), sender));
         until(&mut known, |known| is_token(known, "t2")).await;
@@ -273,6 +283,17 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn tokens_that_are_always_over_are_not_asked_for_without_a_pause() {
+        let (client, asked) = client(|_| issued("over", 0));
+        let (sender, _known) = watch::channel(Known::Unread);
+        let following = follow(client, Kept::new(None, "n"), pod_key(), sender);
+        assert!(tokio::time::timeout(Duration::from_secs(2), following).await.is_err());
+        // At once, and after a half, one and a half and three and a half seconds.
+        let count = asked.lock().len();
+        assert!((1..=3).contains(&count), "asked {count} times in two seconds");
+    }
+
+    #[tokio::test]
     async fn a_refusal_is_told_and_an_absence_is_not() {
         let (refusing, _) = client(|_| (403, json!({"kind": "Status", "code": 403, "message": "no", "reason": "x"})));
         let kept = Kept::new(None, "n");
@@ -283,7 +304,7 @@ mod tests {
         let Known::Unreadable(error) = told else { panic!("{told:?}") };
         assert!(error.to_string().starts_with("token of serviceaccount \"robot\": failed to fetch token: "), "{error}");
 
-        let over = read(&issued("old", -10).1, 0).unwrap();
+        let over = read(&issued("old", -10).1, Timestamp::now(), 0).unwrap();
         kept.insert_object(&pod_key(), Some(Arc::new(over)));
         let (sender, mut known) = watch::channel(Known::Unread);
         let task = tokio::spawn(follow(refusing, kept.clone(), pod_key(), sender));

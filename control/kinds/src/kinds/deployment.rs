@@ -71,7 +71,7 @@ fn prepare_deployment(new: &mut Value, old: Option<&Value>) {
         && new["metadata"]["generation"] == old["metadata"]["generation"]
         && !same(&new["metadata"]["annotations"], &old["metadata"]["annotations"])
     {
-        new["metadata"]["generation"] = (number(&old["metadata"], "generation") + 1).into();
+        new["metadata"]["generation"] = number(&old["metadata"], "generation").saturating_add(1).into();
     }
 }
 

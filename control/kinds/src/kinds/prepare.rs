@@ -21,7 +21,7 @@ pub fn count_generation(new: &mut Value, old: Option<&Value>) {
         None => 1,
         Some(old) => {
             let counted = old["metadata"]["generation"].as_i64().unwrap_or(1);
-            if same_content(new, old) { counted } else { counted + 1 }
+            if same_content(new, old) { counted } else { counted.saturating_add(1) }
         }
     };
     if let Some(metadata) = new.get_mut("metadata").and_then(Value::as_object_mut) {

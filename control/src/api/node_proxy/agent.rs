@@ -141,12 +141,12 @@ impl Agents {
         connected.map_err(|_| AgentError::TimedOut { node: node.clone(), address })?
     }
 
-    /// Connects to a pod of the agent's node, at `pod`. A refusal of the pod, in the agent's words, is the inner error.
+    /// Connects to a pod of the agent's node, at `pod`. The inner error is the agent's refusal: its code, and its words.
     pub async fn connect_to_pod(
         &self,
         to: &AgentAddress,
         pod: SocketAddr,
-    ) -> Result<Result<Upgraded, String>, AgentError> {
+    ) -> Result<Result<Upgraded, (http::StatusCode, String)>, AgentError> {
         let (node, address) = (to.node.clone(), SocketAddr::new(to.ip, to.port));
         let protocol = |source| AgentError::Protocol { node: node.clone(), address, source };
         let stream = self.connect(to).await?;
@@ -168,7 +168,7 @@ impl Agents {
         let answer = tokio::time::timeout(ANSWER_TIMEOUT, sender.send_request(request)).await;
         let answer = answer.map_err(|_| AgentError::TimedOut { node: node.clone(), address })?.map_err(protocol)?;
         if answer.status() != http::StatusCode::SWITCHING_PROTOCOLS {
-            return Ok(Err(text_of(answer.map(Body::new)).await));
+            return Ok(Err((answer.status(), text_of(answer.map(Body::new)).await)));
         }
         hyper::upgrade::on(answer).await.map(Ok).map_err(protocol)
     }

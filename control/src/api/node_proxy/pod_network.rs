@@ -11,7 +11,11 @@ use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::Node;
 use serde::Deserialize;
 
-use super::{Agents, agent::AgentAddress, agent_address, decoded};
+use super::{
+    Agents,
+    agent::{AgentAddress, AgentError},
+    agent_address, decoded,
+};
 use crate::{
     store::{Snapshot, Store},
     webhook::{Dial, Network, Stream},
@@ -49,7 +53,10 @@ impl Dial for PodNetwork {
             };
             match self.agents.connect_to_pod(&agent, address).await {
                 Ok(Ok(stream)) => Ok(Stream::Node(stream)),
-                Ok(Err(refusal)) => Err(io::Error::other(refusal)),
+                // An older agent, a kubelet, or one that is being started again: this host may have a route of its own.
+                Ok(Err((http::StatusCode::NOT_FOUND, _)))
+                | Err(AgentError::Unreachable { .. } | AgentError::TimedOut { .. }) => Network.connect(address).await,
+                Ok(Err((_, refusal))) => Err(io::Error::other(refusal)),
                 Err(error) => Err(io::Error::other(with_sources(&error))),
             }
         })

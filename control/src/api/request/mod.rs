@@ -12,6 +12,7 @@ use bytes::Bytes;
 use self::target::Target;
 use super::Status;
 use crate::{
+    admission::deadline,
     field_management::manager_name,
     identity::Identity,
     kinds::{Kinds, Storage},
@@ -70,9 +71,12 @@ impl Deref for Call {
 /// The largest body taken, as in Kubernetes.
 const MAX_BODY: usize = 3 << 20;
 
-/// Reads a whole body.
+/// Reads a whole body, which has as long to come as its request may take afterwards: one that never ends must not keep
+/// its seat.
 pub async fn read(body: Body) -> Result<Bytes, Status> {
-    axum::body::to_bytes(body, MAX_BODY).await.map_err(|error| {
+    let whole = tokio::time::timeout(deadline::LONGEST, axum::body::to_bytes(body, MAX_BODY)).await;
+    let whole = whole.map_err(|_| Status::timeout("the body of the request did not come in time"))?;
+    whole.map_err(|error| {
         let mut source: Option<&dyn std::error::Error> = Some(&error);
         while let Some(e) = source {
             if e.is::<http_body_util::LengthLimitError>() {

@@ -238,7 +238,7 @@ pub fn step(kind: &Kind, old: &Value, options: &Options, now: Timestamp) -> Step
         if !kind.deletion.sets_time_alone {
             fields.insert("deletionGracePeriodSeconds".into(), grace.into());
             if let Some(generation) = fields.get("generation").and_then(Value::as_i64).filter(|_| already.is_none()) {
-                fields.insert("generation".into(), (generation + 1).into());
+                fields.insert("generation".into(), generation.saturating_add(1).into());
             }
         }
     }
@@ -429,6 +429,17 @@ mod tests {
         let Step::Mark(marked) = step(&kind("", "pods"), &pod("n"), &hasty, now) else { panic!("its node ends it") };
         assert_eq!(marked["metadata"]["deletionGracePeriodSeconds"], 1);
         let Step::Mark(_) = step(&kind("", "pods"), &marked, &options, Timestamp::MIN) else { return };
+    }
+
+    #[test]
+    fn the_last_generation_stays_the_last() {
+        let mut old = pod("n");
+        old["metadata"]["generation"] = json!(i64::MAX);
+        let now = at("2024-01-01T00:00:00Z");
+        let Step::Mark(marked) = step(&kind("", "pods"), &old, &Options::default(), now) else {
+            panic!("it has grace")
+        };
+        assert_eq!(marked["metadata"]["generation"], json!(i64::MAX));
     }
 
     #[test]

@@ -57,13 +57,16 @@ pub async fn follow(context: &Context, mut pods: watch::Receiver<Arc<Pod>>) {
             }
         }
         let pod = pods.borrow_and_update().clone();
+        let mut failed = false;
         for volume in volumes_of(&pod).filter(|volume| has_files(volume)) {
             if let Err(failure) = write(context, &pod, volume, &sources) {
-                tracing::debug!(volume = volume.name, message = failure.message, "a volume keeps its files");
+                tracing::warn!(volume = volume.name, message = failure.message, "a volume keeps its files");
+                failed = true;
             }
         }
         tokio::select! {
             Some(()) = changes.next() => {}
+            () = tokio::time::sleep(WRITE_AGAIN), if failed => {}
             changed = pods.changed() => if changed.is_err() { return },
         }
     }
@@ -73,6 +76,8 @@ fn volumes_of(pod: &Pod) -> impl Iterator<Item = &Volume> {
     pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten())
 }
 
+/// How soon files that could not be written are written again.
+const WRITE_AGAIN: Duration = Duration::from_secs(30);
 /// How long an object is waited for while the API does not answer.
 const READ_LIMIT: Duration = Duration::from_secs(60);
 

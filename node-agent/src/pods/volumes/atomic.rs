@@ -26,21 +26,10 @@ pub fn write(directory: &Path, contents: &Contents, group: Option<u32>) -> io::R
     }
     let version = format!("..{}_{:08x}", jiff::Timestamp::now().strftime("%Y_%m_%d_%H_%M_%S"), rand::random::<u32>());
     let fresh = directory.join(&version);
-    fs::create_dir(&fresh)?;
-    fs::set_permissions(&fresh, fs::Permissions::from_mode(0o755))?;
-    for (path, file) in contents {
-        let path = fresh.join(path);
-        if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent)?;
-        }
-        fs::write(&path, &file.bytes)?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(file.mode))?;
-        if file.owner.is_some() {
-            chown(&path, file.owner, None)?;
-        }
-    }
-    if let Some(group) = group {
-        set_group(&fresh, group, GroupAccess::Read)?;
+    if let Err(error) = fill(&fresh, contents, group) {
+        // On a full disk, what is left over of each try would add up.
+        drop(fs::remove_dir_all(&fresh));
+        return Err(error);
     }
     let link = directory.join(NEW_DATA);
     if link.symlink_metadata().is_ok() {
@@ -53,6 +42,24 @@ pub fn write(directory: &Path, contents: &Contents, group: Option<u32>) -> io::R
         fs::remove_dir_all(directory.join(old))?;
     }
     Ok(())
+}
+
+/// Makes a directory of the files.
+fn fill(fresh: &Path, contents: &Contents, group: Option<u32>) -> io::Result<()> {
+    fs::create_dir(fresh)?;
+    fs::set_permissions(fresh, fs::Permissions::from_mode(0o755))?;
+    for (path, file) in contents {
+        let path = fresh.join(path);
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        fs::write(&path, &file.bytes)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(file.mode))?;
+        if file.owner.is_some() {
+            chown(&path, file.owner, None)?;
+        }
+    }
+    group.map_or(Ok(()), |group| set_group(fresh, group, GroupAccess::Read))
 }
 
 /// Links the first part of each path through `..data`, and removes links to files that the volume has not any more.
