@@ -9,14 +9,32 @@ pub fn patch(uid: &str, current: &PodStatus, desired: &PodStatus) -> Option<Valu
     let (current, desired) = (object(current), object(desired));
     let mut status = Map::new();
     for (key, value) in &desired {
-        if current.get(key) != Some(value) {
+        if current.get(key).and_then(said) != said(value) {
             status.insert(key.clone(), value.clone());
         }
     }
-    for key in current.keys().filter(|key| !desired.contains_key(*key)) {
-        status.insert(key.clone(), Value::Null);
+    for (key, value) in &current {
+        if !desired.contains_key(key) && said(value).is_some() {
+            status.insert(key.clone(), Value::Null);
+        }
     }
     (!status.is_empty()).then(|| json!({ "metadata": { "uid": uid }, "status": status }))
+}
+
+/// What a value says, without what says nothing: the API writes `lastState: {}` and `lastProbeTime: null` where nobody
+/// set them, and a write that leaves them out again would change nothing, for ever.
+fn said(value: &Value) -> Option<Value> {
+    match value {
+        Value::Null => None,
+        Value::Object(map) => {
+            let map: Map<_, _> = map.iter().filter_map(|(key, value)| Some((key.clone(), said(value)?))).collect();
+            (!map.is_empty()).then_some(Value::Object(map))
+        }
+        // Each item is one, even if it says nothing.
+        Value::Array(list) if list.is_empty() => None,
+        Value::Array(list) => Some(list.iter().map(|value| said(value).unwrap_or_default()).collect()),
+        other => Some(other.clone()),
+    }
 }
 
 fn object(status: &PodStatus) -> Map<String, Value> {
@@ -47,5 +65,24 @@ mod tests {
         let desired = PodStatus { phase: Some("Running".into()), host_ip: Some("h".into()), ..Default::default() };
         let patch = patch("u", &current, &desired).unwrap();
         assert_eq!(patch, json!({ "metadata": { "uid": "u" }, "status": { "phase": "Running", "message": null } }));
+    }
+
+    #[test]
+    fn what_the_api_adds_to_a_status_is_not_written_again_and_again() {
+        let desired: PodStatus = serde_json::from_value(json!({"phase": "Running", "containerStatuses": [{"name": "c",
+            "image": "i", "imageID": "", "ready": true, "restartCount": 0, "state": {"running": {"startedAt":
+            "2030-01-01T00:00:00Z"}}}], "conditions": [{"type": "Ready", "status": "True"}]}))
+        .unwrap();
+        let mut answered = serde_json::to_value(&desired).unwrap();
+        answered["containerStatuses"][0]["lastState"] = json!({});
+        answered["conditions"][0]["lastProbeTime"] = Value::Null;
+        answered["hostIPs"] = json!([]);
+        let answered: PodStatus = serde_json::from_value(answered).unwrap();
+        assert_eq!(patch("u", &answered, &desired), None);
+        let mut restarted = desired.clone();
+        restarted.container_statuses.as_mut().unwrap()[0].restart_count = 1;
+        assert!(patch("u", &answered, &restarted).is_some());
+        let none = PodStatus { conditions: None, ..desired };
+        assert_eq!(patch("u", &answered, &none).unwrap()["status"], json!({"conditions": null}));
     }
 }
