@@ -18,6 +18,19 @@ authorization.k8s.io/v1 selfsubjectaccessreviews selfsubjectaccessreview SelfSub
 authorization.k8s.io/v1 selfsubjectrulesreviews selfsubjectrulesreview SelfSubjectRulesReview - - cluster - create
 authorization.k8s.io/v1 subjectaccessreviews subjectaccessreview SubjectAccessReview - - cluster - create
 v1 bindings binding Binding - - namespace - create
+v1 componentstatuses componentstatus ComponentStatus cs - cluster - get,list
+v1 configmaps configmap ConfigMap cm - namespace - all
+v1 endpoints endpoints Endpoints ep - namespace - all
+v1 events event Event ev - namespace - all
+v1 limitranges limitrange LimitRange limits - namespace - all
+v1 namespaces namespace Namespace ns - cluster finalize,status create,delete,get,list,patch,update,watch
+v1 nodes node Node no - cluster proxy,status all
+v1 persistentvolumeclaims persistentvolumeclaim PersistentVolumeClaim pvc - namespace status all
+v1 persistentvolumes persistentvolume PersistentVolume pv - cluster status all
+v1 podtemplates podtemplate PodTemplate - - namespace - all
+v1 replicationcontrollers replicationcontroller ReplicationController rc all namespace scale,status all
+v1 resourcequotas resourcequota ResourceQuota quota - namespace status all
+v1 secrets secret Secret - - namespace - all
 v1 serviceaccounts serviceaccount ServiceAccount sa - namespace token all
 flowcontrol.apiserver.k8s.io/v1 flowschemas flowschema FlowSchema - - cluster status all
 flowcontrol.apiserver.k8s.io/v1 prioritylevelconfigurations prioritylevelconfiguration PriorityLevelConfiguration - - cluster status all
@@ -67,10 +80,14 @@ fn discovery_tells_the_facts_of_kube_apiserver() {
     }
 }
 
+/// Not all of their subresources are served yet: `exec`, `attach`, `portforward` and `proxy` are missing.
+const INCOMPLETE: [&str; 2] = ["Pod", "Service"];
+
 #[test]
 fn what_is_served_of_these_groups_is_among_the_facts() {
     let groups: Vec<&str> = FACTS.lines().filter_map(|line| line.split(' ').next()).collect();
-    for kind in Kinds::built_in().iter().filter(|kind| groups.contains(&kind.api_version().as_str())) {
+    let complete = |kind: &&Arc<Kind>| !INCOMPLETE.contains(&&*kind.kind);
+    for kind in Kinds::built_in().iter().filter(|kind| groups.contains(&kind.api_version().as_str())).filter(complete) {
         let named = format!("{} {} {} {} ", kind.api_version(), kind.plural, kind.singular, kind.kind);
         assert!(FACTS.contains(&named), "{kind:?}");
     }
