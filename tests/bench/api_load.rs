@@ -110,8 +110,8 @@ pub async fn list_pods(client: &Client, accept: &str, rounds: usize) -> Result<f
     Ok(super::report::percentile(&mut times, 0.5))
 }
 
-/// Seconds until a deletecollection of all pods has left none. The answer, a list of all of them, is read to its end and
-/// not decoded: that would be the client's work.
+/// Seconds until a deletecollection of all pods has left none. The answer, a list of all of them, is read to its end
+/// and not decoded: that would be the client's work.
 pub async fn delete_pods(client: &Client) -> Result<f64> {
     let api: Api<Pod> = Api::namespaced(client.clone(), "default");
     let start = Instant::now();

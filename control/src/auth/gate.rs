@@ -116,8 +116,8 @@ impl Gate {
             self.metrics.refused(status.code);
             return refusal(&status);
         }
-        // One that asks for another protocol has its seat until that is agreed on; a write that has begun keeps it until
-        // it has ended, though its client may go away.
+        // One that asks for another protocol has its seat until that is agreed on; a write that has begun keeps it
+        // until it has ended, though its client may go away.
         let seat = seat.map(Arc::new);
         if let Some(seat) = &seat {
             parts.extensions.insert(seat.clone());

@@ -1,8 +1,8 @@
 //! Acting as somebody else: the headers `Impersonate-User`, `-Group`, `-Uid` and `-Extra-…`, as `kubectl --as`,
 //! `--as-group` and `--as-uid` send them.
 //!
-//! Who may impersonate whom is the authoriser's to say: user, groups, uid and extra values one by one. What the headers ask for is never
-//! ignored: a client that gives rights up by it would otherwise keep them.
+//! Who may impersonate whom is the authoriser's to say: user, groups, uid and extra values one by one. What the headers
+//! ask for is never ignored: a client that gives rights up by it would otherwise keep them.
 //!
 //! Source: `WithImpersonation` of `k8s.io/apiserver`.
 

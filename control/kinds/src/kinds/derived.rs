@@ -1,4 +1,5 @@
-//! What is made from all kinds together (discovery, OpenAPI), kept until the kinds change, or what else it is made from.
+//! What is made from all kinds together (discovery, OpenAPI), kept until the kinds change, or what else it is made
+//! from.
 
 use std::sync::Arc;
 

@@ -141,7 +141,8 @@ impl Agents {
         connected.map_err(|_| AgentError::TimedOut { node: node.clone(), address })?
     }
 
-    /// Connects to a pod of the agent's node, at `pod`. The inner error is the agent's refusal: its code, and its words.
+    /// Connects to a pod of the agent's node, at `pod`. The inner error is the agent's refusal: its code, and its
+    /// words.
     pub async fn connect_to_pod(
         &self,
         to: &AgentAddress,

@@ -1,8 +1,8 @@
 //! Deletion of all objects that a selector takes. It is answered with the list of them.
 //!
 //! Each object is deleted by itself, as in Kubernetes: the first refusal is the answer, and what was deleted before it
-//! stays deleted. Where policies or webhooks are asked about the objects, several are asked about and deleted at a time;
-//! otherwise many deletions are committed with one sync.
+//! stays deleted. Where policies or webhooks are asked about the objects, several are asked about and deleted at a
+//! time; otherwise many deletions are committed with one sync.
 
 use std::sync::Arc;
 

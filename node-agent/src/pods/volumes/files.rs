@@ -1,5 +1,5 @@
-//! Volumes whose files are made from objects: ConfigMap, Secret, downwardAPI, tokens, and projections of several. Pure: what
-//! files there are to be.
+//! Volumes whose files are made from objects: ConfigMap, Secret, downwardAPI, tokens, and projections of several. Pure:
+//! what files there are to be.
 
 use std::collections::BTreeMap;
 
