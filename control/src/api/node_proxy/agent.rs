@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use axum::body::Body;
 use http::{HeaderValue, Request, Response, header};
 use http_body_util::{BodyExt, Limited};
-use hyper::upgrade::Upgraded;
+use hyper::{body::Incoming, upgrade::Upgraded};
 use hyper_util::rt::TokioIo;
 use rustls::{ClientConfig, RootCertStore, crypto::CryptoProvider};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
@@ -98,33 +98,37 @@ impl Agents {
 
     /// Sends `request`, whose URI is a path, and returns the answer with its body still coming.
     pub async fn send(&self, to: &AgentAddress, mut request: Request<Body>) -> Result<Response<Body>, AgentError> {
+        let hop_by_hop = [header::CONNECTION, header::UPGRADE, header::TE, header::TRAILER, header::TRANSFER_ENCODING];
+        for name in hop_by_hop {
+            request.headers_mut().remove(name);
+        }
+        *request.version_mut() = http::Version::HTTP_11;
+        let mut response = self.exchange(to, request).await?.map(Body::new);
+        // The caller may speak HTTP/2, which knows neither.
+        response.headers_mut().remove(header::CONNECTION);
+        response.headers_mut().remove(header::TRANSFER_ENCODING);
+        *response.version_mut() = http::Version::default();
+        Ok(response)
+    }
+
+    /// Sends `request` over a connection of its own, which it may take over by an upgrade.
+    async fn exchange(&self, to: &AgentAddress, mut request: Request<Body>) -> Result<Response<Incoming>, AgentError> {
         let (node, address) = (to.node.clone(), SocketAddr::new(to.ip, to.port));
-        let timed_out = || AgentError::TimedOut { node: node.clone(), address };
         let protocol = |source| AgentError::Protocol { node: node.clone(), address, source };
         let stream = self.connect(to).await?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(protocol)?;
         // Ends with the answer's body, or when whoever reads that is gone.
         tokio::spawn(async move {
-            if let Err(e) = connection.await {
+            if let Err(e) = connection.with_upgrades().await {
                 tracing::debug!("connection to an agent ended: {e}");
             }
         });
         if let Ok(host) = HeaderValue::from_str(&address.to_string()) {
             request.headers_mut().insert(header::HOST, host);
         }
-        let hop_by_hop = [header::CONNECTION, header::UPGRADE, header::TE, header::TRAILER, header::TRANSFER_ENCODING];
-        for name in hop_by_hop {
-            request.headers_mut().remove(name);
-        }
-        *request.version_mut() = http::Version::HTTP_11;
         let answer = tokio::time::timeout(ANSWER_TIMEOUT, sender.send_request(request)).await;
-        let mut response = answer.map_err(|_| timed_out())?.map_err(protocol)?.map(Body::new);
-        // The caller may speak HTTP/2, which knows neither.
-        response.headers_mut().remove(header::CONNECTION);
-        response.headers_mut().remove(header::TRANSFER_ENCODING);
-        *response.version_mut() = http::Version::default();
-        Ok(response)
+        answer.map_err(|_| AgentError::TimedOut { node: node.clone(), address })?.map_err(protocol)
     }
 
     async fn connect(&self, to: &AgentAddress) -> Result<TlsStream<TcpStream>, AgentError> {
@@ -148,29 +152,17 @@ impl Agents {
         to: &AgentAddress,
         pod: SocketAddr,
     ) -> Result<Result<Upgraded, (http::StatusCode, String)>, AgentError> {
-        let (node, address) = (to.node.clone(), SocketAddr::new(to.ip, to.port));
-        let protocol = |source| AgentError::Protocol { node: node.clone(), address, source };
-        let stream = self.connect(to).await?;
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(protocol)?;
-        tokio::spawn(async move {
-            if let Err(e) = connection.with_upgrades().await {
-                tracing::debug!("connection to an agent ended: {e}");
-            }
-        });
         let mut request = Request::new(Body::empty());
         *request.uri_mut() = format!("/podConnections/{pod}").parse().unwrap_or_default();
         let headers = request.headers_mut();
         headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(header::UPGRADE, HeaderValue::from_static("tcp"));
-        if let Ok(host) = HeaderValue::from_str(&address.to_string()) {
-            headers.insert(header::HOST, host);
-        }
-        let answer = tokio::time::timeout(ANSWER_TIMEOUT, sender.send_request(request)).await;
-        let answer = answer.map_err(|_| AgentError::TimedOut { node: node.clone(), address })?.map_err(protocol)?;
+        let answer = self.exchange(to, request).await?;
         if answer.status() != http::StatusCode::SWITCHING_PROTOCOLS {
             return Ok(Err((answer.status(), text_of(answer.map(Body::new)).await)));
         }
+        let address = SocketAddr::new(to.ip, to.port);
+        let protocol = |source| AgentError::Protocol { node: to.node.clone(), address, source };
         hyper::upgrade::on(answer).await.map(Ok).map_err(protocol)
     }
 }

@@ -129,14 +129,19 @@ fn node_and_port(text: &str) -> Result<(&str, Option<u16>), Status> {
 }
 
 fn refused(error: AgentError) -> Status {
-    let chain = std::iter::successors(Some(&error as &dyn std::error::Error), |e| e.source());
-    let message = chain.map(ToString::to_string).collect::<Vec<_>>().join(": ");
+    let message = with_sources(&error);
     match error {
         AgentError::Unreachable { .. } | AgentError::TimedOut { .. } => unavailable(message),
         AgentError::Untrusted { .. } | AgentError::Protocol { .. } => {
             Status { code: 502, reason: "BadGateway", message, details: None }
         }
     }
+}
+
+/// An error and what it comes from, in one line.
+fn with_sources(error: &dyn std::error::Error) -> String {
+    let chain = std::iter::successors(Some(error), |error| error.source());
+    chain.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 fn unavailable(message: String) -> Status {

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use super::{
     Agents,
     agent::{AgentAddress, AgentError},
-    agent_address, decoded,
+    agent_address, decoded, with_sources,
 };
 use crate::{
     store::{Snapshot, Store},
@@ -61,11 +61,6 @@ impl Dial for PodNetwork {
             }
         })
     }
-}
-
-fn with_sources(error: &dyn std::error::Error) -> String {
-    let chain = std::iter::successors(Some(error), |error| error.source());
-    chain.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// What says which pods a node has; all else of a Node is passed over unread.

@@ -91,8 +91,9 @@ pub(in crate::api) async fn answer_list(
         return Ok(response::encoded(StatusCode::OK, Encoding::Protobuf, body));
     }
     let is_shown_as_stored = !matches!(kind.storage, Storage::As(_));
-    let is_sent_as_written = !(call.accepted.encoding != Encoding::Json || call.accepted.pretty || call.info.pretty);
-    if is_shown_as_stored && is_sent_as_written && !call.info.gzip {
+    let is_encoded_later =
+        call.accepted.encoding != Encoding::Json || call.accepted.pretty || call.info.pretty || call.info.gzip;
+    if is_shown_as_stored && !is_encoded_later {
         let text = ListText::new(call, objects.to_vec(), metadata);
         return Ok(response::streamed(StatusCode::OK, ListBody::new(text)));
     }
