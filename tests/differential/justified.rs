@@ -153,7 +153,7 @@ const TABLE: &[Justified] = &[
     Justified {
         because: "kube-apiserver names types and files of its Go source in texts about bodies that it cannot read",
         matches: |_, d| {
-            const GO: [&str; 10] = [
+            const GO: [&str; 12] = [
                 "pkg/runtime/scheme.go",
                 "Go value of type",
                 "ReadString: expects",
