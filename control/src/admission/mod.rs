@@ -20,6 +20,7 @@
 //! | `priority`, `default_tolerations`, `runtime_class`, `topology_labels` | what else a pod gets |
 //! | `node_taint` | that a new node takes no pods yet |
 //! | `default_class`, `claim_resize` | the class of claims and Ingresses; whether claims grow |
+//! | `storage_protection` | the finalizers of volumes, claims and VolumeAttributesClasses |
 //! | `certificate_request`, `certificate_subject` | the requester and the subject of a CertificateSigningRequest |
 //! | `quota` | how much a namespace may hold |
 //! | `write_warnings` | of what in an object an answer warns |
@@ -78,6 +79,7 @@ mod rules;
 mod runtime_class;
 mod selectors;
 mod service_account;
+mod storage_protection;
 mod topology_labels;
 pub mod versions;
 pub mod webhooks;

@@ -7,6 +7,7 @@ mod nodes;
 mod roles;
 mod rollouts;
 mod services;
+mod volumes;
 mod watches;
 
 use std::{sync::Arc, time::Duration};

@@ -22,6 +22,7 @@ mod root_ca;
 mod served;
 mod service_account;
 mod taint_eviction;
+mod volume_protection;
 
 use std::{sync::Arc, time::Duration};
 
@@ -107,6 +108,7 @@ pub fn start(
     let removed = namespace::start(&context, &tasks);
     garbage_collector::start(&context, &tasks, removed);
     event_ttl::start(&context, &tasks);
+    volume_protection::start(&context, &tasks);
     informers.run(&context.client, &tasks);
     Controllers { tasks, informers }
 }
