@@ -9,6 +9,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use jiff::Timestamp;
 use kube::Client;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::kept_object::Repair;
@@ -38,26 +39,46 @@ pub struct Authorities {
 }
 
 /// Keeps the ConfigMap, until `stop`.
-pub async fn run(store: Arc<dyn Store>, client: Client, authorities: Authorities, stop: CancellationToken) {
+pub async fn run(
+    store: Arc<dyn Store>,
+    client: Client,
+    authorities: watch::Receiver<Authorities>,
+    stop: CancellationToken,
+) {
     let queue = Arc::new(WorkQueue::new("extension-apiserver-authentication"));
-    let authorities = Arc::new(authorities);
-    let of_work = store.clone();
+    let (of_work, mut changed) = (store.clone(), authorities.clone());
     let reconcile = move |_: &'static str| {
         let (store, client, authorities) = (of_work.clone(), client.clone(), authorities.clone());
-        async move { keep(&*store, &client, &authorities).await }
+        async move {
+            let authorities = authorities.borrow().clone();
+            keep(&*store, &client, &authorities).await
+        }
     };
     let working = work("extension-apiserver-authentication", queue.clone(), 1, stop.clone(), reconcile);
-    tokio::join!(working, follow(&*store, &queue, stop));
+    tokio::join!(working, follow(&*store, &queue, &mut changed, stop));
 }
 
-/// Enqueues the ConfigMap at first, and whenever it changes.
-async fn follow(store: &dyn Store, queue: &WorkQueue<&'static str>, stop: CancellationToken) {
+/// Enqueues the ConfigMap at first, and whenever it or the authorities change.
+async fn follow(
+    store: &dyn Store,
+    queue: &WorkQueue<&'static str>,
+    authorities: &mut watch::Receiver<Authorities>,
+    stop: CancellationToken,
+) {
     loop {
+        authorities.mark_unchanged();
         let watch = store.watch_by("configmaps", (KEY_INDEX, KEY), store.snapshot().revision);
         queue.add(KEY);
         let expired = async {
             if let Ok(mut watch) = watch {
-                while watch.next().await.is_ok() {
+                loop {
+                    let changed = tokio::select! {
+                        events = watch.next() => events.is_ok(),
+                        Ok(()) = authorities.changed() => true,
+                    };
+                    if !changed {
+                        break;
+                    }
                     queue.add(KEY);
                 }
             }

@@ -58,6 +58,7 @@ use kube::Client;
 use parking_lot::Mutex;
 use serde::de::IgnoredAny;
 use serde_json::Value;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 #[cfg(test)]
@@ -150,8 +151,14 @@ impl Aggregator {
     }
 
     /// Starts the tasks that keep what is known up to date, and the objects that go with it. `client` may do
-    /// everything.
-    pub fn start(&self, supervisor: &Supervisor, client: &Client, kinds: &Registry, authorities: Authorities) {
+    /// everything. `authorities` are those that extension API servers are to trust.
+    pub fn start(
+        &self,
+        supervisor: &Supervisor,
+        client: &Client,
+        kinds: &Registry,
+        authorities: watch::Receiver<Authorities>,
+    ) {
         let aggregator = self.clone();
         supervisor.spawn("apiservice-watch", move |stop| aggregator.clone().watch(stop).boxed());
         let (aggregator, of_checks) = (self.clone(), client.clone());

@@ -11,7 +11,7 @@ use k8s_openapi::{
         certificates::v1::CertificateSigningRequest,
         coordination::v1::Lease,
         core::v1::{
-            ConfigMap, Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, Service,
+            ConfigMap, Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, Secret, Service,
             ServiceAccount,
         },
         discovery::v1::EndpointSlice,
@@ -66,6 +66,8 @@ pub struct Informers {
     pub signing_requests: Arc<Informer<CertificateSigningRequest>>,
     /// All of the cluster.
     pub cluster_roles: Arc<Informer<ClusterRole>>,
+    /// Only those that hold tokens of ServiceAccounts, indexed by account.
+    pub token_secrets: Arc<Informer<Secret>>,
     /// Read by the controllers that protect what is in use, as the two that follow.
     pub claims: Arc<Informer<PersistentVolumeClaim>>,
     /// Indexed by the class that they name.
@@ -92,6 +94,7 @@ impl Informers {
             deployments: Informer::new(Some(deployment_index)),
             signing_requests: Informer::new(Some(signing_request_index)),
             cluster_roles: Informer::new(None),
+            token_secrets: Informer::new(Some(token_secret_index)),
             claims: Informer::new(Some(claim_index)),
             volumes: Informer::new(Some(volume_index)),
             attributes_classes: Informer::new(None),
@@ -116,6 +119,8 @@ impl Informers {
         follow(tasks, &self.deployments, Api::all(client.clone()), everything());
         follow(tasks, &self.signing_requests, Api::all(client.clone()), everything());
         follow(tasks, &self.cluster_roles, Api::all(client.clone()), everything());
+        let tokens = watcher::Config::default().fields("type=kubernetes.io/service-account-token");
+        follow(tasks, &self.token_secrets, Api::all(client.clone()), tokens);
         follow(tasks, &self.claims, Api::all(client.clone()), everything());
         follow(tasks, &self.volumes, Api::all(client.clone()), everything());
         follow(tasks, &self.attributes_classes, Api::all(client.clone()), everything());
@@ -141,6 +146,7 @@ impl Informers {
             InformerStatus::of(&self.deployments),
             InformerStatus::of(&self.signing_requests),
             InformerStatus::of(&self.cluster_roles),
+            InformerStatus::of(&self.token_secrets),
             InformerStatus::of(&self.claims),
             InformerStatus::of(&self.volumes),
             InformerStatus::of(&self.attributes_classes),
@@ -222,6 +228,13 @@ fn pod_index(pod: &Pod) -> Vec<String> {
     names
 }
 
+fn token_secret_index(secret: &Secret) -> Vec<String> {
+    let namespace = secret.metadata.namespace.as_deref().unwrap_or_default();
+    let annotations = secret.metadata.annotations.as_ref();
+    let account = annotations.and_then(|all| all.get("kubernetes.io/service-account.name"));
+    account.map(|account| of_account(namespace, account)).into_iter().collect()
+}
+
 fn claim_index(claim: &PersistentVolumeClaim) -> Vec<String> {
     classes_of_claim(claim).iter().map(|class| naming_attributes_class(class)).collect()
 }
@@ -297,6 +310,11 @@ pub const FINISHED: &str = "finished";
 /// Index name of the pods bound to a node.
 pub fn on_node(node: &str) -> String {
     format!("node:{node}")
+}
+
+/// Index name of the Secrets with tokens of an account.
+pub fn of_account(namespace: &str, account: &str) -> String {
+    format!("account:{namespace}/{account}")
 }
 
 /// Index name of the pods of a namespace whose volumes name a claim.

@@ -44,6 +44,13 @@ async fn extension_servers_learn_whom_to_trust() {
     setting.server.merge(path, json!({"data": {"requestheader-group-headers": null}})).await;
     let groups = "requestheader-group-headers";
     setting.server.wait(path, "repaired", |object| object["data"][groups] == "[\"X-Remote-Group\"]").await;
+
+    // Another authority: the old one is trusted as well as long as it is good.
+    let old = setting.authority.certificate_pem();
+    let new = Authority::create_named("front-proxy", OffsetDateTime::now_utc()).unwrap().0;
+    setting.authorities.send_modify(|authorities| authorities.front_proxy = new.certificate_pem().to_owned());
+    let both = format!("{old}{}", new.certificate_pem());
+    setting.server.wait(path, "both", |object| object["data"]["requestheader-client-ca-file"] == both.as_str()).await;
     setting.stop().await;
 }
 

@@ -42,10 +42,11 @@ struct Setting {
     authority: Authority,
     aggregator: Aggregator,
     supervisor: Supervisor,
+    authorities: watch::Sender<Authorities>,
 }
 
 /// Has `api` aggregate, with an extension server wherever Services lead.
-pub async fn aggregate(api: &Api) -> (ExtensionServer, Authority, Aggregator, Supervisor) {
+pub async fn aggregate(api: &Api) -> (ExtensionServer, Authority, Aggregator, Supervisor, watch::Sender<Authorities>) {
     let now = OffsetDateTime::now_utc();
     let (authority, _) = Authority::create_named("front-proxy", now).unwrap();
     let subject = CertificateSubject { common_name: FRONT_PROXY_CLIENT.into(), ..CertificateSubject::default() };
@@ -57,9 +58,10 @@ pub async fn aggregate(api: &Api) -> (ExtensionServer, Authority, Aggregator, Su
     api.aggregate_through(aggregator.clone());
     let supervisor = Supervisor::default();
     let pem = authority.certificate_pem().to_owned();
-    let authorities = Authorities { clients: pem.clone(), front_proxy: pem };
-    aggregator.start(&supervisor, &api.client(Identity::control("test")), api.kinds(), authorities);
-    (extension, authority, aggregator, supervisor)
+    let authorities = watch::Sender::new(Authorities { clients: pem.clone(), front_proxy: pem });
+    let client = api.client(Identity::control("test"));
+    aggregator.start(&supervisor, &client, api.kinds(), authorities.subscribe());
+    (extension, authority, aggregator, supervisor, authorities)
 }
 
 /// The Service of the extension server in the namespace `wardle`, and its endpoint; with the paths that make them.
@@ -91,8 +93,8 @@ impl Setting {
             let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
             assert_eq!(server.post("/api/v1/namespaces", object).await.code, 201);
         }
-        let (extension, authority, aggregator, supervisor) = aggregate(&server.api).await;
-        Self { server, extension, authority, aggregator, supervisor }
+        let (extension, authority, aggregator, supervisor, authorities) = aggregate(&server.api).await;
+        Self { server, extension, authority, aggregator, supervisor, authorities }
     }
 
     /// With the Service, its endpoint and the APIService, which has become available.
