@@ -1,11 +1,16 @@
-//! The store inside the process: everything in memory for reads, a redb file for durability.
+//! The store inside the process: everything in memory for reads, a log and a redb file for durability.
 
 mod ages;
 mod change_log;
 mod committer;
+pub(super) mod disk;
 pub(super) mod file;
 mod kept;
 mod quarantine;
+mod row;
+mod segment;
+pub(super) mod tables;
+pub(super) mod write_ahead;
 
 use std::{
     collections::HashMap,
@@ -26,9 +31,10 @@ use self::{
     ages::Ages,
     change_log::Recovered,
     committer::{Committer, Outcome, Request, Reread, Work},
-    file::{File, LastChanges},
+    file::File,
     kept::Kept,
     quarantine::Loaded,
+    tables::LastChanges,
 };
 use super::{
     BinaryFrame, CommitError, Draft, Event, EventType, Expired, Key, Object, Remake, Snapshot, Stats, Store,

@@ -6,10 +6,15 @@
 //! On a full disk nothing can be moved at the opening. The first write that succeeds does it then, in its own
 //! transaction and before all else.
 
+use std::collections::HashMap;
+
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableError, WriteTransaction};
 use tracing::{info, warn};
 
-use super::file::{META, OBJECTS};
+use super::{
+    row::RowChange,
+    tables::{META, OBJECTS},
+};
 
 /// As the objects: key → revision and JSON text, whatever is left of them.
 const QUARANTINE: TableDefinition<&str, &[u8]> = TableDefinition::new("quarantine");
@@ -49,16 +54,34 @@ pub struct Moves {
 }
 
 /// Reads every row; those that cannot be read are reported, and are to be moved aside.
-pub fn load(database: &Database, read: &mut ReadRow<'_>) -> Result<(Loaded, Option<Moves>), redb::Error> {
+///
+/// `newer` are writes that the tables lack. Of them, too, those that cannot be read are reported; they are moved once the
+/// tables have them.
+pub fn load(
+    database: &Database,
+    newer: &[RowChange],
+    read: &mut ReadRow<'_>,
+) -> Result<(Loaded, Option<Moves>), redb::Error> {
     let mut loaded = Loaded::default();
     let mut moves = Moves::default();
     let transaction = database.begin_read()?;
     let objects = transaction.open_table(OBJECTS)?;
+    let newest: HashMap<&str, &RowChange> = newer.iter().map(|change| (&*change.key, change)).collect();
     for entry in objects.iter()? {
         let (key, value) = entry?;
+        if newest.contains_key(key.value()) {
+            continue;
+        }
         if let Err(error) = read_row(read, key.value(), value.value()) {
             warn!(key = key.value(), %error, "a stored object cannot be read; it is kept aside, and not served");
             moves.unreadable.push(key.value().to_owned());
+        }
+    }
+    for (key, change) in &newest {
+        let Some(value) = change.value() else { continue };
+        if let Err(error) = read_row(read, key, &value) {
+            warn!(key, %error, "a stored object cannot be read; it is not served");
+            loaded.quarantined += 1;
         }
     }
     match transaction.open_table(QUARANTINE) {
@@ -68,7 +91,7 @@ pub fn load(database: &Database, read: &mut ReadRow<'_>) -> Result<(Loaded, Opti
             for entry in quarantine.iter()? {
                 let (key, value) = entry?;
                 loaded.quarantined += 1;
-                if objects.get(key.value())?.is_some() {
+                if objects.get(key.value())?.is_some() || newest.contains_key(key.value()) {
                     warn!(key = key.value(), "an object that cannot be served is kept aside: its key is taken");
                     continue;
                 }
@@ -82,6 +105,7 @@ pub fn load(database: &Database, read: &mut ReadRow<'_>) -> Result<(Loaded, Opti
         }
     }
     loaded.revision = transaction.open_table(META)?.get("revision")?.map_or(0, |revision| revision.value());
+    loaded.revision = newer.last().map_or(loaded.revision, |change| change.revision.max(loaded.revision));
     if moves.unreadable.is_empty() && moves.readable.is_empty() {
         return Ok((loaded, None));
     }
