@@ -28,12 +28,15 @@ struct Current {
     changes: Subscription,
 }
 
+/// The family of subnets (whether it is IPv6), and their prefix length, the longest first.
+type Length = (bool, std::cmp::Reverse<u8>);
+
 /// Nodes by pod subnet. A look-up costs one hash look-up for each prefix length in use: one or two in a cluster.
 #[derive(Debug, Default)]
 struct Index {
     /// By family and prefix length, longest first within a family, and by the subnet's first address. Nodes that claim
     /// the same subnet are in the order of their names.
-    by_length: BTreeMap<(bool, std::cmp::Reverse<u8>), HashMap<IpAddr, BTreeSet<Arc<str>>>>,
+    by_length: BTreeMap<Length, HashMap<IpAddr, BTreeSet<Arc<str>>>>,
     by_node: HashMap<Arc<str>, Vec<IpNetwork>>,
 }
 
@@ -141,8 +144,7 @@ impl Index {
     }
 }
 
-/// The family (whether it is IPv6) and the prefix length of a subnet.
-fn length(subnet: IpNetwork) -> (bool, std::cmp::Reverse<u8>) {
+fn length(subnet: IpNetwork) -> Length {
     (subnet.is_ipv6(), std::cmp::Reverse(subnet.prefix()))
 }
 

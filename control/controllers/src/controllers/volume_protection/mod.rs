@@ -87,7 +87,7 @@ mod tests {
     fn a_finalizer_is_added_to_what_lives_and_removed_from_what_is_being_deleted() {
         let meta = |finalizers: &[&str], deleting: bool| ObjectMeta {
             finalizers: Some(finalizers.iter().map(|&name| name.into()).collect()),
-            deletion_timestamp: deleting.then(|| Time(Timestamp::UNIX_EPOCH)),
+            deletion_timestamp: deleting.then_some(Time(Timestamp::UNIX_EPOCH)),
             ..ObjectMeta::default()
         };
         assert_eq!(step(&ObjectMeta::default(), "f"), Step::Add);
