@@ -21,6 +21,7 @@
 //! | `node_taint` | that a new node takes no pods yet |
 //! | `device_admin_access` | which claims reach devices that others have claimed |
 //! | `default_class`, `claim_resize` | the class of claims and Ingresses; whether claims grow |
+//! | `storage_protection` | the finalizers of volumes, claims and VolumeAttributesClasses |
 //! | `certificate_request`, `certificate_subject` | the requester and the subject of a CertificateSigningRequest |
 //! | `quota` | how much a namespace may hold |
 //! | `write_warnings` | of what in an object an answer warns |
@@ -80,6 +81,7 @@ mod rules;
 mod runtime_class;
 mod selectors;
 mod service_account;
+mod storage_protection;
 mod topology_labels;
 pub mod versions;
 pub mod webhooks;

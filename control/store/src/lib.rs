@@ -60,8 +60,8 @@ pub use binary::BinaryFrame;
 pub use embedded::{Embedded, OpenError};
 pub use history::{Event, EventType, History};
 pub use object::{
-    Draft, Header, MANAGED_FIELDS, NAME_INDEX, NAMESPACE_INDEX, Object, OwnerReference, RESOURCE_VERSION, StoredCell,
-    Term,
+    Draft, Header, KEY_INDEX, MANAGED_FIELDS, NAME_INDEX, NAMESPACE_INDEX, Object, OwnerReference, RESOURCE_VERSION,
+    StoredCell, Term,
 };
 pub use snapshot::Snapshot;
 pub use stats::{BOUNDS as SYNC_SECONDS_BOUNDS, Histogram, Stats, StoreFault};

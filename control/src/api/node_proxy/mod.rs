@@ -8,6 +8,7 @@ mod agent_tests;
 mod log_options;
 mod log_source;
 mod pod_network;
+mod pod_subnets;
 
 use std::{net::IpAddr, sync::Arc};
 

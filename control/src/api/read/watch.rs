@@ -125,7 +125,7 @@ async fn begin(api: &Api, call: &Call, select: &Select, resource: &str) -> Resul
         _ => snapshot.revision,
     };
     let subscription = match watched(call, &select.fields, &place.kind) {
-        Some(term) => api.store().watch_by(resource, term, after),
+        Some((index, value)) => api.store().watch_by(resource, (index, &value), after),
         None => api.store().watch(resource, after),
     };
     let subscription = subscription.map_err(expired)?;

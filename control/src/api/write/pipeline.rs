@@ -25,6 +25,7 @@ use crate::{
     },
     auth::{param_access, rbac::escalation, signer_access},
     custom::{Custom, definition},
+    definitions::conversion,
     encode,
     field_management::{ManagersText, Tracker, same_but_times},
     kinds::{FieldError, Kind, Kinds},
@@ -81,6 +82,24 @@ impl<'a> Writer<'a> {
     pub fn track<T>(self, kinds: &Kinds, stored: &Kind, by: impl FnOnce(&Tracker<'_>) -> T) -> T {
         let Self { served, manager, subresource } = self;
         by(&Tracker { kinds, served, stored, manager, subresource, now: &rfc3339::now() })
+    }
+
+    /// Who owns what once `new` is in the place of `old`, both of the kind `stored`. See [`Tracker::update`].
+    async fn account(
+        self,
+        api: &Api,
+        stored: &Kind,
+        (old, new): (Option<&Value>, &Value),
+        managers: &str,
+        sent: Option<&Value>,
+    ) -> ManagersText {
+        let kinds = api.kinds().snapshot();
+        let update = || self.track(&kinds, stored, |tracker| tracker.update(old, new, managers, sent));
+        conversion::account(self.served, update).await.unwrap_or_else(|status| {
+            // As in Kubernetes: better no account than a wrong one.
+            tracing::warn!(kind = ?stored, why = status.message, "cannot tell who owns the fields of an object");
+            ManagersText::new()
+        })
     }
 }
 
@@ -155,9 +174,7 @@ pub async fn prepare(api: &Api, call: &Call, snapshot: &Snapshot, pending: Pendi
                 Ownership::Kept => {}
                 Ownership::Decided(decided) => managers = Cow::Owned(decided),
                 Ownership::Tracked(writer) => {
-                    let kinds = api.kinds().snapshot();
-                    let track = |tracker: &Tracker<'_>| tracker.update(stored, &new, &managers, sent.as_ref());
-                    managers = Cow::Owned(writer.track(&kinds, kind, track));
+                    managers = Cow::Owned(writer.account(api, kind, (stored, &new), &managers, sent.as_ref()).await);
                 }
             }
             match &inquiry {

@@ -20,7 +20,7 @@ use crate::{
         subresource::{Effect, Subresource},
     },
     definitions::conversion,
-    kinds::FieldError,
+    kinds::{FieldError, Kind},
     request::Verb,
 };
 
@@ -148,8 +148,7 @@ pub fn settled(
     let refused = metadata::unchangeable(metadata, &old["metadata"]);
     metadata::keep(metadata, &old["metadata"]);
     let new = match subresource.map(|subresource| subresource.effect) {
-        Some(Effect::Fields(_)) if place.kind.custom.is_some() => through(CUSTOM_STATUS, new, old),
-        Some(Effect::Fields(fields)) => through(fields, new, old),
+        Some(Effect::Fields(fields)) => through_subresource(&place.kind, fields, new, old),
         _ => new,
     };
     Ok((new, refused))
@@ -158,8 +157,13 @@ pub fn settled(
 /// What the status of a custom resource lets through: no metadata, unlike that of other kinds.
 const CUSTOM_STATUS: &[&[&str]] = &[&["status"]];
 
-/// What a subresource lets through: `old` with these fields of `new`.
-pub(super) fn through(fields: &[&[&str]], new: Value, old: &Value) -> Value {
+/// What a subresource that writes `fields` lets through for a kind.
+pub(super) fn through_subresource(kind: &Kind, fields: &[&[&str]], new: Value, old: &Value) -> Value {
+    through(if kind.custom.is_some() { CUSTOM_STATUS } else { fields }, new, old)
+}
+
+/// `old` with these fields of `new`.
+fn through(fields: &[&[&str]], new: Value, old: &Value) -> Value {
     let mut result = old.clone();
     for path in fields {
         let Some((last, parents)) = path.split_last() else { continue };
