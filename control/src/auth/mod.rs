@@ -23,6 +23,7 @@ mod pod_references;
 pub mod rbac;
 pub mod signer_access;
 mod stored_facts;
+mod stream_access;
 pub mod token;
 pub mod user_info;
 
