@@ -5,12 +5,13 @@ use k8s_openapi::api::{
     certificates::v1::CertificateSigningRequest,
     coordination::v1::Lease,
     core::v1::{
-        Binding, ConfigMap, Endpoints, Event, Namespace, Node, Pod, PodStatus, PodTemplateSpec, ReplicationController,
-        Secret, Service, ServiceAccount,
+        Binding, ConfigMap, Endpoints, Event, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, PodStatus,
+        PodTemplateSpec, ReplicationController, Secret, Service, ServiceAccount,
     },
     discovery::v1::EndpointSlice,
     rbac::v1::ClusterRole,
     scheduling::v1::PriorityClass,
+    storage::v1::VolumeAttributesClass,
 };
 use serde::de::Error;
 
@@ -44,6 +45,8 @@ json! {
     Lease,
     Namespace,
     Node,
+    PersistentVolume,
+    PersistentVolumeClaim,
     Pod,
     PodStatus,
     PodTemplateSpec,
@@ -53,6 +56,7 @@ json! {
     Secret,
     Service,
     ServiceAccount,
+    VolumeAttributesClass,
 }
 
 /// Checked as a whole, which is faster than string by string.

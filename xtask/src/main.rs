@@ -1,10 +1,11 @@
 //! The project's own commands: `cargo xtask up`, `test`, `build`, `tidy`, `package`, `bench`, `conformance`,
-//! `differential`, `setup`, `schema`. One module per task.
+//! `clients`, `differential`, `setup`, `schema`. One module per task.
 
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "what panics in a test fails it"))]
 
 mod bench;
 mod build;
+mod clients;
 mod command;
 mod conformance;
 mod differential;
@@ -36,6 +37,7 @@ enum Task {
     Build(build::Build),
     Bench(bench::Bench),
     Conformance(conformance::Conformance),
+    Clients(clients::Clients),
     Differential(differential::Differential),
     Tidy(tidy::Tidy),
     Package(package::Package),
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
         Task::Build(task) => task.run(),
         Task::Bench(task) => task.run(),
         Task::Conformance(task) => task.run(),
+        Task::Clients(task) => task.run(),
         Task::Differential(task) => task.run(),
         Task::Tidy(task) => task.run(),
         Task::Package(task) => task.run(),

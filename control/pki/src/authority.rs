@@ -192,6 +192,13 @@ fn random_serial() -> SerialNumber {
     SerialNumber::from_slice(&bytes)
 }
 
+/// Whether the certificate ends before a moment. One that cannot be read is told of when it is loaded.
+pub(super) fn ends_before(certificate_pem: &str, moment: OffsetDateTime) -> bool {
+    let Ok(parsed) = pem::parse(certificate_pem) else { return false };
+    x509_parser::parse_x509_certificate(parsed.contents())
+        .is_ok_and(|(_, certificate)| certificate.validity().not_after.timestamp() < moment.unix_timestamp())
+}
+
 /// SHA-256 of a certificate (DER), as 64 hex digits.
 pub fn certificate_hash(der: &[u8]) -> String {
     hex::encode(Sha256::digest(der))

@@ -76,10 +76,26 @@ pub fn write_private(path: &Path, text: &str) -> Result<(), PkiFileError> {
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         fs::rename(&new, path)?;
-        // The rename itself is durable only once the directory is.
-        File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+        sync_directory_of(path)
     };
     write().map_err(|source| PkiFileError::Write { path: path.into(), source })
+}
+
+/// Removes a file, durably.
+pub fn remove(path: &Path) -> Result<(), PkiFileError> {
+    let removed = fs::remove_file(path).and_then(|()| sync_directory_of(path));
+    removed.map_err(|source| PkiFileError::Write { path: path.into(), source })
+}
+
+/// Puts a file in the place of another, durably.
+pub fn rename(from: &Path, to: &Path) -> Result<(), PkiFileError> {
+    let renamed = fs::rename(from, to).and_then(|()| sync_directory_of(to));
+    renamed.map_err(|source| PkiFileError::Write { path: to.into(), source })
+}
+
+/// A rename or removal is durable only once the directory is.
+fn sync_directory_of(path: &Path) -> io::Result<()> {
+    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
 }
 
 /// Makes `dir` where it is missing, readable by its owner alone. A directory that is there stays as it is: it may be

@@ -19,8 +19,8 @@ use std::{
 use time::OffsetDateTime;
 
 pub use authority::{Authority, AuthorityError, CertificateSubject, Issued, Usage, certificate_hash};
-use files::read_private;
 pub use files::{PkiFileError, private_dir, write_private};
+use files::{read_private, remove, rename};
 pub use kubeconfig::admin_kubeconfig;
 pub use serving::ServingNames;
 pub use token_key::{TokenKey, TokenKeyError};
@@ -60,18 +60,22 @@ struct AuthorityFiles {
     common_name: &'static str,
     /// What removing both means.
     consequence: &'static str,
+    /// How long before its end another one is made; without it, that is for an administrator to do.
+    replaced_before: Option<Duration>,
 }
 
 const CLUSTER: AuthorityFiles = AuthorityFiles {
     stem: "ca",
     common_name: "fairlead-ca",
     consequence: "a new CA, which needs both ca.crt and ca.key removed, makes every node join again",
+    replaced_before: None,
 };
 const FRONT_PROXY: AuthorityFiles = AuthorityFiles {
     stem: "front-proxy-ca",
     common_name: "fairlead-front-proxy-ca",
     consequence: "a new one, which needs both front-proxy-ca.crt and front-proxy-ca.key removed, is trusted by extension \
                   API servers once they have read it",
+    replaced_before: Some(LEAF_LIFETIME),
 };
 
 /// Why the keys and certificates could not be loaded or made.
@@ -155,6 +159,19 @@ fn authority_in(dir: &Path, files: &AuthorityFiles, now: OffsetDateTime) -> Resu
     let path = |extension: &str| dir.join(format!("{}.{extension}", files.stem));
     let (certificate_path, key_path) = (path("crt"), path("key"));
     let (certificate, key) = (read_private(&certificate_path)?, read_private(&key_path)?);
+    let replaced_at = files.replaced_before.map(|before| now.saturating_add(authority::signed(before)));
+    if let (Some(text), Some(_), Some(at)) = (&certificate, &key, replaced_at)
+        && authority::ends_before(text, at)
+    {
+        match replaced(files, (&certificate_path, &key_path), now) {
+            Ok(authority) => return Ok(authority),
+            // The old one is good for a while, and this is tried again twice a day.
+            Err(error) if certificate_path.exists() => {
+                tracing::error!(error = &error as &dyn std::error::Error, "cannot replace an authority near its end");
+            }
+            Err(error) => return Err(error),
+        }
+    }
     match (certificate, key) {
         (Some(certificate), Some(key)) => Authority::load(&certificate, &key).map_err(|source| PkiError::Corrupt {
             path: if matches!(source, AuthorityError::Certificate(_)) { certificate_path } else { key_path },
@@ -171,6 +188,24 @@ fn authority_in(dir: &Path, files: &AuthorityFiles, now: OffsetDateTime) -> Resu
             Ok(authority)
         }
     }
+}
+
+/// Another authority in the place of one. Both of its files are on disk before the old ones are touched, and the old
+/// certificate goes before its key: without a certificate, an authority is made anew.
+fn replaced(
+    files: &AuthorityFiles,
+    (certificate_path, key_path): (&Path, &Path),
+    now: OffsetDateTime,
+) -> Result<Authority, PkiError> {
+    let (authority, key) = Authority::create_named(files.common_name, now)
+        .map_err(|source| PkiError::Issue { path: certificate_path.to_owned(), source })?;
+    let next = |path: &Path| path.with_extension(format!("{}.next", path.extension().unwrap_or_default().display()));
+    write_private(&next(key_path), &key)?;
+    write_private(&next(certificate_path), authority.certificate_pem())?;
+    remove(certificate_path)?;
+    rename(&next(key_path), key_path)?;
+    rename(&next(certificate_path), certificate_path)?;
+    Ok(authority)
 }
 
 /// The certificate in `path` if it still says what `subject` wants, for long enough and by this authority; a new one
@@ -262,6 +297,22 @@ mod tests {
         };
         assert!(signed_by(&first.front_proxy_authority));
         assert!(!signed_by(&first.authority), "the cluster's authority signs for users: none may be the front proxy");
+    }
+
+    #[test]
+    fn the_authority_of_the_front_proxy_is_replaced_a_year_before_its_end_and_that_of_the_cluster_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = OffsetDateTime::now_utc();
+        let load = |years: f64| {
+            let at = now + time::Duration::seconds_f64(years * 365.0 * 24.0 * 3600.0);
+            Pki::load_or_create(dir.path(), &names("127.0.0.1"), at).unwrap()
+        };
+        let first = load(0.0);
+        assert_eq!(load(8.9).front_proxy_authority.hash(), first.front_proxy_authority.hash());
+        let second = load(9.1);
+        assert_ne!(second.front_proxy_authority.hash(), first.front_proxy_authority.hash());
+        assert_eq!(second.authority.hash(), first.authority.hash());
+        assert_eq!(load(9.2).front_proxy_authority.hash(), second.front_proxy_authority.hash(), "it is kept");
     }
 
     #[test]

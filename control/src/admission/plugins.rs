@@ -10,7 +10,8 @@ use serde_json::Value;
 
 use super::{
     Request, certificate_request, certificate_subject, claim_resize, default_class, default_tolerations, limit_ranger,
-    node_taint, pod_security, priority, readings::Readings, runtime_class, service_account, topology_labels,
+    node_taint, pod_security, priority, readings::Readings, runtime_class, service_account, storage_protection,
+    topology_labels,
 };
 use crate::{
     kinds::{Registry, pod::qos, reading::text},
@@ -90,6 +91,15 @@ impl Plugins {
             }
             ("", "PersistentVolumeClaim", Verb::Create, None) => {
                 default_class::set_for_claim(object, || self.storage_classes.list(request.snapshot, ""));
+                storage_protection::add(object, storage_protection::CLAIM);
+                Ok(())
+            }
+            ("", "PersistentVolume", Verb::Create, None) => {
+                storage_protection::add(object, storage_protection::VOLUME);
+                Ok(())
+            }
+            ("storage.k8s.io", "VolumeAttributesClass", Verb::Create, None) => {
+                storage_protection::add(object, storage_protection::ATTRIBUTES_CLASS);
                 Ok(())
             }
             ("networking.k8s.io", "Ingress", Verb::Create, None) => {

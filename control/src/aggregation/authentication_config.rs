@@ -6,22 +6,26 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use http::{Request, header};
 use jiff::Timestamp;
 use kube::Client;
-use serde::de::IgnoredAny;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::kept_object::Repair;
 use crate::{
     auth::pki::FRONT_PROXY_CLIENT,
-    engine::api_code,
-    store::{NAME_INDEX, Store},
+    engine::{Failure, Outcome, WorkQueue, work},
+    store::{KEY_INDEX, Store},
 };
 
+const COLLECTION: &str = "/api/v1/namespaces/kube-system/configmaps";
 const NAMESPACE: &str = "kube-system";
 const NAME: &str = "extension-apiserver-authentication";
-const RETRY: Duration = Duration::from_secs(1);
+/// The ConfigMap's key in the store, which is also its key in the queue.
+const KEY: &str = "kube-system/extension-apiserver-authentication";
+/// How soon a watch that fell behind begins anew.
+const RETRY: Duration = Duration::from_millis(100);
 /// So often even if nobody changes it: certificates of others may have expired.
 const RECHECK: Duration = Duration::from_secs(12 * 3600);
 
@@ -35,48 +39,66 @@ pub struct Authorities {
 }
 
 /// Keeps the ConfigMap, until `stop`.
-pub async fn run(store: Arc<dyn Store>, client: Client, authorities: Authorities, stop: CancellationToken) {
+pub async fn run(
+    store: Arc<dyn Store>,
+    client: Client,
+    authorities: watch::Receiver<Authorities>,
+    stop: CancellationToken,
+) {
+    let queue = Arc::new(WorkQueue::new("extension-apiserver-authentication"));
+    let (of_work, mut changed) = (store.clone(), authorities.clone());
+    let reconcile = move |_: &'static str| {
+        let (store, client, authorities) = (of_work.clone(), client.clone(), authorities.clone());
+        async move {
+            let authorities = authorities.borrow().clone();
+            keep(&*store, &client, &authorities).await
+        }
+    };
+    let working = work("extension-apiserver-authentication", queue.clone(), 1, stop.clone(), reconcile);
+    tokio::join!(working, follow(&*store, &queue, &mut changed, stop));
+}
+
+/// Enqueues the ConfigMap at first, and whenever it or the authorities change.
+async fn follow(
+    store: &dyn Store,
+    queue: &WorkQueue<&'static str>,
+    authorities: &mut watch::Receiver<Authorities>,
+    stop: CancellationToken,
+) {
     loop {
-        let snapshot = store.snapshot();
-        let watch = store.watch_by("configmaps", (NAME_INDEX, NAME), snapshot.revision);
-        let stored = snapshot.get("configmaps", &format!("{NAMESPACE}/{NAME}"));
-        let stored: Option<Value> = stored.and_then(|object| serde_json::from_slice(object.json()).ok());
-        let failed = match wanted(stored.as_ref(), &authorities) {
-            Some(object) => write(&client, stored.is_some(), object).await,
-            None => false,
-        };
-        let next = async {
-            match watch {
-                Ok(mut watch) if !failed => drop(tokio::time::timeout(RECHECK, watch.next()).await),
-                _ => tokio::time::sleep(RETRY).await,
+        authorities.mark_unchanged();
+        let watch = store.watch_by("configmaps", (KEY_INDEX, KEY), store.snapshot().revision);
+        queue.add(KEY);
+        let expired = async {
+            if let Ok(mut watch) = watch {
+                loop {
+                    let changed = tokio::select! {
+                        events = watch.next() => events.is_ok(),
+                        Ok(()) = authorities.changed() => true,
+                    };
+                    if !changed {
+                        break;
+                    }
+                    queue.add(KEY);
+                }
             }
+            tokio::time::sleep(RETRY).await;
         };
-        if stop.run_until_cancelled(next).await.is_none() {
+        if stop.run_until_cancelled(expired).await.is_none() {
             return;
         }
     }
 }
 
-/// Answers whether it is to be tried again.
-async fn write(client: &Client, exists: bool, object: Value) -> bool {
-    let path = format!("/api/v1/namespaces/{NAMESPACE}/configmaps");
-    let request = if exists { Request::put(format!("{path}/{NAME}")) } else { Request::post(path) };
-    let request = request.header(header::CONTENT_TYPE, "application/json").body(object.to_string().into_bytes());
-    let request = match request {
-        Ok(request) => request,
-        Err(error) => {
-            tracing::error!(error = &error as &dyn std::error::Error, "cannot make a request");
-            return false;
-        }
-    };
-    match client.request::<IgnoredAny>(request).await {
-        Ok(_) => false,
-        Err(error) if api_code(&error) == Some(409) => false,
-        Err(error) => {
-            tracing::warn!(error = &error as &dyn std::error::Error, "the ConfigMap {NAME} could not be written");
-            true
-        }
+async fn keep(store: &dyn Store, client: &Client, authorities: &Authorities) -> Result<Outcome, Failure> {
+    let snapshot = store.snapshot();
+    let stored = snapshot.get("configmaps", KEY);
+    let stored: Option<Value> = stored.and_then(|object| serde_json::from_slice(object.json()).ok());
+    if let Some(object) = wanted(stored.as_ref(), authorities) {
+        let repair = if stored.is_some() { Repair::Replace(object) } else { Repair::Create(object) };
+        repair.carry_out(client, COLLECTION, NAME).await?;
     }
+    Ok(Outcome::After(RECHECK))
 }
 
 /// The ConfigMap as it must be; nothing if it is so.

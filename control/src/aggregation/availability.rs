@@ -5,15 +5,19 @@
 //!
 //! Source: `remote_available_controller.go` of kube-aggregator.
 
-use std::time::Duration;
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 use futures::{StreamExt, stream::FuturesUnordered};
 use http::{Request, header};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use super::{
     Aggregator,
-    backend::{self, Backend, Http},
+    backend::{Backend, Http},
     headers,
 };
 use crate::{
@@ -27,8 +31,10 @@ use crate::{
 pub const RECHECK: Duration = Duration::from_secs(30);
 /// The first wait after a failure; it doubles up to [`RECHECK`].
 pub const FIRST_RETRY: Duration = Duration::from_millis(100);
-/// Servers are asked this often at once, for one of several endpoints may be out of order.
+/// Servers are asked this often, for one of several endpoints may be out of order.
 const ATTEMPTS: usize = 5;
+/// How long an answer is waited for before the server is asked once more beside it.
+const STAGGER: Duration = Duration::from_millis(200);
 const LONGEST: Duration = Duration::from_secs(5);
 
 /// What the condition `Available` says.
@@ -50,6 +56,14 @@ impl Availability {
     /// Whether a retry is worth more than waiting for a change.
     pub fn is_unreachable(&self) -> bool {
         self.reason == "FailedDiscoveryCheck"
+    }
+
+    /// Whether the object has the same condition but for its message.
+    fn differs_in_words_only(&self, object: &Value) -> bool {
+        let mut conditions = object["status"]["conditions"].as_array().into_iter().flatten();
+        conditions.any(|condition| {
+            condition["type"] == "Available" && condition["status"] == self.status && condition["reason"] == self.reason
+        })
     }
 
     /// The object with the condition; nothing if it says so already.
@@ -76,6 +90,53 @@ impl Availability {
                 "lastTransitionTime": rfc3339::now(), "reason": self.reason, "message": self.message})),
         }
         (changed != *object).then_some(changed)
+    }
+}
+
+/// The APIServices whose servers cannot be reached.
+#[derive(Debug, Default)]
+pub struct Failures(Mutex<HashMap<String, Failing>>);
+
+/// What is remembered of one of them.
+#[derive(Debug, Default)]
+struct Failing {
+    /// How often in a row it could not be reached.
+    count: u32,
+    /// When its condition was written last.
+    told: Option<Instant>,
+}
+
+impl Failures {
+    /// Whether a condition that says `found` is to be written into `object` at `now`. Of a server that cannot be
+    /// reached, the text of the error may differ each time, for it names one of several endpoints: that alone is told
+    /// no more often than servers are asked.
+    pub fn is_worth_telling(&self, name: &str, found: &Availability, object: &Value, now: Instant) -> bool {
+        let mut failures = self.0.lock();
+        let Some(failing) = failures.get_mut(name).filter(|_| found.is_unreachable()) else { return true };
+        let lately = failing.told.is_some_and(|told| now.saturating_duration_since(told) < RECHECK);
+        if lately && found.differs_in_words_only(object) {
+            return false;
+        }
+        failing.told = Some(now);
+        true
+    }
+
+    /// Counts what was found, and says when the server is to be asked again.
+    pub fn count(&self, name: &str, found: &Availability) -> Duration {
+        let mut failures = self.0.lock();
+        if !found.is_unreachable() {
+            failures.remove(name);
+            return RECHECK;
+        }
+        let failing = failures.entry(name.to_owned()).or_default();
+        let wait = FIRST_RETRY.saturating_mul(2_u32.saturating_pow(failing.count));
+        failing.count = failing.count.saturating_add(1);
+        wait.min(RECHECK)
+    }
+
+    /// Forgets an APIService that is gone.
+    pub fn forget(&self, name: &str) {
+        self.0.lock().remove(name);
     }
 }
 
@@ -134,19 +195,27 @@ impl Aggregator {
             return found;
         }
         // Not whom the certificate names: this tells only whether somebody answers.
-        let http = match backend::insecure(&backend.target, self.dialer()) {
+        let http = match backend.unverified() {
             Ok(http) => http,
             Err(error) => return Availability::no("FailedDiscoveryCheck", error.to_string()),
         };
-        let mut attempts: FuturesUnordered<_> = (0..ATTEMPTS).map(|_| self.ask(backend, &http)).collect();
-        let mut last = String::new();
-        while let Some(answer) = attempts.next().await {
+        let attempt = || self.ask(backend, http);
+        let mut attempts: FuturesUnordered<_> = std::iter::once(attempt()).collect();
+        let (mut begun, mut last) = (1, String::new());
+        loop {
+            let answer = tokio::time::timeout(STAGGER, attempts.next()).await;
             match answer {
-                Ok(()) => {
+                Ok(Some(Ok(()))) => {
                     let message = "all checks passed".to_owned();
                     return Availability { status: "True", reason: "Passed", message };
                 }
-                Err(error) => last = error,
+                Ok(Some(Err(error))) => last = error,
+                Ok(None) if begun == ATTEMPTS => break,
+                Ok(None) | Err(_) => {}
+            }
+            if begun < ATTEMPTS {
+                begun += 1;
+                attempts.push(attempt());
             }
         }
         Availability::no("FailedDiscoveryCheck", last)
@@ -244,5 +313,41 @@ mod tests {
         assert_eq!(again["status"]["conditions"][1]["lastTransitionTime"], "2020-01-01T00:00:00Z");
         let yes = Availability { status: "True", reason: "Passed", message: String::new() }.put_into(&again).unwrap();
         assert_ne!(yes["status"]["conditions"][1]["lastTransitionTime"], "2020-01-01T00:00:00Z");
+    }
+
+    #[test]
+    fn an_error_whose_text_differs_each_time_is_told_as_often_as_servers_are_asked() {
+        let failures = Failures::default();
+        let start = Instant::now();
+        let no = |text: &str| Availability::no("FailedDiscoveryCheck", text.into());
+        let tell = |object: &mut Value, found: &Availability, at: Duration| {
+            failures.count("a", found);
+            let Some(changed) = found.put_into(object) else { return false };
+            let told = failures.is_worth_telling("a", found, object, start + at);
+            if told {
+                *object = changed;
+            }
+            told
+        };
+        let mut object = json!({});
+        assert!(tell(&mut object, &no("10.0.0.1: refused"), Duration::ZERO), "the condition is new");
+        assert!(!tell(&mut object, &no("10.0.0.2: refused"), Duration::from_secs(1)));
+        assert!(!tell(&mut object, &no("10.0.0.3: refused"), Duration::from_secs(29)));
+        assert!(tell(&mut object, &no("10.0.0.2: refused"), RECHECK));
+        assert!(!tell(&mut object, &no("10.0.0.1: refused"), RECHECK + Duration::from_secs(1)));
+        let missing = Availability::no("MissingEndpoints", "m".into());
+        assert!(tell(&mut object, &missing, RECHECK + Duration::from_secs(1)), "another reason");
+        assert!(tell(&mut object, &no("10.0.0.1: refused"), RECHECK + Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn a_server_that_cannot_be_reached_is_asked_ever_less_often() {
+        let failures = Failures::default();
+        let no = Availability::no("FailedDiscoveryCheck", String::new());
+        let waits: Vec<Duration> = (0..20).map(|_| failures.count("a", &no)).collect();
+        assert_eq!(waits[..3], [FIRST_RETRY, FIRST_RETRY * 2, FIRST_RETRY * 4]);
+        assert_eq!(waits[19], RECHECK);
+        let yes = Availability { status: "True", reason: "Passed", message: String::new() };
+        assert_eq!((failures.count("a", &yes), failures.count("a", &no)), (RECHECK, FIRST_RETRY));
     }
 }

@@ -43,6 +43,7 @@ pub struct Backend {
     pub available: bool,
     trusted: Trusted,
     http: Result<Http, ConfigError>,
+    unverified: Result<Http, ConfigError>,
 }
 
 /// Which certificates are taken from the server.
@@ -80,9 +81,9 @@ impl Backend {
             return None;
         }
         let same = before.filter(|before| before.target == target && before.trusted == trusted);
-        let http = match same {
-            Some(before) => before.http.clone(),
-            None => trusted.http(&target, dialer),
+        let (http, unverified) = match same {
+            Some(before) => (before.http.clone(), before.unverified.clone()),
+            None => (trusted.http(&target, dialer), insecure(&target, dialer)),
         };
         Some(Self {
             name: text(&object["metadata"]["name"]),
@@ -94,6 +95,7 @@ impl Backend {
             available: is_available(object),
             trusted,
             http,
+            unverified,
         })
     }
 
@@ -105,6 +107,11 @@ impl Backend {
     /// What sends requests to it, or why nothing can be sent.
     pub fn http(&self) -> Result<&Http, &ConfigError> {
         self.http.as_ref()
+    }
+
+    /// The same, without a look at whom the certificate names: it tells only whether somebody answers.
+    pub fn unverified(&self) -> Result<&Http, &ConfigError> {
+        self.unverified.as_ref()
     }
 
     /// Whether the two are the same but for being available.
@@ -132,7 +139,7 @@ impl Trusted {
 }
 
 /// Sends requests to a server that need not prove who it is.
-pub fn insecure(target: &Target, dialer: &Dialer) -> Result<Http, ConfigError> {
+fn insecure(target: &Target, dialer: &Dialer) -> Result<Http, ConfigError> {
     http(target, dialer, Arc::new(AnyCertificate(ring::default_provider())))
 }
 

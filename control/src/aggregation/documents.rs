@@ -3,7 +3,7 @@
 //!
 //! Source: `handler_discovery.go`, `openapi/aggregator/downloader.go` and `openapiv3/aggregator` of kube-aggregator.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use axum::body::Body;
 use http::{HeaderMap, Request, StatusCode, header};
@@ -90,7 +90,7 @@ async fn discover(aggregator: &Aggregator, backend: &Backend) -> Result<Vec<Valu
         return Err(format!("failed to download legacy discovery for {path}: {}", fetched.code.as_u16()));
     }
     let list: Value = serde_json::from_slice(&fetched.body).map_err(|error| error.to_string())?;
-    Ok(from_plain(&list, backend))
+    Ok(from_plain(&list, &backend.group, &backend.version))
 }
 
 fn is_aggregated(content_type: &str) -> bool {
@@ -99,14 +99,17 @@ fn is_aggregated(content_type: &str) -> bool {
     })
 }
 
-/// The resources of an `APIResourceList` in the aggregated form. Source: `ConvertGroupVersionIntoToDiscovery`.
-fn from_plain(list: &Value, backend: &Backend) -> Vec<Value> {
+/// The resources of an `APIResourceList` of a version in the aggregated form. Source:
+/// `ConvertGroupVersionIntoToDiscovery`.
+fn from_plain(list: &Value, group: &str, version: &str) -> Vec<Value> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let mut all: Vec<Value> = Vec::new();
+    // The list may be long: each parent is found by its name, not by a search. The first of a name has the subresources.
+    let mut by_name: HashMap<String, usize> = HashMap::new();
     for one in list["resources"].as_array().into_iter().flatten() {
         let or =
             |field: &str, own: &str| one[field].as_str().filter(|given| !given.is_empty()).unwrap_or(own).to_owned();
-        let response_kind = json!({"group": or("group", &backend.group), "version": or("version", &backend.version),
+        let response_kind = json!({"group": or("group", group), "version": or("version", version),
             "kind": text(&one["kind"])});
         let verbs = match &one["verbs"] {
             Value::Array(verbs) => json!(verbs),
@@ -115,19 +118,19 @@ fn from_plain(list: &Value, backend: &Backend) -> Vec<Value> {
         let name = text(&one["name"]);
         let Some((resource, subresource)) = name.split_once('/') else {
             let scope = if one["namespaced"] == true { "Namespaced" } else { "Cluster" };
-            let mut resource = json!({"resource": name, "responseKind": response_kind, "scope": scope,
+            let mut resource = json!({"resource": &name, "responseKind": response_kind, "scope": scope,
                 "singularResource": text(&one["singularName"]), "verbs": verbs});
             for field in ["shortNames", "categories"] {
                 if let Some(list) = one[field].as_array() {
                     resource[field] = json!(list);
                 }
             }
+            by_name.entry(name).or_insert(all.len());
             all.push(resource);
             continue;
         };
         let subresource = json!({"subresource": subresource, "responseKind": response_kind, "verbs": verbs});
-        let parent = all.iter_mut().find(|known| known["resource"] == resource);
-        if let Some(parent) = parent {
+        if let Some(parent) = by_name.get(resource).and_then(|at| all.get_mut(*at)) {
             match parent["subresources"].as_array_mut() {
                 Some(list) => list.push(subresource),
                 None => parent["subresources"] = json!([subresource]),
@@ -226,6 +229,24 @@ mod tests {
         assert!(is_aggregated("application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"));
         assert!(is_aggregated("application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList"));
         assert!(!is_aggregated("application/json"));
+    }
+
+    #[test]
+    fn a_long_list_of_subresources_takes_time_in_proportion_to_its_length() {
+        // A search for each parent would compare names ten thousand million times.
+        const MANY: usize = 100_000;
+        let resource = |n| json!({"name": format!("r{n}"), "kind": "R", "namespaced": true, "verbs": ["get"]});
+        let status = |n| json!({"name": format!("r{n}/status"), "kind": "R", "verbs": []});
+        let resources: Vec<Value> = (0..MANY).map(resource).chain((0..MANY).map(status)).collect();
+        let begun = std::time::Instant::now();
+        let found = from_plain(&json!({"resources": resources}), "a.io", "v1");
+        assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+        assert_eq!(found.len(), MANY);
+        assert!(found.iter().all(|resource| resource["subresources"][0]["subresource"] == "status"));
+        let twice = json!({"resources": [resource(1), resource(1), status(1), status(2)]});
+        let found = from_plain(&twice, "a.io", "v1");
+        assert_eq!(found[0]["subresources"].as_array().map(Vec::len), Some(1));
+        assert_eq!((found.len(), &found[1]["subresources"]), (2, &Value::Null));
     }
 
     #[test]

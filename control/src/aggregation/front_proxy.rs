@@ -30,6 +30,12 @@ impl FrontProxy {
         Ok(Self(ArcSwap::from_pointee(certified(issued, provider)?)))
     }
 
+    /// The certificate that is shown, in DER.
+    #[cfg(test)]
+    pub fn leaf(&self) -> CertificateDer<'static> {
+        self.0.load().cert[0].clone()
+    }
+
     /// Shows another certificate from the next connection on.
     pub fn replace(&self, issued: &Issued, provider: &CryptoProvider) -> Result<(), FrontProxyError> {
         self.0.store(Arc::new(certified(issued, provider)?));

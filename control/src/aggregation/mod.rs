@@ -24,6 +24,7 @@
 //! | `availability` | whether backends can be reached |
 //! | `documents`, `openapi`, `published` | what backends serve, for discovery and OpenAPI |
 //! | `registration` | APIServices of what is served here |
+//! | `kept_object` | writes of objects that are kept as they must be |
 //! | `front_proxy`, `authentication_config` | the certificate of the front proxy; how servers learn of it |
 //!
 //! What this server serves itself is never forwarded, whatever an APIService says.
@@ -35,6 +36,7 @@ mod documents;
 mod forward;
 mod front_proxy;
 pub(crate) mod headers;
+mod kept_object;
 mod openapi;
 mod published;
 mod registration;
@@ -44,9 +46,9 @@ mod table;
 pub mod tests;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwap;
@@ -56,6 +58,7 @@ use kube::Client;
 use parking_lot::Mutex;
 use serde::de::IgnoredAny;
 use serde_json::Value;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 #[cfg(test)]
@@ -69,8 +72,10 @@ pub use self::{
     registration::CUSTOM,
 };
 use self::{
+    availability::Failures,
     backend::{Dialer, RESOURCE},
     documents::Documents,
+    registration::Registration,
     table::Table,
 };
 use crate::{
@@ -103,8 +108,8 @@ struct Inner {
     published: Published,
     /// By APIService. Held while what is known is published.
     documents: Mutex<BTreeMap<String, Documents>>,
-    /// How often in a row an APIService's server could not be reached.
-    failures: Mutex<HashMap<String, u32>>,
+    /// Of the servers that cannot be reached.
+    failures: Failures,
     /// APIServices whose servers are to be checked, and those that are to be asked what they serve.
     checks: Arc<WorkQueue<String>>,
     refreshes: Arc<WorkQueue<String>>,
@@ -120,7 +125,7 @@ impl Aggregator {
             refreshing: Mutex::default(),
             published,
             documents: Mutex::default(),
-            failures: Mutex::default(),
+            failures: Failures::default(),
             checks: Arc::new(WorkQueue::new("apiservice-availability")),
             refreshes: Arc::new(WorkQueue::new("apiservice-documents")),
         };
@@ -146,8 +151,14 @@ impl Aggregator {
     }
 
     /// Starts the tasks that keep what is known up to date, and the objects that go with it. `client` may do
-    /// everything.
-    pub fn start(&self, supervisor: &Supervisor, client: &Client, kinds: &Registry, authorities: Authorities) {
+    /// everything. `authorities` are those that extension API servers are to trust.
+    pub fn start(
+        &self,
+        supervisor: &Supervisor,
+        client: &Client,
+        kinds: &Registry,
+        authorities: watch::Receiver<Authorities>,
+    ) {
         let aggregator = self.clone();
         supervisor.spawn("apiservice-watch", move |stop| aggregator.clone().watch(stop).boxed());
         let (aggregator, of_checks) = (self.clone(), client.clone());
@@ -170,10 +181,8 @@ impl Aggregator {
             };
             work("apiservice-documents", queue, CONCURRENCY, stop, refresh).boxed()
         });
-        let (store, kinds, of_kinds) = (self.inner.store.clone(), kinds.clone(), client.clone());
-        supervisor.spawn("apiservice-registration", move |stop| {
-            registration::run(store.clone(), kinds.clone(), of_kinds.clone(), stop).boxed()
-        });
+        let registration = Registration::new(self.inner.store.clone(), kinds.clone(), client.clone());
+        supervisor.spawn("apiservice-registration", move |stop| registration.clone().run(stop).boxed());
         let (store, client) = (self.inner.store.clone(), client.clone());
         supervisor.spawn("extension-apiserver-authentication", move |stop| {
             authentication_config::run(store.clone(), client.clone(), authorities.clone(), stop).boxed()
@@ -306,31 +315,20 @@ impl Aggregator {
     /// Writes whether a backend is available.
     async fn check(&self, client: &Client, name: &str) -> Result<Outcome, Failure> {
         let Some(backend) = self.inner.table.load().named(name).cloned() else {
-            self.inner.failures.lock().remove(name);
+            self.inner.failures.forget(name);
             return Ok(Outcome::Done);
         };
         let found = self.availability(&backend).await;
+        let wait = self.inner.failures.count(name, &found);
         let stored = self.store().snapshot().get(RESOURCE, name).cloned();
         let stored: Option<Value> = stored.and_then(|object| serde_json::from_slice(object.json()).ok());
         if let Some(object) = stored.filter(|stored| stored["spec"]["service"].is_object())
             && let Some(changed) = found.put_into(&object)
+            && self.inner.failures.is_worth_telling(name, &found, &object, Instant::now())
         {
             tracing::info!(name, status = found.status, reason = found.reason, message = found.message, "availability");
             write_status(client, name, &changed).await?;
         }
-        let mut failures = self.inner.failures.lock();
-        let wait = match found.is_unreachable() {
-            true => {
-                let count = failures.entry(name.to_owned()).or_default();
-                let wait = availability::FIRST_RETRY.saturating_mul(2_u32.saturating_pow(*count));
-                *count = count.saturating_add(1);
-                wait.min(availability::RECHECK)
-            }
-            false => {
-                failures.remove(name);
-                availability::RECHECK
-            }
-        };
         Ok(Outcome::After(wait))
     }
 

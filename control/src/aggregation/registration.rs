@@ -5,152 +5,173 @@
 //!
 //! Source: `autoregister_controller.go` of kube-aggregator, `crdregistration_controller.go` of kube-apiserver.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
-use futures::FutureExt;
-use http::{Request, header};
 use kube::Client;
-use serde::de::IgnoredAny;
-use serde_json::{Value, json};
+use parking_lot::Mutex;
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use super::backend::RESOURCE;
+use super::{backend::RESOURCE, kept_object::Repair};
 use crate::{
-    engine::api_code,
+    engine::{Failure, Outcome, WorkQueue, work},
     kinds::{Kinds, Registry, api_service, group_priority},
     store::{Snapshot, Store},
 };
 
-const PATH: &str = "/apis/apiregistration.k8s.io/v1/apiservices";
+const COLLECTION: &str = "/apis/apiregistration.k8s.io/v1/apiservices";
 /// Value of the label for what is kept at all times.
 const ALWAYS: &str = "true";
 /// Value of the label for what is made at the start.
 const AT_START: &str = "onstart";
-/// How soon a write that failed is tried again.
-const RETRY: Duration = Duration::from_secs(1);
+/// APIServices that are written at a time.
+const CONCURRENCY: usize = 5;
+/// How soon a watch that fell behind begins anew.
+const RETRY: Duration = Duration::from_millis(100);
 /// Priorities of the groups of custom resources.
 pub const CUSTOM: group_priority::Priority = group_priority::Priority { group: 1_000, version: 100 };
 
-/// What has to be done to one APIService.
-#[derive(Clone, Debug, PartialEq)]
-enum Repair {
-    Create(Value),
-    Replace(Value),
-    /// The object with this UID: another of the name is left alone.
-    Delete {
-        name: String,
-        uid: String,
-    },
+/// Keeps the APIServices.
+pub struct Registration {
+    store: Arc<dyn Store>,
+    kinds: Registry,
+    client: Client,
+    /// Those that were made at an earlier start, until they were looked at.
+    at_start: Mutex<BTreeSet<Arc<str>>>,
+    queue: Arc<WorkQueue<Arc<str>>>,
 }
 
-/// Keeps the APIServices, until `stop`.
-pub async fn run(store: Arc<dyn Store>, kinds: Registry, client: Client, stop: CancellationToken) {
-    let mut changed = kinds.subscribe();
-    let mut at_start = true;
-    loop {
-        changed.mark_unchanged();
+impl Registration {
+    /// `client` may write all APIServices.
+    pub fn new(store: Arc<dyn Store>, kinds: Registry, client: Client) -> Arc<Self> {
         let snapshot = store.snapshot();
-        let watch = store.watch(RESOURCE, snapshot.revision);
-        let mut failed = false;
-        for repair in repairs(&snapshot, &kinds.snapshot(), at_start) {
-            failed |= carry_out(&client, repair).await;
-        }
-        at_start &= failed;
-        let next = async {
-            match watch {
-                Ok(mut watch) if !failed => {
-                    let event = watch.next().map(drop);
-                    let kinds = changed.changed().map(drop);
-                    tokio::select! { () = event => {}, () = kinds => {} }
-                }
-                _ => tokio::time::sleep(RETRY).await,
-            }
+        let made = snapshot.list(RESOURCE, "", None).filter(|(_, object)| label(object) == AT_START);
+        let at_start = made.map(|(name, _)| name.clone()).collect();
+        let queue = Arc::new(WorkQueue::new("apiservice-registration"));
+        Arc::new(Self { store, kinds, client, at_start: Mutex::new(at_start), queue })
+    }
+
+    /// Keeps them, until `stop`.
+    pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+        let registration = self.clone();
+        let reconcile = move |name: Arc<str>| {
+            let registration = registration.clone();
+            async move { registration.reconcile(&name).await }
         };
-        if stop.run_until_cancelled(next).await.is_none() {
-            return;
+        let working = work("apiservice-registration", self.queue.clone(), CONCURRENCY, stop.clone(), reconcile);
+        tokio::join!(working, self.follow(stop));
+    }
+
+    /// Enqueues what has to be repaired.
+    async fn follow(&self, stop: CancellationToken) {
+        let mut changed = self.kinds.subscribe();
+        loop {
+            changed.mark_unchanged();
+            let snapshot = self.store.snapshot();
+            let watch = self.store.watch(RESOURCE, snapshot.revision);
+            for name in names_to_repair(&snapshot, &self.kinds.snapshot(), &self.at_start.lock()) {
+                self.queue.add(name);
+            }
+            let next = async {
+                let Ok(mut watch) = watch else { return tokio::time::sleep(RETRY).await };
+                loop {
+                    tokio::select! {
+                        events = watch.next() => match events {
+                            Ok(events) => events.iter().for_each(|event| self.queue.add(event.key.name.clone())),
+                            Err(_) => return tokio::time::sleep(RETRY).await,
+                        },
+                        _ = changed.changed() => return,
+                    }
+                }
+            };
+            if stop.run_until_cancelled(next).await.is_none() {
+                return;
+            }
         }
+    }
+
+    async fn reconcile(&self, name: &Arc<str>) -> Result<Outcome, Failure> {
+        let kinds = self.kinds.snapshot();
+        let wanted = name.split_once('.').and_then(|(version, group)| wanted(&kinds, group, version));
+        let at_start = self.at_start.lock().contains(name);
+        if let Some(repair) = repair(&self.store.snapshot(), &kinds, name, wanted, at_start) {
+            repair.carry_out(&self.client, COLLECTION, name).await?;
+        }
+        self.at_start.lock().remove(name);
+        Ok(Outcome::Done)
     }
 }
 
-/// The APIServices of custom resources, by name.
-fn wanted(kinds: &Kinds) -> BTreeMap<String, Value> {
+/// Value of the label that says who keeps it.
+fn label(object: &crate::store::Object) -> &str {
+    let label = object.header.labels.iter().find(|(key, _)| &**key == api_service::AUTO_MANAGED);
+    label.map(|(_, value)| &**value).unwrap_or_default()
+}
+
+/// The APIService of a version of a group, if that has custom resources and no other kinds.
+fn wanted(kinds: &Kinds, group: &str, version: &str) -> Option<Value> {
+    let mut custom = kinds.iter().filter(|kind| kind.custom.is_some());
+    let is_custom = custom.any(|kind| kind.group == group && kind.version == version);
+    (is_custom && group_priority::built_in(group, version).is_none()).then(|| of_custom(group, version))
+}
+
+fn of_custom(group: &str, version: &str) -> Value {
+    let mut object = api_service::local(group, version, CUSTOM);
+    object["metadata"]["labels"][api_service::AUTO_MANAGED] = ALWAYS.into();
+    object
+}
+
+/// The APIServices that are not as they must be, by name.
+fn names_to_repair(snapshot: &Snapshot, kinds: &Kinds, at_start: &BTreeSet<Arc<str>>) -> Vec<Arc<str>> {
     let custom = kinds.iter().filter(|kind| kind.custom.is_some());
     let custom = custom.filter(|kind| group_priority::built_in(&kind.group, &kind.version).is_none());
-    custom
-        .map(|kind| {
-            let mut object = api_service::local(&kind.group, &kind.version, CUSTOM);
-            object["metadata"]["labels"][api_service::AUTO_MANAGED] = ALWAYS.into();
-            (format!("{}.{}", kind.version, kind.group), object)
+    let mut wanted: BTreeMap<Arc<str>, Value> = custom
+        .map(|kind| (format!("{}.{}", kind.version, kind.group).into(), of_custom(&kind.group, &kind.version)))
+        .collect();
+    let stored = snapshot.list(RESOURCE, "", None);
+    let mut names: Vec<Arc<str>> = stored
+        .filter(|(name, _)| {
+            let wanted = wanted.remove(&***name);
+            repair(snapshot, kinds, name, wanted, at_start.contains(&***name)).is_some()
         })
-        .collect()
+        .map(|(name, _)| name.clone())
+        .collect();
+    names.extend(wanted.into_keys());
+    names
 }
 
-fn repairs(snapshot: &Snapshot, kinds: &Kinds, at_start: bool) -> Vec<Repair> {
-    let mut wanted = wanted(kinds);
-    let mut repairs = Vec::new();
-    for (name, object) in snapshot.list(RESOURCE, "", None) {
-        let label = object.header.labels.iter().find(|(key, _)| &**key == api_service::AUTO_MANAGED);
-        let label = label.map(|(_, value)| &**value).unwrap_or_default();
-        let wanted = wanted.remove(&**name);
-        let managed = match label {
-            ALWAYS => !is_built_in(name, kinds),
-            AT_START => at_start && !is_built_in(name, kinds),
-            _ => false,
-        };
-        if object.header.deleting || !managed {
-            continue;
-        }
-        let Ok(current) = serde_json::from_slice::<Value>(object.json()) else { continue };
-        match wanted {
-            None => repairs.push(Repair::Delete {
-                name: name.to_string(),
-                uid: current["metadata"]["uid"].as_str().unwrap_or_default().to_owned(),
-            }),
-            Some(wanted) if current["spec"] != wanted["spec"] => {
-                let mut repaired = current;
-                repaired["spec"] = wanted["spec"].clone();
-                repairs.push(Repair::Replace(repaired));
-            }
-            Some(_) => {}
-        }
+/// What has to be done to one APIService, which is to be like `wanted`. `at_start` is told of one that an earlier start
+/// made and that was not looked at since this one.
+fn repair(snapshot: &Snapshot, kinds: &Kinds, name: &str, wanted: Option<Value>, at_start: bool) -> Option<Repair> {
+    let Some(object) = snapshot.get(RESOURCE, name) else { return wanted.map(Repair::Create) };
+    let managed = match label(object) {
+        ALWAYS => !is_built_in(name, kinds),
+        AT_START => at_start && !is_built_in(name, kinds),
+        _ => false,
+    };
+    if object.header.deleting || !managed {
+        return None;
     }
-    repairs.extend(wanted.into_values().map(Repair::Create));
-    repairs
+    let current: Value = serde_json::from_slice(object.json()).ok()?;
+    match wanted {
+        None => Some(Repair::Delete { uid: object.header.uid.to_string() }),
+        Some(wanted) if current["spec"] != wanted["spec"] => {
+            let mut repaired = current;
+            repaired["spec"] = wanted["spec"].clone();
+            Some(Repair::Replace(repaired))
+        }
+        Some(_) => None,
+    }
 }
 
 /// Whether an APIService is one that the bootstrap makes.
 fn is_built_in(name: &str, kinds: &Kinds) -> bool {
     let Some((version, group)) = name.split_once('.') else { return false };
     group_priority::built_in(group, version).is_some() && kinds.serves_version(group, version)
-}
-
-/// Answers whether it failed and is to be tried again: not where somebody else was faster, which is a change of its
-/// own.
-async fn carry_out(client: &Client, repair: Repair) -> bool {
-    let name = |object: &Value| object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-    let (request, object) = match repair {
-        Repair::Create(object) => (Request::post(PATH), object),
-        Repair::Replace(object) => (Request::put(format!("{PATH}/{}", name(&object))), object),
-        Repair::Delete { name, uid } => {
-            (Request::delete(format!("{PATH}/{name}")), json!({"preconditions": {"uid": uid}}))
-        }
-    };
-    let request = request.header(header::CONTENT_TYPE, "application/json").body(object.to_string().into_bytes());
-    let request = match request {
-        Ok(request) => request,
-        Err(error) => {
-            tracing::error!(error = &error as &dyn std::error::Error, "cannot make a request");
-            return false;
-        }
-    };
-    match client.request::<IgnoredAny>(request).await {
-        Ok(_) => false,
-        Err(error) if matches!(api_code(&error), Some(404 | 409)) => false,
-        Err(error) => {
-            tracing::warn!(error = &error as &dyn std::error::Error, "an APIService could not be kept");
-            true
-        }
-    }
 }
 
 #[cfg(test)]
@@ -161,14 +182,20 @@ mod tests {
         store::{EventType, Key, Object},
     };
 
-    fn repairs_of(objects: &[Value], at_start: bool) -> Vec<Repair> {
+    fn repairs_of(objects: &[Value], at_start: bool) -> Vec<(String, Repair)> {
         let mut snapshot = Snapshot::default();
         for object in objects {
             let name = object["metadata"]["name"].as_str().unwrap();
             let stored = Object::new(encode::unserved(object), 1, EventType::Added);
             snapshot.load(Key { resource: RESOURCE.into(), name: name.into() }, Arc::new(stored));
         }
-        repairs(&snapshot, &Kinds::built_in(), at_start)
+        let kinds = Kinds::built_in();
+        let names: BTreeSet<Arc<str>> = snapshot.list(RESOURCE, "", None).map(|(name, _)| name.clone()).collect();
+        let at_start = if at_start { names } else { BTreeSet::new() };
+        let found = names_to_repair(&snapshot, &kinds, &at_start).into_iter();
+        found
+            .map(|name| (name.to_string(), repair(&snapshot, &kinds, &name, None, at_start.contains(&name)).unwrap()))
+            .collect()
     }
 
     fn labelled(group: &str, label: &str) -> Value {
@@ -180,7 +207,7 @@ mod tests {
 
     #[test]
     fn what_is_served_no_more_is_deleted_if_it_was_made_here() {
-        let delete = |name: &str| vec![Repair::Delete { name: name.into(), uid: "u".into() }];
+        let delete = |name: &str| vec![(name.to_owned(), Repair::Delete { uid: "u".into() })];
         assert_eq!(repairs_of(&[labelled("a.io", ALWAYS)], false), delete("v1.a.io"));
         assert_eq!(repairs_of(&[labelled("a.io", AT_START)], true), delete("v1.a.io"));
         assert_eq!(repairs_of(&[labelled("a.io", AT_START)], false), []);

@@ -11,8 +11,12 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::pki::{TokenKey, TokenKeyError};
+use super::{
+    pki::{TokenKey, TokenKeyError},
+    secret_token::{self, SecretClaims},
+};
 use crate::{
+    controllers::TokenOf,
     identity::Identity,
     store::{Object, Snapshot},
 };
@@ -113,6 +117,17 @@ impl TokenIssuer {
     pub fn read(&self, token: &str) -> Option<Claims> {
         let claims: Claims = serde_json::from_slice(&self.key.verified(token)?).ok()?;
         (claims.iss == self.url).then_some(claims)
+    }
+
+    /// A token that is kept in a Secret.
+    pub fn issue_for_secret(&self, of: &TokenOf) -> Result<String, TokenKeyError> {
+        self.key.sign(&json!(SecretClaims::new(of)).to_string())
+    }
+
+    /// What a token from a Secret says that this issuer gave out.
+    pub fn read_of_secret(&self, token: &str) -> Option<SecretClaims> {
+        let claims: SecretClaims = serde_json::from_slice(&self.key.verified(token)?).ok()?;
+        (claims.iss == secret_token::ISSUER).then_some(claims)
     }
 
     /// `/.well-known/openid-configuration`

@@ -1,6 +1,6 @@
 //! Authentication and authorisation: who sends a request, and whether they may.
 //!
-//! `pki` issues the certificates, `client_certificate` and `token` (with `bootstrap_token` and `account_token`) tell
+//! `pki` issues the certificates, `client_certificate` and `token` (with `bootstrap_token`, `account_token` and `secret_token`) tell
 //! who a request is from, `attributes` what is asked. `authorizer` decides, by fixed rules (`authorize` with `node`)
 //! and by roles and bindings (`rbac`). `gate` stands before the API, and `in_flight` limits how many requests it lets
 //! in at a time. `node_restriction` decides what a node may write, `param_access` to which parameters an admission
@@ -21,6 +21,7 @@ pub mod node_restriction;
 pub mod param_access;
 mod pod_references;
 pub mod rbac;
+pub mod secret_token;
 pub mod signer_access;
 mod stored_facts;
 mod stream_access;

@@ -14,8 +14,10 @@ use super::{
     authorize::Fact,
     bootstrap_token::{self, BootstrapToken},
     pod_references::references,
+    secret_token::UsedSecrets,
 };
 use crate::{
+    controllers::SignToken,
     status::Status,
     store::{Object, Snapshot, Store},
 };
@@ -28,6 +30,7 @@ pub struct StoredFacts {
     store: Arc<dyn Store>,
     /// Set once, before anything is served; without it there are no tokens of ServiceAccounts.
     issuer: Arc<OnceLock<TokenIssuer>>,
+    used_secrets: UsedSecrets,
 }
 
 /// An object that the API let in cannot be read back.
@@ -50,7 +53,7 @@ impl Unreadable {
 impl StoredFacts {
     /// Looks facts up in `store`.
     pub fn new(store: Arc<dyn Store>) -> Self {
-        Self { store, issuer: Arc::default() }
+        Self { store, issuer: Arc::default(), used_secrets: UsedSecrets::default() }
     }
 
     /// Who issues the tokens of ServiceAccounts.
@@ -63,6 +66,17 @@ impl StoredFacts {
         if self.issuer.set(issuer).is_err() {
             tracing::error!("the issuer of tokens was set before; the first one stays");
         }
+    }
+
+    /// The Secrets whose tokens were used.
+    pub fn used_secrets(&self) -> &UsedSecrets {
+        &self.used_secrets
+    }
+
+    /// Signs the tokens that are kept in Secrets.
+    pub fn sign_token(&self) -> SignToken {
+        let issuer = self.issuer.clone();
+        Arc::new(move |of| Ok(issuer.get().ok_or("this server issues no tokens")?.issue_for_secret(of)?))
     }
 
     /// The present state.

@@ -67,18 +67,35 @@ impl TokenAuthenticator {
             });
             return Ok(identified.ok_or(None));
         }
-        let Some(claims) = self.facts.issuer().and_then(|issuer| issuer.read(token)) else { return Ok(Err(None)) };
-        let common: Vec<String> = audiences.iter().filter(|audience| claims.aud.contains(audience)).cloned().collect();
-        if common.is_empty() {
-            return Ok(Err(Some(format!(
-                "token audiences {} is invalid for the target audiences {}",
-                quoted(&claims.aud),
-                quoted(audiences)
-            ))));
+        let Some(issuer) = self.facts.issuer() else { return Ok(Err(None)) };
+        if let Some(claims) = issuer.read(token) {
+            let identified = common(audiences, &claims.aud).and_then(|audiences| {
+                let identity = claims.identify(&self.facts.snapshot(), now)?;
+                Ok(Identified { identity, audiences })
+            });
+            return Ok(identified.map_err(Some));
         }
-        let identity = claims.identify(&self.facts.snapshot(), now);
-        Ok(identity.map(|identity| Identified { identity, audiences: common }).map_err(Some))
+        let Some(claims) = issuer.read_of_secret(token) else { return Ok(Err(None)) };
+        // It names no audience either.
+        let identified = common(audiences, &[self.audience().to_owned()]).and_then(|audiences| {
+            let holder = claims.identify(token, &self.facts.snapshot(), now)?;
+            if let Some(secret) = holder.first_today {
+                self.facts.used_secrets().add(secret);
+            }
+            Ok(Identified { identity: holder.identity, audiences })
+        });
+        Ok(identified.map_err(Some))
     }
+}
+
+/// Those of the audiences asked about that a token is for; an error where there is none.
+fn common(asked: &[String], of_token: &[String]) -> Result<Vec<String>, String> {
+    let common: Vec<String> = asked.iter().filter(|audience| of_token.contains(audience)).cloned().collect();
+    if common.is_empty() {
+        let (of_token, asked) = (quoted(of_token), quoted(asked));
+        return Err(format!("token audiences {of_token} is invalid for the target audiences {asked}"));
+    }
+    Ok(common)
 }
 
 /// As Go's `%q` writes a list.

@@ -24,7 +24,7 @@ use crate::custom::{
 };
 use crate::{
     encode,
-    kinds::Registry,
+    kinds::{Kind, Registry},
     store::{Object, Snapshot, Store, Subscription},
     webhook::Dial,
 };
@@ -217,14 +217,34 @@ impl Served {
             }
         };
         let resource = format!("{}.{}", definition.accepted.plural, definition.group);
-        let mixed = webhook.is_some() && is_mixed(&self.store.snapshot(), &resource, &definition);
-        if let Err(error) = self.registry.replace_custom(name, kinds::of(&definition, webhook.as_ref(), mixed)) {
-            tracing::warn!(definition = name, error = &error as &dyn std::error::Error, "a definition is not served");
+        let mixed = is_mixed(&self.store.snapshot(), &resource, &definition);
+        if !self.replace(name, kinds::of(&definition, webhook.as_ref(), mixed)) {
             return false;
         }
-        read.made_from = Some(made);
-        self.reread(&resource, definition).await;
+        if let Some(read) = self.read.get_mut(name) {
+            read.made_from = Some(made);
+        }
+        self.reread(&resource, definition.clone()).await;
+        // Without a webhook all objects are of the storage version now: reads need not look any more.
+        if mixed && webhook.is_none() {
+            return self.replace(name, kinds::of(&definition, None, false));
+        }
         true
+    }
+
+    /// Puts a definition's kinds into the registry. Answers whether they are there.
+    fn replace(&self, name: &str, kinds: Vec<Kind>) -> bool {
+        match self.registry.replace_custom(name, kinds) {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::warn!(
+                    definition = name,
+                    error = &error as &dyn std::error::Error,
+                    "a definition is not served"
+                );
+                false
+            }
+        }
     }
 
     /// Makes the stored objects what the storage version's schema says now: pruned, defaulted, with the cells and

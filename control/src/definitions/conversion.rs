@@ -42,15 +42,27 @@ const PART: usize = 4 << 20;
 /// How often a read is run again that found objects changed meanwhile.
 const TRIES: usize = 8;
 
-/// Uid, resource version and wanted version of an object.
-type Key = (String, String, String);
+/// How often an account of owners is made anew: each time one more state of the object is at hand in one more version.
+const ACCOUNT_TRIES: usize = 256;
 
-/// What the read that runs on this thread was given, and what it lacked.
+/// What a run asks to be converted: an object, and the version that is wanted.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Key {
+    /// Of a stored object, told by uid and resource version.
+    Stored(String, String, String),
+    /// Of a state of an object that is being written, told by its text.
+    Made(String, String),
+}
+
+/// What the run on this thread was given, and what it lacked.
 #[derive(Default)]
 struct Reading {
     given: HashMap<Key, Value>,
     /// By wanted version.
     lacked: HashMap<String, Vec<Value>>,
+    /// Whether what it lacks depends on what it was given, as in an account of owners: then only the first is noted,
+    /// for those that follow are made of nothing.
+    is_account: bool,
 }
 
 thread_local! {
@@ -84,8 +96,16 @@ impl WebhookConversion for Webhook {
                 tracing::error!(kind = self.caller.kind, "an object was read outside of a read, and is not converted");
                 return;
             };
-            match reading.given.get(&key(object, version)) {
+            let key = if reading.is_account { made(object, version) } else { key(object, version) };
+            match reading.given.get(&key) {
                 Some(converted) => *object = converted.clone(),
+                None if reading.is_account => {
+                    let empty = json!({"apiVersion": version, "kind": object["kind"], "metadata": object["metadata"]});
+                    let lacked = std::mem::replace(object, empty);
+                    if reading.lacked.is_empty() {
+                        reading.lacked.insert(version.to_owned(), vec![lacked]);
+                    }
+                }
                 None => reading.lacked.entry(version.to_owned()).or_default().push(object.clone()),
             }
         });
@@ -194,7 +214,11 @@ fn accept(original: &Value, mut converted: Value, version: &str) -> Result<Value
 
 fn key(object: &Value, version: &str) -> Key {
     let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default().to_owned();
-    (text("uid"), text("resourceVersion"), version.to_owned())
+    Key::Stored(text("uid"), text("resourceVersion"), version.to_owned())
+}
+
+fn made(object: &Value, version: &str) -> Key {
+    Key::Made(object.to_string(), version.to_owned())
 }
 
 /// Runs a read of objects of `kind`. Where a webhook must convert some, it is asked for all of them at once, and the
@@ -205,7 +229,7 @@ pub async fn read<T>(kind: &Kind, mut read: impl FnMut() -> T) -> Result<T, Stat
     for _ in 0..TRIES {
         READING.set(Some(Reading { given: std::mem::take(&mut given), ..Reading::default() }));
         let result = read();
-        let Reading { given: had, lacked } = READING.take().unwrap_or_default();
+        let Reading { given: had, lacked, .. } = READING.take().unwrap_or_default();
         if lacked.is_empty() {
             return Ok(result);
         }
@@ -216,6 +240,24 @@ pub async fn read<T>(kind: &Kind, mut read: impl FnMut() -> T) -> Result<T, Stat
         }
     }
     Err(Status::unavailable("objects changed faster than they could be converted; please try again"))
+}
+
+/// Runs `account`, which tells who owns the fields of an object of `kind` and looks at states of it in the versions that
+/// its managers used. Where a webhook must convert them, `account` is run again with each that it has converted, so it
+/// must come to the same each time.
+pub async fn account<T>(kind: &Kind, mut account: impl FnMut() -> T) -> Result<T, Status> {
+    let Some(webhook) = kind.custom.as_ref().and_then(|custom| custom.webhook.as_ref()) else { return Ok(account()) };
+    let mut given = HashMap::new();
+    for _ in 0..ACCOUNT_TRIES {
+        READING.set(Some(Reading { given, is_account: true, ..Reading::default() }));
+        let result = account();
+        let Reading { given: had, lacked, .. } = READING.take().unwrap_or_default();
+        given = had;
+        let Some((version, objects)) = lacked.into_iter().next() else { return Ok(result) };
+        let keys: Vec<Key> = objects.iter().map(|object| made(object, &version)).collect();
+        given.extend(keys.into_iter().zip(webhook.convert(objects, &version).await?));
+    }
+    Err(Status::internal("the managers of the object used too many versions of it"))
 }
 
 /// The header by which a field selector of `kind` finds an object, where that is not the stored one: the fields that

@@ -27,6 +27,7 @@ pub fn tell(scrape: &mut Scrape<'_>, stats: &Stats) -> fmt::Result {
     for (name, help, value) in [
         ("fairlead_store_queue_depth", "Calls that wait for the committer.", stats.queued),
         ("fairlead_store_watches", "Watches of the store.", stats.watches),
+        ("fairlead_store_log_bytes", "What of the write-ahead log waits for the tables, in bytes.", stats.log_bytes),
         ("fairlead_store_quarantined_objects", "Objects that could not be read at the start.", stats.quarantined),
     ] {
         scrape.gauges(name, help, [(NONE, value as f64)])?;

@@ -4,6 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use rustls::crypto::CryptoProvider;
 use time::OffsetDateTime;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -34,8 +35,8 @@ pub struct Certificates {
     pub agents: Agents,
     /// What is shown to extension API servers; replaced when it is renewed.
     pub front_proxy: Arc<FrontProxy>,
-    /// Whom extension API servers are to trust.
-    pub authorities: Authorities,
+    /// Whom extension API servers are to trust; told anew when an authority is replaced.
+    pub authorities: watch::Sender<Authorities>,
     /// Which client certificates are trusted.
     pub clients: Arc<ClientCertificates>,
     /// File that is written anew with each renewal of the administrator's certificate.
@@ -69,10 +70,7 @@ impl Certificates {
             shown: Arc::new(ShownCertificate::new(&pki.serving, &pki.authority, &provider)?),
             agents: Agents::new(&pki.authority, &pki.agent_client, provider.clone())?,
             front_proxy: Arc::new(FrontProxy::new(&pki.front_proxy_client, &provider)?),
-            authorities: Authorities {
-                clients: pki.authority.certificate_pem().to_owned(),
-                front_proxy: pki.front_proxy_authority.certificate_pem().to_owned(),
-            },
+            authorities: watch::Sender::new(authorities(&pki)),
             clients: Arc::new(tls::client_certificates(&pki.authority, provider.clone())?),
             admin_kubeconfig: config.data_dir.join("admin.kubeconfig"),
             names,
@@ -103,13 +101,24 @@ impl Certificates {
         let pki = Pki::load_or_create(&self.pki_dir, &self.names, now)?;
         self.shown.replace(&pki.serving, &pki.authority, &self.provider)?;
         self.agents.replace(&pki.authority, &pki.agent_client, self.provider.clone())?;
-        self.front_proxy.replace(&pki.front_proxy_client, &self.provider)?;
+        let known = self.authorities.send_replace(authorities(&pki));
+        // A certificate of an authority that extension servers are only being told of is shown from the next time on.
+        if known.front_proxy == pki.front_proxy_authority.certificate_pem() {
+            self.front_proxy.replace(&pki.front_proxy_client, &self.provider)?;
+        }
         self.write_admin_kubeconfig(&pki.admin)
     }
 
     fn write_admin_kubeconfig(&self, admin: &pki::Issued) -> Result<(), StartError> {
         let text = pki::admin_kubeconfig(&self.server, &self.authority, admin);
         pki::write_private(&self.admin_kubeconfig, &text).map_err(StartError::Kubeconfig)
+    }
+}
+
+fn authorities(pki: &Pki) -> Authorities {
+    Authorities {
+        clients: pki.authority.certificate_pem().to_owned(),
+        front_proxy: pki.front_proxy_authority.certificate_pem().to_owned(),
     }
 }
 
@@ -143,5 +152,24 @@ mod tests {
         made.renew(OffsetDateTime::now_utc() + Duration::from_secs(310 * 24 * 3600)).unwrap();
         assert_ne!(made.shown.leaf(), shown);
         assert_ne!(kubeconfig(), text);
+    }
+
+    #[test]
+    fn extension_servers_are_told_of_another_authority_before_its_certificate_is_shown() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config::new(dir.path());
+        let address = "0.0.0.0:6443".parse().unwrap();
+        let made = Certificates::set_up(&config, address, None, Arc::new(ring::default_provider())).unwrap();
+        let told = || made.authorities.borrow().front_proxy.clone();
+        let shown = || made.front_proxy.leaf();
+        let (first_told, first_shown) = (told(), shown());
+        let later = OffsetDateTime::now_utc() + Duration::from_secs(3330 * 24 * 3600);
+        made.renew(later).unwrap();
+        assert_ne!(told(), first_told);
+        assert_eq!(shown(), first_shown);
+        let second_told = told();
+        made.renew(later + CHECK_INTERVAL).unwrap();
+        assert_eq!(told(), second_told);
+        assert_ne!(shown(), first_shown);
     }
 }

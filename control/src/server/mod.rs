@@ -202,7 +202,7 @@ async fn start_parts(config: Config) -> Result<Running, StartError> {
 
     let ca_hash = authority.hash();
     let of_aggregator = api.client(Identity::control("kube-aggregator"));
-    aggregator.start(&supervisor, &of_aggregator, api.kinds(), certificates.authorities.clone());
+    aggregator.start(&supervisor, &of_aggregator, api.kinds(), certificates.authorities.subscribe());
     start_tasks(&supervisor, &api, &store, certificates, allocator, network);
     if !is_bootstrapped {
         let (client, config) = (client.clone(), config.clone());
@@ -214,7 +214,8 @@ async fn start_parts(config: Config) -> Result<Running, StartError> {
     let workers = (!config.api_only).then(|| {
         let client_of_controllers = in_cluster("kube-controller-manager");
         let service = KubernetesService::new(&config, advertised).restoring(client_of_controllers.clone());
-        let controllers_config = controllers_config(&config, service, authority, serving_names);
+        let sign_token = api.authorizer().facts().sign_token();
+        let controllers_config = controllers_config(&config, service, authority, serving_names, sign_token);
         let others_changed = api.published().subscribe();
         let controllers =
             Arc::new(controllers::start(client_of_controllers, controllers_config, kinds_changed, others_changed));
@@ -283,6 +284,7 @@ fn controllers_config(
     kubernetes_service: RestoreService,
     authority: Arc<Authority>,
     serving: ServingNames,
+    sign_token: controllers::SignToken,
 ) -> controllers::ControllersConfig {
     let control_names = controllers::ControlNames {
         serving,
@@ -296,6 +298,7 @@ fn controllers_config(
         authority,
         control_names,
         kubernetes_service,
+        sign_token,
         node_monitor_grace_period: config.node_monitor_grace_period,
     }
 }
@@ -328,8 +331,11 @@ fn start_tasks(
     });
     let (quotas, counted_kinds) = (store.clone(), api.kinds().clone());
     supervisor.spawn("resource-quota", move |stop| quota::run(quotas.clone(), counted_kinds.clone(), stop).boxed());
-    let store = store.clone();
-    supervisor.spawn("housekeeping", move |stop| housekeeping::run(store.clone(), stop).boxed());
+    let trimmed = store.clone();
+    supervisor.spawn("housekeeping", move |stop| housekeeping::run(trimmed.clone(), stop).boxed());
+    let (used, secrets) = (api.authorizer().facts().used_secrets().clone(), store.clone());
+    let client = api.client(Identity::control("apiserver"));
+    supervisor.spawn("secret-token-use", move |stop| used.clone().run(secrets.clone(), client.clone(), stop).boxed());
     let health = api.health().clone();
     supervisor.spawn("heartbeat", move |stop| checks::beat(health.clone(), stop).boxed());
 }

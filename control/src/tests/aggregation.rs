@@ -26,7 +26,7 @@ async fn a_namespace_keeps_its_finalizer_until_other_servers_have_emptied_it() {
     for name in ["kube-system", "wardle", "doomed"] {
         create::<Namespace>(&cluster.client, "", json!({"metadata": {"name": name}})).await;
     }
-    let (extension, _, supervisor) = aggregate(&cluster.api).await;
+    let (extension, _, _, supervisor, _authorities) = aggregate(&cluster.api).await;
     extension.manner.lock().flunders.push("left".into());
     // Its Service does not exist yet: nobody can tell what it has.
     post(&cluster, API_SERVICES, api_service(&extension.bundle)).await;

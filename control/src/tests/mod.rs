@@ -6,7 +6,9 @@ mod custom_kinds;
 mod nodes;
 mod roles;
 mod rollouts;
+mod secret_tokens;
 mod services;
+mod volumes;
 mod watches;
 
 use std::{sync::Arc, time::Duration};
@@ -30,7 +32,8 @@ use crate::{
     api::{self, open_store},
     auth::{
         Identity,
-        pki::{Authority, ServingNames},
+        account_token::TokenIssuer,
+        pki::{Authority, ServingNames, TokenKey},
     },
     bootstrap::KubernetesService,
     controllers::{self, ControlNames, Controllers, ControllersConfig},
@@ -68,6 +71,8 @@ impl Cluster {
         let store = open_store(&dir.path().join("store.redb"), &kinds).expect("a store");
         let allocator = Allocator::new("10.96.0.0/12".parse().expect("a network"), 30000..=32767);
         let api = api::Api::new(Arc::new(store), kinds.clone(), allocator, "127.0.0.1:6443");
+        let (key, _) = TokenKey::create().expect("a key");
+        api.authorizer().facts().issue_tokens_by(TokenIssuer::new(key, "https://issuer".into(), "127.0.0.1:6443"));
         let client = api.client(Identity::control("test"));
         for namespace in ["default", "kube-node-lease"] {
             create::<k8s_openapi::api::core::v1::Namespace>(&client, "", json!({"metadata": {"name": namespace}}))
@@ -88,6 +93,7 @@ impl Cluster {
                 cluster_domain: "cluster.local".into(),
                 boot_id: String::new(),
             },
+            sign_token: api.authorizer().facts().sign_token(),
             node_monitor_grace_period: grace,
         };
         let controllers = controllers::start(client.clone(), config, kinds.subscribe(), api.published().subscribe());

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Expired, Key, NAME_INDEX, NAMESPACE_INDEX, Object, Term};
+use super::{Expired, KEY_INDEX, Key, NAME_INDEX, NAMESPACE_INDEX, Object, Term};
 
 /// What a write did to an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +62,8 @@ impl Event {
         let before = self.previous.iter().flat_map(|previous| &previous.header.indexes);
         let own = now.iter().chain(before.filter(|term| !now.contains(term)));
         let header = &self.object.header;
-        let general = [(NAME_INDEX, &*header.name), (NAMESPACE_INDEX, &*header.namespace)];
+        let general =
+            [(NAME_INDEX, &*header.name), (NAMESPACE_INDEX, &*header.namespace), (KEY_INDEX, &*self.key.name)];
         own.map(|Term { index, value }| (&**index, &**value)).chain(general)
     }
 }

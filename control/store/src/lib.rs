@@ -1,7 +1,7 @@
 //! Objects by key and revision: transactions over several keys, consistent lists, and watches.
 //!
 //! ```text
-//! writers ── Transaction ──▶ queue ──▶ committer ──▶ file (one sync for a whole batch)
+//! writers ── Transaction ──▶ queue ──▶ committer ──▶ log (one sync for a whole batch) ─ ─▶ tables
 //!                                         │ durable
 //!                                         ├──▶ Snapshot: what gets and lists read
 //!                                         ├──▶ Topic of each resource: what watches read
@@ -21,13 +21,15 @@
 //! - **history**: recent events in order, bounded by count, bytes and age. A reader that falls behind it is
 //!   [`Expired`].
 //! - **topic**: the history of a resource and its **feeds**, one for each indexed value that somebody watches.
+//! - **log**: the write-ahead log, in which batches become durable; **tables**: the redb database, into which a
+//!   **checkpoint** brings what the log has.
 //! - **quarantine**: rows of the file that this program cannot read, kept aside.
 //!
 //! A write is answered when it is durable, and is visible to reads and watches from then on, never before.
 //!
 //! Files: `transaction` (what writers ask), `object` (an object in memory), `table` and `snapshot` (the state),
 //! `history` and `topic` (the changes), `stats` (counts), `embedded/committer` (the one writer), `embedded/file`
-//! (durability), `embedded/quarantine`. How to inspect it: [`Store::stats`], served under `/metrics` and as the
+//! (durability) over `embedded/write_ahead` and `embedded/tables`, `embedded/quarantine`. How to inspect it: [`Store::stats`], served under `/metrics` and as the
 //! readiness check `store`.
 
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "what panics in a test fails it"))]
@@ -58,8 +60,8 @@ pub use binary::BinaryFrame;
 pub use embedded::{Embedded, OpenError};
 pub use history::{Event, EventType, History};
 pub use object::{
-    Draft, Header, MANAGED_FIELDS, NAME_INDEX, NAMESPACE_INDEX, Object, OwnerReference, RESOURCE_VERSION, StoredCell,
-    Term,
+    Draft, Header, KEY_INDEX, MANAGED_FIELDS, NAME_INDEX, NAMESPACE_INDEX, Object, OwnerReference, RESOURCE_VERSION,
+    StoredCell, Term,
 };
 pub use snapshot::Snapshot;
 pub use stats::{BOUNDS as SYNC_SECONDS_BOUNDS, Histogram, Stats, StoreFault};

@@ -51,6 +51,9 @@ pub struct Term {
 pub const NAME_INDEX: &str = "metadata.name";
 /// The index of all objects' namespaces, for watches alone: lists go by the key, which begins with the namespace.
 pub const NAMESPACE_INDEX: &str = "metadata.namespace";
+/// The index of all objects' keys, for watches alone: a watch of one object by its name does not wake for those of the
+/// same name in other namespaces.
+pub const KEY_INDEX: &str = "metadata.namespace/metadata.name";
 
 /// One entry of `metadata.ownerReferences`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -30,6 +30,8 @@ pub struct Stats {
     pub committing_for: Option<Duration>,
     /// Whether the store no longer takes writes, for good.
     pub closed: bool,
+    /// How many bytes of the write-ahead log's file wait to be brought into the tables.
+    pub log_bytes: u64,
     /// How many watches there are.
     pub watches: u64,
     /// How often a change was told to a watch.
@@ -106,6 +108,8 @@ pub struct Counters {
     pub writes: AtomicU64,
     /// See [`Stats::queued`].
     pub queued: AtomicU64,
+    /// See [`Stats::log_bytes`].
+    pub log_bytes: AtomicU64,
     buckets: [AtomicU64; BOUNDS.len() + 1],
     sum_us: AtomicU64,
     last_error: Mutex<Option<CommitError>>,
@@ -150,6 +154,7 @@ impl Counters {
         stats.failed = read(&self.failed);
         stats.writes = read(&self.writes);
         stats.queued = read(&self.queued);
+        stats.log_bytes = read(&self.log_bytes);
         for (count, bucket) in stats.sync_seconds.counts.iter_mut().zip(&self.buckets) {
             *count = read(bucket);
         }

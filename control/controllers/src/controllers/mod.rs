@@ -21,7 +21,9 @@ mod replica_set;
 mod root_ca;
 mod served;
 mod service_account;
+mod service_account_tokens;
 mod taint_eviction;
+mod volume_protection;
 
 use std::{sync::Arc, time::Duration};
 
@@ -31,8 +33,11 @@ use ipnetwork::Ipv4Network;
 use kube::Client;
 use tokio::sync::watch;
 
-pub use self::certificate_signing::ControlNames;
 use self::served::{Currency, ServedKinds};
+pub use self::{
+    certificate_signing::ControlNames,
+    service_account_tokens::{SignToken, TokenOf},
+};
 use crate::{
     engine::{QueueStats, Recorder, Tasks},
     objects::informers::Informers,
@@ -55,6 +60,8 @@ pub struct ControllersConfig {
     pub kubernetes_service: RestoreService,
     /// What nodes get no serving certificate for.
     pub control_names: ControlNames,
+    /// Signs the tokens in Secrets.
+    pub sign_token: SignToken,
     /// How long a node may miss its Lease before it is NotReady.
     pub node_monitor_grace_period: Duration,
 }
@@ -102,11 +109,13 @@ pub fn start(
     taint_eviction::start(&context, &tasks);
     pod_gc::start(&context, &tasks);
     service_account::start(&context, &tasks);
+    service_account_tokens::start(&context, &tasks);
     root_ca::start(&context, &tasks);
     kubernetes_service::start(&context, &tasks);
     let removed = namespace::start(&context, &tasks);
     garbage_collector::start(&context, &tasks, removed);
     event_ttl::start(&context, &tasks);
+    volume_protection::start(&context, &tasks);
     informers.run(&context.client, &tasks);
     Controllers { tasks, informers }
 }

@@ -10,15 +10,24 @@ use k8s_openapi::{
         apps::v1::{Deployment, ReplicaSet},
         certificates::v1::CertificateSigningRequest,
         coordination::v1::Lease,
-        core::v1::{ConfigMap, Endpoints, Namespace, Node, Pod, Service, ServiceAccount},
+        core::v1::{
+            ConfigMap, Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, Secret, Service,
+            ServiceAccount,
+        },
         discovery::v1::EndpointSlice,
         rbac::v1::ClusterRole,
+        storage::v1::VolumeAttributesClass,
     },
     apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta},
 };
 use kube::{Client, Resource, runtime::watcher};
 
-use super::{owners::controller_of, pod_state::is_finished, replication_controller::as_replica_set};
+use super::{
+    owners::controller_of,
+    pod_state::is_finished,
+    replication_controller::as_replica_set,
+    volume_references::{claim_names, class_of_volume, classes_of_claim},
+};
 use crate::engine::{Informer, Tasks, watch::everything};
 
 /// Where nodes renew their Leases.
@@ -57,6 +66,14 @@ pub struct Informers {
     pub signing_requests: Arc<Informer<CertificateSigningRequest>>,
     /// All of the cluster.
     pub cluster_roles: Arc<Informer<ClusterRole>>,
+    /// Only those that hold tokens of ServiceAccounts, indexed by account.
+    pub token_secrets: Arc<Informer<Secret>>,
+    /// Read by the controllers that protect what is in use, as the two that follow.
+    pub claims: Arc<Informer<PersistentVolumeClaim>>,
+    /// Indexed by the class that they name.
+    pub volumes: Arc<Informer<PersistentVolume>>,
+    /// All of the cluster.
+    pub attributes_classes: Arc<Informer<VolumeAttributesClass>>,
 }
 
 impl Informers {
@@ -77,6 +94,10 @@ impl Informers {
             deployments: Informer::new(Some(deployment_index)),
             signing_requests: Informer::new(Some(signing_request_index)),
             cluster_roles: Informer::new(None),
+            token_secrets: Informer::new(Some(token_secret_index)),
+            claims: Informer::new(Some(claim_index)),
+            volumes: Informer::new(Some(volume_index)),
+            attributes_classes: Informer::new(None),
         }
     }
 
@@ -98,6 +119,11 @@ impl Informers {
         follow(tasks, &self.deployments, Api::all(client.clone()), everything());
         follow(tasks, &self.signing_requests, Api::all(client.clone()), everything());
         follow(tasks, &self.cluster_roles, Api::all(client.clone()), everything());
+        let tokens = watcher::Config::default().fields("type=kubernetes.io/service-account-token");
+        follow(tasks, &self.token_secrets, Api::all(client.clone()), tokens);
+        follow(tasks, &self.claims, Api::all(client.clone()), everything());
+        follow(tasks, &self.volumes, Api::all(client.clone()), everything());
+        follow(tasks, &self.attributes_classes, Api::all(client.clone()), everything());
     }
 
     /// The state of every informer.
@@ -120,6 +146,10 @@ impl Informers {
             InformerStatus::of(&self.deployments),
             InformerStatus::of(&self.signing_requests),
             InformerStatus::of(&self.cluster_roles),
+            InformerStatus::of(&self.token_secrets),
+            InformerStatus::of(&self.claims),
+            InformerStatus::of(&self.volumes),
+            InformerStatus::of(&self.attributes_classes),
         ]
     }
 }
@@ -191,10 +221,26 @@ fn pod_index(pod: &Pod) -> Vec<String> {
     if is_finished(pod) {
         names.push(FINISHED.into());
     }
+    names.extend(claim_names(pod).map(|claim| using_claim(namespace, &claim)));
     for (key, value) in pod.metadata.labels.iter().flatten() {
         names.push(labelled(namespace, key, value));
     }
     names
+}
+
+fn token_secret_index(secret: &Secret) -> Vec<String> {
+    let namespace = secret.metadata.namespace.as_deref().unwrap_or_default();
+    let annotations = secret.metadata.annotations.as_ref();
+    let account = annotations.and_then(|all| all.get("kubernetes.io/service-account.name"));
+    account.map(|account| of_account(namespace, account)).into_iter().collect()
+}
+
+fn claim_index(claim: &PersistentVolumeClaim) -> Vec<String> {
+    classes_of_claim(claim).iter().map(|class| naming_attributes_class(class)).collect()
+}
+
+fn volume_index(volume: &PersistentVolume) -> Vec<String> {
+    class_of_volume(volume).iter().map(|class| naming_attributes_class(class)).collect()
 }
 
 fn replica_set_index(set: &ReplicaSet) -> Vec<String> {
@@ -264,6 +310,21 @@ pub const FINISHED: &str = "finished";
 /// Index name of the pods bound to a node.
 pub fn on_node(node: &str) -> String {
     format!("node:{node}")
+}
+
+/// Index name of the Secrets with tokens of an account.
+pub fn of_account(namespace: &str, account: &str) -> String {
+    format!("account:{namespace}/{account}")
+}
+
+/// Index name of the pods of a namespace whose volumes name a claim.
+pub fn using_claim(namespace: &str, claim: &str) -> String {
+    format!("claim:{namespace}/{claim}")
+}
+
+/// Index name of the volumes and claims that name a VolumeAttributesClass.
+pub fn naming_attributes_class(class: &str) -> String {
+    format!("attributes-class:{class}")
 }
 
 /// Index name of the pods of a namespace with one label.

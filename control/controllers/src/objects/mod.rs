@@ -6,3 +6,4 @@ pub mod owners;
 pub mod pod_state;
 pub mod replication_controller;
 pub mod taints;
+pub mod volume_references;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{claims, limits::Scope, pods, services};
+use super::{claims, device_claims, limits::Scope, pods, services};
 use crate::{
     admission::{Request, amounts::Amounts},
     kinds::quantity::Quantity,
@@ -20,6 +20,8 @@ pub enum Evaluator {
     Services,
     /// By the storage that they ask for.
     Claims,
+    /// By the devices that they ask for.
+    DeviceClaims,
     /// By how many there are, under each of these names.
     Count(Vec<String>),
 }
@@ -61,6 +63,7 @@ impl Evaluator {
             "pods" => Some(Self::Pods),
             "services" => Some(Self::Services),
             "persistentvolumeclaims" => Some(Self::Claims),
+            device_claims::RESOURCE => Some(Self::DeviceClaims),
             resource if IGNORED.contains(&resource) => None,
             resource => {
                 let old = OLD_NAMES.contains(&resource).then(|| resource.to_owned());
@@ -77,6 +80,8 @@ impl Evaluator {
             Some("services")
         } else if claims::measures(name) {
             Some("persistentvolumeclaims")
+        } else if device_claims::measures(name) {
+            Some(device_claims::RESOURCE)
         } else if OLD_NAMES.contains(&name) {
             Some(name)
         } else {
@@ -90,6 +95,7 @@ impl Evaluator {
             Self::Pods => pods::measures(name),
             Self::Services => services::measures(name),
             Self::Claims => claims::measures(name),
+            Self::DeviceClaims => device_claims::measures(name),
             Self::Count(names) => names.iter().any(|own| own == name),
         }
     }
@@ -101,7 +107,7 @@ impl Evaluator {
         match (self, request.subresource) {
             (Self::Pods, None) => !update || pods::is_terminating(object) != pods::is_terminating(old),
             (Self::Pods, Some("resize")) => update,
-            (Self::Services | Self::Claims, None) => true,
+            (Self::Services | Self::Claims | Self::DeviceClaims, None) => true,
             (Self::Claims, Some("status")) => claims::status_differs(object, old),
             (Self::Count(_), None) => !update,
             _ => false,
@@ -114,6 +120,7 @@ impl Evaluator {
             Self::Pods => pods::measure(object),
             Self::Services => services::measure(object),
             Self::Claims => claims::measure(object),
+            Self::DeviceClaims => device_claims::measure(object),
             Self::Count(names) => {
                 let one = |name: &String| (name.clone(), Quantity::of_units(1));
                 Measure { stored: names.iter().map(one).collect(), ..Measure::default() }
@@ -157,6 +164,8 @@ mod tests {
             ("count/pods", Some("pods")),
             ("services.nodeports", Some("services")),
             ("gold.storageclass.storage.k8s.io/requests.storage", Some("persistentvolumeclaims")),
+            ("gpu.deviceclass.resource.k8s.io/devices", Some("resourceclaims.resource.k8s.io")),
+            ("count/resourceclaims.resource.k8s.io", Some("resourceclaims.resource.k8s.io")),
             ("secrets", Some("secrets")),
             ("count/secrets", Some("secrets")),
             ("count/deployments.apps", Some("deployments.apps")),

@@ -15,7 +15,7 @@
 //! | file | what it decides |
 //! |---|---|
 //! | `limits` | what a ResourceQuota says |
-//! | `measure` | what an object takes, by `pods`, `services`, `claims`, or by count |
+//! | `measure` | what an object takes, by `pods`, `services`, `claims`, `device_claims`, or by count |
 //! | `charge` | what a write is charged, and why it is refused |
 //! | `recount` | what the status must be |
 //! | `watch` | when it is counted anew |
@@ -25,6 +25,7 @@
 
 mod charge;
 mod claims;
+mod device_claims;
 mod limits;
 mod measure;
 mod pods;

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    KIND, RESOURCE, claims,
+    KIND, RESOURCE, claims, device_claims,
     limits::Quota,
     measure::{Evaluator, Measure},
     parse, pods,
@@ -49,6 +49,7 @@ struct Counter {
     pods: Readings<Measure>,
     services: Readings<Measure>,
     claims: Readings<Measure>,
+    device_claims: Readings<Measure>,
     /// By resource: of the quotas, and of all that they measure.
     watches: HashMap<String, Subscription>,
     /// Namespaces whose quotas are to be counted.
@@ -67,6 +68,7 @@ impl Counter {
             pods: Readings::new("pods", pods::measure),
             services: Readings::new("services", services::measure),
             claims: Readings::new("persistentvolumeclaims", claims::measure),
+            device_claims: Readings::new(device_claims::RESOURCE, device_claims::measure),
             watches: HashMap::new(),
             stale: BTreeSet::new(),
             delayed: BTreeMap::new(),
@@ -288,6 +290,7 @@ impl Counter {
             "pods" => measured(&self.pods),
             "services" => measured(&self.services),
             "persistentvolumeclaims" => measured(&self.claims),
+            device_claims::RESOURCE => measured(&self.device_claims),
             resource => {
                 self.kinds.snapshot().by_resource(resource)?;
                 let count = snapshot.list(resource, &prefix, None).count();

@@ -1,6 +1,13 @@
 //! An extension API server with real TLS, which wants to see the certificate of the front proxy.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc};
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use axum::body::Body;
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -56,6 +63,8 @@ pub struct ExtensionServer {
     pub manner: Arc<Mutex<Manner>>,
     /// How many watches are under way.
     pub watches: watch::Sender<usize>,
+    /// How many connections there were.
+    pub connections: Arc<AtomicUsize>,
 }
 
 #[derive(Clone)]
@@ -89,11 +98,14 @@ impl ExtensionServer {
             got: Arc::default(),
             manner: Arc::default(),
             watches: watch::Sender::new(0),
+            connections: Arc::default(),
         };
+        let connections = server.connections.clone();
         let (got, manner, watches) = (server.got.clone(), server.manner.clone(), server.watches.clone());
         let acceptor = TlsAcceptor::from(Arc::new(config));
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
+                connections.fetch_add(1, Ordering::SeqCst);
                 let shared =
                     Shared { got: got.clone(), manner: manner.clone(), watches: watches.clone(), client: None };
                 tokio::spawn(serve(acceptor.clone(), stream, shared));

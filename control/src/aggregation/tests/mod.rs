@@ -40,11 +40,13 @@ struct Setting {
     server: Server,
     extension: ExtensionServer,
     authority: Authority,
+    aggregator: Aggregator,
     supervisor: Supervisor,
+    authorities: watch::Sender<Authorities>,
 }
 
 /// Has `api` aggregate, with an extension server wherever Services lead.
-pub async fn aggregate(api: &Api) -> (ExtensionServer, Authority, Supervisor) {
+pub async fn aggregate(api: &Api) -> (ExtensionServer, Authority, Aggregator, Supervisor, watch::Sender<Authorities>) {
     let now = OffsetDateTime::now_utc();
     let (authority, _) = Authority::create_named("front-proxy", now).unwrap();
     let subject = CertificateSubject { common_name: FRONT_PROXY_CLIENT.into(), ..CertificateSubject::default() };
@@ -56,9 +58,10 @@ pub async fn aggregate(api: &Api) -> (ExtensionServer, Authority, Supervisor) {
     api.aggregate_through(aggregator.clone());
     let supervisor = Supervisor::default();
     let pem = authority.certificate_pem().to_owned();
-    let authorities = Authorities { clients: pem.clone(), front_proxy: pem };
-    aggregator.start(&supervisor, &api.client(Identity::control("test")), api.kinds(), authorities);
-    (extension, authority, supervisor)
+    let authorities = watch::Sender::new(Authorities { clients: pem.clone(), front_proxy: pem });
+    let client = api.client(Identity::control("test"));
+    aggregator.start(&supervisor, &client, api.kinds(), authorities.subscribe());
+    (extension, authority, aggregator, supervisor, authorities)
 }
 
 /// The Service of the extension server in the namespace `wardle`, and its endpoint; with the paths that make them.
@@ -90,8 +93,8 @@ impl Setting {
             let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
             assert_eq!(server.post("/api/v1/namespaces", object).await.code, 201);
         }
-        let (extension, authority, supervisor) = aggregate(&server.api).await;
-        Self { server, extension, authority, supervisor }
+        let (extension, authority, aggregator, supervisor, authorities) = aggregate(&server.api).await;
+        Self { server, extension, authority, aggregator, supervisor, authorities }
     }
 
     /// With the Service, its endpoint and the APIService, which has become available.
@@ -264,6 +267,28 @@ async fn a_server_that_cannot_prove_who_it_is_gets_no_request() {
     };
     let text = tokio::time::timeout(Duration::from_secs(20), refused).await.expect("refused");
     assert_eq!(text, "unable to load root certificates: unable to parse bytes as PEM block\n");
+    setting.stop().await;
+}
+
+#[tokio::test]
+async fn checks_of_a_server_go_over_connections_that_are_kept() {
+    let setting = Setting::available().await;
+    let aggregator = &setting.aggregator;
+    let backend = aggregator.backend(GROUP, "v1alpha1").unwrap();
+    let connections = || setting.extension.connections.load(std::sync::atomic::Ordering::SeqCst);
+    aggregator.availability(&backend).await;
+    let before = connections();
+    for _ in 0..20 {
+        assert_eq!(aggregator.availability(&backend).await.reason, "Passed");
+    }
+    assert!(connections() - before < 10, "{} for 20 checks", connections() - before);
+    let path = format!("{API_SERVICES}/{NAME}");
+    setting.server.merge(&path, json!({"metadata": {"labels": {"a": "b"}}})).await;
+    let read_again = aggregator.backend(GROUP, "v1alpha1").unwrap();
+    assert!(!Arc::ptr_eq(&backend, &read_again));
+    let before = connections();
+    assert_eq!(aggregator.availability(&read_again).await.reason, "Passed");
+    assert!(connections() - before < 5, "another revision of the APIService keeps them");
     setting.stop().await;
 }
 

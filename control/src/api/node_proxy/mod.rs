@@ -11,6 +11,7 @@ mod log_source;
 mod log_websocket;
 mod pod_network;
 mod pod_streams;
+mod pod_subnets;
 #[cfg(test)]
 mod stream_tests;
 mod upgrade;

@@ -1,20 +1,17 @@
 //! Connections of the control service into the cluster: to pods through the agents of their nodes, since the control
 //! service's own host need not be a node and has no route to pods then; to everything else by its own host.
 
-use std::{
-    io,
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-};
+use std::{io, net::SocketAddr, sync::Arc};
 
 use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::Node;
-use serde::Deserialize;
 
 use super::{
     Agents,
     agent::{AgentAddress, AgentError},
-    agent_address, decoded, with_sources,
+    agent_address, decoded,
+    pod_subnets::PodSubnets,
+    with_sources,
 };
 use crate::{
     store::{Snapshot, Store},
@@ -24,13 +21,14 @@ use crate::{
 /// The network that webhooks and extension API servers are in.
 pub struct PodNetwork {
     store: Arc<dyn Store>,
+    subnets: PodSubnets,
     agents: Agents,
 }
 
 impl PodNetwork {
     /// `store` holds the Nodes, whose pod subnets say where a pod is.
     pub fn new(store: Arc<dyn Store>, agents: Agents) -> Self {
-        Self { store, agents }
+        Self { subnets: PodSubnets::new(store.clone()), store, agents }
     }
 }
 
@@ -47,10 +45,10 @@ impl Dial for PodNetwork {
 
     fn connect(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Stream>> {
         Box::pin(async move {
-            let node = node_of_pod(&self.store.snapshot(), address.ip());
-            let Some(agent) = node.transpose().map_err(io::Error::other)? else {
+            let Some(node) = self.subnets.node_of(address.ip()) else {
                 return Network.connect(address).await;
             };
+            let agent = agent_of(&self.store.snapshot(), &node).map_err(io::Error::other)?;
             match self.agents.connect_to_pod(&agent, address).await {
                 Ok(Ok(stream)) => Ok(Stream::Node(stream)),
                 // An older agent, a kubelet, or one that is being started again: this host may have a route of its own.
@@ -63,34 +61,12 @@ impl Dial for PodNetwork {
     }
 }
 
-/// What says which pods a node has; all else of a Node is passed over unread.
-#[derive(Deserialize)]
-struct Subnets {
-    #[serde(default)]
-    spec: SubnetsSpec,
-}
-
-#[derive(Default, Deserialize)]
-struct SubnetsSpec {
-    #[serde(default, rename = "podCIDR")]
-    pod_cidr: String,
-    #[serde(default, rename = "podCIDRs")]
-    pod_cidrs: Vec<String>,
-}
-
-/// The agent of the node whose pod subnet has the address. `None` where it is no pod's; an error where the node does
-/// not say where its agent is.
-fn node_of_pod(snapshot: &Snapshot, address: IpAddr) -> Option<Result<AgentAddress, String>> {
-    let address = address.to_canonical();
-    let has = |cidr: &String| cidr.parse().is_ok_and(|network: ipnetwork::IpNetwork| network.contains(address));
-    let (name, node) = snapshot.list("nodes", "", None).find(|(_, node)| {
-        let subnets: Option<Subnets> = serde_json::from_slice(node.json()).ok();
-        subnets.is_some_and(|Subnets { spec }| has(&spec.pod_cidr) || spec.pod_cidrs.iter().any(has))
-    })?;
-    let agent = decoded::<Node>(node.json())
-        .map_err(|error| format!("node {name:?}: {error}"))
-        .and_then(|node| agent_address(name, &node, None).map_err(|status| status.message));
-    Some(agent)
+/// Where the agent of a node is; an error where its Node does not say so.
+fn agent_of(snapshot: &Snapshot, name: &str) -> Result<AgentAddress, String> {
+    // A node that was deleted in this moment.
+    let node = snapshot.get("nodes", name).ok_or_else(|| format!("node {name:?} not found"))?;
+    let node: Node = decoded(node.json()).map_err(|error| format!("node {name:?}: {error}"))?;
+    agent_address(name, &node, None).map_err(|status| status.message)
 }
 
 #[cfg(test)]
@@ -104,26 +80,19 @@ mod tests {
     };
 
     #[test]
-    fn a_pod_is_on_the_node_whose_subnet_has_its_address() {
+    fn the_agent_of_a_node_is_where_its_node_says() {
         let mut snapshot = Snapshot::default();
         let internal = |address: &serde_json::Value| json!({"type": "InternalIP", "address": address});
-        for (name, spec, addresses) in [
-            ("a", json!({"podCIDR": "10.244.0.0/24", "podCIDRs": ["10.244.0.0/24"]}), json!(["192.0.2.10"])),
-            ("b", json!({"podCIDR": "10.244.1.0/24"}), json!(["192.0.2.11"])),
-            ("c", json!({"podCIDRs": ["10.244.2.0/24"]}), json!([])),
-            ("d", json!({}), json!(["192.0.2.13"])),
-        ] {
+        for (name, addresses) in [("b", json!(["192.0.2.11"])), ("c", json!([]))] {
             let addresses: Vec<_> = addresses.as_array().unwrap().iter().map(internal).collect();
-            let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}, "spec": spec,
+            let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name},
                 "status": {"addresses": addresses, "daemonEndpoints": {"kubeletEndpoint": {"Port": 7000}}}});
             let object = Arc::new(Object::new(encode::unserved(&node), 1, EventType::Added));
             snapshot.load(Key { resource: "nodes".into(), name: name.into() }, object);
         }
-        let of = |address: &str| node_of_pod(&snapshot, address.parse().unwrap());
-        let agent = of("10.244.1.9").unwrap().unwrap();
+        let agent = agent_of(&snapshot, "b").unwrap();
         assert_eq!((&*agent.node, agent.ip, agent.port), ("b", "192.0.2.11".parse().unwrap(), 7000));
-        assert_eq!(of("::ffff:10.244.0.9").unwrap().unwrap().node, "a");
-        assert!(of("10.244.2.1").unwrap().unwrap_err().contains("InternalIP"));
-        assert!(of("10.244.3.1").is_none() && of("192.0.2.10").is_none() && of("2001:db8::1").is_none());
+        assert!(agent_of(&snapshot, "c").unwrap_err().contains("InternalIP"));
+        assert_eq!(agent_of(&snapshot, "d").unwrap_err(), "node \"d\" not found");
     }
 }

@@ -32,7 +32,7 @@ pub async fn list(api: &Api, call: &Call) -> Result<Response, Status> {
     check(call)?;
     let place = api.resource(&call.target)?;
     match select(api, call, &place).await {
-        Ok((objects, metadata)) => answer_list(call, &objects, &metadata).await,
+        Ok((objects, metadata)) => answer_list(call, objects, &metadata).await,
         Err(NoState::Refused(status)) => Err(status),
         Err(NoState::Inconsistent(status, token)) => Ok(expired(&status, &token)),
     }
@@ -66,7 +66,7 @@ pub(in crate::api) async fn select(
 pub async fn list_computed(call: &Call, snapshot: &Snapshot, place: &StorageLocation) -> Result<Response, Status> {
     check(call)?;
     let page = page(snapshot, place, call, None, None);
-    answer_list(call, &page.objects, &json!({"resourceVersion": snapshot.revision.to_string()})).await
+    answer_list(call, page.objects, &json!({"resourceVersion": snapshot.revision.to_string()})).await
 }
 
 fn check(call: &Call) -> Result<(), Status> {
@@ -81,12 +81,12 @@ fn check(call: &Call) -> Result<(), Status> {
 /// The answer with these objects as a list, in the form that the client takes.
 pub(in crate::api) async fn answer_list(
     call: &Call,
-    objects: &[Arc<Object>],
+    objects: Vec<Arc<Object>>,
     metadata: &Value,
 ) -> Result<Response, Status> {
     let kind = &call.target.kind;
     if call.accepted.encoding == Encoding::Protobuf {
-        let body = conversion::read(kind, || protobuf(call, objects, metadata)).await?;
+        let body = conversion::read(kind, || protobuf(call, &objects, metadata)).await?;
         let body = body.map_err(|error| Status::internal(format!("cannot encode the list: {error}")))?;
         return Ok(response::encoded(StatusCode::OK, Encoding::Protobuf, body));
     }
@@ -94,10 +94,10 @@ pub(in crate::api) async fn answer_list(
     let is_encoded_later =
         call.accepted.encoding != Encoding::Json || call.accepted.pretty || call.info.pretty || call.info.gzip;
     if is_shown_as_stored && !is_encoded_later {
-        let text = ListText::new(call, objects.to_vec(), metadata);
+        let text = ListText::new(call, objects, metadata);
         return Ok(response::streamed(StatusCode::OK, ListBody::new(text)));
     }
-    let text = conversion::read(kind, || ListText::new(call, objects.to_vec(), metadata).whole()).await?;
+    let text = conversion::read(kind, || ListText::whole(call, &objects, metadata)).await?;
     Ok(response::json(StatusCode::OK, text))
 }
 

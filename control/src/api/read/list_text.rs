@@ -50,13 +50,19 @@ impl ListText {
         Self { kind, objects: objects.into_iter(), form, rows, metadata, stage: Stage::Start }
     }
 
-    /// All of it.
-    pub fn whole(mut self) -> Vec<u8> {
-        let size = self.objects.as_slice().iter().map(|object| object.size()).sum::<usize>();
+    /// All of the text at once. It may be made more than once of the same objects.
+    pub fn whole(call: &Call, objects: &[Arc<Object>], metadata: &Value) -> Vec<u8> {
+        let text = Self::new(call, Vec::new(), metadata);
+        let size = objects.iter().map(|object| object.size()).sum::<usize>();
         let mut out = Vec::with_capacity(size.saturating_add(4096));
-        while self.stage != Stage::Ended {
-            self.write(&mut out, usize::MAX);
+        text.begin(&mut out);
+        for (n, object) in objects.iter().enumerate() {
+            if n > 0 {
+                out.push(b',');
+            }
+            text.item(&mut out, object);
         }
+        text.end(&mut out);
         out
     }
 
@@ -68,10 +74,7 @@ impl ListText {
         }
         while out.len() < enough {
             let Some(object) = self.objects.next() else {
-                match self.rows {
-                    Some(_) => table::end(out),
-                    None => out.extend_from_slice(b"]}\n"),
-                }
+                self.end(out);
                 self.stage = Stage::Ended;
                 return;
             };
@@ -95,6 +98,13 @@ impl ListText {
         let metadata = &self.metadata;
         let start = format!(r#"{{"kind":"{list_kind}","apiVersion":"{version}","metadata":{metadata},"items":["#);
         out.extend_from_slice(start.as_bytes());
+    }
+
+    fn end(&self, out: &mut Vec<u8>) {
+        match self.rows {
+            Some(_) => table::end(out),
+            None => out.extend_from_slice(b"]}\n"),
+        }
     }
 
     fn item(&self, out: &mut Vec<u8>, object: &Object) {

@@ -31,7 +31,7 @@ use crate::{
     definitions::conversion,
     kinds::{Kind, Storage},
     request::{accept::MetaVersion, selector::FieldSelector},
-    store::{NAME_INDEX, NAMESPACE_INDEX, Object},
+    store::{KEY_INDEX, NAME_INDEX, NAMESPACE_INDEX, Object},
 };
 
 /// The JSON text of an object as the served kind shows it: the stored bytes, unless it is stored as another kind.
@@ -84,9 +84,20 @@ fn indexed<'a>(call: &'a Call, fields: &'a FieldSelector, stored: &'a Kind) -> O
     name.or_else(|| stored.indexed.iter().find_map(|index| Some((&**index, fields.exact(index)?))))
 }
 
-/// The same for a watch, which is told the changes of one namespace alone, too.
-fn watched<'a>(call: &'a Call, fields: &'a FieldSelector, stored: &'a Kind) -> Option<(&'a str, &'a str)> {
-    indexed(call, fields, stored).or_else(|| Some((NAMESPACE_INDEX, namespace(call, fields)?)))
+/// The same for a watch, which is told the changes of one object or of one namespace alone, too.
+fn watched<'a>(
+    call: &'a Call,
+    fields: &'a FieldSelector,
+    stored: &'a Kind,
+) -> Option<(&'a str, std::borrow::Cow<'a, str>)> {
+    let namespace = namespace(call, fields);
+    match indexed(call, fields, stored) {
+        Some((NAME_INDEX, name)) if let Some(namespace) = namespace => {
+            Some((KEY_INDEX, format!("{namespace}/{name}").into()))
+        }
+        Some((index, value)) => Some((index, value.into())),
+        None => Some((NAMESPACE_INDEX, namespace?.into())),
+    }
 }
 
 /// The one namespace that a request can select objects of, if it names one.

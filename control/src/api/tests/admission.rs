@@ -84,6 +84,31 @@ async fn a_quota_counts_objects_of_a_kind_as_soon_as_that_is_served() {
 }
 
 #[tokio::test]
+async fn a_quota_limits_the_devices_of_a_class() {
+    const CLAIMS: &str = "/apis/resource.k8s.io/v1/namespaces/default/resourceclaims";
+    let server = counting().await;
+    let (count, devices) = ("count/resourceclaims.resource.k8s.io", "gpu.deviceclass.resource.k8s.io/devices");
+    limit(&server, "q", json!({"hard": {count: "5", devices: "3"}})).await;
+    until(&server, "q", |status| status["used"][devices] == "0").await;
+    let claim = |name: &str, count: i64| {
+        let request = json!({"name": "r", "exactly": {"deviceClassName": "gpu", "count": count}});
+        json!({"apiVersion": "resource.k8s.io/v1", "kind": "ResourceClaim", "metadata": {"name": name},
+            "spec": {"devices": {"requests": [request]}}})
+    };
+    let made = server.post(CLAIMS, claim("a", 2)).await;
+    assert_eq!(made.code, 201, "{}", made.text);
+    let refused = server.post(CLAIMS, claim("b", 2)).await;
+    let words = format!(
+        "resourceclaims.resource.k8s.io \"b\" is forbidden: exceeded quota: q, requested: {devices}=2, used: \
+         {devices}=2, limited: {devices}=3"
+    );
+    assert_eq!((refused.code, refused.message()), (403, words.as_str()));
+    assert_eq!(server.delete(&format!("{CLAIMS}/a"), json!({})).await.code, 200);
+    until(&server, "q", |status| status["used"][devices] == "0" && status["used"][count] == "0").await;
+    assert_eq!(server.post(CLAIMS, claim("b", 2)).await.code, 201);
+}
+
+#[tokio::test]
 async fn a_quota_is_charged_with_the_write_and_replenished_by_the_deletion() {
     let server = counting().await;
     limit(&server, "q", json!({"hard": {"pods": "2", "requests.cpu": "1", "secrets": "1"}})).await;

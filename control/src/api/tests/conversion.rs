@@ -1,12 +1,16 @@
 //! Custom resources whose versions a webhook converts, over TLS.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use futures::StreamExt;
+use http::{Method, header};
 use serde_json::{Value, json};
 
 use super::{
-    Server,
+    Answer, Server,
     custom_resources::{DEFINITIONS, WIDGETS, definition, version, widget},
     watches::frames_of,
 };
@@ -148,4 +152,112 @@ async fn a_change_is_converted_once_for_all_watchers_of_a_version() {
     assert!(all.into_iter().all(|frame| frame.unwrap()["object"]["spec"]["width"] == 2));
     assert_eq!(calls(), 2, "the change");
     assert_eq!(webhook.connections.load(std::sync::atomic::Ordering::SeqCst), 1, "the connection is kept");
+}
+
+/// Applies a widget of `apiVersion` `version` as `manager`.
+async fn apply(server: &Server, path: &str, version: &str, manager: &str, spec: Value) -> Answer {
+    let config = json!({"apiVersion": version, "kind": "Widget", "metadata": {"name": "a"}, "spec": spec});
+    let content_type = (header::CONTENT_TYPE.as_str(), "application/apply-patch+yaml");
+    let path = format!("{path}/a?fieldManager={manager}");
+    server.call(Method::PATCH, &path, &[content_type], config.to_string()).await
+}
+
+/// Each manager of an object: its name, the version that it used, and what it owns.
+fn managers(object: &Value) -> Vec<(String, String, Value)> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let entries = object["metadata"]["managedFields"].as_array().unwrap();
+    let mut all: Vec<_> = entries
+        .iter()
+        .map(|entry| (text(&entry["manager"]), text(&entry["apiVersion"]), entry["fieldsV1"]["f:spec"].clone()))
+        .collect();
+    all.sort_by(|a, b| a.0.cmp(&b.0));
+    all
+}
+
+#[tokio::test]
+async fn managers_apply_in_the_versions_that_they_know() {
+    const V1: &str = "example.com/v1";
+    const V2: &str = "example.com/v2";
+    let server = Server::with_definitions().await;
+    let webhook = webhook().await;
+    let mut defined = converted(&webhook, "v1");
+    for at in [0, 1] {
+        let properties = &mut defined["spec"]["versions"][at]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+        properties["properties"]["color"] = json!({"type": "string"});
+    }
+    server.define(defined).await;
+    let owner = |name: &str, version: &str, fields: Value| (name.to_owned(), version.to_owned(), fields);
+
+    let created = apply(&server, NEWER, V2, "new", json!({"width": 4})).await;
+    assert_eq!((created.code, &created.json["spec"]), (201, &json!({"width": 4})), "{}", created.text);
+    assert_eq!(managers(&created.json), [owner("new", V2, json!({"f:width": {}}))]);
+    let both = apply(&server, WIDGETS, V1, "old", json!({"color": "red", "size": 4})).await;
+    assert_eq!((both.code, &both.json["spec"]), (200, &json!({"size": 4, "color": "red"})), "{}", both.text);
+
+    // The same field, by its name in each version.
+    let refused = apply(&server, WIDGETS, V1, "old", json!({"color": "red", "size": 5})).await;
+    assert_eq!(refused.code, 409, "{}", refused.text);
+    assert!(refused.message().contains("conflict with \"new\": .spec.width"), "{}", refused.text);
+    // An update in one version takes the field from those who own it in the other.
+    let updated = server.merge(&format!("{WIDGETS}/a"), json!({"spec": {"size": 6}})).await;
+    assert_eq!(updated.json["spec"], json!({"size": 6, "color": "red"}), "{}", updated.text);
+    let owners = managers(&updated.json);
+    assert!(!owners.iter().any(|(name, ..)| name == "new"), "{owners:?}");
+    assert!(owners.contains(&owner("old", V1, json!({"f:color": {}}))), "{owners:?}");
+
+    // What a manager no longer names goes, in whatever version it named it the last time.
+    let renamed = apply(&server, NEWER, V2, "old", json!({"width": 6})).await;
+    assert_eq!((renamed.code, &renamed.json["spec"]), (200, &json!({"width": 6})), "{}", renamed.text);
+    assert!(managers(&renamed.json).contains(&owner("old", V2, json!({"f:width": {}}))));
+
+    // The schema of the version that is applied holds.
+    let refused = apply(&server, NEWER, V2, "old&force=true", json!({"width": 10})).await;
+    assert_eq!(refused.code, 422, "{}", refused.text);
+}
+
+#[tokio::test]
+async fn an_update_is_stored_in_the_storage_version_of_now() {
+    let server = Server::with_definitions().await;
+    let webhook = webhook().await;
+    server.define(converted(&webhook, "v1")).await;
+    assert_eq!(server.post(WIDGETS, widget("a", json!({"size": 4}))).await.code, 201);
+    let path = format!("{DEFINITIONS}/widgets.example.com");
+    let mut changed = server.get(&path).await.json;
+    changed["spec"]["versions"] = versions("v2");
+    assert_eq!(server.put(&path, changed).await.code, 200);
+    let stored = |object: &Value| object["status"]["storedVersions"] == json!(["v1", "v2"]);
+    server.wait(&path, "stored in both versions", stored).await;
+
+    let applied = apply(&server, NEWER, "example.com/v2", "m", json!({"width": 4})).await;
+    assert_eq!((applied.code, &applied.json["spec"]), (200, &json!({"width": 4})), "{}", applied.text);
+    assert_eq!(server.merge(&format!("{WIDGETS}/a"), json!({"spec": {"size": 7}})).await.code, 200);
+    for (path, spec) in [(WIDGETS, json!({"size": 7})), (NEWER, json!({"width": 7}))] {
+        let read = server.get(&format!("{path}/a")).await;
+        assert_eq!(read.json["spec"], spec, "{}", read.text);
+    }
+    let key = "default/a";
+    let stored = server.api.store().snapshot().get("widgets.example.com", key).unwrap().clone();
+    let stored: Value = serde_json::from_slice(stored.json()).unwrap();
+    assert_eq!((&stored["apiVersion"], &stored["spec"]), (&json!("example.com/v2"), &json!({"width": 7})));
+}
+
+#[tokio::test]
+async fn an_object_is_written_without_an_account_where_its_managers_versions_cannot_be_converted() {
+    let server = Server::with_definitions().await;
+    let is_away = Arc::new(AtomicBool::new(false));
+    let away = is_away.clone();
+    let answering: Answering = Arc::new(move |_, review| {
+        let code = if away.load(Ordering::SeqCst) { 503 } else { 200 };
+        Box::pin(std::future::ready((code, answer(&review))))
+    });
+    let webhook = TestServer::start(&["localhost"], answering).await;
+    server.define(converted(&webhook, "v1")).await;
+    assert_eq!(apply(&server, NEWER, "example.com/v2", "m", json!({"width": 4})).await.code, 201);
+    is_away.store(true, Ordering::SeqCst);
+    let written = server.merge(&format!("{WIDGETS}/a"), json!({"spec": {"size": 5}})).await;
+    assert_eq!((written.code, &written.json["spec"]["size"]), (200, &json!(5)), "{}", written.text);
+    assert_eq!(written.json["metadata"]["managedFields"], Value::Null);
+    let refused = apply(&server, NEWER, "example.com/v2", "m", json!({"width": 4})).await;
+    assert_eq!(refused.code, 500, "{}", refused.text);
+    assert!(refused.message().contains("conversion webhook for example.com"), "{}", refused.text);
 }

@@ -358,3 +358,40 @@ async fn objects_are_whole_right_after_a_restart() {
     let table = server.get_as(WIDGETS, "application/json;as=Table;g=meta.k8s.io;v=v1").await;
     assert_eq!(table.json["rows"][0]["cells"], json!(["a", 3]));
 }
+
+#[tokio::test]
+async fn an_object_is_of_the_version_asked_for_while_the_storage_version_changes() {
+    let server = Server::with_definitions().await;
+    let versions = |storage: &str| -> Value {
+        let version = |name: &str| {
+            let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+            json!({"name": name, "served": true, "storage": name == storage, "schema": {"openAPIV3Schema": schema}})
+        };
+        json!([version("v1"), version("v2")])
+    };
+    let mut definition = plain();
+    definition["spec"]["versions"] = versions("v1");
+    let path = format!("{DEFINITIONS}/{}", definition["metadata"]["name"].as_str().unwrap());
+    server.define(definition).await;
+    for count in 0..300 {
+        let created = server.post(WIDGETS, widget(&format!("w{count}"), json!({"padding": "x".repeat(2000)}))).await;
+        assert_eq!(created.code, 201, "{}", created.text);
+    }
+    let changed = server.merge(&path, json!({"spec": {"versions": versions("v2")}})).await;
+    assert_eq!(changed.code, 200, "{}", changed.text);
+    // Every object is made anew meanwhile: the last one is of the new version when they all are.
+    let text = || server.api.store().snapshot().get("widgets.example.com", "default/w299").unwrap().json().to_vec();
+    let all = async {
+        loop {
+            for version in ["v1", "v2"] {
+                let read = server.get(&format!("/apis/example.com/{version}/namespaces/default/widgets/w299")).await;
+                assert_eq!(read.json["apiVersion"], format!("example.com/{version}"), "{}", read.text);
+            }
+            if text().starts_with(br#"{"apiVersion":"example.com/v2""#) {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, all).await.expect("objects become of the new storage version");
+}

@@ -71,6 +71,33 @@ async fn an_object_enters_and_leaves_a_selection() {
 }
 
 #[tokio::test]
+async fn a_watch_of_one_name_does_not_wake_for_the_same_name_in_other_namespaces() {
+    let server = Server::start().await;
+    let other = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "other"}});
+    assert_eq!(server.post("/api/v1/namespaces", other).await.code, 201);
+    let everywhere = "/api/v1/configmaps?watch=true&fieldSelector=metadata.name%3Da";
+    let mut everywhere = frames_of(&server, everywhere).await;
+    let mut watches = Vec::new();
+    for path in [
+        format!("{MAPS}?watch=true&fieldSelector=metadata.name%3Da"),
+        "/api/v1/watch/namespaces/default/configmaps/a".to_owned(),
+        "/api/v1/configmaps?watch=true&fieldSelector=metadata.name%3Da,metadata.namespace%3Ddefault".to_owned(),
+    ] {
+        watches.push(frames_of(&server, &path).await);
+    }
+    let wakes = || server.api.store().stats().watch_wakes;
+    let before = wakes();
+    server.post("/api/v1/namespaces/other/configmaps", config_map("a", json!({}))).await;
+    assert_eq!(words(&everywhere.next().await.unwrap()), pair("ADDED", "a"));
+    assert_eq!(wakes() - before, 1);
+    server.post(MAPS, config_map("a", json!({}))).await;
+    for watch in &mut watches {
+        assert_eq!(words(&watch.next().await.unwrap()), pair("ADDED", "a"));
+    }
+    assert_eq!(wakes() - before, 5);
+}
+
+#[tokio::test]
 async fn initial_events_end_with_a_marked_bookmark() {
     let server = Server::start().await;
     server.post(MAPS, config_map("a", json!({}))).await;

@@ -9,7 +9,6 @@ use super::{
     inquiry::Inquiry,
     metadata, options, parse,
     pipeline::{self, Action, Committed, Ownership, Pending, Prepared, Stored},
-    to_stored,
     update::settled,
     writer,
 };
@@ -24,6 +23,7 @@ use crate::{
         authorize,
         authorizer::Verdict,
     },
+    definitions::conversion,
     field_management::Tracker,
 };
 
@@ -50,10 +50,6 @@ pub async fn apply_config(
     config: &Value,
     subresource: Option<&'static Subresource>,
 ) -> Result<Applied, Status> {
-    if call.target.kind.custom.as_ref().is_some_and(|custom| custom.webhook.is_some()) {
-        // What a manager applied in one version would have to be converted on every later write.
-        return Err(Status::bad_request("server-side apply is not supported for kinds that a webhook converts"));
-    }
     let place = api.place(&call.target)?;
     let name = call.target.name.as_deref().unwrap_or_default();
     for _ in 0..TRIES {
@@ -68,25 +64,26 @@ pub async fn apply_config(
         }
         let managers = stored.as_ref().map_or("", |stored| stored.managers());
         let kinds = api.kinds().snapshot();
-        let track = |tracker: &Tracker<'_>| tracker.apply(old.as_ref(), managers, config, options::force(call));
-        let applied = writer(call, subresource).track(&kinds, &place.kind, track)?;
         let kind = &call.target.kind;
-        let mut new = body::must_be(kind, applied.object, call.query.field_validation)?.tell();
-        to_stored(kind, &mut new);
+        let track = |tracker: &Tracker<'_>| tracker.apply(old.as_ref(), managers, config, options::force(call));
+        let merge = || writer(call, subresource).track(&kinds, &place.kind, track);
+        let applied = conversion::account(kind, merge).await??;
+        let new = body::must_be(kind, applied.object, call.query.field_validation)?.tell();
+        let mut new = conversion::to_stored(kind, new, stored.as_deref()).await?;
         let namespace = call.target.namespace.as_deref();
-        let new = match (&stored, &old) {
+        let (new, refused) = match (&stored, &old) {
             (Some(stored), Some(old)) => settled(call, &place, subresource, new, stored, old)?,
             _ => {
                 let metadata = metadata::of(&mut new)?;
                 metadata::must_name(metadata, namespace, Some(name))?;
                 metadata::begin(metadata, namespace);
-                new
+                (new, Vec::new())
             }
         };
         let old = stored.as_ref().zip(old.as_ref()).map(|(object, value)| Stored { object, value });
         let (action, ownership) = (Action::Put(new), Ownership::Decided(applied.managers));
         let inquiry = Inquiry::default();
-        let pending = Pending { place: &place, namespace, name, subresource, old, action, ownership, inquiry };
+        let pending = Pending { place: &place, namespace, name, subresource, old, action, refused, ownership, inquiry };
         let prepared = pipeline::prepare(api, call, &snapshot, pending).await?;
         let created = stored.is_none();
         let transaction = match (prepared, &stored) {

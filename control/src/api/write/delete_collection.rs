@@ -51,7 +51,7 @@ pub async fn delete_collection(api: &Api, call: &Call, text: &[u8]) -> Result<Re
             false => delete_together(api, call, &resource, batch, &options).await?,
         }
     }
-    read::answer_list(call, &selected, &metadata).await
+    read::answer_list(call, selected, &metadata).await
 }
 
 /// Whether policies or webhooks are to be asked about the deletion of any of these objects.

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::{
     Options, metadata,
     pipeline::{Stored, take_managers},
-    update::through,
+    update::through_subresource,
 };
 use crate::{
     admission::{
@@ -202,7 +202,9 @@ impl Begun<'_> {
             version => drop(metadata.insert("resourceVersion".into(), version.clone())),
         }
         Ok(match (self.effect, self.stored) {
-            (Effect::Fields(fields), Some(old)) => through(fields, answered, old.value),
+            (Effect::Fields(fields), Some(old)) => {
+                through_subresource(self.attributes.served, fields, answered, old.value)
+            }
             _ => answered,
         })
     }

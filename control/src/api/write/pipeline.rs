@@ -25,9 +25,10 @@ use crate::{
     },
     auth::{param_access, rbac::escalation, signer_access},
     custom::{Custom, definition},
+    definitions::conversion,
     encode,
     field_management::{ManagersText, Tracker, same_but_times},
-    kinds::{Kind, Kinds},
+    kinds::{FieldError, Kind, Kinds},
     request::Verb,
     rfc3339,
     store::{Change, CommitError, Condition, Expect, Key, Object, Requirement, Snapshot, Transaction, Write},
@@ -47,6 +48,8 @@ pub struct Pending<'a> {
     pub old: Option<Stored<'a>>,
     /// What is to become of it.
     pub action: Action,
+    /// What it says of fields that it cannot change: told beside everything else that is wrong.
+    pub refused: Vec<FieldError>,
     /// Whose the fields are that change.
     pub ownership: Ownership<'a>,
     /// What the policies and webhooks of the cluster are told beside.
@@ -79,6 +82,24 @@ impl<'a> Writer<'a> {
     pub fn track<T>(self, kinds: &Kinds, stored: &Kind, by: impl FnOnce(&Tracker<'_>) -> T) -> T {
         let Self { served, manager, subresource } = self;
         by(&Tracker { kinds, served, stored, manager, subresource, now: &rfc3339::now() })
+    }
+
+    /// Who owns what once `new` is in the place of `old`, both of the kind `stored`. See [`Tracker::update`].
+    async fn account(
+        self,
+        api: &Api,
+        stored: &Kind,
+        (old, new): (Option<&Value>, &Value),
+        managers: &str,
+        sent: Option<&Value>,
+    ) -> ManagersText {
+        let kinds = api.kinds().snapshot();
+        let update = || self.track(&kinds, stored, |tracker| tracker.update(old, new, managers, sent));
+        conversion::account(self.served, update).await.unwrap_or_else(|status| {
+            // As in Kubernetes: better no account than a wrong one.
+            tracing::warn!(kind = ?stored, why = status.message, "cannot tell who owns the fields of an object");
+            ManagersText::new()
+        })
     }
 }
 
@@ -126,7 +147,7 @@ pub enum Committed {
 
 /// Takes a write through everything but the store. `snapshot` is what the write was made from.
 pub async fn prepare(api: &Api, call: &Call, snapshot: &Snapshot, pending: Pending<'_>) -> Result<Prepared, Status> {
-    let Pending { place, namespace, name, subresource, old, action, ownership, inquiry } = pending;
+    let Pending { place, namespace, name, subresource, old, action, refused, ownership, inquiry } = pending;
     let identity = &call.identity;
     let kind = &*place.kind;
     let operation = match (&action, &old) {
@@ -153,9 +174,7 @@ pub async fn prepare(api: &Api, call: &Call, snapshot: &Snapshot, pending: Pendi
                 Ownership::Kept => {}
                 Ownership::Decided(decided) => managers = Cow::Owned(decided),
                 Ownership::Tracked(writer) => {
-                    let kinds = api.kinds().snapshot();
-                    let track = |tracker: &Tracker<'_>| tracker.update(stored, &new, &managers, sent.as_ref());
-                    managers = Cow::Owned(writer.track(&kinds, kind, track));
+                    managers = Cow::Owned(writer.account(api, kind, (stored, &new), &managers, sent.as_ref()).await);
                 }
             }
             match &inquiry {
@@ -183,7 +202,7 @@ pub async fn prepare(api: &Api, call: &Call, snapshot: &Snapshot, pending: Pendi
                 (Effect::SetImmutable, _) => (kind.validate)(&new, None),
                 (_, stored) => (kind.validate)(&new, stored),
             };
-            must_be_valid(kind, &new, errors)?;
+            must_be_valid(kind, &new, refused, errors)?;
             param_access::refuse(api.authorizer(), &api.kinds().snapshot(), &request, &new)?;
             if let Some(old) = stored {
                 reject_new_finalizers(kind, &new, old)?;

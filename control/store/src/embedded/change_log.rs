@@ -1,7 +1,7 @@
 //! The latest changes in the store's file, so that watches go on over a restart: who saw not quite the last change of
 //! its resource does not have to list anew, and of ten thousand watchers nearly all are such.
 //!
-//! A batch is one row. Of each change it says what became of which key, and how the text before differs from the text
+//! A row holds some of them. Of each change it says what became of which key, and how the text before differs from the text
 //! after: the texts themselves are the objects, so a small change costs a small record. Read from the latest change
 //! backwards, the records give every text in between.
 //!
@@ -16,15 +16,20 @@ use std::{
 use parking_lot::Mutex;
 use redb::{ReadableTable, ReadableTableMetadata, Table, TableDefinition};
 
-use super::Index;
+use super::{
+    Index,
+    row::{RowChange, code, event_type, number},
+};
 use crate::{Event, EventType, History, Key, Object, Snapshot};
 
-/// Revision of a batch's last change → how many changes, then a [`Record`] for each.
+/// Revision of the last of some changes → how many changes, then a [`Record`] for each.
 pub const LOG: TableDefinition<u64, &[u8]> = TableDefinition::new("history");
 
 /// What the log may hold. Beyond that, an eighth of it is dropped.
 const MAX_CHANGES: usize = 32_768;
 const MAX_BYTES: usize = 32 << 20;
+/// Changes in one row, which are dropped together.
+const ROW_CHANGES: usize = 128;
 /// How much of a resource's objects its history may hold when it is made of the log: as much as it may hold later.
 const MAX_BYTES_REBUILT: usize = crate::history::MAX_BYTES;
 /// Changes that nobody asked for so long after the opening are too old for a watch.
@@ -62,19 +67,21 @@ impl LogSize {
     }
 }
 
-/// Adds a batch to the log, and drops the oldest where it is too long. Answers with the revision up to which it was
+/// Adds changes to the log, and drops the oldest where it is too long. Answers with the revision up to which it was
 /// dropped, if it was.
 pub fn append(
     log: &mut Table<'_, u64, &'static [u8]>,
-    events: &[Event],
+    changes: &[RowChange],
     size: &mut LogSize,
 ) -> Result<Option<u64>, redb::StorageError> {
-    let Some(last) = events.last() else { return Ok(None) };
-    let mut row = Vec::with_capacity(64 * events.len());
-    row.extend_from_slice(&u32::try_from(events.len()).unwrap_or(u32::MAX).to_be_bytes());
-    events.iter().for_each(|event| Record::write(event, &mut row));
-    log.insert(last.object.revision, row.as_slice())?;
-    size.add(&row);
+    for part in changes.chunks(ROW_CHANGES) {
+        let Some(last) = part.last() else { continue };
+        let mut row = Vec::with_capacity(64 * part.len());
+        row.extend_from_slice(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
+        part.iter().for_each(|change| Record::write(change, &mut row));
+        log.insert(last.revision, row.as_slice())?;
+        size.add(&row);
+    }
     let mut dropped = None;
     if size.exceeds(8) {
         while size.exceeds(7)
@@ -119,23 +126,18 @@ struct Before {
 }
 
 impl Record {
-    fn write(event: &Event, out: &mut Vec<u8>) {
+    fn write(change: &RowChange, out: &mut Vec<u8>) {
         let text = |out: &mut Vec<u8>, text: &str| {
             out.extend_from_slice(&u16::try_from(text.len()).unwrap_or(u16::MAX).to_be_bytes());
             out.extend_from_slice(text.as_bytes());
         };
-        out.push(match event.event_type {
-            EventType::Added => 0,
-            EventType::Modified => 1,
-            EventType::Deleted => 2,
-        });
-        out.extend_from_slice(&event.object.revision.to_be_bytes());
-        text(out, &event.key.resource);
-        text(out, &event.key.name);
-        let Some(previous) = event.previous.as_ref().filter(|_| event.event_type != EventType::Added) else { return };
-        // A deleted object is not there any more to tell its last text by.
-        let after = if event.event_type == EventType::Deleted { &[][..] } else { event.object.json() };
-        let before = Before::of(previous.revision, previous.json(), after);
+        out.push(code(change.event_type));
+        out.extend_from_slice(&change.revision.to_be_bytes());
+        text(out, change.resource());
+        text(out, change.name());
+        let Some((revision, json)) = &change.previous else { return };
+        // A deleted object is not there any more to tell its last text by: its change has no text.
+        let before = Before::of(*revision, json, &change.json);
         out.extend_from_slice(&before.revision.to_be_bytes());
         for number in [before.after, before.same.0, before.same.1, before.middle.len() as u32] {
             out.extend_from_slice(&number.to_be_bytes());
@@ -145,13 +147,8 @@ impl Record {
 
     /// Takes a record from `row`, with its resource.
     fn read<'a>(row: &mut &'a [u8]) -> Option<(&'a str, Self)> {
-        let event_type = match row.split_off_first()? {
-            0 => EventType::Added,
-            1 => EventType::Modified,
-            2 => EventType::Deleted,
-            _ => return None,
-        };
-        let revision = u64::from_be_bytes(*take(row)?);
+        let event_type = event_type(*row.split_off_first()?)?;
+        let revision = u64::from_be_bytes(*number(row)?);
         let resource = text(row)?;
         let name = Arc::from(text(row)?);
         let before = match event_type {
@@ -172,9 +169,9 @@ impl Before {
     }
 
     fn read(row: &mut &[u8]) -> Option<Self> {
-        let revision = u64::from_be_bytes(*take(row)?);
+        let revision = u64::from_be_bytes(*number(row)?);
         let [after, head, tail, length] =
-            [take(row)?, take(row)?, take(row)?, take(row)?].map(|n| u32::from_be_bytes(*n));
+            [number(row)?, number(row)?, number(row)?, number(row)?].map(|n| u32::from_be_bytes(*n));
         let middle = row.split_off(..length as usize)?.into();
         Some(Self { revision, after, same: (head, tail), middle })
     }
@@ -190,12 +187,8 @@ impl Before {
     }
 }
 
-fn take<'a, const N: usize>(row: &mut &'a [u8]) -> Option<&'a [u8; N]> {
-    row.split_off(..N)?.first_chunk()
-}
-
 fn text<'a>(row: &mut &'a [u8]) -> Option<&'a str> {
-    let length = u16::from_be_bytes(*take(row)?);
+    let length = u16::from_be_bytes(*number(row)?);
     std::str::from_utf8(row.split_off(..usize::from(length))?).ok()
 }
 

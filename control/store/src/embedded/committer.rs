@@ -1,5 +1,5 @@
 //! Group commit: one thread takes all transactions that wait, decides each against the state so far, and makes them
-//! durable together, in one transaction of the file. Only then are they published and answered.
+//! durable together, in one record of the log. Only then are they published and answered.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -10,8 +10,8 @@ use std::{
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
 
-use super::{File, Published, file::FileError};
-use crate::{CommitError, Event, EventType, Object, Remade, Remake, Snapshot, Transaction, stats::Counters};
+use super::{File, Published};
+use crate::{CommitError, Event, Object, Remade, Remake, Snapshot, Transaction, stats::Counters};
 
 /// What waits for the committer.
 pub enum Work {
@@ -98,6 +98,7 @@ impl Committer {
                 self.reread(reread);
             }
         }
+        self.file.finish();
     }
 
     /// Nothing of it is written to the file, which holds the texts that it is made from.
@@ -140,7 +141,8 @@ impl Committer {
             return;
         }
         let (begun, writes) = (Instant::now(), events.len());
-        let made = self.file.commit(&events).or_else(|error| self.commit_without_log(&events, error));
+        let made = self.file.commit(&events);
+        self.counters.log_bytes.store(self.file.log_bytes(), Ordering::Relaxed);
         self.counters.synced(begun.elapsed(), made.as_ref().err().map(|error| error.for_writers()));
         match made {
             Ok(()) => {
@@ -151,34 +153,14 @@ impl Committer {
             Err(error) => {
                 error!(error = &error as &dyn std::error::Error, "a write to the store failed");
                 let refusal = error.for_writers();
-                self.doubtful = Some((state, events));
+                if !self.file.is_open() {
+                    self.doubtful = Some((state, events));
+                }
                 for (reply, results) in answers {
                     // A conflict was seen against writes of the same batch, which did not happen: refuse all alike.
                     self.answer(reply, results.iter().map(|_| Err(refusal.clone())).collect());
                 }
             }
-        }
-    }
-
-    /// Tries a batch that found the disk full once more without the log of changes, if it deletes anything: the log
-    /// takes the text of what is deleted, and so a deletion would need the space that it is to free. Watches begin
-    /// after the batch then, should the program be started again.
-    fn commit_without_log(&mut self, events: &[Event], error: FileError) -> Result<(), FileError> {
-        let deletes = events.iter().any(|event| event.event_type == EventType::Deleted);
-        if !error.no_space() || !deletes {
-            return Err(error);
-        }
-        match self.file.reopen() {
-            Ok(Some(durable)) if durable == self.published.snapshot().revision => {
-                self.file.drop_log();
-                self.file.commit(events)
-            }
-            // Opened or not, what became of the batch is found out by the next one.
-            Ok(_) => {
-                self.file.close();
-                Err(error)
-            }
-            Err(_) => Err(error),
         }
     }
 

@@ -1,40 +1,52 @@
-//! The store's file: a redb database of objects by key, and the revision of the last write.
+//! The store's file: a write-ahead log, which makes batches durable, and tables, into which what it holds is brought from
+//! time to time.
+//!
+//! ```text
+//! batch ──▶ write-ahead log (one write, one sync) ──▶ answered
+//!                └── once it has some MiB, in a thread of its own ──▶ tables (redb)
+//! opening: tables, and then what the log has beyond them
+//! ```
 //!
 //! It decides how a batch becomes durable and how the file comes back after an I/O error; never what is written.
 //!
 //! `tests/power_loss.rs` shows how durable a batch is: at each step it drops everything that was not synced.
 
 use std::{
-    collections::{BTreeMap, HashMap},
-    fs, io,
-    os::fd::AsRawFd,
-    panic::AssertUnwindSafe,
     path::{Path, PathBuf},
+    sync::mpsc,
+    time::{Duration, Instant},
 };
 
-use redb::{
-    Builder, Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, StorageError, TableDefinition,
-};
-
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::{
-    change_log::{self, LogSize, Records},
-    quarantine::{self, Loaded, Moves, ReadRow},
+    change_log::Records,
+    disk,
+    quarantine::{Loaded, RowReader},
+    row::RowChange,
+    tables::{LAYOUT, LastChanges, Tables},
+    write_ahead::{LogError, LogFile, WriteAheadLog, is_no_space},
 };
 use crate::{CommitError, Event, EventType};
 
-/// `resource/name` → revision (8 bytes, big endian), then JSON text.
-pub const OBJECTS: TableDefinition<&str, &[u8]> = TableDefinition::new("objects");
-/// `revision` → the revision of the last write; `layout` → [`LAYOUT`].
-pub const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
-/// Resource → the revision of its last write. Valid for writes after `changes_since` in [`META`], while `changes_at`
-/// there equals the store's revision: an older program, which does not know this table, advances the revision alone.
-const CHANGES: TableDefinition<&str, u64> = TableDefinition::new("changes");
-/// Version of what stands in the tables. A store of a newer layout is not opened.
-const LAYOUT: u64 = 1;
-/// All reads are answered from memory; the cache only serves the write path.
-const CACHE_BYTES: usize = 16 << 20;
+/// How long the log's active file may become, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// From here on its changes are brought into the tables.
+    pub checkpoint: u64,
+    /// From here on writes wait for the checkpoint under way, or are refused while none succeeds.
+    pub full: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { checkpoint: 8 << 20, full: 64 << 20 }
+    }
+}
+
+/// A checkpoint that failed is tried again after so long, then after twice as long each time.
+const FIRST_RETRY: Duration = Duration::from_millis(100);
+const LAST_RETRY: Duration = Duration::from_secs(1);
 
 /// The file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -58,356 +70,357 @@ pub enum FileError {
         /// The layout's number in the file.
         found: u64,
     },
+    /// The log beside the database failed, or its disk did.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The log holds more than it should, since the tables cannot be written.
+    #[error("the log {} cannot be brought into the tables: {message}", path.display())]
+    Behind {
+        /// The log's file.
+        path: PathBuf,
+        /// What was wrong with the tables.
+        message: String,
+    },
 }
 
 impl FileError {
-    fn new(operation: &'static str, path: &Path, source: redb::Error) -> Self {
+    /// An error of the database.
+    pub fn redb(operation: &'static str, path: &Path, source: redb::Error) -> Self {
         Self::Redb { operation, path: path.to_owned(), source: Box::new(source) }
     }
 
     /// Whether the disk is full.
     pub fn no_space(&self) -> bool {
-        let Self::Redb { source, .. } = self else { return false };
-        matches!(&**source, redb::Error::Io(e)
-            if matches!(e.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded))
+        match self {
+            Self::Redb { source, .. } => matches!(&**source, redb::Error::Io(error) if is_no_space(error)),
+            Self::Layout { .. } | Self::Behind { .. } => false,
+            Self::Log(error) => error.no_space(),
+        }
     }
 
     /// What the writers of a batch that failed are told.
     pub fn for_writers(&self) -> CommitError {
-        match self {
-            error if error.no_space() => match error {
-                Self::Redb { path, .. } | Self::Layout { path, .. } => {
-                    CommitError::Full { path: path.display().to_string() }
-                }
-            },
-            Self::Redb { source, .. } => CommitError::Unavailable { message: format!("{self}: {source}") },
-            _ => CommitError::Unavailable { message: self.to_string() },
+        if self.no_space() {
+            let path = match self {
+                Self::Redb { path, .. } | Self::Layout { path, .. } | Self::Behind { path, .. } => path,
+                Self::Log(error) => error.path(),
+            };
+            return CommitError::Full { path: path.display().to_string() };
         }
+        CommitError::Unavailable { message: with_causes(self) }
     }
 }
 
-/// The open database, or none after an I/O error until the next write opens it again.
+/// The open log and the tables.
 pub struct File {
-    path: PathBuf,
-    open_database: OpenDatabase,
-    database: Option<Database>,
-    /// [`CHANGES`] is valid.
-    knows_changes: bool,
-    /// [`change_log::LOG`] is right.
-    knows_log: bool,
-    /// How much is in it, as far as known.
-    log_size: Option<LogSize>,
-    /// Rows that the next commit moves. The store is at their revision already, the file is not.
-    moves: Option<Moves>,
-    /// The next commit empties the log, and does not write to it.
-    without_log: bool,
+    tables: Place,
+    checkpoints: Checkpoints,
+    log: WriteAheadLog,
+    limits: Limits,
+    /// What the log has and the tables lack, but for what a checkpoint under way is bringing into them.
+    newer: Vec<RowChange>,
+    /// The batch whose record failed: it may be durable.
+    doubtful: Vec<RowChange>,
+    /// The last checkpoint failed.
+    failed: Option<Failed>,
 }
 
-/// The revision of the last write to each resource, as far as the file knows.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct LastChanges {
-    by_resource: HashMap<String, u64>,
-    /// Resources that are not named had no write after it.
-    others: u64,
+/// Where the tables are.
+enum Place {
+    Here(Box<Tables>),
+    /// With the thread that makes checkpoints.
+    Away,
+    /// That thread ended without giving them back.
+    Lost,
 }
 
-impl LastChanges {
-    /// No write to `resource` came after this revision.
-    pub fn of(&self, resource: &str) -> u64 {
-        self.by_resource.get(resource).copied().unwrap_or(self.others)
-    }
+/// When to try again after a checkpoint that failed.
+struct Failed {
+    message: String,
+    wait: Duration,
+    again: Instant,
 }
-
-/// Opens or makes the database where its bytes are kept.
-pub type OpenDatabase = Box<dyn Fn(&Builder) -> Result<Database, DatabaseError> + Send>;
 
 impl File {
-    /// Opens or makes the file `path`.
+    /// Opens or makes the file `path`, and the log's files beside it.
     pub fn open(path: &Path) -> Result<Self, FileError> {
-        if !path.exists() {
-            create(path).map_err(|source| FileError::new("create", path, source))?;
-        }
-        let at = path.to_owned();
-        let open = move |builder: &Builder| {
-            forget_cached_pages(&at)?;
-            builder.open(&at)
+        let tables = Tables::open(path)?;
+        let file = |number: u8| {
+            let mut name = path.as_os_str().to_owned();
+            name.push(format!(".log{number}"));
+            let path = PathBuf::from(name);
+            let at = path.clone();
+            LogFile { path, open: Box::new(move || disk::open(&at)) }
         };
-        Self::open_with(path, Box::new(open))
+        Self::open_log(tables, [file(0), file(1)], Limits::default())
     }
 
-    /// Opens or makes the database with `open_database`; `name` is what errors call it.
-    pub fn open_with(name: &Path, open_database: OpenDatabase) -> Result<Self, FileError> {
-        let mut file = Self {
-            path: name.to_owned(),
-            open_database,
-            database: None,
-            knows_changes: false,
-            knows_log: false,
-            log_size: None,
-            moves: None,
-            without_log: false,
-        };
-        file.reopen()?;
+    /// Opens what belongs to `tables`, and brings into them what the log has beyond them.
+    pub fn open_log(tables: Tables, files: [LogFile; 2], limits: Limits) -> Result<Self, FileError> {
+        let (log, newer) = WriteAheadLog::open(files, tables.store(), tables.revision())?;
+        let tables = Place::Here(Box::new(tables));
+        let mut file =
+            Self { tables, checkpoints: Checkpoints::start(), log, limits, newer, doubtful: Vec::new(), failed: None };
+        if !file.newer.is_empty() {
+            debug!(changes = file.newer.len(), "the log has writes that the tables lack");
+            file.checkpoint_or_wait_for_space("bring the log into the tables")?;
+        }
         Ok(file)
     }
 
-    /// Opens the database again if an error closed it, and then returns the revision that the store has with the last
-    /// durable write.
-    pub fn reopen(&mut self) -> Result<Option<u64>, FileError> {
-        if self.database.is_some() {
-            return Ok(None);
-        }
-        let open = || -> Result<(Database, u64, u64), redb::Error> {
-            let database = (self.open_database)(Builder::new().set_cache_size(CACHE_BYTES))?;
-            let transaction = database.begin_write()?;
-            let (revision, layout, fresh) = {
-                transaction.open_table(OBJECTS)?;
-                let mut meta = transaction.open_table(META)?;
-                let layout = meta.get("layout")?.map(|v| v.value());
-                if layout.is_none() {
-                    meta.insert("layout", LAYOUT)?;
-                    meta.insert("revision", 0)?;
-                }
-                let revision = meta.get("revision")?.map_or(0, |v| v.value());
-                (revision, layout.unwrap_or(LAYOUT), layout.is_none())
-            };
-            if fresh {
-                transaction.commit()?;
-            } else {
-                transaction.abort()?;
-            }
-            Ok((database, revision, layout))
-        };
-        let (database, revision, layout) = open().map_err(|source| self.error("open", source))?;
-        if layout > LAYOUT {
-            return Err(FileError::Layout { path: self.path.clone(), found: layout });
-        }
-        self.database = Some(database);
-        self.moves.take_if(|moves| moves.revision <= revision);
-        Ok(Some(self.moves.as_ref().map_or(revision, |moves| moves.revision)))
+    /// Whether it takes batches.
+    pub fn is_open(&self) -> bool {
+        self.log.is_open()
     }
 
-    /// Reads every object, and moves those aside that cannot be read; on a full disk, the next commit does.
-    pub fn load(&mut self, read: &mut ReadRow<'_>) -> Result<Loaded, FileError> {
-        let Some(database) = &self.database else { return Err(self.error("read", redb::Error::DatabaseClosed)) };
-        let (loaded, moves) = quarantine::load(database, read).map_err(|source| self.error("read", source))?;
-        self.moves = moves;
-        if self.moves.is_none() {
-            return Ok(loaded);
+    /// How many bytes of the log's active file are used.
+    pub fn log_bytes(&self) -> u64 {
+        self.log.active_size()
+    }
+
+    /// Opens the log again if an error closed it, and then returns the revision that the store has with the last
+    /// durable write.
+    pub fn reopen(&mut self) -> Result<Option<u64>, FileError> {
+        if self.log.is_open() {
+            return Ok(None);
         }
-        match self.commit(&[]) {
-            Ok(()) => {}
-            // Reads are answered from memory. Without them and deletions nobody could make space.
-            Err(error) if error.no_space() => {
-                warn!("no space is left to move unreadable objects aside; the next write does");
-                if let Err(error) = self.reopen() {
-                    warn!(error = &error as &dyn std::error::Error, "the next write opens the store again");
-                }
-            }
-            Err(error) => return Err(error),
+        let mut revision = self.log.reopen()?;
+        let doubtful = std::mem::take(&mut self.doubtful);
+        if doubtful.last().is_some_and(|change| change.revision == revision) {
+            self.newer.extend(doubtful);
+        }
+        if let Place::Here(tables) = &self.tables {
+            revision = revision.max(tables.moved_revision());
+        }
+        Ok(Some(revision))
+    }
+
+    /// Reads every object, and moves those aside that cannot be read; on a full disk, the next checkpoint does.
+    pub fn load(&mut self, reader: &mut RowReader<'_>) -> Result<Loaded, FileError> {
+        let newer = std::mem::take(&mut self.newer);
+        let loaded = self.here().and_then(|tables| Ok((tables.load(&newer, reader)?, tables.has_moves())));
+        self.newer = newer;
+        let (loaded, has_moves) = loaded?;
+        if has_moves {
+            self.checkpoint_or_wait_for_space("move unreadable objects aside")?;
         }
         Ok(loaded)
     }
 
     /// When each resource was written last, in a store whose last write is at `revision`.
     pub fn last_changes(&mut self, revision: u64) -> Result<LastChanges, FileError> {
-        let known = match &self.database {
-            Some(database) => last_changes(database, revision).map_err(|source| self.error("read", source))?,
-            // It waits for space, and for moves that nobody saw.
-            None if self.moves.is_some() => None,
-            None => return Err(self.error("read", redb::Error::DatabaseClosed)),
-        };
-        self.knows_changes = known.is_some();
-        Ok(known.unwrap_or(LastChanges { by_resource: HashMap::new(), others: revision }))
+        match self.newer.is_empty() {
+            true => self.here()?.last_changes(revision),
+            false => Ok(LastChanges::unknown(revision)),
+        }
     }
 
     /// The latest changes, up to the revision of the last write; nothing where the file does not know them.
     pub fn change_log(&mut self, revision: u64) -> Result<Option<Records>, FileError> {
-        // Without the log, watches begin at the last change of their resource.
-        let Some(database) = &self.database else { return Ok(None) };
-        let records = read_log(database, revision).unwrap_or_else(|error| {
-            tracing::warn!(%error, "cannot read the log of changes; clients will list again");
-            None
-        });
-        self.knows_log = records.is_some();
-        Ok(records)
+        match self.newer.is_empty() {
+            true => self.here()?.change_log(revision),
+            false => Ok(None),
+        }
     }
 
-    /// Makes a batch durable. An error closes the database; [`File::reopen`] then tells whether the batch became
-    /// durable.
+    /// Makes a batch durable. After an error that leaves open whether it is, the file is closed; [`File::reopen`] then
+    /// tells.
     pub fn commit(&mut self, events: &[Event]) -> Result<(), FileError> {
-        let Some(database) = &self.database else {
-            return Err(self.error("write to", redb::Error::DatabaseClosed));
+        self.collect();
+        if self.log.active_size() > self.limits.full {
+            self.make_room()?;
+        }
+        let changes: Vec<RowChange> = events.iter().map(RowChange::of).collect();
+        let frees = changes.iter().all(|change| change.event_type != EventType::Added);
+        let mut made = self.log.append(&changes, frees);
+        if made.as_ref().is_err_and(LogError::no_space) && self.log.is_open() && self.make_room().is_ok() {
+            made = self.log.append(&changes, frees);
+        }
+        if let Err(error) = made {
+            if !self.log.is_open() {
+                self.doubtful = changes;
+            }
+            return Err(error.into());
+        }
+        self.newer.extend(changes);
+        self.begin_checkpoint();
+        Ok(())
+    }
+
+    /// Closes the log until the next [`File::reopen`].
+    pub fn close(&mut self) {
+        self.log.close();
+    }
+
+    /// Brings all into the tables, so that the next opening need not.
+    pub fn finish(&mut self) {
+        self.wait();
+        if self.newer.is_empty() {
+            return;
+        }
+        if let Err(error) = self.checkpoint() {
+            let error = &error as &dyn std::error::Error;
+            warn!(error, "the tables lack what the log has; the next opening brings it into them");
+        }
+    }
+
+    /// Begins a checkpoint in its own thread, if one is due.
+    fn begin_checkpoint(&mut self) {
+        let due = match &self.failed {
+            Some(failed) => Instant::now() >= failed.again,
+            None => self.log.active_size() >= self.limits.checkpoint || !self.log.other_is_free(),
         };
-        // A panic in the database must not end the committer, and with it all writes.
-        let with_log = !std::mem::take(&mut self.without_log);
-        let log = self.knows_log && with_log;
-        let known = Known { changes: self.knows_changes, log, log_size: self.log_size.take(), with_log };
-        let made = std::panic::catch_unwind(AssertUnwindSafe(|| write(database, self.moves.as_ref(), events, known)));
-        match made.unwrap_or_else(|_| Err(redb::Error::Corrupted("the database panicked".into()))) {
-            Ok(log_size) => {
-                self.moves = None;
-                self.knows_changes |= !events.is_empty();
-                self.knows_log |= !events.is_empty();
-                self.log_size = log_size;
+        if !due || !matches!(self.tables, Place::Here(_)) {
+            return;
+        }
+        if self.log.other_is_free()
+            && let Err(error) = self.log.rotate()
+        {
+            warn!(error = &error as &dyn std::error::Error, "the log goes on in the same file");
+        }
+        let Place::Here(tables) = std::mem::replace(&mut self.tables, Place::Away) else { return };
+        if self.checkpoints.jobs.send(Job { tables, changes: std::mem::take(&mut self.newer) }).is_err() {
+            self.tables = Place::Lost;
+        }
+    }
+
+    /// Takes the tables back if the checkpoint under way is over.
+    fn collect(&mut self) {
+        match self.checkpoints.done.try_recv() {
+            Ok(done) => self.checkpointed(done),
+            Err(mpsc::TryRecvError::Empty) => {}
+            Err(mpsc::TryRecvError::Disconnected) => self.tables = Place::Lost,
+        }
+    }
+
+    /// The same, after it.
+    fn wait(&mut self) {
+        if !matches!(self.tables, Place::Away) {
+            return;
+        }
+        match self.checkpoints.done.recv() {
+            Ok(done) => self.checkpointed(done),
+            Err(mpsc::RecvError) => self.tables = Place::Lost,
+        }
+    }
+
+    fn checkpointed(&mut self, done: Done) {
+        let Done { tables, mut changes, outcome } = done;
+        self.tables = Place::Here(tables);
+        if let Err(error) = &outcome {
+            changes.append(&mut self.newer);
+            self.newer = changes;
+            self.note_failure(error);
+            return;
+        }
+        self.failed = None;
+        self.log.free_other();
+    }
+
+    /// Makes a checkpoint, or waits for the one under way, so that the log has a free file.
+    fn make_room(&mut self) -> Result<(), FileError> {
+        self.wait();
+        if self.log.other_is_free() {
+            // The next record may begin it.
+            return Ok(());
+        }
+        match &self.failed {
+            Some(failed) if Instant::now() < failed.again => {
+                Err(FileError::Behind { path: self.log.path().to_owned(), message: failed.message.clone() })
+            }
+            _ => self.checkpoint(),
+        }
+    }
+
+    /// Brings all that the log has into the tables.
+    fn checkpoint(&mut self) -> Result<(), FileError> {
+        let changes = std::mem::take(&mut self.newer);
+        let made = self.here().and_then(|tables| tables.apply(&changes));
+        match &made {
+            Ok(()) => {
+                self.failed = None;
+                self.log.free_other();
+            }
+            Err(error) => {
+                self.newer = changes;
+                self.note_failure(error);
+            }
+        }
+        made
+    }
+
+    fn checkpoint_or_wait_for_space(&mut self, to: &str) -> Result<(), FileError> {
+        match self.checkpoint() {
+            // Reads are answered from memory. Without them and deletions nobody could make space.
+            Err(error) if error.no_space() => {
+                warn!("no space is left to {to}; a later write does");
                 Ok(())
             }
-            Err(source) => {
-                self.database = None;
-                Err(self.error("write to", source))
-            }
+            done => done,
         }
     }
 
-    /// Has the next commit empty the log of changes, and write nothing to it.
-    pub fn drop_log(&mut self) {
-        self.without_log = true;
-    }
-
-    /// Closes the database until the next [`File::reopen`].
-    pub fn close(&mut self) {
-        self.database = None;
-    }
-
-    fn error(&self, operation: &'static str, source: redb::Error) -> FileError {
-        FileError::new(operation, &self.path, source)
-    }
-}
-
-/// Makes an empty database. It gets its name when it is complete: a crash leaves no file that cannot be opened.
-fn create(path: &Path) -> Result<(), redb::Error> {
-    let mut unfinished = path.as_os_str().to_owned();
-    unfinished.push(".new");
-    match fs::remove_file(&unfinished) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
-        _ => {}
-    }
-    drop(Builder::new().create(&unfinished)?);
-    fs::rename(&unfinished, path)?;
-    // A sync of the file does not make its name durable.
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::File::open(parent)?.sync_all()?;
-    Ok(())
-}
-
-/// Makes the next reads come from the disk.
-///
-/// After a failed sync, Linux keeps the pages that it could not write and calls them clean: they would be read as if
-/// they were durable, and no later sync would write them. Pages that wait to be written stay.
-fn forget_cached_pages(path: &Path) -> io::Result<()> {
-    let file = fs::File::open(path)?;
-    // SAFETY: the descriptor is open for as long as `file` lives, and the call touches no memory of this process.
-    match unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) } {
-        0 => Ok(()),
-        code => Err(io::Error::from_raw_os_error(code)),
-    }
-}
-
-/// What [`CHANGES`] says; `None` where it is not valid.
-fn last_changes(database: &Database, revision: u64) -> Result<Option<LastChanges>, redb::Error> {
-    let transaction = database.begin_read()?;
-    let meta = transaction.open_table(META)?;
-    let number = |name: &str| Ok::<_, redb::Error>(meta.get(name)?.map(|value| value.value()));
-    let (Some(others), Some(at)) = (number("changes_since")?, number("changes_at")?) else { return Ok(None) };
-    if at != revision {
-        return Ok(None);
-    }
-    let mut by_resource = HashMap::new();
-    for entry in transaction.open_table(CHANGES)?.iter()? {
-        let (resource, last) = entry?;
-        by_resource.insert(resource.value().to_owned(), last.value());
-    }
-    Ok(Some(LastChanges { by_resource, others }))
-}
-
-/// What the log says; nothing where it is not right.
-fn read_log(database: &Database, revision: u64) -> Result<Option<Records>, redb::Error> {
-    let transaction = database.begin_read()?;
-    let meta = transaction.open_table(META)?;
-    let number = |name: &str| Ok::<_, redb::Error>(meta.get(name)?.map(|value| value.value()));
-    match (number("history_since")?, number("history_at")?) {
-        (Some(since), Some(at)) if at == revision => {
-            Ok(Some(Records::read(&transaction.open_table(change_log::LOG)?, since)?))
+    fn note_failure(&mut self, error: &FileError) {
+        let wait = self.failed.as_ref().map_or(FIRST_RETRY, |failed| failed.wait.saturating_mul(2).min(LAST_RETRY));
+        let error: &dyn std::error::Error = error;
+        if wait < LAST_RETRY {
+            warn!(error, "the log cannot be brought into the tables; this is tried again");
         }
-        _ => Ok(None),
+        let again = Instant::now().checked_add(wait).unwrap_or_else(Instant::now);
+        self.failed = Some(Failed { message: with_causes(error), wait, again });
     }
-}
 
-/// Which tables beside the objects are right.
-struct Known {
-    changes: bool,
-    log: bool,
-    log_size: Option<LogSize>,
-    /// Whether the batch is added to the log.
-    with_log: bool,
-}
-
-/// Makes a batch durable; answers with the size of the log after it, as far as known.
-fn write(
-    database: &Database,
-    moves: Option<&Moves>,
-    events: &[Event],
-    known: Known,
-) -> Result<Option<LogSize>, redb::Error> {
-    let mut transaction = database.begin_write()?;
-    transaction
-        .set_durability(Durability::Immediate)
-        .map_err(|e| redb::Error::from(StorageError::Corrupted(e.to_string())))?;
-    if let Some(moves) = moves {
-        moves.make(&transaction)?;
-    }
-    let mut log_size = known.log_size;
-    {
-        let mut objects = transaction.open_table(OBJECTS)?;
-        let mut key = String::new();
-        let mut value = Vec::new();
-        for event in events {
-            key.clear();
-            key.push_str(&event.key.resource);
-            key.push('/');
-            key.push_str(&event.key.name);
-            if event.event_type == EventType::Deleted {
-                objects.remove(key.as_str())?;
-                continue;
+    fn here(&mut self) -> Result<&mut Tables, FileError> {
+        match &mut self.tables {
+            Place::Here(tables) => Ok(tables),
+            Place::Away | Place::Lost => {
+                let message = "the thread that writes them has ended".into();
+                Err(FileError::Behind { path: self.log.path().to_owned(), message })
             }
-            value.clear();
-            value.extend_from_slice(&event.object.revision.to_be_bytes());
-            value.extend_from_slice(event.object.json());
-            objects.insert(key.as_str(), value.as_slice())?;
-        }
-        if let (Some(first), Some(last)) = (events.first(), events.last()) {
-            let (mut meta, mut changes) = (transaction.open_table(META)?, transaction.open_table(CHANGES)?);
-            let mut log = transaction.open_table(change_log::LOG)?;
-            if !known.log {
-                change_log::clear(&mut log)?;
-                meta.insert("history_since", first.object.revision.saturating_sub(1))?;
-            }
-            let mut size = match known.log_size {
-                Some(size) => size,
-                None => LogSize::of(&log)?,
-            };
-            let dropped = match known.with_log {
-                true => change_log::append(&mut log, events, &mut size)?,
-                false => Some(last.object.revision),
-            };
-            if let Some(dropped) = dropped {
-                meta.insert("history_since", dropped)?;
-            }
-            log_size = Some(size);
-            meta.insert("history_at", last.object.revision)?;
-            if !known.changes {
-                changes.retain(|_, _| false)?;
-                meta.insert("changes_since", first.object.revision.saturating_sub(1))?;
-            }
-            let last_of: BTreeMap<&str, u64> =
-                events.iter().map(|event| (&*event.key.resource, event.object.revision)).collect();
-            for (resource, revision) in last_of {
-                changes.insert(resource, revision)?;
-            }
-            meta.insert("changes_at", last.object.revision)?;
-            meta.insert("revision", last.object.revision)?;
         }
     }
-    transaction.commit()?;
-    Ok(log_size)
+}
+
+/// The thread that makes checkpoints beside commits.
+struct Checkpoints {
+    jobs: mpsc::Sender<Job>,
+    done: mpsc::Receiver<Done>,
+}
+
+struct Job {
+    tables: Box<Tables>,
+    changes: Vec<RowChange>,
+}
+
+/// A checkpoint that is over.
+struct Done {
+    tables: Box<Tables>,
+    changes: Vec<RowChange>,
+    outcome: Result<(), FileError>,
+}
+
+impl Checkpoints {
+    fn start() -> Self {
+        let ((jobs, queue), (answers, done)) = (mpsc::channel::<Job>(), mpsc::channel());
+        let work = move || {
+            for Job { mut tables, changes } in queue {
+                let outcome = tables.apply(&changes);
+                if answers.send(Done { tables, changes, outcome }).is_err() {
+                    // The store is gone without waiting; the next opening finds what the tables have.
+                    return;
+                }
+            }
+        };
+        std::thread::Builder::new()
+            .name("store-checkpoint".into())
+            .spawn(work)
+            .expect("a process that could open a file can start a thread");
+        Self { jobs, done }
+    }
+}
+
+/// An error with all its causes.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -1,11 +1,16 @@
-//! The store inside the process: everything in memory for reads, a redb file for durability.
+//! The store inside the process: everything in memory for reads, a log and a redb file for durability.
 
 mod ages;
 mod change_log;
 mod committer;
+pub(super) mod disk;
 pub(super) mod file;
 mod kept;
 mod quarantine;
+mod row;
+mod segment;
+pub(super) mod tables;
+pub(super) mod write_ahead;
 
 use std::{
     collections::HashMap,
@@ -26,13 +31,14 @@ use self::{
     ages::Ages,
     change_log::Recovered,
     committer::{Committer, Outcome, Request, Reread, Work},
-    file::{File, LastChanges},
+    file::File,
     kept::Kept,
-    quarantine::Loaded,
+    quarantine::{Loaded, RowReader},
+    tables::LastChanges,
 };
 use super::{
-    BinaryFrame, CommitError, Draft, Event, EventType, Expired, Key, Object, Remake, Snapshot, Stats, Store,
-    Subscription, Topic, Transaction, no_answer, stats::Counters,
+    BinaryFrame, CommitError, Draft, Event, Expired, Key, Remake, Snapshot, Stats, Store, Subscription, Topic,
+    Transaction, no_answer, stats::Counters,
 };
 
 pub use self::file::FileError as OpenError;
@@ -93,12 +99,12 @@ impl Embedded {
     ) -> Result<Self, OpenError> {
         let mut state = Snapshot::default();
         let mut resources: HashMap<String, Arc<str>> = HashMap::new();
-        let loaded = file.load(&mut |resource, name, revision, json| {
-            let draft = index(resource, name, json)?;
-            let resource = resources.entry(resource.to_owned()).or_insert_with(|| Arc::from(resource)).clone();
-            let object = Object::new(draft, revision, EventType::Added);
-            state.load(Key { resource, name: Arc::from(name) }, Arc::new(object));
-            Ok(())
+        let loaded = file.load(&mut RowReader {
+            decode: &index,
+            keep: &mut |resource, name, object| {
+                let resource = resources.entry(resource.to_owned()).or_insert_with(|| Arc::from(resource)).clone();
+                state.load(Key { resource, name: Arc::from(name) }, Arc::new(object));
+            },
         })?;
         let Loaded { revision, quarantined } = loaded;
         let starts = file.last_changes(revision)?;

@@ -35,8 +35,7 @@ async fn a_full_disk_refuses_writes_and_answers_reads_until_there_is_space() {
     let refused = refused.expect("8 MiB do not hold 10 MB");
     assert!(matches!(refused, CommitError::Full { .. }), "{refused}");
     assert!(refused.to_string().contains("no space is left"), "{refused}");
-    let again = store.write_one(put("again", Expect::Absent, &"x".repeat(500_000))).await.unwrap_err();
-    assert!(matches!(again, CommitError::Full { .. }), "{again}");
+    write_until_full(&store).await;
     assert_eq!(store.snapshot().get("things", "first").map(|o| o.revision), Some(first.revision), "reads go on");
 
     fs::remove_file(&ballast).unwrap();
@@ -70,8 +69,7 @@ async fn a_store_with_an_unreadable_object_opens_on_a_full_disk_and_loses_nothin
     let snapshot = store.snapshot();
     assert_eq!((snapshot.count("things"), store.stats().quarantined), (1, 1));
     assert!(snapshot.revision > good.revision, "clients that watched the lost object list again");
-    let refused = store.write_one(put("bad", Expect::Absent, &"x".repeat(500_000))).await.unwrap_err();
-    assert!(matches!(refused, CommitError::Full { .. }), "{refused}");
+    write_until_full(&store).await;
 
     fs::remove_file(&ballast).unwrap();
     store.write_one(put("bad", Expect::Absent, "new")).await.unwrap();
@@ -99,9 +97,11 @@ async fn a_deletion_on_a_full_disk_does_without_the_space_that_it_is_to_free() {
     drop(store);
     fill_to_the_brim(&disk.path().join("ballast"));
     let store = open(&path);
-    while store.write_one(put("more", Expect::Absent, &"x".repeat(1 << 20))).await.is_ok() {
-        let more = store.snapshot().get("things", "more").unwrap().revision;
-        store.write_one(delete("more", more)).await.unwrap();
+    write_until_full(&store).await;
+    // What came into the log fits nowhere else, and goes first.
+    for name in (0..).map(|count| format!("more{count}")) {
+        let Some(revision) = store.snapshot().get("things", &name).map(|object| object.revision) else { break };
+        store.write_one(delete(&name, revision)).await.unwrap();
     }
     for (name, revision) in written {
         store.write_one(delete(&name, revision)).await.unwrap();
@@ -112,6 +112,18 @@ async fn a_deletion_on_a_full_disk_does_without_the_space_that_it_is_to_free() {
     let store = open(&path);
     assert_eq!((store.snapshot().revision, store.snapshot().count("things")), (last, 0));
     assert!(store.watch("things", last).is_ok());
+}
+
+/// Adds `more0` and so on until the disk is full: the log has some space of its own.
+async fn write_until_full(store: &Embedded) {
+    for count in 0..100 {
+        match store.write_one(put(&format!("more{count}"), Expect::Absent, &"x".repeat(500_000))).await {
+            Ok(_) => {}
+            Err(CommitError::Full { .. }) => return,
+            Err(other) => panic!("{other}"),
+        }
+    }
+    panic!("the disk is not full");
 }
 
 /// Leaves 2 MiB or so.

@@ -1,8 +1,8 @@
 //! Loss of power at every step: a write that was not synced may be gone, there, or there in part.
 //!
-//! kill -9 keeps the page cache, so it cannot show a missing sync. Here the disk is a log of what was done to it; a
-//! crash replays a part of it: all up to the last sync, and of what came after nothing, some, or all but half of the
-//! last write. A file gets its name once it is complete, so the log begins with an empty store.
+//! kill -9 keeps the page cache, so it cannot show a missing sync. Here each disk is a part of one log of what was done;
+//! a crash replays a part of it: all up to a disk's last sync, and of what came after nothing, some, or all but half of
+//! the last write. A file gets its name once it is complete, so the log begins with an empty store.
 
 use std::{
     io,
@@ -14,7 +14,21 @@ use std::{
 use redb::{BackendError, Builder, StorageBackend};
 
 use super::*;
-use crate::{CommitError, Snapshot, Store, Transaction, embedded::file::File};
+use crate::{
+    CommitError, Snapshot, Store, Transaction,
+    embedded::{
+        disk::Disk,
+        file::{File, Limits},
+        tables::Tables,
+        write_ahead::LogFile,
+    },
+};
+
+/// The tables, and the two files of the write-ahead log.
+const DISKS: usize = 3;
+
+/// What each disk holds.
+type Contents = [Vec<u8>; DISKS];
 
 /// What was done to a disk.
 #[derive(Clone, Debug)]
@@ -24,38 +38,46 @@ enum Operation {
     Sync,
 }
 
-/// A disk that remembers all that was done to it.
+/// Disks that remember all that was done to them, in the order in which it was.
 #[derive(Clone, Debug, Default)]
-struct LoggedDisk(Arc<Mutex<Log>>);
+struct LoggedDisks(Arc<Mutex<Log>>);
+
+/// One of them.
+#[derive(Clone, Debug)]
+struct LoggedDisk {
+    disks: LoggedDisks,
+    number: usize,
+}
 
 #[derive(Debug, Default)]
 struct Log {
     /// Before the first operation.
-    formatted: Vec<u8>,
-    content: Vec<u8>,
-    operations: Vec<Operation>,
-    /// How many syncs from now on fail: each loses what it should have made durable.
-    failing_syncs: usize,
+    formatted: Contents,
+    contents: Contents,
+    operations: Vec<(usize, Operation)>,
+    /// How many syncs of each disk fail from now on: each loses what it should have made durable.
+    failing_syncs: [usize; DISKS],
+    limits: Limits,
 }
 
-impl LoggedDisk {
-    fn with(content: Vec<u8>) -> Self {
-        Self(Arc::new(Mutex::new(Log { formatted: content.clone(), content, ..Log::default() })))
+impl LoggedDisks {
+    fn with(contents: Contents) -> Self {
+        Self(Arc::new(Mutex::new(Log { formatted: contents.clone(), contents, ..Log::default() })))
     }
 
-    /// A disk with an empty store.
+    /// Disks with an empty store.
     fn formatted() -> Self {
-        let disk = Self::default();
-        drop(disk.open());
-        let content = disk.content();
-        Self::with(content)
+        let disks = Self::default();
+        drop(disks.open());
+        let contents = disks.contents();
+        Self::with(contents)
     }
 
-    fn content(&self) -> Vec<u8> {
-        self.0.lock().unwrap().content.clone()
+    fn contents(&self) -> Contents {
+        self.0.lock().unwrap().contents.clone()
     }
 
-    fn operations(&self) -> Vec<Operation> {
+    fn operations(&self) -> Vec<(usize, Operation)> {
         self.0.lock().unwrap().operations.clone()
     }
 
@@ -64,16 +86,73 @@ impl LoggedDisk {
         self.0.lock().unwrap().operations.len()
     }
 
-    fn operate(&self, operation: Operation) {
-        let mut log = self.0.lock().unwrap();
-        apply(&mut log.content, &operation);
-        log.operations.push(operation);
+    fn disk(&self, number: usize) -> LoggedDisk {
+        LoggedDisk { disks: self.clone(), number }
+    }
+
+    fn try_open(&self) -> Result<Embedded, crate::OpenError> {
+        let disk = self.disk(0);
+        let open = move |builder: &Builder| builder.create_with_backend(disk.clone());
+        let log = [1, 2].map(|number| {
+            let disk = self.disk(number);
+            LogFile {
+                path: format!("log {number}").into(),
+                open: Box::new(move || Ok(Box::new(disk.clone()) as Box<dyn Disk>)),
+            }
+        });
+        let tables = Tables::open_with(Path::new("the disk"), Box::new(open))?;
+        let limits = self.0.lock().unwrap().limits;
+        Embedded::load(File::open_log(tables, log, limits)?, header)
+    }
+
+    /// The same disks, for a store with these limits.
+    fn limited(self, limits: Limits) -> Self {
+        self.0.lock().unwrap().limits = limits;
+        self
+    }
+
+    /// Has so many of the next syncs of a disk fail.
+    fn fail(&self, disk: usize, syncs: usize) {
+        self.0.lock().unwrap().failing_syncs[disk] = syncs;
     }
 
     fn open(&self) -> Embedded {
-        let disk = self.clone();
-        let open = move |builder: &Builder| builder.create_with_backend(disk.clone());
-        Embedded::load(File::open_with(Path::new("the disk"), Box::new(open)).unwrap(), header).unwrap()
+        self.try_open().unwrap()
+    }
+}
+
+impl LoggedDisk {
+    fn operate(&self, operation: Operation) {
+        let mut log = self.disks.0.lock().unwrap();
+        apply(&mut log.contents[self.number], &operation);
+        log.operations.push((self.number, operation));
+    }
+
+    fn content<T>(&self, look: impl FnOnce(&Vec<u8>) -> T) -> T {
+        look(&self.disks.0.lock().unwrap().contents[self.number])
+    }
+
+    fn sync_or_fail(&self) -> io::Result<()> {
+        {
+            let mut log = self.disks.0.lock().unwrap();
+            if log.failing_syncs[self.number] > 0 {
+                log.failing_syncs[self.number] -= 1;
+                let durable = crashed(&log.formatted, &log.operations, log.operations.len(), Unsynced::Lost);
+                let is_own = |(number, _): &(usize, Operation)| *number == self.number;
+                let synced =
+                    log.operations.iter().rposition(|entry| is_own(entry) && matches!(entry.1, Operation::Sync));
+                let kept = synced.map_or(0, |last| last + 1);
+                let mut at = 0;
+                log.operations.retain(|entry| {
+                    at += 1;
+                    at <= kept || !is_own(entry)
+                });
+                log.contents[self.number] = durable[self.number].clone();
+                return Err(io::Error::other("the disk failed"));
+            }
+        }
+        self.operate(Operation::Sync);
+        Ok(())
     }
 }
 
@@ -91,15 +170,16 @@ fn apply(content: &mut Vec<u8>, operation: &Operation) {
 
 impl StorageBackend for LoggedDisk {
     fn len(&self) -> io::Result<u64> {
-        Ok(self.0.lock().unwrap().content.len() as u64)
+        Ok(self.content(Vec::len) as u64)
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let log = self.0.lock().unwrap();
         let start = offset as usize;
-        let bytes = log.content.get(start..start + out.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
-        out.copy_from_slice(bytes);
-        Ok(())
+        self.content(|content| {
+            let bytes = content.get(start..start + out.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
+            out.copy_from_slice(bytes);
+            Ok(())
+        })
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
@@ -108,19 +188,7 @@ impl StorageBackend for LoggedDisk {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        {
-            let mut log = self.0.lock().unwrap();
-            if log.failing_syncs > 0 {
-                log.failing_syncs -= 1;
-                let durable = crashed(&log.formatted, &log.operations, log.operations.len(), Unsynced::Lost);
-                let synced = log.operations.iter().rposition(|operation| matches!(operation, Operation::Sync));
-                log.operations.truncate(synced.map_or(0, |last| last + 1));
-                log.content = durable;
-                return Err(io::Error::other("the disk failed"));
-            }
-        }
-        self.operate(Operation::Sync);
-        Ok(())
+        self.sync_or_fail()
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
@@ -137,6 +205,30 @@ impl StorageBackend for LoggedDisk {
     }
 }
 
+impl Disk for LoggedDisk {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.content(Vec::len) as u64)
+    }
+
+    fn read(&self) -> io::Result<Vec<u8>> {
+        Ok(self.content(Vec::clone))
+    }
+
+    fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.operate(Operation::Write { offset, bytes: bytes.to_vec() });
+        Ok(())
+    }
+
+    fn shorten(&self, len: u64) -> io::Result<()> {
+        self.operate(Operation::SetLen(len));
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.sync_or_fail()
+    }
+}
+
 /// What becomes of the operations between the last sync and the crash.
 #[derive(Clone, Copy, Debug)]
 enum Unsynced {
@@ -147,25 +239,33 @@ enum Unsynced {
     Torn,
 }
 
-/// The disk after a crash at `at` operations, from what it held `before` them.
-fn crashed(before: &[u8], operations: &[Operation], at: usize, unsynced: Unsynced) -> Vec<u8> {
-    let synced = operations[..at].iter().rposition(|operation| matches!(operation, Operation::Sync));
-    let synced = synced.map_or(0, |last| last + 1);
-    let mut content = before.to_vec();
-    operations[..synced].iter().for_each(|operation| apply(&mut content, operation));
-    let rest = &operations[synced..at];
-    for (index, operation) in rest.iter().enumerate() {
-        match (unsynced, operation) {
-            (Unsynced::Lost, _) => {}
-            (Unsynced::Some(bits), _) if bits >> (index % 64) & 1 == 0 => {}
-            (Unsynced::Torn, Operation::Write { offset, bytes }) if index + 1 == rest.len() => {
-                let bytes = bytes[..bytes.len() / 2].to_vec();
-                apply(&mut content, &Operation::Write { offset: *offset, bytes });
+/// The disks after a crash at `at` operations, from what they held `before` them. A sync of one disk makes nothing of
+/// another durable.
+fn crashed(before: &Contents, operations: &[(usize, Operation)], at: usize, unsynced: Unsynced) -> Contents {
+    let mut contents = before.clone();
+    for (number, content) in contents.iter_mut().enumerate() {
+        let own: Vec<(usize, &Operation)> = operations[..at]
+            .iter()
+            .enumerate()
+            .filter(|(_, (disk, _))| *disk == number)
+            .map(|(index, (_, operation))| (index, operation))
+            .collect();
+        let synced = own.iter().rposition(|(_, operation)| matches!(operation, Operation::Sync));
+        let (synced, rest) = own.split_at(synced.map_or(0, |last| last + 1));
+        synced.iter().for_each(|(_, operation)| apply(content, operation));
+        for (index, operation) in rest {
+            match (unsynced, operation) {
+                (Unsynced::Lost, _) => {}
+                (Unsynced::Some(bits), _) if bits >> (index % 64) & 1 == 0 => {}
+                (Unsynced::Torn, Operation::Write { offset, bytes }) if index + 1 == at => {
+                    let bytes = bytes[..bytes.len() / 2].to_vec();
+                    apply(content, &Operation::Write { offset: *offset, bytes });
+                }
+                (Unsynced::Some(_) | Unsynced::Torn, _) => apply(content, operation),
             }
-            (Unsynced::Some(_) | Unsynced::Torn, _) => apply(&mut content, operation),
         }
     }
-    content
+    contents
 }
 
 /// One commit: its objects, and the span of operations in which it was made.
@@ -177,7 +277,7 @@ struct Commit {
 const COMMITS: usize = 12;
 
 /// Commits transactions of several keys; tells what each should leave and when it was answered.
-async fn work(disk: &LoggedDisk) -> Vec<Commit> {
+async fn work(disk: &LoggedDisks) -> Vec<Commit> {
     let store = disk.open();
     let mut commits = Vec::new();
     for count in 0..COMMITS {
@@ -208,8 +308,8 @@ fn held(snapshot: &Snapshot) -> Vec<(String, String)> {
 
 /// The store on `content` holds what was answered by then, and nothing in part: the state after one of the commits that
 /// were answered, or under way.
-fn check(content: Vec<u8>, commits: &[Commit], at: usize, what: &str) -> LoggedDisk {
-    let disk = LoggedDisk::with(content);
+fn check(content: Contents, commits: &[Commit], at: usize, what: &str) -> LoggedDisks {
+    let disk = LoggedDisks::with(content);
     let store = disk.open();
     let found = held(&store.snapshot());
     let answered = commits.iter().take_while(|commit| commit.span.end <= at).count();
@@ -225,11 +325,25 @@ fn check(content: Vec<u8>, commits: &[Commit], at: usize, what: &str) -> LoggedD
 
 #[tokio::test]
 async fn no_answered_commit_is_lost_with_what_was_not_synced() {
-    let disk = LoggedDisk::formatted();
-    let empty = disk.content();
+    crash_at_every_step(LoggedDisks::formatted()).await;
+}
+
+#[tokio::test]
+async fn no_answered_commit_is_lost_during_checkpoints() {
+    // After nearly every commit.
+    let disks = LoggedDisks::formatted().limited(Limits { checkpoint: 4096, ..Limits::default() });
+    let operations = crash_at_every_step(disks).await;
+    let uses = operations.iter().filter(|(disk, operation)| {
+        *disk > 0 && matches!(operation, Operation::Write { offset: 0, bytes } if bytes.len() < 1 << 20)
+    });
+    assert!(uses.count() > 2, "the log's files are used in turns");
+}
+
+async fn crash_at_every_step(disk: LoggedDisks) -> Vec<(usize, Operation)> {
+    let empty = disk.contents();
     let commits = work(&disk).await;
     let operations = disk.operations();
-    let syncs = operations.iter().filter(|operation| matches!(operation, Operation::Sync)).count();
+    let syncs = operations.iter().filter(|operation| matches!(operation, (_, Operation::Sync))).count();
     assert!(syncs >= COMMITS, "{syncs} syncs for {COMMITS} commits");
     // Spread over the bits; each step has another part of its writes.
     let mut bits = 0x9e37_79b9_7f4a_7c15_u64;
@@ -250,17 +364,18 @@ async fn no_answered_commit_is_lost_with_what_was_not_synced() {
             }
         }
     }
+    operations
 }
 
 #[tokio::test]
 async fn what_is_answered_after_a_failed_sync_is_durable() {
-    let disk = LoggedDisk::formatted();
-    let empty = disk.content();
+    let disk = LoggedDisks::formatted();
+    let empty = disk.contents();
     let store = disk.open();
     let mut acknowledged = Vec::new();
     for count in 0..8 {
         // Of two syncs in a row, too: the one of the commit, and the one of the opening after it.
-        disk.0.lock().unwrap().failing_syncs = count % 3;
+        disk.fail(1, count % 3);
         for (name, fails) in [("first", count % 3 > 0), ("second", count % 3 > 1), ("third", false)] {
             let name = format!("{name}{count}");
             match store.write_one(put(&name, Expect::Absent, "1")).await {
@@ -274,11 +389,81 @@ async fn what_is_answered_after_a_failed_sync_is_durable() {
     assert!(acknowledged.len() >= 8 && store.stats().failed > 0);
     let operations = disk.operations();
     let content = crashed(&empty, &operations, operations.len(), Unsynced::Lost);
-    let found = held(&LoggedDisk::with(content).open().snapshot());
+    let found = held(&LoggedDisks::with(content).open().snapshot());
     assert_eq!(found, held(&store.snapshot()), "what is read is what is durable");
     for name in &acknowledged {
         assert!(found.iter().any(|(known, _)| known == name), "{name} is lost");
     }
+}
+
+#[tokio::test]
+async fn writes_go_on_while_the_tables_cannot_be_written_until_the_log_is_full() {
+    let disks = LoggedDisks::formatted().limited(Limits { checkpoint: 20_000, full: 200_000 });
+    let empty = disks.contents();
+    let store = disks.open();
+    disks.fail(0, usize::MAX);
+    let mut written = Vec::new();
+    let refused = loop {
+        let name = format!("k{}", written.len());
+        match store.write_one(put(&name, Expect::Absent, &"x".repeat(5000))).await {
+            Ok(_) => written.push(name),
+            Err(error) => break error,
+        }
+        assert!(written.len() < 1000, "the log is bounded");
+    };
+    assert!(matches!(&refused, CommitError::Unavailable { message } if message.contains("log 2")), "{refused}");
+    assert!(written.len() > 20, "{} writes", written.len());
+    // A crash now loses none of them.
+    let operations = disks.operations();
+    let crashed = crashed(&empty, &operations, operations.len(), Unsynced::Lost);
+    let all = |store: &Embedded| written.iter().all(|name| store.snapshot().get("things", name).is_some());
+    assert!(all(&LoggedDisks::with(crashed).open()));
+
+    disks.fail(0, 0);
+    let back = async {
+        while store.write_one(put("back", Expect::Absent, "again")).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), back).await.expect("the tables are written again");
+    drop(store);
+    let store = disks.open();
+    assert!(all(&store) && store.snapshot().get("things", "back").is_some());
+}
+
+#[tokio::test]
+async fn a_log_that_does_not_fit_the_tables_is_refused() {
+    let disks = LoggedDisks::formatted().limited(Limits { checkpoint: 1, ..Limits::default() });
+    let [old_tables, _, _] = disks.contents();
+    let store = disks.open();
+    let mut refused = None;
+    for count in 0..200 {
+        store.write_one(put(&format!("k{count}"), Expect::Absent, "1")).await.unwrap();
+        let [_, first, second] = disks.contents();
+        // Once both of the log's files have been used again, it begins after what the old tables have.
+        refused = LoggedDisks::with([old_tables.clone(), first, second]).try_open().err();
+        if refused.is_some() {
+            break;
+        }
+    }
+    let error = refused.expect("the log does not begin with the store for ever");
+    assert!(error.to_string().contains("restore both together"), "{error}");
+    // Damaged in the middle.
+    let disks = LoggedDisks::formatted();
+    let [tables, _, second] = disks.contents();
+    let store = disks.open();
+    for count in 0..3 {
+        store.write_one(put(&format!("k{count}"), Expect::Absent, "1")).await.unwrap();
+    }
+    let [_, mut first, _] = disks.contents();
+    first[2 * 4096 + 20] ^= 1;
+    let error = LoggedDisks::with([tables, first, second]).try_open().err().unwrap();
+    assert!(error.to_string().contains("is damaged before byte 12288"), "{error}");
+    // Of another store.
+    let other = LoggedDisks::formatted().contents();
+    let [_, first, second] = disks.contents();
+    let error = LoggedDisks::with([other[0].clone(), first, second]).try_open().err().unwrap();
+    assert!(error.to_string().contains("belongs to another store"), "{error}");
 }
 
 #[test]
@@ -295,17 +480,17 @@ fn a_file_whose_creation_was_cut_short_is_made_anew() {
 #[test]
 fn the_test_notices_a_commit_that_was_not_synced() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let disk = LoggedDisk::formatted();
-    let empty = disk.content();
+    let disk = LoggedDisks::formatted();
+    let empty = disk.contents();
     let commits = runtime.block_on(work(&disk));
     // As if the last commit's syncs had not been made.
     let last = commits.last().unwrap().span.clone();
     let mut operations = disk.operations();
     operations.truncate(last.end);
-    let unsynced: Vec<Operation> = operations
+    let unsynced: Vec<(usize, Operation)> = operations
         .iter()
         .enumerate()
-        .filter(|(at, operation)| !(last.contains(at) && matches!(operation, Operation::Sync)))
+        .filter(|(at, operation)| !(last.contains(at) && matches!(operation, (_, Operation::Sync))))
         .map(|(_, operation)| operation.clone())
         .collect();
     let content = crashed(&empty, &unsynced, unsynced.len(), Unsynced::Lost);

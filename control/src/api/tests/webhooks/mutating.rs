@@ -175,3 +175,32 @@ async fn custom_resources_are_pruned_after_mutation_and_denied_like_all() {
     assert_eq!(denied.code, 400);
     assert!(denied.message().ends_with("denied the request without explanation"), "{}", denied.text);
 }
+
+#[tokio::test]
+async fn a_webhook_changes_nothing_of_a_custom_resource_that_its_status_does_not_let_through() {
+    let (mut server, webhook) = hooks(|path, _| match path {
+        "/mutate" => patch(json!([{"op": "add", "path": "/spec/size", "value": 9},
+            {"op": "add", "path": "/metadata/labels", "value": {"a": "b"}},
+            {"op": "add", "path": "/status/replicas", "value": 2}])),
+        _ => json!({"allowed": true}),
+    })
+    .await;
+    server.run_definitions();
+    server.define(definition(json!([version("v1", true, json!({"size": {"type": "integer"}}))]))).await;
+    let rules = json!({"rules": [rule(json!(["UPDATE"]), "example.com", "v1", json!(["widgets/status"]))]});
+    server.configured("Mutating", "m", vec![hook(&webhook, "/mutate", rules.clone())]).await;
+    server.configured("Validating", "v", vec![hook(&webhook, "/v", rules)]).await;
+    let path = "/apis/example.com/v1/namespaces/default/widgets";
+    assert_eq!(server.post(path, widget("a", json!({"size": 1}))).await.code, 201);
+    let sent = json!({"metadata": {"labels": {"c": "d"}}, "spec": {"size": 5}, "status": {"ready": true}});
+    let written = server.merge(&format!("{path}/a/status"), sent).await;
+    assert_eq!(written.code, 200, "{}", written.text);
+    for object in
+        [&written.json, &webhook.bodies("/v")[0]["request"]["object"], &server.get(&format!("{path}/a")).await.json]
+    {
+        assert_eq!((&object["spec"], &object["metadata"]["labels"]), (&json!({"size": 1}), &Value::Null), "{object}");
+        assert_eq!(object["status"], json!({"ready": true, "replicas": 2}));
+    }
+    let seen = &webhook.bodies("/mutate")[0]["request"]["object"];
+    assert_eq!((&seen["spec"]["size"], &seen["metadata"]["labels"]), (&json!(1), &Value::Null), "{seen}");
+}

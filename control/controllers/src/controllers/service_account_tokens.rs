@@ -1,0 +1,250 @@
+//! Tokens in Secrets of type `kubernetes.io/service-account-token`: each that somebody makes is filled with a token of
+//! the account that it names, and goes with the account. None is made by itself.
+//!
+//! Source: `pkg/controller/serviceaccount/tokens_controller.go` of Kubernetes.
+
+use std::{collections::HashMap, sync::Arc};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use fairlead_client::Api;
+use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
+use kube::{
+    Client,
+    api::{DeleteParams, Patch, PatchParams, Preconditions},
+};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+
+use super::Context;
+use crate::{
+    engine::{Failure, Informer, Key, Outcome, Startup, Tasks, api_code, is_gone_or_taken},
+    objects::informers::of_account,
+};
+
+const COMPONENT: &str = "tokens-controller";
+const ACCOUNT_NAME: &str = "kubernetes.io/service-account.name";
+const ACCOUNT_UID: &str = "kubernetes.io/service-account.uid";
+
+/// Whose token a Secret is to hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenOf {
+    /// Of the account and of the Secret.
+    pub namespace: String,
+    /// The account's name.
+    pub account: String,
+    /// The account's UID.
+    pub account_uid: String,
+    /// The Secret's name.
+    pub secret: String,
+}
+
+/// Signs a token; the error says why that is not possible.
+pub type SignToken = Arc<dyn Fn(&TokenOf) -> Result<String, Box<dyn std::error::Error + Send + Sync>> + Send + Sync>;
+
+struct Controller {
+    client: Client,
+    accounts: Arc<Informer<ServiceAccount>>,
+    secrets: Arc<Informer<Secret>>,
+    sign: SignToken,
+    ca_pem: String,
+    /// Secrets that are gone, whose accounts may still name them: name and UID of the account that each was for.
+    gone: Mutex<HashMap<Key, (String, String)>>,
+}
+
+/// Starts the controller.
+pub fn start(context: &Context, tasks: &Tasks) {
+    let informers = &context.informers;
+    let controller = Controller {
+        client: context.client.clone(),
+        accounts: informers.service_accounts.clone(),
+        secrets: informers.token_secrets.clone(),
+        sign: context.config.sign_token.clone(),
+        ca_pem: context.config.authority.certificate_pem().to_owned(),
+        gone: Mutex::default(),
+    };
+    Startup::new(COMPONENT, controller)
+        .on(&informers.token_secrets, |controller, change, queue| {
+            if let (Some(old), None) = (&change.old, &change.new) {
+                let account = (annotation(old, ACCOUNT_NAME).to_owned(), annotation(old, ACCOUNT_UID).to_owned());
+                controller.gone.lock().insert(change.key.clone(), account);
+            }
+            queue.add(change.key.clone());
+        })
+        .on(&informers.service_accounts, |controller, change, queue| {
+            if change.new.is_none() {
+                let (namespace, name) = (&change.key.namespace, &change.key.name);
+                for secret in controller.secrets.indexed(&of_account(namespace, name)) {
+                    queue.add(Key::new(namespace, secret.metadata.name.as_deref().unwrap_or_default()));
+                }
+            }
+        })
+        .start(tasks, 2, Controller::reconcile);
+}
+
+fn annotation<'a>(secret: &'a Secret, name: &str) -> &'a str {
+    secret.metadata.annotations.as_ref().and_then(|all| all.get(name)).map_or("", String::as_str)
+}
+
+/// What has to be done to a Secret.
+#[derive(Debug, PartialEq, Eq)]
+enum Step {
+    /// Its account is not there.
+    Delete,
+    /// These parts of its data are missing, or not those of the cluster.
+    Fill {
+        ca: bool,
+        namespace: bool,
+        token: bool,
+    },
+    Nothing,
+}
+
+/// `account` is the one that the Secret names.
+fn plan(secret: &Secret, account: Option<&ServiceAccount>, ca_pem: &str) -> Step {
+    let uid = annotation(secret, ACCOUNT_UID);
+    let Some(account) = account else { return Step::Delete };
+    if !uid.is_empty() && account.metadata.uid.as_deref() != Some(uid) {
+        return Step::Delete;
+    }
+    let data = |key: &str| secret.data.as_ref().and_then(|data| data.get(key)).map_or(&[][..], |value| &value.0);
+    let ca = !ca_pem.is_empty() && data("ca.crt") != ca_pem.as_bytes();
+    let (namespace, token) = (data("namespace").is_empty(), data("token").is_empty());
+    if ca || namespace || token { Step::Fill { ca, namespace, token } } else { Step::Nothing }
+}
+
+/// The account's list of Secrets without one; nothing if it does not name it.
+fn without_reference(account: &ServiceAccount, secret: &str) -> Option<Value> {
+    let secrets = account.secrets.as_deref().unwrap_or_default();
+    let left: Vec<_> = secrets.iter().filter(|reference| reference.name.as_deref() != Some(secret)).collect();
+    (left.len() < secrets.len()).then(|| json!(left))
+}
+
+impl Controller {
+    async fn reconcile(self: Arc<Self>, key: Key) -> Result<Outcome, Failure> {
+        match self.secrets.get(&key) {
+            Some(secret) => {
+                self.gone.lock().remove(&key);
+                self.settle(&key, &secret).await
+            }
+            None => self.forget(&key).await,
+        }
+    }
+
+    async fn settle(&self, key: &Key, secret: &Secret) -> Result<Outcome, Failure> {
+        let name = annotation(secret, ACCOUNT_NAME);
+        // It may be newer than what is known here.
+        let account = match self.accounts.get(&Key::new(&key.namespace, name)) {
+            Some(account) => Some(account),
+            None => {
+                self.accounts_of(key).get_opt(name).await.map_err(Failure::request("read an account"))?.map(Arc::new)
+            }
+        };
+        match plan(secret, account.as_deref(), &self.ca_pem) {
+            Step::Nothing => Ok(Outcome::Done),
+            Step::Delete => {
+                let uid = secret.metadata.uid.clone();
+                let preconditions = Some(Preconditions { uid, ..Preconditions::default() });
+                let params = DeleteParams { preconditions, ..DeleteParams::default() };
+                match self.secrets_of(key).delete(&key.name, &params).await {
+                    Ok(()) => Ok(Outcome::Done),
+                    Err(error) if is_gone_or_taken(&error) => Ok(Outcome::Done),
+                    Err(error) => Err(Failure::request("delete a token whose account is gone")(error)),
+                }
+            }
+            Step::Fill { ca, namespace, token } => {
+                let uid = account.and_then(|account| account.metadata.uid.clone()).unwrap_or_default();
+                let mut data = json!({});
+                if ca {
+                    data["ca.crt"] = BASE64_STANDARD.encode(&self.ca_pem).into();
+                }
+                if namespace {
+                    data["namespace"] = BASE64_STANDARD.encode(&key.namespace).into();
+                }
+                if token {
+                    let of = TokenOf {
+                        namespace: key.namespace.clone(),
+                        account: name.to_owned(),
+                        account_uid: uid.clone(),
+                        secret: key.name.clone(),
+                    };
+                    let signed = (self.sign)(&of).map_err(|error| Failure::Malformed {
+                        what: "the key that signs tokens",
+                        message: error.to_string(),
+                    })?;
+                    data["token"] = BASE64_STANDARD.encode(signed).into();
+                }
+                let metadata = json!({"uid": secret.metadata.uid, "resourceVersion": secret.metadata.resource_version,
+                    "annotations": {ACCOUNT_NAME: name, ACCOUNT_UID: uid}});
+                let patch = Patch::Merge(json!({"metadata": metadata, "data": data}));
+                match self.secrets_of(key).patch(&key.name, &PatchParams::default(), &patch).await {
+                    Ok(_) => Ok(Outcome::Done),
+                    // Another change of it comes, or its deletion.
+                    Err(error) if matches!(api_code(&error), Some(404 | 409)) => Ok(Outcome::Done),
+                    Err(error) => Err(Failure::request("fill a Secret with a token")(error)),
+                }
+            }
+        }
+    }
+
+    /// Takes a Secret that is gone out of its account's list.
+    async fn forget(&self, key: &Key) -> Result<Outcome, Failure> {
+        let Some((name, uid)) = self.gone.lock().get(key).cloned() else { return Ok(Outcome::Done) };
+        let account = self.accounts.get(&Key::new(&key.namespace, &name));
+        let account = account.filter(|account| uid.is_empty() || account.metadata.uid.as_ref() == Some(&uid));
+        if let Some(account) = account
+            && let Some(left) = without_reference(&account, &key.name)
+        {
+            let metadata = json!({"uid": account.metadata.uid, "resourceVersion": account.metadata.resource_version});
+            let patch = Patch::Merge(json!({"metadata": metadata, "secrets": left}));
+            match self.accounts_of(key).patch(&name, &PatchParams::default(), &patch).await {
+                Ok(_) => {}
+                Err(error) if api_code(&error) == Some(404) => {}
+                Err(error) => return Err(Failure::request("take a Secret out of its account's list")(error)),
+            }
+        }
+        self.gone.lock().remove(key);
+        Ok(Outcome::Done)
+    }
+
+    fn secrets_of(&self, key: &Key) -> Api<Secret> {
+        Api::namespaced(self.client.clone(), &key.namespace)
+    }
+
+    fn accounts_of(&self, key: &Key) -> Api<ServiceAccount> {
+        Api::namespaced(self.client.clone(), &key.namespace)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secret(uid: &str, data: Value) -> Secret {
+        serde_json::from_value(
+            json!({"metadata": {"name": "t", "annotations": {ACCOUNT_NAME: "robot", ACCOUNT_UID: uid}},
+            "data": data}),
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn a_secret_is_filled_once_and_goes_with_its_account() {
+        let account: ServiceAccount =
+            serde_json::from_value(json!({"metadata": {"name": "robot", "uid": "u"}})).unwrap();
+        let fill = |ca, namespace, token| Step::Fill { ca, namespace, token };
+        assert_eq!(plan(&secret("", json!({})), Some(&account), "ca"), fill(true, true, true));
+        let filled = json!({"token": "dA==", "namespace": "bg==", "ca.crt": BASE64_STANDARD.encode("ca")});
+        assert_eq!(plan(&secret("u", filled.clone()), Some(&account), "ca"), Step::Nothing);
+        assert_eq!(plan(&secret("u", filled.clone()), Some(&account), "another"), fill(true, false, false));
+        assert_eq!(plan(&secret("other", filled.clone()), Some(&account), "ca"), Step::Delete);
+        assert_eq!(plan(&secret("", filled), None, "ca"), Step::Delete);
+    }
+
+    #[test]
+    fn a_secret_that_is_gone_is_taken_out_of_the_list_of_its_account() {
+        let account: ServiceAccount =
+            serde_json::from_value(json!({"metadata": {}, "secrets": [{"name": "t"}, {"name": "other"}]})).unwrap();
+        assert_eq!(without_reference(&account, "t"), Some(json!([{"name": "other"}])));
+        assert_eq!(without_reference(&account, "x"), None);
+    }
+}

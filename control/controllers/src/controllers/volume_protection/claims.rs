@@ -1,0 +1,158 @@
+//! PersistentVolumeClaims that scheduled pods use stay.
+
+use std::sync::Arc;
+
+use fairlead_client::{Api, from_value};
+use http::Request;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use kube::Client;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{super::Context, Step, carry_out, step};
+use crate::{
+    engine::{Failure, Informer, Key, Outcome, Startup, Tasks},
+    objects::{
+        informers::using_claim,
+        owners::controller_of,
+        pod_state::is_finished,
+        volume_references::{claim_name, claim_names},
+    },
+};
+
+const COMPONENT: &str = "pvc-protection-controller";
+/// Admission gives it to every new claim.
+const FINALIZER: &str = "kubernetes.io/pvc-protection";
+
+struct Controller {
+    client: Client,
+    claims: Arc<Informer<PersistentVolumeClaim>>,
+    pods: Arc<Informer<Pod>>,
+}
+
+/// Starts the controller.
+pub fn start(context: &Context, tasks: &Tasks) {
+    let informers = &context.informers;
+    let controller =
+        Controller { client: context.client.clone(), claims: informers.claims.clone(), pods: informers.pods.clone() };
+    Startup::new(COMPONENT, controller)
+        .on(&informers.claims, |_, change, queue| {
+            if change.new.as_ref().is_some_and(|claim| step(&claim.metadata, FINALIZER) != Step::Nothing) {
+                queue.add(change.key.clone());
+            }
+        })
+        .on(&informers.pods, |_, change, queue| {
+            let pod = change.latest();
+            if change.new.is_none() || releases(pod) {
+                for claim in claim_names(pod) {
+                    queue.add(Key::new(&change.key.namespace, &claim));
+                }
+            }
+        })
+        .start(tasks, 2, Controller::reconcile);
+}
+
+/// Whether a change of a pod may free a claim. One that is not scheduled uses none.
+fn releases(pod: &Pod) -> bool {
+    is_finished(pod) || is_shut_down(pod) || !is_scheduled(pod)
+}
+
+fn is_scheduled(pod: &Pod) -> bool {
+    pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).is_some_and(|node| !node.is_empty())
+}
+
+/// Whether its node is done with it: it waits for its finalizers alone.
+fn is_shut_down(pod: &Pod) -> bool {
+    pod.metadata.deletion_timestamp.is_some() && pod.metadata.deletion_grace_period_seconds == Some(0)
+}
+
+/// Whether a pod uses a claim of its namespace. The claim of an ephemeral volume must be the pod's own.
+fn uses(pod: &Pod, claim: &PersistentVolumeClaim) -> bool {
+    let name = claim.metadata.name.as_deref().unwrap_or_default();
+    let is_own = || controller_of(&claim.metadata).is_some_and(|owner| Some(&owner.uid) == pod.metadata.uid.as_ref());
+    let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+    let mut named = volumes.filter(|volume| claim_name(pod, volume).as_deref() == Some(name));
+    is_scheduled(pod) && named.any(|volume| volume.persistent_volume_claim.is_some() || !is_shut_down(pod) && is_own())
+}
+
+impl Controller {
+    async fn reconcile(self: Arc<Self>, key: Key) -> Result<Outcome, Failure> {
+        let Some(claim) = self.claims.get(&key) else { return Ok(Outcome::Done) };
+        let step = step(&claim.metadata, FINALIZER);
+        match step {
+            Step::Nothing => return Ok(Outcome::Done),
+            Step::RemoveIfUnused if self.is_used(&key, &claim).await? => return Ok(Outcome::Done),
+            Step::RemoveIfUnused | Step::Add => {}
+        }
+        let api: Api<PersistentVolumeClaim> = Api::namespaced(self.client.clone(), &key.namespace);
+        carry_out(&api, &claim.metadata, FINALIZER, step).await
+    }
+
+    /// Looks among the known pods first. A pod that is not known yet may use it, too, so the API has the last word.
+    async fn is_used(&self, key: &Key, claim: &PersistentVolumeClaim) -> Result<bool, Failure> {
+        let known = self.pods.indexed(&using_claim(&key.namespace, &key.name));
+        if known.iter().any(|pod| uses(pod, claim)) {
+            return Ok(true);
+        }
+        let malformed = |what, message: String| Failure::Malformed { what, message };
+        let request = Request::get(format!("/api/v1/namespaces/{}/pods", key.namespace)).body(Vec::new());
+        let request = request.map_err(|error| malformed("the request", error.to_string()))?;
+        let list: PodList = self.client.request(request).await.map_err(Failure::request("list the pods"))?;
+        for pod in &list.items {
+            let pod: Pod = from_value(pod).map_err(|error| malformed("a pod", error.to_string()))?;
+            if uses(&pod, claim) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+#[derive(Deserialize)]
+struct PodList {
+    #[serde(default)]
+    items: Vec<Value>,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pod(change: impl FnOnce(&mut Value)) -> Pod {
+        let mut pod = json!({"metadata": {"name": "p", "uid": "u"}, "spec": {"nodeName": "n", "containers": [],
+            "volumes": [{"name": "a", "persistentVolumeClaim": {"claimName": "data"}},
+                {"name": "b", "ephemeral": {}}, {"name": "c", "emptyDir": {}}]}});
+        change(&mut pod);
+        serde_json::from_value(pod).unwrap()
+    }
+
+    fn claim(name: &str, owner: &str) -> PersistentVolumeClaim {
+        let owner = json!({"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": owner, "controller": true});
+        serde_json::from_value(json!({"metadata": {"name": name, "ownerReferences": [owner]}})).unwrap()
+    }
+
+    #[test]
+    fn a_scheduled_pod_uses_its_claims_until_it_is_gone() {
+        let standing = pod(|_| {});
+        assert_eq!(claim_names(&standing).collect::<Vec<_>>(), ["data", "p-b"]);
+        assert!(uses(&standing, &claim("data", "other")) && !uses(&standing, &claim("other", "u")));
+        assert!(!uses(&pod(|pod| pod["spec"]["nodeName"] = Value::Null), &claim("data", "u")));
+        let ended = pod(|pod| pod["status"] = json!({"phase": "Succeeded"}));
+        assert!(uses(&ended, &claim("data", "u")) && releases(&ended), "looked at, and kept while the pod is there");
+        assert!(!releases(&standing));
+    }
+
+    #[test]
+    fn the_claim_of_an_ephemeral_volume_is_that_of_its_pod_until_its_node_is_done() {
+        let standing = pod(|_| {});
+        assert!(uses(&standing, &claim("p-b", "u")) && !uses(&standing, &claim("p-b", "other")));
+        let shut_down = pod(|pod| {
+            pod["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+            pod["metadata"]["deletionGracePeriodSeconds"] = json!(0);
+        });
+        assert!(!uses(&shut_down, &claim("p-b", "u")) && releases(&shut_down));
+        assert!(uses(&shut_down, &claim("data", "u")), "one that others may use as well waits for the pod itself");
+    }
+}

@@ -1,0 +1,74 @@
+//! PersistentVolumes that are bound to a claim stay.
+
+use std::sync::Arc;
+
+use fairlead_client::Api;
+use k8s_openapi::api::core::v1::PersistentVolume;
+use kube::Client;
+
+use super::{super::Context, Step, carry_out, step};
+use crate::engine::{Failure, Informer, Key, Outcome, Startup, Tasks};
+
+const COMPONENT: &str = "pv-protection-controller";
+/// Admission gives it to every new volume.
+const FINALIZER: &str = "kubernetes.io/pv-protection";
+
+struct Controller {
+    client: Client,
+    volumes: Arc<Informer<PersistentVolume>>,
+}
+
+/// Starts the controller.
+pub fn start(context: &Context, tasks: &Tasks) {
+    let volumes = &context.informers.volumes;
+    Startup::new(COMPONENT, Controller { client: context.client.clone(), volumes: volumes.clone() })
+        .on(volumes, |_, change, queue| {
+            if change.new.as_ref().is_some_and(|volume| plan(volume) != Step::Nothing) {
+                queue.add(change.key.clone());
+            }
+        })
+        .start(tasks, 2, Controller::reconcile);
+}
+
+/// What is to be done now. Whoever binds volumes says in the status whether this one is bound.
+fn plan(volume: &PersistentVolume) -> Step {
+    let is_bound = volume.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Bound");
+    match step(&volume.metadata, FINALIZER) {
+        Step::RemoveIfUnused if is_bound => Step::Nothing,
+        step => step,
+    }
+}
+
+impl Controller {
+    async fn reconcile(self: Arc<Self>, key: Key) -> Result<Outcome, Failure> {
+        let Some(volume) = self.volumes.get(&key) else { return Ok(Outcome::Done) };
+        match plan(&volume) {
+            Step::Nothing => Ok(Outcome::Done),
+            step => {
+                carry_out(&Api::<PersistentVolume>::all(self.client.clone()), &volume.metadata, FINALIZER, step).await
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_volume_that_is_bound_stays() {
+        let volume = |phase: &str, deleted: bool| -> PersistentVolume {
+            let mut volume = json!({"metadata": {"name": "v", "finalizers": [FINALIZER]}, "status": {"phase": phase}});
+            if deleted {
+                volume["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+            }
+            serde_json::from_value(volume).unwrap()
+        };
+        assert_eq!(plan(&volume("Bound", true)), Step::Nothing);
+        assert_eq!(plan(&volume("Released", true)), Step::RemoveIfUnused);
+        assert_eq!(plan(&volume("Available", false)), Step::Nothing);
+        assert_eq!(plan(&PersistentVolume::default()), Step::Add);
+    }
+}

@@ -1,0 +1,39 @@
+//! StorageObjectInUseProtection: new volumes, claims and VolumeAttributesClasses get a finalizer, which a controller takes
+//! away when they are being deleted and nothing uses them.
+//!
+//! Source: `plugin/pkg/admission/storage/storageobjectinuseprotection`.
+
+use serde_json::{Value, json};
+
+/// The finalizer of a new PersistentVolumeClaim.
+pub const CLAIM: &str = "kubernetes.io/pvc-protection";
+/// The finalizer of a new PersistentVolume.
+pub const VOLUME: &str = "kubernetes.io/pv-protection";
+/// The finalizer of a new VolumeAttributesClass.
+pub const ATTRIBUTES_CLASS: &str = "kubernetes.io/vac-protection";
+
+/// Gives an object a finalizer after those that it has.
+pub fn add(object: &mut Value, finalizer: &str) {
+    let finalizers = &mut object["metadata"]["finalizers"];
+    match finalizers.as_array_mut() {
+        Some(list) if list.iter().any(|one| one == finalizer) => {}
+        Some(list) => list.push(finalizer.into()),
+        None => *finalizers = json!([finalizer]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_finalizer_is_added_once_behind_those_of_the_client() {
+        let mut claim = json!({"metadata": {"name": "a"}});
+        add(&mut claim, CLAIM);
+        assert_eq!(claim["metadata"]["finalizers"], json!([CLAIM]));
+        let mut claim = json!({"metadata": {"finalizers": ["a.io/b"]}});
+        add(&mut claim, CLAIM);
+        add(&mut claim, CLAIM);
+        assert_eq!(claim["metadata"]["finalizers"], json!(["a.io/b", CLAIM]));
+    }
+}

@@ -1,0 +1,143 @@
+//! One write as the file keeps it: what became of which key, as bytes that nobody has to understand.
+
+use bytes::Bytes;
+
+use crate::{Event, EventType};
+
+/// A write to one key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RowChange {
+    /// `resource/name`: the key in the table of objects.
+    pub key: Box<str>,
+    /// How many bytes of `key` are the resource.
+    resource_len: usize,
+    /// What the write did.
+    pub event_type: EventType,
+    /// The revision of the write.
+    pub revision: u64,
+    /// The text after the write; empty for a deletion.
+    pub json: Bytes,
+    /// Revision and text before the write, as far as known. A write-ahead log does not keep it.
+    pub previous: Option<(u64, Bytes)>,
+}
+
+impl RowChange {
+    /// What `event` did.
+    pub fn of(event: &Event) -> Self {
+        let deleted = event.event_type == EventType::Deleted;
+        Self {
+            key: format!("{}/{}", event.key.resource, event.key.name).into(),
+            resource_len: event.key.resource.len(),
+            event_type: event.event_type,
+            revision: event.object.revision,
+            json: if deleted { Bytes::new() } else { event.object.json_bytes() },
+            previous: event.previous.as_ref().map(|previous| (previous.revision, previous.json_bytes())),
+        }
+    }
+
+    /// The same change, of a key that held `previous`.
+    pub fn after(&self, previous: Option<(u64, Bytes)>) -> Self {
+        Self { previous, ..self.clone() }
+    }
+
+    /// `pods`, `deployments.apps`
+    pub fn resource(&self) -> &str {
+        self.key.get(..self.resource_len).unwrap_or_default()
+    }
+
+    /// `namespace/name`, or `name`
+    pub fn name(&self) -> &str {
+        self.key.get(self.resource_len.saturating_add(1)..).unwrap_or_default()
+    }
+
+    /// The value in the table of objects: revision, then text. Nothing for a deletion.
+    pub fn value(&self) -> Option<Vec<u8>> {
+        (self.event_type != EventType::Deleted).then(|| [&self.revision.to_be_bytes()[..], &self.json].concat())
+    }
+
+    /// Adds the change to a record of the write-ahead log: kind (1 byte), revision (8), length of the resource (2), of
+    /// the key (4) and of the text (4), all big endian, then key and text.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        out.push(code(self.event_type));
+        out.extend_from_slice(&self.revision.to_be_bytes());
+        out.extend_from_slice(&(self.resource_len as u16).to_be_bytes());
+        out.extend_from_slice(&(self.key.len() as u32).to_be_bytes());
+        out.extend_from_slice(&(self.json.len() as u32).to_be_bytes());
+        out.extend_from_slice(self.key.as_bytes());
+        out.extend_from_slice(&self.json);
+    }
+
+    /// Takes a change from the beginning of `rest`. Nothing where it holds no whole change.
+    pub fn read(rest: &mut Bytes) -> Option<Self> {
+        let mut head: &[u8] = rest;
+        let whole = head.len();
+        let event_type = event_type(*head.split_off_first()?)?;
+        let revision = u64::from_be_bytes(*number(&mut head)?);
+        let resource_len = usize::from(u16::from_be_bytes(*number(&mut head)?));
+        let key_len = u32::from_be_bytes(*number(&mut head)?) as usize;
+        let json_len = u32::from_be_bytes(*number(&mut head)?) as usize;
+        let key: Box<str> = std::str::from_utf8(head.split_off(..key_len)?).ok()?.into();
+        if key.as_bytes().get(resource_len) != Some(&b'/') || head.len() < json_len {
+            return None;
+        }
+        // What stands before the text was read above, so nothing here exceeds the length.
+        drop(rest.split_to(whole.saturating_sub(head.len())));
+        Some(Self { key, resource_len, event_type, revision, json: rest.split_to(json_len), previous: None })
+    }
+}
+
+/// How the kind of a change is written.
+pub fn code(event_type: EventType) -> u8 {
+    match event_type {
+        EventType::Added => 0,
+        EventType::Modified => 1,
+        EventType::Deleted => 2,
+    }
+}
+
+/// The kind of change that [`code`] wrote.
+pub fn event_type(code: u8) -> Option<EventType> {
+    match code {
+        0 => Some(EventType::Added),
+        1 => Some(EventType::Modified),
+        2 => Some(EventType::Deleted),
+        _ => None,
+    }
+}
+
+/// Takes a number of `N` bytes from the beginning of `rest`.
+pub fn number<'a, const N: usize>(rest: &mut &'a [u8]) -> Option<&'a [u8; N]> {
+    rest.split_off(..N)?.first_chunk()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_change_is_read_as_it_was_written(
+            name in "[a-z/]{0,20}", code in 0..3_u8, revision: u64, json: Vec<u8>, after: Vec<u8>
+        ) {
+            let key: Box<str> = format!("pods/{name}").into();
+            let event_type = event_type(code).expect("a code of a kind");
+            let json = Bytes::from(json);
+            let change = RowChange { key, resource_len: 4, event_type, revision, json, previous: None };
+            let mut bytes = Vec::new();
+            change.write(&mut bytes);
+            bytes.extend_from_slice(&after);
+            let mut rest = Bytes::from(bytes);
+            prop_assert_eq!((change.resource(), change.name()), ("pods", &*name));
+            prop_assert_eq!(RowChange::read(&mut rest), Some(change));
+            prop_assert_eq!(&rest[..], &after[..]);
+        }
+
+        #[test]
+        fn any_bytes_are_read_to_an_end(bytes: Vec<u8>) {
+            let mut rest = Bytes::from(bytes);
+            while RowChange::read(&mut rest).is_some() {}
+        }
+    }
+}
