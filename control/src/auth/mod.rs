@@ -24,6 +24,7 @@ pub mod rbac;
 pub mod secret_token;
 pub mod signer_access;
 mod stored_facts;
+mod stream_access;
 pub mod token;
 pub mod user_info;
 
