@@ -26,6 +26,7 @@ mod register;
 mod retry;
 mod runtime;
 mod serving_certificate;
+mod streams;
 mod supervise;
 pub mod world;
 

@@ -17,6 +17,7 @@ mod security;
 mod seeds;
 #[path = "../skipped.rs"]
 mod skipped;
+mod streams;
 mod suite;
 mod three_nodes;
 mod up;
@@ -39,6 +40,7 @@ fn main() -> std::process::ExitCode {
         Suite::new("three_nodes_ebpf", three_nodes::TESTS, || three_nodes::start("ebpf")),
         Suite::new("three_nodes_userspace", three_nodes::TESTS, || three_nodes::start("userspace")),
         Suite::new("seeds", seeds::TESTS, seeds::start),
+        Suite::new("streams", streams::TESTS, streams::start),
     ];
     let mut trials: Vec<Trial> = suites.into_iter().flat_map(Suite::trials).collect();
     for (name, test) in ALONE.iter().chain(cli::TESTS).chain(security::TESTS) {

@@ -33,13 +33,16 @@ pub fn alike(ours: &Answer, theirs: &Answer) -> Option<&'static str> {
     if ours == theirs {
         return Some(TWICE);
     }
-    let moved = ours.iter().zip(&theirs).filter(|(a, b)| a != b);
-    let mut maps: Vec<String> = moved.flat_map(|(a, b)| [a.map(), b.map()]).collect();
+    let moved: Vec<(&Cause, &Cause)> = ours.iter().zip(&theirs).filter(|(a, b)| a != b).collect();
+    // What is told twice is told in two orders.
+    let of_metadata = moved.iter().all(|(a, b)| a.is_of_metadata() && b.is_of_metadata());
+    let may_move = of_metadata && all > theirs.len();
+    let mut maps: Vec<String> = moved.into_iter().flat_map(|(a, b)| [a.map(), b.map()]).collect();
     maps.sort();
     maps.dedup();
     ours.sort();
     theirs.sort();
-    (ours == theirs && maps.len() == 1).then_some(if all > theirs.len() { TWICE } else { ORDER })
+    (ours == theirs && (maps.len() == 1 || may_move)).then_some(if all > theirs.len() { TWICE } else { ORDER })
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -50,6 +53,10 @@ struct Cause {
 }
 
 impl Cause {
+    fn is_of_metadata(&self) -> bool {
+        self.field.starts_with("metadata.")
+    }
+
     /// The map that the field is a key of: `spec.hard` of `spec.hard[cpu]`.
     fn map(&self) -> String {
         self.field.split('[').next().unwrap_or_default().to_owned()

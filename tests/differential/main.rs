@@ -36,6 +36,7 @@ mod exchange;
 mod justified;
 mod mutation;
 mod normalise;
+mod ownership;
 mod patches;
 mod plausible;
 mod reads;

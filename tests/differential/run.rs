@@ -144,7 +144,7 @@ async fn settle(
     let get = Request::new("get", "GET", format!("{collection}/{name}"));
     // Quotas are counted by our server alone.
     let both = resource.kind != "ResourceQuota";
-    for _ in 0..100 {
+    for _ in 0..400 {
         let (our_answer, their_answer) = send(servers, &get, ours, theirs).await?;
         let gone = our_answer.code == 404 || their_answer.code == 404;
         if gone || is_written(&our_answer.body) && (!both || is_written(&their_answer.body)) {

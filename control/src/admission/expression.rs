@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use crate::{
-    cel::{self, Activation, EvalError, Program, Scope, Type, Value as Cel, check::AUTHORIZER, compile},
-    kinds::FieldError,
+    cel::{Activation, EvalError, Program, Scope, Type, Value as Cel},
+    kinds::admissionregistration::scope::compile,
 };
 
 /// A compiled expression, or why it is none.
@@ -45,17 +45,9 @@ const OUT_OF_BUDGET: &str =
     "validation failed due to running out of cost budget, no further validation rules will be run";
 
 impl Expression {
-    /// Compiles a text whose value must be of the type `expected`. What is wrong with it is added to `errors`, for the
-    /// field `path`.
-    pub fn compile(path: &str, text: &str, expected: &Type, scope: &Scope, errors: &mut Vec<FieldError>) -> Self {
-        let program = compile(text, scope, expected).map_err(|error| match error {
-            cel::check::CompileError::Issues(issues) => format!("compilation failed: {issues}"),
-            cel::check::CompileError::Result(found) => format!("must evaluate to {expected} but got {found}"),
-        });
-        if let Err(why) = &program {
-            errors.push(FieldError::invalid(path, &Value::from(text), why));
-        }
-        Self { text: text.to_owned(), program }
+    /// Compiles a text whose value must be of the type `expected`.
+    pub fn compile(text: &str, expected: &Type, scope: &Scope) -> Self {
+        Self { text: text.to_owned(), program: compile(text, scope, expected) }
     }
 
     /// The value; takes its cost off `budget`. `failed` are the variables without value: an expression that needs one
@@ -90,13 +82,13 @@ impl Expression {
 }
 
 impl Conditions {
-    /// Compiles `matchConditions`, which stand at `path`.
-    pub fn compile(path: &str, conditions: &Value, scope: &Scope, errors: &mut Vec<FieldError>) -> Self {
-        let one = |(at, condition): (usize, &Value)| {
+    /// Compiles `matchConditions`.
+    pub fn compile(conditions: &Value, scope: &Scope) -> Self {
+        let one = |condition: &Value| {
             let text = condition["expression"].as_str().unwrap_or_default();
-            Expression::compile(&format!("{path}[{at}].expression"), text, &Type::Bool, scope, errors)
+            Expression::compile(text, &Type::Bool, scope)
         };
-        Self { all: conditions.as_array().into_iter().flatten().enumerate().map(one).collect() }
+        Self { all: conditions.as_array().into_iter().flatten().map(one).collect() }
     }
 
     /// Whether there are none.
@@ -136,11 +128,4 @@ impl<'v> Input<'v> {
             .with("params", of(self.params))
             .with("authorizer", self.authorizer.clone())
     }
-}
-
-/// The variables that all expressions may name.
-pub fn scope() -> Scope {
-    let objects = ["object", "oldObject", "request", "namespaceObject"];
-    let scope = objects.into_iter().fold(Scope::default(), |scope, name| scope.with(name, Type::Dyn));
-    scope.with("authorizer", Type::Opaque(AUTHORIZER))
 }

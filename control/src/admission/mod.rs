@@ -19,6 +19,7 @@
 //! | `pod_security` | which pods the level of their namespace forbids |
 //! | `priority`, `default_tolerations`, `runtime_class`, `topology_labels` | what else a pod gets |
 //! | `node_taint` | that a new node takes no pods yet |
+//! | `device_admin_access` | which claims reach devices that others have claimed |
 //! | `default_class`, `claim_resize` | the class of claims and Ingresses; whether claims grow |
 //! | `storage_protection` | the finalizers of volumes, claims and VolumeAttributesClasses |
 //! | `certificate_request`, `certificate_subject` | the requester and the subject of a CertificateSigningRequest |
@@ -46,7 +47,7 @@ use self::{
 use crate::{
     auth::node_restriction::{self, NodeWrite},
     identity::Identity,
-    kinds::{FieldError, Kind, Registry},
+    kinds::{Kind, Registry},
     metrics::{AdmissionMetrics, Scrape},
     request::Verb,
     status::{Status, Subject},
@@ -63,6 +64,7 @@ mod claim_resize;
 pub mod deadline;
 mod default_class;
 mod default_tolerations;
+mod device_admin_access;
 mod expression;
 mod limit_ranger;
 pub mod namespace;
@@ -152,9 +154,11 @@ impl Admission {
         if request.operation == Verb::Delete {
             namespace::may_be_deleted(request)?;
         }
+        if request.operation != Verb::Delete {
+            device_admin_access::refuse(request, object)?;
+        }
         write_warnings::tell(request, object);
         self.plugins.validate(request, self.around(), object).await?;
-        must_compile(request, object)?;
         let Some(node) = request.identity.node() else { return Ok(()) };
         let write = NodeWrite {
             node,
@@ -204,30 +208,6 @@ impl Admission {
         let Configured { policies, webhooks, metrics } = &*self.inner;
         policies.validate(attributes, objects, metrics).await?;
         webhooks.validate(attributes, objects, metrics).await
-    }
-}
-
-/// Refuses a policy or a configuration of webhooks whose expressions cannot be evaluated. What was stored before is not
-/// compiled again.
-fn must_compile(request: &Request<'_>, object: &Value) -> Result<(), Status> {
-    let is_written = matches!(request.operation, Verb::Create | Verb::Update);
-    if request.kind.group != "admissionregistration.k8s.io" || !is_written {
-        return Ok(());
-    }
-    let (part, errors): (&str, fn(&Value) -> Vec<FieldError>) = match &*request.kind.kind {
-        "ValidatingAdmissionPolicy" => ("spec", policy::expression_errors),
-        "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration" => ("webhooks", webhooks::condition_errors),
-        _ => return Ok(()),
-    };
-    if request.old.is_some_and(|old| old[part] == object[part]) {
-        return Ok(());
-    }
-    match errors(object) {
-        errors if errors.is_empty() => Ok(()),
-        errors => {
-            let subject = Subject { group: &request.kind.group, resource: &request.kind.kind, name: request.name };
-            Err(Status::invalid(subject, &errors))
-        }
     }
 }
 

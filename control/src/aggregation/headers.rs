@@ -75,7 +75,8 @@ fn is_credential(name: &str) -> bool {
         || ["x-remote-", "impersonate-"].iter().any(|p| name.starts_with(p))
 }
 
-fn drop_credentials(headers: &mut HeaderMap) {
+/// Leaves out what says who the client is, a token among the protocols of a WebSocket included.
+pub fn drop_credentials(headers: &mut HeaderMap) {
     let credentials: Vec<HeaderName> = headers.keys().filter(|name| is_credential(name.as_str())).cloned().collect();
     for name in credentials {
         headers.remove(name);

@@ -35,12 +35,12 @@ mod backend;
 mod documents;
 mod forward;
 mod front_proxy;
-mod headers;
+pub(crate) mod headers;
 mod kept_object;
 mod openapi;
 mod published;
 mod registration;
-mod splice;
+pub(crate) mod splice;
 mod table;
 #[cfg(test)]
 pub mod tests;

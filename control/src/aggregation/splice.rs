@@ -37,7 +37,13 @@ async fn exchange(client: Upgraded, server: Upgraded) {
     if let Err(error) = ended {
         tracing::debug!(%error, "an upgraded connection broke off");
     }
-    let closed = async { tokio::join!(to_client.shutdown(), to_server.shutdown()) };
+    // A client that still sends is read from until it closes: to close before it does would have the kernel reset the
+    // connection, and throw away the last bytes of the answer.
+    let client_closed = async {
+        to_client.shutdown().await?;
+        copy(&mut from_client, &mut tokio::io::sink()).await.map(drop)
+    };
+    let closed = async { tokio::join!(client_closed, to_server.shutdown()) };
     if let Ok((Err(error), _) | (_, Err(error))) = tokio::time::timeout(LAST_BYTES, closed).await {
         tracing::debug!(%error, "an upgraded connection could not be closed");
     }

@@ -14,6 +14,7 @@ mod in_process;
 pub mod node_proxy;
 pub mod openapi;
 pub mod patch;
+mod pretty;
 pub mod protobuf;
 mod read;
 mod request;

@@ -14,7 +14,7 @@ use flate2::{Compression, write::GzEncoder};
 use http::{HeaderValue, StatusCode, header};
 use serde_json::Value;
 
-use super::{Status, protobuf::answer};
+use super::{Status, pretty::pretty, protobuf::answer};
 use crate::request::{
     RequestInfo,
     accept::{Accepted, Encoding},
@@ -114,7 +114,9 @@ fn reencoded(json: &Bytes, info: &RequestInfo, accepted: Accepted) -> Option<(En
     let value = || serde_json::from_slice::<Value>(json).ok();
     match accepted.encoding {
         Encoding::Json if accepted.pretty || info.pretty => {
-            Some((Encoding::Json, (serde_json::to_string_pretty(&value()?).ok()? + "\n").into()))
+            let mut text = pretty(json);
+            text.push(b'\n');
+            Some((Encoding::Json, text.into()))
         }
         Encoding::Json => None,
         Encoding::Yaml => Some((Encoding::Yaml, serde_yaml::to_string(&value()?).ok()?.into())),

@@ -196,6 +196,11 @@ impl Subscription {
         }
     }
 
+    /// How many readers wait for the same changes.
+    pub fn readers(&self) -> usize {
+        self.feed.latest.receiver_count()
+    }
+
     /// The changes that are there already, maybe none.
     pub fn ready(&mut self) -> Result<Vec<Arc<Event>>, Expired> {
         let events = self.feed.history.read().after(self.seen, BATCH)?;

@@ -23,7 +23,7 @@ mod uplink;
 mod vxlan;
 
 #[cfg(test)]
-mod namespaces;
+pub(crate) mod namespaces;
 #[cfg(test)]
 mod tests;
 

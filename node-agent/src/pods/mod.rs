@@ -42,6 +42,7 @@ mod security;
 mod spec;
 mod state;
 mod status;
+mod stream_targets;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -65,6 +66,7 @@ use object_waits::ObjectWaits;
 use objects::Objects;
 use parking_lot::Mutex;
 use recorder::Recorder;
+use stream_targets::StreamTargets;
 use tokio::sync::watch;
 
 use crate::{
@@ -72,6 +74,7 @@ use crate::{
     last_known::{self, LastKnown, LastKnownError},
     network::PodNetwork,
     runtime::{self, Runtime, deadlines::Deadlines},
+    streams::Streams,
     supervise::Supervisor,
     world::{HostPorts, World},
 };
@@ -142,6 +145,7 @@ pub struct Pods {
     /// Writes down what the node knows of its pods; ends after `supervisor`, so that the last change is written.
     keeper: Supervisor,
     supervisor: Supervisor,
+    streams: Streams,
 }
 
 /// Why pods could not be started or stopped.
@@ -224,14 +228,16 @@ async fn start_with(
         let (context, workers, found) = (dispatched.clone(), known.clone(), first.lock().take());
         dispatch::keep(context, workers, found, stop)
     });
-    Ok(Pods { context, workers, keeper, supervisor })
+    let streams =
+        Streams::new(Arc::new(StreamTargets::new(workers.clone(), context.runtime.clone())), context.runtime.clone());
+    Ok(Pods { context, workers, keeper, supervisor, streams })
 }
 
 impl Pods {
-    /// `/containerLogs/{namespace}/{pod}/{container}` and `/pods`, as the kubelet serves them. The router does not
-    /// authenticate: the server that it is mounted in does.
+    /// Logs, the list of pods, and streams to containers, as the kubelet serves them. The router does not authenticate:
+    /// the server that it is mounted in does.
     pub fn router(&self) -> axum::Router {
-        logs::router(self.context.clone(), self.workers.clone())
+        logs::router(self.context.clone(), self.workers.clone()).merge(self.streams.router())
     }
 
     /// The task that writes down what the node knows of its pods.
@@ -253,6 +259,7 @@ impl Pods {
     /// Ends all workers. `Teardown::Keep` leaves the containers running for the next agent; `Teardown::Remove` leaves
     /// none, nor their files, and says in the API that nothing here is ready.
     pub async fn shutdown(self, teardown: Teardown) -> Result<(), Error> {
+        self.streams.shutdown().await;
         self.supervisor.shutdown().await;
         self.keeper.shutdown().await;
         self.context.recorder.drain().await;

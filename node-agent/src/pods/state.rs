@@ -191,6 +191,14 @@ impl Instance {
         !matches!(self, Self::None | Self::Created { .. })
     }
 
+    /// The runtime's id, where its process runs: also while its postStart hook does.
+    pub fn process_id(&self) -> Option<&str> {
+        match self {
+            Self::PostStart { id, .. } | Self::Running { id, .. } | Self::Stopping { id, .. } => Some(id),
+            Self::None | Self::Creating | Self::Created { .. } | Self::Starting { .. } => None,
+        }
+    }
+
     /// The runtime's id, where there is one.
     pub fn id(&self) -> Option<&str> {
         match self {

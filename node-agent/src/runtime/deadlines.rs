@@ -6,8 +6,8 @@ use std::{future::Future, sync::Arc, time::Duration};
 use futures::stream::BoxStream;
 
 use super::{
-    Container, ContainerSpec, Credentials, Error, Event, ExecResult, Image, LogChunk, LogOptions, Runtime, SandboxSpec,
-    Summary,
+    Container, ContainerSpec, Credentials, Error, Event, ExecResult, Image, LogChunk, LogOptions, Process, Runtime,
+    SandboxSpec, StreamOptions, Summary,
 };
 
 /// For calls that change or read one thing. Generous: a loaded machine is slow rather than broken.
@@ -108,6 +108,15 @@ impl Runtime for Deadlines {
     ) -> Result<Option<ExecResult>, Error> {
         let call = self.inner.exec(id, command, timeout, limit);
         within(self.call.saturating_add(timeout), "run a command in the container", call).await
+    }
+
+    /// The start alone has a deadline: the command lasts as long as its client stays.
+    async fn start_exec(&self, id: &str, command: &[String], streams: StreamOptions) -> Result<Process, Error> {
+        within(self.call, "start a command in the container", self.inner.start_exec(id, command, streams)).await
+    }
+
+    async fn attach(&self, id: &str, streams: StreamOptions) -> Result<Process, Error> {
+        within(self.call, "attach to the container", self.inner.attach(id, streams)).await
     }
 
     async fn events(&self) -> Result<BoxStream<'static, Event>, Error> {

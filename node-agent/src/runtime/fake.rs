@@ -9,7 +9,7 @@ use tokio::sync::{Notify, broadcast};
 
 use super::{
     Container, ContainerOwner, ContainerSpec, Credentials, Error, Event, ExecResult, Exit, Image, ImageUser, LogChunk,
-    LogOptions, Role, Runtime, SandboxSpec, State, Summary,
+    LogOptions, Process, Role, Runtime, SandboxSpec, State, StreamOptions, Summary, fake_process::FakeProcesses,
 };
 
 /// How the runtime misbehaves, once for each that is put.
@@ -29,6 +29,8 @@ pub struct FakeRuntime {
     events: broadcast::Sender<Event>,
     /// Notified by each call.
     called: Notify,
+    /// Commands that were started with streams.
+    pub processes: FakeProcesses,
 }
 
 #[derive(Default)]
@@ -42,7 +44,12 @@ struct Inner {
 
 impl Default for FakeRuntime {
     fn default() -> Self {
-        Self { inner: Mutex::default(), events: broadcast::channel(1024).0, called: Notify::new() }
+        Self {
+            inner: Mutex::default(),
+            events: broadcast::channel(1024).0,
+            called: Notify::new(),
+            processes: FakeProcesses::default(),
+        }
     }
 }
 
@@ -252,6 +259,16 @@ impl Runtime for FakeRuntime {
             return Ok(None);
         }
         Ok(Some(ExecResult { exit_code: 0, output: Vec::new() }))
+    }
+
+    async fn start_exec(&self, id: &str, command: &[String], streams: StreamOptions) -> Result<Process, Error> {
+        self.called("start_exec", &format!("{id} {}", command.join(" "))).await;
+        self.processes.start(command, streams)
+    }
+
+    async fn attach(&self, id: &str, streams: StreamOptions) -> Result<Process, Error> {
+        self.called("attach", id).await;
+        self.processes.attach(streams)
     }
 
     async fn events(&self) -> Result<BoxStream<'static, Event>, Error> {

@@ -8,7 +8,10 @@ pub mod deadlines;
 pub mod docker;
 #[cfg(test)]
 pub mod fake;
+#[cfg(test)]
+pub mod fake_process;
 mod owner;
+mod process;
 mod sandbox_image;
 mod spec;
 
@@ -18,6 +21,7 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
 pub use owner::{ContainerOwner, PodRef, Role};
+pub use process::{Process, ProcessControl, StreamOptions, TerminalSize};
 pub use spec::{ContainerSpec, ImageUser, Mount, NetworkNamespace, PidNamespace, Propagation, SandboxSpec, Seccomp};
 
 /// A container runtime of one host. Calls are safe to repeat and to make concurrently.
@@ -88,6 +92,13 @@ pub trait Runtime: Send + Sync {
         timeout: Duration,
         limit: usize,
     ) -> Result<Option<ExecResult>, Error>;
+
+    /// Starts `command` in the container, with the streams that `streams` names. The processes that it started are
+    /// killed when [`Process::control`] is ended or dropped before they have ended.
+    async fn start_exec(&self, id: &str, command: &[String], streams: StreamOptions) -> Result<Process, Error>;
+
+    /// Connects to the streams of the container's main process, from now on. `streams.tty` is as the container has it.
+    async fn attach(&self, id: &str, streams: StreamOptions) -> Result<Process, Error>;
 
     /// Ends of this node's containers from now on. The stream ends when the runtime goes away; the caller then lists
     /// again.

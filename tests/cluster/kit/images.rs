@@ -98,4 +98,6 @@ const APPLETS: &[&str] = &[
     "dd",
     "md5sum",
     "mount",
+    "stty",
+    "tar",
 ];

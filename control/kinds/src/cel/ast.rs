@@ -120,7 +120,7 @@ pub fn parse(text: &str) -> Result<(Expr, usize), Vec<Issue>> {
 
 fn parse_here(text: &str) -> Result<(Expr, usize), Vec<Issue>> {
     let parser = Parser::new().enable_optional_syntax(true);
-    let (expr, info) = parser.parse_with_source_info(text).map_err(issues)?;
+    let (expr, info) = parser.parse_with_source_info(text).map_err(|errors| issues(errors, text.is_empty()))?;
     let mut reader = Reader { info, next: 0, issues: Vec::new(), text };
     let expr = reader.read(expr);
     if levels(&expr) > MAX_LEVELS {
@@ -194,14 +194,16 @@ fn levels(expr: &Expr) -> usize {
     deepest
 }
 
-fn issues(errors: ParseErrors) -> Vec<Issue> {
+fn issues(errors: ParseErrors, is_empty: bool) -> Vec<Issue> {
     let place = |n: isize| usize::try_from(n).unwrap_or(1).max(1);
+    // The end of a text with nothing in it is before its first column.
+    let column = |n: isize| if is_empty { 0 } else { place(n) };
     let issue = |error: cel::parser::ParseError| {
         let message = match error.msg.starts_with("Syntax error") {
             true => error.msg,
             false => format!("Syntax error: {}", error.msg),
         };
-        Issue { line: place(error.pos.0), column: place(error.pos.1), message }
+        Issue { line: place(error.pos.0), column: column(error.pos.1), message }
     };
     errors.errors.into_iter().map(issue).collect()
 }
@@ -210,9 +212,14 @@ fn issues(errors: ParseErrors) -> Vec<Issue> {
 pub fn shown(issues: &[Issue], text: &str) -> String {
     let one = |issue: &Issue| {
         let Issue { line, column, message } = issue;
-        let source = text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
-        let dots = ".".repeat(column.saturating_sub(1).min(source.len()));
-        format!("ERROR: <input>:{line}:{column}: {message}\n | {source}\n | {dots}^")
+        let what = format!("ERROR: <input>:{line}:{column}: {message}");
+        let Some(source) = text.lines().nth(line.saturating_sub(1)) else { return what };
+        // Marks under what may be a wide character are wide.
+        let mark = |c: char, narrow: char, wide: char| if c.len_utf8() > 1 { wide } else { narrow };
+        let mut chars = source.chars();
+        let dots: String = chars.by_ref().take(column.saturating_sub(1)).map(|c| mark(c, '.', '\u{ff0e}')).collect();
+        let place = chars.next().map_or('^', |c| mark(c, '^', '\u{ff3e}'));
+        format!("{what}\n | {source}\n | {dots}{place}")
     };
     issues.iter().map(one).collect::<Vec<_>>().join("\n")
 }

@@ -146,6 +146,16 @@ fn libraries_of_kubernetes() {
 }
 
 #[test]
+fn a_place_is_shown_below_the_line_that_has_it() {
+    let told = |text: &str| compile(text, &Scope::default(), &Type::Dyn).err().map(|e| e.to_string()).unwrap();
+    let wide = told("'é' + none");
+    assert!(wide.ends_with("\n | 'é' + none\n | .\u{ff0e}....^"), "{wide}");
+    assert!(told("é").contains("\n | é\n | \u{ff3e}"), "{}", told("é"));
+    let empty = told("");
+    assert!(empty.starts_with("ERROR: <input>:1:0: Syntax error") && !empty.contains('\n'), "{empty}");
+}
+
+#[test]
 fn what_is_not_declared_or_does_not_fit_is_told_with_its_place() {
     let told = |text: &str| value(text);
     assert_eq!(

@@ -160,7 +160,8 @@ fn is_zero(value: &Value) -> bool {
         Value::Bool(value) => !value,
         Value::Number(number) => number.as_f64() == Some(0.0),
         Value::String(text) => text.is_empty(),
-        Value::Array(items) => items.is_empty(),
+        // Zero is no list at all.
+        Value::Array(_) => false,
         Value::Object(fields) => fields.is_empty(),
     }
 }

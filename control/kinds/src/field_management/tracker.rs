@@ -43,7 +43,7 @@ impl<'a> Tracker<'a> {
     /// kind. `sent` is what the client says of it itself.
     pub fn update(&self, old: Option<&Value>, new: &Value, managers: &str, sent: Option<&Value>) -> ManagersText {
         let sent = sent.filter(|_| self.subresource.is_none());
-        if sent.is_some_and(is_reset) {
+        if old.is_some() && sent.is_some_and(is_reset) {
             return ManagersText::new();
         }
         let from_client = sent.and_then(|sent| Managers::sent(sent).ok()).filter(|sent| !sent.is_empty());

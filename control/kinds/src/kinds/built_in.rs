@@ -7,11 +7,11 @@ use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 use serde_json::Value;
 
 use super::{
-    Cell, Column, Deletion, Deprecation, FieldError, Kind, Storage, StoredAs, access_review, admissionregistration,
-    api_service, binding, certificate_signing_request, component_status, config_map, controller_revision, cron_job,
-    custom_resource_definition, daemon_set, deployment, endpoint_slice, endpoints, event, flowcontrol,
-    horizontal_pod_autoscaler, ip_address, job, lease, limit_range, names, namespace, networking, node,
-    persistent_volume, persistent_volume_claim, pod, pod_disruption_budget, pod_template, priority_class, rbac,
+    Cell, Column, Deletion, Deprecation, FieldError, Kind, Naming, Storage, StoredAs, access_review,
+    admissionregistration, api_service, binding, certificate_signing_request, component_status, config_map,
+    controller_revision, cron_job, custom_resource_definition, daemon_set, deployment, endpoint_slice, endpoints,
+    event, flowcontrol, horizontal_pod_autoscaler, ip_address, job, lease, limit_range, names, namespace, networking,
+    node, persistent_volume, persistent_volume_claim, pod, pod_disruption_budget, pod_template, priority_class, rbac,
     replica_set, replication_controller, resource, resource_quota, runtime_class, secret, service, service_account,
     stateful_set, storage, superseded,
 };
@@ -116,6 +116,12 @@ pub struct BuiltIn {
     pub storage: Storage<&'static BuiltInAs>,
     /// See [`Kind::object_name`].
     pub object_name: fn(&str) -> Vec<String>,
+    /// See [`Kind::naming`].
+    pub naming: Naming,
+    /// See [`Kind::bare_finalizers`].
+    pub bare_finalizers: bool,
+    /// See [`Kind::content_first`].
+    pub content_first: fn(&Value) -> bool,
     /// See [`Kind::deletion`].
     pub deletion: Deletion,
     /// See [`Kind::default`].
@@ -170,6 +176,9 @@ impl BuiltIn {
         subresources: &[],
         storage: Storage::Stored,
         object_name: names::subdomain,
+        naming: Naming::Suffixed,
+        bare_finalizers: false,
+        content_first: |_| false,
         deletion: Deletion::PLAIN,
         default: |_| {},
         validate: |_, _| Vec::new(),
@@ -207,6 +216,9 @@ impl From<&'static BuiltIn> for Kind {
                 Storage::Computed => Storage::Computed,
             },
             object_name: declared.object_name,
+            naming: declared.naming,
+            bare_finalizers: declared.bare_finalizers,
+            content_first: declared.content_first,
             deletion: declared.deletion,
             default: Arc::new(declared.default),
             validate: Arc::new(declared.validate),

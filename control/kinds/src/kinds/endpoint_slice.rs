@@ -28,6 +28,7 @@ pub static KIND: BuiltIn = BuiltIn {
     validate,
     prepare: |new, old| {
         prepare::count_generation(new, old);
+        drop_topology(new, old);
         // Labels count as content here.
         let Some(old) = old else { return };
         let counted = &old["metadata"]["generation"];
@@ -52,6 +53,18 @@ pub static KIND: BuiltIn = BuiltIn {
 };
 
 const SHOWN: usize = 3;
+
+/// `v1` does not write `deprecatedTopology`: it goes, unless the endpoints are as they were.
+fn drop_topology(new: &mut Value, old: Option<&Value>) {
+    if old.is_some_and(|old| same(&old["endpoints"], &new["endpoints"])) {
+        return;
+    }
+    for endpoint in new.get_mut("endpoints").and_then(Value::as_array_mut).into_iter().flatten() {
+        if let Some(fields) = endpoint.as_object_mut() {
+            fields.shift_remove("deprecatedTopology");
+        }
+    }
+}
 
 fn default(object: &mut Value) {
     for port in object.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten() {
@@ -215,6 +228,17 @@ fn endpoint_errors(path: &str, endpoint: &Value, address_type: &str) -> Vec<Fiel
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn deprecated_topology_is_not_written() {
+        let stored = json!({"metadata": {}, "endpoints": [{"addresses": ["a"], "deprecatedTopology": {"k": "v"}}]});
+        let mut new = stored.clone();
+        (KIND.prepare)(&mut new, None);
+        assert_eq!(new["endpoints"], json!([{"addresses": ["a"]}]));
+        let mut same = stored.clone();
+        (KIND.prepare)(&mut same, Some(&stored));
+        assert_eq!(same["endpoints"], stored["endpoints"]);
+    }
 
     #[test]
     fn addresses_are_of_the_type_of_their_slice() {

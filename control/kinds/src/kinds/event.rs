@@ -32,6 +32,7 @@ pub static CORE: BuiltIn = BuiltIn {
     indexed: &[Cow::Borrowed("involvedObject.uid")],
     schema: "io.k8s.api.core.v1.Event",
     object_name: names::path_segment,
+    bare_finalizers: true,
     deletion: Deletion { has_no_dependents: true, ..Deletion::PLAIN },
     ..BuiltIn::PLAIN
 };
@@ -51,8 +52,13 @@ pub static EVENTS: BuiltIn = BuiltIn {
 };
 
 /// The stored kind as writes through `events.k8s.io` use it: with the stricter rules of the newer spelling.
-static STRICT: BuiltIn =
-    BuiltIn { validate: validate_strictly, storage: Storage::Stored, object_name: names::subdomain, ..CORE };
+static STRICT: BuiltIn = BuiltIn {
+    validate: validate_strictly,
+    storage: Storage::Stored,
+    object_name: names::subdomain,
+    bare_finalizers: false,
+    ..CORE
+};
 
 /// How long texts of an Event may be that has an `eventTime`.
 const LIMITS: [(&str, usize); 3] = [("reportingInstance", 128), ("action", 128), ("reason", 128)];

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use serde_json::Value;
 
 use super::{
-    BuiltIn, Cell, Column, FieldError, names,
+    BuiltIn, Cell, Column, FieldError, Naming, names,
     reading::{same, text},
 };
 
@@ -20,6 +20,7 @@ pub static KIND: BuiltIn = BuiltIn {
     short_names: &["ip"],
     namespaced: false,
     object_name,
+    naming: Naming::BaseAlone,
     validate,
     columns: &[Column::name(), Column::text("ParentRef", "The object that has the address.")],
     cells: |object| {

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value, json};
 
 use super::{
-    BuiltIn, Cell, Column, FieldError, Storage, names,
+    BuiltIn, Cell, Column, FieldError, Naming, Storage, names,
     pod::defaults::fill,
     quantity::Quantity,
     reading::{entries, items, text},
@@ -25,6 +25,7 @@ pub static KIND: BuiltIn = BuiltIn {
     namespaced: true,
     subresources: &[],
     storage: Storage::Stored,
+    naming: Naming::OrUuid,
     default,
     validate,
     prepare: |_, _| {},

@@ -54,6 +54,7 @@ pub mod lease;
 pub mod limit_range;
 pub mod names;
 pub mod namespace;
+pub mod naming;
 pub mod networking;
 pub mod node;
 pub mod persistent_volume;
@@ -90,6 +91,7 @@ pub use column::Column;
 pub use deletion::Deletion;
 pub use derived::Derived;
 pub use field::{FieldError, FieldErrorReason};
+pub use naming::Naming;
 pub use registry::{AddError, Registry};
 pub use snapshot::Kinds;
 
@@ -123,6 +125,13 @@ pub struct Kind {
     pub storage: Storage,
     /// Why a text cannot be the name of an object of this kind; nothing if it can.
     pub object_name: fn(&str) -> Vec<String>,
+    /// How an object without a name gets one.
+    pub naming: Naming,
+    /// Whether finalizers need no prefix, although those of other kinds in the group do.
+    pub bare_finalizers: bool,
+    /// Whether what is wrong with this object's content is told alone, and its metadata looked at only when the content
+    /// is right.
+    pub content_first: fn(&Value) -> bool,
     /// What deletion means for the kind.
     pub deletion: Deletion,
     /// Fills in what Kubernetes fills in for this kind. Idempotent.

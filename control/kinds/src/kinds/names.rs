@@ -37,15 +37,21 @@ pub fn metadata(kind: &Kind, object: &Value) -> Vec<FieldError> {
     errors.extend(annotations("metadata.annotations", &metadata["annotations"]));
     errors.extend(owner_references(metadata));
     errors.extend(finalizers(&metadata["finalizers"]));
-    if kind.custom.is_none() && !GENERIC.contains(&&*kind.group) && kind.plural != "events" {
+    if !GENERIC.contains(&&*kind.group) && !kind.bare_finalizers {
         errors.extend(unqualified(&metadata["finalizers"]));
     }
     errors
 }
 
 /// Groups whose kinds Kubernetes' core has no rules for.
-const GENERIC: [&str; 5] =
-    ["admissionregistration.k8s.io", "apiextensions.k8s.io", "apiregistration.k8s.io", "coordination.k8s.io", "policy"];
+const GENERIC: [&str; 6] = [
+    "admissionregistration.k8s.io",
+    "apiextensions.k8s.io",
+    "apiregistration.k8s.io",
+    "coordination.k8s.io",
+    "node.k8s.io",
+    "policy",
+];
 /// Finalizers that need no prefix.
 pub const STANDARD_FINALIZERS: [&str; 3] = ["kubernetes", "orphan", "foregroundDeletion"];
 

@@ -41,8 +41,18 @@ pub static KIND: BuiltIn = BuiltIn {
     ..BuiltIn::PLAIN
 };
 
-/// The label by which a NetworkPolicy can name a namespace.
 fn default(object: &mut Value) {
+    // A name that is generated is known later, and so the label is nobody's.
+    if text(&object["metadata"], "generateName").is_empty() {
+        label(object);
+    }
+    if text(&object["status"], "phase").is_empty() {
+        object["status"]["phase"] = "Active".into();
+    }
+}
+
+/// Sets the label by which a NetworkPolicy can name a namespace.
+fn label(object: &mut Value) {
     let name = object["metadata"]["name"].clone();
     if let (Some(metadata), true) = (object.get_mut("metadata").and_then(Value::as_object_mut), name.is_string()) {
         let labels = metadata.entry("labels").or_insert_with(|| json!({}));
@@ -52,9 +62,6 @@ fn default(object: &mut Value) {
         if let Some(labels) = labels.as_object_mut() {
             labels.insert("kubernetes.io/metadata.name".into(), name);
         }
-    }
-    if text(&object["status"], "phase").is_empty() {
-        object["status"]["phase"] = "Active".into();
     }
 }
 
@@ -87,6 +94,7 @@ fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
 
 /// The finalizer `kubernetes` is there from the start; afterwards only `/finalize` changes `spec.finalizers`.
 fn prepare_namespace(new: &mut Value, old: Option<&Value>) {
+    label(new);
     prepare::keep_status(new, old, json!({"phase": "Active"}));
     match old {
         None => {
@@ -120,6 +128,15 @@ mod tests {
         let mut namespace = json!({"metadata": {"name": "n"}, "status": {}});
         default(&mut namespace);
         assert_eq!(namespace["status"]["phase"], "Active");
+    }
+
+    #[test]
+    fn the_label_with_a_generated_name_is_set_by_the_server_itself() {
+        let mut namespace = json!({"metadata": {"name": "n-abcde", "generateName": "n-"}});
+        default(&mut namespace);
+        assert_eq!(namespace["metadata"]["labels"], json!(null), "the writer would own it");
+        prepare_namespace(&mut namespace, None);
+        assert_eq!(namespace["metadata"]["labels"], json!({"kubernetes.io/metadata.name": "n-abcde"}));
     }
 
     #[test]

@@ -25,6 +25,7 @@ pub static KIND: BuiltIn = BuiltIn {
     default,
     validate,
     prepare: prepare_node,
+    prepare_status: |new, old| drop_unless(!old["status"]["config"].is_null(), new, "status", "config"),
     columns: &[
         Column::name(),
         Column::text("Status", "The status of the node"),
@@ -65,12 +66,16 @@ fn prepare_node(new: &mut Value, old: Option<&Value>) {
     if old.is_some() {
         prepare::keep_status(new, old, json!({}));
     }
-    // Of a feature that is gone.
+    let is_used = old.is_some_and(|old| !old["spec"]["configSource"].is_null());
     for (part, field) in [("spec", "configSource"), ("status", "config")] {
-        let is_stored = old.is_some_and(|old| !old["spec"]["configSource"].is_null());
-        if let Some(part) = new.get_mut(part).and_then(Value::as_object_mut).filter(|_| !is_stored) {
-            part.shift_remove(field);
-        }
+        drop_unless(is_used, new, part, field);
+    }
+}
+
+/// Drops a field of a feature that is gone, unless the stored node has it.
+fn drop_unless(is_used: bool, node: &mut Value, part: &str, field: &str) {
+    if let Some(part) = node.get_mut(part).and_then(Value::as_object_mut).filter(|_| !is_used) {
+        part.shift_remove(field);
     }
 }
 
@@ -94,6 +99,9 @@ fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
             errors.extend(std::iter::repeat_n(FieldError::forbidden("spec.podCIDRs", WHY), changed));
         }
         let (was, is) = (&old["spec"]["providerID"], &new["spec"]["providerID"]);
+        if text(&old["spec"], "externalID") != text(&new["spec"], "externalID") {
+            errors.push(FieldError::forbidden("spec.externalID", "may not be updated"));
+        }
         if was.as_str().is_some_and(|s| !s.is_empty()) && was != is {
             errors.push(FieldError::forbidden(
                 "spec.providerID",
@@ -109,7 +117,9 @@ fn taints_and_resources(new: &Value) -> Vec<FieldError> {
     let mut errors = taints("metadata.taints", &new["spec"]["taints"]);
     for list in ["capacity", "allocatable"] {
         for (name, amount) in entries(&new["status"][list]) {
-            errors.extend(resource_name::amount(&format!("status.{list}.{name}"), name, amount));
+            // A step without a name is an index to Kubernetes.
+            let step = if name.is_empty() { "[]".to_owned() } else { format!(".{name}") };
+            errors.extend(resource_name::amount(&format!("status.{list}{step}"), name, amount));
         }
     }
     errors

@@ -75,7 +75,7 @@ const TYPES: &[VolumeType] = &[
     VolumeType::new("iscsi", iscsi),
     VolumeType::new("cinder", cinder),
     FC,
-    FLEX,
+    volume_source::VolumeType { beside_others: true, ..FLEX },
     VolumeType::new("azureFile", azure_file),
     VSPHERE,
     PHOTON,
@@ -148,7 +148,8 @@ fn validate_spec(volume: &Value) -> Vec<FieldError> {
     errors.extend(FieldError::unsupported("spec.persistentVolumeReclaimPolicy", policy, &policies));
     errors.extend(node_affinity(spec));
     errors.extend(volume_source::one_of("spec", spec, TYPES));
-    if !spec["local"].is_null() && spec["nodeAffinity"].is_null() {
+    let first = TYPES.iter().find(|kind| !spec[kind.field].is_null());
+    if first.is_some_and(|kind| kind.field == "local") && spec["nodeAffinity"].is_null() {
         errors.push(FieldError::required("spec.nodeAffinity", "Local volume requires node affinity"));
     }
     let initiator = &spec["iscsi"]["initiatorName"];
@@ -192,7 +193,11 @@ fn capacity(capacity: &Value) -> Vec<FieldError> {
         errors.push(FieldError::required("spec.capacity", ""));
     }
     if capacity["storage"].is_null() || entries(capacity).count() > 1 {
-        errors.push(FieldError::not_supported("spec.capacity", capacity, &["storage"]));
+        let mut error = FieldError::not_supported("spec.capacity", capacity, &["storage"]);
+        if capacity.is_null() {
+            error.message = error.message.replacen("\"\"", "null", 1);
+        }
+        errors.push(error);
     }
     for (name, amount) in entries(capacity) {
         let Some(quantity) = Quantity::of(amount) else { continue };

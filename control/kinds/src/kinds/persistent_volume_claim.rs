@@ -1,7 +1,5 @@
 //! PersistentVolumeClaim: storage that a pod asks for.
 
-use std::collections::BTreeMap;
-
 use serde_json::{Value, json};
 
 use super::{
@@ -42,7 +40,6 @@ pub static KIND: BuiltIn = BuiltIn {
         Column::wide("VolumeMode", "Filesystem or Block."),
     ],
     cells,
-    selectable: |o| BTreeMap::from([("name", text(&o["metadata"], "name").to_owned())]),
     schema: "io.k8s.api.core.v1.PersistentVolumeClaim",
     deletion: crate::kinds::Deletion::RETURNING,
     ..BuiltIn::PLAIN

@@ -17,6 +17,7 @@ pub static KIND: BuiltIn = BuiltIn {
     kind: "PodDisruptionBudget",
     plural: "poddisruptionbudgets",
     object_name: crate::kinds::names::path_segment,
+    content_first: |_| true,
     singular: "poddisruptionbudget",
     short_names: &["pdb"],
     categories: &[],

@@ -29,7 +29,6 @@ pub static KIND: BuiltIn = BuiltIn {
     },
     columns: COLUMNS,
     cells,
-    selectable,
     schema: "io.k8s.api.apps.v1.ReplicaSet",
     ..BuiltIn::PLAIN
 };

@@ -65,14 +65,16 @@ fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
         errors.push(FieldError::required(format!("data[{key}]"), ""));
     }
     let json = match text(new, "type") {
-        "kubernetes.io/dockerconfigjson" => ".dockerconfigjson",
-        "kubernetes.io/dockercfg" => ".dockercfg",
-        _ => "",
+        "kubernetes.io/dockerconfigjson" => Some(".dockerconfigjson"),
+        "kubernetes.io/dockercfg" => Some(".dockercfg"),
+        _ => None,
     };
-    let content = new["data"][json].as_str().and_then(|content| BASE64_STANDARD.decode(content).ok());
-    if let Some(Err(error)) = content.map(|content| serde_json::from_slice::<Map<String, Value>>(&content)) {
+    if let Some(key) = json
+        && let Some(content) = new["data"][key].as_str().and_then(|content| BASE64_STANDARD.decode(content).ok())
+        && let Err(error) = serde_json::from_slice::<Map<String, Value>>(&content)
+    {
         let redacted = Value::from("<secret contents redacted>");
-        errors.push(FieldError::invalid(format!("data[{json}]"), &redacted, error.to_string()));
+        errors.push(FieldError::invalid(format!("data[{key}]"), &redacted, error.to_string()));
     }
     if new["type"] == "kubernetes.io/service-account-token" {
         const ACCOUNT: &str = "kubernetes.io/service-account.name";
@@ -131,6 +133,8 @@ mod tests {
         assert_eq!(paths, ["data[tls.key]", "type"]);
         let paths = |secret: Value| validate(&secret, None).into_iter().map(|e| e.path).collect::<Vec<_>>();
         let of = |kind: &str, data: Value| paths(json!({"type": format!("kubernetes.io/{kind}"), "data": data}));
+        assert_eq!(of("dockercfg", json!({".dockercfg": "eA=="})), ["data[.dockercfg]"]);
+        assert_eq!(paths(json!({"type": "Opaque", "data": {"": "eA=="}})).len(), 1, "no name, and no JSON");
         assert_eq!(of("basic-auth", json!({})), ["data[username]", "data[password]"]);
         assert_eq!(of("basic-auth", json!({"password": ""})), Vec::<String>::new());
         assert_eq!(of("ssh-auth", json!({"ssh-privatekey": ""})), ["data[ssh-privatekey]"]);

@@ -18,12 +18,14 @@ pub struct VolumeType {
     pub shown: (&'static str, &'static str),
     /// Reasons against the content, at its path.
     pub validate: fn(path: &str, source: &Value) -> Vec<FieldError>,
+    /// Whether it may stand beside another type: Kubernetes forgets to forbid it.
+    pub beside_others: bool,
 }
 
 impl VolumeType {
     /// A type that is shown as it is spelled.
     pub const fn new(field: &'static str, validate: fn(&str, &Value) -> Vec<FieldError>) -> Self {
-        Self { field, shown: (field, field), validate }
+        Self { field, shown: (field, field), validate, beside_others: false }
     }
 }
 
@@ -72,7 +74,7 @@ pub fn one_of(path: &str, volume: &Value, types: &[VolumeType]) -> Vec<FieldErro
     let mut errors = Vec::new();
     let mut found = false;
     for kind in types.iter().filter(|kind| !volume[kind.field].is_null()) {
-        if found {
+        if found && !kind.beside_others {
             let why = "may not specify more than 1 volume type";
             errors.push(FieldError::forbidden(format!("{path}.{}", kind.shown.0), why));
         } else {

@@ -33,6 +33,25 @@ fn refused(schema: &Schema, object: Value) -> DecodeError {
 }
 
 #[test]
+fn a_value_that_cannot_read_itself_is_told_before_one_of_another_type() {
+    let autoscaler = Schema::builtin("io.k8s.api.autoscaling.v2.HorizontalPodAutoscaler").unwrap();
+    let told = |metric: &str| {
+        let text = format!(
+            r#"{{"spec":{{"maxReplicas":"x","metrics":[{{"resource":{{"target":{metric}}}}}],"minReplicas":[]}}}}"#
+        );
+        autoscaler.decode(text.as_bytes()).unwrap_err().message
+    };
+    assert!(
+        told(r#"{"averageValue":"b c"}"#).starts_with("quantities must match"),
+        "{}",
+        told(r#"{"averageValue":"b c"}"#)
+    );
+    let first =
+        "json: cannot unmarshal string into Go struct field HorizontalPodAutoscalerSpec.spec.maxReplicas of type int32";
+    assert_eq!(told(r#"{"averageValue":"1"}"#), first);
+}
+
+#[test]
 fn unknown_and_duplicate_fields_are_named_by_their_path_in_the_order_of_the_text() {
     let text = br#"{"apiVersion":"v1","kind":"Pod","metadata":{"name":"a","name":"b","labels":{"x":"1","x":"2"}},
         "spec":{"foo":{"x":[1]},"containers":[{"name":"c","imagee":"x","ports":[{"containerPort":1},{"nope":2}]}]}}"#;

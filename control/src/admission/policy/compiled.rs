@@ -9,7 +9,6 @@ use super::{
 use crate::{
     admission::expression::{Conditions, Expression, Input},
     cel::{self, Activation, Type, Value as Cel},
-    kinds::FieldError,
 };
 
 /// A policy that can be evaluated.
@@ -21,8 +20,6 @@ pub struct Compiled {
     pub param_kind: Option<(String, String)>,
     /// Whether an error of an expression is a violation.
     pub fails: bool,
-    /// Why expressions could not be compiled.
-    pub errors: Vec<FieldError>,
     conditions: Conditions,
     variables: Variables,
     validations: Vec<Validation>,
@@ -59,29 +56,23 @@ impl Compiled {
     pub fn read(policy: &Value) -> Self {
         let spec = &policy["spec"];
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let mut errors = Vec::new();
-        let declared = Declared::read(spec, &mut errors);
-        let with = declared.scope();
+        let declared = Declared::read(spec);
+        let (rules, messages) = (declared.names.for_rules(), declared.names.for_messages());
         let list = |field: &str| spec[field].as_array().cloned().unwrap_or_default();
-        let validations = list("validations").into_iter().enumerate().map(|(at, validation)| {
-            let path = format!("spec.validations[{at}]");
+        let validations = list("validations").into_iter().map(|validation| {
             let message_expression = text(&validation["messageExpression"]);
-            let mut compile = |field: &str, written: &str, expected: Type| {
-                Expression::compile(&format!("{path}.{field}"), written, &expected, &with, &mut errors)
-            };
             Validation {
-                expression: compile("expression", &text(&validation["expression"]), Type::Bool),
+                expression: Expression::compile(&text(&validation["expression"]), &Type::Bool, &rules),
                 message: text(&validation["message"]),
                 message_expression: (!message_expression.is_empty())
-                    .then(|| compile("messageExpression", &message_expression, Type::String)),
+                    .then(|| Expression::compile(&message_expression, &Type::String, &messages)),
                 reason: text(&validation["reason"]),
             }
         });
         let validations = validations.collect();
-        let annotations = list("auditAnnotations").into_iter().enumerate().map(|(at, annotation)| {
-            let path = format!("spec.auditAnnotations[{at}].valueExpression");
+        let annotations = list("auditAnnotations").into_iter().map(|annotation| {
             let written = text(&annotation["valueExpression"]);
-            (text(&annotation["key"]), Expression::compile(&path, &written, &Type::Dyn, &with, &mut errors))
+            (text(&annotation["key"]), Expression::compile(&written, &Type::Dyn, &rules))
         });
         let annotations = annotations.collect();
         Self {
@@ -92,7 +83,6 @@ impl Compiled {
             variables: declared.variables,
             validations,
             annotations,
-            errors,
         }
     }
 

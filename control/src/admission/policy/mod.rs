@@ -23,11 +23,9 @@ mod tests;
 mod validating;
 mod variables;
 
-use serde_json::Value;
-
 use self::{binding::Binding, compiled::Compiled};
 use super::{attributes::Attributes, per_revision::PerRevision, versions::Versioned};
-use crate::{kinds::FieldError, metrics::AdmissionMetrics, status::Status, store::Snapshot};
+use crate::{metrics::AdmissionMetrics, status::Status, store::Snapshot};
 
 const POLICIES: &str = "validatingadmissionpolicies.admissionregistration.k8s.io";
 const BINDINGS: &str = "validatingadmissionpolicybindings.admissionregistration.k8s.io";
@@ -76,9 +74,4 @@ impl Policies {
         let bindings = self.bindings.of(snapshot, Binding::read);
         validating::dispatch(&policies, &bindings, attributes, objects, metrics).await
     }
-}
-
-/// Why expressions of a ValidatingAdmissionPolicy cannot be evaluated.
-pub fn expression_errors(policy: &Value) -> Vec<FieldError> {
-    Compiled::read(policy).errors
 }

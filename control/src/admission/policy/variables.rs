@@ -1,17 +1,13 @@
 //! What the expressions of a policy may name: its conditions come before, its variables beside them.
 
-use std::{collections::BTreeMap, rc::Rc, sync::Arc};
+use std::rc::Rc;
 
 use serde_json::Value;
 
 use crate::{
-    admission::expression::{Conditions, Expression, Input, scope},
-    cel::{
-        Activation, Scope, Type, Value as Cel,
-        typing::{Decl, DeclType},
-        value::Map,
-    },
-    kinds::FieldError,
+    admission::expression::{Conditions, Expression, Input},
+    cel::{Activation, Type, Value as Cel, value::Map},
+    kinds::admissionregistration::scope::Names,
 };
 
 /// What every policy declares, compiled.
@@ -22,7 +18,8 @@ pub struct Declared {
     pub conditions: Conditions,
     /// `variables`
     pub variables: Variables,
-    fields: BTreeMap<String, Arc<Decl>>,
+    /// What its other expressions may name.
+    pub names: Names,
 }
 
 /// The variables of a policy, in their order: each may name those before it.
@@ -40,38 +37,21 @@ pub struct Known<'v> {
 
 impl Declared {
     /// Compiles what a policy's `spec` declares.
-    pub fn read(spec: &Value, errors: &mut Vec<FieldError>) -> Self {
+    pub fn read(spec: &Value) -> Self {
         let param_kind = spec["paramKind"].as_object().map(|kind| {
             let field = |name: &str| kind.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
             (field("apiVersion"), field("kind"))
         });
-        let mut declared = Self {
-            param_kind,
-            conditions: Conditions::default(),
-            variables: Variables::default(),
-            fields: BTreeMap::new(),
-        };
-        let without = declared.scope();
-        for (at, variable) in spec["variables"].as_array().into_iter().flatten().enumerate() {
+        let mut names = Names::of_policy(spec);
+        let conditions = Conditions::compile(&spec["matchConditions"], &names.for_conditions());
+        let mut variables = Variables::default();
+        for variable in spec["variables"].as_array().into_iter().flatten() {
             let text = |field: &str| variable[field].as_str().unwrap_or_default();
-            let path = format!("spec.variables[{at}].expression");
-            let found = Expression::compile(&path, text("expression"), &Type::Dyn, &declared.scope(), errors);
-            let r#type = found.program.as_ref().map_or(Type::Dyn, |program| program.r#type.clone());
-            let decl = Decl { r#type: DeclType::Scalar(r#type), max_elements: u64::MAX, min_size: 0 };
-            declared.fields.insert(text("name").to_owned(), Arc::new(decl));
-            declared.variables.all.push((text("name").to_owned(), found));
+            let found = Expression::compile(text("expression"), &Type::Dyn, &names.for_rules());
+            names.declare(text("name"), found.program.as_ref().map_or(Type::Dyn, |program| program.r#type.clone()));
+            variables.all.push((text("name").to_owned(), found));
         }
-        declared.conditions = Conditions::compile("spec.matchConditions", &spec["matchConditions"], &without, errors);
-        declared
-    }
-
-    /// The variables of the policy's other expressions.
-    pub fn scope(&self) -> Scope {
-        let all = DeclType::Object { name: "kubernetes.variables".to_owned(), fields: self.fields.clone() };
-        let variables = Arc::new(Decl { r#type: all, max_elements: u64::MAX, min_size: 0 });
-        let scope = scope();
-        let scope = if self.param_kind.is_some() { scope.with("params", Type::Dyn) } else { scope };
-        scope.declare("variables", &variables)
+        Self { param_kind, conditions, variables, names }
     }
 }
 

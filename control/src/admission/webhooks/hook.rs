@@ -19,12 +19,12 @@ use crate::{
         access,
         attributes::{Attributes, Operation},
         deadline,
-        expression::{Conditions, Input, scope},
+        expression::{Conditions, Input},
         rules::{self, Rule},
         selectors::Selectors,
         versions::Versioned,
     },
-    kinds::{FieldError, Kind},
+    kinds::{Kind, admissionregistration::scope::Names},
     metrics::{AdmissionMetrics, WebhookCall},
     status::Status,
     warnings,
@@ -87,7 +87,7 @@ impl Hook {
             rules: Rule::all_of(&hook["rules"]),
             equivalent: hook["matchPolicy"] != "Exact",
             selectors: Selectors::read(hook),
-            conditions: Conditions::compile("matchConditions", &hook["matchConditions"], &scope(), &mut Vec::new()),
+            conditions: Conditions::compile(&hook["matchConditions"], &Names::default().for_conditions()),
             takes_dry_runs: matches!(hook["sideEffects"].as_str(), Some("None" | "NoneOnDryRun")),
             timeout: Duration::from_secs(seconds),
             review_version: known.next(),
@@ -200,14 +200,4 @@ impl Hook {
             Failure::Call(why, _) => Err(Status::internal(format!("failed calling webhook {:?}: {why}", self.name))),
         }
     }
-}
-
-/// Why conditions of a configuration cannot be evaluated.
-pub fn condition_errors(configuration: &Value) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    for (at, hook) in configuration["webhooks"].as_array().into_iter().flatten().enumerate() {
-        let path = format!("webhooks[{at}].matchConditions");
-        Conditions::compile(&path, &hook["matchConditions"], &scope(), &mut errors);
-    }
-    errors
 }

@@ -32,7 +32,6 @@ use serde_json::Value;
 use self::hook::Hook;
 use super::{attributes::Attributes, per_revision::PerRevision, versions::Versioned};
 use crate::{
-    kinds::FieldError,
     metrics::AdmissionMetrics,
     status::Status,
     store::Snapshot,
@@ -133,9 +132,4 @@ impl Clients {
         kept.insert(key, Arc::downgrade(&client));
         Ok(client)
     }
-}
-
-/// Why conditions of a configuration cannot be evaluated.
-pub fn condition_errors(configuration: &Value) -> Vec<FieldError> {
-    hook::condition_errors(configuration)
 }

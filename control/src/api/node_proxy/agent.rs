@@ -112,7 +112,11 @@ impl Agents {
     }
 
     /// Sends `request` over a connection of its own, which it may take over by an upgrade.
-    async fn exchange(&self, to: &AgentAddress, mut request: Request<Body>) -> Result<Response<Incoming>, AgentError> {
+    pub(super) async fn exchange(
+        &self,
+        to: &AgentAddress,
+        mut request: Request<Body>,
+    ) -> Result<Response<Incoming>, AgentError> {
         let (node, address) = (to.node.clone(), SocketAddr::new(to.ip, to.port));
         let protocol = |source| AgentError::Protocol { node: node.clone(), address, source };
         let stream = self.connect(to).await?;

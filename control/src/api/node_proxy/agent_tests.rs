@@ -26,7 +26,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use super::{Agents, NodeProxy, PodNetwork};
+use super::{Agents, NodeProxy, PodNetwork, stream_tests};
 use crate::{
     allocation::Allocator,
     api::{Api, open_store},
@@ -41,16 +41,16 @@ use crate::{
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// A control service's proxy, and what is needed to put agents behind it.
-struct Lab {
-    authority: Authority,
+pub(super) struct Lab {
+    pub(super) authority: Authority,
     client: kube::Client,
     network: PodNetwork,
-    api: Api,
+    pub(super) api: Api,
     _dir: tempfile::TempDir,
 }
 
 impl Lab {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let now = OffsetDateTime::now_utc();
         let (authority, _) = Authority::create(now).unwrap();
@@ -68,7 +68,7 @@ impl Lab {
     }
 
     /// A TLS server that shows a certificate of `authority` for 127.0.0.1 and insists on one of the cluster's.
-    async fn agent(&self, authority: &Authority) -> SocketAddr {
+    pub(super) async fn agent(&self, authority: &Authority) -> SocketAddr {
         let now = OffsetDateTime::now_utc();
         let subject = CertificateSubject { addresses: vec![[127, 0, 0, 1].into()], ..CertificateSubject::default() };
         let issued = authority.issue(&subject, Usage::Server, HOUR, now).unwrap();
@@ -106,12 +106,12 @@ impl Lab {
         address
     }
 
-    async fn create(&self, path: &str, object: Value) {
+    pub(super) async fn create(&self, path: &str, object: Value) {
         let request = http::Request::post(path).header("content-type", "application/json");
         self.client.request::<Value>(request.body(object.to_string().into_bytes()).unwrap()).await.unwrap();
     }
 
-    async fn node_at(&self, name: &str, address: SocketAddr) {
+    pub(super) async fn node_at(&self, name: &str, address: SocketAddr) {
         self.create("/api/v1/nodes", json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})).await;
         let status = json!({"status": {"addresses": [{"type": "InternalIP", "address": address.ip().to_string()}],
             "daemonEndpoints": {"kubeletEndpoint": {"Port": address.port()}}}});
@@ -159,6 +159,7 @@ fn agent_router() -> Router {
     Router::new()
         .route("/endless", any(endless))
         .route("/podConnections/{address}", any(connect_to_pod))
+        .route("/exec/default/web/{container}", any(stream_tests::exec))
         .route("/containerLogs/default/web/gone", any(|| async { (http::StatusCode::NOT_FOUND, "no such log\n") }))
         .fallback(echo)
 }

@@ -1,4 +1,5 @@
-//! Requests that a node's agent answers: the logs of its pods, and whatever is asked of `nodes/{name}/proxy`.
+//! Requests that a node's agent answers: the logs of its pods, streams to their containers and ports, and whatever is
+//! asked of `nodes/{name}/proxy`.
 //!
 //! Decides which agent is meant and whether it can have an answer; the answer itself is streamed through untouched.
 
@@ -8,7 +9,11 @@ mod agent_tests;
 mod log_options;
 mod log_source;
 mod pod_network;
+mod pod_streams;
 mod pod_subnets;
+#[cfg(test)]
+mod stream_tests;
+mod upgrade;
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -17,7 +22,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use fairlead_client::Object;
-use http::{Request, StatusCode, Uri};
+use http::{Method, Request, StatusCode, Uri};
 use k8s_openapi::api::core::v1::{Node, Pod};
 
 use crate::{
@@ -29,6 +34,7 @@ use agent::{AgentAddress, AgentError};
 pub use agent::{Agents, AgentsError};
 use log_options::LogOptions;
 pub use pod_network::PodNetwork;
+pub use pod_streams::{PodStream, check_may_create, is_set, ports};
 
 /// Port of an agent that has not said otherwise.
 const AGENT_PORT: u16 = 10250;
@@ -45,10 +51,15 @@ impl NodeProxy {
         Self { store, agents }
     }
 
-    /// Answers a request for a pod's log, or for anything behind `nodes/{name}/proxy`.
+    /// Answers a request for a pod's log or a stream to it, or for anything behind `nodes/{name}/proxy`.
     pub async fn answer(&self, info: &RequestInfo, request: Request<Body>) -> Result<Response, Status> {
         let path = info.resource().ok_or_else(Status::unknown_path)?;
         let name = path.name.as_deref().ok_or_else(Status::unknown_path)?;
+        if let (Some(stream), Some(namespace), &Method::GET | &Method::POST) =
+            (PodStream::of(&path.resource, path.subresource.as_deref()), path.namespace.as_deref(), request.method())
+        {
+            return self.pod_stream(stream, namespace, name, &info.query.parameters, request).await;
+        }
         match (path.resource.as_str(), path.subresource.as_deref(), path.namespace.as_deref()) {
             ("pods", Some("log"), Some(namespace)) if info.verb == Verb::Get => {
                 self.pod_log(namespace, name, &info.query.parameters).await
@@ -84,6 +95,20 @@ impl NodeProxy {
         let request = Request::get(path).body(Body::empty()).map_err(|e| Status::bad_request(e.to_string()))?;
         let response = self.agents.send(&agent, request).await.map_err(refused)?;
         if response.status().is_success() { Ok(response) } else { Err(agent::error_of(response).await) }
+    }
+
+    async fn pod_stream(
+        &self,
+        stream: PodStream,
+        namespace: &str,
+        pod: &str,
+        asked: &[(String, String)],
+        request: Request<Body>,
+    ) -> Result<Response, Status> {
+        let object: Pod = self.object("pods", &format!("{namespace}/{pod}"), pod)?;
+        let path = stream.path(&object, asked)?;
+        let agent = self.agent_of(pod_streams::node(&object)?, None)?;
+        upgrade::pass_on(&self.agents, &agent, &path, request).await
     }
 
     /// `node` may carry a scheme and a port, as in `https:NAME:PORT`; `path` is passed on as it came, not decoded: what

@@ -38,11 +38,12 @@ pub fn merge_list(known: Known, key: &str, current: Vec<Value>, patch: Vec<Value
             Some(at) => merged[*at] = merge_value(known.item(), merged[*at].take(), item.clone())?,
             None => {
                 places.insert(id.clone(), merged.len());
-                merged.push(clean(item.clone()));
+                merged.push(item.clone());
             }
         }
     }
-    Ok(in_order(key, merged, &patch, &before))
+    // Ordered first: a key that is null names its item, too.
+    Ok(in_order(key, merged, &patch, &before).into_iter().map(clean).collect())
 }
 
 /// What the directives of a list's patch come to.
@@ -131,6 +132,14 @@ mod tests {
     use serde_json::{Value, json};
 
     use crate::{api::patch::strategic, schema::Schema};
+
+    #[test]
+    fn an_item_whose_key_is_null_stands_where_the_patch_has_it() {
+        let account = Schema::builtin("io.k8s.api.core.v1.ServiceAccount").unwrap();
+        let patched =
+            strategic::apply(&account, &json!({"secrets": [{"name": "a"}]}), &json!({"secrets": [{"name": null}]}));
+        assert_eq!(patched.unwrap(), json!({"secrets": [{}, {"name": "a"}]}));
+    }
 
     /// Seconds of the processor that a patch of lists with `count` items takes.
     fn cost(count: usize) -> f64 {

@@ -117,6 +117,8 @@ fn read(
     body: &[u8],
     validation: FieldValidation,
 ) -> Result<Decoded, Status> {
+    // `null` is an object that says nothing, as in Go.
+    let body = if body.trim_ascii() == b"null" { b"{}" } else { body };
     if *content_type != ContentType::Json {
         let mut value = value(content_type, body).map_err(|status| unrecognized(expected, body, status))?;
         fill_type(expected, &mut value)?;
@@ -276,6 +278,15 @@ mod tests {
 
     fn read(content_type: ContentType, body: &str) -> Result<Decoded, Status> {
         object(&config_map(), &content_type, body.as_bytes(), FieldValidation::Strict)
+    }
+
+    #[test]
+    fn null_is_an_object_that_says_nothing() {
+        for content_type in [ContentType::Json, ContentType::Yaml] {
+            let decoded = read(content_type, " null\n").unwrap();
+            assert_eq!(decoded.value, serde_json::json!({"apiVersion": "v1", "kind": "ConfigMap"}));
+        }
+        assert!(read(ContentType::Json, "[]").is_err());
     }
 
     #[test]

@@ -4,13 +4,16 @@
 //! segments of those it has; a subresource is added by its file and a line in [`ALL`].
 
 mod approval;
+mod attach;
 mod binding;
 mod ephemeral_containers;
 mod eviction;
+mod exec;
 #[cfg(test)]
 mod facts;
 mod finalize;
 mod log;
+mod port_forward;
 mod proxy;
 mod resize;
 mod scale;
@@ -34,11 +37,14 @@ pub use status::STATUS;
 /// Every subresource.
 pub const ALL: &[&Subresource] = &[
     &approval::APPROVAL,
+    &attach::ATTACH,
     &binding::BINDING,
     &ephemeral_containers::EPHEMERAL_CONTAINERS,
     &eviction::EVICTION,
+    &exec::EXEC,
     &finalize::FINALIZE,
     &log::LOG,
+    &port_forward::PORT_FORWARD,
     &proxy::PROXY,
     &resize::RESIZE,
     &scale::SCALE,

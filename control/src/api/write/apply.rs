@@ -71,19 +71,19 @@ pub async fn apply_config(
         let new = body::must_be(kind, applied.object, call.query.field_validation)?.tell();
         let mut new = conversion::to_stored(kind, new, stored.as_deref()).await?;
         let namespace = call.target.namespace.as_deref();
-        let new = match (&stored, &old) {
+        let (new, refused) = match (&stored, &old) {
             (Some(stored), Some(old)) => settled(call, &place, subresource, new, stored, old)?,
             _ => {
                 let metadata = metadata::of(&mut new)?;
                 metadata::must_name(metadata, namespace, Some(name))?;
                 metadata::begin(metadata, namespace);
-                new
+                (new, Vec::new())
             }
         };
         let old = stored.as_ref().zip(old.as_ref()).map(|(object, value)| Stored { object, value });
         let (action, ownership) = (Action::Put(new), Ownership::Decided(applied.managers));
         let inquiry = Inquiry::default();
-        let pending = Pending { place: &place, namespace, name, subresource, old, action, ownership, inquiry };
+        let pending = Pending { place: &place, namespace, name, subresource, old, action, refused, ownership, inquiry };
         let prepared = pipeline::prepare(api, call, &snapshot, pending).await?;
         let created = stored.is_none();
         let transaction = match (prepared, &stored) {

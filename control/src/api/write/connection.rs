@@ -9,7 +9,11 @@ use crate::{
         attributes::{Attributes, Form, Operation},
         deadline,
     },
-    api::{Api, Status, request::Call},
+    api::{
+        Api, Status,
+        node_proxy::{is_set, ports},
+        request::Call,
+    },
     warnings,
 };
 
@@ -52,7 +56,7 @@ fn connection_options(kind: &str, call: &Call) -> Value {
     match kind {
         "PodAttachOptions" | "PodExecOptions" => {
             for stream in ["stdin", "stdout", "stderr", "tty"] {
-                if all(stream).first().is_some_and(|value| matches!(*value, "1" | "true")) {
+                if is_set(&call.query.parameters, stream) {
                     options[stream] = true.into();
                 }
             }
@@ -64,8 +68,8 @@ fn connection_options(kind: &str, call: &Call) -> Value {
             }
         }
         "PodPortForwardOptions" => {
-            let ports: Vec<u16> = all("ports").iter().filter_map(|port| port.parse().ok()).collect();
-            options["ports"] = json!(ports);
+            // What is no port is refused once this is allowed.
+            options["ports"] = json!(ports(&call.query.parameters).unwrap_or_default());
         }
         _ => {
             let rest = call.info.resource().map(|resource| resource.rest.as_str()).unwrap_or_default();

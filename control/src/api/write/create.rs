@@ -39,13 +39,16 @@ pub async fn create(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Sta
     metadata::begin(metadata, namespace.as_deref());
     let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default().to_owned();
     let (given, base) = (text("name"), text("generateName"));
-    let generate = given.is_empty() && !base.is_empty();
+    let unnamed = given.is_empty();
     let mut name = given;
+    // Made anew where it is taken.
+    let mut generate = false;
     let mut name_taken = false;
     for _ in 0..TRIES {
         let mut object = object.clone();
-        if generate {
-            name = metadata::generated(&base);
+        if unnamed && let Some(made) = metadata::name_without(place.kind.naming, &base) {
+            generate = made != base;
+            name = made;
             object["metadata"]["name"] = name.as_str().into();
         }
         place.key = match &namespace {
@@ -88,7 +91,8 @@ async fn attempt(
     let snapshot = api.store().snapshot();
     let (action, ownership) = (Action::Put(object), Ownership::Tracked(writer(call, None)));
     let inquiry = Inquiry { name_is_generated: generated, ..Inquiry::default() };
-    let pending = Pending { place, namespace, name, subresource: None, old: None, action, ownership, inquiry };
+    let (subresource, old, refused) = (None, None, Vec::new());
+    let pending = Pending { place, namespace, name, subresource, old, action, refused, ownership, inquiry };
     let Prepared::Ready { transaction, .. } = pipeline::prepare(api, call, &snapshot, pending).await? else {
         return Err(Status::internal("a new object is never unchanged"));
     };

@@ -304,7 +304,8 @@ pub async fn prepare(
     let old = Some(Stored { object: stored, value: &value });
     let ownership = Ownership::Kept;
     let inquiry = Inquiry { deletion: Some(options), is_admitted: alongside.is_admitted, ..Inquiry::default() };
-    let pending = Pending { place, namespace, name, subresource: None, old, action, ownership, inquiry };
+    let (subresource, refused) = (None, Vec::new());
+    let pending = Pending { place, namespace, name, subresource, old, action, refused, ownership, inquiry };
     let mut prepared = pipeline::prepare(api, call, snapshot, pending).await?;
     if let Prepared::Ready { transaction, .. } = &mut prepared {
         transaction.writes.extend(alongside.writes);

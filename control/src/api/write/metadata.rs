@@ -4,7 +4,7 @@ use rand::RngExt;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    kinds::{FieldError, Kind},
+    kinds::{FieldError, Naming},
     request::Verb,
     rfc3339,
     status::{Status, Subject},
@@ -95,49 +95,42 @@ pub fn must_name(metadata: &mut Map<String, Value>, namespace: Option<&str>, nam
 }
 
 /// Refuses a write that was meant for another object of the same name. A patch that names another UID is taken for one
-/// that would change it, as in Kubernetes.
-pub fn must_be_same(
-    new: &Map<String, Value>,
-    old: &Value,
-    subject: Subject,
-    verb: Verb,
-    kind: &Kind,
-) -> Result<(), Status> {
-    let given = new.get("uid").and_then(Value::as_str).unwrap_or_default();
-    let stored = old["uid"].as_str().unwrap_or_default();
-    if given.is_empty() || given == stored {
+/// that would change it, as in Kubernetes: see [`unchangeable`].
+pub fn must_be_same(new: &Map<String, Value>, old: &Value, subject: Subject, verb: Verb) -> Result<(), Status> {
+    let (given, stored) = (uid(new), old["uid"].as_str().unwrap_or_default());
+    if given.is_empty() || given == stored || verb == Verb::Patch {
         return Ok(());
-    }
-    if verb == Verb::Patch {
-        let subject = Subject { group: &kind.group, resource: &kind.kind, name: subject.name };
-        let error = FieldError::immutable("metadata.uid", &given.into());
-        // Kubernetes asks twice: for all kinds alike, and again for each.
-        return Err(Status::invalid(subject, &[error.clone(), error]));
     }
     let why = format!("Precondition failed: UID in precondition: {given}, UID in object meta: {stored}");
     Err(Status::conflict(subject, &why))
 }
 
-/// Refuses an update that would begin a deletion, or change its period of grace. Kubernetes asks twice: for all kinds
-/// alike, and again for each.
-pub fn must_not_begin_deletion(
-    new: &Map<String, Value>,
-    old: &Value,
-    subject: Subject,
-    kind: &Kind,
-) -> Result<(), Status> {
+/// What an update says of fields that no update changes: another UID, the beginning of a deletion, another period of
+/// grace. What it says of the others is left unread.
+pub fn unchangeable(new: &Map<String, Value>, old: &Value) -> Vec<FieldError> {
+    let is_another = !uid(new).is_empty() && new.get("uid") != old.get("uid");
     let time = new.get("deletionTimestamp").filter(|time| !time.is_null() && old["deletionTimestamp"].is_null());
     let grace = new.get("deletionGracePeriodSeconds");
     let grace = grace.filter(|grace| !grace.is_null() && **grace != old["deletionGracePeriodSeconds"]);
     let mut errors: Vec<FieldError> = Vec::new();
+    errors.extend(is_another.then(|| FieldError::immutable("metadata.uid", &uid(new).into())));
     errors.extend(time.map(|time| FieldError::immutable("metadata.deletionTimestamp", time)));
     errors.extend(grace.map(|grace| FieldError::immutable("metadata.deletionGracePeriodSeconds", grace)));
-    if errors.is_empty() {
-        return Ok(());
+    errors
+}
+
+fn uid(metadata: &Map<String, Value>) -> &str {
+    metadata.get("uid").and_then(Value::as_str).unwrap_or_default()
+}
+
+/// The name of a new object that is sent without one; `None` where it stays without.
+pub fn name_without(naming: Naming, base: &str) -> Option<String> {
+    match (naming, base) {
+        (Naming::OrUuid, "") => Some(uuid::Uuid::new_v4().to_string()),
+        (_, "") => None,
+        (Naming::BaseAlone, base) => Some(base.to_owned()),
+        (Naming::Suffixed | Naming::OrUuid, base) => Some(generated(base)),
     }
-    let subject = Subject { group: &kind.group, resource: &kind.kind, name: subject.name };
-    errors.extend(errors.clone());
-    Err(Status::invalid(subject, &errors))
 }
 
 /// Kubernetes' alphabet for generated names: no vowels and nothing that looks like another.
@@ -170,21 +163,30 @@ mod tests {
     }
 
     #[test]
-    fn no_update_begins_a_deletion() {
-        let kind = crate::kinds::Kinds::built_in().by_path("", "v1", "configmaps").unwrap();
+    fn no_update_begins_a_deletion_or_makes_another_object() {
         let told = |new: Value, old: Value| {
-            let subject = Subject { group: "", resource: "configmaps", name: "a" };
-            must_not_begin_deletion(new.as_object().unwrap(), &old, subject, &kind).err().map(|status| status.message)
+            let errors = unchangeable(new.as_object().unwrap(), &old).into_iter();
+            errors.map(|error| format!("{}: {}", error.path, error.message)).collect::<Vec<_>>()
         };
         let time = json!({"deletionTimestamp": "2020-01-01T00:00:00Z"});
-        let refused = told(time.clone(), json!({})).unwrap();
-        assert!(
-            refused
-                .ends_with("metadata.deletionTimestamp: Invalid value: \"2020-01-01T00:00:00Z\": field is immutable")
-        );
-        assert_eq!(told(time.clone(), time), None);
-        assert!(told(json!({"deletionGracePeriodSeconds": 5}), json!({})).is_some());
-        assert_eq!(told(json!({"deletionGracePeriodSeconds": 5}), json!({"deletionGracePeriodSeconds": 5})), None);
+        let refused = "metadata.deletionTimestamp: Invalid value: \"2020-01-01T00:00:00Z\": field is immutable";
+        assert_eq!(told(time.clone(), json!({})), [refused]);
+        assert!(told(time.clone(), time).is_empty());
+        assert_eq!(told(json!({"deletionGracePeriodSeconds": 5}), json!({})).len(), 1);
+        assert!(told(json!({"deletionGracePeriodSeconds": 5}), json!({"deletionGracePeriodSeconds": 5})).is_empty());
+        let other = json!({"uid": "b", "deletionGracePeriodSeconds": 5});
+        let words = told(other, json!({"uid": "a"}));
+        assert_eq!((&*words[0], words.len()), ("metadata.uid: Invalid value: \"b\": field is immutable", 2));
+        assert!(told(json!({"uid": ""}), json!({"uid": "a"})).is_empty());
+    }
+
+    #[test]
+    fn each_kind_names_what_has_no_name_in_its_own_way() {
+        let length = |naming, base: &str| name_without(naming, base).map(|name| name.len());
+        assert_eq!((length(Naming::Suffixed, "web-"), length(Naming::Suffixed, "")), (Some(9), None));
+        assert_eq!((length(Naming::OrUuid, "web-"), length(Naming::OrUuid, "")), (Some(9), Some(36)));
+        assert_eq!(name_without(Naming::BaseAlone, "10.0.0.1").as_deref(), Some("10.0.0.1"));
+        assert_eq!(name_without(Naming::BaseAlone, ""), None);
     }
 
     #[test]

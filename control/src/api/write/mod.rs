@@ -127,8 +127,12 @@ fn parse_whole(object: &Object) -> Result<Value, Status> {
 }
 
 /// Refuses an object with any reason against it, be it of its kind or of its metadata.
-fn must_be_valid(kind: &Kind, new: &Value, of_kind: Vec<FieldError>) -> Result<(), Status> {
-    let mut errors: Vec<FieldError> = names::metadata(kind, new);
+fn must_be_valid(kind: &Kind, new: &Value, refused: Vec<FieldError>, of_kind: Vec<FieldError>) -> Result<(), Status> {
+    let mut errors = refused;
+    errors.extend(match !of_kind.is_empty() && (kind.content_first)(new) {
+        true => Vec::new(),
+        false => names::metadata(kind, new),
+    });
     errors.extend(of_kind);
     for error in &mut errors {
         if let Some(zero) = error.path_of_null().and_then(|path| kind.schema.zero_at(path)) {

@@ -28,7 +28,7 @@ use crate::{
     definitions::conversion,
     encode,
     field_management::{ManagersText, Tracker, same_but_times},
-    kinds::{Kind, Kinds},
+    kinds::{FieldError, Kind, Kinds},
     request::Verb,
     rfc3339,
     store::{Change, CommitError, Condition, Expect, Key, Object, Requirement, Snapshot, Transaction, Write},
@@ -48,6 +48,8 @@ pub struct Pending<'a> {
     pub old: Option<Stored<'a>>,
     /// What is to become of it.
     pub action: Action,
+    /// What it says of fields that it cannot change: told beside everything else that is wrong.
+    pub refused: Vec<FieldError>,
     /// Whose the fields are that change.
     pub ownership: Ownership<'a>,
     /// What the policies and webhooks of the cluster are told beside.
@@ -145,7 +147,7 @@ pub enum Committed {
 
 /// Takes a write through everything but the store. `snapshot` is what the write was made from.
 pub async fn prepare(api: &Api, call: &Call, snapshot: &Snapshot, pending: Pending<'_>) -> Result<Prepared, Status> {
-    let Pending { place, namespace, name, subresource, old, action, ownership, inquiry } = pending;
+    let Pending { place, namespace, name, subresource, old, action, refused, ownership, inquiry } = pending;
     let identity = &call.identity;
     let kind = &*place.kind;
     let operation = match (&action, &old) {
@@ -200,7 +202,7 @@ pub async fn prepare(api: &Api, call: &Call, snapshot: &Snapshot, pending: Pendi
                 (Effect::SetImmutable, _) => (kind.validate)(&new, None),
                 (_, stored) => (kind.validate)(&new, stored),
             };
-            must_be_valid(kind, &new, errors)?;
+            must_be_valid(kind, &new, refused, errors)?;
             param_access::refuse(api.authorizer(), &api.kinds().snapshot(), &request, &new)?;
             if let Some(old) = stored {
                 reject_new_finalizers(kind, &new, old)?;

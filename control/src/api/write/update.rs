@@ -82,7 +82,7 @@ async fn make(
             true => (change.make)(&parse_whole(&stored)?)?,
             false => (change.make)(&old)?,
         };
-        let new = settled(call, place, change.subresource, new, &stored, &old)?;
+        let (new, refused) = settled(call, place, change.subresource, new, &stored, &old)?;
         let ownership = match change.subresource.map(|subresource| subresource.effect) {
             None | Some(Effect::Update | Effect::Fields(_) | Effect::Part(_)) => {
                 Ownership::Tracked(writer(call, change.subresource))
@@ -96,6 +96,7 @@ async fn make(
             subresource: change.subresource,
             old: Some(Stored { object: &stored, value: &old }),
             action: Action::Put(new),
+            refused,
             ownership,
             inquiry: Inquiry::default(),
         };
@@ -115,8 +116,8 @@ async fn make(
     Err(Status::conflict(subject, super::MODIFIED))
 }
 
-/// A new state of `stored` with what no update can change as it was. Refuses one that is meant for another object or
-/// another version of it.
+/// A new state of `stored` with what no update can change as it was, and what the update said of that. Refuses one that
+/// is meant for another object or another version of it.
 pub fn settled(
     call: &Call,
     place: &StorageLocation,
@@ -124,7 +125,7 @@ pub fn settled(
     mut new: Value,
     stored: &Object,
     old: &Value,
-) -> Result<Value, Status> {
+) -> Result<(Value, Vec<FieldError>), Status> {
     let name = call.target.name.as_deref().unwrap_or_default();
     let subject = place.subject(name);
     let metadata = metadata::of(&mut new)?;
@@ -134,8 +135,7 @@ pub fn settled(
         let why = format!("the name of the object ({name} based on URL) was undeterminable: name must be provided");
         return Err(Status::bad_request(why));
     }
-    metadata::must_not_begin_deletion(metadata, &old["metadata"], subject, &place.kind)?;
-    metadata::must_be_same(metadata, &old["metadata"], subject, call.verb, &place.kind)?;
+    metadata::must_be_same(metadata, &old["metadata"], subject, call.verb)?;
     let version = metadata.get("resourceVersion").and_then(Value::as_str).unwrap_or_default();
     let of_any_version = matches!(version, "" | "0");
     if of_any_version && call.verb == Verb::Update && place.kind.updates_name_version {
@@ -145,11 +145,13 @@ pub fn settled(
     if !of_any_version && version != stored.revision.to_string() {
         return Err(Status::conflict(subject, super::MODIFIED));
     }
+    let refused = metadata::unchangeable(metadata, &old["metadata"]);
     metadata::keep(metadata, &old["metadata"]);
-    Ok(match subresource.map(|subresource| subresource.effect) {
+    let new = match subresource.map(|subresource| subresource.effect) {
         Some(Effect::Fields(fields)) => through_subresource(&place.kind, fields, new, old),
         _ => new,
-    })
+    };
+    Ok((new, refused))
 }
 
 /// What the status of a custom resource lets through: no metadata, unlike that of other kinds.

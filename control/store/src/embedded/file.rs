@@ -22,7 +22,7 @@ use tracing::{debug, warn};
 use super::{
     change_log::Records,
     disk,
-    quarantine::{Loaded, ReadRow},
+    quarantine::{Loaded, RowReader},
     row::RowChange,
     tables::{LAYOUT, LastChanges, Tables},
     write_ahead::{LogError, LogFile, WriteAheadLog, is_no_space},
@@ -196,9 +196,9 @@ impl File {
     }
 
     /// Reads every object, and moves those aside that cannot be read; on a full disk, the next checkpoint does.
-    pub fn load(&mut self, read: &mut ReadRow<'_>) -> Result<Loaded, FileError> {
+    pub fn load(&mut self, reader: &mut RowReader<'_>) -> Result<Loaded, FileError> {
         let newer = std::mem::take(&mut self.newer);
-        let loaded = self.here().and_then(|tables| Ok((tables.load(&newer, read)?, tables.has_moves())));
+        let loaded = self.here().and_then(|tables| Ok((tables.load(&newer, reader)?, tables.has_moves())));
         self.newer = newer;
         let (loaded, has_moves) = loaded?;
         if has_moves {

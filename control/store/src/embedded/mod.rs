@@ -33,12 +33,12 @@ use self::{
     committer::{Committer, Outcome, Request, Reread, Work},
     file::File,
     kept::Kept,
-    quarantine::Loaded,
+    quarantine::{Loaded, RowReader},
     tables::LastChanges,
 };
 use super::{
-    BinaryFrame, CommitError, Draft, Event, EventType, Expired, Key, Object, Remake, Snapshot, Stats, Store,
-    Subscription, Topic, Transaction, no_answer, stats::Counters,
+    BinaryFrame, CommitError, Draft, Event, Expired, Key, Remake, Snapshot, Stats, Store, Subscription, Topic,
+    Transaction, no_answer, stats::Counters,
 };
 
 pub use self::file::FileError as OpenError;
@@ -99,12 +99,12 @@ impl Embedded {
     ) -> Result<Self, OpenError> {
         let mut state = Snapshot::default();
         let mut resources: HashMap<String, Arc<str>> = HashMap::new();
-        let loaded = file.load(&mut |resource, name, revision, json| {
-            let draft = index(resource, name, json)?;
-            let resource = resources.entry(resource.to_owned()).or_insert_with(|| Arc::from(resource)).clone();
-            let object = Object::new(draft, revision, EventType::Added);
-            state.load(Key { resource, name: Arc::from(name) }, Arc::new(object));
-            Ok(())
+        let loaded = file.load(&mut RowReader {
+            decode: &index,
+            keep: &mut |resource, name, object| {
+                let resource = resources.entry(resource.to_owned()).or_insert_with(|| Arc::from(resource)).clone();
+                state.load(Key { resource, name: Arc::from(name) }, Arc::new(object));
+            },
         })?;
         let Loaded { revision, quarantined } = loaded;
         let starts = file.last_changes(revision)?;

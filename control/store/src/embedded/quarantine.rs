@@ -6,7 +6,7 @@
 //! On a full disk nothing can be moved at the opening. The first write that succeeds does it then, in its own
 //! transaction and before all else.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, num::NonZero, panic::resume_unwind};
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableError, WriteTransaction};
 use tracing::{info, warn};
@@ -15,12 +15,28 @@ use super::{
     row::RowChange,
     tables::{META, OBJECTS},
 };
+use crate::{Draft, EventType, Object};
 
 /// As the objects: key → revision and JSON text, whatever is left of them.
 const QUARANTINE: TableDefinition<&str, &[u8]> = TableDefinition::new("quarantine");
 
-/// Reads one row: the resource, the key in it, the revision, the JSON text.
-pub type ReadRow<'a> = dyn FnMut(&str, &str, u64, &[u8]) -> Result<(), serde_json::Error> + 'a;
+/// Makes the header of an object: of the resource, the key in it, the stored JSON text.
+pub type DecodeRow<'a> = dyn Fn(&str, &str, &[u8]) -> Result<Draft, serde_json::Error> + Sync + 'a;
+
+/// What becomes of rows that are read.
+pub struct RowReader<'a> {
+    /// Called by several threads at a time.
+    pub decode: &'a DecodeRow<'a>,
+    /// Takes an object of a resource, with its key in it.
+    pub keep: &'a mut dyn FnMut(&str, &str, Object),
+}
+
+/// A row's key and value.
+type Row = (String, Vec<u8>);
+
+/// Rows that are read together, and how many of them are worth a thread.
+const ROWS: usize = 4096;
+const ROWS_OF_A_THREAD: usize = 64;
 
 /// Why a row of the file cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -60,30 +76,27 @@ pub struct Moves {
 pub fn load(
     database: &Database,
     newer: &[RowChange],
-    read: &mut ReadRow<'_>,
+    reader: &mut RowReader<'_>,
 ) -> Result<(Loaded, Option<Moves>), redb::Error> {
     let mut loaded = Loaded::default();
     let mut moves = Moves::default();
     let transaction = database.begin_read()?;
     let objects = transaction.open_table(OBJECTS)?;
     let newest: HashMap<&str, &RowChange> = newer.iter().map(|change| (&*change.key, change)).collect();
+    let mut rows: Vec<Row> = Vec::new();
     for entry in objects.iter()? {
         let (key, value) = entry?;
         if newest.contains_key(key.value()) {
             continue;
         }
-        if let Err(error) = read_row(read, key.value(), value.value()) {
-            warn!(key = key.value(), %error, "a stored object cannot be read; it is kept aside, and not served");
-            moves.unreadable.push(key.value().to_owned());
+        rows.push((key.value().to_owned(), value.value().to_vec()));
+        if rows.len() == ROWS {
+            moves.unreadable.append(&mut reader.read(&mut rows));
         }
     }
-    for (key, change) in &newest {
-        let Some(value) = change.value() else { continue };
-        if let Err(error) = read_row(read, key, &value) {
-            warn!(key, %error, "a stored object cannot be read; it is not served");
-            loaded.quarantined += 1;
-        }
-    }
+    moves.unreadable.append(&mut reader.read(&mut rows));
+    let newer_rows = newest.iter().filter_map(|(key, change)| Some(((*key).to_owned(), change.value()?)));
+    loaded.quarantined += reader.read(&mut newer_rows.collect()).len() as u64;
     match transaction.open_table(QUARANTINE) {
         Err(TableError::TableDoesNotExist(_)) => {}
         Err(error) => return Err(error.into()),
@@ -95,7 +108,7 @@ pub fn load(
                     warn!(key = key.value(), "an object that cannot be served is kept aside: its key is taken");
                     continue;
                 }
-                match read_row(read, key.value(), value.value()) {
+                match reader.read_one(key.value(), value.value()) {
                     Ok(()) => moves.readable.push(key.value().to_owned()),
                     Err(error) => {
                         warn!(key = key.value(), %error, "an object that cannot be read is still kept aside");
@@ -147,8 +160,48 @@ fn keep(quarantine: &mut redb::Table<'_, &str, &[u8]>, key: &str, value: &[u8]) 
     Ok(())
 }
 
-fn read_row(read: &mut ReadRow<'_>, key: &str, value: &[u8]) -> Result<(), RowError> {
+impl RowReader<'_> {
+    /// Reads rows and empties the list. Answers with the keys of those that cannot be read.
+    fn read(&mut self, rows: &mut Vec<Row>) -> Vec<String> {
+        let mut unreadable = Vec::new();
+        let objects = decode_all(self.decode, rows);
+        for ((key, _), object) in rows.drain(..).zip(objects) {
+            if let Err(error) = self.take(&key, object) {
+                warn!(key, %error, "a stored object cannot be read; it is kept aside, and not served");
+                unreadable.push(key);
+            }
+        }
+        unreadable
+    }
+
+    fn read_one(&mut self, key: &str, value: &[u8]) -> Result<(), RowError> {
+        self.take(key, decode(self.decode, key, value))
+    }
+
+    fn take(&mut self, key: &str, object: Result<Object, RowError>) -> Result<(), RowError> {
+        let (resource, name) = key.split_once('/').ok_or(RowError::NoResource)?;
+        (self.keep)(resource, name, object?);
+        Ok(())
+    }
+}
+
+/// Decodes rows on all cores: it is most of the work of a start.
+fn decode_all(decode_row: &DecodeRow<'_>, rows: &[Row]) -> Vec<Result<Object, RowError>> {
+    let each = |rows: &[Row]| -> Vec<_> { rows.iter().map(|(key, value)| decode(decode_row, key, value)).collect() };
+    let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let share = rows.len().div_ceil(threads).max(ROWS_OF_A_THREAD);
+    if rows.len() <= share {
+        return each(rows);
+    }
+    std::thread::scope(|scope| {
+        let parts: Vec<_> = rows.chunks(share).map(|part| scope.spawn(move || each(part))).collect();
+        let joined = parts.into_iter().map(|part| part.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        joined.flatten().collect()
+    })
+}
+
+fn decode(decode_row: &DecodeRow<'_>, key: &str, value: &[u8]) -> Result<Object, RowError> {
     let (resource, name) = key.split_once('/').ok_or(RowError::NoResource)?;
     let (revision, json) = value.split_first_chunk::<8>().ok_or(RowError::Cut)?;
-    Ok(read(resource, name, u64::from_be_bytes(*revision), json)?)
+    Ok(Object::new(decode_row(resource, name, json)?, u64::from_be_bytes(*revision), EventType::Added))
 }

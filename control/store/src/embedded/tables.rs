@@ -23,7 +23,7 @@ use super::{
     change_log::{self, LogSize, Records},
     disk::{forget_cached_pages, sync_parent},
     file::FileError,
-    quarantine::{self, Loaded, Moves, ReadRow},
+    quarantine::{self, Loaded, Moves, RowReader},
     row::RowChange,
 };
 use crate::EventType;
@@ -155,10 +155,10 @@ impl Tables {
     }
 
     /// Reads every object as it is after `newer`, and finds those that cannot be read; the next changes move them aside.
-    pub fn load(&mut self, newer: &[RowChange], read: &mut ReadRow<'_>) -> Result<Loaded, FileError> {
+    pub fn load(&mut self, newer: &[RowChange], reader: &mut RowReader<'_>) -> Result<Loaded, FileError> {
         self.reopen()?;
         let Some(database) = &self.database else { return Err(self.error("read", redb::Error::DatabaseClosed)) };
-        let (loaded, moves) = quarantine::load(database, newer, read).map_err(|source| self.error("read", source))?;
+        let (loaded, moves) = quarantine::load(database, newer, reader).map_err(|source| self.error("read", source))?;
         self.moves = moves;
         Ok(loaded)
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bollard::{
     errors::Error,
     exec::{StartExecOptions, StartExecResults},
-    models::ExecConfig,
+    models::{ExecConfig, ExecInspectResponse},
 };
 use futures::StreamExt;
 
@@ -29,9 +29,9 @@ pub(super) async fn run(
     };
     let running = async {
         let id = client.create_exec(container, config).await?.id;
-        let mut exec = Exec { client: client.clone(), id, container: container.to_owned(), has_ended: false };
+        let mut exec = Exec::new(client.clone(), id, container);
         let result = exec.output(limit).await?;
-        exec.has_ended = true;
+        exec.has_ended();
         Ok(result)
     };
     // The timeout drops `running`, and with it the `Exec`, which kills what still runs.
@@ -39,7 +39,7 @@ pub(super) async fn run(
 }
 
 /// A command in a container: killed when dropped before it has ended.
-struct Exec {
+pub(super) struct Exec {
     client: bollard::Docker,
     id: String,
     container: String,
@@ -47,6 +47,34 @@ struct Exec {
 }
 
 impl Exec {
+    /// Of the exec `id` in `container`.
+    pub(super) fn new(client: bollard::Docker, id: String, container: &str) -> Self {
+        Self { client, id, container: container.to_owned(), has_ended: false }
+    }
+
+    /// The Engine's id of it.
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Whether it runs, and how it ended.
+    pub(super) async fn state(&self) -> Result<ExecInspectResponse, Error> {
+        self.client.inspect_exec(&self.id).await
+    }
+
+    /// It was seen to end: there is nothing to kill.
+    pub(super) fn has_ended(&mut self) {
+        self.has_ended = true;
+    }
+
+    /// Kills it unless it has ended, and waits until it has.
+    pub(super) async fn end(&mut self) {
+        if !self.has_ended {
+            kill_in_time(&self.client, &self.id, self.container.clone()).await;
+            self.has_ended = true;
+        }
+    }
+
     async fn output(&self, limit: usize) -> Result<ExecResult, Error> {
         let mut collected = Vec::new();
         let started = self.client.start_exec(&self.id, None::<StartExecOptions>).await?;
@@ -69,11 +97,7 @@ impl Drop for Exec {
         }
         let (client, id, container) = (self.client.clone(), self.id.clone(), self.container.clone());
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move {
-                if tokio::time::timeout(KILL_LIMIT, kill(&client, &id, container)).await.is_err() {
-                    tracing::warn!(exec = id, "a command in a container was not seen to end, and may still run");
-                }
-            });
+            runtime.spawn(async move { kill_in_time(&client, &id, container).await });
         }
     }
 }
@@ -81,6 +105,12 @@ impl Drop for Exec {
 /// How long a command is looked for to kill it. The Engine may only be starting it when its caller gives up.
 const KILL_LIMIT: Duration = Duration::from_secs(30);
 const KILL_RETRY: Duration = Duration::from_millis(50);
+
+async fn kill_in_time(client: &bollard::Docker, id: &str, container: String) {
+    if tokio::time::timeout(KILL_LIMIT, kill(client, id, container)).await.is_err() {
+        tracing::warn!(exec = id, "a command in a container was not seen to end, and may still run");
+    }
+}
 
 /// Kills the processes of exec `id` in `container`, until the Engine says that it has ended or is not known.
 async fn kill(client: &bollard::Docker, id: &str, container: String) {

@@ -4,8 +4,10 @@
 mod create;
 mod events;
 mod exec;
+mod hijack;
 mod inspect;
 mod logs;
+mod process;
 mod process_tree;
 mod pull;
 
@@ -23,8 +25,8 @@ use futures::{StreamExt, TryStreamExt, stream::BoxStream};
 use tokio::sync::Semaphore;
 
 use super::{
-    Container, ContainerSpec, Credentials, Error, Event, ExecResult, Image, LogChunk, LogOptions, Runtime, SandboxSpec,
-    Summary, owner, sandbox_image::SandboxImage,
+    Container, ContainerSpec, Credentials, Error, Event, ExecResult, Image, LogChunk, LogOptions, Process, Runtime,
+    SandboxSpec, StreamOptions, Summary, owner, sandbox_image::SandboxImage,
 };
 
 /// One Docker Engine and the containers of one node in it. Cloning is cheap.
@@ -233,6 +235,14 @@ impl Runtime for Docker {
     ) -> Result<Option<ExecResult>, Error> {
         let result = exec::run(&self.client, id, command, timeout, limit).await;
         result.map_err(self.error("run a command in the container"))
+    }
+
+    async fn start_exec(&self, id: &str, command: &[String], streams: StreamOptions) -> Result<Process, Error> {
+        process::start(self, id, command, streams).await
+    }
+
+    async fn attach(&self, id: &str, streams: StreamOptions) -> Result<Process, Error> {
+        process::attach(self, id, streams).await
     }
 
     async fn events(&self) -> Result<BoxStream<'static, Event>, Error> {

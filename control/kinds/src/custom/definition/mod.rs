@@ -11,6 +11,7 @@ pub mod prepare;
 pub mod validate;
 mod validate_conversion;
 mod validate_schema;
+mod validate_versions;
 
 pub use validate::validate;
 

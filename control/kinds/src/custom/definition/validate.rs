@@ -5,11 +5,8 @@
 
 use serde_json::{Value, json};
 
-use super::{conditions, validate_conversion::conversion, validate_schema};
-use crate::{
-    custom::structural::{Structural, field_path},
-    kinds::{FieldError, names},
-};
+use super::{conditions, validate_conversion::conversion, validate_versions};
+use crate::kinds::{FieldError, names};
 
 /// Every reason why `new` may not be stored in place of `old`.
 pub fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
@@ -22,15 +19,17 @@ pub fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
         let why = "must be spec.names.plural+\".\"+spec.group";
         errors.push(FieldError::invalid("metadata.name", &json!(name), why));
     }
-    // What a write leaves alone was checked before.
+    // What a write leaves alone was checked before; `/status` may name any stored versions.
+    let mut stored = Vec::new();
     if old.is_none_or(|old| old["spec"] != *spec) {
         errors.extend(of_spec(spec, old.map(|old| &old["spec"])));
         if let Some(old) = old {
             errors.extend(immutable(new, old));
         }
+        stored = stored_versions(new);
     }
     errors.extend(of_names("status.acceptedNames", &new["status"]["acceptedNames"]));
-    errors.extend(stored_versions(new));
+    errors.extend(stored);
     errors.extend(approval(new, old));
     errors
 }
@@ -51,13 +50,15 @@ fn of_spec(spec: &Value, old: Option<&Value>) -> Vec<FieldError> {
         "Cluster" | "Namespaced" => {}
         _ => errors.push(FieldError::not_supported("spec.scope", &spec["scope"], &["Cluster", "Namespaced"])),
     }
-    errors.extend(versions(spec, old));
+    let (of_versions, in_common) = validate_versions::versions(spec, old);
+    errors.extend(of_versions);
     for field in ["plural", "singular", "kind", "listKind"] {
         if spec["names"][field].as_str().is_none_or(str::is_empty) {
             errors.push(FieldError::required(format!("spec.names.{field}"), ""));
         }
     }
     errors.extend(of_names("spec.names", &spec["names"]));
+    errors.extend(in_common);
     errors.extend(conversion(&spec["conversion"]));
     if spec["preserveUnknownFields"] == true && old.is_none_or(|old| old["preserveUnknownFields"] != true) {
         let why =
@@ -65,82 +66,6 @@ fn of_spec(spec: &Value, old: Option<&Value>) -> Vec<FieldError> {
         errors.push(FieldError::invalid("spec.preserveUnknownFields", &json!(true), why));
     }
     errors
-}
-
-fn versions(spec: &Value, old: Option<&Value>) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    let versions = spec["versions"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let common = |field: &str| versions.windows(2).all(|pair| pair[0][field] == pair[1][field]);
-    let (schema, subresources) = (common("schema"), common("subresources"));
-    let (columns, selectable) = (common("additionalPrinterColumns"), common("selectableFields"));
-    let old_versions = || old.and_then(|old| old["versions"].as_array()).into_iter().flatten();
-    for (index, version) in versions.iter().enumerate() {
-        let path = format!("spec.versions[{index}]");
-        let at = |is_common: bool, top: &str, own: &str| match is_common {
-            true => format!("spec.{top}"),
-            false => format!("{path}.{own}"),
-        };
-        let once = |is_common: bool| !is_common || index == 0;
-        let name = version["name"].as_str().unwrap_or_default();
-        let why = names::label_1035(name);
-        if !why.is_empty() {
-            errors.push(FieldError::invalid(format!("{path}.name"), &json!(name), why.join(",")));
-        }
-        errors.extend(deprecation(&path, version));
-        let schema_at = at(schema, "validation", "schema");
-        let text = &version["schema"]["openAPIV3Schema"];
-        if !text.is_object() {
-            errors.push(FieldError::required(format!("{path}.schema.openAPIV3Schema"), ""));
-        } else if once(schema) {
-            let same = |old: &&Value| old["name"] == version["name"] && old["schema"] == version["schema"];
-            let options = validate_schema::Options {
-                has_status: version["subresources"]["status"].is_object(),
-                is_unchanged: old_versions().any(|old| same(&old)),
-            };
-            errors.extend(validate_schema::validate(&format!("{schema_at}.openAPIV3Schema"), text, &options));
-        }
-        if once(subresources) {
-            let at = at(subresources, "subresources", "subresources");
-            errors.extend(scale(&at, &version["subresources"]["scale"]));
-        }
-        if once(columns) {
-            let at = at(columns, "additionalPrinterColumns", "additionalPrinterColumns");
-            for (index, column) in version["additionalPrinterColumns"].as_array().into_iter().flatten().enumerate() {
-                errors.extend(printer_column(&format!("{at}[{index}]"), column));
-            }
-        }
-        if once(selectable) {
-            let at = at(selectable, "selectableFields", "selectableFields");
-            errors.extend(selectable_fields(&at, &version["selectableFields"], &Structural::read(text)));
-        }
-    }
-    let all = &spec["versions"];
-    let unique = versions.iter().enumerate().all(|(at, v)| versions[..at].iter().all(|w| w["name"] != v["name"]));
-    if !unique {
-        errors.push(FieldError::invalid("spec.versions", all, "must contain unique version names"));
-    }
-    if versions.iter().filter(|version| version["storage"] == true).count() != 1 {
-        let why = "must have exactly one version marked as storage version";
-        errors.push(FieldError::invalid("spec.versions", all, why));
-    }
-    errors
-}
-
-fn deprecation(path: &str, version: &Value) -> Vec<FieldError> {
-    let Some(warning) = version["deprecationWarning"].as_str() else { return Vec::new() };
-    let unprintable = warning.chars().position(char::is_control);
-    let reasons = if version["deprecated"] != true {
-        vec!["can only be set for deprecated versions".to_owned()]
-    } else {
-        let unprintable = unprintable.map(|at| {
-            format!("must only contain printable UTF-8 characters; non-printable character found at index {at}")
-        });
-        let long = (warning.len() > 256).then(|| "must be <= 256 characters long".to_owned());
-        let empty = warning.is_empty().then(|| "must not be an empty string".to_owned());
-        [long, empty, unprintable].into_iter().flatten().collect()
-    };
-    let at = format!("{path}.deprecationWarning");
-    reasons.into_iter().map(|why| FieldError::invalid(&at, &json!(warning), why)).collect()
 }
 
 fn of_names(path: &str, given: &Value) -> Vec<FieldError> {
@@ -172,109 +97,6 @@ fn of_names(path: &str, given: &Value) -> Vec<FieldError> {
     errors
 }
 
-fn simple_path(path: &str, text: &str) -> Option<FieldError> {
-    (!text.starts_with('.'))
-        .then(|| FieldError::invalid(path, &json!(text), "must be a simple json path starting with ."))
-}
-
-fn scale(path: &str, scale: &Value) -> Vec<FieldError> {
-    if !scale.is_object() {
-        return Vec::new();
-    }
-    let within = |field: &str, allowed: &[&str], why: &str, required: bool| {
-        let at = format!("{path}.scale.{field}");
-        match scale[field].as_str().unwrap_or_default() {
-            "" if required => Some(FieldError::required(at, "")),
-            "" => None,
-            text => simple_path(&at, text).or_else(|| {
-                let fits = allowed.iter().any(|prefix| text.starts_with(prefix));
-                (!fits).then(|| FieldError::invalid(at, &json!(text), why))
-            }),
-        }
-    };
-    let either = "should be a json path under either .spec or .status";
-    [
-        within("specReplicasPath", &[".spec."], "should be a json path under .spec", true),
-        within("statusReplicasPath", &[".status."], "should be a json path under .status", true),
-        within("labelSelectorPath", &[".spec.", ".status."], either, false),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
-}
-
-fn printer_column(path: &str, column: &Value) -> Vec<FieldError> {
-    const TYPES: &[&str] = &["boolean", "date", "integer", "number", "string"];
-    const FORMATS: &[&str] = &["binary", "byte", "date", "date-time", "double", "float", "int32", "int64", "password"];
-    let mut errors = Vec::new();
-    let text = |field: &str| column[field].as_str().unwrap_or_default();
-    if text("name").is_empty() {
-        errors.push(FieldError::required(format!("{path}.name"), ""));
-    }
-    let of_types = format!("must be one of {}", TYPES.join(","));
-    match text("type") {
-        "" => errors.push(FieldError::required(format!("{path}.type"), &of_types)),
-        other if !TYPES.contains(&other) => {
-            errors.push(FieldError::invalid(format!("{path}.type"), &json!(other), of_types));
-        }
-        _ => {}
-    }
-    if !text("format").is_empty() && !FORMATS.contains(&text("format")) {
-        let why = format!("must be one of {}", FORMATS.join(","));
-        errors.push(FieldError::invalid(format!("{path}.format"), &column["format"], why));
-    }
-    let at = format!("{path}.JSONPath");
-    match text("jsonPath") {
-        "" => errors.push(FieldError::required(at, "")),
-        json_path => errors.extend(simple_path(&at, json_path)),
-    }
-    errors
-}
-
-/// Most selectable fields of a version.
-const MAX_SELECTABLE: usize = 8;
-
-fn selectable_fields(path: &str, fields: &Value, schema: &Structural) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    let mut seen: Vec<String> = Vec::new();
-    for (index, field) in fields.as_array().into_iter().flatten().enumerate() {
-        let at = format!("{path}[{index}].jsonPath");
-        let text = &field["jsonPath"];
-        let invalid = |why: String| FieldError::invalid(&at, text, why);
-        let found = match text.as_str().unwrap_or_default() {
-            "" => {
-                errors.push(FieldError::required(&at, ""));
-                continue;
-            }
-            json_path => field_path::resolve(json_path, schema, false),
-        };
-        let (shown, found) = match found {
-            Ok(found) => found,
-            Err(why) => {
-                errors.push(invalid(format!("is an invalid path: {why}")));
-                continue;
-            }
-        };
-        if shown.split('.').next() == Some("metadata") {
-            errors.push(invalid("must not point to fields in metadata".to_owned()));
-        }
-        if !matches!(found.r#type.as_str(), "string" | "boolean" | "integer") {
-            let why = "must point to a field of type string, boolean or integer. Enum string fields and strings with \
-            formats are allowed.";
-            errors.push(invalid(why.to_owned()));
-        }
-        if seen.contains(&shown) {
-            errors.push(FieldError::duplicate(&at, text));
-        } else {
-            seen.push(shown);
-        }
-    }
-    if seen.len() > MAX_SELECTABLE {
-        errors.push(FieldError::too_many(path, seen.len(), MAX_SELECTABLE));
-    }
-    errors
-}
-
 fn immutable(new: &Value, old: &Value) -> Vec<FieldError> {
     let mut fields = vec!["/spec/group", "/spec/names/plural"];
     if conditions::is_true(old, "Established") {
@@ -290,7 +112,7 @@ fn stored_versions(definition: &Value) -> Vec<FieldError> {
     let stored = &definition["status"]["storedVersions"];
     let list = stored.as_array().map(Vec::as_slice).unwrap_or_default();
     if list.is_empty() {
-        return vec![FieldError::invalid(path, &json!([]), "must have at least one stored version")];
+        return vec![FieldError::invalid(path, &Value::Null, "must have at least one stored version")];
     }
     let versions = definition["spec"]["versions"].as_array().map(Vec::as_slice).unwrap_or_default();
     let mut errors = Vec::new();

@@ -6,6 +6,9 @@ use crate::kinds::{FieldError, names};
 
 /// Every reason why a conversion may not stand.
 pub fn conversion(conversion: &Value) -> Vec<FieldError> {
+    if conversion.is_null() {
+        return Vec::new();
+    }
     let mut errors = Vec::new();
     let config = &conversion["webhook"]["clientConfig"];
     let path = "spec.conversion.webhookClientConfig";

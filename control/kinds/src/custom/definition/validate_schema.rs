@@ -32,12 +32,14 @@ pub fn validate(path: &str, text: &Value, options: &Options) -> Vec<FieldError> 
     if schema.nullable {
         errors.push(FieldError::forbidden(format!("{path}.nullable"), "nullable cannot be true at the root"));
     }
-    let mut structure = check::check(path, &schema);
-    if structure.is_empty() {
+    // What cannot be read as a structural schema is told by its keywords alone.
+    let is_readable = !check::has_unsupported(text);
+    let mut structure = if is_readable { check::check(path, &schema) } else { Vec::new() };
+    if structure.is_empty() && is_readable {
         let mut budget = crate::cel::OBJECT_BUDGET;
         defaults(path, &schema, true, false, &mut budget, &mut structure);
     }
-    let scope = if structure.is_empty() { RuleScope::root(&schema) } else { None };
+    let scope = if structure.is_empty() && is_readable { RuleScope::root(&schema) } else { None };
     errors.extend(structure);
     let mut walk = Walk { options, total: Budget::default(), errors: Vec::new(), rule_errors: Vec::new() };
     walk.node(path, text, &schema, Place { is_root: true, ..Place::default() }, scope.as_ref());
@@ -98,8 +100,10 @@ impl Walk<'_> {
         }
         for field in unsupported {
             let given = &text[field];
-            let is_empty = given.is_null() || given.as_object().is_some_and(serde_json::Map::is_empty);
-            if !is_empty || field == "$ref" && given.is_string() {
+            // These are pointers in Go, and so there although nothing is in them.
+            let may_be_empty = matches!(field, "$ref" | "additionalItems" | "dependencies");
+            let is_empty = given.as_object().is_some_and(serde_json::Map::is_empty);
+            if !given.is_null() && (may_be_empty || !is_empty) {
                 forbid(field, &format!("{field} is not supported"));
             }
         }

@@ -8,7 +8,7 @@ use std::{
     collections::HashSet,
 };
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Additional, Checks, Structural};
 use crate::{cel::pattern, kinds::FieldError};
@@ -35,6 +35,29 @@ pub fn check(path: &str, schema: &Structural) -> Vec<FieldError> {
     complete(&schema.checks, Some(schema), path, path, &mut errors);
     errors.sort_by(|a, b| (&a.path, &a.message).cmp(&(&b.path, &b.message)));
     errors
+}
+
+/// Whether the text of a schema has keywords that no structural schema can have, at any depth.
+pub fn has_unsupported(text: &Value) -> bool {
+    const PARTS: [&str; 3] = ["allOf", "anyOf", "oneOf"];
+    const MAPS: [&str; 4] = ["id", "patternProperties", "dependencies", "definitions"];
+    let is_told = |value: &Value| match value {
+        Value::String(text) => !text.is_empty(),
+        Value::Object(map) => !map.is_empty(),
+        _ => false,
+    };
+    let below = || {
+        let lists = PARTS.iter().filter_map(|field| text[*field].as_array()).flatten();
+        let fields = text["properties"].as_object().into_iter().flat_map(|fields| fields.values());
+        lists.chain(fields).chain(["items", "additionalProperties", "not"].map(|field| &text[field]))
+    };
+    if !text.is_object() {
+        return false;
+    }
+    MAPS.iter().chain(&["$ref"]).any(|field| is_told(&text[*field]))
+        || !text["additionalItems"].is_null()
+        || text["items"].is_array()
+        || below().any(has_unsupported)
 }
 
 /// Whether all patterns together are of a size that can be kept compiled. One that cannot be compiled counts as much as
@@ -258,13 +281,23 @@ fn complete_nested(
 
 #[cfg(test)]
 mod tests {
-    use serde_json::Value;
-
     use super::*;
 
     fn errors(schema: Value) -> Vec<String> {
         let errors = check("s", &Structural::read(&schema));
         errors.into_iter().map(|error| format!("{}: {}", error.path, error.message)).collect()
+    }
+
+    #[test]
+    fn keywords_that_no_structural_schema_has_are_found_at_any_depth() {
+        for schema in [
+            json!({"id": "x"}),
+            json!({"properties": {"a": {"items": {"additionalItems": {}}}}}),
+            json!({"allOf": [{"not": {"dependencies": {"a": ["b"]}}}]}),
+        ] {
+            assert!(has_unsupported(&schema), "{schema}");
+        }
+        assert!(!has_unsupported(&json!({"id": "", "definitions": {}, "properties": {"id": {"type": "string"}}})));
     }
 
     #[test]

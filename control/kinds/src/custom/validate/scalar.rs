@@ -29,7 +29,10 @@ pub fn text(path: &str, schema: &Structural, text: &str, found: &mut Found) {
 pub fn number(path: &str, schema: &Structural, number: &Number, found: &mut Found) {
     let checks = &schema.checks;
     let value = || Value::Number(number.clone());
-    if let Some(divisor) = checks.multiple_of.as_ref().filter(|divisor| !is_multiple(number, divisor)) {
+    if let Some(divisor) = checks.multiple_of.as_ref().filter(|divisor| divisor.as_f64().is_none_or(|d| d <= 0.0)) {
+        let why = format!("factor MultipleOf declared for {path} must be positive: {}", plain(divisor));
+        found.add(FieldError::invalid(shown(path), &Value::Number(divisor.clone()), why));
+    } else if let Some(divisor) = checks.multiple_of.as_ref().filter(|divisor| !is_multiple(number, divisor)) {
         found.add(invalid(path, &value(), format!("should be a multiple of {}", plain(divisor))));
     }
     if let Some(most) = &checks.maximum {

@@ -5,6 +5,7 @@ pub mod expressions;
 mod match_resources;
 pub mod mutating_webhook_configuration;
 mod rule;
+pub mod scope;
 pub mod validating_admission_policy;
 pub mod validating_admission_policy_binding;
 pub mod validating_webhook_configuration;

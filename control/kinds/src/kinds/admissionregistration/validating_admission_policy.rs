@@ -4,8 +4,15 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::{CATEGORIES, GROUP, expressions, is_unknown, items, match_resources, text};
-use crate::kinds::{BuiltIn, Cell, Column, FieldError, names, pod::defaults::fill, prepare};
+use super::{
+    CATEGORIES, GROUP, expressions, is_unknown, items, match_resources,
+    scope::{Names, compile, compile_error},
+    text,
+};
+use crate::{
+    cel::Type,
+    kinds::{BuiltIn, Cell, Column, FieldError, names, pod::defaults::fill, prepare},
+};
 
 /// The declaration of this kind.
 pub static KIND: BuiltIn = BuiltIn {
@@ -70,6 +77,11 @@ fn drop_null(object: &mut Value, field: &str) {
 fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
     const NOTHING: &str = "validations or auditAnnotations must contain at least one item";
     let spec = &new["spec"];
+    // An update of the status, or of metadata: what was stored before is not compiled again.
+    if old.is_some_and(|old| old["spec"] == *spec) {
+        return Vec::new();
+    }
+    let mut known = Names::of_policy(spec);
     let mut errors = Vec::new();
     if spec["failurePolicy"].is_null() {
         errors.push(FieldError::required("spec.failurePolicy", ""));
@@ -91,16 +103,16 @@ fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
         |old: &Value| ["paramKind", "matchConditions"].iter().all(|field| old["spec"][field] == spec[field]);
     if !old.is_some_and(unchanged) {
         let conditions = items(spec, "matchConditions");
-        errors.extend(expressions::match_conditions("spec.matchConditions", conditions));
+        errors.extend(expressions::match_conditions("spec.matchConditions", conditions, &known.for_conditions()));
     }
-    errors.extend(expressions::variables("spec.variables", spec));
+    errors.extend(expressions::variables("spec.variables", spec, &mut known));
     let (validations, annotations) = (items(spec, "validations"), items(spec, "auditAnnotations"));
     if validations.is_empty() && annotations.is_empty() {
         errors.push(FieldError::required("spec.validations", NOTHING));
         errors.push(FieldError::required("spec.auditAnnotations", NOTHING));
     }
     for (i, validation) in validations.iter().enumerate() {
-        errors.extend(validation_errors(&format!("spec.validations[{i}]"), validation));
+        errors.extend(validation_errors(&format!("spec.validations[{i}]"), validation, &known));
     }
     if annotations.len() > MAX_ANNOTATIONS {
         let why = format!("must not have more than {MAX_ANNOTATIONS} auditAnnotations");
@@ -110,7 +122,7 @@ fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let mut keys = BTreeSet::new();
     for (i, annotation) in annotations.iter().enumerate() {
         let path = format!("spec.auditAnnotations[{i}]");
-        errors.extend(annotation_errors(&path, name, annotation));
+        errors.extend(annotation_errors(&path, name, annotation, &known));
         if !keys.insert(text(annotation, "key")) {
             errors.push(FieldError::duplicate(format!("{path}.key"), &annotation["key"]));
         }
@@ -150,16 +162,22 @@ fn param_kind(path: &str, kind: &Value) -> Vec<FieldError> {
     errors
 }
 
-fn validation_errors(path: &str, validation: &Value) -> Vec<FieldError> {
+fn validation_errors(path: &str, validation: &Value, known: &Names) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let path_of = |field: &str| format!("{path}.{field}");
-    if text(validation, "expression").trim().is_empty() {
-        errors.push(FieldError::required(path_of("expression"), "expression is not specified"));
+    match text(validation, "expression") {
+        blank if blank.trim().is_empty() => {
+            errors.push(FieldError::required(path_of("expression"), "expression is not specified"));
+        }
+        rule => errors.extend(compile_error(&path_of("expression"), rule, &known.for_rules(), &Type::Bool)),
     }
     let blank = |field: &str| !text(validation, field).is_empty() && text(validation, field).trim().is_empty();
     if blank("messageExpression") {
         let why = "must be non-empty if specified";
         errors.push(FieldError::invalid(path_of("messageExpression"), &validation["messageExpression"], why));
+    } else if !text(validation, "messageExpression").is_empty() {
+        let (path, message) = (path_of("messageExpression"), text(validation, "messageExpression"));
+        errors.extend(compile_error(&path, message, &known.for_messages(), &Type::String));
     }
     if blank("message") {
         let why = "must be non-empty if specified";
@@ -173,7 +191,7 @@ fn validation_errors(path: &str, validation: &Value) -> Vec<FieldError> {
     errors
 }
 
-fn annotation_errors(path: &str, policy: &str, annotation: &Value) -> Vec<FieldError> {
+fn annotation_errors(path: &str, policy: &str, annotation: &Value, known: &Names) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let key = text(annotation, "key");
     if policy.is_empty() {
@@ -185,13 +203,17 @@ fn annotation_errors(path: &str, policy: &str, annotation: &Value) -> Vec<FieldE
         errors.extend(FieldError::invalid_each(format!("{path}.key"), &full.into(), wrong));
     }
     let path = format!("{path}.valueExpression");
-    match text(annotation, "valueExpression").trim().len() {
+    let expression = text(annotation, "valueExpression");
+    match expression.trim().len() {
         0 => errors.push(FieldError::required(path, "valueExpression is not specified")),
         size if size > MAX_ANNOTATION_EXPRESSION => {
             let why = format!("must not exceed {MAX_ANNOTATION_EXPRESSION} bytes in length");
             errors.push(FieldError::required(path, &why));
         }
-        _ => {}
+        _ => {
+            let why = compile(expression.trim(), &known.for_rules(), &Type::Dyn).err();
+            errors.extend(why.map(|why| FieldError::invalid(path, &expression.into(), why)));
+        }
     }
     errors
 }
@@ -272,5 +294,26 @@ mod tests {
         let old = policy(json!({"matchConditions": [{"name": "a", "expression": ""}]}));
         assert_eq!(words(&old, None).len(), 1);
         assert!(words(&old, Some(&old)).is_empty());
+    }
+
+    #[test]
+    fn expressions_are_compiled_beside_the_rest() {
+        let broken = policy(json!({"paramKind": {"apiVersion": "v1"}, "validations": [
+            {"expression": "1 +", "messageExpression": "authorizer"}, {"expression": "variables.none"}],
+            "auditAnnotations": [{"key": "k", "valueExpression": "none"}]}));
+        let told = words(&broken, None);
+        let paths: Vec<&str> = told.iter().map(|words| words.split(": ").next().unwrap()).collect();
+        assert_eq!(
+            paths,
+            [
+                "spec.paramKind.kind",
+                "spec.validations[0].expression",
+                "spec.validations[0].messageExpression",
+                "spec.validations[1].expression",
+                "spec.auditAnnotations[0].valueExpression"
+            ]
+        );
+        assert!(told[2].contains("undeclared reference to 'authorizer'"), "{told:?}");
+        assert!(words(&broken, Some(&broken)).is_empty(), "what is stored is not judged again");
     }
 }

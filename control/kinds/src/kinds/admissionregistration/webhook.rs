@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::{expressions, is_unknown, items, rule, text};
+use super::{expressions, is_unknown, items, rule, scope::Names, text};
 use crate::kinds::{FieldError, label_selector, names, pod::defaults::fill, port};
 
 const FAILURE_POLICIES: [&str; 2] = ["Fail", "Ignore"];
@@ -117,7 +117,11 @@ fn hook_errors(path: &str, hook: &Value, options: &Options, mutating: bool) -> V
     errors.extend(client_config(&format!("{path}.clientConfig"), &hook["clientConfig"]));
     if options.match_conditions {
         let path = format!("{path}.matchConditions");
-        errors.extend(expressions::match_conditions(&path, items(hook, "matchConditions")));
+        errors.extend(expressions::match_conditions(
+            &path,
+            items(hook, "matchConditions"),
+            &Names::default().for_conditions(),
+        ));
     }
     errors
 }
@@ -311,6 +315,14 @@ mod tests {
         let twice = words(vec![hook(json!({})), hook(json!({}))], None);
         assert_eq!(twice, ["webhooks[1].name: Duplicate value: \"a.example.com\""]);
         assert_eq!(one(json!({"clientConfig": {"url": "https://u@/?a#b"}})).len(), 4);
+    }
+
+    #[test]
+    fn a_condition_that_cannot_be_compiled_is_told_beside_the_rest() {
+        let hook = hook(json!({"matchConditions": [{"name": "a", "expression": "a"}], "admissionReviewVersions": []}));
+        let words = words(vec![hook], None);
+        assert!(words[0].starts_with("webhooks[0].matchConditions[0].expression: Invalid value: \"a\": compilation"));
+        assert_eq!(words[1], "webhooks[0].admissionReviewVersions: Required value: must specify one of v1, v1beta1");
     }
 
     #[test]

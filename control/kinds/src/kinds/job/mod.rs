@@ -8,7 +8,7 @@ use super::{
     BuiltIn, Cell, Column, Deletion, Storage, age,
     pod::defaults::{fill, fill_text},
     prepare,
-    reading::{is_empty, items, number},
+    reading::{is_empty, items, number, text},
     workload::{self, CONTAINERS, IMAGES, SELECTOR},
 };
 
@@ -106,7 +106,8 @@ fn prepare_job(new: &mut Value, old: Option<&Value>) {
 
 /// Labels the pods with the Job's name and uid, and selects them by the uid.
 fn generate_selector(job: &mut Value) {
-    let (name, uid) = (job["metadata"]["name"].clone(), job["metadata"]["uid"].clone());
+    let value = |field: &str| json!(text(&job["metadata"], field));
+    let (name, uid) = (value("name"), value("uid"));
     let Some(spec) = job.get_mut("spec").filter(|spec| spec["template"].is_object()) else { return };
     let template = &mut spec["template"];
     fill(template, "metadata", || json!({}));

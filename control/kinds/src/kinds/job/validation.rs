@@ -188,10 +188,11 @@ fn generated_selector(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let labels = &spec["template"]["metadata"]["labels"];
     let mut expected = serde_json::Map::new();
     for at in if prefixed { 0..2 } else { 0..1 } {
-        for (key, value) in [(UID_LABELS[at], &new["metadata"]["uid"]), (NAME_LABELS[at], &new["metadata"]["name"])] {
-            expected.insert(key.to_owned(), value.clone());
+        for (key, field) in [(UID_LABELS[at], "uid"), (NAME_LABELS[at], "name")] {
+            let value = text(&new["metadata"], field);
+            expected.insert(key.to_owned(), value.into());
             let path = format!("spec.template.metadata.labels[{key}]");
-            let why = format!("must be '{}'", value.as_str().unwrap_or_default());
+            let why = format!("must be '{value}'");
             if labels[key].is_null() {
                 errors.push(FieldError::required(path, &why));
             } else if labels[key] != *value {

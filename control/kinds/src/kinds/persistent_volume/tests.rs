@@ -44,6 +44,18 @@ fn usual_volumes_are_valid() {
 }
 
 #[test]
+fn what_is_second_is_refused_and_not_looked_at() {
+    let two = json!({"hostPath": {"path": "/x"}, "local": {"path": "/d"}, "flexVolume": {"driver": "d"}});
+    assert_eq!(words(&volume(two), None), ["spec.local: Forbidden: may not specify more than 1 volume type"]);
+    let mut bare = volume(json!({"hostPath": {"path": "/x"}}));
+    bare["spec"].as_object_mut().unwrap().shift_remove("capacity");
+    assert_eq!(
+        words(&bare, None),
+        ["spec.capacity: Required value", "spec.capacity: Unsupported value: null: supported values: \"storage\""]
+    );
+}
+
+#[test]
 fn refusals_read_as_in_kubernetes() {
     assert_eq!(
         words(&volume(json!({"accessModes": [], "capacity": {}})), None),

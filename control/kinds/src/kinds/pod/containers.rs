@@ -64,7 +64,9 @@ fn inits(path: &str, pod: &Pod<'_>) -> Vec<FieldError> {
             let why = "restartPolicyRules are not allowed for init containers with restart policy Always";
             errors.push(FieldError::forbidden(format!("{at}.restartPolicyRules"), why));
         } else {
-            errors.extend(restart_policy(&at, container));
+            let without_policy = container["restartPolicy"].is_null();
+            // Without a policy, the rules of an init container are not looked at.
+            errors.extend(restart_policy(&at, container).into_iter().take(if without_policy { 1 } else { usize::MAX }));
         }
         let name = text(container, "name");
         if seen.contains(name) {
@@ -383,5 +385,9 @@ mod tests {
                 "spec.containers[0].restartPolicyRules[0].exitCodes: Required value: must be specified"
             ]
         );
+        let of_init = words(json!({"containers": [{"name": "a", "image": "x"}],
+            "initContainers": [{"name": "i", "image": "x", "restartPolicyRules": [{"action": "Stop"}]}]}));
+        let policy = "restartPolicy: Required value: must specify restartPolicy when restart rules are used";
+        assert_eq!(of_init, [format!("spec.initContainers[0].{policy}")]);
     }
 }

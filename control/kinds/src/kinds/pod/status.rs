@@ -13,6 +13,14 @@ use crate::kinds::{
 /// Keeps, in the status of `new`, what a reporter that does not know of it leaves out.
 pub fn prepare(new: &mut Value, old: &Value) {
     let (now, was) = (&mut new["status"], &old["status"]);
+    if was["resources"].is_null()
+        && was["allocatedResources"].is_null()
+        && let Some(status) = now.as_object_mut()
+    {
+        // Of a feature that is off: resources of a whole pod change only with it.
+        status.shift_remove("resources");
+        status.shift_remove("allocatedResources");
+    }
     if text(now, "qosClass").is_empty() && !was["qosClass"].is_null() {
         now["qosClass"] = was["qosClass"].clone();
     }
@@ -213,6 +221,13 @@ mod tests {
         let words = words(json!({"nodeName": "m"}), new, json!({"qosClass": "Burstable"}));
         assert_eq!(words.len(), 5, "{words:?}");
         assert!(words[1].starts_with("status.nominatedNodeName: Forbidden: may not be set on pods"));
+    }
+
+    #[test]
+    fn resources_of_the_whole_pod_are_not_reported() {
+        let mut new = json!({"status": {"resources": {}, "allocatedResources": {"cpu": "1"}, "phase": "Running"}});
+        prepare(&mut new, &json!({"status": {}}));
+        assert_eq!(new["status"], json!({"phase": "Running"}));
     }
 
     #[test]

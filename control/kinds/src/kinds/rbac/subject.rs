@@ -52,7 +52,8 @@ pub fn default(binding: &mut Value) {
 pub fn validate(new: &Value, old: Option<&Value>, kinds: &[&str], namespaced: bool) -> Vec<FieldError> {
     let role = &new["roleRef"];
     let mut errors = Vec::new();
-    if role["apiGroup"] != GROUP {
+    // Of no reference at all, the group is filled in, too.
+    if !role.is_null() && role["apiGroup"] != GROUP {
         errors.push(FieldError::not_supported("roleRef.apiGroup", &role["apiGroup"], &[GROUP]));
     }
     if role["kind"].as_str().is_none_or(|kind| !kinds.contains(&kind)) {
@@ -134,6 +135,14 @@ mod tests {
         let row = cells(&good);
         let shown = [(1, "ClusterRole/view"), (3, "jane"), (4, "devs"), (5, "a/ci")];
         assert!(shown.into_iter().all(|(at, text)| row[at] == Cell::text(text)), "{row:?}");
+        let none = words(&binding(Value::Null, json!([])), None);
+        assert_eq!(
+            none,
+            [
+                "roleRef.kind: Unsupported value: \"\": supported values: \"ClusterRole\"",
+                "roleRef.name: Required value"
+            ]
+        );
         assert_eq!(
             words(&binding(json!({"kind": "Role", "name": ""}), json!([])), None),
             [

@@ -16,8 +16,9 @@ pub static KIND: BuiltIn = BuiltIn {
     namespaced: false,
     validate,
     prepare: |new, old| {
-        drop_disabled(new);
+        // As in Kubernetes, where a new slice is its first generation whatever it says.
         prepare::count_generation(new, old);
+        drop_disabled(new);
     },
     columns: &[
         Column::name(),
@@ -253,6 +254,15 @@ mod tests {
         for version in ["1.0", "1.0.0-01", "1.0.0-", "1.0.0+", "a.b.c", "1.0.0.0"] {
             assert!(!is_semantic_version(version), "{version}");
         }
+    }
+
+    #[test]
+    fn what_features_that_are_off_say_counts_as_a_change() {
+        let old = json!({"metadata": {"generation": 1}, "spec": {"driver": "d"}});
+        let mut new = old.clone();
+        new["spec"]["perDeviceNodeSelection"] = json!(false);
+        (KIND.prepare)(&mut new, Some(&old));
+        assert_eq!(new, json!({"metadata": {"generation": 2}, "spec": {"driver": "d"}}));
     }
 
     #[test]

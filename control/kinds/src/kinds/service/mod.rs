@@ -45,6 +45,7 @@ pub static KIND: BuiltIn = BuiltIn {
     },
     schema: "io.k8s.api.core.v1.Service",
     object_name: names::label_1035,
+    content_first: |service| !validation::unprepared(service).is_empty(),
     deletion: crate::kinds::Deletion::RETURNING,
     ..BuiltIn::PLAIN
 };

@@ -10,7 +10,7 @@ use crate::kinds::{FieldError, ip, names, port};
 pub fn service(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let spec = &new["spec"];
     // Addresses are prepared before anything else is looked at.
-    let early = families(spec);
+    let early = unprepared(new);
     if !early.is_empty() {
         return early;
     }
@@ -33,6 +33,11 @@ pub fn service(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let near = ["PreferClose", "PreferSameZone", "PreferSameNode"];
     errors.extend(one_of(spec, "trafficDistribution", &near));
     errors
+}
+
+/// Why nothing but its addresses is looked at in a Service; nothing where they can be prepared.
+pub fn unprepared(service: &Value) -> Vec<FieldError> {
+    families(&service["spec"])
 }
 
 /// Why addresses and their families cannot be prepared.

@@ -5,13 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::GROUP;
-use crate::{
-    kinds::{BuiltIn, Cell, Column, FieldError, pod::defaults::fill, prepare},
-    warnings,
-};
-
-const TOKENS_IN_CONTEXT: &str = "spec.serviceAccountTokenInSecrets is unset; if supported by this CSI driver, set to true \
-    to prevent possible logging of tokens in volume attributes";
+use crate::kinds::{BuiltIn, Cell, Column, FieldError, pod::defaults::fill, prepare};
 
 /// The declaration of this kind.
 pub static KIND: BuiltIn = BuiltIn {
@@ -76,14 +70,6 @@ const GROUP_POLICIES: [&str; 3] = ["File", "None", "ReadWriteOnceWithFSType"];
 
 fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let spec = &new["spec"];
-    let requests = &spec["tokenRequests"];
-    let changed = old.is_none_or(|old| old["spec"]["tokenRequests"] != *requests);
-    if changed
-        && requests.as_array().is_some_and(|list| !list.is_empty())
-        && spec["serviceAccountTokenInSecrets"].is_null()
-    {
-        warnings::add(TOKENS_IN_CONTEXT.to_owned());
-    }
     let mut errors = Vec::new();
     // The path that Kubernetes names.
     for (field, path) in [

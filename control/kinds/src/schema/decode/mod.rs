@@ -52,9 +52,9 @@ impl Schema {
 fn decoded(walk: Walk, read: serde_json::Result<Option<Value>>) -> Result<Decoded, DecodeError> {
     let (warnings, error) = walk.finish();
     match (read, error) {
-        (Ok(Some(value)), _) => Ok(Decoded { value, warnings }),
-        (Ok(None), _) => Err(DecodeError { path: String::new(), message: "the object is null".to_owned() }),
-        (Err(_), Some(error)) => Err(error),
+        (_, Some(error)) => Err(error),
+        (Ok(Some(value)), None) => Ok(Decoded { value, warnings }),
+        (Ok(None), None) => Err(DecodeError { path: String::new(), message: "the object is null".to_owned() }),
         (Err(syntax), None) => Err(DecodeError { path: String::new(), message: syntax.to_string() }),
     }
 }
@@ -80,7 +80,7 @@ impl<'t> Reader<'_, 't> {
     }
 
     fn wrong<E: Error>(self, found: &str) -> Result<Option<Value>, E> {
-        Err(self.walk.wrong_type(found, self.id))
+        self.walk.wrong_type(found, self.id).map(|()| None)
     }
 
     /// Whether a value of another type is kept.
@@ -193,7 +193,7 @@ impl<'t> Reader<'_, 't> {
         };
         match checked {
             Ok(canonical) => Ok(Some(Value::String(canonical.unwrap_or(text)))),
-            Err(reason) => Err(self.walk.wrong_text(&reason.to_string())),
+            Err(reason) => self.walk.wrong_text(&reason.to_string(), self.id).map(|()| None),
         }
     }
 }
@@ -205,17 +205,20 @@ impl<'de> Visitor<'de> for Reader<'_, '_> {
         f.write_str("JSON")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Option<Value>, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Option<Value>, A::Error> {
         match self.r#type() {
             Type::Object(object) => self.object(object, map),
             Type::Map(value) => self.map(Some(*value), map),
             Type::Any => self.map(None, map),
             _ if self.is_lenient() => self.map(None, map),
-            _ => self.wrong("object"),
+            _ => {
+                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                self.wrong("object")
+            }
         }
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Option<Value>, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Option<Value>, A::Error> {
         match self.r#type() {
             Type::List(item) => self.list(*item, list),
             Type::Any => {
@@ -226,7 +229,10 @@ impl<'de> Visitor<'de> for Reader<'_, '_> {
                 let id = self.id;
                 self.list(id, list)
             }
-            _ => self.wrong("array"),
+            _ => {
+                while list.next_element::<IgnoredAny>()?.is_some() {}
+                self.wrong("array")
+            }
         }
     }
 

@@ -51,6 +51,8 @@ pub struct Walk<'t> {
     warnings: Vec<FieldWarning>,
     /// Why decoding ended; serde's own error is only the signal.
     error: Option<DecodeError>,
+    /// The first value of another type than its own that was passed over.
+    mistyped: Option<DecodeError>,
 }
 
 /// One step of a path: a field, a key of a map, or an index.
@@ -71,7 +73,7 @@ pub enum Step<'t> {
 impl<'t> Walk<'t> {
     /// At the root of an object.
     pub fn new(types: &'t Types) -> Self {
-        Self { types, path: Vec::new(), warnings: Vec::new(), error: None }
+        Self { types, path: Vec::new(), warnings: Vec::new(), error: None, mistyped: None }
     }
 
     /// `spec.containers[0].image`
@@ -111,13 +113,14 @@ impl<'t> Walk<'t> {
         }
     }
 
-    /// What was found: warnings, and the reason why decoding ended, if the text was JSON.
+    /// What was found: warnings, and the reason why the text is no object of its kind, if it was JSON.
     pub fn finish(self) -> (Vec<FieldWarning>, Option<DecodeError>) {
-        (self.warnings, self.error)
+        (self.warnings, self.error.or(self.mistyped))
     }
 
-    /// Ends decoding: `found` stands where a value of the type `id` belongs.
-    pub fn wrong_type<E: Error>(&mut self, found: &str, id: TypeId) -> E {
+    /// `found` stands where a value of the type `id` belongs. Ends decoding if that type reads itself; else the first
+    /// such value is noted, and decoding goes on, as in Go.
+    pub fn wrong_type<E: Error>(&mut self, found: &str, id: TypeId) -> Result<(), E> {
         let path = self.path();
         let owner = self.path.iter().rev().find_map(|step| match step {
             Step::Field { object, .. } => self.types.definition(*object),
@@ -137,13 +140,21 @@ impl<'t> Walk<'t> {
                 format!("json: cannot unmarshal {found} into Go struct field {owner}.{path} of type {expected}")
             }
         };
-        self.fail(path, message)
+        self.refuse(path, message, id)
     }
 
-    /// Ends decoding: a text is not of the form that its type asks for.
-    pub fn wrong_text<E: Error>(&mut self, reason: &str) -> E {
+    /// The same for a text that is not of the form that the type `id` asks for.
+    pub fn wrong_text<E: Error>(&mut self, reason: &str, id: TypeId) -> Result<(), E> {
         let path = self.path();
-        self.fail(path, reason.to_owned())
+        self.refuse(path, reason.to_owned(), id)
+    }
+
+    fn refuse<E: Error>(&mut self, path: String, message: String, id: TypeId) -> Result<(), E> {
+        if matches!(self.types.get(id), Type::Time | Type::MicroTime | Type::Quantity | Type::IntOrString) {
+            return Err(self.fail(path, message));
+        }
+        self.mistyped.get_or_insert(DecodeError { path, message });
+        Ok(())
     }
 
     fn fail<E: Error>(&mut self, path: String, message: String) -> E {

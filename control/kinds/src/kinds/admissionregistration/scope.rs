@@ -1,0 +1,106 @@
+//! What the CEL expressions of webhooks and policies may name, and whether one can be evaluated. To evaluate them is the
+//! part of `admission`.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use serde_json::Value;
+
+use crate::{
+    cel::{
+        self, Program, Scope, Type,
+        check::{AUTHORIZER, CompileError},
+        typing::{Decl, DeclType},
+    },
+    kinds::FieldError,
+};
+
+/// The names that the expressions of one webhook or policy know.
+#[derive(Debug, Default)]
+pub struct Names {
+    has_params: bool,
+    has_variables: bool,
+    fields: BTreeMap<String, Arc<Decl>>,
+}
+
+impl Names {
+    /// Those of the policy with this `spec`; its variables are declared one by one.
+    pub fn of_policy(spec: &Value) -> Self {
+        let has_variables = spec["variables"].as_array().is_some_and(|list| !list.is_empty());
+        Self { has_params: spec["paramKind"].is_object(), has_variables, fields: BTreeMap::new() }
+    }
+
+    /// The next variable has this name and type.
+    pub fn declare(&mut self, name: &str, r#type: Type) {
+        let decl = Decl { r#type: DeclType::Scalar(r#type), max_elements: u64::MAX, min_size: 0 };
+        self.fields.insert(name.to_owned(), Arc::new(decl));
+    }
+
+    /// What match conditions may name: no variables.
+    pub fn for_conditions(&self) -> Scope {
+        self.of_request().with("authorizer", Type::Opaque(AUTHORIZER))
+    }
+
+    /// What a message may name: what it says must not depend on who may do what.
+    pub fn for_messages(&self) -> Scope {
+        self.with_variables(self.of_request())
+    }
+
+    /// What all other expressions may name.
+    pub fn for_rules(&self) -> Scope {
+        self.with_variables(self.for_conditions())
+    }
+
+    fn of_request(&self) -> Scope {
+        let objects = ["object", "oldObject", "request", "namespaceObject"];
+        let params = self.has_params.then_some("params");
+        objects.into_iter().chain(params).fold(Scope::default(), |scope, name| scope.with(name, Type::Dyn))
+    }
+
+    fn with_variables(&self, scope: Scope) -> Scope {
+        if !self.has_variables {
+            return scope;
+        }
+        let all = DeclType::Object { name: "kubernetes.variables".to_owned(), fields: self.fields.clone() };
+        scope.declare("variables", &Arc::new(Decl { r#type: all, max_elements: u64::MAX, min_size: 0 }))
+    }
+}
+
+/// Compiles an expression whose value must be of the type `expected`, or tells why that cannot be.
+pub fn compile(text: &str, scope: &Scope, expected: &Type) -> Result<Program, String> {
+    cel::compile(text, scope, expected).map_err(|error| match error {
+        CompileError::Issues(issues) => format!("compilation failed: {issues}"),
+        CompileError::Result(found) => format!("must evaluate to {expected} but got {found}"),
+    })
+}
+
+/// Why an expression cannot be compiled, about the field `path`.
+pub fn compile_error(path: &str, text: &str, scope: &Scope, expected: &Type) -> Option<FieldError> {
+    compile(text, scope, expected).err().map(|why| FieldError::invalid(path, &text.into(), why))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn each_place_has_its_own_names() {
+        let mut names = Names::of_policy(&json!({"paramKind": {}, "variables": [{"name": "v"}]}));
+        names.declare("v", Type::Bool);
+        let knows = |text: &str, scope: Scope| compile(text, &scope, &Type::Dyn).is_ok();
+        for (text, conditions, messages, rules) in [
+            ("object.a", true, true, true),
+            ("params.a", true, true, true),
+            ("authorizer", true, false, true),
+            ("variables.v", false, true, true),
+            ("variables.w", false, false, false),
+        ] {
+            assert_eq!(knows(text, names.for_conditions()), conditions, "{text}");
+            assert_eq!(knows(text, names.for_messages()), messages, "{text}");
+            assert_eq!(knows(text, names.for_rules()), rules, "{text}");
+        }
+        assert!(!knows("params", Names::default().for_rules()), "no parameters");
+        assert!(!knows("variables", Names::default().for_rules()), "no variables");
+    }
+}

@@ -1,0 +1,137 @@
+//! Streams to pods, from a client of the API over HTTP to an agent and back.
+
+use axum::{
+    body::Body,
+    extract::{Path, Request},
+    response::{IntoResponse, Response},
+};
+use http::{StatusCode, header};
+use http_body_util::BodyExt;
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::rt::TokioIo;
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::agent_tests::Lab;
+use crate::auth::Identity;
+
+/// The agent's answer: switches to a protocol that says what was asked, and then sends back what it gets.
+pub async fn exec(Path(container): Path<String>, request: Request) -> Response {
+    if container == "stopped" {
+        return (StatusCode::INTERNAL_SERVER_ERROR, "container not found (\"stopped\")").into_response();
+    }
+    let protocol = request.headers()[header::UPGRADE].clone();
+    let asked = format!("{} {} {:?}\n", request.method(), request.uri(), request.headers().get("authorization"));
+    tokio::spawn(async move {
+        let mut upgraded = TokioIo::new(hyper::upgrade::on(request).await.unwrap());
+        upgraded.write_all(asked.as_bytes()).await.unwrap();
+        let (mut from, mut to) = tokio::io::split(upgraded);
+        tokio::io::copy(&mut from, &mut to).await.ok();
+        to.shutdown().await.ok();
+    });
+    let headers = [(header::CONNECTION, "Upgrade".parse().unwrap()), (header::UPGRADE, protocol)];
+    (StatusCode::SWITCHING_PROTOCOLS, headers, Body::empty()).into_response()
+}
+
+/// A node with an agent, and a pod on it with the containers `c` and `stopped`.
+async fn lab() -> Lab {
+    let lab = Lab::new();
+    let address = lab.agent(&lab.authority).await;
+    lab.node_at("n1", address).await;
+    lab.create("/api/v1/namespaces", json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "default"}}))
+        .await;
+    let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}});
+    lab.create("/api/v1/namespaces/default/serviceaccounts", account).await;
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web"}, "spec": {"nodeName": "n1",
+        "containers": [{"name": "c", "image": "i"}, {"name": "stopped", "image": "i"}]}});
+    lab.create("/api/v1/namespaces/default/pods", pod).await;
+    lab
+}
+
+/// Sends a request of `identity` over a connection, which may switch protocols.
+async fn ask(lab: &Lab, identity: Identity, request: http::Request<Body>) -> Response<Incoming> {
+    let (server, client) = tokio::io::duplex(4096);
+    let api = lab.api.clone();
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (api, identity) = (api.clone(), identity.clone());
+        async move { Ok::<_, std::convert::Infallible>(api.answer_as(identity, request.map(Body::new)).await) }
+    });
+    let serving = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(server), service);
+    tokio::spawn(serving.with_upgrades());
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(client)).await.unwrap();
+    tokio::spawn(connection.with_upgrades());
+    sender.send_request(request).await.unwrap()
+}
+
+fn upgrade(method: &str, path_and_query: &str) -> http::Request<Body> {
+    let path = format!("/api/v1/namespaces/default/pods/web/{path_and_query}");
+    let request = http::Request::builder().method(method).uri(path).header(header::HOST, "api");
+    let request = request.header(header::CONNECTION, "Upgrade").header(header::UPGRADE, "SPDY/3.1");
+    request.header(header::AUTHORIZATION, "Bearer secret").body(Body::empty()).unwrap()
+}
+
+async fn refusal(response: Response<Incoming>) -> (u16, String) {
+    let code = response.status().as_u16();
+    let text = response.into_body().collect().await.unwrap().to_bytes();
+    (code, String::from_utf8(text.to_vec()).unwrap())
+}
+
+#[tokio::test]
+async fn bytes_go_to_the_agent_and_back_in_the_protocol_that_the_client_asked_for() {
+    let lab = lab().await;
+    for method in ["GET", "POST"] {
+        let request = upgrade(method, "exec?container=c&command=cat&stdin=true&stdout=true");
+        let response = ask(&lab, Identity::control("test"), request).await;
+        assert_eq!(response.status(), 101);
+        assert_eq!(response.headers()[header::UPGRADE], "SPDY/3.1");
+        let mut stream = TokioIo::new(hyper::upgrade::on(response).await.unwrap());
+        let wanted = format!("{method} /exec/default/web/c?input=1&output=1&command=cat None\n");
+        let mut asked = vec![0; wanted.len()];
+        stream.read_exact(&mut asked).await.unwrap();
+        assert_eq!(String::from_utf8(asked).unwrap(), wanted);
+        stream.write_all(b"hello").await.unwrap();
+        let mut text = [0; 5];
+        stream.read_exact(&mut text).await.unwrap();
+        assert_eq!(&text, b"hello");
+    }
+}
+
+#[tokio::test]
+async fn what_the_agent_refuses_comes_as_it_is_and_what_is_no_stream_with_kubernetes_words() {
+    let lab = lab().await;
+    let ask = async |request| refusal(ask(&lab, Identity::control("test"), request).await).await;
+    let refused = ask(upgrade("POST", "exec?container=stopped&stdout=1")).await;
+    assert_eq!(refused, (500, "container not found (\"stopped\")".to_owned()));
+    let (code, text) = ask(upgrade("POST", "exec?stdout=1")).await;
+    assert!(code == 400 && text.contains("choose one of: [c stopped]"), "{code} {text}");
+    let mut request = upgrade("GET", "exec?container=c&stdout=1");
+    request.headers_mut().remove(header::UPGRADE);
+    let (code, text) = ask(request).await;
+    assert!(code == 400 && text.contains("Upgrade request required"), "{code} {text}");
+    assert_eq!(ask(upgrade("PUT", "exec?container=c")).await.0, 405);
+    assert_eq!(ask(upgrade("POST", "exec/more?container=c")).await.0, 404);
+}
+
+#[tokio::test]
+async fn who_may_only_get_may_not_run_commands_by_a_websocket() {
+    let lab = lab().await;
+    let joe = || Identity::authenticated("joe".into(), Vec::new());
+    let rules = |verbs: &[&str]| json!([{"verbs": verbs, "apiGroups": [""], "resources": ["pods/exec"]}]);
+    let rbac = "/apis/rbac.authorization.k8s.io/v1/namespaces/default";
+    for (name, verbs) in [("looks", &["get"][..]), ("runs", &["create"])] {
+        let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": name},
+            "rules": rules(verbs)});
+        let binding = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+            "metadata": {"name": name}, "subjects": [{"kind": "User", "name": "joe"}],
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name}});
+        lab.create(&format!("{rbac}/roles"), role).await;
+        lab.create(&format!("{rbac}/rolebindings"), binding).await;
+        let response = ask(&lab, joe(), upgrade("GET", "exec?container=c&stdout=1")).await;
+        if name == "looks" {
+            let (code, text) = refusal(response).await;
+            assert!(code == 403 && text.contains(r#"pods \"web\" is forbidden"#), "{code} {text}");
+        } else {
+            assert_eq!(response.status(), 101);
+        }
+    }
+}

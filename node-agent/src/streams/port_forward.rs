@@ -1,0 +1,90 @@
+//! Port-forward: connections from a client to ports of a pod, which are made inside the pod, where `localhost` is its
+//! own.
+
+use std::{io, sync::Arc};
+
+use bytes::{Bytes, BytesMut};
+use futures::{Stream, StreamExt};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use super::{PodTargets, idle::LastActivity, spdy::Gone};
+
+/// The pod that a client forwards to, in one session.
+pub struct Forwarding {
+    /// Where pods are looked up, for each connection anew.
+    pub targets: Arc<dyn PodTargets>,
+    /// The pod's.
+    pub namespace: String,
+    /// The pod's name.
+    pub pod: String,
+    /// The pod's, as errors name it.
+    pub uid: String,
+    /// Of the session.
+    pub activity: LastActivity,
+}
+
+/// The way back to the client of one connection.
+#[async_trait::async_trait]
+pub trait ToClient: Send + Sync {
+    /// Sends bytes; waits where the client is slow.
+    async fn write(&self, bytes: Bytes) -> Result<(), Gone>;
+
+    /// Says that nothing more comes.
+    async fn finish(&self) -> Result<(), Gone>;
+}
+
+/// Of bytes that are read at a time.
+const READ: usize = 32 * 1024;
+
+impl Forwarding {
+    /// Connects to `port`, and copies both ways until both have ended. The error is for the client, worded as the
+    /// kubelet's: only that there is no connection is one.
+    pub async fn forward(
+        &self,
+        port: u16,
+        from_client: impl Stream<Item = Bytes> + Unpin,
+        to_client: &dyn ToClient,
+    ) -> Result<(), String> {
+        let pod = self.targets.connect(&self.namespace, &self.pod, port).await.map_err(|error| {
+            let (pod, uid) = (&self.pod, &self.uid);
+            format!("error forwarding port {port} to pod {pod}, uid {uid}: {error}")
+        })?;
+        if let Err(error) = self.copy(pod, from_client, to_client).await {
+            tracing::debug!(%error, pod = self.pod, port, "a forwarded connection broke off");
+            // A client that is gone does not wait for the end.
+            to_client.finish().await.ok();
+        }
+        Ok(())
+    }
+
+    async fn copy(
+        &self,
+        pod: TcpStream,
+        mut from_client: impl Stream<Item = Bytes> + Unpin,
+        to_client: &dyn ToClient,
+    ) -> io::Result<()> {
+        let (mut from_pod, mut to_pod) = pod.into_split();
+        let up = async {
+            while let Some(bytes) = from_client.next().await {
+                self.activity.touch();
+                to_pod.write_all(&bytes).await?;
+                self.activity.touch();
+            }
+            to_pod.shutdown().await
+        };
+        let down = async {
+            let mut buffer = BytesMut::with_capacity(READ);
+            while from_pod.read_buf(&mut buffer).await? > 0 {
+                self.activity.touch();
+                to_client.write(buffer.split().freeze()).await.map_err(io::Error::other)?;
+                self.activity.touch();
+                buffer.reserve(READ);
+            }
+            to_client.finish().await.map_err(io::Error::other)
+        };
+        tokio::try_join!(up, down).map(drop)
+    }
+}

@@ -1,0 +1,25 @@
+//! SPDY/3.1, as far as Kubernetes' clients speak it: many streams, each both ways, over one connection.
+//!
+//! No crate that is kept speaks it. Browsers gave it up for HTTP/2, but kubectl and client-go use it where WebSockets
+//! are off, and port-forwards use it inside a WebSocket. As the library that they use (`moby/spdystream`), neither side
+//! has windows: a stream that nobody reads holds up its connection once its queue is full.
+//!
+//! | file | what it knows |
+//! |---|---|
+//! | `header_block` | names and values, compressed with a dictionary |
+//! | `frame` | frames as bytes |
+//! | `connection` | which streams there are, and who gets what comes |
+//!
+//! Source: SPDY protocol, draft 3.1 (dev.chromium.org/spdy/spdy-protocol/spdy-protocol-draft3-1).
+
+mod connection;
+#[cfg(test)]
+pub mod frame;
+#[cfg(not(test))]
+mod frame;
+mod header_block;
+#[cfg(test)]
+pub mod test_client;
+
+pub use connection::{Closer, Connection, Gone, Stream, StreamReader, StreamWriter};
+pub use header_block::Headers;

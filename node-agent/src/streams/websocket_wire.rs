@@ -1,0 +1,186 @@
+//! Channels over a WebSocket: each message begins with the number of the channel that it belongs to.
+//!
+//! Source: `wsstream.Conn` of apimachinery.
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use bytes::Bytes;
+use futures::{
+    FutureExt, SinkExt, StreamExt,
+    stream::{SplitSink, SplitStream},
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::{mpsc, watch},
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{
+        Message,
+        protocol::{CloseFrame, Role, WebSocketConfig, frame::coding::CloseCode},
+    },
+};
+
+use super::{
+    handshake::ChannelProtocol,
+    outcome::Outcome,
+    wire::{ClientGone, OutputStream, OutputWriter, SizeReader, Wire},
+};
+use crate::runtime::{StreamOptions, TerminalSize};
+
+const STDIN: u8 = 0;
+const STDOUT: u8 = 1;
+const STDERR: u8 = 2;
+const ERROR: u8 = 3;
+const RESIZE: u8 = 4;
+/// Followed by a channel's number: nothing more comes on it.
+const CLOSE: u8 = 255;
+/// Of a message. Source: `DefaultMaxPayloadBytes` of `golang.org/x/net/websocket`.
+const LARGEST_MESSAGE: usize = 32 << 20;
+/// Messages of standard input that wait for the process to read them, beside the one that it is reading.
+const QUEUED_INPUT: usize = 1;
+
+/// A WebSocket on the server's side, after its handshake.
+pub async fn server<I: AsyncRead + AsyncWrite + Unpin>(io: I) -> WebSocketStream<I> {
+    let config =
+        WebSocketConfig::default().max_message_size(Some(LARGEST_MESSAGE)).max_frame_size(Some(LARGEST_MESSAGE));
+    WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await
+}
+
+/// Takes up a connection, and tells the client that it stands.
+pub async fn connect<I: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
+    io: I,
+    protocol: ChannelProtocol,
+    streams: StreamOptions,
+) -> Option<Wire> {
+    let (to, from) = server(io).await.split();
+    let mut writer = ChannelWriter { to, protocol, streams };
+    // As in Kubernetes, an empty message on the first channel that there is.
+    let first = match streams {
+        StreamOptions { stdout: true, .. } => STDOUT,
+        StreamOptions { stderr: true, .. } => STDERR,
+        _ => ERROR,
+    };
+    writer.send(first, &[]).await.ok()?;
+    let (to_stdin, stdin) = mpsc::channel(QUEUED_INPUT);
+    let (to_size, size) = watch::channel(None);
+    let reader = ChannelReader {
+        protocol,
+        stdin: streams.stdin.then_some(to_stdin),
+        size: to_size,
+        sizes: SizeReader::default(),
+    };
+    Some(Wire {
+        stdin: streams.stdin.then(|| ReceiverStream::new(stdin).boxed()),
+        size,
+        reading: reader.run(from).boxed(),
+        writer: Box::new(writer),
+    })
+}
+
+struct ChannelReader {
+    protocol: ChannelProtocol,
+    /// Dropped when the client has closed it, or the process takes no more.
+    stdin: Option<mpsc::Sender<Bytes>>,
+    size: watch::Sender<Option<TerminalSize>>,
+    sizes: SizeReader,
+}
+
+impl ChannelReader {
+    async fn run<I: AsyncRead + AsyncWrite + Unpin>(mut self, mut from: SplitStream<WebSocketStream<I>>) {
+        while let Some(message) = from.next().await {
+            let message = match message {
+                Ok(Message::Binary(message)) => message,
+                Ok(Message::Text(message)) => message.into(),
+                // Answered by the library: a closing one when the next is asked for, which ends this.
+                Ok(_) => continue,
+                Err(error) => return tracing::debug!(%error, "a WebSocket to a container ended early"),
+            };
+            if !self.take(message).await {
+                return tracing::debug!("a WebSocket to a container closed a channel that there is not");
+            }
+        }
+    }
+
+    /// False where the client breaks the protocol.
+    async fn take(&mut self, mut message: Bytes) -> bool {
+        if message.is_empty() {
+            return true;
+        }
+        let first = message.split_to(1)[0];
+        if self.protocol.version >= 5 && first == CLOSE {
+            if message.as_ref() == [STDIN] {
+                self.stdin = None;
+            }
+            return matches!(message.as_ref(), [STDIN..=RESIZE]);
+        }
+        let (channel, bytes) = if self.protocol.base64 {
+            match BASE64_STANDARD.decode(&message) {
+                Ok(bytes) => (first.wrapping_sub(b'0'), bytes.into()),
+                Err(error) => {
+                    tracing::debug!(%error, "a message on a WebSocket to a container is passed over");
+                    return true;
+                }
+            }
+        } else {
+            (first, message)
+        };
+        match (channel, &self.stdin) {
+            (STDIN, Some(stdin)) if !bytes.is_empty() => {
+                if stdin.send(bytes).await.is_err() {
+                    self.stdin = None;
+                }
+            }
+            (RESIZE, _) => {
+                if let Some(size) = self.sizes.read(&bytes) {
+                    self.size.send_replace(Some(size));
+                }
+            }
+            _ => {}
+        }
+        true
+    }
+}
+
+struct ChannelWriter<I> {
+    to: SplitSink<WebSocketStream<I>, Message>,
+    protocol: ChannelProtocol,
+    streams: StreamOptions,
+}
+
+impl<I: AsyncRead + AsyncWrite + Unpin> ChannelWriter<I> {
+    async fn send(&mut self, channel: u8, bytes: &[u8]) -> Result<(), ClientGone> {
+        self.to.send(message(self.protocol.base64, channel, bytes)).await.map_err(|_| ClientGone)
+    }
+}
+
+/// A message for one channel. In base64 its number is one character, counted from `0`.
+pub fn message(base64: bool, channel: u8, bytes: &[u8]) -> Message {
+    if base64 {
+        let channel = char::from(b'0'.wrapping_add(channel));
+        return Message::text(format!("{channel}{}", BASE64_STANDARD.encode(bytes)));
+    }
+    let mut message = Vec::with_capacity(bytes.len().saturating_add(1));
+    message.push(channel);
+    message.extend_from_slice(bytes);
+    Message::binary(message)
+}
+
+#[async_trait::async_trait]
+impl<I: AsyncRead + AsyncWrite + Send + Unpin> OutputWriter for ChannelWriter<I> {
+    async fn write(&mut self, stream: OutputStream, bytes: Bytes) -> Result<(), ClientGone> {
+        match stream {
+            OutputStream::Stdout if self.streams.stdout => self.send(STDOUT, &bytes).await,
+            OutputStream::Stderr if self.streams.stderr => self.send(STDERR, &bytes).await,
+            _ => Ok(()),
+        }
+    }
+
+    async fn finish(&mut self, outcome: &Outcome) -> Result<(), ClientGone> {
+        if let Some(message) = outcome.to_message(self.protocol.version) {
+            self.send(ERROR, message.as_bytes()).await?;
+        }
+        let close = CloseFrame { code: CloseCode::Normal, reason: "".into() };
+        self.to.send(Message::Close(Some(close))).await.map_err(|_| ClientGone)
+    }
+}
