@@ -21,7 +21,11 @@ pub fn tell(scrape: &mut Scrape<'_>, stats: &Stats) -> fmt::Result {
             sample(&stats.checkpoint_seconds),
         ),
     ] {
-        scrape.histograms(name, help, [(NONE, HistogramSample { bounds: &SYNC_SECONDS_BOUNDS, counts: &counts, sum })])?;
+        scrape.histograms(
+            name,
+            help,
+            [(NONE, HistogramSample { bounds: &SYNC_SECONDS_BOUNDS, counts: &counts, sum })],
+        )?;
     }
     let results: [(Labels<'_>, u64); 3] = [
         (&[("result", "committed")], stats.committed),
@@ -43,7 +47,11 @@ pub fn tell(scrape: &mut Scrape<'_>, stats: &Stats) -> fmt::Result {
     for (name, help, value) in [
         ("fairlead_store_queue_depth", "Calls that wait for the committer.", stats.queued),
         ("fairlead_store_watches", "Watches of the store.", stats.watches),
-        ("fairlead_store_log_bytes", "Text that the write-ahead log has and the tables lack, in bytes.", stats.log_bytes),
+        (
+            "fairlead_store_log_bytes",
+            "Text that the write-ahead log has and the tables lack, in bytes.",
+            stats.log_bytes,
+        ),
         ("fairlead_store_quarantined_objects", "Objects that could not be read at the start.", stats.quarantined),
     ] {
         scrape.gauges(name, help, [(NONE, value as f64)])?;

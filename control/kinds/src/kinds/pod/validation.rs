@@ -130,8 +130,11 @@ fn spec(path: &str, spec: &Value, metadata: Option<&Value>) -> Vec<FieldError> {
     errors
 }
 
+/// What is wrong with a text.
+type CheckText = fn(&str) -> Vec<String>;
+
 /// Names of other objects and of the host, where they are said.
-fn texts(path: &str, spec: &Value, fields: &[(&str, fn(&str) -> Vec<String>)]) -> Vec<FieldError> {
+fn texts(path: &str, spec: &Value, fields: &[(&str, CheckText)]) -> Vec<FieldError> {
     let said = fields.iter().filter(|(field, _)| !text(spec, field).is_empty());
     said.flat_map(|(field, check)| FieldError::each(format!("{path}.{field}"), &spec[*field], *check)).collect()
 }
