@@ -271,7 +271,8 @@ mod tests {
         for wrong in ["0", "70000", "x:80", ""] {
             of(wrong).unwrap_err();
         }
-        let service = json!({"kind": "Service", "metadata": {"name": "web"}, "spec": {"clusterIP": "10.96.0.9", "ports": [
+        let service = json!({"kind": "Service", "metadata": {"name": "web"}, "spec": {"clusterIP": "10.96.0.9",
+            "ports": [
             {"name": "web", "port": 80, "targetPort": "http"}, {"name": "raw", "port": 81, "targetPort": 9000},
             {"name": "same", "port": 82}]}});
         let of = |word| forward(word, &pod(), Some(&service)).map(|found| (found.local, found.remote));

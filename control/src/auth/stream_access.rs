@@ -1,7 +1,7 @@
 //! The right that streams to pods need beside that to their verb: to create them.
 //!
 //! A WebSocket is asked for by GET, and what it does is no reading. Source: `ensureAuthorizedForVerb` of
-//! `pkg/registry/core/pod/rest`, by the gate `AuthorizePodWebsocketUpgradeCreatePermission`, which Kubernetes 1.35 has on.
+//! `pkg/registry/core/pod/rest`, by `AuthorizePodWebsocketUpgradeCreatePermission`, which Kubernetes 1.35 has on.
 
 use super::{
     attributes::Attributes,

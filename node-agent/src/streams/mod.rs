@@ -10,7 +10,7 @@
 //!
 //! | request | exec, attach | port-forward |
 //! |---|---|---|
-//! | WebSocket | `v5.`, `v4.`, `channel.k8s.io`, base64 or not: one channel per stream | `v4.channel.k8s.io`: two per port |
+//! | WebSocket | `v5.`, `v4.`, `channel.k8s.io`, base64 too: a channel per stream | `v4.channel.k8s.io`: two per port |
 //! | WebSocket, tunnel | | `SPDY/3.1+portforward.k8s.io`: SPDY in messages |
 //! | SPDY/3.1 | `v4.` to `channel.k8s.io`: one stream per stream | `portforward.k8s.io`: two per connection |
 //!

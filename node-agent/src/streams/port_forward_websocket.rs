@@ -1,5 +1,5 @@
-//! Port-forward over channels of a WebSocket: two per port of the request, one for its bytes and one for errors, and one
-//! connection to each port.
+//! Port-forward over channels of a WebSocket: two per port of the request, one for its bytes and one for errors, and
+//! one connection to each port.
 //!
 //! Source: `handleWebSocketStreams` of `k8s.io/kubelet/pkg/cri/streaming/portforward`.
 
