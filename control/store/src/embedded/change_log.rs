@@ -1,9 +1,9 @@
 //! The latest changes in the store's file, so that watches go on over a restart: who saw not quite the last change of
 //! its resource does not have to list anew, and of ten thousand watchers nearly all are such.
 //!
-//! A row holds some of them. Of each change it says what became of which key, and how the text before differs from the text
-//! after: the texts themselves are the objects, so a small change costs a small record. Read from the latest change
-//! backwards, the records give every text in between.
+//! A row holds some of them. Of each change it says what became of which key, and how the text before differs from the
+//! text after: the texts themselves are the objects, so a small change costs a small record. Read from the latest
+//! change backwards, the records give every text in between.
 //!
 //! Nothing depends on the log: where it does not fit the objects, the history begins after that place.
 

@@ -1,7 +1,7 @@
 //! The tables of the store: a redb database of objects by key, and the revision of the last write in them.
 //!
-//! They hold what the write-ahead log had up to some moment. It is decided here how changes come in and how the database
-//! comes back after an I/O error; never what is written.
+//! They hold what the write-ahead log had up to some moment. It is decided here how changes come in and how the
+//! database comes back after an I/O error; never what is written.
 
 use std::{
     collections::HashMap,
@@ -145,7 +145,8 @@ impl Tables {
         Ok(())
     }
 
-    /// Reads every object as it is after `newer`, and finds those that cannot be read; the next changes move them aside.
+    /// Reads every object as it is after `newer`, and finds those that cannot be read; the next changes move them
+    /// aside.
     pub fn load(&mut self, newer: &[RowChange], reader: &mut RowReader<'_>) -> Result<Loaded, FileError> {
         self.reopen()?;
         let Some(database) = &self.database else { return Err(self.error("read", redb::Error::DatabaseClosed)) };

@@ -119,15 +119,16 @@ pub struct WriteAheadLog {
 }
 
 impl WriteAheadLog {
-    /// Opens the log of the store with the number `store`, whose tables are at revision `applied`. Answers with what the
-    /// tables lack.
+    /// Opens the log of the store with the number `store`, whose tables are at revision `applied`. Answers with what
+    /// the tables lack.
     pub fn open(files: [LogFile; 2], store: u64, applied: u64) -> Result<(Self, Vec<RowChange>), LogError> {
         let mut log = Self { files, store, segments: None, active: 0, ends: [0; 2], applied, last: applied };
         let changes = log.read(applied)?;
         Ok((log, changes))
     }
 
-    /// Opens the log again after an error, and makes durable what it holds. Answers with the revision of the last write.
+    /// Opens the log again after an error, and makes durable what it holds. Answers with the revision of the last
+    /// write.
     pub fn reopen(&mut self) -> Result<u64, LogError> {
         let last = self.last;
         let changes = self.read(last)?;

@@ -1,8 +1,8 @@
 //! Loss of power at every step: a write that was not synced may be gone, there, or there in part.
 //!
-//! kill -9 keeps the page cache, so it cannot show a missing sync. Here each disk is a part of one log of what was done;
-//! a crash replays a part of it: all up to a disk's last sync, and of what came after nothing, some, or all but half of
-//! the last write. A file gets its name once it is complete, so the log begins with an empty store.
+//! kill -9 keeps the page cache, so it cannot show a missing sync. Here each disk is a part of one log of what was
+//! done; a crash replays a part of it: all up to a disk's last sync, and of what came after nothing, some, or all but
+//! half of the last write. A file gets its name once it is complete, so the log begins with an empty store.
 
 use std::ops::Range;
 
