@@ -132,6 +132,7 @@ mod tests {
             "workqueue_queue_duration_seconds_count{name=\"",
             "scheduler_schedule_attempts_total{result=\"scheduled\"}",
             "etcd_disk_backend_commit_duration_seconds_count ",
+            "etcd_disk_wal_fsync_duration_seconds_count ",
             "process_resident_memory_bytes ",
         ] {
             assert!(metrics.lines().any(|line| line.starts_with(start)), "{start} in\n{metrics}");

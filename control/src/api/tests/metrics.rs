@@ -35,7 +35,7 @@ async fn requests_and_watch_events_are_counted() {
     let unknown = r#"apiserver_request_total{component="apiserver",verb="LIST",group="",resource="","#;
     assert_eq!(value(&server, unknown).await, 2.0);
     assert!(value(&server, r#"fairlead_store_transactions_total{result="committed"}"#).await >= 2.0);
-    assert!(value(&server, "etcd_disk_backend_commit_duration_seconds_count").await >= 2.0);
+    assert!(value(&server, "etcd_disk_wal_fsync_duration_seconds_count").await >= 2.0);
     let answer = server.get("/metrics").await;
     assert_eq!(answer.headers["content-type"], crate::metrics::CONTENT_TYPE);
 }
