@@ -36,7 +36,7 @@ pub async fn exec(Path(container): Path<String>, request: Request) -> Response {
 /// A node with an agent, and a pod on it with the containers `c` and `stopped`.
 async fn lab() -> Lab {
     let lab = Lab::new();
-    let address = lab.agent(&lab.authority).await;
+    let address = lab.agent(&lab.authority, "n1").await;
     lab.node_at("n1", address).await;
     lab.create("/api/v1/namespaces", json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "default"}}))
         .await;
