@@ -7,9 +7,7 @@ use http::{HeaderValue, Method, Request, StatusCode, header};
 use tracing::Instrument;
 
 use super::{
-    Api, Status, Subject, component_status, discovery, documents, health,
-    node_proxy::{PodStream, check_may_create},
-    openapi, read,
+    Api, Status, Subject, component_status, discovery, documents, health, openapi, read,
     request::{self, Call},
     response, review, subresource, write,
 };
@@ -199,8 +197,7 @@ async fn handled(
     if let (Some(subresource), Some(nodes)) = (call.target.subresource, api.inner.nodes.get())
         && subresource.by_agent
     {
-        let is_stream = PodStream::of(&call.target.kind.plural, Some(subresource.segment)).is_some();
-        if is_stream && let Err(status) = check_may_create(api.authorizer(), &call.info) {
+        if let Err(status) = api.check_more(&call.info) {
             return (Err(status), Vec::new());
         }
         return match write::admit_connection(api, &call).await {

@@ -42,6 +42,11 @@ pub trait Handler: Send + Sync + 'static {
     /// Whether the answer may have no end: a watch, or what an agent streams.
     fn is_long_running(&self, info: &RequestInfo) -> bool;
 
+    /// What more than the request itself its user must be allowed. It is asked again while an answer lasts.
+    fn check_more(&self, _info: &RequestInfo) -> Result<(), Status> {
+        Ok(())
+    }
+
     /// Answers one request. `info` is all that there is to know of it but the body, the user included.
     async fn answer(&self, info: RequestInfo, request: Request<Body>) -> Response<Body>;
 }
@@ -234,7 +239,10 @@ impl Admitted {
     fn is_allowed(&self) -> Result<(), Status> {
         let identity = self.gate.authenticate(self.authorization.as_ref(), &self.certificate);
         let assumed = identity.and_then(|identity| self.gate.assumed(identity, self.as_whom.as_ref()));
-        let asked = assumed.and_then(|identity| self.gate.authorize(&identity, &self.info));
+        let asked = assumed.and_then(|identity| {
+            self.gate.authorize(&identity, &self.info)?;
+            self.gate.handler.check_more(&RequestInfo { user: Some(identity), ..self.info.clone() })
+        });
         asked.or_else(|status| if matches!(status.code, 401 | 403) { Err(status) } else { Ok(()) })
     }
 }
@@ -271,13 +279,18 @@ mod tests {
         store::{Change, Expect, Key, Store, Write},
     };
 
-    /// Answers everything by switching protocols.
-    struct Switching(UpgradedAnswer);
+    /// Answers everything by switching protocols, and asks more of the user from the moment that is cancelled.
+    struct Switching(UpgradedAnswer, CancellationToken);
 
     #[async_trait::async_trait]
     impl Handler for Switching {
         fn is_long_running(&self, _: &RequestInfo) -> bool {
             false
+        }
+
+        fn check_more(&self, info: &RequestInfo) -> Result<(), Status> {
+            info.user()?;
+            if self.1.is_cancelled() { Err(Status::unauthorized()) } else { Ok(()) }
         }
 
         async fn answer(&self, _: RequestInfo, request: Request<Body>) -> Response<Body> {
@@ -319,6 +332,12 @@ mod tests {
         fn request(&self) -> http::request::Builder {
             let requests = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
             Request::post(requests).header(header::AUTHORIZATION, format!("Bearer {}", self.token))
+        }
+
+        /// Asks for another protocol.
+        async fn switch(&self) {
+            let request = self.request().header(header::UPGRADE, "websocket").body(Body::empty()).unwrap();
+            self.gate.clone().answer(request, Arc::new(None)).await;
         }
     }
 
@@ -406,12 +425,22 @@ mod tests {
     #[tokio::test]
     async fn a_connection_that_switched_protocols_is_cut_when_its_credential_is_withdrawn() {
         let cut = CancellationToken::new();
-        let guarded = Guarded::start(Switching(UpgradedAnswer(cut.clone()))).await;
-        let request = guarded.request().header(header::UPGRADE, "websocket").body(Body::empty()).unwrap();
-        guarded.gate.clone().answer(request, Arc::new(None)).await;
+        let guarded = Guarded::start(Switching(UpgradedAnswer(cut.clone()), CancellationToken::new())).await;
+        guarded.switch().await;
         let early = tokio::time::timeout(Duration::from_millis(50), cut.cancelled()).await;
         assert!(early.is_err(), "one that is still allowed goes on");
         guarded.store.write_one(guarded.withdraw).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(30), cut.cancelled()).await.expect("it is cut in time");
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_switched_protocols_is_cut_when_its_handler_would_refuse_it() {
+        let (cut, asks_more) = (CancellationToken::new(), CancellationToken::new());
+        let guarded = Guarded::start(Switching(UpgradedAnswer(cut.clone()), asks_more.clone())).await;
+        guarded.switch().await;
+        let early = tokio::time::timeout(Duration::from_millis(50), cut.cancelled()).await;
+        assert!(early.is_err(), "one that is still allowed goes on");
+        asks_more.cancel();
         tokio::time::timeout(Duration::from_secs(30), cut.cancelled()).await.expect("it is cut in time");
     }
 }

@@ -66,11 +66,12 @@ impl PodStream {
     }
 }
 
-/// Refuses who may not also create the subresource: a WebSocket is asked for by GET, and what it does is no reading.
+/// Refuses a stream of who may not also create the subresource: a WebSocket is asked for by GET, and what it does is no
+/// reading.
 /// Source: `ensureAuthorizedForVerb`, which Kubernetes 1.35 has on.
 pub fn check_may_create(authorizer: &Authorizer, info: &RequestInfo) -> Result<(), Status> {
-    let path = info.resource().ok_or_else(Status::unknown_path)?;
-    if info.verb == Verb::Create {
+    let Some(path) = info.resource() else { return Ok(()) };
+    if PodStream::of(&path.resource, path.subresource.as_deref()).is_none() || info.verb == Verb::Create {
         return Ok(());
     }
     let created = RequestInfo { verb: Verb::Create, ..info.clone() };
