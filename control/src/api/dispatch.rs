@@ -197,9 +197,6 @@ async fn handled(
     if let (Some(subresource), Some(nodes)) = (call.target.subresource, api.inner.nodes.get())
         && subresource.by_agent
     {
-        if let Err(status) = api.check_more(&call.info) {
-            return (Err(status), Vec::new());
-        }
         return match write::admit_connection(api, &call).await {
             Ok(warnings) => (nodes.answer(&call.info, Request::from_parts(parts, body)).await, warnings),
             Err(status) => (Err(status), Vec::new()),

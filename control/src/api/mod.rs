@@ -302,10 +302,6 @@ impl Handler for Api {
         subresource::is_long_running(info)
     }
 
-    fn check_more(&self, info: &RequestInfo) -> Result<(), Status> {
-        node_proxy::check_may_create(self.authorizer(), info)
-    }
-
     async fn answer(&self, info: RequestInfo, request: Request<Body>) -> Response<Body> {
         let long_running = self.is_long_running(&info);
         let running = self.inner.metrics.requests().begin(&info, long_running, |path| self.serves(path));

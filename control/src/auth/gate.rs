@@ -22,6 +22,7 @@ use super::{
     ending_body::EndingBody,
     impersonation::{Impersonation, ImpersonationError},
     in_flight::InFlight,
+    stream_access,
     token::TokenAuthenticator,
 };
 use crate::{
@@ -41,11 +42,6 @@ pub type ConnectionCertificate = Option<Result<CertificateIdentity, BadCertifica
 pub trait Handler: Send + Sync + 'static {
     /// Whether the answer may have no end: a watch, or what an agent streams.
     fn is_long_running(&self, info: &RequestInfo) -> bool;
-
-    /// What more than the request itself its user must be allowed. It is asked again while an answer lasts.
-    fn check_more(&self, _info: &RequestInfo) -> Result<(), Status> {
-        Ok(())
-    }
 
     /// Answers one request. `info` is all that there is to know of it but the body, the user included.
     async fn answer(&self, info: RequestInfo, request: Request<Body>) -> Response<Body>;
@@ -180,7 +176,7 @@ impl Gate {
     fn authorize(&self, identity: &Identity, info: &RequestInfo) -> Result<(), Status> {
         let attributes = Attributes::of(info);
         match self.authorizer.decide(identity, &attributes) {
-            Ok(Verdict::Allowed { .. }) => Ok(()),
+            Ok(Verdict::Allowed { .. }) => stream_access::check(&self.authorizer, identity, info),
             Ok(Verdict::Refused { reason }) => Err(authorize::forbidden(identity, &attributes, &reason)),
             Err(error) => Err(error.to_status()),
         }
@@ -239,10 +235,7 @@ impl Admitted {
     fn is_allowed(&self) -> Result<(), Status> {
         let identity = self.gate.authenticate(self.authorization.as_ref(), &self.certificate);
         let assumed = identity.and_then(|identity| self.gate.assumed(identity, self.as_whom.as_ref()));
-        let asked = assumed.and_then(|identity| {
-            self.gate.authorize(&identity, &self.info)?;
-            self.gate.handler.check_more(&RequestInfo { user: Some(identity), ..self.info.clone() })
-        });
+        let asked = assumed.and_then(|identity| self.gate.authorize(&identity, &self.info));
         asked.or_else(|status| if matches!(status.code, 401 | 403) { Err(status) } else { Ok(()) })
     }
 }
@@ -279,18 +272,13 @@ mod tests {
         store::{Change, Expect, Key, Store, Write},
     };
 
-    /// Answers everything by switching protocols, and asks more of the user from the moment that is cancelled.
-    struct Switching(UpgradedAnswer, CancellationToken);
+    /// Answers everything by switching protocols.
+    struct Switching(UpgradedAnswer);
 
     #[async_trait::async_trait]
     impl Handler for Switching {
         fn is_long_running(&self, _: &RequestInfo) -> bool {
             false
-        }
-
-        fn check_more(&self, info: &RequestInfo) -> Result<(), Status> {
-            info.user()?;
-            if self.1.is_cancelled() { Err(Status::unauthorized()) } else { Ok(()) }
         }
 
         async fn answer(&self, _: RequestInfo, request: Request<Body>) -> Response<Body> {
@@ -332,12 +320,6 @@ mod tests {
         fn request(&self) -> http::request::Builder {
             let requests = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
             Request::post(requests).header(header::AUTHORIZATION, format!("Bearer {}", self.token))
-        }
-
-        /// Asks for another protocol.
-        async fn switch(&self) {
-            let request = self.request().header(header::UPGRADE, "websocket").body(Body::empty()).unwrap();
-            self.gate.clone().answer(request, Arc::new(None)).await;
         }
     }
 
@@ -425,22 +407,12 @@ mod tests {
     #[tokio::test]
     async fn a_connection_that_switched_protocols_is_cut_when_its_credential_is_withdrawn() {
         let cut = CancellationToken::new();
-        let guarded = Guarded::start(Switching(UpgradedAnswer(cut.clone()), CancellationToken::new())).await;
-        guarded.switch().await;
+        let guarded = Guarded::start(Switching(UpgradedAnswer(cut.clone()))).await;
+        let request = guarded.request().header(header::UPGRADE, "websocket").body(Body::empty()).unwrap();
+        guarded.gate.clone().answer(request, Arc::new(None)).await;
         let early = tokio::time::timeout(Duration::from_millis(50), cut.cancelled()).await;
         assert!(early.is_err(), "one that is still allowed goes on");
         guarded.store.write_one(guarded.withdraw).await.unwrap();
-        tokio::time::timeout(Duration::from_secs(30), cut.cancelled()).await.expect("it is cut in time");
-    }
-
-    #[tokio::test]
-    async fn a_connection_that_switched_protocols_is_cut_when_its_handler_would_refuse_it() {
-        let (cut, asks_more) = (CancellationToken::new(), CancellationToken::new());
-        let guarded = Guarded::start(Switching(UpgradedAnswer(cut.clone()), asks_more.clone())).await;
-        guarded.switch().await;
-        let early = tokio::time::timeout(Duration::from_millis(50), cut.cancelled()).await;
-        assert!(early.is_err(), "one that is still allowed goes on");
-        asks_more.cancel();
         tokio::time::timeout(Duration::from_secs(30), cut.cancelled()).await.expect("it is cut in time");
     }
 }

@@ -242,9 +242,9 @@ pub async fn read<T>(kind: &Kind, mut read: impl FnMut() -> T) -> Result<T, Stat
     Err(Status::unavailable("objects changed faster than they could be converted; please try again"))
 }
 
-/// Runs `account`, which tells who owns the fields of an object of `kind` and looks at states of it in the versions that
-/// its managers used. Where a webhook must convert them, `account` is run again with each that it has converted, so it
-/// must come to the same each time.
+/// Runs `account`, which tells who owns the fields of an object of `kind` and looks at states of it in the versions
+/// that its managers used. Where a webhook must convert them, `account` is run again with each that it has converted,
+/// so it must come to the same each time.
 pub async fn account<T>(kind: &Kind, mut account: impl FnMut() -> T) -> Result<T, Status> {
     let Some(webhook) = kind.custom.as_ref().and_then(|custom| custom.webhook.as_ref()) else { return Ok(account()) };
     let mut given = HashMap::new();

@@ -109,21 +109,13 @@ async fn pair_and_forward(first: Stream, second: oneshot::Receiver<Stream>, requ
         tracing::debug!(request, "a client forwards a port with one stream only");
         return reset(first.writer).await;
     };
-    match paired(first, second) {
-        Ok((data, error)) => connection(data, error, to).await,
-        Err([first, second]) => {
+    match (first.headers.get(KIND), second.headers.get(KIND)) {
+        ("data", "error") => connection(first, second, to).await,
+        ("error", "data") => connection(second, first, to).await,
+        _ => {
             reset(first.writer).await;
             reset(second.writer).await;
         }
-    }
-}
-
-/// The stream of bytes, then that of errors.
-fn paired(first: Stream, second: Stream) -> Result<(Stream, Stream), [Stream; 2]> {
-    match (first.headers.get(KIND), second.headers.get(KIND)) {
-        ("data", "error") => Ok((first, second)),
-        ("error", "data") => Ok((second, first)),
-        _ => Err([first, second]),
     }
 }
 

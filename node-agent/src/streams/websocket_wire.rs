@@ -142,18 +142,16 @@ impl ChannelReader {
         } else {
             (first, message)
         };
-        match (channel, &self.stdin) {
-            (STDIN, Some(stdin)) => {
-                if !send_in_parts(&bytes, stdin).await {
-                    self.stdin = None;
-                }
+        if channel == STDIN {
+            if let Some(stdin) = &self.stdin
+                && !send_in_parts(&bytes, stdin).await
+            {
+                self.stdin = None;
             }
-            (RESIZE, _) => {
-                if let Some(size) = self.sizes.read(&bytes) {
-                    self.size.send_replace(Some(size));
-                }
-            }
-            _ => {}
+        } else if channel == RESIZE
+            && let Some(size) = self.sizes.read(&bytes)
+        {
+            self.size.send_replace(Some(size));
         }
         true
     }

@@ -8,6 +8,7 @@ mod agent;
 mod agent_tests;
 mod log_options;
 mod log_source;
+mod log_websocket;
 mod pod_network;
 mod pod_streams;
 mod pod_subnets;
@@ -35,7 +36,8 @@ use agent::{AgentAddress, AgentError};
 pub use agent::{Agents, AgentsError};
 use log_options::LogOptions;
 pub use pod_network::PodNetwork;
-pub use pod_streams::{PodStream, check_may_create, is_set, ports};
+use pod_streams::PodStream;
+pub use pod_streams::{is_set, ports};
 use stream_limit::StreamLimit;
 
 /// Port of an agent that has not said otherwise.
@@ -65,7 +67,8 @@ impl NodeProxy {
         }
         match (path.resource.as_str(), path.subresource.as_deref(), path.namespace.as_deref()) {
             ("pods", Some("log"), Some(namespace)) if info.verb == Verb::Get => {
-                self.pod_log(namespace, name, &info.query.parameters).await
+                let log = self.pod_log(namespace, name, &info.query.parameters).await?;
+                Ok(log_websocket::answer(request, log))
             }
             ("nodes", Some("proxy"), None) => self.forward(name, &path.rest, request).await,
             _ => Err(Status::method_not_allowed(Subject { group: &path.group, resource: &path.resource, name })),
