@@ -26,7 +26,7 @@ use super::{Aggregator, backend::Backend, headers, splice};
 use crate::{
     auth::gate::UpgradedAnswer,
     later::later,
-    request::{PeerAddress, RequestInfo, path::RequestPath},
+    request::{ConnectionPlace, PeerAddress, RequestInfo, path::RequestPath},
     status::Status,
     webhook,
 };
@@ -131,6 +131,7 @@ impl Aggregator {
         let path = checked_path(request.uri().path())?.to_owned();
         let (mut parts, body) = request.into_parts();
         let client = parts.extensions.remove::<OnUpgrade>();
+        let place = parts.extensions.remove::<ConnectionPlace>();
         let peer: Option<SocketAddr> = parts.extensions.get::<PeerAddress>().map(|peer| peer.0);
         let upgrade = headers::upgrade(&parts.headers);
         if upgrade.is_some() && client.is_none() {
@@ -162,7 +163,11 @@ impl Aggregator {
         if let (Some(client), true) = (client, switches) {
             let stop = CancellationToken::new();
             let server = hyper::upgrade::on(&mut response);
-            tokio::spawn(splice::splice(client, server, stop.clone()));
+            let spliced = splice::splice(client, server, stop.clone());
+            tokio::spawn(async move {
+                let _place = place;
+                spliced.await;
+            });
             let (parts, _) = response.into_parts();
             let mut answer = Response::from_parts(parts, Body::empty());
             *answer.version_mut() = http::Version::default();

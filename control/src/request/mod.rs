@@ -19,9 +19,10 @@ pub mod path;
 pub mod query;
 pub mod selector;
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use http::{Method, header};
+use tokio::sync::OwnedSemaphorePermit;
 
 use self::{
     content_type::ContentType,
@@ -33,6 +34,11 @@ use crate::{identity::Identity, status::Status};
 /// Where a request comes from: an extension of requests that came over a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct PeerAddress(pub SocketAddr);
+
+/// A connection's place among those that there may be at a time: an extension of its requests. Who takes the
+/// connection over, for another protocol, keeps it.
+#[derive(Clone, Debug)]
+pub struct ConnectionPlace(pub Arc<OwnedSemaphorePermit>);
 
 /// One request, with its body still unread.
 #[derive(Clone, Debug)]

@@ -22,7 +22,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::connection_limit::{ConnectionLimit, Counted};
 use crate::{
     auth::{client_certificate::ClientCertificates, gate::Gate},
-    request::PeerAddress,
+    request::{ConnectionPlace, PeerAddress},
     supervise::Supervisor,
 };
 
@@ -82,8 +82,7 @@ impl Listener {
         accept_supervised(supervisor, socket, move |stream, peer, permit| {
             let (shared, stranger) = (shared.clone(), strangers.admit(peer.ip()));
             connections.spawn(async move {
-                let _permit = permit;
-                serve(stream, peer, stranger, shared).await;
+                serve(stream, peer, ConnectionPlace(Arc::new(permit)), stranger, shared).await;
             });
         });
         Self { closing, tasks }
@@ -155,7 +154,7 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
-async fn serve(stream: TcpStream, peer: SocketAddr, stranger: Counted, shared: Arc<Shared>) {
+async fn serve(stream: TcpStream, peer: SocketAddr, place: ConnectionPlace, stranger: Counted, shared: Arc<Shared>) {
     if let Err(e) = set_options(&stream) {
         tracing::debug!(%peer, "cannot set the options of a connection: {e}");
     }
@@ -174,6 +173,7 @@ async fn serve(stream: TcpStream, peer: SocketAddr, stranger: Counted, shared: A
     let gate = shared.gate.clone();
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(PeerAddress(peer));
+        request.extensions_mut().insert(place.clone());
         let (gate, certificate) = (gate.clone(), certificate.clone());
         async move { Ok::<_, std::convert::Infallible>(gate.answer(request.map(Body::new), certificate).await) }
     });
@@ -242,7 +242,8 @@ mod tests {
             info.verb == Verb::Watch
         }
 
-        async fn answer(&self, info: RequestInfo, _: http::Request<Body>) -> http::Response<Body> {
+        async fn answer(&self, info: RequestInfo, request: http::Request<Body>) -> http::Response<Body> {
+            assert!(request.extensions().get::<ConnectionPlace>().is_some());
             if info.verb != Verb::Watch {
                 return http::Response::default();
             }

@@ -1,6 +1,6 @@
 //! What streams can go to: the containers of this node that run, and the networks of its pods.
 
-use std::{fs::File, sync::Arc};
+use std::{fs::File, io, sync::Arc};
 
 use tokio::net::TcpStream;
 
@@ -27,11 +27,12 @@ impl StreamTargets {
     }
 
     /// Whom the pod's network namespace is held by.
-    async fn sandbox_pid(&self, namespace: &str, pod: &str) -> Option<u32> {
+    async fn sandbox(&self, namespace: &str, pod: &str) -> Option<Sandbox> {
         let view = self.view(namespace, pod)?;
-        match self.runtime.inspect(view.state.sandbox.id()?).await {
+        let id = view.state.sandbox.id()?;
+        match self.runtime.inspect(id).await {
             Ok(Some(sandbox)) => match sandbox.state {
-                State::Running { pid, .. } => Some(pid),
+                State::Running { pid, .. } => Some(Sandbox { id: id.to_owned(), pid }),
                 State::Created | State::Exited(_) => None,
             },
             Ok(None) => None,
@@ -41,6 +42,27 @@ impl StreamTargets {
             }
         }
     }
+}
+
+/// What holds a pod's network namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Sandbox {
+    id: String,
+    pid: u32,
+}
+
+/// Opens the network namespace of the sandbox that `inspect` tells. `None` where none runs, or where it has ended
+/// meanwhile: its pid may then be that of another process, in another network.
+async fn open_netns<F>(inspect: impl Fn() -> F) -> io::Result<Option<File>>
+where
+    F: Future<Output = Option<Sandbox>>,
+{
+    let Some(sandbox) = inspect().await else { return Ok(None) };
+    let opened = File::open(netns_of(sandbox.pid));
+    if inspect().await != Some(sandbox) {
+        return Ok(None);
+    }
+    opened.map(Some)
 }
 
 /// As the kubelet names a pod in errors.
@@ -69,8 +91,33 @@ impl PodTargets for StreamTargets {
 
     async fn connect(&self, namespace: &str, pod: &str, port: u16) -> Result<TcpStream, ConnectError> {
         let not_running = || ConnectError::NotRunning(full_name(namespace, pod));
-        let pid = self.sandbox_pid(namespace, pod).await.ok_or_else(not_running)?;
-        let netns = File::open(netns_of(pid)).map_err(ConnectError::Enter)?;
-        streams::connect(netns, port).await
+        let netns = open_netns(|| self.sandbox(namespace, pod)).await.map_err(ConnectError::Enter)?;
+        streams::connect(netns.ok_or_else(not_running)?, port).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use parking_lot::Mutex;
+
+    use super::*;
+
+    /// Whether a namespace is opened where inspections tell this, one after the other.
+    async fn is_opened(told: [Option<(&str, u32)>; 2]) -> bool {
+        let told = told.map(|told| told.map(|(id, pid)| Sandbox { id: id.to_owned(), pid }));
+        let told = Mutex::new(told.into_iter());
+        open_netns(|| std::future::ready(told.lock().next().flatten())).await.unwrap().is_some()
+    }
+
+    #[tokio::test]
+    async fn a_sandbox_that_ended_while_its_network_was_opened_is_not_connected_to() {
+        let own = std::process::id();
+        assert!(is_opened([Some(("a", own)), Some(("a", own))]).await);
+        for later in [None, Some(("a", own.wrapping_add(1))), Some(("b", own))] {
+            assert!(!is_opened([Some(("a", own)), later]).await, "{later:?}");
+        }
+        assert!(!is_opened([None, None]).await);
+        // Gone when it is opened, which is no error of this node.
+        assert!(!is_opened([Some(("a", u32::MAX)), None]).await);
     }
 }

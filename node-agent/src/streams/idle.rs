@@ -1,9 +1,9 @@
-//! Notices that nothing was sent for a long time.
+//! Notices that nothing was sent for a long time, and tells when to send heartbeats.
 
 use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use tokio::time::Instant;
+use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use crate::deadline;
 
@@ -33,6 +33,13 @@ impl LastActivity {
             tokio::time::sleep_until(until).await;
         }
     }
+}
+
+/// When to send a client heartbeats: the first time after one interval.
+pub fn heartbeats(interval: Duration) -> Interval {
+    let mut heartbeats = tokio::time::interval_at(deadline::instant_after(Instant::now(), interval), interval);
+    heartbeats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    heartbeats
 }
 
 #[cfg(test)]

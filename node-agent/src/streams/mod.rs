@@ -20,8 +20,8 @@
 //!   and the command that was started for it.
 //!
 //! A session ends when the process or either side's connection ends, after [`IDLE_LIMIT`] without a byte, and when the
-//! agent stops. A command whose client is gone is killed with all that it started, as containerd does it; the main
-//! process of a container goes on.
+//! agent stops. Heartbeats show that a client is gone even while nothing can be read from it. A command whose client is
+//! gone is killed with all that it started, as containerd does it; the main process of a container goes on.
 
 mod command_request;
 mod handshake;
@@ -67,6 +67,10 @@ use crate::runtime::{Error, Process, Runtime, StreamOptions};
 
 /// How long a session may last without a byte in either direction. Source: `--streaming-connection-idle-timeout`.
 const IDLE_LIMIT: Duration = Duration::from_secs(4 * 3600);
+/// Between two heartbeats to a client. While what it sends is held up nothing is read, not even that it is gone; but
+/// what is sent to a client that is gone fails. Heartbeats ask for no answer: it would be held up, too, and the client
+/// with it.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
 
 /// The pods of the node, as far as streams go to them.
 #[async_trait::async_trait]
@@ -124,13 +128,14 @@ pub struct Streams {
     stop: CancellationToken,
     sessions: TaskTracker,
     idle_limit: Duration,
+    heartbeat_interval: Duration,
 }
 
 impl Streams {
     /// `targets` are the pods whose containers `runtime` runs.
     pub fn new(targets: Arc<dyn PodTargets>, runtime: Arc<dyn Runtime>) -> Self {
         let (stop, sessions) = (CancellationToken::new(), TaskTracker::new());
-        Self { targets, runtime, stop, sessions, idle_limit: IDLE_LIMIT }
+        Self { targets, runtime, stop, sessions, idle_limit: IDLE_LIMIT, heartbeat_interval: HEARTBEAT_INTERVAL }
     }
 
     /// The kubelet's paths; they do not authenticate.
@@ -162,7 +167,8 @@ impl Streams {
             return (error.code(), error.to_string()).into_response();
         }
         let (response, upgrade) = handshake.accept(request);
-        let (runtime, stop, idle_limit) = (self.runtime.clone(), self.stop.clone(), self.idle_limit);
+        let (runtime, stop) = (self.runtime.clone(), self.stop.clone());
+        let (idle_limit, heartbeat_interval) = (self.idle_limit, self.heartbeat_interval);
         self.sessions.spawn(async move {
             let upgraded = match stop.run_until_cancelled(upgrade).await {
                 Some(Ok(upgraded)) => upgraded,
@@ -171,7 +177,7 @@ impl Streams {
             };
             let wire = Wire::connect(upgraded, handshake.protocol(), streams);
             let Some(Some(wire)) = stop.run_until_cancelled(wire).await else { return };
-            let session = Session { wire, stop, idle_limit };
+            let session = Session { wire, stop, idle_limit, heartbeat_interval };
             match what {
                 Ok(command) => session.run(command.start(&*runtime, streams).await).await,
                 Err(error) => {
@@ -268,8 +274,9 @@ async fn port_forward(
         Err(error) => return (error.code(), error.to_string()).into_response(),
     };
     let (response, upgrade) = handshake.accept(request);
-    let (activity, idle_limit) = (LastActivity::now(), streams.idle_limit);
-    let to = Forwarding { targets: streams.targets.clone(), namespace, pod, uid, activity };
+    let (activity, idle_limit, heartbeat_interval) =
+        (LastActivity::now(), streams.idle_limit, streams.heartbeat_interval);
+    let to = Forwarding { targets: streams.targets.clone(), namespace, pod, uid, activity, heartbeat_interval };
     let session = async move {
         let upgraded = match upgrade.await {
             Ok(upgraded) => upgraded,
@@ -279,7 +286,8 @@ async fn port_forward(
             match protocol {
                 PortProtocol::Spdy => port_forward_spdy::serve(upgraded, &to).await,
                 PortProtocol::Tunnel => {
-                    port_forward_spdy::serve(Tunnel::new(websocket_wire::server(upgraded).await), &to).await;
+                    let socket = websocket_wire::server(upgraded, websocket_wire::LARGEST_TO_PORTS).await;
+                    port_forward_spdy::serve(Tunnel::new(socket), &to).await;
                 }
                 PortProtocol::WebSocket { base64 } => {
                     port_forward_websocket::serve(upgraded, base64, &ports, &to).await;

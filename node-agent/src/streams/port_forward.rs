@@ -1,7 +1,7 @@
 //! Port-forward: connections from a client to ports of a pod, which are made inside the pod, where `localhost` is its
 //! own.
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt};
@@ -24,6 +24,8 @@ pub struct Forwarding {
     pub uid: String,
     /// Of the session.
     pub activity: LastActivity,
+    /// Between two heartbeats to the client.
+    pub heartbeat_interval: Duration,
 }
 
 /// The way back to the client of one connection.

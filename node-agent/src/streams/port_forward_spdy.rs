@@ -13,19 +13,21 @@ use futures::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    time::Instant,
+    sync::oneshot,
 };
 
 use super::{
+    idle::heartbeats,
     port_forward::{Forwarding, ToClient},
     spdy::{Connection, Gone, Headers, Stream, StreamWriter},
 };
-use crate::deadline;
 
 /// How long the second stream of a connection may be behind the first. Source: `DefaultStreamCreationTimeout`.
 const PAIRED_WITHIN: Duration = Duration::from_secs(30);
 /// Two for each connection.
 const MOST_STREAMS: usize = 2048;
+/// Bytes of a `requestid`: Kubernetes' clients count.
+const LONGEST_REQUEST: usize = 64;
 const KIND: &str = "streamtype";
 
 #[async_trait::async_trait]
@@ -44,7 +46,9 @@ fn port(headers: &Headers) -> Option<u16> {
 }
 
 fn is_known(headers: &Headers) -> bool {
-    port(headers).is_some() && matches!(headers.get(KIND), "data" | "error")
+    port(headers).is_some()
+        && matches!(headers.get(KIND), "data" | "error")
+        && headers.get("requestid").len() <= LONGEST_REQUEST
 }
 
 /// Which connection a stream belongs to. Old clients do not say; their stream for errors comes before its data.
@@ -56,49 +60,61 @@ fn request_of(stream: &Stream) -> String {
     }
 }
 
-/// The first stream of a connection.
-struct Half {
-    stream: Stream,
-    deadline: Instant,
-}
-
 /// Serves a client until it is gone. With this future everything of it is gone.
 pub async fn serve(io: impl AsyncRead + AsyncWrite + Send + 'static, to: &Forwarding) {
-    let Connection { mut incoming, closer: _closer, mut driver } = Connection::new(io, MOST_STREAMS, is_known);
-    let mut halves: HashMap<String, Half> = HashMap::new();
-    let mut connections: FuturesUnordered<BoxFuture<'_, ()>> = FuturesUnordered::new();
+    let Connection { mut incoming, closer, mut driver } = Connection::new(io, MOST_STREAMS, is_known);
+    // Connections that wait for their second stream.
+    let mut unpaired: HashMap<String, oneshot::Sender<Stream>> = HashMap::new();
+    // Each ends with the name of its request.
+    let mut connections: FuturesUnordered<BoxFuture<'_, String>> = FuturesUnordered::new();
+    let mut heartbeats = heartbeats(to.heartbeat_interval);
     loop {
-        let earliest = halves.values().map(|half| half.deadline).min();
-        let expiry = async {
-            match earliest {
-                Some(earliest) => tokio::time::sleep_until(earliest).await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
             () = &mut driver => return,
+            _ = heartbeats.tick() => if closer.heartbeat() == Err(Gone) {
+                return;
+            },
             Some(stream) = incoming.recv() => {
                 let request = request_of(&stream);
-                match halves.remove(&request) {
-                    None => {
-                        let deadline = deadline::instant_after(Instant::now(), PAIRED_WITHIN);
-                        halves.insert(request, Half { stream, deadline });
-                    }
-                    Some(Half { stream: first, .. }) => match (first.headers.get(KIND), stream.headers.get(KIND)) {
-                        ("data", "error") => connections.push(Box::pin(connection(first, stream, to))),
-                        ("error", "data") => connections.push(Box::pin(connection(stream, first, to))),
-                        _ => connections.extend([first, stream].map(|twice| Box::pin(reset(twice.writer)) as _)),
-                    },
+                // Who does not wait any more gives the stream back: it is the first of another connection.
+                let first = match unpaired.remove(&request) {
+                    Some(waiting) => waiting.send(stream).err(),
+                    None => Some(stream),
+                };
+                if let Some(first) = first {
+                    let (to_second, second) = oneshot::channel();
+                    unpaired.insert(request.clone(), to_second);
+                    connections.push(Box::pin(async move {
+                        pair_and_forward(first, second, &request, to).await;
+                        request
+                    }));
                 }
             }
-            Some(()) = connections.next() => {}
-            () = expiry => {
-                let now = Instant::now();
-                for (request, half) in halves.extract_if(|_, half| half.deadline <= now) {
-                    tracing::debug!(request, "a client forwards a port with one stream only");
-                    connections.push(Box::pin(reset(half.stream.writer)));
+            Some(ended) = connections.next() => {
+                if unpaired.get(&ended).is_some_and(oneshot::Sender::is_closed) {
+                    unpaired.remove(&ended);
                 }
             }
+        }
+    }
+}
+
+/// One connection, from its first stream on. Without the second it ends soon, and at once when the client resets it.
+async fn pair_and_forward(first: Stream, second: oneshot::Receiver<Stream>, request: &str, to: &Forwarding) {
+    let second = tokio::select! {
+        () = first.writer.gone() => return,
+        second = tokio::time::timeout(PAIRED_WITHIN, second) => second,
+    };
+    let Ok(Ok(second)) = second else {
+        tracing::debug!(request, "a client forwards a port with one stream only");
+        return reset(first.writer).await;
+    };
+    match (first.headers.get(KIND), second.headers.get(KIND)) {
+        ("data", "error") => connection(first, second, to).await,
+        ("error", "data") => connection(second, first, to).await,
+        _ => {
+            reset(first.writer).await;
+            reset(second.writer).await;
         }
     }
 }

@@ -12,17 +12,19 @@ use futures::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::mpsc,
+    time::Interval,
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_tungstenite::{WebSocketStream, tungstenite::Message};
 
 use super::{
+    idle::heartbeats,
     port_forward::{Forwarding, ToClient},
     spdy::Gone,
-    websocket_wire::{message, server},
+    websocket_wire::{LARGEST_TO_PORTS, QUEUED_PARTS, message, send_in_parts, server},
 };
 
-/// Messages that wait for a connection to take them, and for the client.
+/// Messages that wait for the client.
 const QUEUED: usize = 2;
 /// Ports of a request: a channel's number is a byte.
 const MOST_PORTS: usize = 100;
@@ -76,11 +78,11 @@ pub async fn serve(
     ports: &[u16],
     to: &Forwarding,
 ) {
-    let (to_client, from_client) = server(io).await.split();
+    let (to_client, from_client) = server(io, LARGEST_TO_PORTS).await.split();
     let (messages, to_write) = mpsc::channel(QUEUED);
     let (mut inputs, connections) = (Vec::new(), FuturesUnordered::new());
     for (number, port) in (0u8..).step_by(2).zip(ports) {
-        let (input, from_client) = mpsc::channel(QUEUED);
+        let (input, from_client) = mpsc::channel(QUEUED_PARTS);
         inputs.push(Some(input));
         let channel = |number| Channel { number, base64, messages: messages.clone() };
         let (data, error) = (channel(number), channel(number.saturating_add(1)));
@@ -97,10 +99,13 @@ pub async fn serve(
     }
     drop(messages);
     let forwarding = async {
-        tokio::join!(connections.collect::<()>(), write(to_client, to_write));
+        connections.collect::<()>().await;
+        // All that they have sent is still to be written.
+        std::future::pending().await
     };
     tokio::select! {
         () = read(from_client, base64, inputs) => {}
+        () = write(to_client, to_write, heartbeats(to.heartbeat_interval)) => {}
         () = forwarding => {}
     }
 }
@@ -130,19 +135,25 @@ async fn read<I: AsyncRead + AsyncWrite + Unpin>(
         let input = inputs.get_mut(usize::from(number / 2)).filter(|_| number.is_multiple_of(2));
         if let Some(slot @ Some(_)) = input
             && let Some(input) = slot
-            && input.send(bytes).await.is_err()
+            && !send_in_parts(&bytes, input).await
         {
             *slot = None;
         }
     }
 }
 
-/// Writes messages until no connection has any more, and closes.
+/// Writes messages until no connection has any more, and closes. Sends heartbeats between them.
 async fn write<I: AsyncRead + AsyncWrite + Unpin>(
     mut to: SplitSink<WebSocketStream<I>, Message>,
     mut messages: mpsc::Receiver<Message>,
+    mut heartbeats: Interval,
 ) {
-    while let Some(message) = messages.recv().await {
+    loop {
+        let message = tokio::select! {
+            message = messages.recv() => message,
+            _ = heartbeats.tick() => Some(Message::Pong(Bytes::new())),
+        };
+        let Some(message) = message else { break };
         if let Err(error) = to.send(message).await {
             return tracing::debug!(%error, "a WebSocket to ports broke off");
         }
@@ -172,7 +183,28 @@ impl ToClient for Channel {
 
 #[cfg(test)]
 mod tests {
+    use futures::stream;
+    use tokio_tungstenite::tungstenite::protocol::Role;
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_large_message_waits_in_small_parts_and_one_that_is_too_large_ends_the_session() {
+        let (io, client) = tokio::io::duplex(64 * 1024);
+        let (_, from) = server(io, LARGEST_TO_PORTS).await.split();
+        let mut client = WebSocketStream::from_raw_socket(client, Role::Client, None).await;
+        let (input, parts) = mpsc::channel(QUEUED_PARTS);
+        let reading = tokio::spawn(read(from, false, vec![Some(input)]));
+        let sent = vec![7; 1 << 20];
+        let sending = async {
+            client.send(Message::binary([&[0][..], &sent].concat())).await.unwrap();
+            client.send(Message::binary(vec![0; LARGEST_TO_PORTS + 1])).await.ok();
+        };
+        let parts = ReceiverStream::new(parts).inspect(|part| assert!(part.len() <= 16 * 1024));
+        let ((), got) = tokio::join!(sending, parts.flat_map(stream::iter).collect::<Vec<u8>>());
+        assert!(got == sent, "{} bytes", got.len());
+        reading.await.unwrap();
+    }
 
     #[test]
     fn ports_are_read_from_lists_and_refused_with_the_kubelets_words() {

@@ -10,7 +10,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    idle::LastActivity,
+    idle::{LastActivity, heartbeats},
     outcome::Outcome,
     wire::{ClientGone, OutputStream, OutputWriter, Wire},
 };
@@ -27,6 +27,8 @@ pub struct Session {
     pub stop: CancellationToken,
     /// The longest that it may be silent.
     pub idle_limit: Duration,
+    /// Between two heartbeats to the client.
+    pub heartbeat_interval: Duration,
 }
 
 /// Why the copying ended.
@@ -48,11 +50,11 @@ impl Session {
             Ok(process) => process,
             Err(outcome) => return self.refuse(outcome).await,
         };
-        let Self { wire: Wire { stdin, size, mut reading, mut writer }, stop, idle_limit } = self;
+        let Self { wire: Wire { stdin, size, mut reading, mut writer }, stop, idle_limit, heartbeat_interval } = self;
         let Process { input, output, mut control } = process;
         let activity = LastActivity::now();
         let end = tokio::select! {
-            end = show(output, &mut *writer, &activity) => end,
+            end = show(output, &mut *writer, &activity, heartbeat_interval) => end,
             () = &mut reading => End::Client,
             () = stop.cancelled() => End::Cut("the node agent stops"),
             () = activity.idle_for(idle_limit) => End::Cut("nothing was sent for too long"),
@@ -99,13 +101,23 @@ async fn finish(writer: &mut dyn OutputWriter, reading: impl Future<Output = ()>
     }
 }
 
-/// Sends what the process writes.
+/// Sends what the process writes, and heartbeats.
 async fn show(
     mut output: impl Stream<Item = Result<LogChunk, Error>> + Unpin,
     writer: &mut dyn OutputWriter,
     activity: &LastActivity,
+    heartbeat_interval: Duration,
 ) -> End {
-    while let Some(chunk) = output.next().await {
+    let mut heartbeats = heartbeats(heartbeat_interval);
+    loop {
+        let chunk = tokio::select! {
+            chunk = output.next() => chunk,
+            _ = heartbeats.tick() => match writer.heartbeat().await {
+                Ok(()) => continue,
+                Err(ClientGone) => return End::Client,
+            },
+        };
+        let Some(chunk) = chunk else { return End::Process };
         let written = match chunk {
             Ok(LogChunk::Stdout(bytes)) => writer.write(OutputStream::Stdout, bytes).await,
             Ok(LogChunk::Stderr(bytes)) => writer.write(OutputStream::Stderr, bytes).await,
@@ -116,7 +128,6 @@ async fn show(
         }
         activity.touch();
     }
-    End::Process
 }
 
 /// Gives the process what the client sends. One that reads no more is given no more; the client is not kept waiting.

@@ -169,6 +169,10 @@ impl OutputWriter for SpdyWriter {
         }
     }
 
+    async fn heartbeat(&mut self) -> Result<(), ClientGone> {
+        Ok(self.closer.heartbeat()?)
+    }
+
     async fn finish(&mut self, outcome: &Outcome) -> Result<(), ClientGone> {
         if let (Some(error), Some(message)) = (&self.error, outcome.to_message(self.version)) {
             // Gone alone, it is not missed.

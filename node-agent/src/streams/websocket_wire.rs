@@ -35,16 +35,31 @@ const ERROR: u8 = 3;
 const RESIZE: u8 = 4;
 /// Followed by a channel's number: nothing more comes on it.
 const CLOSE: u8 = 255;
-/// Of a message. Source: `DefaultMaxPayloadBytes` of `golang.org/x/net/websocket`.
-const LARGEST_MESSAGE: usize = 32 << 20;
-/// Messages of standard input that wait for the process to read them, beside the one that it is reading.
-const QUEUED_INPUT: usize = 1;
+/// Of a message to a container: programs send a whole file as one. Source: `DefaultMaxPayloadBytes` of
+/// `golang.org/x/net/websocket`.
+const LARGEST_TO_CONTAINER: usize = 32 << 20;
+/// Of a message to ports. client-go sends 32 KiB, and the Python client 1 MiB.
+pub const LARGEST_TO_PORTS: usize = 4 << 20;
+/// Of a part of a message that waits to be taken.
+const LARGEST_PART: usize = 16 * 1024;
+/// Parts of messages that wait to be taken, by a process or by one connection to a port.
+pub const QUEUED_PARTS: usize = 4;
 
-/// A WebSocket on the server's side, after its handshake.
-pub async fn server<I: AsyncRead + AsyncWrite + Unpin>(io: I) -> WebSocketStream<I> {
-    let config =
-        WebSocketConfig::default().max_message_size(Some(LARGEST_MESSAGE)).max_frame_size(Some(LARGEST_MESSAGE));
+/// A WebSocket on the server's side, after its handshake, with messages of at most `largest` bytes.
+pub async fn server<I: AsyncRead + AsyncWrite + Unpin>(io: I, largest: usize) -> WebSocketStream<I> {
+    let config = WebSocketConfig::default().max_message_size(Some(largest)).max_frame_size(Some(largest));
     WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await
+}
+
+/// Sends the bytes of a message on; false where nobody takes them any more. They go in copies of small parts, so that
+/// what waits is no whole messages, and keeps none.
+pub async fn send_in_parts(bytes: &[u8], to: &mpsc::Sender<Bytes>) -> bool {
+    for part in bytes.chunks(LARGEST_PART) {
+        if to.send(Bytes::copy_from_slice(part)).await.is_err() {
+            return false;
+        }
+    }
+    true
 }
 
 /// Takes up a connection, and tells the client that it stands.
@@ -53,7 +68,7 @@ pub async fn connect<I: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     protocol: ChannelProtocol,
     streams: StreamOptions,
 ) -> Option<Wire> {
-    let (to, from) = server(io).await.split();
+    let (to, from) = server(io, LARGEST_TO_CONTAINER).await.split();
     let mut writer = ChannelWriter { to, protocol, streams };
     // As in Kubernetes, an empty message on the first channel that there is.
     let first = match streams {
@@ -62,7 +77,7 @@ pub async fn connect<I: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
         _ => ERROR,
     };
     writer.send(first, &[]).await.ok()?;
-    let (to_stdin, stdin) = mpsc::channel(QUEUED_INPUT);
+    let (to_stdin, stdin) = mpsc::channel(QUEUED_PARTS);
     let (to_size, size) = watch::channel(None);
     let reader = ChannelReader {
         protocol,
@@ -115,7 +130,9 @@ impl ChannelReader {
             return matches!(message.as_ref(), [STDIN..=RESIZE]);
         }
         let (channel, bytes) = if self.protocol.base64 {
-            match BASE64_STANDARD.decode(&message) {
+            let decoded = BASE64_STANDARD.decode(&message);
+            drop(message);
+            match decoded {
                 Ok(bytes) => (first.wrapping_sub(b'0'), bytes.into()),
                 Err(error) => {
                     tracing::debug!(%error, "a message on a WebSocket to a container is passed over");
@@ -126,8 +143,8 @@ impl ChannelReader {
             (first, message)
         };
         if channel == STDIN {
-            if let Some(stdin) = self.stdin.as_ref().filter(|_| !bytes.is_empty())
-                && stdin.send(bytes).await.is_err()
+            if let Some(stdin) = &self.stdin
+                && !send_in_parts(&bytes, stdin).await
             {
                 self.stdin = None;
             }
@@ -172,6 +189,11 @@ impl<I: AsyncRead + AsyncWrite + Send + Unpin> OutputWriter for ChannelWriter<I>
             OutputStream::Stderr if self.streams.stderr => self.send(STDERR, &bytes).await,
             _ => Ok(()),
         }
+    }
+
+    /// A pong that nobody asked for (RFC 6455, section 5.5.3).
+    async fn heartbeat(&mut self) -> Result<(), ClientGone> {
+        self.to.send(Message::Pong(Bytes::new())).await.map_err(|_| ClientGone)
     }
 
     async fn finish(&mut self, outcome: &Outcome) -> Result<(), ClientGone> {

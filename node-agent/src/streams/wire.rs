@@ -37,6 +37,9 @@ pub trait OutputWriter: Send {
     /// Sends output. Waits where the client is slow; what was not asked for is dropped.
     async fn write(&mut self, stream: OutputStream, bytes: Bytes) -> Result<(), ClientGone>;
 
+    /// Sends what the client passes over: see [`super::HEARTBEAT_INTERVAL`].
+    async fn heartbeat(&mut self) -> Result<(), ClientGone>;
+
     /// Tells how it ended, and that nothing more comes.
     async fn finish(&mut self, outcome: &Outcome) -> Result<(), ClientGone>;
 }

@@ -1,5 +1,5 @@
-//! Connections to an agent: TLS with the API server's own certificate, and an agent's certificate checked against the
-//! CA.
+//! Connections to an agent: TLS with the API server's own certificate, and the agent's checked against the CA: it must
+//! be that of the node.
 
 use std::{
     io,
@@ -22,7 +22,10 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::{
     api::Status,
-    auth::pki::{Authority, Issued},
+    auth::{
+        Identity,
+        pki::{Authority, Issued},
+    },
 };
 
 /// Of a connection on which nothing was sent for a while: a log may be silent for an hour, and its node gone.
@@ -142,8 +145,13 @@ impl Agents {
             let tcp = TcpStream::connect(address).await.map_err(unreachable)?;
             tcp.set_nodelay(true).map_err(unreachable)?;
             SockRef::from(&tcp).set_tcp_keepalive(&KEEPALIVE).map_err(unreachable)?;
+            let untrusted = |source| AgentError::Untrusted { node: node.clone(), address, source };
             let shaken = TlsConnector::from(self.tls.load_full()).connect(ServerName::from(to.ip), tcp).await;
-            shaken.map_err(|source| AgentError::Untrusted { node: node.clone(), address, source })
+            let stream = shaken.map_err(untrusted)?;
+            match stream.get_ref().1.peer_certificates() {
+                Some([leaf, ..]) if node_of(leaf).as_deref() == Some(&*node) => Ok(stream),
+                _ => Err(untrusted(io::Error::other("its certificate is not that of the node"))),
+            }
         };
         let connected = tokio::time::timeout(CONNECT_TIMEOUT, connecting).await;
         connected.map_err(|_| AgentError::TimedOut { node: node.clone(), address })?
@@ -169,6 +177,16 @@ impl Agents {
         let protocol = |source| AgentError::Protocol { node: to.node.clone(), address, source };
         hyper::upgrade::on(answer).await.map(Ok).map_err(protocol)
     }
+}
+
+/// Whose agent shows this certificate. A node says itself where its agent is, and what is sent there is sent as the API
+/// server: at the address of another node or of the API server, it would act with rights that the node does not have.
+fn node_of(certificate: &CertificateDer<'_>) -> Option<String> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    let subject = certificate.subject();
+    let name = subject.iter_common_name().next()?.as_str().ok()?.to_owned();
+    let groups = subject.iter_organization().filter_map(|group| group.as_str().ok()).map(str::to_owned).collect();
+    Identity::authenticated(name, groups).node().map(str::to_owned)
 }
 
 fn client_config(

@@ -67,10 +67,20 @@ impl Lab {
         Self { authority, client: api.client(Identity::control("test")), network, api, _dir: dir }
     }
 
-    /// A TLS server that shows a certificate of `authority` for 127.0.0.1 and insists on one of the cluster's.
-    pub(super) async fn agent(&self, authority: &Authority) -> SocketAddr {
+    /// The agent of a node: a TLS server that shows a certificate of `authority` for 127.0.0.1 and insists on one of
+    /// the cluster's.
+    pub(super) async fn agent(&self, authority: &Authority, node: &str) -> SocketAddr {
+        self.server(authority, &format!("system:node:{node}"), "system:nodes").await
+    }
+
+    async fn server(&self, authority: &Authority, name: &str, group: &str) -> SocketAddr {
         let now = OffsetDateTime::now_utc();
-        let subject = CertificateSubject { addresses: vec![[127, 0, 0, 1].into()], ..CertificateSubject::default() };
+        let subject = CertificateSubject {
+            common_name: name.to_owned(),
+            organization: Some(group.to_owned()),
+            addresses: vec![[127, 0, 0, 1].into()],
+            ..CertificateSubject::default()
+        };
         let issued = authority.issue(&subject, Usage::Server, HOUR, now).unwrap();
         let mut roots = RootCertStore::empty();
         roots.add(self.authority.certificate().clone()).unwrap();
@@ -180,7 +190,7 @@ fn running(containers: &[&str]) -> Value {
 #[tokio::test]
 async fn a_log_comes_from_the_agent_of_the_pods_node() {
     let lab = Lab::new();
-    let address = lab.agent(&lab.authority).await;
+    let address = lab.agent(&lab.authority, "n1").await;
     lab.node_at("n1", address).await;
     lab.create("/api/v1/namespaces", json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "default"}}))
         .await;
@@ -206,7 +216,7 @@ async fn a_log_comes_from_the_agent_of_the_pods_node() {
 #[tokio::test]
 async fn a_nodes_proxy_passes_on_path_and_query_and_never_the_callers_credential() {
     let lab = Lab::new();
-    lab.node_at("n1", lab.agent(&lab.authority).await).await;
+    lab.node_at("n1", lab.agent(&lab.authority, "n1").await).await;
     let mut request = http::Request::post("/api/v1/nodes/n1/proxy/inspect/a%2Fb?x=1").body(Body::from("text")).unwrap();
     request.headers_mut().insert("authorization", "Bearer secret".parse().unwrap());
     let response = lab.api.answer_as(Identity::control("test"), request).await;
@@ -218,7 +228,7 @@ async fn a_nodes_proxy_passes_on_path_and_query_and_never_the_callers_credential
 #[tokio::test]
 async fn what_an_agent_streams_arrives_while_it_still_streams() {
     let lab = Lab::new();
-    lab.node_at("n1", lab.agent(&lab.authority).await).await;
+    lab.node_at("n1", lab.agent(&lab.authority, "n1").await).await;
     let request = http::Request::get("/api/v1/nodes/n1/proxy/endless").body(Body::empty()).unwrap();
     let response = lab.api.answer_as(Identity::control("test"), request).await;
     let mut body = response.into_body();
@@ -229,9 +239,19 @@ async fn what_an_agent_streams_arrives_while_it_still_streams() {
 async fn an_agent_that_is_away_or_false_is_said_to_be() {
     let lab = Lab::new();
     let (other, _) = Authority::create(OffsetDateTime::now_utc()).unwrap();
-    lab.node_at("false", lab.agent(&other).await).await;
+    lab.node_at("false", lab.agent(&other, "false").await).await;
     let (code, text) = lab.get("/api/v1/nodes/false/proxy/").await;
     assert!(code == 502 && text.contains("is not the agent of node"), "{code} {text}");
+
+    // A node that says its agent were at the address of the API server, or of another node's agent.
+    let servers =
+        [("system:kube-apiserver", "system:masters"), ("system:node:n2", "system:nodes"), ("system:node:n1", "others")];
+    for (number, (name, group)) in servers.into_iter().enumerate() {
+        let node = if number == 2 { "n1".to_owned() } else { format!("elsewhere{number}") };
+        lab.node_at(&node, lab.server(&lab.authority, name, group).await).await;
+        let (code, text) = lab.get(&format!("/api/v1/nodes/{node}/proxy/api/v1/secrets")).await;
+        assert!(code == 502 && text.contains("its certificate is not that of the node"), "{name}: {code} {text}");
+    }
 
     // Bound and closed again: nobody listens there.
     let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
@@ -248,7 +268,7 @@ async fn an_agent_that_is_away_or_false_is_said_to_be() {
 #[tokio::test]
 async fn pods_are_reached_through_the_agents_of_their_nodes() {
     let lab = Lab::new();
-    let address = lab.agent(&lab.authority).await;
+    let address = lab.agent(&lab.authority, "n1").await;
     lab.node_at("n1", address).await;
     lab.patch("/api/v1/nodes/n1", json!({"spec": {"podCIDR": "10.244.1.0/24", "podCIDRs": ["10.244.1.0/24"]}})).await;
 

@@ -23,7 +23,7 @@ use tokio_tungstenite::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{aggregation::headers, auth::gate::UpgradedAnswer};
+use crate::{aggregation::headers, auth::gate::UpgradedAnswer, request::ConnectionPlace};
 
 /// How long a client may take to close its side after the log's end.
 const CLOSED_WITHIN: Duration = Duration::from_secs(10);
@@ -44,7 +44,12 @@ pub fn answer(request: Request<Body>, answer: Response) -> Response {
     };
     let accept = derive_accept_key(key.as_bytes());
     let stop = CancellationToken::new();
-    tokio::spawn(stop.clone().run_until_cancelled_owned(send(client, answer.into_body(), protocol.base64)));
+    let place = parts.extensions.remove::<ConnectionPlace>();
+    let sent = stop.clone().run_until_cancelled_owned(send(client, answer.into_body(), protocol.base64));
+    tokio::spawn(async move {
+        let _place = place;
+        sent.await;
+    });
     let mut switched = (StatusCode::SWITCHING_PROTOCOLS, Body::empty()).into_response();
     let headers = switched.headers_mut();
     headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));

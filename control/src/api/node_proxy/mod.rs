@@ -12,6 +12,7 @@ mod log_websocket;
 mod pod_network;
 mod pod_streams;
 mod pod_subnets;
+mod stream_limit;
 #[cfg(test)]
 mod stream_tests;
 mod upgrade;
@@ -37,6 +38,7 @@ use log_options::LogOptions;
 pub use pod_network::PodNetwork;
 use pod_streams::PodStream;
 pub use pod_streams::{is_set, ports};
+use stream_limit::StreamLimit;
 
 /// Port of an agent that has not said otherwise.
 const AGENT_PORT: u16 = 10250;
@@ -45,12 +47,13 @@ const AGENT_PORT: u16 = 10250;
 pub struct NodeProxy {
     store: Arc<dyn Store>,
     agents: Agents,
+    streams: StreamLimit,
 }
 
 impl NodeProxy {
     /// `store` holds the Nodes and Pods that addresses are looked up from.
     pub fn new(store: Arc<dyn Store>, agents: Agents) -> Self {
-        Self { store, agents }
+        Self { store, agents, streams: StreamLimit::default() }
     }
 
     /// Answers a request for a pod's log or a stream to it, or for anything behind `nodes/{name}/proxy`.
@@ -60,7 +63,7 @@ impl NodeProxy {
         if let (Some(stream), Some(namespace), &Method::GET | &Method::POST) =
             (PodStream::of(&path.resource, path.subresource.as_deref()), path.namespace.as_deref(), request.method())
         {
-            return self.pod_stream(stream, namespace, name, &info.query.parameters, request).await;
+            return self.pod_stream(stream, namespace, name, info, request).await;
         }
         match (path.resource.as_str(), path.subresource.as_deref(), path.namespace.as_deref()) {
             ("pods", Some("log"), Some(namespace)) if info.verb == Verb::Get => {
@@ -105,13 +108,14 @@ impl NodeProxy {
         stream: PodStream,
         namespace: &str,
         pod: &str,
-        asked: &[(String, String)],
+        info: &RequestInfo,
         request: Request<Body>,
     ) -> Result<Response, Status> {
         let object: Pod = self.object("pods", &format!("{namespace}/{pod}"), pod)?;
-        let path = stream.path(&object, asked)?;
+        let path = stream.path(&object, &info.query.parameters)?;
         let agent = self.agent_of(pod_streams::node(&object)?, None)?;
-        upgrade::pass_on(&self.agents, &agent, &path, request).await
+        let counted = self.streams.admit(&info.user()?.name)?;
+        upgrade::pass_on(&self.agents, &agent, &path, request, counted).await
     }
 
     /// `node` may carry a scheme and a port, as in `https:NAME:PORT`; `path` is passed on as it came, not decoded: what

@@ -1,6 +1,6 @@
 //! Streams to pods, from a client of the API over HTTP to an agent and back.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
@@ -13,7 +13,10 @@ use http_body_util::BodyExt;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::TokioIo;
 use serde_json::json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    sync::Semaphore,
+};
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{Message, protocol::Role},
@@ -21,13 +24,17 @@ use tokio_tungstenite::{
 use tokio_util::sync::CancellationToken;
 
 use super::agent_tests::Lab;
-use crate::auth::{
-    Identity,
-    client_certificate::CertificateIdentity,
-    gate::{ConnectionCertificate, Gate},
+use crate::{
+    auth::{
+        Identity,
+        client_certificate::CertificateIdentity,
+        gate::{ConnectionCertificate, Gate},
+    },
+    request::ConnectionPlace,
 };
 
-/// The agent's answer: switches to a protocol that says what was asked, and then sends back what it gets.
+/// The agent's answer: switches to a protocol that says what was asked, and then sends back what it gets; `deaf` reads
+/// nothing, and sends heartbeats.
 pub async fn exec(Path(container): Path<String>, request: Request) -> Response {
     if container == "stopped" {
         return (StatusCode::INTERNAL_SERVER_ERROR, "container not found (\"stopped\")").into_response();
@@ -37,6 +44,12 @@ pub async fn exec(Path(container): Path<String>, request: Request) -> Response {
     tokio::spawn(async move {
         let mut upgraded = TokioIo::new(hyper::upgrade::on(request).await.unwrap());
         upgraded.write_all(asked.as_bytes()).await.unwrap();
+        if container == "deaf" {
+            while upgraded.write_all(b".").await.is_ok() && upgraded.flush().await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            return;
+        }
         let (mut from, mut to) = tokio::io::split(upgraded);
         tokio::io::copy(&mut from, &mut to).await.ok();
         to.shutdown().await.ok();
@@ -45,29 +58,42 @@ pub async fn exec(Path(container): Path<String>, request: Request) -> Response {
     (StatusCode::SWITCHING_PROTOCOLS, headers, Body::empty()).into_response()
 }
 
-/// A node with an agent, and a pod on it with the containers `c` and `stopped`.
+/// A node with an agent, and a pod on it with the containers `c`, `stopped` and `deaf`.
 async fn lab() -> Lab {
     let lab = Lab::new();
-    let address = lab.agent(&lab.authority).await;
+    let address = lab.agent(&lab.authority, "n1").await;
     lab.node_at("n1", address).await;
     lab.create("/api/v1/namespaces", json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "default"}}))
         .await;
     let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}});
     lab.create("/api/v1/namespaces/default/serviceaccounts", account).await;
-    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web"}, "spec": {"nodeName": "n1",
-        "containers": [{"name": "c", "image": "i"}, {"name": "stopped", "image": "i"}]}});
+    let containers = ["c", "stopped", "deaf"].map(|name| json!({"name": name, "image": "i"}));
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web"},
+        "spec": {"nodeName": "n1", "containers": containers}});
     lab.create("/api/v1/namespaces/default/pods", pod).await;
     lab
 }
 
 /// Sends a request of `identity` over a connection, which may switch protocols, through all that is before the API.
 async fn ask(lab: &Lab, identity: Identity, request: http::Request<Body>) -> Response<Incoming> {
+    ask_in(&Arc::new(Semaphore::new(1)), lab, identity, request).await
+}
+
+/// The same; the connection has one of the `places` that a listener has.
+async fn ask_in(
+    places: &Arc<Semaphore>,
+    lab: &Lab,
+    identity: Identity,
+    request: http::Request<Body>,
+) -> Response<Incoming> {
     let (server, client) = tokio::io::duplex(4096);
     let api = &lab.api;
     let (metrics, closing) = (api.metrics().requests().clone(), CancellationToken::new());
     let gate = Gate::new(Arc::new(api.clone()), api.authorizer().clone(), metrics, closing);
     let shown: Arc<ConnectionCertificate> = Arc::new(Some(Ok(CertificateIdentity { identity, not_after: i64::MAX })));
-    let service = service_fn(move |request: Request<Incoming>| {
+    let place = ConnectionPlace(Arc::new(places.clone().acquire_owned().await.unwrap()));
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(place.clone());
         let answer = gate.clone().answer(request.map(Body::new), shown.clone());
         async move { Ok::<_, std::convert::Infallible>(answer.await) }
     });
@@ -112,6 +138,30 @@ async fn bytes_go_to_the_agent_and_back_in_the_protocol_that_the_client_asked_fo
 }
 
 #[tokio::test]
+async fn a_stream_keeps_its_connections_place_until_it_has_ended() {
+    let (lab, places) = (lab().await, Arc::new(Semaphore::new(1)));
+    let request = upgrade("GET", "exec?container=c&command=cat&stdin=true&stdout=true");
+    let response = ask_in(&places, &lab, Identity::control("test"), request).await;
+    let mut stream = TokioIo::new(hyper::upgrade::on(response).await.unwrap());
+    stream.read_u8().await.unwrap();
+    assert_eq!(places.available_permits(), 0);
+    drop(stream);
+    drop(tokio::time::timeout(Duration::from_secs(30), places.acquire()).await.expect("it ends").unwrap());
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_while_the_agent_reads_nothing_is_noticed() {
+    let (lab, places) = (lab().await, Arc::new(Semaphore::new(1)));
+    let request = upgrade("GET", "exec?container=deaf&command=cat&stdin=true&stdout=true");
+    let response = ask_in(&places, &lab, Identity::control("test"), request).await;
+    let mut stream = TokioIo::new(hyper::upgrade::on(response).await.unwrap());
+    let held_up = Duration::from_millis(300);
+    while tokio::time::timeout(held_up, stream.write_all(&[0; 4096])).await.is_ok() {}
+    drop(stream);
+    drop(tokio::time::timeout(Duration::from_secs(30), places.acquire()).await.expect("it ends").unwrap());
+}
+
+#[tokio::test]
 async fn a_log_goes_over_a_websocket_where_the_client_asks_for_one() {
     let lab = lab().await;
     let status = json!({"status": {"containerStatuses": [{"name": "c", "image": "i", "imageID": "", "ready": true,
@@ -148,7 +198,7 @@ async fn what_the_agent_refuses_comes_as_it_is_and_what_is_no_stream_with_kubern
     let refused = ask(upgrade("POST", "exec?container=stopped&stdout=1")).await;
     assert_eq!(refused, (500, "container not found (\"stopped\")".to_owned()));
     let (code, text) = ask(upgrade("POST", "exec?stdout=1")).await;
-    assert!(code == 400 && text.contains("choose one of: [c stopped]"), "{code} {text}");
+    assert!(code == 400 && text.contains("choose one of: [c stopped deaf]"), "{code} {text}");
     let mut request = upgrade("GET", "exec?container=c&stdout=1");
     request.headers_mut().remove(header::UPGRADE);
     let (code, text) = ask(request).await;

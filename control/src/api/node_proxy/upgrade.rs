@@ -9,10 +9,12 @@ use tokio_util::sync::CancellationToken;
 use super::{
     agent::{AgentAddress, Agents},
     refused,
+    stream_limit::CountedStream,
 };
 use crate::{
     aggregation::{headers, splice},
     auth::gate::UpgradedAnswer,
+    request::ConnectionPlace,
     status::Status,
 };
 
@@ -27,18 +29,21 @@ const PASSED_ON: [HeaderName; 7] = [
     header::USER_AGENT,
 ];
 
-/// Asks the agent for `path` in the client's protocol. What the agent refuses, the client gets as it is.
+/// Asks the agent for `path` in the client's protocol. What the agent refuses, the client gets as it is. `counted` is
+/// dropped when the stream has ended.
 pub async fn pass_on(
     agents: &Agents,
     to: &AgentAddress,
     path: &str,
     request: Request<Body>,
+    counted: CountedStream,
 ) -> Result<Response, Status> {
     let (mut parts, _) = request.into_parts();
     let (Some(protocol), Some(client)) = (headers::upgrade(&parts.headers), parts.extensions.remove::<OnUpgrade>())
     else {
         return Err(Status::bad_request("Upgrade request required"));
     };
+    let place = parts.extensions.remove::<ConnectionPlace>();
     headers::drop_credentials(&mut parts.headers);
     let mut asked = Request::builder()
         .method(parts.method)
@@ -61,7 +66,11 @@ pub async fn pass_on(
     }
     let stop = CancellationToken::new();
     let agent = hyper::upgrade::on(&mut answer);
-    tokio::spawn(splice::splice(client, agent, stop.clone()));
+    let spliced = splice::splice(client, agent, stop.clone());
+    tokio::spawn(async move {
+        let _held = (counted, place);
+        spliced.await;
+    });
     let mut answer = answer.map(|_| Body::empty());
     answer.extensions_mut().insert(UpgradedAnswer(stop));
     Ok(answer)

@@ -19,7 +19,10 @@ use futures::{FutureExt, StreamExt, future::BoxFuture};
 use parking_lot::Mutex;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    sync::{
+        OwnedSemaphorePermit, Semaphore,
+        mpsc::{self, error::TrySendError},
+    },
 };
 use tokio_util::{
     codec::{Encoder, FramedRead},
@@ -39,12 +42,16 @@ const QUEUED_OF_CONNECTION: usize = 512;
 const QUEUED_TO_CLIENT: usize = 8;
 /// Streams that wait for the connection's owner to take them.
 const QUEUED_STREAMS: usize = 8;
+/// A heartbeat is the answer to a ping that the client never sent, which it passes over.
+const HEARTBEAT: Frame = Frame::Ping(u32::MAX);
+/// Headers that are kept. Source: `StreamType` and the others of `k8s.io/api/core/v1`.
+const KEPT_HEADERS: [&str; 3] = ["streamtype", "port", "requestid"];
 
 /// A client's connection.
 pub struct Connection {
     /// Streams that the client opens.
     pub incoming: mpsc::Receiver<Stream>,
-    /// Writes on the connection itself.
+    /// Writes on the connection itself, rather than on a stream.
     pub closer: Closer,
     /// Does all the work: to be awaited beside what uses the streams. Ends once the client is gone, or has broken the
     /// protocol.
@@ -55,7 +62,7 @@ pub struct Connection {
 pub struct Stream {
     /// Its number.
     pub id: StreamId,
-    /// What the client opened it with.
+    /// What the client opened it with, as far as it matters here.
     pub headers: Headers,
     /// What the client sends.
     pub reader: StreamReader,
@@ -96,7 +103,7 @@ pub struct Gone;
 
 impl Connection {
     /// Speaks SPDY over `io`. Streams whose headers `accepts` does not take are reset, and so are those beyond
-    /// `most_streams` at a time.
+    /// `most_streams` at a time; one counts until its halves are dropped, whether or not the client has reset it.
     pub fn new(
         io: impl AsyncRead + AsyncWrite + Send + 'static,
         most_streams: usize,
@@ -138,12 +145,20 @@ fn ended(read: Result<(), FrameError>) {
     }
 }
 
-/// Ends a connection from this side.
+/// Ends a connection from this side, or finds that it has ended.
 pub struct Closer {
     frames: mpsc::Sender<Frame>,
 }
 
 impl Closer {
+    /// Sends a heartbeat, unless other frames wait to be sent. Where the client is gone, that ends the driver.
+    pub fn heartbeat(&self) -> Result<(), Gone> {
+        match self.frames.try_send(HEARTBEAT) {
+            Ok(()) | Err(TrySendError::Full(_)) => Ok(()),
+            Err(TrySendError::Closed(_)) => Err(Gone),
+        }
+    }
+
     /// Says that nothing more comes, behind all that was sent before. The driver ends when the client closes, too.
     pub async fn close(&self) -> Result<(), Gone> {
         self.frames.send(Frame::GoAway { last: 0 }).await.map_err(|_| Gone)
@@ -173,7 +188,7 @@ struct Table {
 }
 
 struct Entry {
-    /// Dropped with the client's last byte.
+    /// Dropped with the client's last byte, and with its reset.
     chunks: Option<mpsc::Sender<Chunk>>,
     reset: CancellationToken,
 }
@@ -211,7 +226,8 @@ impl Reading {
                 Frame::SynStream { stream, fin, headers } => self.open(stream, fin, headers).await,
                 Frame::Data { stream, fin, bytes } => self.data(stream, fin, bytes).await,
                 Frame::RstStream { stream, .. } => {
-                    if let Some(entry) = self.table.streams.lock().remove(&stream) {
+                    if let Some(entry) = self.table.streams.lock().get_mut(&stream) {
+                        entry.chunks = None;
                         entry.reset.cancel();
                     }
                 }
@@ -229,7 +245,8 @@ impl Reading {
         self.frames.send(frame).await.ok();
     }
 
-    async fn open(&mut self, id: StreamId, fin: bool, headers: Headers) {
+    async fn open(&mut self, id: StreamId, fin: bool, mut headers: Headers) {
+        headers.retain(&KEPT_HEADERS);
         let is_full = self.table.streams.lock().len() >= self.most_streams;
         let refusal = match () {
             () if id.is_multiple_of(2) || id <= self.last => Some(ResetStatus::PROTOCOL_ERROR),

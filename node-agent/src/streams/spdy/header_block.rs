@@ -18,18 +18,28 @@ pub enum HeaderError {
     /// Kubernetes' clients send some hundred bytes.
     #[error("a header block has more than {LARGEST} bytes")]
     TooLarge,
+    /// Kubernetes' clients send three. Empty ones cost little on the wire, and much more here.
+    #[error("a header block has more than {MOST} headers")]
+    TooMany,
     /// A length points behind its end, or text is no UTF-8.
     #[error("a header block is malformed")]
     Malformed,
 }
 
 /// Of a block, when it is decompressed.
-const LARGEST: usize = 32 * 1024;
+const LARGEST: usize = 4 * 1024;
+/// Headers of a block.
+const MOST: u32 = 16;
 
 impl Headers {
     /// The first value of a header, whose name is given in lower case; empty where there is none.
     pub fn get(&self, name: &str) -> &str {
         self.0.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str()).unwrap_or_default()
+    }
+
+    /// Forgets all headers but these.
+    pub fn retain(&mut self, names: &[&str]) {
+        self.0.retain(|(name, _)| names.contains(&name.as_str()));
     }
 
     /// The count of headers, then each name and value behind its length.
@@ -47,16 +57,13 @@ impl Headers {
         block
     }
 
-    fn of_block(mut block: &[u8]) -> Option<Self> {
-        let count = u32_at(&mut block)?;
-        let mut headers = Vec::new();
-        for _ in 0..count {
-            let name = text_at(&mut block)?.to_ascii_lowercase();
-            // Several values of one name stand behind each other, with a NUL between them: the first counts here.
-            let value = text_at(&mut block)?.split('\0').next().unwrap_or_default().to_owned();
-            headers.push((name, value));
+    fn of_block(mut block: &[u8]) -> Result<Self, HeaderError> {
+        let count = u32_at(&mut block).ok_or(HeaderError::Malformed)?;
+        if count > MOST {
+            return Err(HeaderError::TooMany);
         }
-        Some(Self(headers))
+        let headers = (0..count).map(|_| header_at(&mut block)).collect::<Option<_>>();
+        headers.map(Self).ok_or(HeaderError::Malformed)
     }
 }
 
@@ -64,6 +71,13 @@ impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Headers {
     fn from_iter<T: IntoIterator<Item = (N, V)>>(headers: T) -> Self {
         Self(headers.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
     }
+}
+
+fn header_at(block: &mut &[u8]) -> Option<(String, String)> {
+    let name = text_at(block)?.to_ascii_lowercase();
+    // Several values of one name stand behind each other, with a NUL between them: the first counts here.
+    let value = text_at(block)?.split('\0').next().unwrap_or_default().to_owned();
+    Some((name, value))
 }
 
 fn u32_at(block: &mut &[u8]) -> Option<u32> {
@@ -119,7 +133,7 @@ impl HeaderDecoder {
         if !block.is_empty() {
             return Err(HeaderError::Compression);
         }
-        Headers::of_block(&plain).ok_or(HeaderError::Malformed)
+        Headers::of_block(&plain)
     }
 }
 
@@ -216,7 +230,7 @@ mod tests {
     #[test]
     fn blocks_follow_each_other_in_one_stream() {
         let (mut encoder, mut decoder) = (HeaderEncoder::default(), HeaderDecoder::default());
-        let long = "x".repeat(20_000);
+        let long = "x".repeat(4000);
         for pairs in [&[("streamtype", "data"), ("port", "80")][..], &[], &[("a", &long)], &[("streamtype", "error")]] {
             let block = encoder.encode(&headers(pairs));
             assert_eq!(decoder.decode(&block).unwrap(), headers(pairs));
@@ -233,9 +247,18 @@ mod tests {
 
     #[test]
     fn lengths_that_lie_are_refused() {
-        for block in [&[0, 0, 0, 1][..], &[0xff; 4], &[0, 0, 0, 1, 0, 0, 0, 9, b'a'], &[]] {
-            assert_eq!(Headers::of_block(block), None, "{block:?}");
+        for block in [&[0, 0, 0, 1][..], &[0, 0, 0, 1, 0, 0, 0, 9, b'a'], &[]] {
+            assert_eq!(Headers::of_block(block), Err(HeaderError::Malformed), "{block:?}");
         }
+    }
+
+    #[test]
+    fn a_block_of_many_empty_headers_is_refused_before_they_are_made() {
+        let empty = |count: usize| std::iter::repeat_n(("", ""), count).collect::<Headers>();
+        let decode = |headers| HeaderDecoder::default().decode(&HeaderEncoder::default().encode(&headers));
+        assert_eq!(decode(empty(16)), Ok(empty(16)));
+        assert_eq!(decode(empty(17)), Err(HeaderError::TooMany));
+        assert_eq!(Headers::of_block(&[0xff; 4]), Err(HeaderError::TooMany));
     }
 
     #[test]

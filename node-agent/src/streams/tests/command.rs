@@ -6,7 +6,7 @@ use futures::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio_tungstenite::{WebSocketStream, tungstenite::Message};
 
-use super::lab::{Connection, Lab, PATIENCE, websocket_request};
+use super::lab::{Connection, Lab, PATIENCE, send_until_held_up, websocket_request};
 use crate::runtime::TerminalSize;
 
 const V5: &str = "v5.channel.k8s.io";
@@ -114,6 +114,24 @@ async fn a_command_whose_client_is_gone_is_killed() {
         lab.wait_for_nothing_left().await;
     }
     assert_eq!(lab.runtime.processes.killed(), 3);
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_while_its_input_is_held_up_is_noticed() {
+    let lab = Lab::with_heartbeat_interval(Duration::from_millis(20)).await;
+    let path = "/exec/default/web/c?command=hang&input=1&output=1";
+    let mut socket = lab.websocket(path, V5).await;
+    send_until_held_up(async || send(&mut socket, &[0; 100_000]).await).await;
+    drop(socket);
+    lab.wait_for_nothing_left().await;
+    let mut client = lab.spdy(path, "v4.channel.k8s.io").await;
+    for (number, kind) in [(1, "error"), (3, "stdin"), (5, "stdout")] {
+        client.send_open(number, &[("streamtype", kind)]).await;
+    }
+    send_until_held_up(async || client.write(3, vec![0; 100_000]).await).await;
+    drop(client);
+    lab.wait_for_nothing_left().await;
+    assert_eq!(lab.runtime.processes.killed(), 2);
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::{WebSocketStream, tungstenite::protocol::Role};
 
-use super::super::{ConnectError, ContainerTarget, IDLE_LIMIT, PodTargets, Streams, TargetError, connect};
+use super::super::{ConnectError, ContainerTarget, PodTargets, Streams, TargetError, connect};
 use crate::runtime::fake::FakeRuntime;
 
 /// What tests wait for at most.
@@ -56,12 +56,20 @@ pub type Connection = TokioIo<Upgraded>;
 
 impl Lab {
     pub async fn new() -> Self {
-        Self::with_idle_limit(IDLE_LIMIT).await
+        Self::with(|streams| streams).await
     }
 
     pub async fn with_idle_limit(idle_limit: Duration) -> Self {
+        Self::with(|streams| Streams { idle_limit, ..streams }).await
+    }
+
+    pub async fn with_heartbeat_interval(heartbeat_interval: Duration) -> Self {
+        Self::with(|streams| Streams { heartbeat_interval, ..streams }).await
+    }
+
+    async fn with(change: impl FnOnce(Streams) -> Streams) -> Self {
         let runtime = Arc::new(FakeRuntime::default());
-        let streams = Streams { idle_limit, ..Streams::new(Arc::new(OnePod), runtime.clone()) };
+        let streams = change(Streams::new(Arc::new(OnePod), runtime.clone()));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let router = streams.router();
@@ -111,6 +119,11 @@ impl Lab {
         };
         tokio::time::timeout(PATIENCE, gone).await.expect("sessions and processes end");
     }
+}
+
+/// Sends until nothing goes any more.
+pub async fn send_until_held_up(mut send: impl AsyncFnMut()) {
+    while tokio::time::timeout(Duration::from_millis(300), send()).await.is_ok() {}
 }
 
 pub fn websocket_request(path: &str, protocol: &str) -> Request<Body> {

@@ -1,5 +1,7 @@
 //! Port-forward in all its protocols.
 
+use std::time::Duration;
+
 use futures::{SinkExt, StreamExt};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -15,7 +17,7 @@ use super::{
         },
         tunnel::Tunnel,
     },
-    lab::{Lab, PATIENCE, spdy_request, websocket_request},
+    lab::{Lab, PATIENCE, send_until_held_up, spdy_request, websocket_request},
 };
 
 const PATH: &str = "/portForward/default/web";
@@ -116,6 +118,21 @@ async fn a_reset_closes_the_connection_to_the_pod() {
 }
 
 #[tokio::test]
+async fn streams_that_are_reset_before_they_are_paired_are_forgotten_at_once() {
+    let (lab, port) = (Lab::new().await, echo().await);
+    let mut client = lab.spdy(PATH, SPDY).await;
+    // More than there may be at a time.
+    for stream in (1..6000).step_by(2) {
+        let request = stream.to_string();
+        client.open(stream, &[("streamtype", "error"), ("port", "80"), ("requestid", &request)]).await;
+        client.send(Frame::RstStream { stream, status: ResetStatus::CANCEL }).await;
+    }
+    open_pair(&mut client, 7001, port, "0").await;
+    client.write(7003, "x").await;
+    while !matches!(client.next().await.unwrap(), Frame::Data { stream: 7003, bytes, .. } if bytes == "x") {}
+}
+
+#[tokio::test]
 async fn the_end_of_a_client_closes_its_connections() {
     let lab = Lab::new().await;
     let pod = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -129,14 +146,36 @@ async fn the_end_of_a_client_closes_its_connections() {
 }
 
 #[tokio::test]
+async fn a_client_that_goes_away_while_the_pod_reads_nothing_is_noticed() {
+    let lab = Lab::with_heartbeat_interval(Duration::from_millis(20)).await;
+    let pod = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = pod.local_addr().unwrap().port();
+    let mut client = lab.spdy(PATH, SPDY).await;
+    for (stream, kind) in [(1, "error"), (3, "data")] {
+        client.send_open(stream, &[("streamtype", kind), ("port", &port.to_string()), ("requestid", "0")]).await;
+    }
+    let _accepted = pod.accept().await.unwrap();
+    send_until_held_up(async || client.write(3, vec![0; 100_000]).await).await;
+    drop(client);
+    lab.wait_for_nothing_left().await;
+    let mut socket = lab.websocket(&format!("{PATH}?port={port}"), "v4.channel.k8s.io").await;
+    let _accepted = pod.accept().await.unwrap();
+    send_until_held_up(async || socket.send(Message::binary(vec![0; 100_000])).await.unwrap()).await;
+    drop(socket);
+    lab.wait_for_nothing_left().await;
+}
+
+#[tokio::test]
 async fn streams_without_a_port_or_a_kind_are_reset() {
     let lab = Lab::new().await;
     let mut client = lab.spdy(PATH, SPDY).await;
+    let long = "1".repeat(65);
     for (number, headers) in (1u32..).step_by(2).zip([
         &[("streamtype", "data")][..],
         &[("streamtype", "data"), ("port", "0")],
         &[("streamtype", "data"), ("port", "70000")],
         &[("streamtype", "stdin"), ("port", "80")],
+        &[("streamtype", "data"), ("port", "80"), ("requestid", &long)],
     ]) {
         client.send_open(number, headers).await;
         let reset = Frame::RstStream { stream: number, status: ResetStatus::CANCEL };

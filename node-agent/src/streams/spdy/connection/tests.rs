@@ -67,6 +67,23 @@ async fn streams_that_are_false_or_too_many_are_reset() {
 }
 
 #[tokio::test]
+async fn a_stream_that_was_reset_counts_until_it_is_dropped_and_keeps_no_headers_that_nobody_reads() {
+    let (Connection { mut incoming, closer: _closer, driver }, mut client) = connected(2);
+    tokio::spawn(driver);
+    client.open(1, HEADERS).await;
+    client.open(3, &[("streamtype", "data"), ("other", "x"), ("requestid", "7")]).await;
+    let (one, three) = (incoming.recv().await.unwrap(), incoming.recv().await.unwrap());
+    assert_eq!(three.headers, [("streamtype", "data"), ("requestid", "7")].into_iter().collect());
+    client.send(Frame::RstStream { stream: 1, status: ResetStatus::CANCEL }).await;
+    one.writer.gone().await;
+    client.send_open(5, HEADERS).await;
+    let refused = Frame::RstStream { stream: 5, status: ResetStatus::REFUSED_STREAM };
+    assert_eq!(client.next().await, Some(refused));
+    drop(one);
+    client.open(7, HEADERS).await;
+}
+
+#[tokio::test]
 async fn a_reset_ends_both_halves_and_nothing_else() {
     let (Connection { mut incoming, closer: _closer, driver }, mut client) = connected(10);
     let driver = tokio::spawn(driver);

@@ -1,0 +1,82 @@
+//! How many streams to pods each user may hold: they last for hours, and each takes a connection of those that the
+//! listener has.
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::Arc,
+};
+
+use parking_lot::Mutex;
+
+use crate::status::Status;
+
+/// Streams of one user at a time: what a tool that runs commands in a thousand pods at once needs.
+const MOST_OF_ONE_USER: usize = 1024;
+
+/// Counts the streams of each user. Clones share the counts.
+#[derive(Clone, Debug)]
+pub struct StreamLimit {
+    most: usize,
+    held: Arc<Mutex<HashMap<String, usize>>>,
+}
+
+/// A stream that is counted until this is dropped.
+#[derive(Debug)]
+pub struct CountedStream {
+    user: String,
+    held: Arc<Mutex<HashMap<String, usize>>>,
+}
+
+impl Default for StreamLimit {
+    fn default() -> Self {
+        Self::new(MOST_OF_ONE_USER)
+    }
+}
+
+impl StreamLimit {
+    /// At most so many of each user.
+    pub fn new(most: usize) -> Self {
+        Self { most, held: Arc::default() }
+    }
+
+    /// Counts one more stream of a user; 429 where there are too many.
+    pub fn admit(&self, user: &str) -> Result<CountedStream, Status> {
+        let mut held = self.held.lock();
+        let count = held.get(user).copied().unwrap_or_default();
+        if count >= self.most {
+            let message = format!("user {user:?} has {count} streams to pods already");
+            return Err(Status::too_many_requests(&message, 1, "TooManyStreams", "too many streams of one user"));
+        }
+        held.insert(user.to_owned(), count.saturating_add(1));
+        Ok(CountedStream { user: user.to_owned(), held: self.held.clone() })
+    }
+}
+
+impl Drop for CountedStream {
+    fn drop(&mut self) {
+        if let Entry::Occupied(mut held) = self.held.lock().entry(std::mem::take(&mut self.user)) {
+            match held.get().saturating_sub(1) {
+                0 => drop(held.remove()),
+                left => *held.get_mut() = left,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_user_has_a_limit_of_their_own_and_what_ended_counts_no_more() {
+        let limit = StreamLimit::new(2);
+        let held = [limit.admit("joe").unwrap(), limit.admit("joe").unwrap()];
+        let refused = limit.admit("joe").unwrap_err();
+        assert_eq!((refused.code, refused.message.as_str()), (429, "user \"joe\" has 2 streams to pods already"));
+        let other = limit.admit("ann").unwrap();
+        drop(held);
+        let again = limit.admit("joe").unwrap();
+        drop((other, again));
+        assert!(limit.held.lock().is_empty());
+    }
+}
