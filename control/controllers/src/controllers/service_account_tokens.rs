@@ -7,6 +7,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use fairlead_client::Api;
+use fairlead_kinds::kinds::names;
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use kube::{
     Client,
@@ -85,6 +86,11 @@ fn annotation<'a>(secret: &'a Secret, name: &str) -> &'a str {
     secret.metadata.annotations.as_ref().and_then(|all| all.get(name)).map_or("", String::as_str)
 }
 
+/// Whether an account can have this name, which anyone wrote who may write Secrets.
+fn is_account_name(name: &str) -> bool {
+    names::subdomain(name).is_empty()
+}
+
 /// What has to be done to a Secret.
 #[derive(Debug, PartialEq, Eq)]
 enum Step {
@@ -135,6 +141,8 @@ impl Controller {
         // It may be newer than what is known here.
         let account = match self.accounts.get(&Key::new(&key.namespace, name)) {
             Some(account) => Some(account),
+            // No account has such a name, and it must not become part of a path.
+            None if !is_account_name(name) => None,
             None => {
                 self.accounts_of(key).get_opt(name).await.map_err(Failure::request("read an account"))?.map(Arc::new)
             }
@@ -238,6 +246,14 @@ mod tests {
         assert_eq!(plan(&secret("u", filled.clone()), Some(&account), "another"), fill(true, false, false));
         assert_eq!(plan(&secret("other", filled.clone()), Some(&account), "ca"), Step::Delete);
         assert_eq!(plan(&secret("", filled), None, "ca"), Step::Delete);
+    }
+
+    #[test]
+    fn only_names_that_an_account_can_have_are_asked_for() {
+        assert!(is_account_name("robot") && is_account_name("robot.a-1"));
+        for name in ["", "a/b", "../../pods", "a?watch=true", "a b", "a%2fb", "Robot", ".."] {
+            assert!(!is_account_name(name), "{name:?}");
+        }
     }
 
     #[test]
