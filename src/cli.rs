@@ -47,6 +47,10 @@ enum Verb {
     Delete(verbs::delete::Delete),
     #[command(visible_alias = "log")]
     Logs(verbs::logs::Logs),
+    Exec(verbs::exec::Exec),
+    Attach(verbs::attach::Attach),
+    PortForward(verbs::port_forward::PortForward),
+    Cp(verbs::cp::Cp),
     #[command(subcommand)]
     Inspect(verbs::inspect::Inspect),
     Create(Box<verbs::create::Create>),
@@ -89,6 +93,10 @@ impl Invocation {
             Verb::Describe(verb) => verb.run().await,
             Verb::Delete(verb) => verb.run().await,
             Verb::Logs(verb) => verb.run().await,
+            Verb::Exec(verb) => verb.run().await,
+            Verb::Attach(verb) => verb.run().await,
+            Verb::PortForward(verb) => verb.run().await,
+            Verb::Cp(verb) => verb.run().await,
             Verb::Inspect(verb) => verb.run().await,
             Verb::Create(verb) => verb.run().await,
             Verb::Run(verb) => verb.run().await,

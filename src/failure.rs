@@ -27,8 +27,20 @@ impl ErrorWithHint {
     }
 }
 
+/// A command in a container ended with an exit code that is not 0, which is this program's, too.
+#[derive(Debug, thiserror::Error)]
+#[error("command terminated with exit code {code}")]
+pub struct CommandEnded {
+    /// 1 to 255.
+    pub code: u8,
+}
+
 /// Prints `error` on standard error and returns the exit code.
 pub fn report(error: &anyhow::Error) -> ExitCode {
+    if let Some(ended) = error.downcast_ref::<CommandEnded>() {
+        eprintln!("{ended}");
+        return ExitCode::from(ended.code);
+    }
     if error.downcast_ref::<AlreadyReported>().is_none() {
         eprintln!("{}", describe(error));
     }

@@ -12,6 +12,7 @@ mod refusal;
 mod request;
 mod resource;
 mod selection;
+mod stream;
 mod watch;
 
 pub use connect::{ConnectArgs, connect};
@@ -20,4 +21,5 @@ pub use refusal::ApiError;
 pub use request::{Cluster, PatchType, TABLE};
 pub use resource::{ResourceType, Resources};
 pub use selection::{select, select_one};
+pub use stream::Socket;
 pub use watch::{Representation, Scope, Watch, WatchChange, until};

@@ -179,21 +179,27 @@ impl Cluster {
         body: Option<(&str, &Value)>,
     ) -> anyhow::Result<Response<Body>> {
         let mut request = Request::builder().method(method).uri(path).header(header::ACCEPT, accept);
-        request = request.header(header::USER_AGENT, USER_AGENT);
         let mut content = Vec::new();
         if let Some((content_type, value)) = body {
             request = request.header(header::CONTENT_TYPE, content_type);
             content = serde_json::to_vec(value).context("cannot encode the request")?;
         }
         let request = request.body(Body::from(content)).context("cannot form the request")?;
-        let response = self.client.send(request).await.map_err(|error| self.failed(error))?;
-        show_warnings(&self.warned, &response);
+        let response = self.answer(request).await?;
         let code = response.status().as_u16();
         if response.status().is_success() {
             return Ok(response);
         }
         let bytes = response.into_body().collect_bytes().await.context("the answer broke off")?;
         Err(ApiError::from_body(code, &bytes).into())
+    }
+
+    /// The answer to a request, whatever it is.
+    pub(super) async fn answer(&self, mut request: Request<Body>) -> anyhow::Result<Response<Body>> {
+        request.headers_mut().insert(header::USER_AGENT, http::HeaderValue::from_static(USER_AGENT));
+        let response = self.client.send(request).await.map_err(|error| self.failed(error))?;
+        show_warnings(&self.warned, &response);
+        Ok(response)
     }
 
     /// What a request that got no proper answer means to the user.

@@ -52,6 +52,12 @@ fn mask(value: &mut Value, now: Timestamp) {
                 *name = format!("{prefix}<generated>");
             }
             for (key, inner) in map.iter_mut() {
+                // Their order is that of the seconds in which they wrote.
+                if let ("managedFields", Value::Array(managers)) = (key.as_str(), &mut *inner) {
+                    managers.sort_by_key(|one| {
+                        ["manager", "operation", "apiVersion", "subresource"].map(|field| one[field].to_string())
+                    });
+                }
                 match (key.as_str(), &*inner) {
                     ("resourceVersion", Value::String(text)) if !text.is_empty() && text != "0" => {
                         *inner = "<revision>".into();

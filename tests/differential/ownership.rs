@@ -55,11 +55,10 @@ fn take_lists(fields: &mut Map<String, Value>) -> usize {
     let before = fields.len();
     fields.retain(|name, _| !WHOLE_LISTS.contains(&&**name));
     let mut taken = before - fields.len();
-    for name in ["f:spec"] {
-        let Some(inner) = fields.get_mut(name).and_then(Value::as_object_mut) else { continue };
+    if let Some(inner) = fields.get_mut("f:spec").and_then(Value::as_object_mut) {
         taken += take_lists(inner);
         if inner.is_empty() {
-            fields.shift_remove(name);
+            fields.shift_remove("f:spec");
         }
     }
     taken

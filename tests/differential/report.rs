@@ -16,7 +16,7 @@ pub struct Report {
     kinds: BTreeMap<String, Agreement>,
     verbs: BTreeMap<&'static str, Agreement>,
     causes: BTreeMap<String, Cause>,
-    justified: BTreeMap<&'static str, usize>,
+    justified: BTreeMap<&'static str, Justification>,
     details: String,
 }
 
@@ -25,6 +25,14 @@ pub struct Report {
 struct Agreement {
     agree: usize,
     all: usize,
+}
+
+/// What one reason was given for.
+#[derive(Default)]
+struct Justification {
+    count: usize,
+    /// How often each.
+    causes: BTreeMap<String, usize>,
 }
 
 struct Cause {
@@ -42,8 +50,8 @@ pub struct Compared<'a> {
     pub theirs: &'a Answer,
     /// Those without justification.
     pub differences: &'a [Difference],
-    /// Why others are meant.
-    pub justified: &'a [&'static str],
+    /// Why others are meant, and which.
+    pub justified: &'a [(&'static str, String)],
 }
 
 impl Report {
@@ -56,8 +64,10 @@ impl Report {
             agreement.all += 1;
             agreement.agree += usize::from(agrees);
         }
-        for reason in compared.justified {
-            *self.justified.entry(reason).or_default() += 1;
+        for (reason, cause) in compared.justified {
+            let justification = self.justified.entry(reason).or_default();
+            justification.count += 1;
+            *justification.causes.entry(cause.clone()).or_default() += 1;
         }
         if agrees {
             return;
@@ -89,10 +99,11 @@ impl Report {
         self.kinds.values().fold((0, 0), |(agree, all), one| (agree + one.agree, all + one.all))
     }
 
-    /// Writes `causes.txt` and `requests.txt` into `dir`.
+    /// Writes `causes.txt`, `justified.txt` and `requests.txt` into `dir`.
     pub fn write(&self, dir: &Path) -> Result {
         std::fs::create_dir_all(dir)?;
         std::fs::write(dir.join("causes.txt"), format!("{}{}", self.summary(), self.causes()))?;
+        std::fs::write(dir.join("justified.txt"), self.justifications())?;
         Ok(std::fs::write(dir.join("requests.txt"), &self.details)?)
     }
 
@@ -109,13 +120,24 @@ impl Report {
             }
             text.push('\n');
         }
-        for (reason, count) in &self.justified {
+        for (reason, Justification { count, .. }) in &self.justified {
             writeln!(text, "{count} justified: {reason}").expect("writing to a String");
         }
         let (agree, all) = self.agreement();
         writeln!(text, "{agree} of {all} requests agree; {} causes of difference\n", self.causes.len())
             .expect("writing to a String");
         text
+    }
+
+    /// What each reason was given for.
+    pub fn justifications(&self) -> String {
+        let causes = |all: &BTreeMap<String, usize>| -> String {
+            all.iter().map(|(cause, count)| format!("  {count}x {cause}\n")).collect()
+        };
+        self.justified
+            .iter()
+            .map(|(reason, one)| format!("{}x {reason}\n{}\n", one.count, causes(&one.causes)))
+            .collect()
     }
 
     /// The causes, the most frequent first, each with an example.

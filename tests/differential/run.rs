@@ -86,7 +86,7 @@ async fn play(servers: &Servers, resource: &Resource, scenario: &Scenario, repor
         let answers = Answers { request, ours: &our_answer, theirs: &their_answer };
         found.retain(|difference| match justified(&answers, difference) {
             Some(reason) => {
-                reasons.push(reason);
+                reasons.push((reason, difference.cause()));
                 false
             }
             None => true,

@@ -1,5 +1,5 @@
-//! StorageObjectInUseProtection: new volumes, claims and VolumeAttributesClasses get a finalizer, which a controller takes
-//! away when they are being deleted and nothing uses them.
+//! StorageObjectInUseProtection: new volumes, claims and VolumeAttributesClasses get a finalizer, which a controller
+//! takes away when they are being deleted and nothing uses them.
 //!
 //! Source: `plugin/pkg/admission/storage/storageobjectinuseprotection`.
 

@@ -104,7 +104,7 @@ fn is_aggregated(content_type: &str) -> bool {
 fn from_plain(list: &Value, group: &str, version: &str) -> Vec<Value> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let mut all: Vec<Value> = Vec::new();
-    // The list may be long: each parent is found by its name, not by a search. The first of a name has the subresources.
+    // The list may be long: parents are found by name, without a search. The first of a name has the subresources.
     let mut by_name: HashMap<String, usize> = HashMap::new();
     for one in list["resources"].as_array().into_iter().flatten() {
         let or =

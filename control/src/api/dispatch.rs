@@ -7,9 +7,7 @@ use http::{HeaderValue, Method, Request, StatusCode, header};
 use tracing::Instrument;
 
 use super::{
-    Api, Status, Subject, component_status, discovery, documents, health,
-    node_proxy::{PodStream, check_may_create},
-    openapi, read,
+    Api, Status, Subject, component_status, discovery, documents, health, openapi, read,
     request::{self, Call},
     response, review, subresource, write,
 };
@@ -199,10 +197,6 @@ async fn handled(
     if let (Some(subresource), Some(nodes)) = (call.target.subresource, api.inner.nodes.get())
         && subresource.by_agent
     {
-        let is_stream = PodStream::of(&call.target.kind.plural, Some(subresource.segment)).is_some();
-        if is_stream && let Err(status) = check_may_create(api.authorizer(), &call.info) {
-            return (Err(status), Vec::new());
-        }
         return match write::admit_connection(api, &call).await {
             Ok(warnings) => (nodes.answer(&call.info, Request::from_parts(parts, body)).await, warnings),
             Err(status) => (Err(status), Vec::new()),

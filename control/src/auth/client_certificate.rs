@@ -31,7 +31,7 @@ pub struct CertificateIdentity {
     /// User and groups: CN and O of the certificate.
     pub identity: Identity,
     /// Seconds since the epoch.
-    pub(super) not_after: i64,
+    pub(crate) not_after: i64,
 }
 
 /// The certificate is not one of this cluster, is not for clients, is out of date, or names nobody.

@@ -22,6 +22,7 @@ use super::{
     ending_body::EndingBody,
     impersonation::{Impersonation, ImpersonationError},
     in_flight::InFlight,
+    stream_access,
     token::TokenAuthenticator,
 };
 use crate::{
@@ -175,7 +176,7 @@ impl Gate {
     fn authorize(&self, identity: &Identity, info: &RequestInfo) -> Result<(), Status> {
         let attributes = Attributes::of(info);
         match self.authorizer.decide(identity, &attributes) {
-            Ok(Verdict::Allowed { .. }) => Ok(()),
+            Ok(Verdict::Allowed { .. }) => stream_access::check(&self.authorizer, identity, info),
             Ok(Verdict::Refused { reason }) => Err(authorize::forbidden(identity, &attributes, &reason)),
             Err(error) => Err(error.to_status()),
         }

@@ -1,10 +1,10 @@
 //! Authentication and authorisation: who sends a request, and whether they may.
 //!
-//! `pki` issues the certificates, `client_certificate` and `token` (with `bootstrap_token`, `account_token` and `secret_token`) tell
-//! who a request is from, `attributes` what is asked. `authorizer` decides, by fixed rules (`authorize` with `node`)
-//! and by roles and bindings (`rbac`). `gate` stands before the API, and `in_flight` limits how many requests it lets
-//! in at a time. `node_restriction` decides what a node may write, `param_access` to which parameters an admission
-//! policy may point.
+//! `pki` issues the certificates, `client_certificate` and `token` (with `bootstrap_token`, `account_token` and
+//! `secret_token`) tell who a request is from, `attributes` what is asked. `authorizer` decides, by fixed rules
+//! (`authorize` with `node`) and by roles and bindings (`rbac`). `gate` stands before the API, and `in_flight` limits
+//! how many requests it lets in at a time. `node_restriction` decides what a node may write, `param_access` to which
+//! parameters an admission policy may point.
 
 pub mod account_token;
 pub mod attributes;
@@ -24,6 +24,7 @@ pub mod rbac;
 pub mod secret_token;
 pub mod signer_access;
 mod stored_facts;
+mod stream_access;
 pub mod token;
 pub mod user_info;
 

@@ -1,5 +1,5 @@
-//! Tokens that are kept in Secrets of type `kubernetes.io/service-account-token`: what one says, and whether it is still
-//! good. It is good for as long as the Secret has it and the account is there; it has no end of its own. The Secret is
+//! Tokens that are kept in Secrets of type `kubernetes.io/service-account-token`: what one says, and whether it is good
+//! now. It is good for as long as the Secret has it and the account is there; it has no end of its own. The Secret is
 //! labelled with the day on which it was last used.
 //!
 //! Source: `pkg/serviceaccount/legacy.go` of Kubernetes, whose words these are.

@@ -1,8 +1,8 @@
 //! Conversions for an account of owners: what a webhook makes of one object in the versions that its managers used.
 //!
-//! An account is synchronous. It is run again each time that the webhook has converted one more state of the object, and
-//! asks for the same conversions in the same order each time: it is given what it had by place, so a run serialises only
-//! the state that is new. How many states there are, and how large, is bounded, for clients name the managers.
+//! An account is synchronous. It is run again each time that the webhook has converted one more state of the object,
+//! and asks for the same conversions in the same order each time: it is given what it had by place, so a run serialises
+//! only the state that is new. How many states there are, and how large, is bounded, for clients name the managers.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -105,9 +105,9 @@ impl Conversions {
     }
 }
 
-/// Runs `account`, which tells who owns the fields of an object of `kind` and looks at states of it in the versions that
-/// its managers used. Where a webhook must convert them, `account` is run again with each that it has converted, so it
-/// must come to the same each time. Ends with the deadline of the request.
+/// Runs `account`, which tells who owns the fields of an object of `kind` and looks at states of it in the versions
+/// that its managers used. Where a webhook must convert them, `account` is run again with each that it has converted,
+/// so it must come to the same each time. Ends with the deadline of the request.
 pub async fn account<T>(kind: &Kind, mut account: impl FnMut() -> T) -> Result<T, Status> {
     match kind.custom.as_ref().and_then(|custom| custom.webhook.as_ref()) {
         Some(webhook) => accounted(webhook, account).await.map(|(result, _)| result),

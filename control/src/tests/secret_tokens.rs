@@ -20,7 +20,8 @@ async fn a_secret_holds_a_token_of_its_account_as_long_as_both_are_there() {
     let accounts = cluster.api::<ServiceAccount>();
     create::<ServiceAccount>(&cluster.client, "default", json!({"metadata": {"name": "robot"}})).await;
     let annotations = json!({"kubernetes.io/service-account.name": "robot"});
-    let secret = |name: &str| json!({"metadata": {"name": name, "annotations": annotations}, "type": "kubernetes.io/service-account-token"});
+    const TYPE: &str = "kubernetes.io/service-account-token";
+    let secret = |name: &str| json!({"metadata": {"name": name, "annotations": annotations}, "type": TYPE});
     create::<Secret>(&cluster.client, "default", secret("t")).await;
     let data = |secret: &Secret, key: &str| -> Option<String> {
         let value = secret.data.as_ref()?.get(key)?;

@@ -29,8 +29,8 @@
 //!
 //! Files: `transaction` (what writers ask), `object` (an object in memory), `table` and `snapshot` (the state),
 //! `history` and `topic` (the changes), `stats` (counts), `embedded/committer` (the one writer), `embedded/file`
-//! (durability) over `embedded/write_ahead` and `embedded/tables`, `embedded/quarantine`. How to inspect it: [`Store::stats`], served under `/metrics` and as the
-//! readiness check `store`.
+//! (durability) over `embedded/write_ahead` and `embedded/tables`, `embedded/quarantine`. How to inspect it:
+//! [`Store::stats`], served under `/metrics` and as the readiness check `store`.
 
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "what panics in a test fails it"))]
 

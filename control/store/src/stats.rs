@@ -30,8 +30,12 @@ pub struct Stats {
     pub committing_for: Option<Duration>,
     /// Whether the store no longer takes writes, for good.
     pub closed: bool,
-    /// How many bytes of the write-ahead log's file wait to be brought into the tables.
+    /// How many bytes of text the write-ahead log has that the tables lack.
     pub log_bytes: u64,
+    /// How long it took to bring what the log has into the tables, failed tries included.
+    pub checkpoint_seconds: Histogram,
+    /// How many of these tries failed.
+    pub checkpoint_failures: u64,
     /// How many watches there are.
     pub watches: u64,
     /// How often a change was told to a watch.
@@ -110,8 +114,10 @@ pub struct Counters {
     pub queued: AtomicU64,
     /// See [`Stats::log_bytes`].
     pub log_bytes: AtomicU64,
-    buckets: [AtomicU64; BOUNDS.len() + 1],
-    sum_us: AtomicU64,
+    /// See [`Stats::checkpoint_failures`].
+    pub checkpoint_failures: AtomicU64,
+    syncs: Durations,
+    checkpoints: Durations,
     last_error: Mutex<Option<CommitError>>,
     started: Mutex<Option<Instant>>,
 }
@@ -129,11 +135,16 @@ impl Counters {
 
     /// A batch was made durable in this time, or not.
     pub fn synced(&self, took: Duration, error: Option<CommitError>) {
-        let seconds = took.as_secs_f64();
-        let bucket = BOUNDS.iter().position(|bound| seconds <= *bound).unwrap_or(BOUNDS.len());
-        self.buckets[bucket].fetch_add(1, Ordering::Relaxed);
-        self.sum_us.fetch_add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.syncs.add(took);
         *self.last_error.lock() = error;
+    }
+
+    /// What the log has was brought into the tables in this time, or not.
+    pub fn checkpointed(&self, took: Duration, succeeded: bool) {
+        self.checkpoints.add(took);
+        if !succeeded {
+            Self::add(&self.checkpoint_failures, 1);
+        }
     }
 
     /// The store cannot be written, for a reason found before the batch was tried.
@@ -155,12 +166,34 @@ impl Counters {
         stats.writes = read(&self.writes);
         stats.queued = read(&self.queued);
         stats.log_bytes = read(&self.log_bytes);
-        for (count, bucket) in stats.sync_seconds.counts.iter_mut().zip(&self.buckets) {
-            *count = read(bucket);
-        }
-        stats.sync_seconds.sum_seconds = read(&self.sum_us) as f64 / 1e6;
+        stats.sync_seconds = self.syncs.histogram();
+        stats.checkpoint_seconds = self.checkpoints.histogram();
+        stats.checkpoint_failures = read(&self.checkpoint_failures);
         stats.last_error = self.last_error.lock().clone();
         stats.committing_for = self.started.lock().map(|since| since.elapsed());
+    }
+}
+
+/// A [`Histogram`] that is being counted.
+#[derive(Debug, Default)]
+struct Durations {
+    buckets: [AtomicU64; BOUNDS.len() + 1],
+    sum_us: AtomicU64,
+}
+
+impl Durations {
+    fn add(&self, took: Duration) {
+        let seconds = took.as_secs_f64();
+        let bucket = BOUNDS.iter().position(|bound| seconds <= *bound).unwrap_or(BOUNDS.len());
+        self.buckets[bucket].fetch_add(1, Ordering::Relaxed);
+        self.sum_us.fetch_add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    fn histogram(&self) -> Histogram {
+        Histogram {
+            counts: std::array::from_fn(|at| self.buckets[at].load(Ordering::Relaxed)),
+            sum_seconds: self.sum_us.load(Ordering::Relaxed) as f64 / 1e6,
+        }
     }
 }
 

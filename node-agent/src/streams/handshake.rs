@@ -295,8 +295,8 @@ mod tests {
     fn what_cannot_be_granted_is_refused_with_kubernetes_words() {
         let code = |refusal: Refusal| refusal.into_response().status().as_u16();
         let refused = spdy("v9.channel.k8s.io").unwrap_err();
-        let words = "unable to upgrade: unable to negotiate protocol: client supports [v9.channel.k8s.io], server accepts \
-            [v4.channel.k8s.io v3.channel.k8s.io v2.channel.k8s.io channel.k8s.io]";
+        let words = "unable to upgrade: unable to negotiate protocol: client supports [v9.channel.k8s.io], server \
+            accepts [v4.channel.k8s.io v3.channel.k8s.io v2.channel.k8s.io channel.k8s.io]";
         assert_eq!(refused.to_string(), words);
         assert_eq!(refused.clone().into_response().headers().get_all(ACCEPTED_PROTOCOLS).iter().count(), 4);
         assert_eq!(code(refused), 403);

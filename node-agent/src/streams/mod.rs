@@ -10,7 +10,7 @@
 //!
 //! | request | exec, attach | port-forward |
 //! |---|---|---|
-//! | WebSocket | `v5.`, `v4.`, `channel.k8s.io`, base64 or not: one channel per stream | `v4.channel.k8s.io`: two per port |
+//! | WebSocket | `v5.`, `v4.`, `channel.k8s.io`, base64 too: a channel per stream | `v4.channel.k8s.io`: two per port |
 //! | WebSocket, tunnel | | `SPDY/3.1+portforward.k8s.io`: SPDY in messages |
 //! | SPDY/3.1 | `v4.` to `channel.k8s.io`: one stream per stream | `portforward.k8s.io`: two per connection |
 //!
@@ -99,6 +99,9 @@ pub enum TargetError {
     /// The pod has no container of this name that runs. Worded as the kubelet's.
     #[error("container not found ({0:?})")]
     NotRunning(String),
+    /// The same, said of an attachment. Worded as the kubelet's.
+    #[error("container {container} not found in pod {pod}")]
+    NotAttachable { container: String, pod: String },
     /// The pod has not begun, or has ended. Worded as the kubelet's.
     #[error("pod not found ({0:?})")]
     NoNetwork(String),
@@ -108,7 +111,7 @@ impl TargetError {
     fn code(&self) -> StatusCode {
         match self {
             Self::NoPod => StatusCode::NOT_FOUND,
-            Self::NotRunning(_) | Self::NoNetwork(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::NotRunning(_) | Self::NotAttachable { .. } | Self::NoNetwork(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 }
@@ -183,7 +186,7 @@ impl Streams {
 /// What a client of a container wants of it.
 enum Command {
     Exec { id: String, command: Vec<String> },
-    Attach { id: String },
+    Attach { target: ContainerTarget },
 }
 
 impl Command {
@@ -195,8 +198,9 @@ impl Command {
                 let started = runtime.start_exec(&id, &command, streams).await;
                 started.map_err(|error| failed("error executing command in container", error))
             }
-            Self::Attach { id } => {
-                let attached = runtime.attach(&id, streams).await;
+            Self::Attach { target: ContainerTarget { id, tty } } => {
+                // Whether there is a terminal was settled when the container was made, whatever the client says.
+                let attached = runtime.attach(&id, StreamOptions { tty, ..streams }).await;
                 attached.map_err(|error| failed("error attaching to container", error))
             }
         }
@@ -231,10 +235,13 @@ async fn attach(
         Err(error) => return (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
     };
     let found = streams.targets.container(&namespace, &pod, &container);
-    // Whether there is a terminal was settled when the container was made.
-    let tty = found.as_ref().is_ok_and(|found| found.tty);
-    let command = found.map(|found| Command::Attach { id: found.id });
-    streams.command(request, StreamOptions { tty, ..asked.streams }, command)
+    let found = found.map_err(|error| match error {
+        TargetError::NotRunning(container) => {
+            TargetError::NotAttachable { container, pod: format!("{pod}_{namespace}") }
+        }
+        other => other,
+    });
+    streams.command(request, asked.streams, found.map(|target| Command::Attach { target }))
 }
 
 async fn port_forward(

@@ -84,12 +84,10 @@ pub async fn serve(io: impl AsyncRead + AsyncWrite + Send + 'static, to: &Forwar
                         let deadline = deadline::instant_after(Instant::now(), PAIRED_WITHIN);
                         halves.insert(request, Half { stream, deadline });
                     }
-                    Some(first) => match paired(first.stream, stream) {
-                        Ok((data, error)) => connections.push(Box::pin(connection(data, error, to))),
-                        Err([first, second]) => {
-                            connections.push(Box::pin(reset(first.writer)));
-                            connections.push(Box::pin(reset(second.writer)));
-                        }
+                    Some(Half { stream: first, .. }) => match (first.headers.get(KIND), stream.headers.get(KIND)) {
+                        ("data", "error") => connections.push(Box::pin(connection(first, stream, to))),
+                        ("error", "data") => connections.push(Box::pin(connection(stream, first, to))),
+                        _ => connections.extend([first, stream].map(|twice| Box::pin(reset(twice.writer)) as _)),
                     },
                 }
             }
@@ -102,15 +100,6 @@ pub async fn serve(io: impl AsyncRead + AsyncWrite + Send + 'static, to: &Forwar
                 }
             }
         }
-    }
-}
-
-/// The stream of bytes, then that of errors.
-fn paired(first: Stream, second: Stream) -> Result<(Stream, Stream), [Stream; 2]> {
-    match (first.headers.get(KIND), second.headers.get(KIND)) {
-        ("data", "error") => Ok((first, second)),
-        ("error", "data") => Ok((second, first)),
-        _ => Err([first, second]),
     }
 }
 

@@ -1,5 +1,5 @@
-//! Port-forward over channels of a WebSocket: two per port of the request, one for its bytes and one for errors, and one
-//! connection to each port.
+//! Port-forward over channels of a WebSocket: two per port of the request, one for its bytes and one for errors, and
+//! one connection to each port.
 //!
 //! Source: `handleWebSocketStreams` of `k8s.io/kubelet/pkg/cri/streaming/portforward`.
 
@@ -127,7 +127,7 @@ async fn read<I: AsyncRead + AsyncWrite + Unpin>(
             },
         };
         // Odd channels are for errors: nothing is read from them.
-        let input = inputs.get_mut(usize::from(number / 2)).filter(|_| number % 2 == 0);
+        let input = inputs.get_mut(usize::from(number / 2)).filter(|_| number.is_multiple_of(2));
         if let Some(slot @ Some(_)) = input
             && let Some(input) = slot
             && input.send(bytes).await.is_err()

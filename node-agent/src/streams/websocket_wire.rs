@@ -125,18 +125,16 @@ impl ChannelReader {
         } else {
             (first, message)
         };
-        match (channel, &self.stdin) {
-            (STDIN, Some(stdin)) if !bytes.is_empty() => {
-                if stdin.send(bytes).await.is_err() {
-                    self.stdin = None;
-                }
+        if channel == STDIN {
+            if let Some(stdin) = self.stdin.as_ref().filter(|_| !bytes.is_empty())
+                && stdin.send(bytes).await.is_err()
+            {
+                self.stdin = None;
             }
-            (RESIZE, _) => {
-                if let Some(size) = self.sizes.read(&bytes) {
-                    self.size.send_replace(Some(size));
-                }
-            }
-            _ => {}
+        } else if channel == RESIZE
+            && let Some(size) = self.sizes.read(&bytes)
+        {
+            self.size.send_replace(Some(size));
         }
         true
     }

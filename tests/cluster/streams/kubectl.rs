@@ -1,14 +1,18 @@
-//! The kubectls of this machine, each in every protocol that it speaks.
+//! The clients that the tests are run with: the kubectls of this machine, each in every protocol that it speaks, and
+//! `fairlead` itself.
 
 use std::{
     io::Write,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
 };
 
-use crate::kit::{Result, cluster::Cluster};
+use crate::kit::{
+    Result,
+    cluster::{Cluster, FAIRLEAD},
+};
 
-/// One kubectl that speaks one protocol.
+/// One kubectl that speaks one protocol, or what takes the same words.
 pub struct Kubectl<'a> {
     /// For messages.
     pub name: String,
@@ -17,9 +21,41 @@ pub struct Kubectl<'a> {
     websockets: bool,
 }
 
-/// The kubectl on the path with both protocols, those of other versions beside it with what they choose, and the one of
-/// the peers, if there is one.
+/// The oldest kubectl, the newest with both protocols, and `fairlead`.
 pub fn all(cluster: &Cluster) -> Result<Vec<Kubectl<'_>>> {
+    let mut clients = kubectls(cluster)?;
+    clients.push(client(cluster, &PathBuf::from(FAIRLEAD), true));
+    Ok(clients)
+}
+
+/// The oldest kubectl, which speaks SPDY alone, and the newest with both protocols.
+pub fn kubectls(cluster: &Cluster) -> Result<Vec<Kubectl<'_>>> {
+    let versions = versions()?;
+    let (Some(oldest), Some(newest)) = (versions.first(), versions.last()) else {
+        return Err("there is no kubectl".into());
+    };
+    let chosen = [(oldest, false), (newest, true), (newest, false)];
+    Ok(chosen.map(|(program, websockets)| client(cluster, program, websockets)).into())
+}
+
+/// Every kubectl with both protocols, where it knows both, and `fairlead`.
+pub fn every_version(cluster: &Cluster) -> Result<Vec<Kubectl<'_>>> {
+    let mut clients = Vec::new();
+    for program in versions()? {
+        clients.extend([true, false].map(|websockets| client(cluster, &program, websockets)));
+    }
+    clients.push(client(cluster, &PathBuf::from(FAIRLEAD), true));
+    Ok(clients)
+}
+
+fn client<'a>(cluster: &'a Cluster, program: &Path, websockets: bool) -> Kubectl<'a> {
+    let name = program.file_name().unwrap_or_default().display();
+    let protocol = if websockets { "WebSocket" } else { "SPDY" };
+    Kubectl { name: format!("{name} over {protocol}"), cluster, program: program.to_owned(), websockets }
+}
+
+/// The kubectls beside the one on the path, and that of the peers, if there is one: the oldest first.
+fn versions() -> Result<Vec<PathBuf>> {
     let found = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
         .find_map(|dir| dir.join("kubectl").canonicalize().ok())
         .ok_or("no kubectl is on the path")?;
@@ -32,17 +68,11 @@ pub fn all(cluster: &Cluster) -> Result<Vec<Kubectl<'_>>> {
         .collect();
     versions.sort();
     let peer = std::env::var_os("FAIRLEAD_PEERS").map(|dir| PathBuf::from(dir).join("kubectl"));
-    let newest = peer.filter(|path| path.is_file()).or_else(|| versions.last().cloned()).unwrap_or(found);
-    // The oldest speaks SPDY alone, those between choose as the newest.
-    let programs =
-        versions.first().map(|oldest| (oldest, false)).into_iter().chain([(&newest, true), (&newest, false)]);
-    Ok(programs
-        .map(|(program, websockets)| {
-            let name = program.file_name().unwrap_or_default().display();
-            let protocol = if websockets { "WebSocket" } else { "SPDY" };
-            Kubectl { name: format!("{name} over {protocol}"), cluster, program: program.clone(), websockets }
-        })
-        .collect())
+    if versions.is_empty() {
+        versions.push(found);
+    }
+    versions.extend(peer.filter(|path| path.is_file()));
+    Ok(versions)
 }
 
 /// A program that is killed when it is dropped.

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use self::kubectl::{Killed, Kubectl, all};
+use self::kubectl::{Killed, all, every_version, kubectls};
 use crate::{
     kit::{
         Result,
@@ -83,7 +83,7 @@ fn expect<T: PartialEq + std::fmt::Debug>(what: &str, found: T, wanted: T) -> Re
 }
 
 fn outputs_and_exit_code(cluster: &Cluster) -> Result {
-    for kubectl in all(cluster)? {
+    for kubectl in every_version(cluster)? {
         let told = kubectl.output(&["exec", "plain", "--", "sh", "-c", "echo out; echo err >&2; exit 42"], b"")?;
         expect(&kubectl.name, told.status.code(), Some(42))?;
         expect(&kubectl.name, String::from_utf8_lossy(&told.stdout).as_ref(), "out\n")?;
@@ -145,7 +145,7 @@ fn attach(cluster: &Cluster) -> Result {
 }
 
 fn run_with_input(cluster: &Cluster) -> Result {
-    for (number, kubectl) in all(cluster)?.into_iter().enumerate() {
+    for (number, kubectl) in kubectls(cluster)?.into_iter().enumerate() {
         let (name, image) = (format!("once-{number}"), format!("--image={}", images::WEB));
         let told = kubectl.output(
             &[

@@ -91,6 +91,12 @@ fn is_account_name(name: &str) -> bool {
     names::subdomain(name).is_empty()
 }
 
+/// Whether an account of the name that the Secret says is the very one that it says.
+fn is_account_of(secret: &Secret, account: &ServiceAccount) -> bool {
+    let uid = annotation(secret, ACCOUNT_UID);
+    uid.is_empty() || account.metadata.uid.as_deref() == Some(uid)
+}
+
 /// What has to be done to a Secret.
 #[derive(Debug, PartialEq, Eq)]
 enum Step {
@@ -107,9 +113,7 @@ enum Step {
 
 /// `account` is the one that the Secret names.
 fn plan(secret: &Secret, account: Option<&ServiceAccount>, ca_pem: &str) -> Step {
-    let uid = annotation(secret, ACCOUNT_UID);
-    let Some(account) = account else { return Step::Delete };
-    if !uid.is_empty() && account.metadata.uid.as_deref() != Some(uid) {
+    if !account.is_some_and(|account| is_account_of(secret, account)) {
         return Step::Delete;
     }
     let data = |key: &str| secret.data.as_ref().and_then(|data| data.get(key)).map_or(&[][..], |value| &value.0);
@@ -138,13 +142,15 @@ impl Controller {
 
     async fn settle(&self, key: &Key, secret: &Secret) -> Result<Outcome, Failure> {
         let name = annotation(secret, ACCOUNT_NAME);
-        // It may be newer than what is known here.
-        let account = match self.accounts.get(&Key::new(&key.namespace, name)) {
+        let known = self.accounts.get(&Key::new(&key.namespace, name));
+        let account = match known.filter(|account| is_account_of(secret, account)) {
             Some(account) => Some(account),
             // No account has such a name, and it must not become part of a path.
             None if !is_account_name(name) => None,
+            // It may be newer than what is known here.
             None => {
-                self.accounts_of(key).get_opt(name).await.map_err(Failure::request("read an account"))?.map(Arc::new)
+                let found = self.accounts_of(key).get_opt(name).await;
+                found.map_err(Failure::request("read an account"))?.map(Arc::new)
             }
         };
         match plan(secret, account.as_deref(), &self.ca_pem) {

@@ -351,6 +351,14 @@ mod tests {
     }
 
     #[test]
+    fn an_empty_list_is_something_where_none_was() {
+        let limits = schema("io.k8s.api.core.v1.LimitRange");
+        let object =
+            json!({"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "a"}, "spec": {"limits": []}});
+        assert!(between(&limits, None, &object).0.contains("f:limits"), "{:?}", between(&limits, None, &object));
+    }
+
+    #[test]
     fn changes_and_removals_are_told_apart() {
         let pod = schema("io.k8s.api.core.v1.Pod");
         let old = json!({"metadata": {"labels": {"a": "1", "b": "2"}}, "spec": {"containers": [

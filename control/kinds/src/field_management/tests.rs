@@ -204,12 +204,26 @@ fn a_client_may_change_or_reset_the_account_through_the_main_resource() {
         assert_eq!(update(reset.clone(), None), "");
         assert!(update(reset, Some("status")).contains("\"a\""));
     }
+    let created = tracked(&new, "b", None, |t| t.update(None, &new, "", Some(&json!([{}]))));
+    assert!(created.contains("\"b\""), "a new object has no account to forget: {created}");
     assert!(update(json!([{"operation": "Nonsense"}]), None).contains("\"a\""));
     assert!(update(json!(null), None).contains("\"a\""));
     let mine = json!([{"manager": "mine", "operation": "Apply", "apiVersion": "v1", "fieldsType": "FieldsV1",
         "fieldsV1": {"f:data": {"f:q": {}}}}]);
     let changed = update(mine, None);
     assert!(changed.contains("\"mine\"") && changed.contains("\"b\"") && !changed.contains("\"a\""), "{changed}");
+}
+
+#[test]
+fn a_scale_to_nothing_is_owned_by_nobody() {
+    let deployment = |replicas: i64| json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"}, "spec": {"replicas": replicas}});
+    let owners = |replicas: i64| {
+        let (old, new) = (deployment(3), deployment(replicas));
+        let before = tracked(&old, "a", None, |t| t.update(None, &old, "", None));
+        tracked(&new, "b", Some("scale"), |t| t.update(Some(&old), &new, &before, None))
+    };
+    assert!(owners(1).contains("\"b\"") && !owners(0).contains("\"b\""), "{}", owners(0));
+    assert!(!owners(0).contains("f:replicas"), "it is no longer the first one's either: {}", owners(0));
 }
 
 #[test]

@@ -41,3 +41,33 @@ pub static KIND: BuiltIn = BuiltIn {
     updates_name_version: true,
     ..BuiltIn::PLAIN
 };
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn fields_of_a_feature_that_is_off_are_dropped_unless_they_are_stored() {
+        let sent =
+            json!({"spec": {"holderIdentity": "a", "strategy": "OldestEmulationVersion", "preferredHolder": "b"}});
+        let mut new = sent.clone();
+        (KIND.prepare)(&mut new, None);
+        assert_eq!(new["spec"], json!({"holderIdentity": "a"}));
+        let mut kept = sent.clone();
+        (KIND.prepare)(&mut kept, Some(&sent));
+        assert_eq!(kept, sent);
+    }
+
+    #[test]
+    fn a_lease_lasts_and_changes_hands_forwards() {
+        let paths =
+            |spec| (KIND.validate)(&json!({"spec": spec}), None).into_iter().map(|e| e.path).collect::<Vec<_>>();
+        assert!(paths(json!({"leaseDurationSeconds": 1, "leaseTransitions": 0})).is_empty());
+        assert_eq!(
+            paths(json!({"leaseDurationSeconds": 0, "leaseTransitions": -1})),
+            ["spec.leaseDurationSeconds", "spec.leaseTransitions"]
+        );
+    }
+}

@@ -196,3 +196,67 @@ fn address(node: &Value, kind: &str) -> String {
     let of_kind = addresses.filter(|a| a["type"] == kind).find_map(|a| a["address"].as_str());
     of_kind.unwrap_or("<none>").to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(new: Value, old: Option<Value>) -> Vec<String> {
+        let errors = validate(&new, old.as_ref()).into_iter();
+        errors.map(|error| format!("{}: {}", error.path, error.message)).collect()
+    }
+
+    #[test]
+    fn the_first_subnet_stands_in_two_fields() {
+        let filled = |spec: Value| {
+            let mut node = json!({"spec": spec});
+            default(&mut node);
+            node["spec"].clone()
+        };
+        let one = json!({"podCIDR": "10.0.0.0/24", "podCIDRs": ["10.0.0.0/24"]});
+        assert_eq!(filled(json!({"podCIDR": "10.0.0.0/24"})), one);
+        assert_eq!(
+            filled(json!({"podCIDRs": ["10.0.0.0/24"]})),
+            json!({"podCIDRs": ["10.0.0.0/24"], "podCIDR": "10.0.0.0/24"})
+        );
+        assert_eq!(filled(json!({"podCIDR": "10.0.0.0/24", "podCIDRs": ["10.1.0.0/24"]})), one);
+    }
+
+    #[test]
+    fn subnets_and_identifiers_are_set_once() {
+        let node = |spec: Value| json!({"spec": spec});
+        let old = node(json!({"podCIDRs": ["10.0.0.0/24"], "providerID": "a", "externalID": "b"}));
+        assert!(words(old.clone(), Some(old.clone())).is_empty());
+        assert_eq!(
+            words(node(json!({"podCIDRs": ["10.1.0.0/24"], "providerID": "c", "externalID": "d"})), Some(old)),
+            [
+                "spec.podCIDRs: Forbidden: node updates may not change podCIDR except from \"\" to valid",
+                "spec.externalID: Forbidden: may not be updated",
+                "spec.providerID: Forbidden: node updates may not change providerID except from \"\" to valid",
+            ]
+        );
+        assert!(words(node(json!({"podCIDRs": ["10.1.0.0/24"]})), Some(node(json!({})))).is_empty());
+        assert!(words(node(json!({"podCIDRs": ["x"]})), None)[0].starts_with("spec.podCIDRs[0]: Invalid value"));
+    }
+
+    #[test]
+    fn an_amount_is_told_by_its_name() {
+        let words = words(json!({"status": {"capacity": {"cpu": "-1"}, "allocatable": {"": "-3"}}}), None);
+        let paths: Vec<&str> = words.iter().map(|words| words.split(": ").next().unwrap()).collect();
+        assert_eq!(paths, ["status.capacity.cpu", "status.allocatable[]"]);
+    }
+
+    #[test]
+    fn configuration_from_objects_is_gone() {
+        let sent = json!({"spec": {"configSource": {}}, "status": {"config": {"error": "x"}}});
+        let mut new = sent.clone();
+        prepare_node(&mut new, None);
+        assert_eq!(new, json!({"spec": {}, "status": {}}));
+        let mut reported = sent.clone();
+        (KIND.prepare_status)(&mut reported, &json!({"status": {}}));
+        assert_eq!(reported["status"], json!({}));
+        let mut kept = sent.clone();
+        prepare_node(&mut kept, Some(&sent));
+        assert_eq!(kept, sent, "what is stored stays");
+    }
+}

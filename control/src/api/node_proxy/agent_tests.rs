@@ -118,7 +118,7 @@ impl Lab {
         self.patch(&format!("/api/v1/nodes/{name}/status"), status).await;
     }
 
-    async fn patch(&self, path: &str, patch: Value) {
+    pub(super) async fn patch(&self, path: &str, patch: Value) {
         let request = http::Request::patch(path).header("content-type", "application/merge-patch+json");
         self.client.request::<Value>(request.body(patch.to_string().into_bytes()).unwrap()).await.unwrap();
     }

@@ -8,6 +8,7 @@ mod agent;
 mod agent_tests;
 mod log_options;
 mod log_source;
+mod log_websocket;
 mod pod_network;
 mod pod_streams;
 mod pod_subnets;
@@ -34,7 +35,8 @@ use agent::{AgentAddress, AgentError};
 pub use agent::{Agents, AgentsError};
 use log_options::LogOptions;
 pub use pod_network::PodNetwork;
-pub use pod_streams::{PodStream, check_may_create, is_set, ports};
+use pod_streams::PodStream;
+pub use pod_streams::{is_set, ports};
 
 /// Port of an agent that has not said otherwise.
 const AGENT_PORT: u16 = 10250;
@@ -62,7 +64,8 @@ impl NodeProxy {
         }
         match (path.resource.as_str(), path.subresource.as_deref(), path.namespace.as_deref()) {
             ("pods", Some("log"), Some(namespace)) if info.verb == Verb::Get => {
-                self.pod_log(namespace, name, &info.query.parameters).await
+                let log = self.pod_log(namespace, name, &info.query.parameters).await?;
+                Ok(log_websocket::answer(request, log))
             }
             ("nodes", Some("proxy"), None) => self.forward(name, &path.rest, request).await,
             _ => Err(Status::method_not_allowed(Subject { group: &path.group, resource: &path.resource, name })),

@@ -10,14 +10,7 @@
 use form_urlencoded::Serializer;
 use k8s_openapi::api::core::v1::Pod;
 
-use crate::{
-    auth::{
-        attributes::Attributes,
-        authorizer::{Authorizer, Verdict},
-    },
-    request::{RequestInfo, Verb},
-    status::{Status, Subject},
-};
+use crate::status::Status;
 
 /// What is done with a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,24 +56,6 @@ impl PodStream {
         }
         let verb = if self == Self::Exec { "exec" } else { "attach" };
         Ok(format!("/{verb}/{namespace}/{name}/{container}?{}", query.finish()))
-    }
-}
-
-/// Refuses who may not also create the subresource: a WebSocket is asked for by GET, and what it does is no reading.
-/// Source: `ensureAuthorizedForVerb`, which Kubernetes 1.35 has on.
-pub fn check_may_create(authorizer: &Authorizer, info: &RequestInfo) -> Result<(), Status> {
-    let path = info.resource().ok_or_else(Status::unknown_path)?;
-    if info.verb == Verb::Create {
-        return Ok(());
-    }
-    let created = RequestInfo { verb: Verb::Create, ..info.clone() };
-    match authorizer.decide(info.user()?, &Attributes::of(&created)) {
-        Ok(Verdict::Allowed { .. }) => Ok(()),
-        Ok(Verdict::Refused { reason }) => {
-            let name = path.name.as_deref().unwrap_or_default();
-            Err(Status::forbidden(Subject { group: &path.group, resource: &path.resource, name }, &reason))
-        }
-        Err(error) => Err(error.to_status()),
     }
 }
 

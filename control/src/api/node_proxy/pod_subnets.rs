@@ -1,4 +1,4 @@
-//! Which node has the pod subnet that an address is in: an index of all Nodes' subnets, kept up to date by their changes.
+//! Which node has the pod subnet that an address is in: an index of all Nodes' subnets, which follows their changes.
 //!
 //! The changes are read when somebody asks, not by a task: nothing runs while nobody connects to pods.
 

@@ -1,19 +1,31 @@
 //! Streams to pods, from a client of the API over HTTP to an agent and back.
 
+use std::sync::Arc;
+
 use axum::{
     body::Body,
     extract::{Path, Request},
     response::{IntoResponse, Response},
 };
+use futures::StreamExt;
 use http::{StatusCode, header};
 use http_body_util::BodyExt;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::TokioIo;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{Message, protocol::Role},
+};
+use tokio_util::sync::CancellationToken;
 
 use super::agent_tests::Lab;
-use crate::auth::Identity;
+use crate::auth::{
+    Identity,
+    client_certificate::CertificateIdentity,
+    gate::{ConnectionCertificate, Gate},
+};
 
 /// The agent's answer: switches to a protocol that says what was asked, and then sends back what it gets.
 pub async fn exec(Path(container): Path<String>, request: Request) -> Response {
@@ -48,13 +60,16 @@ async fn lab() -> Lab {
     lab
 }
 
-/// Sends a request of `identity` over a connection, which may switch protocols.
+/// Sends a request of `identity` over a connection, which may switch protocols, through all that is before the API.
 async fn ask(lab: &Lab, identity: Identity, request: http::Request<Body>) -> Response<Incoming> {
     let (server, client) = tokio::io::duplex(4096);
-    let api = lab.api.clone();
+    let api = &lab.api;
+    let (metrics, closing) = (api.metrics().requests().clone(), CancellationToken::new());
+    let gate = Gate::new(Arc::new(api.clone()), api.authorizer().clone(), metrics, closing);
+    let shown: Arc<ConnectionCertificate> = Arc::new(Some(Ok(CertificateIdentity { identity, not_after: i64::MAX })));
     let service = service_fn(move |request: Request<Incoming>| {
-        let (api, identity) = (api.clone(), identity.clone());
-        async move { Ok::<_, std::convert::Infallible>(api.answer_as(identity, request.map(Body::new)).await) }
+        let answer = gate.clone().answer(request.map(Body::new), shown.clone());
+        async move { Ok::<_, std::convert::Infallible>(answer.await) }
     });
     let serving = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(server), service);
     tokio::spawn(serving.with_upgrades());
@@ -97,6 +112,36 @@ async fn bytes_go_to_the_agent_and_back_in_the_protocol_that_the_client_asked_fo
 }
 
 #[tokio::test]
+async fn a_log_goes_over_a_websocket_where_the_client_asks_for_one() {
+    let lab = lab().await;
+    let status = json!({"status": {"containerStatuses": [{"name": "c", "image": "i", "imageID": "", "ready": true,
+        "restartCount": 0, "state": {"running": {"startedAt": "2030-01-01T00:00:00Z"}}}]}});
+    lab.patch("/api/v1/namespaces/default/pods/web/status", status).await;
+    for (protocol, wanted) in [
+        ("binary.k8s.io", Message::binary(b"GET /containerLogs/default/web/c? token=false".to_vec())),
+        ("base64.binary.k8s.io", Message::text("R0VUIC9jb250YWluZXJMb2dzL2RlZmF1bHQvd2ViL2M/IHRva2VuPWZhbHNl")),
+    ] {
+        let mut request = upgrade("GET", "log?container=c");
+        for (name, value) in [
+            (header::UPGRADE, "websocket"),
+            (header::SEC_WEBSOCKET_VERSION, "13"),
+            (header::SEC_WEBSOCKET_KEY, "dGhlIHNhbXBsZSBub25jZQ=="),
+            (header::SEC_WEBSOCKET_PROTOCOL, protocol),
+        ] {
+            request.headers_mut().insert(name, value.parse().unwrap());
+        }
+        let response = ask(&lab, Identity::control("test"), request).await;
+        assert_eq!(response.status(), 101);
+        assert_eq!(response.headers()[header::SEC_WEBSOCKET_PROTOCOL], protocol);
+        let stream = TokioIo::new(hyper::upgrade::on(response).await.unwrap());
+        let socket = WebSocketStream::from_raw_socket(stream, Role::Client, None).await;
+        let messages: Vec<Message> =
+            socket.filter_map(|message| async { message.ok().filter(|message| !message.is_empty()) }).collect().await;
+        assert_eq!(messages, [wanted]);
+    }
+}
+
+#[tokio::test]
 async fn what_the_agent_refuses_comes_as_it_is_and_what_is_no_stream_with_kubernetes_words() {
     let lab = lab().await;
     let ask = async |request| refusal(ask(&lab, Identity::control("test"), request).await).await;
@@ -118,7 +163,7 @@ async fn who_may_only_get_may_not_run_commands_by_a_websocket() {
     let joe = || Identity::authenticated("joe".into(), Vec::new());
     let rules = |verbs: &[&str]| json!([{"verbs": verbs, "apiGroups": [""], "resources": ["pods/exec"]}]);
     let rbac = "/apis/rbac.authorization.k8s.io/v1/namespaces/default";
-    for (name, verbs) in [("looks", &["get"][..]), ("runs", &["create"])] {
+    for (name, verbs) in [("nothing", &["delete"][..]), ("looks", &["get"]), ("runs", &["create"])] {
         let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": name},
             "rules": rules(verbs)});
         let binding = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
@@ -127,11 +172,16 @@ async fn who_may_only_get_may_not_run_commands_by_a_websocket() {
         lab.create(&format!("{rbac}/roles"), role).await;
         lab.create(&format!("{rbac}/rolebindings"), binding).await;
         let response = ask(&lab, joe(), upgrade("GET", "exec?container=c&stdout=1")).await;
-        if name == "looks" {
-            let (code, text) = refusal(response).await;
-            assert!(code == 403 && text.contains(r#"pods \"web\" is forbidden"#), "{code} {text}");
-        } else {
-            assert_eq!(response.status(), 101);
+        match name {
+            "nothing" => {
+                let (code, text) = refusal(response).await;
+                assert!(code == 403 && text.contains("cannot get resource"), "{code} {text}");
+            }
+            "looks" => {
+                let (code, text) = refusal(response).await;
+                assert!(code == 403 && text.contains(r#"pods \"web\" is forbidden: ""#), "{code} {text}");
+            }
+            _ => assert_eq!(response.status(), 101),
         }
     }
 }

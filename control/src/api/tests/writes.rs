@@ -230,3 +230,61 @@ async fn deletions_and_dry_runs_are_answered_as_kubernetes_answers_them() {
     assert_eq!(server.post(accounts, account).await.code, 201);
     assert_eq!(server.delete(&format!("{accounts}/a"), json!({})).await.json["kind"], "ServiceAccount");
 }
+
+#[tokio::test]
+async fn a_patch_changes_no_type_and_what_is_said_of_the_server_s_own_is_left_out() {
+    let server = Server::start().await;
+    let mut map = config_map("a", json!({}));
+    map["metadata"]["selfLink"] = json!("/x");
+    let created = server.post(MAPS, map).await;
+    assert_eq!((created.code, &created.json["metadata"]["selfLink"]), (201, &json!(null)));
+    let path = format!("{MAPS}/a");
+    let other = server.merge(&path, json!({"kind": "Other"})).await;
+    assert_eq!(other.code, 422, "{}", other.json);
+    assert!(other.message().ends_with("no kind \"Other\" is registered for version \"v1\""), "{}", other.message());
+    let strategic = [("content-type", "application/strategic-merge-patch+json")];
+    let typed = server.call(Method::PATCH, &path, &strategic, r#"{"kind":"Other","data":{"k":"v"}}"#).await;
+    assert_eq!((typed.code, &typed.json["kind"], &typed.json["data"]["k"]), (200, &json!("ConfigMap"), &json!("v")));
+    let uid = server.merge(&path, json!({"metadata": {"uid": "x", "labels": {"-": ""}}})).await;
+    let fields: Vec<&str> =
+        uid.json["details"]["causes"].as_array().unwrap().iter().filter_map(|cause| cause["field"].as_str()).collect();
+    assert_eq!((uid.code, fields), (422, vec!["metadata.uid", "metadata.labels"]), "both are told");
+}
+
+#[tokio::test]
+async fn a_refusal_warns_of_what_its_object_has() {
+    let server = Server::start().await;
+    let path = format!("{MAPS}?fieldValidation=Warn");
+    let body = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "A"}, "dat": {}}).to_string();
+    let request = Request::post(path).header("content-type", "application/json").body(body.into()).unwrap();
+    let response = server.send(request).await;
+    assert_eq!(response.status(), 422);
+    assert_eq!(response.headers()["warning"], "299 - \"unknown field \\\"dat\\\"\"");
+}
+
+#[tokio::test]
+async fn a_limit_range_without_a_name_gets_one_and_an_address_keeps_what_it_means() {
+    let server = Server::start().await;
+    let limits = json!({"apiVersion": "v1", "kind": "LimitRange", "spec": {"limits": []}});
+    let created = server.post("/api/v1/namespaces/default/limitranges", limits).await;
+    assert_eq!((created.code, created.json["metadata"]["name"].as_str().map(str::len)), (201, Some(36)));
+    let address = json!({"apiVersion": "networking.k8s.io/v1", "kind": "IPAddress",
+        "metadata": {"generateName": "10.0.0.9"}, "spec": {"parentRef": {"resource": "services", "name": "s", "namespace": "default"}}});
+    let created = server.post("/apis/networking.k8s.io/v1/ipaddresses", address).await;
+    assert_eq!((created.code, &created.json["metadata"]["name"]), (201, &json!("10.0.0.9")), "{}", created.json);
+}
+
+#[tokio::test]
+async fn devices_of_others_are_reached_where_the_namespace_allows_it() {
+    let server = Server::start().await;
+    let list = "/apis/resource.k8s.io/v1/namespaces/default/resourceclaims";
+    let exactly = json!({"deviceClassName": "gpu", "adminAccess": true});
+    let claim = json!({"apiVersion": "resource.k8s.io/v1", "kind": "ResourceClaim", "metadata": {"name": "c"},
+        "spec": {"devices": {"requests": [{"name": "gpu", "exactly": exactly}]}}});
+    let refused = server.post(list, claim.clone()).await;
+    assert_eq!(refused.reason(), (422, "Invalid"), "{}", refused.json);
+    assert!(refused.message().contains("spec.devices.requests[0].adminAccess: Forbidden: admin access to devices"));
+    let label = json!({"metadata": {"labels": {"resource.kubernetes.io/admin-access": "true"}}});
+    assert_eq!(server.merge("/api/v1/namespaces/default", label).await.code, 200);
+    assert_eq!(server.post(list, claim).await.code, 201);
+}

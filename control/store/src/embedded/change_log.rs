@@ -1,9 +1,9 @@
 //! The latest changes in the store's file, so that watches go on over a restart: who saw not quite the last change of
 //! its resource does not have to list anew, and of ten thousand watchers nearly all are such.
 //!
-//! A row holds some of them. Of each change it says what became of which key, and how the text before differs from the text
-//! after: the texts themselves are the objects, so a small change costs a small record. Read from the latest change
-//! backwards, the records give every text in between.
+//! A row holds some of them. Of each change it says what became of which key, and how the text before differs from the
+//! text after: the texts themselves are the objects, so a small change costs a small record. Read from the latest
+//! change backwards, the records give every text in between.
 //!
 //! Nothing depends on the log: where it does not fit the objects, the history begins after that place.
 
@@ -23,7 +23,7 @@ use super::{
 use crate::{Event, EventType, History, Key, Object, Snapshot};
 
 /// Revision of the last of some changes → how many changes, then a [`Record`] for each.
-pub const LOG: TableDefinition<u64, &[u8]> = TableDefinition::new("history");
+pub const HISTORY: TableDefinition<u64, &[u8]> = TableDefinition::new("history");
 
 /// What the log may hold. Beyond that, an eighth of it is dropped.
 const MAX_CHANGES: usize = 32_768;
@@ -37,12 +37,12 @@ const KEPT_FOR: Duration = Duration::from_secs(300);
 
 /// How much the log holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LogSize {
+pub struct HistorySize {
     changes: usize,
     bytes: usize,
 }
 
-impl LogSize {
+impl HistorySize {
     /// Counts what `log` holds.
     pub fn of(log: &impl ReadableTable<u64, &'static [u8]>) -> Result<Self, redb::StorageError> {
         let mut size = Self::default();
@@ -72,7 +72,7 @@ impl LogSize {
 pub fn append(
     log: &mut Table<'_, u64, &'static [u8]>,
     changes: &[RowChange],
-    size: &mut LogSize,
+    size: &mut HistorySize,
 ) -> Result<Option<u64>, redb::StorageError> {
     for part in changes.chunks(ROW_CHANGES) {
         let Some(last) = part.last() else { continue };

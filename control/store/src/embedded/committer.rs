@@ -10,8 +10,8 @@ use std::{
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
 
-use super::{File, Published};
-use crate::{CommitError, Event, Object, Remade, Remake, Snapshot, Transaction, stats::Counters};
+use super::{File, Published, file::frees_space};
+use crate::{Change, CommitError, Event, Object, Remade, Remake, Snapshot, Transaction, Write, stats::Counters};
 
 /// What waits for the committer.
 pub enum Work {
@@ -54,6 +54,8 @@ pub struct Committer {
     pub counters: Arc<Counters>,
     /// The state after a batch whose commit failed with an error. It may have become durable nevertheless.
     pub doubtful: Option<(Snapshot, Vec<Event>)>,
+    /// The disk was full, and no write that needs space was made since.
+    pub is_full: bool,
 }
 
 impl Committer {
@@ -88,7 +90,8 @@ impl Committer {
             self.counters.begin();
             // A batch that panics must not end the committer, and with it all writes. Its writers are told that there
             // is no answer.
-            if catch_unwind(AssertUnwindSafe(|| self.commit(batch))).is_err() {
+            let parts = if self.is_full { split(batch) } else { vec![batch] };
+            if catch_unwind(AssertUnwindSafe(|| parts.into_iter().for_each(|part| self.commit(part)))).is_err() {
                 error!("a batch of writes panicked; the store goes on without it");
                 // What of it became durable is found out as after an error of the disk.
                 self.file.close();
@@ -142,16 +145,18 @@ impl Committer {
         }
         let (begun, writes) = (Instant::now(), events.len());
         let made = self.file.commit(&events);
-        self.counters.log_bytes.store(self.file.log_bytes(), Ordering::Relaxed);
+        self.count_checkpoints();
         self.counters.synced(begun.elapsed(), made.as_ref().err().map(|error| error.for_writers()));
         match made {
             Ok(()) => {
+                self.is_full &= events.iter().all(frees_space);
                 Counters::add(&self.counters.writes, writes);
                 self.published.publish(state, events);
                 answers.into_iter().for_each(|(reply, results)| self.answer(reply, results));
             }
             Err(error) => {
                 error!(error = &error as &dyn std::error::Error, "a write to the store failed");
+                self.is_full = error.no_space();
                 let refusal = error.for_writers();
                 if !self.file.is_open() {
                     self.doubtful = Some((state, events));
@@ -161,6 +166,13 @@ impl Committer {
                     self.answer(reply, results.iter().map(|_| Err(refusal.clone())).collect());
                 }
             }
+        }
+    }
+
+    fn count_checkpoints(&mut self) {
+        self.counters.log_bytes.store(self.file.waiting_bytes(), Ordering::Relaxed);
+        for finished in self.file.take_finished() {
+            self.counters.checkpointed(finished.took, finished.succeeded);
         }
     }
 
@@ -209,6 +221,19 @@ impl Committer {
             }
         }
     }
+}
+
+/// On a full disk, what makes space goes first and alone: what does not fit must not hold it up.
+fn split(batch: Vec<Request>) -> Vec<Vec<Request>> {
+    let frees = |write: &Write| match &write.change {
+        Change::Delete => true,
+        Change::Put(draft) => draft.header.deleting,
+        Change::Amend(_) => false,
+    };
+    let (freeing, others): (Vec<_>, Vec<_>) = batch
+        .into_iter()
+        .partition(|request| request.transactions.iter().flat_map(|transaction| &transaction.writes).any(frees));
+    [freeing, others].into_iter().filter(|part| !part.is_empty()).collect()
 }
 
 /// How many writes, and how many bytes of text.

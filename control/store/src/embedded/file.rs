@@ -1,5 +1,5 @@
-//! The store's file: a write-ahead log, which makes batches durable, and tables, into which what it holds is brought from
-//! time to time.
+//! The store's file: a write-ahead log, which makes batches durable, and tables, into which what the log holds is
+//! brought from time to time (a **checkpoint**).
 //!
 //! ```text
 //! batch ──▶ write-ahead log (one write, one sync) ──▶ answered
@@ -17,17 +17,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::{
     change_log::Records,
+    checkpoint_thread::{Checkpoints, Done, Job},
     disk,
+    error::{FileError, with_causes},
     quarantine::{Loaded, RowReader},
     row::RowChange,
-    tables::{LAYOUT, LastChanges, Tables},
-    write_ahead::{LogError, LogFile, WriteAheadLog, is_no_space},
+    tables::{LastChanges, Tables},
+    write_ahead::{LogError, LogFile, WriteAheadLog},
 };
-use crate::{CommitError, Event, EventType};
+use crate::{Event, EventType};
 
 /// How long the log's active file may become, in bytes.
 #[derive(Clone, Copy, Debug)]
@@ -47,69 +49,8 @@ impl Default for Limits {
 /// A checkpoint that failed is tried again after so long, then after twice as long each time.
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LAST_RETRY: Duration = Duration::from_secs(1);
-
-/// The file cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum FileError {
-    /// The database failed, or its disk did.
-    #[error("cannot {operation} the store {}", path.display())]
-    Redb {
-        /// What was tried.
-        operation: &'static str,
-        /// The store's file.
-        path: PathBuf,
-        /// What redb said.
-        #[source]
-        source: Box<redb::Error>,
-    },
-    /// A newer program wrote the file: use that one.
-    #[error("the store {} has layout {found}; this program knows layouts up to {LAYOUT}", path.display())]
-    Layout {
-        /// The store's file.
-        path: PathBuf,
-        /// The layout's number in the file.
-        found: u64,
-    },
-    /// The log beside the database failed, or its disk did.
-    #[error(transparent)]
-    Log(#[from] LogError),
-    /// The log holds more than it should, since the tables cannot be written.
-    #[error("the log {} cannot be brought into the tables: {message}", path.display())]
-    Behind {
-        /// The log's file.
-        path: PathBuf,
-        /// What was wrong with the tables.
-        message: String,
-    },
-}
-
-impl FileError {
-    /// An error of the database.
-    pub fn redb(operation: &'static str, path: &Path, source: redb::Error) -> Self {
-        Self::Redb { operation, path: path.to_owned(), source: Box::new(source) }
-    }
-
-    /// Whether the disk is full.
-    pub fn no_space(&self) -> bool {
-        match self {
-            Self::Redb { source, .. } => matches!(&**source, redb::Error::Io(error) if is_no_space(error)),
-            Self::Layout { .. } | Self::Behind { .. } => false,
-            Self::Log(error) => error.no_space(),
-        }
-    }
-
-    /// What the writers of a batch that failed are told.
-    pub fn for_writers(&self) -> CommitError {
-        if self.no_space() {
-            let path = match self {
-                Self::Redb { path, .. } | Self::Layout { path, .. } | Self::Behind { path, .. } => path,
-                Self::Log(error) => error.path(),
-            };
-            return CommitError::Full { path: path.display().to_string() };
-        }
-        CommitError::Unavailable { message: with_causes(self) }
-    }
-}
+/// How often the log tells of checkpoints that fail.
+const TOLD_EVERY: Duration = Duration::from_secs(60);
 
 /// The open log and the tables.
 pub struct File {
@@ -117,6 +58,12 @@ pub struct File {
     checkpoints: Checkpoints,
     log: WriteAheadLog,
     limits: Limits,
+    /// The revision that the store had when it was read.
+    loaded: u64,
+    /// How many bytes of text the tables lack.
+    waiting: u64,
+    /// Checkpoints that are over, until somebody counts them.
+    finished: Vec<Finished>,
     /// What the log has and the tables lack, but for what a checkpoint under way is bringing into them.
     newer: Vec<RowChange>,
     /// The batch whose record failed: it may be durable.
@@ -134,9 +81,19 @@ enum Place {
     Lost,
 }
 
+/// How a checkpoint went.
+pub struct Finished {
+    /// How long it took.
+    pub took: Duration,
+    /// Whether the tables have what they lacked.
+    pub succeeded: bool,
+}
+
 /// When to try again after a checkpoint that failed.
 struct Failed {
     message: String,
+    no_space: bool,
+    told: Instant,
     wait: Duration,
     again: Instant,
 }
@@ -159,8 +116,18 @@ impl File {
     pub fn open_log(tables: Tables, files: [LogFile; 2], limits: Limits) -> Result<Self, FileError> {
         let (log, newer) = WriteAheadLog::open(files, tables.store(), tables.revision())?;
         let tables = Place::Here(Box::new(tables));
-        let mut file =
-            Self { tables, checkpoints: Checkpoints::start(), log, limits, newer, doubtful: Vec::new(), failed: None };
+        let mut file = Self {
+            tables,
+            checkpoints: Checkpoints::start(),
+            log,
+            limits,
+            loaded: 0,
+            waiting: size(&newer),
+            finished: Vec::new(),
+            newer,
+            doubtful: Vec::new(),
+            failed: None,
+        };
         if !file.newer.is_empty() {
             debug!(changes = file.newer.len(), "the log has writes that the tables lack");
             file.checkpoint_or_wait_for_space("bring the log into the tables")?;
@@ -173,9 +140,14 @@ impl File {
         self.log.is_open()
     }
 
-    /// How many bytes of the log's active file are used.
-    pub fn log_bytes(&self) -> u64 {
-        self.log.active_size()
+    /// How many bytes of text the log has that the tables lack.
+    pub fn waiting_bytes(&self) -> u64 {
+        self.waiting
+    }
+
+    /// The checkpoints that ended since the last call.
+    pub fn take_finished(&mut self) -> Vec<Finished> {
+        std::mem::take(&mut self.finished)
     }
 
     /// Opens the log again if an error closed it, and then returns the revision that the store has with the last
@@ -187,11 +159,11 @@ impl File {
         let mut revision = self.log.reopen()?;
         let doubtful = std::mem::take(&mut self.doubtful);
         if doubtful.last().is_some_and(|change| change.revision == revision) {
+            self.waiting = self.waiting.saturating_add(size(&doubtful));
             self.newer.extend(doubtful);
         }
-        if let Place::Here(tables) = &self.tables {
-            revision = revision.max(tables.moved_revision());
-        }
+        // Rows that were moved aside at the opening made a revision that the log has no record of.
+        revision = revision.max(self.loaded);
         Ok(Some(revision))
     }
 
@@ -201,6 +173,7 @@ impl File {
         let loaded = self.here().and_then(|tables| Ok((tables.load(&newer, reader)?, tables.has_moves())));
         self.newer = newer;
         let (loaded, has_moves) = loaded?;
+        self.loaded = loaded.revision;
         if has_moves {
             self.checkpoint_or_wait_for_space("move unreadable objects aside")?;
         }
@@ -227,11 +200,14 @@ impl File {
     /// tells.
     pub fn commit(&mut self, events: &[Event]) -> Result<(), FileError> {
         self.collect();
-        if self.log.active_size() > self.limits.full {
-            self.make_room()?;
+        let frees = events.iter().all(frees_space);
+        if self.log.active_size() > self.limits.full
+            && let Err(error) = self.make_room()
+            && !(frees && error.no_space() && self.log.active_size() <= self.limits.full.saturating_mul(2))
+        {
+            return Err(error);
         }
         let changes: Vec<RowChange> = events.iter().map(RowChange::of).collect();
-        let frees = changes.iter().all(|change| change.event_type != EventType::Added);
         let mut made = self.log.append(&changes, frees);
         if made.as_ref().is_err_and(LogError::no_space) && self.log.is_open() && self.make_room().is_ok() {
             made = self.log.append(&changes, frees);
@@ -242,6 +218,7 @@ impl File {
             }
             return Err(error.into());
         }
+        self.waiting = self.waiting.saturating_add(size(&changes));
         self.newer.extend(changes);
         self.begin_checkpoint();
         Ok(())
@@ -305,28 +282,41 @@ impl File {
     }
 
     fn checkpointed(&mut self, done: Done) {
-        let Done { tables, mut changes, outcome } = done;
+        let Done { tables, mut changes, outcome, took } = done;
         self.tables = Place::Here(tables);
-        if let Err(error) = &outcome {
+        self.note(&changes, &outcome, took);
+        if outcome.is_err() {
             changes.append(&mut self.newer);
             self.newer = changes;
-            self.note_failure(error);
-            return;
         }
-        self.failed = None;
-        self.log.free_other();
+    }
+
+    /// Takes note of what became of a checkpoint with these changes.
+    fn note(&mut self, changes: &[RowChange], outcome: &Result<(), FileError>, took: Duration) {
+        self.finished.push(Finished { took, succeeded: outcome.is_ok() });
+        match outcome {
+            Ok(()) => {
+                if self.failed.take().is_some() {
+                    info!("what the log had was brought into the tables");
+                }
+                self.waiting = self.waiting.saturating_sub(size(changes));
+                self.log.tables_have(changes.last().map_or(0, |change| change.revision));
+            }
+            Err(error) => self.note_failure(error),
+        }
     }
 
     /// Makes a checkpoint, or waits for the one under way, so that the log has a free file.
     fn make_room(&mut self) -> Result<(), FileError> {
         self.wait();
         if self.log.other_is_free() {
-            // The next record may begin it.
+            // The next record rotates to it.
             return Ok(());
         }
         match &self.failed {
             Some(failed) if Instant::now() < failed.again => {
-                Err(FileError::Behind { path: self.log.path().to_owned(), message: failed.message.clone() })
+                let (message, no_space) = (failed.message.clone(), failed.no_space);
+                Err(FileError::Behind { path: self.log.path().to_owned(), message, no_space })
             }
             _ => self.checkpoint(),
         }
@@ -334,17 +324,11 @@ impl File {
 
     /// Brings all that the log has into the tables.
     fn checkpoint(&mut self) -> Result<(), FileError> {
-        let changes = std::mem::take(&mut self.newer);
+        let (changes, begun) = (std::mem::take(&mut self.newer), Instant::now());
         let made = self.here().and_then(|tables| tables.apply(&changes));
-        match &made {
-            Ok(()) => {
-                self.failed = None;
-                self.log.free_other();
-            }
-            Err(error) => {
-                self.newer = changes;
-                self.note_failure(error);
-            }
+        self.note(&changes, &made, begun.elapsed());
+        if made.is_err() {
+            self.newer = changes;
         }
         made
     }
@@ -361,66 +345,38 @@ impl File {
     }
 
     fn note_failure(&mut self, error: &FileError) {
+        let now = Instant::now();
         let wait = self.failed.as_ref().map_or(FIRST_RETRY, |failed| failed.wait.saturating_mul(2).min(LAST_RETRY));
-        let error: &dyn std::error::Error = error;
-        if wait < LAST_RETRY {
-            warn!(error, "the log cannot be brought into the tables; this is tried again");
+        let told = self.failed.as_ref().map(|failed| failed.told).filter(|told| now.duration_since(*told) < TOLD_EVERY);
+        let cause: &dyn std::error::Error = error;
+        if told.is_none() {
+            warn!(error = cause, "the log cannot be brought into the tables; this is tried again");
         }
-        let again = Instant::now().checked_add(wait).unwrap_or_else(Instant::now);
-        self.failed = Some(Failed { message: with_causes(error), wait, again });
+        let (told, again) = (told.unwrap_or(now), now.checked_add(wait).unwrap_or(now));
+        self.failed = Some(Failed { message: with_causes(cause), no_space: error.no_space(), told, wait, again });
     }
 
     fn here(&mut self) -> Result<&mut Tables, FileError> {
         match &mut self.tables {
             Place::Here(tables) => Ok(tables),
             Place::Away | Place::Lost => {
-                let message = "the thread that writes them has ended".into();
-                Err(FileError::Behind { path: self.log.path().to_owned(), message })
+                let message = "the thread that writes them has ended; restart the control service".into();
+                Err(FileError::Behind { path: self.log.path().to_owned(), message, no_space: false })
             }
         }
     }
 }
 
-/// The thread that makes checkpoints beside commits.
-struct Checkpoints {
-    jobs: mpsc::Sender<Job>,
-    done: mpsc::Receiver<Done>,
-}
-
-struct Job {
-    tables: Box<Tables>,
-    changes: Vec<RowChange>,
-}
-
-/// A checkpoint that is over.
-struct Done {
-    tables: Box<Tables>,
-    changes: Vec<RowChange>,
-    outcome: Result<(), FileError>,
-}
-
-impl Checkpoints {
-    fn start() -> Self {
-        let ((jobs, queue), (answers, done)) = (mpsc::channel::<Job>(), mpsc::channel());
-        let work = move || {
-            for Job { mut tables, changes } in queue {
-                let outcome = tables.apply(&changes);
-                if answers.send(Done { tables, changes, outcome }).is_err() {
-                    // The store is gone without waiting; the next opening finds what the tables have.
-                    return;
-                }
-            }
-        };
-        std::thread::Builder::new()
-            .name("store-checkpoint".into())
-            .spawn(work)
-            .expect("a process that could open a file can start a thread");
-        Self { jobs, done }
+/// Whether a change makes space, sooner or later: a deletion, or a step on the way to one.
+pub fn frees_space(event: &Event) -> bool {
+    match event.event_type {
+        EventType::Added => false,
+        EventType::Modified => event.object.header.deleting,
+        EventType::Deleted => true,
     }
 }
 
-/// An error with all its causes.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+/// How many bytes of text changes have.
+fn size(changes: &[RowChange]) -> u64 {
+    changes.iter().map(|change| change.json.len() as u64).sum()
 }

@@ -2,8 +2,11 @@
 
 mod ages;
 mod change_log;
+mod checkpoint;
+mod checkpoint_thread;
 mod committer;
 pub(super) mod disk;
+mod error;
 pub(super) mod file;
 mod kept;
 mod quarantine;
@@ -41,7 +44,7 @@ use super::{
     Transaction, no_answer, stats::Counters,
 };
 
-pub use self::file::FileError as OpenError;
+pub use self::error::FileError as OpenError;
 
 /// Makes the header of an object read from disk: the resource, the key in it, and the stored JSON text.
 type Index = Box<dyn Fn(&str, &str, &[u8]) -> Result<Draft, serde_json::Error> + Send + Sync>;
@@ -124,7 +127,13 @@ impl Embedded {
         });
         let counters = Arc::new(Counters::default());
         let (requests, queue) = mpsc::channel(QUEUE);
-        let committer = Committer { file, published: published.clone(), counters: counters.clone(), doubtful: None };
+        let committer = Committer {
+            file,
+            published: published.clone(),
+            counters: counters.clone(),
+            doubtful: None,
+            is_full: false,
+        };
         let committer = std::thread::Builder::new()
             .name("store-committer".into())
             .spawn(move || committer.run(queue))

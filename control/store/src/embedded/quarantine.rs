@@ -71,8 +71,8 @@ pub struct Moves {
 
 /// Reads every row; those that cannot be read are reported, and are to be moved aside.
 ///
-/// `newer` are writes that the tables lack. Of them, too, those that cannot be read are reported; they are moved once the
-/// tables have them.
+/// `newer` are writes that the tables lack. Of them, too, those that cannot be read are reported; they are moved once
+/// the tables have them.
 pub fn load(
     database: &Database,
     newer: &[RowChange],

@@ -127,7 +127,11 @@ impl Segment {
     /// Writes zeros: a file with holes has no space of its own, and makes every sync one of the file system's journal.
     fn extend(&mut self, len: u64) -> io::Result<()> {
         let zeros = vec![0; usize::try_from(len.saturating_sub(self.len)).map_err(io::Error::other)?];
-        self.disk.write(self.len, &zeros)?;
+        if let Err(error) = self.disk.write(self.len, &zeros) {
+            // The tables may need what a part of it took of a full disk.
+            self.disk.shorten(self.len)?;
+            return Err(error);
+        }
         self.len = len;
         Ok(())
     }
@@ -138,16 +142,27 @@ pub fn read(bytes: &Bytes) -> Content {
     let Some(used) = read_header(bytes) else {
         return Content { used: None, records: Vec::new(), end: BLOCK as u64, stray: None };
     };
-    let mut records = Vec::new();
-    let mut end = BLOCK;
-    while let Some(payload) = read_record(used, bytes, end) {
-        end = end.saturating_add(record_len(payload.len()) as usize);
-        records.push(payload);
-    }
+    let records: Vec<Bytes> = records(used, bytes).collect();
+    let end = records.iter().fold(BLOCK, |end, payload| end.saturating_add(record_len(payload.len()) as usize));
     let after = (end..bytes.len()).step_by(BLOCK).skip(1);
     // The last one has the latest writes.
     let stray = after.rev().find_map(|at| Some((at as u64, read_record(used, bytes, at)?)));
     Content { used: Some(used), records, end: end as u64, stray }
+}
+
+/// Whether no header was ever written.
+pub fn has_no_header(bytes: &[u8]) -> bool {
+    bytes.iter().take(BLOCK).all(|byte| *byte == 0)
+}
+
+/// The records of a use up to the first that is not whole, whatever the file's header says.
+pub fn records(used: Use, bytes: &Bytes) -> impl Iterator<Item = Bytes> {
+    let mut at = BLOCK;
+    std::iter::from_fn(move || {
+        let payload = read_record(used, bytes, at)?;
+        at = at.saturating_add(record_len(payload.len()) as usize);
+        Some(payload)
+    })
 }
 
 fn header(used: Use) -> Vec<u8> {

@@ -1,10 +1,10 @@
 //! The tables of the store: a redb database of objects by key, and the revision of the last write in them.
 //!
-//! They hold what the write-ahead log had up to some moment. It is decided here how changes come in and how the database
-//! comes back after an I/O error; never what is written.
+//! They hold what the write-ahead log had up to some moment. It is decided here how changes come in and how the
+//! database comes back after an I/O error; never what is written.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     fs,
     hash::{BuildHasher, RandomState},
     io,
@@ -12,17 +12,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use bytes::Bytes;
-use redb::{
-    Builder, Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, StorageError, TableDefinition,
-    WriteTransaction,
-};
+use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
 use tracing::warn;
 
 use super::{
-    change_log::{self, LogSize, Records},
+    change_log::{self, HistorySize, Records},
+    checkpoint::{self, Known, Part},
     disk::{forget_cached_pages, sync_parent},
-    file::FileError,
+    error::FileError,
     quarantine::{self, Loaded, Moves, RowReader},
     row::RowChange,
 };
@@ -34,7 +31,7 @@ pub const OBJECTS: TableDefinition<&str, &[u8]> = TableDefinition::new("objects"
 pub const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 /// Resource → the revision of its last write. Valid for writes after `changes_since` in [`META`], while `changes_at`
 /// there equals the store's revision: an older program, which does not know this table, advances the revision alone.
-const CHANGES: TableDefinition<&str, u64> = TableDefinition::new("changes");
+pub const LAST_CHANGES: TableDefinition<&str, u64> = TableDefinition::new("changes");
 /// Version of what stands in the file. A store of a newer layout is not opened. Since 2 the latest writes may be in the
 /// write-ahead log alone, of which an older program knows nothing.
 pub const LAYOUT: u64 = 2;
@@ -73,25 +70,14 @@ pub struct Tables {
     store: u64,
     /// The revision of the last write in the tables.
     revision: u64,
-    /// [`CHANGES`] is valid.
-    knows_changes: bool,
-    /// [`change_log::LOG`] is right.
-    knows_log: bool,
+    /// [`LAST_CHANGES`] is valid.
+    knows_last_changes: bool,
+    /// [`change_log::HISTORY`] is right.
+    knows_history: bool,
     /// How much is in it, as far as known.
-    log_size: Option<LogSize>,
+    history_size: Option<HistorySize>,
     /// Rows that the next changes move. The store is at their revision already, the tables are not.
     moves: Option<Moves>,
-}
-
-/// What of a set of changes is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Part {
-    /// All, and the changes are added to the log of changes.
-    WithLog,
-    /// All, and the log of changes is emptied.
-    WithoutLog,
-    /// Deletions alone. The tables' revision stays: all changes come once more.
-    Deletions,
 }
 
 impl Tables {
@@ -116,9 +102,9 @@ impl Tables {
             database: None,
             store: 0,
             revision: 0,
-            knows_changes: false,
-            knows_log: false,
-            log_size: None,
+            knows_last_changes: false,
+            knows_history: false,
+            history_size: None,
             moves: None,
         };
         tables.reopen()?;
@@ -135,9 +121,14 @@ impl Tables {
         self.revision
     }
 
-    /// The revision that the store has with the rows where they belong.
-    pub fn moved_revision(&self) -> u64 {
-        self.moves.as_ref().map_or(0, |moves| moves.revision)
+    /// What errors call it.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Closes the database until it is needed again.
+    pub fn close(&mut self) {
+        self.database = None;
     }
 
     /// Opens the database again if an error closed it.
@@ -154,7 +145,8 @@ impl Tables {
         Ok(())
     }
 
-    /// Reads every object as it is after `newer`, and finds those that cannot be read; the next changes move them aside.
+    /// Reads every object as it is after `newer`, and finds those that cannot be read; the next changes move them
+    /// aside.
     pub fn load(&mut self, newer: &[RowChange], reader: &mut RowReader<'_>) -> Result<Loaded, FileError> {
         self.reopen()?;
         let Some(database) = &self.database else { return Err(self.error("read", redb::Error::DatabaseClosed)) };
@@ -173,38 +165,38 @@ impl Tables {
         self.reopen()?;
         let Some(database) = &self.database else { return Err(self.error("read", redb::Error::DatabaseClosed)) };
         let known = last_changes(database, revision).map_err(|source| self.error("read", source))?;
-        self.knows_changes = known.is_some();
+        self.knows_last_changes = known.is_some();
         Ok(known.unwrap_or_else(|| LastChanges::unknown(revision)))
     }
 
     /// The latest changes, up to the revision of the last write; nothing where the file does not know them.
     pub fn change_log(&mut self, revision: u64) -> Result<Option<Records>, FileError> {
         self.reopen()?;
-        // Without the log, watches begin at the last change of their resource.
+        // Without it, watches begin at the last change of their resource.
         let Some(database) = &self.database else { return Ok(None) };
-        let records = read_log(database, revision).unwrap_or_else(|error| {
-            warn!(%error, "cannot read the log of changes; clients will list again");
+        let records = read_history(database, revision).unwrap_or_else(|error| {
+            warn!(%error, "cannot read the history; clients will list again");
             None
         });
-        self.knows_log = records.is_some();
+        self.knows_history = records.is_some();
         Ok(records)
     }
 
     /// Writes changes in the order of their revisions, durably. They may be written already, in part or in whole.
     ///
-    /// On a full disk deletions come first, and the log of changes is given up: what is to make space must not need it.
+    /// On a full disk deletions come first, and the history is given up: what is to make space must not need it.
     pub fn apply(&mut self, changes: &[RowChange]) -> Result<(), FileError> {
         self.reopen()?;
-        let Err(error) = self.write(changes, Part::WithLog) else { return Ok(()) };
-        let deletes = changes.iter().any(|change| change.event_type == EventType::Deleted);
-        if !error.no_space() || !deletes {
+        let Err(error) = self.write(changes, Part::WithHistory) else { return Ok(()) };
+        if !error.no_space() {
             return Err(error);
         }
-        for part in [Part::Deletions, Part::WithoutLog] {
+        if changes.iter().any(|change| change.event_type == EventType::Deleted) {
             self.reopen()?;
-            self.write(changes, part)?;
+            self.write(changes, Part::Deletions)?;
         }
-        Ok(())
+        self.reopen()?;
+        self.write(changes, Part::WithoutHistory)
     }
 
     /// An error closes the database.
@@ -212,20 +204,21 @@ impl Tables {
         let Some(database) = &self.database else {
             return Err(self.error("write to", redb::Error::DatabaseClosed));
         };
-        let log_size = self.log_size.take();
-        let known = Known { changes: self.knows_changes, log: self.knows_log, log_size };
+        let history_size = self.history_size.take();
+        let known = Known { last_changes: self.knows_last_changes, history: self.knows_history, history_size };
         // A panic in the database must not end the thread, and with it all writes.
-        let made =
-            std::panic::catch_unwind(AssertUnwindSafe(|| write(database, self.moves.as_ref(), changes, known, part)));
+        let made = std::panic::catch_unwind(AssertUnwindSafe(|| {
+            checkpoint::write(database, self.moves.as_ref(), changes, known, part)
+        }));
         match made.unwrap_or_else(|_| Err(redb::Error::Corrupted("the database panicked".into()))) {
-            Ok(log_size) => {
+            Ok(history_size) => {
                 if part != Part::Deletions {
                     self.revision = changes.last().map_or(self.revision, |change| change.revision);
-                    self.revision = self.revision.max(self.moved_revision());
+                    self.revision = self.revision.max(self.moves.as_ref().map_or(0, |moves| moves.revision));
                     self.moves = None;
-                    self.knows_changes |= !changes.is_empty();
-                    self.knows_log |= !changes.is_empty();
-                    self.log_size = log_size;
+                    self.knows_last_changes |= !changes.is_empty();
+                    self.knows_history |= !changes.is_empty();
+                    self.history_size = history_size;
                 }
                 Ok(())
             }
@@ -291,7 +284,7 @@ fn open(open_database: &OpenDatabase) -> Result<Opened, redb::Error> {
     Ok(Opened { database, revision, layout, store })
 }
 
-/// What [`CHANGES`] says; `None` where it is not valid.
+/// What [`LAST_CHANGES`] says; `None` where it is not valid.
 fn last_changes(database: &Database, revision: u64) -> Result<Option<LastChanges>, redb::Error> {
     let transaction = database.begin_read()?;
     let meta = transaction.open_table(META)?;
@@ -301,158 +294,22 @@ fn last_changes(database: &Database, revision: u64) -> Result<Option<LastChanges
         return Ok(None);
     }
     let mut by_resource = HashMap::new();
-    for entry in transaction.open_table(CHANGES)?.iter()? {
+    for entry in transaction.open_table(LAST_CHANGES)?.iter()? {
         let (resource, last) = entry?;
         by_resource.insert(resource.value().to_owned(), last.value());
     }
     Ok(Some(LastChanges { by_resource, others }))
 }
 
-/// What the log says; nothing where it is not right.
-fn read_log(database: &Database, revision: u64) -> Result<Option<Records>, redb::Error> {
+/// What the history says; nothing where it is not right.
+fn read_history(database: &Database, revision: u64) -> Result<Option<Records>, redb::Error> {
     let transaction = database.begin_read()?;
     let meta = transaction.open_table(META)?;
     let number = |name: &str| Ok::<_, redb::Error>(meta.get(name)?.map(|value| value.value()));
     match (number("history_since")?, number("history_at")?) {
         (Some(since), Some(at)) if at == revision => {
-            Ok(Some(Records::read(&transaction.open_table(change_log::LOG)?, since)?))
+            Ok(Some(Records::read(&transaction.open_table(change_log::HISTORY)?, since)?))
         }
         _ => Ok(None),
     }
-}
-
-/// Which tables beside the objects are right.
-struct Known {
-    changes: bool,
-    log: bool,
-    log_size: Option<LogSize>,
-}
-
-/// Writes changes; answers with the size of the log after them, as far as known.
-fn write(
-    database: &Database,
-    moves: Option<&Moves>,
-    changes: &[RowChange],
-    known: Known,
-    part: Part,
-) -> Result<Option<LogSize>, redb::Error> {
-    let mut transaction = database.begin_write()?;
-    transaction
-        .set_durability(Durability::Immediate)
-        .map_err(|e| redb::Error::from(StorageError::Corrupted(e.to_string())))?;
-    let log_size = match part {
-        Part::Deletions => {
-            write_objects(&transaction, changes, true)?;
-            None
-        }
-        Part::WithLog | Part::WithoutLog => {
-            if let Some(moves) = moves {
-                moves.make(&transaction)?;
-            }
-            let size = write_changes(&transaction, changes, &known, part == Part::WithLog)?;
-            write_objects(&transaction, changes, false)?;
-            let mut meta = transaction.open_table(META)?;
-            let last = changes.last().map(|change| change.revision).max(moves.map(|moves| moves.revision));
-            if let Some(revision) = last {
-                meta.insert("revision", revision)?;
-            }
-            size.or(known.log_size)
-        }
-    };
-    transaction.commit()?;
-    Ok(log_size)
-}
-
-/// Brings the table of objects to what it is after all changes.
-fn write_objects(
-    transaction: &WriteTransaction,
-    changes: &[RowChange],
-    deletions_only: bool,
-) -> Result<(), redb::Error> {
-    let mut objects = transaction.open_table(OBJECTS)?;
-    let latest: BTreeMap<&str, &RowChange> = changes.iter().map(|change| (&*change.key, change)).collect();
-    for (key, change) in latest {
-        match change.value() {
-            None => drop(objects.remove(key)?),
-            Some(_) if deletions_only => {}
-            Some(value) => drop(objects.insert(key, value.as_slice())?),
-        }
-    }
-    Ok(())
-}
-
-/// Tells the tables beside the objects of changes that the objects do not have yet.
-fn write_changes(
-    transaction: &WriteTransaction,
-    changes: &[RowChange],
-    known: &Known,
-    with_log: bool,
-) -> Result<Option<LogSize>, redb::Error> {
-    let (Some(first), Some(last)) = (changes.first(), changes.last()) else { return Ok(None) };
-    let (mut meta, mut last_of) = (transaction.open_table(META)?, transaction.open_table(CHANGES)?);
-    let mut log = transaction.open_table(change_log::LOG)?;
-    let whole = with_previous(&transaction.open_table(OBJECTS)?, changes)?;
-    let whole = whole.filter(|_| with_log);
-    let mut size = match (known.log, &whole, known.log_size) {
-        (true, Some(_), Some(size)) => size,
-        (true, Some(_), None) => LogSize::of(&log)?,
-        (false, _, _) | (true, None, _) => {
-            change_log::clear(&mut log)?;
-            meta.insert("history_since", first.revision.saturating_sub(1))?;
-            LogSize::default()
-        }
-    };
-    let dropped = match &whole {
-        Some(changes) => change_log::append(&mut log, changes, &mut size)?,
-        None => Some(last.revision),
-    };
-    if let Some(dropped) = dropped {
-        meta.insert("history_since", dropped)?;
-    }
-    meta.insert("history_at", last.revision)?;
-    if !known.changes {
-        last_of.retain(|_, _| false)?;
-        meta.insert("changes_since", first.revision.saturating_sub(1))?;
-    }
-    let by_resource: BTreeMap<&str, u64> = changes.iter().map(|change| (change.resource(), change.revision)).collect();
-    for (resource, revision) in by_resource {
-        last_of.insert(resource, revision)?;
-    }
-    meta.insert("changes_at", last.revision)?;
-    Ok(Some(size))
-}
-
-/// The changes with what was there before each, which the write-ahead log does not tell. Nothing where it is not known.
-fn with_previous(
-    objects: &redb::Table<'_, &'static str, &'static [u8]>,
-    changes: &[RowChange],
-) -> Result<Option<Vec<RowChange>>, redb::Error> {
-    let mut before: HashMap<&str, (u64, Bytes)> = HashMap::new();
-    let mut whole = Vec::with_capacity(changes.len());
-    for change in changes {
-        let previous = match (&change.previous, change.event_type) {
-            (_, EventType::Added) => None,
-            (Some(previous), _) => Some(previous.clone()),
-            (None, _) => match before.get(&*change.key) {
-                Some(previous) => Some(previous.clone()),
-                None => stored(objects, &change.key)?,
-            },
-        };
-        if previous.is_none() && change.event_type != EventType::Added {
-            return Ok(None);
-        }
-        before.insert(&change.key, (change.revision, change.json.clone()));
-        whole.push(change.after(previous));
-    }
-    Ok(Some(whole))
-}
-
-/// Revision and text of an object in the table.
-fn stored(
-    objects: &redb::Table<'_, &'static str, &'static [u8]>,
-    key: &str,
-) -> Result<Option<(u64, Bytes)>, redb::Error> {
-    let Some(row) = objects.get(key)? else { return Ok(None) };
-    let split = row.value().split_first_chunk::<8>();
-    Ok(split.map(|(revision, json)| (u64::from_be_bytes(*revision), Bytes::copy_from_slice(json))))
 }

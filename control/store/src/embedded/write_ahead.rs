@@ -52,6 +52,12 @@ pub enum LogError {
         /// Where.
         at: u64,
     },
+    /// A program that this one does not know wrote it.
+    #[error("the log {} has a record that this program does not know; start the newer one that wrote it", path.display())]
+    Unknown {
+        /// The file.
+        path: PathBuf,
+    },
     /// The file does not belong to the store beside it.
     #[error("the log {} belongs to another store; move it away", path.display())]
     Foreign {
@@ -83,9 +89,11 @@ impl LogError {
     /// The file.
     pub fn path(&self) -> &Path {
         match self {
-            Self::Io { path, .. } | Self::Damaged { path, .. } | Self::Foreign { path } | Self::Gap { path, .. } => {
-                path
-            }
+            Self::Io { path, .. }
+            | Self::Damaged { path, .. }
+            | Self::Unknown { path }
+            | Self::Foreign { path }
+            | Self::Gap { path, .. } => path,
         }
     }
 }
@@ -102,24 +110,27 @@ pub struct WriteAheadLog {
     /// Nothing after an error that leaves open what became durable.
     segments: Option<[Segment; 2]>,
     active: usize,
-    /// Nothing in the file that is not active is missing in the tables.
-    other_is_free: bool,
-    /// The revision of the last record, or of the tables where they have all.
+    /// The revision of the last write in each file.
+    ends: [u64; 2],
+    /// The tables have all up to this revision.
+    applied: u64,
+    /// The revision of the last write.
     last: u64,
 }
 
 impl WriteAheadLog {
-    /// Opens the log of the store with the number `store`, whose tables are at revision `applied`. Answers with what the
-    /// tables lack.
+    /// Opens the log of the store with the number `store`, whose tables are at revision `applied`. Answers with what
+    /// the tables lack.
     pub fn open(files: [LogFile; 2], store: u64, applied: u64) -> Result<(Self, Vec<RowChange>), LogError> {
-        let mut log = Self { files, store, segments: None, active: 0, other_is_free: true, last: applied };
+        let mut log = Self { files, store, segments: None, active: 0, ends: [0; 2], applied, last: applied };
         let changes = log.read(applied)?;
         Ok((log, changes))
     }
 
-    /// Opens the log again after an error, and makes durable what it holds. Answers with the revision of the last write.
+    /// Opens the log again after an error, and makes durable what it holds. Answers with the revision of the last
+    /// write.
     pub fn reopen(&mut self) -> Result<u64, LogError> {
-        let (last, active) = (self.last, self.active);
+        let last = self.last;
         let changes = self.read(last)?;
         for at in [0, 1] {
             if let Err(source) = self.segments()?[at].sync() {
@@ -127,8 +138,6 @@ impl WriteAheadLog {
                 return Err(self.failed("sync", at, source));
             }
         }
-        // The use that had begun with the failed write is gone.
-        self.other_is_free |= self.active != active;
         self.last = changes.last().map_or(last, |change| change.revision);
         Ok(self.last)
     }
@@ -153,14 +162,14 @@ impl WriteAheadLog {
         self.segments.as_ref().map_or(0, |segments| segments[self.active].size())
     }
 
-    /// Whether the file that is not active can be used.
+    /// Whether the file that is not active can be used: the tables lack nothing that it holds.
     pub fn other_is_free(&self) -> bool {
-        self.other_is_free
+        self.ends[1 - self.active] <= self.applied
     }
 
-    /// The tables have all that the file holds that is not active.
-    pub fn free_other(&mut self) {
-        self.other_is_free = true;
+    /// The tables have all up to a revision.
+    pub fn tables_have(&mut self, revision: u64) {
+        self.applied = self.applied.max(revision);
     }
 
     /// Makes changes durable, as one record. `frees` says that they will make space.
@@ -171,10 +180,11 @@ impl WriteAheadLog {
         let Some(last) = changes.last() else { return Ok(()) };
         let mut payload = Vec::with_capacity(changes.iter().map(|change| change.json.len() + 128).sum());
         changes.iter().for_each(|change| change.write(&mut payload));
+        self.begin_first_use()?;
         let active = self.active;
         match self.segments()?[active].reserve(payload.len(), frees) {
             Ok(()) => {}
-            Err(source) if is_no_space(&source) && self.other_is_free => {
+            Err(source) if is_no_space(&source) && self.other_is_free() => {
                 self.rotate()?;
                 let active = self.active;
                 let reserved = self.segments()?[active].reserve(payload.len(), frees);
@@ -187,8 +197,19 @@ impl WriteAheadLog {
             self.segments = None;
             self.failed("write to", active, source)
         })?;
-        self.last = last.revision;
+        (self.last, self.ends[active]) = (last.revision, last.revision);
         Ok(())
+    }
+
+    /// A new log has no use yet: to open it takes no space.
+    fn begin_first_use(&mut self) -> Result<(), LogError> {
+        let (active, store, base) = (self.active, self.store, self.last);
+        let segment = &mut self.segments()?[active];
+        if segment.used().is_some() {
+            return Ok(());
+        }
+        let begun = segment.begin(Use { store, generation: 1, base });
+        begun.map_err(|source| self.failed("begin", active, source))
     }
 
     /// Makes the free file the active one.
@@ -198,13 +219,19 @@ impl WriteAheadLog {
         let generation = segments[active].used().map_or(0, |used| used.generation).saturating_add(1);
         let begun = segments[other].begin(Use { store, generation, base });
         begun.map_err(|source| self.failed("begin", other, source))?;
-        (self.active, self.other_is_free) = (other, false);
+        (self.active, self.ends[other]) = (other, 0);
         Ok(())
     }
 
     /// Opens both files, and reads the changes after a revision. The file of the later use becomes active.
     fn read(&mut self, after: u64) -> Result<Vec<RowChange>, LogError> {
-        let [(first, disk), (second, other)] = [self.read_file(0)?, self.read_file(1)?];
+        let [(first, disk, bytes), (second, other, other_bytes)] = [self.read_file(0)?, self.read_file(1)?];
+        if first.used.is_none() {
+            self.must_be_unused(0, &bytes, second.used, after)?;
+        }
+        if second.used.is_none() {
+            self.must_be_unused(1, &other_bytes, first.used, after)?;
+        }
         let generation = |content: &Content| content.used.map(|used| used.generation);
         self.active = usize::from(generation(&second) > generation(&first));
         let mut changes = Vec::new();
@@ -212,20 +239,20 @@ impl WriteAheadLog {
         let contents = [&first, &second];
         for at in [1 - self.active, self.active] {
             let before = changes.len();
-            for record in &contents[at].records {
-                self.take(at, record, after, &mut changes)?;
-            }
-            if let Some((offset, record)) = &contents[at].stray {
-                let mut missing = Vec::new();
-                self.take(at, record, after, &mut missing)?;
-                if !missing.is_empty() {
-                    return Err(LogError::Damaged { path: self.files[at].path.clone(), at: *offset });
-                }
-            }
-            if at != self.active {
-                self.other_is_free &= changes.is_empty();
-            }
+            self.ends[at] = 0;
             let base = contents[at].used.map_or(0, |used| used.base);
+            for record in &contents[at].records {
+                // A record of a use whose header was lost, so that the next use has its generation once more.
+                if first_revision(record).is_some_and(|first| first <= base) {
+                    break;
+                }
+                self.ends[at] = self.take(at, record, after, &mut changes)?;
+            }
+            if let Some((offset, record)) = &contents[at].stray
+                && self.take(at, record, after, &mut Vec::new())? > after
+            {
+                return Err(LogError::Damaged { path: self.files[at].path.clone(), at: *offset });
+            }
             if changes.len() > before && base > known {
                 return Err(LogError::Gap { path: self.files[at].path.clone(), store: known, log: base });
             }
@@ -234,40 +261,55 @@ impl WriteAheadLog {
         let segment = |at: usize, disk, content: &Content| {
             Segment::new(disk, content).map_err(|source| self.failed("open", at, source))
         };
-        let mut segments = [segment(0, disk, &first)?, segment(1, other, &second)?];
-        if contents[self.active].used.is_none() {
-            let used = Use { store: self.store, generation: 1, base: known };
-            let begun = segments[self.active].begin(used);
-            begun.map_err(|source| self.failed("begin", self.active, source))?;
-        }
-        self.segments = Some(segments);
+        self.segments = Some([segment(0, disk, &first)?, segment(1, other, &second)?]);
         self.last = known;
         Ok(changes)
     }
 
-    fn read_file(&self, at: usize) -> Result<(Content, Box<dyn Disk>), LogError> {
+    /// A file whose header cannot be read was not used, and has zeros there; or it is damaged: then its records are
+    /// those of the use before or after the other file's.
+    fn must_be_unused(&self, at: usize, bytes: &Bytes, other: Option<Use>, after: u64) -> Result<(), LogError> {
+        if segment::has_no_header(bytes) {
+            return Ok(());
+        }
+        let generation = other.map_or(0, |used| used.generation);
+        for generation in [generation.saturating_sub(1), generation.saturating_add(1)] {
+            let used = Use { store: self.store, generation, base: 0 };
+            for record in segment::records(used, bytes) {
+                if self.take(at, &record, after, &mut Vec::new())? > after {
+                    return Err(LogError::Damaged { path: self.files[at].path.clone(), at: 0 });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn read_file(&self, at: usize) -> Result<(Content, Box<dyn Disk>, Bytes), LogError> {
         let disk = (self.files[at].open)().map_err(|source| self.failed("open", at, source))?;
         let bytes = disk.read().map_err(|source| self.failed("read", at, source))?;
-        let content = segment::read(&Bytes::from(bytes));
+        let bytes = Bytes::from(bytes);
+        let content = segment::read(&bytes);
         match content.used {
             Some(used) if used.store != self.store => Err(LogError::Foreign { path: self.files[at].path.clone() }),
-            _ => Ok((content, disk)),
+            _ => Ok((content, disk, bytes)),
         }
     }
 
-    /// Adds the changes of a record that come after a revision.
-    fn take(&self, at: usize, record: &Bytes, after: u64, changes: &mut Vec<RowChange>) -> Result<(), LogError> {
+    /// Adds the changes of a record that come after a revision. Answers with the revision of the last one.
+    fn take(&self, at: usize, record: &Bytes, after: u64, changes: &mut Vec<RowChange>) -> Result<u64, LogError> {
         let mut rest = record.clone();
+        let mut last = 0;
         while !rest.is_empty() {
-            // Its checksum is right: a program that this one does not know wrote it.
+            // Its checksum is right.
             let Some(change) = RowChange::read(&mut rest) else {
-                return Err(LogError::Damaged { path: self.files[at].path.clone(), at: 0 });
+                return Err(LogError::Unknown { path: self.files[at].path.clone() });
             };
+            last = change.revision;
             if change.revision > after {
                 changes.push(change);
             }
         }
-        Ok(())
+        Ok(last)
     }
 
     fn segments(&mut self) -> Result<&mut [Segment; 2], LogError> {
@@ -282,4 +324,9 @@ impl WriteAheadLog {
     fn failed(&self, operation: &'static str, at: usize, source: io::Error) -> LogError {
         LogError::Io { operation, path: self.files[at].path.clone(), source }
     }
+}
+
+/// The revision of a record's first change.
+fn first_revision(record: &Bytes) -> Option<u64> {
+    RowChange::read(&mut record.clone()).map(|change| change.revision)
 }

@@ -4,6 +4,8 @@
 mod crash;
 mod full_disk;
 mod indexes;
+mod log_files;
+mod logged_disks;
 mod model;
 mod power_loss;
 mod quarantine;

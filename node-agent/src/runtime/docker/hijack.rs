@@ -17,6 +17,8 @@ use tokio_util::codec::{Decoder, FramedRead};
 
 use crate::runtime::{BoxError, Error, LogChunk};
 
+/// Of output that is read at a time.
+const READ: usize = 32 * 1024;
 /// Of the Engine's refusal, so much is read.
 const ERROR_LIMIT: usize = 64 * 1024;
 
@@ -86,7 +88,7 @@ pub(super) fn output(
     tty: bool,
 ) -> BoxStream<'static, Result<LogChunk, Error>> {
     let decoder = if tty { OutputDecoder::Raw } else { OutputDecoder::Framed { stream: 0, left: 0 } };
-    FramedRead::new(from, decoder)
+    FramedRead::with_capacity(from, decoder, READ)
         .map(move |chunk| chunk.map_err(|error| Error::Failed { operation, source: error.into() }))
         .boxed()
 }

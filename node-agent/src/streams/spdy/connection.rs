@@ -216,7 +216,7 @@ impl Reading {
                     }
                 }
                 // Even numbers are answers to this side, which never asks.
-                Frame::Ping(id) if id % 2 == 1 => self.send(Frame::Ping(id)).await,
+                Frame::Ping(id) if !id.is_multiple_of(2) => self.send(Frame::Ping(id)).await,
                 Frame::GoAway { .. } => return Ok(()),
                 Frame::SynReply { .. } | Frame::Ping(_) | Frame::Ignored => {}
             }
@@ -232,7 +232,7 @@ impl Reading {
     async fn open(&mut self, id: StreamId, fin: bool, headers: Headers) {
         let is_full = self.table.streams.lock().len() >= self.most_streams;
         let refusal = match () {
-            () if id % 2 == 0 || id <= self.last => Some(ResetStatus::PROTOCOL_ERROR),
+            () if id.is_multiple_of(2) || id <= self.last => Some(ResetStatus::PROTOCOL_ERROR),
             () if is_full => Some(ResetStatus::REFUSED_STREAM),
             () if !(self.accepts)(&headers) => Some(ResetStatus::CANCEL),
             () => None,

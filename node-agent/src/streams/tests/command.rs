@@ -156,6 +156,8 @@ async fn what_cannot_run_is_said_where_the_client_looks_for_it() {
     assert_eq!((refused.0.as_u16(), refused.1.as_str()), (500, "container not found (\"other\")"));
     let refused = lab.refusal(websocket_request("/attach/default/gone/c?output=1", v4)).await;
     assert_eq!((refused.0.as_u16(), refused.1.as_str()), (404, "pod does not exist"));
+    let refused = lab.refusal(websocket_request("/attach/default/web/other?output=1", v4)).await;
+    assert_eq!(refused.1, "container other not found in pod web_default");
     let refused = lab.refusal(websocket_request("/exec/default/web/c?command=cat", V5)).await;
     assert_eq!((refused.0.as_u16(), refused.1.as_str()), (400, "you must specify at least 1 of stdin, stdout, stderr"));
     lab.wait_for_nothing_left().await;

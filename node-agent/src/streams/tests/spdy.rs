@@ -60,6 +60,18 @@ async fn an_exit_code_is_told_in_each_versions_way() {
     lab.wait_for_nothing_left().await;
 }
 
+/// It opens no stream for a size, and is not waited for to do so.
+#[tokio::test]
+async fn a_terminal_is_attached_to_by_a_client_that_knows_nothing_of_it() {
+    let lab = Lab::new().await;
+    let mut client = lab.spdy("/attach/default/web/terminal?input=1&output=1&error=1", V4).await;
+    open(&mut client, &["error", "stdin", "stdout", "stderr"]).await;
+    client.write(3, "hello").await;
+    assert_eq!(client.next().await, Some(Frame::Data { stream: 5, fin: false, bytes: "hello".into() }));
+    drop(client);
+    lab.wait_for_nothing_left().await;
+}
+
 #[tokio::test]
 async fn a_client_that_goes_away_leaves_nothing_at_any_moment() {
     let lab = Lab::new().await;

@@ -1,7 +1,7 @@
 //! The pods of a namespace as the API has them, listed once for all claims there that wait to be released.
 //!
-//! A list answers for a claim if it was begun after the claim was seen to be deleted, and after the last change of a pod
-//! that may have released it: pods that are bound later do not start with a claim that is being deleted. A list is
+//! A list answers for a claim if it was begun after the claim was seen to be deleted, and after the last change of a
+//! pod that may have released it: pods that are bound later do not start with a claim that is being deleted. A list is
 //! kept while claims of its namespace wait.
 //!
 //! Source: `LazyLivePodList` of Kubernetes.
@@ -166,7 +166,7 @@ mod tests {
     #[tokio::test]
     async fn all_claims_of_a_namespace_that_wait_share_one_list() {
         let (live, lists) = (LivePods::default(), Lists::default());
-        let claims: Vec<Key> = (0..100).map(|at| Key::new("ns", &format!("c{at}"))).collect();
+        let claims: Vec<Key> = (0..100).map(|at| Key::new("ns", format!("c{at}"))).collect();
         let asked: Vec<Asked> = claims.iter().map(|claim| live.ask(claim, "u")).collect();
         let pods = [pod()];
         let all = claims.iter().zip(&asked).map(|(claim, asked)| lists.of(&live, claim, asked, &pods));

@@ -1,5 +1,5 @@
-//! What the CEL expressions of webhooks and policies may name, and whether one can be evaluated. To evaluate them is the
-//! part of `admission`.
+//! What the CEL expressions of webhooks and policies may name, and whether one can be evaluated. To evaluate them is
+//! the part of `admission`.
 
 use std::{collections::BTreeMap, sync::Arc};
 

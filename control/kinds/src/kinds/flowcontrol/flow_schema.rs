@@ -16,6 +16,10 @@ pub static KIND: BuiltIn = BuiltIn {
     namespaced: false,
     subresources: &["status"],
     default: |object| {
+        // A spec that nobody sent is there with its zeros, as in Go.
+        if object["spec"].is_null() {
+            object["spec"] = json!({});
+        }
         if let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut)
             && spec.get("matchingPrecedence").and_then(Value::as_i64).unwrap_or(0) == 0
         {
@@ -245,6 +249,12 @@ mod tests {
 
     fn spec(rule: Value) -> Value {
         json!({"priorityLevelConfiguration": {"name": "system"}, "rules": [rule]})
+    }
+
+    #[test]
+    fn a_schema_without_a_spec_has_the_usual_precedence() {
+        let words = words("s", json!(null));
+        assert!(words.iter().all(|words| !words.contains("matchingPrecedence")), "{words:?}");
     }
 
     #[test]

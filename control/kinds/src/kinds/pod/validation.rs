@@ -107,13 +107,18 @@ fn spec(path: &str, spec: &Value, metadata: Option<&Value>) -> Vec<FieldError> {
     errors.extend(windows::host_processes(path, spec));
     errors.extend(own_users(path, spec));
     errors.extend(hostname_override(path, spec));
-    errors.extend(texts(path, spec));
+    errors.extend(texts(path, spec, &[("serviceAccountName", names::subdomain), ("nodeName", names::subdomain)]));
     if spec["activeDeadlineSeconds"].as_i64().is_some_and(|n| !(1..=i64::from(i32::MAX)).contains(&n)) {
         let why = "must be between 1 and 2147483647, inclusive";
         errors.push(FieldError::invalid(at("activeDeadlineSeconds"), &spec["activeDeadlineSeconds"], why));
     }
+    errors.extend(texts(path, spec, &[("hostname", names::label), ("subdomain", names::label)]));
     errors.extend(tolerations::validate(&at("tolerations"), &spec["tolerations"]));
     errors.extend(host_aliases(&at("hostAliases"), &spec["hostAliases"]));
+    errors.extend(texts(path, spec, &[("priorityClassName", names::subdomain)]));
+    if !spec["runtimeClassName"].is_null() {
+        errors.extend(FieldError::each(at("runtimeClassName"), &spec["runtimeClassName"], names::subdomain));
+    }
     errors.extend(priority_class::preemption_policy(&at("preemptionPolicy"), &spec["preemptionPolicy"]));
     if !spec["overhead"].is_null() {
         errors.extend(resources::of_container(&at("overhead"), &json!({"limits": spec["overhead"]}), None));
@@ -125,25 +130,13 @@ fn spec(path: &str, spec: &Value, metadata: Option<&Value>) -> Vec<FieldError> {
     errors
 }
 
+/// What is wrong with a text.
+type CheckText = fn(&str) -> Vec<String>;
+
 /// Names of other objects and of the host, where they are said.
-fn texts(path: &str, spec: &Value) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    for (field, check) in [
-        ("serviceAccountName", names::subdomain as fn(&str) -> Vec<String>),
-        ("nodeName", names::subdomain),
-        ("hostname", names::label),
-        ("subdomain", names::label),
-        ("priorityClassName", names::subdomain),
-    ] {
-        if !text(spec, field).is_empty() {
-            errors.extend(FieldError::each(format!("{path}.{field}"), &spec[field], check));
-        }
-    }
-    if !spec["runtimeClassName"].is_null() {
-        let path = format!("{path}.runtimeClassName");
-        errors.extend(FieldError::each(path, &spec["runtimeClassName"], names::subdomain));
-    }
-    errors
+fn texts(path: &str, spec: &Value, fields: &[(&str, CheckText)]) -> Vec<FieldError> {
+    let said = fields.iter().filter(|(field, _)| !text(spec, field).is_empty());
+    said.flat_map(|(field, check)| FieldError::each(format!("{path}.{field}"), &spec[*field], *check)).collect()
 }
 
 /// On the host's network a port is what it is.
@@ -310,6 +303,14 @@ mod tests {
                 "spec.restartPolicy: Unsupported value: \"Sometimes\": supported values: \"Always\", \"OnFailure\", \"Never\""
             ]
         );
+        let in_order = words(json!({"runtimeClassName": "A", "tolerations": [{"operator": "In"}], "hostname": "B",
+            "activeDeadlineSeconds": 0, "nodeName": "C", "priorityClassName": "D"}));
+        let paths: Vec<&str> = in_order.iter().filter_map(|words| words.split([':', '[']).next()).collect();
+        let expected =
+            ["nodeName", "activeDeadlineSeconds", "hostname", "tolerations", "priorityClassName", "runtimeClassName"];
+        let mut fields: Vec<&str> = paths.iter().map(|path| path.trim_start_matches("spec.")).collect();
+        fields.dedup();
+        assert_eq!(fields, expected);
         assert_eq!(
             words(json!({"dnsPolicy": "None"})),
             ["spec.dnsConfig: Required value: must provide `dnsConfig` when `dnsPolicy` is None"]

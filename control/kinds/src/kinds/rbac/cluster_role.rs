@@ -58,5 +58,7 @@ mod tests {
         assert_eq!(validate(&role(json!([])), None)[0].path, "aggregationRule.clusterRoleSelectors");
         let wrong = validate(&role(json!([{"matchLabels": {"a b": "c"}}])), None);
         assert_eq!(wrong[0].path, "aggregationRule.clusterRoleSelectors[0].matchLabels");
+        assert_eq!(wrong[1].path, "aggregationRule.clusterRoleSelectors[0]");
+        assert_eq!(wrong[1].message, "Invalid value: null: invalid label selector.");
     }
 }

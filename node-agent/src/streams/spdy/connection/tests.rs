@@ -1,3 +1,5 @@
+//! One connection against a scripted client: what is opened, refused, reset and held up.
+
 use std::time::Duration;
 
 use tokio::io::DuplexStream;

@@ -1,0 +1,34 @@
+//! The right that streams to pods need beside that to their verb: to create them.
+//!
+//! A WebSocket is asked for by GET, and what it does is no reading. Source: `ensureAuthorizedForVerb` of
+//! `pkg/registry/core/pod/rest`, by `AuthorizePodWebsocketUpgradeCreatePermission`, which Kubernetes 1.35 has on.
+
+use super::{
+    attributes::Attributes,
+    authorizer::{Authorizer, Verdict},
+};
+use crate::{
+    identity::Identity,
+    request::{RequestInfo, Verb},
+    status::{Status, Subject},
+};
+
+/// Refuses who may get a stream to a pod, but not create it. `info` is of a request that is allowed otherwise.
+pub fn check(authorizer: &Authorizer, identity: &Identity, info: &RequestInfo) -> Result<(), Status> {
+    let Some(path) = info.resource() else { return Ok(()) };
+    let is_stream = path.group.is_empty()
+        && path.resource == "pods"
+        && matches!(path.subresource.as_deref(), Some("attach" | "exec" | "portforward"));
+    if !is_stream || info.verb == Verb::Create {
+        return Ok(());
+    }
+    let created = RequestInfo { verb: Verb::Create, ..info.clone() };
+    match authorizer.decide(identity, &Attributes::of(&created)) {
+        Ok(Verdict::Allowed { .. }) => Ok(()),
+        Ok(Verdict::Refused { reason }) => {
+            let name = path.name.as_deref().unwrap_or_default();
+            Err(Status::forbidden(Subject { group: &path.group, resource: &path.resource, name }, &reason))
+        }
+        Err(error) => Err(error.to_status()),
+    }
+}

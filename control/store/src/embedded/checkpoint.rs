@@ -1,0 +1,161 @@
+//! One checkpoint: changes of the log, written into the tables in one transaction of the database.
+
+use std::collections::{BTreeMap, HashMap};
+
+use bytes::Bytes;
+use redb::{Database, Durability, ReadableTable, StorageError, WriteTransaction};
+
+use super::{
+    change_log::{self, HistorySize},
+    quarantine::Moves,
+    row::RowChange,
+    tables::{LAST_CHANGES, META, OBJECTS},
+};
+use crate::EventType;
+
+/// What of a set of changes is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// All, and the changes are added to the history.
+    WithHistory,
+    /// All, and the history is emptied.
+    WithoutHistory,
+    /// Deletions alone. The tables' revision stays: all changes come once more.
+    Deletions,
+}
+
+/// Which tables beside the objects are right.
+pub struct Known {
+    pub last_changes: bool,
+    pub history: bool,
+    pub history_size: Option<HistorySize>,
+}
+
+/// Writes changes; answers with the size of the history after them, as far as known.
+pub fn write(
+    database: &Database,
+    moves: Option<&Moves>,
+    changes: &[RowChange],
+    known: Known,
+    part: Part,
+) -> Result<Option<HistorySize>, redb::Error> {
+    let mut transaction = database.begin_write()?;
+    transaction
+        .set_durability(Durability::Immediate)
+        .map_err(|e| redb::Error::from(StorageError::Corrupted(e.to_string())))?;
+    let history_size = match part {
+        Part::Deletions => {
+            write_objects(&transaction, changes, true)?;
+            None
+        }
+        Part::WithHistory | Part::WithoutHistory => {
+            if let Some(moves) = moves {
+                moves.make(&transaction)?;
+            }
+            let size = write_changes(&transaction, changes, &known, part == Part::WithHistory)?;
+            write_objects(&transaction, changes, false)?;
+            let mut meta = transaction.open_table(META)?;
+            let last = changes.last().map(|change| change.revision).max(moves.map(|moves| moves.revision));
+            if let Some(revision) = last {
+                meta.insert("revision", revision)?;
+            }
+            size.or(known.history_size)
+        }
+    };
+    transaction.commit()?;
+    Ok(history_size)
+}
+
+/// Brings the table of objects to what it is after all changes.
+fn write_objects(
+    transaction: &WriteTransaction,
+    changes: &[RowChange],
+    deletions_only: bool,
+) -> Result<(), redb::Error> {
+    let mut objects = transaction.open_table(OBJECTS)?;
+    let latest: BTreeMap<&str, &RowChange> = changes.iter().map(|change| (&*change.key, change)).collect();
+    for (key, change) in latest {
+        match change.value() {
+            None => drop(objects.remove(key)?),
+            Some(_) if deletions_only => {}
+            Some(value) => drop(objects.insert(key, value.as_slice())?),
+        }
+    }
+    Ok(())
+}
+
+/// Tells the tables beside the objects of changes that the objects do not have yet.
+fn write_changes(
+    transaction: &WriteTransaction,
+    changes: &[RowChange],
+    known: &Known,
+    with_history: bool,
+) -> Result<Option<HistorySize>, redb::Error> {
+    let (Some(first), Some(last)) = (changes.first(), changes.last()) else { return Ok(None) };
+    let (mut meta, mut last_of) = (transaction.open_table(META)?, transaction.open_table(LAST_CHANGES)?);
+    let mut history = transaction.open_table(change_log::HISTORY)?;
+    let whole = with_previous(&transaction.open_table(OBJECTS)?, changes)?;
+    let whole = whole.filter(|_| with_history);
+    let mut size = match (known.history, &whole, known.history_size) {
+        (true, Some(_), Some(size)) => size,
+        (true, Some(_), None) => HistorySize::of(&history)?,
+        (false, _, _) | (true, None, _) => {
+            change_log::clear(&mut history)?;
+            meta.insert("history_since", first.revision.saturating_sub(1))?;
+            HistorySize::default()
+        }
+    };
+    let dropped = match &whole {
+        Some(changes) => change_log::append(&mut history, changes, &mut size)?,
+        None => Some(last.revision),
+    };
+    if let Some(dropped) = dropped {
+        meta.insert("history_since", dropped)?;
+    }
+    meta.insert("history_at", last.revision)?;
+    if !known.last_changes {
+        last_of.retain(|_, _| false)?;
+        meta.insert("changes_since", first.revision.saturating_sub(1))?;
+    }
+    let by_resource: BTreeMap<&str, u64> = changes.iter().map(|change| (change.resource(), change.revision)).collect();
+    for (resource, revision) in by_resource {
+        last_of.insert(resource, revision)?;
+    }
+    meta.insert("changes_at", last.revision)?;
+    Ok(Some(size))
+}
+
+/// The changes with what was there before each, which the write-ahead log does not tell. Nothing where it is not known.
+fn with_previous(
+    objects: &redb::Table<'_, &'static str, &'static [u8]>,
+    changes: &[RowChange],
+) -> Result<Option<Vec<RowChange>>, redb::Error> {
+    let mut before: HashMap<&str, (u64, Bytes)> = HashMap::new();
+    let mut whole = Vec::with_capacity(changes.len());
+    for change in changes {
+        let previous = match (&change.previous, change.event_type) {
+            (_, EventType::Added) => None,
+            (Some(previous), _) => Some(previous.clone()),
+            (None, _) => match before.get(&*change.key) {
+                Some(previous) => Some(previous.clone()),
+                None => stored(objects, &change.key)?,
+            },
+        };
+        if previous.is_none() && change.event_type != EventType::Added {
+            return Ok(None);
+        }
+        before.insert(&change.key, (change.revision, change.json.clone()));
+        whole.push(change.after(previous));
+    }
+    Ok(Some(whole))
+}
+
+/// Revision and text of an object in the table.
+fn stored(
+    objects: &redb::Table<'_, &'static str, &'static [u8]>,
+    key: &str,
+) -> Result<Option<(u64, Bytes)>, redb::Error> {
+    let Some(row) = objects.get(key)? else { return Ok(None) };
+    let split = row.value().split_first_chunk::<8>();
+    Ok(split.map(|(revision, json)| (u64::from_be_bytes(*revision), Bytes::copy_from_slice(json))))
+}

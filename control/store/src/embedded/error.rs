@@ -1,0 +1,82 @@
+//! What can be wrong with the store's file, and what its writers are told of it.
+
+use std::path::{Path, PathBuf};
+
+use super::{
+    tables::LAYOUT,
+    write_ahead::{LogError, is_no_space},
+};
+use crate::CommitError;
+
+/// The file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// The database failed, or its disk did.
+    #[error("cannot {operation} the store {}", path.display())]
+    Redb {
+        /// What was tried.
+        operation: &'static str,
+        /// The store's file.
+        path: PathBuf,
+        /// What redb said.
+        #[source]
+        source: Box<redb::Error>,
+    },
+    /// A newer program wrote the file: use that one.
+    #[error("the store {} has layout {found}; this program knows layouts up to {LAYOUT}: start the newer one that wrote it, or \
+             restore a backup", path.display())]
+    Layout {
+        /// The store's file.
+        path: PathBuf,
+        /// The layout's number in the file.
+        found: u64,
+    },
+    /// The log beside the database failed, or its disk did.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The log holds more than it should, since the tables cannot be written.
+    #[error("the log {} cannot be brought into the tables: {message}", path.display())]
+    Behind {
+        /// The log's file.
+        path: PathBuf,
+        /// What was wrong with the tables.
+        message: String,
+        /// Whether that was a full disk.
+        no_space: bool,
+    },
+}
+
+impl FileError {
+    /// An error of the database.
+    pub fn redb(operation: &'static str, path: &Path, source: redb::Error) -> Self {
+        Self::Redb { operation, path: path.to_owned(), source: Box::new(source) }
+    }
+
+    /// Whether the disk is full.
+    pub fn no_space(&self) -> bool {
+        match self {
+            Self::Redb { source, .. } => matches!(&**source, redb::Error::Io(error) if is_no_space(error)),
+            Self::Behind { no_space, .. } => *no_space,
+            Self::Layout { .. } => false,
+            Self::Log(error) => error.no_space(),
+        }
+    }
+
+    /// What the writers of a batch that failed are told.
+    pub fn for_writers(&self) -> CommitError {
+        if self.no_space() {
+            let path = match self {
+                Self::Redb { path, .. } | Self::Layout { path, .. } | Self::Behind { path, .. } => path,
+                Self::Log(error) => error.path(),
+            };
+            return CommitError::Full { path: path.display().to_string() };
+        }
+        CommitError::Unavailable { message: with_causes(self) }
+    }
+}
+
+/// An error with all its causes.
+pub fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
