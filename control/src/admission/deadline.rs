@@ -16,7 +16,12 @@ pub const LONGEST: Duration = Duration::from_secs(34);
 
 /// Handles a request that has to end within [`LONGEST`].
 pub async fn bound<T>(handle: impl Future<Output = T>) -> T {
-    DEADLINE.scope(later(Instant::now(), LONGEST), handle).await
+    within(LONGEST, handle).await
+}
+
+/// Handles a request that has to end within `time`.
+pub async fn within<T>(time: Duration, handle: impl Future<Output = T>) -> T {
+    DEADLINE.scope(later(Instant::now(), time), handle).await
 }
 
 /// What the request that is being handled has left; outside of one, all of it.

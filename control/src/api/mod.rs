@@ -48,7 +48,7 @@ use crate::{
     identity::Identity,
     kinds::{Derived, Kind, Registry},
     metrics::Metrics,
-    request::{RequestInfo, path::ResourcePath},
+    request::{InProcess, RequestInfo, path::ResourcePath},
     store::{self, Embedded, Key, Store},
     webhook::{Dial, Network},
 };
@@ -195,6 +195,7 @@ impl Api {
         let service = tower::service_fn(move |mut request: Request<kube::client::Body>| {
             // Whom the fields belong to that it writes.
             request.headers_mut().entry(header::USER_AGENT).or_insert(USER_AGENT);
+            request.extensions_mut().insert(InProcess);
             let (api, identity) = (api.clone(), identity.clone());
             async move {
                 let response = api.answer_as(identity, request.map(Body::new)).await;

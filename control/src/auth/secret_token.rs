@@ -4,22 +4,24 @@
 //!
 //! Source: `pkg/serviceaccount/legacy.go` of Kubernetes, whose words these are.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use http::{Request, header};
 use jiff::{Timestamp, tz::TimeZone};
 use kube::Client;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize, de::IgnoredAny};
 use serde_json::{Value, json};
 use subtle::ConstantTimeEq;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     controllers::TokenOf,
     engine::{Failure, Outcome, WorkQueue, api_code, work},
     identity::Identity,
-    store::{Snapshot, Store},
+    store::{Object, Snapshot, Store},
     warnings,
 };
 
@@ -101,8 +103,7 @@ impl SecretClaims {
         if *found.header.uid != **account_uid {
             return Err(format!("ServiceAccount UID ({}) does not match claim ({account_uid})", found.header.uid));
         }
-        let label = |name: &str| stored.header.labels.iter().find(|(key, _)| &**key == name).map(|(_, value)| &**value);
-        if label(INVALID_SINCE).is_some_and(|since| !since.is_empty()) {
+        if label_of(stored, INVALID_SINCE).is_some_and(|since| !since.is_empty()) {
             return Err(format!(
                 "the token in secret {namespace}/{secret} for service account {namespace}/{account} has been marked \
                  invalid. Use tokens from the TokenRequest API or manually created secret-based tokens, or remove the \
@@ -118,9 +119,13 @@ impl SecretClaims {
         }
         let mut identity = Identity::service_account(namespace, account);
         identity.uid.clone_from(account_uid);
-        let is_known = label(LAST_USED) == Some(&*day_of(now));
+        let is_known = label_of(stored, LAST_USED) == Some(&*day_of(now));
         Ok(Holder { identity, first_today: (!is_known).then_some(key) })
     }
+}
+
+fn label_of<'o>(secret: &'o Object, name: &str) -> Option<&'o str> {
+    secret.header.labels.iter().find(|(key, _)| &**key == name).map(|(_, value)| &**value)
 }
 
 /// `2026-11-22`
@@ -128,36 +133,73 @@ fn day_of(now: Timestamp) -> String {
     now.to_zoned(TimeZone::UTC).strftime("%Y-%m-%d").to_string()
 }
 
+/// How long a use of a Secret's token stands for all further ones.
+const NOTED_FOR: Duration = Duration::from_secs(60);
+/// How many uses are remembered before old ones are looked for.
+const NOTED: usize = 1024;
+/// How long an answer is waited for: a webhook may be slow to give it. The write goes on without.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How many Secrets are labelled at a time, so that one whose webhook hangs does not hold up the others.
+const CONCURRENCY: usize = 8;
+
+/// What fails, after "cannot".
+const LABEL: &str = "say when a token was last used";
+
 /// The Secrets whose tokens were used, until that is written. Cheap to clone.
 #[derive(Clone)]
-pub struct UsedSecrets(Arc<WorkQueue<String>>);
+pub struct UsedSecrets {
+    queue: Arc<WorkQueue<String>>,
+    /// When uses were noted: a label that cannot be written, or does not stay, is no write for each request.
+    noted: Arc<Mutex<HashMap<String, Instant>>>,
+}
 
 impl Default for UsedSecrets {
     fn default() -> Self {
-        Self(Arc::new(WorkQueue::new("secret-token-use")))
+        Self { queue: Arc::new(WorkQueue::new("secret-token-use")), noted: Arc::default() }
     }
 }
 
 impl UsedSecrets {
-    /// Notes that a Secret's token was used now.
+    /// Notes that a Secret's token was used now, once a minute. One whose labelling failed waits for its next try.
     pub fn add(&self, key: String) {
-        self.0.add(key);
+        let now = Instant::now();
+        let is_recent = |at: &Instant| now.saturating_duration_since(*at) < NOTED_FOR;
+        let mut noted = self.noted.lock();
+        if noted.get(&key).is_some_and(is_recent) {
+            return;
+        }
+        if noted.len() >= NOTED {
+            noted.retain(|_, at| is_recent(at));
+        }
+        noted.insert(key.clone(), now);
+        drop(noted);
+        self.queue.add_if_idle(key);
     }
 
     /// Labels the Secrets, until `stop`.
     pub async fn run(self, store: Arc<dyn Store>, client: Client, stop: CancellationToken) {
         let label = move |key: String| {
             let (store, client) = (store.clone(), client.clone());
-            async move { label(&*store, &client, &key).await }
+            async move {
+                let late = |elapsed| Failure::request(LABEL)(kube::Error::Service(Box::new(elapsed)));
+                timeout(PATIENCE, label(&*store, &client, &key)).await.map_err(late)?
+            }
         };
-        work("secret-token-use", self.0, 1, stop, label).await;
+        work("secret-token-use", self.queue, CONCURRENCY, stop, label).await;
     }
 }
 
 async fn label(store: &dyn Store, client: &Client, key: &str) -> Result<Outcome, Failure> {
-    let uid = store.snapshot().get("secrets", key).map(|secret| secret.header.uid.to_string());
-    let (Some(uid), Some((namespace, name))) = (uid, key.split_once('/')) else { return Ok(Outcome::Done) };
-    let patch = json!({"metadata": {"uid": uid, "labels": {LAST_USED: day_of(Timestamp::now())}}});
+    let (Some(secret), Some((namespace, name))) = (store.snapshot().get("secrets", key).cloned(), key.split_once('/'))
+    else {
+        return Ok(Outcome::Done);
+    };
+    let today = day_of(Timestamp::now());
+    // By a try whose answer did not come in time.
+    if label_of(&secret, LAST_USED) == Some(&*today) {
+        return Ok(Outcome::Done);
+    }
+    let patch = json!({"metadata": {"uid": &*secret.header.uid, "labels": {LAST_USED: today}}});
     let request = Request::patch(format!("/api/v1/namespaces/{namespace}/secrets/{name}"))
         .header(header::CONTENT_TYPE, "application/merge-patch+json")
         .body(patch.to_string().into_bytes())
@@ -166,7 +208,7 @@ async fn label(store: &dyn Store, client: &Client, key: &str) -> Result<Outcome,
         Ok(_) => Ok(Outcome::Done),
         // It is gone, or another has its name.
         Err(error) if matches!(api_code(&error), Some(404 | 409)) => Ok(Outcome::Done),
-        Err(error) => Err(Failure::request("say when a token was last used")(error)),
+        Err(error) => Err(Failure::request(LABEL)(error)),
     }
 }
 
@@ -176,7 +218,7 @@ mod tests {
     use crate::{
         encode,
         kinds::Kinds,
-        store::{EventType, Key, Object},
+        store::{EventType, Key},
     };
 
     const TOKEN: &str = "a.b.c";

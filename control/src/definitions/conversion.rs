@@ -8,8 +8,9 @@ use std::{cell::RefCell, collections::HashMap, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use serde_json::{Value, json};
 
-use super::converted::Converted;
+use super::{converted::Converted, ownership::Conversions};
 use crate::{
+    admission::deadline,
     custom::{WebhookConversion, definition::Definition},
     kinds::{Kind, Storage},
     status::Status,
@@ -42,32 +43,28 @@ const PART: usize = 4 << 20;
 /// How often a read is run again that found objects changed meanwhile.
 const TRIES: usize = 8;
 
-/// How often an account of owners is made anew: each time one more state of the object is at hand in one more version.
-const ACCOUNT_TRIES: usize = 256;
-
-/// What a run asks to be converted: an object, and the version that is wanted.
+/// What a read asks to be converted: a stored object, told by uid and resource version, and the version that is wanted.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Key {
-    /// Of a stored object, told by uid and resource version.
-    Stored(String, String, String),
-    /// Of a state of an object that is being written, told by its text.
-    Made(String, String),
+struct Key(String, String, String);
+
+/// What converts on this thread.
+enum Run {
+    Read(Reading),
+    /// Boxed: much larger.
+    Account(Box<Conversions>),
 }
 
-/// What the run on this thread was given, and what it lacked.
+/// What a read was given, and what it lacked.
 #[derive(Default)]
 struct Reading {
     given: HashMap<Key, Value>,
     /// By wanted version.
     lacked: HashMap<String, Vec<Value>>,
-    /// Whether what it lacks depends on what it was given, as in an account of owners: then only the first is noted,
-    /// for those that follow are made of nothing.
-    is_account: bool,
 }
 
 thread_local! {
-    /// Of the read that runs now: reads do not wait, so there is one at most.
-    static READING: RefCell<Option<Reading>> = const { RefCell::new(None) };
+    /// What runs now: reads and accounts do not wait, so there is one at most.
+    static RUN: RefCell<Option<Run>> = const { RefCell::new(None) };
 }
 
 impl Webhook {
@@ -91,24 +88,9 @@ impl WebhookConversion for Webhook {
         if object["apiVersion"] == version {
             return;
         }
-        READING.with_borrow_mut(|reading| {
-            let Some(reading) = reading else {
-                tracing::error!(kind = self.caller.kind, "an object was read outside of a read, and is not converted");
-                return;
-            };
-            let key = if reading.is_account { made(object, version) } else { key(object, version) };
-            match reading.given.get(&key) {
-                Some(converted) => *object = converted.clone(),
-                None if reading.is_account => {
-                    let empty = json!({"apiVersion": version, "kind": object["kind"], "metadata": object["metadata"]});
-                    let lacked = std::mem::replace(object, empty);
-                    if reading.lacked.is_empty() {
-                        reading.lacked.insert(version.to_owned(), vec![lacked]);
-                    }
-                }
-                None => reading.lacked.entry(version.to_owned()).or_default().push(object.clone()),
-            }
-        });
+        if !convert_in_run(object, version) {
+            tracing::error!(kind = self.caller.kind, "an object was read outside of a read, and is not converted");
+        }
     }
 
     async fn convert(&self, objects: Vec<Value>, version: &str) -> Result<Vec<Value>, Status> {
@@ -127,6 +109,7 @@ impl Caller {
     async fn convert(&self, objects: Vec<Value>, version: &str) -> Result<Vec<Value>, Status> {
         let mut converted = Vec::with_capacity(objects.len());
         for part in parts(objects) {
+            deadline::must_not_be_over()?;
             converted.extend(self.convert_part(part, version).await?);
         }
         Ok(converted)
@@ -147,7 +130,8 @@ impl Caller {
             "request": {"uid": uid, "desiredAPIVersion": version, "objects": others},
         });
         let client = self.client.as_ref().map_err(|error| failed(error.to_string()))?;
-        let call = client.post(&self.store.snapshot(), review.to_string().into(), TIMEOUT, false).await;
+        let timeout = TIMEOUT.min(deadline::left());
+        let call = client.post(&self.store.snapshot(), review.to_string().into(), timeout, false).await;
         let answer = call.map_err(|error| failed(error.to_string()))?;
         let response = &answer["response"];
         if response["uid"] != uid {
@@ -214,11 +198,7 @@ fn accept(original: &Value, mut converted: Value, version: &str) -> Result<Value
 
 fn key(object: &Value, version: &str) -> Key {
     let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default().to_owned();
-    Key::Stored(text("uid"), text("resourceVersion"), version.to_owned())
-}
-
-fn made(object: &Value, version: &str) -> Key {
-    Key::Made(object.to_string(), version.to_owned())
+    Key(text("uid"), text("resourceVersion"), version.to_owned())
 }
 
 /// Runs a read of objects of `kind`. Where a webhook must convert some, it is asked for all of them at once, and the
@@ -227,9 +207,12 @@ pub async fn read<T>(kind: &Kind, mut read: impl FnMut() -> T) -> Result<T, Stat
     let Some(webhook) = kind.custom.as_ref().and_then(|custom| custom.webhook.as_ref()) else { return Ok(read()) };
     let mut given = HashMap::new();
     for _ in 0..TRIES {
-        READING.set(Some(Reading { given: std::mem::take(&mut given), ..Reading::default() }));
+        RUN.set(Some(Run::Read(Reading { given: std::mem::take(&mut given), ..Reading::default() })));
         let result = read();
-        let Reading { given: had, lacked, .. } = READING.take().unwrap_or_default();
+        let Reading { given: had, lacked } = match RUN.take() {
+            Some(Run::Read(reading)) => reading,
+            Some(Run::Account(_)) | None => Reading::default(),
+        };
         if lacked.is_empty() {
             return Ok(result);
         }
@@ -242,22 +225,29 @@ pub async fn read<T>(kind: &Kind, mut read: impl FnMut() -> T) -> Result<T, Stat
     Err(Status::unavailable("objects changed faster than they could be converted; please try again"))
 }
 
-/// Runs `account`, which tells who owns the fields of an object of `kind` and looks at states of it in the versions
-/// that its managers used. Where a webhook must convert them, `account` is run again with each that it has converted,
-/// so it must come to the same each time.
-pub async fn account<T>(kind: &Kind, mut account: impl FnMut() -> T) -> Result<T, Status> {
-    let Some(webhook) = kind.custom.as_ref().and_then(|custom| custom.webhook.as_ref()) else { return Ok(account()) };
-    let mut given = HashMap::new();
-    for _ in 0..ACCOUNT_TRIES {
-        READING.set(Some(Reading { given, is_account: true, ..Reading::default() }));
-        let result = account();
-        let Reading { given: had, lacked, .. } = READING.take().unwrap_or_default();
-        given = had;
-        let Some((version, objects)) = lacked.into_iter().next() else { return Ok(result) };
-        let keys: Vec<Key> = objects.iter().map(|object| made(object, &version)).collect();
-        given.extend(keys.into_iter().zip(webhook.convert(objects, &version).await?));
+/// Converts an object for what runs on this thread, or notes that it lacks it. Whether anything runs.
+pub fn convert_in_run(object: &mut Value, version: &str) -> bool {
+    RUN.with_borrow_mut(|run| {
+        match run {
+            None => return false,
+            Some(Run::Account(conversions)) => conversions.convert_now(object, version),
+            Some(Run::Read(reading)) => match reading.given.get(&key(object, version)) {
+                Some(converted) => *object = converted.clone(),
+                None => reading.lacked.entry(version.to_owned()).or_default().push(object.clone()),
+            },
+        }
+        true
+    })
+}
+
+/// Runs `account` with what was converted for it.
+pub fn run_account<T>(conversions: Box<Conversions>, account: impl FnOnce() -> T) -> (T, Box<Conversions>) {
+    RUN.set(Some(Run::Account(conversions)));
+    let result = account();
+    match RUN.take() {
+        Some(Run::Account(conversions)) => (result, conversions),
+        Some(Run::Read(_)) | None => (result, Box::default()),
     }
-    Err(Status::internal("the managers of the object used too many versions of it"))
 }
 
 /// The header by which a field selector of `kind` finds an object, where that is not the stored one: the fields that
@@ -304,7 +294,8 @@ pub async fn to_stored(kind: &Kind, mut object: Value, old: Option<&Object>) -> 
     one(webhook, object, &stored.kind.api_version()).await
 }
 
-async fn one(webhook: &Arc<dyn WebhookConversion>, object: Value, version: &str) -> Result<Value, Status> {
+/// One object in another version, by a call of its own.
+pub async fn one(webhook: &Arc<dyn WebhookConversion>, object: Value, version: &str) -> Result<Value, Status> {
     let converted = webhook.convert(vec![object], version).await?;
     converted.into_iter().next().ok_or_else(|| Status::internal("a conversion answered with no object"))
 }

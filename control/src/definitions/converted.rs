@@ -34,7 +34,7 @@ struct Inner {
 
 /// Of the object's text and the wanted version: one resource version may have several texts, for a watch that ceases to
 /// select an object tells its last state at the revision of the change.
-type Key = [u8; 32];
+pub type Key = [u8; 32];
 
 /// A call of the webhook for several objects.
 type Batch = Shared<BoxFuture<'static, Result<Arc<Vec<Value>>, Status>>>;
@@ -135,7 +135,8 @@ impl Inner {
     }
 }
 
-fn key(object: &Value, version: &str) -> (Key, usize) {
+/// The key of an object that is wanted in a version, and how many bytes its text has.
+pub fn key(object: &Value, version: &str) -> (Key, usize) {
     let text = object.to_string();
     let digest = Sha256::new().chain_update(version).chain_update([0]).chain_update(&text).finalize();
     (digest.into(), text.len())

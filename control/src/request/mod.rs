@@ -61,9 +61,15 @@ pub struct RequestInfo {
     pub content_type: ContentType,
     /// `User-Agent`; empty where the client does not say.
     pub user_agent: String,
+    /// Whether the client runs in process: see [`InProcess`].
+    pub in_process: bool,
     /// Who asks; `None` until authentication has ended, and for the paths that are open to everyone.
     pub user: Option<Identity>,
 }
+
+/// Extension of a request by the control service itself: its scheduler, its controllers.
+#[derive(Clone, Copy, Debug)]
+pub struct InProcess;
 
 /// Kubernetes' verbs on resources.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -157,6 +163,7 @@ impl RequestInfo {
             content_type: ContentType::of(header(header::CONTENT_TYPE).unwrap_or_default()),
             user_agent: header(header::USER_AGENT).unwrap_or_default().to_owned(),
             query,
+            in_process: parts.extensions.get::<InProcess>().is_some(),
             user: None,
         })
     }

@@ -23,6 +23,14 @@ fn resource(method: &str, uri: &str) -> (Verb, ResourcePath) {
 }
 
 #[test]
+fn only_requests_that_say_so_past_the_wire_come_from_a_client_in_process() {
+    let mut request = http::Request::get("/api/v1/pods?watch=true").body(()).unwrap();
+    assert!(!RequestInfo::of(&request.clone().into_parts().0).unwrap().in_process);
+    request.extensions_mut().insert(InProcess);
+    assert!(RequestInfo::of(&request.into_parts().0).unwrap().in_process);
+}
+
+#[test]
 fn paths_and_methods_become_verbs_and_names() {
     use Verb::*;
     let deployments = "/apis/apps/v1/namespaces/a/deployments";

@@ -7,6 +7,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use fairlead_client::Api;
+use fairlead_kinds::kinds::names;
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use kube::{
     Client,
@@ -85,6 +86,11 @@ fn annotation<'a>(secret: &'a Secret, name: &str) -> &'a str {
     secret.metadata.annotations.as_ref().and_then(|all| all.get(name)).map_or("", String::as_str)
 }
 
+/// Whether an account can have this name, which anyone wrote who may write Secrets.
+fn is_account_name(name: &str) -> bool {
+    names::subdomain(name).is_empty()
+}
+
 /// Whether an account of the name that the Secret says is the very one that it says.
 fn is_account_of(secret: &Secret, account: &ServiceAccount) -> bool {
     let uid = annotation(secret, ACCOUNT_UID);
@@ -139,6 +145,8 @@ impl Controller {
         let known = self.accounts.get(&Key::new(&key.namespace, name));
         let account = match known.filter(|account| is_account_of(secret, account)) {
             Some(account) => Some(account),
+            // No account has such a name, and it must not become part of a path.
+            None if !is_account_name(name) => None,
             // It may be newer than what is known here.
             None => {
                 let found = self.accounts_of(key).get_opt(name).await;
@@ -244,6 +252,14 @@ mod tests {
         assert_eq!(plan(&secret("u", filled.clone()), Some(&account), "another"), fill(true, false, false));
         assert_eq!(plan(&secret("other", filled.clone()), Some(&account), "ca"), Step::Delete);
         assert_eq!(plan(&secret("", filled), None, "ca"), Step::Delete);
+    }
+
+    #[test]
+    fn only_names_that_an_account_can_have_are_asked_for() {
+        assert!(is_account_name("robot") && is_account_name("robot.a-1"));
+        for name in ["", "a/b", "../../pods", "a?watch=true", "a b", "a%2fb", "Robot", ".."] {
+            assert!(!is_account_name(name), "{name:?}");
+        }
     }
 
     #[test]

@@ -113,6 +113,20 @@ impl<K: Clone + Eq + Hash + Ord> WorkQueue<K> {
         }
     }
 
+    /// Adds `key` to be worked on now, unless it waits already, be it for its back-off, or is being worked on.
+    pub fn add_if_idle(&self, key: K) {
+        let mut state = self.state.lock();
+        if state.due.contains_key(&key) || state.working.contains_key(&key) {
+            return;
+        }
+        let added = state.enqueue(key, Instant::now());
+        drop(state);
+        self.count_adds(added.into());
+        if added {
+            self.changed.notify_one();
+        }
+    }
+
     /// Adds `key` at `at`, unless it has an earlier timer.
     pub fn add_at(&self, key: K, at: Deadline) {
         if let Some(at) = at.instant()
@@ -319,6 +333,25 @@ mod tests {
         queue.add("a");
         assert_eq!(next_at(&queue, now), Some("a"));
         assert_eq!(queue.failed(&"a", now), Duration::from_millis(5));
+    }
+
+    #[test]
+    fn a_key_that_is_added_only_when_idle_neither_shortens_its_backoff_nor_returns_when_done() {
+        let queue = WorkQueue::new("test");
+        let now = Instant::now();
+        queue.add_if_idle("a");
+        queue.add_if_idle("a");
+        assert_eq!(next_at(&queue, now), Some("a"));
+        queue.add_if_idle("a");
+        let delay = queue.failed(&"a", now);
+        queue.add_if_idle("a");
+        assert_eq!(next_at(&queue, now), None);
+        assert_eq!(next_at(&queue, now + delay), Some("a"));
+        queue.add_if_idle("a");
+        queue.done(&"a");
+        assert_eq!(next_at(&queue, now + delay), None);
+        queue.add_if_idle("a");
+        assert_eq!(next_at(&queue, now + delay), Some("a"));
     }
 
     #[test]

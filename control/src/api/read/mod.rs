@@ -13,6 +13,7 @@ mod get;
 mod list;
 mod list_text;
 mod options;
+mod pacing;
 pub mod table;
 mod watch;
 

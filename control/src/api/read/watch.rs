@@ -11,14 +11,16 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{
     frames::{Frames, Select},
-    options, page, prefix, watched,
+    options,
+    pacing::Pacing,
+    page, prefix, watched,
 };
 use crate::{
     api::{Api, Status, Subject, request::Call},
     definitions::conversion,
     later::later,
     request::{accept::Encoding, query::Version},
-    store::{Event, EventType, Expired, Object, Store, Subscription},
+    store::{EventType, Expired, Object, Store, Subscription},
 };
 
 /// Frames that are ready together are sent as chunks of about this size.
@@ -31,12 +33,6 @@ const LAST_BOOKMARK: Duration = Duration::from_secs(2);
 const MIN_LIFE: Duration = Duration::from_secs(1800);
 /// How long any watch lives at most: a year.
 const MAX_LIFE: Duration = Duration::from_secs(365 * 86_400);
-
-/// How much of a pause each watcher of the same changes adds between two chunks of a watch.
-const PAUSE_PER_READER: Duration = Duration::from_micros(10);
-/// Shorter pauses are not worth a timer.
-const MIN_PAUSE: Duration = Duration::from_millis(2);
-const MAX_PAUSE: Duration = Duration::from_millis(50);
 
 /// `GET` with `watch=true`.
 pub async fn watch(api: &Api, call: &Call) -> Result<Response, Status> {
@@ -83,7 +79,7 @@ pub async fn watch(api: &Api, call: &Call) -> Result<Response, Status> {
         refused,
         bookmarks: query.allow_watch_bookmarks.then(|| next_bookmark(now, ends)).flatten(),
         ends,
-        sent_at: now,
+        pacing: Pacing::new(call.in_process),
         ended: false,
     };
     let body = Body::from_stream(futures::stream::unfold(stream, |mut stream| async move {
@@ -159,22 +155,6 @@ fn life(timeout_seconds: Option<u64>) -> Duration {
     }
 }
 
-/// The next changes, not too soon after the last ones. The first change after a silence is sent at once; where a
-/// thousand watch, those that follow it within ten milliseconds are sent together: to wake a watcher, encrypt and write
-/// costs far more than a few further frames. Cancel safe.
-async fn paced(subscription: &mut Subscription, sent_at: Instant) -> Result<Vec<Arc<Event>>, Expired> {
-    if let Some(pause) = pause(subscription.readers()) {
-        sleep_until(later(sent_at, pause)).await;
-    }
-    subscription.next().await
-}
-
-/// The least time between two chunks of a watch that has so many others beside it.
-fn pause(readers: usize) -> Option<Duration> {
-    let readers = u32::try_from(readers).unwrap_or(u32::MAX);
-    Some(PAUSE_PER_READER.saturating_mul(readers).min(MAX_PAUSE)).filter(|pause| *pause >= MIN_PAUSE)
-}
-
 /// The state of one watch between chunks.
 struct Stream {
     store: Arc<dyn Store>,
@@ -186,8 +166,7 @@ struct Stream {
     refused: Option<Status>,
     bookmarks: Option<Instant>,
     ends: Instant,
-    /// When changes were sent last.
-    sent_at: Instant,
+    pacing: Pacing,
     ended: bool,
 }
 
@@ -218,12 +197,9 @@ impl Stream {
                     self.ended = true;
                     return None;
                 }
-                events = paced(subscription, self.sent_at) => match events {
+                events = self.pacing.next(subscription) => match events {
                     Ok(events) => match self.frames.converted(&events).await {
-                        Ok(Some(chunk)) => {
-                            self.sent_at = Instant::now();
-                            return Some(chunk);
-                        }
+                        Ok(Some(chunk)) => return Some(chunk),
                         Ok(None) => {}
                         Err(status) => return Some(self.end_with(&status)),
                     },
@@ -236,7 +212,7 @@ impl Stream {
                     self.bookmarks = next_bookmark(Instant::now(), self.ends);
                     // Read before the last look for events: all up to it have been seen then.
                     let revision = self.store.published();
-                    match subscription.ready() {
+                    match self.pacing.ready(subscription) {
                         Ok(events) if events.is_empty() => return Some(self.frames.bookmark(revision, false)),
                         Ok(events) => match self.frames.converted(&events).await {
                             Ok(Some(chunk)) => return Some(chunk),
@@ -284,16 +260,4 @@ impl Stream {
 /// Changes that the client did not see are forgotten: it has to list again.
 fn expired(expired: Expired) -> Status {
     Status::expired(format!("too old resource version: {} ({})", expired.asked, expired.oldest))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn few_watchers_are_told_at_once_and_many_are_paced() {
-        assert_eq!((pause(0), pause(1), pause(199)), (None, None, None));
-        assert_eq!(pause(1000), Some(Duration::from_millis(10)));
-        assert_eq!((pause(100_000), pause(usize::MAX)), (Some(MAX_PAUSE), Some(MAX_PAUSE)));
-    }
 }

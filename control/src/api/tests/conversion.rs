@@ -1,8 +1,11 @@
 //! Custom resources whose versions a webhook converts, over TLS.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use futures::StreamExt;
@@ -14,7 +17,10 @@ use super::{
     custom_resources::{DEFINITIONS, WIDGETS, definition, version, widget},
     watches::frames_of,
 };
-use crate::webhook::tests::{Answering, TestServer};
+use crate::{
+    admission::deadline,
+    webhook::tests::{Answering, TestServer},
+};
 
 /// A webhook that moves `spec.size` (v1) to `spec.width` (v2) and back.
 async fn webhook() -> TestServer {
@@ -260,4 +266,45 @@ async fn an_object_is_written_without_an_account_where_its_managers_versions_can
     let refused = apply(&server, NEWER, "example.com/v2", "m", json!({"width": 4})).await;
     assert_eq!(refused.code, 500, "{}", refused.text);
     assert!(refused.message().contains("conversion webhook for example.com"), "{}", refused.text);
+}
+
+#[tokio::test]
+async fn a_webhook_that_hangs_is_waited_for_no_longer_than_the_request_has() {
+    let server = Server::with_definitions().await;
+    let webhook = TestServer::start(&["localhost"], Arc::new(|_, _| Box::pin(std::future::pending()))).await;
+    server.define(converted(&webhook, "v1")).await;
+    let kind = server.api.kinds().snapshot().by_path("example.com", "v2", "widgets").unwrap();
+    let converter = kind.custom.as_ref().unwrap().webhook.clone().unwrap();
+    let asked = converter.convert(vec![widget("a", json!({"size": 1}))], "example.com/v2");
+    let begun = std::time::Instant::now();
+    let refused = deadline::within(Duration::from_millis(50), asked).await.unwrap_err();
+    assert!(refused.message.contains("context deadline exceeded"), "{}", refused.message);
+    assert!(begun.elapsed() < Duration::from_secs(15), "Kubernetes' 30 seconds are for one call of a request");
+    let asked = converter.convert(vec![widget("a", json!({"size": 1}))], "example.com/v2");
+    assert_eq!(deadline::within(Duration::ZERO, asked).await.unwrap_err().code, 504);
+    assert!(webhook.requests.lock().len() <= 1, "a request that is over asks no further");
+}
+
+#[tokio::test]
+async fn only_served_versions_are_asked_for_whatever_managers_a_client_names() {
+    let server = Server::with_definitions().await;
+    let webhook = webhook().await;
+    server.define(converted(&webhook, "v1")).await;
+    let fields = json!({"f:spec": {"f:width": {}}});
+    let entries = ["example.com/v2", "example.com/v3", "example.com/v4", "other.com/v2", "v1"];
+    let entries = entries.map(|version| {
+        json!({"manager": version, "operation": "Update", "apiVersion": version, "fieldsType": "FieldsV1",
+            "fieldsV1": fields})
+    });
+    let mut widget = widget("a", json!({"size": 1}));
+    widget["metadata"]["managedFields"] = json!(entries);
+    assert_eq!(server.post(WIDGETS, widget).await.code, 201);
+    let written = server.merge(&format!("{WIDGETS}/a"), json!({"spec": {"size": 2}})).await;
+    assert_eq!(written.code, 200, "{}", written.text);
+    let bodies = webhook.bodies("/convert");
+    assert!(!bodies.is_empty());
+    for body in bodies {
+        let wanted = body["request"]["desiredAPIVersion"].as_str().unwrap().to_owned();
+        assert!(["example.com/v1", "example.com/v2"].contains(&&*wanted), "{wanted}");
+    }
 }

@@ -23,7 +23,7 @@ use crate::{
         authorize,
         authorizer::Verdict,
     },
-    definitions::conversion,
+    definitions::{conversion, ownership},
     field_management::Tracker,
 };
 
@@ -67,7 +67,7 @@ pub async fn apply_config(
         let kind = &call.target.kind;
         let track = |tracker: &Tracker<'_>| tracker.apply(old.as_ref(), managers, config, options::force(call));
         let merge = || writer(call, subresource).track(&kinds, &place.kind, track);
-        let applied = conversion::account(kind, merge).await??;
+        let applied = ownership::account(kind, merge).await??;
         let new = body::must_be(kind, applied.object, call.query.field_validation)?.tell();
         let mut new = conversion::to_stored(kind, new, stored.as_deref()).await?;
         let namespace = call.target.namespace.as_deref();

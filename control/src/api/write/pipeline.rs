@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use super::{Outcome, held_by_spec, inquiry::Inquiry, must_be_valid, refusal, reject_new_finalizers, size};
 use crate::{
-    admission::{self, namespace},
+    admission::{self, deadline, namespace},
     allocation::Claimant,
     api::{
         Api, Status, StorageLocation, Subject,
@@ -25,7 +25,7 @@ use crate::{
     },
     auth::{param_access, rbac::escalation, signer_access},
     custom::{Custom, definition},
-    definitions::conversion,
+    definitions::ownership,
     encode,
     field_management::{ManagersText, Tracker, same_but_times},
     kinds::{FieldError, Kind, Kinds},
@@ -92,13 +92,15 @@ impl<'a> Writer<'a> {
         (old, new): (Option<&Value>, &Value),
         managers: &str,
         sent: Option<&Value>,
-    ) -> ManagersText {
+    ) -> Result<ManagersText, Status> {
         let kinds = api.kinds().snapshot();
         let update = || self.track(&kinds, stored, |tracker| tracker.update(old, new, managers, sent));
-        conversion::account(self.served, update).await.unwrap_or_else(|status| {
+        let accounted = ownership::account(self.served, update).await;
+        accounted.or_else(|status| {
+            deadline::must_not_be_over()?;
             // As in Kubernetes: better no account than a wrong one.
             tracing::warn!(kind = ?stored, why = status.message, "cannot tell who owns the fields of an object");
-            ManagersText::new()
+            Ok(ManagersText::new())
         })
     }
 }
@@ -174,7 +176,7 @@ pub async fn prepare(api: &Api, call: &Call, snapshot: &Snapshot, pending: Pendi
                 Ownership::Kept => {}
                 Ownership::Decided(decided) => managers = Cow::Owned(decided),
                 Ownership::Tracked(writer) => {
-                    managers = Cow::Owned(writer.account(api, kind, (stored, &new), &managers, sent.as_ref()).await);
+                    managers = Cow::Owned(writer.account(api, kind, (stored, &new), &managers, sent.as_ref()).await?);
                 }
             }
             match &inquiry {

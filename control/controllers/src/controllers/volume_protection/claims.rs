@@ -9,9 +9,14 @@ use kube::Client;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{super::Context, Step, carry_out, step};
+use super::{
+    super::Context,
+    Step, carry_out,
+    live_pods::{Asked, LivePods},
+    step,
+};
 use crate::{
-    engine::{Failure, Informer, Key, Outcome, Startup, Tasks},
+    engine::{Failure, Informer, Key, Outcome, Startup, Tasks, WorkQueue},
     objects::{
         informers::using_claim,
         owners::controller_of,
@@ -28,24 +33,32 @@ struct Controller {
     client: Client,
     claims: Arc<Informer<PersistentVolumeClaim>>,
     pods: Arc<Informer<Pod>>,
+    live_pods: LivePods,
 }
 
 /// Starts the controller.
 pub fn start(context: &Context, tasks: &Tasks) {
     let informers = &context.informers;
-    let controller =
-        Controller { client: context.client.clone(), claims: informers.claims.clone(), pods: informers.pods.clone() };
+    let controller = Controller {
+        client: context.client.clone(),
+        claims: informers.claims.clone(),
+        pods: informers.pods.clone(),
+        live_pods: LivePods::default(),
+    };
     Startup::new(COMPONENT, controller)
-        .on(&informers.claims, |_, change, queue| {
+        .on(&informers.claims, |controller, change, queue| {
+            if change.new.is_none() {
+                controller.live_pods.forget_gone(&change.key);
+            }
             if change.new.as_ref().is_some_and(|claim| step(&claim.metadata, FINALIZER) != Step::Nothing) {
-                queue.add(change.key.clone());
+                controller.enqueue(queue, change.key.clone());
             }
         })
-        .on(&informers.pods, |_, change, queue| {
+        .on(&informers.pods, |controller, change, queue| {
             let pod = change.latest();
             if change.new.is_none() || releases(pod) {
                 for claim in claim_names(pod) {
-                    queue.add(Key::new(&change.key.namespace, &claim));
+                    controller.enqueue(queue, Key::new(&change.key.namespace, &claim));
                 }
             }
         })
@@ -75,36 +88,60 @@ fn uses(pod: &Pod, claim: &PersistentVolumeClaim) -> bool {
     is_scheduled(pod) && named.any(|volume| volume.persistent_volume_claim.is_some() || !is_shut_down(pod) && is_own())
 }
 
+fn uid(claim: &PersistentVolumeClaim) -> &str {
+    claim.metadata.uid.as_deref().unwrap_or_default()
+}
+
 impl Controller {
-    async fn reconcile(self: Arc<Self>, key: Key) -> Result<Outcome, Failure> {
-        let Some(claim) = self.claims.get(&key) else { return Ok(Outcome::Done) };
-        let step = step(&claim.metadata, FINALIZER);
-        match step {
-            Step::Nothing => return Ok(Outcome::Done),
-            Step::RemoveIfUnused if self.is_used(&key, &claim).await? => return Ok(Outcome::Done),
-            Step::RemoveIfUnused | Step::Add => {}
+    /// Lists of pods that have begun do not tell whether the claim may go.
+    fn enqueue(&self, queue: &WorkQueue<Key>, key: Key) {
+        if let Some(claim) = self.claims.get(&key)
+            && step(&claim.metadata, FINALIZER) == Step::RemoveIfUnused
+        {
+            self.live_pods.ask(&key, uid(&claim));
         }
+        queue.add(key);
+    }
+
+    async fn reconcile(self: Arc<Self>, key: Key) -> Result<Outcome, Failure> {
+        let Some(claim) = self.claims.get(&key) else {
+            self.live_pods.forget_gone(&key);
+            return Ok(Outcome::Done);
+        };
+        let step = step(&claim.metadata, FINALIZER);
         let api: Api<PersistentVolumeClaim> = Api::namespaced(self.client.clone(), &key.namespace);
-        carry_out(&api, &claim.metadata, FINALIZER, step).await
+        match step {
+            Step::Nothing => Ok(Outcome::Done),
+            Step::Add => carry_out(&api, &claim.metadata, FINALIZER, step).await,
+            Step::RemoveIfUnused => {
+                let asked = self.live_pods.asked(&key, uid(&claim));
+                let outcome = match self.is_used(&key, &claim, &asked).await? {
+                    true => Outcome::Done,
+                    false => carry_out(&api, &claim.metadata, FINALIZER, step).await?,
+                };
+                self.live_pods.forget(&key, &asked);
+                Ok(outcome)
+            }
+        }
     }
 
     /// Looks among the known pods first. A pod that is not known yet may use it, too, so the API has the last word.
-    async fn is_used(&self, key: &Key, claim: &PersistentVolumeClaim) -> Result<bool, Failure> {
+    async fn is_used(&self, key: &Key, claim: &PersistentVolumeClaim, asked: &Asked) -> Result<bool, Failure> {
         let known = self.pods.indexed(&using_claim(&key.namespace, &key.name));
         if known.iter().any(|pod| uses(pod, claim)) {
             return Ok(true);
         }
+        let live = self.live_pods.using(key, asked, async || self.list(&key.namespace).await).await?;
+        Ok(live.iter().any(|pod| uses(pod, claim)))
+    }
+
+    async fn list(&self, namespace: &str) -> Result<Vec<Pod>, Failure> {
         let malformed = |what, message: String| Failure::Malformed { what, message };
-        let request = Request::get(format!("/api/v1/namespaces/{}/pods", key.namespace)).body(Vec::new());
+        let request = Request::get(format!("/api/v1/namespaces/{namespace}/pods")).body(Vec::new());
         let request = request.map_err(|error| malformed("the request", error.to_string()))?;
         let list: PodList = self.client.request(request).await.map_err(Failure::request("list the pods"))?;
-        for pod in &list.items {
-            let pod: Pod = from_value(pod).map_err(|error| malformed("a pod", error.to_string()))?;
-            if uses(&pod, claim) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        let pods = list.items.iter().map(|pod| from_value(pod).map_err(|error| malformed("a pod", error.to_string())));
+        pods.collect()
     }
 }
 

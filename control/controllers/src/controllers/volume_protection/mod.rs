@@ -4,6 +4,7 @@
 //! | file | what it knows |
 //! |---|---|
 //! | `claims` | which pods use a PersistentVolumeClaim |
+//! | `live_pods` | how the claims of a namespace share a list of its pods |
 //! | `volumes` | when a PersistentVolume is in use |
 //! | `attributes_classes` | which volumes and claims name a VolumeAttributesClass |
 //!
@@ -11,6 +12,7 @@
 
 mod attributes_classes;
 mod claims;
+mod live_pods;
 mod volumes;
 
 use fairlead_client::{Api, Object};
