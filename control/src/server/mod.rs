@@ -17,7 +17,7 @@ use std::{
     io,
     net::SocketAddr,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Weak},
     time::Duration,
 };
 
@@ -26,7 +26,7 @@ use futures::{FutureExt, future::BoxFuture};
 use jiff::Timestamp;
 use kube::{Client, api::PostParams};
 use rustls::crypto::ring;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -121,8 +121,38 @@ pub struct Running {
     /// `None` where others run controllers and scheduler.
     workers: Option<Workers>,
     supervisor: Supervisor,
-    // Last field: released after all other parts have stopped.
-    _lock: DataDirLock,
+    store: StoreClosing,
+    /// Released after all other parts have stopped.
+    lock: DataDirLock,
+}
+
+/// What tells that the store's files are closed.
+struct StoreClosing {
+    in_use: Weak<dyn Store>,
+    closed: watch::Receiver<()>,
+}
+
+/// How long a stop waits for the last users of the store, and then for its files to be closed.
+const LAST_USERS: Duration = Duration::from_secs(1);
+const LAST_CHECKPOINT: Duration = Duration::from_secs(30);
+
+impl StoreClosing {
+    /// Waits until the store is closed. Whoever keeps a client of a stopped control service keeps it open.
+    async fn wait(mut self) {
+        let unused = async {
+            while self.in_use.strong_count() > 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        if tokio::time::timeout(LAST_USERS, unused).await.is_err() {
+            tracing::debug!("the store is still in use; it is closed with the program");
+            return;
+        }
+        // Its sender is dropped, and never sends.
+        if tokio::time::timeout(LAST_CHECKPOINT, self.closed.changed()).await.is_err() {
+            tracing::warn!("the store's tables take long to write; what they lack is in the log");
+        }
+    }
 }
 
 /// What works on the objects beside the API.
@@ -158,7 +188,9 @@ async fn start_parts(config: Config) -> Result<Running, StartError> {
     pki::private_dir(&store_dir).map_err(StartError::DataDir)?;
     let store_path = store_dir.join("objects.redb");
     let opened = api::open_store(&store_path, &kinds).map_err(|e| StartError::Store { path: store_path, source: e })?;
+    let closed = opened.closed();
     let store: Arc<dyn Store> = Arc::new(opened);
+    let store_in_use = Arc::downgrade(&store);
     let network: Arc<dyn webhook::Dial> = Arc::new(PodNetwork::new(store.clone(), certificates.agents.clone()));
     definitions::controller::load(&store, &kinds, &network).await;
     let allocator = Allocator::new(config.service_cidr, config.service_node_port_range.clone());
@@ -224,7 +256,8 @@ async fn start_parts(config: Config) -> Result<Running, StartError> {
     });
     checks::add(&api, &supervisor, workers.as_ref());
     tracing::info!(%address, "the API is served");
-    Ok(Running { client, address, ca_hash, admin_kubeconfig, api, listener, workers, supervisor, _lock: lock })
+    let store = StoreClosing { in_use: store_in_use, closed };
+    Ok(Running { client, address, ca_hash, admin_kubeconfig, api, listener, workers, supervisor, store, lock })
 }
 
 impl Running {
@@ -276,6 +309,10 @@ impl Running {
         self.listener.drain().await;
         // Writes whose clients have gone are still under way.
         self.api.drain().await;
+        let Self { client, api, workers, supervisor, store, lock, .. } = self;
+        drop((client, api, workers, supervisor));
+        store.wait().await;
+        drop(lock);
     }
 }
 

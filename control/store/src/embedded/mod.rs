@@ -57,6 +57,7 @@ pub struct Embedded {
     committer: Option<JoinHandle<()>>,
     counters: Arc<Counters>,
     quarantined: u64,
+    closed: watch::Receiver<()>,
 }
 
 /// What readers see: changed by the committer alone.
@@ -134,11 +135,20 @@ impl Embedded {
             doubtful: None,
             is_full: false,
         };
+        let (closing, closed) = watch::channel(());
         let committer = std::thread::Builder::new()
             .name("store-committer".into())
-            .spawn(move || committer.run(queue))
+            .spawn(move || {
+                committer.run(queue);
+                drop(closing);
+            })
             .expect("a process that could open a file can start a thread");
-        Ok(Self { published, requests: Some(requests), committer: Some(committer), counters, quarantined })
+        Ok(Self { published, requests: Some(requests), committer: Some(committer), counters, quarantined, closed })
+    }
+
+    /// What a watch of it ends with: the store's files are closed, after its last user has dropped it.
+    pub fn closed(&self) -> watch::Receiver<()> {
+        self.closed.clone()
     }
 }
 

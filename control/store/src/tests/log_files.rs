@@ -125,26 +125,28 @@ async fn a_log_whose_header_is_damaged_is_not_taken_for_an_unused_one() {
 async fn what_an_unsynced_use_left_is_no_write_of_the_next_use() {
     let disks = LoggedDisks::formatted().limited(Limits { checkpoint: 1, ..Limits::default() });
     let store = disks.open();
-    for count in 0..30 {
+    // The first record of each use stands there.
+    let is_first = |(disk, operation): &(usize, Operation)| {
+        *disk > 0 && matches!(operation, Operation::Write { offset: 4096, bytes } if bytes.len() == 4096)
+    };
+    let first_records =
+        || -> Vec<(usize, Operation)> { disks.operations().into_iter().filter(|entry| is_first(entry)).collect() };
+    let mut count = 0;
+    while first_records().len() < 6 {
         store.write_one(put(&format!("k{count}"), Expect::Absent, "1")).await.unwrap();
+        count += 1;
+        assert!(count < 5000, "the log's files are used in turns");
     }
     drop(store);
-    let operations = disks.operations();
     // A record of each use, put behind the header of every other use of the same file: only with its own it counts.
-    let records: Vec<&(usize, Operation)> = operations
-        .iter()
-        .filter(|(disk, operation)| {
-            *disk > 0 && matches!(operation, Operation::Write { offset: 4096, bytes } if bytes.len() == 4096)
-        })
-        .collect();
-    assert!(records.len() > 4);
+    let records = first_records();
     let whole = disks.contents();
     let expected = disks.open().snapshot().count("things");
     for (disk, operation) in records {
         let Operation::Write { offset, bytes } = operation else { continue };
         let mut contents = whole.clone();
-        let start = *offset as usize;
-        contents[*disk][start..start + bytes.len()].copy_from_slice(bytes);
+        let start = offset as usize;
+        contents[disk][start..start + bytes.len()].copy_from_slice(&bytes);
         if let Ok(store) = LoggedDisks::with(contents).try_open() {
             assert_eq!(store.snapshot().count("things"), expected);
         }
