@@ -4,7 +4,7 @@ use anyhow::bail;
 
 use super::{
     exec::join_streams,
-    remote::{self, Streams},
+    remote::{ProcessArgs, Streams},
 };
 use crate::cluster::{ConnectArgs, connect};
 
@@ -14,21 +14,8 @@ use crate::cluster::{ConnectArgs, connect};
   fairlead attach web-1
   fairlead attach -it shell")]
 pub struct Attach {
-    /// POD, or TYPE/NAME of something that has pods (deployment/web)
-    #[arg(value_name = "POD")]
-    pod: String,
-    /// Container of the pod
-    #[arg(short, long, value_name = "NAME")]
-    container: Option<String>,
-    /// Pass standard input to the process
-    #[arg(short = 'i', long)]
-    stdin: bool,
-    /// The process has a terminal
-    #[arg(short, long)]
-    tty: bool,
-    /// Print nothing but what the process does
-    #[arg(short, long)]
-    quiet: bool,
+    #[command(flatten)]
+    process: ProcessArgs,
     #[command(flatten)]
     connect: ConnectArgs,
 }
@@ -37,17 +24,17 @@ impl Attach {
     /// Runs the verb to its end.
     pub async fn run(self) -> anyhow::Result<()> {
         let cluster = connect(&self.connect).await?;
-        let (pod, _) = remote::find(&cluster, &self.pod, self.container.as_deref(), self.quiet).await?;
-        pod.check_is_not_completed("attach")?;
+        let ProcessArgs { stdin, tty, quiet, .. } = self.process;
+        let pod = self.process.find(&cluster, "attach").await?;
         let Some(container) = pod.container_spec() else {
             bail!("container {} not found in pod {}", pod.container, pod.name());
         };
         let has_terminal = container["tty"] == true;
-        if self.tty && !has_terminal && !self.quiet {
+        if tty && !has_terminal && !quiet {
             eprintln!("Unable to use a TTY - container {} did not allocate one", pod.container);
         }
-        let streams = Streams { stdin: self.stdin, tty: self.tty && has_terminal }.possible();
-        if streams.tty && !self.quiet {
+        let streams = Streams { stdin, tty: tty && has_terminal }.possible();
+        if streams.tty && !quiet {
             eprintln!("If you don't see a command prompt, try pressing enter.");
         }
         join_streams(&cluster, &streams.path(&pod, "attach", &[]), streams).await

@@ -1,6 +1,6 @@
 //! `fairlead exec`: a command in a container.
 
-use super::remote::{self, Channels, Streams, Terminal};
+use super::remote::{self, Channels, ProcessArgs, Streams, Terminal};
 use crate::cluster::{Cluster, ConnectArgs, connect};
 
 /// Run a command in a container
@@ -12,21 +12,8 @@ use crate::cluster::{Cluster, ConnectArgs, connect};
 
 The exit code is the command's.")]
 pub struct Exec {
-    /// POD, or TYPE/NAME of something that has pods (deployment/web)
-    #[arg(value_name = "POD")]
-    pod: String,
-    /// Container of the pod
-    #[arg(short, long, value_name = "NAME")]
-    container: Option<String>,
-    /// Pass standard input to the command
-    #[arg(short = 'i', long)]
-    stdin: bool,
-    /// The command gets a terminal
-    #[arg(short, long)]
-    tty: bool,
-    /// Print nothing but what the command does
-    #[arg(short, long)]
-    quiet: bool,
+    #[command(flatten)]
+    process: ProcessArgs,
     /// The command and its arguments
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<String>,
@@ -41,9 +28,9 @@ impl Exec {
             return Err(remote::no_command("fairlead exec web-1 -- ls"));
         }
         let cluster = connect(&self.connect).await?;
-        let (pod, _) = remote::find(&cluster, &self.pod, self.container.as_deref(), self.quiet).await?;
-        pod.check_is_not_completed("exec into")?;
-        let streams = Streams { stdin: self.stdin, tty: self.tty }.possible();
+        let ProcessArgs { stdin, tty, .. } = self.process;
+        let pod = self.process.find(&cluster, "exec into").await?;
+        let streams = Streams { stdin, tty }.possible();
         let command: Vec<(&str, &str)> = self.command.iter().map(|word| ("command", word.as_str())).collect();
         join_streams(&cluster, &streams.path(&pod, "exec", &command), streams).await
     }

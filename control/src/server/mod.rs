@@ -11,13 +11,14 @@ mod descriptors;
 mod housekeeping;
 mod listener;
 mod lock;
+mod store_closing;
 mod tls;
 
 use std::{
     io,
     net::SocketAddr,
     path::{Path, PathBuf},
-    sync::{Arc, Weak},
+    sync::Arc,
     time::Duration,
 };
 
@@ -26,7 +27,7 @@ use futures::{FutureExt, future::BoxFuture};
 use jiff::Timestamp;
 use kube::{Client, api::PostParams};
 use rustls::crypto::ring;
-use tokio::{net::TcpListener, sync::watch};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -58,6 +59,7 @@ use crate::{
 use certificates::Certificates;
 use listener::Listener;
 use lock::{DataDirLock, LockError};
+use store_closing::StoreClosing;
 use tls::TlsError;
 
 /// Why a control service did not start.
@@ -126,35 +128,6 @@ pub struct Running {
     lock: DataDirLock,
 }
 
-/// What tells that the store's files are closed.
-struct StoreClosing {
-    in_use: Weak<dyn Store>,
-    closed: watch::Receiver<()>,
-}
-
-/// How long a stop waits for the last users of the store, and then for its files to be closed.
-const LAST_USERS: Duration = Duration::from_secs(1);
-const LAST_CHECKPOINT: Duration = Duration::from_secs(30);
-
-impl StoreClosing {
-    /// Waits until the store is closed. Whoever keeps a client of a stopped control service keeps it open.
-    async fn wait(mut self) {
-        let unused = async {
-            while self.in_use.strong_count() > 0 {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        if tokio::time::timeout(LAST_USERS, unused).await.is_err() {
-            tracing::debug!("the store is still in use; it is closed with the program");
-            return;
-        }
-        // Its sender is dropped, and never sends.
-        if tokio::time::timeout(LAST_CHECKPOINT, self.closed.changed()).await.is_err() {
-            tracing::warn!("the store's tables take long to write; what they lack is in the log");
-        }
-    }
-}
-
 /// What works on the objects beside the API.
 struct Workers {
     controllers: Arc<Controllers>,
@@ -190,7 +163,7 @@ async fn start_parts(config: Config) -> Result<Running, StartError> {
     let opened = api::open_store(&store_path, &kinds).map_err(|e| StartError::Store { path: store_path, source: e })?;
     let closed = opened.closed();
     let store: Arc<dyn Store> = Arc::new(opened);
-    let store_in_use = Arc::downgrade(&store);
+    let closing_of_store = StoreClosing::of(&store, closed);
     let network: Arc<dyn webhook::Dial> = Arc::new(PodNetwork::new(store.clone(), certificates.agents.clone()));
     definitions::controller::load(&store, &kinds, &network).await;
     let allocator = Allocator::new(config.service_cidr, config.service_node_port_range.clone());
@@ -256,7 +229,7 @@ async fn start_parts(config: Config) -> Result<Running, StartError> {
     });
     checks::add(&api, &supervisor, workers.as_ref());
     tracing::info!(%address, "the API is served");
-    let store = StoreClosing { in_use: store_in_use, closed };
+    let store = closing_of_store;
     Ok(Running { client, address, ca_hash, admin_kubeconfig, api, listener, workers, supervisor, store, lock })
 }
 

@@ -1,5 +1,11 @@
 //! What a request for exec or attach asks for, read from its query: the kubelet's parameters.
 
+use axum::{
+    extract::FromRequestParts,
+    http::{StatusCode, request::Parts},
+    response::{IntoResponse, Response},
+};
+
 use crate::runtime::StreamOptions;
 
 /// A command and its streams; attach has no command.
@@ -34,6 +40,20 @@ impl CommandRequest {
         }
         streams.stderr &= !streams.tty;
         if streams.stdin || streams.stdout || streams.stderr { Ok(request) } else { Err(NoStreams) }
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for CommandRequest {
+    type Rejection = NoStreams;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, NoStreams> {
+        Self::of(parts.uri.query().unwrap_or_default())
+    }
+}
+
+impl IntoResponse for NoStreams {
+    fn into_response(self) -> Response {
+        (StatusCode::BAD_REQUEST, self.to_string()).into_response()
     }
 }
 

@@ -218,13 +218,9 @@ type ContainerPath = Path<(String, String, String)>;
 async fn exec(
     State(streams): State<Streams>,
     Path((namespace, pod, container)): ContainerPath,
-    RawQuery(query): RawQuery,
+    asked: CommandRequest,
     request: Request,
 ) -> Response {
-    let asked = match CommandRequest::of(query.as_deref().unwrap_or_default()) {
-        Ok(asked) => asked,
-        Err(error) => return (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
-    };
     let found = streams.targets.container(&namespace, &pod, &container);
     let command = found.map(|found| Command::Exec { id: found.id, command: asked.command });
     streams.command(request, asked.streams, command)
@@ -233,13 +229,9 @@ async fn exec(
 async fn attach(
     State(streams): State<Streams>,
     Path((namespace, pod, container)): ContainerPath,
-    RawQuery(query): RawQuery,
+    asked: CommandRequest,
     request: Request,
 ) -> Response {
-    let asked = match CommandRequest::of(query.as_deref().unwrap_or_default()) {
-        Ok(asked) => asked,
-        Err(error) => return (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
-    };
     let found = streams.targets.container(&namespace, &pod, &container);
     let found = found.map_err(|error| match error {
         TargetError::NotRunning(container) => {

@@ -9,7 +9,39 @@ pub use channels::{Channels, PROTOCOL, run};
 pub use pod::{PodTarget, find};
 pub use terminal::Terminal;
 
-use crate::{cluster::with_query, failure::ErrorWithHint};
+use crate::{
+    cluster::{Cluster, with_query},
+    failure::ErrorWithHint,
+};
+
+/// A process in a container, and which of this program's streams it is joined to.
+#[derive(Debug, clap::Args)]
+pub struct ProcessArgs {
+    /// POD, or TYPE/NAME of something that has pods (deployment/web)
+    #[arg(value_name = "POD")]
+    pod: String,
+    /// Container of the pod
+    #[arg(short, long, value_name = "NAME")]
+    container: Option<String>,
+    /// Pass standard input to the process
+    #[arg(short = 'i', long)]
+    pub stdin: bool,
+    /// The process has a terminal
+    #[arg(short, long)]
+    pub tty: bool,
+    /// Print nothing but what the process does
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+impl ProcessArgs {
+    /// The pod that is meant, unless it has ended: then nobody can `verb` it.
+    pub async fn find(&self, cluster: &Cluster, verb: &str) -> anyhow::Result<PodTarget> {
+        let (pod, _) = find(cluster, &self.pod, self.container.as_deref(), self.quiet).await?;
+        pod.check_is_not_completed(verb)?;
+        Ok(pod)
+    }
+}
 
 /// Which of this program's streams a remote command is joined to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

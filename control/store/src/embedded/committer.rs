@@ -10,8 +10,8 @@ use std::{
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
 
-use super::{File, Published, file::frees_space};
-use crate::{Change, CommitError, Event, Object, Remade, Remake, Snapshot, Transaction, Write, stats::Counters};
+use super::{File, Published, space};
+use crate::{CommitError, Event, Object, Remade, Remake, Snapshot, Transaction, stats::Counters};
 
 /// What waits for the committer.
 pub enum Work {
@@ -149,7 +149,7 @@ impl Committer {
         self.counters.synced(begun.elapsed(), made.as_ref().err().map(|error| error.for_writers()));
         match made {
             Ok(()) => {
-                self.is_full &= events.iter().all(frees_space);
+                self.is_full &= events.iter().all(space::frees);
                 Counters::add(&self.counters.writes, writes);
                 self.published.publish(state, events);
                 answers.into_iter().for_each(|(reply, results)| self.answer(reply, results));
@@ -225,14 +225,9 @@ impl Committer {
 
 /// On a full disk, what makes space goes first and alone: what does not fit must not hold it up.
 fn split(batch: Vec<Request>) -> Vec<Vec<Request>> {
-    let frees = |write: &Write| match &write.change {
-        Change::Delete => true,
-        Change::Put(draft) => draft.header.deleting,
-        Change::Amend(_) => false,
-    };
     let (freeing, others): (Vec<_>, Vec<_>) = batch
         .into_iter()
-        .partition(|request| request.transactions.iter().flat_map(|transaction| &transaction.writes).any(frees));
+        .partition(|request| request.transactions.iter().flat_map(|transaction| &transaction.writes).any(space::will_free));
     [freeing, others].into_iter().filter(|part| !part.is_empty()).collect()
 }
 

@@ -26,10 +26,11 @@ use super::{
     error::{FileError, with_causes},
     quarantine::{Loaded, RowReader},
     row::RowChange,
+    space,
     tables::{LastChanges, Tables},
     write_ahead::{LogError, LogFile, WriteAheadLog},
 };
-use crate::{Event, EventType};
+use crate::Event;
 
 /// How long the log's active file may become, in bytes.
 #[derive(Clone, Copy, Debug)]
@@ -200,9 +201,9 @@ impl File {
     /// tells.
     pub fn commit(&mut self, events: &[Event]) -> Result<(), FileError> {
         self.collect();
-        let frees = events.iter().all(frees_space);
+        let frees = events.iter().all(space::frees);
         if self.log.active_size() > self.limits.full
-            && let Err(error) = self.make_room()
+            && let Err(error) = self.rotate()
             && !(frees && error.no_space() && self.log.active_size() <= self.limits.full.saturating_mul(2))
         {
             return Err(error);
@@ -253,7 +254,7 @@ impl File {
         if self.log.other_is_free()
             && let Err(error) = self.log.rotate()
         {
-            warn!(error = &error as &dyn std::error::Error, "the log goes on in the same file");
+            return self.note_failure(&error.into());
         }
         let Place::Here(tables) = std::mem::replace(&mut self.tables, Place::Away) else { return };
         if self.checkpoints.jobs.send(Job { tables, changes: std::mem::take(&mut self.newer) }).is_err() {
@@ -306,11 +307,16 @@ impl File {
         }
     }
 
+    /// Has the log go on in the other file, as soon as that is free.
+    fn rotate(&mut self) -> Result<(), FileError> {
+        self.make_room()?;
+        Ok(self.log.rotate()?)
+    }
+
     /// Makes a checkpoint, or waits for the one under way, so that the log has a free file.
     fn make_room(&mut self) -> Result<(), FileError> {
         self.wait();
         if self.log.other_is_free() {
-            // The next record rotates to it.
             return Ok(());
         }
         match &self.failed {
@@ -364,15 +370,6 @@ impl File {
                 Err(FileError::Behind { path: self.log.path().to_owned(), message, no_space: false })
             }
         }
-    }
-}
-
-/// Whether a change makes space, sooner or later: a deletion, or a step on the way to one.
-pub fn frees_space(event: &Event) -> bool {
-    match event.event_type {
-        EventType::Added => false,
-        EventType::Modified => event.object.header.deleting,
-        EventType::Deleted => true,
     }
 }
 

@@ -12,6 +12,7 @@ mod kept;
 mod quarantine;
 mod row;
 mod segment;
+mod space;
 pub(super) mod tables;
 pub(super) mod write_ahead;
 

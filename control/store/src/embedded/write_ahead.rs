@@ -42,8 +42,8 @@ pub enum LogError {
     },
     /// The file was damaged after it was written.
     #[error(
-        "the log {} is damaged before byte {at}, where writes follow that were answered; restore a backup, or move the file away \
-         to go on without what was written last",
+        "the log {} is damaged before byte {at}, where writes follow that were answered; restore a backup, or move \
+         the file away to go on without what was written last",
         path.display()
     )]
     Damaged {
@@ -53,7 +53,10 @@ pub enum LogError {
         at: u64,
     },
     /// A program that this one does not know wrote it.
-    #[error("the log {} has a record that this program does not know; start the newer one that wrote it", path.display())]
+    #[error(
+        "the log {} has a record that this program does not know; start the newer one that wrote it",
+        path.display()
+    )]
     Unknown {
         /// The file.
         path: PathBuf,
@@ -124,21 +127,22 @@ impl WriteAheadLog {
     pub fn open(files: [LogFile; 2], store: u64, applied: u64) -> Result<(Self, Vec<RowChange>), LogError> {
         let mut log = Self { files, store, segments: None, active: 0, ends: [0; 2], applied, last: applied };
         let changes = log.read(applied)?;
+        log.last = last_of(&changes, applied);
         Ok((log, changes))
     }
 
     /// Opens the log again after an error, and makes durable what it holds. Answers with the revision of the last
     /// write.
     pub fn reopen(&mut self) -> Result<u64, LogError> {
-        let last = self.last;
-        let changes = self.read(last)?;
+        let changes = self.read(self.last)?;
         for at in [0, 1] {
             if let Err(source) = self.segments()?[at].sync() {
                 self.segments = None;
                 return Err(self.failed("sync", at, source));
             }
         }
-        self.last = changes.last().map_or(last, |change| change.revision);
+        // Only now: what was read but not synced is still in doubt, and the next try must find it once more.
+        self.last = last_of(&changes, self.last);
         Ok(self.last)
     }
 
@@ -256,13 +260,12 @@ impl WriteAheadLog {
             if changes.len() > before && base > known {
                 return Err(LogError::Gap { path: self.files[at].path.clone(), store: known, log: base });
             }
-            known = changes.last().map_or(after, |change| change.revision);
+            known = last_of(&changes, after);
         }
         let segment = |at: usize, disk, content: &Content| {
             Segment::new(disk, content).map_err(|source| self.failed("open", at, source))
         };
         self.segments = Some([segment(0, disk, &first)?, segment(1, other, &second)?]);
-        self.last = known;
         Ok(changes)
     }
 
@@ -324,6 +327,11 @@ impl WriteAheadLog {
     fn failed(&self, operation: &'static str, at: usize, source: io::Error) -> LogError {
         LogError::Io { operation, path: self.files[at].path.clone(), source }
     }
+}
+
+/// The revision of the last change; without changes, the one before them.
+fn last_of(changes: &[RowChange], before: u64) -> u64 {
+    changes.last().map_or(before, |change| change.revision)
 }
 
 /// The revision of a record's first change.

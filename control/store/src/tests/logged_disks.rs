@@ -50,7 +50,7 @@ pub struct Log {
     formatted: Contents,
     contents: Contents,
     operations: Vec<(usize, Operation)>,
-    /// How many syncs of each disk fail from now on: each loses what it should have made durable.
+    /// How many syncs of each disk fail from now on: the last of them loses what it should have made durable.
     failing_syncs: [usize; DISKS],
     limits: Limits,
     /// How many bytes each disk takes; none is no limit.
@@ -164,6 +164,9 @@ impl LoggedDisk {
             let mut log = self.disks.0.lock().unwrap();
             if log.failing_syncs[self.number] > 0 {
                 log.failing_syncs[self.number] -= 1;
+                if log.failing_syncs[self.number] > 0 {
+                    return Err(io::Error::other("the disk failed"));
+                }
                 let durable = crashed(&log.formatted, &log.operations, log.operations.len(), Unsynced::Lost);
                 let is_own = |(number, _): &(usize, Operation)| *number == self.number;
                 let synced =
