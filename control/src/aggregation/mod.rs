@@ -65,7 +65,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::published::Found;
 pub use self::{
     authentication_config::Authorities,
-    backend::Backend,
+    backend::{Backend, any_certificate},
     front_proxy::{FrontProxy, FrontProxyError},
     openapi::merge,
     published::{Published, RemoteSpec, RemoteVersion, Version3},

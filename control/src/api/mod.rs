@@ -12,6 +12,7 @@ mod documents;
 mod health;
 mod in_process;
 pub mod node_proxy;
+mod object_proxy;
 pub mod openapi;
 pub mod patch;
 mod pretty;

@@ -5,7 +5,7 @@
 
 mod agent;
 #[cfg(test)]
-mod agent_tests;
+pub(in crate::api) mod agent_tests;
 mod container_choice;
 mod log_options;
 mod log_start;
@@ -15,7 +15,7 @@ mod pod_streams;
 mod pod_subnets;
 mod stream_limit;
 #[cfg(test)]
-mod stream_tests;
+pub(in crate::api) mod stream_tests;
 mod upgrade;
 
 use std::{net::IpAddr, sync::Arc};
@@ -29,9 +29,11 @@ use http::{Method, Request, StatusCode, Uri};
 use k8s_openapi::api::core::v1::{Node, Pod};
 
 use crate::{
+    api::object_proxy::ObjectProxy,
     request::{RequestInfo, Verb, path::PodStream},
     status::{Status, Subject},
     store::Store,
+    webhook::Dial,
 };
 use agent::{AgentAddress, AgentError};
 pub use agent::{Agents, AgentsError};
@@ -44,20 +46,21 @@ use stream_limit::StreamLimit;
 /// Port of an agent that has not said otherwise.
 const AGENT_PORT: u16 = 10250;
 
-/// Passes requests on to agents.
+/// Passes requests on to agents, and to servers in pods.
 pub struct NodeProxy {
     store: Arc<dyn Store>,
     agents: Agents,
     streams: StreamLimit,
+    objects: ObjectProxy,
 }
 
 impl NodeProxy {
-    /// `store` holds the Nodes and Pods that addresses are looked up from.
-    pub fn new(store: Arc<dyn Store>, agents: Agents) -> Self {
-        Self { store, agents, streams: StreamLimit::default() }
+    /// `store` holds the Nodes and Pods that addresses are looked up from; `network` leads to pods.
+    pub fn new(store: Arc<dyn Store>, agents: Agents, network: Arc<dyn Dial>) -> Self {
+        Self { objects: ObjectProxy::new(store.clone(), network), store, agents, streams: StreamLimit::default() }
     }
 
-    /// Answers a request for a pod's log or a stream to it, or for anything behind `nodes/{name}/proxy`.
+    /// Answers a request for a pod's log or a stream to it, or for anything behind a `/proxy`.
     pub async fn answer(&self, info: &RequestInfo, request: Request<Body>) -> Result<Response, Status> {
         let path = info.resource().ok_or_else(Status::unknown_path)?;
         let name = path.name.as_deref().ok_or_else(Status::unknown_path)?;
@@ -70,6 +73,7 @@ impl NodeProxy {
             ("pods", Some("log"), Some(namespace)) if info.verb == Verb::Get => {
                 self.pod_log(namespace, name, info, request).await
             }
+            ("pods" | "services", Some("proxy"), Some(_)) => self.objects.answer(path, request).await,
             ("nodes", Some("proxy"), None) => self.forward(name, &path.rest, request).await,
             _ => Err(Status::method_not_allowed(Subject { group: &path.group, resource: &path.resource, name })),
         }

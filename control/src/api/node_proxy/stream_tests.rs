@@ -77,7 +77,7 @@ async fn lab() -> Lab {
 }
 
 /// Sends a request of `identity` over a connection, which may switch protocols, through all that is before the API.
-async fn ask(lab: &Lab, identity: Identity, request: http::Request<Body>) -> Response<Incoming> {
+pub(in crate::api) async fn ask(lab: &Lab, identity: Identity, request: http::Request<Body>) -> Response<Incoming> {
     Front::default().ask(lab, identity, request).await
 }
 

@@ -9,7 +9,7 @@ use crate::{
         attributes::{Attributes, Form, Operation},
         deadline,
     },
-    api::{Api, Status, node_proxy::forwarded_ports, request::Call},
+    api::{Api, Status, node_proxy::forwarded_ports, request::Call, subresource::connection_kind},
     warnings,
 };
 
@@ -27,19 +27,6 @@ pub async fn admit_connection(api: &Api, call: &Call) -> Result<Vec<String>, Sta
     let asked = ask(api, &attributes, object, &Value::Null, None);
     let (answer, warnings) = warnings::collect(deadline::bound(asked)).await;
     answer.map(|_| warnings)
-}
-
-/// The kind of the options of a connection; nothing where a subresource is none.
-fn connection_kind(plural: &str, segment: &str) -> Option<&'static str> {
-    Some(match (plural, segment) {
-        ("pods", "attach") => "PodAttachOptions",
-        ("pods", "exec") => "PodExecOptions",
-        ("pods", "portforward") => "PodPortForwardOptions",
-        ("pods", "proxy") => "PodProxyOptions",
-        ("nodes", "proxy") => "NodeProxyOptions",
-        ("services", "proxy") => "ServiceProxyOptions",
-        _ => return None,
-    })
 }
 
 /// The options of a connection, which stand in its query and path.

@@ -20,7 +20,7 @@ pub static KIND: BuiltIn = BuiltIn {
     short_names: &["svc"],
     categories: &["all"],
     namespaced: true,
-    subresources: &["status"],
+    subresources: &["proxy", "status"],
     storage: Storage::Stored,
     default: defaults::service,
     validate: validation::service,
