@@ -79,10 +79,10 @@ fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
         let redacted = Value::from("<secret contents redacted>");
         errors.push(FieldError::invalid(format!("data[{key}]"), &redacted, error.to_string()));
     }
-    if new["type"] == "kubernetes.io/service-account-token" {
-        if new["metadata"]["annotations"][ACCOUNT_NAME].as_str().is_none_or(str::is_empty) {
-            errors.push(FieldError::required(format!("metadata.annotations[{ACCOUNT_NAME}]"), ""));
-        }
+    if new["type"] == "kubernetes.io/service-account-token"
+        && new["metadata"]["annotations"][ACCOUNT_NAME].as_str().is_none_or(str::is_empty)
+    {
+        errors.push(FieldError::required(format!("metadata.annotations[{ACCOUNT_NAME}]"), ""));
     }
     if let Some(old) = old {
         if old["type"] != new["type"] {
