@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     fn read(query: &str) -> Result<LogOptions, Status> {
-        LogOptions::of(&Query::of(query).unwrap())
+        LogOptions::of(&Query::of(query))
     }
 
     #[test]

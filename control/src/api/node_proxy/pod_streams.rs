@@ -77,8 +77,7 @@ mod tests {
     }
 
     fn path(stream: PodStream, pod: &Pod, query: &str) -> Result<String, String> {
-        agent_path(stream, pod, &Query::of(query).unwrap())
-            .map_err(|status| format!("{} {}", status.code, status.message))
+        agent_path(stream, pod, &Query::of(query)).map_err(|status| format!("{} {}", status.code, status.message))
     }
 
     #[test]

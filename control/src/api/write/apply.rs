@@ -75,7 +75,7 @@ pub async fn apply_config(
             (Some(stored), Some(old)) => settled(call, &place, subresource, new, stored, old)?,
             _ => {
                 let metadata = metadata::of(&mut new)?;
-                metadata::must_name(metadata, namespace, Some(name))?;
+                metadata::must_be_named(metadata, namespace, name)?;
                 metadata::begin(metadata, namespace);
                 (new, Vec::new())
             }

@@ -94,6 +94,14 @@ pub fn must_name(metadata: &mut Map<String, Value>, namespace: Option<&str>, nam
     Ok(())
 }
 
+/// The same of an object that must say the name that its path has.
+pub fn must_be_named(metadata: &mut Map<String, Value>, namespace: Option<&str>, name: &str) -> Result<(), Status> {
+    let is_named = metadata.get("name").and_then(Value::as_str).is_some_and(|name| !name.is_empty());
+    must_name(metadata, namespace, Some(name))?;
+    let why = format!("the name of the object ({name} based on URL) was undeterminable: name must be provided");
+    if is_named { Ok(()) } else { Err(Status::bad_request(why)) }
+}
+
 /// Refuses a write that was meant for another object of the same name. A patch that names another UID is taken for one
 /// that would change it, as in Kubernetes: see [`unchangeable`].
 pub fn must_be_same(new: &Map<String, Value>, old: &Value, subject: Subject, verb: Verb) -> Result<(), Status> {

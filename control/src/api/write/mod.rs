@@ -24,7 +24,7 @@ pub use delete_collection::delete_collection;
 pub use inquiry::{admit_form, admit_unstored};
 pub use metadata::of as metadata_of;
 pub use options::check as check_options;
-pub use patch::{instructions as patch_instructions, patch};
+pub use patch::{instructions as patch_instructions, patch, unreadable_result};
 pub use update::{ObjectUpdate, change, update};
 
 use std::sync::Arc;

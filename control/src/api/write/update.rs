@@ -129,12 +129,7 @@ pub fn settled(
     let name = call.target.name.as_deref().unwrap_or_default();
     let subject = place.subject(name);
     let metadata = metadata::of(&mut new)?;
-    let is_named = metadata.get("name").and_then(Value::as_str).is_some_and(|name| !name.is_empty());
-    metadata::must_name(metadata, call.target.namespace.as_deref(), Some(name))?;
-    if !is_named {
-        let why = format!("the name of the object ({name} based on URL) was undeterminable: name must be provided");
-        return Err(Status::bad_request(why));
-    }
+    metadata::must_be_named(metadata, call.target.namespace.as_deref(), name)?;
     metadata::must_be_same(metadata, &old["metadata"], subject, call.verb)?;
     let version = metadata.get("resourceVersion").and_then(Value::as_str).unwrap_or_default();
     let of_any_version = matches!(version, "" | "0");

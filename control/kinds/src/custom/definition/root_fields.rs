@@ -31,7 +31,10 @@ pub fn validate(path: &str, text: &Value) -> Vec<FieldError> {
         "x-kubernetes-validations",
     ];
     let r#type = text["type"].as_str().unwrap_or_default();
-    if !r#type.is_empty() && r#type != "object" {
+    // Looked at before the type, in the order of Go's fields.
+    let has_earlier =
+        ["id", "$schema", "$ref"].iter().any(|field| text[*field].as_str().is_some_and(|text| !text.is_empty()));
+    if !has_earlier && !r#type.is_empty() && r#type != "object" {
         let why =
             "only \"object\" is allowed as the type at the root of the schema if the status subresource is enabled";
         return vec![FieldError::invalid(format!("{path}.type"), &text["type"], why)];

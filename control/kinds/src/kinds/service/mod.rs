@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::{BuiltIn, Cell, Column, Storage, names, prepare};
 
 mod defaults;
+mod status;
 mod update;
 mod validation;
 
@@ -22,7 +23,10 @@ pub static KIND: BuiltIn = BuiltIn {
     namespaced: true,
     subresources: &["proxy", "status"],
     storage: Storage::Stored,
-    default: defaults::service,
+    default: |service| {
+        defaults::service(service);
+        status::default(service);
+    },
     validate: validation::service,
     prepare: |new, old| {
         prepare::keep_status(new, old, json!({"loadBalancer": {}}));
