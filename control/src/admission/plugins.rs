@@ -243,9 +243,7 @@ impl Plugins {
 
 fn copy_topology(request: &Request<'_>, pod: &mut Value) {
     topology_labels::copy(pod, |node, key| {
-        let labels = &request.snapshot.get("nodes", node)?.header.labels;
-        let at = labels.binary_search_by(|(known, _)| (**known).cmp(key)).ok()?;
-        Some(labels[at].1.to_string())
+        request.snapshot.get("nodes", node)?.header().label(key).map(str::to_owned)
     });
 }
 

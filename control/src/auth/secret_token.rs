@@ -87,9 +87,9 @@ impl SecretClaims {
             return Err("sub claim is invalid".to_owned());
         }
         let key = format!("{namespace}/{secret}");
-        let stored = snapshot.get("secrets", &key).filter(|secret| !secret.header.deleting);
+        let stored = snapshot.get("secrets", &key).filter(|secret| !secret.header().deleting());
         let stored = stored.ok_or_else(|| "Token has been invalidated".to_owned())?;
-        let copy: Value = serde_json::from_slice(stored.json()).unwrap_or_default();
+        let copy: Value = serde_json::from_slice(&stored.json()).unwrap_or_default();
         let copy =
             copy["data"]["token"].as_str().and_then(|text| BASE64_STANDARD.decode(text).ok()).unwrap_or_default();
         if !bool::from(copy.ct_eq(token.as_bytes())) {
@@ -97,11 +97,11 @@ impl SecretClaims {
         }
         let found = snapshot.get("serviceaccounts", &format!("{namespace}/{account}"));
         let found = found.ok_or_else(|| format!("serviceaccounts {account:?} not found"))?;
-        if found.header.deleting {
+        if found.header().deleting() {
             return Err(format!("ServiceAccount {namespace}/{account} has been deleted"));
         }
-        if *found.header.uid != **account_uid {
-            return Err(format!("ServiceAccount UID ({}) does not match claim ({account_uid})", found.header.uid));
+        if *found.header().uid() != **account_uid {
+            return Err(format!("ServiceAccount UID ({}) does not match claim ({account_uid})", found.header().uid()));
         }
         if label_of(stored, INVALID_SINCE).is_some_and(|since| !since.is_empty()) {
             return Err(format!(
@@ -110,7 +110,7 @@ impl SecretClaims {
                  '{INVALID_SINCE}' label from the secret to temporarily allow use of this token"
             ));
         }
-        let account_object: Value = serde_json::from_slice(found.json()).unwrap_or_default();
+        let account_object: Value = serde_json::from_slice(&found.json()).unwrap_or_default();
         let mut references = account_object["secrets"].as_array().into_iter().flatten();
         if references.any(|reference| reference["name"] == secret.as_str()) {
             let why = "Use tokens from the TokenRequest API or manually created secret-based tokens instead of \
@@ -125,7 +125,7 @@ impl SecretClaims {
 }
 
 fn label_of<'o>(secret: &'o Object, name: &str) -> Option<&'o str> {
-    secret.header.labels.iter().find(|(key, _)| &**key == name).map(|(_, value)| &**value)
+    secret.header().label(name)
 }
 
 /// `2026-11-22`
@@ -199,7 +199,7 @@ async fn label(store: &dyn Store, client: &Client, key: &str) -> Result<Outcome,
     if label_of(&secret, LAST_USED) == Some(&*today) {
         return Ok(Outcome::Done);
     }
-    let patch = json!({"metadata": {"uid": &*secret.header.uid, "labels": {LAST_USED: today}}});
+    let patch = json!({"metadata": {"uid": secret.header().uid(), "labels": {LAST_USED: today}}});
     let request = Request::patch(format!("/api/v1/namespaces/{namespace}/secrets/{name}"))
         .header(header::CONTENT_TYPE, "application/merge-patch+json")
         .body(patch.to_string().into_bytes())

@@ -34,10 +34,13 @@
 
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "what panics in a test fails it"))]
 
-mod binary;
+mod delta;
 pub mod embedded;
+mod header;
 mod history;
 mod object;
+mod references;
+mod shared_frame;
 #[cfg(test)]
 #[path = "../../../tests/skipped.rs"]
 mod skipped;
@@ -56,13 +59,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub use binary::BinaryFrame;
 pub use embedded::{Embedded, OpenError};
+pub use header::{Header, HeaderParts, Owner, PackedHeader, StoredCell};
 pub use history::{Event, EventType, History};
-pub use object::{
-    Draft, Header, KEY_INDEX, MANAGED_FIELDS, NAME_INDEX, NAMESPACE_INDEX, Object, OwnerReference, RESOURCE_VERSION,
-    StoredCell, Term,
-};
+pub use object::{Draft, KEY_INDEX, MANAGED_FIELDS, NAME_INDEX, NAMESPACE_INDEX, Object, RESOURCE_VERSION};
+pub use shared_frame::SharedFrame;
 pub use snapshot::Snapshot;
 pub use stats::{BOUNDS as SYNC_SECONDS_BOUNDS, Histogram, Stats, StoreFault};
 pub use table::Table;

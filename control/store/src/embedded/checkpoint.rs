@@ -8,7 +8,7 @@ use redb::{Database, Durability, ReadableTable, StorageError, WriteTransaction};
 use super::{
     change_log::{self, HistorySize},
     quarantine::Moves,
-    row::RowChange,
+    row::{RowChange, RowText},
     tables::{LAST_CHANGES, META, OBJECTS},
 };
 use crate::EventType;
@@ -130,7 +130,7 @@ fn with_previous(
     objects: &redb::Table<'_, &'static str, &'static [u8]>,
     changes: &[RowChange],
 ) -> Result<Option<Vec<RowChange>>, redb::Error> {
-    let mut before: HashMap<&str, (u64, Bytes)> = HashMap::new();
+    let mut before: HashMap<&str, (u64, RowText)> = HashMap::new();
     let mut whole = Vec::with_capacity(changes.len());
     for change in changes {
         let previous = match (&change.previous, change.event_type) {
@@ -154,8 +154,8 @@ fn with_previous(
 fn stored(
     objects: &redb::Table<'_, &'static str, &'static [u8]>,
     key: &str,
-) -> Result<Option<(u64, Bytes)>, redb::Error> {
+) -> Result<Option<(u64, RowText)>, redb::Error> {
     let Some(row) = objects.get(key)? else { return Ok(None) };
     let split = row.value().split_first_chunk::<8>();
-    Ok(split.map(|(revision, json)| (u64::from_be_bytes(*revision), Bytes::copy_from_slice(json))))
+    Ok(split.map(|(revision, json)| (u64::from_be_bytes(*revision), RowText::Read(Bytes::copy_from_slice(json)))))
 }

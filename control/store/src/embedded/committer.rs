@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
 
 use super::{File, Published, space};
-use crate::{CommitError, Event, Object, Remade, Remake, Snapshot, Transaction, stats::Counters};
+use crate::{CommitError, Event, Object, Remade, Remake, Snapshot, Transaction, references::References, stats::Counters};
 
 /// What waits for the committer.
 pub enum Work {
@@ -56,6 +56,8 @@ pub struct Committer {
     pub doubtful: Option<(Snapshot, Vec<Event>)>,
     /// The disk was full, and no write that needs space was made since.
     pub is_full: bool,
+    /// What the texts of new objects are told by.
+    pub references: References,
 }
 
 impl Committer {
@@ -135,8 +137,8 @@ impl Committer {
         let mut events = Vec::new();
         let mut answers = Vec::with_capacity(batch.len());
         for request in batch {
-            let transactions = request.transactions.into_iter();
-            let results: Vec<Outcome> = transactions.map(|transaction| state.apply(transaction, &mut events)).collect();
+            let mut apply = |transaction| state.apply(transaction, &mut events, &mut self.references);
+            let results: Vec<Outcome> = request.transactions.into_iter().map(&mut apply).collect();
             answers.push((request.reply, results));
         }
         if events.is_empty() {

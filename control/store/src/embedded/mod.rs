@@ -41,8 +41,8 @@ use self::{
     tables::LastChanges,
 };
 use super::{
-    BinaryFrame, CommitError, Draft, Event, Expired, Key, Remake, Snapshot, Stats, Store, Subscription, Topic,
-    Transaction, no_answer, stats::Counters,
+    CommitError, Draft, Event, Expired, Key, Remake, SharedFrame, Snapshot, Stats, Store, Subscription, Topic,
+    Transaction, no_answer, references::References, stats::Counters,
 };
 
 pub use self::error::FileError as OpenError;
@@ -135,6 +135,7 @@ impl Embedded {
             counters: counters.clone(),
             doubtful: None,
             is_full: false,
+            references: References::default(),
         };
         let (closing, closed) = watch::channel(());
         let committer = std::thread::Builder::new()
@@ -325,12 +326,7 @@ impl Store for Embedded {
         if self.published.recovered.load().as_ref().is_some_and(|recovered| recovered.is_over(now)) {
             self.published.recovered.store(None);
         }
-        if BinaryFrame::any() {
-            let state = self.published.state.load();
-            state.resources().flat_map(|(_, table)| table.list("", None)).for_each(|(_, object)| {
-                object.drop_unused_binary();
-            });
-        }
+        SharedFrame::drop_unused();
         self.published.topics().iter().map(|topic| topic.trim(now)).sum()
     }
 }

@@ -6,7 +6,7 @@
 //! On a full disk nothing can be moved at the opening. The first write that succeeds does it then, in its own
 //! transaction and before all else.
 
-use std::{collections::HashMap, num::NonZero, panic::resume_unwind};
+use std::{collections::HashMap, num::NonZero, panic::resume_unwind, sync::Arc};
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableError, WriteTransaction};
 use tracing::{info, warn};
@@ -15,7 +15,7 @@ use super::{
     row::RowChange,
     tables::{META, OBJECTS},
 };
-use crate::{Draft, EventType, Object};
+use crate::{Draft, EventType, Object, references::References};
 
 /// As the objects: key → revision and JSON text, whatever is left of them.
 const QUARANTINE: TableDefinition<&str, &[u8]> = TableDefinition::new("quarantine");
@@ -175,7 +175,7 @@ impl RowReader<'_> {
     }
 
     fn read_one(&mut self, key: &str, value: &[u8]) -> Result<(), RowError> {
-        self.take(key, decode(self.decode, key, value))
+        self.take(key, decode(self.decode, key, value, &mut Made::default()))
     }
 
     fn take(&mut self, key: &str, object: Result<Object, RowError>) -> Result<(), RowError> {
@@ -187,7 +187,10 @@ impl RowReader<'_> {
 
 /// Decodes rows on all cores: it is most of the work of a start.
 fn decode_all(decode_row: &DecodeRow<'_>, rows: &[Row]) -> Vec<Result<Object, RowError>> {
-    let each = |rows: &[Row]| -> Vec<_> { rows.iter().map(|(key, value)| decode(decode_row, key, value)).collect() };
+    let each = |rows: &[Row]| -> Vec<_> {
+        let mut made = Made::default();
+        rows.iter().map(|(key, value)| decode(decode_row, key, value, &mut made)).collect()
+    };
     let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
     let share = rows.len().div_ceil(threads).max(ROWS_OF_A_THREAD);
     if rows.len() <= share {
@@ -200,8 +203,20 @@ fn decode_all(decode_row: &DecodeRow<'_>, rows: &[Row]) -> Vec<Result<Object, Ro
     })
 }
 
-fn decode(decode_row: &DecodeRow<'_>, key: &str, value: &[u8]) -> Result<Object, RowError> {
+/// What the objects of some rows are made with, beside the rows.
+#[derive(Default)]
+struct Made {
+    resource: Arc<str>,
+    references: References,
+}
+
+fn decode(decode_row: &DecodeRow<'_>, key: &str, value: &[u8], made: &mut Made) -> Result<Object, RowError> {
     let (resource, name) = key.split_once('/').ok_or(RowError::NoResource)?;
     let (revision, json) = value.split_first_chunk::<8>().ok_or(RowError::Cut)?;
-    Ok(Object::new(decode_row(resource, name, json)?, u64::from_be_bytes(*revision), EventType::Added))
+    let draft = decode_row(resource, name, json)?;
+    if *made.resource != *resource {
+        made.resource = resource.into();
+    }
+    let references = (&made.resource, &mut made.references);
+    Ok(Object::kept(draft, u64::from_be_bytes(*revision), EventType::Added, references))
 }

@@ -7,7 +7,7 @@ use crate::{Change, Event, EventType, Write};
 pub fn frees(event: &Event) -> bool {
     match event.event_type {
         EventType::Added => false,
-        EventType::Modified => event.object.header.deleting,
+        EventType::Modified => event.object.header().deleting(),
         EventType::Deleted => true,
     }
 }
@@ -16,7 +16,7 @@ pub fn frees(event: &Event) -> bool {
 pub fn will_free(write: &Write) -> bool {
     match &write.change {
         Change::Delete => true,
-        Change::Put(draft) => draft.header.deleting,
+        Change::Put(draft) => draft.header.get().deleting(),
         Change::Amend(_) => false,
     }
 }

@@ -49,7 +49,7 @@ async fn a_damaged_object_does_not_stop_the_store_and_is_not_lost() {
     drop(store);
     let store = open(&path);
     assert_eq!(store.stats().quarantined, 3);
-    assert_eq!(value(store.snapshot().get("things", "bad").unwrap().json()), "new");
+    assert_eq!(value(&store.snapshot().get("things", "bad").unwrap().json()), "new");
     drop(store);
     assert_eq!(aside(&path, "things/bad").as_deref(), Some(&damaged[..]));
     assert_eq!(aside(&path, "things/cut").as_deref(), Some(&b"\0\0"[..]));
