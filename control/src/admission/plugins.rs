@@ -242,9 +242,7 @@ impl Plugins {
 }
 
 fn copy_topology(request: &Request<'_>, pod: &mut Value) {
-    topology_labels::copy(pod, |node, key| {
-        request.snapshot.get("nodes", node)?.header().label(key).map(str::to_owned)
-    });
+    topology_labels::copy(pod, |node, key| request.snapshot.get("nodes", node)?.header().label(key).map(str::to_owned));
 }
 
 /// Whether nodes can ask for tokens of ServiceAccounts: a pod with a token that nobody gives would never start.

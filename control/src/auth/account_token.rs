@@ -168,7 +168,11 @@ impl Claims {
         let found = snapshot.get("serviceaccounts", &key(&account.name));
         let found = found.ok_or_else(|| format!("serviceaccounts {:?} not found", account.name))?;
         if *found.header().uid() != *account.uid {
-            return Err(format!("service account UID ({}) does not match claim ({})", found.header().uid(), account.uid));
+            return Err(format!(
+                "service account UID ({}) does not match claim ({})",
+                found.header().uid(),
+                account.uid
+            ));
         }
         if was_deleted(found, deleted_before) {
             return Err(format!("service account {namespace}/{} has been deleted", account.name));
@@ -179,7 +183,8 @@ impl Claims {
             if *found.header().uid() != *bound.uid {
                 return Err(format!(
                     "{what} UID ({}) does not match service account {claim} ref claim ({})",
-                    found.header().uid(), bound.uid
+                    found.header().uid(),
+                    bound.uid
                 ));
             }
             if was_deleted(found, deleted_before) { Err(invalidated()) } else { Ok(()) }

@@ -108,9 +108,7 @@ fn of_service(snapshot: &Snapshot, namespace: &str, name: &str, port: u16) -> Re
 fn ready_endpoints(snapshot: &Snapshot, namespace: &str, name: &str, port_name: &str) -> Vec<(IpAddr, u16)> {
     let prefix = format!("{namespace}/");
     let slices = snapshot.list("endpointslices.discovery.k8s.io", &prefix, None);
-    let own = slices.filter(|(_, slice)| {
-        slice.header().label("kubernetes.io/service-name") == Some(name)
-    });
+    let own = slices.filter(|(_, slice)| slice.header().label("kubernetes.io/service-name") == Some(name));
     let mut found = Vec::new();
     for (_, slice) in own {
         let Ok(slice) = serde_json::from_slice::<Value>(&slice.json()) else { continue };

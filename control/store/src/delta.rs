@@ -70,7 +70,8 @@ impl Reference {
             }
             // The next anchor that both have.
             while at.next_if(|at| *at < here.max(told)).is_some() {}
-            let next = at.by_ref().take_while(|at| *at < end).find_map(|at| Some((at, self.counterpart(text, at, there)?)));
+            let next =
+                at.by_ref().take_while(|at| *at < end).find_map(|at| Some((at, self.counterpart(text, at, there)?)));
             let Some((anchor, counterpart)) = next else { break };
             let before = text[told..anchor].iter().rev().zip(base[..counterpart].iter().rev());
             let same = before.take_while(|(a, b)| a == b).count();
@@ -208,10 +209,11 @@ mod tests {
     #[test]
     fn pods_that_differ_in_a_few_values_are_small() {
         let pod = |name: &str, uid: &str, ip: &str| {
-            let env: Vec<String> = (0..12).map(|n| format!(r#"{{"name":"SETTING_{n}","value":"of a setting"}}"#)).collect();
+            let env: Vec<String> =
+                (0..12).map(|n| format!(r#"{{"name":"SETTING_{n}","value":"of a setting"}}"#)).collect();
             format!(
-                r#"{{"metadata":{{"name":"{name}","uid":"{uid}","labels":{{"app":"web"}}}},"spec":{{"env":[{}],"ip":"{ip}",
-                "restartPolicy":"Always"}}}}"#,
+                r#"{{"metadata":{{"name":"{name}","uid":"{uid}","labels":{{"app":"web"}}}},
+                "spec":{{"env":[{}],"ip":"{ip}","restartPolicy":"Always"}}}}"#,
                 env.join(",")
             )
         };

@@ -61,7 +61,8 @@ impl Event {
         let header = self.object.header();
         let before = self.previous.iter().flat_map(|previous| previous.header().terms());
         let own = header.terms().chain(before.filter(move |term| !header.terms().any(|now| now == *term)));
-        let general = [(NAME_INDEX, header.name()), (NAMESPACE_INDEX, header.namespace()), (KEY_INDEX, &*self.key.name)];
+        let general =
+            [(NAME_INDEX, header.name()), (NAMESPACE_INDEX, header.namespace()), (KEY_INDEX, &*self.key.name)];
         own.chain(general)
     }
 }

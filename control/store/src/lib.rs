@@ -91,6 +91,26 @@ pub type Remake = Box<dyn Fn(&Object) -> Option<Draft> + Send>;
 /// Objects that were made anew, by key: the revision of each that was read, and what became of it.
 pub type Remade = HashMap<Arc<str>, (u64, Option<Arc<Object>>)>;
 
+/// Makes the objects that are read from the store's file.
+pub trait Decode: Send + Sync {
+    /// Of the resource, the key in it, and the stored JSON text: the text in its layout, and its header.
+    fn decode(&self, resource: &str, name: &str, json: &[u8]) -> Result<Draft, serde_json::Error>;
+
+    /// What the headers of a resource are made by, if they follow from the text alone: as long as it stays the same, a
+    /// header that was stored is the one that [`Decode::decode`] would make.
+    fn mark(&self, resource: &str) -> Option<u64>;
+}
+
+impl<F: Fn(&str, &str, &[u8]) -> Result<Draft, serde_json::Error> + Send + Sync> Decode for F {
+    fn decode(&self, resource: &str, name: &str, json: &[u8]) -> Result<Draft, serde_json::Error> {
+        self(resource, name, json)
+    }
+
+    fn mark(&self, _: &str) -> Option<u64> {
+        None
+    }
+}
+
 /// The revision asked for is older than what the store still knows.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("revision {asked} is too old: the oldest one known is {oldest}")]

@@ -56,7 +56,8 @@ impl Layout {
         let head = json.get(..self.head_len as usize).and_then(|head| head.strip_suffix(RESOURCE_VERSION.as_bytes()));
         let tail = json.get(self.head_len as usize..).and_then(|rest| rest.strip_prefix(digits.as_bytes()));
         let fields_from = head.and_then(|head| head.len().checked_sub(self.managed_len as usize));
-        tail.is_some_and(|tail| tail.starts_with(b"\"}")) && fields_from.is_some_and(|at| self.metadata_at as usize <= at)
+        tail.is_some_and(|tail| tail.starts_with(b"\"}"))
+            && fields_from.is_some_and(|at| self.metadata_at as usize <= at)
     }
 }
 

@@ -57,10 +57,8 @@ impl Policy {
     pub fn of_labels(labels: &[(&str, &str)]) -> (Self, Vec<FieldError>) {
         let (mut policy, mut errors) = (Self::default(), Vec::new());
         let from = labels.partition_point(|(key, _)| *key < PREFIX);
-        let own: Vec<(&str, &str)> = labels[from..]
-            .iter()
-            .map_while(|(key, value)| Some((key.strip_prefix(PREFIX)?, *value)))
-            .collect();
+        let own: Vec<(&str, &str)> =
+            labels[from..].iter().map_while(|(key, value)| Some((key.strip_prefix(PREFIX)?, *value))).collect();
         if own.is_empty() {
             return (policy, errors);
         }
@@ -156,7 +154,8 @@ mod tests {
             labels.iter().map(|(key, value)| (format!("{PREFIX}{key}"), (*value).to_owned())).collect();
         labels.extend([("a".to_owned(), "b".to_owned()), ("z".to_owned(), "b".to_owned())]);
         labels.sort();
-        let (policy, errors) = Policy::of_labels(&labels.iter().map(|(key, value)| (&**key, &**value)).collect::<Vec<_>>());
+        let (policy, errors) =
+            Policy::of_labels(&labels.iter().map(|(key, value)| (&**key, &**value)).collect::<Vec<_>>());
         let text = format!("{} {} {}", policy.enforce, policy.audit, policy.warn);
         (text, errors.into_iter().map(|error| format!("{}: {}", error.path, error.message)).collect())
     }

@@ -98,7 +98,8 @@ async fn delete_each(
     let delete = |object: Arc<Object>| async move {
         deadline::must_not_be_over()?;
         let place = place_of(resource, &object);
-        let removed = remove_at(api, call, (&place, object.header().name()), options, &|_, _, _| Ok(Alongside::default()));
+        let removed =
+            remove_at(api, call, (&place, object.header().name()), options, &|_, _, _| Ok(Alongside::default()));
         match removed.await {
             Err(status) if !is_gone(&status) => Err(status),
             _ => Ok(()),

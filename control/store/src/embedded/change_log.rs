@@ -16,11 +16,8 @@ use std::{
 use parking_lot::Mutex;
 use redb::{ReadableTable, ReadableTableMetadata, Table, TableDefinition};
 
-use super::{
-    Index,
-    row::{RowChange, code, event_type, number},
-};
-use crate::{Event, EventType, History, Key, Object, Snapshot, references::References};
+use super::row::{RowChange, code, event_type, number};
+use crate::{Decode, Event, EventType, History, Key, Object, Snapshot, references::References};
 
 /// Revision of the last of some changes → how many changes, then a [`Record`] for each.
 pub const HISTORY: TableDefinition<u64, &[u8]> = TableDefinition::new("history");
@@ -227,14 +224,14 @@ impl Records {
 pub struct Recovered {
     state: Snapshot,
     records: Mutex<Records>,
-    index: Index,
+    decode: Arc<dyn Decode>,
     opened: Instant,
 }
 
 impl Recovered {
     /// `state` are the objects as they were read with the log.
-    pub fn new(state: Snapshot, records: Records, index: Index, now: Instant) -> Self {
-        Self { state, records: Mutex::new(records), index, opened: now }
+    pub fn new(state: Snapshot, records: Records, decode: Arc<dyn Decode>, now: Instant) -> Self {
+        Self { state, records: Mutex::new(records), decode, opened: now }
     }
 
     /// Whether nobody needs it any more.
@@ -316,7 +313,7 @@ impl Recovered {
         text: &[u8],
         revision: u64,
     ) -> Option<Object> {
-        let draft = (self.index)(references.0, name, text).ok()?;
+        let draft = self.decode.decode(references.0, name, text).ok()?;
         let object = Object::kept(draft, revision, EventType::Added, references);
         // Text that was put together wrongly would not be the same when it is laid out anew.
         (*object.json() == *text).then_some(object)

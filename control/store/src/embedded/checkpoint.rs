@@ -1,6 +1,9 @@
 //! One checkpoint: changes of the log, written into the tables in one transaction of the database.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use redb::{Database, Durability, ReadableTable, StorageError, WriteTransaction};
@@ -9,9 +12,10 @@ use super::{
     change_log::{self, HistorySize},
     quarantine::Moves,
     row::{RowChange, RowText},
+    stored_header::{self, HEADERS},
     tables::{LAST_CHANGES, META, OBJECTS},
 };
-use crate::EventType;
+use crate::{Decode, EventType, Object};
 
 /// What of a set of changes is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,12 +35,28 @@ pub struct Known {
     pub history_size: Option<HistorySize>,
 }
 
+/// The headers of objects: see `stored_header.rs`.
+pub struct Headers<'a> {
+    /// Who makes them.
+    pub decode: Option<&'a dyn Decode>,
+    /// Objects in the file whose headers it lacks.
+    pub lacked: &'a [(Box<str>, Arc<Object>)],
+}
+
+impl Headers<'_> {
+    /// The row of the object with this key, if it has one.
+    fn row(&self, key: &str, object: &Object) -> Option<Vec<u8>> {
+        let mark = self.decode?.mark(key.split_once('/')?.0)?;
+        Some(stored_header::row(object, mark))
+    }
+}
+
 /// Writes changes; answers with the size of the history after them, as far as known.
 pub fn write(
     database: &Database,
     moves: Option<&Moves>,
     changes: &[RowChange],
-    known: Known,
+    (known, headers): (Known, &Headers<'_>),
     part: Part,
 ) -> Result<Option<HistorySize>, redb::Error> {
     let mut transaction = database.begin_write()?;
@@ -45,7 +65,7 @@ pub fn write(
         .map_err(|e| redb::Error::from(StorageError::Corrupted(e.to_string())))?;
     let history_size = match part {
         Part::Deletions => {
-            write_objects(&transaction, changes, true)?;
+            write_objects(&transaction, changes, headers, true)?;
             None
         }
         Part::WithHistory | Part::WithoutHistory => {
@@ -53,7 +73,8 @@ pub fn write(
                 moves.make(&transaction)?;
             }
             let size = write_changes(&transaction, changes, &known, part == Part::WithHistory)?;
-            write_objects(&transaction, changes, false)?;
+            write_lacked(&transaction, headers)?;
+            write_objects(&transaction, changes, headers, false)?;
             let mut meta = transaction.open_table(META)?;
             let last = changes.last().map(|change| change.revision).max(moves.map(|moves| moves.revision));
             if let Some(revision) = last {
@@ -70,15 +91,42 @@ pub fn write(
 fn write_objects(
     transaction: &WriteTransaction,
     changes: &[RowChange],
+    headers: &Headers<'_>,
     deletions_only: bool,
 ) -> Result<(), redb::Error> {
-    let mut objects = transaction.open_table(OBJECTS)?;
+    let (mut objects, mut header_rows) = (transaction.open_table(OBJECTS)?, transaction.open_table(HEADERS)?);
     let latest: BTreeMap<&str, &RowChange> = changes.iter().map(|change| (&*change.key, change)).collect();
     for (key, change) in latest {
         match change.value() {
-            None => drop(objects.remove(key)?),
+            None => {
+                objects.remove(key)?;
+                header_rows.remove(key)?;
+            }
             Some(_) if deletions_only => {}
-            Some(value) => drop(objects.insert(key, value.as_slice())?),
+            Some(value) => {
+                objects.insert(key, value.as_slice())?;
+                match change.json.object().and_then(|object| headers.row(key, object)) {
+                    Some(row) => drop(header_rows.insert(key, row.as_slice())?),
+                    None => drop(header_rows.remove(key)?),
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Adds headers of objects that are as they were when the file was read.
+fn write_lacked(transaction: &WriteTransaction, headers: &Headers<'_>) -> Result<(), redb::Error> {
+    if headers.lacked.is_empty() {
+        return Ok(());
+    }
+    let (objects, mut rows) = (transaction.open_table(OBJECTS)?, transaction.open_table(HEADERS)?);
+    for (key, object) in headers.lacked {
+        let row = objects.get(&**key)?;
+        if row.is_some_and(|row| row.value().starts_with(&object.revision.to_be_bytes()))
+            && let Some(header) = headers.row(key, object)
+        {
+            rows.insert(&**key, header.as_slice())?;
         }
     }
     Ok(())

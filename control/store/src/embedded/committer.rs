@@ -11,7 +11,9 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
 
 use super::{File, Published, space};
-use crate::{CommitError, Event, Object, Remade, Remake, Snapshot, Transaction, references::References, stats::Counters};
+use crate::{
+    CommitError, Event, Object, Remade, Remake, Snapshot, Transaction, references::References, stats::Counters,
+};
 
 /// What waits for the committer.
 pub enum Work {
@@ -227,9 +229,9 @@ impl Committer {
 
 /// On a full disk, what makes space goes first and alone: what does not fit must not hold it up.
 fn split(batch: Vec<Request>) -> Vec<Vec<Request>> {
-    let (freeing, others): (Vec<_>, Vec<_>) = batch
-        .into_iter()
-        .partition(|request| request.transactions.iter().flat_map(|transaction| &transaction.writes).any(space::will_free));
+    let (freeing, others): (Vec<_>, Vec<_>) = batch.into_iter().partition(|request| {
+        request.transactions.iter().flat_map(|transaction| &transaction.writes).any(space::will_free)
+    });
     [freeing, others].into_iter().filter(|part| !part.is_empty()).collect()
 }
 

@@ -41,6 +41,14 @@ impl RowText {
         }
     }
 
+    /// The object in memory that it is of.
+    pub fn object(&self) -> Option<&Object> {
+        match self {
+            Self::Read(_) => None,
+            Self::Of(object) => Some(object),
+        }
+    }
+
     /// How many bytes it has.
     pub fn len(&self) -> usize {
         match self {
@@ -137,7 +145,14 @@ impl RowChange {
         }
         // What stands before the text was read above, so nothing here exceeds the length.
         drop(rest.split_to(whole.saturating_sub(head.len())));
-        Some(Self { key, resource_len, event_type, revision, json: RowText::Read(rest.split_to(json_len)), previous: None })
+        Some(Self {
+            key,
+            resource_len,
+            event_type,
+            revision,
+            json: RowText::Read(rest.split_to(json_len)),
+            previous: None,
+        })
     }
 }
 

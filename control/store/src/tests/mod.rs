@@ -10,6 +10,7 @@ mod model;
 mod power_loss;
 mod quarantine;
 mod small_disk;
+mod stored_headers;
 mod transactions;
 mod watches;
 
@@ -21,7 +22,7 @@ use super::{Change, Draft, Embedded, Expect, HeaderParts, Key, Write};
 const TERMINATING: &str = "terminating ";
 
 /// A draft whose text is `{"metadata":{"resourceVersion":"…"},"value":VALUE}`.
-fn draft(value: &str) -> Draft {
+pub(crate) fn draft(value: &str) -> Draft {
     Draft {
         head: br#"{"metadata":{"resourceVersion":""#.to_vec(),
         tail: format!("\"}},\"value\":{value:?}}}").into_bytes(),

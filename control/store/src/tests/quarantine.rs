@@ -62,8 +62,10 @@ async fn a_program_that_can_read_an_object_puts_it_back() {
     let store = open(&path);
     let first = store.write_one(put("future", Expect::Absent, "1")).await.unwrap();
     drop(store);
-    let store =
-        Embedded::open(&path, |_, _, _| Err(serde::de::Error::custom("this program does not know it"))).unwrap();
+    let store = Embedded::open(&path, |_: &str, _: &str, _: &[u8]| {
+        Err(serde::de::Error::custom("this program does not know it"))
+    })
+    .unwrap();
     assert_eq!((store.stats().quarantined, store.snapshot().count("things")), (1, 0));
     drop(store);
     let store = open(&path);
