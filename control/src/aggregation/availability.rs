@@ -110,7 +110,7 @@ impl Failures {
     /// Whether a condition that says `found` is to be written into `object` at `now`. Of a server that cannot be
     /// reached, the text of the error may differ each time, for it names one of several endpoints: that alone is told
     /// no more often than servers are asked.
-    pub fn is_worth_telling(&self, name: &str, found: &Availability, object: &Value, now: Instant) -> bool {
+    pub fn tell_now(&self, name: &str, found: &Availability, object: &Value, now: Instant) -> bool {
         let mut failures = self.0.lock();
         let Some(failing) = failures.get_mut(name).filter(|_| found.is_unreachable()) else { return true };
         let lately = failing.told.is_some_and(|told| now.saturating_duration_since(told) < RECHECK);
@@ -320,7 +320,7 @@ mod tests {
         let tell = |object: &mut Value, found: &Availability, at: Duration| {
             failures.count("a", found);
             let Some(changed) = found.put_into(object) else { return false };
-            let told = failures.is_worth_telling("a", found, object, start + at);
+            let told = failures.tell_now("a", found, object, start + at);
             if told {
                 *object = changed;
             }

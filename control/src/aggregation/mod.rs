@@ -323,7 +323,7 @@ impl Aggregator {
         let stored: Option<Value> = stored.and_then(|object| serde_json::from_slice(&object.json()).ok());
         if let Some(object) = stored.filter(|stored| stored["spec"]["service"].is_object())
             && let Some(changed) = found.put_into(&object)
-            && self.inner.failures.is_worth_telling(name, &found, &object, Instant::now())
+            && self.inner.failures.tell_now(name, &found, &object, Instant::now())
         {
             tracing::info!(name, status = found.status, reason = found.reason, message = found.message, "availability");
             write_status(client, name, &changed).await?;

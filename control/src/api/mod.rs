@@ -37,6 +37,7 @@ use http::{HeaderValue, Request, Response, header};
 use tokio_util::task::TaskTracker;
 
 pub use self::documents::Document;
+pub use self::request::MAX_BODY;
 use self::{counted_body::CountedBody, node_proxy::NodeProxy, request::target::Target};
 pub use crate::status::{Status, Subject};
 use crate::{

@@ -14,7 +14,7 @@ use super::{
     authorize::Fact,
     bootstrap_token::{self, BootstrapToken},
     pod_references::references,
-    secret_token::UsedSecrets,
+    secret_token_use::UsedSecrets,
 };
 use crate::{
     controllers::SignToken,

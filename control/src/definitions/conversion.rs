@@ -43,9 +43,16 @@ const PART: usize = 4 << 20;
 /// How often a read is run again that found objects changed meanwhile.
 const TRIES: usize = 8;
 
-/// What a read asks to be converted: a stored object, told by uid and resource version, and the version that is wanted.
+/// What a read asks to be converted.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Key(String, String, String);
+struct ReadKey {
+    /// Of the stored object.
+    uid: String,
+    /// Of the stored object.
+    resource_version: String,
+    /// The wanted one.
+    version: String,
+}
 
 /// What converts on this thread.
 enum Run {
@@ -57,7 +64,7 @@ enum Run {
 /// What a read was given, and what it lacked.
 #[derive(Default)]
 struct Reading {
-    given: HashMap<Key, Value>,
+    given: HashMap<ReadKey, Value>,
     /// By wanted version.
     lacked: HashMap<String, Vec<Value>>,
 }
@@ -196,9 +203,9 @@ fn accept(original: &Value, mut converted: Value, version: &str) -> Result<Value
     Ok(converted)
 }
 
-fn key(object: &Value, version: &str) -> Key {
+fn key(object: &Value, version: &str) -> ReadKey {
     let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default().to_owned();
-    Key(text("uid"), text("resourceVersion"), version.to_owned())
+    ReadKey { uid: text("uid"), resource_version: text("resourceVersion"), version: version.to_owned() }
 }
 
 /// Runs a read of objects of `kind`. Where a webhook must convert some, it is asked for all of them at once, and the
@@ -218,7 +225,7 @@ pub async fn read<T>(kind: &Kind, mut read: impl FnMut() -> T) -> Result<T, Stat
         }
         given = had;
         for (version, objects) in lacked {
-            let keys: Vec<Key> = objects.iter().map(|object| key(object, &version)).collect();
+            let keys: Vec<ReadKey> = objects.iter().map(|object| key(object, &version)).collect();
             given.extend(keys.into_iter().zip(webhook.convert_shared(objects, &version).await?));
         }
     }

@@ -35,10 +35,10 @@ use crate::{identity::Identity, status::Status};
 #[derive(Clone, Copy, Debug)]
 pub struct PeerAddress(pub SocketAddr);
 
-/// A connection's place among those that there may be at a time: an extension of its requests. Who takes the
+/// A connection's permit to be one of those that there may be at a time: an extension of its requests. Who takes the
 /// connection over, for another protocol, keeps it.
 #[derive(Clone, Debug)]
-pub struct ConnectionPlace(pub Arc<OwnedSemaphorePermit>);
+pub struct ConnectionPermit(pub Arc<OwnedSemaphorePermit>);
 
 /// One request, with its body still unread.
 #[derive(Clone, Debug)]

@@ -103,6 +103,11 @@ impl Query {
         self.parameters.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
+    /// Whether a flag is set: it is there, and its first value does not say no.
+    pub fn is_set(&self, name: &str) -> bool {
+        self.parameter(name).is_some_and(boolean)
+    }
+
     /// `gracePeriodSeconds`, which only a deletion without a body reads.
     pub fn grace_period_seconds(&self) -> Result<Option<i64>, Status> {
         optional(self.parameter("gracePeriodSeconds"))

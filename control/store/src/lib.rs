@@ -20,6 +20,7 @@
 //! - **term**: the value of one object under one index.
 //! - **history**: recent events in order, bounded by count, bytes and age. A reader that falls behind it is
 //!   [`Expired`].
+//! - **stored history**: the latest changes as the file keeps them, of which the histories begin after a restart.
 //! - **topic**: the history of a resource and its **feeds**, one for each indexed value that somebody watches.
 //! - **log**: the write-ahead log, in which batches become durable; **tables**: the redb database, into which a
 //!   **checkpoint** brings what the log has.

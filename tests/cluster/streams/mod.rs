@@ -112,7 +112,7 @@ fn terminal(cluster: &Cluster) -> Result {
         let command = kubectl.words(&["exec", "-it", "plain", "--", "sh", "-c", "test -t 1 && sleep 1 && stty size"]);
         let quoted = command.iter().map(|word| format!("'{word}'")).collect::<Vec<_>>().join(" ");
         let mut script = kubectl.command("script");
-        script.args(["-qec", &format!("sh -c '{}' {quoted}", line.replace('\'', "")), "/dev/null"]);
+        script.args(["-qec", &format!("sh -c '{line}' {quoted}"), "/dev/null"]);
         let told = run(script.stdin(Stdio::null()))?;
         if !told.contains("33 77") {
             return Err(format!("{}: {told:?}", kubectl.name).into());
@@ -229,7 +229,7 @@ fn refusals(cluster: &Cluster) -> Result {
     expect("without a container", said.contains("choose one of: [c d]"), true)
 }
 
-/// Sockets and threads of the control service and the agent.
+/// Open files of the control service and the agent, sockets included.
 fn held(cluster: &Cluster) -> Result<Vec<(String, usize)>> {
     let processes = cluster.nodes.iter().filter_map(|node| node.agent.as_ref()).chain(&cluster.control);
     let count = |path: String| -> Result<usize> { Ok(std::fs::read_dir(path)?.count()) };

@@ -80,7 +80,7 @@ fn discovery_tells_the_facts_of_kube_apiserver() {
     }
 }
 
-/// Not all of their subresources are served yet: `exec`, `attach`, `portforward` and `proxy` are missing.
+/// Their subresource `proxy` is not served yet.
 const INCOMPLETE: [&str; 2] = ["Pod", "Service"];
 
 #[test]

@@ -133,6 +133,10 @@ impl Lab {
         self.client.request::<Value>(request.body(patch.to_string().into_bytes()).unwrap()).await.unwrap();
     }
 
+    pub(super) async fn delete(&self, path: &str) {
+        self.client.request::<Value>(http::Request::delete(path).body(Vec::new()).unwrap()).await.unwrap();
+    }
+
     async fn get(&self, path: &str) -> (u16, String) {
         let request = http::Request::get(path).body(Body::empty()).unwrap();
         let response = self.api.answer_as(Identity::control("test"), request).await;

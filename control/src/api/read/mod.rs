@@ -24,6 +24,8 @@ pub use list::{list, list_computed};
 pub(super) use options::NoState;
 pub use watch::watch;
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use serde_json::Value;
 
@@ -88,11 +90,7 @@ fn indexed<'a>(call: &'a Call, fields: &'a FieldSelector, stored: &'a Kind) -> O
 }
 
 /// The same for a watch, which is told the changes of one object or of one namespace alone, too.
-fn watched<'a>(
-    call: &'a Call,
-    fields: &'a FieldSelector,
-    stored: &'a Kind,
-) -> Option<(&'a str, std::borrow::Cow<'a, str>)> {
+fn watched<'a>(call: &'a Call, fields: &'a FieldSelector, stored: &'a Kind) -> Option<(&'a str, Cow<'a, str>)> {
     let namespace = namespace(call, fields);
     match indexed(call, fields, stored) {
         Some((NAME_INDEX, name)) if let Some(namespace) = namespace => {

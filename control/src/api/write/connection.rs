@@ -9,11 +9,7 @@ use crate::{
         attributes::{Attributes, Form, Operation},
         deadline,
     },
-    api::{
-        Api, Status,
-        node_proxy::{is_set, ports},
-        request::Call,
-    },
+    api::{Api, Status, node_proxy::forwarded_ports, request::Call},
     warnings,
 };
 
@@ -56,7 +52,7 @@ fn connection_options(kind: &str, call: &Call) -> Value {
     match kind {
         "PodAttachOptions" | "PodExecOptions" => {
             for stream in ["stdin", "stdout", "stderr", "tty"] {
-                if is_set(&call.query.parameters, stream) {
+                if call.query.is_set(stream) {
                     options[stream] = true.into();
                 }
             }
@@ -69,7 +65,7 @@ fn connection_options(kind: &str, call: &Call) -> Value {
         }
         "PodPortForwardOptions" => {
             // What is no port is refused once this is allowed.
-            options["ports"] = json!(ports(&call.query.parameters).unwrap_or_default());
+            options["ports"] = json!(forwarded_ports(&call.query).unwrap_or_default());
         }
         _ => {
             let rest = call.info.resource().map(|resource| resource.rest.as_str()).unwrap_or_default();

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::{
-    Outcome, TRIES, answer, current,
+    TRIES, WriteOutcome, answer, current,
     inquiry::Inquiry,
     parse,
     pipeline::{self, Action, Committed, Ownership, Pending, Prepared, Stored},
@@ -370,7 +370,7 @@ pub async fn delete(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Sta
         return answer(call, StatusCode::OK, &ended(kind, &object)?).await;
     }
     if !gone || kind.deletion.returns_object {
-        return answer(call, StatusCode::OK, &Outcome::Stored(object)).await;
+        return answer(call, StatusCode::OK, &WriteOutcome::Stored(object)).await;
     }
     let mut details = json!({"name": object.header().name()});
     if !kind.group.is_empty() {
@@ -382,7 +382,7 @@ pub async fn delete(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Sta
 }
 
 /// An object that is gone, as it was told to end without grace.
-fn ended(kind: &Kind, object: &Object) -> Result<Outcome, Status> {
+fn ended(kind: &Kind, object: &Object) -> Result<WriteOutcome, Status> {
     let mut value = parse(object)?;
     if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
         if metadata.get("deletionTimestamp").is_none_or(Value::is_null) {
@@ -395,7 +395,7 @@ fn ended(kind: &Kind, object: &Object) -> Result<Outcome, Status> {
         metadata.insert("deletionGracePeriodSeconds".into(), 0.into());
     }
     let draft = encode::managed_draft(kind, &value, &object.managers());
-    Ok(Outcome::Dry { draft, revision: Some(object.revision) })
+    Ok(WriteOutcome::Dry { draft, revision: Some(object.revision) })
 }
 
 /// A `Status` that says that all went well.

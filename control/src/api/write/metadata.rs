@@ -124,7 +124,7 @@ fn uid(metadata: &Map<String, Value>) -> &str {
 }
 
 /// The name of a new object that is sent without one; `None` where it stays without.
-pub fn name_without(naming: Naming, base: &str) -> Option<String> {
+pub fn name_for_unnamed(naming: Naming, base: &str) -> Option<String> {
     match (naming, base) {
         (Naming::OrUuid, "") => Some(uuid::Uuid::new_v4().to_string()),
         (_, "") => None,
@@ -182,11 +182,11 @@ mod tests {
 
     #[test]
     fn each_kind_names_what_has_no_name_in_its_own_way() {
-        let length = |naming, base: &str| name_without(naming, base).map(|name| name.len());
+        let length = |naming, base: &str| name_for_unnamed(naming, base).map(|name| name.len());
         assert_eq!((length(Naming::Suffixed, "web-"), length(Naming::Suffixed, "")), (Some(9), None));
         assert_eq!((length(Naming::OrUuid, "web-"), length(Naming::OrUuid, "")), (Some(9), Some(36)));
-        assert_eq!(name_without(Naming::BaseAlone, "10.0.0.1").as_deref(), Some("10.0.0.1"));
-        assert_eq!(name_without(Naming::BaseAlone, ""), None);
+        assert_eq!(name_for_unnamed(Naming::BaseAlone, "10.0.0.1").as_deref(), Some("10.0.0.1"));
+        assert_eq!(name_for_unnamed(Naming::BaseAlone, ""), None);
     }
 
     #[test]

@@ -43,14 +43,14 @@ use crate::{
 };
 
 /// What became of a write.
-pub enum Outcome {
+pub enum WriteOutcome {
     /// It was committed, or there was nothing to change.
     Stored(Arc<Object>),
     /// What would have been stored. A new object would get its revision only then.
     Dry { draft: Draft, revision: Option<u64> },
 }
 
-impl Outcome {
+impl WriteOutcome {
     /// The object without `metadata.managedFields`.
     pub fn value(&self) -> Result<Value, Status> {
         match self {
@@ -77,13 +77,13 @@ fn refusal(error: CommitError, subject: Subject) -> Status {
 const MODIFIED: &str = "the object has been modified; please apply your changes to the latest version and try again";
 
 /// The answer with an object that was written, or would have been.
-async fn answer(call: &Call, code: StatusCode, outcome: &Outcome) -> Result<Response, Status> {
+async fn answer(call: &Call, code: StatusCode, outcome: &WriteOutcome) -> Result<Response, Status> {
     let object = match outcome {
-        Outcome::Stored(object) => object.clone(),
-        Outcome::Dry { draft, revision } => Arc::new(dry(draft, *revision)),
+        WriteOutcome::Stored(object) => object.clone(),
+        WriteOutcome::Dry { draft, revision } => Arc::new(dry(draft, *revision)),
     };
     let mut text = conversion::read(&call.target.kind, || read::render(call, &object)).await?;
-    if matches!(outcome, Outcome::Dry { revision: None, .. }) {
+    if matches!(outcome, WriteOutcome::Dry { revision: None, .. }) {
         text = without_revision(text);
     }
     Ok(response::json(code, text))

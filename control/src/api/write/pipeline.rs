@@ -14,7 +14,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use serde_json::Value;
 
-use super::{Outcome, held_by_spec, inquiry::Inquiry, must_be_valid, refusal, reject_new_finalizers, size};
+use super::{WriteOutcome, held_by_spec, inquiry::Inquiry, must_be_valid, refusal, reject_new_finalizers, size};
 use crate::{
     admission::{self, deadline, namespace},
     allocation::Claimant,
@@ -330,11 +330,11 @@ pub fn outcome_of_commit(
 }
 
 /// What a dry run answers instead of a commit: the object as it would have been stored.
-pub fn outcome_of_dry_run(transaction: Transaction, old: Option<&Arc<Object>>) -> Result<Outcome, Status> {
+pub fn outcome_of_dry_run(transaction: Transaction, old: Option<&Arc<Object>>) -> Result<WriteOutcome, Status> {
     let first = transaction.writes.into_iter().next().map(|write| write.change);
     match (first, old) {
-        (Some(Change::Put(draft)), old) => Ok(Outcome::Dry { draft, revision: old.map(|old| old.revision) }),
-        (Some(Change::Delete), Some(old)) => Ok(Outcome::Stored(old.clone())),
+        (Some(Change::Put(draft)), old) => Ok(WriteOutcome::Dry { draft, revision: old.map(|old| old.revision) }),
+        (Some(Change::Delete), Some(old)) => Ok(WriteOutcome::Stored(old.clone())),
         (Some(Change::Amend(_) | Change::Delete) | None, _) => Err(Status::internal("a dry run of nothing")),
     }
 }

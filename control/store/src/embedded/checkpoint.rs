@@ -9,10 +9,10 @@ use bytes::Bytes;
 use redb::{Database, Durability, ReadableTable, StorageError, WriteTransaction};
 
 use super::{
-    change_log::{self, HistorySize},
     quarantine::Moves,
     row::{RowChange, RowText},
     stored_header::{self, HEADERS},
+    stored_history::{self, HistorySize},
     tables::{LAST_CHANGES, META, OBJECTS},
 };
 use crate::{Decode, EventType, Object};
@@ -141,20 +141,20 @@ fn write_changes(
 ) -> Result<Option<HistorySize>, redb::Error> {
     let (Some(first), Some(last)) = (changes.first(), changes.last()) else { return Ok(None) };
     let (mut meta, mut last_of) = (transaction.open_table(META)?, transaction.open_table(LAST_CHANGES)?);
-    let mut history = transaction.open_table(change_log::HISTORY)?;
+    let mut history = transaction.open_table(stored_history::HISTORY)?;
     let whole = with_previous(&transaction.open_table(OBJECTS)?, changes)?;
     let whole = whole.filter(|_| with_history);
     let mut size = match (known.history, &whole, known.history_size) {
         (true, Some(_), Some(size)) => size,
         (true, Some(_), None) => HistorySize::of(&history)?,
         (false, _, _) | (true, None, _) => {
-            change_log::clear(&mut history)?;
+            stored_history::clear(&mut history)?;
             meta.insert("history_since", first.revision.saturating_sub(1))?;
             HistorySize::default()
         }
     };
     let dropped = match &whole {
-        Some(changes) => change_log::append(&mut history, changes, &mut size)?,
+        Some(changes) => stored_history::append(&mut history, changes, &mut size)?,
         None => Some(last.revision),
     };
     if let Some(dropped) = dropped {

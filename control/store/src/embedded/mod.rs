@@ -1,7 +1,6 @@
 //! The store inside the process: everything in memory for reads, a log and a redb file for durability.
 
 mod ages;
-mod change_log;
 mod checkpoint;
 mod checkpoint_thread;
 mod committer;
@@ -15,6 +14,7 @@ mod row;
 mod segment;
 mod space;
 pub(super) mod stored_header;
+mod stored_history;
 pub(super) mod tables;
 pub(super) mod write_ahead;
 
@@ -35,11 +35,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use self::{
     ages::Ages,
-    change_log::Recovered,
     committer::{Committer, Outcome, Request, Reread, Work},
     file::File,
     kept::Kept,
     quarantine::{Loaded, RowReader},
+    stored_history::Recovered,
     tables::LastChanges,
 };
 use super::{
@@ -110,7 +110,7 @@ impl Embedded {
         let starts = file.last_changes(revision)?;
         state.revision = revision;
         let recovered = file
-            .change_log(revision)?
+            .history(revision)?
             .map(|records| Arc::new(Recovered::new(state.clone(), records, decode, Instant::now())));
         let published = Arc::new(Published {
             state: ArcSwap::from_pointee(state),

@@ -3,8 +3,7 @@
 //!
 //! Each opening tries them again: a program that can read one puts it back, if its key is still free.
 //!
-//! On a full disk nothing can be moved at the opening. The first write that succeeds does it then, in its own
-//! transaction and before all else.
+//! On a full disk nothing can be moved at the opening. The next checkpoint does it then, before all else.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -72,8 +71,8 @@ pub struct Found {
 
 /// Reads every row; those that cannot be read are reported, and are to be moved aside.
 ///
-/// `newer` are writes that the tables lack. Of them, too, those that cannot be read are reported; they are moved once
-/// the tables have them.
+/// `newer` are writes that the tables lack. Of them, too, those that cannot be read are reported; they are moved at the
+/// next opening after the tables have them.
 pub fn load(
     database: &Database,
     newer: &[RowChange],

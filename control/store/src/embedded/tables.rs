@@ -8,21 +8,21 @@ use std::{
     fs,
     hash::{BuildHasher, RandomState},
     io,
-    panic::AssertUnwindSafe,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
-use tracing::warn;
+use tracing::{error, warn};
 
 use super::{
-    change_log::{self, HistorySize, Records},
     checkpoint::{self, Headers, Known, Part},
     disk::{forget_cached_pages, sync_parent},
     error::FileError,
     quarantine::{self, Loaded, Moves, RowReader},
     row::RowChange,
+    stored_history::{self, HistorySize, Records},
 };
 use crate::{Decode, EventType, Object};
 
@@ -75,7 +75,7 @@ pub struct Tables {
     revision: u64,
     /// [`LAST_CHANGES`] is valid.
     knows_last_changes: bool,
-    /// [`change_log::HISTORY`] is right.
+    /// [`stored_history::HISTORY`] is right.
     knows_history: bool,
     /// How much is in it, as far as known.
     history_size: Option<HistorySize>,
@@ -130,16 +130,6 @@ impl Tables {
         self.revision
     }
 
-    /// What errors call it.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Closes the database until it is needed again.
-    pub fn close(&mut self) {
-        self.database = None;
-    }
-
     /// Opens the database again if an error closed it.
     fn reopen(&mut self) -> Result<(), FileError> {
         if self.database.is_some() {
@@ -189,7 +179,7 @@ impl Tables {
     }
 
     /// The latest changes, up to the revision of the last write; nothing where the file does not know them.
-    pub fn change_log(&mut self, revision: u64) -> Result<Option<Records>, FileError> {
+    pub fn history(&mut self, revision: u64) -> Result<Option<Records>, FileError> {
         self.reopen()?;
         // Without it, watches begin at the last change of their resource.
         let Some(database) = &self.database else { return Ok(None) };
@@ -205,6 +195,17 @@ impl Tables {
     ///
     /// On a full disk deletions come first, and the history is given up: what is to make space must not need it.
     pub fn apply(&mut self, changes: &[RowChange]) -> Result<(), FileError> {
+        // A panic in the database must not end the thread, and with it all writes.
+        catch_unwind(AssertUnwindSafe(|| self.apply_or_panic(changes))).unwrap_or_else(|_| {
+            error!("the database panicked; it is opened again");
+            let database = self.database.take();
+            // To close it may panic once more.
+            drop(catch_unwind(AssertUnwindSafe(|| drop(database))));
+            Err(self.error("write to", redb::Error::Corrupted("the database panicked".into())))
+        })
+    }
+
+    fn apply_or_panic(&mut self, changes: &[RowChange]) -> Result<(), FileError> {
         self.reopen()?;
         let Err(error) = self.write(changes, Part::WithHistory) else { return Ok(()) };
         if !error.no_space() {
@@ -227,11 +228,7 @@ impl Tables {
         let known = Known { last_changes: self.knows_last_changes, history: self.knows_history, history_size };
         let kept = self.without_header.len().saturating_sub(HEADERS_AT_ONCE);
         let headers = Headers { decode: self.decode.as_deref(), lacked: &self.without_header[kept..] };
-        // A panic in the database must not end the thread, and with it all writes.
-        let made = std::panic::catch_unwind(AssertUnwindSafe(|| {
-            checkpoint::write(database, self.moves.as_ref(), changes, (known, &headers), part)
-        }));
-        match made.unwrap_or_else(|_| Err(redb::Error::Corrupted("the database panicked".into()))) {
+        match checkpoint::write(database, self.moves.as_ref(), changes, (known, &headers), part) {
             Ok(history_size) => {
                 if part != Part::Deletions {
                     self.revision = changes.last().map_or(self.revision, |change| change.revision);
@@ -330,7 +327,7 @@ fn read_history(database: &Database, revision: u64) -> Result<Option<Records>, r
     let number = |name: &str| Ok::<_, redb::Error>(meta.get(name)?.map(|value| value.value()));
     match (number("history_since")?, number("history_at")?) {
         (Some(since), Some(at)) if at == revision => {
-            Ok(Some(Records::read(&transaction.open_table(change_log::HISTORY)?, since)?))
+            Ok(Some(Records::read(&transaction.open_table(stored_history::HISTORY)?, since)?))
         }
         _ => Ok(None),
     }

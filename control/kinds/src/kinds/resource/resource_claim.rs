@@ -46,7 +46,8 @@ pub static KIND: BuiltIn = BuiltIn {
 
 /// How many users a claim may have.
 const MAX_USERS: usize = 256;
-const MAX_RESULTS: usize = 32;
+/// How many devices a claim can be given.
+pub const MAX_RESULTS: usize = 32;
 const MAX_CONDITIONS: usize = 8;
 const SOURCES: [&str; 2] = ["FromClaim", "FromClass"];
 

@@ -5,7 +5,7 @@
 //! text after: the texts themselves are the objects, so a small change costs a small record. Read from the latest
 //! change backwards, the records give every text in between.
 //!
-//! Nothing depends on the log: where it does not fit the objects, the history begins after that place.
+//! Nothing depends on it: where it does not fit the objects, the history begins after that place.
 
 use std::{
     collections::HashMap,
@@ -22,17 +22,17 @@ use crate::{Decode, Event, EventType, History, Key, Object, Snapshot, references
 /// Revision of the last of some changes → how many changes, then a [`Record`] for each.
 pub const HISTORY: TableDefinition<u64, &[u8]> = TableDefinition::new("history");
 
-/// What the log may hold. Beyond that, an eighth of it is dropped.
+/// What the history may hold. Beyond that, an eighth of it is dropped.
 const MAX_CHANGES: usize = 32_768;
 const MAX_BYTES: usize = 32 << 20;
 /// Changes in one row, which are dropped together.
 const ROW_CHANGES: usize = 128;
-/// How much of a resource's objects its history may hold when it is made of the log: as much as it may hold later.
+/// How much of a resource's objects its history may hold when it is made of the stored one: as much as it may hold later.
 const MAX_BYTES_REBUILT: usize = crate::history::MAX_BYTES;
 /// Changes that nobody asked for so long after the opening are too old for a watch.
 const KEPT_FOR: Duration = Duration::from_secs(300);
 
-/// How much the log holds.
+/// How much the history holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HistorySize {
     changes: usize,
@@ -40,10 +40,10 @@ pub struct HistorySize {
 }
 
 impl HistorySize {
-    /// Counts what `log` holds.
-    pub fn of(log: &impl ReadableTable<u64, &'static [u8]>) -> Result<Self, redb::StorageError> {
+    /// Counts what `history` holds.
+    pub fn of(history: &impl ReadableTable<u64, &'static [u8]>) -> Result<Self, redb::StorageError> {
         let mut size = Self::default();
-        for row in log.iter()? {
+        for row in history.iter()? {
             size.add(row?.1.value());
         }
         Ok(size)
@@ -64,10 +64,10 @@ impl HistorySize {
     }
 }
 
-/// Adds changes to the log, and drops the oldest where it is too long. Answers with the revision up to which it was
+/// Adds changes to the history, and drops the oldest where it is too long. Answers with the revision up to which it was
 /// dropped, if it was.
 pub fn append(
-    log: &mut Table<'_, u64, &'static [u8]>,
+    history: &mut Table<'_, u64, &'static [u8]>,
     changes: &[RowChange],
     size: &mut HistorySize,
 ) -> Result<Option<u64>, redb::StorageError> {
@@ -76,13 +76,13 @@ pub fn append(
         let mut row = Vec::with_capacity(64 * part.len());
         row.extend_from_slice(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
         part.iter().for_each(|change| Record::write(change, &mut row));
-        log.insert(last.revision, row.as_slice())?;
+        history.insert(last.revision, row.as_slice())?;
         size.add(&row);
     }
     let mut dropped = None;
     if size.exceeds(8) {
         while size.exceeds(7)
-            && let Some((revision, row)) = log.pop_first()?
+            && let Some((revision, row)) = history.pop_first()?
         {
             size.remove(row.value());
             dropped = Some(revision.value());
@@ -91,9 +91,9 @@ pub fn append(
     Ok(dropped)
 }
 
-/// Empties the log.
-pub fn clear(log: &mut Table<'_, u64, &'static [u8]>) -> Result<(), redb::StorageError> {
-    if log.is_empty()? { Ok(()) } else { log.retain(|_, _| false) }
+/// Empties the history.
+pub fn clear(history: &mut Table<'_, u64, &'static [u8]>) -> Result<(), redb::StorageError> {
+    if history.is_empty()? { Ok(()) } else { history.retain(|_, _| false) }
 }
 
 fn count(row: &[u8]) -> usize {
@@ -198,10 +198,10 @@ pub struct Records {
 }
 
 impl Records {
-    /// Reads the whole log. A damaged row makes those before it worthless.
-    pub fn read(log: &impl ReadableTable<u64, &'static [u8]>, since: u64) -> Result<Self, redb::StorageError> {
+    /// Reads the whole history. A damaged row makes those before it worthless.
+    pub fn read(history: &impl ReadableTable<u64, &'static [u8]>, since: u64) -> Result<Self, redb::StorageError> {
         let mut records = Self { since, by_resource: HashMap::new() };
-        for row in log.iter()? {
+        for row in history.iter()? {
             let (revision, row) = row?;
             let row = row.value();
             let mut rest = row.get(4..).unwrap_or_default();
@@ -220,7 +220,7 @@ impl Records {
     }
 }
 
-/// What the log said when the store was opened, until each resource's history was made of it.
+/// What the stored history said when the store was opened, until each resource's history was made of it.
 pub struct Recovered {
     state: Snapshot,
     records: Mutex<Records>,
@@ -229,7 +229,7 @@ pub struct Recovered {
 }
 
 impl Recovered {
-    /// `state` are the objects as they were read with the log.
+    /// `state` are the objects as they were read with the history.
     pub fn new(state: Snapshot, records: Records, decode: Arc<dyn Decode>, now: Instant) -> Self {
         Self { state, records: Mutex::new(records), decode, opened: now }
     }
