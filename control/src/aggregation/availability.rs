@@ -147,7 +147,7 @@ pub fn of_service(snapshot: &Snapshot, namespace: &str, name: &str, port: u16) -
         let message = format!("service/{name} in {namespace:?} is not present");
         return Err(Availability::no("ServiceNotFound", message));
     };
-    let service = parse(service.json());
+    let service = parse(&service.json());
     if service["spec"]["type"].as_str().is_some_and(|kind| kind != "ClusterIP") {
         return Ok(());
     }
@@ -160,11 +160,8 @@ pub fn of_service(snapshot: &Snapshot, namespace: &str, name: &str, port: u16) -
     let prefix = format!("{namespace}/");
     let slices: Vec<Value> = snapshot
         .list("endpointslices.discovery.k8s.io", &prefix, None)
-        .filter(|(_, slice)| {
-            let mut labels = slice.header.labels.iter();
-            labels.any(|(key, value)| &**key == "kubernetes.io/service-name" && **value == *name)
-        })
-        .map(|(_, slice)| parse(slice.json()))
+        .filter(|(_, slice)| slice.header().label("kubernetes.io/service-name") == Some(name))
+        .map(|(_, slice)| parse(&slice.json()))
         .collect();
     if slices.is_empty() {
         let message = format!("cannot find endpointslices for service/{name} in {namespace:?}");

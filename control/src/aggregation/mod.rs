@@ -268,12 +268,11 @@ impl Aggregator {
                         let changed = tokio::select! {
                             events = api_services.next() => events.map(|events| self.take_api_services(&events)),
                             events = services.next() => events.map(|events| self.take(&events, |event| {
-                                event.object.header.name.to_string()
+                                event.object.header().name().to_string()
                             })),
                             events = slices.next() => events.map(|events| self.take(&events, |event| {
-                                let mut labels = event.object.header.labels.iter();
-                                let of = labels.find(|(key, _)| &**key == "kubernetes.io/service-name");
-                                of.map(|(_, value)| value.to_string()).unwrap_or_default()
+                                let of = event.object.header().label("kubernetes.io/service-name");
+                                of.unwrap_or_default().to_owned()
                             })),
                         };
                         if changed.is_err() {
@@ -306,7 +305,7 @@ impl Aggregator {
             return;
         }
         for event in events {
-            for backend in table.behind(&event.object.header.namespace, &service(event)) {
+            for backend in table.behind(event.object.header().namespace(), &service(event)) {
                 self.inner.checks.add(backend.name.clone());
             }
         }
@@ -321,7 +320,7 @@ impl Aggregator {
         let found = self.availability(&backend).await;
         let wait = self.inner.failures.count(name, &found);
         let stored = self.store().snapshot().get(RESOURCE, name).cloned();
-        let stored: Option<Value> = stored.and_then(|object| serde_json::from_slice(object.json()).ok());
+        let stored: Option<Value> = stored.and_then(|object| serde_json::from_slice(&object.json()).ok());
         if let Some(object) = stored.filter(|stored| stored["spec"]["service"].is_object())
             && let Some(changed) = found.put_into(&object)
             && self.inner.failures.tell_now(name, &found, &object, Instant::now())

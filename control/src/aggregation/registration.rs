@@ -114,8 +114,7 @@ impl Registration {
 
 /// Value of the label that says who keeps it.
 fn label(object: &crate::store::Object) -> &str {
-    let label = object.header.labels.iter().find(|(key, _)| &**key == api_service::AUTO_MANAGED);
-    label.map(|(_, value)| &**value).unwrap_or_default()
+    object.header().label(api_service::AUTO_MANAGED).unwrap_or_default()
 }
 
 /// The APIService of a version of a group, if that has custom resources and no other kinds.
@@ -162,12 +161,12 @@ fn repair(snapshot: &Snapshot, kinds: &Kinds, name: &str, wanted: Option<Value>,
         AT_START => at_start && !is_built_in(name, kinds),
         _ => false,
     };
-    if object.header.deleting || !managed {
+    if object.header().deleting() || !managed {
         return None;
     }
-    let current: Value = serde_json::from_slice(object.json()).ok()?;
+    let current: Value = serde_json::from_slice(&object.json()).ok()?;
     match wanted {
-        None => Some(Repair::Delete { uid: object.header.uid.to_string() }),
+        None => Some(Repair::Delete { uid: object.header().uid().to_string() }),
         Some(wanted) if current["spec"] != wanted["spec"] => {
             let mut repaired = current;
             repaired["spec"] = wanted["spec"].clone();

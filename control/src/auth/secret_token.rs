@@ -93,9 +93,9 @@ impl SecretClaims {
         if self.sub != format!("system:serviceaccount:{namespace}:{account}") {
             return Err("sub claim is invalid".to_owned());
         }
-        let stored = snapshot.get("secrets", &self.key()).filter(|secret| !secret.header.deleting);
+        let stored = snapshot.get("secrets", &self.key()).filter(|secret| !secret.header().deleting());
         let stored = stored.ok_or_else(|| "Token has been invalidated".to_owned())?;
-        let copy: Value = serde_json::from_slice(stored.json()).unwrap_or_default();
+        let copy: Value = serde_json::from_slice(&stored.json()).unwrap_or_default();
         let copy =
             copy["data"]["token"].as_str().and_then(|text| BASE64_STANDARD.decode(text).ok()).unwrap_or_default();
         if !bool::from(copy.ct_eq(token.as_bytes())) {
@@ -103,11 +103,11 @@ impl SecretClaims {
         }
         let found = snapshot.get("serviceaccounts", &format!("{namespace}/{account}"));
         let found = found.ok_or_else(|| format!("serviceaccounts {account:?} not found"))?;
-        if found.header.deleting {
+        if found.header().deleting() {
             return Err(format!("ServiceAccount {namespace}/{account} has been deleted"));
         }
-        if *found.header.uid != **account_uid {
-            return Err(format!("ServiceAccount UID ({}) does not match claim ({account_uid})", found.header.uid));
+        if *found.header().uid() != **account_uid {
+            return Err(format!("ServiceAccount UID ({}) does not match claim ({account_uid})", found.header().uid()));
         }
         Ok((stored.clone(), found.clone()))
     }
@@ -122,7 +122,7 @@ impl SecretClaims {
                  '{INVALID_SINCE}' label from the secret to temporarily allow use of this token"
             ));
         }
-        let account_object: Value = serde_json::from_slice(found.json()).unwrap_or_default();
+        let account_object: Value = serde_json::from_slice(&found.json()).unwrap_or_default();
         let mut references = account_object["secrets"].as_array().into_iter().flatten();
         if references.any(|reference| reference["name"] == secret.as_str()) {
             let why = "Use tokens from the TokenRequest API or manually created secret-based tokens instead of \

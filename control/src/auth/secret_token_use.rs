@@ -78,7 +78,7 @@ impl UsedSecrets {
 
 /// The value of a label of a Secret.
 pub fn label_of<'o>(secret: &'o Object, name: &str) -> Option<&'o str> {
-    secret.header.labels.iter().find(|(key, _)| &**key == name).map(|(_, value)| &**value)
+    secret.header().label(name)
 }
 
 /// Whether a Secret is labelled with the day of `now`, or with the next: another server's clock may be ahead.
@@ -102,7 +102,7 @@ async fn label(store: &dyn Store, client: &Client, key: &str) -> Result<Outcome,
     if is_labelled(&secret, now) {
         return Ok(Outcome::Done);
     }
-    let patch = json!({"metadata": {"uid": &*secret.header.uid, "labels": {LAST_USED: day_of(now)}}});
+    let patch = json!({"metadata": {"uid": secret.header().uid(), "labels": {LAST_USED: day_of(now)}}});
     let request = Request::patch(format!("/api/v1/namespaces/{namespace}/secrets/{name}"))
         .header(header::CONTENT_TYPE, "application/merge-patch+json")
         .body(patch.to_string().into_bytes())

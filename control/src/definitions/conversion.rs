@@ -14,7 +14,7 @@ use crate::{
     custom::{WebhookConversion, definition::Definition},
     kinds::{Kind, Storage},
     status::Status,
-    store::{Header, Object, Store},
+    store::{Object, PackedHeader, Store},
     webhook::{Client, ClientConfig, ConfigError, Dial},
 };
 
@@ -259,11 +259,11 @@ pub fn run_account<T>(conversions: Box<Conversions>, account: impl FnOnce() -> T
 
 /// The header by which a field selector of `kind` finds an object, where that is not the stored one: the fields that
 /// a version selects by are its own.
-pub fn header_as(kind: &Kind, object: &Object) -> Option<Header> {
+pub fn header_as(kind: &Kind, object: &Object) -> Option<PackedHeader> {
     let (Storage::As(stored), Some(_)) = (&kind.storage, &kind.custom) else { return None };
-    let mut value = serde_json::from_slice(object.json()).ok()?;
+    let mut value = serde_json::from_slice(&object.json()).ok()?;
     (stored.from_stored)(&mut value, kind);
-    Some(Header { fields: (kind.selectable)(&value), ..object.header.clone() })
+    Some(object.header().with_fields(&(kind.selectable)(&value)))
 }
 
 /// The object as `kind` serves it. Asks the webhook, if there is one.
@@ -287,7 +287,7 @@ pub async fn to_stored(kind: &Kind, mut object: Value, old: Option<&Object>) -> 
         return Ok(object);
     };
     (kind.default)(&mut object);
-    let old = match old.map(|old| serde_json::from_slice(old.json())) {
+    let old = match old.map(|old| serde_json::from_slice(&old.json())) {
         None => None,
         Some(Ok(old)) => Some(from_stored(kind, old).await?),
         Some(Err(error)) => return Err(Status::internal(format!("a stored object is damaged: {error}"))),

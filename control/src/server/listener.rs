@@ -269,8 +269,10 @@ mod tests {
         let provider = Arc::new(ring::default_provider());
         let config = Config::new(dir.path());
         let certificates = Certificates::set_up(&config, address, None, provider.clone()).unwrap();
-        let store =
-            Embedded::open(&dir.path().join("store"), |_, _, _| Err(serde::de::Error::custom("it is empty"))).unwrap();
+        let store = Embedded::open(&dir.path().join("store"), |_: &str, _: &str, _: &[u8]| {
+            Err(serde::de::Error::custom("it is empty"))
+        })
+        .unwrap();
         let closing = CancellationToken::new();
         let (authorizer, metrics) = (Authorizer::new(Arc::new(store)), Metrics::default());
         let gate = Gate::new(Arc::new(EndlessWatch), authorizer, metrics.requests().clone(), closing.clone());

@@ -83,7 +83,7 @@ impl NodeProxy {
         let snapshot = self.store.snapshot();
         let object =
             snapshot.get(resource, key).ok_or_else(|| Status::not_found(Subject { group: "", resource, name }))?;
-        decoded(object.json()).map_err(|e| Status::internal(format!("{resource} {key:?}: {e}")))
+        decoded(&object.json()).map_err(|e| Status::internal(format!("{resource} {key:?}: {e}")))
     }
 
     /// Where the agent of a node listens.

@@ -34,18 +34,20 @@ use crate::{
     definitions::conversion,
     kinds::{Kind, Storage},
     request::{accept::MetaVersion, selector::FieldSelector},
-    store::{KEY_INDEX, NAME_INDEX, NAMESPACE_INDEX, Object},
+    store::{KEY_INDEX, NAME_INDEX, NAMESPACE_INDEX, Object, PackedHeader},
 };
 
 /// The JSON text of an object as the served kind shows it: the stored bytes, unless it is stored as another kind.
 fn shown(kind: &Kind, object: &Object) -> Bytes {
     match &kind.storage {
         Storage::As(stored) => {
-            let Ok(mut value) = serde_json::from_slice::<Value>(object.json()) else { return object.json_bytes() };
+            let Ok(mut value) = serde_json::from_slice::<Value>(&object.json()) else {
+                return object.json().into_owned().into();
+            };
             (stored.from_stored)(&mut value, kind);
             Bytes::from(value.to_string())
         }
-        Storage::Stored | Storage::Virtual | Storage::Computed => object.json_bytes(),
+        Storage::Stored | Storage::Virtual | Storage::Computed => object.json().into_owned().into(),
     }
 }
 
@@ -53,14 +55,14 @@ fn shown(kind: &Kind, object: &Object) -> Bytes {
 fn show(kind: &Kind, object: &Object, out: &mut Vec<u8>) {
     match &kind.storage {
         Storage::As(_) => out.extend_from_slice(&shown(kind, object)),
-        Storage::Stored | Storage::Virtual | Storage::Computed => out.extend_from_slice(object.json()),
+        Storage::Stored | Storage::Virtual | Storage::Computed => object.write_json(out),
     }
 }
 
 /// Whether a field selector takes an object, as the served kind sees it.
 fn takes(kind: &Kind, fields: &FieldSelector, object: &Object) -> bool {
     let seen = if fields.is_empty() { None } else { conversion::header_as(kind, object) };
-    fields.matches(seen.as_ref().unwrap_or(&object.header))
+    fields.matches(seen.as_ref().map_or_else(|| object.header(), PackedHeader::get))
 }
 
 /// `{"kind":"PartialObjectMetadata",…}` of an object.
@@ -68,7 +70,7 @@ fn show_metadata(object: &Object, version: MetaVersion, out: &mut Vec<u8>) {
     out.extend_from_slice(br#"{"kind":"PartialObjectMetadata","apiVersion":""#);
     out.extend_from_slice(version.api_version().as_bytes());
     out.extend_from_slice(br#"","metadata":"#);
-    out.extend_from_slice(object.metadata());
+    object.write_metadata(out);
     out.push(b'}');
 }
 

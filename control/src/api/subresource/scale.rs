@@ -46,7 +46,7 @@ fn get(api: &Api, call: &Call) -> Result<Response, Status> {
     let name = call.target.name.as_deref().unwrap_or_default();
     let snapshot = api.store().snapshot();
     let object = snapshot.get(&place.resource, &place.key).ok_or_else(|| Status::not_found(place.subject(name)))?;
-    let object = serde_json::from_slice(object.json()).map_err(|e| Status::internal(e.to_string()))?;
+    let object = serde_json::from_slice(&object.json()).map_err(|e| Status::internal(e.to_string()))?;
     Ok(response::json(StatusCode::OK, scale_of(&call.target.kind, &object)?.to_string()))
 }
 

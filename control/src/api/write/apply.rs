@@ -62,10 +62,10 @@ pub async fn apply_config(
             }
             must_be_creatable(api, call, &place, config)?;
         }
-        let managers = stored.as_ref().map_or("", |stored| stored.managers());
+        let managers = stored.as_ref().map(|stored| stored.managers()).unwrap_or_default();
         let kinds = api.kinds().snapshot();
         let kind = &call.target.kind;
-        let track = |tracker: &Tracker<'_>| tracker.apply(old.as_ref(), managers, config, options::force(call));
+        let track = |tracker: &Tracker<'_>| tracker.apply(old.as_ref(), &managers, config, options::force(call));
         let merge = || writer(call, subresource).track(&kinds, &place.kind, track);
         let applied = ownership::account(kind, merge).await??;
         let new = body::must_be(kind, applied.object, call.query.field_validation)?.tell();

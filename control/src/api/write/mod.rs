@@ -123,7 +123,7 @@ pub fn parse(object: &Object) -> Result<Value, Status> {
 
 /// The same with `metadata.managedFields`.
 fn parse_whole(object: &Object) -> Result<Value, Status> {
-    serde_json::from_slice(object.json()).map_err(|e| Status::internal(format!("a stored object is damaged: {e}")))
+    serde_json::from_slice(&object.json()).map_err(|e| Status::internal(format!("a stored object is damaged: {e}")))
 }
 
 /// Refuses an object with any reason against it, be it of its kind or of its metadata.

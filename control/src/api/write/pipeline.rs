@@ -164,7 +164,7 @@ pub async fn prepare(api: &Api, call: &Call, snapshot: &Snapshot, pending: Pendi
     let admission = api.admission();
     let (is_apply, is_mark) = (matches!(ownership, Ownership::Decided(_)), matches!(action, Action::Mark(_)));
     let inquiry = inquiry.begin(api, call, &request, old, subresource)?;
-    let mut managers = Cow::Borrowed(old.as_ref().map_or("", |old| old.object.managers()));
+    let mut managers = old.map_or(Cow::Borrowed(""), |old| old.object.managers());
     let after_mutation: Snapshot;
     let (mut snapshot, mut request) = (snapshot, request);
     let mut new = match action {
@@ -217,7 +217,7 @@ pub async fn prepare(api: &Api, call: &Call, snapshot: &Snapshot, pending: Pendi
             if let Some(inquiry) = &inquiry {
                 inquiry.validate(&new, &managers, snapshot).await?;
             }
-            if stored == Some(&new) && old.is_some_and(|old| is_same_account(old.object.managers(), &managers)) {
+            if stored == Some(&new) && old.is_some_and(|old| is_same_account(&old.object.managers(), &managers)) {
                 return Ok(Prepared::Unchanged);
             }
             Some(new).filter(|new| stored.is_none() || !is_released(kind, new))
@@ -287,7 +287,7 @@ fn is_same_account(old: &str, new: &str) -> bool {
 fn definition_takes_objects(custom: &Custom, kind: &Kind, snapshot: &Snapshot) -> Result<Requirement, Status> {
     let key = Key { resource: definition::RESOURCE.into(), name: custom.definition.clone() };
     match snapshot.get(&key.resource, &key.name) {
-        Some(definition) if !definition.header.deleting => Ok(Requirement { key, condition: Condition::Alive }),
+        Some(definition) if !definition.header().deleting() => Ok(Requirement { key, condition: Condition::Alive }),
         Some(_) => {
             Err(Status::terminating_definition(Subject { group: &kind.group, resource: &kind.plural, name: "" }))
         }

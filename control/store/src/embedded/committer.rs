@@ -11,7 +11,9 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
 
 use super::{File, Published, space};
-use crate::{CommitError, Event, Object, Remade, Remake, Snapshot, Transaction, stats::Counters};
+use crate::{
+    CommitError, Event, Object, Remade, Remake, Snapshot, Transaction, references::References, stats::Counters,
+};
 
 /// What waits for the committer.
 pub enum Work {
@@ -56,6 +58,8 @@ pub struct Committer {
     pub doubtful: Option<(Snapshot, Vec<Event>)>,
     /// The disk was full, and no write that needs space was made since.
     pub is_full: bool,
+    /// What the texts of new objects are told by.
+    pub references: References,
 }
 
 impl Committer {
@@ -140,7 +144,7 @@ impl Committer {
             let mut results: Vec<Outcome> = Vec::with_capacity(request.transactions.len());
             for transaction in request.transactions {
                 let begin = events.len();
-                results.push(state.apply(transaction, &mut events));
+                results.push(state.apply(transaction, &mut events, &mut self.references));
                 frees &= space::frees(&events[begin..]);
             }
             answers.push((request.reply, results));

@@ -13,7 +13,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::mpsc,
+    sync::{Arc, mpsc},
     time::{Duration, Instant},
 };
 
@@ -29,7 +29,7 @@ use super::{
     tables::{LastChanges, Tables},
     write_ahead::{LogError, LogFile, WriteAheadLog},
 };
-use crate::Event;
+use crate::{Decode, Event};
 
 /// How long the log's active file may become, in bytes.
 #[derive(Clone, Copy, Debug)]
@@ -172,6 +172,13 @@ impl File {
         Ok(loaded)
     }
 
+    /// Keeps the headers of what is written from now on, and in time those that the file lacks.
+    pub fn keep_headers(&mut self, decode: Arc<dyn Decode>) {
+        if let TablesOwner::File(tables) = &mut self.tables {
+            tables.keep_headers(decode);
+        }
+    }
+
     /// When each resource was written last, in a store whose last write is at `revision`.
     pub fn last_changes(&mut self, revision: u64) -> Result<LastChanges, FileError> {
         match self.newer.is_empty() {
@@ -218,10 +225,14 @@ impl File {
     /// Brings all into the tables, so that the next opening need not.
     pub fn finish(&mut self) {
         self.wait();
-        if self.newer.is_empty() {
-            return;
+        let mut made = if self.newer.is_empty() { Ok(()) } else { self.checkpoint() };
+        while made.is_ok()
+            && let TablesOwner::File(tables) = &mut self.tables
+            && tables.lacks_headers()
+        {
+            made = tables.apply(&[]);
         }
-        if let Err(error) = self.checkpoint() {
+        if let Err(error) = made {
             let error = &error as &dyn std::error::Error;
             warn!(error, "the tables lack what the log has; the next opening brings it into them");
         }

@@ -8,7 +8,7 @@ use crate::{Change, Event, EventType, Expect, Transaction};
 pub fn frees(events: &[Event]) -> bool {
     let frees = |event: &Event| match event.event_type {
         EventType::Added => false,
-        EventType::Modified => event.object.header.deleting,
+        EventType::Modified => event.object.header().deleting(),
         EventType::Deleted => true,
     };
     events.is_empty() || events.iter().any(frees) && events.iter().all(|event| event.event_type != EventType::Added)
@@ -18,7 +18,7 @@ pub fn frees(events: &[Event]) -> bool {
 pub fn will_free(transaction: &Transaction) -> bool {
     let frees = |change: &Change| match change {
         Change::Delete => true,
-        Change::Put(draft) => draft.header.deleting,
+        Change::Put(draft) => draft.header.get().deleting(),
         Change::Amend(_) => false,
     };
     let writes = &transaction.writes;

@@ -16,11 +16,8 @@ use std::{
 use parking_lot::Mutex;
 use redb::{ReadableTable, ReadableTableMetadata, Table, TableDefinition};
 
-use super::{
-    Index,
-    row::{RowChange, code, event_type, number},
-};
-use crate::{Event, EventType, History, Key, Object, Snapshot};
+use super::row::{RowChange, code, event_type, number};
+use crate::{Decode, Event, EventType, History, Key, Object, Snapshot, references::References};
 
 /// Revision of the last of some changes → how many changes, then a [`Record`] for each.
 pub const HISTORY: TableDefinition<u64, &[u8]> = TableDefinition::new("history");
@@ -137,7 +134,7 @@ impl Record {
         text(out, change.name());
         let Some((revision, json)) = &change.previous else { return };
         // A deleted object is not there any more to tell its last text by: its change has no text.
-        let before = Before::of(*revision, json, &change.json);
+        let before = Before::of(*revision, &json.get(), &change.json.get());
         out.extend_from_slice(&before.revision.to_be_bytes());
         for number in [before.after, before.same.0, before.same.1, before.middle.len() as u32] {
             out.extend_from_slice(&number.to_be_bytes());
@@ -227,14 +224,14 @@ impl Records {
 pub struct Recovered {
     state: Snapshot,
     records: Mutex<Records>,
-    index: Index,
+    decode: Arc<dyn Decode>,
     opened: Instant,
 }
 
 impl Recovered {
     /// `state` are the objects as they were read with the history.
-    pub fn new(state: Snapshot, records: Records, index: Index, now: Instant) -> Self {
-        Self { state, records: Mutex::new(records), index, opened: now }
+    pub fn new(state: Snapshot, records: Records, decode: Arc<dyn Decode>, now: Instant) -> Self {
+        Self { state, records: Mutex::new(records), decode, opened: now }
     }
 
     /// Whether nobody needs it any more.
@@ -249,7 +246,7 @@ impl Recovered {
             (all.since, all.by_resource.remove(resource)?)
         };
         let resource: Arc<str> = Arc::from(resource);
-        let mut dropped = since;
+        let (mut dropped, mut references) = (since, References::default());
         let mut known: HashMap<Arc<str>, Option<Arc<Object>>> = HashMap::new();
         let mut events = Vec::with_capacity(records.len());
         // A small record may stand for a change of a large object, whose two texts are then held.
@@ -264,7 +261,7 @@ impl Recovered {
                 None => self.state.get(&resource, &record.name).cloned(),
             };
             let (name, revision) = (record.name.clone(), record.revision);
-            let Some(event) = self.event(&resource, record, current) else {
+            let Some(event) = self.event(&resource, record, current, &mut references) else {
                 dropped = revision;
                 break;
             };
@@ -277,23 +274,31 @@ impl Recovered {
     }
 
     /// The change after which the key held `current`; nothing where the two do not fit.
-    fn event(&self, resource: &Arc<str>, record: Record, current: Option<Arc<Object>>) -> Option<Event> {
+    fn event(
+        &self,
+        resource: &Arc<str>,
+        record: Record,
+        current: Option<Arc<Object>>,
+        references: &mut References,
+    ) -> Option<Event> {
         let Record { revision, event_type, name, before } = record;
         let previous = match &before {
             None => None,
             Some(before) => {
                 let text = match (&current, event_type) {
                     (None, EventType::Deleted) => before.text(&[])?,
-                    (Some(after), EventType::Modified) => before.text(after.json())?,
+                    (Some(after), EventType::Modified) => before.text(&after.json())?,
                     _ => return None,
                 };
-                Some(Arc::new(self.object(resource, &name, &text, before.revision)?))
+                Some(Arc::new(self.object((resource, references), &name, &text, before.revision)?))
             }
         };
         let object = match (event_type, &previous, current) {
-            (EventType::Deleted, Some(previous), None) => previous.deleted_at(revision),
+            (EventType::Deleted, Some(previous), None) => {
+                Object::kept(previous.draft(), revision, event_type, (resource, references))
+            }
             (EventType::Added | EventType::Modified, _, Some(object)) if object.revision == revision => {
-                Object::new(object.draft(), revision, event_type)
+                Object::kept(object.draft(), revision, event_type, (resource, references))
             }
             _ => return None,
         };
@@ -301,11 +306,17 @@ impl Recovered {
         Some(Event { event_type, key, object: Arc::new(object), previous })
     }
 
-    fn object(&self, resource: &str, name: &str, text: &[u8], revision: u64) -> Option<Object> {
-        let draft = (self.index)(resource, name, text).ok()?;
-        let object = Object::new(draft, revision, EventType::Added);
+    fn object(
+        &self,
+        references: (&Arc<str>, &mut References),
+        name: &str,
+        text: &[u8],
+        revision: u64,
+    ) -> Option<Object> {
+        let draft = self.decode.decode(references.0, name, text).ok()?;
+        let object = Object::kept(draft, revision, EventType::Added, references);
         // Text that was put together wrongly would not be the same when it is laid out anew.
-        (object.json() == text).then_some(object)
+        (*object.json() == *text).then_some(object)
     }
 }
 

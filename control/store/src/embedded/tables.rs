@@ -10,20 +10,21 @@ use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
 use tracing::{error, warn};
 
 use super::{
-    checkpoint::{self, Known, Part},
+    checkpoint::{self, Headers, Known, Part},
     disk::{forget_cached_pages, sync_parent},
     error::FileError,
     quarantine::{self, Loaded, Moves, RowReader},
     row::RowChange,
     stored_history::{self, HistorySize, Records},
 };
-use crate::EventType;
+use crate::{Decode, EventType, Object};
 
 /// `resource/name` → revision (8 bytes, big endian), then JSON text.
 pub const OBJECTS: TableDefinition<&str, &[u8]> = TableDefinition::new("objects");
@@ -36,7 +37,9 @@ pub const LAST_CHANGES: TableDefinition<&str, u64> = TableDefinition::new("chang
 /// write-ahead log alone, of which an older program knows nothing.
 pub const LAYOUT: u64 = 2;
 /// All reads are answered from memory; the cache only serves the write path.
-const CACHE_BYTES: usize = 16 << 20;
+const CACHE_BYTES: usize = 4 << 20;
+/// Headers that the file lacks are brought into it so many at a time.
+const HEADERS_AT_ONCE: usize = 4096;
 
 /// The revision of the last write to each resource, as far as the file knows.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -78,6 +81,10 @@ pub struct Tables {
     history_size: Option<HistorySize>,
     /// Rows that the next changes move. The store is at their revision already, the tables are not.
     moves: Option<Moves>,
+    /// Makes the headers that are kept, once the objects were read.
+    decode: Option<Arc<dyn Decode>>,
+    /// Objects whose headers the file lacks.
+    without_header: Vec<(Box<str>, Arc<Object>)>,
 }
 
 impl Tables {
@@ -106,6 +113,8 @@ impl Tables {
             knows_history: false,
             history_size: None,
             moves: None,
+            decode: None,
+            without_header: Vec::new(),
         };
         tables.reopen()?;
         Ok(tables)
@@ -140,9 +149,19 @@ impl Tables {
     pub fn load(&mut self, newer: &[RowChange], reader: &mut RowReader<'_>) -> Result<Loaded, FileError> {
         self.reopen()?;
         let Some(database) = &self.database else { return Err(self.error("read", redb::Error::DatabaseClosed)) };
-        let (loaded, moves) = quarantine::load(database, newer, reader).map_err(|source| self.error("read", source))?;
-        self.moves = moves;
+        let (loaded, found) = quarantine::load(database, newer, reader).map_err(|source| self.error("read", source))?;
+        (self.moves, self.without_header) = (found.moves, found.without_header);
         Ok(loaded)
+    }
+
+    /// Keeps the headers of what is written from now on.
+    pub fn keep_headers(&mut self, decode: Arc<dyn Decode>) {
+        self.decode = Some(decode);
+    }
+
+    /// Whether the next changes bring headers that the file lacks.
+    pub fn lacks_headers(&self) -> bool {
+        !self.without_header.is_empty()
     }
 
     /// Whether rows wait to be moved aside.
@@ -207,7 +226,9 @@ impl Tables {
         };
         let history_size = self.history_size.take();
         let known = Known { last_changes: self.knows_last_changes, history: self.knows_history, history_size };
-        match checkpoint::write(database, self.moves.as_ref(), changes, known, part) {
+        let kept = self.without_header.len().saturating_sub(HEADERS_AT_ONCE);
+        let headers = Headers { decode: self.decode.as_deref(), lacked: &self.without_header[kept..] };
+        match checkpoint::write(database, self.moves.as_ref(), changes, (known, &headers), part) {
             Ok(history_size) => {
                 if part != Part::Deletions {
                     self.revision = changes.last().map_or(self.revision, |change| change.revision);
@@ -216,6 +237,7 @@ impl Tables {
                     self.knows_last_changes |= !changes.is_empty();
                     self.knows_history |= !changes.is_empty();
                     self.history_size = history_size;
+                    self.without_header.truncate(kept);
                 }
                 Ok(())
             }
