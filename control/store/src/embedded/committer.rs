@@ -225,9 +225,9 @@ impl Committer {
 
 /// On a full disk, what makes space goes first and alone: what does not fit must not hold it up.
 fn split(batch: Vec<Request>) -> Vec<Vec<Request>> {
-    let (freeing, others): (Vec<_>, Vec<_>) = batch
-        .into_iter()
-        .partition(|request| request.transactions.iter().flat_map(|transaction| &transaction.writes).any(space::will_free));
+    let (freeing, others): (Vec<_>, Vec<_>) = batch.into_iter().partition(|request| {
+        request.transactions.iter().flat_map(|transaction| &transaction.writes).any(space::will_free)
+    });
     [freeing, others].into_iter().filter(|part| !part.is_empty()).collect()
 }
 
