@@ -4,6 +4,8 @@ use std::{net::IpAddr, net::SocketAddr, ops::RangeInclusive, path::PathBuf};
 
 use ipnetwork::Ipv4Network;
 
+use crate::features::Features;
+
 /// Configuration of one control service. The names are the same in flags, in `--config` files and here.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -32,6 +34,8 @@ pub struct Config {
     pub max_requests_inflight: usize,
     /// How many requests that write are handled at a time; 0 for no limit.
     pub max_mutating_requests_inflight: usize,
+    /// What is served and evaluated only where it is asked for.
+    pub features: Features,
     /// The API is served without controllers and scheduler: others run them, such as kube-controller-manager.
     pub api_only: bool,
 }
@@ -57,6 +61,7 @@ impl Config {
             node_monitor_grace_period: std::time::Duration::from_secs(40),
             max_requests_inflight: 400,
             max_mutating_requests_inflight: 200,
+            features: Features::default(),
             api_only: false,
         }
     }

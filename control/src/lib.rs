@@ -21,6 +21,7 @@ mod bootstrap;
 pub mod config;
 mod definitions;
 mod encode;
+pub mod features;
 mod health;
 mod metrics;
 pub mod request;

@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::ensure;
+use fairlead_control::features::{Features, GateSetting, VersionSetting};
 use fairlead_node_agent::config::{Access, DatapathChoice, EvictionThresholds};
 use ipnetwork::Ipv4Network;
 
@@ -76,6 +77,13 @@ pub struct ControlArgs {
     /// How many requests that write are handled at a time, 0 for no limit [default: 200]
     #[arg(long, value_name = "COUNT")]
     pub max_mutating_requests_inflight: Option<usize>,
+    /// Versions of the API that are served only where they are asked for, such as
+    /// admissionregistration.k8s.io/v1beta1=true or api/beta=true
+    #[arg(long, value_name = "VERSION=BOOL", value_delimiter = ',', action = clap::ArgAction::Append)]
+    pub runtime_config: Vec<VersionSetting>,
+    /// Features that are off unless they are asked for, such as MutatingAdmissionPolicy=true
+    #[arg(long, value_name = "GATE=BOOL", value_delimiter = ',', action = clap::ArgAction::Append)]
+    pub feature_gates: Vec<GateSetting>,
 }
 
 /// Settings of a control service that runs without a node.
@@ -179,6 +187,7 @@ pub fn control(
     config.max_requests_inflight = set.max_requests_inflight.unwrap_or(config.max_requests_inflight);
     config.max_mutating_requests_inflight =
         set.max_mutating_requests_inflight.unwrap_or(config.max_mutating_requests_inflight);
+    config.features = Features::of(&set.runtime_config, &set.feature_gates)?;
     config.service_cidr = network.services;
     config.cluster_cidr = network.pods;
     config.cluster_dns = network.dns;

@@ -30,6 +30,8 @@
 //! | `attributes`, `versions` | what those are told of a request, and its objects in the versions they want |
 //! | `rules`, `selectors`, `expression` | whether they are about a request |
 //! | `access` | what expressions ask of the authoriser |
+//! | `decoded` | what mutators made of an object, as if a client had sent it |
+//! | `reinvocation` | which mutators are asked once more |
 //! | `per_revision` | keeps them compiled |
 //! | `deadline` | how long a request may take |
 //!
@@ -42,6 +44,7 @@ use serde_json::Value;
 use self::{
     attributes::Attributes,
     plugins::{Plugins, Surroundings},
+    reinvocation::Reinvocation,
     versions::Versioned,
 };
 use crate::{
@@ -62,6 +65,7 @@ mod certificate_request;
 mod certificate_subject;
 mod claim_resize;
 pub mod deadline;
+mod decoded;
 mod default_class;
 mod default_tolerations;
 mod device_admin_access;
@@ -77,6 +81,7 @@ pub mod policy;
 mod priority;
 pub mod quota;
 mod readings;
+pub mod reinvocation;
 mod rules;
 mod runtime_class;
 mod selectors;
@@ -187,12 +192,19 @@ impl Admission {
         &self,
         attributes: &Attributes<'_>,
         objects: &mut Versioned<'_>,
-        state: &mut webhooks::Reinvocation,
+        state: &mut Reinvocation,
     ) -> Result<(), Status> {
-        match attributes.is_exempt() {
-            true => Ok(()),
-            false => self.inner.webhooks.mutate(attributes, objects, state, &self.inner.metrics).await,
+        if attributes.is_exempt() {
+            return Ok(());
         }
+        let Configured { policies, webhooks, metrics } = &*self.inner;
+        policies.mutate(attributes, objects, state, metrics).await?;
+        webhooks.mutate(attributes, objects, state, metrics).await
+    }
+
+    /// Has mutating policies evaluated from now on.
+    pub fn evaluate_mutating_policies(&self) {
+        self.inner.policies.evaluate_mutating();
     }
 
     /// Refuses what the policies and webhooks of the cluster deny.

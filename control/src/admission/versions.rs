@@ -73,10 +73,15 @@ impl<'a> Versioned<'a> {
         self.object = object;
     }
 
+    /// Has the new object in the stored version from now on.
+    pub async fn convert_to_stored(&mut self) -> Result<(), Status> {
+        let stored = self.stored.clone();
+        self.convert(&stored).await
+    }
+
     /// The new object in the stored version.
     pub async fn into_stored(mut self) -> Result<Value, Status> {
-        let stored = self.stored.clone();
-        self.convert(&stored).await?;
+        self.convert_to_stored().await?;
         Ok(self.object)
     }
 }

@@ -264,6 +264,11 @@ impl Api {
         }
     }
 
+    /// Has mutating policies evaluated from now on, as the feature gate `MutatingAdmissionPolicy` says.
+    pub(crate) fn evaluate_mutating_policies(&self) {
+        self.inner.admission.evaluate_mutating_policies();
+    }
+
     /// Returns when every write under way has ended. New ones are still taken: their senders must have been stopped
     /// before.
     pub async fn drain(&self) {

@@ -1,4 +1,4 @@
-//! Whether somebody may point a ValidatingAdmissionPolicy, or its binding, at parameters: only at what they could read
+//! Whether somebody may point an admission policy, or its binding, at parameters: only at what they could read
 //! themselves, for a policy shows what it reads. The words are Kubernetes'.
 
 use serde_json::Value;
@@ -16,7 +16,8 @@ use crate::{
 };
 
 const GROUP: &str = "admissionregistration.k8s.io";
-const POLICIES: &str = "validatingadmissionpolicies.admissionregistration.k8s.io";
+const VALIDATING: &str = "validatingadmissionpolicies.admissionregistration.k8s.io";
+const MUTATING: &str = "mutatingadmissionpolicies.admissionregistration.k8s.io";
 
 /// Refuses a policy or binding whose parameters its writer could not read. All other kinds pass.
 pub fn refuse(authorizer: &Authorizer, kinds: &Kinds, request: &Request<'_>, new: &Value) -> Result<(), Status> {
@@ -24,8 +25,9 @@ pub fn refuse(authorizer: &Authorizer, kinds: &Kinds, request: &Request<'_>, new
         return Ok(());
     }
     let refused = match &*request.kind.plural {
-        "validatingadmissionpolicies" => policy(authorizer, kinds, request, new)?,
-        "validatingadmissionpolicybindings" => binding(authorizer, kinds, request, new)?,
+        "validatingadmissionpolicies" | "mutatingadmissionpolicies" => policy(authorizer, kinds, request, new)?,
+        "validatingadmissionpolicybindings" => binding(authorizer, kinds, request, new, VALIDATING)?,
+        "mutatingadmissionpolicybindings" => binding(authorizer, kinds, request, new, MUTATING)?,
         _ => None,
     };
     let Some(error) = refused else { return Ok(()) };
@@ -62,6 +64,7 @@ fn binding(
     kinds: &Kinds,
     request: &Request<'_>,
     new: &Value,
+    policies: &str,
 ) -> Result<Option<FieldError>, Status> {
     let (spec, reference) = (&new["spec"], &new["spec"]["paramRef"]);
     let same = |old: &Value| ["paramRef", "policyName"].iter().all(|field| old["spec"][field] == spec[field]);
@@ -70,7 +73,7 @@ fn binding(
     }
     let text = |field: &str| reference[field].as_str().unwrap_or_default();
     let name = spec["policyName"].as_str().unwrap_or_default();
-    let stored = request.snapshot.get(POLICIES, name);
+    let stored = request.snapshot.get(policies, name);
     let policy: Option<Value> = stored.and_then(|policy| serde_json::from_slice(&policy.json()).ok());
     let param_kind = policy.as_ref().map(|policy| &policy["spec"]["paramKind"]).filter(|kind| kind.is_object());
     let params = param_kind.map_or(Params::ANY, |kind| Params::of(kind, kinds));

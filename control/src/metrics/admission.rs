@@ -1,6 +1,6 @@
 //! What webhooks, policies and quotas did and how long they took, under Kubernetes' names.
 //!
-//! Source: `k8s.io/apiserver/pkg/admission/metrics` and `plugin/policy/validating/metrics`.
+//! Source: `k8s.io/apiserver/pkg/admission/metrics` and `plugin/policy/{validating,mutating}/metrics`.
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
@@ -24,6 +24,8 @@ pub struct AdmissionMetrics {
     controllers: Durations<4>,
     checks: Counts<4>,
     check_durations: Durations<4>,
+    mutations: Counts<3>,
+    mutation_durations: Durations<3>,
 }
 
 /// A call of a webhook that has ended.
@@ -72,6 +74,13 @@ impl AdmissionMetrics {
         self.check_durations.observe(labels, POLICY_BOUNDS, took);
     }
 
+    /// Counts a mutation of a policy, and what kept it from being made, if anything did.
+    pub fn mutated(&self, policy: &str, binding: &str, error: &str, took: Duration) {
+        let labels = [policy, binding, error];
+        self.mutations.add(labels);
+        self.mutation_durations.observe(labels, POLICY_BOUNDS, took);
+    }
+
     /// Measures a built-in plugin that validated.
     pub fn validated(&self, plugin: &str, operation: &str, rejected: bool, took: Duration) {
         let rejected = if rejected { "true" } else { "false" };
@@ -103,6 +112,18 @@ impl AdmissionMetrics {
             policy,
             POLICY_BOUNDS,
         )?;
+        let mutation = ["policy", "policy_binding", "error_type"];
+        self.mutation_durations.tell(
+            scrape,
+            "apiserver_mutating_admission_policy_check_duration_seconds",
+            "Mutation admission latency of single mutations of policies in seconds.",
+            mutation,
+            POLICY_BOUNDS,
+        )?;
+        self.mutations.tell(mutation, |samples| {
+            let help = "Mutations of mutating admission policies.";
+            scrape.counters("apiserver_mutating_admission_policy_check", help, samples)
+        })?;
         self.requests.tell(["name", "type", "operation", "code", "rejected"], |samples| {
             scrape.counters("apiserver_admission_webhook_request", "Admission webhook requests.", samples)
         })?;
@@ -229,6 +250,7 @@ mod tests {
         admission.called(WebhookCall { mutating: false, code: 700, rejected: Some("no_error"), ..call });
         admission.failed_open("w", true);
         admission.checked("p", "b", "no_error", "deny", Duration::from_millis(2));
+        admission.mutated("p", "b", "compile_error", Duration::from_millis(2));
         admission.validated("ResourceQuota", "CREATE", true, Duration::from_millis(2));
         let text = metrics.render().unwrap();
         for line in [
@@ -239,6 +261,8 @@ mod tests {
             r#"apiserver_admission_webhook_admission_duration_seconds_bucket{le="0.025",name="w",type="admit",operation="CREATE",rejected="false"} 0"#,
             r#"apiserver_admission_webhook_admission_duration_seconds_bucket{le="0.1",name="w",type="admit",operation="CREATE",rejected="false"} 1"#,
             r#"apiserver_validating_admission_policy_check_total{policy="p",policy_binding="b",error_type="no_error",enforcement_action="deny"} 1"#,
+            r#"apiserver_mutating_admission_policy_check_total{policy="p",policy_binding="b",error_type="compile_error"} 1"#,
+            r#"apiserver_mutating_admission_policy_check_duration_seconds_count{policy="p",policy_binding="b",error_type="compile_error"} 1"#,
             r#"apiserver_admission_controller_admission_duration_seconds_count{name="ResourceQuota",type="validate",operation="CREATE",rejected="true"} 1"#,
         ] {
             assert!(text.lines().any(|l| l == line), "{line} in\n{text}");

@@ -50,7 +50,7 @@ use crate::{
     bootstrap::{self, Advertised, BootstrapError, KubernetesService},
     controllers::{self, Controllers, RestoreService},
     definitions,
-    kinds::Registry,
+    kinds::{AddError, Registry},
     scheduler::{self, Scheduler},
     store::{self, Store},
     supervise::Supervisor,
@@ -80,6 +80,9 @@ pub enum StartError {
     /// The certificate for connections to agents cannot be used.
     #[error("cannot set up the way to agents")]
     Agents(#[from] AgentsError),
+    /// A kind that was asked for cannot be served beside the others.
+    #[error("cannot serve the kinds that were asked for")]
+    Kinds(#[source] AddError),
     /// The store's file is damaged, or was written by a newer version.
     #[error("cannot open the store {}", path.display())]
     Store {
@@ -158,6 +161,7 @@ async fn start_parts(config: Config) -> Result<Running, StartError> {
     let serving_names = certificates.names.clone();
 
     let (kinds, store_dir) = (Registry::default(), config.data_dir.join("store"));
+    config.features.serve(&kinds).map_err(StartError::Kinds)?;
     pki::private_dir(&store_dir).map_err(StartError::DataDir)?;
     let store_path = store_dir.join("objects.redb");
     let opened = api::open_store(&store_path, &kinds).map_err(|e| StartError::Store { path: store_path, source: e })?;
@@ -172,6 +176,9 @@ async fn start_parts(config: Config) -> Result<Running, StartError> {
     let kinds_changed = kinds.subscribe();
     let server_address = server_address.to_string();
     let api = KubernetesApi::in_network(store.clone(), kinds, allocator.clone(), &server_address, network.clone());
+    if config.features.evaluates_mutating_policies() {
+        api.evaluate_mutating_policies();
+    }
     if let Some(key) = certificates.token_key.take() {
         let url = format!("https://kubernetes.default.svc.{}", config.cluster_domain);
         api.authorizer().facts().issue_tokens_by(TokenIssuer::new(key, url, &server_address));

@@ -35,6 +35,7 @@ pub fn select<'v>(operand: Value<'v>, field: &str) -> Answer<'v> {
             Value::Map(map) => Ok(optional(map.field(field))),
             _ => Err(EvalError::NoOverload),
         },
+        Value::Message(message) => message.select(field),
         Value::Opaque(Opaque::Authz(authz)) if field == "requestResource" => {
             authz.request_resource().map(|check| Value::Opaque(Opaque::Authz(check))).ok_or(EvalError::NoOverload)
         }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::{
     ast::{self, Expr, Fold, Issue, Kind, Literal, MAP_INSERT},
-    estimate,
-    signatures::{self, PARAMETERS},
+    estimate, message,
+    signatures::{self, JSON_PATCH_PREFIX, PARAMETERS},
     typing::{Decl, Type, instance, mentions, same},
 };
 
@@ -16,6 +16,8 @@ pub struct Scope {
     variables: Vec<(String, Type)>,
     /// What is declared of some of them: their sizes bound what an expression costs.
     declared: Vec<(String, Arc<Decl>)>,
+    /// Whether `Object{}` and `JSONPatch{}` may be made.
+    has_patch_types: bool,
 }
 
 impl Scope {
@@ -29,6 +31,12 @@ impl Scope {
     pub fn declare(mut self, name: &str, decl: &Arc<Decl>) -> Self {
         self.declared.push((name.to_owned(), decl.clone()));
         self.with(name, decl.cel_type())
+    }
+
+    /// With the types and functions by which a mutation says what it changes.
+    pub fn with_patch_types(mut self) -> Self {
+        self.has_patch_types = true;
+        self
     }
 
     pub(super) fn find(&self, name: &str) -> Option<&Type> {
@@ -177,10 +185,7 @@ impl Checker<'_> {
                 }
                 Type::map(self.common(expr, keys), self.common(expr, values))
             }
-            Kind::Struct { name, fields } => {
-                fields.iter().for_each(|(_, value, _)| drop(self.check(value)));
-                self.issue(expr.at, format!("undeclared reference to '{name}' (in container '')"))
-            }
+            Kind::Struct { name, fields } => self.message(expr, name, fields),
             Kind::Fold(fold) => self.fold(expr, fold),
         }
     }
@@ -224,6 +229,10 @@ impl Checker<'_> {
                 let found = self.select(expr, &inner, field);
                 Type::Optional(Box::new(found))
             }
+            Type::Message(name) => match message::field_type(&name, field) {
+                Some(found) => found,
+                None => self.issue(expr.at, format!("undefined field '{field}'")),
+            },
             Type::Object(decl) => match decl.field(field) {
                 Some(found) => found.cel_type(),
                 None => self.issue(expr.at, format!("undefined field '{field}'")),
@@ -255,6 +264,29 @@ impl Checker<'_> {
             }
         }
         common
+    }
+
+    fn message(&mut self, expr: &Expr, name: &str, fields: &[(String, Expr, bool)]) -> Type {
+        if !self.scope.has_patch_types || !message::is_type(name) {
+            return self.issue(expr.at, format!("undeclared reference to '{name}' (in container '')"));
+        }
+        for (field, value, is_optional) in fields {
+            let found = self.check(value);
+            // cel-go tells the place of the colon.
+            let at = self.text.get(..value.at).and_then(|before| before.rfind(':')).unwrap_or(value.at);
+            let Some(expected) = message::field_type(name, field) else {
+                self.issue(at, format!("undefined field '{field}'"));
+                continue;
+            };
+            let expected = if *is_optional { Type::Optional(Box::new(expected)) } else { expected };
+            if !self.unify(&expected, &found) {
+                let found = self.resolve(&found);
+                let message =
+                    format!("expected type of field '{field}' is '{expected}' but provided type is '{found}'");
+                self.issue(at, message);
+            }
+        }
+        Type::Message(name.into())
     }
 
     fn fold(&mut self, expr: &Expr, fold: &Fold) -> Type {
@@ -301,9 +333,7 @@ impl Checker<'_> {
     fn call(&mut self, expr: &Expr, name: &str, target: Option<&Expr>, arguments: &[Expr]) -> Type {
         // `sets.contains(…)` is a function of that name, unless `sets` is a variable.
         let qualified = target.and_then(|target| match &target.kind {
-            Kind::Ident(prefix) if signatures::QUALIFIED.contains(&prefix.as_str()) && !self.is_variable(prefix) => {
-                Some(format!("{prefix}.{name}"))
-            }
+            Kind::Ident(prefix) if self.is_qualifier(prefix) => Some(format!("{prefix}.{name}")),
             _ => None,
         });
         let mut types = Vec::with_capacity(arguments.len() + 1);
@@ -391,6 +421,13 @@ impl Checker<'_> {
         }
     }
 
+    /// Whether `name.f()` is a function of that name.
+    fn is_qualifier(&self, name: &str) -> bool {
+        signatures::QUALIFIED.contains(&name)
+            && (name != JSON_PATCH_PREFIX || self.scope.has_patch_types)
+            && !self.is_variable(name)
+    }
+
     fn is_variable(&self, name: &str) -> bool {
         self.locals.iter().any(|(known, _)| known == name) || self.scope.find(name).is_some()
     }
@@ -432,5 +469,8 @@ impl Checker<'_> {
 }
 
 fn can_be_null(found: &Type) -> bool {
-    matches!(found, Type::Object(_) | Type::Timestamp | Type::Duration | Type::Opaque(_) | Type::Optional(_))
+    matches!(
+        found,
+        Type::Object(_) | Type::Timestamp | Type::Duration | Type::Opaque(_) | Type::Message(_) | Type::Optional(_)
+    )
 }

@@ -10,6 +10,7 @@ use super::{
     access::{constant, index_of, index_optional, optional, select},
     ast::{Expr, Kind},
     convert, library,
+    message::Message,
     operators::{self, Failure, equal_counted, order},
     pattern::{self, Pattern},
     signatures,
@@ -178,7 +179,7 @@ impl<'a, 'v> Run<'a, 'v> {
                 Ok(Value::list(values))
             }
             Kind::Map(entries) => self.map(entries),
-            Kind::Struct { .. } => Err(EvalError::NoOverload),
+            Kind::Struct { name, fields } => self.message(name, fields),
             Kind::Fold(fold) => self.fold(fold),
             Kind::Call { name, target, arguments } => self.call(name, target.as_deref(), arguments),
         }
@@ -206,6 +207,7 @@ impl<'a, 'v> Run<'a, 'v> {
     fn has(&mut self, operand: &Value<'v>, field: &str) -> Answer<'v> {
         match operand {
             Value::Map(map) => Ok(Value::Bool(map.field(field).is_some())),
+            Value::Message(message) => message.has(field),
             Value::Optional(None) => Ok(Value::Bool(false)),
             Value::Optional(Some(inner)) => self.has(&inner.clone(), field),
             _ => Err(EvalError::NoOverload),
@@ -229,6 +231,22 @@ impl<'a, 'v> Run<'a, 'v> {
         }
         self.charge(30)?;
         Ok(Value::Map(Map::Made(Rc::new(made))))
+    }
+
+    fn message(&mut self, name: &str, fields: &'a [(String, Expr, bool)]) -> Answer<'v> {
+        let mut made = Vec::with_capacity(fields.len());
+        for (field, value, is_optional) in fields {
+            match (self.eval(value)?, is_optional) {
+                (Value::Optional(None), true) => {}
+                (Value::Optional(Some(inner)), true) => made.push((field.as_str().into(), (*inner).clone())),
+                (_, true) => {
+                    return Err(failure(format!("cannot initialize optional entry '{field}' from non-optional")));
+                }
+                (value, false) => made.push((field.as_str().into(), value)),
+            }
+        }
+        self.charge(40)?;
+        Message::new(name, made).map(Value::Message)
     }
 
     pub(super) fn arithmetic(&mut self, operator: &str, a: Value<'v>, b: Value<'v>) -> Answer<'v> {

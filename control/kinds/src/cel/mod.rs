@@ -13,6 +13,8 @@
 //!   when they are written.
 //! - **eval**: each step costs something, as in cel-go. An expression ends with [`EvalError::CostLimit`] when it has
 //!   spent its budget, and so neither hangs nor fills the memory.
+//! - **message**: objects that an expression makes, for policies that change objects; **json** is what an object holds
+//!   of a value.
 //! - **library**: Kubernetes' functions; `signatures` declares all functions there are.
 //!
 //! Sources: cel-spec, cel-go 0.26, `k8s.io/apiserver/pkg/cel`.
@@ -25,9 +27,11 @@ pub mod declare;
 mod estimate;
 pub mod eval;
 mod fold;
+pub mod json;
 pub mod library;
 mod list;
 mod macros;
+pub mod message;
 mod operators;
 pub mod pattern;
 mod signatures;

@@ -44,6 +44,13 @@ pub fn equal_counted<'v>(a: &Value<'v>, b: &Value<'v>, work: &mut u64) -> bool {
             (Opaque::Semver(a), Opaque::Semver(b)) => a == b,
             _ => false,
         },
+        (Value::Message(a), Value::Message(b)) => {
+            a.name() == b.name()
+                && a.fields().len() == b.fields().len()
+                && a.fields()
+                    .iter()
+                    .all(|(name, value)| b.get(name).is_some_and(|other| equal_counted(value, other, work)))
+        }
         _ => number_order(a, b).is_some_and(Ordering::is_eq),
     }
 }

@@ -389,6 +389,7 @@ const TABLE: &str = "
     optional(A).value() A
     optional(A).or(optional(A)) optional(A)
     optional(A).orValue(A) A
+    jsonpatch.escapeKey(string) string
 ";
 
 /// The types that have an order: `<` and its like take two of one of them, or two numbers of any type.
@@ -405,7 +406,11 @@ pub const ORDERED: [Type; 9] = [
 ];
 
 /// The functions whose names have dots: what stands before the last is no value.
-pub const QUALIFIED: &[&str] = &["strings", "lists", "sets", "optional", "format", "ip", "cel", "math", "base64"];
+pub const QUALIFIED: &[&str] =
+    &["strings", "lists", "sets", "optional", "format", "ip", "cel", "math", "base64", JSON_PATCH_PREFIX];
+
+/// Prefix of the functions that mutations alone may call.
+pub const JSON_PATCH_PREFIX: &str = "jsonpatch";
 
 #[cfg(test)]
 mod tests {

@@ -37,6 +37,8 @@ pub enum Type {
     Optional(Box<Type>),
     /// Of a library: `kubernetes.Quantity`.
     Opaque(&'static str),
+    /// Made by an expression: `Object.spec`, `JSONPatch`.
+    Message(Arc<str>),
     /// Not known yet: a place in the checker's bindings.
     Var(usize),
 }
@@ -138,6 +140,7 @@ impl fmt::Display for Type {
                 _ => "object",
             },
             Self::Opaque(name) => name,
+            Self::Message(name) => name,
         })
     }
 }
@@ -174,6 +177,7 @@ pub fn same(a: &Type, b: &Type) -> bool {
                     .. }) if a == b)
         }
         (Type::Opaque(a), Type::Opaque(b)) => a == b,
+        (Type::Message(a), Type::Message(b)) => a == b,
         (Type::Dyn | Type::Var(_), Type::Dyn | Type::Var(_)) => true,
         (a, b) => std::mem::discriminant(a) == std::mem::discriminant(b),
     }

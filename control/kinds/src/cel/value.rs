@@ -5,7 +5,12 @@ use std::{fmt, net::IpAddr, rc::Rc};
 use jiff::Timestamp;
 use serde_json::Value as Json;
 
-use super::{declare::unescape, list::List, operators::equal};
+use super::{
+    declare::unescape,
+    list::List,
+    message::{JSON_PATCH, Message, OBJECT},
+    operators::equal,
+};
 use crate::custom::structural::Structural;
 
 /// A value.
@@ -39,6 +44,8 @@ pub enum Value<'v> {
     Optional(Option<Rc<Value<'v>>>),
     /// Of a library
     Opaque(Opaque),
+    /// Made by an expression, with fields
+    Message(Message<'v>),
 }
 
 /// A map, or an object with fields.
@@ -124,6 +131,8 @@ impl<'v> Value<'v> {
             Value::Map(_) => "map",
             Value::Optional(_) => "optional_type",
             Value::Opaque(opaque) => opaque.type_name(),
+            Value::Message(message) if message.name() == JSON_PATCH => JSON_PATCH,
+            Value::Message(_) => OBJECT,
         }
     }
 
@@ -269,6 +278,10 @@ impl fmt::Debug for Value<'_> {
             Value::Map(map) => f.debug_map().entries(map.entries()).finish(),
             Value::Optional(inner) => write!(f, "optional({inner:?})"),
             Value::Opaque(opaque) => f.write_str(opaque.type_name()),
+            Value::Message(message) => {
+                f.write_str(message.name())?;
+                f.debug_map().entries(message.fields().iter().map(|(name, value)| (name, value))).finish()
+            }
         }
     }
 }

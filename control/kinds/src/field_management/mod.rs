@@ -24,6 +24,7 @@
 //! | `versions`, `reconcile` | objects in the versions that managers used; sets made under an older schema |
 //! | `reset` | what a write cannot own |
 //! | `tracker` | who owns what after any write but an apply |
+//! | `overlay` | what a mutating policy applies: merged in the same way, and nobody's |
 //! | `apply`, `prune`, `conflict`, `last_applied` | server-side apply |
 //! | `manager_name` | the name for a request |
 //!
@@ -39,6 +40,7 @@ mod leaves;
 pub mod manager_name;
 mod managers;
 mod merge;
+mod overlay;
 mod path;
 mod prune;
 mod reconcile;
@@ -53,4 +55,5 @@ mod versions;
 mod whole;
 
 pub use managers::{same_but_times, text_of};
+pub use overlay::{OverlayError, overlay};
 pub use tracker::{ManagersText, Tracker};

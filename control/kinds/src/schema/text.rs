@@ -29,6 +29,8 @@ use super::{
 /// Written by `cargo xtask schema`.
 pub const BUILTIN: &[&str] = &[
     include_str!("kubernetes/admissionregistration.v1.schema"),
+    include_str!("kubernetes/admissionregistration.v1alpha1.schema"),
+    include_str!("kubernetes/admissionregistration.v1beta1.schema"),
     include_str!("kubernetes/apiextensions.v1.schema"),
     include_str!("kubernetes/apiregistration.v1.schema"),
     include_str!("kubernetes/apps.v1.schema"),

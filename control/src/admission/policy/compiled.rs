@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{
-    resources::MatchResources,
+    target::Target,
     variables::{Declared, Variables},
 };
 use crate::{
@@ -14,12 +14,8 @@ use crate::{
 /// A policy that can be evaluated.
 #[derive(Debug)]
 pub struct Compiled {
-    /// `matchConstraints`
-    pub constraints: MatchResources,
-    /// API version and kind of the parameters.
-    pub param_kind: Option<(String, String)>,
-    /// Whether an error of an expression is a violation.
-    pub fails: bool,
+    /// What it is about, and when it fails.
+    pub target: Target,
     conditions: Conditions,
     variables: Variables,
     validations: Vec<Validation>,
@@ -76,9 +72,7 @@ impl Compiled {
         });
         let annotations = annotations.collect();
         Self {
-            constraints: MatchResources::read(&spec["matchConstraints"]),
-            fails: spec["failurePolicy"] != "Ignore",
-            param_kind: declared.param_kind,
+            target: Target::read(spec),
             conditions: declared.conditions,
             variables: declared.variables,
             validations,

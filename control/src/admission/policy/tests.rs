@@ -17,7 +17,7 @@ use crate::{
     warnings,
 };
 
-fn store(objects: &[(&str, &str, Value)]) -> Snapshot {
+pub fn store(objects: &[(&str, &str, Value)]) -> Snapshot {
     let mut snapshot = Snapshot::default();
     let namespace = json!({"metadata": {"name": "default", "labels": {"env": "prod"}}});
     for (resource, key, object) in objects.iter().chain(&[("namespaces", "default", namespace)]) {
@@ -28,7 +28,7 @@ fn store(objects: &[(&str, &str, Value)]) -> Snapshot {
 }
 
 /// An authoriser of a store without roles.
-fn authorizer() -> (tempfile::TempDir, Authorizer) {
+pub fn authorizer() -> (tempfile::TempDir, Authorizer) {
     let dir = tempfile::tempdir().unwrap();
     let store = open_store(&dir.path().join("store"), &Registry::default()).unwrap();
     (dir, Authorizer::new(Arc::new(store)))
@@ -53,7 +53,7 @@ fn binding(spec: Value) -> (&'static str, &'static str, Value) {
 }
 
 /// What a request about a ConfigMap says.
-fn attributes<'a>(
+pub fn attributes<'a>(
     served: &'a Arc<Kind>,
     (identity, authorizer): (&'a Identity, &'a Authorizer),
     snapshot: &'a Snapshot,

@@ -1,16 +1,16 @@
 //! Evaluates the ValidatingAdmissionPolicies about a request.
 
-use std::{sync::Arc, time::Instant};
+use std::time::Instant;
 
 use serde_json::json;
 
 use super::{
     binding::{Action, Binding, namespace_object},
     compiled::{self, Compiled, NO_ERROR, Verdict},
+    target::{Invocation, invocations},
 };
 use crate::{
     admission::{access, attributes::Attributes, expression::Input, per_revision::Made, versions::Versioned},
-    kinds::Kind,
     metrics::AdmissionMetrics,
     status::Status,
     warnings,
@@ -32,28 +32,15 @@ pub async fn dispatch(
     metrics: &AdmissionMetrics,
 ) -> Result<(), Status> {
     let mut denial = None;
-    for made in policies {
-        let Some(policy) = &made.value else { continue };
-        let mut own = bindings.iter().filter_map(|made| made.value.as_ref());
-        if !own.any(|binding| *binding.policy == *made.name) {
-            continue;
-        }
-        let invoked = match policy.constraints.matching(attributes, objects.object(), objects.old()) {
-            Ok(Some(invoked)) => invoked,
-            Ok(None) => continue,
-            Err(status) if policy.fails => {
-                let why = format!("failed to configure policy: {}", status.message);
-                denial = denial.or_else(|| Some(denied(&made.name, None, &why, "")));
-                continue;
+    for found in invocations(policies, bindings, |policy| &policy.target, attributes, objects) {
+        let own = match found {
+            Ok(invocation) => {
+                objects.convert(&invocation.invoked).await?;
+                apply(&invocation, attributes, objects, metrics)
             }
-            Err(_) => continue,
+            Err(wrong) => wrong.fails.then(|| denied(wrong.name, wrong.binding, &wrong.why, "")),
         };
-        objects.convert(&invoked).await?;
-        let own = bindings.iter().filter_map(|made| made.value.as_ref());
-        for binding in own.filter(|binding| *binding.policy == *made.name) {
-            let found = apply(policy, (&made.name, binding), &invoked, attributes, objects, metrics);
-            denial = denial.or(found);
-        }
+        denial = denial.or(own);
     }
     let Some(Denial { message, reason, code }) = denial else { return Ok(()) };
     let mut status = Status::forbidden(attributes.subject(), &message);
@@ -66,30 +53,18 @@ pub async fn dispatch(
 
 /// Evaluates a policy as a binding says; answers with a denial, if there is one.
 fn apply(
-    policy: &Compiled,
-    (name, binding): (&Arc<str>, &Binding),
-    invoked: &Kind,
+    invocation: &Invocation<'_, Compiled>,
     attributes: &Attributes<'_>,
     objects: &Versioned<'_>,
     metrics: &AdmissionMetrics,
 ) -> Option<Denial> {
+    let Invocation { name, policy, binding, invoked, params } = invocation;
+    let fails = policy.target.fails;
     let denies = |message: &str, reason: &str| denied(name, Some(&binding.name), message, reason);
-    let misconfigured = |why: &str| policy.fails.then(|| denies(&format!("failed to configure binding: {why}"), ""));
-    if let Some(resources) = &binding.resources {
-        match resources.matching(attributes, objects.object(), objects.old()) {
-            Ok(Some(_)) => {}
-            Ok(None) => return None,
-            Err(status) => return misconfigured(&status.message),
-        }
-    }
-    let params = match binding.params(policy.param_kind.as_ref(), attributes) {
-        Ok(params) => params,
-        Err(why) => return misconfigured(&why),
-    };
     let (namespace, request) = (namespace_object(attributes.snapshot, attributes), attributes.request(invoked));
     let authorizer = &access::authorizer(attributes);
     let mut denial = None;
-    for params in &params {
+    for params in params {
         let (object, old) = (objects.object(), objects.old());
         let begun = Instant::now();
         let (verdicts, annotations) =
@@ -97,7 +72,7 @@ fn apply(
         let took = begun.elapsed();
         let count = |error, action| metrics.checked(name, &binding.name, error, action, took);
         for Verdict { message, reason, error } in verdicts {
-            if !policy.fails && error.is_some() {
+            if !fails && error.is_some() {
                 count(error.unwrap_or(NO_ERROR), "allow");
                 continue;
             }
@@ -120,7 +95,7 @@ fn apply(
         for (key, value) in annotations {
             match value {
                 Ok(value) => note(name, binding, &format!("{name}/{key}"), &value),
-                Err(why) if policy.fails => {
+                Err(why) if fails => {
                     count(compiled::error_type(&why), "deny");
                     denial = denial.or_else(|| Some(denies(&why, "")));
                 }

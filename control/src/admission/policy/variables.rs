@@ -12,8 +12,6 @@ use crate::{
 
 /// What every policy declares, compiled.
 pub struct Declared {
-    /// API version and kind of the parameters.
-    pub param_kind: Option<(String, String)>,
     /// `matchConditions`
     pub conditions: Conditions,
     /// `variables`
@@ -38,10 +36,6 @@ pub struct Known<'v> {
 impl Declared {
     /// Compiles what a policy's `spec` declares.
     pub fn read(spec: &Value) -> Self {
-        let param_kind = spec["paramKind"].as_object().map(|kind| {
-            let field = |name: &str| kind.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-            (field("apiVersion"), field("kind"))
-        });
         let mut known = KnownNames::of_policy(spec);
         let conditions = Conditions::compile(&spec["matchConditions"], &known.for_conditions());
         let mut variables = Variables::default();
@@ -51,7 +45,7 @@ impl Declared {
             known.declare(text("name"), found.program.as_ref().map_or(Type::Dyn, |program| program.r#type.clone()));
             variables.all.push((text("name").to_owned(), found));
         }
-        Self { param_kind, conditions, variables, known }
+        Self { conditions, variables, known }
     }
 }
 

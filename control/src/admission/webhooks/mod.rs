@@ -30,15 +30,13 @@ use parking_lot::Mutex;
 use serde_json::Value;
 
 use self::hook::Hook;
-use super::{attributes::Attributes, per_revision::PerRevision, versions::Versioned};
+use super::{attributes::Attributes, per_revision::PerRevision, reinvocation::Reinvocation, versions::Versioned};
 use crate::{
     metrics::AdmissionMetrics,
     status::Status,
     store::Snapshot,
     webhook::{Client, ClientConfig, ConfigError, Dial, Network},
 };
-
-pub use mutating::Reinvocation;
 
 /// Where mutating configurations are stored.
 pub const MUTATING: &str = "mutatingwebhookconfigurations.admissionregistration.k8s.io";

@@ -67,9 +67,11 @@ impl Destination {
     pub fn of_service(snapshot: &Snapshot, namespace: &str, text: &str) -> Result<Self, Status> {
         let named = Named::of(text).ok_or_else(|| Status::bad_request(format!("invalid service request {text:?}")))?;
         let port = match named.port.parse::<i64>() {
-            Ok(number) => port_name(&object(snapshot, "services", namespace, named.name)?, number).ok_or_else(|| {
-                Status::unavailable(format!("no service port {number} found for service {:?}", named.name))
-            })?,
+            Ok(number) => {
+                port_name(&object(snapshot, "services", namespace, named.name)?, number).ok_or_else(|| {
+                    Status::unavailable(format!("no service port {number} found for service {:?}", named.name))
+                })?
+            }
             Err(_) => named.port.to_owned(),
         };
         let endpoints = object(snapshot, "endpoints", namespace, named.name)?;
@@ -181,9 +183,7 @@ mod tests {
 
     #[test]
     fn a_service_leads_to_a_ready_pod_behind_it_and_nowhere_else() {
-        let address = |ip: &str, pod: &str, namespace: &str| {
-            json!({"ip": ip, "targetRef": {"kind": "Pod", "name": pod, "namespace": namespace}})
-        };
+        let address = |ip: &str, pod: &str, namespace: &str| json!({"ip": ip, "targetRef": {"kind": "Pod", "name": pod, "namespace": namespace}});
         let endpoints = json!({"subsets": [
             {"addresses": [address("10.0.0.7", "p", "a"), address("10.0.0.9", "p", "a"), address("10.0.0.7", "p", "b"),
                 json!({"ip": "10.0.0.8"}), address("127.0.0.1", "own", "a"), address("10.0.0.6", "gone", "a")],

@@ -99,7 +99,9 @@ struct Page {
     written: Arc<Mutex<Vec<u8>>>,
 }
 
-type Rewriter = send::HtmlRewriter<'static, Box<dyn FnMut(&[u8]) + Send>>;
+type Rewriter = send::HtmlRewriter<'static, Output>;
+/// Takes what is rewritten.
+type Output = Box<dyn FnMut(&[u8]) + Send>;
 
 impl Page {
     fn new(links: Links, inner: Body) -> Self {
@@ -122,8 +124,8 @@ impl Page {
         let settings = Settings::new_send().with_memory_settings(memory).with_strict(false);
         let settings = handlers.into_iter().fold(settings, Settings::append_element_content_handler);
         let out = written.clone();
-        let sink: Box<dyn FnMut(&[u8]) + Send> = Box::new(move |bytes| out.lock().extend_from_slice(bytes));
-        Self { inner, rewriter: Some(send::HtmlRewriter::new(settings, sink)), written }
+        let output: Output = Box::new(move |bytes| out.lock().extend_from_slice(bytes));
+        Self { inner, rewriter: Some(send::HtmlRewriter::new(settings, output)), written }
     }
 
     /// What was written since the last call.

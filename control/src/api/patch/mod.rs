@@ -11,8 +11,15 @@ mod merge_list;
 mod operations;
 mod strategic;
 
+pub use operations::Refusal;
+
 /// `application/json-patch+json` (RFC 6902). `patch` is the list of operations.
 pub fn json(_kind: &Kind, current: &Value, patch: &Value) -> Result<Value, Status> {
+    operations::apply(current, patch).map_err(Status::from)
+}
+
+/// The same, with the reason why it was not applied.
+pub fn try_json(current: &Value, patch: &Value) -> Result<Value, Refusal> {
     operations::apply(current, patch)
 }
 

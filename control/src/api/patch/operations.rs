@@ -2,7 +2,7 @@
 //! `move` touch is counted. A few short operations could otherwise double an object again and again, or nest it without
 //! end.
 
-use json_patch::{Patch, PatchOperation, jsonptr::Pointer};
+use json_patch::{Patch, PatchErrorKind, PatchOperation, jsonptr::Pointer};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -21,18 +21,43 @@ const MAX_MOVED_BYTES: usize = 64 * 1024 * 1024;
 /// How many items of lists all operations together may shift by one place: 10,000 operations on a list of 5,000 items.
 const MAX_SHIFTED_ITEMS: usize = 50_000_000;
 
+/// Why a patch was not applied.
+#[derive(Debug)]
+pub enum Refusal {
+    /// An operation `test` found something else.
+    TestFailed(String),
+    /// It is well formed, but does not fit the object.
+    Unfit(String),
+    /// It is no patch, or makes too much.
+    Refused(Status),
+}
+
+impl From<Refusal> for Status {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::TestFailed(why) | Refusal::Unfit(why) => unprocessable(&why),
+            Refusal::Refused(status) => status,
+        }
+    }
+}
+
+impl From<Status> for Refusal {
+    fn from(status: Status) -> Self {
+        Self::Refused(status)
+    }
+}
+
 /// Applies all operations, or none.
-pub fn apply(current: &Value, patch: &Value) -> Result<Value, Status> {
+pub fn apply(current: &Value, patch: &Value) -> Result<Value, Refusal> {
     let Patch(operations) = Patch::deserialize(patch).map_err(|e| match patch.as_array() {
         // A list of objects is a patch, with operations that nobody knows.
-        Some(items) if items.iter().all(Value::is_object) => unprocessable(&e.to_string()),
-        _ => Status::bad_request(format!("error decoding patch: {e}")),
+        Some(items) if items.iter().all(Value::is_object) => Refusal::Unfit(e.to_string()),
+        _ => Refusal::Refused(Status::bad_request(format!("error decoding patch: {e}"))),
     })?;
     if operations.len() > MAX_OPERATIONS {
         let found = operations.len();
-        return Err(too_large(format!(
-            "The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {found}"
-        )));
+        let why = format!("The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {found}");
+        return Err(too_large(why).into());
     }
     let mut patched = current.clone();
     let mut limits = Limits::default();
@@ -40,7 +65,10 @@ pub fn apply(current: &Value, patch: &Value) -> Result<Value, Status> {
         limits.check(&patched, &operation)?;
         json_patch::patch_unsafe(&mut patched, std::slice::from_ref(&operation)).map_err(|mut error| {
             error.operation = at;
-            unprocessable(&error.to_string())
+            match error.kind {
+                PatchErrorKind::TestFailed => Refusal::TestFailed(error.to_string()),
+                _ => Refusal::Unfit(error.to_string()),
+            }
         })?;
     }
     Ok(patched)
@@ -162,6 +190,19 @@ fn unprocessable(why: &str) -> Status {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn apply(current: &Value, patch: &Value) -> Result<Value, Status> {
+        super::apply(current, patch).map_err(Status::from)
+    }
+
+    #[test]
+    fn a_failed_test_is_told_apart() {
+        let test = |value: u8| json!([{"op": "test", "path": "/a", "value": value}]);
+        assert!(super::apply(&json!({"a": 1}), &test(1)).is_ok());
+        assert!(matches!(super::apply(&json!({"a": 1}), &test(2)), Err(Refusal::TestFailed(_))));
+        let remove = json!([{"op": "remove", "path": "/b"}]);
+        assert!(matches!(super::apply(&json!({"a": 1}), &remove), Err(Refusal::Unfit(_))));
+    }
 
     #[test]
     fn copies_that_double_an_object_end_at_the_limit() {

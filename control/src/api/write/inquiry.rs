@@ -17,8 +17,8 @@ use crate::{
     admission::{
         self,
         attributes::{Attributes, Form, Operation},
+        reinvocation::Reinvocation,
         versions::Versioned,
-        webhooks::Reinvocation,
     },
     api::{
         Api, Status,
@@ -117,7 +117,6 @@ impl Begun<'_> {
             if self.view.is_none() {
                 admission.mutate(request, &mut new).await?;
             }
-            state.begin(&new);
             let mut shown = self.shown(&new, managers)?;
             if self.name_is_generated
                 && let Some(metadata) = shown["metadata"].as_object_mut()
@@ -131,7 +130,6 @@ impl Begun<'_> {
             if answered != before {
                 new = self.taken(answered, &before, new, managers)?;
             }
-            state.end(&new);
             if !state.begin_second() {
                 return Ok(new);
             }
@@ -254,11 +252,9 @@ pub(super) async fn ask(
     let mut state = Reinvocation::default();
     let mut object = object;
     loop {
-        state.begin(&object);
         let mut objects = Versioned::new(attributes, object, old, stored_old);
         api.admission().ask_to_mutate(attributes, &mut objects, &mut state).await?;
         object = objects.into_stored().await?;
-        state.end(&object);
         if !state.begin_second() {
             break;
         }

@@ -9,6 +9,7 @@ use super::{
 
 pub mod authz;
 pub mod format;
+mod json_patch;
 mod lists;
 mod network;
 mod optional;
@@ -30,6 +31,7 @@ pub fn call<'v>(run: &mut Run<'_, 'v>, name: &str, values: &[Value<'v>]) -> Answ
         format::call,
         semver::call,
         authz::call,
+        json_patch::call,
         times::call,
     ];
     for library in libraries {

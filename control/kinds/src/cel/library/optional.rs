@@ -29,6 +29,7 @@ fn is_zero(value: &Value<'_>) -> bool {
         Value::Null | Value::Bool(false) | Value::Int(0) | Value::Uint(0) | Value::Duration(0) => true,
         Value::Double(number) => *number == 0.0,
         Value::Optional(inner) => inner.is_none(),
+        Value::Message(message) => message.fields().is_empty(),
         other => other.length() == Some(0),
     }
 }

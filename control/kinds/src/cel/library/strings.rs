@@ -328,7 +328,7 @@ fn shown(value: &Value<'_>, out: &mut String, depth: usize) -> Result<(), EvalEr
         }
         Value::Opaque(Opaque::Ip(address)) => out.push_str(&address.to_string()),
         Value::Opaque(Opaque::Cidr(address, length)) => out.push_str(&format!("{address}/{length}")),
-        Value::Optional(_) | Value::Opaque(_) => {
+        Value::Optional(_) | Value::Opaque(_) | Value::Message(_) => {
             let message = format!(
                 "error during formatting: string clause can only be used on strings, bools, bytes, ints, doubles, \
                 maps, lists, types, durations, and timestamps, was given {}",

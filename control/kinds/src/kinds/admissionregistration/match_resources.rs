@@ -1,4 +1,4 @@
-//! `MatchResources`: which writes a ValidatingAdmissionPolicy or its binding is about.
+//! `MatchResources`: which writes an admission policy or its binding is about.
 
 use std::collections::BTreeSet;
 
@@ -44,6 +44,15 @@ pub fn validate(path: &str, resources: &Value) -> Vec<FieldError> {
         }
     }
     errors
+}
+
+/// Why a mutating policy may not be about the operations that its rules name: what is deleted cannot be changed.
+pub fn no_deletions(path: &str, resources: &Value) -> Vec<FieldError> {
+    const SUPPORTED: [&str; 4] = ["*", "CONNECT", "CREATE", "UPDATE"];
+    let operations = items(resources, "resourceRules").iter().flat_map(|rule| items(rule, "operations"));
+    let unsupported = operations.filter(|operation| is_unknown(operation, &SUPPORTED));
+    let path = format!("{path}.resourceRules.operations");
+    unsupported.map(|operation| FieldError::not_supported(&path, operation, &SUPPORTED)).collect()
 }
 
 fn resource_names(path: &str, list: &[Value]) -> Vec<FieldError> {

@@ -1,9 +1,16 @@
 //! Kinds of `admissionregistration.k8s.io`: webhooks and policies that are asked about writes. Who asks them is
-//! [`crate::admission`].
+//! `admission` of the control service.
+//!
+//! Kubernetes serves mutating policies only where it is told to, and so does this program: [`BETA`] and [`ALPHA`].
 
+mod binding;
 pub mod expressions;
 mod match_resources;
+pub mod mutating_admission_policy;
+pub mod mutating_admission_policy_binding;
 pub mod mutating_webhook_configuration;
+mod parameters;
+mod policy;
 mod rule;
 pub mod scope;
 pub mod validating_admission_policy;
@@ -13,8 +20,15 @@ mod webhook;
 
 use serde_json::Value;
 
+use super::BuiltIn;
+
 /// The name of the API group.
 const GROUP: &str = "admissionregistration.k8s.io";
+/// What `v1beta1` has, if it is served.
+pub const BETA: [&BuiltIn; 2] = [&mutating_admission_policy::KIND, &mutating_admission_policy_binding::KIND];
+/// What `v1alpha1` has, if it is served: the same objects.
+pub const ALPHA: [&BuiltIn; 2] = [&mutating_admission_policy::ALPHA, &mutating_admission_policy_binding::ALPHA];
+
 /// What `kubectl get api-extensions` lists.
 const CATEGORIES: &[&str] = &["api-extensions"];
 

@@ -9,6 +9,7 @@ use crate::{
     cel::{
         self, Program, Scope, Type,
         check::{AUTHORIZER, CompileError},
+        message::{JSON_PATCH, OBJECT},
         typing::{Decl, DeclType},
     },
     kinds::FieldError,
@@ -50,6 +51,11 @@ impl KnownNames {
         self.with_variables(self.for_conditions())
     }
 
+    /// What mutations may name, who make objects and patches beside that.
+    pub fn for_mutations(&self) -> Scope {
+        self.for_rules().with_patch_types()
+    }
+
     fn of_request(&self) -> Scope {
         let objects = ["object", "oldObject", "request", "namespaceObject"];
         let params = self.has_params.then_some("params");
@@ -63,6 +69,16 @@ impl KnownNames {
         let all = DeclType::Object { name: "kubernetes.variables".to_owned(), fields: self.fields.clone() };
         scope.declare("variables", &Arc::new(Decl { r#type: all, max_elements: u64::MAX, min_size: 0 }))
     }
+}
+
+/// The type of an apply configuration.
+pub fn apply_configuration() -> Type {
+    Type::Message(OBJECT.into())
+}
+
+/// The type of a JSON Patch.
+pub fn json_patch() -> Type {
+    Type::list(Type::Message(JSON_PATCH.into()))
 }
 
 /// Compiles an expression whose value must be of the type `expected`, or tells why that cannot be.
@@ -100,6 +116,7 @@ mod tests {
             assert_eq!(knows(text, known.for_messages()), messages, "{text}");
             assert_eq!(knows(text, known.for_rules()), rules, "{text}");
         }
+        assert!(knows("Object{a: variables.v}", names.for_mutations()) && !knows("Object{}", names.for_rules()));
         assert!(!knows("params", KnownNames::default().for_rules()), "no parameters");
         assert!(!knows("variables", KnownNames::default().for_rules()), "no variables");
     }

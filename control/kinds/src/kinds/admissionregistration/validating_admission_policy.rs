@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::{
-    CATEGORIES, GROUP, expressions, is_unknown, items, match_resources,
+    CATEGORIES, GROUP, is_unknown, items, parameters, policy,
     scope::{KnownNames, compile, compile_error},
     text,
 };
 use crate::{
     cel::Type,
-    kinds::{BuiltIn, Cell, Column, FieldError, condition, names, pod::defaults::fill, prepare},
+    kinds::{BuiltIn, Cell, Column, FieldError, condition, names, prepare},
 };
 
 /// The declaration of this kind.
@@ -23,14 +23,7 @@ pub static KIND: BuiltIn = BuiltIn {
     categories: CATEGORIES,
     namespaced: false,
     subresources: &["status"],
-    default: |object| {
-        fill(object, "spec", || json!({}));
-        if object["spec"].is_object() {
-            fill(&mut object["spec"], "failurePolicy", || json!("Fail"));
-            match_resources::default(&mut object["spec"]["matchConstraints"]);
-            drop_null(&mut object["spec"], "matchConstraints");
-        }
-    },
+    default: policy::default,
     validate,
     prepare: |new, old| {
         prepare::keep_status(new, old, json!({}));
@@ -46,12 +39,9 @@ pub static KIND: BuiltIn = BuiltIn {
         Column::age(),
     ],
     cells: |object| {
-        let (spec, kind) = (&object["spec"], &object["spec"]["paramKind"]);
+        let spec = &object["spec"];
         let count = i64::try_from(items(spec, "validations").len()).unwrap_or(i64::MAX);
-        let parameter = match kind.is_object() {
-            true => format!("{}/{}", text(kind, "apiVersion"), text(kind, "kind")),
-            false => "<unset>".to_owned(),
-        };
+        let parameter = parameters::kind_cell(&spec["paramKind"]);
         vec![Cell::name(object), Cell::integer(count), Cell::text(parameter), Cell::age(object)]
     },
     schema: "io.k8s.api.admissionregistration.v1.ValidatingAdmissionPolicy",
@@ -59,21 +49,11 @@ pub static KIND: BuiltIn = BuiltIn {
     ..BuiltIn::PLAIN
 };
 
-const FAILURE_POLICIES: [&str; 2] = ["Fail", "Ignore"];
 const REASONS: [&str; 3] = ["Forbidden", "Invalid", "RequestEntityTooLarge"];
 /// How many audit annotations there may be.
 const MAX_ANNOTATIONS: usize = 20;
 /// Bytes of the expression of an audit annotation's value.
 const MAX_ANNOTATION_EXPRESSION: usize = 5 << 10;
-
-/// Looking at a field through `[]` of a mutable object makes it: nothing was said, and nothing is kept.
-fn drop_null(object: &mut Value, field: &str) {
-    if object[field].is_null()
-        && let Some(map) = object.as_object_mut()
-    {
-        map.shift_remove(field);
-    }
-}
 
 fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
     const NOTHING: &str = "validations or auditAnnotations must contain at least one item";
@@ -83,30 +63,8 @@ fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
         return if old["status"] == new["status"] { Vec::new() } else { status_errors(&new["status"]) };
     }
     let mut known = KnownNames::of_policy(spec);
-    let mut errors = Vec::new();
-    if spec["failurePolicy"].is_null() {
-        errors.push(FieldError::required("spec.failurePolicy", ""));
-    } else if is_unknown(&spec["failurePolicy"], &FAILURE_POLICIES) {
-        errors.push(FieldError::not_supported("spec.failurePolicy", &spec["failurePolicy"], &FAILURE_POLICIES));
-    }
-    if spec["paramKind"].is_object() {
-        errors.extend(param_kind("spec.paramKind", &spec["paramKind"]));
-    }
-    if spec["matchConstraints"].is_null() {
-        errors.push(FieldError::required("spec.matchConstraints", ""));
-    } else {
-        errors.extend(match_resources::validate("spec.matchConstraints", &spec["matchConstraints"]));
-        if items(&spec["matchConstraints"], "resourceRules").is_empty() {
-            errors.push(FieldError::required("spec.matchConstraints.resourceRules", ""));
-        }
-    }
-    let unchanged =
-        |old: &Value| ["paramKind", "matchConditions"].iter().all(|field| old["spec"][field] == spec[field]);
-    if !old.is_some_and(unchanged) {
-        let conditions = items(spec, "matchConditions");
-        errors.extend(expressions::match_conditions("spec.matchConditions", conditions, &known.for_conditions()));
-    }
-    errors.extend(expressions::variables("spec.variables", spec, &mut known));
+    let mut errors = policy::target_errors(spec);
+    errors.extend(policy::expression_errors(spec, old, &mut known));
     let (validations, annotations) = (items(spec, "validations"), items(spec, "auditAnnotations"));
     if validations.is_empty() && annotations.is_empty() {
         errors.push(FieldError::required("spec.validations", NOTHING));
@@ -127,38 +85,6 @@ fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
         if !keys.insert(text(annotation, "key")) {
             errors.push(FieldError::duplicate(format!("{path}.key"), &annotation["key"]));
         }
-    }
-    errors
-}
-
-fn param_kind(path: &str, kind: &Value) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    let (version_path, kind_path) = (format!("{path}.apiVersion"), format!("{path}.kind"));
-    let api_version = text(kind, "apiVersion");
-    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-    if api_version.is_empty() {
-        errors.push(FieldError::required(version_path, ""));
-    } else if version.contains('/') {
-        let why = format!("unexpected GroupVersion string: {api_version}");
-        errors.push(FieldError::invalid(version_path, &kind["apiVersion"], why));
-    } else {
-        let wrong = names::subdomain(group);
-        if !group.is_empty() && !wrong.is_empty() {
-            errors.push(FieldError::invalid(&version_path, &group.into(), wrong.join(",")));
-        }
-        let wrong = names::label_1035(version);
-        if version.is_empty() {
-            errors.push(FieldError::invalid(version_path, &kind["apiVersion"], "version must be specified"));
-        } else if !wrong.is_empty() {
-            errors.push(FieldError::invalid(version_path, &version.into(), wrong.join(",")));
-        }
-    }
-    let wrong = names::label_1035(&text(kind, "kind").to_lowercase());
-    if text(kind, "kind").is_empty() {
-        errors.push(FieldError::required(kind_path, ""));
-    } else if !wrong.is_empty() {
-        let why = format!("may have mixed case, but should otherwise match: {}", wrong.join(","));
-        errors.push(FieldError::invalid(kind_path, &kind["kind"], why));
     }
     errors
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{CATEGORIES, GROUP, match_resources, text};
-use crate::kinds::{BuiltIn, Cell, Column, FieldError, label_selector, names, prepare};
+use super::{CATEGORIES, GROUP, binding, parameters, text};
+use crate::kinds::{BuiltIn, Cell, Column, FieldError, prepare};
 
 /// The declaration of this kind.
 pub static KIND: BuiltIn = BuiltIn {
@@ -15,11 +15,7 @@ pub static KIND: BuiltIn = BuiltIn {
     singular: "validatingadmissionpolicybinding",
     categories: CATEGORIES,
     namespaced: false,
-    default: |object| {
-        if let Some(resources) = object.get_mut("spec").and_then(|spec| spec.get_mut("matchResources")) {
-            match_resources::default(resources);
-        }
-    },
+    default: binding::default,
     validate,
     prepare: prepare::count_generation,
     columns: &[
@@ -33,7 +29,7 @@ pub static KIND: BuiltIn = BuiltIn {
         vec![
             Cell::name(object),
             Cell::text(text(spec, "policyName")),
-            Cell::text(parameter(&spec["paramRef"])),
+            Cell::text(parameters::reference_cell(&spec["paramRef"])),
             Cell::age(object),
         ]
     },
@@ -43,64 +39,11 @@ pub static KIND: BuiltIn = BuiltIn {
 };
 
 const ACTIONS: [&str; 3] = ["Audit", "Deny", "Warn"];
-const NOT_FOUND_ACTIONS: [&str; 2] = ["Deny", "Allow"];
-
-fn parameter(reference: &Value) -> String {
-    match (text(reference, "namespace"), text(reference, "name")) {
-        ("", "") | (_, "") if reference["selector"].is_object() => label_selector::text(&reference["selector"]),
-        (_, "") => "<unset>".to_owned(),
-        ("", name) => format!("*/{name}"),
-        (namespace, name) => format!("{namespace}/{name}"),
-    }
-}
 
 fn validate(new: &Value, _: Option<&Value>) -> Vec<FieldError> {
     let spec = &new["spec"];
-    let mut errors = Vec::new();
-    match text(spec, "policyName") {
-        "" => errors.push(FieldError::required("spec.policyName", "")),
-        name => errors.extend(FieldError::invalid_each("spec.policyName", &spec["policyName"], names::subdomain(name))),
-    }
-    if spec["paramRef"].is_object() {
-        errors.extend(param_ref("spec.paramRef", &spec["paramRef"]));
-    }
-    if spec["matchResources"].is_object() {
-        errors.extend(match_resources::validate("spec.matchResources", &spec["matchResources"]));
-    }
+    let mut errors = binding::errors(spec);
     errors.extend(actions("spec.validationActions", &spec["validationActions"]));
-    errors
-}
-
-fn param_ref(path: &str, reference: &Value) -> Vec<FieldError> {
-    const EXCLUSIVE: &str = "name and selector are mutually exclusive";
-    let mut errors = Vec::new();
-    let (name, selector) = (text(reference, "name"), &reference["selector"]);
-    if !name.is_empty() {
-        let path = format!("{path}.name");
-        errors.extend(FieldError::invalid_each(&path, &reference["name"], names::path_segment(name)));
-        if !selector.is_null() {
-            errors.push(FieldError::forbidden(path, EXCLUSIVE));
-        }
-    }
-    if !selector.is_null() {
-        let path = format!("{path}.selector");
-        errors.extend(label_selector::validate(&path, selector));
-        if !name.is_empty() {
-            errors.push(FieldError::forbidden(path, EXCLUSIVE));
-        }
-    }
-    if name.is_empty() && selector.is_null() {
-        errors.push(FieldError::required(path, "one of name or selector must be specified"));
-    }
-    let path = format!("{path}.parameterNotFoundAction");
-    match text(reference, "parameterNotFoundAction") {
-        "" => errors.push(FieldError::required(path, "")),
-        action if NOT_FOUND_ACTIONS.contains(&action) => {}
-        _ => {
-            let value = &reference["parameterNotFoundAction"];
-            errors.push(FieldError::not_supported(path, value, &NOT_FOUND_ACTIONS));
-        }
-    }
     errors
 }
 
@@ -165,13 +108,5 @@ mod tests {
             words(json!({"policyName": "p"})),
             ["spec.validationActions: Required value: at least one validation action is required"]
         );
-    }
-
-    #[test]
-    fn a_row_shows_the_parameters() {
-        assert_eq!(parameter(&Value::Null), "<unset>");
-        assert_eq!(parameter(&json!({"name": "a"})), "*/a");
-        assert_eq!(parameter(&json!({"name": "a", "namespace": "n"})), "n/a");
-        assert_eq!(parameter(&json!({"selector": {"matchLabels": {"a": "b"}}})), "a=b");
     }
 }

@@ -5,6 +5,7 @@ mod collections;
 mod denials;
 mod meanwhile;
 mod mutating;
+mod policies;
 mod unstored;
 
 use std::sync::Arc;

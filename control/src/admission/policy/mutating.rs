@@ -1,0 +1,132 @@
+//! Has the MutatingAdmissionPolicies change the object of a request, one after the other, each in the version that its
+//! rules name.
+//!
+//! Source: `k8s.io/apiserver/pkg/admission/plugin/policy/mutating/dispatcher.go`.
+
+use std::time::Instant;
+
+use serde_json::Value;
+
+use super::{
+    binding::{Binding, namespace_object},
+    compiled::{self, NO_ERROR},
+    mutation::{Failure, Mutator, Refused, refusal},
+    target::{Invocation, invocations},
+};
+use crate::{
+    admission::{
+        access,
+        attributes::{Attributes, Operation},
+        expression::Input,
+        per_revision::Made,
+        reinvocation::{Plugin, Reinvocation},
+        versions::Versioned,
+    },
+    metrics::AdmissionMetrics,
+    status::Status,
+};
+
+/// Refuses the request if a policy fails that may not.
+pub async fn dispatch(
+    policies: &[Made<Mutator>],
+    bindings: &[Made<Binding>],
+    attributes: &Attributes<'_>,
+    objects: &mut Versioned<'_>,
+    state: &mut Reinvocation,
+    metrics: &AdmissionMetrics,
+) -> Result<(), Status> {
+    if attributes.operation == Operation::Delete {
+        return Ok(());
+    }
+    let (mut active, mut errors) = (Vec::new(), Vec::new());
+    for found in invocations(policies, bindings, |policy| &policy.target, attributes, objects) {
+        match found {
+            Ok(invocation) => active.push(invocation),
+            Err(wrong) if wrong.fails => {
+                errors.push(Refused::misconfigured(wrong.name, wrong.binding, &wrong.why));
+            }
+            Err(_) => {}
+        }
+    }
+    if !active.is_empty() {
+        objects.convert_to_stored().await?;
+        state.begin(Plugin::Policies, objects.object());
+        let mut made = false;
+        for invocation in &active {
+            objects.convert(&invocation.invoked).await?;
+            for params in &invocation.params {
+                made |= mutate(invocation, params, attributes, objects, state, (metrics, &mut errors))?;
+            }
+        }
+        if made {
+            state.changed(Plugin::Policies);
+        }
+        objects.convert_to_stored().await?;
+        state.end(Plugin::Policies, objects.object());
+    }
+    refusal(attributes, &errors).map_or(Ok(()), Err)
+}
+
+/// Makes the mutations of a policy with one parameter; answers whether any was made.
+fn mutate(
+    invocation: &Invocation<'_, Mutator>,
+    params: &Value,
+    attributes: &Attributes<'_>,
+    objects: &mut Versioned<'_>,
+    state: &mut Reinvocation,
+    (metrics, errors): (&AdmissionMetrics, &mut Vec<Refused>),
+) -> Result<bool, Status> {
+    let Invocation { name, policy, binding, invoked, .. } = invocation;
+    let fails = policy.target.fails;
+    let mut failed = |why: &str| errors.extend(fails.then(|| Refused::failed(name, &binding.name, why)));
+    let (namespace, request) = (namespace_object(attributes.snapshot, attributes), attributes.request(invoked));
+    let authorizer = &access::authorizer(attributes);
+    let (object, old) = (&Value::Null, &Value::Null);
+    let without = Input { object, old, request: &request, namespace: &namespace, params, authorizer };
+    match policy.conditions.hold(&Input { object: objects.object(), old: objects.old(), ..without }.activation()) {
+        Ok(true) => {}
+        Ok(false) => return Ok(false),
+        Err(why) => {
+            failed(&why);
+            return Ok(false);
+        }
+    }
+    let uid = uid(name, binding, params);
+    if state.skips(Plugin::Policies, &uid) {
+        return Ok(false);
+    }
+    let (mut made, mut changed) = (false, false);
+    for mutation in &policy.mutations {
+        if objects.object().is_null() {
+            continue;
+        }
+        let begun = Instant::now();
+        let input = Input { object: objects.object(), old: objects.old(), ..without };
+        let result = policy.apply(mutation, &input, attributes, invoked);
+        let count = |error| metrics.mutated(name, &binding.name, error, begun.elapsed());
+        match result {
+            Ok(object) => {
+                count(NO_ERROR);
+                made = true;
+                changed |= object != *objects.object();
+                objects.replace(object);
+            }
+            Err(Failure::Failed(why)) => {
+                count(compiled::error_type(&why));
+                failed(&why);
+            }
+            Err(Failure::Refused(status)) => {
+                count(compiled::error_type(&status.message));
+                return Err(status);
+            }
+        }
+    }
+    state.ran(Plugin::Policies, &uid, changed, policy.reinvoked);
+    Ok(made)
+}
+
+/// What a policy, its binding and a parameter together are known as between the rounds.
+fn uid(policy: &str, binding: &Binding, params: &Value) -> String {
+    let text = |field: &str| params["metadata"][field].as_str().unwrap_or_default();
+    [policy, &binding.name, text("namespace"), text("name")].join("/")
+}

@@ -1,0 +1,236 @@
+//! One mutating policy, compiled: its conditions, variables and mutations, and what these make of an object.
+
+use serde_json::{Map, Value, json};
+
+use super::{
+    target::Target,
+    variables::{Declared, Variables},
+};
+use crate::{
+    admission::{
+        attributes::Attributes,
+        decoded,
+        expression::{Conditions, Expression, Input},
+    },
+    api::patch,
+    cel::{
+        self, Value as Cel,
+        json::to_json,
+        message::{JSON_PATCH, Message, OBJECT},
+    },
+    field_management::overlay,
+    kinds::{
+        Kind,
+        admissionregistration::scope::{apply_configuration, json_patch},
+    },
+    status::Status,
+};
+
+/// A policy that can be evaluated.
+#[derive(Debug)]
+pub struct Mutator {
+    /// What it is about, and when it fails.
+    pub target: Target,
+    /// `matchConditions`
+    pub conditions: Conditions,
+    /// In their order; each sees what those before it made.
+    pub mutations: Vec<Mutation>,
+    /// Whether it wants to be asked again where others changed the object after it.
+    pub reinvoked: bool,
+    variables: Variables,
+}
+
+/// One change, as an expression says it.
+#[derive(Debug)]
+pub struct Mutation {
+    expression: Expression,
+    form: Form,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    ApplyConfiguration,
+    JsonPatch,
+}
+
+/// What an expression came to.
+enum Change {
+    /// The part of an object that is to be laid over it.
+    Overlay(Value),
+    /// Operations.
+    Patch(Value),
+}
+
+/// Why a mutation was not made.
+#[derive(Debug)]
+pub enum Failure {
+    /// The failure policy decides.
+    Failed(String),
+    /// The request is refused, whatever the failure policy says.
+    Refused(Status),
+}
+
+impl Mutator {
+    /// Compiles a stored policy.
+    pub fn read(policy: &Value) -> Self {
+        let spec = &policy["spec"];
+        let declared = Declared::read(spec);
+        let scope = declared.known.for_mutations();
+        let mutations = spec["mutations"].as_array().into_iter().flatten().map(|mutation| {
+            let (form, field, expected) = match mutation["patchType"].as_str() {
+                Some("JSONPatch") => (Form::JsonPatch, "jsonPatch", json_patch()),
+                _ => (Form::ApplyConfiguration, "applyConfiguration", apply_configuration()),
+            };
+            let text = mutation[field]["expression"].as_str().unwrap_or_default();
+            Mutation { expression: Expression::compile(text, &expected, &scope), form }
+        });
+        Self {
+            target: Target::read(spec),
+            mutations: mutations.collect(),
+            reinvoked: spec["reinvocationPolicy"] == "IfNeeded",
+            conditions: declared.conditions,
+            variables: declared.variables,
+        }
+    }
+
+    /// What one of its mutations makes of the object that `input` shows.
+    pub fn apply(
+        &self,
+        mutation: &Mutation,
+        input: &Input<'_>,
+        attributes: &Attributes<'_>,
+        invoked: &Kind,
+    ) -> Result<Value, Failure> {
+        let schema = decoded::schema(attributes, invoked).ok_or_else(|| Failure::Refused(no_schema(attributes)))?;
+        match mutation.change(input, &self.variables).map_err(Failure::Failed)? {
+            Change::Overlay(mut config) => {
+                for field in ["apiVersion", "kind"] {
+                    config[field] = input.object[field].clone();
+                }
+                let failed = |why: String| Failure::Failed(format!("error applying patch: {why}"));
+                let merged = overlay(&schema, input.object, &config).map_err(|error| failed(error.to_string()))?;
+                decoded::decoded(attributes, invoked, merged).map_err(|status| failed(status.message))
+            }
+            Change::Patch(operations) => match patch::try_json(input.object, &operations) {
+                Ok(patched) => decoded::decoded_strictly(attributes, invoked, patched).map_err(Failure::Refused),
+                // An object that is not as the patch expects it stays as it is.
+                Err(patch::Refusal::TestFailed(_)) => Ok(input.object.clone()),
+                Err(patch::Refusal::Unfit(why)) => Err(Failure::Failed(format!("JSON Patch: {why}"))),
+                Err(patch::Refusal::Refused(status)) => Err(Failure::Failed(format!("JSON Patch: {}", status.message))),
+            },
+        }
+    }
+}
+
+impl Mutation {
+    /// The value of the expression, which has a budget of its own.
+    fn change(&self, input: &Input<'_>, variables: &Variables) -> Result<Change, String> {
+        if let Err(why) = &self.expression.program {
+            return Err(why.clone());
+        }
+        let mut budget = cel::OBJECT_BUDGET;
+        let known = variables.evaluate(input, &mut budget);
+        let value = self.expression.evaluate(&known.activation(input), &mut budget, &known.failed)?;
+        match (self.form, &value) {
+            (Form::ApplyConfiguration, Cel::Message(message)) if message.name() == OBJECT => {
+                let config = to_json(&value).map_err(|error| format!("type mismatch: {error}"))?;
+                must_be_named_well(message)?;
+                Ok(Change::Overlay(config))
+            }
+            (Form::ApplyConfiguration, _) => {
+                let found = value.type_name();
+                Err(format!("unsupported return type from ApplyConfiguration expression: {found}"))
+            }
+            (Form::JsonPatch, Cel::List(list)) => {
+                Ok(Change::Patch(list.iter().map(|item| operation(&item)).collect::<Result<Vec<_>, _>>()?.into()))
+            }
+            (Form::JsonPatch, _) => Err("type mismatch: JSONPatchType.expression should evaluate to array".to_owned()),
+        }
+    }
+}
+
+/// One operation of a JSON Patch.
+fn operation(item: &Cel<'_>) -> Result<Value, String> {
+    let Cel::Message(message) = item else { return Err(no_operation(item)) };
+    if message.name() != JSON_PATCH {
+        return Err(no_operation(item));
+    }
+    let text = |field: &str| match message.get(field) {
+        Some(Cel::String(text)) => text.to_string(),
+        _ => String::new(),
+    };
+    let mut made = Map::new();
+    made.insert("op".to_owned(), text("op").into());
+    made.insert("path".to_owned(), text("path").into());
+    let from = text("from");
+    if !from.is_empty() {
+        made.insert("from".to_owned(), from.into());
+    }
+    if let Some(value) = message.get("value") {
+        let why = "JSONPath valueExpression evaluated to a type that could not marshal to JSON";
+        made.insert("value".to_owned(), to_json(value).map_err(|error| format!("{why}: {error}"))?);
+        if let Cel::Message(message) = value {
+            must_be_named_well(message)?;
+        }
+    }
+    Ok(Value::Object(made))
+}
+
+fn no_operation(item: &Cel<'_>) -> String {
+    let found = item.type_name();
+    format!("type mismatch: JSONPatchType.expression should evaluate to array of JSONPatch, got element of {found}")
+}
+
+fn must_be_named_well(message: &Message<'_>) -> Result<(), String> {
+    let errors = message.misnamed();
+    if errors.is_empty() { Ok(()) } else { Err(format!("type mismatch: {}", errors.join("\n"))) }
+}
+
+fn no_schema(attributes: &Attributes<'_>) -> Status {
+    let (group, version, kind) = match attributes.form {
+        Some(form) => (form.group, form.version, form.kind),
+        None => (&*attributes.served.group, &*attributes.served.version, &*attributes.served.kind),
+    };
+    Status::unavailable(format!(
+        "Resource kind {group}/{version}, Kind={kind} not found. There can be a delay between when \
+         CustomResourceDefinitions are created and when they are available."
+    ))
+}
+
+/// The status of a request that errors of policies refuse: the first is told, all are causes.
+pub fn refusal(attributes: &Attributes<'_>, errors: &[Refused]) -> Option<Status> {
+    let first = errors.first()?;
+    let mut status = Status::forbidden(attributes.subject(), "");
+    status.message.clone_from(&first.message);
+    if first.is_invalid {
+        status.reason = "Invalid";
+    }
+    if let Some(details) = &mut status.details {
+        details["causes"] = errors.iter().map(|error| json!({"message": error.message})).collect();
+    }
+    Some(status)
+}
+
+/// What a policy that fails has to say.
+#[derive(Debug)]
+pub struct Refused {
+    message: String,
+    /// Whether it could be evaluated at all, but not to its end.
+    is_invalid: bool,
+}
+
+impl Refused {
+    /// Of a policy that could not be evaluated.
+    pub fn misconfigured(policy: &str, binding: Option<&str>, why: &str) -> Self {
+        let message = match binding {
+            Some(binding) => format!("policy '{policy}' with binding '{binding}' denied request: {why}"),
+            None => format!("policy {policy:?} denied request: {why}"),
+        };
+        Self { message, is_invalid: false }
+    }
+
+    /// Of a policy that has failed.
+    pub fn failed(policy: &str, binding: &str, why: &str) -> Self {
+        Self { is_invalid: true, ..Self::misconfigured(policy, Some(binding), why) }
+    }
+}

@@ -1,0 +1,141 @@
+//! What is remembered of the mutators of one request between the first round and the second: where anything changed the
+//! object, all are gone through once more, and those are asked again that want it.
+//!
+//! Source: `reinvocationcontext.go` of the webhooks and of the mutating policies.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+/// Who mutates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plugin {
+    /// MutatingAdmissionPolicies.
+    Policies,
+    /// Mutating webhooks; they come after the policies.
+    Webhooks,
+}
+
+/// The state of one request.
+#[derive(Debug, Default)]
+pub struct Reinvocation {
+    /// Whether this is the second round.
+    second: bool,
+    /// Whether anything has changed the object, so that there is a second round.
+    changed: bool,
+    policies: Asked,
+    webhooks: Asked,
+}
+
+/// The mutators of one plugin.
+#[derive(Debug, Default)]
+struct Asked {
+    /// The object, in the stored version, as they left it.
+    output: Option<Value>,
+    /// Those that were asked and want to be asked again.
+    asked: BTreeSet<String>,
+    /// Those that are asked again.
+    again: BTreeSet<String>,
+}
+
+impl Reinvocation {
+    /// Whether all mutators are to be gone through again. They are so once at most.
+    pub fn begin_second(&mut self) -> bool {
+        let begins = self.changed && !self.second;
+        self.second = true;
+        begins
+    }
+
+    /// To be called before the mutators of a plugin, with the object as it is then: what changed it since they last ran
+    /// changed it after all of them that were asked.
+    pub fn begin(&mut self, plugin: Plugin, object: &Value) {
+        let second = self.second;
+        let own = self.of(plugin);
+        if second && own.output.as_ref().is_some_and(|output| output != object) {
+            own.ask_again();
+        }
+    }
+
+    /// To be called after them.
+    pub fn end(&mut self, plugin: Plugin, object: &Value) {
+        self.of(plugin).output = Some(object.clone());
+    }
+
+    /// Whether the mutator `uid` is left out of this round.
+    pub fn skips(&self, plugin: Plugin, uid: &str) -> bool {
+        let own = match plugin {
+            Plugin::Policies => &self.policies,
+            Plugin::Webhooks => &self.webhooks,
+        };
+        self.second && !own.again.contains(uid)
+    }
+
+    /// Says that a mutator ran, whether it changed the object, and whether it wants to be asked again.
+    pub fn ran(&mut self, plugin: Plugin, uid: &str, changed: bool, reinvoked: bool) {
+        if changed {
+            self.changed(plugin);
+        }
+        if reinvoked {
+            self.of(plugin).asked.insert(uid.to_owned());
+        }
+    }
+
+    /// Says that those which ran so far, and want it, are to be asked again.
+    pub fn changed(&mut self, plugin: Plugin) {
+        self.of(plugin).ask_again();
+        self.changed = true;
+    }
+
+    fn of(&mut self, plugin: Plugin) -> &mut Asked {
+        match plugin {
+            Plugin::Policies => &mut self.policies,
+            Plugin::Webhooks => &mut self.webhooks,
+        }
+    }
+}
+
+impl Asked {
+    fn ask_again(&mut self) {
+        self.again.append(&mut self.asked);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn those_are_asked_again_after_whom_the_object_was_changed() {
+        let mut state = Reinvocation::default();
+        for (uid, changed, reinvoked) in [("first", true, true), ("never", true, false), ("last", true, true)] {
+            assert!(!state.skips(Plugin::Webhooks, uid));
+            state.ran(Plugin::Webhooks, uid, changed, reinvoked);
+        }
+        state.end(Plugin::Webhooks, &json!(1));
+        assert!(state.begin_second());
+        state.begin(Plugin::Webhooks, &json!(1));
+        let skipped = ["first", "never", "last"].map(|uid| state.skips(Plugin::Webhooks, uid));
+        assert_eq!(skipped, [false, true, true]);
+        assert!(!state.begin_second(), "there are two rounds at most");
+    }
+
+    #[test]
+    fn what_comes_after_a_plugin_has_it_asked_again() {
+        let mut state = Reinvocation::default();
+        state.ran(Plugin::Policies, "p", false, true);
+        state.end(Plugin::Policies, &json!(1));
+        state.ran(Plugin::Webhooks, "w", true, false);
+        assert!(state.begin_second() && state.skips(Plugin::Policies, "p"));
+        state.begin(Plugin::Policies, &json!(2));
+        assert!(!state.skips(Plugin::Policies, "p") && state.skips(Plugin::Webhooks, "w"));
+    }
+
+    #[test]
+    fn without_a_change_there_is_one_round() {
+        let mut state = Reinvocation::default();
+        state.ran(Plugin::Policies, "p", false, true);
+        assert!(!state.begin_second());
+    }
+}
