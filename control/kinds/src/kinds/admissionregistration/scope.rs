@@ -116,7 +116,7 @@ mod tests {
             assert_eq!(knows(text, known.for_messages()), messages, "{text}");
             assert_eq!(knows(text, known.for_rules()), rules, "{text}");
         }
-        assert!(knows("Object{a: variables.v}", names.for_mutations()) && !knows("Object{}", names.for_rules()));
+        assert!(knows("Object{a: variables.v}", known.for_mutations()) && !knows("Object{}", known.for_rules()));
         assert!(!knows("params", KnownNames::default().for_rules()), "no parameters");
         assert!(!knows("variables", KnownNames::default().for_rules()), "no variables");
     }
