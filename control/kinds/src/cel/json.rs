@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn a_value_that_shares_its_parts_is_bounded() {
         // Eight lists of eight, each of the same one.
-        let eight = |item: &str| format!("[{}]", vec![item; 8].join(", "));
+        let eight = |item: &str| format!("[{}]", [item; 8].join(", "));
         let text =
             (1..8).fold(eight("1"), |inner, n| format!("cel.bind(x{n}, dyn({inner}), {})", eight(&format!("x{n}"))));
         assert_eq!(made(&text).unwrap_err(), NotJson::TooLarge.to_string());
