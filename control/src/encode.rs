@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{
     kinds::{Cell, Kind, Kinds},
-    store::{self, Draft, Header, MANAGED_FIELDS, OwnerReference, RESOURCE_VERSION, Term},
+    store::{Draft, HeaderParts, MANAGED_FIELDS, Owner, RESOURCE_VERSION, StoredCell},
 };
 
 /// Lays out an object of a stored kind whose fields are nobody's.
@@ -19,16 +19,13 @@ pub fn draft(kind: &Kind, object: &Value) -> Draft {
 /// this name does not count.
 pub fn managed_draft(kind: &Kind, object: &Value, managers: &str) -> Draft {
     let fields = (kind.selectable)(object);
-    let term =
-        |index: &Cow<'static, str>| Some(Term { index: index.clone(), value: fields.get(index)?.as_str().into() });
-    let indexes = kind.indexed.iter().filter_map(term).collect();
-    let header = Header { fields, indexes, cells: cells((kind.cells)(object)), ..header(object) };
-    lay_out(&kind.api_version(), &kind.kind, object, managers, header)
+    let header = HeaderParts { fields, indexed: &kind.indexed, cells: cells((kind.cells)(object)), ..header(object) };
+    lay_out(&kind.api_version(), &kind.kind, object, managers, &header)
 }
 
 /// The text: `apiVersion`, `kind` and `metadata` first; in the metadata the managers and then the resource version
 /// last.
-fn lay_out(api_version: &str, kind: &str, object: &Value, managers: &str, header: Header) -> Draft {
+fn lay_out(api_version: &str, kind: &str, object: &Value, managers: &str, header: &HeaderParts<'_>) -> Draft {
     let mut head = Vec::with_capacity(1024);
     let text = |out: &mut Vec<u8>, value: &Value| {
         serde_json::to_writer(out, value).expect("a JSON value can be written to memory");
@@ -74,40 +71,36 @@ fn lay_out(api_version: &str, kind: &str, object: &Value, managers: &str, header
         }
     }
     tail.push(b'}');
-    Draft { head, tail, metadata_at, managed_len, header: Box::new(header) }
+    Draft { head, tail, metadata_at, managed_len, header: header.pack() }
 }
 
 /// What is asked of an object of any kind without parsing it.
-fn header(object: &Value) -> Header {
+fn header(object: &Value) -> HeaderParts<'_> {
+    fn text(value: &Value) -> &str {
+        value.as_str().unwrap_or_default()
+    }
     let metadata = &object["metadata"];
-    let text = |value: &Value| -> Box<str> { value.as_str().unwrap_or_default().into() };
-    let mut labels: Vec<(Box<str>, Box<str>)> = metadata["labels"]
-        .as_object()
-        .into_iter()
-        .flatten()
-        .map(|(name, value)| (name.as_str().into(), text(value)))
-        .collect();
-    labels.sort();
-    let owners = metadata["ownerReferences"].as_array().into_iter().flatten().map(|owner| OwnerReference {
+    let labels = metadata["labels"].as_object().into_iter().flatten();
+    let owners = metadata["ownerReferences"].as_array().into_iter().flatten().map(|owner| Owner {
         uid: text(&owner["uid"]),
         kind: text(&owner["kind"]),
         name: text(&owner["name"]),
         controller: owner["controller"] == true,
     });
-    Header {
+    HeaderParts {
         namespace: text(&metadata["namespace"]),
         name: text(&metadata["name"]),
         uid: text(&metadata["uid"]),
-        labels: labels.into(),
+        labels: labels.map(|(name, value)| (name.as_str(), text(value))).collect(),
         owners: owners.collect(),
         deleting: metadata["deletionTimestamp"].is_string(),
         finalizers: metadata["finalizers"].as_array().into_iter().flatten().map(text).collect(),
-        ..Header::default()
+        ..HeaderParts::default()
     }
 }
 
 /// Joins the cells of a row to as few parts as there are ages in it, as the inside of a JSON array.
-fn cells(row: Vec<Cell>) -> Box<[store::StoredCell]> {
+fn cells(row: Vec<Cell>) -> Vec<StoredCell<'static>> {
     let mut parts = Vec::new();
     let mut text = String::new();
     for (index, cell) in row.into_iter().enumerate() {
@@ -120,16 +113,16 @@ fn cells(row: Vec<Cell>) -> Box<[store::StoredCell]> {
                 let quoted = |part: &str| Value::String(part.to_owned()).to_string();
                 let (before, after) = (quoted(&before), quoted(&after));
                 text.push_str(&before[..before.len() - 1]);
-                parts.push(store::StoredCell::Text(std::mem::take(&mut text).into()));
-                parts.push(store::StoredCell::Age(at.as_second()));
+                parts.push(StoredCell::Text(std::mem::take(&mut text).into()));
+                parts.push(StoredCell::Age(at.as_second()));
                 text.push_str(&after[1..]);
             }
         }
     }
     if !text.is_empty() {
-        parts.push(store::StoredCell::Text(text.into()));
+        parts.push(StoredCell::Text(text.into()));
     }
-    parts.into()
+    parts
 }
 
 /// Reads an object back from disk, with its quantities in the canonical form that a write gives them: an older program
@@ -154,7 +147,7 @@ pub fn unserved(object: &Value) -> Draft {
 
 fn lay_out_unserved(object: &Value, managers: &str) -> Draft {
     let text = |field: &str| object[field].as_str().unwrap_or_default();
-    lay_out(text("apiVersion"), text("kind"), object, managers, header(object))
+    lay_out(text("apiVersion"), text("kind"), object, managers, &header(object))
 }
 
 /// A stored text without `metadata.managedFields`, and the text of that: to read it is more work than to read a small
@@ -220,14 +213,16 @@ mod tests {
             "kind": "Pod", "apiVersion": "v1", "spec": {"containers": []}});
         let kind = Kinds::built_in().by_path("", "v1", "pods").unwrap();
         let object = Object::new(draft(&kind, &pod), 17, EventType::Added);
-        let read: Value = serde_json::from_slice(object.json()).unwrap();
+        let read: Value = serde_json::from_slice(&object.json()).unwrap();
         let mut expected = pod.clone();
         expected["metadata"]["resourceVersion"] = json!("17");
         assert_eq!(read, expected);
-        let metadata: Value = serde_json::from_slice(object.metadata()).unwrap();
+        let mut metadata = Vec::new();
+        object.write_metadata(&mut metadata);
+        let metadata: Value = serde_json::from_slice(&metadata).unwrap();
         assert_eq!(metadata, expected["metadata"]);
-        assert_eq!(&*object.header.labels[0].0, "b");
-        let frame: Value = serde_json::from_slice(object.frame()).unwrap();
+        assert_eq!(object.header().labels().next(), Some(("b", "2")));
+        let frame: Value = serde_json::from_slice(&object.frame()).unwrap();
         assert_eq!(frame, json!({"type": "ADDED", "object": expected}));
         assert!(object.equals(&draft(&kind, &pod)));
     }
@@ -242,18 +237,18 @@ mod tests {
         let managers = r#"[{"manager":"m\"]","fieldsV1":{"f:data":{}}}]"#;
         let object = Object::new(managed_draft(&kind, &map, managers), 17, EventType::Added);
         assert_eq!(object.managers(), managers);
-        let whole: Value = serde_json::from_slice(object.json()).unwrap();
+        let whole: Value = serde_json::from_slice(&object.json()).unwrap();
         assert_eq!(whole["metadata"]["managedFields"][0]["manager"], "m\"]");
         let mut rest: Value = serde_json::from_slice(&object.json_without_managers()).unwrap();
         assert_eq!(rest["metadata"]["managedFields"], Value::Null);
         rest["metadata"]["managedFields"] = whole["metadata"]["managedFields"].clone();
         assert_eq!(rest, whole);
-        let read = stored(&kinds, "configmaps", object.json()).unwrap();
+        let read = stored(&kinds, "configmaps", &object.json()).unwrap();
         assert!(object.equals(&read));
         assert_eq!(Object::new(read, 3, EventType::Added).managers(), managers);
         let without = Object::new(draft(&kind, &map), 17, EventType::Added);
-        assert_eq!((without.managers(), without.json_without_managers().len()), ("", without.json().len()));
-        let read = stored(&kinds, "configmaps", without.json()).unwrap();
+        assert_eq!((&*without.managers(), without.json_without_managers().len()), ("", without.json().len()));
+        let read = stored(&kinds, "configmaps", &without.json()).unwrap();
         assert!(without.equals(&read) && read.managed_len == 0);
     }
 
@@ -266,9 +261,9 @@ mod tests {
         };
         let kind = kinds.by_path("", "v1", "pods").unwrap();
         let old = Object::new(draft(&kind, &pod("1000m")), 17, EventType::Added);
-        let read = Object::new(stored(&kinds, "pods", old.json()).unwrap(), 17, EventType::Added);
+        let read = Object::new(stored(&kinds, "pods", &old.json()).unwrap(), 17, EventType::Added);
         let (stored, sent): (Value, Value) =
-            (serde_json::from_slice(read.json()).unwrap(), kind.schema.decode_value(pod("1000m")).unwrap().value);
+            (serde_json::from_slice(&read.json()).unwrap(), kind.schema.decode_value(pod("1000m")).unwrap().value);
         assert_eq!(stored["spec"], pod("1")["spec"]);
         assert_eq!((kind.validate)(&sent, Some(&stored)), [], "it is sent back as it was written");
     }
@@ -277,7 +272,7 @@ mod tests {
     fn an_object_without_metadata_still_has_a_revision() {
         let kind = Kinds::built_in().by_path("", "v1", "pods").unwrap();
         let object = Object::new(draft(&kind, &json!({})), 1, EventType::Added);
-        let read: Value = serde_json::from_slice(object.json()).unwrap();
+        let read: Value = serde_json::from_slice(&object.json()).unwrap();
         assert_eq!(read["metadata"], json!({"resourceVersion": "1"}));
     }
 }

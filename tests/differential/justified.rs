@@ -30,7 +30,17 @@ const TABLE: &[Justified] = &[
     Justified {
         because: "kube-apiserver answers some faults of a request with 500, which clients take for the server's own \
                   and try again",
-        matches: |_, d| d.place == "code" && d.theirs.starts_with("500 ") && d.ours.starts_with('4'),
+        matches: |_, d| {
+            const FAULTS: [&str; 5] = [
+                "strconv.ParseUint: ",
+                "unknown patch type: ",
+                "failed to convert new object ",
+                "resourceVersion should not be set on objects to be created",
+                "does not contain declared merge key",
+            ];
+            let is_fault = FAULTS.iter().any(|fault| d.theirs.contains(fault));
+            d.place == "code" && d.theirs.starts_with("500 ") && d.ours.starts_with('4') && is_fault
+        },
     },
     Justified {
         because: "columns are described in words of our own, where Kubernetes describes them in the words of its schema",
@@ -77,8 +87,13 @@ const TABLE: &[Justified] = &[
                   this test does not run",
         matches: |a, d| {
             let place = ["items[].", "rows[].object."].iter().find_map(|of| d.place.strip_prefix(of));
-            let counted = ["status.hard", "status.used"].contains(&place.unwrap_or(&d.place));
-            let is_counted = counted && d.theirs.is_empty();
+            let place = place.unwrap_or(&d.place);
+            let is_amount = ["status.hard", "status.used"].iter().any(|of| place.starts_with(of));
+            // What a request said of the status is counted anew here, a moment later.
+            let is_later = matches!(a.request.method, "GET" | "DELETE");
+            // The amounts were there before the request that set them.
+            let owned = place.starts_with("metadata.managedFields") && place.ends_with("f:status.f:hard..");
+            let is_counted = is_amount && (d.theirs.is_empty() || is_later) || owned;
             let is_cell = d.place == "rows[].cells[]" && d.theirs == "\"\"";
             a.request.path.contains("/resourcequotas") && (is_counted || is_cell)
         },
@@ -122,10 +137,7 @@ const TABLE: &[Justified] = &[
     },
     Justified {
         because: "the text quotes the object as Go orders its fields, with another revision and UID",
-        matches: |_, d| {
-            let place = d.place == "message" || d.place == "details.causes[].message";
-            place && quoted_object(&d.ours).is_some_and(|ours| quoted_object(&d.theirs) == Some(ours))
-        },
+        matches: |_, d| is_text(d) && quoted_object(&d.ours).is_some_and(|ours| quoted_object(&d.theirs) == Some(ours)),
     },
     Justified {
         because: "a JSON patch that cannot be applied is told which operation failed and why; kube-apiserver says only \
@@ -155,9 +167,8 @@ const TABLE: &[Justified] = &[
                 "yaml: control characters are not allowed",
                 ", got &value.valueUnstructured{Value:",
             ];
-            let is_text = d.place == "message" || d.place == "details.causes[].message";
             let type_alone = d.theirs.contains("json: cannot unmarshal") && untyped(&d.ours) == untyped(&d.theirs);
-            type_alone || is_text && GO.iter().any(|word| d.theirs.contains(word))
+            type_alone || is_text(d) && GO.iter().any(|word| d.theirs.contains(word))
         },
     },
     Justified {
@@ -191,31 +202,11 @@ const TABLE: &[Justified] = &[
         },
     },
     Justified {
-        because: "whoever sends an empty list inside of a list that has one, or none, changes nothing; kube-apiserver \
-                  takes it for a change of the list around it",
-        matches: |a, d| {
-            let kinds = ["/clusterroles", "/roles", "/limitranges", "/resourceslices"];
-            kinds.iter().any(|plural| a.request.path.contains(plural))
-                && d.place.ends_with("metadata.managedFields")
-                && ownership::differ_in_a_list(&d.ours, &d.theirs)
-        },
-    },
-    Justified {
         because: "a resize owns what it can change; kube-apiserver notes fields for it that the resize left as they were",
         matches: |a, d| {
             a.request.path.contains("/pods")
                 && d.place.ends_with("metadata.managedFields")
                 && ownership::differ_in_idle_resizes(&d.ours, &d.theirs)
-        },
-    },
-    Justified {
-        because: "a request that cannot be understood is refused before its kind is looked up, or by its kind; who is \
-                  warned of the kind's age, and who not, is the other way round in kube-apiserver",
-        matches: |a, d| {
-            const AGE: &str = "v1 Endpoints is deprecated";
-            let one_alone = d.ours.is_empty() != d.theirs.is_empty();
-            let is_age = d.ours.contains(AGE) || d.theirs.contains(AGE);
-            d.place == "header warning" && one_alone && is_age && matches!(a.ours.code, 400 | 415)
         },
     },
     Justified {
@@ -242,8 +233,7 @@ const TABLE: &[Justified] = &[
         because: "what is empty is shown alike, however it was written; kube-apiserver tells an empty map from none",
         matches: |a, d| {
             let nothing = |text: &str| text.replace(" value: {}: ", " value: null: ");
-            let is_text = d.place == "message" || d.place == "details.causes[].message";
-            is_text && a.ours.code == 422 && nothing(&d.ours) == nothing(&d.theirs)
+            is_text(d) && a.ours.code == 422 && nothing(&d.ours) == nothing(&d.theirs)
         },
     },
     Justified {
@@ -257,9 +247,8 @@ const TABLE: &[Justified] = &[
     Justified {
         because: "the parser of CEL lists all that could stand in the place of what does; kube-apiserver's lists less",
         matches: |_, d| {
-            let is_text = d.place == "message" || d.place == "details.causes[].message";
             let ours = without_expected(&d.ours);
-            is_text && ours.is_some() && ours == without_expected(&d.theirs)
+            is_text(d) && ours.is_some() && ours == without_expected(&d.theirs)
         },
     },
 ];
@@ -269,6 +258,11 @@ pub fn justified(answers: &Answers, difference: &Difference) -> Option<&'static 
     let entry = TABLE.iter().find(|entry| (entry.matches)(answers, difference)).map(|entry| entry.because);
     let of_causes = difference.place == "message" || difference.place.starts_with("details.causes");
     entry.or_else(|| if of_causes { causes::alike(answers.ours, answers.theirs) } else { None })
+}
+
+/// Whether what differs is the text of a refusal.
+fn is_text(difference: &Difference) -> bool {
+    ["message", "details.causes[].message"].contains(&&*difference.place)
 }
 
 /// A text without the name of a Go type, and without the names of embedded ones on the way.

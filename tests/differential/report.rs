@@ -27,13 +27,8 @@ struct Agreement {
     all: usize,
 }
 
-/// What one reason was given for.
-#[derive(Default)]
-struct Justification {
-    count: usize,
-    /// How often each.
-    causes: BTreeMap<String, usize>,
-}
+/// What one reason was given for, and how often.
+type Justification = BTreeMap<String, usize>;
 
 struct Cause {
     count: usize,
@@ -65,9 +60,7 @@ impl Report {
             agreement.agree += usize::from(agrees);
         }
         for (reason, cause) in compared.justified {
-            let justification = self.justified.entry(reason).or_default();
-            justification.count += 1;
-            *justification.causes.entry(cause.clone()).or_default() += 1;
+            *self.justified.entry(reason).or_default().entry(cause.clone()).or_default() += 1;
         }
         if agrees {
             return;
@@ -120,8 +113,8 @@ impl Report {
             }
             text.push('\n');
         }
-        for (reason, Justification { count, .. }) in &self.justified {
-            writeln!(text, "{count} justified: {reason}").expect("writing to a String");
+        for (reason, causes) in &self.justified {
+            writeln!(text, "{} justified: {reason}", causes.values().sum::<usize>()).expect("writing to a String");
         }
         let (agree, all) = self.agreement();
         writeln!(text, "{agree} of {all} requests agree; {} causes of difference\n", self.causes.len())
@@ -131,12 +124,12 @@ impl Report {
 
     /// What each reason was given for.
     pub fn justifications(&self) -> String {
-        let causes = |all: &BTreeMap<String, usize>| -> String {
+        let causes = |all: &Justification| -> String {
             all.iter().map(|(cause, count)| format!("  {count}x {cause}\n")).collect()
         };
         self.justified
             .iter()
-            .map(|(reason, one)| format!("{}x {reason}\n{}\n", one.count, causes(&one.causes)))
+            .map(|(reason, all)| format!("{}x {reason}\n{}\n", all.values().sum::<usize>(), causes(all)))
             .collect()
     }
 

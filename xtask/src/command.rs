@@ -1,8 +1,9 @@
 //! Other programs: found on the path, run, and explained when they fail.
 
 use std::{
+    io::Write,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Output, Stdio},
 };
 
 use anyhow::{Context, bail};
@@ -30,11 +31,26 @@ fn is_program(file: &Path) -> bool {
 
 /// Standard output of a command that succeeds; otherwise an error with what it wrote to standard error.
 pub fn output(command: &mut Command) -> anyhow::Result<String> {
-    let shown = show(command);
-    let output = command.output().with_context(|| format!("cannot run {shown}"))?;
+    let output = command.output().with_context(|| format!("cannot run {}", show(command)))?;
+    told(command, &output)
+}
+
+/// The same of a command that reads `input`.
+pub fn output_with_input(command: &mut Command, input: &str) -> anyhow::Result<String> {
+    let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let mut child = piped.with_context(|| format!("cannot run {}", show(command)))?;
+    if let Some(mut to) = child.stdin.take() {
+        to.write_all(input.as_bytes()).with_context(|| format!("{} does not read", show(command)))?;
+    }
+    let output = child.wait_with_output().with_context(|| format!("cannot wait for {}", show(command)))?;
+    told(command, &output)
+}
+
+fn told(command: &Command, output: &Output) -> anyhow::Result<String> {
     if !output.status.success() {
         let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        bail!("{shown} failed ({}): {}", output.status, format!("{}\n{}", err.trim(), out.trim()).trim());
+        let said = format!("{}\n{}", err.trim(), out.trim());
+        bail!("{} failed ({}): {}", show(command), output.status, said.trim());
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

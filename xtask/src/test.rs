@@ -36,7 +36,7 @@ struct Summary {
 impl Test {
     /// Runs the task to its end.
     pub fn run(self) -> anyhow::Result<()> {
-        let is_ci = std::env::var_os("CI").is_some_and(|value| value == "true");
+        let is_ci = workspace::is_ci();
         // Debian's own is too old, so that nothing here can install it.
         let kubectl = "kubectl, which the cluster tests need, is not on the path; \
                        https://kubernetes.io/docs/tasks/tools/ says how to install it";

@@ -17,6 +17,11 @@ pub fn release_binary() -> PathBuf {
     target_dir().join("release/fairlead")
 }
 
+/// Whether this runs where nothing may be skipped.
+pub fn is_ci() -> bool {
+    std::env::var_os("CI").is_some_and(|value| value == "true")
+}
+
 /// The cargo that runs this, as the user would start it: what `cargo run` sets for its program would make build scripts
 /// that look at it run again, and with ring's nearly everything would be compiled again.
 pub fn cargo() -> std::process::Command {

@@ -285,6 +285,7 @@ impl FieldErrorReason {
             Self::TooMany => "FieldValueTooMany",
             Self::Forbidden => "FieldValueForbidden",
             Self::TooLong => "FieldValueTooLong",
+            Self::Internal => "InternalError",
         }
     }
 }

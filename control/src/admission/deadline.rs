@@ -31,8 +31,17 @@ pub fn left() -> Duration {
 
 /// Refuses to go on with a request that has nothing left.
 pub fn must_not_be_over() -> Result<(), Status> {
-    match left().is_zero() {
-        true => Err(Status::timeout("request did not complete within requested timeout")),
-        false => Ok(()),
+    if left().is_zero() { Err(over()) } else { Ok(()) }
+}
+
+/// Waits for `work` until the request that is being handled has nothing left; outside of one, until the work is done.
+pub async fn wait_for<T>(work: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
+    match DEADLINE.try_with(|at| *at) {
+        Ok(at) => tokio::time::timeout_at(at, work).await.unwrap_or_else(|_| Err(over())),
+        Err(_) => work.await,
     }
+}
+
+fn over() -> Status {
+    Status::timeout("request did not complete within requested timeout")
 }

@@ -46,7 +46,7 @@ fn allocated(claim: &Value) -> Option<String> {
 
 fn is_allowed(request: &Request<'_>) -> bool {
     let found = request.namespace.and_then(|name| request.snapshot.get(namespace::RESOURCE, name));
-    found.is_some_and(|found| found.header.labels.iter().any(|(key, value)| &**key == LABEL && &**value == "true"))
+    found.is_some_and(|found| found.header().label(LABEL) == Some("true"))
 }
 
 #[cfg(test)]

@@ -158,8 +158,7 @@ impl Admission {
     pub async fn validate(&self, request: &Request<'_>, object: &Value) -> Result<(), Status> {
         if request.operation == Verb::Delete {
             namespace::may_be_deleted(request)?;
-        }
-        if request.operation != Verb::Delete {
+        } else {
             device_admin_access::refuse(request, object)?;
         }
         write_warnings::tell(request, object);

@@ -36,7 +36,7 @@ pub fn is_namespace(key: &Key) -> bool {
 pub fn state(namespace: Option<&Object>) -> NamespaceState {
     match namespace {
         None => NamespaceState::Absent,
-        Some(object) if object.header.deleting => NamespaceState::Terminating,
+        Some(object) if object.header().deleting() => NamespaceState::Terminating,
         Some(_) => NamespaceState::Active,
     }
 }

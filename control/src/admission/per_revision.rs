@@ -67,7 +67,7 @@ impl<T> PerRevision<T> {
         let all = objects().map(|(name, object)| match known.get(&**name) {
             Some(made) if made.revision == object.revision => (*made).clone(),
             _ => {
-                let value = serde_json::from_slice(object.json()).ok().map(|value| Arc::new(make(&value)));
+                let value = serde_json::from_slice(&object.json()).ok().map(|value| Arc::new(make(&value)));
                 Made { name: name.clone(), revision: object.revision, value }
             }
         });

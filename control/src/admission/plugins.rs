@@ -242,11 +242,7 @@ impl Plugins {
 }
 
 fn copy_topology(request: &Request<'_>, pod: &mut Value) {
-    topology_labels::copy(pod, |node, key| {
-        let labels = &request.snapshot.get("nodes", node)?.header.labels;
-        let at = labels.binary_search_by(|(known, _)| (**known).cmp(key)).ok()?;
-        Some(labels[at].1.to_string())
-    });
+    topology_labels::copy(pod, |node, key| request.snapshot.get("nodes", node)?.header().label(key).map(str::to_owned));
 }
 
 /// Whether nodes can ask for tokens of ServiceAccounts: a pod with a token that nobody gives would never start.

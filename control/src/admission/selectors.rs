@@ -43,7 +43,7 @@ impl Selectors {
         let Some(found) = attributes.snapshot.get(namespace::RESOURCE, name) else {
             return Err(Status::not_found(Subject { group: "", resource: namespace::RESOURCE, name }));
         };
-        let labels = found.header.labels.iter().map(|(key, value)| (key.to_string(), Value::from(&**value)));
+        let labels = found.header().labels().map(|(key, value)| (key.to_owned(), Value::from(value)));
         Ok(label_selector::selects(selector, &Value::Object(labels.collect::<Map<_, _>>())))
     }
 

@@ -5,12 +5,7 @@
 
 use serde_json::{Value, json};
 
-/// The finalizer of a new PersistentVolumeClaim.
-pub const CLAIM: &str = "kubernetes.io/pvc-protection";
-/// The finalizer of a new PersistentVolume.
-pub const VOLUME: &str = "kubernetes.io/pv-protection";
-/// The finalizer of a new VolumeAttributesClass.
-pub const ATTRIBUTES_CLASS: &str = "kubernetes.io/vac-protection";
+pub use crate::kinds::protection_finalizer::{ATTRIBUTES_CLASS, CLAIM, VOLUME};
 
 /// Gives an object a finalizer after those that it has.
 pub fn add(object: &mut Value, finalizer: &str) {

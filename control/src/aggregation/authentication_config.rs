@@ -93,7 +93,7 @@ async fn follow(
 async fn keep(store: &dyn Store, client: &Client, authorities: &Authorities) -> Result<Outcome, Failure> {
     let snapshot = store.snapshot();
     let stored = snapshot.get("configmaps", KEY);
-    let stored: Option<Value> = stored.and_then(|object| serde_json::from_slice(object.json()).ok());
+    let stored: Option<Value> = stored.and_then(|object| serde_json::from_slice(&object.json()).ok());
     if let Some(object) = wanted(stored.as_ref(), authorities) {
         let repair = if stored.is_some() { Repair::Replace(object) } else { Repair::Create(object) };
         repair.carry_out(client, COLLECTION, NAME).await?;

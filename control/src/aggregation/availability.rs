@@ -110,7 +110,7 @@ impl Failures {
     /// Whether a condition that says `found` is to be written into `object` at `now`. Of a server that cannot be
     /// reached, the text of the error may differ each time, for it names one of several endpoints: that alone is told
     /// no more often than servers are asked.
-    pub fn is_worth_telling(&self, name: &str, found: &Availability, object: &Value, now: Instant) -> bool {
+    pub fn tell_now(&self, name: &str, found: &Availability, object: &Value, now: Instant) -> bool {
         let mut failures = self.0.lock();
         let Some(failing) = failures.get_mut(name).filter(|_| found.is_unreachable()) else { return true };
         let lately = failing.told.is_some_and(|told| now.saturating_duration_since(told) < RECHECK);
@@ -147,7 +147,7 @@ pub fn of_service(snapshot: &Snapshot, namespace: &str, name: &str, port: u16) -
         let message = format!("service/{name} in {namespace:?} is not present");
         return Err(Availability::no("ServiceNotFound", message));
     };
-    let service = parse(service.json());
+    let service = parse(&service.json());
     if service["spec"]["type"].as_str().is_some_and(|kind| kind != "ClusterIP") {
         return Ok(());
     }
@@ -160,11 +160,8 @@ pub fn of_service(snapshot: &Snapshot, namespace: &str, name: &str, port: u16) -
     let prefix = format!("{namespace}/");
     let slices: Vec<Value> = snapshot
         .list("endpointslices.discovery.k8s.io", &prefix, None)
-        .filter(|(_, slice)| {
-            let mut labels = slice.header.labels.iter();
-            labels.any(|(key, value)| &**key == "kubernetes.io/service-name" && **value == *name)
-        })
-        .map(|(_, slice)| parse(slice.json()))
+        .filter(|(_, slice)| slice.header().label("kubernetes.io/service-name") == Some(name))
+        .map(|(_, slice)| parse(&slice.json()))
         .collect();
     if slices.is_empty() {
         let message = format!("cannot find endpointslices for service/{name} in {namespace:?}");
@@ -323,7 +320,7 @@ mod tests {
         let tell = |object: &mut Value, found: &Availability, at: Duration| {
             failures.count("a", found);
             let Some(changed) = found.put_into(object) else { return false };
-            let told = failures.is_worth_telling("a", found, object, start + at);
+            let told = failures.tell_now("a", found, object, start + at);
             if told {
                 *object = changed;
             }

@@ -20,13 +20,12 @@ use http_body::{Body as HttpBody, Frame};
 use hyper::upgrade::OnUpgrade;
 use percent_encoding::percent_decode_str;
 use tokio::time::{Instant, Sleep};
-use tokio_util::sync::CancellationToken;
 
 use super::{Aggregator, backend::Backend, headers, splice};
 use crate::{
-    auth::gate::UpgradedAnswer,
+    auth::upgraded_answer::switched,
     later::later,
-    request::{ConnectionPlace, PeerAddress, RequestInfo, path::RequestPath},
+    request::{ConnectionPermit, PeerAddress, RequestInfo, path::RequestPath},
     status::Status,
     webhook,
 };
@@ -131,7 +130,7 @@ impl Aggregator {
         let path = checked_path(request.uri().path())?.to_owned();
         let (mut parts, body) = request.into_parts();
         let client = parts.extensions.remove::<OnUpgrade>();
-        let place = parts.extensions.remove::<ConnectionPlace>();
+        let permit = parts.extensions.remove::<ConnectionPermit>();
         let peer: Option<SocketAddr> = parts.extensions.get::<PeerAddress>().map(|peer| peer.0);
         let upgrade = headers::upgrade(&parts.headers);
         if upgrade.is_some() && client.is_none() {
@@ -160,23 +159,12 @@ impl Aggregator {
             _ => {}
         }
         headers::to_client(response.headers_mut(), switches);
+        *response.version_mut() = http::Version::default();
         if let (Some(client), true) = (client, switches) {
-            let stop = CancellationToken::new();
             let server = hyper::upgrade::on(&mut response);
-            let spliced = splice::splice(client, server, stop.clone());
-            tokio::spawn(async move {
-                let _place = place;
-                spliced.await;
-            });
-            let (parts, _) = response.into_parts();
-            let mut answer = Response::from_parts(parts, Body::empty());
-            *answer.version_mut() = http::Version::default();
-            answer.extensions_mut().insert(UpgradedAnswer(stop));
-            return Ok(answer);
+            return Ok(switched(response, permit, splice::splice(client, server)));
         }
-        let mut answer = response.map(Body::new);
-        *answer.version_mut() = http::Version::default();
-        Ok(answer)
+        Ok(response.map(Body::new))
     }
 
     /// Address and port of a ready endpoint.

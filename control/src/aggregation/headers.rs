@@ -20,7 +20,8 @@ const REMOTE_EXTRA: &str = "x-remote-extra-";
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const FORWARDED_URI: HeaderName = HeaderName::from_static("x-forwarded-uri");
+/// The path that the client asked for.
+pub const FORWARDED_URI: HeaderName = HeaderName::from_static("x-forwarded-uri");
 /// Of one connection, not of the request (RFC 9110, section 7.6.1).
 const HOP_BY_HOP: [&str; 8] = [
     "connection",
@@ -50,7 +51,7 @@ pub fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
 }
 
 /// Leaves out what belongs to the connection, and what `Connection` says belongs to it.
-fn drop_hop_by_hop(headers: &mut HeaderMap) {
+pub fn drop_hop_by_hop(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
         .iter()
@@ -163,7 +164,8 @@ pub fn to_backend(
     Ok(())
 }
 
-fn add_forwarded_for(headers: &mut HeaderMap, peer: IpAddr) -> Result<(), InvalidHeaderValue> {
+/// Adds the client to those for whom the request is passed on.
+pub fn add_forwarded_for(headers: &mut HeaderMap, peer: IpAddr) -> Result<(), InvalidHeaderValue> {
     let earlier = headers.get_all(FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok());
     let peer = peer.to_canonical().to_string();
     let all: Vec<&str> = earlier.chain([peer.as_str()]).collect();

@@ -65,7 +65,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::published::Found;
 pub use self::{
     authentication_config::Authorities,
-    backend::Backend,
+    backend::{Backend, any_certificate},
     front_proxy::{FrontProxy, FrontProxyError},
     openapi::merge,
     published::{Published, RemoteSpec, RemoteVersion, Version3},
@@ -268,12 +268,11 @@ impl Aggregator {
                         let changed = tokio::select! {
                             events = api_services.next() => events.map(|events| self.take_api_services(&events)),
                             events = services.next() => events.map(|events| self.take(&events, |event| {
-                                event.object.header.name.to_string()
+                                event.object.header().name().to_string()
                             })),
                             events = slices.next() => events.map(|events| self.take(&events, |event| {
-                                let mut labels = event.object.header.labels.iter();
-                                let of = labels.find(|(key, _)| &**key == "kubernetes.io/service-name");
-                                of.map(|(_, value)| value.to_string()).unwrap_or_default()
+                                let of = event.object.header().label("kubernetes.io/service-name");
+                                of.unwrap_or_default().to_owned()
                             })),
                         };
                         if changed.is_err() {
@@ -306,7 +305,7 @@ impl Aggregator {
             return;
         }
         for event in events {
-            for backend in table.behind(&event.object.header.namespace, &service(event)) {
+            for backend in table.behind(event.object.header().namespace(), &service(event)) {
                 self.inner.checks.add(backend.name.clone());
             }
         }
@@ -321,10 +320,10 @@ impl Aggregator {
         let found = self.availability(&backend).await;
         let wait = self.inner.failures.count(name, &found);
         let stored = self.store().snapshot().get(RESOURCE, name).cloned();
-        let stored: Option<Value> = stored.and_then(|object| serde_json::from_slice(object.json()).ok());
+        let stored: Option<Value> = stored.and_then(|object| serde_json::from_slice(&object.json()).ok());
         if let Some(object) = stored.filter(|stored| stored["spec"]["service"].is_object())
             && let Some(changed) = found.put_into(&object)
-            && self.inner.failures.is_worth_telling(name, &found, &object, Instant::now())
+            && self.inner.failures.tell_now(name, &found, &object, Instant::now())
         {
             tracing::info!(name, status = found.status, reason = found.reason, message = found.message, "availability");
             write_status(client, name, &changed).await?;

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::{backend::RESOURCE, kept_object::Repair};
 use crate::{
     engine::{Failure, Outcome, WorkQueue, work},
-    kinds::{Kinds, Registry, api_service, group_priority},
+    kinds::{Kind, Kinds, Registry, api_service, group_priority},
     store::{Snapshot, Store},
 };
 
@@ -73,9 +73,7 @@ impl Registration {
             changed.mark_unchanged();
             let snapshot = self.store.snapshot();
             let watch = self.store.watch(RESOURCE, snapshot.revision);
-            for name in names_to_repair(&snapshot, &self.kinds.snapshot(), &self.at_start.lock()) {
-                self.queue.add(name);
-            }
+            self.names_to_enqueue(&snapshot).into_iter().for_each(|name| self.queue.add(name));
             let next = async {
                 let Ok(mut watch) = watch else { return tokio::time::sleep(RETRY).await };
                 loop {
@@ -94,6 +92,14 @@ impl Registration {
         }
     }
 
+    fn names_to_enqueue(&self, snapshot: &Snapshot) -> BTreeSet<Arc<str>> {
+        let mut at_start = self.at_start.lock();
+        let names = names_to_repair(snapshot, &self.kinds.snapshot(), &at_start);
+        // The others are as they must be.
+        at_start.retain(|name| names.contains(name));
+        names
+    }
+
     async fn reconcile(&self, name: &Arc<str>) -> Result<Outcome, Failure> {
         let kinds = self.kinds.snapshot();
         let wanted = name.split_once('.').and_then(|(version, group)| wanted(&kinds, group, version));
@@ -108,15 +114,18 @@ impl Registration {
 
 /// Value of the label that says who keeps it.
 fn label(object: &crate::store::Object) -> &str {
-    let label = object.header.labels.iter().find(|(key, _)| &**key == api_service::AUTO_MANAGED);
-    label.map(|(_, value)| &**value).unwrap_or_default()
+    object.header().label(api_service::AUTO_MANAGED).unwrap_or_default()
 }
 
 /// The APIService of a version of a group, if that has custom resources and no other kinds.
 fn wanted(kinds: &Kinds, group: &str, version: &str) -> Option<Value> {
-    let mut custom = kinds.iter().filter(|kind| kind.custom.is_some());
-    let is_custom = custom.any(|kind| kind.group == group && kind.version == version);
-    (is_custom && group_priority::built_in(group, version).is_none()).then(|| of_custom(group, version))
+    let mut served = kinds.iter().filter(|kind| kind.group == group && kind.version == version);
+    served.any(|kind| has_own_api_service(kind)).then(|| of_custom(group, version))
+}
+
+/// Whether a kind is of a version of a group that has custom resources and no other kinds.
+fn has_own_api_service(kind: &Kind) -> bool {
+    kind.custom.is_some() && group_priority::built_in(&kind.group, &kind.version).is_none()
 }
 
 fn of_custom(group: &str, version: &str) -> Value {
@@ -126,14 +135,13 @@ fn of_custom(group: &str, version: &str) -> Value {
 }
 
 /// The APIServices that are not as they must be, by name.
-fn names_to_repair(snapshot: &Snapshot, kinds: &Kinds, at_start: &BTreeSet<Arc<str>>) -> Vec<Arc<str>> {
-    let custom = kinds.iter().filter(|kind| kind.custom.is_some());
-    let custom = custom.filter(|kind| group_priority::built_in(&kind.group, &kind.version).is_none());
+fn names_to_repair(snapshot: &Snapshot, kinds: &Kinds, at_start: &BTreeSet<Arc<str>>) -> BTreeSet<Arc<str>> {
+    let custom = kinds.iter().filter(|kind| has_own_api_service(kind));
     let mut wanted: BTreeMap<Arc<str>, Value> = custom
         .map(|kind| (format!("{}.{}", kind.version, kind.group).into(), of_custom(&kind.group, &kind.version)))
         .collect();
     let stored = snapshot.list(RESOURCE, "", None);
-    let mut names: Vec<Arc<str>> = stored
+    let mut names: BTreeSet<Arc<str>> = stored
         .filter(|(name, _)| {
             let wanted = wanted.remove(&***name);
             repair(snapshot, kinds, name, wanted, at_start.contains(&***name)).is_some()
@@ -153,12 +161,12 @@ fn repair(snapshot: &Snapshot, kinds: &Kinds, name: &str, wanted: Option<Value>,
         AT_START => at_start && !is_built_in(name, kinds),
         _ => false,
     };
-    if object.header.deleting || !managed {
+    if object.header().deleting() || !managed {
         return None;
     }
-    let current: Value = serde_json::from_slice(object.json()).ok()?;
+    let current: Value = serde_json::from_slice(&object.json()).ok()?;
     match wanted {
-        None => Some(Repair::Delete { uid: object.header.uid.to_string() }),
+        None => Some(Repair::Delete { uid: object.header().uid().to_string() }),
         Some(wanted) if current["spec"] != wanted["spec"] => {
             let mut repaired = current;
             repaired["spec"] = wanted["spec"].clone();

@@ -1,29 +1,20 @@
-//! Two connections made one after both have switched protocols: bytes go through as they come, until either end closes
-//! or the request would be refused now.
+//! Two connections made one after both have switched protocols: bytes go through as they come, until either end closes.
 
 use std::time::Duration;
 
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncWriteExt, copy, split};
-use tokio_util::sync::CancellationToken;
 
 /// How long the last bytes may take to be sent after one end has closed.
 const LAST_BYTES: Duration = Duration::from_secs(10);
 
 /// Joins the client's connection to the server's, once both have switched.
-pub async fn splice(client: OnUpgrade, server: OnUpgrade, stop: CancellationToken) {
-    let joined = async {
-        match tokio::try_join!(client, server) {
-            Ok((client, server)) => exchange(client, server).await,
-            Err(error) => tracing::debug!(%error, "a connection did not switch protocols"),
-        }
-    };
-    if stop.run_until_cancelled(joined).await.is_none() {
-        tracing::debug!("an upgraded connection is cut");
+pub async fn splice(client: OnUpgrade, server: OnUpgrade) {
+    match tokio::try_join!(client, server) {
+        Ok((client, server)) => exchange(client, server).await,
+        Err(error) => tracing::debug!(%error, "a connection did not switch protocols"),
     }
-    // Whoever watches over the request need not any more.
-    stop.cancel();
 }
 
 async fn exchange(client: Upgraded, server: Upgraded) {

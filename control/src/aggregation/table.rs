@@ -32,7 +32,7 @@ impl Table {
                 Some((revision, backend)) if *revision == object.revision => backend.clone(),
                 before => {
                     let before = before.and_then(|(_, backend)| backend.as_deref());
-                    match serde_json::from_slice::<Value>(object.json()) {
+                    match serde_json::from_slice::<Value>(&object.json()) {
                         Ok(value) => Backend::read(&value, before, dialer).map(Arc::new),
                         Err(error) => {
                             tracing::error!(name = &**key, %error, "a stored APIService is damaged");

@@ -30,7 +30,7 @@ impl HeldCache {
             let reading = known.remove(key).filter(|reading| reading.revision == object.revision);
             let reading = reading.unwrap_or_else(|| {
                 self.parsed = self.parsed.saturating_add(1);
-                let held = serde_json::from_slice(object.json()).ok().map(|service| held(&service));
+                let held = serde_json::from_slice(&object.json()).ok().map(|service| held(&service));
                 Reading { revision: object.revision, held }
             });
             self.services.insert(key.clone(), reading);

@@ -110,7 +110,7 @@ pub fn remove(record: Record<'_>) -> Write {
 
 /// Namespace and name of the Service that a record names; nothing if it names something else.
 pub fn parent(record: &Object) -> Option<(String, String)> {
-    let object: Value = serde_json::from_slice(record.json()).ok()?;
+    let object: Value = serde_json::from_slice(&record.json()).ok()?;
     let parent = &object["spec"]["parentRef"];
     let is_service = parent["group"].as_str().is_none_or(str::is_empty) && parent["resource"] == "services";
     let text = |field: &str| parent[field].as_str().unwrap_or_default().to_owned();
@@ -119,5 +119,5 @@ pub fn parent(record: &Object) -> Option<(String, String)> {
 
 /// Whether this program made the record: users may reserve addresses with IPAddress objects of their own.
 pub fn is_own(resource: &str, record: &Object) -> bool {
-    resource == PORTS || record.header.labels.iter().any(|(key, value)| &**key == MANAGED_BY && &**value == ALLOCATOR)
+    resource == PORTS || record.header().label(MANAGED_BY) == Some(ALLOCATOR)
 }

@@ -32,7 +32,7 @@ impl Lab {
     fn stored(&self, name: &str) -> Option<(u64, Value)> {
         let snapshot = self.store.snapshot();
         let object = snapshot.get("services", &Self::key(name).name)?;
-        Some((object.revision, serde_json::from_slice(object.json()).unwrap()))
+        Some((object.revision, serde_json::from_slice(&object.json()).unwrap()))
     }
 
     /// The transaction that makes the Service so, or removes it, as of `snapshot`.

@@ -173,13 +173,15 @@ fn metrics(api: &Api) -> Result<Response, Status> {
 
 /// Every answer, be it a refusal, tells what the client is to be warned of: first that a kind or version is superseded.
 async fn objects(api: &Api, call: Call, parts: http::request::Parts, body: Body) -> Response {
-    let kind = call.target.kind.clone();
+    let (kind, is_patch) = (call.target.kind.clone(), call.method == Method::PATCH);
     let (answer, warnings) = handled(api, call, parts, body).await;
     let superseded = match &kind.storage {
         Storage::As(stored) => stored.warning(&kind),
         Storage::Stored | Storage::Virtual | Storage::Computed => None,
     };
-    let deprecated = kind.warning.as_deref().map(str::to_owned).or(superseded);
+    // A patch of a type that the kind does not take never gets as far as the kind, as in Kubernetes.
+    let is_routed = !matches!(&answer, Err(status) if is_patch && status.code == 415);
+    let deprecated = kind.warning.as_deref().map(str::to_owned).or(superseded).filter(|_| is_routed);
     let warnings: Vec<String> = deprecated.into_iter().chain(warnings).collect();
     response::warn(answer.unwrap_or_else(|status| response::refusal(&status)), &warnings)
 }
@@ -191,6 +193,9 @@ async fn handled(
     parts: http::request::Parts,
     body: Body,
 ) -> (Result<Response, Status>, Vec<String>) {
+    if let Some(status) = &call.query.malformed {
+        return (Err(status.clone()), Vec::new());
+    }
     if let Err(status) = write::check_options(&call) {
         return (Err(status), Vec::new());
     }

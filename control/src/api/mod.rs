@@ -12,6 +12,7 @@ mod documents;
 mod health;
 mod in_process;
 pub mod node_proxy;
+mod object_proxy;
 pub mod openapi;
 pub mod patch;
 mod pretty;
@@ -27,6 +28,7 @@ mod write;
 
 use std::{
     borrow::Cow,
+    hash::{DefaultHasher, Hash, Hasher},
     path::Path,
     sync::{Arc, OnceLock},
 };
@@ -36,6 +38,7 @@ use http::{HeaderValue, Request, Response, header};
 use tokio_util::task::TaskTracker;
 
 pub use self::documents::Document;
+pub use self::request::MAX_BODY;
 use self::{counted_body::CountedBody, node_proxy::NodeProxy, request::target::Target};
 pub use crate::status::{Status, Subject};
 use crate::{
@@ -49,7 +52,7 @@ use crate::{
     kinds::{Derived, Kind, Registry},
     metrics::Metrics,
     request::{InProcess, RequestInfo, path::ResourcePath},
-    store::{self, Embedded, Key, Store},
+    store::{self, Decode, Draft, Embedded, Key, Store},
     webhook::{Dial, Network},
 };
 
@@ -107,9 +110,33 @@ impl StorageLocation {
 
 /// Opens the embedded store of an API's objects in the file `path`.
 pub fn open_store(path: &Path, kinds: &Registry) -> Result<Embedded, store::OpenError> {
-    // As the kinds are when it is asked: of a restart's history, that is when the first watch of a resource comes.
-    let kinds = kinds.clone();
-    Embedded::open(path, move |resource: &str, _: &str, json: &[u8]| encode::stored(&kinds.snapshot(), resource, json))
+    Embedded::open(path, StoredObjects { kinds: kinds.clone(), program: program_mark() })
+}
+
+/// Reads objects back from disk. As the kinds are when it is asked: of a restart's history, that is when the first
+/// watch of a resource comes.
+struct StoredObjects {
+    kinds: Registry,
+    program: Option<u64>,
+}
+
+impl Decode for StoredObjects {
+    fn decode(&self, resource: &str, _: &str, json: &[u8]) -> Result<Draft, serde_json::Error> {
+        encode::stored(&self.kinds.snapshot(), resource, json)
+    }
+
+    /// The header of a custom resource follows from its definition, too, which may change.
+    fn mark(&self, resource: &str) -> Option<u64> {
+        self.program.filter(|_| self.kinds.snapshot().by_resource(resource).is_some_and(|kind| kind.custom.is_none()))
+    }
+}
+
+/// A number of this program's file: another version or build has another one. Nothing where the file is unknown.
+fn program_mark() -> Option<u64> {
+    let file = std::env::current_exe().and_then(std::fs::metadata).ok()?;
+    let mut hasher = DefaultHasher::new();
+    (env!("CARGO_PKG_VERSION"), file.len(), file.modified().ok()?).hash(&mut hasher);
+    Some(hasher.finish())
 }
 
 impl Api {

@@ -167,8 +167,12 @@ impl Claims {
         let key = |name: &str| format!("{namespace}/{name}");
         let found = snapshot.get("serviceaccounts", &key(&account.name));
         let found = found.ok_or_else(|| format!("serviceaccounts {:?} not found", account.name))?;
-        if *found.header.uid != *account.uid {
-            return Err(format!("service account UID ({}) does not match claim ({})", found.header.uid, account.uid));
+        if *found.header().uid() != *account.uid {
+            return Err(format!(
+                "service account UID ({}) does not match claim ({})",
+                found.header().uid(),
+                account.uid
+            ));
         }
         if was_deleted(found, deleted_before) {
             return Err(format!("service account {namespace}/{} has been deleted", account.name));
@@ -176,10 +180,11 @@ impl Claims {
         let invalidated = || "service account token has been invalidated".to_owned();
         let holds = |resource: &str, key: String, bound: &Reference, what: &str, claim: &str| {
             let found = snapshot.get(resource, &key).ok_or_else(invalidated)?;
-            if *found.header.uid != *bound.uid {
+            if *found.header().uid() != *bound.uid {
                 return Err(format!(
                     "{what} UID ({}) does not match service account {claim} ref claim ({})",
-                    found.header.uid, bound.uid
+                    found.header().uid(),
+                    bound.uid
                 ));
             }
             if was_deleted(found, deleted_before) { Err(invalidated()) } else { Ok(()) }
@@ -220,10 +225,10 @@ impl Claims {
 /// Whether the deletion of an object was asked for, and its grace ended, before a time in Unix seconds.
 fn was_deleted(object: &Object, before: i64) -> bool {
     let at = || -> Option<Timestamp> {
-        let value: Value = serde_json::from_slice(object.json()).ok()?;
+        let value: Value = serde_json::from_slice(&object.json()).ok()?;
         value["metadata"]["deletionTimestamp"].as_str()?.parse().ok()
     };
-    object.header.deleting && at().is_none_or(|at| at.as_second() < before)
+    object.header().deleting() && at().is_none_or(|at| at.as_second() < before)
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use rustls::{
     },
 };
 use rustls_pki_types::{CertificateDer, UnixTime};
+use x509_parser::certificate::X509Certificate;
 
 use super::Identity;
 
@@ -60,15 +61,18 @@ impl ClientCertificates {
             .verify_client_cert(leaf, intermediates, UnixTime::now())
             .map_err(|e| BadCertificate(e.to_string()))?;
         let (_, certificate) = x509_parser::parse_x509_certificate(leaf).map_err(|e| BadCertificate(e.to_string()))?;
-        let subject = certificate.subject();
-        let name = subject.iter_common_name().next().and_then(|n| n.as_str().ok()).unwrap_or_default();
-        if name.is_empty() {
-            return Err(BadCertificate("it has no common name".into()));
-        }
-        let groups = subject.iter_organization().filter_map(|o| o.as_str().ok()).map(String::from).collect();
+        let identity = identity_of(&certificate).ok_or_else(|| BadCertificate("it has no common name".into()))?;
         let not_after = certificate.validity().not_after.timestamp();
-        Ok(CertificateIdentity { identity: Identity::authenticated(name.to_owned(), groups), not_after })
+        Ok(CertificateIdentity { identity, not_after })
     }
+}
+
+/// Whom a certificate names; nobody where it has no common name.
+pub fn identity_of(certificate: &X509Certificate<'_>) -> Option<Identity> {
+    let subject = certificate.subject();
+    let name = subject.iter_common_name().next()?.as_str().ok().filter(|name| !name.is_empty())?;
+    let groups = subject.iter_organization().filter_map(|group| group.as_str().ok()).map(str::to_owned).collect();
+    Some(Identity::authenticated(name.to_owned(), groups))
 }
 
 impl CertificateIdentity {

@@ -24,6 +24,7 @@ use super::{
     in_flight::InFlight,
     stream_access,
     token::TokenAuthenticator,
+    upgraded_answer::UpgradedAnswer,
 };
 use crate::{
     metrics::RequestMetrics,
@@ -46,10 +47,6 @@ pub trait Handler: Send + Sync + 'static {
     /// Answers one request. `info` is all that there is to know of it but the body, the user included.
     async fn answer(&self, info: RequestInfo, request: Request<Body>) -> Response<Body>;
 }
-
-/// An extension of answers that switch protocols: cancelled, it cuts the connection.
-#[derive(Clone, Debug)]
-pub struct UpgradedAnswer(pub CancellationToken);
 
 /// Authentication and authorisation before a [`Handler`]. Cheap to clone.
 #[derive(Clone)]
@@ -79,6 +76,12 @@ impl Gate {
     /// With a limit of requests that are handled at a time.
     pub fn limited_to(self, in_flight: InFlight) -> Self {
         Self { in_flight, ..self }
+    }
+
+    /// With another time between two looks at what is under way.
+    #[cfg(test)]
+    pub fn asking_again_every(self, ask_again_every: Duration) -> Self {
+        Self { ask_again_every, ..self }
     }
 
     /// Answers one request that came over a connection with this certificate.
@@ -225,7 +228,7 @@ impl Admitted {
         loop {
             tokio::time::sleep(self.gate.ask_again_every).await;
             if let Err(status) = self.is_allowed() {
-                tracing::info!(reason = status.message, "a watch ends: it would be refused now");
+                tracing::info!(reason = status.message, "a long-running request ends: it would be refused now");
                 return;
             }
         }
@@ -311,8 +314,8 @@ mod tests {
             let stored = store.write_one(write).await.unwrap();
             let metrics = Metrics::default().requests().clone();
             let authorizer = Authorizer::new(store.clone());
-            let mut gate = Gate::new(Arc::new(handler), authorizer, metrics, CancellationToken::new());
-            gate.ask_again_every = Duration::from_millis(1);
+            let gate = Gate::new(Arc::new(handler), authorizer, metrics, CancellationToken::new())
+                .asking_again_every(Duration::from_millis(1));
             let withdraw = Write { key, expect: Expect::At(stored.revision), change: Change::Delete };
             Self { gate, token, store, withdraw, _dir: dir }
         }

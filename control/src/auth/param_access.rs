@@ -74,7 +74,7 @@ fn binding(
     let text = |field: &str| reference[field].as_str().unwrap_or_default();
     let name = spec["policyName"].as_str().unwrap_or_default();
     let stored = request.snapshot.get(policies, name);
-    let policy: Option<Value> = stored.and_then(|policy| serde_json::from_slice(policy.json()).ok());
+    let policy: Option<Value> = stored.and_then(|policy| serde_json::from_slice(&policy.json()).ok());
     let param_kind = policy.as_ref().map(|policy| &policy["spec"]["paramKind"]).filter(|kind| kind.is_object());
     let params = param_kind.map_or(Params::ANY, |kind| Params::of(kind, kinds));
     let verb = if text("name").is_empty() { "list" } else { "get" };

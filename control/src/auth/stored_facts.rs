@@ -14,7 +14,7 @@ use super::{
     authorize::Fact,
     bootstrap_token::{self, BootstrapToken},
     pod_references::references,
-    secret_token::UsedSecrets,
+    secret_token_use::UsedSecrets,
 };
 use crate::{
     controllers::SignToken,
@@ -123,9 +123,9 @@ impl StoredFacts {
 }
 
 fn is_on(pod: &Object, node: &str) -> bool {
-    pod.header.fields.get("spec.nodeName").is_some_and(|name| name == node)
+    pod.header().field("spec.nodeName") == Some(node)
 }
 
 fn parse<K: fairlead_client::Object>(resource: &'static str, key: &str, object: &Object) -> Result<K, Unreadable> {
-    K::decode(object.json()).map_err(|source| Unreadable { resource, key: key.to_owned(), source })
+    K::decode(&object.json()).map_err(|source| Unreadable { resource, key: key.to_owned(), source })
 }

@@ -16,10 +16,7 @@ use crate::{
 /// Refuses who may get a stream to a pod, but not create it. `info` is of a request that is allowed otherwise.
 pub fn check(authorizer: &Authorizer, identity: &Identity, info: &RequestInfo) -> Result<(), Status> {
     let Some(path) = info.resource() else { return Ok(()) };
-    let is_stream = path.group.is_empty()
-        && path.resource == "pods"
-        && matches!(path.subresource.as_deref(), Some("attach" | "exec" | "portforward"));
-    if !is_stream || info.verb == Verb::Create {
+    if path.pod_stream().is_none() || info.verb == Verb::Create {
         return Ok(());
     }
     let created = RequestInfo { verb: Verb::Create, ..info.clone() };

@@ -78,11 +78,11 @@ impl TokenAuthenticator {
         let Some(claims) = issuer.read_of_secret(token) else { return Ok(Err(None)) };
         // It names no audience either.
         let identified = common(audiences, &[self.audience().to_owned()]).and_then(|audiences| {
-            let holder = claims.identify(token, &self.facts.snapshot(), now)?;
-            if let Some(secret) = holder.first_today {
+            let judgement = claims.judge(token, &self.facts.snapshot(), now);
+            if let Some(secret) = judgement.first_today {
                 self.facts.used_secrets().add(secret);
             }
-            Ok(Identified { identity: holder.identity, audiences })
+            Ok(Identified { identity: judgement.holder?, audiences })
         });
         Ok(identified.map_err(Some))
     }

@@ -124,8 +124,8 @@ fn service_cidr(config: &Config) -> Value {
             "message": "Kubernetes default Service CIDR is ready", "lastTransitionTime": rfc3339::now()}]}})
 }
 
-/// Since when the use of tokens in Secrets is tracked: here there never were such tokens, and clients that clean them
-/// up look for it.
+/// Since when the use of tokens in Secrets is tracked: since the cluster began. Clients that clean up unused tokens
+/// look for it.
 fn token_tracking() -> Value {
     json!({"apiVersion": "v1", "kind": "ConfigMap",
         "metadata": {"namespace": "kube-system", "name": "kube-apiserver-legacy-service-account-token-tracking"},

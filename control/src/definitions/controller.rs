@@ -308,10 +308,10 @@ fn is_mixed(snapshot: &Snapshot, resource: &str, definition: &Definition) -> boo
 }
 
 fn parse(object: &Object) -> Option<Value> {
-    match serde_json::from_slice(object.json()) {
+    match serde_json::from_slice(&object.json()) {
         Ok(value) => Some(value),
         Err(error) => {
-            tracing::error!(name = &*object.header.name, %error, "a stored object is damaged");
+            tracing::error!(name = object.header().name(), %error, "a stored object is damaged");
             None
         }
     }

@@ -14,7 +14,7 @@ use crate::{
     custom::{WebhookConversion, definition::Definition},
     kinds::{Kind, Storage},
     status::Status,
-    store::{Header, Object, Store},
+    store::{Object, PackedHeader, Store},
     webhook::{Client, ClientConfig, ConfigError, Dial},
 };
 
@@ -43,9 +43,16 @@ const PART: usize = 4 << 20;
 /// How often a read is run again that found objects changed meanwhile.
 const TRIES: usize = 8;
 
-/// What a read asks to be converted: a stored object, told by uid and resource version, and the version that is wanted.
+/// What a read asks to be converted.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Key(String, String, String);
+struct ReadKey {
+    /// Of the stored object.
+    uid: String,
+    /// Of the stored object.
+    resource_version: String,
+    /// The wanted one.
+    version: String,
+}
 
 /// What converts on this thread.
 enum Run {
@@ -57,7 +64,7 @@ enum Run {
 /// What a read was given, and what it lacked.
 #[derive(Default)]
 struct Reading {
-    given: HashMap<Key, Value>,
+    given: HashMap<ReadKey, Value>,
     /// By wanted version.
     lacked: HashMap<String, Vec<Value>>,
 }
@@ -196,9 +203,9 @@ fn accept(original: &Value, mut converted: Value, version: &str) -> Result<Value
     Ok(converted)
 }
 
-fn key(object: &Value, version: &str) -> Key {
+fn key(object: &Value, version: &str) -> ReadKey {
     let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default().to_owned();
-    Key(text("uid"), text("resourceVersion"), version.to_owned())
+    ReadKey { uid: text("uid"), resource_version: text("resourceVersion"), version: version.to_owned() }
 }
 
 /// Runs a read of objects of `kind`. Where a webhook must convert some, it is asked for all of them at once, and the
@@ -218,7 +225,7 @@ pub async fn read<T>(kind: &Kind, mut read: impl FnMut() -> T) -> Result<T, Stat
         }
         given = had;
         for (version, objects) in lacked {
-            let keys: Vec<Key> = objects.iter().map(|object| key(object, &version)).collect();
+            let keys: Vec<ReadKey> = objects.iter().map(|object| key(object, &version)).collect();
             given.extend(keys.into_iter().zip(webhook.convert_shared(objects, &version).await?));
         }
     }
@@ -252,11 +259,11 @@ pub fn run_account<T>(conversions: Box<Conversions>, account: impl FnOnce() -> T
 
 /// The header by which a field selector of `kind` finds an object, where that is not the stored one: the fields that
 /// a version selects by are its own.
-pub fn header_as(kind: &Kind, object: &Object) -> Option<Header> {
+pub fn header_as(kind: &Kind, object: &Object) -> Option<PackedHeader> {
     let (Storage::As(stored), Some(_)) = (&kind.storage, &kind.custom) else { return None };
-    let mut value = serde_json::from_slice(object.json()).ok()?;
+    let mut value = serde_json::from_slice(&object.json()).ok()?;
     (stored.from_stored)(&mut value, kind);
-    Some(Header { fields: (kind.selectable)(&value), ..object.header.clone() })
+    Some(object.header().with_fields(&(kind.selectable)(&value)))
 }
 
 /// The object as `kind` serves it. Asks the webhook, if there is one.
@@ -280,7 +287,7 @@ pub async fn to_stored(kind: &Kind, mut object: Value, old: Option<&Object>) -> 
         return Ok(object);
     };
     (kind.default)(&mut object);
-    let old = match old.map(|old| serde_json::from_slice(old.json())) {
+    let old = match old.map(|old| serde_json::from_slice(&old.json())) {
         None => None,
         Some(Ok(old)) => Some(from_stored(kind, old).await?),
         Some(Err(error)) => return Err(Status::internal(format!("a stored object is damaged: {error}"))),

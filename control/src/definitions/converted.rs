@@ -1,5 +1,6 @@
 //! What a webhook made of stored objects, kept for the others who want the same: a change of an object is converted
-//! once for all watchers of a version, and those who come while that happens wait for it.
+//! once for all watchers of a version, and those who come while that happens wait for it. A call that several wait for
+//! has as long as any call of the webhook: how long each of them waits is a matter of their own request.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -12,9 +13,9 @@ use futures::{
 };
 use parking_lot::Mutex;
 use serde_json::Value;
-use sha2::{Digest, Sha256};
+use sha2::{Digest as _, Sha256};
 
-use crate::status::Status;
+use crate::{admission::deadline, status::Status};
 
 /// Conversions that were made, or are being made. Bounded: the oldest go first.
 #[derive(Default)]
@@ -24,9 +25,9 @@ pub struct Converted {
 
 #[derive(Default)]
 struct Inner {
-    kept: HashMap<Key, Slot>,
-    /// The keys of what was made, the oldest first, with the size of the object that it was made of.
-    order: VecDeque<(Key, usize)>,
+    kept: HashMap<Digest, Slot>,
+    /// The digests of what was made, the oldest first, with the size of the object that it was made of.
+    order: VecDeque<(Digest, usize)>,
     bytes: usize,
     /// How many batches there were.
     batches: u64,
@@ -34,7 +35,7 @@ struct Inner {
 
 /// Of the object's text and the wanted version: one resource version may have several texts, for a watch that ceases to
 /// select an object tells its last state at the revision of the change.
-pub type Key = [u8; 32];
+pub type Digest = [u8; 32];
 
 /// A call of the webhook for several objects.
 type Batch = Shared<BoxFuture<'static, Result<Arc<Vec<Value>>, Status>>>;
@@ -61,15 +62,15 @@ impl Converted {
     where
         F: Future<Output = Result<Vec<Value>, Status>> + Send + 'static,
     {
-        let keys: Vec<(Key, usize)> = objects.iter().map(|object| key(object, version)).collect();
-        let slots = self.claim(&keys, objects, convert);
+        let digests: Vec<(Digest, usize)> = objects.iter().map(|object| digest(object, version)).collect();
+        let slots = self.claim(&digests, objects, convert);
         let mut all = Vec::with_capacity(slots.len());
         for slot in slots {
             let made = match slot {
                 Slot::Made(made) => made,
                 Slot::InBatch(batch, at, _) => {
                     let missing = || Status::internal("a conversion answered with too few objects");
-                    batch.await?.get(at).cloned().map(Arc::new).ok_or_else(missing)?
+                    deadline::wait_for(batch).await?.get(at).cloned().map(Arc::new).ok_or_else(missing)?
                 }
             };
             all.push((*made).clone());
@@ -78,13 +79,18 @@ impl Converted {
     }
 
     /// What is known of each object; begins to convert the others.
-    fn claim<F>(&self, keys: &[(Key, usize)], objects: Vec<Value>, convert: impl FnOnce(Vec<Value>) -> F) -> Vec<Slot>
+    fn claim<F>(
+        &self,
+        digests: &[(Digest, usize)],
+        objects: Vec<Value>,
+        convert: impl FnOnce(Vec<Value>) -> F,
+    ) -> Vec<Slot>
     where
         F: Future<Output = Result<Vec<Value>, Status>> + Send + 'static,
     {
         let mut inner = self.inner.lock();
         let (mut lacked, mut places) = (Vec::new(), Vec::new());
-        for (place, object) in keys.iter().zip(objects) {
+        for (place, object) in digests.iter().zip(objects) {
             if !inner.kept.contains_key(&place.0) {
                 places.push(*place);
                 lacked.push(object);
@@ -93,37 +99,42 @@ impl Converted {
         if !lacked.is_empty() {
             let number = inner.batches;
             inner.batches = number.saturating_add(1);
-            let (made, kept, claimed) = (convert(lacked), self.inner.clone(), places.clone());
+            // In a task of its own, which has no request's deadline: others may wait for it who have more time.
+            let calling = tokio::spawn(convert(lacked));
+            let (kept, claimed) = (self.inner.clone(), places.clone());
             let batch = async move {
-                let made = made.await.map(Arc::new);
+                let failed =
+                    |error: tokio::task::JoinError| Err(Status::internal(format!("a conversion failed: {error}")));
+                let made = calling.await.unwrap_or_else(failed).map(Arc::new);
                 kept.lock().settle(number, &claimed, made.as_deref().map_or(&[], Vec::as_slice));
                 made
             };
             let batch: Batch = batch.boxed().shared();
-            for (at, (key, _)) in places.into_iter().enumerate() {
-                inner.kept.entry(key).or_insert_with(|| Slot::InBatch(batch.clone(), at, number));
+            for (at, (digest, _)) in places.into_iter().enumerate() {
+                inner.kept.entry(digest).or_insert_with(|| Slot::InBatch(batch.clone(), at, number));
             }
             // It ends, and is settled, even if all who wait for it go away.
             tokio::spawn(batch.map(drop));
         }
-        keys.iter().filter_map(|(key, _)| inner.kept.get(key).cloned()).collect()
+        digests.iter().filter_map(|(digest, _)| inner.kept.get(digest).cloned()).collect()
     }
 }
 
 impl Inner {
     /// Keeps what a batch has made, and forgets that it tried the rest.
-    fn settle(&mut self, number: u64, claimed: &[(Key, usize)], made: &[Value]) {
-        for (at, (key, size)) in claimed.iter().enumerate() {
-            let is_open = matches!(self.kept.get(key), Some(Slot::InBatch(_, own, of)) if *of == number && *own == at);
+    fn settle(&mut self, number: u64, claimed: &[(Digest, usize)], made: &[Value]) {
+        for (at, (digest, size)) in claimed.iter().enumerate() {
+            let is_open =
+                matches!(self.kept.get(digest), Some(Slot::InBatch(_, own, of)) if *of == number && *own == at);
             if !is_open {
                 continue;
             }
             let Some(made) = made.get(at) else {
-                self.kept.remove(key);
+                self.kept.remove(digest);
                 continue;
             };
-            self.kept.insert(*key, Slot::Made(Arc::new(made.clone())));
-            self.order.push_back((*key, *size));
+            self.kept.insert(*digest, Slot::Made(Arc::new(made.clone())));
+            self.order.push_back((*digest, *size));
             self.bytes = self.bytes.saturating_add(*size);
         }
         while self.bytes > MAX_BYTES
@@ -135,8 +146,8 @@ impl Inner {
     }
 }
 
-/// The key of an object that is wanted in a version, and how many bytes its text has.
-pub fn key(object: &Value, version: &str) -> (Key, usize) {
+/// The digest of an object that is wanted in a version, and how many bytes its text has.
+pub fn digest(object: &Value, version: &str) -> (Digest, usize) {
     let text = object.to_string();
     let digest = Sha256::new().chain_update(version).chain_update([0]).chain_update(&text).finalize();
     (digest.into(), text.len())
@@ -144,7 +155,10 @@ pub fn key(object: &Value, version: &str) -> (Key, usize) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::{
+        sync::atomic::{AtomicUsize, Ordering},
+        time::Duration,
+    };
 
     use serde_json::json;
     use tokio::sync::Semaphore;
@@ -200,6 +214,23 @@ mod tests {
         assert_eq!(webhook.calls.load(Ordering::SeqCst), 1);
         assert!(bad().await.is_err());
         assert_eq!(webhook.calls.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test]
+    async fn a_request_that_is_over_ends_for_itself_and_not_for_those_who_wait_with_it() {
+        let kept = Converted::default();
+        let permits = Arc::new(Semaphore::new(0));
+        let get = || {
+            let permits = permits.clone();
+            kept.get(vec![json!({"name": "a"})], "v2", |objects| async move {
+                permits.acquire().await.unwrap().forget();
+                deadline::must_not_be_over().map(|()| objects)
+            })
+        };
+        assert_eq!(deadline::within(Duration::ZERO, get()).await.unwrap_err().code, 504);
+        let other = deadline::within(Duration::from_secs(60), get());
+        let (other, ()) = tokio::join!(other, async { permits.add_permits(1) });
+        assert_eq!(other.unwrap(), [json!({"name": "a"})]);
     }
 
     #[tokio::test]

@@ -10,14 +10,14 @@ use serde_json::{Value, json};
 
 use super::{
     conversion,
-    converted::{Key, key},
+    converted::{Digest, digest},
 };
-use crate::{admission::deadline, custom::WebhookConversion, kinds::Kind, status::Status};
+use crate::{admission::deadline, api::MAX_BODY, custom::WebhookConversion, kinds::Kind, status::Status};
 
 /// How many states of an object are converted for one account.
 const MAX_CONVERSIONS: usize = 256;
-/// Most bytes of one of them: as much as a client can send. Source: the bound of a request's body.
-const MAX_BYTES: usize = 3 << 20;
+/// Most bytes of one of them: as much as a client can send.
+const MAX_BYTES: usize = MAX_BODY;
 /// Most bytes of all of them: a few versions of the largest object, before and after the write.
 const MAX_TOTAL_BYTES: usize = 16 << 20;
 
@@ -29,7 +29,7 @@ pub struct Conversions {
     /// The bytes of all that was made.
     bytes: usize,
     /// Where in `made` is what a state has become.
-    places: HashMap<Key, usize>,
+    places: HashMap<Digest, usize>,
     /// What runs ask for, in order: the wanted version, and the place in `made`.
     asked: Vec<(String, usize)>,
     /// How much of `asked` the present run has passed.
@@ -42,7 +42,7 @@ pub struct Conversions {
 }
 
 struct Lacked {
-    key: Key,
+    digest: Digest,
     object: Value,
     version: String,
 }
@@ -76,9 +76,9 @@ impl Conversions {
         {
             self.serialised += 1;
         }
-        let (key, _) = key(object, version);
-        let Some(place) = self.places.get(&key) else {
-            self.lacked = Some(Lacked { key, object: object.clone(), version: version.to_owned() });
+        let (digest, _) = digest(object, version);
+        let Some(place) = self.places.get(&digest) else {
+            self.lacked = Some(Lacked { digest, object: object.clone(), version: version.to_owned() });
             return None;
         };
         self.asked.push((version.to_owned(), *place));
@@ -86,7 +86,7 @@ impl Conversions {
     }
 
     /// Keeps what a state has become, unless that is too much.
-    fn keep(&mut self, key: Key, made: Value) -> Result<(), Status> {
+    fn keep(&mut self, digest: Digest, made: Value) -> Result<(), Status> {
         let bytes = made.to_string().len();
         self.bytes = self.bytes.saturating_add(bytes);
         if bytes > MAX_BYTES || self.bytes > MAX_TOTAL_BYTES {
@@ -99,7 +99,7 @@ impl Conversions {
                  most {most} are taken"
             )));
         }
-        self.places.insert(key, self.made.len());
+        self.places.insert(digest, self.made.len());
         self.made.push(made);
         Ok(())
     }
@@ -125,14 +125,14 @@ async fn accounted<T>(
         conversions.passed = 0;
         let result;
         (result, conversions) = conversion::run_account(conversions, &mut account);
-        let Some(Lacked { key, object, version }) = conversions.lacked.take() else {
+        let Some(Lacked { digest, object, version }) = conversions.lacked.take() else {
             return Ok((result, conversions));
         };
         if conversions.made.len() >= MAX_CONVERSIONS {
             return Err(Status::internal("the managers of the object used too many versions of it"));
         }
         let made = conversion::one(webhook, object, &version).await?;
-        conversions.keep(key, made)?;
+        conversions.keep(digest, made)?;
     }
 }
 

@@ -159,8 +159,8 @@ async fn delete_objects(store: &Arc<dyn Store>, client: &Client, deletion: &Dele
 
 /// The namespaces with objects whose deletion was not asked for; empty is that of cluster-scoped ones.
 fn unmarked(snapshot: &Snapshot, resource: &str) -> BTreeSet<String> {
-    let unmarked = snapshot.list(resource, "", None).filter(|(_, object)| !object.header.deleting);
-    unmarked.map(|(_, object)| object.header.namespace.to_string()).collect()
+    let unmarked = snapshot.list(resource, "", None).filter(|(_, object)| !object.header().deleting());
+    unmarked.map(|(_, object)| object.header().namespace().to_string()).collect()
 }
 
 /// Sends a request. That the definition is gone or has changed is an event of its own, and no failure.

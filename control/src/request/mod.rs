@@ -35,10 +35,10 @@ use crate::{identity::Identity, status::Status};
 #[derive(Clone, Copy, Debug)]
 pub struct PeerAddress(pub SocketAddr);
 
-/// A connection's place among those that there may be at a time: an extension of its requests. Who takes the
+/// A connection's permit to be one of those that there may be at a time: an extension of its requests. Who takes the
 /// connection over, for another protocol, keeps it.
 #[derive(Clone, Debug)]
-pub struct ConnectionPlace(pub Arc<OwnedSemaphorePermit>);
+pub struct ConnectionPermit(pub Arc<OwnedSemaphorePermit>);
 
 /// One request, with its body still unread.
 #[derive(Clone, Debug)]
@@ -133,12 +133,12 @@ impl Verb {
 }
 
 impl RequestInfo {
-    /// Reads everything but the body. Errors are the client's: a path that cannot be served, a malformed option or
-    /// selector.
+    /// Reads everything but the body. Errors are the client's: a path that cannot be served. What is wrong with an
+    /// option stands in the query.
     pub fn of(parts: &http::request::Parts) -> Result<Self, Status> {
         let header = |name| parts.headers.get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
         let path = RequestPath::of(parts.uri.path())?;
-        let query = Query::of(parts.uri.query().unwrap_or_default())?;
+        let query = Query::of(parts.uri.query().unwrap_or_default());
         let verb = match &path {
             RequestPath::Resource(resource) => Verb::of(&parts.method, resource, &query),
             RequestPath::Other(_) => Verb::Other,

@@ -17,6 +17,9 @@ pub struct Query {
     /// Every name and value, decoded, in the order of the text: what only one subresource knows (`container`,
     /// `tailLines`) is read from here.
     pub parameters: Vec<(String, String)>,
+    /// Why an option cannot be read; all others are then left unread. Whoever is authorised is told so, as of what they
+    /// ask for.
+    pub malformed: Option<Status>,
     /// Selects everything where it is absent.
     pub label_selector: LabelSelector,
     /// Selects everything where it is absent.
@@ -103,17 +106,34 @@ impl Query {
         self.parameters.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
+    /// Whether a flag is set: it is there, and its first value does not say no.
+    pub fn is_set(&self, name: &str) -> bool {
+        self.parameter(name).is_some_and(boolean)
+    }
+
     /// `gracePeriodSeconds`, which only a deletion without a body reads.
     pub fn grace_period_seconds(&self) -> Result<Option<i64>, Status> {
         optional(self.parameter("gracePeriodSeconds"))
     }
 
-    /// Reads the text after the `?`. Errors name the option.
-    pub fn of(query: &str) -> Result<Self, Status> {
+    /// Reads the text after the `?`.
+    pub fn of(query: &str) -> Self {
         if query.is_empty() {
-            return Ok(Self::default());
+            return Self::default();
         }
         let parameters: Vec<(String, String)> = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+        let read = Self::read(&parameters);
+        match read {
+            Ok(query) => Self { parameters, ..query },
+            Err(status) => {
+                let watch = parameters.iter().find(|(key, _)| key == "watch").is_some_and(|(_, value)| boolean(value));
+                Self { malformed: Some(status), watch, parameters, ..Self::default() }
+            }
+        }
+    }
+
+    /// All but the parameters themselves. Errors name the option.
+    fn read(parameters: &[(String, String)]) -> Result<Self, Status> {
         let get = |name: &str| parameters.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
         let text = |name: &str| get(name).unwrap_or_default();
         let owned = |name: &str| get(name).filter(|value| !value.is_empty()).map(str::to_owned);
@@ -170,7 +190,7 @@ impl Query {
             },
             propagation_policy: owned("propagationPolicy"),
             orphan_dependents: get("orphanDependents").map(boolean),
-            parameters,
+            ..Self::default()
         })
     }
 }

@@ -114,12 +114,12 @@ fn discovery_is_no_resource() {
 #[test]
 fn numbers_that_make_no_sense_are_refused_or_mean_the_default() {
     let query = |text: &str| parse("GET", &format!("/api/v1/pods?{text}")).map(|info| info.query);
-    assert_eq!(query("timeoutSeconds=18446744073709551615").unwrap_err().code, 400);
+    assert_eq!(query("timeoutSeconds=18446744073709551615").unwrap().malformed.expect("refused").code, 400);
     assert_eq!(query("timeoutSeconds=9223372036854775807").unwrap().timeout_seconds, Some(i64::MAX as u64));
     assert_eq!(query("timeoutSeconds=0").unwrap().timeout_seconds, None);
     assert_eq!(query("timeoutSeconds=-5").unwrap().timeout_seconds, None);
     assert_eq!(query("limit=-1").unwrap().limit, None);
-    assert_eq!(query("limit=x").unwrap_err().code, 400);
+    assert_eq!(query("limit=x").unwrap().malformed.expect("refused").code, 400);
     assert_eq!(query("resourceVersion=-1").unwrap().resource_version, Some(query::Version::Malformed));
 }
 

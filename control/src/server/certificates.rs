@@ -103,6 +103,7 @@ impl Certificates {
         self.agents.replace(&pki.authority, &pki.agent_client, self.provider.clone())?;
         let known = self.authorities.send_replace(authorities(&pki));
         // A certificate of an authority that extension servers are only being told of is shown from the next time on.
+        // Only of a running service: after a start the new certificate is shown at once.
         if known.front_proxy == pki.front_proxy_authority.certificate_pem() {
             self.front_proxy.replace(&pki.front_proxy_client, &self.provider)?;
         }

@@ -1,5 +1,5 @@
-//! Trims old watch history each minute, so that idle servers free memory even where nothing is written
-//! any more.
+//! Trims old watch history and frames that watchers shared, so that idle servers free memory even where nothing is
+//! written any more.
 
 use std::{
     sync::Arc,
@@ -10,9 +10,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::store::Store;
 
-const EVERY: Duration = Duration::from_secs(60);
+const EVERY: Duration = Duration::from_secs(5);
 
-/// Trims each minute, until `stop`.
+/// Trims every few seconds, until `stop`.
 pub async fn run(store: Arc<dyn Store>, stop: CancellationToken) {
     loop {
         tokio::select! {

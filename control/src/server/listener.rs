@@ -22,7 +22,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::connection_limit::{ConnectionLimit, Counted};
 use crate::{
     auth::{client_certificate::ClientCertificates, gate::Gate},
-    request::{ConnectionPlace, PeerAddress},
+    request::{ConnectionPermit, PeerAddress},
     supervise::Supervisor,
 };
 
@@ -82,7 +82,7 @@ impl Listener {
         accept_supervised(supervisor, socket, move |stream, peer, permit| {
             let (shared, stranger) = (shared.clone(), strangers.admit(peer.ip()));
             connections.spawn(async move {
-                serve(stream, peer, ConnectionPlace(Arc::new(permit)), stranger, shared).await;
+                serve(stream, peer, ConnectionPermit(Arc::new(permit)), stranger, shared).await;
             });
         });
         Self { closing, tasks }
@@ -154,7 +154,7 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
-async fn serve(stream: TcpStream, peer: SocketAddr, place: ConnectionPlace, stranger: Counted, shared: Arc<Shared>) {
+async fn serve(stream: TcpStream, peer: SocketAddr, place: ConnectionPermit, stranger: Counted, shared: Arc<Shared>) {
     if let Err(e) = set_options(&stream) {
         tracing::debug!(%peer, "cannot set the options of a connection: {e}");
     }
@@ -243,7 +243,7 @@ mod tests {
         }
 
         async fn answer(&self, info: RequestInfo, request: http::Request<Body>) -> http::Response<Body> {
-            assert!(request.extensions().get::<ConnectionPlace>().is_some());
+            assert!(request.extensions().get::<ConnectionPermit>().is_some());
             if info.verb != Verb::Watch {
                 return http::Response::default();
             }
@@ -269,8 +269,10 @@ mod tests {
         let provider = Arc::new(ring::default_provider());
         let config = Config::new(dir.path());
         let certificates = Certificates::set_up(&config, address, None, provider.clone()).unwrap();
-        let store =
-            Embedded::open(&dir.path().join("store"), |_, _, _| Err(serde::de::Error::custom("it is empty"))).unwrap();
+        let store = Embedded::open(&dir.path().join("store"), |_: &str, _: &str, _: &[u8]| {
+            Err(serde::de::Error::custom("it is empty"))
+        })
+        .unwrap();
         let closing = CancellationToken::new();
         let (authorizer, metrics) = (Authorizer::new(Arc::new(store)), Metrics::default());
         let gate = Gate::new(Arc::new(EndlessWatch), authorizer, metrics.requests().clone(), closing.clone());

@@ -198,7 +198,7 @@ async fn start_parts(config: Config) -> Result<Running, StartError> {
     };
 
     let closing = CancellationToken::new();
-    api.reach_nodes_through(NodeProxy::new(store.clone(), certificates.agents.clone()));
+    api.reach_nodes_through(NodeProxy::new(store.clone(), certificates.agents.clone(), network.clone()));
     let front_proxy = certificates.front_proxy.clone();
     let aggregator = Aggregator::new(store.clone(), api.published().clone(), network.clone(), front_proxy);
     api.aggregate_through(aggregator.clone());

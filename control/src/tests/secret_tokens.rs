@@ -12,7 +12,7 @@ use kube::api::DeleteParams;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::auth::{secret_token::UsedSecrets, token::TokenAuthenticator};
+use crate::auth::{secret_token_use::UsedSecrets, token::TokenAuthenticator};
 
 #[tokio::test]
 async fn a_secret_holds_a_token_of_its_account_as_long_as_both_are_there() {

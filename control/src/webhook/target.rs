@@ -92,7 +92,7 @@ fn of_service(snapshot: &Snapshot, namespace: &str, name: &str, port: u16) -> Re
     let object = snapshot.get("services", &format!("{namespace}/{name}"));
     let object = object.ok_or_else(|| ResolveError::NoService { name: name_of() })?;
     let service: Value =
-        serde_json::from_slice(object.json()).map_err(|_| ResolveError::Unreadable { name: name_of() })?;
+        serde_json::from_slice(&object.json()).map_err(|_| ResolveError::Unreadable { name: name_of() })?;
     let spec = &service["spec"];
     if spec["type"] == "ExternalName" {
         return Ok(named(spec["externalName"].as_str().unwrap_or_default(), port));
@@ -108,12 +108,10 @@ fn of_service(snapshot: &Snapshot, namespace: &str, name: &str, port: u16) -> Re
 fn ready_endpoints(snapshot: &Snapshot, namespace: &str, name: &str, port_name: &str) -> Vec<(IpAddr, u16)> {
     let prefix = format!("{namespace}/");
     let slices = snapshot.list("endpointslices.discovery.k8s.io", &prefix, None);
-    let own = slices.filter(|(_, slice)| {
-        slice.header.labels.iter().any(|(key, value)| &**key == "kubernetes.io/service-name" && **value == *name)
-    });
+    let own = slices.filter(|(_, slice)| slice.header().label("kubernetes.io/service-name") == Some(name));
     let mut found = Vec::new();
     for (_, slice) in own {
-        let Ok(slice) = serde_json::from_slice::<Value>(slice.json()) else { continue };
+        let Ok(slice) = serde_json::from_slice::<Value>(&slice.json()) else { continue };
         let ports = slice["ports"].as_array().into_iter().flatten();
         let port = ports.filter(|port| port["name"].as_str().unwrap_or_default() == port_name);
         let Some(port) = port.filter_map(|port| u16::try_from(port["port"].as_u64()?).ok()).next() else { continue };

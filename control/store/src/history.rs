@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Expired, KEY_INDEX, Key, NAME_INDEX, NAMESPACE_INDEX, Object, Term};
+use super::{Expired, KEY_INDEX, Key, NAME_INDEX, NAMESPACE_INDEX, Object};
 
 /// What a write did to an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,13 +58,12 @@ impl Event {
     /// The indexed values that concern it, as name and value: those that the object has, and those that the change took
     /// from it.
     pub fn terms(&self) -> impl Iterator<Item = (&str, &str)> {
-        let now = &self.object.header.indexes;
-        let before = self.previous.iter().flat_map(|previous| &previous.header.indexes);
-        let own = now.iter().chain(before.filter(|term| !now.contains(term)));
-        let header = &self.object.header;
+        let header = self.object.header();
+        let before = self.previous.iter().flat_map(|previous| previous.header().terms());
+        let own = header.terms().chain(before.filter(move |term| !header.terms().any(|now| now == *term)));
         let general =
-            [(NAME_INDEX, &*header.name), (NAMESPACE_INDEX, &*header.namespace), (KEY_INDEX, &*self.key.name)];
-        own.map(|Term { index, value }| (&**index, &**value)).chain(general)
+            [(NAME_INDEX, header.name()), (NAMESPACE_INDEX, header.namespace()), (KEY_INDEX, &*self.key.name)];
+        own.chain(general)
     }
 }
 

@@ -20,6 +20,7 @@
 //! - **term**: the value of one object under one index.
 //! - **history**: recent events in order, bounded by count, bytes and age. A reader that falls behind it is
 //!   [`Expired`].
+//! - **stored history**: the latest changes as the file keeps them, of which the histories begin after a restart.
 //! - **topic**: the history of a resource and its **feeds**, one for each indexed value that somebody watches.
 //! - **log**: the write-ahead log, in which batches become durable; **tables**: the redb database, into which a
 //!   **checkpoint** brings what the log has.
@@ -34,10 +35,13 @@
 
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "what panics in a test fails it"))]
 
-mod binary;
+mod delta;
 pub mod embedded;
+mod header;
 mod history;
 mod object;
+mod references;
+mod shared_frame;
 #[cfg(test)]
 #[path = "../../../tests/skipped.rs"]
 mod skipped;
@@ -56,13 +60,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub use binary::BinaryFrame;
 pub use embedded::{Embedded, OpenError};
+pub use header::{Header, HeaderParts, Owner, PackedHeader, StoredCell};
 pub use history::{Event, EventType, History};
-pub use object::{
-    Draft, Header, KEY_INDEX, MANAGED_FIELDS, NAME_INDEX, NAMESPACE_INDEX, Object, OwnerReference, RESOURCE_VERSION,
-    StoredCell, Term,
-};
+pub use object::{Draft, KEY_INDEX, MANAGED_FIELDS, NAME_INDEX, NAMESPACE_INDEX, Object, RESOURCE_VERSION};
+pub use shared_frame::SharedFrame;
 pub use snapshot::Snapshot;
 pub use stats::{BOUNDS as SYNC_SECONDS_BOUNDS, Histogram, Stats, StoreFault};
 pub use table::Table;
@@ -89,6 +91,26 @@ pub type Remake = Box<dyn Fn(&Object) -> Option<Draft> + Send>;
 
 /// Objects that were made anew, by key: the revision of each that was read, and what became of it.
 pub type Remade = HashMap<Arc<str>, (u64, Option<Arc<Object>>)>;
+
+/// Makes the objects that are read from the store's file.
+pub trait Decode: Send + Sync {
+    /// Of the resource, the key in it, and the stored JSON text: the text in its layout, and its header.
+    fn decode(&self, resource: &str, name: &str, json: &[u8]) -> Result<Draft, serde_json::Error>;
+
+    /// What the headers of a resource are made by, if they follow from the text alone: as long as it stays the same, a
+    /// header that was stored is the one that [`Decode::decode`] would make.
+    fn mark(&self, resource: &str) -> Option<u64>;
+}
+
+impl<F: Fn(&str, &str, &[u8]) -> Result<Draft, serde_json::Error> + Send + Sync> Decode for F {
+    fn decode(&self, resource: &str, name: &str, json: &[u8]) -> Result<Draft, serde_json::Error> {
+        self(resource, name, json)
+    }
+
+    fn mark(&self, _: &str) -> Option<u64> {
+        None
+    }
+}
 
 /// The revision asked for is older than what the store still knows.
 #[derive(Clone, Copy, Debug, thiserror::Error)]

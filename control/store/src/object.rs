@@ -1,81 +1,28 @@
 //! An object as the store keeps it: JSON bytes with the revision set in, and a header for what is asked without
-//! parsing.
+//! parsing, in one piece of memory.
 //!
 //! The bytes are laid out once, at the write, as a whole watch frame `{"type":"ADDED","object":…}` so that lists, gets
 //! and all watchers share them. Every object ends its metadata with the resource version:
 //! `{"apiVersion":…,"kind":…,"metadata":{…,"managedFields":[…],"resourceVersion":"7"},…}`, and so the metadata is a
 //! slice, too. Who owns the fields stands as text in it, so that a write can read the object without it.
 
-use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
+use std::{borrow::Cow, ops::Range, sync::Arc};
 
-use arc_swap::ArcSwapOption;
-use bytes::{Bytes, BytesMut};
+use arc_swap::ArcSwapWeak;
+use bytes::Bytes;
 
-use super::{BinaryFrame, EventType};
+use super::{
+    EventType, Header, PackedHeader, SharedFrame, delta,
+    references::{References, Told},
+};
 
-/// What is known of an object without parsing it.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Header {
-    /// Empty for cluster-scoped objects.
-    pub namespace: Box<str>,
-    /// `metadata.name`
-    pub name: Box<str>,
-    /// `metadata.uid`
-    pub uid: Box<str>,
-    /// Sorted by key.
-    pub labels: Box<[(Box<str>, Box<str>)]>,
-    /// `metadata.ownerReferences`
-    pub owners: Box<[OwnerReference]>,
-    /// Fields that a field selector may name, beside name and namespace.
-    pub fields: BTreeMap<Cow<'static, str>, String>,
-    /// The values by which [`super::Snapshot::list_by`] and [`super::Store::watch_by`] find the object.
-    pub indexes: Box<[Term]>,
-    /// Cells of the Table form.
-    pub cells: Box<[StoredCell]>,
-    /// Whether `metadata.deletionTimestamp` is set.
-    pub deleting: bool,
-    /// `metadata.finalizers`
-    pub finalizers: Box<[Box<str>]>,
-}
-
-/// A value of an object under an index: the name of a selectable field and its value.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Term {
-    /// `spec.nodeName`
-    pub index: Cow<'static, str>,
-    /// Empty where the object has no such field.
-    pub value: Arc<str>,
-}
-
-/// The index that every object has without a [`Term`]: its name.
+/// The index that every object has without a term in its [`Header`]: its name.
 pub const NAME_INDEX: &str = "metadata.name";
 /// The index of all objects' namespaces, for watches alone: lists go by the key, which begins with the namespace.
 pub const NAMESPACE_INDEX: &str = "metadata.namespace";
 /// The index of all objects' keys, for watches alone: a watch of one object by its name does not wake for those of the
 /// same name in other namespaces.
 pub const KEY_INDEX: &str = "metadata.namespace/metadata.name";
-
-/// One entry of `metadata.ownerReferences`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OwnerReference {
-    /// UID of the owner.
-    pub uid: Box<str>,
-    /// `ReplicaSet`
-    pub kind: Box<str>,
-    /// Name of the owner.
-    pub name: Box<str>,
-    /// Whether the owner is the object's controller: there is one at most.
-    pub controller: bool,
-}
-
-/// A part of an object's Table row, prepared at the write.
-#[derive(Clone, Debug, PartialEq)]
-pub enum StoredCell {
-    /// JSON text, as it is.
-    Text(Box<str>),
-    /// The time since this moment (Unix seconds), inside a JSON string: it is filled in when the row is read.
-    Age(i64),
-}
 
 /// An object to be written: its text around the place where the revision will stand, with its header.
 #[derive(Clone, Debug)]
@@ -88,8 +35,30 @@ pub struct Draft {
     pub metadata_at: u32,
     /// How many bytes of `head` before `"resourceVersion":"` are `"managedFields":[…],`.
     pub managed_len: u32,
-    /// What is asked of the object without parsing it. Boxed, so that a draft moves cheaply.
-    pub header: Box<Header>,
+    /// What is asked of the object without parsing it.
+    pub header: PackedHeader,
+}
+
+/// Where the parts of an object's JSON text are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Layout {
+    /// How many bytes it has up to and with `"resourceVersion":"`.
+    pub head_len: u32,
+    /// See [`Draft::metadata_at`].
+    pub metadata_at: u32,
+    /// See [`Draft::managed_len`].
+    pub managed_len: u32,
+}
+
+impl Layout {
+    /// Whether a text can have it that was written at a revision with these digits.
+    fn fits(self, json: &[u8], digits: &str) -> bool {
+        let head = json.get(..self.head_len as usize).and_then(|head| head.strip_suffix(RESOURCE_VERSION.as_bytes()));
+        let tail = json.get(self.head_len as usize..).and_then(|rest| rest.strip_prefix(digits.as_bytes()));
+        let fields_from = head.and_then(|head| head.len().checked_sub(self.managed_len as usize));
+        tail.is_some_and(|tail| tail.starts_with(b"\"}"))
+            && fields_from.is_some_and(|at| self.metadata_at as usize <= at)
+    }
 }
 
 /// A stored object. Cheap to share; nothing of what it says changes.
@@ -97,17 +66,22 @@ pub struct Draft {
 pub struct Object {
     /// The revision of the write that made it.
     pub revision: u64,
-    /// What is asked of it without parsing it.
-    pub header: Header,
-    frame: Bytes,
+    /// The text that its frame is told by, if it is.
+    reference: Option<Arc<[u8]>>,
+    /// The header, and behind it the frame, or how it differs from the reference: see `delta.rs`.
+    data: Box<[u8]>,
+    header_len: u32,
+    frame_len: u32,
     json_at: u32,
     metadata_at: u32,
     managed_len: u32,
     revision_at: u32,
     revision_len: u32,
     event_type: EventType,
-    /// See [`BinaryFrame`].
-    binary: ArcSwapOption<BinaryFrame>,
+    /// The frame as one piece, while watchers share it.
+    shared: ArcSwapWeak<SharedFrame>,
+    /// The same in the second encoding.
+    binary: ArcSwapWeak<SharedFrame>,
 }
 
 const FRAME_END: &[u8] = b"}\n";
@@ -120,26 +94,90 @@ pub const RESOURCE_VERSION: &str = "\"resourceVersion\":\"";
 impl Object {
     /// Lays out `draft` as of `revision`.
     pub fn new(draft: Draft, revision: u64, event: EventType) -> Self {
+        Self::laid_out(draft, revision, event, |_| None)
+    }
+
+    /// The same for an object of `resource` that is to be kept: as a small difference from a similar one, if there is.
+    pub fn kept(
+        draft: Draft,
+        revision: u64,
+        event: EventType,
+        (resource, references): (&Arc<str>, &mut References),
+    ) -> Self {
+        Self::laid_out(draft, revision, event, |frame| told_by(references, resource, frame))
+    }
+
+    /// The object with this text and header, as they were when it was written at `revision`. Nothing where the text has
+    /// another layout.
+    pub(crate) fn stored(
+        json: &[u8],
+        layout: Layout,
+        header: Header<'_>,
+        revision: u64,
+        (resource, references): (&Arc<str>, &mut References),
+    ) -> Option<Self> {
         let digits = revision.to_string();
-        let start = event.frame_start();
-        let mut frame =
-            BytesMut::with_capacity(start.len() + draft.head.len() + digits.len() + draft.tail.len() + FRAME_END.len());
-        for part in [start, &draft.head, digits.as_bytes(), &draft.tail, FRAME_END] {
-            frame.extend_from_slice(part);
+        if !layout.fits(json, &digits) {
+            return None;
         }
-        let json_at = start.len() as u32;
+        let event = EventType::Added;
+        let frame = [event.frame_start(), json, FRAME_END].concat();
+        Some(Self::of_frame(frame, layout, header.bytes(), (revision, digits.len()), event, |frame| {
+            told_by(references, resource, frame)
+        }))
+    }
+
+    fn laid_out(draft: Draft, revision: u64, event: EventType, tell: impl FnOnce(&[u8]) -> Option<Told>) -> Self {
+        let digits = revision.to_string();
+        let frame = [event.frame_start(), &draft.head, digits.as_bytes(), &draft.tail, FRAME_END].concat();
+        let layout = Layout {
+            head_len: draft.head.len() as u32,
+            metadata_at: draft.metadata_at,
+            managed_len: draft.managed_len,
+        };
+        Self::of_frame(frame, layout, draft.header.bytes(), (revision, digits.len()), event, tell)
+    }
+
+    fn of_frame(
+        frame: Vec<u8>,
+        layout: Layout,
+        header: &[u8],
+        (revision, revision_len): (u64, usize),
+        event: EventType,
+        tell: impl FnOnce(&[u8]) -> Option<Told>,
+    ) -> Self {
+        let json_at = event.frame_start().len() as u32;
+        let told = tell(&frame);
+        let data = [header, told.as_ref().map_or(&frame, |told| &told.delta)].concat();
         Self {
             revision,
-            header: *draft.header,
-            frame: frame.freeze(),
+            reference: told.map(|told| told.by),
+            data: data.into(),
+            header_len: header.len() as u32,
+            frame_len: frame.len() as u32,
             json_at,
-            metadata_at: json_at + draft.metadata_at,
-            managed_len: draft.managed_len,
-            revision_at: json_at + draft.head.len() as u32,
-            revision_len: digits.len() as u32,
+            metadata_at: json_at + layout.metadata_at,
+            managed_len: layout.managed_len,
+            revision_at: json_at + layout.head_len,
+            revision_len: revision_len as u32,
             event_type: event,
-            binary: ArcSwapOption::empty(),
+            shared: ArcSwapWeak::default(),
+            binary: ArcSwapWeak::default(),
         }
+    }
+
+    /// Where the parts of its text are.
+    pub(crate) fn layout(&self) -> Layout {
+        Layout {
+            head_len: self.revision_at - self.json_at,
+            metadata_at: self.metadata_at - self.json_at,
+            managed_len: self.managed_len,
+        }
+    }
+
+    /// What is asked of it without parsing it.
+    pub fn header(&self) -> Header<'_> {
+        Header::of(&self.data[..self.header_len as usize])
     }
 
     /// What the write that made the object did.
@@ -148,22 +186,15 @@ impl Object {
     }
 
     /// The second encoding of its frame, if somebody made it.
-    pub fn binary(&self) -> Option<Arc<BinaryFrame>> {
-        let frame = self.binary.load_full()?;
+    pub fn binary(&self) -> Option<Arc<SharedFrame>> {
+        let frame = self.binary.load().upgrade()?;
         frame.used();
         Some(frame)
     }
 
-    /// Keeps the second encoding of its frame until it was not used for a while.
-    pub fn keep_binary(&self, frame: Arc<BinaryFrame>) {
-        self.binary.store(Some(frame));
-    }
-
-    /// Drops the second encoding if nobody used it since the last call.
-    pub fn drop_unused_binary(&self) {
-        if self.binary.load().as_ref().is_some_and(|frame| !frame.take_used()) {
-            self.binary.store(None);
-        }
+    /// Takes note of the second encoding of its frame.
+    pub fn set_binary(&self, frame: &Arc<SharedFrame>) {
+        self.binary.store(Arc::downgrade(frame));
     }
 
     /// The same object, removed at `revision`.
@@ -174,69 +205,120 @@ impl Object {
     /// The object's text and header without its revision.
     pub fn draft(&self) -> Draft {
         Draft {
-            head: self.frame[self.json_at as usize..self.revision_at as usize].to_vec(),
-            tail: self.frame[(self.revision_at + self.revision_len) as usize..self.json_end()].to_vec(),
+            head: self.text(self.json_at as usize..self.revision_at as usize).into_owned(),
+            tail: self.text(self.revision_end()..self.json_end()).into_owned(),
             metadata_at: self.metadata_at - self.json_at,
             managed_len: self.managed_len,
-            header: Box::new(self.header.clone()),
+            header: self.header().to_packed(),
         }
     }
 
     /// Whether the object would be the same as `draft`, but for its revision.
     pub fn equals(&self, draft: &Draft) -> bool {
-        self.frame[self.json_at as usize..self.revision_at as usize] == draft.head[..]
-            && self.frame[(self.revision_at + self.revision_len) as usize..self.json_end()] == draft.tail[..]
+        let json = self.json();
+        let (head, tail) = (self.revision_at - self.json_at, self.revision_end() - self.json_at as usize);
+        json[..head as usize] == draft.head[..] && json[tail..] == draft.tail[..]
     }
 
     /// The object's JSON text.
-    pub fn json(&self) -> &[u8] {
-        &self.frame[self.json_at as usize..self.json_end()]
+    pub fn json(&self) -> Cow<'_, [u8]> {
+        self.text(self.json_at as usize..self.json_end())
     }
 
-    /// The object's JSON text, sharing memory with the object.
-    pub fn json_bytes(&self) -> Bytes {
-        self.frame.slice(self.json_at as usize..self.json_end())
+    /// Adds the object's JSON text to `out`.
+    pub fn write_json(&self, out: &mut Vec<u8>) {
+        self.write(self.json_at as usize..self.json_end(), out);
+    }
+
+    /// How many bytes the JSON text has.
+    pub fn json_len(&self) -> usize {
+        self.json_end() - self.json_at as usize
     }
 
     /// The JSON text of the object without `metadata.managedFields`.
     pub fn json_without_managers(&self) -> Cow<'_, [u8]> {
         if self.managed_len == 0 {
-            return Cow::Borrowed(self.json());
+            return self.json();
         }
         let managers = self.managers_at();
-        let (before, after) = (self.json_at as usize..managers.start, managers.end..self.json_end());
-        Cow::Owned([&self.frame[before], &self.frame[after]].concat())
+        let mut out = Vec::with_capacity(self.json_len());
+        self.write(self.json_at as usize..managers.start, &mut out);
+        self.write(managers.end..self.json_end(), &mut out);
+        Cow::Owned(out)
     }
 
     /// The JSON text of `metadata.managedFields`; empty where the object has none.
-    pub fn managers(&self) -> &str {
-        let field = std::str::from_utf8(&self.frame[self.managers_at()]).unwrap_or_default();
-        field.strip_prefix(MANAGED_FIELDS).and_then(|rest| rest.strip_suffix(',')).unwrap_or_default()
+    pub fn managers(&self) -> Cow<'_, str> {
+        let field = self.managers_at();
+        let (start, end) = (field.start + MANAGED_FIELDS.len(), field.end.saturating_sub(1));
+        match self.text(start.min(end)..end) {
+            Cow::Borrowed(text) => std::str::from_utf8(text).unwrap_or_default().into(),
+            Cow::Owned(text) => String::from_utf8(text).unwrap_or_default().into(),
+        }
     }
 
     /// Where `"managedFields":[…],` stands.
-    fn managers_at(&self) -> std::ops::Range<usize> {
+    fn managers_at(&self) -> Range<usize> {
         let end = self.revision_at as usize - RESOURCE_VERSION.len();
         end - self.managed_len as usize..end
     }
 
-    /// The JSON text of `metadata`.
-    pub fn metadata(&self) -> &[u8] {
+    /// Adds the JSON text of `metadata` to `out`.
+    pub fn write_metadata(&self, out: &mut Vec<u8>) {
         // The revision is followed by its closing quote and the brace that ends the metadata.
-        &self.frame[self.metadata_at as usize..(self.revision_at + self.revision_len) as usize + 2]
+        self.write(self.metadata_at as usize..self.revision_end() + 2, out);
     }
 
-    /// The watch frame of the write that made this object: `{"type":…,"object":…}` and a newline.
-    pub fn frame(&self) -> &Bytes {
-        &self.frame
+    /// The watch frame of the write that made this object: `{"type":…,"object":…}` and a newline. All who ask for it
+    /// share its memory for a while.
+    pub fn frame(&self) -> Bytes {
+        if let Some(shared) = self.shared.load().upgrade() {
+            shared.used();
+            return shared.frame().clone();
+        }
+        let frame = Bytes::from(self.text(0..self.frame_len as usize).into_owned());
+        self.shared.store(Arc::downgrade(&SharedFrame::keep(frame.clone(), 0)));
+        frame
     }
 
-    /// Bytes of memory held for the text.
+    /// Bytes of text and header. It holds as much memory at most, and as a difference from another object far less.
     pub fn size(&self) -> usize {
-        self.frame.len()
+        (self.header_len + self.frame_len) as usize
+    }
+
+    fn revision_end(&self) -> usize {
+        (self.revision_at + self.revision_len) as usize
     }
 
     fn json_end(&self) -> usize {
-        self.frame.len() - FRAME_END.len()
+        self.frame_len as usize - FRAME_END.len()
     }
+
+    /// A part of the frame.
+    fn text(&self, range: Range<usize>) -> Cow<'_, [u8]> {
+        if self.reference.is_none() {
+            return Cow::Borrowed(&self.data[self.header_len as usize..][range]);
+        }
+        let mut out = Vec::with_capacity(range.len());
+        self.write(range, &mut out);
+        Cow::Owned(out)
+    }
+
+    fn write(&self, range: Range<usize>, out: &mut Vec<u8>) {
+        let data = &self.data[self.header_len as usize..];
+        match &self.reference {
+            None => out.extend_from_slice(&data[range]),
+            Some(reference) => {
+                delta::decode(reference, data, range, out).expect("the delta was read when it was made");
+            }
+        }
+    }
+}
+
+/// A frame told by another, if it can be read again.
+fn told_by(references: &mut References, resource: &Arc<str>, frame: &[u8]) -> Option<Told> {
+    let told = references.tell(resource, frame)?;
+    let mut again = Vec::with_capacity(frame.len());
+    delta::decode(&told.by, &told.delta, 0..frame.len(), &mut again)?;
+    (again == frame).then_some(told)
 }

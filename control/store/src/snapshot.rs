@@ -6,7 +6,7 @@ use imbl::OrdMap;
 
 use super::{
     Change, CommitError, Condition, Draft, Event, EventType, Key, Object, Remade, Requirement, Table, Transaction,
-    Write, table::Row,
+    Write, references::References, table::Row,
 };
 
 /// All objects at one revision.
@@ -87,18 +87,21 @@ impl Snapshot {
 
     /// What `remake` makes of the objects of a resource.
     pub fn remake(&self, resource: &str, remake: &dyn Fn(&Object) -> Option<Draft>) -> Remade {
-        let objects = self.list(resource, "", None);
-        objects.map(|(key, object)| (key.clone(), (object.revision, remade(object, remake)))).collect()
+        let (resource, mut references) = (Arc::from(resource), References::default());
+        let mut made = |object| remade(object, remake, (&resource, &mut references));
+        let objects = self.list(&resource, "", None);
+        objects.map(|(key, object)| (key.clone(), (object.revision, made(object)))).collect()
     }
 
     /// Puts what was made of the objects of a resource in their place, and what `remake` makes of those that were
     /// written since.
     pub fn reread(&mut self, resource: &str, known: &Remade, remake: &dyn Fn(&Object) -> Option<Draft>) {
         let Some(table) = self.tables.get_mut(resource) else { return };
+        let (resource, mut references) = (Arc::from(resource), References::default());
         let put = |(key, object): Row<'_>| {
             let made = match known.get(key) {
                 Some((revision, made)) if *revision == object.revision => made.clone(),
-                _ => remade(object, remake),
+                _ => remade(object, remake, (&resource, &mut references)),
             };
             Some((key.clone(), made?))
         };
@@ -113,6 +116,7 @@ impl Snapshot {
         &mut self,
         transaction: Transaction,
         events: &mut Vec<Event>,
+        references: &mut References,
     ) -> Result<Vec<Arc<Object>>, CommitError> {
         for Requirement { key, condition } in transaction.require {
             self.check(key, condition)?;
@@ -122,7 +126,7 @@ impl Snapshot {
         // undone.
         let before = (transaction.writes.len() > 1).then(|| self.clone());
         for write in transaction.writes {
-            match self.write(write) {
+            match self.write(write, references) {
                 Ok(event) => events.push(event),
                 Err(error) => {
                     if let Some(before) = before {
@@ -147,22 +151,24 @@ impl Snapshot {
     }
 
     /// Makes one write at the next revision, or says why not.
-    fn write(&mut self, Write { key, expect, change }: Write) -> Result<Event, CommitError> {
+    fn write(
+        &mut self,
+        Write { key, expect, change }: Write,
+        references: &mut References,
+    ) -> Result<Event, CommitError> {
         let (key, current) = self.check(key, expect.into())?;
         let revision = self.revision + 1;
-        let (event_type, object) = match (change, &current) {
-            (Change::Put(draft), current) => {
-                let event = if current.is_some() { EventType::Modified } else { EventType::Added };
-                (event, Object::new(draft, revision, event))
-            }
+        let (event_type, draft) = match (change, &current) {
+            (Change::Put(draft), None) => (EventType::Added, draft),
+            (Change::Put(draft), Some(_)) => (EventType::Modified, draft),
             (Change::Amend(amendment), Some(current)) => match amendment.make(current) {
-                Ok(draft) => (EventType::Modified, Object::new(draft, revision, EventType::Modified)),
+                Ok(draft) => (EventType::Modified, draft),
                 Err(reason) => return Err(CommitError::Refused { key, reason }),
             },
-            (Change::Delete, Some(current)) => (EventType::Deleted, current.deleted_at(revision)),
+            (Change::Delete, Some(current)) => (EventType::Deleted, current.draft()),
             (Change::Amend(_) | Change::Delete, None) => return Err(CommitError::Conflict { key, current: None }),
         };
-        let object = Arc::new(object);
+        let object = Arc::new(Object::kept(draft, revision, event_type, (&key.resource, references)));
         self.revision = revision;
         let table = self.tables.entry(key.resource.clone()).or_default();
         match event_type {
@@ -174,6 +180,10 @@ impl Snapshot {
 }
 
 /// An object as `remake` makes it, at its revision.
-fn remade(object: &Object, remake: &dyn Fn(&Object) -> Option<Draft>) -> Option<Arc<Object>> {
-    Some(Arc::new(Object::new(remake(object)?, object.revision, EventType::Added)))
+fn remade(
+    object: &Object,
+    remake: &dyn Fn(&Object) -> Option<Draft>,
+    references: (&Arc<str>, &mut References),
+) -> Option<Arc<Object>> {
+    Some(Arc::new(Object::kept(remake(object)?, object.revision, EventType::Added, references)))
 }

@@ -1,17 +1,17 @@
 //! The objects of one resource: by key, and the keys by indexed value. A persistent map, like every part of a snapshot.
 
-use std::{borrow::Cow, ops::Bound, sync::Arc};
+use std::{ops::Bound, sync::Arc};
 
 use imbl::{OrdMap, OrdSet};
 
-use super::{NAME_INDEX, Object, Term};
+use super::{Header, NAME_INDEX, Object};
 
 /// Objects of one resource by `namespace/name` (or `name`), in the order of their bytes, with their indexes.
 #[derive(Clone, Debug, Default)]
 pub struct Table {
     objects: OrdMap<Arc<str>, Arc<Object>>,
     /// By index name.
-    indexes: OrdMap<Cow<'static, str>, Keys>,
+    indexes: OrdMap<Arc<str>, Keys>,
 }
 
 /// The value and the key of each object that has an index.
@@ -101,27 +101,37 @@ impl Table {
     /// Puts an object in its place.
     pub fn put(&mut self, key: Arc<str>, object: Arc<Object>) {
         let previous = self.objects.insert(key.clone(), object.clone());
-        let before = previous.as_ref().map_or(&[][..], |previous| &previous.header.indexes);
-        if *before == *object.header.indexes {
+        let previous = previous.as_ref().map(|previous| previous.header());
+        if previous.is_some_and(|previous| previous.terms().eq(object.header().terms())) {
             return;
         }
-        self.remove_terms(&key, before);
-        for Term { index, value } in &object.header.indexes {
-            self.indexes.entry(index.clone()).or_default().insert((value.clone(), key.clone()));
+        if let Some(previous) = previous {
+            self.remove_terms(&key, previous);
+        }
+        for (index, value) in object.header().terms() {
+            let keys = match self.indexes.get_mut(index) {
+                Some(keys) => keys,
+                None => self.indexes.entry(Arc::from(index)).or_default(),
+            };
+            // Objects of one value share its text.
+            let value: Arc<str> = Arc::from(value);
+            let known = keys.get_next(&(value.clone(), Arc::default())).filter(|(known, _)| *known == value);
+            let value = known.map_or(value, |(known, _)| known.clone());
+            keys.insert((value, key.clone()));
         }
     }
 
     /// Removes the object with this key.
     pub fn remove(&mut self, key: &str) {
         if let Some((key, object)) = self.objects.remove_with_key(key) {
-            self.remove_terms(&key, &object.header.indexes);
+            self.remove_terms(&key, object.header());
         }
     }
 
-    fn remove_terms(&mut self, key: &Arc<str>, terms: &[Term]) {
-        for Term { index, value } in terms {
+    fn remove_terms(&mut self, key: &Arc<str>, header: Header<'_>) {
+        for (index, value) in header.terms() {
             if let Some(keys) = self.indexes.get_mut(index) {
-                keys.remove(&(value.clone(), key.clone()));
+                keys.remove(&(Arc::from(value), key.clone()));
             }
         }
     }

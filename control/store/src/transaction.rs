@@ -134,7 +134,7 @@ impl Condition {
         match (self, current) {
             (Self::Absent, None) => true,
             (Self::At(revision), Some(object)) => object.revision == revision,
-            (Self::Alive, Some(object)) => !object.header.deleting,
+            (Self::Alive, Some(object)) => !object.header().deleting(),
             (Self::Present, Some(_)) => true,
             (Self::Absent, Some(_)) | (Self::At(_) | Self::Alive | Self::Present, None) => false,
         }

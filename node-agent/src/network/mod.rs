@@ -9,6 +9,7 @@ mod attach;
 mod bypass;
 mod docker_user;
 mod host_links;
+pub(crate) mod inside;
 mod kernel_events;
 mod masquerade;
 pub(crate) mod netlink;

@@ -19,12 +19,11 @@ use netlink_packet_route::{
     link::{AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoVeth, LinkAttribute, LinkMessage},
     route::{RouteMessage, RouteProtocol},
 };
-use nix::sched::{CloneFlags, setns};
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
 use self::message::{address, link, route, route_message};
 pub use self::neighbour::Vxlan;
-use super::host_links::LinkAddress;
+use super::{host_links::LinkAddress, inside::open_inside};
 
 /// Marks our routes in the kernel; free in `/etc/iproute2/rt_protos`.
 pub const ROUTE_PROTOCOL: RouteProtocol = RouteProtocol::Other(0xfa);
@@ -125,23 +124,14 @@ impl Netlink {
         Ok(Self { handle })
     }
 
-    /// For the namespace of `netns`. A socket belongs to the namespace it was opened in for life, so only its opening
-    /// needs a thread there; that thread ends with it, and no other ever changes its namespace.
+    /// For the namespace of `netns`.
     pub async fn open_in(netns: File) -> Result<Self, NetlinkError> {
         let runtime = tokio::runtime::Handle::current();
         let open = move || {
-            let _inside = runtime.enter();
-            setns(&netns, CloneFlags::CLONE_NEWNET)?;
+            let _runtime = runtime.enter();
             rtnetlink::new_connection()
         };
-        let (done, opened) = tokio::sync::oneshot::channel();
-        std::thread::Builder::new()
-            .name("netns-open".into())
-            .spawn(move || done.send(open()).ok())
-            .map_err(NetlinkError::Open)?;
-        let opened =
-            opened.await.map_err(|_| NetlinkError::Open(io::Error::other("the opening thread ended early")))?;
-        let (connection, handle, _messages) = opened.map_err(NetlinkError::Open)?;
+        let (connection, handle, _messages) = open_inside(netns, open).await.map_err(NetlinkError::Open)?;
         tokio::spawn(connection);
         Ok(Self { handle })
     }

@@ -81,7 +81,7 @@ impl PodTargets for StreamTargets {
         Ok(ContainerTarget { id, tty: spec.tty == Some(true) })
     }
 
-    fn pod(&self, namespace: &str, pod: &str) -> Result<String, TargetError> {
+    fn pod_uid(&self, namespace: &str, pod: &str) -> Result<String, TargetError> {
         let view = self.view(namespace, pod).ok_or(TargetError::NoPod)?;
         match view.state.sandbox.id() {
             Some(_) => Ok(view.pod.metadata.uid.clone().unwrap_or_default()),

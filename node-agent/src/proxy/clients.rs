@@ -6,11 +6,11 @@
 use std::{fs::File, io, net::Ipv4Addr};
 
 use aya::maps::{MapData, RingBuf};
-use nix::sched::{CloneFlags, setns};
 use proxy_ebpf::UnknownClient;
 use tokio::io::unix::AsyncFd;
 
 use super::netns;
+use crate::network::inside::run_inside;
 
 /// The queue of clients whose address the programs do not know.
 pub struct UnknownClients {
@@ -47,13 +47,11 @@ impl UnknownClients {
 pub fn address(client: &UnknownClient, towards: Ipv4Addr) -> io::Result<Ipv4Addr> {
     let namespace = File::open(format!("/proc/{}/ns/net", client.process))?;
     let cookie = client.netns_cookie;
-    let inside = std::thread::Builder::new().name("fairlead-client".into()).spawn(move || {
-        setns(&namespace, CloneFlags::CLONE_NEWNET)?;
+    run_inside(namespace, move || {
         if netns::own_cookie()? != cookie {
             // The process moved, or its number is another's by now.
             return Err(io::ErrorKind::NotFound.into());
         }
         netns::source_towards(towards)
-    })?;
-    inside.join().unwrap_or_else(|_| Err(io::Error::other("the thread that looked in the namespace panicked")))
+    })
 }

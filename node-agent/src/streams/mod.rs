@@ -57,7 +57,7 @@ use self::{
     command_request::CommandRequest,
     handshake::{CommandProtocol, Handshake, PortProtocol},
     idle::LastActivity,
-    outcome::Outcome,
+    outcome::CommandOutcome,
     port_forward::Forwarding,
     remote_command::Session,
     tunnel::Tunnel,
@@ -79,7 +79,7 @@ pub trait PodTargets: Send + Sync {
     fn container(&self, namespace: &str, pod: &str, container: &str) -> Result<ContainerTarget, TargetError>;
 
     /// The uid of the pod of this name, which has a network.
-    fn pod(&self, namespace: &str, pod: &str) -> Result<String, TargetError>;
+    fn pod_uid(&self, namespace: &str, pod: &str) -> Result<String, TargetError>;
 
     /// Connects to a port of the pod, by its own `localhost`.
     async fn connect(&self, namespace: &str, pod: &str, port: u16) -> Result<TcpStream, ConnectError>;
@@ -154,14 +154,19 @@ impl Streams {
         self.sessions.wait().await;
     }
 
-    /// Answers 101 to a client of exec or attach, and goes on as its session. `what` it is about is looked up before:
+    /// Answers 101 to a client of exec or attach, and goes on as its session. `source` is looked up before:
     /// where that failed, clients that have a channel for errors are told there, as kube-apiserver does.
-    fn command(&self, request: Request, streams: StreamOptions, what: Result<Command, TargetError>) -> Response {
+    fn command(
+        &self,
+        request: Request,
+        streams: StreamOptions,
+        source: Result<ProcessSource, TargetError>,
+    ) -> Response {
         let handshake = match Handshake::<CommandProtocol>::of(request.headers()) {
             Ok(handshake) => handshake,
             Err(refusal) => return refusal.into_response(),
         };
-        if let Err(error) = &what
+        if let Err(error) = &source
             && !handshake.protocol().tells_errors_on_a_channel()
         {
             return (error.code(), error.to_string()).into_response();
@@ -178,10 +183,10 @@ impl Streams {
             let wire = Wire::connect(upgraded, handshake.protocol(), streams);
             let Some(Some(wire)) = stop.run_until_cancelled(wire).await else { return };
             let session = Session { wire, stop, idle_limit, heartbeat_interval };
-            match what {
-                Ok(command) => session.run(command.start(&*runtime, streams).await).await,
+            match source {
+                Ok(source) => session.run(source.start(&*runtime, streams).await).await,
                 Err(error) => {
-                    session.refuse(Outcome::Failed(format!("unable to upgrade connection: {error}"))).await;
+                    session.refuse(CommandOutcome::Failed(format!("unable to upgrade connection: {error}"))).await;
                 }
             }
         });
@@ -189,16 +194,16 @@ impl Streams {
     }
 }
 
-/// What a client of a container wants of it.
-enum Command {
+/// Which process a client gets the streams of.
+enum ProcessSource {
     Exec { id: String, command: Vec<String> },
     Attach { target: ContainerTarget },
 }
 
-impl Command {
+impl ProcessSource {
     /// Begins it. Failures are worded as the kubelet's.
-    async fn start(self, runtime: &dyn Runtime, streams: StreamOptions) -> Result<Process, Outcome> {
-        let failed = |what: &str, error: Error| Outcome::Failed(format!("{what}: {}", error.chain()));
+    async fn start(self, runtime: &dyn Runtime, streams: StreamOptions) -> Result<Process, CommandOutcome> {
+        let failed = |what: &str, error: Error| CommandOutcome::Failed(format!("{what}: {}", error.chain()));
         match self {
             Self::Exec { id, command } => {
                 let started = runtime.start_exec(&id, &command, streams).await;
@@ -222,8 +227,8 @@ async fn exec(
     request: Request,
 ) -> Response {
     let found = streams.targets.container(&namespace, &pod, &container);
-    let command = found.map(|found| Command::Exec { id: found.id, command: asked.command });
-    streams.command(request, asked.streams, command)
+    let source = found.map(|found| ProcessSource::Exec { id: found.id, command: asked.command });
+    streams.command(request, asked.streams, source)
 }
 
 async fn attach(
@@ -239,7 +244,7 @@ async fn attach(
         }
         other => other,
     });
-    streams.command(request, asked.streams, found.map(|target| Command::Attach { target }))
+    streams.command(request, asked.streams, found.map(|target| ProcessSource::Attach { target }))
 }
 
 async fn port_forward(
@@ -261,7 +266,7 @@ async fn port_forward(
         Ok(ports) => ports,
         Err(error) => return (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
     };
-    let uid = match streams.targets.pod(&namespace, &pod) {
+    let uid = match streams.targets.pod_uid(&namespace, &pod) {
         Ok(uid) => uid,
         Err(error) => return (error.code(), error.to_string()).into_response(),
     };

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 /// The end of a command, or of an attachment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum CommandOutcome {
     /// With exit code 0; or an attachment's process has closed its output.
     Success,
     /// With another exit code.
@@ -13,7 +13,7 @@ pub enum Outcome {
     Failed(String),
 }
 
-impl Outcome {
+impl CommandOutcome {
     /// Of a command that ended with `code`.
     pub fn of(code: Option<i64>) -> Self {
         match code {
@@ -68,10 +68,10 @@ mod tests {
 
     #[test]
     fn an_exit_code_is_a_cause_of_the_status() {
-        assert_eq!(Outcome::of(Some(0)), Outcome::Success);
-        assert_eq!(Outcome::Success.to_status(), json!({"metadata": {}, "status": "Success"}));
+        assert_eq!(CommandOutcome::of(Some(0)), CommandOutcome::Success);
+        assert_eq!(CommandOutcome::Success.to_status(), json!({"metadata": {}, "status": "Success"}));
         assert_eq!(
-            Outcome::of(Some(42)).to_status(),
+            CommandOutcome::of(Some(42)).to_status(),
             json!({"metadata": {}, "status": "Failure", "reason": "NonZeroExitCode",
                 "message": "command terminated with non-zero exit code: exit status 42",
                 "details": {"causes": [{"reason": "ExitCode", "message": "42"}]}})
@@ -80,8 +80,8 @@ mod tests {
 
     #[test]
     fn old_protocols_are_told_failures_alone_and_as_text() {
-        assert_eq!(Outcome::Success.to_message(1), None);
-        let failed = Outcome::Failed("no such program".into());
+        assert_eq!(CommandOutcome::Success.to_message(1), None);
+        let failed = CommandOutcome::Failed("no such program".into());
         assert_eq!(failed.to_message(3).unwrap(), "Internal error occurred: no such program");
         assert!(failed.to_message(4).unwrap().contains(r#""reason":"InternalError""#));
     }

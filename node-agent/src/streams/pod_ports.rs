@@ -7,9 +7,10 @@ use std::{
     time::Duration,
 };
 
-use nix::sched::{CloneFlags, setns};
 use socket2::{Domain, Socket, Type};
 use tokio::net::{TcpSocket, TcpStream};
+
+use crate::network::inside::open_inside;
 
 /// How long a pod may take to accept.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
@@ -51,16 +52,9 @@ struct Sockets {
     v6: io::Result<Socket>,
 }
 
-/// Makes sockets on a thread that enters the namespace and ends: no other ever changes its own.
 async fn sockets_in(netns: File) -> io::Result<Sockets> {
-    let open = move || {
-        setns(&netns, CloneFlags::CLONE_NEWNET)?;
-        let socket = |domain| Socket::new(domain, Type::STREAM.nonblocking().cloexec(), None);
-        Ok(Sockets { v4: socket(Domain::IPV4)?, v6: socket(Domain::IPV6) })
-    };
-    let (done, opened) = tokio::sync::oneshot::channel();
-    std::thread::Builder::new().name("netns-socket".into()).spawn(move || done.send(open()).ok())?;
-    opened.await.map_err(|_| io::Error::other("the thread that makes sockets ended early"))?
+    let socket = |domain| Socket::new(domain, Type::STREAM.nonblocking().cloexec(), None);
+    open_inside(netns, move || Ok(Sockets { v4: socket(Domain::IPV4)?, v6: socket(Domain::IPV6) })).await
 }
 
 async fn dial(socket: io::Result<Socket>, address: SocketAddr) -> io::Result<TcpStream> {

@@ -3,7 +3,6 @@
 //!
 //! Source: `handleWebSocketStreams` of `k8s.io/kubelet/pkg/cri/streaming/portforward`.
 
-use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use futures::{
     SinkExt, StreamExt,
@@ -16,12 +15,13 @@ use tokio::{
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_tungstenite::{WebSocketStream, tungstenite::Message};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     idle::heartbeats,
     port_forward::{Forwarding, ToClient},
     spdy::Gone,
-    websocket_wire::{LARGEST_TO_PORTS, QUEUED_PARTS, message, send_in_parts, server},
+    websocket_wire::{LARGEST_TO_PORTS, QUEUED_PARTS, channel_of, message, send_in_parts, server},
 };
 
 /// Messages that wait for the client.
@@ -84,14 +84,16 @@ pub async fn serve(
     for (number, port) in (0u8..).step_by(2).zip(ports) {
         let (input, from_client) = mpsc::channel(QUEUED_PARTS);
         inputs.push(Some(input));
-        let channel = |number| Channel { number, base64, messages: messages.clone() };
+        let ended = CancellationToken::new();
+        let channel = |number| Channel { number, base64, messages: messages.clone(), ended: ended.clone() };
         let (data, error) = (channel(number), channel(number.saturating_add(1)));
         connections.push(async move {
             let begun = Bytes::copy_from_slice(&port.to_le_bytes());
             if data.write(begun.clone()).await.is_err() || error.write(begun).await.is_err() {
                 return;
             }
-            if let Err(why) = to.forward(*port, ReceiverStream::new(from_client), &data).await {
+            let from_client = ReceiverStream::new(from_client).take_until(Box::pin(ended.cancelled_owned()));
+            if let Err(why) = to.forward(*port, from_client, &data).await {
                 // A client that is gone needs no reason.
                 error.write(why.into()).await.ok();
             }
@@ -117,20 +119,13 @@ async fn read<I: AsyncRead + AsyncWrite + Unpin>(
     mut inputs: Vec<Option<mpsc::Sender<Bytes>>>,
 ) {
     while let Some(message) = from.next().await {
-        let mut message = match message {
-            Ok(Message::Binary(message)) if !base64 && !message.is_empty() => message,
-            Ok(Message::Text(message)) if base64 && !message.is_empty() => message.into(),
+        let message = match message {
+            Ok(Message::Binary(message)) if !base64 => message,
+            Ok(Message::Text(message)) if base64 => message.into(),
             Ok(_) => continue,
             Err(error) => return tracing::debug!(%error, "a WebSocket to ports ended early"),
         };
-        let first = message.split_to(1)[0];
-        let (number, bytes) = match base64 {
-            false => (first, message),
-            true => match BASE64_STANDARD.decode(&message) {
-                Ok(bytes) => (first.wrapping_sub(b'0'), bytes.into()),
-                Err(_) => continue,
-            },
-        };
+        let Some((number, bytes)) = channel_of(base64, message) else { continue };
         // Odd channels are for errors: nothing is read from them.
         let input = inputs.get_mut(usize::from(number / 2)).filter(|_| number.is_multiple_of(2));
         if let Some(slot @ Some(_)) = input
@@ -167,6 +162,8 @@ struct Channel {
     number: u8,
     base64: bool,
     messages: mpsc::Sender<Message>,
+    /// Cancelled when the pod has sent all: nothing more is taken for it.
+    ended: CancellationToken,
 }
 
 #[async_trait::async_trait]
@@ -175,8 +172,10 @@ impl ToClient for Channel {
         self.messages.send(message(self.base64, self.number, &bytes)).await.map_err(|_| Gone)
     }
 
-    /// There is no message for it: the client sees the end of the connection.
+    /// There is no message for it. A client cannot end its side of a channel, so this ends both: once all connections
+    /// have ended, the client sees the end of the session.
     async fn finish(&self) -> Result<(), Gone> {
+        self.ended.cancel();
         Ok(())
     }
 }

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     idle::{LastActivity, heartbeats},
-    outcome::Outcome,
+    outcome::CommandOutcome,
     wire::{ClientGone, OutputStream, OutputWriter, Wire},
 };
 use crate::runtime::{Error, LogChunk, Process, ProcessControl, TerminalSize};
@@ -45,7 +45,7 @@ enum End {
 
 impl Session {
     /// Runs the session of a process, or says that there is none.
-    pub async fn run(self, process: Result<Process, Outcome>) {
+    pub async fn run(self, process: Result<Process, CommandOutcome>) {
         let process = match process {
             Ok(process) => process,
             Err(outcome) => return self.refuse(outcome).await,
@@ -62,11 +62,11 @@ impl Session {
         };
         let outcome = match end {
             End::Process => Some(match control.exit_code().await {
-                Ok(code) => Outcome::of(code),
-                Err(error) => Outcome::Failed(error.chain()),
+                Ok(code) => CommandOutcome::of(code),
+                Err(error) => CommandOutcome::Failed(error.chain()),
             }),
-            End::Broken(error) => Some(Outcome::Failed(error.chain())),
-            End::Cut(why) => Some(Outcome::Failed(why.to_owned())),
+            End::Broken(error) => Some(CommandOutcome::Failed(error.chain())),
+            End::Cut(why) => Some(CommandOutcome::Failed(why.to_owned())),
             End::Client => None,
         };
         // Before the client is told: who is told that a command has ended finds nothing of it.
@@ -77,7 +77,7 @@ impl Session {
     }
 
     /// Tells the client why there is no process.
-    pub async fn refuse(self, outcome: Outcome) {
+    pub async fn refuse(self, outcome: CommandOutcome) {
         let Wire { reading, mut writer, .. } = self.wire;
         finish(&mut *writer, reading, &outcome).await;
     }
@@ -85,7 +85,7 @@ impl Session {
 
 /// Sends the last message, and reads until the client closes: closed before, what it sent meanwhile would have the
 /// kernel reset the connection and throw away what the client has not read yet.
-async fn finish(writer: &mut dyn OutputWriter, reading: impl Future<Output = ()>, outcome: &Outcome) {
+async fn finish(writer: &mut dyn OutputWriter, reading: impl Future<Output = ()>, outcome: &CommandOutcome) {
     let mut reading = std::pin::pin!(reading);
     let finishing = async {
         let finished = tokio::select! {

@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::{
-    outcome::Outcome,
+    outcome::CommandOutcome,
     spdy::{Connection, Gone, Headers, Stream, StreamReader, StreamWriter},
     wire::{ClientGone, OutputStream, OutputWriter, SizeReader, Wire},
 };
@@ -173,7 +173,7 @@ impl OutputWriter for SpdyWriter {
         Ok(self.closer.heartbeat()?)
     }
 
-    async fn finish(&mut self, outcome: &Outcome) -> Result<(), ClientGone> {
+    async fn finish(&mut self, outcome: &CommandOutcome) -> Result<(), ClientGone> {
         if let (Some(error), Some(message)) = (&self.error, outcome.to_message(self.version)) {
             // Gone alone, it is not missed.
             error.write(message.into()).await.ok();

@@ -23,7 +23,7 @@ use tokio_tungstenite::{
 
 use super::{
     handshake::ChannelProtocol,
-    outcome::Outcome,
+    outcome::CommandOutcome,
     wire::{ClientGone, OutputStream, OutputWriter, SizeReader, Wire},
 };
 use crate::runtime::{StreamOptions, TerminalSize};
@@ -118,30 +118,16 @@ impl ChannelReader {
     }
 
     /// False where the client breaks the protocol.
-    async fn take(&mut self, mut message: Bytes) -> bool {
-        if message.is_empty() {
-            return true;
-        }
-        let first = message.split_to(1)[0];
-        if self.protocol.version >= 5 && first == CLOSE {
-            if message.as_ref() == [STDIN] {
+    async fn take(&mut self, message: Bytes) -> bool {
+        if self.protocol.version >= 5
+            && let [CLOSE, closed @ ..] = message.as_ref()
+        {
+            if *closed == [STDIN] {
                 self.stdin = None;
             }
-            return matches!(message.as_ref(), [STDIN..=RESIZE]);
+            return matches!(closed, [STDIN..=RESIZE]);
         }
-        let (channel, bytes) = if self.protocol.base64 {
-            let decoded = BASE64_STANDARD.decode(&message);
-            drop(message);
-            match decoded {
-                Ok(bytes) => (first.wrapping_sub(b'0'), bytes.into()),
-                Err(error) => {
-                    tracing::debug!(%error, "a message on a WebSocket to a container is passed over");
-                    return true;
-                }
-            }
-        } else {
-            (first, message)
-        };
+        let Some((channel, bytes)) = channel_of(self.protocol.base64, message) else { return true };
         if channel == STDIN {
             if let Some(stdin) = &self.stdin
                 && !send_in_parts(&bytes, stdin).await
@@ -181,6 +167,22 @@ pub fn message(base64: bool, channel: u8, bytes: &[u8]) -> Message {
     Message::binary(message)
 }
 
+/// The channel of a message, and its bytes; nothing of a message that is empty or no base64.
+pub fn channel_of(base64: bool, message: Bytes) -> Option<(u8, Bytes)> {
+    let first = *message.first()?;
+    let bytes = message.slice(1..);
+    if !base64 {
+        return Some((first, bytes));
+    }
+    match BASE64_STANDARD.decode(&bytes) {
+        Ok(bytes) => Some((first.wrapping_sub(b'0'), bytes.into())),
+        Err(error) => {
+            tracing::debug!(%error, "a message on a WebSocket is passed over");
+            None
+        }
+    }
+}
+
 #[async_trait::async_trait]
 impl<I: AsyncRead + AsyncWrite + Send + Unpin> OutputWriter for ChannelWriter<I> {
     async fn write(&mut self, stream: OutputStream, bytes: Bytes) -> Result<(), ClientGone> {
@@ -196,7 +198,7 @@ impl<I: AsyncRead + AsyncWrite + Send + Unpin> OutputWriter for ChannelWriter<I>
         self.to.send(Message::Pong(Bytes::new())).await.map_err(|_| ClientGone)
     }
 
-    async fn finish(&mut self, outcome: &Outcome) -> Result<(), ClientGone> {
+    async fn finish(&mut self, outcome: &CommandOutcome) -> Result<(), ClientGone> {
         if let Some(message) = outcome.to_message(self.protocol.version) {
             self.send(ERROR, message.as_bytes()).await?;
         }

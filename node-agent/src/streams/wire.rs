@@ -7,7 +7,7 @@ use tokio::{
     sync::watch,
 };
 
-use super::{handshake::CommandProtocol, outcome::Outcome, spdy_wire, websocket_wire};
+use super::{handshake::CommandProtocol, outcome::CommandOutcome, spdy_wire, websocket_wire};
 use crate::runtime::{StreamOptions, TerminalSize};
 
 /// What a client sends, and how it is sent to.
@@ -41,7 +41,7 @@ pub trait OutputWriter: Send {
     async fn heartbeat(&mut self) -> Result<(), ClientGone>;
 
     /// Tells how it ended, and that nothing more comes.
-    async fn finish(&mut self, outcome: &Outcome) -> Result<(), ClientGone>;
+    async fn finish(&mut self, outcome: &CommandOutcome) -> Result<(), ClientGone>;
 }
 
 /// The connection to the client has ended.

@@ -23,7 +23,7 @@ use crate::{
 pub fn start() -> Result<Cluster> {
     let cluster = Cluster::start("flstr", &[NodePlacement { link: 1, number: 11 }])?;
     cluster.apply(&pods())?;
-    for pod in ["plain", "reader", "web"] {
+    for pod in ["plain", "reader", "web", "site"] {
         cluster.wait_for_condition(&format!("pod/{pod}"), "Ready")?;
     }
     Ok(cluster)
@@ -38,6 +38,7 @@ pub const TESTS: &[NamedTest] = &[
     ("run_with_input_ends_with_its_command", run_with_input),
     ("ports_are_forwarded_to_many_connections", forward_ports),
     ("files_are_copied_both_ways", copy_files),
+    ("a_site_is_visited_through_the_proxy", proxied_site),
     ("what_cannot_be_run_is_said", refusals),
     ("nothing_is_left_of_clients_that_were_killed", nothing_left),
 ];
@@ -45,7 +46,7 @@ pub const TESTS: &[NamedTest] = &[
 fn pods() -> String {
     let pod = |name: &str, container: &str| {
         format!(
-            "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  terminationGracePeriodSeconds: 0\n\
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, labels: {{app: {name}}}}}\nspec:\n  terminationGracePeriodSeconds: 0\n\
              \x20 containers:\n  - {{name: c, image: \"{}\", {container}}}\n---\n",
             images::WEB
         )
@@ -62,6 +63,15 @@ fn pods() -> String {
             "command: [sh, -c, \"mkdir -p /www && dd if=/dev/urandom of=/www/big bs=1000 count=3000 2>/dev/null && \
              exec httpd -f -p 127.0.0.1:8080 -h /www\"]",
         ),
+        pod(
+            "site",
+            "ports: [{containerPort: 8080}], readinessProbe: {tcpSocket: {port: 8080}, periodSeconds: 1}, command: \
+             [sh, -c, \"mkdir -p /www && echo '<a href=/b>b</a>' > /www/index.html && echo b > /www/b && \
+             exec httpd -f -p 8080 -h /www\"]",
+        ),
+        "apiVersion: v1\nkind: Service\nmetadata: {name: site}\nspec:\n  selector: {app: site}\n  \
+         ports: [{name: web, port: 80, targetPort: 8080}]\n---\n"
+            .to_owned(),
     ]
     .concat()
 }
@@ -80,6 +90,20 @@ fn noise(length: usize) -> Vec<u8> {
 
 fn expect<T: PartialEq + std::fmt::Debug>(what: &str, found: T, wanted: T) -> Result {
     if found == wanted { Ok(()) } else { Err(format!("{what}: {found:?} instead of {wanted:?}").into()) }
+}
+
+/// The control service is no node here: it has no way to pods but through the node's agent.
+fn proxied_site(cluster: &Cluster) -> Result {
+    for of in ["pods/site", "pods/http:site:8080", "services/site:web", "services/site:80"] {
+        let proxy = format!("/api/v1/namespaces/default/{of}/proxy");
+        // A Service's endpoints follow its pods.
+        wait::until(&format!("{proxy} to answer"), PATIENCE, || {
+            let page = cluster.kubectl(&["get", "--raw", &format!("{proxy}/")])?;
+            expect(of, page.trim(), &*format!("<a href=\"{proxy}/b\">b</a>"))
+        })?;
+        expect(of, cluster.kubectl(&["get", "--raw", &format!("{proxy}/b")])?.trim(), "b")?;
+    }
+    Ok(())
 }
 
 fn outputs_and_exit_code(cluster: &Cluster) -> Result {
@@ -112,7 +136,7 @@ fn terminal(cluster: &Cluster) -> Result {
         let command = kubectl.words(&["exec", "-it", "plain", "--", "sh", "-c", "test -t 1 && sleep 1 && stty size"]);
         let quoted = command.iter().map(|word| format!("'{word}'")).collect::<Vec<_>>().join(" ");
         let mut script = kubectl.command("script");
-        script.args(["-qec", &format!("sh -c '{}' {quoted}", line.replace('\'', "")), "/dev/null"]);
+        script.args(["-qec", &format!("sh -c '{line}' {quoted}"), "/dev/null"]);
         let told = run(script.stdin(Stdio::null()))?;
         if !told.contains("33 77") {
             return Err(format!("{}: {told:?}", kubectl.name).into());
@@ -229,7 +253,7 @@ fn refusals(cluster: &Cluster) -> Result {
     expect("without a container", said.contains("choose one of: [c d]"), true)
 }
 
-/// Sockets and threads of the control service and the agent.
+/// Open files of the control service and the agent, sockets included.
 fn held(cluster: &Cluster) -> Result<Vec<(String, usize)>> {
     let processes = cluster.nodes.iter().filter_map(|node| node.agent.as_ref()).chain(&cluster.control);
     let count = |path: String| -> Result<usize> { Ok(std::fs::read_dir(path)?.count()) };

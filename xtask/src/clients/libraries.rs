@@ -8,7 +8,10 @@ use std::{
 use anyhow::Context;
 
 use super::{Client, Outcome, Server, command};
-use crate::{command as programs, workspace};
+use crate::{
+    command::{find, output},
+    workspace,
+};
 
 /// What is taken from the registry of Python packages.
 const PYTHON_CLIENT: &str = "kubernetes==37.0.2";
@@ -23,41 +26,39 @@ pub fn all() -> Vec<Client> {
 }
 
 fn go(server: &Server) -> anyhow::Result<Outcome> {
-    let Some(go) =
-        programs::find("go").or_else(|| Some(PathBuf::from("/usr/local/go/bin/go")).filter(|go| go.exists()))
-    else {
+    let Some(go) = find("go").or_else(|| Some(PathBuf::from("/usr/local/go/bin/go")).filter(|go| go.exists())) else {
         return Ok(Outcome::Skipped("there is no go".into()));
     };
     let program = kept("go")?.join("client");
     let mut build = command(go, ["build", "-o"]);
     build.arg(&program).arg(".").current_dir(sources("go"));
-    programs::output(&mut build)?;
+    output(&mut build)?;
     run(server, command(program, ["client-go"]))
 }
 
 fn python(server: &Server) -> anyhow::Result<Outcome> {
-    let Some(python) = programs::find("python3") else { return Ok(Outcome::Skipped("there is no python3".into())) };
+    let Some(python) = find("python3") else { return Ok(Outcome::Skipped("there is no python3".into())) };
     let venv = kept("python")?.join("venv");
     let own = venv.join("bin/python");
     if !own.exists() {
         let mut make = command(python, ["-m", "venv"]);
-        if let Err(error) = programs::output(make.arg(&venv)) {
+        if let Err(error) = output(make.arg(&venv)) {
             return Ok(Outcome::Skipped(format!("python3 has no venv: {error}")));
         }
     }
-    programs::output(&mut command(&own, ["-m", "pip", "install", "--quiet", PYTHON_CLIENT]))?;
+    output(&mut command(&own, ["-m", "pip", "install", "--quiet", PYTHON_CLIENT]))?;
     let mut client = command(own, [sources("python").join("client.py")]);
     client.arg("python");
     run(server, client)
 }
 
 fn node(server: &Server) -> anyhow::Result<Outcome> {
-    let (Some(node), Some(npm)) = (programs::find("node"), programs::find("npm")) else {
+    let (Some(node), Some(npm)) = (find("node"), find("npm")) else {
         return Ok(Outcome::Skipped("there is no node with npm".into()));
     };
     let dir = kept("node")?;
     let mut install = command(npm, ["install", "--silent", "--no-audit", "--no-fund", NODE_CLIENT]);
-    programs::output(install.current_dir(&dir))?;
+    output(install.current_dir(&dir))?;
     // Node.js looks for packages beside the program.
     let program = dir.join("client.mjs");
     std::fs::copy(sources("node").join("client.mjs"), &program)
@@ -68,7 +69,7 @@ fn node(server: &Server) -> anyhow::Result<Outcome> {
 }
 
 fn run(server: &Server, client: Command) -> anyhow::Result<Outcome> {
-    programs::output(&mut server.as_administrator(client)).map(|_| Outcome::Passed)
+    output(&mut server.as_administrator(client)).map(|_| Outcome::Passed)
 }
 
 fn sources(language: &str) -> PathBuf {

@@ -73,7 +73,7 @@ impl Clients {
             let step = Step::start(name.clone());
             match run(&server) {
                 Ok(Outcome::Passed) => step.done("passed"),
-                Ok(Outcome::Skipped(why)) if is_ci() => {
+                Ok(Outcome::Skipped(why)) if workspace::is_ci() => {
                     failed.push(format!("{name}: CI=true allows no skipped client, but {why}"));
                 }
                 Ok(Outcome::Skipped(why)) => println!("{name}: skipped, because {why}"),
@@ -85,10 +85,6 @@ impl Clients {
         }
         Ok(())
     }
-}
-
-fn is_ci() -> bool {
-    std::env::var_os("CI").is_some_and(|value| value == "true")
 }
 
 /// A command with these arguments.

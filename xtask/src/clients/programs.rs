@@ -2,16 +2,17 @@
 
 use std::{
     collections::BTreeMap,
-    io::Write,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
 };
 
 use anyhow::{Context, ensure};
 use serde_json::Value;
 
 use super::{Client, Outcome, Server, command};
-use crate::{command as programs, workspace};
+use crate::{
+    command::{find, output, output_with_input},
+    workspace,
+};
 
 /// All of them.
 pub fn all() -> Vec<Client> {
@@ -55,7 +56,7 @@ fn kubectls() -> BTreeMap<String, PathBuf> {
 
 /// `1.33`
 fn version_of(kubectl: &Path) -> Option<String> {
-    let said = programs::output(&mut command(kubectl, ["version", "--client", "--output=json"])).ok()?;
+    let said = output(&mut command(kubectl, ["version", "--client", "--output=json"])).ok()?;
     let said: Value = serde_json::from_str(&said).ok()?;
     let version = &said["clientVersion"];
     let minor = version["minor"].as_str()?.trim_end_matches('+');
@@ -66,11 +67,11 @@ fn kubectl(server: &Server, kubectl: &Path, version: &str) -> anyhow::Result<Out
     let namespace = format!("kubectl-{}", version.replace('.', "-"));
     let ask = |arguments: &[&str]| {
         let ask = command(kubectl, arguments.iter().copied());
-        programs::output(server.as_administrator(ask).args(["--namespace", &namespace]))
+        output(server.as_administrator(ask).args(["--namespace", &namespace]))
     };
     let send = |arguments: &[&str], text: &str| {
         let mut send = server.as_administrator(command(kubectl, arguments.iter().copied()));
-        with_input(send.args(["--namespace", &namespace]), text)
+        output_with_input(send.args(["--namespace", &namespace]), text)
     };
     ask(&["create", "namespace", &namespace])?;
     send(&["apply", "-f", "-"], MANIFEST)?;
@@ -116,34 +117,15 @@ spec:
     spec: {containers: [{name: c, image: example.com/none}]}
 ";
 
-/// What a command says that is given `text`, if it succeeds.
-fn with_input(command: &mut Command, text: &str) -> anyhow::Result<String> {
-    let shown = programs::show(command);
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-    if let Some(mut input) = child.stdin.take() {
-        input.write_all(text.as_bytes()).with_context(|| format!("{shown} does not read"))?;
-    }
-    let output = child.wait_with_output()?;
-    let said = |text: &[u8]| String::from_utf8_lossy(text).into_owned();
-    ensure!(
-        output.status.success(),
-        "{shown} failed ({}): {}{}",
-        output.status,
-        said(&output.stderr),
-        said(&output.stdout)
-    );
-    Ok(said(&output.stdout))
-}
-
 fn helm(server: &Server) -> anyhow::Result<Outcome> {
     let built = std::env::var_os("FAIRLEAD_PEERS").map(|peers| PathBuf::from(peers).join("helm"));
-    let Some(helm) = programs::find("helm").or(built.filter(|helm| helm.exists())) else {
+    let Some(helm) = find("helm").or(built.filter(|helm| helm.exists())) else {
         return Ok(Outcome::Skipped("there is no helm on the path, nor in the directory FAIRLEAD_PEERS".into()));
     };
     let chart = workspace::root().join("tests/clients/chart");
     let ask = |arguments: &[&str]| {
         let ask = command(&helm, arguments.iter().copied());
-        programs::output(server.as_administrator(ask).args(["--namespace", "helm"]))
+        output(server.as_administrator(ask).args(["--namespace", "helm"]))
     };
     let chart = chart.to_str().context("the path of the chart is no text")?;
     let greeting = |wanted: &str| -> anyhow::Result<()> {

@@ -52,7 +52,18 @@ impl Server {
 
     /// A command as the administrator, with a home of its own.
     pub fn as_administrator(&self, mut command: Command) -> Command {
-        command.env("KUBECONFIG", self.kubeconfig()).env("HELM_CACHE_HOME", self.scratch().join("helm"));
+        command.env("KUBECONFIG", self.kubeconfig()).env("HOME", self.scratch().join("home"));
+        // Helm keeps its files there first.
+        for variable in [
+            "HELM_CACHE_HOME",
+            "HELM_CONFIG_HOME",
+            "HELM_DATA_HOME",
+            "XDG_CACHE_HOME",
+            "XDG_CONFIG_HOME",
+            "XDG_DATA_HOME",
+        ] {
+            command.env_remove(variable);
+        }
         command
     }
 

@@ -7,7 +7,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use fairlead_client::Api;
-use fairlead_kinds::kinds::names;
+use fairlead_kinds::kinds::{names, secret::ACCOUNT_NAME};
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use kube::{
     Client,
@@ -23,7 +23,6 @@ use crate::{
 };
 
 const COMPONENT: &str = "tokens-controller";
-const ACCOUNT_NAME: &str = "kubernetes.io/service-account.name";
 const ACCOUNT_UID: &str = "kubernetes.io/service-account.uid";
 
 /// Whose token a Secret is to hold.
@@ -48,8 +47,16 @@ struct Controller {
     secrets: Arc<Informer<Secret>>,
     sign: SignToken,
     ca_pem: String,
-    /// Secrets that are gone, whose accounts may still name them: name and UID of the account that each was for.
-    gone: Mutex<HashMap<Key, (String, String)>>,
+    /// Secrets that are gone, whose accounts may still name them.
+    gone: Mutex<HashMap<Key, AccountOf>>,
+}
+
+/// The account that a Secret that is gone was for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct AccountOf {
+    name: String,
+    /// Empty where the Secret did not state it.
+    uid: String,
 }
 
 /// Starts the controller.
@@ -66,7 +73,8 @@ pub fn start(context: &Context, tasks: &Tasks) {
     Startup::new(COMPONENT, controller)
         .on(&informers.token_secrets, |controller, change, queue| {
             if let (Some(old), None) = (&change.old, &change.new) {
-                let account = (annotation(old, ACCOUNT_NAME).to_owned(), annotation(old, ACCOUNT_UID).to_owned());
+                let (name, uid) = (annotation(old, ACCOUNT_NAME).to_owned(), annotation(old, ACCOUNT_UID).to_owned());
+                let account = AccountOf { name, uid };
                 controller.gone.lock().insert(change.key.clone(), account);
             }
             queue.add(change.key.clone());
@@ -91,7 +99,7 @@ fn is_account_name(name: &str) -> bool {
     names::subdomain(name).is_empty()
 }
 
-/// Whether an account of the name that the Secret says is the very one that it says.
+/// Whether `account`, whose name the Secret states, also has the UID that it states, if it states one.
 fn is_account_of(secret: &Secret, account: &ServiceAccount) -> bool {
     let uid = annotation(secret, ACCOUNT_UID);
     uid.is_empty() || account.metadata.uid.as_deref() == Some(uid)
@@ -131,16 +139,26 @@ fn without_reference(account: &ServiceAccount, secret: &str) -> Option<Value> {
 
 impl Controller {
     async fn reconcile(self: Arc<Self>, key: Key) -> Result<Outcome, Failure> {
-        match self.secrets.get(&key) {
-            Some(secret) => {
-                self.gone.lock().remove(&key);
-                self.settle(&key, &secret).await
+        let (secret, gone) = {
+            // In one step: what is taken was noted before the Secret was there again. A later deletion is noted anew.
+            let mut gone = self.gone.lock();
+            (self.secrets.get(&key), gone.remove(&key))
+        };
+        match (secret, gone) {
+            (Some(secret), _) => self.fill_or_delete(&key, &secret).await,
+            (None, Some(account)) => {
+                let removed = self.remove_reference(&key, &account).await;
+                if removed.is_err() {
+                    // For the next try, which is for another account if another such Secret is gone meanwhile.
+                    self.gone.lock().entry(key).or_insert(account);
+                }
+                removed
             }
-            None => self.forget(&key).await,
+            (None, None) => Ok(Outcome::Done),
         }
     }
 
-    async fn settle(&self, key: &Key, secret: &Secret) -> Result<Outcome, Failure> {
+    async fn fill_or_delete(&self, key: &Key, secret: &Secret) -> Result<Outcome, Failure> {
         let name = annotation(secret, ACCOUNT_NAME);
         let known = self.accounts.get(&Key::new(&key.namespace, name));
         let account = match known.filter(|account| is_account_of(secret, account)) {
@@ -193,7 +211,7 @@ impl Controller {
                 match self.secrets_of(key).patch(&key.name, &PatchParams::default(), &patch).await {
                     Ok(_) => Ok(Outcome::Done),
                     // Another change of it comes, or its deletion.
-                    Err(error) if matches!(api_code(&error), Some(404 | 409)) => Ok(Outcome::Done),
+                    Err(error) if is_gone_or_taken(&error) => Ok(Outcome::Done),
                     Err(error) => Err(Failure::request("fill a Secret with a token")(error)),
                 }
             }
@@ -201,23 +219,18 @@ impl Controller {
     }
 
     /// Takes a Secret that is gone out of its account's list.
-    async fn forget(&self, key: &Key) -> Result<Outcome, Failure> {
-        let Some((name, uid)) = self.gone.lock().get(key).cloned() else { return Ok(Outcome::Done) };
-        let account = self.accounts.get(&Key::new(&key.namespace, &name));
-        let account = account.filter(|account| uid.is_empty() || account.metadata.uid.as_ref() == Some(&uid));
-        if let Some(account) = account
-            && let Some(left) = without_reference(&account, &key.name)
-        {
-            let metadata = json!({"uid": account.metadata.uid, "resourceVersion": account.metadata.resource_version});
-            let patch = Patch::Merge(json!({"metadata": metadata, "secrets": left}));
-            match self.accounts_of(key).patch(&name, &PatchParams::default(), &patch).await {
-                Ok(_) => {}
-                Err(error) if api_code(&error) == Some(404) => {}
-                Err(error) => return Err(Failure::request("take a Secret out of its account's list")(error)),
-            }
+    async fn remove_reference(&self, key: &Key, of: &AccountOf) -> Result<Outcome, Failure> {
+        let account = self.accounts.get(&Key::new(&key.namespace, &of.name));
+        let account = account.filter(|account| of.uid.is_empty() || account.metadata.uid.as_ref() == Some(&of.uid));
+        let Some(account) = account else { return Ok(Outcome::Done) };
+        let Some(left) = without_reference(&account, &key.name) else { return Ok(Outcome::Done) };
+        let metadata = json!({"uid": account.metadata.uid, "resourceVersion": account.metadata.resource_version});
+        let patch = Patch::Merge(json!({"metadata": metadata, "secrets": left}));
+        match self.accounts_of(key).patch(&of.name, &PatchParams::default(), &patch).await {
+            Ok(_) => Ok(Outcome::Done),
+            Err(error) if api_code(&error) == Some(404) => Ok(Outcome::Done),
+            Err(error) => Err(Failure::request("take a Secret out of its account's list")(error)),
         }
-        self.gone.lock().remove(key);
-        Ok(Outcome::Done)
     }
 
     fn secrets_of(&self, key: &Key) -> Api<Secret> {
@@ -231,6 +244,11 @@ impl Controller {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Weak;
+
+    use kube::runtime::watcher::Event;
+    use tokio_util::sync::CancellationToken;
+
     use super::*;
 
     fn secret(uid: &str, data: Value) -> Secret {
@@ -259,6 +277,63 @@ mod tests {
         assert!(is_account_name("robot") && is_account_name("robot.a-1"));
         for name in ["", "a/b", "../../pods", "a?watch=true", "a b", "a%2fb", "Robot", ".."] {
             assert!(!is_account_name(name), "{name:?}");
+        }
+    }
+
+    /// A controller that knows the account robot, which names the Secret `t`, and whose API answers with these codes;
+    /// `asked` is called before each answer.
+    async fn controller(
+        codes: &'static [u16],
+        asked: impl Fn(&Controller) + Clone + Send + Sync + 'static,
+    ) -> Arc<Controller> {
+        let accounts = Informer::new(None);
+        let account = json!({"metadata": {"name": "robot", "namespace": "a", "uid": "u"}, "secrets": [{"name": "t"}]});
+        let account: ServiceAccount = serde_json::from_value(account).unwrap();
+        let events = [Event::Init, Event::InitApply(account), Event::InitDone].map(Ok);
+        accounts.clone().run(futures::stream::iter(events), CancellationToken::new()).await;
+        Arc::new_cyclic(|controller: &Weak<Controller>| {
+            let (controller, codes) = (controller.clone(), Arc::new(Mutex::new(codes.iter())));
+            let api = tower::service_fn(move |_: http::Request<kube::client::Body>| {
+                asked(&controller.upgrade().unwrap());
+                let code = *codes.lock().next().expect("a further request");
+                let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+                    "message": "no", "reason": "no", "code": code});
+                let body = if code == 200 { json!({"metadata": {"name": "robot"}}) } else { status };
+                let body = kube::client::Body::from(body.to_string().into_bytes());
+                std::future::ready(http::Response::builder().status(code).body(body))
+            });
+            Controller {
+                client: Client::new(api, "a"),
+                accounts,
+                secrets: Informer::new(None),
+                sign: Arc::new(|_| Ok(String::new())),
+                ca_pem: String::new(),
+                gone: Mutex::default(),
+            }
+        })
+    }
+
+    fn deleted(controller: &Controller, uid: &str) {
+        let account = AccountOf { name: "robot".to_owned(), uid: uid.to_owned() };
+        controller.gone.lock().insert(Key::new("a", "t"), account);
+    }
+
+    #[tokio::test]
+    async fn a_reference_that_could_not_be_removed_is_tried_again() {
+        let controller = controller(&[500, 200], |_| {}).await;
+        deleted(&controller, "u");
+        assert!(controller.clone().reconcile(Key::new("a", "t")).await.is_err());
+        assert!(matches!(controller.clone().reconcile(Key::new("a", "t")).await, Ok(Outcome::Done)));
+        assert!(controller.gone.lock().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_deletion_that_comes_while_the_last_one_is_handled_is_not_lost() {
+        for codes in [&[200][..], &[500]] {
+            let controller = controller(codes, |controller| deleted(controller, "later")).await;
+            deleted(&controller, "u");
+            drop(controller.clone().reconcile(Key::new("a", "t")).await);
+            assert_eq!(controller.gone.lock()[&Key::new("a", "t")].uid, "later", "{codes:?}");
         }
     }
 

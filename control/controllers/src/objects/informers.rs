@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use fairlead_client::{Api, Events, Object};
+use fairlead_kinds::kinds::secret::ACCOUNT_NAME;
 use futures::{FutureExt, StreamExt};
 use k8s_openapi::{
     api::{
@@ -68,9 +69,9 @@ pub struct Informers {
     pub cluster_roles: Arc<Informer<ClusterRole>>,
     /// Only those that hold tokens of ServiceAccounts, indexed by account.
     pub token_secrets: Arc<Informer<Secret>>,
-    /// Read by the controllers that protect what is in use, as the two that follow.
+    /// All of the cluster, indexed by the VolumeAttributesClasses that they name.
     pub claims: Arc<Informer<PersistentVolumeClaim>>,
-    /// Indexed by the class that they name.
+    /// All of the cluster, indexed by the VolumeAttributesClass that they name.
     pub volumes: Arc<Informer<PersistentVolume>>,
     /// All of the cluster.
     pub attributes_classes: Arc<Informer<VolumeAttributesClass>>,
@@ -231,7 +232,7 @@ fn pod_index(pod: &Pod) -> Vec<String> {
 fn token_secret_index(secret: &Secret) -> Vec<String> {
     let namespace = secret.metadata.namespace.as_deref().unwrap_or_default();
     let annotations = secret.metadata.annotations.as_ref();
-    let account = annotations.and_then(|all| all.get("kubernetes.io/service-account.name"));
+    let account = annotations.and_then(|all| all.get(ACCOUNT_NAME));
     account.map(|account| of_account(namespace, account)).into_iter().collect()
 }
 

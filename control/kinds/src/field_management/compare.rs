@@ -10,7 +10,9 @@ use super::{
     path::PathElement,
     set::{Entry, FieldSet},
     shape::{ItemError, Shape, TypeRef, list_item},
+    whole::is_same,
 };
+use crate::schema::Field;
 
 /// The fields that two states of an object differ in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -112,9 +114,9 @@ fn find<'a>(of: TypeRef<'a>, old: State<'a>, new: State<'a>) -> Result<Found<'a>
         }
     }
     match shape {
-        Shape::Leaf => Ok(leaf(old, new)),
+        Shape::Leaf => Ok(leaf(of, old, new)),
         Shape::Struct(_) | Shape::Map(_) => object(of, shape, old, new),
-        Shape::Set | Shape::KeyedList { .. } => list(shape, old, new),
+        Shape::Set | Shape::KeyedList { .. } => list(of, shape, old, new),
     }
 }
 
@@ -132,9 +134,9 @@ fn replaced<'a>(of: TypeRef<'a>, before: &'a Value, after: &'a Value) -> Result<
     Ok(Found { changed: Node { member: true, below: added }, removed: Node { member: false, below: gone } })
 }
 
-fn leaf<'a>(old: State<'_>, new: State<'_>) -> Found<'a> {
+fn leaf<'a>(of: TypeRef<'_>, old: State<'_>, new: State<'_>) -> Found<'a> {
     let differs = match (old, new) {
-        (State::Is(old), State::Is(new)) => !equal(old, new),
+        (State::Is(old), State::Is(new)) => !is_same(of, old, new),
         (State::Zero, State::Is(value)) | (State::Is(value), State::Zero) => !is_zero(value),
         (State::Absent, _) | (_, State::Absent) => true,
         (State::Zero, State::Zero) => false,
@@ -142,16 +144,6 @@ fn leaf<'a>(old: State<'_>, new: State<'_>) -> Found<'a> {
     let removed = matches!(new, State::Absent) && !matches!(old, State::Absent);
     let node = |member| Node { member, below: FieldSet::default() };
     Found { changed: node(differs && !removed), removed: node(removed) }
-}
-
-/// Numbers are equal if their values are.
-fn equal(old: &Value, new: &Value) -> bool {
-    match (old, new) {
-        (Value::Number(old), Value::Number(new)) => {
-            old == new || old.as_f64() == new.as_f64() && !(old.is_i64() && new.is_i64())
-        }
-        _ => old == new,
-    }
 }
 
 fn is_zero(value: &Value) -> bool {
@@ -166,11 +158,18 @@ fn is_zero(value: &Value) -> bool {
     }
 }
 
-/// A field of an object in one state.
-fn child<'a>(parent: State<'a>, fields: Option<&'a Map<String, Value>>, name: &str, always: bool) -> State<'a> {
-    match fields.and_then(|fields| fields.get(name)) {
+/// A field of an object in one state. What `omitempty` leaves out of a Go struct is not there.
+fn child<'a>(
+    of: TypeRef<'a>,
+    parent: State<'a>,
+    fields: Option<&'a Map<String, Value>>,
+    name: &str,
+    known: Option<&Field>,
+) -> State<'a> {
+    let is_left_out = |value: &&Value| known.is_some_and(|field| of.is_in_structs() && of.is_left_out(field, value));
+    match fields.and_then(|fields| fields.get(name)).filter(|value| !is_left_out(value)) {
         Some(value) => State::Is(value),
-        None if always && parent.is_object() => State::Zero,
+        None if known.is_some_and(|field| of.is_always_there(field)) && parent.is_object() => State::Zero,
         None => State::Absent,
     }
 }
@@ -186,21 +185,22 @@ fn object<'a>(of: TypeRef<'a>, shape: Shape<'a>, old: State<'a>, new: State<'a>)
             || state.is_object() && known.is_some_and(|object| of.always_there(object).next().is_some())
     };
     if !has_parts(old, before) && !has_parts(new, after) {
-        return Ok(leaf(old, new));
+        return Ok(leaf(of, old, new));
     }
     let mut below = Below::default();
     let mut one = |name: &'a str| -> Result<(), ItemError> {
-        let (field, always) = match shape {
-            Shape::Struct(object) => match object.field(name) {
-                Some(known) => (of.field(object, name), of.is_always_there(known)),
-                None => (of.field(object, name), false),
-            },
-            Shape::Map(item) => (Some(item), false),
-            _ => (None, false),
+        let (field, known) = match shape {
+            Shape::Struct(object) => (of.field(object, name), object.field(name)),
+            Shape::Map(item) => (Some(item), None),
+            _ => (None, None),
         };
         // Unknown fields are never stored.
         let Some(field) = field else { return Ok(()) };
-        let found = find(field, child(old, before, name, always), child(new, after, name, always))?;
+        let (was, is) = (child(of, old, before, name, known), child(of, new, after, name, known));
+        if matches!((was, is), (State::Absent, State::Absent)) {
+            return Ok(());
+        }
+        let found = find(field, was, is)?;
         below.add(PathElement::field(name), found);
         Ok(())
     };
@@ -228,10 +228,10 @@ fn object<'a>(of: TypeRef<'a>, shape: Shape<'a>, old: State<'a>, new: State<'a>)
     Ok(below.node(old, new))
 }
 
-fn list<'a>(shape: Shape<'a>, old: State<'a>, new: State<'a>) -> Result<Found<'a>, ItemError> {
+fn list<'a>(of: TypeRef<'a>, shape: Shape<'a>, old: State<'a>, new: State<'a>) -> Result<Found<'a>, ItemError> {
     let (before, after) = (old.items(), new.items());
     if before.is_empty() && after.is_empty() {
-        return Ok(leaf(old, new));
+        return Ok(leaf(of, old, new));
     }
     let mut below = Below::default();
     if before != after {
@@ -251,7 +251,7 @@ fn list<'a>(shape: Shape<'a>, old: State<'a>, new: State<'a>) -> Result<Found<'a
             };
             let element = element.clone();
             let (old, new) = (take(&mut before, &element), take(&mut after, &element));
-            let found = items(shape, old, new)?;
+            let found = items(of, shape, old, new)?;
             below.add(element, found);
         }
     }
@@ -278,11 +278,11 @@ fn take<'k, 'a>(keyed: &mut &'k [Keyed<'a>], element: &PathElement<'_>) -> &'k [
 }
 
 /// The items with one element. Where several have it, they count as one whole.
-fn items<'a>(shape: Shape<'a>, old: &[Keyed<'a>], new: &[Keyed<'a>]) -> Result<Found<'a>, ItemError> {
+fn items<'a>(of: TypeRef<'a>, shape: Shape<'a>, old: &[Keyed<'a>], new: &[Keyed<'a>]) -> Result<Found<'a>, ItemError> {
     let single = |items: &[Keyed<'a>]| items.first().map_or(State::Absent, |(_, item)| State::Is(item));
     let one = |old: State<'a>, new: State<'a>| match shape {
         Shape::KeyedList { item, .. } => find(item, old, new),
-        _ => Ok(leaf(old, new)),
+        _ => Ok(leaf(of.plain_item().unwrap_or(of), old, new)),
     };
     match (old, new) {
         ([] | [_], [] | [_]) => one(single(old), single(new)),
@@ -325,6 +325,15 @@ mod tests {
         let of = TypeRef::root(schema.types(), schema.root());
         let difference = compare(of, old.map_or(State::Zero, State::Is), State::Is(new)).unwrap();
         (fields_v1::print(&difference.changed), fields_v1::print(&difference.removed))
+    }
+
+    #[test]
+    fn what_omitempty_leaves_out_is_nobodys() {
+        let schema = schema("io.k8s.api.apps.v1.Deployment");
+        let with = |metadata: Value| json!({"spec": {"template": {"metadata": metadata}}});
+        let old = with(json!({"labels": {"a": "b"}}));
+        let new = with(json!({"labels": {"a": "b"}, "ownerReferences": [], "finalizers": [], "namespace": ""}));
+        assert_eq!(between(&schema, Some(&old), &new), ("{}".to_owned(), "{}".to_owned()));
     }
 
     /// What a real cluster says of a Deployment that `kubectl create` made.

@@ -18,7 +18,8 @@
 //! |---|---|
 //! | `path`, `set`, `fields_v1` | path elements, sets of them, their text |
 //! | `shape` | schema → how values are owned; the keys of list items |
-//! | `leaves`, `compare`, `merge`, `remove`, `check` | what an object says, what changed, how objects are combined |
+//! | `leaves`, `compare`, `whole` | what an object says, what changed |
+//! | `merge`, `remove`, `check` | how objects are combined |
 //! | `managers` | the entries of `managedFields` |
 //! | `versions`, `reconcile` | objects in the versions that managers used; sets made under an older schema |
 //! | `reset` | what a write cannot own |
@@ -51,6 +52,7 @@ mod shape;
 mod tests;
 mod tracker;
 mod versions;
+mod whole;
 
 pub use managers::{same_but_times, text_of};
 pub use overlay::{OverlayError, overlay};

@@ -144,6 +144,16 @@ impl<'t> TypeRef<'t> {
         }
     }
 
+    /// Whether Kubernetes holds such values in Go structs.
+    pub fn is_in_structs(self) -> bool {
+        self.in_structs
+    }
+
+    /// Whether `omitempty` leaves the value of a field out.
+    pub fn is_left_out(self, field: &Field, value: &Value) -> bool {
+        self.types.is_left_out(field, value)
+    }
+
     /// Whether a field is there although the text does not name it.
     pub fn is_always_there(self, field: &Field) -> bool {
         self.in_structs

@@ -1,5 +1,7 @@
 //! `Condition` of `meta/v1`, as newer kinds have it in their status.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use super::{
@@ -14,6 +16,20 @@ const REASON: &str = "a condition reason must start with alphabetic character, o
     alphanumeric characters or '_,:', and must end with an alphanumeric character or '_' (e.g. 'my_name',  or 'MY_NAME',  or \
     'MyName',  or 'ReasonA,ReasonB',  or 'ReasonA:ReasonB', regex used for validation is \
     '[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?')";
+
+/// Reasons against a list of conditions: each type stands there once.
+pub fn validate_all(path: &str, conditions: &[Value]) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let mut seen = BTreeSet::new();
+    for (i, condition) in conditions.iter().enumerate() {
+        let path = format!("{path}[{i}]");
+        if !seen.insert(text(condition, "type")) {
+            errors.push(FieldError::duplicate(format!("{path}.type"), &text(condition, "type").into()));
+        }
+        errors.extend(validate(&path, condition));
+    }
+    errors
+}
 
 /// Reasons against one condition.
 pub fn validate(path: &str, condition: &Value) -> Vec<FieldError> {

@@ -38,6 +38,8 @@ pub enum FieldErrorReason {
     NotFound,
     /// `FieldValueTooMany`: the list has too many items.
     TooMany,
+    /// `InternalError`: it could not be checked.
+    Internal,
 }
 
 impl FieldError {
@@ -84,8 +86,13 @@ impl FieldError {
 
     /// `supported` is named in the given order. A field that is not there has the empty text.
     pub fn not_supported(path: impl Into<String>, value: &Value, supported: &[&str]) -> Self {
-        let supported: Vec<String> = supported.iter().map(|s| format!("{s:?}")).collect();
         let value = if value.is_null() { "\"\"".to_owned() } else { shown(value) };
+        Self::not_supported_shown(path, &value, supported)
+    }
+
+    /// The same of a value that is shown as this text.
+    pub fn not_supported_shown(path: impl Into<String>, value: &str, supported: &[&str]) -> Self {
+        let supported: Vec<String> = supported.iter().map(|s| format!("{s:?}")).collect();
         let message = format!("Unsupported value: {value}: supported values: {}", supported.join(", "));
         Self { path: path.into(), reason: FieldErrorReason::NotSupported, message }
     }
@@ -99,6 +106,11 @@ impl FieldError {
     /// A field may not be set here.
     pub fn forbidden(path: impl Into<String>, detail: &str) -> Self {
         Self { path: path.into(), reason: FieldErrorReason::Forbidden, message: format!("Forbidden: {detail}") }
+    }
+
+    /// A field could not be checked.
+    pub fn internal(path: impl Into<String>, detail: &str) -> Self {
+        Self { path: path.into(), reason: FieldErrorReason::Internal, message: format!("Internal error: {detail}") }
     }
 
     /// A field names something that does not exist.

@@ -65,6 +65,7 @@ pub mod pod_template;
 pub mod port;
 pub mod prepare;
 pub mod priority_class;
+pub mod protection_finalizer;
 pub mod quantity;
 pub mod rbac;
 pub mod reading;

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ipnetwork::IpNetwork;
 use serde_json::{Value, json};
 
 use super::{
     BuiltIn, Cell, Column, FieldError, Storage, cidr, names, prepare,
-    reading::{entries, items, text},
+    reading::{as_text, entries, items, text},
     resource_name,
 };
 
@@ -79,10 +80,33 @@ fn drop_unless(is_used: bool, node: &mut Value, part: &str, field: &str) {
     }
 }
 
+/// A node has one range of pod addresses, or one for each family.
+fn pod_ranges(ranges: &Value) -> Vec<FieldError> {
+    const PATH: &str = "spec.podCIDRs";
+    let read = items(ranges).enumerate().map(|(i, range)| cidr::lenient(&format!("{PATH}[{i}]"), range));
+    let read: Vec<_> = read.collect();
+    let unread = read.iter().position(Result::is_err);
+    let families: BTreeSet<bool> = read.iter().flatten().map(IpNetwork::is_ipv4).collect();
+    let count = read.len();
+    let mut errors: Vec<FieldError> = read.into_iter().filter_map(Result::err).collect();
+    if count < 2 {
+        return errors;
+    }
+    if let Some(at) = unread {
+        let range = as_text(&ranges[at]);
+        let why = format!("invalid CIDR[{at}]: <nil> (invalid CIDR address: {range})");
+        let why = format!("invalid PodCIDRs. failed to check with dual stack with error:{why}");
+        errors.push(FieldError::internal(PATH, &why));
+    }
+    if unread.is_some() || families.len() != 2 || count > 2 {
+        errors.push(FieldError::invalid(PATH, ranges, "may specify no more than one CIDR for each IP family"));
+    }
+    errors
+}
+
 fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let mut errors = taints_and_resources(new);
-    let subnets = items(&new["spec"]["podCIDRs"]);
-    errors.extend(subnets.enumerate().filter_map(|(i, one)| cidr::lenient(&format!("spec.podCIDRs[{i}]"), one).err()));
+    errors.extend(pod_ranges(&new["spec"]["podCIDRs"]));
     let Some(old) = old else { return errors };
     let mut seen = BTreeSet::new();
     for (i, address) in items(&new["status"]["addresses"]).enumerate() {
@@ -237,6 +261,15 @@ mod tests {
         );
         assert!(words(node(json!({"podCIDRs": ["10.1.0.0/24"]})), Some(node(json!({})))).is_empty());
         assert!(words(node(json!({"podCIDRs": ["x"]})), None)[0].starts_with("spec.podCIDRs[0]: Invalid value"));
+        let one_each = "may specify no more than one CIDR for each IP family";
+        assert!(words(node(json!({"podCIDRs": ["10.0.0.0/24", "fd00::/64"]})), None).is_empty());
+        for ranges in [json!(["10.0.0.0/24", "10.1.0.0/24"]), json!(["10.0.0.0/24", "fd00::/64", "fd01::/64"])] {
+            let told = words(node(json!({"podCIDRs": ranges})), None);
+            assert!(told.len() == 1 && told[0].ends_with(one_each), "{told:?}");
+        }
+        let told = words(node(json!({"podCIDRs": ["10.0.0.0/24", "x"]})), None);
+        assert_eq!(told.len(), 3, "{told:?}");
+        assert!(told[1].ends_with("error:invalid CIDR[1]: <nil> (invalid CIDR address: x)"), "{told:?}");
     }
 
     #[test]

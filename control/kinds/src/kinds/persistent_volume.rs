@@ -5,22 +5,20 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::{
-    BuiltIn, Cell, Column, FieldError, Storage, names,
+    BuiltIn, Cell, Column, FieldError, Storage,
     persistent_volume_claim::{changed_fields, class},
-    pod::{
-        affinity,
-        defaults::{fill, fill_text},
-    },
+    pod::defaults::{fill, fill_text},
     prepare,
     quantity::Quantity,
-    reading::{entries, is_empty, same, text},
-    volume_source::{
-        self, AWS, AZURE_DISK, CEPHFS, FC, FLEX, FLOCKER, GCE, HOST_PATH, NFS, PHOTON, PORTWORX, QUOBYTE, RBD,
-        SCALE_IO, VSPHERE, VolumeType, access_modes_text, required,
-    },
+    reading::{same, text},
+    volume_source::{self, access_modes_text},
     workload,
 };
 use crate::rfc3339;
+
+pub mod spec;
+
+use spec::TYPES;
 
 /// The declaration of this kind.
 pub static KIND: BuiltIn = BuiltIn {
@@ -60,32 +58,6 @@ pub static KIND: BuiltIn = BuiltIn {
     deletion: crate::kinds::Deletion::RETURNING,
     ..BuiltIn::PLAIN
 };
-
-/// The types that a PersistentVolume can have, in the order in which they are looked at.
-const TYPES: &[VolumeType] = &[
-    HOST_PATH,
-    GCE,
-    AWS,
-    VolumeType::new("glusterfs", glusterfs),
-    FLOCKER,
-    NFS,
-    RBD,
-    QUOBYTE,
-    CEPHFS,
-    VolumeType::new("iscsi", iscsi),
-    VolumeType::new("cinder", cinder),
-    FC,
-    volume_source::VolumeType { beside_others: true, ..FLEX },
-    VolumeType::new("azureFile", azure_file),
-    VSPHERE,
-    PHOTON,
-    PORTWORX,
-    AZURE_DISK,
-    SCALE_IO,
-    VolumeType::new("local", local),
-    VolumeType::new("storageos", storage_os),
-    VolumeType::new("csi", csi),
-];
 
 /// The types whose volumes can be mounted with options.
 const WITH_MOUNT_OPTIONS: [&str; 13] = [
@@ -129,114 +101,18 @@ fn default(object: &mut Value) {
 fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let mut errors = Vec::new();
     if workload::changes_spec(new, old) {
-        errors.extend(validate_spec(new));
+        errors.extend(spec::validate("spec", &new["spec"], text(&new["metadata"], "name")));
+        errors.extend(mount_options(new));
         errors.extend(old.map(|old| changes(&new["spec"], &old["spec"])).unwrap_or_default());
     }
     errors
 }
 
-fn validate_spec(volume: &Value) -> Vec<FieldError> {
-    let spec = &volume["spec"];
-    let mut errors = Vec::new();
-    if is_empty(&spec["accessModes"]) {
-        errors.push(FieldError::required("spec.accessModes", ""));
-    }
-    errors.extend(volume_source::access_modes("spec.accessModes", &spec["accessModes"]));
-    errors.extend(capacity(&spec["capacity"]));
-    let policy = &spec["persistentVolumeReclaimPolicy"];
-    let policies = ["Delete", "Recycle", "Retain"];
-    errors.extend(FieldError::unsupported("spec.persistentVolumeReclaimPolicy", policy, &policies));
-    errors.extend(node_affinity(spec));
-    errors.extend(volume_source::one_of("spec", spec, TYPES));
-    let first = TYPES.iter().find(|kind| !spec[kind.field].is_null());
-    if first.is_some_and(|kind| kind.field == "local") && spec["nodeAffinity"].is_null() {
-        errors.push(FieldError::required("spec.nodeAffinity", "Local volume requires node affinity"));
-    }
-    let initiator = &spec["iscsi"]["initiatorName"];
-    let (name, portal) = (text(&volume["metadata"], "name"), text(&spec["iscsi"], "targetPortal"));
-    if !initiator.is_null() && name.len() + 1 + portal.len() > 64 {
-        let why = "Total length of <volume name>:<iscsi.targetPortal> must be under 64 characters if iscsi.initiatorName is \
-                   specified.";
-        errors.push(FieldError::invalid("spec.iscsi.targetportal", &json!(portal), why));
-    }
-    let whole_host = spec["hostPath"].is_object() && is_root(text(&spec["hostPath"], "path"));
-    if whole_host && policy == "Recycle" {
-        let why = "may not be 'recycle' for a hostPath mount of '/'";
-        errors.push(FieldError::forbidden("spec.persistentVolumeReclaimPolicy", why));
-    }
-    if !text(spec, "storageClassName").is_empty() {
-        errors.extend(FieldError::each("spec.storageClassName", &spec["storageClassName"], names::subdomain));
-    }
-    errors.extend(FieldError::unsupported("spec.volumeMode", &spec["volumeMode"], &["Block", "Filesystem"]));
-    errors.extend(attributes_class(spec));
+fn mount_options(volume: &Value) -> Option<FieldError> {
     let options = !volume["metadata"]["annotations"][MOUNT_OPTIONS].is_null();
-    if options && WITH_MOUNT_OPTIONS.iter().all(|kind| spec[*kind].is_null()) {
-        let why = "may not specify mount options for this volume type";
-        errors.push(FieldError::forbidden(format!("metadata.annotations.{MOUNT_OPTIONS}"), why));
-    }
-    errors
-}
-
-/// Whether a path means `/`: every step that it goes down, it goes up again.
-fn is_root(path: &str) -> bool {
-    let depth = path.split('/').fold(0_u32, |depth, part| match part {
-        "" | "." => depth,
-        ".." => depth.saturating_sub(1),
-        _ => depth.saturating_add(1),
-    });
-    path.starts_with('/') && depth == 0
-}
-
-fn capacity(capacity: &Value) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    if is_empty(capacity) {
-        errors.push(FieldError::required("spec.capacity", ""));
-    }
-    if capacity["storage"].is_null() || entries(capacity).count() > 1 {
-        let mut error = FieldError::not_supported("spec.capacity", capacity, &["storage"]);
-        if capacity.is_null() {
-            error.message = error.message.replacen("\"\"", "null", 1);
-        }
-        errors.push(error);
-    }
-    for (name, amount) in entries(capacity) {
-        let Some(quantity) = Quantity::of(amount) else { continue };
-        let path = format!("spec.capacity[{name}]");
-        if quantity.units() < 0 {
-            let why = "must be a valid resource quantity";
-            errors.push(FieldError::invalid(&path, &json!(quantity.units()), why));
-        }
-        if !quantity.is_positive() {
-            let canonical = json!(quantity.to_string());
-            errors.push(FieldError::invalid(path, &canonical, "must be greater than zero"));
-        }
-    }
-    errors
-}
-
-fn node_affinity(spec: &Value) -> Vec<FieldError> {
-    const PATH: &str = "spec.nodeAffinity.required";
-    match &spec["nodeAffinity"] {
-        Value::Null => Vec::new(),
-        affinity if affinity["required"].is_null() => {
-            vec![FieldError::required(PATH, "must specify required node constraints")]
-        }
-        affinity => affinity::node_selector(PATH, &affinity["required"]),
-    }
-}
-
-fn attributes_class(spec: &Value) -> Vec<FieldError> {
-    const PATH: &str = "spec.volumeAttributesClassName";
-    let class = &spec["volumeAttributesClassName"];
-    let mut errors = match class.as_str() {
-        None => return Vec::new(),
-        Some("") => vec![FieldError::required(PATH, "an empty string is disallowed")],
-        Some(_) => FieldError::each(PATH, class, names::subdomain),
-    };
-    if spec["csi"].is_null() {
-        errors.push(FieldError::required("spec.csi", "has to be specified when using volumeAttributesClassName"));
-    }
-    errors
+    let takes_none = || WITH_MOUNT_OPTIONS.iter().all(|kind| volume["spec"][*kind].is_null());
+    let why = "may not specify mount options for this volume type";
+    (options && takes_none()).then(|| FieldError::forbidden(format!("metadata.annotations.{MOUNT_OPTIONS}"), why))
 }
 
 fn changes(now: &Value, was: &Value) -> Vec<FieldError> {
@@ -296,77 +172,6 @@ fn stable_labels(before: &Value, after: &Value) -> Value {
         }
     }
     renamed
-}
-
-fn glusterfs(path: &str, source: &Value) -> Vec<FieldError> {
-    let mut errors = required(path, source, &["endpoints", "path"]);
-    let (path, namespace) = (format!("{path}.endpointsNamespace"), &source["endpointsNamespace"]);
-    match namespace.as_str() {
-        None => {}
-        Some("") => {
-            let why = "if the endpointnamespace is set, it must be a valid namespace name";
-            errors.push(FieldError::invalid(path, namespace, why));
-        }
-        Some(_) => errors.extend(FieldError::each(path, namespace, names::label)),
-    }
-    errors
-}
-
-fn iscsi(path: &str, source: &Value) -> Vec<FieldError> {
-    let mut errors = volume_source::iscsi(path, source, "must be valid format");
-    errors.extend(secret(path, source, &["name"]));
-    errors
-}
-
-fn cinder(path: &str, source: &Value) -> Vec<FieldError> {
-    let mut errors = required(path, source, &["volumeID"]);
-    errors.extend(secret(path, source, &["name", "namespace"]));
-    errors
-}
-
-fn azure_file(path: &str, source: &Value) -> Vec<FieldError> {
-    let mut errors = required(path, source, &["secretName", "shareName"]);
-    if source["secretNamespace"] == "" {
-        errors.push(FieldError::required(format!("{path}.secretNamespace"), ""));
-    }
-    errors
-}
-
-fn local(path: &str, source: &Value) -> Vec<FieldError> {
-    let mut errors = required(path, source, &["path"]);
-    errors.extend(volume_source::backsteps(&format!("{path}.path"), &source["path"]));
-    errors
-}
-
-fn storage_os(path: &str, source: &Value) -> Vec<FieldError> {
-    let mut errors = volume_source::storage_os(path, source);
-    errors.extend(secret(path, source, &["namespace"]));
-    errors
-}
-
-fn csi(path: &str, source: &Value) -> Vec<FieldError> {
-    let mut errors = names::csi_driver(&format!("{path}.driver"), &source["driver"]);
-    errors.extend(required(path, source, &["volumeHandle"]));
-    for field in
-        ["controllerPublishSecretRef", "controllerExpandSecretRef", "nodePublishSecretRef", "nodeExpandSecretRef"]
-    {
-        if source[field].is_null() {
-            continue;
-        }
-        for (part, check) in [("name", names::subdomain as fn(&str) -> Vec<String>), ("namespace", names::label)] {
-            let (path, value) = (format!("{path}.{field}.{part}"), &source[field][part]);
-            match value.as_str() {
-                None | Some("") => errors.push(FieldError::required(path, "")),
-                Some(_) => errors.extend(FieldError::each(path, value, check)),
-            }
-        }
-    }
-    errors
-}
-
-fn secret(path: &str, source: &Value, fields: &[&str]) -> Vec<FieldError> {
-    let secret = &source["secretRef"];
-    if secret.is_null() { Vec::new() } else { required(&format!("{path}.secretRef"), secret, fields) }
 }
 
 fn cells(object: &Value) -> Vec<Cell> {

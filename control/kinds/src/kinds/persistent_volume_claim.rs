@@ -66,6 +66,14 @@ pub fn default_spec(spec: &mut Value) {
 fn prepare_claim(new: &mut Value, old: Option<&Value>) {
     prepare::keep_status(new, old, json!({"phase": "Pending"}));
     let Some(spec) = new.get_mut("spec").filter(|spec| spec.is_object()) else { return };
+    // Sources in other namespaces are a feature that is off; who has a source keeps it.
+    let had_reference = old.is_some_and(|old| !old["spec"]["dataSourceRef"].is_null());
+    if !had_reference
+        && !text(&spec["dataSourceRef"], "namespace").is_empty()
+        && let Some(spec) = spec.as_object_mut()
+    {
+        spec.shift_remove("dataSourceRef");
+    }
     let had_source =
         old.is_some_and(|old| !old["spec"]["dataSource"].is_null() || !old["spec"]["dataSourceRef"].is_null());
     let source = &spec["dataSource"];
@@ -357,6 +365,8 @@ mod tests {
         let from = json!({"kind": "PersistentVolumeClaim", "name": "other"});
         assert_eq!(claim(json!({"dataSource": from}))["spec"]["dataSourceRef"], from);
         assert_eq!(claim(json!({"dataSourceRef": from}))["spec"]["dataSource"], from);
+        let elsewhere = json!({"kind": "PersistentVolumeClaim", "name": "x", "namespace": "other"});
+        assert!(claim(json!({"dataSourceRef": elsewhere}))["spec"]["dataSourceRef"].is_null());
         let unknown = claim(json!({"dataSource": {"kind": "Tape", "name": "t"}}));
         assert!(unknown["spec"]["dataSource"].is_null() && unknown["spec"]["dataSourceRef"].is_null());
         let apart = claim(json!({"dataSource": from, "dataSourceRef": {"kind": "PersistentVolumeClaim", "name": "x"}}));

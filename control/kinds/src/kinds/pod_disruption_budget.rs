@@ -1,12 +1,11 @@
 //! PodDisruptionBudget: how many of some pods may be evicted at a time. `api::subresource::eviction` asks it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
 use super::{
-    BuiltIn, Cell, Column, FieldError, Storage, condition, int_or_percent, label_selector, prepare,
-    reading::{items, number, text},
+    BuiltIn, Cell, Column, FieldError, Storage, condition, int_or_percent, label_selector, prepare, reading::number,
     workload,
 };
 
@@ -84,15 +83,8 @@ fn validate_spec(spec: &Value) -> Vec<FieldError> {
 }
 
 fn validate_status(status: &Value) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    let mut types = BTreeSet::new();
-    for (i, condition) in items(&status["conditions"]).enumerate() {
-        let path = format!("status.conditions[{i}]");
-        if !types.insert(text(condition, "type")) {
-            errors.push(FieldError::duplicate(format!("{path}.type"), &condition["type"]));
-        }
-        errors.extend(condition::validate(&path, condition));
-    }
+    let conditions = status["conditions"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let mut errors = condition::validate_all("status.conditions", conditions);
     for field in ["disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods"] {
         errors.extend(FieldError::negative(format!("status.{field}"), &status[field]));
     }

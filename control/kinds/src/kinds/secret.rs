@@ -7,6 +7,9 @@ use serde_json::{Map, Value};
 
 use super::{BuiltIn, Cell, Column, FieldError, Storage, config_map, names, reading::text};
 
+/// Annotation of a Secret that is to hold a token of a ServiceAccount: the account's name.
+pub const ACCOUNT_NAME: &str = "kubernetes.io/service-account.name";
+
 /// The declaration of this kind.
 pub static KIND: BuiltIn = BuiltIn {
     group: "",
@@ -76,11 +79,10 @@ fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
         let redacted = Value::from("<secret contents redacted>");
         errors.push(FieldError::invalid(format!("data[{key}]"), &redacted, error.to_string()));
     }
-    if new["type"] == "kubernetes.io/service-account-token" {
-        const ACCOUNT: &str = "kubernetes.io/service-account.name";
-        if new["metadata"]["annotations"][ACCOUNT].as_str().is_none_or(str::is_empty) {
-            errors.push(FieldError::required(format!("metadata.annotations[{ACCOUNT}]"), ""));
-        }
+    if new["type"] == "kubernetes.io/service-account-token"
+        && new["metadata"]["annotations"][ACCOUNT_NAME].as_str().is_none_or(str::is_empty)
+    {
+        errors.push(FieldError::required(format!("metadata.annotations[{ACCOUNT_NAME}]"), ""));
     }
     if let Some(old) = old {
         if old["type"] != new["type"] {

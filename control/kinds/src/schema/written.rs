@@ -71,7 +71,7 @@ impl Types {
     }
 
     /// Whether `omitempty` leaves the value out.
-    pub(super) fn is_left_out(&self, field: &Field, value: &Value) -> bool {
+    pub fn is_left_out(&self, field: &Field, value: &Value) -> bool {
         // That no account is given resets it.
         field.zero == Zero::Absent
             && field.name != "managedFields"

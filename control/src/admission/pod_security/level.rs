@@ -54,13 +54,11 @@ pub struct Policy {
 impl Policy {
     /// Reads labels sorted by key, with what is wrong with them. A wrong label means the strictest to what is enforced,
     /// and nothing to the rest.
-    pub fn of_labels<T: AsRef<str>>(labels: &[(T, T)]) -> (Self, Vec<FieldError>) {
+    pub fn of_labels(labels: &[(&str, &str)]) -> (Self, Vec<FieldError>) {
         let (mut policy, mut errors) = (Self::default(), Vec::new());
-        let from = labels.partition_point(|(key, _)| key.as_ref() < PREFIX);
-        let own: Vec<(&str, &str)> = labels[from..]
-            .iter()
-            .map_while(|(key, value)| Some((key.as_ref().strip_prefix(PREFIX)?, value.as_ref())))
-            .collect();
+        let from = labels.partition_point(|(key, _)| *key < PREFIX);
+        let own: Vec<(&str, &str)> =
+            labels[from..].iter().map_while(|(key, value)| Some((key.strip_prefix(PREFIX)?, *value))).collect();
         if own.is_empty() {
             return (policy, errors);
         }
@@ -156,7 +154,8 @@ mod tests {
             labels.iter().map(|(key, value)| (format!("{PREFIX}{key}"), (*value).to_owned())).collect();
         labels.extend([("a".to_owned(), "b".to_owned()), ("z".to_owned(), "b".to_owned())]);
         labels.sort();
-        let (policy, errors) = Policy::of_labels(&labels);
+        let (policy, errors) =
+            Policy::of_labels(&labels.iter().map(|(key, value)| (&**key, &**value)).collect::<Vec<_>>());
         let text = format!("{} {} {}", policy.enforce, policy.audit, policy.warn);
         (text, errors.into_iter().map(|error| format!("{}: {}", error.path, error.message)).collect())
     }

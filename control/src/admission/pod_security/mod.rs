@@ -81,7 +81,7 @@ fn template<'a>(group: &str, plural: &str, object: &'a Value) -> Option<&'a Valu
 /// What the labels of the request's namespace mean, with what is wrong with them.
 fn policy(request: &Request<'_>) -> (Policy, Vec<FieldError>) {
     let namespace = request.snapshot.get(super::namespace::RESOURCE, request.namespace.unwrap_or_default());
-    namespace.map_or_else(Default::default, |found| Policy::of_labels(&found.header.labels))
+    namespace.map_or_else(Default::default, |found| Policy::of_labels(&found.header().labels().collect::<Vec<_>>()))
 }
 
 fn validate_pod(request: &Request<'_>, pod: &Value) -> Result<(), Status> {

@@ -68,8 +68,8 @@ fn warn(snapshot: &Snapshot, namespace: &str, enforce: LevelVersion) {
     for pod in pods.iter().take(MOST_PODS) {
         checked += 1;
         if let Some(reason) = reason(pod, enforce) {
-            let (first, count) = found.entry(reason).or_insert((&pod.header.name, 0));
-            *first = (*first).min(&pod.header.name);
+            let (first, count) = found.entry(reason).or_insert((pod.header().name(), 0));
+            *first = (*first).min(pod.header().name());
             *count += 1;
         }
         if begun.elapsed() > LONGEST {
@@ -96,8 +96,8 @@ fn warn(snapshot: &Snapshot, namespace: &str, enforce: LevelVersion) {
 fn prioritized<'a>(pods: impl Iterator<Item = &'a Object>) -> Vec<&'a Object> {
     let (mut seen, mut first, mut alike) = (BTreeSet::new(), Vec::new(), Vec::new());
     for pod in pods {
-        let controller = pod.header.owners.iter().find(|owner| owner.controller);
-        match controller.is_none_or(|controller| seen.insert(&*controller.uid)) {
+        let controller = pod.header().owners().find(|owner| owner.controller);
+        match controller.is_none_or(|controller| seen.insert(controller.uid)) {
             true => first.push(pod),
             false => alike.push(pod),
         }
@@ -108,7 +108,7 @@ fn prioritized<'a>(pods: impl Iterator<Item = &'a Object>) -> Vec<&'a Object> {
 
 fn reason(pod: &Object, enforce: LevelVersion) -> Option<String> {
     let value: Value = serde_json::from_slice(&pod.json_without_managers())
-        .inspect_err(|error| tracing::error!(%error, pod = &*pod.header.name, "a stored pod is damaged"))
+        .inspect_err(|error| tracing::error!(%error, pod = pod.header().name(), "a stored pod is damaged"))
         .ok()?;
     registry::evaluate(enforce, PodView::of(&value)).reason()
 }

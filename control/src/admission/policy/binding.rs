@@ -86,13 +86,13 @@ impl Binding {
         let found: Vec<Value> = match self.params["name"].as_str().filter(|name| !name.is_empty()) {
             Some(name) => {
                 let one = snapshot.get(&resource, &format!("{namespace}{name}"));
-                one.and_then(|found| read(found.json())).into_iter().collect()
+                one.and_then(|found| read(&found.json())).into_iter().collect()
             }
             None => {
                 let selector = &self.params["selector"];
                 let all = snapshot.list(&resource, &namespace, None);
                 let selected = all.filter(|(_, found)| label_selector::selects(selector, &labels(found)));
-                selected.filter_map(|(_, found)| read(found.json())).collect()
+                selected.filter_map(|(_, found)| read(&found.json())).collect()
             }
         };
         match (found.is_empty(), self.params["parameterNotFoundAction"].as_str()) {
@@ -105,7 +105,7 @@ impl Binding {
 
 /// The labels of a stored object, without a look at the rest of it.
 fn labels(object: &Object) -> Value {
-    let labels = object.header.labels.iter().map(|(key, value)| (key.to_string(), Value::from(&**value)));
+    let labels = object.header().labels().map(|(key, value)| (key.to_owned(), Value::from(value)));
     Value::Object(labels.collect())
 }
 
@@ -130,7 +130,7 @@ pub fn namespace_object(snapshot: &Snapshot, attributes: &Attributes<'_>) -> Val
         "finalizers",
     ];
     let found = attributes.namespace.and_then(|name| snapshot.get(namespace::RESOURCE, name));
-    let Some(found) = found.and_then(|found| read(found.json())) else { return Value::Null };
+    let Some(found) = found.and_then(|found| read(&found.json())) else { return Value::Null };
     let mut seen = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {}, "spec": {}, "status": {}});
     for field in METADATA {
         if !found["metadata"][field].is_null() {

@@ -53,7 +53,7 @@ impl Compiled {
         let spec = &policy["spec"];
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let declared = Declared::read(spec);
-        let (rules, messages) = (declared.names.for_rules(), declared.names.for_messages());
+        let (rules, messages) = (declared.known.for_rules(), declared.known.for_messages());
         let list = |field: &str| spec[field].as_array().cloned().unwrap_or_default();
         let validations = list("validations").into_iter().map(|validation| {
             let message_expression = text(&validation["messageExpression"]);

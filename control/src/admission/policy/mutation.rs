@@ -75,7 +75,7 @@ impl Mutator {
     pub fn read(policy: &Value) -> Self {
         let spec = &policy["spec"];
         let declared = Declared::read(spec);
-        let scope = declared.names.for_mutations();
+        let scope = declared.known.for_mutations();
         let mutations = spec["mutations"].as_array().into_iter().flatten().map(|mutation| {
             let (form, field, expected) = match mutation["patchType"].as_str() {
                 Some("JSONPatch") => (Form::JsonPatch, "jsonPatch", json_patch()),

@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use serde_json::json;
-
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{resources::MatchResources, *};
 use crate::{

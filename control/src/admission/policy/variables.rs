@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::{
     admission::expression::{Conditions, Expression, Input},
     cel::{Activation, Type, Value as Cel, value::Map},
-    kinds::admissionregistration::scope::Names,
+    kinds::admissionregistration::scope::KnownNames,
 };
 
 /// What every policy declares, compiled.
@@ -17,7 +17,7 @@ pub struct Declared {
     /// `variables`
     pub variables: Variables,
     /// What its other expressions may name.
-    pub names: Names,
+    pub known: KnownNames,
 }
 
 /// The variables of a policy, in their order: each may name those before it.
@@ -36,16 +36,16 @@ pub struct Known<'v> {
 impl Declared {
     /// Compiles what a policy's `spec` declares.
     pub fn read(spec: &Value) -> Self {
-        let mut names = Names::of_policy(spec);
-        let conditions = Conditions::compile(&spec["matchConditions"], &names.for_conditions());
+        let mut known = KnownNames::of_policy(spec);
+        let conditions = Conditions::compile(&spec["matchConditions"], &known.for_conditions());
         let mut variables = Variables::default();
         for variable in spec["variables"].as_array().into_iter().flatten() {
             let text = |field: &str| variable[field].as_str().unwrap_or_default();
-            let found = Expression::compile(text("expression"), &Type::Dyn, &names.for_rules());
-            names.declare(text("name"), found.program.as_ref().map_or(Type::Dyn, |program| program.r#type.clone()));
+            let found = Expression::compile(text("expression"), &Type::Dyn, &known.for_rules());
+            known.declare(text("name"), found.program.as_ref().map_or(Type::Dyn, |program| program.r#type.clone()));
             variables.all.push((text("name").to_owned(), found));
         }
-        Self { conditions, variables, names }
+        Self { conditions, variables, known }
     }
 }
 

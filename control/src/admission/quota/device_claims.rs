@@ -12,6 +12,7 @@ use crate::{
     kinds::{
         quantity::Quantity,
         reading::{items, text},
+        resource::resource_claim::MAX_RESULTS,
     },
 };
 
@@ -20,8 +21,8 @@ pub const RESOURCE: &str = "resourceclaims.resource.k8s.io";
 const COUNT: &str = "count/resourceclaims.resource.k8s.io";
 /// After the name of a device class.
 const OF_CLASS: &str = ".deviceclass.resource.k8s.io/devices";
-/// The most devices that one claim can be given: what a request for all of them may come to.
-const MOST_DEVICES: i64 = 32;
+/// What a request for all devices may come to: as many as one claim can be given.
+const MOST_DEVICES: i64 = MAX_RESULTS as i64;
 
 /// Whether a quota measures claims by `name`.
 pub fn measures(name: &str) -> bool {
@@ -33,13 +34,11 @@ pub fn measure(claim: &Value) -> Measure {
     let mut devices: BTreeMap<&str, i64> = BTreeMap::new();
     for request in items(&claim["spec"]["devices"]["requests"]) {
         let mut of_request: BTreeMap<&str, i64> = BTreeMap::new();
-        let exactly = std::iter::once(&request["exactly"]).filter(|exactly| exactly.is_object());
-        let alternatives = items(&request["firstAvailable"]);
-        let asked: Vec<&Value> = match request["firstAvailable"].as_array() {
-            Some(list) if !list.is_empty() => alternatives.collect(),
-            _ => exactly.collect(),
+        let asked = match request["firstAvailable"].as_array() {
+            Some(alternatives) if !alternatives.is_empty() => alternatives.as_slice(),
+            _ => std::slice::from_ref(&request["exactly"]),
         };
-        for one in asked {
+        for one in asked.iter().filter(|one| one.is_object()) {
             let most = of_request.entry(text(one, "deviceClassName")).or_default();
             *most = (*most).max(count(one));
         }

@@ -100,10 +100,10 @@ fn amended(current: &Object, growth: &Amounts, is_bounded: bool) -> Result<Draft
     let mut value = parse(current)?;
     let used = Quota::read(&value).used_with(growth, is_bounded)?;
     value["status"]["used"] = amounts::to_json(&used);
-    Ok(encode::managed_draft(&KIND, &value, current.managers()))
+    Ok(encode::managed_draft(&KIND, &value, &current.managers()))
 }
 
 fn parse(object: &Object) -> Result<Value, String> {
     serde_json::from_slice(&object.json_without_managers())
-        .map_err(|error| format!("the stored object {} is damaged: {error}", object.header.name))
+        .map_err(|error| format!("the stored object {} is damaged: {error}", object.header().name()))
 }

@@ -266,7 +266,7 @@ impl Counter {
             writes.push(Write {
                 key: Key { resource: RESOURCE.into(), name: key.clone() },
                 expect: Expect::At(object.revision),
-                change: Change::Put(encode::managed_draft(&KIND, &value, object.managers())),
+                change: Change::Put(encode::managed_draft(&KIND, &value, &object.managers())),
             });
         }
         match until {

@@ -23,7 +23,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use crate::{
     api::Status,
     auth::{
-        Identity,
+        client_certificate::identity_of,
         pki::{Authority, Issued},
     },
 };
@@ -183,10 +183,7 @@ impl Agents {
 /// server: at the address of another node or of the API server, it would act with rights that the node does not have.
 fn node_of(certificate: &CertificateDer<'_>) -> Option<String> {
     let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
-    let subject = certificate.subject();
-    let name = subject.iter_common_name().next()?.as_str().ok()?.to_owned();
-    let groups = subject.iter_organization().filter_map(|group| group.as_str().ok()).map(str::to_owned).collect();
-    Identity::authenticated(name, groups).node().map(str::to_owned)
+    identity_of(&certificate)?.node().map(str::to_owned)
 }
 
 fn client_config(

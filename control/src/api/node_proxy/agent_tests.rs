@@ -41,16 +41,21 @@ use crate::{
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// A control service's proxy, and what is needed to put agents behind it.
-pub(super) struct Lab {
+pub(in crate::api) struct Lab {
     pub(super) authority: Authority,
     client: kube::Client,
     network: PodNetwork,
-    pub(super) api: Api,
+    pub(in crate::api) api: Api,
     _dir: tempfile::TempDir,
 }
 
 impl Lab {
     pub(super) fn new() -> Self {
+        Self::leading_to_pods_by(None)
+    }
+
+    /// One whose proxy of pods leads there by a network of the test's own.
+    pub(in crate::api) fn leading_to_pods_by(network: Option<Arc<dyn Dial>>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let now = OffsetDateTime::now_utc();
         let (authority, _) = Authority::create(now).unwrap();
@@ -62,7 +67,8 @@ impl Lab {
         let allocator = Allocator::new("10.96.0.0/12".parse().unwrap(), 30000..=32767);
         let api = Api::new(store.clone(), kinds, allocator, "127.0.0.1:6443");
         let agents = Agents::new(&authority, &own, Arc::new(ring::default_provider())).unwrap();
-        api.reach_nodes_through(NodeProxy::new(store, agents.clone()));
+        let to_pods = network.unwrap_or_else(|| Arc::new(PodNetwork::new(store.clone(), agents.clone())));
+        api.reach_nodes_through(NodeProxy::new(store, agents.clone(), to_pods));
         let network = PodNetwork::new(api.store_handle(), agents);
         Self { authority, client: api.client(Identity::control("test")), network, api, _dir: dir }
     }
@@ -116,7 +122,7 @@ impl Lab {
         address
     }
 
-    pub(super) async fn create(&self, path: &str, object: Value) {
+    pub(in crate::api) async fn create(&self, path: &str, object: Value) {
         let request = http::Request::post(path).header("content-type", "application/json");
         self.client.request::<Value>(request.body(object.to_string().into_bytes()).unwrap()).await.unwrap();
     }
@@ -128,9 +134,13 @@ impl Lab {
         self.patch(&format!("/api/v1/nodes/{name}/status"), status).await;
     }
 
-    pub(super) async fn patch(&self, path: &str, patch: Value) {
+    pub(in crate::api) async fn patch(&self, path: &str, patch: Value) {
         let request = http::Request::patch(path).header("content-type", "application/merge-patch+json");
         self.client.request::<Value>(request.body(patch.to_string().into_bytes()).unwrap()).await.unwrap();
+    }
+
+    pub(super) async fn delete(&self, path: &str) {
+        self.client.request::<Value>(http::Request::delete(path).body(Vec::new()).unwrap()).await.unwrap();
     }
 
     async fn get(&self, path: &str) -> (u16, String) {

@@ -5,13 +5,14 @@ use jiff::Timestamp;
 use crate::{
     api::{Status, Subject},
     kinds::{FieldError, FieldErrorReason},
+    request::query::Query,
 };
 
 /// What part of which log is asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogOptions {
-    /// `None` where the pod has only one.
-    pub container: Option<String>,
+    /// Empty where the pod has only one.
+    pub container: String,
     /// Goes on until the container ends.
     pub follow: bool,
     /// The container's run before the present one.
@@ -29,25 +30,20 @@ pub struct LogOptions {
 }
 
 impl LogOptions {
-    /// From the request's options, decoded. Errors name the option.
-    pub fn of(parameters: &[(String, String)]) -> Result<Self, Status> {
-        let mut options = Self::default();
-        for (name, value) in parameters {
-            match name.as_str() {
-                "container" => options.container = Some(value.clone()).filter(|v| !v.is_empty()),
-                "follow" => options.follow = boolean(value),
-                "previous" => options.previous = boolean(value),
-                "timestamps" => options.timestamps = boolean(value),
-                "sinceSeconds" => options.since_seconds = Some(integer(name, value)?),
-                "tailLines" => options.tail_lines = Some(integer(name, value)?),
-                "limitBytes" => options.limit_bytes = Some(integer(name, value)?),
-                "sinceTime" => {
-                    let time = value.parse().map_err(|e| Status::bad_request(format!("sinceTime: {e}")))?;
-                    options.since_time = Some(time);
-                }
-                _ => {}
-            }
-        }
+    /// From the request's options. Errors name the option.
+    pub fn of(query: &Query) -> Result<Self, Status> {
+        let number = |name| query.parameter(name).map(|value| integer(name, value)).transpose();
+        let time = query.parameter("sinceTime").map(str::parse).transpose();
+        let options = Self {
+            container: query.parameter("container").unwrap_or_default().to_owned(),
+            follow: query.is_set("follow"),
+            previous: query.is_set("previous"),
+            timestamps: query.is_set("timestamps"),
+            since_seconds: number("sinceSeconds")?,
+            tail_lines: number("tailLines")?,
+            limit_bytes: number("limitBytes")?,
+            since_time: time.map_err(|error| Status::bad_request(format!("sinceTime: {error}")))?,
+        };
         let errors = options.errors();
         if errors.is_empty() {
             Ok(options)
@@ -96,11 +92,6 @@ impl LogOptions {
     }
 }
 
-/// A flag that is there without a value is set, as in Kubernetes.
-fn boolean(value: &str) -> bool {
-    !matches!(value, "0" | "false" | "False" | "FALSE" | "f" | "F")
-}
-
 fn integer(name: &str, value: &str) -> Result<i64, Status> {
     value.parse().map_err(|_| Status::bad_request(format!("{name}: {value:?} is not a whole number")))
 }
@@ -110,19 +101,20 @@ mod tests {
     use super::*;
 
     fn read(query: &str) -> Result<LogOptions, Status> {
-        let parameters: Vec<_> = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
-        LogOptions::of(&parameters)
+        LogOptions::of(&Query::of(query))
     }
 
     #[test]
     fn what_kubectl_asks_for_reaches_the_agent() {
         let query = "container=c&follow=true&previous=&timestamps=false&tailLines=5&limitBytes=10&sinceSeconds=60";
         let options = read(query).unwrap();
-        assert_eq!(options.container.as_deref(), Some("c"));
+        assert_eq!(options.container, "c");
         assert_eq!(options.to_query(), "follow=true&previous=true&sinceSeconds=60&tailLines=5&limitBytes=10");
         let options = read("sinceTime=2030-01-01T00%3A00%3A00Z").unwrap();
         assert_eq!(options.to_query(), "sinceTime=2030-01-01T00:00:00Z");
         assert_eq!(read("").unwrap(), LogOptions::default());
+        let options = read("follow=f&follow=0&timestamps=FALSE&tailLines=1&tailLines=2").unwrap();
+        assert_eq!(options.to_query(), "follow=true&tailLines=1", "the first counts, and f does not say no");
     }
 
     #[test]

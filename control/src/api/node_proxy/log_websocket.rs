@@ -21,48 +21,84 @@ use tokio_tungstenite::{
         protocol::{Role, WebSocketConfig},
     },
 };
-use tokio_util::sync::CancellationToken;
 
-use crate::{aggregation::headers, auth::gate::UpgradedAnswer, request::ConnectionPlace};
+use super::stream_limit::CountedStream;
+use crate::{aggregation::headers, auth::upgraded_answer::switched, request::ConnectionPermit};
 
 /// How long a client may take to close its side after the log's end.
 const CLOSED_WITHIN: Duration = Duration::from_secs(10);
 /// Of what a client may send, which nobody reads.
 const LARGEST_MESSAGE: usize = 4096;
+/// The only version of WebSockets (RFC 6455, section 4.1).
+const VERSION: &str = "13";
 
-/// Sends an answer over a WebSocket, where the request asks for that; else it goes as it is.
-pub fn answer(request: Request<Body>, answer: Response) -> Response {
-    let (mut parts, _) = request.into_parts();
-    let asked = headers::upgrade(&parts.headers);
-    let is_websocket = asked.is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"));
-    let client = if is_websocket { parts.extensions.remove::<OnUpgrade>() } else { None };
-    let Some(client) = client else { return answer };
-    let (protocol, key) = match (chosen(&parts.headers), parts.headers.get(header::SEC_WEBSOCKET_KEY)) {
-        (None, _) => return (StatusCode::FORBIDDEN, "requested protocol(s) are not supported").into_response(),
-        (_, None) => return (StatusCode::BAD_REQUEST, "Sec-WebSocket-Key is missing").into_response(),
-        (Some(protocol), Some(key)) => (protocol, key),
-    };
-    let accept = derive_accept_key(key.as_bytes());
-    let stop = CancellationToken::new();
-    let place = parts.extensions.remove::<ConnectionPlace>();
-    let sent = stop.clone().run_until_cancelled_owned(send(client, answer.into_body(), protocol.base64));
-    tokio::spawn(async move {
-        let _place = place;
-        sent.await;
-    });
-    let mut switched = (StatusCode::SWITCHING_PROTOCOLS, Body::empty()).into_response();
-    let headers = switched.headers_mut();
-    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-    // Base64 is what a header can have.
-    if let Ok(accept) = HeaderValue::from_str(&accept) {
-        headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+/// A request for a log over a WebSocket that can be granted.
+pub struct Handshake {
+    client: OnUpgrade,
+    permit: Option<ConnectionPermit>,
+    protocol: Protocol,
+    accept: String,
+}
+
+/// Why one cannot be granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HandshakeError {
+    /// None of the protocols that the client names is spoken.
+    Protocol,
+    /// There is no `Sec-WebSocket-Key`.
+    NoKey,
+    /// `Sec-WebSocket-Version` is missing, or another than 13. Worded as `golang.org/x/net/websocket`.
+    Version,
+}
+
+impl IntoResponse for HandshakeError {
+    fn into_response(self) -> Response {
+        let version = [(header::SEC_WEBSOCKET_VERSION, VERSION)];
+        match self {
+            Self::Protocol => (StatusCode::FORBIDDEN, "requested protocol(s) are not supported").into_response(),
+            Self::NoKey => (StatusCode::BAD_REQUEST, "Sec-WebSocket-Key is missing").into_response(),
+            Self::Version => (StatusCode::BAD_REQUEST, version, "missing or bad WebSocket Version").into_response(),
+        }
     }
-    if !protocol.name.is_empty() {
-        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol.name));
+}
+
+impl Handshake {
+    /// Of a request; nothing where it does not ask for a WebSocket.
+    pub fn of(request: Request<Body>) -> Result<Option<Self>, HandshakeError> {
+        let (mut parts, _) = request.into_parts();
+        let asked = headers::upgrade(&parts.headers);
+        let is_websocket = asked.is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"));
+        let client = if is_websocket { parts.extensions.remove::<OnUpgrade>() } else { None };
+        let Some(client) = client else { return Ok(None) };
+        let (protocol, accept) = granted(&parts.headers)?;
+        Ok(Some(Self { client, permit: parts.extensions.remove(), protocol, accept }))
     }
-    switched.extensions_mut().insert(UpgradedAnswer(stop));
-    switched
+
+    /// Sends `log` once the client has switched. `counted` is dropped when it has ended.
+    pub fn answer(self, log: Body, counted: CountedStream) -> Response {
+        let mut answer = StatusCode::SWITCHING_PROTOCOLS.into_response();
+        let headers = answer.headers_mut();
+        headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        // Base64 is what a header can have.
+        if let Ok(accept) = HeaderValue::from_str(&self.accept) {
+            headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+        }
+        if !self.protocol.name.is_empty() {
+            headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(self.protocol.name));
+        }
+        switched(answer, (counted, self.permit), send(self.client, log, self.protocol.base64))
+    }
+}
+
+/// What is spoken then, and the key of the answer (RFC 6455, section 4.2.2).
+fn granted(headers: &HeaderMap) -> Result<(Protocol, String), HandshakeError> {
+    let key = headers.get(header::SEC_WEBSOCKET_KEY).ok_or(HandshakeError::NoKey)?;
+    if headers.get(header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != VERSION) {
+        return Err(HandshakeError::Version);
+    }
+    let protocol = chosen(headers).ok_or(HandshakeError::Protocol)?;
+    Ok((protocol, derive_accept_key(key.as_bytes())))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,6 +166,25 @@ async fn send(client: OnUpgrade, log: Body, base64: bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_handshake_of_another_version_is_refused_and_told_which_is_spoken() {
+        let granted = |version: Option<&'static str>| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::SEC_WEBSOCKET_KEY, HeaderValue::from_static("dGhlIHNhbXBsZSBub25jZQ=="));
+            headers.extend(version.map(|v| (header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static(v))));
+            granted(&headers).map(|(_, accept)| accept)
+        };
+        assert_eq!(granted(Some("13")).unwrap(), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+        for version in [None, Some("8"), Some("")] {
+            assert_eq!(granted(version), Err(HandshakeError::Version));
+        }
+        let refusal = HandshakeError::Version.into_response();
+        assert_eq!(
+            (refusal.status().as_u16(), &refusal.headers()[header::SEC_WEBSOCKET_VERSION]),
+            (400, &HeaderValue::from_static(VERSION))
+        );
+    }
 
     #[test]
     fn the_first_protocol_that_is_spoken_is_chosen() {

@@ -5,16 +5,17 @@
 
 mod agent;
 #[cfg(test)]
-mod agent_tests;
+pub(in crate::api) mod agent_tests;
+mod container_choice;
 mod log_options;
-mod log_source;
+mod log_start;
 mod log_websocket;
 mod pod_network;
 mod pod_streams;
 mod pod_subnets;
 mod stream_limit;
 #[cfg(test)]
-mod stream_tests;
+pub(in crate::api) mod stream_tests;
 mod upgrade;
 
 use std::{net::IpAddr, sync::Arc};
@@ -28,48 +29,51 @@ use http::{Method, Request, StatusCode, Uri};
 use k8s_openapi::api::core::v1::{Node, Pod};
 
 use crate::{
-    request::{RequestInfo, Verb},
+    api::object_proxy::ObjectProxy,
+    request::{RequestInfo, Verb, path::PodStream},
     status::{Status, Subject},
     store::Store,
+    webhook::Dial,
 };
 use agent::{AgentAddress, AgentError};
 pub use agent::{Agents, AgentsError};
 use log_options::LogOptions;
+use log_websocket::Handshake;
 pub use pod_network::PodNetwork;
-use pod_streams::PodStream;
-pub use pod_streams::{is_set, ports};
+pub use pod_streams::forwarded_ports;
 use stream_limit::StreamLimit;
 
 /// Port of an agent that has not said otherwise.
 const AGENT_PORT: u16 = 10250;
 
-/// Passes requests on to agents.
+/// Passes requests on to agents, and to servers in pods.
 pub struct NodeProxy {
     store: Arc<dyn Store>,
     agents: Agents,
     streams: StreamLimit,
+    objects: ObjectProxy,
 }
 
 impl NodeProxy {
-    /// `store` holds the Nodes and Pods that addresses are looked up from.
-    pub fn new(store: Arc<dyn Store>, agents: Agents) -> Self {
-        Self { store, agents, streams: StreamLimit::default() }
+    /// `store` holds the Nodes and Pods that addresses are looked up from; `network` leads to pods.
+    pub fn new(store: Arc<dyn Store>, agents: Agents, network: Arc<dyn Dial>) -> Self {
+        Self { objects: ObjectProxy::new(store.clone(), network), store, agents, streams: StreamLimit::default() }
     }
 
-    /// Answers a request for a pod's log or a stream to it, or for anything behind `nodes/{name}/proxy`.
+    /// Answers a request for a pod's log or a stream to it, or for anything behind a `/proxy`.
     pub async fn answer(&self, info: &RequestInfo, request: Request<Body>) -> Result<Response, Status> {
         let path = info.resource().ok_or_else(Status::unknown_path)?;
         let name = path.name.as_deref().ok_or_else(Status::unknown_path)?;
         if let (Some(stream), Some(namespace), &Method::GET | &Method::POST) =
-            (PodStream::of(&path.resource, path.subresource.as_deref()), path.namespace.as_deref(), request.method())
+            (path.pod_stream(), path.namespace.as_deref(), request.method())
         {
             return self.pod_stream(stream, namespace, name, info, request).await;
         }
         match (path.resource.as_str(), path.subresource.as_deref(), path.namespace.as_deref()) {
             ("pods", Some("log"), Some(namespace)) if info.verb == Verb::Get => {
-                let log = self.pod_log(namespace, name, &info.query.parameters).await?;
-                Ok(log_websocket::answer(request, log))
+                self.pod_log(namespace, name, info, request).await
             }
+            ("pods" | "services", Some("proxy"), Some(_)) => self.objects.answer(path, request).await,
             ("nodes", Some("proxy"), None) => self.forward(name, &path.rest, request).await,
             _ => Err(Status::method_not_allowed(Subject { group: &path.group, resource: &path.resource, name })),
         }
@@ -79,7 +83,7 @@ impl NodeProxy {
         let snapshot = self.store.snapshot();
         let object =
             snapshot.get(resource, key).ok_or_else(|| Status::not_found(Subject { group: "", resource, name }))?;
-        decoded(object.json()).map_err(|e| Status::internal(format!("{resource} {key:?}: {e}")))
+        decoded(&object.json()).map_err(|e| Status::internal(format!("{resource} {key:?}: {e}")))
     }
 
     /// Where the agent of a node listens.
@@ -87,20 +91,45 @@ impl NodeProxy {
         agent_address(node, &self.object("nodes", node, node)?, port)
     }
 
-    async fn pod_log(&self, namespace: &str, pod: &str, asked: &[(String, String)]) -> Result<Response, Status> {
-        let options = LogOptions::of(asked)?;
+    /// The log of a container, over a WebSocket where the client asks for one: whether it can have that is settled
+    /// before the agent is asked.
+    async fn pod_log(
+        &self,
+        namespace: &str,
+        pod: &str,
+        info: &RequestInfo,
+        request: Request<Body>,
+    ) -> Result<Response, Status> {
+        let options = LogOptions::of(&info.query)?;
         let object: Pod = self.object("pods", &format!("{namespace}/{pod}"), pod)?;
-        let container = log_source::container(&object, options.container.as_deref())?;
-        let Some(node) = object.spec.as_ref().and_then(|s| s.node_name.as_deref()).filter(|n| !n.is_empty()) else {
+        let container = container_choice::container(&object, &options.container)?;
+        let node = object.spec.as_ref().and_then(|s| s.node_name.as_deref()).filter(|n| !n.is_empty());
+        let source = match node {
             // Kubernetes, too, has an empty log for a pod that is nowhere yet.
-            return Ok((StatusCode::OK, [(http::header::CONTENT_TYPE, "text/plain")], "").into_response());
+            None => None,
+            Some(node) => {
+                log_start::check(&object, &container, options.previous)?;
+                let path = format!("/containerLogs/{namespace}/{pod}/{container}?{}", options.to_query());
+                let asked = Request::get(path).body(Body::empty()).map_err(|e| Status::bad_request(e.to_string()))?;
+                Some((self.agent_of(node, None)?, asked))
+            }
         };
-        log_source::check_started(&object, &container, options.previous)?;
-        let agent = self.agent_of(node, None)?;
-        let path = format!("/containerLogs/{namespace}/{pod}/{container}?{}", options.to_query());
-        let request = Request::get(path).body(Body::empty()).map_err(|e| Status::bad_request(e.to_string()))?;
-        let response = self.agents.send(&agent, request).await.map_err(refused)?;
-        if response.status().is_success() { Ok(response) } else { Err(agent::error_of(response).await) }
+        let socket = match Handshake::of(request) {
+            Ok(None) => None,
+            Ok(Some(handshake)) => Some((handshake, self.streams.admit(&info.user()?.name)?)),
+            Err(error) => return Ok(error.into_response()),
+        };
+        let log = match source {
+            None => (StatusCode::OK, [(http::header::CONTENT_TYPE, "text/plain")], "").into_response(),
+            Some((agent, asked)) => self.agents.send(&agent, asked).await.map_err(refused)?,
+        };
+        if !log.status().is_success() {
+            return Err(agent::error_of(log).await);
+        }
+        Ok(match socket {
+            Some((handshake, counted)) => handshake.answer(log.into_body(), counted),
+            None => log,
+        })
     }
 
     async fn pod_stream(
@@ -112,7 +141,7 @@ impl NodeProxy {
         request: Request<Body>,
     ) -> Result<Response, Status> {
         let object: Pod = self.object("pods", &format!("{namespace}/{pod}"), pod)?;
-        let path = stream.path(&object, &info.query.parameters)?;
+        let path = pod_streams::agent_path(stream, &object, &info.query)?;
         let agent = self.agent_of(pod_streams::node(&object)?, None)?;
         let counted = self.streams.admit(&info.user()?.name)?;
         upgrade::pass_on(&self.agents, &agent, &path, request, counted).await

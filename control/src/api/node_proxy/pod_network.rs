@@ -65,7 +65,7 @@ impl Dial for PodNetwork {
 fn agent_of(snapshot: &Snapshot, name: &str) -> Result<AgentAddress, String> {
     // A node that was deleted in this moment.
     let node = snapshot.get("nodes", name).ok_or_else(|| format!("node {name:?} not found"))?;
-    let node: Node = decoded(node.json()).map_err(|error| format!("node {name:?}: {error}"))?;
+    let node: Node = decoded(&node.json()).map_err(|error| format!("node {name:?}: {error}"))?;
     agent_address(name, &node, None).map_err(|status| status.message)
 }
 

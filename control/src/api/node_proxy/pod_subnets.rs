@@ -105,7 +105,7 @@ impl Current {
 impl Index {
     fn put(&mut self, name: &Arc<str>, node: &Object) {
         // A Node whose subnets cannot be read has none.
-        let NodeSubnets { spec } = serde_json::from_slice(node.json()).unwrap_or_default();
+        let NodeSubnets { spec } = serde_json::from_slice(&node.json()).unwrap_or_default();
         let texts = std::iter::once(&spec.pod_cidr).chain(&spec.pod_cidrs);
         let subnets: Vec<IpNetwork> = texts.filter_map(|text| text.parse().ok()).collect();
         if self.by_node.get(name) == Some(&subnets) {

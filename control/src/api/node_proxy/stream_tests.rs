@@ -12,6 +12,7 @@ use http::{StatusCode, header};
 use http_body_util::BodyExt;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use serde_json::json;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -29,8 +30,9 @@ use crate::{
         Identity,
         client_certificate::CertificateIdentity,
         gate::{ConnectionCertificate, Gate},
+        upgraded_answer::UpgradedAnswer,
     },
-    request::ConnectionPlace,
+    request::ConnectionPermit,
 };
 
 /// The agent's answer: switches to a protocol that says what was asked, and then sends back what it gets; `deaf` reads
@@ -75,33 +77,61 @@ async fn lab() -> Lab {
 }
 
 /// Sends a request of `identity` over a connection, which may switch protocols, through all that is before the API.
-async fn ask(lab: &Lab, identity: Identity, request: http::Request<Body>) -> Response<Incoming> {
-    ask_in(&Arc::new(Semaphore::new(1)), lab, identity, request).await
+pub(in crate::api) async fn ask(lab: &Lab, identity: Identity, request: http::Request<Body>) -> Response<Incoming> {
+    Front::default().ask(lab, identity, request).await
 }
 
-/// The same; the connection has one of the `places` that a listener has.
-async fn ask_in(
-    places: &Arc<Semaphore>,
-    lab: &Lab,
-    identity: Identity,
-    request: http::Request<Body>,
-) -> Response<Incoming> {
-    let (server, client) = tokio::io::duplex(4096);
-    let api = &lab.api;
-    let (metrics, closing) = (api.metrics().requests().clone(), CancellationToken::new());
-    let gate = Gate::new(Arc::new(api.clone()), api.authorizer().clone(), metrics, closing);
-    let shown: Arc<ConnectionCertificate> = Arc::new(Some(Ok(CertificateIdentity { identity, not_after: i64::MAX })));
-    let place = ConnectionPlace(Arc::new(places.clone().acquire_owned().await.unwrap()));
-    let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(place.clone());
-        let answer = gate.clone().answer(request.map(Body::new), shown.clone());
-        async move { Ok::<_, std::convert::Infallible>(answer.await) }
-    });
-    let serving = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(server), service);
-    tokio::spawn(serving.with_upgrades());
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(client)).await.unwrap();
-    tokio::spawn(connection.with_upgrades());
-    sender.send_request(request).await.unwrap()
+/// What is before the API: a listener for one connection, and the gate.
+struct Front {
+    permits: Arc<Semaphore>,
+    ask_again_every: Duration,
+    /// What cuts the connection that switched protocols last.
+    upgraded: Arc<Mutex<Option<UpgradedAnswer>>>,
+}
+
+impl Default for Front {
+    fn default() -> Self {
+        Self {
+            permits: Arc::new(Semaphore::new(1)),
+            ask_again_every: Duration::from_secs(60),
+            upgraded: Arc::default(),
+        }
+    }
+}
+
+impl Front {
+    async fn ask(&self, lab: &Lab, identity: Identity, request: http::Request<Body>) -> Response<Incoming> {
+        let (server, client) = tokio::io::duplex(4096);
+        let api = &lab.api;
+        let (metrics, closing) = (api.metrics().requests().clone(), CancellationToken::new());
+        let gate = Gate::new(Arc::new(api.clone()), api.authorizer().clone(), metrics, closing)
+            .asking_again_every(self.ask_again_every);
+        let held = CertificateIdentity { identity, not_after: i64::MAX };
+        let shown: Arc<ConnectionCertificate> = Arc::new(Some(Ok(held)));
+        let permit = ConnectionPermit(Arc::new(self.permits.clone().acquire_owned().await.unwrap()));
+        let upgraded = self.upgraded.clone();
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(permit.clone());
+            let answer = gate.clone().answer(request.map(Body::new), shown.clone());
+            let upgraded = upgraded.clone();
+            async move {
+                let answer = answer.await;
+                *upgraded.lock() = answer.extensions().get().cloned();
+                Ok::<_, std::convert::Infallible>(answer)
+            }
+        });
+        let serving = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(server), service);
+        tokio::spawn(serving.with_upgrades());
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(client)).await.unwrap();
+        tokio::spawn(connection.with_upgrades());
+        sender.send_request(request).await.unwrap()
+    }
+
+    /// Waits until nothing of the connection is left.
+    async fn wait_for_the_end(&self) {
+        let ended = tokio::time::timeout(Duration::from_secs(30), self.permits.acquire()).await;
+        drop(ended.expect("it ends").unwrap());
+    }
 }
 
 fn upgrade(method: &str, path_and_query: &str) -> http::Request<Body> {
@@ -138,49 +168,40 @@ async fn bytes_go_to_the_agent_and_back_in_the_protocol_that_the_client_asked_fo
 }
 
 #[tokio::test]
-async fn a_stream_keeps_its_connections_place_until_it_has_ended() {
-    let (lab, places) = (lab().await, Arc::new(Semaphore::new(1)));
+async fn a_stream_keeps_its_connections_permit_until_it_has_ended() {
+    let (lab, front) = (lab().await, Front::default());
     let request = upgrade("GET", "exec?container=c&command=cat&stdin=true&stdout=true");
-    let response = ask_in(&places, &lab, Identity::control("test"), request).await;
+    let response = front.ask(&lab, Identity::control("test"), request).await;
     let mut stream = TokioIo::new(hyper::upgrade::on(response).await.unwrap());
     stream.read_u8().await.unwrap();
-    assert_eq!(places.available_permits(), 0);
+    assert_eq!(front.permits.available_permits(), 0);
     drop(stream);
-    drop(tokio::time::timeout(Duration::from_secs(30), places.acquire()).await.expect("it ends").unwrap());
+    front.wait_for_the_end().await;
 }
 
 #[tokio::test]
 async fn a_client_that_goes_away_while_the_agent_reads_nothing_is_noticed() {
-    let (lab, places) = (lab().await, Arc::new(Semaphore::new(1)));
+    let (lab, front) = (lab().await, Front::default());
     let request = upgrade("GET", "exec?container=deaf&command=cat&stdin=true&stdout=true");
-    let response = ask_in(&places, &lab, Identity::control("test"), request).await;
+    let response = front.ask(&lab, Identity::control("test"), request).await;
     let mut stream = TokioIo::new(hyper::upgrade::on(response).await.unwrap());
     let held_up = Duration::from_millis(300);
     while tokio::time::timeout(held_up, stream.write_all(&[0; 4096])).await.is_ok() {}
     drop(stream);
-    drop(tokio::time::timeout(Duration::from_secs(30), places.acquire()).await.expect("it ends").unwrap());
+    front.wait_for_the_end().await;
 }
 
 #[tokio::test]
 async fn a_log_goes_over_a_websocket_where_the_client_asks_for_one() {
     let lab = lab().await;
-    let status = json!({"status": {"containerStatuses": [{"name": "c", "image": "i", "imageID": "", "ready": true,
-        "restartCount": 0, "state": {"running": {"startedAt": "2030-01-01T00:00:00Z"}}}]}});
-    lab.patch("/api/v1/namespaces/default/pods/web/status", status).await;
+    let user = Identity::control("test");
+    run_container(&lab).await;
     for (protocol, wanted) in [
         ("binary.k8s.io", Message::binary(b"GET /containerLogs/default/web/c? token=false".to_vec())),
         ("base64.binary.k8s.io", Message::text("R0VUIC9jb250YWluZXJMb2dzL2RlZmF1bHQvd2ViL2M/IHRva2VuPWZhbHNl")),
     ] {
-        let mut request = upgrade("GET", "log?container=c");
-        for (name, value) in [
-            (header::UPGRADE, "websocket"),
-            (header::SEC_WEBSOCKET_VERSION, "13"),
-            (header::SEC_WEBSOCKET_KEY, "dGhlIHNhbXBsZSBub25jZQ=="),
-            (header::SEC_WEBSOCKET_PROTOCOL, protocol),
-        ] {
-            request.headers_mut().insert(name, value.parse().unwrap());
-        }
-        let response = ask(&lab, Identity::control("test"), request).await;
+        let front = Front::default();
+        let response = front.ask(&lab, user.clone(), log_over_websocket("13", protocol)).await;
         assert_eq!(response.status(), 101);
         assert_eq!(response.headers()[header::SEC_WEBSOCKET_PROTOCOL], protocol);
         let stream = TokioIo::new(hyper::upgrade::on(response).await.unwrap());
@@ -188,7 +209,53 @@ async fn a_log_goes_over_a_websocket_where_the_client_asks_for_one() {
         let messages: Vec<Message> =
             socket.filter_map(|message| async { message.ok().filter(|message| !message.is_empty()) }).collect().await;
         assert_eq!(messages, [wanted]);
+        front.wait_for_the_end().await;
+        let UpgradedAnswer(cut) = front.upgraded.lock().take().unwrap();
+        let unwatched = tokio::time::timeout(Duration::from_secs(30), cut.cancelled()).await;
+        unwatched.expect("nobody watches over a log that has ended");
     }
+}
+
+#[tokio::test]
+async fn a_log_over_a_websocket_is_refused_before_the_agent_is_asked_and_counts_as_a_stream() {
+    let (lab, user) = (lab().await, Identity::control("test"));
+    run_container(&lab).await;
+    // Nobody is there to ask.
+    lab.patch("/api/v1/nodes/n1/status", json!({"status": {"daemonEndpoints": {"kubeletEndpoint": {"Port": 1}}}}))
+        .await;
+    let refused = async |version: &str, protocol: &str| {
+        let response = ask(&lab, user.clone(), log_over_websocket(version, protocol)).await;
+        let told = response.headers().get(header::SEC_WEBSOCKET_VERSION).cloned();
+        (response.status().as_u16(), told)
+    };
+    assert_eq!(refused("8", "binary.k8s.io").await, (400, Some("13".parse().unwrap())));
+    assert_eq!(refused("13", "v4.channel.k8s.io").await, (403, None));
+    assert_eq!(refused("13", "binary.k8s.io").await, (503, None));
+    let streams = &lab.api.inner.nodes.get().unwrap().streams;
+    let held: Vec<_> = std::iter::from_fn(|| streams.admit(&user.name).ok()).collect();
+    assert_eq!(refused("13", "binary.k8s.io").await, (429, None));
+    drop(held);
+    assert_eq!(refused("13", "binary.k8s.io").await, (503, None));
+}
+
+/// Says of the container `c` that it runs.
+async fn run_container(lab: &Lab) {
+    let status = json!({"status": {"containerStatuses": [{"name": "c", "image": "i", "imageID": "", "ready": true,
+        "restartCount": 0, "state": {"running": {"startedAt": "2030-01-01T00:00:00Z"}}}]}});
+    lab.patch("/api/v1/namespaces/default/pods/web/status", status).await;
+}
+
+fn log_over_websocket(version: &str, protocol: &str) -> http::Request<Body> {
+    let mut request = upgrade("GET", "log?container=c");
+    for (name, value) in [
+        (header::UPGRADE, "websocket"),
+        (header::SEC_WEBSOCKET_VERSION, version),
+        (header::SEC_WEBSOCKET_KEY, "dGhlIHNhbXBsZSBub25jZQ=="),
+        (header::SEC_WEBSOCKET_PROTOCOL, protocol),
+    ] {
+        request.headers_mut().insert(name, value.parse().unwrap());
+    }
+    request
 }
 
 #[tokio::test]
@@ -211,16 +278,8 @@ async fn what_the_agent_refuses_comes_as_it_is_and_what_is_no_stream_with_kubern
 async fn who_may_only_get_may_not_run_commands_by_a_websocket() {
     let lab = lab().await;
     let joe = || Identity::authenticated("joe".into(), Vec::new());
-    let rules = |verbs: &[&str]| json!([{"verbs": verbs, "apiGroups": [""], "resources": ["pods/exec"]}]);
-    let rbac = "/apis/rbac.authorization.k8s.io/v1/namespaces/default";
-    for (name, verbs) in [("nothing", &["delete"][..]), ("looks", &["get"]), ("runs", &["create"])] {
-        let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": name},
-            "rules": rules(verbs)});
-        let binding = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
-            "metadata": {"name": name}, "subjects": [{"kind": "User", "name": "joe"}],
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name}});
-        lab.create(&format!("{rbac}/roles"), role).await;
-        lab.create(&format!("{rbac}/rolebindings"), binding).await;
+    for (name, verb) in [("nothing", "delete"), ("looks", "get"), ("runs", "create")] {
+        let_joe(&lab, name, verb).await;
         let response = ask(&lab, joe(), upgrade("GET", "exec?container=c&stdout=1")).await;
         match name {
             "nothing" => {
@@ -234,4 +293,35 @@ async fn who_may_only_get_may_not_run_commands_by_a_websocket() {
             _ => assert_eq!(response.status(), 101),
         }
     }
+}
+
+#[tokio::test]
+async fn a_stream_is_cut_when_its_user_may_still_get_it_but_no_more_create_it() {
+    let lab = lab().await;
+    let_joe(&lab, "looks", "get").await;
+    let_joe(&lab, "runs", "create").await;
+    let front = Front { ask_again_every: Duration::from_millis(1), ..Front::default() };
+    let joe = Identity::authenticated("joe".into(), Vec::new());
+    let response = front.ask(&lab, joe, upgrade("GET", "exec?container=c&stdin=1&stdout=1")).await;
+    assert_eq!(response.status(), 101);
+    let mut stream = TokioIo::new(hyper::upgrade::on(response).await.unwrap());
+    let early = tokio::time::timeout(Duration::from_millis(50), front.permits.acquire()).await;
+    assert!(early.is_err(), "one that is still allowed goes on");
+    lab.delete(&format!("{RBAC}/rolebindings/runs")).await;
+    front.wait_for_the_end().await;
+    drop(tokio::time::timeout(Duration::from_secs(30), stream.read_to_end(&mut Vec::new())).await.expect("it is cut"));
+}
+
+const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1/namespaces/default";
+
+/// Binds the user joe to a role of this name, which has one verb of `pods/exec`.
+async fn let_joe(lab: &Lab, name: &str, verb: &str) {
+    let rules = json!([{"verbs": [verb], "apiGroups": [""], "resources": ["pods/exec"]}]);
+    let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": name},
+        "rules": rules});
+    let binding = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+        "metadata": {"name": name}, "subjects": [{"kind": "User", "name": "joe"}],
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name}});
+    lab.create(&format!("{RBAC}/roles"), role).await;
+    lab.create(&format!("{RBAC}/rolebindings"), binding).await;
 }

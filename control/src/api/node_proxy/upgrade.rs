@@ -4,7 +4,6 @@
 use axum::{body::Body, response::Response};
 use http::{HeaderMap, HeaderName, Request, StatusCode, header};
 use hyper::upgrade::OnUpgrade;
-use tokio_util::sync::CancellationToken;
 
 use super::{
     agent::{AgentAddress, Agents},
@@ -13,15 +12,13 @@ use super::{
 };
 use crate::{
     aggregation::{headers, splice},
-    auth::gate::UpgradedAnswer,
-    request::ConnectionPlace,
+    auth::upgraded_answer::switched,
+    request::ConnectionPermit,
     status::Status,
 };
 
 /// What says how the stream is to be spoken, and nothing of who the client is.
-const PASSED_ON: [HeaderName; 7] = [
-    header::CONNECTION,
-    header::UPGRADE,
+const PASSED_ON: [HeaderName; 5] = [
     header::SEC_WEBSOCKET_KEY,
     header::SEC_WEBSOCKET_VERSION,
     header::SEC_WEBSOCKET_PROTOCOL,
@@ -43,7 +40,7 @@ pub async fn pass_on(
     else {
         return Err(Status::bad_request("Upgrade request required"));
     };
-    let place = parts.extensions.remove::<ConnectionPlace>();
+    let permit = parts.extensions.remove::<ConnectionPermit>();
     headers::drop_credentials(&mut parts.headers);
     let mut asked = Request::builder()
         .method(parts.method)
@@ -64,16 +61,8 @@ pub async fn pass_on(
     if !switches {
         return Ok(answer.map(Body::new));
     }
-    let stop = CancellationToken::new();
     let agent = hyper::upgrade::on(&mut answer);
-    let spliced = splice::splice(client, agent, stop.clone());
-    tokio::spawn(async move {
-        let _held = (counted, place);
-        spliced.await;
-    });
-    let mut answer = answer.map(|_| Body::empty());
-    answer.extensions_mut().insert(UpgradedAnswer(stop));
-    Ok(answer)
+    Ok(switched(answer, (counted, permit), splice::splice(client, agent)))
 }
 
 fn passed_on(headers: &HeaderMap) -> HeaderMap {

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     kinds::{Kind, Storage},
     schema::{TypeId, Types},
-    store::{BinaryFrame, Object},
+    store::{Object, SharedFrame},
 };
 
 /// The message of an object's JSON text, by its type.
@@ -68,20 +68,22 @@ pub fn metadata(object: &Object) -> Result<Vec<u8>, CannotEncode> {
     let types = Types::builtin();
     let object_meta = types.of_kind("meta.k8s.io/v1", "ObjectMeta").and_then(|id| types.object(id));
     let object_meta = object_meta.ok_or_else(|| CannotEncode::Value("ObjectMeta".to_owned(), "type"))?;
-    let mut out = Vec::with_capacity(object.metadata().len());
-    nested(&mut out, 1, |out| Encoder::new(types).message(object_meta, &mut Reader::new(object.metadata()), out))?;
+    let mut metadata = Vec::new();
+    object.write_metadata(&mut metadata);
+    let mut out = Vec::with_capacity(metadata.len());
+    nested(&mut out, 1, |out| Encoder::new(types).message(object_meta, &mut Reader::new(&metadata), out))?;
     Ok(out)
 }
 
 /// The frame of the write that made a stored object of this (stored) kind.
-pub fn frame(kind: &Kind, object: &Object) -> Result<Arc<BinaryFrame>, CannotEncode> {
+pub fn frame(kind: &Kind, object: &Object) -> Result<Arc<SharedFrame>, CannotEncode> {
     if let Some(frame) = object.binary() {
         return Ok(frame);
     }
-    let message = message(kind.schema.root(), object.json())?;
+    let message = message(kind.schema.root(), &object.json())?;
     let frame = watch_frame(object.event_type().name(), &kind.api_version(), &kind.kind, &message);
-    let frame = Arc::new(BinaryFrame::new(frame, message.len()));
-    object.keep_binary(frame.clone());
+    let frame = SharedFrame::keep(frame, message.len());
+    object.set_binary(&frame);
     Ok(frame)
 }
 

@@ -55,10 +55,10 @@ pub struct Select {
 
 impl Select {
     fn takes(&self, object: &Object) -> bool {
-        let header = &object.header;
+        let header = object.header();
         self.labels.matches(header)
             && takes(&self.kind, &self.fields, object)
-            && self.name.as_deref().is_none_or(|name| name == &*header.name)
+            && self.name.as_deref().is_none_or(|name| name == header.name())
     }
 }
 
@@ -123,7 +123,7 @@ impl Frames {
                 Ok(frame) => Some(frame.frame().clone()),
                 Err(error) => Some(self.cannot(&error)),
             },
-            Encoding::Json | Encoding::Yaml => Some(object.frame().clone()),
+            Encoding::Json | Encoding::Yaml => Some(object.frame()),
         }
     }
 

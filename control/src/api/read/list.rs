@@ -158,7 +158,7 @@ pub(super) fn page(
     let mut page = Page { objects: Vec::new(), next: None };
     let mut last: Option<&Arc<str>> = None;
     for (key, object) in rows {
-        if !labels.matches(&object.header) || !takes(&call.target.kind, &fields, object) {
+        if !labels.matches(object.header()) || !takes(&call.target.kind, &fields, object) {
             continue;
         }
         if limit.is_some_and(|limit| page.objects.len() >= limit) {

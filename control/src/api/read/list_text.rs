@@ -52,17 +52,9 @@ impl ListText {
 
     /// All of the text at once. It may be made more than once of the same objects.
     pub fn whole(call: &Call, objects: &[Arc<Object>], metadata: &Value) -> Vec<u8> {
-        let text = Self::new(call, Vec::new(), metadata);
         let size = objects.iter().map(|object| object.size()).sum::<usize>();
         let mut out = Vec::with_capacity(size.saturating_add(4096));
-        text.begin(&mut out);
-        for (n, object) in objects.iter().enumerate() {
-            if n > 0 {
-                out.push(b',');
-            }
-            text.item(&mut out, object);
-        }
-        text.end(&mut out);
+        Self::new(call, objects.to_vec(), metadata).write(&mut out, usize::MAX);
         out
     }
 

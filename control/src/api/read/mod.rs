@@ -24,6 +24,8 @@ pub use list::{list, list_computed};
 pub(super) use options::NoState;
 pub use watch::watch;
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use serde_json::Value;
 
@@ -32,18 +34,20 @@ use crate::{
     definitions::conversion,
     kinds::{Kind, Storage},
     request::{accept::MetaVersion, selector::FieldSelector},
-    store::{KEY_INDEX, NAME_INDEX, NAMESPACE_INDEX, Object},
+    store::{KEY_INDEX, NAME_INDEX, NAMESPACE_INDEX, Object, PackedHeader},
 };
 
 /// The JSON text of an object as the served kind shows it: the stored bytes, unless it is stored as another kind.
 fn shown(kind: &Kind, object: &Object) -> Bytes {
     match &kind.storage {
         Storage::As(stored) => {
-            let Ok(mut value) = serde_json::from_slice::<Value>(object.json()) else { return object.json_bytes() };
+            let Ok(mut value) = serde_json::from_slice::<Value>(&object.json()) else {
+                return object.json().into_owned().into();
+            };
             (stored.from_stored)(&mut value, kind);
             Bytes::from(value.to_string())
         }
-        Storage::Stored | Storage::Virtual | Storage::Computed => object.json_bytes(),
+        Storage::Stored | Storage::Virtual | Storage::Computed => object.json().into_owned().into(),
     }
 }
 
@@ -51,14 +55,14 @@ fn shown(kind: &Kind, object: &Object) -> Bytes {
 fn show(kind: &Kind, object: &Object, out: &mut Vec<u8>) {
     match &kind.storage {
         Storage::As(_) => out.extend_from_slice(&shown(kind, object)),
-        Storage::Stored | Storage::Virtual | Storage::Computed => out.extend_from_slice(object.json()),
+        Storage::Stored | Storage::Virtual | Storage::Computed => object.write_json(out),
     }
 }
 
 /// Whether a field selector takes an object, as the served kind sees it.
 fn takes(kind: &Kind, fields: &FieldSelector, object: &Object) -> bool {
     let seen = if fields.is_empty() { None } else { conversion::header_as(kind, object) };
-    fields.matches(seen.as_ref().unwrap_or(&object.header))
+    fields.matches(seen.as_ref().map_or_else(|| object.header(), PackedHeader::get))
 }
 
 /// `{"kind":"PartialObjectMetadata",…}` of an object.
@@ -66,7 +70,7 @@ fn show_metadata(object: &Object, version: MetaVersion, out: &mut Vec<u8>) {
     out.extend_from_slice(br#"{"kind":"PartialObjectMetadata","apiVersion":""#);
     out.extend_from_slice(version.api_version().as_bytes());
     out.extend_from_slice(br#"","metadata":"#);
-    out.extend_from_slice(object.metadata());
+    object.write_metadata(out);
     out.push(b'}');
 }
 
@@ -86,11 +90,7 @@ fn indexed<'a>(call: &'a Call, fields: &'a FieldSelector, stored: &'a Kind) -> O
 }
 
 /// The same for a watch, which is told the changes of one object or of one namespace alone, too.
-fn watched<'a>(
-    call: &'a Call,
-    fields: &'a FieldSelector,
-    stored: &'a Kind,
-) -> Option<(&'a str, std::borrow::Cow<'a, str>)> {
+fn watched<'a>(call: &'a Call, fields: &'a FieldSelector, stored: &'a Kind) -> Option<(&'a str, Cow<'a, str>)> {
     let namespace = namespace(call, fields);
     match indexed(call, fields, stored) {
         Some((NAME_INDEX, name)) if let Some(namespace) = namespace => {

@@ -41,11 +41,11 @@ impl Rows {
     /// One row, with what the client wants of the object.
     pub fn row(&self, out: &mut Vec<u8>, object: &Object, show: impl FnOnce(&Object, &mut Vec<u8>)) {
         out.extend_from_slice(br#"{"cells":["#);
-        for cell in &object.header.cells {
+        for cell in object.header().cells() {
             match cell {
                 StoredCell::Text(text) => out.extend_from_slice(text.as_bytes()),
                 StoredCell::Age(at) => {
-                    let age = age::human(self.now.as_second().saturating_sub(*at));
+                    let age = age::human(self.now.as_second().saturating_sub(at));
                     out.extend_from_slice(age.as_bytes());
                 }
             }

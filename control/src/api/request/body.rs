@@ -106,6 +106,12 @@ pub fn recheck(kind: &Kind, value: Value, validation: FieldValidation) -> Result
     told(kind.schema.decode_value(value)?, validation)
 }
 
+/// Checks a value as a form of a subresource, in the same way.
+pub fn recheck_form(form: &SubresourceKind, value: Value, validation: FieldValidation) -> Result<Decoded, Unreadable> {
+    let expected = Expected::from(form);
+    told(expected.schema.decode_value(value)?, validation)
+}
+
 /// Refuses a value that is no object of `kind`.
 pub fn must_be(kind: &Kind, value: Value, validation: FieldValidation) -> Result<Decoded, Status> {
     check(&kind.into(), value, validation)
@@ -118,7 +124,8 @@ fn read(
     validation: FieldValidation,
 ) -> Result<Decoded, Status> {
     // `null` is an object that says nothing, as in Go.
-    let body = if body.trim_ascii() == b"null" { b"{}" } else { body };
+    let is_null = *content_type != ContentType::Protobuf && body.trim_ascii() == b"null";
+    let body = if is_null { b"{}" } else { body };
     if *content_type != ContentType::Json {
         let mut value = value(content_type, body).map_err(|status| unrecognized(expected, body, status))?;
         fill_type(expected, &mut value)?;

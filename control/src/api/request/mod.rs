@@ -69,7 +69,7 @@ impl Deref for Call {
 }
 
 /// The largest body taken, as in Kubernetes.
-const MAX_BODY: usize = 3 << 20;
+pub const MAX_BODY: usize = 3 << 20;
 
 /// Reads a whole body, which has as long to come as its request may take afterwards: one that never ends must not keep
 /// its seat.

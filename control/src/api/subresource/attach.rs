@@ -1,13 +1,13 @@
 //! `/attach` of a pod: the streams of the main process of one of its containers, from its node's agent; through
 //! `node_proxy`.
 
-use super::{Effect, Subresource, SubresourceKind, without_agent};
+use super::{Effect, Subresource, without_agent};
 
 /// The declaration of this subresource.
 pub static ATTACH: Subresource = Subresource {
     segment: "attach",
     verbs: &["create", "get"],
-    form: Some(SubresourceKind { group: "", version: "v1", kind: "PodAttachOptions", schema: "" }),
+    form: None,
     effect: Effect::Nothing,
     by_agent: true,
     any_path: false,

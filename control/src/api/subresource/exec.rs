@@ -1,12 +1,12 @@
 //! `/exec` of a pod: a command in one of its containers, run by its node's agent; through `node_proxy`.
 
-use super::{Effect, Subresource, SubresourceKind, without_agent};
+use super::{Effect, Subresource, without_agent};
 
 /// The declaration of this subresource.
 pub static EXEC: Subresource = Subresource {
     segment: "exec",
     verbs: &["create", "get"],
-    form: Some(SubresourceKind { group: "", version: "v1", kind: "PodExecOptions", schema: "" }),
+    form: None,
     effect: Effect::Nothing,
     by_agent: true,
     any_path: false,

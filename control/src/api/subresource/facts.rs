@@ -51,7 +51,7 @@ const SUBRESOURCES: &[(&str, &[(&str, &str)])] = &[
 ];
 
 /// Subresources that are declared where they are answered.
-const ELSEWHERE: [&str; 2] = ["proxy", "token"];
+const ELSEWHERE: [&str; 1] = ["token"];
 
 /// Superseded versions, which Kubernetes 1.35 serves no more.
 fn is_superseded(kind: &Kind) -> bool {

@@ -58,11 +58,11 @@ pub struct Subresource {
     pub segment: &'static str,
     /// The verbs that it takes, in Kubernetes' (alphabetical) order.
     pub verbs: &'static [&'static str],
-    /// The kind that is sent and answered, where it is not the object's own.
+    /// The kind that is sent and answered, where it is not the object's own and no connection's.
     pub form: Option<SubresourceKind>,
     /// What a write through it changes.
     pub effect: Effect,
-    /// Whether the agent of a node answers, with a stream that OpenAPI does not describe.
+    /// Whether the agent of a node answers, or a server in a pod, with a stream that OpenAPI does not describe.
     pub by_agent: bool,
     /// Whether the path may go on after the segment.
     pub any_path: bool,
@@ -158,9 +158,10 @@ impl Subresource {
 
     /// Group, version and kind of what is sent and answered for an object of `kind`.
     pub fn form_of<'a>(&self, kind: &'a Kind) -> (&'a str, &'a str, &'a str) {
-        match self.form {
-            Some(form) => (form.group, form.version, form.kind),
-            None => (&kind.group, &kind.version, &kind.kind),
+        match (self.form, connection_kind(&kind.plural, self.segment)) {
+            (Some(form), _) => (form.group, form.version, form.kind),
+            (None, Some(options)) => ("", "v1", options),
+            (None, None) => (&kind.group, &kind.version, &kind.kind),
         }
     }
 }
@@ -177,6 +178,19 @@ impl std::fmt::Debug for Subresource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.segment)
     }
+}
+
+/// The kind of the options of a connection to what an object stands for; nothing where a subresource is none.
+pub fn connection_kind(plural: &str, segment: &str) -> Option<&'static str> {
+    Some(match (plural, segment) {
+        ("pods", "attach") => "PodAttachOptions",
+        ("pods", "exec") => "PodExecOptions",
+        ("pods", "portforward") => "PodPortForwardOptions",
+        ("pods", "proxy") => "PodProxyOptions",
+        ("nodes", "proxy") => "NodeProxyOptions",
+        ("services", "proxy") => "ServiceProxyOptions",
+        _ => return None,
+    })
 }
 
 /// Whether the answer to a request may have no end: a watch, or what an agent streams.

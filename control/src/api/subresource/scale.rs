@@ -12,7 +12,7 @@ use crate::{
         response, write,
     },
     custom,
-    kinds::{FieldError, Kind},
+    kinds::{FieldError, Kind, field::go_value},
     request::content_type::ContentType,
     schema::Schema,
 };
@@ -46,7 +46,7 @@ fn get(api: &Api, call: &Call) -> Result<Response, Status> {
     let name = call.target.name.as_deref().unwrap_or_default();
     let snapshot = api.store().snapshot();
     let object = snapshot.get(&place.resource, &place.key).ok_or_else(|| Status::not_found(place.subject(name)))?;
-    let object = serde_json::from_slice(object.json()).map_err(|e| Status::internal(e.to_string()))?;
+    let object = serde_json::from_slice(&object.json()).map_err(|e| Status::internal(e.to_string()))?;
     Ok(response::json(StatusCode::OK, scale_of(&call.target.kind, &object)?.to_string()))
 }
 
@@ -64,9 +64,11 @@ async fn set(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Status> {
         let kind = &call.target.kind;
         let current = scale_of(kind, old)?;
         let scale = match &call.content_type {
-            ContentType::JsonPatch => patch::json(kind, &current, &given)?,
+            ContentType::JsonPatch => rechecked(call, patch::json(kind, &current, &given)?, &given)?,
             // A Scale has no lists, so a strategic patch of it is a merge patch.
-            ContentType::MergePatch | ContentType::StrategicMergePatch => patch::merge(kind, &current, &given)?,
+            ContentType::MergePatch | ContentType::StrategicMergePatch => {
+                rechecked(call, patch::merge(kind, &current, &given)?, &given)?
+            }
             _ => given.clone(),
         };
         scaled(kind, old, &scale)
@@ -74,6 +76,16 @@ async fn set(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Status> {
     let change = write::ObjectUpdate { subresource: Some(&SCALE), make: &make };
     let outcome = write::change(api, call, &place, change).await?;
     Ok(response::json(StatusCode::OK, scale_of(&call.target.kind, &outcome.value()?)?.to_string()))
+}
+
+/// What `patch` made of a Scale, if that is one. If not, it is held against the patch, as that of an object is.
+fn rechecked(call: &Call, scale: Value, patch: &Value) -> Result<Value, Status> {
+    let shown = match call.content_type {
+        ContentType::StrategicMergePatch => go_value(patch),
+        _ => scale.to_string(),
+    };
+    let decoded = body::recheck_form(&FORM, scale, call.query.field_validation);
+    Ok(decoded.map_err(|why| write::unreadable_result(&shown, &why.to_string()))?.tell())
 }
 
 /// Applies a Scale: what it says of the replicas, as a configuration of the object itself.

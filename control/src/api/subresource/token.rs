@@ -66,7 +66,7 @@ async fn create(api: &Api, call: &Call, given: &[u8]) -> Result<Response, Status
 
     let snapshot = api.store().snapshot();
     let account = find(&snapshot, "serviceaccounts", namespace, name)?;
-    let uid = &*account.header.uid;
+    let uid = account.header().uid();
     match text(&request["metadata"], "uid") {
         "" => request["metadata"]["uid"] = uid.into(),
         asked if asked != uid => {
@@ -151,7 +151,7 @@ fn find<'a>(snapshot: &'a Snapshot, resource: &str, namespace: &str, name: &str)
 }
 
 fn reference(object: &Object) -> Reference {
-    Reference { name: object.header.name.to_string(), uid: object.header.uid.to_string() }
+    Reference { name: object.header().name().to_string(), uid: object.header().uid().to_string() }
 }
 
 /// Binds a token to the object that a request names, if it names one.
@@ -197,7 +197,7 @@ fn bind(bound: &mut Bound, to: &Value, snapshot: &Snapshot) -> Result<(), Status
         }
     };
     let uid = text(to, "uid");
-    if !uid.is_empty() && *uid != *found.header.uid {
+    if !uid.is_empty() && uid != found.header().uid() {
         return Err(Status::conflict(Subject { group: "", resource: kind, name }, &other_uid(uid)));
     }
     Ok(())
@@ -224,7 +224,7 @@ fn may_request(api: &Api, call: &Call, snapshot: &Snapshot, node: &str, request:
         return Err(refused("node requested token with a pod binding without a uid"));
     }
     let found = find(snapshot, "pods", namespace, pod_name)?;
-    if *uid != *found.header.uid {
+    if uid != found.header().uid() {
         return Err(refused(&other_uid(uid)));
     }
     let pod = write::parse(found)?;

@@ -243,7 +243,7 @@ async fn an_update_is_stored_in_the_storage_version_of_now() {
     }
     let key = "default/a";
     let stored = server.api.store().snapshot().get("widgets.example.com", key).unwrap().clone();
-    let stored: Value = serde_json::from_slice(stored.json()).unwrap();
+    let stored: Value = serde_json::from_slice(&stored.json()).unwrap();
     assert_eq!((&stored["apiVersion"], &stored["spec"]), (&json!("example.com/v2"), &json!({"width": 7})));
 }
 

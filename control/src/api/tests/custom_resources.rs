@@ -172,6 +172,16 @@ async fn a_definition_makes_a_kind_with_all_it_says() {
     for field in ["labels", "annotations", "finalizers", "ownerReferences"] {
         assert_eq!(status.json["metadata"][field], Value::Null, "{field} is not of the status");
     }
+    for metadata in [
+        json!({"uid": "another"}),
+        json!({"deletionTimestamp": "2030-01-01T00:00:00Z"}),
+        json!({"deletionGracePeriodSeconds": 5}),
+    ] {
+        let passed_over = server.merge(&format!("{WIDGETS}/a/status"), json!({"metadata": metadata})).await;
+        assert_eq!((passed_over.code, &passed_over.json), (200, &status.json), "{metadata}");
+        let refused = server.merge(&format!("{WIDGETS}/a"), json!({"metadata": metadata})).await;
+        assert_eq!(refused.code, 422, "{metadata}");
+    }
     let scaled =
         server.merge(&format!("{WIDGETS}/a"), json!({"spec": {"replicas": 2}, "status": {"ready": false}})).await;
     assert_eq!((&scaled.json["status"]["ready"], &scaled.json["metadata"]["generation"]), (&json!(true), &json!(2)));

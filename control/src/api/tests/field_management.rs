@@ -190,6 +190,9 @@ async fn an_apply_means_the_version_and_the_object_that_it_names() {
             .message()
             .ends_with("uid mismatch: the provided object specified uid u, and no existing object was found")
     );
+    let refused = server.apply(&path, json!({"apiVersion": "v1", "kind": "ConfigMap"})).await;
+    let expected = "the name of the object (m based on URL) was undeterminable: name must be provided";
+    assert_eq!((refused.code, refused.message()), (400, expected));
     assert_eq!(server.apply(&path, map(json!({"a": "1"}))).await.code, 201);
     let refused = server.apply(&path, with("resourceVersion", "1")).await;
     assert!(refused.message().contains("the object has been modified"), "{}", refused.json);

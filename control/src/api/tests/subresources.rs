@@ -47,6 +47,9 @@ async fn replicas_are_set_through_scale() {
     let patched = server.merge(&path, json!({"spec": {"replicas": 1}})).await;
     assert_eq!(patched.json["spec"]["replicas"], 1);
     assert_eq!(server.merge(&path, json!({"spec": {"replicas": -1}})).await.reason(), (422, "Invalid"));
+    let refused = server.merge(&path, json!({"spec": {"replicas": "x"}})).await;
+    assert_eq!(refused.reason(), (422, "Invalid"));
+    assert_eq!(refused.json["details"]["causes"][0]["field"], "patch");
     assert_eq!(server.get(&format!("{DEPLOYMENTS}/web")).await.json["spec"]["replicas"], 1);
 }
 
@@ -161,6 +164,25 @@ async fn a_superseded_version_is_the_same_object_under_a_warning() {
     assert_eq!(server.get(old).await.json["items"][0]["apiVersion"], "apps/v1beta2");
     let patched = server.merge(&format!("{old}/web"), json!({"spec": {"replicas": 10}})).await;
     assert_eq!((&patched.json["apiVersion"], &patched.json["spec"]["replicas"]), (&json!("apps/v1beta2"), &json!(10)));
+}
+
+#[tokio::test]
+async fn a_request_that_reaches_a_kind_is_warned_of_its_age_though_its_options_cannot_be_read() {
+    const ENDPOINTS: &str = "/api/v1/namespaces/default/endpoints";
+    let server = Server::start().await;
+    for option in ["limit=x", "labelSelector=a%3D%3D%3Db%3D", "timeoutSeconds=x"] {
+        let refused = server.get(&format!("{ENDPOINTS}?{option}")).await;
+        assert_eq!(refused.reason(), (400, "BadRequest"), "{option}");
+        assert!(refused.headers["warning"].to_str().unwrap().contains("v1 Endpoints is deprecated"), "{option}");
+    }
+    let plain = [("content-type", "text/plain")];
+    let refused = server.call(Method::PATCH, &format!("{ENDPOINTS}/e"), &plain, "x").await;
+    assert_eq!((refused.code, refused.headers.get("warning")), (415, None));
+    // What the options mean is not guessed: nothing is deleted.
+    server.post(DEPLOYMENTS, deployment("apps/v1")).await;
+    let refused = server.call(Method::DELETE, &format!("{DEPLOYMENTS}?labelSelector=%3D"), &[], "").await;
+    assert_eq!(refused.code, 400);
+    assert_eq!(server.get(&format!("{DEPLOYMENTS}/web")).await.code, 200);
 }
 
 #[tokio::test]

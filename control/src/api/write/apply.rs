@@ -5,7 +5,7 @@ use http::StatusCode;
 use serde_json::Value;
 
 use super::{
-    Outcome, TRIES, answer,
+    TRIES, WriteOutcome, answer,
     inquiry::Inquiry,
     metadata, options, parse,
     pipeline::{self, Action, Committed, Ownership, Pending, Prepared, Stored},
@@ -30,7 +30,7 @@ use crate::{
 /// What an apply came to.
 pub struct Applied {
     /// The object afterwards.
-    pub outcome: Outcome,
+    pub outcome: WriteOutcome,
     /// Whether it was not there before.
     pub created: bool,
 }
@@ -62,10 +62,10 @@ pub async fn apply_config(
             }
             must_be_creatable(api, call, &place, config)?;
         }
-        let managers = stored.as_ref().map_or("", |stored| stored.managers());
+        let managers = stored.as_ref().map(|stored| stored.managers()).unwrap_or_default();
         let kinds = api.kinds().snapshot();
         let kind = &call.target.kind;
-        let track = |tracker: &Tracker<'_>| tracker.apply(old.as_ref(), managers, config, options::force(call));
+        let track = |tracker: &Tracker<'_>| tracker.apply(old.as_ref(), &managers, config, options::force(call));
         let merge = || writer(call, subresource).track(&kinds, &place.kind, track);
         let applied = ownership::account(kind, merge).await??;
         let new = body::must_be(kind, applied.object, call.query.field_validation)?.tell();
@@ -75,7 +75,7 @@ pub async fn apply_config(
             (Some(stored), Some(old)) => settled(call, &place, subresource, new, stored, old)?,
             _ => {
                 let metadata = metadata::of(&mut new)?;
-                metadata::must_name(metadata, namespace, Some(name))?;
+                metadata::must_be_named(metadata, namespace, name)?;
                 metadata::begin(metadata, namespace);
                 (new, Vec::new())
             }
@@ -88,7 +88,7 @@ pub async fn apply_config(
         let created = stored.is_none();
         let transaction = match (prepared, &stored) {
             (Prepared::Unchanged, Some(stored)) => {
-                return Ok(Applied { outcome: Outcome::Stored(stored.clone()), created });
+                return Ok(Applied { outcome: WriteOutcome::Stored(stored.clone()), created });
             }
             (Prepared::Unchanged, None) => return Err(Status::internal("a new object is never unchanged")),
             (Prepared::Ready { transaction, .. }, _) => transaction,
@@ -98,7 +98,7 @@ pub async fn apply_config(
             return Ok(Applied { outcome, created });
         }
         if let Committed::Done(object) = pipeline::commit(api, &place, name, transaction).await? {
-            return Ok(Applied { outcome: Outcome::Stored(object), created });
+            return Ok(Applied { outcome: WriteOutcome::Stored(object), created });
         }
     }
     Err(Status::conflict(place.subject(name), super::MODIFIED))

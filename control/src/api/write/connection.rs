@@ -9,11 +9,7 @@ use crate::{
         attributes::{Attributes, Form, Operation},
         deadline,
     },
-    api::{
-        Api, Status,
-        node_proxy::{is_set, ports},
-        request::Call,
-    },
+    api::{Api, Status, node_proxy::forwarded_ports, request::Call, subresource::connection_kind},
     warnings,
 };
 
@@ -33,19 +29,6 @@ pub async fn admit_connection(api: &Api, call: &Call) -> Result<Vec<String>, Sta
     answer.map(|_| warnings)
 }
 
-/// The kind of the options of a connection; nothing where a subresource is none.
-fn connection_kind(plural: &str, segment: &str) -> Option<&'static str> {
-    Some(match (plural, segment) {
-        ("pods", "attach") => "PodAttachOptions",
-        ("pods", "exec") => "PodExecOptions",
-        ("pods", "portforward") => "PodPortForwardOptions",
-        ("pods", "proxy") => "PodProxyOptions",
-        ("nodes", "proxy") => "NodeProxyOptions",
-        ("services", "proxy") => "ServiceProxyOptions",
-        _ => return None,
-    })
-}
-
 /// The options of a connection, which stand in its query and path.
 fn connection_options(kind: &str, call: &Call) -> Value {
     let mut options = json!({"kind": kind, "apiVersion": "v1"});
@@ -56,7 +39,7 @@ fn connection_options(kind: &str, call: &Call) -> Value {
     match kind {
         "PodAttachOptions" | "PodExecOptions" => {
             for stream in ["stdin", "stdout", "stderr", "tty"] {
-                if is_set(&call.query.parameters, stream) {
+                if call.query.is_set(stream) {
                     options[stream] = true.into();
                 }
             }
@@ -69,7 +52,7 @@ fn connection_options(kind: &str, call: &Call) -> Value {
         }
         "PodPortForwardOptions" => {
             // What is no port is refused once this is allowed.
-            options["ports"] = json!(ports(&call.query.parameters).unwrap_or_default());
+            options["ports"] = json!(forwarded_ports(&call.query).unwrap_or_default());
         }
         _ => {
             let rest = call.info.resource().map(|resource| resource.rest.as_str()).unwrap_or_default();

@@ -5,7 +5,7 @@ use http::StatusCode;
 use serde_json::Value;
 
 use super::{
-    Outcome, TRIES, answer,
+    TRIES, WriteOutcome, answer,
     inquiry::Inquiry,
     metadata,
     pipeline::{self, Action, Committed, Ownership, Pending, Prepared},
@@ -17,6 +17,7 @@ use crate::{
         request::{Call, body},
     },
     definitions::conversion,
+    kinds::Naming,
 };
 
 /// `POST` of an object.
@@ -46,8 +47,8 @@ pub async fn create(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Sta
     let mut name_taken = false;
     for _ in 0..TRIES {
         let mut object = object.clone();
-        if unnamed && let Some(made) = metadata::name_without(place.kind.naming, &base) {
-            generate = made != base;
+        if unnamed && let Some(made) = metadata::name_for_unnamed(place.kind.naming, &base) {
+            generate = place.kind.naming != Naming::BaseAlone;
             name = made;
             object["metadata"]["name"] = name.as_str().into();
         }
@@ -73,7 +74,7 @@ pub async fn create(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Sta
 }
 
 enum Attempt {
-    Done(Outcome),
+    Done(WriteOutcome),
     NameTaken,
     /// Another took what was to be allocated.
     Contended,
@@ -107,7 +108,7 @@ async fn attempt(
         return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
     }
     Ok(match pipeline::commit(api, place, name, transaction).await? {
-        Committed::Done(object) => Attempt::Done(Outcome::Stored(object)),
+        Committed::Done(object) => Attempt::Done(WriteOutcome::Stored(object)),
         Committed::Stale => Attempt::NameTaken,
         Committed::Contended => Attempt::Contended,
     })

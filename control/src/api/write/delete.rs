@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::{
-    Outcome, TRIES, answer, current,
+    TRIES, WriteOutcome, answer, current,
     inquiry::Inquiry,
     parse,
     pipeline::{self, Action, Committed, Ownership, Pending, Prepared, Stored},
@@ -142,7 +142,7 @@ impl Options {
 
     /// Refuses another object than the one that is meant.
     fn must_hold(&self, object: &Object, kind: &Kind) -> Result<(), Status> {
-        let name = &*object.header.name;
+        let name = object.header().name();
         if kind.deletion.sets_time_alone {
             // Kinds that Kubernetes deletes in a way of their own tell it in other words.
             let subject = Subject { group: &kind.group, resource: &kind.plural, name };
@@ -153,18 +153,18 @@ impl Options {
             };
             let revision = object.revision.to_string();
             return match (self.uid.as_deref(), self.resource_version.as_deref()) {
-                (Some(uid), _) if *uid != *object.header.uid => failed("UID", uid, &object.header.uid),
+                (Some(uid), _) if uid != object.header().uid() => failed("UID", uid, object.header().uid()),
                 (_, Some(version)) if version != revision => failed("ResourceVersion", version, &revision),
                 _ => Ok(()),
             };
         }
         // Names the kind, not the resource: so does Kubernetes here.
         let subject = Subject { group: &kind.group, resource: &kind.kind, name };
-        if let Some(uid) = self.uid.as_deref().filter(|uid| **uid != *object.header.uid) {
+        if let Some(uid) = self.uid.as_deref().filter(|uid| *uid != object.header().uid()) {
             let why = format!(
                 "the UID in the precondition ({uid}) does not match the UID in record ({}). The object might have been \
                  deleted and then recreated",
-                object.header.uid
+                object.header().uid()
             );
             return Err(Status::conflict(subject, &why));
         }
@@ -287,7 +287,7 @@ pub async fn prepare(
     options: &Options,
     alongside: Alongside,
 ) -> Result<Prepared, Status> {
-    let name = &*stored.header.name;
+    let name = stored.header().name();
     options.must_hold(stored, &place.kind)?;
     let value = parse(stored)?;
     let action = match step(&place.kind, &value, options, Timestamp::now()) {
@@ -300,7 +300,7 @@ pub async fn prepare(
         }
         Step::Keep => return Ok(Prepared::Unchanged),
     };
-    let namespace = Some(&*stored.header.namespace).filter(|namespace| !namespace.is_empty());
+    let namespace = Some(stored.header().namespace()).filter(|namespace| !namespace.is_empty());
     let old = Some(Stored { object: stored, value: &value });
     let ownership = Ownership::Kept;
     let inquiry = Inquiry { deletion: Some(options), is_admitted: alongside.is_admitted, ..Inquiry::default() };
@@ -370,19 +370,19 @@ pub async fn delete(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Sta
         return answer(call, StatusCode::OK, &ended(kind, &object)?).await;
     }
     if !gone || kind.deletion.returns_object {
-        return answer(call, StatusCode::OK, &Outcome::Stored(object)).await;
+        return answer(call, StatusCode::OK, &WriteOutcome::Stored(object)).await;
     }
-    let mut details = json!({"name": &*object.header.name});
+    let mut details = json!({"name": object.header().name()});
     if !kind.group.is_empty() {
         details["group"] = json!(kind.group);
     }
     details["kind"] = json!(kind.plural);
-    details["uid"] = json!(&*object.header.uid);
+    details["uid"] = json!(object.header().uid());
     Ok(response::json(StatusCode::OK, success(details).to_string()))
 }
 
 /// An object that is gone, as it was told to end without grace.
-fn ended(kind: &Kind, object: &Object) -> Result<Outcome, Status> {
+fn ended(kind: &Kind, object: &Object) -> Result<WriteOutcome, Status> {
     let mut value = parse(object)?;
     if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
         if metadata.get("deletionTimestamp").is_none_or(Value::is_null) {
@@ -394,8 +394,8 @@ fn ended(kind: &Kind, object: &Object) -> Result<Outcome, Status> {
         }
         metadata.insert("deletionGracePeriodSeconds".into(), 0.into());
     }
-    let draft = encode::managed_draft(kind, &value, object.managers());
-    Ok(Outcome::Dry { draft, revision: Some(object.revision) })
+    let draft = encode::managed_draft(kind, &value, &object.managers());
+    Ok(WriteOutcome::Dry { draft, revision: Some(object.revision) })
 }
 
 /// A `Status` that says that all went well.

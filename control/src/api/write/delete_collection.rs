@@ -66,17 +66,17 @@ fn concerns(api: &Api, call: &Call, options: &Options, batch: &[Arc<Object>]) ->
         ..inquiry::attributes(api, call, &snapshot, Operation::Delete)
     };
     batch.iter().any(|object| {
-        let namespace = Some(&*object.header.namespace).filter(|namespace| !namespace.is_empty());
-        api.admission().concerns(&Attributes { namespace, name: &object.header.name, ..all.clone() })
+        let namespace = Some(object.header().namespace()).filter(|namespace| !namespace.is_empty());
+        api.admission().concerns(&Attributes { namespace, name: object.header().name(), ..all.clone() })
     })
 }
 
 /// Where an object of the resource is kept.
 fn place_of(resource: &StorageLocation, object: &Object) -> StorageLocation {
-    let header = &object.header;
-    let key = match &*header.namespace {
-        "" => (*header.name).into(),
-        namespace => format!("{namespace}/{}", header.name).into(),
+    let header = object.header();
+    let key = match header.namespace() {
+        "" => header.name().into(),
+        namespace => format!("{namespace}/{}", header.name()).into(),
     };
     let (kind, group) = (resource.kind.clone(), resource.group.clone());
     StorageLocation { kind, group, resource: resource.resource.clone(), key }
@@ -98,7 +98,8 @@ async fn delete_each(
     let delete = |object: Arc<Object>| async move {
         deadline::must_not_be_over()?;
         let place = place_of(resource, &object);
-        let removed = remove_at(api, call, (&place, &object.header.name), options, &|_, _, _| Ok(Alongside::default()));
+        let removed =
+            remove_at(api, call, (&place, object.header().name()), options, &|_, _, _| Ok(Alongside::default()));
         match removed.await {
             Err(status) if !is_gone(&status) => Err(status),
             _ => Ok(()),

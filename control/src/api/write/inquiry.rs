@@ -93,7 +93,7 @@ impl<'a> Inquiry<'a> {
             effect: subresource.map_or(Effect::Update, |subresource| subresource.effect),
             view,
         };
-        let shown = old.map(|old| begun.shown(old.value, old.object.managers())).transpose()?;
+        let shown = old.map(|old| begun.shown(old.value, &old.object.managers())).transpose()?;
         Ok(Some(Begun { old: shown.unwrap_or_default(), ..begun }))
     }
 }

@@ -94,6 +94,14 @@ pub fn must_name(metadata: &mut Map<String, Value>, namespace: Option<&str>, nam
     Ok(())
 }
 
+/// The same of an object that must say the name that its path has.
+pub fn must_be_named(metadata: &mut Map<String, Value>, namespace: Option<&str>, name: &str) -> Result<(), Status> {
+    let is_named = metadata.get("name").and_then(Value::as_str).is_some_and(|name| !name.is_empty());
+    must_name(metadata, namespace, Some(name))?;
+    let why = format!("the name of the object ({name} based on URL) was undeterminable: name must be provided");
+    if is_named { Ok(()) } else { Err(Status::bad_request(why)) }
+}
+
 /// Refuses a write that was meant for another object of the same name. A patch that names another UID is taken for one
 /// that would change it, as in Kubernetes: see [`unchangeable`].
 pub fn must_be_same(new: &Map<String, Value>, old: &Value, subject: Subject, verb: Verb) -> Result<(), Status> {
@@ -124,7 +132,7 @@ fn uid(metadata: &Map<String, Value>) -> &str {
 }
 
 /// The name of a new object that is sent without one; `None` where it stays without.
-pub fn name_without(naming: Naming, base: &str) -> Option<String> {
+pub fn name_for_unnamed(naming: Naming, base: &str) -> Option<String> {
     match (naming, base) {
         (Naming::OrUuid, "") => Some(uuid::Uuid::new_v4().to_string()),
         (_, "") => None,
@@ -182,11 +190,11 @@ mod tests {
 
     #[test]
     fn each_kind_names_what_has_no_name_in_its_own_way() {
-        let length = |naming, base: &str| name_without(naming, base).map(|name| name.len());
+        let length = |naming, base: &str| name_for_unnamed(naming, base).map(|name| name.len());
         assert_eq!((length(Naming::Suffixed, "web-"), length(Naming::Suffixed, "")), (Some(9), None));
         assert_eq!((length(Naming::OrUuid, "web-"), length(Naming::OrUuid, "")), (Some(9), Some(36)));
-        assert_eq!(name_without(Naming::BaseAlone, "10.0.0.1").as_deref(), Some("10.0.0.1"));
-        assert_eq!(name_without(Naming::BaseAlone, ""), None);
+        assert_eq!(name_for_unnamed(Naming::BaseAlone, "10.0.0.1").as_deref(), Some("10.0.0.1"));
+        assert_eq!(name_for_unnamed(Naming::BaseAlone, ""), None);
     }
 
     #[test]

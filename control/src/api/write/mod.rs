@@ -24,7 +24,7 @@ pub use delete_collection::delete_collection;
 pub use inquiry::{admit_form, admit_unstored};
 pub use metadata::of as metadata_of;
 pub use options::check as check_options;
-pub use patch::{instructions as patch_instructions, patch};
+pub use patch::{instructions as patch_instructions, patch, unreadable_result};
 pub use update::{ObjectUpdate, change, update};
 
 use std::sync::Arc;
@@ -43,14 +43,14 @@ use crate::{
 };
 
 /// What became of a write.
-pub enum Outcome {
+pub enum WriteOutcome {
     /// It was committed, or there was nothing to change.
     Stored(Arc<Object>),
     /// What would have been stored. A new object would get its revision only then.
     Dry { draft: Draft, revision: Option<u64> },
 }
 
-impl Outcome {
+impl WriteOutcome {
     /// The object without `metadata.managedFields`.
     pub fn value(&self) -> Result<Value, Status> {
         match self {
@@ -77,13 +77,13 @@ fn refusal(error: CommitError, subject: Subject) -> Status {
 const MODIFIED: &str = "the object has been modified; please apply your changes to the latest version and try again";
 
 /// The answer with an object that was written, or would have been.
-async fn answer(call: &Call, code: StatusCode, outcome: &Outcome) -> Result<Response, Status> {
+async fn answer(call: &Call, code: StatusCode, outcome: &WriteOutcome) -> Result<Response, Status> {
     let object = match outcome {
-        Outcome::Stored(object) => object.clone(),
-        Outcome::Dry { draft, revision } => Arc::new(dry(draft, *revision)),
+        WriteOutcome::Stored(object) => object.clone(),
+        WriteOutcome::Dry { draft, revision } => Arc::new(dry(draft, *revision)),
     };
     let mut text = conversion::read(&call.target.kind, || read::render(call, &object)).await?;
-    if matches!(outcome, Outcome::Dry { revision: None, .. }) {
+    if matches!(outcome, WriteOutcome::Dry { revision: None, .. }) {
         text = without_revision(text);
     }
     Ok(response::json(code, text))
@@ -123,7 +123,7 @@ pub fn parse(object: &Object) -> Result<Value, Status> {
 
 /// The same with `metadata.managedFields`.
 fn parse_whole(object: &Object) -> Result<Value, Status> {
-    serde_json::from_slice(object.json()).map_err(|e| Status::internal(format!("a stored object is damaged: {e}")))
+    serde_json::from_slice(&object.json()).map_err(|e| Status::internal(format!("a stored object is damaged: {e}")))
 }
 
 /// Refuses an object with any reason against it, be it of its kind or of its metadata.

@@ -59,7 +59,7 @@ pub fn check(call: &Call) -> Result<(), Status> {
 
 /// Whether an apply takes what others own.
 pub fn force(call: &Call) -> bool {
-    parameter(call, "force").is_some_and(|force| force != "0" && !force.eq_ignore_ascii_case("false"))
+    call.query.is_set("force")
 }
 
 fn field_manager(call: &Call) -> &str {

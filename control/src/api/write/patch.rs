@@ -105,8 +105,13 @@ fn rechecked(call: &Call, base: &Value, new: Value, instructions: &Value) -> Res
         ContentType::StrategicMergePatch => go_value(instructions),
         _ => patched(kind, &call.content_type, base, instructions)?.to_string(),
     };
+    Err(unreadable_result(&shown, &why))
+}
+
+/// Refuses a patch of which nothing came that can be read; `shown` is what came, or the patch.
+pub fn unreadable_result(shown: &str, why: &str) -> Status {
     let error = FieldError::invalid("patch", &shown.into(), why);
-    Err(Status::invalid(Subject { group: "", resource: "", name: "" }, &[error]))
+    Status::invalid(Subject { group: "", resource: "", name: "" }, &[error])
 }
 
 /// What is wrong with the type of a patched object, if a patch changed it.

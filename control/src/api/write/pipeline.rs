@@ -14,7 +14,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use serde_json::Value;
 
-use super::{Outcome, held_by_spec, inquiry::Inquiry, must_be_valid, refusal, reject_new_finalizers, size};
+use super::{WriteOutcome, held_by_spec, inquiry::Inquiry, must_be_valid, refusal, reject_new_finalizers, size};
 use crate::{
     admission::{self, deadline, namespace},
     allocation::Claimant,
@@ -164,7 +164,7 @@ pub async fn prepare(api: &Api, call: &Call, snapshot: &Snapshot, pending: Pendi
     let admission = api.admission();
     let (is_apply, is_mark) = (matches!(ownership, Ownership::Decided(_)), matches!(action, Action::Mark(_)));
     let inquiry = inquiry.begin(api, call, &request, old, subresource)?;
-    let mut managers = Cow::Borrowed(old.as_ref().map_or("", |old| old.object.managers()));
+    let mut managers = old.map_or(Cow::Borrowed(""), |old| old.object.managers());
     let after_mutation: Snapshot;
     let (mut snapshot, mut request) = (snapshot, request);
     let mut new = match action {
@@ -217,7 +217,7 @@ pub async fn prepare(api: &Api, call: &Call, snapshot: &Snapshot, pending: Pendi
             if let Some(inquiry) = &inquiry {
                 inquiry.validate(&new, &managers, snapshot).await?;
             }
-            if stored == Some(&new) && old.is_some_and(|old| is_same_account(old.object.managers(), &managers)) {
+            if stored == Some(&new) && old.is_some_and(|old| is_same_account(&old.object.managers(), &managers)) {
                 return Ok(Prepared::Unchanged);
             }
             Some(new).filter(|new| stored.is_none() || !is_released(kind, new))
@@ -287,7 +287,7 @@ fn is_same_account(old: &str, new: &str) -> bool {
 fn definition_takes_objects(custom: &Custom, kind: &Kind, snapshot: &Snapshot) -> Result<Requirement, Status> {
     let key = Key { resource: definition::RESOURCE.into(), name: custom.definition.clone() };
     match snapshot.get(&key.resource, &key.name) {
-        Some(definition) if !definition.header.deleting => Ok(Requirement { key, condition: Condition::Alive }),
+        Some(definition) if !definition.header().deleting() => Ok(Requirement { key, condition: Condition::Alive }),
         Some(_) => {
             Err(Status::terminating_definition(Subject { group: &kind.group, resource: &kind.plural, name: "" }))
         }
@@ -330,11 +330,11 @@ pub fn outcome_of_commit(
 }
 
 /// What a dry run answers instead of a commit: the object as it would have been stored.
-pub fn outcome_of_dry_run(transaction: Transaction, old: Option<&Arc<Object>>) -> Result<Outcome, Status> {
+pub fn outcome_of_dry_run(transaction: Transaction, old: Option<&Arc<Object>>) -> Result<WriteOutcome, Status> {
     let first = transaction.writes.into_iter().next().map(|write| write.change);
     match (first, old) {
-        (Some(Change::Put(draft)), old) => Ok(Outcome::Dry { draft, revision: old.map(|old| old.revision) }),
-        (Some(Change::Delete), Some(old)) => Ok(Outcome::Stored(old.clone())),
+        (Some(Change::Put(draft)), old) => Ok(WriteOutcome::Dry { draft, revision: old.map(|old| old.revision) }),
+        (Some(Change::Delete), Some(old)) => Ok(WriteOutcome::Stored(old.clone())),
         (Some(Change::Amend(_) | Change::Delete) | None, _) => Err(Status::internal("a dry run of nothing")),
     }
 }

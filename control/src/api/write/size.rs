@@ -31,9 +31,9 @@ pub fn bounded_draft(
     old: Option<&Object>,
 ) -> Result<Draft, Status> {
     let most = if kind.custom.is_some() { MAX_CUSTOM } else { MAX_BUILT_IN };
-    let before = old.map_or(0, |old| size(&[old.json()]));
+    let before = || old.map_or(0, |old| size(&[&old.json()]));
     let of = |draft: &Draft| size(&[&draft.head, &draft.tail]);
-    let fits = |draft: &Draft| draft.head.len() + draft.tail.len() <= most || of(draft) <= most.max(before);
+    let fits = |draft: &Draft| draft.head.len() + draft.tail.len() <= most || of(draft) <= most.max(before());
     let (Managers::Needed(text) | Managers::Optional(text)) = managers;
     let draft = encode::managed_draft(kind, new, text);
     if fits(&draft) {

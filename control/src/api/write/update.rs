@@ -6,7 +6,7 @@ use http::StatusCode;
 use serde_json::Value;
 
 use super::{
-    Outcome, TRIES, answer, current,
+    TRIES, WriteOutcome, answer, current,
     inquiry::Inquiry,
     metadata, parse, parse_whole,
     pipeline::{self, Action, Committed, Ownership, Pending, Prepared, Stored},
@@ -51,7 +51,7 @@ pub async fn change(
     call: &Call,
     place: &StorageLocation,
     change: ObjectUpdate<'_>,
-) -> Result<Outcome, Status> {
+) -> Result<WriteOutcome, Status> {
     make(api, call, place, change, false).await
 }
 
@@ -61,7 +61,7 @@ pub async fn change_with_managers(
     call: &Call,
     place: &StorageLocation,
     change: ObjectUpdate<'_>,
-) -> Result<Outcome, Status> {
+) -> Result<WriteOutcome, Status> {
     make(api, call, place, change, true).await
 }
 
@@ -71,7 +71,7 @@ async fn make(
     place: &StorageLocation,
     change: ObjectUpdate<'_>,
     with_managers: bool,
-) -> Result<Outcome, Status> {
+) -> Result<WriteOutcome, Status> {
     let name = call.target.name.as_deref().unwrap_or_default();
     let subject = place.subject(name);
     for _ in 0..TRIES {
@@ -101,14 +101,14 @@ async fn make(
             inquiry: Inquiry::default(),
         };
         let transaction = match pipeline::prepare(api, call, &snapshot, pending).await? {
-            Prepared::Unchanged => return Ok(Outcome::Stored(stored)),
+            Prepared::Unchanged => return Ok(WriteOutcome::Stored(stored)),
             Prepared::Ready { transaction, .. } => transaction,
         };
         if call.query.dry_run {
             return pipeline::outcome_of_dry_run(transaction, Some(&stored));
         }
         match pipeline::commit(api, place, name, transaction).await? {
-            Committed::Done(object) => return Ok(Outcome::Stored(object)),
+            Committed::Done(object) => return Ok(WriteOutcome::Stored(object)),
             // A change that names a version is refused in the next round.
             Committed::Stale | Committed::Contended => {}
         }
@@ -129,12 +129,7 @@ pub fn settled(
     let name = call.target.name.as_deref().unwrap_or_default();
     let subject = place.subject(name);
     let metadata = metadata::of(&mut new)?;
-    let is_named = metadata.get("name").and_then(Value::as_str).is_some_and(|name| !name.is_empty());
-    metadata::must_name(metadata, call.target.namespace.as_deref(), Some(name))?;
-    if !is_named {
-        let why = format!("the name of the object ({name} based on URL) was undeterminable: name must be provided");
-        return Err(Status::bad_request(why));
-    }
+    metadata::must_be_named(metadata, call.target.namespace.as_deref(), name)?;
     metadata::must_be_same(metadata, &old["metadata"], subject, call.verb)?;
     let version = metadata.get("resourceVersion").and_then(Value::as_str).unwrap_or_default();
     let of_any_version = matches!(version, "" | "0");
@@ -145,11 +140,19 @@ pub fn settled(
     if !of_any_version && version != stored.revision.to_string() {
         return Err(Status::conflict(subject, super::MODIFIED));
     }
-    let refused = metadata::unchangeable(metadata, &old["metadata"]);
+    let fields = match subresource.map(|subresource| subresource.effect) {
+        Some(Effect::Fields(fields)) => Some(fields),
+        _ => None,
+    };
+    let refused = match fields {
+        // No metadata goes through, so what is said of it is not even refused.
+        Some(_) if place.kind.custom.is_some() => Vec::new(),
+        _ => metadata::unchangeable(metadata, &old["metadata"]),
+    };
     metadata::keep(metadata, &old["metadata"]);
-    let new = match subresource.map(|subresource| subresource.effect) {
-        Some(Effect::Fields(fields)) => through_subresource(&place.kind, fields, new, old),
-        _ => new,
+    let new = match fields {
+        Some(fields) => through_subresource(&place.kind, fields, new, old),
+        None => new,
     };
     Ok((new, refused))
 }

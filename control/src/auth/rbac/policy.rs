@@ -144,7 +144,7 @@ impl Policy {
     pub fn put(&mut self, resource: &str, object: &Object) {
         let Some(value) = parse(resource, object) else { return };
         let [cluster_roles, roles, cluster_bindings, _] = RESOURCES;
-        let (namespace, name): RoleKey = ((*object.header.namespace).into(), (*object.header.name).into());
+        let (namespace, name): RoleKey = (object.header().namespace().into(), object.header().name().into());
         if resource == cluster_roles || resource == roles {
             self.roles.insert((namespace, name), Rule::all_of(&value).into());
             return;
@@ -173,7 +173,7 @@ impl Policy {
     /// Forgets a role or binding as it was.
     pub fn remove(&mut self, resource: &str, object: &Object) {
         let [cluster_roles, roles, ..] = RESOURCES;
-        let (namespace, name): RoleKey = ((*object.header.namespace).into(), (*object.header.name).into());
+        let (namespace, name): RoleKey = (object.header().namespace().into(), object.header().name().into());
         if resource == cluster_roles || resource == roles {
             self.roles.remove(&(namespace, name));
             return;
@@ -221,10 +221,10 @@ fn aggregate(errors: BTreeSet<String>) -> String {
 
 /// What the API let in can be read back; if it cannot, it grants nothing.
 fn parse(resource: &str, object: &Object) -> Option<Value> {
-    match serde_json::from_slice(object.json()) {
+    match serde_json::from_slice(&object.json()) {
         Ok(value) => Some(value),
         Err(error) => {
-            tracing::error!(%error, resource, name = &*object.header.name, "cannot read a role or binding");
+            tracing::error!(%error, resource, name = object.header().name(), "cannot read a role or binding");
             None
         }
     }

@@ -24,12 +24,12 @@ impl FieldSelector {
     }
 
     /// Whether it selects an object of this header.
-    pub fn matches(&self, header: &Header) -> bool {
+    pub fn matches(&self, header: Header<'_>) -> bool {
         self.terms.iter().all(|term| {
             let value = match term.field.as_str() {
-                "metadata.name" => &*header.name,
-                "metadata.namespace" => &*header.namespace,
-                field => header.fields.get(field).map(String::as_str).unwrap_or_default(),
+                "metadata.name" => header.name(),
+                "metadata.namespace" => header.namespace(),
+                field => header.field(field).unwrap_or_default(),
             };
             (value == term.value) == term.equal
         })
@@ -160,13 +160,14 @@ fn unescape(value: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::HeaderParts;
     use std::collections::BTreeMap;
 
     #[test]
     fn terms_are_compared_with_the_header() {
         let fields =
             BTreeMap::from([("status.phase".into(), "Running".to_owned()), ("spec.nodeName".into(), String::new())]);
-        let header = Header { name: "a".into(), namespace: "n".into(), fields, ..Header::default() };
+        let header = HeaderParts { name: "a", namespace: "n", fields, ..HeaderParts::default() }.pack();
         for (selector, selected) in [
             ("", true),
             ("metadata.name=a", true),
@@ -176,7 +177,7 @@ mod tests {
             ("spec.nodeName=", true),
             ("spec.nodeName!=", false),
         ] {
-            assert_eq!(selector.parse::<FieldSelector>().unwrap().matches(&header), selected, "{selector}");
+            assert_eq!(selector.parse::<FieldSelector>().unwrap().matches(header.get()), selected, "{selector}");
         }
         assert!("metadata.name".parse::<FieldSelector>().is_err());
         assert!("metadata.name=a=b".parse::<FieldSelector>().is_err());

@@ -60,17 +60,14 @@ impl LabelSelector {
     }
 
     /// Whether the labels of a stored object satisfy it.
-    pub fn matches(&self, header: &Header) -> bool {
+    pub fn matches(&self, header: Header<'_>) -> bool {
         self.requirements.iter().all(|requirement| requirement.matches(header))
     }
 }
 
 impl LabelRequirement {
-    fn matches(&self, header: &Header) -> bool {
-        let label = |key: &str| {
-            let found = header.labels.binary_search_by(|(name, _)| (**name).cmp(key)).ok()?;
-            Some(&*header.labels[found].1)
-        };
+    fn matches(&self, header: Header<'_>) -> bool {
+        let label = |key: &str| header.label(key);
         match self {
             Self::In { key, values } => label(key).is_some_and(|value| values.iter().any(|v| v == value)),
             Self::NotIn { key, values } => label(key).is_none_or(|value| !values.iter().any(|v| v == value)),
@@ -263,11 +260,10 @@ impl<'a> Tokens<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::{HeaderParts, PackedHeader};
 
-    fn header(labels: &[(&str, &str)]) -> Header {
-        let mut labels: Vec<(Box<str>, Box<str>)> = labels.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
-        labels.sort();
-        Header { labels: labels.into(), ..Header::default() }
+    fn header(labels: &[(&str, &str)]) -> PackedHeader {
+        HeaderParts { labels: labels.to_vec(), ..HeaderParts::default() }.pack()
     }
 
     #[test]
@@ -297,7 +293,7 @@ mod tests {
             ("app in (web),!absent,tier notin (back)", true),
         ] {
             let parsed: LabelSelector = selector.parse().unwrap();
-            assert_eq!(parsed.matches(&web), selected, "{selector}");
+            assert_eq!(parsed.matches(web.get()), selected, "{selector}");
         }
     }
 

@@ -1,17 +1,21 @@
 //! One checkpoint: changes of the log, written into the tables in one transaction of the database.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use redb::{Database, Durability, ReadableTable, StorageError, WriteTransaction};
 
 use super::{
-    change_log::{self, HistorySize},
     quarantine::Moves,
-    row::RowChange,
+    row::{RowChange, RowText},
+    stored_header::{self, HEADERS},
+    stored_history::{self, HistorySize},
     tables::{LAST_CHANGES, META, OBJECTS},
 };
-use crate::EventType;
+use crate::{Decode, EventType, Object};
 
 /// What of a set of changes is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,12 +35,28 @@ pub struct Known {
     pub history_size: Option<HistorySize>,
 }
 
+/// The headers of objects: see `stored_header.rs`.
+pub struct Headers<'a> {
+    /// Who makes them.
+    pub decode: Option<&'a dyn Decode>,
+    /// Objects in the file whose headers it lacks.
+    pub lacked: &'a [(Box<str>, Arc<Object>)],
+}
+
+impl Headers<'_> {
+    /// The row of the object with this key, if it has one.
+    fn row(&self, key: &str, object: &Object) -> Option<Vec<u8>> {
+        let mark = self.decode?.mark(key.split_once('/')?.0)?;
+        Some(stored_header::row(object, mark))
+    }
+}
+
 /// Writes changes; answers with the size of the history after them, as far as known.
 pub fn write(
     database: &Database,
     moves: Option<&Moves>,
     changes: &[RowChange],
-    known: Known,
+    (known, headers): (Known, &Headers<'_>),
     part: Part,
 ) -> Result<Option<HistorySize>, redb::Error> {
     let mut transaction = database.begin_write()?;
@@ -45,7 +65,7 @@ pub fn write(
         .map_err(|e| redb::Error::from(StorageError::Corrupted(e.to_string())))?;
     let history_size = match part {
         Part::Deletions => {
-            write_objects(&transaction, changes, true)?;
+            write_objects(&transaction, changes, headers, true)?;
             None
         }
         Part::WithHistory | Part::WithoutHistory => {
@@ -53,7 +73,8 @@ pub fn write(
                 moves.make(&transaction)?;
             }
             let size = write_changes(&transaction, changes, &known, part == Part::WithHistory)?;
-            write_objects(&transaction, changes, false)?;
+            write_lacked(&transaction, headers)?;
+            write_objects(&transaction, changes, headers, false)?;
             let mut meta = transaction.open_table(META)?;
             let last = changes.last().map(|change| change.revision).max(moves.map(|moves| moves.revision));
             if let Some(revision) = last {
@@ -70,15 +91,42 @@ pub fn write(
 fn write_objects(
     transaction: &WriteTransaction,
     changes: &[RowChange],
+    headers: &Headers<'_>,
     deletions_only: bool,
 ) -> Result<(), redb::Error> {
-    let mut objects = transaction.open_table(OBJECTS)?;
+    let (mut objects, mut header_rows) = (transaction.open_table(OBJECTS)?, transaction.open_table(HEADERS)?);
     let latest: BTreeMap<&str, &RowChange> = changes.iter().map(|change| (&*change.key, change)).collect();
     for (key, change) in latest {
         match change.value() {
-            None => drop(objects.remove(key)?),
+            None => {
+                objects.remove(key)?;
+                header_rows.remove(key)?;
+            }
             Some(_) if deletions_only => {}
-            Some(value) => drop(objects.insert(key, value.as_slice())?),
+            Some(value) => {
+                objects.insert(key, value.as_slice())?;
+                match change.json.object().and_then(|object| headers.row(key, object)) {
+                    Some(row) => drop(header_rows.insert(key, row.as_slice())?),
+                    None => drop(header_rows.remove(key)?),
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Adds headers of objects that are as they were when the file was read.
+fn write_lacked(transaction: &WriteTransaction, headers: &Headers<'_>) -> Result<(), redb::Error> {
+    if headers.lacked.is_empty() {
+        return Ok(());
+    }
+    let (objects, mut rows) = (transaction.open_table(OBJECTS)?, transaction.open_table(HEADERS)?);
+    for (key, object) in headers.lacked {
+        let row = objects.get(&**key)?;
+        if row.is_some_and(|row| row.value().starts_with(&object.revision.to_be_bytes()))
+            && let Some(header) = headers.row(key, object)
+        {
+            rows.insert(&**key, header.as_slice())?;
         }
     }
     Ok(())
@@ -93,20 +141,20 @@ fn write_changes(
 ) -> Result<Option<HistorySize>, redb::Error> {
     let (Some(first), Some(last)) = (changes.first(), changes.last()) else { return Ok(None) };
     let (mut meta, mut last_of) = (transaction.open_table(META)?, transaction.open_table(LAST_CHANGES)?);
-    let mut history = transaction.open_table(change_log::HISTORY)?;
+    let mut history = transaction.open_table(stored_history::HISTORY)?;
     let whole = with_previous(&transaction.open_table(OBJECTS)?, changes)?;
     let whole = whole.filter(|_| with_history);
     let mut size = match (known.history, &whole, known.history_size) {
         (true, Some(_), Some(size)) => size,
         (true, Some(_), None) => HistorySize::of(&history)?,
         (false, _, _) | (true, None, _) => {
-            change_log::clear(&mut history)?;
+            stored_history::clear(&mut history)?;
             meta.insert("history_since", first.revision.saturating_sub(1))?;
             HistorySize::default()
         }
     };
     let dropped = match &whole {
-        Some(changes) => change_log::append(&mut history, changes, &mut size)?,
+        Some(changes) => stored_history::append(&mut history, changes, &mut size)?,
         None => Some(last.revision),
     };
     if let Some(dropped) = dropped {
@@ -130,7 +178,7 @@ fn with_previous(
     objects: &redb::Table<'_, &'static str, &'static [u8]>,
     changes: &[RowChange],
 ) -> Result<Option<Vec<RowChange>>, redb::Error> {
-    let mut before: HashMap<&str, (u64, Bytes)> = HashMap::new();
+    let mut before: HashMap<&str, (u64, RowText)> = HashMap::new();
     let mut whole = Vec::with_capacity(changes.len());
     for change in changes {
         let previous = match (&change.previous, change.event_type) {
@@ -154,8 +202,8 @@ fn with_previous(
 fn stored(
     objects: &redb::Table<'_, &'static str, &'static [u8]>,
     key: &str,
-) -> Result<Option<(u64, Bytes)>, redb::Error> {
+) -> Result<Option<(u64, RowText)>, redb::Error> {
     let Some(row) = objects.get(key)? else { return Ok(None) };
     let split = row.value().split_first_chunk::<8>();
-    Ok(split.map(|(revision, json)| (u64::from_be_bytes(*revision), Bytes::copy_from_slice(json))))
+    Ok(split.map(|(revision, json)| (u64::from_be_bytes(*revision), RowText::Read(Bytes::copy_from_slice(json)))))
 }

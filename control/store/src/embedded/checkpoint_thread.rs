@@ -1,29 +1,26 @@
 //! The thread that brings what the log has into the tables, beside commits.
 
 use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::mpsc,
     time::{Duration, Instant},
 };
-
-use tracing::error;
 
 use super::{error::FileError, row::RowChange, tables::Tables};
 
 /// The thread that makes checkpoints beside commits.
 pub struct Checkpoints {
-    pub jobs: mpsc::Sender<Job>,
-    pub done: mpsc::Receiver<Done>,
+    pub jobs: mpsc::Sender<CheckpointJob>,
+    pub done: mpsc::Receiver<CheckpointResult>,
 }
 
-/// What is to be brought into the tables. They come back with [`Done`].
-pub struct Job {
+/// What is to be brought into the tables. They come back with [`CheckpointResult`].
+pub struct CheckpointJob {
     pub tables: Box<Tables>,
     pub changes: Vec<RowChange>,
 }
 
 /// A checkpoint that is over.
-pub struct Done {
+pub struct CheckpointResult {
     pub tables: Box<Tables>,
     pub changes: Vec<RowChange>,
     pub outcome: Result<(), FileError>,
@@ -32,18 +29,12 @@ pub struct Done {
 
 impl Checkpoints {
     pub fn start() -> Self {
-        let ((jobs, queue), (answers, done)) = (mpsc::channel::<Job>(), mpsc::channel());
+        let ((jobs, queue), (answers, done)) = (mpsc::channel::<CheckpointJob>(), mpsc::channel());
         let work = move || {
-            for Job { mut tables, changes } in queue {
+            for CheckpointJob { mut tables, changes } in queue {
                 let begun = Instant::now();
-                let outcome = catch_unwind(AssertUnwindSafe(|| tables.apply(&changes))).unwrap_or_else(|_| {
-                    error!("the tables panicked; they are opened again");
-                    // To close them may panic once more.
-                    drop(catch_unwind(AssertUnwindSafe(|| tables.close())));
-                    let message = "the database panicked".into();
-                    Err(FileError::Behind { path: tables.path().to_owned(), message, no_space: false })
-                });
-                if answers.send(Done { tables, changes, outcome, took: begun.elapsed() }).is_err() {
+                let outcome = tables.apply(&changes);
+                if answers.send(CheckpointResult { tables, changes, outcome, took: begun.elapsed() }).is_err() {
                     // The store is gone without waiting; the next opening finds what the tables have.
                     return;
                 }

@@ -11,7 +11,9 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
 
 use super::{File, Published, space};
-use crate::{CommitError, Event, Object, Remade, Remake, Snapshot, Transaction, stats::Counters};
+use crate::{
+    CommitError, Event, Object, Remade, Remake, Snapshot, Transaction, references::References, stats::Counters,
+};
 
 /// What waits for the committer.
 pub enum Work {
@@ -56,11 +58,15 @@ pub struct Committer {
     pub doubtful: Option<(Snapshot, Vec<Event>)>,
     /// The disk was full, and no write that needs space was made since.
     pub is_full: bool,
+    /// What the texts of new objects are told by.
+    pub references: References,
 }
 
 impl Committer {
     /// Works until all senders of requests are gone and all requests are answered.
     pub fn run(mut self, mut requests: mpsc::Receiver<Work>) {
+        // The opening may have left something in the log, and may have made a checkpoint.
+        self.count_checkpoints();
         while let Some(first) = requests.blocking_recv() {
             let first = match first {
                 Work::Commit(request) => request,
@@ -132,11 +138,15 @@ impl Committer {
             return;
         }
         let mut state = self.published.snapshot();
-        let mut events = Vec::new();
+        let (mut events, mut frees) = (Vec::new(), true);
         let mut answers = Vec::with_capacity(batch.len());
         for request in batch {
-            let transactions = request.transactions.into_iter();
-            let results: Vec<Outcome> = transactions.map(|transaction| state.apply(transaction, &mut events)).collect();
+            let mut results: Vec<Outcome> = Vec::with_capacity(request.transactions.len());
+            for transaction in request.transactions {
+                let begin = events.len();
+                results.push(state.apply(transaction, &mut events, &mut self.references));
+                frees &= space::frees(&events[begin..]);
+            }
             answers.push((request.reply, results));
         }
         if events.is_empty() {
@@ -144,12 +154,12 @@ impl Committer {
             return;
         }
         let (begun, writes) = (Instant::now(), events.len());
-        let made = self.file.commit(&events);
+        let made = self.file.commit(&events, frees);
         self.count_checkpoints();
         self.counters.synced(begun.elapsed(), made.as_ref().err().map(|error| error.for_writers()));
         match made {
             Ok(()) => {
-                self.is_full &= events.iter().all(space::frees);
+                self.is_full &= frees;
                 Counters::add(&self.counters.writes, writes);
                 self.published.publish(state, events);
                 answers.into_iter().for_each(|(reply, results)| self.answer(reply, results));
@@ -223,12 +233,11 @@ impl Committer {
     }
 }
 
-/// On a full disk, what makes space goes first and alone: what does not fit must not hold it up.
-fn split(batch: Vec<Request>) -> Vec<Vec<Request>> {
-    let (freeing, others): (Vec<_>, Vec<_>) = batch.into_iter().partition(|request| {
-        request.transactions.iter().flat_map(|transaction| &transaction.writes).any(space::will_free)
-    });
-    [freeing, others].into_iter().filter(|part| !part.is_empty()).collect()
+/// On a full disk each request is committed alone, those first that make space: what does not fit holds up nothing
+/// else.
+fn split(mut batch: Vec<Request>) -> Vec<Vec<Request>> {
+    batch.sort_by_key(|request| !request.transactions.iter().all(space::will_free));
+    batch.into_iter().map(|request| vec![request]).collect()
 }
 
 /// How many writes, and how many bytes of text.

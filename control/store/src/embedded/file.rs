@@ -13,24 +13,23 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::mpsc,
+    sync::{Arc, mpsc},
     time::{Duration, Instant},
 };
 
 use tracing::{debug, info, warn};
 
 use super::{
-    change_log::Records,
-    checkpoint_thread::{Checkpoints, Done, Job},
+    checkpoint_thread::{CheckpointJob, CheckpointResult, Checkpoints},
     disk,
     error::{FileError, with_causes},
     quarantine::{Loaded, RowReader},
     row::RowChange,
-    space,
+    stored_history::Records,
     tables::{LastChanges, Tables},
     write_ahead::{LogError, LogFile, WriteAheadLog},
 };
-use crate::Event;
+use crate::{Decode, Event};
 
 /// How long the log's active file may become, in bytes.
 #[derive(Clone, Copy, Debug)]
@@ -55,7 +54,7 @@ const TOLD_EVERY: Duration = Duration::from_secs(60);
 
 /// The open log and the tables.
 pub struct File {
-    tables: Place,
+    tables: TablesOwner,
     checkpoints: Checkpoints,
     log: WriteAheadLog,
     limits: Limits,
@@ -64,26 +63,24 @@ pub struct File {
     /// How many bytes of text the tables lack.
     waiting: u64,
     /// Checkpoints that are over, until somebody counts them.
-    finished: Vec<Finished>,
+    finished: Vec<FinishedCheckpoint>,
     /// What the log has and the tables lack, but for what a checkpoint under way is bringing into them.
     newer: Vec<RowChange>,
-    /// The batch whose record failed: it may be durable.
-    doubtful: Vec<RowChange>,
     /// The last checkpoint failed.
-    failed: Option<Failed>,
+    retry: Option<CheckpointRetry>,
 }
 
-/// Where the tables are.
-enum Place {
-    Here(Box<Tables>),
-    /// With the thread that makes checkpoints.
-    Away,
-    /// That thread ended without giving them back.
+/// Who has the tables.
+enum TablesOwner {
+    File(Box<Tables>),
+    /// The thread that makes checkpoints.
+    CheckpointThread,
+    /// Nobody: that thread ended without giving them back.
     Lost,
 }
 
 /// How a checkpoint went.
-pub struct Finished {
+pub struct FinishedCheckpoint {
     /// How long it took.
     pub took: Duration,
     /// Whether the tables have what they lacked.
@@ -91,7 +88,7 @@ pub struct Finished {
 }
 
 /// When to try again after a checkpoint that failed.
-struct Failed {
+struct CheckpointRetry {
     message: String,
     no_space: bool,
     told: Instant,
@@ -116,7 +113,7 @@ impl File {
     /// Opens what belongs to `tables`, and brings into them what the log has beyond them.
     pub fn open_log(tables: Tables, files: [LogFile; 2], limits: Limits) -> Result<Self, FileError> {
         let (log, newer) = WriteAheadLog::open(files, tables.store(), tables.revision())?;
-        let tables = Place::Here(Box::new(tables));
+        let tables = TablesOwner::File(Box::new(tables));
         let mut file = Self {
             tables,
             checkpoints: Checkpoints::start(),
@@ -126,8 +123,7 @@ impl File {
             waiting: size(&newer),
             finished: Vec::new(),
             newer,
-            doubtful: Vec::new(),
-            failed: None,
+            retry: None,
         };
         if !file.newer.is_empty() {
             debug!(changes = file.newer.len(), "the log has writes that the tables lack");
@@ -147,7 +143,7 @@ impl File {
     }
 
     /// The checkpoints that ended since the last call.
-    pub fn take_finished(&mut self) -> Vec<Finished> {
+    pub fn take_finished(&mut self) -> Vec<FinishedCheckpoint> {
         std::mem::take(&mut self.finished)
     }
 
@@ -157,23 +153,18 @@ impl File {
         if self.log.is_open() {
             return Ok(None);
         }
-        let mut revision = self.log.reopen()?;
-        let doubtful = std::mem::take(&mut self.doubtful);
-        if doubtful.last().is_some_and(|change| change.revision == revision) {
-            self.waiting = self.waiting.saturating_add(size(&doubtful));
-            self.newer.extend(doubtful);
-        }
+        let (revision, found) = self.log.reopen()?;
+        self.waiting = self.waiting.saturating_add(size(&found));
+        self.newer.extend(found);
         // Rows that were moved aside at the opening made a revision that the log has no record of.
-        revision = revision.max(self.loaded);
-        Ok(Some(revision))
+        Ok(Some(revision.max(self.loaded)))
     }
 
     /// Reads every object, and moves those aside that cannot be read; on a full disk, the next checkpoint does.
     pub fn load(&mut self, reader: &mut RowReader<'_>) -> Result<Loaded, FileError> {
-        let newer = std::mem::take(&mut self.newer);
-        let loaded = self.here().and_then(|tables| Ok((tables.load(&newer, reader)?, tables.has_moves())));
-        self.newer = newer;
-        let (loaded, has_moves) = loaded?;
+        let tables = self.tables.get(self.log.path())?;
+        let loaded = tables.load(&self.newer, reader)?;
+        let has_moves = tables.has_moves();
         self.loaded = loaded.revision;
         if has_moves {
             self.checkpoint_or_wait_for_space("move unreadable objects aside")?;
@@ -181,27 +172,33 @@ impl File {
         Ok(loaded)
     }
 
+    /// Keeps the headers of what is written from now on, and in time those that the file lacks.
+    pub fn keep_headers(&mut self, decode: Arc<dyn Decode>) {
+        if let TablesOwner::File(tables) = &mut self.tables {
+            tables.keep_headers(decode);
+        }
+    }
+
     /// When each resource was written last, in a store whose last write is at `revision`.
     pub fn last_changes(&mut self, revision: u64) -> Result<LastChanges, FileError> {
         match self.newer.is_empty() {
-            true => self.here()?.last_changes(revision),
+            true => self.tables.get(self.log.path())?.last_changes(revision),
             false => Ok(LastChanges::unknown(revision)),
         }
     }
 
     /// The latest changes, up to the revision of the last write; nothing where the file does not know them.
-    pub fn change_log(&mut self, revision: u64) -> Result<Option<Records>, FileError> {
+    pub fn history(&mut self, revision: u64) -> Result<Option<Records>, FileError> {
         match self.newer.is_empty() {
-            true => self.here()?.change_log(revision),
+            true => self.tables.get(self.log.path())?.history(revision),
             false => Ok(None),
         }
     }
 
     /// Makes a batch durable. After an error that leaves open whether it is, the file is closed; [`File::reopen`] then
-    /// tells.
-    pub fn commit(&mut self, events: &[Event]) -> Result<(), FileError> {
+    /// tells. `frees` says that it will make space.
+    pub fn commit(&mut self, events: &[Event], frees: bool) -> Result<(), FileError> {
         self.collect();
-        let frees = events.iter().all(space::frees);
         if self.log.active_size() > self.limits.full
             && let Err(error) = self.rotate()
             && !(frees && error.no_space() && self.log.active_size() <= self.limits.full.saturating_mul(2))
@@ -213,12 +210,7 @@ impl File {
         if made.as_ref().is_err_and(LogError::no_space) && self.log.is_open() && self.make_room().is_ok() {
             made = self.log.append(&changes, frees);
         }
-        if let Err(error) = made {
-            if !self.log.is_open() {
-                self.doubtful = changes;
-            }
-            return Err(error.into());
-        }
+        made?;
         self.waiting = self.waiting.saturating_add(size(&changes));
         self.newer.extend(changes);
         self.begin_checkpoint();
@@ -233,10 +225,14 @@ impl File {
     /// Brings all into the tables, so that the next opening need not.
     pub fn finish(&mut self) {
         self.wait();
-        if self.newer.is_empty() {
-            return;
+        let mut made = if self.newer.is_empty() { Ok(()) } else { self.checkpoint() };
+        while made.is_ok()
+            && let TablesOwner::File(tables) = &mut self.tables
+            && tables.lacks_headers()
+        {
+            made = tables.apply(&[]);
         }
-        if let Err(error) = self.checkpoint() {
+        if let Err(error) = made {
             let error = &error as &dyn std::error::Error;
             warn!(error, "the tables lack what the log has; the next opening brings it into them");
         }
@@ -244,11 +240,11 @@ impl File {
 
     /// Begins a checkpoint in its own thread, if one is due.
     fn begin_checkpoint(&mut self) {
-        let due = match &self.failed {
+        let due = match &self.retry {
             Some(failed) => Instant::now() >= failed.again,
             None => self.log.active_size() >= self.limits.checkpoint || !self.log.other_is_free(),
         };
-        if !due || !matches!(self.tables, Place::Here(_)) {
+        if !due || !matches!(self.tables, TablesOwner::File(_)) {
             return;
         }
         if self.log.other_is_free()
@@ -256,9 +252,11 @@ impl File {
         {
             return self.note_failure(&error.into());
         }
-        let Place::Here(tables) = std::mem::replace(&mut self.tables, Place::Away) else { return };
-        if self.checkpoints.jobs.send(Job { tables, changes: std::mem::take(&mut self.newer) }).is_err() {
-            self.tables = Place::Lost;
+        let TablesOwner::File(tables) = std::mem::replace(&mut self.tables, TablesOwner::CheckpointThread) else {
+            return;
+        };
+        if self.checkpoints.jobs.send(CheckpointJob { tables, changes: std::mem::take(&mut self.newer) }).is_err() {
+            self.tables = TablesOwner::Lost;
         }
     }
 
@@ -267,24 +265,24 @@ impl File {
         match self.checkpoints.done.try_recv() {
             Ok(done) => self.checkpointed(done),
             Err(mpsc::TryRecvError::Empty) => {}
-            Err(mpsc::TryRecvError::Disconnected) => self.tables = Place::Lost,
+            Err(mpsc::TryRecvError::Disconnected) => self.tables = TablesOwner::Lost,
         }
     }
 
     /// The same, after it.
     fn wait(&mut self) {
-        if !matches!(self.tables, Place::Away) {
+        if !matches!(self.tables, TablesOwner::CheckpointThread) {
             return;
         }
         match self.checkpoints.done.recv() {
             Ok(done) => self.checkpointed(done),
-            Err(mpsc::RecvError) => self.tables = Place::Lost,
+            Err(mpsc::RecvError) => self.tables = TablesOwner::Lost,
         }
     }
 
-    fn checkpointed(&mut self, done: Done) {
-        let Done { tables, mut changes, outcome, took } = done;
-        self.tables = Place::Here(tables);
+    fn checkpointed(&mut self, done: CheckpointResult) {
+        let CheckpointResult { tables, mut changes, outcome, took } = done;
+        self.tables = TablesOwner::File(tables);
         self.note(&changes, &outcome, took);
         if outcome.is_err() {
             changes.append(&mut self.newer);
@@ -294,10 +292,10 @@ impl File {
 
     /// Takes note of what became of a checkpoint with these changes.
     fn note(&mut self, changes: &[RowChange], outcome: &Result<(), FileError>, took: Duration) {
-        self.finished.push(Finished { took, succeeded: outcome.is_ok() });
+        self.finished.push(FinishedCheckpoint { took, succeeded: outcome.is_ok() });
         match outcome {
             Ok(()) => {
-                if self.failed.take().is_some() {
+                if self.retry.take().is_some() {
                     info!("what the log had was brought into the tables");
                 }
                 self.waiting = self.waiting.saturating_sub(size(changes));
@@ -319,7 +317,7 @@ impl File {
         if self.log.other_is_free() {
             return Ok(());
         }
-        match &self.failed {
+        match &self.retry {
             Some(failed) if Instant::now() < failed.again => {
                 let (message, no_space) = (failed.message.clone(), failed.no_space);
                 Err(FileError::Behind { path: self.log.path().to_owned(), message, no_space })
@@ -330,12 +328,11 @@ impl File {
 
     /// Brings all that the log has into the tables.
     fn checkpoint(&mut self) -> Result<(), FileError> {
-        let (changes, begun) = (std::mem::take(&mut self.newer), Instant::now());
-        let made = self.here().and_then(|tables| tables.apply(&changes));
+        let begun = Instant::now();
+        let made = self.tables.get(self.log.path()).and_then(|tables| tables.apply(&self.newer));
+        // Only once the tables have them: until then no file of the log that holds them may be used again.
+        let changes = if made.is_ok() { std::mem::take(&mut self.newer) } else { Vec::new() };
         self.note(&changes, &made, begun.elapsed());
-        if made.is_err() {
-            self.newer = changes;
-        }
         made
     }
 
@@ -352,22 +349,26 @@ impl File {
 
     fn note_failure(&mut self, error: &FileError) {
         let now = Instant::now();
-        let wait = self.failed.as_ref().map_or(FIRST_RETRY, |failed| failed.wait.saturating_mul(2).min(LAST_RETRY));
-        let told = self.failed.as_ref().map(|failed| failed.told).filter(|told| now.duration_since(*told) < TOLD_EVERY);
+        let wait = self.retry.as_ref().map_or(FIRST_RETRY, |failed| failed.wait.saturating_mul(2).min(LAST_RETRY));
+        let told = self.retry.as_ref().map(|failed| failed.told).filter(|told| now.duration_since(*told) < TOLD_EVERY);
         let cause: &dyn std::error::Error = error;
         if told.is_none() {
             warn!(error = cause, "the log cannot be brought into the tables; this is tried again");
         }
         let (told, again) = (told.unwrap_or(now), now.checked_add(wait).unwrap_or(now));
-        self.failed = Some(Failed { message: with_causes(cause), no_space: error.no_space(), told, wait, again });
+        self.retry =
+            Some(CheckpointRetry { message: with_causes(cause), no_space: error.no_space(), told, wait, again });
     }
+}
 
-    fn here(&mut self) -> Result<&mut Tables, FileError> {
-        match &mut self.tables {
-            Place::Here(tables) => Ok(tables),
-            Place::Away | Place::Lost => {
+impl TablesOwner {
+    /// The tables, if they are not with the thread; `log` is what an error names.
+    fn get(&mut self, log: &Path) -> Result<&mut Tables, FileError> {
+        match self {
+            Self::File(tables) => Ok(tables),
+            Self::CheckpointThread | Self::Lost => {
                 let message = "the thread that writes them has ended; restart the control service".into();
-                Err(FileError::Behind { path: self.log.path().to_owned(), message, no_space: false })
+                Err(FileError::Behind { path: log.to_owned(), message, no_space: false })
             }
         }
     }

@@ -1,7 +1,6 @@
 //! The store inside the process: everything in memory for reads, a log and a redb file for durability.
 
 mod ages;
-mod change_log;
 mod checkpoint;
 mod checkpoint_thread;
 mod committer;
@@ -9,10 +8,13 @@ pub(super) mod disk;
 mod error;
 pub(super) mod file;
 mod kept;
+mod loading;
 mod quarantine;
 mod row;
 mod segment;
 mod space;
+pub(super) mod stored_header;
+mod stored_history;
 pub(super) mod tables;
 pub(super) mod write_ahead;
 
@@ -33,22 +35,19 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use self::{
     ages::Ages,
-    change_log::Recovered,
     committer::{Committer, Outcome, Request, Reread, Work},
     file::File,
     kept::Kept,
     quarantine::{Loaded, RowReader},
+    stored_history::Recovered,
     tables::LastChanges,
 };
 use super::{
-    BinaryFrame, CommitError, Draft, Event, Expired, Key, Remake, Snapshot, Stats, Store, Subscription, Topic,
-    Transaction, no_answer, stats::Counters,
+    CommitError, Decode, Event, Expired, Key, Remake, SharedFrame, Snapshot, Stats, Store, Subscription, Topic,
+    Transaction, no_answer, references::References, stats::Counters,
 };
 
 pub use self::error::FileError as OpenError;
-
-/// Makes the header of an object read from disk: the resource, the key in it, and the stored JSON text.
-type Index = Box<dyn Fn(&str, &str, &[u8]) -> Result<Draft, serde_json::Error> + Send + Sync>;
 
 /// The embedded store. Dropping it waits for the transaction under way and closes the file.
 pub struct Embedded {
@@ -88,35 +87,31 @@ const PUBLISHING: Duration = Duration::from_secs(1);
 const QUEUE: usize = 8192;
 
 impl Embedded {
-    /// Opens or makes the store in the file `path`. Reads all of it into memory. An object for which `index` has no
-    /// header is logged, counted and kept aside in the file: see `quarantine.rs`.
-    pub fn open(
-        path: &Path,
-        index: impl Fn(&str, &str, &[u8]) -> Result<Draft, serde_json::Error> + Send + Sync + 'static,
-    ) -> Result<Self, OpenError> {
-        Self::load(File::open(path)?, index)
+    /// Opens or makes the store in the file `path`. Reads all of it into memory. An object that `decode` cannot
+    /// read is logged, counted and kept aside in the file: see `quarantine.rs`.
+    pub fn open(path: &Path, decode: impl Decode + 'static) -> Result<Self, OpenError> {
+        Self::load(File::open(path)?, decode)
     }
 
     /// Starts a store from its open file.
-    pub(super) fn load(
-        mut file: File,
-        index: impl Fn(&str, &str, &[u8]) -> Result<Draft, serde_json::Error> + Send + Sync + 'static,
-    ) -> Result<Self, OpenError> {
+    pub(super) fn load(mut file: File, decode: impl Decode + 'static) -> Result<Self, OpenError> {
+        let decode: Arc<dyn Decode> = Arc::new(decode);
         let mut state = Snapshot::default();
         let mut resources: HashMap<String, Arc<str>> = HashMap::new();
         let loaded = file.load(&mut RowReader {
-            decode: &index,
+            decode: &*decode,
             keep: &mut |resource, name, object| {
                 let resource = resources.entry(resource.to_owned()).or_insert_with(|| Arc::from(resource)).clone();
-                state.load(Key { resource, name: Arc::from(name) }, Arc::new(object));
+                state.load(Key { resource, name: Arc::from(name) }, object);
             },
         })?;
+        file.keep_headers(decode.clone());
         let Loaded { revision, quarantined } = loaded;
         let starts = file.last_changes(revision)?;
         state.revision = revision;
         let recovered = file
-            .change_log(revision)?
-            .map(|records| Arc::new(Recovered::new(state.clone(), records, Box::new(index), Instant::now())));
+            .history(revision)?
+            .map(|records| Arc::new(Recovered::new(state.clone(), records, decode, Instant::now())));
         let published = Arc::new(Published {
             state: ArcSwap::from_pointee(state),
             topics: RwLock::default(),
@@ -135,6 +130,7 @@ impl Embedded {
             counters: counters.clone(),
             doubtful: None,
             is_full: false,
+            references: References::default(),
         };
         let (closing, closed) = watch::channel(());
         let committer = std::thread::Builder::new()
@@ -325,12 +321,7 @@ impl Store for Embedded {
         if self.published.recovered.load().as_ref().is_some_and(|recovered| recovered.is_over(now)) {
             self.published.recovered.store(None);
         }
-        if BinaryFrame::any() {
-            let state = self.published.state.load();
-            state.resources().flat_map(|(_, table)| table.list("", None)).for_each(|(_, object)| {
-                object.drop_unused_binary();
-            });
-        }
+        SharedFrame::drop_unused();
         self.published.topics().iter().map(|topic| topic.trim(now)).sum()
     }
 }

@@ -3,44 +3,35 @@
 //!
 //! Each opening tries them again: a program that can read one puts it back, if its key is still free.
 //!
-//! On a full disk nothing can be moved at the opening. The first write that succeeds does it then, in its own
-//! transaction and before all else.
+//! On a full disk nothing can be moved at the opening. The next checkpoint does it then, before all else.
 
-use std::{collections::HashMap, num::NonZero, panic::resume_unwind};
+use std::{collections::HashMap, sync::Arc};
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableError, WriteTransaction};
 use tracing::{info, warn};
 
 use super::{
+    loading::{self, Row},
     row::RowChange,
+    stored_header::{HEADERS, Made, ObjectMaker},
     tables::{META, OBJECTS},
 };
-use crate::{Draft, EventType, Object};
+use crate::{Decode, Object};
 
 /// As the objects: key → revision and JSON text, whatever is left of them.
 const QUARANTINE: TableDefinition<&str, &[u8]> = TableDefinition::new("quarantine");
 
-/// Makes the header of an object: of the resource, the key in it, the stored JSON text.
-pub type DecodeRow<'a> = dyn Fn(&str, &str, &[u8]) -> Result<Draft, serde_json::Error> + Sync + 'a;
-
 /// What becomes of rows that are read.
 pub struct RowReader<'a> {
-    /// Called by several threads at a time.
-    pub decode: &'a DecodeRow<'a>,
+    /// Makes the objects.
+    pub decode: &'a dyn Decode,
     /// Takes an object of a resource, with its key in it.
-    pub keep: &'a mut dyn FnMut(&str, &str, Object),
+    pub keep: &'a mut dyn FnMut(&str, &str, Arc<Object>),
 }
-
-/// A row's key and value.
-type Row = (String, Vec<u8>);
-
-/// Rows that are read together, and how many of them are worth a thread.
-const ROWS: usize = 4096;
-const ROWS_OF_A_THREAD: usize = 64;
 
 /// Why a row of the file cannot be read.
 #[derive(Debug, thiserror::Error)]
-enum RowError {
+pub enum RowError {
     #[error("the key names no resource")]
     NoResource,
     #[error("it is cut")]
@@ -69,34 +60,56 @@ pub struct Moves {
     readable: Vec<String>,
 }
 
+/// What an opening found to be done by the next changes.
+#[derive(Default)]
+pub struct Found {
+    /// Rows to be moved.
+    pub moves: Option<Moves>,
+    /// Objects whose headers the file lacks, by their keys.
+    pub without_header: Vec<(Box<str>, Arc<Object>)>,
+}
+
 /// Reads every row; those that cannot be read are reported, and are to be moved aside.
 ///
-/// `newer` are writes that the tables lack. Of them, too, those that cannot be read are reported; they are moved once
-/// the tables have them.
+/// `newer` are writes that the tables lack. Of them, too, those that cannot be read are reported; they are moved at the
+/// next opening after the tables have them.
 pub fn load(
     database: &Database,
     newer: &[RowChange],
     reader: &mut RowReader<'_>,
-) -> Result<(Loaded, Option<Moves>), redb::Error> {
+) -> Result<(Loaded, Found), redb::Error> {
     let mut loaded = Loaded::default();
-    let mut moves = Moves::default();
+    let (mut moves, mut without_header) = (Moves::default(), Vec::new());
     let transaction = database.begin_read()?;
     let objects = transaction.open_table(OBJECTS)?;
     let newest: HashMap<&str, &RowChange> = newer.iter().map(|change| (&*change.key, change)).collect();
-    let mut rows: Vec<Row> = Vec::new();
-    for entry in objects.iter()? {
+    let headers = match transaction.open_table(HEADERS) {
+        Err(TableError::TableDoesNotExist(_)) => None,
+        opened => Some(opened?),
+    };
+    let mut headers =
+        headers.iter().map(|headers| headers.iter()).collect::<Result<Vec<_>, _>>()?.into_iter().flatten();
+    let mut header = headers.next().transpose()?;
+    let rows = objects.iter()?.map(|entry| {
         let (key, value) = entry?;
-        if newest.contains_key(key.value()) {
-            continue;
+        // Both tables have the same order.
+        while header.as_ref().is_some_and(|(of, _)| of.value() < key.value()) {
+            header = headers.next().transpose()?;
         }
-        rows.push((key.value().to_owned(), value.value().to_vec()));
-        if rows.len() == ROWS {
-            moves.unreadable.append(&mut reader.read(&mut rows));
-        }
-    }
-    moves.unreadable.append(&mut reader.read(&mut rows));
-    let newer_rows = newest.iter().filter_map(|(key, change)| Some(((*key).to_owned(), change.value()?)));
-    loaded.quarantined += reader.read(&mut newer_rows.collect()).len() as u64;
+        let own = header.as_ref().filter(|(of, _)| of.value() == key.value());
+        let header = own.map(|(_, row)| row.value().to_vec());
+        Ok::<_, redb::Error>(Row { key: key.value().to_owned(), value: value.value().to_vec(), header })
+    });
+    let rows = rows.filter(|row| !matches!(row, Ok(row) if newest.contains_key(&*row.key)));
+    loading::make_all(reader.decode, rows, &mut |(key, made)| {
+        moves.unreadable.extend(reader.take_or_report(key, made, &mut without_header));
+    })?;
+    let newer_rows = newest.iter().filter_map(|(key, change)| {
+        Some(Ok::<_, redb::Error>(Row { key: (*key).to_owned(), value: change.value()?, header: None }))
+    });
+    loading::make_all(reader.decode, newer_rows, &mut |(key, made)| {
+        loaded.quarantined += u64::from(reader.take_or_report(key, made, &mut Vec::new()).is_some());
+    })?;
     match transaction.open_table(QUARANTINE) {
         Err(TableError::TableDoesNotExist(_)) => {}
         Err(error) => return Err(error.into()),
@@ -120,13 +133,13 @@ pub fn load(
     loaded.revision = transaction.open_table(META)?.get("revision")?.map_or(0, |revision| revision.value());
     loaded.revision = newer.last().map_or(loaded.revision, |change| change.revision.max(loaded.revision));
     if moves.unreadable.is_empty() && moves.readable.is_empty() {
-        return Ok((loaded, None));
+        return Ok((loaded, Found { moves: None, without_header }));
     }
     // No watch saw the objects go or come: at a new revision, all clients list again.
     loaded.revision += 1;
     loaded.quarantined = loaded.quarantined + moves.unreadable.len() as u64 - moves.readable.len() as u64;
     moves.revision = loaded.revision;
-    Ok((loaded, Some(moves)))
+    Ok((loaded, Found { moves: Some(moves), without_header }))
 }
 
 impl Moves {
@@ -161,47 +174,35 @@ fn keep(quarantine: &mut redb::Table<'_, &str, &[u8]>, key: &str, value: &[u8]) 
 }
 
 impl RowReader<'_> {
-    /// Reads rows and empties the list. Answers with the keys of those that cannot be read.
-    fn read(&mut self, rows: &mut Vec<Row>) -> Vec<String> {
-        let mut unreadable = Vec::new();
-        let objects = decode_all(self.decode, rows);
-        for ((key, _), object) in rows.drain(..).zip(objects) {
-            if let Err(error) = self.take(&key, object) {
+    /// Takes what was made of a row; answers with its key if that cannot be read.
+    fn take_or_report(
+        &mut self,
+        key: String,
+        made: Result<Made, RowError>,
+        without_header: &mut Vec<(Box<str>, Arc<Object>)>,
+    ) -> Option<String> {
+        match made.and_then(|made| self.take(&key, made)) {
+            Ok(object) => {
+                without_header.extend(object.map(|object| (key.into(), object)));
+                None
+            }
+            Err(error) => {
                 warn!(key, %error, "a stored object cannot be read; it is kept aside, and not served");
-                unreadable.push(key);
+                Some(key)
             }
         }
-        unreadable
     }
 
     fn read_one(&mut self, key: &str, value: &[u8]) -> Result<(), RowError> {
-        self.take(key, decode(self.decode, key, value))
+        let made = loading::make(&mut ObjectMaker::new(self.decode), key, value, None)?;
+        self.take(key, made).map(drop)
     }
 
-    fn take(&mut self, key: &str, object: Result<Object, RowError>) -> Result<(), RowError> {
+    /// Answers with the object if the file lacks its header.
+    fn take(&mut self, key: &str, made: Made) -> Result<Option<Arc<Object>>, RowError> {
         let (resource, name) = key.split_once('/').ok_or(RowError::NoResource)?;
-        (self.keep)(resource, name, object?);
-        Ok(())
+        let object = Arc::new(made.object);
+        (self.keep)(resource, name, object.clone());
+        Ok(Some(object).filter(|_| made.lacks_header))
     }
-}
-
-/// Decodes rows on all cores: it is most of the work of a start.
-fn decode_all(decode_row: &DecodeRow<'_>, rows: &[Row]) -> Vec<Result<Object, RowError>> {
-    let each = |rows: &[Row]| -> Vec<_> { rows.iter().map(|(key, value)| decode(decode_row, key, value)).collect() };
-    let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
-    let share = rows.len().div_ceil(threads).max(ROWS_OF_A_THREAD);
-    if rows.len() <= share {
-        return each(rows);
-    }
-    std::thread::scope(|scope| {
-        let parts: Vec<_> = rows.chunks(share).map(|part| scope.spawn(move || each(part))).collect();
-        let joined = parts.into_iter().map(|part| part.join().unwrap_or_else(|panic| resume_unwind(panic)));
-        joined.flatten().collect()
-    })
-}
-
-fn decode(decode_row: &DecodeRow<'_>, key: &str, value: &[u8]) -> Result<Object, RowError> {
-    let (resource, name) = key.split_once('/').ok_or(RowError::NoResource)?;
-    let (revision, json) = value.split_first_chunk::<8>().ok_or(RowError::Cut)?;
-    Ok(Object::new(decode_row(resource, name, json)?, u64::from_be_bytes(*revision), EventType::Added))
 }

@@ -1,8 +1,10 @@
 //! One write as the file keeps it: what became of which key, as bytes that nobody has to understand.
 
+use std::{borrow::Cow, sync::Arc};
+
 use bytes::Bytes;
 
-use crate::{Event, EventType};
+use crate::{Event, EventType, Object};
 
 /// A write to one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,10 +18,66 @@ pub struct RowChange {
     /// The revision of the write.
     pub revision: u64,
     /// The text after the write; empty for a deletion.
-    pub json: Bytes,
+    pub json: RowText,
     /// Revision and text before the write, as far as known. A write-ahead log does not keep it.
-    pub previous: Option<(u64, Bytes)>,
+    pub previous: Option<(u64, RowText)>,
 }
+
+/// The text of an object.
+#[derive(Clone, Debug)]
+pub enum RowText {
+    /// As it was read.
+    Read(Bytes),
+    /// The text of an object in memory, which may take less of it there.
+    Of(Arc<Object>),
+}
+
+impl RowText {
+    /// The text.
+    pub fn get(&self) -> Cow<'_, [u8]> {
+        match self {
+            Self::Read(text) => Cow::Borrowed(text),
+            Self::Of(object) => object.json(),
+        }
+    }
+
+    /// The object in memory that it is of.
+    pub fn object(&self) -> Option<&Object> {
+        match self {
+            Self::Read(_) => None,
+            Self::Of(object) => Some(object),
+        }
+    }
+
+    /// How many bytes it has.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Read(text) => text.len(),
+            Self::Of(object) => object.json_len(),
+        }
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Read(text) => out.extend_from_slice(text),
+            Self::Of(object) => object.write_json(out),
+        }
+    }
+}
+
+impl Default for RowText {
+    fn default() -> Self {
+        Self::Read(Bytes::new())
+    }
+}
+
+impl PartialEq for RowText {
+    fn eq(&self, other: &Self) -> bool {
+        self.get() == other.get()
+    }
+}
+
+impl Eq for RowText {}
 
 impl RowChange {
     /// What `event` did.
@@ -30,13 +88,13 @@ impl RowChange {
             resource_len: event.key.resource.len(),
             event_type: event.event_type,
             revision: event.object.revision,
-            json: if deleted { Bytes::new() } else { event.object.json_bytes() },
-            previous: event.previous.as_ref().map(|previous| (previous.revision, previous.json_bytes())),
+            json: if deleted { RowText::default() } else { RowText::Of(event.object.clone()) },
+            previous: event.previous.as_ref().map(|previous| (previous.revision, RowText::Of(previous.clone()))),
         }
     }
 
     /// The same change, of a key that held `previous`.
-    pub fn after(&self, previous: Option<(u64, Bytes)>) -> Self {
+    pub fn after(&self, previous: Option<(u64, RowText)>) -> Self {
         Self { previous, ..self.clone() }
     }
 
@@ -52,7 +110,12 @@ impl RowChange {
 
     /// The value in the table of objects: revision, then text. Nothing for a deletion.
     pub fn value(&self) -> Option<Vec<u8>> {
-        (self.event_type != EventType::Deleted).then(|| [&self.revision.to_be_bytes()[..], &self.json].concat())
+        (self.event_type != EventType::Deleted).then(|| {
+            let mut value = Vec::with_capacity(self.json.len().saturating_add(size_of::<u64>()));
+            value.extend_from_slice(&self.revision.to_be_bytes());
+            self.json.write(&mut value);
+            value
+        })
     }
 
     /// Adds the change to a record of the write-ahead log: kind (1 byte), revision (8), length of the resource (2), of
@@ -64,7 +127,7 @@ impl RowChange {
         out.extend_from_slice(&(self.key.len() as u32).to_be_bytes());
         out.extend_from_slice(&(self.json.len() as u32).to_be_bytes());
         out.extend_from_slice(self.key.as_bytes());
-        out.extend_from_slice(&self.json);
+        self.json.write(out);
     }
 
     /// Takes a change from the beginning of `rest`. Nothing where it holds no whole change.
@@ -82,7 +145,14 @@ impl RowChange {
         }
         // What stands before the text was read above, so nothing here exceeds the length.
         drop(rest.split_to(whole.saturating_sub(head.len())));
-        Some(Self { key, resource_len, event_type, revision, json: rest.split_to(json_len), previous: None })
+        Some(Self {
+            key,
+            resource_len,
+            event_type,
+            revision,
+            json: RowText::Read(rest.split_to(json_len)),
+            previous: None,
+        })
     }
 }
 
@@ -123,7 +193,7 @@ mod tests {
         ) {
             let key: Box<str> = format!("pods/{name}").into();
             let event_type = event_type(code).expect("a code of a kind");
-            let json = Bytes::from(json);
+            let json = RowText::Read(json.into());
             let change = RowChange { key, resource_len: 4, event_type, revision, json, previous: None };
             let mut bytes = Vec::new();
             change.write(&mut bytes);

@@ -27,7 +27,7 @@ const MAX_KEPT_LEN: u64 = 16 << 20;
 
 /// What the first block of a file says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Use {
+pub struct SegmentHeader {
     /// The store that it belongs to.
     pub store: u64,
     /// Counts the uses of both files.
@@ -39,8 +39,8 @@ pub struct Use {
 /// What a file holds.
 #[derive(Debug)]
 pub struct Content {
-    /// How the file is used; nothing where it was not used yet, or its header is not whole.
-    pub used: Option<Use>,
+    /// Nothing where the file was not used yet, or its header is not whole.
+    pub header: Option<SegmentHeader>,
     /// The payloads of its records.
     pub records: Vec<Bytes>,
     /// Where the next record goes.
@@ -54,7 +54,7 @@ pub struct Content {
 /// A file that is open for records.
 pub struct Segment {
     disk: Box<dyn Disk>,
-    used: Option<Use>,
+    header: Option<SegmentHeader>,
     /// Where the next record goes.
     end: u64,
     /// Bytes up to here take space on the disk already.
@@ -65,12 +65,12 @@ impl Segment {
     /// Opens a file that was read as `content`.
     pub fn new(disk: Box<dyn Disk>, content: &Content) -> io::Result<Self> {
         let len = disk.len()?;
-        Ok(Self { disk, used: content.used, end: content.end, len })
+        Ok(Self { disk, header: content.header, end: content.end, len })
     }
 
-    /// How the file is used.
-    pub fn used(&self) -> Option<Use> {
-        self.used
+    /// What its first block says; nothing before its first use.
+    pub fn header(&self) -> Option<SegmentHeader> {
+        self.header
     }
 
     /// How many bytes its records take.
@@ -79,7 +79,7 @@ impl Segment {
     }
 
     /// Begins a new use. It is durable with the first record.
-    pub fn begin(&mut self, used: Use) -> io::Result<()> {
+    pub fn begin(&mut self, header: SegmentHeader) -> io::Result<()> {
         if self.len > MAX_KEPT_LEN {
             self.disk.shorten(MAX_KEPT_LEN)?;
             self.len = MAX_KEPT_LEN;
@@ -87,8 +87,8 @@ impl Segment {
         if self.len < FIRST_LEN {
             self.extend(FIRST_LEN)?;
         }
-        self.disk.write(0, &header(used))?;
-        (self.used, self.end) = (Some(used), BLOCK as u64);
+        self.disk.write(0, &encode_header(header))?;
+        (self.header, self.end) = (Some(header), BLOCK as u64);
         Ok(())
     }
 
@@ -110,8 +110,8 @@ impl Segment {
 
     /// Adds a record. It is durable when this returns.
     pub fn append(&mut self, payload: &[u8]) -> io::Result<()> {
-        let Some(used) = self.used else { return Err(io::ErrorKind::InvalidInput.into()) };
-        let record = record(used, payload)?;
+        let Some(header) = self.header else { return Err(io::ErrorKind::InvalidInput.into()) };
+        let record = record(header, payload)?;
         self.disk.write(self.end, &record)?;
         self.disk.sync()?;
         self.end = self.end.saturating_add(record.len() as u64);
@@ -139,15 +139,15 @@ impl Segment {
 
 /// Reads what a file holds.
 pub fn read(bytes: &Bytes) -> Content {
-    let Some(used) = read_header(bytes) else {
-        return Content { used: None, records: Vec::new(), end: BLOCK as u64, stray: None };
+    let Some(header) = read_header(bytes) else {
+        return Content { header: None, records: Vec::new(), end: BLOCK as u64, stray: None };
     };
-    let records: Vec<Bytes> = records(used, bytes).collect();
+    let records: Vec<Bytes> = records(header, bytes).collect();
     let end = records.iter().fold(BLOCK, |end, payload| end.saturating_add(record_len(payload.len()) as usize));
     let after = (end..bytes.len()).step_by(BLOCK).skip(1);
     // The last one has the latest writes.
-    let stray = after.rev().find_map(|at| Some((at as u64, read_record(used, bytes, at)?)));
-    Content { used: Some(used), records, end: end as u64, stray }
+    let stray = after.rev().find_map(|at| Some((at as u64, read_record(header, bytes, at)?)));
+    Content { header: Some(header), records, end: end as u64, stray }
 }
 
 /// Whether no header was ever written.
@@ -156,19 +156,19 @@ pub fn has_no_header(bytes: &[u8]) -> bool {
 }
 
 /// The records of a use up to the first that is not whole, whatever the file's header says.
-pub fn records(used: Use, bytes: &Bytes) -> impl Iterator<Item = Bytes> {
+pub fn records(header: SegmentHeader, bytes: &Bytes) -> impl Iterator<Item = Bytes> {
     let mut at = BLOCK;
     std::iter::from_fn(move || {
-        let payload = read_record(used, bytes, at)?;
+        let payload = read_record(header, bytes, at)?;
         at = at.saturating_add(record_len(payload.len()) as usize);
         Some(payload)
     })
 }
 
-fn header(used: Use) -> Vec<u8> {
+fn encode_header(header: SegmentHeader) -> Vec<u8> {
     let mut block = Vec::with_capacity(BLOCK);
     block.extend_from_slice(&HEADER_MAGIC);
-    for number in [used.store, used.generation, used.base] {
+    for number in [header.store, header.generation, header.base] {
         block.extend_from_slice(&number.to_be_bytes());
     }
     block.extend_from_slice(&crc32fast::hash(&block).to_be_bytes());
@@ -176,7 +176,7 @@ fn header(used: Use) -> Vec<u8> {
     block
 }
 
-fn read_header(bytes: &[u8]) -> Option<Use> {
+fn read_header(bytes: &[u8]) -> Option<SegmentHeader> {
     let (head, rest) = bytes.split_at_checked(32)?;
     let checksum = u32::from_be_bytes(*rest.first_chunk()?);
     let [magic, store, generation, base] = [0, 8, 16, 24].map(|at| head[at..].first_chunk::<8>());
@@ -184,7 +184,7 @@ fn read_header(bytes: &[u8]) -> Option<Use> {
         return None;
     }
     let [store, generation, base] = [store?, generation?, base?].map(|number| u64::from_be_bytes(*number));
-    Some(Use { store, generation, base })
+    Some(SegmentHeader { store, generation, base })
 }
 
 /// Bytes on the disk of a record with a payload of so many bytes.
@@ -192,28 +192,29 @@ fn record_len(payload: usize) -> u64 {
     (payload.saturating_add(RECORD_HEAD).div_ceil(BLOCK) as u64).saturating_mul(BLOCK as u64)
 }
 
-fn record(used: Use, payload: &[u8]) -> io::Result<Vec<u8>> {
+fn record(header: SegmentHeader, payload: &[u8]) -> io::Result<Vec<u8>> {
     let len = u32::try_from(payload.len()).map_err(io::Error::other)?;
     let mut record = Vec::with_capacity(record_len(payload.len()) as usize);
     record.extend_from_slice(&RECORD_MAGIC);
-    record.extend_from_slice(&checksum(used, payload).to_be_bytes());
+    record.extend_from_slice(&checksum(header, payload).to_be_bytes());
     record.extend_from_slice(&len.to_be_bytes());
     record.extend_from_slice(payload);
     record.resize(record_len(payload.len()) as usize, 0);
     Ok(record)
 }
 
-fn read_record(used: Use, bytes: &Bytes, at: usize) -> Option<Bytes> {
+fn read_record(header: SegmentHeader, bytes: &Bytes, at: usize) -> Option<Bytes> {
     let (head, rest) = bytes.get(at..)?.split_at_checked(RECORD_HEAD)?;
     let [magic, crc, len] = [0, 4, 8].map(|at| head[at..].first_chunk::<4>());
     let payload = rest.get(..u32::from_be_bytes(*len?) as usize)?;
-    (magic? == &RECORD_MAGIC && u32::from_be_bytes(*crc?) == checksum(used, payload)).then(|| bytes.slice_ref(payload))
+    (magic? == &RECORD_MAGIC && u32::from_be_bytes(*crc?) == checksum(header, payload))
+        .then(|| bytes.slice_ref(payload))
 }
 
-fn checksum(used: Use, payload: &[u8]) -> u32 {
+fn checksum(header: SegmentHeader, payload: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
-    hasher.update(&used.store.to_be_bytes());
-    hasher.update(&used.generation.to_be_bytes());
+    hasher.update(&header.store.to_be_bytes());
+    hasher.update(&header.generation.to_be_bytes());
     hasher.update(&(payload.len() as u64).to_be_bytes());
     hasher.update(payload);
     hasher.finalize()
@@ -223,11 +224,11 @@ fn checksum(used: Use, payload: &[u8]) -> u32 {
 mod tests {
     use super::*;
 
-    const USED: Use = Use { store: 7, generation: 3, base: 40 };
+    const HEADER: SegmentHeader = SegmentHeader { store: 7, generation: 3, base: 40 };
 
-    fn file(used: Use, payloads: &[&[u8]]) -> Vec<u8> {
-        let mut bytes = header(used);
-        payloads.iter().for_each(|payload| bytes.extend(record(used, payload).unwrap()));
+    fn file(header: SegmentHeader, payloads: &[&[u8]]) -> Vec<u8> {
+        let mut bytes = encode_header(header);
+        payloads.iter().for_each(|payload| bytes.extend(record(header, payload).unwrap()));
         bytes
     }
 
@@ -240,17 +241,17 @@ mod tests {
     #[test]
     fn records_are_read_up_to_the_first_that_is_not_whole() {
         let long = vec![b'x'; BLOCK + 1];
-        let whole = file(USED, &[b"one", &long, b""]);
+        let whole = file(HEADER, &[b"one", &long, b""]);
         assert_eq!(whole.len(), 5 * BLOCK);
         let (records, end) = payloads(whole.clone());
         assert_eq!((records.len(), &records[1][..], end), (3, &long[..], whole.len() as u64));
-        assert_eq!(read(&Bytes::from(whole.clone())).used, Some(USED));
+        assert_eq!(read(&Bytes::from(whole.clone())).header, Some(HEADER));
         // Cut anywhere in the last record, and with what an earlier use left there.
         let last = 4 * BLOCK;
         for len in [last, last + 1, last + RECORD_HEAD - 1] {
             let mut cut = whole[..len].to_vec();
             assert_eq!(payloads(cut.clone()).1, last as u64, "{len}");
-            let earlier = Use { generation: 2, ..USED };
+            let earlier = SegmentHeader { generation: 2, ..HEADER };
             cut.truncate(last);
             cut.extend(record(earlier, b"old").unwrap());
             assert_eq!(payloads(cut).0.len(), 2);
@@ -259,7 +260,7 @@ mod tests {
 
     #[test]
     fn a_record_after_one_that_cannot_be_read_is_told() {
-        let mut bytes = file(USED, &[b"one", b"two", b"three"]);
+        let mut bytes = file(HEADER, &[b"one", b"two", b"three"]);
         bytes[2 * BLOCK + RECORD_HEAD] ^= 1;
         let content = read(&Bytes::from(bytes));
         assert_eq!((content.records.len(), content.end), (1, 2 * BLOCK as u64));
@@ -268,21 +269,21 @@ mod tests {
 
     #[test]
     fn a_file_without_a_whole_header_was_not_used() {
-        let bytes = file(USED, &[b"one"]);
+        let bytes = file(HEADER, &[b"one"]);
         for len in [0, 1, 35, 36] {
             let content = read(&Bytes::copy_from_slice(&bytes[..len]));
-            assert_eq!((content.used.is_some(), content.records.len()), (len == 36, 0), "{len}");
+            assert_eq!((content.header.is_some(), content.records.len()), (len == 36, 0), "{len}");
         }
         let mut damaged = bytes;
         damaged[9] ^= 1;
-        assert!(read(&Bytes::from(damaged)).used.is_none());
+        assert!(read(&Bytes::from(damaged)).header.is_none());
     }
 
     proptest::proptest! {
         #[test]
         fn any_bytes_are_read_to_an_end(mut bytes: Vec<u8>, blocks in 0..4_usize) {
-            let mut whole = header(USED);
-            whole.extend(record(USED, &bytes).unwrap());
+            let mut whole = encode_header(HEADER);
+            whole.extend(record(HEADER, &bytes).unwrap());
             bytes.resize(bytes.len() + blocks * BLOCK, 0xf5);
             whole.extend(bytes);
             read(&Bytes::from(whole));

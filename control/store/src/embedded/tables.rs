@@ -8,22 +8,23 @@ use std::{
     fs,
     hash::{BuildHasher, RandomState},
     io,
-    panic::AssertUnwindSafe,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
-use tracing::warn;
+use tracing::{error, warn};
 
 use super::{
-    change_log::{self, HistorySize, Records},
-    checkpoint::{self, Known, Part},
+    checkpoint::{self, Headers, Known, Part},
     disk::{forget_cached_pages, sync_parent},
     error::FileError,
     quarantine::{self, Loaded, Moves, RowReader},
     row::RowChange,
+    stored_history::{self, HistorySize, Records},
 };
-use crate::EventType;
+use crate::{Decode, EventType, Object};
 
 /// `resource/name` → revision (8 bytes, big endian), then JSON text.
 pub const OBJECTS: TableDefinition<&str, &[u8]> = TableDefinition::new("objects");
@@ -36,7 +37,9 @@ pub const LAST_CHANGES: TableDefinition<&str, u64> = TableDefinition::new("chang
 /// write-ahead log alone, of which an older program knows nothing.
 pub const LAYOUT: u64 = 2;
 /// All reads are answered from memory; the cache only serves the write path.
-const CACHE_BYTES: usize = 16 << 20;
+const CACHE_BYTES: usize = 4 << 20;
+/// Headers that the file lacks are brought into it so many at a time.
+const HEADERS_AT_ONCE: usize = 4096;
 
 /// The revision of the last write to each resource, as far as the file knows.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -72,12 +75,16 @@ pub struct Tables {
     revision: u64,
     /// [`LAST_CHANGES`] is valid.
     knows_last_changes: bool,
-    /// [`change_log::HISTORY`] is right.
+    /// [`stored_history::HISTORY`] is right.
     knows_history: bool,
     /// How much is in it, as far as known.
     history_size: Option<HistorySize>,
     /// Rows that the next changes move. The store is at their revision already, the tables are not.
     moves: Option<Moves>,
+    /// Makes the headers that are kept, once the objects were read.
+    decode: Option<Arc<dyn Decode>>,
+    /// Objects whose headers the file lacks.
+    without_header: Vec<(Box<str>, Arc<Object>)>,
 }
 
 impl Tables {
@@ -106,6 +113,8 @@ impl Tables {
             knows_history: false,
             history_size: None,
             moves: None,
+            decode: None,
+            without_header: Vec::new(),
         };
         tables.reopen()?;
         Ok(tables)
@@ -119,16 +128,6 @@ impl Tables {
     /// The revision of the last write in the tables.
     pub fn revision(&self) -> u64 {
         self.revision
-    }
-
-    /// What errors call it.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Closes the database until it is needed again.
-    pub fn close(&mut self) {
-        self.database = None;
     }
 
     /// Opens the database again if an error closed it.
@@ -150,9 +149,19 @@ impl Tables {
     pub fn load(&mut self, newer: &[RowChange], reader: &mut RowReader<'_>) -> Result<Loaded, FileError> {
         self.reopen()?;
         let Some(database) = &self.database else { return Err(self.error("read", redb::Error::DatabaseClosed)) };
-        let (loaded, moves) = quarantine::load(database, newer, reader).map_err(|source| self.error("read", source))?;
-        self.moves = moves;
+        let (loaded, found) = quarantine::load(database, newer, reader).map_err(|source| self.error("read", source))?;
+        (self.moves, self.without_header) = (found.moves, found.without_header);
         Ok(loaded)
+    }
+
+    /// Keeps the headers of what is written from now on.
+    pub fn keep_headers(&mut self, decode: Arc<dyn Decode>) {
+        self.decode = Some(decode);
+    }
+
+    /// Whether the next changes bring headers that the file lacks.
+    pub fn lacks_headers(&self) -> bool {
+        !self.without_header.is_empty()
     }
 
     /// Whether rows wait to be moved aside.
@@ -170,7 +179,7 @@ impl Tables {
     }
 
     /// The latest changes, up to the revision of the last write; nothing where the file does not know them.
-    pub fn change_log(&mut self, revision: u64) -> Result<Option<Records>, FileError> {
+    pub fn history(&mut self, revision: u64) -> Result<Option<Records>, FileError> {
         self.reopen()?;
         // Without it, watches begin at the last change of their resource.
         let Some(database) = &self.database else { return Ok(None) };
@@ -186,6 +195,17 @@ impl Tables {
     ///
     /// On a full disk deletions come first, and the history is given up: what is to make space must not need it.
     pub fn apply(&mut self, changes: &[RowChange]) -> Result<(), FileError> {
+        // A panic in the database must not end the thread, and with it all writes.
+        catch_unwind(AssertUnwindSafe(|| self.apply_or_panic(changes))).unwrap_or_else(|_| {
+            error!("the database panicked; it is opened again");
+            let database = self.database.take();
+            // To close it may panic once more.
+            drop(catch_unwind(AssertUnwindSafe(|| drop(database))));
+            Err(self.error("write to", redb::Error::Corrupted("the database panicked".into())))
+        })
+    }
+
+    fn apply_or_panic(&mut self, changes: &[RowChange]) -> Result<(), FileError> {
         self.reopen()?;
         let Err(error) = self.write(changes, Part::WithHistory) else { return Ok(()) };
         if !error.no_space() {
@@ -206,11 +226,9 @@ impl Tables {
         };
         let history_size = self.history_size.take();
         let known = Known { last_changes: self.knows_last_changes, history: self.knows_history, history_size };
-        // A panic in the database must not end the thread, and with it all writes.
-        let made = std::panic::catch_unwind(AssertUnwindSafe(|| {
-            checkpoint::write(database, self.moves.as_ref(), changes, known, part)
-        }));
-        match made.unwrap_or_else(|_| Err(redb::Error::Corrupted("the database panicked".into()))) {
+        let kept = self.without_header.len().saturating_sub(HEADERS_AT_ONCE);
+        let headers = Headers { decode: self.decode.as_deref(), lacked: &self.without_header[kept..] };
+        match checkpoint::write(database, self.moves.as_ref(), changes, (known, &headers), part) {
             Ok(history_size) => {
                 if part != Part::Deletions {
                     self.revision = changes.last().map_or(self.revision, |change| change.revision);
@@ -219,6 +237,7 @@ impl Tables {
                     self.knows_last_changes |= !changes.is_empty();
                     self.knows_history |= !changes.is_empty();
                     self.history_size = history_size;
+                    self.without_header.truncate(kept);
                 }
                 Ok(())
             }
@@ -308,7 +327,7 @@ fn read_history(database: &Database, revision: u64) -> Result<Option<Records>, r
     let number = |name: &str| Ok::<_, redb::Error>(meta.get(name)?.map(|value| value.value()));
     match (number("history_since")?, number("history_at")?) {
         (Some(since), Some(at)) if at == revision => {
-            Ok(Some(Records::read(&transaction.open_table(change_log::HISTORY)?, since)?))
+            Ok(Some(Records::read(&transaction.open_table(stored_history::HISTORY)?, since)?))
         }
         _ => Ok(None),
     }

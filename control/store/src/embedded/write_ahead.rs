@@ -15,7 +15,7 @@ use bytes::Bytes;
 use super::{
     disk::{Disk, OpenDisk},
     row::RowChange,
-    segment::{self, Content, Segment, Use},
+    segment::{self, Content, Segment, SegmentHeader},
 };
 
 /// A file of the log: what errors call it, and how it is opened.
@@ -132,8 +132,8 @@ impl WriteAheadLog {
     }
 
     /// Opens the log again after an error, and makes durable what it holds. Answers with the revision of the last
-    /// write.
-    pub fn reopen(&mut self) -> Result<u64, LogError> {
+    /// write, and with what the log turns out to hold beside what was known of it: the batch in doubt, or nothing.
+    pub fn reopen(&mut self) -> Result<(u64, Vec<RowChange>), LogError> {
         let changes = self.read(self.last)?;
         for at in [0, 1] {
             if let Err(source) = self.segments()?[at].sync() {
@@ -143,7 +143,7 @@ impl WriteAheadLog {
         }
         // Only now: what was read but not synced is still in doubt, and the next try must find it once more.
         self.last = last_of(&changes, self.last);
-        Ok(self.last)
+        Ok((self.last, changes))
     }
 
     /// Whether it takes records.
@@ -179,7 +179,8 @@ impl WriteAheadLog {
     /// Makes changes durable, as one record. `frees` says that they will make space.
     ///
     /// # Errors
-    /// A full disk is noticed before anything is written, and leaves the log open. Any other error closes it.
+    /// An error before the record is written leaves the log open: a full disk is noticed there as a rule. One while it
+    /// is written or synced closes it.
     pub fn append(&mut self, changes: &[RowChange], frees: bool) -> Result<(), LogError> {
         let Some(last) = changes.last() else { return Ok(()) };
         let mut payload = Vec::with_capacity(changes.iter().map(|change| change.json.len() + 128).sum());
@@ -209,10 +210,10 @@ impl WriteAheadLog {
     fn begin_first_use(&mut self) -> Result<(), LogError> {
         let (active, store, base) = (self.active, self.store, self.last);
         let segment = &mut self.segments()?[active];
-        if segment.used().is_some() {
+        if segment.header().is_some() {
             return Ok(());
         }
-        let begun = segment.begin(Use { store, generation: 1, base });
+        let begun = segment.begin(SegmentHeader { store, generation: 1, base });
         begun.map_err(|source| self.failed("begin", active, source))
     }
 
@@ -220,8 +221,8 @@ impl WriteAheadLog {
     pub fn rotate(&mut self) -> Result<(), LogError> {
         let (active, other, store, base) = (self.active, 1 - self.active, self.store, self.last);
         let segments = self.segments()?;
-        let generation = segments[active].used().map_or(0, |used| used.generation).saturating_add(1);
-        let begun = segments[other].begin(Use { store, generation, base });
+        let generation = segments[active].header().map_or(0, |header| header.generation).saturating_add(1);
+        let begun = segments[other].begin(SegmentHeader { store, generation, base });
         begun.map_err(|source| self.failed("begin", other, source))?;
         (self.active, self.ends[other]) = (other, 0);
         Ok(())
@@ -230,13 +231,13 @@ impl WriteAheadLog {
     /// Opens both files, and reads the changes after a revision. The file of the later use becomes active.
     fn read(&mut self, after: u64) -> Result<Vec<RowChange>, LogError> {
         let [(first, disk, bytes), (second, other, other_bytes)] = [self.read_file(0)?, self.read_file(1)?];
-        if first.used.is_none() {
-            self.must_be_unused(0, &bytes, second.used, after)?;
+        if first.header.is_none() {
+            self.must_be_unused(0, &bytes, second.header, after)?;
         }
-        if second.used.is_none() {
-            self.must_be_unused(1, &other_bytes, first.used, after)?;
+        if second.header.is_none() {
+            self.must_be_unused(1, &other_bytes, first.header, after)?;
         }
-        let generation = |content: &Content| content.used.map(|used| used.generation);
+        let generation = |content: &Content| content.header.map(|header| header.generation);
         self.active = usize::from(generation(&second) > generation(&first));
         let mut changes = Vec::new();
         let mut known = after;
@@ -244,7 +245,7 @@ impl WriteAheadLog {
         for at in [1 - self.active, self.active] {
             let before = changes.len();
             self.ends[at] = 0;
-            let base = contents[at].used.map_or(0, |used| used.base);
+            let base = contents[at].header.map_or(0, |header| header.base);
             for record in &contents[at].records {
                 // A record of a use whose header was lost, so that the next use has its generation once more.
                 if first_revision(record).is_some_and(|first| first <= base) {
@@ -271,14 +272,20 @@ impl WriteAheadLog {
 
     /// A file whose header cannot be read was not used, and has zeros there; or it is damaged: then its records are
     /// those of the use before or after the other file's.
-    fn must_be_unused(&self, at: usize, bytes: &Bytes, other: Option<Use>, after: u64) -> Result<(), LogError> {
+    fn must_be_unused(
+        &self,
+        at: usize,
+        bytes: &Bytes,
+        other: Option<SegmentHeader>,
+        after: u64,
+    ) -> Result<(), LogError> {
         if segment::has_no_header(bytes) {
             return Ok(());
         }
-        let generation = other.map_or(0, |used| used.generation);
+        let generation = other.map_or(0, |header| header.generation);
         for generation in [generation.saturating_sub(1), generation.saturating_add(1)] {
-            let used = Use { store: self.store, generation, base: 0 };
-            for record in segment::records(used, bytes) {
+            let header = SegmentHeader { store: self.store, generation, base: 0 };
+            for record in segment::records(header, bytes) {
                 if self.take(at, &record, after, &mut Vec::new())? > after {
                     return Err(LogError::Damaged { path: self.files[at].path.clone(), at: 0 });
                 }
@@ -292,8 +299,8 @@ impl WriteAheadLog {
         let bytes = disk.read().map_err(|source| self.failed("read", at, source))?;
         let bytes = Bytes::from(bytes);
         let content = segment::read(&bytes);
-        match content.used {
-            Some(used) if used.store != self.store => Err(LogError::Foreign { path: self.files[at].path.clone() }),
+        match content.header {
+            Some(header) if header.store != self.store => Err(LogError::Foreign { path: self.files[at].path.clone() }),
             _ => Ok((content, disk, bytes)),
         }
     }

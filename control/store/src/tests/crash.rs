@@ -47,9 +47,9 @@ fn no_answered_write_is_lost_by_kill_9() {
         for (name, revision) in &acknowledged {
             let object = snapshot.get("things", name).unwrap_or_else(|| panic!("{name} is lost"));
             assert!(object.revision >= *revision, "{name} was answered at {revision}, and is at {}", object.revision);
-            assert_eq!(value(object.json()).len(), 100, "{name} is cut");
+            assert_eq!(value(&object.json()).len(), 100, "{name} is cut");
             let twin = snapshot.get("things", &twin(name)).unwrap_or_else(|| panic!("the twin of {name} is lost"));
-            assert_eq!(value(twin.json()), value(object.json()), "half of a transaction of {name} is there");
+            assert_eq!(value(&twin.json()), value(&object.json()), "half of a transaction of {name} is there");
         }
         let newest = snapshot.list("things", "", None).map(|(_, object)| object.revision).max();
         assert_eq!(newest, Some(snapshot.revision));

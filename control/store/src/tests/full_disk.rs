@@ -76,7 +76,7 @@ async fn a_store_with_an_unreadable_object_opens_on_a_full_disk_and_loses_nothin
     drop(store);
     assert_eq!(super::quarantine::aside(&path, "things/bad"), Some(unreadable));
     let store = open(&path);
-    assert_eq!(value(store.snapshot().get("things", "bad").unwrap().json()), "new");
+    assert_eq!(value(&store.snapshot().get("things", "bad").unwrap().json()), "new");
 }
 
 #[tokio::test]

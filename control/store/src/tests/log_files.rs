@@ -4,7 +4,7 @@ use super::{
     logged_disks::{LoggedDisks, Operation, Unsynced, crashed},
     *,
 };
-use crate::{CommitError, Store, embedded::file::Limits};
+use crate::{Amendment, CommitError, Store, Transaction, embedded::file::Limits};
 
 /// Writes objects of 5,000 bytes until one is refused. Answers with the names of the others, and why.
 async fn write_until_refused(store: &Embedded, prefix: &str) -> (Vec<String>, CommitError) {
@@ -89,6 +89,82 @@ async fn a_deletion_goes_on_when_neither_log_nor_tables_find_space_and_others_wr
         );
         deleted.unwrap_or_else(|error| panic!("{name}: {error}"));
     }
+}
+
+#[tokio::test]
+async fn a_step_towards_a_deletion_uses_what_is_kept_for_deletions_whatever_it_counts() {
+    let disks = LoggedDisks::formatted().limited(Limits { checkpoint: 20_000, full: 300_000 });
+    let store = disks.open();
+    let quota = store.write_one(put("quota", Expect::Absent, "1")).await.unwrap();
+    let victim = store.write_one(put("victim", Expect::Absent, "there")).await.unwrap();
+    for disk in 0..3 {
+        disks.limit_space(disk, true);
+    }
+    let (_, refused) = write_until_refused(&store, "k").await;
+    assert!(matches!(refused, CommitError::Full { .. }), "{refused}");
+    // Also one that fits nowhere in the log but there, so that it is really used.
+    let mut last = quota.revision;
+    loop {
+        match store.write_one(put("quota", Expect::At(last), "2")).await {
+            Ok(next) => last = next.revision,
+            Err(CommitError::Full { .. }) => break,
+            Err(other) => panic!("{other}"),
+        }
+    }
+    let count = || Write {
+        key: key("quota"),
+        expect: Expect::Present,
+        change: Change::Amend(Amendment::new(|_| Ok(draft("0")))),
+    };
+    let mark = put("victim", Expect::At(victim.revision), &format!("{TERMINATING}now"));
+    let marked = store.commit(Transaction { require: Vec::new(), writes: vec![mark, count()] }).await;
+    let revision = marked.unwrap_or_else(|error| panic!("{error}"))[0].revision;
+    let removal = Transaction { require: Vec::new(), writes: vec![delete("victim", revision), count()] };
+    store.commit(removal).await.unwrap_or_else(|error| panic!("{error}"));
+    // An addition may not use it, whatever is deleted beside it.
+    let added = put("more", Expect::Absent, "1");
+    let removal = delete("quota", store.snapshot().get("things", "quota").unwrap().revision);
+    let refused = store.commit(Transaction { require: Vec::new(), writes: vec![removal, added] }).await;
+    assert!(matches!(refused, Err(CommitError::Full { .. })), "{refused:?}");
+}
+
+#[tokio::test]
+async fn what_was_answered_is_not_lost_when_the_database_panics() {
+    let disks = LoggedDisks::formatted().limited(Limits { checkpoint: 20_000, full: 100_000 });
+    let empty = disks.contents();
+    let store = disks.open();
+    // The tables fail until the log is full, so that they are opened again on the way of a write.
+    disks.fail(0, usize::MAX);
+    let (mut names, _) = write_until_refused(&store, "k").await;
+    disks.panic_at_openings(1);
+    disks.fail(0, 0);
+    let panicked = async {
+        for count in 0.. {
+            let name = format!("during{count}");
+            if store.write_one(put(&name, Expect::Absent, "1")).await.is_ok() {
+                names.push(name);
+            }
+            if disks.openings_that_panic() == 0 {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), panicked).await.expect("the tables are opened again");
+    // Both of the log's files are used again.
+    let again = async {
+        let mut count = 0;
+        while count < 100 {
+            let name = format!("after{count}");
+            if store.write_one(put(&name, Expect::Absent, &"x".repeat(5000))).await.is_ok() {
+                names.push(name);
+                count += 1;
+            }
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), again).await.expect("writes go on");
+    let found = after_power_loss(&disks, &empty);
+    let lost: Vec<&String> = names.iter().filter(|name| found.snapshot().get("things", name).is_none()).collect();
+    assert!(lost.is_empty(), "{} of {} writes are lost, as {:?}", lost.len(), names.len(), lost.first());
 }
 
 #[tokio::test]

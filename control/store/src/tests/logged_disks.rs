@@ -53,6 +53,8 @@ pub struct Log {
     /// How many syncs of each disk fail from now on: the last of them loses what it should have made durable.
     failing_syncs: [usize; DISKS],
     limits: Limits,
+    /// How many of the next openings of the tables panic.
+    panicking_openings: usize,
     /// How many bytes each disk takes; none is no limit.
     space: [Option<usize>; DISKS],
 }
@@ -104,7 +106,10 @@ impl LoggedDisks {
         decode: impl Fn(&str, &str, &[u8]) -> Result<Draft, serde_json::Error> + Send + Sync + 'static,
     ) -> Result<Embedded, crate::OpenError> {
         let disk = self.disk(0);
-        let open = move |builder: &Builder| builder.create_with_backend(disk.clone());
+        let open = move |builder: &Builder| {
+            disk.panic_at_opening();
+            builder.create_with_backend(disk.clone())
+        };
         let log = [1, 2].map(|number| {
             let disk = self.disk(number);
             LogFile {
@@ -134,12 +139,32 @@ impl LoggedDisks {
         self.0.lock().unwrap().failing_syncs[disk] = syncs;
     }
 
+    /// Has so many of the next openings of the tables panic.
+    pub fn panic_at_openings(&self, count: usize) {
+        self.0.lock().unwrap().panicking_openings = count;
+    }
+
+    /// How many of them did not panic yet.
+    pub fn openings_that_panic(&self) -> usize {
+        self.0.lock().unwrap().panicking_openings
+    }
+
     pub fn open(&self) -> Embedded {
         self.try_open().unwrap()
     }
 }
 
 impl LoggedDisk {
+    fn panic_at_opening(&self) {
+        let left = {
+            let mut log = self.disks.0.lock().unwrap();
+            let left = log.panicking_openings;
+            log.panicking_openings = left.saturating_sub(1);
+            left
+        };
+        assert_eq!(left, 0, "the database panics");
+    }
+
     fn operate(&self, operation: Operation) -> io::Result<()> {
         let mut log = self.disks.0.lock().unwrap();
         let end = match &operation {

@@ -10,35 +10,38 @@ mod model;
 mod power_loss;
 mod quarantine;
 mod small_disk;
+mod stored_headers;
 mod transactions;
 mod watches;
 
-use std::path::Path;
+use std::{borrow::Cow, path::Path};
 
-use super::{Change, Draft, Embedded, Expect, Header, Key, Term, Write};
+use super::{Change, Draft, Embedded, Expect, HeaderParts, Key, Write};
 
 /// What the value of an object starts with whose deletion was asked for.
 const TERMINATING: &str = "terminating ";
 
 /// A draft whose text is `{"metadata":{"resourceVersion":"…"},"value":VALUE}`.
-fn draft(value: &str) -> Draft {
+pub(crate) fn draft(value: &str) -> Draft {
     Draft {
         head: br#"{"metadata":{"resourceVersion":""#.to_vec(),
         tail: format!("\"}},\"value\":{value:?}}}").into_bytes(),
         managed_len: 0,
         metadata_at: 12,
-        header: Box::new(Header {
-            name: value.into(),
+        header: HeaderParts {
+            name: value,
             deleting: value.starts_with(TERMINATING),
-            indexes: value.split_whitespace().filter_map(term).collect(),
-            ..Header::default()
-        }),
+            fields: value.split_whitespace().filter_map(field).collect(),
+            indexed: &["node".into()],
+            ..HeaderParts::default()
+        }
+        .pack(),
     }
 }
 
-/// The index `node` of an object whose value has the word `@NODE`.
-fn term(word: &str) -> Option<Term> {
-    Some(Term { index: "node".into(), value: word.strip_prefix('@')?.into() })
+/// The field `node` of an object whose value has the word `@NODE`; it is indexed.
+fn field(word: &str) -> Option<(Cow<'static, str>, String)> {
+    Some(("node".into(), word.strip_prefix('@')?.into()))
 }
 
 /// The value in a text that [`draft`] made.

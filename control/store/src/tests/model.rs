@@ -116,7 +116,7 @@ async fn run(actions: Vec<Action>) {
         assert_eq!(snapshot.revision, model.revision);
         let held: BTreeMap<String, (u64, String)> = snapshot
             .list("things", "", None)
-            .map(|(name, object)| (name.to_string(), (object.revision, value(object.json()))))
+            .map(|(name, object)| (name.to_string(), (object.revision, value(&object.json()))))
             .collect();
         assert_eq!(held, model.objects);
     }

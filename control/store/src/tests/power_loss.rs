@@ -47,7 +47,7 @@ async fn work(disk: &LoggedDisks) -> Vec<Commit> {
 
 fn held(snapshot: &Snapshot) -> Vec<(String, String)> {
     let rows = snapshot.list("things", "", None);
-    rows.map(|(name, object)| (name.to_string(), value(object.json()))).collect()
+    rows.map(|(name, object)| (name.to_string(), value(&object.json()))).collect()
 }
 
 /// The store on `content` holds what was answered by then, and nothing in part: the state after one of the commits that

@@ -49,7 +49,7 @@ async fn a_damaged_object_does_not_stop_the_store_and_is_not_lost() {
     drop(store);
     let store = open(&path);
     assert_eq!(store.stats().quarantined, 3);
-    assert_eq!(value(store.snapshot().get("things", "bad").unwrap().json()), "new");
+    assert_eq!(value(&store.snapshot().get("things", "bad").unwrap().json()), "new");
     drop(store);
     assert_eq!(aside(&path, "things/bad").as_deref(), Some(&damaged[..]));
     assert_eq!(aside(&path, "things/cut").as_deref(), Some(&b"\0\0"[..]));
@@ -62,8 +62,10 @@ async fn a_program_that_can_read_an_object_puts_it_back() {
     let store = open(&path);
     let first = store.write_one(put("future", Expect::Absent, "1")).await.unwrap();
     drop(store);
-    let store =
-        Embedded::open(&path, |_, _, _| Err(serde::de::Error::custom("this program does not know it"))).unwrap();
+    let store = Embedded::open(&path, |_: &str, _: &str, _: &[u8]| {
+        Err(serde::de::Error::custom("this program does not know it"))
+    })
+    .unwrap();
     assert_eq!((store.stats().quarantined, store.snapshot().count("things")), (1, 0));
     drop(store);
     let store = open(&path);

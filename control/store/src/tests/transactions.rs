@@ -63,7 +63,7 @@ async fn a_late_conflict_takes_back_the_writes_before_it() {
     assert!(results[1].is_ok(), "transactions are independent of each other");
     let snapshot = store.snapshot();
     assert!(snapshot.get("things", "new").is_none());
-    assert_eq!(value(snapshot.get("things", "there").unwrap().json()), "old");
+    assert_eq!(value(&snapshot.get("things", "there").unwrap().json()), "old");
     let names: Vec<_> = watch.ready().unwrap().iter().map(|event| event.key.name.to_string()).collect();
     assert_eq!(names, ["after"]);
 }
@@ -83,7 +83,7 @@ async fn of_two_transactions_that_claim_one_key_one_wins() {
     let results: Vec<_> = futures::future::join_all(claims).await.into_iter().map(Result::unwrap).collect();
     assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1);
     let snapshot = store.snapshot();
-    let owner = value(snapshot.get("things", "address").unwrap().json());
+    let owner = value(&snapshot.get("things", "address").unwrap().json());
     assert!(snapshot.get("things", &owner).is_some());
     assert_eq!(snapshot.count("things"), 2, "who lost the address was not written");
 }

@@ -20,7 +20,7 @@ async fn a_watch_sees_the_changes_after_its_revision_in_order() {
     let words: Vec<_> = seen.iter().map(|event| (event.event_type, event.object.revision)).collect();
     assert_eq!(words, [(EventType::Modified, second.revision), (EventType::Deleted, third.revision)]);
     assert_eq!(seen[0].previous.as_ref().unwrap().revision, first.revision);
-    assert_eq!(value(seen[1].object.json()), "2", "a deletion shows the last state");
+    assert_eq!(value(&seen[1].object.json()), "2", "a deletion shows the last state");
     assert!(watch.ready().unwrap().is_empty());
 }
 
@@ -78,7 +78,7 @@ async fn any_state_of_a_resource_that_the_history_reaches_can_be_listed() {
         let state = store.snapshot_at("things", revision).unwrap();
         assert_eq!(state.revision, revision);
         let all: Vec<String> =
-            state.list("things", "", None).map(|(key, o)| format!("{key}={}", value(o.json()))).collect();
+            state.list("things", "", None).map(|(key, o)| format!("{key}={}", value(&o.json()))).collect();
         let marked: Vec<String> =
             state.list_by("things", ("node", "n"), "", None).map(|(key, _)| key.to_string()).collect();
         (all.join(","), marked.join(","))
@@ -158,11 +158,11 @@ async fn a_watch_that_was_behind_goes_on_after_a_restart() {
     let again = store.write_one(put("a", Expect::Absent, "4")).await.unwrap().revision;
     let seen = |store: &Embedded, after: u64| -> Vec<_> {
         let events = store.watch("things", after).unwrap().ready().unwrap();
-        let before = |event: &crate::Event| event.previous.as_ref().map(|o| (o.revision, value(o.json())));
+        let before = |event: &crate::Event| event.previous.as_ref().map(|o| (o.revision, value(&o.json())));
         let told = |event: &std::sync::Arc<crate::Event>| {
             let object = &event.object;
             assert!(object.frame().starts_with(event.event_type.frame_start()));
-            (event.event_type, event.key.name.to_string(), object.revision, value(object.json()), before(event))
+            (event.event_type, event.key.name.to_string(), object.revision, value(&object.json()), before(event))
         };
         events.iter().map(told).collect()
     };

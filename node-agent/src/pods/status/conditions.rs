@@ -33,7 +33,7 @@ pub(super) fn conditions(pod: &Pod, state: &PodState, phase: Phase, now: Timesta
         simple("PodScheduled", true),
     ]
     .into_iter()
-    .map(|verdict| condition(verdict, current, now))
+    .map(|verdict| PodCondition { observed_generation: pod.metadata.generation, ..condition(verdict, current, now) })
     .collect();
     conditions.extend(current.iter().filter(|condition| !OWNED.contains(&condition.type_.as_str())).cloned());
     conditions
@@ -131,7 +131,7 @@ fn condition(verdict: Verdict, current: &[PodCondition], now: Timestamp) -> PodC
         message: verdict.message,
         last_transition_time: Some(since.unwrap_or(Time(now))),
         last_probe_time: None,
-        observed_generation: before.and_then(|before| before.observed_generation),
+        observed_generation: None,
     }
 }
 

@@ -13,7 +13,7 @@ use super::ReportingNode;
 use crate::pods::{
     backoff::Backoff,
     spec,
-    state::{self, EndedInstance, ImageState, Instance, PodState, Sandbox},
+    state::{self, EndedInstance, ImageState, Instance, PodState},
 };
 
 /// Statuses of the init containers.
@@ -74,14 +74,8 @@ fn status(
             terminated(last)
         }
         (None, None, Some((reason, message))) => waiting(reason, Some(message)),
-        (None, None, None) if !init && spec::init_containers(pod).next().is_some() && !initialised(pod, state) => {
-            waiting("PodInitializing", None)
-        }
-        (None, None, None)
-            if init && !is_first_init(pod, container) && matches!(state.sandbox, Sandbox::Ready { .. }) =>
-        {
-            waiting("PodInitializing", None)
-        }
+        // Of init containers as well. Source: `convertToAPIContainerStatuses` of the kubelet.
+        (None, None, None) if spec::init_containers(pod).next().is_some() => waiting("PodInitializing", None),
         (None, None, None) => waiting("ContainerCreating", None),
     };
     let started = running.is_some() && slot.health.is_started(container);
@@ -161,21 +155,6 @@ fn restarts_after_end(pod: &Pod, state: &PodState, container: &Container, init: 
         "Always" if !init => true,
         _ => code != Some(0),
     }
-}
-
-fn initialised(pod: &Pod, state: &PodState) -> bool {
-    spec::init_containers(pod).all(|container| {
-        let slot = state.container(&container.name);
-        if spec::is_sidecar(container) {
-            slot.instance.running_since().is_some() && slot.health.is_started(container)
-        } else {
-            slot.last.as_ref().is_some_and(|last| last.exit.code == 0)
-        }
-    })
-}
-
-fn is_first_init(pod: &Pod, container: &Container) -> bool {
-    spec::init_containers(pod).next().is_some_and(|first| first.name == container.name)
 }
 
 fn terminated(ended: &EndedInstance, node: ReportingNode<'_>) -> ContainerStateTerminated {

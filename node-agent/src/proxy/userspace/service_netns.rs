@@ -4,10 +4,13 @@
 use std::{collections::BTreeSet, fs::File, io, net::Ipv4Addr};
 
 use ipnetwork::Ipv4Network;
-use nix::sched::{CloneFlags, setns, unshare};
+use nix::sched::{CloneFlags, unshare};
 
 use crate::{
-    network::netlink::{Netlink, Route, VethEnd},
+    network::{
+        inside::run_inside,
+        netlink::{Netlink, Route, VethEnd},
+    },
     proxy::ProxyError,
 };
 
@@ -96,12 +99,7 @@ impl ServiceNetns {
         if on_host {
             return bind();
         }
-        let namespace = self.namespace.try_clone()?;
-        let inside = std::thread::Builder::new().name("fairlead-bind".into()).spawn(move || {
-            setns(&namespace, CloneFlags::CLONE_NEWNET)?;
-            bind()
-        })?;
-        inside.join().unwrap_or_else(|_| Err(io::Error::other("the thread that binds panicked")))
+        run_inside(self.namespace.try_clone()?, bind)
     }
 
     /// Takes the link away, and with it the routes.

@@ -31,7 +31,7 @@ pub(super) async fn run(
         let id = client.create_exec(container, config).await?.id;
         let mut exec = Exec::new(client.clone(), id, container);
         let result = exec.output(limit).await?;
-        exec.has_ended();
+        exec.mark_ended();
         Ok(result)
     };
     // The timeout drops `running`, and with it the `Exec`, which kills what still runs.
@@ -62,8 +62,8 @@ impl Exec {
         self.client.inspect_exec(&self.id).await
     }
 
-    /// It was seen to end: there is nothing to kill.
-    pub(super) fn has_ended(&mut self) {
+    /// It was seen to end, or was not started: there is nothing to kill.
+    pub(super) fn mark_ended(&mut self) {
         self.has_ended = true;
     }
 

@@ -48,11 +48,18 @@ pub(super) async fn start(
             Ok(process(START, connection, streams, Box::new(ExecControl { exec, docker: docker.clone() })))
         }
         Err(error) => {
-            // It was never started: there is nothing to kill.
-            exec.has_ended();
+            if was_not_started(&error) {
+                exec.mark_ended();
+            }
+            // Else it may run: it is killed with `exec`.
             Err(error)
         }
     }
+}
+
+/// Whether a command cannot have been started: the Engine was not reached, or refused.
+fn was_not_started(error: &Error) -> bool {
+    matches!(error, Error::Unreachable { .. } | Error::NotFound { .. } | Error::Refused { .. })
 }
 
 /// Connects to the main process of `container`.
@@ -101,7 +108,7 @@ impl ProcessControl for ExecControl {
         };
         let timed_out = Err(Error::TimedOut { operation: "ask how a command ended", after: EXIT_CODE_WITHIN });
         let code = tokio::time::timeout(EXIT_CODE_WITHIN, asking).await.unwrap_or(timed_out)?;
-        self.exec.has_ended();
+        self.exec.mark_ended();
         Ok(Some(code))
     }
 
@@ -127,4 +134,42 @@ impl ProcessControl for AttachedControl {
     }
 
     async fn end(&mut self) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    /// Why a connection failed to an Engine that reads the request and answers with `answer`, and then is gone.
+    async fn failure(answer: &'static str) -> Error {
+        let engine = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let host = format!("tcp://{}", engine.local_addr().unwrap());
+        let answering = tokio::spawn(async move {
+            let (mut connection, _) = engine.accept().await.unwrap();
+            connection.read_u8().await.unwrap();
+            connection.write_all(answer.as_bytes()).await.unwrap();
+            connection.shutdown().await.unwrap();
+            tokio::io::copy(&mut connection, &mut tokio::io::sink()).await.ok();
+        });
+        let error = hijack::open(START, &host, "/exec/1/start", Value::Null).await.err().unwrap();
+        answering.await.unwrap();
+        error
+    }
+
+    #[tokio::test]
+    async fn only_what_the_engine_refused_or_never_heard_of_is_known_not_to_run() {
+        let lost = failure("").await;
+        assert!(!was_not_started(&lost), "{lost:?}");
+        let broken = failure("HTTP/1.1 101 UPGR").await;
+        assert!(!was_not_started(&broken), "{broken:?}");
+        let refused = failure("HTTP/1.1 409 Conflict\r\nContent-Length: 2\r\n\r\n{}").await;
+        assert!(was_not_started(&refused), "{refused:?}");
+        let unreachable = hijack::open(START, "unix:///nonexistent", "/", Value::Null).await.err().unwrap();
+        assert!(was_not_started(&unreachable), "{unreachable:?}");
+    }
 }

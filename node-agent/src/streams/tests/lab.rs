@@ -30,7 +30,7 @@ impl PodTargets for OnePod {
         }
     }
 
-    fn pod(&self, namespace: &str, pod: &str) -> Result<String, TargetError> {
+    fn pod_uid(&self, namespace: &str, pod: &str) -> Result<String, TargetError> {
         match (namespace, pod) {
             ("default", "web") => Ok("uid-1".to_owned()),
             ("default", "waiting") => Err(TargetError::NoNetwork("waiting_default".to_owned())),

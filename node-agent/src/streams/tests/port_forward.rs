@@ -223,6 +223,30 @@ async fn channels_of_a_websocket_are_ports() {
 }
 
 #[tokio::test]
+async fn a_client_of_channels_is_told_when_the_pod_has_sent_all() {
+    let lab = Lab::new().await;
+    let pod = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = pod.local_addr().unwrap().port();
+    let mut socket = lab.websocket(&format!("{PATH}?port={port}"), "v4.channel.k8s.io").await;
+    let (mut server, _) = pod.accept().await.unwrap();
+    server.write_all(b"x").await.unwrap();
+    drop(server);
+    let mut bytes = Vec::new();
+    let told = async {
+        loop {
+            match socket.next().await.unwrap().unwrap() {
+                Message::Binary(message) if message[0] == 0 => bytes.extend_from_slice(&message[1..]),
+                Message::Close(_) => break,
+                _ => {}
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, told).await.expect("the session ends");
+    assert_eq!((&bytes[..2], &bytes[2..]), (&port.to_le_bytes()[..], &b"x"[..]));
+    lab.wait_for_nothing_left().await;
+}
+
+#[tokio::test]
 async fn what_cannot_be_forwarded_is_refused_before_the_connection_is_made() {
     let lab = Lab::new().await;
     let text = async |request| {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use fairlead_client::Api;
+use fairlead_kinds::kinds::protection_finalizer;
 use k8s_openapi::api::{
     core::v1::{PersistentVolume, PersistentVolumeClaim},
     storage::v1::VolumeAttributesClass,
@@ -19,8 +20,6 @@ use crate::{
 };
 
 const COMPONENT: &str = "vac-protection-controller";
-/// Admission gives it to every new class.
-const FINALIZER: &str = "kubernetes.io/vac-protection";
 
 struct Controller {
     client: Client,
@@ -40,7 +39,11 @@ pub fn start(context: &Context, tasks: &Tasks) {
     };
     Startup::new(COMPONENT, controller)
         .on(&informers.attributes_classes, |_, change, queue| {
-            if change.new.as_ref().is_some_and(|class| step(&class.metadata, FINALIZER) != Step::Nothing) {
+            if change
+                .new
+                .as_ref()
+                .is_some_and(|class| step(&class.metadata, protection_finalizer::ATTRIBUTES_CLASS) != Step::Nothing)
+            {
                 queue.add(change.key.clone());
             }
         })
@@ -71,12 +74,17 @@ impl Controller {
         let Some(class) = self.classes.get(&key) else { return Ok(Outcome::Done) };
         let index = naming_attributes_class(&key.name);
         let is_used = || self.volumes.count(&index) > 0 || self.claims.count(&index) > 0;
-        match step(&class.metadata, FINALIZER) {
+        match step(&class.metadata, protection_finalizer::ATTRIBUTES_CLASS) {
             Step::Nothing => Ok(Outcome::Done),
             Step::RemoveIfUnused if is_used() => Ok(Outcome::Done),
             step => {
-                carry_out(&Api::<VolumeAttributesClass>::all(self.client.clone()), &class.metadata, FINALIZER, step)
-                    .await
+                carry_out(
+                    &Api::<VolumeAttributesClass>::all(self.client.clone()),
+                    &class.metadata,
+                    protection_finalizer::ATTRIBUTES_CLASS,
+                    step,
+                )
+                .await
             }
         }
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use fairlead_client::{Api, from_value};
+use fairlead_kinds::kinds::protection_finalizer;
 use http::Request;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::Client;
@@ -12,7 +13,7 @@ use serde_json::Value;
 use super::{
     super::Context,
     Step, carry_out,
-    live_pods::{Asked, LivePods},
+    live_pods::{LivePods, WaitingSince},
     step,
 };
 use crate::{
@@ -26,8 +27,6 @@ use crate::{
 };
 
 const COMPONENT: &str = "pvc-protection-controller";
-/// Admission gives it to every new claim.
-const FINALIZER: &str = "kubernetes.io/pvc-protection";
 
 struct Controller {
     client: Client,
@@ -50,7 +49,11 @@ pub fn start(context: &Context, tasks: &Tasks) {
             if change.new.is_none() {
                 controller.live_pods.forget_gone(&change.key);
             }
-            if change.new.as_ref().is_some_and(|claim| step(&claim.metadata, FINALIZER) != Step::Nothing) {
+            if change
+                .new
+                .as_ref()
+                .is_some_and(|claim| step(&claim.metadata, protection_finalizer::CLAIM) != Step::Nothing)
+            {
                 controller.enqueue(queue, change.key.clone());
             }
         })
@@ -93,12 +96,12 @@ fn uid(claim: &PersistentVolumeClaim) -> &str {
 }
 
 impl Controller {
-    /// Lists of pods that have begun do not tell whether the claim may go.
+    /// Only a list of pods that begins after this change can say that the claim is unused.
     fn enqueue(&self, queue: &WorkQueue<Key>, key: Key) {
         if let Some(claim) = self.claims.get(&key)
-            && step(&claim.metadata, FINALIZER) == Step::RemoveIfUnused
+            && step(&claim.metadata, protection_finalizer::CLAIM) == Step::RemoveIfUnused
         {
-            self.live_pods.ask(&key, uid(&claim));
+            self.live_pods.note_waiting(&key, uid(&claim));
         }
         queue.add(key);
     }
@@ -108,30 +111,30 @@ impl Controller {
             self.live_pods.forget_gone(&key);
             return Ok(Outcome::Done);
         };
-        let step = step(&claim.metadata, FINALIZER);
+        let step = step(&claim.metadata, protection_finalizer::CLAIM);
         let api: Api<PersistentVolumeClaim> = Api::namespaced(self.client.clone(), &key.namespace);
         match step {
             Step::Nothing => Ok(Outcome::Done),
-            Step::Add => carry_out(&api, &claim.metadata, FINALIZER, step).await,
+            Step::Add => carry_out(&api, &claim.metadata, protection_finalizer::CLAIM, step).await,
             Step::RemoveIfUnused => {
-                let asked = self.live_pods.asked(&key, uid(&claim));
-                let outcome = match self.is_used(&key, &claim, &asked).await? {
+                let since = self.live_pods.waiting_since(&key, uid(&claim));
+                let outcome = match self.is_used(&key, &claim, &since).await? {
                     true => Outcome::Done,
-                    false => carry_out(&api, &claim.metadata, FINALIZER, step).await?,
+                    false => carry_out(&api, &claim.metadata, protection_finalizer::CLAIM, step).await?,
                 };
-                self.live_pods.forget(&key, &asked);
+                self.live_pods.forget(&key, &since);
                 Ok(outcome)
             }
         }
     }
 
     /// Looks among the known pods first. A pod that is not known yet may use it, too, so the API has the last word.
-    async fn is_used(&self, key: &Key, claim: &PersistentVolumeClaim, asked: &Asked) -> Result<bool, Failure> {
+    async fn is_used(&self, key: &Key, claim: &PersistentVolumeClaim, since: &WaitingSince) -> Result<bool, Failure> {
         let known = self.pods.indexed(&using_claim(&key.namespace, &key.name));
         if known.iter().any(|pod| uses(pod, claim)) {
             return Ok(true);
         }
-        let live = self.live_pods.using(key, asked, async || self.list(&key.namespace).await).await?;
+        let live = self.live_pods.using(key, since, async || self.list(&key.namespace).await).await?;
         Ok(live.iter().any(|pod| uses(pod, claim)))
     }
 

@@ -32,14 +32,14 @@ struct Inner {
 #[derive(Default)]
 struct Waiting {
     /// By name, the claims that wait.
-    claims: HashMap<String, Asked>,
+    claims: HashMap<String, WaitingSince>,
     /// Locked while it is made, so that all who need one share it.
     list: Arc<tokio::sync::Mutex<Option<List>>>,
 }
 
-/// Which claim was asked about, and when.
+/// Which claim waits, and since when.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Asked {
+pub struct WaitingSince {
     uid: String,
     at: u64,
 }
@@ -59,28 +59,28 @@ impl Inner {
 
 impl LivePods {
     /// Notes that a claim that is being deleted is to be looked at: only lists that begin from now on tell of it.
-    pub fn ask(&self, claim: &Key, uid: &str) -> Asked {
+    pub fn note_waiting(&self, claim: &Key, uid: &str) -> WaitingSince {
         let mut inner = self.inner.lock();
-        let asked = Asked { uid: uid.to_owned(), at: inner.tick() };
+        let asked = WaitingSince { uid: uid.to_owned(), at: inner.tick() };
         let waiting = inner.namespaces.entry(claim.namespace.clone()).or_default();
         waiting.claims.insert(claim.name.clone(), asked.clone());
         asked
     }
 
     /// When this claim was asked about last; now, if it was not.
-    pub fn asked(&self, claim: &Key, uid: &str) -> Asked {
+    pub fn waiting_since(&self, claim: &Key, uid: &str) -> WaitingSince {
         let inner = self.inner.lock();
         let standing = inner.namespaces.get(&claim.namespace).and_then(|waiting| waiting.claims.get(&claim.name));
         let standing = standing.filter(|asked| asked.uid == uid).cloned();
         drop(inner);
-        standing.unwrap_or_else(|| self.ask(claim, uid))
+        standing.unwrap_or_else(|| self.note_waiting(claim, uid))
     }
 
     /// The pods that name a claim, in a list that was begun after it was asked about; `list` makes one.
     pub async fn using(
         &self,
         claim: &Key,
-        asked: &Asked,
+        asked: &WaitingSince,
         list: impl AsyncFnOnce() -> Result<Vec<Pod>, Failure>,
     ) -> Result<Vec<Pod>, Failure> {
         let shared = self.inner.lock().namespaces.entry(claim.namespace.clone()).or_default().list.clone();
@@ -100,7 +100,7 @@ impl LivePods {
     }
 
     /// Forgets a claim that was looked at, unless it was asked about again; with the last one goes the list.
-    pub fn forget(&self, claim: &Key, asked: &Asked) {
+    pub fn forget(&self, claim: &Key, asked: &WaitingSince) {
         self.remove(claim, |standing| standing == asked);
     }
 
@@ -109,7 +109,7 @@ impl LivePods {
         self.remove(claim, |_| true);
     }
 
-    fn remove(&self, claim: &Key, is_meant: impl FnOnce(&Asked) -> bool) {
+    fn remove(&self, claim: &Key, is_meant: impl FnOnce(&WaitingSince) -> bool) {
         let mut inner = self.inner.lock();
         let Some(waiting) = inner.namespaces.get_mut(&claim.namespace) else { return };
         if waiting.claims.get(&claim.name).is_some_and(is_meant) {
@@ -143,7 +143,7 @@ mod tests {
     struct Lists(AtomicUsize);
 
     impl Lists {
-        async fn of(&self, live: &LivePods, claim: &Key, asked: &Asked, pods: &[Pod]) -> Vec<Pod> {
+        async fn of(&self, live: &LivePods, claim: &Key, asked: &WaitingSince, pods: &[Pod]) -> Vec<Pod> {
             let list = async || {
                 self.0.fetch_add(1, Ordering::SeqCst);
                 tokio::task::yield_now().await;
@@ -167,7 +167,7 @@ mod tests {
     async fn all_claims_of_a_namespace_that_wait_share_one_list() {
         let (live, lists) = (LivePods::default(), Lists::default());
         let claims: Vec<Key> = (0..100).map(|at| Key::new("ns", format!("c{at}"))).collect();
-        let asked: Vec<Asked> = claims.iter().map(|claim| live.ask(claim, "u")).collect();
+        let asked: Vec<WaitingSince> = claims.iter().map(|claim| live.note_waiting(claim, "u")).collect();
         let pods = [pod()];
         let all = claims.iter().zip(&asked).map(|(claim, asked)| lists.of(&live, claim, asked, &pods));
         let all = futures::future::join_all(all).await;
@@ -183,18 +183,18 @@ mod tests {
     async fn a_list_does_not_tell_of_claims_that_were_asked_about_after_it_had_begun() {
         let (live, lists) = (LivePods::default(), Lists::default());
         let (first, second) = (Key::new("ns", "c1"), Key::new("ns", "c2"));
-        let asked = live.ask(&first, "u");
+        let asked = live.note_waiting(&first, "u");
         assert_eq!(lists.of(&live, &first, &asked, &[pod()]).await.len(), 1);
-        let later = live.asked(&second, "u");
+        let later = live.waiting_since(&second, "u");
         lists.of(&live, &second, &later, &[]).await;
         assert_eq!(lists.count(), 2);
         // The pod that was in the first list goes, and its claim is asked about again.
-        let again = live.ask(&first, "u");
+        let again = live.note_waiting(&first, "u");
         live.forget(&first, &asked);
-        assert_eq!(live.asked(&first, "u"), again, "it still waits");
+        assert_eq!(live.waiting_since(&first, "u"), again, "it still waits");
         assert!(lists.of(&live, &first, &again, &[]).await.is_empty());
         assert_eq!(lists.count(), 3);
-        assert_ne!(live.asked(&first, "another of its name"), again);
+        assert_ne!(live.waiting_since(&first, "another of its name"), again);
         live.forget_gone(&first);
         live.forget_gone(&second);
         assert!(live.inner.lock().namespaces.is_empty());

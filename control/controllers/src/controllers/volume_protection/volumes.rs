@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use fairlead_client::Api;
+use fairlead_kinds::kinds::protection_finalizer;
 use k8s_openapi::api::core::v1::PersistentVolume;
 use kube::Client;
 
@@ -10,8 +11,6 @@ use super::{super::Context, Step, carry_out, step};
 use crate::engine::{Failure, Informer, Key, Outcome, Startup, Tasks};
 
 const COMPONENT: &str = "pv-protection-controller";
-/// Admission gives it to every new volume.
-const FINALIZER: &str = "kubernetes.io/pv-protection";
 
 struct Controller {
     client: Client,
@@ -33,7 +32,7 @@ pub fn start(context: &Context, tasks: &Tasks) {
 /// What is to be done now. Whoever binds volumes says in the status whether this one is bound.
 fn plan(volume: &PersistentVolume) -> Step {
     let is_bound = volume.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Bound");
-    match step(&volume.metadata, FINALIZER) {
+    match step(&volume.metadata, protection_finalizer::VOLUME) {
         Step::RemoveIfUnused if is_bound => Step::Nothing,
         step => step,
     }
@@ -45,7 +44,13 @@ impl Controller {
         match plan(&volume) {
             Step::Nothing => Ok(Outcome::Done),
             step => {
-                carry_out(&Api::<PersistentVolume>::all(self.client.clone()), &volume.metadata, FINALIZER, step).await
+                carry_out(
+                    &Api::<PersistentVolume>::all(self.client.clone()),
+                    &volume.metadata,
+                    protection_finalizer::VOLUME,
+                    step,
+                )
+                .await
             }
         }
     }
@@ -60,7 +65,7 @@ mod tests {
     #[test]
     fn a_volume_that_is_bound_stays() {
         let volume = |phase: &str, deleted: bool| -> PersistentVolume {
-            let mut volume = json!({"metadata": {"name": "v", "finalizers": [FINALIZER]}, "status": {"phase": phase}});
+            let mut volume = json!({"metadata": {"name": "v", "finalizers": [protection_finalizer::VOLUME]}, "status": {"phase": phase}});
             if deleted {
                 volume["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
             }

@@ -8,6 +8,7 @@ use super::structural::Structural;
 pub mod conditions;
 pub mod naming;
 pub mod prepare;
+mod root_fields;
 pub mod validate;
 mod validate_conversion;
 mod validate_schema;

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::root_fields;
 use crate::{
     custom::{
         rules::{Budget, RuleScope},
@@ -27,7 +28,7 @@ pub fn validate(path: &str, text: &Value, options: &Options) -> Vec<FieldError> 
     let schema = Structural::read(text);
     let mut errors = Vec::new();
     if options.has_status {
-        errors.extend(root_fields(path, text));
+        errors.extend(root_fields::validate(path, text));
     }
     if schema.nullable {
         errors.push(FieldError::forbidden(format!("{path}.nullable"), "nullable cannot be true at the root"));
@@ -46,6 +47,10 @@ pub fn validate(path: &str, text: &Value, options: &Options) -> Vec<FieldError> 
     errors.append(&mut walk.errors);
     errors.append(&mut walk.rule_errors);
     errors.extend(walk.total.errors(path));
+    if errors.is_empty() && !is_readable {
+        // The one unsupported keyword that the walk lets pass.
+        errors.push(FieldError::invalid(path, &"".into(), "OpenAPIV3Schema 'schema' is not supported"));
+    }
     errors
 }
 
@@ -345,53 +350,6 @@ impl Walk<'_> {
     }
 }
 
-/// What may stand at the root where the status is a subresource.
-fn root_fields(path: &str, text: &Value) -> Vec<FieldError> {
-    const ALLOWED: &[&str] = &[
-        "description",
-        "type",
-        "format",
-        "title",
-        "maximum",
-        "exclusiveMaximum",
-        "minimum",
-        "exclusiveMinimum",
-        "maxLength",
-        "minLength",
-        "pattern",
-        "maxItems",
-        "minItems",
-        "uniqueItems",
-        "multipleOf",
-        "required",
-        "items",
-        "properties",
-        "externalDocs",
-        "example",
-        "x-kubernetes-preserve-unknown-fields",
-        "x-kubernetes-validations",
-    ];
-    let r#type = text["type"].as_str().unwrap_or_default();
-    if !r#type.is_empty() && r#type != "object" {
-        let why =
-            "only \"object\" is allowed as the type at the root of the schema if the status subresource is enabled";
-        return vec![FieldError::invalid(format!("{path}.type"), &text["type"], why)];
-    }
-    let is_zero = |value: &Value| match value {
-        Value::Null | Value::Bool(false) => true,
-        Value::String(text) => text.is_empty(),
-        _ => false,
-    };
-    let given = text.as_object().into_iter().flatten().filter(|(_, value)| !is_zero(value));
-    let other = given.map(|(field, _)| field.as_str()).find(|field| !ALLOWED.contains(field));
-    let why = "only [Description Type Format Title Maximum ExclusiveMaximum Minimum ExclusiveMinimum MaxLength \
-    MinLength \
-        Pattern MaxItems MinItems UniqueItems MultipleOf Required Items Properties ExternalDocs Example \
-        XPreserveUnknownFields XValidations] fields are allowed at the root of the schema if the status subresource is \
-        enabled";
-    other.map(|_| FieldError::invalid(path, text, why)).into_iter().collect()
-}
-
 /// Defaults must be valid by the schema that they stand in, and have no unknown fields.
 fn defaults(
     path: &str,
@@ -438,5 +396,23 @@ fn defaults(
             budget,
             errors,
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_keyword_that_only_the_structure_forbids_is_told_when_nothing_else_is_wrong() {
+        let told = |text: Value| -> Vec<String> {
+            let errors = validate("s", &text, &Options { has_status: false, is_unchanged: false });
+            errors.into_iter().map(|error| format!("{}: {}", error.path, error.message)).collect()
+        };
+        let within = json!({"type": "object", "properties": {"a": {"type": "string", "$schema": "x"}}});
+        assert_eq!(told(within.clone()), ["s: Invalid value: \"\": OpenAPIV3Schema 'schema' is not supported"]);
+        let mut also = within;
+        also["id"] = "x".into();
+        assert_eq!(told(also), ["s.id: Forbidden: id is not supported"]);
     }
 }

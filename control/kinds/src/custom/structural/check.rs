@@ -37,10 +37,12 @@ pub fn check(path: &str, schema: &Structural) -> Vec<FieldError> {
     errors
 }
 
+/// Keywords that no structural schema can have. Empty ones count as left out.
+const UNSUPPORTED: [&str; 6] = ["id", "$schema", "$ref", "patternProperties", "dependencies", "definitions"];
+
 /// Whether the text of a schema has keywords that no structural schema can have, at any depth.
 pub fn has_unsupported(text: &Value) -> bool {
     const PARTS: [&str; 3] = ["allOf", "anyOf", "oneOf"];
-    const MAPS: [&str; 4] = ["id", "patternProperties", "dependencies", "definitions"];
     let is_told = |value: &Value| match value {
         Value::String(text) => !text.is_empty(),
         Value::Object(map) => !map.is_empty(),
@@ -54,7 +56,7 @@ pub fn has_unsupported(text: &Value) -> bool {
     if !text.is_object() {
         return false;
     }
-    MAPS.iter().chain(&["$ref"]).any(|field| is_told(&text[*field]))
+    UNSUPPORTED.iter().any(|field| is_told(&text[*field]))
         || !text["additionalItems"].is_null()
         || text["items"].is_array()
         || below().any(has_unsupported)
@@ -292,6 +294,7 @@ mod tests {
     fn keywords_that_no_structural_schema_has_are_found_at_any_depth() {
         for schema in [
             json!({"id": "x"}),
+            json!({"$schema": "x"}),
             json!({"properties": {"a": {"items": {"additionalItems": {}}}}}),
             json!({"allOf": [{"not": {"dependencies": {"a": ["b"]}}}]}),
         ] {

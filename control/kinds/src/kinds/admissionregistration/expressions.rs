@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{
     items,
-    scope::{Names, compile, compile_error},
+    scope::{KnownNames, compile, compile_error},
     text,
 };
 use crate::{
@@ -43,8 +43,8 @@ pub fn match_conditions(path: &str, conditions: &[Value], scope: &Scope) -> Vec<
     errors
 }
 
-/// Why the variables of a policy may not stand. `names` learns them: each expression may name those before it.
-pub fn variables(path: &str, spec: &Value, names: &mut Names) -> Vec<FieldError> {
+/// Why the variables of a policy may not stand. `known` learns them: each expression may name those before it.
+pub fn variables(path: &str, spec: &Value, known: &mut KnownNames) -> Vec<FieldError> {
     let mut errors = Vec::new();
     for (i, variable) in items(spec, "variables").iter().enumerate() {
         let path = format!("{path}[{i}]");
@@ -60,8 +60,8 @@ pub fn variables(path: &str, spec: &Value, names: &mut Names) -> Vec<FieldError>
             errors.push(FieldError::required(path, "expression is not specified"));
             continue;
         }
-        let program = compile(expression, &names.for_rules(), &Type::Dyn);
-        names.declare(name, program.as_ref().map_or(Type::Dyn, |program| program.r#type.clone()));
+        let program = compile(expression, &known.for_rules(), &Type::Dyn);
+        known.declare(name, program.as_ref().map_or(Type::Dyn, |program| program.r#type.clone()));
         errors.extend(program.err().map(|why| FieldError::invalid(path, &expression.into(), why)));
     }
     errors
@@ -84,7 +84,7 @@ mod tests {
     fn a_condition_has_a_name_and_an_expression() {
         let conditions = json!([{"name": "a", "expression": "true"}, {"name": "a", "expression": " "},
             {"name": "b b", "expression": "true"}, {}]);
-        let scope = Names::default().for_conditions();
+        let scope = KnownNames::default().for_conditions();
         let errors = match_conditions("c", conditions.as_array().unwrap(), &scope);
         let words: Vec<String> = errors.into_iter().map(|e| format!("{}: {}", e.path, e.message)).collect();
         assert_eq!(words[..2], ["c[1].expression: Required value", "c[1].name: Duplicate value: \"a\""]);
@@ -101,14 +101,14 @@ mod tests {
             assert!(!is_identifier(name), "{name}");
         }
         let spec = json!({"variables": [{"name": "a", "expression": "1"}, {"name": "in", "expression": ""}]});
-        assert_eq!(variables("v", &spec, &mut Names::of_policy(&spec)).len(), 2);
+        assert_eq!(variables("v", &spec, &mut KnownNames::of_policy(&spec)).len(), 2);
     }
 
     #[test]
     fn a_variable_names_those_before_it() {
         let spec = json!({"variables": [{"name": "a", "expression": "variables.b"}, {"name": "b", "expression": "1"},
             {"name": "c", "expression": "variables.b + 'x'"}]});
-        let errors = variables("v", &spec, &mut Names::of_policy(&spec));
+        let errors = variables("v", &spec, &mut KnownNames::of_policy(&spec));
         let paths: Vec<&str> = errors.iter().map(|error| error.path.as_str()).collect();
         assert_eq!(paths, ["v[0].expression", "v[2].expression"]);
     }
@@ -116,7 +116,7 @@ mod tests {
     #[test]
     fn a_condition_is_compiled_without_the_space_around_it() {
         let conditions = json!([{"name": "a", "expression": "  nothing "}]);
-        let errors = match_conditions("c", conditions.as_array().unwrap(), &Names::default().for_conditions());
+        let errors = match_conditions("c", conditions.as_array().unwrap(), &KnownNames::default().for_conditions());
         let words: Vec<String> = errors.into_iter().map(|e| format!("{}: {}", e.path, e.message)).collect();
         assert!(words[0].starts_with("c[0].expression: Invalid value: \"nothing\": compilation failed"), "{words:?}");
     }

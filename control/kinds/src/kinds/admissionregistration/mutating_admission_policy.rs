@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{
     CATEGORIES, GROUP, is_unknown, items, match_resources, parameters, policy,
-    scope::{Names, apply_configuration, compile, json_patch},
+    scope::{KnownNames, apply_configuration, compile, json_patch},
     text,
 };
 use crate::{
@@ -66,7 +66,7 @@ fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
     if old.is_some_and(|old| old["spec"] == *spec) {
         return Vec::new();
     }
-    let mut known = Names::of_policy(spec);
+    let mut known = KnownNames::of_policy(spec);
     let mut errors = policy::target_errors(spec);
     errors.extend(match_resources::no_deletions("spec.matchConstraints", &spec["matchConstraints"]));
     errors.extend(policy::expression_errors(spec, old, &mut known));
@@ -86,7 +86,7 @@ fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
     errors
 }
 
-fn mutation_errors(path: &str, mutation: &Value, known: &Names) -> Vec<FieldError> {
+fn mutation_errors(path: &str, mutation: &Value, known: &KnownNames) -> Vec<FieldError> {
     let patch_type = text(mutation, "patchType");
     let (own, other, expected) = match patch_type {
         "ApplyConfiguration" => ("applyConfiguration", "jsonPatch", apply_configuration()),
@@ -113,7 +113,7 @@ fn mutation_errors(path: &str, mutation: &Value, known: &Names) -> Vec<FieldErro
     errors
 }
 
-fn expression_error(path: String, expression: &str, known: &Names, expected: &Type) -> Option<FieldError> {
+fn expression_error(path: String, expression: &str, known: &KnownNames, expected: &Type) -> Option<FieldError> {
     if expression.is_empty() {
         return Some(FieldError::required(path, ""));
     }

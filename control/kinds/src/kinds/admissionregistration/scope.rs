@@ -17,13 +17,13 @@ use crate::{
 
 /// The names that the expressions of one webhook or policy know.
 #[derive(Debug, Default)]
-pub struct Names {
+pub struct KnownNames {
     has_params: bool,
     has_variables: bool,
     fields: BTreeMap<String, Arc<Decl>>,
 }
 
-impl Names {
+impl KnownNames {
     /// Those of the policy with this `spec`; its variables are declared one by one.
     pub fn of_policy(spec: &Value) -> Self {
         let has_variables = spec["variables"].as_array().is_some_and(|list| !list.is_empty());
@@ -102,8 +102,8 @@ mod tests {
 
     #[test]
     fn each_place_has_its_own_names() {
-        let mut names = Names::of_policy(&json!({"paramKind": {}, "variables": [{"name": "v"}]}));
-        names.declare("v", Type::Bool);
+        let mut known = KnownNames::of_policy(&json!({"paramKind": {}, "variables": [{"name": "v"}]}));
+        known.declare("v", Type::Bool);
         let knows = |text: &str, scope: Scope| compile(text, &scope, &Type::Dyn).is_ok();
         for (text, conditions, messages, rules) in [
             ("object.a", true, true, true),
@@ -112,12 +112,12 @@ mod tests {
             ("variables.v", false, true, true),
             ("variables.w", false, false, false),
         ] {
-            assert_eq!(knows(text, names.for_conditions()), conditions, "{text}");
-            assert_eq!(knows(text, names.for_messages()), messages, "{text}");
-            assert_eq!(knows(text, names.for_rules()), rules, "{text}");
+            assert_eq!(knows(text, known.for_conditions()), conditions, "{text}");
+            assert_eq!(knows(text, known.for_messages()), messages, "{text}");
+            assert_eq!(knows(text, known.for_rules()), rules, "{text}");
         }
-        assert!(knows("Object{a: variables.v}", names.for_mutations()) && !knows("Object{}", names.for_rules()));
-        assert!(!knows("params", Names::default().for_rules()), "no parameters");
-        assert!(!knows("variables", Names::default().for_rules()), "no variables");
+        assert!(knows("Object{a: variables.v}", known.for_mutations()) && !knows("Object{}", known.for_rules()));
+        assert!(!knows("params", KnownNames::default().for_rules()), "no parameters");
+        assert!(!knows("variables", KnownNames::default().for_rules()), "no variables");
     }
 }

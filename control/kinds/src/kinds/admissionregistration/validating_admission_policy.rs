@@ -6,12 +6,12 @@ use serde_json::{Value, json};
 
 use super::{
     CATEGORIES, GROUP, is_unknown, items, parameters, policy,
-    scope::{Names, compile, compile_error},
+    scope::{KnownNames, compile, compile_error},
     text,
 };
 use crate::{
     cel::Type,
-    kinds::{BuiltIn, Cell, Column, FieldError, names, prepare},
+    kinds::{BuiltIn, Cell, Column, FieldError, condition, names, prepare},
 };
 
 /// The declaration of this kind.
@@ -59,10 +59,10 @@ fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
     const NOTHING: &str = "validations or auditAnnotations must contain at least one item";
     let spec = &new["spec"];
     // An update of the status, or of metadata: what was stored before is not compiled again.
-    if old.is_some_and(|old| old["spec"] == *spec) {
-        return Vec::new();
+    if let Some(old) = old.filter(|old| old["spec"] == *spec) {
+        return if old["status"] == new["status"] { Vec::new() } else { status_errors(&new["status"]) };
     }
-    let mut known = Names::of_policy(spec);
+    let mut known = KnownNames::of_policy(spec);
     let mut errors = policy::target_errors(spec);
     errors.extend(policy::expression_errors(spec, old, &mut known));
     let (validations, annotations) = (items(spec, "validations"), items(spec, "auditAnnotations"));
@@ -89,7 +89,21 @@ fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
     errors
 }
 
-fn validation_errors(path: &str, validation: &Value, known: &Names) -> Vec<FieldError> {
+/// Why what the status says may not stand.
+fn status_errors(status: &Value) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    for (i, warning) in items(&status["typeChecking"], "expressionWarnings").iter().enumerate() {
+        let path = format!("status.typeChecking.expressionWarnings[{i}]");
+        errors.extend(FieldError::missing(format!("{path}.warning"), &warning["warning"]));
+        if text(warning, "fieldRef").trim().is_empty() {
+            errors.push(FieldError::required(format!("{path}.fieldRef"), ""));
+        }
+    }
+    errors.extend(condition::validate_all("status.conditions", items(status, "conditions")));
+    errors
+}
+
+fn validation_errors(path: &str, validation: &Value, known: &KnownNames) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let path_of = |field: &str| format!("{path}.{field}");
     match text(validation, "expression") {
@@ -118,7 +132,7 @@ fn validation_errors(path: &str, validation: &Value, known: &Names) -> Vec<Field
     errors
 }
 
-fn annotation_errors(path: &str, policy: &str, annotation: &Value, known: &Names) -> Vec<FieldError> {
+fn annotation_errors(path: &str, policy: &str, annotation: &Value, known: &KnownNames) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let key = text(annotation, "key");
     if policy.is_empty() {
@@ -163,6 +177,22 @@ mod tests {
 
     fn words(policy: &Value, old: Option<&Value>) -> Vec<String> {
         validate(policy, old).into_iter().map(|e| format!("{}: {}", e.path, e.message)).collect()
+    }
+
+    #[test]
+    fn what_the_status_of_a_policy_says_is_checked() {
+        let old = policy(json!({}));
+        let mut new = old.clone();
+        new["status"] = json!({"typeChecking": {"expressionWarnings": [{"fieldRef": " "}]},
+            "conditions": [{"type": "Ready", "status": "True", "reason": "R"}]});
+        assert_eq!(
+            words(&new, Some(&old)),
+            [
+                "status.typeChecking.expressionWarnings[0].warning: Required value",
+                "status.typeChecking.expressionWarnings[0].fieldRef: Required value",
+                "status.conditions[0].lastTransitionTime: Required value",
+            ]
+        );
     }
 
     #[test]

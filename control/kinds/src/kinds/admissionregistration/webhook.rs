@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::{expressions, is_unknown, items, rule, scope::Names, text};
+use super::{expressions, is_unknown, items, rule, scope::KnownNames, text};
 use crate::kinds::{FieldError, label_selector, names, pod::defaults::fill, port};
 
 const FAILURE_POLICIES: [&str; 2] = ["Fail", "Ignore"];
@@ -120,7 +120,7 @@ fn hook_errors(path: &str, hook: &Value, options: &Options, mutating: bool) -> V
         errors.extend(expressions::match_conditions(
             &path,
             items(hook, "matchConditions"),
-            &Names::default().for_conditions(),
+            &KnownNames::default().for_conditions(),
         ));
     }
     errors

@@ -64,9 +64,12 @@ fn inits(path: &str, pod: &Pod<'_>) -> Vec<FieldError> {
             let why = "restartPolicyRules are not allowed for init containers with restart policy Always";
             errors.push(FieldError::forbidden(format!("{at}.restartPolicyRules"), why));
         } else {
-            let without_policy = container["restartPolicy"].is_null();
-            // Without a policy, the rules of an init container are not looked at.
-            errors.extend(restart_policy(&at, container).into_iter().take(if without_policy { 1 } else { usize::MAX }));
+            let mut of_policy = restart_policy(&at, container);
+            if container["restartPolicy"].is_null() {
+                // The first says that a policy must be there. The rules are then not looked at.
+                of_policy.truncate(1);
+            }
+            errors.append(&mut of_policy);
         }
         let name = text(container, "name");
         if seen.contains(name) {

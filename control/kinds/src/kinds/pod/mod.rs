@@ -47,6 +47,7 @@ pub static KIND: BuiltIn = BuiltIn {
         "exec",
         "log",
         "portforward",
+        "proxy",
         "resize",
         "status",
     ],

@@ -34,6 +34,8 @@ pub fn of_pod(path: &str, spec: &Value) -> Vec<FieldError> {
         errors.push(FieldError::forbidden(format!("{path}.claims"), why));
     }
     errors.extend(requirements(path, resources, resource_name::of_pod));
+    let claims: BTreeSet<&str> = items(&spec["resourceClaims"]).map(|claim| text(claim, "name")).collect();
+    errors.extend(claim_names(&format!("{path}.claims"), &resources["claims"], Some(&claims)));
     errors.extend(consistency(path, spec));
     errors
 }
@@ -302,6 +304,17 @@ mod tests {
 
     #[test]
     fn claims_are_those_of_the_pod() {
+        let spec = json!({"resourceClaims": [{"name": "gpu"}], "containers": [],
+            "resources": {"claims": [{"name": "gpu"}, {"name": "gpu"}, {"name": "tpu"}]}});
+        let told: Vec<String> = of_pod("r", &spec).into_iter().map(|e| format!("{}: {}", e.path, e.message)).collect();
+        assert_eq!(
+            told,
+            [
+                "r.claims: Forbidden: claims may not be set for Resources at pod-level",
+                "r.claims[1]: Duplicate value: \"gpu\"",
+                "r.claims[2]: Not found: \"tpu\": must be one of the names in pod.spec.resourceClaims: gpu",
+            ]
+        );
         assert_eq!(words(json!({"claims": [{"name": "gpu"}]})), Vec::<String>::new());
         assert_eq!(
             words(json!({"claims": [{"name": "gpu", "request": "a"}, {"name": "gpu"}, {"name": "tpu"}]})),

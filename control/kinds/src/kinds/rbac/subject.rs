@@ -3,7 +3,10 @@
 use serde_json::{Value, json};
 
 use super::GROUP;
-use crate::kinds::{Cell, Column, FieldError, names, pod::defaults::fill_text};
+use crate::kinds::{
+    Cell, Column, FieldError, names,
+    pod::defaults::{fill, fill_text},
+};
 
 /// Columns of bindings; [`cells`] answers in the same order.
 pub const COLUMNS: &[Column] = &[
@@ -38,9 +41,9 @@ pub fn cells(binding: &Value) -> Vec<Cell> {
 
 /// Fills in the API groups of the role and of users and groups.
 pub fn default(binding: &mut Value) {
-    if binding["roleRef"].is_object() {
-        fill_text(&mut binding["roleRef"], "apiGroup", GROUP);
-    }
+    // Of no reference at all, the group is filled in, too.
+    fill(binding, "roleRef", || json!({}));
+    fill_text(&mut binding["roleRef"], "apiGroup", GROUP);
     for subject in binding.get_mut("subjects").and_then(Value::as_array_mut).into_iter().flatten() {
         if subject["kind"] == "User" || subject["kind"] == "Group" {
             fill_text(subject, "apiGroup", GROUP);
@@ -52,8 +55,7 @@ pub fn default(binding: &mut Value) {
 pub fn validate(new: &Value, old: Option<&Value>, kinds: &[&str], namespaced: bool) -> Vec<FieldError> {
     let role = &new["roleRef"];
     let mut errors = Vec::new();
-    // Of no reference at all, the group is filled in, too.
-    if !role.is_null() && role["apiGroup"] != GROUP {
+    if role["apiGroup"] != GROUP {
         errors.push(FieldError::not_supported("roleRef.apiGroup", &role["apiGroup"], &[GROUP]));
     }
     if role["kind"].as_str().is_none_or(|kind| !kinds.contains(&kind)) {
@@ -118,6 +120,14 @@ mod tests {
         let mut binding = json!({"metadata": {"name": "b"}, "roleRef": role, "subjects": subjects});
         default(&mut binding);
         binding
+    }
+
+    #[test]
+    fn of_no_role_at_all_only_the_group_is_filled_in() {
+        let mut none = json!({"metadata": {"name": "b"}});
+        default(&mut none);
+        let told: Vec<String> = validate(&none, None, &["Role"], true).into_iter().map(|e| e.path).collect();
+        assert_eq!(told, ["roleRef.kind", "roleRef.name"]);
     }
 
     fn words(binding: &Value, old: Option<&Value>) -> Vec<String> {

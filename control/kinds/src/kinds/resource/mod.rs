@@ -5,6 +5,7 @@
 mod claim_spec;
 mod configuration;
 pub mod device_class;
+mod device_status;
 mod qualified_name;
 pub mod resource_claim;
 pub mod resource_claim_template;

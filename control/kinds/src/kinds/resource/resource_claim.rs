@@ -1,13 +1,11 @@
 //! ResourceClaim: devices that a pod needs, which were allocated to it, and who uses them.
 
-use std::collections::BTreeSet;
-
 use serde_json::{Value, json};
 
 use super::{
     GROUP,
     claim_spec::{self, RequestNames},
-    configuration, drop_fields, duplicates, items, label, pool_name, text, too_many,
+    configuration, device_status, drop_fields, duplicates, items, label, pool_name, text, too_many,
 };
 use crate::kinds::{BuiltIn, Cell, Column, FieldError, names, prepare};
 
@@ -22,9 +20,6 @@ pub static KIND: BuiltIn = BuiltIn {
         if let Some(spec) = object.get_mut("spec") {
             claim_spec::default(spec);
         }
-        if let Some(status) = object.get_mut("status") {
-            drop_deallocated(status);
-        }
     },
     validate,
     prepare: |new, old| {
@@ -32,6 +27,10 @@ pub static KIND: BuiltIn = BuiltIn {
         if let Some(spec) = new.get_mut("spec") {
             claim_spec::drop_disabled(spec);
         }
+    },
+    prepare_status: |new, old| {
+        drop_disabled(new, old);
+        device_status::drop_deallocated(new, old);
     },
     columns: &[
         Column::name(),
@@ -46,8 +45,8 @@ pub static KIND: BuiltIn = BuiltIn {
 
 /// How many users a claim may have.
 const MAX_USERS: usize = 256;
-const MAX_RESULTS: usize = 32;
-const MAX_CONDITIONS: usize = 8;
+/// How many devices a claim can be given.
+pub const MAX_RESULTS: usize = 32;
 const SOURCES: [&str; 2] = ["FromClaim", "FromClass"];
 
 fn state(claim: &Value) -> String {
@@ -90,7 +89,7 @@ fn status(claim: &Value, old: &Value) -> Vec<FieldError> {
         }
     }
     let allocation = &status["allocation"];
-    errors.extend(devices(status));
+    errors.extend(device_status::validate(status));
     if !users.is_empty() && allocation.is_null() {
         errors.push(FieldError::forbidden(USERS, "may not be specified when `allocated` is not set"));
     } else if claim["metadata"]["deletionTimestamp"].is_string() {
@@ -108,11 +107,6 @@ fn status(claim: &Value, old: &Value) -> Vec<FieldError> {
         _ => {}
     }
     errors
-}
-
-/// What makes a device of an allocation one.
-fn device_id(device: &Value) -> String {
-    format!("{}/{}/{}", text(device, "driver"), text(device, "pool"), text(device, "device"))
 }
 
 fn new_allocation(allocation: &Value, requests: &RequestNames<'_>) -> Vec<FieldError> {
@@ -143,36 +137,27 @@ fn new_allocation(allocation: &Value, requests: &RequestNames<'_>) -> Vec<FieldE
     errors
 }
 
-/// Why what the drivers report of the allocated devices may not stand.
-fn devices(status: &Value) -> Vec<FieldError> {
-    const PATH: &str = "status.devices";
-    let allocated: BTreeSet<String> =
-        items(&status["allocation"]["devices"], "results").iter().map(device_id).collect();
-    let list = items(status, "devices");
-    let mut errors = Vec::new();
-    for (i, device) in list.iter().enumerate() {
-        let path = format!("{PATH}[{i}]");
-        errors.extend(names::csi_driver(&format!("{path}.driver"), &device["driver"]));
-        errors.extend(pool_name(&format!("{path}.pool"), &device["pool"]));
-        errors.extend(label(&format!("{path}.device"), &device["device"]));
-        if !allocated.contains(&device_id(device)) {
-            let shown = json!({"Driver": device["driver"], "Pool": device["pool"], "Device": device["device"],
-                "ShareID": ""});
-            errors.push(FieldError::invalid(&path, &shown, "must be an allocated device in the claim"));
+/// Drops fields of features that are switched off, unless the claim has some already.
+fn drop_disabled(new: &mut Value, old: &Value) {
+    const SHARED: [&str; 2] = ["shareID", "consumedCapacity"];
+    const BINDING: [&str; 2] = ["bindingConditions", "bindingFailureConditions"];
+    let results = items(&old["status"]["allocation"]["devices"], "results");
+    let has =
+        |list: &[Value], fields: &[&str]| fields.iter().any(|field| list.iter().any(|one| !one[*field].is_null()));
+    let is_shared = has(results, &SHARED) || has(items(&old["status"], "devices"), &SHARED[..1]);
+    let has_conditions = has(results, &BINDING);
+    let Some(status) = new.get_mut("status").filter(|status| status.is_object()) else { return };
+    let mut each = |pointer: &str, fields: &[&str]| {
+        for one in status.pointer_mut(pointer).and_then(Value::as_array_mut).into_iter().flatten() {
+            drop_fields(one, fields);
         }
-        errors.extend(too_many(&format!("{path}.conditions"), items(device, "conditions"), MAX_CONDITIONS));
-        if !device["data"].is_null() {
-            errors.extend(configuration::raw_object(&format!("{path}.data"), &device["data"], false));
-        }
+    };
+    if !is_shared {
+        each("/allocation/devices/results", &SHARED);
+        each("/devices", &SHARED[..1]);
     }
-    errors.extend(duplicates(PATH, list.iter().map(device_id)));
-    errors
-}
-
-/// Drops reports on devices that are not allocated any more.
-fn drop_deallocated(status: &mut Value) {
-    if status["allocation"].is_null() {
-        drop_fields(status, &["devices"]);
+    if !has_conditions {
+        each("/allocation/devices/results", &BINDING);
     }
 }
 
@@ -215,16 +200,19 @@ mod tests {
     }
 
     #[test]
-    fn drivers_report_on_allocated_devices_only() {
-        let report = |device: &str| json!([{"driver": "gpu.example.com", "pool": "n1", "device": device}]);
-        let status = |device| json!({"allocation": allocation("d0"), "devices": report(device)});
-        let allocated = claim(json!({"allocation": allocation("d0")}));
-        assert!(words(&claim(status("d0")), &allocated).is_empty());
-        let errors = words(&claim(status("d1")), &allocated);
-        assert!(errors[0].ends_with("must be an allocated device in the claim"), "{errors:?}");
-        let mut gone = json!({"devices": report("d0")});
-        drop_deallocated(&mut gone);
-        assert_eq!(gone, json!({}));
+    fn fields_of_features_that_are_off_are_dropped_unless_they_are_in_use() {
+        let sharing = || {
+            let mut status = json!({"allocation": allocation("d0"), "devices": [{"device": "d0", "shareID": "x"}]});
+            status["allocation"]["devices"]["results"][0]["shareID"] = "x".into();
+            status["allocation"]["devices"]["results"][0]["bindingConditions"] = json!(["a"]);
+            claim(status)
+        };
+        let mut new = sharing();
+        drop_disabled(&mut new, &claim(json!({})));
+        assert_eq!(new["status"], json!({"allocation": allocation("d0"), "devices": [{"device": "d0"}]}));
+        let mut new = sharing();
+        drop_disabled(&mut new, &sharing());
+        assert_eq!(new, sharing());
     }
 
     #[test]

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::{BuiltIn, Cell, Column, Storage, names, prepare};
 
 mod defaults;
+mod status;
 mod update;
 mod validation;
 
@@ -20,9 +21,12 @@ pub static KIND: BuiltIn = BuiltIn {
     short_names: &["svc"],
     categories: &["all"],
     namespaced: true,
-    subresources: &["status"],
+    subresources: &["proxy", "status"],
     storage: Storage::Stored,
-    default: defaults::service,
+    default: |service| {
+        defaults::service(service);
+        status::default(service);
+    },
     validate: validation::service,
     prepare: |new, old| {
         prepare::keep_status(new, old, json!({"loadBalancer": {}}));

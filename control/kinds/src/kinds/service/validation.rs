@@ -32,6 +32,9 @@ pub fn service(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
     errors.extend(one_of(spec, "ipFamilyPolicy", &["PreferDualStack", "RequireDualStack", "SingleStack"]));
     let near = ["PreferClose", "PreferSameZone", "PreferSameNode"];
     errors.extend(one_of(spec, "trafficDistribution", &near));
+    if let Some(old) = old.filter(|old| old["status"] != new["status"]) {
+        errors.extend(super::status::validate(new, old));
+    }
     errors
 }
 
@@ -97,7 +100,7 @@ fn ports(spec: &Value) -> Vec<FieldError> {
         }
         errors.extend(port::number(format!("{path}.port"), &entry["port"]));
         errors.extend(port::protocol(format!("{path}.protocol"), &entry["protocol"]));
-        if !entry["targetPort"].is_null() && entry["targetPort"] != entry["port"] {
+        if !entry["targetPort"].is_null() {
             errors.extend(port::number_or_name(&format!("{path}.targetPort"), &entry["targetPort"]));
         }
         if let Some(protocol) = entry["appProtocol"].as_str() {
@@ -260,7 +263,10 @@ mod tests {
         assert_eq!(words(json!({}), None), ["spec.ports: Required value"]);
         assert_eq!(
             words(json!({"ports": [{"port": 70000}]}), None),
-            ["spec.ports[0].port: Invalid value: 70000: must be between 1 and 65535, inclusive"]
+            [
+                "spec.ports[0].port: Invalid value: 70000: must be between 1 and 65535, inclusive",
+                "spec.ports[0].targetPort: Invalid value: 70000: must be between 1 and 65535, inclusive",
+            ]
         );
         assert_eq!(
             words(json!({"ports": [{"port": 80}, {"port": 80}]}), None),

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::GROUP;
-use crate::kinds::{BuiltIn, Cell, Column, FieldError, names, prepare};
+use crate::kinds::{BuiltIn, Cell, Column, FieldError, names, persistent_volume::spec, prepare, volume_source};
 
 /// The declaration of this kind.
 pub static KIND: BuiltIn = BuiltIn {
@@ -13,6 +13,11 @@ pub static KIND: BuiltIn = BuiltIn {
     singular: "volumeattachment",
     namespaced: false,
     subresources: &["status"],
+    default: |object| {
+        if let Some(volume) = object.pointer_mut("/spec/source/inlineVolumeSpec").filter(|volume| volume.is_object()) {
+            volume_source::default(volume);
+        }
+    },
     validate,
     prepare: |new, old| prepare::keep_status(new, old, json!({"attached": false})),
     columns: &[
@@ -87,16 +92,18 @@ fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
     errors
 }
 
-fn source(path: &str, source: &Value) -> Option<FieldError> {
+fn source(path: &str, source: &Value) -> Vec<FieldError> {
     const ONE: &str = "must specify exactly one of inlineVolumeSpec and persistentVolumeName";
-    match (source["inlineVolumeSpec"].is_null(), source["persistentVolumeName"].as_str()) {
-        (true, None) => Some(FieldError::required(path, ONE)),
-        (false, Some(_)) => Some(FieldError::forbidden(path, ONE)),
+    let inline = &source["inlineVolumeSpec"];
+    match (inline.is_null(), source["persistentVolumeName"].as_str()) {
+        (true, None) => vec![FieldError::required(path, ONE)],
+        (false, Some(_)) => vec![FieldError::forbidden(path, ONE)],
         (true, Some("")) => {
             let why = "must specify non empty persistentVolumeName";
-            Some(FieldError::required(format!("{path}.persistentVolumeName"), why))
+            vec![FieldError::required(format!("{path}.persistentVolumeName"), why)]
         }
-        _ => None,
+        (true, Some(_)) => Vec::new(),
+        (false, None) => spec::validate_inline(&format!("{path}.inlineVolumeSpec"), inline),
     }
 }
 
@@ -131,6 +138,31 @@ mod tests {
 
     fn words(new: &Value, old: Option<&Value>) -> Vec<String> {
         validate(new, old).into_iter().map(|e| format!("{}: {}", e.path, e.message)).collect()
+    }
+
+    #[test]
+    fn a_volume_in_the_attachment_is_one_of_csi_with_nothing_of_a_claim() {
+        let mut inline = json!({"spec": {"attacher": "csi.example.com", "nodeName": "n1", "source": {"inlineVolumeSpec": {
+            "accessModes": ["ReadWriteOnce"], "csi": {"driver": "csi.example.com", "volumeHandle": "h"}}}}});
+        assert_eq!(words(&inline, None), Vec::<String>::new());
+        inline["spec"]["source"]["inlineVolumeSpec"] = json!({"claimRef": {}, "capacity": {"storage": "1Gi"},
+            "persistentVolumeReclaimPolicy": "Delete", "nodeAffinity": {}, "storageClassName": "x", "volumeMode": "Block"});
+        let told: Vec<String> =
+            words(&inline, None).iter().map(|error| error.replace("spec.source.inlineVolumeSpec", "v")).collect();
+        assert_eq!(
+            told,
+            [
+                "v.claimRef: Forbidden: may not be specified in the context of inline volumes",
+                "v.capacity: Forbidden: may not be specified in the context of inline volumes",
+                "v.csi: Required value: has to be specified in the context of inline volumes",
+                "v.accessModes: Required value",
+                "v.persistentVolumeReclaimPolicy: Forbidden: may only be Retain in the context of inline volumes",
+                "v.nodeAffinity: Forbidden: may not be specified in the context of inline volumes",
+                "v: Required value: must specify a volume type",
+                "v.storageClassName: Forbidden: may not be specified in the context of inline volumes",
+                "v.volumeMode: Forbidden: may not specify volumeMode other than Filesystem in the context of inline volumes",
+            ]
+        );
     }
 
     #[test]

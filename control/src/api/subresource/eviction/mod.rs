@@ -50,7 +50,7 @@ async fn create(api: &Api, call: &Call, given: &[u8]) -> Result<Response, Status
     let budgets = api.kinds().snapshot().by_path("policy", "v1", "poddisruptionbudgets");
     let budgets = budgets.ok_or_else(|| Status::internal("PodDisruptionBudgets are not served"))?;
     let decide = |snapshot: &Snapshot, object: &Object, pod: &Value| {
-        let change = disrupted(&budgets, snapshot, &object.header.namespace, pod, &rfc3339::now())?;
+        let change = disrupted(&budgets, snapshot, object.header().namespace(), pod, &rfc3339::now())?;
         Ok(Alongside { mark: Some(mark_disrupted), writes: change.into_iter().collect(), is_admitted: true })
     };
     write::remove_with(api, call, &options, &decide).await?;
@@ -84,8 +84,8 @@ fn disrupted(
     }
     let Some((object, budget)) = found else { return Ok(None) };
     let Some(changed) = budget::decremented(&budget, pod, now)? else { return Ok(None) };
-    let key = Key { resource: resource.into(), name: format!("{namespace}/{}", object.header.name).into() };
-    let change = Change::Put(encode::managed_draft(budgets, &changed, object.managers()));
+    let key = Key { resource: resource.into(), name: format!("{namespace}/{}", object.header().name()).into() };
+    let change = Change::Put(encode::managed_draft(budgets, &changed, &object.managers()));
     Ok(Some(Write { key, expect: Expect::At(object.revision), change }))
 }
 

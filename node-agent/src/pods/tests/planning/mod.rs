@@ -277,6 +277,34 @@ fn init_containers_come_one_by_one_and_sidecars_need_only_have_started() {
 }
 
 #[test]
+fn containers_of_a_pod_with_init_containers_wait_for_its_initialisation_from_the_first_moment_on() {
+    let containers = json!([{ "name": "app", "image": "i" }]);
+    let init = json!([{ "name": "first", "image": "i" }, { "name": "second", "image": "i" }]);
+    let reasons = |status: &Value| -> Vec<Value> {
+        let statuses = ["initContainerStatuses", "containerStatuses"].map(|list| status[list].as_array().cloned());
+        statuses.into_iter().flatten().flatten().map(|one| one["state"]["waiting"]["reason"].clone()).collect()
+    };
+    let initialised = Driven::new(json!({ "initContainers": init, "containers": containers })).status();
+    assert_eq!(reasons(&initialised), ["PodInitializing"; 3]);
+    assert_eq!(reasons(&Driven::new(json!({ "containers": containers })).status()), ["ContainerCreating"]);
+}
+
+#[test]
+fn a_status_says_which_generation_of_the_pod_it_is_of() {
+    let mut driven = Driven::app("Always");
+    driven.pod.metadata.generation = Some(3);
+    let status = driven.status();
+    assert_eq!(status["observedGeneration"], 3);
+    for condition in status["conditions"].as_array().unwrap() {
+        assert_eq!(condition["observedGeneration"], 3, "{condition}");
+    }
+    // An agent that sees an older pod once more does not go back.
+    driven.pod.status = Some(serde_json::from_value(status).unwrap());
+    driven.pod.metadata.generation = Some(2);
+    assert_eq!(driven.status()["observedGeneration"], 3);
+}
+
+#[test]
 fn a_deadline_ends_the_pod() {
     let mut driven =
         Driven::new(json!({ "activeDeadlineSeconds": 5, "containers": [{ "name": "app", "image": "i" }] }));

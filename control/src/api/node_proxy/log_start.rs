@@ -1,44 +1,12 @@
-//! Which container of a pod a log is of, and whether there can be a log yet. Pure; Kubernetes' own words.
+//! Whether a container can have a log yet. Pure; Kubernetes' own words.
 
-use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 
 use crate::api::Status;
 
-/// The container to take: the one asked for, or the only one.
-pub fn container(pod: &Pod, asked: Option<&str>) -> Result<String, Status> {
-    let name = pod.metadata.name.as_deref().unwrap_or_default();
-    let spec = pod.spec.clone().unwrap_or_default();
-    let init = spec.init_containers.unwrap_or_default();
-    let ephemeral: Vec<String> = spec.ephemeral_containers.iter().flatten().map(|c| c.name.clone()).collect();
-    match (asked, spec.containers.as_slice()) {
-        (Some(asked), containers) => {
-            let known = containers.iter().chain(&init).map(|c| &c.name).chain(&ephemeral).any(|n| n == asked);
-            if known {
-                Ok(asked.to_owned())
-            } else {
-                Err(Status::bad_request(format!("container {asked} is not valid for pod {name}")))
-            }
-        }
-        (None, [only]) => Ok(only.name.clone()),
-        (None, []) => Err(Status::bad_request(format!("a container name must be specified for pod {name}"))),
-        (None, several) => {
-            let mut message =
-                format!("a container name must be specified for pod {name}, choose one of: [{}]", names(several));
-            if !init.is_empty() {
-                message.push_str(&format!(" or one of the init containers: [{}]", names(&init)));
-            }
-            Err(Status::bad_request(message))
-        }
-    }
-}
-
-fn names(containers: &[Container]) -> String {
-    containers.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(" ")
-}
-
 /// Refuses the log of a container that has not begun, saying why it has not (`validateContainerLogStatus` of the
 /// kubelet).
-pub fn check_started(pod: &Pod, container: &str, previous: bool) -> Result<(), Status> {
+pub fn check(pod: &Pod, container: &str, previous: bool) -> Result<(), Status> {
     let name = pod.metadata.name.as_deref().unwrap_or_default();
     let refuse = |why: String| Err(Status::bad_request(why));
     let Some(status) = status_of(pod, container) else {
@@ -78,14 +46,10 @@ mod tests {
 
     use super::*;
 
-    fn pod(containers: &[&str], init: &[&str], statuses: Value) -> Pod {
-        let list = |names: &[&str]| names.iter().map(|n| json!({"name": n})).collect::<Vec<_>>();
-        serde_json::from_value(json!({
-            "metadata": {"name": "web"},
-            "spec": {"containers": list(containers), "initContainers": list(init)},
-            "status": {"containerStatuses": statuses}
-        }))
-        .unwrap()
+    fn pod(statuses: Value) -> Pod {
+        let spec = json!({"containers": [{"name": "c"}]});
+        let pod = json!({"metadata": {"name": "web"}, "spec": spec, "status": {"containerStatuses": statuses}});
+        serde_json::from_value(pod).unwrap()
     }
 
     fn status(state: Value, last: Value) -> Value {
@@ -93,28 +57,8 @@ mod tests {
     }
 
     #[test]
-    fn one_container_needs_no_name_and_several_do() {
-        assert_eq!(container(&pod(&["c"], &["i"], json!([])), None).unwrap(), "c");
-        assert_eq!(container(&pod(&["c"], &["i"], json!([])), Some("i")).unwrap(), "i");
-        assert_eq!(
-            container(&pod(&["a", "b"], &[], json!([])), None).unwrap_err().message,
-            "a container name must be specified for pod web, choose one of: [a b]"
-        );
-        assert_eq!(
-            container(&pod(&["a", "b"], &["i"], json!([])), None).unwrap_err().message,
-            "a container name must be specified for pod web, choose one of: [a b] or one of the init containers: [i]"
-        );
-        assert_eq!(
-            container(&pod(&["a"], &[], json!([])), Some("x")).unwrap_err().message,
-            "container x is not valid for pod web"
-        );
-    }
-
-    #[test]
     fn a_container_that_has_not_begun_has_no_log_and_says_why() {
-        let message = |statuses: Value, previous| {
-            check_started(&pod(&["c"], &[], statuses), "c", previous).err().map(|s| s.message)
-        };
+        let message = |statuses: Value, previous| check(&pod(statuses), "c", previous).err().map(|s| s.message);
         let waiting = |reason: &str| status(json!({"waiting": {"reason": reason}}), json!({}));
         assert_eq!(
             message(waiting("ContainerCreating"), false).unwrap(),

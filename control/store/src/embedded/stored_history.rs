@@ -5,7 +5,7 @@
 //! text after: the texts themselves are the objects, so a small change costs a small record. Read from the latest
 //! change backwards, the records give every text in between.
 //!
-//! Nothing depends on the log: where it does not fit the objects, the history begins after that place.
+//! Nothing depends on it: where it does not fit the objects, the history begins after that place.
 
 use std::{
     collections::HashMap,
@@ -16,26 +16,23 @@ use std::{
 use parking_lot::Mutex;
 use redb::{ReadableTable, ReadableTableMetadata, Table, TableDefinition};
 
-use super::{
-    Index,
-    row::{RowChange, code, event_type, number},
-};
-use crate::{Event, EventType, History, Key, Object, Snapshot};
+use super::row::{RowChange, code, event_type, number};
+use crate::{Decode, Event, EventType, History, Key, Object, Snapshot, references::References};
 
 /// Revision of the last of some changes → how many changes, then a [`Record`] for each.
 pub const HISTORY: TableDefinition<u64, &[u8]> = TableDefinition::new("history");
 
-/// What the log may hold. Beyond that, an eighth of it is dropped.
+/// What the history may hold. Beyond that, an eighth of it is dropped.
 const MAX_CHANGES: usize = 32_768;
 const MAX_BYTES: usize = 32 << 20;
 /// Changes in one row, which are dropped together.
 const ROW_CHANGES: usize = 128;
-/// How much of a resource's objects its history may hold when it is made of the log: as much as it may hold later.
+/// How much of a resource's objects its history may hold when it is made of the stored one: as much as it may hold later.
 const MAX_BYTES_REBUILT: usize = crate::history::MAX_BYTES;
 /// Changes that nobody asked for so long after the opening are too old for a watch.
 const KEPT_FOR: Duration = Duration::from_secs(300);
 
-/// How much the log holds.
+/// How much the history holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HistorySize {
     changes: usize,
@@ -43,10 +40,10 @@ pub struct HistorySize {
 }
 
 impl HistorySize {
-    /// Counts what `log` holds.
-    pub fn of(log: &impl ReadableTable<u64, &'static [u8]>) -> Result<Self, redb::StorageError> {
+    /// Counts what `history` holds.
+    pub fn of(history: &impl ReadableTable<u64, &'static [u8]>) -> Result<Self, redb::StorageError> {
         let mut size = Self::default();
-        for row in log.iter()? {
+        for row in history.iter()? {
             size.add(row?.1.value());
         }
         Ok(size)
@@ -67,10 +64,10 @@ impl HistorySize {
     }
 }
 
-/// Adds changes to the log, and drops the oldest where it is too long. Answers with the revision up to which it was
+/// Adds changes to the history, and drops the oldest where it is too long. Answers with the revision up to which it was
 /// dropped, if it was.
 pub fn append(
-    log: &mut Table<'_, u64, &'static [u8]>,
+    history: &mut Table<'_, u64, &'static [u8]>,
     changes: &[RowChange],
     size: &mut HistorySize,
 ) -> Result<Option<u64>, redb::StorageError> {
@@ -79,13 +76,13 @@ pub fn append(
         let mut row = Vec::with_capacity(64 * part.len());
         row.extend_from_slice(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
         part.iter().for_each(|change| Record::write(change, &mut row));
-        log.insert(last.revision, row.as_slice())?;
+        history.insert(last.revision, row.as_slice())?;
         size.add(&row);
     }
     let mut dropped = None;
     if size.exceeds(8) {
         while size.exceeds(7)
-            && let Some((revision, row)) = log.pop_first()?
+            && let Some((revision, row)) = history.pop_first()?
         {
             size.remove(row.value());
             dropped = Some(revision.value());
@@ -94,9 +91,9 @@ pub fn append(
     Ok(dropped)
 }
 
-/// Empties the log.
-pub fn clear(log: &mut Table<'_, u64, &'static [u8]>) -> Result<(), redb::StorageError> {
-    if log.is_empty()? { Ok(()) } else { log.retain(|_, _| false) }
+/// Empties the history.
+pub fn clear(history: &mut Table<'_, u64, &'static [u8]>) -> Result<(), redb::StorageError> {
+    if history.is_empty()? { Ok(()) } else { history.retain(|_, _| false) }
 }
 
 fn count(row: &[u8]) -> usize {
@@ -137,7 +134,7 @@ impl Record {
         text(out, change.name());
         let Some((revision, json)) = &change.previous else { return };
         // A deleted object is not there any more to tell its last text by: its change has no text.
-        let before = Before::of(*revision, json, &change.json);
+        let before = Before::of(*revision, &json.get(), &change.json.get());
         out.extend_from_slice(&before.revision.to_be_bytes());
         for number in [before.after, before.same.0, before.same.1, before.middle.len() as u32] {
             out.extend_from_slice(&number.to_be_bytes());
@@ -201,10 +198,10 @@ pub struct Records {
 }
 
 impl Records {
-    /// Reads the whole log. A damaged row makes those before it worthless.
-    pub fn read(log: &impl ReadableTable<u64, &'static [u8]>, since: u64) -> Result<Self, redb::StorageError> {
+    /// Reads the whole history. A damaged row makes those before it worthless.
+    pub fn read(history: &impl ReadableTable<u64, &'static [u8]>, since: u64) -> Result<Self, redb::StorageError> {
         let mut records = Self { since, by_resource: HashMap::new() };
-        for row in log.iter()? {
+        for row in history.iter()? {
             let (revision, row) = row?;
             let row = row.value();
             let mut rest = row.get(4..).unwrap_or_default();
@@ -223,18 +220,18 @@ impl Records {
     }
 }
 
-/// What the log said when the store was opened, until each resource's history was made of it.
+/// What the stored history said when the store was opened, until each resource's history was made of it.
 pub struct Recovered {
     state: Snapshot,
     records: Mutex<Records>,
-    index: Index,
+    decode: Arc<dyn Decode>,
     opened: Instant,
 }
 
 impl Recovered {
-    /// `state` are the objects as they were read with the log.
-    pub fn new(state: Snapshot, records: Records, index: Index, now: Instant) -> Self {
-        Self { state, records: Mutex::new(records), index, opened: now }
+    /// `state` are the objects as they were read with the history.
+    pub fn new(state: Snapshot, records: Records, decode: Arc<dyn Decode>, now: Instant) -> Self {
+        Self { state, records: Mutex::new(records), decode, opened: now }
     }
 
     /// Whether nobody needs it any more.
@@ -249,7 +246,7 @@ impl Recovered {
             (all.since, all.by_resource.remove(resource)?)
         };
         let resource: Arc<str> = Arc::from(resource);
-        let mut dropped = since;
+        let (mut dropped, mut references) = (since, References::default());
         let mut known: HashMap<Arc<str>, Option<Arc<Object>>> = HashMap::new();
         let mut events = Vec::with_capacity(records.len());
         // A small record may stand for a change of a large object, whose two texts are then held.
@@ -264,7 +261,7 @@ impl Recovered {
                 None => self.state.get(&resource, &record.name).cloned(),
             };
             let (name, revision) = (record.name.clone(), record.revision);
-            let Some(event) = self.event(&resource, record, current) else {
+            let Some(event) = self.event(&resource, record, current, &mut references) else {
                 dropped = revision;
                 break;
             };
@@ -277,23 +274,31 @@ impl Recovered {
     }
 
     /// The change after which the key held `current`; nothing where the two do not fit.
-    fn event(&self, resource: &Arc<str>, record: Record, current: Option<Arc<Object>>) -> Option<Event> {
+    fn event(
+        &self,
+        resource: &Arc<str>,
+        record: Record,
+        current: Option<Arc<Object>>,
+        references: &mut References,
+    ) -> Option<Event> {
         let Record { revision, event_type, name, before } = record;
         let previous = match &before {
             None => None,
             Some(before) => {
                 let text = match (&current, event_type) {
                     (None, EventType::Deleted) => before.text(&[])?,
-                    (Some(after), EventType::Modified) => before.text(after.json())?,
+                    (Some(after), EventType::Modified) => before.text(&after.json())?,
                     _ => return None,
                 };
-                Some(Arc::new(self.object(resource, &name, &text, before.revision)?))
+                Some(Arc::new(self.object((resource, references), &name, &text, before.revision)?))
             }
         };
         let object = match (event_type, &previous, current) {
-            (EventType::Deleted, Some(previous), None) => previous.deleted_at(revision),
+            (EventType::Deleted, Some(previous), None) => {
+                Object::kept(previous.draft(), revision, event_type, (resource, references))
+            }
             (EventType::Added | EventType::Modified, _, Some(object)) if object.revision == revision => {
-                Object::new(object.draft(), revision, event_type)
+                Object::kept(object.draft(), revision, event_type, (resource, references))
             }
             _ => return None,
         };
@@ -301,11 +306,17 @@ impl Recovered {
         Some(Event { event_type, key, object: Arc::new(object), previous })
     }
 
-    fn object(&self, resource: &str, name: &str, text: &[u8], revision: u64) -> Option<Object> {
-        let draft = (self.index)(resource, name, text).ok()?;
-        let object = Object::new(draft, revision, EventType::Added);
+    fn object(
+        &self,
+        references: (&Arc<str>, &mut References),
+        name: &str,
+        text: &[u8],
+        revision: u64,
+    ) -> Option<Object> {
+        let draft = self.decode.decode(references.0, name, text).ok()?;
+        let object = Object::kept(draft, revision, EventType::Added, references);
         // Text that was put together wrongly would not be the same when it is laid out anew.
-        (object.json() == text).then_some(object)
+        (*object.json() == *text).then_some(object)
     }
 }
 

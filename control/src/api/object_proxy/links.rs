@@ -1,0 +1,222 @@
+//! Links in what a proxied server answers: those that lead to itself lead through the proxy then.
+//!
+//! A browser that is at `…/pods/web/proxy/` and follows `<a href="/status">` would leave the proxy. Sources:
+//! `rewriteURL` and `atomsToAttrs` in `k8s.io/apimachinery/pkg/util/proxy/transport.go`.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use axum::body::{Body, Bytes};
+use http_body::{Body as HttpBody, Frame};
+use lol_html::{MemorySettings, Settings, element, send};
+use parking_lot::Mutex;
+
+/// Of elements, those attributes that are links.
+const LINKS: [(&str, &[&str]); 25] = [
+    ("a", &["href"]),
+    ("applet", &["codebase"]),
+    ("area", &["href"]),
+    ("audio", &["src"]),
+    ("base", &["href"]),
+    ("blockquote", &["cite"]),
+    ("body", &["background"]),
+    ("button", &["formaction"]),
+    ("command", &["icon"]),
+    ("del", &["cite"]),
+    ("embed", &["src"]),
+    ("form", &["action"]),
+    ("frame", &["longdesc", "src"]),
+    ("head", &["profile"]),
+    ("html", &["manifest"]),
+    ("iframe", &["longdesc", "src"]),
+    ("img", &["longdesc", "src", "usemap"]),
+    ("input", &["src", "usemap", "formaction"]),
+    ("ins", &["cite"]),
+    ("link", &["href"]),
+    ("object", &["classid", "codebase", "data", "usemap"]),
+    ("q", &["cite"]),
+    ("script", &["src"]),
+    ("source", &["src"]),
+    ("video", &["poster", "src"]),
+];
+/// What a page may have the rewriting keep: one tag at a time.
+const MAX_MEMORY: usize = 1 << 20;
+
+/// What links of a server are judged by.
+#[derive(Clone, Debug)]
+pub struct Links {
+    /// The path of the proxy, without a slash at its end: `/api/v1/namespaces/a/pods/web/proxy`.
+    pub prefix: String,
+    /// Where the server is: `10.0.0.7:80`.
+    pub server: String,
+    /// The host that the client asked.
+    pub host: String,
+}
+
+impl Links {
+    /// The link that leads through the proxy; nothing where `link` may stay as it is.
+    pub fn rewritten(&self, link: &str) -> Option<String> {
+        let (origin, rest) = split_origin(link);
+        let host = origin.rsplit_once("//").map(|(_, host)| host).unwrap_or_default();
+        if !host.is_empty() && host != self.server && host != self.host || !rest.starts_with('/') {
+            return None;
+        }
+        let kept = if !host.is_empty() && host == self.host { origin } else { "" };
+        let prefix = if rest.starts_with(&self.prefix) { "" } else { &self.prefix };
+        let rewritten = format!("{kept}{prefix}{rest}");
+        (rewritten != link).then_some(rewritten)
+    }
+
+    /// An HTML page with its links rewritten, as it comes.
+    pub fn page(self, page: Body) -> Body {
+        Body::new(Page::new(self, page))
+    }
+}
+
+/// Scheme and host, as they stand (`http://10.0.0.7:80`, `//host`), and the rest.
+fn split_origin(link: &str) -> (&str, &str) {
+    let is_scheme = |text: &str| {
+        text.starts_with(|first: char| first.is_ascii_alphabetic())
+            && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'))
+    };
+    let host_at = match link.find("//") {
+        Some(0) => 2,
+        Some(at) if link[..at].strip_suffix(':').is_some_and(is_scheme) => at.saturating_add(2),
+        _ => return ("", link),
+    };
+    let length = link[host_at..].find(['/', '?', '#']).unwrap_or(link.len().saturating_sub(host_at));
+    link.split_at(host_at.saturating_add(length))
+}
+
+/// A page whose links are rewritten while it is read.
+struct Page {
+    inner: Body,
+    /// Nothing once the page has ended.
+    rewriter: Option<Rewriter>,
+    written: Arc<Mutex<Vec<u8>>>,
+}
+
+type Rewriter = send::HtmlRewriter<'static, Box<dyn FnMut(&[u8]) + Send>>;
+
+impl Page {
+    fn new(links: Links, inner: Body) -> Self {
+        let links = Arc::new(links);
+        let written = Arc::<Mutex<Vec<u8>>>::default();
+        let handlers = LINKS.map(|(tag, attributes)| {
+            let links = links.clone();
+            element!(tag, move |element: &mut send::Element<'_, '_>| {
+                for name in attributes {
+                    let rewritten = element.get_attribute(name).and_then(|link| links.rewritten(&link));
+                    if let Some(link) = rewritten {
+                        element.set_attribute(name, &link)?;
+                    }
+                }
+                Ok(())
+            })
+        });
+        let memory = MemorySettings::new().with_max_allowed_memory_usage(MAX_MEMORY);
+        // Not strict: a page of any form is passed on.
+        let settings = Settings::new_send().with_memory_settings(memory).with_strict(false);
+        let settings = handlers.into_iter().fold(settings, Settings::append_element_content_handler);
+        let out = written.clone();
+        let sink: Box<dyn FnMut(&[u8]) + Send> = Box::new(move |bytes| out.lock().extend_from_slice(bytes));
+        Self { inner, rewriter: Some(send::HtmlRewriter::new(settings, sink)), written }
+    }
+
+    /// What was written since the last call.
+    fn take(&self) -> Option<Bytes> {
+        let written = std::mem::take(&mut *self.written.lock());
+        (!written.is_empty()).then(|| written.into())
+    }
+}
+
+impl HttpBody for Page {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        while self.rewriter.is_some() {
+            let rewritten = match ready!(Pin::new(&mut self.inner).poll_frame(cx)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => self.rewriter.as_mut().map_or(Ok(()), |rewriter| rewriter.write(&data)),
+                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                },
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => self.rewriter.take().map_or(Ok(()), Rewriter::end),
+            };
+            if let Err(error) = rewritten {
+                self.rewriter = None;
+                return Poll::Ready(Some(Err(axum::Error::new(error))));
+            }
+            if let Some(bytes) = self.take() {
+                return Poll::Ready(Some(Ok(Frame::data(bytes))));
+            }
+        }
+        Poll::Ready(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::stream;
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    fn links() -> Links {
+        Links { prefix: "/api/v1/pods/p/proxy".into(), server: "10.0.0.7:80".into(), host: "localhost:8001".into() }
+    }
+
+    #[test]
+    fn links_to_the_server_lead_through_the_proxy() {
+        for (link, through) in [
+            ("/", Some("/api/v1/pods/p/proxy/")),
+            ("/a/b/?q=/x#y", Some("/api/v1/pods/p/proxy/a/b/?q=/x#y")),
+            ("http://10.0.0.7:80/a", Some("/api/v1/pods/p/proxy/a")),
+            ("//10.0.0.7:80/a", Some("/api/v1/pods/p/proxy/a")),
+            ("https://localhost:8001/a", Some("https://localhost:8001/api/v1/pods/p/proxy/a")),
+            ("http://10.0.0.7:80/api/v1/pods/p/proxy/a", Some("/api/v1/pods/p/proxy/a")),
+            ("/api/v1/pods/p/proxy/a", None),
+            ("https://localhost:8001/api/v1/pods/p/proxy/", None),
+            ("a/b", None),
+            ("?q=1", None),
+            ("#here", None),
+            ("", None),
+            ("mailto:a@b", None),
+            ("javascript:x//y", None),
+            ("http://10.0.0.7/a", None),
+            ("http://elsewhere/a", None),
+            ("http://10.0.0.7:80", None),
+        ] {
+            assert_eq!(links().rewritten(link).as_deref(), through, "{link}");
+        }
+    }
+
+    async fn page(parts: Vec<&'static str>) -> Result<String, axum::Error> {
+        let body = Body::from_stream(stream::iter(parts.into_iter().map(Ok::<_, std::io::Error>)));
+        let bytes = links().page(body).collect().await?.to_bytes();
+        Ok(String::from_utf8(bytes.to_vec()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_page_comes_with_its_links_rewritten_wherever_it_is_cut() {
+        let whole = "<!doctype html><a href=\"/x\" id=1>/x</a><script>if (a < b) f(\"/x\")</script>\
+            <IMG SRC=/i.png><p src=/y>&amp;é";
+        let expected = "<!doctype html><a href=\"/api/v1/pods/p/proxy/x\" id=1>/x</a><script>if (a < b) f(\"/x\")</script>\
+            <IMG SRC=\"/api/v1/pods/p/proxy/i.png\"><p src=/y>&amp;é";
+        assert_eq!(page(vec![whole]).await.unwrap(), expected);
+        for at in (0..whole.len()).filter(|at| whole.is_char_boundary(*at)) {
+            assert_eq!(page(vec![&whole[..at], &whole[at..]]).await.unwrap(), expected, "cut at {at}");
+        }
+        assert_eq!(page(vec![]).await.unwrap(), "");
+    }
+
+    #[tokio::test]
+    async fn a_tag_that_never_ends_takes_no_memory_without_bound() {
+        let parts = std::iter::once("<a href=\"").chain(std::iter::repeat_n("0123456789abcdef", 1 << 18));
+        assert!(page(parts.collect()).await.is_err());
+    }
+}

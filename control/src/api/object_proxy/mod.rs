@@ -1,0 +1,199 @@
+//! `/proxy` of pods and Services: the request goes on to a server in a pod, and its answer comes back.
+//!
+//! ```text
+//!   client ──▶ …/services/web/proxy/status ──▶ 10.244.1.7:8080 /status
+//! ```
+//!
+//! - *destination*: which pod and port.
+//! - *headers*: what the server is told, and not told, of the client.
+//! - *links*: redirects and pages lead through the proxy.
+//!
+//! Whether the client may, was settled before. Each request has a connection of its own, which may switch protocols.
+//! Texts of failures are kube-apiserver's.
+
+mod destination;
+mod headers;
+mod links;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    io::{self, ErrorKind},
+    net::SocketAddr,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
+
+use axum::{body::Body, response::Response};
+use http::{Method, Request, StatusCode, Uri, header};
+use hyper::{
+    body::Incoming,
+    rt::{Read, Write},
+    upgrade::OnUpgrade,
+};
+use hyper_util::rt::TokioIo;
+use rustls::ClientConfig as TlsConfig;
+use rustls_pki_types::ServerName;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+use self::{destination::Destination, links::Links};
+use crate::{
+    aggregation::{self, splice},
+    auth::upgraded_answer::switched,
+    request::{ConnectionPermit, PeerAddress, path::ResourcePath},
+    status::{Status, Subject},
+    store::Store,
+    webhook::{self, Dial},
+};
+
+/// How long a connection may take to be made. Source: the dialer of Go's default transport.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+const METHODS: [Method; 7] =
+    [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::HEAD, Method::OPTIONS];
+
+/// Nobody says whom a server in a pod must prove to be, as in Kubernetes.
+static TLS: LazyLock<TlsConnector> = LazyLock::new(|| {
+    let config = TlsConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("the provider has the default versions")
+        .dangerous()
+        .with_custom_certificate_verifier(aggregation::any_certificate())
+        .with_no_client_auth();
+    TlsConnector::from(Arc::new(config))
+});
+
+/// Passes requests on to pods.
+pub struct ObjectProxy {
+    store: Arc<dyn Store>,
+    network: Arc<dyn Dial>,
+}
+
+impl ObjectProxy {
+    /// `store` says where pods are; `network` leads there.
+    pub fn new(store: Arc<dyn Store>, network: Arc<dyn Dial>) -> Self {
+        Self { store, network }
+    }
+
+    /// Answers a request for `/proxy` of the pod or Service that `path` names.
+    pub async fn answer(&self, path: &ResourcePath, request: Request<Body>) -> Result<Response, Status> {
+        let (Some(namespace), Some(name)) = (&path.namespace, &path.name) else { return Err(Status::unknown_path()) };
+        if !METHODS.contains(request.method()) {
+            let subject = Subject { group: &path.group, resource: &path.resource, name };
+            return Err(Status::method_not_allowed(subject));
+        }
+        let snapshot = self.store.snapshot();
+        let to = match path.resource.as_str() {
+            "pods" => Destination::of_pod(&snapshot, namespace, name)?,
+            _ => Destination::of_service(&snapshot, namespace, name)?,
+        };
+        drop(snapshot);
+        self.forward(to, &path.rest, request).await
+    }
+
+    /// `rest` is the path that the server is asked for, not decoded.
+    async fn forward(&self, to: Destination, rest: &str, request: Request<Body>) -> Result<Response, Status> {
+        let (mut parts, body) = request.into_parts();
+        let client = parts.extensions.remove::<OnUpgrade>();
+        let permit = parts.extensions.remove::<ConnectionPermit>();
+        let peer: Option<SocketAddr> = parts.extensions.get::<PeerAddress>().map(|peer| peer.0);
+        let asks_upgrade = aggregation::headers::upgrade(&parts.headers).is_some();
+        if asks_upgrade && client.is_none() {
+            return Err(Status::internal("request connection cannot be hijacked"));
+        }
+        let path = parts.uri.path().to_owned();
+        let query = parts.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+        let is_read = matches!(parts.method, Method::GET | Method::HEAD);
+        if rest.is_empty() && is_read && !asks_upgrade {
+            // A relative link on the page that comes would lead beside it.
+            return moved(&format!("{path}/{query}"));
+        }
+        let links = Links {
+            prefix: path.strip_suffix(rest).unwrap_or(&path).to_owned(),
+            server: to.address.to_string(),
+            host: host(&parts.headers, &parts.uri),
+        };
+        headers::to_server(&mut parts.headers, peer, &path);
+        let is_head = parts.method == Method::HEAD;
+        let mut sent = Request::new(body);
+        *sent.method_mut() = parts.method;
+        *sent.uri_mut() = format!("{}{query}", if rest.is_empty() { "/" } else { rest })
+            .parse()
+            .map_err(|error| Status::bad_request(format!("the path cannot be passed on: {error}")))?;
+        *sent.headers_mut() = parts.headers;
+        if !sent.headers().contains_key(header::HOST) {
+            let host = links.host.parse().map_err(|_| Status::bad_request("the host cannot be passed on"))?;
+            sent.headers_mut().insert(header::HOST, host);
+        }
+
+        let mut answer = self.exchange(to, sent).await?;
+        let code = answer.status();
+        let switches = code == StatusCode::SWITCHING_PROTOCOLS;
+        if switches != asks_upgrade && (switches || code.as_u16() < 400) {
+            return Err(Status::internal(format!("invalid upgrade response: status code {}", code.as_u16())));
+        }
+        aggregation::headers::to_client(answer.headers_mut(), switches);
+        *answer.version_mut() = http::Version::default();
+        if let (Some(client), true) = (client, switches) {
+            let server = hyper::upgrade::on(&mut answer);
+            return Ok(switched(answer, permit, splice::splice(client, server)));
+        }
+        let mut answer = answer.map(Body::new);
+        if answer.headers().contains_key(header::LOCATION) {
+            headers::redirect(answer.headers_mut(), &links);
+        } else if !is_head && headers::is_page(answer.headers()) {
+            answer.headers_mut().remove(header::CONTENT_LENGTH);
+            answer = answer.map(|page| links.page(page));
+        }
+        Ok(answer)
+    }
+
+    async fn connect(&self, to: Destination) -> io::Result<Connection> {
+        let stream = self.network.connect(to.address).await?;
+        if !to.tls {
+            return Ok(Box::new(stream));
+        }
+        let name = ServerName::from(to.address.ip());
+        Ok(Box::new(TokioIo::new(TLS.connect(name, TokioIo::new(stream)).await?)))
+    }
+
+    async fn exchange(&self, to: Destination, request: Request<Body>) -> Result<Response<Incoming>, Status> {
+        let unreachable = |why: String| Status::unavailable(format!("error trying to reach service: {why}"));
+        let dial = |error: io::Error| unreachable(format!("dial tcp {}: {}", to.address, webhook::cause(&error)));
+        let connected = timeout(CONNECT_TIMEOUT, self.connect(to)).await;
+        let stream = connected.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into())).map_err(dial)?;
+        send(stream, request).await.map_err(|error| unreachable(webhook::cause(&error)))
+    }
+}
+
+/// A connection to a server, through TLS or not.
+type Connection = Box<dyn BytesBothWays>;
+
+trait BytesBothWays: Read + Write + Send + Unpin {}
+
+impl<S: Read + Write + Send + Unpin> BytesBothWays for S {}
+
+/// Sends a request over a connection, which ends with the answer's body, or when whoever reads that is gone.
+async fn send(stream: Connection, request: Request<Body>) -> hyper::Result<Response<Incoming>> {
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await?;
+    tokio::spawn(async move {
+        if let Err(error) = connection.with_upgrades().await {
+            tracing::debug!(%error, "a connection to a proxied server ended");
+        }
+    });
+    sender.send_request(request).await
+}
+
+/// The host that the client asked.
+fn host(headers: &http::HeaderMap, uri: &Uri) -> String {
+    let said = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    said.or_else(|| uri.authority().map(|authority| authority.as_str())).unwrap_or_default().to_owned()
+}
+
+fn moved(to: &str) -> Result<Response, Status> {
+    Response::builder()
+        .status(StatusCode::MOVED_PERMANENTLY)
+        .header(header::LOCATION, to)
+        .body(Body::empty())
+        .map_err(|error| Status::bad_request(format!("the path cannot be answered: {error}")))
+}

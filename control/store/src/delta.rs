@@ -1,0 +1,225 @@
+//! Delta encoding: a text told by what it shares with a similar one, its reference.
+//!
+//! The objects of a resource repeat most of each other: ten thousand pods of one Deployment differ in names, UIDs and
+//! times. As deltas they take a tenth of their texts' memory, and a read copies a few runs of a reference that is in
+//! the processor's cache, where a whole text would come from memory.
+//!
+//! A delta is a row of steps: how many bytes are its own, these bytes, how many bytes of the reference follow, and how
+//! far from the end of the previous copy they begin. Numbers are as in `header.rs`, the last one in zigzag form.
+//!
+//! Which text is whose reference is decided in `references.rs`.
+
+use std::{ops::Range, sync::Arc};
+
+use crate::header::{put_number, take_number};
+
+/// A text that others are told by.
+#[derive(Debug)]
+pub struct Reference {
+    text: Arc<[u8]>,
+    /// Where its members begin, by the hash of the bytes there: sorted.
+    anchors: Box<[(u32, u32)]>,
+}
+
+/// Where copies may begin: a quote after a comma or a brace, which is where a member of a JSON text does. So many bytes
+/// there must be the same: the names of members repeat within a text.
+const ANCHOR: usize = 16;
+/// What is shorter costs more as a copy.
+const MIN_COPY: usize = 8;
+
+/// The places in `text` where a copy may begin.
+pub fn anchors(text: &[u8]) -> Vec<u32> {
+    let ends = memchr::memchr2_iter(b',', b'{', text).map(|at| at.saturating_add(1));
+    let starts = ends.filter(|at| text.get(*at) == Some(&b'"') && text.len().saturating_sub(*at) >= ANCHOR);
+    starts.filter_map(|at| u32::try_from(at).ok()).collect()
+}
+
+impl Reference {
+    /// With `text`, whose anchors are `at`.
+    pub fn new(text: Arc<[u8]>, at: &[u32]) -> Self {
+        let mut anchors: Vec<(u32, u32)> = at.iter().filter_map(|at| Some((hash(&text, *at)?, *at))).collect();
+        anchors.sort_unstable();
+        Self { text, anchors: anchors.into() }
+    }
+
+    /// The text itself.
+    pub fn text(&self) -> &Arc<[u8]> {
+        &self.text
+    }
+
+    /// How many of these places in `text` are in the reference, too.
+    pub fn likeness(&self, text: &[u8], at: impl Iterator<Item = u32>) -> usize {
+        at.filter(|at| hash(text, *at).is_some_and(|hash| self.places(hash).next().is_some())).count()
+    }
+
+    /// `text`, whose anchors are `at`, as a delta.
+    pub fn encode(&self, text: &[u8], at: &[u32]) -> Vec<u8> {
+        let base = &*self.text;
+        let tail = text.iter().rev().zip(base.iter().rev()).take_while(|(a, b)| a == b).count();
+        let end = text.len().saturating_sub(tail);
+        let mut steps = Steps { out: Vec::with_capacity(512), copied_to: 0 };
+        // What was told already, where the next copy is looked for, and its counterpart in the reference.
+        let (mut told, mut here, mut there) = (0, 0, 0);
+        let mut at = at.iter().map(|at| *at as usize).peekable();
+        loop {
+            let run = common(&text[here..end], &base[there..]);
+            if run >= MIN_COPY {
+                steps.push(&text[told..here], there..there + run);
+                (here, there) = (here + run, there + run);
+                told = here;
+            }
+            // The next anchor that both have.
+            while at.next_if(|at| *at < here.max(told)).is_some() {}
+            let next =
+                at.by_ref().take_while(|at| *at < end).find_map(|at| Some((at, self.counterpart(text, at, there)?)));
+            let Some((anchor, counterpart)) = next else { break };
+            let before = text[told..anchor].iter().rev().zip(base[..counterpart].iter().rev());
+            let same = before.take_while(|(a, b)| a == b).count();
+            (here, there) = (anchor - same, counterpart - same);
+        }
+        steps.push(&text[told..end], base.len() - tail..base.len());
+        steps.out
+    }
+
+    /// Where the reference has the bytes that `text` has at an anchor: behind `there` if it has them there.
+    fn counterpart(&self, text: &[u8], at: usize, there: usize) -> Option<usize> {
+        let bytes = text.get(at..)?.get(..ANCHOR)?;
+        let places = self.places(hash(text, u32::try_from(at).ok()?)?);
+        let same = places.filter(|place| self.text.get(*place..).is_some_and(|rest| rest.starts_with(bytes)));
+        let mut last = None;
+        for place in same {
+            last = Some(place);
+            if place >= there {
+                break;
+            }
+        }
+        last
+    }
+
+    /// Where the reference has an anchor with this hash, in order.
+    fn places(&self, hash: u32) -> impl Iterator<Item = usize> {
+        let from = self.anchors.partition_point(|(known, _)| *known < hash);
+        self.anchors[from..].iter().take_while(move |(known, _)| *known == hash).map(|(_, at)| *at as usize)
+    }
+}
+
+/// A delta that is being made.
+struct Steps {
+    out: Vec<u8>,
+    copied_to: usize,
+}
+
+impl Steps {
+    fn push(&mut self, own: &[u8], copy: Range<usize>) {
+        put_number(&mut self.out, own.len() as u64);
+        self.out.extend_from_slice(own);
+        put_number(&mut self.out, copy.len() as u64);
+        let distance = copy.start as i64 - self.copied_to as i64;
+        put_number(&mut self.out, ((distance << 1) ^ (distance >> 63)).cast_unsigned());
+        self.copied_to = copy.end;
+    }
+}
+
+/// Adds to `out` what stands at `range` of the text that `delta` tells by `base`. Nothing where the two do not fit.
+pub fn decode(base: &[u8], mut delta: &[u8], range: Range<usize>, out: &mut Vec<u8>) -> Option<()> {
+    // Where the step begins in the text, and where the last copy ended in the reference.
+    let (mut at, mut copied_to) = (0_usize, 0_usize);
+    let mut piece = |piece: &[u8]| {
+        let from = range.start.saturating_sub(at).min(piece.len());
+        let to = range.end.saturating_sub(at).min(piece.len()).max(from);
+        out.extend_from_slice(&piece[from..to]);
+        at = at.saturating_add(piece.len());
+        at < range.end
+    };
+    while !delta.is_empty() {
+        let own = usize::try_from(take_number(&mut delta)?).ok()?;
+        if !piece(delta.split_off(..own)?) {
+            break;
+        }
+        let length = usize::try_from(take_number(&mut delta)?).ok()?;
+        let distance = take_number(&mut delta)?;
+        let distance = (distance >> 1).cast_signed() ^ (distance & 1).cast_signed().wrapping_neg();
+        let start = copied_to.checked_add_signed(isize::try_from(distance).ok()?)?;
+        copied_to = start.checked_add(length)?;
+        if !piece(base.get(start..copied_to)?) {
+            break;
+        }
+    }
+    Some(())
+}
+
+/// How many bytes two texts begin with alike.
+fn common(a: &[u8], b: &[u8]) -> usize {
+    const WORD: usize = size_of::<u64>();
+    let words = a.as_chunks::<WORD>().0.iter().zip(b.as_chunks::<WORD>().0);
+    let same = words.take_while(|(a, b)| a == b).count().saturating_mul(WORD);
+    let rest = a[same..].iter().zip(&b[same..]).take_while(|(a, b)| a == b).count();
+    same.saturating_add(rest)
+}
+
+fn hash(text: &[u8], at: u32) -> Option<u32> {
+    let (low, high) = text.get(at as usize..)?.first_chunk::<ANCHOR>()?.split_at(ANCHOR / 2);
+    let number = |half: &[u8]| Some(u64::from_le_bytes(*half.first_chunk()?));
+    let mixed = number(low)?.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ number(high)?.wrapping_mul(0xc2b2_ae3d_27d4_eb4f);
+    Some((mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn told(text: &[u8], base: &[u8]) -> Vec<u8> {
+        Reference::new(base.into(), &anchors(base)).encode(text, &anchors(text))
+    }
+
+    fn read(base: &[u8], delta: &[u8], range: Range<usize>) -> Option<Vec<u8>> {
+        let mut out = Vec::new();
+        decode(base, delta, range, &mut out)?;
+        Some(out)
+    }
+
+    fn json() -> impl Strategy<Value = Vec<u8>> {
+        let member = prop_oneof![
+            Just(r#""name":"a name that is long","value":"#.to_owned()),
+            Just(r#""name":"another name","value":"#.to_owned()),
+            "[a-c0-1]{0,20}".prop_map(|text| format!("{text:?}")),
+        ];
+        prop::collection::vec(member, 0..30).prop_map(|members| format!("{{{}}}", members.join(",")).into_bytes())
+    }
+
+    proptest! {
+        #[test]
+        fn a_text_is_told_by_any_other(text in json(), base in json(), from in 0..400_usize, len in 0..400_usize) {
+            let delta = told(&text, &base);
+            prop_assert_eq!(read(&base, &delta, 0..text.len()), Some(text.clone()));
+            let range = from.min(text.len())..from.saturating_add(len).min(text.len());
+            prop_assert_eq!(read(&base, &delta, range.clone()), Some(text[range].to_vec()));
+            prop_assert!(told(&text, &text).len() < 16);
+        }
+
+        #[test]
+        fn any_bytes_are_read_to_an_end(delta: Vec<u8>, base: Vec<u8>, end in 0..9000_usize) {
+            let out = read(&base, &delta, 0..end).unwrap_or_default();
+            prop_assert!(out.len() <= end);
+        }
+    }
+
+    #[test]
+    fn pods_that_differ_in_a_few_values_are_small() {
+        let pod = |name: &str, uid: &str, ip: &str| {
+            let env: Vec<String> =
+                (0..12).map(|n| format!(r#"{{"name":"SETTING_{n}","value":"of a setting"}}"#)).collect();
+            format!(
+                r#"{{"metadata":{{"name":"{name}","uid":"{uid}","labels":{{"app":"web"}}}},
+                "spec":{{"env":[{}],"ip":"{ip}","restartPolicy":"Always"}}}}"#,
+                env.join(",")
+            )
+        };
+        let base = pod("web-1", "6ba7b810-9dad-11d1-80b4-00c04fd430c8", "10.0.0.1");
+        let text = pod("web-23", "886313e1-3b8a-5372-9b90-0c9aee199e5d", "10.0.17.234");
+        let delta = told(text.as_bytes(), base.as_bytes());
+        assert!(delta.len() < 100, "{} bytes of {}", delta.len(), text.len());
+    }
+}
