@@ -127,7 +127,7 @@ fn object(snapshot: &Snapshot, resource: &str, namespace: &str, name: &str) -> R
     let key = format!("{namespace}/{name}");
     let object =
         snapshot.get(resource, &key).ok_or_else(|| Status::not_found(Subject { group: "", resource, name }))?;
-    serde_json::from_slice(object.json()).map_err(|error| Status::internal(format!("{resource} {key:?}: {error}")))
+    serde_json::from_slice(&object.json()).map_err(|error| Status::internal(format!("{resource} {key:?}: {error}")))
 }
 
 #[cfg(test)]
