@@ -1,5 +1,5 @@
-//! What is served and evaluated only where it is asked for, as in Kubernetes: `--runtime-config` names the versions of the
-//! API, `--feature-gates` the features.
+//! What is served and evaluated only where it is asked for, as in Kubernetes: `--runtime-config` names the versions of
+//! the API, `--feature-gates` the features.
 //!
 //! Both are lists of `KEY=BOOL`; the later of two for one key counts, and a narrower key over a wider one.
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{
     ast::{self, Expr, Fold, Issue, Kind, Literal, MAP_INSERT},
     estimate, message,
-    signatures::{self, JSON_PATCH_PREFIX, PARAMETERS},
+    signatures::{self, PARAMETERS},
     typing::{Decl, Type, instance, mentions, same},
 };
 
@@ -17,7 +17,7 @@ pub struct Scope {
     /// What is declared of some of them: their sizes bound what an expression costs.
     declared: Vec<(String, Arc<Decl>)>,
     /// Whether `Object{}` and `JSONPatch{}` may be made.
-    has_patch_types: bool,
+    pub(super) has_patch_types: bool,
 }
 
 impl Scope {
@@ -101,9 +101,9 @@ pub enum CompileError {
     Result(Type),
 }
 
-struct Checker<'s> {
-    text: &'s str,
-    scope: &'s Scope,
+pub(super) struct Checker<'s> {
+    pub(super) text: &'s str,
+    pub(super) scope: &'s Scope,
     /// Variables of loops, the innermost last.
     locals: Vec<(String, Type)>,
     /// By the id of an expression.
@@ -121,7 +121,7 @@ const RESOURCE_CHECK: &str = "kubernetes.authorization.ResourceCheck";
 const MAX_ISSUES: usize = 20;
 
 impl Checker<'_> {
-    fn issue(&mut self, at: usize, message: String) -> Type {
+    pub(super) fn issue(&mut self, at: usize, message: String) -> Type {
         if self.issues.len() < MAX_ISSUES {
             let (line, column) = ast::place(self.text, at);
             self.issues.push(Issue { line, column, message });
@@ -135,7 +135,7 @@ impl Checker<'_> {
         Type::Var(self.bindings.len() - 1)
     }
 
-    fn check(&mut self, expr: &Expr) -> Type {
+    pub(super) fn check(&mut self, expr: &Expr) -> Type {
         let found = self.kind(expr);
         if let Some(place) = self.types.get_mut(expr.id) {
             *place = found.clone();
@@ -264,29 +264,6 @@ impl Checker<'_> {
             }
         }
         common
-    }
-
-    fn message(&mut self, expr: &Expr, name: &str, fields: &[(String, Expr, bool)]) -> Type {
-        if !self.scope.has_patch_types || !message::is_type(name) {
-            return self.issue(expr.at, format!("undeclared reference to '{name}' (in container '')"));
-        }
-        for (field, value, is_optional) in fields {
-            let found = self.check(value);
-            // cel-go tells the place of the colon.
-            let at = self.text.get(..value.at).and_then(|before| before.rfind(':')).unwrap_or(value.at);
-            let Some(expected) = message::field_type(name, field) else {
-                self.issue(at, format!("undefined field '{field}'"));
-                continue;
-            };
-            let expected = if *is_optional { Type::Optional(Box::new(expected)) } else { expected };
-            if !self.unify(&expected, &found) {
-                let found = self.resolve(&found);
-                let message =
-                    format!("expected type of field '{field}' is '{expected}' but provided type is '{found}'");
-                self.issue(at, message);
-            }
-        }
-        Type::Message(name.into())
     }
 
     fn fold(&mut self, expr: &Expr, fold: &Fold) -> Type {
@@ -421,19 +398,12 @@ impl Checker<'_> {
         }
     }
 
-    /// Whether `name.f()` is a function of that name.
-    fn is_qualifier(&self, name: &str) -> bool {
-        signatures::QUALIFIED.contains(&name)
-            && (name != JSON_PATCH_PREFIX || self.scope.has_patch_types)
-            && !self.is_variable(name)
-    }
-
-    fn is_variable(&self, name: &str) -> bool {
+    pub(super) fn is_variable(&self, name: &str) -> bool {
         self.locals.iter().any(|(known, _)| known == name) || self.scope.find(name).is_some()
     }
 
     /// The type with its variables replaced by what they stand for.
-    fn resolve(&self, found: &Type) -> Type {
+    pub(super) fn resolve(&self, found: &Type) -> Type {
         match found {
             Type::Var(at) => match self.bindings.get(*at).and_then(Option::as_ref) {
                 Some(bound) => self.resolve(bound),
@@ -447,7 +417,7 @@ impl Checker<'_> {
     }
 
     /// Makes two types one, if they can be.
-    fn unify(&mut self, expected: &Type, found: &Type) -> bool {
+    pub(super) fn unify(&mut self, expected: &Type, found: &Type) -> bool {
         let (expected, found) = (self.resolve(expected), self.resolve(found));
         match (&expected, &found) {
             (Type::Var(a), Type::Var(b)) if a == b => true,

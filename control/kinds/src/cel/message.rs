@@ -1,8 +1,8 @@
 //! Objects that an expression makes: `Object.spec{replicas: 3}`, `JSONPatch{op: "add", path: "/a"}`. Mutating policies
 //! say with them what they change.
 //!
-//! Of `Object` and what is below it, any field may be named when an expression is compiled: whether the kind has it, and
-//! whether the names of nested objects fit their fields, shows when it is evaluated.
+//! Of `Object` and what is below it, any field may be named when an expression is compiled: whether the kind has it,
+//! and whether the names of nested objects fit their fields, shows when it is evaluated.
 //!
 //! Source: `k8s.io/apiserver/pkg/cel/mutation`.
 

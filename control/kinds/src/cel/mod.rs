@@ -22,6 +22,7 @@
 mod access;
 mod ast;
 pub mod check;
+mod check_message;
 mod convert;
 pub mod declare;
 mod estimate;

@@ -148,4 +148,6 @@ impl Policy {
 }
 
 #[cfg(test)]
+mod mutating_policy_tests;
+#[cfg(test)]
 mod tests;

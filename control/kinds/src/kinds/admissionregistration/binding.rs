@@ -1,5 +1,5 @@
-//! What bindings of validating and mutating policies have in common: which policy they put to work, where, and with which
-//! parameters.
+//! What bindings of validating and mutating policies have in common: which policy they put to work, where, and with
+//! which parameters.
 
 use serde_json::Value;
 

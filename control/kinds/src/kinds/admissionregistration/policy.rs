@@ -1,5 +1,5 @@
-//! What validating and mutating policies have in common: what they are about, when they fail, and what their expressions
-//! may name.
+//! What validating and mutating policies have in common: what they are about, when they fail, and what their
+//! expressions may name.
 
 use serde_json::{Value, json};
 
@@ -49,15 +49,15 @@ pub fn target_errors(spec: &Value) -> Vec<FieldError> {
     errors
 }
 
-/// Why its match conditions and variables may not stand. `names` learns the variables.
-pub fn expression_errors(spec: &Value, old: Option<&Value>, names: &mut KnownNames) -> Vec<FieldError> {
+/// Why its match conditions and variables may not stand. `known` learns the variables.
+pub fn expression_errors(spec: &Value, old: Option<&Value>, known: &mut KnownNames) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let unchanged =
         |old: &Value| ["paramKind", "matchConditions"].iter().all(|field| old["spec"][field] == spec[field]);
     if !old.is_some_and(unchanged) {
         let conditions = items(spec, "matchConditions");
-        errors.extend(expressions::match_conditions("spec.matchConditions", conditions, &names.for_conditions()));
+        errors.extend(expressions::match_conditions("spec.matchConditions", conditions, &known.for_conditions()));
     }
-    errors.extend(expressions::variables("spec.variables", spec, names));
+    errors.extend(expressions::variables("spec.variables", spec, known));
     errors
 }
