@@ -28,7 +28,9 @@ mod write;
 
 use std::{
     borrow::Cow,
+    fs::Metadata,
     hash::{DefaultHasher, Hash, Hasher},
+    os::unix::fs::MetadataExt,
     path::Path,
     sync::{Arc, OnceLock},
 };
@@ -134,9 +136,16 @@ impl Decode for StoredObjects {
 /// A number of this program's file: another version or build has another one. Nothing where the file is unknown.
 fn program_mark() -> Option<u64> {
     let file = std::env::current_exe().and_then(std::fs::metadata).ok()?;
+    Some(mark_of(&file))
+}
+
+/// Archives may give all builds one time of modification, and two builds may have one size: the time of the inode's
+/// last change is set by the kernel alone.
+fn mark_of(file: &Metadata) -> u64 {
     let mut hasher = DefaultHasher::new();
-    (env!("CARGO_PKG_VERSION"), file.len(), file.modified().ok()?).hash(&mut hasher);
-    Some(hasher.finish())
+    let modified = (file.mtime(), file.mtime_nsec());
+    (env!("CARGO_PKG_VERSION"), file.len(), modified, file.ctime(), file.ctime_nsec(), file.ino()).hash(&mut hasher);
+    hasher.finish()
 }
 
 impl Api {

@@ -6,11 +6,13 @@
 //! flags, namespace, name, uid, labels, fields, owners, finalizers, cells
 //! ```
 //!
-//! A string is its length and its bytes; a list is its length in bytes and its items. Numbers have 7 bits per byte, the
-//! lowest first, and the highest bit of each but the last is set. The same bytes stand in the store's file, but there
-//! only the program that wrote them reads them (`embedded/stored_header.rs`): the layout may change.
+//! A string is its length and its bytes; a list is its length in bytes and its items. Numbers are as in `varint.rs`. The
+//! same bytes stand in the store's file, but there only the program that wrote them reads them
+//! (`embedded/stored_header.rs`): the layout may change.
 
 use std::{borrow::Cow, collections::BTreeMap};
+
+use crate::varint::{put_number, take_number};
 
 /// What a header is made of.
 #[derive(Clone, Debug, Default)]
@@ -307,28 +309,6 @@ impl<'a> Rest<'a> {
     fn items<T>(mut self, item: impl Fn(&mut Self) -> Option<T>) -> impl Iterator<Item = T> {
         std::iter::from_fn(move || if self.0.is_empty() { None } else { item(&mut self) })
     }
-}
-
-/// Takes a number from the beginning of `rest`.
-pub(crate) fn take_number(rest: &mut &[u8]) -> Option<u64> {
-    let mut number = 0_u64;
-    for shift in (0..u64::BITS).step_by(7) {
-        let byte = *rest.split_off_first()?;
-        number |= u64::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return Some(number);
-        }
-    }
-    None
-}
-
-/// Adds a number in the form that [`take_number`] takes.
-pub(crate) fn put_number(out: &mut Vec<u8>, mut number: u64) {
-    while number >= 0x80 {
-        out.push((number & 0x7f) as u8 | 0x80);
-        number >>= 7;
-    }
-    out.push(number as u8);
 }
 
 fn put_text(out: &mut Vec<u8>, text: &str) {

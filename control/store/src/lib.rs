@@ -25,12 +25,16 @@
 //! - **log**: the write-ahead log, in which batches become durable; **tables**: the redb database, into which a
 //!   **checkpoint** brings what the log has.
 //! - **quarantine**: rows of the file that this program cannot read, kept aside.
+//! - **reference**: a recent text of a resource, against which similar ones are delta-encoded: it is their **base**.
+//! - **mark**: a number of the program; it tells whether a stored header is as this program would make it.
 //!
 //! A write is answered when it is durable, and is visible to reads and watches from then on, never before.
 //!
-//! Files: `transaction` (what writers ask), `object` (an object in memory), `table` and `snapshot` (the state),
-//! `history` and `topic` (the changes), `stats` (counts), `embedded/committer` (the one writer), `embedded/file`
-//! (durability) over `embedded/write_ahead` and `embedded/tables`, `embedded/quarantine`. How to inspect it:
+//! Files: `transaction` (what writers ask), `object` (an object in memory) with its `header`, `delta` and `references`
+//! (its text as a difference from another, with `varint`), `shared_frame` (frames that readers share), `table` and
+//! `snapshot` (the state), `history` and `topic` (the changes), `stats` (counts), `embedded/committer` (the one writer),
+//! `embedded/file` (durability) over `embedded/write_ahead` and `embedded/tables`, `embedded/loading` and
+//! `embedded/stored_header` (the start), `embedded/stored_history`, `embedded/quarantine`. How to inspect it:
 //! [`Store::stats`], served under `/metrics` and as the readiness check `store`.
 
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "what panics in a test fails it"))]
@@ -52,6 +56,7 @@ mod table;
 mod tests;
 mod topic;
 mod transaction;
+mod varint;
 
 use std::{
     collections::HashMap,

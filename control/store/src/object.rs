@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use super::{
     EventType, Header, PackedHeader, SharedFrame, delta,
-    references::{References, Told},
+    references::{Encoded, References},
 };
 
 /// The index that every object has without a term in its [`Header`]: its name.
@@ -66,9 +66,9 @@ impl Layout {
 pub struct Object {
     /// The revision of the write that made it.
     pub revision: u64,
-    /// The text that its frame is told by, if it is.
-    reference: Option<Arc<[u8]>>,
-    /// The header, and behind it the frame, or how it differs from the reference: see `delta.rs`.
+    /// The text that its frame is encoded against, if it is.
+    base: Option<Arc<[u8]>>,
+    /// The header, and behind it the frame, or how it differs from the base: see `delta.rs`.
     data: Box<[u8]>,
     header_len: u32,
     frame_len: u32,
@@ -104,7 +104,7 @@ impl Object {
         event: EventType,
         (resource, references): (&Arc<str>, &mut References),
     ) -> Self {
-        Self::laid_out(draft, revision, event, |frame| told_by(references, resource, frame))
+        Self::laid_out(draft, revision, event, |frame| encode_against(references, resource, frame))
     }
 
     /// The object with this text and header, as they were when it was written at `revision`. Nothing where the text has
@@ -123,11 +123,11 @@ impl Object {
         let event = EventType::Added;
         let frame = [event.frame_start(), json, FRAME_END].concat();
         Some(Self::of_frame(frame, layout, header.bytes(), (revision, digits.len()), event, |frame| {
-            told_by(references, resource, frame)
+            encode_against(references, resource, frame)
         }))
     }
 
-    fn laid_out(draft: Draft, revision: u64, event: EventType, tell: impl FnOnce(&[u8]) -> Option<Told>) -> Self {
+    fn laid_out(draft: Draft, revision: u64, event: EventType, encode: impl FnOnce(&[u8]) -> Option<Encoded>) -> Self {
         let digits = revision.to_string();
         let frame = [event.frame_start(), &draft.head, digits.as_bytes(), &draft.tail, FRAME_END].concat();
         let layout = Layout {
@@ -135,7 +135,7 @@ impl Object {
             metadata_at: draft.metadata_at,
             managed_len: draft.managed_len,
         };
-        Self::of_frame(frame, layout, draft.header.bytes(), (revision, digits.len()), event, tell)
+        Self::of_frame(frame, layout, draft.header.bytes(), (revision, digits.len()), event, encode)
     }
 
     fn of_frame(
@@ -144,14 +144,14 @@ impl Object {
         header: &[u8],
         (revision, revision_len): (u64, usize),
         event: EventType,
-        tell: impl FnOnce(&[u8]) -> Option<Told>,
+        encode: impl FnOnce(&[u8]) -> Option<Encoded>,
     ) -> Self {
         let json_at = event.frame_start().len() as u32;
-        let told = tell(&frame);
-        let data = [header, told.as_ref().map_or(&frame, |told| &told.delta)].concat();
+        let encoded = encode(&frame);
+        let data = [header, encoded.as_ref().map_or(&frame, |encoded| &encoded.delta)].concat();
         Self {
             revision,
-            reference: told.map(|told| told.by),
+            base: encoded.map(|encoded| encoded.base),
             data: data.into(),
             header_len: header.len() as u32,
             frame_len: frame.len() as u32,
@@ -281,7 +281,13 @@ impl Object {
         frame
     }
 
-    /// Bytes of text and header. It holds as much memory at most, and as a difference from another object far less.
+    /// Adds the frame to `out`. Nobody shares its memory.
+    pub fn write_frame(&self, out: &mut Vec<u8>) {
+        self.write(0..self.frame_len as usize, out);
+    }
+
+    /// Bytes of text and header. As a rule it holds a tenth of that; at most 2.5 times as much, where no other object
+    /// shares its base.
     pub fn size(&self) -> usize {
         (self.header_len + self.frame_len) as usize
     }
@@ -296,7 +302,7 @@ impl Object {
 
     /// A part of the frame.
     fn text(&self, range: Range<usize>) -> Cow<'_, [u8]> {
-        if self.reference.is_none() {
+        if self.base.is_none() {
             return Cow::Borrowed(&self.data[self.header_len as usize..][range]);
         }
         let mut out = Vec::with_capacity(range.len());
@@ -306,19 +312,19 @@ impl Object {
 
     fn write(&self, range: Range<usize>, out: &mut Vec<u8>) {
         let data = &self.data[self.header_len as usize..];
-        match &self.reference {
+        match &self.base {
             None => out.extend_from_slice(&data[range]),
-            Some(reference) => {
-                delta::decode(reference, data, range, out).expect("the delta was read when it was made");
+            Some(base) => {
+                delta::decode(base, data, range, out).expect("the delta was read when it was made");
             }
         }
     }
 }
 
-/// A frame told by another, if it can be read again.
-fn told_by(references: &mut References, resource: &Arc<str>, frame: &[u8]) -> Option<Told> {
-    let told = references.tell(resource, frame)?;
+/// A frame encoded against another one, if it can be read again.
+fn encode_against(references: &mut References, resource: &Arc<str>, frame: &[u8]) -> Option<Encoded> {
+    let encoded = references.encode(resource, frame)?;
     let mut again = Vec::with_capacity(frame.len());
-    delta::decode(&told.by, &told.delta, 0..frame.len(), &mut again)?;
-    (again == frame).then_some(told)
+    delta::decode(&encoded.base, &encoded.delta, 0..frame.len(), &mut again)?;
+    (again == frame).then_some(encoded)
 }

@@ -1,7 +1,8 @@
-//! Which text an object's is told by (see `delta.rs`): the most similar one of a few recent texts of its resource, or
-//! itself, and then later ones may be told by it.
+//! Which text is the base of an object's (see `delta.rs`): the most similar one of a few recent texts of its resource,
+//! or itself, and then it may be the base of later ones.
 //!
-//! A reference lives as long as an object is told by it.
+//! A base lives as long as an object is encoded against it, and as long as it is one of the recent ones of a resource
+//! that has objects.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -14,11 +15,11 @@ use crate::delta::{self, Reference};
 #[derive(Debug, Default)]
 pub struct References(HashMap<Arc<str>, VecDeque<Reference>>);
 
-/// A text told by another.
+/// A text encoded against another.
 #[derive(Debug)]
-pub struct Told {
+pub struct Encoded {
     /// The other one.
-    pub by: Arc<[u8]>,
+    pub base: Arc<[u8]>,
     /// See `delta.rs`.
     pub delta: Vec<u8>,
 }
@@ -31,8 +32,8 @@ const SIZES: std::ops::RangeInclusive<usize> = 192..=256 << 10;
 const SAMPLES: usize = 24;
 
 impl References {
-    /// Tells the text of an object of `resource` by another. Nothing where that is not worth it.
-    pub fn tell(&mut self, resource: &Arc<str>, text: &[u8]) -> Option<Told> {
+    /// Encodes the text of an object of `resource` against another. Nothing where that is not worth it.
+    pub fn encode(&mut self, resource: &Arc<str>, text: &[u8]) -> Option<Encoded> {
         if !SIZES.contains(&text.len()) {
             return None;
         }
@@ -41,20 +42,25 @@ impl References {
             Some(known) => known,
             None => self.0.entry(resource.clone()).or_default(),
         };
-        if let Some(told) = by_known(known, text, &anchors) {
-            return Some(told);
+        if let Some(encoded) = encode_against_known(known, text, &anchors) {
+            return Some(encoded);
         }
         let reference = Reference::new(text.into(), &anchors);
-        let told = Told { by: reference.text().clone(), delta: reference.encode(text, &anchors) };
+        let encoded = Encoded { base: reference.text().clone(), delta: reference.encode(text, &anchors) };
         known.truncate(MAX.saturating_sub(1));
         known.push_front(reference);
-        Some(told)
+        Some(encoded)
+    }
+
+    /// Forgets the texts of a resource that has no objects any more.
+    pub fn forget(&mut self, resource: &str) {
+        self.0.remove(resource);
     }
 }
 
-/// The text told by the reference that has most of it. Nothing where that would be more than half of it, or the
+/// The text encoded against the reference that has most of it. Nothing where that would be more than half of it, or the
 /// reference much larger: it may be held for this text alone.
-fn by_known(known: &mut VecDeque<Reference>, text: &[u8], anchors: &[u32]) -> Option<Told> {
+fn encode_against_known(known: &mut VecDeque<Reference>, text: &[u8], anchors: &[u32]) -> Option<Encoded> {
     let step = anchors.len().div_ceil(SAMPLES).max(1);
     let sampled = anchors.len().div_ceil(step);
     let enough = sampled.saturating_sub(sampled / 8);
@@ -76,14 +82,15 @@ fn by_known(known: &mut VecDeque<Reference>, text: &[u8], anchors: &[u32]) -> Op
         return None;
     }
     let reference = known.remove(n)?;
-    let told = Told { by: reference.text().clone(), delta: reference.encode(text, anchors) };
+    let encoded = Encoded { base: reference.text().clone(), delta: reference.encode(text, anchors) };
     known.push_front(reference);
-    (told.delta.len() <= text.len() / 2).then_some(told)
+    (encoded.delta.len() <= text.len() / 2).then_some(encoded)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Change, Expect, Key, Snapshot, Write, tests::draft};
 
     fn text(kind: &str, n: usize) -> Vec<u8> {
         let members: Vec<String> = (0..20).map(|at| format!(r#""{kind} member {at}":"its value""#)).collect();
@@ -91,27 +98,43 @@ mod tests {
     }
 
     #[test]
-    fn texts_of_a_few_kinds_are_each_told_by_one_of_theirs() {
+    fn texts_of_a_few_kinds_are_each_encoded_against_one_of_theirs() {
         let (mut references, resource) = (References::default(), Arc::from("pods"));
         let mut used: HashMap<*const u8, usize> = HashMap::new();
         for n in 0..1000 {
             let text = text(["a", "b", "c"][n % 3], n);
-            let told = references.tell(&resource, &text).expect("it is large enough");
-            assert!(told.delta.len() < 40, "{n}: {}", told.delta.len());
-            *used.entry(told.by.as_ptr()).or_default() += 1;
+            let encoded = references.encode(&resource, &text).expect("it is large enough");
+            assert!(encoded.delta.len() < 40, "{n}: {}", encoded.delta.len());
+            *used.entry(encoded.base.as_ptr()).or_default() += 1;
         }
         assert_eq!(used.len(), 3);
     }
 
     #[test]
-    fn a_text_unlike_all_others_is_its_own_reference_and_few_are_held() {
+    fn a_text_unlike_all_others_is_its_own_base_and_few_are_held() {
         let (mut references, resource) = (References::default(), Arc::from("pods"));
         for n in 0..100 {
             let text = text(&format!("{n}th"), n);
-            let told = references.tell(&resource, &text).expect("it is large enough");
-            assert_eq!(*told.by, *text);
+            let encoded = references.encode(&resource, &text).expect("it is large enough");
+            assert_eq!(*encoded.base, *text);
         }
         assert_eq!(references.0[&resource].len(), MAX);
-        assert!(references.tell(&resource, b"{}").is_none());
+        assert!(references.encode(&resource, b"{}").is_none());
+    }
+
+    #[test]
+    fn the_texts_of_a_resource_are_forgotten_with_its_last_object() {
+        let (mut state, mut references) = (Snapshot::default(), References::default());
+        let mut write = |name: &str, expect, change| {
+            let key = Key { resource: "things".into(), name: name.into() };
+            let write = Write { key, expect, change };
+            state.apply(write.into(), &mut Vec::new(), &mut references).unwrap();
+            references.0.values().map(VecDeque::len).sum::<usize>()
+        };
+        let value = "a text that is long enough to be a base ".repeat(10);
+        assert_eq!(write("a", Expect::Absent, Change::Put(draft(&value))), 1);
+        assert_eq!(write("b", Expect::Absent, Change::Put(draft(&value))), 1);
+        assert_eq!(write("a", Expect::Present, Change::Delete), 1);
+        assert_eq!(write("b", Expect::Present, Change::Delete), 0);
     }
 }

@@ -27,31 +27,47 @@ pub struct SharedFrame {
 static KEPT: Mutex<(VecDeque<Arc<SharedFrame>>, usize)> = Mutex::new((VecDeque::new(), 0));
 /// How many bytes of frames are kept: a list of ten thousand objects can be asked for again.
 const MAX_BYTES: usize = 64 << 20;
+/// From here on the rest is for frames of changes: a list that takes more would drop all frames, its own first ones
+/// among them.
+const MAX_BYTES_OF_LISTS: usize = MAX_BYTES / 4 * 3;
 
 impl SharedFrame {
     /// Keeps a frame that ends in a message of `message_length` bytes, until it was not used for a while.
     pub fn keep(frame: Bytes, message_length: usize) -> Arc<Self> {
         let message_at = frame.len().saturating_sub(message_length);
         let shared = Arc::new(Self { frame, message_at, used: AtomicBool::new(true) });
-        let (frames, bytes) = &mut *KEPT.lock();
-        *bytes = bytes.saturating_add(shared.frame.len());
-        frames.push_back(shared.clone());
-        while *bytes > MAX_BYTES
-            && let Some(oldest) = frames.pop_front()
+        // Freed when the lock is not held any more.
+        let mut dropped = Vec::new();
         {
-            *bytes = bytes.saturating_sub(oldest.frame.len());
+            let (frames, bytes) = &mut *KEPT.lock();
+            *bytes = bytes.saturating_add(shared.frame.len());
+            frames.push_back(shared.clone());
+            while *bytes > MAX_BYTES
+                && let Some(oldest) = frames.pop_front()
+            {
+                *bytes = bytes.saturating_sub(oldest.frame.len());
+                dropped.push(oldest);
+            }
         }
+        drop(dropped);
         shared
+    }
+
+    /// Whether a list may keep frames that nobody has made yet.
+    pub fn has_room() -> bool {
+        KEPT.lock().1 < MAX_BYTES_OF_LISTS
     }
 
     /// Drops the frames that nobody used since the last call.
     pub fn drop_unused() {
-        let (frames, bytes) = &mut *KEPT.lock();
-        frames.retain(|frame| frame.used.swap(false, Ordering::Relaxed));
-        *bytes = frames.iter().map(|frame| frame.frame.len()).sum();
-        if frames.len() < frames.capacity() / 4 {
-            frames.shrink_to(frames.len().saturating_mul(2));
+        // Freed when the lock is not held any more.
+        let unused: VecDeque<Arc<Self>>;
+        {
+            let (frames, bytes) = &mut *KEPT.lock();
+            (*frames, unused) = frames.drain(..).partition(|frame| frame.used.swap(false, Ordering::Relaxed));
+            *bytes = frames.iter().map(|frame| frame.frame.len()).sum();
         }
+        drop(unused);
     }
 
     /// The whole frame.
@@ -69,5 +85,24 @@ impl SharedFrame {
         if !self.used.load(Ordering::Relaxed) {
             self.used.store(true, Ordering::Relaxed);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_leave_room_for_changes_and_what_is_not_used_goes() {
+        let frame = || SharedFrame::keep(Bytes::from(vec![0; MAX_BYTES / 8]), 0);
+        while SharedFrame::has_room() {
+            frame();
+        }
+        let kept = Arc::downgrade(&frame());
+        assert!(kept.upgrade().is_some(), "there is room for a change");
+        // Other tests may do the same.
+        SharedFrame::drop_unused();
+        SharedFrame::drop_unused();
+        assert!(kept.upgrade().is_none() && SharedFrame::has_room());
     }
 }

@@ -172,7 +172,12 @@ impl Snapshot {
         self.revision = revision;
         let table = self.tables.entry(key.resource.clone()).or_default();
         match event_type {
-            EventType::Deleted => table.remove(&key.name),
+            EventType::Deleted => {
+                table.remove(&key.name);
+                if table.is_empty() {
+                    references.forget(&key.resource);
+                }
+            }
             EventType::Added | EventType::Modified => table.put(key.name.clone(), object.clone()),
         }
         Ok(Event { event_type, key, object, previous: current })

@@ -2,7 +2,8 @@
 //!
 //! A whole object is `k8s\0` and a `runtime.Unknown { typeMeta, raw }`; a frame of a watch is its length in four bytes
 //! and a `WatchEvent { type, object }` around the whole object. The message of a stored object is made once, as the
-//! frame of the write that made it, and kept beside its text: lists and all watchers share it.
+//! frame of the write that made it, and kept beside its text: lists and all watchers share it. A list keeps what it
+//! makes only while there is room.
 
 use std::sync::Arc;
 
@@ -59,7 +60,10 @@ pub fn whole(json: &[u8]) -> Option<Vec<u8>> {
 pub fn stored(kind: &Kind, object: &Object, converted: impl FnOnce() -> Bytes) -> Result<Bytes, CannotEncode> {
     match kind.storage {
         Storage::As(_) => message(kind.schema.root(), &converted()).map(Bytes::from),
-        Storage::Stored | Storage::Virtual | Storage::Computed => Ok(frame(kind, object)?.message()),
+        Storage::Stored | Storage::Virtual | Storage::Computed => match frame_if_room(kind, object) {
+            Some(frame) => Ok(frame?.message()),
+            None => message(kind.schema.root(), &object.json()).map(Bytes::from),
+        },
     }
 }
 
@@ -85,6 +89,14 @@ pub fn frame(kind: &Kind, object: &Object) -> Result<Arc<SharedFrame>, CannotEnc
     let frame = SharedFrame::keep(frame, message.len());
     object.set_binary(&frame);
     Ok(frame)
+}
+
+/// The same for one object among many: nothing where nobody has made it and there is no room to keep it.
+pub fn frame_if_room(kind: &Kind, object: &Object) -> Option<Result<Arc<SharedFrame>, CannotEncode>> {
+    match object.binary() {
+        Some(frame) => Some(Ok(frame)),
+        None => SharedFrame::has_room().then(|| frame(kind, object)),
+    }
 }
 
 /// A list whole, from the messages of its items. `metadata` is the text of its ListMeta.

@@ -1,7 +1,7 @@
 //! The frames of a watch for one client: what a change is to it, in the form and encoding that it takes.
 //!
-//! A frame of a plain watch is the bytes that the write made, shared by all watchers; in protobuf it is made by the
-//! first of them.
+//! A frame of a plain watch is the bytes that the write made. All watchers share those of a change that comes alone; of
+//! many objects each watcher copies its own. In protobuf a frame is made by the first who asks for it.
 
 use std::sync::Arc;
 
@@ -87,7 +87,15 @@ impl Frames {
         }
         let mut out = Vec::new();
         for (event_type, object) in std::iter::once(first).chain(rest) {
-            self.write(event_type, &object, &mut out);
+            // Every watcher of the change would encode it; a text is copied sooner than found.
+            let shared = match self.accepted.encoding {
+                Encoding::Protobuf => self.shared(event_type, &object),
+                Encoding::Json | Encoding::Yaml => None,
+            };
+            match shared {
+                Some(frame) => out.extend_from_slice(&frame),
+                None => self.write(event_type, &object, &mut out),
+            }
         }
         Some(out.into())
     }
@@ -112,10 +120,15 @@ impl Frames {
         }
     }
 
+    /// Whether the client sees the object as the write made it.
+    fn is_as_written(&self, event_type: EventType, object: &Object) -> bool {
+        let plain = self.accepted.form == ResponseForm::Object && !matches!(self.kind.storage, Storage::As(_));
+        plain && object.event_type() == event_type
+    }
+
     /// The frame that all watchers share, if the client sees the object as the write made it.
     fn shared(&self, event_type: EventType, object: &Object) -> Option<Bytes> {
-        let plain = self.accepted.form == ResponseForm::Object && !matches!(self.kind.storage, Storage::As(_));
-        if !plain || object.event_type() != event_type {
+        if !self.is_as_written(event_type, object) {
             return None;
         }
         match self.accepted.encoding {
@@ -127,17 +140,23 @@ impl Frames {
         }
     }
 
-    /// One frame, of an object that matches.
+    /// One frame among others, of an object that matches. To share the text of each would cost more than to copy it.
     pub fn write(&mut self, event_type: EventType, object: &Object, out: &mut Vec<u8>) {
-        if let Some(frame) = self.shared(event_type, object) {
-            out.extend_from_slice(&frame);
-            return;
-        }
         if self.accepted.encoding == Encoding::Protobuf {
+            if self.is_as_written(event_type, object)
+                && let Some(Ok(frame)) = answer::frame_if_room(&self.kind, object)
+            {
+                out.extend_from_slice(frame.frame());
+                return;
+            }
             match self.protobuf(event_type, object) {
                 Ok(frame) => out.extend_from_slice(&frame),
                 Err(error) => out.extend_from_slice(&self.cannot(&error)),
             }
+            return;
+        }
+        if self.is_as_written(event_type, object) {
+            object.write_frame(out);
             return;
         }
         out.extend_from_slice(event_type.frame_start());

@@ -171,3 +171,15 @@ pub fn pod(name: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name},
         "spec": {"containers": [{"name": "c", "image": "i"}]}})
 }
+
+#[test]
+fn two_builds_of_one_size_and_one_time_have_different_marks() {
+    let dir = tempfile::tempdir().unwrap();
+    let mark = |name: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, name).unwrap();
+        std::fs::File::options().write(true).open(&path).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
+        super::mark_of(&std::fs::metadata(&path).unwrap())
+    };
+    assert_ne!(mark("one"), mark("two"));
+}

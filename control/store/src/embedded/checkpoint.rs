@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::Arc,
+    sync::Weak,
 };
 
 use bytes::Bytes;
@@ -22,7 +22,7 @@ use crate::{Decode, EventType, Object};
 pub enum Part {
     /// All, and the changes are added to the history.
     WithHistory,
-    /// All, and the history is emptied.
+    /// All but headers, and the history is emptied.
     WithoutHistory,
     /// Deletions alone. The tables' revision stays: all changes come once more.
     Deletions,
@@ -39,8 +39,8 @@ pub struct Known {
 pub struct Headers<'a> {
     /// Who makes them.
     pub decode: Option<&'a dyn Decode>,
-    /// Objects in the file whose headers it lacks.
-    pub lacked: &'a [(Box<str>, Arc<Object>)],
+    /// Objects in the file whose headers it lacks. One that is gone needs none.
+    pub lacked: &'a [(Box<str>, Weak<Object>)],
 }
 
 impl Headers<'_> {
@@ -122,9 +122,10 @@ fn write_lacked(transaction: &WriteTransaction, headers: &Headers<'_>) -> Result
     }
     let (objects, mut rows) = (transaction.open_table(OBJECTS)?, transaction.open_table(HEADERS)?);
     for (key, object) in headers.lacked {
+        let Some(object) = object.upgrade() else { continue };
         let row = objects.get(&**key)?;
         if row.is_some_and(|row| row.value().starts_with(&object.revision.to_be_bytes()))
-            && let Some(header) = headers.row(key, object)
+            && let Some(header) = headers.row(key, &object)
         {
             rows.insert(&**key, header.as_slice())?;
         }

@@ -58,7 +58,7 @@ pub struct Committer {
     pub doubtful: Option<(Snapshot, Vec<Event>)>,
     /// The disk was full, and no write that needs space was made since.
     pub is_full: bool,
-    /// What the texts of new objects are told by.
+    /// What the texts of new objects are encoded against.
     pub references: References,
 }
 
@@ -97,7 +97,7 @@ impl Committer {
             // A batch that panics must not end the committer, and with it all writes. Its writers are told that there
             // is no answer.
             let parts = if self.is_full { split(batch) } else { vec![batch] };
-            if catch_unwind(AssertUnwindSafe(|| parts.into_iter().for_each(|part| self.commit(part)))).is_err() {
+            if catch_unwind(AssertUnwindSafe(|| self.commit_parts(parts))).is_err() {
                 error!("a batch of writes panicked; the store goes on without it");
                 // What of it became durable is found out as after an error of the disk.
                 self.file.close();
@@ -125,6 +125,20 @@ impl Committer {
         }
         if reply.send(()).is_err() {
             // Who asked has gone away; the objects are as they must be.
+        }
+    }
+
+    /// Once a part has closed the log, the rest goes together: to open it again may take long, and is tried once.
+    fn commit_parts(&mut self, parts: Vec<Vec<Request>>) {
+        let mut parts = parts.into_iter();
+        while let Some(part) = parts.next() {
+            self.commit(part);
+            if !self.file.is_open() {
+                let rest: Vec<Request> = parts.by_ref().flatten().collect();
+                if !rest.is_empty() {
+                    self.commit(rest);
+                }
+            }
         }
     }
 

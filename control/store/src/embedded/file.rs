@@ -172,7 +172,8 @@ impl File {
         Ok(loaded)
     }
 
-    /// Keeps the headers of what is written from now on, and in time those that the file lacks.
+    /// Keeps the headers of what is written from now on, and in time those that the file lacks. Before the loading,
+    /// which may make a checkpoint.
     pub fn keep_headers(&mut self, decode: Arc<dyn Decode>) {
         if let TablesOwner::File(tables) = &mut self.tables {
             tables.keep_headers(decode);
@@ -234,7 +235,10 @@ impl File {
         }
         if let Err(error) = made {
             let error = &error as &dyn std::error::Error;
-            warn!(error, "the tables lack what the log has; the next opening brings it into them");
+            match self.newer.is_empty() {
+                true => debug!(error, "the tables lack headers; the next opening parses those objects"),
+                false => warn!(error, "the tables lack what the log has; the next opening brings it into them"),
+            }
         }
     }
 

@@ -98,6 +98,7 @@ impl Embedded {
         let decode: Arc<dyn Decode> = Arc::new(decode);
         let mut state = Snapshot::default();
         let mut resources: HashMap<String, Arc<str>> = HashMap::new();
+        file.keep_headers(decode.clone());
         let loaded = file.load(&mut RowReader {
             decode: &*decode,
             keep: &mut |resource, name, object| {
@@ -105,7 +106,6 @@ impl Embedded {
                 state.load(Key { resource, name: Arc::from(name) }, object);
             },
         })?;
-        file.keep_headers(decode.clone());
         let Loaded { revision, quarantined } = loaded;
         let starts = file.last_changes(revision)?;
         state.revision = revision;

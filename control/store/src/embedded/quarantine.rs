@@ -5,7 +5,10 @@
 //!
 //! On a full disk nothing can be moved at the opening. The next checkpoint does it then, before all else.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Weak},
+};
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableError, WriteTransaction};
 use tracing::{info, warn};
@@ -66,7 +69,7 @@ pub struct Found {
     /// Rows to be moved.
     pub moves: Option<Moves>,
     /// Objects whose headers the file lacks, by their keys.
-    pub without_header: Vec<(Box<str>, Arc<Object>)>,
+    pub without_header: Vec<(Box<str>, Weak<Object>)>,
 }
 
 /// Reads every row; those that cannot be read are reported, and are to be moved aside.
@@ -179,7 +182,7 @@ impl RowReader<'_> {
         &mut self,
         key: String,
         made: Result<Made, RowError>,
-        without_header: &mut Vec<(Box<str>, Arc<Object>)>,
+        without_header: &mut Vec<(Box<str>, Weak<Object>)>,
     ) -> Option<String> {
         match made.and_then(|made| self.take(&key, made)) {
             Ok(object) => {
@@ -199,10 +202,11 @@ impl RowReader<'_> {
     }
 
     /// Answers with the object if the file lacks its header.
-    fn take(&mut self, key: &str, made: Made) -> Result<Option<Arc<Object>>, RowError> {
+    fn take(&mut self, key: &str, made: Made) -> Result<Option<Weak<Object>>, RowError> {
         let (resource, name) = key.split_once('/').ok_or(RowError::NoResource)?;
         let object = Arc::new(made.object);
-        (self.keep)(resource, name, object.clone());
-        Ok(Some(object).filter(|_| made.lacks_header))
+        let lacking = made.lacks_header.then(|| Arc::downgrade(&object));
+        (self.keep)(resource, name, object);
+        Ok(lacking)
     }
 }

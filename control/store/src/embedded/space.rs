@@ -1,6 +1,6 @@
-//! Which transactions make space on a full disk, sooner or later: those that delete an object, or take a step on the way
-//! to that, and add none. They go first, and may use what the log keeps for them. What else such a transaction writes,
-//! as the count of a quota, belongs to the deletion.
+//! Which transactions make space on a full disk, sooner or later: those that delete an object, or take a step on the
+//! way to that, and add none. They go first, and may use what the log keeps for them. What else such a transaction
+//! writes, as the count of a quota, belongs to the deletion.
 
 use crate::{Change, Event, EventType, Expect, Transaction};
 

@@ -27,7 +27,7 @@ const MAX_CHANGES: usize = 32_768;
 const MAX_BYTES: usize = 32 << 20;
 /// Changes in one row, which are dropped together.
 const ROW_CHANGES: usize = 128;
-/// How much of a resource's objects its history may hold when it is made of the stored one: as much as it may hold later.
+/// How much of a resource's objects its history may hold when it is made of the stored one: as much as later.
 const MAX_BYTES_REBUILT: usize = crate::history::MAX_BYTES;
 /// Changes that nobody asked for so long after the opening are too old for a watch.
 const KEPT_FOR: Duration = Duration::from_secs(300);
@@ -110,7 +110,7 @@ struct Record {
     before: Option<Before>,
 }
 
-/// The text before a change, told by the text after it.
+/// The text before a change, encoded against the text after it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Before {
     revision: u64,
@@ -173,7 +173,7 @@ impl Before {
         Some(Self { revision, after, same: (head, tail), middle })
     }
 
-    /// The text before, if `after` is the text that it was told by.
+    /// The text before, if `after` is the text that it was encoded against.
     fn text(&self, after: &[u8]) -> Option<Vec<u8>> {
         if after.len() != self.after as usize {
             return None;
@@ -332,9 +332,9 @@ mod tests {
             head in "[ab]{0,6}", tail in "[ab]{0,6}", before in "[ab]{0,6}", after in "[ab]{0,6}"
         ) {
             let [before, after] = [before, after].map(|middle| format!("{head}{middle}{tail}").into_bytes());
-            let told = Before::of(7, &before, &after);
-            prop_assert_eq!(told.text(&after), Some(before));
-            prop_assert_eq!(told.text(&[&after[..], b"x"].concat()), None);
+            let encoded = Before::of(7, &before, &after);
+            prop_assert_eq!(encoded.text(&after), Some(before));
+            prop_assert_eq!(encoded.text(&[&after[..], b"x"].concat()), None);
         }
 
         #[test]

@@ -10,7 +10,7 @@ use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Weak},
 };
 
 use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
@@ -83,8 +83,8 @@ pub struct Tables {
     moves: Option<Moves>,
     /// Makes the headers that are kept, once the objects were read.
     decode: Option<Arc<dyn Decode>>,
-    /// Objects whose headers the file lacks.
-    without_header: Vec<(Box<str>, Arc<Object>)>,
+    /// Objects whose headers the file lacks. They are not held for that.
+    without_header: Vec<(Box<str>, Weak<Object>)>,
 }
 
 impl Tables {
@@ -193,7 +193,8 @@ impl Tables {
 
     /// Writes changes in the order of their revisions, durably. They may be written already, in part or in whole.
     ///
-    /// On a full disk deletions come first, and the history is given up: what is to make space must not need it.
+    /// On a full disk deletions come first, and history and headers are given up: what is to make space must not need
+    /// it.
     pub fn apply(&mut self, changes: &[RowChange]) -> Result<(), FileError> {
         // A panic in the database must not end the thread, and with it all writes.
         catch_unwind(AssertUnwindSafe(|| self.apply_or_panic(changes))).unwrap_or_else(|_| {
@@ -226,8 +227,14 @@ impl Tables {
         };
         let history_size = self.history_size.take();
         let known = Known { last_changes: self.knows_last_changes, history: self.knows_history, history_size };
-        let kept = self.without_header.len().saturating_sub(HEADERS_AT_ONCE);
-        let headers = Headers { decode: self.decode.as_deref(), lacked: &self.without_header[kept..] };
+        let (kept, headers) = match part {
+            Part::WithHistory => {
+                let kept = self.without_header.len().saturating_sub(HEADERS_AT_ONCE);
+                (kept, Headers { decode: self.decode.as_deref(), lacked: &self.without_header[kept..] })
+            }
+            // The next opening finds again what the file lacks.
+            Part::WithoutHistory | Part::Deletions => (0, Headers { decode: None, lacked: &[] }),
+        };
         match checkpoint::write(database, self.moves.as_ref(), changes, (known, &headers), part) {
             Ok(history_size) => {
                 if part != Part::Deletions {

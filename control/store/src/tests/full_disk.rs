@@ -3,10 +3,11 @@
 use std::fs;
 
 use super::{
+    logged_disks::LoggedDisks,
     small_disk::{SmallDisk, fill_to_the_brim},
     *,
 };
-use crate::{CommitError, Expect, Store};
+use crate::{CommitError, Decode, Expect, Store};
 
 #[tokio::test]
 async fn a_full_disk_refuses_writes_and_answers_reads_until_there_is_space() {
@@ -112,6 +113,37 @@ async fn a_deletion_on_a_full_disk_does_without_the_space_that_it_is_to_free() {
     let store = open(&path);
     assert_eq!((store.snapshot().revision, store.snapshot().count("things")), (last, 0));
     assert!(store.watch("things", last).is_ok());
+}
+
+/// A program whose headers take more than the objects.
+struct LargeHeaders;
+
+impl Decode for LargeHeaders {
+    fn decode(&self, resource: &str, name: &str, json: &[u8]) -> Result<Draft, serde_json::Error> {
+        let header = HeaderParts { name: &"x".repeat(1 << 20), ..HeaderParts::default() }.pack();
+        Ok(Draft { header, ..super::header(resource, name, json)? })
+    }
+
+    fn mark(&self, _: &str) -> Option<u64> {
+        Some(1)
+    }
+}
+
+#[tokio::test]
+async fn headers_that_do_not_fit_hold_up_no_checkpoint() {
+    let disks = LoggedDisks::formatted();
+    let store = disks.open();
+    for n in 0..8 {
+        store.write_one(put(&format!("k{n}"), Expect::Absent, "small")).await.unwrap();
+    }
+    drop(store);
+    disks.leave_space(0, 4 << 20);
+    let store = disks.open_decoding(LargeHeaders);
+    let deleted = store.write_one(delete("k0", 1)).await.unwrap();
+    drop(store);
+    let [tables, _, _] = disks.contents();
+    let store = LoggedDisks::with([tables, Vec::new(), Vec::new()]).open();
+    assert_eq!((store.snapshot().revision, store.snapshot().count("things")), (deleted.revision, 7));
 }
 
 /// Adds `more0` and so on until the disk is full: the log has some space of its own.

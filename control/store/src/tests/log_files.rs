@@ -228,3 +228,45 @@ async fn what_an_unsynced_use_left_is_no_write_of_the_next_use() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_log_that_fails_on_a_full_disk_is_opened_again_once_for_all_that_wait() {
+    const WAITING: usize = 100;
+    let disks = LoggedDisks::formatted().limited(Limits { checkpoint: 20_000, full: 300_000 });
+    let store = disks.open();
+    let victim = store.write_one(put("victim", Expect::Absent, "there")).await.unwrap();
+    for disk in 0..3 {
+        disks.limit_space(disk, true);
+    }
+    let (_, refused) = write_until_refused(&store, "k").await;
+    assert!(matches!(refused, CommitError::Full { .. }), "{refused}");
+    // All of them wait for the committer together, behind one that it cannot decide yet.
+    let ((release, held), (begun, begins)) = (std::sync::mpsc::channel::<()>(), std::sync::mpsc::channel::<()>());
+    let hold = Change::Amend(Amendment::new(move |_| {
+        begun.send(()).map_err(|error| error.to_string())?;
+        held.recv().map_err(|error| error.to_string())?;
+        Err("it only waited".into())
+    }));
+    let hold = store.write_one(Write { key: key("victim"), expect: Expect::Present, change: hold });
+    let others = async {
+        begins.recv().unwrap();
+        for disk in [1, 2] {
+            disks.fail(disk, 10 * WAITING);
+        }
+        let deletions = (0..WAITING).map(|_| store.write_one(delete("victim", victim.revision)));
+        let release = async { release.send(()).unwrap() };
+        tokio::join!(futures::future::join_all(deletions), release).0
+    };
+    let (held, results) = tokio::join!(hold, others);
+    assert!(matches!(held, Err(CommitError::Refused { .. })), "{held:?}");
+    assert!(results.iter().all(|result| matches!(result, Err(CommitError::Unavailable { .. }))));
+    let failed = disks.failing_syncs(1) + disks.failing_syncs(2);
+    assert!(20 * WAITING - failed < 10, "{} syncs failed", 20 * WAITING - failed);
+    for disk in [1, 2] {
+        disks.fail(disk, 0);
+    }
+    for disk in 0..3 {
+        disks.limit_space(disk, false);
+    }
+    store.write_one(put("after", Expect::Absent, "1")).await.unwrap();
+}

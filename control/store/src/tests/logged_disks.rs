@@ -10,7 +10,7 @@ use redb::{BackendError, Builder, StorageBackend};
 
 use super::header;
 use crate::{
-    Draft, Embedded,
+    Decode, Draft, Embedded,
     embedded::{
         disk::Disk,
         file::{File, Limits},
@@ -101,10 +101,12 @@ impl LoggedDisks {
         self.try_open_with(decode).unwrap()
     }
 
-    fn try_open_with(
-        &self,
-        decode: impl Fn(&str, &str, &[u8]) -> Result<Draft, serde_json::Error> + Send + Sync + 'static,
-    ) -> Result<Embedded, crate::OpenError> {
+    /// The same, of a program that keeps headers.
+    pub fn open_decoding(&self, decode: impl Decode + 'static) -> Embedded {
+        self.try_open_with(decode).unwrap()
+    }
+
+    fn try_open_with(&self, decode: impl Decode + 'static) -> Result<Embedded, crate::OpenError> {
         let disk = self.disk(0);
         let open = move |builder: &Builder| {
             disk.panic_at_opening();
@@ -134,9 +136,20 @@ impl LoggedDisks {
         log.space[disk] = is_limited.then(|| log.contents[disk].len());
     }
 
+    /// Has a disk take so many bytes more than it holds.
+    pub fn leave_space(&self, disk: usize, bytes: usize) {
+        let mut log = self.0.lock().unwrap();
+        log.space[disk] = Some(log.contents[disk].len() + bytes);
+    }
+
     /// Has so many of the next syncs of a disk fail.
     pub fn fail(&self, disk: usize, syncs: usize) {
         self.0.lock().unwrap().failing_syncs[disk] = syncs;
+    }
+
+    /// How many of them did not fail yet.
+    pub fn failing_syncs(&self, disk: usize) -> usize {
+        self.0.lock().unwrap().failing_syncs[disk]
     }
 
     /// Has so many of the next openings of the tables panic.

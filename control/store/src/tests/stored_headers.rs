@@ -136,3 +136,31 @@ async fn headers_go_with_their_objects_and_later_ones_are_not_overwritten() {
     assert_eq!(objects(&next.open(&path)).len(), 1);
     assert_eq!(next.parsed(), 0);
 }
+
+#[tokio::test]
+async fn a_start_that_moves_a_row_aside_forgets_no_headers() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, program) = (dir.path().join("store"), Program::new(1));
+    let written = with_many(&path, &program).await;
+    set(&path, &[("things/zz", b"\0\0\0\0\0\0\0\x01{")]);
+    let next = Program::new(2);
+    assert_eq!(objects(&next.open(&path)), written);
+    next.parsed();
+    assert_eq!(objects(&next.open(&path)), written);
+    assert_eq!(next.parsed(), 1, "the row that cannot be read is tried again");
+}
+
+#[tokio::test]
+async fn an_object_that_is_gone_is_not_held_for_its_header() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, program) = (dir.path().join("store"), Program::new(1));
+    let store = program.open(&path);
+    store.write_one(put("a", Expect::Absent, "1")).await.unwrap();
+    drop(store);
+    let store = Program::new(2).open(&path);
+    let object = Arc::downgrade(store.snapshot().get("things", "a").unwrap());
+    store.write_one(delete("a", 1)).await.unwrap();
+    drop(store);
+    assert!(object.upgrade().is_none());
+    assert_eq!(header_rows(&path), 0);
+}
