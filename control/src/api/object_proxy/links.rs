@@ -42,6 +42,8 @@ const LINKS: [(&str, &[&str]); 25] = [
     ("source", &["src"]),
     ("video", &["poster", "src"]),
 ];
+/// So much of a page is rewritten at a time: each link in it may become longer by the proxy's path.
+const PART: usize = 4096;
 /// What a page may have the rewriting keep: one tag at a time.
 const MAX_MEMORY: usize = 1 << 20;
 
@@ -94,6 +96,8 @@ fn split_origin(link: &str) -> (&str, &str) {
 /// A page whose links are rewritten while it is read.
 struct Page {
     inner: Body,
+    /// What was received and not rewritten yet.
+    unread: Bytes,
     /// Nothing once the page has ended.
     rewriter: Option<Rewriter>,
     written: Arc<Mutex<Vec<u8>>>,
@@ -125,7 +129,7 @@ impl Page {
         let settings = handlers.into_iter().fold(settings, Settings::append_element_content_handler);
         let out = written.clone();
         let output: Output = Box::new(move |bytes| out.lock().extend_from_slice(bytes));
-        Self { inner, rewriter: Some(send::HtmlRewriter::new(settings, output)), written }
+        Self { inner, unread: Bytes::new(), rewriter: Some(send::HtmlRewriter::new(settings, output)), written }
     }
 
     /// What was written since the last call.
@@ -141,13 +145,23 @@ impl HttpBody for Page {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         while self.rewriter.is_some() {
-            let rewritten = match ready!(Pin::new(&mut self.inner).poll_frame(cx)) {
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => self.rewriter.as_mut().map_or(Ok(()), |rewriter| rewriter.write(&data)),
-                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
-                },
-                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
-                None => self.rewriter.take().map_or(Ok(()), Rewriter::end),
+            if self.unread.is_empty() {
+                match ready!(Pin::new(&mut self.inner).poll_frame(cx)) {
+                    Some(Ok(frame)) => {
+                        // Trailers are of the page as it was.
+                        self.unread = frame.into_data().unwrap_or_default();
+                        continue;
+                    }
+                    Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                    None => {}
+                }
+            }
+            let length = self.unread.len().min(PART);
+            let part = self.unread.split_to(length);
+            let rewritten = if part.is_empty() {
+                self.rewriter.take().map_or(Ok(()), Rewriter::end)
+            } else {
+                self.rewriter.as_mut().map_or(Ok(()), |rewriter| rewriter.write(&part))
             };
             if let Err(error) = rewritten {
                 self.rewriter = None;
@@ -214,6 +228,19 @@ mod tests {
             assert_eq!(page(vec![&whole[..at], &whole[at..]]).await.unwrap(), expected, "cut at {at}");
         }
         assert_eq!(page(vec![]).await.unwrap(), "");
+    }
+
+    #[tokio::test]
+    async fn what_is_rewritten_is_handed_on_in_parts() {
+        let whole = "<a href=/>".repeat(40_000);
+        let mut page = links().page(Body::from(whole));
+        let mut length = 0;
+        while let Some(frame) = page.frame().await {
+            let part = frame.unwrap().into_data().unwrap();
+            assert!(part.len() <= PART * 4, "{} bytes at once", part.len());
+            length += part.len();
+        }
+        assert_eq!(length, "<a href=\"/api/v1/pods/p/proxy/\">".len() * 40_000);
     }
 
     #[tokio::test]
