@@ -193,12 +193,7 @@ async fn handled(
     parts: http::request::Parts,
     body: Body,
 ) -> (Result<Response, Status>, Vec<String>) {
-    if let Some(status) = &call.query.malformed {
-        return (Err(status.clone()), Vec::new());
-    }
-    if let Err(status) = write::check_options(&call) {
-        return (Err(status), Vec::new());
-    }
+    // The query is that of the server behind it: nothing of it is an option of a read or write.
     if let (Some(subresource), Some(nodes)) = (call.target.subresource, api.inner.nodes.get())
         && subresource.by_agent
     {
@@ -206,6 +201,12 @@ async fn handled(
             Ok(warnings) => (nodes.answer(&call.info, Request::from_parts(parts, body)).await, warnings),
             Err(status) => (Err(status), Vec::new()),
         };
+    }
+    if let Some(status) = &call.query.malformed {
+        return (Err(status.clone()), Vec::new());
+    }
+    if let Err(status) = write::check_options(&call) {
+        return (Err(status), Vec::new());
     }
     if !call.verb.is_write() {
         // Only a write has a body to wait for: what a read may see was decided just before, and must not become old

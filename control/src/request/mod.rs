@@ -29,7 +29,10 @@ use self::{
     path::{RequestPath, ResourcePath},
     query::Query,
 };
-use crate::{identity::Identity, status::Status};
+use crate::{
+    identity::Identity,
+    status::{Status, Subject},
+};
 
 /// Where a request comes from: an extension of requests that came over a connection.
 #[derive(Clone, Copy, Debug)]
@@ -150,6 +153,11 @@ impl RequestInfo {
                     "the path {:?} ends in a slash: name the object, or leave the slash out to mean all of them",
                     parts.uri.path()
                 )));
+            }
+            if resource.watch_prefix && verb.is_write() {
+                let name = resource.name.as_deref().unwrap_or_default();
+                let subject = Subject { group: &resource.group, resource: &resource.resource, name };
+                return Err(Status::method_not_allowed(subject));
             }
         }
         let accept = header(header::ACCEPT).unwrap_or_default();

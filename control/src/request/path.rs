@@ -112,6 +112,9 @@ impl RequestPath {
         if parts.next().is_some() {
             return Err(Status::unknown_path());
         }
+        if watch_prefix && subresource.is_some() {
+            return Err(Status::unknown_path());
+        }
         let trailing_slash = trailing_slash && name.is_none();
         Ok(Self::Resource(ResourcePath {
             group: group.to_owned(),

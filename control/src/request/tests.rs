@@ -133,3 +133,12 @@ fn what_asks_for_some_dry_run_never_writes() {
     assert!(query("dryRun=Some").unwrap());
     assert!(query("dryRun=All&dryRun=Some").unwrap());
 }
+
+#[test]
+fn the_old_form_of_a_watch_is_for_watches_alone() {
+    let code = |method: &str, path: &str| parse(method, path).map_err(|status| status.code).err();
+    assert_eq!(code("DELETE", "/api/v1/watch/namespaces/a/pods/p"), Some(405));
+    assert_eq!(code("POST", "/api/v1/watch/namespaces/a/pods"), Some(405));
+    assert_eq!(code("GET", "/api/v1/watch/namespaces/a/pods/p/proxy/x"), Some(404));
+    assert_eq!(code("GET", "/api/v1/watch/namespaces/a/pods"), None);
+}

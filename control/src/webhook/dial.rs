@@ -63,7 +63,7 @@ pub struct Connector {
 const PROBES: TcpKeepalive =
     TcpKeepalive::new().with_time(Duration::from_secs(30)).with_interval(Duration::from_secs(15)).with_retries(4);
 /// How long a connection may take to be made. Source: the dialer of Go's default transport.
-const TIMEOUT: Duration = Duration::from_secs(30);
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl Connector {
     /// For a webhook with this target.
@@ -121,7 +121,7 @@ impl tower::Service<Uri> for Connector {
     fn call(&mut self, uri: Uri) -> Self::Future {
         let connector = self.clone();
         Box::pin(async move {
-            let connected = tokio::time::timeout(TIMEOUT, connector.connect(uri)).await;
+            let connected = tokio::time::timeout(CONNECT_TIMEOUT, connector.connect(uri)).await;
             connected.unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "dial tcp: i/o timeout")))
         })
     }

@@ -41,9 +41,9 @@ mod target;
 pub mod tests;
 mod trust;
 
-pub use dial::{Connector, Dial, Network};
+pub use dial::{CONNECT_TIMEOUT, Connector, Dial, Network};
 pub use stream::Stream;
-pub use target::{Address, Target};
+pub use target::{Address, Target, is_own};
 
 /// Where a webhook is, and whom it must prove to be.
 #[derive(Clone, Debug)]

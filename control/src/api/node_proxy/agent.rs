@@ -21,6 +21,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::{
+    aggregation::headers,
     api::Status,
     auth::{
         client_certificate::identity_of,
@@ -101,15 +102,11 @@ impl Agents {
 
     /// Sends `request`, whose URI is a path, and returns the answer with its body still coming.
     pub async fn send(&self, to: &AgentAddress, mut request: Request<Body>) -> Result<Response<Body>, AgentError> {
-        let hop_by_hop = [header::CONNECTION, header::UPGRADE, header::TE, header::TRAILER, header::TRANSFER_ENCODING];
-        for name in hop_by_hop {
-            request.headers_mut().remove(name);
-        }
+        headers::drop_hop_by_hop(request.headers_mut());
         *request.version_mut() = http::Version::HTTP_11;
         let mut response = self.exchange(to, request).await?.map(Body::new);
-        // The caller may speak HTTP/2, which knows neither.
-        response.headers_mut().remove(header::CONNECTION);
-        response.headers_mut().remove(header::TRANSFER_ENCODING);
+        // The caller may speak HTTP/2, which knows none of them.
+        headers::drop_hop_by_hop(response.headers_mut());
         *response.version_mut() = http::Version::default();
         Ok(response)
     }

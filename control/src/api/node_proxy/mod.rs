@@ -29,6 +29,7 @@ use http::{Method, Request, StatusCode, Uri};
 use k8s_openapi::api::core::v1::{Node, Pod};
 
 use crate::{
+    aggregation::headers,
     api::object_proxy::ObjectProxy,
     request::{RequestInfo, Verb, path::PodStream},
     status::{Status, Subject},
@@ -41,6 +42,8 @@ use log_options::LogOptions;
 use log_websocket::Handshake;
 pub use pod_network::PodNetwork;
 pub use pod_streams::forwarded_ports;
+pub use pod_subnets::PodSubnets;
+pub use stream_limit::CountedStream;
 use stream_limit::StreamLimit;
 
 /// Port of an agent that has not said otherwise.
@@ -73,7 +76,10 @@ impl NodeProxy {
             ("pods", Some("log"), Some(namespace)) if info.verb == Verb::Get => {
                 self.pod_log(namespace, name, info, request).await
             }
-            ("pods" | "services", Some("proxy"), Some(_)) => self.objects.answer(path, request).await,
+            ("pods" | "services", Some("proxy"), Some(_)) => {
+                let counted = self.streams.admit(&info.user()?.name)?;
+                self.objects.answer(path, request, counted).await
+            }
             ("nodes", Some("proxy"), None) => self.forward(name, &path.rest, request).await,
             _ => Err(Status::method_not_allowed(Subject { group: &path.group, resource: &path.resource, name })),
         }
@@ -157,7 +163,7 @@ impl NodeProxy {
             .parse::<Uri>()
             .map_err(|e| Status::bad_request(format!("the path cannot be passed on: {e}")))?;
         // The caller's right to the API is not the agent's business, and its credential must not leave this process.
-        request.headers_mut().remove(http::header::AUTHORIZATION);
+        headers::drop_credentials(request.headers_mut());
         self.agents.send(&agent, request).await.map_err(refused)
     }
 }

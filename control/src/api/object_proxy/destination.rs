@@ -2,7 +2,10 @@
 //!
 //! Sources: `ResourceLocation` in `pkg/registry/core/pod/strategy.go` and `pkg/registry/core/service/storage`.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+};
 
 use rand::seq::SliceRandom;
 use serde_json::Value;
@@ -11,15 +14,41 @@ use crate::{
     kinds::reading::items,
     status::{Status, Subject},
     store::Snapshot,
+    webhook::is_own,
 };
 
 /// Where a request goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Destination {
     /// Whether TLS is spoken there.
     pub tls: bool,
     /// Of a pod.
     pub address: SocketAddr,
+    /// The pod's node.
+    pub node: String,
+}
+
+/// What a pod says of where it is.
+#[derive(Clone, Debug, Default)]
+struct PodPlace {
+    node: String,
+    ips: Vec<IpAddr>,
+}
+
+impl PodPlace {
+    /// A pod that has ended has no address: it may be another's by now.
+    fn of(pod: &Value) -> Self {
+        let status = &pod["status"];
+        let has_ended = matches!(status["phase"].as_str(), Some("Succeeded" | "Failed"));
+        let all = items(&status["podIPs"]).map(|one| &one["ip"]).chain([&status["podIP"]]).filter(|_| !has_ended);
+        let node = pod["spec"]["nodeName"].as_str().unwrap_or_default().to_owned();
+        // What leads to this machine itself, or to several, is no pod's.
+        Self { node, ips: all.filter_map(ip).filter(|ip| !is_own(*ip)).collect() }
+    }
+}
+
+fn ip(text: &Value) -> Option<IpAddr> {
+    Some(text.as_str()?.parse::<IpAddr>().ok()?.to_canonical())
 }
 
 /// What stands for the object's name in the path: `NAME`, `NAME:PORT` or `SCHEME:NAME:PORT`.
@@ -38,7 +67,8 @@ impl<'a> Named<'a> {
             [scheme, name, port] => (scheme, name, port),
             _ => return None,
         };
-        let known = matches!(scheme, "" | "http" | "https") && !name.is_empty();
+        // Names of ports are as long at most, and numbers shorter.
+        let known = matches!(scheme, "" | "http" | "https") && !name.is_empty() && port.len() <= 63;
         known.then_some(Self { tls: scheme == "https", name, port })
     }
 }
@@ -56,11 +86,12 @@ impl Destination {
             "" => declared().unwrap_or_else(|| if named.tls { "443" } else { "80" }.to_owned()),
             port => port.to_owned(),
         };
-        let ip = pod_ips(&pod).next().filter(is_allowed).ok_or_else(|| Status::bad_request("address not allowed"))?;
+        let PodPlace { node, ips } = PodPlace::of(&pod);
+        let ip = *ips.first().ok_or_else(|| Status::bad_request("address not allowed"))?;
         let port = port.parse().map_err(|_| {
             Status::unavailable(format!("error trying to reach service: dial tcp: lookup tcp/{port}: unknown port"))
         })?;
-        Ok(Self { tls: named.tls, address: SocketAddr::new(ip, port) })
+        Ok(Self { tls: named.tls, address: SocketAddr::new(ip, port), node })
     }
 
     /// A port of a Service, by name or number: that of a ready pod behind it, any of them.
@@ -80,49 +111,42 @@ impl Destination {
             return Err(Status::unavailable(format!("no endpoints available for service {:?}", named.name)));
         }
         subsets.shuffle(&mut rand::rng());
+        let mut pods = HashMap::new();
         for subset in subsets {
-            let ports = items(&subset["ports"]).filter(|one| one["name"].as_str().unwrap_or_default() == port);
-            for port in ports.filter_map(|one| one["port"].as_u64()).filter_map(|port| u16::try_from(port).ok()) {
-                let mut addresses: Vec<&Value> = items(&subset["addresses"]).collect();
-                addresses.shuffle(&mut rand::rng());
-                let found = addresses.into_iter().find_map(|address| of_a_pod(snapshot, namespace, address));
-                if let Some(ip) = found {
-                    return Ok(Self { tls: named.tls, address: SocketAddr::new(ip, port) });
-                }
+            let mut ports = items(&subset["ports"]).filter(|one| one["name"].as_str().unwrap_or_default() == port);
+            let number = ports.find_map(|one| u16::try_from(one["port"].as_u64()?).ok());
+            let Some(number) = number else { continue };
+            let mut addresses: Vec<&Value> = items(&subset["addresses"]).collect();
+            addresses.shuffle(&mut rand::rng());
+            let found = addresses.into_iter().find_map(|address| of_a_pod(snapshot, namespace, address, &mut pods));
+            if let Some((ip, node)) = found {
+                return Ok(Self { tls: named.tls, address: SocketAddr::new(ip, number), node });
             }
         }
         Err(Status::unavailable(format!("no endpoints available for service {text:?}")))
     }
 }
 
-/// An address of Endpoints, if it is that of a pod in the namespace: others could lead anywhere.
-fn of_a_pod(snapshot: &Snapshot, namespace: &str, address: &Value) -> Option<IpAddr> {
+/// An address of Endpoints and its node, if it is that of a pod in the namespace: others could lead anywhere. `pods` are
+/// those that were looked at before.
+fn of_a_pod<'a>(
+    snapshot: &Snapshot,
+    namespace: &str,
+    address: &'a Value,
+    pods: &mut HashMap<&'a str, PodPlace>,
+) -> Option<(IpAddr, String)> {
     let target = &address["targetRef"];
     let name = target["name"].as_str().filter(|_| target["namespace"] == namespace)?;
-    let pod = object(snapshot, "pods", namespace, name).ok()?;
-    let ip: IpAddr = address["ip"].as_str()?.parse().ok()?;
-    (is_allowed(&ip) && pod_ips(&pod).any(|own| own == ip)).then_some(ip)
+    let read = || object(snapshot, "pods", namespace, name).map(|pod| PodPlace::of(&pod)).unwrap_or_default();
+    let pod = pods.entry(name).or_insert_with(read);
+    let ip = ip(&address["ip"])?;
+    pod.ips.contains(&ip).then(|| (ip, pod.node.clone()))
 }
 
 /// The name of the Service's port with this number.
 fn port_name(service: &Value, number: i64) -> Option<String> {
     let port = items(&service["spec"]["ports"]).find(|port| port["port"] == number)?;
     Some(port["name"].as_str().unwrap_or_default().to_owned())
-}
-
-fn pod_ips(pod: &Value) -> impl Iterator<Item = IpAddr> {
-    let status = &pod["status"];
-    let all = items(&status["podIPs"]).map(|one| &one["ip"]).chain([&status["podIP"]]);
-    all.filter_map(|ip| ip.as_str()?.parse().ok())
-}
-
-/// Whether it is the address of one host on a network: what leads to this host itself, or to several, is none.
-fn is_allowed(ip: &IpAddr) -> bool {
-    let link_local = match ip {
-        IpAddr::V4(ip) => ip.is_link_local() || ip.is_broadcast(),
-        IpAddr::V6(ip) => ip.is_unicast_link_local() || ip.to_ipv4_mapped().is_some(),
-    };
-    !(ip.is_unspecified() || ip.is_loopback() || ip.is_multicast() || link_local)
 }
 
 fn object(snapshot: &Snapshot, resource: &str, namespace: &str, name: &str) -> Result<Value, Status> {
@@ -156,12 +180,13 @@ mod tests {
     }
 
     fn pod(ip: &str) -> Value {
-        json!({"spec": {"containers": [{"name": "x"}, {"name": "y", "ports": [{"containerPort": 8080}]}]},
+        let containers = json!([{"name": "x"}, {"name": "y", "ports": [{"containerPort": 8080}]}]);
+        json!({"spec": {"nodeName": "n", "containers": containers},
             "status": {"podIP": ip, "podIPs": [{"ip": ip}]}})
     }
 
     fn at(tls: bool, address: &str) -> Result<Destination, String> {
-        Ok(Destination { tls, address: address.parse().unwrap() })
+        Ok(Destination { tls, address: address.parse().unwrap(), node: "n".into() })
     }
 
     #[test]
@@ -179,6 +204,23 @@ mod tests {
         assert_eq!(of("own").unwrap_err(), "address not allowed");
         assert!(of("p:http").unwrap_err().ends_with("lookup tcp/http: unknown port"));
         assert!(of("p:65536").unwrap_err().ends_with("unknown port"));
+        let zeros = format!("p:{}80", "0".repeat(62));
+        assert_eq!(of(&zeros).unwrap_err(), format!("invalid pod request {zeros:?}"));
+    }
+
+    #[test]
+    fn a_pod_that_has_ended_leads_nowhere_for_its_address_may_be_anothers() {
+        for phase in ["Succeeded", "Failed"] {
+            let mut ended = pod("10.0.0.7");
+            ended["status"]["phase"] = phase.into();
+            let snapshot = snapshot(&[("pods", "p", ended)]);
+            let found = Destination::of_pod(&snapshot, "a", "p");
+            assert_eq!(found.unwrap_err().message, "address not allowed", "{phase}");
+        }
+        let mut mapped = pod("::ffff:10.0.0.7");
+        mapped["status"]["phase"] = "Running".into();
+        let snapshot = snapshot(&[("pods", "p", mapped)]);
+        assert_eq!(Destination::of_pod(&snapshot, "a", "p").map_err(|_| String::new()), at(false, "10.0.0.7:8080"));
     }
 
     #[test]

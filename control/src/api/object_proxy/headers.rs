@@ -13,12 +13,12 @@ use crate::aggregation::headers::{FORWARDED_URI, add_forwarded_for, drop_credent
 /// Turns the headers that a client sent into those that the server gets. `path` is that of the request, as it was sent.
 pub fn to_server(headers: &mut HeaderMap, peer: Option<SocketAddr>, path: &str) {
     let protocol = upgrade(headers);
-    let cookies: Vec<HeaderValue> = headers.get_all(header::COOKIE).iter().cloned().collect();
+    let cookies: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    // One field in HTTP/1.1, several in HTTP/2 (RFC 9113, section 8.2.3).
+    let cookies = HeaderValue::from_bytes(&cookies.join(&b"; "[..])).ok().filter(|all| !all.is_empty());
     drop_hop_by_hop(headers);
     drop_credentials(headers);
-    for cookie in cookies {
-        headers.append(header::COOKIE, cookie);
-    }
+    headers.extend(cookies.map(|all| (header::COOKIE, all)));
     // Pages are read on their way back. An address is a header's value always.
     headers.remove(header::ACCEPT_ENCODING);
     if let Some(Err(error)) = peer.map(|peer| add_forwarded_for(headers, peer.ip())) {
@@ -69,13 +69,14 @@ mod tests {
             ("impersonate-user", "joe"),
             ("x-remote-user", "joe"),
             ("cookie", "a=b"),
+            ("cookie", "c=d"),
             ("accept", "text/html"),
             ("accept-encoding", "gzip"),
             ("connection", "close"),
         ]);
         to_server(&mut got, Some("192.0.2.1:5".parse().unwrap()), "/api/v1/pods/p/proxy/x");
         let expected = [
-            ("cookie", "a=b"),
+            ("cookie", "a=b; c=d"),
             ("accept", "text/html"),
             ("x-forwarded-for", "192.0.2.1"),
             ("x-forwarded-uri", "/api/v1/pods/p/proxy/x"),

@@ -11,7 +11,7 @@ use std::{
 
 use axum::body::{Body, Bytes};
 use http_body::{Body as HttpBody, Frame};
-use lol_html::{MemorySettings, Settings, element, send};
+use lol_html::{MemorySettings, Settings, element, errors::RewritingError, send};
 use parking_lot::Mutex;
 
 /// Of elements, those attributes that are links.
@@ -42,7 +42,9 @@ const LINKS: [(&str, &[&str]); 25] = [
     ("source", &["src"]),
     ("video", &["poster", "src"]),
 ];
-/// What a page may have the rewriting keep: one tag at a time.
+/// So much of a page is rewritten at a time: each link in it may become longer by the proxy's path.
+const PART: usize = 4096;
+/// What a page may have the rewriting keep: one tag at a time, and which elements are open.
 const MAX_MEMORY: usize = 1 << 20;
 
 /// What links of a server are judged by.
@@ -94,7 +96,9 @@ fn split_origin(link: &str) -> (&str, &str) {
 /// A page whose links are rewritten while it is read.
 struct Page {
     inner: Body,
-    /// Nothing once the page has ended.
+    /// What was received and not rewritten yet.
+    unread: Bytes,
+    /// Nothing once the page has ended, or goes on as it is.
     rewriter: Option<Rewriter>,
     written: Arc<Mutex<Vec<u8>>>,
 }
@@ -119,13 +123,16 @@ impl Page {
                 Ok(())
             })
         });
-        let memory = MemorySettings::new().with_max_allowed_memory_usage(MAX_MEMORY);
+        // A page that takes more goes on as it is.
+        let memory = MemorySettings::new()
+            .with_max_allowed_memory_usage(MAX_MEMORY)
+            .with_graceful_bail_out_on_memory_limit_exceeded(true);
         // Not strict: a page of any form is passed on.
         let settings = Settings::new_send().with_memory_settings(memory).with_strict(false);
         let settings = handlers.into_iter().fold(settings, Settings::append_element_content_handler);
         let out = written.clone();
         let output: Output = Box::new(move |bytes| out.lock().extend_from_slice(bytes));
-        Self { inner, rewriter: Some(send::HtmlRewriter::new(settings, output)), written }
+        Self { inner, unread: Bytes::new(), rewriter: Some(send::HtmlRewriter::new(settings, output)), written }
     }
 
     /// What was written since the last call.
@@ -140,24 +147,42 @@ impl HttpBody for Page {
     type Error = axum::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        while self.rewriter.is_some() {
-            let rewritten = match ready!(Pin::new(&mut self.inner).poll_frame(cx)) {
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => self.rewriter.as_mut().map_or(Ok(()), |rewriter| rewriter.write(&data)),
-                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
-                },
-                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
-                None => self.rewriter.take().map_or(Ok(()), Rewriter::end),
-            };
-            if let Err(error) = rewritten {
-                self.rewriter = None;
-                return Poll::Ready(Some(Err(axum::Error::new(error))));
+        loop {
+            if self.unread.is_empty() {
+                match ready!(Pin::new(&mut self.inner).poll_frame(cx)) {
+                    Some(Ok(frame)) => {
+                        // Trailers are of the page as it was.
+                        self.unread = frame.into_data().unwrap_or_default();
+                        continue;
+                    }
+                    Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                    None => {
+                        let ended = self.rewriter.take().map_or(Ok(()), Rewriter::end);
+                        return Poll::Ready(match ended {
+                            Ok(()) | Err(RewritingError::MemoryLimitExceeded(_)) => {
+                                self.take().map(Frame::data).map(Ok)
+                            }
+                            Err(error) => Some(Err(axum::Error::new(error))),
+                        });
+                    }
+                }
+            }
+            let length = self.unread.len().min(PART);
+            let part = self.unread.split_to(length);
+            let Some(rewriter) = &mut self.rewriter else { return Poll::Ready(Some(Ok(Frame::data(part)))) };
+            match rewriter.write(&part) {
+                Ok(()) => {}
+                // It has written what it held as it came.
+                Err(RewritingError::MemoryLimitExceeded(_)) => self.rewriter = None,
+                Err(error) => {
+                    self.rewriter = None;
+                    return Poll::Ready(Some(Err(axum::Error::new(error))));
+                }
             }
             if let Some(bytes) = self.take() {
                 return Poll::Ready(Some(Ok(Frame::data(bytes))));
             }
         }
-        Poll::Ready(None)
     }
 }
 
@@ -217,8 +242,30 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_tag_that_never_ends_takes_no_memory_without_bound() {
-        let parts = std::iter::once("<a href=\"").chain(std::iter::repeat_n("0123456789abcdef", 1 << 18));
-        assert!(page(parts.collect()).await.is_err());
+    async fn what_is_rewritten_is_handed_on_in_parts() {
+        let whole = "<a href=/></a>".repeat(40_000);
+        let mut page = links().page(Body::from(whole));
+        let mut length = 0;
+        while let Some(frame) = page.frame().await {
+            let part = frame.unwrap().into_data().unwrap();
+            assert!(part.len() <= PART * 4, "{} bytes at once", part.len());
+            length += part.len();
+        }
+        assert_eq!(length, "<a href=\"/api/v1/pods/p/proxy/\"></a>".len() * 40_000);
+    }
+
+    #[tokio::test]
+    async fn a_page_that_takes_too_much_memory_goes_on_as_it_is() {
+        let endless = format!("<a href=\"{}", "0123456789abcdef".repeat(1 << 18));
+        let whole: &'static str = endless.clone().leak();
+        assert_eq!(
+            page(whole.as_bytes().chunks(1000).map(|part| str::from_utf8(part).unwrap()).collect()).await.unwrap(),
+            endless
+        );
+        // Elements that are never closed.
+        let nested: &'static str = "<a href=/>".repeat(200_000).leak();
+        let got = page(vec![nested]).await.unwrap();
+        assert!(got.starts_with("<a href=\"/api/v1/pods/p/proxy/\">") && got.ends_with("<a href=/>"), "{}", got.len());
+        assert_eq!(got.matches("<a href=").count(), 200_000);
     }
 }

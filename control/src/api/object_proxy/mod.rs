@@ -21,7 +21,6 @@ use std::{
     io::{self, ErrorKind},
     net::SocketAddr,
     sync::{Arc, LazyLock},
-    time::Duration,
 };
 
 use axum::{body::Body, response::Response};
@@ -40,15 +39,14 @@ use tokio_rustls::TlsConnector;
 use self::{destination::Destination, links::Links};
 use crate::{
     aggregation::{self, splice},
+    api::node_proxy::{CountedStream, PodSubnets},
     auth::upgraded_answer::switched,
     request::{ConnectionPermit, PeerAddress, path::ResourcePath},
     status::{Status, Subject},
     store::Store,
-    webhook::{self, Dial},
+    webhook::{self, CONNECT_TIMEOUT, Dial},
 };
 
-/// How long a connection may take to be made. Source: the dialer of Go's default transport.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 const METHODS: [Method; 7] =
     [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::HEAD, Method::OPTIONS];
 
@@ -67,16 +65,23 @@ static TLS: LazyLock<TlsConnector> = LazyLock::new(|| {
 pub struct ObjectProxy {
     store: Arc<dyn Store>,
     network: Arc<dyn Dial>,
+    subnets: PodSubnets,
 }
 
 impl ObjectProxy {
     /// `store` says where pods are; `network` leads there.
     pub fn new(store: Arc<dyn Store>, network: Arc<dyn Dial>) -> Self {
-        Self { store, network }
+        Self { subnets: PodSubnets::new(store.clone()), store, network }
     }
 
-    /// Answers a request for `/proxy` of the pod or Service that `path` names.
-    pub async fn answer(&self, path: &ResourcePath, request: Request<Body>) -> Result<Response, Status> {
+    /// Answers a request for `/proxy` of the pod or Service that `path` names. `counted` is dropped when its connection
+    /// has ended.
+    pub async fn answer(
+        &self,
+        path: &ResourcePath,
+        request: Request<Body>,
+        counted: CountedStream,
+    ) -> Result<Response, Status> {
         let (Some(namespace), Some(name)) = (&path.namespace, &path.name) else { return Err(Status::unknown_path()) };
         if !METHODS.contains(request.method()) {
             let subject = Subject { group: &path.group, resource: &path.resource, name };
@@ -88,11 +93,21 @@ impl ObjectProxy {
             _ => Destination::of_service(&snapshot, namespace, name)?,
         };
         drop(snapshot);
-        self.forward(to, &path.rest, request).await
+        // A node says itself which addresses its pods have: those of another node's pods are none of them.
+        if self.subnets.node_of(to.address.ip()).is_some_and(|node| *node != *to.node) {
+            return Err(Status::bad_request("address not allowed"));
+        }
+        self.forward(to, &path.rest, request, counted).await
     }
 
     /// `rest` is the path that the server is asked for, not decoded.
-    async fn forward(&self, to: Destination, rest: &str, request: Request<Body>) -> Result<Response, Status> {
+    async fn forward(
+        &self,
+        to: Destination,
+        rest: &str,
+        request: Request<Body>,
+        counted: CountedStream,
+    ) -> Result<Response, Status> {
         let (mut parts, body) = request.into_parts();
         let client = parts.extensions.remove::<OnUpgrade>();
         let permit = parts.extensions.remove::<ConnectionPermit>();
@@ -126,7 +141,8 @@ impl ObjectProxy {
             sent.headers_mut().insert(header::HOST, host);
         }
 
-        let mut answer = self.exchange(to, sent).await?;
+        let counted = Arc::new(counted);
+        let mut answer = self.exchange(&to, sent, counted.clone()).await?;
         let code = answer.status();
         let switches = code == StatusCode::SWITCHING_PROTOCOLS;
         if switches != asks_upgrade && (switches || code.as_u16() < 400) {
@@ -136,7 +152,7 @@ impl ObjectProxy {
         *answer.version_mut() = http::Version::default();
         if let (Some(client), true) = (client, switches) {
             let server = hyper::upgrade::on(&mut answer);
-            return Ok(switched(answer, permit, splice::splice(client, server)));
+            return Ok(switched(answer, (counted, permit), splice::splice(client, server)));
         }
         let mut answer = answer.map(Body::new);
         if answer.headers().contains_key(header::LOCATION) {
@@ -148,7 +164,7 @@ impl ObjectProxy {
         Ok(answer)
     }
 
-    async fn connect(&self, to: Destination) -> io::Result<Connection> {
+    async fn connect(&self, to: &Destination) -> io::Result<Connection> {
         let stream = self.network.connect(to.address).await?;
         if !to.tls {
             return Ok(Box::new(stream));
@@ -157,12 +173,17 @@ impl ObjectProxy {
         Ok(Box::new(TokioIo::new(TLS.connect(name, TokioIo::new(stream)).await?)))
     }
 
-    async fn exchange(&self, to: Destination, request: Request<Body>) -> Result<Response<Incoming>, Status> {
+    async fn exchange(
+        &self,
+        to: &Destination,
+        request: Request<Body>,
+        counted: Arc<CountedStream>,
+    ) -> Result<Response<Incoming>, Status> {
         let unreachable = |why: String| Status::unavailable(format!("error trying to reach service: {why}"));
         let dial = |error: io::Error| unreachable(format!("dial tcp {}: {}", to.address, webhook::cause(&error)));
         let connected = timeout(CONNECT_TIMEOUT, self.connect(to)).await;
         let stream = connected.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into())).map_err(dial)?;
-        send(stream, request).await.map_err(|error| unreachable(webhook::cause(&error)))
+        send(stream, request, counted).await.map_err(|error| unreachable(webhook::cause(&error)))
     }
 }
 
@@ -174,9 +195,14 @@ trait BytesBothWays: Read + Write + Send + Unpin {}
 impl<S: Read + Write + Send + Unpin> BytesBothWays for S {}
 
 /// Sends a request over a connection, which ends with the answer's body, or when whoever reads that is gone.
-async fn send(stream: Connection, request: Request<Body>) -> hyper::Result<Response<Incoming>> {
+async fn send(
+    stream: Connection,
+    request: Request<Body>,
+    counted: Arc<CountedStream>,
+) -> hyper::Result<Response<Incoming>> {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await?;
     tokio::spawn(async move {
+        let _counted = counted;
         if let Err(error) = connection.with_upgrades().await {
             tracing::debug!(%error, "a connection to a proxied server ended");
         }

@@ -139,6 +139,35 @@ async fn requests_of_every_method_go_to_the_pod_as_they_are() {
 }
 
 #[tokio::test]
+async fn the_query_is_the_servers_own() {
+    let lab = lab().await;
+    for (method, query) in [
+        ("GET", "limit=all"),
+        ("GET", "labelSelector=(("),
+        ("POST", "dryRun=true"),
+        ("PATCH", "force=1"),
+        ("GET", "watch=1"),
+    ] {
+        let asked = request(method, &format!("{POD}/x?{query}")).body(Body::empty()).unwrap();
+        let got = text(answer(&lab, asked).await).await;
+        assert_eq!(got.split(" -").next(), Some(&*format!("{method} /x?{query}")), "{got}");
+    }
+}
+
+#[tokio::test]
+async fn a_node_cannot_pass_off_the_pod_of_another_as_its_own() {
+    let lab = lab().await;
+    let get = || request("GET", &format!("{POD}/x")).body(Body::empty()).unwrap();
+    assert_eq!(answer(&lab, get()).await.status(), StatusCode::OK);
+    let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "other"},
+        "spec": {"podCIDR": "10.244.1.0/24", "podCIDRs": ["10.244.1.0/24"]}});
+    lab.create("/api/v1/nodes", node).await;
+    let refused = answer(&lab, get()).await;
+    assert_eq!(refused.status(), StatusCode::BAD_REQUEST);
+    assert!(text(refused).await.contains("address not allowed"));
+}
+
+#[tokio::test]
 async fn pages_and_redirects_lead_through_the_proxy() {
     let lab = lab().await;
     let get = |path: &str| request("GET", path).body(Body::empty()).unwrap();

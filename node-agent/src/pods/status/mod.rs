@@ -53,7 +53,7 @@ pub fn status(pod: &Pod, state: &PodState, node: ReportingNode<'_>, now: Timesta
         .or_else(|| current.pod_ip.clone().filter(|_| phase.is_final() || state.sandboxes > 0));
     PodStatus {
         phase: Some(phase.to_string()),
-        observed_generation: pod.metadata.generation.max(current.observed_generation),
+        observed_generation: pod.metadata.generation,
         reason,
         message,
         host_ip: Some(node.node_ip.to_string()),

@@ -293,15 +293,12 @@ fn containers_of_a_pod_with_init_containers_wait_for_its_initialisation_from_the
 fn a_status_says_which_generation_of_the_pod_it_is_of() {
     let mut driven = Driven::app("Always");
     driven.pod.metadata.generation = Some(3);
+    driven.pod.status.as_mut().unwrap().observed_generation = Some(i64::MAX);
     let status = driven.status();
     assert_eq!(status["observedGeneration"], 3);
     for condition in status["conditions"].as_array().unwrap() {
         assert_eq!(condition["observedGeneration"], 3, "{condition}");
     }
-    // An agent that sees an older pod once more does not go back.
-    driven.pod.status = Some(serde_json::from_value(status).unwrap());
-    driven.pod.metadata.generation = Some(2);
-    assert_eq!(driven.status()["observedGeneration"], 3);
 }
 
 #[test]
