@@ -124,7 +124,8 @@ impl Steps {
     }
 }
 
-/// Adds to `out` what stands at `range` of the text that `delta` encodes against `base`. Nothing where the two do not fit.
+/// Adds to `out` what stands at `range` of the text that `delta` encodes against `base`. Nothing where the two do not
+/// fit.
 pub fn decode(base: &[u8], mut delta: &[u8], range: Range<usize>, out: &mut Vec<u8>) -> Option<()> {
     // Where the step begins in the text, and where the last copy ended in the base.
     let (mut at, mut copied_to) = (0_usize, 0_usize);

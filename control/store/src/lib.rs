@@ -32,8 +32,8 @@
 //!
 //! Files: `transaction` (what writers ask), `object` (an object in memory) with its `header`, `delta` and `references`
 //! (its text as a difference from another, with `varint`), `shared_frame` (frames that readers share), `table` and
-//! `snapshot` (the state), `history` and `topic` (the changes), `stats` (counts), `embedded/committer` (the one writer),
-//! `embedded/file` (durability) over `embedded/write_ahead` and `embedded/tables`, `embedded/loading` and
+//! `snapshot` (the state), `history` and `topic` (the changes), `stats` (counts), `embedded/committer` (the one
+//! writer), `embedded/file` (durability) over `embedded/write_ahead` and `embedded/tables`, `embedded/loading` and
 //! `embedded/stored_header` (the start), `embedded/stored_history`, `embedded/quarantine`. How to inspect it:
 //! [`Store::stats`], served under `/metrics` and as the readiness check `store`.
 

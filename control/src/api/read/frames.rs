@@ -87,7 +87,7 @@ impl Frames {
         }
         let mut out = Vec::new();
         for (event_type, object) in std::iter::once(first).chain(rest) {
-            // Every watcher of the change would encode it; a text is copied sooner than found.
+            // Else every watcher would encode it. To copy a text costs less than to look for a shared one.
             let shared = match self.accepted.encoding {
                 Encoding::Protobuf => self.shared(event_type, &object),
                 Encoding::Json | Encoding::Yaml => None,

@@ -328,7 +328,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_text_is_told_by_the_one_after(
+        fn a_text_is_encoded_against_the_one_after(
             head in "[ab]{0,6}", tail in "[ab]{0,6}", before in "[ab]{0,6}", after in "[ab]{0,6}"
         ) {
             let [before, after] = [before, after].map(|middle| format!("{head}{middle}{tail}").into_bytes());

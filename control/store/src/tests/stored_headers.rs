@@ -59,7 +59,7 @@ const MANY: usize = 1300;
 
 async fn with_many(path: &Path, program: &Program) -> Vec<(String, u64, String, crate::PackedHeader)> {
     let store = program.open(path);
-    let text = |n: usize| format!("@n{} {}", n % 3, "a text that is long enough to be told by another ".repeat(5));
+    let text = |n: usize| format!("@n{} {}", n % 3, "a text that is long enough to have a base ".repeat(5));
     let writes = (0..MANY).map(|n| put(&format!("{n:04}"), Expect::Absent, &text(n))).collect();
     store.write(writes).await.into_iter().for_each(|written| drop(written.unwrap()));
     objects(&store)
