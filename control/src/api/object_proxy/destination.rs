@@ -127,8 +127,8 @@ impl Destination {
     }
 }
 
-/// An address of Endpoints and its node, if it is that of a pod in the namespace: others could lead anywhere. `pods` are
-/// those that were looked at before.
+/// An address of Endpoints and its node, if it is that of a pod in the namespace: others could lead anywhere. `pods`
+/// are those that were looked at before.
 fn of_a_pod<'a>(
     snapshot: &Snapshot,
     namespace: &str,
