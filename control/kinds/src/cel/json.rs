@@ -4,6 +4,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::{Map, Number, Value as Json};
 
 use super::{MAX_REQUEST, convert::shown_duration, value::Value};
+use crate::schema::decode::MAX_LEVELS;
 
 /// Why a value is nothing that an object could hold.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -22,15 +23,23 @@ pub enum NotJson {
     /// Parts of a value can be shared: it may be much larger than what made it.
     #[error("the value is larger than a request may be")]
     TooLarge,
+    /// Variables can put values into each other without end.
+    #[error("the value has more than {MAX_LEVELS} levels")]
+    TooDeep,
 }
 
 /// The value as JSON, of about the size of a request at most.
 pub fn to_json(value: &Value<'_>) -> Result<Json, NotJson> {
-    let mut room = MAX_REQUEST;
-    converted(value, &mut room)
+    to_json_within(value, &mut MAX_REQUEST.clone())
 }
 
-fn converted(value: &Value<'_>, room: &mut u64) -> Result<Json, NotJson> {
+/// The same; what it takes, in bytes, is taken off `room`.
+pub fn to_json_within(value: &Value<'_>, room: &mut u64) -> Result<Json, NotJson> {
+    converted(value, room, MAX_LEVELS)
+}
+
+fn converted(value: &Value<'_>, room: &mut u64, levels: usize) -> Result<Json, NotJson> {
+    let levels = levels.checked_sub(1).ok_or(NotJson::TooDeep)?;
     let own = match value {
         Value::String(text) => text.len() as u64,
         Value::Bytes(bytes) => bytes.len() as u64,
@@ -48,7 +57,7 @@ fn converted(value: &Value<'_>, room: &mut u64) -> Result<Json, NotJson> {
         Value::Timestamp(at) => Json::from(at.to_string()),
         Value::Duration(nanos) => Json::from(shown_duration(*nanos)),
         Value::List(list) => {
-            let items: Result<Vec<Json>, NotJson> = list.iter().map(|item| converted(&item, room)).collect();
+            let items: Result<Vec<Json>, NotJson> = list.iter().map(|item| converted(&item, room, levels)).collect();
             Json::Array(items?)
         }
         Value::Map(map) => {
@@ -58,7 +67,7 @@ fn converted(value: &Value<'_>, room: &mut u64) -> Result<Json, NotJson> {
                     return Err(NotJson::Key { key: format!("{key:?}"), found: key.type_name() });
                 };
                 *room = room.checked_sub(name.len() as u64).ok_or(NotJson::TooLarge)?;
-                fields.insert(name.to_string(), converted(&value, room)?);
+                fields.insert(name.to_string(), converted(&value, room, levels)?);
             }
             Json::Object(fields)
         }
@@ -66,7 +75,7 @@ fn converted(value: &Value<'_>, room: &mut u64) -> Result<Json, NotJson> {
             let mut fields = Map::new();
             for (name, value) in message.fields() {
                 *room = room.checked_sub(name.len() as u64).ok_or(NotJson::TooLarge)?;
-                fields.insert(name.to_string(), converted(value, room)?);
+                fields.insert(name.to_string(), converted(value, room, levels)?);
             }
             Json::Object(fields)
         }
@@ -107,6 +116,13 @@ mod tests {
             "unsupported conversion from 'kubernetes.Quantity' to a JSON value"
         );
         assert!(made("0.0 / 0.0").is_err());
+    }
+
+    #[test]
+    fn a_value_has_no_more_levels_than_an_object_may_have() {
+        let nested = |levels: usize| (1..levels).fold(Value::Int(1), |inner, _| Value::list(vec![inner]));
+        assert!(to_json(&nested(MAX_LEVELS)).is_ok());
+        assert_eq!(to_json(&nested(MAX_LEVELS + 1)), Err(NotJson::TooDeep));
     }
 
     #[test]

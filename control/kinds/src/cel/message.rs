@@ -102,6 +102,10 @@ impl<'v> Message<'v> {
     }
 
     fn check_names(&self, path: &str, errors: &mut Vec<String>) {
+        // Parts of a value can be shared: there may be any number of them.
+        if errors.len() >= MOST_ERRORS {
+            return;
+        }
         if *self.name != *path {
             errors.push(format!(
                 "unexpected type name {:?}, expected {path:?}, which matches field name path from root Object type",
@@ -113,6 +117,9 @@ impl<'v> Message<'v> {
         }
     }
 }
+
+/// So many wrong names are told at most.
+const MOST_ERRORS: usize = 10;
 
 /// Lists and maps have no names of their own.
 fn check_names_in(value: &Value<'_>, path: &str, errors: &mut Vec<String>) {

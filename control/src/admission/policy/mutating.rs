@@ -17,6 +17,7 @@ use crate::{
     admission::{
         access,
         attributes::{Attributes, Operation},
+        deadline,
         expression::Input,
         per_revision::Made,
         reinvocation::{Plugin, Reinvocation},
@@ -97,6 +98,7 @@ fn mutate(
     }
     let (mut made, mut changed) = (false, false);
     for mutation in &policy.mutations {
+        deadline::must_not_be_over()?;
         if objects.object().is_null() {
             continue;
         }

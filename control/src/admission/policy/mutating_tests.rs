@@ -272,3 +272,13 @@ async fn expressions_ask_what_the_user_may() {
     let made = mutated(&one(add, json!({})), config_map(json!({"k": "v"}))).await.unwrap();
     assert_eq!(made["data"]["may"], "false");
 }
+
+#[tokio::test]
+async fn a_patch_is_no_larger_than_a_request_whatever_its_operations_share() {
+    let many =
+        patch("object.data.many.split(',').map(k, JSONPatch{op: 'add', path: '/data/' + k, value: object.data.big})");
+    let with = |count: usize| config_map(json!({"big": "x".repeat(100_000), "many": vec!["k"; count].join(",")}));
+    assert!(mutated(&one(many.clone(), json!({})), with(20)).await.is_ok());
+    let refused = mutated(&one(many, json!({})), with(64)).await.unwrap_err();
+    assert!(refused.message.contains("larger than a request may be"), "{}", refused.message);
+}

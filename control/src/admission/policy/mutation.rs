@@ -15,7 +15,7 @@ use crate::{
     api::patch,
     cel::{
         self, Value as Cel,
-        json::to_json,
+        json::{NotJson, to_json, to_json_within},
         message::{JSON_PATCH, Message, OBJECT},
     },
     field_management::overlay,
@@ -142,15 +142,17 @@ impl Mutation {
                 Err(format!("unsupported return type from ApplyConfiguration expression: {found}"))
             }
             (Form::JsonPatch, Cel::List(list)) => {
-                Ok(Change::Patch(list.iter().map(|item| operation(&item)).collect::<Result<Vec<_>, _>>()?.into()))
+                let mut room = cel::MAX_REQUEST;
+                let operations = list.iter().map(|item| operation(&item, &mut room));
+                Ok(Change::Patch(operations.collect::<Result<Vec<_>, _>>()?.into()))
             }
             (Form::JsonPatch, _) => Err("type mismatch: JSONPatchType.expression should evaluate to array".to_owned()),
         }
     }
 }
 
-/// One operation of a JSON Patch.
-fn operation(item: &Cel<'_>) -> Result<Value, String> {
+/// One operation of a JSON Patch; what it takes, in bytes, is taken off `room`, which is for all of them.
+fn operation(item: &Cel<'_>, room: &mut u64) -> Result<Value, String> {
     let Cel::Message(message) = item else { return Err(no_operation(item)) };
     if message.name() != JSON_PATCH {
         return Err(no_operation(item));
@@ -159,16 +161,19 @@ fn operation(item: &Cel<'_>) -> Result<Value, String> {
         Some(Cel::String(text)) => text.to_string(),
         _ => String::new(),
     };
+    let why = "JSONPath valueExpression evaluated to a type that could not marshal to JSON";
     let mut made = Map::new();
-    made.insert("op".to_owned(), text("op").into());
-    made.insert("path".to_owned(), text("path").into());
-    let from = text("from");
+    let (op, path, from) = (text("op"), text("path"), text("from"));
+    let length = [&op, &path, &from].map(String::len).iter().sum::<usize>() as u64;
+    let left = room.checked_sub(length.saturating_add(1));
+    *room = left.ok_or_else(|| format!("{why}: {}", NotJson::TooLarge))?;
+    made.insert("op".to_owned(), op.into());
+    made.insert("path".to_owned(), path.into());
     if !from.is_empty() {
         made.insert("from".to_owned(), from.into());
     }
     if let Some(value) = message.get("value") {
-        let why = "JSONPath valueExpression evaluated to a type that could not marshal to JSON";
-        made.insert("value".to_owned(), to_json(value).map_err(|error| format!("{why}: {error}"))?);
+        made.insert("value".to_owned(), to_json_within(value, room).map_err(|error| format!("{why}: {error}"))?);
         if let Cel::Message(message) = value {
             must_be_named_well(message)?;
         }

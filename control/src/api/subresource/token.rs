@@ -60,6 +60,8 @@ async fn create(api: &Api, call: &Call, given: &[u8]) -> Result<Response, Status
     let (name, namespace) = (target_name(call), call.target.namespace.as_deref().unwrap_or_default());
     complete(&mut request, name, namespace)?;
     let mut request = write::admit_form(api, call, &FORM, request).await?;
+    // Policies and webhooks may have changed it.
+    complete(&mut request, name, namespace)?;
     let now = Timestamp::now();
     let issuer = api.authorizer().facts().issuer();
     let issuer = issuer.ok_or_else(|| Status::internal("this server issues no tokens"))?;
