@@ -35,7 +35,8 @@ pub struct Node {
     pub agent: Option<Process>,
     pub docker: Docker,
     pub host: Host,
-    dir: PathBuf,
+    /// Its files; `resolv.conf` is what its pods and its DNS server take for the host's.
+    pub dir: PathBuf,
 }
 
 /// Where a node is put: its link and host number (see [`Lab`]).
