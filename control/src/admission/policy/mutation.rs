@@ -134,7 +134,7 @@ impl Mutation {
         match (self.form, &value) {
             (Form::ApplyConfiguration, Cel::Message(message)) if message.name() == OBJECT => {
                 let config = to_json(&value).map_err(|error| format!("type mismatch: {error}"))?;
-                must_be_named_well(message)?;
+                check_type_names(message)?;
                 Ok(Change::Overlay(config))
             }
             (Form::ApplyConfiguration, _) => {
@@ -175,7 +175,7 @@ fn operation(item: &Cel<'_>, room: &mut u64) -> Result<Value, String> {
     if let Some(value) = message.get("value") {
         made.insert("value".to_owned(), to_json_within(value, room).map_err(|error| format!("{why}: {error}"))?);
         if let Cel::Message(message) = value {
-            must_be_named_well(message)?;
+            check_type_names(message)?;
         }
     }
     Ok(Value::Object(made))
@@ -186,7 +186,7 @@ fn no_operation(item: &Cel<'_>) -> String {
     format!("type mismatch: JSONPatchType.expression should evaluate to array of JSONPatch, got element of {found}")
 }
 
-fn must_be_named_well(message: &Message<'_>) -> Result<(), String> {
+fn check_type_names(message: &Message<'_>) -> Result<(), String> {
     let errors = message.misnamed();
     if errors.is_empty() { Ok(()) } else { Err(format!("type mismatch: {}", errors.join("\n"))) }
 }

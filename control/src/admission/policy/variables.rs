@@ -28,7 +28,8 @@ pub struct Variables {
 
 /// The values of variables, and why some have none.
 pub struct Known<'v> {
-    values: Vec<(Cel<'v>, Cel<'v>)>,
+    /// Shared with every activation.
+    values: Rc<Vec<(Cel<'v>, Cel<'v>)>>,
     /// Name and reason.
     pub failed: Vec<(String, String)>,
 }
@@ -52,10 +53,10 @@ impl Declared {
 impl Variables {
     /// Their values; what they cost is taken off `budget`.
     pub fn evaluate<'v>(&self, input: &Input<'v>, budget: &mut u64) -> Known<'v> {
-        let mut known = Known { values: Vec::new(), failed: Vec::new() };
+        let mut known = Known { values: Rc::default(), failed: Vec::new() };
         for (name, variable) in &self.all {
             match variable.evaluate(&known.activation(input), budget, &known.failed) {
-                Ok(value) => known.values.push((Cel::text(name.as_str()), value)),
+                Ok(value) => Rc::make_mut(&mut known.values).push((Cel::text(name.as_str()), value)),
                 Err(why) => known.failed.push((name.clone(), why)),
             }
         }
@@ -66,6 +67,6 @@ impl Variables {
 impl<'v> Known<'v> {
     /// What expressions see, these variables included.
     pub fn activation(&self, input: &Input<'v>) -> Activation<'v> {
-        input.activation().with("variables", Cel::Map(Map::Made(Rc::new(self.values.clone()))))
+        input.activation().with("variables", Cel::Map(Map::Made(self.values.clone())))
     }
 }
