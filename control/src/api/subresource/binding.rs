@@ -94,8 +94,16 @@ fn bound(pod: &Value, binding: &Value, now: &str, subject: Subject) -> Result<Va
         let why = format!("pod {} is already assigned to node \"{already}\"", subject.name);
         return Err(Status::conflict(subject, &why));
     }
+    if pod["spec"]["schedulingGates"].as_array().is_some_and(|gates| !gates.is_empty()) {
+        let why = format!("pod {} has non-empty .spec.schedulingGates", subject.name);
+        return Err(Status::conflict(subject, &why));
+    }
     let mut new = pod.clone();
     new["spec"]["nodeName"] = node.into();
+    // Where the scheduler meant to place it says nothing any more.
+    if let Some(status) = new["status"].as_object_mut() {
+        status.remove("nominatedNodeName");
+    }
     for (key, value) in binding["metadata"]["annotations"].as_object().into_iter().flatten() {
         new["metadata"]["annotations"][key] = value.clone();
     }
@@ -126,6 +134,10 @@ mod tests {
         assert_eq!(new["status"]["conditions"][0]["type"], "PodScheduled");
         assert_eq!(bound(&new, &binding, "", SUBJECT).unwrap_err().code, 409);
         assert_eq!(bound(&pod, &json!({"target": {}}), "", SUBJECT).unwrap_err().code, 400);
+        let gated = json!({"spec": {"schedulingGates": [{"name": "g"}]}});
+        assert_eq!(bound(&gated, &binding, "", SUBJECT).unwrap_err().code, 409);
+        let nominated = json!({"status": {"phase": "Pending", "nominatedNodeName": "m"}});
+        assert!(bound(&nominated, &binding, "", SUBJECT).unwrap()["status"]["nominatedNodeName"].is_null());
         let other = json!({"metadata": {"uid": "v"}, "target": {"name": "n"}});
         assert_eq!(bound(&pod, &other, "", SUBJECT).unwrap_err().code, 409);
     }
