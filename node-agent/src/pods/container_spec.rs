@@ -178,7 +178,7 @@ mod tests {
             image_user: ImageUser::parse(user),
             seccomp_profile: None,
             machine_memory: 1 << 30,
-            host: Host { apparmor: false },
+            host: Host { apparmor: false, se_linux: false },
         }
     }
 
