@@ -61,13 +61,8 @@ const TABLE: &[Justified] = &[
                   moment later, here others do",
         matches: |a, d| {
             let written_later = ["/apiservices", "/flowschemas", "/prioritylevelconfigurations"];
-            let by_status = [
-                "status",
-                "metadata.managedFields",
-                "rows[]",
-                "items[].status",
-                "items[].metadata.managedFields",
-            ];
+            let by_status =
+                ["status", "metadata.managedFields", "rows[]", "items[].status", "items[].metadata.managedFields"];
             let is_stale = [&d.ours, &d.theirs].iter().any(|text| text.contains("the object has been modified"));
             written_later.iter().any(|plural| a.request.path.contains(plural))
                 && (by_status.iter().any(|place| d.place.starts_with(place))
@@ -248,7 +243,10 @@ const TABLE: &[Justified] = &[
                 422 => is_text(d) || d.place == "details.causes",
                 _ => d.place == "code" && a.theirs.code == 422,
             };
-            a.request.path.contains("/resourceclaimtemplates") && is_empty && alike && others(a.ours) == others(a.theirs)
+            a.request.path.contains("/resourceclaimtemplates")
+                && is_empty
+                && alike
+                && others(a.ours) == others(a.theirs)
         },
     },
     Justified {
@@ -279,7 +277,8 @@ const TABLE: &[Justified] = &[
                   JSONPath",
         matches: |a, d| {
             let is_place = d.theirs.contains(".fieldRef: Invalid value: ") && d.theirs.contains("invalid JSONPath: ");
-            let of_status = a.request.path.contains("/validatingadmissionpolicies") && a.request.path.ends_with("/status");
+            let of_status =
+                a.request.path.contains("/validatingadmissionpolicies") && a.request.path.ends_with("/status");
             of_status && d.place == "code" && a.ours.accepted() && is_place
         },
     },

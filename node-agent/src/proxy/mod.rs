@@ -37,6 +37,7 @@ mod map_reconciler;
 mod maps;
 mod metrics;
 mod netns;
+mod service_netns;
 mod sockets;
 pub mod table;
 mod userspace;

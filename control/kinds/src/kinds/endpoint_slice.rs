@@ -190,13 +190,17 @@ fn endpoint_errors(path: &str, endpoint: &Value, address_type: &str) -> Vec<Fiel
                 if address_read.is_ipv6() {
                     errors.push(FieldError::invalid(all, address, "must be an IPv4 address"));
                 }
-                errors.extend(endpoints::special_address(address_read).map(|why| FieldError::invalid(path, address, why)));
+                errors.extend(
+                    endpoints::special_address(address_read).map(|why| FieldError::invalid(path, address, why)),
+                );
             }
             ("IPv6", Some(address_read)) => {
                 if address_read.is_ipv4() {
                     errors.push(FieldError::invalid(all, address, "must be an IPv6 address"));
                 }
-                errors.extend(endpoints::special_address(address_read).map(|why| FieldError::invalid(path, address, why)));
+                errors.extend(
+                    endpoints::special_address(address_read).map(|why| FieldError::invalid(path, address, why)),
+                );
             }
             ("FQDN", _) => {
                 let wrong = names::subdomain(address.as_str().unwrap_or_default()).into_iter();

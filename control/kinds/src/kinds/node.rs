@@ -174,7 +174,8 @@ fn declared_features(list: &Value) -> Vec<FieldError> {
             ),
             _ => None,
         };
-        errors.extend(why.map(|why| FieldError::invalid(path, feature, format!("invalid feature name {name:?}: {why}"))));
+        errors
+            .extend(why.map(|why| FieldError::invalid(path, feature, format!("invalid feature name {name:?}: {why}"))));
         before = Some(name);
     }
     errors
@@ -280,7 +281,10 @@ mod tests {
             let errors = declared_features(&list).into_iter();
             errors.map(|error| format!("{}: {}", &error.path[24..], error.message)).collect::<Vec<_>>().join("; ")
         };
-        assert_eq!(words(json!(["A", "Feature", "Feature/sub", "Feature/Sub2/x"])), "[3]: Invalid value: \"Feature/Sub2/x\": list must be sorted alphabetically");
+        assert_eq!(
+            words(json!(["A", "Feature", "Feature/sub", "Feature/Sub2/x"])),
+            "[3]: Invalid value: \"Feature/Sub2/x\": list must be sorted alphabetically"
+        );
         assert_eq!(words(json!(["A", "A"])), "[1]: Duplicate value: \"A\"");
         for bad in ["10.1.2.3", "", "a", "A/", "A/1", "A-b", "/A"] {
             let said = words(json!([bad]));

@@ -109,9 +109,8 @@ fn bound(pod: &Value, binding: &Value, now: &str, name: &str) -> Result<Value, S
     for (field, of_binding) in [("UID", "uid"), ("ResourceVersion", "resourceVersion")] {
         let (wanted, stored) = (text(&binding["metadata"], of_binding), text(&pod["metadata"], of_binding));
         if !wanted.is_empty() && wanted != stored {
-            let why = format!(
-                "Precondition failed: {field} in precondition: {wanted}, {field} in object meta: {stored}"
-            );
+            let why =
+                format!("Precondition failed: {field} in precondition: {wanted}, {field} in object meta: {stored}");
             return Err(Status::conflict(Subject { group: "", resource: "pods", name }, &why));
         }
     }

@@ -233,9 +233,8 @@ mod tests {
             json!({"metadata": {"name": "as.b.c", "labels": {"a": label}}, "status": {"storedVersions": [stored]},
                 "spec": {"versions": [{"name": "v1", "storage": true}]}})
         };
-        let paths = |new: &Value, old: &Value| {
-            validate(new, Some(old)).into_iter().map(|error| error.path).collect::<Vec<_>>()
-        };
+        let paths =
+            |new: &Value, old: &Value| validate(new, Some(old)).into_iter().map(|error| error.path).collect::<Vec<_>>();
         let good = definition("v1", "x");
         let (bad, changed) = (definition("v9", "x"), definition("v9", "y"));
         assert!(paths(&good, &good).is_empty());

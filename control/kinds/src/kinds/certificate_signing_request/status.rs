@@ -29,7 +29,8 @@ pub fn prepare(new: &mut Value, old: &Value) {
         }
         if text(condition, "lastTransitionTime").is_empty() {
             let same = |before: &&Value| ["type", "status"].iter().all(|field| before[*field] == condition[*field]);
-            let before = items(&old["status"]["conditions"]).find(same).map(|before| text(before, "lastTransitionTime"));
+            let before =
+                items(&old["status"]["conditions"]).find(same).map(|before| text(before, "lastTransitionTime"));
             condition["lastTransitionTime"] = before.filter(|time| !time.is_empty()).unwrap_or(&now).into();
         }
     }
@@ -113,7 +114,9 @@ fn wrong_certificate(base64: &str) -> Option<String> {
         } else if block.contents().is_empty() {
             Some("found CERTIFICATE PEM block containing 0 certificates".to_owned())
         } else {
-            x509_parser::parse_x509_certificate(block.contents()).err().map(|_| "x509: malformed certificate".to_owned())
+            x509_parser::parse_x509_certificate(block.contents())
+                .err()
+                .map(|_| "x509: malformed certificate".to_owned())
         }
     };
     let none = || blocks.is_empty().then(|| "must contain at least one CERTIFICATE PEM block".to_owned());

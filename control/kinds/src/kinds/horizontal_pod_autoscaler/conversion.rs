@@ -351,7 +351,8 @@ mod tests {
     #[test]
     fn an_amount_that_nobody_measured_is_zero_in_v1() {
         let metric = json!({"type": "Resource", "resource": {"name": "cpu", "current": {"averageUtilization": 80}}});
-        let expected = r#"{"type":"Resource","resource":{"name":"cpu","currentAverageUtilization":80,"currentAverageValue":"0"}}"#;
+        let expected =
+            r#"{"type":"Resource","resource":{"name":"cpu","currentAverageUtilization":80,"currentAverageValue":"0"}}"#;
         assert_eq!(present_in_v1(&metric).to_string(), expected);
         let pods = json!({"type": "Pods", "pods": {"metric": {"name": "hits"}, "current": {"averageValue": "5"}}});
         assert_eq!(present_in_v1(&pods)["pods"], json!({"metricName": "hits", "currentAverageValue": "5"}));

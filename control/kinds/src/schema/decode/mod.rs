@@ -285,7 +285,8 @@ impl<'de> Visitor<'de> for Reader<'_, '_> {
     }
 
     fn visit_bool<E: Error>(self, value: bool) -> Result<Option<Value>, E> {
-        if let Some((alternative, _)) = self.alternative().filter(|(alternative, _)| *alternative != Alternative::Bool) {
+        if let Some((alternative, _)) = self.alternative().filter(|(alternative, _)| *alternative != Alternative::Bool)
+        {
             return self.neither(alternative);
         }
         match self.r#type() {
