@@ -131,7 +131,8 @@ enum Writers {
 const WRITTEN_LATER: [(&str, Writers, Holds); 3] = [
     ("CustomResourceDefinition", Writers::Both, |object| {
         let conditions = object["status"]["conditions"].as_array();
-        conditions.is_some_and(|list| list.iter().any(|condition| condition["type"] == "Established"))
+        let is_established = |list: &Vec<Value>| list.iter().any(|condition| condition["type"] == "Established");
+        conditions.is_some_and(is_established) && object["status"]["acceptedNames"] == object["spec"]["names"]
     }),
     ("FlowSchema", Writers::Theirs, |object| {
         object["status"]["conditions"].as_array().is_some_and(|conditions| !conditions.is_empty())

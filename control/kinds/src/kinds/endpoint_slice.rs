@@ -267,6 +267,14 @@ mod tests {
         for (kind, address) in [("IPv4", "::2"), ("IPv6", "10.0.0.1"), ("IPv4", "127.0.0.1"), ("IPv5", "10.0.0.1")] {
             assert_eq!(validate(&slice(kind, address), None).len(), 1, "{kind} {address}");
         }
+        let path_and_words = |kind: &str, address: &str| {
+            let error = validate(&slice(kind, address), None).remove(0);
+            format!("{}: {}", error.path, error.message)
+        };
+        let no_address = format!("endpoints[0].addresses[0]: Invalid value: \"\": {}", ip::NOT_AN_ADDRESS);
+        assert_eq!(path_and_words("IPv4", ""), no_address);
+        let family = "endpoints[0].addresses: Invalid value: \"::2\": must be an IPv4 address";
+        assert_eq!(path_and_words("IPv4", "::2"), family);
         assert_eq!(validate(&slice("IPv6", "fd00::2"), Some(&slice("IPv4", "10.0.0.1"))).len(), 1);
     }
 

@@ -179,10 +179,12 @@ pub async fn prepare(api: &Api, call: &Call, snapshot: &Snapshot, pending: Pendi
                     managers = Cow::Owned(writer.account(api, kind, (stored, &new), &managers, sent.as_ref()).await?);
                 }
             }
+            // Those who are asked see what would be stored, and what is compared with the stored object is in its form.
+            if inquiry.is_some() || stored.is_some() {
+                kind.schema.write_zeros(&mut new);
+            }
             match &inquiry {
                 Some(inquiry) => {
-                    // Those who are asked see what would be stored.
-                    kind.schema.write_zeros(&mut new);
                     new = inquiry.mutate(&request, new, &mut managers).await?;
                     // Webhooks take their time: whether the object is allowed is decided on what there is after them.
                     after_mutation = api.store().snapshot();
