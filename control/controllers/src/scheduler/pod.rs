@@ -104,7 +104,7 @@ impl Needs {
         });
         Self {
             priority: spec.priority.unwrap_or(0),
-            requests: Resources::of_pod(spec),
+            requests: Resources::of_pod(spec, pod.status.as_ref()),
             host_ports: host_ports.collect(),
             tolerations: spec.tolerations.clone().unwrap_or_default(),
             affinity: NodeAffinity::of(spec),
