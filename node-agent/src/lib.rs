@@ -2,17 +2,15 @@
 //! queries.
 //!
 //! Public is what the binary needs to start an agent, and the parts that the benches run alone: `dns`, `proxy` and the
-//! `world` that they serve.
+//! `world` that they serve. The hot path of DNS, what the node knows and what its servers share are packages of their
+//! own, beside this one.
 
 #![warn(clippy::undocumented_unsafe_blocks)]
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "what panics in a test fails it"))]
 
 mod agent;
-mod client_limit;
 pub mod config;
-mod connection_limit;
 mod deadline;
-pub mod dns;
 mod health;
 mod https;
 mod inspect;
@@ -27,8 +25,6 @@ mod retry;
 mod runtime;
 mod serving_certificate;
 mod streams;
-mod supervise;
-pub mod world;
 
 #[cfg(test)]
 #[path = "../../tests/fuzzing.rs"]
@@ -39,6 +35,9 @@ mod skipped;
 
 pub use agent::{Running, StartError, StopError, ran_before, start};
 pub use config::Config;
+pub use fairlead_dns as dns;
+use fairlead_serving::{client_limit, connection_limit, error_chain, supervise};
+pub use fairlead_world as world;
 
 /// What a part leaves behind when it stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

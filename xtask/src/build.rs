@@ -24,3 +24,8 @@ impl Build {
 pub fn release() -> anyhow::Result<()> {
     command::run(workspace::cargo().args(["build", "--release", "--locked"]))
 }
+
+/// Builds `target/dist/fairlead`, the binary that is shipped.
+pub fn dist() -> anyhow::Result<()> {
+    command::run(workspace::cargo().args(["build", "--profile", "dist", "--locked", "--bin", "fairlead"]))
+}

@@ -28,11 +28,11 @@ impl Package {
     /// Runs the task to its end.
     pub fn run(self) -> anyhow::Result<()> {
         setup(Purpose::Run)?;
-        build::release()?;
+        build::dist()?;
         let name = format!("fairlead-{}-{}", env!("CARGO_PKG_VERSION"), std::env::consts::ARCH);
         let directory = workspace::target_dir().join("package");
         std::fs::create_dir_all(&directory)?;
-        let stripped = strip(&workspace::release_binary(), &directory)?;
+        let stripped = strip(&workspace::dist_binary(), &directory)?;
         let size = std::fs::metadata(&stripped.binary)?.len();
         if size > MAX_SIZE {
             eprintln!("note: the stripped binary has {size} bytes, more than the {MAX_SIZE} that it should have");

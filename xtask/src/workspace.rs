@@ -17,6 +17,11 @@ pub fn release_binary() -> PathBuf {
     target_dir().join("release/fairlead")
 }
 
+/// The build of the binary that is shipped.
+pub fn dist_binary() -> PathBuf {
+    target_dir().join("dist/fairlead")
+}
+
 /// Whether this runs where nothing may be skipped.
 pub fn is_ci() -> bool {
     std::env::var_os("CI").is_some_and(|value| value == "true")

@@ -4,6 +4,7 @@ mod aggregation;
 mod certificates;
 mod custom_kinds;
 mod nodes;
+mod preemption;
 mod roles;
 mod rollouts;
 mod secret_tokens;

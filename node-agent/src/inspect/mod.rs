@@ -102,5 +102,5 @@ async fn datapath(State(node): State<Node>) -> Response {
 }
 
 fn failed(error: crate::proxy::ProxyError) -> Response {
-    (StatusCode::INTERNAL_SERVER_ERROR, crate::proxy::error_chain(&error)).into_response()
+    (StatusCode::INTERNAL_SERVER_ERROR, crate::error_chain(&error)).into_response()
 }

@@ -107,7 +107,7 @@ impl NetworkReconciler {
                         error = &error as &dyn std::error::Error,
                         "the pod network is incomplete, trying again"
                     );
-                    self.report(Some(crate::proxy::error_chain(&error)));
+                    self.report(Some(crate::error_chain(&error)));
                     back_off = back_off.saturating_mul(2).min(LAST_BACK_OFF);
                     Some(back_off)
                 }

@@ -180,7 +180,7 @@ mod tests {
             target: None,
             seccomp_profile: None,
             machine_memory: 1 << 30,
-            host: Host { apparmor: false },
+            host: Host { apparmor: false, se_linux: false },
         }
     }
 

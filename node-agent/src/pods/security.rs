@@ -16,13 +16,15 @@ use k8s_openapi::api::core::v1::{
 pub struct Host {
     /// AppArmor is enabled.
     pub apparmor: bool,
+    /// SELinux is enabled.
+    pub se_linux: bool,
 }
 
 impl Host {
     /// Of this machine.
     pub fn measure() -> Self {
-        let enabled = std::fs::read_to_string("/sys/module/apparmor/parameters/enabled").unwrap_or_default();
-        Self { apparmor: enabled.starts_with('Y') }
+        let apparmor = std::fs::read_to_string("/sys/module/apparmor/parameters/enabled").unwrap_or_default();
+        Self { apparmor: apparmor.starts_with('Y'), se_linux: Path::new("/sys/fs/selinux/enforce").exists() }
     }
 }
 
@@ -83,7 +85,7 @@ pub enum SecurityRefusal {
     /// A container without privileges would mount into the host's own tree.
     #[error("mountPropagation: Bidirectional is available only to privileged containers")]
     UnprivilegedPropagation,
-    /// SELinux labels are asked for.
+    /// SELinux labels are asked for on a host whose kernel would read them.
     #[error("seLinuxOptions: this node does not label containers")]
     SeLinux,
     /// A user or group id outside `0..=i32::MAX`, where Docker's end.
@@ -109,12 +111,12 @@ pub enum SecurityRefusal {
 pub fn refusal(pod: &Pod, container: Option<&Container>, host: Host) -> Option<SecurityRefusal> {
     let spec = pod.spec.as_ref()?;
     match container {
-        None => check_pod(spec).err(),
+        None => check_pod(spec, host).err(),
         Some(container) => check_container(spec, container, host).err(),
     }
 }
 
-fn check_pod(spec: &PodSpec) -> Result<(), SecurityRefusal> {
+fn check_pod(spec: &PodSpec, host: Host) -> Result<(), SecurityRefusal> {
     refuse_if(spec.host_users == Some(false), || SecurityRefusal::UserNamespace)?;
     let is_for_another_os = spec.os.as_ref().is_some_and(|os| os.name != "linux");
     refuse_if(is_for_another_os, || SecurityRefusal::NotLinux { field: "os" })?;
@@ -138,7 +140,7 @@ fn check_pod(spec: &PodSpec) -> Result<(), SecurityRefusal> {
         sysctls,
         windows_options,
     } = security;
-    check_se_linux(se_linux_options.as_ref())?;
+    check_se_linux(se_linux_options.as_ref(), host)?;
     refuse_if(windows_options.is_some(), || SecurityRefusal::NotLinux { field: "windowsOptions" })?;
     for (field, id) in [("fsGroup", fs_group), ("runAsGroup", run_as_group), ("runAsUser", run_as_user)] {
         check_id(field, *id)?;
@@ -182,7 +184,7 @@ fn check_container(spec: &PodSpec, container: &Container, host: Host) -> Result<
     one_of("procMount", proc_mount, &["Default"])?;
     check_id("runAsGroup", *run_as_group)?;
     check_id("runAsUser", *run_as_user)?;
-    check_se_linux(se_linux_options.as_ref())?;
+    check_se_linux(se_linux_options.as_ref(), host)?;
     refuse_if(windows_options.is_some(), || SecurityRefusal::NotLinux { field: "windowsOptions" })
 }
 
@@ -250,8 +252,9 @@ fn check_sysctl(spec: &PodSpec, sysctl: &Sysctl) -> Result<(), SecurityRefusal> 
     with_host(spec.host_ipc, "kernel.", "ipc")
 }
 
-fn check_se_linux(options: Option<&SELinuxOptions>) -> Result<(), SecurityRefusal> {
-    let is_asked_for = options.is_some_and(|options| *options != SELinuxOptions::default());
+/// Where SELinux is off no label has an effect, and runtimes pass labels over.
+fn check_se_linux(options: Option<&SELinuxOptions>, host: Host) -> Result<(), SecurityRefusal> {
+    let is_asked_for = host.se_linux && options.is_some_and(|options| *options != SELinuxOptions::default());
     refuse_if(is_asked_for, || SecurityRefusal::SeLinux)
 }
 
@@ -292,7 +295,7 @@ mod tests {
         refusal.map(|refusal| refusal.to_string())
     }
 
-    const HOST: Host = Host { apparmor: true };
+    const HOST: Host = Host { apparmor: true, se_linux: true };
 
     #[test]
     fn every_security_field_is_honoured_or_refused() {
@@ -397,10 +400,18 @@ mod tests {
     #[test]
     fn a_profile_of_apparmor_is_refused_where_the_kernel_has_none() {
         let profile = |kind: &str| json!({ "securityContext": { "appArmorProfile": { "type": kind } } });
-        let bare = Host { apparmor: false };
+        let bare = Host { apparmor: false, ..HOST };
         assert!(refused(json!({}), profile("RuntimeDefault"), bare).unwrap().contains("not enabled"));
         assert_eq!(refused(json!({}), profile("Unconfined"), bare), None);
         assert_eq!(refused(json!({}), json!({}), bare), None);
+    }
+
+    #[test]
+    fn labels_are_passed_over_where_no_selinux_reads_them() {
+        let bare = Host { se_linux: false, ..HOST };
+        let labels = json!({ "securityContext": { "seLinuxOptions": { "level": "s0:c1" } } });
+        assert_eq!(refused(labels.clone(), json!({}), bare), None);
+        assert_eq!(refused(json!({}), labels, bare), None);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use proxy_ebpf::ServiceKey;
 use tracing::warn;
 
 use super::{
-    Datapath, HeldFrontend, MapUsage, ProxyConfig, ProxyError, error_chain,
+    Datapath, HeldFrontend, MapUsage, ProxyConfig, ProxyError,
     kernel::Kernel,
     load,
     table::{FrontendOwner, ServiceTable},
@@ -38,12 +38,12 @@ impl ActiveDatapath {
             DatapathChoice::Userspace => "it was asked for".to_owned(),
             DatapathChoice::Auto => match Kernel::start(config) {
                 Ok(kernel) => return Self::ebpf(kernel, config).await,
-                Err(error) => error_chain(&error),
+                Err(error) => crate::error_chain(&error),
             },
         };
         // Otherwise old hooks keep serving stale maps.
         if let Err(error) = load::remove(&config.bpf_pins, &config.uplinks) {
-            warn!(error = error_chain(&error), "an earlier agent's eBPF datapath may still be in the kernel");
+            warn!(error = crate::error_chain(&error), "an earlier agent's eBPF datapath may still be in the kernel");
         }
         Ok(Self::Userspace(Box::new(Userspace::start(config, reason).await?)))
     }

@@ -9,7 +9,6 @@ use super::{
     ProxyConfig, ProxyError,
     active_datapath::ApplyOutcome,
     clients::{self, UnknownClients},
-    error_chain,
     image::address_be,
     load::{self, Programs},
     map_reconciler::MapReconciler,
@@ -76,7 +75,7 @@ impl Kernel {
                 self.settings.refusing_address_be = address_be(REFUSING_ADDRESS);
             }
             Err(error) => {
-                warn!(error = error_chain(&error), "UDP sockets cannot connect to Services without endpoints");
+                warn!(error = crate::error_chain(&error), "UDP sockets cannot connect to Services without endpoints");
             }
         }
     }
@@ -118,7 +117,7 @@ impl Kernel {
             let found = clients::address(&client, self.towards);
             match found.map(|address| self.maps.maps_mut().put_client(client.netns_cookie, address_be(address))) {
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => warn!(error = error_chain(&error), "a client's address is not kept"),
+                Ok(Err(error)) => warn!(error = crate::error_chain(&error), "a client's address is not kept"),
                 Err(error) => debug!(%error, process = client.process, "a client's address is not found"),
             }
         }
@@ -141,13 +140,13 @@ impl Kernel {
         if !self.attached {
             match self.programs.attach_socket_hooks() {
                 Ok(()) => self.attached = true,
-                Err(error) => problems.push(error_chain(&error)),
+                Err(error) => problems.push(crate::error_chain(&error)),
             }
         }
         self.unattached_uplinks.retain(|interface| match self.programs.attach_uplink(interface) {
             Ok(()) => false,
             Err(error) => {
-                problems.push(error_chain(&error));
+                problems.push(crate::error_chain(&error));
                 true
             }
         });

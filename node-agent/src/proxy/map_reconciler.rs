@@ -100,7 +100,7 @@ impl<M: BpfMaps> MapReconciler<M> {
         let deleted = !name.is_pod() && !table.services.contains_key(name);
         removed.extend(lost.into_iter().filter(|backend| !(deleted && backend.set.is_none())));
         if let Err(error) = written {
-            let problem = super::error_chain(&error);
+            let problem = crate::error_chain(&error);
             warn!(service = %name, problem, "a Service could not be written");
             self.failed.insert(name.clone(), problem);
             // What the plan did not reach may belong to no Service any more.
@@ -126,7 +126,7 @@ impl<M: BpfMaps> MapReconciler<M> {
         if self.held.settings != settings {
             ops.push(Op::PutSettings(settings));
         }
-        self.failed_node = self.write(&ops, &mut Vec::new()).err().map(|error| super::error_chain(&error));
+        self.failed_node = self.write(&ops, &mut Vec::new()).err().map(|error| crate::error_chain(&error));
     }
 
     fn sweep(&mut self, removed: &mut Vec<RemovedBackend>) {
@@ -136,7 +136,7 @@ impl<M: BpfMaps> MapReconciler<M> {
         }
         match self.write(&ops, removed) {
             Ok(()) => self.swept = self.failed.is_empty(),
-            Err(error) => self.failed_node = Some(super::error_chain(&error)),
+            Err(error) => self.failed_node = Some(crate::error_chain(&error)),
         }
     }
 

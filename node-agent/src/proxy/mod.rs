@@ -395,17 +395,5 @@ fn answer(active: &ActiveDatapath, command: Command) {
 /// Between attempts to write what could not be written.
 const RETRY: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// An error with its sources, on one line.
-pub(crate) fn error_chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests;

@@ -22,7 +22,12 @@ const NODE_CLIENT: &str = "@kubernetes/client-node@1.4.0";
 pub fn all() -> Vec<Client> {
     let client =
         |name: &str, run: fn(&Server) -> anyhow::Result<Outcome>| Client { name: name.to_owned(), run: Box::new(run) };
-    vec![client("client-go", go), client("python", python), client("node", node)]
+    vec![client("kube-rs", rust), client("client-go", go), client("python", python), client("node", node)]
+}
+
+fn rust(server: &Server) -> anyhow::Result<Outcome> {
+    output(workspace::cargo().args(["build", "--locked", "--example", "kube-rs"]))?;
+    run(server, command(workspace::target_dir().join("debug/examples/kube-rs"), ["kube-rs"]))
 }
 
 fn go(server: &Server) -> anyhow::Result<Outcome> {

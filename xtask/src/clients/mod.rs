@@ -1,10 +1,10 @@
-//! `cargo xtask clients`: the clients that people have against a control service of this machine: client-go, the Python
-//! and Node.js clients, every kubectl that is installed, and Helm. What kube-rs does is in every test and controller.
+//! `cargo xtask clients`: the clients that people have against a control service of this machine: kube-rs, client-go,
+//! the Python and Node.js clients, every kubectl that is installed, and Helm.
 //!
 //! | file | what it knows |
 //! |---|---|
 //! | `server` | a control service on loopback, for as long as it is held |
-//! | `libraries` | client-go, Python, Node.js: a program each in `tests/clients/`, with what it needs from a registry |
+//! | `libraries` | kube-rs, client-go, Python, Node.js: a program each in `tests/clients/`, with what it needs from a registry |
 //! | `programs` | kubectl and Helm |
 //!
 //! What the libraries need is kept in `target/clients`.
@@ -29,7 +29,7 @@ use crate::{build, progress::Step, workspace};
 #[command(after_help = "Examples:\n  cargo xtask clients                    all of them\n  \
                         cargo xtask clients --only helm\n  cargo xtask clients --binary target/debug/fairlead")]
 pub struct Clients {
-    /// Only the clients whose name begins like this: client-go, python, node, kubectl, helm
+    /// Only the clients whose name begins like this: kube-rs, client-go, python, node, kubectl, helm
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
     /// Run this build of fairlead [default: the release build, which is made]

@@ -7,13 +7,20 @@
 use std::sync::Arc;
 
 use indexmap::IndexMap;
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::{
+    core::v1::{Node, Pod},
+    policy::v1::PodDisruptionBudget,
+};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::{node::NodeProperties, pod::PodInfo};
+use super::{
+    node::NodeProperties,
+    pod::{Needs, PodInfo},
+    preemption::{Budget, RunningState},
+};
 use crate::{
-    engine::{Informer, ObjectChange, Synced},
+    engine::{Informer, Key, ObjectChange, Synced},
     objects::{informers::Informers, pod_state},
 };
 
@@ -30,6 +37,7 @@ pub struct PendingChanges {
 pub struct EventMapper {
     pods: Arc<Informer<Pod>>,
     nodes: Arc<Informer<Node>>,
+    budgets: Arc<Informer<PodDisruptionBudget>>,
     pending: Mutex<PendingChanges>,
     changed: Notify,
 }
@@ -40,6 +48,7 @@ impl EventMapper {
         let mapper = Arc::new(Self {
             pods: informers.pods.clone(),
             nodes: informers.nodes.clone(),
+            budgets: informers.disruption_budgets.clone(),
             pending: Mutex::default(),
             changed: Notify::new(),
         });
@@ -51,8 +60,19 @@ impl EventMapper {
     }
 
     /// The first listings of all that is read.
-    pub fn synced(&self) -> [Synced; 2] {
-        [self.pods.synced(), self.nodes.synced()]
+    pub fn synced(&self) -> [Synced; 3] {
+        [self.pods.synced(), self.nodes.synced(), self.budgets.synced()]
+    }
+
+    /// How a pod fares that the loop knows by name.
+    pub fn state_of(&self, pod: &Needs) -> RunningState {
+        let key = Key::new(pod.neighbours.namespace.clone(), pod.name.clone());
+        self.pods.get(&key).map(|pod| RunningState::of(&pod)).unwrap_or_default()
+    }
+
+    /// The budgets of disruption now.
+    pub fn budgets(&self) -> Vec<Budget> {
+        self.budgets.all().iter().filter_map(|budget| Budget::read(budget)).collect()
     }
 
     /// Everything that exists now, for a loop that begins without knowing anything.
@@ -108,7 +128,12 @@ fn is_same_to_scheduling(old: &Pod, new: &Pod) -> bool {
         && old.metadata.owner_references == new.metadata.owner_references
         && pod_state::is_terminating(old) == pod_state::is_terminating(new)
         && pod_state::is_finished(old) == pod_state::is_finished(new)
+        && nominated(old) == nominated(new)
         && pod_state::condition(old, "PodScheduled") == pod_state::condition(new, "PodScheduled")
+}
+
+fn nominated(pod: &Pod) -> Option<&str> {
+    pod.status.as_ref()?.nominated_node_name.as_deref()
 }
 
 #[cfg(test)]

@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use k8s_openapi::api::core::v1::{Pod, PodAffinityTerm, PodSpec};
 use kube::core::{Selector, SelectorExt};
 
-type Labels = BTreeMap<String, String>;
+/// Labels of an object.
+pub type Labels = BTreeMap<String, String>;
 
 /// A set of pods, and the node label whose values form the topology domains in which they are counted.
 #[derive(Clone, Debug, PartialEq)]
@@ -178,6 +179,18 @@ impl Neighbours {
 }
 
 impl Domains {
+    /// Whether a node with these labels is out of the question whatever pods end there: it is in no domain that counts,
+    /// or lacks the neighbours that are wanted.
+    pub fn is_hopeless(&self, labels: &Labels) -> bool {
+        self.spread.iter().any(|counted| !labels.contains_key(&counted.topology_key)) || !self.has_wanted(labels)
+    }
+
+    fn has_wanted(&self, labels: &Labels) -> bool {
+        self.wanted
+            .iter()
+            .all(|(key, found)| labels.get(key).is_some_and(|domain| found.contains(domain) || found.contains("")))
+    }
+
     /// Why a node with these labels is out of the question, in Kubernetes' words.
     pub fn refusal(&self, labels: &Labels) -> Option<&'static str> {
         for counted in &self.spread {
@@ -192,10 +205,7 @@ impl Domains {
         let within = |set: &HashSet<(String, String)>| {
             set.iter().any(|(key, value)| labels.get(key).is_some_and(|own| own == value))
         };
-        let met = |(key, found): &(String, HashSet<String>)| {
-            labels.get(key).is_some_and(|domain| found.contains(domain) || found.contains(""))
-        };
-        if !self.wanted.iter().all(met) {
+        if !self.has_wanted(labels) {
             return Some("node(s) didn't match pod affinity rules");
         }
         if within(&self.unwanted) {

@@ -181,6 +181,8 @@ pub async fn prepare(api: &Api, call: &Call, snapshot: &Snapshot, pending: Pendi
             }
             match &inquiry {
                 Some(inquiry) => {
+                    // Those who are asked see what would be stored.
+                    kind.schema.write_zeros(&mut new);
                     new = inquiry.mutate(&request, new, &mut managers).await?;
                     // Webhooks take their time: whether the object is allowed is decided on what there is after them.
                     after_mutation = api.store().snapshot();
@@ -204,7 +206,7 @@ pub async fn prepare(api: &Api, call: &Call, snapshot: &Snapshot, pending: Pendi
                 (Effect::SetImmutable, _) => (kind.validate)(&new, None),
                 (_, stored) => (kind.validate)(&new, stored),
             };
-            must_be_valid(kind, &new, refused, errors)?;
+            must_be_valid(kind, (&new, stored.is_some()), refused, errors)?;
             param_access::refuse(api.authorizer(), &api.kinds().snapshot(), &request, &new)?;
             if let Some(old) = stored {
                 reject_new_finalizers(kind, &new, old)?;

@@ -42,11 +42,11 @@ async fn a_pod_whose_security_cannot_be_had_gets_no_container() {
     let (mut node, runtime) = Node::in_memory().await;
     node.api.put_pod("users", "", |pod| pod["spec"]["hostUsers"] = false.into());
     assert!(node.wait_event("FailedCreatePodSandBox").await.contains("hostUsers"));
-    node.api.put_pod("label", "", |pod| {
-        pod["spec"]["containers"][0]["securityContext"] = json!({ "seLinuxOptions": { "level": "s0" } });
+    node.api.put_pod("unmasked", "", |pod| {
+        pod["spec"]["containers"][0]["securityContext"] = json!({ "procMount": "Unmasked" });
     });
-    let pod = node.wait("label", "refused", |pod| waiting(pod).0 == "CreateContainerError").await;
-    assert!(waiting(&pod).1.contains("seLinuxOptions"), "{}", waiting(&pod).1);
+    let pod = node.wait("unmasked", "refused", |pod| waiting(pod).0 == "CreateContainerError").await;
+    assert!(waiting(&pod).1.contains("procMount"), "{}", waiting(&pod).1);
     assert_eq!(runtime.calls("create_container"), [] as [String; 0]);
     node.stop_agent(Teardown::Remove).await;
 }

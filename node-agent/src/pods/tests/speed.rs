@@ -57,7 +57,7 @@ async fn the_engines_own_time_for_fifty_pods() {
                 target: None,
                 seccomp_profile: None,
                 machine_memory: 1 << 30,
-                host: super::super::security::Host { apparmor: false },
+                host: super::super::security::Host { apparmor: false, se_linux: false },
             };
             let container = &pod.spec.as_ref().unwrap().containers[0];
             let spec = super::super::container_spec::container(&pod, container, &sandbox, 0, resolved).unwrap();

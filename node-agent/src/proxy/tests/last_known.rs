@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use super::node::{BACKEND_PORT, Node, Pod, service};
+use super::node::{BACKEND_PORT, Node, Pod, put_service, service};
 use crate::{
     Teardown,
     proxy::image::key_of,
@@ -22,7 +22,7 @@ fn after_a_reboot_the_last_known_services_are_served_before_any_pod_is_there() {
     assert_eq!(node.proxy().failure().as_deref(), Some("no Service is served yet"));
     node.publish(|world| {
         world.origin = Origin::Disk;
-        world.put(service("web", SERVICE, 80), BACKEND_PORT, backends.iter().map(Pod::endpoint).collect());
+        put_service(world, service("web", SERVICE, 80), BACKEND_PORT, backends.iter().map(Pod::endpoint).collect());
     });
     assert!(!node.proxy().is_empty());
     assert_eq!(node.proxy().failure(), None);

@@ -138,7 +138,7 @@ impl Node {
 
     /// Publishes `service` with `endpoints` at [`BACKEND_PORT`], in the place of what it had.
     pub fn serve(&self, service: Service, endpoints: impl IntoIterator<Item = Endpoint>) {
-        self.publish(|world| world.put(service, BACKEND_PORT, endpoints.into_iter().collect()));
+        self.publish(|world| put_service(world, service, BACKEND_PORT, endpoints.into_iter().collect()));
     }
 
     /// Runs `work` in the node's runtime.
@@ -315,25 +315,23 @@ pub fn endpoint(address: Ipv4Addr) -> Endpoint {
     }
 }
 
-impl World {
-    /// Adds or replaces a Service and its only slice, whose ports are `target_port`.
-    pub fn put(&mut self, service: Service, target_port: u16, endpoints: Vec<Endpoint>) {
-        let ports = service
-            .ports
-            .iter()
-            .map(|port| SlicePort { name: port.name.clone(), protocol: port.protocol, port: target_port })
-            .collect();
-        let slice = EndpointSlice {
-            name: "slice".into(),
-            service: service.name.clone(),
-            ports,
-            endpoints,
-            triggered_at: None,
-            revision: self.revision,
-        };
-        self.slices.insert(service.name.clone(), imbl::OrdMap::unit("slice".into(), Arc::new(slice)));
-        self.services.insert(service.name.clone(), Arc::new(service));
-    }
+/// Adds or replaces a Service and its only slice, whose ports are `target_port`.
+pub fn put_service(world: &mut World, service: Service, target_port: u16, endpoints: Vec<Endpoint>) {
+    let ports = service
+        .ports
+        .iter()
+        .map(|port| SlicePort { name: port.name.clone(), protocol: port.protocol, port: target_port })
+        .collect();
+    let slice = EndpointSlice {
+        name: "slice".into(),
+        service: service.name.clone(),
+        ports,
+        endpoints,
+        triggered_at: None,
+        revision: world.revision,
+    };
+    world.slices.insert(service.name.clone(), imbl::OrdMap::unit("slice".into(), Arc::new(slice)));
+    world.services.insert(service.name.clone(), Arc::new(service));
 }
 
 /// Which backends answered.

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use super::{
-    node::{BACKEND_PORT, NODE_IP, backends, node_port_service, tally},
+    node::{BACKEND_PORT, NODE_IP, backends, node_port_service, put_service, tally},
     two_nodes::{EXTERNAL, OTHER_NODE, OTHER_POD, STRANGER, TwoNodes, there},
 };
 use crate::{
@@ -23,7 +23,7 @@ fn the_node_and_its_pods_reach_a_node_port_on_every_address_of_every_node() {
     nodes.node.start();
     let here = nodes.here();
     nodes.node.publish(|world| {
-        world.put(local(node_port_service("web", SERVICE, 30080)), BACKEND_PORT, vec![here, there()]);
+        put_service(world, local(node_port_service("web", SERVICE, 30080)), BACKEND_PORT, vec![here, there()]);
         let other = WorldNode {
             name: "there".into(),
             internal_ip: Some(OTHER_NODE),
@@ -141,7 +141,9 @@ fn a_backend_that_refuses_a_datagram_is_told_to_the_client_outside_as_the_node_p
     let mut client = nodes.node.stranger(&nodes.outside);
     for refusing in [nodes.here(), there()] {
         // Nothing serves this target port.
-        nodes.node.publish(|world| world.put(node_port_service("web", SERVICE, 30080), 8081, vec![refusing.clone()]));
+        nodes.node.publish(|world| {
+            put_service(world, node_port_service("web", SERVICE, 30080), 8081, vec![refusing.clone()])
+        });
         let answer = client.ask(&format!("udp-connected {NODE_IP}:30081"));
         assert_eq!(answer, "error ConnectionRefused", "{:?}", refusing.addresses);
     }

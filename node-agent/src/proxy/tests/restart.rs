@@ -10,7 +10,7 @@ use std::{
     },
 };
 
-use super::node::{BACKEND_PORT, Node, endpoint, service};
+use super::node::{BACKEND_PORT, Node, endpoint, put_service, service};
 use crate::{
     proxy::{self, ProxyConfig},
     world::{HostPorts, World},
@@ -95,7 +95,7 @@ fn agent_process() {
     let Ok(backends) = std::env::var(IS_AGENT) else { return };
     let mut world = World { synced: true, revision: 1, ..World::default() };
     let endpoints = backends.split(',').map(|address| endpoint(address.parse().unwrap())).collect();
-    world.put(service("web", SERVICE, 80), BACKEND_PORT, endpoints);
+    put_service(&mut world, service("web", SERVICE, 80), BACKEND_PORT, endpoints);
     let config = ProxyConfig {
         node_name: "here".into(),
         datapath: crate::config::DatapathChoice::Ebpf,

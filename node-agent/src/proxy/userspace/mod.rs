@@ -28,7 +28,6 @@ use tracing::info;
 use super::{
     HeldBackend, HeldFrontend, ProxyConfig, ProxyError,
     active_datapath::ApplyOutcome,
-    error_chain,
     image::{address_be, key_of},
     service_netns::ServiceNetns,
     table::{FrontendAddress, FrontendOwner, Scope, SelectionName, ServiceTable},
@@ -147,7 +146,7 @@ impl Userspace {
         wanted.retain(|_, balancers| balancers.serves());
         let mut problems = Vec::new();
         if let Err(error) = self.netns.route(&outside).await {
-            problems.push(error_chain(&error));
+            problems.push(crate::error_chain(&error));
         }
         let unbound = self.listeners.reconcile(wanted, &self.netns).await;
         // A pod that asks for a port which the host uses itself is a problem, but none of the Services'.

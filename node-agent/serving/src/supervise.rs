@@ -189,7 +189,7 @@ pub fn keep_serving<V, E: std::error::Error>(
             std::thread::sleep(delay);
             match start() {
                 Ok(value) => break value,
-                Err(error) => reason = crate::proxy::error_chain(&error),
+                Err(error) => reason = crate::error_chain(&error),
             }
         };
         health.restarted();

@@ -15,7 +15,7 @@ use super::{
     super::service_records::tests::{endpoint, service, slices},
     *,
 };
-use crate::world::{Node, Origin, Service, ServiceKind, World};
+use fairlead_world::{Node, Origin, Service, ServiceKind, World};
 
 /// A cluster with a ClusterIP, a headless and two ExternalName Services.
 fn world() -> World {
@@ -218,7 +218,7 @@ fn nothing_is_said_of_the_cluster_before_it_is_known() {
 fn a_change_of_the_world_is_followed_and_undone() {
     let mut zone = zone();
     let mut next = world();
-    next.services.remove(&crate::world::ObjectName::new("default", "web"));
+    next.services.remove(&fairlead_world::ObjectName::new("default", "web"));
     next.slices.clear();
     zone.update(Arc::new(next));
     let code = |zone: &Zone, name: &str| {

@@ -14,7 +14,7 @@ use super::{
     service_records::{LeftOut, ServiceRecords, left_out},
     zone::Zone,
 };
-use crate::world::{ObjectName, Service, ServiceKind};
+use fairlead_world::{ObjectName, Service, ServiceKind};
 
 /// The names of one Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,7 +116,7 @@ mod tests {
         super::service_records::tests::{endpoint, service, slices},
         *,
     };
-    use crate::world::{Endpoint, World};
+    use fairlead_world::{Endpoint, World};
 
     fn names(service: Service, endpoints: Vec<Endpoint>) -> ServiceNames {
         let mut zone = Zone::new("cluster.local", Ipv4Addr::new(10, 244, 1, 1)).expect("a domain");

@@ -10,7 +10,7 @@ use super::{
     name::Name,
     service_records::{ServiceRecords, SrvPort},
 };
-use crate::world::{ObjectName, ServiceKind, World};
+use fairlead_world::{ObjectName, ServiceKind, World};
 
 /// The zone as of one [`World`]. Cloning is cheap.
 #[derive(Clone)]

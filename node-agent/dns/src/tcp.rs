@@ -13,7 +13,7 @@ use super::{
     response::Transport,
     server::{FastPathOutcome, Server},
 };
-use crate::connection_limit::ConnectionLimit;
+use fairlead_serving::connection_limit::ConnectionLimit;
 
 /// Serves connections until `stop`. At the limit of connections, a further one cuts the oldest.
 pub async fn serve(server: Arc<Server>, listener: Arc<TcpListener>, stop: CancellationToken) {

@@ -4,6 +4,8 @@
 //! response ([`cache`]), run by one thread a core on a socket of its own. What needs other servers, and all of TCP,
 //! runs on tokio.
 
+#![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "what panics in a test fails it"))]
+
 mod answer;
 mod cache;
 mod cached_response;
@@ -24,6 +26,9 @@ mod upstream;
 mod zone;
 
 #[cfg(test)]
+#[path = "../../../tests/fuzzing.rs"]
+mod fuzzing;
+#[cfg(test)]
 mod tests;
 
 use std::{io, net::SocketAddrV4, path::PathBuf, sync::Arc};
@@ -37,10 +42,8 @@ pub use self::{
     service_names::{NamedEndpoint, RecordSet, ServiceNames},
 };
 use self::{server::Server, udp::UdpThreads, zone::Zone};
-use crate::{
-    supervise::Supervisor,
-    world::{ObjectName, World},
-};
+use fairlead_serving::supervise::Supervisor;
+use fairlead_world::{ObjectName, World};
 
 /// Configuration of the DNS server.
 #[derive(Clone, Debug)]

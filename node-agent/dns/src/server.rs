@@ -18,7 +18,7 @@ use super::{
     response::{Response, Transport, limit},
     zone::Zone,
 };
-use crate::world::World;
+use fairlead_world::World;
 
 /// The state that all transports share.
 pub struct Server {

@@ -23,7 +23,7 @@ use super::{
     server::{FastPathOutcome, Server},
     udp_batch::UdpBatch,
 };
-use crate::{
+use fairlead_serving::{
     client_limit::{ClientLimit, ClientSlot},
     supervise::{TaskHealth, keep_serving},
 };

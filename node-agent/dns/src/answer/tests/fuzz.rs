@@ -5,10 +5,7 @@ use std::time::{Duration, Instant};
 use proptest::{collection::vec, prelude::*, sample::select};
 
 use super::*;
-use crate::{
-    dns::{cached_response::CachedResponse, response::limit},
-    fuzzing::fuzz,
-};
+use crate::{cached_response::CachedResponse, fuzzing::fuzz, response::limit};
 
 #[test]
 fn a_query_of_any_parts_gets_a_readable_response_within_its_limit_or_none() {

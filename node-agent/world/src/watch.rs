@@ -116,7 +116,7 @@ where
             Err(error) => {
                 let kind = K::kind(&());
                 tracing::warn!(%kind, error = &error as &dyn std::error::Error, "watch failed, trying again");
-                Watched::Failed { kind: kind.into_owned(), error: crate::proxy::error_chain(&error) }
+                Watched::Failed { kind: kind.into_owned(), error: fairlead_serving::error_chain(&error) }
             }
         })
         .boxed()

@@ -16,7 +16,7 @@ use super::{
     name::{Name, label},
     record,
 };
-use crate::world::{Endpoint, EndpointSlice, Protocol, Service, ServiceKind};
+use fairlead_world::{Endpoint, EndpointSlice, Protocol, Service, ServiceKind};
 
 /// A target of an SRV record.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -170,7 +170,7 @@ pub fn dashed(address: Ipv4Addr) -> String {
 #[cfg(test)]
 pub mod tests {
     use super::*;
-    use crate::world::{ObjectName, ServicePort, SlicePort};
+    use fairlead_world::{ObjectName, ServicePort, SlicePort};
 
     /// A Service with the ports `http` (TCP 80) and `dns` (UDP 53).
     pub fn service(namespace: &str, name: &str, kind: ServiceKind) -> Service {

@@ -22,7 +22,7 @@ use hickory_proto::{
 use tokio::sync::watch;
 
 use super::{Dns, DnsConfig, service_records::tests::service, start};
-use crate::world::{ServiceKind, World};
+use fairlead_world::{ServiceKind, World};
 
 /// A resolver that knows `*.example.org`: `1.2.3.4`, with 400 bytes of TXT per record for `big.example.org`.
 struct Resolver {

@@ -5,6 +5,8 @@
 //! snapshots and never the API. The maps are persistent: a snapshot is one `Arc`, a change copies a path,
 //! [`imbl::OrdMap::diff`] walks what differs.
 
+#![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "what panics in a test fails it"))]
+
 mod endpoint_slice;
 mod host_port;
 mod kept;

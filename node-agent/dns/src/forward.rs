@@ -22,7 +22,7 @@ use super::{
     upstream,
     zone::Zone,
 };
-use crate::client_limit::{ClientLimit, ClientSlot};
+use fairlead_serving::client_limit::{ClientLimit, ClientSlot};
 
 /// Asks other resolvers, and caches what they say.
 pub struct Forwarder {
@@ -253,7 +253,7 @@ mod tests {
     use std::net::{Ipv4Addr, UdpSocket};
 
     use super::*;
-    use crate::dns::query;
+    use crate::query;
 
     const ONE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 244, 0, 1));
     const OTHER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 244, 0, 2));
