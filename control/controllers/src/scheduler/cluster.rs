@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     filter::{fits, refusals},
-    neighbours::{self, Domains, Labels},
+    neighbours::{self, Domains, Labels, NamespaceLabels},
     node::{NodeInfo, NodeProperties},
     nominated::Nominated,
     pod::Needs,
@@ -30,6 +30,7 @@ pub struct Cluster {
     /// Placed pods that keep others away.
     with_anti_affinity: BTreeSet<String>,
     nominated: Nominated,
+    namespaces: NamespaceLabels,
     next: usize,
 }
 
@@ -116,6 +117,23 @@ impl Cluster {
             }
         }
         self.nodes[at] = None;
+    }
+
+    /// The labels of all namespaces.
+    pub fn namespaces(&self) -> &NamespaceLabels {
+        &self.namespaces
+    }
+
+    /// Takes over a namespace's labels; `None` where it is gone. Returns whether they changed.
+    pub fn set_namespace(&mut self, name: String, labels: Option<Labels>) -> bool {
+        match labels {
+            Some(labels) if self.namespaces.get(&name) == Some(&labels) => false,
+            Some(labels) => {
+                self.namespaces.insert(name, labels);
+                true
+            }
+            None => self.namespaces.remove(&name).is_some(),
+        }
     }
 
     /// Counts a pod on a node, with its needs as they are now.
@@ -295,7 +313,7 @@ impl Cluster {
         if !own.has_rules() && self.with_anti_affinity.is_empty() && !has_anti_affinity() {
             return None;
         }
-        let namespaces = own.namespaces();
+        let namespaces = own.namespaces(&self.namespaces);
         let is_counted = |uid: &String| {
             let namespace = self.placed.get(uid).map(|placed| placed.needs.neighbours.namespace.as_str());
             namespaces.as_ref().is_none_or(|all| namespace.is_some_and(|namespace| all.contains(namespace)))
@@ -316,7 +334,7 @@ impl Cluster {
         let others = others
             .chain(here.map(|(needs, node_labels)| neighbours::Placed { neighbours: &needs.neighbours, node_labels }));
         let admitted = self.nodes.iter().flatten().filter(|n| needs.affinity.admits(&n.node.name, &n.node.labels));
-        Some(own.domains(others, admitted.map(|n| &n.node.labels)))
+        Some(own.domains(others, admitted.map(|n| &n.node.labels), &self.namespaces))
     }
 
     fn explain(&self, pod: Candidate, domains: Option<&Domains>) -> Unschedulable {

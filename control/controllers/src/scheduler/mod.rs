@@ -258,6 +258,11 @@ impl Loop {
 
     fn take_events(&mut self) {
         let pending = self.events.take();
+        for (name, labels) in pending.namespaces {
+            if self.cluster.set_namespace(name, labels) {
+                self.queue.retry_where(Instant::now(), |needs| needs.neighbours.selects_namespaces());
+            }
+        }
         for (name, node) in pending.nodes {
             match node {
                 Some(node) => {
@@ -294,7 +299,8 @@ impl Loop {
             let needs = Arc::new(pod.needs);
             self.cluster.place(&pod.uid, node, needs.clone());
             // It may be the neighbour that another waits for.
-            let helps = |waiting: &pod::Needs| waiting.neighbours.is_helped_by(&needs.neighbours);
+            let known = self.cluster.namespaces();
+            let helps = |waiting: &pod::Needs| waiting.neighbours.is_helped_by(&needs.neighbours, known);
             self.queue.retry_where(Instant::now(), helps);
         } else if pod.pending {
             self.nomination_seen(&pod);
@@ -336,7 +342,9 @@ impl Loop {
         if let Some((node, freed)) = self.cluster.remove_pod(uid) {
             let cluster = &self.cluster;
             let helps = |needs: &pod::Needs| {
-                had_anti_affinity || needs.neighbours.is_freed_by(&freed.neighbours) || cluster.can_take(&node, needs)
+                had_anti_affinity
+                    || needs.neighbours.is_freed_by(&freed.neighbours, cluster.namespaces())
+                    || cluster.can_take(&node, needs)
             };
             self.queue.retry_where(Instant::now(), helps);
         }

@@ -113,7 +113,7 @@ impl Needs {
             name: pod.metadata.name.clone().unwrap_or_default(),
             priority: spec.priority.unwrap_or(0),
             preempts: spec.preemption_policy.as_deref() != Some("Never"),
-            requests: Resources::of_pod(spec),
+            requests: Resources::of_pod(spec, pod.status.as_ref()),
             host_ports: host_ports.collect(),
             tolerations: spec.tolerations.clone().unwrap_or_default(),
             affinity: NodeAffinity::of(spec),
