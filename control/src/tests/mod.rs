@@ -7,6 +7,7 @@ mod custom_kinds;
 mod interrupted_jobs;
 mod jobs;
 mod nodes;
+mod preemption;
 mod roles;
 mod rollouts;
 mod secret_tokens;

@@ -17,6 +17,7 @@ use k8s_openapi::{
             ServiceAccount,
         },
         discovery::v1::EndpointSlice,
+        policy::v1::PodDisruptionBudget,
         rbac::v1::ClusterRole,
         storage::v1::VolumeAttributesClass,
     },
@@ -80,6 +81,8 @@ pub struct Informers {
     pub volumes: Arc<Informer<PersistentVolume>>,
     /// All of the cluster.
     pub attributes_classes: Arc<Informer<VolumeAttributesClass>>,
+    /// Read by the scheduler before it preempts pods.
+    pub disruption_budgets: Arc<Informer<PodDisruptionBudget>>,
 }
 
 impl Informers {
@@ -106,6 +109,7 @@ impl Informers {
             claims: Informer::new(Some(claim_index)),
             volumes: Informer::new(Some(volume_index)),
             attributes_classes: Informer::new(None),
+            disruption_budgets: Informer::new(None),
         }
     }
 
@@ -134,6 +138,7 @@ impl Informers {
         follow(tasks, &self.claims, Api::all(client.clone()), everything());
         follow(tasks, &self.volumes, Api::all(client.clone()), everything());
         follow(tasks, &self.attributes_classes, Api::all(client.clone()), everything());
+        follow(tasks, &self.disruption_budgets, Api::all(client.clone()), everything());
     }
 
     /// The state of every informer.
@@ -162,6 +167,7 @@ impl Informers {
             InformerStatus::of(&self.claims),
             InformerStatus::of(&self.volumes),
             InformerStatus::of(&self.attributes_classes),
+            InformerStatus::of(&self.disruption_budgets),
         ]
     }
 }
