@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::{
     apps::v1::{Deployment, ReplicaSet},
+    batch::v1::{CronJob, Job},
     certificates::v1::CertificateSigningRequest,
     coordination::v1::Lease,
     core::v1::{
@@ -39,10 +40,12 @@ json! {
     CertificateSigningRequest,
     ClusterRole,
     ConfigMap,
+    CronJob,
     Deployment,
     EndpointSlice,
     Endpoints,
     Event,
+    Job,
     Lease,
     Namespace,
     Node,

@@ -6,16 +6,19 @@
 
 mod certificate_signing;
 mod cluster_role_aggregation;
+mod cron_job;
 mod deployment;
 mod endpoint_slice;
 mod endpoint_slice_mirroring;
 mod endpoints;
 mod event_ttl;
 mod garbage_collector;
+mod job;
 mod kubernetes_service;
 mod namespace;
 mod node_ipam;
 mod node_lifecycle;
+mod own_writes;
 mod pod_gc;
 mod replica_set;
 mod root_ca;
@@ -23,6 +26,7 @@ mod served;
 mod service_account;
 mod service_account_tokens;
 mod taint_eviction;
+mod ttl_after_finished;
 mod volume_protection;
 
 use std::{sync::Arc, time::Duration};
@@ -101,6 +105,9 @@ pub fn start(
     cluster_role_aggregation::start(&context, &tasks);
     deployment::start(&context, &tasks);
     replica_set::start(&context, &tasks);
+    job::start(&context, &tasks);
+    cron_job::start(&context, &tasks);
+    ttl_after_finished::start(&context, &tasks);
     endpoint_slice::start(&context, &tasks);
     endpoint_slice_mirroring::start(&context, &tasks);
     endpoints::start(&context, &tasks);

@@ -9,6 +9,7 @@ use futures::{FutureExt, StreamExt};
 use k8s_openapi::{
     api::{
         apps::v1::{Deployment, ReplicaSet},
+        batch::v1::{CronJob, Job},
         certificates::v1::CertificateSigningRequest,
         coordination::v1::Lease,
         core::v1::{
@@ -64,6 +65,10 @@ pub struct Informers {
     pub replication_controllers: Arc<Informer<ReplicaSet>>,
     /// Read by their own controller.
     pub deployments: Arc<Informer<Deployment>>,
+    /// All of the cluster, indexed by owner and selector.
+    pub jobs: Arc<Informer<Job>>,
+    /// Read by their own controller.
+    pub cron_jobs: Arc<Informer<CronJob>>,
     /// Certificates that nodes ask for.
     pub signing_requests: Arc<Informer<CertificateSigningRequest>>,
     /// All of the cluster.
@@ -96,6 +101,8 @@ impl Informers {
             replica_sets: Informer::new(Some(replica_set_index)),
             replication_controllers: Informer::new(Some(replica_set_index)),
             deployments: Informer::new(Some(deployment_index)),
+            jobs: Informer::new(Some(job_index)),
+            cron_jobs: Informer::new(None),
             signing_requests: Informer::new(Some(signing_request_index)),
             cluster_roles: Informer::new(None),
             token_secrets: Informer::new(Some(token_secret_index)),
@@ -122,6 +129,8 @@ impl Informers {
         follow(tasks, &self.replica_sets, Api::all(client.clone()), everything());
         follow_as(tasks, &self.replication_controllers, Api::all(client.clone()), as_replica_set);
         follow(tasks, &self.deployments, Api::all(client.clone()), everything());
+        follow(tasks, &self.jobs, Api::all(client.clone()), everything());
+        follow(tasks, &self.cron_jobs, Api::all(client.clone()), everything());
         follow(tasks, &self.signing_requests, Api::all(client.clone()), everything());
         follow(tasks, &self.cluster_roles, Api::all(client.clone()), everything());
         let tokens = watcher::Config::default().fields("type=kubernetes.io/service-account-token");
@@ -150,6 +159,8 @@ impl Informers {
                 ..InformerStatus::of(&self.replication_controllers)
             },
             InformerStatus::of(&self.deployments),
+            InformerStatus::of(&self.jobs),
+            InformerStatus::of(&self.cron_jobs),
             InformerStatus::of(&self.signing_requests),
             InformerStatus::of(&self.cluster_roles),
             InformerStatus::of(&self.token_secrets),
@@ -253,6 +264,12 @@ fn volume_index(volume: &PersistentVolume) -> Vec<String> {
 fn replica_set_index(set: &ReplicaSet) -> Vec<String> {
     let mut names = owner_index(&set.metadata);
     names.push(selector_index(&set.metadata, set.spec.as_ref().map(|s| &s.selector)));
+    names
+}
+
+fn job_index(job: &Job) -> Vec<String> {
+    let mut names = owner_index(&job.metadata);
+    names.push(selector_index(&job.metadata, job.spec.as_ref().and_then(|spec| spec.selector.as_ref())));
     names
 }
 

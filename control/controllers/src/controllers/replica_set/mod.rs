@@ -3,11 +3,11 @@
 //! [`plan`] decides which pods to claim, create and delete, [`status`] what to report; this file reads and writes. It
 //! never looks at a Deployment. [`family`] is all that the two kinds differ in.
 
-mod delete_order;
-mod expectations;
+pub(super) mod delete_order;
+pub(super) mod expectations;
 mod family;
-mod plan;
-mod requests;
+pub(super) mod plan;
+pub(super) mod requests;
 mod status;
 
 use std::sync::Arc;

@@ -172,7 +172,8 @@ impl ReplicaSetRequests<'_> {
     }
 }
 
-fn several(mut failures: Vec<Failure>) -> Option<Failure> {
+/// One failure for all of them; `None` if there are none.
+pub fn several(mut failures: Vec<Failure>) -> Option<Failure> {
     match failures.len() {
         0 => None,
         1 => failures.pop(),
