@@ -54,7 +54,8 @@ fn decided(
     state_of: &dyn Fn(&Needs) -> RunningState,
 ) -> Result<(String, Vec<String>), String> {
     let facts = Facts { budgets: &Box::new(budgets), state_of };
-    let preemption = decide(cluster, Candidate { uid: "preemptor", needs }, &facts)?;
+    let preemption = decide(cluster, Candidate { uid: "preemptor", needs }, &facts);
+    let preemption = preemption.map_err(|refusal| refusal.reason().to_owned())?;
     Ok((preemption.node, preemption.victims.into_iter().map(|victim| victim.key.name).collect()))
 }
 
