@@ -1,7 +1,7 @@
 //! The kinds that the workspace reads and writes as types, and parts of them that it reads or writes alone.
 
 use k8s_openapi::api::{
-    apps::v1::{Deployment, ReplicaSet},
+    apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet},
     certificates::v1::CertificateSigningRequest,
     coordination::v1::Lease,
     core::v1::{
@@ -9,6 +9,7 @@ use k8s_openapi::api::{
         PodTemplateSpec, ReplicationController, Secret, Service, ServiceAccount,
     },
     discovery::v1::EndpointSlice,
+    policy::v1::PodDisruptionBudget,
     rbac::v1::ClusterRole,
     scheduling::v1::PriorityClass,
     storage::v1::VolumeAttributesClass,
@@ -38,6 +39,8 @@ json! {
     CertificateSigningRequest,
     ClusterRole,
     ConfigMap,
+    ControllerRevision,
+    DaemonSet,
     Deployment,
     EndpointSlice,
     Endpoints,
@@ -48,6 +51,7 @@ json! {
     PersistentVolume,
     PersistentVolumeClaim,
     Pod,
+    PodDisruptionBudget,
     PodStatus,
     PodTemplateSpec,
     PriorityClass,
@@ -56,6 +60,7 @@ json! {
     Secret,
     Service,
     ServiceAccount,
+    StatefulSet,
     VolumeAttributesClass,
 }
 

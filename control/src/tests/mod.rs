@@ -3,11 +3,14 @@
 mod aggregation;
 mod certificates;
 mod custom_kinds;
+mod daemon_sets;
+mod disruption;
 mod nodes;
 mod roles;
 mod rollouts;
 mod secret_tokens;
 mod services;
+mod stateful_sets;
 mod volumes;
 mod watches;
 

@@ -4,7 +4,6 @@
 //! never looks at a Deployment. [`family`] is all that the two kinds differ in.
 
 mod delete_order;
-mod expectations;
 mod family;
 mod plan;
 mod requests;
@@ -20,8 +19,11 @@ use k8s_openapi::{
 use kube::{Client, core::Selector};
 use tokio::time::Instant;
 
-use self::{expectations::Expectations, family::Family, plan::ReplicaSetPlan};
-use super::Context;
+use self::{family::Family, plan::ReplicaSetPlan};
+use super::{
+    Context,
+    expectations::{self, Expectations},
+};
 use crate::{
     engine::{Failure, Informer, Key, ObjectChange, Outcome, Recorder, Startup, Tasks, WorkQueue},
     objects::{
