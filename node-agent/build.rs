@@ -58,7 +58,10 @@ fn build() -> Result<(), String> {
         return Err(format!("the BPF programs do not compile:\n{}", String::from_utf8_lossy(&output.stderr)));
     }
     let built = target_dir.join(TARGET).join("bpf/programs");
-    std::fs::copy(&built, out_dir.join("programs.bpf.o"))
+    // By a new file: the old one may be a hard link into a copy of this directory, whose programs are others.
+    let (fresh, object) = (out_dir.join("programs.bpf.o.new"), out_dir.join("programs.bpf.o"));
+    std::fs::copy(&built, &fresh)
+        .and_then(|_| std::fs::rename(&fresh, &object))
         .map_err(|error| format!("cannot copy {}: {error}", built.display()))?;
     Ok(())
 }

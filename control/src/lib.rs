@@ -34,6 +34,7 @@ mod skipped;
 mod small_disk;
 #[cfg(test)]
 mod tests;
+mod upgrade;
 mod webhook;
 
 #[cfg(test)]

@@ -7,10 +7,10 @@ use aya_ebpf::{
     macros::cgroup_sock_addr,
     programs::SockAddrContext,
 };
-use proxy_ebpf::{MemberKey, TCP, Translation, UDP};
+use proxy_ebpf::{MemberKey, REFUSING_SET, SETTINGS_KEY, TCP, Translation, UDP};
 
 use crate::{
-    maps::{CONNECTED_DATAGRAMS, SOCKETS},
+    maps::{CONNECTED_DATAGRAMS, SETTINGS, SOCKETS},
     resolve::{Resolved, resolve},
     socket_address::{self, Family, SocketAddress},
 };
@@ -51,6 +51,7 @@ fn connect(ctx: &SockAddrContext, family: Family) -> i32 {
             }
             ALLOW
         }
+        Resolved::Refused if protocol == UDP => connect_to_refusal(ctx, family, to),
         Resolved::Refused => refuse(),
         Resolved::Backend(translation) => {
             // SAFETY: as above. Without memory for the storage the connection works, and shows its true peer.
@@ -65,6 +66,31 @@ fn connect(ctx: &SockAddrContext, family: Family) -> i32 {
             ALLOW
         }
     }
+}
+
+/// Connecting a UDP socket sends nothing, and succeeds where nobody serves: so programs find their own source address.
+/// What is sent over it is refused, by the address that it is sent to.
+#[inline(always)]
+fn connect_to_refusal(ctx: &SockAddrContext, family: Family, to: SocketAddress) -> i32 {
+    let refusing_be = SETTINGS.get(SETTINGS_KEY).map_or(0, |settings| settings.refusing_address_be);
+    if refusing_be == 0 {
+        return refuse();
+    }
+    CONNECTED_DATAGRAMS.remove(cookie(ctx)).ok();
+    // SAFETY: as above. Without memory for the storage the socket shows its true peer.
+    if let Some(socket) = unsafe { SOCKETS.get_or_insert_ptr_mut(ctx, None).as_mut() } {
+        socket.replace(Translation {
+            service_address_be: to.address_be,
+            backend_address_be: refusing_be,
+            service_port_be: to.port_be,
+            backend_port_be: to.port_be,
+            set: REFUSING_SET,
+            generation: 0,
+            backend: 0,
+        });
+    }
+    socket_address::write(ctx, family, SocketAddress { address_be: refusing_be, port_be: to.port_be });
+    ALLOW
 }
 
 #[inline(always)]

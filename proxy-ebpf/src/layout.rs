@@ -35,7 +35,7 @@ FlowKey 16: source_be@0 destination_be@4 source_port_be@8 destination_port_be@10
 Rewrite 24: source_be@0 destination_be@4 source_port_be@8 destination_port_be@10 set@12 backend@16 flags@20
 FragmentKey 12: source_be@0 destination_be@4 identification_be@8 protocol@10 _pad@11
 FragmentPorts 4: source_port_be@0 destination_port_be@2
-Settings 24: host_netns_cookie@0 service_range_be@8 service_mask_be@12 node_address_be@16 _pad@20
+Settings 24: host_netns_cookie@0 service_range_be@8 service_mask_be@12 node_address_be@16 refusing_address_be@20
 Translation 24: service_address_be@0 backend_address_be@4 service_port_be@8 backend_port_be@10 set@12 generation@16 backend@20
 Translations 104: entries@0 next@96 _pad@100
 ";
@@ -57,7 +57,7 @@ fn every_field_stands_where_the_layout_version_says() {
         Rewrite { source_be, destination_be, source_port_be, destination_port_be, set, backend, flags }
         FragmentKey { source_be, destination_be, identification_be, protocol, _pad }
         FragmentPorts { source_port_be, destination_port_be }
-        Settings { host_netns_cookie, service_range_be, service_mask_be, node_address_be, _pad }
+        Settings { host_netns_cookie, service_range_be, service_mask_be, node_address_be, refusing_address_be }
         Translation { service_address_be, backend_address_be, service_port_be, backend_port_be, set, generation, backend }
         Translations { entries, next, _pad }
     };

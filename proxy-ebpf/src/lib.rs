@@ -24,7 +24,7 @@ pub use client::UnknownClient;
 pub use counter::{CounterKey, Counters};
 pub use flow::{FlowKey, FragmentKey, FragmentPorts, Rewrite, flow_flags, nat_port};
 pub use pick::{hash, slot_for};
-pub use reverse_nat::{TRANSLATIONS, Translation, Translations};
+pub use reverse_nat::{REFUSING_SET, TRANSLATIONS, Translation, Translations};
 pub use service::{ServiceHead, ServiceKey, THIS_NODE, head_flags, scope};
 pub use settings::{SETTINGS_KEY, Settings};
 

@@ -9,6 +9,9 @@ use crate::{BackendId, SetId};
 /// Services that one unconnected UDP socket can talk to at once.
 pub const TRANSLATIONS: usize = 4;
 
+/// In the place of a set: nobody serves the Service address, and the backend is the address that refuses.
+pub const REFUSING_SET: SetId = SetId::MAX;
+
 /// One Service address and the backend it stands for, 24 bytes. All zero is no translation.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -16,8 +16,8 @@ pub struct Settings {
     pub service_mask_be: u32,
     /// The node's address, network order: the source of packets sent on to another node's backend.
     pub node_address_be: u32,
-    /// Zero.
-    pub _pad: u32,
+    /// An address at which every datagram is refused, network order; 0 is none.
+    pub refusing_address_be: u32,
 }
 
 const _: () = assert!(size_of::<Settings>() == 24);

@@ -13,6 +13,7 @@ mod faults;
 mod full_disk;
 mod kit;
 mod node_alone;
+mod running_pods;
 mod security;
 mod seeds;
 #[path = "../skipped.rs"]
@@ -40,6 +41,7 @@ fn main() -> std::process::ExitCode {
         Suite::new("three_nodes_ebpf", three_nodes::TESTS, || three_nodes::start("ebpf")),
         Suite::new("three_nodes_userspace", three_nodes::TESTS, || three_nodes::start("userspace")),
         Suite::new("seeds", seeds::TESTS, seeds::start),
+        Suite::new("running_pods", running_pods::TESTS, running_pods::start),
         Suite::new("streams", streams::TESTS, streams::start),
     ];
     let mut trials: Vec<Trial> = suites.into_iter().flat_map(Suite::trials).collect();

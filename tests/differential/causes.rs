@@ -8,7 +8,12 @@ const STRUCT: &str = "the text shows a value as kube-apiserver holds it in memor
 const DIFF: &str = "the text shows what changed as lines of a Go struct that is in no API";
 const TWICE: &str =
     "kube-apiserver checks metadata, and at times the whole, in two places on update and tells each cause twice";
+const EMPTY: &str = "what is empty is shown alike, however it was written; kube-apiserver tells an empty map from none";
 const ORDER: &str = "Go reads maps in random order, and so tells what is wrong with their keys";
+
+/// How kube-apiserver shows a map with nothing in it, and how it shows none.
+const EMPTY_MAP: &str = " value: {}: ";
+const NOTHING: &str = " value: null: ";
 
 /// Why two refusals of an object are alike; `None` where they are not.
 pub fn alike(ours: &Answer, theirs: &Answer) -> Option<&'static str> {
@@ -16,7 +21,11 @@ pub fn alike(ours: &Answer, theirs: &Answer) -> Option<&'static str> {
         return None;
     }
     let (ours, theirs) = (causes(ours)?, causes(theirs)?);
-    let mut why = STRUCT;
+    let has_empties = theirs.iter().any(|cause| cause.message.contains(EMPTY_MAP));
+    let nothing = |cause: Cause| Cause { message: cause.message.replace(EMPTY_MAP, NOTHING), ..cause };
+    let (ours, theirs): (Vec<Cause>, Vec<Cause>) =
+        (ours.into_iter().map(nothing).collect(), theirs.into_iter().map(nothing).collect());
+    let mut why = if has_empties { EMPTY } else { STRUCT };
     let (mut ours, mut theirs): (Vec<Cause>, Vec<Cause>) = {
         let shown: Vec<Cause> = theirs.iter().map(without_struct).collect();
         if shown.iter().any(|cause| cause.message.contains('@')) {

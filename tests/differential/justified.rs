@@ -61,17 +61,12 @@ const TABLE: &[Justified] = &[
                   moment later, here others do",
         matches: |a, d| {
             let written_later = ["/apiservices", "/flowschemas", "/prioritylevelconfigurations"];
-            let by_status = [
-                "status",
-                "metadata.managedFields",
-                "rows[]",
-                "items[].status",
-                "metadata.generation",
-                "items[].metadata.managedFields",
-            ];
+            let by_status =
+                ["status", "metadata.managedFields", "rows[]", "items[].status", "items[].metadata.managedFields"];
+            let is_stale = [&d.ours, &d.theirs].iter().any(|text| text.contains("the object has been modified"));
             written_later.iter().any(|plural| a.request.path.contains(plural))
                 && (by_status.iter().any(|place| d.place.starts_with(place))
-                    || d.place == "code" && d.theirs.contains("the object has been modified"))
+                    || d.place == "code" && is_stale && a.request.path.contains("/apiservices"))
         },
     },
     Justified {
@@ -90,11 +85,12 @@ const TABLE: &[Justified] = &[
             let place = place.unwrap_or(&d.place);
             let is_amount = ["status.hard", "status.used"].iter().any(|of| place.starts_with(of));
             // What a request said of the status is counted anew here, a moment later.
-            let is_later = matches!(a.request.method, "GET" | "DELETE");
+            let is_later = matches!(a.request.method, "GET" | "DELETE") && are_counted(&a.ours.body);
             // The amounts were there before the request that set them.
             let owned = place.starts_with("metadata.managedFields") && place.ends_with("f:status.f:hard..");
+            let owned = owned && d.ours.is_empty() && d.theirs == "{}";
             let is_counted = is_amount && (d.theirs.is_empty() || is_later) || owned;
-            let is_cell = d.place == "rows[].cells[]" && d.theirs == "\"\"";
+            let is_cell = d.place == "rows[].cells[]" && d.theirs == "\"\"" && d.ours.contains(": 0/");
             a.request.path.contains("/resourcequotas") && (is_counted || is_cell)
         },
     },
@@ -225,23 +221,65 @@ const TABLE: &[Justified] = &[
         because: "names are generated at random, also those that a refusal tells",
         matches: |a, d| {
             let crate::request::Body::Json(body) = &a.request.body else { return false };
+            // The longest start of a name that leaves room for what is added.
+            const ROOM: usize = 58;
             let base = body["metadata"]["generateName"].as_str().unwrap_or_default();
+            let base = base.get(..ROOM).unwrap_or(base);
             !base.is_empty() && without_suffix(&d.ours, base) == without_suffix(&d.theirs, base)
         },
     },
     Justified {
-        because: "what is empty is shown alike, however it was written; kube-apiserver tells an empty map from none",
+        because: "an empty list of owners in the metadata of a claim's template sets nothing; kube-apiserver refuses it \
+                  although it takes a template without it",
         matches: |a, d| {
-            let nothing = |text: &str| text.replace(" value: {}: ", " value: null: ");
-            is_text(d) && a.ours.code == 422 && nothing(&d.ours) == nothing(&d.theirs)
+            const OWNERS: &str = "spec.metadata.ownerReferences";
+            let crate::request::Body::Json(body) = &a.request.body else { return false };
+            let is_empty = body["spec"]["metadata"]["ownerReferences"].as_array().is_some_and(Vec::is_empty);
+            let others = |answer: &Answer| {
+                let causes = answer.body["details"]["causes"].as_array().cloned().unwrap_or_default();
+                causes.into_iter().filter(|cause| cause["field"] != OWNERS).collect::<Vec<_>>()
+            };
+            let alike = match a.ours.code {
+                422 => is_text(d) || d.place == "details.causes",
+                _ => d.place == "code" && a.theirs.code == 422,
+            };
+            a.request.path.contains("/resourceclaimtemplates")
+                && is_empty
+                && alike
+                && others(a.ours) == others(a.theirs)
         },
     },
     Justified {
-        because: "a list in the place of a schema is refused as such, whatever is in it; kube-apiserver reads it first",
+        because: "an account of managers that cannot be read, in a pod template, is no reason to keep none of the object; \
+                  kube-apiserver then keeps none",
         matches: |a, d| {
-            let is_list = d.ours.contains("items: Forbidden: items must be a schema object and not an array");
-            let unread = d.theirs.starts_with("400 ") && d.theirs.contains("items of type v1.JSONSchemaProps");
-            a.request.path.contains("/customresourcedefinitions") && d.place == "code" && is_list && unread
+            let crate::request::Body::Json(body) = &a.request.body else { return false };
+            let nested = body.pointer("/spec/template/metadata/managedFields").and_then(Value::as_array);
+            let unread = |entry: &Value| entry.get("fieldsV1").is_some_and(|fields| !fields.is_object());
+            let is_unread = nested.is_some_and(|list| list.iter().any(unread));
+            d.place == "metadata.managedFields" && d.theirs.is_empty() && is_unread
+        },
+    },
+    Justified {
+        because: "a number that no field can hold is refused in every body; kube-apiserver makes the least of all \
+                  numbers of it in strategic patches",
+        matches: |a, d| {
+            let is_patch = a.request.content_type == "application/strategic-merge-patch+json";
+            let least = i64::MIN.to_string();
+            let is_least = a.theirs.body["message"].as_str().is_some_and(|text| text.contains(&least));
+            let is_refused = a.ours.code == 422 && a.ours.body["details"]["causes"][0]["field"] == "patch";
+            let of_refusal = d.place == "message" || d.place.starts_with("details.");
+            is_patch && is_refused && is_least && of_refusal
+        },
+    },
+    Justified {
+        because: "where in a policy its type checker found something is text for people; kube-apiserver reads it as \
+                  JSONPath",
+        matches: |a, d| {
+            let is_place = d.theirs.contains(".fieldRef: Invalid value: ") && d.theirs.contains("invalid JSONPath: ");
+            let of_status =
+                a.request.path.contains("/validatingadmissionpolicies") && a.request.path.ends_with("/status");
+            of_status && d.place == "code" && a.ours.accepted() && is_place
         },
     },
     Justified {
@@ -258,6 +296,19 @@ pub fn justified(answers: &Answers, difference: &Difference) -> Option<&'static 
     let entry = TABLE.iter().find(|entry| (entry.matches)(answers, difference)).map(|entry| entry.because);
     let of_causes = difference.place == "message" || difference.place.starts_with("details.causes");
     entry.or_else(|| if of_causes { causes::alike(answers.ours, answers.theirs) } else { None })
+}
+
+/// Whether the quotas of an answer show the amounts of their specs as counted.
+fn are_counted(body: &Value) -> bool {
+    let list = |field: &str| body[field].as_array().into_iter().flatten();
+    let rows = list("rows").map(|row| &row["object"]);
+    let quotas = std::iter::once(body).chain(list("items")).chain(rows).filter(|one| one["spec"].is_object());
+    let amounts = |part: &Value| part.as_object().filter(|amounts| !amounts.is_empty()).cloned();
+    let names = |part: &Value| -> Vec<String> {
+        part.as_object().into_iter().flatten().map(|(name, _)| name.clone()).collect()
+    };
+    let mut quotas = quotas.map(|quota| (&quota["spec"]["hard"], &quota["status"]));
+    quotas.all(|(hard, status)| amounts(hard) == amounts(&status["hard"]) && names(hard) == names(&status["used"]))
 }
 
 /// Whether what differs is the text of a refusal.
@@ -317,6 +368,11 @@ fn quoted_object(text: &str) -> Option<(String, Value, String)> {
     let mut object: Value = serde_json::from_str(&quoted).ok()?;
     // What controllers wrote.
     object.as_object_mut()?.shift_remove("status");
+    if object["kind"] == "CertificateSigningRequest" {
+        // Of the administrator, whose name differs.
+        let asker = ["username", "uid", "groups", "extra"];
+        object.get_mut("spec").and_then(Value::as_object_mut)?.retain(|name, _| !asker.contains(&&**name));
+    }
     let metadata = object.get_mut("metadata").and_then(Value::as_object_mut);
     if let Some(metadata) = metadata {
         let others = ["uid", "resourceVersion", "creationTimestamp", "managedFields"];

@@ -65,6 +65,9 @@ pub struct Arguments {
     /// Only these kinds, such as Pod
     #[arg(long, value_delimiter = ',')]
     pub kinds: Vec<String>,
+    /// Only the scenario of this number, and every request of it in the report
+    #[arg(long)]
+    pub scenario: Option<u64>,
     /// Directory of the report
     #[arg(long, default_value = "target/differential")]
     pub out: PathBuf,

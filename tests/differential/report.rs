@@ -18,6 +18,8 @@ pub struct Report {
     causes: BTreeMap<String, Cause>,
     justified: BTreeMap<&'static str, Justification>,
     details: String,
+    /// Whether requests that agree are shown, too.
+    pub shows_all: bool,
 }
 
 /// How many requests agree.
@@ -62,7 +64,7 @@ impl Report {
         for (reason, cause) in compared.justified {
             *self.justified.entry(reason).or_default().entry(cause.clone()).or_default() += 1;
         }
-        if agrees {
+        if agrees && !self.shows_all {
             return;
         }
         let request = sent(compared);

@@ -37,7 +37,7 @@ pub async fn run(arguments: &Arguments) -> Result<bool> {
         ours: Client::try_from(fairlead.config.clone())?,
         theirs: Client::try_from(reference.config.clone())?,
     };
-    let mut report = Report::default();
+    let mut report = Report { shows_all: arguments.scenario.is_some(), ..Report::default() };
     let outcome = compare(arguments, &servers, &mut report).await;
     report.write(&arguments.out)?;
     outcome.map_err(|error| {
@@ -56,10 +56,13 @@ async fn compare(arguments: &Arguments, servers: &Servers, report: &mut Report) 
     while report.agreement().1 < arguments.requests {
         for resource in &resources {
             number += 1;
+            if arguments.scenario.is_some_and(|only| only != number) {
+                continue;
+            }
             let scenario = scenario(arguments.seed, number, resource)?;
             play(servers, resource, &scenario, report).await.map_err(|error| format!("scenario {number}: {error}"))?;
-            if report.agreement().1 >= arguments.requests {
-                break;
+            if report.agreement().1 >= arguments.requests || arguments.scenario.is_some() {
+                return Ok(());
             }
         }
     }
@@ -116,13 +119,25 @@ async fn play(servers: &Servers, resource: &Resource, scenario: &Scenario, repor
 /// Whether an object is in the state that is waited for.
 type Holds = fn(&Value) -> bool;
 
-/// Kinds whose status the servers themselves write a moment after the object, and whether it is there.
-const WRITTEN_LATER: [(&str, Holds); 2] = [
-    ("CustomResourceDefinition", |object| {
+/// Which servers write a status themselves.
+#[derive(Clone, Copy, PartialEq)]
+enum Writers {
+    Both,
+    Ours,
+    Theirs,
+}
+
+/// Kinds whose status the servers themselves write a moment after the object, which of them do, and whether it is there.
+const WRITTEN_LATER: [(&str, Writers, Holds); 3] = [
+    ("CustomResourceDefinition", Writers::Both, |object| {
         let conditions = object["status"]["conditions"].as_array();
-        conditions.is_some_and(|list| list.iter().any(|condition| condition["type"] == "Established"))
+        let is_established = |list: &Vec<Value>| list.iter().any(|condition| condition["type"] == "Established");
+        conditions.is_some_and(is_established) && object["status"]["acceptedNames"] == object["spec"]["names"]
     }),
-    ("ResourceQuota", |object| {
+    ("FlowSchema", Writers::Theirs, |object| {
+        object["status"]["conditions"].as_array().is_some_and(|conditions| !conditions.is_empty())
+    }),
+    ("ResourceQuota", Writers::Ours, |object| {
         let hard = |part: &str| object[part]["hard"].as_object().filter(|hard| !hard.is_empty());
         hard("status") == hard("spec")
     }),
@@ -136,18 +151,19 @@ async fn settle(
     ours: &mut Memory,
     theirs: &mut Memory,
 ) -> Result {
-    let Some((_, is_written)) = WRITTEN_LATER.iter().find(|(kind, _)| *kind == resource.kind) else { return Ok(()) };
+    let written_later = WRITTEN_LATER.iter().find(|(kind, ..)| *kind == resource.kind);
+    let Some((_, writers, is_written)) = written_later else { return Ok(()) };
     let Some(name) = ours.last.as_ref().and_then(|last| last["metadata"]["name"].as_str()) else { return Ok(()) };
     let name = name.to_owned();
     let segment = format!("/{}", resource.plural);
     let collection = request.path.split(&*segment).next().unwrap_or_default().to_owned() + &segment;
     let get = Request::new("get", "GET", format!("{collection}/{name}"));
-    // Quotas are counted by our server alone.
-    let both = resource.kind != "ResourceQuota";
     for _ in 0..400 {
         let (our_answer, their_answer) = send(servers, &get, ours, theirs).await?;
         let gone = our_answer.code == 404 || their_answer.code == 404;
-        if gone || is_written(&our_answer.body) && (!both || is_written(&their_answer.body)) {
+        let ours_is_written = *writers == Writers::Theirs || is_written(&our_answer.body);
+        let theirs_is_written = *writers == Writers::Ours || is_written(&their_answer.body);
+        if gone || ours_is_written && theirs_is_written {
             return Ok(());
         }
         tokio::time::sleep(std::time::Duration::from_millis(30)).await;

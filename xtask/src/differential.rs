@@ -22,7 +22,7 @@ pub struct Differential {
     /// How many requests are sent to both [default: 2000]
     #[arg(long, value_name = "N")]
     requests: Option<usize>,
-    /// More for the test: --kinds, --out
+    /// More for the test: --kinds, --out, --scenario
     #[arg(last = true, value_name = "ARGUMENT")]
     more: Vec<String>,
 }

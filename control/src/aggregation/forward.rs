@@ -17,16 +17,15 @@ use axum::{
 };
 use http::{HeaderValue, Request, StatusCode, Uri, header};
 use http_body::{Body as HttpBody, Frame};
-use hyper::upgrade::OnUpgrade;
 use percent_encoding::percent_decode_str;
 use tokio::time::{Instant, Sleep};
 
-use super::{Aggregator, backend::Backend, headers, splice};
+use super::{Aggregator, backend::Backend, headers};
 use crate::{
-    auth::upgraded_answer::switched,
     later::later,
-    request::{ConnectionPermit, PeerAddress, RequestInfo, path::RequestPath},
+    request::{PeerAddress, RequestInfo, path::RequestPath},
     status::Status,
+    upgrade::{PassedOn, UpgradeError},
     webhook,
 };
 
@@ -53,20 +52,15 @@ pub enum ForwardError {
     /// It wants another address to be asked.
     #[error("the backend attempted to redirect this request, which is not permitted")]
     Redirect,
-    /// A client in process cannot switch protocols.
-    #[error("request connection cannot be hijacked")]
-    NoConnection,
-    /// It answered a request for another protocol with something else.
-    #[error("invalid upgrade response: status code {0}")]
-    NoUpgrade(u16),
+    /// The client or the server does not switch protocols.
+    #[error("{0}")]
+    Upgrade(#[from] UpgradeError),
 }
 
 impl ForwardError {
     fn code(&self) -> StatusCode {
         match self {
-            Self::Unavailable | Self::Unreachable(_) | Self::NoConnection | Self::NoUpgrade(_) => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::Unavailable | Self::Unreachable(_) | Self::Upgrade(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Trust(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Malformed(_) => StatusCode::BAD_REQUEST,
             Self::Redirect => StatusCode::BAD_GATEWAY,
@@ -129,13 +123,8 @@ impl Aggregator {
         let user = info.user.as_ref().ok_or(ForwardError::Malformed("missing user"))?;
         let path = checked_path(request.uri().path())?.to_owned();
         let (mut parts, body) = request.into_parts();
-        let client = parts.extensions.remove::<OnUpgrade>();
-        let permit = parts.extensions.remove::<ConnectionPermit>();
+        let passed_on = PassedOn::take(&mut parts)?;
         let peer: Option<SocketAddr> = parts.extensions.get::<PeerAddress>().map(|peer| peer.0);
-        let upgrade = headers::upgrade(&parts.headers);
-        if upgrade.is_some() && client.is_none() {
-            return Err(ForwardError::NoConnection);
-        }
         let to = self.address(backend)?;
         headers::to_backend(&mut parts.headers, user, peer, &path, &to)
             .map_err(|_| ForwardError::Malformed("the user's name cannot be sent on"))?;
@@ -147,24 +136,12 @@ impl Aggregator {
         }
         let sent = sent.body(body).map_err(|_| ForwardError::Malformed("the request cannot be sent on"))?;
         let received = backend.http().map_err(Clone::clone)?.request(sent).await;
-        let mut response = received.map_err(|error| ForwardError::Unreachable(webhook::cause(&error)))?;
+        let response = received.map_err(|error| ForwardError::Unreachable(webhook::cause(&error)))?;
         let code = response.status();
         if code.is_redirection() && response.headers().contains_key(header::LOCATION) {
             return Err(ForwardError::Redirect);
         }
-        let switches = code == StatusCode::SWITCHING_PROTOCOLS;
-        match (upgrade, switches) {
-            (Some(_), false) if code.as_u16() < 400 => return Err(ForwardError::NoUpgrade(code.as_u16())),
-            (None, true) => return Err(ForwardError::NoUpgrade(code.as_u16())),
-            _ => {}
-        }
-        headers::to_client(response.headers_mut(), switches);
-        *response.version_mut() = http::Version::default();
-        if let (Some(client), true) = (client, switches) {
-            let server = hyper::upgrade::on(&mut response);
-            return Ok(switched(response, permit, splice::splice(client, server)));
-        }
-        Ok(response.map(Body::new))
+        Ok(passed_on.answer(response, ())?)
     }
 
     /// Address and port of a ready endpoint.

@@ -20,7 +20,7 @@
 //! | file | what it knows |
 //! |---|---|
 //! | `table` | which backend answers for what |
-//! | `forward`, `headers`, `splice` | requests there and answers back |
+//! | `forward`, `headers` | requests there and answers back |
 //! | `availability` | whether backends can be reached |
 //! | `documents`, `openapi`, `published` | what backends serve, for discovery and OpenAPI |
 //! | `registration` | APIServices of what is served here |
@@ -40,7 +40,6 @@ mod kept_object;
 mod openapi;
 mod published;
 mod registration;
-pub(crate) mod splice;
 mod table;
 #[cfg(test)]
 pub mod tests;

@@ -24,7 +24,6 @@ use super::{
     in_flight::InFlight,
     stream_access,
     token::TokenAuthenticator,
-    upgraded_answer::UpgradedAnswer,
 };
 use crate::{
     metrics::RequestMetrics,
@@ -33,6 +32,7 @@ use crate::{
         audit_id::{AUDIT_ID, AuditId},
     },
     status::Status,
+    upgrade::UpgradedAnswer,
 };
 
 /// The certificate a connection came with, if any, judged once.

@@ -4,8 +4,7 @@
 //! `secret_token`) tell who a request is from, `attributes` what is asked. `authorizer` decides, by fixed rules
 //! (`authorize` with `node`) and by roles and bindings (`rbac`). `gate` stands before the API, and `in_flight` limits
 //! how many requests it lets in at a time. `node_restriction` decides what a node may write, `param_access` to which
-//! parameters an admission policy may point. `secret_token_use` labels Secrets whose tokens are used, and
-//! `upgraded_answer` cuts connections that speak another protocol.
+//! parameters an admission policy may point. `secret_token_use` labels Secrets whose tokens are used.
 
 pub mod account_token;
 pub mod attributes;
@@ -28,7 +27,6 @@ pub mod signer_access;
 mod stored_facts;
 mod stream_access;
 pub mod token;
-pub mod upgraded_answer;
 pub mod user_info;
 
 pub use fairlead_pki as pki;

@@ -22,6 +22,10 @@ pub fn tell(scrape: &mut Scrape<'_>, stats: &SchedulerStats) -> fmt::Result {
         (&[("queue", "unschedulable")], stats.waiting as f64),
     ];
     scrape.gauges("scheduler_pending_pods", "Pods that wait to be scheduled, by queue.", pending)?;
+    let attempts: [(Labels<'_>, u64); 1] = [(&[], stats.preemption_attempts)];
+    scrape.counters("scheduler_preemption_attempts", "Times that pods were deleted for another.", attempts)?;
+    let victims: [(Labels<'_>, u64); 1] = [(&[], stats.preemption_victims)];
+    scrape.counters("fairlead_scheduler_preemption_victims", "Pods that were deleted for others.", victims)?;
     let bounds = bounds();
     let help = "How long it took to choose a node, in seconds.";
     let choices = [(&[][..], sample(&bounds, &stats.attempt_duration))];

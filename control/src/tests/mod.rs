@@ -6,6 +6,7 @@ mod custom_kinds;
 mod daemon_sets;
 mod disruption;
 mod nodes;
+mod preemption;
 mod roles;
 mod rollouts;
 mod secret_tokens;

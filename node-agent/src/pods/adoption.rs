@@ -4,7 +4,11 @@
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 
-use super::state::{EndedInstance, Instance, PodState, Sandbox};
+use super::{
+    resize::Amounts,
+    spec,
+    state::{EndedInstance, Instance, PodState, Sandbox},
+};
 use crate::runtime::{Container, Role, State};
 
 impl PodState {
@@ -23,8 +27,8 @@ impl PodState {
     /// runtime.
     pub fn resume(&mut self, pod: &Pod) {
         let Some(status) = &pod.status else { return };
-        for status in status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten())
-        {
+        let lists = [&status.init_container_statuses, &status.container_statuses, &status.ephemeral_container_statuses];
+        for status in lists.into_iter().flatten().flatten() {
             let Some(container) = self.containers.get_mut(&status.name) else { continue };
             container.image_id = Some(status.image_id.clone()).filter(|id| !id.is_empty());
             let reported = status.container_id.as_deref().and_then(|id| id.split_once("://")).map(|(_, id)| id);
@@ -35,9 +39,19 @@ impl PodState {
         }
     }
 
+    /// Takes over what the running containers were `given` after their creation. One of which nothing is noted counts
+    /// as created with what `allocated` says.
+    pub fn resume_amounts(&mut self, allocated: &Pod, given: impl Fn(&str) -> Option<Amounts>) {
+        for (name, container) in &mut self.containers {
+            let noted = container.instance.id().and_then(&given).or(container.actuated);
+            let spec = || spec::container(allocated, name);
+            container.actuated = noted.or_else(|| Some(Amounts::of(spec()?.resources.as_ref())));
+        }
+    }
+
     fn adopt_one(&mut self, container: Container) {
         let Container { id, owner, image_id, state } = container;
-        let Role::Container { name, hash, sandbox } = owner.role else {
+        let Role::Container { name, hash, sandbox, resources } = owner.role else {
             if let Sandbox::Found { id: older } | Sandbox::Dead { id: older } = std::mem::take(&mut self.sandbox) {
                 self.garbage.push(older);
             }
@@ -50,6 +64,7 @@ impl PodState {
         };
         let mut garbage = None;
         let slot = self.container_mut(&name);
+        slot.actuated = Amounts::from_label(&resources);
         slot.attempts = owner.attempt.saturating_add(1);
         match state {
             State::Created => {

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodSecurityContext, SecurityCon
 
 use super::{
     outcome::Failure,
-    quantity,
+    resize::Amounts,
     security::{self, Host, SeccompSource, SecurityRefusal},
     spec, status,
 };
@@ -22,6 +22,8 @@ pub struct Resolved {
     pub mounts: Vec<Mount>,
     /// Whom the image's processes run as, unless the spec says otherwise.
     pub image_user: ImageUser,
+    /// Id of the container whose processes it sees, for an ephemeral one that names it.
+    pub target: Option<String>,
     /// The profile of a container with `seccompProfile: Localhost`, as JSON.
     pub seccomp_profile: Option<String>,
     /// Of the machine, bytes.
@@ -60,9 +62,10 @@ pub fn container(
     let security = container.security_context.clone().unwrap_or_default();
     let user = user(container, &security, &pod_security, &resolved.image_user)?;
     let capabilities = security.capabilities.clone().unwrap_or_default();
-    let pid = match pod_spec {
-        Some(spec) if spec.host_pid == Some(true) => PidNamespace::Host,
-        Some(spec) if spec.share_process_namespace == Some(true) => PidNamespace::Sandbox,
+    let pid = match (pod_spec, resolved.target.clone()) {
+        (_, Some(target)) => PidNamespace::Container(target),
+        (Some(spec), None) if spec.host_pid == Some(true) => PidNamespace::Host,
+        (Some(spec), None) if spec.share_process_namespace == Some(true) => PidNamespace::Sandbox,
         _ => PidNamespace::Own,
     };
     let variables: BTreeMap<_, _> = resolved.env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
@@ -71,7 +74,13 @@ pub fn container(
     };
     let (seccomp, app_armor) = filters(pod, container, &resolved)?;
     let hash = spec::hash(container);
-    let role = Role::Container { name: container.name.clone(), hash, sandbox: sandbox.to_owned() };
+    let amounts = Amounts::of(container.resources.as_ref());
+    let role = Role::Container {
+        name: container.name.clone(),
+        hash,
+        sandbox: sandbox.to_owned(),
+        resources: amounts.to_label(),
+    };
     Ok(ContainerSpec {
         owner: ContainerOwner { pod: spec::pod_ref(pod), role, attempt },
         sandbox: sandbox.to_owned(),
@@ -99,23 +108,15 @@ pub fn container(
         no_new_privileges: security.allow_privilege_escalation == Some(false),
         seccomp,
         app_armor,
-        cpu_shares: cpu_shares(container),
-        cpu_quota_us: quantity::limit(container, "cpu")
-            .filter(|milli| *milli > 0)
-            .map(|milli| milli.saturating_mul(100).max(1000)),
-        memory_bytes: quantity::limit(container, "memory").filter(|bytes| *bytes > 0),
+        cpu_shares: Some(amounts.cpu_shares()),
+        cpu_quota_us: amounts.cpu_quota_us(),
+        memory_bytes: amounts.memory_bytes(),
         oom_score_adj: status::oom_score_adj(pod, container, resolved.machine_memory),
         tty: container.tty.unwrap_or_default(),
         stdin: container.stdin.unwrap_or_default(),
         stdin_once: container.stdin_once.unwrap_or_default(),
         stop_signal: container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.stop_signal.clone()),
     })
-}
-
-/// Weight of the request, or of the limit where nothing is requested; the least there is without either.
-fn cpu_shares(container: &Container) -> Option<i64> {
-    let milli = quantity::request(container, "cpu").or_else(|| quantity::limit(container, "cpu")).unwrap_or_default();
-    Some((milli.saturating_mul(1024) / 1000).clamp(2, 262_144))
 }
 
 fn user(
@@ -176,6 +177,7 @@ mod tests {
             env: vec![("A".into(), "1".into())],
             mounts: Vec::new(),
             image_user: ImageUser::parse(user),
+            target: None,
             seccomp_profile: None,
             machine_memory: 1 << 30,
             host: Host { apparmor: false, se_linux: false },

@@ -113,7 +113,10 @@ impl From<KeptContent> for Payload {
 
 /// The objects that the pod's volumes, environments and image pulls refer to.
 fn named(pod: &Pod) -> impl Iterator<Item = ObjectKey> {
+    let ephemeral = spec::ephemeral_containers(pod).map(spec::of_ephemeral);
+    let of_ephemeral = ephemeral.flat_map(|container| env::references(pod, &container));
     let of_environments = spec::containers(pod).flat_map(|container| env::references(pod, container));
+    let of_environments = of_environments.chain(of_ephemeral);
     volumes::referenced(pod).into_iter().chain(of_environments).chain(pull_secret::references(pod))
 }
 

@@ -79,7 +79,7 @@ fn seconds_ago(seconds: i64) -> Option<Timestamp> {
 /// The container whose log is asked for, or why there is none, in the kubelet's words.
 fn container_id(view: &View, container: &str, previous: bool) -> Result<String, (StatusCode, String)> {
     let pod = view.pod.metadata.name.as_deref().unwrap_or_default();
-    if spec::container(&view.pod, container).is_none() {
+    if spec::any_container(&view.pod, container).is_none() {
         return Err((StatusCode::NOT_FOUND, format!("container {container:?} in pod {pod:?} is not found")));
     }
     let slot = view.state.container(container);
@@ -102,9 +102,9 @@ fn container_id(view: &View, container: &str, previous: bool) -> Result<String, 
 }
 
 fn waiting_reason(view: &View, container: &str) -> Option<String> {
-    let statuses =
-        view.status.init_container_statuses.iter().flatten().chain(view.status.container_statuses.iter().flatten());
-    let status = statuses.into_iter().find(|status| status.name == container)?;
+    let view = &view.status;
+    let lists = [&view.init_container_statuses, &view.container_statuses, &view.ephemeral_container_statuses];
+    let status = lists.into_iter().flatten().flatten().find(|status| status.name == container)?;
     status.state.as_ref()?.waiting.as_ref()?.reason.clone()
 }
 

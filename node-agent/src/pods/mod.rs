@@ -38,6 +38,7 @@ mod pull_secret;
 mod quantity;
 mod recorder;
 mod relist;
+mod resize;
 mod security;
 mod spec;
 mod state;
@@ -66,6 +67,7 @@ use object_waits::ObjectWaits;
 use objects::Objects;
 use parking_lot::Mutex;
 use recorder::Recorder;
+use resize::{Allocations, Book, KeptAllocations, Requests};
 use stream_targets::StreamTargets;
 use tokio::sync::watch;
 
@@ -110,6 +112,11 @@ impl PodsConfig {
         LastKnown::new(&self.data_dir.join("node/last-known"), "pods", KeptPods::VERSION).reading_from(KeptPods::OLDEST)
     }
 
+    /// Where is kept what the pods were allocated.
+    fn kept_allocations(&self) -> LastKnown<KeptAllocations> {
+        LastKnown::new(&self.data_dir.join("node/last-known"), "allocations", KeptAllocations::VERSION)
+    }
+
     fn seccomp_dir(&self) -> PathBuf {
         self.data_dir.join("seccomp")
     }
@@ -125,6 +132,7 @@ pub(crate) struct Context {
     host_ports: HostPortPublisher,
     recorder: Recorder,
     kept: Kept,
+    allocations: Allocations,
     objects: Objects,
     object_waits: ObjectWaits,
     machine: Machine,
@@ -200,6 +208,9 @@ async fn start_with(
     let objects = Objects::new(client.clone(), kept.clone());
     let (object_waits, machine) = (ObjectWaits::default(), Machine::measure());
     let host = security::Host::measure();
+    let kept_allocations = config.kept_allocations();
+    let capacity = Requests { cpu: machine.cpus.saturating_mul(1000), memory: machine.memory };
+    let allocations = Allocations::new(capacity, kept_allocations.load_or_warn());
     let host_ports = HostPortPublisher::new(host_ports);
     let context = Arc::new(Context {
         config,
@@ -210,6 +221,7 @@ async fn start_with(
         host_ports,
         recorder,
         kept,
+        allocations,
         objects,
         object_waits,
         machine,
@@ -222,6 +234,10 @@ async fn start_with(
     let snapshots = context.kept.snapshots();
     keeper.spawn("last-known-pods", move |stop| {
         last_known::keep(last_known.clone(), snapshots.clone(), kept::Snapshot::to_keep, stop)
+    });
+    let books = context.allocations.books();
+    keeper.spawn("allocations", move |stop| {
+        last_known::keep(kept_allocations.clone(), books.clone(), Book::to_keep, stop)
     });
     let (first, dispatched, known) = (Mutex::new(Some(found)), context.clone(), workers.clone());
     supervisor.spawn("pods", move |stop| {
@@ -266,7 +282,8 @@ impl Pods {
         if teardown == Teardown::Keep {
             return Ok(());
         }
-        let forgotten = self.context.config.last_known().remove();
+        let config = &self.context.config;
+        let forgotten = config.last_known().remove().and_then(|()| config.kept_allocations().remove());
         act::write_taken_down(&self.context, &self.workers.all()).await;
         dispatch::remove_everything(&self.context).await?;
         forgotten.map_err(|source| Error::Forget { source })

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use super::{objects::ObjectKey, probe::CheckError};
+use super::{objects::ObjectKey, probe::CheckError, resize::Amounts};
 use crate::runtime::{Container, Image};
 
 /// The result of an action, or of a look at the runtime.
@@ -32,6 +32,10 @@ pub enum Outcome {
     /// How the runtime sees a container or sandbox, after a stop, an event or a list; with its termination message when
     /// it ended.
     Observed { id: String, container: Option<Container>, message: Option<String> },
+    /// A running container now has these resources.
+    ContainerResized { id: String, amounts: Amounts },
+    /// All updates of a resize were made, or why one was not.
+    ResizeEnded { result: Result<(), Failure> },
     /// Everything of the pod was removed from this node and from the API.
     Finished,
 }

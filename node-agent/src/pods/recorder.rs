@@ -73,8 +73,14 @@ impl Recorder {
     ) {
         let meta = &pod.metadata;
         let field_path = container.map(|name| {
-            let init = super::spec::init_containers(pod).any(|container| container.name == name);
-            format!("spec.{}{{{name}}}", if init { "initContainers" } else { "containers" })
+            let list = if super::spec::init_containers(pod).any(|container| container.name == name) {
+                "initContainers"
+            } else if super::spec::ephemeral_containers(pod).any(|container| container.name == name) {
+                "ephemeralContainers"
+            } else {
+                "containers"
+            };
+            format!("spec.{list}{{{name}}}")
         });
         let pod = Involved {
             namespace: meta.namespace.clone().unwrap_or_default(),

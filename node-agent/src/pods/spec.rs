@@ -1,9 +1,9 @@
 //! Readings of a Pod's spec that several decisions share.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::{Container, EphemeralContainer, Pod};
 use sha2::{Digest, Sha256};
 
 use super::deadline::seconds;
@@ -33,7 +33,68 @@ pub fn containers(pod: &Pod) -> impl Iterator<Item = &Container> {
     init_containers(pod).chain(app_containers(pod))
 }
 
-/// The container of this name, of either kind.
+/// Containers that were added to the running pod, to look into it. They have no probes, hooks, ports or resources.
+pub fn ephemeral_containers(pod: &Pod) -> impl Iterator<Item = &EphemeralContainer> {
+    pod.spec.iter().flat_map(|spec| spec.ephemeral_containers.iter().flatten())
+}
+
+/// The same as a container like the others.
+pub fn of_ephemeral(ephemeral: &EphemeralContainer) -> Container {
+    let EphemeralContainer {
+        args,
+        command,
+        env,
+        env_from,
+        image,
+        image_pull_policy,
+        name,
+        resources,
+        security_context,
+        stdin,
+        stdin_once,
+        termination_message_path,
+        termination_message_policy,
+        tty,
+        volume_devices,
+        volume_mounts,
+        working_dir,
+        ..
+    } = ephemeral.clone();
+    Container {
+        args,
+        command,
+        env,
+        env_from,
+        image,
+        image_pull_policy,
+        name,
+        resources,
+        security_context,
+        stdin,
+        stdin_once,
+        termination_message_path,
+        termination_message_policy,
+        tty,
+        volume_devices,
+        volume_mounts,
+        working_dir,
+        ..Container::default()
+    }
+}
+
+/// The container of this name, of any kind.
+pub fn any_container<'a>(pod: &'a Pod, name: &str) -> Option<Cow<'a, Container>> {
+    let ephemeral = || ephemeral_containers(pod).find(|container| container.name == name).map(of_ephemeral);
+    container(pod, name).map(Cow::Borrowed).or_else(|| ephemeral().map(Cow::Owned))
+}
+
+/// The container whose processes an ephemeral container of this name sees.
+pub fn target_of<'a>(pod: &'a Pod, ephemeral: &str) -> Option<&'a str> {
+    let container = ephemeral_containers(pod).find(|container| container.name == ephemeral)?;
+    container.target_container_name.as_deref().filter(|target| !target.is_empty())
+}
+
+/// The init or app container of this name.
 pub fn container<'a>(pod: &'a Pod, name: &str) -> Option<&'a Container> {
     containers(pod).find(|container| container.name == name)
 }

@@ -6,7 +6,12 @@ use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
 
 use jiff::Timestamp;
 
-use super::{backoff::Backoff, outcome::Failure, probe::ContainerHealth};
+use super::{
+    backoff::Backoff,
+    outcome::Failure,
+    probe::ContainerHealth,
+    resize::{Amounts, Resize},
+};
 use crate::runtime::{Exit, Image};
 
 /// Everything the worker of a pod knows of it.
@@ -32,6 +37,8 @@ pub struct PodState {
     pub gone: bool,
     /// Set at the pod's end.
     pub finish: Finish,
+    /// Changes of its resources as it runs.
+    pub resize: Resize,
 }
 
 /// The grace period in which all containers of a pod end.
@@ -143,6 +150,11 @@ pub struct ContainerState {
     pub creation: Option<Retry>,
     /// Of the present instance alone.
     pub health: ContainerHealth,
+    /// CPU and memory that the latest instance was created with, or that it was given since; unknown where an agent
+    /// made it that did not note them.
+    pub actuated: Option<Amounts>,
+    /// It is being stopped to be resized, and is to run again whatever the restart policy says.
+    pub restarts_for_resize: bool,
 }
 
 /// The image of a container.

@@ -75,7 +75,7 @@ impl PodTargets for StreamTargets {
     fn container(&self, namespace: &str, pod: &str, container: &str) -> Result<ContainerTarget, TargetError> {
         let view = self.view(namespace, pod).ok_or(TargetError::NoPod)?;
         let not_running = || TargetError::NotRunning(container.to_owned());
-        let spec = spec::container(&view.pod, container).ok_or_else(not_running)?;
+        let spec = spec::any_container(&view.pod, container).ok_or_else(not_running)?;
         let instance = &view.state.container(container).instance;
         let id = instance.process_id().ok_or_else(not_running)?.to_owned();
         Ok(ContainerTarget { id, tty: spec.tty == Some(true) })

@@ -13,6 +13,7 @@ use super::{
     outcome::{Failure, Outcome},
     plan::Action,
     probe::{CheckError, ContainerHealth, ProbeKill},
+    resize::Amounts,
     spec,
     state::{
         ContainerState, EndedInstance, Finish, ImageState, Instance, PodState, Retry, Sandbox, Termination, Volumes,
@@ -41,7 +42,7 @@ impl PodState {
     }
 
     /// Notes that `action` is under way, so that it is not planned again.
-    pub fn begin(&mut self, action: &Action, now: Timestamp) {
+    pub fn begin(&mut self, pod: &Pod, action: &Action, now: Timestamp) {
         match action {
             Action::MountVolumes => self.volumes = Volumes::Mounting,
             Action::MakeSandbox { .. } => {
@@ -56,6 +57,8 @@ impl PodState {
                     state.backoff.advance(last.exit.finished_at, now);
                 }
                 state.instance = Instance::Creating;
+                let spec = spec::container(pod, container);
+                state.actuated = spec.map(|container| Amounts::of(container.resources.as_ref()));
             }
             Action::StartContainer { container, id, .. } => {
                 let state = self.container_mut(container);
@@ -63,8 +66,9 @@ impl PodState {
                     state.instance = Instance::Starting { id: id.clone(), sandbox: sandbox.clone() };
                 }
             }
-            Action::StopContainer { container, grace, .. } => {
+            Action::StopContainer { container, grace, for_resize, .. } => {
                 let state = self.container_mut(container);
+                state.restarts_for_resize = *for_resize;
                 if let Instance::Running { id, sandbox, started_at, .. }
                 | Instance::PostStart { id, sandbox, started_at, .. }
                 | Instance::Stopping { id, sandbox, started_at, .. } = &state.instance
@@ -78,6 +82,7 @@ impl PodState {
                     };
                 }
             }
+            Action::Resize { updates } => self.resize.begin(updates),
             Action::RemoveSandbox { .. } => self.sandbox = Sandbox::Removing,
             Action::RemoveContainers { ids } => self.garbage.retain(|id| !ids.contains(id)),
             Action::End(ended) => self.ended = Some(ended.clone()),
@@ -157,6 +162,13 @@ impl PodState {
             }
             Outcome::PostStartEnded { id, result } => self.post_start_ended(&id, result),
             Outcome::Observed { id, container, message } => self.observe(&id, container, message, now),
+            Outcome::ContainerResized { id, amounts } => {
+                let resized = self.containers.values_mut().find(|container| container.instance.id() == Some(&id));
+                if let Some(container) = resized {
+                    container.actuated = Some(amounts);
+                }
+            }
+            Outcome::ResizeEnded { result } => self.resize.end(result.err().map(|failure| steady(failure, now))),
             Outcome::Finished => self.finish = Finish::Done,
         }
     }
@@ -174,6 +186,7 @@ impl PodState {
         let (id, sandbox, started_at) = (id.to_owned(), sandbox.clone(), *started_at);
         let hash = seen.as_ref().map(hash).unwrap_or_default();
         slot.health = ContainerHealth::default();
+        slot.restarts_for_resize = false;
         slot.instance = if has_hook {
             Instance::PostStart { id, sandbox, hash, started_at }
         } else {

@@ -34,10 +34,10 @@ impl ActiveDatapath {
     /// Starts what the configuration asks for. `auto` is eBPF where that can be loaded and attached.
     pub async fn start(config: &ProxyConfig) -> Result<Self, ProxyError> {
         let reason = match config.datapath {
-            DatapathChoice::Ebpf => return Ok(Self::Ebpf(Box::new(Kernel::start(config)?))),
+            DatapathChoice::Ebpf => return Self::ebpf(Kernel::start(config)?, config).await,
             DatapathChoice::Userspace => "it was asked for".to_owned(),
             DatapathChoice::Auto => match Kernel::start(config) {
-                Ok(kernel) => return Ok(Self::Ebpf(Box::new(kernel))),
+                Ok(kernel) => return Self::ebpf(kernel, config).await,
                 Err(error) => crate::error_chain(&error),
             },
         };
@@ -46,6 +46,11 @@ impl ActiveDatapath {
             warn!(error = crate::error_chain(&error), "an earlier agent's eBPF datapath may still be in the kernel");
         }
         Ok(Self::Userspace(Box::new(Userspace::start(config, reason).await?)))
+    }
+
+    async fn ebpf(mut kernel: Kernel, config: &ProxyConfig) -> Result<Self, ProxyError> {
+        kernel.make_refusing_address(config.node_ips.first().copied()).await;
+        Ok(Self::Ebpf(Box::new(kernel)))
     }
 
     /// Which datapath serves, and why it is not eBPF.
@@ -100,7 +105,7 @@ impl ActiveDatapath {
     /// Userspace ends with the agent in any case.
     pub async fn shutdown(self, teardown: Teardown) -> Result<(), ProxyError> {
         match self {
-            Self::Ebpf(kernel) => kernel.shutdown(teardown),
+            Self::Ebpf(kernel) => kernel.shutdown(teardown).await,
             Self::Userspace(userspace) => userspace.shutdown().await,
         }
     }

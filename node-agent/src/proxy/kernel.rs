@@ -14,6 +14,7 @@ use super::{
     map_reconciler::MapReconciler,
     maps::{HeldFrontend, KernelMaps, MapUsage},
     netns,
+    service_netns::{REFUSING_ADDRESS, ServiceNetns},
     sockets::SocketTerminator,
     table::{FrontendOwner, ServiceTable},
 };
@@ -28,6 +29,8 @@ pub struct Kernel {
     /// An address outside the pods, by whose route a pod's own address is found.
     towards: Ipv4Addr,
     settings: Settings,
+    /// Where datagrams of sockets go that connected to what nobody serves.
+    refusing: Option<ServiceNetns>,
     pins: PathBuf,
     attached: bool,
     uplinks: Vec<String>,
@@ -55,11 +58,26 @@ impl Kernel {
                 .map_err(|source| ProxyError::Io { operation: "start the thread that closes sockets", source })?,
             towards: config.node_ips.first().copied().unwrap_or(Ipv4Addr::LOCALHOST),
             settings,
+            refusing: None,
             pins: config.bpf_pins.clone(),
             attached: false,
             uplinks: config.uplinks.clone(),
             unattached_uplinks: config.uplinks.clone(),
         })
+    }
+
+    /// Makes the namespace that refuses datagrams. Without it, connecting a UDP socket to what nobody serves fails at
+    /// once.
+    pub async fn make_refusing_address(&mut self, node_ip: Option<Ipv4Addr>) {
+        match ServiceNetns::make(None, node_ip).await {
+            Ok(netns) => {
+                self.refusing = Some(netns);
+                self.settings.refusing_address_be = address_be(REFUSING_ADDRESS);
+            }
+            Err(error) => {
+                warn!(error = crate::error_chain(&error), "UDP sockets cannot connect to Services without endpoints");
+            }
+        }
     }
 
     /// Whether the maps hold no Service.
@@ -106,7 +124,10 @@ impl Kernel {
     }
 
     /// Leaves the kernel serving, or removes programs and maps from it.
-    pub fn shutdown(self, teardown: Teardown) -> Result<(), ProxyError> {
+    pub async fn shutdown(self, teardown: Teardown) -> Result<(), ProxyError> {
+        if let Some(refusing) = self.refusing {
+            refusing.remove().await?;
+        }
         match teardown {
             Teardown::Keep => Ok(()),
             Teardown::Remove => Ok(load::remove(&self.pins, &self.uplinks)?),
@@ -143,6 +164,6 @@ fn settings(config: &ProxyConfig) -> Result<Settings, ProxyError> {
         service_range_be,
         service_mask_be,
         node_address_be: config.node_ips.first().map_or(0, |address| address_be(*address)),
-        _pad: 0,
+        refusing_address_be: 0,
     })
 }

@@ -25,8 +25,9 @@
 //!
 //! Files: `table/` what should be, `image/` as map entries, `map_reconciler.rs` diff and order of writes, `maps/` the
 //! maps themselves, `load/` programs and pins, `kernel.rs` and `userspace/` the two datapaths, `active_datapath.rs` the
-//! choice, `sockets/` stranded clients, `clients.rs` affinity by pod address. To inspect: `fairlead inspect service
-//! NAME`, `GET /inspect/datapath`, `/metrics`.
+//! choice, `sockets/` stranded clients, `clients.rs` affinity by pod address, `service_netns.rs` a namespace for
+//! userspace listeners and for what is refused. To inspect: `fairlead inspect service NAME`, `GET /inspect/datapath`,
+//! `/metrics`.
 
 mod active_datapath;
 mod clients;
@@ -37,6 +38,7 @@ mod map_reconciler;
 mod maps;
 mod metrics;
 mod netns;
+mod service_netns;
 mod sockets;
 pub mod table;
 mod userspace;

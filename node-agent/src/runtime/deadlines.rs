@@ -6,8 +6,8 @@ use std::{future::Future, sync::Arc, time::Duration};
 use futures::stream::BoxStream;
 
 use super::{
-    Container, ContainerSpec, Credentials, Error, Event, ExecResult, Image, LogChunk, LogOptions, Process, Runtime,
-    SandboxSpec, StreamOptions, Summary,
+    Container, ContainerSpec, Credentials, Error, Event, ExecResult, Image, LogChunk, LogOptions, Process,
+    ResourceUpdate, Runtime, SandboxSpec, StreamOptions, Summary,
 };
 
 /// For calls that change or read one thing. Generous: a loaded machine is slow rather than broken.
@@ -80,6 +80,14 @@ impl Runtime for Deadlines {
 
     async fn remove(&self, id: &str) -> Result<(), Error> {
         within(self.call, "remove the container", self.inner.remove(id)).await
+    }
+
+    async fn update(&self, id: &str, update: &ResourceUpdate) -> Result<(), Error> {
+        within(self.call, "update the container", self.inner.update(id, update)).await
+    }
+
+    async fn memory_usage(&self, id: &str) -> Result<Option<u64>, Error> {
+        within(self.call, "ask for the container's memory", self.inner.memory_usage(id)).await
     }
 
     async fn inspect(&self, id: &str) -> Result<Option<Container>, Error> {

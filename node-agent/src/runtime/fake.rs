@@ -9,7 +9,8 @@ use tokio::sync::{Notify, broadcast};
 
 use super::{
     Container, ContainerOwner, ContainerSpec, Credentials, Error, Event, ExecResult, Exit, Image, ImageUser, LogChunk,
-    LogOptions, Process, Role, Runtime, SandboxSpec, State, StreamOptions, Summary, fake_process::FakeProcesses,
+    LogOptions, Process, ResourceUpdate, Role, Runtime, SandboxSpec, State, StreamOptions, Summary,
+    fake_process::FakeProcesses,
 };
 
 /// How the runtime misbehaves, once for each that is put.
@@ -205,6 +206,20 @@ impl Runtime for FakeRuntime {
         self.exit(id, 137);
         self.inner.lock().containers.remove(id);
         Ok(())
+    }
+
+    async fn update(&self, id: &str, update: &ResourceUpdate) -> Result<(), Error> {
+        let ResourceUpdate { cpu_shares, cpu_quota_us, memory_bytes } = update;
+        let what = [("shares", cpu_shares), ("quota", cpu_quota_us), ("memory", memory_bytes)];
+        let what = what.into_iter().filter_map(|(name, value)| Some(format!(" {name}={}", (*value)?)));
+        self.called("update", &format!("{id}{}", what.collect::<String>())).await;
+        Ok(())
+    }
+
+    /// A mebibyte, whoever asks.
+    async fn memory_usage(&self, id: &str) -> Result<Option<u64>, Error> {
+        self.called("memory_usage", id).await;
+        Ok(Some(1 << 20))
     }
 
     async fn inspect(&self, id: &str) -> Result<Option<Container>, Error> {

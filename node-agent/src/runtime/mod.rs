@@ -22,7 +22,9 @@ use futures::stream::BoxStream;
 use jiff::Timestamp;
 pub use owner::{ContainerOwner, PodRef, Role};
 pub use process::{Process, ProcessControl, StreamOptions, TerminalSize};
-pub use spec::{ContainerSpec, ImageUser, Mount, NetworkNamespace, PidNamespace, Propagation, SandboxSpec, Seccomp};
+pub use spec::{
+    ContainerSpec, ImageUser, Mount, NetworkNamespace, PidNamespace, Propagation, ResourceUpdate, SandboxSpec, Seccomp,
+};
 
 /// A container runtime of one host. Calls are safe to repeat and to make concurrently.
 #[async_trait::async_trait]
@@ -70,6 +72,12 @@ pub trait Runtime: Send + Sync {
 
     /// Kills and removes the container with its anonymous volumes. Not an error where there is none.
     async fn remove(&self, id: &str) -> Result<(), Error>;
+
+    /// Changes resources of a container that runs.
+    async fn update(&self, id: &str, update: &ResourceUpdate) -> Result<(), Error>;
+
+    /// Bytes of memory that a running container uses; `None` where the kernel does not tell.
+    async fn memory_usage(&self, id: &str) -> Result<Option<u64>, Error>;
 
     /// The container as it is now; `None` where there is none.
     async fn inspect(&self, id: &str) -> Result<Option<Container>, Error>;

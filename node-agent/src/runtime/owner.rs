@@ -32,6 +32,8 @@ pub enum Role {
         hash: String,
         /// Id of the sandbox it was made for.
         sandbox: String,
+        /// What it was created with, in the agent's own form.
+        resources: String,
     },
 }
 
@@ -66,10 +68,11 @@ impl ContainerOwner {
             (POD_UID.to_owned(), self.pod.uid.clone()),
             (ATTEMPT.to_owned(), self.attempt.to_string()),
         ]);
-        if let Role::Container { name, hash, sandbox } = &self.role {
+        if let Role::Container { name, hash, sandbox, resources } = &self.role {
             labels.insert(CONTAINER_NAME.to_owned(), name.clone());
             labels.insert(HASH.to_owned(), hash.clone());
             labels.insert(SANDBOX.to_owned(), sandbox.clone());
+            labels.insert(RESOURCES.to_owned(), resources.clone());
         }
         labels
     }
@@ -79,7 +82,13 @@ impl ContainerOwner {
         let get = |key: &str| labels.get(key).cloned();
         let role = match get(CONTAINER_NAME) {
             None => Role::Sandbox,
-            Some(name) => Role::Container { name, hash: get(HASH)?, sandbox: get(SANDBOX)? },
+            Some(name) => Role::Container {
+                name,
+                hash: get(HASH)?,
+                sandbox: get(SANDBOX)?,
+                // Containers of earlier agents have none.
+                resources: get(RESOURCES).unwrap_or_default(),
+            },
         };
         Some(Self {
             pod: PodRef { namespace: get(POD_NAMESPACE)?, name: get(POD_NAME)?, uid: get(POD_UID)? },
@@ -97,6 +106,7 @@ const POD_UID: &str = "io.kubernetes.pod.uid";
 const CONTAINER_NAME: &str = "io.kubernetes.container.name";
 const HASH: &str = "io.kubernetes.container.hash";
 const SANDBOX: &str = "io.kubernetes.sandbox.id";
+const RESOURCES: &str = "io.fairlead.container.resources";
 const ATTEMPT: &str = "io.kubernetes.container.restartCount";
 
 #[cfg(test)]
@@ -106,7 +116,12 @@ mod tests {
     #[test]
     fn an_owner_reads_back_from_its_labels() {
         let pod = PodRef { namespace: "default".into(), name: "web".into(), uid: "u-1".into() };
-        let role = Role::Container { name: "app".into(), hash: "cafe".into(), sandbox: "5a".into() };
+        let role = Role::Container {
+            name: "app".into(),
+            hash: "cafe".into(),
+            sandbox: "5a".into(),
+            resources: "1,2,,".into(),
+        };
         for role in [Role::Sandbox, role] {
             let owner = ContainerOwner { pod: pod.clone(), role, attempt: 3 };
             assert_eq!(ContainerOwner::from_labels(&owner.labels("n1")), Some(owner));

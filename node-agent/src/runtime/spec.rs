@@ -31,7 +31,7 @@ pub enum NetworkNamespace {
 }
 
 /// The processes that a container sees.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PidNamespace {
     /// Its own alone.
     Own,
@@ -39,6 +39,8 @@ pub enum PidNamespace {
     Sandbox,
     /// `hostPID`: all of the host.
     Host,
+    /// Those of the container with this id (`targetContainerName`).
+    Container(String),
 }
 
 /// One container of a pod. Fields without a doc are those of the same name in the container and its security context.
@@ -100,6 +102,17 @@ pub struct ContainerSpec {
     pub stdin_once: bool,
     /// Replaces the image's.
     pub stop_signal: Option<String>,
+}
+
+/// Resources of a running container that change; `None` leaves one as it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ResourceUpdate {
+    /// Relative weight, 1024 a core.
+    pub cpu_shares: Option<i64>,
+    /// Microseconds of CPU in each 100 ms.
+    pub cpu_quota_us: Option<i64>,
+    /// Limit of memory, without swap.
+    pub memory_bytes: Option<i64>,
 }
 
 /// Which system calls a container may make.

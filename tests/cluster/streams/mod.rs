@@ -1,6 +1,6 @@
 //! Streams to pods as people use them: every kubectl of this machine, over WebSockets and over SPDY.
 
-mod kubectl;
+pub mod kubectl;
 
 use std::{
     io::{BufRead, BufReader, Write},

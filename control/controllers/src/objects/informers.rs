@@ -71,7 +71,7 @@ pub struct Informers {
     pub stateful_sets: Arc<Informer<StatefulSet>>,
     /// The templates that DaemonSets and StatefulSets had.
     pub revisions: Arc<Informer<ControllerRevision>>,
-    /// Read by their own controller.
+    /// Read by their own controller, and by the scheduler before it preempts pods.
     pub disruption_budgets: Arc<Informer<PodDisruptionBudget>>,
     /// Certificates that nodes ask for.
     pub signing_requests: Arc<Informer<CertificateSigningRequest>>,

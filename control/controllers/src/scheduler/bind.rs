@@ -1,4 +1,5 @@
-//! The scheduler's requests: the binding of a pod, and the condition of a pod that no node can take.
+//! The scheduler's requests: the binding of a pod, the condition of a pod that no node can take, and the deletion of
+//! others for it.
 
 use std::time::Duration;
 
@@ -10,12 +11,16 @@ use k8s_openapi::{
 };
 use kube::{
     Client,
-    api::{Patch, PatchParams, PostParams},
+    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
 };
 use serde_json::json;
+use tokio::task::JoinSet;
 
-use super::queue::QueuedPod;
-use crate::engine::{EventType, Recorder, api_code};
+use super::{
+    preemption::{self, Preemption, Victim},
+    queue::QueuedPod,
+};
+use crate::engine::{EventType, Key, Recorder, api_code};
 
 const COMPONENT: &str = "default-scheduler";
 
@@ -77,34 +82,101 @@ async fn try_bind(client: Client, recorder: Recorder, pod: QueuedPod, node: Stri
     }
 }
 
-/// Writes why `pod` has no node: condition and event.
+/// Deletes the victims of a preemption, takes back the nominations in `outranked` (uid and name of each pod), and writes
+/// to `pod` which node it is to have and why it has none yet.
+pub async fn preempt(
+    client: Client,
+    recorder: Recorder,
+    pod: QueuedPod,
+    preemption: Preemption,
+    outranked: Vec<(String, Key)>,
+    message: String,
+) -> RequestOutcome {
+    let node = preemption.node;
+    let mut deletions: JoinSet<bool> = JoinSet::new();
+    for victim in preemption.victims.into_iter().filter(|victim| !victim.terminating) {
+        deletions.spawn(delete(client.clone(), recorder.clone(), pod.clone(), node.clone(), victim));
+    }
+    if !deletions.join_all().await.into_iter().all(|deleted| deleted) {
+        return RequestOutcome::Failed;
+    }
+    for (uid, key) in outranked {
+        let patch = json!({"metadata": {"uid": uid}, "status": {"nominatedNodeName": null}});
+        patch_status(&client, &key, patch).await;
+    }
+    report_unschedulable(client, recorder, pod, message, Some(node)).await
+}
+
+/// Returns whether the victim is gone or on its way.
+async fn delete(client: Client, recorder: Recorder, pod: QueuedPod, node: String, victim: Victim) -> bool {
+    let message = format!("{COMPONENT}: preempting to accommodate a higher priority pod");
+    let condition = json!({"type": "DisruptionTarget", "status": "True", "reason": preemption::REASON,
+        "message": message, "lastTransitionTime": Time(Timestamp::now())});
+    patch_status(&client, &victim.key, json!({"metadata": {"uid": victim.uid}, "status": {"conditions": [condition]}}))
+        .await;
+    let api: Api<Pod> = Api::namespaced(client, &victim.key.namespace);
+    let same = Preconditions { uid: Some(victim.uid.clone()), ..Preconditions::default() };
+    let params = DeleteParams { preconditions: Some(same), ..DeleteParams::default() };
+    match tokio::time::timeout(TIMEOUT, api.delete(&victim.key.name, &params)).await {
+        Ok(Ok(_)) => {
+            let message = format!("Preempted by pod {} on node {node}", pod.uid);
+            let regarding = reference(&victim.key, &victim.uid);
+            recorder.record(COMPONENT, regarding, EventType::Normal, "Preempted", message);
+            true
+        }
+        Ok(Err(error)) if matches!(api_code(&error), Some(404 | 409)) => true,
+        Ok(Err(error)) => {
+            tracing::warn!(pod = %pod.key, victim = %victim.key, %error, "cannot preempt");
+            false
+        }
+        Err(_) => {
+            tracing::warn!(pod = %pod.key, victim = %victim.key, "the deletion was not answered in time");
+            false
+        }
+    }
+}
+
+/// Writes why `pod` has no node: condition and event. `nominated` is the node that it is to have.
 pub async fn report_unschedulable(
     client: Client,
     recorder: Recorder,
     pod: QueuedPod,
     message: String,
+    nominated: Option<String>,
 ) -> RequestOutcome {
     recorder.record(COMPONENT, regarding(&pod), EventType::Warning, "FailedScheduling", message.clone());
     let condition = json!({"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message,
         "lastTransitionTime": Time(Timestamp::now())});
-    let patch = json!({"metadata": {"uid": pod.uid}, "status": {"conditions": [condition]}});
-    let api: Api<Pod> = Api::namespaced(client, &pod.key.namespace);
-    let (params, patch) = (PatchParams::default(), Patch::Strategic(patch));
-    match tokio::time::timeout(TIMEOUT, api.patch_status(&pod.key.name, &params, &patch)).await {
-        Ok(Ok(_)) => {}
-        Ok(Err(error)) => tracing::debug!(pod = %pod.key, %error, "cannot write why a pod waits"),
-        Err(_) => tracing::warn!(pod = %pod.key, "the status of a pod that waits was not written in time"),
+    let mut patch = json!({"metadata": {"uid": pod.uid}, "status": {"conditions": [condition]}});
+    if let Some(node) = nominated {
+        patch["status"]["nominatedNodeName"] = node.into();
     }
+    patch_status(&client, &pod.key, patch).await;
     RequestOutcome::Reported
 }
 
+/// What it cannot write is written at the next attempt.
+async fn patch_status(client: &Client, pod: &Key, patch: serde_json::Value) {
+    let api: Api<Pod> = Api::namespaced(client.clone(), &pod.namespace);
+    let (params, patch) = (PatchParams::default(), Patch::Strategic(patch));
+    match tokio::time::timeout(TIMEOUT, api.patch_status(&pod.name, &params, &patch)).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => tracing::debug!(%pod, %error, "cannot write the status of a pod"),
+        Err(_) => tracing::warn!(%pod, "the status of a pod was not written in time"),
+    }
+}
+
 fn regarding(pod: &QueuedPod) -> ObjectReference {
+    reference(&pod.key, &pod.uid)
+}
+
+fn reference(pod: &Key, uid: &str) -> ObjectReference {
     ObjectReference {
         api_version: Some("v1".into()),
         kind: Some("Pod".into()),
-        namespace: Some(pod.key.namespace.clone()),
-        name: Some(pod.key.name.clone()),
-        uid: Some(pod.uid.clone()),
+        namespace: Some(pod.namespace.clone()),
+        name: Some(pod.name.clone()),
+        uid: Some(uid.to_owned()),
         ..Default::default()
     }
 }

@@ -8,8 +8,9 @@ use std::{
 
 use super::{
     filter::{fits, refusals},
-    neighbours::{self, Domains},
+    neighbours::{self, Domains, Labels, NamespaceLabels},
     node::{NodeInfo, NodeProperties},
+    nominated::Nominated,
     pod::Needs,
     score,
     spread::Siblings,
@@ -28,7 +29,27 @@ pub struct Cluster {
     groups: HashMap<String, Siblings>,
     /// Placed pods that keep others away.
     with_anti_affinity: BTreeSet<String>,
+    nominated: Nominated,
+    namespaces: NamespaceLabels,
     next: usize,
+}
+
+/// A pod that looks for a node.
+#[derive(Clone, Copy)]
+pub struct Candidate<'p> {
+    /// Of the pod.
+    pub uid: &'p str,
+    /// What decides where it can run.
+    pub needs: &'p Needs,
+}
+
+/// What is not as the cluster has it: pods that are thought away, and pods that are thought to run on a node.
+#[derive(Clone, Copy, Default)]
+pub struct Supposed<'s> {
+    /// uids.
+    pub gone: &'s [&'s str],
+    /// Each with the labels of its node.
+    pub here: &'s [(&'s Needs, &'s Labels)],
 }
 
 struct PlacedPod {
@@ -96,6 +117,23 @@ impl Cluster {
             }
         }
         self.nodes[at] = None;
+    }
+
+    /// The labels of all namespaces.
+    pub fn namespaces(&self) -> &NamespaceLabels {
+        &self.namespaces
+    }
+
+    /// Takes over a namespace's labels; `None` where it is gone. Returns whether they changed.
+    pub fn set_namespace(&mut self, name: String, labels: Option<Labels>) -> bool {
+        match labels {
+            Some(labels) if self.namespaces.get(&name) == Some(&labels) => false,
+            Some(labels) => {
+                self.namespaces.insert(name, labels);
+                true
+            }
+            None => self.namespaces.remove(&name).is_some(),
+        }
     }
 
     /// Counts a pod on a node, with its needs as they are now.
@@ -171,9 +209,16 @@ impl Cluster {
         self.by_name.get(name).and_then(|at| self.nodes[*at].as_ref()).is_some_and(|node| fits(needs, node))
     }
 
-    /// Names the best node for a pod, of as many as need be looked at.
-    pub fn choose(&mut self, needs: &Needs) -> Result<String, Unschedulable> {
-        let domains = self.domains(needs);
+    /// Names the best node for a pod, of as many as need be looked at. The one that it is nominated to comes first.
+    pub fn choose(&mut self, pod: Candidate) -> Result<String, Unschedulable> {
+        let needs = pod.needs;
+        let domains = self.domains(needs, Supposed::default());
+        if let Some(name) = self.nominated.node_of(pod.uid)
+            && let Some(node) = self.by_name.get(name).and_then(|at| self.nodes[*at].as_ref())
+            && self.admits(pod, node, domains.as_ref())
+        {
+            return Ok(name.to_owned());
+        }
         let total = self.by_name.len();
         let enough = enough(total);
         let slots = self.nodes.len();
@@ -183,8 +228,7 @@ impl Cluster {
             let at = (self.next + step) % slots;
             looked_at = step + 1;
             if let Some(node) = &self.nodes[at]
-                && fits(needs, node)
-                && domains.as_ref().is_none_or(|domains| domains.refusal(&node.node.labels).is_none())
+                && self.admits(pod, node, domains.as_ref())
             {
                 candidates.push((at, node));
                 if candidates.len() >= enough {
@@ -194,47 +238,109 @@ impl Cluster {
         }
         let siblings = needs.group.as_ref().and_then(|group| self.groups.get(group));
         let Some(best) = score::best(needs, &candidates, siblings) else {
-            return Err(self.explain(needs, domains.as_ref()));
+            return Err(self.explain(pod, domains.as_ref()));
         };
         // The next search begins where this one ended, so that all nodes have their turn.
         self.next = (self.next + looked_at) % slots;
-        self.nodes[best].as_ref().map(|state| state.node.name.clone()).ok_or_else(|| self.explain(needs, None))
+        self.nodes[best].as_ref().map(|state| state.node.name.clone()).ok_or_else(|| self.explain(pod, None))
+    }
+
+    fn admits(&self, pod: Candidate, node: &NodeInfo, domains: Option<&Domains>) -> bool {
+        fits(pod.needs, node)
+            && domains.is_none_or(|domains| domains.refusal(&node.node.labels).is_none())
+            && self.refusals_beside_nominated(pod, node, &[]).is_empty()
+    }
+
+    /// Why `node` cannot take the pod while the pods `gone` are away: what `domains` say holds for the cluster without
+    /// them, and `node` has given back what they took.
+    pub fn refusals(&self, pod: Candidate, node: &NodeInfo, domains: Option<&Domains>, gone: &[&str]) -> Vec<String> {
+        let mut refused = refusals(pod.needs, node);
+        if refused.is_empty() {
+            refused.extend(domains.and_then(|domains| domains.refusal(&node.node.labels)).map(str::to_owned));
+        }
+        if refused.is_empty() { self.refusals_beside_nominated(pod, node, gone) } else { refused }
+    }
+
+    /// Why `node` could not take the pod if those nominated to it that outrank the pod ran there already.
+    fn refusals_beside_nominated(&self, pod: Candidate, node: &NodeInfo, gone: &[&str]) -> Vec<String> {
+        let outranking = self.nominated.outranking(pod, &node.node.name);
+        if outranking.is_empty() {
+            return Vec::new();
+        }
+        let mut full = node.clone();
+        for needs in &outranking {
+            full.take(needs);
+        }
+        let refused = refusals(pod.needs, &full);
+        if !refused.is_empty() {
+            return refused;
+        }
+        let here: Vec<(&Needs, &Labels)> = outranking.into_iter().map(|needs| (needs, &node.node.labels)).collect();
+        let domains = self.domains(pod.needs, Supposed { gone, here: &here });
+        domains.and_then(|domains| domains.refusal(&node.node.labels)).map(str::to_owned).into_iter().collect()
+    }
+
+    /// The nodes, beginning with the one at which the next search begins.
+    pub fn nodes(&self) -> impl Iterator<Item = &NodeInfo> {
+        let (before, after) = self.nodes.split_at(self.next.min(self.nodes.len()));
+        after.iter().chain(before).flatten()
+    }
+
+    /// The node of this name.
+    pub fn node(&self, name: &str) -> Option<&NodeInfo> {
+        self.by_name.get(name).and_then(|at| self.nodes[*at].as_ref())
+    }
+
+    /// The pods placed on `node`, by uid.
+    pub fn placed_on<'c>(&'c self, node: &'c NodeInfo) -> impl Iterator<Item = (&'c str, &'c Needs)> {
+        node.placed.iter().filter_map(|uid| Some((uid.as_str(), &*self.placed.get(uid)?.needs)))
+    }
+
+    /// Which pods are nominated to which nodes.
+    pub fn nominated(&self) -> &Nominated {
+        &self.nominated
+    }
+
+    /// As [`Self::nominated`], to be changed.
+    pub fn nominated_mut(&mut self) -> &mut Nominated {
+        &mut self.nominated
     }
 
     /// Where the other pods allow this one; `None` where there is no rule about it.
-    fn domains(&self, needs: &Needs) -> Option<Domains> {
+    pub fn domains(&self, needs: &Needs, supposed: Supposed) -> Option<Domains> {
         let own = &needs.neighbours;
-        if !own.has_rules() && self.with_anti_affinity.is_empty() {
+        let has_anti_affinity = || supposed.here.iter().any(|(needs, _)| needs.neighbours.has_anti_affinity());
+        if !own.has_rules() && self.with_anti_affinity.is_empty() && !has_anti_affinity() {
             return None;
         }
-        let namespaces = own.namespaces();
+        let namespaces = own.namespaces(&self.namespaces);
         let is_counted = |uid: &String| {
             let namespace = self.placed.get(uid).map(|placed| placed.needs.neighbours.namespace.as_str());
             namespaces.as_ref().is_none_or(|all| namespace.is_some_and(|namespace| all.contains(namespace)))
         };
+        let remains = |uid: &&String| !supposed.gone.contains(&uid.as_str());
         let of_namespaces: Vec<&String> = match &namespaces {
             None => self.placed.keys().collect(),
             Some(all) => all.iter().filter_map(|namespace| self.by_namespace.get(*namespace)).flatten().collect(),
         };
         let others = self.with_anti_affinity.iter().filter(|uid| !is_counted(uid));
         let relevant: Vec<&PlacedPod> =
-            of_namespaces.into_iter().chain(others).filter_map(|uid| self.placed.get(uid)).collect();
+            of_namespaces.into_iter().chain(others).filter(remains).filter_map(|uid| self.placed.get(uid)).collect();
         let others = relevant.into_iter().filter_map(|placed| {
             let node_labels = &self.nodes[placed.node].as_ref()?.node.labels;
             Some(neighbours::Placed { neighbours: &placed.needs.neighbours, node_labels })
         });
+        let here = supposed.here.iter();
+        let others = others
+            .chain(here.map(|(needs, node_labels)| neighbours::Placed { neighbours: &needs.neighbours, node_labels }));
         let admitted = self.nodes.iter().flatten().filter(|n| needs.affinity.admits(&n.node.name, &n.node.labels));
-        Some(own.domains(others, admitted.map(|n| &n.node.labels)))
+        Some(own.domains(others, admitted.map(|n| &n.node.labels), &self.namespaces))
     }
 
-    fn explain(&self, needs: &Needs, domains: Option<&Domains>) -> Unschedulable {
+    fn explain(&self, pod: Candidate, domains: Option<&Domains>) -> Unschedulable {
         let mut reasons = BTreeMap::new();
         for node in self.nodes.iter().flatten() {
-            let mut refused = refusals(needs, node);
-            if refused.is_empty() {
-                refused.extend(domains.and_then(|d| d.refusal(&node.node.labels)).map(str::to_owned));
-            }
-            for reason in refused {
+            for reason in self.refusals(pod, node, domains, &[]) {
                 *reasons.entry(reason).or_insert(0) += 1;
             }
         }
@@ -252,118 +358,4 @@ fn enough(nodes: usize) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-    use crate::scheduler::pod::PodInfo;
-
-    fn cluster(nodes: &[(&str, &str)]) -> Cluster {
-        let mut cluster = Cluster::default();
-        for (name, zone) in nodes {
-            let node = serde_json::from_value(
-                json!({"metadata": {"name": name, "labels": {"topology.kubernetes.io/zone": zone}},
-                "status": {"allocatable": {"cpu": "4", "memory": "8Gi", "pods": "110"},
-                    "conditions": [{"type": "Ready", "status": "True"}]}}),
-            )
-            .expect("a valid node");
-            cluster.set_node(NodeProperties::read(&node));
-        }
-        cluster
-    }
-
-    fn needs(cpu: &str, group: Option<&str>) -> Arc<Needs> {
-        let owners =
-            group.map(|uid| json!([{"apiVersion": "v1", "kind": "X", "name": "x", "uid": uid, "controller": true}]));
-        let pod =
-            serde_json::from_value(json!({"metadata": {"name": "p", "ownerReferences": owners.unwrap_or(json!([]))},
-            "spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": cpu}}}]}}))
-            .expect("a valid pod");
-        Arc::new(PodInfo::read(&pod).needs)
-    }
-
-    fn fill(cluster: &mut Cluster, count: usize, needs: &Arc<Needs>) -> BTreeMap<String, usize> {
-        let mut counts = BTreeMap::new();
-        for n in 0..count {
-            let node = cluster.choose(needs).expect("a node fits");
-            cluster.place(&format!("{:?}-{n}", needs.group), &node, needs.clone());
-            *counts.entry(node).or_insert(0) += 1;
-        }
-        counts
-    }
-
-    #[test]
-    fn pods_of_a_group_are_spread_over_nodes_and_zones() {
-        let mut cluster = cluster(&[("a", "east"), ("b", "east"), ("c", "west"), ("d", "west")]);
-        let counts = fill(&mut cluster, 8, &needs("10m", Some("set")));
-        assert!(counts.values().all(|count| *count == 2), "{counts:?}");
-    }
-
-    #[test]
-    fn pods_without_a_group_go_where_most_is_free() {
-        let mut cluster = cluster(&[("a", "z"), ("b", "z")]);
-        cluster.place("big", "a", needs("3", None));
-        assert_eq!(fill(&mut cluster, 2, &needs("500m", None)), [("b".to_owned(), 2)].into());
-    }
-
-    #[test]
-    fn a_full_cluster_says_why_and_takes_pods_again_when_one_goes() {
-        let mut cluster = cluster(&[("a", "z"), ("b", "z")]);
-        let big = needs("3", None);
-        fill(&mut cluster, 2, &big);
-        let refused = cluster.choose(&big).expect_err("nothing fits");
-        assert_eq!(refused.message(), "0/2 nodes are available: 2 Insufficient cpu.");
-        let (node, _) = cluster.remove_pod("None-0").expect("was placed");
-        assert!(cluster.can_take(&node, &big));
-        assert_eq!(cluster.choose(&big).expect("fits again"), node);
-    }
-
-    #[test]
-    fn pods_seen_before_their_node_count_once_it_appears() {
-        let mut cluster = cluster(&[]);
-        assert_eq!(
-            cluster.choose(&needs("1", None)).expect_err("no node").message(),
-            "no nodes available to schedule pods"
-        );
-        cluster.place("early", "late", needs("4", None));
-        let node = serde_json::from_value(json!({"metadata": {"name": "late"}, "status": {"allocatable": {"cpu": "4"},
-            "conditions": [{"type": "Ready", "status": "True"}]}}))
-        .expect("a valid node");
-        cluster.set_node(NodeProperties::read(&node));
-        assert!(!cluster.can_take("late", &needs("1", None)));
-        cluster.remove_node("late");
-        cluster.set_node(NodeProperties::read(&node));
-        assert!(!cluster.can_take("late", &needs("1", None)));
-        cluster.remove_pod("early");
-        assert!(cluster.can_take("late", &needs("1", None)));
-    }
-
-    #[test]
-    fn a_pod_that_changes_its_labels_is_counted_as_it_is_now() {
-        let mut cluster = cluster(&[("a", "east"), ("b", "west")]);
-        let pod = |labels: serde_json::Value, spec: serde_json::Value| {
-            let pod =
-                serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "default", "labels": labels},
-                "spec": spec}))
-                .expect("a valid pod");
-            Arc::new(PodInfo::read(&pod).needs)
-        };
-        let follower = pod(
-            json!({}),
-            json!({"containers": [], "affinity": {"podAffinity":
-            {"requiredDuringSchedulingIgnoredDuringExecution": [{"topologyKey": "topology.kubernetes.io/zone",
-                "labelSelector": {"matchLabels": {"app": "db"}}}]}}}),
-        );
-        cluster.place("db", "b", pod(json!({"app": "other"}), json!({"containers": []})));
-        assert!(cluster.choose(&follower).is_err());
-        cluster.place("db", "b", pod(json!({"app": "db"}), json!({"containers": []})));
-        assert_eq!(cluster.choose(&follower).as_deref(), Ok("b"));
-        cluster.remove_pod("db");
-        assert!(cluster.choose(&follower).is_err() && cluster.by_namespace.is_empty());
-    }
-
-    #[test]
-    fn large_clusters_are_sampled() {
-        assert_eq!((enough(50), enough(1000), enough(10_000)), (50, 420, 500));
-    }
-}
+mod tests;

@@ -7,13 +7,21 @@
 use std::sync::Arc;
 
 use indexmap::IndexMap;
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::{
+    core::v1::{Namespace, Node, Pod},
+    policy::v1::PodDisruptionBudget,
+};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::{node::NodeProperties, pod::PodInfo};
+use super::{
+    neighbours::Labels,
+    node::NodeProperties,
+    pod::{Needs, PodInfo},
+    preemption::{Budget, RunningState},
+};
 use crate::{
-    engine::{Informer, ObjectChange, Synced},
+    engine::{Informer, Key, ObjectChange, Synced},
     objects::{informers::Informers, pod_state},
 };
 
@@ -22,6 +30,8 @@ use crate::{
 pub struct PendingChanges {
     /// By uid; `None` for a pod that was deleted. In the order of each pod's first change.
     pub pods: IndexMap<String, Option<PodInfo>>,
+    /// The labels of each namespace, by name; `None` for one that was deleted.
+    pub namespaces: IndexMap<String, Option<Labels>>,
     /// By name; `None` for a node that was deleted.
     pub nodes: IndexMap<String, Option<NodeProperties>>,
 }
@@ -30,6 +40,8 @@ pub struct PendingChanges {
 pub struct EventMapper {
     pods: Arc<Informer<Pod>>,
     nodes: Arc<Informer<Node>>,
+    namespaces: Arc<Informer<Namespace>>,
+    budgets: Arc<Informer<PodDisruptionBudget>>,
     pending: Mutex<PendingChanges>,
     changed: Notify,
 }
@@ -40,6 +52,8 @@ impl EventMapper {
         let mapper = Arc::new(Self {
             pods: informers.pods.clone(),
             nodes: informers.nodes.clone(),
+            namespaces: informers.namespaces.clone(),
+            budgets: informers.disruption_budgets.clone(),
             pending: Mutex::default(),
             changed: Notify::new(),
         });
@@ -47,12 +61,25 @@ impl EventMapper {
         informers.pods.on_change(move |change| this.pod_changed(change));
         let this = mapper.clone();
         informers.nodes.on_change(move |change| this.node_changed(change));
+        let this = mapper.clone();
+        informers.namespaces.on_change(move |change| this.namespace_changed(change));
         mapper
     }
 
     /// The first listings of all that is read.
-    pub fn synced(&self) -> [Synced; 2] {
-        [self.pods.synced(), self.nodes.synced()]
+    pub fn synced(&self) -> [Synced; 4] {
+        [self.pods.synced(), self.nodes.synced(), self.namespaces.synced(), self.budgets.synced()]
+    }
+
+    /// How a pod fares that the loop knows by name.
+    pub fn state_of(&self, pod: &Needs) -> RunningState {
+        let key = Key::new(pod.neighbours.namespace.clone(), pod.name.clone());
+        self.pods.get(&key).map(|pod| RunningState::of(&pod)).unwrap_or_default()
+    }
+
+    /// The budgets of disruption now.
+    pub fn budgets(&self) -> Vec<Budget> {
+        self.budgets.all().iter().filter_map(|budget| Budget::read(budget)).collect()
     }
 
     /// Everything that exists now, for a loop that begins without knowing anything.
@@ -67,6 +94,9 @@ impl EventMapper {
         for node in self.nodes.all() {
             let properties = NodeProperties::read(&node);
             pending.nodes.insert(properties.name.clone(), Some(properties));
+        }
+        for namespace in self.namespaces.all() {
+            pending.namespaces.insert(Key::of(&*namespace).name, Some(labels_of(&namespace)));
         }
         drop(pending);
         self.changed.notify_one();
@@ -94,11 +124,21 @@ impl EventMapper {
         self.changed.notify_one();
     }
 
+    fn namespace_changed(&self, change: &ObjectChange<Namespace>) {
+        let labels = change.new.as_deref().map(labels_of);
+        self.pending.lock().namespaces.insert(change.key.name.clone(), labels);
+        self.changed.notify_one();
+    }
+
     fn node_changed(&self, change: &ObjectChange<Node>) {
         let properties = change.new.as_deref().map(NodeProperties::read);
         self.pending.lock().nodes.insert(change.key.name.clone(), properties);
         self.changed.notify_one();
     }
+}
+
+fn labels_of(namespace: &Namespace) -> Labels {
+    namespace.metadata.labels.clone().unwrap_or_default()
 }
 
 /// Whether the scheduler would read the same from both versions of a pod: most changes are of its status alone.
@@ -108,7 +148,12 @@ fn is_same_to_scheduling(old: &Pod, new: &Pod) -> bool {
         && old.metadata.owner_references == new.metadata.owner_references
         && pod_state::is_terminating(old) == pod_state::is_terminating(new)
         && pod_state::is_finished(old) == pod_state::is_finished(new)
+        && nominated(old) == nominated(new)
         && pod_state::condition(old, "PodScheduled") == pod_state::condition(new, "PodScheduled")
+}
+
+fn nominated(pod: &Pod) -> Option<&str> {
+    pod.status.as_ref()?.nominated_node_name.as_deref()
 }
 
 #[cfg(test)]

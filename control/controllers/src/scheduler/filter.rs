@@ -34,6 +34,20 @@ pub fn fits(needs: &Needs, node: &NodeInfo) -> bool {
         && needs.affinity.admits(&node.node.name, &node.node.labels)
 }
 
+/// Whether `node` refuses the pod whatever runs there: fewer pods would not help.
+pub fn is_hopeless(needs: &Needs, node: &NodeInfo) -> bool {
+    let (asked, has) = (&needs.requests, &node.node.allocatable);
+    let is_too_much = asked.cpu_milli > has.cpu_milli
+        || asked.memory > has.memory
+        || asked.ephemeral_storage > has.ephemeral_storage
+        || asked.extended.iter().any(|(name, amount)| *amount > has.extended.get(name).copied().unwrap_or(0));
+    is_too_much
+        || (node.node.unschedulable && !tolerates_unschedulable(needs))
+        || untolerated(needs, node).is_some()
+        || !node.node.ready
+        || !needs.affinity.admits(&node.node.name, &node.node.labels)
+}
+
 fn tolerates_unschedulable(needs: &Needs) -> bool {
     let taint = k8s_openapi::api::core::v1::Taint {
         key: UNSCHEDULABLE.into(),

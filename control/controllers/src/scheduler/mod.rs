@@ -11,7 +11,9 @@ mod event_mapper;
 mod filter;
 mod neighbours;
 mod node;
+mod nominated;
 mod pod;
+mod preemption;
 mod queue;
 mod resources;
 mod score;
@@ -19,6 +21,7 @@ mod spread;
 mod stats;
 
 use std::{
+    cell::LazyCell,
     collections::HashMap,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
@@ -27,13 +30,18 @@ use std::{
 use futures::FutureExt;
 use kube::Client;
 use tokio::{
-    task::{Id, JoinSet},
+    task::{AbortHandle, Id, JoinSet},
     time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    bind::RequestOutcome, cluster::Cluster, event_mapper::EventMapper, pod::PodInfo, queue::SchedulingQueue,
+    bind::RequestOutcome,
+    cluster::{Candidate, Cluster},
+    event_mapper::EventMapper,
+    pod::PodInfo,
+    preemption::{Facts, Preemption},
+    queue::{QueuedPod, SchedulingQueue},
     stats::SchedulerCounters,
 };
 use crate::{
@@ -175,23 +183,51 @@ impl Loop {
         let uid = pod.uid.clone();
         let (client, recorder) = (self.client.clone(), self.recorder.clone());
         let begin = Instant::now();
-        let choice = self.cluster.choose(&pod.needs);
+        let candidate = Candidate { uid: &uid, needs: &pod.needs };
+        let choice = self.cluster.choose(candidate);
         self.counters.attempt_duration.observe(begin.elapsed());
         let request = match choice {
             Ok(node) => {
+                self.cluster.nominated_mut().remove(&uid);
                 self.cluster.place(&uid, &node, pod.needs.clone());
                 self.requests.spawn(bind::bind(client, recorder, pod, node))
             }
             Err(refused) => {
                 self.counters.unschedulable.fetch_add(1, Relaxed);
-                let message = refused.message();
-                if !self.queue.unschedulable(&uid, &message, Instant::now()) {
-                    return;
+                let preemption = (refused.nodes > 0).then(|| self.preemption(candidate));
+                let message = match &preemption {
+                    Some(Err(why)) => format!("{} preemption: {why}", refused.message()),
+                    _ => refused.message(),
+                };
+                let is_news = self.queue.unschedulable(&uid, &message, Instant::now());
+                match preemption {
+                    Some(Ok(preemption)) => self.preempt(pod, preemption, message),
+                    _ if !is_news => return,
+                    _ => self.requests.spawn(bind::report_unschedulable(client, recorder, pod, message, None)),
                 }
-                self.requests.spawn(bind::report_unschedulable(client, recorder, pod, message))
             }
         };
         self.pods.insert(request.id(), uid);
+    }
+
+    /// Whether others are to make room for a pod, and who.
+    fn preemption(&self, pod: Candidate) -> Result<Preemption, String> {
+        let budgets = LazyCell::new(|| self.events.budgets());
+        let state_of = |pod: &pod::Needs| self.events.state_of(pod);
+        preemption::decide(&self.cluster, pod, &Facts { budgets: &budgets, state_of: &state_of })
+    }
+
+    fn preempt(&mut self, pod: QueuedPod, preemption: Preemption, message: String) -> AbortHandle {
+        self.counters.preemption_attempts.fetch_add(1, Relaxed);
+        self.counters.preemption_victims.fetch_add(preemption.victims.len() as u64, Relaxed);
+        let nominated = self.cluster.nominated_mut();
+        let outranked = nominated.outranked(&preemption.node, pod.needs.priority);
+        for (uid, _) in &outranked {
+            nominated.remove(uid);
+        }
+        nominated.insert(&pod.uid, pod.key.clone(), &preemption.node, pod.needs.clone());
+        let (client, recorder) = (self.client.clone(), self.recorder.clone());
+        self.requests.spawn(bind::preempt(client, recorder, pod, preemption, outranked, message))
     }
 
     fn request_ended(&mut self, joined: Result<(Id, RequestOutcome), tokio::task::JoinError>) {
@@ -212,6 +248,7 @@ impl Loop {
             RequestOutcome::Superseded | RequestOutcome::Failed => {
                 self.counters.errors.fetch_add(1, Relaxed);
                 if self.queue.has(&uid) {
+                    self.cluster.nominated_mut().remove(&uid);
                     self.free(&uid);
                     self.queue.failed(&uid, Instant::now());
                 }
@@ -221,6 +258,11 @@ impl Loop {
 
     fn take_events(&mut self) {
         let pending = self.events.take();
+        for (name, labels) in pending.namespaces {
+            if self.cluster.set_namespace(name, labels) {
+                self.queue.retry_where(Instant::now(), |needs| needs.neighbours.selects_namespaces());
+            }
+        }
         for (name, node) in pending.nodes {
             match node {
                 Some(node) => {
@@ -239,6 +281,7 @@ impl Loop {
                 Some(pod) => self.pod_changed(pod),
                 None => {
                     self.queue.remove(&uid);
+                    self.denominate(&uid);
                     self.free(&uid);
                 }
             }
@@ -248,18 +291,48 @@ impl Loop {
     fn pod_changed(&mut self, pod: PodInfo) {
         if pod.finished {
             self.queue.remove(&pod.uid);
+            self.cluster.nominated_mut().remove(&pod.uid);
             self.free(&pod.uid);
         } else if let Some(node) = &pod.node {
             self.queue.remove(&pod.uid);
+            self.cluster.nominated_mut().remove(&pod.uid);
             let needs = Arc::new(pod.needs);
             self.cluster.place(&pod.uid, node, needs.clone());
             // It may be the neighbour that another waits for.
-            let helps = |waiting: &pod::Needs| waiting.neighbours.is_helped_by(&needs.neighbours);
+            let known = self.cluster.namespaces();
+            let helps = |waiting: &pod::Needs| waiting.neighbours.is_helped_by(&needs.neighbours, known);
             self.queue.retry_where(Instant::now(), helps);
         } else if pod.pending {
+            self.nomination_seen(&pod);
             self.queue.upsert(pod, Instant::now());
         } else {
             self.queue.remove(&pod.uid);
+            self.denominate(&pod.uid);
+        }
+    }
+
+    /// Takes over what a pod's status says of its nomination, unless a request that decides about it is under way: its
+    /// result comes later.
+    fn nomination_seen(&mut self, pod: &PodInfo) {
+        if self.pods.values().any(|uid| *uid == pod.uid) {
+            return;
+        }
+        match &pod.nominated {
+            Some(node) => {
+                let needs = Arc::new(pod.needs.clone());
+                self.cluster.nominated_mut().insert(&pod.uid, pod.key.clone(), node, needs);
+            }
+            None => self.denominate(&pod.uid),
+        }
+    }
+
+    /// Gives the room that was kept for a pod to others.
+    fn denominate(&mut self, uid: &str) {
+        let nominated = self.cluster.nominated_mut();
+        if let Some(node) = nominated.node_of(uid).map(str::to_owned) {
+            nominated.remove(uid);
+            let cluster = &self.cluster;
+            self.queue.retry_where(Instant::now(), |needs| cluster.can_take(&node, needs));
         }
     }
 
@@ -269,7 +342,9 @@ impl Loop {
         if let Some((node, freed)) = self.cluster.remove_pod(uid) {
             let cluster = &self.cluster;
             let helps = |needs: &pod::Needs| {
-                had_anti_affinity || needs.neighbours.is_freed_by(&freed.neighbours) || cluster.can_take(&node, needs)
+                had_anti_affinity
+                    || needs.neighbours.is_freed_by(&freed.neighbours, cluster.namespaces())
+                    || cluster.can_take(&node, needs)
             };
             self.queue.retry_where(Instant::now(), helps);
         }

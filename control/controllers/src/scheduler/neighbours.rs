@@ -5,18 +5,26 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use k8s_openapi::api::core::v1::{Pod, PodAffinityTerm, PodSpec};
+use k8s_openapi::{
+    api::core::v1::{Pod, PodAffinityTerm, PodSpec},
+    apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement},
+};
 use kube::core::{Selector, SelectorExt};
 
-type Labels = BTreeMap<String, String>;
+/// Labels of an object.
+pub type Labels = BTreeMap<String, String>;
+/// The labels of each namespace.
+pub type NamespaceLabels = HashMap<String, Labels>;
 
 /// A set of pods, and the node label whose values form the topology domains in which they are counted.
 #[derive(Clone, Debug, PartialEq)]
 struct Term {
     /// `None` selects nothing, as an absent selector does.
     selector: Option<Selector>,
-    /// Namespaces whose pods count; `None` is all of them.
-    namespaces: Option<Vec<String>>,
+    /// Namespaces whose pods count, by name.
+    namespaces: Vec<String>,
+    /// Namespaces whose pods count as well, by their labels.
+    namespace_selector: Option<Selector>,
     topology_key: String,
 }
 
@@ -94,22 +102,34 @@ impl Neighbours {
         !(self.wanted.is_empty() && self.unwanted.is_empty() && self.spread.is_empty())
     }
 
+    /// Whether the labels of namespaces decide where the pod can run.
+    pub fn selects_namespaces(&self) -> bool {
+        self.wanted.iter().chain(&self.unwanted).any(|term| term.namespace_selector.is_some())
+    }
+
     /// Whether a pod that was just placed may be what this one waited for.
-    pub fn is_helped_by(&self, placed: &Self) -> bool {
-        self.wanted.iter().chain(self.spread.iter().map(|spread| &spread.term)).any(|term| term.selects(placed))
+    pub fn is_helped_by(&self, placed: &Self, known: &NamespaceLabels) -> bool {
+        self.wanted.iter().chain(self.spread.iter().map(|spread| &spread.term)).any(|term| term.selects(placed, known))
     }
 
     /// Whether a pod that just ended may have been in the way of this one.
-    pub fn is_freed_by(&self, ended: &Self) -> bool {
-        self.unwanted.iter().chain(self.spread.iter().map(|spread| &spread.term)).any(|term| term.selects(ended))
+    pub fn is_freed_by(&self, ended: &Self, known: &NamespaceLabels) -> bool {
+        self.unwanted.iter().chain(self.spread.iter().map(|spread| &spread.term)).any(|term| term.selects(ended, known))
     }
 
     /// The namespaces whose pods matter to this one; `None` is all of them.
-    pub fn namespaces(&self) -> Option<BTreeSet<&str>> {
+    pub fn namespaces<'n>(&'n self, known: &'n NamespaceLabels) -> Option<BTreeSet<&'n str>> {
         let terms = self.wanted.iter().chain(&self.unwanted).chain(self.spread.iter().map(|spread| &spread.term));
         let mut namespaces = BTreeSet::new();
         for term in terms {
-            namespaces.extend(term.namespaces.as_ref()?.iter().map(String::as_str));
+            namespaces.extend(term.namespaces.iter().map(String::as_str));
+            if let Some(selector) = &term.namespace_selector {
+                if selector.selects_all() {
+                    return None;
+                }
+                let selected = known.iter().filter(|(_, labels)| selector.matches(labels));
+                namespaces.extend(selected.map(|(name, _)| name.as_str()));
+            }
         }
         Some(namespaces)
     }
@@ -125,10 +145,11 @@ impl Neighbours {
         &self,
         all: impl Iterator<Item = Placed<'a>>,
         nodes: impl Iterator<Item = &'a Labels>,
+        known: &NamespaceLabels,
     ) -> Domains {
         let mut domains = Domains {
             wanted: self.wanted.iter().map(|term| (term.topology_key.clone(), HashSet::new())).collect(),
-            spread: self.spread.iter().map(|spread| Counted::new(spread, self)).collect(),
+            spread: self.spread.iter().map(|spread| Counted::new(spread, self, known)).collect(),
             ..Default::default()
         };
         for labels in nodes {
@@ -139,11 +160,11 @@ impl Neighbours {
             }
         }
         for placed in all {
-            self.count(&placed, &mut domains);
+            self.count(&placed, &mut domains, known);
         }
         for (term, (_, found)) in self.wanted.iter().zip(&mut domains.wanted) {
             // The first pod of a group whose affinity selects itself may be placed anywhere.
-            if found.is_empty() && term.selects(self) {
+            if found.is_empty() && term.selects(self, known) {
                 found.insert(String::new());
             }
         }
@@ -153,21 +174,21 @@ impl Neighbours {
         domains
     }
 
-    fn count(&self, placed: &Placed, domains: &mut Domains) {
+    fn count(&self, placed: &Placed, domains: &mut Domains, known: &NamespaceLabels) {
         let domain = |key: &str| placed.node_labels.get(key).map(|value| (key.to_owned(), value.clone()));
         for (term, (_, found)) in self.wanted.iter().zip(&mut domains.wanted) {
-            if term.selects(placed.neighbours)
+            if term.selects(placed.neighbours, known)
                 && let Some((_, value)) = domain(&term.topology_key)
             {
                 found.insert(value);
             }
         }
-        let unwanted = self.unwanted.iter().filter(|term| term.selects(placed.neighbours));
+        let unwanted = self.unwanted.iter().filter(|term| term.selects(placed.neighbours, known));
         domains.unwanted.extend(unwanted.filter_map(|term| domain(&term.topology_key)));
-        let unwelcome = placed.neighbours.unwanted.iter().filter(|term| term.selects(self));
+        let unwelcome = placed.neighbours.unwanted.iter().filter(|term| term.selects(self, known));
         domains.unwelcome.extend(unwelcome.filter_map(|term| domain(&term.topology_key)));
         for (spread, counted) in self.spread.iter().zip(&mut domains.spread) {
-            if spread.term.selects(placed.neighbours)
+            if spread.term.selects(placed.neighbours, known)
                 && let Some(count) =
                     placed.node_labels.get(&counted.topology_key).and_then(|d| counted.counts.get_mut(d))
             {
@@ -178,6 +199,18 @@ impl Neighbours {
 }
 
 impl Domains {
+    /// Whether a node with these labels is out of the question whatever pods end there: it is in no domain that counts,
+    /// or lacks the neighbours that are wanted.
+    pub fn is_hopeless(&self, labels: &Labels) -> bool {
+        self.spread.iter().any(|counted| !labels.contains_key(&counted.topology_key)) || !self.has_wanted(labels)
+    }
+
+    fn has_wanted(&self, labels: &Labels) -> bool {
+        self.wanted
+            .iter()
+            .all(|(key, found)| labels.get(key).is_some_and(|domain| found.contains(domain) || found.contains("")))
+    }
+
     /// Why a node with these labels is out of the question, in Kubernetes' words.
     pub fn refusal(&self, labels: &Labels) -> Option<&'static str> {
         for counted in &self.spread {
@@ -192,10 +225,7 @@ impl Domains {
         let within = |set: &HashSet<(String, String)>| {
             set.iter().any(|(key, value)| labels.get(key).is_some_and(|own| own == value))
         };
-        let met = |(key, found): &(String, HashSet<String>)| {
-            labels.get(key).is_some_and(|domain| found.contains(domain) || found.contains(""))
-        };
-        if !self.wanted.iter().all(met) {
+        if !self.has_wanted(labels) {
             return Some("node(s) didn't match pod affinity rules");
         }
         if within(&self.unwanted) {
@@ -207,26 +237,26 @@ impl Domains {
 
 impl Term {
     fn read(term: &PodAffinityTerm, own_namespace: &str, own_labels: &Labels) -> Self {
-        let named = term.namespaces.clone().unwrap_or_default();
-        // An empty namespace selector is all namespaces. One that names labels is not known here, and counts its own
-        // namespace.
-        let everywhere = term.namespace_selector.as_ref().is_some_and(|s| {
-            s.match_labels.as_ref().is_none_or(BTreeMap::is_empty)
-                && s.match_expressions.as_ref().is_none_or(Vec::is_empty)
-        });
-        let namespaces = match (everywhere, named.is_empty()) {
-            (true, _) => None,
-            (false, true) => Some(vec![own_namespace.to_owned()]),
-            (false, false) => Some(named),
-        };
+        let mut namespaces = term.namespaces.clone().unwrap_or_default();
+        let namespace_selector: Option<Selector> = term.namespace_selector.clone().and_then(|s| s.try_into().ok());
+        if namespaces.is_empty() && namespace_selector.is_none() {
+            namespaces.push(own_namespace.to_owned());
+        }
         let mut selector = term.label_selector.clone();
-        with_own_labels(&mut selector, term.match_label_keys.as_deref(), own_labels);
-        Self { selector: selector.and_then(|s| s.try_into().ok()), namespaces, topology_key: term.topology_key.clone() }
+        with_own_labels(&mut selector, term.match_label_keys.as_deref(), "In", own_labels);
+        with_own_labels(&mut selector, term.mismatch_label_keys.as_deref(), "NotIn", own_labels);
+        let selector = selector.and_then(|s| s.try_into().ok());
+        Self { selector, namespaces, namespace_selector, topology_key: term.topology_key.clone() }
     }
 
-    fn selects(&self, other: &Neighbours) -> bool {
-        self.namespaces.as_ref().is_none_or(|namespaces| namespaces.contains(&other.namespace))
-            && self.selector.as_ref().is_some_and(|selector| selector.matches(&other.labels))
+    fn selects(&self, other: &Neighbours, known: &NamespaceLabels) -> bool {
+        self.selector.as_ref().is_some_and(|selector| selector.matches(&other.labels))
+            && (self.namespaces.contains(&other.namespace) || self.selects_namespace(&other.namespace, known))
+    }
+
+    fn selects_namespace(&self, namespace: &str, known: &NamespaceLabels) -> bool {
+        let matches = |selector: &Selector| known.get(namespace).is_some_and(|labels| selector.matches(labels));
+        self.namespace_selector.as_ref().is_some_and(|selector| selector.selects_all() || matches(selector))
     }
 }
 
@@ -236,10 +266,11 @@ fn spread(spec: &PodSpec, namespace: &str, labels: &Labels) -> Vec<Spread> {
     let hard = constraints.filter(|constraint| constraint.when_unsatisfiable == "DoNotSchedule");
     hard.map(|constraint| {
         let mut selector = constraint.label_selector.clone();
-        with_own_labels(&mut selector, constraint.match_label_keys.as_deref(), labels);
+        with_own_labels(&mut selector, constraint.match_label_keys.as_deref(), "In", labels);
         let term = Term {
             selector: selector.and_then(|s| s.try_into().ok()),
-            namespaces: Some(vec![namespace.to_owned()]),
+            namespaces: vec![namespace.to_owned()],
+            namespace_selector: None,
             topology_key: constraint.topology_key.clone(),
         };
         Spread { term, max_skew: constraint.max_skew.into() }
@@ -247,28 +278,28 @@ fn spread(spec: &PodSpec, namespace: &str, labels: &Labels) -> Vec<Spread> {
     .collect()
 }
 
-/// `matchLabelKeys`: the pod's own values of these labels are part of the selector.
-fn with_own_labels(
-    selector: &mut Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector>,
-    keys: Option<&[String]>,
-    labels: &Labels,
-) {
+/// `matchLabelKeys` (operator `In`) and `mismatchLabelKeys` (`NotIn`): the pod's own values of these labels are part of
+/// the selector.
+fn with_own_labels(selector: &mut Option<LabelSelector>, keys: Option<&[String]>, operator: &str, labels: &Labels) {
     let Some(selector) = selector else { return };
-    for key in keys.unwrap_or_default() {
-        if let Some(value) = labels.get(key) {
-            selector.match_labels.get_or_insert_default().insert(key.clone(), value.clone());
-        }
+    let own = keys.unwrap_or_default().iter().filter_map(|key| Some((key, labels.get(key)?)));
+    for (key, value) in own {
+        selector.match_expressions.get_or_insert_default().push(LabelSelectorRequirement {
+            key: key.clone(),
+            operator: operator.to_owned(),
+            values: Some(vec![value.clone()]),
+        });
     }
 }
 
 impl Counted {
-    fn new(spread: &Spread, own: &Neighbours) -> Self {
+    fn new(spread: &Spread, own: &Neighbours, known: &NamespaceLabels) -> Self {
         Self {
             topology_key: spread.term.topology_key.clone(),
             counts: HashMap::new(),
             fewest: 0,
             max_skew: spread.max_skew,
-            own: i64::from(spread.term.selects(own)),
+            own: i64::from(spread.term.selects(own, known)),
         }
     }
 }
@@ -278,6 +309,11 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+
+    fn namespaces() -> NamespaceLabels {
+        let labels = |team: &str| Labels::from([("team".to_owned(), team.to_owned())]);
+        [("default".to_owned(), labels("a")), ("other".to_owned(), labels("b"))].into()
+    }
 
     fn neighbours(app: &str, spec: Value) -> Neighbours {
         let mut spec = spec;
@@ -304,7 +340,7 @@ mod tests {
         let placed = placed
             .iter()
             .map(|(neighbours, zone)| Placed { neighbours, node_labels: if *zone == "a" { &a } else { &b } });
-        let domains = pod.domains(placed, [&a, &b].into_iter());
+        let domains = pod.domains(placed, [&a, &b].into_iter(), &namespaces());
         (domains.refusal(&a), domains.refusal(&b))
     }
 
@@ -340,7 +376,44 @@ mod tests {
             (Some("node(s) didn't match pod topology spread constraints"), None)
         );
         assert_eq!(refusals(&pod, &[(&pod, "a"), (&pod, "b")]), (None, None));
-        let domains = pod.domains(std::iter::empty(), std::iter::empty());
+        let domains = pod.domains(std::iter::empty(), std::iter::empty(), &namespaces());
         assert!(domains.refusal(&Labels::new()).is_some_and(|why| why.ends_with("(missing required label)")));
+    }
+
+    #[test]
+    fn namespaces_are_named_or_selected_by_their_labels() {
+        let (a, b) = (node("a"), node("b"));
+        let placed = Neighbours { namespace: "other".into(), ..neighbours("db", json!({})) };
+        for (more, is_found) in [
+            (json!({}), false),
+            (json!({ "namespaces": ["other"] }), true),
+            (json!({ "namespaceSelector": {} }), true),
+            (json!({ "namespaceSelector": { "matchLabels": { "team": "b" } } }), true),
+            (json!({ "namespaceSelector": { "matchLabels": { "team": "a" } } }), false),
+            (json!({ "namespaceSelector": { "matchLabels": { "team": "a" } }, "namespaces": ["other"] }), true),
+        ] {
+            let mut wanted = term("db", "zone");
+            wanted.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            let follower = neighbours("web", required("podAffinity", wanted));
+            let known = namespaces();
+            let counts = follower.namespaces(&known).is_none_or(|names| names.contains("other"));
+            let placed = Placed { neighbours: &placed, node_labels: &a };
+            let domains = follower.domains([placed].into_iter().filter(|_| counts), [&a, &b].into_iter(), &known);
+            assert_eq!(domains.refusal(&a).is_none(), is_found, "{more}");
+        }
+    }
+
+    #[test]
+    fn labels_that_must_match_or_differ_are_the_pods_own() {
+        let spread_by = |keys: &str| {
+            let mut apart = term("web", "zone");
+            apart["labelSelector"] = json!({});
+            apart[keys] = json!(["app"]);
+            neighbours("web", required("podAntiAffinity", apart))
+        };
+        let (same, other) = (neighbours("web", json!({})), neighbours("db", json!({})));
+        let apart = Some("node(s) didn't match pod anti-affinity rules");
+        assert_eq!(refusals(&spread_by("matchLabelKeys"), &[(&same, "a"), (&other, "b")]), (apart, None));
+        assert_eq!(refusals(&spread_by("mismatchLabelKeys"), &[(&same, "a"), (&other, "b")]), (None, apart));
     }
 }

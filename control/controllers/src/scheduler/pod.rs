@@ -24,6 +24,8 @@ pub struct PodInfo {
     pub finished: bool,
     /// Waits for a node, from this scheduler.
     pub pending: bool,
+    /// `status.nominatedNodeName`: others were preempted there for it.
+    pub nominated: Option<String>,
     /// The reason that was last written to the pod why it has no node.
     pub reported: Option<String>,
     /// What decides where it can run.
@@ -33,8 +35,12 @@ pub struct PodInfo {
 /// What decides where a pod can run.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Needs {
+    /// Of the pod; `neighbours` has its namespace.
+    pub name: String,
     /// `spec.priority`: pods of a higher one are tried first.
     pub priority: i32,
+    /// Pods of a lower priority may be deleted for it: `preemptionPolicy` is not `Never`.
+    pub preempts: bool,
     /// What a node must have left for it.
     pub requests: Resources,
     /// Ports that must be free on the node.
@@ -84,6 +90,7 @@ impl PodInfo {
             pending: node.is_none() && !finished && !pod_state::is_terminating(pod) && ours && !gated,
             node,
             finished,
+            nominated: pod.status.as_ref().and_then(|s| s.nominated_node_name.clone()).filter(|name| !name.is_empty()),
             reported: reported.and_then(|c| c.message.clone()),
             needs: Needs::read(pod),
         }
@@ -103,8 +110,10 @@ impl Needs {
             (number > 0).then_some(HostPort { address, protocol, port: number })
         });
         Self {
+            name: pod.metadata.name.clone().unwrap_or_default(),
             priority: spec.priority.unwrap_or(0),
-            requests: Resources::of_pod(spec),
+            preempts: spec.preemption_policy.as_deref() != Some("Never"),
+            requests: Resources::of_pod(spec, pod.status.as_ref()),
             host_ports: host_ports.collect(),
             tolerations: spec.tolerations.clone().unwrap_or_default(),
             affinity: NodeAffinity::of(spec),

@@ -234,6 +234,7 @@ mod tests {
 
     fn add(queue: &mut SchedulingQueue, uid: &str, priority: i32) {
         let pod = PodInfo {
+            nominated: None,
             key: Key::new("default", uid),
             uid: uid.into(),
             node: None,

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::{
-    api::core::v1::{Container, PodSpec},
+    api::core::v1::{Container, ContainerStatus, PodSpec, PodStatus},
     apimachinery::pkg::api::resource::Quantity,
 };
 
@@ -49,17 +49,22 @@ impl Resources {
     }
 
     /// What the scheduler reserves for a pod: the sum of what runs at once, or the largest init container where that is
-    /// more. Source: KEP-753 (sidecar containers).
-    pub fn of_pod(spec: &PodSpec) -> Self {
+    /// more. While it is resized, a container holds the most of what it asks for, was allocated and has. Source: KEP-753
+    /// (sidecar containers) and KEP-1287 (resize in place).
+    pub fn of_pod(spec: &PodSpec, status: Option<&PodStatus>) -> Self {
         let mut running = Self::default();
+        let statuses = status.and_then(|status| status.container_statuses.as_deref()).unwrap_or_default();
+        let of_init = status.and_then(|status| status.init_container_statuses.as_deref()).unwrap_or_default();
+        let is_infeasible = status.is_some_and(is_resize_infeasible);
         for container in &spec.containers {
-            running.add(&Self::of_container(container));
+            running.add(&Self::of_container(container).held(container, statuses, is_infeasible));
         }
         let mut sidecars = Self::default();
         let mut starting = Self::default();
         for container in spec.init_containers.iter().flatten() {
-            let request = Self::of_container(container);
+            let mut request = Self::of_container(container);
             if container.restart_policy.as_deref() == Some("Always") {
+                request = request.held(container, of_init, is_infeasible);
                 sidecars.add(&request);
                 starting.raise_to(&sidecars);
             } else {
@@ -93,6 +98,20 @@ impl Resources {
             requests.extended.entry(name).or_insert(amount);
         }
         requests
+    }
+
+    /// What the container holds that asks for this.
+    fn held(self, container: &Container, statuses: &[ContainerStatus], is_infeasible: bool) -> Self {
+        let status = statuses.iter().find(|status| status.name == container.name);
+        let Some((status, resources)) = status.and_then(|status| Some((status, status.resources.as_ref()?))) else {
+            return self;
+        };
+        let mut held = Self::read(resources.requests.as_ref());
+        held.raise_to(&Self::read(status.allocated_resources.as_ref()));
+        if !is_infeasible {
+            held.raise_to(&self);
+        }
+        held
     }
 
     /// Adds every amount of `other`.
@@ -129,6 +148,12 @@ impl Resources {
     }
 }
 
+/// The node will never grant what the pod asks for.
+fn is_resize_infeasible(status: &PodStatus) -> bool {
+    let conditions = status.conditions.iter().flatten();
+    conditions.into_iter().any(|one| one.type_ == "PodResizePending" && one.reason.as_deref() == Some("Infeasible"))
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -145,9 +170,27 @@ mod tests {
                 {"name": "a", "resources": {"requests": {"cpu": "200m", "memory": "64Mi"}}},
                 {"name": "b", "resources": {"limits": {"cpu": "300m", "example.com/gpu": "1"}}}]}))
         .expect("a valid spec");
-        let asked = Resources::of_pod(&spec);
+        let asked = Resources::of_pod(&spec, None);
         assert_eq!((asked.cpu_milli, asked.memory), (1100, 64 << 20));
         assert_eq!(asked.extended["example.com/gpu"], 1);
+    }
+
+    #[test]
+    fn a_pod_that_is_resized_holds_the_most_of_what_it_asks_for_was_allocated_and_has() {
+        let spec: PodSpec = serde_json::from_value(json!({"containers": [
+            {"name": "a", "resources": {"requests": {"cpu": "100m"}}},
+            {"name": "b", "resources": {"requests": {"cpu": "900m"}}}]}))
+        .expect("a valid spec");
+        let mut status: PodStatus = serde_json::from_value(json!({"containerStatuses": [
+            {"name": "a", "image": "", "imageID": "", "ready": true, "restartCount": 0,
+                "allocatedResources": {"cpu": "200m"}, "resources": {"requests": {"cpu": "300m"}}},
+            {"name": "b", "image": "", "imageID": "", "ready": true, "restartCount": 0,
+                "allocatedResources": {"cpu": "10m"}, "resources": {"requests": {"cpu": "10m"}}}]}))
+        .expect("a valid status");
+        assert_eq!(Resources::of_pod(&spec, Some(&status)).cpu_milli, 1200);
+        let refused = json!([{"type": "PodResizePending", "status": "True", "reason": "Infeasible"}]);
+        status.conditions = serde_json::from_value(refused).expect("valid conditions");
+        assert_eq!(Resources::of_pod(&spec, Some(&status)).cpu_milli, 310, "what is asked for is never granted");
     }
 
     #[test]
@@ -156,7 +199,7 @@ mod tests {
             {"name": "a", "resources": {"requests": {"cpu": "9E", "memory": "9999Ei", "example.com/gpu": "9E"}}},
             {"name": "b", "resources": {"requests": {"cpu": "9E", "memory": "9999Ei", "example.com/gpu": "9E"}}}]}))
         .expect("a valid spec");
-        let huge = Resources::of_pod(&spec);
+        let huge = Resources::of_pod(&spec, None);
         assert!(huge.memory > Amount::from(i64::MAX));
         let small = Resources { cpu_milli: 100, memory: 1, ..Default::default() };
         let mut sum = small.clone();

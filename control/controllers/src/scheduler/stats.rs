@@ -13,6 +13,10 @@ pub struct SchedulerCounters {
     pub unschedulable: AtomicU64,
     /// See [`SchedulerStats::errors`].
     pub errors: AtomicU64,
+    /// See [`SchedulerStats::preemption_attempts`].
+    pub preemption_attempts: AtomicU64,
+    /// See [`SchedulerStats::preemption_victims`].
+    pub preemption_victims: AtomicU64,
     /// See [`SchedulerStats::attempt_duration`].
     pub attempt_duration: AtomicHistogram,
     /// See [`SchedulerStats::pod_duration`].
@@ -34,6 +38,10 @@ pub struct SchedulerStats {
     pub unschedulable: u64,
     /// Attempts whose request failed (`…{result="error"}`).
     pub errors: u64,
+    /// Times that pods were deleted for another (`scheduler_preemption_attempts_total`).
+    pub preemption_attempts: u64,
+    /// How many pods were deleted for others (the sum of `scheduler_preemption_victims`).
+    pub preemption_victims: u64,
     /// How long it took to choose a node (`scheduler_scheduling_algorithm_duration_seconds`).
     pub attempt_duration: HistogramSnapshot,
     /// From when a pod was queued first until it was bound (`scheduler_pod_scheduling_sli_duration_seconds`).
@@ -53,6 +61,8 @@ impl SchedulerCounters {
             scheduled: self.scheduled.load(Relaxed),
             unschedulable: self.unschedulable.load(Relaxed),
             errors: self.errors.load(Relaxed),
+            preemption_attempts: self.preemption_attempts.load(Relaxed),
+            preemption_victims: self.preemption_victims.load(Relaxed),
             attempt_duration: self.attempt_duration.snapshot(),
             pod_duration: self.pod_duration.snapshot(),
             active: self.active.load(Relaxed),

@@ -124,7 +124,7 @@ impl Tracker<'_> {
         };
 
         let old = if live.is_some() { State::Is(current) } else { State::Zero };
-        let mut difference: Difference<'_> = compare(of, old, State::Is(&object))?;
+        let mut difference: Difference<'_> = compare(of.as_written(), old, State::Is(&object))?;
         self.filter().apply_to(&mut difference);
         let stored = as_stored(self.served, &object);
         let conflicts = self.disown(&mut others, &difference, (live, &stored), Some(&id))?;

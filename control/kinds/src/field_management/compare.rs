@@ -336,6 +336,18 @@ mod tests {
         assert_eq!(between(&schema, Some(&old), &new), ("{}".to_owned(), "{}".to_owned()));
     }
 
+    #[test]
+    fn a_zero_that_is_applied_is_a_value() {
+        let schema = schema("io.k8s.api.core.v1.Service");
+        let of = TypeRef::root(schema.types(), schema.root()).as_written();
+        let port = |name: &str| json!({"spec": {"ports": [{"port": 80, "protocol": "TCP", "name": name}]}});
+        let (old, new) = (port("http"), port(""));
+        let difference = compare(of, State::Is(&old), State::Is(&new)).unwrap();
+        let name = r#"{"f:spec":{"f:ports":{"k:{\"port\":80,\"protocol\":\"TCP\"}":{"f:name":{}}}}}"#;
+        assert_eq!(fields_v1::print(&difference.changed), name);
+        assert_eq!(fields_v1::print(&difference.removed), "{}");
+    }
+
     /// What a real cluster says of a Deployment that `kubectl create` made.
     #[test]
     fn a_new_object_is_owned_as_kubernetes_writes_it() {

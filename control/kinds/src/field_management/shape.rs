@@ -16,6 +16,8 @@ pub struct TypeRef<'t> {
     /// Whether Kubernetes holds such values in Go structs: fields without `omitempty` are there even if nobody set
     /// them.
     in_structs: bool,
+    /// Whether zero values that a text names are there, too: a configuration that is applied is no Go struct.
+    as_written: bool,
 }
 
 /// How a value is owned.
@@ -73,7 +75,7 @@ impl<'t> TypeRef<'t> {
     /// The whole object of a kind.
     pub fn root(types: &'t Types, id: TypeId) -> Self {
         let in_structs = std::ptr::eq(types, &**Types::builtin());
-        Self { types, id, merge: None, in_structs }
+        Self { types, id, merge: None, in_structs, as_written: false }
     }
 
     fn of(self, id: TypeId, merge: Option<&'t Merge>) -> Self {
@@ -149,9 +151,14 @@ impl<'t> TypeRef<'t> {
         self.in_structs
     }
 
+    /// The same type of a value in which each field that the text names is there, although it be zero.
+    pub fn as_written(self) -> Self {
+        Self { as_written: true, ..self }
+    }
+
     /// Whether `omitempty` leaves the value of a field out.
     pub fn is_left_out(self, field: &Field, value: &Value) -> bool {
-        self.types.is_left_out(field, value)
+        !self.as_written && self.types.is_left_out(field, value)
     }
 
     /// Whether a field is there although the text does not name it.

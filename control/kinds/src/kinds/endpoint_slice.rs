@@ -8,8 +8,8 @@ use std::{
 use serde_json::Value;
 
 use super::{
-    BuiltIn, Cell, Column, FieldError, Storage, endpoints, names, port, prepare,
-    reading::{entries, same, text},
+    BuiltIn, Cell, Column, FieldError, Storage, endpoints, ip, names, port, prepare,
+    reading::{as_text, entries, same, text},
 };
 
 /// The declaration of this kind.
@@ -177,20 +177,36 @@ fn endpoint_errors(path: &str, endpoint: &Value, address_type: &str) -> Vec<Fiel
         errors.push(FieldError::too_many(format!("{path}.addresses"), addresses.len(), MAX_ADDRESSES));
     }
     for (i, address) in addresses.iter().enumerate() {
-        let path = format!("{path}.addresses[{i}]");
-        let ip = address.as_str().and_then(|text| text.parse::<IpAddr>().ok());
-        match (address_type, ip) {
-            ("IPv4", Some(IpAddr::V6(_)) | None) => {
-                errors.push(FieldError::invalid(path, address, "must be an IPv4 address"));
+        let (all, path) = (format!("{path}.addresses"), format!("{path}.addresses[{i}]"));
+        let text = as_text(address);
+        let read = match address_type {
+            "IPv4" => ip::parse(text),
+            _ => text.parse::<IpAddr>().ok(),
+        };
+        // Kubernetes names the whole list where the family is wrong.
+        match (address_type, read) {
+            ("IPv4" | "IPv6", None) => errors.push(FieldError::invalid(path, address, ip::NOT_AN_ADDRESS)),
+            ("IPv4", Some(address_read)) => {
+                if address_read.is_ipv6() {
+                    errors.push(FieldError::invalid(all, address, "must be an IPv4 address"));
+                }
+                errors.extend(
+                    endpoints::special_address(address_read).map(|why| FieldError::invalid(path, address, why)),
+                );
             }
-            ("IPv6", Some(IpAddr::V4(_)) | None) => {
-                errors.push(FieldError::invalid(path, address, "must be an IPv6 address"));
+            ("IPv6", Some(address_read)) => {
+                if address_read.is_ipv4() {
+                    errors.push(FieldError::invalid(all, address, "must be an IPv6 address"));
+                }
+                errors.extend(
+                    endpoints::special_address(address_read).map(|why| FieldError::invalid(path, address, why)),
+                );
             }
             ("FQDN", _) => {
                 let wrong = names::subdomain(address.as_str().unwrap_or_default()).into_iter();
                 errors.extend(wrong.map(|why| FieldError::invalid(&path, address, why)));
             }
-            _ => errors.extend(endpoints::address_error(&path, address)),
+            _ => {}
         }
     }
     if endpoint["nodeName"].is_string() {
@@ -251,6 +267,14 @@ mod tests {
         for (kind, address) in [("IPv4", "::2"), ("IPv6", "10.0.0.1"), ("IPv4", "127.0.0.1"), ("IPv5", "10.0.0.1")] {
             assert_eq!(validate(&slice(kind, address), None).len(), 1, "{kind} {address}");
         }
+        let path_and_words = |kind: &str, address: &str| {
+            let error = validate(&slice(kind, address), None).remove(0);
+            format!("{}: {}", error.path, error.message)
+        };
+        let no_address = format!("endpoints[0].addresses[0]: Invalid value: \"\": {}", ip::NOT_AN_ADDRESS);
+        assert_eq!(path_and_words("IPv4", ""), no_address);
+        let family = "endpoints[0].addresses: Invalid value: \"::2\": must be an IPv4 address";
+        assert_eq!(path_and_words("IPv4", "::2"), family);
         assert_eq!(validate(&slice("IPv6", "fd00::2"), Some(&slice("IPv4", "10.0.0.1"))).len(), 1);
     }
 

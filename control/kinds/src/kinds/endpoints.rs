@@ -120,17 +120,6 @@ fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
     errors
 }
 
-/// Reasons against the address of an endpoint.
-pub fn address_error(path: &str, value: &Value) -> Option<FieldError> {
-    match value.as_str().map(|text| text.parse::<IpAddr>()) {
-        Some(Ok(ip)) => special_address(ip).map(|why| FieldError::invalid(path, value, why)),
-        _ => {
-            let why = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
-            Some(FieldError::invalid(path, value, why))
-        }
-    }
-}
-
 /// Why an address leads to no other host.
 pub fn special_address(ip: IpAddr) -> Option<&'static str> {
     let link_local = match ip {

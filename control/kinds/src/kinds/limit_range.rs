@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     BuiltIn, Cell, Column, FieldError, Naming, Storage, names,
-    pod::defaults::fill,
+    pod::{defaults::fill, resources},
     quantity::Quantity,
     reading::{entries, items, text},
     resource_name::{self, allows_overcommit},
@@ -36,8 +36,11 @@ pub static KIND: BuiltIn = BuiltIn {
     ..BuiltIn::PLAIN
 };
 
+const LISTS: [&str; 5] = ["max", "min", "default", "defaultRequest", "maxLimitRequestRatio"];
+
 fn default(object: &mut Value) {
     for limit in object.pointer_mut("/spec/limits").and_then(Value::as_array_mut).into_iter().flatten() {
+        resources::round_lists(limit, &LISTS);
         if limit["type"] != "Container" {
             continue;
         }
@@ -84,7 +87,7 @@ fn item(path: &str, limit: &Value) -> Vec<FieldError> {
     let check = if matches!(kind, "Pod" | "Container") { resource_name::of_container } else { resource_name::any };
     let mut errors = Vec::new();
     let mut names: Vec<&String> = Vec::new();
-    for list in ["max", "min", "default", "defaultRequest", "maxLimitRequestRatio"] {
+    for list in LISTS {
         let amounts = &limit[list];
         if kind == "Pod" && list.starts_with("default") {
             if entries(amounts).next().is_some() {

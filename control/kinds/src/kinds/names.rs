@@ -20,10 +20,15 @@ const ENVIRONMENT_VARIABLE: &str =
 /// Bytes of all annotations of an object together.
 const MAX_ANNOTATIONS: usize = 256 << 10;
 
-/// Every reason why the metadata of `object` may not stand.
-pub fn metadata(kind: &Kind, object: &Value) -> Vec<FieldError> {
+/// Every reason why the metadata of `object` may not stand: of a new object, or of one that is updated.
+pub fn metadata(kind: &Kind, object: &Value, is_update: bool) -> Vec<FieldError> {
     let metadata = &object["metadata"];
     let mut errors = Vec::new();
+    if is_update && let Some(base) = metadata["generateName"].as_str() {
+        let cannot = ["/", "%"].into_iter().filter(|part| base.contains(part));
+        let cannot = cannot.map(|part| format!("may not contain '{part}'"));
+        errors.extend(cannot.map(|why| FieldError::invalid("metadata.generateName", &json!(base), why)));
+    }
     if let Some(base) = metadata["generateName"].as_str().filter(|base| !base.is_empty()) {
         let why = (kind.object_name)(&as_generated(base)).into_iter();
         errors.extend(why.map(|why| FieldError::invalid("metadata.generateName", &json!(base), why)));

@@ -6,7 +6,9 @@ use ipnetwork::IpNetwork;
 use serde_json::{Value, json};
 
 use super::{
-    BuiltIn, Cell, Column, FieldError, Storage, cidr, names, prepare,
+    BuiltIn, Cell, Column, FieldError, Storage, cidr, names,
+    pod::resources,
+    prepare,
     reading::{as_text, entries, items, text},
     resource_name,
 };
@@ -56,6 +58,9 @@ fn default(object: &mut Value) {
         subnet if subnet.is_empty() && first.is_string() => object["spec"]["podCIDR"] = first,
         _ => {}
     }
+    if let Some(status) = object.get_mut("status") {
+        resources::round_lists(status, &["capacity", "allocatable"]);
+    }
     let status = &object["status"];
     if !status["capacity"].is_null() && status["allocatable"].is_null() {
         object["status"]["allocatable"] = status["capacity"].clone();
@@ -67,10 +72,11 @@ fn prepare_node(new: &mut Value, old: Option<&Value>) {
     if old.is_some() {
         prepare::keep_status(new, old, json!({}));
     }
-    let is_used = old.is_some_and(|old| !old["spec"]["configSource"].is_null());
-    for (part, field) in [("spec", "configSource"), ("status", "config")] {
-        drop_unless(is_used, new, part, field);
-    }
+    let has = |pointer: &str| old.and_then(|old| old.pointer(pointer)).is_some_and(|value| !value.is_null());
+    let has_config = has("/spec/configSource");
+    drop_unless(has_config, new, "spec", "configSource");
+    drop_unless(has_config, new, "status", "config");
+    drop_unless(has("/status/declaredFeatures"), new, "status", "declaredFeatures");
 }
 
 /// Drops a field of a feature that is gone, unless the stored node has it.
@@ -106,6 +112,7 @@ fn pod_ranges(ranges: &Value) -> Vec<FieldError> {
 
 fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let mut errors = taints_and_resources(new);
+    errors.extend(declared_features(&new["status"]["declaredFeatures"]));
     errors.extend(pod_ranges(&new["spec"]["podCIDRs"]));
     let Some(old) = old else { return errors };
     let mut seen = BTreeSet::new();
@@ -132,6 +139,44 @@ fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
                 "node updates may not change providerID except from \"\" to valid",
             ));
         }
+    }
+    errors
+}
+
+/// `MyFeature` or `MyFeature/mySubFeature`, in order and each once.
+fn declared_features(list: &Value) -> Vec<FieldError> {
+    const MAX_NAME: usize = 253;
+    let is_word = |word: &str, starts: fn(&u8) -> bool| {
+        word.bytes().next().is_some_and(|first| starts(&first)) && word.bytes().all(|c| c.is_ascii_alphanumeric())
+    };
+    let is_name = |name: &str| {
+        let mut words = name.split('/');
+        words.next().is_some_and(|word| is_word(word, u8::is_ascii_uppercase))
+            && words.all(|word| is_word(word, u8::is_ascii_alphabetic))
+    };
+    let mut errors = Vec::new();
+    let mut before: Option<&str> = None;
+    for (i, feature) in items(list).enumerate() {
+        let (path, name) = (format!("status.declaredFeatures[{i}]"), as_text(feature));
+        match before {
+            Some(before) if before == name => errors.push(FieldError::duplicate(&path, feature)),
+            Some(before) if before > name => {
+                errors.push(FieldError::invalid(&path, feature, "list must be sorted alphabetically"));
+            }
+            _ => {}
+        }
+        let why = match name {
+            name if name.len() > MAX_NAME => Some(format!("must be no more than {MAX_NAME} characters")),
+            name if !is_name(name) => Some(
+                "must start with an UpperCamelCase segment, with subsequent segments separated by '/' (e.g., MyFeature \
+                 or MyFeature/mySubFeature), and contain only alphanumeric characters and slashes"
+                    .to_owned(),
+            ),
+            _ => None,
+        };
+        errors
+            .extend(why.map(|why| FieldError::invalid(path, feature, format!("invalid feature name {name:?}: {why}"))));
+        before = Some(name);
     }
     errors
 }
@@ -228,6 +273,34 @@ mod tests {
     fn words(new: Value, old: Option<Value>) -> Vec<String> {
         let errors = validate(&new, old.as_ref()).into_iter();
         errors.map(|error| format!("{}: {}", error.path, error.message)).collect()
+    }
+
+    #[test]
+    fn declared_features_are_names_in_order() {
+        let words = |list: Value| {
+            let errors = declared_features(&list).into_iter();
+            errors.map(|error| format!("{}: {}", &error.path[24..], error.message)).collect::<Vec<_>>().join("; ")
+        };
+        assert_eq!(
+            words(json!(["A", "Feature", "Feature/sub", "Feature/Sub2/x"])),
+            "[3]: Invalid value: \"Feature/Sub2/x\": list must be sorted alphabetically"
+        );
+        assert_eq!(words(json!(["A", "A"])), "[1]: Duplicate value: \"A\"");
+        for bad in ["10.1.2.3", "", "a", "A/", "A/1", "A-b", "/A"] {
+            let said = words(json!([bad]));
+            assert!(said.contains("must start with an UpperCamelCase segment"), "{bad}: {said}");
+        }
+        assert!(words(json!(["A".repeat(254)])).ends_with("must be no more than 253 characters"));
+        let mut node = json!({"status": {"declaredFeatures": ["A"]}});
+        prepare_node(&mut node, None);
+        assert_eq!(node, json!({"status": {}}), "the feature is off");
+    }
+
+    #[test]
+    fn amounts_are_rounded_up_to_thousandths() {
+        let mut node = json!({"status": {"capacity": {"cpu": "1u"}}});
+        default(&mut node);
+        assert_eq!(node["status"], json!({"capacity": {"cpu": "1m"}, "allocatable": {"cpu": "1m"}}));
     }
 
     #[test]

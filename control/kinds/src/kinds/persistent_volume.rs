@@ -7,7 +7,10 @@ use serde_json::{Map, Value, json};
 use super::{
     BuiltIn, Cell, Column, FieldError, Storage,
     persistent_volume_claim::{changed_fields, class},
-    pod::defaults::{fill, fill_text},
+    pod::{
+        defaults::{fill, fill_text},
+        resources,
+    },
     prepare,
     quantity::Quantity,
     reading::{same, text},
@@ -95,6 +98,7 @@ fn default(object: &mut Value) {
     let Some(spec) = workload::spec_of(object) else { return };
     fill_text(spec, "persistentVolumeReclaimPolicy", "Retain");
     fill(spec, "volumeMode", || json!("Filesystem"));
+    resources::round_lists(spec, &["capacity"]);
     volume_source::default(spec);
 }
 

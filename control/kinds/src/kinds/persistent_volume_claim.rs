@@ -4,7 +4,10 @@ use serde_json::{Value, json};
 
 use super::{
     BuiltIn, Cell, Column, FieldError, Storage, label_selector, names,
-    pod::defaults::{fill, fill_text},
+    pod::{
+        defaults::{fill, fill_text},
+        resources,
+    },
     prepare,
     quantity::Quantity,
     reading::{entries, is_empty, same, text},
@@ -56,11 +59,15 @@ pub fn default(object: &mut Value) {
     }
     fill(object, "status", || json!({}));
     fill_text(&mut object["status"], "phase", "Pending");
+    resources::round_lists(&mut object["status"], &["capacity", "allocatedResources"]);
 }
 
 /// Fills in what is missing in the spec of a claim, also in that of an ephemeral volume.
 pub fn default_spec(spec: &mut Value) {
     fill(spec, "volumeMode", || json!("Filesystem"));
+    if let Some(resources) = spec.get_mut("resources") {
+        resources::round(resources);
+    }
 }
 
 fn prepare_claim(new: &mut Value, old: Option<&Value>) {

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use super::{
-    BuiltIn, Cell, Column, FieldError, Storage, prepare,
+    BuiltIn, Cell, Column, FieldError, Storage,
+    pod::resources,
+    prepare,
     quantity::Quantity,
     reading::{as_text, entries, is_empty, items, text},
     resource_name::{self, is_standard_for_quota},
@@ -24,7 +26,13 @@ pub static KIND: BuiltIn = BuiltIn {
     namespaced: true,
     subresources: &["status"],
     storage: Storage::Stored,
-    default: |_| {},
+    default: |quota| {
+        for (part, lists) in [("spec", &["hard"][..]), ("status", &["hard", "used"])] {
+            if let Some(part) = quota.get_mut(part) {
+                resources::round_lists(part, lists);
+            }
+        }
+    },
     validate,
     prepare: |new, old| prepare::keep_status(new, old, json!({})),
     columns: &[

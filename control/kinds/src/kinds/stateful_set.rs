@@ -124,7 +124,9 @@ fn validate_spec(spec: &Value, is_new: bool) -> Vec<FieldError> {
     }
     errors.extend(workload::selected(spec, "statefulset", ""));
     let template = &spec["template"];
-    errors.extend(workload::template("spec.template", &with_claims(spec)));
+    if workload::is_well_formed(&spec["selector"]) {
+        errors.extend(workload::template("spec.template", &with_claims(spec)));
+    }
     errors.extend(workload::always_restarts("spec.template", template, "StatefulSet"));
     errors
 }

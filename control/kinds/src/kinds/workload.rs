@@ -78,10 +78,17 @@ pub fn changes_status<'a>(new: &Value, old: Option<&'a Value>) -> Option<&'a Val
 pub fn replicated(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let spec = &new["spec"];
     let mut errors = selected(spec, "deployment", "invalid label selector");
-    errors.extend(template("spec.template", &spec["template"]));
-    errors.extend(always_restarts("spec.template", &spec["template"], "ReplicaSet"));
+    if is_well_formed(&spec["selector"]) {
+        errors.extend(template("spec.template", &spec["template"]));
+        errors.extend(always_restarts("spec.template", &spec["template"], "ReplicaSet"));
+    }
     errors.extend(immutable_selector(spec, old));
     errors
+}
+
+/// Whether a selector means anything. Where it does not, Kubernetes does not look at the template that it is to find.
+pub fn is_well_formed(selector: &Value) -> bool {
+    label_selector::validate("", selector).is_empty()
 }
 
 /// Reasons against a selector that must be there, must not be empty, and must find the pods of the template.
@@ -223,7 +230,10 @@ mod tests {
             ["spec.selector: Invalid value: {}: empty selector is invalid for deployment"]
         );
         let malformed = json!({"matchExpressions": [{"key": "a", "operator": "Is"}]});
-        assert!(words(&workload(malformed), None)[1].ends_with("invalid label selector"));
+        assert!(words(&workload(malformed.clone()), None)[1].ends_with("invalid label selector"));
+        let mut with_bad_template = workload(malformed);
+        with_bad_template["spec"]["template"]["spec"]["restartPolicy"] = "Never".into();
+        assert_eq!(words(&with_bad_template, None).len(), 2, "the template is not looked at");
     }
 
     #[test]

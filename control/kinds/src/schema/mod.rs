@@ -23,6 +23,7 @@ use std::{
 
 use serde_json::{Map, Value};
 
+mod alternatives;
 mod custom;
 pub mod decode;
 mod go_time;

@@ -39,6 +39,13 @@ impl Schema {
 impl Types {
     fn write_zeros(&self, id: TypeId, value: &mut Value) {
         match (self.get(id), value) {
+            (Type::Any, value) => {
+                let Some((_, schema)) = self.alternative(id) else { return };
+                match value {
+                    Value::Array(list) => list.iter_mut().for_each(|item| self.write_zeros(schema, item)),
+                    value => self.write_zeros(schema, value),
+                }
+            }
             (Type::Object(object), Value::Object(map)) => {
                 let mut zeros: Vec<String> = Vec::new();
                 for (name, inner) in map.iter_mut() {

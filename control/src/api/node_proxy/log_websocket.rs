@@ -23,7 +23,7 @@ use tokio_tungstenite::{
 };
 
 use super::stream_limit::CountedStream;
-use crate::{aggregation::headers, auth::upgraded_answer::switched, request::ConnectionPermit};
+use crate::{aggregation::headers, request::ConnectionPermit, upgrade::switched};
 
 /// How long a client may take to close its side after the log's end.
 const CLOSED_WITHIN: Duration = Duration::from_secs(10);

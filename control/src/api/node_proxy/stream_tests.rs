@@ -30,9 +30,9 @@ use crate::{
         Identity,
         client_certificate::CertificateIdentity,
         gate::{ConnectionCertificate, Gate},
-        upgraded_answer::UpgradedAnswer,
     },
     request::ConnectionPermit,
+    upgrade::UpgradedAnswer,
 };
 
 /// The agent's answer: switches to a protocol that says what was asked, and then sends back what it gets; `deaf` reads

@@ -2,20 +2,14 @@
 //! they come.
 
 use axum::{body::Body, response::Response};
-use http::{HeaderMap, HeaderName, Request, StatusCode, header};
-use hyper::upgrade::OnUpgrade;
+use http::{HeaderMap, HeaderName, Request, header};
 
 use super::{
     agent::{AgentAddress, Agents},
     refused,
     stream_limit::CountedStream,
 };
-use crate::{
-    aggregation::{headers, splice},
-    auth::upgraded_answer::switched,
-    request::ConnectionPermit,
-    status::Status,
-};
+use crate::{aggregation::headers, status::Status, upgrade::PassedOn};
 
 /// What says how the stream is to be spoken, and nothing of who the client is.
 const PASSED_ON: [HeaderName; 5] = [
@@ -25,6 +19,8 @@ const PASSED_ON: [HeaderName; 5] = [
     HeaderName::from_static("x-stream-protocol-version"),
     header::USER_AGENT,
 ];
+
+const REQUIRED: &str = "Upgrade request required";
 
 /// Asks the agent for `path` in the client's protocol. What the agent refuses, the client gets as it is. `counted` is
 /// dropped when the stream has ended.
@@ -36,11 +32,8 @@ pub async fn pass_on(
     counted: CountedStream,
 ) -> Result<Response, Status> {
     let (mut parts, _) = request.into_parts();
-    let (Some(protocol), Some(client)) = (headers::upgrade(&parts.headers), parts.extensions.remove::<OnUpgrade>())
-    else {
-        return Err(Status::bad_request("Upgrade request required"));
-    };
-    let permit = parts.extensions.remove::<ConnectionPermit>();
+    let passed = PassedOn::take(&mut parts).map_err(|_| Status::bad_request(REQUIRED))?;
+    let protocol = passed.protocol.clone().ok_or_else(|| Status::bad_request(REQUIRED))?;
     headers::drop_credentials(&mut parts.headers);
     let mut asked = Request::builder()
         .method(parts.method)
@@ -50,19 +43,8 @@ pub async fn pass_on(
     *asked.headers_mut() = passed_on(&parts.headers);
     asked.headers_mut().insert(header::CONNECTION, http::HeaderValue::from_static("Upgrade"));
     asked.headers_mut().insert(header::UPGRADE, protocol);
-    let mut answer = agents.exchange(to, asked).await.map_err(refused)?;
-    let code = answer.status();
-    let switches = code == StatusCode::SWITCHING_PROTOCOLS;
-    if !switches && code.as_u16() < 400 {
-        return Err(Status::internal(format!("invalid upgrade response: status code {}", code.as_u16())));
-    }
-    headers::to_client(answer.headers_mut(), switches);
-    *answer.version_mut() = http::Version::default();
-    if !switches {
-        return Ok(answer.map(Body::new));
-    }
-    let agent = hyper::upgrade::on(&mut answer);
-    Ok(switched(answer, (counted, permit), splice::splice(client, agent)))
+    let answer = agents.exchange(to, asked).await.map_err(refused)?;
+    passed.answer(answer, counted).map_err(|error| Status::internal(error.to_string()))
 }
 
 fn passed_on(headers: &HeaderMap) -> HeaderMap {

@@ -28,7 +28,6 @@ use http::{Method, Request, StatusCode, Uri, header};
 use hyper::{
     body::Incoming,
     rt::{Read, Write},
-    upgrade::OnUpgrade,
 };
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig as TlsConfig;
@@ -38,12 +37,12 @@ use tokio_rustls::TlsConnector;
 
 use self::{destination::Destination, links::Links};
 use crate::{
-    aggregation::{self, splice},
+    aggregation,
     api::node_proxy::{CountedStream, PodSubnets},
-    auth::upgraded_answer::switched,
-    request::{ConnectionPermit, PeerAddress, path::ResourcePath},
+    request::{PeerAddress, path::ResourcePath},
     status::{Status, Subject},
     store::Store,
+    upgrade::{PassedOn, UpgradeError},
     webhook::{self, CONNECT_TIMEOUT, Dial},
 };
 
@@ -109,17 +108,12 @@ impl ObjectProxy {
         counted: CountedStream,
     ) -> Result<Response, Status> {
         let (mut parts, body) = request.into_parts();
-        let client = parts.extensions.remove::<OnUpgrade>();
-        let permit = parts.extensions.remove::<ConnectionPermit>();
+        let passed_on = PassedOn::take(&mut parts).map_err(invalid)?;
         let peer: Option<SocketAddr> = parts.extensions.get::<PeerAddress>().map(|peer| peer.0);
-        let asks_upgrade = aggregation::headers::upgrade(&parts.headers).is_some();
-        if asks_upgrade && client.is_none() {
-            return Err(Status::internal("request connection cannot be hijacked"));
-        }
         let path = parts.uri.path().to_owned();
         let query = parts.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
         let is_read = matches!(parts.method, Method::GET | Method::HEAD);
-        if rest.is_empty() && is_read && !asks_upgrade {
+        if rest.is_empty() && is_read && passed_on.protocol.is_none() {
             // A relative link on the page that comes would lead beside it.
             return moved(&format!("{path}/{query}"));
         }
@@ -142,19 +136,11 @@ impl ObjectProxy {
         }
 
         let counted = Arc::new(counted);
-        let mut answer = self.exchange(&to, sent, counted.clone()).await?;
-        let code = answer.status();
-        let switches = code == StatusCode::SWITCHING_PROTOCOLS;
-        if switches != asks_upgrade && (switches || code.as_u16() < 400) {
-            return Err(Status::internal(format!("invalid upgrade response: status code {}", code.as_u16())));
+        let answer = self.exchange(&to, sent, counted.clone()).await?;
+        let mut answer = passed_on.answer(answer, counted).map_err(invalid)?;
+        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(answer);
         }
-        aggregation::headers::to_client(answer.headers_mut(), switches);
-        *answer.version_mut() = http::Version::default();
-        if let (Some(client), true) = (client, switches) {
-            let server = hyper::upgrade::on(&mut answer);
-            return Ok(switched(answer, (counted, permit), splice::splice(client, server)));
-        }
-        let mut answer = answer.map(Body::new);
         if answer.headers().contains_key(header::LOCATION) {
             headers::redirect(answer.headers_mut(), &links);
         } else if !is_head && headers::is_page(answer.headers()) {
@@ -208,6 +194,10 @@ async fn send(
         }
     });
     sender.send_request(request).await
+}
+
+fn invalid(error: UpgradeError) -> Status {
+    Status::internal(error.to_string())
 }
 
 /// The host that the client asked.

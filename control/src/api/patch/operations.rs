@@ -2,7 +2,7 @@
 //! `move` touch is counted. A few short operations could otherwise double an object again and again, or nest it without
 //! end.
 
-use json_patch::{Patch, PatchErrorKind, PatchOperation, jsonptr::Pointer};
+use json_patch::{AddOperation, Patch, PatchErrorKind, PatchOperation, ReplaceOperation, jsonptr::Pointer};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -62,6 +62,7 @@ pub fn apply(current: &Value, patch: &Value) -> Result<Value, Refusal> {
     let mut patched = current.clone();
     let mut limits = Limits::default();
     for (at, operation) in operations.into_iter().enumerate() {
+        let operation = as_addition(operation, &patched);
         limits.check(&patched, &operation)?;
         json_patch::patch_unsafe(&mut patched, std::slice::from_ref(&operation)).map_err(|mut error| {
             error.operation = at;
@@ -72,6 +73,22 @@ pub fn apply(current: &Value, patch: &Value) -> Result<Value, Refusal> {
         })?;
     }
     Ok(patched)
+}
+
+/// A field that is not there can be replaced: Kubernetes' reader of patches sets it.
+fn as_addition(operation: PatchOperation, object: &Value) -> PatchOperation {
+    match operation {
+        PatchOperation::Replace(ReplaceOperation { path, value }) if is_absent_field(object, &path) => {
+            PatchOperation::Add(AddOperation { path, value })
+        }
+        other => other,
+    }
+}
+
+/// Whether a path names a field that its object does not have.
+fn is_absent_field(object: &Value, path: &Pointer) -> bool {
+    let parent = path.parent().and_then(|parent| value_at(object, parent));
+    parent.is_some_and(Value::is_object) && value_at(object, path).is_none()
 }
 
 /// What the operations so far have touched.
@@ -202,6 +219,17 @@ mod tests {
         assert!(matches!(super::apply(&json!({"a": 1}), &test(2)), Err(Refusal::TestFailed(_))));
         let remove = json!([{"op": "remove", "path": "/b"}]);
         assert!(matches!(super::apply(&json!({"a": 1}), &remove), Err(Refusal::Unfit(_))));
+    }
+
+    #[test]
+    fn a_field_that_is_not_there_can_be_replaced() {
+        let replace = |path: &str| json!([{"op": "replace", "path": path, "value": 1}]);
+        let current = json!({"a": {"list": [0]}});
+        assert_eq!(apply(&current, &replace("/a/b")).unwrap(), json!({"a": {"list": [0], "b": 1}}));
+        assert_eq!(apply(&current, &replace("/b")).unwrap()["b"], 1);
+        for path in ["/b/c", "/a/list/1", "/a/list/-"] {
+            assert_eq!(apply(&current, &replace(path)).unwrap_err().code, 422, "{path}");
+        }
     }
 
     #[test]

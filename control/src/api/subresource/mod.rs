@@ -27,7 +27,7 @@ use serde_json::Value;
 
 use super::{Api, Status, Subject, read, request::Call, write};
 use crate::{
-    kinds::{FieldError, Kind},
+    kinds::{FieldError, Kind, reading::text},
     request::{RequestInfo, Verb},
 };
 
@@ -208,6 +208,14 @@ fn whole<'a>(api: &'a Api, call: &'a Call, body: &'a [u8]) -> Answer<'a> {
             _ => read::get(api, call).await,
         }
     })
+}
+
+/// A form that says what is to be done with an object names the object of its path.
+fn must_name_the_object(form: &SubresourceKind, given: &Value, name: &str) -> Result<(), Status> {
+    match text(&given["metadata"], "name") == name {
+        true => Ok(()),
+        false => Err(Status::bad_request(format!("name in URL does not match name in {} object", form.kind))),
+    }
 }
 
 /// Refuses what an agent answers: those requests do not come here where agents are asked.

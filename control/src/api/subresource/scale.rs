@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 use super::{Effect, Subresource, SubresourceKind, View};
 use crate::{
     api::{
-        Api, Status, patch,
+        Api, Status, Subject, patch,
         request::{Call, body, configuration::configuration},
         response, write,
     },
     custom,
-    kinds::{FieldError, Kind, field::go_value},
+    kinds::{FieldError, Kind, field::go_value, reading::text},
     request::content_type::ContentType,
     schema::Schema,
 };
@@ -141,8 +141,17 @@ fn scale_of(kind: &Kind, object: &Value) -> Result<Value, Status> {
     Ok(scale)
 }
 
-/// `old` with the replicas of `scale`, at its resource version if it names one.
+/// `old` with the replicas of `scale`, at its resource version if it names one. Refuses the Scale of another object.
 fn scaled(kind: &Kind, old: &Value, scale: &Value) -> Result<Value, Status> {
+    let name = text(&old["metadata"], "name");
+    let mut metadata = scale["metadata"].as_object().cloned().unwrap_or_default();
+    write::must_be_named(&mut metadata, old["metadata"]["namespace"].as_str(), name)?;
+    let (uid, stored) = (text(&scale["metadata"], "uid"), text(&old["metadata"], "uid"));
+    if !uid.is_empty() && uid != stored {
+        let resource = format!("{}/scale", kind.plural);
+        let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {stored}");
+        return Err(Status::conflict(Subject { group: &kind.group, resource: &resource, name }, &why));
+    }
     let replicas = &scale["spec"]["replicas"];
     let count = match replicas {
         Value::Null => 0,
@@ -151,8 +160,7 @@ fn scaled(kind: &Kind, old: &Value, scale: &Value) -> Result<Value, Status> {
         })?,
     };
     if !(0..=i64::from(i32::MAX)).contains(&count) {
-        let name = old["metadata"]["name"].as_str().unwrap_or_default();
-        let subject = crate::api::Subject { group: "autoscaling", resource: "Scale", name };
+        let subject = Subject { group: "autoscaling", resource: "Scale", name };
         let why = "must be greater than or equal to 0";
         return Err(Status::invalid(subject, &[FieldError::invalid("spec.replicas", replicas, why)]));
     }
@@ -215,5 +223,24 @@ mod tests {
         assert_eq!((&new["spec"]["replicas"], &new["metadata"]["resourceVersion"]), (&json!(5), &json!("4")));
         wanted["spec"]["replicas"] = json!(-1);
         assert_eq!(scaled(&kind, &object, &wanted).unwrap_err().code, 422);
+    }
+
+    #[test]
+    fn a_scale_is_of_the_object_that_it_names() {
+        let kind = Kind::from(&crate::kinds::deployment::KIND);
+        let object = json!({"metadata": {"name": "a", "namespace": "n", "uid": "u"}, "spec": {"replicas": 1}});
+        let refused = |metadata: Value| {
+            let scale = json!({"metadata": metadata, "spec": {"replicas": 2}});
+            scaled(&kind, &object, &scale).unwrap_err().message
+        };
+        let words = "the name of the object (b) does not match the name on the URL (a)";
+        assert_eq!(refused(json!({"name": "b"})), words);
+        let words = "the name of the object (a based on URL) was undeterminable: name must be provided";
+        assert_eq!(refused(json!({})), words);
+        let words = "the namespace of the provided object does not match the namespace sent on the request";
+        assert_eq!(refused(json!({"name": "a", "namespace": "b"})), words);
+        let words = "Operation cannot be fulfilled on deployments/scale.apps \"a\": Precondition failed: UID in \
+                     precondition: v, UID in object meta: u";
+        assert_eq!(refused(json!({"name": "a", "uid": "v"})), words);
     }
 }

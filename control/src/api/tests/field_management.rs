@@ -84,7 +84,7 @@ async fn defaults_are_the_writers_and_what_the_cluster_adds_is_nobodys() {
     assert_eq!(owned.len(), 1, "{owned:?}");
     assert!(owned[0].contains("f:restartPolicy") && owned[0].contains("f:terminationMessagePath"), "{owned:?}");
     assert!(!owned[0].contains("f:tolerations") && !owned[0].contains("f:status"), "{owned:?}");
-    let binding = json!({"target": {"kind": "Node", "name": "n"}});
+    let binding = json!({"metadata": {"name": "p"}, "target": {"kind": "Node", "name": "n"}});
     assert_eq!(server.post(&format!("{PODS}/p/binding"), binding).await.code, 201);
     let status = json!({"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}});
     let path = format!("{PODS}/p/status?fieldManager=kubelet");
@@ -374,4 +374,25 @@ fn processor_seconds() -> f64 {
     // SAFETY: `time` is valid for the call to write to.
     assert_eq!(unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut time) }, 0);
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+}
+
+#[tokio::test]
+async fn an_empty_list_in_an_item_changes_who_owns_the_list_and_nothing_else() {
+    const ROLES: &str = "/apis/rbac.authorization.k8s.io/v1/namespaces/default/roles";
+    let server = Server::start().await;
+    let role = |rule: Value| json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "r"}, "rules": [rule]});
+    let rule = json!({"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]});
+    let first = server.post(&format!("{ROLES}?fieldManager=first"), role(rule.clone())).await.json;
+    assert_eq!(owners(&first), [r#"first Update {"f:rules":{}}"#]);
+    let mut same = rule.clone();
+    same["resourceNames"] = json!([]);
+    let second = server.put(&format!("{ROLES}/r?fieldManager=second"), role(same)).await.json;
+    assert_eq!(owners(&second), [r#"second Update {"f:rules":{}}"#]);
+    assert_eq!(second["rules"], json!([rule]));
+
+    let created = server.post(DEPLOYMENTS, deployment()).await.json;
+    let mut new = created.clone();
+    new["spec"]["template"]["spec"]["containers"][0]["ports"] = json!([]);
+    let updated = server.put(&format!("{DEPLOYMENTS}/d"), new).await.json;
+    assert_eq!((&updated["spec"], &updated["metadata"]["generation"]), (&created["spec"], &json!(1)));
 }

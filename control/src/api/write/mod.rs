@@ -22,7 +22,7 @@ pub use create::create;
 pub use delete::{Alongside, Options, delete, remove_with};
 pub use delete_collection::delete_collection;
 pub use inquiry::{admit_form, admit_unstored};
-pub use metadata::of as metadata_of;
+pub use metadata::{must_be_named, of as metadata_of};
 pub use options::check as check_options;
 pub use patch::{instructions as patch_instructions, patch, unreadable_result};
 pub use update::{ObjectUpdate, change, update};
@@ -127,11 +127,16 @@ fn parse_whole(object: &Object) -> Result<Value, Status> {
 }
 
 /// Refuses an object with any reason against it, be it of its kind or of its metadata.
-fn must_be_valid(kind: &Kind, new: &Value, refused: Vec<FieldError>, of_kind: Vec<FieldError>) -> Result<(), Status> {
+fn must_be_valid(
+    kind: &Kind,
+    (new, is_update): (&Value, bool),
+    refused: Vec<FieldError>,
+    of_kind: Vec<FieldError>,
+) -> Result<(), Status> {
     let mut errors = refused;
     errors.extend(match !of_kind.is_empty() && (kind.content_first)(new) {
         true => Vec::new(),
-        false => names::metadata(kind, new),
+        false => names::metadata(kind, new, is_update),
     });
     errors.extend(of_kind);
     for error in &mut errors {

@@ -13,7 +13,10 @@ use super::{
 use crate::{
     api::{
         Api, Status, Subject, patch,
-        request::{Call, body},
+        request::{
+            Call,
+            body::{self, Unreadable},
+        },
     },
     definitions::conversion,
     kinds::{FieldError, Kind, field::go_value},
@@ -98,6 +101,7 @@ fn rechecked(call: &Call, base: &Value, new: Value, instructions: &Value) -> Res
                 }
                 return Ok(decoded);
             }
+            Err(Unreadable::Type(error)) if is_typed && error.is_base64 => format!("error decoding from json: {error}"),
             Err(why) => why.to_string(),
         },
     };

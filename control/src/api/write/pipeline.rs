@@ -179,6 +179,10 @@ pub async fn prepare(api: &Api, call: &Call, snapshot: &Snapshot, pending: Pendi
                     managers = Cow::Owned(writer.account(api, kind, (stored, &new), &managers, sent.as_ref()).await?);
                 }
             }
+            // Those who are asked see what would be stored, and what is compared with the stored object is in its form.
+            if inquiry.is_some() || stored.is_some() {
+                kind.schema.write_zeros(&mut new);
+            }
             match &inquiry {
                 Some(inquiry) => {
                     new = inquiry.mutate(&request, new, &mut managers).await?;
@@ -204,7 +208,7 @@ pub async fn prepare(api: &Api, call: &Call, snapshot: &Snapshot, pending: Pendi
                 (Effect::SetImmutable, _) => (kind.validate)(&new, None),
                 (_, stored) => (kind.validate)(&new, stored),
             };
-            must_be_valid(kind, &new, refused, errors)?;
+            must_be_valid(kind, (&new, stored.is_some()), refused, errors)?;
             param_access::refuse(api.authorizer(), &api.kinds().snapshot(), &request, &new)?;
             if let Some(old) = stored {
                 reject_new_finalizers(kind, &new, old)?;

@@ -16,7 +16,7 @@ use crate::{
 
 /// Gets the image of `container`: the local one, or from its registry.
 pub async fn get(context: &Context, pod: &Pod, container: String, policy: PullPolicy) -> Outcome {
-    let image = spec::container(pod, &container).and_then(|container| container.image.clone()).unwrap_or_default();
+    let image = spec::any_container(pod, &container).and_then(|container| container.image.clone()).unwrap_or_default();
     let result = resolve(context, pod, &container, &image, policy).await;
     if let Err(failure) = &result {
         let message = match failure.reason {

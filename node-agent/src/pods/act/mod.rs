@@ -4,6 +4,7 @@
 mod hook;
 mod image;
 mod remove;
+mod resize;
 mod sandbox;
 mod start;
 mod stop;
@@ -45,7 +46,8 @@ pub async fn perform(
             start::create(context, pod, state, container, attempt, sandbox).await
         }
         Action::StartContainer { container, id } => start::start(context, pod, state, container, id, sender).await,
-        Action::StopContainer { container, id, grace, why } => {
+        Action::Resize { updates } => resize::resize(context, pod, &updates, sender).await,
+        Action::StopContainer { container, id, grace, why, .. } => {
             stop::stop(context, pod, state, container, id, grace, &why).await
         }
         Action::RemoveSandbox { id } => stop::remove_sandbox(context, pod, id).await,

@@ -55,9 +55,11 @@ async fn try_create(
     attempt: u32,
     sandbox: &str,
 ) -> Result<String, Failure> {
-    let container = spec::container(pod, name).ok_or_else(|| {
+    let container = spec::any_container(pod, name).ok_or_else(|| {
         Failure::new("CreateContainerConfigError", format!("container {name} is not in the pod any more"))
     })?;
+    let container = container.as_ref();
+    let target = target(pod, state, name)?;
     let image_user = match &state.container(name).image {
         ImageState::Present(image) => image.user.clone(),
         _ => ImageUser::Uid(0),
@@ -68,9 +70,20 @@ async fn try_create(
     mounts.extend(own_files(container, &directory, attempt, &mounts)?);
     let seccomp_profile = seccomp_profile(context, pod, container)?;
     let (machine_memory, host) = (context.machine.memory, context.host);
-    let resolved = Resolved { env, mounts, image_user, seccomp_profile, machine_memory, host };
+    let resolved = Resolved { env, mounts, image_user, target, seccomp_profile, machine_memory, host };
     let spec = container_spec::container(pod, container, sandbox, attempt, resolved)?;
     context.runtime.create_container(&spec).await.map_err(|error| Failure::new("CreateContainerError", error.chain()))
+}
+
+/// The running container whose processes an ephemeral container is to see, by its id.
+fn target(pod: &Pod, state: &PodState, name: &str) -> Result<Option<String>, Failure> {
+    let Some(target) = spec::target_of(pod, name) else { return Ok(None) };
+    match state.container(target).instance.process_id() {
+        Some(id) => Ok(Some(id.to_owned())),
+        None => {
+            Err(Failure::new("CreateContainerConfigError", format!("unable to find target container \"{target}\"")))
+        }
+    }
 }
 
 /// The seccomp profile of a container with `type: Localhost`, from the node's directory of profiles.

@@ -28,7 +28,8 @@ pub async fn of(context: &Context, pod: &Pod, container: Option<&Container>) -> 
     let directory = context.pod_dir(&super::uid(pod));
     let left = read_end(&file(&directory, name, container.owner.attempt), LIMIT).unwrap_or_default();
     let left = String::from_utf8_lossy(&left).into_owned();
-    let policy = spec::container(pod, name).and_then(|container| container.termination_message_policy.as_deref());
+    let container_spec = spec::any_container(pod, name);
+    let policy = container_spec.as_deref().and_then(|container| container.termination_message_policy.as_deref());
     if !left.is_empty() || policy != Some("FallbackToLogsOnError") || exit.code == 0 {
         return Some(left).filter(|left| !left.is_empty());
     }

@@ -161,6 +161,7 @@ impl Dispatcher {
         for pod in listed {
             self.apply(pod).await;
         }
+        self.context.allocations.retain(&uids);
         self.context.host_ports.complete(|uid| self.workers.get(uid).is_some());
         self.synced = true;
         for handle in self.workers.all() {

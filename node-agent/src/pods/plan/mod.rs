@@ -13,6 +13,7 @@ use k8s_openapi::api::core::v1::Pod;
 
 use super::{
     image::PullPolicy,
+    resize::Update,
     spec,
     state::{Ended, Finish, PodState, Sandbox, Volumes},
 };
@@ -33,7 +34,16 @@ pub enum Action {
     /// Ends with the postStart hook.
     StartContainer { container: String, id: String },
     /// Begins with the preStop hook.
-    StopContainer { container: String, id: String, grace: Duration, why: String },
+    StopContainer {
+        container: String,
+        id: String,
+        grace: Duration,
+        why: String,
+        /// It is to run again with other resources.
+        for_resize: bool,
+    },
+    /// Updates running containers, one after the other.
+    Resize { updates: Vec<Update> },
     /// Takes the sandbox down, and gives its address back.
     RemoveSandbox { id: Option<String> },
     /// Removes containers that are of no use any more.

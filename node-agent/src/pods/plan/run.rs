@@ -8,6 +8,7 @@ use super::{Action, BackoffCause, Plan, stop::stop_container};
 use crate::pods::{
     backoff::is_over,
     image::PullPolicy,
+    resize::steps,
     spec,
     state::{ImageState, Instance, PodState, Sandbox, Volumes},
     status,
@@ -73,8 +74,47 @@ pub(super) fn run(pod: &Pod, state: &PodState, now: Timestamp, plan: &mut Plan) 
             }
         }
     }
+    resize(pod, state, now, plan);
     for container in wanted {
         bring_up(state, container, now, plan);
+    }
+    bring_up_ephemeral(pod, state, now, plan);
+}
+
+/// Gives the running containers what the pod was allocated: those whose policy says so by a restart.
+fn resize(pod: &Pod, state: &PodState, now: Timestamp, plan: &mut Plan) {
+    let steps = steps(pod, state);
+    for name in &steps.restarts {
+        let Instance::Running { id, .. } = &state.container(name).instance else { continue };
+        let stops = |action: &Action| matches!(action, Action::StopContainer { container, .. } if container == name);
+        if plan.actions.iter().any(stops) {
+            continue;
+        }
+        plan.actions.push(Action::StopContainer {
+            container: name.clone(),
+            id: id.clone(),
+            grace: spec::termination_grace(pod),
+            why: format!("Container {name} resize requires restart"),
+            for_resize: true,
+        });
+    }
+    if steps.updates.is_empty() {
+        return;
+    }
+    match state.resize.may_begin_at(&steps.updates) {
+        Some(at) if is_over(at, now) => plan.actions.push(Action::Resize { updates: steps.updates }),
+        Some(at) => plan.wake_at(at),
+        None => {}
+    }
+}
+
+/// Containers that were added to the pod while it runs. Each is started once, whatever becomes of the others.
+fn bring_up_ephemeral(pod: &Pod, state: &PodState, now: Timestamp, plan: &mut Plan) {
+    for container in spec::ephemeral_containers(pod) {
+        let slot = state.container(&container.name);
+        if !slot.instance.is_live() && slot.last.is_none() {
+            bring_up(state, &spec::of_ephemeral(container), now, plan);
+        }
     }
 }
 
@@ -124,6 +164,7 @@ fn wanted<'a>(pod: &'a Pod, state: &PodState) -> Vec<&'a Container> {
         let slot = state.container(&container.name);
         let again = match &slot.last {
             None => true,
+            Some(_) if slot.restarts_for_resize => true,
             Some(last) => match spec::restart_policy(pod) {
                 "Never" => false,
                 "OnFailure" => last.exit.code != 0,

@@ -76,5 +76,11 @@ pub(super) fn stop_container(
         }
         _ => return,
     };
-    plan.actions.push(Action::StopContainer { container: name.to_owned(), id: id.clone(), grace, why: why.to_owned() });
+    plan.actions.push(Action::StopContainer {
+        container: name.to_owned(),
+        id: id.clone(),
+        grace,
+        why: why.to_owned(),
+        for_resize: false,
+    });
 }

@@ -6,7 +6,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::Time,
 };
 
-use super::Phase;
+use super::{Phase, resize};
 use crate::pods::{
     spec,
     state::{PodState, Sandbox},
@@ -19,7 +19,15 @@ struct Verdict {
     message: Option<String>,
 }
 
-const OWNED: [&str; 5] = ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
+const OWNED: [&str; 7] = [
+    "PodReadyToStartContainers",
+    "Initialized",
+    "Ready",
+    "ContainersReady",
+    "PodScheduled",
+    resize::PENDING,
+    resize::IN_PROGRESS,
+];
 
 /// All conditions of a pod: those of the kubelet, and those that others wrote.
 pub(super) fn conditions(pod: &Pod, state: &PodState, phase: Phase, now: Timestamp) -> Vec<PodCondition> {
@@ -35,6 +43,9 @@ pub(super) fn conditions(pod: &Pod, state: &PodState, phase: Phase, now: Timesta
     .into_iter()
     .map(|verdict| PodCondition { observed_generation: pod.metadata.generation, ..condition(verdict, current, now) })
     .collect();
+    if !phase.is_final() {
+        conditions.extend(resize::conditions(pod, state, current, now));
+    }
     conditions.extend(current.iter().filter(|condition| !OWNED.contains(&condition.type_.as_str())).cloned());
     conditions
 }

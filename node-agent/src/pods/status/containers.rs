@@ -9,7 +9,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::Time,
 };
 
-use super::ReportingNode;
+use super::{ReportingNode, resize};
 use crate::pods::{
     backoff::Backoff,
     spec,
@@ -24,8 +24,29 @@ pub(super) fn init(
     now: Timestamp,
 ) -> Option<Vec<ContainerStatus>> {
     let statuses: Vec<_> =
-        spec::init_containers(pod).map(|container| status(pod, state, container, true, node, now)).collect();
+        spec::init_containers(pod).map(|container| status(pod, state, container, Kind::Init, node, now)).collect();
     (!statuses.is_empty()).then_some(statuses)
+}
+
+/// Statuses of the containers that were added to the running pod.
+pub(super) fn ephemeral(
+    pod: &Pod,
+    state: &PodState,
+    node: ReportingNode<'_>,
+    now: Timestamp,
+) -> Option<Vec<ContainerStatus>> {
+    let containers = spec::ephemeral_containers(pod).map(spec::of_ephemeral);
+    let statuses: Vec<_> =
+        containers.map(|container| status(pod, state, &container, Kind::Ephemeral, node, now)).collect();
+    (!statuses.is_empty()).then_some(statuses)
+}
+
+/// Which list of the spec a container stands in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Init,
+    App,
+    Ephemeral,
 }
 
 /// Statuses of the app containers.
@@ -35,14 +56,14 @@ pub(super) fn app(
     node: ReportingNode<'_>,
     now: Timestamp,
 ) -> Option<Vec<ContainerStatus>> {
-    Some(spec::app_containers(pod).map(|container| status(pod, state, container, false, node, now)).collect())
+    Some(spec::app_containers(pod).map(|container| status(pod, state, container, Kind::App, node, now)).collect())
 }
 
 fn status(
     pod: &Pod,
     state: &PodState,
     container: &Container,
-    init: bool,
+    kind: Kind,
     node: ReportingNode<'_>,
     now: Timestamp,
 ) -> ContainerStatus {
@@ -55,7 +76,7 @@ fn status(
         ..Default::default()
     };
     let trouble = waiting_cause(pod, container, slot, now);
-    let restarts = restarts_after_end(pod, state, container, init);
+    let restarts = restarts_after_end(pod, state, container, kind);
     let mut last_state = None;
     let current = match (running, &slot.last, trouble) {
         (Some(since), last, _) => {
@@ -79,11 +100,13 @@ fn status(
         (None, None, None) => waiting("ContainerCreating", None),
     };
     let started = running.is_some() && slot.health.is_started(container);
-    let completed = init && !spec::is_sidecar(container);
-    let ready = if completed {
-        running.is_none() && slot.last.as_ref().is_some_and(|last| last.exit.code == 0)
-    } else {
-        running.is_some() && slot.health.is_ready(container)
+    let ready = match kind {
+        Kind::Init if !spec::is_sidecar(container) => {
+            running.is_none() && slot.last.as_ref().is_some_and(|last| last.exit.code == 0)
+        }
+        Kind::Init | Kind::App => running.is_some() && slot.health.is_ready(container),
+        // Nothing waits for it. Source: the kubelet's `prober.UpdatePodStatus`, which leaves it out.
+        Kind::Ephemeral => false,
     };
     let id = match (running, &slot.last) {
         (Some(_), _) => slot.instance.id(),
@@ -95,10 +118,12 @@ fn status(
         image_id: id.and(slot.image_id.clone()).unwrap_or_default(),
         container_id: id.map(|id| format!("{}://{id}", node.scheme)),
         ready,
-        started: Some(started),
+        started: (kind != Kind::Ephemeral).then_some(started),
         restart_count: i32::try_from(slot.restarts()).unwrap_or(i32::MAX),
         state: Some(current),
         last_state,
+        allocated_resources: id.and_then(|_| resize::allocated(container)),
+        resources: id.map(|_| resize::resources(container, slot)),
         ..Default::default()
     }
 }
@@ -142,17 +167,18 @@ fn waiting_cause(
 }
 
 /// Whether a container that ended is to run again.
-fn restarts_after_end(pod: &Pod, state: &PodState, container: &Container, init: bool) -> bool {
-    if state.ended.is_some() || pod.metadata.deletion_timestamp.is_some() {
+fn restarts_after_end(pod: &Pod, state: &PodState, container: &Container, kind: Kind) -> bool {
+    if kind == Kind::Ephemeral || state.ended.is_some() || pod.metadata.deletion_timestamp.is_some() {
         return false;
     }
-    let code = state.container(&container.name).last.as_ref().map(|last| last.exit.code);
-    if init && spec::is_sidecar(container) {
+    let slot = state.container(&container.name);
+    let code = slot.last.as_ref().map(|last| last.exit.code);
+    if slot.restarts_for_resize || (kind == Kind::Init && spec::is_sidecar(container)) {
         return true;
     }
     match spec::restart_policy(pod) {
         "Never" => false,
-        "Always" if !init => true,
+        "Always" if kind == Kind::App => true,
         _ => code != Some(0),
     }
 }

@@ -5,6 +5,7 @@ mod containers;
 mod patch;
 mod phase;
 mod qos;
+mod resize;
 mod taken_down;
 
 use std::net::Ipv4Addr;
@@ -64,6 +65,7 @@ pub fn status(pod: &Pod, state: &PodState, node: ReportingNode<'_>, now: Timesta
         qos_class: Some(current.qos_class.clone().unwrap_or_else(|| qos_class(pod).to_owned())),
         init_container_statuses: containers::init(pod, state, node, now),
         container_statuses: containers::app(pod, state, node, now),
+        ephemeral_container_statuses: containers::ephemeral(pod, state, node, now),
         conditions: Some(conditions::conditions(pod, state, phase, now)),
         ..current
     }

@@ -61,6 +61,7 @@ pub(super) fn phase(pod: &Pod, state: &PodState) -> Phase {
         let slot = state.container(&container.name);
         match (&slot.instance, &slot.last) {
             (Instance::Running { .. } | Instance::Stopping { .. }, _) => running += 1,
+            (_, Some(_)) if slot.restarts_for_resize => running += 1,
             (_, Some(last)) => {
                 stopped += 1;
                 succeeded += usize::from(last.exit.code == 0);

@@ -112,6 +112,13 @@ impl FakeApi {
         self.store(&mut objects, key, kind, object);
     }
 
+    /// Changes an object in namespace `default`.
+    pub fn change(&self, resource: &str, name: &str, change: impl FnOnce(&mut Value)) {
+        let mut object = self.get(resource, "default", name).expect("the object is there");
+        change(&mut object);
+        self.put(resource, name, object);
+    }
+
     /// A pod of one container `app` on this node, changed by `change`.
     pub fn put_pod(&self, name: &str, command: &str, change: impl FnOnce(&mut Value)) {
         let mut pod = json!({

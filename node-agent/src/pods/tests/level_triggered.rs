@@ -91,7 +91,8 @@ async fn containers_that_nobody_knows_are_removed() {
     let pod = node.wait_ready("web").await;
     let owner = |uid: &str| {
         let pod = PodRef { namespace: "default".into(), name: "web".into(), uid: uid.into() };
-        let role = Role::Container { name: "lost".into(), hash: String::new(), sandbox: "s".into() };
+        let role =
+            Role::Container { name: "lost".into(), hash: String::new(), sandbox: "s".into(), resources: String::new() };
         ContainerOwner { pod, role, attempt: 7 }
     };
     for uid in [pod["metadata"]["uid"].as_str().unwrap(), "of-no-pod"] {

@@ -3,6 +3,7 @@
 
 mod api;
 mod engine;
+mod ephemeral;
 mod faults;
 mod files;
 mod health;
@@ -10,6 +11,7 @@ mod last_known;
 mod level_triggered;
 mod lifecycle;
 mod planning;
+mod resize;
 mod security;
 mod speed;
 

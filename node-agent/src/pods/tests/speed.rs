@@ -54,6 +54,7 @@ async fn the_engines_own_time_for_fifty_pods() {
                 env: Vec::new(),
                 mounts: Vec::new(),
                 image_user: crate::runtime::ImageUser::Uid(0),
+                target: None,
                 seccomp_profile: None,
                 machine_memory: 1 << 30,
                 host: super::super::security::Host { apparmor: false, se_linux: false },

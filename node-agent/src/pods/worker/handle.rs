@@ -33,7 +33,7 @@ pub enum Input {
 /// What others may see of a pod.
 #[derive(Clone, Debug)]
 pub struct View {
-    /// As the worker last saw it in the API.
+    /// As the worker last saw it in the API, whatever of its resources is allocated.
     pub pod: Arc<Pod>,
     /// As it should be in the API.
     pub status: PodStatus,

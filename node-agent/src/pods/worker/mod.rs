@@ -27,6 +27,7 @@ use super::{
     plan::{Action, BackingOff, BackoffCause, plan},
     probe::{self, ProbeKey, Probers, Verdict},
     recorder::EventType,
+    resize::{self, Allocation, Resize, Shown},
     spec,
     state::{Finish, PodState, Volumes},
 };
@@ -34,7 +35,14 @@ use crate::runtime::Container;
 
 struct Worker {
     context: Arc<Context>,
+    /// With the resources that it was allocated.
     pod: Arc<Pod>,
+    /// As the API has it.
+    desired: Arc<Pod>,
+    /// Says when another pod's change gave this one something.
+    allocation_changes: watch::Receiver<u64>,
+    /// What events told of its resizes.
+    shown_resize: Shown,
     /// The same, for those who follow its labels and annotations.
     pod_changes: watch::Sender<Arc<Pod>>,
     state: PodState,
@@ -66,7 +74,15 @@ pub fn new(
     let (sender, inputs) = mpsc::channel(INPUTS);
     let started_at =
         pod.status.as_ref().and_then(|status| status.start_time.clone()).map_or_else(Timestamp::now, |time| time.0);
-    let state = PodState::adopt(started_at, found);
+    let mut state = PodState::adopt(started_at, found);
+    let allocation_changes = context.allocations.changes();
+    let desired = pod;
+    let held = context.allocations.put(&desired, Timestamp::now());
+    let pod = held.allocated.applied_to(&desired);
+    let uid = spec::pod_ref(&pod).uid;
+    state.resume_amounts(&pod, |id| context.allocations.actuated(&uid, id));
+    state.resize = Resize { pending: held.pending, generation: held.generation, ..Resize::default() };
+    let shown_resize = Shown::of(&pod, &state);
     context.host_ports.update(&pod, &state);
     let status = pod.status.clone().unwrap_or_default();
     let view = Arc::new(ArcSwap::from_pointee(View { pod: pod.clone(), status, state: state.clone() }));
@@ -78,6 +94,9 @@ pub fn new(
         context,
         pod_changes: watch::Sender::new(pod.clone()),
         pod,
+        desired,
+        allocation_changes,
+        shown_resize,
         state,
         view,
         inputs,
@@ -113,6 +132,7 @@ impl Worker {
                     Ok(written) => self.written(written),
                     Err(error) => unwind(Some(error)),
                 },
+                Ok(()) = self.allocation_changes.changed() => self.take_allocation(),
                 () = sleep_until(wake) => {}
             }
             // What else has come meanwhile is taken in before anything is decided.
@@ -154,15 +174,37 @@ impl Worker {
         let revision = |pod: &Pod| {
             pod.metadata.resource_version.as_deref().and_then(|text| text.parse::<u64>().ok()).unwrap_or_default()
         };
-        if revision(&pod) >= revision(&self.pod) {
-            self.pod = pod;
+        if revision(&pod) >= revision(&self.desired) {
+            self.desired = pod;
+            self.take_allocation();
             self.pod_changes.send_if_modified(|known| {
                 let shown = |pod: &Pod| (pod.metadata.labels.clone(), pod.metadata.annotations.clone());
-                let is_change = shown(known) != shown(&self.pod);
+                let is_change = shown(known) != shown(&self.pod) || Allocation::of(known) != Allocation::of(&self.pod);
                 known.clone_from(&self.pod);
                 is_change
             });
         }
+    }
+
+    /// Takes in what the pod holds of the node now.
+    fn take_allocation(&mut self) {
+        let held = self.context.allocations.put(&self.desired, Timestamp::now());
+        self.pod = held.allocated.applied_to(&self.desired);
+        self.state.resize.pending = held.pending;
+        self.state.resize.generation = held.generation;
+    }
+
+    /// Tells in events what became of resizes, and gives up what an ended pod held.
+    fn follow_resizes(&mut self, now: Timestamp) {
+        if self.state.gone || self.state.finish != Finish::NotYet || spec::phase_is_final(&self.desired) {
+            self.context.allocations.release(&spec::pod_ref(&self.pod).uid, now);
+            return;
+        }
+        let shown = Shown::of(&self.pod, &self.state);
+        for (kind, reason, message) in resize::events(&self.shown_resize, &shown, &self.desired, &self.pod) {
+            self.context.recorder.record(&self.pod, None, kind, reason, message);
+        }
+        self.shown_resize = shown;
     }
 
     /// Looks at a container or sandbox that may have ended.
@@ -195,7 +237,7 @@ impl Worker {
                     format!("Back-off restarting failed container {} in pod {pod}", one.container)
                 }
                 BackoffCause::Pull => {
-                    let image = spec::container(&self.pod, &one.container).and_then(|one| one.image.as_deref());
+                    let image = spec::any_container(&self.pod, &one.container).and_then(|one| one.image.clone());
                     format!("Back-off pulling image {:?}", image.unwrap_or_default())
                 }
             };
@@ -234,6 +276,7 @@ impl Worker {
             }
         }
         self.cancel_starts();
+        self.follow_resizes(now);
         self.context.host_ports.update(&self.pod, &self.state);
         self.follow_objects();
         self.adjust_probers();
@@ -244,7 +287,7 @@ impl Worker {
     fn begin(&mut self, action: Action, now: Timestamp) {
         tracing::debug!(?action, "begins");
         let before = self.state.clone();
-        self.state.begin(&action, now);
+        self.state.begin(&self.pod, &action, now);
         let started = if let Action::StartContainer { id, .. } = &action { Some(id.clone()) } else { None };
         let (context, pod, sender) = (self.context.clone(), self.pod.clone(), self.sender.clone());
         let task = self

@@ -62,7 +62,11 @@ impl Worker {
     /// Begins to write the status where it differs from what the API has. Returns when to try again.
     pub(super) fn report(&mut self, now: Timestamp) -> Option<Timestamp> {
         let desired = self.desired(now);
-        self.view.store(Arc::new(View { pod: self.pod.clone(), status: desired.clone(), state: self.state.clone() }));
+        self.view.store(Arc::new(View {
+            pod: self.desired.clone(),
+            status: desired.clone(),
+            state: self.state.clone(),
+        }));
         if self.state.gone || self.state.finish != Finish::NotYet || !self.report.is_idle() {
             return None;
         }

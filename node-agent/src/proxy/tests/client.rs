@@ -47,7 +47,7 @@ impl Client {
 
     /// `tcp`, `tcp6`, `udp`, `udp6`, `udp-large`, `udp-connected` with an address: a new socket that asks once. `hold
     /// NAME KIND ADDRESS` keeps the socket, `again NAME` asks over it once more. `flood ADDRESS` connects a hundred
-    /// times. The answer is `ok BACKEND sees CLIENT peer PEER` or `error KIND`.
+    /// times. `source ADDRESS` connects a UDP socket, sends nothing, and answers `LOCAL peer PEER`. The answer is `ok BACKEND sees CLIENT peer PEER` or `error KIND`.
     pub fn ask(&mut self, command: &str) -> String {
         writeln!(self.input, "{command}").unwrap();
         let mut line = String::new();
@@ -95,6 +95,7 @@ fn client_process() {
                 socket.1 = to.parse().unwrap();
                 socket.ask()
             }
+            ["source", to] => source(to.parse().unwrap()),
             ["flood", to] => flood(to.parse().unwrap()),
             [kind, to] => Socket::open(kind, to).and_then(|mut socket| socket.ask()),
             _ => panic!("unknown command {line}"),
@@ -104,6 +105,13 @@ fn client_process() {
             Err(error) => println!("{ANSWER}error {:?}", error.kind()),
         }
     }
+}
+
+/// How programs find the address that they have towards another.
+fn source(to: SocketAddr) -> io::Result<String> {
+    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    socket.connect(to)?;
+    Ok(format!("{} peer {}", socket.local_addr()?.ip(), socket.peer_addr()?))
 }
 
 /// A hundred connections, each asked once. `all`, or the first error.

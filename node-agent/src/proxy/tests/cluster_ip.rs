@@ -69,6 +69,32 @@ fn a_service_without_endpoints_and_an_undefined_port_are_refused_at_once() {
 }
 
 #[test]
+fn a_udp_socket_connects_to_what_nobody_serves_and_learns_its_own_address() {
+    for datapath in [DatapathChoice::Ebpf, DatapathChoice::Userspace] {
+        let Some(mut node) = Node::new() else { return };
+        node.datapath = datapath;
+        let backend = node.backend();
+        let (mut in_pod, pod_address) = node.client_pod();
+        let host = node.host.clone();
+        let mut on_host = node.client(&host);
+        node.start();
+        node.serve(service("web", SERVICE, 80), [backend.endpoint()]);
+        let empty = Ipv4Addr::new(10, 96, 0, 21);
+        node.serve(service("empty", empty, 80), []);
+        for (client, address) in [(&mut in_pod, pod_address), (&mut on_host, NODE_IP)] {
+            for nobody in [format!("{SERVICE}:81"), format!("{empty}:80")] {
+                let answer = client.ask(&format!("source {nobody}"));
+                assert_eq!(answer, format!("ok {address} peer {nobody}"), "{datapath:?}");
+                let answer = client.ask(&format!("udp-connected {nobody}"));
+                assert_eq!(answer, "error ConnectionRefused", "{datapath:?}: what is sent is refused");
+            }
+            let answer = client.ask(&format!("udp-connected {SERVICE}:80"));
+            assert!(answer.starts_with(&format!("ok {}", backend.address)), "{datapath:?}: {answer}");
+        }
+    }
+}
+
+#[test]
 fn a_restarted_agent_continues_with_what_is_in_the_kernel() {
     let Some(mut node) = Node::new() else { return };
     let backend = node.backend();

@@ -10,8 +10,8 @@ use std::{
 use ipnetwork::Ipv4Network;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{balancer::Balancer, datagrams, is_stream, service_netns::ServiceNetns, streams};
-use crate::{client_limit::ClientLimit, world::Protocol};
+use super::{balancer::Balancer, datagrams, is_stream, streams};
+use crate::{client_limit::ClientLimit, proxy::service_netns::ServiceNetns, world::Protocol};
 
 /// Where a socket listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

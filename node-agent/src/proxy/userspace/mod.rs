@@ -10,7 +10,6 @@
 mod balancer;
 mod datagrams;
 mod listeners;
-mod service_netns;
 mod streams;
 
 use std::{
@@ -24,13 +23,13 @@ use balancer::Balancer;
 use ipnetwork::Ipv4Network;
 use listeners::{ListenAddress, Listeners, ScopedBalancers};
 use proxy_ebpf::{Backend, Counters, ServiceHead, ServiceKey};
-use service_netns::ServiceNetns;
 use tracing::info;
 
 use super::{
     HeldBackend, HeldFrontend, ProxyConfig, ProxyError,
     active_datapath::ApplyOutcome,
     image::{address_be, key_of},
+    service_netns::ServiceNetns,
     table::{FrontendAddress, FrontendOwner, Scope, SelectionName, ServiceTable},
 };
 use crate::world::Protocol;

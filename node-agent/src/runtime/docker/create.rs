@@ -1,10 +1,13 @@
 //! Specs as bodies of Docker's create request: pure.
 
 use bollard::models::{
-    ContainerCreateBody, HostConfig, Mount as DockerMount, MountBindOptions, MountBindOptionsPropagationEnum, MountType,
+    ContainerCreateBody, ContainerUpdateBody, HostConfig, Mount as DockerMount, MountBindOptions,
+    MountBindOptionsPropagationEnum, MountType,
 };
 
-use crate::runtime::{ContainerSpec, Mount, NetworkNamespace, PidNamespace, Propagation, SandboxSpec, Seccomp};
+use crate::runtime::{
+    ContainerSpec, Mount, NetworkNamespace, PidNamespace, Propagation, ResourceUpdate, SandboxSpec, Seccomp,
+};
 
 /// The scheduling period that quotas are counted in, microseconds.
 const CPU_PERIOD_US: i64 = 100_000;
@@ -65,10 +68,11 @@ pub(super) fn container(spec: &ContainerSpec, node: &str) -> ContainerCreateBody
         host_config: Some(HostConfig {
             network_mode: Some(sandbox.clone()),
             ipc_mode: Some(if spec.host_ipc { "host".to_owned() } else { sandbox.clone() }),
-            pid_mode: match spec.pid {
+            pid_mode: match &spec.pid {
                 PidNamespace::Own => None,
                 PidNamespace::Sandbox => Some(sandbox),
                 PidNamespace::Host => Some("host".to_owned()),
+                PidNamespace::Container(id) => Some(format!("container:{id}")),
             },
             uts_mode: spec.host_network.then(|| "host".to_owned()),
             mounts: (!spec.mounts.is_empty()).then(|| spec.mounts.iter().map(mount).collect()),
@@ -94,6 +98,18 @@ pub(super) fn container(spec: &ContainerSpec, node: &str) -> ContainerCreateBody
             }),
             ..Default::default()
         }),
+        ..Default::default()
+    }
+}
+
+/// The request that changes a running container.
+pub(super) fn update(update: &ResourceUpdate) -> ContainerUpdateBody {
+    ContainerUpdateBody {
+        cpu_shares: update.cpu_shares,
+        cpu_period: update.cpu_quota_us.map(|_| CPU_PERIOD_US),
+        cpu_quota: update.cpu_quota_us,
+        memory: update.memory_bytes,
+        memory_swap: update.memory_bytes,
         ..Default::default()
     }
 }

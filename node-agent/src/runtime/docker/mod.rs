@@ -18,15 +18,15 @@ use bollard::{
     models::ContainerCreateBody,
     query_parameters::{
         CreateContainerOptions, ListContainersOptions, RemoveContainerOptionsBuilder, RemoveImageOptions,
-        StopContainerOptionsBuilder, WaitContainerOptionsBuilder,
+        StatsOptionsBuilder, StopContainerOptionsBuilder, WaitContainerOptionsBuilder,
     },
 };
 use futures::{StreamExt, TryStreamExt, stream::BoxStream};
 use tokio::sync::Semaphore;
 
 use super::{
-    Container, ContainerSpec, Credentials, Error, Event, ExecResult, Image, LogChunk, LogOptions, Process, Runtime,
-    SandboxSpec, StreamOptions, Summary, owner, sandbox_image::SandboxImage,
+    Container, ContainerSpec, Credentials, Error, Event, ExecResult, Image, LogChunk, LogOptions, Process,
+    ResourceUpdate, Runtime, SandboxSpec, StreamOptions, Summary, owner, sandbox_image::SandboxImage,
 };
 
 /// One Docker Engine and the containers of one node in it. Cloning is cheap.
@@ -193,6 +193,18 @@ impl Runtime for Docker {
             }
             Err(error) => Err(self.error("remove the container")(error)),
         }
+    }
+
+    async fn update(&self, id: &str, update: &ResourceUpdate) -> Result<(), Error> {
+        let body = create::update(update);
+        self.client.update_container(id, body).await.map_err(self.error("update the container"))
+    }
+
+    async fn memory_usage(&self, id: &str) -> Result<Option<u64>, Error> {
+        let options = StatsOptionsBuilder::default().stream(false).one_shot(true).build();
+        let mut stats = self.client.stats(id, Some(options));
+        let stats = stats.try_next().await.map_err(self.error("ask for the container's memory"))?;
+        Ok(stats.and_then(|stats| stats.memory_stats?.usage))
     }
 
     async fn inspect(&self, id: &str) -> Result<Option<Container>, Error> {

@@ -42,8 +42,8 @@ impl FailedPods {
     /// A failed pod there is replaced.
     pub fn replaced(&self, node: FailingNode, now: Instant) {
         let mut nodes = self.nodes.lock();
-        nodes.retain(|_, replaced| now.saturating_duration_since(replaced.at) <= LONGEST * 2);
-        let wait = nodes.get(&node).map_or(FIRST, |replaced| (replaced.wait * 2).min(LONGEST));
+        nodes.retain(|_, replaced| now.saturating_duration_since(replaced.at) <= LONGEST.saturating_mul(2));
+        let wait = nodes.get(&node).map_or(FIRST, |replaced| replaced.wait.saturating_mul(2).min(LONGEST));
         nodes.insert(node, Replaced { at: now, wait });
     }
 

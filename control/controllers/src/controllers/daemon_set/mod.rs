@@ -53,7 +53,7 @@ use crate::{
     objects::{
         informers::{orphans_for, owned_by, selectors_for},
         owners::controller_of,
-        pod_state::{counts_differently, is_terminating, node_name},
+        pod_state::{counts_differently, is_terminating},
     },
 };
 
@@ -121,7 +121,6 @@ impl Controller {
         }
         if let (Some(old), Some(new)) = (&change.old, &change.new)
             && !counts_differently(old, new)
-            && node_name(old) == node_name(new)
         {
             return;
         }

@@ -28,7 +28,7 @@ use kube::{
 
 use self::{
     budget::Expectation,
-    scale::{Controllers, Scale, ScaleError},
+    scale::{PodControllers, Scale, ScaleError},
 };
 use super::Context;
 use crate::{
@@ -52,7 +52,7 @@ struct Controller {
     client: Client,
     budgets: Arc<Informer<PodDisruptionBudget>>,
     pods: Arc<Informer<Pod>>,
-    controllers: Controllers,
+    controllers: PodControllers,
     recorder: Recorder,
 }
 
@@ -63,7 +63,7 @@ pub fn start(context: &Context, tasks: &Tasks) {
         client: context.client.clone(),
         budgets: informers.disruption_budgets.clone(),
         pods: informers.pods.clone(),
-        controllers: Controllers::new(informers, context.kinds.clone(), context.client.clone()),
+        controllers: PodControllers::new(informers, context.kinds.clone(), context.client.clone()),
         recorder: context.recorder.clone(),
     };
     Startup::new("disruption", controller)

@@ -58,7 +58,7 @@ pub struct Scale {
 }
 
 /// Finds controllers: those of Kubernetes in the informers, others by their scale subresource.
-pub struct Controllers {
+pub struct PodControllers {
     sets: Arc<Informer<ReplicaSet>>,
     replication_controllers: Arc<Informer<ReplicaSet>>,
     deployments: Arc<Informer<Deployment>>,
@@ -70,7 +70,7 @@ pub struct Controllers {
 /// A controller's uid and how many pods it asks for.
 type Found = (String, i32);
 
-impl Controllers {
+impl PodControllers {
     /// Reads `informers`, and asks the API through `client` for what they do not hold.
     pub fn new(informers: &Informers, kinds: ServedKinds, client: Client) -> Self {
         Self {

@@ -12,6 +12,8 @@
 #[cfg(test)]
 mod fixtures;
 mod identity;
+#[cfg(test)]
+mod interruption;
 mod plan;
 mod requests;
 mod retention;

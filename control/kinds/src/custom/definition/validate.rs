@@ -19,17 +19,20 @@ pub fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
         let why = "must be spec.names.plural+\".\"+spec.group";
         errors.push(FieldError::invalid("metadata.name", &json!(name), why));
     }
-    // What a write leaves alone was checked before; `/status` may name any stored versions.
-    let mut stored = Vec::new();
-    if old.is_none_or(|old| old["spec"] != *spec) {
+    // What a write leaves alone was checked before.
+    let sets_spec = old.is_none_or(|old| old["spec"] != *spec);
+    if sets_spec {
         errors.extend(of_spec(spec, old.map(|old| &old["spec"])));
         if let Some(old) = old {
             errors.extend(immutable(new, old));
         }
-        stored = stored_versions(new);
     }
     errors.extend(of_names("status.acceptedNames", &new["status"]["acceptedNames"]));
-    errors.extend(stored);
+    // `/status` may name any stored versions; no other write may leave them so.
+    let sets_status = old.is_some_and(|old| old["status"] != new["status"]);
+    if sets_spec || !sets_status && !new["metadata"]["deletionTimestamp"].is_string() {
+        errors.extend(stored_versions(new));
+    }
     errors.extend(approval(new, old));
     errors
 }
@@ -222,6 +225,24 @@ mod tests {
                     .prop_map(|fields| fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()),
             ]
         })
+    }
+
+    #[test]
+    fn stored_versions_are_checked_unless_they_are_set() {
+        let definition = |stored: &str, label: &str| {
+            json!({"metadata": {"name": "as.b.c", "labels": {"a": label}}, "status": {"storedVersions": [stored]},
+                "spec": {"versions": [{"name": "v1", "storage": true}]}})
+        };
+        let paths =
+            |new: &Value, old: &Value| validate(new, Some(old)).into_iter().map(|error| error.path).collect::<Vec<_>>();
+        let good = definition("v1", "x");
+        let (bad, changed) = (definition("v9", "x"), definition("v9", "y"));
+        assert!(paths(&good, &good).is_empty());
+        assert!(paths(&bad, &good).is_empty(), "through /status");
+        assert_eq!(paths(&changed, &bad), ["status.storedVersions", "status.storedVersions[0]"]);
+        let mut deleted = changed;
+        deleted["metadata"]["deletionTimestamp"] = "2024-01-01T00:00:00Z".into();
+        assert!(paths(&deleted, &bad).is_empty());
     }
 
     proptest! {

@@ -83,7 +83,8 @@ fn validate(new: &Value, _: Option<&Value>) -> Vec<FieldError> {
             if !spec["limited"].is_null() {
                 errors.push(FieldError::forbidden("spec.limited", "must be nil if the type is not Limited"));
             }
-            errors.extend(shares("spec.exempt", &spec["exempt"]));
+            errors.extend(nominal_shares("spec.exempt", &spec["exempt"]));
+            errors.extend(lendable_shares("spec.exempt", &spec["exempt"]));
         }
         "Limited" => {
             if !spec["exempt"].is_null() {
@@ -122,22 +123,22 @@ fn fixed(name: &str, spec: &Value) -> Option<FieldError> {
     (wanted != *spec).then(|| FieldError::invalid("spec", spec, format!("spec of '{name}' must equal the fixed value")))
 }
 
-fn shares(path: &str, part: &Value) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    let (own, lendable) = (&part["nominalConcurrencyShares"], &part["lendablePercent"]);
-    if own.as_i64().is_some_and(|number| number < 0) {
-        let why = "must be a non-negative integer";
-        errors.push(FieldError::invalid(format!("{path}.nominalConcurrencyShares"), own, why));
-    }
-    if lendable.as_i64().is_some_and(|percent| !(0..=100).contains(&percent)) {
-        let why = "must be between 0 and 100, inclusive";
-        errors.push(FieldError::invalid(format!("{path}.lendablePercent"), lendable, why));
-    }
-    errors
+fn nominal_shares(path: &str, part: &Value) -> Option<FieldError> {
+    let own = &part["nominalConcurrencyShares"];
+    let why = "must be a non-negative integer";
+    let is_negative = own.as_i64().is_some_and(|number| number < 0);
+    is_negative.then(|| FieldError::invalid(format!("{path}.nominalConcurrencyShares"), own, why))
+}
+
+fn lendable_shares(path: &str, part: &Value) -> Option<FieldError> {
+    let lendable = &part["lendablePercent"];
+    let why = "must be between 0 and 100, inclusive";
+    let is_outside = lendable.as_i64().is_some_and(|percent| !(0..=100).contains(&percent));
+    is_outside.then(|| FieldError::invalid(format!("{path}.lendablePercent"), lendable, why))
 }
 
 fn limited(path: &str, limited: &Value) -> Vec<FieldError> {
-    let mut errors = shares(path, limited);
+    let mut errors: Vec<FieldError> = nominal_shares(path, limited).into_iter().collect();
     let response = &limited["limitResponse"];
     let at = format!("{path}.limitResponse");
     match (text(response, "type"), response["queuing"].is_null()) {
@@ -153,6 +154,7 @@ fn limited(path: &str, limited: &Value) -> Vec<FieldError> {
         ("Queue", false) => errors.extend(queuing(&format!("{at}.queuing"), &response["queuing"])),
         _ => errors.push(FieldError::not_supported(format!("{at}.type"), &response["type"], &["Queue", "Reject"])),
     }
+    errors.extend(lendable_shares(path, limited));
     let borrowing = &limited["borrowingLimitPercent"];
     if borrowing.as_i64().is_some_and(|percent| percent < 0) {
         let why = "if specified, must be a non-negative integer";

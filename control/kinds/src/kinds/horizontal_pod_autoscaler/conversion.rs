@@ -206,7 +206,7 @@ pub fn from_v2(object: &mut Value, served: &Kind) {
             status.insert("currentCPUUtilizationPercentage".into(), percent);
         }
         if !is_empty(&current) {
-            annotate(CURRENT_METRICS, items(&current).map(|metric| from_metric(metric, CURRENT)).collect());
+            annotate(CURRENT_METRICS, items(&current).map(present_in_v1).collect());
         }
         if let Some(conditions) = status.shift_remove("conditions").filter(|conditions| !is_empty(conditions)) {
             annotate(CONDITIONS, conditions);
@@ -224,6 +224,23 @@ pub fn from_v2(object: &mut Value, served: &Kind) {
             all.extend(annotations);
         }
     }
+}
+
+/// A present value in the shape of v1, where the amount that each source has is there although nobody measured it.
+fn present_in_v1(metric: &Value) -> Value {
+    let mut present = from_metric(metric, CURRENT);
+    for (source, amount) in [
+        ("object", "currentValue"),
+        ("pods", "currentAverageValue"),
+        ("resource", "currentAverageValue"),
+        ("containerResource", "currentAverageValue"),
+        ("external", "currentValue"),
+    ] {
+        if let Some(source) = present.get_mut(source).and_then(Value::as_object_mut) {
+            source.entry(amount).or_insert_with(|| "0".into());
+        }
+    }
+    present
 }
 
 fn is_cpu(metric: &Value) -> bool {
@@ -329,6 +346,16 @@ mod tests {
         assert_eq!(behavior, r#"{"ScaleUp":{"Policies":[{"Type":"Pods","Value":1,"PeriodSeconds":9}]}}"#);
         to_v2(&mut object);
         assert_eq!(object, before);
+    }
+
+    #[test]
+    fn an_amount_that_nobody_measured_is_zero_in_v1() {
+        let metric = json!({"type": "Resource", "resource": {"name": "cpu", "current": {"averageUtilization": 80}}});
+        let expected =
+            r#"{"type":"Resource","resource":{"name":"cpu","currentAverageUtilization":80,"currentAverageValue":"0"}}"#;
+        assert_eq!(present_in_v1(&metric).to_string(), expected);
+        let pods = json!({"type": "Pods", "pods": {"metric": {"name": "hits"}, "current": {"averageValue": "5"}}});
+        assert_eq!(present_in_v1(&pods)["pods"], json!({"metricName": "hits", "currentAverageValue": "5"}));
     }
 
     #[test]

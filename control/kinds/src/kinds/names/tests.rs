@@ -3,6 +3,18 @@
 use super::*;
 
 #[test]
+fn the_start_of_a_generated_name_stays_a_segment_of_a_path() {
+    let stored = Kind::from(&crate::kinds::config_map::KIND);
+    let object = json!({"metadata": {"name": "a", "generateName": "a/%"}});
+    let words = |is_update| -> Vec<String> {
+        super::metadata(&stored, &object, is_update).into_iter().map(|error| error.message).collect()
+    };
+    let segment = ["Invalid value: \"a/%\": may not contain '/'", "Invalid value: \"a/%\": may not contain '%'"];
+    assert_eq!(words(true)[..2], segment);
+    assert_eq!(words(true)[2..], words(false));
+}
+
+#[test]
 fn names_follow_rfc_1123_and_rfc_1035() {
     for name in ["a", "a-b.c", "0a", &"a".repeat(253)] {
         assert!(subdomain(name).is_empty(), "{name}");
@@ -21,7 +33,7 @@ fn wrong(group: &str, plural: &str, metadata: Value) -> Vec<String> {
     let kinds = crate::kinds::Kinds::built_in();
     let kind = kinds.iter().find(|kind| (&*kind.group, &*kind.plural) == (group, plural)).unwrap();
     let stored = kind.stored().unwrap();
-    super::metadata(stored, &json!({"metadata": metadata})).into_iter().map(|error| error.path).collect()
+    super::metadata(stored, &json!({"metadata": metadata}), false).into_iter().map(|error| error.path).collect()
 }
 
 #[test]

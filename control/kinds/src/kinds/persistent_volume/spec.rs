@@ -1,5 +1,7 @@
 //! What may stand in the spec of a PersistentVolume: one of its own, or one that a VolumeAttachment has inline.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use crate::kinds::{
@@ -133,13 +135,19 @@ fn is_root(path: &str) -> bool {
     path.starts_with('/') && depth == 0
 }
 
+/// An object with its fields in the order of their names, as Go shows a map.
+fn sorted(object: &Value) -> Value {
+    let fields: BTreeMap<String, Value> = entries(object).map(|(name, value)| (name.clone(), value.clone())).collect();
+    if object.is_object() { fields.into_iter().collect() } else { object.clone() }
+}
+
 fn capacity(path: &str, capacity: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
     if is_empty(capacity) {
         errors.push(FieldError::required(path, ""));
     }
     if capacity["storage"].is_null() || entries(capacity).count() > 1 {
-        errors.push(FieldError::not_supported_shown(path, &capacity.to_string(), &["storage"]));
+        errors.push(FieldError::not_supported_shown(path, &sorted(capacity).to_string(), &["storage"]));
     }
     for (name, amount) in entries(capacity) {
         let Some(quantity) = Quantity::of(amount) else { continue };

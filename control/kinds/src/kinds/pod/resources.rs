@@ -220,8 +220,13 @@ pub fn pod_claims(path: &str, metadata: Option<&Value>, claims: &Value) -> Vec<F
 
 /// Rounds each amount up to thousandths, as Kubernetes does where it fills in defaults.
 pub fn round(resources: &mut Value) {
-    for list in ["limits", "requests"] {
-        for (_, value) in resources.get_mut(list).and_then(Value::as_object_mut).into_iter().flatten() {
+    round_lists(resources, &["limits", "requests"]);
+}
+
+/// The same for the amounts of these fields of an object.
+pub fn round_lists(object: &mut Value, lists: &[&str]) {
+    for list in lists {
+        for (_, value) in object.get_mut(*list).and_then(Value::as_object_mut).into_iter().flatten() {
             if let Some(amount) = Quantity::of(value).filter(|amount| *amount != amount.rounded_to_millis()) {
                 *value = amount.rounded_to_millis().to_string().into();
             }

@@ -38,9 +38,9 @@ pub fn of_pod(path: &str, spec: &Value) -> Vec<FieldError> {
     errors.extend(app_armor(&format!("{path}.appArmorProfile"), &context["appArmorProfile"]));
     let policy = &context["supplementalGroupsPolicy"];
     errors.extend(FieldError::unsupported(format!("{path}.supplementalGroupsPolicy"), policy, &["Merge", "Strict"]));
+    // `MountOption` belongs to a feature that is off.
     let policy = &context["seLinuxChangePolicy"];
-    let policies = ["MountOption", "Recursive"];
-    errors.extend(FieldError::unsupported(format!("{path}.seLinuxChangePolicy"), policy, &policies));
+    errors.extend(FieldError::unsupported(format!("{path}.seLinuxChangePolicy"), policy, &["Recursive"]));
     errors
 }
 
@@ -230,7 +230,7 @@ mod tests {
     #[test]
     fn policies_of_a_pod_are_known() {
         let spec = json!({"securityContext": {"fsGroupChangePolicy": "Never", "supplementalGroupsPolicy": "Some",
-            "seLinuxChangePolicy": "No", "supplementalGroups": [1, -1]}, "hostPID": true, "shareProcessNamespace": true});
+            "seLinuxChangePolicy": "MountOption", "supplementalGroups": [1, -1]}, "hostPID": true, "shareProcessNamespace": true});
         assert_eq!(of_pod("s", &spec).len(), 5);
     }
 }

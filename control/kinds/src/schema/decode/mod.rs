@@ -9,7 +9,11 @@
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-use super::{Field, Object, Schema, Type, TypeId, Types, scalar};
+use super::{
+    Field, Object, Schema, Type, TypeId, Types,
+    alternatives::{Alternative, NEITHER},
+    scalar,
+};
 
 mod walk;
 
@@ -54,8 +58,8 @@ fn decoded(walk: Walk, read: serde_json::Result<Option<Value>>) -> Result<Decode
     match (read, error) {
         (_, Some(error)) => Err(error),
         (Ok(Some(value)), None) => Ok(Decoded { value, warnings }),
-        (Ok(None), None) => Err(DecodeError { path: String::new(), message: "the object is null".to_owned() }),
-        (Err(syntax), None) => Err(DecodeError { path: String::new(), message: syntax.to_string() }),
+        (Ok(None), None) => Err(DecodeError::new("the object is null".to_owned())),
+        (Err(syntax), None) => Err(DecodeError::new(syntax.to_string())),
     }
 }
 
@@ -88,8 +92,31 @@ impl<'t> Reader<'_, 't> {
         self.walk.types.is_lenient(self.id)
     }
 
+    /// Whether a value is dropped for its being zero. An empty list or map in an item of a list stays for now: it is a
+    /// change of the list to Kubernetes, although it is not stored.
+    fn is_left_out(&self, field: &Field, value: &Value) -> bool {
+        let is_empty = self.walk.types.is_left_out(field, value);
+        is_empty && !((value.is_array() || value.is_object()) && self.walk.is_in_item())
+    }
+
+    /// What may stand here in the place of a schema, and the schema's type.
+    fn alternative(&self) -> Option<(Alternative, TypeId)> {
+        matches!(self.r#type(), Type::Any).then(|| self.walk.types.alternative(self.id)).flatten()
+    }
+
+    /// A value in the place of a schema that is neither that nor its alternative.
+    fn neither<E: Error>(self, alternative: Alternative) -> Result<Option<Value>, E> {
+        match alternative {
+            Alternative::Bool => Err(self.walk.unreadable(NEITHER)),
+            Alternative::Schemas | Alternative::Texts => Ok(None),
+        }
+    }
+
     /// `number` is what is left of a whole number in the range of 64 bits.
     fn integer<E: Error>(self, number: Option<i64>, text: Number) -> Result<Option<Value>, E> {
+        if let Some((alternative, _)) = self.alternative() {
+            return self.neither(alternative);
+        }
         let fits = match self.r#type() {
             _ if self.is_lenient() => true,
             Type::Int32 | Type::IntOrString => number.is_some_and(|n| i32::try_from(n).is_ok()),
@@ -116,7 +143,7 @@ impl<'t> Reader<'_, 't> {
             let step = Step::Field { object: self.id, name };
             let (value, _) = self.walk.within(step, |walk| map.next_value_seed(Reader { walk, id: *r#type }))?;
             match value {
-                Some(value) if !self.is_lenient() && self.walk.types.is_left_out(field, &value) => {
+                Some(value) if !self.is_lenient() && self.is_left_out(field, &value) => {
                     out.shift_remove(&key);
                     nulls.push(name);
                 }
@@ -182,6 +209,9 @@ impl<'t> Reader<'_, 't> {
     }
 
     fn text<E: Error>(self, text: String) -> Result<Option<Value>, E> {
+        if let Some((alternative, _)) = self.alternative() {
+            return self.neither(alternative);
+        }
         let checked = match self.r#type() {
             _ if self.is_lenient() => Ok(None),
             Type::String | Type::IntOrString | Type::Any => Ok(None),
@@ -206,6 +236,9 @@ impl<'de> Visitor<'de> for Reader<'_, '_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Option<Value>, A::Error> {
+        if let Some((_, id)) = self.alternative() {
+            return self.walk.silently(|walk| Reader { walk, id }.visit_map(map));
+        }
         match self.r#type() {
             Type::Object(object) => self.object(object, map),
             Type::Map(value) => self.map(Some(*value), map),
@@ -219,6 +252,13 @@ impl<'de> Visitor<'de> for Reader<'_, '_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Option<Value>, A::Error> {
+        if let Some((alternative, schema)) = self.alternative() {
+            let Some(item) = self.walk.types.alternative_item(alternative, schema) else {
+                return self.neither(alternative);
+            };
+            let read = self.walk.silently(|walk| Reader { walk, id: self.id }.list(item, list))?;
+            return Ok(read.filter(|list| list.as_array().is_none_or(|list| !list.is_empty())));
+        }
         match self.r#type() {
             Type::List(item) => self.list(*item, list),
             Type::Any => {
@@ -245,6 +285,10 @@ impl<'de> Visitor<'de> for Reader<'_, '_> {
     }
 
     fn visit_bool<E: Error>(self, value: bool) -> Result<Option<Value>, E> {
+        if let Some((alternative, _)) = self.alternative().filter(|(alternative, _)| *alternative != Alternative::Bool)
+        {
+            return self.neither(alternative);
+        }
         match self.r#type() {
             Type::Bool | Type::Any => Ok(Some(Value::Bool(value))),
             _ if self.is_lenient() => Ok(Some(Value::Bool(value))),
@@ -273,6 +317,7 @@ impl<'de> Visitor<'de> for Reader<'_, '_> {
 
     /// `null`
     fn visit_unit<E: Error>(self) -> Result<Option<Value>, E> {
-        Ok((self.is_lenient() || matches!(self.r#type(), Type::Any)).then_some(Value::Null))
+        let is_any = matches!(self.r#type(), Type::Any) && self.alternative().is_none();
+        Ok((self.is_lenient() || is_any).then_some(Value::Null))
     }
 }

@@ -37,6 +37,15 @@ pub struct DecodeError {
     pub path: String,
     /// In the words of Go's `encoding/json`.
     pub message: String,
+    /// Whether a text is not the Base64 that it should be.
+    pub is_base64: bool,
+}
+
+impl DecodeError {
+    /// Of the whole text.
+    pub fn new(message: String) -> Self {
+        Self { path: String::new(), message, is_base64: false }
+    }
 }
 
 /// As many warnings as Kubernetes gathers of one object.
@@ -53,6 +62,8 @@ pub struct Walk<'t> {
     error: Option<DecodeError>,
     /// The first value of another type than its own that was passed over.
     mistyped: Option<DecodeError>,
+    /// How many levels that nobody is warned of lead here.
+    silent: usize,
 }
 
 /// One step of a path: a field, a key of a map, or an index.
@@ -73,7 +84,7 @@ pub enum Step<'t> {
 impl<'t> Walk<'t> {
     /// At the root of an object.
     pub fn new(types: &'t Types) -> Self {
-        Self { types, path: Vec::new(), warnings: Vec::new(), error: None, mistyped: None }
+        Self { types, path: Vec::new(), warnings: Vec::new(), error: None, mistyped: None, silent: 0 }
     }
 
     /// `spec.containers[0].image`
@@ -102,7 +113,7 @@ impl<'t> Walk<'t> {
 
     /// Notes what is wrong with the field `name` of the object that is being read.
     pub fn warn(&mut self, name: &str, warning: impl FnOnce(String) -> FieldWarning) {
-        if self.warnings.len() >= MAX_WARNINGS {
+        if self.silent > 0 || self.warnings.len() >= MAX_WARNINGS {
             return;
         }
         let mut path = self.path();
@@ -140,25 +151,44 @@ impl<'t> Walk<'t> {
                 format!("json: cannot unmarshal {found} into Go struct field {owner}.{path} of type {expected}")
             }
         };
-        self.refuse(path, message, id)
+        self.refuse(DecodeError { path, message, is_base64: false }, id)
     }
 
     /// The same for a text that is not of the form that the type `id` asks for.
     pub fn wrong_text<E: Error>(&mut self, reason: &str, id: TypeId) -> Result<(), E> {
-        let path = self.path();
-        self.refuse(path, reason.to_owned(), id)
+        let is_base64 = matches!(self.types.get(id), Type::Bytes);
+        self.refuse(DecodeError { path: self.path(), message: reason.to_owned(), is_base64 }, id)
     }
 
-    fn refuse<E: Error>(&mut self, path: String, message: String, id: TypeId) -> Result<(), E> {
+    /// Ends decoding: what stands here cannot be read.
+    pub fn unreadable<E: Error>(&mut self, reason: &str) -> E {
+        let path = self.path();
+        self.fail(path, reason.to_owned())
+    }
+
+    /// Runs `read`, and warns of nothing that it finds.
+    pub fn silently<T>(&mut self, read: impl FnOnce(&mut Self) -> T) -> T {
+        self.silent = self.silent.saturating_add(1);
+        let value = read(self);
+        self.silent = self.silent.saturating_sub(1);
+        value
+    }
+
+    /// Whether the way leads through an item of a list.
+    pub fn is_in_item(&self) -> bool {
+        self.path.iter().any(|step| matches!(step, Step::Index(_)))
+    }
+
+    fn refuse<E: Error>(&mut self, error: DecodeError, id: TypeId) -> Result<(), E> {
         if matches!(self.types.get(id), Type::Time | Type::MicroTime | Type::Quantity | Type::IntOrString) {
-            return Err(self.fail(path, message));
+            return Err(self.fail(error.path, error.message));
         }
-        self.mistyped.get_or_insert(DecodeError { path, message });
+        self.mistyped.get_or_insert(error);
         Ok(())
     }
 
     fn fail<E: Error>(&mut self, path: String, message: String) -> E {
-        self.error = Some(DecodeError { path, message });
+        self.error = Some(DecodeError { path, message, is_base64: false });
         E::custom("")
     }
 

@@ -41,14 +41,11 @@ pub static EVICTION: Subresource = Subresource {
 async fn create(api: &Api, call: &Call, given: &[u8]) -> Result<Response, Status> {
     let body::Decoded { value: eviction, .. } =
         body::form(&FORM, &call.content_type, given, call.query.field_validation)?;
-    let must_name_the_pod = |eviction: &Value| match text(&eviction["metadata"], "name") {
-        name if name == call.target.name.as_deref().unwrap_or_default() => Ok(()),
-        _ => Err(Status::bad_request("name in URL does not match name in Eviction object")),
-    };
-    must_name_the_pod(&eviction)?;
+    let name = call.target.name.as_deref().unwrap_or_default();
+    super::must_name_the_object(&FORM, &eviction, name)?;
     let eviction = write::admit_form(api, call, &FORM, eviction).await?;
     // Policies and webhooks may have changed it.
-    must_name_the_pod(&eviction)?;
+    super::must_name_the_object(&FORM, &eviction, name)?;
     let mut options = Options::read(&eviction["deleteOptions"], None, None, None)?;
     options.dry_run |= call.query.dry_run;
     let budgets = api.kinds().snapshot().by_path("policy", "v1", "poddisruptionbudgets");

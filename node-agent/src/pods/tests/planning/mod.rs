@@ -1,5 +1,7 @@
 //! What is planned from what is known: no engine, no clock.
 
+mod ephemeral;
+mod resizes;
 mod starts;
 mod termination;
 
@@ -47,7 +49,7 @@ impl Driven {
                 return begun;
             }
             for action in actions {
-                self.state.begin(&action, self.now);
+                self.state.begin(&self.pod, &action, self.now);
                 let text = format!("{action:?}");
                 begun.push(text.split([' ', '(']).next().unwrap().to_owned());
             }
@@ -86,7 +88,12 @@ impl Driven {
     }
 
     fn seen(container: &str, id: &str, state: State) -> Container {
-        let role = Role::Container { name: container.into(), hash: String::new(), sandbox: "s".into() };
+        let role = Role::Container {
+            name: container.into(),
+            hash: String::new(),
+            sandbox: "s".into(),
+            resources: String::new(),
+        };
         let pod = PodRef { namespace: "a".into(), name: "p".into(), uid: "u".into() };
         Container { id: id.into(), owner: ContainerOwner { pod, role, attempt: 0 }, image_id: String::new(), state }
     }
@@ -107,7 +114,7 @@ impl Driven {
         let stops = actions.into_iter().filter_map(|action| match &action {
             Action::StopContainer { container, grace, .. } => {
                 let stop = (container.clone(), grace.as_secs());
-                self.state.begin(&action, self.now);
+                self.state.begin(&self.pod, &action, self.now);
                 Some(stop)
             }
             _ => None,

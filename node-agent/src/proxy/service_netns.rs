@@ -1,5 +1,7 @@
-//! A network namespace in which every Service address is local. It has no name: the namespace, its link and its routes
-//! on the host disappear when the agent ends.
+//! A network namespace in which every Service address is local, and every port without a listener refused by the
+//! kernel. It has no name: the namespace, its link and its routes on the host disappear when the agent ends.
+//!
+//! The userspace datapath listens in it. The eBPF datapath sends there what is to be refused: see [`REFUSING_ADDRESS`].
 
 use std::{collections::BTreeSet, fs::File, io, net::Ipv4Addr};
 
@@ -20,6 +22,8 @@ const INNER_LINK: &str = "eth0";
 /// Link-local, seen by nobody but the two ends.
 const HOST_END: Ipv4Addr = Ipv4Addr::new(169, 254, 96, 1);
 const INNER_END: Ipv4Addr = Ipv4Addr::new(169, 254, 96, 2);
+/// An address at which nothing ever listens: datagrams to it are answered with an ICMP error, on any port.
+pub const REFUSING_ADDRESS: Ipv4Addr = INNER_END;
 const MTU: u32 = 1500;
 
 /// The namespace and the link that leads into it.
@@ -64,6 +68,15 @@ impl ServiceNetns {
             .map_err(io_error("let the namespace's answers be forwarded"))?;
         inner.set_up(loopback).await?;
         inner.replace_route(&Route::default_through(inner_link, HOST_END)).await?;
+        host.replace_route(&Route {
+            destination: Ipv4Network::from(REFUSING_ADDRESS),
+            gateway: None,
+            link: Some(link),
+            source: node_ip,
+            metric: 0,
+            ours: false,
+        })
+        .await?;
         let mut netns = Self { namespace, host, inner, range, node_ip, link, loopback, routed: BTreeSet::new() };
         if let Some(range) = range {
             netns.take(range).await?;

@@ -10,6 +10,8 @@ use super::{
     reading::{as_text, is_empty, items},
 };
 
+mod status;
+
 /// The declaration of this kind.
 pub static KIND: BuiltIn = BuiltIn {
     group: "certificates.k8s.io",
@@ -30,7 +32,7 @@ pub static KIND: BuiltIn = BuiltIn {
             new["spec"] = old["spec"].clone();
         }
     },
-    prepare_status: keep_decisions,
+    prepare_status: status::prepare,
     columns: &[
         Column::name(),
         Column::age(),
@@ -47,20 +49,6 @@ pub static KIND: BuiltIn = BuiltIn {
     object_name: names::path_segment,
     ..BuiltIn::PLAIN
 };
-
-/// Whether a request is approved is said through `approval` alone.
-fn keep_decisions(new: &mut Value, old: &Value) {
-    let is_decision = |condition: &Value| matches!(condition["type"].as_str(), Some("Approved" | "Denied"));
-    let conditions = |object: &Value| object["status"]["conditions"].as_array().cloned().unwrap_or_default();
-    let decided = conditions(old).into_iter().filter(is_decision);
-    let others = conditions(new).into_iter().filter(|condition| !is_decision(condition));
-    let all: Vec<Value> = decided.chain(others).collect();
-    if !all.is_empty() {
-        new["status"]["conditions"] = all.into();
-    } else if let Some(status) = new["status"].as_object_mut() {
-        status.shift_remove("conditions");
-    }
-}
 
 /// Every usage of a certificate that can be asked for.
 const USAGES: [&str; 23] = [
@@ -104,6 +92,7 @@ fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
         let why = "may not specify a duration less than 600 seconds (10 minutes)";
         errors.push(FieldError::invalid("spec.expirationSeconds", &spec["expirationSeconds"], why));
     }
+    errors.extend(status::validate(new, old));
     errors
 }
 
@@ -211,16 +200,5 @@ mod tests {
         let count = |name: &str| signer_name("s", &json!(name)).len();
         let names = ["example.com/a.b", "", "example.com", "a/b/c", "example/a", "Example.com/a", "example.com/"];
         assert_eq!(names.map(count), [0, 1, 1, 1, 1, 1, 1]);
-    }
-
-    #[test]
-    fn a_status_write_decides_nothing() {
-        let decided = |kind: &str| json!({"status": {"conditions": [{"type": kind}]}});
-        let mut new = decided("Approved");
-        keep_decisions(&mut new, &json!({}));
-        assert_eq!(new, json!({"status": {}}));
-        let mut new = decided("Failed");
-        keep_decisions(&mut new, &decided("Denied"));
-        assert_eq!(new["status"]["conditions"], json!([{"type": "Denied"}, {"type": "Failed"}]));
     }
 }
