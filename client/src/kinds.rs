@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::{
     apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet},
+    batch::v1::{CronJob, Job},
     certificates::v1::CertificateSigningRequest,
     coordination::v1::Lease,
     core::v1::{
@@ -40,11 +41,13 @@ json! {
     ClusterRole,
     ConfigMap,
     ControllerRevision,
+    CronJob,
     DaemonSet,
     Deployment,
     EndpointSlice,
     Endpoints,
     Event,
+    Job,
     Lease,
     Namespace,
     Node,

@@ -19,7 +19,7 @@ pub struct Report {
     justified: BTreeMap<&'static str, Justification>,
     details: String,
     /// Whether requests that agree are shown, too.
-    pub shows_all: bool,
+    shows_all: bool,
 }
 
 /// How many requests agree.
@@ -52,6 +52,11 @@ pub struct Compared<'a> {
 }
 
 impl Report {
+    /// An empty one, which shows only requests that differ or all.
+    pub fn new(shows_all: bool) -> Self {
+        Self { shows_all, ..Self::default() }
+    }
+
     pub fn add(&mut self, compared: &Compared) {
         let agrees = compared.differences.is_empty();
         for agreement in [

@@ -37,7 +37,7 @@ pub async fn run(arguments: &Arguments) -> Result<bool> {
         ours: Client::try_from(fairlead.config.clone())?,
         theirs: Client::try_from(reference.config.clone())?,
     };
-    let mut report = Report { shows_all: arguments.scenario.is_some(), ..Report::default() };
+    let mut report = Report::new(arguments.scenario.is_some());
     let outcome = compare(arguments, &servers, &mut report).await;
     report.write(&arguments.out)?;
     outcome.map_err(|error| {

@@ -2,9 +2,12 @@
 
 mod aggregation;
 mod certificates;
+mod cron_jobs;
 mod custom_kinds;
 mod daemon_sets;
 mod disruption;
+mod interrupted_jobs;
+mod jobs;
 mod nodes;
 mod preemption;
 mod roles;
@@ -59,6 +62,8 @@ pub struct Cluster {
     pub kinds: Registry,
     /// The API itself.
     pub api: api::Api,
+    /// What the controllers were started with.
+    pub config: ControllersConfig,
     _dir: tempfile::TempDir,
 }
 
@@ -100,13 +105,14 @@ impl Cluster {
             sign_token: api.authorizer().facts().sign_token(),
             node_monitor_grace_period: grace,
         };
-        let controllers = controllers::start(client.clone(), config, kinds.subscribe(), api.published().subscribe());
+        let controllers =
+            controllers::start(client.clone(), config.clone(), kinds.subscribe(), api.published().subscribe());
         let scheduler = scheduler::start(client.clone(), controllers.informers());
         let kubelet = tokio::spawn(play_kubelets(client.clone()));
         for n in 1..=nodes {
             schedulable(&client, &format!("n{n}")).await;
         }
-        Self { client, controllers, scheduler, kubelet, kinds, api, _dir: dir }
+        Self { client, controllers, scheduler, kubelet, kinds, api, config, _dir: dir }
     }
 
     /// A client for somebody else than an administrator.
@@ -246,11 +252,26 @@ async fn play_kubelets(client: Client) {
         if spec.node_name.as_deref().is_none_or(|node| node == "gone") {
             continue;
         }
-        let running = pod.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Running");
+        let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or("Pending");
+        let (running, finished) = (phase == "Running", matches!(phase, "Succeeded" | "Failed"));
         if pod.metadata.deletion_timestamp.is_some() {
             let now = kube::api::DeleteParams { grace_period_seconds: Some(0), ..Default::default() };
-            assert!(api.delete(name, &now).await.is_ok_and(|_| true) || !running);
-        } else if !running && !name.contains("stuck") && spec.containers[0].image.as_deref() != Some("broken") {
+            // One that waits for a finalizer goes as soon as that is removed.
+            let waits = pod.metadata.finalizers.is_some();
+            assert!(api.delete(name, &now).await.is_ok_and(|_| true) || !running || waits);
+        } else if let Some(code) = exit_code(&pod).filter(|_| !finished) {
+            let ended = json!({"name": spec.containers[0].name, "image": "", "imageID": "", "ready": false,
+                "restartCount": 0, "state": {"terminated": {"exitCode": code, "finishedAt": Timestamp::now()}}});
+            let phase = if code == 0 { "Succeeded" } else { "Failed" };
+            let status = json!({"status": {"phase": phase, "containerStatuses": [ended]}});
+            if let Err(error) = api.patch_status(name, &PatchParams::default(), &Patch::Strategic(status)).await {
+                tracing::debug!(%error, "the pod went meanwhile");
+            }
+        } else if !running
+            && !finished
+            && !name.contains("stuck")
+            && spec.containers[0].image.as_deref() != Some("broken")
+        {
             next += 1;
             let ip = format!("10.244.{}.{}", next / 250, next % 250 + 1);
             let ready = json!({"type": "Ready", "status": "True", "lastTransitionTime": Timestamp::now()});
@@ -261,6 +282,13 @@ async fn play_kubelets(client: Client) {
             }
         }
     }
+}
+
+/// With what the pod's container ends at once: of the image `exit-3` with 3, of `exit-index` with the completion index.
+fn exit_code(pod: &Pod) -> Option<i32> {
+    let code = pod.spec.as_ref()?.containers[0].image.as_deref()?.strip_prefix("exit-")?;
+    let index = pod.metadata.annotations.as_ref().and_then(|all| all.get("batch.kubernetes.io/job-completion-index"));
+    if code == "index" { index?.parse().ok() } else { code.parse().ok() }
 }
 
 /// A Deployment of `replicas` pods labelled `app: NAME`.

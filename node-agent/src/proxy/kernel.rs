@@ -125,13 +125,14 @@ impl Kernel {
 
     /// Leaves the kernel serving, or removes programs and maps from it.
     pub async fn shutdown(self, teardown: Teardown) -> Result<(), ProxyError> {
-        if let Some(refusing) = self.refusing {
-            refusing.remove().await?;
+        let removed = match self.refusing {
+            Some(refusing) => refusing.remove().await,
+            None => Ok(()),
+        };
+        if teardown == Teardown::Remove {
+            load::remove(&self.pins, &self.uplinks)?;
         }
-        match teardown {
-            Teardown::Keep => Ok(()),
-            Teardown::Remove => Ok(load::remove(&self.pins, &self.uplinks)?),
-        }
+        removed
     }
 
     /// Attaches what is not yet. The hooks come after the maps are whole: a first start refuses nothing that exists.

@@ -7,6 +7,7 @@
 mod certificate_signing;
 mod claiming;
 mod cluster_role_aggregation;
+mod cron_job;
 mod daemon_set;
 mod deployment;
 mod disruption;
@@ -17,10 +18,12 @@ mod event_ttl;
 mod expectations;
 mod garbage_collector;
 mod history;
+mod job;
 mod kubernetes_service;
 mod namespace;
 mod node_ipam;
 mod node_lifecycle;
+mod own_writes;
 mod pod_gc;
 mod pod_requests;
 mod replica_set;
@@ -30,6 +33,7 @@ mod service_account;
 mod service_account_tokens;
 mod stateful_set;
 mod taint_eviction;
+mod ttl_after_finished;
 mod volume_protection;
 
 use std::{sync::Arc, time::Duration};
@@ -110,6 +114,9 @@ pub fn start(
     deployment::start(&context, &tasks);
     disruption::start(&context, &tasks);
     replica_set::start(&context, &tasks);
+    job::start(&context, &tasks);
+    cron_job::start(&context, &tasks);
+    ttl_after_finished::start(&context, &tasks);
     endpoint_slice::start(&context, &tasks);
     endpoint_slice_mirroring::start(&context, &tasks);
     endpoints::start(&context, &tasks);

@@ -9,6 +9,7 @@ use futures::{FutureExt, StreamExt};
 use k8s_openapi::{
     api::{
         apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet},
+        batch::v1::{CronJob, Job},
         certificates::v1::CertificateSigningRequest,
         coordination::v1::Lease,
         core::v1::{
@@ -73,6 +74,10 @@ pub struct Informers {
     pub revisions: Arc<Informer<ControllerRevision>>,
     /// Read by their own controller, and by the scheduler before it preempts pods.
     pub disruption_budgets: Arc<Informer<PodDisruptionBudget>>,
+    /// All of the cluster, indexed by owner and selector.
+    pub jobs: Arc<Informer<Job>>,
+    /// Read by their own controller.
+    pub cron_jobs: Arc<Informer<CronJob>>,
     /// Certificates that nodes ask for.
     pub signing_requests: Arc<Informer<CertificateSigningRequest>>,
     /// All of the cluster.
@@ -113,6 +118,8 @@ impl Informers {
             disruption_budgets: Informer::new(Some(|budget| {
                 vec![selector_index(&budget.metadata, budget.spec.as_ref().and_then(|s| s.selector.as_ref()))]
             })),
+            jobs: Informer::new(Some(job_index)),
+            cron_jobs: Informer::new(None),
             signing_requests: Informer::new(Some(signing_request_index)),
             cluster_roles: Informer::new(None),
             token_secrets: Informer::new(Some(token_secret_index)),
@@ -142,6 +149,8 @@ impl Informers {
         follow(tasks, &self.stateful_sets, Api::all(client.clone()), everything());
         follow(tasks, &self.revisions, Api::all(client.clone()), everything());
         follow(tasks, &self.disruption_budgets, Api::all(client.clone()), everything());
+        follow(tasks, &self.jobs, Api::all(client.clone()), everything());
+        follow(tasks, &self.cron_jobs, Api::all(client.clone()), everything());
         follow(tasks, &self.signing_requests, Api::all(client.clone()), everything());
         follow(tasks, &self.cluster_roles, Api::all(client.clone()), everything());
         let tokens = watcher::Config::default().fields("type=kubernetes.io/service-account-token");
@@ -173,6 +182,8 @@ impl Informers {
             InformerStatus::of(&self.stateful_sets),
             InformerStatus::of(&self.revisions),
             InformerStatus::of(&self.disruption_budgets),
+            InformerStatus::of(&self.jobs),
+            InformerStatus::of(&self.cron_jobs),
             InformerStatus::of(&self.signing_requests),
             InformerStatus::of(&self.cluster_roles),
             InformerStatus::of(&self.token_secrets),
@@ -275,6 +286,12 @@ fn volume_index(volume: &PersistentVolume) -> Vec<String> {
 pub(super) fn replica_set_index(set: &ReplicaSet) -> Vec<String> {
     let mut names = owner_index(&set.metadata);
     names.push(selector_index(&set.metadata, set.spec.as_ref().map(|s| &s.selector)));
+    names
+}
+
+fn job_index(job: &Job) -> Vec<String> {
+    let mut names = owner_index(&job.metadata);
+    names.push(selector_index(&job.metadata, job.spec.as_ref().and_then(|spec| spec.selector.as_ref())));
     names
 }
 

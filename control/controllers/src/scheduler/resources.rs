@@ -49,8 +49,8 @@ impl Resources {
     }
 
     /// What the scheduler reserves for a pod: the sum of what runs at once, or the largest init container where that is
-    /// more. While it is resized, a container holds the most of what it asks for, was allocated and has. Source: KEP-753
-    /// (sidecar containers) and KEP-1287 (resize in place).
+    /// more. While it is resized, a container holds the most of what it asks for, was allocated and has. Source:
+    /// KEP-753 (sidecar containers) and KEP-1287 (resize in place).
     pub fn of_pod(spec: &PodSpec, status: Option<&PodStatus>) -> Self {
         let mut running = Self::default();
         let statuses = status.and_then(|status| status.container_statuses.as_deref()).unwrap_or_default();

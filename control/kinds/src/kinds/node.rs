@@ -279,7 +279,7 @@ mod tests {
     fn declared_features_are_names_in_order() {
         let words = |list: Value| {
             let errors = declared_features(&list).into_iter();
-            errors.map(|error| format!("{}: {}", &error.path[24..], error.message)).collect::<Vec<_>>().join("; ")
+            errors.map(|error| format!("{}: {}", &error.path[23..], error.message)).collect::<Vec<_>>().join("; ")
         };
         assert_eq!(
             words(json!(["A", "Feature", "Feature/sub", "Feature/Sub2/x"])),

@@ -47,7 +47,8 @@ impl Client {
 
     /// `tcp`, `tcp6`, `udp`, `udp6`, `udp-large`, `udp-connected` with an address: a new socket that asks once. `hold
     /// NAME KIND ADDRESS` keeps the socket, `again NAME` asks over it once more. `flood ADDRESS` connects a hundred
-    /// times. `source ADDRESS` connects a UDP socket, sends nothing, and answers `LOCAL peer PEER`. The answer is `ok BACKEND sees CLIENT peer PEER` or `error KIND`.
+    /// times. `source ADDRESS` connects a UDP socket, sends nothing, and answers `LOCAL peer PEER`. The answer is `ok
+    /// BACKEND sees CLIENT peer PEER` or `error KIND`.
     pub fn ask(&mut self, command: &str) -> String {
         writeln!(self.input, "{command}").unwrap();
         let mut line = String::new();

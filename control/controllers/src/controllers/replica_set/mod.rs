@@ -3,9 +3,9 @@
 //! [`plan`] decides which pods to claim, create and delete, [`status`] what to report; this file reads and writes. It
 //! never looks at a Deployment. [`family`] is all that the two kinds differ in.
 
-mod delete_order;
+pub(super) mod delete_order;
 mod family;
-mod plan;
+pub(super) mod plan;
 mod requests;
 mod status;
 
