@@ -1,4 +1,4 @@
-//! Pods that were requested for a set and are not in the view yet, so that a stale view never leads to a second request.
+//! Pods that were requested for a set and are not in the view yet, so that a stale view leads to no second request.
 //!
 //! Creations are counted (their names come from the server), deletions are known by uid.
 

@@ -10,7 +10,7 @@ use crate::{
     store::{Event, Expired, Subscription},
 };
 
-/// How much of a pause each watcher of the same changes adds between two wakes of a watch: about as much as a wake takes
+/// How much of a pause each watcher of the same changes adds between two wakes of a watch: about what a wake takes
 /// of a processor, here and in the client. With a quarter of it a thousand watchers take all of two processors for two
 /// or three changes at a time; this way a dozen come together, and each takes a third.
 const PAUSE_PER_READER: Duration = Duration::from_micros(40);

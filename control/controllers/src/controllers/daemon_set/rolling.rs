@@ -197,7 +197,7 @@ mod tests {
         let mut labelled = k8s_openapi::api::core::v1::Node::clone(&all[1]);
         labelled.metadata.labels = Some([("on".to_owned(), "yes".to_owned())].into());
         all[1] = Arc::new(labelled);
-        let mut step = |pods: &[Arc<Pod>]| -> Vec<String> {
+        let step = |pods: &[Arc<Pod>]| -> Vec<String> {
             let plan = super::step(&DaemonNodes::new(&set, "new", &all, pods, now()));
             names(&plan.delete).into_iter().map(str::to_owned).collect()
         };

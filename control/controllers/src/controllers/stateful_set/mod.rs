@@ -5,8 +5,8 @@
 //! - [`plan`]: what one pass does; [`rollout`]: the next pod that is replaced; [`status`]: what is reported
 //! - [`requests`]: what is sent
 //!
-//! The templates that a set had are ControllerRevisions ([`super::history`]); pods bear the name of theirs. *Current* is
-//! the revision that a rollout comes from, *update* the one that it goes to; when it is complete they are the same.
+//! The templates that a set had are ControllerRevisions ([`super::history`]); pods bear the name of theirs. *Current*
+//! is the revision that a rollout comes from, *update* the one that it goes to; when it is complete they are the same.
 //! Source: `pkg/controller/statefulset` of Kubernetes.
 
 #[cfg(test)]
@@ -145,7 +145,7 @@ impl Controller {
         }
     }
 
-    /// Claims bear the labels of the set's selector. A pod may wait until one of them is gone, and owners may be missing.
+    /// Claims bear the labels of the set's selector. A pod may wait until one is gone, and owners may be missing.
     fn claim_changed(&self, change: &ObjectChange<PersistentVolumeClaim>, queue: &WorkQueue<Key>) {
         let matters = |claim: &Option<Arc<PersistentVolumeClaim>>| {
             claim

@@ -1,8 +1,8 @@
-//! What one pass over a StatefulSet does: first the pods that it asks for, then those beyond, then one step of a rollout.
-//! Pure.
+//! What one pass over a StatefulSet does: first the pods that it asks for, then those beyond, then one step of a
+//! rollout. Pure.
 //!
-//! With the policy OrderedReady a pod waits until all before it are available, and a pass does the first thing that is to
-//! be done. With Parallel nothing waits. Source: `updateStatefulSet` of Kubernetes' StatefulSet controller.
+//! With the policy OrderedReady a pod waits until all before it are available, and a pass does the first thing that is
+//! to be done. With Parallel nothing waits. Source: `updateStatefulSet` of Kubernetes' StatefulSet controller.
 
 use std::{collections::BTreeMap, ops::Range, sync::Arc};
 

@@ -1,4 +1,5 @@
-//! Who owns the claims of a StatefulSet's pods, so that the garbage collector deletes them when its policy says so. Pure.
+//! Who owns the claims of a StatefulSet's pods, so that the garbage collector deletes them when its policy
+//! says so. Pure.
 //!
 //! | whenScaled | whenDeleted | owner of the claim |
 //! |---|---|---|

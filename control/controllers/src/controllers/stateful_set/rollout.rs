@@ -1,5 +1,5 @@
-//! One step of a StatefulSet's rollout: which pod of an old revision is deleted next, so that its successor runs the new
-//! one. Pure.
+//! One step of a StatefulSet's rollout: which pod of an old revision is deleted next, so that its successor runs
+//! the new one. Pure.
 
 use k8s_openapi::{api::apps::v1::RollingUpdateStatefulSetStrategy, apimachinery::pkg::util::intstr::IntOrString};
 

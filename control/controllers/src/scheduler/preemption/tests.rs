@@ -1,3 +1,5 @@
+//! Who makes room for whom, as tables.
+
 use std::sync::Arc;
 
 use serde_json::{Value, json};
