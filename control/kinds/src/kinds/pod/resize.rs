@@ -123,6 +123,9 @@ fn container(path: &str, new: &Value, old: &Value, init: bool) -> Vec<FieldError
             }
         }
     }
+    drop_empty(&mut before["resources"], "requests", &old["resources"]);
+    drop_empty(&mut before["resources"], "limits", &old["resources"]);
+    drop_empty(&mut before, "resources", old);
     if !same(&before, old) {
         let why = if init {
             "only cpu and memory resources for sidecar containers are mutable"
@@ -132,6 +135,16 @@ fn container(path: &str, new: &Value, old: &Value, init: bool) -> Vec<FieldError
         errors.push(FieldError::forbidden("spec", why));
     }
     errors
+}
+
+/// Drops `field` where it is empty and was not there: an empty map is no map.
+fn drop_empty(of: &mut Value, field: &str, old: &Value) {
+    if let Some(map) = of.as_object_mut()
+        && old[field].is_null()
+        && map.get(field).and_then(Value::as_object).is_some_and(|inner| inner.is_empty())
+    {
+        map.shift_remove(field);
+    }
 }
 
 #[cfg(test)]
@@ -161,6 +174,9 @@ mod tests {
         assert_eq!(resized(new.clone(), &old), Vec::<String>::new());
         prepare(&mut new, &old);
         assert_eq!((&new["spec"]["containers"][0]["image"], &new["metadata"]["generation"]), (&json!("x"), &json!(2)));
+        let limited =
+            pod(json!({"requests": {"cpu": "1", "ephemeral-storage": "1Gi"}, "limits": {"cpu": "2", "memory": "1Gi"}}));
+        assert_eq!(resized(limited, &old), Vec::<String>::new(), "limits where there were none");
         let larger = pod(json!({"requests": {"cpu": "1", "ephemeral-storage": "2Gi"}}));
         assert_eq!(resized(larger, &old), ["spec: Forbidden: only cpu and memory resources are mutable"]);
         let fewer = pod(json!({"requests": {"ephemeral-storage": "1Gi"}}));
