@@ -1,7 +1,7 @@
 //! The kinds that the workspace reads and writes as types, and parts of them that it reads or writes alone.
 
 use k8s_openapi::api::{
-    apps::v1::{Deployment, ReplicaSet},
+    apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet},
     batch::v1::{CronJob, Job},
     certificates::v1::CertificateSigningRequest,
     coordination::v1::Lease,
@@ -40,7 +40,9 @@ json! {
     CertificateSigningRequest,
     ClusterRole,
     ConfigMap,
+    ControllerRevision,
     CronJob,
+    DaemonSet,
     Deployment,
     EndpointSlice,
     Endpoints,
@@ -61,6 +63,7 @@ json! {
     Secret,
     Service,
     ServiceAccount,
+    StatefulSet,
     VolumeAttributesClass,
 }
 

@@ -1,8 +1,11 @@
 //! The API beside the real kube-apiserver and etcd: writes, lists, watches, memory and starts, one contestant after
 //! the other in each round. RBAC and managedFields are on, and no controllers run.
 //!
-//! `FAIRLEAD_BENCH_SCALE` is the share of the sizes in percent, for a quick look; `FAIRLEAD_BENCH_PODS` is how many
-//! pods there are when memory and restarts are measured.
+//! `FAIRLEAD_BENCH_SCALE` is the share of the sizes in percent, for a quick look: above 100 only the pods become more.
+//! `FAIRLEAD_BENCH_PODS` is how many pods there are when memory and restarts are measured. `FAIRLEAD_BENCH_PARTS` names
+//! the parts that are measured, separated by commas; all, unless it is given.
+//!
+//! Rates depend on what else the machine does; the processor time that a server takes for one operation hardly does.
 
 use std::{
     path::Path,
@@ -10,6 +13,7 @@ use std::{
 };
 
 use kube::Client;
+use nix::unistd::Pid;
 
 use crate::{
     api_load,
@@ -32,7 +36,7 @@ const ROUNDS: usize = 7;
 const WRITERS: usize = 64;
 
 /// The steps, numbered as they stand in the table.
-const STEPS: [&str; 16] = [
+const STEPS: [&str; 22] = [
     "1: durable creates of pods by 1 writer, 1/s",
     "2: durable creates of pods by 64 writers, 1/s",
     "3: list of all pods as JSON, ms",
@@ -49,6 +53,12 @@ const STEPS: [&str; 16] = [
     "14: restart to the first answered GET of a pod, s",
     "15: pods at the restart",
     "16: JSON size of the pods, MiB",
+    "17: processor time of the server per create by 1 writer, µs",
+    "18: processor time of the server per create by 64 writers, µs",
+    "19: processor time of the server per list of all pods as JSON, ms",
+    "20: processor time of the server per update, µs",
+    "21: processor time of the server per server-side apply, µs",
+    "22: processor time of the server per delivery, µs",
 ];
 
 /// How much is measured.
@@ -65,8 +75,9 @@ impl Sizes {
     fn given() -> Result<Self> {
         let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<usize>()).transpose();
         let percent = number("FAIRLEAD_BENCH_SCALE")?.unwrap_or(100);
-        let scaled = |full: usize| (full * percent / 100).max(1);
-        let pods = scaled(10_000);
+        let pods = (10_000 * percent / 100).max(1);
+        // Each delivery of an event to a watcher costs: ten times as many of both would be a hundred times the work.
+        let scaled = |full: usize| (full * percent.min(100) / 100).max(1);
         Ok(Self {
             alone: scaled(500),
             pods,
@@ -75,6 +86,37 @@ impl Sizes {
             watchers: scaled(1000),
             events: scaled(1000),
         })
+    }
+}
+
+/// What is measured, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Creates,
+    Lists,
+    Updates,
+    Watches,
+    Memory,
+}
+
+impl Part {
+    const ALL: [(&str, Self); 5] = [
+        ("creates", Self::Creates),
+        ("lists", Self::Lists),
+        ("updates", Self::Updates),
+        ("watches", Self::Watches),
+        ("memory", Self::Memory),
+    ];
+
+    fn given() -> Result<Vec<Self>> {
+        let Ok(names) = std::env::var("FAIRLEAD_BENCH_PARTS") else {
+            return Ok(Self::ALL.map(|(_, part)| part).to_vec());
+        };
+        let of = |name: &str| Self::ALL.iter().find(|(known, _)| *known == name).map(|(_, part)| *part);
+        names
+            .split(',')
+            .map(|name| of(name).ok_or_else(|| format!("no part of the bench is named {name}").into()))
+            .collect()
     }
 }
 
@@ -121,19 +163,43 @@ impl Server {
         }
     }
 
-    /// Resident memory of all its processes in MiB.
-    fn resident_mib(&self) -> Result<f64> {
-        let pids: Vec<_> = match self {
+    fn pids(&self) -> Vec<Pid> {
+        match self {
             Self::Fairlead(server) => server.process.iter().map(|process| process.pid()).collect(),
             Self::Kubernetes(server) => server.processes().iter().map(|process| process.pid()).collect(),
-        };
+        }
+    }
+
+    /// Processor time that all its processes have taken, in seconds.
+    fn processor_seconds(&self) -> Result<f64> {
+        self.pids().into_iter().map(processor_seconds).sum()
+    }
+
+    /// Resident memory of all its processes in MiB.
+    fn resident_mib(&self) -> Result<f64> {
         let mut kib = 0.0;
-        for pid in pids {
+        for pid in self.pids() {
             let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
             let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
             kib += line.trim().trim_end_matches(" kB").parse::<f64>()?;
         }
         Ok(kib / 1024.0)
+    }
+}
+
+/// Processor time that a process has taken, in seconds.
+fn processor_seconds(pid: Pid) -> Result<f64> {
+    let mut clock: libc::clockid_t = 0;
+    // SAFETY: the call writes to `clock` alone.
+    match unsafe { libc::clock_getcpuclockid(pid.as_raw(), &mut clock) } {
+        0 => {}
+        code => return Err(std::io::Error::from_raw_os_error(code).into()),
+    }
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the call writes to `time` alone.
+    match unsafe { libc::clock_gettime(clock, &mut time) } {
+        0 => Ok(time.tv_sec as f64 + time.tv_nsec as f64 / 1e9),
+        _ => Err(std::io::Error::last_os_error().into()),
     }
 }
 
@@ -180,40 +246,70 @@ pub fn run(peers: &Path, dir: &Path) -> Result {
 }
 
 async fn measure(sizes: &Sizes, servers: &mut [Server], report: &mut Report) -> Result {
+    let parts = Part::given()?;
+    let measures = |part: Part| parts.contains(&part);
     // One step of all servers before the next: what else the machine does meets them alike.
-    for server in &*servers {
+    if measures(Part::Creates) || measures(Part::Lists) || measures(Part::Memory) {
+        creates(sizes, servers, report).await?;
+    }
+    if measures(Part::Lists) {
+        lists(servers, report).await?;
+    }
+    if measures(Part::Updates) {
+        for server in &*servers {
+            let client = Client::try_from(server.config().clone())?;
+            api_writes::default_service_account(&client).await?;
+            let before = server.processor_seconds()?;
+            report.add(server.name(), 7.0, api_writes::update(&client, sizes.writes).await?);
+            let between = server.processor_seconds()?;
+            report.add(server.name(), 8.0, api_writes::apply(&client, sizes.writes).await?);
+            report.add(server.name(), 20.0, (between - before) / sizes.writes as f64 * 1e6);
+            report.add(server.name(), 21.0, (server.processor_seconds()? - between) / sizes.writes as f64 * 1e6);
+        }
+    }
+    if measures(Part::Watches) {
+        for server in &*servers {
+            let clock = || server.processor_seconds();
+            let Deliveries { per_second, p99_ms, processor_micros } =
+                api_watchers::deliveries(server.config(), sizes.watchers, sizes.events, clock).await?;
+            report.add(server.name(), 9.0, per_second);
+            report.add(server.name(), 10.0, p99_ms);
+            report.add(server.name(), 22.0, processor_micros);
+        }
+    }
+    if measures(Part::Memory) {
+        for server in servers {
+            if sizes.large > sizes.pods {
+                let clients = api_load::clients(server.config(), WRITERS)?;
+                api_writes::create_pods(&clients, "large", sizes.pods..sizes.large).await?;
+            }
+            for (step, figure) in memory_and_restart(server).await? {
+                report.add(server.name(), step as f64, figure);
+            }
+            report.add(server.name(), 15.0, sizes.large.max(sizes.pods) as f64);
+        }
+    }
+    Ok(())
+}
+
+/// Creates the pods: some by one writer, the others by many.
+async fn creates(sizes: &Sizes, servers: &[Server], report: &mut Report) -> Result {
+    for server in servers {
         let client = Client::try_from(server.config().clone())?;
         // No controller makes it, and admission asks for it.
         api_writes::default_service_account(&client).await?;
+        let before = server.processor_seconds()?;
         let rate = api_writes::create_pods(&[client], "alone", 0..sizes.alone).await?;
         report.add(server.name(), 1.0, rate);
-    }
-    for server in &*servers {
-        let clients = api_load::clients(server.config(), WRITERS)?;
-        let rate = api_writes::create_pods(&clients, "many", sizes.alone..sizes.pods).await?;
-        report.add(server.name(), 2.0, rate);
-    }
-    lists(servers, report).await?;
-    for server in &*servers {
-        let client = Client::try_from(server.config().clone())?;
-        report.add(server.name(), 7.0, api_writes::update(&client, sizes.writes).await?);
-        report.add(server.name(), 8.0, api_writes::apply(&client, sizes.writes).await?);
-    }
-    for server in &*servers {
-        let Deliveries { per_second, p99_ms } =
-            api_watchers::deliveries(server.config(), sizes.watchers, sizes.events).await?;
-        report.add(server.name(), 9.0, per_second);
-        report.add(server.name(), 10.0, p99_ms);
+        report.add(server.name(), 17.0, (server.processor_seconds()? - before) / sizes.alone as f64 * 1e6);
     }
     for server in servers {
-        if sizes.large > sizes.pods {
-            let clients = api_load::clients(server.config(), WRITERS)?;
-            api_writes::create_pods(&clients, "large", sizes.pods..sizes.large).await?;
-        }
-        for (step, figure) in memory_and_restart(server).await? {
-            report.add(server.name(), step as f64, figure);
-        }
-        report.add(server.name(), 15.0, sizes.large as f64);
+        let clients = api_load::clients(server.config(), WRITERS)?;
+        let before = server.processor_seconds()?;
+        let rate = api_writes::create_pods(&clients, "many", sizes.alone..sizes.pods).await?;
+        report.add(server.name(), 2.0, rate);
+        let created = sizes.pods.saturating_sub(sizes.alone) as f64;
+        report.add(server.name(), 18.0, (server.processor_seconds()? - before) / created * 1e6);
     }
     Ok(())
 }
@@ -222,19 +318,23 @@ async fn measure(sizes: &Sizes, servers: &mut [Server], report: &mut Report) -> 
 async fn lists(servers: &[Server], report: &mut Report) -> Result {
     let selected = format!("{PODS}?labelSelector=hundredth%3D7");
     for (step, path, accept) in [(3, PODS, JSON), (4, PODS, TABLE), (5, PODS, PROTOBUF), (6, &*selected, JSON)] {
-        let mut times = vec![Vec::new(); servers.len()];
+        let mut times = vec![(Vec::new(), Vec::new()); servers.len()];
         for _ in 0..ROUNDS {
-            for (server, times) in servers.iter().zip(&mut times) {
+            for (server, (times, processor)) in servers.iter().zip(&mut times) {
                 let client = Client::try_from(server.config().clone())?;
                 // The connection is made before the clock starts.
                 api_writes::get(&client, "/version", JSON).await?;
-                let start = Instant::now();
+                let (before, start) = (server.processor_seconds()?, Instant::now());
                 api_writes::get(&client, path, accept).await?;
                 times.push(start.elapsed().as_secs_f64() * 1e3);
+                processor.push((server.processor_seconds()? - before) * 1e3);
             }
         }
-        for (server, times) in servers.iter().zip(&mut times) {
+        for (server, (times, processor)) in servers.iter().zip(&mut times) {
             report.add(server.name(), f64::from(step), percentile(times, 0.5));
+            if step == 3 {
+                report.add(server.name(), 19.0, percentile(processor, 0.5));
+            }
         }
     }
     Ok(())

@@ -12,6 +12,8 @@ use crate::{api_load, api_writes, kit::Result, report::percentile};
 pub struct Deliveries {
     pub per_second: f64,
     pub p99_ms: f64,
+    /// Processor time of the server for each.
+    pub processor_micros: f64,
 }
 
 const NAMESPACE: &str = "watched";
@@ -24,8 +26,14 @@ const AT_ONCE: usize = 32;
 /// When a watcher that was told nothing gives up.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// Creates `events` objects while `watchers` watch, and waits until all have seen all.
-pub async fn deliveries(config: &kube::Config, watchers: usize, events: usize) -> Result<Deliveries> {
+/// Creates `events` objects while `watchers` watch, and waits until all have seen all. `processor_seconds` is what
+/// the server has taken up to now.
+pub async fn deliveries(
+    config: &kube::Config,
+    watchers: usize,
+    events: usize,
+    processor_seconds: impl Fn() -> Result<f64>,
+) -> Result<Deliveries> {
     let clients = api_load::clients(config, WRITERS)?;
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});
     api_writes::write(&clients[0], "POST", "/api/v1/namespaces", "application/json", &namespace).await?;
@@ -65,7 +73,7 @@ pub async fn deliveries(config: &kube::Config, watchers: usize, events: usize) -
             "data": {"sent": sent, "text": "x".repeat(200)}});
         api_writes::write(&client, "POST", MAPS, "application/json", &map).await.map(drop)
     });
-    let began = start.elapsed();
+    let (began, processor) = (start.elapsed(), processor_seconds()?);
     writing.await?;
     let mut delays = Vec::with_capacity(watchers * events);
     let all = async {
@@ -76,12 +84,14 @@ pub async fn deliveries(config: &kube::Config, watchers: usize, events: usize) -
     };
     tokio::time::timeout(PATIENCE, all).await.map_err(|_| "watchers do not see all events")??;
     let seconds = (start.elapsed() - began).as_secs_f64();
-    Ok(Deliveries { per_second: delays.len() as f64 / seconds, p99_ms: percentile(&mut delays, 0.99) })
+    let count = delays.len() as f64;
+    let processor_micros = (processor_seconds()? - processor) / count * 1e6;
+    Ok(Deliveries { per_second: count / seconds, p99_ms: percentile(&mut delays, 0.99), processor_micros })
 }
 
 /// When the object of a frame was sent, in microseconds since the start.
 fn sent(line: &[u8]) -> Option<f64> {
-    let at = line.windows(SENT.len()).position(|window| window == SENT)?;
+    let at = memchr::memmem::find(line, SENT)?;
     let rest = line.get(at + SENT.len()..)?;
     let end = rest.iter().position(|byte| *byte == b'"')?;
     std::str::from_utf8(&rest[..end]).ok()?.parse().ok()

@@ -1,6 +1,4 @@
-//! What changes in a pod that runs: its resources, and containers that are added to look into it.
-
-use std::process::Stdio;
+//! What changes in a pod that runs: its resources.
 
 use serde_json::Value;
 
@@ -8,7 +6,7 @@ use crate::{
     kit::{
         Result,
         cluster::{Cluster, NodePlacement, PATIENCE},
-        images, run, wait,
+        images, wait,
     },
     streams::kubectl::{Kubectl, kubectls},
     suite::NamedTest,
@@ -20,11 +18,7 @@ pub fn start() -> Result<Cluster> {
 }
 
 /// Every test of this file by name.
-pub const TESTS: &[NamedTest] = &[
-    ("a_running_pod_is_resized_in_place", resize),
-    ("a_debugger_joins_a_running_pod", debug),
-    ("a_udp_socket_learns_its_address_towards_a_service_without_that_port", udp_source),
-];
+pub const TESTS: &[NamedTest] = &[("a_running_pod_is_resized_in_place", resize)];
 
 fn pod(cluster: &Cluster, name: &str, command: &str) -> Result {
     let manifest = format!(
@@ -37,7 +31,7 @@ fn pod(cluster: &Cluster, name: &str, command: &str) -> Result {
     cluster.wait_for_condition(&format!("pod/{name}"), "Ready")
 }
 
-/// The newest kubectl: it knows the subresource, and all that `debug` can do.
+/// The newest kubectl: it knows the subresource.
 fn newest(cluster: &Cluster) -> Result<Kubectl<'_>> {
     kubectls(cluster)?.pop().ok_or_else(|| "there is no kubectl".into())
 }
@@ -92,57 +86,4 @@ fn resize(cluster: &Cluster) -> Result {
     patch("50m", "32Mi")?;
     settled("50m", "32Mi")?;
     kernel_has(32 << 20)
-}
-
-fn debug(cluster: &Cluster) -> Result {
-    pod(cluster, "debugged", "exec sleep 4321")?;
-    let kubectl = newest(cluster)?;
-    let target = ["debug", "-it", "debugged", "--image", images::WEB, "--target", "c", "--container", "look", "--"];
-    let look = ["sh", "-c", "test -t 0 && read line && echo $line of $(cat /proc/1/cmdline)"];
-    let words = kubectl.words(&[&target[..], &look].concat());
-    let quoted = words.iter().map(|word| format!("'{word}'")).collect::<Vec<_>>().join(" ");
-    let mut script = kubectl.command("sh");
-    // Again and again: what is typed before kubectl is attached reaches nobody.
-    let typing = "while echo sight; do sleep 1; done";
-    script.args(["-c", &format!("({typing}) | script -qec \"{quoted}\" /dev/null")]);
-    let told = run(script.stdin(Stdio::null()))?;
-    if !told.contains("sight of sleep") || !told.contains("4321") {
-        return Err(format!("the debugger said {told:?}").into());
-    }
-    wait::until("the debugger's end to be told", PATIENCE, || {
-        let pod = cluster.get(&["pod", "debugged"])?;
-        let status = &pod["status"]["ephemeralContainerStatuses"][0];
-        let has_ended = status["name"] == "look" && status["state"]["terminated"]["exitCode"] == 0;
-        if has_ended { Ok(()) } else { Err(pod["status"].to_string().into()) }
-    })?;
-    let log = cluster.kubectl(&["logs", "debugged", "-c", "look"])?;
-    if !log.contains("sight of sleep") {
-        return Err(format!("its log is {log:?}").into());
-    }
-    let pod = cluster.get(&["pod", "debugged"])?;
-    let restarts = &pod["status"]["containerStatuses"][0]["restartCount"];
-    if restarts == 0 { Ok(()) } else { Err(format!("the pod's own container was restarted {restarts} times").into()) }
-}
-
-/// Programs connect a UDP socket to learn their own address; nothing is sent by that.
-fn udp_source(cluster: &Cluster) -> Result {
-    pod(cluster, "udp", "exec sleep 1000000")?;
-    cluster.apply(
-        "apiVersion: v1\nkind: Service\nmetadata: {name: tcp-only}\nspec: {ports: [{port: 80, protocol: TCP}]}\n",
-    )?;
-    let service = cluster.get(&["service", "tcp-only"])?;
-    let address = service["spec"]["clusterIP"].as_str().unwrap_or_default().to_owned();
-    let own = cluster.get(&["pod", "udp"])?["status"]["podIP"].as_str().unwrap_or_default().to_owned();
-    wait::until("the socket to connect", PATIENCE, || {
-        // Busybox connects first and then waits for input, which does not come.
-        let line = format!("(sleep 2 | nc -u {address} 80) & sleep 1; cat /proc/net/udp; wait");
-        let sockets = cluster.in_pod("udp", &line)?;
-        let octets = own.split('.').filter_map(|octet| octet.parse::<u8>().ok()).rev();
-        let local: String = octets.map(|octet| format!("{octet:02X}")).collect();
-        if sockets.contains(&format!("{local}:")) {
-            Ok(())
-        } else {
-            Err(format!("no socket of {local}: {sockets}").into())
-        }
-    })
 }

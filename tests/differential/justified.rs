@@ -229,8 +229,8 @@ const TABLE: &[Justified] = &[
         },
     },
     Justified {
-        because: "an empty list of owners in the metadata of a claim's template sets nothing; kube-apiserver refuses it \
-                  although it takes a template without it",
+        because: "an empty list of owners in the metadata of a claim's template sets nothing; kube-apiserver refuses \
+                  it although it takes a template without it",
         matches: |a, d| {
             const OWNERS: &str = "spec.metadata.ownerReferences";
             let crate::request::Body::Json(body) = &a.request.body else { return false };
@@ -250,8 +250,8 @@ const TABLE: &[Justified] = &[
         },
     },
     Justified {
-        because: "an account of managers that cannot be read, in a pod template, is no reason to keep none of the object; \
-                  kube-apiserver then keeps none",
+        because: "an account of managers that cannot be read, in a pod template, is no reason to keep none of the \
+                  object; kube-apiserver then keeps none",
         matches: |a, d| {
             let crate::request::Body::Json(body) = &a.request.body else { return false };
             let nested = body.pointer("/spec/template/metadata/managedFields").and_then(Value::as_array);

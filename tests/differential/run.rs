@@ -127,7 +127,7 @@ enum Writers {
     Theirs,
 }
 
-/// Kinds whose status the servers themselves write a moment after the object, which of them do, and whether it is there.
+/// Kinds whose status servers themselves write a moment after the object, which servers do, and whether it is there.
 const WRITTEN_LATER: [(&str, Writers, Holds); 3] = [
     ("CustomResourceDefinition", Writers::Both, |object| {
         let conditions = object["status"]["conditions"].as_array();

@@ -18,12 +18,15 @@ pub struct Bench {
     /// Directory where the peers (kube-proxy, etcd, kube-apiserver…) were built
     #[arg(long, value_name = "DIR", env = "FAIRLEAD_PEERS")]
     peers: Option<PathBuf>,
-    /// Sizes of the bench `api` in percent of the full ones, for a quick look
+    /// Sizes of the bench `api` in percent of the full ones, for a quick look; above 100 only the pods become more
     #[arg(long, value_name = "PERCENT", env = "FAIRLEAD_BENCH_SCALE")]
     scale: Option<u32>,
     /// Pods of the bench `api` when memory and restarts are measured, such as 100000 [default: 10000]
     #[arg(long, value_name = "COUNT", env = "FAIRLEAD_BENCH_PODS")]
     pods: Option<u32>,
+    /// Parts of the bench `api`: creates, lists, updates, watches, memory [default: all]
+    #[arg(long, value_name = "PART", value_delimiter = ',', env = "FAIRLEAD_BENCH_PARTS")]
+    parts: Vec<String>,
 }
 
 impl Bench {
@@ -39,6 +42,9 @@ impl Bench {
             if let Some(value) = value {
                 cargo.env(variable, value.to_string());
             }
+        }
+        if !self.parts.is_empty() {
+            cargo.env("FAIRLEAD_BENCH_PARTS", self.parts.join(","));
         }
         command::run(&mut cargo)?;
         println!("results: {}", workspace::target_dir().join("bench").display());

@@ -18,7 +18,7 @@ pub fn add(spec: &mut Value) {
             "tolerationSeconds": LOST_NODE_TOLERATION_SECONDS});
         match spec["tolerations"].as_array_mut() {
             Some(tolerations) => tolerations.push(toleration),
-            None => spec["tolerations"] = json!([toleration]),
+            None => spec["tolerations"] = Value::Array(vec![toleration]),
         }
     }
 }

@@ -125,22 +125,24 @@ fn mount_token(spec: &mut Value, volume: String) {
         }
     }
     if is_new && needed {
-        let namespace = json!({"path": "namespace",
-            "fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}});
-        let sources = json!([
-            {"serviceAccountToken": {"expirationSeconds": TOKEN_SECONDS, "path": "token"}},
-            {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
-            {"downwardAPI": {"items": [namespace]}},
-        ]);
-        let source = json!({"sources": sources, "defaultMode": 0o644});
-        push(spec, "volumes", json!({"name": name, "projected": source}));
+        // One literal: whatever is put into one as a variable is copied whole.
+        push(
+            spec,
+            "volumes",
+            json!({"name": name, "projected": {"sources": [
+                {"serviceAccountToken": {"expirationSeconds": TOKEN_SECONDS, "path": "token"}},
+                {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+                {"downwardAPI": {"items": [{"path": "namespace",
+                    "fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}}]}},
+            ], "defaultMode": 0o644}}),
+        );
     }
 }
 
 fn push(object: &mut Value, list: &str, item: Value) {
     match object[list].as_array_mut() {
         Some(items) => items.push(item),
-        None => object[list] = json!([item]),
+        None => object[list] = Value::Array(vec![item]),
     }
 }
 

@@ -197,7 +197,7 @@ async fn handled(
     if let (Some(subresource), Some(nodes)) = (call.target.subresource, api.inner.nodes.get())
         && subresource.by_agent
     {
-        return match write::admit_connection(api, &call).await {
+        return match Box::pin(write::admit_connection(api, &call)).await {
             Ok(warnings) => (nodes.answer(&call.info, Request::from_parts(parts, body)).await, warnings),
             Err(status) => (Err(status), Vec::new()),
         };
@@ -211,7 +211,7 @@ async fn handled(
     if !call.verb.is_write() {
         // Only a write has a body to wait for: what a read may see was decided just before, and must not become old
         // while a client withholds a body that nothing looks at.
-        return (verb(api, &call, &[]).await, Vec::new());
+        return (Box::pin(verb(api, &call, &[])).await, Vec::new());
     }
     let body = match request::read(body).await {
         Ok(body) => body,
@@ -221,7 +221,9 @@ async fn handled(
     let (writes, api) = (api.inner.writes.clone(), api.clone());
     let seat = parts.extensions.get::<Arc<Seat>>().cloned();
     let handle = async move {
-        let answer = warnings::collect(deadline::bound(verb(&api, &call, &body))).await;
+        // In a box: what handles a request takes 20 kB, which each layer around it would move, most of them twice.
+        let handled = Box::pin(verb(&api, &call, &body));
+        let answer = warnings::collect(deadline::bound(handled)).await;
         drop(seat);
         answer
     };

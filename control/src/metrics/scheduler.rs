@@ -30,6 +30,10 @@ pub fn tell(scrape: &mut Scrape<'_>, stats: &SchedulerStats) -> fmt::Result {
     let help = "How long it took to choose a node, in seconds.";
     let choices = [(&[][..], sample(&bounds, &stats.attempt_duration))];
     scrape.histograms("scheduler_scheduling_algorithm_duration_seconds", help, choices)?;
+    let help = "How long a step of the scheduler took, in seconds.";
+    let steps: [(Labels<'_>, _); 1] =
+        [(&[("extension_point", "PostFilter")], sample(&bounds, &stats.preemption_duration))];
+    scrape.histograms("scheduler_framework_extension_point_duration_seconds", help, steps)?;
     let help = "From when a pod was first seen until it was bound, in seconds.";
     let pods = [(&[][..], sample(&bounds, &stats.pod_duration))];
     scrape.histograms("scheduler_pod_scheduling_sli_duration_seconds", help, pods)

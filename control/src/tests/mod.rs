@@ -4,6 +4,8 @@ mod aggregation;
 mod certificates;
 mod cron_jobs;
 mod custom_kinds;
+mod daemon_sets;
+mod disruption;
 mod interrupted_jobs;
 mod jobs;
 mod nodes;
@@ -12,6 +14,7 @@ mod roles;
 mod rollouts;
 mod secret_tokens;
 mod services;
+mod stateful_sets;
 mod volumes;
 mod watches;
 

@@ -281,6 +281,19 @@ impl Object {
         frame
     }
 
+    /// Adds the frame to `out`, by way of the memory that all share: for one who reads it soon after others, or before
+    /// them. That costs a fifth of [`Self::write_frame`] where the frame is encoded against another.
+    pub fn write_shared_frame(&self, out: &mut Vec<u8>) {
+        match self.shared.load().upgrade() {
+            Some(shared) => {
+                shared.used();
+                out.extend_from_slice(shared.frame());
+            }
+            None if self.base.is_some() => out.extend_from_slice(&self.frame()),
+            None => self.write_frame(out),
+        }
+    }
+
     /// Adds the frame to `out`. Nobody shares its memory.
     pub fn write_frame(&self, out: &mut Vec<u8>) {
         self.write(0..self.frame_len as usize, out);

@@ -4,7 +4,7 @@
 //! | file | what it knows |
 //! |---|---|
 //! | `server` | a control service on loopback, for as long as it is held |
-//! | `libraries` | kube-rs, client-go, Python, Node.js: a program each in `tests/clients/`, with what it needs from a registry |
+//! | `libraries` | kube-rs, client-go, Python, Node.js: a program each in `tests/clients/`, with what it needs |
 //! | `programs` | kubectl and Helm |
 //!
 //! What the libraries need is kept in `target/clients`.

@@ -5,14 +5,19 @@
 //! sees as an event.
 
 mod certificate_signing;
+mod claiming;
 mod cluster_role_aggregation;
 mod cron_job;
+mod daemon_set;
 mod deployment;
+mod disruption;
 mod endpoint_slice;
 mod endpoint_slice_mirroring;
 mod endpoints;
 mod event_ttl;
+mod expectations;
 mod garbage_collector;
+mod history;
 mod job;
 mod kubernetes_service;
 mod namespace;
@@ -20,11 +25,13 @@ mod node_ipam;
 mod node_lifecycle;
 mod own_writes;
 mod pod_gc;
+mod pod_requests;
 mod replica_set;
 mod root_ca;
 mod served;
 mod service_account;
 mod service_account_tokens;
+mod stateful_set;
 mod taint_eviction;
 mod ttl_after_finished;
 mod volume_protection;
@@ -103,7 +110,9 @@ pub fn start(
     let context = Context { client, config, informers: informers.clone(), recorder, kinds, currency };
     certificate_signing::start(&context, &tasks);
     cluster_role_aggregation::start(&context, &tasks);
+    daemon_set::start(&context, &tasks);
     deployment::start(&context, &tasks);
+    disruption::start(&context, &tasks);
     replica_set::start(&context, &tasks);
     job::start(&context, &tasks);
     cron_job::start(&context, &tasks);
@@ -115,6 +124,7 @@ pub fn start(
     node_lifecycle::start(&context, &tasks);
     taint_eviction::start(&context, &tasks);
     pod_gc::start(&context, &tasks);
+    stateful_set::start(&context, &tasks);
     service_account::start(&context, &tasks);
     service_account_tokens::start(&context, &tasks);
     root_ca::start(&context, &tasks);

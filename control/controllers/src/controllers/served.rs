@@ -31,6 +31,8 @@ pub struct Served {
     pub namespaced: bool,
     /// Whether all of a namespace can be deleted in one request.
     pub collection: bool,
+    /// Whether its objects have the subresource `scale`.
+    pub scale: bool,
 }
 
 impl Served {
@@ -211,6 +213,7 @@ impl Discovered {
                 self.kinds.push(Served {
                     namespaced: resource["scope"] == "Namespaced",
                     collection: verbs.contains(&"deletecollection"),
+                    scale: has_scale(resource),
                     resource: ApiResource {
                         group: group_name.to_owned(),
                         version: version_name.to_owned(),
@@ -222,6 +225,11 @@ impl Discovered {
             }
         }
     }
+}
+
+fn has_scale(resource: &Value) -> bool {
+    let subresources = resource["subresources"].as_array().into_iter().flatten();
+    subresources.into_iter().any(|sub| sub["subresource"] == "scale" && sub["responseKind"]["kind"] == "Scale")
 }
 
 #[cfg(test)]
@@ -240,7 +248,7 @@ mod tests {
             kind: plural.into(),
             plural: plural.into(),
         };
-        Served { resource, namespaced: true, collection: true }
+        Served { resource, namespaced: true, collection: true, scale: true }
     }
 
     #[tokio::test]
@@ -298,8 +306,9 @@ mod tests {
             found
         };
         let verbs = json!(["delete", "deletecollection", "list", "watch"]);
+        let scale = json!({"subresource": "scale", "responseKind": {"kind": "Scale"}});
         let resources = json!([{"resource": "widgets", "scope": "Namespaced", "verbs": verbs,
-            "responseKind": {"kind": "widgets"}}, {"resource": "readings", "verbs": ["get", "list"]}]);
+            "responseKind": {"kind": "widgets"}, "subresources": [scale]}, {"resource": "readings", "verbs": ["get", "list"]}]);
         let first = read(group("Current", resources));
         assert_eq!(first.kinds, [served("widgets")]);
         let second = read(group("Stale", json!([]))).with_stale_of(Some(&first));

@@ -111,6 +111,13 @@ impl<K: Resource + Send + Sync + 'static> Informer<K> {
         self.state.read().objects.values().cloned().collect()
     }
 
+    /// The objects of a namespace, ordered by name.
+    pub fn in_namespace(&self, namespace: &str) -> Vec<Arc<K>> {
+        let state = self.state.read();
+        let from = state.objects.range(Key::new(namespace, "")..);
+        from.take_while(|(key, _)| key.namespace == namespace).map(|(_, object)| object.clone()).collect()
+    }
+
     /// Objects that the index function named `value`, ordered by key.
     pub fn indexed(&self, value: &str) -> Vec<Arc<K>> {
         let state = self.state.read();

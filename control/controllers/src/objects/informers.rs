@@ -8,7 +8,7 @@ use fairlead_kinds::kinds::secret::ACCOUNT_NAME;
 use futures::{FutureExt, StreamExt};
 use k8s_openapi::{
     api::{
-        apps::v1::{Deployment, ReplicaSet},
+        apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet},
         batch::v1::{CronJob, Job},
         certificates::v1::CertificateSigningRequest,
         coordination::v1::Lease,
@@ -25,6 +25,7 @@ use k8s_openapi::{
 };
 use kube::{Client, Resource, runtime::watcher};
 
+pub use super::candidates::{orphans_for, pods_for, selectors_for};
 use super::{
     owners::controller_of,
     pod_state::is_finished,
@@ -65,6 +66,14 @@ pub struct Informers {
     pub replication_controllers: Arc<Informer<ReplicaSet>>,
     /// Read by their own controller.
     pub deployments: Arc<Informer<Deployment>>,
+    /// Read by their own controller.
+    pub daemon_sets: Arc<Informer<DaemonSet>>,
+    /// Read by their own controller, and for the pods that disruption budgets expect.
+    pub stateful_sets: Arc<Informer<StatefulSet>>,
+    /// The templates that DaemonSets and StatefulSets had.
+    pub revisions: Arc<Informer<ControllerRevision>>,
+    /// Read by their own controller, and by the scheduler before it preempts pods.
+    pub disruption_budgets: Arc<Informer<PodDisruptionBudget>>,
     /// All of the cluster, indexed by owner and selector.
     pub jobs: Arc<Informer<Job>>,
     /// Read by their own controller.
@@ -81,8 +90,6 @@ pub struct Informers {
     pub volumes: Arc<Informer<PersistentVolume>>,
     /// All of the cluster.
     pub attributes_classes: Arc<Informer<VolumeAttributesClass>>,
-    /// Read by the scheduler before it preempts pods.
-    pub disruption_budgets: Arc<Informer<PodDisruptionBudget>>,
 }
 
 impl Informers {
@@ -101,6 +108,16 @@ impl Informers {
             replica_sets: Informer::new(Some(replica_set_index)),
             replication_controllers: Informer::new(Some(replica_set_index)),
             deployments: Informer::new(Some(deployment_index)),
+            daemon_sets: Informer::new(Some(|set| {
+                vec![selector_index(&set.metadata, set.spec.as_ref().map(|s| &s.selector))]
+            })),
+            stateful_sets: Informer::new(Some(|set| {
+                vec![selector_index(&set.metadata, set.spec.as_ref().map(|s| &s.selector))]
+            })),
+            revisions: Informer::new(Some(|revision| owner_index(&revision.metadata))),
+            disruption_budgets: Informer::new(Some(|budget| {
+                vec![selector_index(&budget.metadata, budget.spec.as_ref().and_then(|s| s.selector.as_ref()))]
+            })),
             jobs: Informer::new(Some(job_index)),
             cron_jobs: Informer::new(None),
             signing_requests: Informer::new(Some(signing_request_index)),
@@ -109,7 +126,6 @@ impl Informers {
             claims: Informer::new(Some(claim_index)),
             volumes: Informer::new(Some(volume_index)),
             attributes_classes: Informer::new(None),
-            disruption_budgets: Informer::new(None),
         }
     }
 
@@ -129,6 +145,10 @@ impl Informers {
         follow(tasks, &self.replica_sets, Api::all(client.clone()), everything());
         follow_as(tasks, &self.replication_controllers, Api::all(client.clone()), as_replica_set);
         follow(tasks, &self.deployments, Api::all(client.clone()), everything());
+        follow(tasks, &self.daemon_sets, Api::all(client.clone()), everything());
+        follow(tasks, &self.stateful_sets, Api::all(client.clone()), everything());
+        follow(tasks, &self.revisions, Api::all(client.clone()), everything());
+        follow(tasks, &self.disruption_budgets, Api::all(client.clone()), everything());
         follow(tasks, &self.jobs, Api::all(client.clone()), everything());
         follow(tasks, &self.cron_jobs, Api::all(client.clone()), everything());
         follow(tasks, &self.signing_requests, Api::all(client.clone()), everything());
@@ -138,7 +158,6 @@ impl Informers {
         follow(tasks, &self.claims, Api::all(client.clone()), everything());
         follow(tasks, &self.volumes, Api::all(client.clone()), everything());
         follow(tasks, &self.attributes_classes, Api::all(client.clone()), everything());
-        follow(tasks, &self.disruption_budgets, Api::all(client.clone()), everything());
     }
 
     /// The state of every informer.
@@ -159,6 +178,10 @@ impl Informers {
                 ..InformerStatus::of(&self.replication_controllers)
             },
             InformerStatus::of(&self.deployments),
+            InformerStatus::of(&self.daemon_sets),
+            InformerStatus::of(&self.stateful_sets),
+            InformerStatus::of(&self.revisions),
+            InformerStatus::of(&self.disruption_budgets),
             InformerStatus::of(&self.jobs),
             InformerStatus::of(&self.cron_jobs),
             InformerStatus::of(&self.signing_requests),
@@ -167,7 +190,6 @@ impl Informers {
             InformerStatus::of(&self.claims),
             InformerStatus::of(&self.volumes),
             InformerStatus::of(&self.attributes_classes),
-            InformerStatus::of(&self.disruption_budgets),
         ]
     }
 }
@@ -230,7 +252,7 @@ fn follow_as<W: Object, K: Resource + Send + Sync + 'static>(
     });
 }
 
-fn pod_index(pod: &Pod) -> Vec<String> {
+pub(super) fn pod_index(pod: &Pod) -> Vec<String> {
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
     let mut names = owner_index(&pod.metadata);
     if let Some(node) = pod.spec.as_ref().and_then(|s| s.node_name.as_deref()) {
@@ -261,7 +283,7 @@ fn volume_index(volume: &PersistentVolume) -> Vec<String> {
     class_of_volume(volume).iter().map(|class| naming_attributes_class(class)).collect()
 }
 
-fn replica_set_index(set: &ReplicaSet) -> Vec<String> {
+pub(super) fn replica_set_index(set: &ReplicaSet) -> Vec<String> {
     let mut names = owner_index(&set.metadata);
     names.push(selector_index(&set.metadata, set.spec.as_ref().map(|s| &s.selector)));
     names
@@ -378,96 +400,4 @@ fn owner_index(meta: &ObjectMeta) -> Vec<String> {
     let namespace = meta.namespace.as_deref().unwrap_or_default();
     let by_label = meta.labels.iter().flatten().map(|(key, value)| labelled_orphans(namespace, key, value));
     std::iter::once(orphans_in(namespace)).chain(by_label).collect()
-}
-
-/// The objects of a namespace that nothing controls and that `selector` may select: those with the rarest of its
-/// labels, or all where it names none.
-pub fn orphans_for<K>(informer: &Informer<K>, namespace: &str, selector: Option<&LabelSelector>) -> Vec<Arc<K>>
-where
-    K: Resource + Send + Sync + 'static,
-{
-    let labels = selector.and_then(|s| s.match_labels.as_ref()).into_iter().flatten();
-    let names = labels.map(|(key, value)| labelled_orphans(namespace, key, value));
-    let rarest = names.min_by_key(|name| informer.count(name));
-    informer.indexed(&rarest.unwrap_or_else(|| orphans_in(namespace)))
-}
-
-/// The objects of a namespace whose selectors may select an object with `labels`.
-pub fn selectors_for<'l, K>(
-    informer: &Informer<K>,
-    namespace: &str,
-    labels: impl IntoIterator<Item = (&'l String, &'l String)>,
-) -> Vec<Arc<K>>
-where
-    K: Resource + Send + Sync + 'static,
-{
-    let names = labels.into_iter().map(|(key, value)| selecting(namespace, key, value));
-    let names = names.chain([selecting_by_expressions(namespace)]);
-    names.flat_map(|name| informer.indexed(&name)).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use futures::stream;
-    use kube::runtime::watcher::Event::{Init, InitApply, InitDone};
-    use serde_json::{Value, json};
-    use tokio_util::sync::CancellationToken;
-
-    use super::*;
-
-    async fn pods(pods: &[Value]) -> Arc<Informer<Pod>> {
-        let informer = Informer::new(Some(pod_index));
-        let pods = pods.iter().map(|pod| InitApply(serde_json::from_value(pod.clone()).expect("a valid pod")));
-        let events = [Init].into_iter().chain(pods).chain([InitDone]);
-        informer.clone().run(stream::iter(events.map(Ok)), CancellationToken::new()).await;
-        informer
-    }
-
-    fn pod(name: &str, labels: Value, owner: Value) -> Value {
-        json!({"metadata": {"namespace": "default", "name": name, "uid": name, "labels": labels,
-            "ownerReferences": owner}})
-    }
-
-    #[tokio::test]
-    async fn orphans_are_found_by_the_rarest_label_without_the_other_pods_of_the_namespace() {
-        let owner =
-            json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "x", "uid": "x", "controller": true}]);
-        let informer = pods(&[
-            pod("a", json!({"app": "web", "env": "prod"}), json!([])),
-            pod("b", json!({"app": "db", "env": "prod"}), json!([])),
-            pod("owned", json!({"app": "web", "env": "prod"}), owner),
-        ])
-        .await;
-        let found = |selector: Value| -> Vec<String> {
-            let selector: LabelSelector = serde_json::from_value(selector).expect("a valid selector");
-            let found = orphans_for(&informer, "default", Some(&selector));
-            found.iter().filter_map(|pod| pod.metadata.name.clone()).collect()
-        };
-        assert_eq!(found(json!({"matchLabels": {"app": "web", "env": "prod"}})), ["a"]);
-        assert_eq!(found(json!({"matchLabels": {"app": "cache"}})), [""; 0]);
-        assert_eq!(found(json!({"matchExpressions": [{"key": "app", "operator": "Exists"}]})), ["a", "b"]);
-        assert_eq!(informer.indexed(&owned_by("x")).len(), 1);
-    }
-
-    #[tokio::test]
-    async fn the_sets_that_may_select_a_pod_are_found_by_its_labels() {
-        let set = |name: &str, selector: Value| -> ReplicaSet {
-            serde_json::from_value(json!({"metadata": {"namespace": "default", "name": name, "uid": name},
-                "spec": {"selector": selector}}))
-            .expect("a valid set")
-        };
-        let informer = Informer::new(Some(replica_set_index));
-        let events = [
-            Init,
-            InitApply(set("web", json!({"matchLabels": {"app": "web"}}))),
-            InitApply(set("db", json!({"matchLabels": {"app": "db"}}))),
-            InitApply(set("any", json!({"matchExpressions": [{"key": "app", "operator": "Exists"}]}))),
-            InitDone,
-        ];
-        informer.clone().run(stream::iter(events.map(Ok)), CancellationToken::new()).await;
-        let labels = std::collections::BTreeMap::from([("app".to_owned(), "web".to_owned())]);
-        let found = selectors_for(&informer, "default", &labels);
-        let names: Vec<_> = found.iter().filter_map(|set| set.metadata.name.as_deref()).collect();
-        assert_eq!(names, ["web", "any"]);
-    }
 }

@@ -1,7 +1,10 @@
 //! What the scheduler and the controllers both know of the API's objects: the shared watches, and pure readings of
 //! single objects.
 
+pub mod candidates;
 pub mod informers;
+pub mod int_or_percent;
+pub mod name_hash;
 pub mod owners;
 pub mod pod_state;
 pub mod replication_controller;

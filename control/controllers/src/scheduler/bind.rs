@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use fairlead_client::Api;
+use futures::{StreamExt, stream};
 use k8s_openapi::{
     api::core::v1::{Binding, ObjectReference, Pod},
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
@@ -13,10 +14,10 @@ use kube::{
     Client,
     api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
 };
-use serde_json::json;
-use tokio::task::JoinSet;
+use serde_json::{Value, json};
 
 use super::{
+    pod::revision_of,
     preemption::{self, Preemption, Victim},
     queue::QueuedPod,
 };
@@ -35,6 +36,23 @@ pub enum RequestOutcome {
     Failed,
     /// The reason why the pod has no node was written.
     Reported,
+    /// That reason could not be written.
+    NotReported,
+    /// The nomination was written and all victims were deleted, or were gone before.
+    Preempted(Preempted),
+    /// The nomination was written, and some victims are still there.
+    PreemptionFailed(Preempted),
+}
+
+/// What a preemption did.
+#[derive(Debug)]
+pub struct Preempted {
+    /// Of the preemptor, with its nomination.
+    pub revision: u64,
+    /// How many pods were deleted for it.
+    pub victims: usize,
+    /// Why it has no node yet.
+    pub message: String,
 }
 
 /// A request without an answer must not keep its place for ever; should it succeed after all, the watch shows that.
@@ -82,8 +100,11 @@ async fn try_bind(client: Client, recorder: Recorder, pod: QueuedPod, node: Stri
     }
 }
 
-/// Deletes the victims of a preemption, takes back the nominations in `outranked` (uid and name of each pod), and writes
-/// to `pod` which node it is to have and why it has none yet.
+/// How many requests one preemption sends at a time.
+const AT_A_TIME: usize = 16;
+
+/// Writes to `pod` which node it is to have and why it has none yet, takes back the nominations in `outranked` (uid and
+/// name of each pod), and deletes the victims. The nomination comes first: whoever goes on after a crash knows of it.
 pub async fn preempt(
     client: Client,
     recorder: Recorder,
@@ -93,28 +114,54 @@ pub async fn preempt(
     message: String,
 ) -> RequestOutcome {
     let node = preemption.node;
-    let mut deletions: JoinSet<bool> = JoinSet::new();
-    for victim in preemption.victims.into_iter().filter(|victim| !victim.terminating) {
-        deletions.spawn(delete(client.clone(), recorder.clone(), pod.clone(), node.clone(), victim));
-    }
-    if !deletions.join_all().await.into_iter().all(|deleted| deleted) {
-        return RequestOutcome::Failed;
-    }
-    for (uid, key) in outranked {
+    recorder.record(COMPONENT, regarding(&pod), EventType::Warning, "FailedScheduling", message.clone());
+    let revision = match patch_status(&client, &pod.key, unschedulable(&pod, &message, Nomination::To(&node))).await {
+        Ok(revision) => revision,
+        Err(WriteError::Gone) => return RequestOutcome::Superseded,
+        Err(WriteError::Failed) => return RequestOutcome::Failed,
+    };
+    let taken_back = stream::iter(outranked).map(|(uid, key)| {
+        let client = &client;
         let patch = json!({"metadata": {"uid": uid}, "status": {"nominatedNodeName": null}});
-        patch_status(&client, &key, patch).await;
+        // Who still has it is outranked all the same, and tries again without it.
+        async move { patch_status(client, &key, patch).await.is_ok() }
+    });
+    taken_back.buffer_unordered(AT_A_TIME).for_each(|_| std::future::ready(())).await;
+    let victims = preemption.victims.into_iter().filter(|victim| !victim.terminating);
+    let deletions = stream::iter(victims).map(|victim| delete(&client, &recorder, &pod, &node, victim));
+    let deleted: Vec<Deletion> = deletions.buffer_unordered(AT_A_TIME).collect().await;
+    let victims = deleted.iter().filter(|deletion| **deletion == Deletion::Sent).count();
+    tracing::info!(pod = %pod.key, node, victims, "pods of lower priority make room");
+    let preempted = Preempted { revision, victims, message };
+    if !deleted.contains(&Deletion::Failed) {
+        return RequestOutcome::Preempted(preempted);
     }
-    report_unschedulable(client, recorder, pod, message, Some(node)).await
+    let message = format!("not all pods on {node} could be preempted");
+    recorder.record(COMPONENT, regarding(&pod), EventType::Warning, "FailedPreemption", message);
+    RequestOutcome::PreemptionFailed(preempted)
 }
 
-/// Returns whether the victim is gone or on its way.
-async fn delete(client: Client, recorder: Recorder, pod: QueuedPod, node: String, victim: Victim) -> bool {
+/// What became of a victim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Deletion {
+    Sent,
+    /// It was gone, or another has its name.
+    Gone,
+    Failed,
+}
+
+/// Tells a victim why it goes, and deletes it. One that cannot be told is not deleted: its Job must know.
+async fn delete(client: &Client, recorder: &Recorder, pod: &QueuedPod, node: &str, victim: Victim) -> Deletion {
     let message = format!("{COMPONENT}: preempting to accommodate a higher priority pod");
     let condition = json!({"type": "DisruptionTarget", "status": "True", "reason": preemption::REASON,
         "message": message, "lastTransitionTime": Time(Timestamp::now())});
-    patch_status(&client, &victim.key, json!({"metadata": {"uid": victim.uid}, "status": {"conditions": [condition]}}))
-        .await;
-    let api: Api<Pod> = Api::namespaced(client, &victim.key.namespace);
+    let patch = json!({"metadata": {"uid": victim.uid}, "status": {"conditions": [condition]}});
+    match patch_status(client, &victim.key, patch).await {
+        Ok(_) => {}
+        Err(WriteError::Gone) => return Deletion::Gone,
+        Err(WriteError::Failed) => return Deletion::Failed,
+    }
+    let api: Api<Pod> = Api::namespaced(client.clone(), &victim.key.namespace);
     let same = Preconditions { uid: Some(victim.uid.clone()), ..Preconditions::default() };
     let params = DeleteParams { preconditions: Some(same), ..DeleteParams::default() };
     match tokio::time::timeout(TIMEOUT, api.delete(&victim.key.name, &params)).await {
@@ -122,47 +169,81 @@ async fn delete(client: Client, recorder: Recorder, pod: QueuedPod, node: String
             let message = format!("Preempted by pod {} on node {node}", pod.uid);
             let regarding = reference(&victim.key, &victim.uid);
             recorder.record(COMPONENT, regarding, EventType::Normal, "Preempted", message);
-            true
+            Deletion::Sent
         }
-        Ok(Err(error)) if matches!(api_code(&error), Some(404 | 409)) => true,
+        Ok(Err(error)) if matches!(api_code(&error), Some(404 | 409)) => Deletion::Gone,
         Ok(Err(error)) => {
             tracing::warn!(pod = %pod.key, victim = %victim.key, %error, "cannot preempt");
-            false
+            Deletion::Failed
         }
         Err(_) => {
             tracing::warn!(pod = %pod.key, victim = %victim.key, "the deletion was not answered in time");
-            false
+            Deletion::Failed
         }
     }
 }
 
-/// Writes why `pod` has no node: condition and event. `nominated` is the node that it is to have.
+/// What becomes of a pod's nomination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nomination<'n> {
+    /// It stays as it is.
+    Kept,
+    /// The pod has none any more.
+    Ended,
+    /// The pod is to have this node.
+    To(&'n str),
+}
+
+/// Writes why `pod` has no node: condition and event.
 pub async fn report_unschedulable(
     client: Client,
     recorder: Recorder,
     pod: QueuedPod,
     message: String,
-    nominated: Option<String>,
+    nomination: Nomination<'static>,
 ) -> RequestOutcome {
     recorder.record(COMPONENT, regarding(&pod), EventType::Warning, "FailedScheduling", message.clone());
+    match patch_status(&client, &pod.key, unschedulable(&pod, &message, nomination)).await {
+        Ok(_) | Err(WriteError::Gone) => RequestOutcome::Reported,
+        Err(WriteError::Failed) => RequestOutcome::NotReported,
+    }
+}
+
+/// The patch that says why a pod has no node.
+fn unschedulable(pod: &QueuedPod, message: &str, nomination: Nomination) -> Value {
     let condition = json!({"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message,
         "lastTransitionTime": Time(Timestamp::now())});
     let mut patch = json!({"metadata": {"uid": pod.uid}, "status": {"conditions": [condition]}});
-    if let Some(node) = nominated {
-        patch["status"]["nominatedNodeName"] = node.into();
+    match nomination {
+        Nomination::Kept => {}
+        Nomination::Ended => patch["status"]["nominatedNodeName"] = Value::Null,
+        Nomination::To(node) => patch["status"]["nominatedNodeName"] = node.into(),
     }
-    patch_status(&client, &pod.key, patch).await;
-    RequestOutcome::Reported
+    patch
 }
 
-/// What it cannot write is written at the next attempt.
-async fn patch_status(client: &Client, pod: &Key, patch: serde_json::Value) {
+/// Why a status was not written.
+enum WriteError {
+    /// The pod is gone, or is another.
+    Gone,
+    Failed,
+}
+
+/// Returns the pod's revision with it.
+async fn patch_status(client: &Client, pod: &Key, patch: Value) -> Result<u64, WriteError> {
     let api: Api<Pod> = Api::namespaced(client.clone(), &pod.namespace);
     let (params, patch) = (PatchParams::default(), Patch::Strategic(patch));
     match tokio::time::timeout(TIMEOUT, api.patch_status(&pod.name, &params, &patch)).await {
-        Ok(Ok(_)) => {}
-        Ok(Err(error)) => tracing::debug!(%pod, %error, "cannot write the status of a pod"),
-        Err(_) => tracing::warn!(%pod, "the status of a pod was not written in time"),
+        Ok(Ok(written)) => Ok(revision_of(&written)),
+        Ok(Err(error)) if matches!(api_code(&error), Some(404 | 409)) => Err(WriteError::Gone),
+        Ok(Err(error)) => {
+            tracing::warn!(%pod, %error, "cannot write the status of a pod");
+            Err(WriteError::Failed)
+        }
+        Err(_) => {
+            tracing::warn!(%pod, "the status of a pod was not written in time");
+            Err(WriteError::Failed)
+        }
     }
 }
 

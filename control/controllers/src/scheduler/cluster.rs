@@ -43,15 +43,6 @@ pub struct Candidate<'p> {
     pub needs: &'p Needs,
 }
 
-/// What is not as the cluster has it: pods that are thought away, and pods that are thought to run on a node.
-#[derive(Clone, Copy, Default)]
-pub struct Supposed<'s> {
-    /// uids.
-    pub gone: &'s [&'s str],
-    /// Each with the labels of its node.
-    pub here: &'s [(&'s Needs, &'s Labels)],
-}
-
 struct PlacedPod {
     node: usize,
     needs: Arc<Needs>,
@@ -136,20 +127,20 @@ impl Cluster {
         }
     }
 
-    /// Counts a pod on a node, with its needs as they are now.
-    pub fn place(&mut self, uid: &str, node: &str, needs: Arc<Needs>) {
+    /// Counts a pod on a node, with its needs as they are now. Returns what it was counted with before.
+    pub fn place(&mut self, uid: &str, node: &str, needs: Arc<Needs>) -> Option<Arc<Needs>> {
         let Some(at) = self.by_name.get(node).copied() else {
-            self.remove_placed(uid);
+            let before = self.remove_placed(uid);
             self.unassigned.entry(node.to_owned()).or_default().insert(uid.to_owned(), needs);
-            return;
+            return before;
         };
         let is_same =
             |placed: &PlacedPod| placed.node == at && (Arc::ptr_eq(&placed.needs, &needs) || placed.needs == needs);
         if self.placed.get(uid).is_some_and(is_same) {
-            return;
+            return Some(needs);
         }
-        self.remove_placed(uid);
-        let Some(state) = self.nodes[at].as_mut() else { return };
+        let before = self.remove_placed(uid);
+        let state = self.nodes[at].as_mut()?;
         state.take(&needs);
         state.placed.insert(uid.to_owned());
         self.by_namespace.entry(needs.neighbours.namespace.clone()).or_default().insert(uid.to_owned());
@@ -160,6 +151,7 @@ impl Cluster {
             self.with_anti_affinity.insert(uid.to_owned());
         }
         self.placed.insert(uid.to_owned(), PlacedPod { node: at, needs });
+        before
     }
 
     /// Frees what a pod took. Returns the name of its node and what it took.
@@ -212,7 +204,7 @@ impl Cluster {
     /// Names the best node for a pod, of as many as need be looked at. The one that it is nominated to comes first.
     pub fn choose(&mut self, pod: Candidate) -> Result<String, Unschedulable> {
         let needs = pod.needs;
-        let domains = self.domains(needs, Supposed::default());
+        let domains = self.domains(needs);
         if let Some(name) = self.nominated.node_of(pod.uid)
             && let Some(node) = self.by_name.get(name).and_then(|at| self.nodes[*at].as_ref())
             && self.admits(pod, node, domains.as_ref())
@@ -248,21 +240,21 @@ impl Cluster {
     fn admits(&self, pod: Candidate, node: &NodeInfo, domains: Option<&Domains>) -> bool {
         fits(pod.needs, node)
             && domains.is_none_or(|domains| domains.refusal(&node.node.labels).is_none())
-            && self.refusals_beside_nominated(pod, node, &[]).is_empty()
+            && self.refusals_beside_nominated(pod, node, domains).is_empty()
     }
 
-    /// Why `node` cannot take the pod while the pods `gone` are away: what `domains` say holds for the cluster without
-    /// them, and `node` has given back what they took.
-    pub fn refusals(&self, pod: Candidate, node: &NodeInfo, domains: Option<&Domains>, gone: &[&str]) -> Vec<String> {
+    /// Why `node` cannot take the pod. Both may be supposed: a node that has given back what some pods took, and
+    /// domains that do not count these.
+    pub fn refusals(&self, pod: Candidate, node: &NodeInfo, domains: Option<&Domains>) -> Vec<String> {
         let mut refused = refusals(pod.needs, node);
         if refused.is_empty() {
             refused.extend(domains.and_then(|domains| domains.refusal(&node.node.labels)).map(str::to_owned));
         }
-        if refused.is_empty() { self.refusals_beside_nominated(pod, node, gone) } else { refused }
+        if refused.is_empty() { self.refusals_beside_nominated(pod, node, domains) } else { refused }
     }
 
     /// Why `node` could not take the pod if those nominated to it that outrank the pod ran there already.
-    fn refusals_beside_nominated(&self, pod: Candidate, node: &NodeInfo, gone: &[&str]) -> Vec<String> {
+    fn refusals_beside_nominated(&self, pod: Candidate, node: &NodeInfo, domains: Option<&Domains>) -> Vec<String> {
         let outranking = self.nominated.outranking(pod, &node.node.name);
         if outranking.is_empty() {
             return Vec::new();
@@ -272,12 +264,15 @@ impl Cluster {
             full.take(needs);
         }
         let refused = refusals(pod.needs, &full);
-        if !refused.is_empty() {
+        let has_anti_affinity = outranking.iter().any(|needs| needs.neighbours.has_anti_affinity());
+        if !refused.is_empty() || (domains.is_none() && !has_anti_affinity) {
             return refused;
         }
-        let here: Vec<(&Needs, &Labels)> = outranking.into_iter().map(|needs| (needs, &node.node.labels)).collect();
-        let domains = self.domains(pod.needs, Supposed { gone, here: &here });
-        domains.and_then(|domains| domains.refusal(&node.node.labels)).map(str::to_owned).into_iter().collect()
+        let mut domains = domains.cloned().unwrap_or_default();
+        for needs in outranking {
+            domains.add(&pod.needs.neighbours, &placed(needs, node), &self.namespaces);
+        }
+        domains.refusal(&node.node.labels).map(str::to_owned).into_iter().collect()
     }
 
     /// The nodes, beginning with the one at which the next search begins.
@@ -307,10 +302,9 @@ impl Cluster {
     }
 
     /// Where the other pods allow this one; `None` where there is no rule about it.
-    pub fn domains(&self, needs: &Needs, supposed: Supposed) -> Option<Domains> {
+    pub fn domains(&self, needs: &Needs) -> Option<Domains> {
         let own = &needs.neighbours;
-        let has_anti_affinity = || supposed.here.iter().any(|(needs, _)| needs.neighbours.has_anti_affinity());
-        if !own.has_rules() && self.with_anti_affinity.is_empty() && !has_anti_affinity() {
+        if !own.has_rules() && self.with_anti_affinity.is_empty() {
             return None;
         }
         let namespaces = own.namespaces(&self.namespaces);
@@ -318,21 +312,14 @@ impl Cluster {
             let namespace = self.placed.get(uid).map(|placed| placed.needs.neighbours.namespace.as_str());
             namespaces.as_ref().is_none_or(|all| namespace.is_some_and(|namespace| all.contains(namespace)))
         };
-        let remains = |uid: &&String| !supposed.gone.contains(&uid.as_str());
         let of_namespaces: Vec<&String> = match &namespaces {
             None => self.placed.keys().collect(),
             Some(all) => all.iter().filter_map(|namespace| self.by_namespace.get(*namespace)).flatten().collect(),
         };
         let others = self.with_anti_affinity.iter().filter(|uid| !is_counted(uid));
         let relevant: Vec<&PlacedPod> =
-            of_namespaces.into_iter().chain(others).filter(remains).filter_map(|uid| self.placed.get(uid)).collect();
-        let others = relevant.into_iter().filter_map(|placed| {
-            let node_labels = &self.nodes[placed.node].as_ref()?.node.labels;
-            Some(neighbours::Placed { neighbours: &placed.needs.neighbours, node_labels })
-        });
-        let here = supposed.here.iter();
-        let others = others
-            .chain(here.map(|(needs, node_labels)| neighbours::Placed { neighbours: &needs.neighbours, node_labels }));
+            of_namespaces.into_iter().chain(others).filter_map(|uid| self.placed.get(uid)).collect();
+        let others = relevant.into_iter().filter_map(|pod| Some(placed(&pod.needs, self.nodes[pod.node].as_ref()?)));
         let admitted = self.nodes.iter().flatten().filter(|n| needs.affinity.admits(&n.node.name, &n.node.labels));
         Some(own.domains(others, admitted.map(|n| &n.node.labels), &self.namespaces))
     }
@@ -340,12 +327,17 @@ impl Cluster {
     fn explain(&self, pod: Candidate, domains: Option<&Domains>) -> Unschedulable {
         let mut reasons = BTreeMap::new();
         for node in self.nodes.iter().flatten() {
-            for reason in self.refusals(pod, node, domains, &[]) {
+            for reason in self.refusals(pod, node, domains) {
                 *reasons.entry(reason).or_insert(0) += 1;
             }
         }
         Unschedulable { nodes: self.by_name.len(), reasons }
     }
+}
+
+/// A pod on a node.
+pub fn placed<'p>(needs: &'p Needs, node: &'p NodeInfo) -> neighbours::Placed<'p> {
+    neighbours::Placed { neighbours: &needs.neighbours, node_labels: &node.node.labels }
 }
 
 /// How many nodes that fit are enough to choose from. Source: kube-scheduler's adaptive `percentageOfNodesToScore`.

@@ -19,6 +19,7 @@ use super::{
     node::NodeProperties,
     pod::{Needs, PodInfo},
     preemption::{Budget, RunningState},
+    resources::Resources,
 };
 use crate::{
     engine::{Informer, Key, ObjectChange, Synced},
@@ -149,7 +150,13 @@ fn is_same_to_scheduling(old: &Pod, new: &Pod) -> bool {
         && pod_state::is_terminating(old) == pod_state::is_terminating(new)
         && pod_state::is_finished(old) == pod_state::is_finished(new)
         && nominated(old) == nominated(new)
+        && held(old) == held(new)
         && pod_state::condition(old, "PodScheduled") == pod_state::condition(new, "PodScheduled")
+}
+
+/// What the pod holds of its node, which a resize changes in the status alone.
+fn held(pod: &Pod) -> Option<Resources> {
+    pod.spec.as_ref().map(|spec| Resources::of_pod(spec, pod.status.as_ref()))
 }
 
 fn nominated(pod: &Pod) -> Option<&str> {
@@ -209,5 +216,32 @@ mod tests {
         mapper.take();
         apply(&informers, vec![Apply(pod("a", "2", json!({"phase": "Running", "podIP": "10.0.0.1"})))]).await;
         assert!(mapper.take().pods.is_empty());
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_resize_is_news_though_the_status_alone_tells_it() {
+        let informers = Informers::default();
+        let mapper = EventMapper::start(&informers);
+        let pod = |revision: &str, cpu: &str, conditions: Value| -> Pod {
+            let has = json!({ "name": "c", "image": "i", "imageID": "i", "ready": true, "restartCount": 0,
+                "resources": { "requests": { "cpu": cpu } }, "allocatedResources": { "cpu": cpu } });
+            serde_json::from_value(json!({ "metadata": { "name": "a", "namespace": "default", "uid": "a",
+                "resourceVersion": revision },
+                "spec": { "containers": [{ "name": "c", "resources": { "requests": { "cpu": "2" } } }] },
+                "status": { "phase": "Running", "containerStatuses": [has], "conditions": conditions } }))
+            .expect("a valid pod")
+        };
+        let cpu = |mapper: &EventMapper| {
+            mapper.take().pods.get("a").and_then(|pod| Some(pod.as_ref()?.needs.requests.cpu_milli))
+        };
+        apply(&informers, vec![Init, InitApply(pod("1", "4", json!([]))), InitDone]).await;
+        assert_eq!(cpu(&mapper), Some(4000), "while it shrinks");
+        apply(&informers, vec![Apply(pod("2", "2", json!([])))]).await;
+        assert_eq!(cpu(&mapper), Some(2000), "when it has shrunk");
+        apply(&informers, vec![Apply(pod("3", "1", json!([])))]).await;
+        mapper.take();
+        let infeasible = json!([{ "type": "PodResizePending", "status": "True", "reason": "Infeasible" }]);
+        apply(&informers, vec![Apply(pod("4", "1", infeasible))]).await;
+        assert_eq!(cpu(&mapper), Some(1000), "when it will never grow");
     }
 }

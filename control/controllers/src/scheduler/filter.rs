@@ -1,7 +1,7 @@
 //! Whether a node can take a pod, and if not, why: in Kubernetes' words, since people search for them.
 
 use super::{node::NodeInfo, pod::Needs, resources::Amount};
-use crate::objects::taints::{NO_EXECUTE, NO_SCHEDULE, UNSCHEDULABLE, covers};
+use crate::objects::taints::{NO_EXECUTE, NO_SCHEDULE, NOT_READY, UNSCHEDULABLE, covers};
 
 /// Checks `node` in Kubernetes' order; the first filter that refuses names its reasons.
 pub fn refusals(needs: &Needs, node: &NodeInfo) -> Vec<String> {
@@ -12,7 +12,7 @@ pub fn refusals(needs: &Needs, node: &NodeInfo) -> Vec<String> {
         let value = taint.value.as_deref().unwrap_or_default();
         return vec![format!("node(s) had untolerated taint {{{}: {value}}}", taint.key)];
     }
-    if !node.node.ready {
+    if !node.node.ready && !tolerates_not_ready(needs) {
         return vec!["node(s) were not ready".into()];
     }
     if !needs.affinity.admits(&node.node.name, &node.node.labels) {
@@ -27,7 +27,7 @@ pub fn refusals(needs: &Needs, node: &NodeInfo) -> Vec<String> {
 /// As [`refusals`], without the words.
 pub fn fits(needs: &Needs, node: &NodeInfo) -> bool {
     (!node.node.unschedulable || tolerates_unschedulable(needs))
-        && node.node.ready
+        && (node.node.ready || tolerates_not_ready(needs))
         && untolerated(needs, node).is_none()
         && has_room(needs, node)
         && !ports_taken(needs, node)
@@ -36,24 +36,24 @@ pub fn fits(needs: &Needs, node: &NodeInfo) -> bool {
 
 /// Whether `node` refuses the pod whatever runs there: fewer pods would not help.
 pub fn is_hopeless(needs: &Needs, node: &NodeInfo) -> bool {
-    let (asked, has) = (&needs.requests, &node.node.allocatable);
-    let is_too_much = asked.cpu_milli > has.cpu_milli
-        || asked.memory > has.memory
-        || asked.ephemeral_storage > has.ephemeral_storage
-        || asked.extended.iter().any(|(name, amount)| *amount > has.extended.get(name).copied().unwrap_or(0));
-    is_too_much
+    needs.requests.exceeds(&node.node.allocatable)
         || (node.node.unschedulable && !tolerates_unschedulable(needs))
         || untolerated(needs, node).is_some()
-        || !node.node.ready
+        || (!node.node.ready && !tolerates_not_ready(needs))
         || !needs.affinity.admits(&node.node.name, &node.node.labels)
 }
 
 fn tolerates_unschedulable(needs: &Needs) -> bool {
-    let taint = k8s_openapi::api::core::v1::Taint {
-        key: UNSCHEDULABLE.into(),
-        effect: NO_SCHEDULE.into(),
-        ..Default::default()
-    };
+    tolerates(needs, UNSCHEDULABLE)
+}
+
+/// A node that is not ready is tainted so a moment later.
+fn tolerates_not_ready(needs: &Needs) -> bool {
+    tolerates(needs, NOT_READY)
+}
+
+fn tolerates(needs: &Needs, key: &str) -> bool {
+    let taint = k8s_openapi::api::core::v1::Taint { key: key.into(), effect: NO_SCHEDULE.into(), ..Default::default() };
     needs.tolerations.iter().any(|toleration| covers(toleration, &taint))
 }
 
@@ -150,6 +150,8 @@ mod tests {
             assert_eq!(refusals(&needs, &node), [reason]);
             assert!(!fits(&needs, &node), "{reason}");
         }
+        let everywhere = needs(json!({"tolerations": [{"operator": "Exists"}]}));
+        assert!(fits(&everywhere, &node(json!({}), "False")), "as the pods of a network's DaemonSet");
         assert_eq!(
             refusals(&asking("2", "2Gi"), &node(json!({}), "True")),
             ["Insufficient cpu", "Insufficient memory"]

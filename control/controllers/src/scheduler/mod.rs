@@ -4,7 +4,7 @@
 //! pure), is assumed at once, and its binding is sent while the next pod is placed. A pod that no node can take waits
 //! for a change that could help it; nothing polls. A loop that fails is started again and reads everything.
 
-mod affinity;
+pub(crate) mod affinity;
 mod bind;
 mod cluster;
 mod event_mapper;
@@ -36,11 +36,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    bind::RequestOutcome,
+    bind::{Nomination, Preempted, RequestOutcome},
     cluster::{Candidate, Cluster},
     event_mapper::EventMapper,
     pod::PodInfo,
-    preemption::{Facts, Preemption},
+    preemption::{Facts, NoPreemption, Preemption},
     queue::{QueuedPod, SchedulingQueue},
     stats::SchedulerCounters,
 };
@@ -57,6 +57,9 @@ const IN_FLIGHT: usize = 64;
 /// How long after nodes were added or deleted the waiting pods are tried again, so that their reasons name the new
 /// count.
 const REVIEW: Duration = Duration::from_secs(5);
+/// How often all waiting pods are tried again, whatever happened. Source: kube-scheduler's
+/// `podMaxInUnschedulablePodsDuration`.
+const FLUSH: Duration = Duration::from_secs(300);
 
 /// The running scheduler.
 pub struct Scheduler {
@@ -118,6 +121,7 @@ struct Loop {
     /// uid of the pod that each request is for.
     pods: HashMap<Id, String>,
     review_at: Option<Instant>,
+    flush_at: Deadline,
 }
 
 impl Loop {
@@ -132,6 +136,7 @@ impl Loop {
             requests: JoinSet::new(),
             pods: HashMap::new(),
             review_at: None,
+            flush_at: Deadline::from(Instant::now(), FLUSH),
         }
     }
 
@@ -167,8 +172,12 @@ impl Loop {
             self.review_at = None;
             self.queue.retry_where(now, |_| true);
         }
+        if self.flush_at.instant().is_some_and(|at| at <= now) {
+            self.flush_at = Deadline::from(now, FLUSH);
+            self.queue.retry_where(now, |_| true);
+        }
         let back_off = self.queue.release_due(now);
-        [back_off, self.review_at].into_iter().flatten().min()
+        [back_off, self.review_at, self.flush_at.instant()].into_iter().flatten().min()
     }
 
     fn count_pending(&self) {
@@ -188,38 +197,55 @@ impl Loop {
         self.counters.attempt_duration.observe(begin.elapsed());
         let request = match choice {
             Ok(node) => {
-                self.cluster.nominated_mut().remove(&uid);
+                self.settle_nomination(&uid, &node);
                 self.cluster.place(&uid, &node, pod.needs.clone());
                 self.requests.spawn(bind::bind(client, recorder, pod, node))
             }
             Err(refused) => {
                 self.counters.unschedulable.fetch_add(1, Relaxed);
                 let preemption = (refused.nodes > 0).then(|| self.preemption(candidate));
-                let message = match &preemption {
-                    Some(Err(why)) => format!("{} preemption: {why}", refused.message()),
-                    _ => refused.message(),
+                let (message, nomination) = match preemption {
+                    // It is unschedulable when its request has ended: until then it counts as binding.
+                    Some(Ok(preemption)) => {
+                        let request = self.preempt(pod, preemption, refused.message());
+                        self.pods.insert(request.id(), uid);
+                        return;
+                    }
+                    Some(Err(why)) => {
+                        let is_over = matches!(why, NoPreemption::NoCandidates(_));
+                        let ends = is_over && self.cluster.nominated().node_of(&uid).is_some();
+                        let nomination = if ends { Nomination::Ended } else { Nomination::Kept };
+                        (format!("{} preemption: {}", refused.message(), why.reason()), nomination)
+                    }
+                    None => (refused.message(), Nomination::Kept),
                 };
                 let is_news = self.queue.unschedulable(&uid, &message, Instant::now());
-                match preemption {
-                    Some(Ok(preemption)) => self.preempt(pod, preemption, message),
-                    _ if !is_news => return,
-                    _ => self.requests.spawn(bind::report_unschedulable(client, recorder, pod, message, None)),
+                if nomination == Nomination::Ended {
+                    self.denominate(&uid);
+                } else if !is_news {
+                    return;
                 }
+                self.requests.spawn(bind::report_unschedulable(client, recorder, pod, message, nomination))
             }
         };
         self.pods.insert(request.id(), uid);
     }
 
     /// Whether others are to make room for a pod, and who.
-    fn preemption(&self, pod: Candidate) -> Result<Preemption, String> {
+    fn preemption(&self, pod: Candidate) -> Result<Preemption, NoPreemption> {
         let budgets = LazyCell::new(|| self.events.budgets());
         let state_of = |pod: &pod::Needs| self.events.state_of(pod);
-        preemption::decide(&self.cluster, pod, &Facts { budgets: &budgets, state_of: &state_of })
+        let begin = Instant::now();
+        let decision = preemption::decide(&self.cluster, pod, &Facts { budgets: &budgets, state_of: &state_of });
+        self.counters.preemption_duration.observe(begin.elapsed());
+        decision
     }
 
     fn preempt(&mut self, pod: QueuedPod, preemption: Preemption, message: String) -> AbortHandle {
         self.counters.preemption_attempts.fetch_add(1, Relaxed);
-        self.counters.preemption_victims.fetch_add(preemption.victims.len() as u64, Relaxed);
+        if self.cluster.nominated().node_of(&pod.uid).is_some_and(|node| node != preemption.node) {
+            self.denominate(&pod.uid);
+        }
         let nominated = self.cluster.nominated_mut();
         let outranked = nominated.outranked(&preemption.node, pod.needs.priority);
         for (uid, _) in &outranked {
@@ -238,6 +264,18 @@ impl Loop {
         let Some(uid) = self.pods.remove(&id) else { return };
         match outcome {
             RequestOutcome::Reported => {}
+            RequestOutcome::NotReported => self.queue.not_reported(&uid),
+            RequestOutcome::Preempted(preempted) => {
+                let message = self.preempted(&uid, preempted);
+                self.queue.unschedulable(&uid, &message, Instant::now());
+                // Its victims may have gone while nobody asked for this pod.
+                self.queue.retry(&uid, Instant::now());
+            }
+            RequestOutcome::PreemptionFailed(preempted) => {
+                self.counters.errors.fetch_add(1, Relaxed);
+                self.preempted(&uid, preempted);
+                self.queue.failed(&uid, Instant::now());
+            }
             // A bound pod stays on record until the watch shows its node: an older event may still be on its way.
             RequestOutcome::Bound => {
                 self.counters.scheduled.fetch_add(1, Relaxed);
@@ -248,7 +286,7 @@ impl Loop {
             RequestOutcome::Superseded | RequestOutcome::Failed => {
                 self.counters.errors.fetch_add(1, Relaxed);
                 if self.queue.has(&uid) {
-                    self.cluster.nominated_mut().remove(&uid);
+                    self.denominate(&uid);
                     self.free(&uid);
                     self.queue.failed(&uid, Instant::now());
                 }
@@ -256,11 +294,20 @@ impl Loop {
         }
     }
 
+    /// Takes down what a preemption did; returns why its pod has no node yet.
+    fn preempted(&mut self, uid: &str, done: Preempted) -> String {
+        self.counters.preemption_victims.fetch_add(done.victims as u64, Relaxed);
+        self.cluster.nominated_mut().written_at(uid, done.revision);
+        done.message
+    }
+
     fn take_events(&mut self) {
         let pending = self.events.take();
         for (name, labels) in pending.namespaces {
+            let was_known = self.cluster.namespaces().contains_key(&name);
             if self.cluster.set_namespace(name, labels) {
-                self.queue.retry_where(Instant::now(), |needs| needs.neighbours.selects_namespaces());
+                // Labels that change may end what keeps any pod away; a new namespace has no pods yet.
+                self.queue.retry_where(Instant::now(), |needs| was_known || needs.neighbours.selects_namespaces());
             }
         }
         for (name, node) in pending.nodes {
@@ -291,13 +338,18 @@ impl Loop {
     fn pod_changed(&mut self, pod: PodInfo) {
         if pod.finished {
             self.queue.remove(&pod.uid);
-            self.cluster.nominated_mut().remove(&pod.uid);
+            self.denominate(&pod.uid);
             self.free(&pod.uid);
         } else if let Some(node) = &pod.node {
             self.queue.remove(&pod.uid);
-            self.cluster.nominated_mut().remove(&pod.uid);
+            self.settle_nomination(&pod.uid, node);
             let needs = Arc::new(pod.needs);
-            self.cluster.place(&pod.uid, node, needs.clone());
+            let held = self.cluster.place(&pod.uid, node, needs.clone());
+            if held.is_some_and(|before| before.requests.exceeds(&needs.requests)) {
+                // It was resized, and left room.
+                let cluster = &self.cluster;
+                self.queue.retry_where(Instant::now(), |waiting| cluster.can_take(node, waiting));
+            }
             // It may be the neighbour that another waits for.
             let known = self.cluster.namespaces();
             let helps = |waiting: &pod::Needs| waiting.neighbours.is_helped_by(&needs.neighbours, known);
@@ -314,7 +366,8 @@ impl Loop {
     /// Takes over what a pod's status says of its nomination, unless a request that decides about it is under way: its
     /// result comes later.
     fn nomination_seen(&mut self, pod: &PodInfo) {
-        if self.pods.values().any(|uid| *uid == pod.uid) {
+        let is_under_way = self.pods.values().any(|uid| *uid == pod.uid);
+        if is_under_way || self.cluster.nominated().is_newer_than(&pod.uid, pod.revision) {
             return;
         }
         match &pod.nominated {
@@ -323,6 +376,14 @@ impl Loop {
                 self.cluster.nominated_mut().insert(&pod.uid, pod.key.clone(), node, needs);
             }
             None => self.denominate(&pod.uid),
+        }
+    }
+
+    /// A pod is placed on `node`: what was kept for it elsewhere is free.
+    fn settle_nomination(&mut self, uid: &str, node: &str) {
+        match self.cluster.nominated().node_of(uid) {
+            Some(kept) if kept != node => self.denominate(uid),
+            _ => self.cluster.nominated_mut().remove(uid),
         }
     }
 

@@ -3,13 +3,17 @@
 //!
 //! Only pods with such rules pay for it: the placed pods are counted once per attempt, then each node is a look-up.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+mod domains;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use k8s_openapi::{
     api::core::v1::{Pod, PodAffinityTerm, PodSpec},
     apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement},
 };
 use kube::core::{Selector, SelectorExt};
+
+pub use self::domains::{Domains, Placed};
 
 /// Labels of an object.
 pub type Labels = BTreeMap<String, String>;
@@ -45,33 +49,6 @@ pub struct Neighbours {
     wanted: Vec<Term>,
     unwanted: Vec<Term>,
     spread: Vec<Spread>,
-}
-
-/// One placed pod: its rules and labels, and where it runs.
-pub struct Placed<'a> {
-    /// The pod's rules and labels.
-    pub neighbours: &'a Neighbours,
-    /// Of its node: they say in which topology domains the pod is.
-    pub node_labels: &'a Labels,
-}
-
-/// The domains that a pod must be placed in, and those it must not.
-#[derive(Default)]
-pub struct Domains {
-    wanted: Vec<(String, HashSet<String>)>,
-    unwanted: HashSet<(String, String)>,
-    /// Domains that pods placed before do not want this one in.
-    unwelcome: HashSet<(String, String)>,
-    spread: Vec<Counted>,
-}
-
-struct Counted {
-    topology_key: String,
-    counts: HashMap<String, i64>,
-    fewest: i64,
-    max_skew: i64,
-    /// 1 where the pod counts itself.
-    own: i64,
 }
 
 impl Neighbours {
@@ -138,101 +115,6 @@ impl Neighbours {
     pub fn has_anti_affinity(&self) -> bool {
         !self.unwanted.is_empty()
     }
-
-    /// Counts what is placed. `all` need only hold pods with anti-affinity where this pod has no rules; `nodes` are the
-    /// labels of the nodes that the pod's own node affinity admits.
-    pub fn domains<'a>(
-        &self,
-        all: impl Iterator<Item = Placed<'a>>,
-        nodes: impl Iterator<Item = &'a Labels>,
-        known: &NamespaceLabels,
-    ) -> Domains {
-        let mut domains = Domains {
-            wanted: self.wanted.iter().map(|term| (term.topology_key.clone(), HashSet::new())).collect(),
-            spread: self.spread.iter().map(|spread| Counted::new(spread, self, known)).collect(),
-            ..Default::default()
-        };
-        for labels in nodes {
-            for counted in &mut domains.spread {
-                if let Some(domain) = labels.get(&counted.topology_key) {
-                    counted.counts.entry(domain.clone()).or_insert(0);
-                }
-            }
-        }
-        for placed in all {
-            self.count(&placed, &mut domains, known);
-        }
-        for (term, (_, found)) in self.wanted.iter().zip(&mut domains.wanted) {
-            // The first pod of a group whose affinity selects itself may be placed anywhere.
-            if found.is_empty() && term.selects(self, known) {
-                found.insert(String::new());
-            }
-        }
-        for counted in &mut domains.spread {
-            counted.fewest = counted.counts.values().copied().min().unwrap_or(0);
-        }
-        domains
-    }
-
-    fn count(&self, placed: &Placed, domains: &mut Domains, known: &NamespaceLabels) {
-        let domain = |key: &str| placed.node_labels.get(key).map(|value| (key.to_owned(), value.clone()));
-        for (term, (_, found)) in self.wanted.iter().zip(&mut domains.wanted) {
-            if term.selects(placed.neighbours, known)
-                && let Some((_, value)) = domain(&term.topology_key)
-            {
-                found.insert(value);
-            }
-        }
-        let unwanted = self.unwanted.iter().filter(|term| term.selects(placed.neighbours, known));
-        domains.unwanted.extend(unwanted.filter_map(|term| domain(&term.topology_key)));
-        let unwelcome = placed.neighbours.unwanted.iter().filter(|term| term.selects(self, known));
-        domains.unwelcome.extend(unwelcome.filter_map(|term| domain(&term.topology_key)));
-        for (spread, counted) in self.spread.iter().zip(&mut domains.spread) {
-            if spread.term.selects(placed.neighbours, known)
-                && let Some(count) =
-                    placed.node_labels.get(&counted.topology_key).and_then(|d| counted.counts.get_mut(d))
-            {
-                *count += 1;
-            }
-        }
-    }
-}
-
-impl Domains {
-    /// Whether a node with these labels is out of the question whatever pods end there: it is in no domain that counts,
-    /// or lacks the neighbours that are wanted.
-    pub fn is_hopeless(&self, labels: &Labels) -> bool {
-        self.spread.iter().any(|counted| !labels.contains_key(&counted.topology_key)) || !self.has_wanted(labels)
-    }
-
-    fn has_wanted(&self, labels: &Labels) -> bool {
-        self.wanted
-            .iter()
-            .all(|(key, found)| labels.get(key).is_some_and(|domain| found.contains(domain) || found.contains("")))
-    }
-
-    /// Why a node with these labels is out of the question, in Kubernetes' words.
-    pub fn refusal(&self, labels: &Labels) -> Option<&'static str> {
-        for counted in &self.spread {
-            let Some(domain) = labels.get(&counted.topology_key) else {
-                return Some("node(s) didn't match pod topology spread constraints (missing required label)");
-            };
-            let count = counted.counts.get(domain).copied().unwrap_or(0);
-            if (count + counted.own).saturating_sub(counted.fewest) > counted.max_skew {
-                return Some("node(s) didn't match pod topology spread constraints");
-            }
-        }
-        let within = |set: &HashSet<(String, String)>| {
-            set.iter().any(|(key, value)| labels.get(key).is_some_and(|own| own == value))
-        };
-        if !self.has_wanted(labels) {
-            return Some("node(s) didn't match pod affinity rules");
-        }
-        if within(&self.unwanted) {
-            return Some("node(s) didn't match pod anti-affinity rules");
-        }
-        within(&self.unwelcome).then_some("node(s) didn't satisfy existing pods anti-affinity rules")
-    }
 }
 
 impl Term {
@@ -289,18 +171,6 @@ fn with_own_labels(selector: &mut Option<LabelSelector>, keys: Option<&[String]>
             operator: operator.to_owned(),
             values: Some(vec![value.clone()]),
         });
-    }
-}
-
-impl Counted {
-    fn new(spread: &Spread, own: &Neighbours, known: &NamespaceLabels) -> Self {
-        Self {
-            topology_key: spread.term.topology_key.clone(),
-            counts: HashMap::new(),
-            fewest: 0,
-            max_skew: spread.max_skew,
-            own: i64::from(spread.term.selects(own, known)),
-        }
     }
 }
 

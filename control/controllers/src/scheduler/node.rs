@@ -42,6 +42,8 @@ pub struct NodeInfo {
     pub load: (Amount, Amount),
     /// How many pods it has.
     pub pods: i64,
+    /// How many of them have each priority. Never 0.
+    pub priorities: BTreeMap<i32, usize>,
     /// uids of the pods placed here.
     pub placed: HashSet<String>,
     /// Those that its pods take.
@@ -89,12 +91,19 @@ pub fn load_of(needs: &Needs) -> (Amount, Amount) {
 }
 
 impl NodeInfo {
+    /// Whether a pod of a priority below this one runs here.
+    pub fn has_below(&self, priority: i32) -> bool {
+        self.priorities.first_key_value().is_some_and(|(lowest, _)| *lowest < priority)
+    }
+
     /// Counts a pod that is placed here.
     pub fn take(&mut self, needs: &Needs) {
         let load = load_of(needs);
         self.requested.add(&needs.requests);
         self.load = (self.load.0 + load.0, self.load.1 + load.1);
         self.pods += 1;
+        let of_priority = self.priorities.entry(needs.priority).or_default();
+        *of_priority = of_priority.saturating_add(1);
         self.host_ports.extend(needs.host_ports.iter().cloned());
     }
 
@@ -104,6 +113,12 @@ impl NodeInfo {
         self.requested.subtract(&needs.requests);
         self.load = (self.load.0 - load.0, self.load.1 - load.1);
         self.pods -= 1;
+        if let Some(count) = self.priorities.get_mut(&needs.priority) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.priorities.remove(&needs.priority);
+            }
+        }
         for port in &needs.host_ports {
             if let Some(at) = self.host_ports.iter().position(|taken| taken == port) {
                 self.host_ports.swap_remove(at);

@@ -21,14 +21,17 @@ struct NominatedPod {
     key: Key,
     node: String,
     needs: Arc<Needs>,
+    /// Versions of the pod that are older do not know of it.
+    since: u64,
 }
 
 impl Nominated {
     /// Nominates a pod to `node`, and to no other.
     pub fn insert(&mut self, uid: &str, key: Key, node: &str, needs: Arc<Needs>) {
+        let since = self.pods.get(uid).map_or(0, |pod| pod.since);
         self.remove(uid);
         self.by_node.entry(node.to_owned()).or_default().insert(uid.to_owned());
-        self.pods.insert(uid.to_owned(), NominatedPod { key, node: node.to_owned(), needs });
+        self.pods.insert(uid.to_owned(), NominatedPod { key, node: node.to_owned(), needs, since });
     }
 
     /// Forgets a pod, which has a node now, lost its nomination, or is gone.
@@ -40,6 +43,18 @@ impl Nominated {
                 self.by_node.remove(&pod.node);
             }
         }
+    }
+
+    /// The nomination stands in the pod's status from `revision` on.
+    pub fn written_at(&mut self, uid: &str, revision: u64) {
+        if let Some(pod) = self.pods.get_mut(uid) {
+            pod.since = revision;
+        }
+    }
+
+    /// Whether a version of the pod is older than its nomination, and cannot say that it has none.
+    pub fn is_newer_than(&self, uid: &str, revision: u64) -> bool {
+        self.pods.get(uid).is_some_and(|pod| revision < pod.since)
     }
 
     /// The node that a pod is nominated to.

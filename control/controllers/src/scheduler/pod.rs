@@ -18,6 +18,8 @@ pub struct PodInfo {
     pub key: Key,
     /// Tells the pod from a later one of the same name.
     pub uid: String,
+    /// Of this version; 0 where it cannot be read.
+    pub revision: u64,
     /// `spec.nodeName`; `None` until it is bound.
     pub node: Option<String>,
     /// Holds no resources any more.
@@ -87,6 +89,7 @@ impl PodInfo {
         Self {
             key: Key::of(pod),
             uid: pod.metadata.uid.clone().unwrap_or_default(),
+            revision: revision_of(pod),
             pending: node.is_none() && !finished && !pod_state::is_terminating(pod) && ours && !gated,
             node,
             finished,
@@ -95,6 +98,11 @@ impl PodInfo {
             needs: Needs::read(pod),
         }
     }
+}
+
+/// `metadata.resourceVersion`, which grows; 0 where it cannot be read.
+pub fn revision_of(pod: &Pod) -> u64 {
+    pod.metadata.resource_version.as_deref().and_then(|revision| revision.parse().ok()).unwrap_or(0)
 }
 
 impl Needs {

@@ -17,8 +17,9 @@ use k8s_openapi::{
 use kube::core::{Selector, SelectorExt};
 
 use super::{
-    cluster::{Candidate, Cluster, Supposed, Unschedulable},
+    cluster::{Candidate, Cluster, Unschedulable, placed},
     filter::is_hopeless,
+    neighbours::Domains,
     node::NodeInfo,
     pod::Needs,
 };
@@ -118,16 +119,35 @@ pub struct Facts<'f> {
     pub state_of: &'f dyn Fn(&Needs) -> RunningState,
 }
 
-/// Decides who makes room for a pod, or says why nobody does: in Kubernetes' words.
-pub fn decide(cluster: &Cluster, pod: Candidate, facts: &Facts) -> Result<Preemption, String> {
+/// Why nobody makes room for a pod, in Kubernetes' words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoPreemption {
+    /// It preempts nobody, or did already and waits. A nomination holds.
+    NotEligible(&'static str),
+    /// Nothing would help: a nomination has lost its point.
+    NoCandidates(String),
+}
+
+impl NoPreemption {
+    /// As it stands in the pod's condition.
+    pub fn reason(&self) -> &str {
+        match self {
+            Self::NotEligible(reason) => reason,
+            Self::NoCandidates(reason) => reason,
+        }
+    }
+}
+
+/// Decides who makes room for a pod.
+pub fn decide(cluster: &Cluster, pod: Candidate, facts: &Facts) -> Result<Preemption, NoPreemption> {
     if !pod.needs.preempts {
-        return Err("not eligible due to preemptionPolicy=Never.".into());
+        return Err(NoPreemption::NotEligible("not eligible due to preemptionPolicy=Never."));
     }
     if waits_for_victims(cluster, pod, facts) {
-        return Err("not eligible due to a terminating pod on the nominated node.".into());
+        return Err(NoPreemption::NotEligible("not eligible due to a terminating pod on the nominated node."));
     }
     let all = cluster.nodes().count();
-    let domains = cluster.domains(pod.needs, Supposed::default());
+    let domains = cluster.domains(pod.needs);
     let helpful = |node: &&NodeInfo| {
         !is_hopeless(pod.needs, node) && domains.as_ref().is_none_or(|domains| !domains.is_hopeless(&node.node.labels))
     };
@@ -137,7 +157,7 @@ pub fn decide(cluster: &Cluster, pod: Candidate, facts: &Facts) -> Result<Preemp
     let mut tried = 0;
     for node in cluster.nodes().filter(helpful) {
         tried += 1;
-        match sacrifice(cluster, pod, node, facts) {
+        match sacrifice(cluster, pod, node, domains.as_ref(), facts) {
             Ok(sacrifice) => sacrifices.push(sacrifice),
             Err(refused) => refused.into_iter().for_each(|reason| *reasons.entry(reason).or_insert(0) += 1),
         }
@@ -154,7 +174,7 @@ pub fn decide(cluster: &Cluster, pod: Candidate, facts: &Facts) -> Result<Preemp
             if tried < all {
                 reasons.insert("Preemption is not helpful for scheduling".to_owned(), all - tried);
             }
-            Err(Unschedulable { nodes: all, reasons }.message())
+            Err(NoPreemption::NoCandidates(Unschedulable { nodes: all, reasons }.message()))
         }
     }
 }
@@ -199,42 +219,44 @@ impl Sacrifice {
     }
 }
 
-/// Who would have to go from `node`, or why that would not help.
-fn sacrifice(cluster: &Cluster, pod: Candidate, node: &NodeInfo, facts: &Facts) -> Result<Sacrifice, Vec<String>> {
-    let lower = cluster.placed_on(node).filter(|(_, other)| other.priority < pod.needs.priority);
-    let mut lower: Vec<(Importance, &str, &Needs, RunningState)> = lower
+/// Who would have to go from `node`, or why that would not help. `domains` are the cluster's as it is.
+fn sacrifice(
+    cluster: &Cluster,
+    pod: Candidate,
+    node: &NodeInfo,
+    domains: Option<&Domains>,
+    facts: &Facts,
+) -> Result<Sacrifice, Vec<String>> {
+    let nobody = || vec!["No preemption victims found for incoming pod".to_owned()];
+    if !node.has_below(pod.needs.priority) {
+        return Err(nobody());
+    }
+    let mut left = Left { cluster, pod, here: node, node: node.clone(), domains: domains.cloned() };
+    let lower: Vec<(&str, &Needs)> =
+        cluster.placed_on(node).filter(|(_, other)| other.priority < pod.needs.priority).collect();
+    lower.iter().for_each(|(_, needs)| left.remove(needs));
+    let refused = left.refusals();
+    if !refused.is_empty() {
+        return Err(refused);
+    }
+    let mut lower: Vec<Ranked> = lower
+        .into_iter()
         .map(|(uid, needs)| {
             let state = (facts.state_of)(needs);
             ((Reverse(needs.priority), state.started_at.unwrap_or(Timestamp::MAX)), uid, needs, state)
         })
         .collect();
-    if lower.is_empty() {
-        return Err(vec!["No preemption victims found for incoming pod".into()]);
-    }
     lower.sort_by_key(|(rank, uid, ..)| (*rank, *uid));
-    let mut node_left = node.clone();
-    lower.iter().for_each(|(_, _, needs, _)| node_left.give_back(needs));
-    let mut gone: Vec<&str> = lower.iter().map(|(_, uid, ..)| *uid).collect();
-    let refusals = |node: &NodeInfo, gone: &[&str]| {
-        let domains = cluster.domains(pod.needs, Supposed { gone, here: &[] });
-        cluster.refusals(pod, node, domains.as_ref(), gone)
-    };
-    let refused = refusals(&node_left, &gone);
-    if !refused.is_empty() {
-        return Err(refused);
-    }
-    let (protected, others): (Vec<_>, Vec<_>) = split_by_budgets(lower, facts.budgets);
+    let (protected, others) = split_by_budgets(lower, facts.budgets);
     let mut victims = Vec::new();
     let mut violations = 0;
     let in_order = protected.into_iter().map(|pod| (pod, 1)).chain(others.into_iter().map(|pod| (pod, 0)));
     for ((rank, uid, needs, state), violated) in in_order {
-        node_left.take(needs);
-        gone.retain(|other| *other != uid);
-        if refusals(&node_left, &gone).is_empty() {
+        left.add(needs);
+        if left.refusals().is_empty() {
             continue;
         }
-        node_left.give_back(needs);
-        gone.push(uid);
+        left.remove(needs);
         violations += violated;
         let key = Key::new(needs.neighbours.namespace.clone(), needs.name.clone());
         victims
@@ -243,8 +265,38 @@ fn sacrifice(cluster: &Cluster, pod: Candidate, node: &NodeInfo, facts: &Facts) 
     victims.sort_by(|a, b| (a.rank, &a.victim.uid).cmp(&(b.rank, &b.victim.uid)));
     match victims.is_empty() {
         // It fits beside all of them: what refused it has changed meanwhile.
-        true => Err(vec!["No preemption victims found for incoming pod".into()]),
+        true => Err(nobody()),
         false => Ok(Sacrifice { node: node.node.name.clone(), victims, violations }),
+    }
+}
+
+/// A node, and the domains of a pod, without some of the node's pods.
+struct Left<'c> {
+    cluster: &'c Cluster,
+    pod: Candidate<'c>,
+    /// As it is.
+    here: &'c NodeInfo,
+    node: NodeInfo,
+    domains: Option<Domains>,
+}
+
+impl Left<'_> {
+    fn remove(&mut self, needs: &Needs) {
+        self.node.give_back(needs);
+        if let Some(domains) = &mut self.domains {
+            domains.remove(&self.pod.needs.neighbours, &placed(needs, self.here), self.cluster.namespaces());
+        }
+    }
+
+    fn add(&mut self, needs: &Needs) {
+        self.node.take(needs);
+        if let Some(domains) = &mut self.domains {
+            domains.add(&self.pod.needs.neighbours, &placed(needs, self.here), self.cluster.namespaces());
+        }
+    }
+
+    fn refusals(&self) -> Vec<String> {
+        self.cluster.refusals(self.pod, &self.node, self.domains.as_ref())
     }
 }
 

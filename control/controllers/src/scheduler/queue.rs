@@ -70,10 +70,14 @@ impl SchedulingQueue {
         let PodInfo { key, uid, needs, reported, .. } = pod;
         if let Some((known, position)) = self.pods.get_mut(&uid) {
             known.reported = reported;
-            if *known.needs == needs || *position == Position::Binding {
+            if *known.needs == needs {
                 return;
             }
             known.needs = Arc::new(needs);
+            if *position == Position::Binding {
+                // It is tried with them when its request has failed.
+                return;
+            }
             known.refusals = 0;
             self.make_ready(&uid);
             return;
@@ -136,6 +140,20 @@ impl SchedulingQueue {
         true
     }
 
+    /// What was to be written to the pod could not be: it is written after the next attempt.
+    pub fn not_reported(&mut self, uid: &str) {
+        if let Some((pod, _)) = self.pods.get_mut(uid) {
+            pod.reported = None;
+        }
+    }
+
+    /// Tries an unschedulable pod again, not before its back-off is over.
+    pub fn retry(&mut self, uid: &str, now: Instant) {
+        if self.unschedulable.contains(uid) {
+            self.retry_uid(uid, now);
+        }
+    }
+
     /// The request for the pod failed: it is tried again after its back-off.
     pub fn failed(&mut self, uid: &str, now: Instant) {
         let Some((pod, _)) = self.pods.get_mut(uid) else { return };
@@ -156,10 +174,14 @@ impl SchedulingQueue {
         let fits = |uid: &&String| self.pods.get(*uid).is_some_and(|(pod, _)| now_fits(&pod.needs));
         let fitting: Vec<String> = self.unschedulable.iter().filter(fits).cloned().collect();
         for uid in fitting {
-            match self.pods.get(&uid).map(|(pod, _)| pod.not_before) {
-                Some(Deadline::At(at)) if at > now => self.put(&uid, Position::Until(at)),
-                _ => self.make_ready(&uid),
-            }
+            self.retry_uid(&uid, now);
+        }
+    }
+
+    fn retry_uid(&mut self, uid: &str, now: Instant) {
+        match self.pods.get(uid).map(|(pod, _)| pod.not_before) {
+            Some(Deadline::At(at)) if at > now => self.put(uid, Position::Until(at)),
+            _ => self.make_ready(uid),
         }
     }
 
@@ -235,6 +257,7 @@ mod tests {
     fn add(queue: &mut SchedulingQueue, uid: &str, priority: i32) {
         let pod = PodInfo {
             nominated: None,
+            revision: 0,
             key: Key::new("default", uid),
             uid: uid.into(),
             node: None,

@@ -75,8 +75,24 @@ impl Resources {
         }
         running.add(&sidecars);
         running.raise_to(&starting);
+        running.set_to(spec.resources.as_ref().and_then(|resources| resources.requests.as_ref()));
         running.add(&Self::read(spec.overhead.as_ref()));
         running
+    }
+
+    /// Replaces the amounts that a pod asks for as a whole. Source: KEP-2837 (pod-level resources).
+    fn set_to(&mut self, list: Option<&BTreeMap<String, Quantity>>) {
+        let whole = Self::read(list);
+        for name in list.into_iter().flat_map(BTreeMap::keys) {
+            match name.as_str() {
+                "cpu" => self.cpu_milli = whole.cpu_milli,
+                "memory" => self.memory = whole.memory,
+                _ if name.starts_with("hugepages-") => {
+                    self.extended.insert(name.clone(), whole.extended.get(name).copied().unwrap_or(0));
+                }
+                _ => {}
+            }
+        }
     }
 
     fn of_container(container: &Container) -> Self {
@@ -137,6 +153,14 @@ impl Resources {
         }
     }
 
+    /// Whether this is more than `other` in any respect.
+    pub fn exceeds(&self, other: &Self) -> bool {
+        self.cpu_milli > other.cpu_milli
+            || self.memory > other.memory
+            || self.ephemeral_storage > other.ephemeral_storage
+            || self.extended.iter().any(|(name, amount)| *amount > other.extended.get(name).copied().unwrap_or(0))
+    }
+
     fn raise_to(&mut self, other: &Self) {
         self.cpu_milli = self.cpu_milli.max(other.cpu_milli);
         self.memory = self.memory.max(other.memory);
@@ -173,6 +197,12 @@ mod tests {
         let asked = Resources::of_pod(&spec, None);
         assert_eq!((asked.cpu_milli, asked.memory), (1100, 64 << 20));
         assert_eq!(asked.extended["example.com/gpu"], 1);
+        let whole: PodSpec = serde_json::from_value(json!({
+            "resources": {"requests": {"cpu": "2"}}, "overhead": {"cpu": "100m"},
+            "containers": [{"name": "a", "resources": {"requests": {"cpu": "200m", "memory": "64Mi"}}}]}))
+        .expect("a valid spec");
+        let asked = Resources::of_pod(&whole, None);
+        assert_eq!((asked.cpu_milli, asked.memory), (2100, 64 << 20), "what the pod asks for as a whole comes first");
     }
 
     #[test]

@@ -17,6 +17,8 @@ pub struct SchedulerCounters {
     pub preemption_attempts: AtomicU64,
     /// See [`SchedulerStats::preemption_victims`].
     pub preemption_victims: AtomicU64,
+    /// See [`SchedulerStats::preemption_duration`].
+    pub preemption_duration: AtomicHistogram,
     /// See [`SchedulerStats::attempt_duration`].
     pub attempt_duration: AtomicHistogram,
     /// See [`SchedulerStats::pod_duration`].
@@ -42,6 +44,9 @@ pub struct SchedulerStats {
     pub preemption_attempts: u64,
     /// How many pods were deleted for others (the sum of `scheduler_preemption_victims`).
     pub preemption_victims: u64,
+    /// How long it took to decide whether pods are deleted for another (the extension point `PostFilter` of
+    /// `scheduler_framework_extension_point_duration_seconds`).
+    pub preemption_duration: HistogramSnapshot,
     /// How long it took to choose a node (`scheduler_scheduling_algorithm_duration_seconds`).
     pub attempt_duration: HistogramSnapshot,
     /// From when a pod was queued first until it was bound (`scheduler_pod_scheduling_sli_duration_seconds`).
@@ -63,6 +68,7 @@ impl SchedulerCounters {
             errors: self.errors.load(Relaxed),
             preemption_attempts: self.preemption_attempts.load(Relaxed),
             preemption_victims: self.preemption_victims.load(Relaxed),
+            preemption_duration: self.preemption_duration.snapshot(),
             attempt_duration: self.attempt_duration.snapshot(),
             pod_duration: self.pod_duration.snapshot(),
             active: self.active.load(Relaxed),

@@ -158,16 +158,11 @@ fn is_zero(value: &Value) -> bool {
     }
 }
 
-/// A field of an object in one state. What `omitempty` leaves out of a Go struct is not there.
-fn child<'a>(
-    of: TypeRef<'a>,
-    parent: State<'a>,
-    fields: Option<&'a Map<String, Value>>,
-    name: &str,
-    known: Option<&Field>,
-) -> State<'a> {
+/// A field of an object in one state, with this value if it has one. What `omitempty` leaves out of a Go struct is not
+/// there.
+fn child<'a>(of: TypeRef<'a>, parent: State<'a>, value: Option<&'a Value>, known: Option<&Field>) -> State<'a> {
     let is_left_out = |value: &&Value| known.is_some_and(|field| of.is_in_structs() && of.is_left_out(field, value));
-    match fields.and_then(|fields| fields.get(name)).filter(|value| !is_left_out(value)) {
+    match value.filter(|value| !is_left_out(value)) {
         Some(value) => State::Is(value),
         None if known.is_some_and(|field| of.is_always_there(field)) && parent.is_object() => State::Zero,
         None => State::Absent,
@@ -188,15 +183,16 @@ fn object<'a>(of: TypeRef<'a>, shape: Shape<'a>, old: State<'a>, new: State<'a>)
         return Ok(leaf(of, old, new));
     }
     let mut below = Below::default();
-    let mut one = |name: &'a str| -> Result<(), ItemError> {
+    let mut one = |name: &'a str, is: Option<&'a Value>| -> Result<(), ItemError> {
         let (field, known) = match shape {
-            Shape::Struct(object) => (of.field(object, name), object.field(name)),
+            Shape::Struct(object) => of.known_field(object, name),
             Shape::Map(item) => (Some(item), None),
             _ => (None, None),
         };
         // Unknown fields are never stored.
         let Some(field) = field else { return Ok(()) };
-        let (was, is) = (child(of, old, before, name, known), child(of, new, after, name, known));
+        let was = before.and_then(|fields| fields.get(name));
+        let (was, is) = (child(of, old, was, known), child(of, new, is, known));
         if matches!((was, is), (State::Absent, State::Absent)) {
             return Ok(());
         }
@@ -208,12 +204,12 @@ fn object<'a>(of: TypeRef<'a>, shape: Shape<'a>, old: State<'a>, new: State<'a>)
         // The same in both states, and nothing below it to look at.
         let same = !value.is_object() && !value.is_array();
         if !(same && before.and_then(|fields| fields.get(name)) == Some(value)) {
-            one(name)?;
+            one(name, Some(value))?;
         }
     }
     for name in before.into_iter().flatten().map(|(name, _)| name) {
         if !after.is_some_and(|fields| fields.contains_key(name)) {
-            one(name)?;
+            one(name, None)?;
         }
     }
     // What no text names is the same in two states that are both there.
@@ -221,7 +217,7 @@ fn object<'a>(of: TypeRef<'a>, shape: Shape<'a>, old: State<'a>, new: State<'a>)
         for (field, _) in of.always_there(object) {
             let named = |fields: Option<&Map<String, Value>>| fields.is_some_and(|f| f.contains_key(&*field.name));
             if !named(before) && !named(after) {
-                one(&field.name)?;
+                one(&field.name, None)?;
             }
         }
     }

@@ -123,9 +123,14 @@ impl<'t> TypeRef<'t> {
 
     /// The type of a field or key of `object`; nothing for one that it does not have.
     pub fn field(self, object: &'t Object, name: &str) -> Option<TypeRef<'t>> {
+        self.known_field(object, name).0
+    }
+
+    /// The same, and what the schema says of the field, if it knows it.
+    pub fn known_field(self, object: &'t Object, name: &str) -> (Option<TypeRef<'t>>, Option<&'t Field>) {
         match object.field(name) {
-            Some(field) => Some(self.of(field.r#type, Some(&field.merge))),
-            None => object.others.map(|others| self.of(others, None)),
+            Some(field) => (Some(self.of(field.r#type, Some(&field.merge))), Some(field)),
+            None => (object.others.map(|others| self.of(others, None)), None),
         }
     }
 

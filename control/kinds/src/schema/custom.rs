@@ -1,6 +1,9 @@
 //! The types of a custom kind: its structural schema in an arena of its own, beside a copy of the built-in metadata.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock},
+};
 
 use super::{Definition, Field, ListType, Merge, Node, Numbered, Numbers, Object, Schema, Type, TypeId, Types, Zero};
 use crate::custom::structural::{Additional, Structural};
@@ -91,6 +94,7 @@ impl Builder {
         Object {
             fields: fields.collect(),
             numbers: copy_numbers(object.numbers()),
+            names: OnceLock::new(),
             number_of: object.number_of.clone(),
             required_times: object.required_times.clone(),
             always_written: object.always_written.clone(),

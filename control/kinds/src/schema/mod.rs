@@ -27,10 +27,13 @@ mod alternatives;
 mod custom;
 pub mod decode;
 mod go_time;
+mod name_index;
 mod quantities;
 mod scalar;
 mod text;
 mod written;
+
+use name_index::NameIndex;
 
 pub use decode::{DecodeError, Decoded, FieldWarning};
 pub use scalar::{ZERO_MICRO_TIME, ZERO_TIME};
@@ -107,6 +110,8 @@ pub enum Type {
 pub struct Object {
     /// Sorted by name.
     fields: Vec<Field>,
+    /// Where each name stands among `fields`; made when one is looked for first.
+    names: OnceLock<Option<NameIndex>>,
     /// By protobuf number.
     numbers: Numbers,
     /// The way back: the number of each of `fields`.
@@ -311,7 +316,12 @@ impl Object {
     }
 
     fn position(&self, name: &str) -> Option<usize> {
-        self.fields.binary_search_by(|field| (*field.name).cmp(name)).ok()
+        match self.names.get_or_init(|| NameIndex::new(self.fields.iter().map(|field| &*field.name))) {
+            Some(names) => {
+                names.candidates(name).find(|at| self.fields.get(*at).is_some_and(|field| *field.name == *name))
+            }
+            None => self.fields.binary_search_by(|field| (*field.name).cmp(name)).ok(),
+        }
     }
 }
 

@@ -27,7 +27,7 @@ pub fn warnings(path: &str, spec: &Value, annotations: &Value) -> Vec<String> {
         for name in ["memory", "ephemeral-storage"] {
             for list in ["limits", "requests"] {
                 let amount = &container["resources"][list][name];
-                all.extend(fraction(&format!("{place}.resources.{list}[{name}]"), amount));
+                all.extend(fraction(|| format!("{place}.resources.{list}[{name}]"), amount));
             }
         }
         all.extend(hidden_variables(&place, container));

@@ -53,13 +53,13 @@ pub fn warnings(path: &str, pod: &Value) -> Vec<String> {
         }
     }
     all.extend(volume_paths::warnings(&spec["volumes"]));
-    all.extend(twice(&format!("{path}spec.hostAliases"), &spec["hostAliases"], "ip"));
-    all.extend(twice(&format!("{path}spec.imagePullSecrets"), &spec["imagePullSecrets"], "name"));
+    all.extend(twice(&[path, "spec.hostAliases"].concat(), &spec["hostAliases"], "ip"));
+    all.extend(twice(&[path, "spec.imagePullSecrets"].concat(), &spec["imagePullSecrets"], "name"));
     for (i, _) in items(&spec["imagePullSecrets"]).enumerate().filter(|(_, one)| text(one, "name").is_empty()) {
         all.push(format!("{path}spec.imagePullSecrets[{i}].name: invalid empty name \"\""));
     }
     for name in ["memory", "ephemeral-storage"] {
-        all.extend(fraction(&format!("{path}spec.overhead[{name}]"), &spec["overhead"][name]));
+        all.extend(fraction(|| format!("{path}spec.overhead[{name}]"), &spec["overhead"][name]));
     }
     if spec["securityContext"]["seccompProfile"].is_null() && annotation(SECCOMP_ANNOTATION) {
         all.push(format!(
@@ -136,8 +136,9 @@ fn twice(path: &str, list: &Value, field: &str) -> Vec<String> {
 }
 
 /// Of an amount of bytes that is no whole number.
-pub fn fraction(path: &str, amount: &Value) -> Option<String> {
+pub fn fraction(path: impl FnOnce() -> String, amount: &Value) -> Option<String> {
     let amount = Quantity::of(amount).filter(|amount| amount.millis() % 1000 != 0)?;
+    let path = path();
     Some(format!("{path}: fractional byte value \"{amount}\" is invalid, must be an integer"))
 }
 

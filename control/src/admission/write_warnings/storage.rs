@@ -54,7 +54,7 @@ pub fn claim(claim: &Value) -> Vec<String> {
 
 /// Of the spec of a claim, which may be one of a template.
 pub fn claim_spec(path: &str, spec: &Value) -> Vec<String> {
-    let of = |list: &str| fraction(&format!("{path}.resources.{list}[storage]"), &spec["resources"][list]["storage"]);
+    let of = |list: &str| fraction(|| format!("{path}.resources.{list}[storage]"), &spec["resources"][list]["storage"]);
     of("requests").into_iter().chain(of("limits")).collect()
 }
 

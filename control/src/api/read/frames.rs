@@ -1,7 +1,8 @@
 //! The frames of a watch for one client: what a change is to it, in the form and encoding that it takes.
 //!
 //! A frame of a plain watch is the bytes that the write made. All watchers share those of a change that comes alone; of
-//! many objects each watcher copies its own. In protobuf a frame is made by the first who asks for it.
+//! many objects each watcher copies its own, where there are many watchers from memory that they share. In protobuf a
+//! frame is made by the first who asks for it.
 
 use std::sync::Arc;
 
@@ -25,6 +26,9 @@ use crate::{
     schema::Types,
     store::{Event, EventType, Object},
 };
+
+/// From so many watchers of the same changes on, frames are made once for all.
+const MANY: usize = 8;
 
 /// How changes become frames for one client.
 pub struct Frames {
@@ -64,18 +68,19 @@ impl Select {
 
 impl Frames {
     /// The same as [`Self::chunk`], with the objects in the version that the client asked for.
-    pub async fn converted(&mut self, events: &[Arc<Event>]) -> Result<Option<Bytes>, Status> {
+    pub async fn converted(&mut self, events: &[Arc<Event>], readers: usize) -> Result<Option<Bytes>, Status> {
         let kind = self.kind.clone();
         let columns_sent = self.columns_sent;
         conversion::read(&kind, || {
             self.columns_sent = columns_sent;
-            self.chunk(events)
+            self.chunk(events, readers)
         })
         .await
     }
 
-    /// The frames of the changes that the client selects, if there are any.
-    fn chunk(&mut self, events: &[Arc<Event>]) -> Option<Bytes> {
+    /// The frames of the changes that the client selects, if there are any. `readers` is how many watchers see the same
+    /// changes.
+    fn chunk(&mut self, events: &[Arc<Event>], readers: usize) -> Option<Bytes> {
         let mut seen = events.iter().filter_map(|event| self.seen_as(event));
         let first = seen.next()?;
         let rest: Vec<(EventType, Arc<Object>)> = seen.collect();
@@ -85,13 +90,16 @@ impl Frames {
         {
             return Some(frame);
         }
-        let mut out = Vec::new();
+        let size = first.1.size().saturating_add(rest.iter().map(|(_, object)| object.size()).sum());
+        let mut out = Vec::with_capacity(size);
         for (event_type, object) in std::iter::once(first).chain(rest) {
-            // Else every watcher would encode it. To copy a text costs less than to look for a shared one.
-            let shared = match self.accepted.encoding {
-                Encoding::Protobuf => self.shared(event_type, &object),
-                Encoding::Json | Encoding::Yaml => None,
-            };
+            let is_json = self.accepted.encoding != Encoding::Protobuf;
+            if is_json && readers >= MANY && self.is_as_written(event_type, &object) {
+                object.write_shared_frame(&mut out);
+                continue;
+            }
+            // In protobuf every watcher would encode it. To copy a text costs less than to look for a shared one.
+            let shared = if is_json { None } else { self.shared(event_type, &object) };
             match shared {
                 Some(frame) => out.extend_from_slice(&frame),
                 None => self.write(event_type, &object, &mut out),

@@ -2,12 +2,12 @@
 //!
 //! What a change is to a client, and in which bytes, is decided in `frames`.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, pin::Pin, sync::Arc, time::Duration};
 
 use axum::{body::Body, response::Response};
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{
     frames::{Frames, Select},
@@ -69,6 +69,8 @@ pub async fn watch(api: &Api, call: &Call) -> Result<Response, Status> {
         // Whoever may watch is told in the stream why it cannot go on, as in Kubernetes.
         Err(status) => (None, 0, None, Some(status)),
     };
+    let takes_bookmarks = query.allow_watch_bookmarks;
+    let bookmark_at = takes_bookmarks.then(|| next_bookmark(now, ends)).flatten();
     let stream = Stream {
         store: api.store_handle(),
         frames,
@@ -77,7 +79,8 @@ pub async fn watch(api: &Api, call: &Call) -> Result<Response, Status> {
         initial: initial.unwrap_or_default().into(),
         subscription,
         refused,
-        bookmarks: query.allow_watch_bookmarks.then(|| next_bookmark(now, ends)).flatten(),
+        takes_bookmarks,
+        alarm: Box::pin(sleep_until(bookmark_at.unwrap_or(ends))),
         ends,
         pacing: Pacing::new(call.in_process),
         ended: false,
@@ -164,7 +167,10 @@ struct Stream {
     end_of_initial: Option<u64>,
     subscription: Option<Subscription>,
     refused: Option<Status>,
-    bookmarks: Option<Instant>,
+    takes_bookmarks: bool,
+    /// When the next bookmark is due, or else the end. Kept from change to change: to set a timer takes a lock that all
+    /// watches share.
+    alarm: Pin<Box<Sleep>>,
     ends: Instant,
     pacing: Pacing,
     ended: bool,
@@ -189,32 +195,21 @@ impl Stream {
         }
         loop {
             let subscription = self.subscription.as_mut()?;
-            let bookmark_at = self.bookmarks.unwrap_or(self.ends);
             tokio::select! {
-                // The end first: a watch whose events never pause ends in time, too.
+                // First: a watch whose events never pause ends in time, too.
                 biased;
-                () = sleep_until(self.ends) => {
-                    self.ended = true;
-                    return None;
-                }
-                events = self.pacing.next(subscription) => match events {
-                    Ok(events) => match self.frames.converted(&events).await {
-                        Ok(Some(chunk)) => return Some(chunk),
-                        Ok(None) => {}
-                        Err(status) => return Some(self.end_with(&status)),
-                    },
-                    Err(missed) => {
+                () = self.alarm.as_mut() => {
+                    let now = Instant::now();
+                    if !self.takes_bookmarks || now >= self.ends {
                         self.ended = true;
-                        return Some(self.frames.error(&expired(missed)));
+                        return None;
                     }
-                },
-                () = sleep_until(bookmark_at) => {
-                    self.bookmarks = next_bookmark(Instant::now(), self.ends);
+                    self.alarm.as_mut().reset(next_bookmark(now, self.ends).unwrap_or(self.ends));
                     // Read before the last look for events: all up to it have been seen then.
                     let revision = self.store.published();
                     match self.pacing.ready(subscription) {
                         Ok(events) if events.is_empty() => return Some(self.frames.bookmark(revision, false)),
-                        Ok(events) => match self.frames.converted(&events).await {
+                        Ok(events) => match self.frames.converted(&events, subscription.readers()).await {
                             Ok(Some(chunk)) => return Some(chunk),
                             Ok(None) => {}
                             Err(status) => return Some(self.end_with(&status)),
@@ -225,6 +220,17 @@ impl Stream {
                         }
                     }
                 }
+                events = self.pacing.next(subscription) => match events {
+                    Ok(events) => match self.frames.converted(&events, subscription.readers()).await {
+                        Ok(Some(chunk)) => return Some(chunk),
+                        Ok(None) => {}
+                        Err(status) => return Some(self.end_with(&status)),
+                    },
+                    Err(missed) => {
+                        self.ended = true;
+                        return Some(self.frames.error(&expired(missed)));
+                    }
+                },
             }
         }
     }

@@ -24,7 +24,7 @@ pub async fn admit_connection(api: &Api, call: &Call) -> Result<Vec<String>, Sta
     let form = Form { group: "", version: "v1", kind };
     let attributes = Attributes { form: Some(form), ..attributes(api, call, &snapshot, Operation::Connect) };
     let object = connection_options(kind, call);
-    let asked = ask(api, &attributes, object, &Value::Null, None);
+    let asked = Box::pin(ask(api, &attributes, object, &Value::Null, None));
     let (answer, warnings) = warnings::collect(deadline::bound(asked)).await;
     answer.map(|_| warnings)
 }

@@ -21,9 +21,9 @@ use crate::{
 };
 
 /// `POST` of an object.
-pub async fn create(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Status> {
+pub async fn create(api: &Api, call: &Call, text_of_body: &[u8]) -> Result<Response, Status> {
     let target = &call.target;
-    let object = body::object(&target.kind, &call.content_type, text, call.query.field_validation)?.tell();
+    let object = body::object(&target.kind, &call.content_type, text_of_body, call.query.field_validation)?.tell();
     let mut object = conversion::to_stored(&target.kind, object, None).await?;
     let mut place = api.resource(target)?;
     let metadata = metadata::of(&mut object)?;
@@ -45,8 +45,13 @@ pub async fn create(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Sta
     // Made anew where it is taken.
     let mut generate = false;
     let mut name_taken = false;
+    let mut first = Some(object);
     for _ in 0..TRIES {
-        let mut object = object.clone();
+        let mut object = match first.take() {
+            Some(object) => object,
+            // To read it once more in the rare case costs less than a copy in all others.
+            None => again(call, text_of_body, namespace.as_deref()).await?,
+        };
         if unnamed && let Some(made) = metadata::name_for_unnamed(place.kind.naming, &base) {
             generate = place.kind.naming != Naming::BaseAlone;
             name = made;
@@ -71,6 +76,16 @@ pub async fn create(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Sta
         return Err(Status::already_exists(place.subject(&name)));
     }
     Err(Status::conflict(place.subject(&name), "others were faster to take what it needs; please try again"))
+}
+
+/// The object of a body that was read before, as it is before an attempt to store it.
+async fn again(call: &Call, text_of_body: &[u8], namespace: Option<&str>) -> Result<Value, Status> {
+    let kind = &call.target.kind;
+    // What the client should be warned of is told already.
+    let object = body::object(kind, &call.content_type, text_of_body, call.query.field_validation)?.value;
+    let mut object = conversion::to_stored(kind, object, None).await?;
+    metadata::begin(metadata::of(&mut object)?, namespace);
+    Ok(object)
 }
 
 enum Attempt {

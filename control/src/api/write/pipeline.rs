@@ -184,8 +184,9 @@ pub async fn prepare(api: &Api, call: &Call, snapshot: &Snapshot, pending: Pendi
                 kind.schema.write_zeros(&mut new);
             }
             match &inquiry {
+                // In boxes, as below: to ask webhooks takes much memory, and few writes have any.
                 Some(inquiry) => {
-                    new = inquiry.mutate(&request, new, &mut managers).await?;
+                    new = Box::pin(inquiry.mutate(&request, new, &mut managers)).await?;
                     // Webhooks take their time: whether the object is allowed is decided on what there is after them.
                     after_mutation = api.store().snapshot();
                     snapshot = &after_mutation;
@@ -219,7 +220,7 @@ pub async fn prepare(api: &Api, call: &Call, snapshot: &Snapshot, pending: Pendi
             }
             admission.validate(&request, &new).await?;
             if let Some(inquiry) = &inquiry {
-                inquiry.validate(&new, &managers, snapshot).await?;
+                Box::pin(inquiry.validate(&new, &managers, snapshot)).await?;
             }
             if stored == Some(&new) && old.is_some_and(|old| is_same_account(&old.object.managers(), &managers)) {
                 return Ok(Prepared::Unchanged);
@@ -229,7 +230,7 @@ pub async fn prepare(api: &Api, call: &Call, snapshot: &Snapshot, pending: Pendi
         Action::Mark(_) | Action::Remove => {
             admission.validate(&request, stored.unwrap_or(&Value::Null)).await?;
             if let Some(inquiry) = &inquiry {
-                inquiry.delete().await?;
+                Box::pin(inquiry.delete()).await?;
             }
             match action {
                 Action::Mark(new) => Some(new),

@@ -10,6 +10,7 @@ pub(super) mod file;
 mod kept;
 mod loading;
 mod quarantine;
+mod read_ahead;
 mod row;
 mod segment;
 mod space;

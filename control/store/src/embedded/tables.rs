@@ -21,6 +21,7 @@ use super::{
     disk::{forget_cached_pages, sync_parent},
     error::FileError,
     quarantine::{self, Loaded, Moves, RowReader},
+    read_ahead::ReadAhead,
     row::RowChange,
     stored_history::{self, HistorySize, Records},
 };
@@ -149,6 +150,7 @@ impl Tables {
     pub fn load(&mut self, newer: &[RowChange], reader: &mut RowReader<'_>) -> Result<Loaded, FileError> {
         self.reopen()?;
         let Some(database) = &self.database else { return Err(self.error("read", redb::Error::DatabaseClosed)) };
+        let _ahead = ReadAhead::start(&self.path);
         let (loaded, found) = quarantine::load(database, newer, reader).map_err(|source| self.error("read", source))?;
         (self.moves, self.without_header) = (found.moves, found.without_header);
         Ok(loaded)

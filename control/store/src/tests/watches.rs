@@ -1,9 +1,12 @@
 //! Watches see every change once and in order, from the revision they name.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::*;
-use crate::{EventType, Expect, Store};
+use crate::{EventType, Expect, Object, Store, references::References};
 
 #[tokio::test]
 async fn a_watch_sees_the_changes_after_its_revision_in_order() {
@@ -245,4 +248,20 @@ async fn what_a_program_without_the_table_of_changes_wrote_is_listed_anew() {
     let store = open(&path);
     assert!(store.watch("things", seen).is_err(), "a later write makes the tables right for what follows alone");
     assert!(store.watch("things", seen + 1).is_ok() && store.watch("others", other).is_ok());
+}
+
+#[test]
+fn a_frame_that_many_take_is_made_once_and_says_the_same() {
+    let (mut references, resource) = (References::default(), Arc::from("things"));
+    let value = "a text that is long enough to be encoded ".repeat(10);
+    for value in [value.as_str(), "short"] {
+        let object = Object::kept(draft(value), 7, EventType::Added, (&resource, &mut references));
+        let (mut alone, mut first, mut second) = (Vec::new(), Vec::new(), b"before".to_vec());
+        object.write_frame(&mut alone);
+        object.write_shared_frame(&mut first);
+        object.write_shared_frame(&mut second);
+        assert_eq!((&first, &second[6..]), (&alone, &alone[..]));
+        let frame = object.frame();
+        assert_eq!((&*frame, frame.as_ptr()), (&*alone, object.frame().as_ptr()));
+    }
 }

@@ -23,7 +23,7 @@ use kube::{
 };
 
 use self::plan::{Decision, active, decide, desired, forget, observe, started, surplus, wake_after};
-use super::{Context, own_writes::OwnWrites, replica_set::requests::refusal};
+use super::{Context, own_writes::OwnWrites, pod_requests::refusal};
 use crate::{
     engine::{
         EventType, Failure, Informer, Key, ObjectChange, Outcome, Recorder, Startup, Tasks, WorkQueue, api_code,

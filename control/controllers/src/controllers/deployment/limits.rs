@@ -7,6 +7,8 @@ use k8s_openapi::{
     apimachinery::pkg::util::intstr::IntOrString,
 };
 
+use crate::objects::int_or_percent::{Rounding, resolve};
+
 /// A Deployment's figures with defaults filled in and percentages resolved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -52,27 +54,6 @@ impl Limits {
 pub fn is_recreate(deployment: &Deployment) -> bool {
     let strategy = deployment.spec.as_ref().and_then(|s| s.strategy.as_ref());
     strategy.and_then(|s| s.type_.as_deref()) == Some("Recreate")
-}
-
-#[derive(Clone, Copy)]
-enum Rounding {
-    Up,
-    Down,
-}
-
-fn resolve(value: &IntOrString, of: i32, round: Rounding) -> i32 {
-    match value {
-        IntOrString::Int(count) => (*count).max(0),
-        IntOrString::String(text) => {
-            let percent: i64 = text.trim_end_matches('%').parse().unwrap_or(0);
-            let parts = percent.max(0).saturating_mul(of.into());
-            let whole = match round {
-                Rounding::Up => parts.saturating_add(99) / 100,
-                Rounding::Down => parts / 100,
-            };
-            i32::try_from(whole).unwrap_or(i32::MAX)
-        }
-    }
 }
 
 /// Sum of replicas over sets, each of which may ask for the largest number there is.

@@ -3,25 +3,15 @@
 use fairlead_client::Json;
 use k8s_openapi::api::{apps::v1::ReplicaSet, core::v1::PodTemplateSpec};
 
+use crate::objects::name_hash::name_hash;
+
 /// Label by which the pods of one revision differ from those of another.
 pub const HASH_LABEL: &str = "pod-template-hash";
-
-/// Letters without vowels, so that names spell no words. Source: Kubernetes' `SafeEncodeString`.
-const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 
 /// Names the template: equal templates (and collision counts) have equal names.
 pub fn hash(template: &PodTemplateSpec, collisions: i32) -> String {
     // A typed template always serialises: its maps are keyed by strings.
-    let mut bytes = template.encode().unwrap_or_default();
-    if collisions > 0 {
-        bytes.extend_from_slice(&collisions.to_le_bytes());
-    }
-    let sum = fnv1a(&bytes).to_string();
-    sum.bytes().map(|digit| char::from(LETTERS[usize::from(digit) % LETTERS.len()])).collect()
-}
-
-fn fnv1a(bytes: &[u8]) -> u32 {
-    bytes.iter().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
+    name_hash(template.encode().unwrap_or_default(), collisions)
 }
 
 /// Whether `set` runs `template`, apart from the hash label that Deployments add.

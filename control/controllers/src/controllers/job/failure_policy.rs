@@ -89,8 +89,10 @@ mod tests {
     fn pod(containers: &[(&str, i32)], init: &[(&str, i32)], condition: &str) -> Pod {
         let statuses = |all: &[(&str, i32)]| -> Value {
             let status = |(name, code): &(&str, i32)| {
+                let exited = json!({"terminated": {"exitCode": code}});
+                let state = if *code < 0 { json!({"running": {}}) } else { exited };
                 json!({"name": name, "image": "", "imageID": "", "ready": false, "restartCount": 0,
-                    "state": if *code < 0 { json!({"running": {}}) } else { json!({"terminated": {"exitCode": code}}) }})
+                    "state": state})
             };
             all.iter().map(status).collect()
         };

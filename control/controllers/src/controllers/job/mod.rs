@@ -58,11 +58,9 @@ use self::{
 };
 use super::{
     Context,
+    expectations::{self, Expectations},
     own_writes::OwnWrites,
-    replica_set::{
-        expectations::{self, Expectations},
-        plan::selects,
-    },
+    replica_set::plan::selects,
 };
 use crate::{
     engine::{

@@ -22,11 +22,9 @@ use super::{
 };
 use crate::{
     controllers::{
+        expectations::Expectations,
         own_writes::OwnWrites,
-        replica_set::{
-            expectations::Expectations,
-            requests::{refusal, several},
-        },
+        pod_requests::{refusal, several},
     },
     engine::{EventType, Failure, Informer, Recorder, api_code, is_namespace_terminating, reference},
     objects::{

@@ -17,7 +17,8 @@ fn at(text: &str) -> Timestamp {
 
 fn job(spec: Value, status: Value) -> Job {
     let mut whole = json!({"parallelism": 2, "completions": 5, "backoffLimit": 6, "completionMode": "NonIndexed",
-        "podReplacementPolicy": "TerminatingOrFailed", "template": {"spec": {"containers": [], "restartPolicy": "Never"}}});
+        "podReplacementPolicy": "TerminatingOrFailed",
+        "template": {"spec": {"containers": [], "restartPolicy": "Never"}}});
     for (key, value) in spec.as_object().into_iter().flatten() {
         whole[key] = value.clone();
     }
@@ -40,7 +41,8 @@ fn indexed(spec: Value, status: Value) -> Job {
 /// A pod called by its phase and a number; `Deleted` is one that runs and is being deleted.
 fn pod(name: &str, phase: &str, more: Value) -> Arc<Pod> {
     let deleted = phase == "Deleted";
-    let mut pod = json!({"metadata": {"name": name, "uid": name, "finalizers": [TRACKING], "creationTimestamp": STARTED},
+    let mut pod = json!({
+        "metadata": {"name": name, "uid": name, "finalizers": [TRACKING], "creationTimestamp": STARTED},
         "status": {"phase": if deleted { "Running" } else { phase }}});
     if deleted {
         pod["metadata"]["deletionTimestamp"] = STARTED.into();
@@ -229,7 +231,10 @@ fn a_job_fails_by_its_limits_with_all_its_pods() {
         let status = json!([{"name": "c", "image": "", "imageID": "", "ready": true, "restartCount": restarts}]);
         vec![pod("restarted", "Running", json!({"containerStatuses": status}))]
     };
-    let on_failure = |limit: i32| json!({"backoffLimit": limit, "template": {"spec": {"containers": [], "restartPolicy": "OnFailure"}}});
+    let on_failure = |limit: i32| {
+        let template = json!({"spec": {"containers": [], "restartPolicy": "OnFailure"}});
+        json!({"backoffLimit": limit, "template": template})
+    };
     for (spec, status, pods, reason) in [
         (json!({"backoffLimit": 0}), json!({}), pods(&[("Failed", 1), ("Running", 1)]), "BackoffLimitExceeded"),
         (json!({"backoffLimit": 1}), json!({}), pods(&[("Failed", 1)]), ""),
@@ -252,7 +257,7 @@ fn a_job_fails_by_its_limits_with_all_its_pods() {
             let all = pods.iter().filter(|pod| !is_terminating(pod)).count();
             assert_eq!(pass.count.release.len(), pods.len(), "every pod is let go");
             let status = pass.settled();
-            assert_eq!(status.failed.map_or(0, number) >= all, true, "and counted as failed");
+            assert!(status.failed.map_or(0, number) >= all, "and counted as failed");
         }
     }
 }

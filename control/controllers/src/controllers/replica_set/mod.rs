@@ -4,10 +4,9 @@
 //! never looks at a Deployment. [`family`] is all that the two kinds differ in.
 
 pub(super) mod delete_order;
-pub(super) mod expectations;
 mod family;
 pub(super) mod plan;
-pub(super) mod requests;
+mod requests;
 mod status;
 
 use std::sync::Arc;
@@ -20,8 +19,11 @@ use k8s_openapi::{
 use kube::{Client, core::Selector};
 use tokio::time::Instant;
 
-use self::{expectations::Expectations, family::Family, plan::ReplicaSetPlan};
-use super::Context;
+use self::{family::Family, plan::ReplicaSetPlan};
+use super::{
+    Context,
+    expectations::{self, Expectations},
+};
 use crate::{
     engine::{Failure, Informer, Key, ObjectChange, Outcome, Recorder, Startup, Tasks, WorkQueue},
     objects::{

@@ -1,30 +1,24 @@
-//! The requests of one pass over a ReplicaSet: many at once, with a slow start so that a refusal is met by few.
+//! The requests of one pass over a ReplicaSet.
 
 use std::sync::Arc;
 
 use fairlead_client::Api;
-use futures::{StreamExt, stream};
 use k8s_openapi::api::{apps::v1::ReplicaSet, core::v1::Pod};
 use kube::{
     Client,
-    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
+    api::{Patch, PatchParams},
 };
 
 use super::{
+    super::{expectations::Expectations, pod_requests::PodRequests},
     Key,
-    expectations::Expectations,
     family::Family,
     plan::{ReplicaSetPlan, desired},
 };
 use crate::{
-    engine::{EventType, Failure, Informer, Recorder, api_code, is_gone_or_taken, is_namespace_terminating},
+    engine::{Failure, Informer, Recorder, api_code},
     objects::owners::{adoption, release},
 };
-
-/// Most requests of one set at a time.
-const IN_FLIGHT: usize = 64;
-/// Most pods that are created or deleted before the set is looked at again. Source: Kubernetes' `BurstReplicas`.
-const BATCH: usize = 500;
 
 /// The requests of one pass, and what they need.
 pub struct ReplicaSetRequests<'a> {
@@ -85,106 +79,26 @@ impl ReplicaSetRequests<'_> {
         })
     }
 
-    /// Creates `count` pods: 1, then 2, then 4… at a time, so that a set whose pods are refused asks few times.
+    /// Creates `count` pods of the set's template.
     pub async fn create(&self, count: usize) -> Result<(), Failure> {
         let pod = desired(self.set, self.family.owner_reference(self.set));
-        self.expectations.expect(self.key, count, []);
-        let (mut left, mut batch) = (count, 1);
-        while left > 0 && self.is_current() {
-            let now = batch.min(left);
-            let failures: Vec<Failure> = stream::iter(0..now)
-                .map(|_| self.create_one(&pod))
-                .buffer_unordered(IN_FLIGHT)
-                .filter_map(async |result| result.err())
-                .collect()
-                .await;
-            left -= now;
-            if let Some(failure) = several(failures) {
-                self.expectations.unexpect_creations(self.key, left);
-                return Err(failure);
-            }
-            batch = (batch * 2).min(BATCH);
-        }
-        self.expectations.unexpect_creations(self.key, left);
-        Ok(())
-    }
-
-    async fn create_one(&self, pod: &Pod) -> Result<(), Failure> {
-        match self.pods.create(&PostParams::default(), pod).await {
-            Ok(created) => {
-                let name = created.metadata.name.unwrap_or_default();
-                self.record(EventType::Normal, "SuccessfulCreate", format!("Created pod: {name}"));
-                Ok(())
-            }
-            Err(error) => {
-                self.expectations.created(self.key);
-                if is_namespace_terminating(&error) {
-                    return Ok(());
-                }
-                self.record(EventType::Warning, "FailedCreate", format!("Error creating: {}", refusal(&error)));
-                Err(Failure::request("create a pod")(error))
-            }
-        }
+        self.of_pods(&|| self.is_current()).create(&vec![&pod; count]).await
     }
 
     /// Deletes all of `pods`, each only if it is still the one that was chosen.
     pub async fn delete(&self, pods: &[Arc<Pod>]) -> Result<(), Failure> {
-        for batch in pods.chunks(BATCH) {
-            if !self.is_current() {
-                break;
-            }
-            self.expectations.expect(self.key, 0, batch.iter().filter_map(|pod| pod.metadata.uid.clone()));
-            let failures: Vec<Failure> = stream::iter(batch.to_vec())
-                .map(|pod| self.delete_one(pod))
-                .buffer_unordered(IN_FLIGHT)
-                .filter_map(async |result| result.err())
-                .collect()
-                .await;
-            if let Some(failure) = several(failures) {
-                return Err(failure);
-            }
+        self.of_pods(&|| self.is_current()).delete(pods).await
+    }
+
+    fn of_pods<'r>(&'r self, is_current: &'r (dyn Fn() -> bool + Send + Sync)) -> PodRequests<'r> {
+        PodRequests {
+            key: self.key,
+            pods: self.pods.clone(),
+            expectations: self.expectations,
+            recorder: self.recorder,
+            component: self.family.component(),
+            about: self.family.object_reference(self.set),
+            is_current,
         }
-        Ok(())
-    }
-
-    async fn delete_one(&self, pod: Arc<Pod>) -> Result<(), Failure> {
-        let (name, uid) = (pod.metadata.name.as_deref().unwrap_or_default(), pod.metadata.uid.clone());
-        let preconditions = Preconditions { uid: uid.clone(), resource_version: None };
-        match self.pods.delete(name, &DeleteParams::default().preconditions(preconditions)).await {
-            Ok(_) => {
-                self.record(EventType::Normal, "SuccessfulDelete", format!("Deleted pod: {name}"));
-                Ok(())
-            }
-            Err(error) => {
-                self.expectations.deleted(self.key, uid.as_deref().unwrap_or_default());
-                if is_gone_or_taken(&error) {
-                    return Ok(());
-                }
-                self.record(EventType::Warning, "FailedDelete", format!("Error deleting: {}", refusal(&error)));
-                Err(Failure::request("delete a pod")(error))
-            }
-        }
-    }
-
-    fn record(&self, kind: EventType, reason: &'static str, message: String) {
-        let about = self.family.object_reference(self.set);
-        self.recorder.record(self.family.component(), about, kind, reason, message);
-    }
-}
-
-/// One failure for all of them; `None` if there are none.
-pub fn several(mut failures: Vec<Failure>) -> Option<Failure> {
-    match failures.len() {
-        0 => None,
-        1 => failures.pop(),
-        count => Some(Failure::Several(count, Box::new(failures.swap_remove(0)))),
-    }
-}
-
-/// What the API said, without the client's wrapping.
-pub fn refusal(error: &kube::Error) -> String {
-    match error {
-        kube::Error::Api(status) => status.message.clone(),
-        other => other.to_string(),
     }
 }

@@ -8,7 +8,7 @@ use k8s_openapi::{
     jiff::Timestamp,
 };
 
-use super::plan::ReplicaSetPlan;
+use super::{super::pod_requests::refusal, plan::ReplicaSetPlan};
 use crate::{
     engine::Failure,
     objects::pod_state::{Availability, availability, is_ready},
@@ -96,7 +96,7 @@ fn conditions(
 
 fn cause(failure: &Failure) -> String {
     match failure {
-        Failure::Request { source, .. } => super::requests::refusal(source),
+        Failure::Request { source, .. } => refusal(source),
         Failure::Several(_, first) => cause(first),
         other => other.to_string(),
     }

@@ -1,3 +1,5 @@
+//! Placement on whole clusters: spreading, room, what is seen before its node.
+
 use serde_json::json;
 
 use super::*;

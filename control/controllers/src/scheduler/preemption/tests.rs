@@ -1,3 +1,5 @@
+//! Who makes room for whom, as tables.
+
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -54,7 +56,8 @@ fn decided(
     state_of: &dyn Fn(&Needs) -> RunningState,
 ) -> Result<(String, Vec<String>), String> {
     let facts = Facts { budgets: &Box::new(budgets), state_of };
-    let preemption = decide(cluster, Candidate { uid: "preemptor", needs }, &facts)?;
+    let preemption = decide(cluster, Candidate { uid: "preemptor", needs }, &facts);
+    let preemption = preemption.map_err(|refusal| refusal.reason().to_owned())?;
     Ok((preemption.node, preemption.victims.into_iter().map(|victim| victim.key.name).collect()))
 }
 

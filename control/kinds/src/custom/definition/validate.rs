@@ -29,7 +29,7 @@ pub fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
     }
     errors.extend(of_names("status.acceptedNames", &new["status"]["acceptedNames"]));
     // `/status` may name any stored versions; no other write may leave them so.
-    let sets_status = old.is_some_and(|old| old["status"] != new["status"]);
+    let sets_status = old.is_some_and(|old| is_of_status(new, old));
     if sets_spec || !sets_status && !new["metadata"]["deletionTimestamp"].is_string() {
         errors.extend(stored_versions(new));
     }
@@ -140,6 +140,22 @@ fn stored_versions(definition: &Value) -> Vec<FieldError> {
     errors
 }
 
+/// Whether a write changes more of the status than what every write does: the storage version is among the stored ones.
+fn is_of_status(new: &Value, old: &Value) -> bool {
+    let rest = |object: &Value| {
+        let mut status = object["status"].clone();
+        status.as_object_mut().map(|status| status.shift_remove("storedVersions"));
+        status
+    };
+    let stored = |object: &Value| object["status"]["storedVersions"].as_array().cloned().unwrap_or_default();
+    let (now, before) = (stored(new), stored(old));
+    let versions = new["spec"]["versions"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let is_storage =
+        |name: &Value| versions.iter().any(|version| version["storage"] == true && version["name"] == *name);
+    let is_extended = now.strip_prefix(&*before).is_some_and(|added| added.iter().all(is_storage));
+    rest(new) != rest(old) || !is_extended
+}
+
 const APPROVAL: &str = "api-approved.kubernetes.io";
 
 /// Groups of the Kubernetes community need an approval that is named in an annotation.
@@ -240,6 +256,9 @@ mod tests {
         assert!(paths(&good, &good).is_empty());
         assert!(paths(&bad, &good).is_empty(), "through /status");
         assert_eq!(paths(&changed, &bad), ["status.storedVersions", "status.storedVersions[0]"]);
+        let mut extended = changed.clone();
+        extended["status"]["storedVersions"] = json!(["v9", "v1"]);
+        assert_eq!(paths(&extended, &bad), ["status.storedVersions[0]"], "every write adds the storage version");
         let mut deleted = changed;
         deleted["metadata"]["deletionTimestamp"] = "2024-01-01T00:00:00Z".into();
         assert!(paths(&deleted, &bad).is_empty());

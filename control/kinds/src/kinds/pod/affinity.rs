@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use crate::kinds::{
-    FieldError, label_selector, names,
+    FieldError,
+    field::{child, item},
+    label_selector, names,
     reading::{as_text, entries, is_empty, items, number, text},
 };
 
@@ -14,9 +16,9 @@ const PREFERRED: &str = "preferredDuringSchedulingIgnoredDuringExecution";
 
 /// Reasons against the affinity of a pod.
 pub fn validate(path: &str, affinity: &Value) -> Vec<FieldError> {
-    let mut errors = node_affinity(&format!("{path}.nodeAffinity"), &affinity["nodeAffinity"]);
+    let mut errors = node_affinity(&child(path, "nodeAffinity"), &affinity["nodeAffinity"]);
     for kind in ["podAffinity", "podAntiAffinity"] {
-        errors.extend(pod_affinity(&format!("{path}.{kind}"), &affinity[kind]));
+        errors.extend(pod_affinity(&child(path, kind), &affinity[kind]));
     }
     errors
 }
@@ -24,12 +26,12 @@ pub fn validate(path: &str, affinity: &Value) -> Vec<FieldError> {
 fn node_affinity(path: &str, affinity: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
     if !affinity[REQUIRED].is_null() {
-        errors.extend(node_selector(&format!("{path}.{REQUIRED}"), &affinity[REQUIRED]));
+        errors.extend(node_selector(&child(path, REQUIRED), &affinity[REQUIRED]));
     }
     for (i, term) in items(&affinity[PREFERRED]).enumerate() {
         let path = format!("{path}.{PREFERRED}[{i}]");
         errors.extend(weight(&path, term));
-        errors.extend(node_selector_term(&format!("{path}.preference"), &term["preference"], false));
+        errors.extend(node_selector_term(&child(&path, "preference"), &term["preference"], false));
     }
     errors
 }
@@ -37,18 +39,18 @@ fn node_affinity(path: &str, affinity: &Value) -> Vec<FieldError> {
 fn weight(path: &str, term: &Value) -> Option<FieldError> {
     let wrong = !(1..=100).contains(&number(term, "weight"));
     let value = json!(number(term, "weight"));
-    wrong.then(|| FieldError::invalid(format!("{path}.weight"), &value, "must be in the range 1-100"))
+    wrong.then(|| FieldError::invalid(child(path, "weight"), &value, "must be in the range 1-100"))
 }
 
 /// Reasons against a selector of nodes, of a pod or a PersistentVolume.
 pub fn node_selector(path: &str, selector: &Value) -> Vec<FieldError> {
-    let path = format!("{path}.nodeSelectorTerms");
+    let path = child(path, "nodeSelectorTerms");
     let terms = &selector["nodeSelectorTerms"];
     if is_empty(terms) {
         return vec![FieldError::required(path, "must have at least one node selector term")];
     }
     let terms = items(terms).enumerate();
-    terms.flat_map(|(i, term)| node_selector_term(&format!("{path}[{i}]"), term, true)).collect()
+    terms.flat_map(|(i, term)| node_selector_term(&item(&path, i), term, true)).collect()
 }
 
 fn node_selector_term(path: &str, term: &Value, strict_values: bool) -> Vec<FieldError> {
@@ -64,7 +66,7 @@ fn node_selector_term(path: &str, term: &Value, strict_values: bool) -> Vec<Fiel
 
 fn by_label(path: &str, expression: &Value, strict_values: bool) -> Vec<FieldError> {
     let values = items(&expression["values"]).len();
-    let path_of_values = format!("{path}.values");
+    let path_of_values = child(path, "values");
     let mut errors = Vec::new();
     match text(expression, "operator") {
         "In" | "NotIn" if values == 0 => {
@@ -82,9 +84,9 @@ fn by_label(path: &str, expression: &Value, strict_values: bool) -> Vec<FieldErr
         "In" | "NotIn" | "Exists" | "DoesNotExist" | "Gt" | "Lt" => {}
         operator => errors.push(unknown_operator(path, operator)),
     }
-    errors.extend(FieldError::each(format!("{path}.key"), &json!(text(expression, "key")), names::qualified_name));
+    errors.extend(FieldError::each(child(path, "key"), &json!(text(expression, "key")), names::qualified_name));
     for (i, value) in items(&expression["values"]).enumerate().filter(|_| strict_values) {
-        errors.extend(FieldError::each(format!("{path_of_values}[{i}]"), value, names::label_value));
+        errors.extend(FieldError::each(item(&path_of_values, i), value, names::label_value));
     }
     errors
 }
@@ -94,7 +96,7 @@ fn by_field(path: &str, expression: &Value) -> Vec<FieldError> {
     match text(expression, "operator") {
         "In" | "NotIn" if items(&expression["values"]).len() != 1 => {
             let why = "must be only one value when `operator` is 'In' or 'NotIn' for node field selector";
-            errors.push(FieldError::required(format!("{path}.values"), why));
+            errors.push(FieldError::required(child(path, "values"), why));
         }
         "In" | "NotIn" => {}
         operator => errors.push(unknown_operator(path, operator)),
@@ -105,13 +107,13 @@ fn by_field(path: &str, expression: &Value) -> Vec<FieldError> {
         }
     } else {
         let key = json!(text(expression, "key"));
-        errors.push(FieldError::invalid(format!("{path}.key"), &key, "not a valid field selector key"));
+        errors.push(FieldError::invalid(child(path, "key"), &key, "not a valid field selector key"));
     }
     errors
 }
 
 fn unknown_operator(path: &str, operator: &str) -> FieldError {
-    FieldError::invalid(format!("{path}.operator"), &json!(operator), "not a valid selector operator")
+    FieldError::invalid(child(path, "operator"), &json!(operator), "not a valid selector operator")
 }
 
 fn pod_affinity(path: &str, affinity: &Value) -> Vec<FieldError> {
@@ -122,19 +124,19 @@ fn pod_affinity(path: &str, affinity: &Value) -> Vec<FieldError> {
     for (i, term) in items(&affinity[PREFERRED]).enumerate() {
         let path = format!("{path}.{PREFERRED}[{i}]");
         errors.extend(weight(&path, term));
-        errors.extend(pod_affinity_term(&format!("{path}.podAffinityTerm"), &term["podAffinityTerm"]));
+        errors.extend(pod_affinity_term(&child(&path, "podAffinityTerm"), &term["podAffinityTerm"]));
     }
     errors
 }
 
 fn pod_affinity_term(path: &str, term: &Value) -> Vec<FieldError> {
-    let mut errors = label_selector::validate(&format!("{path}.labelSelector"), &term["labelSelector"]);
-    errors.extend(label_selector::validate(&format!("{path}.namespaceSelector"), &term["namespaceSelector"]));
+    let mut errors = label_selector::validate(&child(path, "labelSelector"), &term["labelSelector"]);
+    errors.extend(label_selector::validate(&child(path, "namespaceSelector"), &term["namespaceSelector"]));
     for namespace in items(&term["namespaces"]) {
-        errors.extend(FieldError::each(format!("{path}.namespace"), namespace, names::label));
+        errors.extend(FieldError::each(child(path, "namespace"), namespace, names::label));
     }
     errors.extend(label_keys(path, term));
-    let topology = format!("{path}.topologyKey");
+    let topology = child(path, "topologyKey");
     if text(term, "topologyKey").is_empty() {
         errors.push(FieldError::required(&topology, "can not be empty"));
     }
@@ -148,13 +150,13 @@ fn label_keys(path: &str, term: &Value) -> Vec<FieldError> {
     let (taken, excluded) = (&term["matchLabelKeys"], &term["mismatchLabelKeys"]);
     let mut errors = Vec::new();
     for (field, keys) in [("matchLabelKeys", taken), ("mismatchLabelKeys", excluded)] {
-        let path = format!("{path}.{field}");
+        let path = child(path, field);
         if !is_empty(keys) && selector.is_null() {
             errors.push(FieldError::forbidden(path, "must not be specified when labelSelector is not set"));
             continue;
         }
         for (i, key) in items(keys).enumerate() {
-            errors.extend(FieldError::each(format!("{path}[{i}]"), key, names::qualified_name));
+            errors.extend(FieldError::each(item(&path, i), key, names::qualified_name));
         }
     }
     // The server itself adds one expression for each key: only a key that is there once more was said by the client.
@@ -164,7 +166,7 @@ fn label_keys(path: &str, term: &Value) -> Vec<FieldError> {
         let at = items(taken).position(|taken| as_text(taken) == key);
         if let Some(at) = at.filter(|_| seen.contains(key)) {
             let why = "exists in both matchLabelKeys and labelSelector";
-            errors.push(FieldError::invalid(format!("{path}[{at}]"), &json!(key), why));
+            errors.push(FieldError::invalid(item(path, at), &json!(key), why));
         }
         seen.insert(key);
     }
@@ -179,19 +181,19 @@ fn label_keys(path: &str, term: &Value) -> Vec<FieldError> {
 pub fn topology_spread(path: &str, constraints: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
     for (i, constraint) in items(constraints).enumerate() {
-        let path = format!("{path}[{i}]");
+        let path = item(path, i);
         let read = |field: &str| text(constraint, field);
         if number(constraint, "maxSkew") <= 0 {
             let value = json!(number(constraint, "maxSkew"));
-            errors.push(FieldError::invalid(format!("{path}.maxSkew"), &value, "must be greater than zero"));
+            errors.push(FieldError::invalid(child(&path, "maxSkew"), &value, "must be greater than zero"));
         }
         if read("topologyKey").is_empty() {
-            errors.push(FieldError::required(format!("{path}.topologyKey"), "can not be empty"));
+            errors.push(FieldError::required(child(&path, "topologyKey"), "can not be empty"));
         }
         let actions = ["DoNotSchedule", "ScheduleAnyway"];
         if !actions.contains(&read("whenUnsatisfiable")) {
             let value = &constraint["whenUnsatisfiable"];
-            errors.push(FieldError::not_supported(format!("{path}.whenUnsatisfiable"), value, &actions));
+            errors.push(FieldError::not_supported(child(&path, "whenUnsatisfiable"), value, &actions));
         }
         let same =
             |other: &&Value| ["topologyKey", "whenUnsatisfiable"].iter().all(|field| text(other, field) == read(field));
@@ -200,20 +202,20 @@ pub fn topology_spread(path: &str, constraints: &Value) -> Vec<FieldError> {
             errors.push(FieldError::duplicate(format!("{path}.{{topologyKey, whenUnsatisfiable}}"), &value));
         }
         let domains = &constraint["minDomains"];
-        errors.extend(FieldError::not_positive(format!("{path}.minDomains"), domains));
+        errors.extend(FieldError::not_positive(child(&path, "minDomains"), domains));
         if !domains.is_null() && read("whenUnsatisfiable") != "DoNotSchedule" {
             let why = format!(
                 "can only use minDomains if whenUnsatisfiable=DoNotSchedule, not {}",
                 read("whenUnsatisfiable")
             );
-            errors.push(FieldError::invalid(format!("{path}.minDomains"), domains, why));
+            errors.push(FieldError::invalid(child(&path, "minDomains"), domains, why));
         }
         for policy in ["nodeAffinityPolicy", "nodeTaintsPolicy"] {
-            let path = format!("{path}.{policy}");
+            let path = child(&path, policy);
             errors.extend(FieldError::unsupported(path, &constraint[policy], &["Honor", "Ignore"]));
         }
         errors.extend(label_keys(&path, constraint));
-        errors.extend(label_selector::validate(&format!("{path}.labelSelector"), &constraint["labelSelector"]));
+        errors.extend(label_selector::validate(&child(&path, "labelSelector"), &constraint["labelSelector"]));
     }
     errors
 }

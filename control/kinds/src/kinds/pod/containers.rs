@@ -10,7 +10,9 @@ use super::{
     resources, security,
 };
 use crate::kinds::{
-    FieldError, names, port,
+    FieldError,
+    field::{child, item},
+    names, port,
     reading::{is_empty, items, text},
 };
 
@@ -26,9 +28,9 @@ const MAX_EXIT_CODES: usize = 255;
 
 /// Reasons against all containers of a pod spec at `path`.
 pub fn validate(path: &str, pod: &Pod<'_>) -> Vec<FieldError> {
-    let mut errors = apps(&format!("{path}.containers"), pod);
-    errors.extend(inits(&format!("{path}.initContainers"), pod));
-    errors.extend(ephemerals(&format!("{path}.ephemeralContainers"), pod));
+    let mut errors = apps(&child(path, "containers"), pod);
+    errors.extend(inits(&child(path, "initContainers"), pod));
+    errors.extend(ephemerals(&child(path, "ephemeralContainers"), pod));
     errors
 }
 
@@ -40,10 +42,10 @@ fn apps(path: &str, pod: &Pod<'_>) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let mut seen = BTreeSet::new();
     for (i, container) in items(list).enumerate() {
-        let path = format!("{path}[{i}]");
+        let path = item(path, i);
         errors.extend(common(&path, container, pod));
         if !seen.insert(text(container, "name")) {
-            errors.push(FieldError::duplicate(format!("{path}.name"), &json!(text(container, "name"))));
+            errors.push(FieldError::duplicate(child(&path, "name"), &json!(text(container, "name"))));
         }
         errors.extend(handled(&path, container, pod));
         errors.extend(restart_policy(&path, container));
@@ -57,12 +59,12 @@ fn inits(path: &str, pod: &Pod<'_>) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let mut seen: BTreeSet<&str> = items(&pod.spec["containers"]).map(|c| text(c, "name")).collect();
     for (i, container) in items(&pod.spec["initContainers"]).enumerate() {
-        let at = format!("{path}[{i}]");
+        let at = item(path, i);
         errors.extend(common(&at, container, pod));
         let sidecar = container["restartPolicy"] == "Always";
         if sidecar && !is_empty(&container["restartPolicyRules"]) {
             let why = "restartPolicyRules are not allowed for init containers with restart policy Always";
-            errors.push(FieldError::forbidden(format!("{at}.restartPolicyRules"), why));
+            errors.push(FieldError::forbidden(child(&at, "restartPolicyRules"), why));
         } else {
             let mut of_policy = restart_policy(&at, container);
             if container["restartPolicy"].is_null() {
@@ -73,7 +75,7 @@ fn inits(path: &str, pod: &Pod<'_>) -> Vec<FieldError> {
         }
         let name = text(container, "name");
         if seen.contains(name) {
-            errors.push(FieldError::duplicate(format!("{at}.name"), &json!(name)));
+            errors.push(FieldError::duplicate(child(&at, "name"), &json!(name)));
         } else if !name.is_empty() {
             seen.insert(name);
         }
@@ -84,7 +86,7 @@ fn inits(path: &str, pod: &Pod<'_>) -> Vec<FieldError> {
         } else {
             let set = ["lifecycle", "livenessProbe", "readinessProbe", "startupProbe"].into_iter();
             let set = set.filter(|field| !container[*field].is_null());
-            errors.extend(set.map(|field| FieldError::forbidden(format!("{at}.{field}"), ONCE)));
+            errors.extend(set.map(|field| FieldError::forbidden(child(&at, field), ONCE)));
         }
     }
     errors
@@ -106,18 +108,18 @@ fn ephemerals(path: &str, pod: &Pod<'_>) -> Vec<FieldError> {
     let others: BTreeSet<&str> = lists.flat_map(|list| items(&pod.spec[list])).map(|c| text(c, "name")).collect();
     let mut seen = others.clone();
     for (i, container) in items(&pod.spec["ephemeralContainers"]).enumerate() {
-        let path = format!("{path}[{i}]");
+        let path = item(path, i);
         errors.extend(common(&path, container, pod));
         errors.extend(padded_image(&path, container));
         if !seen.insert(text(container, "name")) {
-            errors.push(FieldError::duplicate(format!("{path}.name"), &json!(text(container, "name"))));
+            errors.push(FieldError::duplicate(child(&path, "name"), &json!(text(container, "name"))));
         }
         let target = text(container, "targetContainerName");
         if !target.is_empty() && !others.contains(target) {
-            errors.push(FieldError::not_found(format!("{path}.targetContainerName"), &json!(target)));
+            errors.push(FieldError::not_found(child(&path, "targetContainerName"), &json!(target)));
         }
         for field in FORBIDDEN.into_iter().filter(|field| !is_empty(&container[*field])) {
-            errors.push(FieldError::forbidden(format!("{path}.{field}"), EPHEMERAL));
+            errors.push(FieldError::forbidden(child(&path, field), EPHEMERAL));
         }
         for (i, mount) in items(&container["volumeMounts"]).enumerate() {
             for field in ["subPath", "subPathExpr"].into_iter().filter(|field| !text(mount, field).is_empty()) {
@@ -133,32 +135,28 @@ pub fn padded_image(path: &str, container: &Value) -> Option<FieldError> {
     let image = text(container, "image");
     let padded = image.trim() != image;
     let why = "must not have leading or trailing whitespace";
-    padded.then(|| FieldError::invalid(format!("{path}.image"), &container["image"], why))
+    padded.then(|| FieldError::invalid(child(path, "image"), &container["image"], why))
 }
 
 fn common(path: &str, container: &Value, pod: &Pod<'_>) -> Vec<FieldError> {
     let mut errors = Vec::new();
     match text(container, "name") {
-        "" => errors.push(FieldError::required(format!("{path}.name"), "")),
-        _ => errors.extend(FieldError::each(format!("{path}.name"), &container["name"], names::label)),
+        "" => errors.push(FieldError::required(child(path, "name"), "")),
+        _ => errors.extend(FieldError::each(child(path, "name"), &container["name"], names::label)),
     }
-    errors.extend(FieldError::missing(format!("{path}.image"), &container["image"]));
+    errors.extend(FieldError::missing(child(path, "image"), &container["image"]));
     let known = ["File", "FallbackToLogsOnError"];
-    errors.extend(one_of(format!("{path}.terminationMessagePolicy"), &container["terminationMessagePolicy"], &known));
-    errors.extend(ports(&format!("{path}.ports"), &container["ports"]));
-    errors.extend(environment::variables(&format!("{path}.env"), &container["env"]));
-    errors.extend(environment::sources(&format!("{path}.envFrom"), &container["envFrom"]));
+    errors.extend(one_of(child(path, "terminationMessagePolicy"), &container["terminationMessagePolicy"], &known));
+    errors.extend(ports(&child(path, "ports"), &container["ports"]));
+    errors.extend(environment::variables(&child(path, "env"), &container["env"]));
+    errors.extend(environment::sources(&child(path, "envFrom"), &container["envFrom"]));
     errors.extend(mounts::validate(path, container, &pod.volumes));
-    errors.extend(pull_policy(format!("{path}.imagePullPolicy"), &container["imagePullPolicy"]));
+    errors.extend(pull_policy(child(path, "imagePullPolicy"), &container["imagePullPolicy"]));
     let claims: BTreeSet<&str> = items(&pod.spec["resourceClaims"]).map(|claim| text(claim, "name")).collect();
-    errors.extend(resources::of_container(&format!("{path}.resources"), &container["resources"], Some(&claims)));
-    errors.extend(resize_policy(&format!("{path}.resizePolicy"), container, pod.spec));
+    errors.extend(resources::of_container(&child(path, "resources"), &container["resources"], Some(&claims)));
+    errors.extend(resize_policy(&child(path, "resizePolicy"), container, pod.spec));
     let host_users = pod.spec["hostUsers"] != false;
-    errors.extend(security::of_container(
-        &format!("{path}.securityContext"),
-        &container["securityContext"],
-        host_users,
-    ));
+    errors.extend(security::of_container(&child(path, "securityContext"), &container["securityContext"], host_users));
     errors
 }
 
@@ -177,7 +175,7 @@ pub fn one_of(path: String, value: &Value, known: &[&str]) -> Option<FieldError>
 
 fn handled(path: &str, container: &Value, pod: &Pod<'_>) -> Vec<FieldError> {
     let grace = pod.spec["terminationGracePeriodSeconds"].as_i64();
-    let mut errors = handlers::lifecycle(&format!("{path}.lifecycle"), &container["lifecycle"], grace);
+    let mut errors = handlers::lifecycle(&child(path, "lifecycle"), &container["lifecycle"], grace);
     errors.extend(handlers::probes(path, container));
     errors
 }
@@ -186,23 +184,23 @@ fn ports(path: &str, list: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let mut seen = BTreeSet::new();
     for (i, entry) in items(list).enumerate() {
-        let path = format!("{path}[{i}]");
+        let path = item(path, i);
         let name = text(entry, "name");
         if !name.is_empty() {
-            let wrong = port::name(&format!("{path}.name"), name);
+            let wrong = port::name(&child(&path, "name"), name);
             if wrong.is_empty() && !seen.insert(name) {
-                errors.push(FieldError::duplicate(format!("{path}.name"), &entry["name"]));
+                errors.push(FieldError::duplicate(child(&path, "name"), &entry["name"]));
             }
             errors.extend(wrong);
         }
         match entry["containerPort"].as_i64() {
-            None | Some(0) => errors.push(FieldError::required(format!("{path}.containerPort"), "")),
-            Some(_) => errors.extend(port::number(format!("{path}.containerPort"), &entry["containerPort"])),
+            None | Some(0) => errors.push(FieldError::required(child(&path, "containerPort"), "")),
+            Some(_) => errors.extend(port::number(child(&path, "containerPort"), &entry["containerPort"])),
         }
         if entry["hostPort"].as_i64().unwrap_or_default() != 0 {
-            errors.extend(port::number(format!("{path}.hostPort"), &entry["hostPort"]));
+            errors.extend(port::number(child(&path, "hostPort"), &entry["hostPort"]));
         }
-        errors.extend(port::protocol(format!("{path}.protocol"), &entry["protocol"]));
+        errors.extend(port::protocol(child(&path, "protocol"), &entry["protocol"]));
     }
     errors
 }
@@ -229,7 +227,7 @@ fn resize_policy(path: &str, container: &Value, spec: &Value) -> Vec<FieldError>
     for (i, policy) in items(&container["resizePolicy"]).enumerate() {
         let (resource, restart) = (&policy["resourceName"], &policy["restartPolicy"]);
         if !seen.insert(text(policy, "resourceName")) {
-            errors.push(FieldError::duplicate(format!("{path}[{i}]"), resource));
+            errors.push(FieldError::duplicate(item(path, i), resource));
         }
         errors.extend(one_of(path.to_owned(), resource, &["cpu", "memory"]));
         errors.extend(one_of(path.to_owned(), restart, &["NotRequired", "RestartContainer"]));
@@ -246,31 +244,31 @@ fn restart_policy(path: &str, container: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
     if policy.is_null() && !is_empty(rules) {
         let why = "must specify restartPolicy when restart rules are used";
-        errors.push(FieldError::required(format!("{path}.restartPolicy"), why));
+        errors.push(FieldError::required(child(path, "restartPolicy"), why));
     }
     let known = ["Always", "Never", "OnFailure"];
-    errors.extend(FieldError::unsupported(format!("{path}.restartPolicy"), policy, &known));
-    let path = format!("{path}.restartPolicyRules");
+    errors.extend(FieldError::unsupported(child(path, "restartPolicy"), policy, &known));
+    let path = child(path, "restartPolicyRules");
     if items(rules).len() > MAX_RESTART_RULES {
         errors.push(FieldError::too_long(&path, MAX_RESTART_RULES));
     }
     for (i, rule) in items(rules).enumerate() {
-        let path = format!("{path}[{i}]");
+        let path = item(&path, i);
         if rule["action"] != "Restart" {
-            errors.push(FieldError::not_supported(format!("{path}.action"), &rule["action"], &["Restart"]));
+            errors.push(FieldError::not_supported(child(&path, "action"), &rule["action"], &["Restart"]));
         }
         let codes = &rule["exitCodes"];
-        let path = format!("{path}.exitCodes");
+        let path = child(&path, "exitCodes");
         if codes.is_null() {
             errors.push(FieldError::required(path, "must be specified"));
             continue;
         }
         let operators = ["In", "NotIn"];
         if !operators.contains(&text(codes, "operator")) {
-            errors.push(FieldError::not_supported(format!("{path}.operator"), &codes["operator"], &operators));
+            errors.push(FieldError::not_supported(child(&path, "operator"), &codes["operator"], &operators));
         }
         if items(&codes["values"]).len() > MAX_EXIT_CODES {
-            errors.push(FieldError::too_long(format!("{path}.values"), MAX_EXIT_CODES));
+            errors.push(FieldError::too_long(child(&path, "values"), MAX_EXIT_CODES));
         }
     }
     errors

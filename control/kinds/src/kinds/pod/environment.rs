@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use crate::kinds::{
-    FieldError, names,
+    FieldError,
+    field::{child, item},
+    names,
     quantity::Quantity,
     reading::{items, text},
     volume_source::{backsteps, required},
@@ -56,15 +58,13 @@ const CONVERTIBLE: [&str; 14] = [
 pub fn variables(path: &str, list: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
     for (i, variable) in items(list).enumerate() {
-        let path = format!("{path}[{i}]");
+        let path = item(path, i);
         match text(variable, "name") {
-            "" => errors.push(FieldError::required(format!("{path}.name"), "")),
-            _ => {
-                errors.extend(FieldError::each(format!("{path}.name"), &variable["name"], names::environment_variable))
-            }
+            "" => errors.push(FieldError::required(child(&path, "name"), "")),
+            _ => errors.extend(FieldError::each(child(&path, "name"), &variable["name"], names::environment_variable)),
         }
         if !variable["valueFrom"].is_null() {
-            errors.extend(value_from(&format!("{path}.valueFrom"), variable));
+            errors.extend(value_from(&child(&path, "valueFrom"), variable));
         }
     }
     errors
@@ -86,7 +86,7 @@ fn value_from(path: &str, variable: &Value) -> Vec<FieldError> {
     let mut given = 0;
     for (kind, validate) in kinds.iter().filter(|(kind, _)| !source[*kind].is_null()) {
         given += 1;
-        errors.extend(validate(&format!("{path}.{kind}"), &source[*kind]));
+        errors.extend(validate(&child(path, kind), &source[*kind]));
     }
     let why = match given {
         0 => "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`",
@@ -102,7 +102,7 @@ fn value_from(path: &str, variable: &Value) -> Vec<FieldError> {
 pub fn field_ref(path: &str, reference: &Value, known: &[&str]) -> Vec<FieldError> {
     for field in ["apiVersion", "fieldPath"] {
         if text(reference, field).is_empty() {
-            return vec![FieldError::required(format!("{path}.{field}"), "")];
+            return vec![FieldError::required(child(path, field), "")];
         }
     }
     let (version, whole) = (text(reference, "apiVersion"), text(reference, "fieldPath"));
@@ -125,7 +125,7 @@ pub fn field_ref(path: &str, reference: &Value, known: &[&str]) -> Vec<FieldErro
     };
     if let Some(why) = unsupported {
         let why = format!("error converting fieldPath: {why}");
-        return vec![FieldError::invalid(format!("{path}.fieldPath"), &reference["fieldPath"], why)];
+        return vec![FieldError::invalid(child(path, "fieldPath"), &reference["fieldPath"], why)];
     }
     match subscripted {
         Some(("metadata.annotations", key)) => {
@@ -136,7 +136,7 @@ pub fn field_ref(path: &str, reference: &Value, known: &[&str]) -> Vec<FieldErro
         None => {
             let mut known = known.to_vec();
             known.sort_unstable();
-            vec![FieldError::not_supported(format!("{path}.fieldPath"), &json!(field), &known)]
+            vec![FieldError::not_supported(child(path, "fieldPath"), &json!(field), &known)]
         }
     }
 }
@@ -147,11 +147,11 @@ pub fn resource_ref(path: &str, reference: &Value, in_file: bool) -> Vec<FieldEr
     let pages = resource.starts_with("requests.hugepages-") || resource.starts_with("limits.hugepages-");
     let mut errors = Vec::new();
     if in_file && text(reference, "containerName").is_empty() {
-        errors.push(FieldError::required(format!("{path}.containerName"), ""));
+        errors.push(FieldError::required(child(path, "containerName"), ""));
     } else if resource.is_empty() {
-        errors.push(FieldError::required(format!("{path}.resource"), ""));
+        errors.push(FieldError::required(child(path, "resource"), ""));
     } else if !RESOURCES.contains(&resource) && !pages {
-        errors.push(FieldError::not_supported(format!("{path}.resource"), &reference["resource"], &RESOURCES));
+        errors.push(FieldError::not_supported(child(path, "resource"), &reference["resource"], &RESOURCES));
     }
     let divisor = Quantity::of(&reference["divisor"]).unwrap_or(Quantity::ZERO);
     let what = match resource.split_once('.').map(|(_, what)| what) {
@@ -168,16 +168,16 @@ pub fn resource_ref(path: &str, reference: &Value, in_file: bool) -> Vec<FieldEr
     };
     if divisor != Quantity::ZERO && !values.contains(&divisor.to_string().as_str()) {
         let why = format!("only divisor's values {told} are supported with the {what} resource");
-        errors.push(FieldError::invalid(format!("{path}.divisor"), &json!(resource), why));
+        errors.push(FieldError::invalid(child(path, "divisor"), &json!(resource), why));
     }
     errors
 }
 
 fn key_ref(path: &str, reference: &Value) -> Vec<FieldError> {
-    let mut errors = FieldError::each(format!("{path}.name"), &json!(text(reference, "name")), names::subdomain);
+    let mut errors = FieldError::each(child(path, "name"), &json!(text(reference, "name")), names::subdomain);
     match text(reference, "key") {
-        "" => errors.push(FieldError::required(format!("{path}.key"), "")),
-        _ => errors.extend(FieldError::each(format!("{path}.key"), &reference["key"], names::config_key)),
+        "" => errors.push(FieldError::required(child(path, "key"), "")),
+        _ => errors.extend(FieldError::each(child(path, "key"), &reference["key"], names::config_key)),
     }
     errors
 }
@@ -185,12 +185,12 @@ fn key_ref(path: &str, reference: &Value) -> Vec<FieldError> {
 fn file_ref(path: &str, reference: &Value) -> Vec<FieldError> {
     let mut errors = required(path, reference, &["key", "volumeName", "path"]);
     if !text(reference, "key").is_empty() {
-        errors.extend(FieldError::each(format!("{path}.key"), &reference["key"], names::environment_variable));
+        errors.extend(FieldError::each(child(path, "key"), &reference["key"], names::environment_variable));
     }
     if !text(reference, "volumeName").is_empty() {
-        errors.extend(FieldError::each(format!("{path}.volumeName"), &reference["volumeName"], names::label));
+        errors.extend(FieldError::each(child(path, "volumeName"), &reference["volumeName"], names::label));
     }
-    errors.extend(backsteps(&format!("{path}.path"), &reference["path"]));
+    errors.extend(backsteps(&child(path, "path"), &reference["path"]));
     errors
 }
 
@@ -198,9 +198,9 @@ fn file_ref(path: &str, reference: &Value) -> Vec<FieldError> {
 pub fn sources(path: &str, list: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
     for (i, source) in items(list).enumerate() {
-        let path_of_source = format!("{path}[{i}]");
+        let path_of_source = item(path, i);
         if !text(source, "prefix").is_empty() {
-            let path = format!("{path_of_source}.prefix");
+            let path = child(&path_of_source, "prefix");
             errors.extend(FieldError::each(path, &source["prefix"], names::environment_variable));
         }
         let mut given = 0;

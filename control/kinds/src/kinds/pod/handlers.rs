@@ -3,7 +3,9 @@
 use serde_json::{Value, json};
 
 use crate::kinds::{
-    FieldError, port,
+    FieldError,
+    field::child,
+    port,
     reading::{is_empty, items, text},
 };
 
@@ -12,7 +14,7 @@ pub fn probes(path: &str, container: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
     for name in ["livenessProbe", "readinessProbe", "startupProbe"] {
         if !container[name].is_null() {
-            errors.extend(probe(&format!("{path}.{name}"), &container[name], name == "readinessProbe"));
+            errors.extend(probe(&child(path, name), &container[name], name == "readinessProbe"));
         }
     }
     errors
@@ -21,10 +23,10 @@ pub fn probes(path: &str, container: &Value) -> Vec<FieldError> {
 fn probe(path: &str, probe: &Value, readiness: bool) -> Vec<FieldError> {
     let mut errors = handler(path, probe, &["exec", "httpGet", "tcpSocket", "grpc"], None);
     for field in ["initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"] {
-        errors.extend(FieldError::negative(format!("{path}.{field}"), &probe[field]));
+        errors.extend(FieldError::negative(child(path, field), &probe[field]));
     }
     let (grace, threshold) = (&probe["terminationGracePeriodSeconds"], &probe["successThreshold"]);
-    let path_of_grace = format!("{path}.terminationGracePeriodSeconds");
+    let path_of_grace = child(path, "terminationGracePeriodSeconds");
     if grace.as_i64().is_some_and(|grace| grace <= 0) {
         errors.push(FieldError::invalid(&path_of_grace, grace, "must be greater than 0"));
     }
@@ -32,7 +34,7 @@ fn probe(path: &str, probe: &Value, readiness: bool) -> Vec<FieldError> {
         errors.push(FieldError::invalid(path_of_grace, grace, "must not be set for readinessProbes"));
     }
     if !readiness && threshold.as_i64().is_some_and(|n| n != 1) {
-        errors.push(FieldError::invalid(format!("{path}.successThreshold"), threshold, "must be 1"));
+        errors.push(FieldError::invalid(child(path, "successThreshold"), threshold, "must be 1"));
     }
     errors
 }
@@ -43,7 +45,7 @@ pub fn lifecycle(path: &str, lifecycle: &Value, grace: Option<i64>) -> Vec<Field
     for hook in ["postStart", "preStop"] {
         if !lifecycle[hook].is_null() {
             let kinds = ["exec", "httpGet", "tcpSocket", "sleep"];
-            errors.extend(handler(&format!("{path}.{hook}"), &lifecycle[hook], &kinds, grace));
+            errors.extend(handler(&child(path, hook), &lifecycle[hook], &kinds, grace));
         }
     }
     errors
@@ -54,7 +56,7 @@ fn handler(path: &str, handler: &Value, kinds: &[&str], grace: Option<i64>) -> V
     let mut errors = Vec::new();
     let mut found = false;
     for kind in kinds.iter().filter(|kind| !handler[**kind].is_null()) {
-        let path = format!("{path}.{kind}");
+        let path = child(path, kind);
         if found {
             errors.push(FieldError::forbidden(path, "may not specify more than 1 handler type"));
         } else {
@@ -70,26 +72,24 @@ fn handler(path: &str, handler: &Value, kinds: &[&str], grace: Option<i64>) -> V
 
 fn action(path: &str, kind: &str, action: &Value, grace: Option<i64>) -> Vec<FieldError> {
     match kind {
-        "exec" if is_empty(&action["command"]) => vec![FieldError::required(format!("{path}.command"), "")],
+        "exec" if is_empty(&action["command"]) => vec![FieldError::required(child(path, "command"), "")],
         "httpGet" => http_get(path, action),
-        "tcpSocket" => port::number_or_name(&format!("{path}.port"), &action["port"]),
-        "grpc" => {
-            port::number(format!("{path}.port"), &json!(action["port"].as_i64().unwrap_or(0))).into_iter().collect()
-        }
+        "tcpSocket" => port::number_or_name(&child(path, "port"), &action["port"]),
+        "grpc" => port::number(child(path, "port"), &json!(action["port"].as_i64().unwrap_or(0))).into_iter().collect(),
         "sleep" => sleep(path, &action["seconds"], grace).into_iter().collect(),
         _ => Vec::new(),
     }
 }
 
 fn http_get(path: &str, get: &Value) -> Vec<FieldError> {
-    let mut errors: Vec<FieldError> = FieldError::missing(format!("{path}.path"), &get["path"]).into_iter().collect();
-    errors.extend(port::number_or_name(&format!("{path}.port"), &get["port"]));
+    let mut errors: Vec<FieldError> = FieldError::missing(child(path, "path"), &get["path"]).into_iter().collect();
+    errors.extend(port::number_or_name(&child(path, "port"), &get["port"]));
     let schemes = ["HTTP", "HTTPS"];
     if !schemes.contains(&text(get, "scheme")) {
-        errors.push(FieldError::not_supported(format!("{path}.scheme"), &get["scheme"], &schemes));
+        errors.push(FieldError::not_supported(child(path, "scheme"), &get["scheme"], &schemes));
     }
     for header in items(&get["httpHeaders"]) {
-        errors.extend(FieldError::each(format!("{path}.httpHeaders"), &json!(text(header, "name")), header_name));
+        errors.extend(FieldError::each(child(path, "httpHeaders"), &json!(text(header, "name")), header_name));
     }
     errors
 }

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::kinds::{
     FieldError,
+    field::{child, item},
     reading::{items, text},
     volume_source::{backsteps, descending},
 };
@@ -15,8 +16,8 @@ pub type Volumes<'a> = BTreeMap<&'a str, &'a Value>;
 
 /// Reasons against the mounts and devices of a container.
 pub fn validate(path: &str, container: &Value, volumes: &Volumes<'_>) -> Vec<FieldError> {
-    let mut errors = mounts(&format!("{path}.volumeMounts"), container, volumes);
-    errors.extend(devices(&format!("{path}.volumeDevices"), container, volumes));
+    let mut errors = mounts(&child(path, "volumeMounts"), container, volumes);
+    errors.extend(devices(&child(path, "volumeDevices"), container, volumes));
     errors
 }
 
@@ -25,39 +26,39 @@ fn mounts(path: &str, container: &Value, volumes: &Volumes<'_>) -> Vec<FieldErro
     let mut seen = BTreeSet::new();
     let devices = || items(&container["volumeDevices"]);
     for (i, mount) in items(&container["volumeMounts"]).enumerate() {
-        let at = format!("{path}[{i}]");
+        let at = item(path, i);
         let (name, target) = (text(mount, "name"), text(mount, "mountPath"));
         if name.is_empty() {
-            errors.push(FieldError::required(format!("{at}.name"), ""));
+            errors.push(FieldError::required(child(&at, "name"), ""));
         }
         if !volumes.contains_key(name) {
-            errors.push(FieldError::not_found(format!("{at}.name"), &json!(name)));
+            errors.push(FieldError::not_found(child(&at, "name"), &json!(name)));
         }
         if target.is_empty() {
-            errors.push(FieldError::required(format!("{at}.mountPath"), ""));
+            errors.push(FieldError::required(child(&at, "mountPath"), ""));
         }
         if !seen.insert(target) {
-            errors.push(FieldError::invalid(format!("{at}.mountPath"), &json!(target), "must be unique"));
+            errors.push(FieldError::invalid(child(&at, "mountPath"), &json!(target), "must be unique"));
         }
         if devices().any(|device| text(device, "name") == name) {
             let why = "must not already exist in volumeDevices";
-            errors.push(FieldError::invalid(format!("{at}.name"), &json!(name), why));
+            errors.push(FieldError::invalid(child(&at, "name"), &json!(name), why));
         }
         if devices().any(|device| text(device, "devicePath") == target) {
             let why = "must not already exist as a path in volumeDevices";
-            errors.push(FieldError::invalid(format!("{at}.mountPath"), &json!(target), why));
+            errors.push(FieldError::invalid(child(&at, "mountPath"), &json!(target), why));
         }
         // As in Kubernetes, the rest is told of the list and not of its item.
-        errors.extend(descending(&format!("{path}.subPath"), &mount["subPath"]));
+        errors.extend(descending(&child(path, "subPath"), &mount["subPath"]));
         if !text(mount, "subPathExpr").is_empty() {
             if !text(mount, "subPath").is_empty() {
                 let why = "subPathExpr and subPath are mutually exclusive";
-                errors.push(FieldError::invalid(format!("{at}.subPathExpr"), &mount["subPathExpr"], why));
+                errors.push(FieldError::invalid(child(&at, "subPathExpr"), &mount["subPathExpr"], why));
             }
-            errors.extend(descending(&format!("{path}.subPathExpr"), &mount["subPathExpr"]));
+            errors.extend(descending(&child(path, "subPathExpr"), &mount["subPathExpr"]));
         }
-        errors.extend(propagation(&format!("{path}.mountPropagation"), &mount["mountPropagation"], container));
-        errors.extend(recursive_read_only(&format!("{path}.recursiveReadOnly"), mount));
+        errors.extend(propagation(&child(path, "mountPropagation"), &mount["mountPropagation"], container));
+        errors.extend(recursive_read_only(&child(path, "recursiveReadOnly"), mount));
     }
     errors
 }
@@ -98,17 +99,17 @@ fn devices(path: &str, container: &Value, volumes: &Volumes<'_>) -> Vec<FieldErr
     let (mut names, mut paths) = (BTreeSet::new(), BTreeSet::new());
     let mounts = || items(&container["volumeMounts"]);
     for (i, device) in items(&container["volumeDevices"]).enumerate() {
-        let path = format!("{path}[{i}]");
+        let path = item(path, i);
         let (name, target) = (text(device, "name"), text(device, "devicePath"));
-        let of_name = |why: &str| FieldError::invalid(format!("{path}.name"), &json!(name), why);
-        let of_path = |why: &str| FieldError::invalid(format!("{path}.devicePath"), &json!(target), why);
+        let of_name = |why: &str| FieldError::invalid(child(&path, "name"), &json!(name), why);
+        let of_path = |why: &str| FieldError::invalid(child(&path, "devicePath"), &json!(target), why);
         if name.is_empty() {
-            errors.push(FieldError::required(format!("{path}.name"), ""));
+            errors.push(FieldError::required(child(&path, "name"), ""));
         } else if !names.insert(name) {
             errors.push(of_name("must be unique"));
         }
         match volumes.get(name) {
-            None => errors.push(FieldError::not_found(format!("{path}.name"), &json!(name))),
+            None => errors.push(FieldError::not_found(child(&path, "name"), &json!(name))),
             Some(volume) if volume["persistentVolumeClaim"].is_null() && volume["ephemeral"].is_null() => {
                 let why = "can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode";
                 errors.push(of_name(why));
@@ -116,7 +117,7 @@ fn devices(path: &str, container: &Value, volumes: &Volumes<'_>) -> Vec<FieldErr
             Some(_) => {}
         }
         if target.is_empty() {
-            errors.push(FieldError::required(format!("{path}.devicePath"), ""));
+            errors.push(FieldError::required(child(&path, "devicePath"), ""));
         }
         if paths.contains(target) {
             errors.push(of_path("must be unique"));

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::volumes::{downward_file, file, key_to_path, mode};
 use crate::kinds::{
     FieldError,
+    field::child,
     reading::{as_text, items, text},
     volume_source::required,
 };
@@ -16,7 +17,7 @@ const MAX_TOKEN_SECONDS: i64 = 1 << 32;
 
 /// Reasons against a projected volume.
 pub fn validate(path: &str, volume: &Value) -> Vec<FieldError> {
-    let mut errors: Vec<FieldError> = mode(format!("{path}.defaultMode"), &volume["defaultMode"]).into_iter().collect();
+    let mut errors: Vec<FieldError> = mode(child(path, "defaultMode"), &volume["defaultMode"]).into_iter().collect();
     let mut files = BTreeSet::new();
     for (i, source) in items(&volume["sources"]).enumerate() {
         errors.extend(self::source(path, &format!("{path}.sources[{i}]"), source, &mut files));
@@ -30,7 +31,7 @@ fn source<'a>(volume: &str, path: &str, source: &'a Value, files: &mut BTreeSet<
     let mut found = 0;
     for kind in ["secret", "configMap"].into_iter().filter(|kind| !source[*kind].is_null()) {
         found += 1;
-        let (path, content) = (format!("{path}.{kind}"), &source[kind]);
+        let (path, content) = (child(path, kind), &source[kind]);
         errors.extend(required(&path, content, &["name"]));
         for (i, item) in items(&content["items"]).enumerate() {
             errors.extend(key_to_path(&format!("{path}.items[{i}]"), item));
@@ -41,14 +42,14 @@ fn source<'a>(volume: &str, path: &str, source: &'a Value, files: &mut BTreeSet<
     if !downward.is_null() {
         found += 1;
         for item in items(&downward["items"]) {
-            errors.extend(downward_file(&format!("{path}.downwardAPI"), item));
+            errors.extend(downward_file(&child(path, "downwardAPI"), item));
             errors.extend(conflict(volume, &item["path"], &item["path"], files));
         }
     }
     let token = &source["serviceAccountToken"];
     if !token.is_null() {
         found += 1;
-        errors.extend(self::token(volume, &format!("{path}.serviceAccountToken"), token));
+        errors.extend(self::token(volume, &child(path, "serviceAccountToken"), token));
     }
     if found > 1 {
         errors.push(FieldError::forbidden(path, "may not specify more than 1 volume type per source"));
@@ -64,7 +65,7 @@ fn conflict<'a>(path: &str, file: &'a Value, shown: &Value, files: &mut BTreeSet
 fn token(volume: &str, path: &str, token: &Value) -> Vec<FieldError> {
     let seconds = &token["expirationSeconds"];
     let asked = seconds.as_i64().unwrap_or_default();
-    let path = format!("{path}.expirationSeconds");
+    let path = child(path, "expirationSeconds");
     let mut errors = Vec::new();
     if asked < MIN_TOKEN_SECONDS {
         errors.push(FieldError::invalid(&path, seconds, "may not specify a duration less than 10 minutes"));
@@ -73,9 +74,9 @@ fn token(volume: &str, path: &str, token: &Value) -> Vec<FieldError> {
         errors.push(FieldError::invalid(path, seconds, "may not specify a duration larger than 2^32 seconds"));
     }
     if text(token, "path").is_empty() {
-        errors.push(FieldError::required(format!("{volume}.path"), ""));
+        errors.push(FieldError::required(child(volume, "path"), ""));
     } else {
-        errors.extend(file(&format!("{volume}.path"), &token["path"]));
+        errors.extend(file(&child(volume, "path"), &token["path"]));
     }
     errors
 }

@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use crate::kinds::{
-    FieldError, names,
+    FieldError,
+    field::{child, item},
+    names,
     quantity::Quantity,
     reading::{entries, is_empty, items, text},
     resource_name::{self, allows_overcommit, is_huge_page},
@@ -15,7 +17,7 @@ use crate::kinds::{
 /// pods.
 pub fn of_container(path: &str, resources: &Value, claims: Option<&BTreeSet<&str>>) -> Vec<FieldError> {
     let mut errors = requirements(path, resources, resource_name::of_container);
-    errors.extend(claim_names(&format!("{path}.claims"), &resources["claims"], claims));
+    errors.extend(claim_names(&child(path, "claims"), &resources["claims"], claims));
     errors
 }
 
@@ -31,11 +33,11 @@ pub fn of_pod(path: &str, spec: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
     if !resources["claims"].is_null() {
         let why = "claims may not be set for Resources at pod-level";
-        errors.push(FieldError::forbidden(format!("{path}.claims"), why));
+        errors.push(FieldError::forbidden(child(path, "claims"), why));
     }
     errors.extend(requirements(path, resources, resource_name::of_pod));
     let claims: BTreeSet<&str> = items(&spec["resourceClaims"]).map(|claim| text(claim, "name")).collect();
-    errors.extend(claim_names(&format!("{path}.claims"), &resources["claims"], Some(&claims)));
+    errors.extend(claim_names(&child(path, "claims"), &resources["claims"], Some(&claims)));
     errors.extend(consistency(path, spec));
     errors
 }
@@ -68,7 +70,7 @@ fn requirements(path: &str, resources: &Value, name_check: fn(&str, &str) -> Vec
 fn request_beside_limit(path: &str, name: &str, request: Quantity, limit: &Value) -> Option<FieldError> {
     let Some(limit) = Quantity::of(limit) else {
         let why = "Limit must be set for non overcommitable resources";
-        return (!allows_overcommit(name)).then(|| FieldError::required(format!("{path}.limits"), why));
+        return (!allows_overcommit(name)).then(|| FieldError::required(child(path, "limits"), why));
     };
     let why = if request != limit && !allows_overcommit(name) {
         format!("must be equal to {name} limit of {limit}")
@@ -77,14 +79,14 @@ fn request_beside_limit(path: &str, name: &str, request: Quantity, limit: &Value
     } else {
         return None;
     };
-    Some(FieldError::invalid(format!("{path}.requests"), &json!(request.to_string()), why))
+    Some(FieldError::invalid(child(path, "requests"), &json!(request.to_string()), why))
 }
 
 fn claim_names(path: &str, claims: &Value, pod_claims: Option<&BTreeSet<&str>>) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let mut seen: BTreeSet<String> = BTreeSet::new();
     for (i, claim) in items(claims).enumerate() {
-        let path = format!("{path}[{i}]");
+        let path = item(path, i);
         let (name, request) = (text(claim, "name"), text(claim, "request"));
         if name.is_empty() {
             errors.push(FieldError::required(path, ""));
@@ -95,7 +97,7 @@ fn claim_names(path: &str, claims: &Value, pod_claims: Option<&BTreeSet<&str>>) 
         } else {
             let key = if request.is_empty() { name.to_owned() } else { format!("{name}/{request}") };
             if !request.is_empty() {
-                errors.extend(FieldError::each(format!("{path}.request"), &claim["request"], names::label));
+                errors.extend(FieldError::each(child(&path, "request"), &claim["request"], names::label));
             }
             let part = format!("{name}/");
             if seen.contains(&key) {
@@ -184,18 +186,18 @@ pub fn pod_claims(path: &str, metadata: Option<&Value>, claims: &Value) -> Vec<F
     let mut errors = Vec::new();
     let mut seen = BTreeSet::new();
     for (i, claim) in items(claims).enumerate() {
-        let path = format!("{path}[{i}]");
+        let path = item(path, i);
         if is_static {
             errors.push(FieldError::forbidden("", "static pods do not support resource claims"));
             continue;
         }
         let name = text(claim, "name");
         if name.is_empty() {
-            errors.push(FieldError::required(format!("{path}.name"), ""));
+            errors.push(FieldError::required(child(&path, "name"), ""));
         } else if !seen.insert(name) {
-            errors.push(FieldError::duplicate(format!("{path}.name"), &claim["name"]));
+            errors.push(FieldError::duplicate(child(&path, "name"), &claim["name"]));
         } else {
-            errors.extend(FieldError::each(format!("{path}.name"), &claim["name"], names::label));
+            errors.extend(FieldError::each(child(&path, "name"), &claim["name"], names::label));
         }
         let (claimed, template) = (&claim["resourceClaimName"], &claim["resourceClaimTemplateName"]);
         match (claimed.is_null(), template.is_null()) {
@@ -211,7 +213,7 @@ pub fn pod_claims(path: &str, metadata: Option<&Value>, claims: &Value) -> Vec<F
         }
         for field in ["resourceClaimName", "resourceClaimTemplateName"] {
             if !claim[field].is_null() {
-                errors.extend(FieldError::each(format!("{path}.{field}"), &claim[field], names::subdomain));
+                errors.extend(FieldError::each(child(&path, field), &claim[field], names::subdomain));
             }
         }
     }

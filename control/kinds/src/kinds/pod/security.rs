@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::windows;
 use crate::kinds::{
     FieldError,
+    field::child,
     reading::{as_text, items, text},
     volume_source::descending,
 };
@@ -20,27 +21,27 @@ pub fn of_pod(path: &str, spec: &Value) -> Vec<FieldError> {
     let context = &spec["securityContext"];
     let mut errors = Vec::new();
     for field in ["fsGroup", "runAsUser", "runAsGroup"] {
-        errors.extend(id(format!("{path}.{field}"), &context[field]));
+        errors.extend(id(child(path, field), &context[field]));
     }
     for (i, group) in items(&context["supplementalGroups"]).enumerate() {
         errors.extend(id(format!("{path}.supplementalGroups[{i}]"), group));
     }
     if spec["shareProcessNamespace"] == true && spec["hostPID"] == true {
         let why = "ShareProcessNamespace and HostPID cannot both be enabled";
-        errors.push(FieldError::invalid(format!("{path}.shareProcessNamespace"), &json!(true), why));
+        errors.push(FieldError::invalid(child(path, "shareProcessNamespace"), &json!(true), why));
     }
-    errors.extend(sysctls(&format!("{path}.sysctls"), spec));
+    errors.extend(sysctls(&child(path, "sysctls"), spec));
     let policies = ["Always", "OnRootMismatch"];
     let policy = &context["fsGroupChangePolicy"];
-    errors.extend(FieldError::unsupported(format!("{path}.fsGroupChangePolicy"), policy, &policies));
-    errors.extend(seccomp(&format!("{path}.seccompProfile"), &context["seccompProfile"]));
-    errors.extend(windows::options(&format!("{path}.windowsOptions"), &context["windowsOptions"]));
-    errors.extend(app_armor(&format!("{path}.appArmorProfile"), &context["appArmorProfile"]));
+    errors.extend(FieldError::unsupported(child(path, "fsGroupChangePolicy"), policy, &policies));
+    errors.extend(seccomp(&child(path, "seccompProfile"), &context["seccompProfile"]));
+    errors.extend(windows::options(&child(path, "windowsOptions"), &context["windowsOptions"]));
+    errors.extend(app_armor(&child(path, "appArmorProfile"), &context["appArmorProfile"]));
     let policy = &context["supplementalGroupsPolicy"];
-    errors.extend(FieldError::unsupported(format!("{path}.supplementalGroupsPolicy"), policy, &["Merge", "Strict"]));
+    errors.extend(FieldError::unsupported(child(path, "supplementalGroupsPolicy"), policy, &["Merge", "Strict"]));
     // `MountOption` belongs to a feature that is off.
     let policy = &context["seLinuxChangePolicy"];
-    errors.extend(FieldError::unsupported(format!("{path}.seLinuxChangePolicy"), policy, &["Recursive"]));
+    errors.extend(FieldError::unsupported(child(path, "seLinuxChangePolicy"), policy, &["Recursive"]));
     errors
 }
 
@@ -48,16 +49,16 @@ pub fn of_pod(path: &str, spec: &Value) -> Vec<FieldError> {
 pub fn of_container(path: &str, context: &Value, host_users: bool) -> Vec<FieldError> {
     let mut errors = Vec::new();
     for field in ["runAsUser", "runAsGroup"] {
-        errors.extend(id(format!("{path}.{field}"), &context[field]));
+        errors.extend(id(child(path, field), &context[field]));
     }
     let proc_mount = &context["procMount"];
-    let path_of_mount = format!("{path}.procMount");
+    let path_of_mount = child(path, "procMount");
     errors.extend(FieldError::unsupported(&path_of_mount, proc_mount, &["Default", "Unmasked"]));
     if host_users && proc_mount == "Unmasked" {
         let why = "`hostUsers` must be false to use `Unmasked`";
         errors.push(FieldError::invalid(path_of_mount, proc_mount, why));
     }
-    errors.extend(seccomp(&format!("{path}.seccompProfile"), &context["seccompProfile"]));
+    errors.extend(seccomp(&child(path, "seccompProfile"), &context["seccompProfile"]));
     if context["allowPrivilegeEscalation"] == false {
         if context["privileged"] == true {
             let why = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true";
@@ -68,8 +69,8 @@ pub fn of_container(path: &str, context: &Value, host_users: bool) -> Vec<FieldE
             errors.push(FieldError::invalid(path, context, why));
         }
     }
-    errors.extend(windows::options(&format!("{path}.windowsOptions"), &context["windowsOptions"]));
-    errors.extend(app_armor(&format!("{path}.appArmorProfile"), &context["appArmorProfile"]));
+    errors.extend(windows::options(&child(path, "windowsOptions"), &context["windowsOptions"]));
+    errors.extend(app_armor(&child(path, "appArmorProfile"), &context["appArmorProfile"]));
     errors
 }
 
@@ -86,11 +87,11 @@ fn seccomp(path: &str, profile: &Value) -> Vec<FieldError> {
     let (kind, file) = (text(profile, "type"), &profile["localhostProfile"]);
     let mut errors = Vec::new();
     if kind.is_empty() {
-        errors.push(FieldError::required(format!("{path}.type"), "type is required when seccompProfile is set"));
+        errors.push(FieldError::required(child(path, "type"), "type is required when seccompProfile is set"));
     } else {
-        errors.extend(FieldError::unsupported(format!("{path}.type"), &profile["type"], &PROFILE_TYPES));
+        errors.extend(FieldError::unsupported(child(path, "type"), &profile["type"], &PROFILE_TYPES));
     }
-    let path = format!("{path}.localhostProfile");
+    let path = child(path, "localhostProfile");
     match (kind == "Localhost", file.is_null()) {
         (true, true) => errors.push(FieldError::required(path, "must be set when seccomp type is Localhost")),
         (true, false) => errors.extend(descending(&path, file)),
@@ -109,7 +110,7 @@ pub fn app_armor(path: &str, profile: &Value) -> Vec<FieldError> {
         return Vec::new();
     }
     let file = &profile["localhostProfile"];
-    let path_of_file = format!("{path}.localhostProfile");
+    let path_of_file = child(path, "localhostProfile");
     let mut errors = Vec::new();
     match text(profile, "type") {
         "Localhost" => match as_text(file) {
@@ -130,8 +131,8 @@ pub fn app_armor(path: &str, profile: &Value) -> Vec<FieldError> {
                 errors.push(FieldError::invalid(path_of_file, file, why));
             }
         }
-        "" => errors.push(FieldError::required(format!("{path}.type"), "type is required when appArmorProfile is set")),
-        _ => errors.push(FieldError::not_supported(format!("{path}.type"), &profile["type"], &PROFILE_TYPES)),
+        "" => errors.push(FieldError::required(child(path, "type"), "type is required when appArmorProfile is set")),
+        _ => errors.push(FieldError::not_supported(child(path, "type"), &profile["type"], &PROFILE_TYPES)),
     }
     errors
 }

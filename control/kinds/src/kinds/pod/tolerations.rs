@@ -3,7 +3,9 @@
 use serde_json::{Value, json};
 
 use crate::kinds::{
-    FieldError, names,
+    FieldError,
+    field::{child, item},
+    names,
     reading::{items, text},
 };
 
@@ -11,15 +13,15 @@ const EFFECTS: [&str; 3] = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
 
 /// Reasons against tolerations, of a pod or a RuntimeClass.
 pub fn validate(path: &str, list: &Value) -> Vec<FieldError> {
-    items(list).enumerate().flat_map(|(i, toleration)| one(&format!("{path}[{i}]"), toleration)).collect()
+    items(list).enumerate().flat_map(|(i, toleration)| one(&item(path, i), toleration)).collect()
 }
 
 fn one(path: &str, toleration: &Value) -> Vec<FieldError> {
     let read = |field: &str| text(toleration, field);
-    let (operator, value, effect) = (format!("{path}.operator"), &toleration["value"], format!("{path}.effect"));
+    let (operator, value, effect) = (child(path, "operator"), &toleration["value"], child(path, "effect"));
     let mut errors = Vec::new();
     if !read("key").is_empty() {
-        errors.extend(FieldError::each(format!("{path}.key"), &toleration["key"], names::qualified_name));
+        errors.extend(FieldError::each(child(path, "key"), &toleration["key"], names::qualified_name));
     } else if read("operator") != "Exists" {
         let why = "operator must be Exists when `key` is empty, which means \"match all values and all keys\"";
         errors.push(FieldError::invalid(&operator, &json!(read("operator")), why));

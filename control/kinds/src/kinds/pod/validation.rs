@@ -10,7 +10,9 @@ use super::{
     volumes, windows,
 };
 use crate::kinds::{
-    FieldError, ip, names, priority_class,
+    FieldError,
+    field::{child, item},
+    ip, names, priority_class,
     reading::{is_empty, items, text},
 };
 
@@ -79,8 +81,8 @@ pub fn pod_spec(pod: &Value) -> Vec<FieldError> {
 /// Reasons against the annotations and the spec of a template at `path`.
 pub fn of_template(path: &str, metadata: &Value, spec: &Value) -> Vec<FieldError> {
     let annotations = &metadata["annotations"];
-    let mut errors = annotations::validate(&format!("{path}.annotations"), annotations, spec);
-    let path = format!("{path}.spec");
+    let mut errors = annotations::validate(&child(path, "annotations"), annotations, spec);
+    let path = child(path, "spec");
     errors.extend(self::spec(&path, spec, None));
     errors.extend(annotations::agree_with_fields(&path, annotations, spec));
     errors
@@ -88,7 +90,7 @@ pub fn of_template(path: &str, metadata: &Value, spec: &Value) -> Vec<FieldError
 
 /// Reasons against a pod spec at `path`. `metadata` is that of a pod, which a template does not have.
 fn spec(path: &str, spec: &Value, metadata: Option<&Value>) -> Vec<FieldError> {
-    let at = |field: &str| format!("{path}.{field}");
+    let at = |field: &str| child(path, field);
     let (mut errors, volumes) = volumes::validate(&at("volumes"), &spec["volumes"], metadata);
     errors.extend(resources::pod_claims(&at("resourceClaims"), metadata, &spec["resourceClaims"]));
     errors.extend(containers::validate(path, &containers::Pod { spec, volumes }));
@@ -125,7 +127,7 @@ fn spec(path: &str, spec: &Value, metadata: Option<&Value>) -> Vec<FieldError> {
     }
     errors.extend(windows::operating_system(path, spec));
     for (place, container) in each_container(spec) {
-        errors.extend(environment::file_volumes(&format!("{path}.{place}"), container, &spec["volumes"]));
+        errors.extend(environment::file_volumes(&child(path, &place), container, &spec["volumes"]));
     }
     errors
 }
@@ -136,7 +138,7 @@ type CheckText = fn(&str) -> Vec<String>;
 /// Names of other objects and of the host, where they are said.
 fn texts(path: &str, spec: &Value, fields: &[(&str, CheckText)]) -> Vec<FieldError> {
     let said = fields.iter().filter(|(field, _)| !text(spec, field).is_empty());
-    said.flat_map(|(field, check)| FieldError::each(format!("{path}.{field}"), &spec[*field], *check)).collect()
+    said.flat_map(|(field, check)| FieldError::each(child(path, field), &spec[*field], *check)).collect()
 }
 
 /// On the host's network a port is what it is.
@@ -167,18 +169,18 @@ fn dns_config(path: &str, spec: &Value) -> Vec<FieldError> {
         }
         if is_empty(servers) {
             let why = "must provide at least one DNS nameserver when `dnsPolicy` is None";
-            return vec![FieldError::required(format!("{path}.nameservers"), why)];
+            return vec![FieldError::required(child(path, "nameservers"), why)];
         }
     }
     let mut errors = Vec::new();
     if items(servers).len() > MAX_NAMESERVERS {
         let why = format!("must not have more than {MAX_NAMESERVERS} nameservers");
-        errors.push(FieldError::invalid(format!("{path}.nameservers"), servers, why));
+        errors.push(FieldError::invalid(child(path, "nameservers"), servers, why));
     }
     for (i, server) in items(servers).enumerate() {
         errors.extend(ip::validate(format!("{path}.nameservers[{i}]"), server));
     }
-    let path_of_searches = format!("{path}.searches");
+    let path_of_searches = child(path, "searches");
     if items(searches).len() > MAX_SEARCHES {
         let why = format!("must not have more than {MAX_SEARCHES} search paths");
         errors.push(FieldError::invalid(&path_of_searches, searches, why));
@@ -192,7 +194,7 @@ fn dns_config(path: &str, spec: &Value) -> Vec<FieldError> {
     for (i, search) in items(searches).enumerate().filter(|(_, search)| *search != ".") {
         let name = search.as_str().unwrap_or_default();
         let name = json!(name.strip_suffix('.').unwrap_or(name));
-        errors.extend(FieldError::each(format!("{path_of_searches}[{i}]"), &name, names::subdomain_with_underscore));
+        errors.extend(FieldError::each(item(&path_of_searches, i), &name, names::subdomain_with_underscore));
     }
     for (i, option) in items(&config["options"]).enumerate() {
         if text(option, "name").is_empty() {
@@ -230,7 +232,7 @@ fn own_users(path: &str, spec: &Value) -> Vec<FieldError> {
     // As Kubernetes spells these fields here.
     for (field, shown) in [("hostNetwork", "hostNetwork"), ("hostPID", "HostPID"), ("hostIPC", "HostIPC")] {
         if spec[field] == true {
-            errors.push(forbidden(format!("{path}.{shown}")));
+            errors.push(forbidden(child(path, shown)));
         }
     }
     for (place, container) in each_container(spec) {
@@ -243,7 +245,7 @@ fn own_users(path: &str, spec: &Value) -> Vec<FieldError> {
 
 fn hostname_override(path: &str, spec: &Value) -> Vec<FieldError> {
     let name = &spec["hostnameOverride"];
-    let path = format!("{path}.hostnameOverride");
+    let path = child(path, "hostnameOverride");
     let Some(text) = name.as_str() else { return Vec::new() };
     let mut errors = Vec::new();
     for field in ["setHostnameAsFQDN", "hostNetwork"].into_iter().filter(|field| spec[*field] == true) {

@@ -11,7 +11,9 @@ use super::{
     projected,
 };
 use crate::kinds::{
-    FieldError, names, persistent_volume_claim,
+    FieldError,
+    field::{child, item},
+    names, persistent_volume_claim,
     quantity::Quantity,
     reading::{entries, is_empty, items, text},
     volume_source::{
@@ -54,7 +56,7 @@ const TYPES: &[VolumeType] = &[
     VolumeType::new("csi", csi),
     VolumeType::new("ephemeral", ephemeral),
     VolumeType::new("image", |path, image| {
-        pull_policy(format!("{path}.pullPolicy"), &image["pullPolicy"]).into_iter().collect()
+        pull_policy(child(path, "pullPolicy"), &image["pullPolicy"]).into_iter().collect()
     }),
 ];
 
@@ -67,21 +69,21 @@ pub fn validate<'a>(path: &str, volumes: &'a Value, pod: Option<&Value>) -> (Vec
     let claim = |volume: &Value| owner.map(|owner| format!("{owner}-{}", text(volume, "name")));
     let made: BTreeSet<String> = items(volumes).filter(|v| !v["ephemeral"].is_null()).filter_map(claim).collect();
     for (i, volume) in items(volumes).enumerate() {
-        let path = format!("{path}[{i}]");
+        let path = item(path, i);
         let mut wrong = volume_source::one_of(&path, volume, TYPES);
-        let is_further = wrong.iter().any(|error| error.path == format!("{path}.image"));
+        let is_further = wrong.iter().any(|error| error.path == child(&path, "image"));
         if pod.is_some() && volume["image"].is_object() && !is_further {
             wrong.extend(FieldError::missing(format!("{path}.image.reference"), &volume["image"]["reference"]));
         }
         wrong.extend(long_names(&path, volume, claim(volume).as_deref()));
         let name = text(volume, "name");
         if name.is_empty() {
-            wrong.push(FieldError::required(format!("{path}.name"), ""));
+            wrong.push(FieldError::required(child(&path, "name"), ""));
         } else {
-            wrong.extend(FieldError::each(format!("{path}.name"), &volume["name"], names::label));
+            wrong.extend(FieldError::each(child(&path, "name"), &volume["name"], names::label));
         }
         if valid.contains_key(name) {
-            wrong.push(FieldError::duplicate(format!("{path}.name"), &json!(name)));
+            wrong.push(FieldError::duplicate(child(&path, "name"), &json!(name)));
         }
         if wrong.is_empty() {
             valid.insert(name, volume);
@@ -104,11 +106,11 @@ fn long_names(path: &str, volume: &Value, claim: Option<&str>) -> Vec<FieldError
     if !target["initiatorName"].is_null() && length > 64 {
         let why = "Total length of <volume name>:<iscsi.targetPortal> must be under 64 characters if iscsi.initiatorName is \
                    specified.";
-        errors.push(FieldError::invalid(format!("{path}.name"), &volume["name"], why));
+        errors.push(FieldError::invalid(child(path, "name"), &volume["name"], why));
     }
     if let Some(claim) = claim.filter(|_| !volume["ephemeral"].is_null() && !text(volume, "name").is_empty()) {
         let wrong = names::subdomain(claim).into_iter().map(|why| format!("PVC name {claim:?}: {why}"));
-        errors.extend(wrong.map(|why| FieldError::invalid(format!("{path}.name"), &volume["name"], why)));
+        errors.extend(wrong.map(|why| FieldError::invalid(child(path, "name"), &volume["name"], why)));
     }
     errors
 }
@@ -116,19 +118,19 @@ fn long_names(path: &str, volume: &Value, claim: Option<&str>) -> Vec<FieldError
 fn empty_dir(path: &str, source: &Value) -> Vec<FieldError> {
     let negative = Quantity::of(&source["sizeLimit"]).is_some_and(Quantity::is_negative);
     let why = "SizeLimit field must be a valid resource quantity";
-    negative.then(|| FieldError::forbidden(format!("{path}.sizeLimit"), why)).into_iter().collect()
+    negative.then(|| FieldError::forbidden(child(path, "sizeLimit"), why)).into_iter().collect()
 }
 
 fn git_repository(path: &str, source: &Value) -> Vec<FieldError> {
     let mut errors = required(path, source, &["repository"]);
-    errors.extend(descending(&format!("{path}.directory"), &source["directory"]));
+    errors.extend(descending(&child(path, "directory"), &source["directory"]));
     errors
 }
 
 /// A ConfigMap or a Secret, whose name stands in `name`.
 fn keyed(path: &str, source: &Value, name: &str) -> Vec<FieldError> {
     let mut errors = required(path, source, &[name]);
-    errors.extend(mode(format!("{path}.defaultMode"), &source["defaultMode"]));
+    errors.extend(mode(child(path, "defaultMode"), &source["defaultMode"]));
     for (i, item) in items(&source["items"]).enumerate() {
         errors.extend(key_to_path(&format!("{path}.items[{i}]"), item));
     }
@@ -138,13 +140,13 @@ fn keyed(path: &str, source: &Value, name: &str) -> Vec<FieldError> {
 /// Reasons against a key that becomes a file.
 pub fn key_to_path(path: &str, item: &Value) -> Vec<FieldError> {
     let mut errors = required(path, item, &["key", "path"]);
-    errors.extend(file(&format!("{path}.path"), &item["path"]));
-    errors.extend(mode(format!("{path}.mode"), &item["mode"]));
+    errors.extend(file(&child(path, "path"), &item["path"]));
+    errors.extend(mode(child(path, "mode"), &item["mode"]));
     errors
 }
 
 fn downward_api(path: &str, source: &Value) -> Vec<FieldError> {
-    let mut errors: Vec<FieldError> = mode(format!("{path}.defaultMode"), &source["defaultMode"]).into_iter().collect();
+    let mut errors: Vec<FieldError> = mode(child(path, "defaultMode"), &source["defaultMode"]).into_iter().collect();
     // As in Kubernetes, what is wrong with an item is told of the volume.
     errors.extend(items(&source["items"]).flat_map(|item| downward_file(path, item)));
     errors
@@ -153,20 +155,20 @@ fn downward_api(path: &str, source: &Value) -> Vec<FieldError> {
 /// Reasons against a file that tells of the pod.
 pub fn downward_file(path: &str, item: &Value) -> Vec<FieldError> {
     let mut errors = required(path, item, &["path"]);
-    errors.extend(file(&format!("{path}.path"), &item["path"]));
+    errors.extend(file(&child(path, "path"), &item["path"]));
     let (field, resource) = (&item["fieldRef"], &item["resourceFieldRef"]);
     if !field.is_null() {
-        errors.extend(field_ref(&format!("{path}.fieldRef"), field, &FILE_FIELDS));
+        errors.extend(field_ref(&child(path, "fieldRef"), field, &FILE_FIELDS));
         if !resource.is_null() {
             let why = "fieldRef and resourceFieldRef can not be specified simultaneously";
             errors.push(FieldError::invalid(path, &json!("resource"), why));
         }
     } else if !resource.is_null() {
-        errors.extend(resource_ref(&format!("{path}.resourceFieldRef"), resource, true));
+        errors.extend(resource_ref(&child(path, "resourceFieldRef"), resource, true));
     } else {
         errors.push(FieldError::required(path, "one of fieldRef and resourceFieldRef is required"));
     }
-    errors.extend(mode(format!("{path}.mode"), &item["mode"]));
+    errors.extend(mode(child(path, "mode"), &item["mode"]));
     errors
 }
 
@@ -190,25 +192,25 @@ pub fn mode(path: String, value: &Value) -> Option<FieldError> {
 fn cinder(path: &str, source: &Value) -> Vec<FieldError> {
     let mut errors = required(path, source, &["volumeID"]);
     if !source["secretRef"].is_null() {
-        errors.extend(required(&format!("{path}.secretRef"), &source["secretRef"], &["name"]));
+        errors.extend(required(&child(path, "secretRef"), &source["secretRef"], &["name"]));
     }
     errors
 }
 
 fn csi(path: &str, source: &Value) -> Vec<FieldError> {
-    let mut errors = names::csi_driver(&format!("{path}.driver"), &source["driver"]);
+    let mut errors = names::csi_driver(&child(path, "driver"), &source["driver"]);
     let secret = &source["nodePublishSecretRef"];
     match secret["name"].as_str() {
         _ if secret.is_null() => {}
         None | Some("") => errors.push(FieldError::required(format!("{path}.nodePublishSecretRef.name"), "")),
-        Some(_) => errors.extend(FieldError::each(format!("{path}.name"), &secret["name"], names::subdomain)),
+        Some(_) => errors.extend(FieldError::each(child(path, "name"), &secret["name"], names::subdomain)),
     }
     errors
 }
 
 fn ephemeral(path: &str, source: &Value) -> Vec<FieldError> {
     let template = &source["volumeClaimTemplate"];
-    let path = format!("{path}.volumeClaimTemplate");
+    let path = child(path, "volumeClaimTemplate");
     if template.is_null() {
         return vec![FieldError::required(path, "")];
     }
@@ -220,7 +222,7 @@ fn ephemeral(path: &str, source: &Value) -> Vec<FieldError> {
     errors.extend(
         set.filter(other).map(|field| FieldError::forbidden(format!("{path}.metadata.{field}"), "cannot be set")),
     );
-    errors.extend(persistent_volume_claim::validate_spec(&format!("{path}.spec"), &template["spec"]));
+    errors.extend(persistent_volume_claim::validate_spec(&child(&path, "spec"), &template["spec"]));
     errors
 }
 

@@ -5,7 +5,9 @@ use serde_json::{Value, json};
 
 use super::each_container;
 use crate::kinds::{
-    FieldError, names,
+    FieldError,
+    field::child,
+    names,
     reading::{is_empty, text},
 };
 
@@ -17,12 +19,12 @@ const MAX_USER: usize = 104;
 pub fn options(path: &str, options: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
     if !options["gmsaCredentialSpecName"].is_null() {
-        let path = format!("{path}.gmsaCredentialSpecName");
+        let path = child(path, "gmsaCredentialSpecName");
         errors.extend(FieldError::each(path, &options["gmsaCredentialSpecName"], names::subdomain));
     }
     let spec = &options["gmsaCredentialSpec"];
     if let Some(text) = spec.as_str() {
-        let path = format!("{path}.gmsaCredentialSpec");
+        let path = child(path, "gmsaCredentialSpec");
         if text.is_empty() {
             errors.push(FieldError::invalid(path, spec, "gmsaCredentialSpec cannot be an empty string"));
         } else if text.len() > MAX_SPEC {
@@ -31,7 +33,7 @@ pub fn options(path: &str, options: &Value) -> Vec<FieldError> {
     }
     let user = &options["runAsUserName"];
     if let Some(name) = user.as_str() {
-        let path = format!("{path}.runAsUserName");
+        let path = child(path, "runAsUserName");
         errors.extend(wrong_user(name).into_iter().map(|why| FieldError::invalid(&path, user, why)));
     }
     errors
@@ -107,7 +109,7 @@ pub fn host_processes(path: &str, spec: &Value) -> Vec<FieldError> {
     }
     if spec["hostNetwork"] != true {
         let why = "hostNetwork must be true if pod contains any hostProcess containers";
-        errors.push(FieldError::invalid(format!("{path}.hostNetwork"), &json!(false), why));
+        errors.push(FieldError::invalid(child(path, "hostNetwork"), &json!(false), why));
     }
     errors
 }
@@ -120,7 +122,7 @@ pub fn operating_system(path: &str, spec: &Value) -> Vec<FieldError> {
         "" => vec![FieldError::required(format!("{path}.os.name"), "")],
         "linux" => not_of_linux(path, spec),
         "windows" => not_of_windows(path, spec),
-        _ => vec![FieldError::not_supported(format!("{path}.os"), &os["name"], &["linux", "windows"])],
+        _ => vec![FieldError::not_supported(child(path, "os"), &os["name"], &["linux", "windows"])],
     }
 }
 
@@ -131,8 +133,7 @@ fn not_of_linux(path: &str, spec: &Value) -> Vec<FieldError> {
         set.then(|| FieldError::forbidden(format!("{path}.securityContext.windowsOptions"), why))
     };
     let pod = forbidden(path.to_owned(), &spec["securityContext"]);
-    let containers =
-        each_container(spec).filter_map(|(at, c)| forbidden(format!("{path}.{at}"), &c["securityContext"]));
+    let containers = each_container(spec).filter_map(|(at, c)| forbidden(child(path, &at), &c["securityContext"]));
     pod.into_iter().chain(containers).collect()
 }
 
@@ -172,12 +173,12 @@ fn not_of_windows(path: &str, spec: &Value) -> Vec<FieldError> {
     }
     for field in ["hostUsers", "shareProcessNamespace"] {
         if !spec[field].is_null() {
-            errors.push(forbidden(format!("{path}.{field}")));
+            errors.push(forbidden(child(path, field)));
         }
     }
     for field in ["hostPID", "hostIPC"] {
         if spec[field] == true {
-            errors.push(forbidden(format!("{path}.{field}")));
+            errors.push(forbidden(child(path, field)));
         }
     }
     for (at, container) in each_container(spec) {

@@ -1,4 +1,4 @@
-//! What was requested for a set and is not in the view yet, so that a stale view never leads to a second request.
+//! Pods that were requested for a set and are not in the view yet, so that a stale view leads to no second request.
 //!
 //! Creations are counted (their names come from the server), deletions are known by uid.
 
@@ -10,7 +10,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::Key;
+use crate::engine::Key;
 
 /// After this long an event must have been missed, and the view is trusted again. Source: client-go's
 /// `ExpectationsTimeout`.

@@ -1,0 +1,85 @@
+//! StatefulSets and pods for tests.
+
+use std::sync::Arc;
+
+use k8s_openapi::{
+    api::{
+        apps::v1::StatefulSet,
+        core::v1::{Pod, PodTemplateSpec},
+    },
+    jiff::Timestamp,
+};
+use serde_json::{Value, json};
+
+use super::identity::{self, Revision};
+
+/// The moment of all tests.
+pub fn now() -> Timestamp {
+    "2026-01-01T00:10:00Z".parse().expect("a valid time")
+}
+
+/// A set `web` with the label `app: web`, changed by `patch`.
+pub fn stateful_set(replicas: i32, patch: Value) -> StatefulSet {
+    let mut set = json!({"metadata": {"name": "web", "namespace": "default", "uid": "set", "generation": 2},
+        "spec": {"replicas": replicas, "selector": {"matchLabels": {"app": "web"}}, "template": template("new"),
+            "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 0}}}});
+    merge(&mut set, &patch);
+    serde_json::from_value(set).expect("a valid set")
+}
+
+/// A template with one container.
+pub fn template(image: &str) -> PodTemplateSpec {
+    serde_json::from_value(json!({"metadata": {"labels": {"app": "web"}},
+        "spec": {"containers": [{"name": "c", "image": image}]}}))
+    .expect("a valid template")
+}
+
+/// A revision with the template of its name.
+pub fn revision(name: &str) -> Revision {
+    Revision { name: name.into(), template: template(name) }
+}
+
+/// A pod of `set` as it became: `phase`, and whether it is ready.
+pub fn member(set: &StatefulSet, of: &str, ordinal: i32, phase: &str, ready: &str) -> Arc<Pod> {
+    let mut pod = identity::pod(set, &revision(of), ordinal);
+    pod.metadata.uid = Some(format!("uid-{ordinal}"));
+    let pod = Arc::new(pod);
+    with(
+        pod,
+        json!({"status": {"phase": phase, "conditions": [
+            {"type": "Ready", "status": ready, "lastTransitionTime": "2026-01-01T00:00:00Z"}]}}),
+    )
+}
+
+/// A running and ready pod.
+pub fn healthy(set: &StatefulSet, of: &str, ordinal: i32) -> Arc<Pod> {
+    member(set, of, ordinal, "Running", "True")
+}
+
+/// `pod`, being deleted.
+pub fn terminating(pod: Arc<Pod>) -> Arc<Pod> {
+    with(pod, json!({"metadata": {"deletionTimestamp": "2026-01-01T00:09:00Z"}}))
+}
+
+/// `pod`, changed by a merge patch.
+pub fn with(pod: Arc<Pod>, patch: Value) -> Arc<Pod> {
+    let mut value = serde_json::to_value(&*pod).expect("a pod");
+    merge(&mut value, &patch);
+    Arc::new(serde_json::from_value(value).expect("a valid pod"))
+}
+
+fn merge(into: &mut Value, patch: &Value) {
+    match (into, patch) {
+        (Value::Object(into), Value::Object(patch)) => {
+            for (key, value) in patch {
+                match value {
+                    Value::Null => {
+                        into.shift_remove(key);
+                    }
+                    value => merge(into.entry(key.clone()).or_insert(Value::Null), value),
+                }
+            }
+        }
+        (into, patch) => *into = patch.clone(),
+    }
+}
