@@ -1,8 +1,8 @@
 //! What the pods of a node hold of its CPU and memory, and who may have more. Pure: no I/O, no clock.
 //!
 //! A new pod is admitted where what it requests fits beside the others. It holds that until a resize of it fits. Those
-//! that do not fit now wait, and are looked at again whenever another pod leaves or shrinks: first who asks for less than it has, then by priority, by QoS class,
-//! and by how long they wait.
+//! that do not fit now wait, and are looked at again whenever another pod leaves or shrinks: first who asks for less
+//! than it has, then by priority, by QoS class, and by how long they wait.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -28,8 +28,8 @@ impl Allocation {
         Self(all.map(|one| (one.name.clone(), one.resources.clone().unwrap_or_default())).collect())
     }
 
-    /// What a pod holds that an agent admitted and of which nothing is kept: of each container what it was created with,
-    /// by `label`, or else what the status says.
+    /// What a pod holds that an agent admitted and of which nothing is kept: of each container what it was created
+    /// with, by `label`, or else what the status says.
     fn of_admitted(pod: &Pod, label: impl Fn(&str) -> Option<Amounts>) -> Self {
         let Self(mut all) = Self::of(pod);
         let status = pod.status.as_ref();
@@ -150,9 +150,9 @@ impl Ledger {
         Self { capacity, earlier, ..Self::default() }
     }
 
-    /// All pods of the node are these. First each that an agent has admitted gets what it held, and only then those that
-    /// ask for more are decided on: in which order the pods are listed makes no difference. `label` tells by uid and
-    /// name what a container was created with. Returns the pods that got more.
+    /// All pods of the node are these. First each that an agent has admitted gets what it held, and only then those
+    /// that ask for more are decided on: in which order the pods are listed makes no difference. `label` tells by uid
+    /// and name what a container was created with. Returns the pods that got more.
     pub fn adopt(
         &mut self,
         pods: &[Arc<Pod>],

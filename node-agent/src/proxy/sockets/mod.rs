@@ -2,8 +2,8 @@
 //! another.
 //!
 //! A stream is closed when its backend is gone for good; a connected datagram socket as soon as its Service no longer
-//! picks the backend, since it would send there for ever. One that connected while nobody served is closed when somebody
-//! does: it sends to the address that refuses. Only sockets that the datapath itself led there are touched:
+//! picks the backend, since it would send there for ever. One that connected while nobody served is closed when
+//! somebody does: it sends to the address that refuses. Only sockets that the datapath itself led there are touched:
 //! the programs keep where each was led. Closing is per network namespace, in all those of the processes under the
 //! hooks.
 
