@@ -76,7 +76,9 @@ fn connect_to_refusal(ctx: &SockAddrContext, family: Family, to: SocketAddress) 
     if refusing_be == 0 {
         return refuse();
     }
-    CONNECTED_DATAGRAMS.remove(cookie(ctx)).ok();
+    // By it the socket is closed once somebody serves the address.
+    let refused = MemberKey { set: REFUSING_SET, backend: to.address_be };
+    CONNECTED_DATAGRAMS.insert(cookie(ctx), refused, BPF_ANY as u64).ok();
     // SAFETY: as above. Without memory for the storage the socket shows its true peer.
     if let Some(socket) = unsafe { SOCKETS.get_or_insert_ptr_mut(ctx, None).as_mut() } {
         socket.replace(Translation {

@@ -10,6 +10,7 @@ use crate::{BackendId, SetId};
 pub const TRANSLATIONS: usize = 4;
 
 /// In the place of a set: nobody serves the Service address, and the backend is the address that refuses.
+/// In `CONNECTED_DATAGRAMS` the Service address, in network order, stands in the place of the backend's id.
 pub const REFUSING_SET: SetId = SetId::MAX;
 
 /// One Service address and the backend it stands for, 24 bytes. All zero is no translation.

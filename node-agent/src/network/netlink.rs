@@ -239,6 +239,18 @@ impl Netlink {
         request.execute().await.map_err(|e| failed(format!("set route to {}", route.destination), e))
     }
 
+    /// Lets nothing get to `destination` where no route of a lower metric leads to it.
+    pub async fn replace_prohibited(&self, destination: Ipv4Addr, metric: u32) -> Result<(), NetlinkError> {
+        let request = self.handle.route().add(message::prohibited_message(destination, metric)).replace();
+        request.execute().await.map_err(|e| failed(format!("prohibit {destination}"), e))
+    }
+
+    /// Not an error where it is not there.
+    pub async fn delete_prohibited(&self, destination: Ipv4Addr, metric: u32) -> Result<(), NetlinkError> {
+        let deleted = self.handle.route().del(message::prohibited_message(destination, metric)).execute().await;
+        unless(deleted.map_err(|e| failed(format!("delete prohibiting route to {destination}"), e)), libc::ESRCH)
+    }
+
     /// Not an error where it is not there.
     pub async fn delete_route(&self, route: &Route) -> Result<(), NetlinkError> {
         let deleted = self.handle.route().del(route_message(route)).execute().await;

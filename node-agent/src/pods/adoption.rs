@@ -49,6 +49,13 @@ impl PodState {
         }
     }
 
+    /// Takes over that an earlier agent stopped containers to run them again with other resources.
+    pub fn resume_restarts(&mut self, is_restarting: impl Fn(&str) -> bool) {
+        for container in self.containers.values_mut().filter(|container| !container.instance.is_live()) {
+            container.restarts_for_resize = container.last.as_ref().is_some_and(|last| is_restarting(&last.id));
+        }
+    }
+
     fn adopt_one(&mut self, container: Container) {
         let Container { id, owner, image_id, state } = container;
         let Role::Container { name, hash, sandbox, resources } = owner.role else {

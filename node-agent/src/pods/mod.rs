@@ -67,7 +67,7 @@ use object_waits::ObjectWaits;
 use objects::Objects;
 use parking_lot::Mutex;
 use recorder::Recorder;
-use resize::{Allocations, Book, KeptAllocations, Requests};
+use resize::{Allocations, Capacity, KeptAllocations, Requests};
 use stream_targets::StreamTargets;
 use tokio::sync::watch;
 
@@ -96,6 +96,8 @@ pub struct PodsConfig {
     pub cluster_domain: String,
     /// The host's resolver configuration, for pods with `dnsPolicy: Default`.
     pub resolv_conf: PathBuf,
+    /// Others are rejected.
+    pub max_pods: usize,
 }
 
 impl PodsConfig {
@@ -114,7 +116,8 @@ impl PodsConfig {
 
     /// Where is kept what the pods were allocated.
     fn kept_allocations(&self) -> LastKnown<KeptAllocations> {
-        LastKnown::new(&self.data_dir.join("node/last-known"), "allocations", KeptAllocations::VERSION)
+        let directory = self.data_dir.join("node/last-known");
+        LastKnown::new(&directory, "allocations", KeptAllocations::VERSION).reading_from(KeptAllocations::OLDEST)
     }
 
     fn seccomp_dir(&self) -> PathBuf {
@@ -208,9 +211,8 @@ async fn start_with(
     let objects = Objects::new(client.clone(), kept.clone());
     let (object_waits, machine) = (ObjectWaits::default(), Machine::measure());
     let host = security::Host::measure();
-    let kept_allocations = config.kept_allocations();
-    let capacity = Requests { cpu: machine.cpus.saturating_mul(1000), memory: machine.memory };
-    let allocations = Allocations::new(capacity, kept_allocations.load_or_warn());
+    let resources = Requests { cpu: machine.cpus.saturating_mul(1000), memory: machine.memory };
+    let allocations = Allocations::load(Capacity { resources, pods: config.max_pods }, config.kept_allocations());
     let host_ports = HostPortPublisher::new(host_ports);
     let context = Arc::new(Context {
         config,
@@ -235,10 +237,8 @@ async fn start_with(
     keeper.spawn("last-known-pods", move |stop| {
         last_known::keep(last_known.clone(), snapshots.clone(), kept::Snapshot::to_keep, stop)
     });
-    let books = context.allocations.books();
-    keeper.spawn("allocations", move |stop| {
-        last_known::keep(kept_allocations.clone(), books.clone(), Book::to_keep, stop)
-    });
+    let allocations = context.allocations.clone();
+    keeper.spawn("allocations", move |stop| allocations.clone().keep(stop));
     let (first, dispatched, known) = (Mutex::new(Some(found)), context.clone(), workers.clone());
     supervisor.spawn("pods", move |stop| {
         let (context, workers, found) = (dispatched.clone(), known.clone(), first.lock().take());

@@ -15,10 +15,12 @@ pub fn limit(container: &Container, resource: &str) -> Option<i64> {
     in_unit_of(resource, limits.get(resource)?)
 }
 
-/// `quantity` in the unit in which `resource` is counted; `None` where it is none, or too large to be one.
+/// `quantity` in the unit in which `resource` is counted, at most what an `i64` holds, as the scheduler counts it;
+/// `None` where it is none.
 pub fn in_unit_of(resource: &str, quantity: &Quantity) -> Option<i64> {
     let milli = thousandths(&quantity.0)?;
-    i64::try_from(if resource == "cpu" { milli } else { divide(milli, 1000) }).ok()
+    let amount = if resource == "cpu" { milli } else { divide(milli, 1000) };
+    Some(i64::try_from(amount).unwrap_or(if amount < 0 { i64::MIN } else { i64::MAX }))
 }
 
 /// Thousandths, rounded away from zero: `100m`, `1.5`, `64Mi`, `1e3`. The notation is that of apimachinery's
@@ -44,8 +46,9 @@ fn thousandths(text: &str) -> Option<i128> {
         "Pi" => (1 << 50, 1),
         "Ei" => (1 << 60, 1),
         _ => {
-            let exponent: i32 = suffix.strip_prefix(['e', 'E'])?.parse().ok().filter(|e: &i32| e.abs() <= 18)?;
-            let power = 10i128.pow(exponent.unsigned_abs());
+            let exponent: i64 = suffix.strip_prefix(['e', 'E'])?.parse().ok()?;
+            // Beyond these every amount is the largest or the smallest there is.
+            let power = 10i128.pow(exponent.clamp(-24, 36).unsigned_abs() as u32);
             if exponent < 0 { (1, power) } else { (power, 1) }
         }
     };
@@ -55,12 +58,13 @@ fn thousandths(text: &str) -> Option<i128> {
     };
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     let digits = format!("{whole}{fraction}");
-    if fraction.len() > MAX_DECIMALS || !digits.bytes().all(|digit| digit.is_ascii_digit()) {
+    if digits.is_empty() || fraction.len() > MAX_DECIMALS || !digits.bytes().all(|digit| digit.is_ascii_digit()) {
         return None;
     }
     let scale = 10i128.pow(u32::try_from(fraction.len()).ok()?) * denominator;
-    let scaled = sign * digits.parse::<i128>().ok()?.checked_mul(numerator)?.checked_mul(1000)?;
-    Some(divide(scaled, scale))
+    // Digits alone fail to be a number only where they are too many.
+    let amount = digits.parse::<i128>().unwrap_or(i128::MAX);
+    Some(sign * divide(amount.saturating_mul(numerator).saturating_mul(1000), scale))
 }
 
 /// Rounded away from zero, as apimachinery's `Quantity.Value`.
@@ -93,7 +97,7 @@ mod tests {
         ] {
             assert_eq!(thousandths(text), Some(milli), "{text}");
         }
-        for text in ["", ".", "m", "x", "1Zi", "1 Mi", "1e99", "1.2.3", "1-2", "+-1", "1e3m"] {
+        for text in ["", ".", "m", "x", "1Zi", "1 Mi", "1e", "1.2.3", "1-2", "+-1", "1e3m"] {
             assert_eq!(thousandths(text), None, "{text}");
         }
     }
@@ -117,9 +121,14 @@ mod tests {
     }
 
     #[test]
-    fn a_quantity_beyond_all_numbers_is_none() {
+    fn a_quantity_beyond_all_numbers_is_the_largest() {
         assert_eq!(in_unit_of("memory", &Quantity("9E".into())), Some(9_000_000_000_000_000_000));
-        assert_eq!(in_unit_of("memory", &Quantity("10E".into())), None);
-        assert_eq!(thousandths(&format!("{}Ei", "9".repeat(30))), None);
+        let digits = format!("{}Ei", "9".repeat(60));
+        for (resource, text) in
+            [("cpu", "10P"), ("memory", "8Ei"), ("memory", "10E"), ("memory", "1e99"), ("cpu", &digits)]
+        {
+            assert_eq!(in_unit_of(resource, &Quantity(text.into())), Some(i64::MAX), "{resource} {text}");
+        }
+        assert_eq!(in_unit_of("memory", &Quantity("-10E".into())), Some(i64::MIN));
     }
 }

@@ -8,7 +8,7 @@ use tracing::warn;
 use super::{
     Datapath, HeldFrontend, MapUsage, ProxyConfig, ProxyError,
     kernel::Kernel,
-    load,
+    load, service_netns,
     table::{FrontendOwner, ServiceTable},
     userspace::Userspace,
 };
@@ -44,6 +44,12 @@ impl ActiveDatapath {
         // Otherwise old hooks keep serving stale maps.
         if let Err(error) = load::remove(&config.bpf_pins, &config.uplinks) {
             warn!(error = crate::error_chain(&error), "an earlier agent's eBPF datapath may still be in the kernel");
+        }
+        if let Err(error) = service_netns::stop_refusing().await {
+            warn!(
+                error = crate::error_chain(&error),
+                "an earlier agent's route for what is refused may still be there"
+            );
         }
         Ok(Self::Userspace(Box::new(Userspace::start(config, reason).await?)))
     }

@@ -14,8 +14,8 @@ use super::{
     map_reconciler::MapReconciler,
     maps::{HeldFrontend, KernelMaps, MapUsage},
     netns,
-    service_netns::{REFUSING_ADDRESS, ServiceNetns},
-    sockets::SocketTerminator,
+    service_netns::{self, REFUSING_ADDRESS, ServiceNetns},
+    sockets::{SocketTerminator, StrandingChanges},
     table::{FrontendOwner, ServiceTable},
 };
 use crate::Teardown;
@@ -69,7 +69,11 @@ impl Kernel {
     /// Makes the namespace that refuses datagrams. Without it, connecting a UDP socket to what nobody serves fails at
     /// once.
     pub async fn make_refusing_address(&mut self, node_ip: Option<Ipv4Addr>) {
-        match ServiceNetns::make(None, node_ip).await {
+        let made = match ServiceNetns::make(None, node_ip).await {
+            Ok(netns) => netns.keep_refusing().await.map(|()| netns),
+            Err(error) => Err(error),
+        };
+        match made {
             Ok(netns) => {
                 self.refusing = Some(netns);
                 self.settings.refusing_address_be = address_be(REFUSING_ADDRESS);
@@ -90,7 +94,7 @@ impl Kernel {
         let removed = self.maps.apply(table, changed, self.settings);
         let mut problems = self.maps.problems();
         problems.extend(self.attach());
-        self.terminator.request(removed);
+        self.terminator.request(StrandingChanges { removed, served: self.maps.take_served() });
         ApplyOutcome { served: self.attached && self.maps.is_complete(), problems }
     }
 
@@ -129,10 +133,13 @@ impl Kernel {
             Some(refusing) => refusing.remove().await,
             None => Ok(()),
         };
-        if teardown == Teardown::Remove {
-            load::remove(&self.pins, &self.uplinks)?;
+        if teardown == Teardown::Keep {
+            return removed;
         }
-        removed
+        // All of it is removed, whatever fails; the first error is told.
+        let from_kernel = load::remove(&self.pins, &self.uplinks).map_err(ProxyError::from);
+        let route = service_netns::stop_refusing().await;
+        removed.and(from_kernel).and(route)
     }
 
     /// Attaches what is not yet. The hooks come after the maps are whole: a first start refuses nothing that exists.

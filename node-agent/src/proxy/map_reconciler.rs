@@ -4,13 +4,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proxy_ebpf::{Settings, node_address};
+use proxy_ebpf::{Settings, THIS_NODE, UDP, node_address, scope};
 use tracing::{info, warn};
 
 use super::{
     image::{Held, Images, Op, address_be},
     maps::{BpfMaps, MapError},
-    sockets::RemovedBackend,
+    sockets::{RemovedBackend, ServedAddress},
     table::{FrontendOwner, ServiceTable},
 };
 
@@ -27,6 +27,8 @@ pub struct MapReconciler<M> {
     started: bool,
     /// Nothing is held that belongs to no Service.
     swept: bool,
+    /// UDP addresses that have backends now and had none, since this was asked for.
+    served: BTreeSet<ServedAddress>,
 }
 
 impl<M: BpfMaps> MapReconciler<M> {
@@ -35,7 +37,16 @@ impl<M: BpfMaps> MapReconciler<M> {
         let held = maps.read()?;
         info!(frontends = held.heads.len(), backends = held.backends.len(), "adopted what the maps held");
         let images = Images::adopt(&held);
-        Ok(Self { maps, held, images, failed: BTreeMap::new(), failed_node: None, started: false, swept: false })
+        Ok(Self {
+            maps,
+            held,
+            images,
+            failed: BTreeMap::new(),
+            failed_node: None,
+            started: false,
+            swept: false,
+            served: BTreeSet::new(),
+        })
     }
 
     /// Whether nothing is held: no earlier agent left a Service that removals could hit.
@@ -68,6 +79,11 @@ impl<M: BpfMaps> MapReconciler<M> {
             self.sweep(&mut removed);
         }
         removed
+    }
+
+    /// The UDP addresses that [`Self::apply`] gave their first backend, since the last call of this.
+    pub fn take_served(&mut self) -> BTreeSet<ServedAddress> {
+        std::mem::take(&mut self.served)
     }
 
     /// Whether the maps are as the table says.
@@ -151,10 +167,30 @@ impl<M: BpfMaps> MapReconciler<M> {
         Some(RemovedBackend { set, id, backend })
     }
 
+    /// Notes what clients on this node could not reach before `op`.
+    fn note_served(&mut self, op: &Op) {
+        let Op::PutHead(key, head) = op else { return };
+        let was_served = self.held.heads.get(key).is_some_and(|before| before.count > 0);
+        if head.count == 0 || was_served || key.protocol != UDP || key.scope != scope::INTERNAL {
+            return;
+        }
+        let node_addresses = self.held.node_addresses.iter();
+        let addresses: Vec<u32> = match key.address_be {
+            0 => node_addresses.map(|(address, _)| *address).collect(),
+            THIS_NODE => {
+                let local = node_addresses.filter(|(_, flags)| **flags & node_address::LOCAL != 0);
+                local.map(|(address, _)| *address).collect()
+            }
+            address => vec![address],
+        };
+        self.served.extend(addresses.into_iter().map(|address_be| ServedAddress { address_be, port_be: key.port_be }));
+    }
+
     fn write(&mut self, ops: &[Op], removed: &mut Vec<RemovedBackend>) -> Result<(), MapError> {
         for op in ops {
             self.maps.apply(op)?;
             removed.extend(self.removed_backend(op));
+            self.note_served(op);
             self.held.record(op);
         }
         Ok(())

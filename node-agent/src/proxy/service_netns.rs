@@ -1,5 +1,5 @@
 //! A network namespace in which every Service address is local, and every port without a listener refused by the
-//! kernel. It has no name: the namespace, its link and its routes on the host disappear when the agent ends.
+//! kernel. It has no name: the namespace, its link and its routes through it disappear when the agent ends.
 //!
 //! The userspace datapath listens in it. The eBPF datapath sends there what is to be refused: see [`REFUSING_ADDRESS`].
 
@@ -25,6 +25,14 @@ const INNER_END: Ipv4Addr = Ipv4Addr::new(169, 254, 96, 2);
 /// An address at which nothing ever listens: datagrams to it are answered with an ICMP error, on any port.
 pub const REFUSING_ADDRESS: Ipv4Addr = INNER_END;
 const MTU: u32 = 1500;
+
+/// Metric of the route that holds where no agent runs: each other route to the same address is preferred.
+const WITHOUT_AGENT: u32 = 0x7fff_0000;
+
+/// Takes away what [`ServiceNetns::keep_refusing`] left.
+pub async fn stop_refusing() -> Result<(), ProxyError> {
+    Ok(Netlink::open()?.delete_prohibited(REFUSING_ADDRESS, WITHOUT_AGENT).await?)
+}
 
 /// The namespace and the link that leads into it.
 pub struct ServiceNetns {
@@ -82,6 +90,13 @@ impl ServiceNetns {
             netns.take(range).await?;
         }
         Ok(netns)
+    }
+
+    /// Keeps [`REFUSING_ADDRESS`] from the default route once the agent has ended and the programs go on: what is sent
+    /// there is then answered with an error, by a route that no link takes along. `prohibit` and not `unreachable`: UDP
+    /// sockets are told of the one (ICMP code 13) and not of the other (code 1, a passing error to the kernel).
+    pub async fn keep_refusing(&self) -> Result<(), ProxyError> {
+        Ok(self.host.replace_prohibited(REFUSING_ADDRESS, WITHOUT_AGENT).await?)
     }
 
     /// Whether the Service range holds `address`.

@@ -95,6 +95,15 @@ pub fn route(message: &RouteMessage) -> Option<Route> {
     Some(Route { destination, gateway: route, link, source, metric, ours: header.protocol == ROUTE_PROTOCOL })
 }
 
+/// The message that names a route by which nothing gets to `destination`: the kernel says so to who sends there.
+pub fn prohibited_message(destination: Ipv4Addr, metric: u32) -> RouteMessage {
+    RouteMessageBuilder::<Ipv4Addr>::new()
+        .destination_prefix(destination, 32)
+        .kind(RouteType::Prohibit)
+        .priority(metric)
+        .build()
+}
+
 /// The message that names `route`.
 pub fn route_message(route: &Route) -> RouteMessage {
     let mut builder = RouteMessageBuilder::<Ipv4Addr>::new()

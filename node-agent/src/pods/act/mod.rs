@@ -47,11 +47,17 @@ pub async fn perform(
         }
         Action::StartContainer { container, id } => start::start(context, pod, state, container, id, sender).await,
         Action::Resize { updates } => resize::resize(context, pod, &updates, sender).await,
-        Action::StopContainer { container, id, grace, why, .. } => {
+        Action::StopContainer { container, id, grace, why, for_resize } => {
+            if for_resize {
+                resize::note_restart(context, pod, &id).await;
+            }
             stop::stop(context, pod, state, container, id, grace, &why).await
         }
         Action::RemoveSandbox { id } => stop::remove_sandbox(context, pod, id).await,
-        Action::RemoveContainers { ids } => return remove::remove_containers(context, &ids).await,
+        Action::RemoveContainers { ids } => {
+            context.allocations.forget_containers(&uid(pod), &ids);
+            return remove::remove_containers(context, &ids).await;
+        }
         Action::End(_) => return,
         Action::Finish => remove::finish(context, pod, state).await,
     };

@@ -27,6 +27,8 @@ async fn try_resize(
     sender: &mpsc::Sender<Input>,
 ) -> Result<(), Failure> {
     refuse_limits_below_usage(context, updates).await?;
+    // An agent that starts after a crash must not find the kernel ahead of what it knows as allocated.
+    context.allocations.store().await.map_err(|error| failed(crate::error_chain(&error)))?;
     for update in updates {
         let change = change(update);
         if change != ResourceUpdate::default() {
@@ -38,6 +40,15 @@ async fn try_resize(
         send(sender, Input::Outcome(Box::new(resized))).await;
     }
     Ok(())
+}
+
+/// Notes on disk that container `id` is stopped only to run again: the next agent might find it ended with success.
+pub async fn note_restart(context: &Context, pod: &Pod, id: &str) {
+    context.allocations.record_restart(&uid(pod), id);
+    if let Err(error) = context.allocations.store().await {
+        let error = &error as &dyn std::error::Error;
+        tracing::warn!(id, error, "an agent that starts now may not know that this container is to run again");
+    }
 }
 
 /// What the runtime is asked for. A request of memory is nothing that the kernel knows.

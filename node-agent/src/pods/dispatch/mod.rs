@@ -16,6 +16,7 @@ use std::{
 
 use fairlead_client::{Api, Events};
 use futures::{StreamExt, TryStreamExt};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::watcher;
 use revival::Revivals;
@@ -28,6 +29,7 @@ pub use workers::Workers;
 use super::{
     Context, Error,
     kept::{self, API_ANSWERS_WITHIN},
+    spec,
     worker::{self, Input},
 };
 use crate::runtime::{Container, PodRef, Role, Summary};
@@ -141,6 +143,7 @@ impl Dispatcher {
         if !pods.is_empty() {
             tracing::warn!(pods = pods.len(), "the API is away: the pods are those that this node last knew");
         }
+        self.context.allocations.adopt(&pods, &self.orphans, Timestamp::now());
         for pod in pods {
             self.apply(pod).await;
         }
@@ -158,10 +161,10 @@ impl Dispatcher {
                 "what earlier pods left in the network was not removed"
             );
         }
+        self.context.allocations.adopt(&listed, &self.orphans, Timestamp::now());
         for pod in listed {
             self.apply(pod).await;
         }
-        self.context.allocations.retain(&uids);
         self.context.host_ports.complete(|uid| self.workers.get(uid).is_some());
         self.synced = true;
         for handle in self.workers.all() {
@@ -179,6 +182,10 @@ impl Dispatcher {
 
     async fn apply(&mut self, pod: Arc<Pod>) {
         let Some(uid) = pod.metadata.uid.clone() else { return };
+        if spec::phase_is_final(&pod) {
+            // Before a pod that the scheduler put in its place is admitted.
+            self.context.allocations.release(&uid, Timestamp::now());
+        }
         if let Some(revival) = self.revivals.get_mut(&uid) {
             revival.pod = pod;
         } else if let Some(handle) = self.workers.get(&uid) {
@@ -197,6 +204,8 @@ impl Dispatcher {
     }
 
     async fn gone(&mut self, uid: &str) {
+        // As above.
+        self.context.allocations.release(uid, Timestamp::now());
         if let Some(revival) = self.revivals.get_mut(uid) {
             revival.gone = true;
         } else if let Some(handle) = self.workers.get(uid) {

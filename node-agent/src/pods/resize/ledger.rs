@@ -1,8 +1,8 @@
 //! What the pods of a node hold of its CPU and memory, and who may have more. Pure: no I/O, no clock.
 //!
-//! A pod holds what it was admitted with until a resize of it fits. Those that do not fit now wait, and are looked at
-//! again whenever another pod leaves or shrinks: first who asks for less than it has, then by priority, by QoS class,
-//! and by how long they wait.
+//! A new pod is admitted where what it requests fits beside the others. It holds that until a resize of it fits. Those
+//! that do not fit now wait, and are looked at again whenever another pod leaves or shrinks: first who asks for less
+//! than it has, then by priority, by QoS class, and by how long they wait.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -26,6 +26,28 @@ impl Allocation {
         let sidecars = spec::init_containers(pod).filter(|container| spec::is_sidecar(container));
         let all = sidecars.chain(spec::app_containers(pod));
         Self(all.map(|one| (one.name.clone(), one.resources.clone().unwrap_or_default())).collect())
+    }
+
+    /// What a pod holds that an agent admitted and of which nothing is kept: of each container what it was created
+    /// with, by `label`, or else what the status says.
+    fn of_admitted(pod: &Pod, label: impl Fn(&str) -> Option<Amounts>) -> Self {
+        let Self(mut all) = Self::of(pod);
+        let status = pod.status.as_ref();
+        let lists = status.map(|status| [&status.init_container_statuses, &status.container_statuses]);
+        let statuses: Vec<_> = lists.into_iter().flatten().flatten().flatten().collect();
+        for (name, resources) in &mut all {
+            let reported = || {
+                let status = statuses.iter().find(|status| status.name == *name)?;
+                let limits = status.resources.as_ref().and_then(|resources| resources.limits.clone());
+                let requests = Some(status.allocated_resources.clone()?);
+                let limits = limits.or_else(|| resources.limits.clone());
+                Some(Amounts::of(Some(&ResourceRequirements { requests, limits, ..ResourceRequirements::default() })))
+            };
+            if let Some(amounts) = label(name).or_else(reported) {
+                *resources = amounts.shown_in(resources);
+            }
+        }
+        Self(all)
     }
 
     /// The pod with these resources in the place of those that it asks for.
@@ -88,10 +110,28 @@ pub struct Held {
     pub generation: Option<i64>,
 }
 
+/// Why a new pod is not admitted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    /// `OutOfcpu`, `OutOfmemory` or `OutOfpods`.
+    pub reason: &'static str,
+    /// In the kubelet's words.
+    pub message: String,
+}
+
+/// What a node has for its pods.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Capacity {
+    /// CPU and memory.
+    pub resources: Requests,
+    /// How many pods there may be.
+    pub pods: usize,
+}
+
 /// Everything that the node's pods hold.
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
-    capacity: Requests,
+    capacity: Capacity,
     pods: BTreeMap<String, Entry>,
     /// What an earlier agent granted to pods that have not been seen yet.
     earlier: BTreeMap<String, Allocation>,
@@ -106,36 +146,100 @@ struct Entry {
 
 impl Ledger {
     /// For a node of this capacity, on which an earlier agent granted `earlier` by uid.
-    pub fn new(capacity: Requests, earlier: BTreeMap<String, Allocation>) -> Self {
+    pub fn new(capacity: Capacity, earlier: BTreeMap<String, Allocation>) -> Self {
         Self { capacity, earlier, ..Self::default() }
     }
 
-    /// Takes in a version of the Pod `uid`, and decides on its resize. Returns the other pods for which that changed
-    /// something.
-    pub fn put(&mut self, uid: &str, pod: &Arc<Pod>, now: Timestamp) -> BTreeSet<String> {
-        match self.pods.get_mut(uid) {
-            Some(entry) => entry.desired = pod.clone(),
-            None => {
-                let allocated = self.earlier.remove(uid).unwrap_or_else(|| Allocation::of(pod));
-                let requests = Requests::of(&allocated.applied_to(pod));
-                let held = Held { allocated, ..Held::default() };
-                self.pods.insert(uid.to_owned(), Entry { desired: pod.clone(), held, requests });
+    /// All pods of the node are these. First each that an agent has admitted gets what it held, and only then those
+    /// that ask for more are decided on: in which order the pods are listed makes no difference. `label` tells by uid
+    /// and name what a container was created with. Returns the pods that got more.
+    pub fn adopt(
+        &mut self,
+        pods: &[Arc<Pod>],
+        label: impl Fn(&str, &str) -> Option<Amounts>,
+        now: Timestamp,
+    ) -> BTreeSet<String> {
+        let mut earlier = std::mem::take(&mut self.earlier);
+        for pod in pods {
+            let Some(uid) = pod.metadata.uid.as_ref().filter(|uid| !self.pods.contains_key(*uid)) else { continue };
+            if spec::phase_is_final(pod) {
+                continue;
             }
+            let containers = || spec::containers(pod).any(|container| label(uid, &container.name).is_some());
+            let kept = earlier.remove(uid);
+            let is_admitted = || was_admitted(pod) || containers();
+            let admitted = || is_admitted().then(|| Allocation::of_admitted(pod, |name| label(uid, name)));
+            if let Some(allocated) = kept.or_else(admitted) {
+                self.insert(uid, pod, allocated);
+            }
+        }
+        self.retry(|entry| !Allocation::of(&entry.desired).is_same(&entry.held.allocated), now)
+    }
+
+    /// Takes in a version of the Pod `uid`, and decides on its admission or its resize. Returns the other pods that got
+    /// more by that.
+    pub fn put(&mut self, uid: &str, pod: &Arc<Pod>, now: Timestamp) -> Result<BTreeSet<String>, Rejection> {
+        if let Some(entry) = self.pods.get_mut(uid) {
+            entry.desired = pod.clone();
+        } else if let Some(allocated) = self.earlier.remove(uid) {
+            self.insert(uid, pod, allocated);
+        } else if was_admitted(pod) {
+            self.insert(uid, pod, Allocation::of_admitted(pod, |_| None));
+        } else {
+            self.admit(pod)?;
+            self.insert(uid, pod, Allocation::of(pod));
         }
         let before = self.pods[uid].requests;
         self.decide(uid, now);
-        if self.pods[uid].requests == before { BTreeSet::new() } else { self.retry(now) }
+        Ok(if self.pods[uid].requests == before { BTreeSet::new() } else { self.retry_deferred(now) })
     }
 
     /// The pod needs nothing any more. Returns the pods that got more by that.
     pub fn remove(&mut self, uid: &str, now: Timestamp) -> BTreeSet<String> {
         self.earlier.remove(uid);
-        if self.pods.remove(uid).is_some() { self.retry(now) } else { BTreeSet::new() }
+        if self.pods.remove(uid).is_some() { self.retry_deferred(now) } else { BTreeSet::new() }
     }
 
-    /// Forgets what an earlier agent granted to pods that are not among `uids`.
-    pub fn retain(&mut self, uids: &[String]) {
-        self.earlier.retain(|uid, _| uids.contains(uid));
+    fn insert(&mut self, uid: &str, pod: &Arc<Pod>, allocated: Allocation) {
+        let requests = Requests::of(&allocated.applied_to(pod));
+        let held = Held { allocated, ..Held::default() };
+        self.pods.insert(uid.to_owned(), Entry { desired: pod.clone(), held, requests });
+    }
+
+    /// Whether a new pod fits. Source: `fitsRequest` of the scheduler's NodeResourcesFit, as `predicate.go` of the
+    /// kubelet asks it; critical pods are admitted there too, at the cost of others.
+    fn admit(&self, pod: &Pod) -> Result<(), Rejection> {
+        if is_static(pod) || is_critical(pod) {
+            return Ok(());
+        }
+        let (used, pods) = (self.pods.len(), self.capacity.pods);
+        if used >= pods {
+            let message =
+                format!("Node didn't have enough resource: pods, requested: 1, used: {used}, capacity: {pods}");
+            return Err(Rejection { reason: "OutOfpods", message });
+        }
+        let short = self.short(None, Requests::of(pod), Requests::default());
+        short.map_or(Ok(()), |(resource, message)| {
+            Err(Rejection { reason: if resource == "cpu" { "OutOfcpu" } else { "OutOfmemory" }, message })
+        })
+    }
+
+    /// The resource of which `uid`, that holds `held`, asks for more than the others leave; and the kubelet's words for
+    /// that.
+    fn short(&self, uid: Option<&str>, asked: Requests, held: Requests) -> Option<(&'static str, String)> {
+        let others = self.pods.iter().filter(|(other, _)| Some(other.as_str()) != uid).map(|(_, other)| other.requests);
+        let (used, capacity) = (others.fold(Requests::default(), Requests::plus), self.capacity.resources);
+        let resources = [
+            ("cpu", asked.cpu, held.cpu, used.cpu, capacity.cpu),
+            ("memory", asked.memory, held.memory, used.memory, capacity.memory),
+        ];
+        // What does not grow fits, whatever the others have.
+        let is_short = |(_, asked, held, used, capacity): &(_, i64, i64, i64, i64)| {
+            asked > held && *asked > capacity.saturating_sub(*used)
+        };
+        let (resource, asked, _, used, capacity) = resources.into_iter().find(is_short)?;
+        let amounts = format!("{resource}, requested: {asked}, used: {used}, capacity: {capacity}");
+        Some((resource, format!("Node didn't have enough resource: {amounts}")))
     }
 
     /// What is held for the pod.
@@ -149,36 +253,30 @@ impl Ledger {
         self.earlier.clone().into_iter().chain(now).collect()
     }
 
-    /// Looks at all that were deferred once more, in their order, until none gets more.
-    fn retry(&mut self, now: Timestamp) -> BTreeSet<String> {
-        let mut changed = BTreeSet::new();
+    /// Looks at all that were deferred once more.
+    fn retry_deferred(&mut self, now: Timestamp) -> BTreeSet<String> {
+        self.retry(|entry| entry.held.pending.as_ref().is_some_and(Pending::is_deferred), now)
+    }
+
+    /// Decides on all that wait, in their order, until none gets more. Returns those that got more: another number in a
+    /// message is nothing that its pod must be told of.
+    fn retry(&mut self, waits: impl Fn(&Entry) -> bool, now: Timestamp) -> BTreeSet<String> {
+        let mut granted = BTreeSet::new();
         loop {
-            let mut waiting: Vec<_> = self
-                .pods
-                .iter()
-                .filter(|(_, entry)| entry.held.pending.as_ref().is_some_and(Pending::is_deferred))
-                .map(|(uid, entry)| (entry.rank(), uid.clone()))
-                .collect();
+            let waiting = self.pods.iter().filter(|(_, entry)| waits(entry));
+            let mut waiting: Vec<_> = waiting.map(|(uid, entry)| (entry.rank(), uid.clone())).collect();
             waiting.sort();
-            let mut one_fits = false;
-            for (_, uid) in waiting {
-                let before = self.pods[&uid].held.clone();
-                self.decide(&uid, now);
-                let held = &self.pods[&uid].held;
-                one_fits |= held.pending.is_none();
-                if *held != before {
-                    changed.insert(uid);
-                }
+            let fit: Vec<_> = waiting.into_iter().map(|(_, uid)| uid).filter(|uid| self.decide(uid, now)).collect();
+            if fit.is_empty() {
+                return granted;
             }
-            if !one_fits {
-                return changed;
-            }
+            granted.extend(fit);
         }
     }
 
-    /// Grants what the pod asks for, or notes why not.
-    fn decide(&mut self, uid: &str, now: Timestamp) {
-        let Some(entry) = self.pods.get(uid) else { return };
+    /// Grants what the pod asks for, or notes why not. Returns whether its resources were changed.
+    fn decide(&mut self, uid: &str, now: Timestamp) -> bool {
+        let Some(entry) = self.pods.get(uid) else { return false };
         let desired = Allocation::of(&entry.desired);
         let is_ending = entry.desired.metadata.deletion_timestamp.is_some();
         let refusal = if desired.is_same(&entry.held.allocated) {
@@ -186,7 +284,7 @@ impl Ledger {
         } else {
             self.refusal(uid, entry).map_or(Ok(true), Err)
         };
-        let Some(entry) = self.pods.get_mut(uid) else { return };
+        let Some(entry) = self.pods.get_mut(uid) else { return false };
         let generation = entry.desired.metadata.generation;
         match refusal {
             // What a pod that ends has is what it keeps.
@@ -198,6 +296,7 @@ impl Ledger {
                     entry.held.generation = generation.or(Some(0));
                     entry.requests = Requests::of(&entry.desired);
                 }
+                return is_resize;
             }
             Err((reason, message)) => {
                 let before = entry.held.pending.as_ref().filter(|before| before.reason == reason);
@@ -205,15 +304,15 @@ impl Ledger {
                 entry.held.pending = Some(Pending { reason, message, generation, since });
             }
         }
+        false
     }
 
     /// Why the node cannot grant what the pod asks for.
     fn refusal(&self, uid: &str, entry: &Entry) -> Option<(&'static str, String)> {
-        let source = entry.desired.metadata.annotations.as_ref().and_then(|all| all.get("kubernetes.io/config.source"));
-        if source.is_some_and(|source| source != "api") {
+        if is_static(&entry.desired) {
             return Some((INFEASIBLE, "In-place resize of static-pods is not supported".to_owned()));
         }
-        let (asked, capacity) = (Requests::of(&entry.desired), self.capacity);
+        let (asked, capacity) = (Requests::of(&entry.desired), self.capacity.resources);
         let beyond = |resource, asked, capacity| {
             let message =
                 format!("Node didn't have enough capacity: {resource}, requested: {asked}, capacity: {capacity}");
@@ -225,20 +324,25 @@ impl Ledger {
         if asked.cpu > capacity.cpu {
             return beyond("cpu", asked.cpu, capacity.cpu);
         }
-        let others = self.pods.iter().filter(|(other, _)| *other != uid).map(|(_, other)| other.requests);
-        let (used, held) = (others.fold(Requests::default(), Requests::plus), entry.requests);
-        let resources = [
-            ("cpu", asked.cpu, held.cpu, used.cpu, capacity.cpu),
-            ("memory", asked.memory, held.memory, used.memory, capacity.memory),
-        ];
-        // What does not grow fits, whatever the others have: nobody was refused when the node was filled.
-        let short = |(_, asked, held, used, capacity): &(_, i64, i64, i64, i64)| {
-            asked > held && *asked > capacity.saturating_sub(*used)
-        };
-        let (resource, asked, _, used, capacity) = resources.into_iter().find(short)?;
-        let amounts = format!("{resource}, requested: {asked}, used: {used}, capacity: {capacity}");
-        Some((DEFERRED, format!("Node didn't have enough resource: {amounts}")))
+        let (_, message) = self.short(Some(uid), asked, entry.requests)?;
+        Some((DEFERRED, message))
     }
+}
+
+/// An agent has admitted the pod: the first status that it writes of one says since when.
+fn was_admitted(pod: &Pod) -> bool {
+    pod.status.as_ref().is_some_and(|status| status.start_time.is_some())
+}
+
+fn is_static(pod: &Pod) -> bool {
+    let source = pod.metadata.annotations.as_ref().and_then(|all| all.get("kubernetes.io/config.source"));
+    source.is_some_and(|source| source != "api")
+}
+
+/// Of the priority that the cluster's own classes have, or more.
+fn is_critical(pod: &Pod) -> bool {
+    const SYSTEM_CRITICAL: i32 = 2_000_000_000;
+    pod.spec.as_ref().and_then(|spec| spec.priority).is_some_and(|priority| priority >= SYSTEM_CRITICAL)
 }
 
 impl Entry {

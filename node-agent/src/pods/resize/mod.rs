@@ -12,9 +12,9 @@
 //! - **actuated**: those that a container was created with, or that the runtime has set since.
 //! - **deferred**: does not fit now, and is granted when other pods leave or shrink; **infeasible**: never fits.
 //!
-//! Files: `amounts.rs` CPU and memory as numbers, `ledger.rs` what the node's pods hold and who may grow,
-//! `allocations.rs` the one ledger of a node and its form on disk, `steps.rs` from actuated to allocated, `events.rs`
-//! what is told of it. `act/resize.rs` performs the steps, `status/resize.rs` reports them.
+//! Files: `amounts.rs` CPU and memory as numbers, `ledger.rs` what the node's pods hold, who is admitted and who may
+//! grow, `allocations.rs` the one ledger of a node and its form on disk, `steps.rs` from actuated to allocated,
+//! `events.rs` what is told of it. `act/resize.rs` performs the steps, `status/resize.rs` reports them.
 //!
 //! Source: `pkg/kubelet/allocation` and `computePodResizeAction` of the kubelet.
 
@@ -24,10 +24,10 @@ mod events;
 mod ledger;
 mod steps;
 
-pub use allocations::{Allocations, Book, KeptAllocations};
+pub use allocations::{Allocations, KeptAllocations};
 pub use amounts::{Amounts, Requests};
 pub use events::{Shown, events};
-pub use ledger::{Allocation, Pending};
+pub use ledger::{Allocation, Capacity, Held, Pending, Rejection};
 pub use steps::{ResizedResource, Update, in_progress, steps};
 
 use jiff::Timestamp;

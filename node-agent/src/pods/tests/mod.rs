@@ -88,6 +88,7 @@ impl Node {
             cluster_dns: Ipv4Addr::new(10, 96, 0, 10),
             cluster_domain: "cluster.local".into(),
             resolv_conf: "/etc/resolv.conf".into(),
+            max_pods: 110,
         };
         let runtime = self.runtime.clone();
         let (host_ports, _) = watch::channel(HostPorts::default());

@@ -142,3 +142,52 @@ async fn a_resize_that_does_not_fit_waits_for_room_and_one_that_never_fits_says_
     runtime.wait_call("update", |call| call.starts_with(&id) && call.contains("quota=")).await;
     node.stop_agent(Teardown::Remove).await;
 }
+
+#[tokio::test]
+async fn a_pod_that_does_not_fit_the_node_fails_and_one_that_runs_already_does_not() {
+    let (mut node, runtime) = Node::in_memory().await;
+    let cores = std::thread::available_parallelism().unwrap().get();
+    put(&node, "a", json!([]));
+    node.wait_ready("a").await;
+    let asking_all = |pod: &mut Value| {
+        pod["spec"]["containers"][0]["resources"] = json!({ "requests": { "cpu": cores.to_string() } });
+    };
+    node.api.put_pod("b", "true", asking_all);
+    let pod = node.wait("b", "failed", |pod| pod["status"]["phase"] == "Failed").await;
+    let words = format!(
+        "Pod was rejected: Node didn't have enough resource: cpu, requested: {0}, used: 100, capacity: {0}",
+        cores * 1000
+    );
+    assert_eq!((&pod["status"]["reason"], &pod["status"]["message"]), (&json!("OutOfcpu"), &json!(words)));
+    assert_eq!(node.wait_event("OutOfcpu").await, words.strip_prefix("Pod was rejected: ").unwrap());
+    assert_eq!(runtime.calls("create").iter().filter(|call| call.contains("uid-of-b")).count(), 0);
+    node.api.delete_gracefully("b", 0);
+    node.wait_gone("b").await;
+    // Room is there as soon as the pod that had it has left.
+    node.api.delete_gracefully("a", 0);
+    node.wait_gone("a").await;
+    node.api.put_pod("c", "while :; do sleep 0.1; done", asking_all);
+    node.wait_ready("c").await;
+    // An agent that knows of no allocation fails none that runs.
+    node.stop_agent(Teardown::Keep).await;
+    std::fs::remove_file(node.data.path().join("node/last-known/allocations.json")).unwrap();
+    node.start_agent().await;
+    node.api.change("pods", "c", |pod| pod["metadata"]["labels"] = json!({ "seen": "again" }));
+    node.resize("c", 2, "100m", "32Mi");
+    let pod = node.wait_resized("c", "100m", "32Mi").await;
+    assert_eq!(pod["status"]["phase"], "Running");
+    node.stop_agent(Teardown::Remove).await;
+}
+
+#[tokio::test]
+async fn what_is_allocated_is_on_disk_before_the_runtime_is_asked() {
+    let (mut node, runtime) = Node::in_memory().await;
+    put(&node, "a", json!([]));
+    node.wait_ready("a").await;
+    node.resize("a", 2, "200m", "32Mi");
+    let id = runtime.id("app").unwrap();
+    runtime.wait_call("update", |call| call.starts_with(&id)).await;
+    let kept = std::fs::read_to_string(node.data.path().join("node/last-known/allocations.json")).unwrap();
+    assert!(kept.contains("\"200m\""), "{kept}");
+    node.stop_agent(Teardown::Remove).await;
+}

@@ -27,9 +27,9 @@ use super::{
     plan::{Action, BackingOff, BackoffCause, plan},
     probe::{self, ProbeKey, Probers, Verdict},
     recorder::EventType,
-    resize::{self, Allocation, Resize, Shown},
+    resize::{self, Allocation, Held, Rejection, Resize, Shown},
     spec,
-    state::{Finish, PodState, Volumes},
+    state::{Ended, Finish, PodState, Volumes},
 };
 use crate::runtime::Container;
 
@@ -77,16 +77,25 @@ pub fn new(
     let mut state = PodState::adopt(started_at, found);
     let allocation_changes = context.allocations.changes();
     let desired = pod;
-    let held = context.allocations.put(&desired, Timestamp::now());
+    let reference = spec::pod_ref(&desired);
+    let uid = &reference.uid;
+    let asked = || Held { allocated: Allocation::of(&desired), ..Held::default() };
+    let held = if spec::phase_is_final(&desired) {
+        asked()
+    } else {
+        context.allocations.put(uid, &desired, Timestamp::now()).unwrap_or_else(|rejection| {
+            state.ended = Some(reject(&context, &desired, rejection));
+            asked()
+        })
+    };
     let pod = held.allocated.applied_to(&desired);
-    let uid = spec::pod_ref(&pod).uid;
-    state.resume_amounts(&pod, |id| context.allocations.actuated(&uid, id));
+    state.resume_amounts(&pod, |id| context.allocations.actuated(uid, id));
+    state.resume_restarts(|id| context.allocations.is_restarting(uid, id));
     state.resize = Resize { pending: held.pending, generation: held.generation, ..Resize::default() };
     let shown_resize = Shown::of(&pod, &state);
     context.host_ports.update(&pod, &state);
     let status = pod.status.clone().unwrap_or_default();
-    let view = Arc::new(ArcSwap::from_pointee(View { pod: pod.clone(), status, state: state.clone() }));
-    let reference = spec::pod_ref(&pod);
+    let view = Arc::new(ArcSwap::from_pointee(View { pod: desired.clone(), status, state: state.clone() }));
     let span = tracing::info_span!("pod", namespace = reference.namespace, name = reference.name);
     let waits = context.object_waits.of(&reference.uid, sender.clone());
     let handle = Handle { pod: Arc::new(reference), inputs: sender.clone(), view: view.clone() };
@@ -186,9 +195,18 @@ impl Worker {
         }
     }
 
+    /// The pod needs nothing of the node any more.
+    fn is_ended(&self) -> bool {
+        self.state.gone || self.state.finish != Finish::NotYet || spec::phase_is_final(&self.desired)
+    }
+
     /// Takes in what the pod holds of the node now.
     fn take_allocation(&mut self) {
-        let held = self.context.allocations.put(&self.desired, Timestamp::now());
+        let uid = spec::pod_ref(&self.desired).uid;
+        let update = || self.context.allocations.update(&uid, &self.desired, Timestamp::now());
+        let held = if self.is_ended() { None } else { update() };
+        // One that holds nothing any more keeps what it had.
+        let held = held.unwrap_or_else(|| Held { allocated: Allocation::of(&self.pod), ..Held::default() });
         self.pod = held.allocated.applied_to(&self.desired);
         self.state.resize.pending = held.pending;
         self.state.resize.generation = held.generation;
@@ -196,7 +214,7 @@ impl Worker {
 
     /// Tells in events what became of resizes, and gives up what an ended pod held.
     fn follow_resizes(&mut self, now: Timestamp) {
-        if self.state.gone || self.state.finish != Finish::NotYet || spec::phase_is_final(&self.desired) {
+        if self.is_ended() {
             self.context.allocations.release(&spec::pod_ref(&self.pod).uid, now);
             return;
         }
@@ -307,6 +325,12 @@ impl Worker {
             is_starting
         });
     }
+}
+
+/// The end of a pod that the node does not admit.
+fn reject(context: &Context, pod: &Arc<Pod>, Rejection { reason, message }: Rejection) -> Ended {
+    context.recorder.record(pod, None, EventType::Warning, reason, message.clone());
+    Ended { reason, message: format!("Pod was rejected: {message}") }
 }
 
 /// Propagates a task's panic: otherwise its action would count as under way for ever. A cancelled task is no failure.

@@ -22,10 +22,11 @@ pub fn close_stranded(lost: &RemovedBackends, led: &RedirectedSockets) -> io::Re
                 |socket: &Socket| socket.translation.is_some_and(|translation| lost.strands_stream(&translation));
             closed += diag.close(family, TCP, Some(&led.streams), is_stranded)?;
         }
-        if !lost.datagrams.is_empty() {
+        if lost.concerns_datagrams() {
             let redirected_to = |socket: &Socket| led.datagrams.get(&socket.cookie(), 0).ok();
             let is_stranded = |socket: &Socket| {
-                redirected_to(socket).is_some_and(|redirected_to| lost.strands_datagrams(&redirected_to))
+                redirected_to(socket)
+                    .is_some_and(|redirected_to| lost.strands_datagrams(&redirected_to, socket.peer_port_be()))
             };
             closed += diag.close(family, UDP, None, is_stranded)?;
         }
@@ -43,6 +44,12 @@ struct Socket {
 }
 
 impl Socket {
+    /// Of the peer, in network order.
+    fn peer_port_be(&self) -> u16 {
+        let [_, _, a, b, ..] = self.identity;
+        u16::from_ne_bytes([a, b])
+    }
+
     /// What `bpf_get_socket_cookie` gives.
     fn cookie(&self) -> u64 {
         let [.., a, b, c, d, e, f, g, h] = self.identity;

@@ -2,7 +2,8 @@
 //! another.
 //!
 //! A stream is closed when its backend is gone for good; a connected datagram socket as soon as its Service no longer
-//! picks the backend, since it would send there for ever. Only sockets that the datapath itself led there are touched:
+//! picks the backend, since it would send there for ever. One that connected while nobody served is closed when
+//! somebody does: it sends to the address that refuses. Only sockets that the datapath itself led there are touched:
 //! the programs keep where each was led. Closing is per network namespace, in all those of the processes under the
 //! hooks.
 
@@ -19,7 +20,7 @@ use std::{
 
 use aya::maps::{HashMap, MapData};
 use nix::sched::{CloneFlags, setns};
-use proxy_ebpf::{Backend, BackendId, MemberKey, SetId, TCP, Translation, UDP};
+use proxy_ebpf::{Backend, BackendId, MemberKey, REFUSING_SET, SetId, TCP, Translation, UDP};
 use tracing::{debug, error, warn};
 
 use crate::supervise::describe_panic;
@@ -35,14 +36,38 @@ pub struct RemovedBackend {
     pub backend: Backend,
 }
 
-/// Removed backends, by which sockets must be closed for each kind of removal.
+/// A UDP address that nobody served, and somebody does now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ServedAddress {
+    /// IPv4, network order.
+    pub address_be: u32,
+    /// Network order.
+    pub port_be: u16,
+}
+
+/// Changes that leave clients with sockets that lead nowhere.
+#[derive(Debug, Default)]
+pub struct StrandingChanges {
+    /// Backends that clients lost.
+    pub removed: Vec<RemovedBackend>,
+    /// Addresses that clients may have connected to in vain.
+    pub served: BTreeSet<ServedAddress>,
+}
+
+/// Which sockets must be closed, for each kind of change.
 #[derive(Debug, Default)]
 struct RemovedBackends {
     streams: BTreeSet<(BackendId, u32, u16)>,
     datagrams: BTreeSet<(SetId, BackendId)>,
+    served: BTreeSet<ServedAddress>,
 }
 
 impl RemovedBackends {
+    fn add_all(&mut self, changes: StrandingChanges) {
+        changes.removed.iter().for_each(|backend| self.add(backend));
+        self.served.extend(changes.served);
+    }
+
     fn add(&mut self, backend: &RemovedBackend) {
         let Backend { address_be, port_be, protocol, .. } = backend.backend;
         match (backend.set, protocol) {
@@ -53,7 +78,7 @@ impl RemovedBackends {
     }
 
     fn is_empty(&self) -> bool {
-        self.streams.is_empty() && self.datagrams.is_empty()
+        self.streams.is_empty() && !self.concerns_datagrams()
     }
 
     fn strands_stream(&self, translation: &Translation) -> bool {
@@ -61,7 +86,15 @@ impl RemovedBackends {
         self.streams.contains(&(backend, backend_address_be, backend_port_be))
     }
 
-    fn strands_datagrams(&self, redirected_to: &MemberKey) -> bool {
+    fn concerns_datagrams(&self) -> bool {
+        !self.datagrams.is_empty() || !self.served.is_empty()
+    }
+
+    /// `port_be` is that of the socket's peer. One that is refused keeps the port that it connected to.
+    fn strands_datagrams(&self, redirected_to: &MemberKey, port_be: u16) -> bool {
+        if redirected_to.set == REFUSING_SET {
+            return self.served.contains(&ServedAddress { address_be: redirected_to.backend, port_be });
+        }
         self.datagrams.contains(&(redirected_to.set, redirected_to.backend))
     }
 }
@@ -76,7 +109,7 @@ pub struct RedirectedSockets {
 
 /// The thread that closes sockets: a change of the maps never waits for it.
 pub struct SocketTerminator {
-    requests: SyncSender<Vec<RemovedBackend>>,
+    requests: SyncSender<StrandingChanges>,
 }
 
 impl SocketTerminator {
@@ -87,10 +120,10 @@ impl SocketTerminator {
         Ok(Self { requests })
     }
 
-    /// Closes the sockets that are connected to `removed` backends, on the thread. Blocks only while [`WAITING`]
-    /// requests are queued.
-    pub fn request(&self, removed: Vec<RemovedBackend>) {
-        if !removed.is_empty() && self.requests.send(removed).is_err() {
+    /// Closes the sockets that `changes` strand, on the thread. Blocks only while [`WAITING`] requests are queued.
+    pub fn request(&self, changes: StrandingChanges) {
+        let is_empty = changes.removed.is_empty() && changes.served.is_empty();
+        if !is_empty && self.requests.send(changes).is_err() {
             warn!("the thread that closes sockets has ended");
         }
     }
@@ -99,13 +132,13 @@ impl SocketTerminator {
 /// Changes that may wait for the thread.
 const WAITING: usize = 256;
 
-fn run(inbox: Receiver<Vec<RemovedBackend>>, sockets: &RedirectedSockets, cgroup: &Path) {
+fn run(inbox: Receiver<StrandingChanges>, sockets: &RedirectedSockets, cgroup: &Path) {
     while let Ok(first) = inbox.recv() {
         let mut lost = RemovedBackends::default();
-        first.iter().for_each(|backend| lost.add(backend));
+        lost.add_all(first);
         // What came meanwhile goes in the same walk.
         while let Ok(more) = inbox.try_recv() {
-            more.iter().for_each(|backend| lost.add(backend));
+            lost.add_all(more);
         }
         if lost.is_empty() {
             continue;
@@ -159,7 +192,18 @@ mod tests {
     fn datagrams_leave_with_the_set_that_led_them() {
         let mut lost = RemovedBackends::default();
         lost.add(&RemovedBackend { set: Some(7), id: 3, backend: backend(UDP) });
-        assert!(lost.strands_datagrams(&MemberKey { set: 7, backend: 3 }));
-        assert!(!lost.strands_datagrams(&MemberKey { set: 8, backend: 3 }), "another Service still picks it");
+        assert!(lost.strands_datagrams(&MemberKey { set: 7, backend: 3 }, 2));
+        assert!(!lost.strands_datagrams(&MemberKey { set: 8, backend: 3 }, 2), "another Service still picks it");
+    }
+
+    #[test]
+    fn datagrams_that_were_refused_leave_when_their_own_address_and_port_are_served() {
+        let mut lost = RemovedBackends::default();
+        let served = BTreeSet::from([ServedAddress { address_be: 5, port_be: 80 }]);
+        lost.add_all(StrandingChanges { removed: Vec::new(), served });
+        assert!(lost.strands_datagrams(&MemberKey { set: REFUSING_SET, backend: 5 }, 80));
+        assert!(!lost.strands_datagrams(&MemberKey { set: REFUSING_SET, backend: 5 }, 81), "still not served");
+        assert!(!lost.strands_datagrams(&MemberKey { set: REFUSING_SET, backend: 6 }, 80), "another Service");
+        assert!(!lost.strands_datagrams(&MemberKey { set: 7, backend: 5 }, 80), "led to a backend");
     }
 }

@@ -114,6 +114,30 @@ fn a_restarted_agent_continues_with_what_is_in_the_kernel() {
 }
 
 #[test]
+fn datagrams_to_nobody_stay_on_the_node_while_no_agent_runs() {
+    let Some(mut node) = Node::new() else { return };
+    let (mut client, _) = node.client_pod();
+    let host = node.host.clone();
+    let mut on_host = node.client(&host);
+    let prohibited = || {
+        let routes = host.command("ip").args(["route", "show", "type", "prohibit"]).output().unwrap();
+        String::from_utf8(routes.stdout).unwrap()
+    };
+    node.start();
+    node.serve(service("empty", SERVICE, 80), []);
+    assert_eq!(client.ask(&format!("udp-connected {SERVICE}:80")), "error ConnectionRefused");
+    node.stop(Teardown::Keep);
+    assert_eq!(client.ask(&format!("udp-connected {SERVICE}:80")), "error HostUnreachable");
+    assert_eq!(on_host.ask(&format!("udp-connected {SERVICE}:80")), "error PermissionDenied");
+    node.start();
+    node.publish(|_| {});
+    assert_eq!(client.ask(&format!("udp-connected {SERVICE}:80")), "error ConnectionRefused");
+    assert!(prohibited().contains("169.254.96.2"), "{}", prohibited());
+    node.stop(Teardown::Remove);
+    assert_eq!(prohibited(), "");
+}
+
+#[test]
 fn a_pod_reaches_itself_through_its_own_service() {
     let Some(mut node) = Node::new() else { return };
     let pod = node.backend();

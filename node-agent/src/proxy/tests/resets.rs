@@ -63,3 +63,28 @@ fn deleting_a_service_leaves_its_streams_alone() {
     assert!(client.ask("again stream").starts_with("ok "));
     assert_eq!(client.ask(&format!("tcp {SERVICE}:80")), "error ConnectionRefused");
 }
+
+#[test]
+fn a_datagram_socket_that_connected_while_nobody_served_is_closed_when_somebody_does() {
+    let Some(mut node) = Node::new() else { return };
+    let backend = node.backend();
+    let (mut client, _) = node.client_pod();
+    let empty = Ipv4Addr::new(10, 96, 0, 51);
+    node.start();
+    node.serve(service("web", SERVICE, 80), []);
+    node.serve(service("empty", empty, 80), []);
+    let refused = "error ConnectionRefused";
+    for (name, to) in [("early", SERVICE), ("other", empty)] {
+        assert_eq!(client.ask(&format!("hold {name} udp-connected {to}:80")), refused);
+    }
+    assert_eq!(client.ask(&format!("hold undefined udp-connected {SERVICE}:81")), refused);
+    node.serve(service("web", SERVICE, 80), [backend.endpoint()]);
+    // One that is asked too often is not answered for a moment: the kernel limits ICMP errors.
+    let is_open = |answer: &str| [refused, "error WouldBlock"].contains(&answer);
+    wait_until("the socket is closed", || !is_open(&client.ask("again early")));
+    let answer = client.ask(&format!("udp-connected {SERVICE}:80"));
+    assert!(answer.starts_with(&format!("ok {}", backend.address)), "{answer}");
+    for name in ["other", "undefined"] {
+        wait_until("what is not served is refused still", || client.ask(&format!("again {name}")) == refused);
+    }
+}

@@ -204,3 +204,15 @@ fn a_resize_that_waits_is_told_as_a_condition_and_nothing_changes() {
     driven.state.resize.pending = None;
     assert_eq!(condition(&driven.status(), "PodResizePending"), Value::Null);
 }
+
+#[test]
+fn a_container_that_was_stopped_for_a_resize_runs_again_under_the_next_agent() {
+    let mut driven = three(json!([]));
+    for name in ["a", "b"] {
+        driven.exited(name, name, 0);
+    }
+    assert!(driven.proceed().is_empty(), "both have succeeded");
+    driven.state.resume_restarts(|id| id == "a" || id == "c");
+    assert_eq!(driven.status()["phase"], "Running");
+    assert_eq!(driven.proceed(), ["GetImage"], "the one that was stopped, and not the one that runs");
+}
