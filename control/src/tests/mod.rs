@@ -257,8 +257,9 @@ async fn play_kubelets(client: Client) {
         if pod.metadata.deletion_timestamp.is_some() {
             let now = kube::api::DeleteParams { grace_period_seconds: Some(0), ..Default::default() };
             // One that waits for a finalizer goes as soon as that is removed.
-            let waits = pod.metadata.finalizers.is_some();
-            assert!(api.delete(name, &now).await.is_ok_and(|_| true) || !running || waits);
+            if let Err(error) = api.delete(name, &now).await {
+                tracing::debug!(%error, "the pod went meanwhile");
+            }
         } else if let Some(code) = exit_code(&pod).filter(|_| !finished) {
             let ended = json!({"name": spec.containers[0].name, "image": "", "imageID": "", "ready": false,
                 "restartCount": 0, "state": {"terminated": {"exitCode": code, "finishedAt": Timestamp::now()}}});

@@ -141,7 +141,11 @@ async fn a_pod_that_fits_nowhere_says_why_and_is_placed_when_room_is_made() {
             conditions.iter().any(|c| {
                 c.type_ == "PodScheduled"
                     && c.status == "False"
-                    && c.message.as_deref() == Some("0/1 nodes are available: 1 Insufficient cpu.")
+                    && c.message.as_deref()
+                        == Some(
+                            "0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 No \
+                             preemption victims found for incoming pod.",
+                        )
             })
         })
         .await;
