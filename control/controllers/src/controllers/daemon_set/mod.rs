@@ -173,6 +173,8 @@ impl Controller {
             return Err(Failure::Malformed { what: "selector", message: format!("of DaemonSet {key}") });
         };
         let requests = self.requests(&key, &set);
+        // Asked before the pods are read: one that comes in between would be counted as neither.
+        let caught_up = self.expectations.met(&key, Instant::now());
         let (revisions, pods) = self.claim(&set, &selector, &requests).await?;
         let template = set.spec.as_ref().map(|s| s.template.clone()).unwrap_or_default();
         let history = history::plan(&template, &revisions);
@@ -180,7 +182,6 @@ impl Controller {
         let hash = hash_of(&current.revision);
         requests.merge(&history.duplicates, hash, &pods).await?;
         let nodes = DaemonNodes::new(&set, hash, &self.nodes.all(), &pods, Timestamp::now());
-        let caught_up = self.expectations.met(&key, Instant::now());
         let mut retry = None;
         let mut failure = None;
         if caught_up {

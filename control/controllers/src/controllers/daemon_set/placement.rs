@@ -48,11 +48,12 @@ pub struct NodeRules {
 impl NodeRules {
     /// The rules of a DaemonSet.
     pub fn of(set: &DaemonSet) -> Self {
-        let spec = set.spec.as_ref().and_then(|s| s.template.spec.clone()).unwrap_or_default();
+        let none = PodSpec::default();
+        let spec = set.spec.as_ref().and_then(|s| s.template.spec.as_ref()).unwrap_or(&none);
         Self {
             node_name: spec.node_name.clone().filter(|name| !name.is_empty()),
-            affinity: NodeAffinity::of(&spec),
-            tolerations: tolerations(&spec),
+            affinity: NodeAffinity::of(spec),
+            tolerations: tolerations(spec),
         }
     }
 

@@ -54,7 +54,8 @@ pub fn plan(nodes: &DaemonNodes<'_>, wait: impl Fn(&str) -> Option<Duration>) ->
     }
     // The scheduler will never bind them, and the garbage collector of pods leaves unbound ones alone.
     let gone = nodes.pods.iter().filter(|(node, _)| !nodes.placements.contains_key(*node));
-    plan.delete.extend(gone.flat_map(|(_, pods)| pods).filter(|pod| node_name(pod).is_none()).cloned());
+    let unbound = |pod: &&Arc<Pod>| node_name(pod).is_none() && !is_terminating(pod);
+    plan.delete.extend(gone.flat_map(|(_, pods)| pods).filter(unbound).cloned());
     plan
 }
 

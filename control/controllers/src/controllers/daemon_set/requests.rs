@@ -119,12 +119,15 @@ impl DaemonSetRequests<'_> {
             about: reference(self.set),
             is_current: &is_current,
         };
+        let mut made = Ok(());
         if !plan.create.is_empty() {
             let pod = placement::pod(self.set, hash);
             let pods: Vec<Pod> = plan.create.iter().map(|node| placement::bind_to(pod.clone(), node)).collect();
-            requests.create(&pods.iter().collect::<Vec<_>>()).await?;
+            made = requests.create(&pods.iter().collect::<Vec<_>>()).await;
         }
-        requests.delete(&plan.delete).await
+        // Those that are to go may be what stands in the way of the new ones, as where a quota is used up.
+        let gone = requests.delete(&plan.delete).await;
+        made.and(gone)
     }
 
     /// Whether the set is still as this pass was decided on. One that was changed or deleted meanwhile is decided on

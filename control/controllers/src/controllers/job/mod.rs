@@ -182,8 +182,9 @@ impl Controller {
         };
         let requests = self.requests(&key, &job, terms);
         let caught_up = self.expectations.met(&key, Instant::now());
-        let pods = self.claim(&requests).await?;
+        // Read before the pods: one that is forgotten in between would be counted again.
         let released = self.memory.released(&key, &job);
+        let pods = self.claim(&requests).await?;
         let streak = self.memory.streak(&key, &job);
         let view =
             JobView { job: &job, terms, pods: &pods, released: &released, caught_up, streak, now: Timestamp::now() };
