@@ -7,10 +7,14 @@ use std::{
     time::Duration,
 };
 
+use k8s_openapi::api::core::v1::Pod;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::engine::Key;
+use crate::{
+    engine::{Key, ObjectChange},
+    objects::pod_state::is_terminating,
+};
 
 /// After this long an event must have been missed, and the view is trusted again. Source: client-go's
 /// `ExpectationsTimeout`.
@@ -46,6 +50,21 @@ impl Expectations {
     pub fn created(&self, set: &Key) {
         if let Some(expected) = self.sets.lock().get_mut(set) {
             expected.creations = expected.creations.saturating_sub(1);
+        }
+    }
+
+    /// Takes down what a change of a pod shows: that it appeared, or that it is terminating or gone. `owner_of` names the
+    /// set that a pod belongs to.
+    pub fn observe(&self, change: &ObjectChange<Pod>, owner_of: impl Fn(&Pod) -> Option<Key>) {
+        let terminating = change.new.as_deref().is_none_or(is_terminating);
+        for pod in [&change.old, &change.new].into_iter().flatten() {
+            let Some(set) = owner_of(pod) else { continue };
+            if change.old.is_none() {
+                self.created(&set);
+            }
+            if terminating {
+                self.deleted(&set, pod.metadata.uid.as_deref().unwrap_or_default());
+            }
         }
     }
 

@@ -53,7 +53,7 @@ use crate::{
     objects::{
         informers::{orphans_for, owned_by, selectors_for},
         owners::controller_of,
-        pod_state::{counts_differently, is_terminating},
+        pod_state::counts_differently,
     },
 };
 
@@ -109,16 +109,7 @@ pub fn start(context: &Context, tasks: &Tasks) {
 impl Controller {
     /// Updates the expectations with what was seen, and enqueues the sets that count the pod.
     fn pod_changed(&self, change: &ObjectChange<Pod>, queue: &WorkQueue<Key>) {
-        let terminating = change.new.as_deref().is_none_or(is_terminating);
-        for version in [&change.old, &change.new].into_iter().flatten() {
-            let Some(set) = owner_of(&version.metadata) else { continue };
-            if change.old.is_none() {
-                self.expectations.created(&set);
-            }
-            if terminating {
-                self.expectations.deleted(&set, version.metadata.uid.as_deref().unwrap_or_default());
-            }
-        }
+        self.expectations.observe(change, |pod| owner_of(&pod.metadata));
         if let (Some(old), Some(new)) = (&change.old, &change.new)
             && !counts_differently(old, new)
         {

@@ -130,14 +130,9 @@ impl Controller {
             }
             _ => true,
         };
+        self.expectations.observe(change, |pod| self.owner_of(pod));
         for version in [&change.old, &change.new].into_iter().flatten() {
             let Some(job) = self.owner_of(version) else { continue };
-            if change.old.is_none() {
-                self.expectations.created(&job);
-            }
-            if terminating {
-                self.expectations.deleted(&job, uid(version));
-            }
             if !change.new.as_deref().is_some_and(is_tracked) {
                 self.memory.observed(&job, uid(version));
             }

@@ -75,16 +75,7 @@ impl Controller {
     /// Updates the expectations with what was seen, and enqueues the sets that count the pod.
     fn pod_changed(&self, change: &ObjectChange<Pod>, queue: &WorkQueue<Key>) {
         let pod = change.latest();
-        let terminating = change.new.as_deref().is_none_or(is_terminating);
-        for version in [&change.old, &change.new].into_iter().flatten() {
-            let Some(set) = self.owner_of(version) else { continue };
-            if change.old.is_none() {
-                self.expectations.created(&set);
-            }
-            if terminating {
-                self.expectations.deleted(&set, version.metadata.uid.as_deref().unwrap_or_default());
-            }
-        }
+        self.expectations.observe(change, |pod| self.owner_of(pod));
         if let (Some(old), Some(new)) = (&change.old, &change.new)
             && !counts_differently(old, new)
         {
@@ -95,7 +86,7 @@ impl Controller {
                 queue.add(set);
             }
         }
-        if !terminating && controller_of(&pod.metadata).is_none() {
+        if !change.new.as_deref().is_none_or(is_terminating) && controller_of(&pod.metadata).is_none() {
             self.enqueue_adopters(pod, queue);
         }
     }
