@@ -34,11 +34,11 @@ fn pod(set: &str, index: usize) -> Value {
     pod
 }
 
-/// Makes the service account that pods have unless they name another.
+/// Makes the service account that pods have unless they name another, where no controller has made it yet.
 pub async fn default_service_account(client: &Client) -> Result {
     let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}});
-    let path = "/api/v1/namespaces/default/serviceaccounts";
-    write(client, "POST", path, "application/json", &account).await.map(drop)
+    let path = "/api/v1/namespaces/default/serviceaccounts/default?fieldManager=bench";
+    write(client, "PATCH", path, "application/apply-patch+yaml", &account).await.map(drop)
 }
 
 /// Creates per second, by as many writers as there are clients.
