@@ -84,13 +84,13 @@ impl Heartbeats {
 
     /// After this long without any heartbeat the controller writes one: 10 s of 40 s, as nodes do.
     pub fn own_interval(&self) -> Duration {
-        (self.grace / 4).max(SHORTEST_INTERVAL)
+        self.grace.checked_div(4).unwrap_or_default().max(SHORTEST_INTERVAL)
     }
 
     /// A longer time without any heartbeat does not count: 25 s of 40 s. What counts at most, and what a node takes to
     /// send its next heartbeat, are within its grace.
     fn longest_gap(&self) -> Duration {
-        self.grace.saturating_mul(5) / 8
+        self.grace.saturating_mul(5).checked_div(8).unwrap_or_default()
     }
 }
 
