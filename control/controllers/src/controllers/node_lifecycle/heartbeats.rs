@@ -82,9 +82,10 @@ impl Heartbeats {
         self.own_interval().checked_sub(quiet).filter(|left| !left.is_zero())
     }
 
-    /// After this long without any heartbeat the controller writes one: 10 s of 40 s, as nodes do.
+    /// After this long without any heartbeat the controller writes one: 15 s of 40 s, more than the 10 s between those of
+    /// an only node.
     pub fn own_interval(&self) -> Duration {
-        self.grace.checked_div(4).unwrap_or_default().max(SHORTEST_INTERVAL)
+        self.grace.saturating_mul(3).checked_div(8).unwrap_or_default().max(SHORTEST_INTERVAL)
     }
 
     /// A longer time without any heartbeat does not count: 25 s of 40 s. What counts at most, and what a node takes to
@@ -144,7 +145,7 @@ mod tests {
             let end = after(start, 9 + outage);
             if outage >= 40 {
                 let asked = heartbeats.silence(&key("a"), after(start, 40));
-                assert_eq!(asked, Silence::NothingArrives(Duration::from_secs(10)));
+                assert_eq!(asked, Silence::NothingArrives(Duration::from_secs(15)));
             }
             heartbeats.arrived(Some(&key("b")), end);
             // It has what it had left when the outage began.
