@@ -1,4 +1,5 @@
-//! How long it takes to place pods; run by hand: `cargo test -p fairlead-controllers --lib speed -- --ignored --nocapture`.
+//! How long it takes to place pods; run by hand:
+//! `cargo test -p fairlead-controllers --lib speed -- --ignored --nocapture`.
 
 use std::time::{Duration, Instant};
 
