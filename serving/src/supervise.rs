@@ -73,6 +73,9 @@ impl Supervisor {
     /// Boxed: compiled once, not once per task.
     fn spawn_boxed(&self, name: &'static str, task: Box<Task>) {
         let (health, abort) = (self.track(name), self.abort.clone());
+        if self.stop.is_cancelled() {
+            return;
+        }
         let run = async move {
             if abort.run_until_cancelled(health.keep_running(task)).await.is_none() {
                 tracing::warn!("the task did not end in time and was dropped");
@@ -147,7 +150,8 @@ impl TaskHealth {
 
     async fn keep_running(self, task: Box<Task>) {
         let (stop, mut delays) = (&self.supervisor.stop, self.delays());
-        while !stop.is_cancelled() {
+        // One that was spawned before the shutdown runs, to do what it does at its end.
+        loop {
             let started = Instant::now();
             // Making the task may panic, too.
             let made = std::panic::catch_unwind(AssertUnwindSafe(|| task(stop.child_token())));
@@ -164,9 +168,10 @@ impl TaskHealth {
             }
             let delay = delays.next().unwrap_or(LAST_DELAY);
             self.failed(reason, delay);
-            if stop.run_until_cancelled(tokio::time::sleep(delay)).await.is_some() {
-                self.restarted();
+            if stop.run_until_cancelled(tokio::time::sleep(delay)).await.is_none() {
+                return;
             }
+            self.restarted();
         }
     }
 
