@@ -2,7 +2,12 @@
 
 use k8s_openapi::api::core::v1::{Pod, Toleration};
 
-use super::{affinity::NodeAffinity, neighbours::Neighbours, resources::Resources};
+use super::{
+    affinity::NodeAffinity,
+    neighbours::{NamespaceLabels, Neighbours},
+    resources::Resources,
+    spread::TopologySpread,
+};
 use crate::{
     engine::Key,
     objects::{owners::controller_of, pod_state},
@@ -30,8 +35,21 @@ pub struct PodInfo {
     pub nominated: Option<String>,
     /// The reason that was last written to the pod why it has no node.
     pub reported: Option<String>,
+    /// What controls it: with its like it is spread where it asks for nothing else.
+    pub owner: Option<Owner>,
     /// What decides where it can run.
     pub needs: Needs,
+}
+
+/// The controller of a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// `apps/v1`…
+    pub api_version: String,
+    /// `ReplicaSet`…
+    pub kind: String,
+    /// In the pod's namespace.
+    pub name: String,
 }
 
 /// What decides where a pod can run.
@@ -51,10 +69,12 @@ pub struct Needs {
     pub tolerations: Vec<Toleration>,
     /// `nodeSelector` and node affinity.
     pub affinity: NodeAffinity,
-    /// Affinity to pods, and topology spread.
+    /// Affinity to pods.
     pub neighbours: Neighbours,
-    /// Pods of one group are spread over nodes and zones: the uid of their controller.
-    pub group: Option<String>,
+    /// Topology spread constraints.
+    pub spread: TopologySpread,
+    /// Its deletion is under way: it is not spread any more.
+    pub terminating: bool,
 }
 
 /// A port that a pod takes on its node.
@@ -95,6 +115,11 @@ impl PodInfo {
             finished,
             nominated: pod.status.as_ref().and_then(|s| s.nominated_node_name.clone()).filter(|name| !name.is_empty()),
             reported: reported.and_then(|c| c.message.clone()),
+            owner: controller_of(&pod.metadata).map(|owner| Owner {
+                api_version: owner.api_version.clone(),
+                kind: owner.kind.clone(),
+                name: owner.name.clone(),
+            }),
             needs: Needs::read(pod),
         }
     }
@@ -126,7 +151,18 @@ impl Needs {
             tolerations: spec.tolerations.clone().unwrap_or_default(),
             affinity: NodeAffinity::of(spec),
             neighbours: Neighbours::of(pod),
-            group: controller_of(&pod.metadata).map(|owner| owner.uid.clone()),
+            spread: TopologySpread::of(pod),
+            terminating: pod_state::is_terminating(pod),
         }
+    }
+
+    /// Whether a pod that was just placed may be what this one waited for.
+    pub fn is_helped_by(&self, placed: &Self, known: &NamespaceLabels) -> bool {
+        self.spread.selects(self, placed) || self.neighbours.is_helped_by(&placed.neighbours, known)
+    }
+
+    /// Whether a pod that just ended may have been in the way of this one.
+    pub fn is_freed_by(&self, ended: &Self, known: &NamespaceLabels) -> bool {
+        self.spread.selects(self, ended) || self.neighbours.is_freed_by(&ended.neighbours, known)
     }
 }
