@@ -2,8 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::Request;
-use crate::{identity::Identity, request::Verb};
+use crate::{
+    identity::Identity,
+    request::{Verb, WriteRequest},
+};
 
 /// Sets `spec.username`, `spec.groups`, `spec.uid` and `spec.extra` to the authenticated requester.
 pub fn set_requester(object: &mut Value, identity: &Identity) {
@@ -24,7 +26,7 @@ pub fn set_requester(object: &mut Value, identity: &Identity) {
 /// The same of what is to be stored, where it is a new request: nobody who was asked to change it says who sent it.
 ///
 /// Source: `PrepareForCreate` of the registry's strategy, which runs after all mutation.
-pub fn keep_requester(request: &Request<'_>, object: &mut Value) {
+pub fn keep_requester(request: &WriteRequest<'_>, object: &mut Value) {
     let kind = request.kind;
     let is_request = (&*kind.group, &*kind.kind) == ("certificates.k8s.io", "CertificateSigningRequest");
     if is_request && request.operation == Verb::Create && request.subresource.is_none() {

@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 
 use super::{resources::MatchResources, *};
 use crate::{
-    admission::{attributes::Operation, deadline},
+    admission::attributes::Operation,
     api::open_store,
     auth::authorizer::Authorizer,
-    encode,
+    deadline, encode,
     identity::Identity,
     kinds::{Kind, Kinds, Registry},
     metrics::AdmissionMetrics,

@@ -10,7 +10,8 @@ use super::{
     target::{Invocation, invocations},
 };
 use crate::{
-    admission::{access, attributes::Attributes, deadline, expression::Input, per_revision::Made, versions::Versioned},
+    admission::{access, attributes::Attributes, expression::Input, per_revision::Made, versions::Versioned},
+    deadline,
     metrics::AdmissionMetrics,
     status::Status,
     warnings,

@@ -13,13 +13,13 @@ use http_body_util::BodyExt;
 use self::target::Target;
 use super::Status;
 use crate::{
-    admission::deadline,
     auth::in_flight::Seat,
+    deadline,
     field_management::manager_name,
     identity::Identity,
     kinds::{Kinds, Storage},
     request::{
-        RequestInfo, Verb,
+        MAX_BODY, RequestInfo, Verb,
         accept::{self, Accepted, Endpoint},
     },
 };
@@ -69,9 +69,6 @@ impl Deref for Call {
         &self.info
     }
 }
-
-/// The largest body taken, as in Kubernetes.
-pub const MAX_BODY: usize = 3 << 20;
 
 /// Reads a whole body, which has as long to come as its request may take afterwards: one that never ends must not keep
 /// its connection. One that is withheld has no seat of those that requests have, and what has come of it counts as its
