@@ -79,7 +79,7 @@ pub struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    /// Hands `use` the tracker of what this writer changes in objects of the kind `stored`.
+    /// Hands `by` the tracker of what this writer changes in objects of the kind `stored`.
     pub fn track<T>(self, kinds: &Kinds, stored: &Kind, by: impl FnOnce(&Tracker<'_>) -> T) -> T {
         let Self { served, manager, subresource } = self;
         by(&Tracker { kinds, served, stored, manager, subresource, now: &rfc3339::now() })
