@@ -107,11 +107,8 @@ impl NewRevision<'_> {
         let mut data = json!({"spec": {"template": template}});
         // As Go writes maps. Who asks whether a revision is that of a template compares bytes.
         data.sort_all_objects();
-        let mut revision = ControllerRevision {
-            data: Some(RawExtension(data)),
-            revision: self.number,
-            metadata: Default::default(),
-        };
+        let mut revision =
+            ControllerRevision { data: Some(RawExtension(data)), revision: self.number, metadata: Default::default() };
         revision.metadata.name = Some(format!("{}-{hash}", prefix(owner)));
         let labels = self.template.metadata.as_ref().and_then(|meta| meta.labels.clone());
         let mut labels = labels.unwrap_or_default();
