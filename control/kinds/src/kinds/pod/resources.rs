@@ -1,6 +1,6 @@
 //! What containers and pods ask of a node: requests, limits and claims.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap};
 
 use serde_json::{Value, json};
 
@@ -160,29 +160,36 @@ fn consistency(path: &str, spec: &Value) -> Vec<FieldError> {
 ///
 /// Source: `AggregateContainerRequests` of component-helpers.
 pub fn aggregate(spec: &Value, list: &str) -> Vec<(String, Quantity)> {
+    #[derive(Clone, Copy)]
+    struct Needed {
+        apps: Quantity,
+        sidecars: Quantity,
+        init: Quantity,
+    }
+    const NOTHING: Needed = Needed { apps: Quantity::ZERO, sidecars: Quantity::ZERO, init: Quantity::ZERO };
     let mut names: Vec<&String> = Vec::new();
-    let mut seen: HashSet<&String> = HashSet::new();
-    for container in items(&spec["containers"]).chain(items(&spec["initContainers"])) {
-        for (name, _) in entries(&container["resources"][list]) {
-            if seen.insert(name) {
+    let mut needed: HashMap<&String, Needed> = HashMap::new();
+    let containers = items(&spec["containers"]).map(|container| (container, false));
+    // A container changes nothing of what it does not name: each is looked at once, and not for every name.
+    for (container, is_init) in containers.chain(items(&spec["initContainers"]).map(|container| (container, true))) {
+        for (name, amount) in entries(&container["resources"][list]) {
+            let amount = Quantity::of(amount).unwrap_or(Quantity::ZERO);
+            let all = needed.entry(name).or_insert_with(|| {
                 names.push(name);
+                NOTHING
+            });
+            match is_init {
+                false => all.apps = all.apps.saturating_add(amount),
+                true if container["restartPolicy"] == "Always" => {
+                    all.sidecars = all.sidecars.saturating_add(amount);
+                    all.init = all.init.max(all.sidecars);
+                }
+                true => all.init = all.init.max(all.sidecars.saturating_add(amount)),
             }
         }
     }
-    let of =
-        |container: &Value, name: &str| Quantity::of(&container["resources"][list][name]).unwrap_or(Quantity::ZERO);
     let most = |name: &String| {
-        let apps =
-            items(&spec["containers"]).fold(Quantity::ZERO, |sum, container| sum.saturating_add(of(container, name)));
-        let (mut sidecars, mut init) = (Quantity::ZERO, Quantity::ZERO);
-        for container in items(&spec["initContainers"]) {
-            if container["restartPolicy"] == "Always" {
-                sidecars = sidecars.saturating_add(of(container, name));
-                init = init.max(sidecars);
-            } else {
-                init = init.max(sidecars.saturating_add(of(container, name)));
-            }
-        }
+        let Needed { apps, sidecars, init } = needed.get(name).copied().unwrap_or(NOTHING);
         (name.clone(), apps.saturating_add(sidecars).max(init))
     };
     names.into_iter().map(most).collect()

@@ -78,6 +78,13 @@ fn pods_of_very_many_parts_are_refused_in_time() {
         ("containers", json!({"containers": repeated(MANY, |n| json!({"name": n.to_string()}))})),
         ("ports", container(json!({"ports": repeated(MANY, |n| json!({"name": n.to_string(), "containerPort": n}))}))),
         ("environment", container(json!({"env": repeated(MANY, |n| json!({"name": "a", "value": n.to_string()}))}))),
+        ("amounts of many containers", {
+            let container = |n: usize| {
+                json!({"name": n.to_string(), "image": "x", "restartPolicy": "Always",
+                "resources": {"requests": {format!("a.b/{n}"): "1"}}})
+            };
+            json!({"initContainers": repeated(MANY, container), "resources": {"limits": {"cpu": "1"}}})
+        }),
         ("amounts", {
             let amounts: Value = (0..MANY).map(|n| (format!("a/{n}"), json!("1"))).collect();
             let mut spec = container(json!({"resources": {"limits": amounts, "requests": amounts}}));
