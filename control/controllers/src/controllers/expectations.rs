@@ -94,8 +94,8 @@ impl Expectations {
         false
     }
 
-    /// What `view` shows, after the answer of [`Self::met`]. In this order, since what arrives in between would otherwise
-    /// count as there and be missing from the view: it would be created again.
+    /// What `view` shows, after the answer of [`Self::met`]. In this order, since what arrives in between would
+    /// otherwise count as there and be missing from the view: it would be created again.
     pub fn met_before<T>(&self, set: &Key, now: Instant, view: impl FnOnce() -> T) -> (bool, T) {
         let met = self.met(set, now);
         (met, view())

@@ -1,7 +1,7 @@
 //! What a pod requires of other pods, or prefers: affinity and anti-affinity over the domains that node labels form.
 //!
-//! Placed pods are counted by node as they come and go, those that a rule selects ([`super::matching`]) as well as those
-//! that have rules of their own ([`PlacedTerms`]): an attempt costs by nodes and by rules, not by pods. Source:
+//! Placed pods are counted by node as they come and go, those that a rule selects ([`super::matching`]) as well as
+//! those that have rules of their own ([`PlacedTerms`]): an attempt costs by nodes and by rules, not by pods. Source:
 //! kube-scheduler's `InterPodAffinity`.
 
 mod domains;

@@ -19,8 +19,8 @@ pub const WEIGHT_POD_AFFINITY: i64 = 2;
 /// The best that a part can be.
 pub const MAX_SCORE: i64 = 100;
 
-/// Picks the best of `candidates` (positions in the cluster); the first of equals. `by_pods` is what the placed pods add
-/// to the score of each.
+/// Picks the best of `candidates` (positions in the cluster); the first of equals. `by_pods` is what the placed pods
+/// add to the score of each.
 pub fn best(needs: &Needs, candidates: &[(usize, &NodeInfo)], by_pods: &[i64]) -> Option<usize> {
     let preferences: Option<Vec<i64>> = needs
         .affinity

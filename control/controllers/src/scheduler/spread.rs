@@ -1,7 +1,8 @@
 //! Topology spread constraints: how evenly the pods of a set are to be placed over the domains that node labels form.
 //!
-//! Constraints that must hold (`DoNotSchedule`) are filters ([`SpreadDomains`]); the others, and those that pods without
-//! any of their own have ([`defaults`]), are a score ([`scores`]). Source: kube-scheduler's `PodTopologySpread`.
+//! Constraints that must hold (`DoNotSchedule`) are filters ([`SpreadDomains`]); the others, and those that pods
+//! without any of their own have ([`defaults`]), are a score ([`scores`]). Source: kube-scheduler's
+//! `PodTopologySpread`.
 
 mod defaults;
 mod domains;

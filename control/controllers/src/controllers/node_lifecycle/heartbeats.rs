@@ -82,8 +82,8 @@ impl Heartbeats {
         self.own_interval().checked_sub(quiet).filter(|left| !left.is_zero())
     }
 
-    /// After this long without any heartbeat the controller writes one: 15 s of 40 s, more than the 10 s between those of
-    /// an only node.
+    /// After this long without any heartbeat the controller writes one: 15 s of 40 s, more than the 10 s between those
+    /// of an only node.
     pub fn own_interval(&self) -> Duration {
         self.grace.saturating_mul(3).checked_div(8).unwrap_or_default().max(SHORTEST_INTERVAL)
     }

@@ -16,8 +16,8 @@ const HOSTNAME: &str = "kubernetes.io/hostname";
 /// A constraint, and the placed pods that it selects.
 pub type Selected<'c> = (&'c Constraint, Option<&'c NodeCounts>);
 
-/// A score from 0 to 100 for each of `candidates`: 100 where the fewest pods are. With `needs_all_keys`, a candidate that
-/// is in no domain of some constraint scores 0, and its pods do not count. `node` gives what is at a position.
+/// A score from 0 to 100 for each of `candidates`: 100 where the fewest pods are. With `needs_all_keys`, a candidate
+/// that is in no domain of some constraint scores 0, and its pods do not count. `node` gives what is at a position.
 pub fn scores<'n>(
     own: &Needs,
     constraints: &[Selected],
