@@ -4,7 +4,6 @@
 //! pure), is assumed at once, and its binding is sent while the next pod is placed. A pod that no node can take waits
 //! for a change that could help it; nothing polls. A loop that fails is started again and reads everything.
 
-pub(crate) mod affinity;
 mod bind;
 mod cluster;
 mod domains;

@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use fairlead_client::placement::HostPort;
+use fairlead_kinds::kinds::quantity;
 use k8s_openapi::api::core::v1::{Node, Taint};
 
 use super::{
-    pod::{HostPort, Needs},
+    pod::Needs,
     resources::{Amount, Resources},
 };
-use fairlead_kinds::kinds::quantity;
 
 /// What the scheduler reads of a Node object.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -1,9 +1,9 @@
 //! What the scheduler knows of a pod: read once from the API's object, so that placing it reads no JSON.
 
+use fairlead_client::placement::{HostPort, NodeAffinity};
 use k8s_openapi::api::core::v1::{Pod, Toleration};
 
 use super::{
-    affinity::NodeAffinity,
     neighbours::{NamespaceLabels, Neighbours},
     resources::Resources,
     spread::TopologySpread,
@@ -77,26 +77,6 @@ pub struct Needs {
     pub terminating: bool,
 }
 
-/// A port that a pod takes on its node.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct HostPort {
-    /// Empty for all addresses.
-    pub address: String,
-    /// `TCP`, `UDP` or `SCTP`.
-    pub protocol: String,
-    /// 1 to 65535.
-    pub port: i32,
-}
-
-impl HostPort {
-    /// Whether both cannot be on one node.
-    pub fn conflicts_with(&self, other: &Self) -> bool {
-        self.port == other.port
-            && self.protocol == other.protocol
-            && (self.address == other.address || self.address.is_empty() || other.address.is_empty())
-    }
-}
-
 impl PodInfo {
     /// Reads one version of a pod.
     pub fn read(pod: &Pod) -> Self {
@@ -133,21 +113,12 @@ pub fn revision_of(pod: &Pod) -> u64 {
 impl Needs {
     fn read(pod: &Pod) -> Self {
         let Some(spec) = &pod.spec else { return Self::default() };
-        let containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
-        let ports = containers.flat_map(|container| container.ports.iter().flatten());
-        let host_ports = ports.filter_map(|port| {
-            let address = port.host_ip.clone().filter(|ip| ip != "0.0.0.0" && ip != "::").unwrap_or_default();
-            let protocol = port.protocol.clone().unwrap_or_else(|| "TCP".into());
-            // On the host's network every container port is a port of the host.
-            let number = port.host_port.or((spec.host_network == Some(true)).then_some(port.container_port))?;
-            (number > 0).then_some(HostPort { address, protocol, port: number })
-        });
         Self {
             name: pod.metadata.name.clone().unwrap_or_default(),
             priority: spec.priority.unwrap_or(0),
             preempts: spec.preemption_policy.as_deref() != Some("Never"),
             requests: Resources::of_pod(spec, pod.status.as_ref()),
-            host_ports: host_ports.collect(),
+            host_ports: HostPort::all_of(spec),
             tolerations: spec.tolerations.clone().unwrap_or_default(),
             affinity: NodeAffinity::of(spec),
             neighbours: Neighbours::of(pod),
