@@ -35,7 +35,10 @@ fn measure(what: &str, spec: Value, siblings: Option<&Selector>) {
 #[ignore = "a measurement"]
 fn a_thousand_pods_on_five_hundred_nodes() {
     let labels = json!({"matchLabels": {"app": "web"}});
-    let constraint = |key: &str, action: &str| json!({"maxSkew": 1, "topologyKey": key, "whenUnsatisfiable": action, "labelSelector": labels});
+    let constraint = |key: &str, action: &str| {
+        let selector = labels.clone();
+        json!({"maxSkew": 1, "topologyKey": key, "whenUnsatisfiable": action, "labelSelector": selector})
+    };
     let term = json!({"labelSelector": labels, "topologyKey": "kubernetes.io/hostname"});
     let siblings: Selector = [("app".to_owned(), "web".to_owned())].into_iter().collect();
     measure("no rule", json!({}), None);
