@@ -15,6 +15,7 @@ pub mod node_proxy;
 mod object_proxy;
 pub mod openapi;
 pub mod patch;
+mod piecewise;
 mod pretty;
 pub mod protobuf;
 mod read;

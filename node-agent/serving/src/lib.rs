@@ -1,5 +1,5 @@
 //! What the servers and tasks of a node have in common: they are kept running, no client takes all of them, and their
-//! errors say why.
+//! errors say why. The control service limits connections by the same rules.
 //!
 //! It knows nothing of pods, Services or names, so that the parts of the agent that do need not know each other.
 

@@ -1,5 +1,5 @@
 //! The directions of dependencies: `fairlead → control, node-agent`; `node-agent → proxy-ebpf`; all three → `client`;
-//! nothing else among ourselves.
+//! `control` and the node's crates → `serving`; nothing else among ourselves.
 
 use serde_json::Value;
 
@@ -9,7 +9,14 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("fairlead-client", &[]),
     (
         "fairlead-control",
-        &["fairlead-client", "fairlead-controllers", "fairlead-kinds", "fairlead-pki", "fairlead-store"],
+        &[
+            "fairlead-client",
+            "fairlead-controllers",
+            "fairlead-kinds",
+            "fairlead-pki",
+            "fairlead-serving",
+            "fairlead-store",
+        ],
     ),
     ("fairlead-controllers", &["fairlead-client", "fairlead-kinds", "fairlead-pki"]),
     ("fairlead-dns", &["fairlead-serving", "fairlead-world"]),

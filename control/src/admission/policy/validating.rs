@@ -64,7 +64,14 @@ fn apply(
     let (namespace, request) = (namespace_object(attributes.snapshot, attributes), attributes.request(invoked));
     let authorizer = &access::authorizer(attributes);
     let mut denial = None;
-    for params in params {
+    for param in params {
+        let params = &match param.read() {
+            Ok(params) => params,
+            Err(why) => {
+                denial = denial.or_else(|| fails.then(|| denies(&why, "")));
+                continue;
+            }
+        };
         let (object, old) = (objects.object(), objects.old());
         let begun = Instant::now();
         let (verdicts, annotations) =
