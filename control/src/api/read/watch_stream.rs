@@ -233,13 +233,19 @@ mod tests {
         WatchStream::new(server.api.store_handle(), frames, &terms, Ok(start))
     }
 
+    /// A timer of this very moment fires a millisecond later.
+    fn let_alarm_be_over(stream: &mut WatchStream) {
+        stream.alarm.as_mut().reset(Instant::now().checked_sub(Duration::from_secs(1)).unwrap());
+    }
+
     fn frames(chunk: &[u8]) -> Vec<Value> {
         serde_json::Deserializer::from_slice(chunk).into_iter().collect::<Result<_, _>>().unwrap()
     }
 
     fn is_bookmark_at(chunk: &[u8], revision: u64) -> bool {
         let frames = frames(chunk);
-        frames[0]["type"] == "BOOKMARK" && frames[0]["object"]["metadata"]["resourceVersion"] == revision.to_string()
+        let at = frames[0]["object"]["metadata"]["resourceVersion"].as_str().and_then(|at| at.parse().ok());
+        frames[0]["type"] == "BOOKMARK" && at == Some(revision)
     }
 
     #[tokio::test]
@@ -295,7 +301,7 @@ mod tests {
         let server = Server::start().await;
         let mut stream = watch(&server, "in=yes", server.api.store().published());
         server.post(MAPS, config_map("a", json!({}))).await;
-        stream.alarm.as_mut().reset(Instant::now());
+        let_alarm_be_over(&mut stream);
         let bookmark = stream.next().await.unwrap();
         assert!(is_bookmark_at(&bookmark, server.api.store().published()));
         assert!(stream.next().now_or_never().is_none(), "one each minute");
@@ -313,12 +319,12 @@ mod tests {
             let made = server.post(MAPS, map).await;
             last.push(made.json["metadata"]["resourceVersion"].as_str().unwrap().parse::<u64>().unwrap());
         }
-        stream.alarm.as_mut().reset(Instant::now());
+        let_alarm_be_over(&mut stream);
         let first = stream.next().await.unwrap();
         assert_eq!(frames(&first)[0]["object"]["metadata"]["name"], "large-0");
         assert!(is_bookmark_at(&stream.next().await.unwrap(), last[0]));
         assert_eq!(frames(&stream.next().await.unwrap())[0]["object"]["metadata"]["name"], "large-1");
-        stream.alarm.as_mut().reset(Instant::now());
+        let_alarm_be_over(&mut stream);
         assert!(is_bookmark_at(&stream.next().await.unwrap(), server.api.store().published()));
     }
 
