@@ -140,7 +140,7 @@ const WRITTEN_LATER: [(&str, Writers, Holds); 3] = [
 ];
 
 /// Whether the controllers of definitions have nothing to write any more: names are refused, or accepted and served,
-/// and what is deleted has no objects left. Each step is a write of its own, and `Established` is false before it is true.
+/// and what is deleted has no objects left. Each step is a write of its own; `Established` is false before it is true.
 fn is_definition_settled(object: &Value) -> bool {
     let status = &object["status"];
     let says = |kind: &str, value: &str| {

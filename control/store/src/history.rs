@@ -80,7 +80,7 @@ const MAX_EVENTS: usize = 65_536;
 pub(super) const MAX_BYTES: usize = 64 << 20;
 const MAX_AGE: Duration = Duration::from_secs(300);
 /// How many events a reader takes at once, and how many bytes of objects unless the first has more. Every reader may
-/// make a text of its own of what it takes: what all of them hold grows with this, and not with how far they are behind.
+/// make a text of its own of what it takes: what all of them hold grows with this, not with how far they are behind.
 const BATCH_EVENTS: usize = 512;
 const BATCH_BYTES: usize = 64 << 10;
 

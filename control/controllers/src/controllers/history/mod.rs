@@ -104,11 +104,11 @@ impl NewRevision<'_> {
         let mut template = to_value(self.template).unwrap_or_else(|_| json!({}));
         let hash = name_hash(template.to_string().into_bytes(), collisions);
         template["$patch"] = "replace".into();
-        let mut revision = ControllerRevision {
-            data: Some(RawExtension(json!({"spec": {"template": template}}))),
-            revision: self.number,
-            metadata: Default::default(),
-        };
+        let mut data = json!({"spec": {"template": template}});
+        // As Go writes maps. Who asks whether a revision is that of a template compares bytes.
+        data.sort_all_objects();
+        let mut revision =
+            ControllerRevision { data: Some(RawExtension(data)), revision: self.number, metadata: Default::default() };
         revision.metadata.name = Some(format!("{}-{hash}", prefix(owner)));
         let labels = self.template.metadata.as_ref().and_then(|meta| meta.labels.clone());
         let mut labels = labels.unwrap_or_default();
@@ -182,7 +182,9 @@ mod tests {
     #[test]
     fn a_revision_holds_its_template_as_a_patch_and_its_name_differs_with_collisions() {
         let made = revision("a", 1);
-        assert_eq!(made.data.as_ref().expect("data").0["spec"]["template"]["$patch"], "replace");
+        let data = made.data.as_ref().expect("data").0.to_string();
+        let expected = r#"{"spec":{"template":{"$patch":"replace","metadata":{"labels":{"app":"web"}},"spec":{"containers":[{"image":"a","name":"c"}]}}}}"#;
+        assert_eq!(data, expected, "as Go's getPatch makes it");
         assert_eq!(template_of(&made), Some(template("a")));
         let hash = &made.metadata.labels.as_ref().expect("labels")[HASH_LABEL];
         assert_eq!(made.metadata.name, Some(format!("web-{hash}")));
