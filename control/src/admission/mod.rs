@@ -60,7 +60,7 @@ use crate::{
 mod access;
 mod amounts;
 pub mod attributes;
-mod certificate_request;
+pub mod certificate_request;
 mod certificate_subject;
 mod claim_resize;
 mod decoded;

@@ -16,9 +16,9 @@ const ORDERED: &[&str] = &[
     "control/src",
     "control/store/src",
     "node-agent/dns/src",
-    "node-agent/serving/src",
     "node-agent/src",
     "node-agent/world/src",
+    "serving/src",
     "src",
 ];
 

@@ -1,5 +1,5 @@
 //! The directions of dependencies: `fairlead → control, node-agent`; `node-agent → proxy-ebpf`; all three → `client`;
-//! `control` and the node's crates → `serving`; nothing else among ourselves.
+//! `control` and `node-agent` → `serving`; nothing else among ourselves.
 
 use serde_json::Value;
 
@@ -18,7 +18,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "fairlead-store",
         ],
     ),
-    ("fairlead-controllers", &["fairlead-client", "fairlead-kinds", "fairlead-pki"]),
+    ("fairlead-controllers", &["fairlead-client", "fairlead-kinds", "fairlead-pki", "fairlead-serving"]),
     ("fairlead-dns", &["fairlead-serving", "fairlead-world"]),
     ("fairlead-kinds", &[]),
     ("fairlead-node-agent", &["fairlead-client", "fairlead-dns", "fairlead-serving", "fairlead-world", "proxy-ebpf"]),

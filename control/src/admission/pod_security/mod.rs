@@ -33,7 +33,7 @@ use self::{
 use crate::{
     kinds::{
         FieldError,
-        reading::{items, text},
+        reading::{first_by_name, items, text},
     },
     request::Verb,
     request::WriteRequest,
@@ -155,9 +155,9 @@ fn is_significant(new: &Value, old: &Value) -> bool {
         let (new, old) = (items(&new[list]), items(&old[list]));
         new.len() != old.len() || new.zip(old).any(|(new, old)| image(new) != image(old))
     };
+    let before = first_by_name(items(&old["ephemeralContainers"]));
     let changed = |container: &Value| {
-        let name = text(container, "name");
-        let before = items(&old["ephemeralContainers"]).find(|old| text(old, "name") == name);
+        let before = before.get(text(container, "name"));
         before.is_none_or(|before| image(before) != image(container))
     };
     differ("containers") || differ("initContainers") || items(&new["ephemeralContainers"]).any(changed)

@@ -56,6 +56,9 @@ pub async fn dispatch(
         for invocation in &active {
             objects.convert(&invocation.invoked).await?;
             for param in &invocation.params {
+                // There may be very many, and all have the time of one request.
+                deadline::must_not_be_over()?;
+                tokio::task::yield_now().await;
                 match param.read() {
                     Ok(param) => {
                         made |= mutate(invocation, &param, attributes, objects, state, (metrics, &mut errors))?;

@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use super::{WriteOutcome, held_by_spec, inquiry::Inquiry, must_be_valid, refusal, reject_new_finalizers, size};
 use crate::{
-    admission::namespace,
+    admission::{certificate_request, namespace},
     allocation::Claimant,
     api::{
         Api, Status, StorageLocation, Subject,
@@ -29,7 +29,7 @@ use crate::{
     definitions::ownership,
     encode,
     field_management::{ManagersText, Tracker, same_but_times},
-    kinds::{FieldError, Kind, Kinds},
+    kinds::{FieldError, Kind, Kinds, error_budget},
     request::Verb,
     rfc3339,
     store::{Change, CommitError, Condition, Expect, Key, Object, Requirement, Snapshot, Transaction, Write},
@@ -197,6 +197,7 @@ pub async fn prepare(api: &Api, call: &Call, snapshot: &Snapshot, pending: Pendi
                 Some(inquiry) => {
                     new = Box::pin(inquiry.mutate(&request, new, &mut managers)).await?;
                     // Webhooks take their time: whether the object is allowed is decided on what there is after them.
+                    certificate_request::keep_requester(&request, &mut new);
                     after_mutation = api.store().snapshot();
                     snapshot = &after_mutation;
                     request.snapshot = snapshot;
@@ -211,12 +212,12 @@ pub async fn prepare(api: &Api, call: &Call, snapshot: &Snapshot, pending: Pendi
             }
             kind.schema.write_zeros(&mut new);
             escalation::refuse(api.authorizer(), &request, &new)?;
-            let errors = match (effect, stored) {
+            let errors = error_budget::within(|| match (effect, stored) {
                 (Effect::Part(part), Some(old)) => (part.validate)(&new, old),
                 // What sets an immutable field is not held against the object as it was.
                 (Effect::SetImmutable, _) => (kind.validate)(&new, None),
                 (_, stored) => (kind.validate)(&new, stored),
-            };
+            });
             must_be_valid(kind, (&new, stored.is_some()), refused, errors)?;
             signer_access::refuse(api.authorizer(), &request, &new)?;
             param_access::refuse(api.authorizer(), &api.kinds().snapshot(), &request, &new)?;

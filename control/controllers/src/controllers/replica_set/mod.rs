@@ -112,9 +112,11 @@ impl Controller {
         };
         let now = Timestamp::now();
         let uid = set.metadata.uid.as_deref().unwrap_or_default();
-        let mut candidates = self.pods.indexed(&owned_by(uid));
-        candidates.extend(orphans_for(&self.pods, &key.namespace, set.spec.as_ref().map(|s| &s.selector)));
-        let caught_up = self.expectations.met(&key, Instant::now());
+        let (caught_up, candidates) = self.expectations.met_before(&key, Instant::now(), || {
+            let mut candidates = self.pods.indexed(&owned_by(uid));
+            candidates.extend(orphans_for(&self.pods, &key.namespace, set.spec.as_ref().map(|s| &s.selector)));
+            candidates
+        });
         let plan = plan::plan(&set, &selector, &candidates, caught_up, now, |pod| self.siblings_on_node(&set, pod));
         let failure = self.carry_out(&key, &set, &plan).await.err();
         let (status, timer) = status::desired(&set, &plan, failure.as_ref(), now);
