@@ -1,7 +1,7 @@
-//! How many connections clients may hold of a server that anybody reaches.
+//! How many connections clients may hold of a server that anybody reaches, or before they have shown who they are.
 //!
-//! Each is a file descriptor that the agent needs elsewhere, and a place that others want. One that comes when there is
-//! no room cuts the oldest: whoever holds many keeps nobody out.
+//! Each is a file descriptor that is needed elsewhere, and a place that others want. One that comes when there is no
+//! room cuts the oldest: whoever holds many keeps nobody out.
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 

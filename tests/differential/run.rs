@@ -129,11 +129,7 @@ enum Writers {
 
 /// Kinds whose status servers themselves write a moment after the object, which servers do, and whether it is there.
 const WRITTEN_LATER: [(&str, Writers, Holds); 3] = [
-    ("CustomResourceDefinition", Writers::Both, |object| {
-        let conditions = object["status"]["conditions"].as_array();
-        let is_established = |list: &Vec<Value>| list.iter().any(|condition| condition["type"] == "Established");
-        conditions.is_some_and(is_established) && object["status"]["acceptedNames"] == object["spec"]["names"]
-    }),
+    ("CustomResourceDefinition", Writers::Both, is_definition_settled),
     ("FlowSchema", Writers::Theirs, |object| {
         object["status"]["conditions"].as_array().is_some_and(|conditions| !conditions.is_empty())
     }),
@@ -142,6 +138,25 @@ const WRITTEN_LATER: [(&str, Writers, Holds); 3] = [
         hard("status") == hard("spec")
     }),
 ];
+
+/// Whether the controllers of definitions have nothing to write any more: names are refused, or accepted and served,
+/// and what is deleted has no objects left. Each step is a write of its own; `Established` is false before it is true.
+fn is_definition_settled(object: &Value) -> bool {
+    let status = &object["status"];
+    let says = |kind: &str, value: &str| {
+        let mut conditions = status["conditions"].as_array().into_iter().flatten();
+        conditions.any(|condition| condition["type"] == kind && condition["status"] == value)
+    };
+    let is_served = says("NamesAccepted", "True")
+        && says("Established", "True")
+        && status["acceptedNames"] == object["spec"]["names"];
+    let mut finalizers = object["metadata"]["finalizers"].as_array().into_iter().flatten();
+    let is_cleared = !finalizers.any(|finalizer| finalizer == "customresourcecleanup.apiextensions.k8s.io");
+    match object["metadata"]["deletionTimestamp"].is_string() {
+        true => is_cleared,
+        false => is_served || says("NamesAccepted", "False"),
+    }
+}
 
 /// Waits until a server has written what it writes itself, so that later requests meet an object that stays.
 async fn settle(

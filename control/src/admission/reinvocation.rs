@@ -70,11 +70,9 @@ impl Reinvocation {
         self.second && !own.again.contains(uid)
     }
 
-    /// Says that a mutator ran, whether it changed the object, and whether it wants to be asked again.
-    pub fn ran(&mut self, plugin: Plugin, uid: &str, changed: bool, reinvoked: bool) {
-        if changed {
-            self.changed(plugin);
-        }
+    /// Says that a mutator ran, and whether it wants to be asked again. If it changed the object, [`Self::changed`]
+    /// comes before.
+    pub fn ran(&mut self, plugin: Plugin, uid: &str, reinvoked: bool) {
         if reinvoked {
             self.of(plugin).asked.insert(uid.to_owned());
         }
@@ -109,9 +107,10 @@ mod tests {
     #[test]
     fn those_are_asked_again_after_whom_the_object_was_changed() {
         let mut state = Reinvocation::default();
-        for (uid, changed, reinvoked) in [("first", true, true), ("never", true, false), ("last", true, true)] {
+        for (uid, reinvoked) in [("first", true), ("never", false), ("last", true)] {
             assert!(!state.skips(Plugin::Webhooks, uid));
-            state.ran(Plugin::Webhooks, uid, changed, reinvoked);
+            state.changed(Plugin::Webhooks);
+            state.ran(Plugin::Webhooks, uid, reinvoked);
         }
         state.end(Plugin::Webhooks, &json!(1));
         assert!(state.begin_second());
@@ -124,9 +123,10 @@ mod tests {
     #[test]
     fn what_comes_after_a_plugin_has_it_asked_again() {
         let mut state = Reinvocation::default();
-        state.ran(Plugin::Policies, "p", false, true);
+        state.ran(Plugin::Policies, "p", true);
         state.end(Plugin::Policies, &json!(1));
-        state.ran(Plugin::Webhooks, "w", true, false);
+        state.changed(Plugin::Webhooks);
+        state.ran(Plugin::Webhooks, "w", false);
         assert!(state.begin_second() && state.skips(Plugin::Policies, "p"));
         state.begin(Plugin::Policies, &json!(2));
         assert!(!state.skips(Plugin::Policies, "p") && state.skips(Plugin::Webhooks, "w"));
@@ -135,7 +135,7 @@ mod tests {
     #[test]
     fn without_a_change_there_is_one_round() {
         let mut state = Reinvocation::default();
-        state.ran(Plugin::Policies, "p", false, true);
+        state.ran(Plugin::Policies, "p", true);
         assert!(!state.begin_second());
     }
 }

@@ -14,6 +14,7 @@ mod in_process;
 pub mod node_proxy;
 mod object_proxy;
 pub mod openapi;
+mod piecewise;
 mod pretty;
 pub mod protobuf;
 mod read;

@@ -28,8 +28,8 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 struct Whole(Bytes);
 
 /// Shorter answers are not compressed. As in Kubernetes, and so is the level.
-const COMPRESS_FROM: usize = 128 << 10;
-const COMPRESSION: Compression = Compression::new(1);
+pub(super) const COMPRESS_FROM: usize = 128 << 10;
+pub(super) const COMPRESSION: Compression = Compression::new(1);
 
 /// An answer whose JSON text is ready.
 pub fn json(code: StatusCode, body: impl Into<Bytes>) -> Response {
@@ -50,12 +50,12 @@ pub fn encoded(code: StatusCode, encoding: Encoding, body: impl Into<Bytes>) -> 
     response
 }
 
-/// An answer whose JSON text is made while it is sent. It goes out as it is: neither indented nor compressed.
-pub fn streamed<B>(code: StatusCode, body: B) -> Response
+/// An answer whose bytes are made while it is sent. They go out as they are.
+pub fn streamed<B>(code: StatusCode, encoding: Encoding, body: B) -> Response
 where
     B: http_body::Body<Data = Bytes, Error: Into<axum::BoxError>> + Send + 'static,
 {
-    let mut response = encoded(code, Encoding::Json, Bytes::new());
+    let mut response = encoded(code, encoding, Bytes::new());
     response.extensions_mut().remove::<Whole>();
     response.map(|_| Body::new(body))
 }

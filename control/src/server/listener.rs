@@ -5,6 +5,7 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::body::Body;
+use fairlead_serving::connection_limit::{ConnectionLimit, Counted};
 use futures::FutureExt;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
@@ -19,7 +20,6 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::connection_limit::{ConnectionLimit, Counted};
 use crate::{
     auth::{client_certificate::ClientCertificates, gate::Gate},
     request::{ConnectionPermit, PeerAddress},

@@ -6,7 +6,6 @@
 mod advertise;
 mod certificates;
 mod checks;
-mod connection_limit;
 mod descriptors;
 mod housekeeping;
 mod listener;

@@ -79,6 +79,10 @@ pub struct History {
 const MAX_EVENTS: usize = 65_536;
 pub(super) const MAX_BYTES: usize = 64 << 20;
 const MAX_AGE: Duration = Duration::from_secs(300);
+/// How many events a reader takes at once, and how many bytes of objects unless the first has more. Every reader may
+/// make a text of its own of what it takes: what all of them hold grows with this, not with how far they are behind.
+const BATCH_EVENTS: usize = 512;
+const BATCH_BYTES: usize = 64 << 10;
 
 impl History {
     /// An empty history that knows nothing of changes up to `revision`.
@@ -154,12 +158,35 @@ impl History {
         Some(event)
     }
 
-    /// The events after `revision`, at most so many.
-    pub fn after(&self, revision: u64, at_most: usize) -> Result<Vec<Arc<Event>>, Expired> {
+    /// All events after `revision`.
+    pub fn after(&self, revision: u64) -> Result<Vec<Arc<Event>>, Expired> {
+        self.must_know(revision)?;
+        Ok(self.events.range(self.first_after(revision)..).map(|(_, event)| event.clone()).collect())
+    }
+
+    /// The events after `revision` that a reader takes at once, and whether more follow.
+    pub fn batch_after(&self, revision: u64) -> Result<(Vec<Arc<Event>>, bool), Expired> {
+        self.must_know(revision)?;
+        let mut following = self.events.range(self.first_after(revision)..).map(|(_, event)| event).peekable();
+        let (mut batch, mut bytes) = (Vec::new(), 0usize);
+        // One event at least: a batch is as large as the largest object at most.
+        while batch.len() < BATCH_EVENTS
+            && let Some(event) = following.next_if(|event| {
+                bytes = bytes.saturating_add(event.object.size());
+                batch.is_empty() || bytes <= BATCH_BYTES
+            })
+        {
+            batch.push(event.clone());
+        }
+        Ok((batch, following.peek().is_some()))
+    }
+
+    /// Fails where changes after `revision` were dropped.
+    pub fn must_know(&self, revision: u64) -> Result<(), Expired> {
         if revision < self.dropped {
             return Err(Expired { asked: revision, oldest: self.dropped });
         }
-        Ok(self.events.range(self.first_after(revision)..).take(at_most).map(|(_, event)| event.clone()).collect())
+        Ok(())
     }
 
     fn first_after(&self, revision: u64) -> usize {

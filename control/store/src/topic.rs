@@ -51,7 +51,7 @@ impl Topic {
 
     /// All changes after a revision that are known now.
     pub fn after(&self, revision: u64) -> Result<Vec<Arc<Event>>, Expired> {
-        self.all.history.read().after(revision, usize::MAX)
+        self.all.history.read().after(revision)
     }
 
     /// Adds a batch of changes and wakes each watcher that they concern once.
@@ -112,7 +112,7 @@ impl Topic {
     pub fn subscribe_by(&self, index: &str, value: &str, after: u64) -> Result<Subscription, Expired> {
         let mut feeds = self.by_value.lock();
         let all = self.all.history.read();
-        all.after(after, 0)?;
+        all.must_know(after)?;
         let by_value = feeds.entry(Cow::Owned(index.to_owned())).or_default();
         // A new feed knows nothing; its history begins where its first reader does, or an earlier one.
         let feed = by_value.entry(Arc::from(value)).or_insert_with(|| Arc::new(Feed::new(History::new(u64::MAX), 0)));
@@ -163,22 +163,21 @@ impl Feed {
     }
 }
 
-/// A reader of changes.
+/// A reader of changes. It takes them in batches of bounded size, and holds none: what it did not take yet may be
+/// dropped.
 #[derive(Debug)]
 pub struct Subscription {
     feed: Arc<Feed>,
     latest: watch::Receiver<u64>,
     seen: u64,
+    is_behind: bool,
 }
-
-/// How many changes a reader takes at once.
-const BATCH: usize = 512;
 
 impl Subscription {
     fn to(feed: Arc<Feed>, after: u64) -> Result<Self, Expired> {
         let latest = feed.latest.subscribe();
-        feed.history.read().after(after, 0)?;
-        Ok(Self { feed, latest, seen: after })
+        feed.history.read().must_know(after)?;
+        Ok(Self { feed, latest, seen: after, is_behind: false })
     }
 
     /// The next changes: at least one, in order. Cancel safe: changes not returned are returned by the next call.
@@ -201,12 +200,23 @@ impl Subscription {
         self.feed.latest.receiver_count()
     }
 
-    /// The changes that are there already, maybe none.
+    /// The changes that are there already, maybe none; not all of them where [`Self::is_behind`] says so.
     pub fn ready(&mut self) -> Result<Vec<Arc<Event>>, Expired> {
-        let events = self.feed.history.read().after(self.seen, BATCH)?;
+        let (events, is_behind) = self.feed.history.read().batch_after(self.seen)?;
+        self.is_behind = is_behind;
         if let Some(last) = events.last() {
             self.seen = last.object.revision;
         }
         Ok(events)
+    }
+
+    /// Whether the last batch left changes that were there already.
+    pub fn is_behind(&self) -> bool {
+        self.is_behind
+    }
+
+    /// The revision up to which it has seen all changes. `published` was published before its last look for changes.
+    pub fn seen_up_to(&self, published: u64) -> u64 {
+        if self.is_behind { self.seen } else { self.seen.max(published) }
     }
 }

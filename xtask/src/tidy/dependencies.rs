@@ -9,7 +9,14 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("fairlead-client", &[]),
     (
         "fairlead-control",
-        &["fairlead-client", "fairlead-controllers", "fairlead-kinds", "fairlead-pki", "fairlead-store"],
+        &[
+            "fairlead-client",
+            "fairlead-controllers",
+            "fairlead-kinds",
+            "fairlead-pki",
+            "fairlead-serving",
+            "fairlead-store",
+        ],
     ),
     ("fairlead-controllers", &["fairlead-client", "fairlead-kinds", "fairlead-pki", "fairlead-serving"]),
     ("fairlead-dns", &["fairlead-serving", "fairlead-world"]),

@@ -10,7 +10,7 @@ use super::{
     path::PathElement,
     set::{Entry, FieldSet},
     shape::{ItemError, Shape, TypeRef, list_item},
-    whole::is_same,
+    whole::{is_same, is_zero},
 };
 use crate::schema::Field;
 
@@ -137,25 +137,13 @@ fn replaced<'a>(of: TypeRef<'a>, before: &'a Value, after: &'a Value) -> Result<
 fn leaf<'a>(of: TypeRef<'_>, old: State<'_>, new: State<'_>) -> Found<'a> {
     let differs = match (old, new) {
         (State::Is(old), State::Is(new)) => !is_same(of, old, new),
-        (State::Zero, State::Is(value)) | (State::Is(value), State::Zero) => !is_zero(value),
+        (State::Zero, State::Is(value)) | (State::Is(value), State::Zero) => !is_zero(of, value),
         (State::Absent, _) | (_, State::Absent) => true,
         (State::Zero, State::Zero) => false,
     };
     let removed = matches!(new, State::Absent) && !matches!(old, State::Absent);
     let node = |member| Node { member, below: FieldSet::default() };
     Found { changed: node(differs && !removed), removed: node(removed) }
-}
-
-fn is_zero(value: &Value) -> bool {
-    match value {
-        Value::Null => true,
-        Value::Bool(value) => !value,
-        Value::Number(number) => number.as_f64() == Some(0.0),
-        Value::String(text) => text.is_empty(),
-        // Zero is no list at all.
-        Value::Array(_) => false,
-        Value::Object(fields) => fields.is_empty(),
-    }
 }
 
 /// A field of an object in one state, with this value if it has one. What `omitempty` leaves out of a Go struct is not

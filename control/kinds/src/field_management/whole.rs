@@ -14,6 +14,11 @@ pub fn is_same(of: TypeRef<'_>, old: &Value, new: &Value) -> bool {
     same(of, Empties::LeftOut, old, new)
 }
 
+/// Whether a value is what Go has where nothing was set.
+pub fn is_zero(of: TypeRef<'_>, value: &Value) -> bool {
+    is_unset(of, Empties::LeftOut, value)
+}
+
 /// What an empty list or map in a field with `omitempty` is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Empties {
@@ -82,12 +87,11 @@ fn is_same_field(
     match (old.filter(is_there), new.filter(is_there)) {
         (None, None) => true,
         (Some(old), Some(new)) => same(inner, empties, old, new),
-        (Some(one), None) | (None, Some(one)) => of.is_always_there(field) && is_zero(inner, empties, one),
+        (Some(one), None) | (None, Some(one)) => of.is_always_there(field) && is_unset(inner, empties, one),
     }
 }
 
-/// Whether a value is what Go has where nothing was set.
-fn is_zero(of: TypeRef<'_>, empties: Empties, value: &Value) -> bool {
+fn is_unset(of: TypeRef<'_>, empties: Empties, value: &Value) -> bool {
     match value {
         Value::Null => true,
         Value::Bool(value) => !value,

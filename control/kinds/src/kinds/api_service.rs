@@ -71,10 +71,14 @@ fn validate(new: &Value, _: Option<&Value>) -> Vec<FieldError> {
     let spec = &new["spec"];
     let (group, version) = (text(spec, "group"), text(spec, "version"));
     let mut errors = Vec::new();
-    let (name, required) = (&new["metadata"]["name"], format!("{version}.{group}"));
-    if name.as_str().is_some_and(|name| names::path_segment(name).is_empty() && name != required) {
-        let why = format!("must be `spec.version+\".\"+spec.group`: {required:?}");
-        errors.push(FieldError::invalid("metadata.name", name, why));
+    let required = format!("{version}.{group}");
+    for field in ["generateName", "name"] {
+        let name = &new["metadata"][field];
+        let is_said = |name: &str| !name.is_empty() || field == "name";
+        if name.as_str().is_some_and(|name| is_said(name) && names::path_segment(name).is_empty() && name != required) {
+            let why = format!("must be `spec.version+\".\"+spec.group`: {required:?}");
+            errors.push(FieldError::invalid(format!("metadata.{field}"), name, why));
+        }
     }
     if group.is_empty() && version != "v1" {
         let why = "only v1 may have an empty group and it better be legacy kube";
@@ -213,6 +217,10 @@ mod tests {
             validate(&named, None)[0].message,
             "Invalid value: \"x\": must be `spec.version+\".\"+spec.group`: \"v1.a.io\""
         );
+        let mut generated = named;
+        generated["metadata"]["generateName"] = "x-".into();
+        let paths: Vec<String> = validate(&generated, None).into_iter().map(|error| error.path).collect();
+        assert_eq!(paths, ["metadata.generateName", "metadata.name"]);
     }
 
     #[test]

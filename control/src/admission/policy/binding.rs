@@ -1,5 +1,7 @@
 //! A binding puts a policy to work: where, with which parameters, and what becomes of a violation.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use super::resources::MatchResources;
@@ -21,6 +23,27 @@ pub struct Binding {
     /// What becomes of a violation. Mutating policies have none.
     pub actions: Vec<Action>,
     params: Value,
+}
+
+/// What a policy is evaluated with. It is read when its turn comes: a selector takes as many objects as there are.
+#[derive(Clone, Debug)]
+pub enum Param {
+    /// The policy has no parameters, or the binding names none.
+    None,
+    /// As the store has it.
+    Object(Arc<Object>),
+}
+
+impl Param {
+    /// What expressions see of it; null where there is none.
+    pub fn read(&self) -> Result<Value, String> {
+        match self {
+            Self::None => Ok(Value::Null),
+            Self::Object(object) => read(&object.json()).ok_or_else(|| {
+                format!("failed to configure binding: the parameter {:?} cannot be read", object.header().name())
+            }),
+        }
+    }
 }
 
 /// What becomes of a violation.
@@ -67,8 +90,8 @@ impl Binding {
     }
 
     /// The parameters that the policy is evaluated with, once for each. `kind` is that of the policy's parameters.
-    pub fn params(&self, kind: Option<&(String, String)>, attributes: &Attributes<'_>) -> Result<Vec<Value>, String> {
-        let Some((api_version, kind)) = kind.filter(|_| self.params.is_object()) else { return Ok(vec![Value::Null]) };
+    pub fn params(&self, kind: Option<&(String, String)>, attributes: &Attributes<'_>) -> Result<Vec<Param>, String> {
+        let Some((api_version, kind)) = kind.filter(|_| self.params.is_object()) else { return Ok(vec![Param::None]) };
         let known = attributes.kinds.by_api_version(api_version, kind);
         let unknown = || format!("paramKind kind `{api_version}, Kind={kind}` not known");
         let known = known.ok_or_else(unknown)?;
@@ -83,16 +106,16 @@ impl Binding {
             }
         };
         let (snapshot, resource) = (attributes.snapshot, stored.resource());
-        let found: Vec<Value> = match self.params["name"].as_str().filter(|name| !name.is_empty()) {
+        let found: Vec<Param> = match self.params["name"].as_str().filter(|name| !name.is_empty()) {
             Some(name) => {
                 let one = snapshot.get(&resource, &format!("{namespace}{name}"));
-                one.and_then(|found| read(&found.json())).into_iter().collect()
+                one.map(|found| Param::Object(found.clone())).into_iter().collect()
             }
             None => {
                 let selector = &self.params["selector"];
                 let all = snapshot.list(&resource, &namespace, None);
                 let selected = all.filter(|(_, found)| label_selector::selects(selector, &labels(found)));
-                selected.filter_map(|(_, found)| read(&found.json())).collect()
+                selected.map(|(_, found)| Param::Object(found.clone())).collect()
             }
         };
         match (found.is_empty(), self.params["parameterNotFoundAction"].as_str()) {

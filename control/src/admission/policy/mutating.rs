@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::{
     binding::{Binding, namespace_object},
     compiled::{self, NO_ERROR},
-    mutation::{Failure, Mutator, Refused, refusal},
+    mutation::{MutationError, Mutator, PolicyError, denial},
     target::{Invocation, invocations},
 };
 use crate::{
@@ -44,7 +44,7 @@ pub async fn dispatch(
         match found {
             Ok(invocation) => active.push(invocation),
             Err(wrong) if wrong.fails => {
-                errors.push(Refused::misconfigured(wrong.name, wrong.binding, &wrong.why));
+                errors.push(PolicyError::misconfigured(wrong.name, wrong.binding, &wrong.why));
             }
             Err(_) => {}
         }
@@ -55,11 +55,19 @@ pub async fn dispatch(
         let mut made = false;
         for invocation in &active {
             objects.convert(&invocation.invoked).await?;
-            for params in &invocation.params {
+            for param in &invocation.params {
                 // There may be very many, and all have the time of one request.
                 deadline::must_not_be_over()?;
                 tokio::task::yield_now().await;
-                made |= mutate(invocation, params, attributes, objects, state, (metrics, &mut errors))?;
+                match param.read() {
+                    Ok(param) => {
+                        made |= mutate(invocation, &param, attributes, objects, state, (metrics, &mut errors))?;
+                    }
+                    Err(why) if invocation.policy.target.fails => {
+                        errors.push(PolicyError::misconfigured(invocation.name, Some(&invocation.binding.name), &why));
+                    }
+                    Err(_) => {}
+                }
             }
         }
         if made {
@@ -68,7 +76,7 @@ pub async fn dispatch(
         objects.convert_to_stored().await?;
         state.end(Plugin::Policies, objects.object());
     }
-    refusal(attributes, &errors).map_or(Ok(()), Err)
+    denial(attributes, &errors).map_or(Ok(()), Err)
 }
 
 /// Makes the mutations of a policy with one parameter; answers whether any was made.
@@ -78,11 +86,11 @@ fn mutate(
     attributes: &Attributes<'_>,
     objects: &mut Versioned<'_>,
     state: &mut Reinvocation,
-    (metrics, errors): (&AdmissionMetrics, &mut Vec<Refused>),
+    (metrics, errors): (&AdmissionMetrics, &mut Vec<PolicyError>),
 ) -> Result<bool, Status> {
     let Invocation { name, policy, binding, invoked, .. } = invocation;
     let fails = policy.target.fails;
-    let mut failed = |why: &str| errors.extend(fails.then(|| Refused::failed(name, &binding.name, why)));
+    let mut failed = |why: &str| errors.extend(fails.then(|| PolicyError::failed(name, &binding.name, why)));
     let (namespace, request) = (namespace_object(attributes.snapshot, attributes), attributes.request(invoked));
     let authorizer = &access::authorizer(attributes);
     let (object, old) = (&Value::Null, &Value::Null);
@@ -99,7 +107,7 @@ fn mutate(
     if state.skips(Plugin::Policies, &uid) {
         return Ok(false);
     }
-    let (mut made, mut changed) = (false, false);
+    let mut made = false;
     for mutation in &policy.mutations {
         deadline::must_not_be_over()?;
         if objects.object().is_null() {
@@ -113,20 +121,19 @@ fn mutate(
             Ok(object) => {
                 count(NO_ERROR);
                 made = true;
-                changed |= object != *objects.object();
                 objects.replace(object);
             }
-            Err(Failure::Failed(why)) => {
+            Err(MutationError::Failed(why)) => {
                 count(compiled::error_type(&why));
                 failed(&why);
             }
-            Err(Failure::Refused(status)) => {
+            Err(MutationError::Fatal(status)) => {
                 count(compiled::error_type(&status.message));
                 return Err(status);
             }
         }
     }
-    state.ran(Plugin::Policies, &uid, changed, policy.reinvoked);
+    state.ran(Plugin::Policies, &uid, policy.reinvoked);
     Ok(made)
 }
 

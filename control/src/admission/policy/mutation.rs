@@ -63,11 +63,11 @@ enum Change {
 
 /// Why a mutation was not made.
 #[derive(Debug)]
-pub enum Failure {
+pub enum MutationError {
     /// The failure policy decides.
     Failed(String),
     /// The request is refused, whatever the failure policy says.
-    Refused(Status),
+    Fatal(Status),
 }
 
 impl Mutator {
@@ -100,23 +100,25 @@ impl Mutator {
         input: &Input<'_>,
         attributes: &Attributes<'_>,
         invoked: &Kind,
-    ) -> Result<Value, Failure> {
-        let schema = decoded::schema(attributes, invoked).ok_or_else(|| Failure::Refused(no_schema(attributes)))?;
-        match mutation.change(input, &self.variables).map_err(Failure::Failed)? {
+    ) -> Result<Value, MutationError> {
+        let schema = decoded::schema(attributes, invoked).ok_or_else(|| MutationError::Fatal(no_schema(attributes)))?;
+        match mutation.change(input, &self.variables).map_err(MutationError::Failed)? {
             Change::Overlay(mut config) => {
                 for field in ["apiVersion", "kind"] {
                     config[field] = input.object[field].clone();
                 }
-                let failed = |why: String| Failure::Failed(format!("error applying patch: {why}"));
+                let failed = |why: String| MutationError::Failed(format!("error applying patch: {why}"));
                 let merged = overlay(&schema, input.object, &config).map_err(|error| failed(error.to_string()))?;
                 decoded::decoded(attributes, invoked, merged).map_err(|status| failed(status.message))
             }
             Change::Patch(operations) => match patch::try_json(input.object, &operations) {
-                Ok(patched) => decoded::decoded_strictly(attributes, invoked, patched).map_err(Failure::Refused),
+                Ok(patched) => decoded::decoded_strictly(attributes, invoked, patched).map_err(MutationError::Fatal),
                 // An object that is not as the patch expects it stays as it is.
                 Err(patch::Refusal::TestFailed(_)) => Ok(input.object.clone()),
-                Err(patch::Refusal::Unfit(why)) => Err(Failure::Failed(format!("JSON Patch: {why}"))),
-                Err(patch::Refusal::Refused(status)) => Err(Failure::Failed(format!("JSON Patch: {}", status.message))),
+                Err(patch::Refusal::Unfit(why)) => Err(MutationError::Failed(format!("JSON Patch: {why}"))),
+                Err(patch::Refusal::Refused(status)) => {
+                    Err(MutationError::Failed(format!("JSON Patch: {}", status.message)))
+                }
             },
         }
     }
@@ -203,7 +205,7 @@ fn no_schema(attributes: &Attributes<'_>) -> Status {
 }
 
 /// The status of a request that errors of policies refuse: the first is told, all are causes.
-pub fn refusal(attributes: &Attributes<'_>, errors: &[Refused]) -> Option<Status> {
+pub fn denial(attributes: &Attributes<'_>, errors: &[PolicyError]) -> Option<Status> {
     let first = errors.first()?;
     let mut status = Status::forbidden(attributes.subject(), "");
     status.message.clone_from(&first.message);
@@ -216,15 +218,15 @@ pub fn refusal(attributes: &Attributes<'_>, errors: &[Refused]) -> Option<Status
     Some(status)
 }
 
-/// What a policy that fails has to say.
+/// Why a policy refuses a request: not by what it says, but by what went wrong with it.
 #[derive(Debug)]
-pub struct Refused {
+pub struct PolicyError {
     message: String,
     /// Whether it could be evaluated at all, but not to its end.
     is_invalid: bool,
 }
 
-impl Refused {
+impl PolicyError {
     /// Of a policy that could not be evaluated.
     pub fn misconfigured(policy: &str, binding: Option<&str>, why: &str) -> Self {
         let message = match binding {

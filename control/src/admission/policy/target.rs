@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{binding::Binding, resources::MatchResources};
+use super::{
+    binding::{Binding, Param},
+    resources::MatchResources,
+};
 use crate::{
     admission::{attributes::Attributes, per_revision::Made, versions::Versioned},
     kinds::Kind,
@@ -32,8 +35,8 @@ pub struct Invocation<'p, P> {
     pub binding: &'p Binding,
     /// The kind, in the version that the policy names, in which it sees the objects.
     pub invoked: Arc<Kind>,
-    /// It is evaluated once for each; null where it has none.
-    pub params: Vec<Value>,
+    /// It is evaluated once for each.
+    pub params: Vec<Param>,
 }
 
 /// A policy or binding of which it cannot be told whether, or with what, it is put to work.

@@ -38,10 +38,17 @@ pub async fn dispatch(
             Ok(invocation) => {
                 objects.convert(&invocation.invoked).await?;
                 let mut own = None;
-                for params in &invocation.params {
+                for param in &invocation.params {
                     // There may be very many, and all have the time of one request.
                     deadline::must_not_be_over()?;
-                    own = own.or(apply(&invocation, params, attributes, objects, metrics));
+                    let denial = match param.read() {
+                        Ok(params) => apply(&invocation, &params, attributes, objects, metrics),
+                        Err(why) => {
+                            let name = Some(invocation.binding.name.as_str());
+                            invocation.policy.target.fails.then(|| denied(invocation.name, name, &why, ""))
+                        }
+                    };
+                    own = own.or(denial);
                     tokio::task::yield_now().await;
                 }
                 own

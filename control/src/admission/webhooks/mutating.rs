@@ -59,7 +59,10 @@ pub async fn dispatch(
             }
         };
         tracing::debug!(webhook = hook.name, configuration = hook.configuration, changed, "asked a mutating webhook");
-        state.ran(Plugin::Webhooks, &hook.uid, changed, hook.reinvoked);
+        if changed {
+            state.changed(Plugin::Webhooks);
+        }
+        state.ran(Plugin::Webhooks, &hook.uid, hook.reinvoked);
     }
     objects.convert_to_stored().await?;
     state.end(Plugin::Webhooks, objects.object());

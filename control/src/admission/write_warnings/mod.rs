@@ -36,7 +36,8 @@ const MOST_COMPARED: usize = 20_000;
 
 /// Warns the client that is being answered.
 pub fn tell(request: &WriteRequest<'_>, object: &Value) {
-    if request.subresource.is_some() {
+    // A new number of replicas is an update of the whole object.
+    if request.subresource.is_some_and(|segment| segment != "scale") {
         return of_status(request, object).into_iter().for_each(warnings::add);
     }
     let created = match request.operation {

@@ -99,24 +99,22 @@ pub fn frame_if_room(kind: &Kind, object: &Object) -> Option<Result<Arc<SharedFr
     }
 }
 
-/// A list whole, from the messages of its items. `metadata` is the text of its ListMeta.
-pub fn list<T: AsRef<[u8]>>(
-    api_version: &str,
-    kind: &str,
-    metadata: &Value,
-    items: &[T],
-) -> Result<Vec<u8>, CannotEncode> {
+/// What stands before the items of a list, whose messages have these lengths. `metadata` is the text of its ListMeta.
+pub fn list_head(api_version: &str, kind: &str, metadata: &Value, lengths: &[usize]) -> Result<Vec<u8>, CannotEncode> {
     let list_meta = Types::builtin().of_kind("meta.k8s.io/v1", "ListMeta");
     let list_meta = list_meta.ok_or_else(|| CannotEncode::Value("ListMeta".to_owned(), "type"))?;
     let metadata = message(list_meta, metadata.to_string().as_bytes())?;
-    let length = field_length(metadata.len()) + items.iter().map(|i| field_length(i.as_ref().len())).sum::<usize>();
-    let mut out = Vec::with_capacity(length + 128);
+    let items = lengths.iter().map(|length| field_length(*length));
+    let length = items.fold(field_length(metadata.len()), usize::saturating_add);
+    let mut out = Vec::with_capacity(metadata.len() + 128);
     begin(&mut out, api_version, kind, length);
     bytes(&mut out, 1, &metadata);
-    for item in items {
-        bytes(&mut out, 2, item.as_ref());
-    }
     Ok(out)
+}
+
+/// Adds an item of a list behind [`list_head`].
+pub fn list_item(out: &mut Vec<u8>, message: &[u8]) {
+    bytes(out, 2, message);
 }
 
 /// A frame of a watch.

@@ -1,7 +1,6 @@
 //! Lists: all or a page of a resource's objects, at one revision.
 
 use axum::response::Response;
-use bytes::Bytes;
 use http::StatusCode;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -9,20 +8,15 @@ use std::sync::Arc;
 use super::{
     continue_token::ContinueToken,
     go_type, indexed,
-    list_text::{ListBody, ListText},
+    list_protobuf::ListProtobuf,
+    list_text::ListText,
     namespace,
     options::{self, NoState},
-    prefix, shown, takes,
+    prefix, takes,
 };
 use crate::{
-    api::{
-        Api, Status, StorageLocation,
-        protobuf::{CannotEncode, answer},
-        request::Call,
-        response,
-    },
+    api::{Api, Status, StorageLocation, piecewise, request::Call, response},
     definitions::conversion,
-    kinds::Storage,
     request::accept::{Encoding, ResponseForm},
     store::{Object, Snapshot},
 };
@@ -85,17 +79,17 @@ pub(in crate::api) async fn answer_list(
     metadata: &Value,
 ) -> Result<Response, Status> {
     let kind = &call.target.kind;
+    let failed = |error: &dyn std::error::Error| Status::internal(format!("cannot encode the list: {error}"));
     if call.accepted.encoding == Encoding::Protobuf {
-        let body = conversion::read(kind, || protobuf(call, &objects, metadata)).await?;
-        let body = body.map_err(|error| Status::internal(format!("cannot encode the list: {error}")))?;
-        return Ok(response::encoded(StatusCode::OK, Encoding::Protobuf, body));
+        let list = ListProtobuf::new(call, objects, metadata).map_err(|error| failed(&error))?;
+        return piecewise::answer(Encoding::Protobuf, call.info.gzip, list).map_err(|error| failed(&error));
     }
-    let is_shown_as_stored = !matches!(kind.storage, Storage::As(_));
-    let is_encoded_later =
-        call.accepted.encoding != Encoding::Json || call.accepted.pretty || call.info.pretty || call.info.gzip;
-    if is_shown_as_stored && !is_encoded_later {
-        let text = ListText::new(call, objects, metadata);
-        return Ok(response::streamed(StatusCode::OK, ListBody::new(text)));
+    // What a webhook converts it converts together, and what is indented or becomes YAML is made of the whole text.
+    let converts = kind.custom.as_ref().is_some_and(|custom| custom.webhook.is_some());
+    let is_encoded_later = call.accepted.encoding != Encoding::Json || call.accepted.pretty || call.info.pretty;
+    if !converts && !is_encoded_later {
+        let list = ListText::new(call, objects, metadata);
+        return piecewise::answer(Encoding::Json, call.info.gzip, list).map_err(|error| failed(&error));
     }
     let text = conversion::read(kind, || ListText::whole(call, &objects, metadata)).await?;
     Ok(response::json(StatusCode::OK, text))
@@ -169,22 +163,4 @@ pub(super) fn page(
         last = Some(key);
     }
     page
-}
-
-/// The list as protobuf.
-fn protobuf(call: &Call, objects: &[Arc<Object>], metadata: &Value) -> Result<Vec<u8>, CannotEncode> {
-    let kind = &call.target.kind;
-    match call.accepted.form {
-        ResponseForm::PartialMetadata(version) | ResponseForm::PartialMetadataList(version) => {
-            let items = objects.iter().map(|object| answer::metadata(object)).collect::<Result<Vec<_>, _>>()?;
-            answer::list(version.api_version(), "PartialObjectMetadataList", metadata, &items)
-        }
-        ResponseForm::Object | ResponseForm::Table(_) => {
-            let message = |object: &Arc<Object>| -> Result<Bytes, CannotEncode> {
-                answer::stored(kind, object, || shown(kind, object))
-            };
-            let items = objects.iter().map(message).collect::<Result<Vec<_>, _>>()?;
-            answer::list(&kind.api_version(), &kind.list_kind(), metadata, &items)
-        }
-    }
 }

@@ -1,22 +1,16 @@
-//! The JSON text of a list, whole or as a body that is written while it is sent: a long list takes little memory beside
-//! the objects, which the store has anyway, and its first bytes leave at once.
+//! The JSON text of a list, whole or in parts. A part ends where an item ends, or the list.
 
-use std::{
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    vec::IntoIter,
-};
+use std::{io, sync::Arc, vec::IntoIter};
 
-use bytes::Bytes;
-use http_body::{Body, Frame};
 use serde_json::Value;
 
 use super::{show, show_metadata, table};
-use crate::{api::request::Call, kinds::Kind, request::accept::ResponseForm, store::Object};
-
-/// Bytes of the text that are made at once: a few TLS records, and little enough for the processor's cache.
-const CHUNK: usize = 64 << 10;
+use crate::{
+    api::{piecewise::Piecewise, request::Call},
+    kinds::Kind,
+    request::accept::ResponseForm,
+    store::Object,
+};
 
 /// The text of a list, made in parts.
 pub struct ListText {
@@ -54,12 +48,15 @@ impl ListText {
     pub fn whole(call: &Call, objects: &[Arc<Object>], metadata: &Value) -> Vec<u8> {
         let size = objects.iter().map(|object| object.size()).sum::<usize>();
         let mut out = Vec::with_capacity(size.saturating_add(4096));
-        Self::new(call, objects.to_vec(), metadata).write(&mut out, usize::MAX);
+        Self::new(call, objects.to_vec(), metadata).add_to(&mut out, usize::MAX);
         out
     }
 
     /// Adds what comes next: whole items, until `out` has `enough` bytes or the list has ended.
-    fn write(&mut self, out: &mut Vec<u8>, enough: usize) {
+    fn add_to(&mut self, out: &mut Vec<u8>, enough: usize) {
+        if self.stage == Stage::Ended {
+            return;
+        }
         if self.stage == Stage::Start {
             self.begin(out);
             self.stage = Stage::FirstItem;
@@ -110,30 +107,9 @@ impl ListText {
     }
 }
 
-/// The text as a body. A frame ends where an item ends, or the list.
-pub struct ListBody(ListText);
-
-impl ListBody {
-    /// The body of a list whose objects are shown as they are stored.
-    pub fn new(text: ListText) -> Self {
-        Self(text)
-    }
-}
-
-impl Body for ListBody {
-    type Data = Bytes;
-    type Error = std::convert::Infallible;
-
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        if self.0.stage == Stage::Ended {
-            return Poll::Ready(None);
-        }
-        let mut out = Vec::with_capacity(CHUNK + CHUNK / 4);
-        self.0.write(&mut out, CHUNK);
-        Poll::Ready(Some(Ok(Frame::data(out.into()))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.0.stage == Stage::Ended
+impl Piecewise for ListText {
+    fn write(&mut self, out: &mut Vec<u8>, enough: usize) -> io::Result<bool> {
+        self.add_to(out, enough);
+        Ok(self.stage != Stage::Ended)
     }
 }

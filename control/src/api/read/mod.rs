@@ -5,17 +5,21 @@
 //! | `options` | which state a read is answered from, and which options go together |
 //! | `continue_token` | where the next page of a list begins |
 //! | `get`, `list`, `watch` | the three reads |
+//! | `list_text`, `list_protobuf` | the bytes of a list, made in parts |
 //! | `table`, `frames` | the Table form; the frames of a watch |
+//! | `watch_stream`, `pacing` | in which order and when a watch's frames are sent |
 
 mod continue_token;
 mod frames;
 mod get;
 mod list;
+mod list_protobuf;
 mod list_text;
 mod options;
 mod pacing;
 pub mod table;
 mod watch;
+mod watch_stream;
 
 pub use get::{get, get_computed, render};
 use list::page;

@@ -33,10 +33,10 @@ impl Pacing {
         Self { woken_at: Instant::now(), is_exempt: is_in_process }
     }
 
-    /// The next changes, not too soon after the last ones. The first change after a silence is told at once. Cancel
-    /// safe.
+    /// The next changes, not too soon after the last ones. The first change after a silence is told at once, and so is
+    /// what a full batch left: there is nothing to gather. Cancel safe.
     pub async fn next(&mut self, subscription: &mut Subscription) -> Result<Vec<Arc<Event>>, Expired> {
-        if let Some(pause) = pause(subscription.readers()).filter(|_| !self.is_exempt) {
+        if let Some(pause) = pause(subscription.readers()).filter(|_| !self.is_exempt && !subscription.is_behind()) {
             sleep_until(later(self.woken_at, pause)).await;
         }
         let events = subscription.next().await;
@@ -106,6 +106,20 @@ mod tests {
             topic.publish(vec![event(1)]);
             assert_eq!(pacing.next(&mut all[0]).now_or_never().is_none(), waits);
         }
+    }
+
+    #[tokio::test]
+    async fn what_a_full_batch_left_does_not_wait() {
+        let (topic, mut all, mut pacing) = watch(Instant::now().checked_sub(Duration::from_secs(1)).unwrap(), false);
+        topic.publish((1..=1000).map(event).collect());
+        let mut seen = pacing.next(&mut all[0]).now_or_never().unwrap().unwrap().len();
+        assert!(seen < 1000);
+        pacing.woken_at = later(Instant::now(), Duration::from_secs(3600));
+        while seen < 1000 {
+            seen += pacing.next(&mut all[0]).now_or_never().unwrap().unwrap().len();
+        }
+        topic.publish(vec![event(1001)]);
+        assert!(pacing.next(&mut all[0]).now_or_never().is_none(), "what comes then does");
     }
 
     #[test]

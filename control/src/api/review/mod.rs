@@ -45,7 +45,10 @@ pub async fn create(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Sta
     let review = ALL.iter().find(|review| review.group == kind.group && review.kind == kind.kind);
     let subject = Subject { group: &kind.group, resource: &kind.plural, name: "" };
     let review = review.ok_or_else(|| Status::method_not_allowed(subject))?;
-    let value = body::object(kind, &call.content_type, text, call.query.field_validation)?.tell();
+    let mut value = body::object(kind, &call.content_type, text, call.query.field_validation)?.tell();
+    if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
+        write::wipe_metadata(metadata);
+    }
     let sent = |tracker: &Tracker<'_>| tracker.update(None, &value, "", None);
     let managers = write::writer(call, None).track(&Kinds::built_in(), kind, sent);
     let value = write::admit_unstored(api, call, value).await?;

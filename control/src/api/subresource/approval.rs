@@ -1,19 +1,14 @@
 //! `/approval` of a CertificateSigningRequest: whether it is to be signed.
 
-use super::{Effect, Subresource, whole};
+use super::{Effect, Part, Subresource, whole};
+use crate::kinds::certificate_signing_request::approval;
 
 /// The declaration of this subresource.
 pub static APPROVAL: Subresource = Subresource {
     segment: "approval",
     verbs: &["get", "patch", "update"],
     form: None,
-    effect: Effect::Fields(&[
-        &["status", "conditions"],
-        &["metadata", "annotations"],
-        &["metadata", "labels"],
-        &["metadata", "finalizers"],
-        &["metadata", "managedFields"],
-    ]),
+    effect: Effect::Part(&Part { prepare: approval::prepare, validate: approval::validate }),
     by_agent: false,
     any_path: false,
     handle: whole,

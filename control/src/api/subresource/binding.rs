@@ -40,13 +40,15 @@ async fn create(api: &Api, call: &Call, given: &[u8]) -> Result<Response, Status
     bind(api, call, &binding).await
 }
 
-/// `POST` of a Binding to a namespace: it binds the pod that has its name.
+/// `POST` of a Binding to a namespace: it binds the pod that has its name. As in Kubernetes it is an object that is
+/// created, which has no UID yet: only a Binding to `pods/NAME/binding` binds the pod of its own UID alone.
 pub async fn create_named(api: &Api, call: &Call, given: &[u8]) -> Result<Response, Status> {
     let kind = &call.target.kind;
     let body::Decoded { value: mut binding, .. } =
         body::object(kind, &call.content_type, given, call.query.field_validation)?;
     let namespace = call.target.namespace.clone();
     let namespace = namespace.ok_or_else(|| Status::bad_request("namespace is required"))?;
+    write::wipe_metadata(write::metadata_of(&mut binding)?);
     in_namespace(&mut binding, &namespace)?;
     let binding = write::admit_unstored(api, call, binding).await?;
     let pods = api.kinds().snapshot().by_path("", "v1", "pods");

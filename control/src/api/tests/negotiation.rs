@@ -261,6 +261,25 @@ async fn long_answers_are_compressed_for_those_who_take_it() {
 }
 
 #[tokio::test]
+async fn a_list_in_protobuf_says_the_same_however_long_it_is() {
+    let server = Server::start().await;
+    for n in 0..9 {
+        let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": format!("m{n}")},
+            "data": {"k": "v".repeat(700_000)}});
+        assert_eq!(server.post(MAPS, map).await.code, 201);
+        // From one that is sent whole to one of which not all messages are kept until the first is sent.
+        if [0, 1, 4, 8].contains(&n) {
+            let list = get(&server, MAPS, &[("accept", PROTOBUF)]).await;
+            assert_eq!(list.headers["content-type"], PROTOBUF);
+            let (_, items) = read_list(&list.body);
+            let told = items.iter().map(|item| (item["metadata"]["name"].clone(), item["data"]["k"].clone()));
+            let made = (0..=n).map(|n| (json!(format!("m{n}")), json!("v".repeat(700_000))));
+            assert!(told.eq(made), "{n}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn documents_that_a_client_has_are_not_sent_again() {
     let server = Server::start().await;
     let aggregated = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";

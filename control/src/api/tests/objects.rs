@@ -212,6 +212,33 @@ async fn a_pod_is_bound_once_and_leaves_its_node_with_grace() {
 }
 
 #[tokio::test]
+async fn a_binding_below_its_pod_binds_the_pod_of_its_uid_alone() {
+    const BINDINGS: &str = "/api/v1/namespaces/default/bindings";
+    let server = Server::start().await;
+    let binding = |name: &str, field: &str, value: &str| {
+        json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": name, field: value},
+            "target": {"kind": "Node", "name": "n"}})
+    };
+    for (name, collection) in [("p", format!("{PODS}/p/binding")), ("q", BINDINGS.to_owned())] {
+        let made = server.post(PODS, pod(name)).await;
+        let uid = made.json["metadata"]["uid"].as_str().unwrap();
+        let old = server.post(&collection, binding(name, "resourceVersion", "1")).await;
+        assert_eq!(old.reason(), (409, "Conflict"), "{collection}");
+        let other = server.post(&collection, binding(name, "uid", "other")).await;
+        // In a Binding that is created by itself, a UID says nothing: see `rest.WipeObjectMetaSystemFields`.
+        match name {
+            "p" => {
+                let words = format!("Precondition failed: UID in precondition: other, UID in object meta: {uid}");
+                assert!(other.message().ends_with(&words), "{}", other.json);
+                assert_eq!(other.reason(), (409, "Conflict"));
+                assert_eq!(server.post(&collection, binding(name, "uid", uid)).await.code, 201);
+            }
+            _ => assert_eq!(other.code, 201, "{}", other.json),
+        }
+    }
+}
+
+#[tokio::test]
 async fn finalizers_hold_an_object_until_they_are_gone() {
     let server = Server::start().await;
     let mut map = config_map("a", json!({}));

@@ -54,6 +54,18 @@ async fn replicas_are_set_through_scale() {
 }
 
 #[tokio::test]
+async fn what_is_wrong_with_a_template_is_told_when_it_is_scaled() {
+    let server = Server::start().await;
+    let mut web = deployment("apps/v1");
+    let port = json!({"containerPort": 80});
+    web["spec"]["template"]["spec"]["containers"][0]["ports"] = json!([port, port]);
+    server.post(DEPLOYMENTS, web).await;
+    let scaled = server.merge(&format!("{DEPLOYMENTS}/web/scale"), json!({"spec": {"replicas": 0}})).await;
+    let warning = scaled.headers["warning"].to_str().unwrap();
+    assert!(warning.contains("ports[1]: duplicate port definition"), "{warning}");
+}
+
+#[tokio::test]
 async fn an_eviction_is_a_deletion() {
     let server = Server::start().await;
     server.post("/api/v1/namespaces/default/pods", pod("p")).await;

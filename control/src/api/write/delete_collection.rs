@@ -32,6 +32,8 @@ const WORKERS: usize = 16;
 
 /// Deletions that are committed with one sync. Between two batches, others get their turn.
 const BATCH: usize = 1000;
+/// Bytes of objects in a batch, unless it is of one: each may be written once more, as one that is terminating.
+const BATCH_BYTES: usize = 4 << 20;
 
 /// `DELETE` of many objects. `text` is DeleteOptions, or empty.
 pub async fn delete_collection(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Status> {
@@ -43,13 +45,28 @@ pub async fn delete_collection(api: &Api, call: &Call, text: &[u8]) -> Result<Re
         Ok(selected) => selected,
         Err(NoState::Refused(status) | NoState::Inconsistent(status, _)) => return Err(status),
     };
-    for batch in selected.chunks(BATCH) {
+    for batch in batches(&selected) {
         match concerns(api, call, &options, batch) {
             true => delete_each(api, call, &resource, batch, &options).await?,
             false => delete_together(api, call, &resource, batch, &options).await?,
         }
     }
     read::answer_list(call, selected, &metadata).await
+}
+
+/// The objects in order, split where a batch is full.
+fn batches(selected: &[Arc<Object>]) -> impl Iterator<Item = &[Arc<Object>]> {
+    let mut bytes = 0_usize;
+    let mut count = 0;
+    selected.chunk_by(move |before, next| {
+        bytes = bytes.saturating_add(before.size());
+        count += 1;
+        let fits = count < BATCH && bytes.saturating_add(next.size()) <= BATCH_BYTES;
+        if !fits {
+            (bytes, count) = (0, 0);
+        }
+        fits
+    })
 }
 
 /// Whether policies or webhooks are to be asked about the deletion of any of these objects.
@@ -174,4 +191,25 @@ async fn delete_batch(
         }
     }
     refused.map_or(Ok(again), Err)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{encode, store::EventType};
+
+    #[test]
+    fn a_batch_is_bounded_by_count_and_by_bytes() {
+        let object = |bytes: usize| {
+            let value = json!({"metadata": {"name": "a"}, "data": "x".repeat(bytes)});
+            Arc::new(Object::new(encode::unserved(&value), 1, EventType::Added))
+        };
+        let sizes = |objects: &[Arc<Object>]| batches(objects).map(<[_]>::len).collect::<Vec<_>>();
+        assert_eq!(sizes(&vec![object(1); 2500]), [1000, 1000, 500]);
+        assert_eq!(sizes(&vec![object(1 << 20); 7]), [3, 3, 1]);
+        assert_eq!(sizes(&[object(5 << 20), object(1), object(1), object(5 << 20)]), [1, 2, 1]);
+        assert_eq!(sizes(&[]), [0_usize; 0]);
+    }
 }

@@ -20,11 +20,17 @@ pub fn of(object: &mut Value) -> Result<&mut Map<String, Value>, Status> {
     metadata.as_object_mut().ok_or_else(|| Status::bad_request("metadata is not a JSON object"))
 }
 
-/// Sets what a new object gets, and takes out what a client cannot say.
-pub fn begin(metadata: &mut Map<String, Value>, namespace: Option<&str>) {
-    for field in ["selfLink", "deletionTimestamp", "deletionGracePeriodSeconds", "resourceVersion"] {
+/// Takes out what a client cannot say of an object that it creates.
+pub fn wipe(metadata: &mut Map<String, Value>) {
+    for field in ["creationTimestamp", "uid", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"] {
         metadata.shift_remove(field);
     }
+}
+
+/// Sets what a new object gets, in the place of what a client cannot say.
+pub fn begin(metadata: &mut Map<String, Value>, namespace: Option<&str>) {
+    wipe(metadata);
+    metadata.shift_remove("resourceVersion");
     match namespace {
         Some(namespace) => drop(metadata.insert("namespace".into(), namespace.into())),
         None => drop(metadata.shift_remove("namespace")),

@@ -22,7 +22,7 @@ pub use create::create;
 pub use delete::{Alongside, Options, delete, remove_with};
 pub use delete_collection::delete_collection;
 pub use inquiry::{admit_form, admit_unstored};
-pub use metadata::{must_be_named, of as metadata_of};
+pub use metadata::{must_be_named, of as metadata_of, wipe as wipe_metadata};
 pub use options::check as check_options;
 pub use patch::{instructions as patch_instructions, patch, unreadable_result};
 pub use update::{ObjectUpdate, change, update};

@@ -212,7 +212,6 @@ pub async fn prepare(api: &Api, call: &Call, snapshot: &Snapshot, pending: Pendi
             }
             kind.schema.write_zeros(&mut new);
             escalation::refuse(api.authorizer(), &request, &new)?;
-            signer_access::refuse(api.authorizer(), &request, &new)?;
             let errors = error_budget::within(|| match (effect, stored) {
                 (Effect::Part(part), Some(old)) => (part.validate)(&new, old),
                 // What sets an immutable field is not held against the object as it was.
@@ -220,6 +219,7 @@ pub async fn prepare(api: &Api, call: &Call, snapshot: &Snapshot, pending: Pendi
                 (_, stored) => (kind.validate)(&new, stored),
             });
             must_be_valid(kind, (&new, stored.is_some()), refused, errors)?;
+            signer_access::refuse(api.authorizer(), &request, &new)?;
             param_access::refuse(api.authorizer(), &api.kinds().snapshot(), &request, &new)?;
             if let Some(old) = stored {
                 reject_new_finalizers(kind, &new, old)?;

@@ -28,6 +28,32 @@ async fn a_watch_sees_the_changes_after_its_revision_in_order() {
 }
 
 #[tokio::test]
+async fn a_reader_that_is_behind_takes_batches_of_bounded_size_and_misses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir.path().join("store"));
+    let large = format!("{} @n", "x".repeat(12 << 10));
+    let mut last = 0;
+    for n in 0..9 {
+        last = store.write_one(put(&format!("k{n}"), Expect::Absent, &large)).await.unwrap().revision;
+    }
+    let huge = format!("{} @n", "x".repeat(100 << 10));
+    let published = store.write_one(put("k9", Expect::Absent, &huge)).await.unwrap().revision;
+    for mut reader in [store.watch("things", 0).unwrap(), store.watch_by("things", ("node", "n"), 0).unwrap()] {
+        let (mut sizes, mut revisions) = (Vec::new(), Vec::new());
+        while revisions.len() < 10 {
+            let batch = reader.next().await.unwrap();
+            sizes.push(batch.len());
+            revisions.extend(batch.iter().map(|event| event.object.revision));
+            let seen = *revisions.last().unwrap();
+            assert_eq!((reader.is_behind(), reader.seen_up_to(published)), (seen < published, seen));
+        }
+        assert_eq!(sizes, [2, 2, 2, 2, 1, 1]);
+        assert_eq!(revisions, (last - 8..=published).collect::<Vec<_>>());
+        assert_eq!(reader.seen_up_to(published + 3), published + 3);
+    }
+}
+
+#[tokio::test]
 async fn a_revision_that_was_forgotten_is_expired() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store");

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 
 use super::{
@@ -10,6 +9,7 @@ use super::{
     reading::{as_text, is_empty, items},
 };
 
+mod request;
 mod status;
 
 /// The declaration of this kind.
@@ -77,14 +77,34 @@ const USAGES: [&str; 23] = [
     "timestamping",
 ];
 
+/// How `/approval` is written.
+pub mod approval {
+    use serde_json::Value;
+
+    use super::{FieldError, status, validate_through};
+
+    pub use super::status::prepare_approval as prepare;
+
+    /// Reasons why an object may not be stored in place of `old` with other decisions.
+    pub fn validate(new: &Value, old: &Value) -> Vec<FieldError> {
+        validate_through(status::Through::Approval, new, Some(old))
+    }
+}
+
 fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
+    validate_through(status::Through::Status, new, old)
+}
+
+fn validate_through(through: status::Through, new: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let spec = &new["spec"];
     let mut errors = Vec::new();
-    let request = spec["request"].as_str().and_then(|text| BASE64_STANDARD.decode(text).ok()).unwrap_or_default();
-    if !pem::parse(request).is_ok_and(|block| block.tag() == "CERTIFICATE REQUEST") {
+    // What is stored stays as it is.
+    if old.is_none()
+        && let Some(why) = request::wrong(spec["request"].as_str().unwrap_or_default())
+    {
         // Go shows few bytes as what they are in JSON.
         let shown = spec["request"].as_str().map_or(Value::Null, Value::from);
-        errors.push(FieldError::invalid("spec.request", &shown, "PEM block type must be CERTIFICATE REQUEST"));
+        errors.push(FieldError::invalid("spec.request", &shown, why));
     }
     errors.extend(usage_errors("spec.usages", &spec["usages"], old.map(|old| &old["spec"]["usages"])));
     errors.extend(signer_name("spec.signerName", &spec["signerName"]));
@@ -92,7 +112,7 @@ fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
         let why = "may not specify a duration less than 600 seconds (10 minutes)";
         errors.push(FieldError::invalid("spec.expirationSeconds", &spec["expirationSeconds"], why));
     }
-    errors.extend(status::validate(new, old));
+    errors.extend(status::validate(new, old, through));
     errors
 }
 

@@ -1,6 +1,8 @@
 //! The status of a CertificateSigningRequest: what approvers decided, and the certificate that a signer gave.
+//!
+//! Source: `pkg/registry/certificates/certificates/strategy.go` and `pkg/apis/certificates/validation` of Kubernetes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
@@ -13,36 +15,75 @@ use crate::rfc3339;
 
 const CONDITIONS: &str = "status.conditions";
 const CERTIFICATE: &str = "status.certificate";
+/// What an approver decides: conditions that only a write through `approval` adds or changes.
+const DECISIONS: [&str; 2] = ["Approved", "Denied"];
 /// Conditions that are true or not there.
 const FINAL: [&str; 3] = ["Approved", "Denied", "Failed"];
 
-/// Keeps what was decided, which is said through `approval` alone, and fills in the times of the other conditions.
+/// What a status is written through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Through {
+    /// `/approval`
+    Approval,
+    /// `/status`, or the object itself, which changes no status.
+    Status,
+}
+
+/// Of a write through `/status`: conditions that decide stay as they were, unless there are more or fewer of them,
+/// which [`validate`] refuses; times of the others are filled in.
 pub fn prepare(new: &mut Value, old: &Value) {
-    let is_decision = |condition: &Value| matches!(text(condition, "type"), "Approved" | "Denied");
-    let decided = items(&old["status"]["conditions"]).filter(|condition| is_decision(condition)).cloned();
-    let others = items(&new["status"]["conditions"]).filter(|condition| !is_decision(condition)).cloned();
-    let mut all: Vec<Value> = decided.chain(others).collect();
+    new["spec"] = old["spec"].clone();
+    for decision in DECISIONS {
+        let is_it = |condition: &&Value| condition["type"] == decision;
+        let before: Vec<&Value> = items(&old["status"]["conditions"]).filter(is_it).collect();
+        if items(&new["status"]["conditions"]).filter(is_it).count() != before.len() {
+            continue;
+        }
+        let now = new["status"]["conditions"].as_array_mut().into_iter().flatten();
+        now.filter(|condition| condition["type"] == decision)
+            .zip(before)
+            .for_each(|(now, before)| *now = before.clone());
+    }
+    fill_in_times(new, old);
+}
+
+/// Of a write through `/approval`: of spec and status it changes the conditions alone.
+pub fn prepare_approval(new: &mut Value, old: &Value) {
+    fill_in_times(new, old);
+    let conditions = new["status"].get_mut("conditions").map(Value::take);
+    for field in ["spec", "status"] {
+        new[field] = old[field].clone();
+    }
+    match conditions.filter(Value::is_array) {
+        Some(conditions) => new["status"]["conditions"] = conditions,
+        None => drop(new["status"].as_object_mut().and_then(|status| status.shift_remove("conditions"))),
+    }
+}
+
+/// A condition that does not say when it was updated was updated now; one that does not say since when it is so has
+/// been since the stored condition of the same type and status was, or else since now.
+fn fill_in_times(new: &mut Value, old: &Value) {
     let now = rfc3339::now();
-    for condition in &mut all {
+    let mut since: BTreeMap<(&str, &str), &str> = BTreeMap::new();
+    for before in items(&old["status"]["conditions"]) {
+        let at = text(before, "lastTransitionTime");
+        if !at.is_empty() {
+            since.entry((text(before, "type"), text(before, "status"))).or_insert(at);
+        }
+    }
+    for condition in new["status"].get_mut("conditions").and_then(Value::as_array_mut).into_iter().flatten() {
         if text(condition, "lastUpdateTime").is_empty() {
             condition["lastUpdateTime"] = now.as_str().into();
         }
         if text(condition, "lastTransitionTime").is_empty() {
-            let same = |before: &&Value| ["type", "status"].iter().all(|field| before[*field] == condition[*field]);
-            let before =
-                items(&old["status"]["conditions"]).find(same).map(|before| text(before, "lastTransitionTime"));
-            condition["lastTransitionTime"] = before.filter(|time| !time.is_empty()).unwrap_or(&now).into();
+            let at = since.get(&(text(condition, "type"), text(condition, "status"))).copied().unwrap_or(&now);
+            condition["lastTransitionTime"] = at.into();
         }
-    }
-    if !all.is_empty() {
-        new["status"]["conditions"] = all.into();
-    } else if let Some(status) = new["status"].as_object_mut() {
-        status.shift_remove("conditions");
     }
 }
 
 /// Reasons against a status in the place of that of `old`. What was stored wrong may stay so.
-pub fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
+pub fn validate(new: &Value, old: Option<&Value>, through: Through) -> Vec<FieldError> {
     let mut errors = conditions(new, old);
     let (given, was) = (text(&new["status"], "certificate"), old.map(|old| text(&old["status"], "certificate")));
     if was != Some(given) && was.is_none_or(|was| wrong_certificate(was).is_none()) {
@@ -55,6 +96,12 @@ pub fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
         let why = format!("updates may not remove a condition of type {of:?}");
         errors.push(FieldError::forbidden(CONDITIONS, &why));
     }
+    if through == Through::Status {
+        for of in DECISIONS.into_iter().filter(|of| count(new, of) > count(old, of)) {
+            let why = format!("updates may not add a condition of type {of:?}");
+            errors.push(FieldError::forbidden(CONDITIONS, &why));
+        }
+    }
     if was.is_some_and(|was| !was.is_empty() && was != given) {
         errors.push(FieldError::forbidden(CERTIFICATE, "updates may not modify existing certificate content"));
     }
@@ -62,19 +109,16 @@ pub fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
 }
 
 fn conditions(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
-    let types = |object: &Value| -> Vec<String> {
-        items(&object["status"]["conditions"]).map(|condition| text(condition, "type").to_owned()).collect()
-    };
-    let before = old.map(types).unwrap_or_default();
-    let had = |of: &str| before.iter().any(|one| one == of);
-    let had_both = had("Approved") && had("Denied");
-    let had_twice = before.iter().collect::<BTreeSet<_>>().len() < before.len();
+    let stored = old.map_or(&Value::Null, |old| &old["status"]["conditions"]);
+    let had: BTreeSet<&str> = items(stored).map(|condition| text(condition, "type")).collect();
+    let had_both = DECISIONS.iter().all(|decision| had.contains(decision));
+    let had_twice = had.len() < items(stored).count();
     let mut errors = Vec::new();
     let mut seen: BTreeSet<&str> = BTreeSet::new();
     for (i, condition) in items(&new["status"]["conditions"]).enumerate() {
         let (of, status) = (text(condition, "type"), text(condition, "status"));
         let path = |field: &str| format!("{CONDITIONS}[{i}].{field}");
-        if of.is_empty() && !had("") {
+        if of.is_empty() && !had.contains("") {
             errors.push(FieldError::required(path("type"), ""));
         }
         let known: &[&str] = if FINAL.contains(&of) { &["True"] } else { &["False", "True", "Unknown"] };
@@ -105,7 +149,7 @@ fn wrong_certificate(base64: &str) -> Option<String> {
         return None;
     }
     let bytes = BASE64_STANDARD.decode(base64).unwrap_or_default();
-    let blocks = pem::parse_many(bytes).unwrap_or_default();
+    let blocks = pem_blocks(&bytes);
     let of_block = |block: &pem::Pem| {
         if block.tag() != "CERTIFICATE" {
             Some(format!("only CERTIFICATE PEM blocks are allowed, found {:?}", block.tag()))
@@ -114,55 +158,144 @@ fn wrong_certificate(base64: &str) -> Option<String> {
         } else if block.contents().is_empty() {
             Some("found CERTIFICATE PEM block containing 0 certificates".to_owned())
         } else {
-            x509_parser::parse_x509_certificate(block.contents())
-                .err()
-                .map(|_| "x509: malformed certificate".to_owned())
+            (!are_certificates(block.contents())).then(|| "x509: malformed certificate".to_owned())
         }
     };
     let none = || blocks.is_empty().then(|| "must contain at least one CERTIFICATE PEM block".to_owned());
     blocks.iter().find_map(of_block).or_else(none)
 }
 
+/// The blocks of a text. As in Go, what is no block is passed over, in front of one, between two and behind the last.
+fn pem_blocks(text: &[u8]) -> Vec<pem::Pem> {
+    const BEGIN: &[u8] = b"-----BEGIN ";
+    let is_line = |at: usize| at == 0 || text[at - 1] == b'\n';
+    let begins = text.windows(BEGIN.len()).enumerate().filter(|(at, window)| *window == BEGIN && is_line(*at));
+    let begins: Vec<usize> = begins.map(|(at, _)| at).collect();
+    let ends = begins.iter().skip(1).copied().chain([text.len()]);
+    begins.iter().zip(ends).filter_map(|(begin, end)| pem::parse(&text[*begin..end]).ok()).collect()
+}
+
+/// Whether these bytes are certificates, one behind the other, and nothing else.
+fn are_certificates(mut der: &[u8]) -> bool {
+    while !der.is_empty() {
+        match x509_parser::parse_x509_certificate(der) {
+            Ok((rest, _)) => der = rest,
+            Err(_) => return false,
+        }
+    }
+    true
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const TIME: &str = "2020-01-01T00:00:00Z";
 
     fn with(status: Value) -> Value {
         json!({"status": status})
     }
 
+    fn with_conditions(list: Value) -> Value {
+        with(json!({"conditions": list}))
+    }
+
+    fn words_through(through: Through, new: &Value, old: Option<&Value>) -> Vec<String> {
+        validate(new, old, through).into_iter().map(|error| format!("{}: {}", error.path, error.message)).collect()
+    }
+
     fn words(new: &Value, old: Option<&Value>) -> Vec<String> {
-        validate(new, old).into_iter().map(|error| format!("{}: {}", error.path, error.message)).collect()
+        words_through(Through::Status, new, old)
+    }
+
+    fn decided(decision: &str) -> Value {
+        with_conditions(json!([{"type": decision, "status": "True", "lastTransitionTime": TIME}]))
     }
 
     #[test]
-    fn a_status_write_decides_nothing() {
-        let decided = |kind: &str| with(json!({"conditions": [{"type": kind}]}));
+    fn a_decision_through_status_is_refused_and_not_dropped() {
         let mut new = decided("Approved");
         prepare(&mut new, &json!({}));
-        assert_eq!(new, json!({"status": {}}));
+        let added = "status.conditions: Forbidden: updates may not add a condition of type \"Approved\"";
+        assert_eq!(words(&new, Some(&json!({}))), [added]);
+        assert!(words_through(Through::Approval, &new, Some(&json!({}))).is_empty());
         let mut new = decided("Failed");
         prepare(&mut new, &decided("Denied"));
-        let types: Vec<&str> = items(&new["status"]["conditions"]).map(|condition| text(condition, "type")).collect();
-        assert_eq!(types, ["Denied", "Failed"]);
+        let removed = "status.conditions: Forbidden: updates may not remove a condition of type \"Denied\"";
+        assert_eq!(words(&new, Some(&decided("Denied"))), [removed]);
+    }
+
+    #[test]
+    fn a_decision_stays_as_it_was_where_a_status_says_another() {
+        let mut new = with_conditions(json!([{"type": "X", "status": "True"},
+            {"type": "Approved", "status": "True", "reason": "other"}]));
+        new["spec"] = json!({"signerName": "other"});
+        let mut old = decided("Approved");
+        old["spec"] = json!({"signerName": "own"});
+        prepare(&mut new, &old);
+        let kept = &new["status"]["conditions"][1];
+        assert_eq!((kept.get("reason"), &kept["lastTransitionTime"]), (None, &json!(TIME)));
+        assert_eq!((&new["status"]["conditions"][0]["type"], &new["spec"]), (&json!("X"), &old["spec"]));
+        assert!(words(&new, Some(&old)).is_empty());
     }
 
     #[test]
     fn times_of_conditions_are_filled_in() {
-        let time = "2020-01-01T00:00:00Z";
-        let old = with(json!({"conditions": [{"type": "A", "status": "True", "lastTransitionTime": time}]}));
-        let mut new = with(json!({"conditions": [{"type": "A", "status": "True"}, {"type": "B", "status": "True"}]}));
-        prepare(&mut new, &old);
-        let conditions = &new["status"]["conditions"];
-        assert_eq!(conditions[0]["lastTransitionTime"], time);
-        assert_ne!(conditions[0]["lastUpdateTime"], time);
-        assert_eq!(conditions[1]["lastTransitionTime"], conditions[1]["lastUpdateTime"]);
+        let old = with_conditions(json!([{"type": "A", "status": "True"},
+            {"type": "A", "status": "True", "lastTransitionTime": TIME}]));
+        for prepare in [prepare, prepare_approval] {
+            let mut new =
+                with_conditions(json!([{"type": "A", "status": "True"}, {"type": "Denied", "status": "True"},
+                {"type": "A", "status": "False", "lastUpdateTime": TIME, "lastTransitionTime": TIME}]));
+            prepare(&mut new, &old);
+            let conditions = &new["status"]["conditions"];
+            assert_eq!(conditions[0]["lastTransitionTime"], TIME);
+            assert!(text(&conditions[0], "lastUpdateTime") > TIME);
+            assert!(text(&conditions[1], "lastUpdateTime") > TIME);
+            assert_eq!(conditions[1]["lastTransitionTime"], conditions[1]["lastUpdateTime"]);
+            assert_eq!([&conditions[2]["lastUpdateTime"], &conditions[2]["lastTransitionTime"]], [TIME, TIME]);
+        }
+    }
+
+    #[test]
+    fn an_approval_changes_conditions_alone() {
+        let old = json!({"spec": {"signerName": "a"}, "status": {"certificate": "x"}});
+        let mut new = json!({"metadata": {"labels": {"a": "b"}}, "spec": {}, "status": {"certificate": "y",
+            "conditions": [{"type": "Approved", "status": "True", "lastUpdateTime": TIME, "lastTransitionTime": TIME}]}});
+        let conditions = new["status"]["conditions"].clone();
+        prepare_approval(&mut new, &old);
+        let expected = json!({"metadata": {"labels": {"a": "b"}}, "spec": {"signerName": "a"},
+            "status": {"certificate": "x", "conditions": conditions}});
+        assert_eq!(new, expected);
+        let mut new = json!({"spec": {}, "status": {}});
+        prepare_approval(&mut new, &expected);
+        assert_eq!(new["status"], json!({"certificate": "x"}));
+    }
+
+    #[test]
+    fn many_conditions_cost_no_more_than_each_of_them() {
+        let list = |at: &str| -> Value {
+            (0..30_000)
+                .map(|n| json!({"type": format!("{at}{n}"), "status": "True", "lastTransitionTime": at}))
+                .collect()
+        };
+        let empty: Value = (0..30_000).map(|_| json!({"type": "", "status": "True"})).collect();
+        let begun = std::time::Instant::now();
+        for new in [list(""), empty] {
+            let (mut new, old) = (with_conditions(new), with_conditions(list(TIME)));
+            prepare(&mut new, &old);
+            assert_eq!(
+                validate(&new, Some(&old), Through::Status).is_empty(),
+                new["status"]["conditions"][0]["type"] != ""
+            );
+        }
+        assert!(begun.elapsed() < std::time::Duration::from_secs(10), "{:?}", begun.elapsed());
     }
 
     #[test]
     fn conditions_are_checked() {
-        let conditions = |list: Value| with(json!({"conditions": list}));
-        let new = conditions(json!([{"type": "Approved", "status": "False"}, {"type": "Denied", "status": "True"},
+        let new =
+            with_conditions(json!([{"type": "Approved", "status": "False"}, {"type": "Denied", "status": "True"},
             {"type": "", "status": ""}, {"type": "X", "status": "x"}, {"type": "X", "status": "True"}]));
         assert_eq!(
             words(&new, None),
@@ -176,7 +309,7 @@ mod tests {
                 "status.conditions[4].type: Duplicate value: \"X\"",
             ]
         );
-        let failed = conditions(json!([{"type": "Failed", "status": "True"}]));
+        let failed = with_conditions(json!([{"type": "Failed", "status": "True"}]));
         let removed = "status.conditions: Forbidden: updates may not remove a condition of type \"Failed\"";
         assert_eq!(words(&json!({}), Some(&failed)), [removed]);
         assert!(words(&failed, Some(&failed)).is_empty());
@@ -188,11 +321,18 @@ mod tests {
         let with_text = |text: &str| with(json!({"certificate": BASE64_STANDARD.encode(text)}));
         let good = rcgen::generate_simple_self_signed(vec!["a".to_owned()]).unwrap().cert.pem();
         assert!(words(&with_text(&good), None).is_empty());
+        let der = pem::parse(&good).unwrap().into_contents();
+        let twice = pem("CERTIFICATE", &[&*der, &*der].concat());
+        for text in [format!("text\n{good}text\n-----BEGIN X-----\n"), twice] {
+            assert!(words(&with_text(&text), None).is_empty(), "{text}");
+        }
         let invalid = "status.certificate: Invalid value: \"<certificate data>\": ";
         for (text, why) in [
             ("a".to_owned(), "must contain at least one CERTIFICATE PEM block"),
             (pem("X", b"a"), "only CERTIFICATE PEM blocks are allowed, found \"X\""),
             (pem("CERTIFICATE", b"a"), "x509: malformed certificate"),
+            (pem("CERTIFICATE", &[&*der, b"a"].concat()), "x509: malformed certificate"),
+            (format!("{good}{}", pem("X", b"a")), "only CERTIFICATE PEM blocks are allowed, found \"X\""),
         ] {
             assert_eq!(words(&with_text(&text), Some(&json!({}))), [format!("{invalid}{why}")], "{text}");
             assert!(words(&with_text(&text), Some(&with_text(&text))).is_empty(), "it was taken before");

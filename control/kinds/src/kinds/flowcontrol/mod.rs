@@ -29,7 +29,7 @@ fn conditions(status: &Value) -> Vec<FieldError> {
         let path = format!("status.conditions[{i}].type");
         let name = text(condition, "type");
         if !seen.insert(name) {
-            errors.push(FieldError::duplicate(&path, &condition["type"]));
+            errors.push(FieldError::duplicate(&path, &name.into()));
         }
         if name.is_empty() {
             errors.push(FieldError::required(path, ""));

@@ -7,8 +7,11 @@ use crate::kinds::pod::defaults::{fill, fill_text};
 /// Three hours: how long a client stays with its pod under `ClientIP` affinity.
 const AFFINITY_TIMEOUT_SECONDS: i64 = 10_800;
 
-/// Fills in defaults of a Service.
+/// Fills in defaults of a Service, also of one without a spec.
 pub fn service(object: &mut Value) {
+    if object.get("spec").is_some_and(Value::is_null) {
+        object["spec"] = json!({});
+    }
     let Some(spec) = object.get_mut("spec").filter(|s| s.is_object()) else { return };
     fill_text(spec, "type", "ClusterIP");
     fill_text(spec, "sessionAffinity", "None");

@@ -27,6 +27,7 @@ pub fn service(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
     for (i, ip) in spec["externalIPs"].as_array().into_iter().flatten().enumerate() {
         errors.extend(external_ip(&format!("spec.externalIPs[{i}]"), ip));
     }
+    errors.extend(not_of_type(spec));
     errors.extend(one_of(spec, "internalTrafficPolicy", &["Cluster", "Local"]));
     errors.extend(one_of(spec, "externalTrafficPolicy", &["Cluster", "Local"]));
     errors.extend(one_of(spec, "ipFamilyPolicy", &["PreferDualStack", "RequireDualStack", "SingleStack"]));
@@ -129,12 +130,10 @@ fn of_type(spec: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let kind = text(spec, "type");
     match kind {
-        "ClusterIP" => {}
         "NodePort" | "LoadBalancer" if spec["clusterIP"] == "None" => {
             let why = format!("may not be set to 'None' for {kind} services");
             errors.push(FieldError::invalid("spec.clusterIPs[0]", &spec["clusterIP"], why));
         }
-        "NodePort" | "LoadBalancer" => {}
         "ExternalName" => {
             for field in ["clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
                 if !spec[field].is_null() && spec[field] != json!([""]) {
@@ -151,10 +150,18 @@ fn of_type(spec: &Value) -> Vec<FieldError> {
                 }
             }
         }
-        _ => {
-            let kinds = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
-            errors.push(FieldError::not_supported("spec.type", &spec["type"], &kinds));
-        }
+        _ => {}
+    }
+    errors
+}
+
+/// What a Service of its type cannot have, whatever else is wrong with it.
+fn not_of_type(spec: &Value) -> Vec<FieldError> {
+    const KINDS: [&str; 4] = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
+    let mut errors = Vec::new();
+    let kind = text(spec, "type");
+    if !KINDS.contains(&kind) {
+        errors.push(FieldError::not_supported("spec.type", &spec["type"], &KINDS));
     }
     if kind != "LoadBalancer" {
         for field in ["allocateLoadBalancerNodePorts", "loadBalancerClass"] {
@@ -288,6 +295,15 @@ mod tests {
         );
         assert_eq!(words(json!({"type": "NodePort", "clusterIP": "None", "ports": [{"port": 80}]}), None).len(), 1);
         assert_eq!(words(json!({"clusterIP": "10.0.0", "ports": [{"port": 80}]}), None).len(), 1);
+    }
+
+    #[test]
+    fn external_addresses_are_told_before_what_another_type_may_have() {
+        let spec = json!({"ports": [{"port": 80}], "externalIPs": ["80"], "loadBalancerClass": "http"});
+        let told = words(spec, None);
+        assert!(told[0].starts_with("spec.externalIPs[0]: Invalid value"), "{told:?}");
+        assert!(told[1].starts_with("spec.loadBalancerClass: Forbidden"), "{told:?}");
+        assert_eq!(words(Value::Null, None), ["spec.ports: Required value"]);
     }
 
     #[test]
