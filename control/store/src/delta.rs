@@ -11,12 +11,15 @@
 
 use std::{ops::Range, sync::Arc};
 
-use crate::varint::{put_number, take_number};
+use crate::{
+    base::Base,
+    varint::{put_number, take_number},
+};
 
 /// A text against which others are encoded.
 #[derive(Debug)]
 pub struct Reference {
-    text: Arc<[u8]>,
+    base: Arc<Base>,
     /// Where its members begin, by the hash of the bytes there: sorted.
     anchors: Box<[(u32, u32)]>,
 }
@@ -45,16 +48,17 @@ pub fn anchors(text: &[u8]) -> Vec<u32> {
 }
 
 impl Reference {
-    /// With `text`, whose anchors are `at`.
-    pub fn new(text: Arc<[u8]>, at: &[u32]) -> Self {
-        let mut anchors: Vec<(u32, u32)> = at.iter().filter_map(|at| Some((hash(&text, *at)?, *at))).collect();
+    /// With a base, whose anchors are `at`.
+    pub fn new(base: Arc<Base>, at: &[u32]) -> Self {
+        let text = base.text();
+        let mut anchors: Vec<(u32, u32)> = at.iter().filter_map(|at| Some((hash(text, *at)?, *at))).collect();
         anchors.sort_unstable();
-        Self { text, anchors: anchors.into() }
+        Self { base, anchors: anchors.into() }
     }
 
     /// The text itself.
-    pub fn text(&self) -> &Arc<[u8]> {
-        &self.text
+    pub fn base(&self) -> &Arc<Base> {
+        &self.base
     }
 
     /// How many of these places in `text` are in the reference, too.
@@ -64,7 +68,7 @@ impl Reference {
 
     /// `text`, whose anchors are `at`, as a delta.
     pub fn encode(&self, text: &[u8], at: &[u32]) -> Vec<u8> {
-        let base = &*self.text;
+        let base = self.base.text();
         let tail = common_end(text, base);
         let end = text.len().saturating_sub(tail);
         let mut steps = Steps { out: Vec::with_capacity(512), copied_to: 0 };
@@ -96,7 +100,8 @@ impl Reference {
     fn counterpart(&self, text: &[u8], at: usize, there: usize) -> Option<usize> {
         let bytes = text.get(at..)?.get(..ANCHOR)?;
         let hash = hash(text, u32::try_from(at).ok()?)?;
-        self.candidates(hash, there).find(|place| self.text.get(*place..).is_some_and(|rest| rest.starts_with(bytes)))
+        self.candidates(hash, there)
+            .find(|place| self.base.text().get(*place..).is_some_and(|rest| rest.starts_with(bytes)))
     }
 
     /// Some anchors of the base with this hash: those from `there` on, and then those before it, the nearest first.
@@ -148,16 +153,38 @@ pub fn decode(base: &[u8], mut delta: &[u8], range: Range<usize>, out: &mut Vec<
         if !piece(delta.split_off(..own)?) {
             break;
         }
-        let length = usize::try_from(take_number(&mut delta)?).ok()?;
-        let distance = take_number(&mut delta)?;
-        let distance = (distance >> 1).cast_signed() ^ (distance & 1).cast_signed().wrapping_neg();
-        let start = copied_to.checked_add_signed(isize::try_from(distance).ok()?)?;
-        copied_to = start.checked_add(length)?;
-        if !piece(base.get(start..copied_to)?) {
+        let copied = take_copy(&mut delta, copied_to)?;
+        copied_to = copied.end;
+        if !piece(base.get(copied)?) {
             break;
         }
     }
     Some(())
+}
+
+/// How many bytes the text has that `delta` encodes against a base of so many. Nothing where the two do not fit.
+pub fn decoded_len(base_len: usize, mut delta: &[u8]) -> Option<usize> {
+    let (mut len, mut copied_to) = (0_usize, 0_usize);
+    while !delta.is_empty() {
+        let own = usize::try_from(take_number(&mut delta)?).ok()?;
+        delta.split_off(..own)?;
+        let copied = take_copy(&mut delta, copied_to)?;
+        copied_to = copied.end;
+        if copied_to > base_len {
+            return None;
+        }
+        len = len.checked_add(own)?.checked_add(copied.len())?;
+    }
+    Some(len)
+}
+
+/// Takes the part of a step that tells what is copied of the base, after a copy up to `copied_to`.
+fn take_copy(delta: &mut &[u8], copied_to: usize) -> Option<Range<usize>> {
+    let length = usize::try_from(take_number(delta)?).ok()?;
+    let distance = take_number(delta)?;
+    let distance = (distance >> 1).cast_signed() ^ (distance & 1).cast_signed().wrapping_neg();
+    let start = copied_to.checked_add_signed(isize::try_from(distance).ok()?)?;
+    Some(start..start.checked_add(length)?)
 }
 
 /// How many bytes two texts begin with alike.
@@ -193,7 +220,7 @@ mod tests {
     use super::*;
 
     fn encoded(text: &[u8], base: &[u8]) -> Vec<u8> {
-        Reference::new(base.into(), &anchors(base)).encode(text, &anchors(text))
+        Reference::new(Base::new(base), &anchors(base)).encode(text, &anchors(text))
     }
 
     #[test]
@@ -229,6 +256,7 @@ mod tests {
         fn a_text_is_encoded_against_any_other(text in json(), base in json(), from in 0..400_usize, len in 0..400_usize) {
             let delta = encoded(&text, &base);
             prop_assert_eq!(read(&base, &delta, 0..text.len()), Some(text.clone()));
+            prop_assert_eq!(decoded_len(base.len(), &delta), Some(text.len()));
             let range = from.min(text.len())..from.saturating_add(len).min(text.len());
             prop_assert_eq!(read(&base, &delta, range.clone()), Some(text[range].to_vec()));
             prop_assert!(encoded(&text, &text).len() < 16);
@@ -238,6 +266,9 @@ mod tests {
         fn any_bytes_are_read_to_an_end(delta: Vec<u8>, base: Vec<u8>, end in 0..9000_usize) {
             let out = read(&base, &delta, 0..end).unwrap_or_default();
             prop_assert!(out.len() <= end);
+            if let Some(len) = decoded_len(base.len(), &delta) {
+                prop_assert_eq!(read(&base, &delta, 0..len).map(|text| text.len()), Some(len));
+            }
         }
     }
 
@@ -277,7 +308,7 @@ mod tests {
             format!(r#"{{"args":[{}]}}"#, args.join(",")).into_bytes()
         };
         let (base, text) = (pod(usize::MAX), pod(7));
-        let (reference, at) = (Reference::new(base.as_slice().into(), &anchors(&base)), anchors(&text));
+        let (reference, at) = (Reference::new(Base::new(&base), &anchors(&base)), anchors(&text));
         assert!(at.len() > 80_000);
         for at in at.iter().step_by(1000) {
             let hash = hash(&text, *at).unwrap();

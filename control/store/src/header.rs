@@ -8,7 +8,7 @@
 //!
 //! A string is its length and its bytes; a list is its length in bytes and its items. Numbers are as in `varint.rs`.
 //! The same bytes stand in the store's file, but there only the program that wrote them reads them
-//! (`embedded/stored_header.rs`): the layout may change.
+//! (`embedded/packed_row.rs`): the layout may change.
 
 use std::{borrow::Cow, collections::BTreeMap};
 

@@ -26,24 +26,28 @@
 //!   **checkpoint** brings what the log has.
 //! - **quarantine**: rows of the file that this program cannot read, kept aside.
 //! - **reference**: a recent text of a resource, against which similar ones are delta-encoded: it is their **base**.
+//! - **packed**: an object's text as its difference from the base, beside its header: as in memory and in the file.
 //! - **mark**: a number of the program; it tells whether a stored header is as this program would make it.
 //!
 //! A write is answered when it is durable, and is visible to reads and watches from then on, never before.
 //!
-//! Files: `transaction` (what writers ask), `object` (an object in memory) with its `header`, `delta` and `references`
-//! (its text as a difference from another, with `varint`), `shared_frame` (frames that readers share), `table` and
-//! `snapshot` (the state), `history` and `topic` (the changes), `stats` (counts), `embedded/committer` (the one
-//! writer), `embedded/file` (durability) over `embedded/write_ahead` and `embedded/tables`, `embedded/loading` and
-//! `embedded/stored_header` (the start), `embedded/stored_history`, `embedded/quarantine`. How to inspect it:
-//! [`Store::stats`], served under `/metrics` and as the readiness check `store`.
+//! Files: `transaction` (what writers ask), `object` (an object in memory) with its `header`, `packed`, `base`, `delta`
+//! and `references` (its text as a difference from another, with `varint`), `shared_frame` (frames that readers share),
+//! `table` and `snapshot` (the state), `history` and `topic` (the changes), `stats` (counts), `embedded/committer` (the
+//! one writer), `embedded/file` (durability) over `embedded/write_ahead` and `embedded/tables`, `embedded/packed_row`
+//! and `embedded/stored_base` (objects in the tables), `embedded/loading` (the start), `embedded/stored_history`,
+//! `embedded/quarantine`. How to inspect it: [`Store::stats`], served under `/metrics` and as the readiness check
+//! `store`; `examples/store_bench.rs` measures it.
 
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "what panics in a test fails it"))]
 
+mod base;
 mod delta;
 pub mod embedded;
 mod header;
 mod history;
 mod object;
+mod packed;
 mod references;
 mod shared_frame;
 #[cfg(test)]

@@ -12,7 +12,10 @@ use arc_swap::ArcSwapWeak;
 use bytes::Bytes;
 
 use super::{
-    EventType, Header, PackedHeader, SharedFrame, delta,
+    EventType, Header, PackedHeader, SharedFrame,
+    base::Base,
+    delta,
+    packed::{Layout, Packed},
     references::{Encoded, References},
 };
 
@@ -39,25 +42,11 @@ pub struct Draft {
     pub header: PackedHeader,
 }
 
-/// Where the parts of an object's JSON text are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Layout {
-    /// How many bytes it has up to and with `"resourceVersion":"`.
-    pub head_len: u32,
-    /// See [`Draft::metadata_at`].
-    pub metadata_at: u32,
-    /// See [`Draft::managed_len`].
-    pub managed_len: u32,
-}
-
-impl Layout {
-    /// Whether a text can have it that was written at a revision with these digits.
-    fn fits(self, json: &[u8], digits: &str) -> bool {
-        let head = json.get(..self.head_len as usize).and_then(|head| head.strip_suffix(RESOURCE_VERSION.as_bytes()));
-        let tail = json.get(self.head_len as usize..).and_then(|rest| rest.strip_prefix(digits.as_bytes()));
-        let fields_from = head.and_then(|head| head.len().checked_sub(self.managed_len as usize));
-        tail.is_some_and(|tail| tail.starts_with(b"\"}"))
-            && fields_from.is_some_and(|at| self.metadata_at as usize <= at)
+impl Draft {
+    /// Where the parts of the text are.
+    pub(crate) fn layout(&self) -> Layout {
+        let head_len = self.head.len() as u32;
+        Layout { head_len, metadata_at: self.metadata_at, managed_len: self.managed_len }
     }
 }
 
@@ -67,7 +56,7 @@ pub struct Object {
     /// The revision of the write that made it.
     pub revision: u64,
     /// The text that its frame is encoded against, if it is.
-    base: Option<Arc<[u8]>>,
+    base: Option<Arc<Base>>,
     /// The header, and behind it the frame, or how it differs from the base: see `delta.rs`.
     data: Box<[u8]>,
     header_len: u32,
@@ -84,7 +73,10 @@ pub struct Object {
     binary: ArcSwapWeak<SharedFrame>,
 }
 
-const FRAME_END: &[u8] = b"}\n";
+/// What ends a frame.
+pub(crate) const FRAME_END: &[u8] = b"}\n";
+/// What follows the digits of the resource version: it ends the metadata.
+pub(crate) const METADATA_END: &[u8] = b"\"}";
 
 /// What stands before the text of `metadata.managedFields`.
 pub const MANAGED_FIELDS: &str = "\"managedFields\":";
@@ -107,62 +99,61 @@ impl Object {
         Self::laid_out(draft, revision, event, |frame| encode_against(references, resource, frame))
     }
 
-    /// The object with this text and header, as they were when it was written at `revision`. Nothing where the text has
-    /// another layout.
-    pub(crate) fn stored(
-        json: &[u8],
-        layout: Layout,
-        header: Header<'_>,
-        revision: u64,
-        (resource, references): (&Arc<str>, &mut References),
-    ) -> Option<Self> {
-        let digits = revision.to_string();
-        if !layout.fits(json, &digits) {
+    /// The object that was packed, with this header. Nothing where its text has another layout.
+    pub(crate) fn unpacked(packed: Packed<'_>, layout: Layout, header: Header<'_>) -> Option<Self> {
+        if !packed.has(layout) {
             return None;
         }
-        let event = EventType::Added;
-        let frame = [event.frame_start(), json, FRAME_END].concat();
-        Some(Self::of_frame(frame, layout, header.bytes(), (revision, digits.len()), event, |frame| {
-            encode_against(references, resource, frame)
-        }))
+        let data = [header.bytes(), packed.frame].concat();
+        let revision = (packed.revision, packed.revision.checked_ilog10().unwrap_or_default().saturating_add(1));
+        let lens = (header.bytes().len(), packed.frame_len as usize);
+        Some(Self::of_parts(packed.base.cloned(), data, lens, layout, revision, packed.event_type))
     }
 
     fn laid_out(draft: Draft, revision: u64, event: EventType, encode: impl FnOnce(&[u8]) -> Option<Encoded>) -> Self {
         let digits = revision.to_string();
         let frame = [event.frame_start(), &draft.head, digits.as_bytes(), &draft.tail, FRAME_END].concat();
-        let layout = Layout {
-            head_len: draft.head.len() as u32,
-            metadata_at: draft.metadata_at,
-            managed_len: draft.managed_len,
-        };
-        Self::of_frame(frame, layout, draft.header.bytes(), (revision, digits.len()), event, encode)
+        let encoded = encode(&frame);
+        let data = [draft.header.bytes(), encoded.as_ref().map_or(&frame, |encoded| &encoded.delta)].concat();
+        let lens = (draft.header.bytes().len(), frame.len());
+        let base = encoded.map(|encoded| encoded.base);
+        Self::of_parts(base, data, lens, draft.layout(), (revision, digits.len() as u32), event)
     }
 
-    fn of_frame(
-        frame: Vec<u8>,
+    fn of_parts(
+        base: Option<Arc<Base>>,
+        data: Vec<u8>,
+        (header_len, frame_len): (usize, usize),
         layout: Layout,
-        header: &[u8],
-        (revision, revision_len): (u64, usize),
-        event: EventType,
-        encode: impl FnOnce(&[u8]) -> Option<Encoded>,
+        (revision, revision_len): (u64, u32),
+        event_type: EventType,
     ) -> Self {
-        let json_at = event.frame_start().len() as u32;
-        let encoded = encode(&frame);
-        let data = [header, encoded.as_ref().map_or(&frame, |encoded| &encoded.delta)].concat();
+        let json_at = event_type.frame_start().len() as u32;
         Self {
             revision,
-            base: encoded.map(|encoded| encoded.base),
+            base,
             data: data.into(),
-            header_len: header.len() as u32,
-            frame_len: frame.len() as u32,
+            header_len: header_len as u32,
+            frame_len: frame_len as u32,
             json_at,
             metadata_at: json_at + layout.metadata_at,
             managed_len: layout.managed_len,
             revision_at: json_at + layout.head_len,
-            revision_len: revision_len as u32,
-            event_type: event,
+            revision_len,
+            event_type,
             shared: ArcSwapWeak::default(),
             binary: ArcSwapWeak::default(),
+        }
+    }
+
+    /// The object as it is kept.
+    pub(crate) fn packed(&self) -> Packed<'_> {
+        Packed {
+            revision: self.revision,
+            event_type: self.event_type,
+            base: self.base.as_ref(),
+            frame: &self.data[self.header_len as usize..],
+            frame_len: self.frame_len,
         }
     }
 
@@ -266,7 +257,7 @@ impl Object {
     /// Adds the JSON text of `metadata` to `out`.
     pub fn write_metadata(&self, out: &mut Vec<u8>) {
         // The revision is followed by its closing quote and the brace that ends the metadata.
-        self.write(self.metadata_at as usize..self.revision_end() + 2, out);
+        self.write(self.metadata_at as usize..self.revision_end() + METADATA_END.len(), out);
     }
 
     /// The watch frame of the write that made this object: `{"type":…,"object":…}` and a newline. All who ask for it
@@ -328,7 +319,7 @@ impl Object {
         match &self.base {
             None => out.extend_from_slice(&data[range]),
             Some(base) => {
-                delta::decode(base, data, range, out).expect("the delta was read when it was made");
+                delta::decode(base.text(), data, range, out).expect("the delta was read when it was made");
             }
         }
     }
@@ -338,6 +329,6 @@ impl Object {
 fn encode_against(references: &mut References, resource: &Arc<str>, frame: &[u8]) -> Option<Encoded> {
     let encoded = references.encode(resource, frame)?;
     let mut again = Vec::with_capacity(frame.len());
-    delta::decode(&encoded.base, &encoded.delta, 0..frame.len(), &mut again)?;
+    delta::decode(encoded.base.text(), &encoded.delta, 0..frame.len(), &mut again)?;
     (again == frame).then_some(encoded)
 }

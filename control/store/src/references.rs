@@ -9,7 +9,10 @@ use std::{
     sync::Arc,
 };
 
-use crate::delta::{self, Reference};
+use crate::{
+    base::Base,
+    delta::{self, Reference},
+};
 
 /// Recent references by resource, the one used last in front.
 #[derive(Debug, Default)]
@@ -19,7 +22,7 @@ pub struct References(HashMap<Arc<str>, VecDeque<Reference>>);
 #[derive(Debug)]
 pub struct Encoded {
     /// The other one.
-    pub base: Arc<[u8]>,
+    pub base: Arc<Base>,
     /// See `delta.rs`.
     pub delta: Vec<u8>,
 }
@@ -45,8 +48,8 @@ impl References {
         if let Some(encoded) = encode_against_known(known, text, &anchors) {
             return Some(encoded);
         }
-        let reference = Reference::new(text.into(), &anchors);
-        let encoded = Encoded { base: reference.text().clone(), delta: reference.encode(text, &anchors) };
+        let reference = Reference::new(Base::new(text), &anchors);
+        let encoded = Encoded { base: reference.base().clone(), delta: reference.encode(text, &anchors) };
         known.truncate(MAX.saturating_sub(1));
         known.push_front(reference);
         Some(encoded)
@@ -66,7 +69,7 @@ fn encode_against_known(known: &mut VecDeque<Reference>, text: &[u8], anchors: &
     let enough = sampled.saturating_sub(sampled / 8);
     let mut best = None;
     for (n, reference) in known.iter().enumerate() {
-        if reference.text().len() / 2 > text.len() {
+        if reference.base().text().len() / 2 > text.len() {
             continue;
         }
         let likeness = reference.likeness(text, anchors.iter().copied().step_by(step));
@@ -82,7 +85,7 @@ fn encode_against_known(known: &mut VecDeque<Reference>, text: &[u8], anchors: &
         return None;
     }
     let reference = known.remove(n)?;
-    let encoded = Encoded { base: reference.text().clone(), delta: reference.encode(text, anchors) };
+    let encoded = Encoded { base: reference.base().clone(), delta: reference.encode(text, anchors) };
     known.push_front(reference);
     (encoded.delta.len() <= text.len() / 2).then_some(encoded)
 }
@@ -100,12 +103,12 @@ mod tests {
     #[test]
     fn texts_of_a_few_kinds_are_each_encoded_against_one_of_theirs() {
         let (mut references, resource) = (References::default(), Arc::from("pods"));
-        let mut used: HashMap<*const u8, usize> = HashMap::new();
+        let mut used: HashMap<*const Base, usize> = HashMap::new();
         for n in 0..1000 {
             let text = text(["a", "b", "c"][n % 3], n);
             let encoded = references.encode(&resource, &text).expect("it is large enough");
             assert!(encoded.delta.len() < 40, "{n}: {}", encoded.delta.len());
-            *used.entry(encoded.base.as_ptr()).or_default() += 1;
+            *used.entry(Arc::as_ptr(&encoded.base)).or_default() += 1;
         }
         assert_eq!(used.len(), 3);
     }
@@ -116,7 +119,7 @@ mod tests {
         for n in 0..100 {
             let text = text(&format!("{n}th"), n);
             let encoded = references.encode(&resource, &text).expect("it is large enough");
-            assert_eq!(*encoded.base, *text);
+            assert_eq!(encoded.base.text(), text);
         }
         assert_eq!(references.0[&resource].len(), MAX);
         assert!(references.encode(&resource, b"{}").is_none());

@@ -5,17 +5,20 @@ use std::{
     sync::Weak,
 };
 
-use bytes::Bytes;
 use redb::{Database, Durability, ReadableTable, StorageError, WriteTransaction};
 
 use super::{
+    packed_row,
     quarantine::Moves,
     row::{RowChange, RowText},
-    stored_header::{self, HEADERS},
+    stored_base::{self, BASES, RowWriter, StoredBases},
     stored_history::{self, HistorySize},
     tables::{LAST_CHANGES, META, OBJECTS},
 };
 use crate::{Decode, EventType, Object};
+
+type ObjectTable<'t> = redb::Table<'t, &'static str, &'static [u8]>;
+type BaseTable<'t> = redb::Table<'t, u64, &'static [u8]>;
 
 /// What of a set of changes is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,19 +38,18 @@ pub struct Known {
     pub history_size: Option<HistorySize>,
 }
 
-/// The headers of objects: see `stored_header.rs`.
-pub struct Headers<'a> {
-    /// Who makes them.
+/// How objects are written: see `packed_row.rs`.
+pub struct Rows<'a> {
+    /// Who makes headers. Rows have none without it.
     pub decode: Option<&'a dyn Decode>,
-    /// Objects in the file whose headers it lacks. One that is gone needs none.
+    /// Objects whose rows the next opening could not take as they are. One that is gone needs none.
     pub lacked: &'a [(Box<str>, Weak<Object>)],
 }
 
-impl Headers<'_> {
-    /// The row of the object with this key, if it has one.
-    fn row(&self, key: &str, object: &Object) -> Option<Vec<u8>> {
-        let mark = self.decode?.mark(key.split_once('/')?.0)?;
-        Some(stored_header::row(object, mark))
+impl Rows<'_> {
+    /// The mark of the headers of the object with this key, if they are kept.
+    fn mark(&self, key: &str) -> Option<u64> {
+        self.decode?.mark(key.split_once('/')?.0)
     }
 }
 
@@ -56,16 +58,18 @@ pub fn write(
     database: &Database,
     moves: Option<&Moves>,
     changes: &[RowChange],
-    (known, headers): (Known, &Headers<'_>),
+    (known, rows, bases): (Known, &Rows<'_>, &mut StoredBases),
     part: Part,
 ) -> Result<Option<HistorySize>, redb::Error> {
     let mut transaction = database.begin_write()?;
     transaction
         .set_durability(Durability::Immediate)
         .map_err(|e| redb::Error::from(StorageError::Corrupted(e.to_string())))?;
+    // The file says which space is free: after a crash, an opening need not read all of it to know.
+    transaction.set_quick_repair(true);
     let history_size = match part {
         Part::Deletions => {
-            write_objects(&transaction, changes, headers, true)?;
+            write_objects(&transaction, changes, (rows, bases), part)?;
             None
         }
         Part::WithHistory | Part::WithoutHistory => {
@@ -73,8 +77,7 @@ pub fn write(
                 moves.make(&transaction)?;
             }
             let size = write_changes(&transaction, changes, &known, part == Part::WithHistory)?;
-            write_lacked(&transaction, headers)?;
-            write_objects(&transaction, changes, headers, false)?;
+            write_objects(&transaction, changes, (rows, bases), part)?;
             let mut meta = transaction.open_table(META)?;
             let last = changes.last().map(|change| change.revision).max(moves.map(|moves| moves.revision));
             if let Some(revision) = last {
@@ -87,49 +90,47 @@ pub fn write(
     Ok(history_size)
 }
 
-/// Brings the table of objects to what it is after all changes.
+/// Brings the table of objects to what it is after all changes, with the bases, and counts the checkpoint.
 fn write_objects(
     transaction: &WriteTransaction,
     changes: &[RowChange],
-    headers: &Headers<'_>,
-    deletions_only: bool,
+    (rows, bases): (&Rows<'_>, &mut StoredBases),
+    part: Part,
 ) -> Result<(), redb::Error> {
-    let (mut objects, mut header_rows) = (transaction.open_table(OBJECTS)?, transaction.open_table(HEADERS)?);
+    let mut objects = transaction.open_table(OBJECTS)?;
+    let mut writer = RowWriter::new(transaction.open_table(BASES)?, bases);
     let latest: BTreeMap<&str, &RowChange> = changes.iter().map(|change| (&*change.key, change)).collect();
     for (key, change) in latest {
-        match change.value() {
-            None => {
-                objects.remove(key)?;
-                header_rows.remove(key)?;
-            }
-            Some(_) if deletions_only => {}
-            Some(value) => {
-                objects.insert(key, value.as_slice())?;
-                match change.json.object().and_then(|object| headers.row(key, object)) {
-                    Some(row) => drop(header_rows.insert(key, row.as_slice())?),
-                    None => drop(header_rows.remove(key)?),
-                }
-            }
+        let row = match (change.json.object(), part) {
+            _ if change.event_type == EventType::Deleted => None,
+            (_, Part::Deletions) => continue,
+            (Some(object), _) => Some(writer.row(object, rows.mark(key))?),
+            (None, _) => change.value(),
+        };
+        let previous = match row {
+            Some(row) => objects.insert(key, row.as_slice())?,
+            None => objects.remove(key)?,
+        };
+        if let Some(previous) = previous {
+            writer.removed(previous.value());
         }
     }
-    Ok(())
-}
-
-/// Adds headers of objects that are as they were when the file was read.
-fn write_lacked(transaction: &WriteTransaction, headers: &Headers<'_>) -> Result<(), redb::Error> {
-    if headers.lacked.is_empty() {
-        return Ok(());
-    }
-    let (objects, mut rows) = (transaction.open_table(OBJECTS)?, transaction.open_table(HEADERS)?);
-    for (key, object) in headers.lacked {
+    // Those that are as they were when the file was read.
+    for (key, object) in rows.lacked {
         let Some(object) = object.upgrade() else { continue };
-        let row = objects.get(&**key)?;
-        if row.is_some_and(|row| row.value().starts_with(&object.revision.to_be_bytes()))
-            && let Some(header) = headers.row(key, &object)
-        {
-            rows.insert(&**key, header.as_slice())?;
+        let is_same = objects.get(&**key)?.is_some_and(|row| row.value().starts_with(&object.revision.to_be_bytes()));
+        if is_same {
+            let row = writer.row(&object, rows.mark(key))?;
+            if let Some(previous) = objects.insert(&**key, row.as_slice())? {
+                writer.removed(previous.value());
+            }
         }
     }
+    let changes = writer.finish()?;
+    let mut meta = transaction.open_table(META)?;
+    let number = meta.get("checkpoints")?.map_or(0, |number| number.value()).saturating_add(1);
+    meta.insert("checkpoints", number)?;
+    bases.will_change(number, changes);
     Ok(())
 }
 
@@ -143,7 +144,7 @@ fn write_changes(
     let (Some(first), Some(last)) = (changes.first(), changes.last()) else { return Ok(None) };
     let (mut meta, mut last_of) = (transaction.open_table(META)?, transaction.open_table(LAST_CHANGES)?);
     let mut history = transaction.open_table(stored_history::HISTORY)?;
-    let whole = with_previous(&transaction.open_table(OBJECTS)?, changes)?;
+    let whole = with_previous((&transaction.open_table(OBJECTS)?, &transaction.open_table(BASES)?), changes)?;
     let whole = whole.filter(|_| with_history);
     let mut size = match (known.history, &whole, known.history_size) {
         (true, Some(_), Some(size)) => size,
@@ -176,7 +177,7 @@ fn write_changes(
 
 /// The changes with what was there before each, which the write-ahead log does not tell. Nothing where it is not known.
 fn with_previous(
-    objects: &redb::Table<'_, &'static str, &'static [u8]>,
+    (objects, bases): (&ObjectTable<'_>, &BaseTable<'_>),
     changes: &[RowChange],
 ) -> Result<Option<Vec<RowChange>>, redb::Error> {
     let mut before: HashMap<&str, (u64, RowText)> = HashMap::new();
@@ -187,7 +188,7 @@ fn with_previous(
             (Some(previous), _) => Some(previous.clone()),
             (None, _) => match before.get(&*change.key) {
                 Some(previous) => Some(previous.clone()),
-                None => stored(objects, &change.key)?,
+                None => stored((objects, bases), &change.key)?,
             },
         };
         if previous.is_none() && change.event_type != EventType::Added {
@@ -201,10 +202,12 @@ fn with_previous(
 
 /// Revision and text of an object in the table.
 fn stored(
-    objects: &redb::Table<'_, &'static str, &'static [u8]>,
+    (objects, bases): (&ObjectTable<'_>, &BaseTable<'_>),
     key: &str,
 ) -> Result<Option<(u64, RowText)>, redb::Error> {
     let Some(row) = objects.get(key)? else { return Ok(None) };
-    let split = row.value().split_first_chunk::<8>();
-    Ok(split.map(|(revision, json)| (u64::from_be_bytes(*revision), RowText::Read(Bytes::copy_from_slice(json)))))
+    let base = packed_row::base_of(row.value()).map(|number| stored_base::get(bases, number)).transpose()?;
+    // One that cannot be read is told of when it is loaded.
+    let read = packed_row::text(row.value(), |_| base.flatten()).ok();
+    Ok(read.map(|(revision, json)| (revision, RowText::Read(json.into()))))
 }

@@ -229,14 +229,21 @@ impl File {
         let mut made = if self.newer.is_empty() { Ok(()) } else { self.checkpoint() };
         while made.is_ok()
             && let TablesOwner::File(tables) = &mut self.tables
-            && tables.lacks_headers()
+            && tables.lacks_rows()
         {
             made = tables.apply(&[]);
+        }
+        if made.is_ok()
+            && let TablesOwner::File(tables) = &mut self.tables
+        {
+            made = tables.close_smaller();
         }
         if let Err(error) = made {
             let error = &error as &dyn std::error::Error;
             match self.newer.is_empty() {
-                true => debug!(error, "the tables lack headers; the next opening parses those objects"),
+                true => {
+                    debug!(error, "the tables are not as small as they could be, or lack rows in their shortest form")
+                }
                 false => warn!(error, "the tables lack what the log has; the next opening brings it into them"),
             }
         }

@@ -1,6 +1,6 @@
-//! Makes the objects of all rows of the file, on all cores: it is most of the work of a start.
+//! Makes the objects of all rows of the file, on all cores.
 //!
-//! One thread reads rows and hands them out in batches; the others make objects of them, as `stored_header.rs` says.
+//! One thread reads rows and hands them out in batches; the others make objects of them, as `packed_row.rs` says.
 
 use std::{
     num::NonZero,
@@ -9,54 +9,75 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::{
-    quarantine::RowError,
-    stored_header::{Made, ObjectMaker},
-};
+use super::packed_row::{Bases, Made, ObjectMaker, RowError};
 use crate::Decode;
 
-/// A row of the table of objects, and what stands under its key in the table of headers.
-pub struct Row {
-    /// `resource/name`
-    pub key: String,
-    /// Revision and text.
-    pub value: Vec<u8>,
-    /// See `stored_header.rs`.
-    pub header: Option<Vec<u8>>,
+/// Rows that are handed out together, with their keys.
+#[derive(Default)]
+pub struct Batch {
+    keys: String,
+    rows: Vec<u8>,
+    /// Where each key and each row ends.
+    ends: Vec<(usize, usize)>,
 }
 
-/// The key of a row, and its object.
-pub type MadeRow = (String, Result<Made, RowError>);
+/// An object; or the key of a row that cannot be read.
+pub type MadeRow = Result<Made, (String, RowError)>;
 
-/// Rows that are handed out together.
+/// How many rows and bytes a batch has.
 const BATCH: usize = 512;
+const BATCH_BYTES: usize = 1 << 20;
 /// Batches that may wait for a thread.
-const QUEUE: usize = 4;
+const QUEUE: usize = 8;
 
-/// Makes the object of each row and gives it to `take`, in any order.
+impl Batch {
+    /// Adds a row.
+    pub fn push(&mut self, key: &str, row: &[u8]) {
+        self.keys.push_str(key);
+        self.rows.extend_from_slice(row);
+        self.ends.push((self.keys.len(), self.rows.len()));
+    }
+
+    /// Whether it is to be handed out.
+    pub fn is_full(&self) -> bool {
+        self.ends.len() >= BATCH || self.rows.len() >= BATCH_BYTES
+    }
+
+    fn make(&self, maker: &mut ObjectMaker<'_>) -> Vec<MadeRow> {
+        let mut begin = (0, 0);
+        let rows = self.ends.iter().map(|end| {
+            let row = (&self.keys[begin.0..end.0], &self.rows[begin.1..end.1]);
+            begin = *end;
+            row
+        });
+        rows.map(|(key, row)| maker.make(key, row).map_err(|error| (key.to_owned(), error))).collect()
+    }
+}
+
+/// Makes the objects of all batches that `next` reads, until one is not full, and gives them to `take`, in any order.
 pub fn make_all<E>(
-    decode: &dyn Decode,
-    mut rows: impl Iterator<Item = Result<Row, E>>,
+    (decode, bases): (&dyn Decode, &Bases),
+    mut next: impl FnMut() -> Result<Batch, E>,
     take: &mut dyn FnMut(MadeRow),
 ) -> Result<(), E> {
-    let mut next = || rows.by_ref().take(BATCH).collect::<Result<Vec<Row>, E>>();
-    let first = next()?;
-    if first.len() < BATCH {
-        make_batch(decode, first).into_iter().for_each(take);
+    let mut batch = next()?;
+    if !batch.is_full() {
+        batch.make(&mut ObjectMaker::new(decode, bases)).into_iter().for_each(take);
         return Ok(());
     }
     let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
     std::thread::scope(|scope| {
-        let (jobs, queue) = mpsc::sync_channel::<Vec<Row>>(QUEUE);
+        let (jobs, queue) = mpsc::sync_channel::<Batch>(QUEUE);
         let queue = Arc::new(Mutex::new(queue));
         let (answers, made) = mpsc::channel();
         for _ in 0..threads {
             let (queue, answers) = (queue.clone(), answers.clone());
             scope.spawn(move || {
+                let mut maker = ObjectMaker::new(decode, bases);
                 loop {
                     let batch = queue.lock().recv();
                     let Ok(batch) = batch else { return };
-                    if answers.send(make_batch(decode, batch)).is_err() {
+                    if answers.send(batch.make(&mut maker)).is_err() {
                         return;
                     }
                 }
@@ -64,8 +85,11 @@ pub fn make_all<E>(
         }
         // The threads alone hold them now: where all have panicked, nothing waits for ever.
         drop((queue, answers));
-        let mut batch = first;
-        while !batch.is_empty() && jobs.send(batch).is_ok() {
+        loop {
+            let more = batch.is_full();
+            if jobs.send(batch).is_err() || !more {
+                break;
+            }
             while let Ok(made) = made.try_recv() {
                 made.into_iter().for_each(&mut *take);
             }
@@ -75,21 +99,4 @@ pub fn make_all<E>(
         made.into_iter().flatten().for_each(take);
         Ok(())
     })
-}
-
-fn make_batch(decode: &dyn Decode, rows: Vec<Row>) -> Vec<MadeRow> {
-    let mut maker = ObjectMaker::new(decode);
-    rows.into_iter()
-        .map(|Row { key, value, header }| {
-            let made = make(&mut maker, &key, &value, header.as_deref());
-            (key, made)
-        })
-        .collect()
-}
-
-/// The object of one row.
-pub fn make(maker: &mut ObjectMaker<'_>, key: &str, value: &[u8], header: Option<&[u8]>) -> Result<Made, RowError> {
-    let place = key.split_once('/').ok_or(RowError::NoResource)?;
-    let (revision, json) = value.split_first_chunk::<8>().ok_or(RowError::Cut)?;
-    Ok(maker.make(place, (u64::from_be_bytes(*revision), json), header)?)
 }

@@ -4,17 +4,19 @@ mod ages;
 mod checkpoint;
 mod checkpoint_thread;
 mod committer;
+mod dense_copy;
 pub(super) mod disk;
 mod error;
 pub(super) mod file;
 mod kept;
 mod loading;
+pub(super) mod packed_row;
 mod quarantine;
 mod read_ahead;
 mod row;
 mod segment;
 mod space;
-pub(super) mod stored_header;
+pub(super) mod stored_base;
 mod stored_history;
 pub(super) mod tables;
 pub(super) mod write_ahead;
@@ -98,13 +100,13 @@ impl Embedded {
     pub(super) fn load(mut file: File, decode: impl Decode + 'static) -> Result<Self, OpenError> {
         let decode: Arc<dyn Decode> = Arc::new(decode);
         let mut state = Snapshot::default();
-        let mut resources: HashMap<String, Arc<str>> = HashMap::new();
+        let mut resources: HashMap<Arc<str>, Arc<str>> = HashMap::new();
         file.keep_headers(decode.clone());
         let loaded = file.load(&mut RowReader {
             decode: &*decode,
             keep: &mut |resource, name, object| {
-                let resource = resources.entry(resource.to_owned()).or_insert_with(|| Arc::from(resource)).clone();
-                state.load(Key { resource, name: Arc::from(name) }, object);
+                let resource = resources.entry(resource).or_insert_with_key(Arc::clone).clone();
+                state.load(Key { resource, name }, object);
             },
         })?;
         let Loaded { revision, quarantined } = loaded;

@@ -14,33 +14,23 @@ use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableErro
 use tracing::{info, warn};
 
 use super::{
-    loading::{self, Row},
+    loading::{self, Batch, MadeRow},
+    packed_row::{Bases, Made, ObjectMaker},
     row::RowChange,
-    stored_header::{HEADERS, Made, ObjectMaker},
+    stored_base,
     tables::{META, OBJECTS},
 };
 use crate::{Decode, Object};
 
 /// As the objects: key → revision and JSON text, whatever is left of them.
-const QUARANTINE: TableDefinition<&str, &[u8]> = TableDefinition::new("quarantine");
+pub const QUARANTINE: TableDefinition<&str, &[u8]> = TableDefinition::new("quarantine");
 
 /// What becomes of rows that are read.
 pub struct RowReader<'a> {
     /// Makes the objects.
     pub decode: &'a dyn Decode,
     /// Takes an object of a resource, with its key in it.
-    pub keep: &'a mut dyn FnMut(&str, &str, Arc<Object>),
-}
-
-/// Why a row of the file cannot be read.
-#[derive(Debug, thiserror::Error)]
-pub enum RowError {
-    #[error("the key names no resource")]
-    NoResource,
-    #[error("it is cut")]
-    Cut,
-    #[error(transparent)]
-    Json(#[from] serde_json::Error),
+    pub keep: &'a mut dyn FnMut(Arc<str>, Arc<str>, Arc<Object>),
 }
 
 /// What an opening read.
@@ -68,8 +58,12 @@ pub struct Moves {
 pub struct Found {
     /// Rows to be moved.
     pub moves: Option<Moves>,
-    /// Objects whose headers the file lacks, by their keys.
-    pub without_header: Vec<(Box<str>, Weak<Object>)>,
+    /// Objects whose rows the next opening could not take as they are, by their keys.
+    pub without_row: Vec<(Box<str>, Weak<Object>)>,
+    /// The bases of the file, and how many rows name each.
+    pub bases: (Bases, HashMap<u64, i64>),
+    /// How long the rows of objects and bases are.
+    pub bytes: u64,
 }
 
 /// Reads every row; those that cannot be read are reported, and are to be moved aside.
@@ -82,36 +76,42 @@ pub fn load(
     reader: &mut RowReader<'_>,
 ) -> Result<(Loaded, Found), redb::Error> {
     let mut loaded = Loaded::default();
-    let (mut moves, mut without_header) = (Moves::default(), Vec::new());
+    let (mut moves, mut without_row, mut uses) = (Moves::default(), Vec::new(), HashMap::new());
     let transaction = database.begin_read()?;
+    let bases = stored_base::read(&transaction)?;
+    let mut bytes: u64 = bases.values().map(|base| base.text().len() as u64).sum();
     let objects = transaction.open_table(OBJECTS)?;
     let newest: HashMap<&str, &RowChange> = newer.iter().map(|change| (&*change.key, change)).collect();
-    let headers = match transaction.open_table(HEADERS) {
-        Err(TableError::TableDoesNotExist(_)) => None,
-        opened => Some(opened?),
-    };
-    let mut headers =
-        headers.iter().map(|headers| headers.iter()).collect::<Result<Vec<_>, _>>()?.into_iter().flatten();
-    let mut header = headers.next().transpose()?;
-    let rows = objects.iter()?.map(|entry| {
-        let (key, value) = entry?;
-        // Both tables have the same order.
-        while header.as_ref().is_some_and(|(of, _)| of.value() < key.value()) {
-            header = headers.next().transpose()?;
+    let mut rows = objects.iter()?;
+    let next = || {
+        let mut batch = Batch::default();
+        while !batch.is_full()
+            && let Some(entry) = rows.next()
+        {
+            let (key, row) = entry?;
+            stored_base::count(&mut uses, row.value());
+            bytes = bytes.saturating_add((key.value().len() as u64).saturating_add(row.value().len() as u64));
+            if !newest.contains_key(key.value()) {
+                batch.push(key.value(), row.value());
+            }
         }
-        let own = header.as_ref().filter(|(of, _)| of.value() == key.value());
-        let header = own.map(|(_, row)| row.value().to_vec());
-        Ok::<_, redb::Error>(Row { key: key.value().to_owned(), value: value.value().to_vec(), header })
-    });
-    let rows = rows.filter(|row| !matches!(row, Ok(row) if newest.contains_key(&*row.key)));
-    loading::make_all(reader.decode, rows, &mut |(key, made)| {
-        moves.unreadable.extend(reader.take_or_report(key, made, &mut without_header));
+        Ok::<_, redb::Error>(batch)
+    };
+    loading::make_all((reader.decode, &bases), next, &mut |made| {
+        moves.unreadable.extend(reader.take_or_report(made, &mut without_row));
     })?;
-    let newer_rows = newest.iter().filter_map(|(key, change)| {
-        Some(Ok::<_, redb::Error>(Row { key: (*key).to_owned(), value: change.value()?, header: None }))
-    });
-    loading::make_all(reader.decode, newer_rows, &mut |(key, made)| {
-        loaded.quarantined += u64::from(reader.take_or_report(key, made, &mut Vec::new()).is_some());
+    let mut newest_rows = newest.iter().filter_map(|(key, change)| Some((*key, change.value()?)));
+    let next = || {
+        let mut batch = Batch::default();
+        while !batch.is_full()
+            && let Some((key, row)) = newest_rows.next()
+        {
+            batch.push(key, &row);
+        }
+        Ok::<_, redb::Error>(batch)
+    };
+    loading::make_all((reader.decode, &bases), next, &mut |made| {
+        loaded.quarantined += u64::from(reader.take_or_report(made, &mut Vec::new()).is_some());
     })?;
     match transaction.open_table(QUARANTINE) {
         Err(TableError::TableDoesNotExist(_)) => {}
@@ -120,12 +120,14 @@ pub fn load(
             for entry in quarantine.iter()? {
                 let (key, value) = entry?;
                 loaded.quarantined += 1;
+                stored_base::count(&mut uses, value.value());
                 if objects.get(key.value())?.is_some() || newest.contains_key(key.value()) {
                     warn!(key = key.value(), "an object that cannot be served is kept aside: its key is taken");
                     continue;
                 }
-                match reader.read_one(key.value(), value.value()) {
-                    Ok(()) => moves.readable.push(key.value().to_owned()),
+                let made = ObjectMaker::new(reader.decode, &bases).make(key.value(), value.value());
+                match made.map(|made| reader.take(made)) {
+                    Ok(_) => moves.readable.push(key.value().to_owned()),
                     Err(error) => {
                         warn!(key = key.value(), %error, "an object that cannot be read is still kept aside");
                     }
@@ -136,13 +138,13 @@ pub fn load(
     loaded.revision = transaction.open_table(META)?.get("revision")?.map_or(0, |revision| revision.value());
     loaded.revision = newer.last().map_or(loaded.revision, |change| change.revision.max(loaded.revision));
     if moves.unreadable.is_empty() && moves.readable.is_empty() {
-        return Ok((loaded, Found { moves: None, without_header }));
+        return Ok((loaded, Found { moves: None, without_row, bases: (bases, uses), bytes }));
     }
     // No watch saw the objects go or come: at a new revision, all clients list again.
     loaded.revision += 1;
     loaded.quarantined = loaded.quarantined + moves.unreadable.len() as u64 - moves.readable.len() as u64;
     moves.revision = loaded.revision;
-    Ok((loaded, Found { moves: Some(moves), without_header }))
+    Ok((loaded, Found { moves: Some(moves), without_row, bases: (bases, uses), bytes }))
 }
 
 impl Moves {
@@ -178,35 +180,24 @@ fn keep(quarantine: &mut redb::Table<'_, &str, &[u8]>, key: &str, value: &[u8]) 
 
 impl RowReader<'_> {
     /// Takes what was made of a row; answers with its key if that cannot be read.
-    fn take_or_report(
-        &mut self,
-        key: String,
-        made: Result<Made, RowError>,
-        without_header: &mut Vec<(Box<str>, Weak<Object>)>,
-    ) -> Option<String> {
-        match made.and_then(|made| self.take(&key, made)) {
-            Ok(object) => {
-                without_header.extend(object.map(|object| (key.into(), object)));
+    fn take_or_report(&mut self, made: MadeRow, without_row: &mut Vec<(Box<str>, Weak<Object>)>) -> Option<String> {
+        match made {
+            Ok(made) => {
+                without_row.extend(self.take(made));
                 None
             }
-            Err(error) => {
+            Err((key, error)) => {
                 warn!(key, %error, "a stored object cannot be read; it is kept aside, and not served");
                 Some(key)
             }
         }
     }
 
-    fn read_one(&mut self, key: &str, value: &[u8]) -> Result<(), RowError> {
-        let made = loading::make(&mut ObjectMaker::new(self.decode), key, value, None)?;
-        self.take(key, made).map(drop)
-    }
-
-    /// Answers with the object if the file lacks its header.
-    fn take(&mut self, key: &str, made: Made) -> Result<Option<Weak<Object>>, RowError> {
-        let (resource, name) = key.split_once('/').ok_or(RowError::NoResource)?;
-        let object = Arc::new(made.object);
-        let lacking = made.lacks_header.then(|| Arc::downgrade(&object));
+    /// Answers with the object if the file lacks a row that the next opening could take as it is.
+    fn take(&mut self, made: Made) -> Option<(Box<str>, Weak<Object>)> {
+        let Made { resource, name, object, lacks_row } = made;
+        let lacking = lacks_row.then(|| (format!("{resource}/{name}").into(), Arc::downgrade(&object)));
         (self.keep)(resource, name, object);
-        Ok(lacking)
+        lacking
     }
 }

@@ -295,15 +295,19 @@ impl Recovered {
         };
         let object = match (event_type, &previous, current) {
             (EventType::Deleted, Some(previous), None) => {
-                Object::kept(previous.draft(), revision, event_type, (resource, references))
+                Arc::new(Object::kept(previous.draft(), revision, event_type, (resource, references)))
             }
             (EventType::Added | EventType::Modified, _, Some(object)) if object.revision == revision => {
-                Object::kept(object.draft(), revision, event_type, (resource, references))
+                // A row of JSON does not tell what the write did.
+                match object.event_type() == event_type {
+                    true => object,
+                    false => Arc::new(Object::kept(object.draft(), revision, event_type, (resource, references))),
+                }
             }
             _ => return None,
         };
         let key = Key { resource: resource.clone(), name };
-        Some(Event { event_type, key, object: Arc::new(object), previous })
+        Some(Event { event_type, key, object, previous })
     }
 
     fn object(

@@ -7,7 +7,6 @@ use std::{
     collections::HashMap,
     fs,
     hash::{BuildHasher, RandomState},
-    io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{Arc, Weak},
@@ -17,30 +16,38 @@ use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, Ta
 use tracing::{error, warn};
 
 use super::{
-    checkpoint::{self, Headers, Known, Part},
+    checkpoint::{self, Known, Part, Rows},
+    dense_copy,
     disk::{forget_cached_pages, sync_parent},
     error::FileError,
     quarantine::{self, Loaded, Moves, RowReader},
     read_ahead::ReadAhead,
     row::RowChange,
+    stored_base::{BASES, StoredBases},
     stored_history::{self, HistorySize, Records},
 };
 use crate::{Decode, EventType, Object};
 
-/// `resource/name` → revision (8 bytes, big endian), then JSON text.
+/// `resource/name` → revision (8 bytes, big endian), then the object: see `packed_row.rs`.
 pub const OBJECTS: TableDefinition<&str, &[u8]> = TableDefinition::new("objects");
-/// `revision` → the revision of the last write; `layout` → [`LAYOUT`]; `store` → a random number of the store.
+/// `revision` → the revision of the last write; `layout` → [`LAYOUT`]; `store` → a random number of the store;
+/// `checkpoints` → how many there were.
 pub const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 /// Resource → the revision of its last write. Valid for writes after `changes_since` in [`META`], while `changes_at`
 /// there equals the store's revision: an older program, which does not know this table, advances the revision alone.
 pub const LAST_CHANGES: TableDefinition<&str, u64> = TableDefinition::new("changes");
 /// Version of what stands in the file. A store of a newer layout is not opened. Since 2 the latest writes may be in the
-/// write-ahead log alone, of which an older program knows nothing.
-pub const LAYOUT: u64 = 2;
+/// write-ahead log alone, of which an older program knows nothing; since 3 objects are packed.
+pub const LAYOUT: u64 = 3;
+/// What layout 2 kept of objects beside their texts.
+const HEADERS_OF_LAYOUT_2: TableDefinition<&str, &[u8]> = TableDefinition::new("headers");
 /// All reads are answered from memory; the cache only serves the write path.
-const CACHE_BYTES: usize = 4 << 20;
-/// Headers that the file lacks are brought into it so many at a time.
-const HEADERS_AT_ONCE: usize = 4096;
+pub const CACHE_BYTES: usize = 4 << 20;
+/// A file is made smaller that is so many times as long as its rows, and so many bytes more.
+const SPARSE_TIMES: u64 = 4;
+const SPARSE_BYTES: u64 = 64 << 20;
+/// Rows that the file lacks are brought into it so many at a time.
+const ROWS_AT_ONCE: usize = 4096;
 
 /// The revision of the last write to each resource, as far as the file knows.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -84,13 +91,19 @@ pub struct Tables {
     moves: Option<Moves>,
     /// Makes the headers that are kept, once the objects were read.
     decode: Option<Arc<dyn Decode>>,
-    /// Objects whose headers the file lacks. They are not held for that.
-    without_header: Vec<(Box<str>, Weak<Object>)>,
+    /// Objects whose rows the next opening could not take as they are. They are not held for that.
+    without_row: Vec<(Box<str>, Weak<Object>)>,
+    /// What the rows of objects are encoded against.
+    bases: StoredBases,
+    /// The file is much larger than what it holds.
+    is_sparse: bool,
 }
 
 impl Tables {
     /// Opens or makes the database in the file `path`.
     pub fn open(path: &Path) -> Result<Self, FileError> {
+        // Of a start or a copy that was cut short.
+        dense_copy::remove(&unfinished(path)).map_err(|source| FileError::redb("clean up", path, source.into()))?;
         if !path.exists() {
             create(path).map_err(|source| FileError::redb("create", path, source))?;
         }
@@ -115,7 +128,9 @@ impl Tables {
             history_size: None,
             moves: None,
             decode: None,
-            without_header: Vec::new(),
+            without_row: Vec::new(),
+            bases: StoredBases::default(),
+            is_sparse: false,
         };
         tables.reopen()?;
         Ok(tables)
@@ -142,6 +157,8 @@ impl Tables {
         }
         (self.database, self.revision, self.store) = (Some(opened.database), opened.revision, opened.store);
         self.moves.take_if(|moves| moves.revision <= opened.revision);
+        self.bases.opened(opened.checkpoints, opened.last_base);
+        self.is_sparse |= opened.was_older;
         Ok(())
     }
 
@@ -152,7 +169,10 @@ impl Tables {
         let Some(database) = &self.database else { return Err(self.error("read", redb::Error::DatabaseClosed)) };
         let _ahead = ReadAhead::start(&self.path);
         let (loaded, found) = quarantine::load(database, newer, reader).map_err(|source| self.error("read", source))?;
-        (self.moves, self.without_header) = (found.moves, found.without_header);
+        (self.moves, self.without_row) = (found.moves, found.without_row);
+        self.bases.counted(&found.bases.0, found.bases.1);
+        let length = fs::metadata(&self.path).map_or(0, |file| file.len());
+        self.is_sparse |= length > found.bytes.saturating_mul(SPARSE_TIMES).saturating_add(SPARSE_BYTES);
         Ok(loaded)
     }
 
@@ -161,9 +181,9 @@ impl Tables {
         self.decode = Some(decode);
     }
 
-    /// Whether the next changes bring headers that the file lacks.
-    pub fn lacks_headers(&self) -> bool {
-        !self.without_header.is_empty()
+    /// Whether the next changes bring rows that the file lacks.
+    pub fn lacks_rows(&self) -> bool {
+        !self.without_row.is_empty()
     }
 
     /// Whether rows wait to be moved aside.
@@ -208,6 +228,32 @@ impl Tables {
         })
     }
 
+    /// Makes the file as small as what it holds, if it is much larger. For a stop: it is closed then.
+    pub fn close_smaller(&mut self) -> Result<(), FileError> {
+        let Some(database) = self.database.take() else { return Ok(()) };
+        if !self.is_sparse || !self.path.is_file() {
+            return Ok(());
+        }
+        let copy = unfinished(&self.path);
+        let replace = || -> Result<(), redb::Error> {
+            if dense_copy::write(&database, &copy)? {
+                drop(database);
+                fs::rename(&copy, &self.path)?;
+                sync_parent(&self.path)?;
+            }
+            Ok(())
+        };
+        // A panic is as for a checkpoint.
+        let replaced = catch_unwind(AssertUnwindSafe(replace));
+        let panicked = |_| Err(redb::Error::Corrupted("the database panicked".into()));
+        replaced.unwrap_or_else(panicked).map_err(|source| {
+            if let Err(error) = dense_copy::remove(&copy) {
+                warn!(%error, path = %copy.display(), "cannot remove a part of a copy");
+            }
+            self.error("copy", source)
+        })
+    }
+
     fn apply_or_panic(&mut self, changes: &[RowChange]) -> Result<(), FileError> {
         self.reopen()?;
         let Err(error) = self.write(changes, Part::WithHistory) else { return Ok(()) };
@@ -229,16 +275,17 @@ impl Tables {
         };
         let history_size = self.history_size.take();
         let known = Known { last_changes: self.knows_last_changes, history: self.knows_history, history_size };
-        let (kept, headers) = match part {
+        let (kept, rows) = match part {
             Part::WithHistory => {
-                let kept = self.without_header.len().saturating_sub(HEADERS_AT_ONCE);
-                (kept, Headers { decode: self.decode.as_deref(), lacked: &self.without_header[kept..] })
+                let kept = self.without_row.len().saturating_sub(ROWS_AT_ONCE);
+                (kept, Rows { decode: self.decode.as_deref(), lacked: &self.without_row[kept..] })
             }
             // The next opening finds again what the file lacks.
-            Part::WithoutHistory | Part::Deletions => (0, Headers { decode: None, lacked: &[] }),
+            Part::WithoutHistory | Part::Deletions => (0, Rows { decode: None, lacked: &[] }),
         };
-        match checkpoint::write(database, self.moves.as_ref(), changes, (known, &headers), part) {
+        match checkpoint::write(database, self.moves.as_ref(), changes, (known, &rows, &mut self.bases), part) {
             Ok(history_size) => {
+                self.bases.committed();
                 if part != Part::Deletions {
                     self.revision = changes.last().map_or(self.revision, |change| change.revision);
                     self.revision = self.revision.max(self.moves.as_ref().map_or(0, |moves| moves.revision));
@@ -246,7 +293,7 @@ impl Tables {
                     self.knows_last_changes |= !changes.is_empty();
                     self.knows_history |= !changes.is_empty();
                     self.history_size = history_size;
-                    self.without_header.truncate(kept);
+                    self.without_row.truncate(kept);
                 }
                 Ok(())
             }
@@ -264,16 +311,18 @@ impl Tables {
 
 /// Makes an empty database. It gets its name when it is complete: a crash leaves no file that cannot be opened.
 fn create(path: &Path) -> Result<(), redb::Error> {
-    let mut unfinished = path.as_os_str().to_owned();
-    unfinished.push(".new");
-    match fs::remove_file(&unfinished) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
-        _ => {}
-    }
+    let unfinished = unfinished(path);
     drop(Builder::new().create(&unfinished)?);
     fs::rename(&unfinished, path)?;
     sync_parent(path)?;
     Ok(())
+}
+
+/// The name of a file that is to take the place of `path` once it is complete.
+fn unfinished(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    name.into()
 }
 
 /// What an opened database says of itself.
@@ -282,12 +331,19 @@ struct Opened {
     revision: u64,
     layout: u64,
     store: u64,
+    checkpoints: u64,
+    /// The greatest number of a base.
+    last_base: u64,
+    /// It had an older layout, and rows.
+    was_older: bool,
 }
 
 fn open(open_database: &OpenDatabase) -> Result<Opened, redb::Error> {
     let database = open_database(Builder::new().set_cache_size(CACHE_BYTES))?;
-    let transaction = database.begin_write()?;
-    let (revision, layout, store, changed) = {
+    let mut transaction = database.begin_write()?;
+    transaction.set_quick_repair(true);
+    let last_base = transaction.open_table(BASES)?.last()?.map_or(0, |(number, _)| number.value());
+    let (revision, layout, store, checkpoints, changed) = {
         transaction.open_table(OBJECTS)?;
         let mut meta = transaction.open_table(META)?;
         let layout = meta.get("layout")?.map(|value| value.value());
@@ -302,14 +358,17 @@ fn open(open_database: &OpenDatabase) -> Result<Opened, redb::Error> {
             meta.insert("store", store)?;
         }
         let revision = meta.get("revision")?.map_or(0, |value| value.value());
-        (revision, layout.map_or(LAYOUT, |layout| layout.max(LAYOUT)), store, is_older)
+        let checkpoints = meta.get("checkpoints")?.map_or(0, |value| value.value());
+        (revision, layout.map_or(LAYOUT, |layout| layout.max(LAYOUT)), store, checkpoints, is_older)
     };
     if changed {
+        transaction.delete_table(HEADERS_OF_LAYOUT_2)?;
         transaction.commit()?;
     } else {
         transaction.abort()?;
     }
-    Ok(Opened { database, revision, layout, store })
+    let was_older = changed && revision > 0;
+    Ok(Opened { database, revision, layout, store, checkpoints, last_base, was_older })
 }
 
 /// What [`LAST_CHANGES`] says; `None` where it is not valid.

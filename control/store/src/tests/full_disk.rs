@@ -25,7 +25,7 @@ async fn a_full_disk_refuses_writes_and_answers_reads_until_there_is_space() {
     let mut refused = None;
     let mut written = Vec::new();
     for count in 0..200 {
-        match store.write_one(put(&format!("k{count}"), Expect::Absent, &"x".repeat(50_000))).await {
+        match store.write_one(put(&format!("k{count}"), Expect::Absent, &unlike_others(count, 50_000))).await {
             Ok(object) => written.push((format!("k{count}"), object.revision)),
             Err(error) => {
                 refused = Some(error);

@@ -7,11 +7,12 @@ mod indexes;
 mod log_files;
 mod logged_disks;
 mod model;
+mod packed_rows;
 mod power_loss;
 mod quarantine;
 mod small_disk;
-mod stored_headers;
 mod transactions;
+mod upgrade;
 mod watches;
 
 use std::{borrow::Cow, path::Path};
@@ -48,6 +49,13 @@ fn field(word: &str) -> Option<(Cow<'static, str>, String)> {
 fn value(json: &[u8]) -> String {
     let value: serde_json::Value = serde_json::from_slice(json).unwrap();
     value["value"].as_str().unwrap().to_owned()
+}
+
+/// A text of so many bytes that is not encoded against another one.
+fn unlike_others(seed: u64, len: usize) -> String {
+    let next = |state: &u64| Some(state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f));
+    let numbers = std::iter::successors(next(&seed), next).map(|number| format!("{:08x}", number >> 32));
+    numbers.take(len.div_ceil(8)).collect()
 }
 
 fn key(name: &str) -> Key {
